@@ -1,0 +1,3 @@
+import numpy as np
+
+def iou(boxes1: np.ndarray, columns2: np.ndarray, out: np.ndarray, threads: int) -> None: ...

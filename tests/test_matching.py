@@ -1,0 +1,112 @@
+"""Matching and sampling: torchvision's answers, ties, and the empty cases."""
+
+import numpy as np
+import pytest
+
+from rcnn.boxes import iou
+from rcnn.matching import match, sample
+
+
+@pytest.mark.parametrize("case", range(3))
+@pytest.mark.parametrize("stage, high, low, force_best", [("rpn", 0.7, 0.3, True), ("roi", 0.5, 0.5, False)])
+def test_hand_made_matrices_are_torchvisions(golden, case, stage, high, low, force_best):
+    expected = golden("boxes")[f"match_hand{case}/{stage}"]
+    matches = match(golden("boxes")[f"match_hand{case}/iou"], high, low, force_best)
+    assert matches.dtype == np.int64
+    np.testing.assert_array_equal(matches, expected)
+
+
+@pytest.mark.parametrize("stage, force_best", [("rpn", True), ("roi", False)])
+def test_random_boxes_are_torchvisions(golden, stage, force_best):
+    case = {key: golden("boxes")[f"match_{stage}/{key}"] for key in ("gt", "proposals", "high", "low", "matches")}
+    matches = match(iou(case["proposals"], case["gt"]), float(case["high"]), float(case["low"]), force_best)
+    np.testing.assert_array_equal(matches, case["matches"])
+
+
+@pytest.mark.parametrize("row, expected", [
+    ([0.7, 0.2], 0), ([0.2, 0.9], 1), ([0.8, 0.8], 0),  # at the upper threshold; the better one; the first of equals
+    ([0.69, 0.1], -2), ([0.1, 0.3], -2), ([0.29, 0.1], -1), ([0.0, 0.0], -1)])
+def test_thresholds(row, expected):
+    assert match([row], high=0.7, low=0.3).tolist() == [expected]
+
+
+def test_thresholds_are_compared_in_the_dtype_of_the_iou():
+    just_at = np.float32(0.7)  # 0.69999999, below the double 0.7
+    assert match(np.array([[just_at]], np.float32), 0.7, 0.3).tolist() == [0]
+    assert match(np.array([[just_at]], np.float64), 0.7, 0.3).tolist() == [-2]
+
+
+@pytest.mark.parametrize("overlaps, expected", [
+    # Object 1 has at best 0.4, with boxes 1 and 2: both become positive. Box 2's own best object is 0: it goes there.
+    ([[0.9, 0.1], [0.2, 0.4], [0.5, 0.4]], [0, 1, 0]),
+    # Object 1 overlaps nothing and forces nothing.
+    ([[0.4, 0.0], [0.1, 0.0]], [0, -1]),
+    ([[0.0], [0.0]], [-1, -1]),
+])
+def test_force_best(overlaps, expected):
+    assert match(overlaps, 0.7, 0.3, force_best=True).tolist() == expected
+
+
+def test_without_force_best_nothing_is_forced():
+    assert match([[0.9, 0.1], [0.2, 0.4], [0.5, 0.4]], 0.7, 0.3).tolist() == [0, -2, -2]
+
+
+@pytest.mark.parametrize("force_best", [False, True])
+@pytest.mark.parametrize("shape", [(3, 0), (0, 2), (0, 0)])
+def test_nothing_to_match(shape, force_best):
+    matches = match(np.zeros(shape, np.float32), 0.7, 0.3, force_best)
+    assert matches.dtype == np.int64
+    assert matches.tolist() == [-1] * shape[0]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (([0.5, 0.2], 0.7, 0.3), r"iou must have shape \(A, G\), got \(2,\)"),
+    (([[0.5]], 0.3, 0.7), "low=0.7 and high=0.3"),
+    (([[0.5]], 1.5, 0.3), "high=1.5"),
+    (([[0.5, 0.1], [0.2, np.nan]], 0.7, 0.3), r"iou\[1\] holds NaN"),
+])
+def test_bad_matrices_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        match(*arguments)
+
+
+LABELS = np.array([1, 0, -1, 3, 0, -2, 0, 2, 0, 0, 1], np.int64)  # positive 0, 3, 7, 10; negative 1, 4, 6, 8, 9
+
+
+@pytest.mark.parametrize("size, fraction, positives, negatives", [
+    (4, 0.5, 2, 2), (6, 0.25, 1, 5),  # int(6 * 0.25) = 1
+    (8, 0.75, 4, 4),  # six positives wanted, four there: negatives fill the rest
+    (20, 0.1, 2, 5),  # too few negatives: positives do not make up for them
+    (0, 0.5, 0, 0), (4, 0.0, 0, 4), (3, 1.0, 3, 0)])
+def test_sample_counts(size, fraction, positives, negatives):
+    positive, negative = sample(LABELS, size, fraction, np.random.default_rng(0))
+    assert (len(positive), len(negative)) == (positives, negatives)
+    for chosen, allowed in ((positive, {0, 3, 7, 10}), (negative, {1, 4, 6, 8, 9})):
+        assert chosen.dtype == np.int64
+        assert chosen.tolist() == sorted(set(chosen.tolist()) & allowed)
+
+
+def test_sample_follows_its_generator_and_reaches_everything():
+    draws = [sample(LABELS, 4, 0.5, np.random.default_rng(seed)) for seed in (*range(60), 0)]
+    np.testing.assert_array_equal(draws[0], draws[-1])
+    assert {int(i) for positive, _ in draws for i in positive} == {0, 3, 7, 10}
+    assert {int(i) for _, negative in draws for i in negative} == {1, 4, 6, 8, 9}
+
+
+@pytest.mark.parametrize("labels", [[], [-1, -2]])
+def test_sample_of_nothing(labels):
+    for chosen in sample(labels, 4, 0.5, np.random.default_rng(0)):
+        assert chosen.dtype == np.int64
+        assert chosen.shape == (0,)
+
+
+@pytest.mark.parametrize("arguments, error, message", [
+    ((LABELS, -1, 0.5, np.random.default_rng(0)), ValueError, "size must not be negative, got -1"),
+    ((LABELS, 4, 1.5, np.random.default_rng(0)), ValueError, "positive_fraction must be between 0 and 1, got 1.5"),
+    ((LABELS, 4, 0.5, None), TypeError, "rng must be a numpy.random.Generator, got NoneType"),
+    ((LABELS[:, None], 4, 0.5, np.random.default_rng(0)), ValueError, "labels"),
+    (([0.5, 1.0], 4, 0.5, np.random.default_rng(0)), TypeError, "labels"),
+])
+def test_bad_samples_are_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        sample(*arguments)

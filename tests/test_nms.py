@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+
+import rcnn
+from rcnn.nms import batched_nms, nms
+
+# IoU of neighbours: 8 / 12 = 0.667; of the first and the third: 6 / 14 = 0.43.
+ROW = np.array([[0, 0, 10, 1], [2, 0, 12, 1], [4, 0, 14, 1]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("scores", "threshold", "keep"),
+    [
+        ([0.9, 0.8, 0.7], 0.5, [0, 2]),  # the first removes the second, which no longer removes the third
+        ([0.8, 0.9, 0.7], 0.5, [1]),  # the second removes both
+        ([0.7, 0.8, 0.9], 0.4, [2]),
+        ([0.7, 0.8, 0.9], 0.7, [2, 1, 0]),
+        ([0.5, 0.5, 0.5], 0.5, [0, 2]),  # of equal scores the earlier wins
+        ([0.1, 0.2, 0.3], 1, [2, 1, 0]),
+    ],
+)
+def test_nms_by_hand(impl, scores, threshold, keep):
+    answer = nms(ROW, scores, threshold)
+    np.testing.assert_array_equal(answer, keep)
+    assert answer.dtype == np.int64
+
+
+@pytest.mark.parametrize("case", ["nms0", "nms1", "nms2", "nms3", "nms_threshold"])
+def test_nms_is_torchvisions(impl, golden, case):
+    g = golden("boxes")
+    keep = nms(g[f"{case}/boxes"], g[f"{case}/scores"], g[f"{case}/iou_threshold"])
+    np.testing.assert_array_equal(keep, g[f"{case}/keep"])
+
+
+def test_batched_nms_is_torchvisions(impl, golden):
+    g = {key.split("/")[1]: value for key, value in golden("boxes").items() if key.startswith("batched_nms/")}
+    keep = batched_nms(g["boxes"], g["scores"], g["idxs"], g["iou_threshold"])
+    np.testing.assert_array_equal(keep, g["keep"])
+
+
+def test_only_an_iou_above_the_threshold_removes(impl):
+    # The intersection is half of the larger box: the IoU is 0.5, exactly.
+    halves = [[0, 0, 4, 4], [0, 0, 4, 2]]
+    np.testing.assert_array_equal(nms(halves, [0.9, 0.8], 0.5), [0, 1])
+    np.testing.assert_array_equal(nms(halves, [0.9, 0.8], np.nextafter(0.5, 0)), [0])
+
+
+def test_groups_keep_to_themselves(impl):
+    same = np.tile(ROW[:1], (4, 1))
+    np.testing.assert_array_equal(batched_nms(same, [0.1, 0.4, 0.3, 0.4], [7, -2, 7, 2**62], 0.5), [1, 3, 2])
+
+
+def test_groups_far_from_the_origin_lose_no_precision(impl):
+    # A float32 at 2**20 has steps of 1/8. Moving the second group beyond the first, to 2**21 and steps of 1/4, would
+    # round 0.875 and 1.125 both to 1, and the IoU of 0.125 / 1.125 = 0.11 to 0.
+    far = np.float32(2**20) + np.array([[0, 0, 1, 1], [0.875, 0, 1.125, 1]], np.float32)
+    both = np.concatenate([far, far])
+    np.testing.assert_array_equal(batched_nms(both, [0.9, 0.8, 0.7, 0.6], [0, 0, 1, 1], 0.1), [0, 2])
+
+
+def test_nothing_in_nothing_out(impl):
+    for keep in (nms([], [], 0.5), batched_nms(np.zeros((0, 4), np.float32), [], [], 0.5)):
+        assert keep.shape == (0,)
+        assert keep.dtype == np.int64
+
+
+def test_boxes_without_area_stay(impl):
+    points = [[3, 3, 3, 3], [3, 3, 3, 3], [0, 0, 10, 10]]
+    np.testing.assert_array_equal(nms(points, [0.3, 0.2, 0.1], 0), [0, 1, 2])
+
+
+def test_nms_accepts_every_form(impl):
+    frozen = ROW.copy()
+    frozen.flags.writeable = False
+    strided = np.repeat(ROW, 2, axis=0)[::2]
+    for boxes in (frozen, strided, ROW.tolist(), *(ROW.astype(dtype) for dtype in ("f2", ">f4", "f8", "i8"))):
+        np.testing.assert_array_equal(nms(boxes, np.array([9, 8, 7]), 0.5), [0, 2])
+
+
+def test_kernel_and_reference_agree_on_crowds():
+    rng = np.random.default_rng(5)
+    for count in (2, 30, 400):
+        corner = rng.integers(0, 40, (count, 2))
+        boxes = np.concatenate([corner, corner + rng.integers(0, 20, (count, 2))], axis=1)
+        scores, groups = rng.integers(0, 10, count) / 10, rng.integers(0, 4, count)  # many ties
+        for dtype in (np.float32, np.float64):
+            for threshold in (0.0, 0.3, 0.5, 1.0):
+                with rcnn.use_backend("numpy"):
+                    expected = batched_nms(boxes.astype(dtype), scores, groups, threshold)
+                with rcnn.use_backend("cython"):
+                    np.testing.assert_array_equal(batched_nms(boxes.astype(dtype), scores, groups, threshold), expected)
+
+
+def test_groups_do_not_depend_on_threads():
+    rng = np.random.default_rng(1)
+    corner = rng.uniform(0, 300, (3000, 2))
+    boxes = np.concatenate([corner, corner + 60], axis=1).astype(np.float32)
+    scores, groups = rng.uniform(size=3000), rng.integers(0, 6, 3000)
+    with rcnn.use_backend("cython"):
+        with rcnn.set_num_threads(1):
+            expected = batched_nms(boxes, scores, groups, 0.5)
+        with rcnn.set_num_threads(3):
+            np.testing.assert_array_equal(batched_nms(boxes, scores, groups, 0.5), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([[0, 0, 1]], [1], [0], 0.5), ValueError, r"boxes must have shape \(N, 4\)"),
+        ((ROW, [1, 2], [0, 0, 0], 0.5), ValueError, r"scores must have shape \(3,\), one for each box, got \(2,\)"),
+        ((ROW, [1, 2, 3], [0, 0], 0.5), ValueError, r"groups must have shape \(3,\), got \(2,\)"),
+        ((ROW, [1, 2, 3], [0.0, 0.0, 1.0], 0.5), TypeError, "groups must hold integers"),
+        ((ROW, [1, 2, 3], [0, 0, 0], 1.5), ValueError, r"iou_threshold must lie in 0 \.\. 1, got 1.5"),
+        ((ROW, [1, 2, 3], [0, 0, 0], float("nan")), ValueError, "iou_threshold"),
+    ],
+)
+def test_nms_names_what_is_wrong(arguments, error, message):
+    with pytest.raises(error, match=message):
+        batched_nms(*arguments)
