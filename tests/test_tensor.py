@@ -1,0 +1,434 @@
+"""Tensors: every operation's gradient, how gradients add up, and what a graph costs."""
+
+import copy
+import gc
+import operator
+import pickle
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from gradcheck import LAYOUTS, check_gradients
+
+from rcnn.nn import Parameter, Tensor, concatenate, no_grad
+
+RNG = np.random.default_rng(0)
+A, B, MAPS = RNG.normal(size=(3, 4)), RNG.normal(size=(3, 4)), RNG.normal(size=(2, 3, 2, 4))
+POSITIVE = RNG.uniform(0.5, 2, (3, 4))  # away from where a division or a root breaks
+MATRIX = RNG.normal(size=(4, 2))
+
+# For every operation of a tensor some uses of it: a function and the arrays that it is differentiated by.
+OPERATIONS = {
+    "__add__": [(lambda a, b: a + b, A, B), (lambda a: a + 3, A), (lambda a: a + a, A)],
+    "__sub__": [(lambda a, b: a - b, A, B), (lambda a: a - 3, A)],
+    "__mul__": [(lambda a, b: a * b, A, B), (lambda a: a * 3, A), (lambda a: a * a, A)],
+    "__truediv__": [(lambda a, b: a / b, A, POSITIVE), (lambda a: a / 3, A)],
+    "__matmul__": [(lambda a, b: a @ b, A, MATRIX), (lambda a: a @ MATRIX, A)],
+    "__pow__": [(lambda a: a**2, A), (lambda a: a**3, A), (lambda a: a**0.5, POSITIVE), (lambda a: a**-1, POSITIVE),
+                (lambda a: a**1, A), (lambda a: a**0 * a, A)],
+    "__neg__": [(lambda a: -a, A)],
+    "__radd__": [(lambda a: 3 + a, A), (lambda a: B + a, A)],
+    "__rsub__": [(lambda a: 3 - a, A), (lambda a: B - a, A)],
+    "__rmul__": [(lambda a: 3 * a, A), (lambda a: B * a, A)],
+    "__rtruediv__": [(lambda a: 3 / a, POSITIVE), (lambda a: B / a, POSITIVE)],
+    "__rmatmul__": [(lambda b: A @ b, MATRIX)],
+    "exp": [(Tensor.exp, A)],
+    "log": [(Tensor.log, POSITIVE)],
+    "sqrt": [(Tensor.sqrt, POSITIVE)],
+    "tanh": [(Tensor.tanh, A)],
+    "sum": [(lambda a: a.sum(), MAPS), (lambda a: a.sum(1), MAPS), (lambda a: a.sum((0, -1)), MAPS),
+            (lambda a: a.sum(-2, keepdims=True), MAPS)],
+    "mean": [(lambda a: a.mean(), MAPS), (lambda a: a.mean((2, 3)), MAPS), (lambda a: a.mean(-1, keepdims=True), MAPS)],
+    "reshape": [(lambda a: a.reshape(2, 6), A), (lambda a: a.reshape((4, -1)), A)],
+    "transpose": [(lambda a: a.transpose(0, 2, 3, 1), MAPS), (lambda a: a.transpose(-2, 0, -1, 1), MAPS),
+                  (lambda a: a.transpose(), MAPS)],
+    "T": [(lambda a: a.T, A)],
+    "flatten": [(lambda a: a.flatten(), MAPS), (lambda a: a.flatten(start_dim=1), MAPS),
+                (lambda a: a.flatten(start_dim=-2), MAPS)],
+    "__getitem__": [(lambda a: a[1], A), (lambda a: a[:, -1], A), (lambda a: a[::-2, None, 1:3], A),
+                    (lambda a: a[..., 0], MAPS), (lambda a: a[[0, 2, 0]], A), (lambda a: a[[0, 0, 2], [1, 1, 3]], A),
+                    (lambda a: a[A > 0], A), (lambda a: a[np.array([[0, 1], [1, 0]])], A), (lambda a: a[1, [3, 3]], A)],
+}
+NOT_OPERATIONS = {"__init__", "__repr__", "__len__", "__array__", "shape", "ndim", "size", "dtype", "numpy", "item",
+                  "detach", "backward"}
+USES = [pytest.param(function, arrays, id=f"{name}-{index}")
+        for name, uses in OPERATIONS.items() for index, (function, *arrays) in enumerate(uses)]
+
+
+def leaf(data):
+    return Tensor(data, requires_grad=True)
+
+
+# ---------------------------------------------------------------------- gradients of the operations
+
+def test_every_operation_is_in_the_table():
+    members = {name for name, member in vars(Tensor).items() if callable(member) or isinstance(member, property)}
+    assert members - NOT_OPERATIONS == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("function, arrays", USES)
+def test_gradients_agree_with_finite_differences(function, arrays):
+    check_gradients(function, *arrays)
+
+
+@pytest.mark.parametrize("operation", [operator.add, operator.sub, operator.mul, operator.truediv])
+@pytest.mark.parametrize("shapes", [
+    ((3, 4), (4,)), ((3, 1), (1, 4)), ((2, 3, 4), ()), ((), (2, 3)), ((3, 4), (1, 1)), ((1,), (2, 3)),
+    ((2, 3, 4), (3, 1)), ((0, 3), (1, 3)), ((2, 1), (2, 0)), ((1, 4), (4,)), ((), (1,))], ids=str)
+def test_broadcasting(operation, shapes):
+    a, b = (np.random.default_rng(1).uniform(0.5, 2, shape) for shape in shapes)
+    check_gradients(operation, a, b)
+
+
+@pytest.mark.parametrize("operation", [operator.add, operator.sub, operator.mul, operator.truediv, operator.matmul])
+def test_only_what_is_required_is_computed(operation):
+    x, constant, upstream = leaf(np.ones((2, 2))), np.ones((2, 2)), np.ones((2, 2))
+    for out, required in ((operation(x, constant), 0), (operation(constant, x), 1)):
+        grads = out._vjp(upstream)
+        assert [grad is not None for grad in grads] == [required == 0, required == 1]
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_concatenate(axis):
+    others = [np.moveaxis(np.moveaxis(MAPS, axis, 0)[:count], 0, axis) for count in (2, 1)]
+    check_gradients(lambda *tensors: concatenate(tensors, axis), *others, others[0])
+    np.testing.assert_array_equal(concatenate([Tensor(other) for other in others], axis).data,
+                                  np.concatenate(others, axis))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("function, arrays", USES)
+def test_memory_layout_does_not_matter(function, arrays, layout):
+    def run(arrange):
+        tensors = [leaf(arrange(array)) for array in arrays]
+        out = function(*tensors)
+        out.backward(arrange(np.arange(out.size, dtype=float).reshape(out.shape)) if out.ndim else np.array(2.0))
+        return [out.data, *(tensor.grad for tensor in tensors)]
+
+    for plain, arranged in zip(run(np.array), run(LAYOUTS[layout]), strict=True):
+        np.testing.assert_allclose(arranged, plain, rtol=1e-13)
+
+
+# ---------------------------------------------------------------------- how gradients add up
+
+def test_a_value_worked_out_by_hand():
+    a, b = leaf(2.0), leaf(3.0)
+    out = (a * b + a) ** 2  # (6 + 2)^2
+    out.backward()
+    assert out.item() == 64
+    assert a.grad == 2 * 8 * (3 + 1)
+    assert b.grad == 2 * 8 * 2
+
+
+def test_a_tensor_used_twice_adds_its_gradients():
+    x = leaf(3.0)
+    y = x * 2
+    (y * y + y).backward()  # 2 y + 1 = 13, times 2
+    assert x.grad == 26
+
+
+def test_paths_of_different_lengths_are_joined_before_going_on():
+    visits = []
+    x = leaf([1.0, 2.0])
+    shared = x * 3
+    inner = shared._vjp
+
+    def counted(g):
+        visits.append(g.tolist())
+        return inner(g)
+
+    shared._vjp = counted
+    deep = shared
+    for _ in range(5):
+        deep = deep + 1
+    (shared + deep * shared).sum().backward()
+    assert len(visits) == 1
+    np.testing.assert_array_equal(x.grad, 3 * (1 + (x.data * 3 + 5) + x.data * 3))
+
+
+def test_gradients_add_up_over_calls_until_they_are_forgotten():
+    x = leaf([1.0, 2.0])
+    for times in (1, 2, 3):
+        (x * 5).sum().backward()
+        assert x.grad.tolist() == [5 * times, 5 * times]
+    x.grad = None
+    x.sum().backward()
+    assert x.grad.tolist() == [1, 1]
+
+
+def test_only_leaves_that_require_it_get_a_gradient():
+    x, constant = leaf([1.0]), Tensor([2.0])
+    y = x * constant
+    y.backward()
+    assert (x.grad, y.grad, constant.grad) == ([2.0], None, None)
+
+
+def test_a_leaf_is_its_own_gradient():
+    x = leaf([[7.0]])
+    x.backward()
+    assert x.grad.tolist() == [[1.0]]
+
+
+ALIASING = {
+    "add": lambda a, b: a + b,
+    "add, then one again": lambda a, b: (a + b) + a,
+    "reshape": lambda a, b: a.reshape(2, 2) + b.reshape(2, 2),
+    "transpose": lambda a, b: a.T + b.T,
+    "concatenate": lambda a, b: concatenate([a, b]),
+    "slices": lambda a, b: a[:] + b[:],
+    "sum": lambda a, b: a.sum() + b.sum(),
+}
+
+
+@pytest.mark.parametrize("function", ALIASING.values(), ids=ALIASING)
+def test_gradients_never_share_memory(function):
+    a, b = leaf([1.0, 2.0, 3.0, 4.0]), leaf([5.0, 6.0, 7.0, 8.0])
+    for times in (1, 2):
+        out = function(a, b)
+        upstream = np.ones(out.shape)
+        out.backward(upstream)
+        assert np.array_equal(b.grad, np.full(4, times))
+        arrays = [a.grad, b.grad, a.data, b.data, upstream]
+        assert not any(np.shares_memory(x, y) for i, x in enumerate(arrays) for y in arrays[:i])
+        a.grad.flat[0] += 0  # writeable: clipping scales gradients in place
+
+
+# ---------------------------------------------------------------------- what backward refuses
+
+def test_a_second_backward_is_an_error():
+    x = leaf([1.0, 2.0])
+    out = (x * x).sum()
+    out.backward()
+    with pytest.raises(RuntimeError, match="freed by an earlier backward"):
+        out.backward()
+    assert x.grad.tolist() == [2.0, 4.0]
+
+
+def test_a_shared_part_of_a_freed_graph_is_an_error():
+    shared = leaf([1.0, 2.0]) * 2
+    first, second = shared.sum(), (shared * shared).sum()
+    first.backward()
+    with pytest.raises(RuntimeError, match="freed by an earlier backward"):
+        second.backward()
+
+
+@pytest.mark.parametrize("tensor, grad, error, message", [
+    (Tensor([1.0]), None, RuntimeError, "does not require a gradient"),
+    (leaf([1.0, 2.0]), None, RuntimeError, r"needs a scalar, not a tensor of shape \(2,\)"),
+    (leaf([1.0, 2.0]), [1.0], ValueError, r"the gradient has shape \(1,\), the tensor \(2,\)"),
+])
+def test_backward_refuses(tensor, grad, error, message):
+    with pytest.raises(error, match=message):
+        tensor.backward(grad)
+
+
+# ---------------------------------------------------------------------- the cost of a graph
+
+@pytest.fixture
+def no_collector():
+    """Whatever is freed in the test is freed by counting references alone."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def chain(x, length):
+    """(the end of a chain of operations on x, weak references to some of its tensors and to their arrays)."""
+    inner = []
+    for index in range(length):
+        x = x + 1.0 if index % 2 else -x
+        if index % (length // 5) == 1:
+            inner += [weakref.ref(x), weakref.ref(x.data)]
+    return x, inner
+
+
+@pytest.mark.parametrize("length", [5_000, 100_000])
+def test_a_deep_chain_is_differentiated_and_freed(no_collector, length):
+    x = leaf([1.0])
+    out, inner = chain(x, length)
+    assert all(reference() is not None for reference in inner)
+    out.backward()
+    assert x.grad.tolist() == [1.0]  # an even number of signs
+    assert all(reference() is None for reference in inner)  # while its end is still there
+
+
+@pytest.mark.parametrize("length", [5_000, 100_000])
+def test_a_deep_chain_that_is_never_differentiated_is_freed(no_collector, length):
+    out, inner = chain(leaf([1.0]), length)
+    del out
+    assert all(reference() is None for reference in inner)
+
+
+def test_without_gradients_a_chain_keeps_nothing(no_collector):
+    out, inner = chain(Tensor([1.0]), 100)
+    assert all(reference() is None for reference in inner)
+    assert out._parents == ()
+
+
+@pytest.mark.parametrize("function, arrays", USES)
+def test_no_operation_makes_a_cycle(no_collector, function, arrays):
+    out = function(*map(leaf, arrays))
+    reference = weakref.ref(out)
+    del out
+    assert reference() is None
+
+
+# ---------------------------------------------------------------------- recording
+
+def test_no_grad_records_nothing_and_ends():
+    x = leaf([1.0])
+    with no_grad():
+        with no_grad():
+            pass
+        assert not (x * 2).requires_grad
+    assert (x * 2).requires_grad
+
+
+def test_no_grad_ends_with_an_exception():
+    with pytest.raises(KeyError), no_grad():
+        raise KeyError
+    assert (leaf([1.0]) * 2).requires_grad
+
+
+def test_no_grad_is_a_decorator():
+    @no_grad()
+    def double(x):
+        return x * 2
+
+    assert not double(leaf([1.0])).requires_grad
+    assert not double(leaf([1.0])).requires_grad
+    assert (leaf([1.0]) * 2).requires_grad
+
+
+def test_no_grad_holds_for_its_own_thread_alone():
+    x, inside, leave, found = leaf([1.0]), threading.Event(), threading.Event(), []
+
+    def work():
+        found.append((x * 2).requires_grad)  # the main thread does not record
+        with no_grad():
+            inside.set()
+            leave.wait(10)
+            found.append((x * 2).requires_grad)
+
+    thread = threading.Thread(target=work)
+    with no_grad():
+        thread.start()
+        assert inside.wait(10)
+        assert not (x * 2).requires_grad
+    assert (x * 2).requires_grad  # the other thread does not record
+    leave.set()
+    thread.join()
+    assert found == [True, False]
+
+
+# ---------------------------------------------------------------------- values, dtypes, NumPy
+
+@pytest.mark.parametrize("data, dtype", [
+    (np.zeros(2, np.float16), np.float32), (np.zeros(2, np.float32), np.float32), (np.zeros(2), np.float64),
+    (np.zeros(2, ">f4"), np.float32), (np.zeros(2, ">f8"), np.float64), (np.zeros(2, np.uint8), np.float64),
+    (np.zeros(2, bool), np.float64), ([1, 2], np.float64), (3, np.float64), (np.float32(3), np.float32)], ids=repr)
+def test_dtypes(data, dtype):
+    tensor = Tensor(data)
+    assert tensor.dtype == dtype
+    assert tensor.dtype.isnative
+    assert isinstance(tensor.data, np.ndarray)
+    np.testing.assert_array_equal(tensor.data, np.asarray(data))
+
+
+@pytest.mark.parametrize("data", [None, "3", [1j], object(), ["a"], {}], ids=repr)
+def test_only_real_numbers(data):
+    with pytest.raises(TypeError, match="a tensor holds real numbers"):
+        Tensor(data)
+    with pytest.raises(TypeError, match="a tensor holds real numbers"):
+        Tensor([1.0]) + data
+
+
+@pytest.mark.parametrize("other", [2, 2.0, np.float64(2), np.array(2.0), np.full((2, 2), 2), np.full((2, 2), 2.0)],
+                         ids=repr)
+@pytest.mark.parametrize("operation", [
+    lambda a, b: a + b, lambda a, b: b + a, lambda a, b: a - b, lambda a, b: b - a, lambda a, b: a * b,
+    lambda a, b: b * a, lambda a, b: a / b, lambda a, b: b / a])
+def test_other_operands_take_the_tensors_dtype(operation, other):
+    out = operation(Parameter(np.full((2, 2), 4, np.float32)), other)
+    assert isinstance(out, Tensor)
+    assert out.dtype == np.float32
+    np.testing.assert_array_equal(out.data, operation(np.full((2, 2), 4.0), other))
+
+
+@pytest.mark.parametrize("operation", [
+    lambda x: x ** np.float64(2), lambda x: x.mean(), lambda x: x.mean(0), Tensor.exp, Tensor.sqrt,
+    lambda x: np.ones((2, 2)) @ x, lambda x: x @ np.ones((2, 2))])
+def test_float32_stays_float32(operation):
+    x = Parameter(np.full((2, 2), 4, np.float32))
+    out = operation(x)
+    out.backward(np.ones(out.shape))
+    assert out.dtype == x.grad.dtype == np.float32
+
+
+def test_a_gradient_has_the_dtype_of_its_leaf():
+    x = Parameter(np.array([1.0, 2.0], np.float32))
+    for _ in range(2):
+        (x * Tensor([3.0, 4.0])).sum().backward()  # in float64
+        assert x.grad.dtype == np.float32
+    assert x.grad.tolist() == [6.0, 8.0]
+
+
+def test_a_gradient_of_a_scalar_is_an_array():
+    x = leaf(2.0)
+    for expected in (4.0, 8.0):
+        (x * x).backward()
+        assert isinstance(x.grad, np.ndarray)
+        assert x.grad == expected
+
+
+def test_what_a_tensor_says_about_itself():
+    x = leaf([[1.0, 2.0, 3.0]])
+    assert (x.shape, x.ndim, x.size, len(x)) == ((1, 3), 2, 3, 1)
+    assert repr(x) == "Tensor([[1. 2. 3.]], shape=(1, 3), requires_grad=True)"
+    assert [row.data.tolist() for row in x[0]] == [1.0, 2.0, 3.0]
+    assert x[0, 1].item() == 2.0
+    with pytest.raises(ValueError):
+        x.item()
+
+
+def test_numpy_sees_the_value_where_no_gradient_is_lost():
+    x = leaf([1.0, 2.0])
+    with pytest.raises(TypeError, match=r"use tensor\.data"):
+        np.asarray(x)
+    assert np.shares_memory(np.asarray(x.detach()), x.data)
+    assert np.asarray(x.detach(), dtype=np.float32).dtype == np.float32
+    assert not np.shares_memory(np.array(x.detach()), x.data)
+    assert x.numpy() is x.data
+    assert not x.detach().requires_grad
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
+def test_parameters_can_be_copied(duplicate):
+    parameter = Parameter([1.0, 2.0])
+    twin = duplicate(parameter)
+    assert type(twin) is Parameter
+    assert twin.requires_grad
+    twin.data += 1
+    assert parameter.data.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_sum_and_mean_of_nothing(axis):
+    x = leaf(np.zeros((0, 3)))
+    for out in (x.sum(axis), x.mean(axis)):
+        assert out.shape == np.zeros((0, 3)).sum(axis).shape
+        assert not out.data.any()
+        out.sum().backward()
+        assert x.grad.shape == (0, 3)
+
+
+@pytest.mark.parametrize("function, message", [
+    (lambda x: x @ Tensor([1.0, 2.0]), r"two matrices, not tensors of shapes \(2, 2\) and \(2,\)"),
+    (lambda x: x.reshape(3), "cannot reshape"),
+    (lambda x: x + Tensor([1.0, 2.0, 3.0]), "could not be broadcast"),
+    (lambda x: x.transpose(0, 0), "repeated axis"),
+])
+def test_shapes_that_do_not_fit(function, message):
+    with pytest.raises(ValueError, match=message):
+        function(leaf(np.ones((2, 2))))
