@@ -1,8 +1,15 @@
 """rcnn: a Faster R-CNN to read, to take apart and to use. NumPy, with Cython kernels."""
 
 from rcnn._backend import set_num_threads, use_backend
+from rcnn.checkpoint import CheckpointError, load, load_digits, save
+from rcnn.config import FasterRCNNConfig
+from rcnn.model import FasterRCNN, faster_rcnn_small
 from rcnn.nn.random import seed
+from rcnn.trace import Trace
 
 __version__ = "0.1.0"
 
-__all__ = ["seed", "set_num_threads", "use_backend"]
+__all__ = [
+    "CheckpointError", "FasterRCNN", "FasterRCNNConfig", "Trace", "faster_rcnn_small", "load", "load_digits", "save",
+    "seed", "set_num_threads", "use_backend",
+]

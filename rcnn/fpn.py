@@ -1,0 +1,72 @@
+"""The feature pyramid: levels of every resolution, each with the meaning of the deepest one.
+
+Lin et al., "Feature Pyramid Networks for Object Detection", 2017, section 3. A convolutional network's early levels are
+sharp but know little, its late ones know much but are coarse. The pyramid walks back from coarse to fine: each level is
+enlarged to the size of the next finer one and added to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from rcnn.nn import Conv2d, Module, Sequential, Tensor
+from rcnn.nn import functional as F
+from rcnn.nn.modules import kaiming_uniform
+
+
+class Pyramid(list[Tensor]):
+    """The levels of a feature pyramid, finest first, the last `num_extra` of which only the RPN reads."""
+
+    def __init__(self, levels: Iterable[Tensor], num_extra: int = 0) -> None:
+        super().__init__(levels)
+        self.num_extra = num_extra
+
+
+class FPN(Module):
+    """A feature pyramid on top of the levels of a backbone.
+
+    Takes levels (N, in_channels_list[i], H_i, W_i), finest first, and gives a `Pyramid` of as many maps
+    (N, out_channels, H_i, W_i), and with `extra_max_pool` one more, the coarsest at every second place.
+    Parameters are named as in torchvision.
+    """
+
+    def __init__(self, in_channels_list: Sequence[int], out_channels: int = 256, extra_max_pool: bool = True) -> None:
+        self.inner_blocks = [Sequential(_fpn_conv(channels, out_channels, 1)) for channels in in_channels_list]
+        self.layer_blocks = [Sequential(_fpn_conv(out_channels, out_channels, 3)) for _ in in_channels_list]
+        self.extra_max_pool = extra_max_pool
+
+    def forward(self, levels: Sequence[Tensor]) -> Pyramid:
+        if len(levels) != len(self.inner_blocks):
+            raise ValueError(f"this pyramid was made for {len(self.inner_blocks)} levels, not {len(levels)}")
+        merged = self.inner_blocks[-1](levels[-1])
+        out = [self.layer_blocks[-1](merged)]
+        for index in reversed(range(len(levels) - 1)):
+            lateral = self.inner_blocks[index](levels[index])
+            merged = lateral + F.interpolate(merged, (lateral.shape[2], lateral.shape[3]))
+            out.insert(0, self.layer_blocks[index](merged))
+        if not self.extra_max_pool:
+            return Pyramid(out)
+        return Pyramid([*out, F.max_pool2d(out[-1], kernel_size=1, stride=2)], num_extra=1)
+
+
+class BackboneWithFPN(Module):
+    """A backbone whose `body` gives a list of levels, and the pyramid on top of them."""
+
+    def __init__(self, body: Module, in_channels_list: Sequence[int], out_channels: int = 256) -> None:
+        self.body = body
+        self.fpn = FPN(in_channels_list, out_channels)
+
+    def forward(self, x: Tensor) -> Pyramid:
+        pyramid: Pyramid = self.fpn(self.body(x))
+        return pyramid
+
+
+def _fpn_conv(in_channels: int, out_channels: int, kernel_size: int) -> Conv2d:
+    """A convolution that keeps the size of its map; Kaiming uniform with a=1, biases 0."""
+    conv = Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    conv.weight.data = kaiming_uniform(conv.weight.shape, a=1)
+    if conv.bias is not None:
+        conv.bias.data = np.zeros(out_channels, np.float32)
+    return conv

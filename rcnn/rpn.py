@@ -1,0 +1,164 @@
+"""The region proposal network: where on the image might something be?
+
+Ren et al., "Faster R-CNN", 2015, section 3.1. A small convolutional head looks at every cell of the feature map and
+says for each of the cell's anchors how likely it holds an object (*objectness*, a logit) and how to move it onto that
+object (*deltas*). `propose` turns this into boxes; `find_targets` and `loss` teach the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rcnn import boxes as box_ops
+from rcnn.config import FasterRCNNConfig
+from rcnn.matching import match, sample
+from rcnn.nms import batched_nms
+from rcnn.nn import Conv2d, Module, ReLU, Sequential, Tensor, concatenate
+from rcnn.nn import functional as F
+from rcnn.nn.modules import normal
+
+MIN_SIDE = 1e-3  # pixels; a proposal with a shorter side is dropped
+SMOOTH_L1_BETA = 1 / 9
+
+
+class RPNHead(Module):
+    """A 3x3 convolution, then two 1x1 ones, the same for every level.
+
+    Takes a list of maps (N, C, H_l, W_l); gives the objectness, a list of (N, A_l) logits, and the deltas, a list of
+    (N, A_l, 4), where A_l = H_l * W_l * anchors per cell, in the order of the anchors: row, column, cell anchor.
+    """
+
+    def __init__(self, in_channels: int, num_anchors: int) -> None:
+        self.conv = Sequential(Sequential(_rpn_conv(in_channels, in_channels, 3), ReLU()))  # torchvision's nesting
+        self.cls_logits = _rpn_conv(in_channels, num_anchors, 1)
+        self.bbox_pred = _rpn_conv(in_channels, num_anchors * 4, 1)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        objectness, deltas = [], []
+        for level in features:
+            hidden = self.conv(level)
+            n = level.shape[0]
+            objectness.append(self.cls_logits(hidden).transpose(0, 2, 3, 1).reshape(n, -1))  # (N, A_l)
+            deltas.append(self.bbox_pred(hidden).transpose(0, 2, 3, 1).reshape(n, -1, 4))  # (N, A_l, 4)
+        return objectness, deltas
+
+
+class RPN(Module):
+    """The region proposal network. Its `head` is learned; the rest is in this module's functions."""
+
+    def __init__(self, config: FasterRCNNConfig, num_anchors: int) -> None:
+        self.head = RPNHead(config.feat_channels, num_anchors)
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What the RPN proposes for one image.
+
+    boxes (P, 4) and scores (P,): the proposals, by falling score.
+    candidates (K, 4) and candidate_scores (K,): what suppression chose from, level by level.
+    num_after_nms: how many suppression kept, before the best P of them were taken.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    candidates: np.ndarray
+    candidate_scores: np.ndarray
+    num_after_nms: int
+
+
+def propose(objectness: Sequence[np.ndarray], deltas: Sequence[np.ndarray], anchors: Sequence[np.ndarray],
+            image_size: tuple[int, int], pre_nms_top_n: int, post_nms_top_n: int, nms_thresh: float,
+            score_thresh: float = 0.0) -> Proposals:
+    """The proposals for one image.
+
+    objectness, deltas, anchors: per level (A_l,) logits, (A_l, 4), (A_l, 4). image_size: (height, width) that the
+    boxes are clipped to. Per level the `pre_nms_top_n` best anchors are moved by their deltas and clipped; those with a
+    side below 1e-3 or a score below `score_thresh` are dropped; suppression runs within each level; the
+    `post_nms_top_n` best of all levels remain.
+    """
+    boxes, logits, levels = [], [], []
+    for level, (level_logits, level_deltas, level_anchors) in enumerate(zip(objectness, deltas, anchors, strict=True)):
+        best = top_k(level_logits, pre_nms_top_n)  # decoding what cannot be chosen would be wasted
+        boxes.append(box_ops.decode(level_deltas[best], level_anchors[best]))
+        logits.append(level_logits[best])
+        levels.append(np.full(len(best), level))
+    candidates = box_ops.clip(np.concatenate(boxes), image_size)  # (K', 4)
+    scores, groups = F.sigmoid_of(np.concatenate(logits)), np.concatenate(levels)  # (K',), (K',)
+    kept = box_ops.remove_small(candidates, MIN_SIDE)
+    kept = kept[scores[kept] >= score_thresh]
+    candidates, scores, groups = candidates[kept], scores[kept], groups[kept]  # (K, 4), (K,), (K,)
+    survivors = batched_nms(candidates, scores, groups, nms_thresh)
+    chosen = survivors[:post_nms_top_n]
+    return Proposals(candidates[chosen], scores[chosen], candidates, scores, len(survivors))
+
+
+def top_k(scores: np.ndarray, k: int) -> np.ndarray:
+    """Indices (min(k, A),) of the k largest of `scores` (A,), by falling score; of equals the earlier come first."""
+    if k < len(scores):
+        smallest_kept = np.partition(scores, len(scores) - k)[len(scores) - k]
+        above, equal = np.flatnonzero(scores > smallest_kept), np.flatnonzero(scores == smallest_kept)
+        chosen = np.sort(np.concatenate([above, equal[:k - len(above)]]))
+    else:
+        chosen = np.arange(len(scores))
+    return chosen[np.argsort(-scores[chosen], kind="stable")]
+
+
+@dataclass(frozen=True)
+class AnchorTargets:
+    """What the RPN should have said about one image.
+
+    matches (A,): index of each anchor's object, -1 for background, -2 for ignored.
+    positive, negative: sorted indices of the anchors that were sampled for the loss.
+    deltas (len(positive), 4): from the positive anchors to their objects.
+    """
+
+    matches: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
+    deltas: np.ndarray
+
+
+def find_targets(anchors: np.ndarray, gt_boxes: np.ndarray, config: FasterRCNNConfig,
+                 rng: np.random.Generator) -> AnchorTargets:
+    """The targets of one image. anchors: (A, 4), all levels; gt_boxes: (G, 4).
+
+    An anchor is positive when it overlaps an object well, or better than all others do; negative when it overlaps none;
+    in between it is ignored (section 3.1.2 of the paper).
+    """
+    matches = match(box_ops.iou(anchors, gt_boxes), config.rpn_fg_iou_thresh, config.rpn_bg_iou_thresh, force_best=True)
+    labels = np.where(matches >= 0, 1, matches + 1)  # positive 1, negative 0, ignored -1
+    positive, negative = sample(labels, config.rpn_batch_size_per_image, config.rpn_positive_fraction, rng)
+    return AnchorTargets(matches, positive, negative, box_ops.encode(gt_boxes[matches[positive]], anchors[positive]))
+
+
+def loss(objectness: Sequence[Tensor], deltas: Sequence[Tensor],
+         targets: Sequence[AnchorTargets]) -> tuple[Tensor, Tensor]:
+    """The two losses of the RPN, scalars: of objectness and of deltas (equation 1 of the paper).
+
+    objectness, deltas: per level (N, A_l) and (N, A_l, 4); targets: one per image. Binary cross-entropy is averaged
+    over all sampled anchors of the batch; smooth L1 is summed over the positive ones and divided by the number sampled.
+    """
+    logits = concatenate(objectness, axis=1)  # (N, A)
+    moves = concatenate(deltas, axis=1)  # (N, A, 4)
+    positive_images = np.repeat(np.arange(len(targets)), [len(t.positive) for t in targets])
+    negative_images = np.repeat(np.arange(len(targets)), [len(t.negative) for t in targets])
+    positive = np.concatenate([t.positive for t in targets])
+    negative = np.concatenate([t.negative for t in targets])
+    images, anchors = np.concatenate([positive_images, negative_images]), np.concatenate([positive, negative])
+    is_object = np.repeat([1.0, 0.0], [len(positive), len(negative)])
+    cls_loss = F.binary_cross_entropy_with_logits(logits[images, anchors], is_object)
+    wanted = np.concatenate([t.deltas for t in targets])
+    reg_loss = F.smooth_l1_loss(moves[positive_images, positive], wanted, SMOOTH_L1_BETA) * (1 / max(len(anchors), 1))
+    return cls_loss, reg_loss
+
+
+def _rpn_conv(in_channels: int, out_channels: int, kernel_size: int) -> Conv2d:
+    """A convolution that keeps the size of its map, drawn from a normal distribution of 0.01; biases 0."""
+    conv = Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    conv.weight.data = normal(conv.weight.shape, std=0.01)
+    if conv.bias is not None:
+        conv.bias.data = np.zeros(out_channels, np.float32)
+    return conv

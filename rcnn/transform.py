@@ -1,0 +1,175 @@
+"""From pictures to a batch, and boxes there and back.
+
+A *picture* is what people have: (H, W, 3) uint8 RGB, or float in [0, 1], or a PIL image, or a path. A *batch* is what
+networks want: (N, 3, H, W), resized, normalised, and padded with zeros at right and bottom to one size for all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from rcnn._arrays import as_index_array, check_boxes
+from rcnn.nn.convolution import channels_last
+from rcnn.nn.functional import bilinear_taps
+
+Size = tuple[int, int]
+SIZE_DIVISOR = 32  # both sides of a batch are multiples of this, so that strides up to it come out even
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images ready for the network.
+
+    images: (N, 3, H, W) float, normalised, zeros at right and bottom.
+    image_sizes: (height, width) of each image within the batch.
+    original_sizes: (height, width) of each picture before it was resized.
+    """
+
+    images: np.ndarray
+    image_sizes: list[Size]
+    original_sizes: list[Size]
+
+
+def make_batch(pictures: Sequence[Any], min_size: int, max_size: int, image_mean: Sequence[float],
+               image_std: Sequence[float], dtype: Any = np.float32) -> Batch:
+    """The pictures as one batch: each read, resized, normalised; then all padded to a common size.
+
+    Raises TypeError or ValueError that names the picture by its index.
+    """
+    images, original_sizes = [], []
+    mean, std = np.asarray(image_mean, dtype), np.asarray(image_std, dtype)
+    for index, picture in enumerate(pictures):
+        array = as_picture(picture, f"picture {index}", dtype)  # (H, W, 3)
+        original_sizes.append((array.shape[0], array.shape[1]))
+        array = resize(array, resized_size(original_sizes[-1], min_size, max_size))
+        images.append((array - mean) / std)
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    return Batch(_pad_together(images), sizes, original_sizes)
+
+
+def pad_batch(images: np.ndarray) -> Batch:
+    """A batch that is one already, (N, 3, H, W) and normalised, padded to the sides that the network wants."""
+    size = (images.shape[2], images.shape[3])
+    padded = _pad_together(list(images.transpose(0, 2, 3, 1))) if any(side % SIZE_DIVISOR for side in size) else images
+    return Batch(channels_last(padded), [size] * len(images), [size] * len(images))
+
+
+def as_picture(picture: Any, name: str = "picture", dtype: Any = np.float32) -> np.ndarray:
+    """A picture as (H, W, 3) float in [0, 1], of `dtype`.
+
+    Raises TypeError for what is no picture, ValueError for a wrong shape, no pixels, or values out of range, and
+    OSError for a path that cannot be read.
+    """
+    if isinstance(picture, (str, os.PathLike)):
+        with Image.open(picture) as opened:
+            picture = _to_rgb(opened, name)
+    elif isinstance(picture, Image.Image):
+        picture = _to_rgb(picture, name)
+    if not isinstance(picture, np.ndarray):
+        raise TypeError(f"{name} must be an array (H, W, 3), a PIL image or a path, not {type(picture).__name__}")
+    if picture.ndim != 3 or picture.shape[2] != 3:
+        hint = ""
+        if picture.ndim == 3 and picture.shape[0] == 3:
+            hint = "; channels come last here: use picture.transpose(1, 2, 0)"
+        elif picture.ndim == 2:
+            hint = "; a grey picture needs three channels: use np.stack([picture] * 3, axis=2)"
+        raise ValueError(f"{name} must have the shape (H, W, 3), not {picture.shape}{hint}")
+    if picture.size == 0:
+        raise ValueError(f"{name} has no pixels: its shape is {picture.shape}")
+    if picture.dtype == np.uint8:
+        return picture.astype(dtype) / np.asarray(255, dtype)
+    if picture.dtype.kind != "f":
+        raise TypeError(f"{name} must be uint8, or float in [0, 1], not {picture.dtype}")
+    low, high = picture.min(), picture.max()
+    if not (low >= 0 and high <= 1):  # NaN fails this, too
+        raise ValueError(f"{name} is a float picture and must lie in [0, 1], but spans {low} .. {high}")
+    return picture.astype(dtype)
+
+
+def resized_size(size: Size, min_size: int, max_size: int) -> Size:
+    """The (height, width) of a picture of `size` after resizing: shorter side min_size, longer one at most max_size."""
+    scale = min(min_size / min(size), max_size / max(size))
+    return max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
+
+
+def resize(picture: np.ndarray, size: Size) -> np.ndarray:
+    """The picture (H, W, C) resampled bilinearly, without antialiasing, to (*size, C)."""
+    if picture.shape[:2] == size:
+        return picture
+    above, below, weight = bilinear_taps(size[0], picture.shape[0], picture.dtype)
+    rows = picture[above] * (1 - weight)[:, None, None] + picture[below] * weight[:, None, None]  # (size[0], W, C)
+    left, right, weight = bilinear_taps(size[1], picture.shape[1], picture.dtype)
+    return rows[:, left] * (1 - weight)[:, None] + rows[:, right] * weight[:, None]
+
+
+def scale_boxes(boxes: np.ndarray, source: Size, target: Size) -> np.ndarray:
+    """Boxes (N, 4) in pixels of a picture of size `source`, as pixels of the same picture at size `target`."""
+    y, x = target[0] / source[0], target[1] / source[1]
+    return boxes * np.array([x, y, x, y], boxes.dtype)
+
+
+def to_pictures(batch: Batch, image_mean: Sequence[float], image_std: Sequence[float]) -> list[np.ndarray]:
+    """The images of a batch as one can look at them: a list of (h, w, 3) float in [0, 1], without the padding."""
+    mean, std = np.asarray(image_mean, batch.images.dtype), np.asarray(image_std, batch.images.dtype)
+    pictures = []
+    for image, (height, width) in zip(batch.images, batch.image_sizes, strict=True):
+        picture = image.transpose(1, 2, 0)[:height, :width] * std + mean
+        pictures.append(np.clip(picture, 0, 1))
+    return pictures
+
+
+def check_targets(targets: Sequence[Any], num_images: int, num_classes: int,
+                  dtype: Any = np.float32) -> list[dict[str, np.ndarray]]:
+    """The targets as {"boxes": (G, 4) of `dtype`, "labels": (G,) int64}, one per image; G = 0 is an ordinary image.
+
+    Raises TypeError or ValueError that names the image and the box: a missing key, a wrong shape, a coordinate that is
+    not finite, x2 <= x1 or y2 <= y1, a label outside 1 .. num_classes - 1.
+    """
+    wanted = f"targets must be a list with one dict per image, {num_images} of them"
+    if not isinstance(targets, (list, tuple)):
+        raise TypeError(f"{wanted}, not {type(targets).__name__}")
+    if len(targets) != num_images:
+        raise ValueError(f"{wanted}, not {len(targets)}")
+    return [_check_target(target, f"targets[{index}]", num_classes, dtype) for index, target in enumerate(targets)]
+
+
+def _check_target(target: Any, name: str, num_classes: int, dtype: Any) -> dict[str, np.ndarray]:
+    for key in ("boxes", "labels"):
+        if not isinstance(target, dict) or key not in target:
+            raise ValueError(f"{name} must be a dict with 'boxes' and 'labels'; {key!r} is missing")
+    boxes = check_boxes(target["boxes"], f"{name}['boxes']").astype(dtype)  # (G, 4)
+    labels = as_index_array(target["labels"], f"{name}['labels']", len(boxes))  # (G,)
+    for index, (box, label) in enumerate(zip(boxes.tolist(), labels.tolist(), strict=True)):
+        x1, y1, x2, y2 = box
+        if not np.isfinite(box).all():
+            raise ValueError(f"{name}: box {index} is {box}; every coordinate must be finite")
+        if x2 <= x1 or y2 <= y1:
+            raise ValueError(f"{name}: box {index} is {box}; x1, y1, x2, y2 need x2 > x1 and y2 > y1")
+        if not 1 <= label < num_classes:
+            raise ValueError(f"{name}: the label of box {index} is {label}; labels are 1 .. {num_classes - 1} "
+                             "(0 is the background)")
+    return {"boxes": boxes, "labels": labels}
+
+
+def _pad_together(images: list[np.ndarray]) -> np.ndarray:
+    """Images (h_i, w_i, 3) as one (N, 3, H, W), channels last in memory, zeros at right and bottom."""
+    height, width = (max(image.shape[side] for image in images) for side in (0, 1))
+    height, width = (-(-side // SIZE_DIVISOR) * SIZE_DIVISOR for side in (height, width))
+    out = np.zeros((len(images), height, width, 3), images[0].dtype)
+    for image, into in zip(images, out, strict=True):
+        into[:image.shape[0], :image.shape[1]] = image
+    return out.transpose(0, 3, 1, 2)
+
+
+def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
+    """A PIL image as (H, W, 3) uint8, turned the way its EXIF data say it was held."""
+    if image.mode[0] in "IF":  # 16 or 32 bits: PIL would cut every value above 255
+        raise ValueError(f"{name} has more than 8 bits per channel (PIL's mode {image.mode}): scale it to [0, 1] and "
+                         "pass it as an array (H, W, 3)")
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
