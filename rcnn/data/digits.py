@@ -1,0 +1,151 @@
+"""Pages of real handwriting: the 1,797 digits that scikit-learn carries, scattered over paper.
+
+The glyphs are 8 by 8 counts of inked pixels, from the UCI "Optical Recognition of Handwritten Digits" set (Alpaydin
+and Kaynak, 1998). Each is enlarged smoothly, turned and sheared a little, sharpened into strokes, and inked onto the
+page.
+"""
+import functools
+import math
+
+import numpy as np
+from PIL import Image
+
+from rcnn.data.pages import DrawnPages, blend, clouds, extent, grain
+
+TRAIN_SHARE = 0.78  # of each class: 1,402 glyphs to train on, 395 that training never sees
+SPLIT_SEED = 1998  # which glyphs are which is fixed for good, whatever the seed of the pages
+MARGIN = 2  # blank pixels around an 8 by 8 glyph, so that turning it cuts no stroke
+HEIGHTS = (12.0, 44.0)  # pixels; about the height of the smallest and the largest digit
+MAX_OVERLAP = 0.05  # of the smaller of two digits' rectangles
+PLACES_TRIED = 24
+
+
+class Digits(DrawnPages):
+    """Pages of 3 to 10 handwritten digits (now and then one or none), with their boxes; labels are digit + 1.
+
+    A glyph of the train split never appears in val. Without scikit-learn this is an ImportError that says how to get
+    it. Arguments as in `DrawnPages`.
+    """
+
+    classes = ("background", *"0123456789")
+
+    def __init__(self, n: int | None = None, split: str = "train", seed: int = 0,
+                 size: tuple[int, int] = (128, 128)) -> None:
+        super().__init__(n, split, seed, size)
+        glyphs, digits = load_glyphs()
+        chosen = split_glyphs(digits)[split]
+        self.glyphs, self.digits = glyphs[chosen], digits[chosen]
+
+    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One page; see `DrawnPages.draw`."""
+        picture, ink = draw_paper(rng, self.size)
+        taken = np.zeros((0, 4))
+        layers, labels = [], []
+        for glyph in rng.integers(len(self.glyphs), size=draw_count(rng)):
+            stamp = draw_glyph(rng, self.glyphs[glyph])
+            box = find_place(rng, stamp.shape, self.size, taken)
+            if box is None:  # the page is full
+                continue
+            x1, y1, x2, y2 = box
+            blend(picture[y1:y2, x1:x2], ink, stamp * np.float32(rng.uniform(0.6, 1.0)))
+            layer = np.zeros(self.size, np.float32)
+            layer[y1:y2, x1:x2] = stamp
+            taken = np.vstack([taken, box])
+            layers.append(layer)
+            labels.append(self.digits[glyph] + 1)
+        return picture, np.array(layers).reshape(-1, *self.size), np.array(labels, np.int64)
+
+
+@functools.cache
+def load_glyphs() -> tuple[np.ndarray, np.ndarray]:
+    """(glyphs (1797, 12, 12) float32, ink 0 .. 1 with a blank margin; digits (1797,) int64), read-only."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError("the digits come with scikit-learn: pip install 'rcnn[digits]'") from error
+    source = load_digits()
+    glyphs = np.pad(source.images / 16, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN))).astype(np.float32)
+    digits = source.target.astype(np.int64)
+    glyphs.setflags(write=False)
+    digits.setflags(write=False)
+    return glyphs, digits
+
+
+def split_glyphs(digits: np.ndarray) -> dict[str, np.ndarray]:
+    """Sorted indices of the glyphs of each split, class by class in the same proportion; always the same."""
+    rng = np.random.default_rng(SPLIT_SEED)
+    train, val = [], []
+    for digit in range(10):
+        order = rng.permutation(np.flatnonzero(digits == digit))
+        cut = round(TRAIN_SHARE * len(order))
+        train.append(order[:cut])
+        val.append(order[cut:])
+    return {"train": np.sort(np.concatenate(train)), "val": np.sort(np.concatenate(val))}
+
+
+def draw_count(rng: np.random.Generator) -> int:
+    """How many digits a page is to hold: 3 to 10, but of a hundred pages two hold none and three a single one."""
+    chance = rng.uniform()
+    if chance < 0.05:
+        return int(chance >= 0.02)
+    return int(rng.integers(3, 11))
+
+
+def draw_paper(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(an empty page (H, W, 3) float32, the colour (3,) of the ink for it)."""
+    tone = rng.uniform(165, 245) + rng.uniform(-12, 8, 3)  # (3,)
+    shade = clouds(rng, size, cells=int(rng.integers(2, 7))) * rng.uniform(0, 18)  # (H, W)
+    paper = (tone + shade[:, :, None]).astype(np.float32) + grain(rng, size, rng.uniform(1, 7))  # (H, W, 3)
+    if rng.uniform() < 0.35:
+        rule_lines(rng, paper)
+    ink = rng.uniform(10, 70) + rng.uniform(-10, 25, 3)
+    return paper, ink.astype(np.float32)
+
+
+def rule_lines(rng: np.random.Generator, paper: np.ndarray) -> None:
+    """Nothing; draws faint lines over `paper` (H, W, 3) in place, a notebook's rules or its squares."""
+    spacing = int(rng.integers(14, 30))
+    strength = np.float32(rng.uniform(8, 30))
+    paper[int(rng.integers(spacing))::spacing] -= strength
+    if rng.uniform() < 0.4:
+        paper[:, int(rng.integers(spacing))::spacing] -= strength
+
+
+def draw_glyph(rng: np.random.Generator, glyph: np.ndarray) -> np.ndarray:
+    """`glyph` (12, 12) as strokes (h, w) of coverage 0 .. 1, at a random size, slant and thickness, cut to its ink."""
+    scale = math.exp(rng.uniform(*np.log(HEIGHTS))) / (len(glyph) - 2 * MARGIN)  # page pixels per glyph pixel
+    strokes = enlarge(glyph, scale, angle=rng.uniform(-0.17, 0.17), shear=rng.uniform(-0.2, 0.2),
+                      stretch=rng.uniform(0.85, 1.15))
+    # The blurred enlargement becomes a stroke with an edge about a pixel and a half wide: steep about the level that
+    # counts as the stroke's rim, and 0 well below it.
+    rim = rng.uniform(0.32, 0.48)
+    coverage = np.clip(0.5 + (strokes - rim) * max(0.8 * scale, 0.6 / rim), 0, 1)
+    return coverage[extent(coverage)]
+
+
+def enlarge(glyph: np.ndarray, scale: float, angle: float, shear: float, stretch: float) -> np.ndarray:
+    """`glyph` `scale` times as large, `stretch` times as wide besides, sheared and turned by `angle` radians."""
+    side = math.ceil(len(glyph) * scale * max(stretch, 1))
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    slant = np.array([[stretch, shear], [0, 1]])
+    back = np.linalg.inv(scale * turn @ slant)  # from the page to the glyph, about the two centres
+    shift = len(glyph) / 2 - back @ (side / 2, side / 2)
+    affine = (*back[0], shift[0], *back[1], shift[1])
+    image = Image.fromarray(glyph).transform((side, side), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)
+    return np.asarray(image)
+
+
+def find_place(rng: np.random.Generator, shape: tuple[int, ...], size: tuple[int, int],
+               taken: np.ndarray) -> np.ndarray | None:
+    """A whole-pixel box (4,) for a stamp of `shape` (h, w), inside the page and clear of `taken` (K, 4), or None."""
+    (h, w), (height, width) = shape, size
+    if h > height or w > width:
+        return None
+    x1 = rng.integers(0, width - w + 1, PLACES_TRIED)
+    y1 = rng.integers(0, height - h + 1, PLACES_TRIED)
+    places = np.stack([x1, y1, x1 + w, y1 + h], axis=1)  # (P, 4)
+    overlap = np.minimum(places[:, None, 2:], taken[:, 2:]) - np.maximum(places[:, None, :2], taken[:, :2])
+    shared = np.clip(overlap, 0, None).prod(axis=2)  # (P, K)
+    smaller = np.minimum(h * w, (taken[:, 2:] - taken[:, :2]).prod(axis=1))  # (K,)
+    free = np.flatnonzero((shared <= MAX_OVERLAP * smaller).all(axis=1))
+    return places[free[0]] if len(free) else None
