@@ -8,12 +8,11 @@ enlarged to the size of the next finer one and added to it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
-import numpy as np
-
-from rcnn.nn import Conv2d, Module, Sequential, Tensor
+from rcnn.nn import Module, Sequential, Tensor
 from rcnn.nn import functional as F
-from rcnn.nn.modules import kaiming_uniform
+from rcnn.nn.modules import kaiming_uniform, same_conv2d
 
 
 class Pyramid(list[Tensor]):
@@ -33,8 +32,9 @@ class FPN(Module):
     """
 
     def __init__(self, in_channels_list: Sequence[int], out_channels: int = 256, extra_max_pool: bool = True) -> None:
-        self.inner_blocks = [Sequential(_fpn_conv(channels, out_channels, 1)) for channels in in_channels_list]
-        self.layer_blocks = [Sequential(_fpn_conv(out_channels, out_channels, 3)) for _ in in_channels_list]
+        weights = partial(kaiming_uniform, a=1)
+        self.inner_blocks = [Sequential(same_conv2d(c, out_channels, 1, weights)) for c in in_channels_list]
+        self.layer_blocks = [Sequential(same_conv2d(out_channels, out_channels, 3, weights)) for _ in in_channels_list]
         self.extra_max_pool = extra_max_pool
 
     def forward(self, levels: Sequence[Tensor]) -> Pyramid:
@@ -61,12 +61,3 @@ class BackboneWithFPN(Module):
     def forward(self, x: Tensor) -> Pyramid:
         pyramid: Pyramid = self.fpn(self.body(x))
         return pyramid
-
-
-def _fpn_conv(in_channels: int, out_channels: int, kernel_size: int) -> Conv2d:
-    """A convolution that keeps the size of its map; Kaiming uniform with a=1, biases 0."""
-    conv = Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-    conv.weight.data = kaiming_uniform(conv.weight.shape, a=1)
-    if conv.bias is not None:
-        conv.bias.data = np.zeros(out_channels, np.float32)
-    return conv

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -16,9 +17,9 @@ from rcnn import boxes as box_ops
 from rcnn.config import FasterRCNNConfig
 from rcnn.matching import match, sample
 from rcnn.nms import batched_nms
-from rcnn.nn import Conv2d, Module, ReLU, Sequential, Tensor, concatenate
+from rcnn.nn import Module, ReLU, Sequential, Tensor, concatenate
 from rcnn.nn import functional as F
-from rcnn.nn.modules import normal
+from rcnn.nn.modules import normal, same_conv2d
 
 MIN_SIDE = 1e-3  # pixels; a proposal with a shorter side is dropped
 SMOOTH_L1_BETA = 1 / 9
@@ -32,9 +33,11 @@ class RPNHead(Module):
     """
 
     def __init__(self, in_channels: int, num_anchors: int) -> None:
-        self.conv = Sequential(Sequential(_rpn_conv(in_channels, in_channels, 3), ReLU()))  # torchvision's nesting
-        self.cls_logits = _rpn_conv(in_channels, num_anchors, 1)
-        self.bbox_pred = _rpn_conv(in_channels, num_anchors * 4, 1)
+        weights = partial(normal, std=0.01)  # section 3.1.3
+        hidden = same_conv2d(in_channels, in_channels, 3, weights)
+        self.conv = Sequential(Sequential(hidden, ReLU()))  # torchvision's nesting
+        self.cls_logits = same_conv2d(in_channels, num_anchors, 1, weights)
+        self.bbox_pred = same_conv2d(in_channels, num_anchors * 4, 1, weights)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         objectness, deltas = [], []
@@ -153,12 +156,3 @@ def loss(objectness: Sequence[Tensor], deltas: Sequence[Tensor],
     wanted = np.concatenate([t.deltas for t in targets])
     reg_loss = F.smooth_l1_loss(moves[positive_images, positive], wanted, SMOOTH_L1_BETA) * (1 / max(len(anchors), 1))
     return cls_loss, reg_loss
-
-
-def _rpn_conv(in_channels: int, out_channels: int, kernel_size: int) -> Conv2d:
-    """A convolution that keeps the size of its map, drawn from a normal distribution of 0.01; biases 0."""
-    conv = Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-    conv.weight.data = normal(conv.weight.shape, std=0.01)
-    if conv.bias is not None:
-        conv.bias.data = np.zeros(out_channels, np.float32)
-    return conv

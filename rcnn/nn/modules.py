@@ -11,7 +11,7 @@ Arguments and defaults are PyTorch's, and so is the initialisation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -194,6 +194,16 @@ class Conv2d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+def same_conv2d(in_channels: int, out_channels: int, kernel_size: int,
+                weights: Callable[[tuple[int, ...]], np.ndarray]) -> Conv2d:
+    """A convolution that keeps the size of its map. `weights` draws its weights, given their shape; biases are 0."""
+    conv = Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    conv.weight.data = weights(conv.weight.shape)
+    if conv.bias is not None:
+        conv.bias.data = np.zeros(out_channels, np.float32)
+    return conv
 
 
 class Linear(Module):

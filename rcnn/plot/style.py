@@ -1,0 +1,179 @@
+"""The look that all pictures share: colours, sizes, axes, and the checks of what is drawn.
+
+Nothing here touches matplotlib's global settings. Every drawing function dresses the axes that it is given, so a
+picture looks the same on axes from `figure()` and on those from `pyplot.subplots()`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
+
+# Okabe and Ito, "Color Universal Design" (2008): eight colours that people with any colour vision tell apart. Their
+# black is grey here, for black is what the boxes' outlines are made of.
+PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999")
+SKY, ORANGE, GREEN, YELLOW, PURPLE, VERMILION, BLUE, NEUTRAL = PALETTE
+VALUES = "viridis"  # scores and probabilities, on pictures
+ACTIVATIONS = "cividis"  # feature maps
+INK, GREY, FAINT, PAPER = "#222222", "#6b6b6b", "#d9d9d9", "#f2f2f2"
+
+TITLE_SIZE, TEXT_SIZE = 10.0, 8.0  # points; nothing is smaller than TEXT_SIZE
+LINE_WIDTH, THIN_LINE = 1.6, 1.0  # points
+DIMMED = (0.10, 0.48)  # what black and white become in a picture under a drawing that matters more than it
+
+
+class _NotebookFigure(Figure):
+    """A figure that a notebook shows by itself, though pyplot does not know of it."""
+
+    def _repr_png_(self) -> bytes:
+        """A PNG of 256 colours: a third of the bytes, for a notebook carries its pictures along with it.
+
+        Maximum coverage finds the colours of thin lines, which an average over pixels would lose; one round of k-means
+        then makes colour bars smoother.
+        """
+        drawn, packed = io.BytesIO(), io.BytesIO()
+        self.savefig(drawn, format="png")
+        with Image.open(drawn) as picture:
+            few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+        few.save(packed, format="png", optimize=True)
+        return packed.getvalue()
+
+
+def figure(width: float = 10.0, height: float = 5.0) -> Figure:
+    """An empty figure of `width` by `height` inches at 100 dots per inch, on which nothing is clipped.
+
+    It needs no display and is not kept in pyplot's list, so it is freed with its last reference. As the last line of a
+    notebook's cell it shows itself. Axes come from its own method: `figure().subplots(1, 2)`.
+    """
+    empty = _NotebookFigure(figsize=(width, height), dpi=100, facecolor="white")
+    empty.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    return empty
+
+
+def label_color(label: int) -> str:
+    """The colour of class `label`; the background (0) is grey, and the ninth class has the first one's colour again."""
+    return NEUTRAL if label == 0 else PALETTE[(label - 1) % len(PALETTE)]
+
+
+def contrasting(color: str) -> str:
+    """Black or white: whichever has the higher contrast with `color` (WCAG 2.2, relative luminance)."""
+    channels = np.asarray(to_rgb(color))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return "black" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "white"
+
+
+def outline(width: float, color: str = "black") -> list[Stroke | Normal]:
+    """Path effects that edge a line of `width` points, so that it is seen on a background of its own colour.
+
+    The edge is solid under a dashed line, too: white dashes on black are seen everywhere.
+    """
+    solid = {"dash_offset": 0, "dash_list": None}
+    return [Stroke(linewidth=width + 1.2, foreground=color, alpha=0.75, dashes=solid), Normal()]
+
+
+def frame(ax: Axes) -> Axes:
+    """`ax` in pixels: y pointing down, square pixels, no ticks, a faint border."""
+    ax.set_aspect("equal")
+    if not ax.yaxis_inverted():
+        ax.invert_yaxis()
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_facecolor(PAPER)
+    for spine in ax.spines.values():
+        spine.set(color=FAINT, linewidth=0.8)
+    return ax
+
+
+def graph(ax: Axes, xlabel: str, ylabel: str) -> Axes:
+    """`ax` for curves: two spines, small ticks, a faint grid, named axes."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["bottom", "left"]].set(color=GREY, linewidth=0.8)
+    ax.grid(True, color=FAINT, linewidth=0.6)
+    ax.set_axisbelow(True)
+    ticks(ax)
+    ax.set_xlabel(xlabel, fontsize=TEXT_SIZE + 1, color=INK)
+    ax.set_ylabel(ylabel, fontsize=TEXT_SIZE + 1, color=INK)
+    return ax
+
+
+def ticks(ax: Axes) -> None:
+    """Small grey ticks with legible numbers on `ax`."""
+    ax.tick_params(which="major", labelsize=TEXT_SIZE, length=2.5, width=0.6, color=GREY, labelcolor=INK)
+    ax.tick_params(which="minor", length=0, labelsize=TEXT_SIZE, labelcolor=INK)
+
+
+def title(ax: Axes, heading: str, caption: str = "") -> Axes:
+    """`ax` with a bold heading and, under it, a caption for shapes and counts."""
+    ax.set_title(heading, loc="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK, pad=16 if caption else 5)
+    if caption:
+        ax.annotate(caption, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", ha="left",
+                    va="bottom", fontsize=TEXT_SIZE, color=GREY, annotation_clip=False)  # fmt: skip
+    return ax
+
+
+def note(ax: Axes, text: str) -> Axes:
+    """`ax` with `text` in its middle: what is said where there is nothing to draw."""
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=TEXT_SIZE + 1, color=GREY)
+    return ax
+
+
+def color_bar(ax: Axes, mappable: ScalarMappable, label: str = "") -> None:
+    """Draws the scale of `mappable` along the right edge of `ax`, as high as its picture."""
+    bar = ax.figure.colorbar(mappable, cax=ax.inset_axes((1.03, 0.0, 0.045, 1.0)))
+    bar.locator = MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10])
+    bar.formatter = FuncFormatter(lambda value, _: f"{value:g}")
+    bar.update_ticks()
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=TEXT_SIZE, length=2, width=0.6, color=GREY, labelcolor=INK, pad=2)
+    bar.set_label(label, fontsize=TEXT_SIZE, color=INK)
+
+
+def legend_below(ax: Axes, handles: Sequence[Artist], columns: int) -> Legend:
+    """A legend under `ax`, in so many columns."""
+    return _legend(ax, handles, loc="upper left", bbox_to_anchor=(0.0, -0.02), ncols=columns)
+
+
+def legend_right(ax: Axes, handles: Sequence[Artist]) -> Legend:
+    """A legend without a border to the right of `ax`."""
+    return _legend(ax, handles, loc="upper left", bbox_to_anchor=(1.02, 1.0))
+
+
+def _legend(ax: Axes, handles: Sequence[Artist], **where: Any) -> Legend:
+    return ax.legend(handles=list(handles), borderpad=0.2, borderaxespad=0.0, frameon=False, fontsize=TEXT_SIZE,
+                     labelcolor=INK, handlelength=2.2, columnspacing=1.4, **where)  # fmt: skip
+
+
+def as_array(name: str, value: object, shape: Sequence[int | None]) -> np.ndarray:
+    """`value` as an array of `shape`, None standing for any length; what is empty fits where a length may be 0.
+
+    Raises ValueError naming the argument, the shape it has and the shape that is wanted.
+    """
+    array = np.asarray(value)
+    if array.size == 0 and array.ndim < len(shape) and shape[0] is None:
+        return np.zeros([length or 0 for length in shape])
+    fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
+    if not fits:
+        wanted = ", ".join("any" if length is None else str(length) for length in shape)
+        raise ValueError(f"{name} has the shape {array.shape}; wanted is ({wanted})")
+    return array
+
+
+def as_boxes(name: str, value: object) -> np.ndarray:
+    """`value` as float64 boxes (N, 4) or a ValueError that names the argument and the box that is not finite."""
+    boxes = as_array(name, value, (None, 4)).astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(boxes).all(axis=1))
+    if bad.size:
+        raise ValueError(f"{name}[{bad[0]}] is {boxes[bad[0]].tolist()}; a box has four finite coordinates")
+    return boxes

@@ -1,0 +1,110 @@
+"""What is built from the checkout: the sdist, the wheel made from it, and an install where nothing compiles."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+KERNELS = {"_boxes", "_build", "_nms", "_roi"}
+SOURCES = {".py", ".pyx", ".pxd", ".pyi"}
+
+pytestmark = pytest.mark.slow
+
+
+def run(*command, cwd, **environment):
+    """What the command prints; a failure shows all of it."""
+    variables = {**os.environ, **environment}
+    done = subprocess.run([str(part) for part in command], cwd=cwd, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def package_files():
+    """Every file of the package that a reader or a user needs, relative to the root."""
+    files = [path for path in (ROOT / "rcnn").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    wanted = [path for path in files if path.suffix in SOURCES or path.name == "py.typed" or "weights" in path.parts]
+    return {path.relative_to(ROOT).as_posix() for path in wanted}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the checkout to build in, stale kernels and all."""
+    copy = tmp_path_factory.mktemp("checkout") / "rcnn"
+    skip = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*.egg-info", ".*_cache", ".hypothesis", "runs")
+    shutil.copytree(ROOT, copy, ignore=skip)
+    (copy / "rcnn" / "_ext" / "_boxes.c").write_text("left over\n")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def built(checkout):
+    """The sdist, and the wheel that was built from it."""
+    run(sys.executable, "-m", "build", "--no-isolation", cwd=checkout, RCNN_REQUIRE_EXT="1")
+    (sdist,) = (checkout / "dist").glob("*.tar.gz")
+    (wheel,) = (checkout / "dist").glob("*.whl")
+    return sdist, wheel
+
+
+def test_the_sdist_holds_the_sources_and_nothing_generated(built):
+    with tarfile.open(built[0]) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+    assert package_files() <= names
+    assert {"README.md", "LICENSE", "CONTRIBUTING.md", "pyproject.toml", "setup.py", "tests/conftest.py"} <= names
+    assert {"tests/golden/boxes.npz", "tests/golden/roi.npz", "tests/golden/layers.npz"} <= names
+    assert not [name for name in names if name.endswith((".c", ".so", ".pyd", ".pyc"))]
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(built):
+    with zipfile.ZipFile(built[1]) as archive:
+        names = set(archive.namelist())
+        metadata = next(archive.read(name).decode() for name in names if name.endswith("METADATA"))
+    kernels = {name for name in names if name.endswith((".so", ".pyd"))}
+    assert {Path(name).name.split(".")[0] for name in kernels} == KERNELS
+    installed = {name for name in names if ".dist-info/" not in name}
+    assert installed - kernels == package_files()
+    assert "License-Expression: MIT" in metadata
+
+
+PROBE = """
+import rcnn, rcnn.boxes, rcnn.nms, rcnn.roi
+from rcnn import _backend
+facts, iou = _backend.info(), rcnn.boxes.iou([[0, 0, 2, 2]], [[0, 0, 2, 1]])[0, 0]
+print(rcnn.__file__)
+print("kernels", facts["kernels"], "openmp", facts.get("openmp"), "backend", facts["backend"], "iou", float(iou))
+"""
+
+
+def install(sdist, folder, **environment):
+    """Installs into folder/site, without dependencies, and gives what a program that imports it from there prints."""
+    pip = (sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--target", folder / "site")
+    run(*pip, sdist, cwd=folder, **environment)
+    clean = {"PYTHONPATH": str(folder / "site"), "RCNN_REQUIRE_EXT": "0", "RCNN_BACKEND": ""}
+    said = run(sys.executable, "-c", PROBE, cwd=folder, **clean)
+    assert str(folder / "site" / "rcnn" / "__init__.py") in said
+    return said
+
+
+@pytest.mark.parametrize("how", [{"CC": "/bin/false"}, {"RCNN_NO_EXT": "1"}])
+def test_an_install_that_compiles_nothing_runs_on_numpy(built, tmp_path, how):
+    said = install(built[0], tmp_path, RCNN_REQUIRE_EXT="0", **how)
+    assert "kernels False openmp None backend numpy iou 0.5" in said
+    assert said.count("RuntimeWarning: rcnn runs on NumPy alone") == 1
+
+
+def test_a_kernel_that_must_compile_stops_the_install(built, tmp_path):
+    with pytest.raises(AssertionError, match="/bin/false"):
+        install(built[0], tmp_path, RCNN_REQUIRE_EXT="1", CC="/bin/false")
+
+
+def test_a_compiler_without_openmp_makes_serial_kernels(built, tmp_path):
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\ncase " $* " in *openmp*) exit 1;; esac\nexec cc "$@"\n')
+    compiler.chmod(0o755)
+    said = install(built[0], tmp_path, RCNN_REQUIRE_EXT="1", CC=str(compiler))
+    assert "kernels True openmp False backend cython iou 0.5" in said
