@@ -32,8 +32,7 @@ class SmallBackbone(Module):
         self.blocks = Sequential(*(ResidualBlock(out_channels) for _ in range(depth)))
 
     def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.blocks(self.stem(x))
-        return features
+        return self.blocks(self.stem(x))
 
 
 class ResidualBlock(Module):
@@ -45,8 +44,7 @@ class ResidualBlock(Module):
         self.second = _conv_norm(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.relu(x + self.second(self.relu(self.first(x))))
-        return out
+        return self.relu(x + self.second(self.relu(self.first(x))))
 
 
 def _conv_norm(in_channels: int, out_channels: int, stride: int = 1) -> Sequential:

@@ -13,7 +13,7 @@ import time
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -40,8 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all of this command's are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; {self.prog} --help says more\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rcnn", description="A Faster R-CNN to read, to take apart and to use.")
+    parser = _Parser(prog="rcnn", description="A Faster R-CNN to read, to take apart and to use.")
     parser.add_argument("--version", action="version", version=f"rcnn {rcnn.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 

@@ -59,5 +59,4 @@ class BackboneWithFPN(Module):
         self.fpn = FPN(in_channels_list, out_channels)
 
     def forward(self, x: Tensor) -> Pyramid:
-        pyramid: Pyramid = self.fpn(self.body(x))
-        return pyramid
+        return self.fpn(self.body(x))

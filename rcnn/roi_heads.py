@@ -91,8 +91,7 @@ class TwoMLPHead(Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         hidden = self.dropout(F.relu(self.fc6(pooled.flatten(start_dim=1))))  # (R, hidden_dim)
-        out: Tensor = self.dropout(F.relu(self.fc7(hidden)))
-        return out
+        return self.dropout(F.relu(self.fc7(hidden)))
 
 
 class FastRCNNPredictor(Module):

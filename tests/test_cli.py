@@ -145,6 +145,15 @@ def test_errors_are_one_line(arguments: list[str], message: str, capsys: pytest.
     assert message in fails(capsys, *arguments)
 
 
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["detect"], ["train", "shapes", "--steps", "many"],
+                                       ["train", "shapes", "--out", "a", "--resume", "b"]])
+def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.startswith("rcnn") and error.count("\n") == 1 and "--help" in error
+
+
 def test_weights_of_other_classes_are_an_error(capsys: pytest.CaptureFixture[str], digits_weights: Path) -> None:
     assert "11 classes" in fails(capsys, "eval", "shapes", "--weights", str(digits_weights))
 

@@ -126,5 +126,4 @@ def signed_distance(kind: str, x: np.ndarray, y: np.ndarray, radius: np.float32)
 
 def bar_distance(x: np.ndarray, y: np.ndarray, half_width: np.float32, half_height: np.float32) -> np.ndarray:
     """Signed distance of the points (x, y) from the rim of an upright rectangle around the origin."""
-    distance: np.ndarray = np.maximum(np.abs(x) - half_width, np.abs(y) - half_height)
-    return distance
+    return np.maximum(np.abs(x) - half_width, np.abs(y) - half_height)
