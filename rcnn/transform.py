@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from rcnn._arrays import as_index_array, check_boxes
 from rcnn.nn.convolution import channels_last
 from rcnn.nn.functional import bilinear_taps
+from rcnn.pictures import read, to_rgb
 
 Size = tuple[int, int]
 SIZE_DIVISOR = 32  # both sides of a batch are multiples of this, so that strides up to it come out even
@@ -61,16 +62,15 @@ def pad_batch(images: np.ndarray) -> Batch:
 
 
 def as_picture(picture: Any, name: str = "picture", dtype: Any = np.float32) -> np.ndarray:
-    """A picture as (H, W, 3) float in [0, 1], of `dtype`.
+    """A picture as (H, W, 3) float in [0, 1], of `dtype`; `rcnn.pictures` says how a file or a PIL image becomes RGB.
 
-    Raises TypeError for what is no picture, ValueError for a wrong shape, no pixels, or values out of range, and
-    OSError for a path that cannot be read.
+    Raises TypeError for what is no picture, ValueError for a wrong shape, no pixels, values out of range or a file that
+    is refused, and OSError for a path that cannot be read.
     """
     if isinstance(picture, (str, os.PathLike)):
-        with Image.open(picture) as opened:
-            picture = _to_rgb(opened, name)
+        picture = read(picture)
     elif isinstance(picture, Image.Image):
-        picture = _to_rgb(picture, name)
+        picture = to_rgb(picture, name)
     if not isinstance(picture, np.ndarray):
         raise TypeError(f"{name} must be an array (H, W, 3), a PIL image or a path, not {type(picture).__name__}")
     if picture.ndim != 3 or picture.shape[2] != 3:
@@ -83,7 +83,7 @@ def as_picture(picture: Any, name: str = "picture", dtype: Any = np.float32) -> 
     if picture.size == 0:
         raise ValueError(f"{name} has no pixels: its shape is {picture.shape}")
     if picture.dtype == np.uint8:
-        return picture.astype(dtype) / np.asarray(255, dtype)
+        return np.divide(picture, np.asarray(255, dtype), dtype=dtype)
     if picture.dtype.kind != "f":
         raise TypeError(f"{name} must be uint8, or float in [0, 1], not {picture.dtype}")
     low, high = picture.min(), picture.max()
@@ -165,11 +165,3 @@ def _pad_together(images: list[np.ndarray]) -> np.ndarray:
     for image, into in zip(images, out, strict=True):
         into[:image.shape[0], :image.shape[1]] = image
     return out.transpose(0, 3, 1, 2)
-
-
-def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
-    """A PIL image as (H, W, 3) uint8, turned the way its EXIF data say it was held."""
-    if image.mode[0] in "IF":  # 16 or 32 bits: PIL would cut every value above 255
-        raise ValueError(f"{name} has more than 8 bits per channel (PIL's mode {image.mode}): scale it to [0, 1] and "
-                         "pass it as an array (H, W, 3)")
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from rcnn.plot import style
 from rcnn.plot.style import LINE_WIDTH, THIN_LINE, as_array, as_boxes
-from rcnn.plot.tags import Tags
+from rcnn.plot.tags import Tags, tag_texts
 
 
 def image(ax: Axes, picture: np.ndarray, dimmed: bool = False) -> Axes:
@@ -212,23 +212,7 @@ def _draw_boxes(
     for corner, edge in zip(corners, colors, strict=True):
         _rectangle(ax, corner, edge, linestyle)
     if len(corners) and not (numbers is None and values is None):
-        ax.add_artist(Tags(corners, _tag_texts(len(corners), numbers, values, class_names), colors))
-
-
-def _tag_texts(
-    count: int, labels: np.ndarray | None, scores: np.ndarray | None, class_names: Sequence[str] | None
-) -> list[str]:
-    """What the tags of `count` boxes say: class, score, or both."""
-    words: list[list[str]] = [[] for _ in range(count)]
-    if labels is not None:
-        for i, label in enumerate(labels):
-            if class_names is not None and not 0 <= label < len(class_names):
-                raise ValueError(f"labels[{i}] is {label}; class_names has the labels 0 to {len(class_names) - 1}")
-            words[i].append(str(label) if class_names is None else class_names[label])
-    if scores is not None:
-        for i, score in enumerate(scores):
-            words[i].append(f"{score:.2f}")
-    return [" ".join(each) for each in words]
+        ax.add_artist(Tags(corners, tag_texts(len(corners), numbers, values, class_names), colors))
 
 
 def _rectangle(

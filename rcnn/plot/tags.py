@@ -14,6 +14,8 @@ from matplotlib.transforms import Bbox, IdentityTransform
 from rcnn.plot.style import TEXT_SIZE, contrasting
 
 _PADDING = 0.18  # of the font size, around a tag's text
+_TAG_ON_TAG = 20.0  # how much worse it is to hide a part of a tag than a part of a box
+_APART = 3.0  # how many times its own area a tag would hide before it leaves its box
 
 
 class Tags(Artist):
@@ -63,27 +65,44 @@ class Tags(Artist):
 def place(sizes: np.ndarray, boxes: np.ndarray, window: np.ndarray) -> np.ndarray:
     """The lower left corners (N, 2) of tags of `sizes` (N, 2) for `boxes` (N, 4) inside `window` (4,).
 
-    Coordinates are dots with y pointing up. Each tag in turn takes, of eight places around its box, the one where it
-    hides least: other tags count most, boxes less, and of equals the earlier wins, which is above the box at its left.
+    Coordinates are dots with y pointing up. Each tag in turn takes, of the places at its box, the one where it hides
+    least: other tags count most, boxes less, and of equals the earlier wins, which is above the box at its left.
     """
     placed = np.empty((0, 4))
     for size, box in zip(list(sizes), list(boxes), strict=True):
-        corners = np.clip(_places_around(box, size), window[:2], np.maximum(window[2:] - size, window[:2]))  # (8, 2)
-        fields = np.concatenate([corners, corners + size], axis=1)  # (8, 4)
-        hidden = 4.0 * _overlap(fields, placed) + _overlap(fields, boxes)  # (8,)
+        corners, apart = _places_around(box, size)  # (K, 2), (K,)
+        corners = np.clip(corners, window[:2], np.maximum(window[2:] - size, window[:2]))
+        fields = np.concatenate([corners, corners + size], axis=1)  # (K, 4)
+        area = size.prod()
+        on_tags, on_boxes = _overlap(fields, placed), _overlap(fields, boxes)  # (K,), (K,)
+        on_tags[on_tags > 1e-6 * area] += area / 20  # a sliver is to be avoided, too; a touch is none
+        # Within many boxes is no worse than within two: a crowd must not drive tags onto each other.
+        cost = _TAG_ON_TAG * on_tags + np.minimum(on_boxes, 2 * area)  # (K,)
         # A hundredth of the tag per place down the list: order decides between places that hide about as little.
-        cost = hidden + 0.01 * size.prod() * np.arange(len(corners))
+        cost += area * (0.01 * np.arange(len(corners)) + _APART * apart)
         placed = np.concatenate([placed, fields[[cost.argmin()]]])
     return placed[:, :2]
 
 
-def _places_around(box: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Lower left corners (8, 2) for a tag: above the box, below, beside it, and in its upper corners."""
+def _places_around(box: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lower left corners (K, 2) for a tag, the usual ones first, and which (K,) lie apart from the box.
+
+    The first eight are above the box, below, beside it, and in its upper corners. Then come places further along its
+    sides, and at last those one to three lines above and below it.
+    """
     (left, bottom, right, top), (width, height) = box, size
-    return np.array([
+    usual = [
         (left, top), (right - width, top), (left, bottom - height), (right - width, bottom - height),
         (right, top - height), (left - width, top - height), (left, top - height), (right - width, top - height),
-    ])  # fmt: skip
+    ]  # fmt: skip
+    lines = [(x, top - (line + 1) * height) for line in range(1, 5) for x in (left, right, right - width, left - width)]
+    along = [corner for corner in lines if corner[1] >= bottom - height]
+    along += [(left + share * (right - left - width), y) for y in (top, bottom - height, top - height, bottom)
+              for share in (0.5, 0.25, 0.75)]  # fmt: skip
+    apart = [(x, y) for line in (1, 2, 3) for y in (top + line * height, bottom - (line + 1) * height)
+             for x in (left, right - width, right, left - width)]  # fmt: skip
+    corners = np.array(usual + along + apart)
+    return corners, np.arange(len(corners)) >= len(usual) + len(along)
 
 
 def _overlap(fields: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -91,6 +110,22 @@ def _overlap(fields: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     low = np.maximum(fields[:, None, :2], boxes[None, :, :2])  # (N, M, 2)
     high = np.minimum(fields[:, None, 2:], boxes[None, :, 2:])  # (N, M, 2)
     return np.asarray(np.clip(high - low, 0, None).prod(axis=2).sum(axis=1))
+
+
+def tag_texts(
+    count: int, labels: np.ndarray | None, scores: np.ndarray | None, class_names: Sequence[str] | None
+) -> list[str]:
+    """What the tags of `count` boxes say: class, score, or both. Raises ValueError for a label without a name."""
+    words: list[list[str]] = [[] for _ in range(count)]
+    if labels is not None:
+        for i, label in enumerate(labels):
+            if class_names is not None and not 0 <= label < len(class_names):
+                raise ValueError(f"labels[{i}] is {label}; class_names has the labels 0 to {len(class_names) - 1}")
+            words[i].append(str(label) if class_names is None else class_names[label])
+    if scores is not None:
+        for i, score in enumerate(scores):
+            words[i].append(f"{score:.2f}")
+    return [" ".join(each) for each in words]
 
 
 def _tag_text(text: str, color: str) -> Text:

@@ -1,0 +1,93 @@
+"""What `rcnn detect` does: the objects in picture files, one file in memory at a time."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from rcnn import pictures
+from rcnn.checkpoint import write_whole
+from rcnn.model import FasterRCNN
+
+Entry = dict[str, Any]
+
+
+def detect_files(
+    model: FasterRCNN, files: Sequence[Path], folder: Path, score_thresh: float | None = None
+) -> Iterator[tuple[Path, Entry | str]]:
+    """For each file, in turn, what was found in it, or in words why it failed.
+
+    What was found is as JSON has it: "file"; "picture", the drawing in `folder`; "size", "width" and "height" of the
+    photo held upright; "detections", each "box" (x1, y1, x2, y2 in that photo's pixels), "score", "label" and, where
+    the model has names, "name". Two files of one name get drawings of different names, and no drawing replaces a file
+    of `files`.
+    """
+    taken = {_identity(file) for file in files}
+    for file in files:
+        try:
+            entry = _detect_file(model, file, folder, score_thresh, taken)
+        except (OSError, ValueError, MemoryError) as error:
+            yield file, _reason(file, error)
+        else:
+            yield file, entry
+
+
+def as_json(entries: Sequence[Entry]) -> str:
+    """The entries as the text of a JSON file."""
+    return json.dumps(entries, indent=1) + "\n"
+
+
+def _detect_file(model: FasterRCNN, file: Path, folder: Path, score_thresh: float | None, taken: set[str]) -> Entry:
+    """The entry of one file, whose drawing is written, and its name noted in `taken`."""
+    from rcnn import plot  # matplotlib, which takes a while, only where something is drawn
+
+    picture = pictures.read(file)  # (H, W, 3)
+    found = model.predict([picture], score_thresh=score_thresh)[0]
+    names = model.config.class_names
+    drawing = plot.annotate(picture, found["boxes"], found["scores"], found["labels"], names)
+    target = _free_name(folder, file.stem, taken)
+    write_whole(target, _png(drawing))
+    taken.add(_identity(target))
+    height, width = picture.shape[:2]
+    return {"file": str(file), "picture": str(target), "size": {"width": width, "height": height},
+            "detections": _detections(found, names)}  # fmt: skip
+
+
+def _detections(found: dict[str, np.ndarray], names: Sequence[str] | None) -> list[Entry]:
+    """What was found, as plain numbers."""
+    return [{"box": [round(float(x), 2) for x in box], "score": round(float(score), 4), "label": int(label),
+             **({"name": names[label]} if names else {})}
+            for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True)]
+
+
+def _png(picture: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="PNG")
+    return file.getvalue()
+
+
+def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
+    """`folder`/`stem`.png, with a number where that is taken."""
+    number, path = 1, folder / f"{stem}.png"
+    while _identity(path) in taken:
+        number += 1
+        path = folder / f"{stem}-{number}.png"
+    return path
+
+
+def _identity(path: Path) -> str:
+    """The same text for two paths that may lead to the same file; some file systems do not tell A from a."""
+    return os.path.realpath(path).casefold()
+
+
+def _reason(file: Path, error: Exception) -> str:
+    """What went wrong, beginning with the file's name, as errors of `pictures.read` do by themselves."""
+    text = str(error) or type(error).__name__
+    return text if text.startswith(f"{file} ") else f"{file}: {text}"
