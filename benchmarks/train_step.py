@@ -24,7 +24,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 import rcnn
 from rcnn import data, train
-from rcnn.model import faster_rcnn_small
+from rcnn.factories import faster_rcnn_small
 
 
 class TorchResidualBlock(nn.Module):

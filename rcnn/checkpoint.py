@@ -1,14 +1,17 @@
-"""Saving and loading: weights as safetensors, with the config beside them.
+"""Saving and loading: weights as safetensors, with the config beside them, and public .pth files.
 
-A file holds every parameter and buffer under its name, and in its metadata what is needed to build the model again.
+A file that `save` writes holds every parameter and buffer under its name, and in its metadata what is needed to build
+the model again. A public file holds names and arrays alone; `load_into` brings them into a model that is there already.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,17 +20,35 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from rcnn import backbone as backbones
+from rcnn import download, pth
+from rcnn.backbone import ResNet, SmallBackbone
 from rcnn.config import FasterRCNNConfig
+from rcnn.errors import CheckpointError
+from rcnn.fpn import ResNetFPN
 from rcnn.model import FasterRCNN
 from rcnn.nn import Module
+
+__all__ = [
+    "CheckpointError", "Loaded", "Weights", "build_backbone", "describe", "describe_backbone", "load", "load_digits",
+    "load_into", "locate", "put_into", "read_tensors", "read_weights", "restore", "save", "write_tensors",
+    "write_whole",
+]
 
 FORMAT = "rcnn-1"  # a reader refuses what it does not know
 KEY = "rcnn"  # of the metadata
 
+# The library's own backbones by name, with the arguments they were made with, which they keep as attributes: what a
+# checkpoint can rebuild without the user's help.
+OWN_BACKBONES: dict[str, tuple[type[Module], tuple[str, ...]]] = {
+    "SmallBackbone": (SmallBackbone, ("out_channels", "depth")),
+    "ResNetFPN": (ResNetFPN, ("layers", "out_channels", "eps")),
+}
 
-class CheckpointError(ValueError):
-    """A file that cannot be read as a checkpoint, or that does not fit the model; the message says what is wrong."""
+# What torchvision called two of its parts until 0.12, and what it has called them since.
+OLD_NAMES = (
+    (re.compile(r"^rpn\.head\.conv\.(?=weight$|bias$)"), "rpn.head.conv.0.0."),
+    (re.compile(r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(?=weight$|bias$)"), r"\1.0."),
+)
 
 
 def save(path: str | os.PathLike[str], model: FasterRCNN) -> None:
@@ -56,7 +77,7 @@ def load_digits() -> FasterRCNN:
 
 def describe(model: FasterRCNN) -> dict[str, Any]:
     """The metadata from which `restore` builds the model again."""
-    return {"format": FORMAT, "backbone": backbones.describe(model.backbone),
+    return {"format": FORMAT, "backbone": describe_backbone(model.backbone),
             "backbone_class": type(model.backbone).__name__, "settings": model.config.settings()}
 
 
@@ -69,8 +90,8 @@ def restore(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], name
     try:
         own, class_name, settings = (metadata[key] for key in ("backbone", "backbone_class", "settings"))
         if backbone is None and own is not None:
-            backbone = backbones.build(own)
-    except (KeyError, AttributeError, ValueError) as error:
+            backbone = build_backbone(own)
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{name} does not say how to build its model: {error!r}") from error
     if backbone is None:
         raise CheckpointError(f"{name} was saved with a backbone that is not the library's own ({class_name}); "
@@ -87,6 +108,119 @@ def restore(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], name
     return model
 
 
+def describe_backbone(backbone: Module) -> dict[str, object] | None:
+    """What `build_backbone` makes such a backbone from, as values that JSON can hold; None for a user's own."""
+    for name, (kind, arguments) in OWN_BACKBONES.items():
+        if type(backbone) is kind:
+            return {"name": name, "arguments": {argument: getattr(backbone, argument) for argument in arguments}}
+    return None
+
+
+def build_backbone(description: object) -> Module:
+    """A new backbone from what `describe_backbone` gave; ValueError for anything else, for any file may hold it."""
+    if not isinstance(description, dict):
+        raise ValueError(f"a backbone is described by its name and arguments, not by {description!r}")
+    name, arguments = description.get("name"), description.get("arguments")
+    if not isinstance(name, str) or name not in OWN_BACKBONES or not isinstance(arguments, dict):
+        raise ValueError(f"no backbone {name!r} here; there are {', '.join(OWN_BACKBONES)}")
+    kind, allowed = OWN_BACKBONES[name]
+    if set(arguments) != set(allowed) or not all(isinstance(value, (int, float)) for value in arguments.values()):
+        raise ValueError(f"{name} takes the numbers {', '.join(allowed)}, not {arguments}")
+    return kind(**arguments)
+
+
+# ---------------------------------------------------------------------- into a model that is there
+
+@dataclass(frozen=True)
+class Weights:
+    """What a file holds: arrays by name, under today's names, and the metadata of `save`, where it wrote the file."""
+
+    path: Path
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, Any]
+
+    def norm_eps(self) -> float | None:
+        """The eps of the frozen batch norms that these weights were trained with, where that is known."""
+        if download.is_coco(self.path):
+            return 0.0  # that file was trained so, and does not say it
+        arguments = (self.metadata.get("backbone") or {}).get("arguments", {})
+        return arguments.get("eps")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was brought into a module.
+
+    names: what was loaded. left_out: {name: (shape in the file, shape in the model)} of what was not.
+    """
+
+    names: list[str]
+    left_out: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+def load_into(module: Module, source: str | os.PathLike[str], skip_mismatched: bool = False) -> Loaded:
+    """Copies the weights of a file into a module: a detector, a ResNet, anything whose names are in the file.
+
+    source: a .safetensors or a .pth file, or "coco" (for the 50-layer detector) or "imagenet" (for a ResNet), which are
+    fetched once. skip_mismatched: leaves out what has another shape, such as the last layers of a detector for other
+    classes, instead of refusing. Raises CheckpointError that names every missing, unexpected and misshapen parameter,
+    having changed nothing.
+    """
+    return put_into(module, read_weights(locate(source, module)), skip_mismatched)
+
+
+def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) -> Loaded:
+    """Copies weights that were read into a module; see `load_into`."""
+    tensors, own = weights.tensors, module.state_dict()
+    mismatched = [name for name in own
+                  if skip_mismatched and name in tensors and tensors[name].shape != own[name].shape]
+    left_out = {name: (tensors[name].shape, own[name].shape) for name in mismatched}
+    try:
+        module.load_state_dict(tensors | {name: own[name] for name in mismatched})
+    except ValueError as error:
+        raise CheckpointError(f"{weights.path}: {error}") from error
+    eps = weights.norm_eps()
+    for part in module.modules():
+        if isinstance(part, ResNetFPN) and eps is not None:
+            part.eps = eps
+    return Loaded([name for name in own if name in tensors and name not in left_out], left_out)
+
+
+def locate(source: str | os.PathLike[str], module: Module | None = None) -> Path:
+    """The path of a file, which is fetched where it is named "coco", or "imagenet" for a ResNet `module`."""
+    if source == "coco":
+        return download.fetch("coco")
+    if source == "imagenet":
+        if not isinstance(module, ResNet):
+            raise ValueError(f'"imagenet" are weights for a ResNet, not for {type(module).__name__}')
+        return download.fetch(f"resnet{module.layers}")
+    return Path(source)
+
+
+def read_weights(path: str | os.PathLike[str]) -> Weights:
+    """What a .safetensors or a .pth file holds, whatever the file is called.
+
+    Raises CheckpointError for a file that is neither, OSError where it cannot be read.
+    """
+    _check_is_file(path)
+    with open(path, "rb") as file:
+        start = file.read(9)
+    tensors, metadata = read_tensors(path) if start[8:] == b"{" else (pth.read(path), {})  # eight bytes, then JSON
+    return Weights(Path(path), modern_names(tensors), metadata)
+
+
+def modern_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays under today's names, where torchvision has changed them since the file was written."""
+    def modern(name: str) -> str:
+        for old, new in OLD_NAMES:
+            name = old.sub(new, name)
+        return name
+
+    return {modern(name): array for name, array in tensors.items()}
+
+
+# ---------------------------------------------------------------------- files
+
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
     """Writes arrays, and metadata that JSON can hold, to a .safetensors file, whole or not at all."""
     # Contiguous before anything else: safetensors 0.8.0 writes the memory of a strided array, not its values.
@@ -100,8 +234,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
 
     Raises CheckpointError for a file that is none, OSError where it cannot be read.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+    _check_is_file(path)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -111,6 +244,11 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
     except (AttributeError, TypeError) as error:  # safetensors asked NumPy for bfloat16 or float8
         raise CheckpointError(f"{path} holds numbers of a kind that NumPy does not have: {error}") from error
     return tensors, metadata if isinstance(metadata, dict) else {}
+
+
+def _check_is_file(path: str | os.PathLike[str]) -> None:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}")
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:

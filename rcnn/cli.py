@@ -6,24 +6,26 @@ What a user can do wrong ends in one line and exit status 2. matplotlib is impor
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import numpy as np
+from tqdm import tqdm
 
 import rcnn
-from rcnn import _backend, checkpoint, data, evaluate, train, transform
-from rcnn.model import FasterRCNN, faster_rcnn_small
+from rcnn import _backend, checkpoint, data, evaluate, train
+from rcnn._detect_command import Entry, as_json, detect_files
+from rcnn.factories import faster_rcnn_small, load_detector
+from rcnn.model import FasterRCNN
 from rcnn.trace import Trace
 
 VAL_PAGES = 200
 DEMO_PAGE = 7  # of the val split: squared paper with ten digits of every size
+FEW_PICTURES = 3  # more of them get a progress bar
 INTERRUPTED = 130  # the exit status of a command that Ctrl-C ended, by convention
 
 
@@ -72,12 +74,17 @@ def _parser() -> argparse.ArgumentParser:
     evaluation.add_argument("--weights", type=Path, required=True, metavar="PATH", help="a model.safetensors")
     evaluation.set_defaults(run=_eval)
 
-    detect = commands.add_parser("detect", help="find objects in pictures")
+    detect = commands.add_parser(
+        "detect", help="find objects in pictures",
+        description="Finds objects in pictures (JPEG, PNG, WebP, TIFF, GIF, BMP and others), draws them, and goes on "
+                    "past files that cannot be read; the exit status is then 2. Boxes are x1, y1, x2, y2 in the pixels "
+                    "of the picture as it is seen: turned the way that its EXIF data say.")
     detect.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file")
-    detect.add_argument("--weights", type=Path, required=True, metavar="PATH", help="a model.safetensors")
+    detect.add_argument("--weights", required=True, metavar="coco|PATH",
+                        help="torchvision's COCO detector, a model.safetensors, or a .pth of torchvision's")
     detect.add_argument("--score", type=float, metavar="S", help="least score (default: the model's own)")
     detect.add_argument("--out", type=Path, default=Path("rcnn-detections"), metavar="DIR",
-                        help="folder for the annotated pictures (default: %(default)s)")
+                        help="folder for the annotated pictures, as PNG (default: %(default)s)")
     detect.add_argument("--json", metavar="FILE", help="also write the detections to this file (- for standard output)")
     detect.set_defaults(run=_detect)
 
@@ -179,57 +186,35 @@ def _eval(options: argparse.Namespace) -> int:
 def _detect(options: argparse.Namespace) -> int:
     if options.score is not None and not 0 <= options.score <= 1:
         raise ValueError(f"--score must be in 0 .. 1, not {options.score}")
-    model = checkpoint.load(options.weights)
+    if options.json and not Path(options.json).parent.is_dir():  # said before the work is done
+        raise FileNotFoundError(f"there is no folder {Path(options.json).parent} for --json to write to")
+    if options.json and Path(options.json).is_dir():
+        raise IsADirectoryError(f"--json must name a file; {options.json} is a folder")
+    model = _load_model(options.weights)
     options.out.mkdir(parents=True, exist_ok=True)
-    results: list[dict[str, Any]] = []
+    entries: list[Entry] = []
     status = 0
-    for path in options.images:
-        try:
-            picture = transform.as_picture(path, str(path))
-            found = model.predict([picture], score_thresh=options.score)[0]
-        except (OSError, ValueError) as error:  # name it, and go on with the others
-            status = _fail(error)
-            continue
-        drawn = _free_name(options.out, path.stem, [result["picture"] for result in results])
-        _draw(drawn, picture, found, model.config.class_names)
-        results.append({"file": str(path), "picture": str(drawn),
-                        "detections": _as_json(found, model.config.class_names)})
-        if options.json != "-":
-            print(f"{path}: {len(found['boxes'])} found, drawn in {drawn}")
-    if options.json:
-        text = json.dumps(results, indent=1) + "\n"
+    bar = len(options.images) > FEW_PICTURES and sys.stderr.isatty()
+    try:
+        for file, outcome in tqdm(detect_files(model, options.images, options.out, options.score), unit="picture",
+                                  total=len(options.images), disable=not bar, dynamic_ncols=True):
+            if isinstance(outcome, str):
+                status = _fail(outcome)
+                continue
+            entries.append(outcome)
+            if options.json != "-":
+                _say(f"{file}: {len(outcome['detections'])} found, drawn in {outcome['picture']}")
+    finally:  # after Ctrl-C, too: what was found is not lost
         if options.json == "-":
-            sys.stdout.write(text)
-        else:
-            checkpoint.write_whole(options.json, text.encode())
+            sys.stdout.write(as_json(entries))
+        elif options.json:
+            checkpoint.write_whole(options.json, as_json(entries).encode())
     return status
 
 
-def _free_name(folder: Path, stem: str, taken: Sequence[str]) -> Path:
-    """A name for a picture that no other one of this run has: two folders may hold files of one name."""
-    number, path = 1, folder / f"{stem}.png"
-    while str(path) in taken:
-        number += 1
-        path = folder / f"{stem}-{number}.png"
-    return path
-
-
-def _draw(path: Path, picture: np.ndarray, found: dict[str, np.ndarray], names: Sequence[str] | None) -> None:
-    """Writes the picture with its detections."""
-    from rcnn import plot
-
-    height, width = picture.shape[:2]
-    scale = 10 / max(height, width)  # inches
-    figure = plot.figure(max(width * scale, 2), max(height * scale, 2))
-    plot.detections(figure.subplots(), picture, found["boxes"], found["scores"], found["labels"], names)
-    figure.savefig(path)
-
-
-def _as_json(found: dict[str, np.ndarray], names: Sequence[str] | None) -> list[dict[str, Any]]:
-    """The detections as JSON has them, boxes x1, y1, x2, y2 in the picture's own pixels."""
-    return [{"box": [round(float(x), 2) for x in box], "score": round(float(score), 4), "label": int(label),
-             **({"name": names[label]} if names else {})}
-            for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True)]
+def _load_model(weights: str) -> FasterRCNN:
+    """The detector that `--weights` names."""
+    return load_detector(weights)
 
 
 # ---------------------------------------------------------------------- the rest
@@ -241,10 +226,16 @@ def _info(options: argparse.Namespace) -> int:
     return 0
 
 
-def _fail(error: BaseException) -> int:
+def _say(text: str) -> None:
+    """Prints a line, above a progress bar, with escapes for what the output cannot show, as names of files may have."""
+    encoding = sys.stdout.encoding or "utf-8"
+    tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _fail(error: BaseException | str) -> int:
     """Says what is wrong in one line; gives the exit status of an error."""
     text = " ".join(str(error).split()) or type(error).__name__
-    print(f"rcnn: {text}", file=sys.stderr)
+    tqdm.write(f"rcnn: {text}", file=sys.stderr)  # above a progress bar
     return 2
 
 

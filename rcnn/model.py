@@ -18,7 +18,6 @@ import numpy as np
 from rcnn import _backend, roi_heads, rpn, transform
 from rcnn._arrays import as_index_array, check_boxes
 from rcnn.anchors import AnchorGenerator, measure_stride
-from rcnn.backbone import SmallBackbone
 from rcnn.config import FasterRCNNConfig
 from rcnn.fpn import Pyramid
 from rcnn.nn import Module, Tensor, no_grad
@@ -359,21 +358,3 @@ def _in_own_pixels(detections: list[Detections], batch: transform.Batch) -> list
     """The detections with their boxes in the pixels of the pictures that were passed."""
     return [{**found, "boxes": transform.scale_boxes(found["boxes"], size, original)}
             for found, size, original in zip(detections, batch.image_sizes, batch.original_sizes, strict=True)]
-
-
-def faster_rcnn_small(class_names: Sequence[str], **config: Any) -> FasterRCNN:
-    """A detector of half a million parameters for small pictures, which learns from random weights in minutes.
-
-    class_names: one per class, the background first. config: fields of `FasterRCNNConfig` other than these defaults,
-    which suit objects of 12 to 48 pixels on pictures of about 128.
-    """
-    settings: dict[str, Any] = {
-        "anchor_sizes": (14, 24, 40), "aspect_ratios": (1.0, 1.7),
-        "pool_size": (5, 5), "hidden_dim": 128, "dropout": 0.0,
-        "min_size": 128, "max_size": 256, "image_mean": (0.5, 0.5, 0.5), "image_std": (0.25, 0.25, 0.25),
-        "rpn_pre_nms_top_n_train": 400, "rpn_pre_nms_top_n_test": 400, "rpn_post_nms_top_n_train": 200,
-        "rpn_post_nms_top_n_test": 100, "rpn_batch_size_per_image": 128, "box_batch_size_per_image": 128,
-    }
-    backbone = SmallBackbone()
-    return FasterRCNN(FasterRCNNConfig(backbone, backbone.out_channels, len(class_names),
-                                       class_names=tuple(class_names), **{**settings, **config}))

@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from rcnn import nn
-from rcnn.backbone import ResidualBlock, SmallBackbone, build, count_parameters, describe
+from rcnn import backbone, nn
+from rcnn.backbone import ResidualBlock, SmallBackbone, count_parameters
+from rcnn.checkpoint import build_backbone as build
+from rcnn.checkpoint import describe_backbone as describe
+from rcnn.nn import Tensor
 
 
 @pytest.mark.parametrize("size, feature_size", [((64, 96), (8, 12)), ((32, 32), (4, 4)), ((33, 41), (5, 6))])
@@ -69,9 +72,55 @@ def test_a_users_backbone_has_no_description():
     ({"arguments": {}}, "no backbone None here"),
     ({"name": "SmallBackbone"}, "no backbone 'SmallBackbone'"),
     ("SmallBackbone", "described by its name and arguments, not by 'SmallBackbone'"),
-    ({"name": "SmallBackbone", "arguments": {"depth": 2}}, "SmallBackbone takes the integers out_channels, depth"),
-    ({"name": "SmallBackbone", "arguments": {"depth": "2", "out_channels": 8}}, "takes the integers"),
+    ({"name": "SmallBackbone", "arguments": {"depth": 2}}, "SmallBackbone takes the numbers out_channels, depth"),
+    ({"name": "SmallBackbone", "arguments": {"depth": "2", "out_channels": 8}}, "takes the numbers"),
 ])
 def test_a_description_that_cannot_be_built_is_refused(description, message):
     with pytest.raises(ValueError, match=message):
         build(description)
+
+
+# ---------------------------------------------------------------------- ResNets
+
+@pytest.mark.parametrize("layers, channels, parameters", [
+    (18, (64, 128, 256, 512), 11_689_512), (34, (64, 128, 256, 512), 21_797_672),
+    (50, (256, 512, 1024, 2048), 25_557_032), (101, (256, 512, 1024, 2048), 44_549_160)])
+def test_resnet_has_the_published_number_of_parameters(layers, channels, parameters):
+    """torchvision's documentation gives these counts for 1000 classes."""
+    net = backbone.ResNet(layers, num_classes=1000)
+    assert backbone.count_parameters(net) == parameters
+    assert net.channels == channels
+
+
+def test_resnet_body_gives_four_levels_and_classifier_logits():
+    x = Tensor(np.random.default_rng(0).standard_normal((2, 3, 64, 96)).astype(np.float32))
+    body, classifier = backbone.resnet18().eval(), backbone.resnet18(num_classes=10).eval()
+    assert [level.shape for level in body(x)] == [(2, 64 * 2**i, 64 // 4 // 2**i, 96 // 4 // 2**i) for i in range(4)]
+    body.load_state_dict(classifier.state_dict())  # a body leaves the classifier's last layer out
+    logits = body(x)[-1].data.mean(axis=(2, 3)) @ classifier.fc.weight.data.T + classifier.fc.bias.data
+    np.testing.assert_allclose(classifier(x).data, logits, rtol=1e-4, atol=1e-5)
+
+
+def test_resnet_freezes_its_first_stages():
+    net = backbone.resnet18()
+    net.freeze(5)
+    assert all(p.requires_grad for p in net.parameters())
+    net.freeze(1)
+    net.eval()
+    assert {name.split(".")[0] for name, p in net.named_parameters() if p.requires_grad} == {"layer4"}
+    x = Tensor(np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32))
+    net(x)[-1].sum().backward()
+    assert {name.split(".")[0] for name, p in net.named_parameters() if p.grad is not None} == {"layer4"}
+
+
+def test_resnet_of_another_depth_is_an_error():
+    with pytest.raises(ValueError, match="layers must be one of 18, 34, 50, 101, not 20"):
+        backbone.ResNet(20)
+
+
+def test_frozen_resnet_has_no_batch_norm_to_learn():
+    frozen, learned = backbone.resnet18(frozen=True, eps=0.1), backbone.resnet18()
+    assert frozen.eps == 0.1 and learned.eps == 1e-5
+    assert list(frozen.state_dict()) == list(learned.state_dict())
+    assert not any("bn" in name for name, _ in frozen.named_parameters())
+    assert any("bn" in name for name, _ in learned.named_parameters())

@@ -13,7 +13,7 @@ import safetensors.numpy
 import rcnn
 from rcnn import checkpoint, nn
 from rcnn.checkpoint import CheckpointError
-from rcnn.model import faster_rcnn_small
+from rcnn.factories import faster_rcnn_small
 
 CLASSES = ("background", "circle", "square")
 

@@ -1,6 +1,5 @@
 """The command line: what it prints, writes and returns, and how it fails."""
 
-import json
 import re
 import subprocess
 import sys
@@ -26,13 +25,6 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digits_weights() -> Path:
     """The weights that ship in the package."""
     return Path(rcnn.__file__).parent / "weights" / "digits.safetensors"
-
-
-@pytest.fixture
-def page(tmp_path: Path) -> Path:
-    picture, _ = data.Digits(split="val")[cli.DEMO_PAGE]
-    Image.fromarray(picture).save(tmp_path / "page.png")
-    return tmp_path / "page.png"
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -89,40 +81,6 @@ def test_resuming_something_else_is_an_error(run_folder: Path, capsys: pytest.Ca
     assert "--steps 2" in fails(capsys, "train", "shapes", "--resume", str(run_folder), "--steps", "9")
     assert "circle" in fails(capsys, "train", "digits", "--resume", str(run_folder))
     assert "state.safetensors" in fails(capsys, "train", "digits", "--resume", str(run_folder / "nowhere"))
-
-
-def test_detect_draws_and_writes_json(
-    page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], digits_weights: Path
-) -> None:
-    report, out = tmp_path / "found.json", tmp_path / "drawn"
-    assert cli.main(["detect", str(page), "--weights", str(digits_weights), "--out", str(out), "--json", str(report),
-                     "--score", "0.5"]) == 0
-    entry, = json.loads(report.read_text())
-    expected = rcnn.load_digits().predict([page], score_thresh=0.5)[0]
-    assert entry["file"] == str(page)
-    np.testing.assert_allclose([d["box"] for d in entry["detections"]], expected["boxes"], atol=0.006)
-    assert [d["label"] for d in entry["detections"]] == expected["labels"].tolist()
-    assert all(d["name"] == str(d["label"] - 1) and d["score"] > 0.5 for d in entry["detections"])
-    with Image.open(out / "page.png") as drawn:
-        assert min(drawn.size) >= 128
-    assert f"{len(expected['boxes'])} found" in capsys.readouterr().out
-
-
-def test_detect_writes_nothing_but_json_to_standard_output(
-    page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], digits_weights: Path
-) -> None:
-    (tmp_path / "other").mkdir()
-    twin = tmp_path / "other" / "page.png"
-    twin.write_bytes(page.read_bytes())
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"not a picture")
-    status = cli.main(["detect", str(page), str(broken), str(twin), "--weights", str(digits_weights),
-                       "--out", str(tmp_path / "drawn"), "--json", "-"])
-    captured = capsys.readouterr()
-    assert status == 2 and "broken.png" in captured.err
-    entries = json.loads(captured.out)
-    assert [entry["file"] for entry in entries] == [str(page), str(twin)]
-    assert len({entry["picture"] for entry in entries}) == 2 and all(Path(e["picture"]).exists() for e in entries)
 
 
 def test_info_names_versions_backend_and_threads(capsys: pytest.CaptureFixture[str]) -> None:

@@ -349,3 +349,13 @@ def test_sequential_is_a_list():
 def test_errors_say_what_was_wrong(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.FrozenBatchNorm2d])
+def test_torchs_count_of_batches_may_be_there_or_not(norm):
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), norm(4))
+    state = {name: array + 1 for name, array in model.state_dict().items()}
+    assert model.load_state_dict(state) == ([], [])
+    assert model.load_state_dict({**state, "1.num_batches_tracked": np.array(5)}) == ([], [])
+    with pytest.raises(ValueError, match="unexpected: 0.num_batches_tracked"):
+        model.load_state_dict({**state, "0.num_batches_tracked": np.array(5)})

@@ -10,7 +10,8 @@ import pytest
 
 import rcnn
 from rcnn import boxes, data, evaluate, train
-from rcnn.model import FasterRCNN, faster_rcnn_small
+from rcnn.factories import faster_rcnn_small
+from rcnn.model import FasterRCNN
 from rcnn.train import Recipe
 
 PAGES = data.Shapes(6, seed=3)

@@ -159,11 +159,16 @@ def bilinear_matrix(out: int, size: int) -> np.ndarray:
 
 def bilinear_taps(out: int, size: int, dtype: Any = np.float64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each of `out` places spread over `size` sources: the source before it, the one after it, and the latter's
-    weight, each (out,). At the ends both are the outermost source."""
-    centre = np.maximum((np.arange(out) + 0.5) * (size / out) - 0.5, 0)
+    weight, each (out,). At the ends both are the outermost source.
+
+    In float32 the step is rounded, and so is each place, once: places far along are off by some 1e-5 of a source, and
+    PyTorch's, whose compiler fuses the multiplication and the subtraction, are off by the same.
+    """
+    step = float(np.asarray(size, dtype) / np.asarray(out, dtype))
+    centre = np.maximum((np.arange(out) + 0.5) * step - 0.5, 0).astype(dtype)
     before = np.minimum(np.floor(centre).astype(np.int64), size - 1)
     after = np.minimum(before + 1, size - 1)
-    return before, after, (centre - before).astype(dtype)
+    return before, after, centre - before.astype(dtype)
 
 
 def _averaging(out: int, size: int) -> np.ndarray:

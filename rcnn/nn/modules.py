@@ -28,6 +28,8 @@ class Module:
     """A part of a network. Subclass it, set layers as attributes in `__init__`, and define `forward`."""
 
     training = True
+    ignored_state: tuple[str, ...] = ()
+    """Names that a state may hold for this module, and that say nothing to it."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
@@ -47,11 +49,16 @@ class Module:
         for name, value in vars(self).items():
             yield from _find(Module, name, value)
 
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all below it, with what their parts' full names begin with: "", "conv.", "conv.0.", ..."""
+        yield prefix, self
+        for name, child in self.children():
+            yield from child.named_modules(f"{prefix}{name}.")
+
     def modules(self) -> Iterator[Module]:
         """This module and all below it."""
-        yield self
-        for _, child in self.children():
-            yield from child.modules()
+        for _, module in self.named_modules():
+            yield module
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """Every parameter with its full name: this module's own first, then its parts'. A shared one comes once."""
@@ -94,7 +101,8 @@ class Module:
         """
         own = self.state_dict()
         missing = [name for name in own if name not in state]
-        unexpected = [name for name in state if name not in own]
+        ignored = {prefix + name for prefix, module in self.named_modules() for name in module.ignored_state}
+        unexpected = [name for name in state if name not in own and name not in ignored]
         misshapen = [f"{name}: {np.shape(state[name])} in the state, {own[name].shape} in the model"
                      for name in own if name in state and np.shape(state[name]) != own[name].shape]
         problems = []
@@ -217,8 +225,13 @@ class Linear(Module):
         return F.linear(x, self.weight, self.bias)
 
 
+_TORCH_COUNTER = ("num_batches_tracked",)  # PyTorch's batch norm counts its batches; nothing here depends on it
+
+
 class BatchNorm2d(Module):
     """Batch normalisation of (N, num_features, H, W): the batch's statistics in training, running ones after."""
+
+    ignored_state = _TORCH_COUNTER
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         self.eps, self.momentum = eps, momentum
@@ -236,6 +249,8 @@ class BatchNorm2d(Module):
 
 class FrozenBatchNorm2d(Module):
     """Batch normalisation by fixed statistics and a fixed gain: one multiplication and one addition per channel."""
+
+    ignored_state = _TORCH_COUNTER
 
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
         self.eps = eps

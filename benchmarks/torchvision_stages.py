@@ -1,0 +1,192 @@
+"""Every stage of ResNet-50-FPN in rcnn beside torchvision's, on the same weights and pictures.
+
+    python benchmarks/torchvision_stages.py [--seed 1] [--picture docs/torchvision.png]
+
+Prints a Markdown table of the largest differences. The weights are random, but drawn so that boxes are found. Needs
+torch and torchvision beside rcnn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+import rcnn
+from rcnn.trace import Trace
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from seeded import seeded_image, seeded_state  # noqa: E402
+
+SIZES = ((480, 640), (375, 500), (640, 427), (333, 1000), (300, 300), (512, 384))
+
+
+@dataclass
+class Stage:
+    """One row: what was compared, the largest difference, what it is measured in, and what is allowed."""
+
+    name: str
+    shape: tuple[int, ...]
+    difference: float
+    unit: str
+    allowed: float
+
+
+def textured_picture(height: int, width: int, seed: int) -> np.ndarray:
+    """A seeded (H, W, 3) picture with grain: on a plain surface boxes tie, and the last bit of a score decides."""
+    grain = np.random.default_rng(seed).normal(0, 0.08, (height, width, 3))
+    return np.clip(seeded_image(height, width, seed).transpose(1, 2, 0) + grain, 0, 1).astype(np.float32)
+
+
+def torch_detector(num_classes: int, eps: float, **settings: Any) -> torch.nn.Module:
+    """torchvision's detector with random weights, in evaluation mode; a new one each time, for it caches scales."""
+    net = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=num_classes, **settings)
+    freeze_batch_norms(net, eps)
+    return net.eval()
+
+
+def freeze_batch_norms(net: torch.nn.Module, eps: float) -> None:
+    """Puts FrozenBatchNorm2d in place of every batch norm; without weights torchvision's detector has learned ones."""
+    for module in net.modules():
+        for name, child in list(module.named_children()):
+            if isinstance(child, (torch.nn.BatchNorm2d, FrozenBatchNorm2d)):
+                channels = len(child.weight)
+                setattr(module, name, FrozenBatchNorm2d(channels, eps=eps))
+
+
+def pair(seed: int, eps: float, num_classes: int = 7, **settings: Any) -> tuple[rcnn.FasterRCNN, torch.nn.Module]:
+    """(rcnn's detector, torchvision's) with the same seeded weights."""
+    ours = rcnn.faster_rcnn_resnet_50_fpn(num_classes, **settings)
+    ours.backbone.eps = eps
+    state = seeded_state({name: array.shape for name, array in ours.state_dict().items()}, seed)
+    ours.load_state_dict(state)
+    theirs = torch_detector(num_classes, eps, **settings)
+    theirs.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    return ours.eval(), theirs
+
+
+def run_torch(net: torch.nn.Module, pictures: list[np.ndarray]) -> dict[str, Any]:
+    """torchvision's answer at every stage; pictures are (H, W, 3) in [0, 1]."""
+    tensors = [torch.from_numpy(picture.transpose(2, 0, 1).copy()) for picture in pictures]
+    with torch.no_grad():
+        batch, _ = net.transform(tensors)
+        features = net.backbone(batch.tensors)
+        logits, deltas = net.rpn.head(list(features.values()))
+        proposals, _ = net.rpn(batch, features)
+        pooled = net.roi_heads.box_roi_pool(features, proposals, batch.image_sizes)
+        class_logits, box_deltas = net.roi_heads.box_predictor(net.roi_heads.box_head(pooled))
+        detections = net(tensors)
+    return {"batch": batch.tensors.numpy(), "features": [f.numpy() for f in features.values()],
+            "objectness": [by_anchor(x.numpy(), 1)[..., 0] for x in logits],
+            "rpn_deltas": [by_anchor(x.numpy(), 4) for x in deltas], "proposals": [p.numpy() for p in proposals],
+            "pooled": pooled.numpy(), "class_logits": class_logits.numpy(),
+            "box_deltas": box_deltas.numpy().reshape(*class_logits.shape, 4),
+            "detections": [{key: value.numpy() for key, value in d.items()} for d in detections]}
+
+
+def by_anchor(head_output: np.ndarray, per_anchor: int) -> np.ndarray:
+    """The RPN's (N, A * n, H, W) as (N, H * W * A, n)."""
+    n, channels, height, width = head_output.shape
+    split = head_output.reshape(n, channels // per_anchor, per_anchor, height, width)
+    return split.transpose(0, 3, 4, 1, 2).reshape(n, -1, per_anchor)
+
+
+def compare(trace: Trace, theirs: dict[str, Any]) -> list[Stage]:
+    """The stages' largest differences; infinite where the two did not keep as many boxes or not the same classes."""
+    rows = [relative("batch", [trace.images], [theirs["batch"]])]
+    rows += [relative(name, getattr(trace, name), theirs[name]) for name in ("features", "objectness", "rpn_deltas")]
+    count = sum(map(len, trace.proposals))
+    distances = [farthest(ours, other) for ours, other in zip(trace.proposals, theirs["proposals"], strict=True)]
+    rows.append(Stage("proposals", (count, 4), max(distances), "pixels", 0.02))
+    if all(np.array_equal(order(a, b), np.arange(len(b))) for a, b in
+           zip(trace.proposals, theirs["proposals"], strict=True)):  # the same order: row by row
+        for name in ("pooled", "class_logits", "box_deltas"):
+            rows.append(relative(name, [getattr(trace, name)], [theirs[name]]))
+    boxes, scores = 0.0, 0.0
+    for ours, other in zip(trace.outputs, theirs["detections"], strict=True):
+        boxes = max(boxes, farthest(ours["boxes"], other["boxes"]))
+        if np.isfinite(boxes) and len(other["boxes"]):
+            match = order(ours["boxes"], other["boxes"])
+            same = np.array_equal(ours["labels"], other["labels"][match])
+            scores = max(scores, float(np.abs(ours["scores"] - other["scores"][match]).max()) if same else np.inf)
+    count = sum(len(d["boxes"]) for d in trace.outputs)
+    return [*rows, Stage("detections: boxes", (count, 4), boxes, "pixels", 0.05),
+            Stage("detections: scores", (count,), scores, "", 1e-4)]
+
+
+def relative(name: str, ours: list[np.ndarray], theirs: list[np.ndarray]) -> Stage:
+    """The largest difference over all levels, in units of the level's largest value."""
+    worst = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(ours, theirs, strict=True))
+    return Stage(name, ours[0].shape, worst, "of the largest value", 2e-5)
+
+
+def order(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """For each of our boxes the index of the nearest of theirs."""
+    return np.abs(ours[:, None] - theirs[None]).max(axis=2).argmin(axis=1) if len(theirs) else np.zeros(0, int)
+
+
+def farthest(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """How far the farthest of our boxes is from its own of theirs; infinite where they do not pair up."""
+    match = order(ours, theirs)
+    if len(ours) != len(theirs) or len(set(match)) != len(theirs):
+        return np.inf
+    return float(np.abs(ours - theirs[match]).max(initial=0))
+
+
+def table(rows: list[Stage]) -> str:
+    """The rows in Markdown."""
+    lines = ["| stage | shape (first level) | largest difference | allowed |", "|---|---|---|---|"]
+    lines += [f"| {r.name} | {' x '.join(map(str, r.shape))} | {r.difference:.1e} {r.unit} | {r.allowed:.0e} |"
+              for r in rows]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--eps", type=float, default=1e-5)
+    parser.add_argument("--picture", type=Path)
+    options = parser.parse_args()
+    ours, theirs = pair(options.seed, options.eps)
+    pictures = [textured_picture(h, w, options.seed + i) for i, (h, w) in enumerate(SIZES)]
+    answers = [(ours.trace([picture]), run_torch(theirs, [picture])) for picture in pictures]
+    rows = [compare(trace, answer) for trace, answer in answers]
+    common = [r.name for r in rows[0] if all(r.name in [x.name for x in other] for other in rows)]
+    worst = [max((r for group in rows for r in group if r.name == name), key=lambda r: r.difference) for name in common]
+    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, seed {options.seed}, "
+          f"eps {options.eps:g}, {len(pictures)} pictures\n")
+    print(table(worst))
+    if options.picture:
+        draw(options.picture, *answers[0])
+
+
+def draw(path: Path, trace: Trace, theirs: dict[str, Any]) -> None:
+    """Both answers side by side: detections, and a feature map with the difference of the two."""
+    from rcnn import plot
+
+    figure = plot.figure(10, 6.6)
+    (top_left, top_right), (left, right) = figure.subplots(2, 2)
+    best = [slice(0, 12)] * 2
+    for ax, name, found in zip((top_left, top_right), ("rcnn", "torchvision"),
+                               (trace.outputs[0], theirs["detections"][0]), strict=True):
+        scale = trace.image_sizes[0][0] / 480
+        plot.detections(ax, trace.pictures[0], found["boxes"][best[0]] * scale, found["scores"][best[0]],
+                        found["labels"][best[0]])
+        plot.title(ax, name, f"the best 12 of {len(found['boxes'])} detections")
+    plot.feature_map(left, trace.features[1][0])
+    plot.title(left, "rcnn, features[1]", "mean over 256 channels")
+    plot.feature_map(right, np.abs(trace.features[1][0] - theirs["features"][1][0]), quantity="difference")
+    plot.title(right, "its difference from torchvision's", "mean over 256 channels")
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
