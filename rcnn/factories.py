@@ -19,6 +19,7 @@ Source = str | os.PathLike[str]
 
 BLOCK_NAME = r"backbone\.body\.layer([1-4])\.(\d+)\."
 DEFAULT_CLASSES = 21  # PASCAL VOC's twenty and the background
+RESNETS = {f"resnet{layers}": layers for layers in BLOCKS}
 TRAINABLE_STAGES = 3  # of a backbone that knows something already: its early features serve any task
 
 
@@ -43,22 +44,23 @@ def faster_rcnn_small(class_names: Sequence[str], **config: Any) -> FasterRCNN:
 def faster_rcnn_resnet_50_fpn(num_classes: int | None = None, *, weights: Source | None = None,
                               trainable_backbone_layers: int | None = None, **config: Any) -> FasterRCNN:
     """Faster R-CNN on ResNet-50 with a feature pyramid; arguments as of `faster_rcnn_resnet_fpn`."""
-    return faster_rcnn_resnet_fpn(50, num_classes, weights=weights,
+    return faster_rcnn_resnet_fpn(num_classes, backbone="resnet50", weights=weights,
                                   trainable_backbone_layers=trainable_backbone_layers, **config)
 
 
 def faster_rcnn_resnet_101_fpn(num_classes: int | None = None, *, weights: Source | None = None,
                                trainable_backbone_layers: int | None = None, **config: Any) -> FasterRCNN:
     """Faster R-CNN on ResNet-101 with a feature pyramid; arguments as of `faster_rcnn_resnet_fpn`."""
-    return faster_rcnn_resnet_fpn(101, num_classes, weights=weights,
+    return faster_rcnn_resnet_fpn(num_classes, backbone="resnet101", weights=weights,
                                   trainable_backbone_layers=trainable_backbone_layers, **config)
 
 
-def faster_rcnn_resnet_fpn(layers: int, num_classes: int | None = None, *, weights: Source | None = None,
-                           weights_backbone: Source | None = None, trainable_backbone_layers: int | None = None,
-                           **config: Any) -> FasterRCNN:
-    """torchvision's Faster R-CNN on a ResNet of 18, 34, 50 or 101 layers.
+def faster_rcnn_resnet_fpn(num_classes: int | None = None, *, backbone: str = "resnet50",
+                           weights: Source | None = None, weights_backbone: Source | None = None,
+                           trainable_backbone_layers: int | None = None, **config: Any) -> FasterRCNN:
+    """torchvision's Faster R-CNN on a ResNet with a feature pyramid.
 
+    backbone: "resnet18", "resnet34", "resnet50" or "resnet101".
     num_classes: the background included. None is the file's own count, or 21 without `weights`.
     weights: of the whole detector, a .safetensors or .pth file, or "coco" (50 layers only), which is fetched once.
     weights_backbone: of the ResNet alone, a file or "imagenet".
@@ -70,10 +72,12 @@ def faster_rcnn_resnet_fpn(layers: int, num_classes: int | None = None, *, weigh
     Raises ValueError for a number of classes that contradicts the file, CheckpointError for a file that does not fit,
     and DownloadError where "coco" or "imagenet" cannot be fetched.
     """
-    if weights == "coco" and layers != 50:
-        raise ValueError(f'weights="coco" are for 50 layers, not for {layers}')
+    if backbone not in RESNETS:
+        raise ValueError(f"backbone must be one of {', '.join(RESNETS)}, not {backbone!r}")
+    if weights == "coco" and backbone != "resnet50":
+        raise ValueError(f'weights="coco" are for backbone="resnet50", not for {backbone!r}')
     read = None if weights is None else checkpoint.read_weights(checkpoint.locate(weights))
-    return _resnet_detector(layers, num_classes, read, weights_backbone, trainable_backbone_layers, config)
+    return _resnet_detector(RESNETS[backbone], num_classes, read, weights_backbone, trainable_backbone_layers, config)
 
 
 def load_detector(source: Source) -> FasterRCNN:

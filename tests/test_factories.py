@@ -13,7 +13,7 @@ TINY = {"hidden_dim": 8, "min_size": 64, "max_size": 96, "rpn_post_nms_top_n_tes
 
 
 def make(num_classes=4, **options):
-    return rcnn.faster_rcnn_resnet_fpn(18, num_classes, **{**TINY, **options})
+    return rcnn.faster_rcnn_resnet_fpn(num_classes, **{"backbone": "resnet18", **TINY, **options})
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +88,18 @@ def test_number_of_classes_that_contradicts_the_file_is_an_error(public_file):
 
 def test_file_of_another_depth_names_what_does_not_fit(public_file):
     with pytest.raises(rcnn.CheckpointError, match=r"missing: .*layer1.2.conv1.weight"):
-        rcnn.faster_rcnn_resnet_fpn(34, weights=public_file, **TINY)
+        rcnn.faster_rcnn_resnet_fpn(backbone="resnet34", weights=public_file, **TINY)
 
 
 def test_coco_is_for_fifty_layers():
-    with pytest.raises(ValueError, match="are for 50 layers, not for 101"):
+    with pytest.raises(ValueError, match='are for backbone="resnet50", not for \'resnet101\''):
         rcnn.faster_rcnn_resnet_101_fpn(weights="coco")
+
+
+def test_backbone_is_one_of_four():
+    assert make(backbone="resnet34").backbone.layers == 34
+    with pytest.raises(ValueError, match="one of resnet18, resnet34, resnet50, resnet101, not 'vgg16'"):
+        make(backbone="vgg16")
 
 
 def test_load_detector_finds_depth_classes_and_width_in_the_file(public_file):
