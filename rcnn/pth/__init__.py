@@ -24,10 +24,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from rcnn import _zips
-from rcnn._bounded import Budget, Stream, quote
-from rcnn._pickles import load
 from rcnn.errors import CheckpointError
+from rcnn.pth import zips
+from rcnn.pth.bounded import Budget, Stream, quote
+from rcnn.pth.pickles import load
 
 ALLOWANCE = 90_000_000  # bytes of memory beyond the file's size; 10 MB are left for what is not counted
 CHUNK = 1 << 18  # numbers that are read at a time
@@ -73,7 +73,7 @@ class _Contents:
     """What a file holds: the pickled object, where each storage lies, and the order of its bytes."""
 
     pickled: object
-    extents: Mapping[str, _zips.Extent]
+    extents: Mapping[str, zips.Extent]
     byte_order: str = "<"
 
 
@@ -105,24 +105,24 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def _open(file: BinaryIO, size: int, budget: Budget) -> _Contents:
     """The contents of either format."""
     start = file.read(4)
-    if start == _zips.START:
+    if start == zips.START:
         return _open_zip(file, size, budget)
     if start[:1] == b"\x80":
         return _open_stream(file, size, budget)
-    raise CheckpointError(f"it begins with {start!r}, and torch.save writes {_zips.START!r} or b'\\x80'"
+    raise CheckpointError(f"it begins with {start!r}, and torch.save writes {zips.START!r} or b'\\x80'"
                           if start else "it is empty")
 
 
 # ---------------------------------------------------------------------- the two formats
 
 def _open_zip(file: BinaryIO, size: int, budget: Budget) -> _Contents:
-    entries = _zips.entries(file, size, budget)
+    entries = zips.entries(file, size, budget)
     folders = [name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl")]
     if len(folders) != 1:
         raise CheckpointError(f"it is a zip archive with {len(folders)} entries FOLDER/data.pkl; torch.save writes one")
     folder = folders[0]
     extent = entries[f"{folder}/data.pkl"]
-    _zips.check_crc(file, extent, "data.pkl")
+    zips.check_crc(file, extent, "data.pkl")
     stream = Stream(file, extent.start, extent.start + extent.size, budget)
     storages = _Storages()
     pickled = load(stream, NAMES, storages)
@@ -139,11 +139,11 @@ def _open_zip(file: BinaryIO, size: int, budget: Budget) -> _Contents:
     return _Contents(pickled, extents, _byte_order(file, entries.get(f"{folder}/byteorder"), budget))
 
 
-def _byte_order(file: BinaryIO, extent: _zips.Extent | None, budget: Budget) -> str:
+def _byte_order(file: BinaryIO, extent: zips.Extent | None, budget: Budget) -> str:
     """"<" or ">", as the entry says; files that have none are older than it, and little-endian."""
     if extent is None:
         return "<"
-    _zips.check_crc(file, extent, "byteorder")
+    zips.check_crc(file, extent, "byteorder")
     text = Stream(file, extent.start, extent.start + extent.size, budget).read(extent.size)
     if text not in (b"little", b"big"):
         raise CheckpointError(f"its byte order is {text[:20]!r}; b'little' and b'big' are known")
@@ -169,7 +169,7 @@ def _open_stream(file: BinaryIO, size: int, budget: Budget) -> _Contents:
         if count != storage.numel:
             raise CheckpointError(f"storage {quote(key)} should have {storage.numel:,} numbers and says {count:,}")
         nbytes = count * storage.kind.stored_size
-        extents[key] = _zips.Extent(stream.skip(nbytes), nbytes, None)
+        extents[key] = zips.Extent(stream.skip(nbytes), nbytes, None)
     if stream.at != size:
         raise CheckpointError(f"{size - stream.at:,} bytes follow its last storage")
     return _Contents(pickled, extents)
@@ -322,7 +322,7 @@ def _arrays(file: BinaryIO, tensors: Mapping[str, _Tensor], contents: _Contents)
     return arrays
 
 
-def _numbers(file: BinaryIO, storage: _Storage, extent: _zips.Extent, byte_order: str) -> np.ndarray:
+def _numbers(file: BinaryIO, storage: _Storage, extent: zips.Extent, byte_order: str) -> np.ndarray:
     """The numbers of a storage, (count,), bit for bit; bfloat16 is the upper half of a float32."""
     kind = storage.kind
     numbers = np.empty(storage.numel, kind.dtype)

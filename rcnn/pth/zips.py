@@ -12,8 +12,8 @@ import zlib
 from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
-from rcnn._bounded import Budget, Stream, quote
 from rcnn.errors import CheckpointError
+from rcnn.pth.bounded import Budget, Stream, quote
 
 START = b"PK\3\4"
 LOCAL = struct.Struct("<4sHHHHHIIIHH")

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, NoReturn
 
-from rcnn._bounded import Stream, quote
 from rcnn.errors import CheckpointError
+from rcnn.pth.bounded import Stream, quote
 
 LARGEST_KEY = 1 << 16  # of integer keys in a dict, which optimisers use; unbounded ones could all be made to collide
 
