@@ -143,8 +143,20 @@ class Weights:
         """The eps of the frozen batch norms that these weights were trained with, where that is known."""
         if download.is_coco(self.path):
             return 0.0  # that file was trained so, and does not say it
-        arguments = (self.metadata.get("backbone") or {}).get("arguments", {})
-        return arguments.get("eps")
+        eps = self._said("backbone", "arguments", "eps")
+        return eps if isinstance(eps, (int, float)) else None
+
+    def class_names(self) -> list[str] | None:
+        """The names that the file gives its classes; None where it gives none."""
+        names = self._said("settings", "class_names")
+        return names if isinstance(names, list) else None
+
+    def _said(self, *keys: str) -> object:
+        """What the metadata say under a path of keys; None where they say nothing, for any file may hold anything."""
+        value: object = self.metadata
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
 
 
 @dataclass(frozen=True)

@@ -126,8 +126,7 @@ def _head_shape(weights: checkpoint.Weights) -> tuple[int, int]:
 
 def _class_names(weights: checkpoint.Weights, num_classes: int) -> Sequence[str] | None:
     """The names that the file gives its classes, or COCO's where it tells as many classes apart as COCO's files do."""
-    named: Sequence[str] | None = weights.metadata.get("settings", {}).get("class_names")
-    return named or (COCO_NAMES if num_classes == len(COCO_NAMES) else None)
+    return weights.class_names() or (COCO_NAMES if num_classes == len(COCO_NAMES) else None)
 
 
 def _layers(weights: checkpoint.Weights) -> int:

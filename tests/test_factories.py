@@ -191,3 +191,12 @@ def test_resnet_fpn_is_rebuilt_from_its_checkpoint(tmp_path):
     picture = np.random.default_rng(0).random((60, 80, 3))
     for ours, theirs in zip(again.predict([picture]), model.predict([picture]), strict=True):
         np.testing.assert_array_equal(ours["boxes"], theirs["boxes"])
+
+
+@pytest.mark.parametrize("metadata", [{"backbone": "resnet"}, {"backbone": {"arguments": {"eps": "small"}}},
+                                      {"settings": {"class_names": 3}}, {"settings": None}])
+def test_odd_metadata_are_passed_over(metadata, tmp_path):
+    path = tmp_path / "odd.safetensors"
+    checkpoint.write_tensors(path, make().state_dict(), metadata)
+    model = make(None, weights=path)
+    assert model.backbone.eps == 1e-5 and model.config.class_names is None
