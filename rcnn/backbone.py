@@ -11,8 +11,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from rcnn.nn import BatchNorm2d, Conv2d, FrozenBatchNorm2d, Linear, Module, ReLU, Sequential, Tensor
 from rcnn.nn import functional as F
 from rcnn.nn.modules import normal
@@ -187,8 +185,3 @@ def _downsample(in_channels: int, out_channels: int, stride: int, norm: Norm) ->
     if stride == 1 and in_channels == out_channels:
         return None
     return Sequential(_biasless_conv(in_channels, out_channels, 1, stride), norm(out_channels))
-
-
-def count_parameters(module: Module) -> int:
-    """How many numbers a module learns."""
-    return sum(int(np.prod(parameter.shape)) for parameter in module.parameters())

@@ -141,7 +141,7 @@ class Weights:
 
     def norm_eps(self) -> float | None:
         """The eps of the frozen batch norms that these weights were trained with, where that is known."""
-        if download.is_coco(self.path):
+        if not self.metadata and download.is_coco(self.path):
             return 0.0  # that file was trained so, and does not say it
         eps = self._said("backbone", "arguments", "eps")
         return eps if isinstance(eps, (int, float)) else None
@@ -191,9 +191,8 @@ def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) ->
         module.load_state_dict(tensors | {name: own[name] for name in mismatched})
     except ValueError as error:
         raise CheckpointError(f"{weights.path}: {error}") from error
-    eps = weights.norm_eps()
     for part in module.modules():
-        if isinstance(part, ResNetFPN) and eps is not None:
+        if isinstance(part, ResNetFPN) and (eps := weights.norm_eps()) is not None:
             part.eps = eps
     return Loaded([name for name in own if name in tensors and name not in left_out], left_out)
 

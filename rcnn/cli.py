@@ -190,7 +190,7 @@ def _detect(options: argparse.Namespace) -> int:
         raise FileNotFoundError(f"there is no folder {Path(options.json).parent} for --json to write to")
     if options.json and Path(options.json).is_dir():
         raise IsADirectoryError(f"--json must name a file; {options.json} is a folder")
-    model = _load_model(options.weights)
+    model = load_detector(options.weights)
     options.out.mkdir(parents=True, exist_ok=True)
     entries: list[Entry] = []
     status = 0
@@ -210,11 +210,6 @@ def _detect(options: argparse.Namespace) -> int:
         elif options.json:
             checkpoint.write_whole(options.json, as_json(entries).encode())
     return status
-
-
-def _load_model(weights: str) -> FasterRCNN:
-    """The detector that `--weights` names."""
-    return load_detector(weights)
 
 
 # ---------------------------------------------------------------------- the rest

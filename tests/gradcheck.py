@@ -37,6 +37,20 @@ def gradients(function: Callable[..., Tensor], weights, arrays, wanted):
     return [tensor.grad for tensor in tensors]
 
 
+def in_layouts(function: Callable[..., Tensor], arrays, arrange, upstream):
+    """Pairs of the value, and of each gradient: of the arrays as they are, and arranged in memory by `arrange`.
+
+    `upstream(size)` is the gradient that comes from above, flat.
+    """
+    def run(layout):
+        tensors = [Tensor(layout(array), requires_grad=True) for array in arrays]
+        out = function(*tensors)
+        out.backward(layout(upstream(out.size).reshape(out.shape)) if out.ndim else np.array(2.0))
+        return [out.data, *(tensor.grad for tensor in tensors)]
+
+    return zip(run(np.array), run(arrange), strict=True)
+
+
 def central_differences(function: Callable[..., Tensor], weights, arrays, index: int) -> np.ndarray:
     """The same gradient from the change of the result as each element moves by a small step either way."""
     moved = [array.copy() for array in arrays]

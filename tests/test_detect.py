@@ -42,7 +42,7 @@ class Finder:
 def finder(monkeypatch):
     """What `--weights` gives, whatever it says."""
     model = Finder()
-    monkeypatch.setattr(cli, "_load_model", lambda weights: model)
+    monkeypatch.setattr(cli, "load_detector", lambda weights: model)
     return model
 
 
@@ -262,6 +262,6 @@ def test_weights_are_passed_on_as_they_are(photo, capsys, monkeypatch):
         asked.append(weights)
         raise OSError("offline")
 
-    monkeypatch.setattr(cli, "_load_model", load)
+    monkeypatch.setattr(cli, "load_detector", load)
     assert cli.main(["detect", str(photo), "--weights", "coco"]) == 2
     assert asked == ["coco"] and capsys.readouterr().err == "rcnn: offline\n"

@@ -6,6 +6,7 @@ is resumed at a step needs nothing else to go on.
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from rcnn.nn.tensor import Parameter
 Schedule = Callable[[int], float]
 
 
-class Optimizer:
+class Optimizer(abc.ABC):
     """Moves parameters against their gradients. Subclasses define `_move` and the names of the state they keep."""
 
     state_names: tuple[str, ...] = ()
@@ -66,9 +67,9 @@ class Optimizer:
             if name != "steps":
                 array[...] = state[name]
 
+    @abc.abstractmethod
     def _move(self, grad: np.ndarray, *state: np.ndarray) -> np.ndarray:
         """How far to move against `grad`; changes `state` in place."""
-        raise NotImplementedError
 
 
 class SGD(Optimizer):

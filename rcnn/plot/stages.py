@@ -54,8 +54,18 @@ def boxes(
     A box has the colour of its label unless `color` says otherwise. `class_names[label]` is what a tag calls the class;
     without names it is the number.
     """
-    _draw_boxes(ax, boxes, labels, scores, class_names, color, linestyle)
+    corners = as_boxes("boxes", boxes)
+    numbers = None if labels is None else as_array("labels", labels, (len(corners),)).astype(int)
+    values = None if scores is None else as_array("scores", scores, (len(corners),))
+    colors = [color or (style.SKY if numbers is None else style.label_color(numbers[i])) for i in range(len(corners))]
+    for corner, edge in zip(corners, colors, strict=True):
+        _rectangle(ax, corner, edge, linestyle)
+    if len(corners) and not (numbers is None and values is None):
+        ax.add_artist(Tags(corners, tag_texts(len(corners), numbers, values, class_names), colors))
     return _pixels(ax)
+
+
+_draw_boxes = boxes  # for functions that have an argument of that name
 
 
 def cell_anchors(ax: Axes, cell_anchors: np.ndarray, stride: float | tuple[float, float] | None = None) -> Axes:
@@ -192,27 +202,7 @@ def detections(
     image(ax, picture)
     if gt_boxes is not None:
         style.legend_below(ax, [_draw_ground_truth(ax, as_boxes("gt_boxes", gt_boxes))], columns=1)
-    _draw_boxes(ax, boxes, labels, scores, class_names)
-    return ax
-
-
-def _draw_boxes(
-    ax: Axes,
-    boxes: np.ndarray,
-    labels: np.ndarray | None = None,
-    scores: np.ndarray | None = None,
-    class_names: Sequence[str] | None = None,
-    color: str | None = None,
-    linestyle: str = "-",
-) -> None:
-    corners = as_boxes("boxes", boxes)
-    numbers = None if labels is None else as_array("labels", labels, (len(corners),)).astype(int)
-    values = None if scores is None else as_array("scores", scores, (len(corners),))
-    colors = [color or (style.SKY if numbers is None else style.label_color(numbers[i])) for i in range(len(corners))]
-    for corner, edge in zip(corners, colors, strict=True):
-        _rectangle(ax, corner, edge, linestyle)
-    if len(corners) and not (numbers is None and values is None):
-        ax.add_artist(Tags(corners, tag_texts(len(corners), numbers, values, class_names), colors))
+    return _draw_boxes(ax, boxes, labels, scores, class_names)
 
 
 def _rectangle(
