@@ -18,9 +18,7 @@ from rcnn._arrays import as_index_array, check_boxes
 from rcnn.nn.convolution import channels_last
 from rcnn.nn.functional import bilinear_taps
 from rcnn.pictures import read, to_rgb
-
-Size = tuple[int, int]
-SIZE_DIVISOR = 32  # both sides of a batch are multiples of this, so that strides up to it come out even
+from rcnn.sizes import Size, is_padded, padded_size, resized_size
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def make_batch(pictures: Sequence[Any], min_size: int, max_size: int, image_mean
 def pad_batch(images: np.ndarray) -> Batch:
     """A batch that is one already, (N, 3, H, W) and normalised, padded to the sides that the network wants."""
     size = (images.shape[2], images.shape[3])
-    padded = _pad_together(list(images.transpose(0, 2, 3, 1))) if any(side % SIZE_DIVISOR for side in size) else images
+    padded = images if is_padded(size) else _pad_together(list(images.transpose(0, 2, 3, 1)))
     return Batch(channels_last(padded), [size] * len(images), [size] * len(images))
 
 
@@ -90,12 +88,6 @@ def as_picture(picture: Any, name: str = "picture", dtype: Any = np.float32) -> 
     if not (low >= 0 and high <= 1):  # NaN fails this, too
         raise ValueError(f"{name} is a float picture and must lie in [0, 1], but spans {low} .. {high}")
     return picture.astype(dtype)
-
-
-def resized_size(size: Size, min_size: int, max_size: int) -> Size:
-    """The (height, width) of a picture of `size` after resizing: shorter side min_size, longer one at most max_size."""
-    scale = min(min_size / min(size), max_size / max(size))
-    return max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
 
 
 def resize(picture: np.ndarray, size: Size) -> np.ndarray:
@@ -159,8 +151,7 @@ def _check_target(target: Any, name: str, num_classes: int, dtype: Any) -> dict[
 
 def _pad_together(images: list[np.ndarray]) -> np.ndarray:
     """Images (h_i, w_i, 3) as one (N, 3, H, W), channels last in memory, zeros at right and bottom."""
-    height, width = (max(image.shape[side] for image in images) for side in (0, 1))
-    height, width = (-(-side // SIZE_DIVISOR) * SIZE_DIVISOR for side in (height, width))
+    height, width = padded_size([(image.shape[0], image.shape[1]) for image in images])
     out = np.zeros((len(images), height, width, 3), images[0].dtype)
     for image, into in zip(images, out, strict=True):
         into[:image.shape[0], :image.shape[1]] = image

@@ -24,7 +24,8 @@ ALLOWED = {
     "errors": set(),
     "pth": {"errors"},
     "_backend": {"_ext"},
-    "anchors": DOOR,
+    "sizes": set(),
+    "anchors": DOOR | {"boxes", "sizes"},
     "boxes": DOOR,
     "matching": DOOR,
     "nms": DOOR | {"boxes"},
@@ -40,14 +41,14 @@ ALLOWED = {
     **{stage: DOOR | ARRAYS | NN | {"config"} for stage in STAGES},
     "fpn": NN | {"backbone"},
     "pictures": set(),
-    "transform": DOOR | ARRAYS | NN | {"config", "pictures"},
+    "transform": DOOR | ARRAYS | NN | {"config", "pictures", "sizes"},
     "trace": set(),
     "model": DOOR | ARRAYS | NN | STAGES | {"config", "trace"},
     "checkpoint": NN | STAGES | {"config", "download", "errors", "model", "pth"},
     "factories": NN | STAGES | {"checkpoint", "config", "data", "errors", "model"},
-    "data": DOOR,
+    "data": DOOR | ARRAYS | {"pictures", "sizes"},
     "download": set(),
-    "evaluate": DOOR | {"boxes", "data"},
+    "evaluate": DOOR | ARRAYS | {"data", "model", "trace"},
     "train": DOOR | NN | {"checkpoint", "config", "data", "evaluate", "model"},
     "plot": set(),
     "__init__": DOOR | NN | STAGES | {"checkpoint", "config", "factories", "model", "trace"},
@@ -59,7 +60,8 @@ ALLOWED = {
 }
 
 # Libraries that only these may import.
-RESERVED = {"matplotlib": {"plot"}, "sklearn": {"data"}, "threadpoolctl": {"_backend"}, "safetensors": {"checkpoint"}}
+RESERVED = {"matplotlib": {"plot"}, "sklearn": {"data"}, "defusedxml": {"data"}, "threadpoolctl": {"_backend"},
+            "safetensors": {"checkpoint"}, "tomli_w": {"plan"}}
 
 
 def imports(path: Path) -> Iterator[str]:

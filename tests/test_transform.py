@@ -7,6 +7,7 @@ from PIL import Image
 from rcnn import transform
 from rcnn.nn import Tensor
 from rcnn.nn import functional as F
+from rcnn.sizes import resized_size
 
 MEAN, STD = (0.5, 0.25, 0.0), (0.5, 0.25, 2.0)
 
@@ -29,7 +30,7 @@ def picture(height, width, seed=0):
     ((1, 5000), 800, 1333, (1, 1333)),  # never without pixels
 ])
 def test_resized_size(size, min_size, max_size, expected):
-    assert transform.resized_size(size, min_size, max_size) == expected
+    assert resized_size(size, min_size, max_size) == expected
 
 
 @pytest.mark.parametrize("row, expected", [

@@ -4,7 +4,7 @@ Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010, sec
 2007 (precision read off at 11 recalls) and 2012 (area under the curve). Boxes are continuous here: no `+1` in a side.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from rcnn._arrays import as_float_array, as_index_array, check_boxes, check_finite, check_scores
+from rcnn._arrays import as_float_array
 from rcnn.boxes import iou
 from rcnn.data import Dataset
+from rcnn.evaluate._pages import Found, Page, Wanted, check_pages, concatenate
 
 METHODS = ("voc2007", "voc2012")
 NO_OBJECT = -1
@@ -69,7 +70,7 @@ def evaluate(model: Detector, dataset: Dataset, batch_size: int = 4, iou_thresho
     return evaluate_detections(detections, targets, len(dataset.classes), iou_threshold, method)
 
 
-def evaluate_detections(detections: Sequence[Mapping[str, ArrayLike]], targets: Sequence[Mapping[str, ArrayLike]],
+def evaluate_detections(detections: Sequence[Page], targets: Sequence[Page],
                         num_classes: int, iou_threshold: float = 0.5, method: str = "voc2012") -> Evaluation:
     """How well `detections` find the objects of `targets`.
 
@@ -90,15 +91,12 @@ def evaluate_detections(detections: Sequence[Mapping[str, ArrayLike]], targets: 
     _check_method(method)
     if not 0 < iou_threshold <= 1:
         raise ValueError(f"iou_threshold must be above 0 and at most 1, got {iou_threshold!r}")
-    if len(detections) != len(targets):
-        raise ValueError(f"detections and targets must be as many, got {len(detections)} and {len(targets)}")
-    found = [_check_detections(d, num_classes, f"detections[{i}]") for i, d in enumerate(detections)]
-    wanted = [_check_target(t, num_classes, f"targets[{i}]") for i, t in enumerate(targets)]
-    scores = _concatenate([page.scores for page in found], np.float64)  # (D,) of all pictures
-    labels = _concatenate([page.labels for page in found], np.int64)  # (D,)
+    found, wanted = check_pages(detections, targets, num_classes)
+    scores = concatenate([page.scores for page in found], np.float64)  # (D,) of all pictures
+    labels = concatenate([page.labels for page in found], np.int64)  # (D,)
     objects = _match_to_objects(found, wanted, iou_threshold)  # (D,)
-    object_labels = _concatenate([page.labels for page in wanted], np.int64)  # (G,) of all pictures
-    difficult = _concatenate([page.difficult for page in wanted], np.bool_)  # (G,)
+    object_labels = concatenate([page.labels for page in wanted], np.int64)  # (G,) of all pictures
+    difficult = concatenate([page.difficult for page in wanted], np.bool_)  # (G,)
 
     order = np.argsort(-scores, kind="stable")  # (D,)
     labels, objects = labels[order], objects[order]
@@ -150,25 +148,7 @@ def average_precision(recall: ArrayLike, precision: ArrayLike, method: str = "vo
     return float(np.sum(np.diff(r, prepend=0) * best[:-1]))
 
 
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """Checked detections of one picture."""
-
-    boxes: np.ndarray  # (D, 4) float64
-    scores: np.ndarray  # (D,)
-    labels: np.ndarray  # (D,)
-
-
-@dataclass(frozen=True, eq=False)
-class _Wanted:
-    """Checked objects of one picture."""
-
-    boxes: np.ndarray  # (G, 4) float64
-    labels: np.ndarray  # (G,)
-    difficult: np.ndarray  # (G,) bool
-
-
-def _match_to_objects(found: Sequence[_Found], wanted: Sequence[_Wanted], iou_threshold: float) -> np.ndarray:
+def _match_to_objects(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float) -> np.ndarray:
     """The object that each detection is of, (D,) over all pictures, as an index into all objects; -1 for none."""
     matches = []
     first_object = 0
@@ -180,7 +160,7 @@ def _match_to_objects(found: Sequence[_Found], wanted: Sequence[_Wanted], iou_th
             of = np.where(overlaps.max(axis=1) >= iou_threshold, first_object + best, NO_OBJECT)
         matches.append(of)
         first_object += len(target.boxes)
-    return _concatenate(matches, np.int64)
+    return concatenate(matches, np.int64)
 
 
 def first_of_each(objects: np.ndarray) -> np.ndarray:
@@ -191,51 +171,6 @@ def first_of_each(objects: np.ndarray) -> np.ndarray:
     return first
 
 
-def _check_detections(detection: Mapping[str, ArrayLike], num_classes: int, name: str) -> _Found:
-    _check_keys(detection, ("boxes", "scores", "labels"), name)
-    boxes = check_boxes(detection["boxes"], f"{name}['boxes']").astype(np.float64)
-    check_finite(boxes, f"{name}['boxes']")
-    scores = check_scores(detection["scores"], len(boxes), f"{name}['scores']")
-    if np.isnan(scores).any():
-        raise ValueError(f"{name}['scores'][{int(np.isnan(scores).argmax())}] is NaN; it has no place in the order")
-    return _Found(boxes, scores, _check_labels(detection["labels"], len(boxes), num_classes, f"{name}['labels']"))
-
-
-def _check_target(target: Mapping[str, ArrayLike], num_classes: int, name: str) -> _Wanted:
-    _check_keys(target, ("boxes", "labels"), name)
-    boxes = check_boxes(target["boxes"], f"{name}['boxes']").astype(np.float64)
-    check_finite(boxes, f"{name}['boxes']")
-    empty = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # (G,)
-    if empty.any():
-        i = int(empty.argmax())
-        raise ValueError(f"{name}['boxes'][{i}] is {boxes[i].tolist()}; an object needs x2 > x1 and y2 > y1")
-    labels = _check_labels(target["labels"], len(boxes), num_classes, f"{name}['labels']")
-    difficult = np.asarray(target.get("difficult", np.zeros(len(boxes))), np.bool_)
-    if difficult.shape != (len(boxes),):
-        raise ValueError(f"{name}['difficult'] must have shape ({len(boxes)},), got {difficult.shape}")
-    return _Wanted(boxes, labels, difficult)
-
-
-def _check_keys(page: Mapping[str, ArrayLike], keys: Sequence[str], name: str) -> None:
-    missing = [key for key in keys if key not in page]
-    if missing:
-        raise ValueError(f"{name} lacks {', '.join(missing)}; it holds {', '.join(page) or 'nothing'}")
-
-
-def _check_labels(values: ArrayLike, length: int, num_classes: int, name: str) -> np.ndarray:
-    labels = as_index_array(values, name, length)
-    wrong = (labels < 1) | (labels >= num_classes)
-    if wrong.any():
-        i = int(wrong.argmax())
-        raise ValueError(f"{name}[{i}] is {labels[i]}; labels are 1 to {num_classes - 1} for {num_classes} classes")
-    return labels
-
-
 def _check_method(method: str) -> None:
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-
-
-def _concatenate(parts: Sequence[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
-    """All parts in a row, (N,); an empty sequence is an empty array."""
-    return np.concatenate([np.zeros(0, dtype), *parts])

@@ -1,0 +1,83 @@
+"""What every measure asks of detections and targets, checked once: the shapes, the numbers, the labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rcnn._arrays import as_index_array, check_boxes, check_finite, check_scores
+
+Page = Mapping[str, ArrayLike]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Checked detections of one picture."""
+
+    boxes: np.ndarray  # (D, 4) float64
+    scores: np.ndarray  # (D,)
+    labels: np.ndarray  # (D,)
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """Checked objects of one picture."""
+
+    boxes: np.ndarray  # (G, 4) float64
+    labels: np.ndarray  # (G,)
+    difficult: np.ndarray  # (G,) bool
+
+
+def check_pages(detections: Sequence[Page], targets: Sequence[Page],
+                num_classes: int) -> tuple[list[Found], list[Wanted]]:
+    """(detections, targets) of every picture, checked; ValueError, naming the picture, for what does not fit."""
+    if len(detections) != len(targets):
+        raise ValueError(f"detections and targets must be as many, got {len(detections)} and {len(targets)}")
+    return ([_check_detections(d, num_classes, f"detections[{i}]") for i, d in enumerate(detections)],
+            [_check_target(t, num_classes, f"targets[{i}]") for i, t in enumerate(targets)])
+
+
+def _check_detections(detection: Page, num_classes: int, name: str) -> Found:
+    _check_keys(detection, ("boxes", "scores", "labels"), name)
+    boxes = check_boxes(detection["boxes"], f"{name}['boxes']").astype(np.float64)
+    check_finite(boxes, f"{name}['boxes']")
+    scores = check_scores(detection["scores"], len(boxes), f"{name}['scores']")
+    if np.isnan(scores).any():
+        raise ValueError(f"{name}['scores'][{int(np.isnan(scores).argmax())}] is NaN; it has no place in the order")
+    return Found(boxes, scores, _check_labels(detection["labels"], len(boxes), num_classes, f"{name}['labels']"))
+
+
+def _check_target(target: Page, num_classes: int, name: str) -> Wanted:
+    _check_keys(target, ("boxes", "labels"), name)
+    boxes = check_boxes(target["boxes"], f"{name}['boxes']").astype(np.float64)
+    check_finite(boxes, f"{name}['boxes']")
+    empty = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # (G,)
+    if empty.any():
+        i = int(empty.argmax())
+        raise ValueError(f"{name}['boxes'][{i}] is {boxes[i].tolist()}; an object needs x2 > x1 and y2 > y1")
+    labels = _check_labels(target["labels"], len(boxes), num_classes, f"{name}['labels']")
+    difficult = np.asarray(target.get("difficult", np.zeros(len(boxes))), np.bool_)
+    if difficult.shape != (len(boxes),):
+        raise ValueError(f"{name}['difficult'] must have shape ({len(boxes)},), got {difficult.shape}")
+    return Wanted(boxes, labels, difficult)
+
+
+def _check_keys(page: Page, keys: Sequence[str], name: str) -> None:
+    missing = [key for key in keys if key not in page]
+    if missing:
+        raise ValueError(f"{name} lacks {', '.join(missing)}; it holds {', '.join(page) or 'nothing'}")
+
+
+def _check_labels(values: ArrayLike, length: int, num_classes: int, name: str) -> np.ndarray:
+    labels = as_index_array(values, name, length)
+    wrong = (labels < 1) | (labels >= num_classes)
+    if wrong.any():
+        i = int(wrong.argmax())
+        raise ValueError(f"{name}[{i}] is {labels[i]}; labels are 1 to {num_classes - 1} for {num_classes} classes")
+    return labels
+
+
+def concatenate(parts: Sequence[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
+    """All parts in a row, (N,); an empty sequence is an empty array."""
+    return np.concatenate([np.zeros(0, dtype), *parts])
