@@ -25,6 +25,8 @@ from torchvision.ops import MultiScaleRoIAlign
 import rcnn
 from rcnn import data, train
 from rcnn.factories import faster_rcnn_small
+from rcnn.loader import Loader, Order
+from rcnn.recipe import RECIPES
 
 
 class TorchResidualBlock(nn.Module):
@@ -111,16 +113,18 @@ def main() -> None:
     peer = torch_model(model)
     difference = compare_detections(model, peer, [pages[i] for i in range(4)])
 
-    recipe = train.RECIPES["digits"]
+    recipe = RECIPES["digits"]
+    order = Order(len(pages), recipe.batch_size, recipe.seed)
+    loader = Loader(pages, model.make_batch, len(pages.classes))
     optimizer = recipe.make_optimizer(model)
     model.train()
     torch_optimizer = torch.optim.Adam(peer.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
 
     def our_step(step: int) -> None:
-        train.train_step(model, optimizer, pages, recipe, step)
+        train.train_step(model, optimizer, loader.load(order.batch(step)), recipe, step)
 
     def torch_step(step: int) -> None:
-        batch = [pages[index] for index in train.batch_indices(len(pages), recipe, step)]
+        batch = [pages[index] for index in order.batch(step)]
         targets = [{name: torch.from_numpy(value) for name, value in target.items()} for _, target in batch]
         loss = sum(peer(torch_pictures(batch), targets).values())
         torch_optimizer.zero_grad()

@@ -25,6 +25,7 @@ from rcnn.nn.random import drawing_from, generator
 from rcnn.trace import Detections, Size, Trace
 
 PROBE_SIDE = 128  # pixels of the empty image with which a backbone is asked how many levels it has
+STRIDE_PROBES = ((256, 256), (352, 224))  # (height, width) of those that its strides are measured and checked on
 
 
 class FasterRCNN(Module):
@@ -32,7 +33,7 @@ class FasterRCNN(Module):
 
     Images are a float batch (N, 3, H, W) that is normalised already, or a list of pictures: (H, W, 3) uint8, or float
     in [0, 1], PIL images, or paths. Pictures are resized and normalised as the config says, and boxes come back in each
-    picture's own pixels.
+    picture's own pixels. `make_batch` does the former beforehand; what it gives stands for the pictures everywhere.
     """
 
     def __init__(self, config: FasterRCNNConfig) -> None:
@@ -152,10 +153,37 @@ class FasterRCNN(Module):
         return {"rpn_cls_loss": rpn_cls_loss, "rpn_reg_loss": rpn_reg_loss, "roi_cls_loss": roi_cls_loss,
                 "roi_reg_loss": roi_reg_loss, "total_loss": rpn_cls_loss + rpn_reg_loss + roi_cls_loss + roi_reg_loss}
 
+    def strides(self) -> list[Size]:
+        """(rows, columns) of every level: how many pixels lie between two positions of its feature map.
+
+        Measured on an empty picture, and checked on another: a level of stride s has ceil(side / s) positions along a
+        side. Raises ValueError for a backbone whose maps have other numbers of them, as without padding.
+        """
+        probe, check = STRIDE_PROBES
+        strides = [measure_stride(probe, size) for size in self._feature_sizes(probe)]
+        for level, (stride, found) in enumerate(zip(strides, self._feature_sizes(check), strict=True)):
+            wanted = tuple(-(-side // step) for side, step in zip(check, stride, strict=True))
+            if found != wanted:
+                raise ValueError(f"level {level} of the backbone has the stride {stride} on a picture of {probe}, but "
+                                 f"{found} positions on one of {check}, where such a stride makes {wanted}; do its "
+                                 "convolutions pad their input?")
+        return strides
+
+    def make_batch(self, pictures: Sequence[Any], scales: Sequence[float] | None = None) -> transform.Batch:
+        """The pictures resized, normalised and padded, as `predict`, `trace` and `get_loss` would; they take it, too.
+
+        scales: a factor per picture, with which its size after resizing is multiplied. Boxes stay in the pixels of the
+        pictures, before and after.
+        """
+        c = self.config
+        return transform.make_batch(pictures, c.min_size, c.max_size, c.image_mean, c.image_std, self.dtype, scales)
+
     # ------------------------------------------------------------------ the walk, step by step
 
     def _batch(self, images: Any) -> transform.Batch:
         """The images as a padded batch; TypeError or ValueError that says what to do with what it cannot be."""
+        if isinstance(images, transform.Batch):
+            return images
         if isinstance(images, Tensor):
             images = images.data
         if isinstance(images, np.ndarray):
@@ -165,8 +193,7 @@ class FasterRCNN(Module):
                             "a single picture goes into a list: [picture]")
         if not images:
             raise ValueError("there is no image")
-        c = self.config
-        return transform.make_batch(images, c.min_size, c.max_size, c.image_mean, c.image_std, self.dtype)
+        return self.make_batch(images)
 
     def _targets(self, targets: Any, batch: transform.Batch) -> list[dict[str, np.ndarray]]:
         """The checked targets, with boxes in pixels of the batch."""
@@ -193,7 +220,7 @@ class FasterRCNN(Module):
     def _anchors(self, batch: transform.Batch, features: Sequence[Tensor]) -> list[np.ndarray]:
         """Per level (A_l, 4), laid on the padded size of the batch."""
         size = (batch.images.shape[2], batch.images.shape[3])
-        feature_sizes = [(level.shape[2], level.shape[3]) for level in features]
+        feature_sizes = _sizes_of(features)
         self._check_stride(size, feature_sizes)
         return [level.astype(self.dtype, copy=False) for level in self.anchor_generator(size, feature_sizes)]
 
@@ -289,6 +316,12 @@ class FasterRCNN(Module):
             for module, mode in modes:
                 module.training = mode
 
+    def _feature_sizes(self, image_size: Size) -> list[Size]:
+        """(height, width) of every level's feature map of an empty image."""
+        with self._evaluating():
+            levels = self._features(transform.pad_batch(np.zeros((1, 3, *image_size), self.dtype)))
+        return _sizes_of(levels)
+
     def _sizes_by_level(self) -> Any:
         """The config's anchor sizes, one per level of a pyramid where there are as many as levels."""
         sizes = self.config.anchor_sizes
@@ -335,6 +368,11 @@ def _check_rois(rois: Any, roi_images: Any, num_images: int, dtype: Any) -> tupl
         raise ValueError(f"roi_images[{absent[0]}] is {owners[absent[0]]}, but there are {num_images} images "
                          f"(0 .. {num_images - 1})")
     return boxes, owners
+
+
+def _sizes_of(levels: Sequence[Tensor]) -> list[Size]:
+    """(height, width) of every level."""
+    return [(level.shape[2], level.shape[3]) for level in levels]
 
 
 def _is_empty(images: Any) -> bool:

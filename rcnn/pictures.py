@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
+import threading
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +16,32 @@ from PIL import Image, UnidentifiedImageError
 
 # What a camera, a scanner or the web gives. Pillow knows more kinds, and starts another program to read one (EPS).
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".jp2",
+            ".ppm", ".pgm", ".pbm", ".pnm")  # of their files' names, in small letters
 
 _ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257  # tags, too
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
+_PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # the parts of a PNG that can say how the camera was held
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the beginning of a picture's file says: `stored_size` and `upright_size` (height, width), and between them
+    `orientation`, EXIF's 1 .. 8, which turns the stored picture into the upright one (1 leaves it as it is)."""
+
+    stored_size: tuple[int, int]
+    orientation: int
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """The (height, width) of the picture that `read` gives."""
+        height, width = self.stored_size
+        return (width, height) if self.orientation >= 5 else (height, width)
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:
@@ -28,11 +52,34 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
     picture that is refused: with more pixels than PIL.Image.MAX_IMAGE_PIXELS (None lifts that limit), or with values of
     unknown range. The message begins with the path.
     """
-    if Path(path).is_dir():
-        raise IsADirectoryError(f"{path} is a folder, not a picture")
-    if not Path(path).is_file():  # nor a pipe or a device, which could be read for ever
-        raise FileNotFoundError(f"{path} is not there, or is no file")
-    return to_rgb(_decode(path), str(path))
+    with _opened(path) as image:
+        image.load()
+    return to_rgb(image, str(path))
+
+
+def header(path: str | os.PathLike[str]) -> Header:
+    """The size and the way up of the picture in a file, without decoding it.
+
+    Raises as `read` does for what is no picture; a file that is damaged further on is not noticed.
+    """
+    with _opened(path) as image:
+        if image.format == "PNG" and "exif" not in image.info and _has_late_notes(path):
+            image.load()  # which reads to the end of the file
+        tags = getattr(image, "tag_v2", None)  # of a TIFF, whose size Pillow states upright
+        width, height = image.size if tags is None else (tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT])
+        return Header((int(height), int(width)), _orientation(image))
+
+
+def read_values(path: str | os.PathLike[str]) -> np.ndarray:
+    """The values (H, W) int64 of a grey or palette picture as they are stored: what a mask tells objects apart by.
+
+    Raises as `read` does, and ValueError for a picture of colours.
+    """
+    with _opened(path) as image:
+        image.load()
+    if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
+        raise ValueError(f"{path} is a picture of PIL's mode {image.mode}; a mask is grey or has a palette")
+    return np.asarray(image).astype(np.int64)
 
 
 def to_rgb(image: Image.Image, name: str = "picture") -> np.ndarray:
@@ -56,16 +103,19 @@ def to_rgb(image: Image.Image, name: str = "picture") -> np.ndarray:
         raise ValueError(f"{name} has colours of PIL's mode {image.mode}, which cannot become RGB") from error
 
 
-def _decode(path: str | os.PathLike[str]) -> Image.Image:
-    """The picture of a file, loaded, so that the file is closed."""
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """The picture of a file, its header read; the file is closed afterwards, and whatever goes wrong names it."""
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder, not a picture")
+    if not Path(path).is_file():  # nor a pipe or a device, which could be read for ever
+        raise FileNotFoundError(f"{path} is not there, or is no file")
     Image.init()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata, which do not matter here
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
-                image.load()
-            return image
+        with _quiet(), Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise Image.DecompressionBombError  # Pillow itself fails at twice the limit, and warns before
+            yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} has more pixels than the limit of {Image.MAX_IMAGE_PIXELS:,}; it may be a "
                          "decompression bomb and is not read") from error
@@ -81,13 +131,50 @@ def _turn_upright(image: Image.Image) -> Image.Image:
 
     Not by PIL.ImageOps.exif_transpose, which also writes the EXIF data anew, and fails where they are damaged.
     """
+    method = _UPRIGHT.get(_orientation(image))
+    return image if method is None else image.transpose(method)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's number, 1 .. 8, for how the camera was held; 1 where the file does not say, or not in a way that counts.
+
+    Not by the image's own `getexif`, with which a PNG decodes itself.
+    """
+    with _quiet():
+        try:
+            value = Image.Image.getexif(image).get(_ORIENTATION, 1)
+            return int(value) if value in _UPRIGHT else 1
+        except Exception:  # damaged data beside the picture do not spoil the picture
+            return 1
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings of odd metadata, which do not matter here.
+
+    Warnings are silenced for the whole process, and threads that do so at the same time undo each other's settings;
+    so only the main thread does.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            method = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-        except Exception:  # damaged data beside the picture do not spoil the picture
-            return image
-    return image if method is None else image.transpose(method)
+        yield
+
+
+def _has_late_notes(path: str | os.PathLike[str]) -> bool:
+    """Whether a PNG says more about its picture after the picture, where Pillow finds it only when decoding."""
+    picture_seen = False
+    with open(path, "rb") as file:
+        file.seek(8)  # over the signature
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if picture_seen and kind in _PNG_NOTES:
+                return True
+            picture_seen = picture_seen or kind == b"IDAT"
+            file.seek(length + 4, os.SEEK_CUR)  # over the content and its checksum
+    return False
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -1,20 +1,17 @@
-"""The training loop: steps, checkpoints, resume, progress.
+"""The training loop: steps, validation, checkpoints, resume, progress.
 
-Everything random in step k is drawn from (seed, k) alone: which pages, which anchors and RoIs are sampled, what dropout
-drops. A run that was stopped and resumed at step k therefore goes on to the same bits, from the weights and the
-optimiser's state.
+Everything random in step k is drawn from (seed, k) alone: which pictures and how they are changed, which anchors and
+RoIs are sampled, what dropout drops. A run that was stopped and resumed at step k therefore goes on to the same bits,
+from the weights and the optimiser's state, whoever reads the pictures.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import dataclasses
-import io
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,196 +19,244 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rcnn import _backend, checkpoint
+from rcnn import _backend, evaluate, runs
 from rcnn.data import Dataset
+from rcnn.finite import first_non_finite
+from rcnn.loader import Loaded, Loader, Order, aspect_groups, describe, draw_changes, prefetch
 from rcnn.model import FasterRCNN
-from rcnn.nn import optim
+from rcnn.nn import Parameter, optim
+from rcnn.recipe import RECIPES, Recipe
+from rcnn.runs import LOSSES, Run
 
-LOSSES = ("rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss", "total_loss")
-WEIGHTS, STATE, HISTORY = "model.safetensors", "state.safetensors", "history.csv"
-_ORDER, _SAMPLES = 0, 1  # what a generator is for, so that no two share a stream
+__all__ = ["RECIPES", "Recipe", "Run", "fit", "freeze", "train_step", "validate"]
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: everything that, with the model and the data, decides the result.
-
-    steps: how many batches of `batch_size` pictures.
-    optimizer: "adam" or "sgd" (with `momentum`); weight_decay as in PyTorch's optimisers of these names.
-    lr: the learning rate. It rises over the first `warmup_steps`, then falls along half a cosine to `final_lr` times
-        itself.
-    max_norm: gradients are scaled down to this joint norm.
-    seed: of everything random but the first weights, which the model brings along.
-    """
-
-    steps: int = 2500
-    batch_size: int = 4
-    optimizer: str = "adam"
-    lr: float = 3e-3
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    warmup_steps: int = 200
-    final_lr: float = 0.01
-    max_norm: float = 5.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
-        if self.optimizer not in ("adam", "sgd"):
-            raise ValueError(f"optimizer must be 'adam' or 'sgd', not {self.optimizer!r}")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed must be an integer of at least 0, not {self.seed!r}")
-
-    def replace(self, steps: int | None = None, seed: int | None = None) -> Recipe:
-        """The same recipe with another number of steps or another seed; None leaves it as it is."""
-        return dataclasses.replace(self, steps=self.steps if steps is None else steps,
-                                   seed=self.seed if seed is None else seed)
-
-    def make_optimizer(self, model: FasterRCNN) -> optim.Optimizer:
-        """The optimiser of the model's parameters."""
-        if self.optimizer == "adam":
-            return optim.Adam(model.parameters(), self.lr, weight_decay=self.weight_decay)
-        return optim.SGD(model.parameters(), self.lr, self.momentum, self.weight_decay)
-
-    def lr_at(self, step: int) -> float:
-        """The learning rate of a step."""
-        factor = optim.product(optim.linear_warmup(self.warmup_steps), optim.cosine(self.steps, self.final_lr))
-        return self.lr * factor(step)
-
-
-RECIPES = {"shapes": Recipe(steps=1300), "digits": Recipe(steps=2500)}
-
-
-@dataclass
-class Run:
-    """A training run so far: the losses of every step, by name, and whether it was stopped before its end."""
-
-    history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in LOSSES})
-    interrupted: bool = False
-
-    @property
-    def steps(self) -> int:
-        return len(self.history["total_loss"])
+WORKERS = 1  # a step then takes 0.89 to 0.96 of the time; 2 gain no more, and 1 is safe for any data set
+_SAMPLES, _VALIDATION = 1, 3  # what a generator is for, so that no two share a stream; see rcnn.loader for the others
 
 
 def fit(model: FasterRCNN, dataset: Dataset, recipe: Recipe, out: str | os.PathLike[str] | None = None,
-        resume: bool = False, save_every: int = 500, stop_at: int | None = None, progress: bool = True) -> Run:
+        val: Dataset | None = None, resume: bool = False, save_every: int = 500, stop_at: int | None = None,
+        workers: int = WORKERS, progress: bool = True) -> Run:
     """Trains the model on the data set, in place, and leaves it in training mode.
 
-    out: a folder for model.safetensors (see `rcnn.load`), state.safetensors (to resume from) and history.csv (the
-        losses of every step), written every `save_every` steps and at the end; None writes nothing.
+    Objects that the data set marks difficult, and boxes round a crowd, are not learned. A batch norm that the recipe
+    or the model freezes keeps its statistics, too.
+
+    out: a folder for the files that `rcnn.runs` lists, written every `save_every` steps, at every validation and at the
+        end; None writes nothing. What another run left there is replaced.
+    val: pictures on which the model is validated every `recipe.val_every` steps and at the end.
     resume: goes on from what is in `out`, with the same recipe, to the same bits as a run that was not stopped.
     stop_at: a step to stop at, as if interrupted there.
+    workers: threads that read the next pictures while a step computes; 0 reads them in between. More than 1 call the
+        data set from several threads at once. The result does not depend on it.
 
     Ctrl-C finishes the step, saves and returns; a second one breaks off at once. Raises ValueError for an empty data
-    set or another recipe than the one to resume, and FloatingPointError when the loss is no longer finite (what was
-    saved last stays).
+    set, another recipe than the one to resume or a name in `recipe.freeze` that the model does not have; and
+    FloatingPointError where a loss or the gradients are not finite: before the parameters move, naming the pictures
+    and the first stage that is not (see `rcnn.finite`). What was saved before stays.
     """
     if len(dataset) == 0:
         raise ValueError("the data set is empty")
-    optimizer = recipe.make_optimizer(model)
-    folder = None if out is None else Path(out)
-    run = Run()
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        if resume:
-            run = _resume(folder, model, optimizer, recipe)
-    elif resume:
+    if resume and out is None:
         raise ValueError("to resume, name the folder that the run was saved in: out=...")
+    if workers < 0 or save_every < 1:
+        raise ValueError(f"workers must be at least 0 and save_every at least 1, not {workers} and {save_every}")
+    freeze(model, recipe.freeze)
+    training = _Training(model, recipe, recipe.make_optimizer(model), None if out is None else Path(out), val, workers)
+    if training.folder is not None:
+        training.folder.mkdir(parents=True, exist_ok=True)
+        if resume:
+            training.run = runs.resume(training.folder, model, training.optimizer, recipe)
+    run = training.run
     end = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
-    model.train()
+    batches = _batches(model, dataset, recipe, range(run.steps, end), workers, progress)
     bar = tqdm(total=recipe.steps, initial=run.steps, disable=not progress, unit="step", dynamic_ncols=True)
-    with bar, _backend.blas_threads(), _interruptible() as interrupted:
-        for step in range(run.steps, end):
-            losses = train_step(model, optimizer, dataset, recipe, step)
-            for name in LOSSES:
-                run.history[name].append(losses[name])
-            bar.update()
-            bar.set_postfix({name.removesuffix("_loss"): f"{losses[name]:.3f}" for name in LOSSES}, refresh=False)
-            run.interrupted = interrupted.is_set() and step + 1 < end
-            if folder is not None and ((step + 1) % save_every == 0 or run.interrupted or step + 1 == end):
-                _save(folder, model, optimizer, recipe, run)
+    with bar, _backend.blas_threads(), _interruptible() as interrupted, contextlib.closing(batches):
+        if run.steps and training.validate_if_due(bar):  # it was stopped before it could be
+            training.save()
+        _training_mode(model)
+        for loaded in batches:
+            training.step(dataset, loaded)
+            training.show(bar)
+            is_last = run.steps == end
+            validated = (is_last or not interrupted.is_set()) and training.validate_if_due(bar)
+            run.interrupted = interrupted.is_set() and not is_last
+            if validated or run.interrupted or is_last or run.steps % save_every == 0:
+                training.save()
             if run.interrupted:
                 break
     return run
 
 
-def train_step(model: FasterRCNN, optimizer: optim.Optimizer, dataset: Dataset, recipe: Recipe,
-               step: int) -> dict[str, float]:
-    """The five losses of one step, after which the parameters have moved."""
-    pages = [dataset[index] for index in batch_indices(len(dataset), recipe, step)]
-    rng = np.random.default_rng([recipe.seed, _SAMPLES, step])
-    losses = model.get_loss([picture for picture, _ in pages], [target for _, target in pages], rng)
-    values = {name: loss.item() for name, loss in losses.items()}
-    if not np.isfinite(values["total_loss"]):
-        raise FloatingPointError(f"the loss is not finite at step {step}: {values}; a lower learning rate may help")
+def freeze(model: FasterRCNN, prefixes: Sequence[str]) -> None:
+    """Nothing; the parameters of these names, or whose names begin with one of them and a dot, no longer learn.
+
+    Raises ValueError for a name that no parameter has, listing the first parts of those that there are.
+    """
+    parameters = dict(model.named_parameters())
+    for prefix in prefixes:
+        chosen = [parameter for name, parameter in parameters.items() if f"{name}.".startswith(f"{prefix}.")]
+        if not chosen:
+            known = dict.fromkeys(name.split(".")[0] for name in parameters)
+            raise ValueError(f"freeze: no parameter's name is or begins with {prefix!r}; they begin with "
+                             f"{', '.join(known)}")
+        for parameter in chosen:
+            parameter.requires_grad = False
+
+
+def train_step(model: FasterRCNN, optimizer: optim.Optimizer, loaded: Loaded, recipe: Recipe,
+               step: int) -> tuple[dict[str, float], float]:
+    """(the five losses of one step, the norm of its gradients), after which the parameters have moved.
+
+    Raises FloatingPointError that names the first stage that is not finite; the model is then as it was before.
+    """
+    before = {name: array.copy() for name, array in _buffers(model).items()}
     optimizer.zero_grad()
-    losses["total_loss"].backward()
-    optim.clip_grad_norm(optimizer.parameters, recipe.max_norm)
+    try:
+        losses = model.get_loss(loaded.batch, loaded.targets, np.random.default_rng([recipe.seed, _SAMPLES, step]))
+        values, norm = {name: loss.item() for name, loss in losses.items()}, np.nan
+        if np.isfinite(values["total_loss"]):
+            losses["total_loss"].backward()
+            norm = optim.clip_grad_norm(optimizer.parameters, recipe.max_norm)
+        if not np.isfinite(norm):
+            raise FloatingPointError(f"the losses are {values}, the norm of the gradients is {norm}")
+    except (ValueError, FloatingPointError) as error:  # a check within a stage may find NaN before the losses show it
+        optimizer.zero_grad()
+        stage = _diagnose(model, loaded, recipe, step, before)
+        if stage is None:
+            raise
+        raise FloatingPointError(f"step {step} is not finite, first in {stage}: {error}; a lower learning rate than "
+                                 f"{recipe.lr:g} may help") from error
     optimizer.lr = recipe.lr_at(step)
     optimizer.step()
-    return values
+    return values, norm
 
 
-def batch_indices(length: int, recipe: Recipe, step: int) -> list[int]:
-    """Which pages a step sees. Every page comes once per epoch, in an order of the epoch's own."""
-    positions = range(step * recipe.batch_size, (step + 1) * recipe.batch_size)
-    orders = {epoch: np.random.default_rng([recipe.seed, _ORDER, epoch]).permutation(length)
-              for epoch in {position // length for position in positions}}
-    return [int(orders[position // length][position % length]) for position in positions]
+def validate(model: FasterRCNN, dataset: Dataset, batch_size: int = 4, seed: int = 0,
+             workers: int = WORKERS) -> dict[str, float]:
+    """{"ap50": VOC 2012's mean AP at an IoU of 0.5, and the five losses} of the model in evaluation mode on a data set.
+
+    A loss is that of `get_loss`, each batch's weighed with its pictures; its samples are drawn from the seed, the same
+    whenever it is called. Difficult objects and crowds are not in the losses. The model stays as it is. Raises
+    FloatingPointError where a loss is not finite.
+    """
+    sums, detections, targets = dict.fromkeys(LOSSES, 0.0), [], []
+    loader = Loader(dataset, model.make_batch, model.config.num_classes)
+    indices = [list(range(first, min(first + batch_size, len(dataset))))
+               for first in range(0, len(dataset), batch_size)]
+    with model._evaluating(), contextlib.closing(prefetch(loader.load, indices, workers)) as batches:
+        for loaded in batches:
+            rng = np.random.default_rng([seed, _VALIDATION, loaded.indices[0]])
+            for name, loss in model.get_loss(loaded.batch, loaded.targets, rng).items():
+                sums[name] += loss.item() * len(loaded.indices)
+            if not np.isfinite(sums["total_loss"]):
+                raise FloatingPointError(f"the loss is not finite on {describe(dataset, loaded.indices[0])} or those "
+                                         "after it in its batch")
+            detections += model.predict(loaded.batch)
+            targets += loaded.complete
+    score = evaluate.evaluate_detections(detections, targets, len(dataset.classes)).mean_ap
+    return {"ap50": score, **{name: total / max(len(dataset), 1) for name, total in sums.items()}}
 
 
-def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
-    """The losses of every step, by name, from a history.csv."""
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in LOSSES}
+# ---------------------------------------------------------------------- the parts of fit
+
+@dataclass
+class _Training:
+    """What a run works on, and where it is."""
+
+    model: FasterRCNN
+    recipe: Recipe
+    optimizer: optim.Optimizer
+    folder: Path | None
+    val: Dataset | None
+    workers: int
+    run: Run = field(default_factory=Run)
+
+    def step(self, dataset: Dataset, loaded: Loaded) -> None:
+        """Takes a step and notes what came of it."""
+        try:
+            losses, norm = train_step(self.model, self.optimizer, loaded, self.recipe, self.run.steps)
+        except FloatingPointError as error:
+            shown = ", ".join(describe(dataset, index) for index in loaded.indices)
+            raise FloatingPointError(f"{error}. The step saw {shown}") from error
+        for name in LOSSES:
+            self.run.history[name].append(losses[name])
+        self.run.grad_norms.append(norm)
+
+    def validate_if_due(self, bar: tqdm[Any]) -> bool:
+        """Whether there was a validation to do; then it is done, noted, and the model saved if it is the best."""
+        run, every = self.run, self.recipe.val_every
+        due = run.steps == self.recipe.steps or (every > 0 and run.steps % every == 0)
+        if self.val is None or not due or run.validation["step"][-1:] == [run.steps]:
+            return False
+        bar.set_description("validating")
+        scores = validate(self.model, self.val, self.recipe.batch_size, self.recipe.seed, self.workers)
+        for name, value in {"step": run.steps, **scores}.items():
+            run.validation[name].append(value)
+        bar.set_description(f"AP50 {scores['ap50']:.3f}")
+        if self.folder is not None and run.best == len(run.validation["step"]) - 1:
+            self._check_weights()
+            runs.save_best(self.folder, self.model)
+        return True
+
+    def save(self) -> None:
+        """Writes the run's files, if it has a folder."""
+        if self.folder is not None:
+            self._check_weights()
+            runs.save(self.folder, self.model, self.optimizer, self.recipe, self.run)
+
+    def _check_weights(self) -> None:
+        """FloatingPointError for weights that are not finite: what was saved before is better."""
+        for name, array in self.model.state_dict().items():
+            if not np.isfinite(array).all():
+                raise FloatingPointError(f"{name} is not finite after step {self.run.steps - 1} and is not saved; "
+                                         f"a lower learning rate than {self.recipe.lr:g} may help")
+
+    def show(self, bar: tqdm[Any]) -> None:
+        """Moves the bar on by a step."""
+        bar.update()
+        bar.set_postfix({name.removesuffix("_loss"): f"{self.run.history[name][-1]:.3f}" for name in LOSSES},
+                        refresh=False)
 
 
-def _save(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run) -> None:
-    """Writes the three files. Only state.safetensors is read to resume, and it comes first: it cannot disagree."""
-    tensors = {f"model.{name}": array for name, array in model.state_dict().items()}
-    tensors |= {f"optimizer.{name}": array for name, array in optimizer.state_dict().items()}
-    tensors |= {f"history.{name}": np.array(values, np.float64) for name, values in run.history.items()}
-    metadata = {**checkpoint.describe(model), "recipe": dataclasses.asdict(recipe)}
-    checkpoint.write_tensors(folder / STATE, tensors, metadata)
-    checkpoint.save(folder / WEIGHTS, model)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("step", "lr", *LOSSES))
-    for step in range(run.steps):
-        writer.writerow((step, recipe.lr_at(step), *(run.history[name][step] for name in LOSSES)))
-    checkpoint.write_whole(folder / HISTORY, text.getvalue().encode())
+def _batches(model: FasterRCNN, dataset: Dataset, recipe: Recipe, steps: range, workers: int,
+             progress: bool) -> Generator[Loaded]:
+    """The batch of each of these steps."""
+    groups = aspect_groups(dataset, progress) if recipe.group_by_aspect and steps else None
+    order = Order(len(dataset), recipe.batch_size, recipe.seed, groups)
+    loader = Loader(dataset, model.make_batch, model.config.num_classes)
+
+    def load(step: int) -> Loaded:
+        indices = order.batch(step)
+        return loader.load(indices, draw_changes(recipe.seed, step, len(indices), recipe.flip, recipe.scale_jitter))
+
+    return prefetch(load, steps, workers)
 
 
-def _resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe) -> Run:
-    """The run that was saved in a folder; its weights and state go into the model and the optimiser."""
-    tensors, metadata = checkpoint.read_tensors(folder / STATE)
-    if metadata.get("recipe") != dataclasses.asdict(recipe):
-        raise ValueError(f"{folder} was trained with another recipe: {metadata.get('recipe')}, "
-                         f"not {dataclasses.asdict(recipe)}")
-    model.load_state_dict(_part(tensors, "model."))
-    optimizer.load_state_dict(_part(tensors, "optimizer."))
-    return Run({name: values.tolist() for name, values in _part(tensors, "history.").items()})
+def _training_mode(model: FasterRCNN) -> None:
+    """Switches the model to training, but for modules with parameters of which none learns: their statistics stay."""
+    model.train()
+    for module in model.modules():
+        own = [value for value in vars(module).values() if isinstance(value, Parameter)]
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.training = False
 
 
-def saved_run(folder: str | os.PathLike[str]) -> tuple[FasterRCNN, Recipe]:
-    """The model and the recipe of the run saved in a folder, from which `fit(..., resume=True)` goes on."""
-    path = Path(folder) / STATE
-    tensors, metadata = checkpoint.read_tensors(path)
+def _buffers(model: FasterRCNN) -> dict[str, np.ndarray]:
+    """What of the state is not learned but moves in training: the statistics of batch norms."""
+    learned = {id(parameter.data) for parameter in model.parameters()}
+    return {name: array for name, array in model.state_dict().items() if id(array) not in learned}
+
+
+def _diagnose(model: FasterRCNN, loaded: Loaded, recipe: Recipe, step: int,
+              buffers: Mapping[str, np.ndarray]) -> str | None:
+    """The first stage of a step that is not finite; the buffers are afterwards what they were before the step."""
+    model.load_state_dict(buffers, strict=False)
     try:
-        recipe = Recipe(**metadata["recipe"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise checkpoint.CheckpointError(f"{path} does not hold a recipe to go on with: {error!r}") from error
-    return checkpoint.restore(_part(tensors, "model."), metadata, str(path)), recipe
-
-
-def _part(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The tensors whose names begin with a prefix, without it."""
-    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+        return first_non_finite(model, loaded.batch, loaded.targets,
+                                np.random.default_rng([recipe.seed, _SAMPLES, step]))
+    finally:
+        model.load_state_dict(buffers, strict=False)
 
 
 @contextlib.contextmanager

@@ -36,17 +36,19 @@ class Batch:
 
 
 def make_batch(pictures: Sequence[Any], min_size: int, max_size: int, image_mean: Sequence[float],
-               image_std: Sequence[float], dtype: Any = np.float32) -> Batch:
+               image_std: Sequence[float], dtype: Any = np.float32, scales: Sequence[float] | None = None) -> Batch:
     """The pictures as one batch: each read, resized, normalised; then all padded to a common size.
 
-    Raises TypeError or ValueError that names the picture by its index.
+    scales: a factor per picture, with which the size that it is resized to is multiplied (it may then exceed max_size);
+    1 without it. Raises TypeError or ValueError that names the picture by its index.
     """
     images, original_sizes = [], []
     mean, std = np.asarray(image_mean, dtype), np.asarray(image_std, dtype)
-    for index, picture in enumerate(pictures):
+    for index, (picture, scale) in enumerate(zip(pictures, scales or [1.0] * len(pictures), strict=True)):
         array = as_picture(picture, f"picture {index}", dtype)  # (H, W, 3)
         original_sizes.append((array.shape[0], array.shape[1]))
-        array = resize(array, resized_size(original_sizes[-1], min_size, max_size))
+        height, width = resized_size(original_sizes[-1], min_size, max_size)
+        array = resize(array, (max(round(height * scale), 1), max(round(width * scale), 1)))
         images.append((array - mean) / std)
     sizes = [(image.shape[0], image.shape[1]) for image in images]
     return Batch(_pad_together(images), sizes, original_sizes)
@@ -128,10 +130,11 @@ def check_targets(targets: Sequence[Any], num_images: int, num_classes: int,
         raise TypeError(f"{wanted}, not {type(targets).__name__}")
     if len(targets) != num_images:
         raise ValueError(f"{wanted}, not {len(targets)}")
-    return [_check_target(target, f"targets[{index}]", num_classes, dtype) for index, target in enumerate(targets)]
+    return [check_target(target, f"targets[{index}]", num_classes, dtype) for index, target in enumerate(targets)]
 
 
-def _check_target(target: Any, name: str, num_classes: int, dtype: Any) -> dict[str, np.ndarray]:
+def check_target(target: Any, name: str, num_classes: int, dtype: Any = np.float32) -> dict[str, np.ndarray]:
+    """One target as `check_targets` gives it; `name` begins the messages."""
     for key in ("boxes", "labels"):
         if not isinstance(target, dict) or key not in target:
             raise ValueError(f"{name} must be a dict with 'boxes' and 'labels'; {key!r} is missing")

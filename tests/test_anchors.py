@@ -61,6 +61,15 @@ def test_flat_sizes_stand_on_every_level_and_nested_ones_on_their_own():
     assert AnchorGenerator((16, 32), ((1.0,), (0.5, 1.0))).num_anchors_per_location() == [2, 4]
 
 
+def test_generator_tells_what_it_was_made_of():
+    generator = AnchorGenerator(((16, 32), (64,)), (1.0, 2.0), offset=0.5)
+    assert (generator.sizes, generator.ratios, generator.offset) == (((16, 32), (64,)), (1.0, 2.0), 0.5)
+    assert [len(cell) for cell in generator.cells_of(2)] == [4, 2]
+    assert [len(cell) for cell in AnchorGenerator((16,), (1.0, 2.0)).cells_of(3)] == [2, 2, 2]
+    with pytest.raises(ValueError, match="strides must have 2 levels as the anchor sizes do, got 3"):
+        generator.cells_of(3, "strides")
+
+
 @pytest.mark.parametrize("image, feature, stride", [((97, 130), (5, 7), (19, 18)), ((800, 1216), (61, 76), (13, 16)),
                                                     ((32, 32), (32, 32), (1, 1))])
 def test_measured_stride_is_rounded_down_by_axis(image, feature, stride):

@@ -48,16 +48,20 @@ ALLOWED = {
     "factories": NN | STAGES | {"checkpoint", "config", "data", "errors", "model"},
     "data": DOOR | ARRAYS | {"pictures", "sizes"},
     "download": set(),
-    "evaluate": DOOR | ARRAYS | {"data", "model", "trace"},
-    "train": DOOR | NN | {"checkpoint", "config", "data", "evaluate", "model"},
+    "evaluate": DOOR | ARRAYS | {"data", "model", "trace", "transform"},
+    "recipe": NN,
+    "augment": DOOR | {"transform"},
+    "loader": DOOR | {"augment", "config", "data", "recipe", "sizes", "transform"},
+    "finite": DOOR | NN | STAGES | {"model"},
+    "plan": DOOR | NN | {"anchors", "checkpoint", "config", "data", "factories", "model", "recipe"},
+    "runs": DOOR | NN | {"checkpoint", "model", "plan", "recipe"},
+    "train": DOOR | NN | {"augment", "checkpoint", "data", "evaluate", "finite", "loader", "model", "recipe", "runs"},
+    "doctor": DOOR | ARRAYS | NN | {"data", "model", "trace"},
     "plot": set(),
     "__init__": DOOR | NN | STAGES | {"checkpoint", "config", "factories", "model", "trace"},
-    "_detect_command": DOOR | {"checkpoint", "model", "pictures", "plot"},
-    "cli": DOOR | ARRAYS | NN | STAGES
-    | {"__init__", "_detect_command", "checkpoint", "config", "data", "evaluate", "factories", "model", "plot", "trace",
-       "train"},
-    "__main__": {"cli"},
 }
+LIBRARY = set(ALLOWED)
+ALLOWED |= {"commands": LIBRARY, "cli": LIBRARY | {"commands"}, "__main__": {"cli"}}
 
 # Libraries that only these may import.
 RESERVED = {"matplotlib": {"plot"}, "sklearn": {"data"}, "defusedxml": {"data"}, "threadpoolctl": {"_backend"},

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import webbrowser
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from PIL import Image
 
 import rcnn
-from rcnn import cli, data, train
+from rcnn import cli, data, runs, train
+from rcnn.commands.terminal import INTERRUPTED
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def test_demo_shows_the_funnel_draws_every_stage_and_evaluates(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
-    monkeypatch.setattr(cli.webbrowser, "open", shown.append)
+    monkeypatch.setattr(webbrowser, "open", shown.append)
     assert cli.main(["demo", "--out", str(tmp_path), "--open"]) == 0
     out = capsys.readouterr().out
     counts = [int(n.replace(",", "")) for n in re.findall(
@@ -57,11 +59,12 @@ def test_demo_shows_the_funnel_draws_every_stage_and_evaluates(
 
 
 def test_train_writes_a_model_that_eval_and_load_read(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert {path.name for path in run_folder.iterdir()} == {train.WEIGHTS, train.STATE, train.HISTORY}
-    model = rcnn.load(run_folder / train.WEIGHTS)
+    assert {path.name for path in run_folder.iterdir()} == {
+        runs.WEIGHTS, runs.BEST, runs.STATE, runs.HISTORY, runs.VALIDATION, runs.PLAN, runs.CURVES}
+    model = rcnn.load(run_folder / runs.WEIGHTS)
     assert model.config.class_names == data.Shapes.classes
-    assert train.saved_run(run_folder)[1].seed == 3
-    assert cli.main(["eval", "shapes", "--weights", str(run_folder / train.WEIGHTS)]) == 0
+    assert runs.open_run(run_folder).recipe.seed == 3
+    assert cli.main(["eval", "shapes", "--weights", str(run_folder / runs.WEIGHTS), "--pages", "20"]) == 0
     table = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in table] == ["class", *data.Shapes.classes[1:], "mean"]
 
@@ -69,12 +72,12 @@ def test_train_writes_a_model_that_eval_and_load_read(run_folder: Path, capsys: 
 def test_training_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pages = data.load("shapes", "train")
     rcnn.seed(1)
-    model = cli.faster_rcnn_small(pages.classes)
+    model = rcnn.faster_rcnn_small(pages.classes)
     recipe = train.RECIPES["shapes"].replace(steps=3, seed=1)
     train.fit(model, pages, recipe, tmp_path, stop_at=1, progress=False)
     assert cli.main(["train", "shapes", "--resume", str(tmp_path)]) == 0
     assert "3 steps" in capsys.readouterr().out
-    assert len(train.read_history(tmp_path / train.HISTORY)["total_loss"]) == 3
+    assert len(runs.read_table(tmp_path / runs.HISTORY)["total_loss"]) == 3
 
 
 def test_resuming_something_else_is_an_error(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,7 +98,7 @@ def test_info_names_versions_backend_and_threads(capsys: pytest.CaptureFixture[s
     (["train", "cats"], "there is no data set 'cats'; there are: shapes, digits"),
     (["train", "shapes", "--steps", "0"], "steps must be an integer of at least 1"),
     (["eval", "shapes", "--weights", "nowhere.safetensors"], "there is no file nowhere.safetensors"),
-    (["eval", "shapes", "--weights", __file__], "not a safetensors file"),
+    (["eval", "shapes", "--weights", __file__], "is not a .pth file that can be read"),
     (["detect", "a.png", "--weights", "nowhere.safetensors"], "there is no file nowhere.safetensors"),
     (["detect", "a.png", "--weights", "nowhere.safetensors", "--score", "7"], "--score must be in 0 .. 1"),
 ])
@@ -137,6 +140,6 @@ data.Shapes.__getitem__ = interrupted
 sys.exit(cli.main(["train", "shapes", "--steps", "4", "--out", sys.argv[1]]))
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.returncode == cli.INTERRUPTED
-    assert done.stdout == (f"stopped after step 1 of 4 and saved; to go on: rcnn train shapes --resume {tmp_path}\n")
-    assert len(train.read_history(tmp_path / train.HISTORY)["total_loss"]) == 1
+    assert done.returncode == INTERRUPTED
+    assert done.stdout == (f"stopped after step 1 of 4 and saved; to go on: rcnn train --resume {tmp_path}\n")
+    assert len(runs.read_table(tmp_path / runs.HISTORY)["total_loss"]) == 1

@@ -4,14 +4,18 @@ import hashlib
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from annotated import record
+from PIL import Image
 
 from rcnn import data
 from rcnn.data import digits
 from rcnn.data.pages import blend, tight_boxes
 from rcnn.data.shapes import Shapes, shape_coverage, visible_shares
+from rcnn.data.splits import source_of
 
 NAMES = ("shapes", "digits")
 PAGES = 40
@@ -193,7 +197,14 @@ def test_tight_boxes_and_blend_by_hand():
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: data.load("mnist", "train"), "no data set 'mnist'; there are: shapes, digits"),
+    (lambda: data.load("mnist", "train"),
+     "no data set 'mnist'; there are: shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH"),
+    (lambda: data.load("voc:", "train"), "no data set 'voc:'; there are: "),
+    (lambda: data.load("yolo:there", "train"), "no data set 'yolo:there'; there are: "),
+    (lambda: data.load("shapes", "train", options={"size": 3}), "shapes takes no options, got 'size'"),
+    (lambda: data.load("voc:there", "train", options={"images": "x"}),
+     r"voc:PATH has no option 'images'; its options are on_error, classes, first_pixel"),
+    (lambda: data.load("csv:there", "train", n=-1), "n must not be negative, got -1"),
     (lambda: data.load("shapes", "test"), "split must be one of train, val, got 'test'"),
     (lambda: data.Digits(-1), "n must not be negative, got -1"),
     (lambda: data.Shapes(1, seed=-2), "seed must not be negative, got -2"),
@@ -209,3 +220,111 @@ def test_bad_requests_are_named(call, message):
 def test_lengths_of_the_splits():
     assert [len(data.load("shapes", split)) for split in ("train", "val")] == [20_000, 200]
     assert len(data.load("digits", "val", n=7)) == 7
+
+
+# ---------------------------------------------------------------------- picture files
+
+@pytest.fixture
+def folders(tmp_path):
+    """Ten pages in each form, by the form's name."""
+    pages = data.Shapes(10)
+    for kind, write in (("voc", data.write_voc), ("coco", data.write_coco), ("csv", data.write_csv)):
+        write(pages, tmp_path / kind, "train", progress=False)
+    for i, (picture, target) in enumerate(pages):
+        mask = np.zeros(picture.shape[:2], np.uint8)
+        for value, (x1, y1, x2, y2) in enumerate(target["boxes"].astype(int), start=1):
+            mask[y1:y2, x1:x2] = value
+        for folder, array in (("images", picture), ("masks", mask)):
+            (tmp_path / "masks" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(tmp_path / "masks" / folder / f"{i}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco", "csv", "masks"])
+def test_load_reads_every_form(folders, kind):
+    train, val = (data.load(f"{kind}:{folders / kind}", split) for split in ("train", "val"))
+    assert (len(train), len(val)) == (8, 2) and train.classes == val.classes
+    picture, target = train[0]
+    assert picture.shape == (128, 128, 3) and target["boxes"].dtype == np.float32
+    few = data.load(f"{kind}:{folders / kind}", "train", n=3)
+    assert [few[i][0].tobytes() for i in range(3)] == [train[i][0].tobytes() for i in range(3)] and len(few) == 3
+    assert len(data.load(f"{kind}:{folders / kind}", "train", n=100)) == 8
+    assert len(data.read_annotations(f"{kind}:{folders / kind}", None).records) == 10
+
+
+def test_load_hands_options_on(folders, monkeypatch):
+    classes = ["cross", "circle", "square", "triangle"]
+    for kind in ("voc", "coco", "csv"):
+        pages = data.load(f"{kind}:{folders / kind}", "val", options={"classes": classes})
+        assert pages.classes == ("background", *classes)
+    moved = data.load(f"voc:{folders / 'voc'}", "train", options={"first_pixel": 0})
+    straight = data.load(f"voc:{folders / 'voc'}", "train")
+    assert (moved.records[0].boxes == straight.records[0].boxes + 1).all()
+    cells = data.load(f"masks:{folders / 'masks'}", "val", options={"class_name": "cell"})
+    assert cells.classes == ("background", "cell")
+    (folders / "csv" / "images" / "train_000000.png").write_bytes(b"")
+    skipping = data.load(f"csv:{folders / 'csv'}", "train", options={"on_error": "skip"})
+    others = data.load(f"csv:{folders / 'csv'}", "val", options={"on_error": "skip"})
+    assert len(skipping) + len(others) == 9 and len(skipping.skipped) + len(others.skipped) == 1
+    monkeypatch.setenv("HOME", str(folders))
+    assert len(data.load("csv:~/csv", "train")) == 8
+
+
+def numbered(count):
+    """The annotations of pictures that are called 0.png, 1.png, ..."""
+    return data.Annotations(("background", "class 1"), [record(Path(f"{i}.png")) for i in range(count)], [BROKEN])
+
+
+BROKEN = data.Broken("x.xml", "empty")
+
+
+@pytest.mark.parametrize("count, share, held_out", [
+    (2, 0.2, 1), (10, 0.2, 2), (13, 0.2, 3), (5, 0.9, 4), (100, 0.25, 25)])
+def test_split_holds_out_a_share(count, share, held_out):
+    annotations = numbered(count)
+    rest, part = data.split(annotations, share)
+    assert (len(rest.records), len(part.records)) == (count - held_out, held_out)
+    order = {id(record): i for i, record in enumerate(annotations.records)}
+    for side in (rest, part):
+        places = [order[id(record)] for record in side.records]
+        assert places == sorted(places) and side.classes == annotations.classes
+        assert side.broken == [BROKEN]  # whose it is, nobody knows
+    assert {*map(id, rest.records)} | {*map(id, part.records)} == {*order}
+
+
+def test_split_depends_on_names_and_seed_alone():
+    annotations = numbered(40)
+    chosen = {record.image.name for record in data.split(annotations)[1].records}
+    backwards = data.split(annotations.subset(range(39, -1, -1)))[1].records
+    assert {record.image.name for record in backwards} == chosen
+    assert {record.image.name for record in data.split(annotations, seed=1)[1].records} != chosen
+    pages = data.AnnotatedPictures(data.Annotations(annotations.classes, annotations.records))
+    rest, part = data.split(pages)
+    assert {record.image.name for record in part.records} == chosen and len(rest) == 32 and len(pages) == 40
+
+
+@pytest.mark.parametrize("count, share, message", [
+    (1, 0.2, "at least two pictures are needed"), (4, 0, "share must be between 0 and 1, got 0"), (4, 1, "got 1")])
+def test_split_refuses(count, share, message):
+    with pytest.raises(ValueError, match=message):
+        data.split(numbered(count), share)
+
+
+@pytest.mark.parametrize("known, split, expected", [
+    ((), None, (None, False)), ((), "train", (None, True)), ((), "val", (None, True)),
+    (("train", "val"), "train", ("train", False)), (("train", "val"), "val", ("val", False)),
+    (("train",), "train", ("train", True)), (("train", "test"), "val", ("train", True)),
+    (("trainval", "test"), "train", ("trainval", True)), (("trainval", "test"), "val", ("trainval", True)),
+    (("val",), "val", ("val", False)), (("a", "b"), "b", ("b", False)), (("train", "val"), None, (None, False))])
+def test_where_a_split_is_read_from(known, split, expected):
+    assert source_of(split, known, "x") == expected
+
+
+@pytest.mark.parametrize("known, split, message", [
+    (("val",), "train", "x has no split 'train'; there is: val"),
+    (("test",), "train", "no split 'train'; there is: test"),
+    ((), "test", "it knows no splits, so there is train and val"),
+    ([f"s{i}" for i in range(12)], "train", "there is: s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, ...$")])
+def test_splits_that_are_not_there(known, split, message):
+    with pytest.raises(ValueError, match=message):
+        source_of(split, known, "x")

@@ -14,7 +14,10 @@ from PIL import Image
 
 import rcnn
 from rcnn import cli, data, pictures
-from rcnn._detect_command import detect_files
+from rcnn.commands import demo
+from rcnn.commands import detect as detect_command
+from rcnn.commands.detect import detect_files
+from rcnn.commands.terminal import INTERRUPTED
 
 DIGITS = Path(rcnn.__file__).parent / "weights" / "digits.safetensors"
 NAMES = ("background", "red", "blue")
@@ -42,7 +45,7 @@ class Finder:
 def finder(monkeypatch):
     """What `--weights` gives, whatever it says."""
     model = Finder()
-    monkeypatch.setattr(cli, "load_detector", lambda weights: model)
+    monkeypatch.setattr(detect_command, "load_detector", lambda weights: model)
     return model
 
 
@@ -66,7 +69,7 @@ def detect(*arguments):
 # ---------------------------------------------------------------------- what comes out
 
 def test_the_shipped_digits(tmp_path, capsys):
-    picture, _ = data.Digits(split="val")[cli.DEMO_PAGE]
+    picture, _ = data.Digits(split="val")[demo.PAGE]
     page, report, out = tmp_path / "page.png", tmp_path / "found.json", tmp_path / "drawn"
     Image.fromarray(picture).save(page)
     assert cli.main(["detect", str(page), "--weights", str(DIGITS), "--out", str(out), "--json", str(report),
@@ -217,7 +220,7 @@ def test_ctrl_c_keeps_what_was_found(tmp_path, photo, finder, capsys, monkeypatc
     Image.new("RGB", (9, 9), "blue").save(blue)
     find = finder.find
     monkeypatch.setattr(finder, "find", lambda image: stop(image) if len(image) == 9 else find(image))
-    assert detect(photo, blue, photo, "--out", tmp_path / "drawn", "--json", tmp_path / "found.json") == cli.INTERRUPTED
+    assert detect(photo, blue, photo, "--out", tmp_path / "drawn", "--json", tmp_path / "found.json") == INTERRUPTED
     assert [entry["file"] for entry in json.loads((tmp_path / "found.json").read_text())] == [str(photo)]
     assert capsys.readouterr().err == "rcnn: interrupted\n"
 
@@ -262,6 +265,6 @@ def test_weights_are_passed_on_as_they_are(photo, capsys, monkeypatch):
         asked.append(weights)
         raise OSError("offline")
 
-    monkeypatch.setattr(cli, "load_detector", load)
+    monkeypatch.setattr(detect_command, "load_detector", load)
     assert cli.main(["detect", str(photo), "--weights", "coco"]) == 2
     assert asked == ["coco"] and capsys.readouterr().err == "rcnn: offline\n"

@@ -112,6 +112,26 @@ def test_difficult_objects_neither_help_nor_harm():
     assert np.isnan(evaluate_detections([found((B, 0.9, 1))], [only_difficult], 2).mean_ap)
 
 
+@pytest.mark.parametrize("box, label, ap", [
+    ([0, 0, 5, 5], 1, 1.0),  # wholly inside the crowd at A, with an IoU of 1/4
+    ([-5, 0, 5, 10], 1, 1.0),  # half inside
+    ([-6, 0, 4, 10], 1, 0.5),  # less than half: wrong, and then B right
+    ([0, 0, 5, 5], 2, 0.5),  # of another class: wrong, and then C right
+])
+def test_detections_in_a_crowd_of_their_class_do_not_count(box, label, ap):
+    target = wanted((A, 1), (B, 1), (C, 2), crowd=np.array([True, False, False]))
+    result = evaluate_detections([found((box, 0.9, label), (B, 0.8, 1), (C, 0.7, 2))], [target], 3)
+    assert result.ap[label] == pytest.approx(ap)
+    assert result.num_objects.tolist() == [0, 1, 1]
+
+
+def test_an_object_comes_before_the_crowd_around_it():
+    # The detection is the crowd's box to the pixel, but is of the object with an IoU of 8/12.
+    target = wanted((A, 1), ([2, 0, 12, 10], 1), crowd=np.array([True, False]))
+    result = evaluate_detections([found((A, 0.9, 1))], [target], 2)
+    assert (result.mean_ap, result.num_detections[1]) == (1.0, 1)
+
+
 @pytest.mark.parametrize("detections, targets, ap", [
     ([found()], [wanted((A, 1))], 0.0), ([found((A, 0.9, 1))], [wanted()], np.nan), ([found()], [wanted()], np.nan),
     ([], [], np.nan)])

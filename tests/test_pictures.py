@@ -1,14 +1,17 @@
 """Picture files: every kind that cameras and the web give, held every way, and everything that is no picture."""
 
+import contextlib
 import io
 import re
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, local
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from rcnn import pictures
 
@@ -179,6 +182,78 @@ def test_nonsense_about_the_way_up_leaves_the_picture(tmp_path, exif):
         np.testing.assert_array_equal(read(tmp_path, saved(Image.fromarray(RGB), "PNG", exif=exif)), RGB)
 
 
+# ---------------------------------------------------------------------- headers
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind, options", [
+    ("PNG", {}), ("JPEG", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {}), ("AVIF", {})])
+def test_a_header_says_both_sizes(tmp_path, kind, options, orientation):
+    (tmp_path / "picture").write_bytes(saved(Image.new("RGB", (48, 32)), kind, exif=held(orientation), **options))
+    header = pictures.header(tmp_path / "picture")
+    assert header == pictures.Header((32, 48), orientation)
+    assert header.upright_size == ((48, 32) if orientation >= 5 else (32, 48))
+    assert header.upright_size == pictures.read(tmp_path / "picture").shape[:2]
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "PPM", "JPEG2000", "PNG"])
+def test_a_header_without_exif_data(tmp_path, kind):
+    (tmp_path / "picture").write_bytes(saved(Image.new("RGB", (48, 32)), kind))
+    assert pictures.header(tmp_path / "picture") == pictures.Header((32, 48), 1)
+
+
+def late_exif(content, orientation):
+    """A PNG whose EXIF data stand behind the picture, where the standard allows them, too."""
+    data = held(orientation).tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(data)) + b"eXIf" + data + struct.pack(">I", zlib.crc32(b"eXIf" + data))
+    return content[:-12] + chunk + content[-12:]
+
+
+def test_what_a_png_says_behind_the_picture_counts(tmp_path):
+    (tmp_path / "picture").write_bytes(late_exif(saved(Image.fromarray(RGB), "PNG"), 6))
+    assert pictures.header(tmp_path / "picture") == pictures.Header((2, 3), 6)
+    np.testing.assert_array_equal(pictures.read(tmp_path / "picture"), upright(RGB, 6))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("options, size", [({}, (2, 3)), ({"exif": held(6)}, (3, 2))])
+def test_a_header_decodes_nothing(tmp_path, monkeypatch, kind, options, size):
+    (tmp_path / "picture").write_bytes(saved(Image.fromarray(RGB), kind, **options))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    assert pictures.header(tmp_path / "picture").upright_size == size
+
+
+def test_headers_of_what_is_no_picture(tmp_path, monkeypatch):
+    (tmp_path / "picture").write_bytes(b"not a picture")
+    for name, message in (("picture", "is not a picture of a kind"), ("absent", "is not there"), ("", "is a folder")):
+        with pytest.raises(OSError, match=message):
+            pictures.header(tmp_path / name)
+    (tmp_path / "picture").write_bytes(saved(Image.new("RGB", (7, 3)), "PNG"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with pytest.raises(ValueError, match="picture has more pixels than the limit of 20"):
+        pictures.header(tmp_path / "picture")
+
+
+# ---------------------------------------------------------------------- masks
+
+@pytest.mark.parametrize("mode, values", [
+    ("L", [0, 1, 255]), ("P", [0, 1, 2]), ("1", [0, 1, 1]), ("I;16", [0, 300, 65535])])
+def test_values_are_those_that_are_stored(tmp_path, mode, values):
+    image = Image.new(mode, (3, 1))
+    image.putdata(values)
+    if mode == "P":
+        image.putpalette([200, 0, 0, 0, 200, 0, 7, 7, 7])
+    image.save(tmp_path / "mask.png", transparency=0) if mode in "LP" else image.save(tmp_path / "mask.png")
+    read_values = pictures.read_values(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_values, np.array([values]), strict=True)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "F"])
+def test_colours_are_no_values(tmp_path, mode):
+    (tmp_path / "mask").write_bytes(saved(Image.new(mode, (3, 1)), "TIFF"))
+    with pytest.raises(ValueError, match=f"mask is a picture of PIL's mode {mode}; a mask is grey or has a palette"):
+        pictures.read_values(tmp_path / "mask")
+
+
 # ---------------------------------------------------------------------- what is no picture
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3.0\n"
@@ -251,6 +326,44 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch, size, refused):
     assert read(tmp_path, content).shape == (size[1], size[0], 3)
 
 
+def test_threads_leave_the_settings_of_warnings_alone(tmp_path, monkeypatch):
+    """Two threads read at the same time, and the one that began first ends first."""
+    Image.fromarray(RGB).save(tmp_path / "picture.png")
+    inside, done = [Event(), Event()], Event()
+    real_load = ImageFile.ImageFile.load
+
+    def load(image):
+        inside[number.value].set()
+        inside[1 - number.value].wait(10)
+        if number.value == 1:
+            done.wait(10)
+        return real_load(image)
+
+    def read_as(value):
+        number.value = value
+        inside[0].wait(10) if value else None
+        array = pictures.read(tmp_path / "picture.png")
+        done.set()
+        return array
+
+    number = local()
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(2) as pool:
+        for array in pool.map(read_as, (0, 1)):
+            np.testing.assert_array_equal(array, RGB)
+    assert list(warnings.filters) == before
+
+
+def test_decompression_bombs_are_refused_in_threads(tmp_path, monkeypatch):
+    Image.new("RGB", (7, 3)).save(tmp_path / "picture.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with (warnings.catch_warnings(), ThreadPoolExecutor(1) as pool,
+          pytest.raises(ValueError, match="more pixels than the limit of 20")):
+        warnings.simplefilter("ignore")
+        pool.submit(pictures.read, tmp_path / "picture.png").result()
+
+
 def test_a_file_that_only_claims_to_be_large_is_refused(tmp_path):
     honest = png(8, 0, b"\0")
     header = struct.pack(">II", 60_000, 60_000) + honest[24:29]
@@ -277,6 +390,9 @@ def test_damaged_files_give_a_picture_or_an_error_that_names_them(tmp_path, kind
             except (OSError, ValueError) as error:
                 assert "picture" in str(error)
                 failed += 1
+                with contextlib.suppress(OSError, ValueError):
+                    pictures.header(tmp_path / "picture")
             else:
+                assert pictures.header(tmp_path / "picture").upright_size == array.shape[:2]
                 assert array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3
     assert failed > 10

@@ -1,16 +1,18 @@
 """The training loop: determinism, resuming, interruption, what it writes."""
 
-import csv
+import multiprocessing
 import os
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import rcnn
-from rcnn import boxes, data, evaluate, train
+from rcnn import boxes, data, evaluate, runs, train
 from rcnn.factories import faster_rcnn_small
+from rcnn.loader import Order
 from rcnn.model import FasterRCNN
 from rcnn.train import Recipe
 
@@ -48,32 +50,24 @@ class InterruptedPages:
         return PAGES[index]
 
 
-def test_every_page_comes_once_per_epoch() -> None:
-    recipe = Recipe(batch_size=4)
-    seen = [index for step in range(5) for index in train.batch_indices(10, recipe, step)]
-    assert sorted(seen[:10]) == sorted(seen[10:20]) == list(range(10))
-    assert seen[:10] != seen[10:20]
-    assert seen[:10] != [index for step in range(3) for index in train.batch_indices(10, Recipe(seed=1), step)][:10]
-
-
-def test_batch_may_be_larger_than_the_data_set() -> None:
-    assert sorted(train.batch_indices(2, Recipe(batch_size=4), 0)) == [0, 0, 1, 1]
-
-
-def test_learning_rate_rises_then_falls() -> None:
-    recipe = Recipe(steps=100, lr=2.0, warmup_steps=10, final_lr=0.1)
-    rates = [recipe.lr_at(step) for step in range(101)]
-    assert rates[0] == pytest.approx(2.0 * 1e-3)
-    assert rates[50] == pytest.approx(2.0 * (0.1 + 0.9 * 0.5))
-    assert rates[100] == pytest.approx(0.2)
-    assert np.argmax(rates) == 10
-
-
 def test_same_seed_same_bits() -> None:
     first, second = small_model(), small_model()
     runs = [train.fit(model, PAGES, RECIPE, progress=False) for model in (first, second)]
     assert runs[0].history == runs[1].history
     assert_same_state(first, second)
+
+
+def test_every_step_draws_samples_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model()
+    drawn: list[float] = []
+
+    def get_loss(batch: object, targets: object, rng: np.random.Generator) -> dict[str, rcnn.nn.Tensor]:
+        drawn.append(rng.random())
+        return FasterRCNN.get_loss(model, batch, targets, rng)
+
+    monkeypatch.setattr(model, "get_loss", get_loss)
+    train.fit(model, PAGES, RECIPE.replace(steps=3), progress=False)
+    assert drawn == [np.random.default_rng([7, 1, step]).random() for step in range(3)]
 
 
 def test_another_seed_is_another_run() -> None:
@@ -82,19 +76,58 @@ def test_another_seed_is_another_run() -> None:
     assert histories[0] != histories[1]
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_resumed_run_equals_one_that_was_not_stopped(tmp_path: Path, optimizer: str) -> None:
-    recipe = Recipe(**{**vars(RECIPE), "optimizer": optimizer})
+class MixedPages:
+    """Pages of two shapes that tell their sizes without being drawn, as annotated picture files do."""
+
+    classes = PAGES.classes
+
+    def __init__(self) -> None:
+        self.pages = [data.Shapes(1, seed=i, size=(64, 96) if i % 3 else (96, 64))[0] for i in range(7)]
+
+    def __len__(self) -> int:
+        return len(self.pages)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        return self.pages[index]
+
+    def annotation(self, index: int) -> tuple[tuple[int, int], dict[str, np.ndarray]]:
+        picture, target = self.pages[index]
+        return (picture.shape[0], picture.shape[1]), target
+
+
+FULL = Recipe(steps=5, batch_size=2, optimizer="sgd", lr=0.01, warmup_steps=2, schedule="steps", milestones=(3,),
+              flip=0.5, scale_jitter=(0.8, 1.25), freeze=("backbone.stem.0",), val_every=2, seed=4)
+
+
+def assert_same_files(a: Path, b: Path) -> None:
+    assert {path.name for path in a.iterdir()} == {path.name for path in b.iterdir()}
+    assert not [path.name for path in a.iterdir() if path.read_bytes() != (b / path.name).read_bytes()]
+
+
+@pytest.mark.parametrize("stop_at", [2, 3])  # at a validation and between two
+@pytest.mark.parametrize(("recipe", "val"), [(RECIPE, None), (FULL, PAGES)], ids=["plain", "full"])
+def test_resumed_run_equals_one_that_was_not_stopped(tmp_path: Path, recipe: Recipe, val: data.Dataset | None,
+                                                     stop_at: int) -> None:
     whole = small_model()
-    expected = train.fit(whole, PAGES, recipe, tmp_path / "whole", progress=False)
-    train.fit(small_model(), PAGES, recipe, tmp_path / "parts", stop_at=2, progress=False)
-    model, saved = train.saved_run(tmp_path / "parts")
-    assert saved == recipe
-    run = train.fit(model, PAGES, recipe, tmp_path / "parts", resume=True, progress=False)
-    assert run.history == expected.history
-    assert_same_state(model, whole)
-    for name in (train.WEIGHTS, train.HISTORY, train.STATE):
-        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    pages = MixedPages()
+    expected = train.fit(whole, pages, recipe, tmp_path / "whole", val, workers=2, progress=False)
+    train.fit(small_model(), pages, recipe, tmp_path / "parts", val, stop_at=stop_at, workers=0, progress=False)
+    saved = runs.open_run(tmp_path / "parts")
+    assert saved.recipe == recipe and saved.run.steps == stop_at
+    run = train.fit(saved.model, pages, recipe, tmp_path / "parts", val, resume=True, workers=1, progress=False)
+    assert run == expected
+    assert_same_state(saved.model, whole)
+    assert_same_files(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_validation_that_ctrl_c_prevented_is_made_up_for(tmp_path: Path) -> None:
+    expected = train.fit(small_model(), PAGES, FULL, tmp_path / "whole", PAGES, progress=False)
+    pages = InterruptedPages(at=3)  # in step 1, after which a validation is due
+    run = train.fit(small_model(), pages, FULL, tmp_path / "parts", PAGES, workers=0, progress=False)
+    assert run.interrupted and run.steps == 2 and not run.validation["step"]
+    run = train.fit(small_model(), PAGES, FULL, tmp_path / "parts", PAGES, resume=True, progress=False)
+    assert run == expected and run.validation["step"] == [2, 4, 5]
+    assert_same_files(tmp_path / "parts", tmp_path / "whole")
 
 
 def test_interrupt_finishes_the_step_saves_and_resumes(tmp_path: Path) -> None:
@@ -102,24 +135,13 @@ def test_interrupt_finishes_the_step_saves_and_resumes(tmp_path: Path) -> None:
     train.fit(whole, PAGES, RECIPE, progress=False)
     before = signal.getsignal(signal.SIGINT)
     pages = InterruptedPages(at=6)  # in step 2, for a step takes two
-    run = train.fit(small_model(), pages, RECIPE, tmp_path, progress=False)
+    run = train.fit(small_model(), pages, RECIPE, tmp_path, workers=0, progress=False)
     assert run.interrupted and run.steps == 3
     assert signal.getsignal(signal.SIGINT) is before
-    model, recipe = train.saved_run(tmp_path)
-    run = train.fit(model, PAGES, recipe, tmp_path, resume=True, progress=False)
+    model = runs.open_run(tmp_path).model
+    run = train.fit(model, PAGES, RECIPE, tmp_path, resume=True, progress=False)
     assert not run.interrupted and run.steps == 5
     assert_same_state(model, whole)
-
-
-def test_history_is_a_table_of_every_step(tmp_path: Path) -> None:
-    run = train.fit(small_model(), PAGES, RECIPE, tmp_path, progress=False)
-    with open(tmp_path / train.HISTORY, newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == [0, 1, 2, 3, 4]
-    assert [float(row["lr"]) for row in rows] == [RECIPE.lr_at(step) for step in range(5)]
-    assert train.read_history(tmp_path / train.HISTORY) == run.history
-    sums = np.sum([run.history[name] for name in train.LOSSES[:4]], axis=0)
-    np.testing.assert_allclose(run.history["total_loss"], sums, rtol=1e-5)
 
 
 def test_saves_on_the_way(tmp_path: Path) -> None:
@@ -131,19 +153,18 @@ def test_saves_on_the_way(tmp_path: Path) -> None:
             return PAGES[index]
 
     with pytest.raises(RuntimeError, match="the disk is gone"):
-        train.fit(small_model(), Broken(at=9), RECIPE, tmp_path, save_every=2, progress=False)
-    _, _ = train.saved_run(tmp_path)
-    assert len(train.read_history(tmp_path / train.HISTORY)["total_loss"]) == 4
+        train.fit(small_model(), Broken(at=9), RECIPE, tmp_path, save_every=2, workers=0, progress=False)
+    assert runs.open_run(tmp_path).run.steps == 4
 
 
 def test_diverged_run_keeps_what_was_saved(tmp_path: Path) -> None:
     train.fit(small_model(), PAGES, RECIPE, tmp_path, stop_at=1, progress=False)
-    before = (tmp_path / train.WEIGHTS).read_bytes()
+    before = (tmp_path / runs.WEIGHTS).read_bytes()
     model = small_model()
     model.rpn.head.cls_logits.weight.data[...] = np.nan
-    with pytest.raises(FloatingPointError, match="not finite at step 0"):
+    with pytest.raises(FloatingPointError, match=r"step 0 is not finite, first in the RPN head \(objectness\)"):
         train.fit(model, PAGES, RECIPE, tmp_path, progress=False)
-    assert (tmp_path / train.WEIGHTS).read_bytes() == before
+    assert (tmp_path / runs.WEIGHTS).read_bytes() == before
 
 
 def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
@@ -156,13 +177,6 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     train.fit(small_model(), PAGES, RECIPE, tmp_path, stop_at=1, progress=False)
     with pytest.raises(ValueError, match="another recipe"):
         train.fit(small_model(), PAGES, RECIPE.replace(steps=6), tmp_path, resume=True)
-
-
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch_size": 1.5}, {"optimizer": "lbfgs"}, {"seed": -1}])
-def test_recipe_is_checked(wrong: dict[str, object]) -> None:
-    (name, value), = wrong.items()
-    with pytest.raises(ValueError, match=f"{name} must be .*{value}"):
-        Recipe(**wrong)
 
 
 def test_frozen_parameters_stay() -> None:
@@ -225,3 +239,120 @@ def test_dropout_in_a_users_backbone_resumes_to_the_same_bits(tmp_path: Path) ->
     resumed = model()
     train.fit(resumed, PAGES, RECIPE, tmp_path, resume=True, progress=False)
     assert_same_state(resumed, whole)
+
+
+# ---------------------------------------------------------------------- validation
+
+def test_validation_is_what_evaluate_and_get_loss_say() -> None:
+    model = small_model().train()
+    state = {name: array.copy() for name, array in model.state_dict().items()}
+    scores = train.validate(model, PAGES, batch_size=6)
+    assert model.training and all(np.array_equal(array, state[name]) for name, array in model.state_dict().items())
+    assert scores == train.validate(model, PAGES, batch_size=6, workers=0)
+    model.eval()
+    assert scores["ap50"] == evaluate.evaluate(model, PAGES, batch_size=6, progress=False).mean_ap
+    pages = [PAGES[i] for i in range(6)]
+    losses = model.get_loss([p for p, _ in pages], [t for _, t in pages], np.random.default_rng([0, 3, 0]))
+    assert {name: loss.item() for name, loss in losses.items()} == {name: scores[name] for name in runs.LOSSES}
+
+
+def test_losses_of_a_smaller_last_batch_count_by_its_pictures() -> None:
+    model = small_model().eval()
+    four, all_six = (train.validate(model, pages, 4)["total_loss"] for pages in (data.Shapes(4, seed=3), PAGES))
+    last = [PAGES[4], PAGES[5]]
+    two = model.get_loss([p for p, _ in last], [t for _, t in last], np.random.default_rng([0, 3, 4]))["total_loss"]
+    assert all_six == pytest.approx((4 * four + 2 * two.item()) / 6)
+
+
+def test_validation_with_a_loss_that_is_not_finite_names_the_pictures() -> None:
+    model = small_model()
+    model.rpn.head.cls_logits.bias.data[...] = np.nan
+    with pytest.raises(FloatingPointError, match="the loss is not finite on picture 0 or those after it"):
+        train.validate(model, PAGES)
+
+
+def test_best_model_is_the_first_with_the_highest_ap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.25, 0.5, 0.5])
+    monkeypatch.setattr(train, "validate", lambda *_: dict.fromkeys(runs.LOSSES, 1.0) | {"ap50": next(scores)})
+    saved: list[int] = []
+    monkeypatch.setattr(runs, "save_best", lambda folder, model: saved.append(len(saved)))
+    run = train.fit(small_model(), PAGES, FULL, tmp_path, PAGES, progress=False)
+    assert run.validation["step"] == [2, 4, 5] and run.best == 1
+    assert saved == [0, 1]
+
+
+# ---------------------------------------------------------------------- what does not learn
+
+def test_names_that_are_frozen_stay_with_their_statistics() -> None:
+    model = small_model()
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    train.fit(model, PAGES, Recipe(steps=1, batch_size=2, freeze=("backbone.stem", "roi_heads.box_head.fc6.weight")),
+              progress=False)
+    stayed = {name for name, array in model.state_dict().items() if np.array_equal(array, before[name])}
+    assert stayed == {name for name in before
+                      if name.startswith("backbone.stem.") or name == "roi_heads.box_head.fc6.weight"}
+
+
+@pytest.mark.parametrize("prefix", ["backbones", "backbone.ste", "rpn.head.cls_logits.weight.x"])
+def test_unknown_names_to_freeze_are_an_error(prefix: str) -> None:
+    with pytest.raises(ValueError, match=rf"begins with '{prefix}'; they begin with backbone, rpn, roi_heads$"):
+        train.fit(small_model(), PAGES, Recipe(freeze=(prefix,)), progress=False)
+
+
+# ---------------------------------------------------------------------- numbers that are not finite
+
+def test_a_step_that_is_not_finite_changes_nothing_and_names_its_pictures(tmp_path: Path) -> None:
+    model = small_model()
+    model.roi_heads.box_predictor.bbox_pred.weight.data[...] = np.inf
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    indices = Order(len(PAGES), 2, RECIPE.seed).batch(0)
+    with pytest.raises(FloatingPointError, match=r"step 0 is not finite, first in the head \(box deltas\).*"
+                                                 rf"picture {indices[0]}, picture {indices[1]}$"):
+        train.fit(model, PAGES, RECIPE, tmp_path, progress=False)
+    assert not [name for name, array in model.state_dict().items() if not np.array_equal(array, before[name])]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(("lr", "steps"), [(1e30, 1), (1e300, 0)])  # the second makes the weights themselves infinite
+def test_a_learning_rate_that_diverges_is_said_and_never_saved(tmp_path: Path, lr: float, steps: int) -> None:
+    recipe = Recipe(steps=4, batch_size=2, lr=lr, warmup_steps=0)
+    with pytest.raises(FloatingPointError, match="a lower learning rate than 1e[+]30"):
+        train.fit(small_model(), PAGES, recipe, tmp_path, save_every=1, progress=False)
+    assert (tmp_path / runs.STATE).exists() == (steps > 0)
+    if steps:
+        assert runs.open_run(tmp_path).run.steps == steps
+
+
+# ---------------------------------------------------------------------- who reads the pictures
+
+def test_a_forked_child_trains_with_workers_too() -> None:
+    """Threads do not survive a fork; every run has its own."""
+    train.fit(small_model(), PAGES, RECIPE, workers=2, progress=False)
+    child = multiprocessing.get_context("fork").Process(
+        target=train.fit, args=(small_model(), PAGES, RECIPE), kwargs={"workers": 2, "progress": False})
+    child.start()
+    child.join(timeout=60)
+    if child.is_alive():
+        child.kill()
+        pytest.fail("the child hangs")
+    assert child.exitcode == 0
+
+
+def test_a_second_ctrl_c_breaks_off_and_leaves_no_thread() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    class TwiceInterrupted(InterruptedPages):
+        def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+            page = super().__getitem__(index)
+            if self.asked == self.at:
+                while signal.getsignal(signal.SIGINT) is not before:  # until the first one has been heard
+                    pass
+                os.kill(os.getpid(), signal.SIGINT)
+            return page
+
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(small_model(), TwiceInterrupted(at=5), RECIPE.replace(steps=100), workers=1, progress=False)
+    assert threading.active_count() == threads
+    assert signal.getsignal(signal.SIGINT) is before

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rcnn._arrays import as_index_array, check_boxes, check_finite, check_scores
+from rcnn._arrays import as_float_array, as_index_array, check_boxes, check_finite, check_scores
+from rcnn.boxes import area
 
 Page = Mapping[str, ArrayLike]
 
@@ -27,6 +28,8 @@ class Wanted:
     boxes: np.ndarray  # (G, 4) float64
     labels: np.ndarray  # (G,)
     difficult: np.ndarray  # (G,) bool
+    crowd: np.ndarray  # (G,) bool
+    areas: np.ndarray  # (G,) float64, square pixels
 
 
 def check_pages(detections: Sequence[Page], targets: Sequence[Page],
@@ -34,8 +37,13 @@ def check_pages(detections: Sequence[Page], targets: Sequence[Page],
     """(detections, targets) of every picture, checked; ValueError, naming the picture, for what does not fit."""
     if len(detections) != len(targets):
         raise ValueError(f"detections and targets must be as many, got {len(detections)} and {len(targets)}")
-    return ([_check_detections(d, num_classes, f"detections[{i}]") for i, d in enumerate(detections)],
+    return (check_detections(detections, num_classes),
             [_check_target(t, num_classes, f"targets[{i}]") for i, t in enumerate(targets)])
+
+
+def check_detections(detections: Sequence[Page], num_classes: int) -> list[Found]:
+    """The detections of every picture, checked; ValueError, naming the picture, for what does not fit."""
+    return [_check_detections(d, num_classes, f"detections[{i}]") for i, d in enumerate(detections)]
 
 
 def _check_detections(detection: Page, num_classes: int, name: str) -> Found:
@@ -57,10 +65,28 @@ def _check_target(target: Page, num_classes: int, name: str) -> Wanted:
         i = int(empty.argmax())
         raise ValueError(f"{name}['boxes'][{i}] is {boxes[i].tolist()}; an object needs x2 > x1 and y2 > y1")
     labels = _check_labels(target["labels"], len(boxes), num_classes, f"{name}['labels']")
-    difficult = np.asarray(target.get("difficult", np.zeros(len(boxes))), np.bool_)
-    if difficult.shape != (len(boxes),):
-        raise ValueError(f"{name}['difficult'] must have shape ({len(boxes)},), got {difficult.shape}")
-    return Wanted(boxes, labels, difficult)
+    return Wanted(boxes, labels, _check_flags(target, "difficult", len(boxes), name),
+                  _check_flags(target, "crowd", len(boxes), name), _check_areas(target, boxes, name))
+
+
+def _check_flags(target: Page, key: str, length: int, name: str) -> np.ndarray:
+    flags = np.asarray(target.get(key, np.zeros(length)), np.bool_)
+    if flags.shape != (length,):
+        raise ValueError(f"{name}['{key}'] must have shape ({length},), got {flags.shape}")
+    return flags
+
+
+def _check_areas(target: Page, boxes: np.ndarray, name: str) -> np.ndarray:
+    if "areas" not in target:
+        return area(boxes)
+    areas = as_float_array(target["areas"], f"{name}['areas']").astype(np.float64)
+    if areas.shape != (len(boxes),):
+        raise ValueError(f"{name}['areas'] must have shape ({len(boxes)},), got {areas.shape}")
+    wrong = ~((areas >= 0) & np.isfinite(areas))
+    if wrong.any():
+        i = int(wrong.argmax())
+        raise ValueError(f"{name}['areas'][{i}] is {areas[i]}; an area is finite and at least 0")
+    return areas
 
 
 def _check_keys(page: Page, keys: Sequence[str], name: str) -> None:

@@ -4,7 +4,7 @@ Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010, sec
 2007 (precision read off at 11 recalls) and 2012 (area under the curve). Boxes are continuous here: no `+1` in a side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from rcnn._arrays import as_float_array
-from rcnn.boxes import iou
+from rcnn.boxes import area, iou
 from rcnn.data import Dataset
 from rcnn.evaluate._pages import Found, Page, Wanted, check_pages, concatenate
 
@@ -42,9 +42,9 @@ class Evaluation:
     recall: list[np.ndarray]
     """L arrays (D_l,): share of the objects of class l found down to each; NaN if there is none."""
     num_objects: np.ndarray
-    """(L,) objects to find; difficult ones do not count."""
+    """(L,) objects to find; difficult ones and crowds do not count."""
     num_detections: np.ndarray
-    """(L,) detections; those of difficult objects do not count."""
+    """(L,) detections; those of objects that do not count are left out."""
 
 
 def evaluate(model: Detector, dataset: Dataset, batch_size: int = 4, iou_threshold: float = 0.5,
@@ -57,17 +57,34 @@ def evaluate(model: Detector, dataset: Dataset, batch_size: int = 4, iou_thresho
         iou_threshold, method: as in `evaluate_detections`.
         progress: whether to show a bar.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
+    return evaluate_detections(*predictions(model, dataset, batch_size, progress), len(dataset.classes), iou_threshold,
+                               method)
+
+
+def predictions(model: Detector, dataset: Dataset, batch_size: int = 4,
+                progress: bool = True) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
+    """(detections, targets) of every picture of `dataset`: what every measure takes, from one pass of the model.
+
+    model: anything with `predict`; it is given lists of up to `batch_size` pictures. progress: whether to show a bar.
+    """
     detections: list[dict[str, np.ndarray]] = []
     targets: list[dict[str, np.ndarray]] = []
+    for batch in batches(dataset, batch_size, progress):
+        detections += model.predict([picture for picture, _ in batch])
+        targets += [target for _, target in batch]
+    return detections, targets
+
+
+def batches(dataset: Dataset, batch_size: int,
+            progress: bool) -> Iterator[list[tuple[np.ndarray, dict[str, np.ndarray]]]]:
+    """The pictures of `dataset` with their targets, in order, up to `batch_size` at a time, with a bar if wanted."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
     with tqdm(total=len(dataset), desc="evaluate", unit="page", disable=not progress) as bar:
         for first in range(0, len(dataset), batch_size):
             batch = [dataset[i] for i in range(first, min(first + batch_size, len(dataset)))]
-            detections += model.predict([picture for picture, _ in batch])
-            targets += [target for _, target in batch]
+            yield batch
             bar.update(len(batch))
-    return evaluate_detections(detections, targets, len(dataset.classes), iou_threshold, method)
 
 
 def evaluate_detections(detections: Sequence[Page], targets: Sequence[Page],
@@ -77,39 +94,35 @@ def evaluate_detections(detections: Sequence[Page], targets: Sequence[Page],
     By falling score (of equal scores the earlier picture and the earlier detection first), each detection is held
     against the object of its class that it overlaps most in its picture. If their IoU is at least `iou_threshold`, the
     first detection of an object is right, every further one is wrong, even where it overlaps another object too. A
-    detection of an object marked difficult is neither right nor wrong.
+    detection of an object marked difficult is neither right nor wrong; nor is one of no object of which at least
+    `iou_threshold` lies in a box round a crowd of its class.
 
     Args:
         detections: per picture {"boxes": (D, 4), "scores": (D,), "labels": (D,)}.
-        targets: per picture {"boxes": (G, 4), "labels": (G,)}, and, if wanted, "difficult": (G,) bool.
+        targets: per picture {"boxes": (G, 4), "labels": (G,)}, and, if wanted, "difficult": (G,) bool and
+            "crowd": (G,) bool.
         num_classes: the number of labels, background included.
         iou_threshold: above 0, at most 1.
         method: "voc2007" or "voc2012"; see `average_precision`.
 
     Raises ValueError, naming the picture, for what does not fit together.
     """
-    _check_method(method)
-    if not 0 < iou_threshold <= 1:
-        raise ValueError(f"iou_threshold must be above 0 and at most 1, got {iou_threshold!r}")
     found, wanted = check_pages(detections, targets, num_classes)
-    scores = concatenate([page.scores for page in found], np.float64)  # (D,) of all pictures
-    labels = concatenate([page.labels for page in found], np.int64)  # (D,)
-    objects = _match_to_objects(found, wanted, iou_threshold)  # (D,)
-    object_labels = concatenate([page.labels for page in wanted], np.int64)  # (G,) of all pictures
-    difficult = concatenate([page.difficult for page in wanted], np.bool_)  # (G,)
+    judged = judge(found, wanted, iou_threshold)
+    return summary(judged.labels[judged.counts], judged.correct[judged.counts], count_objects(wanted, num_classes),
+                   method)
 
-    order = np.argsort(-scores, kind="stable")  # (D,)
-    labels, objects = labels[order], objects[order]
-    correct = first_of_each(objects)  # (D,)
-    counts = np.append(~difficult, True)[objects]  # (D,); NO_OBJECT = -1 picks the True at the end
-    num_objects = np.bincount(object_labels[~difficult], minlength=num_classes)  # (L,)
-    curves = [precision_recall(correct[counts & (labels == label)], int(num_objects[label]))
-              for label in range(num_classes)]
+
+def summary(labels: np.ndarray, correct: np.ndarray, num_objects: np.ndarray, method: str) -> Evaluation:
+    """The evaluation of detections by falling score: their classes (D,), whether each is right (D,); objects (L,)."""
+    _check_method(method)
+    num_classes = len(num_objects)
+    curves = [precision_recall(correct[labels == label], int(num_objects[label])) for label in range(num_classes)]
     ap = np.array([average_precision(recall, precision, method) if n else np.nan
                    for (precision, recall), n in zip(curves, num_objects, strict=True)])  # (L,)
     return Evaluation(ap=ap, mean_ap=float(np.nanmean(ap)) if num_objects.any() else float("nan"),
                       precision=[precision for precision, _ in curves], recall=[recall for _, recall in curves],
-                      num_objects=num_objects, num_detections=np.bincount(labels[counts], minlength=num_classes))
+                      num_objects=num_objects, num_detections=np.bincount(labels, minlength=num_classes))
 
 
 def precision_recall(correct: ArrayLike, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
@@ -148,6 +161,48 @@ def average_precision(recall: ArrayLike, precision: ArrayLike, method: str = "vo
     return float(np.sum(np.diff(r, prepend=0) * best[:-1]))
 
 
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The detections of all pictures, by falling score, each held against the objects of its class."""
+
+    order: np.ndarray  # (D,) the place of each among the detections of all pictures in turn
+    labels: np.ndarray  # (D,)
+    objects: np.ndarray  # (D,) the object that it is of, counted through all pictures; NO_OBJECT for none
+    correct: np.ndarray  # (D,) whether it is right, if it counts
+    counts: np.ndarray  # (D,) whether it is right or wrong, and not of an object that does not count
+
+
+def judge(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float) -> Judged:
+    """What `evaluate_detections` says about each detection."""
+    check_iou_threshold(iou_threshold)
+    scores = concatenate([page.scores for page in found], np.float64)  # (D,) of all pictures
+    order = np.argsort(-scores, kind="stable")  # (D,)
+    objects = _match_to_objects(found, wanted, iou_threshold)[order]
+    to_find = concatenate([is_to_find(page) for page in wanted], np.bool_)  # (G,) of all pictures
+    counts = np.append(to_find, True)[objects]  # (D,); NO_OBJECT = -1 picks the True at the end
+    return Judged(order, labels=concatenate([page.labels for page in found], np.int64)[order], objects=objects,
+                  correct=first_of_each(objects), counts=counts)
+
+
+def count_objects(wanted: Sequence[Wanted], num_classes: int) -> np.ndarray:
+    """How many objects of each class there are to find, (L,)."""
+    labels = concatenate([page.labels[is_to_find(page)] for page in wanted], np.int64)
+    return np.bincount(labels, minlength=num_classes)
+
+
+def is_to_find(target: Wanted) -> np.ndarray:
+    """Whether each object of a picture counts, (G,) bool: it is not difficult, and one object, not a crowd."""
+    return ~(target.difficult | target.crowd)
+
+
+def share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """The share of each box, (D, 4), that lies inside each region, (G, 4): (D, G); 0 for a box without area."""
+    low, high = np.maximum(boxes[:, None, :2], regions[:, :2]), np.minimum(boxes[:, None, 2:], regions[:, 2:])
+    inside = np.maximum(high - low, 0).prod(axis=2)  # (D, G)
+    areas = area(boxes)[:, None]  # (D, 1)
+    return np.divide(inside, areas, out=np.zeros_like(inside), where=areas > 0)
+
+
 def _match_to_objects(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float) -> np.ndarray:
     """The object that each detection is of, (D,) over all pictures, as an index into all objects; -1 for none."""
     matches = []
@@ -155,9 +210,12 @@ def _match_to_objects(found: Sequence[Found], wanted: Sequence[Wanted], iou_thre
     for page, target in zip(found, wanted, strict=True):
         of = np.full(len(page.boxes), NO_OBJECT)  # (D_i,)
         if len(page.boxes) and len(target.boxes):
-            overlaps = np.where(page.labels[:, None] == target.labels, iou(page.boxes, target.boxes), 0)  # (D_i, G_i)
-            best = overlaps.argmax(axis=1)  # (D_i,)
-            of = np.where(overlaps.max(axis=1) >= iou_threshold, first_object + best, NO_OBJECT)
+            same_class = page.labels[:, None] == target.labels  # (D_i, G_i)
+            for candidates, overlaps in ((~target.crowd, iou(page.boxes, target.boxes)),
+                                         (target.crowd, share_inside(page.boxes, target.boxes))):
+                overlaps = np.where(same_class & candidates, overlaps, 0)  # (D_i, G_i)
+                fits = (of == NO_OBJECT) & (overlaps.max(axis=1) >= iou_threshold)  # (D_i,)
+                of = np.where(fits, first_object + overlaps.argmax(axis=1), of)
         matches.append(of)
         first_object += len(target.boxes)
     return concatenate(matches, np.int64)
@@ -169,6 +227,12 @@ def first_of_each(objects: np.ndarray) -> np.ndarray:
     first[np.unique(objects, return_index=True)[1]] = True
     first[objects == NO_OBJECT] = False
     return first
+
+
+def check_iou_threshold(iou_threshold: float) -> None:
+    """Nothing, or a ValueError for what is no threshold."""
+    if not 0 < iou_threshold <= 1:
+        raise ValueError(f"iou_threshold must be above 0 and at most 1, got {iou_threshold!r}")
 
 
 def _check_method(method: str) -> None:

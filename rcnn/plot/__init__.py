@@ -8,9 +8,19 @@
 detections are drawn in a photo's own pixels.
 """
 
-from rcnn.plot.curves import funnel, loss_curves, precision_recall
+from rcnn.plot.coverage import coverage, coverage_histogram
+from rcnn.plot.curves import funnel, loss_curves, precision_recall, training_curves
 from rcnn.plot.features import feature_map, pooled_features, sample_points
+from rcnn.plot.measures import (
+    ap_bars,
+    confusion_matrix,
+    error_kinds,
+    evaluation_page,
+    precision_recall_classes,
+    stage_recall,
+)
 from rcnn.plot.photo import annotate
+from rcnn.plot.sheet import contact_sheet
 from rcnn.plot.stages import (
     anchor_level,
     boxes,
@@ -27,9 +37,16 @@ from rcnn.plot.style import figure, title
 __all__ = [
     "anchor_level",
     "annotate",
+    "ap_bars",
     "boxes",
     "cell_anchors",
+    "confusion_matrix",
+    "contact_sheet",
+    "coverage",
+    "coverage_histogram",
     "detections",
+    "error_kinds",
+    "evaluation_page",
     "feature_map",
     "figure",
     "funnel",
@@ -39,9 +56,12 @@ __all__ = [
     "objectness",
     "pooled_features",
     "precision_recall",
+    "precision_recall_classes",
     "proposals",
     "sample_points",
+    "stage_recall",
     "stage_pictures",
     "title",
     "trace_strip",
+    "training_curves",
 ]

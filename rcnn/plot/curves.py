@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from rcnn.plot import style
@@ -52,6 +53,54 @@ def loss_curves(
         for line in style.legend_right(ax, handles).get_lines():
             line.set_linewidth(2 * style.LINE_WIDTH)  # a thin line shows too little of its colour
     return ax
+
+
+def training_curves(
+    history: Mapping[str, Sequence[float]],
+    lr: Sequence[float],
+    validation: Mapping[str, Sequence[float]],
+) -> Figure:
+    """A page with the losses of a training run, those on its validation pictures, its AP50 and its learning rate.
+
+    `history` holds the losses of every step by name, `lr` a number per step; `validation` holds "step", after how many
+    steps, "ap50" and the losses, a number per validation, of which there may be none.
+    """
+    page = style.figure(13, 8)
+    (losses, validated), (scored, rated) = page.subplots(2, 2, sharex=True)
+    smoothing = max(len(lr) // 40, 1)
+    loss_curves(losses, history, smoothing=smoothing, log=True)
+    style.title(losses, "Losses", f"mean of {smoothing} steps; pale: every step" if smoothing > 1 else "of every step")
+    style.graph(rated, "step", "learning rate")
+    rated.plot(np.arange(1, len(lr) + 1), np.asarray(lr, float), color=style.BLUE, linewidth=style.LINE_WIDTH)
+    rated.set(xlim=(0, max(len(lr), 1)), ylim=(0, None))
+    style.title(rated, "Learning rate")
+    _draw_validation(validated, scored, validation)
+    for ax in (losses, validated):  # the axis is that of the graph below
+        ax.set_xlabel("")
+    return page
+
+
+def _draw_validation(losses: Axes, scores: Axes, validation: Mapping[str, Sequence[float]]) -> None:
+    """Draws the losses on the validation pictures, and the AP50 with its best value."""
+    style.title(losses, "Validation losses", "on pictures that training does not see")
+    steps, ap50 = np.asarray(validation["step"], float), np.asarray(validation["ap50"], float)
+    if len(steps) == 0:
+        for ax, name in ((losses, "loss"), (scores, "AP50")):
+            style.note(style.graph(ax, "step", name), "there was no validation")
+        style.title(scores, "AP50")
+        return
+    loss_curves(losses, {name: of for name, of in validation.items() if name.endswith("_loss")}, steps, log=True)
+    for line in losses.get_lines():  # a single validation makes no line
+        line.set(marker="o", markersize=3, clip_on=False)
+    style.graph(scores, "step", "AP50")
+    scores.plot(steps, ap50, color=style.GREEN, linewidth=style.LINE_WIDTH, marker="o", markersize=4, clip_on=False)
+    scores.set_ylim(0, 1)
+    if not np.isfinite(ap50).any():
+        style.title(scores, "AP50", "not known: there is no object to find")
+        return
+    best = int(np.nanargmax(ap50))
+    style.title(scores, "AP50", f"best on the same pictures: {ap50[best]:.3f}, after step {steps[best]:.0f}")
+    scores.plot(steps[best], ap50[best], "o", color=style.VERMILION, markersize=7, clip_on=False, zorder=3)
 
 
 def precision_recall(

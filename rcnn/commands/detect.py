@@ -2,21 +2,74 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from rcnn import pictures
 from rcnn.checkpoint import write_whole
+from rcnn.commands.terminal import fail, say
+from rcnn.factories import load_detector
 from rcnn.model import FasterRCNN
 
 Entry = dict[str, Any]
+FEW_PICTURES = 3  # more of them get a progress bar
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `rcnn detect` to the commands."""
+    parser = commands.add_parser(
+        "detect", help="find objects in pictures",
+        description="Finds objects in pictures (JPEG, PNG, WebP, TIFF, GIF, BMP and others), draws them, and goes on "
+                    "past files that cannot be read; the exit status is then 2. Boxes are x1, y1, x2, y2 in the pixels "
+                    "of the picture as it is seen: turned the way that its EXIF data say.")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file")
+    parser.add_argument("--weights", required=True, metavar="coco|PATH",
+                        help="torchvision's COCO detector, a model.safetensors, or a .pth of torchvision's")
+    parser.add_argument("--score", type=float, metavar="S", help="least score (default: the model's own)")
+    parser.add_argument("--out", type=Path, default=Path("rcnn-detections"), metavar="DIR",
+                        help="folder for the annotated pictures, as PNG (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="also write the detections to this file (- for standard output)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Detects, draws, and says what was found; 0, or 2 where a file could not be read."""
+    if options.score is not None and not 0 <= options.score <= 1:
+        raise ValueError(f"--score must be in 0 .. 1, not {options.score}")
+    if options.json and not Path(options.json).parent.is_dir():  # said before the work is done
+        raise FileNotFoundError(f"there is no folder {Path(options.json).parent} for --json to write to")
+    if options.json and Path(options.json).is_dir():
+        raise IsADirectoryError(f"--json must name a file; {options.json} is a folder")
+    model = load_detector(options.weights)
+    options.out.mkdir(parents=True, exist_ok=True)
+    entries: list[Entry] = []
+    status = 0
+    bar = len(options.images) > FEW_PICTURES and sys.stderr.isatty()
+    try:
+        for file, outcome in tqdm(detect_files(model, options.images, options.out, options.score), unit="picture",
+                                  total=len(options.images), disable=not bar, dynamic_ncols=True):
+            if isinstance(outcome, str):
+                status = fail(outcome)
+                continue
+            entries.append(outcome)
+            if options.json != "-":
+                say(f"{file}: {len(outcome['detections'])} found, drawn in {outcome['picture']}")
+    finally:  # after Ctrl-C, too: what was found is not lost
+        if options.json == "-":
+            sys.stdout.write(as_json(entries))
+        elif options.json:
+            write_whole(options.json, as_json(entries).encode())
+    return status
 
 
 def detect_files(

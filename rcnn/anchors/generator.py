@@ -77,7 +77,7 @@ def measure_stride(image_size: Sequence[int], feature_size: Sequence[int]) -> tu
 class AnchorGenerator:
     """All anchors of a picture, level by level.
 
-    Args:
+    Args (and attributes):
         sizes: pixels; a tuple per pyramid level, or a flat tuple, of which every level has every size.
         ratios: height / width; likewise.
         offset: as in `grid_anchors`, 0 to 1.
@@ -92,7 +92,7 @@ class AnchorGenerator:
         counts = [len(values) for values in (sizes, ratios) if _is_nested(values)]
         if len(set(counts)) > 1:
             raise ValueError(f"sizes and ratios must have as many levels, got {len(sizes)} and {len(ratios)}")
-        self.offset = offset
+        self.sizes, self.ratios, self.offset = sizes, ratios, offset
         self.num_levels = counts[0] if counts else None  # None: any number of levels, all alike
         levels = self.num_levels or 1
         self.cells = [cell_anchors(level_sizes, level_ratios) for level_sizes, level_ratios
@@ -111,12 +111,14 @@ class AnchorGenerator:
 
         Raises ValueError for another number of levels than the sizes and ratios were given for.
         """
-        levels = len(feature_sizes)
-        if self.num_levels not in (None, levels):
-            raise ValueError(f"feature_sizes must have {self.num_levels} levels as the anchor sizes do, got {levels}")
-        cells = self.cells if self.num_levels else self.cells * levels
         return [grid_anchors(cell, size, measure_stride(image_size, size), self.offset)
-                for cell, size in zip(cells, feature_sizes, strict=True)]
+                for cell, size in zip(self.cells_of(len(feature_sizes), "feature_sizes"), feature_sizes, strict=True)]
+
+    def cells_of(self, levels: int, name: str = "levels") -> list[np.ndarray]:
+        """The cell anchors of each of so many levels, [(A_l, 4)]; `name` is what the error calls their source."""
+        if self.num_levels not in (None, levels):
+            raise ValueError(f"{name} must have {self.num_levels} levels as the anchor sizes do, got {levels}")
+        return self.cells if self.num_levels else self.cells * levels
 
 
 def _positive_row(values: ArrayLike, name: str) -> np.ndarray:

@@ -1,0 +1,128 @@
+"""COCO's measure in rcnn and in pycocotools, side by side in one process.
+
+    python benchmarks/coco_measure.py [--repeats 5]
+
+Both judge the same drawn detections: first their precision and recall are compared, then they are timed in turn, and
+the medians and their ratio are printed. Timed is the evaluation alone, from arrays here and from loaded annotations
+there. Needs pycocotools beside rcnn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from rcnn.boxes import area, convert
+from rcnn.evaluate import CocoEvaluation, evaluate_coco
+
+Page = Mapping[str, np.ndarray]
+CASES = ((200, 100, 80), (200, 100, 1), (2000, 10, 80), (2000, 10, 1))  # pictures, detections in each, classes
+
+
+def annotations(targets: Sequence[Page], num_classes: int) -> COCO:
+    """The targets as pycocotools has them: image i + 1 is picture i, and a category is a label."""
+    objects = []
+    for i, target in enumerate(targets):
+        areas = target.get("areas", area(target["boxes"]))
+        crowd = target.get("crowd", np.zeros(len(areas)))
+        objects += [{"image_id": i + 1, "category_id": int(label), "bbox": box, "area": float(size), "iscrowd": int(c)}
+                    for box, label, size, c in zip(sides(target), target["labels"], areas, crowd, strict=True)]
+    return indexed({"images": [{"id": i + 1} for i in range(len(targets))],
+                    "categories": [{"id": label} for label in range(1, num_classes)],
+                    "annotations": [{"id": k + 1, **entry} for k, entry in enumerate(objects)]})
+
+
+def results(detections: Sequence[Page], truth: COCO) -> COCO:
+    """The detections as pycocotools has them, of the pictures of `annotations`."""
+    entries = [{"image_id": i + 1, "category_id": int(label), "bbox": box, "score": float(score)}
+               for i, page in enumerate(detections)
+               for box, label, score in zip(sides(page), page["labels"], page["scores"], strict=True)]
+    if not entries:  # which `loadRes` does not take
+        return indexed({**truth.dataset, "annotations": []})
+    with contextlib.redirect_stdout(io.StringIO()):
+        return truth.loadRes(entries)
+
+
+def peer(truth: COCO, found: COCO, evaluation: type[COCOeval] = COCOeval) -> COCOeval:
+    """pycocotools' evaluation, without what it prints."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        result = evaluation(truth, found, "bbox")
+        result.evaluate()
+        result.accumulate()
+    return result
+
+
+def difference(own: CocoEvaluation, theirs: COCOeval) -> float:
+    """The greatest difference in any precision, recall or number; NaN counts as the -1 that it is there."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        theirs.summarize()
+    pairs = ((own.precision[:, :, 1:], theirs.eval["precision"]), (own.recall[:, 1:], theirs.eval["recall"]),
+             (np.array(list(own.numbers.values())), theirs.stats))
+    return max(float(np.abs(np.where(np.isnan(a), -1, a) - b).max(initial=0)) for a, b in pairs)
+
+
+def sides(page: Page) -> list[list[float]]:
+    """The boxes as COCO's files state them: corner and sides."""
+    return convert(np.asarray(page["boxes"], np.float64).reshape(-1, 4), "xyxy", "xywh").tolist()
+
+
+def indexed(dataset: dict[str, object]) -> COCO:
+    """`dataset` as an object of pycocotools."""
+    coco = COCO()
+    coco.dataset = dataset
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def draw(pictures: int, detections: int, classes: int, rng: np.random.Generator) -> tuple[list[Page], list[Page]]:
+    """(detections, targets) about seven objects in a picture, some of them crowds, with boxes scattered round them."""
+    found: list[Page] = []
+    wanted: list[Page] = []
+    for _ in range(pictures):
+        num_objects = rng.integers(1, 14)
+        corners, extent = rng.uniform(0, 500, (num_objects, 2)), np.exp(rng.uniform(2, 5.5, (num_objects, 2)))
+        boxes = np.concatenate([corners, corners + extent], axis=1)
+        labels = rng.integers(1, classes + 1, num_objects)
+        of = rng.integers(0, num_objects, detections)
+        scattered = boxes[of] + 0.12 * rng.normal(size=(detections, 4)) * np.tile(extent[of], 2)
+        mistaken = rng.uniform(size=detections) < 0.2
+        wanted.append({"boxes": boxes, "labels": labels, "crowd": rng.uniform(size=num_objects) < 0.05})
+        found.append({"boxes": scattered, "scores": rng.integers(0, 1000, detections) / 1000,
+                      "labels": np.where(mistaken, rng.integers(1, classes + 1, detections), labels[of])})
+    return found, wanted
+
+
+def seconds(call: Callable[..., object], *arguments: object) -> float:
+    """How long the call takes."""
+    start = time.perf_counter()
+    call(*arguments)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5, help="how often each is timed")
+    options = parser.parse_args()
+    print(f"{'pictures':>8} {'each':>5} {'classes':>7} {'rcnn':>9} {'pycocotools':>12} {'ratio':>6} {'difference':>11}")
+    for pictures, each, classes in CASES:
+        detections, targets = draw(pictures, each, classes, np.random.default_rng(0))
+        truth = annotations(targets, classes + 1)
+        found = results(detections, truth)
+        apart = difference(evaluate_coco(detections, targets, classes + 1), peer(truth, found))
+        times = [(seconds(evaluate_coco, detections, targets, classes + 1), seconds(peer, truth, found))
+                 for _ in range(options.repeats)]
+        own, theirs = (statistics.median(column) for column in zip(*times, strict=True))
+        print(f"{pictures:8d} {each:5d} {classes:7d} {own:7.3f} s {theirs:10.3f} s {own / theirs:6.3f} {apart:11.1e}")
+
+
+if __name__ == "__main__":
+    main()

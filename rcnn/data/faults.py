@@ -1,0 +1,235 @@
+"""The faults that `rcnn.data.validate` looks for: in each picture by itself, and in all of them together."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rcnn.boxes import clip
+from rcnn.data.items import Item
+from rcnn.data.overlay import Verdict
+from rcnn.data.records import UNKNOWN
+from rcnn.data.report import WHOLE, Counts, Example, Notes
+from rcnn.sizes import Size
+
+BACKGROUND = "background"
+MAX_EXCESS = 1.0  # pixels by which a box may reach beyond its picture: annotators round
+FEW, HANDFUL = 10, 5  # objects of a class: too few where other classes have many, and too few anyway
+MANY_TIMES = 4  # other classes have many where the middle one of the classes has this many times as many
+MOSTLY = 0.5  # of the pictures
+
+# What most boxes say about how all are written; the shares are of the boxes.
+MIN_EVIDENCE, MIN_SHARE = 5, 0.1  # boxes that say so
+MAX_AGAINST = 0.02  # of those, in boxes that say otherwise
+
+
+def note_broken(dataset: Any, notes: Notes) -> None:
+    """Notes what a reader could not make sense of, or left out for that reason."""
+    skipped = getattr(dataset, "skipped", ())
+    kind = "left-out" if skipped else "unreadable-annotation"
+    for broken in skipped or getattr(dataset, "broken", ()):
+        notes.add(kind, Example(str(broken.source), detail=str(broken.reason)))
+
+
+# ---------------------------------------------------------------------- one picture
+
+def check_item(item: Item, classes: Sequence[str], notes: Notes) -> None:
+    """Notes each box that cannot be, each label that has no class, each box that is there twice."""
+    _check_boxes(item, notes)
+    _check_labels(item, classes, notes)
+    _check_duplicates(item, notes)
+
+
+def with_area(boxes: np.ndarray) -> np.ndarray:
+    """Those of the boxes (G, 4) that are finite and have an inside."""
+    return boxes[np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
+
+
+def _check_boxes(item: Item, notes: Notes) -> None:
+    finite = np.isfinite(item.boxes).all(axis=1)  # (G,)
+    with np.errstate(over="ignore"):
+        single = item.boxes.astype(np.float32)  # as training sees them: a very thin box has no inside
+    full = (single[:, 2:] > single[:, :2]).all(axis=1)  # (G,)
+    outside = np.zeros(len(item.boxes), np.bool_) if item.size is None else ~_fits(item.boxes, item.size)
+    faults = {"not-finite": ~finite, "empty-box": finite & ~full, "box-outside": finite & full & outside}
+    for kind, wrong in faults.items():
+        for i in np.flatnonzero(wrong):
+            notes.add(kind, item.example(_box_words(item, int(i), kind == "box-outside"), int(i)))
+
+
+def _fits(boxes: np.ndarray, size: Size) -> np.ndarray:
+    """Which boxes (G,) lie in a picture of `size`, but for `MAX_EXCESS`, and have an inside there."""
+    cut = clip(boxes, size)
+    single = cut.astype(np.float32)  # as training sees them
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        near = (np.abs(boxes - cut) <= MAX_EXCESS).all(axis=1)
+    return np.asarray(near & (single[:, 2:] > single[:, :2]).all(axis=1))
+
+
+def _box_words(item: Item, i: int, with_size: bool = False) -> str:
+    """A box by its numbers and its class."""
+    numbers = ", ".join(f"{x:.10g}" for x in item.boxes[i].tolist())
+    size = f" in a picture {item.size[1]} wide and {item.size[0]} high" if with_size and item.size else ""
+    name = f" {item.names[i]!r}" if item.names else ""
+    return f"({numbers}){name}{size}"
+
+
+def _check_labels(item: Item, classes: Sequence[str], notes: Notes) -> None:
+    for i, label in enumerate(item.labels.tolist()):
+        if 1 <= label < len(classes):
+            continue
+        if item.names is not None and label == UNKNOWN:
+            notes.add("unknown-class", item.example(repr(item.names[i]), i))
+        elif label == 0:
+            notes.add("background-label", item.example(_box_words(item, i), i))
+        else:
+            notes.add("label-range", item.example(f"label {label}; classes have 1 .. {len(classes) - 1}", i))
+
+
+def _check_duplicates(item: Item, notes: Notes) -> None:
+    first: dict[tuple[float, ...], int] = {}
+    for i, (box, label) in enumerate(zip(item.boxes.tolist(), item.labels.tolist(), strict=True)):
+        twin = first.setdefault((*box, label), i)
+        if twin != i:
+            notes.add("duplicate-box", item.example(f"{_box_words(item, i)} is box {twin} once more", i))
+
+
+# ---------------------------------------------------------------------- how all boxes are written
+
+def check_coordinates(seen: Sequence[Item], verdict: Verdict | None, notes: Notes) -> None:
+    """Notes what is wrong with the boxes of the whole set: what their numbers say, or else the pictures' `verdict`."""
+    placed = [item for item in seen if item.size is not None]
+    owners = np.repeat(np.arange(len(placed)), [len(item.boxes) for item in placed])  # (N,)
+    boxes = np.concatenate([np.zeros((0, 4)), *(item.boxes for item in placed)])  # (N, 4)
+    finite = np.isfinite(boxes).all(axis=1)
+    numbers = np.concatenate([np.zeros(0, np.int64), *(np.arange(len(item.boxes)) for item in placed)])  # (N,)
+    boxes, owners, numbers = boxes[finite], owners[finite], numbers[finite]
+    sizes = np.array([item.size for item in placed], np.float64).reshape(-1, 2)[owners]  # (N, 2)
+    if len(boxes) == 0:
+        return
+    by_numbers = _relative(boxes) or _widths_and_heights(boxes, sizes) or _swapped(boxes, sizes)
+    if by_numbers:
+        kind, words = by_numbers
+        notes.add(kind, Example(WHOLE, detail=words), len(boxes))
+    elif verdict is not None:
+        _note_verdict(verdict, {item.index: item for item in seen}, notes)
+    for i in _before_the_picture(boxes, sizes):
+        item, number = placed[owners[i]], int(numbers[i])
+        notes.add("counts-from-0", item.example(_box_words(item, number), number))
+
+
+def _note_verdict(verdict: Verdict, items: Mapping[int, Item], notes: Notes) -> None:
+    """Notes what the pictures say: each example, or that it is all of the boxes."""
+    if not verdict.pairs:
+        notes.add(verdict.kind, Example(WHOLE, detail=verdict.numbers), verdict.count)
+    for index, other in verdict.pairs:
+        notes.add(verdict.kind, items[index].example(f"its boxes fit {items[other].place}"))
+
+
+def _relative(boxes: np.ndarray) -> tuple[str, str] | None:
+    """Whether all boxes (N, 4) are given as shares of their pictures."""
+    whole = boxes.min() >= 0 and boxes.max() <= 1
+    return ("relative-boxes", "every coordinate lies between 0 and 1") if whole else None
+
+
+def _widths_and_heights(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:
+    """Whether many boxes (N, 4) have no inside, but all are within their pictures as x, y, width and height."""
+    empty = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # (N,)
+    as_corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    fit = _inside(as_corners, sizes) & (boxes[:, 2:] > 0).all(axis=1)
+    if not _many_say_so(empty & fit, ~fit):
+        return None
+    words = "have x2 <= x1 or y2 <= y1; with x1 + x2 and y1 + y2 in their place all would lie in their pictures"
+    return "width-height", f"{(empty & fit).sum()} of {len(boxes)} {words}"
+
+
+def _swapped(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:
+    """Whether many boxes (N, 4) leave their pictures, but all are inside with x and y swapped."""
+    fit, fit_swapped = _inside(boxes, sizes), _inside(boxes[:, [1, 0, 3, 2]], sizes)
+    leave = ~fit & fit_swapped
+    if not _many_say_so(leave, fit & ~fit_swapped):
+        return None
+    words = "leave their pictures as they are, and none would with x and y swapped"
+    return "swapped-axes", f"{leave.sum()} of {len(boxes)} {words}"
+
+
+def _many_say_so(says_so: np.ndarray, otherwise: np.ndarray) -> bool:
+    """Whether enough boxes (N,) speak for something, and next to none against it."""
+    count = says_so.sum()
+    return bool(count >= max(MIN_EVIDENCE, MIN_SHARE * len(says_so)) and otherwise.sum() <= MAX_AGAINST * count)
+
+
+def _inside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Which boxes (N, 4) lie within pictures of `sizes` (N, 2), but for `MAX_EXCESS`, (N,)."""
+    low = (boxes[:, :2] >= -MAX_EXCESS).all(axis=1) & (boxes[:, 2:] >= -MAX_EXCESS).all(axis=1)
+    limits = sizes[:, ::-1] + MAX_EXCESS  # (N, 2) of x and y
+    return np.asarray(low & (boxes[:, :2] <= limits).all(axis=1) & (boxes[:, 2:] <= limits).all(axis=1))
+
+
+def _before_the_picture(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Indices of the boxes (N, 4) that begin at -1; none unless that is by how much all begin too early, and none ends
+    too late: what is left where pixels were counted from 0 and 1 was taken away."""
+    early = (boxes[:, :2] == -1).any(axis=1)  # (N,)
+    if boxes[:, :2].min() < -1 or (boxes[:, :2][boxes[:, :2] < 0] != -1).any() or (boxes[:, 2:] > sizes[:, ::-1]).any():
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(early)
+
+
+# ---------------------------------------------------------------------- classes
+
+def check_classes(classes: Sequence[str], counts: Counts, to_learn: bool, notes: Notes) -> None:
+    """Notes classes without objects or with few `to_learn` from, names easily confused, pictures without objects."""
+    if not counts.pictures:
+        notes.add("no-pictures", Example(WHOLE))
+        return
+    if classes[:1] != (BACKGROUND,):
+        notes.add("no-background", Example("classes", detail=", ".join(map(repr, classes))))
+    _check_names(classes, notes)
+    if counts.objects == 0:
+        ignored = f"{counts.ignored} are difficult or crowds" if counts.ignored else ""
+        notes.add("no-objects", Example(WHOLE, detail=ignored))
+        return
+    if counts.empty > MOSTLY * counts.pictures:
+        notes.add("mostly-empty", Example(WHOLE, detail=f"{counts.empty} of {counts.pictures}"), counts.empty)
+    middle = float(np.median([count for count in counts.per_class.values() if count] or [0]))
+    for label, (name, count) in enumerate(counts.per_class.items(), start=1):
+        if count == 0:
+            notes.add("unused-class", Example(repr(name), detail=f"label {label}"))
+        elif to_learn and (count < HANDFUL or (count < FEW and MANY_TIMES * count <= middle)):
+            notes.add("few-examples", Example(repr(name), detail=f"{count}"))
+
+
+def _check_names(classes: Sequence[str], notes: Notes) -> None:
+    plain: dict[str, str] = {}
+    for name in classes:
+        other = plain.setdefault(re.sub(r"[\s_-]+", "", name).casefold(), name)
+        if other is not name:
+            notes.add("similar-names", Example(f"{other!r} and {name!r}"))
+
+
+# ---------------------------------------------------------------------- copies
+
+def check_copies(seen: Sequence[Item], digests: Sequence[bytes | None], notes: Notes) -> dict[bytes, Example]:
+    """Notes files that are listed twice and pictures that are equal; gives the first picture of each digest."""
+    files: dict[str, Item] = {}
+    first: dict[bytes, Item] = {}
+    for item, digest in zip(seen, digests, strict=True):
+        if item.file is not None:
+            same_file = files.setdefault(os.path.realpath(item.file), item)
+            if same_file is not item:
+                notes.add("listed-twice", item.example(f"as in {same_file.place}{_difference(item, same_file)}"))
+                continue
+        if digest is not None:
+            twin = first.setdefault(digest, item)
+            if twin is not item:
+                notes.add("identical-pictures", item.example(f"is {twin.place}{_difference(item, twin)}"))
+    return {digest: item.example() for digest, item in first.items()}
+
+
+def _difference(item: Item, other: Item) -> str:
+    equal = np.array_equal(item.boxes, other.boxes) and np.array_equal(item.labels, other.labels)
+    return "" if equal else ", with other boxes"

@@ -1,0 +1,111 @@
+"""Pictures with a mask for each, in which every object has a value of its own.
+
+Wang et al., "Object Detection Combining Recognition and Segmentation", 2007, whose Penn-Fudan pedestrians come so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from rcnn import pictures
+from rcnn.data.reading import Thing, check_classes, existing_folder, inside, make_record, with_labels
+from rcnn.data.records import AnnotatedPictures, Annotations, Broken, Record
+from rcnn.data.splits import part_of, source_of
+
+LAYOUTS = (("PNGImages", "PedMasks", "pedestrian"), ("images", "masks", "object"))  # Penn-Fudan's comes first
+MASK_NAMES = ("{}_mask.png", "{}.png")
+
+
+class Masks(AnnotatedPictures):
+    """Pictures whose objects are drawn into masks: grey or palette PNGs, 0 for the ground, a value for each object.
+
+    The mask of x.jpg is x_mask.png or x.png. Boxes go tightly around the pixels of a value, and areas count them. All
+    masks are read when the set is made, with a bar; the pictures when they are asked for.
+
+    folder: where the folders of the pictures and of the masks are.
+    split: "train" or "val", made by holding pictures out (see `rcnn.data.split`). None means every picture.
+    images, masks: the names of the two folders. None means PNGImages and PedMasks, as Penn-Fudan has them, else images
+        and masks.
+    class_name: what the objects are. None means "pedestrian" for Penn-Fudan, else "object".
+    on_error, progress: as in `AnnotatedPictures`.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], split: str | None = None, images: str | None = None,
+                 masks: str | None = None, class_name: str | None = None, on_error: str = "raise",
+                 progress: bool = True) -> None:
+        super().__init__(read_masks(folder, split, images, masks, class_name, progress), on_error, progress)
+
+
+def read_masks(folder: str | os.PathLike[str], split: str | None = None, images: str | None = None,
+               masks: str | None = None, class_name: str | None = None, progress: bool = True) -> Annotations:
+    """What the masks of a folder say; arguments as in `Masks`.
+
+    Raises OSError for folders that are not there, ValueError for one without pictures; a picture without a mask, a mask
+    without a picture and a mask that cannot be read are among the `broken`.
+    """
+    root = existing_folder(folder)
+    default = next((layout for layout in LAYOUTS if (root / layout[0]).is_dir()), LAYOUTS[-1])
+    image_folder = existing_folder(root / (images or default[0]))
+    mask_folder = existing_folder(root / (masks or default[1]))
+    name = class_name or default[2]
+    _, hold_out = source_of(split, (), str(root))
+    image_files, mask_files = _list(image_folder, pictures.SUFFIXES), _list(mask_folder, (".png",))
+    if not image_files:
+        raise ValueError(f"{image_folder} holds no pictures")
+    there = frozenset(mask_files)
+    bar = tqdm(image_files, desc="masks", unit="file", disable=not progress, delay=1)
+    entries = [_read_picture(image_folder, file, mask_folder, there, name) for file in bar]
+    entries += _without_picture(mask_folder, mask_files, image_files)
+    return part_of(with_labels(entries, check_classes([name])), split, hold_out, str(root))
+
+
+def _list(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    """The names of a folder's files with one of the suffixes, sorted; hidden ones are left out."""
+    return sorted(name for name in os.listdir(folder) if name.lower().endswith(suffixes) and not name.startswith("."))
+
+
+def _masks_of(image: str) -> tuple[str, ...]:
+    """What the mask of a picture may be called."""
+    return tuple(form.format(os.path.splitext(image)[0]) for form in MASK_NAMES)
+
+
+def _read_picture(folder: Path, file: str, mask_folder: Path, mask_files: Collection[str],
+                  class_name: str) -> Record | Broken:
+    source = f"{folder.name}/{file}"
+    found = [name for name in _masks_of(file) if name in mask_files]
+    if len(found) != 1:
+        return Broken(source, f"its mask could be either of {', '.join(found)}" if found
+                      else f"{mask_folder} holds no mask for it, {' or '.join(_masks_of(file))}")
+    source = f"{mask_folder.name}/{found[0]}"
+    try:
+        values = pictures.read_values(inside(mask_folder, found[0]))  # (H, W)
+        things = _things(values, class_name)
+        return make_record(inside(folder, file), source, things, (values.shape[0], values.shape[1]), file)
+    except (OSError, ValueError) as error:
+        return Broken(source, str(error))
+
+
+def _things(values: np.ndarray, class_name: str) -> list[Thing]:
+    """An object for each value of `values` (H, W) other than 0, by rising value."""
+    rows, columns = np.nonzero(values)  # (P,), (P,)
+    order = np.argsort(values[rows, columns])  # (P,) the pixels, object by object
+    rows, columns = rows[order], columns[order]
+    starts = np.flatnonzero(np.diff(values[rows, columns], prepend=0))  # (G,) no object has the value 0
+    if not len(starts):
+        return []
+    x1, y1 = np.minimum.reduceat(columns, starts), np.minimum.reduceat(rows, starts)  # (G,), (G,)
+    x2, y2 = np.maximum.reduceat(columns, starts) + 1, np.maximum.reduceat(rows, starts) + 1  # (G,), (G,)
+    areas = np.diff(starts, append=len(rows))  # (G,)
+    return [Thing((float(box[0]), float(box[1]), float(box[2]), float(box[3])), class_name, area=float(area))
+            for box, area in zip(np.stack([x1, y1, x2, y2], axis=1), areas, strict=True)]
+
+
+def _without_picture(folder: Path, mask_files: Collection[str], image_files: Collection[str]) -> list[Broken]:
+    known = {name for image in image_files for name in _masks_of(image)}
+    return [Broken(f"{folder.name}/{name}", "there is no picture for this mask") for name in mask_files
+            if name not in known]

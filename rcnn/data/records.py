@@ -1,0 +1,229 @@
+"""Annotated picture files: what the readers make of a folder, and the data set that decodes them when asked for.
+
+A reader (`voc`, `coco`, `table`, `masks`) turns the annotations of a folder into `Record`s, which keep what was
+written, right or wrong; `AnnotatedPictures` serves them, and `rcnn.data.validate` says what is wrong with them.
+
+Photos that are stored lying on their side. A camera stores what it was held like in the file's EXIF data, and pictures
+come out of here upright. Some annotation programs show the photo upright, others as it is stored, and their files
+seldom say which. So: where an annotation states the upright picture's width and height, and the stored one's are
+others, its boxes are taken to be upright already. All other boxes are taken to be in stored pixels, and are turned
+along with the picture. A half turn or a mirror image leaves width and height as they are, and a square stays a square,
+so boxes that were drawn on such a photo upright cannot be told; turn the files themselves for good then (jpegtran,
+ImageMagick's -auto-orient).
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from rcnn import pictures
+from rcnn.boxes import clip
+from rcnn.pictures import Header
+from rcnn.sizes import Size
+
+Target = dict[str, np.ndarray]
+UNKNOWN = -1  # the label of a class name that is not among the classes
+ON_ERROR = ("raise", "skip")
+MAX_EXCESS = 1.0  # pixels that a box may reach beyond its picture: a coordinate rounded, or counted from the other end
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One annotated picture as its annotation describes it; the picture's file has not been opened.
+
+    image: path of the picture's file, inside the folder that the reader was given.
+    source: where the annotation stands, for messages: "Annotations/a.xml", "train.json, image 17", "train.csv, line 3".
+    boxes: (G, 4) float64 x1, y1, x2, y2 in pixels, continuous, as they were written.
+    names: the class of each object as it was written.
+    labels: (G,) int64, 1 .. L-1, or UNKNOWN.
+    difficult, crowd: (G,) bool; an object that does not count (VOC), and a box round a crowd of them (COCO).
+    areas: (G,) float64 pixels that each object covers; the box's own area where nothing better is known.
+    size: (height, width) that the annotation states for the picture, or None.
+    image_id: the number or name by which results refer to the picture.
+    """
+
+    image: Path
+    source: str
+    boxes: np.ndarray
+    names: tuple[str, ...]
+    labels: np.ndarray
+    difficult: np.ndarray
+    crowd: np.ndarray
+    areas: np.ndarray
+    size: Size | None = None
+    image_id: int | str = 0
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An annotation or a picture that cannot be read: where it stands, and why not."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What a reader found: `classes` (the background first), a record per picture, and what it could not read.
+
+    category_ids: per label the number that the annotations know its class by (COCO), -1 for the background; empty where
+        there are no such numbers.
+    """
+
+    classes: tuple[str, ...]
+    records: Sequence[Record]
+    broken: Sequence[Broken] = ()
+    category_ids: tuple[int, ...] = field(default=())
+
+    def subset(self, indices: Sequence[int]) -> Annotations:
+        """The same with these records alone, in this order; what is broken stays, for nobody knows where it belongs."""
+        return replace(self, records=[self.records[i] for i in indices])
+
+
+class AnnotatedPictures:
+    """A `Dataset` of picture files, decoded when they are asked for, upright with their boxes.
+
+    Targets carry, beside "boxes" and "labels", "difficult" (G,) bool, "crowd" (G,) bool and "areas" (G,) float64.
+    A box that reaches beyond its picture by up to a pixel is cut at the border; whatever else is impossible about an
+    annotation is an error.
+
+    annotations: as from a reader.
+    on_error: "raise" makes an unreadable annotation an error at once, and an unreadable picture or an impossible box
+        one when it is asked for; the message names the file. "skip" reads every picture once, with a bar, and leaves
+        out those that are wrong; `skipped` says which and why. If none is left, that is a ValueError.
+    """
+
+    def __init__(self, annotations: Annotations, on_error: str = "raise", progress: bool = True) -> None:
+        if on_error not in ON_ERROR:
+            raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error!r}")
+        self.classes, self.category_ids = annotations.classes, annotations.category_ids
+        self.records, self.broken = list(annotations.records), list(annotations.broken)
+        self.skipped: list[Broken] = []
+        if on_error == "skip":
+            self._skip_wrong_ones(progress)
+        elif self.broken:
+            raise ValueError(f"{self.broken[0].source} cannot be read: {self.broken[0].reason}"
+                             + (f" (and {len(self.broken) - 1} more)" if len(self.broken) > 1 else "")
+                             + '; on_error="skip" leaves out what cannot be read')
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, Target]:
+        """(picture (H, W, 3) uint8, target) of a picture, upright; -1 is the last one.
+
+        Raises OSError or ValueError that names the file, and the box where one is impossible.
+        """
+        record = self._record(index)
+        target = self._target(record, pictures.header(record.image))  # first, for it takes less than the picture
+        return pictures.read(record.image), target
+
+    def annotation(self, index: int) -> tuple[Size, Target]:
+        """((height, width) of the upright picture, target), from the file's header alone: nothing is decoded."""
+        record = self._record(index)
+        header = pictures.header(record.image)
+        return header.upright_size, self._target(record, header)
+
+    def subset(self, indices: Sequence[int]) -> AnnotatedPictures:
+        """The same data set with these pictures alone, in this order."""
+        part = copy.copy(self)
+        part.records = [self._record(i) for i in indices]
+        return part
+
+    def _record(self, index: int) -> Record:
+        i = operator.index(index)
+        if not -len(self.records) <= i < len(self.records):
+            raise IndexError(f"picture {i} of a data set of {len(self.records)} pictures")
+        return self.records[i]
+
+    def _target(self, record: Record, header: Header) -> Target:
+        """The target of a picture, upright; ValueError that names file, source, box and numbers where it cannot be."""
+        unknown = np.flatnonzero((record.labels < 1) | (record.labels >= len(self.classes)))
+        if len(unknown):
+            i = int(unknown[0])
+            raise ValueError(f"{record.image} ({record.source}): box {i} is of class {record.names[i]!r}, which is not "
+                             f"among the classes: {', '.join(self.classes[1:])}")
+        return {"boxes": upright_boxes(record, header), "labels": record.labels.copy(),
+                "difficult": record.difficult.copy(), "crowd": record.crowd.copy(), "areas": record.areas.copy()}
+
+    def _skip_wrong_ones(self, progress: bool) -> None:
+        """Leaves only the records whose pictures and boxes can be read, and notes the others in `skipped`."""
+        right = []
+        self.skipped = list(self.broken)
+        for i in tqdm(range(len(self)), desc="read", unit="picture", disable=not progress):
+            try:
+                self[i]
+            except (OSError, ValueError) as error:
+                self.skipped.append(Broken(self.records[i].source, str(error)))
+            else:
+                right.append(i)
+        if not right:
+            first = f", the first: {self.skipped[0].source}: {self.skipped[0].reason}" if self.skipped else ""
+            raise ValueError(f"no picture is left: {len(self.skipped)} cannot be read{first}")
+        self.records = [self.records[i] for i in right]
+
+
+def upright_boxes(record: Record, header: Header) -> np.ndarray:
+    """The boxes (G, 4) float32 of a record in the pixels of the upright picture, cut at its border.
+
+    Raises ValueError, naming the file, the source, the box and its numbers, where the annotation is of a picture of
+    another size, or a box is not finite, is empty, or reaches beyond the picture by more than a pixel.
+    """
+    frame = frame_size(record, header)
+    boxes = _check_inside(record, frame)  # (G, 4)
+    if not drawn_upright(record, header):
+        boxes = turn_boxes(boxes, header)
+    return boxes.astype(np.float32)
+
+
+def drawn_upright(record: Record, header: Header) -> bool:
+    """Whether the boxes of a record are in the pixels of the upright picture; else of the stored one (see above)."""
+    return record.size == header.upright_size != header.stored_size
+
+
+def frame_size(record: Record, header: Header) -> Size:
+    """The (height, width) of the picture as the boxes of a record see it; ValueError where the record has another."""
+    if record.size not in (None, header.stored_size, header.upright_size):
+        height, width = header.stored_size
+        raise ValueError(f"{record.image} ({record.source}) is {width} pixels wide and {height} high; the annotation "
+                         f"says {record.size[1]} and {record.size[0]}")
+    return header.upright_size if drawn_upright(record, header) else header.stored_size
+
+
+def turn_boxes(boxes: np.ndarray, header: Header) -> np.ndarray:
+    """`boxes` (G, 4) of the stored picture as boxes (G, 4) of the upright one."""
+    (height, width), orientation = header.stored_size, header.orientation
+    x1, y1, x2, y2 = boxes.T  # (G,) each
+    if orientation in (2, 3, 7, 8):  # the stored picture's right edge becomes the left or the top one
+        x1, x2 = width - x2, width - x1
+    if orientation in (3, 4, 6, 7):  # its lower edge becomes the top or the left one
+        y1, y2 = height - y2, height - y1
+    if orientation >= 5:
+        x1, y1, x2, y2 = y1, x1, y2, x2
+    return np.stack([x1, y1, x2, y2], axis=1)  # (G, 4)
+
+
+def _check_inside(record: Record, frame: Size) -> np.ndarray:
+    """The boxes (G, 4) of a record, cut at the border of a picture of size `frame`; ValueError for impossible ones."""
+    height, width = frame
+    boxes = record.boxes
+    cut = clip(boxes, frame)  # (G, 4)
+    single = cut.astype(np.float32)  # in which a very thin box may vanish
+    for wrong, why in (
+        (~np.isfinite(boxes), "every number must be finite"),
+        (boxes[:, 2:] <= boxes[:, :2], "x2 > x1 and y2 > y1 are needed"),
+        (np.abs(boxes - cut) > MAX_EXCESS, f"the picture is {width} pixels wide and {height} high"),
+        (single[:, 2:] <= single[:, :2], f"nothing of it lies in the picture, {width} pixels wide and {height} high"),
+    ):
+        if wrong.any():
+            i = int(np.argmax(wrong.any(axis=1)))
+            raise ValueError(f"{record.image} ({record.source}): box {i}, {record.names[i]!r}, is "
+                             f"{boxes[i].tolist()} (x1, y1, x2, y2); {why}")
+    return cut

@@ -1,0 +1,222 @@
+"""Folders in the form of the PASCAL VOC challenges: an XML file for each picture.
+
+Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010, and the development kits. VOC counts pixels
+from 1, and both ends belong to the box: 1 .. 4 are the four pixels from 0 to 4 in continuous coordinates.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import ElementTree
+from tqdm import tqdm
+
+from rcnn import pictures
+from rcnn.data.reading import (
+    Thing,
+    as_flag,
+    as_number,
+    as_size,
+    check_classes,
+    clean_name,
+    existing_folder,
+    gather_classes,
+    inside,
+    make_record,
+    stated_classes,
+    with_labels,
+)
+from rcnn.data.records import AnnotatedPictures, Annotations, Broken, Record
+from rcnn.data.splits import by_split, part_of, source_of
+
+LAYOUTS = (("Annotations", "JPEGImages"), ("annotations", "images"))
+IMAGE_SETS = Path("ImageSets", "Main")
+SPLIT_FOLDERS = ("train", "valid", "val", "test")
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+class VOC(AnnotatedPictures):
+    """A folder of pictures with an XML file for each, as the PASCAL VOC challenges and labelImg have it.
+
+    One of three forms: `Annotations` and `JPEGImages` (or `annotations` and `images`), with or without lists of names
+    in `ImageSets/Main`; pictures and XML files side by side; that once in each of the folders train, valid and test.
+
+    An annotation's picture is the one that is named as the XML file is; else the one that its <filename> names, with or
+    without a suffix. A picture without an XML file is not part of the set.
+
+    folder: where all this is.
+    split: a list of ImageSets/Main, or "train" or "val", for which pictures are held out where there is no list for
+        "val" (see `rcnn.data.split`). None means every picture.
+    classes: the names of the labels 1, 2, ..., with or without "background" in front. None means those that a file
+        classes.txt in the folder lists, a name per line; without one, the names of all splits' objects, sorted.
+    first_pixel: 1, as VOC counts, or 0 for annotations whose first pixel is 0.
+    on_error, progress: as in `AnnotatedPictures`.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], split: str | None = None, classes: Sequence[str] | None = None,
+                 first_pixel: int = 1, on_error: str = "raise", progress: bool = True) -> None:
+        super().__init__(read_voc(folder, split, classes, first_pixel, progress), on_error, progress)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """An XML file, the folder of its picture, and what messages call it."""
+
+    path: Path
+    pictures: Path
+    source: str
+
+
+Sheets = list[Sheet | Broken]
+
+
+def read_voc(folder: str | os.PathLike[str], split: str | None = None, classes: Sequence[str] | None = None,
+             first_pixel: int = 1, progress: bool = True) -> Annotations:
+    """What the annotations of a folder say; arguments as in `VOC`.
+
+    Raises OSError for a folder that is not there, ValueError for one of another form and for a split that it does not
+    have; an XML file that cannot be understood is among the `broken`.
+    """
+    if first_pixel not in (0, 1):
+        raise ValueError(f"first_pixel must be 0 or 1, got {first_pixel!r}")
+    root = existing_folder(folder)
+    everything, parts = _find_sheets(root)
+    source, hold_out = source_of(split, parts, str(root))
+    wanted = everything if source is None else parts[source]()
+    names = stated_classes(root) if classes is None else check_classes(classes)
+    needed = wanted if names else [*everything, *wanted]
+    files = _PictureFolders()
+    entries = {sheet: _read_sheet(sheet, files, first_pixel)
+               for sheet in tqdm(dict.fromkeys(needed), desc="annotations", unit="file", disable=not progress, delay=1)}
+    annotations = with_labels([entries[sheet] for sheet in wanted], names or gather_classes(entries.values()))
+    return part_of(annotations, split, hold_out, str(root))
+
+
+# ---------------------------------------------------------------------- which files
+
+def _find_sheets(root: Path) -> tuple[Sheets, dict[str, Callable[[], Sheets]]]:
+    """(the XML files of all pictures, for each split that the folder knows what gives its XML files).
+
+    VOC has four lists for each class besides, so a list is read only when it is wanted.
+    """
+    for xml_folder, image_folder in LAYOUTS:
+        if everything := _sheets_of(root, root / xml_folder, root / image_folder):
+            lists = by_split(sorted((root / IMAGE_SETS).glob("[!.]*.txt")), lambda path: path.stem)
+            return everything, {name: partial(_listed, root, path, root / xml_folder, root / image_folder)
+                                for name, path in lists.items()}
+    if everything := _sheets_of(root, root, root):
+        return everything, {}
+    folders = [root / name for name in SPLIT_FOLDERS if any((root / name).glob("[!.]*.xml"))]
+    if not folders:
+        looked_for = ", ".join(f"{xml_folder}/*.xml" for xml_folder, _ in LAYOUTS)
+        raise ValueError(f"{root} holds no VOC annotations; looked for {looked_for}, *.xml, "
+                         + ", ".join(f"{name}/*.xml" for name in SPLIT_FOLDERS))
+    parts = by_split(folders, lambda path: path.name)
+    return ([sheet for folder in parts.values() for sheet in _sheets_of(root, folder, folder)],
+            {name: partial(_sheets_of, root, folder, folder) for name, folder in parts.items()})
+
+
+def _sheets_of(root: Path, xml_folder: Path, image_folder: Path) -> Sheets:
+    """The XML files of a folder, by name, but for hidden ones, such as archives from a Mac bring along."""
+    paths = sorted(xml_folder.glob("[!.]*.xml"))
+    return [Sheet(path, image_folder, path.relative_to(root).as_posix()) for path in paths]
+
+
+def _listed(root: Path, path: Path, xml_folder: Path, image_folder: Path) -> Sheets:
+    """The XML files that a list names: one name per line, which may be followed by 1, 0 or -1."""
+    found: Sheets = []
+    place = path.relative_to(root).as_posix()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text in UTF-8: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        name = line.strip()
+        words = name.rsplit(None, 1)
+        if len(words) == 2 and words[1] in ("-1", "0", "1"):
+            name = words[0]
+        try:
+            sheet = inside(xml_folder, f"{name}.xml")
+        except ValueError as error:
+            found.append(Broken(f"{place}, line {number}", str(error)))
+            continue
+        source = sheet.relative_to(root).as_posix()
+        found.append(Sheet(sheet, image_folder, source) if sheet.is_file()
+                     else Broken(f"{place}, line {number}", f"there is no {source}"))
+    return found
+
+
+class _PictureFolders:
+    """The picture files of folders, each folder listed once."""
+
+    def __init__(self) -> None:
+        self._listed: dict[Path, dict[str, list[str]]] = {}
+
+    def find(self, folder: Path, stem: str, filename: str) -> Path:
+        """The picture of an XML file that is called `stem` and says `filename`; it need not be there.
+
+        Raises ValueError for a filename that leads out of the folder, and where several pictures could be meant.
+        """
+        stated = inside(folder, filename or stem)
+        if stated.stem == stem and stated.is_file():
+            return stated
+        listed = self._by_stem(folder)
+        if stem in listed:
+            return _only(folder, listed[stem])
+        if filename in listed and not stated.is_file():
+            return _only(folder, listed[filename])
+        return stated
+
+    def _by_stem(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self._listed:
+            by_stem: dict[str, list[str]] = {}
+            for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+                stem, suffix = os.path.splitext(name)
+                if suffix.lower() in pictures.SUFFIXES:
+                    by_stem.setdefault(stem, []).append(name)
+            self._listed[folder] = by_stem
+        return self._listed[folder]
+
+
+def _only(folder: Path, names: Sequence[str]) -> Path:
+    if len(names) > 1:
+        raise ValueError(f"its picture could be any of {', '.join(names)}")
+    return inside(folder, names[0])
+
+
+# ---------------------------------------------------------------------- one file
+
+def _read_sheet(sheet: Sheet | Broken, files: _PictureFolders, first_pixel: int) -> Record | Broken:
+    if isinstance(sheet, Broken):
+        return sheet
+    try:
+        return _read_annotation(ElementTree.fromstring(sheet.path.read_bytes()), sheet, files, first_pixel)
+    except (OSError, ValueError, LookupError, ParseError) as error:  # LookupError: an encoding nobody knows
+        return Broken(sheet.source, " ".join(str(error).split()) or type(error).__name__)
+
+
+def _read_annotation(root: Element, sheet: Sheet, files: _PictureFolders, first_pixel: int) -> Record:
+    """The record that an <annotation> makes; ValueError for what it lacks."""
+    if root.tag != "annotation":
+        raise ValueError(f"it begins with <{root.tag}>, not with <annotation>")
+    image = files.find(sheet.pictures, sheet.path.stem, (root.findtext("filename") or "").strip())
+    things = [_read_object(element, i, first_pixel) for i, element in enumerate(root.findall("object"))]
+    size = as_size(root.findtext("size/width"), root.findtext("size/height"))
+    return make_record(image, sheet.source, things, size, sheet.path.stem)
+
+
+def _read_object(element: Element, number: int, first_pixel: int) -> Thing:
+    """An <object>; the boxes of its <part>s are not looked at."""
+    name = clean_name(element.findtext("name"), f"the name of object {number}")
+    corners = [as_number(element.findtext(f"bndbox/{corner}"), f"{corner} of object {number}") for corner in CORNERS]
+    x1, y1 = (corner - first_pixel for corner in corners[:2])
+    x2, y2 = (corner + (1 - first_pixel) for corner in corners[2:])  # the last pixel belongs to the box
+    difficult = as_flag(element.findtext("difficult"), f"difficult of object {number}")
+    return Thing((x1, y1, x2, y2), name, difficult)

@@ -1,0 +1,210 @@
+"""Data sets written out as folders that `VOC`, `COCO` and `CSV` read back to the same bits.
+
+Pictures become PNG files. Coordinates are written with as many digits as they have, so float32 boxes come back as they
+were; in VOC, which counts from 1, to within 1e-16 of a pixel below 2e-9. What a form does not know is written as the
+nearest that it does: a crowd in VOC as a difficult object; the areas of objects are kept by COCO alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from rcnn._arrays import as_index_array, check_boxes, check_finite
+from rcnn.boxes import area
+from rcnn.data.reading import CLASSES_FILE, Thing, check_classes, stated_classes
+from rcnn.data.table import COLUMNS
+from rcnn.data.voc import CORNERS
+
+Target = dict[str, np.ndarray]
+
+
+class Pictures(Protocol):
+    """What is written: see `rcnn.data.Dataset`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels, the background first."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[np.ndarray, Target]: ...
+
+
+def write_voc(dataset: Pictures, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
+    """Writes JPEGImages, Annotations, ImageSets/Main/SPLIT.txt and classes.txt.
+
+    Called for another split of the same folder, it adds that one. Raises FileExistsError where the folder has such a
+    split already, ValueError where it has other classes, and for names of a split or a class that cannot be written.
+    """
+    root = Path(folder)
+    image_set = root / "ImageSets" / "Main" / f"{split}.txt"
+    _prepare(dataset, root, split, image_set, "JPEGImages", "Annotations", "ImageSets/Main")
+    _state_classes(root, dataset.classes)
+    stems = []
+    for stem, picture, things in _pictures(dataset, split, progress):
+        _write(root / "JPEGImages" / f"{stem}.png", _png(picture))
+        _write(root / "Annotations" / f"{stem}.xml", _voc_xml(f"{stem}.png", picture, things))
+        stems.append(stem)
+    _write(image_set, "".join(f"{stem}\n" for stem in stems).encode())
+
+
+def write_coco(dataset: Pictures, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
+    """Writes images and annotations/instances_SPLIT.json.
+
+    Categories have the numbers of `dataset.category_ids` if it has them, else those of the labels; pictures are
+    numbered from 1. Other splits, and errors, as in `write_voc`.
+    """
+    root = Path(folder)
+    path = root / "annotations" / f"instances_{split}.json"
+    _prepare(dataset, root, split, path, "images", "annotations")
+    numbers = getattr(dataset, "category_ids", ()) or range(len(dataset.classes))
+    ids = dict(zip(dataset.classes[1:], numbers[1:], strict=True))
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for stem, picture, things in _pictures(dataset, split, progress):
+        _write(root / "images" / f"{stem}.png", _png(picture))
+        height, width = picture.shape[:2]
+        images.append({"id": len(images) + 1, "file_name": f"{stem}.png", "width": width, "height": height})
+        for thing in things:
+            annotations.append({"id": len(annotations) + 1, "image_id": len(images), **_coco_annotation(thing, ids)})
+    categories = [{"id": number, "name": name} for name, number in ids.items()]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    _write(path, json.dumps(content, ensure_ascii=False).encode())
+
+
+def write_csv(dataset: Pictures, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
+    """Writes images, SPLIT.csv and classes.txt; other splits, and errors, as in `write_voc`."""
+    root = Path(folder)
+    path = root / f"{split}.csv"
+    _prepare(dataset, root, split, path, "images")
+    _state_classes(root, dataset.classes)
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow((*COLUMNS, "difficult", "crowd", "width", "height"))
+    for stem, picture, things in _pictures(dataset, split, progress):
+        name, size = f"images/{stem}.png", (picture.shape[1], picture.shape[0])
+        _write(root / name, _png(picture))
+        for thing in things:
+            rows.writerow((name, *map(_plain, thing.box), thing.name, int(thing.difficult), int(thing.crowd), *size))
+        if not things:
+            rows.writerow((name, *[""] * 7, *size))
+    _write(path, text.getvalue().encode())
+
+
+# ---------------------------------------------------------------------- what every form needs
+
+def _prepare(dataset: Pictures, root: Path, split: str, listing: Path, *folders: str) -> None:
+    """Makes the folders; errors where names cannot be written, or the split is there."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", split):
+        raise ValueError(f"split must be a plain name such as 'train', got {split!r}")
+    for name in dataset.classes:
+        if name != name.strip() or not name.isprintable():
+            raise ValueError(f"the class {name!r} has blanks around its name, or what cannot be printed")
+    if check_classes(dataset.classes) != tuple(dataset.classes):
+        raise ValueError(f"the classes must begin with the background, got {dataset.classes}")
+    if listing.exists():
+        raise FileExistsError(f"{listing} is there already")
+    for folder in folders:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+
+
+def _state_classes(root: Path, classes: Sequence[str]) -> None:
+    """Writes classes.txt, for not every class need occur, and labels follow its order."""
+    there = stated_classes(root)
+    if there is None:
+        _write(root / CLASSES_FILE, "".join(f"{name}\n" for name in classes[1:]).encode())
+    elif there != tuple(classes):
+        raise ValueError(f"{root} has the classes {', '.join(there[1:])}, not {', '.join(classes[1:])}")
+
+
+def _pictures(dataset: Pictures, split: str, progress: bool) -> Iterator[tuple[str, np.ndarray, list[Thing]]]:
+    """(the name of its file without suffix, picture, objects) of every picture."""
+    for i in tqdm(range(len(dataset)), desc=f"write {split}", unit="picture", disable=not progress):
+        picture, target = dataset[i]
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise ValueError(f"picture {i} must be (H, W, 3) uint8 to be written, got {picture.shape} {picture.dtype}")
+        yield f"{split}_{i:06d}", picture, _things(target, dataset.classes, f"picture {i}")
+
+
+def _things(target: Target, classes: Sequence[str], place: str) -> list[Thing]:
+    """The objects of a target; ValueError for numbers that no reader would take."""
+    boxes = check_boxes(target["boxes"], f"boxes of {place}").astype(np.float64)  # (G, 4)
+    check_finite(boxes, f"boxes of {place}")
+    labels = as_index_array(target["labels"], f"labels of {place}", len(boxes))  # (G,)
+    if len(labels) and not 1 <= labels.min() <= labels.max() < len(classes):
+        raise ValueError(f"labels of {place} are {labels.tolist()}; labels are 1 to {len(classes) - 1}")
+    none = np.zeros(len(boxes), np.bool_)
+    columns = (boxes.tolist(), labels, target.get("difficult", none), target.get("crowd", none),
+               target.get("areas", area(boxes)))
+    return [Thing((x1, y1, x2, y2), classes[label], bool(difficult), bool(crowd), float(covered))
+            for (x1, y1, x2, y2), label, difficult, crowd, covered in zip(*columns, strict=True)]
+
+
+def _voc_xml(name: str, picture: np.ndarray, things: Sequence[Thing]) -> bytes:
+    """The annotation of a picture; the first pixel is 1, and the last one belongs to the box."""
+    root = ElementTree.Element("annotation")
+    _add(root, "folder", "JPEGImages")
+    _add(root, "filename", name)
+    size = _add(root, "size")
+    for side, value in zip(("height", "width", "depth"), picture.shape, strict=True):
+        _add(size, side, value)
+    _add(root, "segmented", 0)
+    for thing in things:
+        element = _add(root, "object")
+        _add(element, "name", thing.name)
+        _add(element, "truncated", 0)
+        _add(element, "difficult", int(thing.difficult or thing.crowd))
+        box = _add(element, "bndbox")
+        x1, y1, x2, y2 = thing.box
+        for corner, value in zip(CORNERS, (x1 + 1, y1 + 1, x2, y2), strict=True):
+            _add(box, corner, _plain(value))
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="utf-8") + b"\n"
+
+
+def _add(parent: ElementTree.Element, tag: str, value: object = None) -> ElementTree.Element:
+    """A new element in `parent`, with `value` for its text."""
+    element = ElementTree.SubElement(parent, tag)
+    element.text = None if value is None else str(value)
+    return element
+
+
+def _coco_annotation(thing: Thing, ids: Mapping[str, int]) -> dict[str, Any]:
+    x1, y1, x2, y2 = thing.box
+    entry: dict[str, Any] = {"category_id": ids[thing.name], "bbox": [_plain(v) for v in (x1, y1, x2 - x1, y2 - y1)],
+                             "area": _plain(thing.area or 0.0), "iscrowd": int(thing.crowd)}
+    return entry | {"ignore": 1} if thing.difficult else entry
+
+
+def _plain(value: float) -> int | float:
+    """A whole number as an integer, which reads better in a file."""
+    return int(value) if value.is_integer() else value
+
+
+def _png(picture: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(file, format="PNG")
+    return file.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file beside its target and renames it over the target, so that it is whole or not there."""
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,246 @@
+"""How good a detector is, as the COCO challenge measures it: twelve numbers over ten IoU thresholds.
+
+Lin et al., "Microsoft COCO: Common Objects in Context", 2014, and the challenge's evaluation code, whose rules for what
+lies on an edge are kept: equal scores, equal IoUs, an IoU equal to a threshold, an area equal to an end of its range.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rcnn.boxes import area, convert
+from rcnn.evaluate._pages import Found, Page, Wanted, check_pages, concatenate
+from rcnn.evaluate.voc import is_to_find
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # (T,)
+RECALLS = np.linspace(0, 1, 101)  # (R,)
+AREA_NAMES = ("all", "small", "medium", "large")
+AREA_RANGES = np.array([[0, 1e5**2], [0, 32**2], [32**2, 96**2], [96**2, 1e5**2]])  # (A, 2), both ends included
+MAX_DETECTIONS = (1, 10, 100)  # (M,) of one class in one picture
+
+WRONG, RIGHT, IGNORED = np.arange(3, dtype=np.int8)  # the outcome of a detection; an ignored one is as if not there
+
+
+@dataclass(frozen=True, eq=False)
+class CocoEvaluation:
+    """COCO's measure of the detections on a set of pictures.
+
+    The axes are T = 10 IoU thresholds, R = 101 recalls, L labels (0 is the background), A = 4 area ranges and M = 3
+    numbers of detections, in the order of `IOU_THRESHOLDS`, `RECALLS`, `AREA_NAMES` and `MAX_DETECTIONS`. Where there
+    is no object to find a value is NaN; the challenge's own code says -1.
+    """
+
+    precision: np.ndarray
+    """(T, R, L, A, M) the best precision that is reached at that recall or a higher one, 0 beyond the highest."""
+    recall: np.ndarray
+    """(T, L, A, M) share of the objects that are found."""
+    num_objects: np.ndarray
+    """(L,) objects to find; crowds and difficult ones do not count."""
+    num_detections: np.ndarray
+    """(L,) detections, of which the 100 best of a class in a picture are looked at."""
+
+    @property
+    def ap(self) -> np.ndarray:
+        """(L,) average precision of each class, the mean over all thresholds; NaN where there is no object to find."""
+        return self.precision[..., 0, -1].mean(axis=(0, 1))
+
+    @property
+    def ap50(self) -> np.ndarray:
+        """(L,) average precision of each class at an IoU of 0.5; NaN where there is no object to find."""
+        return self.precision[0, ..., 0, -1].mean(axis=0)
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The twelve numbers by name, 0 to 1: means over the classes that have objects, NaN if none has.
+
+        "AP" is the mean over the IoU thresholds 0.5, 0.55, ..., 0.95; "AP50" and "AP75" take one of them. "APs", "APm"
+        and "APl" count small objects (up to 32 x 32 pixels), medium, and large ones (from 96 x 96). "AR1", "AR10" and
+        "AR100" are the mean recall by the best 1, 10 and 100 detections of each class in each picture; "ARs", "ARm" and
+        "ARl" are that by 100 of small, medium and large objects.
+        """
+        precision, recall = self.precision, self.recall
+        return {
+            "AP": _mean(precision[..., 0, 2]),
+            "AP50": _mean(precision[0, ..., 0, 2]),
+            "AP75": _mean(precision[5, ..., 0, 2]),
+            **{f"AP{name[0]}": _mean(precision[..., a, 2]) for a, name in enumerate(AREA_NAMES) if a > 0},
+            **{f"AR{limit}": _mean(recall[..., 0, m]) for m, limit in enumerate(MAX_DETECTIONS)},
+            **{f"AR{name[0]}": _mean(recall[..., a, 2]) for a, name in enumerate(AREA_NAMES) if a > 0},
+        }
+
+
+def evaluate_coco(detections: Sequence[Page], targets: Sequence[Page], num_classes: int) -> CocoEvaluation:
+    """How well `detections` find the objects of `targets`, by COCO's measure.
+
+    Every picture, class, area range and IoU threshold is a case by itself. In it the detections choose in turn, by
+    falling score (of equal scores the earlier first): each takes, of the objects not yet taken whose IoU reaches the
+    threshold, the one that it overlaps most (of equal IoU the later). A detection that takes an object is right, one
+    that finds none is wrong.
+
+    Some objects are ignored: they need not be found, are left to detections that fit no other object, and a detection
+    that takes one is ignored as well. They are
+
+    - an object whose area is outside the area range; it can be taken once, as any other;
+    - a crowd; any number of detections can take it, and its IoU is the share of the detection that lies inside it;
+    - an object marked difficult (which PASCAL VOC has and COCO has not); any number of detections can take it.
+
+    A detection that takes no object is ignored, too, if its own area is outside the range. Precision and recall are
+    those of the detections of all pictures by falling score (of equal scores the earlier picture first; COCO's own code
+    goes through the pictures by rising id).
+
+    Args:
+        detections: per picture {"boxes": (D, 4), "scores": (D,), "labels": (D,)}.
+        targets: per picture {"boxes": (G, 4), "labels": (G,)}, and, if wanted, "crowd" (G,) bool, "difficult" (G,) bool
+            and "areas" (G,), the square pixels that each object covers; the box's own area if they are not given.
+        num_classes: the number of labels, background included.
+
+    Raises ValueError, naming the picture, for what does not fit together.
+    """
+    found, wanted = check_pages(detections, targets, num_classes)
+    scores = concatenate([page.scores for page in found], np.float64)  # (D,) of all pictures
+    labels = concatenate([page.labels for page in found], np.int64)  # (D,)
+    ranks = concatenate([_ranks(page) for page in found], np.int64)  # (D,)
+    num_objects = _num_objects(wanted, num_classes)  # (L, A)
+    precision, recall = _accumulate(_outcomes(found, wanted, ranks), scores, labels, ranks, num_objects)
+    return CocoEvaluation(precision, recall, num_objects[:, 0], np.bincount(labels, minlength=num_classes))
+
+
+def _ranks(page: Found) -> np.ndarray:
+    """The place of each detection among those of its class in the picture, by falling score from 0, (D,)."""
+    order = np.lexsort((-page.scores, page.labels))  # (D,): class by class
+    labels = page.labels[order]
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order)) - np.searchsorted(labels, labels)  # the place in its class's run
+    return ranks
+
+
+def _ignored(wanted: Sequence[Wanted]) -> np.ndarray:
+    """Whether each object of all pictures need not be found, by area range, (G, A) bool."""
+    areas = concatenate([page.areas for page in wanted], np.float64)  # (G,)
+    return _shared(wanted)[:, None] | _outside(areas)
+
+
+def _shared(wanted: Sequence[Wanted]) -> np.ndarray:
+    """Whether any number of detections can take each object of all pictures, (G,) bool."""
+    return concatenate([~is_to_find(page) for page in wanted], np.bool_)
+
+
+def _outside(areas: np.ndarray) -> np.ndarray:
+    """Whether each of `areas` (N,) is outside each area range, (N, A) bool."""
+    return (areas[:, None] < AREA_RANGES[:, 0]) | (areas[:, None] > AREA_RANGES[:, 1])
+
+
+def _num_objects(wanted: Sequence[Wanted], num_classes: int) -> np.ndarray:
+    """How many objects there are to find, by label and area range, (L, A)."""
+    labels = concatenate([page.labels for page in wanted], np.int64)  # (G,)
+    num_objects = np.zeros((num_classes, len(AREA_RANGES)), np.int64)
+    g, a = np.nonzero(~_ignored(wanted))
+    np.add.at(num_objects, (labels[g], a), 1)
+    return num_objects
+
+
+def _outcomes(found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarray) -> np.ndarray:
+    """RIGHT, WRONG or IGNORED for each detection of all pictures, area range and IoU threshold, (D, A, T) int8.
+
+    The best detections of every picture and class choose at the same time, for they have no object in common; then all
+    second best, and so on.
+    """
+    ignored, shared = _ignored(wanted), _shared(wanted)  # (G, A), (G,)
+    areas = concatenate([area(page.boxes) for page in found], np.float64)  # (D,)
+    alone = np.where(_outside(areas), IGNORED, WRONG)  # (D, A): the outcome of a detection that takes nothing
+    outcomes = np.repeat(alone[:, :, None], len(IOU_THRESHOLDS), axis=2)  # (D, A, T)
+    taken = np.zeros((*ignored.shape, len(IOU_THRESHOLDS)), np.bool_)  # (G, A, T)
+    for detections, objects, overlaps in _rounds(*_pairs(found, wanted, ranks), ranks):
+        fits = (overlaps[:, None, None] >= IOU_THRESHOLDS) & ~taken[objects]  # (P, A, T)
+        # Of a detection's pairs a later one is better, and any with an object that counts is better than all others.
+        place = np.arange(len(objects))[:, None] + np.where(ignored[objects], 0, len(objects))  # (P, A)
+        first = np.flatnonzero(np.diff(detections, prepend=-1))  # where the pairs of each detection begin
+        best = np.maximum.reduceat(np.where(fits, place[:, :, None], -1), first)  # (len(first), A, T)
+        n, a, t = np.nonzero(best >= 0)
+        pair = best[n, a, t] % len(objects)
+        outcomes[detections[pair], a, t] = np.where(ignored[objects[pair], a], IGNORED, RIGHT)
+        taken[objects[pair], a, t] = ~shared[objects[pair]]
+    return outcomes
+
+
+def _pairs(found: Sequence[Found], wanted: Sequence[Wanted],
+           ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(detection, object, IoU), (P,) each: the pairs of a picture and class whose IoU reaches the lowest threshold.
+
+    Detections and objects are counted through all pictures. Detections of too high a rank, which no result depends on,
+    have no pair.
+    """
+    detections, objects, overlaps = [], [], []
+    first_detection = first_object = 0
+    for page, target in zip(found, wanted, strict=True):
+        overlap = _overlaps(page.boxes, target.boxes, target.crowd)
+        near = (overlap >= IOU_THRESHOLDS[0]) & (page.labels[:, None] == target.labels)  # (D_i, G_i)
+        near &= ranks[first_detection:first_detection + len(page.boxes), None] < MAX_DETECTIONS[-1]
+        d, g = np.nonzero(near)  # (P_i,), (P_i,)
+        detections.append(first_detection + d)
+        objects.append(first_object + g)
+        overlaps.append(overlap[d, g])
+        first_detection += len(page.boxes)
+        first_object += len(target.boxes)
+    return concatenate(detections, np.int64), concatenate(objects, np.int64), concatenate(overlaps, np.float64)
+
+
+def _overlaps(boxes: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """IoU of each detection with each object, (D, G); with a crowd the share of the detection that lies inside it.
+
+    It is computed from corners and sides, which are what COCO's files hold, and not from the opposite corners: the last
+    bit decides whether an IoU of 0.7 reaches the threshold 0.7.
+    """
+    x, y, w, h = convert(boxes, "xyxy", "xywh").T[:, :, None]  # (D, 1) each
+    object_x, object_y, object_w, object_h = convert(objects, "xyxy", "xywh").T  # (G,) each
+    width = np.minimum(x + w, object_x + object_w) - np.maximum(x, object_x)  # (D, G)
+    height = np.minimum(y + h, object_y + object_h) - np.maximum(y, object_y)
+    intersection = np.where((width > 0) & (height > 0), width * height, 0)
+    union = np.where(crowd, w * h, w * h + object_w * object_h - intersection)
+    return np.divide(intersection, union, out=np.zeros_like(union), where=intersection > 0)
+
+
+def _rounds(detections: np.ndarray, objects: np.ndarray, overlaps: np.ndarray,
+            ranks: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The pairs of the detections of rank 0, then those of rank 1, ...; of a detection's pairs the better one later."""
+    order = np.lexsort((objects, overlaps, detections, ranks[detections]))  # the last key counts most
+    turns = np.flatnonzero(np.diff(ranks[detections[order]])) + 1
+    for turn in np.split(order, turns):
+        if len(turn):
+            yield detections[turn], objects[turn], overlaps[turn]
+
+
+def _accumulate(outcomes: np.ndarray, scores: np.ndarray, labels: np.ndarray, ranks: np.ndarray,
+                num_objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(precision (T, R, L, A, M), recall (T, L, A, M)) of all pictures' detections; NaN where there is no object."""
+    num_thresholds, num_limits = len(IOU_THRESHOLDS), len(MAX_DETECTIONS)
+    precision = np.full((num_thresholds, len(RECALLS), *num_objects.shape, num_limits), np.nan)
+    recall = np.full((num_thresholds, *num_objects.shape, num_limits), np.nan)
+    order = np.lexsort((-scores, labels))  # (D,): class by class, by falling score
+    ends = np.cumsum(np.bincount(labels, minlength=len(num_objects)))  # (L,)
+    for label in np.flatnonzero(num_objects.any(axis=1)):
+        own = order[ends[label - 1]:ends[label]]  # there is no detection of label 0
+        for m, limit in enumerate(MAX_DETECTIONS):
+            best = own[ranks[own] < limit]
+            for a in np.flatnonzero(num_objects[label]):
+                precision[:, :, label, a, m], recall[:, label, a, m] = _curves(outcomes[best, a], num_objects[label, a])
+    return precision, recall
+
+
+def _curves(outcomes: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
+    """(precision at `RECALLS` (T, R), highest recall (T,)) of detections by falling score with `outcomes` (D, T)."""
+    right = np.cumsum(outcomes == RIGHT, axis=0)  # (D, T)
+    counted = np.cumsum(outcomes != IGNORED, axis=0)  # (D, T)
+    recall = right / num_objects
+    precision = right / np.maximum(counted, 1)
+    best = np.maximum.accumulate(precision[::-1])[::-1]  # (D, T)
+    best = np.concatenate([best, np.zeros((1, best.shape[1]))])  # (D + 1, T): beyond the highest recall it is 0
+    at = np.stack([np.searchsorted(column, RECALLS) for column in recall.T])  # (T, R): the first that reaches it
+    return np.take_along_axis(best.T, at, axis=1), recall[-1] if len(recall) else np.zeros(len(at))
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of what is not NaN; NaN if nothing is left."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")

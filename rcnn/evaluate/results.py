@@ -1,0 +1,119 @@
+"""Detections as a COCO result file holds them, which every tool that knows COCO's measure reads.
+
+The file is a JSON list with an entry for each detection: {"image_id", "category_id", "bbox": [x, y, w, h], "score"}.
+"""
+
+import json
+import math
+import reprlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcnn.boxes import convert
+from rcnn.evaluate._pages import Found, Page, check_detections
+
+Id = int | str
+
+
+def results_json(detections: Sequence[Page], image_ids: Sequence[Id], category_ids: Sequence[Id]) -> str:
+    """The text of a result file that holds all `detections`, with every number in full.
+
+    Args:
+        detections: per picture {"boxes": (D, 4), "scores": (D,), "labels": (D,)}.
+        image_ids: the number or name by which the annotations know each picture.
+        category_ids: the number or name by which they know the class of each label, (L,); that of the background is
+            not used.
+
+    Raises ValueError for what does not fit together, for two pictures or two classes of one id, and for a score that is
+    not finite.
+    """
+    images, categories = _check_ids(image_ids, "image_ids"), _check_ids(category_ids[1:], "category_ids[1:]")
+    if len(images) != len(detections):
+        raise ValueError(f"detections and image_ids must be as many, got {len(detections)} and {len(images)}")
+    pages = zip(images, check_detections(detections, len(category_ids)), strict=True)
+    entries = (json.dumps(entry) for image_id, page in pages for entry in _entries(page, image_id, categories))
+    return "[" + ",\n".join(entries) + "]\n"
+
+
+def read_results(path: str | Path, image_ids: Sequence[Id], category_ids: Sequence[Id]) -> list[dict[str, np.ndarray]]:
+    """The detections in a result file, for each of `image_ids`: {"boxes": (D, 4), "scores": (D,), "labels": (D,)}.
+
+    Those of a picture stand in the order of the file. Anything else that an entry says is left aside.
+
+    Args:
+        path: of the file.
+        image_ids, category_ids: as in `results_json`.
+
+    Raises OSError if the file cannot be read, and ValueError, naming the file and the entry, for what is no list of
+    detections, and for a picture or a class that is not among the ids.
+    """
+    rows: dict[Id, list[list[float]]] = {image_id: [] for image_id in _check_ids(image_ids, "image_ids")}
+    categories = _check_ids(category_ids[1:], "category_ids[1:]")
+    labels = dict(zip(categories, range(1, len(category_ids)), strict=True))
+    for k, entry in enumerate(_read_list(path)):
+        try:
+            image_id, label = _known(entry, "image_id", rows), labels[_known(entry, "category_id", labels)]
+            rows[image_id].append([*_numbers(entry, "bbox", 4), *_numbers(entry, "score", 1), label])
+        except ValueError as error:
+            raise ValueError(f"{path}, entry {k}: {error}") from error
+    return [_page(np.array(of_image, np.float64).reshape(-1, 6)) for of_image in rows.values()]
+
+
+def _entries(page: Found, image_id: Id, categories: Sequence[Id]) -> Iterator[dict[str, object]]:
+    """What a result file says of each detection of a picture; `categories` are the ids of the labels from 1 on."""
+    corners_and_sides = convert(page.boxes, "xyxy", "xywh")  # (D, 4)
+    rows = zip(corners_and_sides.tolist(), page.scores.tolist(), page.labels.tolist(), strict=True)
+    for k, (box, score, label) in enumerate(rows):
+        if not math.isfinite(score):
+            raise ValueError(f"image {image_id!r}: the score of detection {k} is {score}; JSON has finite numbers only")
+        yield {"image_id": image_id, "category_id": categories[label - 1], "bbox": box, "score": score}
+
+
+def _page(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The detections of a picture from rows x, y, w, h, score, label, (D, 6)."""
+    return {"boxes": convert(rows[:, :4], "xywh", "xyxy"), "scores": rows[:, 4], "labels": rows[:, 5].astype(np.int64)}
+
+
+def _read_list(path: str | Path) -> list[Any]:
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, list):
+        raise ValueError(f"{path} must be a list of detections, got {type(content).__name__}")
+    return content
+
+
+def _field(entry: Any, key: str) -> Any:
+    if not isinstance(entry, dict) or key not in entry:
+        raise ValueError(f"there is no {key!r} in {reprlib.repr(entry)}")
+    return entry[key]
+
+
+def _known(entry: Any, key: str, ids: Mapping[Id, object]) -> Id:
+    """The id at `key`, which must be one of `ids`."""
+    value = _field(entry, key)
+    if not isinstance(value, int | str) or value not in ids:
+        raise ValueError(f"{key} {reprlib.repr(value)} is unknown to the annotations")
+    return value
+
+
+def _numbers(entry: Any, key: str, count: int) -> list[float]:
+    """The finite numbers at `key`: a list of `count`, or a lone one."""
+    value = _field(entry, key)
+    values = value if count > 1 and isinstance(value, list) else [value]
+    if len(values) != count or not all(isinstance(v, int | float) and abs(v) <= sys.float_info.max for v in values):
+        raise ValueError(f"{key} must be {count} finite number{'s' * (count > 1)}, got {reprlib.repr(value)}")
+    return [float(v) for v in values]
+
+
+def _check_ids(ids: Sequence[Id], name: str) -> list[Id]:
+    """The ids as Python's own numbers and strings; ValueError for one that comes twice."""
+    plain = [str(value) if isinstance(value, str) else int(value) for value in ids]
+    if len(set(plain)) != len(plain):
+        raise ValueError(f"{name} holds {next(v for v in plain if plain.count(v) > 1)!r} more than once")
+    return plain

@@ -1,0 +1,296 @@
+"""COCO's JSON: categories and their numbers, where the files are, and what is wrong in them."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from annotated import coco_content, coco_folder, coco_object, save_picture, write
+
+from rcnn.data import COCO, AnnotatedPictures, read_coco
+
+CATEGORIES = ({"id": 7, "name": "dog", "supercategory": "animal"}, {"id": 3, "name": "cat"})
+
+
+def names(annotations):
+    return [record.image.name for record in annotations.records]
+
+
+# ---------------------------------------------------------------------- what a file says
+
+def test_boxes_and_categories(tmp_path):
+    things = [coco_object(2, 7, (10, 5, 20, 20.5), area=123.5, segmentation=[[10, 5, 30, 5, 30, 25]]),
+              coco_object(1, 3, (0, 0, 60, 40), iscrowd=1, segmentation={"counts": "abc", "size": [40, 60]}),
+              coco_object(2, 3, (1, 2, 3, 4), ignore=1)]
+    found = read_coco(coco_folder(tmp_path, images=3, annotations=things, categories=CATEGORIES))
+    assert (found.classes, found.category_ids) == (("background", "cat", "dog"), (-1, 3, 7))
+    first, second, third = found.records
+    assert first.boxes.tolist() == [[0, 0, 60, 40]] and first.crowd.tolist() == [True]
+    assert second.boxes.tolist() == [[10, 5, 30, 25.5], [1, 2, 4, 6]] and second.boxes.dtype == np.float64
+    assert second.labels.tolist() == [2, 1] and second.names == ("dog", "cat")
+    assert second.areas.tolist() == [123.5, 12] and second.crowd.tolist() == [False, False]
+    assert second.difficult.tolist() == [False, True]
+    assert (second.source, second.image_id, second.size) == ("all.json, image 2", 2, (40, 60))
+    assert third.boxes.shape == (0, 4)
+    assert AnnotatedPictures(found)[1][1]["areas"].tolist() == [123.5, 12]
+
+
+def test_images_may_have_names_for_numbers_and_no_size(tmp_path):
+    images = [{"id": "x1", "file_name": "sub/1.png"}]
+    record = read_coco(coco_folder(tmp_path, images=images, annotations=[coco_object("x1")])).records[0]
+    assert (record.image_id, record.size, record.source) == ("x1", None, "all.json, image 'x1'")
+    assert record.image.parts[-2:] == ("sub", "1.png")
+
+
+# ---------------------------------------------------------------------- classes
+
+def test_classes_are_the_categories_of_all_splits_used_or_not(tmp_path):
+    for split, category in (("train", CATEGORIES[0]), ("val", CATEGORIES[1])):
+        coco_folder(tmp_path, f"annotations/instances_{split}2017.json", categories=[category])
+    for split in ("train", "val", None):
+        found = read_coco(tmp_path, split)
+        assert (found.classes, found.category_ids) == (("background", "cat", "dog"), (-1, 3, 7))
+
+
+@pytest.mark.parametrize("classes", [("dog", "cat"), ("background", "dog", "cat")])
+def test_classes_can_be_said(tmp_path, classes):
+    found = read_coco(coco_folder(tmp_path, annotations=[coco_object(category_id=7)], categories=CATEGORIES),
+                      classes=classes)
+    assert (found.classes, found.category_ids) == (("background", "dog", "cat"), (-1, 7, 3))
+    assert found.records[0].labels.tolist() == [1]
+
+
+def test_a_class_that_is_no_category_is_named(tmp_path):
+    with pytest.raises(ValueError, match="there is no category 'cow'; there are: cat, dog"):
+        read_coco(coco_folder(tmp_path, categories=CATEGORIES), classes=("cat", "cow"))
+
+
+def test_an_unused_category_of_a_taken_name_and_a_background_are_left_out(tmp_path):
+    categories = [{"id": 0, "name": "cat"}, {"id": 1, "name": "cat"}, {"id": 2, "name": "background"},
+                  {"id": 4, "name": "dog"}]
+    found = read_coco(coco_folder(tmp_path, annotations=[coco_object(category_id=1)], categories=categories))
+    assert (found.classes, found.category_ids) == (("background", "cat", "dog"), (-1, 1, 4))
+    assert found.records[0].labels.tolist() == [1]
+
+
+def test_two_used_categories_of_one_name_are_named(tmp_path):
+    with pytest.raises(ValueError, match="categories 1 and 2 are both 'cat'"):
+        read_coco(coco_folder(tmp_path, annotations=[coco_object(category_id=1), coco_object(category_id=2)],
+                              categories=[{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}]))
+
+
+def test_splits_that_number_categories_differently_are_named(tmp_path):
+    for split, name in (("train", "cat"), ("val", "dog")):
+        coco_folder(tmp_path, f"{split}.json", categories=[{"id": 1, "name": name}])
+    with pytest.raises(ValueError, match="category 1 is 'cat' in one file and 'dog' in another"):
+        read_coco(tmp_path, "train")
+    assert read_coco(tmp_path, "train", classes=("cat",)).category_ids == (-1, 1)
+
+
+# ---------------------------------------------------------------------- where the files are
+
+@pytest.mark.parametrize("train, val, images", [
+    ("annotations/instances_train2017.json", "annotations/instances_val2017.json", "{}2017"),
+    ("annotations/instances_train.json", "annotations/instances_val.json", "images/{}"),
+    ("annotations/train.json", "annotations/val.json", "images"), ("train.json", "valid.json", "{}"),
+    ("train.json", "val.json", "."), ("train/_annotations.coco.json", "valid/_annotations.coco.json", "{}")])
+def test_layouts_with_splits(tmp_path, train, val, images):
+    for split, path, number in (("train", train, 1), ("valid" if "valid" in val else "val", val, 2)):
+        coco_folder(tmp_path, path, images.format(split), images=[{"id": 1, "file_name": f"{number}.png"}],
+                    annotations=[coco_object()])
+    for split, name in (("train", "1.png"), ("val", "2.png")):
+        pages = COCO(tmp_path, split)
+        assert names(pages) == [name] and pages[0][1]["boxes"].tolist() == [[10, 5, 30, 25]]
+    assert names(read_coco(tmp_path)) == ["1.png", "2.png"]
+    with pytest.raises(ValueError, match="has no split 'test'; there is: val, train"):
+        read_coco(tmp_path, "test")
+
+
+@pytest.mark.parametrize("name, images", [
+    ("annotations/instances_default.json", "images/default"), ("labels.json", "images"), ("annotations/a.json", "."),
+    ("labels.json", ".")])
+def test_layouts_without_splits(tmp_path, name, images):
+    coco_folder(tmp_path, name, images, images=10)
+    for path in (tmp_path, tmp_path / name):
+        assert len(COCO(path)) == 10
+        assert [len(COCO(path, split)) for split in ("train", "val")] == [8, 2]
+        assert AnnotatedPictures(read_coco(path, "val"))[1][0].shape == (40, 60, 3)
+
+
+def test_pictures_where_the_user_says(tmp_path):
+    coco_folder(tmp_path / "labels", "all.json", images=1)
+    save_picture(tmp_path / "photos" / "1.png")
+    assert COCO(tmp_path / "labels" / "all.json", images=tmp_path / "photos").records[0].image.parent.name == "photos"
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+        COCO(tmp_path / "labels", images=tmp_path / "nowhere")
+
+
+def test_pictures_that_are_nowhere(tmp_path):
+    write(tmp_path / "all.json", json.dumps(coco_content(2)))
+    with pytest.raises(FileNotFoundError, match=r"none of the 2 pictures of .*all\.json \('1\.png', .* is in .*images"):
+        read_coco(tmp_path)
+
+
+def test_a_picture_that_is_not_there_is_named_when_it_is_asked_for(tmp_path):
+    pages = COCO(coco_folder(tmp_path, images=2))
+    (tmp_path / "images" / "2.png").unlink()
+    assert pages[0][0].shape == (40, 60, 3)
+    with pytest.raises(FileNotFoundError, match=r"2\.png is not there"):
+        pages[1]
+
+
+@pytest.mark.parametrize("files, error, message", [
+    ((), ValueError, r"holds no JSON files .*; looked for annotations/instances_SPLIT\.json, .* train, val"),
+    (("a.json", "b.json"), ValueError, "holds 2 JSON files and none by a name that says its split"),
+    (("annotations/instances_train2014.json", "annotations/instances_train2017.json"), ValueError,
+     r"train2014\.json and .*train2017\.json are both of the split 'train'")])
+def test_folders_that_cannot_be_told(tmp_path, files, error, message):
+    for name in files:
+        write(tmp_path / name, json.dumps(coco_content()))
+    with pytest.raises(error, match=message):
+        read_coco(tmp_path)
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent\.json"):
+        read_coco(tmp_path / "absent.json")
+
+
+# ---------------------------------------------------------------------- what is wrong
+
+@pytest.mark.parametrize("file_name, reason", [
+    ("../1.png", "is not a path inside"), ("/etc/passwd", "is not a path inside"), ("C:/1.png", "is not a path inside"),
+    ("a/../../1.png", "is not a path inside"), ("link.png", "is a link to .*, outside"), (None, "picture is None"),
+    (17, "picture is 17"), ("", "picture is ''"), ("a\0.png", "null"), ("\ud800.png", "surrogates"),
+])
+def test_a_picture_outside_the_folder_is_never_opened(tmp_path, file_name, reason):
+    save_picture(tmp_path / "1.png")
+    root = tmp_path / "set"
+    save_picture(root / "images" / "good.png")
+    (root / "images" / "link.png").symlink_to(tmp_path / "1.png")
+    images = [{"id": 1, "file_name": "good.png"}, {"id": 2, "file_name": file_name}]
+    write(root / "all.json", json.dumps(coco_content(images)))
+    found = read_coco(root)
+    assert names(found) == ["good.png"]
+    assert found.broken[0].source == "all.json, image 2" and re.search(reason, found.broken[0].reason)
+
+
+@pytest.mark.parametrize("thing, reason", [
+    (coco_object(2, bbox=(1, 2, 3)), r"bbox of annotations\[1\] is \[1, 2, 3\], not x, y, width, height"),
+    (coco_object(2, bbox=(1, 2, 3, "wide")), r"bbox of annotations\[1\] is 'wide', not a number"),
+    (coco_object(2, bbox=(1, 2, 3, 10**400)), r"bbox of annotations\[1\] is 1000.*, not a number"),
+    (coco_object(2, bbox=(1, True, 3, 4)), "is True, not a number"),
+    (coco_object(2, area=-4), r"area of annotations\[1\] is -4.0; it must be at least 0"),
+    (coco_object(2, area=[]), r"area of annotations\[1\] is \[\], not a number"),
+    (coco_object(2, iscrowd=2), r"iscrowd of annotations\[1\] is 2; 0 or 1"),
+    (coco_object(2, category_id="cat"), r"category_id of annotations\[1\] is 'cat', not the number"),
+    ({"image_id": 2, "category_id": 1}, "bbox .* is None"),
+    ({"image_id": 2, "bbox": [1, 2, 3, 4]}, "category_id .* is None"),
+])
+def test_the_picture_of_an_annotation_that_makes_no_sense_is_broken(tmp_path, thing, reason):
+    coco_folder(tmp_path, images=2, annotations=[coco_object(1), thing])
+    found = read_coco(tmp_path)
+    assert names(found) == ["1.png"]
+    assert [broken.source for broken in found.broken] == ["all.json, image 2"]
+    assert re.search(reason, found.broken[0].reason)
+    with pytest.raises(ValueError, match=r"^all\.json, image 2 cannot be read: "):
+        COCO(tmp_path)
+    assert len(COCO(tmp_path, on_error="skip", progress=False).skipped) == 1
+
+
+@pytest.mark.parametrize("thing, reason", [
+    (coco_object(99), "there is no image 99"), (coco_object("1"), "there is no image '1'"),
+    ({"bbox": [1, 2, 3, 4]}, "it has no image_id"), ("box", "it has no image_id: 'box'"), ([], "it has no image_id"),
+    (coco_object(True), "it has no image_id")])
+def test_an_annotation_of_no_picture_is_broken(tmp_path, thing, reason):
+    found = read_coco(coco_folder(tmp_path, annotations=[coco_object(), thing]))
+    assert names(found) == ["1.png"] and len(found.records[0].boxes) == 1
+    assert found.broken[0].source == "all.json, annotations[1]" and reason in found.broken[0].reason
+
+
+@pytest.mark.parametrize("image, source, reason", [
+    ({"file_name": "a.png"}, "all.json, images[1]", "it has no id"),
+    (None, "all.json, images[1]", "it has no id: None"),
+    ({"id": 2, "file_name": "a.png", "width": 1.5, "height": 2}, "all.json, image 2", "width is 1.5, not a number of"),
+    ({"id": 2, "file_name": "a.png", "height": "x"}, "all.json, image 2", "height is 'x', not a number"),
+])
+def test_an_image_that_makes_no_sense_is_broken(tmp_path, image, source, reason):
+    found = read_coco(coco_folder(tmp_path, images=[{"id": 1, "file_name": "1.png"}, image]))
+    assert names(found) == ["1.png"]
+    assert found.broken[0].source == source and reason in found.broken[0].reason
+
+
+def test_pictures_with_one_number_are_broken(tmp_path):
+    images = [{"id": i, "file_name": f"{k}.png"} for k, i in enumerate((1, 2, 1))]
+    found = read_coco(coco_folder(tmp_path, images=images, annotations=[coco_object(1), coco_object(2)]))
+    assert names(found) == ["1.png"]
+    assert ["2 images have this id" in broken.reason for broken in found.broken] == [True, True]
+
+
+def test_an_unknown_category_is_an_unknown_class(tmp_path):
+    found = read_coco(coco_folder(tmp_path, annotations=[coco_object(category_id=9)]))
+    assert found.records[0].labels.tolist() == [-1] and found.records[0].names == ("category 9",)
+
+
+@pytest.mark.parametrize("text, message", [
+    ("", "is not JSON: Expecting value"), ("{", "is not JSON"), (b"\xff\xff", "is not JSON"),
+    ("[" * 200_000, "is not JSON"), (json.dumps(coco_content(0)), "has no pictures"),
+    ("[]", "it is not an object"), ("{}", "it has no list 'images'; it has nothing"),
+    ('{"images": [], "annotations": {}}', "it has no list 'annotations'; it has 'images', 'annotations'"),
+    ('{"images": [], "annotations": []}', "it has no list 'categories'"),
+    (json.dumps(coco_content(categories=["cat"])), r"categories\[0\] has no number: 'cat'"),
+    (json.dumps(coco_content(categories=[{"id": "1", "name": "cat"}])), r"categories\[0\] has no number"),
+    (json.dumps(coco_content(categories=[{"id": 1}])), r"categories\[0\]: the name is None"),
+    (json.dumps(coco_content(categories=[{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}])),
+     r"categories\[1\] is 'dog', but category 1 is 'cat' already"),
+])
+def test_a_file_that_is_none_is_named(tmp_path, text, message):
+    save_picture(tmp_path / "1.png")
+    path = write(tmp_path / "all.json", text)
+    with pytest.raises(ValueError, match=f"{path}.*{message}"):
+        read_coco(path)
+
+
+def test_damaged_json_gives_annotations_or_an_error(tmp_path):
+    rng = np.random.default_rng(0)
+    coco_folder(tmp_path, images=2, annotations=[coco_object(), coco_object(2, 7)], categories=CATEGORIES)
+    path = tmp_path / "all.json"
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    outcomes = set()
+    for _ in range(300):
+        damaged = content.copy()
+        at = rng.integers(0, len(content), rng.integers(1, 4))
+        damaged[at] = rng.integers(0, 256, len(at)) if rng.random() < 0.2 else rng.choice(content, len(at))
+        path.write_bytes(damaged.tobytes())
+        try:
+            found = read_coco(path)
+        except (OSError, ValueError):
+            outcomes.add("error")
+        else:
+            assert len(found.records) <= 2
+            outcomes.add(len(found.broken))
+    assert {"error", 0, 1} <= outcomes
+
+
+JUNK = (None, True, -1, 1.5, float("nan"), "x", "", [], [1], {}, {"id": 1}, 10**400, "\ud800")
+
+
+def test_any_value_of_json_in_any_place_is_no_other_error(tmp_path):
+    content = coco_content(2, [coco_object(iscrowd=0, area=4), coco_object(2, 7, ignore=1)], CATEGORIES)
+    coco_folder(tmp_path, images=2)
+    path = tmp_path / "all.json"
+    places = [(table, i, key) for table, entries in content.items() for i, entry in enumerate(entries) for key in entry]
+    places += [(table, i) for table in content for i in range(2)] + [(table,) for table in content]
+    for place in places:
+        for junk in JUNK:
+            changed = json.loads(json.dumps(content))
+            inner = changed
+            for key in place[:-1]:
+                inner = inner[key]
+            inner[place[-1]] = junk
+            write(path, json.dumps(changed))
+            try:
+                pages = AnnotatedPictures(read_coco(path), on_error="skip", progress=False)
+            except (OSError, ValueError):
+                continue
+            assert len(pages) in (1, 2)

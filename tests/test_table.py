@@ -1,0 +1,260 @@
+"""Boxes as rows of a CSV file or of a table in memory."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from annotated import save_picture, write
+
+from rcnn.data import CSV, AnnotatedPictures, Table, read_csv, read_table
+
+HEADER = "image,x1,y1,x2,y2,label\n"
+A = "a.png,10,5,30,25,cat\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a.png", "b.png", "sub/c.png"):
+        save_picture(tmp_path / name)
+    return tmp_path
+
+
+def read(folder, text, *arguments, **options):
+    return read_csv(write(folder / "boxes.csv", text), *arguments, **options)
+
+
+def names(annotations):
+    return [record.image.name for record in annotations.records]
+
+
+# ---------------------------------------------------------------------- what rows say
+
+def test_rows_of_a_picture_are_its_objects(folder):
+    found = read(folder, HEADER + A + 'b.png,0,0,60,40,"dog, big"\na.png,1.5,2,3e0,4.25,cat\n')
+    assert found.classes == ("background", "cat", "dog, big") and found.category_ids == () and not found.broken
+    first, second = found.records
+    assert first.boxes.tolist() == [[10, 5, 30, 25], [1.5, 2, 3, 4.25]] and first.boxes.dtype == np.float64
+    assert first.labels.tolist() == [1, 1] and second.labels.tolist() == [2]
+    assert first.areas.tolist() == [400, 3.375] and first.size is None
+    assert (first.source, first.image_id, second.source) == ("boxes.csv, line 2", "a.png", "boxes.csv, line 3")
+    assert not first.difficult.any() and not first.crowd.any()
+    assert CSV(folder / "boxes.csv")[1][1]["labels"].tolist() == [2]
+
+
+def test_columns_stand_in_any_order_and_others_are_not_looked_at(folder):
+    text = ("\ufefflabel, y2, x2, y1, x1, score, width, height, crowd, difficult, image\r\n"
+            "cat, 25, 30, 5, 10, high, 60, 40, 1, 0, sub/c.png\r\n\r\ncat, 4, 3, 2, 1, , 60, 40, , true, sub/c.png\r\n")
+    record = read(folder, text).records[0]
+    assert record.boxes.tolist() == [[10, 5, 30, 25], [1, 2, 3, 4]]
+    assert record.crowd.tolist() == [True, False] and record.difficult.tolist() == [False, True]
+    assert record.size == (40, 60) and record.image == folder / "sub" / "c.png"
+
+
+def test_a_row_with_nothing_but_an_image_is_a_picture_without_objects(folder):
+    found = read(folder, HEADER + "b.png,,,,,\n" + A)
+    assert names(found) == ["b.png", "a.png"] and found.records[0].boxes.shape == (0, 4)
+
+
+def test_pictures_may_be_elsewhere(folder):
+    path = write(folder / "notes" / "boxes.csv", HEADER + A)
+    assert read_csv(path, images=folder).records[0].image == folder / "a.png"
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+        read_csv(path, images=folder / "nowhere")
+
+
+def test_a_picture_that_is_not_there_is_named_when_it_is_asked_for(folder):
+    read(folder, HEADER + "gone.png,1,2,3,4,cat\n")
+    with pytest.raises(FileNotFoundError, match=r"gone\.png is not there"):
+        CSV(folder / "boxes.csv")[0]
+
+
+def test_classes_can_be_said(folder):
+    assert read(folder, HEADER + A, classes=("dog", "cat")).records[0].labels.tolist() == [2]
+    assert read(folder, HEADER + A, classes=("dog",)).records[0].labels.tolist() == [-1]
+    write(folder / "classes.txt", "zebra\ncat\n")
+    assert read(folder, HEADER + A).classes == ("background", "zebra", "cat")
+    write(folder / "classes.txt", "cat\ncat\n")
+    with pytest.raises(ValueError, match=r"classes\.txt: classes\[2\] is 'cat'"):
+        read(folder, HEADER + A)
+
+
+# ---------------------------------------------------------------------- splits
+
+def test_a_column_says_the_splits(folder):
+    text = "split,image,x1,y1,x2,y2,label\ntrain,a.png,1,2,3,4,cat\nvalid,b.png,1,2,3,4,dog\n"
+    for split, expected in (("train", ["a.png"]), ("val", ["b.png"]), (None, ["a.png", "b.png"])):
+        found = read(folder, text, split)
+        assert names(found) == expected and found.classes == ("background", "cat", "dog")
+    with pytest.raises(ValueError, match="has no split 'test'; there is: val, train"):
+        read(folder, text, "test")
+
+
+def test_files_say_the_splits(folder):
+    write(folder / "train.csv", HEADER + A)
+    write(folder / "valid.csv", HEADER + "b.png,1,2,3,4,dog\nbad\n")
+    write(folder / "annotations.csv", "not looked at")
+    assert names(read_csv(folder, "train")) == ["a.png"] and not read_csv(folder, "train").broken
+    assert names(read_csv(folder, "val")) == ["b.png"] and len(read_csv(folder, "val").broken) == 1
+    assert names(read_csv(folder)) == ["a.png", "b.png"]
+    assert read_csv(folder, "val").classes == ("background", "cat", "dog")
+    write(folder / "val.csv", HEADER)
+    with pytest.raises(ValueError, match=r"valid\.csv and .*val\.csv are both of the split 'val'"):
+        read_csv(folder)
+
+
+def test_without_splits_pictures_are_held_out(folder):
+    write(folder / "annotations.csv", HEADER + A + "b.png,,,,,\nsub/c.png,,,,,\n")
+    parts = [names(read_csv(folder, split)) for split in ("train", "val")]
+    assert [len(part) for part in parts] == [2, 1] and sorted(sum(parts, [])) == ["a.png", "b.png", "c.png"]
+
+
+@pytest.mark.parametrize("text, reason", [
+    ("a.png,1,2,3,4,cat,train\na.png,1,2,3,4,cat,test\n", "another row has another split for a.png"),
+    ("a.png,1,2,3,4,cat,\n", "its split is empty")])
+def test_a_picture_is_in_one_split(folder, text, reason):
+    text = "image,x1,y1,x2,y2,label,split\n" + text + "b.png,1,2,3,4,cat,train\nsub/c.png,1,2,3,4,cat,val\n"
+    found = read(folder, text)
+    assert names(found) == ["b.png", "c.png"] and found.broken[0].reason == reason
+    assert len(read(folder, text, "train").broken) == len(read(folder, text, "val").broken) == 1  # whose, nobody knows
+
+
+# ---------------------------------------------------------------------- in memory
+
+class Frame:
+    """As much of a DataFrame as is asked for."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def to_dict(self, orient):
+        assert orient == "records"
+        return self.rows
+
+
+ROW = {"image": "a.png", "x1": 10, "y1": 5, "x2": 30.0, "y2": np.float32(25), "label": "cat"}
+NA = type("NAType", (), {"__ne__": lambda self, other: self, "__bool__": lambda self: 1 / 0})()  # as pandas' NA behaves
+
+
+def test_rows_in_memory(folder):
+    nothing = {key: float("nan") for key in ROW}
+    rows = [ROW, {**ROW, "x1": "1.5", "image": Path("a.png")}, {**nothing, "image": "b.png", "label": None},
+            {**nothing, "image": "sub/c.png", "x1": NA, "difficult": np.float64("nan")}]
+    for given in (rows, tuple(rows), iter(rows), Frame(rows)):
+        found = read_table(given, folder)
+        assert names(found) == ["a.png", "b.png", "c.png"] and not found.broken
+        assert found.records[0].boxes.tolist() == [[10, 5, 30, 25], [1.5, 5, 30, 25]]
+        assert found.records[0].source == "row 0" and found.records[1].boxes.shape == (0, 4)
+    assert len(Table(rows, folder)) == 3
+    assert len(Table(rows, folder, "val")) == 1
+
+
+@pytest.mark.parametrize("flag, expected", [(1.0, True), (np.float64(0), False), (True, True), (NA, False)])
+def test_flags_in_memory(folder, flag, expected):
+    assert read_table([{**ROW, "difficult": flag}], folder).records[0].difficult.tolist() == [expected]
+
+
+@pytest.mark.parametrize("label", [2, np.int64(2), 2.0, np.float32(2)])
+def test_an_integer_is_a_label_where_classes_are_said_and_a_name_where_not(folder, label):
+    found = read_table([{**ROW, "label": label}], folder, classes=("cat", "dog"))
+    assert found.records[0].labels.tolist() == [2] and found.records[0].names == ("dog",)
+    found = read_table([{**ROW, "label": label}, {**ROW, "label": 10}], folder)
+    assert found.classes == ("background", "2", "10") and found.records[0].labels.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("label", [0, 3, -1])
+def test_labels_out_of_range_are_unknown(folder, label):
+    record = read_table([{**ROW, "label": label}], folder, classes=("0", "1")).records[0]
+    assert record.labels.tolist() == [-1] and record.names == (f"label {label}",)
+
+
+@pytest.mark.parametrize("rows", [[(1, 2)], "text", {"image": 1}, [ROW, None]])
+def test_other_rows_are_refused(folder, rows):
+    with pytest.raises(TypeError, match="rows must be mappings"):
+        read_table(rows, folder)
+
+
+def test_a_table_needs_its_columns(folder):
+    with pytest.raises(ValueError, match="the table lacks the columns x1, label; it has image, xmin, y1, x2, y2, name"):
+        read_table([{"image": "a.png", "xmin": 1, "y1": 2}, {"x2": 3, "y2": 4, "name": "cat"}], folder)
+    with pytest.raises(ValueError, match="the table has no pictures; nothing can be done with that"):
+        read_table([], folder)
+
+
+# ---------------------------------------------------------------------- what is wrong
+
+@pytest.mark.parametrize("row, line, reason", [
+    ("b.png,1,2,3,cat\n", 4, "it has 5 cells, the header has 6"),
+    ("b.png,1,2,3,4,cat,1\n", 4, "it has 7 cells, the header has 6"),
+    ("bad\n", 4, "it has 1 cells, the header has 6"),
+    ("b.png,one,2,3,4,cat\n", 4, "x1 is 'one', not a number"),
+    ("b.png,1,2,,4,cat\n", 4, "x2 is '', not a number"),
+    ("b.png,1,2,3,4,\n", 4, "label is '', not the name of a class"),
+    ("b.png,,,,,cat\n", 4, "x1 is '', not a number"),
+    ("../secret.png,1,2,3,4,cat\n", 4, "'../secret.png' is not a path inside"),
+    ("/etc/passwd,1,2,3,4,cat\n", 4, "is not a path inside"),
+    ("D:\\a.png,1,2,3,4,cat\n", 4, "is not a path inside"),
+    ("link.png,1,2,3,4,cat\n", 4, "is a link to .*, outside"),
+    (",1,2,3,4,cat\n", 4, "its image is '', not the name of a file"),
+    ('"b.\npng",1,2,3,x,cat\n', 5, "y2 is 'x', not a number"),
+    ("b.png,1,2,3,4,cat\nb.png,1,2,3,1_0,cat\n", 5, "y2 is '1_0', not a number"),
+])
+def test_a_row_that_makes_no_sense_breaks_its_picture(tmp_path, row, line, reason):
+    secret = save_picture(tmp_path / "secret.png")
+    root = tmp_path / "set"
+    for name in ("a.png", "b.png"):
+        save_picture(root / name)
+    (root / "link.png").symlink_to(secret)
+    found = read(root, HEADER + "\n" + A + row)
+    assert names(found) == ["a.png"]
+    assert [broken.source for broken in found.broken] == [f"boxes.csv, line {line}"]
+    assert re.search(reason, found.broken[0].reason)
+    with pytest.raises(ValueError, match=rf"^boxes\.csv, line {line} cannot be read: "):
+        CSV(root / "boxes.csv")
+    assert len(CSV(root / "boxes.csv", on_error="skip", progress=False)) == 1
+
+
+@pytest.mark.parametrize("size, reason", [
+    ("60,40\na.png,1,2,3,4,cat,61,40", "another row has another width and height"), ("60,forty", "height is 'forty'"),
+    ("60,40.5", "height is '40.5', not a number of pixels"), ("60,inf", "height is 'inf', not a number of pixels")])
+def test_a_picture_has_one_size(folder, size, reason):
+    found = read(folder, f"image,x1,y1,x2,y2,label,width,height\na.png,1,2,3,4,cat,{size}\n")
+    assert not found.records and reason in found.broken[0].reason
+
+
+@pytest.mark.parametrize("text, message", [
+    ("", r"boxes\.csv lacks the columns image, x1, y1, x2, y2, label; it has none"),
+    ("image,x1,y1,x2,y2\n", r"boxes\.csv lacks the column label; it has image, x1, y1, x2, y2$"),
+    (HEADER.replace(",", ";"), "it has image;x1;y1;x2;y2;label; separate them by commas"),
+    ("image,x1,y1,x2,y2,label,x1\n", "has the column x1 twice"),
+    (HEADER.encode("utf-16"), r"boxes\.csv is not a text in UTF-8"),
+    (HEADER + '"a.png,1,2', r"boxes\.csv, line 2: unexpected end"),
+    (HEADER + 'a.png,1,2,3,4,"cat"s\n', r"boxes\.csv, line 2: "), (HEADER + "a" * 200_000, "line 2: field larger than"),
+])
+def test_a_file_that_is_none_is_named(folder, text, message):
+    with pytest.raises(ValueError, match=message):
+        read(folder, text)
+
+
+def test_folders_without_tables_are_named(folder):
+    with pytest.raises(FileNotFoundError, match=r"holds no annotations in CSV; looked for train\.csv, .*tions\.csv"):
+        read_csv(folder)
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent\.csv"):
+        read_csv(folder / "absent.csv")
+
+
+def test_damaged_files_give_annotations_or_an_error(folder):
+    rng = np.random.default_rng(0)
+    text = "image,x1,y1,x2,y2,label,difficult,width,height\na.png,10,5,30,25,cat,0,60,40\nb.png,,,,,,,60,40\n"
+    content = np.frombuffer(text.encode(), np.uint8)
+    outcomes = set()
+    for _ in range(400):
+        damaged = content.copy()
+        at = rng.integers(0, len(content), rng.integers(1, 4))
+        damaged[at] = rng.integers(0, 256, len(at)) if rng.random() < 0.3 else rng.choice(content, len(at))
+        try:
+            found = read(folder, damaged.tobytes())
+            outcomes.add(len(AnnotatedPictures(found, on_error="skip", progress=False)))
+        except (OSError, ValueError):
+            outcomes.add("error")
+    assert {"error", 1, 2} <= outcomes

@@ -1,0 +1,182 @@
+"""`rcnn train`: from a data set or a plan to a folder, resumed, repeated, and what it refuses."""
+
+import argparse
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import rcnn
+from rcnn import data, plan, runs
+from rcnn.commands import train as train_command
+from rcnn.plan import Plan
+from rcnn.recipe import Recipe
+
+RECIPE = Recipe(steps=3, batch_size=2, warmup_steps=1, flip=0.5, scale_jitter=(0.9, 1.1), val_every=2, seed=2)
+FILES = {runs.WEIGHTS, runs.BEST, runs.STATE, runs.HISTORY, runs.VALIDATION, runs.PLAN, runs.CURVES}
+
+
+def command(*arguments: str) -> int:
+    """The status of `rcnn train` with these arguments."""
+    parser = argparse.ArgumentParser()
+    train_command.add_parser(parser.add_subparsers())
+    options = parser.parse_args(["train", *map(str, arguments)])
+    status: int = options.run(options)
+    return status
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plan for a VOC folder beside it, with anchors to be fitted."""
+    root = tmp_path_factory.mktemp("own")
+    data.write_voc(data.Shapes(5, size=(64, 96)), root / "photos", "train", progress=False)
+    data.write_voc(data.Shapes(2, split="val", size=(64, 96)), root / "photos", "val", progress=False)
+    plan.write(root / "plan.toml", Plan("voc:photos", "voc:photos", anchors="fit", recipe=RECIPE,
+                                        settings={"min_size": 64, "max_size": 96}))
+    return root / "plan.toml"
+
+
+@pytest.fixture(scope="module")
+def trained(planned: Path) -> Path:
+    """The folder of the run that the plan describes."""
+    assert command(planned, "--out", planned.parent / "run") == 0
+    return planned.parent / "run"
+
+
+def same(a: Path, b: Path, names: set[str]) -> bool:
+    return all((a / name).read_bytes() == (b / name).read_bytes() for name in names)
+
+
+def test_files_of_a_run(trained: Path) -> None:
+    assert {path.name for path in trained.iterdir()} == FILES
+    saved = runs.open_run(trained)
+    assert saved.run.steps == 3 and saved.validation["step"] == [2, 3]
+    assert saved.plan is not None and saved.plan.anchors is None and saved.plan.recipe == RECIPE == saved.recipe
+    assert saved.plan.train == f"voc:{trained.parent / 'photos'}"
+    assert rcnn.load(trained / runs.BEST).config.class_names == data.Shapes.classes
+    with Image.open(trained / runs.CURVES) as picture:
+        assert min(picture.size) >= 500
+
+
+def test_the_plan_in_the_folder_repeats_the_run(trained: Path, tmp_path: Path,
+                                                capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(trained / runs.PLAN, "--out", tmp_path / "again", "--workers", "0") == 0
+    assert same(trained, tmp_path / "again", FILES)
+    out = capsys.readouterr().out
+    assert f"weights: {tmp_path / 'again' / runs.WEIGHTS}\n" in out and "best AP50 on voc:" in out
+
+
+def test_a_run_that_ctrl_c_stopped_goes_on_to_the_same_bits(
+        planned: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    own, asked = data.records.AnnotatedPictures.__getitem__, []
+
+    def interrupted(self: object, index: int) -> object:
+        asked.append(index)
+        if len(asked) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return own(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data.records.AnnotatedPictures, "__getitem__", interrupted)
+        assert command(planned, "--out", tmp_path / "run") == train_command.INTERRUPTED
+    assert capsys.readouterr().out == (f"stopped after step 1 of 3 and saved; "
+                                       f"to go on: rcnn train --resume {tmp_path / 'run'}\n")
+    assert command("--resume", tmp_path / "run", "--steps", "3") == 0
+    assert same(trained, tmp_path / "run", FILES)
+
+
+def test_a_data_set_on_the_command_line_is_where_the_pictures_are_now(trained: Path) -> None:
+    saved = runs.open_run(trained)
+    assert saved.plan is not None
+    options = argparse.Namespace(dataset="voc:/moved", resume=trained)
+    followed = train_command._followed(options, saved)
+    assert followed == dataclasses.replace(saved.plan, train="voc:/moved", val="voc:/moved")
+    elsewhere = dataclasses.replace(saved, plan=dataclasses.replace(saved.plan, val="voc:/other"))
+    assert train_command._followed(options, elsewhere).val == "voc:/other"
+    options.dataset = str(trained / runs.PLAN)
+    assert train_command._followed(options, elsewhere) == saved.plan
+
+
+def test_a_drawn_set_is_trained_into_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data.Shapes, "__len__", lambda self: 4)
+    assert command("shapes", "--steps", "1", "--seed", "3") == 0
+    saved = runs.open_run(tmp_path / "runs" / "shapes")
+    assert saved.plan is not None and saved.plan.train == "shapes"
+    assert (saved.recipe.steps, saved.recipe.seed, saved.plan.recipe) == (1, 3, saved.recipe)
+
+
+@pytest.mark.parametrize(("spec", "name"), [("digits", "digits"), ("voc:/a/photos", "photos"), ("csv:/a/b.csv", "b"),
+                                            ("coco:/", "run")])
+def test_names_of_runs(spec: str, name: str) -> None:
+    assert train_command._name(spec) == name
+
+
+def test_plan_is_written_to_be_edited(planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(planned.parent)
+    assert command("voc:photos", "--model", "resnet18", "--steps", "9", "--plan", tmp_path / "a.toml") == 0
+    assert f"rcnn train {tmp_path / 'a.toml'}" in capsys.readouterr().out
+    written = plan.read(tmp_path / "a.toml")
+    assert (written.kind, written.recipe.steps, written.anchors) == ("resnet18", 9, "fit")
+    assert written.train == f"voc:{planned.parent / 'photos'}"
+    assert not (planned.parent / "runs").exists()
+
+
+def test_a_run_is_not_overwritten(planned: Path, trained: Path) -> None:
+    before = (trained / runs.STATE).read_bytes()
+    with pytest.raises(FileExistsError, match=f"rcnn train --resume {trained} goes on with it; another --out"):
+        command(planned, "--out", trained)
+    assert (trained / runs.STATE).read_bytes() == before
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ((), "name what to learn from"),
+    (("--resume", "RUN", "--steps", "9"), "has --steps 3; it cannot go on with --steps 9"),
+    (("--resume", "RUN", "--seed", "0"), "has --seed 2; it cannot go on with --seed 0"),
+    (("--resume", "RUN", "--model", "resnet18"), "has --model small; it cannot go on with --model resnet18"),
+    (("digits", "--resume", "RUN"), "is not one of digits: it learns circle, square, triangle, cross"),
+    (("PLAN", "--model", "resnet18", "--out", "x"), "plans a small, not a resnet18"),
+    (("PLAN", "--steps", "0", "--out", "x"), "steps must be an integer of at least 1, not 0"),
+])
+def test_what_does_not_agree_is_an_error(planned: Path, trained: Path, arguments: tuple[str, ...],
+                                         message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        command(*(str({"RUN": trained, "PLAN": planned}.get(word, word)) for word in arguments))
+
+
+def test_a_run_without_a_plan_needs_its_data_set(tmp_path: Path) -> None:
+    from rcnn import train
+
+    pages = data.Shapes(3)
+    rcnn.seed(1)
+    model = rcnn.faster_rcnn_small(pages.classes)
+    train.fit(model, pages, Recipe(steps=2, batch_size=1), tmp_path, stop_at=1, progress=False)
+    with pytest.raises(ValueError, match="there is no run.toml in .*; name what it learns from"):
+        command("--resume", tmp_path)
+    assert command("shapes", "--resume", tmp_path) == 0
+    assert runs.open_run(tmp_path).run.steps == 2
+
+
+def test_classes_of_the_two_splits_must_agree(tmp_path: Path) -> None:
+    plan.write(tmp_path / "a.toml", Plan("shapes", "digits"))
+    with pytest.raises(ValueError, match="shapes has the classes circle, .*, but digits, to validate on, has 0, 1"):
+        command(tmp_path / "a.toml", "--out", tmp_path / "run")
+
+
+def test_weights_that_do_not_fit_are_reported(planned: Path, trained: Path, tmp_path: Path,
+                                              capsys: pytest.CaptureFixture[str]) -> None:
+    cats = tmp_path / "cats.safetensors"
+    rcnn.save(cats, rcnn.faster_rcnn_small(("background", "cat")))
+    chosen = plan.read(trained / runs.PLAN)
+    settings = {**chosen.settings, "anchor_sizes": (14, 24, 40), "aspect_ratios": (1.0, 1.7)}
+    plan.write(tmp_path / "a.toml", Plan(chosen.train, weights=str(cats), settings=settings, recipe=Recipe(steps=1)))
+    assert command(tmp_path / "a.toml", "--out", tmp_path / "run") == 0
+    out = capsys.readouterr().out
+    assert f"of {cats} did not fit, and begin at random: roi_heads.box_predictor.cls_score.weight, " in out
+    assert np.isfinite(runs.open_run(tmp_path / "run").history["total_loss"]).all()

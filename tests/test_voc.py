@@ -1,0 +1,302 @@
+"""VOC folders: which files belong together, what their XML says, and what is wrong with it."""
+
+import re
+
+import numpy as np
+import pytest
+from annotated import save_picture, voc_folder, voc_object, voc_xml, write
+
+from rcnn import data
+from rcnn.data import VOC, read_voc
+
+CAT, DOG = voc_object("cat"), voc_object("dog", (1, 1, 60, 40))
+
+
+def read(folder, *arguments, **options):
+    return read_voc(folder, *arguments, progress=False, **options)
+
+
+def one(folder, xml, **options):
+    """The annotations of a folder with one picture, a.png."""
+    return read(voc_folder(folder, {"a": xml}), **options)
+
+
+def names(annotations):
+    return [record.image.name for record in annotations.records]
+
+
+# ---------------------------------------------------------------------- what an annotation says
+
+def test_pixels_count_from_one_and_both_ends_belong_to_the_box(tmp_path):
+    found = one(tmp_path, voc_xml(CAT, DOG))
+    record = found.records[0]
+    assert (found.classes, found.category_ids, list(found.broken)) == (("background", "cat", "dog"), (), [])
+    assert record.boxes.tolist() == [[10, 5, 30, 25], [0, 0, 60, 40]] and record.boxes.dtype == np.float64
+    assert record.labels.tolist() == [1, 2] and record.names == ("cat", "dog")
+    assert record.areas.tolist() == [400, 2400] and record.size == (40, 60)
+    assert (record.source, record.image_id) == ("Annotations/a.xml", "a")
+    assert not record.crowd.any() and not record.difficult.any()
+
+
+def test_annotations_may_count_from_zero(tmp_path):
+    found = one(tmp_path, voc_xml(voc_object(box=(10, 5, 29, 24))), first_pixel=0)
+    assert found.records[0].boxes.tolist() == [[10, 5, 30, 25]]
+
+
+def test_coordinates_may_be_fractions(tmp_path):
+    record = one(tmp_path, voc_xml(voc_object(box=("11.25", " 6.5", "3e1", "25.0625")))).records[0]
+    assert record.boxes.tolist() == [[10.25, 5.5, 30, 25.0625]]
+
+
+@pytest.mark.parametrize("text, expected", [("0", False), ("1", True), ("", False), (None, False), (" 1\n", True)])
+def test_difficult_objects_are_marked(tmp_path, text, expected):
+    extra = "<truncated>1</truncated>" + ("" if text is None else f"<difficult>{text}</difficult>")
+    assert one(tmp_path, voc_xml(voc_object(extra=extra))).records[0].difficult.tolist() == [expected]
+
+
+def test_parts_are_no_objects(tmp_path):
+    person = voc_object("person", extra="<pose>Left</pose>").replace(
+        "</object>", f"<part>{voc_object('head', (1, 2, 3, 4))[8:-9]}</part></object>")
+    found = one(tmp_path, voc_xml(person))
+    assert found.classes == ("background", "person")
+    assert found.records[0].boxes.tolist() == [[10, 5, 30, 25]]
+
+
+def test_the_order_of_the_elements_does_not_matter(tmp_path):
+    swapped = ("<object><bndbox><ymax>25</ymax><xmax>30</xmax><ymin>6</ymin><xmin>11</xmin></bndbox>"
+               "<name>\n  cat\n</name></object>")
+    record = one(tmp_path, voc_xml(swapped)).records[0]
+    assert record.boxes.tolist() == [[10, 5, 30, 25]] and record.names == ("cat",)
+
+
+@pytest.mark.parametrize("size", [None, (0, 0)])
+def test_a_size_that_is_not_stated_is_not_known(tmp_path, size):
+    assert one(tmp_path, voc_xml(CAT, size=size)).records[0].size is None
+
+
+def test_a_picture_without_objects_is_an_ordinary_one(tmp_path):
+    voc_folder(tmp_path, {"a": voc_xml(), "b": voc_xml(CAT, filename="b.png")})
+    _, target = VOC(tmp_path, progress=False)[0]
+    assert target["boxes"].shape == (0, 4)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
+def test_xml_says_its_encoding(tmp_path, encoding):
+    voc_folder(tmp_path, {"a": ""})
+    text = f'<?xml version="1.0" encoding="{encoding}"?>' + voc_xml(voc_object("café"))
+    write(tmp_path / "Annotations" / "a.xml", text.encode(encoding))
+    assert read(tmp_path).classes == ("background", "café")
+
+
+# ---------------------------------------------------------------------- classes
+
+def test_classes_are_those_of_all_splits_sorted(tmp_path):
+    voc_folder(tmp_path, {"a": voc_xml(DOG), "b": voc_xml(CAT)}, {"train": "a", "val": "b"})
+    for split in ("train", "val", None):
+        assert read(tmp_path, split).classes == ("background", "cat", "dog")
+    assert read(tmp_path, "train").records[0].labels.tolist() == [2]
+
+
+def test_classes_that_are_numbers_follow_their_values(tmp_path):
+    assert one(tmp_path, voc_xml(*map(voc_object, ("10", "9", "1")))).classes == ("background", "1", "9", "10")
+
+
+def test_an_object_that_is_called_background_is_of_no_class(tmp_path):
+    found = one(tmp_path, voc_xml(CAT, voc_object("background")))
+    assert found.classes == ("background", "cat") and found.records[0].labels.tolist() == [1, -1]
+
+
+@pytest.mark.parametrize("classes", [("dog", "cat"), ("background", "dog", "cat")])
+def test_classes_can_be_said(tmp_path, classes):
+    found = one(tmp_path, voc_xml(CAT, voc_object("cow"), voc_object("background")), classes=classes)
+    assert found.classes == ("background", "dog", "cat")
+    assert found.records[0].labels.tolist() == [2, -1, -1]
+
+
+def test_classes_can_be_said_by_a_file(tmp_path):
+    voc_folder(tmp_path, {"a": voc_xml(CAT)})
+    write(tmp_path / "classes.txt", "zebra\ncat\n\n")
+    assert read(tmp_path).classes == ("background", "zebra", "cat")
+    assert read(tmp_path, classes=("cat",)).classes == ("background", "cat")
+
+
+@pytest.mark.parametrize("classes, error, message", [
+    ("cat", TypeError, "must be a list of names, got 'cat'"), ([1], TypeError, "must be a list of names"),
+    ((), ValueError, "at least one class"), (("background",), ValueError, "at least one class"),
+    (("cat", "cat"), ValueError, r"classes\[2\] is 'cat'"), (("cat", " "), ValueError, r"classes\[2\] is ''"),
+    (("cat", "background"), ValueError, "the background comes first")])
+def test_classes_that_cannot_be(tmp_path, classes, error, message):
+    with pytest.raises(error, match=message):
+        one(tmp_path, voc_xml(CAT), classes=classes)
+
+
+# ---------------------------------------------------------------------- which files
+
+def test_image_sets_say_the_splits(tmp_path):
+    sheets = {name: voc_xml(CAT) for name in "abcd"}
+    voc_folder(tmp_path, sheets, {"train": "b\n\na\n", "val": "c 1\nd -1\n", "mine": "\ufeffd\n"})
+    assert names(read(tmp_path, "train")) == ["b.png", "a.png"]
+    assert names(read(tmp_path, "val")) == ["c.png", "d.png"]
+    assert names(read(tmp_path, "mine")) == ["d.png"]
+    assert names(read(tmp_path)) == ["a.png", "b.png", "c.png", "d.png"]
+    with pytest.raises(ValueError, match=f"{tmp_path} has no split 'test'; there is: val, mine, train"):
+        read(tmp_path, "test")
+
+
+def test_a_name_without_annotation_is_broken(tmp_path):
+    voc_folder(tmp_path, {"a": voc_xml(CAT), "b": voc_xml(CAT)}, {"train": "a\nabsent\n../b\n", "val": "b"})
+    found = read(tmp_path, "train")
+    assert names(found) == ["a.png"]
+    assert [broken.source for broken in found.broken] == [f"ImageSets/Main/train.txt, line {i}" for i in (2, 3)]
+    assert found.broken[0].reason == "there is no Annotations/absent.xml"
+    assert found.broken[1].reason.startswith("'../b.xml' is not a path inside")
+    assert not read(tmp_path, "val").broken
+
+
+@pytest.mark.parametrize("xml_folder, image_folder", [
+    ("Annotations", "JPEGImages"), ("annotations", "images"), ("", "")])
+def test_layouts_without_splits(tmp_path, xml_folder, image_folder):
+    for stem in "ba":
+        save_picture(tmp_path / image_folder / f"{stem}.png")
+        write(tmp_path / xml_folder / f"{stem}.xml", voc_xml(CAT, filename=f"{stem}.png"))
+    save_picture(tmp_path / image_folder / "without.png")
+    write(tmp_path / xml_folder / "._a.xml", b"\0\5\26\7")  # what a Mac's archive leaves behind
+    found = read(tmp_path)
+    assert names(found) == ["a.png", "b.png"] and not found.broken
+    assert len(data.AnnotatedPictures(found)) == 2
+    assert len(read(tmp_path, "train").records) == len(read(tmp_path, "val").records) == 1
+
+
+def test_a_layout_with_a_folder_for_each_split(tmp_path):
+    for split, stem in (("train", "a"), ("valid", "b")):
+        save_picture(tmp_path / split / f"{stem}.jpg")
+        write(tmp_path / split / f"{stem}.xml", voc_xml(voc_object(stem), filename=f"{stem}.jpg"))
+    assert names(read(tmp_path, "train")) == ["a.jpg"] and names(read(tmp_path, "val")) == ["b.jpg"]
+    assert names(read(tmp_path)) == ["a.jpg", "b.jpg"]
+    assert read(tmp_path, "val").classes == ("background", "a", "b")
+
+
+@pytest.mark.parametrize("filename, files, expected", [
+    ("a.png", ("a.png", "a.jpg"), "a.png"),
+    ("other.png", ("a.JPG", "other.png"), "a.JPG"),  # a copied annotation whose filename nobody changed
+    ("other.png", ("other.png",), "other.png"),
+    ("other", ("other.jpeg",), "other.jpeg"),
+    ("v1.2", ("v1.2.webp",), "v1.2.webp"),
+    ("", ("a.tiff",), "a.tiff"),
+    ("sub/a.png", ("sub/a.png",), "a.png"),
+    ("sub\\a.png", ("sub/a.png",), "a.png"),
+    ("gone.png", ("a.txt", "unrelated.png"), "gone.png"),
+])
+def test_the_picture_of_an_annotation(tmp_path, filename, files, expected):
+    for name in files:
+        write(tmp_path / "JPEGImages" / name, b"")
+    write(tmp_path / "Annotations" / "a.xml", voc_xml(CAT, filename=filename))
+    found = read(tmp_path)
+    assert names(found) == [expected] and not found.broken
+
+
+@pytest.mark.parametrize("filename, files, reason", [
+    ("", ("a.jpg", "a.png"), "its picture could be any of a.jpg, a.png"),
+    ("../secret.png", ("a.png",), "'../secret.png' is not a path inside"),
+    ("x/../../secret.png", (), "is not a path inside"),
+    ("..\\secret.png", (), "is not a path inside"),
+    ("/etc/passwd", (), "'/etc/passwd' is not a path inside"),
+    ("C:\\Users\\me\\a.png", ("a.png",), "is not a path inside"),
+    ("link.png", ("link.png",), "'link.png' is a link to .*, outside"),
+])
+def test_a_picture_outside_the_folder_is_never_opened(tmp_path, filename, files, reason):
+    save_picture(tmp_path / "secret.png")
+    root = tmp_path / "set"
+    for name in files:
+        path = root / "JPEGImages" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name == "link.png":
+            path.symlink_to(tmp_path / "secret.png")
+        else:
+            write(path, b"")
+    write(root / "Annotations" / "a.xml", voc_xml(CAT, filename=filename))
+    found = read(root)
+    assert not found.records and found.broken[0].source == "Annotations/a.xml"
+    assert re.search(reason, found.broken[0].reason)
+
+
+def test_a_link_inside_the_folder_and_a_folder_that_is_a_link_are_followed(tmp_path):
+    voc_folder(tmp_path / "real", {"a": voc_xml(CAT, filename="b.png")})
+    images = tmp_path / "real" / "JPEGImages"
+    (images / "a.png").rename(images / "c.png")
+    (images / "b.png").symlink_to(images / "c.png")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert len(VOC(tmp_path / "link", progress=False)[0][1]["boxes"]) == 1
+
+
+@pytest.mark.parametrize("path, error, message", [
+    ("absent", FileNotFoundError, "there is no folder .*absent"),
+    ("file", NotADirectoryError, "file is a file; a folder"),
+    ("empty", ValueError, r"empty holds no VOC annotations; looked for Annotations/\*\.xml, .*valid/\*\.xml")])
+def test_other_folders_are_named(tmp_path, path, error, message):
+    write(tmp_path / "file", b"")
+    (tmp_path / "empty" / "Annotations").mkdir(parents=True)
+    with pytest.raises(error, match=message):
+        read(tmp_path / path)
+
+
+@pytest.mark.parametrize("first_pixel", [2, -1, None, "1"])
+def test_the_first_pixel_is_0_or_1(tmp_path, first_pixel):
+    with pytest.raises(ValueError, match="first_pixel must be 0 or 1"):
+        one(tmp_path, voc_xml(CAT), first_pixel=first_pixel)
+
+
+# ---------------------------------------------------------------------- what is wrong
+
+LAUGHS = "".join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+BILLION = f'<!DOCTYPE l [<!ENTITY a "lol">{LAUGHS}]>'
+
+
+@pytest.mark.parametrize("xml, reason", [
+    ("", "no element found"), ("<annotation>", "no element found"), ("not xml", "syntax error"),
+    (b"\xff\xfe\0", "unclosed token"),
+    ('<?xml version="1.0" encoding="ebcdic-x"?><annotation/>', "encoding"),
+    ("<kml/>", "it begins with <kml>, not with <annotation>"),
+    (voc_xml("<object><name>cat</name></object>"), "xmin of object 0 is None, not a number"),
+    (voc_xml(CAT, voc_object(box=(1, "abc", 3, 4))), "ymin of object 1 is 'abc', not a number"),
+    (voc_xml(voc_object(box=(1, 2, "1_000", 4))), "xmax of object 0 is '1_000', not a number"),
+    (voc_xml(voc_object(" ")), "the name of object 0 is ' ', not the name of a class"),
+    (voc_xml(voc_object(extra="<difficult>maybe</difficult>")), "difficult of object 0 is 'maybe'; 0 or 1"),
+    (voc_xml(CAT, size=(60, -40)), "height is '-40', not a number of pixels"),
+    (voc_xml(CAT, size=("1e999", 40)), "width is '1e999', not a number of pixels"),
+    (BILLION + voc_xml(voc_object("&i;")), "EntitiesForbidden"),
+    ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]>' + voc_xml(voc_object("&x;")), "EntitiesForbidden"),
+])
+def test_an_annotation_that_makes_no_sense_is_broken(tmp_path, xml, reason):
+    voc_folder(tmp_path, {"a": xml if isinstance(xml, str) else "", "b": voc_xml(CAT)})
+    if isinstance(xml, bytes):
+        write(tmp_path / "Annotations" / "a.xml", xml)
+    found = read(tmp_path)
+    assert names(found) == ["b.png"]
+    assert [broken.source for broken in found.broken] == ["Annotations/a.xml"]
+    assert re.search(reason, found.broken[0].reason)
+    with pytest.raises(ValueError, match=r"^Annotations/a\.xml cannot be read: "):
+        VOC(tmp_path, progress=False)
+    pages = VOC(tmp_path, on_error="skip", progress=False)
+    assert len(pages) == len(pages.skipped) == 1
+
+
+def test_damaged_xml_gives_annotations_or_is_broken(tmp_path):
+    rng = np.random.default_rng(0)
+    content = np.frombuffer(voc_xml(CAT, DOG).encode(), np.uint8)
+    sheet = voc_folder(tmp_path, {"a": ""}) / "Annotations" / "a.xml"
+    outcomes = set()
+    for _ in range(250):
+        damaged = content.copy()
+        at = rng.integers(0, len(content), rng.integers(1, 6))
+        damaged[at] = rng.integers(0, 256, len(at)) if rng.random() < 0.3 else rng.choice(content, len(at))
+        sheet.write_bytes(damaged.tobytes())
+        found = read(tmp_path)
+        assert len(found.records) + len(found.broken) == 1
+        outcomes.add(len(found.broken))
+    assert outcomes == {0, 1}
+
+
+def test_deeply_nested_xml_is_read_without_harm(tmp_path):
+    found = one(tmp_path, voc_xml(CAT, "<part>" * 50_000 + "</part>" * 50_000))
+    assert found.records[0].boxes.tolist() == [[10, 5, 30, 25]]
