@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -24,6 +23,7 @@ from rcnn import download, pth
 from rcnn.backbone import ResNet, SmallBackbone
 from rcnn.config import FasterRCNNConfig
 from rcnn.errors import CheckpointError
+from rcnn.files import write_whole
 from rcnn.fpn import ResNetFPN
 from rcnn.model import FasterRCNN
 from rcnn.nn import Module
@@ -31,7 +31,6 @@ from rcnn.nn import Module
 __all__ = [
     "CheckpointError", "Loaded", "Weights", "build_backbone", "describe", "describe_backbone", "load", "load_digits",
     "load_into", "locate", "put_into", "read_tensors", "read_weights", "restore", "save", "write_tensors",
-    "write_whole",
 ]
 
 FORMAT = "rcnn-1"  # a reader refuses what it does not know
@@ -260,26 +259,3 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
 def _check_is_file(path: str | os.PathLike[str]) -> None:
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
-
-
-def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Writes a file beside its target, flushes it to the disk and renames it over the target."""
-    target = Path(path)
-    descriptor, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o666 & ~_umask())  # mkstemp makes it private; a new file usually is not
-        os.replace(beside, target)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-

@@ -32,6 +32,7 @@ from rcnn import anchors, checkpoint, data
 from rcnn.config import FasterRCNNConfig
 from rcnn.data import Dataset
 from rcnn.factories import RESNETS, TRAINABLE_STAGES, faster_rcnn_resnet_fpn, faster_rcnn_small
+from rcnn.files import write_whole
 from rcnn.model import FasterRCNN
 from rcnn.nn import Module
 from rcnn.nn.random import seed
@@ -233,7 +234,7 @@ def write(path: str | os.PathLike[str], plan: Plan) -> None:
     text = tomli_w.dumps(_as_tables(plan))
     for _ in range(2):  # the inner arrays first
         text = ARRAY.sub(lambda found: "[" + ", ".join(re.split(r",\n *", found[1].strip(" ,\n"))) + "]", text)
-    checkpoint.write_whole(path, f"{HEADER}\n{text}".encode())
+    write_whole(path, f"{HEADER}\n{text}".encode())
 
 
 def _from_tables(tables: Mapping[str, Any], base: Path) -> Plan:

@@ -25,6 +25,7 @@ import numpy as np
 
 from rcnn import checkpoint
 from rcnn import plan as plans
+from rcnn.files import write_whole
 from rcnn.model import FasterRCNN
 from rcnn.nn import Module, optim
 from rcnn.recipe import Recipe
@@ -128,7 +129,7 @@ def _write_table(path: Path, columns: Mapping[str, Iterable[float]]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
-    checkpoint.write_whole(path, text.getvalue().encode())
+    write_whole(path, text.getvalue().encode())
 
 
 # ---------------------------------------------------------------------- reading

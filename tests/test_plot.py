@@ -10,13 +10,11 @@ from types import SimpleNamespace
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from legible import assert_nothing_is_clipped, texts
 from matplotlib.collections import LineCollection, PathCollection, QuadMesh
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 
 from rcnn import plot
 from rcnn.plot import style
@@ -54,27 +52,6 @@ def collections(ax, kind):
 
 def points(ax):
     return [np.asarray(each.get_offsets()) for each in collections(ax, PathCollection)]
-
-
-def texts(figure):
-    """The texts of a figure once it is drawn, without the numbers on its axes (some of which lie outside the view)."""
-    figure.draw_without_rendering()
-    numbers = {text for ax in figure.findobj(Axes) for text in ax.get_xticklabels() + ax.get_yticklabels()}
-    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text() and text not in numbers]
-
-
-def assert_nothing_is_clipped(figure):
-    """Checks that a figure's outermost dots are white: whatever is cut off would touch them. No text is too small."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    dots = np.asarray(canvas.buffer_rgba())[:, :, :3]
-    for side in (dots[:2], dots[-2:], dots[:, :2], dots[:, -2:]):
-        assert (side == 255).all()
-    assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= 8
-    for text in texts(figure):
-        field = text.get_window_extent()
-        assert 0 <= field.x0 <= field.x1 <= dots.shape[1], text.get_text()
-        assert 0 <= field.y0 <= field.y1 <= dots.shape[0], text.get_text()
 
 
 # ---- picture and boxes

@@ -5,8 +5,7 @@ from types import SimpleNamespace
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
+from legible import assert_nothing_is_clipped
 
 from rcnn import plot
 from rcnn.data.coco_names import COCO_NAMES
@@ -36,16 +35,6 @@ def bars(ax):
     """The bars' lengths by the name of their row."""
     rows = {round(at): name for at, name in zip(ax.get_yticks(), tick_names(ax.yaxis), strict=True)}
     return {rows[round(bar.get_y() + bar.get_height() / 2)]: bar.get_width() for bar in ax.patches}
-
-
-def assert_legible(figure):
-    """Checks that the outermost dots are white, for what is cut off would touch them, and that no text is tiny."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    dots = np.asarray(canvas.buffer_rgba())[:, :, :3]
-    for side in (dots[:2], dots[-2:], dots[:, :2], dots[:, -2:]):
-        assert (side == 255).all()
-    assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= 8
 
 
 # ---- confusion
@@ -182,7 +171,7 @@ def test_evaluation_page_is_legible(names, count):
     panels = {ax.get_title(loc="left"): ax for ax in page.axes}
     assert list(panels) == ["Average precision", "Precision and recall", "Confusion", "Kinds of error",
                             "Objects that each stage reaches"]
-    assert_legible(page)
+    assert_nothing_is_clipped(page)
     gains = {kind: ap - errors.mean_ap for kind, ap in errors.repaired.items()}
     if objects:
         assert bars(panels["Kinds of error"]) == pytest.approx(gains)

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from rcnn import data, plan
-from rcnn.checkpoint import write_whole
 from rcnn.commands.terminal import say
 from rcnn.data.items import Items
 from rcnn.data.report import Problem, Report, counts_table, problems_text
 from rcnn.data.validation import shared_pictures, validate
+from rcnn.files import write_whole
 
 SPLITS = ("train", "val")
 PAGES = {"train": 500, "val": 200}  # of the sets that are drawn

@@ -16,9 +16,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from rcnn import pictures
-from rcnn.checkpoint import write_whole
 from rcnn.commands.terminal import fail, say
 from rcnn.factories import load_detector
+from rcnn.files import write_whole
 from rcnn.model import FasterRCNN
 
 Entry = dict[str, Any]

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rcnn import data, evaluate, plan
-from rcnn.checkpoint import write_whole
 from rcnn.factories import load_detector
+from rcnn.files import write_whole
 from rcnn.runs import BEST, WEIGHTS
 from rcnn.trace import Detections
 

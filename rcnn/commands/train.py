@@ -8,13 +8,13 @@ import io
 import time
 from pathlib import Path
 
-from rcnn import checkpoint, plan, runs, train
+from rcnn import plan, runs, train
+from rcnn.commands.terminal import INTERRUPTED
 from rcnn.data import Dataset
+from rcnn.files import write_whole
 from rcnn.model import FasterRCNN
 from rcnn.plan import Plan
 from rcnn.runs import Run
-
-INTERRUPTED = 130  # the exit status of a command that Ctrl-C ended, by convention
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -155,4 +155,4 @@ def _draw_curves(out: Path, done: Run) -> None:
     figure = plot.training_curves(done.history, table["lr"], done.validation)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
-    checkpoint.write_whole(out / runs.CURVES, picture.getvalue())
+    write_whole(out / runs.CURVES, picture.getvalue())

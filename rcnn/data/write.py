@@ -26,6 +26,7 @@ from rcnn.boxes import area
 from rcnn.data.reading import CLASSES_FILE, Thing, check_classes, stated_classes
 from rcnn.data.table import COLUMNS
 from rcnn.data.voc import CORNERS
+from rcnn.files import write_whole
 
 Target = dict[str, np.ndarray]
 
@@ -55,10 +56,10 @@ def write_voc(dataset: Pictures, folder: str | os.PathLike[str], split: str, pro
     _state_classes(root, dataset.classes)
     stems = []
     for stem, picture, things in _pictures(dataset, split, progress):
-        _write(root / "JPEGImages" / f"{stem}.png", _png(picture))
-        _write(root / "Annotations" / f"{stem}.xml", _voc_xml(f"{stem}.png", picture, things))
+        write_whole(root / "JPEGImages" / f"{stem}.png", _png(picture), flush=False)
+        write_whole(root / "Annotations" / f"{stem}.xml", _voc_xml(f"{stem}.png", picture, things), flush=False)
         stems.append(stem)
-    _write(image_set, "".join(f"{stem}\n" for stem in stems).encode())
+    write_whole(image_set, "".join(f"{stem}\n" for stem in stems).encode())
 
 
 def write_coco(dataset: Pictures, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
@@ -75,14 +76,14 @@ def write_coco(dataset: Pictures, folder: str | os.PathLike[str], split: str, pr
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for stem, picture, things in _pictures(dataset, split, progress):
-        _write(root / "images" / f"{stem}.png", _png(picture))
+        write_whole(root / "images" / f"{stem}.png", _png(picture), flush=False)
         height, width = picture.shape[:2]
         images.append({"id": len(images) + 1, "file_name": f"{stem}.png", "width": width, "height": height})
         for thing in things:
             annotations.append({"id": len(annotations) + 1, "image_id": len(images), **_coco_annotation(thing, ids)})
     categories = [{"id": number, "name": name} for name, number in ids.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    _write(path, json.dumps(content, ensure_ascii=False).encode())
+    write_whole(path, json.dumps(content, ensure_ascii=False).encode())
 
 
 def write_csv(dataset: Pictures, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
@@ -96,12 +97,12 @@ def write_csv(dataset: Pictures, folder: str | os.PathLike[str], split: str, pro
     rows.writerow((*COLUMNS, "difficult", "crowd", "width", "height"))
     for stem, picture, things in _pictures(dataset, split, progress):
         name, size = f"images/{stem}.png", (picture.shape[1], picture.shape[0])
-        _write(root / name, _png(picture))
+        write_whole(root / name, _png(picture), flush=False)
         for thing in things:
             rows.writerow((name, *map(_plain, thing.box), thing.name, int(thing.difficult), int(thing.crowd), *size))
         if not things:
             rows.writerow((name, *[""] * 7, *size))
-    _write(path, text.getvalue().encode())
+    write_whole(path, text.getvalue().encode())
 
 
 # ---------------------------------------------------------------------- what every form needs
@@ -125,7 +126,7 @@ def _state_classes(root: Path, classes: Sequence[str]) -> None:
     """Writes classes.txt, for not every class need occur, and labels follow its order."""
     there = stated_classes(root)
     if there is None:
-        _write(root / CLASSES_FILE, "".join(f"{name}\n" for name in classes[1:]).encode())
+        write_whole(root / CLASSES_FILE, "".join(f"{name}\n" for name in classes[1:]).encode())
     elif there != tuple(classes):
         raise ValueError(f"{root} has the classes {', '.join(there[1:])}, not {', '.join(classes[1:])}")
 
@@ -198,13 +199,3 @@ def _png(picture: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(file, format="PNG")
     return file.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file beside its target and renames it over the target, so that it is whole or not there."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
