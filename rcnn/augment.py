@@ -33,9 +33,11 @@ def draw(rng: np.random.Generator, flip: float, scale_jitter: tuple[float, float
 def flip(picture: Any, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(the picture (H, W, 3) mirrored left for right, its boxes (G, 4) where they are then).
 
-    picture: whatever `transform.as_picture` takes. The picture's array is a view where it was an array already.
+    picture: whatever `transform.as_picture` takes, which raises ValueError or TypeError for what is none. The picture's
+        array is a view where it was an array already.
     """
-    array = picture if isinstance(picture, np.ndarray) else transform.as_picture(picture)
+    is_array = isinstance(picture, np.ndarray) and picture.ndim == 3
+    array = picture if is_array else transform.as_picture(picture)
     width = array.shape[1]
     mirrored = boxes.copy()
     mirrored[:, 0], mirrored[:, 2] = width - boxes[:, 2], width - boxes[:, 0]

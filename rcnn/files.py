@@ -10,6 +10,8 @@ from pathlib import Path
 def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True) -> None:
     """Writes a file beside its target, flushes it to the disk and renames it over the target.
 
+    Raises OSError that names the target, which is then as it was.
+
     flush: False leaves it to the system when the disk has it, which is faster where there are thousands of files.
     """
     target = Path(path)
@@ -22,8 +24,10 @@ def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True
                 os.fsync(file.fileno())
         os.chmod(beside, 0o666 & ~_umask())  # mkstemp makes it private; a new file usually is not
         os.replace(beside, target)
-    except BaseException:
+    except BaseException as error:
         Path(beside).unlink(missing_ok=True)
+        if isinstance(error, OSError):  # which names the file beside, or, for a full disk, none at all
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from rcnn import augment, transform
 from rcnn.augment import Change
-from rcnn.data import Dataset
+from rcnn.data import AnnotatedPictures, Dataset
 
 _ORDER, _CHANGES = 0, 2  # what a generator is for, so that no two share a stream (1 draws the samples of a step)
 T = TypeVar("T")
@@ -113,17 +113,19 @@ class Loader:
         Raises what the data set raises, with a note that names the picture, and ValueError or TypeError that begins
         with the picture for a target or a picture that cannot be right.
         """
-        pictures, targets, complete = [], [], []
         changes = changes or [Change()] * len(indices)
-        for index, change in zip(indices, changes, strict=True):
-            picture, target = self._read(index)
-            complete.append(target)
-            target = self._learned(index, target)
-            if change.flipped:
-                picture, target["boxes"] = augment.flip(picture, target["boxes"])
-            pictures.append(picture)
-            targets.append(target)
-        batch = self.make_batch(pictures, [change.scale for change in changes])
+        read = [self._read(index) for index in indices]
+        pictures, complete = [picture for picture, _ in read], [target for _, target in read]
+        targets = [self._learned(index, target) for index, target in zip(indices, complete, strict=True)]
+        try:
+            for i, change in enumerate(changes):
+                if change.flipped:
+                    pictures[i], targets[i]["boxes"] = augment.flip(pictures[i], targets[i]["boxes"])
+            batch = self.make_batch(pictures, [change.scale for change in changes])
+        except (ValueError, TypeError):
+            for index, (picture, _) in zip(indices, read, strict=True):  # says which of the data set's it is
+                transform.as_picture(picture, describe(self.dataset, index))
+            raise
         return Loaded(list(indices), batch, targets, complete)
 
     def _read(self, index: int) -> tuple[Any, Target]:
@@ -161,8 +163,9 @@ def draw_changes(seed: int, step: int, count: int, flip: float, scale_jitter: tu
 
 def describe(dataset: Dataset, index: int) -> str:
     """How messages name a picture: "picture 17", with its file where the data set has one."""
-    records = getattr(dataset, "records", None)
-    return f"picture {index}" + ("" if records is None else f" ({records[index].image})")
+    if not isinstance(dataset, AnnotatedPictures):
+        return f"picture {index}"
+    return f"picture {index} ({dataset.records[index].image})"
 
 
 # ---------------------------------------------------------------------- ahead of time

@@ -99,9 +99,10 @@ class Plan:
 
     def _check_settings(self) -> None:
         """The config's own checks, before any picture is read."""
-        names = self.settings.get("class_names", ("background", "object"))
+        names = self.settings.get("class_names")
+        num_classes = len(names) if isinstance(names, tuple) else 2
         try:
-            FasterRCNNConfig(Module(), 1, len(names), self.kind != "small", **self.settings)
+            FasterRCNNConfig(Module(), 1, num_classes, self.kind != "small", **self.settings)
         except (TypeError, ValueError) as error:
             raise ValueError(f"[model] {error}") from error
 
@@ -120,6 +121,8 @@ class Plan:
 
         dataset: as from `load_train`. Raises ValueError where it has other classes than the plan names.
         """
+        if len(dataset.classes) < 2:
+            raise ValueError(f"{self.train} has no objects to learn from; rcnn check says more")
         names = self.settings.get("class_names", tuple(dataset.classes))
         if names != tuple(dataset.classes):
             raise ValueError(f"[model] class_names are {', '.join(names)}, but {self.train} has "
@@ -176,8 +179,11 @@ RESNET_ROIS = 128  # box_batch_size_per_image; torchvision's 512 make the head n
 RESNET_LR = 3e-4  # a ResNet with frozen norms begins with large gradients: a norm of 44 on pages of digits
 
 
-def for_dataset(spec: str, kind: str = "small") -> Plan:
+def for_dataset(spec: str, kind: str = "small", steps: int | None = None,
+                options: Mapping[str, Any] | None = None) -> Plan:
     """The plan to begin with for a data set that `rcnn.data.load` knows, with absolute paths.
+
+    steps: how many; None leaves it to the data set. options: of its reader.
 
     The drawn sets have recipes of their own. For pictures of one's own: the size that they have, up to a short side of
     320 pixels and a little more or less each time, anchors chosen from the boxes, twenty passes through the pictures
@@ -185,23 +191,24 @@ def for_dataset(spec: str, kind: str = "small") -> Plan:
     takes the AP50 from 0.94 to 0.86); recipe.flip = 0.5 suits what looks the same in a mirror (on 60 pages of shapes
     it goes from 0.69 to 0.79).
     """
-    spec = absolute_spec(spec)
+    spec, options = absolute_spec(spec), dict(options or {})
     if spec in RECIPES and kind == "small":
-        return Plan(spec, spec, recipe=RECIPES[spec])
-    dataset = data.load(spec, "train")
+        return Plan(spec, spec, options, recipe=RECIPES[spec].replace(steps))
+    dataset = data.load(spec, "train", options=options)
     side = min(LONGEST_SHORT_SIDE, _median_short_side(dataset))
-    recipe = RECIPES.get(spec) or _recipe(len(dataset))
+    recipe = RECIPES[spec].replace(steps) if spec in RECIPES else _recipe(len(dataset), steps)
     settings = {"min_size": side, "max_size": 2 * side}
     if kind != "small":
         recipe = dataclasses.replace(recipe, lr=RESNET_LR)
         settings["box_batch_size_per_image"] = RESNET_ROIS
-    return Plan(spec, spec, kind=kind, anchors=FIT, settings=settings, recipe=recipe)
+    return Plan(spec, spec, options, kind=kind, anchors=FIT, settings=settings, recipe=recipe)
 
 
-def _recipe(num_pictures: int) -> Recipe:
+def _recipe(num_pictures: int, steps: int | None) -> Recipe:
     """The recipe for so many pictures of one's own."""
     batch_size = Recipe.batch_size
-    steps = min(max(EPOCHS * num_pictures // batch_size, FEWEST_STEPS), MOST_STEPS)
+    if steps is None:
+        steps = min(max(EPOCHS * num_pictures // batch_size, FEWEST_STEPS), MOST_STEPS)
     return Recipe(steps=steps, batch_size=batch_size, scale_jitter=SCALE_JITTER, val_every=steps // VALIDATIONS)
 
 
@@ -223,8 +230,8 @@ def read(path: str | os.PathLike[str]) -> Plan:
     is not known, listing those that are, and for a value that cannot be.
     """
     try:
-        with open(path, "rb") as file:
-            return _from_tables(tomllib.load(file), Path(os.path.abspath(path)).parent)
+        text = Path(path).read_text("utf-8-sig")  # editors of Windows may begin a file with a mark
+        return _from_tables(tomllib.loads(text), Path(os.path.abspath(path)).parent)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -273,8 +280,8 @@ def _as_tables(plan: Plan) -> dict[str, dict[str, Any]]:
 
 def absolute_spec(spec: str, base: Path | None = None) -> str:
     """A data set's spec with its path, if it has one, made absolute; it is relative to `base`, or to where we are."""
-    prefix, colon, path = spec.partition(":")
-    return f"{prefix}:{_absolute(path, base or Path.cwd())}" if colon else spec
+    prefix, _, path = spec.partition(":")
+    return f"{prefix}:{_absolute(path, base or Path.cwd())}" if path else spec
 
 
 def _absolute(path: str, base: Path) -> str:

@@ -2,7 +2,7 @@
 
     model.safetensors   the weights after the last step that was saved (see `rcnn.load`)
     best.safetensors    those with the best AP50 on the validation pictures
-    state.safetensors   what a run needs to go on: weights, optimiser, recipe, history
+    state.safetensors   what a run needs to go on: weights, optimiser, recipe, history, how many pictures it learns from
     history.csv         per step the learning rate, the losses and the norm of the gradients
     validation.csv      per validation the AP50 and the losses on the validation pictures
     run.toml            the plan that was followed (see `rcnn.plan`)
@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -94,15 +95,13 @@ class SavedRun:
 
 # ---------------------------------------------------------------------- writing
 
-def save(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run) -> None:
-    """Writes the run's files. Only state.safetensors is read to resume, and it comes first: it cannot disagree."""
-    tensors = {f"model.{name}": array for name, array in model.state_dict().items()}
-    tensors |= {f"optimizer.{name}": array for name, array in optimizer.state_dict().items()}
-    tensors |= {f"history.{name}": np.array(values, np.float64) for name, values in run.history.items()}
-    tensors |= {f"validation.{name}": np.array(values, np.float64) for name, values in run.validation.items()}
-    tensors["grad_norms"] = np.array(run.grad_norms, np.float64)
-    metadata = {**checkpoint.describe(model), "recipe": dataclasses.asdict(recipe), "frozen": frozen_names(model)}
-    checkpoint.write_tensors(folder / STATE, tensors, metadata)
+def save(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run,
+         num_pictures: int) -> None:
+    """Writes the run's files.
+
+    Only state.safetensors is read to resume, and it comes last: wherever the writing breaks off, a run that goes on
+    from it writes the others again.
+    """
     checkpoint.save(folder / WEIGHTS, model)
     steps = range(run.steps)
     _write_table(folder / HISTORY, {"step": steps, "lr": [recipe.lr_at(step) for step in steps], **run.history,
@@ -110,8 +109,22 @@ def save(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Re
     if run.validation["step"]:
         _write_table(folder / VALIDATION, {**run.validation, "step": map(int, run.validation["step"])})
     else:  # another run was in this folder
-        for name in (VALIDATION, BEST):
-            (folder / name).unlink(missing_ok=True)
+        (folder / VALIDATION).unlink(missing_ok=True)
+    if run.best is None:
+        (folder / BEST).unlink(missing_ok=True)
+    _save_state(folder / STATE, model, optimizer, recipe, run, num_pictures)
+
+
+def _save_state(path: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run,
+                num_pictures: int) -> None:
+    tensors = {f"model.{name}": array for name, array in model.state_dict().items()}
+    tensors |= {f"optimizer.{name}": array for name, array in optimizer.state_dict().items()}
+    tensors |= {f"history.{name}": np.array(values, np.float64) for name, values in run.history.items()}
+    tensors |= {f"validation.{name}": np.array(values, np.float64) for name, values in run.validation.items()}
+    tensors["grad_norms"] = np.array(run.grad_norms, np.float64)
+    metadata = {**checkpoint.describe(model), "recipe": dataclasses.asdict(recipe), "frozen": frozen_names(model),
+                "pictures": num_pictures}
+    checkpoint.write_tensors(path, tensors, metadata)
 
 
 def save_best(folder: Path, model: FasterRCNN) -> None:
@@ -162,13 +175,21 @@ def open_run(folder: str | os.PathLike[str], backbone: Module | None = None) -> 
                     tuple(frozen))
 
 
-def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe) -> Run:
-    """The run that was saved in a folder; its weights and state go into the model and the optimiser."""
+def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, num_pictures: int) -> Run:
+    """The run that was saved in a folder; its weights and state go into the model and the optimiser.
+
+    Raises ValueError that says which where the recipe, the model's settings, what learns or the number of pictures are
+    others than they were: it would be another run.
+    """
     path = folder / STATE
     tensors, metadata = checkpoint.read_tensors(path)
-    saved = _recipe(metadata, path)
-    if saved != recipe:
-        raise ValueError(f"{folder} was trained with another recipe: {saved}, not {recipe}")
+    saved = dataclasses.asdict(_recipe(metadata, path)) | _settings(metadata, path)
+    now = dataclasses.asdict(recipe) | _settings(json.loads(json.dumps(checkpoint.describe(model))), path)
+    if changed := differences(saved, now):
+        raise ValueError(f"the run in {folder} cannot go on with other settings: {changed}")
+    if (pictures := metadata.get("pictures")) != num_pictures:
+        raise ValueError(f"the run in {folder} learns from {pictures} pictures, but now there are {num_pictures}; with "
+                         "other pictures it is a new run, which may begin with its weights")
     if _frozen(metadata, model, path) != frozen_names(model):
         raise ValueError(f"in {folder} other parameters learned: all but "
                          f"{', '.join(_frozen(metadata, model, path)) or 'none'}, not all but "
@@ -176,6 +197,19 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
     model.load_state_dict(_part(tensors, "model."))
     optimizer.load_state_dict(_part(tensors, "optimizer."))
     return _run(tensors, path)
+
+
+def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Which of the `wanted` settings are others than those that were saved, for messages; "" where none is."""
+    return ", ".join(f"{name} is {saved.get(name)!r}, not {value!r}" for name, value in wanted.items()
+                     if saved.get(name) != value)
+
+
+def _settings(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The settings of a model and its backbone, as JSON has them."""
+    if not isinstance(metadata.get("settings"), dict):
+        raise checkpoint.CheckpointError(f"{path} does not say how its model was made")
+    return {**metadata["settings"], "backbone": metadata.get("backbone")}
 
 
 def _recipe(metadata: Mapping[str, Any], path: Path) -> Recipe:

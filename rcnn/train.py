@@ -50,23 +50,26 @@ def fit(model: FasterRCNN, dataset: Dataset, recipe: Recipe, out: str | os.PathL
     workers: threads that read the next pictures while a step computes; 0 reads them in between. More than 1 call the
         data set from several threads at once. The result does not depend on it.
 
-    Ctrl-C finishes the step, saves and returns; a second one breaks off at once. Raises ValueError for an empty data
-    set, another recipe than the one to resume or a name in `recipe.freeze` that the model does not have; and
-    FloatingPointError where a loss or the gradients are not finite: before the parameters move, naming the pictures
-    and the first stage that is not (see `rcnn.finite`). What was saved before stays.
+    Ctrl-C finishes the step, or the validation, saves and returns; a second one breaks off at once. Raises ValueError
+    for an empty data set, for classes that are not the model's, for another recipe, model or number of pictures than
+    those of the run to resume, or for a name in `recipe.freeze` that the model does not have; and FloatingPointError
+    where a loss or the gradients are not finite: before the parameters move, naming the pictures and the first stage
+    that is not (see `rcnn.finite`). What was saved before stays.
     """
-    if len(dataset) == 0:
-        raise ValueError("the data set is empty")
+    _check_data(model, dataset, "the data set")
+    if val is not None:
+        _check_data(model, val, "the data set to validate on")
     if resume and out is None:
         raise ValueError("to resume, name the folder that the run was saved in: out=...")
     if workers < 0 or save_every < 1:
         raise ValueError(f"workers must be at least 0 and save_every at least 1, not {workers} and {save_every}")
     freeze(model, recipe.freeze)
-    training = _Training(model, recipe, recipe.make_optimizer(model), None if out is None else Path(out), val, workers)
-    if training.folder is not None:
-        training.folder.mkdir(parents=True, exist_ok=True)
+    folder = None if out is None else Path(out)
+    training = _Training(model, dataset, recipe, recipe.make_optimizer(model), folder, val, workers)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
         if resume:
-            training.run = runs.resume(training.folder, model, training.optimizer, recipe)
+            training.run = runs.resume(folder, model, training.optimizer, recipe, len(dataset))
     run = training.run
     end = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
     batches = _batches(model, dataset, recipe, range(run.steps, end), workers, progress)
@@ -76,7 +79,7 @@ def fit(model: FasterRCNN, dataset: Dataset, recipe: Recipe, out: str | os.PathL
             training.save()
         _training_mode(model)
         for loaded in batches:
-            training.step(dataset, loaded)
+            training.step(loaded)
             training.show(bar)
             is_last = run.steps == end
             validated = (is_last or not interrupted.is_set()) and training.validate_if_due(bar)
@@ -165,6 +168,7 @@ class _Training:
     """What a run works on, and where it is."""
 
     model: FasterRCNN
+    dataset: Dataset
     recipe: Recipe
     optimizer: optim.Optimizer
     folder: Path | None
@@ -172,12 +176,12 @@ class _Training:
     workers: int
     run: Run = field(default_factory=Run)
 
-    def step(self, dataset: Dataset, loaded: Loaded) -> None:
+    def step(self, loaded: Loaded) -> None:
         """Takes a step and notes what came of it."""
         try:
             losses, norm = train_step(self.model, self.optimizer, loaded, self.recipe, self.run.steps)
         except FloatingPointError as error:
-            shown = ", ".join(describe(dataset, index) for index in loaded.indices)
+            shown = ", ".join(describe(self.dataset, index) for index in loaded.indices)
             raise FloatingPointError(f"{error}. The step saw {shown}") from error
         for name in LOSSES:
             self.run.history[name].append(losses[name])
@@ -190,7 +194,11 @@ class _Training:
         if self.val is None or not due or run.validation["step"][-1:] == [run.steps]:
             return False
         bar.set_description("validating")
-        scores = validate(self.model, self.val, self.recipe.batch_size, self.recipe.seed, self.workers)
+        try:
+            scores = validate(self.model, self.val, self.recipe.batch_size, self.recipe.seed, self.workers)
+        except BaseException:  # a picture that cannot be read, or a second Ctrl-C: the steps before are not lost
+            self.save()
+            raise
         for name, value in {"step": run.steps, **scores}.items():
             run.validation[name].append(value)
         bar.set_description(f"AP50 {scores['ap50']:.3f}")
@@ -203,7 +211,7 @@ class _Training:
         """Writes the run's files, if it has a folder."""
         if self.folder is not None:
             self._check_weights()
-            runs.save(self.folder, self.model, self.optimizer, self.recipe, self.run)
+            runs.save(self.folder, self.model, self.optimizer, self.recipe, self.run, len(self.dataset))
 
     def _check_weights(self) -> None:
         """FloatingPointError for weights that are not finite: what was saved before is better."""
@@ -217,6 +225,17 @@ class _Training:
         bar.update()
         bar.set_postfix({name.removesuffix("_loss"): f"{self.run.history[name][-1]:.3f}" for name in LOSSES},
                         refresh=False)
+
+
+def _check_data(model: FasterRCNN, dataset: Dataset, name: str) -> None:
+    """ValueError for a data set without pictures, or whose labels mean something else than the model's."""
+    if len(dataset) == 0:
+        raise ValueError(f"{name} is empty")
+    config, classes = model.config, tuple(dataset.classes)
+    if len(classes) != config.num_classes or classes != (config.class_names or classes):
+        known = "" if config.class_names is None else f", {', '.join(config.class_names)}"
+        raise ValueError(f"{name} has {len(classes)} classes, {', '.join(classes)}; the model tells "
+                         f"{config.num_classes} apart{known} (the background is one)")
 
 
 def _batches(model: FasterRCNN, dataset: Dataset, recipe: Recipe, steps: range, workers: int,
@@ -263,8 +282,9 @@ def _diagnose(model: FasterRCNN, loaded: Loaded, recipe: Recipe, step: int,
 def _interruptible() -> Iterator[threading.Event]:
     """An event that the first Ctrl-C sets instead of breaking off; the second breaks off as usual."""
     event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
-        yield event
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield event  # only the main thread hears signals, and nobody does who was started in a shell's background
         return
 
     def on_interrupt(number: int, frame: Any) -> None:
@@ -272,7 +292,6 @@ def _interruptible() -> Iterator[threading.Event]:
         event.set()
         signal.signal(signal.SIGINT, before)
 
-    before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield event

@@ -119,6 +119,19 @@ def test_a_plan_names_the_sets_and_how_they_are_read(folder, tmp_path, capsys):
     assert "names no data set for val" in capsys.readouterr().err
 
 
+def test_any_split_that_is_there_can_be_checked(folder, tmp_path, capsys):
+    lists = folder / "ImageSets" / "Main"
+    (lists / "test.txt").write_text((lists / "val.txt").read_text())
+    plan = tmp_path / "run.toml"
+    plan.write_text(f'[data]\ntrain = "voc:{folder}"\nval_pictures = 1\n')
+    for source in (f"voc:{folder}", str(plan)):
+        assert cli.main(["check", source, "--split", "test"]) == 0
+        out = capsys.readouterr().out
+        assert re.search(r"^pictures +12$", out, re.MULTILINE) and "test: no problems found" in out
+    assert cli.main(["check", "shapes", "--split", "test"]) == 2
+    assert "split must be one of train, val, got 'test'" in capsys.readouterr().err
+
+
 def test_drawn_sets_are_checked_in_part(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(check_command, "PAGES", {"train": 30, "val": 20})
     assert cli.main(["check", "shapes", "--sheet", str(tmp_path / "a.png")]) == 0
@@ -129,7 +142,8 @@ def test_drawn_sets_are_checked_in_part(tmp_path, monkeypatch, capsys):
     (["voc:nowhere"], "there is no folder nowhere"), (["cats"], "there is no data set 'cats'"),
     (["shapes", "--sheet", "nowhere/a.png"], "there is no folder nowhere for --sheet"),
     (["shapes", "--sheet", "."], "--sheet must name a file"), (["shapes", "--sheet", "a.pdf"], "does not end in .png"),
-    (["shapes", "--json", "nowhere/a.json"], "there is no folder nowhere for --json"), (["no.toml"], "no.toml"),
+    (["shapes", "--json", "nowhere/a.json"], "there is no folder nowhere for --json"),
+    (["no.toml"], "rcnn: no.toml: No such file or directory\n"),
 ])  # fmt: skip
 def test_wrong_usage(arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -216,8 +216,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, 
         raise error
 
     monkeypatch.setattr(os, step, fail)
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error)) as raised:
         rcnn.save(path, shake(make()))
+    if isinstance(error, OSError):
+        assert str(path) in str(raised.value)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]
 

@@ -81,7 +81,7 @@ def test_training_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_resuming_something_else_is_an_error(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--steps 2" in fails(capsys, "train", "shapes", "--resume", str(run_folder), "--steps", "9")
+    assert "steps is 2, not 9" in fails(capsys, "train", "shapes", "--resume", str(run_folder), "--steps", "9")
     assert "circle" in fails(capsys, "train", "digits", "--resume", str(run_folder))
     assert "state.safetensors" in fails(capsys, "train", "digits", "--resume", str(run_folder / "nowhere"))
 

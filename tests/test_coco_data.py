@@ -73,6 +73,26 @@ def test_an_unused_category_of_a_taken_name_and_a_background_are_left_out(tmp_pa
     assert found.records[0].labels.tolist() == [1]
 
 
+def test_a_group_without_objects_is_no_class(tmp_path):
+    categories = [{"id": 0, "name": "pets", "supercategory": "none"}, {"id": 1, "name": "cat", "supercategory": "pets"},
+                  {"id": 2, "name": "dog", "supercategory": "dog"}]
+    for split, category_id in (("train", 1), ("valid", 2)):
+        coco_folder(tmp_path, f"{split}/_annotations.coco.json", split,
+                    annotations=[coco_object(category_id=category_id)], categories=categories)
+    for split in ("train", "val"):
+        found = read_coco(tmp_path, split)
+        assert (found.classes, found.category_ids) == (("background", "cat", "dog"), (-1, 1, 2))
+    assert read_coco(tmp_path, classes=("dog", "pets")).category_ids == (-1, 2, 0)  # whoever names it, has it
+
+
+def test_a_group_with_an_object_in_any_split_is_a_class(tmp_path):
+    categories = [{"id": 3, "name": "pet", "supercategory": "pet"}, {"id": 5, "name": "cat", "supercategory": "pet"}]
+    for split, category_id in (("train", 5), ("val", 3)):
+        coco_folder(tmp_path, f"{split}.json", annotations=[coco_object(category_id=category_id)],
+                    categories=categories)
+    assert read_coco(tmp_path, "train").classes == ("background", "pet", "cat")
+
+
 def test_two_used_categories_of_one_name_are_named(tmp_path):
     with pytest.raises(ValueError, match="categories 1 and 2 are both 'cat'"):
         read_coco(coco_folder(tmp_path, annotations=[coco_object(category_id=1), coco_object(category_id=2)],
@@ -140,8 +160,8 @@ def test_a_picture_that_is_not_there_is_named_when_it_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("files, error, message", [
-    ((), ValueError, r"holds no JSON files .*; looked for annotations/instances_SPLIT\.json, .* train, val"),
-    (("a.json", "b.json"), ValueError, "holds 2 JSON files and none by a name that says its split"),
+    ((), ValueError, r"holds no JSON files; looked for annotations/instances_SPLIT\.json, .* train, val"),
+    (("a.json", "b.json"), ValueError, "holds 2 JSON files whose names do not say their splits; name one of the files"),
     (("annotations/instances_train2014.json", "annotations/instances_train2017.json"), ValueError,
      r"train2014\.json and .*train2017\.json are both of the split 'train'")])
 def test_folders_that_cannot_be_told(tmp_path, files, error, message):

@@ -44,7 +44,7 @@ def test_a_split_can_be_left_out(tmp_path):
     (("shapes", "voc:{}"), FileExistsError, "is not empty; name a new folder"),
     (("shapes", "voc:{}/file"), NotADirectoryError, "file is a file; a folder is expected"),
     (("cats", "voc:{}/new"), ValueError, "no data set 'cats'"),
-    (("shapes", "voc:{}/new", "--train", "-1"), ValueError, "n must not be negative, got -1"),
+    (("shapes", "voc:{}/new", "--train", "-1"), ValueError, "--train must not be negative, got -1"),
     (("shapes", "voc:{}/new", "--train", "0", "--val", "0"), ValueError, "leave nothing to write"),
 ])
 def test_what_cannot_be_converted_is_named(tmp_path, arguments, error, message):

@@ -72,6 +72,8 @@ def test_indices_work_as_those_of_a_list(pages):
     for beyond in (PAGES, -PAGES - 1):
         with pytest.raises(IndexError, match=f"page {beyond} of a data set of {PAGES} pages"):
             pages[beyond]
+    with pytest.raises(TypeError, match="a page of a data set is asked for by an integer, got slice"):
+        pages[:2]
     assert sum(1 for _ in data.load("shapes", "val", n=3)) == 3
 
 
@@ -204,6 +206,7 @@ def test_tight_boxes_and_blend_by_hand():
     (lambda: data.load("shapes", "train", options={"size": 3}), "shapes takes no options, got 'size'"),
     (lambda: data.load("voc:there", "train", options={"images": "x"}),
      r"voc:PATH has no option 'images'; its options are on_error, classes, first_pixel"),
+    (lambda: data.load(__file__, "train"), r"masks:PATH; .*test_data\.py is a path: write voc:.*, or another kind"),
     (lambda: data.load("csv:there", "train", n=-1), "n must not be negative, got -1"),
     (lambda: data.load("shapes", "test"), "split must be one of train, val, got 'test'"),
     (lambda: data.Digits(-1), "n must not be negative, got -1"),
@@ -323,6 +326,8 @@ def test_where_a_split_is_read_from(known, split, expected):
 @pytest.mark.parametrize("known, split, message", [
     (("val",), "train", "x has no split 'train'; there is: val"),
     (("test",), "train", "no split 'train'; there is: test"),
+    (("trainval", "test"), "tset", "there is: val, test, train, trainval$"),
+    (("train",), "test", "there is: val, train$"),
     ((), "test", "it knows no splits, so there is train and val"),
     ([f"s{i}" for i in range(12)], "train", "there is: s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, ...$")])
 def test_splits_that_are_not_there(known, split, message):

@@ -15,7 +15,7 @@ from PIL import Image
 import rcnn
 from rcnn import cli, data, pictures
 from rcnn.commands import demo
-from rcnn.commands import detect as detect_command
+from rcnn.commands import weights as weights_command
 from rcnn.commands.detect import detect_files
 from rcnn.commands.terminal import INTERRUPTED
 
@@ -45,7 +45,7 @@ class Finder:
 def finder(monkeypatch):
     """What `--weights` gives, whatever it says."""
     model = Finder()
-    monkeypatch.setattr(detect_command, "load_detector", lambda weights: model)
+    monkeypatch.setattr(weights_command, "load_detector", lambda weights: model)
     return model
 
 
@@ -265,6 +265,16 @@ def test_weights_are_passed_on_as_they_are(photo, capsys, monkeypatch):
         asked.append(weights)
         raise OSError("offline")
 
-    monkeypatch.setattr(detect_command, "load_detector", load)
+    monkeypatch.setattr(weights_command, "load_detector", load)
     assert cli.main(["detect", str(photo), "--weights", "coco"]) == 2
     assert asked == ["coco"] and capsys.readouterr().err == "rcnn: offline\n"
+
+
+def test_of_a_run_the_best_weights_are_taken(photo, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    assert cli.main(["detect", str(photo), "--weights", str(run)]) == 2
+    assert "run is no folder of a run: there is neither best.safetensors nor" in capsys.readouterr().err
+    (run / "model.safetensors").write_text("no weights")
+    (run / "best.safetensors").write_bytes(DIGITS.read_bytes())
+    assert cli.main(["detect", str(photo), "--weights", str(run), "--out", str(tmp_path / "out")]) == 0

@@ -12,7 +12,7 @@ from rcnn.factories import faster_rcnn_small
 from rcnn.runs import frozen_names
 
 TRAIN, VAL = data.Shapes(600, split="train"), data.Shapes(60, split="val")
-FEW_STEPS = 250  # enough for a fault to show
+FEW_STEPS = 150  # enough for a fault to show
 Target = dict[str, np.ndarray]
 
 

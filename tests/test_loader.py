@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
+import annotated
 import numpy as np
 import pytest
 
@@ -112,13 +112,13 @@ class OnePage:
 
     def __init__(self, **target: object) -> None:
         self.target = target
-        self.records = [SimpleNamespace(image=Path("a/b.jpg"))]
+        self.picture = np.zeros((64, 64, 3), np.uint8)
 
     def __len__(self) -> int:
         return 1
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, object]]:
-        return np.zeros((64, 64, 3), np.uint8), self.target
+        return self.picture, self.target
 
 
 BOXES = [[0, 0, 10, 10], [0, 0, 20, 20], [0, 0, 30, 30]]
@@ -132,8 +132,8 @@ def test_difficult_objects_and_crowds_are_not_learned() -> None:
 
 
 @pytest.mark.parametrize(("target", "message"), [
-    ({"boxes": [[5, 0, 5, 9]], "labels": [1]}, r"^picture 0 \(a/b.jpg\): target: box 0 is \[5.0, 0.0, 5.0, 9.0\]; "),
-    ({"boxes": BOXES, "labels": [1, 5, 1]}, r"^picture 0 \(a/b.jpg\): target: the label of box 1 is 5; "),
+    ({"boxes": [[5, 0, 5, 9]], "labels": [1]}, r"^picture 0: target: box 0 is \[5.0, 0.0, 5.0, 9.0\]; "),
+    ({"boxes": BOXES, "labels": [1, 5, 1]}, r"^picture 0: target: the label of box 1 is 5; "),
     ({"boxes": BOXES, "labels": [1, 2, 3], "crowd": [True]}, r"target\['crowd'\] must have the shape \(3,\)"),
 ])
 def test_wrong_targets_name_their_picture(target: dict[str, object], message: str) -> None:
@@ -145,7 +145,37 @@ def test_what_a_data_set_raises_gets_a_note() -> None:
     with pytest.raises(IndexError) as error:
         loader().load([2, 7])
     assert error.value.__notes__ == ["This came of picture 7."]
-    assert describe(OnePage(), 0) == "picture 0 (a/b.jpg)"
+
+
+def test_pictures_are_described_by_their_files_where_they_have_some() -> None:
+    files = data.AnnotatedPictures(data.Annotations(("background", "a"), [annotated.record(Path("a/b.jpg"))]))
+    assert describe(files, 0) == f"picture 0 ({Path('a/b.jpg')})"
+    own = OnePage()
+    own.records = [{"boxes": []}]  # what a class of one's own may call its rows
+    assert describe(own, 0) == "picture 0"
+
+
+class GreyAt4:
+    """PAGES, but the last one is grey."""
+
+    classes = PAGES.classes
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def __len__(self) -> int:
+        return len(PAGES)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        picture, target = PAGES[index]
+        return (np.zeros(self.shape, np.uint8) if index == 4 else picture), target
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize("shape", [(64, 64), (64,), (64, 64, 4)])
+def test_a_wrong_picture_has_the_number_that_the_data_set_gave_it(shape: tuple[int, ...], flipped: bool) -> None:
+    with pytest.raises(ValueError, match=r"^picture 4 must have the shape \(H, W, 3\), not \(64,"):
+        loader(GreyAt4(shape)).load([1, 4], [Change(), Change(flipped=flipped)])
 
 
 # ---------------------------------------------------------------------- ahead of time

@@ -140,7 +140,8 @@ def test_links_that_lead_outside_are_broken(tmp_path):
 
 
 @pytest.mark.parametrize("folders, error, message", [
-    ((), FileNotFoundError, "there is no folder .*images"), (("PNGImages",), FileNotFoundError, "no folder .*PedMasks"),
+    ((), FileNotFoundError, "looked for the folders PNGImages and PedMasks, or images and masks"),
+    (("PNGImages",), FileNotFoundError, "no folder .*PedMasks"),
     (("images", "masks"), ValueError, "images holds no pictures")])
 def test_other_folders_are_named(tmp_path, folders, error, message):
     for name in folders:

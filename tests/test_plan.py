@@ -52,6 +52,16 @@ def test_a_short_file_means_the_defaults(tmp_path: Path) -> None:
     assert plan.read(text(tmp_path / "a.toml", '[data]\ntrain = "shapes"\n')) == Plan("shapes")
 
 
+def test_what_an_editor_of_windows_writes_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes('\ufeff[data]\r\ntrain = "voc:fünf"\r\n'.encode())
+    assert plan.read(tmp_path / "a.toml") == Plan(f"voc:{tmp_path / 'fünf'}")
+
+
+def test_a_reader_without_a_path_does_not_mean_the_folder_that_we_are_in(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no data set 'voc:'"):
+        plan.for_dataset("voc:")
+
+
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "plans").mkdir()
     read = plan.read(text(tmp_path / "plans" / "a.toml", """
@@ -81,6 +91,7 @@ def test_the_folder_of_the_pictures_is_a_path_but_for_masks(tmp_path: Path, spec
     ('[data]\ntrain = "x"\n[model]\nkind = "big"', r"\[model\] kind must be one of small, resnet18, .*, not 'big'"),
     ('[data]\ntrain = "x"\n[model]\nminsize = 3', r"\[model\]: there is no key 'minsize'; there are kind, .*min_size"),
     ('[data]\ntrain = "x"\n[model]\nmin_size = "a"', r"\[model\] min_size must be an integer of at least 1, not 'a'"),
+    ('[data]\ntrain = "x"\n[model]\nclass_names = 3', r"\[model\] class_names must be None, or 2 different strings"),
     ('[data]\ntrain = "x"\n[model]\nnum_classes = 3', r"\[model\]: there is no key 'num_classes'"),
     ('[data]\ntrain = "x"\n[model]\nanchors = "auto"', r"\[model\] anchors must be 'fit' or be left out, not 'auto'"),
     ('[data]\ntrain = "x"\n[model]\nanchors = "fit"\nanchor_sizes = [9]', "leave these out"),
@@ -200,14 +211,16 @@ class Many:
     (9999, (320, 321), 6000, 320)])
 def test_steps_and_sizes_follow_the_data(monkeypatch: pytest.MonkeyPatch, n: int, size: tuple[int, int], steps: int,
                                          side: int) -> None:
-    monkeypatch.setattr(data, "load", lambda *_: Many(n, size))
+    monkeypatch.setattr(data, "load", lambda *_, **__: Many(n, size))
     chosen = plan.for_dataset("voc:/x")
     assert chosen.recipe.steps == steps and chosen.settings["min_size"] == side
+    shorter = plan.for_dataset("voc:/x", steps=70)
+    assert shorter == replace(chosen, recipe=replace(chosen.recipe, steps=70, val_every=7))
 
 
 def test_unknown_data_sets_and_empty_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="there is no data set 'cats'"):
         plan.for_dataset("cats")
-    monkeypatch.setattr(data, "load", lambda *_: Many(0, (1, 1)))
+    monkeypatch.setattr(data, "load", lambda *_, **__: Many(0, (1, 1)))
     with pytest.raises(ValueError, match="the data set is empty"):
         plan.for_dataset("voc:/x")

@@ -60,6 +60,12 @@ def test_indices_work_as_those_of_a_list_and_the_set_can_be_pickled(tmp_path):
     for beyond in (3, -4):
         with pytest.raises(IndexError, match=f"picture {beyond} of a data set of 3 pictures"):
             pages[beyond]
+    with pytest.raises(TypeError, match=r"by an integer, got slice\(None, 2, None\); for several, \[dataset\[i\]"):
+        pages[:2]
+
+
+def test_a_set_says_what_it_is(picture):
+    assert repr(dataset(record(picture))) == "<AnnotatedPictures: 1 picture of cat, dog>"
 
 
 def test_an_annotation_needs_no_decoding(tmp_path):

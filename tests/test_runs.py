@@ -84,6 +84,24 @@ def test_what_another_run_left_is_gone(trained: tuple[Path, Run], tmp_path: Path
     assert runs.open_run(tmp_path).run.steps == 1
 
 
+def test_the_best_of_another_run_does_not_stay_where_no_validation_had_an_object(
+        trained: tuple[Path, Run], tmp_path: Path) -> None:
+    class Empty:
+        classes = PAGES.classes
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+            return PAGES[index][0], {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}
+
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    run = train.fit(faster_rcnn_small(PAGES.classes), PAGES, Recipe(steps=1, batch_size=1), tmp_path, Empty(),
+                    progress=False)
+    assert run.best is None and np.isnan(runs.read_table(tmp_path / runs.VALIDATION)["ap50"]).tolist() == [True]
+    assert {path.name for path in tmp_path.iterdir()} == {runs.WEIGHTS, runs.STATE, runs.HISTORY, runs.VALIDATION}
+
+
 def test_a_backbone_of_ones_own(tmp_path: Path) -> None:
     class Own(Module):
         def __init__(self) -> None:

@@ -168,7 +168,7 @@ def test_labels_out_of_range_are_unknown(folder, label):
     assert record.labels.tolist() == [-1] and record.names == (f"label {label}",)
 
 
-@pytest.mark.parametrize("rows", [[(1, 2)], "text", {"image": 1}, [ROW, None]])
+@pytest.mark.parametrize("rows", [[(1, 2)], "text", {"image": 1}, [ROW, None], None, 3])
 def test_other_rows_are_refused(folder, rows):
     with pytest.raises(TypeError, match="rows must be mappings"):
         read_table(rows, folder)
@@ -226,6 +226,8 @@ def test_a_picture_has_one_size(folder, size, reason):
     ("", r"boxes\.csv lacks the columns image, x1, y1, x2, y2, label; it has none"),
     ("image,x1,y1,x2,y2\n", r"boxes\.csv lacks the column label; it has image, x1, y1, x2, y2$"),
     (HEADER.replace(",", ";"), "it has image;x1;y1;x2;y2;label; separate them by commas"),
+    (HEADER.replace(",", "\t"), "; separate them by commas"),
+    ("a.png,1,2,3,4,cat\n", "has a.png, 1, 2, 3, 4, cat; the first line names the columns: image,x1,y1,x2,y2,label$"),
     ("image,x1,y1,x2,y2,label,x1\n", "has the column x1 twice"),
     (HEADER.encode("utf-16"), r"boxes\.csv is not a text in UTF-8"),
     (HEADER + '"a.png,1,2', r"boxes\.csv, line 2: unexpected end"),

@@ -1,5 +1,6 @@
 """The training loop: determinism, resuming, interruption, what it writes."""
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import rcnn
-from rcnn import boxes, data, evaluate, runs, train
+from rcnn import boxes, checkpoint, data, evaluate, files, runs, train
 from rcnn.factories import faster_rcnn_small
 from rcnn.loader import Order
 from rcnn.model import FasterRCNN
@@ -157,6 +158,49 @@ def test_saves_on_the_way(tmp_path: Path) -> None:
     assert runs.open_run(tmp_path).run.steps == 4
 
 
+def test_wherever_the_writing_breaks_off_the_run_goes_on_to_the_same_files(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `kill -9`, or on a full disk: at each file that this run writes after the first state."""
+    written: list[str] = []
+    pages = data.Shapes(2, seed=3)
+
+    def write_up_to(last: int, out: Path, resume: bool = False) -> None:
+        written.clear()
+
+        def write(path: Path, content: bytes) -> None:
+            if len(written) == last:
+                raise OSError(f"no space left for {path}")
+            written.append(Path(path).name)
+            files.write_whole(path, content)
+
+        for module in (checkpoint, runs):
+            monkeypatch.setattr(module, "write_whole", write)
+        train.fit(small_model(), pages, dataclasses.replace(FULL, batch_size=1), out, pages, resume, workers=0,
+                  progress=False)
+
+    write_up_to(99, tmp_path / "whole")
+    assert written.count(runs.STATE) == 3 and written[-1] == runs.STATE
+    for last in range(written.index(runs.STATE) + 1, len(written)):
+        out = tmp_path / str(last)
+        with pytest.raises(OSError, match="no space left"):
+            write_up_to(last, out)
+        write_up_to(99, out, resume=True)
+        assert_same_files(out, tmp_path / "whole")
+
+
+def test_a_validation_that_fails_does_not_cost_the_steps_before_it(tmp_path: Path) -> None:
+    class Gone(InterruptedPages):
+        def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+            raise OSError("val/4.png is gone")
+
+    expected = train.fit(small_model(), PAGES, FULL, tmp_path / "whole", PAGES, progress=False)
+    with pytest.raises(OSError, match="val/4.png is gone"):
+        train.fit(small_model(), PAGES, FULL, tmp_path / "parts", Gone(at=0), progress=False)
+    assert runs.open_run(tmp_path / "parts").run.steps == 2
+    assert train.fit(small_model(), PAGES, FULL, tmp_path / "parts", PAGES, resume=True, progress=False) == expected
+    assert_same_files(tmp_path / "parts", tmp_path / "whole")
+
+
 def test_diverged_run_keeps_what_was_saved(tmp_path: Path) -> None:
     train.fit(small_model(), PAGES, RECIPE, tmp_path, stop_at=1, progress=False)
     before = (tmp_path / runs.WEIGHTS).read_bytes()
@@ -175,8 +219,38 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="state.safetensors"):
         train.fit(small_model(), PAGES, RECIPE, tmp_path / "nothing", resume=True)
     train.fit(small_model(), PAGES, RECIPE, tmp_path, stop_at=1, progress=False)
-    with pytest.raises(ValueError, match="another recipe"):
+    with pytest.raises(ValueError, match=r"cannot go on with other settings: steps is 5, not 6$"):
         train.fit(small_model(), PAGES, RECIPE.replace(steps=6), tmp_path, resume=True)
+    other = faster_rcnn_small(PAGES.classes, dropout=0.3, min_size=96)
+    with pytest.raises(ValueError, match=r"cannot go on with other settings: min_size is 128, not 96$"):
+        train.fit(other, PAGES, RECIPE, tmp_path, resume=True)
+    with pytest.raises(ValueError, match="learns from 6 pictures, but now there are 5"):
+        train.fit(small_model(), data.Shapes(5, seed=3), RECIPE, tmp_path, resume=True)
+
+
+class Renamed(InterruptedPages):
+    def __init__(self, *classes: str) -> None:
+        super().__init__(at=0)
+        self.classes = ("background", *classes)
+
+
+@pytest.mark.parametrize("classes", [("cross", "triangle", "square", "circle"), ("circle", "square", "triangle")])
+def test_labels_must_mean_what_they_mean_to_the_model(classes: tuple[str, ...]) -> None:
+    pages = Renamed(*classes)
+    with pytest.raises(ValueError, match=f"the data set has {len(classes) + 1} classes, .*; the model tells 5 apart, "):
+        train.fit(small_model(), pages, RECIPE, progress=False)
+    with pytest.raises(ValueError, match="the data set to validate on has"):
+        train.fit(small_model(), PAGES, RECIPE, val=pages, progress=False)
+
+
+def test_a_model_that_names_no_classes_takes_any_so_many() -> None:
+    config = small_model().config
+    model = FasterRCNN(dataclasses.replace(config, class_names=None))
+    assert train.fit(model, Renamed("a", "b", "c", "d"), RECIPE.replace(steps=1), progress=False).steps == 1
+    with pytest.raises(ValueError, match=r"has 2 classes, background, a; the model tells 5 apart \("):
+        train.fit(model, Renamed("a"), RECIPE, progress=False)
+    with pytest.raises(ValueError, match="the data set to validate on is empty"):
+        train.fit(model, PAGES, RECIPE, val=data.Shapes(0), progress=False)
 
 
 def test_frozen_parameters_stay() -> None:
@@ -301,6 +375,7 @@ def test_unknown_names_to_freeze_are_an_error(prefix: str) -> None:
 
 # ---------------------------------------------------------------------- numbers that are not finite
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered")  # the numbers are not finite on purpose
 def test_a_step_that_is_not_finite_changes_nothing_and_names_its_pictures(tmp_path: Path) -> None:
     model = small_model()
     model.roi_heads.box_predictor.bbox_pred.weight.data[...] = np.inf
@@ -356,3 +431,31 @@ def test_a_second_ctrl_c_breaks_off_and_leaves_no_thread() -> None:
         train.fit(small_model(), TwiceInterrupted(at=5), RECIPE.replace(steps=100), workers=1, progress=False)
     assert threading.active_count() == threads
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_in_a_validation_keeps_the_steps_before_it(tmp_path: Path) -> None:
+    class TwiceInterrupted(InterruptedPages):
+        def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(small_model(), PAGES, FULL, tmp_path, TwiceInterrupted(at=0), workers=0, progress=False)
+    assert runs.open_run(tmp_path).run.steps == 2
+
+
+def test_a_run_in_the_background_of_a_shell_ignores_ctrl_c_as_before() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        run = train.fit(small_model(), InterruptedPages(at=2), RECIPE, workers=0, progress=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert run.steps == 5 and not run.interrupted
+
+
+def test_a_thread_of_its_own_trains_to_the_same_bits() -> None:
+    whole, other = small_model(), small_model()
+    train.fit(whole, PAGES, RECIPE, progress=False)
+    thread = threading.Thread(target=train.fit, args=(other, PAGES, RECIPE), kwargs={"progress": False, "workers": 3})
+    thread.start()
+    thread.join()
+    assert_same_state(whole, other)

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def test_a_run_that_ctrl_c_stopped_goes_on_to_the_same_bits(
 def test_a_data_set_on_the_command_line_is_where_the_pictures_are_now(trained: Path) -> None:
     saved = runs.open_run(trained)
     assert saved.plan is not None
-    options = argparse.Namespace(dataset="voc:/moved", resume=trained)
+    options = argparse.Namespace(dataset="voc:/moved", resume=trained, steps=None, seed=None, on_error=None)
     followed = train_command._followed(options, saved)
     assert followed == dataclasses.replace(saved.plan, train="voc:/moved", val="voc:/moved")
     elsewhere = dataclasses.replace(saved, plan=dataclasses.replace(saved.plan, val="voc:/other"))
@@ -137,29 +138,51 @@ def test_a_run_is_not_overwritten(planned: Path, trained: Path) -> None:
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ((), "name what to learn from"),
-    (("--resume", "RUN", "--steps", "9"), "has --steps 3; it cannot go on with --steps 9"),
-    (("--resume", "RUN", "--seed", "0"), "has --seed 2; it cannot go on with --seed 0"),
-    (("--resume", "RUN", "--model", "resnet18"), "has --model small; it cannot go on with --model resnet18"),
+    (("--resume", "RUN", "--steps", "9"), "cannot go on with other settings: steps is 3, not 9; a new run has them"),
+    (("--resume", "RUN", "--seed", "0"), "cannot go on with other settings: seed is 2, not 0; "),
+    (("--resume", "RUN", "--model", "resnet18"), "cannot go on with other settings: model is 'small', not 'resnet18'"),
+    (("EDITED", "--resume", "RUN"), "other settings: min_size is 64, not 80, lr is 0.003, not 0.01; "),
+    (("shapes", "--plan", "edit-me"), "the name of a plan ends in .toml, not 'edit-me'"),
     (("digits", "--resume", "RUN"), "is not one of digits: it learns circle, square, triangle, cross"),
     (("PLAN", "--model", "resnet18", "--out", "x"), "plans a small, not a resnet18"),
     (("PLAN", "--steps", "0", "--out", "x"), "steps must be an integer of at least 1, not 0"),
 ])
-def test_what_does_not_agree_is_an_error(planned: Path, trained: Path, arguments: tuple[str, ...],
+def test_what_does_not_agree_is_an_error(planned: Path, trained: Path, tmp_path: Path, arguments: tuple[str, ...],
                                          message: str) -> None:
+    edited = tmp_path / "edited.toml"
+    edited.write_text(planned.read_text().replace("min_size = 64", "min_size = 80").replace("lr = 0.003", "lr = 0.01"))
+    paths = {"RUN": trained, "PLAN": planned, "EDITED": edited}
     with pytest.raises(ValueError, match=message):
-        command(*(str({"RUN": trained, "PLAN": planned}.get(word, word)) for word in arguments))
+        command(*(str(paths.get(word, word)) for word in arguments))
 
 
-def test_a_run_without_a_plan_needs_its_data_set(tmp_path: Path) -> None:
+def test_a_plan_in_the_folder_that_was_edited_since_is_noticed(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    toml = tmp_path / runs.PLAN
+    toml.write_text(toml.read_text().replace("steps = 3", "steps = 300"))
+    with pytest.raises(ValueError, match="cannot go on with other settings: steps is 3, not 300; a new run has them"):
+        command("--resume", tmp_path)
+
+
+def test_a_plan_resumes_the_run_that_it_began(planned: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    assert command(planned, "--resume", tmp_path, "--steps", "3", "--seed", "2") == 0
+    assert same(trained, tmp_path, FILES)
+
+
+def test_a_run_without_a_plan_needs_its_data_set(planned: Path, tmp_path: Path) -> None:
     from rcnn import train
 
-    pages = data.Shapes(3)
+    spec = f"voc:{planned.parent / 'photos'}"
+    pages = data.load(spec, "train")
     rcnn.seed(1)
     model = rcnn.faster_rcnn_small(pages.classes)
     train.fit(model, pages, Recipe(steps=2, batch_size=1), tmp_path, stop_at=1, progress=False)
     with pytest.raises(ValueError, match="there is no run.toml in .*; name what it learns from"):
         command("--resume", tmp_path)
-    assert command("shapes", "--resume", tmp_path) == 0
+    with pytest.raises(ValueError, match="learns from 5 pictures, but now there are 20000"):
+        command("shapes", "--resume", tmp_path)
+    assert command(spec, "--resume", tmp_path) == 0
     assert runs.open_run(tmp_path).run.steps == 2
 
 
@@ -180,3 +203,35 @@ def test_weights_that_do_not_fit_are_reported(planned: Path, trained: Path, tmp_
     out = capsys.readouterr().out
     assert f"of {cats} did not fit, and begin at random: roi_heads.box_predictor.cls_score.weight, " in out
     assert np.isfinite(runs.open_run(tmp_path / "run").history["total_loss"]).all()
+
+
+def test_what_cannot_be_used_is_left_out_and_counted(planned: Path, tmp_path: Path,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(planned.parent / "photos", tmp_path / "photos")
+    torn, missing = (tmp_path / "photos" / "JPEGImages" / f"train_00000{i}.png" for i in (1, 3))
+    torn.write_bytes(torn.read_bytes()[:200])
+    missing.unlink()
+    spec, toml = f"voc:{tmp_path / 'photos'}", tmp_path / "plan.toml"
+    with pytest.raises(OSError, match="train_000003.png"):
+        command(spec, "--plan", toml)
+    assert command(spec, "--on-error", "skip", "--steps", "2", "--plan", toml) == 0
+    assert plan.read(toml).options == {"on_error": "skip"}
+    assert command(toml, "--out", tmp_path / "run") == 0
+    assert "2 left out of train, first " in capsys.readouterr().out
+    with pytest.raises(OSError, match=r"train_00000\d.png"):
+        command(toml, "--on-error", "raise", "--out", tmp_path / "other")
+
+
+def test_a_plan_is_not_overwritten(planned: Path) -> None:
+    with pytest.raises(FileExistsError, match="plan.toml is there already"):
+        command("shapes", "--plan", planned)
+
+
+def test_a_set_without_objects_says_so(tmp_path: Path) -> None:
+    (tmp_path / "JPEGImages").mkdir()
+    for name in "abc":
+        Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "JPEGImages" / f"{name}.png")
+    (tmp_path / "train.csv").write_text("image,x1,y1,x2,y2,label\n" + "".join(
+        f"JPEGImages/{name}.png,,,,,\n" for name in "abc"))
+    with pytest.raises(ValueError, match="no objects to learn from; rcnn check"):
+        command(f"csv:{tmp_path}", "--out", tmp_path / "run")

@@ -458,3 +458,19 @@ def test_errors_come_before_warnings_and_causes_before_what_follows():
     problems = notes.problems()
     severities = [problem.severity for problem in problems]
     assert severities == sorted(severities) and problems[0].kind == "no-pictures" and len(problems) == len(KINDS)
+
+
+def test_only_some_of_the_pictures():
+    pages = data.Shapes(6, seed=3)
+    everything = check(pages)
+    some = check(pages, only=[1, 4])
+    assert some.counts.pictures == 2 < everything.counts.pictures
+    assert some.counts.objects == sum(len(pages[i][1]["labels"]) for i in (1, 4))
+    assert [example.picture for example in some.digests.values()] == [1, 4]
+
+
+def test_whether_boxes_fit_is_looked_at_in_the_chosen_pictures():
+    pages = drawn(data.Digits(100))
+    half = Own(pages[:50] + rewritten(pages[50:], swap).pages, data.Digits.classes)
+    assert found(check(half, only=range(50))) == []
+    assert [kind for kind, _ in found(check(half, only=range(50, 100)))] == ["swapped-axes"]

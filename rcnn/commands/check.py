@@ -21,6 +21,7 @@ from rcnn.data.validation import shared_pictures, validate
 from rcnn.files import write_whole
 
 SPLITS = ("train", "val")
+BOTH = "both"
 PAGES = {"train": 500, "val": 200}  # of the sets that are drawn
 SHEET = Path("rcnn-check.png")
 SHEET_PICTURES = 16
@@ -32,10 +33,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "check", help="look for what is wrong with a data set, before training",
         description="Reads every picture of a data set once, counts the objects of each class, lists what is wrong "
                     "with pictures, boxes and labels, and draws sixteen pictures with their boxes. The exit status is "
-                    "0 if training may start, 1 if it must not, 2 if the data set cannot be found at all.")
+                    "0 if training may start, 1 if it must not, 2 if the data set cannot be found at all. To leave out "
+                    "what is wrong instead of mending it, a RUN.toml has options = {on_error = \"skip\"} below its "
+                    "[data].")
     parser.add_argument("dataset", metavar="DATASET|RUN.toml",
                         help="shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH, or a file that names one")
-    parser.add_argument("--split", choices=(*SPLITS, "both"), default="both", help="default: %(default)s")
+    parser.add_argument("--split", default=BOTH, metavar="SPLIT",
+                        help="train, val, both of them, or another that is there (default: %(default)s)")
     parser.add_argument("--sheet", type=Path, default=SHEET, metavar="FILE",
                         help="the picture with sixteen of the pictures (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="also write the report to this file (- for standard output)")
@@ -79,13 +83,14 @@ def _check_outputs(options: argparse.Namespace) -> None:
 
 def _datasets(options: argparse.Namespace) -> dict[str, Any]:
     """By split, what is to be checked: what readers make of annotations, right or wrong, or pages that are drawn."""
-    wanted = SPLITS if options.split == "both" else (options.split,)
+    wanted = SPLITS if options.split == BOTH else (options.split,)
     reader: Mapping[str, Any] = {}
-    specs: dict[str, tuple[str | None, int | None]] = dict.fromkeys(SPLITS, (options.dataset, None))
+    specs: dict[str, tuple[str | None, int | None]] = dict.fromkeys(wanted, (options.dataset, None))
     if options.dataset.endswith(".toml"):
         chosen = plan.read(options.dataset)
         reader = chosen.options
-        specs = {"train": (chosen.train, chosen.train_pictures), "val": (chosen.val, chosen.val_pictures)}
+        specs = dict.fromkeys(wanted, (chosen.val or chosen.train, None))
+        specs |= {"train": (chosen.train, chosen.train_pictures), "val": (chosen.val, chosen.val_pictures)}
     datasets = {split: _load(spec, split, specs[split][1], reader)
                 for split in wanted if (spec := specs[split][0]) is not None}  # fmt: skip
     if not datasets:
@@ -95,7 +100,7 @@ def _datasets(options: argparse.Namespace) -> dict[str, Any]:
 
 def _load(spec: str, split: str, count: int | None, reader: Mapping[str, Any]) -> Any:
     if spec in data.DRAWN:
-        return data.load(spec, split, count or PAGES[split])
+        return data.load(spec, split, count or PAGES.get(split))
     further = dict(reader)
     if further.pop("on_error", "raise") == "skip":  # training then goes on without what is wrong, which is named
         return data.load(spec, split, count, options=reader)
@@ -138,18 +143,18 @@ def _write_sheet(path: Path, datasets: Mapping[str, Any], reports: Mapping[str, 
     drawn = io.BytesIO()
     plot.contact_sheet(pictures, boxes_list, labels_list, names, captions).savefig(drawn, format="png")
     write_whole(path, drawn.getvalue())
-    return f"{len(chosen)} pictures with their boxes: {path}"
+    return f"{len(chosen)} picture{'s' * (len(chosen) != 1)} with their boxes: {path}"
 
 
 def _tile(items: Items, index: int, split: str, kinds: Sequence[str]) -> tuple[Any, np.ndarray, np.ndarray, str]:
     """(picture, boxes (G, 4), labels (G,), caption) of a picture, as much of it as there is."""
     item = items.read(index)
-    words = ", ".join(kinds)
     if item is None:
-        return None, np.zeros((0, 4)), np.zeros(0, np.int64), f"{split}, picture {index}\n{words}"
+        return None, np.zeros((0, 4)), np.zeros(0, np.int64), f"{split}, picture {index}\n{', '.join(kinds)}"
     boxes = item.boxes if item.upright is None else item.upright
     name = item.place if item.file is None else item.file.name
-    return item.picture, boxes, item.labels, f"{split}, {name}\n{words or f'{len(boxes)} objects'}"
+    words = ", ".join(kinds) or f"{len(boxes)} object{'s' * (len(boxes) != 1)}"
+    return item.picture, boxes, item.labels, f"{split}, {name}\n{words}"
 
 
 def choose(reports: Mapping[str, Report], count: int = SHEET_PICTURES) -> list[tuple[str, int]]:

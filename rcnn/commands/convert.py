@@ -20,8 +20,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Adds `rcnn convert` to the commands."""
     parser = commands.add_parser(
         "convert", help="write a data set as a VOC folder, as COCO JSON or as CSV",
-        description="Writes a data set in another form. Pictures become PNG files; boxes keep every digit. What the "
-                    "target's form does not know becomes the nearest that it does (a crowd is difficult in VOC).")
+        description="Writes the train and the val split of a data set in another form. Pictures become PNG files by "
+                    "the names of train_000000.png and so on; boxes keep every digit. What the target's form does not "
+                    "know becomes the nearest that it does (a crowd is difficult in VOC).")
     parser.add_argument("source", metavar="SOURCE", help="shapes, digits, voc:PATH, coco:PATH, csv:PATH or masks:PATH")
     parser.add_argument("target", metavar="TARGET", help="voc:PATH, coco:PATH or csv:PATH; a new or empty folder")
     for split in SPLITS:
@@ -38,6 +39,9 @@ def run(options: argparse.Namespace) -> int:
                          f"not as {options.target!r}")
     target = Path(os.path.abspath(Path(path).expanduser()))
     _check_free(target)
+    for split in SPLITS:
+        if (getattr(options, split) or 0) < 0:
+            raise ValueError(f"--{split} must not be negative, got {getattr(options, split)}")
     counts = {split: getattr(options, split) for split in SPLITS}
     datasets = {split: data.load(options.source, split, n) for split, n in counts.items() if n != 0}
     if not datasets:

@@ -16,7 +16,10 @@ PAGE = 7  # of the val split: squared paper with ten digits of every size
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `rcnn demo` to the commands."""
-    parser = commands.add_parser("demo", help="detect digits on an unseen page, stage by stage, and evaluate 200 more")
+    parser = commands.add_parser(
+        "demo", help="detect digits on an unseen page, stage by stage, and evaluate 200 more",
+        description="Detects the digits on a page that the detector has not seen, writes a picture of each stage, "
+                    "prints how many boxes it leaves and how long it takes, and evaluates 200 more pages.")
     parser.add_argument("--out", type=Path, default=Path("rcnn-demo"), metavar="DIR",
                       help="folder for the pictures (default: %(default)s)")
     parser.add_argument("--open", action="store_true", help="show the strip of all stages when done")

@@ -16,8 +16,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from rcnn import pictures
+from rcnn.commands import weights
 from rcnn.commands.terminal import fail, say
-from rcnn.factories import load_detector
 from rcnn.files import write_whole
 from rcnn.model import FasterRCNN
 
@@ -33,8 +33,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
                     "past files that cannot be read; the exit status is then 2. Boxes are x1, y1, x2, y2 in the pixels "
                     "of the picture as it is seen: turned the way that its EXIF data say.")
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file")
-    parser.add_argument("--weights", required=True, metavar="coco|PATH",
-                        help="torchvision's COCO detector, a model.safetensors, or a .pth of torchvision's")
+    parser.add_argument("--weights", required=True, metavar="PATH|RUN|coco",
+                        help="a model.safetensors, a .pth of torchvision's, the folder of a run, of which the best "
+                             "weights are taken, or torchvision's COCO detector")
     parser.add_argument("--score", type=float, metavar="S", help="least score (default: the model's own)")
     parser.add_argument("--out", type=Path, default=Path("rcnn-detections"), metavar="DIR",
                         help="folder for the annotated pictures, as PNG (default: %(default)s)")
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         raise FileNotFoundError(f"there is no folder {Path(options.json).parent} for --json to write to")
     if options.json and Path(options.json).is_dir():
         raise IsADirectoryError(f"--json must name a file; {options.json} is a folder")
-    model = load_detector(options.weights)
+    model = weights.load(options.weights)
     options.out.mkdir(parents=True, exist_ok=True)
     entries: list[Entry] = []
     status = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from rcnn import checkpoint, data, doctor, plan, runs
@@ -29,7 +30,8 @@ def run(options: argparse.Namespace) -> int:
     saved = runs.open_run(options.folder)
     train, val = _datasets(saved, options.data)
     verdicts = doctor.examine(_best(saved), train, val, saved.history["total_loss"], saved.frozen,
-                              pretrained=_is_pretrained(saved.plan), pages=options.pages)
+                              pretrained=_pretrained(saved.plan), pages=options.pages,
+                              progress=sys.stderr.isatty())
     print(doctor.report(verdicts))
     return ILL if any(verdict.trouble for verdict in verdicts) else 0
 
@@ -50,5 +52,10 @@ def _best(saved: runs.SavedRun) -> FasterRCNN:
     return checkpoint.load(best) if best.is_file() else saved.model
 
 
-def _is_pretrained(described: plan.Plan | None) -> bool:
-    return described is not None and (described.weights or described.weights_backbone) is not None
+def _pretrained(described: plan.Plan | None) -> tuple[str, ...]:
+    """What the names of the parameters begin with that had been trained before; the classes are always new."""
+    if described is None:
+        return ()
+    if described.weights is not None:
+        return ("backbone", "rpn", "roi_heads.box_head")
+    return () if described.weights_backbone is None else ("backbone.body",)

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rcnn import data, evaluate, plan
-from rcnn.factories import load_detector
+from rcnn.commands import weights
 from rcnn.files import write_whole
-from rcnn.runs import BEST, WEIGHTS
 from rcnn.trace import Detections
 
 VAL_PAGES = 200  # of the sets that are drawn
@@ -31,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
                     "matched by name, whatever their order.")
     parser.add_argument("dataset", metavar="DATASET|RUN.toml",
                         help="shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH, or a file that names one")
-    parser.add_argument("--weights", required=True, metavar="PATH|RUN",
+    parser.add_argument("--weights", required=True, metavar="PATH|RUN|coco",
                         help="a model.safetensors, a .pth of torchvision's, coco, or the folder of a run, of which the "
                              "best weights are taken")
     parser.add_argument("--split", default="val", help="train, val, or another that is there (default: %(default)s)")
@@ -50,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> int:
     """Runs the command and gives its exit status, 0; what is wrong is an OSError or a ValueError."""
     _check_outputs(options)
-    model = load_detector(_weights(options.weights))
+    model = weights.load(options.weights)
     pages = _pages(options)
     labels = evaluate.match_classes(model.config.class_names or model.config.num_classes, pages.classes)
     stages = None
@@ -80,17 +79,6 @@ def _check_outputs(options: argparse.Namespace) -> None:
         raise FileNotFoundError(f"there is no folder {options.json.parent} for --json to write to")
     if options.plots:
         options.plots.mkdir(parents=True, exist_ok=True)
-
-
-def _weights(source: str) -> str | Path:
-    """What `load_detector` takes: of a run's folder the best weights, or else the last."""
-    folder = Path(source)
-    if source == "coco" or not folder.is_dir():
-        return source
-    for name in (BEST, WEIGHTS):
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"{folder} is no folder of a run: there is neither {BEST} nor {WEIGHTS} in it")
 
 
 def _pages(options: argparse.Namespace) -> data.Dataset:

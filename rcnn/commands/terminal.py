@@ -18,6 +18,13 @@ def say(text: str) -> None:
 
 def fail(error: BaseException | str) -> int:
     """Says what is wrong in one line; gives the exit status of an error."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(_words(error).split()) or type(error).__name__
     tqdm.write(f"rcnn: {text}", file=sys.stderr)  # above a progress bar
     return ERROR
+
+
+def _words(error: BaseException | str) -> str:
+    """What an error says; of one of the operating system the file and the reason, without the number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

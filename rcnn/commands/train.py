@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 from rcnn import plan, runs, train
-from rcnn.commands.terminal import INTERRUPTED
+from rcnn.commands.terminal import INTERRUPTED, say
 from rcnn.data import Dataset
+from rcnn.data.records import ON_ERROR
 from rcnn.files import write_whole
 from rcnn.model import FasterRCNN
 from rcnn.plan import Plan
+from rcnn.recipe import Recipe
 from rcnn.runs import Run
 
 
@@ -31,6 +33,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--seed", type=int, metavar="N", help="of everything random (default: 0)")
     parser.add_argument("--workers", type=int, default=train.WORKERS, metavar="N",
                         help="threads that read pictures ahead; the result is the same with any (default: %(default)s)")
+    parser.add_argument("--on-error", choices=ON_ERROR, metavar="WHAT",
+                        help="raise: stop at a picture or an annotation that cannot be used; skip: leave such pictures "
+                             "out and say how many (default: raise; rcnn check lists them)")
     folder = parser.add_mutually_exclusive_group()
     folder.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/ and the set's name)")
     folder.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
@@ -44,6 +49,10 @@ def run(options: argparse.Namespace) -> int:
         return _resume(options)
     if options.dataset is None:
         raise ValueError("name what to learn from: rcnn train DATASET, rcnn train RUN.toml or rcnn train --resume DIR")
+    if options.plan and not _is_plan(options.plan.name):
+        raise ValueError(f"the name of a plan ends in .toml, not {options.plan.name!r}")
+    if options.plan and options.plan.exists():  # somebody may have edited it
+        raise FileExistsError(f"{options.plan} is there already; remove it, or name another file")
     chosen = _plan(options)
     if options.plan:
         plan.write(options.plan, chosen)
@@ -76,38 +85,46 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def _followed(options: argparse.Namespace, saved: runs.SavedRun) -> Plan:
-    """The plan of a saved run; a data set on the command line is where its pictures are now."""
+    """The plan that the command line asks a saved run to follow; a data set on it is where the pictures are now."""
     if options.dataset is None:
         if saved.plan is None:
             raise ValueError(f"there is no {runs.PLAN} in {options.resume}; name what it learns from: "
                              f"rcnn train DATASET --resume {options.resume}")
-        return dataclasses.replace(saved.plan, recipe=saved.recipe)
+        return _with_options(saved.plan, options)
     if _is_plan(options.dataset):
-        return dataclasses.replace(plan.read(options.dataset), recipe=saved.recipe)
+        return _with_options(plan.read(options.dataset), options)
     spec = plan.absolute_spec(options.dataset)
     if saved.plan is None:
-        return Plan(spec, recipe=saved.recipe)
+        return _with_options(Plan(spec, recipe=saved.recipe), options)
     val = spec if saved.plan.val == saved.plan.train else saved.plan.val
-    return dataclasses.replace(saved.plan, train=spec, val=val, recipe=saved.recipe)
+    return _with_options(dataclasses.replace(saved.plan, train=spec, val=val), options)
 
 
 def _check_resumed(options: argparse.Namespace, saved: runs.SavedRun, followed: Plan) -> None:
-    """ValueError where the command line asks for something else than the saved run is."""
-    for name, value in (("steps", saved.recipe.steps), ("seed", saved.recipe.seed), ("model", followed.kind)):
-        asked = getattr(options, name)
-        if asked not in (None, value):
-            raise ValueError(f"the run in {options.resume} has --{name} {value}; it cannot go on with --{name} {asked}")
+    """ValueError where the command line, or a plan that was edited since, asks for another run than the saved one."""
+    was = {"model": (saved.plan or followed).kind, **saved.model.config.settings()} | dataclasses.asdict(saved.recipe)
+    wanted = {"model": options.model or followed.kind, **followed.settings} | dataclasses.asdict(followed.recipe)
+    if changed := runs.differences(was, wanted):
+        raise ValueError(f"the run in {saved.folder} cannot go on with other settings: {changed}; a new run has them "
+                         "(another --out)")
 
 
 def _plan(options: argparse.Namespace) -> Plan:
     """The plan that the command line asks for."""
     if not _is_plan(options.dataset):
-        chosen = plan.for_dataset(options.dataset, options.model or "small")
-    else:
-        chosen = plan.read(options.dataset)
-        if options.model not in (None, chosen.kind):
-            raise ValueError(f"{options.dataset} plans a {chosen.kind}, not a {options.model}; change it there")
-    return dataclasses.replace(chosen, recipe=chosen.recipe.replace(options.steps, options.seed))
+        reader = {"on_error": options.on_error} if options.on_error else {}
+        return _with_options(plan.for_dataset(options.dataset, options.model or "small", options.steps, reader),
+                             options)
+    chosen = plan.read(options.dataset)
+    if options.model not in (None, chosen.kind):
+        raise ValueError(f"{options.dataset} plans a {chosen.kind}, not a {options.model}; change it there")
+    return _with_options(chosen, options)
+
+
+def _with_options(chosen: Plan, options: argparse.Namespace) -> Plan:
+    """The plan with what the command line names: steps, seed, what to do with what cannot be used."""
+    reader = dict(chosen.options) | ({"on_error": options.on_error} if options.on_error else {})
+    return dataclasses.replace(chosen, options=reader, recipe=chosen.recipe.replace(options.steps, options.seed))
 
 
 def _is_plan(source: str) -> bool:
@@ -118,6 +135,9 @@ def _is_plan(source: str) -> bool:
 def _data(chosen: Plan) -> tuple[Dataset, Dataset | None]:
     """(the pictures to learn from, those to validate on); ValueError where the two have other classes."""
     dataset, val = chosen.load_train(), chosen.load_val()
+    for name, loaded in (("train", dataset), ("val", val)):
+        if skipped := getattr(loaded, "skipped", ()):
+            say(f"{len(skipped)} left out of {name}, first {skipped[0].source}: {skipped[0].reason}")
     if val is not None and tuple(val.classes) != tuple(dataset.classes):
         raise ValueError(f"{chosen.train} has the classes {', '.join(dataset.classes[1:])}, but {chosen.val}, to "
                          f"validate on, has {', '.join(val.classes[1:])}")
@@ -135,7 +155,7 @@ def _fit(out: Path, followed: Plan, model: FasterRCNN, dataset: Dataset, val: Da
     """Trains, draws the curves and says what came of it."""
     started = time.perf_counter()
     done = train.fit(model, dataset, followed.recipe, out, val, resume, workers=workers)
-    _draw_curves(out, done)
+    _draw_curves(out, done, followed.recipe)
     if done.interrupted:
         print(f"stopped after step {done.steps} of {followed.recipe.steps} and saved; "
               f"to go on: rcnn train --resume {out}")
@@ -147,12 +167,12 @@ def _fit(out: Path, followed: Plan, model: FasterRCNN, dataset: Dataset, val: Da
     return 0
 
 
-def _draw_curves(out: Path, done: Run) -> None:
+def _draw_curves(out: Path, done: Run, recipe: Recipe) -> None:
     """Draws what history.csv and validation.csv hold."""
     from rcnn import plot  # matplotlib, which takes a while, only where something is drawn
 
-    table = runs.read_table(out / runs.HISTORY)
-    figure = plot.training_curves(done.history, table["lr"], done.validation)
+    rates = [recipe.lr_at(step) for step in range(done.steps)]
+    figure = plot.training_curves(done.history, rates, done.validation)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     write_whole(out / runs.CURVES, picture.getvalue())

@@ -5,6 +5,7 @@ well as those of this package. `Shapes` and `Digits` draw their pages; `VOC`, `C
 annotated picture files, and nothing outside the folders that they are given.
 """
 import operator
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -88,8 +89,9 @@ def read_annotations(name: str, split: str | None, n: int | None = None,
     """
     kind, _, path = name.partition(":")
     if kind not in READERS or not path:
+        hint = f"; {name} is a path: write voc:{name}, or another kind" if os.path.exists(name) else ""
         raise ValueError(f"there is no data set {name!r}; there are: "
-                         f"{', '.join((*DRAWN, *(f'{kind}:PATH' for kind in READERS)))}")
+                         f"{', '.join((*DRAWN, *(f'{kind}:PATH' for kind in READERS)))}{hint}")
     read, allowed = READERS[kind]
     further = dict(options or {})
     for option in further:

@@ -49,7 +49,8 @@ class COCO(AnnotatedPictures):
     images: the folder of the pictures. None looks beside the annotations: in the folder of the split, in images, and in
         the folder itself.
     classes: the names of the labels 1, 2, ..., with or without "background" in front. None means the categories of all
-        splits, by their numbers.
+        splits, by their numbers, but for groups: categories without an object of which others say that they are their
+        "supercategory", as Roboflow writes one.
     on_error, progress: as in `AnnotatedPictures`.
     """
 
@@ -61,10 +62,11 @@ class COCO(AnnotatedPictures):
 
 @dataclass(frozen=True)
 class Category:
-    """A class as a file describes it: its name, and whether any object is of it."""
+    """A class as a file describes it: its name, whether any object is of it, and the group that it belongs to."""
 
     name: str
     used: bool
+    group: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +99,8 @@ def read_coco(annotations: str | os.PathLike[str], split: str | None = None,
 def _choose_classes(files: Sequence[Found], classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """(the names of the labels, the categories' numbers), by rising number or in the order of `classes`."""
     ids = _ids_by_name(files)
-    names = (BACKGROUND, *ids) if classes is None else check_classes(classes)
+    groups = _unused_groups(files)
+    names = (BACKGROUND, *(name for name in ids if name not in groups)) if classes is None else check_classes(classes)
     for name in names[1:]:
         if name not in ids:
             raise ValueError(f"there is no category {name!r}; there are: {', '.join(ids)}")
@@ -127,6 +130,14 @@ def _ids_by_name(files: Sequence[Found]) -> dict[str, int]:
     return dict(sorted(ids.items(), key=lambda item: item[1]))
 
 
+def _unused_groups(files: Sequence[Found]) -> set[str]:
+    """The names of the categories that stand for a group of others and have no object of their own."""
+    categories = [category for found in files for category in found.categories.values()]
+    groups = {category.group for category in categories if category.group != category.name}
+    used = {category.name for category in categories if category.used}
+    return {category.name for category in categories if category.name in groups} - used
+
+
 # ---------------------------------------------------------------------- one file
 
 def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
@@ -144,11 +155,13 @@ def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
             raise ValueError(f"{path} holds no annotations in COCO's form: it has no list {key!r}; it has {keys}")
         tables[key] = content[key]
     names = _category_names(tables["categories"], path)
+    groups = {entry["id"]: entry.get("supercategory") for entry in tables["categories"]}
     by_image, broken = _sort_by_image(tables["annotations"], tables["images"], path.name)
     entries = _read_images(tables["images"], by_image, names, path, images)
     things = [thing for group in by_image.values() for _, thing in group]
     used = {thing["category_id"] for thing in things if _is_id(thing.get("category_id"))}
-    return Found([*entries, *broken], {number: Category(name, number in used) for number, name in names.items()})
+    return Found([*entries, *broken],
+                 {number: Category(name, number in used, _text(groups[number])) for number, name in names.items()})
 
 
 def _category_names(table: Sequence[Any], path: Path) -> dict[int, str]:
@@ -220,6 +233,11 @@ def _read_thing(entry: Mapping[str, Any], place: str, names: Mapping[int, str]) 
     return Thing((x, y, x + width, y + height), names.get(category, f"category {category}"),
                  difficult=as_flag(entry.get("ignore"), f"ignore of {place}"),
                  crowd=as_flag(entry.get("iscrowd"), f"iscrowd of {place}"), area=area)
+
+
+def _text(value: object) -> str | None:
+    """A text without blanks around it; None for anything else."""
+    return value.strip() if isinstance(value, str) else None
 
 
 def _is_id(value: object) -> bool:

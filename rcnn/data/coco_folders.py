@@ -39,8 +39,10 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
             return list(parts.values()), {}
     alone = [*root.glob("[!.]*.json"), *root.glob("annotations/[!.]*.json")]
     if len(alone) != 1:
-        raise ValueError(f"{root} holds {len(alone) or 'no'} JSON files and none by a name that says its split; "
-                         f"looked for {', '.join(LOOKED_FOR)} (SPLIT is one of {', '.join(SPLITS)})")
+        there = (f"{len(alone)} JSON files whose names do not say their splits; name one of the files, or rename them"
+                 if alone else "no JSON files")
+        raise ValueError(f"{root} holds {there}; looked for {', '.join(LOOKED_FOR)} "
+                         f"(SPLIT is one of {', '.join(SPLITS)})")
     return alone, {}
 
 

@@ -50,6 +50,9 @@ def read_masks(folder: str | os.PathLike[str], split: str | None = None, images:
     """
     root = existing_folder(folder)
     default = next((layout for layout in LAYOUTS if (root / layout[0]).is_dir()), LAYOUTS[-1])
+    if images is None and not (root / default[0]).is_dir():
+        looked_for = ", or ".join(f"{image_folder} and {mask_folder}" for image_folder, mask_folder, _ in LAYOUTS)
+        raise FileNotFoundError(f"{root} holds no pictures with masks; looked for the folders {looked_for}")
     image_folder = existing_folder(root / (images or default[0]))
     mask_folder = existing_folder(root / (masks or default[1]))
     name = class_name or default[2]

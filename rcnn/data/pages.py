@@ -9,6 +9,8 @@ import operator
 import numpy as np
 from PIL import Image
 
+from rcnn.data.indexing import place_of
+
 SPLITS = ("train", "val")
 DEFAULT_LENGTHS = {"train": 20_000, "val": 200}
 MIN_SIDE = 64  # pixels; the largest objects need about this much room
@@ -56,10 +58,7 @@ class DrawnPages(abc.ABC):
 
     def rng(self, index: int) -> np.random.Generator:
         """The generator that draws page `index`; IndexError if there is no such page."""
-        i = operator.index(index)
-        if not -self.n <= i < self.n:
-            raise IndexError(f"page {i} of a data set of {self.n} pages")
-        key = (SPLITS.index(self.split), i % self.n)
+        key = (SPLITS.index(self.split), place_of(index, self.n, "page"))
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
 

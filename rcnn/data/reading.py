@@ -159,7 +159,8 @@ def inside(folder: Path, name: object) -> Path:
         raise ValueError(f"the name of its picture is {reprlib.repr(name)}")
     plain = name.strip().replace("\\", "/")
     if plain.startswith("/") or re.match("[A-Za-z]:", plain) or ".." in plain.split("/"):
-        raise ValueError(f"{reprlib.repr(name)} is not a path inside {folder}, and is not opened")
+        raise ValueError(f"{reprlib.repr(name)} is not a path inside {folder}, and is not opened; a path begins at "
+                         "that folder, without / or a drive in front, and without ..")
     path = folder / plain
     real = os.path.realpath(path)
     if not Path(real).is_relative_to(os.path.realpath(folder)):

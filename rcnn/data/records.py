@@ -15,7 +15,6 @@ ImageMagick's -auto-orient).
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from tqdm import tqdm
 
 from rcnn import pictures
 from rcnn.boxes import clip
+from rcnn.data.indexing import place_of
 from rcnn.pictures import Header
 from rcnn.sizes import Size
 
@@ -111,10 +111,15 @@ class AnnotatedPictures:
         elif self.broken:
             raise ValueError(f"{self.broken[0].source} cannot be read: {self.broken[0].reason}"
                              + (f" (and {len(self.broken) - 1} more)" if len(self.broken) > 1 else "")
-                             + '; on_error="skip" leaves out what cannot be read')
+                             + '; on_error="skip" leaves out what cannot be read (in a RUN.toml: [data] options = '
+                             '{on_error = "skip"})')
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def __repr__(self) -> str:
+        noun = "picture" if len(self) == 1 else "pictures"
+        return f"<{type(self).__name__}: {len(self)} {noun} of {', '.join(self.classes[1:]) or 'nothing'}>"
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, Target]:
         """(picture (H, W, 3) uint8, target) of a picture, upright; -1 is the last one.
@@ -138,10 +143,7 @@ class AnnotatedPictures:
         return part
 
     def _record(self, index: int) -> Record:
-        i = operator.index(index)
-        if not -len(self.records) <= i < len(self.records):
-            raise IndexError(f"picture {i} of a data set of {len(self.records)} pictures")
-        return self.records[i]
+        return self.records[place_of(index, len(self.records), "picture")]
 
     def _target(self, record: Record, header: Header) -> Target:
         """The target of a picture, upright; ValueError that names file, source, box and numbers where it cannot be."""

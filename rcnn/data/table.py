@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -116,7 +117,10 @@ def read_table(rows: Iterable[Mapping[str, Any]] | Frame, images: str | os.PathL
                classes: Sequence[str] | None = None) -> Annotations:
     """What rows in memory say; arguments as in `Table`, errors as in `read_csv`."""
     names = None if classes is None else check_classes(classes)
-    mappings = list(rows) if isinstance(rows, Iterable) and not hasattr(rows, "to_dict") else rows.to_dict("records")
+    if hasattr(rows, "to_dict"):
+        mappings = rows.to_dict("records")
+    else:
+        mappings = list(rows) if isinstance(rows, Iterable) else [rows]  # which is refused
     if not all(isinstance(row, Mapping) for row in mappings):
         raise TypeError(f"rows must be mappings, such as {{'image': ..., 'x1': ...}}, got {reprlib.repr(rows)}")
     if mappings:
@@ -162,16 +166,20 @@ def _read_rows(path: Path) -> list[Row]:
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
     header = [name.strip() for name in lines[0][1]] if lines else []
-    _check_columns(header, str(path))
+    _check_columns(header, str(path), in_file=True)
     return [Row(f"{path.name}, line {number}", dict(zip(header, cells, strict=False)),
                 "" if len(cells) == len(header) else f"it has {len(cells)} cells, the header has {len(header)}")
             for number, cells in lines[1:] if any(cell.strip() for cell in cells)]
 
 
-def _check_columns(names: Sequence[Any], place: str) -> None:
+def _check_columns(names: Sequence[Any], place: str, in_file: bool = False) -> None:
     missing = [name for name in COLUMNS if name not in names]
     if missing:
-        hint = "; separate them by commas" if len(names) == 1 and ";" in str(names[0]) else ""
+        hint = ""
+        if len(names) == 1 and re.search("[;\t]", str(names[0])):
+            hint = "; separate them by commas"
+        elif len(missing) == len(COLUMNS):
+            hint = f"; the first line names the columns: {','.join(COLUMNS)}" if in_file else ""
         raise ValueError(f"{place} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has "
                          f"{', '.join(map(str, names)) or 'none'}{hint}")
     twice = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if names.count(name) > 1]

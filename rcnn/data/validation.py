@@ -8,6 +8,7 @@ is worth a look. `rcnn.data.report.KINDS` has all that are looked for.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,8 @@ from rcnn.data.items import Item, Items
 from rcnn.data.report import Counts, Notes, Problem, Report
 
 
-def validate(dataset: Any, examples: int = 5, progress: bool = True, to_learn: bool = True) -> Report:
+def validate(dataset: Any, examples: int = 5, progress: bool = True, to_learn: bool = True,
+             only: Sequence[int] | None = None) -> Report:
     """What `dataset` has, and what is wrong with it.
 
     Args:
@@ -28,16 +30,18 @@ def validate(dataset: Any, examples: int = 5, progress: bool = True, to_learn: b
         examples: how many of each problem are described.
         progress: whether to show a bar.
         to_learn: whether it is to train with; few objects of a class are nothing wrong in a set to measure with.
+        only: the indices of the pictures to look at, rising; None for all.
     """
     if examples < 1:
         raise ValueError(f"examples must be at least 1, got {examples!r}")
     items, notes = Items(dataset), Notes(examples)
     faults.note_broken(dataset, notes)
-    looked_at = set(overlay.sample(len(items)).tolist())
+    chosen = np.arange(len(items)) if only is None else np.asarray(only, np.int64)
+    looked_at = set(chosen[overlay.sample(len(chosen))].tolist())
     seen: list[Item] = []
     reduced: list[overlay.Reduced] = []
     digests: list[bytes | None] = []  # of each that was seen
-    for index in tqdm(range(len(items)), desc="check", unit="picture", disable=not progress):
+    for index in tqdm(chosen.tolist(), desc="check", unit="picture", disable=not progress):
         item = items.read(index, notes)
         if item is None:
             continue
@@ -47,7 +51,7 @@ def validate(dataset: Any, examples: int = 5, progress: bool = True, to_learn: b
             reduced.append(overlay.reduce_picture(index, item.picture, faults.with_area(item.upright)))
         seen.append(replace(item, picture=None))  # which would fill the memory
 
-    counts = _count(seen, items.classes, len(items))
+    counts = _count(seen, items.classes, len(chosen))
     faults.check_coordinates(seen, overlay.examine(reduced), notes)
     faults.check_classes(items.classes, counts, to_learn, notes)
     first = faults.check_copies(seen, digests, notes)

@@ -47,7 +47,8 @@ class VOC(AnnotatedPictures):
     in `ImageSets/Main`; pictures and XML files side by side; that once in each of the folders train, valid and test.
 
     An annotation's picture is the one that is named as the XML file is; else the one that its <filename> names, with or
-    without a suffix. A picture without an XML file is not part of the set.
+    without a suffix. A picture without an XML file is not part of the set. Objects that are `truncated` count as all
+    others do, as in the challenges.
 
     folder: where all this is.
     split: a list of ImageSets/Main, or "train" or "val", for which pictures are held out where there is no list for

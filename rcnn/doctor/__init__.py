@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,10 +22,11 @@ from rcnn.model import FasterRCNN
 __all__ = ["Verdict", "examine", "report"]
 
 PAGES = 100  # of either set
+WIDTH, INDENT = 100, 17  # of the report, in letters
 
 
 def examine(model: FasterRCNN, train: Dataset, val: Dataset | None = None, losses: ArrayLike = (),
-            frozen: Sequence[str] = (), pretrained: bool = False, pages: int = PAGES,
+            frozen: Sequence[str] = (), pretrained: Sequence[str] = (), pages: int = PAGES,
             progress: bool = True) -> list[Verdict]:
     """The verdicts on all stages of a detector, in the order in which an image meets them.
 
@@ -33,7 +35,8 @@ def examine(model: FasterRCNN, train: Dataset, val: Dataset | None = None, losse
         train: what it was trained on; val: pictures that it has not seen, if there are any.
         losses: (S,) the total loss of every step of its training, as far as they are known.
         frozen: the names of the parameters that did not learn.
-        pretrained: whether the backbone began with weights that had been trained, so that it may be frozen.
+        pretrained: what the names of the parameters begin with that had been trained before, and so may be frozen:
+            ("backbone.body",) of a ResNet that knows ImageNet.
         pages: how many pictures of either set are walked through, at most.
         progress: whether to show a bar.
 
@@ -53,15 +56,22 @@ def examine(model: FasterRCNN, train: Dataset, val: Dataset | None = None, losse
 
 
 def report(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts as a text: a line for each, and under a trouble what to do about it; the first one above all."""
+    """The verdicts as a text: each with its number, a trouble with its remedy, too, and which to begin with."""
     lines = []
     for verdict in verdicts:
-        lines.append(f"{'ok' if verdict.trouble is None else '!!':<3}{verdict.stage:<14}{verdict.number}")
+        lines += _wrap(verdict.number, f"{'ok' if verdict.trouble is None else '!!':<3}{verdict.stage:<14}")
         if verdict.trouble is not None:
-            lines += [f"{'':<17}{verdict.trouble}", f"{'':<17}remedy: {verdict.remedy}"]
+            lines += _wrap(verdict.trouble) + _wrap(f"remedy: {verdict.remedy}")
     troubles = [verdict for verdict in verdicts if verdict.trouble is not None]
     if not troubles:
         return "\n".join([*lines, "", "nothing is wrong"])
     first = troubles[0]
     closing = f"begin with the first: {first.stage}, {first.trouble}"
-    return "\n".join([*lines, "", closing + ("; it may explain those after it" if len(troubles) > 1 else "")])
+    closing += "; it may explain those after it" if len(troubles) > 1 else ""
+    return "\n".join([*lines, "", *textwrap.wrap(closing, WIDTH)])
+
+
+def _wrap(text: str, heading: str = "") -> list[str]:
+    """The lines of a text beside its heading; a path is left whole, so that it can be copied."""
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{heading:<{INDENT}}", subsequent_indent=" " * INDENT,
+                         break_long_words=False, break_on_hyphens=False)

@@ -18,7 +18,7 @@ from rcnn.nn import BatchNorm2d, FrozenBatchNorm2d, Module, Tensor
 from rcnn.trace import Trace
 
 FOUND = 0.5  # an object is found by a box with at least this IoU
-CHECKED, RUN = 10, 8  # annotations are checked on so many times as many pictures, in runs, for a list may slip by one
+CHECKED, RUN = 10, 8  # annotations are checked on ten times as many pictures, in runs, for a list may slip by one
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +53,13 @@ class Evidence:
     """Everything that the rules judge by.
 
     problems: what is wrong with the pictures and their annotations, if training should not have started with them.
-    pixel_mean, pixel_std: (3,) of the normalised pictures.
+    pixel_mean, pixel_std: (3,) of the normalised pictures; NaN where none could be read.
     drift: how far what reaches the first norm of the backbone is from what that norm has learned to expect: the median
         over its channels of |mean - running mean| / running deviation; None without such a norm.
     train, val: the objects of pictures that were trained on, and of others, if there are any.
     losses: (S,) the total loss of every step.
-    frozen: names of the parameters that did not learn. pretrained: whether the backbone may be among them.
+    frozen: names of the parameters that did not learn. pretrained: what the names of those begin with that may be
+        among them, for they began with weights that had been trained.
     parameters: how many parameters each part of the network has, by the first two parts of its name.
     class_names: of the labels.
     """
@@ -71,40 +72,31 @@ class Evidence:
     val: Objects | None
     losses: np.ndarray
     frozen: Sequence[str]
-    pretrained: bool
+    pretrained: Sequence[str]
     parameters: Mapping[str, int]
     class_names: Sequence[str]
 
 
 def gather(model: FasterRCNN, train: Dataset, val: Dataset | None, losses: np.ndarray, frozen: Sequence[str],
-           pretrained: bool, pages: int, progress: bool) -> Evidence:
+           pretrained: Sequence[str], pages: int, progress: bool) -> Evidence:
     """The evidence of a model and its data, from about `pages` pictures of either set, spread over it."""
     walker = _Walker(model)
-    trained = walker.objects(Sample(train, pages), "trained on", progress)
-    unseen = None if val is None else walker.objects(Sample(val, pages), "others", progress)
+    trained = walker.objects(train, spread(len(train), pages), "trained on", progress)
+    unseen = None if val is None else walker.objects(val, spread(len(val), pages), "others", progress)
     # Warnings are about the set as a whole, of which this is a part, and no reason for a detector to be ill.
-    report = validate(Sample(train, CHECKED * pages, RUN), progress=progress)
+    report = validate(train, progress=progress, only=spread(len(train), CHECKED * pages, RUN))
     problems = [problem for problem in report.problems if problem.severity == ERROR]
     return Evidence(problems, walker.pixels.mean, walker.pixels.std, walker.drift(), trained, unseen,
-                    losses, tuple(frozen), pretrained, _count_parameters(model), train.classes)
+                    losses, tuple(frozen), tuple(pretrained), _count_parameters(model), train.classes)
 
 
-class Sample:
-    """About `n` pictures of a data set, in runs of `run` neighbours that are evenly spread over it."""
-
-    def __init__(self, dataset: Dataset, n: int, run: int = 1) -> None:
-        self.classes, self._dataset = dataset.classes, dataset
-        if len(dataset) <= n:
-            self._indices = list(range(len(dataset)))
-        else:
-            starts = np.linspace(0, len(dataset) - run, max(n // run, 1)).round().astype(int)
-            self._indices = np.unique(starts[:, None] + np.arange(run)).tolist()
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        return self._dataset[self._indices[index]]
+def spread(length: int, n: int, run: int = 1) -> list[int]:
+    """About `n` of `length` indices, rising, in runs of `run` neighbours that are evenly spread over all."""
+    if length <= n:
+        return list(range(length))
+    starts = np.linspace(0, max(length - run, 0), max(n // run, 1)).round().astype(np.int64)
+    indices: list[int] = np.unique(starts[:, None] + np.arange(run)).tolist()
+    return indices
 
 
 NOTHING: tuple[np.ndarray, ...] = (
@@ -120,10 +112,10 @@ class _Walker:
         self.first_norm = _first_norm(model.backbone)
         self.norm_input = None if self.first_norm is None else Moments(len(self.first_norm.running_mean))
 
-    def objects(self, dataset: Sample, name: str, progress: bool) -> Objects:
-        """What becomes of the objects of the data set; `name` stands before the bar."""
+    def objects(self, dataset: Dataset, indices: Sequence[int], name: str, progress: bool) -> Objects:
+        """What becomes of the objects of these pictures; `name` stands before the bar."""
         found = [NOTHING]
-        for index in tqdm(range(len(dataset)), desc=name, unit="picture", disable=not progress):
+        for index in tqdm(indices, desc=name, unit="picture", disable=not progress):
             with suppress(OSError, ValueError):  # a picture that cannot be read is among the problems of the data
                 picture, target = dataset[index]
                 found.append(self._walk(picture, usable(target, self.model.config.num_classes)))
@@ -196,13 +188,13 @@ class Moments:
 
     @property
     def mean(self) -> np.ndarray:
-        """(C,); 0 of nothing."""
-        return self._sum / max(self._count, 1)
+        """(C,); NaN of nothing."""
+        return self._sum / (self._count or np.nan)
 
     @property
     def std(self) -> np.ndarray:
-        """(C,); 0 of nothing."""
-        return np.sqrt(np.maximum(self._squares / max(self._count, 1) - self.mean**2, 0))
+        """(C,); NaN of nothing."""
+        return np.sqrt(np.maximum(self._squares / (self._count or np.nan) - self.mean**2, 0))
 
 
 def _first_norm(backbone: Module) -> BatchNorm2d | FrozenBatchNorm2d | None:
