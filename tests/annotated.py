@@ -27,7 +27,8 @@ def record(image: Path, boxes=((10, 5, 30, 25),), labels=(1,), names=None, size=
     none = np.zeros(len(boxes), bool)
     names = tuple(f"class {label}" for label in labels) if names is None else names
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return Record(image, "notes.txt", boxes, names, np.array(labels, np.int64), none, none, areas, size, image.stem)
+    numbers = np.array(labels, np.int64)
+    return Record(image, "notes.txt", boxes, names, numbers, none, none, none, areas, size, image.stem)
 
 
 def voc_object(name="cat", box=(11, 6, 30, 25), extra="") -> str:

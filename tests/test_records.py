@@ -34,13 +34,14 @@ def test_a_picture_comes_with_its_target(picture):
     array, target = pages[0]
     assert (array.shape, array.dtype) == ((*SIZE, 3), np.uint8)
     expected = {"boxes": np.array([[10, 5, 30, 25], [0, 0, 60, 40]], np.float32), "labels": np.array([2, 1]),
-                "difficult": np.zeros(2, bool), "crowd": np.zeros(2, bool), "areas": np.array([400.0, 2400.0])}
+                "difficult": np.zeros(2, bool), "crowd": np.zeros(2, bool), "truncated": np.zeros(2, bool),
+                "areas": np.array([400.0, 2400.0])}
     assert target.keys() == expected.keys()
     for key, values in expected.items():
         np.testing.assert_array_equal(target[key], values, strict=True)
     shapes = {key: (values.shape, values.dtype) for key, values in pages[1][1].items()}
     assert shapes == {"boxes": ((0, 4), np.float32), "labels": ((0,), np.int64), "difficult": ((0,), bool),
-                      "crowd": ((0,), bool), "areas": ((0,), np.float64)}
+                      "crowd": ((0,), bool), "truncated": ((0,), bool), "areas": ((0,), np.float64)}
 
 
 def test_what_is_done_to_a_target_does_not_stay(picture):

@@ -48,10 +48,12 @@ def test_coordinates_may_be_fractions(tmp_path):
     assert record.boxes.tolist() == [[10.25, 5.5, 30, 25.0625]]
 
 
+@pytest.mark.parametrize("flag, other", [("difficult", "truncated"), ("truncated", "difficult")])
 @pytest.mark.parametrize("text, expected", [("0", False), ("1", True), ("", False), (None, False), (" 1\n", True)])
-def test_difficult_objects_are_marked(tmp_path, text, expected):
-    extra = "<truncated>1</truncated>" + ("" if text is None else f"<difficult>{text}</difficult>")
-    assert one(tmp_path, voc_xml(voc_object(extra=extra))).records[0].difficult.tolist() == [expected]
+def test_difficult_and_truncated_objects_are_marked(tmp_path, flag, other, text, expected):
+    extra = f"<{other}>1</{other}>" + ("" if text is None else f"<{flag}>{text}</{flag}>")
+    record = one(tmp_path, voc_xml(voc_object(extra=extra))).records[0]
+    assert getattr(record, flag).tolist() == [expected] and getattr(record, other).tolist() == [True]
 
 
 def test_parts_are_no_objects(tmp_path):

@@ -91,7 +91,8 @@ def test_boxes_come_back_to_the_same_bits(tmp_path_factory, form, boxes):
 
 def test_difficult_objects_crowds_and_areas(tmp_path, kind):
     page = target([(1, 2, 30, 40), (0, 0, 9, 9), (5, 5, 6, 6)], [2, 1, 2], difficult=np.array([False, True, False]),
-                  crowd=np.array([False, False, True]), areas=np.array([3.25, 81.0, 1.0]))
+                  crowd=np.array([False, False, True]), truncated=np.array([True, False, False]),
+                  areas=np.array([3.25, 81.0, 1.0]))
     back = written(kind, Pages(page), tmp_path)[0][1]
     assert back["labels"].tolist() == [2, 1, 2]
     if kind == "voc":  # which knows no crowds
@@ -99,6 +100,7 @@ def test_difficult_objects_crowds_and_areas(tmp_path, kind):
     else:
         assert back["difficult"].tolist() == [False, True, False]
         assert back["crowd"].tolist() == [False, False, True]
+    assert back["truncated"].tolist() == [kind != "coco", False, False]
     assert back["areas"].tolist() == ([3.25, 81, 1] if kind == "coco" else [29 * 38, 81, 1])
 
 
@@ -149,7 +151,7 @@ def test_whole_numbers_are_written_as_such(tmp_path):
     assert "<ymax>25.5</ymax>" in (tmp_path / "voc" / "Annotations" / "train_000000.xml").read_text()
     assert json.loads((tmp_path / "coco" / "annotations" / "instances_train.json").read_text())[
         "annotations"][0]["bbox"] == [10, 5, 20, 20.5]
-    assert "images/train_000000.png,10,5,30,25.5,cat,0,0,60,40\n" in (tmp_path / "csv" / "train.csv").read_text()
+    assert "images/train_000000.png,10,5,30,25.5,cat,0,0,0,60,40\n" in (tmp_path / "csv" / "train.csv").read_text()
 
 
 def test_a_split_is_not_written_twice(tmp_path, kind):

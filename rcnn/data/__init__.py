@@ -44,8 +44,8 @@ class Dataset(Protocol):
     def __getitem__(self, index: int, /) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """(picture (H, W, 3) uint8, {"boxes": (G, 4) float32, "labels": (G,) int64}); IndexError beyond the end.
 
-        A target may also hold "difficult" and "crowd" (G,) bool, of objects that are neither learned nor counted, and
-        "areas" (G,) float64.
+        A target may also hold "difficult" and "crowd" (G,) bool, of objects that are neither learned nor counted,
+        "truncated" (G,) bool, and "areas" (G,) float64.
         """
         ...
 

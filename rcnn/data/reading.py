@@ -21,6 +21,7 @@ from rcnn.sizes import Size
 
 BACKGROUND = "background"
 CLASSES_FILE = "classes.txt"  # beside annotations: the names of the classes in the order of their labels
+FLAG_NAMES = ("difficult", "crowd", "truncated")  # of an object
 FLAGS = {"": False, "0": False, "1": True, "false": False, "true": True}
 
 
@@ -32,6 +33,7 @@ class Thing:
     name: str
     difficult: bool = False
     crowd: bool = False
+    truncated: bool = False
     area: float | None = None
 
 
@@ -41,9 +43,9 @@ def make_record(image: Path, source: str, things: Sequence[Thing], size: Size | 
     with np.errstate(all="ignore"):  # a box may be infinite; that is said when it is asked for
         own_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])  # (G,)
     areas = [own if thing.area is None else thing.area for own, thing in zip(own_areas, things, strict=True)]
+    flags = {flag: np.array([getattr(thing, flag) for thing in things], np.bool_) for flag in FLAG_NAMES}
     return Record(image, source, boxes, tuple(thing.name for thing in things), np.full(len(things), UNKNOWN, np.int64),
-                  np.array([thing.difficult for thing in things], np.bool_),
-                  np.array([thing.crowd for thing in things], np.bool_), np.array(areas, np.float64), size, image_id)
+                  areas=np.array(areas, np.float64), size=size, image_id=image_id, **flags)
 
 
 def with_labels(entries: Iterable[Record | Broken], classes: tuple[str, ...],

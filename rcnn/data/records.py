@@ -44,6 +44,7 @@ class Record:
     names: the class of each object as it was written.
     labels: (G,) int64, 1 .. L-1, or UNKNOWN.
     difficult, crowd: (G,) bool; an object that does not count (VOC), and a box round a crowd of them (COCO).
+    truncated: (G,) bool; an object of which the box holds only a part (VOC); it counts as any other.
     areas: (G,) float64 pixels that each object covers; the box's own area where nothing better is known.
     size: (height, width) that the annotation states for the picture, or None.
     image_id: the number or name by which results refer to the picture.
@@ -56,6 +57,7 @@ class Record:
     labels: np.ndarray
     difficult: np.ndarray
     crowd: np.ndarray
+    truncated: np.ndarray
     areas: np.ndarray
     size: Size | None = None
     image_id: int | str = 0
@@ -90,7 +92,7 @@ class Annotations:
 class AnnotatedPictures:
     """A `Dataset` of picture files, decoded when they are asked for, upright with their boxes.
 
-    Targets carry, beside "boxes" and "labels", "difficult" (G,) bool, "crowd" (G,) bool and "areas" (G,) float64.
+    Targets carry, beside "boxes" and "labels", "difficult", "crowd" and "truncated" (G,) bool and "areas" (G,) float64.
     A box that reaches beyond its picture by up to a pixel is cut at the border; whatever else is impossible about an
     annotation is an error.
 
@@ -153,7 +155,8 @@ class AnnotatedPictures:
             raise ValueError(f"{record.image} ({record.source}): box {i} is of class {record.names[i]!r}, which is not "
                              f"among the classes: {', '.join(self.classes[1:])}")
         return {"boxes": upright_boxes(record, header), "labels": record.labels.copy(),
-                "difficult": record.difficult.copy(), "crowd": record.crowd.copy(), "areas": record.areas.copy()}
+                "difficult": record.difficult.copy(), "crowd": record.crowd.copy(),
+                "truncated": record.truncated.copy(), "areas": record.areas.copy()}
 
     def _skip_wrong_ones(self, progress: bool) -> None:
         """Leaves only the records whose pictures and boxes can be read, and notes the others in `skipped`."""

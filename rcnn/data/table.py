@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rcnn.data.reading import (
+    FLAG_NAMES,
     Thing,
     as_flag,
     as_number,
@@ -33,7 +34,7 @@ from rcnn.data.splits import by_split, part_of, plain_name, source_of
 
 BOX = ("x1", "y1", "x2", "y2")
 COLUMNS = ("image", *BOX, "label")
-OPTIONAL_COLUMNS = ("split", "difficult", "crowd", "width", "height")
+OPTIONAL_COLUMNS = ("split", *FLAG_NAMES, "width", "height")
 SPLIT_FILES = ("train", "valid", "val", "test")
 WHOLE = "annotations.csv"
 
@@ -50,8 +51,8 @@ class CSV(AnnotatedPictures):
     """Pictures whose boxes are rows of a CSV file (UTF-8, commas) with the columns image, x1, y1, x2, y2, label.
 
     Coordinates are continuous: the picture's left edge is 0. A row with nothing but an image is a picture without
-    objects. The columns may stand in any order; split, difficult, crowd (0 or 1), width and height (of the picture) are
-    used where they are there, others are not looked at.
+    objects. The columns may stand in any order; split, difficult, crowd and truncated (0 or 1), width and height (of
+    the picture) are used where they are there, others are not looked at.
 
     path: the file; or a folder with train.csv and val.csv, or with annotations.csv.
     split: "train" or "val", or another of these files or of the column split; pictures are held out where there is none
@@ -234,8 +235,8 @@ def _read_thing(row: Row, classes: tuple[str, ...] | None) -> list[Thing]:
         return []
     x1, y1, x2, y2 = (as_number(_cell(row, column), column) for column in BOX)
     name = _class_name(_cell(row, "label"), classes)
-    difficult, crowd = (as_flag(_cell(row, column), column) for column in ("difficult", "crowd"))
-    return [Thing((x1, y1, x2, y2), name, difficult, crowd)]
+    flags = {column: as_flag(_cell(row, column), column) for column in FLAG_NAMES}
+    return [Thing((x1, y1, x2, y2), name, **flags)]
 
 
 def _split(row: Row) -> str | None:

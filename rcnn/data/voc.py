@@ -47,8 +47,8 @@ class VOC(AnnotatedPictures):
     in `ImageSets/Main`; pictures and XML files side by side; that once in each of the folders train, valid and test.
 
     An annotation's picture is the one that is named as the XML file is; else the one that its <filename> names, with or
-    without a suffix. A picture without an XML file is not part of the set. Objects that are `truncated` count as all
-    others do, as in the challenges.
+    without a suffix. A picture without an XML file is not part of the set. Objects that are truncated, which their
+    targets say, count as all others do, as in the challenges.
 
     folder: where all this is.
     split: a list of ImageSets/Main, or "train" or "val", for which pictures are held out where there is no list for
@@ -220,4 +220,5 @@ def _read_object(element: Element, number: int, first_pixel: int) -> Thing:
     x1, y1 = (corner - first_pixel for corner in corners[:2])
     x2, y2 = (corner + (1 - first_pixel) for corner in corners[2:])  # the last pixel belongs to the box
     difficult = as_flag(element.findtext("difficult"), f"difficult of object {number}")
-    return Thing((x1, y1, x2, y2), name, difficult)
+    truncated = as_flag(element.findtext("truncated"), f"truncated of object {number}")
+    return Thing((x1, y1, x2, y2), name, difficult, truncated=truncated)

@@ -2,7 +2,8 @@
 
 Pictures become PNG files. Coordinates are written with as many digits as they have, so float32 boxes come back as they
 were; in VOC, which counts from 1, to within 1e-16 of a pixel below 2e-9. What a form does not know is written as the
-nearest that it does: a crowd in VOC as a difficult object; the areas of objects are kept by COCO alone.
+nearest that it does: a crowd in VOC as a difficult object; the areas of objects are kept by COCO alone, which
+does not know whether an object is truncated.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from rcnn._arrays import as_index_array, check_boxes, check_finite
 from rcnn.boxes import area
-from rcnn.data.reading import CLASSES_FILE, Thing, check_classes, stated_classes
+from rcnn.data.reading import CLASSES_FILE, FLAG_NAMES, Thing, check_classes, stated_classes
 from rcnn.data.table import COLUMNS
 from rcnn.data.voc import CORNERS
 from rcnn.files import write_whole
@@ -94,14 +95,15 @@ def write_csv(dataset: Pictures, folder: str | os.PathLike[str], split: str, pro
     _state_classes(root, dataset.classes)
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow((*COLUMNS, "difficult", "crowd", "width", "height"))
+    rows.writerow((*COLUMNS, *FLAG_NAMES, "width", "height"))
     for stem, picture, things in _pictures(dataset, split, progress):
         name, size = f"images/{stem}.png", (picture.shape[1], picture.shape[0])
         write_whole(root / name, _png(picture), flush=False)
         for thing in things:
-            rows.writerow((name, *map(_plain, thing.box), thing.name, int(thing.difficult), int(thing.crowd), *size))
+            flags = (int(getattr(thing, flag)) for flag in FLAG_NAMES)
+            rows.writerow((name, *map(_plain, thing.box), thing.name, *flags, *size))
         if not things:
-            rows.writerow((name, *[""] * 7, *size))
+            rows.writerow((name, *[""] * (len(COLUMNS) - 1 + len(FLAG_NAMES)), *size))
     write_whole(path, text.getvalue().encode())
 
 
@@ -149,9 +151,9 @@ def _things(target: Target, classes: Sequence[str], place: str) -> list[Thing]:
         raise ValueError(f"labels of {place} are {labels.tolist()}; labels are 1 to {len(classes) - 1}")
     none = np.zeros(len(boxes), np.bool_)
     columns = (boxes.tolist(), labels, target.get("difficult", none), target.get("crowd", none),
-               target.get("areas", area(boxes)))
-    return [Thing((x1, y1, x2, y2), classes[label], bool(difficult), bool(crowd), float(covered))
-            for (x1, y1, x2, y2), label, difficult, crowd, covered in zip(*columns, strict=True)]
+               target.get("truncated", none), target.get("areas", area(boxes)))
+    return [Thing((x1, y1, x2, y2), classes[label], bool(difficult), bool(crowd), bool(truncated), float(covered))
+            for (x1, y1, x2, y2), label, difficult, crowd, truncated, covered in zip(*columns, strict=True)]
 
 
 def _voc_xml(name: str, picture: np.ndarray, things: Sequence[Thing]) -> bytes:
@@ -166,7 +168,7 @@ def _voc_xml(name: str, picture: np.ndarray, things: Sequence[Thing]) -> bytes:
     for thing in things:
         element = _add(root, "object")
         _add(element, "name", thing.name)
-        _add(element, "truncated", 0)
+        _add(element, "truncated", int(thing.truncated))
         _add(element, "difficult", int(thing.difficult or thing.crowd))
         box = _add(element, "bndbox")
         x1, y1, x2, y2 = thing.box
