@@ -1,6 +1,6 @@
 """The door: what NumPy users pass becomes a checked array, or an error that says what was wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -64,6 +64,25 @@ def check_finite(array: np.ndarray, name: str) -> None:
     if not finite.all():
         row = int(np.argmin(finite.reshape(len(array), -1).all(axis=1)))
         raise ValueError(f"{name}[{row}] is {array[row].tolist()}; every coordinate must be finite")
+
+
+def check_flags(target: Mapping[str, ArrayLike], key: str, length: int, name: str) -> np.ndarray:
+    """(length,) bool, what a target says of each of its objects under `key`; False where it does not say it.
+
+    Raises ValueError for another shape; `name` is the target's.
+    """
+    flags = np.asarray(target.get(key, np.zeros(length)), np.bool_)
+    if flags.shape != (length,):
+        raise ValueError(f"{name}['{key}'] must have shape ({length},), one for each box, got {flags.shape}")
+    return flags
+
+
+def counted(target: Mapping[str, ArrayLike], length: int, name: str) -> np.ndarray:
+    """(length,) bool, whether each object of a target counts: is neither marked difficult (VOC) nor a crowd (COCO).
+
+    Those that do not are neither learned nor asked for. Raises ValueError as `check_flags`.
+    """
+    return ~(check_flags(target, "difficult", length, name) | check_flags(target, "crowd", length, name))
 
 
 def check_pair(values: Sequence[int] | np.ndarray, name: str) -> tuple[int, int]:

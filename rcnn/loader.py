@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rcnn import augment, transform
+from rcnn._arrays import counted
 from rcnn.augment import Change
 from rcnn.data import AnnotatedPictures, Dataset
 
@@ -139,20 +140,11 @@ class Loader:
     def _learned(self, index: int, target: Target) -> Target:
         """The checked target without the objects that are marked difficult, and without boxes round a crowd."""
         try:
-            return _counting(target, transform.check_target(target, "target", self.num_classes, np.float64))
+            checked = transform.check_target(target, "target", self.num_classes, np.float64)
+            kept = counted(target, len(checked["boxes"]), "target")  # (G,)
+            return {name: array[kept] for name, array in checked.items()}
         except (ValueError, TypeError) as error:
             raise type(error)(f"{describe(self.dataset, index)}: {error}") from error
-
-
-def _counting(target: Target, checked: Target) -> Target:
-    """Of a checked target the objects that are neither marked difficult nor a crowd."""
-    kept = np.ones(len(checked["boxes"]), bool)  # (G,)
-    for name in ("difficult", "crowd"):
-        marked = np.asarray(target.get(name, np.zeros(len(kept))), bool)
-        if marked.shape != kept.shape:
-            raise ValueError(f"target[{name!r}] must have the shape {kept.shape}, not {marked.shape}")
-        kept = kept & ~marked
-    return {name: array[kept] for name, array in checked.items()}
 
 
 def draw_changes(seed: int, step: int, count: int, flip: float, scale_jitter: tuple[float, float]) -> list[Change]:

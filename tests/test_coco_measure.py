@@ -223,7 +223,7 @@ def test_float32_boxes_and_scores_agree_too():
 
 
 @pytest.mark.parametrize("extra, message", [
-    ({"crowd": np.zeros(2)}, r"targets\[1\]\['crowd'\] must have shape \(1,\), got \(2,\)"),
+    ({"crowd": np.zeros(2)}, r"targets\[1\]\['crowd'\] must have shape \(1,\), .*got \(2,\)"),
     ({"areas": np.zeros(2)}, r"targets\[1\]\['areas'\] must have shape \(1,\), got \(2,\)"),
     ({"areas": [-1.0]}, r"targets\[1\]\['areas'\]\[0\] is -1.0"),
     ({"areas": [np.nan]}, r"targets\[1\]\['areas'\]\[0\] is nan"),

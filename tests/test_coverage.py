@@ -217,7 +217,7 @@ ONE = Annotated(((64, 64), [[0, 0, 16, 16]]))
     (Annotated(((64, 64), [[0, 0, np.nan, 9]])), [(8, 8)], (64, 64), "picture 0: box 0 is .*finite"),
     (Annotated(((64, 64), [[0, 0, np.inf, 9]])), [(8, 8)], (64, 64), "picture 0: box 0 is .*finite"),
     (Annotated(((64, 64), [[0, 0, 9, 9]], {"crowd": [True, False]})), [(8, 8)], (64, 64),
-     "picture 0: 'crowd' has the shape"),
+     r"picture 0\['crowd'\] must have shape"),
     (Annotated(((0, 64), [])), [(8, 8)], (64, 64), "the size of picture 0"),
     (Annotated(((64, 64), [[0, 0, 0, 0]])), [(8, 8), (16, 16)], (64, 64), "strides must have 1 levels .* got 2"),
     (ONE, [(8, 0)], (64, 64), "stride must be two whole numbers"),

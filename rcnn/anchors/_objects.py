@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from rcnn._arrays import check_boxes, check_pair
+from rcnn._arrays import check_boxes, check_pair, counted
 from rcnn.sizes import Size, padded_size, resized_size
-
-UNCOUNTED = ("difficult", "crowd")  # an object that a target marks so is not asked for
 
 
 class Pictures(Protocol):
@@ -113,12 +111,4 @@ def _counted_boxes(target: Mapping[str, ArrayLike], name: str) -> np.ndarray:
         row = int(impossible.argmax())
         raise ValueError(f"{name}: box {row} is {boxes[row].tolist()}; x1, y1, x2, y2 must be finite, with x2 > x1 and "
                          "y2 > y1")
-    counted = np.ones(len(boxes), np.bool_)
-    for flag in UNCOUNTED:
-        if flag in target:
-            marked = np.asarray(target[flag], np.bool_)
-            if marked.shape != (len(boxes),):
-                raise ValueError(f"{name}: {flag!r} has the shape {marked.shape}; ({len(boxes)},) is wanted, one for "
-                                 "each box")
-            counted &= ~marked
-    return boxes[counted]
+    return boxes[counted(target, len(boxes), name)]

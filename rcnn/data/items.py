@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from rcnn import pictures
-from rcnn._arrays import as_index_array, check_boxes
+from rcnn._arrays import as_index_array, check_boxes, counted
 from rcnn.data.records import AnnotatedPictures, Annotations, Record, drawn_upright, frame_size, turn_boxes
 from rcnn.data.report import Example, Notes
 from rcnn.sizes import Size
@@ -166,10 +166,4 @@ def _as_target(target: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise ValueError(f"its target is {type(target).__name__}{keys}; wanted is a dict with 'boxes' and 'labels'")
     boxes = check_boxes(target["boxes"]).astype(np.float64)
     labels = as_index_array(target["labels"], "labels", len(boxes))
-    ignored = np.zeros(len(boxes), np.bool_)
-    for key in ("difficult", "crowd"):
-        flags = np.asarray(target.get(key, ignored))
-        if flags.shape != (len(boxes),):
-            raise ValueError(f"{key} must have shape ({len(boxes)},), one for each box, got {flags.shape}")
-        ignored = ignored | flags.astype(np.bool_)
-    return boxes, labels, ~ignored
+    return boxes, labels, counted(target, len(boxes), "target")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
+from rcnn._arrays import counted
 from rcnn.boxes import iou
 from rcnn.data import Dataset
 from rcnn.data.report import ERROR, Problem
@@ -168,9 +169,8 @@ def usable(target: Mapping[str, np.ndarray], num_classes: int) -> dict[str, np.n
     boxes, labels = np.asarray(target["boxes"], np.float64).reshape(-1, 4), np.asarray(target["labels"])
     left_out = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # (G,)
     left_out |= (labels < 1) | (labels >= num_classes)
-    for flag in ("difficult", "crowd"):
-        left_out |= np.asarray(target.get(flag, np.zeros(len(boxes))), np.bool_)
-    return {"boxes": boxes[~left_out], "labels": labels[~left_out]}
+    kept = counted(target, len(boxes), "target") & ~left_out
+    return {"boxes": boxes[kept], "labels": labels[kept]}
 
 
 class Moments:

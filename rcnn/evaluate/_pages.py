@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rcnn._arrays import as_float_array, as_index_array, check_boxes, check_finite, check_scores
+from rcnn._arrays import as_float_array, as_index_array, check_boxes, check_finite, check_flags, check_scores
 from rcnn.boxes import area
 
 Page = Mapping[str, ArrayLike]
@@ -65,15 +65,8 @@ def _check_target(target: Page, num_classes: int, name: str) -> Wanted:
         i = int(empty.argmax())
         raise ValueError(f"{name}['boxes'][{i}] is {boxes[i].tolist()}; an object needs x2 > x1 and y2 > y1")
     labels = _check_labels(target["labels"], len(boxes), num_classes, f"{name}['labels']")
-    return Wanted(boxes, labels, _check_flags(target, "difficult", len(boxes), name),
-                  _check_flags(target, "crowd", len(boxes), name), _check_areas(target, boxes, name))
-
-
-def _check_flags(target: Page, key: str, length: int, name: str) -> np.ndarray:
-    flags = np.asarray(target.get(key, np.zeros(length)), np.bool_)
-    if flags.shape != (length,):
-        raise ValueError(f"{name}['{key}'] must have shape ({length},), got {flags.shape}")
-    return flags
+    return Wanted(boxes, labels, check_flags(target, "difficult", len(boxes), name),
+                  check_flags(target, "crowd", len(boxes), name), _check_areas(target, boxes, name))
 
 
 def _check_areas(target: Page, boxes: np.ndarray, name: str) -> np.ndarray:
