@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from rcnn import checkpoint, data, doctor, plan, runs
-from rcnn.model import FasterRCNN
+from rcnn import data, doctor, plan, runs
+from rcnn.commands import weights
 
 ILL = 1  # the exit status where something is wrong
 
@@ -29,7 +29,8 @@ def run(options: argparse.Namespace) -> int:
     """Prints the doctor's report; 0 for a healthy run, 1 for one with a trouble."""
     saved = runs.open_run(options.folder)
     train, val = _datasets(saved, options.data)
-    verdicts = doctor.examine(_best(saved), train, val, saved.history["total_loss"], saved.frozen,
+    model = weights.load(str(saved.folder))
+    verdicts = doctor.examine(model, train, val, saved.history["total_loss"], saved.frozen,
                               pretrained=_pretrained(saved.plan), pages=options.pages,
                               progress=sys.stderr.isatty())
     print(doctor.report(verdicts))
@@ -44,12 +45,6 @@ def _datasets(saved: runs.SavedRun, spec: str | None) -> tuple[data.Dataset, dat
         raise FileNotFoundError(f"{saved.folder} holds no {runs.PLAN} that says what it was trained on; name the data "
                                 "set: --data DATASET")
     return saved.plan.load_train(), saved.plan.load_val()
-
-
-def _best(saved: runs.SavedRun) -> FasterRCNN:
-    """The detector that one would use: the best that was saved, or the last."""
-    best = saved.folder / runs.BEST
-    return checkpoint.load(best) if best.is_file() else saved.model
 
 
 def _pretrained(described: plan.Plan | None) -> tuple[str, ...]:
