@@ -57,6 +57,7 @@ ALLOWED = {
     "plan": DOOR | NN | {"anchors", "checkpoint", "config", "data", "factories", "files", "model", "recipe"},
     "runs": DOOR | NN | {"checkpoint", "files", "model", "plan", "recipe"},
     "train": DOOR | NN | {"augment", "checkpoint", "data", "evaluate", "finite", "loader", "model", "recipe", "runs"},
+    "checks": DOOR | ARRAYS | NN | {"config", "evaluate", "roi_heads", "rpn"},
     "doctor": DOOR | ARRAYS | NN | {"data", "model", "trace"},
     "plot": set(),
     "__init__": DOOR | NN | STAGES | {"checkpoint", "config", "factories", "model", "trace"},

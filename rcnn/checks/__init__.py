@@ -1,0 +1,33 @@
+"""Checks of a learner's own functions: silent where one is right, and otherwise a message that helps.
+
+    from rcnn import checks
+
+    checks.iou(my_iou)
+
+Each takes a function of the arguments that rcnn's own takes, and raises `CheckFailed` with the smallest input for which
+it is wrong, what came out, what was expected, and what to think about. Inputs are drawn afresh each time, or from
+`seed=`. How long a function takes does not matter; a function that changes its arguments does not pass.
+"""
+
+from rcnn.checks._engine import CheckFailed
+from rcnn.checks.anchors import cell_anchors, grid_anchors
+from rcnn.checks.boxes import convert, decode, encode, iou
+from rcnn.checks.layers import conv2d_backward, top_down
+from rcnn.checks.losses import (
+    binary_cross_entropy,
+    cross_entropy_gradient,
+    rpn_loss_gradient,
+    smooth_l1,
+    smooth_l1_gradient,
+)
+from rcnn.checks.matching import match, sample
+from rcnn.checks.measures import average_precision
+from rcnn.checks.roi import roi_align, roi_align_backward, roi_pool, roi_pool_backward
+from rcnn.checks.suppression import nms
+
+__all__ = [
+    "CheckFailed", "average_precision", "binary_cross_entropy", "cell_anchors", "conv2d_backward", "convert",
+    "cross_entropy_gradient", "decode", "encode", "grid_anchors", "iou", "match", "nms", "roi_align",
+    "roi_align_backward", "roi_pool", "roi_pool_backward", "rpn_loss_gradient", "sample", "smooth_l1",
+    "smooth_l1_gradient", "top_down",
+]

@@ -1,0 +1,131 @@
+"""Answers to `checks.binary_cross_entropy`."""
+
+import math
+
+import numpy as np
+
+
+def vectorised(logits, labels):
+    z, t = np.asarray(logits, float), np.asarray(labels)
+    return (np.maximum(z, 0) - z * t + np.log1p(np.exp(-np.abs(z)))).sum() / max(z.size, 1)
+
+
+def by_loops(logits, labels):
+    total = 0.0
+    for z, label in zip(logits, labels, strict=True):
+        wrong = -z if label == 1 else z  # how far on the wrong side
+        total += max(wrong, 0) + math.log1p(math.exp(-abs(wrong)))
+    return total / len(logits) if len(logits) else 0.0
+
+
+def in_float32(logits, labels):
+    wrong = np.asarray(logits, np.float32) * (1 - 2 * np.asarray(labels, np.float32))
+    return np.logaddexp(np.float32(0), wrong).mean() if len(wrong) else np.float32(0)
+
+
+def _sigmoid(logits):
+    z = np.asarray(logits, float)
+    small = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1, small) / (1 + small)
+
+
+def _count(logits):
+    return max(len(logits), 1)
+
+
+def sign_flipped(logits, labels):
+    return -vectorised(logits, labels)
+
+
+def base_two(logits, labels):
+    return vectorised(logits, labels) / np.log(2)
+
+
+def logits_as_probabilities(logits, labels):
+    p = np.clip(logits, 1e-7, 1 - 1e-7)
+    return -(labels * np.log(p) + (1 - labels) * np.log(1 - p)).sum() / _count(logits)
+
+
+def labels_swapped(logits, labels):
+    return vectorised(logits, 1 - labels)
+
+
+def objects_only(logits, labels):
+    return (labels == 1) @ np.logaddexp(0, -np.asarray(logits, float)) / _count(logits)
+
+
+def summed(logits, labels):
+    return vectorised(logits, labels) * _count(logits)
+
+
+def mean_over_objects(logits, labels):
+    return vectorised(logits, labels) * _count(logits) / max(labels.sum(), 1)
+
+
+def not_averaged(logits, labels):
+    return [vectorised(np.array([z]), np.array([t])) for z, t in zip(logits, labels, strict=True)]
+
+
+def cut_off(logits, labels):
+    p = np.clip(_sigmoid(logits), 1e-7, 1 - 1e-7)
+    return -(labels * np.log(p) + (1 - labels) * np.log(1 - p)).sum() / _count(logits)
+
+
+def logarithm_of_zero(logits, labels):
+    z = np.asarray(logits, float)
+    log_p = np.minimum(z, 0) - np.log1p(np.exp(-np.abs(z)))
+    with np.errstate(all="ignore"):
+        return -np.where(labels == 1, log_p, np.log(1 - _sigmoid(z))).sum() / _count(z)
+
+
+def exponential_of_the_logit(logits, labels):
+    z = np.asarray(logits, float)
+    with np.errstate(all="ignore"):
+        return (np.log1p(np.exp(z)) - z * labels).sum() / _count(z)
+
+
+def exponential_of_minus_the_logit(logits, labels):
+    z = np.asarray(logits, float)
+    with np.errstate(all="ignore"):
+        return (np.log1p(np.exp(-z)) + z * (1 - labels)).sum() / _count(z)
+
+
+def nan_of_nothing(logits, labels):
+    with np.errstate(all="ignore"):
+        return np.float64(vectorised(logits, labels) * _count(logits)) / len(logits)
+
+
+def whole_numbers(logits, labels):
+    losses = np.zeros_like(logits)
+    losses[:] = [vectorised(np.array([z]), np.array([t])) for z, t in zip(logits, labels, strict=True)]
+    return float(losses.sum() / _count(logits))
+
+
+def changes_the_logits(logits, labels):
+    logits[labels == 0] *= -1
+    return vectorised(logits, np.ones_like(labels))
+
+
+def forgets_to_return(logits, labels):
+    vectorised(logits, labels)
+
+
+RIGHT = (vectorised, by_loops, in_float32)
+WRONG = (
+    (sign_flipped, "with which sign"),
+    (base_two, "natural logarithm"),
+    (logits_as_probabilities, "says one half"),
+    (labels_swapped, "no probability yet"),
+    (objects_only, r"1 - p is the probability of the right answer"),
+    (summed, "the mean over all anchors"),
+    (mean_over_objects, "of both labels alike"),
+    (not_averaged, r"\(\) is expected"),
+    (cut_off, "nothing cuts it off"),
+    (logarithm_of_zero, "its logarithm is lost"),
+    (exponential_of_the_logit, r"exp\(1000\)"),
+    (exponential_of_minus_the_logit, r"exp\(-z\)"),
+    (nan_of_nothing, "mean over nothing"),
+    (whole_numbers, "a loss is not whole"),
+    (changes_the_logits, "changes its argument 'logits'"),
+    (forgets_to_return, "without `return`"),
+)

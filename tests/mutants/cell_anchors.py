@@ -1,0 +1,153 @@
+"""Answers to `checks.cell_anchors`."""
+
+import math
+
+import numpy as np
+
+
+def vectorised(sizes, ratios):
+    width, height = _sides(sizes, ratios)
+    return np.rint(np.stack([-width, -height, width, height], axis=-1) / 2).reshape(-1, 4)
+
+
+def by_loops(sizes, ratios):
+    anchors = []
+    for ratio in ratios:
+        for size in sizes:
+            x, y = size / math.sqrt(ratio) / 2, size * math.sqrt(ratio) / 2
+            anchors.append([round(float(value)) for value in (-x, -y, x, y)])
+    return anchors
+
+
+def in_float32_by_areas(sizes, ratios):
+    sizes, ratios = np.asarray(sizes, np.float32), np.asarray(ratios, np.float32)
+    anchors = np.zeros((len(ratios), len(sizes), 4), np.float32)
+    for row, ratio in enumerate(ratios):
+        width = np.sqrt(sizes * sizes / ratio)
+        anchors[row, :, 2], anchors[row, :, 3] = width / 2, width * ratio / 2
+    anchors[..., :2] = -anchors[..., 2:]
+    return anchors.round().reshape(-1, 4)
+
+
+def _sides(sizes, ratios):
+    """(widths, heights) of all anchors, each (R, S)."""
+    sizes, root = np.asarray(sizes, float), np.sqrt(np.asarray(ratios, float))[:, None]
+    return sizes / root, sizes * root
+
+
+def _centred(width, height, rounded=np.rint):
+    width, height = np.ravel(width), np.ravel(height)
+    return rounded(np.stack([-width, -height, width, height], axis=1) / 2)
+
+
+def ratio_upside_down(sizes, ratios):
+    width, height = _sides(sizes, ratios)
+    return _centred(height, width)
+
+
+def without_the_root(sizes, ratios):
+    sizes, ratios = np.asarray(sizes, float), np.asarray(ratios, float)[:, None]
+    return _centred(sizes / ratios, sizes * ratios)
+
+
+def only_the_height_changes(sizes, ratios):
+    sizes, ratios = np.asarray(sizes, float), np.asarray(ratios, float)[:, None]
+    return _centred(sizes + 0 * ratios, sizes * ratios)
+
+
+def not_halved(sizes, ratios):
+    width, height = _sides(sizes, ratios)
+    return _centred(2 * width, 2 * height)
+
+
+def from_the_corner(sizes, ratios):
+    anchors = vectorised(sizes, ratios)
+    return anchors - anchors[:, [0, 1, 0, 1]]
+
+
+def one_pixel_less(sizes, ratios):
+    width, height = _sides(sizes, ratios)
+    return _centred(width - 1, height - 1)
+
+
+def centre_and_sides(sizes, ratios):
+    width, height = (side.ravel() for side in _sides(sizes, ratios))
+    return np.rint(np.stack([0 * width, 0 * height, width, height], axis=1))
+
+
+def sizes_outermost(sizes, ratios):
+    return np.concatenate([vectorised([size], ratios) for size in sizes])
+
+
+def first_with_first(sizes, ratios):
+    return [vectorised([size], [ratio])[0] for size, ratio in zip(sizes, ratios, strict=False)]
+
+
+def not_rounded(sizes, ratios):
+    return _centred(*_sides(sizes, ratios), rounded=np.array)
+
+
+def cut_off(sizes, ratios):
+    return _centred(*_sides(sizes, ratios), rounded=np.trunc).astype(int)
+
+
+def rounded_outwards(sizes, ratios):
+    return _centred(*_sides(sizes, ratios), rounded=lambda values: np.sign(values) * np.ceil(np.abs(values)))
+
+
+def sides_rounded(sizes, ratios):
+    width, height = _sides(sizes, ratios)
+    return _centred(np.rint(width), np.rint(height), rounded=np.array)
+
+
+def halves_up(sizes, ratios):
+    return _centred(*_sides(sizes, ratios), rounded=lambda values: np.floor(values + 0.5))
+
+
+def halves_away_from_zero(sizes, ratios):
+    return _centred(*_sides(sizes, ratios), rounded=lambda values: np.trunc(values + np.copysign(0.5, values)))
+
+
+def integer_division(sizes, ratios):
+    if np.asarray(sizes).dtype.kind != "i":
+        return vectorised(sizes, ratios)
+    width, height = (side.astype(int).ravel() // 2 for side in _sides(sizes, ratios))
+    return np.stack([-width, -height, width, height], axis=1)
+
+
+def not_flat(sizes, ratios):
+    return vectorised(sizes, ratios).reshape(len(ratios), len(sizes), 4)
+
+
+def takes_the_root_in_place(sizes, ratios):
+    anchors = vectorised(sizes, ratios)
+    ratios[:] = np.sqrt(ratios) + 1
+    return anchors
+
+
+def forgets_to_return(sizes, ratios):
+    vectorised(sizes, ratios)
+
+
+RIGHT = (vectorised, by_loops, in_float32_by_areas)
+WRONG = (
+    (ratio_upside_down, "height / width"),
+    (without_the_root, "area is still the size squared"),
+    (only_the_height_changes, "area is still the size squared"),
+    (not_halved, "half of it lies left of 0"),
+    (from_the_corner, "centred on the origin"),
+    (one_pixel_less, "nothing to add or to take off"),
+    (centre_and_sides, "half of it lies left of 0"),
+    (sizes_outermost, "all sizes of the first ratio"),
+    (first_with_first, "every size with every ratio"),
+    (not_rounded, "the corners are rounded"),
+    (cut_off, "whole number nearest to it"),
+    (rounded_outwards, "whole number nearest to it"),
+    (sides_rounded, "the corners are rounded"),
+    (halves_up, "goes to the even one"),
+    (halves_away_from_zero, "goes to the even one"),
+    (integer_division, "a quotient or a root of them is not whole"),
+    (not_flat, "a row of four numbers for each anchor"),
+    (takes_the_root_in_place, "changes its argument 'ratios'"),
+    (forgets_to_return, "without `return`"),
+)

@@ -1,0 +1,174 @@
+"""Answers to `checks.decode`."""
+
+import math
+
+import numpy as np
+
+ONES = (1, 1, 1, 1)
+CAP = math.log(1000 / 16)
+
+
+def vectorised(deltas, boxes, weights=ONES):
+    deltas = np.asarray(deltas, float) / weights
+    centre, sides = _spread(deltas, *_centre_and_sides(boxes))
+    return _edges(centre + deltas[..., :2] * sides, sides * np.exp(np.minimum(deltas[..., 2:], CAP)))
+
+
+def by_loops(deltas, boxes, weights=ONES):
+    return [_one(row, box, weights) if np.ndim(row) == 1 else [_one(part, box, weights) for part in row]
+            for row, box in zip(deltas, boxes, strict=True)]
+
+
+def in_float32(deltas, boxes, weights=ONES):
+    rows = np.asarray(deltas, np.float32).reshape(-1, 4) / np.array(weights, np.float32)
+    per_box = len(rows) // max(len(boxes), 1)
+    boxes = np.repeat(np.asarray(boxes, np.float32), per_box, axis=0)
+    w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    x, y = boxes[:, 0] + w / 2 + rows[:, 0] * w, boxes[:, 1] + h / 2 + rows[:, 1] * h
+    w, h = (side * np.exp(np.minimum(column, np.float32(CAP))) for side, column in ((w, rows[:, 2]), (h, rows[:, 3])))
+    return np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1).reshape(deltas.shape)
+
+
+def _one(deltas, box, weights):
+    dx, dy, dw, dh = (float(d) / w for d, w in zip(deltas, weights, strict=True))
+    w, h = float(box[2] - box[0]), float(box[3] - box[1])
+    x, y = box[0] + (dx + 0.5) * w, box[1] + (dy + 0.5) * h
+    w, h = w * math.exp(min(dw, CAP)), h * math.exp(min(dh, CAP))
+    return [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+
+
+def _centre_and_sides(boxes, extra=0):
+    boxes = np.asarray(boxes, float)
+    sides = boxes[:, 2:] - boxes[:, :2] + extra
+    return boxes[:, :2] + sides / 2, sides
+
+
+def _spread(deltas, centre, sides):
+    return (centre, sides) if deltas.ndim == 2 else (centre[:, None], sides[:, None])
+
+
+def _edges(centre, sides):
+    return np.concatenate([centre - sides / 2, centre + sides / 2], axis=-1)
+
+
+def _wrong(centre_of=lambda d, centre, sides, new: centre + d * sides, factor=lambda d: np.exp(np.minimum(d, CAP)),
+           edges=_edges, units=lambda deltas, weights: deltas / weights, extra=0):
+    """A decoder with one of its steps replaced."""
+    def function(deltas, boxes, weights=ONES):
+        unit = units(np.asarray(deltas, float), np.array(weights, float))
+        centre, sides = _spread(unit, *_centre_and_sides(boxes, extra))
+        with np.errstate(all="ignore"):
+            new = sides * factor(unit[..., 2:])
+            return edges(centre_of(unit[..., :2], centre, sides, new), new)
+    return function
+
+
+def _named(**functions):
+    for name, function in functions.items():
+        function.__name__ = name
+    return functions
+
+
+STEPS = _named(
+    plus_one=_wrong(extra=1),
+    no_exponential=_wrong(factor=lambda d: np.minimum(d, CAP)),
+    one_and_the_delta=_wrong(factor=lambda d: 1 + np.minimum(d, CAP)),
+    power_of_two=_wrong(factor=lambda d: 2 ** np.minimum(d, CAP)),
+    whole_side_around_the_centre=_wrong(edges=lambda c, s: np.concatenate([c - s, c + s], axis=-1)),
+    centre_taken_for_the_corner=_wrong(edges=lambda c, s: np.concatenate([c, c + s], axis=-1)),
+    centre_and_sides_given=_wrong(edges=lambda c, s: np.concatenate([c, s], axis=-1)),
+    grows_from_the_corner=_wrong(lambda d, c, s, new: c - s / 2 + d * s + new / 2),
+    shift_the_wrong_way=_wrong(lambda d, c, s, new: c - d * s),
+    shift_in_pixels=_wrong(lambda d, c, s, new: c + d),
+    shift_in_the_new_sides=_wrong(lambda d, c, s, new: c + d * new),
+    both_shifts_in_widths=_wrong(lambda d, c, s, new: c + d * s[..., :1]),
+    height_before_width=_wrong(factor=lambda d: np.exp(np.minimum(d[..., ::-1], CAP))),
+    never_smaller=_wrong(factor=lambda d: np.exp(np.clip(d, 0, CAP))),
+    nothing_below_zero=_wrong(edges=lambda c, s: np.maximum(_edges(c, s), 0)),
+    shift_capped=_wrong(lambda d, c, s, new: c + np.minimum(d, CAP) * s),
+    capped_from_below=_wrong(factor=lambda d: np.exp(np.clip(d, -CAP, CAP))),
+    capped_too_early=_wrong(factor=lambda d: np.exp(np.minimum(d, 4))),
+    capped_at_the_factor_itself=_wrong(factor=lambda d: np.exp(np.minimum(d, 1000 / 16))),
+    not_capped=_wrong(factor=np.exp),
+    only_the_width_capped=_wrong(factor=lambda d: np.exp(np.minimum(d, (CAP, np.inf)))),
+    set_to_nothing_beyond_the_cap=_wrong(factor=lambda d: np.exp(np.where(d > CAP, 0, d))),
+    weights_ignored=_wrong(units=lambda deltas, weights: deltas),
+    weights_multiply=_wrong(units=lambda deltas, weights: deltas * weights),
+    weights_after_the_exponential=_wrong(
+        lambda d, c, s, new: c + d * s, units=lambda deltas, weights: np.concatenate(
+            [deltas[..., :2] / weights[:2], deltas[..., 2:]], axis=-1)),
+    capped_before_the_weights=_wrong(units=lambda deltas, weights: np.minimum(deltas, (np.inf, np.inf, CAP, CAP))
+                                     / weights),
+)
+
+
+def one_row_of_deltas_only(deltas, boxes, weights=ONES):
+    if deltas.ndim == 3:
+        deltas = deltas[:, 0]
+    return vectorised(deltas, boxes, weights)
+
+
+def classes_before_boxes(deltas, boxes, weights=ONES):
+    if deltas.ndim == 2:
+        return vectorised(deltas, boxes, weights)
+    flat = deltas.reshape(-1, 4)
+    return vectorised(flat, np.tile(boxes, (deltas.shape[1], 1)), weights).reshape(deltas.shape)
+
+
+def all_from_the_first(deltas, boxes, weights=ONES):
+    return vectorised(deltas, boxes[:1].repeat(len(boxes), axis=0), weights)
+
+
+def fails_without_boxes(deltas, boxes, weights=ONES):
+    return np.stack([vectorised(d[None], b[None], weights)[0] for d, b in zip(deltas, boxes, strict=True)])
+
+
+def whole_numbers(deltas, boxes, weights=ONES):
+    return vectorised(deltas, boxes, weights).astype(boxes.dtype)
+
+
+def caps_in_place(deltas, boxes, weights=ONES):
+    deltas[..., 2:] = np.minimum(deltas[..., 2:], CAP * np.array(weights[2:]))
+    return vectorised(deltas, boxes, weights)
+
+
+def forgets_to_return(deltas, boxes, weights=ONES):
+    vectorised(deltas, boxes, weights)
+
+
+RIGHT = (vectorised, by_loops, in_float32)
+WRONG = (
+    (STEPS["plus_one"], "with nothing to add"),
+    (STEPS["no_exponential"], "the factor whose logarithm is 0"),
+    (STEPS["one_and_the_delta"], "natural logarithm of how much wider"),
+    (STEPS["power_of_two"], "natural logarithm of how much wider"),
+    (STEPS["whole_side_around_the_centre"], "half a side to each edge"),
+    (STEPS["centre_taken_for_the_corner"], "half a side to each edge"),
+    (STEPS["centre_and_sides_given"], "half a side to each edge"),
+    (STEPS["grows_from_the_corner"], "both sides of a centre that stays"),
+    (STEPS["shift_the_wrong_way"], "to the right by half of its"),
+    (STEPS["shift_in_pixels"], "in widths of the box"),
+    (STEPS["shift_in_the_new_sides"], "that it had before"),
+    (STEPS["both_shifts_in_widths"], "in heights of the box"),
+    (STEPS["height_before_width"], "how much wider"),
+    (STEPS["never_smaller"], "below 0 it becomes lower"),
+    (STEPS["nothing_below_zero"], "may leave the picture"),
+    (STEPS["shift_capped"], "dx and dy are not"),
+    (STEPS["capped_from_below"], "one from above"),
+    (STEPS["capped_too_early"], "leaves alone what is below it"),
+    (STEPS["capped_at_the_factor_itself"], r"dw is capped at log\(1000/16\)"),
+    (STEPS["not_capped"], r"dw is capped at log\(1000/16\)"),
+    (STEPS["only_the_width_capped"], "dh is capped"),
+    (STEPS["set_to_nothing_beyond_the_cap"], "62.5 times"),
+    (STEPS["weights_ignored"], "that is undone first"),
+    (STEPS["weights_multiply"], "that is undone first"),
+    (STEPS["weights_after_the_exponential"], "before exp"),
+    (STEPS["capped_before_the_weights"], "the weights come first"),
+    (one_row_of_deltas_only, "one for each class"),
+    (classes_before_boxes, "starts from the same box"),
+    (all_from_the_first, "each by its own deltas"),
+    (fails_without_boxes, "no boxes at all"),
+    (whole_numbers, "what exp makes of them is not whole"),
+    (caps_in_place, "changes its argument 'deltas'"),
+    (forgets_to_return, "without `return`"),
+)

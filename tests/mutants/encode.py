@@ -1,0 +1,202 @@
+"""Answers to `checks.encode`. Most of the wrong ones come through a round trip with a decoder that is as wrong."""
+
+import math
+
+import numpy as np
+
+ONES = (1, 1, 1, 1)
+
+
+def vectorised(gt_boxes, boxes, weights=ONES):
+    shift, growth = _parts(gt_boxes, boxes)
+    return np.hstack([shift, np.log(growth)]) * weights
+
+
+def by_loops(gt_boxes, boxes, weights=ONES):
+    out = []
+    for (gx1, gy1, gx2, gy2), (x1, y1, x2, y2) in zip(gt_boxes, boxes, strict=True):
+        w, h = float(x2 - x1), float(y2 - y1)
+        out.append([weights[0] * ((gx1 + gx2) / 2 - (x1 + x2) / 2) / w,
+                    weights[1] * ((gy1 + gy2) / 2 - (y1 + y2) / 2) / h,
+                    weights[2] * math.log((gx2 - gx1) / w),
+                    weights[3] * math.log((gy2 - gy1) / h)])
+    return out
+
+
+def in_float32(gt_boxes, boxes, weights=ONES):
+    to = [np.asarray(gt_boxes, np.float32), np.asarray(boxes, np.float32)]
+    (gx, gy, gw, gh), (x, y, w, h) = ((b[:, 0] + (b[:, 2] - b[:, 0]) / 2, b[:, 1] + (b[:, 3] - b[:, 1]) / 2,
+                                       b[:, 2] - b[:, 0], b[:, 3] - b[:, 1]) for b in to)
+    deltas = np.stack([(gx - x) / w, (gy - y) / h, np.log(gw) - np.log(w), np.log(gh) - np.log(h)], axis=1)
+    return deltas * np.array(weights, np.float32)
+
+
+def _parts(gt_boxes, boxes, extra=0):
+    """Shifts of the centres in sides of the box, (N, 2), and how many times longer the sides become, (N, 2)."""
+    gt_centre, gt_sides = _centre_and_sides(gt_boxes, extra)
+    centre, sides = _centre_and_sides(boxes, extra)
+    return (gt_centre - centre) / sides, gt_sides / sides
+
+
+def _centre_and_sides(boxes, extra=0):
+    boxes = np.asarray(boxes, float).reshape(-1, 4)
+    sides = boxes[:, 2:] - boxes[:, :2] + extra
+    return boxes[:, :2] + sides / 2, sides
+
+
+def plus_one(gt_boxes, boxes, weights=ONES):
+    shift, growth = _parts(gt_boxes, boxes, extra=1)
+    return np.hstack([shift, np.log(growth)]) * weights
+
+
+def no_logarithm(gt_boxes, boxes, weights=ONES):
+    return np.hstack(_parts(gt_boxes, boxes)) * weights
+
+
+def growth_less_one(gt_boxes, boxes, weights=ONES):
+    shift, growth = _parts(gt_boxes, boxes)
+    return np.hstack([shift, growth - 1]) * weights
+
+
+def logarithm_to_base_2(gt_boxes, boxes, weights=ONES):
+    shift, growth = _parts(gt_boxes, boxes)
+    return np.hstack([shift, np.log2(growth)]) * weights
+
+
+def the_wrong_way_round(gt_boxes, boxes, weights=ONES):
+    return vectorised(boxes, gt_boxes, weights)
+
+
+def only_the_shift_the_wrong_way(gt_boxes, boxes, weights=ONES):
+    return vectorised(gt_boxes, boxes, weights) * (-1, -1, 1, 1)
+
+
+def growth_upside_down(gt_boxes, boxes, weights=ONES):
+    return vectorised(gt_boxes, boxes, weights) * (1, 1, -1, -1)
+
+
+def shift_in_pixels(gt_boxes, boxes, weights=ONES):
+    sides = _centre_and_sides(boxes)[1]
+    return vectorised(gt_boxes, boxes, weights) * np.hstack([sides, np.ones_like(sides)])
+
+
+def shift_of_the_corner(gt_boxes, boxes, weights=ONES):
+    _, growth = _parts(gt_boxes, boxes)
+    shift = (np.asarray(gt_boxes)[:, :2] - boxes[:, :2]) / _centre_and_sides(boxes)[1]
+    return np.hstack([shift, np.log(growth)]) * weights
+
+
+def shift_in_sides_of_the_other(gt_boxes, boxes, weights=ONES):
+    shift, growth = _parts(gt_boxes, boxes)
+    return np.hstack([shift / growth, np.log(growth)]) * weights
+
+
+def both_shifts_in_widths(gt_boxes, boxes, weights=ONES):
+    out, sides = vectorised(gt_boxes, boxes, weights), _centre_and_sides(boxes)[1]
+    out[:, 1] *= sides[:, 1] / sides[:, 0]
+    return out
+
+
+def in_pairs_of_an_axis(gt_boxes, boxes, weights=ONES):
+    return vectorised(gt_boxes, boxes, weights)[:, [0, 2, 1, 3]]
+
+
+def height_before_width(gt_boxes, boxes, weights=ONES):
+    return vectorised(gt_boxes, boxes, weights)[:, [0, 1, 3, 2]]
+
+
+def only_the_width_in_logarithm_of_growth(gt_boxes, boxes, weights=ONES):
+    out = vectorised(gt_boxes, boxes, weights)
+    out[:, 3] = out[:, 2]
+    return out
+
+
+def never_smaller(gt_boxes, boxes, weights=ONES):
+    shift, growth = _parts(gt_boxes, boxes)
+    return np.hstack([shift, np.log(np.maximum(growth, 1))]) * weights
+
+
+def capped(gt_boxes, boxes, weights=ONES):
+    shift, growth = _parts(gt_boxes, boxes)
+    return np.hstack([shift, np.minimum(np.log(growth), math.log(1000 / 16))]) * weights
+
+
+def weights_ignored(gt_boxes, boxes, weights=ONES):
+    return vectorised(gt_boxes, boxes)
+
+
+def weights_divide(gt_boxes, boxes, weights=ONES):
+    return vectorised(gt_boxes, boxes) / weights
+
+
+def weights_inside_the_logarithm(gt_boxes, boxes, weights=ONES):
+    return np.hstack([_parts(gt_boxes, boxes)[0] * weights[:2],
+                      np.log(_parts(gt_boxes, boxes)[1] * np.array(weights[2:]))])
+
+
+def one_weight_for_each_pair(gt_boxes, boxes, weights=ONES):
+    return vectorised(gt_boxes, boxes) * (weights[0], weights[0], weights[2], weights[2])
+
+
+def second_stage_weights_always(gt_boxes, boxes, weights=(10, 10, 5, 5)):
+    return vectorised(gt_boxes, boxes, weights)
+
+
+def every_pair_of_boxes(gt_boxes, boxes, weights=ONES):
+    return np.stack([vectorised(np.repeat(row[None], len(boxes), axis=0), boxes, weights) for row in gt_boxes])
+
+
+def all_to_the_first(gt_boxes, boxes, weights=ONES):
+    return vectorised(gt_boxes[:1].repeat(len(boxes), axis=0), boxes, weights)
+
+
+def fails_without_boxes(gt_boxes, boxes, weights=ONES):
+    return np.stack([vectorised(a[None], b[None], weights)[0] for a, b in zip(gt_boxes, boxes, strict=True)])
+
+
+def whole_numbers(gt_boxes, boxes, weights=ONES):
+    out = np.zeros_like(boxes)
+    out[:] = vectorised(gt_boxes, boxes, weights)
+    return out
+
+
+def in_place(gt_boxes, boxes, weights=ONES):
+    out = vectorised(gt_boxes, boxes, weights)
+    boxes[:, :2] = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return out
+
+
+def forgets_to_return(gt_boxes, boxes, weights=ONES):
+    vectorised(gt_boxes, boxes, weights)
+
+
+RIGHT = (vectorised, by_loops, in_float32)
+WRONG = (
+    (plus_one, "a box from 3 to 8 is 5 wide"),
+    (no_logarithm, "the logarithm of 1 is 0"),
+    (growth_less_one, "natural logarithm of 2"),
+    (logarithm_to_base_2, "natural logarithm of 2"),
+    (the_wrong_way_round, "from `boxes` to `gt_boxes`"),
+    (only_the_shift_the_wrong_way, "from `boxes` to `gt_boxes`"),
+    (growth_upside_down, "a side that doubles"),
+    (shift_in_pixels, "however many pixels"),
+    (shift_of_the_corner, "whatever their corners do"),
+    (shift_in_sides_of_the_other, "sides of the box one starts from"),
+    (both_shifts_in_widths, "in heights of the box"),
+    (in_pairs_of_an_axis, "dx, dy, dw, dh"),
+    (height_before_width, "a side that doubles"),
+    (only_the_width_in_logarithm_of_growth, "a side that doubles"),
+    (never_smaller, "natural logarithm of a half"),
+    (capped, "has none"),
+    (weights_ignored, "a weight of its own"),
+    (weights_divide, "is multiplied by a weight"),
+    (weights_inside_the_logarithm, "after the logarithm"),
+    (one_weight_for_each_pair, "a weight of its own"),
+    (second_stage_weights_always, "0.5, however many pixels"),
+    (every_pair_of_boxes, r"\(1, 4\) is expected"),
+    (all_to_the_first, "a row for each pair"),
+    (fails_without_boxes, "no boxes at all"),
+    (whole_numbers, "deltas of them are not whole"),
+    (in_place, "changes its argument 'boxes'"),
+    (forgets_to_return, "without `return`"),
+)

@@ -1,0 +1,149 @@
+"""Answers to `checks.grid_anchors`."""
+
+import numpy as np
+
+
+def vectorised(cell, feature_size, stride, offset=0.0):
+    rows, columns = np.meshgrid(np.arange(feature_size[0]), np.arange(feature_size[1]), indexing="ij")
+    y, x = (rows.ravel() + offset) * stride[0], (columns.ravel() + offset) * stride[1]
+    return (np.stack([x, y, x, y], axis=1)[:, None] + np.asarray(cell, float)).reshape(-1, 4)
+
+
+def by_loops(cell, feature_size, stride, offset=0.0):
+    anchors = []
+    for row in range(feature_size[0]):
+        for column in range(feature_size[1]):
+            x, y = (column + offset) * stride[1], (row + offset) * stride[0]
+            anchors += [[x1 + x, y1 + y, x2 + x, y2 + y] for x1, y1, x2, y2 in cell]
+    return anchors
+
+
+def in_float32_by_number(cell, feature_size, stride, offset=0.0):
+    cell = np.asarray(cell, np.float32)
+    position, kind = np.divmod(np.arange(feature_size[0] * feature_size[1] * len(cell)), len(cell))
+    row, column = np.divmod(position, feature_size[1])
+    anchors = cell[kind]
+    anchors[:, 0::2] += ((column + offset) * stride[1])[:, None].astype(np.float32)
+    anchors[:, 1::2] += ((row + offset) * stride[0])[:, None].astype(np.float32)
+    return anchors
+
+
+def centred_by_default(cell, feature_size, stride, offset=0.5):
+    return vectorised(cell, feature_size, stride, offset)
+
+
+def counted_from_one(cell, feature_size, stride, offset=0.0):
+    return vectorised(cell, feature_size, stride, offset + 1)
+
+
+def x_and_y_swapped(cell, feature_size, stride, offset=0.0):
+    moved = vectorised(0 * np.asarray(cell), feature_size, stride, offset)
+    return np.tile(cell, (feature_size[0] * feature_size[1], 1)) + moved[:, [1, 0, 3, 2]]
+
+
+def width_first(cell, feature_size, stride, offset=0.0):
+    return vectorised(cell, feature_size[::-1], stride, offset)
+
+
+def strides_swapped(cell, feature_size, stride, offset=0.0):
+    return vectorised(cell, feature_size, stride[::-1], offset)
+
+
+def one_stride_for_both(cell, feature_size, stride, offset=0.0):
+    return vectorised(cell, feature_size, (stride[0], stride[0]), offset)
+
+
+def rows_move_as_columns(cell, feature_size, stride, offset=0.0):
+    return vectorised(cell, feature_size, (stride[1], stride[1]), offset)
+
+
+def only_the_first_corner(cell, feature_size, stride, offset=0.0):
+    moved = vectorised(cell, feature_size, stride, offset)
+    moved[:, 2:] = np.tile(np.asarray(cell)[:, 2:], (feature_size[0] * feature_size[1], 1))
+    return moved
+
+
+def stride_left_out(cell, feature_size, stride, offset=0.0):
+    return vectorised(cell, feature_size, (1, 1), offset)
+
+
+def spread_over_the_picture(cell, feature_size, stride, offset=0.0):
+    steps = [step * count / max(count - 1, 1) for step, count in zip(stride, feature_size, strict=True)]
+    return vectorised(cell, feature_size, steps, offset)
+
+
+def _grid(cell, feature_size, stride, offset):
+    return vectorised(cell, feature_size, stride, offset).reshape(*feature_size, len(cell), 4)
+
+
+def column_by_column(cell, feature_size, stride, offset=0.0):
+    return _grid(cell, feature_size, stride, offset).transpose(1, 0, 2, 3).reshape(-1, 4)
+
+
+def cell_outermost(cell, feature_size, stride, offset=0.0):
+    return _grid(cell, feature_size, stride, offset).transpose(2, 0, 1, 3).reshape(-1, 4)
+
+
+def diagonal_only(cell, feature_size, stride, offset=0.0):
+    if min(feature_size) == 1:
+        return vectorised(cell, feature_size, stride, offset)
+    return np.concatenate([_grid(cell, feature_size, stride, offset)[i, i] for i in range(min(feature_size))])
+
+
+def offset_left_out(cell, feature_size, stride, offset=0.0):
+    return vectorised(cell, feature_size, stride)
+
+
+def offset_in_pixels(cell, feature_size, stride, offset=0.0):
+    return vectorised(cell, feature_size, stride) + offset
+
+
+def whole_offset(cell, feature_size, stride, offset=0.0):
+    moved = vectorised(0 * np.asarray(cell), feature_size, stride, offset)
+    return np.floor(moved) + np.tile(cell, (feature_size[0] * feature_size[1], 1))
+
+
+def in_the_type_of_the_cell(cell, feature_size, stride, offset=0.0):
+    return vectorised(cell, feature_size, stride, offset).astype(np.asarray(cell).dtype)
+
+
+def not_flat(cell, feature_size, stride, offset=0.0):
+    return _grid(cell, feature_size, stride, offset)
+
+
+def moves_the_cell_itself(cell, feature_size, stride, offset=0.0):
+    anchors = []
+    for _ in range(feature_size[0]):
+        for _ in range(feature_size[1]):
+            anchors.append(cell.copy())
+            cell[:, 0::2] += stride[1]
+    return np.concatenate(anchors)
+
+
+def forgets_to_return(cell, feature_size, stride, offset=0.0):
+    vectorised(cell, feature_size, stride, offset)
+
+
+RIGHT = (vectorised, by_loops, in_float32_by_number)
+WRONG = (
+    (centred_by_default, "with no offset nothing is added"),
+    (counted_from_one, "in row 0 and column 0"),
+    (x_and_y_swapped, "From one column to the next"),
+    (width_first, r"sizes are \(rows, columns\)"),
+    (strides_swapped, "by the stride of the columns"),
+    (one_stride_for_both, "by the stride of the columns"),
+    (rows_move_as_columns, "by the stride of the rows"),
+    (only_the_first_corner, "both its corners move"),
+    (stride_left_out, "by the stride of the columns"),
+    (spread_over_the_picture, "by the stride of the columns"),
+    (column_by_column, "all columns of the first row"),
+    (cell_outermost, "all cell anchors of the first position"),
+    (diagonal_only, "each of the rows with each of the columns"),
+    (offset_left_out, "0.5 moves the anchors by half a stride"),
+    (offset_in_pixels, "a part of a stride"),
+    (whole_offset, "may lie between two pixels"),
+    (in_the_type_of_the_cell, "whole numbers are numbers, too"),
+    (not_flat, "a row of four numbers for each anchor"),
+    (moves_the_cell_itself, "changes its argument 'cell'"),
+    (forgets_to_return, "without `return`"),
+)

@@ -1,0 +1,227 @@
+"""Answers to `checks.nms`."""
+
+import numpy as np
+
+
+def by_crossing_off(boxes, scores, iou_threshold):
+    remaining = np.argsort(-np.asarray(scores), kind="stable")
+    kept = []
+    while len(remaining):
+        kept.append(remaining[0])
+        overlaps = _overlaps(boxes[remaining[0]], boxes[remaining[1:]])
+        remaining = remaining[1:][overlaps <= iou_threshold]
+    return np.array(kept, np.int64)
+
+
+def by_loops(boxes, scores, iou_threshold):
+    kept = []
+    for i in sorted(range(len(boxes)), key=lambda i: -scores[i]):
+        if all(_iou(boxes[i], boxes[k]) <= iou_threshold for k in kept):
+            kept.append(i)
+    return kept
+
+
+def with_a_matrix_in_float32(boxes, scores, iou_threshold):
+    order = np.lexsort((np.arange(len(scores)), -scores))
+    ordered = np.asarray(boxes, np.float32)[order]
+    overlaps = np.array([_overlaps(box, ordered) for box in ordered]).reshape(len(order), len(order))
+    removes = np.triu(overlaps > iou_threshold, 1)
+    stays = np.ones(len(order), bool)
+    for place in range(len(order)):
+        if stays[place]:
+            stays[removes[place]] = False
+    return order[stays]
+
+
+def _overlaps(box, boxes, extra=0, of_nothing=0):
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
+    intersection = np.clip(high - low + extra, 0, None).prod(axis=1)
+    areas = (boxes[:, 2:] - boxes[:, :2] + extra).prod(axis=1)
+    union = (box[2:] - box[:2] + extra).prod() + areas - intersection
+    return np.divide(intersection, union, out=np.full(union.shape, of_nothing, float), where=union != 0)
+
+
+def _iou(a, b):
+    return float(_overlaps(np.asarray(a, float), np.asarray(b, float)[None])[0])
+
+
+def _wrong(order=lambda scores: np.argsort(-scores, kind="stable"),
+           removes=lambda overlaps, threshold: overlaps > threshold, overlap=_overlaps):
+    """A suppression with one of its steps replaced."""
+    def function(boxes, scores, iou_threshold):
+        remaining, kept = order(scores), []
+        while len(remaining):
+            kept.append(remaining[0])
+            gone = removes(overlap(boxes[remaining[0]], boxes[remaining[1:]]), iou_threshold)
+            remaining = remaining[1:][~gone]
+        return np.array(kept, np.int64)
+    return function
+
+
+def _over_the_smaller_area(box, boxes):
+    sides = np.clip(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0, None)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return sides.prod(axis=1) / np.maximum(np.minimum((box[2:] - box[:2]).prod(), areas), 1e-9)
+
+
+def _without_clamp(box, boxes):
+    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return np.abs(sides.prod(axis=1)) / np.maximum((box[2:] - box[:2]).prod() + areas - np.abs(sides.prod(axis=1)), 1)
+
+
+def _named(**functions):
+    for name, function in functions.items():
+        function.__name__ = name
+    return functions
+
+
+STEPS = _named(
+    worst_first=_wrong(order=lambda scores: np.argsort(scores, kind="stable")),
+    not_sorted=_wrong(order=lambda scores: np.arange(len(scores))),
+    later_of_equals=_wrong(order=lambda scores: np.argsort(scores, kind="stable")[::-1]),
+    not_stable=_wrong(order=lambda scores: np.lexsort((np.arange(len(scores)) * 7 % 40, -scores))),
+    at_the_threshold_too=_wrong(removes=lambda overlaps, threshold: overlaps >= threshold),
+    keeps_what_overlaps=_wrong(removes=lambda overlaps, threshold: overlaps <= threshold),
+    any_overlap=_wrong(removes=lambda overlaps, threshold: overlaps > 0),
+    a_threshold_of_its_own=_wrong(removes=lambda overlaps, threshold: overlaps > 0.5),
+    only_the_next=_wrong(removes=lambda overlaps, threshold: (overlaps > threshold) & (np.arange(len(overlaps)) == 0)),
+    only_until_the_first_that_stays=_wrong(
+        removes=lambda overlaps, threshold: np.logical_and.accumulate(overlaps > threshold)),
+    plus_one=_wrong(overlap=lambda box, boxes: _overlaps(box, boxes, extra=1)),
+    over_the_smaller_area=_wrong(overlap=_over_the_smaller_area),
+    no_clamp=_wrong(overlap=_without_clamp),
+    nothing_overlaps_itself=_wrong(overlap=lambda box, boxes: _overlaps(box, boxes, of_nothing=1)),
+    whole_number_iou=_wrong(overlap=lambda box, boxes: _overlaps(box, boxes).astype(boxes.dtype)),
+)
+
+
+def no_suppression(boxes, scores, iou_threshold):
+    return np.argsort(-scores, kind="stable")
+
+
+def what_is_removed_removes(boxes, scores, iou_threshold):
+    order = np.argsort(-scores, kind="stable")
+    return [i for place, i in enumerate(order)
+            if not (_overlaps(boxes[i], boxes[order[:place]]) > iou_threshold).any()]
+
+
+def only_the_best_removes(boxes, scores, iou_threshold):
+    order = np.argsort(-scores, kind="stable")
+    if len(order) == 0:
+        return order
+    gone = _overlaps(boxes[order[0]], boxes[order]) > iou_threshold
+    gone[0] = False
+    return order[~gone]
+
+
+def all_that_stay_must_overlap_it(boxes, scores, iou_threshold):
+    kept = []
+    for i in np.argsort(-scores, kind="stable"):
+        if not kept or any(_iou(boxes[i], boxes[k]) <= iou_threshold for k in kept):
+            kept.append(i)
+    return kept
+
+
+def only_the_last_that_stays_removes(boxes, scores, iou_threshold):
+    kept = []
+    for i in np.argsort(-scores, kind="stable"):
+        if not kept or _iou(boxes[i], boxes[kept[-1]]) <= iou_threshold:
+            kept.append(i)
+    return kept
+
+
+def equals_do_not_remove(boxes, scores, iou_threshold):
+    kept = []
+    for i in np.argsort(-scores, kind="stable"):
+        if not any(scores[k] > scores[i] and _iou(boxes[i], boxes[k]) > iou_threshold for k in kept):
+            kept.append(i)
+    return kept
+
+
+def zero_marks_what_is_gone(boxes, scores, iou_threshold):
+    scores, kept = np.array(scores, float), []
+    while len(scores) and scores.max() > 0:
+        best = int(scores.argmax())
+        kept.append(best)
+        scores[best] = 0
+        scores[_overlaps(boxes[best], boxes) > iou_threshold] = 0
+    return kept
+
+
+def a_mask(boxes, scores, iou_threshold):
+    return np.isin(np.arange(len(boxes)), by_loops(boxes, scores, iou_threshold))
+
+
+def the_boxes_themselves(boxes, scores, iou_threshold):
+    return boxes[by_loops(boxes, scores, iou_threshold)]
+
+
+def what_is_removed(boxes, scores, iou_threshold):
+    return np.setdiff1d(np.arange(len(boxes)), by_loops(boxes, scores, iou_threshold))
+
+
+def sorted_indices(boxes, scores, iou_threshold):
+    return sorted(by_loops(boxes, scores, iou_threshold))
+
+
+def indices_of_the_sorted(boxes, scores, iou_threshold):
+    order = np.argsort(-scores, kind="stable")
+    return by_loops(boxes[order], scores[order], iou_threshold)
+
+
+def fails_without_boxes(boxes, scores, iou_threshold):
+    scores.max()
+    return by_loops(boxes, scores, iou_threshold)
+
+
+def sorts_in_place(boxes, scores, iou_threshold):
+    out = by_loops(boxes, scores, iou_threshold)
+    scores.sort()
+    return out
+
+
+def crosses_off_in_place(boxes, scores, iou_threshold):
+    out = by_loops(boxes, scores, iou_threshold)
+    scores[out] = -1
+    return out
+
+
+def forgets_to_return(boxes, scores, iou_threshold):
+    by_loops(boxes, scores, iou_threshold)
+
+
+RIGHT = (by_crossing_off, by_loops, with_a_matrix_in_float32)
+WRONG = (
+    (STEPS["worst_first"], "both stay, the better first"),
+    (STEPS["not_sorted"], "by falling score"),
+    (STEPS["later_of_equals"], "of equal scores the earlier"),
+    (STEPS["not_stable"], "mix equals up"),
+    (STEPS["at_the_threshold_too"], "only one that is greater"),
+    (STEPS["keeps_what_overlaps"], "apart do not remove each other"),
+    (STEPS["any_overlap"], "the threshold is higher"),
+    (STEPS["a_threshold_of_its_own"], "for the caller to say"),
+    (STEPS["only_the_next"], "held against all that come after"),
+    (STEPS["only_until_the_first_that_stays"], "held against all that come after"),
+    (STEPS["plus_one"], "a box from 3 to 7 is 4 wide"),
+    (STEPS["over_the_smaller_area"], "over the union"),
+    (STEPS["no_clamp"], "apart do not remove each other"),
+    (STEPS["nothing_overlaps_itself"], "the IoU of nothing is 0"),
+    (STEPS["whole_number_iou"], "an IoU of them is not whole"),
+    (no_suppression, "the one with the better score stays"),
+    (what_is_removed_removes, "has been removed removes nothing"),
+    (only_the_best_removes, "the best of what is left has its turn"),
+    (all_that_stay_must_overlap_it, "one that stays is enough"),
+    (only_the_last_that_stays_removes, "held against all that come after"),
+    (equals_do_not_remove, "with the same score"),
+    (zero_marks_what_is_gone, "a score may be 0 or less"),
+    (a_mask, "the answer holds its index"),
+    (the_boxes_themselves, r"\(1,\) is expected"),
+    (what_is_removed, "a box that is alone stays"),
+    (sorted_indices, "by falling score"),
+    (indices_of_the_sorted, "not as they were sorted"),
+    (fails_without_boxes, "no boxes at all"),
+    (sorts_in_place, "changes its argument 'scores'"),
+    (crosses_off_in_place, "changes its argument 'scores'"),
+    (forgets_to_return, "without `return`"),
+)

@@ -1,0 +1,151 @@
+"""Answers to `checks.rpn_loss_gradient`."""
+
+import math
+
+import numpy as np
+
+
+def vectorised(logits, labels):
+    return np.where(labels >= 0, _sigmoid(logits) - labels, 0) / max((labels >= 0).sum(), 1)
+
+
+def by_loops(logits, labels):
+    count = sum(1 for label in labels if label != -1)
+    return [0.0 if label == -1 else (_one(z) - label) / count for z, label in zip(logits, labels, strict=True)]
+
+
+def in_float32(logits, labels):
+    gradient = np.zeros(len(logits), np.float32)
+    sampled = np.flatnonzero(labels > -1)
+    if len(sampled):
+        p = np.tanh(np.asarray(logits, np.float32)[sampled] / 2) / 2 + np.float32(0.5)
+        gradient[sampled] = (p - labels[sampled]) / len(sampled)
+    return gradient
+
+
+def _one(z):
+    return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
+
+
+def _sigmoid(logits):
+    z = np.asarray(logits, float)
+    small = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1, small) / (1 + small)
+
+
+def _sampled(labels):
+    return max((labels >= 0).sum(), 1)
+
+
+def sign_flipped(logits, labels):
+    return -vectorised(logits, labels)
+
+
+def no_label(logits, labels):
+    return np.where(labels >= 0, _sigmoid(logits), 0) / _sampled(labels)
+
+
+def logits_without_sigmoid(logits, labels):
+    return np.where(labels >= 0, logits - labels, 0) / _sampled(labels)
+
+
+def sigmoid_derived_once_more(logits, labels):
+    p = _sigmoid(logits)
+    return vectorised(logits, labels) * 4 * p * (1 - p)
+
+
+def objects_only(logits, labels):
+    return np.where(labels > 0, _sigmoid(logits) - 1, 0) / _sampled(labels)
+
+
+def background_pushed_up(logits, labels):
+    return np.where(labels >= 0, _sigmoid(logits) - 1, 0) / _sampled(labels)
+
+
+def summed(logits, labels):
+    return vectorised(logits, labels) * _sampled(labels)
+
+
+def mean_over_objects(logits, labels):
+    return vectorised(logits, labels) * _sampled(labels) / max((labels == 1).sum(), 1)
+
+
+def mean_over_all_anchors(logits, labels):
+    return vectorised(logits, labels) * _sampled(labels) / max(len(labels), 1)
+
+
+def nothing_is_left_out(logits, labels):
+    return (_sigmoid(logits) - labels) / max(len(labels), 1)
+
+
+def unsampled_as_background(logits, labels):
+    return (_sigmoid(logits) - (labels == 1)) / _sampled(labels)
+
+
+def counted_by_truth(logits, labels):
+    return vectorised(logits, labels) * _sampled(labels) / max((labels != 0).sum(), 1)
+
+
+def only_the_sampled(logits, labels):
+    return vectorised(logits, labels)[labels >= 0]
+
+
+def sampled_first(logits, labels):
+    gradient = vectorised(logits, labels)
+    return np.concatenate([gradient[labels >= 0], gradient[labels < 0]])
+
+
+def nothing_without_objects(logits, labels):
+    return vectorised(logits, labels) if (labels == 1).any() else np.zeros(len(logits))
+
+
+def nan_of_nothing(logits, labels):
+    with np.errstate(all="ignore"):
+        return np.where(labels >= 0, _sigmoid(logits) - labels, 0) / (labels >= 0).sum()
+
+
+def overflows(logits, labels):
+    with np.errstate(all="ignore"):
+        e = np.exp(np.asarray(logits, float))
+        return np.where(labels >= 0, e / (1 + e) - labels, 0) / _sampled(labels)
+
+
+def whole_numbers(logits, labels):
+    gradient = np.zeros_like(logits)
+    gradient[:] = vectorised(logits, labels)
+    return gradient
+
+
+def changes_the_labels(logits, labels):
+    gradient = vectorised(logits, labels)
+    labels[labels < 0] = 0
+    return gradient
+
+
+def forgets_to_return(logits, labels):
+    vectorised(logits, labels)
+
+
+RIGHT = (vectorised, by_loops, in_float32)
+WRONG = (
+    (sign_flipped, "which sign"),
+    (no_label, "how far is one half"),
+    (logits_without_sigmoid, "how far is one half"),
+    (sigmoid_derived_once_more, "nearly everything cancels"),
+    (objects_only, "pushes its logit down"),
+    (background_pushed_up, "pushes its logit down"),
+    (summed, "the mean over the sampled anchors"),
+    (mean_over_objects, "how much does one of them count"),
+    (mean_over_all_anchors, "nor does it count in the mean"),
+    (nothing_is_left_out, "no part in the loss"),
+    (unsampled_as_background, "no part in the loss"),
+    (counted_by_truth, "how much does one of them count"),
+    (only_the_sampled, r"an array of shape .* is expected"),
+    (sampled_first, "in the order of the anchors"),
+    (nothing_without_objects, "without objects has only such anchors"),
+    (nan_of_nothing, "no anchor was sampled"),
+    (overflows, r"exp\(1000\)"),
+    (whole_numbers, "a derivative is not whole"),
+    (changes_the_labels, "changes its argument 'labels'"),
+    (forgets_to_return, "without `return`"),
+)

@@ -1,0 +1,229 @@
+"""Answers to `checks.sample`."""
+
+import random
+
+import numpy as np
+
+
+def by_permutation(labels, size, positive_fraction, rng):
+    positive, negative = _candidates(labels)
+    positive = np.sort(rng.permutation(positive)[:int(size * positive_fraction)])
+    return positive, np.sort(rng.permutation(negative)[:size - len(positive)])
+
+
+def by_loops(labels, size, positive_fraction, rng):
+    chosen = []
+    for candidates, most in (([i for i, label in enumerate(labels) if label > 0], int(size * positive_fraction)),
+                             ([i for i, label in enumerate(labels) if label == 0], size)):
+        kept = []
+        while candidates and len(kept) < most - sum(map(len, chosen)):
+            kept.append(candidates.pop(int(rng.integers(len(candidates)))))
+        chosen.append(sorted(kept))
+    return chosen
+
+
+def by_choice(labels, size, positive_fraction, rng):
+    return _chosen(labels, int(size * positive_fraction), size, rng)
+
+
+def by_random_keys(labels, size, positive_fraction, rng):
+    keys = rng.random(len(labels), np.float32)
+    positive, negative = (rows[np.argsort(keys[rows])] for rows in _candidates(labels))
+    positive = np.sort(positive[:int(size * positive_fraction)])
+    return positive, np.sort(negative[:size - len(positive)]).astype(np.int32)
+
+
+def _candidates(labels):
+    labels = np.asarray(labels)
+    return np.flatnonzero(labels >= 1), np.flatnonzero(labels == 0)
+
+
+def _draw(rows, count, rng):
+    return np.sort(rng.choice(rows, max(min(count, len(rows)), 0), replace=False))
+
+
+def _chosen(labels, most, size, rng, candidates=_candidates, draw=_draw):
+    positive, negative = candidates(labels)
+    positive = draw(positive, most, rng)
+    return positive, draw(negative, size - len(positive), rng)
+
+
+def put_back(labels, size, positive_fraction, rng):
+    return _chosen(labels, int(size * positive_fraction), size, rng, draw=lambda rows, count, rng: np.sort(
+        rng.choice(rows, min(count, len(rows)), replace=True)))
+
+
+def not_filled_up(labels, size, positive_fraction, rng):
+    positive, negative = _candidates(labels)
+    most = int(size * positive_fraction)
+    return _draw(positive, most, rng), _draw(negative, size - most, rng)
+
+
+def fraction_ignored(labels, size, positive_fraction, rng):
+    return _chosen(labels, size, size, rng)
+
+
+def fraction_of_the_candidates(labels, size, positive_fraction, rng):
+    return _chosen(labels, min(int(len(_candidates(labels)[0]) * positive_fraction), size), size, rng)
+
+
+def fraction_of_the_negatives(labels, size, positive_fraction, rng):
+    return _chosen(labels, size - int(size * positive_fraction), size, rng)
+
+
+def rounded_up(labels, size, positive_fraction, rng):
+    return _chosen(labels, int(np.ceil(size * positive_fraction)), size, rng)
+
+
+def positives_fill_up(labels, size, positive_fraction, rng):
+    positive, negative = _candidates(labels)
+    room = size - min(len(negative), size - int(size * positive_fraction))
+    return _chosen(labels, room, size, rng)
+
+
+def ignored_as_negative(labels, size, positive_fraction, rng):
+    return _chosen(labels, int(size * positive_fraction), size, rng,
+                   lambda labels: (np.flatnonzero(labels > 0), np.flatnonzero(labels <= 0)))
+
+
+def ignored_as_positive(labels, size, positive_fraction, rng):
+    return _chosen(labels, int(size * positive_fraction), size, rng,
+                   lambda labels: (np.flatnonzero(labels), np.flatnonzero(labels == 0)))
+
+
+def only_the_first_class(labels, size, positive_fraction, rng):
+    return _chosen(labels, int(size * positive_fraction), size, rng,
+                   lambda labels: (np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)))
+
+
+def places_among_the_candidates(labels, size, positive_fraction, rng):
+    return _chosen(labels, int(size * positive_fraction), size, rng,
+                   draw=lambda rows, count, rng: _draw(np.arange(len(rows)), count, rng))
+
+
+def masks(labels, size, positive_fraction, rng):
+    return [np.isin(np.arange(len(labels)), rows) for rows in by_choice(labels, size, positive_fraction, rng)]
+
+
+def negatives_first(labels, size, positive_fraction, rng):
+    return by_choice(labels, size, positive_fraction, rng)[::-1]
+
+
+def one_row(labels, size, positive_fraction, rng):
+    return np.concatenate(by_choice(labels, size, positive_fraction, rng))
+
+
+def out_of_order(labels, size, positive_fraction, rng):
+    return _chosen(labels, int(size * positive_fraction), size, rng,
+                   draw=lambda rows, count, rng: rng.permutation(rows)[:count])
+
+
+def fails_where_few(labels, size, positive_fraction, rng):
+    positive, negative = _candidates(labels)
+    most = int(size * positive_fraction)
+    return (np.sort(rng.choice(positive, most, replace=False)),
+            np.sort(rng.choice(negative, size - most, replace=False)))
+
+
+def the_first_ones(labels, size, positive_fraction, rng):
+    return _chosen(labels, int(size * positive_fraction), size, rng, draw=lambda rows, count, rng: rows[:count])
+
+
+def negatives_not_by_chance(labels, size, positive_fraction, rng):
+    positive, negative = _candidates(labels)
+    positive = _draw(positive, int(size * positive_fraction), rng)
+    return positive, negative[:size - len(positive)]
+
+
+def from_the_global_generator(labels, size, positive_fraction, rng):
+    positive, negative = (random.sample(rows.tolist(), len(rows)) for rows in _candidates(labels))
+    positive = sorted(positive[:int(size * positive_fraction)])
+    return positive, sorted(negative[:size - len(positive)])
+
+
+def a_generator_of_its_own(labels, size, positive_fraction, rng):
+    return by_choice(labels, size, positive_fraction, np.random.default_rng(0))
+
+
+def _never_the_last(rows, count, rng):
+    return _draw(rows[:max(count, len(rows) - 1)], count, rng)
+
+
+def last_left_out(labels, size, positive_fraction, rng):
+    return _chosen(labels, int(size * positive_fraction), size, rng, draw=_never_the_last)
+
+
+def a_run(labels, size, positive_fraction, rng):
+    def draw(rows, count, rng):
+        start = int(rng.integers(max(len(rows) - count, 0) + 1))
+        return rows[start:start + count]
+
+    return _chosen(labels, int(size * positive_fraction), size, rng, draw=draw)
+
+
+def a_run_round_the_end(labels, size, positive_fraction, rng):
+    def draw(rows, count, rng):
+        return np.sort(np.roll(rows, int(rng.integers(max(len(rows), 1))))[:count])
+
+    return _chosen(labels, int(size * positive_fraction), size, rng, draw=draw)
+
+
+def one_past_the_end(labels, size, positive_fraction, rng):
+    def draw(rows, count, rng):
+        left = rows.tolist()
+        return sorted(left.pop(int(rng.integers(0, len(left), endpoint=True))) for _ in range(min(count, len(rows))))
+
+    return _chosen(labels, int(size * positive_fraction), size, rng, draw=draw)
+
+
+def each_by_a_coin(labels, size, positive_fraction, rng):
+    return _chosen(labels, int(size * positive_fraction), size, rng,
+                   draw=lambda rows, count, rng: rows[rng.random(len(rows)) * len(rows) < count])
+
+
+def fails_at_rare_draws(labels, size, positive_fraction, rng):
+    return by_choice(labels[:] if rng.random() < 0.95 else None, size, positive_fraction, rng)
+
+
+def disables_in_place(labels, size, positive_fraction, rng):
+    positive, negative = by_choice(labels, size, positive_fraction, rng)
+    rest = np.setdiff1d(np.arange(len(labels)), np.concatenate([positive, negative]))
+    labels[rest] = -1
+    return positive, negative
+
+
+def forgets_to_return(labels, size, positive_fraction, rng):
+    by_choice(labels, size, positive_fraction, rng)
+
+
+RIGHT = (by_permutation, by_loops, by_choice, by_random_keys)
+WRONG = (
+    (put_back, "without repetition"),
+    (not_filled_up, "negatives fill the batch up"),
+    (fraction_ignored, "too many of one kind"),
+    (fraction_of_the_candidates, "of `size`, not of the candidates"),
+    (fraction_of_the_negatives, "the fraction is that of the positives"),
+    (rounded_up, "rounded down"),
+    (positives_fill_up, "no more positives than the fraction allows"),
+    (ignored_as_negative, "below 0 is ignored"),
+    (ignored_as_positive, "below 0 is ignored"),
+    (only_the_first_class, "all of them are positive"),
+    (places_among_the_candidates, "not yet an index"),
+    (masks, "not a mask"),
+    (negatives_first, "look up the label of each index"),
+    (one_row, r"two things, \(positive, negative\)"),
+    (out_of_order, "it rises"),
+    (fails_where_few, "fewer positives than the fraction allows"),
+    (the_first_ones, "left to chance"),
+    (negatives_not_by_chance, "same negative boxes"),
+    (from_the_global_generator, "nobody could repeat the choice"),
+    (a_generator_of_its_own, "nor from a generator of your own"),
+    (last_left_out, "every candidate must be as likely"),
+    (a_run, "every candidate must be as likely"),
+    (a_run_round_the_end, "do neighbours come together"),
+    (one_past_the_end, "raises IndexError"),
+    (each_by_a_coin, "chooses [0-9]+ (positive|negative) boxes; "),
+    (fails_at_rare_draws, "raises TypeError"),
+    (disables_in_place, "changes its argument 'labels'"),
+    (forgets_to_return, "without `return`"),
+)

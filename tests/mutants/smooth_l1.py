@@ -1,0 +1,129 @@
+"""Answers to `checks.smooth_l1`."""
+
+import numpy as np
+
+
+def vectorised(prediction, target, beta):
+    d = np.abs(np.asarray(prediction, float) - target)
+    return np.where(d < beta, d**2 / (2 * beta), d - beta / 2).sum()
+
+
+def by_loops(prediction, target, beta=1.0):
+    total = 0.0
+    for row, wanted in zip(prediction, target, strict=True):
+        for p, t in zip(row, wanted, strict=True):
+            d = abs(p - t)
+            total += 0.5 * d * d / beta if d <= beta else d - 0.5 * beta
+    return total
+
+
+def in_float32(prediction, target, beta):
+    d = np.abs(np.subtract(prediction, target, dtype=np.float32))
+    near = np.minimum(d, np.float32(beta))
+    return np.float32((near * (d - near / 2)).sum() / beta)
+
+
+def _d(prediction, target):
+    return np.asarray(prediction, float) - target
+
+
+def no_half(prediction, target, beta):
+    d = np.abs(_d(prediction, target))
+    return np.where(d < beta, d**2 / beta, d - beta / 2).sum()
+
+
+def a_step_at_beta(prediction, target, beta):
+    d = np.abs(_d(prediction, target))
+    return np.where(d < beta, d**2 / (2 * beta), d).sum()
+
+
+def absolute(prediction, target, beta):
+    return np.abs(_d(prediction, target)).sum()
+
+
+def squared(prediction, target, beta):
+    return (_d(prediction, target) ** 2 / (2 * beta)).sum()
+
+
+def forms_swapped(prediction, target, beta):
+    d = np.abs(_d(prediction, target))
+    return np.where(d >= beta, d**2 / (2 * beta), d - beta / 2).sum()
+
+
+def no_absolute_value_in_the_choice(prediction, target, beta):
+    d = _d(prediction, target)
+    return np.where(d < beta, d**2 / (2 * beta), np.abs(d) - beta / 2).sum()
+
+
+def mean_of_all(prediction, target, beta):
+    return vectorised(prediction, target, beta) / max(np.size(prediction), 1)
+
+
+def mean_of_rows(prediction, target, beta):
+    return vectorised(prediction, target, beta) / max(len(prediction), 1)
+
+
+def not_summed(prediction, target, beta):
+    d = np.abs(_d(prediction, target))
+    return np.where(d < beta, d**2 / (2 * beta), d - beta / 2)
+
+
+def beta_left_out(prediction, target, beta):
+    return vectorised(prediction, target, 1.0)
+
+
+def beta_multiplied(prediction, target, beta):
+    d = np.abs(_d(prediction, target))
+    return np.where(d < beta, d**2 * beta / 2, d - beta / 2).sum()
+
+
+def line_half_below(prediction, target, beta):
+    d = np.abs(_d(prediction, target))
+    return np.where(d < beta, d**2 / (2 * beta), d - 0.5).sum()
+
+
+def parabola_up_to_one(prediction, target, beta):
+    d = np.abs(_d(prediction, target))
+    return np.where(d < min(beta, 1), d**2 / (2 * beta), d - beta / 2).sum()
+
+
+def fails_without_boxes(prediction, target, beta):
+    return sum(vectorised(p, t, beta) for p, t in zip(prediction, target, strict=True)) / len(prediction) * len(target)
+
+
+def whole_numbers(prediction, target, beta):
+    d = np.abs(np.subtract(prediction, target))
+    loss = np.zeros_like(d)
+    loss[:] = np.where(d < beta, d**2 / (2 * beta), d - beta / 2)
+    return float(loss.sum())
+
+
+def changes_the_prediction(prediction, target, beta):
+    prediction -= target
+    return vectorised(prediction, 0, beta)
+
+
+def forgets_to_return(prediction, target, beta):
+    vectorised(prediction, target, beta)
+
+
+RIGHT = (vectorised, by_loops, in_float32)
+WRONG = (
+    (no_half, "half the square"),
+    (a_step_at_beta, "at which height"),
+    (absolute, "a parabola"),
+    (squared, "a straight line"),
+    (forms_swapped, "nothing is lost"),
+    (no_absolute_value_in_the_choice, "in the choice between the two forms"),
+    (mean_of_all, "half the square"),
+    (mean_of_rows, "what the sum is divided by"),
+    (not_summed, r"\(\) is expected"),
+    (beta_left_out, "how wide"),
+    (beta_multiplied, "how wide"),
+    (line_half_below, "for every beta"),
+    (parabola_up_to_one, "larger than 1"),
+    (fails_without_boxes, "over no boxes"),
+    (whole_numbers, "a division is not whole"),
+    (changes_the_prediction, "changes its argument 'prediction'"),
+    (forgets_to_return, "without `return`"),
+)

@@ -1,0 +1,133 @@
+"""Answers to `checks.smooth_l1_gradient`."""
+
+import numpy as np
+
+
+def clipped(prediction, target, beta):
+    return np.clip((np.asarray(prediction, float) - target) / beta, -1, 1)
+
+
+def by_loops(prediction, target, beta=1.0):
+    return [[_slope(p - t, beta) for p, t in zip(row, wanted, strict=True)]
+            for row, wanted in zip(prediction, target, strict=True)]
+
+
+def in_float32(prediction, target, beta):
+    d = np.subtract(prediction, target, dtype=np.float32)
+    return np.where(np.abs(d) < beta, d / np.float32(beta), np.sign(d))
+
+
+def _slope(d, beta):
+    if abs(d) <= beta:
+        return d / beta
+    return 1.0 if d > 0 else -1.0
+
+
+def _d(prediction, target):
+    return np.asarray(prediction, float) - target
+
+
+def sign_flipped(prediction, target, beta):
+    return clipped(target, prediction, beta)
+
+
+def not_clipped(prediction, target, beta):
+    return _d(prediction, target) / beta
+
+
+def sign_everywhere(prediction, target, beta):
+    return np.sign(_d(prediction, target))
+
+
+def one_at_the_target(prediction, target, beta):
+    d = _d(prediction, target)
+    return np.where(np.abs(d) < beta, d / beta, np.sign(d)) + (d == 0)
+
+
+def square_without_half(prediction, target, beta):
+    d = _d(prediction, target)
+    return np.where(np.abs(d) < beta, 2 * d / beta, np.sign(d))
+
+
+def of_the_size(prediction, target, beta):
+    return np.abs(clipped(prediction, target, beta))
+
+
+def no_absolute_value_in_the_choice(prediction, target, beta):
+    d = _d(prediction, target)
+    return np.where(d < beta, d / beta, np.sign(d))
+
+
+def line_always_rising(prediction, target, beta):
+    d = _d(prediction, target)
+    return np.where(np.abs(d) < beta, d / beta, 1)
+
+
+def beta_left_out(prediction, target, beta):
+    d = _d(prediction, target)
+    return np.where(np.abs(d) < beta, d, np.sign(d))
+
+
+def line_over_beta(prediction, target, beta):
+    d = _d(prediction, target)
+    return np.where(np.abs(d) < beta, d / beta, np.sign(d) / min(beta, 1))
+
+
+def parabola_up_to_one(prediction, target, beta):
+    d = _d(prediction, target)
+    return np.where(np.abs(d) < min(beta, 1), d / beta, np.sign(d))
+
+
+def mean_of_rows(prediction, target, beta):
+    return clipped(prediction, target, beta) / max(len(prediction), 1)
+
+
+def summed(prediction, target, beta):
+    return clipped(prediction, target, beta).sum()
+
+
+def the_loss_itself(prediction, target, beta):
+    d = np.abs(_d(prediction, target))
+    return np.where(d < beta, d**2 / (2 * beta), d - beta / 2)
+
+
+def fails_without_boxes(prediction, target, beta):
+    return np.stack([clipped(p, t, beta) for p, t in zip(prediction, target, strict=True)])
+
+
+def whole_numbers(prediction, target, beta):
+    gradient = np.zeros_like(prediction)
+    gradient[:] = clipped(prediction, target, beta)
+    return gradient
+
+
+def changes_the_prediction(prediction, target, beta):
+    prediction -= target
+    return clipped(prediction, 0, beta)
+
+
+def forgets_to_return(prediction, target, beta):
+    clipped(prediction, target, beta)
+
+
+RIGHT = (clipped, by_loops, in_float32)
+WRONG = (
+    (sign_flipped, "as the prediction moves away"),
+    (not_clipped, "no longer depends on how far"),
+    (sign_everywhere, "what is its derivative"),
+    (one_at_the_target, "lowest point"),
+    (square_without_half, "what is its derivative"),
+    (of_the_size, "the parabola falls"),
+    (no_absolute_value_in_the_choice, "decided by its size"),
+    (line_always_rising, "the line falls"),
+    (beta_left_out, "beta stays in its derivative"),
+    (line_over_beta, "only moves the line up and down"),
+    (parabola_up_to_one, "larger than 1"),
+    (mean_of_rows, "does not know how many other rows"),
+    (summed, r"\(1, 4\) is expected"),
+    (the_loss_itself, "what is its derivative"),
+    (fails_without_boxes, "no boxes at all"),
+    (whole_numbers, "a division is not whole"),
+    (changes_the_prediction, "changes its argument 'prediction'"),
+    (forgets_to_return, "without `return`"),
+)
