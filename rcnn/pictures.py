@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import struct
 import threading
@@ -80,6 +81,13 @@ def read_values(path: str | os.PathLike[str]) -> np.ndarray:
     if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
         raise ValueError(f"{path} is a picture of PIL's mode {image.mode}; a mask is grey or has a palette")
     return np.asarray(image).astype(np.int64)
+
+
+def as_png(picture: np.ndarray) -> bytes:
+    """The content of a PNG file of a picture (H, W, 3) uint8, which keeps every pixel."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(file, format="PNG")
+    return file.getvalue()
 
 
 def to_rgb(image: Image.Image, name: str = "picture") -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rcnn import data, plan
+from rcnn.commands.outputs import check_file, write_figure
 from rcnn.commands.terminal import say
 from rcnn.data.items import Items
 from rcnn.data.report import Problem, Report, counts_table, problems_text
@@ -71,12 +71,7 @@ def run(options: argparse.Namespace) -> int:
 def _check_outputs(options: argparse.Namespace) -> None:
     """An error, before any work is done, for what cannot be written."""
     for name, file in (("--sheet", options.sheet), ("--json", options.json)):
-        if file is None or file == "-":
-            continue
-        if Path(file).is_dir():
-            raise IsADirectoryError(f"{name} must name a file; {file} is a folder")
-        if not Path(file).parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {Path(file).parent} for {name} to write to")
+        check_file(name, file)
     if options.sheet.suffix.lower() != ".png":
         raise ValueError(f"--sheet is a PNG file; {options.sheet} does not end in .png")
 
@@ -140,9 +135,7 @@ def _write_sheet(path: Path, datasets: Mapping[str, Any], reports: Mapping[str, 
     tiles = [_tile(items[split], index, split, _kinds_of(reports[split], index)) for split, index in chosen]
     pictures, boxes_list, labels_list, captions = zip(*tiles, strict=True)
     names = next(iter(items.values())).classes
-    drawn = io.BytesIO()
-    plot.contact_sheet(pictures, boxes_list, labels_list, names, captions).savefig(drawn, format="png")
-    write_whole(path, drawn.getvalue())
+    write_figure(path, plot.contact_sheet(pictures, boxes_list, labels_list, names, captions))
     return f"{len(chosen)} picture{'s' * (len(chosen) != 1)} with their boxes: {path}"
 
 

@@ -8,6 +8,7 @@ import webbrowser
 from pathlib import Path
 
 from rcnn import checkpoint, data, evaluate
+from rcnn.commands.outputs import write_figure
 from rcnn.trace import Trace
 
 VAL_PAGES = 200
@@ -45,9 +46,9 @@ def run(options: argparse.Namespace) -> int:
 
     options.out.mkdir(parents=True, exist_ok=True)
     for number, (name, figure) in enumerate(plot.stage_pictures(trace, class_names=names), start=1):
-        figure.savefig(options.out / f"{number}_{name.lower().replace(' ', '_')}.png")
+        write_figure(options.out / f"{number}_{name.lower().replace(' ', '_')}.png", figure)
     strip = options.out / "strip.png"
-    plot.trace_strip(trace, class_names=names).savefig(strip)
+    write_figure(strip, plot.trace_strip(trace, class_names=names))
 
     result = evaluate.evaluate(model, pages)
     print(f"AP50 on {VAL_PAGES} unseen pages: {result.mean_ap:.3f}")

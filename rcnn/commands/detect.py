@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from rcnn import pictures
 from rcnn.commands import weights
+from rcnn.commands.outputs import check_file
 from rcnn.commands.terminal import fail, say
 from rcnn.files import write_whole
 from rcnn.model import FasterRCNN
@@ -47,10 +46,7 @@ def run(options: argparse.Namespace) -> int:
     """Detects, draws, and says what was found; 0, or 2 where a file could not be read."""
     if options.score is not None and not 0 <= options.score <= 1:
         raise ValueError(f"--score must be in 0 .. 1, not {options.score}")
-    if options.json and not Path(options.json).parent.is_dir():  # said before the work is done
-        raise FileNotFoundError(f"there is no folder {Path(options.json).parent} for --json to write to")
-    if options.json and Path(options.json).is_dir():
-        raise IsADirectoryError(f"--json must name a file; {options.json} is a folder")
+    check_file("--json", options.json)
     model = weights.load(options.weights)
     options.out.mkdir(parents=True, exist_ok=True)
     entries: list[Entry] = []
@@ -107,7 +103,7 @@ def _detect_file(model: FasterRCNN, file: Path, folder: Path, score_thresh: floa
     names = model.config.class_names
     drawing = plot.annotate(picture, found["boxes"], found["scores"], found["labels"], names)
     target = _free_name(folder, file.stem, taken)
-    write_whole(target, _png(drawing))
+    write_whole(target, pictures.as_png(drawing))
     taken.add(_identity(target))
     height, width = picture.shape[:2]
     return {"file": str(file), "picture": str(target), "size": {"width": width, "height": height},
@@ -119,12 +115,6 @@ def _detections(found: dict[str, np.ndarray], names: Sequence[str] | None) -> li
     return [{"box": [round(float(x), 2) for x in box], "score": round(float(score), 4), "label": int(label),
              **({"name": names[label]} if names else {})}
             for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True)]
-
-
-def _png(picture: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="PNG")
-    return file.getvalue()
 
 
 def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:

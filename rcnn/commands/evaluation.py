@@ -10,6 +10,7 @@ import numpy as np
 
 from rcnn import data, evaluate, plan
 from rcnn.commands import weights
+from rcnn.commands.outputs import check_file, write_figure
 from rcnn.files import write_whole
 from rcnn.trace import Detections
 
@@ -73,10 +74,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
     """An error, before any work is done, for what cannot be written, or for no pictures."""
     if options.pages is not None and options.pages < 1:
         raise ValueError(f"--pages must be at least 1, not {options.pages}")
-    if options.json and options.json.is_dir():
-        raise IsADirectoryError(f"--json must name a file; {options.json} is a folder")
-    if options.json and not options.json.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {options.json.parent} for --json to write to")
+    check_file("--json", options.json)
     if options.plots:
         options.plots.mkdir(parents=True, exist_ok=True)
 
@@ -153,7 +151,7 @@ def _show_errors(options: argparse.Namespace, detections: Sequence[Detections], 
         from rcnn import plot  # matplotlib, which takes a while, only where something is drawn
 
         result = evaluate.evaluate_detections(detections, targets, len(classes), method=method)
-        plot.evaluation_page(result, confusion, errors, stages, classes).savefig(options.plots / PAGE)
+        write_figure(options.plots / PAGE, plot.evaluation_page(result, confusion, errors, stages, classes))
         print(f"\npicture: {options.plots / PAGE}")
 
 

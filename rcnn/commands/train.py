@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import time
 from pathlib import Path
 
 from rcnn import plan, runs, train
+from rcnn.commands.outputs import write_figure
 from rcnn.commands.terminal import INTERRUPTED, say
 from rcnn.data import Dataset
 from rcnn.data.records import ON_ERROR
-from rcnn.files import write_whole
 from rcnn.model import FasterRCNN
 from rcnn.plan import Plan
 from rcnn.recipe import Recipe
@@ -173,6 +172,4 @@ def _draw_curves(out: Path, done: Run, recipe: Recipe) -> None:
 
     rates = [recipe.lr_at(step) for step in range(done.steps)]
     figure = plot.training_curves(done.history, rates, done.validation)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    write_whole(out / runs.CURVES, picture.getvalue())
+    write_figure(out / runs.CURVES, figure)
