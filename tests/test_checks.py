@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rcnn import checks
+from rcnn.boxes import iou
 from rcnn.checks import CheckFailed
 from rcnn.checks._engine import MOST_TRIALS, Case, run
 
@@ -27,14 +28,14 @@ def test_every_check_has_its_answers():
 @pytest.mark.parametrize("name, answer", named((name, right) for name, module in ANSWERS.items()
                                                for right in module.RIGHT))
 def test_a_right_answer_passes(name, answer, impl):
-    for seed in (None, 0, 1, 2):
+    for seed in range(4):
         assert getattr(checks, name)(answer, seed=seed) is None
 
 
 @pytest.mark.parametrize("name, answer, hint", named((name, wrong, hint) for name, module in ANSWERS.items()
                                                      for wrong, hint in module.WRONG))
 def test_a_wrong_answer_is_rejected_with_a_hint_that_fits(name, answer, hint, impl):
-    for seed in (None, 0, 1):
+    for seed in range(3):
         with pytest.raises(CheckFailed, match=hint) as failed:
             getattr(checks, name)(answer, seed=seed)
         assert str(failed.value).startswith(f"{name}: your function ")
@@ -74,6 +75,14 @@ def test_what_came_out_is_named(wrong, message):
         run("double", wrong, double, DOUBLE, rows=(("rows",),))
 
 
+def test_a_function_that_is_still_to_be_written_is_called_that():
+    def unwritten(rows):
+        raise NotImplementedError
+
+    with pytest.raises(CheckFailed, match=r"your function is not written yet[^$]*expected[^$]*Think about it: think"):
+        run("double", unwritten, double, DOUBLE)
+
+
 def test_a_function_that_changes_its_arguments_does_not_pass():
     def changing(rows):
         rows *= 2
@@ -93,6 +102,19 @@ def test_a_slow_answer_is_asked_no_more_often_than_it_must():
     with pytest.raises(CheckFailed):
         run("double", wrong, double, [Case({"rows": np.arange(4000.0)}, "think")], rows=(("rows",),))
     assert calls[-1] == 1 and len(calls) <= MOST_TRIALS + 1
+
+
+def test_without_a_seed_the_inputs_are_others_each_time():
+    def recording(boxes1, boxes2):
+        seen.append(boxes1.tobytes())
+        return iou(boxes1, boxes2)
+
+    seen: list[bytes] = []
+    for seed in (None, None, 5, 5):
+        seen.append(b"from here")
+        checks.iou(recording, seed=seed)
+    first, second, third, fourth = b"".join(seen).split(b"from here")[1:]
+    assert first != second and third == fourth
 
 
 def test_what_is_called_already_is_no_function():

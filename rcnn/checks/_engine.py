@@ -76,6 +76,8 @@ def examine(function: Function, reference: Function, case: Case) -> Failure | No
     own = copied(case)
     try:
         got = own.call(function)
+    except NotImplementedError:
+        return Failure("is not written yet: it raises NotImplementedError", expected=expected)
     except Exception as error:
         return Failure(f"raises {type(error).__name__}: {error}", expected=expected)
     for argument, before in case.arguments.items():

@@ -48,7 +48,8 @@ def _iou_cases(rng: np.random.Generator) -> Iterator[Case]:
                "answer has no rows, and a column for each of the others")
     yield Case({"boxes1": _drawn(rng, 2), "boxes2": np.zeros((0, 4))}, "no boxes at all is an ordinary input: the "
                "answer has a row for each of the first, and no columns")
-    yield Case({"boxes1": _drawn(rng, 3).astype(np.int64), "boxes2": _drawn(rng, 3).astype(np.int64)},
+    whole = np.array([[x, y, x + w, y + h]])
+    yield Case({"boxes1": whole, "boxes2": whole + [1, 0, 1, 0]},
                "whole numbers are numbers, too; a quotient of them is not whole")
     for count in (1, 2, 4, 30):
         yield Case({"boxes1": _drawn(rng, count), "boxes2": _drawn(rng, count + 1)}, "boxes as they come: go through "
