@@ -1,4 +1,4 @@
-"""The extension modules; everything else about the package is in pyproject.toml.
+"""The extension modules and the course's notebooks; everything else about the package is in pyproject.toml.
 
 Environment at build time:
     RCNN_REQUIRE_EXT=1   a kernel that cannot be compiled is an error; without it the package installs on NumPy alone
@@ -11,8 +11,10 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError, LinkError
 
+NOTEBOOKS = Path("notebooks", "src")
 KERNELS = ("_boxes", "_build", "_nms", "_roi")
 
 # Kernels must round as written: no fused multiply-adds. -fno-trapping-math changes no value; it lets the compiler
@@ -66,4 +68,16 @@ def extensions():
     return [Extension(f"rcnn._ext.{name}", [f"rcnn/_ext/{name}.pyx"], optional=optional) for name in KERNELS]
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildKernels})
+class BuildPackage(build_py):
+    """Puts the sources of the notebooks into the package, where `rcnn course export` finds them once installed."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:  # which reads them where they are
+            target = Path(self.build_lib, "rcnn", "course", "src")
+            self.mkpath(str(target))
+            for source in sorted(NOTEBOOKS.glob("*.py")):
+                self.copy_file(str(source), str(target / source.name))
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildKernels, "build_py": BuildPackage})

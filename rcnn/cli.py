@@ -12,10 +12,10 @@ from typing import NoReturn
 
 import rcnn
 from rcnn import _backend
-from rcnn.commands import check, convert, demo, detect, doctor, evaluation, train
+from rcnn.commands import check, convert, course, demo, detect, doctor, evaluation, train
 from rcnn.commands.terminal import INTERRUPTED, fail
 
-COMMANDS = (demo, check, train, evaluation, detect, doctor, convert)
+COMMANDS = (demo, check, train, evaluation, detect, doctor, convert, course)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders that hold nothing yet."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True
         if isinstance(error, OSError):  # which names the file beside, or, for a full disk, none at all
             raise OSError(error.errno, error.strerror, str(target)) from error
         raise
+
+
+def check_free(folder: Path) -> None:
+    """Nothing where `folder` is new or empty; else an OSError that says what is in the way."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; a folder is expected")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty; name a new folder")
 
 
 def _umask() -> int:

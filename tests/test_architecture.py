@@ -60,6 +60,8 @@ ALLOWED = {
     "checks": DOOR | ARRAYS | NN | {"config", "evaluate", "roi_heads", "rpn"},
     "doctor": DOOR | ARRAYS | NN | {"data", "model", "trace"},
     "plot": set(),
+    "widgets": ARRAYS | {"anchors", "data", "evaluate", "plot"},
+    "course": {"_backend", "files"},
     "__init__": DOOR | NN | STAGES | {"checkpoint", "config", "factories", "model", "trace"},
 }
 LIBRARY = set(ALLOWED)
@@ -67,7 +69,8 @@ ALLOWED |= {"commands": LIBRARY, "cli": LIBRARY | {"commands"}, "__main__": {"cl
 
 # Libraries that only these may import.
 RESERVED = {"matplotlib": {"plot"}, "sklearn": {"data"}, "defusedxml": {"data"}, "threadpoolctl": {"_backend"},
-            "safetensors": {"checkpoint"}, "tomli_w": {"plan"}}
+            "safetensors": {"checkpoint"}, "tomli_w": {"plan"}, "ipywidgets": {"widgets"}, "jupytext": {"course"},
+            "nbformat": {"course"}}
 
 
 def imports(path: Path) -> Iterator[str]:

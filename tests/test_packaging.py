@@ -67,15 +67,18 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     kernels = {name for name in names if name.endswith((".so", ".pyd"))}
     assert {Path(name).name.split(".")[0] for name in kernels} == KERNELS
     installed = {name for name in names if ".dist-info/" not in name}
-    assert installed - kernels == package_files()
+    notebooks = {f"rcnn/course/src/{path.name}" for path in (ROOT / "notebooks" / "src").glob("*.py")}
+    assert notebooks and installed - kernels == package_files() | notebooks
     assert "License-Expression: MIT" in metadata
 
 
 PROBE = """
 import rcnn, rcnn.boxes, rcnn.nms, rcnn.roi
 from rcnn import _backend
+from rcnn.course import sources
 facts, iou = _backend.info(), rcnn.boxes.iou([[0, 0, 2, 2]], [[0, 0, 2, 1]])[0, 0]
 print(rcnn.__file__)
+print(sources.paths()[0])
 print("kernels", facts["kernels"], "openmp", facts.get("openmp"), "backend", facts["backend"], "iou", float(iou))
 """
 
@@ -87,6 +90,7 @@ def install(sdist, folder, **environment):
     clean = {"PYTHONPATH": str(folder / "site"), "RCNN_REQUIRE_EXT": "0", "RCNN_BACKEND": ""}
     said = run(sys.executable, "-c", PROBE, cwd=folder, **clean)
     assert str(folder / "site" / "rcnn" / "__init__.py") in said
+    assert str(folder / "site" / "rcnn" / "course" / "src" / "00_one_image_end_to_end.py") in said
     return said
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rcnn import data
+from rcnn.files import check_free
 
 WRITERS: dict[str, Callable[[data.Dataset, Path, str], None]] = {
     "voc": data.write_voc, "coco": data.write_coco, "csv": data.write_csv,
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"a data set can be written as {', '.join(f'{kind}:PATH' for kind in WRITERS)}, "
                          f"not as {options.target!r}")
     target = Path(os.path.abspath(Path(path).expanduser()))
-    _check_free(target)
+    check_free(target)
     for split in SPLITS:
         if (getattr(options, split) or 0) < 0:
             raise ValueError(f"--{split} must not be negative, got {getattr(options, split)}")
@@ -59,10 +60,3 @@ def run(options: argparse.Namespace) -> int:
     print(f"{kind}:{path}: {written}")
     return 0
 
-
-def _check_free(target: Path) -> None:
-    """OSError where something is in the way."""
-    if target.exists() and not target.is_dir():
-        raise NotADirectoryError(f"{target} is a file; a folder is expected")
-    if target.is_dir() and any(target.iterdir()):
-        raise FileExistsError(f"{target} is not empty; name a new folder")

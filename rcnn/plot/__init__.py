@@ -32,7 +32,7 @@ from rcnn.plot.stages import (
     proposals,
 )
 from rcnn.plot.strip import stage_pictures, trace_strip
-from rcnn.plot.style import figure, title
+from rcnn.plot.style import figure, png, title
 
 __all__ = [
     "anchor_level",
@@ -54,6 +54,7 @@ __all__ = [
     "loss_curves",
     "matched_anchors",
     "objectness",
+    "png",
     "pooled_features",
     "precision_recall",
     "precision_recall_classes",

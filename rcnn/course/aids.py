@@ -1,0 +1,75 @@
+"""What the notebooks use to show the library's own code, and how fast its kernels are."""
+
+from __future__ import annotations
+
+import inspect
+import statistics
+import textwrap
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rcnn import _backend
+
+CLOSE = 1e-4  # of the largest number: what the two backends may differ by in float32
+UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+
+
+class Source:
+    """The text of functions as they stand in the library; a notebook shows it highlighted."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def _repr_markdown_(self) -> str:
+        return f"```python\n{self.text}\n```"
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def source(*functions: Callable[..., Any] | type) -> Source:
+    """The source of functions or classes of the library, read from the files that are running."""
+    texts = [textwrap.dedent(inspect.getsource(function)).rstrip() for function in functions]
+    return Source("\n\n\n".join(texts))
+
+
+def compare(function: Callable[..., Any], *arguments: Any, repeat: int = 15, **options: Any) -> None:
+    """Prints how long `function` takes on NumPy and on the kernels, and the ratio of the two.
+
+    They take turns, `repeat` times each after one that does not count; what is printed are medians. Raises
+    AssertionError where the two give different answers. Where no kernels were compiled, only NumPy's time is printed.
+    """
+    names = ("numpy", "cython") if _backend.info()["kernels"] else ("numpy",)
+    answers: dict[str, Any] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(repeat + 1):
+        for name in names:
+            with _backend.use_backend(name):
+                begun = time.perf_counter()
+                answers[name] = function(*arguments, **options)
+                seconds[name].append(time.perf_counter() - begun)
+    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    print(f"NumPy reference  {_duration(medians['numpy']):>9}")
+    if "cython" not in names:
+        print("Cython kernel    none was compiled on this machine")
+        return
+    _check_same(function.__name__, answers["numpy"], answers["cython"])
+    print(f"Cython kernel    {_duration(medians['cython']):>9}   {_backend.get_num_threads()} threads at most")
+    print(f"ratio            {medians['numpy'] / medians['cython']:>9.1f}")
+
+
+def _check_same(name: str, one: Any, other: Any) -> None:
+    parts = zip(one, other, strict=True) if isinstance(one, tuple) else [(one, other)]
+    for numpys, kernels in parts:
+        largest = float(np.max(np.abs(numpys), initial=0))
+        np.testing.assert_allclose(kernels, numpys, rtol=CLOSE, atol=CLOSE * largest,
+                                   err_msg=f"the two backends give different answers for {name}")
+
+
+def _duration(seconds: float) -> str:
+    """Three digits and a unit: "1.23 ms"."""
+    size, unit = next((pair for pair in UNITS if seconds >= pair[0]), UNITS[-1])
+    return f"{seconds / size:.3g} {unit}"
