@@ -57,7 +57,8 @@ ALLOWED = {
     "plan": DOOR | NN | {"anchors", "checkpoint", "config", "data", "factories", "files", "model", "recipe"},
     "runs": DOOR | NN | {"checkpoint", "files", "model", "plan", "recipe"},
     "train": DOOR | NN | {"augment", "checkpoint", "data", "evaluate", "finite", "loader", "model", "recipe", "runs"},
-    "checks": DOOR | ARRAYS | NN | {"config", "evaluate", "roi_heads", "rpn"},
+    "checks": DOOR | ARRAYS | NN | {"config", "data", "evaluate", "roi_heads", "rpn", "sizes", "transform"}
+    | {"checkpoint", "model"},  # of checks.diagnosis, which plants faults in a detector
     "doctor": DOOR | ARRAYS | NN | {"data", "model", "trace"},
     "plot": set(),
     "widgets": ARRAYS | {"anchors", "data", "evaluate", "plot"},

@@ -53,6 +53,7 @@ def test_moving_a_control_redraws(explorer, drawn):
     assert drawn == [START]
     assert (shift.min, shift.max, shift.step, shift.value) == (0, 4, 0.5, 1)
     assert isinstance(rows.value, int) and rows.description == "rows shown"
+    assert picture.layout.width == "400px"  # its own
     shift.value = 3.5
     kind.value = "one"
     assert drawn[1:] == [START | {"shift": 3.5}, START | {"shift": 3.5, "kind": "one"}]

@@ -3,8 +3,7 @@
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
+from legible import assert_nothing_is_clipped
 
 from rcnn import plot
 
@@ -19,16 +18,6 @@ def ax():
     return plot.figure(4, 4).subplots()
 
 
-def draw(ax):
-    """The dots (height, width, 3) of the figure of `ax`, whose edges must be white, as where nothing is cut off."""
-    canvas = FigureCanvasAgg(ax.figure)
-    canvas.draw()
-    dots = np.asarray(canvas.buffer_rgba())[:, :, :3]
-    assert all((side == 255).all() for side in (dots[:2], dots[-2:], dots[:, :2], dots[:, -2:]))
-    assert min(text.get_fontsize() for text in ax.figure.findobj(Text) if text.get_text()) >= 8
-    return dots
-
-
 def legend(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
@@ -40,14 +29,14 @@ def test_objects_stand_at_size_and_ratio_the_worst_covered_on_top(ax):
     np.testing.assert_array_equal(dots.get_array(), [0.9, 0.6, 0.2])
     assert dots.get_clim() == (0, 1)
     assert ax.get_legend() is None
-    draw(ax)
+    assert_nothing_is_clipped(ax.figure)
 
 
 def test_axes_are_logarithmic_between_powers_of_two(ax):
     plot.coverage(ax, SIZES, RATIOS, IOU)
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     assert (ax.get_xlim(), ax.get_ylim()) == ((16, 64), (0.25, 2))
-    draw(ax)
+    assert_nothing_is_clipped(ax.figure)
     shown = [tick.get_text() for tick in ax.get_xticklabels() if 16 <= tick.get_position()[0] <= 64]
     assert shown == ["16", "32", "64"]
 
@@ -58,13 +47,13 @@ def test_anchors_are_marked_at_their_shapes(ax):
     assert len(ax.collections[1].get_facecolors()) == 0
     assert legend(ax) == ["anchors: 2"]
     assert ax.get_xlim() == (16, 64)
-    draw(ax)
+    assert_nothing_is_clipped(ax.figure)
 
 
 def test_one_object_has_room_around_it(ax):
     plot.coverage(ax, [32], [1], [0.5])
     assert (ax.get_xlim(), ax.get_ylim()) == ((16, 64), (0.5, 2))
-    draw(ax)
+    assert_nothing_is_clipped(ax.figure)
 
 
 def test_histogram_counts_and_shares(ax):
@@ -76,14 +65,14 @@ def test_histogram_counts_and_shares(ax):
     assert legend(ax) == ["0.5 or more: 80.0% of 5", "0.7 or more: 40.0% of 5"]
     assert [line.get_xdata()[0] for line in ax.lines] == [0.5, 0.7]
     assert ax.get_xlim() == (0, 1)
-    draw(ax)
+    assert_nothing_is_clipped(ax.figure)
 
 
 @pytest.mark.parametrize("thresholds", [(), (0.3, 0.5, 0.7, 0.9)])
 def test_the_legend_of_a_histogram_lies_above_its_bars(thresholds):
     ax = plot.figure(4, 3.4).subplots()
     plot.coverage_histogram(ax, np.arange(20) / 20, thresholds)
-    draw(ax)
+    assert_nothing_is_clipped(ax.figure)
     assert (ax.get_legend() is None) == (not thresholds)
     if thresholds:
         bar_tops = ax.transData.transform((0, 1))[1]
@@ -96,13 +85,13 @@ def test_nothing_is_said_where_there_is_nothing():
         ax = plot.figure(4, 4).subplots()
         assert function(ax, *arrays) is ax
         assert [text.get_text() for text in ax.texts] == ["no objects"]
-        draw(ax)
+        assert_nothing_is_clipped(ax.figure)
 
 
 def test_anchors_alone_are_drawn(ax):
     plot.coverage(ax, [], [], [], ANCHORS)
     assert legend(ax) == ["anchors: 2"]
-    draw(ax)
+    assert_nothing_is_clipped(ax.figure)
 
 
 @pytest.mark.parametrize("call, message", [

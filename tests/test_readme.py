@@ -1,4 +1,4 @@
-"""The README's examples run as they are printed, and its commands exist."""
+"""The examples of README and docs run as they are printed, their links lead somewhere, and their commands exist."""
 
 import re
 from pathlib import Path
@@ -9,12 +9,21 @@ import pytest
 
 from rcnn import cli
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-COMMANDS = re.findall(r"^    rcnn (\w+)", README, re.MULTILINE)
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = PAGES[0].read_text()
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def examples(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+EXAMPLES = examples(PAGES[0])
+COMMANDS = re.findall(r"^    rcnn (\w+)", "\n".join(page.read_text() for page in PAGES), re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", [pytest.param(example, id=f"{page.stem}-{number}") for page in PAGES
+                                     for number, example in enumerate(examples(page))])
 def test_example_runs_as_printed(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                  capsys: pytest.CaptureFixture[str]) -> None:
     matplotlib.use("Agg")
@@ -44,6 +53,17 @@ def test_there_are_examples_and_every_command_exists(capsys: pytest.CaptureFixtu
         assert f"usage: rcnn {command}" in capsys.readouterr().out
 
 
-def test_links_lead_somewhere() -> None:
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
-    assert links and all((Path(__file__).parents[1] / link).exists() for link in links)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if "://" not in link]
+    assert links or page.stem not in ("README", "teaching")
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_glossary_is_in_order_and_points_to_notebooks() -> None:
+    rows = re.findall(r"^\| (?!word)([^|]+) \|[^|]+\| ([\d, ]+) \|$", (ROOT / "docs" / "glossary.md").read_text(),
+                      re.MULTILINE)
+    words = [word.split(",")[0].strip("`").lower() for word, _ in rows]
+    assert len(words) >= 50 and words == sorted(words)
+    numbers = {path.name[:2] for path in (ROOT / "notebooks" / "src").glob("*.py")}
+    assert {number for _, cell in rows for number in cell.split(", ")} <= numbers

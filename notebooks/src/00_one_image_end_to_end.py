@@ -112,9 +112,10 @@ def predict_shapes():
 # In: a picture (h, w, 3), 8-bit colours. Out: `images` (N, 3, H, W), float32, and the size of each picture within it,
 # `image_sizes`.
 #
-# The picture is scaled so that its shorter side has `min_size` pixels, unless the longer one would exceed `max_size`
-# ([1] section 3.3). From each channel, in [0, 1], a mean is subtracted, and the rest is divided by a standard deviation.
-# Zeros at the right and at the bottom bring both sides to a multiple of 32, and all pictures of a batch to one size.
+# The picture is scaled so that its shorter side has `min_size` pixels ([1] section 3.3), unless the longer one would
+# exceed `max_size` ([2] section 5.2). From each channel, in [0, 1], a mean is subtracted, and the rest is divided by a
+# standard deviation. Zeros at the right and at the bottom bring both sides to a multiple of 32, and all pictures of a
+# batch to one size.
 #
 # `model.trace` runs the whole detector once and keeps everything. It is given the target as well, for what the notebook
 # shows of training; detection does not look at it.
@@ -260,7 +261,8 @@ figure
 # The `rpn_pre_nms_top_n_test` anchors with the highest objectness are moved by their deltas and clipped to the image. What
 # then has no width or no height is dropped; the rest are the candidates. Many of them lie on the same digit. So
 # *non-maximum suppression* (NMS) takes the best, removes all others whose IoU with it exceeds `rpn_nms_thresh`, takes the
-# best that is left, and so on. The first `rpn_post_nms_top_n_test` that were taken are the proposals ([1] section 3.3).
+# best that is left, and so on. The first `rpn_post_nms_top_n_test` that were taken are the proposals. (NMS and the cut
+# after it are in [1] section 3.3; the cut before it is in the published code.)
 #
 # From here on the content of a page has a say in the shapes. And no gradient flows back through the boxes: the second
 # stage takes the proposals as given ([1] section 3.2).
@@ -406,7 +408,8 @@ plot.trace_strip(trace, class_names=pages.classes)
 # if its IoU with an object of its class is at least 0.5 and no earlier detection has claimed that object. Of the first $n$
 # detections, *precision* is the share that is right, and *recall* is the share of all objects that they find. The
 # *average precision* (AP) is the area under the curve of the two, where at each recall the best precision at that recall
-# or a higher one counts (Everingham et al., *The PASCAL Visual Object Classes Challenge*, 2010, section 4.2).
+# or a higher one counts. (So it is in VOC from 2010 on. Everingham et al., *The PASCAL Visual Object Classes Challenge*,
+# 2010, section 4.2, takes the same precision at eleven recalls; notebook 12 has both.)
 #
 # The curves are those of the best, the middle and the worst class. 40 pages hold about two dozen objects of each class, so
 # every miss is a visible step; `rcnn demo` measures on 200 pages.
@@ -452,7 +455,8 @@ found_shapes = {"images": trace.images, "features[0]": trace.features[0], "ancho
                 "candidates[0]": trace.candidates[0], "proposals[0]": trace.proposals[0], "pooled": trace.pooled,
                 "class_logits": trace.class_logits, "box_deltas": trace.box_deltas}
 predicted = predict_shapes()
-wrong = [name for name, array in found_shapes.items() if predicted.get(name) != array.shape]
+assert isinstance(predicted, dict), "predict_shapes returns a dict: a name, and the shape that goes with it"
+wrong = [name for name, array in found_shapes.items() if tuple(predicted.get(name, ())) != array.shape]
 assert not wrong, f"not as predicted: {', '.join(wrong)}; which setting, or which stage before, decides these?"
 print("all", len(found_shapes), "shapes as predicted")
 

@@ -10,8 +10,11 @@ it is wrong, what came out, what was expected, and what to think about. Inputs a
 """
 
 from rcnn.checks._engine import CheckFailed
+from rcnn.checks.anchor_levels import anchor_generator
 from rcnn.checks.anchors import cell_anchors, grid_anchors
 from rcnn.checks.boxes import convert, decode, encode, iou
+from rcnn.checks.faults import find_faults, resize_boxes
+from rcnn.checks.heads import head_loss_gradient
 from rcnn.checks.layers import conv2d_backward, top_down
 from rcnn.checks.losses import (
     binary_cross_entropy,
@@ -21,13 +24,20 @@ from rcnn.checks.losses import (
     smooth_l1_gradient,
 )
 from rcnn.checks.matching import match, sample
-from rcnn.checks.measures import average_precision
+from rcnn.checks.measures import assign, average_precision
+from rcnn.checks.own_images import choose_anchors, repair
 from rcnn.checks.roi import roi_align, roi_align_backward, roi_pool, roi_pool_backward
+from rcnn.checks.roi_sampling import roi_targets
 from rcnn.checks.suppression import nms
+from rcnn.checks.training import learning_rate, training_step
 
 __all__ = [
-    "CheckFailed", "average_precision", "binary_cross_entropy", "cell_anchors", "conv2d_backward", "convert",
+    "anchor_generator",
+    "CheckFailed", "assign", "average_precision", "binary_cross_entropy", "cell_anchors", "conv2d_backward", "convert",
     "cross_entropy_gradient", "decode", "encode", "grid_anchors", "iou", "match", "nms", "roi_align",
     "roi_align_backward", "roi_pool", "roi_pool_backward", "rpn_loss_gradient", "sample", "smooth_l1",
     "smooth_l1_gradient", "top_down",
+    "choose_anchors", "find_faults", "repair", "resize_boxes",
+    "learning_rate", "training_step",
+    "head_loss_gradient", "roi_targets",
 ]

@@ -61,8 +61,7 @@ def run(name: str, function: Function, reference: Function, cases: Iterable[Case
     rows: names of arguments that may be shortened to make a failing case smaller; those in one group have a row for
         each other's rows and are shortened together.
     """
-    if not callable(function):
-        raise TypeError(f"checks.{name} takes a function, not {type(function).__name__}; pass it without calling it")
+    check_callable(name, function)
     for case in cases:
         failure = examine(function, reference, case)
         if failure is not None:
@@ -73,18 +72,34 @@ def run(name: str, function: Function, reference: Function, cases: Iterable[Case
 def examine(function: Function, reference: Function, case: Case) -> Failure | None:
     """What is wrong with `function` for a case; None if nothing is."""
     expected = copied(case).call(reference)
+    got, failure = answer(function, case)
+    return replace(failure, expected=expected) if failure is not None else compare(got, expected)
+
+
+def answer(function: Function, case: Case, **live: Any) -> tuple[Any, Failure | None]:
+    """(what `function` gives for arguments of its own, what is wrong with how it came by that or None).
+
+    live: arguments that are passed in the place of the case's and not copied, such as a generator that is drawn from.
+    """
     own = copied(case)
+    own = replace(own, arguments={**own.arguments, **live})
     try:
         got = own.call(function)
     except NotImplementedError:
-        return Failure("is not written yet: it raises NotImplementedError", expected=expected)
+        return None, Failure("is not written yet: it raises NotImplementedError")
     except Exception as error:
-        return Failure(f"raises {type(error).__name__}: {error}", expected=expected)
+        return None, Failure(f"raises {type(error).__name__}: {error}")
     for argument, before in case.arguments.items():
-        if not _unchanged(before, own.arguments[argument]):
-            return Failure(f"changes its argument {argument!r}", hint="work on a copy: whoever calls a function may "
-                           "still need what was passed")
-    return compare(got, expected)
+        if argument not in live and not _unchanged(before, own.arguments[argument]):
+            return got, Failure(f"changes its argument {argument!r}", hint="work on a copy: whoever calls a function "
+                                "may still need what was passed")
+    return got, None
+
+
+def check_callable(name: str, function: Any) -> None:
+    """TypeError for what is no function."""
+    if not callable(function):
+        raise TypeError(f"checks.{name} takes a function, not {type(function).__name__}; pass it without calling it")
 
 
 def compare(got: Any, expected: Any) -> Failure | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rcnn import matching
-from rcnn.checks._engine import Case, CheckFailed, Failure, Function, message, run
+from rcnn.checks._engine import Case, CheckFailed, Failure, Function, answer, check_callable, message, run
 
 HIGH, LOW = 0.75, 0.25  # exact in every precision
 Choice = tuple[tuple[int, ...], tuple[int, ...]]  # positive, negative
@@ -102,8 +102,7 @@ def sample(function: Function, seed: int | None = None) -> None:
     kind runs short, all of it is chosen. The choice is drawn from `rng` alone, without repetition, every candidate with
     the same probability. Raises CheckFailed, which says what is wrong.
     """
-    if not callable(function):
-        raise TypeError(f"checks.sample takes a function, not {type(function).__name__}; pass it without calling it")
+    check_callable("sample", function)
     seeds = np.random.default_rng(seed)
     for case in _sample_cases(seeds):
         _choice(function, case, case.arguments["rng"].made())
@@ -161,14 +160,8 @@ def _labels(rng: np.random.Generator, positive: int, negative: int, ignored: int
 def _choice(function: Function, case: Case, rng: np.random.Generator) -> Choice:
     """What `function` chooses with `rng`; raises CheckFailed for what is wrong with it whatever `rng` draws."""
     labels, size, fraction, _ = case.arguments.values()
-    own = labels.copy()
-    try:
-        got = function(own, size, fraction, rng)
-    except Exception as error:
-        raise CheckFailed(message("sample", case, Failure(f"raises {type(error).__name__}: {error}"))) from error
-    if not np.array_equal(own, labels):
-        _raise_if(Failure("changes its argument 'labels'", hint="work on a copy: whoever calls a function may still "
-                          "need what was passed"), case)
+    got, failure = answer(function, case, rng=rng)
+    _raise_if(failure, case)
     _raise_if(_judge(got, labels, size, fraction), case)
     positive, negative = got
     return tuple(map(int, positive)), tuple(map(int, negative))

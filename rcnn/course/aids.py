@@ -14,6 +14,7 @@ import numpy as np
 from rcnn import _backend
 
 CLOSE = 1e-4  # of the largest number: what the two backends may differ by in float32
+LOOK = "font-size: 0.83em; white-space: pre; overflow-x: auto"  # 120 columns fit on a page
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
@@ -23,8 +24,14 @@ class Source:
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def _repr_markdown_(self) -> str:
-        return f"```python\n{self.text}\n```"
+    def _repr_html_(self) -> str:
+        """With its colours written into it, for a page on the web brings no style sheet."""
+        from pygments import highlight  # comes with every notebook
+        from pygments.formatters import HtmlFormatter
+        from pygments.lexers import PythonLexer
+
+        look = HtmlFormatter(noclasses=True, nobackground=True, wrapcode=True, prestyles=LOOK)
+        return str(highlight(self.text, PythonLexer(), look))
 
     def __repr__(self) -> str:
         return self.text
@@ -57,7 +64,8 @@ def compare(function: Callable[..., Any], *arguments: Any, repeat: int = 15, **o
         print("Cython kernel    none was compiled on this machine")
         return
     _check_same(function.__name__, answers["numpy"], answers["cython"])
-    print(f"Cython kernel    {_duration(medians['cython']):>9}   {_backend.get_num_threads()} threads at most")
+    threads = _backend.get_num_threads()
+    print(f"Cython kernel    {_duration(medians['cython']):>9}   at most {threads} thread{'s' * (threads != 1)}")
     print(f"ratio            {medians['numpy'] / medians['cython']:>9.1f}")
 
 

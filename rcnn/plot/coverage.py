@@ -40,7 +40,7 @@ def coverage(
     style.color_bar(ax, dots, "best IoU with an anchor")
     _powers_of_two(ax, np.append(x, marks[:, 0]), np.append(y, marks[:, 1]))
     if anchors is not None:
-        squares = ax.scatter(marks[:, 0], marks[:, 1], s=_MARK, marker="s", facecolors="none",
+        squares = ax.scatter(marks[:, 0], marks[:, 1], s=_MARK, marker="s", facecolors="none", clip_on=False,
                              edgecolors=style.VERMILION, linewidths=style.LINE_WIDTH, zorder=3,
                              path_effects=style.outline(style.LINE_WIDTH, "white"),
                              label=f"anchors: {len(marks)}")  # fmt: skip

@@ -16,6 +16,7 @@ from rcnn import plot
 Draw = Callable[..., None]
 LABEL_WIDTH = "9em"
 CONTROL_WIDTH = "32em"
+DOTS_PER_INCH = 100  # of a figure
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class Explorer:
         """The controls over the picture, as a widget of ipywidgets. Raises ImportError where that is missing."""
         import ipywidgets
 
-        picture = ipywidgets.Image(value=self.picture(), format="png", layout={"max_width": "100%"})
+        size = {"width": f"{DOTS_PER_INCH * self._size[0]:.0f}px", "max_width": "100%"}
+        picture = ipywidgets.Image(value=self.picture(), format="png", layout=size)
         controls = {name: _as_widget(name, control) for name, control in self._controls.items()}
 
         def redraw(change: Any) -> None:
@@ -106,7 +108,7 @@ class Explorer:
 
         for control in controls.values():
             control.observe(redraw, names="value")
-        return ipywidgets.VBox([*controls.values(), picture])
+        return ipywidgets.VBox([*controls.values(), picture], layout={"align_items": "flex-start"})
 
     def _at(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: control.start for name, control in self._controls.items()} | dict(values)

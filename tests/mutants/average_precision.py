@@ -2,13 +2,15 @@
 
 import numpy as np
 
+COUNTS = {"voc2007": 11, "coco": 101}  # recalls at which the precision is read
+
 
 def vectorised(recall, precision, method):
     recall, precision = np.asarray(recall, float), np.asarray(precision, float)
     if np.isnan(recall).any():
         return np.nan
-    if method == "voc2007":
-        at = np.linspace(0, 1, 11)[:, None]
+    if method in COUNTS:
+        at = np.linspace(0, 1, COUNTS[method])[:, None]
         return np.where(recall >= at, precision, 0).max(axis=1, initial=0).mean()
     r, best = _with_ends(recall, precision)
     return float(np.diff(r) @ best[1:])
@@ -18,8 +20,9 @@ def by_loops(recall, precision, method):
     if len(recall) and recall[0] != recall[0]:
         return float("nan")
     points = list(zip(recall, precision, strict=True))
-    if method == "voc2007":
-        return sum(max((p for r, p in points if r >= 0.1 * k), default=0) for k in range(11)) / 11
+    if method != "voc2012":
+        steps = 10 if method == "voc2007" else 100
+        return sum(max((p for r, p in points if r >= k / steps), default=0) for k in range(steps + 1)) / (steps + 1)
     area, before = 0.0, 0.0
     for i, (r, _) in enumerate(points):
         area += (r - before) * max(p for _, p in points[i:])
@@ -31,7 +34,7 @@ def from_the_end_in_float32(recall, precision, method):
     recall, precision = np.asarray(recall, np.float32), np.asarray(precision, np.float32)
     if np.isnan(recall).any():
         return np.float32(np.nan)
-    total, best, thresholds = np.float32(0), np.float32(0), [k / 10 for k in range(11)]
+    total, best, thresholds = np.float32(0), np.float32(0), np.linspace(0, 1, COUNTS.get(method, 0))
     for i in range(len(recall) - 1, -1, -1):
         best = max(best, precision[i])
         left = recall[i - 1] if i else np.float32(0)
@@ -39,7 +42,7 @@ def from_the_end_in_float32(recall, precision, method):
             total += (recall[i] - left) * best
         else:
             total += best * sum((left < t or (i == 0 and t == 0)) and t <= recall[i] for t in thresholds)
-    return total if method == "voc2012" else total / 11
+    return total if method == "voc2012" else total / len(thresholds)
 
 
 def _with_ends(recall, precision):
@@ -48,9 +51,8 @@ def _with_ends(recall, precision):
     return np.concatenate([[0], recall, [1]]), np.maximum.accumulate(best[::-1])[::-1]
 
 
-def _at_eleven(recall, precision, reached=np.greater_equal, thresholds=None):
-    at = np.linspace(0, 1, 11) if thresholds is None else thresholds
-    return np.where(reached(recall, at[:, None]), precision, 0).max(axis=1, initial=0)
+def _at(recall, precision, thresholds, reached=np.greater_equal):
+    return np.where(reached(recall, thresholds[:, None]), precision, 0).max(axis=1, initial=0)
 
 
 def _known(recall, value):
@@ -58,52 +60,52 @@ def _known(recall, value):
 
 
 def starts_at_the_first_point(recall, precision, method):
-    if method == "voc2007" or not len(recall):
+    if method != "voc2012" or not len(recall):
         return vectorised(recall, precision, method)
     best = np.maximum.accumulate(precision[::-1])[::-1]
     return _known(recall, np.diff(recall) @ best[1:])
 
 
 def trapezes_from_the_first_point(recall, precision, method):
-    if method == "voc2007":
+    if method != "voc2012":
         return vectorised(recall, precision, method)
     return _known(recall, np.trapezoid(precision, recall))
 
 
 def trapezes(recall, precision, method):
-    if method == "voc2007":
+    if method != "voc2012":
         return vectorised(recall, precision, method)
     best = np.maximum.accumulate(precision[::-1])[::-1]
     return _known(recall, np.trapezoid(np.append(best[:1], best), np.append(0, recall)))
 
 
 def best_not_taken(recall, precision, method):
-    if method == "voc2007":
+    if method != "voc2012":
         return vectorised(recall, precision, method)
     return _known(recall, np.diff(recall, prepend=0) @ precision)
 
 
 def best_of_the_left(recall, precision, method):
-    if method == "voc2007":
+    if method != "voc2012":
         return vectorised(recall, precision, method)
     return _known(recall, np.diff(recall, prepend=0) @ np.maximum.accumulate(precision))
 
 
 def best_of_all(recall, precision, method):
-    if method == "voc2007":
+    if method != "voc2012":
         return vectorised(recall, precision, method)
     return _known(recall, np.max(recall, initial=0) * np.max(precision, initial=0))
 
 
 def last_precision_goes_on(recall, precision, method):
-    if method == "voc2007" or not len(recall):
+    if method != "voc2012" or not len(recall):
         return vectorised(recall, precision, method)
     best = np.maximum.accumulate(precision[::-1])[::-1]
     return _known(recall, np.diff(np.append(recall, 1), prepend=0) @ np.append(best, best[-1]))
 
 
 def mean_of_the_precisions(recall, precision, method):
-    if method == "voc2007" or not len(recall):
+    if method != "voc2012" or not len(recall):
         return vectorised(recall, precision, method)
     return _known(recall, precision.mean())
 
@@ -117,15 +119,15 @@ def always_2007(recall, precision, method):
 
 
 def reached_only_beyond(recall, precision, method):
-    if method == "voc2012":
+    if method != "voc2007":
         return vectorised(recall, precision, method)
-    return _known(recall, _at_eleven(recall, precision, np.greater).mean())
+    return _known(recall, _at(recall, precision, np.arange(11) / 10, np.greater).mean())
 
 
 def ten_recalls(recall, precision, method):
-    if method == "voc2012":
+    if method != "voc2007":
         return vectorised(recall, precision, method)
-    return _known(recall, _at_eleven(recall, precision, thresholds=np.arange(10) / 10).mean())
+    return _known(recall, _at(recall, precision, np.arange(10) / 10).mean())
 
 
 def divided_by_ten(recall, precision, method):
@@ -134,16 +136,63 @@ def divided_by_ten(recall, precision, method):
 
 
 def eleven_of_the_nearest_point(recall, precision, method):
-    if method == "voc2012" or not len(recall):
+    if method != "voc2007" or not len(recall):
         return vectorised(recall, precision, method)
     index = np.searchsorted(recall, np.arange(11) / 10)
     return _known(recall, np.append(precision, 0)[index].mean())
 
 
 def eleven_interpolated(recall, precision, method):
-    if method == "voc2012" or not len(recall):
+    if method != "voc2007" or not len(recall):
         return vectorised(recall, precision, method)
     return _known(recall, np.interp(np.arange(11) / 10, recall, precision, right=0).mean())
+
+
+def coco_as_2012(recall, precision, method):
+    return vectorised(recall, precision, "voc2012" if method == "coco" else method)
+
+
+def coco_as_2007(recall, precision, method):
+    return vectorised(recall, precision, "voc2007" if method == "coco" else method)
+
+
+def a_hundred_recalls(recall, precision, method):
+    if method != "coco":
+        return vectorised(recall, precision, method)
+    return _known(recall, _at(recall, precision, np.arange(100) / 100).mean())
+
+
+def a_hundred_recalls_without_zero(recall, precision, method):
+    if method != "coco":
+        return vectorised(recall, precision, method)
+    return _known(recall, _at(recall, precision, np.arange(1, 101) / 100).mean())
+
+
+def divided_by_a_hundred(recall, precision, method):
+    value = vectorised(recall, precision, method)
+    return value * 1.01 if method == "coco" else value
+
+
+def coco_reached_only_beyond(recall, precision, method):
+    if method != "coco":
+        return vectorised(recall, precision, method)
+    return _known(recall, _at(recall, precision, np.arange(101) / 100, np.greater).mean())
+
+
+def coco_without_the_best(recall, precision, method):
+    if method != "coco" or not len(recall):
+        return vectorised(recall, precision, method)
+    return _known(recall, np.append(precision, 0)[np.searchsorted(recall, np.arange(101) / 100)].mean())
+
+
+def coco_interpolated(recall, precision, method):
+    if method != "coco" or not len(recall):
+        return vectorised(recall, precision, method)
+    return _known(recall, np.interp(np.arange(101) / 100, recall, precision, right=0).mean())
+
+
+def coco_of_nothing_is_minus_one(recall, precision, method):
+    return -1.0 if method == "coco" and np.isnan(recall).any() else vectorised(recall, precision, method)
 
 
 def nothing_is_nan(recall, precision, method):
@@ -185,6 +234,15 @@ WRONG = (
     (divided_by_ten, "how many of how many"),
     (eleven_of_the_nearest_point, "not that of the nearest point"),
     (eleven_interpolated, "nor interpolated"),
+    (coco_as_2012, "how many of how many"),
+    (coco_as_2007, "0.01, ..., 0.5 are reached"),
+    (a_hundred_recalls, "0.01, ..., 0.5 are reached"),
+    (a_hundred_recalls_without_zero, "0.01, ..., 0.5 are reached"),
+    (divided_by_a_hundred, "0.01, ..., 0.5 are reached"),
+    (coco_reached_only_beyond, "0.01, ..., 0.5 are reached"),
+    (coco_without_the_best, "COCO, too"),
+    (coco_interpolated, "nor one interpolated"),
+    (coco_of_nothing_is_minus_one, "not known either"),
     (nothing_is_nan, "no detections at all"),
     (fails_without_detections, "no detections at all"),
     (unknown_is_zero, "not known either"),

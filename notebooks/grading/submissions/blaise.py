@@ -1,0 +1,17 @@
+"""Blaise's answers: boxes that are apart overlap for him, his NMS never ends, and he forgot the last one."""
+
+import numpy as np
+
+
+def iou(boxes1, boxes2):
+    sides = np.minimum(boxes1[:, None, 2:], boxes2[:, 2:]) - np.maximum(boxes1[:, None, :2], boxes2[:, :2])
+    shared = sides[..., 0] * sides[..., 1]
+    areas1, areas2 = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (boxes1, boxes2))
+    return shared / (areas1[:, None] + areas2 - shared)
+
+
+def nms(boxes, scores, iou_threshold):
+    kept = []
+    while len(boxes):
+        kept.append(int(np.argmax(scores)))
+    return kept

@@ -1,0 +1,181 @@
+"""Detectors with one planted fault each, for a learner's diagnosis, and the check of what the learner calls them.
+
+    for patient in diagnosis.ward(seed=1):
+        print(patient.name, diagnose(patient))
+    diagnosis.check(diagnose)
+
+Every patient is the shipped digit detector with pages of its own. What is wrong lies in the detector's settings, in
+its weights or in the annotations of the pages; one patient of a ward is sound.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rcnn.checkpoint import load_digits
+from rcnn.checks._engine import CheckFailed
+from rcnn.config import FasterRCNNConfig
+from rcnn.data import Digits
+from rcnn.model import FasterRCNN
+from rcnn.nn.random import drawing_from
+from rcnn.roi_heads import RoIHeads
+
+Page = tuple[np.ndarray, dict[str, np.ndarray]]
+
+SOUND = "sound"
+"""What a detector without a fault is called."""
+PAGES = 16  # of a patient
+LARGE = 4.0  # times as large as they should be: the sides of the anchors
+WRONG_PIXELS: tuple[dict[str, Any], ...] = (  # each is right for pixels in another range, or takes half of the step
+    {"image_mean": (127.5,) * 3, "image_std": (63.75,) * 3},
+    {"image_mean": (0.0,) * 3, "image_std": (63.75,) * 3},
+    {"image_std": (1 / 255,) * 3},
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Pages:
+    """Pictures with their targets, as a data set."""
+
+    items: list[Page]
+    classes: tuple[str, ...] = Digits.classes
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Page:
+        return self.items[index]
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """A detector and annotated pages: what there is to examine.
+
+    name: a letter. model: the detector. pages: pictures and targets, (G, 4) boxes and (G,) labels each.
+    """
+
+    name: str
+    model: FasterRCNN
+    pages: Pages
+
+
+# ---------------------------------------------------------------------- faults
+
+def sound(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
+    """The shipped detector and pages that it has not seen, without empty ones."""
+    drawn = Digits(2 * PAGES, split="val", seed=int(rng.integers(1, 2**31)))  # one in twenty has fewer than two digits
+    full = [page for page in map(drawn.__getitem__, range(len(drawn))) if len(page[1]["boxes"]) >= 2]
+    return load_digits(), Pages(full[:PAGES])
+
+
+def swapped_axes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
+    """The boxes of the pages are y1, x1, y2, x2."""
+    model, pages = sound(rng)
+    return model, Pages([(picture, {**target, "boxes": target["boxes"][:, [1, 0, 3, 2]]})
+                         for picture, target in pages.items])
+
+
+def shuffled_boxes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
+    """Every page has the target of a page some places further on."""
+    model, pages = sound(rng)
+    by = int(rng.integers(1, len(pages)))
+    return model, Pages([(pages[i][0], pages[(i + by) % len(pages)][1]) for i in range(len(pages))])
+
+
+def labels_from_0(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
+    """The digit 0 has the label 0, the digit 1 the label 1, and so on: the background has been forgotten."""
+    model, pages = sound(rng)
+    return model, Pages([(picture, {**target, "labels": target["labels"] - 1}) for picture, target in pages.items])
+
+
+def large_anchors(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
+    """The anchors of the detector are four times as large as those that it was trained with."""
+    model, pages = sound(rng)
+    return _with_settings(model, anchor_sizes=tuple(LARGE * np.array(model.config.anchor_sizes))), pages
+
+
+def wrong_normalisation(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
+    """The detector subtracts a mean, or divides by a deviation, of pixels in another range than 0 .. 1."""
+    model, pages = sound(rng)
+    return _with_settings(model, **WRONG_PIXELS[rng.integers(len(WRONG_PIXELS))]), pages
+
+
+def untrained_head(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
+    """The second stage has the weights with which a training begins, and none of them requires a gradient."""
+    model, pages = sound(rng)
+    with drawing_from(rng):
+        model.roi_heads = RoIHeads(model.config)
+    for parameter in model.roi_heads.parameters():
+        parameter.requires_grad = False
+    return model, pages
+
+
+PLANTED: dict[str, Callable[[np.random.Generator], tuple[FasterRCNN, Pages]]] = {
+    SOUND: sound, "swapped axes": swapped_axes, "shuffled boxes": shuffled_boxes, "labels from 0": labels_from_0,
+    "large anchors": large_anchors, "wrong normalisation": wrong_normalisation, "untrained head": untrained_head}
+NAMES = tuple(PLANTED)
+"""What a patient may be called."""
+
+HINTS = {
+    SOUND: "this detector finds and names its objects: who finds a fault in everybody is no help to anybody",
+    "swapped axes": "its detections lie well on the digits. Do the annotated boxes? Which exchange of columns would "
+                    "lay them there?",
+    "shuffled boxes": "its detections lie well on the digits, but the annotated boxes do not, whichever way their "
+                      "columns are exchanged. Are they the boxes of some other page?",
+    "labels from 0": "its boxes lie where they should. Subtract the annotated label from the detected one, digit by "
+                     "digit",
+    "large anchors": "look at the first thing that is held against the objects: how well does the best anchor overlap "
+                     "each?",
+    "wrong normalisation": "begin where the pictures enter the network: which mean and which deviation has the batch?",
+    "untrained head": "the proposals are good and what comes of them is not: how certain is the head of any class, and "
+                      "does any of its weights learn?",
+}
+
+
+def _with_settings(model: FasterRCNN, **changes: Any) -> FasterRCNN:
+    """The same detector, the same weights included, with other settings."""
+    changed = FasterRCNN(FasterRCNNConfig(model.backbone, **{**model.config.settings(), **changes}))
+    changed.load_state_dict(model.state_dict())
+    return changed.eval()
+
+
+# ---------------------------------------------------------------------- patients
+
+def ward(seed: int) -> list[Patient]:
+    """Seven patients in an order that the seed draws: six have a fault each, one is sound. Their names are letters."""
+    return [patient for patient, _ in _admitted(seed)]
+
+
+def reference(seed: int) -> Patient:
+    """One that is known to be sound, to compare with."""
+    return Patient("sound", *sound(np.random.default_rng([seed, 1])))
+
+
+def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
+    """Nothing where `function(patient)` gives the right one of `NAMES` for each patient of a ward; else CheckFailed.
+
+    Without a seed the ward is a new one each time.
+    """
+    if not callable(function):
+        raise TypeError(f"diagnosis.check takes a function, not {type(function).__name__}; pass it without calling it")
+    for patient, fault in _admitted(int(np.random.default_rng(seed).integers(2**31))):
+        said = function(patient)
+        if said not in PLANTED:
+            raise CheckFailed(f"patient {patient.name}: your function says {said!r}; a patient is one of "
+                              f"{', '.join(map(repr, PLANTED))}")
+        if said != fault:
+            raise CheckFailed(f"patient {patient.name}: your function says {said!r}, which it is not\n"
+                              f"Think about it: {HINTS[fault]}")
+
+
+def _admitted(seed: int) -> Iterator[tuple[Patient, str]]:
+    """The patients of a ward one after the other, and what each has."""
+    rng = np.random.default_rng([seed, 0])
+    order = [NAMES[i] for i in rng.permutation(len(NAMES))]
+    for letter, fault in zip(string.ascii_uppercase, order, strict=False):
+        yield Patient(letter, *PLANTED[fault](rng)), fault

@@ -1,0 +1,350 @@
+"""Checks of what is done with annotations: boxes that go along with their picture, and faults that are found."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from rcnn.checks._engine import Case, CheckFailed, Failure, Function, message, run
+from rcnn.data import Digits
+from rcnn.sizes import Size, resized_size
+from rcnn.transform import scale_boxes
+
+KINDS = ("label", "empty", "outside", "twice", "elsewhere")  # in the order in which one is named before another
+INK, NO_INK = 20, 10  # grey values by which boxes are darker than their page: at least where they belong, at most else
+FALSE_ALARMS = {  # what to think about where a page is said to have this fault and has not
+    "label": "labels go from 1 to L-1, both included, where L counts the background",
+    "empty": "a box whose x2 is greater than x1 and y2 greater than y1 is not empty, however thin",
+    "outside": "hold x against the width and y against the height, and let up to a pixel pass",
+    "twice": "only the same four numbers *and* the same label are the same object twice",
+    "elsewhere": "these boxes are on their ink: compare the page's median with the mean inside each box, and average "
+                 "over the boxes of the page",
+}
+NOT_WRITTEN = "is not written yet: it raises NotImplementedError"
+PAGES, ROUNDS = 12, 5
+POOL, PAGE_SIZE = 60, (96, 144)
+Page = tuple[np.ndarray, dict[str, np.ndarray]]
+
+
+def resize_boxes(function: Function, seed: int | None = None) -> None:
+    """Nothing where `function(boxes, size, min_size, max_size)` gives (boxes (G, 4), (height, width)) after resizing.
+
+    `size` is the picture's (height, width). The shorter side becomes `min_size` unless the longer one would exceed
+    `max_size`; sides are cut to whole pixels; boxes are scaled by what the sides really became. Raises CheckFailed,
+    which says what is wrong.
+    """
+    run("resize_boxes", function, _resize_boxes, _resize_cases(np.random.default_rng(seed)), rows=(("boxes",),))
+
+
+def find_faults(function: Function, seed: int | None = None) -> None:
+    """Nothing where `function(dataset)` gives {index: kind} of exactly the pages in which something is wrong.
+
+    The data sets are pages of digits, five of which have a fault. Of several kinds the first of `KINDS` is meant:
+    "label", a label outside 1 .. L-1; "empty", a box without x2 > x1 and y2 > y1; "outside", a box more than a pixel
+    beyond its page; "twice", a box that is there again with the same label; "elsewhere", boxes beside the ink: their
+    mean grey value, averaged over the boxes, is not `NO_INK` below the page's median, where it should be `INK`. Raises
+    CheckFailed, which says what is wrong.
+    """
+    if not callable(function):
+        raise TypeError(f"checks.find_faults takes a function, not {type(function).__name__}; pass it without calling")
+    rng = np.random.default_rng(seed)
+    for number in range(ROUNDS):
+        pages = _planted_set(rng, number)
+        found = _examine(function, pages)
+        if found is None:
+            continue
+        index, failure = found
+        alone = None if index is None else _examine(function, [pages[index]])
+        if index is not None and alone is not None:
+            failure = alone[1]
+        shown = pages[index or 0]
+        raise CheckFailed(message("find_faults", Case(shown.arguments(), shown.hint or "work on this page by hand"),
+                                  failure))
+
+
+# ---------------------------------------------------------------------- boxes that go along
+
+def _resize_boxes(boxes: np.ndarray, size: Size, min_size: int, max_size: int) -> tuple[np.ndarray, Size]:
+    resized = resized_size((int(size[0]), int(size[1])), int(min_size), int(max_size))
+    boxes = np.asarray(boxes)
+    return scale_boxes(boxes if boxes.dtype.kind == "f" else boxes.astype(np.float64), size, resized), resized
+
+
+def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
+    h, w, x, y = (int(v) for v in rng.integers((20, 60, 2, 2), (30, 80, 9, 9)))
+    box = [[x, y, x + 7, y + 4]]
+
+    def case(rows: object, size: Size, min_size: int, max_size: int, hint: str, dtype: Any = np.float64) -> Case:
+        return Case({"boxes": np.array(rows, dtype).reshape(-1, 4), "size": size, "min_size": min_size,
+                     "max_size": max_size}, hint)
+
+    yield case(box, (h, w), 2 * h, 20 * w, "twice as large a picture, so every coordinate of its boxes is twice as "
+               "large; and the answer is a pair: boxes, then (height, width)")
+    yield case(box, (w, h), 2 * h, 20 * w, "the shorter side decides, whichever of the two it is; a size is (height, "
+               "width)")
+    yield case(np.multiply(box, 2), (2 * h, 2 * w), h, 20 * w, "a picture may be too large as well: then it shrinks, "
+               "and its boxes with it")
+    yield case(box, (h, w), 8 * h, 3 * w, "the longer side would exceed `max_size`: then that side decides, for both")
+    yield case(box, (w, h), 8 * h, 3 * w, "the longer side would exceed `max_size`: then that side decides, for both")
+    for tall in (False, True):
+        size, least = _uneven(rng, tall)
+        yield case(box, size, least, 10 * least, "the longer side is cut to whole pixels, not rounded up; and a box "
+                   "is scaled by what its picture's sides really became, x by the width's ratio and y by the height's")
+    yield case(np.zeros((0, 4)), (h, w), 2 * h, 20 * w, "no boxes at all is an ordinary input: a picture without "
+               "objects is resized, too")
+    yield case(box, (h, w), 3 * h // 2 + 1, 20 * w, "whole numbers are numbers, too; scaled, they are no longer whole",
+               np.int64)
+    for count in (1, 3, 8):
+        size, least = _uneven(rng, bool(rng.integers(2)))
+        corner = rng.uniform(0, np.array(size[::-1]) / 2, (count, 2))
+        rows = np.concatenate([corner, corner + rng.uniform(1, np.array(size[::-1]) / 2, (count, 2))], axis=1)
+        yield case(rows, size, least, int(rng.integers(least + 1, 2 * least)) + 1, "boxes as they come: work out the "
+                   "picture's new sides first, then each side's ratio of new to old", np.float32)
+
+
+def _uneven(rng: np.random.Generator, tall: bool) -> tuple[Size, int]:
+    """(size, min_size) of which the longer side does not become whole, and well above one half where it is cut."""
+    while True:
+        short, long, least = (int(v) for v in rng.integers((60, 150, 30), (100, 240, 90)))
+        exact = Fraction(long * least, short)
+        size = (long, short) if tall else (short, long)
+        if exact % 1 > Fraction(6, 10) and min(resized_size(size, least, 10 * least)) == least != short:
+            return size, least
+
+
+# ---------------------------------------------------------------------- faults that are found
+
+@dataclass(frozen=True)
+class _Planted:
+    """A page as it is handed out, what is to be said of it (None: nothing), and what to think about."""
+
+    picture: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    kind: str | None
+    hint: str
+
+    def page(self) -> Page:
+        return self.picture.copy(), {"boxes": self.boxes.copy(), "labels": self.labels.copy()}
+
+    def arguments(self) -> dict[str, Any]:
+        """What a message shows of it."""
+        return {"picture.shape": self.picture.shape, "len(dataset.classes)": len(Digits.classes), "boxes": self.boxes,
+                "labels": self.labels}
+
+
+class _Pages:
+    """A data set of pages that are at hand."""
+
+    classes = Digits.classes
+
+    def __init__(self, pages: list[_Planted]) -> None:
+        self._pages = [page.page() for page in pages]
+
+    def __len__(self) -> int:
+        return len(self._pages)
+
+    def __getitem__(self, index: int) -> Page:
+        return self._pages[index]
+
+
+def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Failure] | None:
+    """(the page that shows what is wrong with `function`, None if that is no single one; what is wrong), or None."""
+    dataset = _Pages(pages)
+    before = copy.deepcopy([dataset[i] for i in range(len(dataset))])
+    expected = {i: page.kind for i, page in enumerate(pages) if page.kind is not None}
+    try:
+        got = function(dataset)
+    except NotImplementedError:
+        return None, Failure(NOT_WRITTEN, expected=expected)
+    except Exception as error:
+        return _first_failing(function, pages), Failure(f"raises {type(error).__name__}: {error}", expected=expected)
+    for i, (picture, target) in enumerate(before):
+        same = dataset[i][0] is not None and np.array_equal(picture, dataset[i][0])
+        if not same or any(not np.array_equal(target[name], dataset[i][1][name], equal_nan=name == "boxes")
+                           for name in target):
+            return i, Failure("changes the data set that it looks at", hint="work on a copy: to find is not to mend")
+    if got is None:
+        return None, Failure("gives None", None, expected, "a function without `return` gives None")
+    if not isinstance(got, Mapping):
+        return None, Failure(f"gives {type(got).__name__}; a dict {{index: kind}} is expected", got, expected)
+    said = {int(index): kind for index, kind in got.items()}
+    for i in sorted({*said, *expected}):
+        if said.get(i) != expected.get(i):
+            if not 0 <= i < len(pages):
+                return None, Failure(f"speaks of page {i}, and the pages are 0 to {len(pages) - 1}", said, expected,
+                                     "indices count from 0")
+            return i, _difference(i, said, expected, pages[i])
+    return None
+
+
+def _difference(i: int, said: Mapping[int, Any], expected: Mapping[int, str | None], page: _Planted) -> Failure:
+    """What is said wrongly of page `i`."""
+    shown = (dict(said), dict(expected))
+    if i not in said:
+        return Failure(f"says nothing of page {i}, in which something is wrong", *shown, page.hint)
+    alarm = FALSE_ALARMS.get(said[i], f"the kinds are {', '.join(map(repr, KINDS))}")
+    if i not in expected:
+        hint = f"{alarm}; {page.hint}" if page.hint else alarm
+        return Failure(f"says {said[i]!r} of page {i}, in which nothing is wrong", *shown, hint)
+    later = said[i] in KINDS and KINDS.index(said[i]) > KINDS.index(str(expected[i]))
+    hint = f"{page.hint}; of several kinds, the first of them in the list counts" if later else alarm
+    return Failure(f"says {said[i]!r} of page {i}, which is wrong in another way", *shown, hint)
+
+
+def _first_failing(function: Function, pages: list[_Planted]) -> int | None:
+    """The first page for which `function` raises an error when it has no other; None if there is none such."""
+    for i, page in enumerate(pages):
+        try:
+            function(_Pages([page]))
+        except Exception:
+            return i
+    return None
+
+
+def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
+    """Pages in any order: one with each kind of fault, in its variant `number`, and others that are right."""
+    chosen = [_pool()[i] for i in rng.choice(len(_pool()), PAGES, replace=False)]
+    makers = [_PLANT[kind] for kind in KINDS]
+    pages = [maker(rng, page, number) for maker, page in zip(makers, chosen, strict=False)]
+    pages += [_harmless(rng, page, i) for i, page in enumerate(chosen[len(pages):])]
+    return [pages[i] for i in rng.permutation(len(pages))]
+
+
+@functools.cache
+def _pool() -> list[Page]:
+    """Pages to plant faults in: three digits or more, whose ink shows, and room beside them."""
+    drawn = Digits(20 * POOL, split="val", seed=14, size=PAGE_SIZE)
+    pages: list[Page] = []
+    for i in range(len(drawn)):
+        picture, target = drawn[i]
+        boxes = target["boxes"]
+        if len(boxes) >= 3 and ink(picture, boxes).min() >= INK and _moved(picture, boxes, i) is not None:
+            pages.append((picture, target))
+        if len(pages) == POOL:
+            break
+    return pages
+
+
+def ink(picture: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """By how many grey values the inside of each of the boxes (G, 4) is darker than half of the page, (G,)."""
+    grey = picture.mean(axis=2)  # (H, W)
+    corners = [(slice(int(y1), int(np.ceil(y2))), slice(int(x1), int(np.ceil(x2)))) for x1, y1, x2, y2 in boxes]
+    return np.median(grey) - np.array([grey[corner].mean() for corner in corners])
+
+
+def _moved(picture: np.ndarray, boxes: np.ndarray, first: int) -> tuple[np.ndarray, str] | None:
+    """(the boxes (G, 4) where there is next to no ink, how they came there), one way after another from `first`."""
+    height, width = picture.shape[:2]
+    x1, y1, x2, y2 = boxes.T
+    ways = (
+        (np.stack([width - x2, y1, width - x1, y2], axis=1), "the picture was mirrored, and its boxes were not"),
+        (np.stack([x1, height - y2, x2, height - y1], axis=1), "y was counted from the bottom of the page"),
+        (boxes[:, [1, 0, 3, 2]], "x and y were swapped, and this page has room for that"),
+        (boxes / 2, "the boxes are those of a copy of half the size"),
+        (np.stack([width - x2, height - y2, width - x1, height - y1], axis=1), "the page was turned by half"),
+    )
+    for k in range(len(ways)):
+        moved, how = ways[(first + k) % len(ways)]
+        if (moved[:, 2:] <= (width, height)).all() and ink(picture, moved).mean() <= NO_INK:
+            return moved.astype(np.float32), how
+    return None
+
+
+def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
+    """A page as it should be, even if it looks suspicious."""
+    picture, target = page
+    boxes, labels = target["boxes"].copy(), target["labels"].copy()
+    if number == 0:
+        blank = np.full_like(picture, int(rng.integers(170, 240)))
+        return _Planted(blank, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), None, "a page without objects is "
+                        "an ordinary page: nothing is wrong with it")
+    if number == 1:
+        right, bottom = (int(side) for side in boxes[:, 2:].max(axis=0))
+        picture = np.ascontiguousarray(picture[:bottom, :right])
+        boxes[boxes[:, 3].argmax(), 3] = bottom + 0.5
+        return _Planted(picture, boxes, labels, None, "coordinates are continuous: a box may end at the width itself, "
+                        "and annotators round, so up to a pixel more is let pass")
+    if number == 2:
+        boxes, labels = np.concatenate([boxes, boxes[:1]]), np.append(labels, labels[0] % 10 + 1)
+        return _Planted(picture, boxes, labels, None, "the same box with *another* label is somebody else's doubt, not "
+                        "the same object twice")
+    if number == 3:
+        labels[:] = len(Digits.classes) - 1
+        return _Planted(picture, boxes, labels, None, "a page may have many objects of one label, and this one's is "
+                        "the last that there is")
+    return _Planted(picture, boxes, labels, None, "")
+
+
+def _plant_label(rng: np.random.Generator, page: Page, number: int) -> _Planted:
+    picture, target = page
+    labels, i = target["labels"].copy(), int(rng.integers(len(target["labels"])))
+    value, hint = ((0, "0 is the background, and no object's label"),
+                   (len(Digits.classes), "labels end with L-1: `classes` counts the background"),
+                   (-1, "labels begin with 1; readers write -1 for a class that they do not know"))[number % 3]
+    labels[i], boxes = value, target["boxes"].copy()
+    if number == 3:  # two kinds at once
+        boxes[i] = boxes[i, [2, 1, 0, 3]]
+    return _Planted(picture, boxes, labels, "label", hint)
+
+
+def _plant_empty(rng: np.random.Generator, page: Page, number: int) -> _Planted:
+    picture, target = page
+    boxes, i = target["boxes"].copy(), int(rng.integers(len(target["boxes"])))
+    hint = "x2 > x1 and y2 > y1 are needed, of every box and both of them"
+    if number == 0:
+        boxes[i] = boxes[i, [2, 1, 0, 3]]
+    elif number == 1:
+        boxes[i] = boxes[i, [0, 3, 2, 1]]
+    elif number == 2:
+        boxes[i, 2], hint = boxes[i, 0], "x2 equal to x1 is a line, not a box: there must be something inside"
+    elif number == 3:
+        boxes[i, 3], hint = np.nan, "NaN is neither greater nor less than a number: ask for what must hold, and " \
+            "negate that"
+    else:  # x, y, width, height: in the rightmost box the width is less than x1
+        i = int(boxes[:, 0].argmax())
+        boxes[:, 2:] -= boxes[:, :2]
+        boxes[i, 2] = min(boxes[i, 2], boxes[i, 0])
+        hint = "the numbers are x, y, width and height; of what is wrong with a page, the first kind in the list counts"
+    return _Planted(picture, boxes, target["labels"], "empty", hint)
+
+
+def _plant_outside(rng: np.random.Generator, page: Page, number: int) -> _Planted:
+    picture, target = page
+    boxes, i = target["boxes"].copy(), int(rng.integers(len(target["boxes"])))
+    excess = float(rng.uniform(1.5, 4))
+    edge = ((2, PAGE_SIZE[1] + excess), (3, PAGE_SIZE[0] + excess), (0, -excess), (1, -excess), (2, PAGE_SIZE[1] + 20)
+            )[number]
+    boxes[i, edge[0]] = edge[1]
+    return _Planted(picture, boxes, target["labels"], "outside", "a page has four edges: 0 on the left and at the top, "
+                    "its width for x, its height for y, which are different here; a shape is (height, width, 3)")
+
+
+def _plant_twice(rng: np.random.Generator, page: Page, number: int) -> _Planted:
+    picture, target = page
+    i = 0 if number == 0 else int(rng.integers(len(target["boxes"])))
+    place = len(target["boxes"]) if number % 2 else int(rng.integers(len(target["boxes"]) + 1))
+    boxes = np.insert(target["boxes"], place, target["boxes"][i], axis=0)
+    labels = np.insert(target["labels"], place, target["labels"][i])
+    return _Planted(picture, boxes, labels, "twice", "the same four numbers and the same label, anywhere in the list: "
+                    "the two need not stand next to each other")
+
+
+def _plant_elsewhere(rng: np.random.Generator, page: Page, number: int) -> _Planted:
+    del rng
+    picture, target = page
+    moved = _moved(picture, target["boxes"], number)
+    if moved is None:
+        raise RuntimeError("a page of the pool has no place without ink")
+    return _Planted(picture, moved[0], target["labels"], "elsewhere", f"no number is impossible here, but {moved[1]}; "
+                    "ink is dark, and the inside of a box that belongs to its digit is darker than the page")
+
+
+_PLANT = {"label": _plant_label, "empty": _plant_empty, "outside": _plant_outside, "twice": _plant_twice,
+          "elsewhere": _plant_elsewhere}

@@ -1,0 +1,212 @@
+"""Pictures of where anchors lie, how well they cover boxes, and what matching makes of them.
+
+Each function is `(ax, arrays..., options) -> ax`; boxes and anchors are (N, 4), `x1, y1, x2, y2` in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from rcnn.plot import style
+from rcnn.plot.stages import boxes, image
+from rcnn.plot.style import as_array, as_boxes
+from rcnn.plot.tags import Tags
+
+BINS = 50  # of a histogram over [0, 1]: whole hundredths, so that 0.3 and 0.7 are edges
+POSITIVE, IGNORED, NEGATIVE = style.SKY, style.ORANGE, "#bdbdbd"  # as in `matched_anchors`
+KINDS = (("positive", POSITIVE), ("ignored", IGNORED), ("negative", NEGATIVE))
+_DASHES: tuple[Any, ...] = ("--", "-", ":", "-.")
+_NEAR = 1e-3  # pixels; anchors whose centres are no farther apart belong to one position
+_WIDE_ENOUGH = 0.08  # share of a bar from which a number fits into its part
+
+
+def coverage_map(
+    ax: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    iou: np.ndarray,
+    xlabel: str,
+    ylabel: str,
+    thresholds: Sequence[float] = (0.5, 0.7),
+    log: bool = False,
+) -> Axes:
+    """`iou` (Y, X) in [0, 1] as colour over the rising numbers `x` (X,) and `y` (Y,), two or more of each.
+
+    A line surrounds what reaches each of `thresholds`. `log` makes both axes logarithmic, with ticks at powers of two;
+    otherwise y points down, as in a picture, and both have one scale.
+    """
+    columns, rows = _rising("x", x), _rising("y", y)
+    values = as_array("iou", iou, (len(rows), len(columns))).astype(float)
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"iou has values from {values.min():g} to {values.max():g}; they must lie in [0, 1]")
+    mesh = ax.pcolormesh(columns, rows, values, cmap=style.VALUES, vmin=0, vmax=1, shading="gouraud")
+    handles = []
+    for threshold, dashes in zip(thresholds, _DASHES, strict=False):
+        if values.min() < threshold <= values.max():
+            ax.contour(columns, rows, values, [threshold], colors="white", linestyles=dashes,
+                       linewidths=style.LINE_WIDTH)  # fmt: skip
+            handles.append(Line2D([], [], color="white", linestyle=dashes, linewidth=style.LINE_WIDTH,
+                                  path_effects=style.outline(style.LINE_WIDTH), label=f"IoU {threshold:g}"))
+    style.graph(ax, xlabel, ylabel)
+    ax.grid(False)
+    ax.set(xlim=(columns[0], columns[-1]), ylim=(rows[0], rows[-1]))
+    if log:
+        _powers_of_two(ax)
+    else:
+        ax.set(aspect="equal", ylim=(rows[-1], rows[0]))
+    style.color_bar(ax, mesh, "best IoU with an anchor")
+    if handles:
+        legend = ax.legend(handles=handles, loc="upper right", fontsize=style.TEXT_SIZE, labelcolor=style.INK,
+                           framealpha=0.9, edgecolor=style.FAINT, handlelength=2.6)  # fmt: skip
+        legend.set_zorder(5)
+    return ax
+
+
+def anchor_order(ax: Axes, anchors: np.ndarray, color_of: np.ndarray | None = None) -> Axes:
+    """Some positions' `anchors` (A, 4) with their indices: at each centre, from the first to the last of its own.
+
+    `color_of` (A,) are whole numbers, one colour each, such as the place of an anchor in its cell; without it all have
+    one colour. The axes are in pixels.
+    """
+    corners = as_boxes("anchors", anchors)
+    kinds = np.ones(len(corners), int) if color_of is None else as_array("color_of", color_of, (len(corners),)) + 1
+    for kind in np.unique(kinds):
+        boxes(ax, corners[kinds == kind], color=style.label_color(int(kind)))
+    centres = (corners[:, :2] + corners[:, 2:]) / 2  # (A, 2)
+    places, members = np.unique(np.rint(centres / _NEAR), axis=0, return_inverse=True)
+    for place in range(len(places)):
+        own = np.flatnonzero(members.ravel() == place)
+        x, y = centres[own[0]]
+        ax.text(x, y, _spans(own), ha="center", va="center", fontsize=style.TITLE_SIZE, color=style.INK,
+                zorder=6, bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none",
+                                "alpha": 0.85})  # fmt: skip
+    style.graph(ax, "x, pixels", "y, pixels")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(7))
+    return ax
+
+
+def best_anchors(ax: Axes, picture: np.ndarray, gt_boxes: np.ndarray, anchors: np.ndarray, iou: np.ndarray) -> Axes:
+    """Each object of `gt_boxes` (G, 4), dashed, with its best anchor (G, 4), coloured and tagged by `iou` (G,).
+
+    An anchor may reach beyond the picture; what lies outside is not drawn.
+    """
+    objects = as_boxes("gt_boxes", gt_boxes)
+    corners = as_array("anchors", as_boxes("anchors", anchors), (len(objects), 4))
+    values = as_array("iou", iou, (len(objects),)).astype(float)
+    image(ax, picture, dimmed=True)
+    boxes(ax, objects, color="white", linestyle="--")
+    colors = [to_hex(colormaps[style.VALUES](value)) for value in values]
+    for corner, color in zip(corners, colors, strict=True):
+        boxes(ax, corner[None], color=color)
+    if len(objects):
+        ax.add_artist(Tags(corners, [f"{value:.2f}" for value in values], colors))
+    style.legend_below(ax, [
+        Line2D([], [], color="white", linestyle="--", linewidth=style.THIN_LINE,
+               path_effects=style.outline(style.THIN_LINE), label=f"objects: {len(objects)}"),
+        Line2D([], [], color=colormaps[style.VALUES](0.6), linewidth=style.LINE_WIDTH, label="best anchor and its IoU"),
+    ], columns=2)  # fmt: skip
+    return ax
+
+
+def match_bands(ax: Axes, best_iou: np.ndarray, high: float, low: float) -> Axes:
+    """How many anchors have which `best_iou` (A,) with an object, on a logarithmic scale, in the colours of the bands.
+
+    Below `low` is negative, from `high` on positive, between the two ignored; the legend counts each.
+    """
+    values = as_array("best_iou", best_iou, (None,)).astype(float)
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"thresholds must be 0 <= low <= high <= 1, got low={low:g} and high={high:g}")
+    if values.size and not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"best_iou has values from {values.min():g} to {values.max():g}; they must lie in [0, 1]")
+    style.graph(ax, "best IoU with an object", "anchors")
+    ax.set_xlim(0, 1)
+    if len(values) == 0:
+        return style.note(ax, "no anchors")
+    edges = np.unique(np.concatenate([np.arange(BINS + 1) / BINS, [low, high]]))
+    bands = {"negative": values < low, "ignored": (values >= low) & (values < high), "positive": values >= high}
+    colors = dict(KINDS)
+    for name, members in bands.items():
+        ax.hist(values[members], edges.tolist(), color=colors[name], edgecolor="white", linewidth=0.5)
+    ax.set_yscale("log")
+    ax.set_ylim(0.7, max(2.0, 3.0 * np.histogram(values, edges)[0].max()))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    for limit in (low, high):
+        ax.axvline(limit, color=style.INK, linewidth=style.THIN_LINE, linestyle="--")
+    handles = [Patch(color=colors[name], label=f"{name}: {members.sum():,}") for name, members in bands.items()]
+    ax.legend(handles=handles, loc="upper right", fontsize=style.TEXT_SIZE, labelcolor=style.INK, framealpha=0.9,
+              edgecolor=style.FAINT)  # fmt: skip
+    return ax
+
+
+def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
+    """A bar for each row of `counts` (R, 3), divided into its shares of positive, ignored and negative anchors.
+
+    `names` (R,) stand beside the bars. Each part is labelled with its share where it is wide enough, and the row's
+    counts stand at its right.
+    """
+    numbers = as_array("counts", counts, (None, 3)).astype(float)
+    if len(names) != len(numbers):
+        raise ValueError(f"names has {len(names)} entries; counts has {len(numbers)} rows")
+    empty = np.flatnonzero(~((numbers >= 0).all(axis=1) & (numbers.sum(axis=1) > 0)))
+    if empty.size:
+        raise ValueError(f"counts[{empty[0]}] is {numbers[empty[0]].tolist()}; counts are 0 or more, and not all 0")
+    shares = numbers / numbers.sum(axis=1, keepdims=True)  # (R, 3)
+    starts = np.cumsum(shares, axis=1) - shares
+    style.graph(ax, "share of the anchors", "")
+    for kind, (_, color) in enumerate(KINDS):
+        ax.barh(np.arange(len(numbers)), shares[:, kind], left=starts[:, kind], height=0.6, color=color)
+    for row, (start, share) in enumerate(zip(starts, shares, strict=True)):
+        for left, part in zip(start, share, strict=True):
+            if part >= _WIDE_ENOUGH:
+                ax.text(left + part / 2, row, f"{part:.1%}", ha="center", va="center", fontsize=style.TEXT_SIZE)
+        ax.text(1.02, row, " / ".join(_count(number) for number in numbers[row]), va="center",
+                fontsize=style.TEXT_SIZE, color=style.INK)  # fmt: skip
+    ax.set(xlim=(0, 1), ylim=(len(numbers) - 0.5, -0.5))
+    ax.set_yticks(np.arange(len(numbers)), list(names), fontsize=style.TEXT_SIZE)
+    ax.grid(False)
+    ax.text(1.02, 1.05, "anchors", transform=ax.transAxes, va="bottom", fontsize=style.TEXT_SIZE, color=style.INK)
+    ax.legend(handles=[Patch(color=color, label=name) for name, color in KINDS], loc="lower left", ncols=3,
+              bbox_to_anchor=(0, 1), frameon=False, fontsize=style.TEXT_SIZE, labelcolor=style.INK)  # fmt: skip
+    return ax
+
+
+def _count(number: float) -> str:
+    """A count, or a mean of counts with a decimal where it is below 100: "1,415", "7.9", "8"."""
+    return f"{number:.1f}" if number < 100 and number != round(number) else f"{number:,.0f}"
+
+
+def _spans(indices: np.ndarray) -> str:
+    """Rising whole numbers in short: "4", "4-7", "0, 6, 12"."""
+    if len(indices) == 1:
+        return str(indices[0])
+    if (np.diff(indices) == 1).all():
+        return f"{indices[0]}\u2013{indices[-1]}"
+    return ", ".join(str(index) for index in indices)
+
+
+def _rising(name: str, values: object) -> np.ndarray:
+    """`values` as float64 (N,), two or more, each above the one before, or a ValueError."""
+    array = as_array(name, values, (None,)).astype(np.float64)
+    if len(array) < 2 or not (np.diff(array) > 0).all():
+        raise ValueError(f"{name} must hold two or more rising numbers")
+    return array
+
+
+def _powers_of_two(ax: Axes) -> None:
+    """Makes both axes of `ax` logarithmic with ticks at powers of two."""
+    ax.set(xscale="log", yscale="log")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(base=2))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())

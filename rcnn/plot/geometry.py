@@ -1,0 +1,284 @@
+"""Pictures of what boxes are: their numbers, their overlap, and the deltas between them.
+
+Each function is `(ax, arrays..., options) -> ax`. Boxes are (N, 4) or (4,), `x1, y1, x2, y2` in pixels, y pointing
+down; the pixel in row 0, column 0 covers 0 to 1 in x and in y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
+
+from rcnn.plot import style
+from rcnn.plot.stages import image
+from rcnn.plot.style import LINE_WIDTH, TEXT_SIZE, THIN_LINE, as_array, as_boxes
+
+SERIES = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE, style.SKY, style.NEUTRAL)
+Dashes = Literal["-", "--", "-.", ":"]
+DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
+DELTA_NAMES = ("dx", "dy", "dw", "dh")
+# Shifts are blue and stretches red; of each pair the second is dashed, so that two that coincide are both seen.
+DELTA_LOOK: tuple[tuple[str, Dashes], ...] = (
+    (style.BLUE, "-"), (style.SKY, "--"), (style.VERMILION, "-"), (style.ORANGE, "--"),
+)  # fmt: skip
+BINS = 50  # of a histogram of deltas
+COVERED = "#bfe0f2"
+LEAVE_ROOM = 0.6  # pixels around boxes that stand on no picture
+
+
+def box_formats(ax: Axes, box: np.ndarray, size: tuple[int, int]) -> Axes:
+    """One `box` (4,) on a grid of pixels of `size` (height, width), with every number that a format states it by."""
+    x1, y1, x2, y2 = as_boxes("box", [box])[0]
+    _pixel_axes(ax, size)
+    ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, facecolor=COVERED, edgecolor=style.BLUE, linewidth=2, zorder=2))
+    middle = (x1 + x2) / 2, (y1 + y2) / 2
+    for point, name, shift, align in (
+        ((x1, y1), "x1, y1", (-5, 6), "right"),
+        ((x2, y2), "x2, y2", (5, -11), "left"),
+        (middle, "cx, cy", (6, 0), "left"),
+    ):
+        ax.plot(*point, "o", color=style.VERMILION, markersize=5, zorder=4)
+        ax.annotate(f"{name} = {point[0]:g}, {point[1]:g}", point, shift, textcoords="offset points", ha=align,
+                    va="center", fontsize=TEXT_SIZE + 1, color=style.INK, zorder=5)  # fmt: skip
+    _measure(ax, (x1, y2 + 0.45), (x2, y2 + 0.45), f"w = {x2 - x1:g}", (0, -4), ("center", "top"))
+    _measure(ax, (x2 + 0.45, y1), (x2 + 0.45, y2), f"h = {y2 - y1:g}", (5, 0), ("left", "center"))
+    return ax
+
+
+def pixel_grid(ax: Axes, covered: np.ndarray, box: np.ndarray | None = None) -> Axes:
+    """Pixels with those `covered` (H, W) shaded and, inside, their columns' and rows' indices; axes count the edges.
+
+    `box` (4,) is drawn over them.
+    """
+    mask = as_array("covered", covered, (None, None)).astype(bool)
+    _pixel_axes(ax, mask.shape)
+    for row, column in zip(*np.nonzero(mask), strict=True):
+        ax.add_patch(Rectangle((column, row), 1, 1, facecolor=COVERED, edgecolor="white", linewidth=1, zorder=1))
+        ax.text(column + 0.5, row + 0.5, f"[{row}, {column}]", ha="center", va="center", fontsize=TEXT_SIZE,
+                color=style.INK, zorder=4)  # fmt: skip
+    if box is not None:
+        x1, y1, x2, y2 = as_boxes("box", [box])[0]
+        ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=style.VERMILION, linewidth=2,
+                               joinstyle="miter", zorder=3))  # fmt: skip
+    return ax
+
+
+def overlap(
+    ax: Axes,
+    box1: np.ndarray,
+    box2: np.ndarray,
+    names: tuple[str, str] = ("A", "B"),
+    limits: Sequence[float] | None = None,
+) -> Axes:
+    """Two boxes, (4,) each, what they share shaded, and the four areas of an IoU in the legend (square pixels).
+
+    `limits` x1, y1, x2, y2 is what can be seen; without it, both boxes, or the picture that is on `ax` already.
+    """
+    first, second = as_boxes("box1", [box1])[0], as_boxes("box2", [box2])[0]
+    on_picture = bool(ax.images)
+    shared = np.concatenate([np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])])
+    meet = bool((shared[2:] > shared[:2]).all())
+    for corner, color, dashes in ((first, style.BLUE, "-"), (second, style.VERMILION, "--")):
+        _filled(ax, corner, color, 0.0 if on_picture else 0.16)
+        ax.add_patch(_rectangle(corner, fill=False, edgecolor=color, linewidth=2, linestyle=dashes, zorder=3,
+                                path_effects=style.outline(2, "white")))  # fmt: skip
+    if meet:
+        _filled(ax, shared, style.GREEN, 0.5)
+    if not on_picture:
+        seen = limits if limits is not None else _around(np.stack([first, second]))
+        style.frame(ax).set(xlim=(seen[0], seen[2]), ylim=(seen[3], seen[1]))
+        _edge_ticks(ax)
+    inside = _size(shared) if meet else 0.0
+    legend = style.legend_below(ax, [
+        Line2D([], [], color=style.BLUE, linewidth=2, label=_in_words(names[0], _size(first))),
+        Line2D([], [], color=style.VERMILION, linewidth=2, linestyle="--", label=_in_words(names[1], _size(second))),
+        Patch(facecolor=style.GREEN, alpha=0.5, label=_in_words("both", inside)),
+        Patch(facecolor="none", label=_in_words("union", _size(first) + _size(second) - inside)),
+    ], columns=2)  # fmt: skip
+    below = 4 if on_picture else 32  # points, for there the axis has numbers and a name
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    legend.set_bbox_to_anchor((0.0, 0.0), ax.transAxes + ScaledTranslation(0, -below / 72, figure.dpi_scale_trans))
+    return ax
+
+
+def iou_surface(
+    ax: Axes,
+    iou: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    xlabel: str,
+    ylabel: str,
+    levels: Sequence[float] = (0.3, 0.5, 0.7),
+    points: np.ndarray | None = None,
+) -> Axes:
+    """`iou` (Y, X) in [0, 1] as colour over `x` (X,) and `y` (Y,), both rising; lines where it is one of `levels`.
+
+    `points` (K, 2), x and y, are drawn as dots over it.
+    """
+    across, up = as_array("x", x, (None,)).astype(float), as_array("y", y, (None,)).astype(float)
+    values = as_array("iou", iou, (len(up), len(across))).astype(float)
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"iou has values from {values.min():g} to {values.max():g}; they lie in [0, 1]")
+    style.graph(ax, xlabel, ylabel)
+    ax.grid(False)
+    mesh = ax.pcolormesh(across, up, values, cmap=style.VALUES, vmin=0, vmax=1, shading="gouraud", rasterized=True)
+    drawn = [level for level in levels if values.min() < level < values.max()]
+    if drawn:
+        lines = ax.contour(across, up, values, levels=sorted(drawn), colors="white", linewidths=THIN_LINE)
+        for text in ax.clabel(lines, fmt="%g", fontsize=TEXT_SIZE + 1):
+            text.set(zorder=4, path_effects=style.outline(0.4))  # legible among dots, too
+    if points is not None:
+        dots = as_array("points", points, (None, 2))
+        ax.scatter(dots[:, 0], dots[:, 1], s=9, color="black", edgecolors="white", linewidths=0.4, zorder=3)
+    ax.set(xlim=(across[0], across[-1]), ylim=(up[0], up[-1]))
+    style.color_bar(ax, mesh, "IoU")
+    return ax
+
+
+def lines(
+    ax: Axes,
+    x: np.ndarray,
+    series: Mapping[str, np.ndarray],
+    xlabel: str,
+    ylabel: str,
+    levels: Sequence[float] = (),
+    log: bool = False,
+) -> Axes:
+    """A line over `x` (K,) for each of `series`, by name; `levels` are dotted heights to compare with.
+
+    `log` makes the axis of x logarithmic with ticks at powers of two.
+    """
+    at = as_array("x", x, (None,)).astype(float)
+    style.graph(ax, xlabel, ylabel)
+    for level in levels:
+        ax.axhline(level, color=style.GREY, linewidth=THIN_LINE, linestyle=":")
+    handles: list[Artist] = []
+    for number, (name, values) in enumerate(series.items()):
+        handles += ax.plot(at, as_array(f"series[{name!r}]", values, (len(at),)), linewidth=LINE_WIDTH, label=name,
+                           color=SERIES[number % len(SERIES)], linestyle=DASHES[number % len(DASHES)])  # fmt: skip
+    if log:
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlim(at.min(), at.max())
+    if len(series) > 1:
+        style.legend_right(ax, handles)
+    return ax
+
+
+def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = False) -> Axes:
+    """How often each of dx, dy, dw, dh has which value, from `deltas` (N, 4), between -`limit` and `limit`.
+
+    The legend gives the standard deviations. `unit` adds a normal distribution of mean 0 and deviation 1.
+    """
+    values = as_array("deltas", deltas, (None, 4)).astype(float)
+    style.graph(ax, "delta", "density")
+    ax.set_xlim(-limit, limit)
+    if len(values) == 0:
+        return style.note(ax, "no deltas")
+    handles: list[Artist] = []
+    edges = np.linspace(-limit, limit, BINS + 1)
+    for name, column, (color, dashes) in zip(DELTA_NAMES, values.T, DELTA_LOOK, strict=True):
+        heights = np.histogram(column, edges)[0] / (len(column) * np.diff(edges))
+        ax.stairs(heights, edges, color=color, linestyle=dashes, linewidth=LINE_WIDTH)
+        handles.append(Line2D([], [], color=color, linestyle=dashes, linewidth=LINE_WIDTH,
+                              label=f"{name}: deviation {column.std():.2f}"))  # fmt: skip
+    if unit:
+        at = np.linspace(-limit, limit, 201)
+        handles += ax.plot(at, np.exp(-(at**2) / 2) / np.sqrt(2 * np.pi), color=style.INK, linewidth=THIN_LINE,
+                           label="normal: deviation 1")  # fmt: skip
+    ax.set_ylim(0, ax.get_ylim()[1])
+    style.legend_right(ax, handles)
+    return ax
+
+
+def moves(ax: Axes, picture: np.ndarray, boxes: np.ndarray, gt_boxes: np.ndarray) -> Axes:
+    """An arrow from the centre of each of `boxes` (N, 4) to that of its object in `gt_boxes` (N, 4), over `picture`."""
+    start = as_boxes("boxes", boxes)
+    goal = as_array("gt_boxes", as_boxes("gt_boxes", gt_boxes), (len(start), 4))
+    image(ax, picture, dimmed=True)
+    corners = start[:, [[0, 1], [2, 1], [2, 3], [0, 3], [0, 1]]]  # (N, 5, 2)
+    ax.add_collection(LineCollection(list(corners), colors=style.SKY, linewidths=THIN_LINE), autolim=False)
+    for corner in np.unique(goal, axis=0):
+        ax.add_patch(_rectangle(corner, fill=False, edgecolor="white", linestyle="--", linewidth=THIN_LINE, zorder=3,
+                                path_effects=style.outline(THIN_LINE)))  # fmt: skip
+    for corner, wanted in zip(start, goal, strict=True):
+        ax.annotate("", (wanted[:2] + wanted[2:]) / 2, (corner[:2] + corner[2:]) / 2, zorder=4, annotation_clip=False,
+                    arrowprops={"arrowstyle": "-|>", "color": style.ORANGE, "linewidth": LINE_WIDTH, "shrinkA": 0,
+                                "shrinkB": 0, "mutation_scale": 9})  # fmt: skip
+    style.legend_below(ax, [
+        Line2D([], [], color=style.SKY, label="a box to start from"),
+        Line2D([], [], color=style.ORANGE, label="where its centre has to go"),
+        Line2D([], [], color="white", linestyle="--", linewidth=THIN_LINE, path_effects=style.outline(THIN_LINE),
+               label="its object"),
+    ], columns=2)  # fmt: skip
+    return ax
+
+
+def _size(corner: np.ndarray) -> float:
+    return float((corner[2] - corner[0]) * (corner[3] - corner[1]))
+
+
+def _in_words(name: str, square_pixels: float) -> str:
+    return f"{name}: {square_pixels:.4g} px\u00b2"
+
+
+def _around(corners: np.ndarray) -> list[float]:
+    """What holds the boxes `corners` (N, 4) with some room to spare."""
+    low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
+    room = max(LEAVE_ROOM, 0.08 * float((high - low).max()))
+    return [*(low - room), *(high + room)]
+
+
+def _rectangle(corner: np.ndarray, **look: Any) -> Rectangle:
+    x1, y1, x2, y2 = corner
+    return Rectangle((x1, y1), x2 - x1, y2 - y1, joinstyle="miter", **look)
+
+
+def _filled(ax: Axes, corner: np.ndarray, color: str, alpha: float) -> None:
+    ax.add_patch(_rectangle(corner, facecolor=color, edgecolor="none", alpha=alpha, zorder=2))
+
+
+def _measure(
+    ax: Axes, start: tuple[float, float], end: tuple[float, float], text: str, shift: tuple[float, float],
+    align: tuple[str, str],
+) -> None:  # fmt: skip
+    """Draws a double arrow from `start` to `end` with `text` at its middle, moved by `shift` points."""
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "<->", "color": style.GREY, "shrinkA": 0, "shrinkB": 0})
+    middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+    ax.annotate(text, middle, shift, textcoords="offset points", ha=align[0], va=align[1], fontsize=TEXT_SIZE + 1,
+                color=style.INK)  # fmt: skip
+
+
+def _pixel_axes(ax: Axes, size: Sequence[int]) -> None:
+    """`ax` as an empty grid of pixels of `size` (height, width), whose ticks count the pixels' edges."""
+    height, width = size
+    style.frame(ax).set(xlim=(0, width), ylim=(height, 0))
+    style.ticks(ax)
+    ax.set_xticks(range(width + 1))
+    ax.set_yticks(range(height + 1))
+    ax.grid(True, color="white", linewidth=1.0)
+    ax.set_axisbelow(True)
+    _name_axes(ax)
+
+
+def _edge_ticks(ax: Axes) -> None:
+    style.ticks(ax)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(6, integer=True))
+    _name_axes(ax)
+
+
+def _name_axes(ax: Axes) -> None:
+    ax.set_xlabel("x, pixels", fontsize=TEXT_SIZE + 1, color=style.INK)
+    ax.set_ylabel("y, pixels", fontsize=TEXT_SIZE + 1, color=style.INK)

@@ -1,0 +1,193 @@
+"""Answers to `checks.assign`."""
+
+import numpy as np
+
+
+def by_turns(boxes, scores, gt_boxes, iou_threshold):
+    right, taken = np.zeros(len(boxes), bool), np.zeros(len(gt_boxes), bool)
+    overlaps = _overlaps(boxes, gt_boxes)
+    for d in np.argsort(-np.asarray(scores), kind="stable"):
+        if len(gt_boxes) and overlaps[d].max() >= iou_threshold and not taken[overlaps[d].argmax()]:
+            right[d] = taken[overlaps[d].argmax()] = True
+    return right
+
+
+def by_loops(boxes, scores, gt_boxes, iou_threshold):
+    answer, claimed = [0] * len(boxes), []
+    for d in sorted(range(len(boxes)), key=lambda d: -scores[d]):
+        best, object_ = max(((_iou(boxes[d], gt), -g) for g, gt in enumerate(gt_boxes)), default=(-1, 0))
+        if best >= iou_threshold and object_ not in claimed:
+            claimed.append(object_)
+            answer[d] = 1
+    return answer
+
+
+def first_of_each_object(boxes, scores, gt_boxes, iou_threshold):
+    if not len(boxes) or not len(gt_boxes):
+        return np.zeros(len(boxes), bool)
+    order = np.lexsort((np.arange(len(scores)), -scores))
+    overlaps = _overlaps(boxes[order], gt_boxes)
+    of = np.where(overlaps.max(axis=1) >= iou_threshold, overlaps.argmax(axis=1), -1)
+    objects, first = np.unique(of, return_index=True)
+    right = np.zeros(len(boxes), bool)
+    right[order[first[objects >= 0]]] = True
+    return right
+
+
+def _overlaps(boxes, others, extra=0):
+    boxes, others = np.asarray(boxes, float), np.asarray(others, float)
+    low, high = np.maximum(boxes[:, None, :2], others[:, :2]), np.minimum(boxes[:, None, 2:], others[:, 2:])
+    shared = np.clip(high - low + extra, 0, None).prod(axis=2)
+    areas, other_areas = ((b[:, 2:] - b[:, :2] + extra).prod(axis=1) for b in (boxes, others))
+    return shared / (areas[:, None] + other_areas - shared)
+
+
+def _iou(a, b):
+    return float(_overlaps([a], [b])[0, 0])
+
+
+def _wrong(order=lambda scores: np.argsort(-scores, kind="stable"), enough=np.greater_equal, extra=0,
+           claims_anyway=False, claims=True):
+    """The turns with one of their steps replaced."""
+    def function(boxes, scores, gt_boxes, iou_threshold):
+        right, taken = np.zeros(len(boxes), bool), np.zeros(len(gt_boxes), bool)
+        overlaps = _overlaps(boxes, gt_boxes, extra)
+        for d in order(np.asarray(scores)) if len(gt_boxes) else ():
+            g = overlaps[d].argmax()
+            right[d] = enough(overlaps[d, g], iou_threshold) and not taken[g]
+            taken[g] |= claims and (right[d] or claims_anyway)
+        return right
+    return function
+
+
+def _named(**functions):
+    for name, function in functions.items():
+        function.__name__ = name
+    return functions
+
+
+STEPS = _named(
+    not_sorted=_wrong(order=lambda scores: np.arange(len(scores))),
+    worst_first=_wrong(order=lambda scores: np.argsort(scores, kind="stable")),
+    later_of_equals=_wrong(order=lambda scores: np.argsort(scores, kind="stable")[::-1]),
+    not_stable=_wrong(order=lambda scores: np.lexsort((np.arange(len(scores)) * 7 % 40, -scores))),
+    only_greater=_wrong(enough=np.greater),
+    a_threshold_of_its_own=_wrong(enough=lambda overlap, threshold: overlap >= 0.5),
+    any_overlap=_wrong(enough=lambda overlap, threshold: overlap > 0),
+    plus_one=_wrong(extra=1),
+    duplicates_are_right=_wrong(claims=False),
+    what_is_wrong_claims=_wrong(claims_anyway=True),
+    positive_scores_only=_wrong(order=lambda scores: [d for d in np.argsort(-scores, kind="stable") if scores[d] > 0]),
+)
+
+
+def another_object_will_do(boxes, scores, gt_boxes, iou_threshold):
+    right, taken = np.zeros(len(boxes), bool), np.zeros(len(gt_boxes), bool)
+    overlaps = _overlaps(boxes, gt_boxes)
+    for d in np.argsort(-scores, kind="stable") if len(gt_boxes) else ():
+        free = np.where(taken, -1, overlaps[d])
+        if free.max() >= iou_threshold:
+            right[d] = taken[free.argmax()] = True
+    return right
+
+
+def the_first_object_that_fits(boxes, scores, gt_boxes, iou_threshold):
+    right, taken = np.zeros(len(boxes), bool), set()
+    overlaps = _overlaps(boxes, gt_boxes)
+    for d in np.argsort(-scores, kind="stable"):
+        fits = np.flatnonzero(overlaps[d] >= iou_threshold)
+        if len(fits) and fits[0] not in taken:
+            right[d] = True
+            taken.add(fits[0])
+    return right
+
+
+def the_first_detection_only(boxes, scores, gt_boxes, iou_threshold):
+    right = by_turns(boxes, scores, gt_boxes, iou_threshold)
+    order = np.argsort(-scores, kind="stable")
+    return right & (np.cumsum(right[order])[np.argsort(order)] <= 1)
+
+
+def each_object_picks_by_iou(boxes, scores, gt_boxes, iou_threshold):
+    right = np.zeros(len(boxes), bool)
+    overlaps = _overlaps(boxes, gt_boxes)
+    for g in range(len(gt_boxes) if len(boxes) else 0):
+        best = overlaps[:, g].argmax()
+        right[best] |= overlaps[best, g] >= iou_threshold
+    return right
+
+
+def row_by_row(boxes, scores, gt_boxes, iou_threshold):
+    overlaps = _overlaps(boxes, gt_boxes)
+    return [d < len(gt_boxes) and overlaps[d, d] >= iou_threshold for d in range(len(boxes))]
+
+
+def by_falling_score(boxes, scores, gt_boxes, iou_threshold):
+    return by_turns(boxes, scores, gt_boxes, iou_threshold)[np.argsort(-scores, kind="stable")]
+
+
+def indices(boxes, scores, gt_boxes, iou_threshold):
+    return np.flatnonzero(by_turns(boxes, scores, gt_boxes, iou_threshold))
+
+
+def which_objects_are_found(boxes, scores, gt_boxes, iou_threshold):
+    overlaps = _overlaps(boxes, gt_boxes)
+    return overlaps.max(axis=0, initial=0) >= iou_threshold
+
+
+def best_overlaps(boxes, scores, gt_boxes, iou_threshold):
+    return _overlaps(boxes, gt_boxes).max(axis=1, initial=0)
+
+
+def fails_without_objects(boxes, scores, gt_boxes, iou_threshold):
+    _overlaps(boxes, gt_boxes).argmax(axis=1)
+    return by_turns(boxes, scores, gt_boxes, iou_threshold)
+
+
+def right_without_objects(boxes, scores, gt_boxes, iou_threshold):
+    return by_turns(boxes, scores, gt_boxes, iou_threshold) | (len(gt_boxes) == 0)
+
+
+def fails_without_detections(boxes, scores, gt_boxes, iou_threshold):
+    scores.max()
+    return by_turns(boxes, scores, gt_boxes, iou_threshold)
+
+
+def crosses_off_in_place(boxes, scores, gt_boxes, iou_threshold):
+    out = by_turns(boxes, scores, gt_boxes, iou_threshold)
+    gt_boxes[:] = 0
+    return out
+
+
+def forgets_to_return(boxes, scores, gt_boxes, iou_threshold):
+    by_turns(boxes, scores, gt_boxes, iou_threshold)
+
+
+RIGHT = (by_turns, by_loops, first_of_each_object)
+WRONG = (
+    (STEPS["not_sorted"], "wherever it stands"),
+    (STEPS["worst_first"], "it is found once"),
+    (STEPS["later_of_equals"], "of equal scores the earlier"),
+    (STEPS["not_stable"], "mix equals up"),
+    (STEPS["only_greater"], "exactly the threshold is enough"),
+    (STEPS["a_threshold_of_its_own"], "for the caller to say"),
+    (STEPS["any_overlap"], "the threshold is higher"),
+    (STEPS["plus_one"], "a box from 3 to 7 is 4 wide"),
+    (STEPS["duplicates_are_right"], "it is found once"),
+    (STEPS["what_is_wrong_claims"], "claims nothing"),
+    (STEPS["positive_scores_only"], "a score may be 0 or less"),
+    (another_object_will_do, "does not help it"),
+    (the_first_object_that_fits, "that it overlaps most"),
+    (the_first_detection_only, "leaves the others free"),
+    (each_object_picks_by_iou, "wherever it stands"),
+    (row_by_row, "in another order than they are listed"),
+    (by_falling_score, "in the order in which the boxes were given"),
+    (indices, "whether it is right"),
+    (which_objects_are_found, r"\(2,\) is expected"),
+    (best_overlaps, "lies apart|the threshold is higher"),
+    (fails_without_objects, "no object at all"),
+    (right_without_objects, "no object at all"),
+    (fails_without_detections, "no detection at all"),
+    (crosses_off_in_place, "changes its argument 'gt_boxes'"),
+    (forgets_to_return, "without `return`"),
+)

@@ -1,0 +1,123 @@
+"""Answers to `checks.choose_anchors`."""
+
+import numpy as np
+
+from rcnn import anchors
+
+THIRDS = (1 / 6, 1 / 2, 5 / 6)
+
+
+def _shapes(dataset, min_size, max_size):
+    """(sizes (G,), ratios (G,)) of all objects, on the resized pictures."""
+    sizes, ratios = [], []
+    for i in range(len(dataset)):
+        picture, target = dataset[i]
+        scale = min(min_size / min(picture.shape[:2]), max_size / max(picture.shape[:2]))
+        width, height = (target["boxes"][:, 2:] - target["boxes"][:, :2]).T * scale
+        sizes.append(np.sqrt(width * height))
+        ratios.append(height / width)
+    return np.concatenate(sizes), np.concatenate(ratios)
+
+
+def by_quantiles(dataset, strides, min_size, max_size):
+    sizes, ratios = _shapes(dataset, min_size, max_size)
+    return np.quantile(sizes, THIRDS), np.quantile(ratios, THIRDS)
+
+
+def by_search(dataset, strides, min_size, max_size):
+    found = anchors.suggest(dataset, strides, min_size, max_size, progress=False)
+    return found.sizes, found.ratios
+
+
+def by_even_factors(dataset, strides, min_size, max_size):
+    chosen = []
+    for values in _shapes(dataset, min_size, max_size):
+        low, high = np.log(values.min()), np.log(values.max())
+        chosen.append([float(np.exp(low + (high - low) * part)) for part in THIRDS])
+    return chosen
+
+
+def the_papers(dataset, strides, min_size, max_size):
+    return (128, 256, 512), (0.5, 1, 2)
+
+
+def not_resized(dataset, strides, min_size, max_size):
+    sizes, ratios = _shapes(dataset, 96, 10_000)
+    return np.quantile(sizes, THIRDS), np.quantile(ratios, THIRDS)
+
+
+def width_over_height(dataset, strides, min_size, max_size):
+    sizes, ratios = by_quantiles(dataset, strides, min_size, max_size)
+    return sizes, 1 / ratios
+
+
+def areas(dataset, strides, min_size, max_size):
+    sizes, ratios = by_quantiles(dataset, strides, min_size, max_size)
+    return sizes**2, ratios
+
+
+def squares_alone(dataset, strides, min_size, max_size):
+    return by_quantiles(dataset, strides, min_size, max_size)[0], (1,)
+
+
+def the_mean_alone(dataset, strides, min_size, max_size):
+    sizes, ratios = _shapes(dataset, min_size, max_size)
+    return [sizes.mean()], [ratios.mean()]
+
+
+def the_smallest(dataset, strides, min_size, max_size):
+    sizes, ratios = _shapes(dataset, min_size, max_size)
+    return np.sort(sizes)[:3], np.sort(ratios)[:3]
+
+
+def half_sides(dataset, strides, min_size, max_size):
+    sizes, ratios = by_quantiles(dataset, strides, min_size, max_size)
+    return sizes / 2, ratios
+
+
+def one_size_per_level(dataset, strides, min_size, max_size):
+    sizes, ratios = by_quantiles(dataset, strides, min_size, max_size)
+    return sizes[:len(strides)], ratios
+
+
+def ratios_first(dataset, strides, min_size, max_size):
+    sizes, ratios = by_quantiles(dataset, strides, min_size, max_size)
+    return ratios, sizes
+
+
+def far_too_many(dataset, strides, min_size, max_size):
+    sizes, ratios = _shapes(dataset, min_size, max_size)
+    return np.quantile(sizes, np.arange(1, 10) / 10), np.quantile(ratios, np.arange(1, 10) / 10)
+
+
+def fails_without_objects(dataset, strides, min_size, max_size):
+    for i in range(len(dataset)):
+        dataset[i][1]["boxes"].max(axis=0)
+    return by_quantiles(dataset, strides, min_size, max_size)
+
+
+def anchors_themselves(dataset, strides, min_size, max_size):
+    return anchors.cell_anchors(*by_quantiles(dataset, strides, min_size, max_size))
+
+
+def forgets_to_return(dataset, strides, min_size, max_size):
+    by_quantiles(dataset, strides, min_size, max_size)
+
+
+RIGHT = (by_quantiles, by_search, by_even_factors)
+WRONG = (
+    (the_papers, "of the batch"),
+    (not_resized, "on the resized picture"),
+    (width_over_height, "height / width"),
+    (areas, "square root of an area"),
+    (squares_alone, "about"),
+    (the_mean_alone, "about"),
+    (the_smallest, "about"),
+    (half_sides, "pixels of the batch|on the resized picture"),
+    (one_size_per_level, "about"),
+    (ratios_first, "no sizes and ratios|about"),
+    (far_too_many, "costs time"),
+    (fails_without_objects, "a picture without objects"),
+    (anchors_themselves, "the sizes, and the ratios"),
+    (forgets_to_return, "without `return`"),
+)

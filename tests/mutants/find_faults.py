@@ -1,0 +1,238 @@
+"""Answers to `checks.find_faults`."""
+
+import numpy as np
+
+KINDS = ("label", "empty", "outside", "twice", "elsewhere")
+
+
+def by_masks(dataset):
+    found = {}
+    for index in range(len(dataset)):
+        picture, target = dataset[index]
+        boxes, labels = target["boxes"], target["labels"]
+        height, width = picture.shape[:2]
+        if ((labels < 1) | (labels >= len(dataset.classes))).any():
+            found[index] = "label"
+        elif not (boxes[:, 2:] > boxes[:, :2]).all():
+            found[index] = "empty"
+        elif (boxes[:, :2] < -1).any() or (boxes[:, 2:] > (width + 1, height + 1)).any():
+            found[index] = "outside"
+        elif len(np.unique(np.column_stack([boxes, labels]), axis=0)) < len(boxes):
+            found[index] = "twice"
+        elif len(boxes) and _ink(picture, boxes) < 15:
+            found[index] = "elsewhere"
+    return found
+
+
+def by_loops(dataset):
+    found = {}
+    for i in range(len(dataset)):
+        kinds = list(_kinds(*dataset[i], len(dataset.classes)))
+        if kinds:
+            found[np.int64(i)] = min(kinds, key=KINDS.index)
+    return found
+
+
+def kind_by_kind(dataset):
+    tests = {kind: [kind in set(_kinds(*dataset[i], len(dataset.classes))) for i in range(len(dataset))]
+             for kind in KINDS}
+    found = {}
+    for kind in reversed(KINDS):  # what comes first has the last word
+        found.update({i: kind for i, wrong in enumerate(tests[kind]) if wrong})
+    return dict(sorted(found.items(), reverse=True))
+
+
+def _kinds(picture, target, num_classes):
+    height, width, _ = picture.shape
+    rows = list(zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True))
+    for (x1, y1, x2, y2), label in rows:
+        if not 0 < label < num_classes:
+            yield "label"
+        if not (x1 < x2 and y1 < y2):
+            yield "empty"
+        if x1 < -1 or y1 < -1 or x2 > width + 1 or y2 > height + 1:
+            yield "outside"
+        if rows.count(([x1, y1, x2, y2], label)) > 1:
+            yield "twice"
+    if rows and _ink(picture, target["boxes"]) < 15:
+        yield "elsewhere"
+
+
+def _ink(picture, boxes):
+    grey, inside = picture.mean(axis=2), []
+    for x1, y1, x2, y2 in np.nan_to_num(boxes):
+        patch = grey[max(int(y1), 0):int(y2), max(int(x1), 0):int(x2)]
+        if patch.size:
+            inside.append(patch.mean())
+    return np.median(grey) - np.mean(inside) if inside else 0.0
+
+
+def _without(kind):
+    """Finds all kinds but one."""
+    def function(dataset):
+        return {i: found for i, found in by_masks(dataset).items() if found != kind}
+    function.__name__ = f"not_{kind}"
+    return function
+
+
+def _changed(change):
+    """`by_masks` of a data set whose boxes and labels `change` has made something else of."""
+    class Changed:
+        def __init__(self, dataset):
+            self.dataset, self.classes = dataset, dataset.classes
+
+        def __len__(self):
+            return len(self.dataset)
+
+        def __getitem__(self, i):
+            picture, target = self.dataset[i]
+            boxes, labels = change(target["boxes"].copy(), target["labels"].copy(), picture)
+            return picture, {"boxes": boxes, "labels": labels}
+
+    return lambda dataset: by_masks(Changed(dataset))
+
+
+def zero_is_a_label(dataset):
+    return _changed(lambda boxes, labels, picture: (boxes, np.where(labels == 0, 1, labels)))(dataset)
+
+
+def as_many_labels_as_classes(dataset):
+    return _changed(lambda boxes, labels, picture: (boxes, np.where(labels == len(dataset.classes), 1, labels)))(
+        dataset)
+
+
+def last_label_is_wrong(dataset):
+    found = by_masks(dataset)
+    for i in range(len(dataset)):
+        if (dataset[i][1]["labels"] >= len(dataset.classes) - 1).any():
+            found[i] = "label"
+    return found
+
+
+def a_line_is_a_box(dataset):
+    def change(boxes, labels, picture):
+        boxes[:, 2] += boxes[:, 2] == boxes[:, 0]
+        return boxes, labels
+    return _changed(change)(dataset)
+
+
+def nan_is_not_seen(dataset):
+    found = by_masks(dataset)
+    for i in range(len(dataset)):
+        boxes = dataset[i][1]["boxes"]
+        if found.get(i) == "empty" and not (boxes[:, 2:] <= boxes[:, :2]).any():
+            del found[i]
+    return found
+
+
+def height_for_width(dataset):
+    found = by_masks(dataset)
+    for i in range(len(dataset)):
+        picture, target = dataset[i]
+        if i not in found and (target["boxes"][:, 2:] > np.array(picture.shape[:2]) + 1).any():
+            found[i] = "outside"
+    return found
+
+
+def nothing_before_zero(dataset):
+    def change(boxes, labels, picture):
+        boxes[:, :2] = np.maximum(boxes[:, :2], 0)
+        return boxes, labels
+    return _changed(change)(dataset)
+
+
+def to_the_pixel(dataset):
+    found = by_masks(dataset)
+    for i in range(len(dataset)):
+        picture, target = dataset[i]
+        if i not in found and (target["boxes"][:, 2:] > picture.shape[1::-1]).any():
+            found[i] = "outside"
+    return found
+
+
+def same_box_with_another_label(dataset):
+    found = by_masks(dataset)
+    for i in range(len(dataset)):
+        boxes = dataset[i][1]["boxes"]
+        if found.get(i) in (None, "elsewhere") and len(np.unique(boxes, axis=0)) < len(boxes):
+            found[i] = "twice"
+    return found
+
+
+def only_neighbours_are_compared(dataset):
+    found = by_masks(dataset)
+    for i in range(len(dataset)):
+        boxes = dataset[i][1]["boxes"]
+        if found.get(i) == "twice" and not (boxes[1:] == boxes[:-1]).all(axis=1).any():
+            del found[i]
+    return found
+
+
+def no_objects_are_a_fault(dataset):
+    return {i: "empty" for i in range(len(dataset)) if len(dataset[i][1]["boxes"]) == 0} | by_masks(dataset)
+
+
+def fails_without_objects(dataset):
+    for i in range(len(dataset)):
+        dataset[i][1]["boxes"].max()
+    return by_masks(dataset)
+
+
+def last_kind_first(dataset):
+    found = {}
+    for i in range(len(dataset)):
+        kinds = set(_kinds(*dataset[i], len(dataset.classes)))
+        if kinds:
+            found[i] = max(kinds, key=KINDS.index)
+    return found
+
+
+def everything_is_elsewhere(dataset):
+    return dict.fromkeys(range(len(dataset)), "elsewhere") | by_masks(dataset)
+
+
+def only_the_indices(dataset):
+    return sorted(by_masks(dataset))
+
+
+def counts_from_one(dataset):
+    return {i + 1: kind for i, kind in by_masks(dataset).items()}
+
+
+def mends(dataset):
+    found = by_masks(dataset)
+    for i in found:
+        dataset[i][1]["labels"][:] = np.clip(dataset[i][1]["labels"], 1, len(dataset.classes) - 1)
+    return found
+
+
+def forgets_to_return(dataset):
+    by_masks(dataset)
+
+
+RIGHT = (by_masks, by_loops, kind_by_kind)
+WRONG = (
+    (_without("label"), "the background, and no object's label"),
+    (_without("empty"), "x2 > x1 and y2 > y1"),
+    (_without("outside"), "four edges"),
+    (_without("twice"), "the same four numbers"),
+    (_without("elsewhere"), "ink is dark"),
+    (zero_is_a_label, "0 is the background"),
+    (as_many_labels_as_classes, "labels end with L-1"),
+    (last_label_is_wrong, "from 1 to L-1"),
+    (a_line_is_a_box, "a line, not a box"),
+    (nan_is_not_seen, "ask for what must hold"),
+    (height_for_width, "x against the width"),
+    (nothing_before_zero, "four edges"),
+    (to_the_pixel, "up to a pixel more"),
+    (same_box_with_another_label, "with \\*another\\* label"),
+    (only_neighbours_are_compared, "need not stand next to each other"),
+    (no_objects_are_a_fault, "a page without objects"),
+    (fails_without_objects, "a page without objects"),
+    (last_kind_first, "the first of them in the list"),
+    (everything_is_elsewhere, "in which nothing is wrong"),
+    (only_the_indices, r"a dict \{index: kind\} is expected"),
+    (counts_from_one, "speaks of page|says"),
+    (mends, "to find is not to mend"),
+    (forgets_to_return, "without `return`"),
+)

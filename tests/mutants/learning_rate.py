@@ -1,0 +1,114 @@
+"""Answers to `checks.learning_rate`."""
+
+import math
+
+import numpy as np
+
+
+def with_if(step, steps, base, warmup, final):
+    rise = 1.0
+    if step < warmup:
+        rise = 0.001 + 0.999 * step / warmup
+    fall = final + (1 - final) * (1 + math.cos(math.pi * min(step, steps) / steps)) / 2
+    return base * rise * fall
+
+
+def with_numpy(step, steps, base, warmup, final):
+    rise = np.interp(step, [0, max(warmup, 1e-9)], [0.001 if warmup else 1, 1])
+    share = np.clip(step / steps, 0, 1)
+    return base * rise * (final + (1 - final) * np.cos(np.pi / 2 * share) ** 2)
+
+
+def from_the_end(step, steps, base, warmup, final):
+    left = max(1 - step / steps, 0)
+    fall = 1 - (1 - final) * (1 + math.cos(math.pi * left)) / 2
+    missing = 0.999 * max(1 - step / warmup, 0) if warmup else 0
+    return base * fall * (1 - missing)
+
+
+def _wrong(rise=lambda k, n: 1.0 if k >= n else 0.001 + 0.999 * k / n,
+           fall=lambda k, n, final: final + (1 - final) * (1 + math.cos(math.pi * min(k / n, 1))) / 2,
+           join=lambda a, b: a * b):
+    def function(step, steps, base, warmup, final):
+        return base * join(rise(step, warmup), fall(step, steps, final))
+    return function
+
+
+def _named(**functions):
+    for name, function in functions.items():
+        function.__name__ = name
+    return functions
+
+
+def counts_after_the_warmup(step, steps, base, warmup, final):
+    if step < warmup:
+        return base * (0.001 + 0.999 * step / warmup)
+    share = min((step - warmup) / max(steps - warmup, 1), 1)
+    return base * (final + (1 - final) * (1 + math.cos(math.pi * share)) / 2)
+
+
+def either_or(step, steps, base, warmup, final):
+    return with_if(step, steps, base, 0, final) if step >= warmup else base * (0.001 + 0.999 * step / warmup)
+
+
+def final_is_a_rate(step, steps, base, warmup, final):
+    fall = final + (base - final) * (1 + math.cos(math.pi * min(step / steps, 1))) / 2
+    return (1.0 if step >= warmup else 0.001 + 0.999 * step / warmup) * fall
+
+
+def forgets_to_return(step, steps, base, warmup, final):
+    with_if(step, steps, base, warmup, final)
+
+
+def forgets_the_base(step, steps, base, warmup, final):
+    return with_if(step, steps, 1, warmup, final)
+
+
+PARTS = _named(
+    no_warmup=_wrong(rise=lambda k, n: 1.0),
+    divides_by_no_warmup=_wrong(rise=lambda k, n: min(0.001 + 0.999 * k / n, 1)),
+    from_zero=_wrong(rise=lambda k, n: 1.0 if k >= n else k / n),
+    rises_on=_wrong(rise=lambda k, n: 0.001 + 0.999 * k / n if n else 1.0),
+    counts_from_one=_wrong(rise=lambda k, n: min(0.001 + 0.999 * (k + 1) / n, 1) if n else 1.0),
+    warms_up_along_a_cosine=_wrong(
+        rise=lambda k, n: 1.0 if k >= n else 1 - 0.999 * (1 + math.cos(math.pi * k / n)) / 2),
+    whole_steps=_wrong(rise=lambda k, n: 1.0 if k >= n else 0.001 + 0.999 * (k // n)),
+    constant=_wrong(fall=lambda k, n, final: 1.0),
+    straight=_wrong(fall=lambda k, n, final: final + (1 - final) * (1 - min(k / n, 1))),
+    to_zero=_wrong(fall=lambda k, n, final: (1 + math.cos(math.pi * min(k / n, 1))) / 2),
+    cut_at_final=_wrong(fall=lambda k, n, final: max((1 + math.cos(math.pi * min(k / n, 1))) / 2, final)),
+    adds_final=_wrong(fall=lambda k, n, final: final + (1 + math.cos(math.pi * min(k / n, 1))) / 2),
+    a_quarter_wave=_wrong(fall=lambda k, n, final: final + (1 - final) * math.cos(math.pi / 2 * min(k / n, 1))),
+    a_whole_wave=_wrong(fall=lambda k, n, final: final + (1 - final) * (1 + math.cos(2 * math.pi * min(k / n, 1))) / 2),
+    rises_again=_wrong(fall=lambda k, n, final: final + (1 - final) * (1 + math.cos(math.pi * k / n)) / 2),
+    degrees=_wrong(fall=lambda k, n, final: final + (1 - final) * (1 + math.cos(180 * min(k / n, 1))) / 2),
+    upside_down=_wrong(fall=lambda k, n, final: final + (1 - final) * (1 - math.cos(math.pi * min(k / n, 1))) / 2),
+    the_lower=_wrong(join=min),
+)
+
+RIGHT = (with_if, with_numpy, from_the_end)
+WRONG = (
+    (PARTS["no_warmup"], "factor is 0.001"),
+    (PARTS["divides_by_no_warmup"], "raises ZeroDivisionError"),
+    (PARTS["from_zero"], "but not 0"),
+    (PARTS["rises_on"], "stays 1"),
+    (PARTS["counts_from_one"], "factor is 0.001"),
+    (PARTS["warms_up_along_a_cosine"], "the warm-up is a straight line|up a straight line"),
+    (PARTS["whole_steps"], "the warm-up is a straight line"),
+    (PARTS["constant"], "the share `final`"),
+    (PARTS["straight"], "no straight line"),
+    (PARTS["to_zero"], "the share `final`"),
+    (PARTS["cut_at_final"], "falls to `final`"),
+    (PARTS["adds_final"], "the whole rate"),
+    (PARTS["a_quarter_wave"], "from 0 to pi"),
+    (PARTS["a_whole_wave"], "the share `final`"),
+    (PARTS["rises_again"], "does not rise again"),
+    (PARTS["degrees"], "the share `final`|from 0 to pi"),
+    (PARTS["upside_down"], "the whole rate"),
+    (PARTS["the_lower"], "two factors are multiplied|draw both"),
+    (counts_after_the_warmup, "not from the end of the warm-up"),
+    (either_or, "two factors are multiplied|draw both"),
+    (final_is_a_rate, "the share `final`"),
+    (forgets_to_return, "without `return`"),
+    (forgets_the_base, "the whole rate"),
+)

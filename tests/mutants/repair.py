@@ -1,0 +1,249 @@
+"""Answers to `checks.repair`."""
+
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from rcnn.data import Annotations, Record
+
+ARRAYS = ("boxes", "labels", "difficult", "crowd", "truncated", "areas")
+
+
+def step_by_step(annotations, skip="", scale_last=False):
+    records = []
+    for record in annotations.records:
+        if not record.image.exists() and skip != "missing":
+            continue
+        if skip != "capitals":
+            record = _spelled(record, annotations.classes)
+        if skip != "exchanged":
+            record = replace(record, boxes=_ordered(record.boxes))
+        steps = [_rescaled, _cut]
+        for step in reversed(steps) if scale_last else steps:
+            if step.__name__ != skip and record.image.exists():
+                record = step(record)
+        if skip != "twice":
+            record = _rows(record, _first_of_each(record))
+        records.append(record)
+    return replace(annotations, records=records)
+
+
+def in_one_go(annotations):
+    label_of = {name.lower(): label for label, name in enumerate(annotations.classes)}
+    records = []
+    for r in annotations.records:
+        try:
+            with Image.open(r.image) as file:
+                width, height = file.size
+        except FileNotFoundError:
+            continue
+        stated = r.size or (height, width)
+        factor = np.array([width / stated[1], height / stated[0]] * 2)
+        things = {}
+        for box, name in zip((r.boxes * factor).tolist(), r.names, strict=True):
+            x1, x2 = sorted(min(max(x, 0), width) for x in box[::2])
+            y1, y2 = sorted(min(max(y, 0), height) for y in box[1::2])
+            things[(x1, y1, x2, y2, label_of[name.lower()])] = None
+        boxes = np.array([thing[:4] for thing in things])
+        labels = np.array([thing[4] for thing in things], np.int64)
+        none = np.zeros(len(things), bool)
+        names = tuple(annotations.classes[i] for i in labels)
+        records.append(Record(r.image, r.source, boxes, names, labels, none, none, none,
+                              (boxes[:, 2:] - boxes[:, :2]).prod(axis=1), (height, width), r.image_id))
+    return Annotations(annotations.classes, records)
+
+
+def the_last_of_each(annotations):
+    fixed = step_by_step(annotations, skip="twice")
+    records = []
+    for r in fixed.records:
+        last = {(*box, label): i for i, (box, label) in enumerate(zip(r.boxes.tolist(), r.labels.tolist(),
+                                                                      strict=True))}
+        records.append(_rows(r, sorted(last.values(), reverse=True)))
+    return replace(fixed, records=records[::-1])
+
+
+def _spelled(record, classes):
+    lower = [name.lower() for name in classes]
+    labels = np.array([lower.index(name.lower()) for name in record.names], np.int64)
+    return replace(record, labels=labels, names=tuple(classes[label] for label in labels))
+
+
+def _ordered(boxes):
+    return np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1)
+
+
+def _size(record):
+    with Image.open(record.image) as file:
+        return file.height, file.width
+
+
+def _rescaled(record):
+    height, width = _size(record)
+    factor = np.tile([width / record.size[1], height / record.size[0]], 2)
+    return replace(record, boxes=record.boxes * factor, size=(height, width))
+
+
+def _cut(record):
+    height, width = _size(record)
+    return replace(record, boxes=np.clip(record.boxes, 0, [width, height] * 2))
+
+
+def _first_of_each(record):
+    rows = [(*box, label) for box, label in zip(record.boxes.tolist(), record.labels.tolist(), strict=True)]
+    return [i for i, row in enumerate(rows) if row not in rows[:i]]
+
+
+def _rows(record, rows):
+    return replace(record, names=tuple(record.names[i] for i in rows),
+                   **{name: getattr(record, name)[rows] for name in ARRAYS})
+
+
+def _mended(function):
+    """An answer that passes every record which is mended through `function`; None leaves it out."""
+    def answer(annotations):
+        fixed = step_by_step(annotations)
+        of_name = {record.image.name: record for record in annotations.records}
+        changed = [function(record, of_name[record.image.name]) for record in fixed.records]
+        return replace(fixed, records=[record for record in changed if record is not None])
+    answer.__name__ = function.__name__
+    return answer
+
+
+def keeps_what_is_missing(annotations):
+    return step_by_step(annotations, "missing")
+
+
+def capitals_stay(annotations):
+    return step_by_step(annotations, "capitals")
+
+
+def name_without_label(fixed, given):
+    return replace(fixed, labels=given.labels) if (given.labels < 0).any() else fixed
+
+
+def label_of_the_first_class(fixed, given):
+    return replace(fixed, labels=np.where(given.labels < 0, 1 + fixed.labels % 4, fixed.labels)) if len(
+        fixed.labels) == len(given.labels) else fixed
+
+
+def exchanged_stay(annotations):
+    return step_by_step(annotations, "exchanged")
+
+
+def drops_exchanged_boxes(fixed, given):
+    if len(fixed.boxes) == len(given.boxes):
+        return _rows(fixed, np.flatnonzero((given.boxes[:, 2:] > given.boxes[:, :2]).all(axis=1)))
+    return fixed
+
+
+def boxes_stay_beyond(annotations):
+    return step_by_step(annotations, "_cut")
+
+
+def drops_boxes_beyond(fixed, given):
+    beyond = (given.boxes < 0).any(axis=1) | (given.boxes[:, 2:] > given.size[::-1]).any(axis=1)
+    return _rows(fixed, np.flatnonzero(~beyond)) if len(fixed.boxes) == len(given.boxes) else fixed
+
+
+def pushes_boxes_in(fixed, given):
+    low, high = np.minimum(given.boxes[:, :1], 0), np.maximum(given.boxes[:, 2:3] - fixed.size[1], 0)
+    if given.size != fixed.size or len(fixed.boxes) != len(given.boxes) or not (low.any() or high.any()):
+        return fixed
+    boxes = fixed.boxes.copy()
+    boxes[:, [0]] -= high + low
+    boxes[:, [2]] -= low
+    return replace(fixed, boxes=np.clip(_ordered(boxes), 0, 96))
+
+
+def other_size_stays(annotations):
+    return step_by_step(annotations, "_rescaled")
+
+
+def size_without_boxes(annotations):
+    records = [replace(r, size=_size(r)) if r.image.exists() else r for r in annotations.records]
+    return step_by_step(replace(annotations, records=records))
+
+
+def cuts_before_it_scales(annotations):
+    return step_by_step(annotations, scale_last=True)
+
+
+def leaves_out_other_sizes(fixed, given):
+    return fixed if fixed.size == given.size else None
+
+
+def twice_stays(annotations):
+    return step_by_step(annotations, "twice")
+
+
+def drops_both(fixed, given):
+    rows = [(*box, label) for box, label in zip(given.boxes.tolist(), given.labels.tolist(), strict=True)]
+    alone = [i for i, row in enumerate(rows) if rows.count(row) == 1]
+    return fixed if len(alone) == len(rows) else _rows(given, alone)
+
+
+def boxes_alone_are_shortened(fixed, given):
+    return fixed if len(fixed.boxes) == len(given.boxes) else replace(given, boxes=fixed.boxes)
+
+
+def keeps_one_object(fixed, given):
+    return _rows(fixed, [0])
+
+
+def leaves_out_what_is_wrong(fixed, given):
+    same = fixed.boxes.shape == given.boxes.shape and np.array_equal(fixed.boxes, given.boxes)
+    return fixed if same and fixed.names == given.names else None
+
+
+def does_nothing(annotations):
+    return annotations
+
+
+def writes_into_the_boxes(annotations):
+    for record in annotations.records:
+        np.clip(record.boxes, 0, None, out=record.boxes)
+    return step_by_step(annotations)
+
+
+def gives_a_list(annotations):
+    return step_by_step(annotations).records
+
+
+def opens_what_is_missing(annotations):
+    for record in annotations.records:
+        _size(record)
+    return step_by_step(annotations)
+
+
+def forgets_to_return(annotations):
+    step_by_step(annotations)
+
+
+RIGHT = (step_by_step, in_one_go, the_last_of_each)
+WRONG = (
+    (keeps_what_is_missing, "missing.*\n(.*\n)*.*cannot be saved"),
+    (capitals_stay, "other capitals"),
+    (_mended(name_without_label), "its name and its label"),
+    (_mended(label_of_the_first_class), "other objects than there are(.*\n)*.*its name and its label"),
+    (exchanged_stay, "two corners were exchanged"),
+    (_mended(drops_exchanged_boxes), "does not know what is gone; two corners"),
+    (boxes_stay_beyond, "to end at the border"),
+    (_mended(drops_boxes_beyond), "does not know what is gone"),
+    (_mended(pushes_boxes_in), "to end at the border"),
+    (other_size_stays, "the record is to state the file's"),
+    (size_without_boxes, "over the stated one"),
+    (cuts_before_it_scales, "cut boxes only then"),
+    (_mended(leaves_out_other_sizes), "a picture that can be saved"),
+    (twice_stays, "one of the two remains"),
+    (_mended(drops_both), "one of the two remains"),
+    (_mended(boxes_alone_are_shortened), "a row for each of its objects"),
+    (_mended(keeps_one_object), "does not know what is gone"),
+    (_mended(leaves_out_what_is_wrong), "a picture that can be saved"),
+    (does_nothing, "leaves what the validator finds"),
+    (writes_into_the_boxes, "changes the annotations"),
+    (gives_a_list, "Annotations are expected"),
+    (opens_what_is_missing, "raises FileNotFoundError"),
+    (forgets_to_return, "without `return`"),
+)

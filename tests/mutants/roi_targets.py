@@ -1,0 +1,326 @@
+"""Answers to `checks.roi_targets`."""
+
+import numpy as np
+
+from rcnn import boxes, roi_heads
+from rcnn.matching import match, sample
+
+
+def as_rcnn(proposals, gt_boxes, gt_labels, config, rng):
+    return roi_heads.find_targets(proposals, gt_boxes, gt_labels, config, rng)
+
+
+def objects_first(proposals, gt_boxes, gt_labels, config, rng):
+    return _answer(proposals, gt_boxes, gt_labels, config, rng)
+
+
+def by_loops(proposals, gt_boxes, gt_labels, config, rng):
+    """Box by box, and a generator asked for one index at a time."""
+    kinds = {True: [], False: []}
+    for roi in [*gt_boxes, *proposals.astype(float)]:
+        overlaps = [float(boxes.iou([roi], [true])[0, 0]) for true in gt_boxes]
+        best = max(range(len(overlaps)), key=overlaps.__getitem__, default=None)
+        iou = 0.0 if best is None else overlaps[best]
+        if iou >= config.box_fg_iou_thresh:
+            move = boxes.encode([gt_boxes[best]], [roi], config.bbox_reg_weights)[0]
+            kinds[True].append((roi, gt_labels[best], move))
+        elif iou < config.box_bg_iou_thresh:
+            kinds[False].append((roi, 0, np.zeros(4)))
+    chosen = []
+    for is_object, most in ((True, int(config.box_batch_size_per_image * config.box_positive_fraction)),
+                            (False, config.box_batch_size_per_image)):
+        while kinds[is_object] and len(chosen) < most:
+            chosen.append(kinds[is_object].pop(int(rng.integers(len(kinds[is_object])))))
+    return [list(column) for column in zip(*chosen, strict=True)] if chosen else ([], [], [])
+
+
+def _candidates(proposals, gt_boxes):
+    return np.concatenate([proposals, gt_boxes])
+
+
+def _labels(matches, gt_labels):
+    labels = np.minimum(matches + 1, 0)
+    labels[matches >= 0] = gt_labels[matches[matches >= 0]]
+    return labels
+
+
+def _drawn(labels, config, rng):
+    return np.concatenate(sample(labels, config.box_batch_size_per_image, config.box_positive_fraction, rng))
+
+
+def _match(overlaps, config):
+    return match(overlaps, config.box_fg_iou_thresh, config.box_bg_iou_thresh)
+
+
+def _encode(true, rois, config):
+    return boxes.encode(true, rois, config.bbox_reg_weights)
+
+
+def _answer(proposals, gt_boxes, gt_labels, config, rng, candidates=_candidates, match=_match, labels=_labels,
+            drawn=_drawn, encode=_encode):
+    """The answer, any step of which can be another."""
+    rois = candidates(proposals, gt_boxes)
+    matches = match(boxes.iou(rois, gt_boxes), config)
+    classes = labels(matches, gt_labels)
+    chosen = drawn(classes, config, rng)
+    rois, classes, matches = rois[chosen], classes[chosen], matches[chosen]
+    deltas = np.zeros((len(rois), 4))
+    deltas[matches >= 0] = encode(gt_boxes[matches[matches >= 0]], rois[matches >= 0], config)
+    return rois, classes, deltas
+
+
+def no_true_boxes(*given):
+    return _answer(*given, candidates=lambda proposals, gt_boxes: proposals)
+
+
+def true_boxes_alone(*given):
+    return _answer(*given, candidates=lambda proposals, gt_boxes: gt_boxes)
+
+
+def true_boxes_twice(*given):
+    return _answer(*given, candidates=lambda proposals, gt_boxes: np.concatenate([gt_boxes, proposals, gt_boxes]))
+
+
+def best_is_forced(*given):
+    return _answer(*given, candidates=lambda proposals, gt_boxes: proposals, match=lambda overlaps, config: match(
+        overlaps, config.box_fg_iou_thresh, config.box_bg_iou_thresh, force_best=True))
+
+
+def greater_than_the_threshold(*given):
+    return _answer(*given, match=lambda overlaps, config: match(
+        np.where(overlaps == config.box_fg_iou_thresh, 0, overlaps), config.box_fg_iou_thresh,
+        config.box_bg_iou_thresh))
+
+
+def thresholds_of_the_rpn(*given):
+    return _answer(*given, match=lambda overlaps, config: match(overlaps, 0.7, 0.3))
+
+
+def high_threshold_only(*given):
+    return _answer(*given, match=lambda overlaps, config: match(overlaps, config.box_fg_iou_thresh,
+                                                                config.box_fg_iou_thresh))
+
+
+def low_threshold_only(*given):
+    return _answer(*given, match=lambda overlaps, config: match(overlaps, config.box_bg_iou_thresh,
+                                                                config.box_bg_iou_thresh))
+
+
+def first_object(*given):
+    return _answer(*given, match=lambda overlaps, config: np.where(
+        (overlaps >= config.box_fg_iou_thresh).any(axis=1), (overlaps >= 0.25).argmax(axis=1),
+        _match(overlaps, config)))
+
+
+def index_as_label(*given):
+    return _answer(*given, labels=lambda matches, gt_labels: np.where(matches >= 0, matches + 1,
+                                                                      np.minimum(matches + 1, 0)))
+
+
+def one_class(*given):
+    return _answer(*given, labels=lambda matches, gt_labels: np.where(matches >= 0, 1, np.minimum(matches + 1, 0)))
+
+
+def classes_count_from_zero(*given):
+    rois, labels, deltas = _answer(*given)
+    return rois, np.maximum(labels - 1, 0), deltas
+
+
+def background_is_minus_one(*given):
+    rois, labels, deltas = _answer(*given)
+    return rois, np.where(labels > 0, labels, -1), deltas
+
+
+def labels_in_another_order(*given):
+    rois, labels, deltas = _answer(*given)
+    return rois, np.sort(labels), deltas
+
+
+def not_filled_up(*given):
+    def drawn(labels, config, rng):
+        positive, negative = sample(labels, config.box_batch_size_per_image, config.box_positive_fraction, rng)
+        most = int(config.box_batch_size_per_image * (1 - config.box_positive_fraction))
+        return np.concatenate([positive, negative[:most]])
+
+    return _answer(*given, drawn=drawn)
+
+
+def no_fraction(*given):
+    return _answer(*given, drawn=lambda labels, config, rng: np.concatenate(
+        sample(labels, config.box_batch_size_per_image, 1.0, rng)))
+
+
+def rounded_up(*given):
+    def drawn(labels, config, rng):
+        size = config.box_batch_size_per_image
+        return np.concatenate(sample(labels, size, np.ceil(size * config.box_positive_fraction) / size, rng))
+
+    return _answer(*given, drawn=drawn)
+
+
+def everything(*given):
+    return _answer(*given, drawn=lambda labels, config, rng: np.flatnonzero(labels >= 0))
+
+
+def put_back(*given):
+    def drawn(labels, config, rng):
+        positive, negative = sample(labels, config.box_batch_size_per_image, config.box_positive_fraction, rng)
+        return np.concatenate([rng.choice(rows, len(rows)) for rows in (positive, negative) if len(rows)] or [[]]
+                              ).astype(int)
+
+    return _answer(*given, drawn=drawn)
+
+
+def ignored_as_background(*given):
+    return _answer(*given, labels=lambda matches, gt_labels: np.maximum(_labels(matches, gt_labels), 0))
+
+
+def the_first_ones(*given):
+    def drawn(labels, config, rng):
+        most = int(config.box_batch_size_per_image * config.box_positive_fraction)
+        positive = np.flatnonzero(labels > 0)[:most]
+        return np.concatenate([positive, np.flatnonzero(labels == 0)[:config.box_batch_size_per_image - len(positive)]])
+
+    return _answer(*given, drawn=drawn)
+
+
+def a_generator_of_its_own(*given):
+    return _answer(*given, drawn=lambda labels, config, rng: _drawn(labels, config, np.random.default_rng(0)))
+
+
+def a_new_generator_each_time(*given):
+    return _answer(*given, drawn=lambda labels, config, rng: _drawn(labels, config, np.random.default_rng()))
+
+
+def true_boxes_are_sure(proposals, gt_boxes, gt_labels, config, rng):
+    def drawn(labels, config, rng):
+        positive, negative = sample(labels, config.box_batch_size_per_image, config.box_positive_fraction, rng)
+        sure = np.arange(len(proposals), len(labels))[:len(positive)]
+        others = rng.permutation(np.setdiff1d(np.flatnonzero(labels > 0), sure))[:len(positive) - len(sure)]
+        return np.concatenate([sure, others, negative])
+
+    return _answer(proposals, gt_boxes, gt_labels, config, rng, drawn=drawn)
+
+
+def easy_background_only(proposals, gt_boxes, gt_labels, config, rng):
+    def drawn(labels, config, rng):
+        positive, negative = sample(labels, config.box_batch_size_per_image, config.box_positive_fraction, rng)
+        overlaps = boxes.iou(_candidates(proposals, gt_boxes), gt_boxes).max(axis=1, initial=0)
+        easy = rng.permutation(np.flatnonzero((labels == 0) & (overlaps == 0)))[:len(negative)]
+        rest = np.setdiff1d(np.flatnonzero(labels == 0), easy)[:len(negative) - len(easy)]
+        return np.concatenate([positive, easy, rest])
+
+    return _answer(proposals, gt_boxes, gt_labels, config, rng, drawn=drawn)
+
+
+def no_weights(*given):
+    return _answer(*given, encode=lambda true, rois, config: boxes.encode(true, rois))
+
+
+def divided_by_the_weights(*given):
+    return _answer(*given, encode=lambda true, rois, config: boxes.encode(true, rois)
+                   / np.array(config.bbox_reg_weights))
+
+
+def weights_by_heart(*given):
+    return _answer(*given, encode=lambda true, rois, config: boxes.encode(true, rois, (10, 10, 5, 5)))
+
+
+def from_the_object_back(*given):
+    return _answer(*given, encode=lambda true, rois, config: boxes.encode(rois, true, config.bbox_reg_weights))
+
+
+def deltas_to_the_first_object(proposals, gt_boxes, gt_labels, config, rng):
+    return _answer(proposals, gt_boxes, gt_labels, config, rng, encode=lambda true, rois, config: boxes.encode(
+        np.repeat(gt_boxes[:1], len(rois), axis=0), rois, config.bbox_reg_weights))
+
+
+def deltas_of_background(proposals, gt_boxes, gt_labels, config, rng):
+    rois, labels, deltas = _answer(proposals, gt_boxes, gt_labels, config, rng)
+    if len(gt_boxes):
+        nearest = boxes.iou(rois, gt_boxes).argmax(axis=1)
+        deltas = boxes.encode(gt_boxes[nearest], rois, config.bbox_reg_weights)
+    return rois, labels, deltas
+
+
+def deltas_of_objects_only(*given):
+    rois, labels, deltas = _answer(*given)
+    return rois, labels, deltas[labels > 0]
+
+
+def boxes_in_place_of_rois(proposals, gt_boxes, gt_labels, config, rng):
+    rois, labels, deltas = _answer(proposals, gt_boxes, gt_labels, config, rng)
+    return boxes.decode(deltas, rois, config.bbox_reg_weights), labels, deltas
+
+
+def in_cells_of_the_map(proposals, gt_boxes, gt_labels, config, rng):
+    rois, labels, deltas = _answer(proposals, gt_boxes, gt_labels, config, rng)
+    return rois / 8, labels, deltas
+
+
+def indices(proposals, gt_boxes, gt_labels, config, rng):
+    rois, labels, deltas = _answer(proposals, gt_boxes, gt_labels, config, rng)
+    return np.arange(len(rois)), labels, deltas
+
+
+def fails_without_objects(proposals, gt_boxes, gt_labels, config, rng):
+    boxes.iou(proposals, gt_boxes).max(axis=1)
+    return _answer(proposals, gt_boxes, gt_labels, config, rng)
+
+
+def changes_the_proposals(proposals, gt_boxes, gt_labels, config, rng):
+    answer = _answer(proposals, gt_boxes, gt_labels, config, rng)
+    proposals += 1
+    return answer
+
+
+def two_things(*given):
+    return _answer(*given)[:2]
+
+
+def forgets_to_return(*given):
+    _answer(*given)
+
+
+RIGHT = (as_rcnn, objects_first, by_loops)
+WRONG = (
+    (no_true_boxes, "the true boxes join the proposals"),
+    (true_boxes_alone, "chooses 0 RoIs of background"),
+    (true_boxes_twice, "join the proposals once"),
+    (best_is_forced, "the true boxes join the proposals"),
+    (greater_than_the_threshold, r"\*at least\* `box_fg_iou_thresh`"),
+    (thresholds_of_the_rpn, "the IoU is at least `box_fg_iou_thresh`|neither object nor background|at least"),
+    (high_threshold_only, "neither object nor background"),
+    (low_threshold_only, "neither object nor background"),
+    (first_object, "class of the object that it overlaps most"),
+    (index_as_label, "not the object's index"),
+    (one_class, "the class of the object"),
+    (classes_count_from_zero, "the class of the object"),
+    (background_is_minus_one, "0 is background"),
+    (labels_in_another_order, "belong together"),
+    (not_filled_up, "background has all the other places"),
+    (no_fraction, "the fraction is that of the RoIs on objects"),
+    (rounded_up, "rounded down"),
+    (everything, "plenty of both"),
+    (put_back, "without repetition"),
+    (ignored_as_background, "neither object nor background"),
+    (the_first_ones, "left to chance"),
+    (a_generator_of_its_own, "nor from a generator of your own"),
+    (a_new_generator_each_time, "nobody could repeat the choice"),
+    (true_boxes_are_sure, "a true box is one of them, no more"),
+    (easy_background_only, "overlaps an object a little is as good"),
+    (no_weights, "multiplied by `bbox_reg_weights`"),
+    (divided_by_the_weights, "multiplied by `bbox_reg_weights`"),
+    (weights_by_heart, "multiplied by `bbox_reg_weights`"),
+    (from_the_object_back, "not back"),
+    (deltas_to_the_first_object, "the object that it was matched to"),
+    (deltas_of_background, "no object to move to"),
+    (deltas_of_objects_only, "have a row for each chosen RoI"),
+    (boxes_in_place_of_rois, "chosen, not moved|without repetition"),
+    (in_cells_of_the_map, "chosen, not moved"),
+    (indices, "rois of shape"),
+    (fails_without_objects, "without objects is an ordinary input"),
+    (changes_the_proposals, "changes its argument 'proposals'"),
+    (two_things, "three things"),
+    (forgets_to_return, "without `return`"),
+)

@@ -1,0 +1,232 @@
+"""Answers to `checks.training_step`."""
+
+import math
+
+import numpy as np
+
+from rcnn.nn import optim
+
+
+def in_the_usual_order(model, optimizer, images, targets, max_norm, rng):
+    optimizer.zero_grad()
+    losses = model.get_loss(images, targets, rng)
+    if not np.isfinite(losses["total_loss"].item()):
+        raise FloatingPointError("the loss is not finite")
+    losses["total_loss"].backward()
+    norm = optim.clip_grad_norm(model.parameters(), max_norm)
+    optimizer.step()
+    return {name: loss.item() for name, loss in losses.items()}, norm
+
+
+def clipped_by_hand(model, optimizer, images, targets, max_norm, rng):
+    losses = model.get_loss(images, targets, rng)
+    values = {name: float(loss.data) for name, loss in losses.items()}
+    if math.isnan(values["total_loss"]) or math.isinf(values["total_loss"]):
+        raise FloatingPointError
+    for parameter in model.parameters():
+        parameter.grad = None
+    losses["total_loss"].backward()
+    norm = math.sqrt(sum(float((p.grad**2).sum()) for p in model.parameters()))
+    for parameter in model.parameters():
+        parameter.grad = parameter.grad * min(1, max_norm / norm)
+    optimizer.step()
+    return values, norm
+
+
+def cleans_up_twice(model, optimizer, images, targets, max_norm, rng):
+    model.zero_grad()
+    losses = model.get_loss(images, targets, rng=rng)
+    total = losses["total_loss"]
+    if not np.isfinite(total.data):
+        raise FloatingPointError(total.item())
+    total.backward()
+    norm = optim.clip_grad_norm(optimizer.parameters, max_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return {name: np.float64(loss.data) for name, loss in losses.items()}, np.float64(norm)
+
+
+def _wrong(before=lambda optimizer: optimizer.zero_grad(), backward=lambda losses: losses["total_loss"].backward(),
+           clip=lambda optimizer, max_norm: optim.clip_grad_norm(optimizer.parameters, max_norm),
+           move=lambda optimizer: optimizer.step(), after=lambda optimizer: None,
+           values=lambda losses: {name: loss.item() for name, loss in losses.items()}, refuses=True):
+    """A step with one of its parts replaced."""
+    def function(model, optimizer, images, targets, max_norm, rng):
+        before(optimizer)
+        losses = model.get_loss(images, targets, rng)
+        if refuses and not np.isfinite(losses["total_loss"].item()):
+            raise FloatingPointError("the loss is not finite")
+        backward(losses)
+        norm = clip(optimizer, max_norm)
+        move(optimizer)
+        after(optimizer)
+        return values(losses), norm
+    return function
+
+
+def _named(**functions):
+    for name, function in functions.items():
+        function.__name__ = name
+    return functions
+
+
+def _nothing(*_):
+    pass
+
+
+def _always_scaled(optimizer, max_norm):
+    norm = optim.clip_grad_norm(optimizer.parameters, 1e30)
+    for parameter in optimizer.parameters:
+        parameter.grad = parameter.grad / norm * max_norm
+    return norm
+
+
+def _each_number(optimizer, max_norm):
+    norm = optim.clip_grad_norm(optimizer.parameters, 1e30)
+    for parameter in optimizer.parameters:
+        parameter.grad = np.clip(parameter.grad, -max_norm, max_norm)
+    return norm
+
+
+def _norm_afterwards(optimizer, max_norm):
+    return min(optim.clip_grad_norm(optimizer.parameters, max_norm), max_norm)
+
+
+def _only_measured(optimizer, max_norm):
+    return optim.clip_grad_norm(optimizer.parameters, math.inf)
+
+
+def _by_hand(optimizer):
+    for parameter in optimizer.parameters:
+        parameter.data -= optimizer.lr * parameter.grad
+
+
+def _uphill(optimizer):
+    for parameter in optimizer.parameters:
+        parameter.grad = -parameter.grad
+    optimizer.step()
+
+
+def _twice(optimizer):
+    optimizer.step()
+    optimizer.step()
+
+
+PARTS = _named(
+    never_forgets=_wrong(before=_nothing),
+    forgets_afterwards_only=_wrong(before=_nothing, after=lambda optimizer: optimizer.zero_grad()),
+    no_step=_wrong(move=_nothing),
+    two_steps=_wrong(move=_twice),
+    uphill=_wrong(move=_uphill),
+    without_momentum=_wrong(move=_by_hand),
+    one_loss_only=_wrong(backward=lambda losses: losses["roi_cls_loss"].backward()),
+    boxes_only=_wrong(backward=lambda losses: (losses["rpn_reg_loss"] + losses["roi_reg_loss"]).backward()),
+    total_twice=_wrong(backward=lambda losses: (losses["total_loss"] * 2.0).backward()),
+    no_clipping=_wrong(clip=_only_measured),
+    always_scaled=_wrong(clip=_always_scaled),
+    each_number_clipped=_wrong(clip=_each_number),
+    the_norm_afterwards=_wrong(clip=_norm_afterwards),
+    no_norm=_wrong(clip=lambda optimizer, max_norm: [optim.clip_grad_norm(optimizer.parameters, max_norm), None][1]),
+    keeps_tensors=_wrong(values=lambda losses: losses),
+    only_the_total=_wrong(values=lambda losses: {"total_loss": losses["total_loss"].item()}),
+    moves_on_nan=_wrong(refuses=False),
+)
+
+
+def clips_before_backward(model, optimizer, images, targets, max_norm, rng):
+    optimizer.zero_grad()
+    losses = model.get_loss(images, targets, rng)
+    if not np.isfinite(losses["total_loss"].item()):
+        raise FloatingPointError("the loss is not finite")
+    norm = optim.clip_grad_norm(optimizer.parameters, max_norm)
+    losses["total_loss"].backward()
+    optimizer.step()
+    return {name: loss.item() for name, loss in losses.items()}, norm
+
+
+def clips_after_the_step(model, optimizer, images, targets, max_norm, rng):
+    optimizer.zero_grad()
+    losses = model.get_loss(images, targets, rng)
+    if not np.isfinite(losses["total_loss"].item()):
+        raise FloatingPointError("the loss is not finite")
+    losses["total_loss"].backward()
+    optimizer.step()
+    return {name: loss.item() for name, loss in losses.items()}, optim.clip_grad_norm(optimizer.parameters, max_norm)
+
+
+def forgets_what_it_needs(model, optimizer, images, targets, max_norm, rng):
+    losses = model.get_loss(images, targets, rng)
+    if not np.isfinite(losses["total_loss"].item()):
+        raise FloatingPointError("the loss is not finite")
+    losses["total_loss"].backward()
+    norm = optim.clip_grad_norm(optimizer.parameters, max_norm)
+    optimizer.zero_grad()
+    optimizer.step()
+    return {name: loss.item() for name, loss in losses.items()}, norm
+
+
+def asks_twice(model, optimizer, images, targets, max_norm, rng):
+    values = {name: loss.item() for name, loss in model.get_loss(images, targets, rng).items()}
+    return values, in_the_usual_order(model, optimizer, images, targets, max_norm, rng)[1]
+
+
+def losses_after_the_move(model, optimizer, images, targets, max_norm, rng):
+    _, norm = in_the_usual_order(model, optimizer, images, targets, max_norm, rng)
+    return {name: loss.item() for name, loss in model.get_loss(images, targets, rng).items()}, norm
+
+
+def without_the_generator(model, optimizer, images, targets, max_norm, rng):
+    return in_the_usual_order(model, optimizer, images, targets, max_norm, np.random.default_rng(12345))
+
+
+def refuses_too_late(model, optimizer, images, targets, max_norm, rng):
+    values, norm = PARTS["moves_on_nan"](model, optimizer, images, targets, max_norm, rng)
+    if not np.isfinite(values["total_loss"]):
+        raise FloatingPointError("the loss is not finite")
+    return values, norm
+
+
+def another_error(model, optimizer, images, targets, max_norm, rng):
+    values, norm = PARTS["moves_on_nan"](model, optimizer, images, targets, max_norm, rng)
+    assert np.isfinite(values["total_loss"]), "the loss is not finite"
+    return values, norm
+
+
+def gives_the_total(model, optimizer, images, targets, max_norm, rng):
+    return in_the_usual_order(model, optimizer, images, targets, max_norm, rng)[0]["total_loss"]
+
+
+def forgets_to_return(model, optimizer, images, targets, max_norm, rng):
+    in_the_usual_order(model, optimizer, images, targets, max_norm, rng)
+
+
+RIGHT = (in_the_usual_order, clipped_by_hand, cleans_up_twice)
+WRONG = (
+    (PARTS["never_forgets"], "left over"),
+    (PARTS["forgets_afterwards_only"], "left over"),
+    (PARTS["no_step"], "moves the parameters against it"),
+    (PARTS["two_steps"], "moves the parameters against it"),
+    (PARTS["uphill"], "moves the parameters against it"),
+    (PARTS["without_momentum"], "momentum is the optimiser's own business|first one"),
+    (PARTS["one_loss_only"], "gradient of the total loss"),
+    (PARTS["boxes_only"], "gradient of the total loss"),
+    (PARTS["total_twice"], "gradient of the total loss"),
+    (PARTS["no_clipping"], "longer than max_norm"),
+    (PARTS["always_scaled"], "moves the parameters against it"),
+    (PARTS["each_number_clipped"], "all gradients are scaled by one factor"),
+    (PARTS["the_norm_afterwards"], "the one before"),
+    (PARTS["no_norm"], "the norm is None"),
+    (PARTS["keeps_tensors"], "keeps the whole graph"),
+    (PARTS["only_the_total"], "the losses lack rpn_cls_loss"),
+    (PARTS["moves_on_nan"], "before the parameters move"),
+    (clips_before_backward, "moves the parameters against it"),
+    (clips_after_the_step, "before step"),
+    (forgets_what_it_needs, "moves the parameters against it"),
+    (asks_twice, "one call of get_loss"),
+    (losses_after_the_move, "before the move"),
+    (without_the_generator, "given the generator|with more weights|left over"),
+    (refuses_too_late, "before the parameters move"),
+    (another_error, "before the parameters move"),
+    (gives_the_total, "gives two things"),
+    (forgets_to_return, "gives two things"),
+)

@@ -1,0 +1,130 @@
+"""The planted faults are there, one each, and a diagnosis passes only where it is right for every patient."""
+
+import numpy as np
+import pytest
+
+import rcnn
+from rcnn import boxes, data
+from rcnn.checks import CheckFailed, diagnosis
+from rcnn.checks.diagnosis import NAMES, PAGES, PLANTED, SOUND
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    with rcnn.set_num_threads(1):  # the pages are too small for two
+        yield
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Per name (model, pages), all with the same pages."""
+    return {name: plant(np.random.default_rng(3)) for name, plant in PLANTED.items()}
+
+
+def diagnose(patient):
+    """The name of what a patient has, by its settings and by what it finds."""
+    trace = patient.model.trace([picture for picture, _ in patient.pages])
+    if not 0.1 < trace.images.std() < 10:
+        return "wrong normalisation"
+    if patient.model.config.anchor_sizes[0] > 30:
+        return "large anchors"
+    if not all(parameter.requires_grad for parameter in patient.model.parameters()):
+        return "untrained head"
+    pairs = [(found, target) for found, (_, target) in zip(trace.outputs, patient.pages, strict=True)]
+    if share_found(pairs) < 0.5:
+        turned = [(found, {"boxes": target["boxes"][:, [1, 0, 3, 2]]}) for found, target in pairs]
+        return "swapped axes" if share_found(turned) > 0.5 else "shuffled boxes"
+    return "labels from 0" if any((target["labels"] == 0).any() for _, target in pairs) else SOUND
+
+
+def share_found(pairs):
+    best = [boxes.iou(found["boxes"], target["boxes"]).max(axis=0, initial=0) for found, target in pairs]
+    return (np.concatenate(best) >= 0.5).mean()
+
+
+def test_a_right_diagnosis_passes_on_any_ward():
+    for seed in (None, 0):
+        assert diagnosis.check(diagnose, seed=seed) is None
+
+
+@pytest.mark.parametrize("fault", NAMES)
+def test_a_diagnosis_that_is_wrong_about_one_patient_is_rejected_with_its_hint(fault):
+    other = next(name for name in NAMES if name != fault)
+
+    def mistaken(patient):
+        said = diagnose(patient)
+        return other if said == fault else said
+
+    with pytest.raises(CheckFailed, match=f"your function says '{other}', which it is not\nThink about it: ") as failed:
+        diagnosis.check(mistaken, seed=2)
+    assert diagnosis.HINTS[fault] in str(failed.value)
+    assert f"'{fault}'" not in str(failed.value)
+
+
+@pytest.mark.parametrize("said", [None, "healthy", 3])
+def test_a_name_that_is_none_is_rejected(said):
+    with pytest.raises(CheckFailed, match="patient A: your function says .* is one of 'sound', 'swapped axes'"):
+        diagnosis.check(lambda patient: said)
+
+
+def test_what_is_called_already_is_no_function():
+    with pytest.raises(TypeError, match="pass it without calling it"):
+        diagnosis.check("sound")
+
+
+def test_a_ward_has_one_of_each_in_an_order_of_its_own():
+    names = []
+    for ward in (diagnosis.ward(0), diagnosis.ward(1)):
+        assert [patient.name for patient in ward] == list("ABCDEFG")
+        assert all(len(patient.pages) == PAGES for patient in ward)
+        names.append([diagnose(patient) for patient in ward])
+        assert sorted(names[-1]) == sorted(NAMES)
+    assert names[0] != names[1]
+    assert diagnose(diagnosis.reference(0)) == SOUND
+
+
+def test_a_ward_is_the_same_for_the_same_seed():
+    one, same = diagnosis.ward(5), diagnosis.ward(5)
+    for patient, again in zip(one, same, strict=True):
+        assert (patient.pages[0][0] == again.pages[0][0]).all()
+        assert all((a.data == b.data).all()
+                   for a, b in zip(patient.model.parameters(), again.model.parameters(), strict=True))
+
+
+def test_faults_of_the_annotations_are_what_they_are_called(planted):
+    right = [target for _, target in planted[SOUND][1]]
+    for (_, wrong), target in zip(planted["swapped axes"][1], right, strict=True):
+        np.testing.assert_array_equal(wrong["boxes"][:, [1, 0, 3, 2]], target["boxes"])
+        np.testing.assert_array_equal(wrong["labels"], target["labels"])
+    for (_, wrong), target in zip(planted["labels from 0"][1], right, strict=True):
+        np.testing.assert_array_equal(wrong["labels"], target["labels"] - 1)
+        np.testing.assert_array_equal(wrong["boxes"], target["boxes"])
+    shuffled = [target for _, target in planted["shuffled boxes"][1]]
+    by = [i for i in range(PAGES) if shuffled[0]["boxes"] is right[i]["boxes"] or
+          np.array_equal(shuffled[0]["boxes"], right[i]["boxes"])]
+    assert len(by) == 1 and by[0] > 0
+    for i in range(PAGES):
+        np.testing.assert_array_equal(shuffled[i]["boxes"], right[(i + by[0]) % PAGES]["boxes"])
+
+
+def test_faults_of_the_detector_leave_the_rest_as_it_was(planted):
+    sound = planted[SOUND][0].state_dict()
+    for name in ("large anchors", "wrong normalisation"):
+        assert all((array == sound[key]).all() for key, array in planted[name][0].state_dict().items())
+    assert planted["large anchors"][0].config.anchor_sizes == (56, 96, 160)
+    assert planted["wrong normalisation"][0].config.settings() != planted[SOUND][0].config.settings()
+    head, frozen = planted["untrained head"][0], set()
+    for name, parameter in head.named_parameters():
+        if not parameter.requires_grad:
+            frozen.add(name)
+        assert name.startswith("roi_heads.") or (parameter.data == sound[name]).all()
+    assert frozen == {name for name in sound if name.startswith("roi_heads.")}
+    assert not (head.roi_heads.box_head.fc6.weight.data == sound["roi_heads.box_head.fc6.weight"]).any()
+
+
+def test_pages_are_those_that_training_never_sees_and_hold_objects(planted):
+    for model, pages in planted.values():
+        assert pages.classes == data.Digits.classes == model.config.class_names
+        assert all(len(target["boxes"]) >= 2 for _, target in pages)
+    unseen = data.Digits(1, split="val", seed=int(np.random.default_rng(3).integers(1, 2**31)))
+    assert any((unseen[0][0] == picture).all() for picture, _ in planted[SOUND][1])

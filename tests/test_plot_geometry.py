@@ -1,0 +1,200 @@
+"""Pictures of boxes, IoU and deltas: what is drawn where, and that nothing is cut off or too small to read."""
+
+import matplotlib
+import numpy as np
+import pytest
+from legible import assert_nothing_is_clipped
+from matplotlib.patches import Rectangle
+
+from rcnn import plot
+from rcnn.plot import style
+
+matplotlib.use("agg")
+
+PICTURE = np.full((40, 60, 3), 200, np.uint8)
+
+
+@pytest.fixture
+def ax():
+    return plot.figure(6, 5).subplots()
+
+
+def corners(ax):
+    """Of every rectangle on `ax`: x1, y1, x2, y2."""
+    return [(*patch.get_xy(), patch.get_x() + patch.get_width(), patch.get_y() + patch.get_height())
+            for patch in ax.patches if isinstance(patch, Rectangle)]
+
+
+def written(ax):
+    return [text.get_text() for text in ax.texts if text.get_text()]
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_a_box_is_stated_by_all_its_numbers(ax):
+    assert plot.box_formats(ax, [2, 1, 7, 4], (6, 9)) is ax
+    assert corners(ax) == [(2, 1, 7, 4)]
+    assert written(ax) == ["x1, y1 = 2, 1", "x2, y2 = 7, 4", "cx, cy = 4.5, 2.5", "w = 5", "h = 3"]
+    assert [tuple(line.get_xydata()[0]) for line in ax.lines] == [(2, 1), (7, 4), (4.5, 2.5)]
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 9), (6, 0))
+    assert_nothing_is_clipped(ax.figure)
+
+
+def test_pixels_lie_between_the_edges_that_the_axes_count(ax):
+    covered = np.zeros((3, 4), bool)
+    covered[1, 2:] = True
+    assert plot.pixel_grid(ax, covered, (2, 1, 4, 2)) is ax
+    assert corners(ax) == [(2, 1, 3, 2), (3, 1, 4, 2), (2, 1, 4, 2)]
+    assert written(ax) == ["[1, 2]", "[1, 3]"]
+    assert (list(ax.get_xticks()), list(ax.get_yticks())) == ([0, 1, 2, 3, 4], [0, 1, 2, 3])
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 4), (3, 0))
+    assert_nothing_is_clipped(ax.figure)
+
+
+def test_pixels_need_no_box(ax):
+    plot.pixel_grid(ax, np.zeros((2, 2)))
+    assert corners(ax) == []
+
+
+def test_what_two_boxes_share_is_shaded_and_the_areas_are_told(ax):
+    # 4 x 4 and 4 x 3 pixels; shared are x from 2 to 4 and y from 1 to 4: 2 x 3. The union: 16 + 12 - 6.
+    assert plot.overlap(ax, [0, 0, 4, 4], [2, 1, 6, 4], names=("mine", "yours")) is ax
+    assert corners(ax)[-1] == (2, 1, 4, 4)
+    assert {(0, 0, 4, 4), (2, 1, 6, 4)} < set(corners(ax))
+    assert legend(ax) == ["mine: 16 px²", "yours: 12 px²", "both: 6 px²", "union: 22 px²"]
+    assert ax.get_xlabel() == "x, pixels" and ax.yaxis_inverted()
+    assert ax.get_xlim()[0] < 0 and ax.get_xlim()[1] > 6
+    assert_nothing_is_clipped(ax.figure)
+
+
+@pytest.mark.parametrize("other", [(4, 0, 8, 4), (6, 5, 8, 9), (1, 6, 3, 8)])
+def test_boxes_that_touch_or_are_apart_share_nothing(ax, other):
+    plot.overlap(ax, (0, 0, 4, 4), other)
+    assert set(corners(ax)) == {(0, 0, 4, 4), other}
+    assert legend(ax)[2] == "both: 0 px²"
+
+
+@pytest.mark.parametrize("on_picture", [False, True])
+def test_the_legend_lies_right_below_the_axis_and_its_name(ax, on_picture):
+    plot.overlap(plot.image(ax, PICTURE) if on_picture else ax, [0, 0, 4, 4], [2, 1, 6, 4])
+    assert_nothing_is_clipped(ax.figure)
+    lowest = (ax if on_picture else ax.xaxis.label).get_window_extent().y0
+    assert 0 <= lowest - ax.get_legend().get_window_extent().y1 < 15  # dots
+
+
+def test_limits_hold_still_while_a_box_moves(ax):
+    plot.overlap(ax, [0, 0, 4, 4], [2, 0, 6, 4], limits=(-5, -6, 20, 21))
+    assert (ax.get_xlim(), ax.get_ylim()) == ((-5, 20), (21, -6))
+
+
+def test_over_a_picture_its_pixels_are_the_limits(ax):
+    plot.overlap(plot.image(ax, PICTURE), [10, 10, 30, 30], [50, 10, 70, 30])
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 60), (40, 0))
+    assert ax.get_xlabel() == ""
+    assert_nothing_is_clipped(ax.figure)
+
+
+def test_a_surface_has_the_values_at_their_places_and_lines_at_the_levels(ax):
+    # IoU 0.2 times the column's number: 0.5 is crossed between the columns 2 and 3, at x = 25.
+    values = np.tile([0.0, 0.2, 0.4, 0.6], (3, 1))
+    assert plot.iou_surface(ax, values, [0, 10, 20, 30], [1, 2, 3], "dx", "dy", (0.5, 0.9), points=[[5, 2]]) is ax
+    mesh, lines, dots = ax.collections
+    np.testing.assert_array_equal(mesh.get_array(), values)
+    assert mesh.get_clim() == (0, 1)
+    assert list(lines.levels) == [0.5]  # 0.9 is never reached
+    np.testing.assert_allclose(lines.get_paths()[0].vertices[:, 0], 25)
+    np.testing.assert_array_equal(dots.get_offsets(), [[5, 2]])
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 30), (1, 3))
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("dx", "dy")
+    assert_nothing_is_clipped(ax.figure)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_flat_surface_has_no_lines(ax):
+    plot.iou_surface(ax, np.zeros((2, 2)), [0, 1], [0, 1], "x", "y")
+    assert len(ax.collections) == 1
+
+
+def test_each_series_is_a_line_of_its_own_look(ax):
+    assert plot.lines(ax, [4, 8, 16], {"a": [1, 2, 3], "b": [3, 2, 1]}, "side", "IoU", levels=(2.5,), log=True) is ax
+    level, first, second = ax.lines
+    assert list(level.get_ydata()) == [2.5, 2.5]
+    np.testing.assert_array_equal(second.get_xydata(), [[4, 3], [8, 2], [16, 1]])
+    assert first.get_color() != second.get_color() and first.get_linestyle() != second.get_linestyle()
+    assert legend(ax) == ["a", "b"]
+    assert ax.get_xscale() == "log" and ax.get_xlim() == (4, 16)
+    assert_nothing_is_clipped(ax.figure)
+    assert [tick.get_text() for tick in ax.get_xticklabels() if 4 <= tick.get_position()[0] <= 16] == ["4", "8", "16"]
+
+
+def test_one_line_needs_no_legend(ax):
+    plot.lines(ax, [0, 1], {"a": [1, 2]}, "x", "y")
+    assert ax.get_legend() is None and ax.get_xscale() == "linear"
+
+
+def test_histograms_of_deltas_are_densities_with_their_deviations(ax):
+    # dx is -1 or 1: its deviation is 1. All of dy is 0.5. Half of dw lies outside the limit, and is not seen.
+    deltas = np.array([[-1, 0.5, 0, 0], [1, 0.5, 9, 0]])
+    assert plot.delta_histograms(ax, deltas, limit=2) is ax
+    dx, dy, dw, dh = [patch.get_data() for patch in ax.patches]
+    area = [values @ np.diff(edges) for values, edges, _ in (dx, dy, dw, dh)]
+    np.testing.assert_allclose(area, [1, 1, 0.5, 1])
+    filled = dy.edges[:-1][dy.values > 0]
+    assert len(filled) == 1 and filled[0] <= 0.5 < filled[0] + 0.08 + 1e-9
+    assert legend(ax) == ["dx: deviation 1.00", "dy: deviation 0.00", "dw: deviation 4.50", "dh: deviation 0.00"]
+    assert ax.get_xlim() == (-2, 2) and not ax.lines
+    assert_nothing_is_clipped(ax.figure)
+
+
+def test_a_normal_curve_compares(ax):
+    plot.delta_histograms(ax, np.zeros((1, 4)), limit=4, unit=True)
+    curve, = ax.lines
+    assert max(curve.get_ydata()) == pytest.approx(0.39894, abs=1e-5)
+    assert legend(ax)[-1] == "normal: deviation 1"
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_deltas_it_says_so(ax):
+    plot.delta_histograms(ax, np.zeros((0, 4)), limit=1)
+    assert written(ax) == ["no deltas"]
+    assert_nothing_is_clipped(ax.figure)
+
+
+def test_arrows_lead_from_boxes_to_their_objects(ax):
+    boxes, objects = [[10, 10, 20, 20], [30, 10, 40, 30]], [[12, 14, 22, 24], [12, 14, 22, 24]]
+    assert plot.moves(ax, PICTURE, boxes, objects) is ax
+    arrows = [(text.xyann, text.xy) for text in ax.texts]
+    np.testing.assert_array_equal(arrows, [[(15, 15), (17, 19)], [(35, 20), (17, 19)]])
+    assert [len(lines.get_segments()) for lines in ax.collections] == [2]
+    assert corners(ax) == [(12, 14, 22, 24)]  # an object of two boxes is drawn once
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 60), (40, 0))
+    assert_nothing_is_clipped(ax.figure)
+
+
+def test_without_boxes_the_picture_is_left(ax):
+    plot.moves(ax, PICTURE, [], [])
+    assert not ax.texts and len(ax.images) == 1
+
+
+def test_shifts_and_stretches_are_told_apart_by_more_than_colour():
+    from rcnn.plot.geometry import DELTA_LOOK
+
+    assert len({color for color, _ in DELTA_LOOK}) == 4 and {dash for _, dash in DELTA_LOOK} == {"-", "--"}
+    assert {color for color, _ in DELTA_LOOK} <= set(style.PALETTE)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda ax: plot.box_formats(ax, [1, 2, 3], (5, 5)), "box has the shape"),
+    (lambda ax: plot.pixel_grid(ax, [True]), r"covered has the shape \(1,\)"),
+    (lambda ax: plot.overlap(ax, [0, 0, np.nan, 4], [0, 0, 1, 1]), r"box1\[0\] is .*nan"),
+    (lambda ax: plot.iou_surface(ax, np.zeros((2, 3)), [0, 1], [0, 1], "x", "y"), r"iou has the shape \(2, 3\)"),
+    (lambda ax: plot.iou_surface(ax, np.full((2, 2), 1.5), [0, 1], [0, 1], "x", "y"), "from 1.5 to 1.5"),
+    (lambda ax: plot.lines(ax, [0, 1], {"a": [1]}, "x", "y"), r"series\['a'\] has the shape \(1,\)"),
+    (lambda ax: plot.delta_histograms(ax, [[1, 2, 3]], 1), r"deltas has the shape \(1, 3\)"),
+    (lambda ax: plot.moves(ax, PICTURE, [[0, 0, 1, 1]], [[0, 0, 1, 1]] * 2), r"gt_boxes has the shape \(2, 4\)"),
+])
+def test_bad_input_is_named(ax, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(ax)

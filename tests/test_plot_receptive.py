@@ -1,0 +1,151 @@
+"""Pictures of windows, of what a cell sees, and of influence: what is drawn where, and what is refused."""
+
+import matplotlib
+import numpy as np
+import pytest
+from legible import assert_nothing_is_clipped
+from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
+
+from rcnn import plot
+from rcnn.nn import Tensor
+from rcnn.nn import functional as F
+from rcnn.plot import style
+
+matplotlib.use("agg")
+
+PADDING, READ = "#ffffff", "#dfe3e8"
+
+
+@pytest.fixture
+def ax():
+    return plot.figure(5, 4).subplots()
+
+
+def cells(ax):
+    """The colours of the cells by (row, column)."""
+    return {(patch.get_y(), patch.get_x()): to_hex(patch.get_facecolor())
+            for patch in ax.patches if isinstance(patch, Rectangle) and patch.get_fill()}
+
+
+def outlines(ax):
+    return [(patch.get_x(), patch.get_y(), patch.get_width(), patch.get_height())
+            for patch in ax.patches if not patch.get_fill()]
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+# ---------------------------------------------------------------------- windows
+
+def test_windows_stop_at_every_stride(ax):
+    assert plot.sliding_windows(ax, (4, 5), 3, stride=2, padding=1) is ax
+    dots = np.array(ax.lines[0].get_data()).T
+    np.testing.assert_array_equal(dots, [[0.5, 0.5], [2.5, 0.5], [4.5, 0.5], [0.5, 2.5], [2.5, 2.5], [4.5, 2.5]])
+    assert outlines(ax) == [(-1, -1, 3, 3), (1.09, -0.91, 2.82, 2.82)]
+    assert ax.get_ylim() == (5.2, -1.2)  # row 0 on top
+
+
+def test_padding_is_white_and_unread_cells_are_shaded(ax):
+    plot.sliding_windows(ax, (4, 4), 2, stride=2, padding=1)  # windows begin at -1, 1, 3 and end before 5
+    colors = cells(ax)
+    assert len(colors) == 36
+    assert {place for place, color in colors.items() if color == PADDING} == {
+        (row, column) for row in range(-1, 5) for column in range(-1, 5) if not {row, column} <= set(range(4))}
+    assert READ == colors[0, 0] == colors[3, 3]
+    plot.sliding_windows(other := plot.figure(3, 3).subplots(), (4, 5), 3, stride=2)
+    unread = {place for place, color in cells(other).items() if color not in (PADDING, READ)}
+    assert unread == {(3, column) for column in range(5)}  # rows 0 .. 2 hold the one window along them
+
+
+def test_one_window_has_no_next_one(ax):
+    plot.sliding_windows(ax, (3, 3), 3)
+    assert outlines(ax) == [(0, 0, 3, 3)]
+
+
+def test_the_legend_of_windows_names_all_that_is_drawn(ax):
+    plot.windows_legend(plot.sliding_windows(ax, (7, 7), 3, 2, 1))
+    assert legend(ax) == ["the first window", "the next one", "middle of each window", "padding", "in no window"]
+    assert_nothing_is_clipped(ax.figure)
+
+
+# ---------------------------------------------------------------------- cells and pixels
+
+def touched(ax, color):
+    """The marked cells of a colour: (map, place along the row of pixels)."""
+    marks = [line for line in ax.lines if line.get_markersize() == 6.5 and line.get_color() == color]
+    return {(int(level), x) for line in marks for x, level in zip(*line.get_data(), strict=True)}
+
+
+def test_a_cell_stands_over_the_middle_of_what_it_sees(ax):
+    layers = [(3, 2, 1), (2, 2, 0)]  # 8 pixels, 4 cells over 0, 2, 4, 6, then 2 over 1 and 5
+    assert plot.cells_and_pixels(ax, layers, 8, cell=1) is ax
+    everywhere = [line.get_xdata().tolist() for line in ax.lines if line.get_color() == style.INK]
+    assert everywhere == [[0, 1, 2, 3, 4, 5, 6, 7], [0, 2, 4, 6], [1, 5]]
+    assert touched(ax, style.BLUE) == {(2, 5), (1, 4), (1, 6), (0, 3), (0, 4), (0, 5), (0, 6), (0, 7)}
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["8 pixels", "map 1: 4 cells", "map 2: 2 cells"]
+    assert_nothing_is_clipped(ax.figure)
+
+
+def test_what_a_cell_sees_is_what_its_gradient_reaches():
+    rng = np.random.default_rng(5)
+    for _ in range(12):
+        layers = [tuple(rng.integers((1, 1, 0), (4, 3, 2)).tolist()) for _ in range(3)]
+        row = Tensor(np.zeros((1, 1, 1, 24)), requires_grad=True)
+        out = row
+        for kernel, stride, padding in layers:
+            out = F.conv2d(out, Tensor(np.ones((1, 1, 1, kernel))), None, (1, stride), (0, padding))
+        cell = int(rng.integers(out.shape[3]))
+        out[..., cell].sum().backward()
+        ax = plot.figure(4, 3).subplots()
+        plot.cells_and_pixels(ax, layers, 24, cell=cell)
+        assert {x for level, x in touched(ax, style.BLUE) if level == 0} == set(np.flatnonzero(row.grad))
+
+
+def test_padding_is_hollow_and_leads_nowhere(ax):
+    plot.cells_and_pixels(ax, [(3, 1, 1), (3, 1, 1)], 6, cell=0)
+    hollow, = (line for line in ax.lines if line.get_markerfacecolor() == "white")
+    assert sorted(zip(*hollow.get_data(), strict=True)) == [(-1, 0), (-1, 1)]
+    assert touched(ax, style.BLUE) == {(2, 0), (1, 0), (1, 1), (0, 0), (0, 1), (0, 2)}
+
+
+def test_a_pixel_is_seen_by_those_that_see_it(ax):
+    plot.cells_and_pixels(ax, [(3, 2, 1), (3, 1, 1)], 12, pixel=4)  # cells over 0, 2, 4, ...: only cell 2 reads 3 .. 5
+    assert touched(ax, style.VERMILION) == {(0, 4), (1, 4), (2, 2), (2, 4), (2, 6)}
+    assert legend(ax) == ["which cells see pixel 4"]
+    assert_nothing_is_clipped(ax.figure)
+
+
+# ---------------------------------------------------------------------- influence
+
+def test_influence_is_a_share_of_the_largest(ax):
+    gradient = np.array([[0.0, -4], [1, 2]])
+    assert plot.influence(ax, gradient, {"all": (0, 0, 2, 2), "one": (1, 0, 2, 1)}) is ax
+    shown, = ax.images
+    np.testing.assert_array_equal(shown.get_array(), [[0, 1], [0.25, 0.5]])
+    assert (shown.get_clim(), shown.get_extent()) == ((0, 1), [0, 2, 2, 0])
+    assert outlines(ax) == [(0, 0, 2, 2), (1, 0, 1, 1)]
+    assert legend(ax) == ["all", "one"]
+    assert_nothing_is_clipped(ax.figure)
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_influence_at_all_is_dark(ax):
+    plot.influence(ax, np.zeros((3, 2)))
+    np.testing.assert_array_equal(ax.images[0].get_array(), np.zeros((3, 2)))
+    assert ax.get_legend() is None
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda ax: plot.sliding_windows(ax, (7, 2), 3), "a window of 3 does not fit a side of 2"),
+    (lambda ax: plot.cells_and_pixels(ax, [(9, 1, 0)], 8), "a window of 9 does not fit a side of 8"),
+    (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, cell=4), "cell is 4; there are 4, from 0 to 3"),
+    (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, pixel=-1), "pixel is -1; there are 8"),
+    (lambda ax: plot.influence(ax, np.zeros(4)), r"gradient has the shape \(4,\)"),
+    (lambda ax: plot.influence(ax, np.full((2, 2), np.inf)), "gradient holds inf"),
+    (lambda ax: plot.influence(ax, np.zeros((2, 2)), {"x": (0, 0, 1)}), r"fields\['x'\] has the shape"),
+])
+def test_bad_input_is_named(ax, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(ax)
