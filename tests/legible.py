@@ -20,7 +20,7 @@ def assert_nothing_is_clipped(figure):
     dots = np.asarray(canvas.buffer_rgba())[:, :, :3]
     for side in (dots[:2], dots[-2:], dots[:, :2], dots[:, -2:]):
         assert (side == 255).all()
-    assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= 8
+    assert min((text.get_fontsize() for text in figure.findobj(Text) if text.get_text()), default=8) >= 8
     for text in texts(figure):
         field = text.get_window_extent()
         assert 0 <= field.x0 <= field.x1 <= dots.shape[1], text.get_text()

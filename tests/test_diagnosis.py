@@ -61,15 +61,40 @@ def test_a_diagnosis_that_is_wrong_about_one_patient_is_rejected_with_its_hint(f
     assert f"'{fault}'" not in str(failed.value)
 
 
-@pytest.mark.parametrize("said", [None, "healthy", 3])
+@pytest.mark.parametrize("said", [None, "healthy", 3, ["sound"]])
 def test_a_name_that_is_none_is_rejected(said):
     with pytest.raises(CheckFailed, match="patient A: your function says .* is one of 'sound', 'swapped axes'"):
         diagnosis.check(lambda patient: said)
 
 
 def test_what_is_called_already_is_no_function():
-    with pytest.raises(TypeError, match="pass it without calling it"):
-        diagnosis.check("sound")
+    for check in (diagnosis.check, diagnosis.check_recalls):
+        with pytest.raises(TypeError, match=f"diagnosis.{check.__name__} takes a function.*without calling it"):
+            check("sound")
+
+
+def unwritten(*_):
+    raise NotImplementedError
+
+
+def finds_the_largest_of_nothing(patient):
+    return str(np.zeros(0).argmax())
+
+
+def turns_in_place(patient):
+    for _, target in patient.pages:
+        target["boxes"] = target["boxes"][:, [1, 0, 3, 2]]
+    return SOUND
+
+
+@pytest.mark.parametrize("function, message", [
+    (unwritten, "^diagnosis: your function, or one that it calls, is not written yet.*\nThink about it: begin with"),
+    (finds_the_largest_of_nothing, "^patient A: your function raises ValueError: .*empty.*\nThink about it: on some"),
+    (turns_in_place, "^patient A: your function changes the annotations\nThink about it: work on a copy"),
+])
+def test_a_diagnosis_that_fails_or_does_harm_is_rejected_with_a_hint(function, message):
+    with pytest.raises(CheckFailed, match=message):
+        diagnosis.check(function, seed=1)
 
 
 def test_a_ward_has_one_of_each_in_an_order_of_its_own():
@@ -128,3 +153,95 @@ def test_pages_are_those_that_training_never_sees_and_hold_objects(planted):
         assert all(len(target["boxes"]) >= 2 for _, target in pages)
     unseen = data.Digits(1, split="val", seed=int(np.random.default_rng(3).integers(1, 2**31)))
     assert any((unseen[0][0] == picture).all() for picture, _ in planted[SOUND][1])
+
+
+# ---------------------------------------------------------------------- recall after a fault has been undone
+
+def best_of_each(found, wanted, axis=0):
+    return [boxes.iou(f, w).max(axis=axis, initial=0) for f, w in zip(found, wanted, strict=True)]
+
+
+def share(found, wanted, least=0.5):
+    return (np.concatenate(best_of_each(found, wanted)) >= least).mean()
+
+
+def turned(wanted, order=(1, 0, 3, 2)):
+    return [page[:, list(order)] for page in wanted]
+
+
+def moved(wanted, by):
+    return [wanted[(i + by) % len(wanted)] for i in range(len(wanted))]
+
+
+def with_each(found, wanted, share=share, order=(1, 0, 3, 2), moves=lambda n: range(1, n)):
+    return (share(found, wanted), share(found, turned(wanted, order)),
+            max(share(found, moved(wanted, by)) for by in moves(len(wanted))))
+
+
+def by_loops(found, wanted):
+    """The same by counting, the found pages moved instead."""
+    def recall(found, wanted):
+        hits = [any(boxes.iou(page[i:i + 1], one[None])[0, 0] >= 0.5 for i in range(len(page)))
+                for page, objects in zip(found, wanted, strict=True) for one in objects]
+        return sum(hits) / len(hits)
+    back = [np.roll(np.arange(len(found)), by) for by in range(1, len(found))]
+    return [recall(found, wanted), recall(found, [page[:, (1, 0, 3, 2)] for page in wanted]),
+            max(recall([found[i] for i in order], wanted) for order in back)]
+
+
+def mean_of_pages(found, wanted):
+    return np.mean([(best >= 0.5).mean() for best in best_of_each(found, wanted) if len(best)])
+
+
+def of_pages_with_boxes(found, wanted):
+    pairs = [(f, w) for f, w in zip(found, wanted, strict=True) if len(f)]
+    return share(*zip(*pairs, strict=True)) if pairs else 0.0
+
+
+def precision(found, wanted):
+    return (np.concatenate(best_of_each(found, wanted, axis=1)) >= 0.5).mean()
+
+
+def above(found, wanted):
+    return share(found, wanted, least=0.5 + 1e-9)
+
+
+def best_page_each(found, wanted):
+    best = [max((share([f], [w]) for j, w in enumerate(wanted) if j != i and len(w)), default=0)
+            for i, f in enumerate(found)]
+    return *with_each(found, wanted)[:2], np.mean(best)
+
+
+def turns_what_it_gets(found, wanted):
+    result = with_each(found, wanted)
+    for page in wanted:
+        page[:] = page[:, [1, 0, 3, 2]]
+    return result
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("function", [with_each, by_loops])
+def test_right_recalls_pass(function, seed):
+    assert diagnosis.check_recalls(function, seed=seed) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("function, hint", [
+    (unwritten, "recalls: your function is not written yet"),
+    (lambda found, wanted: with_each(found, wanted)[0], "must give 3 things"),
+    (lambda found, wanted: with_each(found, wanted, share=above), "0.5 is enough"),
+    (lambda found, wanted: with_each(found, wanted, share=lambda f, w: share(f, w, 0.45)), "below 0.5 is not enough"),
+    (lambda found, wanted: with_each(found, wanted, share=mean_of_pages), "all objects of all pages count alike"),
+    (lambda found, wanted: with_each(found, wanted, share=of_pages_with_boxes), "all objects of all pages count alike"),
+    (lambda found, wanted: with_each(found, wanted, share=precision), "asks each object|count alike"),
+    (lambda found, wanted: with_each(found, wanted, order=(2, 3, 0, 1)), "the second number"),
+    (lambda found, wanted: with_each(found, wanted, order=(0, 1, 2, 3)), "two other readings"),
+    (lambda found, wanted: with_each(found, wanted, moves=range), "two other readings"),
+    (lambda found, wanted: with_each(found, wanted, moves=lambda n: [1]), "try every k"),
+    (lambda found, wanted: with_each(found, wanted, moves=lambda n: range(1, max(n - 1, 2))), "try every k"),
+    (best_page_each, "with the same k"),
+    (turns_what_it_gets, "changes its argument 'wanted'"),
+])
+def test_wrong_recalls_are_rejected_with_a_hint_that_fits(function, hint, seed):
+    with pytest.raises(CheckFailed, match=hint):
+        diagnosis.check_recalls(function, seed=seed)

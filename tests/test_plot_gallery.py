@@ -37,6 +37,7 @@ def test_boxes_lie_on_the_edges_of_pixels(ax):
     assert set(mine.get_xdata()) == {2, 5} and set(mine.get_ydata()) == {1, 4}
     assert set(everything.get_xdata()) == {0, 9}
     assert mine.get_color() != everything.get_color() and mine.get_linestyle() != everything.get_linestyle()
+    assert mine.get_linewidth() > everything.get_linewidth()  # which is drawn over it
     assert legend(ax) == ["mine", "all"]
     assert list(ax.get_xticks()) == list(range(10)) and list(ax.get_yticks()) == list(range(7))
     assert ax.get_xlabel() == "x, pixels" and ax.get_ylabel() == "y, pixels"

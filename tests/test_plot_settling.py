@@ -3,8 +3,7 @@
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
+from legible import assert_nothing_is_clipped
 
 from rcnn import plot
 
@@ -21,15 +20,6 @@ def ax():
     return plot.figure(4, 3).subplots()
 
 
-def draw(ax):
-    """Draws the figure of `ax`, whose edges must be white, as where nothing is cut off."""
-    canvas = FigureCanvasAgg(ax.figure)
-    canvas.draw()
-    dots = np.asarray(canvas.buffer_rgba())[:, :, :3]
-    assert all((side == 255).all() for side in (dots[:2], dots[-2:], dots[:, :2], dots[:, -2:]))
-    assert min((text.get_fontsize() for text in ax.figure.findobj(Text) if text.get_text()), default=8) >= 8
-
-
 def test_each_object_has_its_nearest_proposal_in_the_colour_of_their_iou(ax):
     assert plot.nearest_proposals(ax, PAGE, PROPOSALS, OVERLAPS, OBJECTS) is ax
     every, nearest = ax.collections
@@ -39,21 +29,22 @@ def test_each_object_has_its_nearest_proposal_in_the_colour_of_their_iou(ax):
     np.testing.assert_array_equal(nearest.get_array(), [0.64, 1])
     assert nearest.get_clim() == (0, 1)
     assert [patch.get_bbox().bounds for patch in ax.patches] == [(0, 0, 10, 10), (30, 10, 20, 20)]
-    draw(ax)
+    assert_nothing_is_clipped(ax.figure)
 
 
 def test_only_the_first_proposals_count(ax):
-    plot.nearest_proposals(ax, PAGE, PROPOSALS, OVERLAPS, OBJECTS, top=2, scale=False)
+    plot.title(plot.nearest_proposals(ax, PAGE, PROPOSALS, OVERLAPS, OBJECTS, top=2, scale=False), "Two of three")
     every, nearest = ax.collections
     assert len(every.get_segments()) == 2
     np.testing.assert_allclose(nearest.get_array(), [0.64, 2 / 3])
     assert not ax.child_axes
-    draw(ax)
+    assert_nothing_is_clipped(ax.figure)
 
 
 def test_an_object_that_no_proposal_touches_has_none(ax):
     plot.nearest_proposals(ax, PAGE, PROPOSALS, OVERLAPS, OBJECTS, top=1)
     np.testing.assert_array_equal(ax.collections[1].get_array(), [0.64])
+    assert len(ax.collections[1].get_segments()) == 1
     assert len(ax.child_axes) == 1
 
 
@@ -61,11 +52,11 @@ def test_an_object_that_no_proposal_touches_has_none(ax):
 def test_nothing_to_draw_is_no_error(ax):
     plot.nearest_proposals(ax, PAGE, [], np.zeros((0, 2)), OBJECTS)
     assert [len(lines.get_segments()) for lines in ax.collections] == [0, 0]
-    draw(ax)
+    assert_nothing_is_clipped(ax.figure)
     other = plot.figure(4, 3).subplots()
     plot.settling(other, [0, 9], np.zeros((2, 0)))
     assert [text.get_text() for text in other.get_legend().get_texts()] == ["each of 0 objects", "IoU 0.5"]
-    draw(other)
+    assert_nothing_is_clipped(other.figure)
 
 
 def test_settling_draws_a_line_per_object_and_their_median(ax):
@@ -79,7 +70,7 @@ def test_settling_draws_a_line_per_object_and_their_median(ax):
     assert [text.get_text() for text in ax.get_xticklabels()] == ["0", "50", "1,200"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["each of 3 objects", "median", "IoU 0.6"]
     assert (ax.get_xlim(), ax.get_ylim()) == ((0, 2), (0, 1))
-    draw(ax)
+    assert_nothing_is_clipped(ax.figure)
 
 
 def test_levels_are_named_where_they_are(ax):
@@ -87,7 +78,7 @@ def test_levels_are_named_where_they_are(ax):
     assert plot.levels(ax, {"log 2": 0.69, "log 5": 1.61}) is ax
     assert [line.get_ydata()[0] for line in ax.lines[1:]] == [0.69, 1.61]
     assert [(text.get_text(), text.xy[1]) for text in ax.texts] == [("log 2", 0.69), ("log 5", 1.61)]
-    draw(ax)
+    assert_nothing_is_clipped(ax.figure)
 
 
 def test_findings_are_the_darker_the_stranger(ax):
@@ -96,13 +87,20 @@ def test_findings_are_the_darker_the_stranger(ax):
     shown = ax.images[0].get_array()
     white, half, full = (np.array(c) for c in (shown[0, 0], shown[2, 0], shown[4, 1]))
     np.testing.assert_array_equal(white[:3], 1)
-    for row, column, color in ((1, 0, white), (1, 1, half), (2, 1, white), (3, 0, white), (3, 1, full), (4, 0, half)):
+    for row, column, color in ((1, 0, white), (1, 1, half), (2, 1, white), (3, 0, full), (3, 1, full), (4, 0, half)):
         np.testing.assert_allclose(shown[row, column], color, err_msg=f"{row}, {column}")
     assert not np.array_equal(half, white) and not np.array_equal(half, full)
     texts = [text.get_text() for text in ax.texts]
     assert texts == ["1.00", "100", "1.00", "200", "0.50", "100", "none", "-100", "2.00", "0.00"]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["sound", *"ABCD"]
-    draw(ax)
+    assert_nothing_is_clipped(ax.figure)
+
+
+def test_nothing_is_no_stranger_than_nothing(ax):
+    plot.findings(ax, [[np.nan, 1]], ["A"], ["a", "b"], [np.nan, np.nan])
+    shown = ax.images[0].get_array()[1]
+    np.testing.assert_array_equal(shown[0, :3], 1)
+    assert (shown[1, :3] < 1).any()
 
 
 def test_small_differences_are_tolerated(ax):
@@ -110,7 +108,7 @@ def test_small_differences_are_tolerated(ax):
     sound, found = ax.images[0].get_array()
     np.testing.assert_array_equal(found[:2], sound[:2])
     assert not np.array_equal(found[2], sound[2])
-    draw(ax)
+    assert_nothing_is_clipped(ax.figure)
 
 
 @pytest.mark.parametrize("call, message", [

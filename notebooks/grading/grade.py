@@ -5,7 +5,8 @@
 A submission is a file `name.py` that defines functions by the names of the checks. All submissions are asked the same
 questions, drawn from --seed. Each function is tried in a process of its own that is stopped after --timeout seconds, so
 an endless loop or an `exit()` costs its author the points and nobody else anything. It is not a sandbox: a submission
-runs with the rights of whoever grades, so grade strangers in a container.
+runs with the rights of whoever grades, and one that sets out to deceive the grader can. Grade strangers in a container,
+and look into what you grade.
 """
 
 import argparse

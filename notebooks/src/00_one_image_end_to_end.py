@@ -41,7 +41,8 @@
 # pixels; a size is (height, width).
 #
 # [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Girshick: *Fast R-CNN*, 2015 (arXiv
-# 1504.08083). [3] He, Gkioxari, Dollár, Girshick: *Mask R-CNN*, 2017 (arXiv 1703.06870).
+# 1504.08083). [3] He, Gkioxari, Dollár, Girshick: *Mask R-CNN*, 2017 (arXiv 1703.06870). [4] Everingham, Van Gool,
+# Williams, Winn, Zisserman: *The PASCAL Visual Object Classes (VOC) Challenge*, 2010.
 
 # %% the-page
 import numpy as np
@@ -72,9 +73,10 @@ figure
 # above. The stages print the shapes of their arrays as they come, and a cell near the end compares.
 
 # %% settings
-for name in ("min_size", "max_size", "feat_channels", "anchor_sizes", "aspect_ratios", "rpn_pre_nms_top_n_test",
-             "rpn_nms_thresh", "rpn_post_nms_top_n_test", "pool_size", "num_classes", "bbox_reg_weights",
-             "box_score_thresh", "box_nms_thresh", "box_detections_per_img"):
+for name in ("min_size", "max_size", "feat_channels", "anchor_sizes", "aspect_ratios",
+             "rpn_pre_nms_top_n_test", "rpn_nms_thresh", "rpn_post_nms_top_n_test", "pool_size",
+             "num_classes", "bbox_reg_weights", "box_score_thresh", "box_nms_thresh",
+             "box_detections_per_img"):
     print(f"{name:<26}{getattr(model.config, name)}")
 
 def show(name, array):
@@ -86,8 +88,9 @@ def predict_shapes():
     """The shape that you expect of each array, by its name, as a tuple of whole numbers.
 
     "images" (N, 3, H, W), "features[0]" (N, C, H_l, W_l), "anchors[0]" (A_l, 4), "objectness[0]" (N, A_l),
-    "rpn_deltas[0]" (N, A_l, 4), "candidates[0]" (K_i, 4) and "proposals[0]" (P_i, 4), both the largest possible,
-    "pooled" (R, C, ph, pw), where R is the sum of all P_i, "class_logits" (R, L), "box_deltas" (R, L, 4).
+    "rpn_deltas[0]" (N, A_l, 4), "candidates[0]" (K_i, 4) and "proposals[0]" (P_i, 4), both the largest
+    possible, "pooled" (R, C, ph, pw), where R is the sum of all P_i, "class_logits" (R, L),
+    "box_deltas" (R, L, 4).
     """
     ### BEGIN SOLUTION
     rows, columns = 128 // 8, 128 // 8
@@ -131,16 +134,19 @@ show("pictures[0]", trace.pictures[0])  # the same to look at, without normalisa
 print(f"{'image_sizes[0]':<22}{trace.image_sizes[0]}")
 
 figure = plot.figure(10, 3.1)
-for ax, channel, colour in zip(figure.subplots(1, 3), trace.images[0], ("red", "green", "blue"), strict=True):
+colours = "red", "green", "blue"
+for ax, channel, colour in zip(figure.subplots(1, 3), trace.images[0], colours, strict=True):
     plot.feature_map(ax, channel[None], max_channels=1, quantity="value")
-    plot.title(ax, f"images[0], {colour}", f"mean {channel.mean():.2f}, standard deviation {channel.std():.2f}")
+    spread = f"mean {channel.mean():.2f}, standard deviation {channel.std():.2f}"
+    plot.title(ax, f"images[0], {colour}", spread)
 figure
 
 # %% backbone [markdown]
 # ## 2  Backbone: from pixels to features
 #
-# In: `images` (N, 3, H, W). Out: for every level l a map `features[l]` (N, C, H_l, W_l). A backbone with a pyramid has
-# several levels, and each array of the stages 3 and 4 then has an entry per level. This one has a single level.
+# In: `images` (N, 3, H, W). Out: for every level l a *feature map* `features[l]` (N, C, H_l, W_l), C numbers for each of
+# its cells. A backbone with a pyramid has several levels, and each array of the stages 3 and 4 then has an entry per
+# level. This one has a single level.
 #
 # Each of the three convolutions of stride 2 halves both sides, so that one step on the map is a step of $2^3 = 8$ pixels:
 # the *stride* is 8. From here on the detector knows what the map holds. It does not look at the picture again.
@@ -156,8 +162,10 @@ print("stride (rows, columns):", stride)
 
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
-plot.title(plot.feature_map(left, features), "How active each cell is", f"mean over the {len(features)} channels")
-plot.title(plot.feature_map(right, features, max_channels=16), "The first 16 channels", "on one scale")
+plot.feature_map(left, features)
+plot.title(left, "How active each cell is", f"mean over the {len(features)} channels")
+plot.feature_map(right, features, max_channels=16)
+plot.title(right, "The first 16 channels", "on one scale")
 figure
 
 # %% anchors [markdown]
@@ -225,8 +233,9 @@ figure
 # %% matching [markdown]
 # ### Aside: what the RPN was taught
 #
-# In training, every anchor is held against the true boxes. In: the anchors of all levels (A, 4) and `gt_boxes[i]`
-# (G_i, 4). Out: `anchor_matches[i]` (A,): the index of an anchor's object, or -1 for background, or -2 for neither.
+# In training, every anchor is held against the true boxes, the *ground truth*. In: the anchors of all levels (A, 4) and
+# `gt_boxes[i]` (G_i, 4). Out: `anchor_matches[i]` (A,): the index of an anchor's object, or -1 for background, or -2 for
+# neither.
 #
 # An anchor is positive where its IoU (intersection over union) with some object is at least 0.7, or the highest that any
 # anchor has with that object; negative where it is below 0.3 with all objects; and ignored in between ([1] section 3.1.2).
@@ -306,14 +315,16 @@ for name in ("rois", "roi_images", "roi_levels", "pooled"):
 powers = np.exp(trace.class_logits - trace.class_logits.max(axis=1, keepdims=True))
 class_probability = powers / powers.sum(axis=1, keepdims=True)  # (R, L), stage 7 explains it
 roi = int(class_probability[:, 1:].max(axis=1).argmax())
-print(f"RoI {roi}: {trace.rois[roi].round(1)} pixels, {(trace.rois[roi] * trace.roi_scales[0]).round(2)} cells")
+in_cells = trace.rois[roi] * trace.roi_scales[0]
+print(f"RoI {roi}: {trace.rois[roi].round(1)} pixels, {in_cells.round(2)} cells")
 
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
-plot.sample_points(left, np.abs(features).mean(axis=0), trace.rois[roi], trace.roi_scales[0], trace.output_size,
-                   trace.sampling_ratio, trace.aligned)
+plot.sample_points(left, np.abs(features).mean(axis=0), trace.rois[roi], trace.roi_scales[0],
+                   trace.output_size, trace.sampling_ratio, trace.aligned)
 plot.title(left, f"RoI {roi} on the map", "orange: the RoI and its bins; white: the points that are read")
-plot.title(plot.pooled_features(right, trace.pooled[roi], 36), f"pooled[{roi}]", f"36 of {trace.pooled[roi].shape}")
+plot.pooled_features(right, trace.pooled[roi], 36)
+plot.title(right, f"pooled[{roi}]", f"36 of {trace.pooled[roi].shape}")
 figure
 
 # %% head [markdown]
@@ -344,12 +355,14 @@ print(f"RoI {roi}:", ", ".join(f"{name} {chance:.3f}" for name, chance in chance
 best = class_probability[:, 1:].argmax(axis=1) + 1  # (R,), the likeliest digit of each RoI
 score = class_probability[np.arange(len(best)), best]  # (R,)
 chosen = np.flatnonzero(score > class_probability[:, 0])
-moved = boxes.decode(trace.box_deltas[chosen, best[chosen]], trace.rois[chosen], model.config.bbox_reg_weights)
+deltas = trace.box_deltas[chosen, best[chosen]]  # (chosen, 4)
+moved = boxes.decode(deltas, trace.rois[chosen], model.config.bbox_reg_weights)
 
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
 plot.proposals(left, picture, trace.rois[chosen], score[chosen])
-plot.title(left, "RoIs that hold a digit", f"{len(chosen)} of {len(best)}; score: the probability of that digit")
+plot.title(left, "RoIs that hold a digit",
+           f"{len(chosen)} of {len(best)}; score: the probability of that digit")
 plot.proposals(right, picture, moved, score[chosen])
 plot.title(right, "The same RoIs, moved", "each by the deltas of its digit")
 figure
@@ -408,8 +421,8 @@ plot.trace_strip(trace, class_names=pages.classes)
 # if its IoU with an object of its class is at least 0.5 and no earlier detection has claimed that object. Of the first $n$
 # detections, *precision* is the share that is right, and *recall* is the share of all objects that they find. The
 # *average precision* (AP) is the area under the curve of the two, where at each recall the best precision at that recall
-# or a higher one counts. (So it is in VOC from 2010 on. Everingham et al., *The PASCAL Visual Object Classes Challenge*,
-# 2010, section 4.2, takes the same precision at eleven recalls; notebook 12 has both.)
+# or a higher one counts. (So it is in VOC from 2010 on. [4] section 4.2 takes the same precision at eleven recalls;
+# notebook 12 has both.)
 #
 # The curves are those of the best, the middle and the worst class. 40 pages hold about two dozen objects of each class, so
 # every miss is a visible step; `rcnn demo` measures on 200 pages.
@@ -440,8 +453,8 @@ figure
 
 # %% by-hand-check
 label = class_probability[roi, 1:].argmax() + 1
-mine = boxes.decode(trace.box_deltas[[roi], label], trace.rois[[roi]], model.config.bbox_reg_weights)  # (1, 4)
-mine = boxes.clip(mine, trace.image_sizes[0])
+mine = boxes.decode(trace.box_deltas[[roi], label], trace.rois[[roi]], model.config.bbox_reg_weights)
+mine = boxes.clip(mine, trace.image_sizes[0])  # (1, 4)
 first = trace.detections[0]
 
 print("by hand:             digit", pages.classes[label], mine[0].round(2))
@@ -452,12 +465,12 @@ print("sum of the digits:  ", sum(int(pages.classes[label]) for label in found["
 # %% predictions-check points=2
 found_shapes = {"images": trace.images, "features[0]": trace.features[0], "anchors[0]": trace.anchors[0],
                 "objectness[0]": trace.objectness[0], "rpn_deltas[0]": trace.rpn_deltas[0],
-                "candidates[0]": trace.candidates[0], "proposals[0]": trace.proposals[0], "pooled": trace.pooled,
-                "class_logits": trace.class_logits, "box_deltas": trace.box_deltas}
+                "candidates[0]": trace.candidates[0], "proposals[0]": trace.proposals[0],
+                "pooled": trace.pooled, "class_logits": trace.class_logits, "box_deltas": trace.box_deltas}
 predicted = predict_shapes()
 assert isinstance(predicted, dict), "predict_shapes returns a dict: a name, and the shape that goes with it"
 wrong = [name for name, array in found_shapes.items() if tuple(predicted.get(name, ())) != array.shape]
-assert not wrong, f"not as predicted: {', '.join(wrong)}; which setting, or which stage before, decides these?"
+assert not wrong, f"not as predicted: {', '.join(wrong)}; which setting, or which stage, decides these?"
 print("all", len(found_shapes), "shapes as predicted")
 
 # %% next [markdown]

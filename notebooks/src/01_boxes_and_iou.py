@@ -33,9 +33,8 @@
 # | `iou` | (N, M) | each of the first with each of the second |
 #
 # [1] Everingham, Van Gool, Williams, Winn, Zisserman: *The PASCAL Visual Object Classes (VOC) Challenge*, 2010.
-# [2] Lin et al.: *Microsoft COCO: Common Objects in Context*, 2014 (arXiv 1405.0312). [3] Girshick, Donahue, Darrell,
-# Malik: *Rich feature hierarchies*, 2014 (arXiv 1311.2524). [4] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv
-# 1506.01497).
+# [2] Lin et al.: *Microsoft COCO*, 2014 (arXiv 1405.0312). [3] Girshick, Donahue, Darrell, Malik: *Rich feature
+# hierarchies*, 2014 (arXiv 1311.2524). [4] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497).
 
 # %% setting-up
 import numpy as np
@@ -61,7 +60,7 @@ figure
 #
 # | format | numbers | who uses it |
 # |---|---|---|
-# | `xyxy` | $x_1, y_1, x_2, y_2$: two opposite corners | VOC [1], torchvision, all of `rcnn` |
+# | `xyxy` | $x_1, y_1, x_2, y_2$: two opposite corners | VOC [1], torchvision, all of rcnn |
 # | `xywh` | $x_1, y_1, w, h$: top left corner and sides | the annotation files of COCO [2] |
 # | `cxcywh` | $c_x, c_y, w, h$: centre and sides | the network's own terms ([3] appendix C, [4] section 3.1.2) |
 #
@@ -104,7 +103,7 @@ plot.title(plot.image(right, wrong_way), "picture[x1:x2, y1:y2]", f"{wrong_way.s
 figure
 
 # %% convert-words [markdown]
-# ## Exercise: `convert`
+# ### Exercise: `convert`
 #
 # In: boxes (N, 4), the name of their format, and the name of the wanted one. Out: (N, 4). There are nine pairs of
 # formats. Do not write nine cases: go through one format in the middle, and there are three ways in and three ways out.
@@ -221,7 +220,7 @@ figure
 # boxes that are apart both ways would overlap by $(-2) \cdot (-1) = 2$. The maximum must be taken of each side, before
 # the product, not after it.
 #
-# ## Exercise: `iou`
+# ### Exercise: `iou`
 #
 # In: `boxes1` (N, 4) and `boxes2` (M, 4). Out: (N, M), each with each. Two nested loops are a right answer. To do
 # without them, let NumPy pair the arrays: an axis of length 1 is stretched to the length that it meets, so (N, 1, 2)
@@ -325,7 +324,7 @@ widgets.box_iou(side=20)
 # ## 6  What 0.3, 0.5 and 0.7 look like
 #
 # Three numbers come up again and again: an anchor is background below 0.3 and an object from 0.7 ([4] section 3.1.2),
-# and a detection is right above 0.5 ([1] section 4.2). Before you run the cell, draw in your head a box with an IoU of
+# and a detection is right from 0.5 on ([1] section 4.2). Before you run the cell, draw in your head a box with an IoU of
 # 0.5 with a digit; then see whether it was as loose as these.
 #
 # In each column the IoU is the same. The rows show three ways to lose it: sliding along x, sliding along both axes
@@ -375,7 +374,7 @@ plot.title(ax, "What the same error costs", "dotted: IoU 0.5 and 0.7")
 figure
 
 # %% slip-words [markdown]
-# ## Exercise: `slip`
+# ### Exercise: `slip`
 #
 # Solve the equation above for $d$: how far may a square of side $s$ slide along both axes until its IoU is $t$? The
 # check draws sides and thresholds at random, slides a box by your answer, and measures.
@@ -407,6 +406,9 @@ for side in (8, 12, 32, 96, 224):
     print(f"{side:>6}{slip(side, 0.5):>12.1f}{slip(side, 0.7):>12.1f}")
 
 # %% number [markdown]
+# That answers the question at the top. Two boxes are as nearly the same as their IoU says. From which number on they
+# count as *the same* is a decision, and the smaller the object, the harder its terms.
+#
 # ## A number to check
 #
 # Two squares of side 4, one moved by 2 along both axes. By hand: the intersection is $2 \cdot 2 = 4$, the union

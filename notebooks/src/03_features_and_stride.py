@@ -31,9 +31,9 @@
 # | `grad_out` | the gradient of a loss with respect to `out` | (N, O, H', W') |
 #
 # [1] Dumoulin, Visin: *A guide to convolution arithmetic for deep learning*, 2016 (arXiv 1603.07285). [2] Luo, Li,
-# Urtasun, Zemel: *Understanding the effective receptive field in deep convolutional neural networks*, 2016 (arXiv
-# 1701.04128). [3] Lin, Dollár, Girshick, He, Hariharan, Belongie: *Feature pyramid networks for object detection*, 2017
-# (arXiv 1612.03144). [4] He, Zhang, Ren, Sun: *Deep residual learning for image recognition*, 2016 (arXiv 1512.03385).
+# Urtasun, Zemel: *Understanding the Effective Receptive Field in Deep Convolutional Neural Networks*, 2016 (arXiv
+# 1701.04128). [3] Lin, Dollár, Girshick, He, Hariharan, Belongie: *Feature Pyramid Networks*, 2017 (arXiv 1612.03144).
+# [4] He, Zhang, Ren, Sun: *Deep Residual Learning for Image Recognition*, 2016 (arXiv 1512.03385).
 # [5] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497).
 
 # %% setting-up
@@ -60,7 +60,7 @@ plot.title(plot.feature_map(right, trace.features[0][0]), "What the detector rea
 figure
 
 # %% slide [markdown]
-# ## A filter slides
+# ## 1  A filter slides
 #
 # A convolution lays a small filter on the map, multiplies place by place, adds everything up, and moves on. With stride
 # $s$ and $p$ cells of zeros around the map ([1] chapter 2; the first index of `x` and of `out` is the image),
@@ -72,7 +72,8 @@ figure
 # size.
 #
 # **Predict.** The filter below is 1 × 41 and has a single 1, in its last place. With padding 20 the result has the size
-# of the page. Does the page move to the left or to the right?
+# of the page. Does the page move to the left or to the right? (A `Tensor` of `rcnn.nn` is an array that remembers what
+# it was computed from, so that a gradient can be sent back through it; notebook 07 trains with it.)
 
 # %% slide-picture
 page = Tensor(picture.mean(axis=2)[None, None] / 255)  # (1, 1, 128, 128), grey
@@ -143,7 +144,7 @@ for _ in range(100):
 print("output_size: right")
 
 # %% backward [markdown]
-# ## The gradient of a convolution
+# ## 2  The gradient of a convolution
 #
 # Write $g_{n,o,i,j}$ for `grad_out`, the derivative of the loss with respect to $out_{n,o,i,j}$. The formula at the top
 # is linear in each of its three inputs, so each derivative can be read off: look for all terms in which the number
@@ -222,9 +223,9 @@ for h in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10):
 # %% source [markdown]
 # The two errors are equal at about $h = \varepsilon^{1/3}$, which is $5 \cdot 10^{-6}$ in float64 and
 # $5 \cdot 10^{-3}$ in float32. Around there the columns are smallest. A float32 difference proves little; gradients are
-# checked in float64.
+# checked in float64. (Notebook 07 derives this, and there you write the test yourself.)
 #
-# ## A convolution is a matrix product
+# ## 3  A convolution is a matrix product
 #
 # Copy the window at every place into a row of a matrix, (N·H'·W', kh·kw·C). Write every filter as a column,
 # (kh·kw·C, O). Their product holds all outputs at once, and libraries for matrix products are among the best-tuned code
@@ -258,7 +259,7 @@ print(f"largest difference {np.abs(slow - fast).max():.0e}")
 course.source(convolution.conv2d)
 
 # %% field [markdown]
-# ## What a cell sees
+# ## 4  What a cell sees
 #
 # The pixels that a cell depends on are its *receptive field*. For a chain of layers with kernels $k_l$, strides $s_l$
 # and paddings $p_l$, three numbers are carried along ([1] chapter 2 gives the sizes of one layer; chain them):
@@ -335,7 +336,7 @@ for count in sorted(4 * [1, 2, 3, 4, 5]):
 print("receptive_field: right")
 
 # %% influence [markdown]
-# ## Seeing is not listening
+# ## 5  Seeing is not listening
 #
 # The formula says which pixels *can* move a cell. How much each one does is its gradient: put a 1 on all channels of
 # one cell, 0 elsewhere, and go back through the network to the picture. The backbone of the digits is nine layers deep;
@@ -381,7 +382,7 @@ plot.title(plot.influence(right, mean, squares), "How much each pixel moves it",
 figure
 
 # %% centre [markdown]
-# ## Where a cell is, and back
+# ## 6  Where a cell is, and back
 #
 # The field of a cell has its middle at pixel $c + \text{stride} \cdot \text{column}$, and rows alike. That is a pixel's
 # *index*; in the coordinates of boxes, where the picture begins at 0, the middle of pixel $q$ is at $q + 0.5$. So
@@ -421,7 +422,7 @@ for name, layers in networks.items():
 # torchvision's and rcnn's on the 3 × 3 after it. The maps have the same sizes, but there the field of C5 is 483 pixels
 # and here it is 427.
 #
-# ## The stride is measured, not assumed
+# ## 7  The stride is measured, not assumed
 #
 # Each layer of stride 2 halves the map, so the strides are 4, 8, 16, 32 and, for the level that the pyramid adds with
 # another stride of 2, 64. **Predict** the five heights for a picture of 800 rows, and what 800 divided by each of them
@@ -446,7 +447,7 @@ for name, level in zip(("P2", "P3", "P4", "P5", "P6"), levels, strict=True):
 # field at pixel 12 · 64 = 768, and its anchors are centred on 12 · 61 = 732. The published weights have learned to live
 # with it; a re-implementation that assumes 64 reads them with every anchor of that level a little off.
 #
-# ## The feature pyramid
+# ## 8  The feature pyramid
 #
 # Early maps are sharp but their cells see little; late ones see much, and are coarse. A pyramid gives the early maps
 # the late ones' knowledge ([3] section 3). From the coarsest to the finest:

@@ -33,8 +33,8 @@
 #
 # A box is `x1, y1, x2, y2` in pixels; a size of a picture, a map or a stride is (rows, columns).
 #
-# [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Lin et al.: *Feature Pyramid Networks*, 2017
-# (arXiv 1612.03144). [3] Redmon, Farhadi: *YOLO9000*, 2017 (arXiv 1612.08242).
+# [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Lin, Dollár, Girshick, He, Hariharan,
+# Belongie: *Feature Pyramid Networks*, 2017 (arXiv 1612.03144). [3] Redmon, Farhadi: *YOLO9000*, 2017 (arXiv 1612.08242).
 
 # %% setting-up
 import numpy as np
@@ -97,13 +97,13 @@ figure
 # $$ w h = s^2, \qquad \frac{h}{w} = r \qquad\Longrightarrow\qquad w = \frac{s}{\sqrt r}, \qquad h = s \sqrt r. $$
 #
 # Around the origin the corners are $(-w/2, -h/2, w/2, h/2)$. torchvision rounds these to whole pixels, halves to the even
-# neighbour, and `rcnn` does as torchvision does: a checkpoint was trained with exactly those anchors.
+# neighbour, and rcnn does as torchvision does: a checkpoint was trained with exactly those anchors.
 #
 # The order is part of the definition, too. Later an anchor is known by nothing but its index, so everybody who counts
 # must count alike: all sizes of the first ratio, then all of the second, and so on.
 #
 # > **What people get wrong.** The root: with $w = s / r$ and $h = s$ the ratio is right and the area is not. And which
-# > way the ratio goes: in `rcnn`, as in torchvision, 2 is a tall anchor. Other code divides width by height.
+# > way the ratio goes: in rcnn, as in torchvision, 2 is a tall anchor. Other code divides width by height.
 
 # %% cell-anchors-yours
 def cell_anchors(sizes, ratios):
@@ -197,7 +197,7 @@ figure
 # A feature pyramid has several maps, each with a stride of its own. There the size of an anchor goes with the level:
 # small ones on the fine map, large ones on the coarse map ([2] section 4.1 gives each level one size, 32 to 512 pixels,
 # and all three ratios). Join your two functions to one that lays all levels. The stride is measured, not given: 13 rows
-# on 800 pixels are a stride of 61, though six halvings suggest 64.
+# on 800 pixels are a stride of 61, though six halvings suggest 64 (notebook 03).
 
 # %% generator-yours
 def all_anchors(image_size, feature_sizes, sizes, ratios, offset=0.0):
@@ -255,7 +255,7 @@ course.source(anchors.grid_anchors)
 # ## 6  How far may an anchor be off?
 #
 # An object is *covered* when some anchor overlaps it well: by an IoU of 0.7, from which an anchor counts as an object
-# in training (the next notebook says how), or at least of 0.5. Three things can be wrong with the best anchor. Let
+# in training (notebook 05 says how), or at least of 0.5. Three things can be wrong with the best anchor. Let
 # everything else fit:
 #
 # | wrong by | intersection over union | 0.5 allows | 0.7 allows |
@@ -325,10 +325,10 @@ figure
 # its standard error, which seems clear. But 8,000 pages, too many for here, say -0.006 ± 0.002: there may be a loss,
 # and it is too small to choose by.
 #
-# What decides is where the *network* looks. A 3 × 3 convolution of stride 2 and padding 1 has its output $j$ centred on
+# What decides is where the *network* looks (notebook 03). A 3 × 3 convolution of stride 2 and padding 1 has its output $j$ centred on
 # input $2j$, so that after three of them output $j$ is centred on pixel $8j$, whose middle lies at $8j + 0.5$. Anchors
 # with offset 0 are half a pixel beside what their cell sees; with 0.5 they would be 3.5 pixels beside it. torchvision's
-# generator has 0, too, and `rcnn`'s has it by default. A network can learn to make up for a wrong offset, since it is the
+# generator has 0, too, and rcnn's has it by default. A network can learn to make up for a wrong offset, since it is the
 # same everywhere. But a checkpoint trained with one and run with the other has all its boxes half a stride off.
 #
 # ## 8  Recall: what the anchors promise
@@ -336,7 +336,7 @@ figure
 # The share of all objects whose best anchor reaches an IoU of $t$ is the anchors' *recall* at $t$. If boxes were never
 # moved, it would be an upper bound for the whole detector: scores, NMS and the second stage can lose a box, but cannot
 # make one. The deltas lift that bound, and that is what they are for. Yet an object that no anchor reaches at 0.7 is
-# taught by its single best anchor (the next notebook shows how), instead of by several good ones.
+# taught by its single best anchor (notebook 05 shows how), instead of by several good ones.
 #
 # **Predict first:** what is the recall of the paper's anchors on pages of digits?
 
@@ -410,6 +410,9 @@ plot.coverage_histogram(right, mine.best_iou)
 figure
 
 # %% number [markdown]
+# So this is the box that each output begins with: one of given size and ratio, at the place of its cell. The list is
+# good where every object finds a box in it from which a small correction suffices.
+#
 # ## A number to check
 #
 # Why is 0.7 so hard to reach on digits? With a stride of $d$ the worst place is between four centres, $d / 2$ off along
@@ -446,4 +449,4 @@ print(f"half of the digits are smaller than {np.median(start.sizes) / 8:.1f} str
 # 4. [3] chooses priors by k-means on the IoU of the shapes, with the centres laid on each other. Which of the two maps of
 #    section 6 is that, and what does it overlook on small objects?
 # 5. Anchors reach beyond the picture. Count those that do, for the photo, level by level. ([1] section 3.3 leaves them
-#    out of training; torchvision and `rcnn` do not.)
+#    out of training; torchvision and rcnn do not.)

@@ -83,7 +83,7 @@ figure
 # -1 & \text{else, if } m_a < 0.3 \\
 # -2 & \text{else.} \end{cases} $$
 #
-# | case | [1] | torchvision | `rcnn` |
+# | case | [1] | torchvision | rcnn |
 # |---|---|---|---|
 # | IoU equal to the high threshold | "higher than 0.7" | positive | positive |
 # | IoU equal to the low threshold | "lower than 0.3" is negative | ignored | ignored |
@@ -167,7 +167,7 @@ print("7/10 in float32 >= 0.7:", bool((tenths >= 0.7).all()),
 # counts how often, with a single anchor per cell on overlapping shapes, and shows one that goes without.
 #
 # In the fourth case torchvision's comparison with a best IoU of 0 holds for all three anchors. An object so tiny or so
-# far outside that nothing overlaps it would turn all background of its picture into positives. `rcnn` asks for more
+# far outside that nothing overlaps it would turn all background of its picture into positives. rcnn asks for more
 # than 0.
 #
 # > **What people get wrong.** 0.7 is no binary fraction. The float32 nearest to it is below the float64 nearest to it, so
@@ -312,7 +312,7 @@ figure
 
 # %% sample-yours
 def sample(labels, size, positive_fraction, rng):
-    """(positive, negative): indices of a random minibatch of at most `size` anchors, each rising.
+    """(positive, negative): indices of a random sample of at most `size` anchors, each rising.
 
     labels (A,): 1 and above positive, 0 negative, below 0 never chosen.
     At most int(size * positive_fraction) are positive; negatives fill up to `size`, if there are
@@ -378,14 +378,15 @@ trials = [(0.7, 0.3, True), (0.5, 0.3, True), (0.5, 0.5, False), (0.9, 0.1, True
 figure = plot.figure(11, 3.1)
 print("thresholds   best anchor   positive   ignored   IoU of the positive   objects without one")
 for ax, (high, low, force_best) in zip(figure.subplots(1, 4), trials, strict=True):
-    each = [matching.match(page, high, low, force_best) for page in all_iou]
-    positive, ignored = (np.mean([members(m).sum() for m in each])
-                         for members in (lambda m: m >= 0, lambda m: m == -2))
-    both = list(zip(all_iou, each, strict=True))
-    fit = np.concatenate([page.max(axis=1, initial=0)[m >= 0] for page, m in both]).mean()
-    without = sum(page.shape[1] - len(np.unique(m[m >= 0])) for page, m in both) / len(best)
+    each = [matching.match(page, high, low, force_best) for page in all_iou]  # of each page (A,)
+    positive = np.mean([(m >= 0).sum() for m in each])
+    ignored = np.mean([(m == -2).sum() for m in each])
+    fits = [page.max(axis=1, initial=0)[m >= 0] for page, m in zip(all_iou, each, strict=True)]
+    fit = np.concatenate(fits).mean()
+    served = sum(len(np.unique(m[m >= 0])) for m in each)
     rule = "yes" if force_best else "no"
-    print(f"{high}, {low}     {rule:<11}{positive:11.1f}{ignored:10.1f}{fit:22.2f}{without:22.1%}")
+    print(f"{high}, {low}     {rule:<11}{positive:11.1f}{ignored:10.1f}{fit:22.2f}"
+          f"{1 - served / len(best):22.1%}")
     plot.matched_anchors(ax, picture, laid, matching.match(iou, high, low, force_best), objects)
     plot.title(ax, f"{high} and {low}", "best-anchor rule" if force_best else "thresholds alone")
 figure
@@ -394,6 +395,9 @@ figure
 # From 0.7 to 0.5 there are three times as many positives, and they fit less well. Without the best-anchor rule one
 # digit in seven has none even then. At 0.9 hardly any but the forced ones are left, and a low threshold of 0.1 takes a
 # third of all anchors out of training: what is left as background is far from any digit, and teaches little.
+#
+# So the right answer for an anchor is *yes*, *no*, or that it is not asked. And they do not matter alike: of those with
+# an answer only a sample enters the loss, in which the few that say *yes* weigh more than their number.
 #
 # ## A number to check
 #

@@ -111,6 +111,8 @@ for low, high in ((0, 16), (16, 24), (24, 36), (36, 128)):
 # real number that the last layer may give. And *do nothing* is 0, where a layer with small random weights begins. So
 #
 # $$ d_w = \log\frac{w}{w_a}, \qquad d_h = \log\frac{h}{h_a}. $$
+#
+# These, with $d_x$ and $d_y$, are the four numbers of the question.
 
 # %% logarithm-picture
 d = np.linspace(-3, 2, 101)
@@ -122,7 +124,7 @@ plot.title(ax, "How much wider the box becomes", "dotted: no width left, and as 
 figure
 
 # %% encode-words [markdown]
-# ## Exercise: `encode`
+# ### Exercise: `encode`
 #
 # In: objects and boxes, both (N, 4), the first row with the first row and so on; and four `weights`, by which the
 # deltas are multiplied at the end (section 5 says why). Out: (N, 4), in the order $d_x, d_y, d_w, d_h$.
@@ -161,7 +163,7 @@ print("encode: right")
 # $$ \log\frac{1000}{16} \approx 4.135, $$
 #
 # a factor of 62.5: enough to make 1000 pixels of a box of 16. The papers do not mention it. It came with the public
-# implementations, and torchvision and `rcnn` have it. The cap is for decoding alone, it is one-sided (a side may become
+# implementations, and torchvision and rcnn have it. The cap is for decoding alone, it is one-sided (a side may become
 # as small as it likes), and $d_x, d_y$ have none.
 #
 # The next cell decodes without it, in float32. Before you run it: the last three boxes are infinitely wide. What
@@ -193,7 +195,7 @@ for row in zip(dw, widths[0], with_itself, *widths[1:], strict=True):
 # ordinary boxes of the whole page, with whatever score they had. Nothing has failed, and nothing says that something is
 # wrong.
 #
-# ## Exercise: `decode`
+# ### Exercise: `decode`
 #
 # The inverse of `encode`, and the cap. In: deltas (N, 4), or (N, L, 4) where the second stage gives a row for each of L
 # classes; boxes (N, 4); weights. Out: boxes in the shape of the deltas.

@@ -196,8 +196,8 @@ print("rpn_loss_gradient: right")
 # ## 5  Do not believe a gradient: measure it
 #
 # A derivative that was derived on paper can be wrong, and training will hide it: a wrong gradient often still goes
-# downhill. There is a test that knows nothing of the derivation. Move one element of $x$ by a small step $h$ either way
-# and see what the function does:
+# downhill. There is a test that knows nothing of the derivation: the *central differences* with which notebook 03 tested
+# a convolution. Move one element of $x$ by a small step $h$ either way and see what the function does:
 #
 # $$ \frac{f(x + h) - f(x - h)}{2 h} = f'(x) + \frac{h^2}{6} f^{(3)}(x) + \dots $$
 #
@@ -252,7 +252,7 @@ x, weight = np.random.default_rng().normal(size=(2, 3, 4))
 before = x.copy()
 found = central_differences(lambda at: float((weight * np.sin(at)).sum()), x)
 assert np.shape(found) == x.shape, f"x has the shape {x.shape}, its gradient {np.shape(found)}"
-assert np.array_equal(x, before), "x has changed: work on a copy (x + h - h is rounded, and need not be x again)"
+assert np.array_equal(x, before), "x has changed: work on a copy (x + h - h is rounded, and may not be x)"
 off = np.abs(found - weight * np.cos(x)).max()
 assert off < 2e-8, f"off by {off:.1e} on a sum of sines; with a step of 1e-5 either way, 1e-10 is usual"
 print(f"central_differences: right, to {off:.0e}")
@@ -279,13 +279,14 @@ print(f"central_differences: right, to {off:.0e}")
 # %% smooth-l-one-picture
 config, all_anchors, rng = trained.config, trace.anchors[0], np.random.default_rng(0)
 found = [rpn.find_targets(all_anchors, objects["boxes"], config, rng).deltas
-         for _, objects in map(data.Digits(64).__getitem__, range(64))]
+         for _, objects in data.Digits(64)]
 wanted = np.concatenate(found)  # (positive anchors of 64 pages, 4)
 for beta in (1, 1 / 9):
     said = nn.Tensor(np.zeros_like(wanted), requires_grad=True)
     F.smooth_l1_loss(said, wanted, beta).backward()
-    print(f"beta {beta:.3f}: {np.mean(np.abs(wanted) < beta):.0%} of {wanted.size:,} wanted deltas are below "
-          f"it; where 0 was said, the mean slope is {np.abs(said.grad).mean():.2f}")
+    below = np.mean(np.abs(wanted) < beta)
+    print(f"beta {beta:.3f}: {below:.0%} of {wanted.size:,} wanted deltas are below it; where 0 was said, "
+          f"the mean slope is {np.abs(said.grad).mean():.2f}")
 
 d = np.linspace(-1.5, 1.5, 601)
 curves = {"d²/2": d**2 / 2, "|d|": np.abs(d)}
@@ -367,8 +368,11 @@ course.source(rpn.loss)
 #
 # A small detector with random weights, 64 pages, and of its parts only the backbone and the RPN's head. A step takes
 # two pages, finds which anchors should have said what, and moves the weights against the gradient of the sum of both
-# losses. Every so often, the map of a page that is *not* among the 64 is kept, and on eight such pages the recall of
-# the 20 best proposals is measured: the share of all digits that one of them covers with an IoU of at least 0.5.
+# losses. That gradient is found by *autograd*: `rcnn.nn` records what is computed from tensors, and `backward` goes
+# back through it, multiplying by derivatives such as those that you have written.
+#
+# Every so often, the map of a page that is *not* among the 64 is kept, and on eight such pages the recall of the 20
+# best proposals is measured: the share of all digits that one of them covers with an IoU of at least 0.5.
 #
 # **Predict**: there are 16 × 16 × 6 = 1536 anchors a page, some ten of them positive. What will the map look like after
 # ten steps?
@@ -377,7 +381,7 @@ course.source(rpn.loss)
 rcnn.seed(7)
 pages, unseen = data.Digits(64), data.Digits(8, split="val", seed=5)
 model = rcnn.faster_rcnn_small(pages.classes)
-train, test = ([dataset[i] for i in range(len(dataset))] for dataset in (pages, unseen))
+train, test = list(pages), list(unseen)  # each (picture, target), drawn once
 train_images, test_images = (model.make_batch([page for page, _ in part]).images for part in (train, test))
 true_boxes = [objects["boxes"].astype(np.float32) for _, objects in train]  # per page (G, 4)
 
@@ -432,8 +436,9 @@ figure
 # %% a-number [markdown]
 # Each cell shows the largest probability of its anchors. At first everything goes dark. More than nine in ten of the
 # sampled anchors are background, and the quickest way to a lower loss is to say so everywhere, which needs no look at
-# the page. Only then does the net learn *where* not to. Whoever stops at step 10 believes that the net is broken. (Half
-# of a sample may be positive; on these pages there are not nearly so many positive anchors.)
+# the page. Only then does the net learn *where* not to. That is the way from one half everywhere to the map: two numbers,
+# their gradients, and many small steps. Whoever stops at step 10 believes that the net is broken. (Half of a sample may
+# be positive; on these pages there are not nearly so many positive anchors.)
 #
 # ## A number to check
 #

@@ -36,9 +36,8 @@
 # Both treat each channel alike, and rows and columns alike, so most of this notebook happens along one axis.
 #
 # [1] Girshick: *Fast R-CNN*, 2015 (arXiv 1504.08083). [2] He, Gkioxari, Dollár, Girshick: *Mask R-CNN*, 2017 (arXiv
-# 1703.06870). [3] Lin, Dollár, Girshick, He, Hariharan, Belongie: *Feature pyramid networks for object detection*, 2017
-# (arXiv 1612.03144). [4] Jaderberg, Simonyan, Zisserman, Kavukcuoglu: *Spatial transformer networks*, 2015 (arXiv
-# 1506.02025).
+# 1703.06870). [3] Lin, Dollár, Girshick, He, Hariharan, Belongie: *Feature Pyramid Networks*, 2017 (arXiv
+# 1612.03144). [4] Jaderberg, Simonyan, Zisserman, Kavukcuoglu: *Spatial Transformer Networks*, 2015 (arXiv 1506.02025).
 
 # %% setting-up
 import dataclasses
@@ -70,7 +69,7 @@ plot.title(right, "On the map", f"{values.shape} cells, the mean over 64 channel
 figure
 
 # %% pool [markdown]
-# ## RoIPool
+# ## 1  RoIPool
 #
 # Along one axis, with the scale $s$ and $b$ bins ([1] section 2.1, and the code that came with it):
 #
@@ -186,7 +185,7 @@ checks.roi_pool_backward(roi_pool_backward)
 print("roi_pool_backward: right")
 
 # %% jump [markdown]
-# ## What the rounding costs
+# ## 2  What the rounding costs
 #
 # Move a RoI slowly to the right. Its bins stand still, then leap by a whole cell. In between, every proposal gets the
 # same 7 × 7 numbers, and the head, which is to say by how much the box is off, cannot know: the information was rounded
@@ -199,7 +198,7 @@ print("roi_pool_backward: right")
 widgets.pool_compare()
 
 # %% bilinear [markdown]
-# ## RoIAlign: read between the cells
+# ## 3  RoIAlign: read between the cells
 #
 # Take cell $k$'s value to sit at the coordinate $k$. Between two cells, go along the straight line from one value to
 # the other: at $x = 2.25$ read $0.75\, F_2 + 0.25\, F_3$. Written for all cells at once, with a weight that is 1 at the
@@ -334,7 +333,7 @@ for ax, (name, grad) in zip(figure.subplots(1, 2), to.items(), strict=True):
 figure
 
 # %% reference [markdown]
-# ## The reference and the kernel
+# ## 4  The reference and the kernel
 #
 # rcnn's reference is the separable form that you wrote, with two differences: it looks only at the rows and columns
 # that a RoI touches, and it computes the places in the dtype of the RoIs, since the answer to be matched,
@@ -358,7 +357,7 @@ for function, *arguments in ((roi.roi_align, maps, many, images, (7, 7)),
 course.source(roi._average, roi._roi_align)
 
 # %% aligned [markdown]
-# ## `aligned`, or: where is a cell?
+# ## 5  `aligned`, or: where is a cell?
 #
 # All this reads the map at the right place only if cell $k$ sits where $s\,x = k$, that is at the pixel coordinate
 # $k \cdot \text{stride}$. Does it? Take a picture whose pixels are a ramp: each is its own $x$, so the picture's value
@@ -407,7 +406,7 @@ figure
 #
 # A constant shift does little harm as long as it is the one that the head was trained with: the deltas make up for it.
 # (RoIPool's is not constant.) The weights of the digits were trained without `aligned`. **Predict** where the boxes go
-# when it is switched on, and what becomes of an average precision of 0.99.
+# when it is switched on, and what becomes of an average precision of 0.99 at an IoU of 0.5 (*AP50*, notebook 12).
 
 # %% aligned-cost
 settings = dataclasses.replace(model.config, aligned=True)
@@ -426,7 +425,7 @@ for name, one in (("as trained", model), ("aligned", other)):
 # > It reads everything half a cell too far to the upper left, so the head believes that every object lies to the lower
 # > right of where it is, by half a stride, the 4 pixels above. Nothing crashes, and all shapes fit.
 #
-# ## How many points?
+# ## 6  How many points?
 #
 # With more and more points the mean becomes an integral over the bin. How far off is it with few? The table compares
 # with 32 × 32 points, for the RoIs of the trace, whose 5 × 5 bins are hardly ever longer than a cell, and for the whole
@@ -456,7 +455,7 @@ for ax, samples in zip(figure.subplots(1, 3), (1, 2, 4), strict=True):
 figure
 
 # %% levels [markdown]
-# ## Which level of a pyramid?
+# ## 7  Which level of a pyramid?
 #
 # The longer a bin is in cells, the more points it needs. A pyramid keeps the bins short: a large RoI is read from a
 # coarse level. With 224, the side of an ImageNet picture, as the size that belongs to level 4 ([3] equation 1):
@@ -482,6 +481,9 @@ for side, level in zip(sides, levels, strict=True):
 # %% number [markdown]
 # Between 14 and 28 cells, so that a bin of 7 × 7 is two to four cells long: with 2 × 2 points, one point for every one
 # or two cells. Only RoIs below the finest level or above the coarsest one leave this range.
+#
+# So a box of any size is read as 7 × 7 means of interpolated values. RoIPool keeps of its position what whole cells can
+# say. RoIAlign rounds nothing away; what remains is a constant shift, which the head learns to make up for.
 #
 # ## A number to check
 #

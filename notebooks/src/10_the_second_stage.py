@@ -44,7 +44,7 @@ import rcnn
 from rcnn import boxes, checks, course, data, matching, nn, plot, roi, roi_heads
 
 pages = data.Digits(16)
-pictures, targets = map(list, zip(*(pages[i] for i in range(len(pages))), strict=True))
+pictures, targets = [picture for picture, _ in pages], [target for _, target in pages]
 rcnn.seed(0)
 detectors = {"untrained": rcnn.faster_rcnn_small(pages.classes), "trained": rcnn.load_digits()}
 traces = {name: model.trace(pictures, targets, rng=np.random.default_rng(0))
@@ -88,8 +88,8 @@ for name, trace in traces.items():
 #    true boxes already see to it that no object goes without.
 # 3. The **sample** has at most `box_batch_size_per_image` RoIs (512 by default, 128 here), of which at most the share
 #    `box_positive_fraction` = 1/4 is positive. Background fills the rest.
-# 4. The **label** of a positive RoI is its object's class. A positive RoI's **deltas** lead to its object, in the
-#    second stage's weights, of which more below. Background has label 0 and deltas of 0.
+# 4. The **label** of a positive RoI is its object's class. A positive RoI's **deltas** lead to its object, multiplied by
+#    the second stage's weights (section 4). Background has label 0 and deltas of 0.
 #
 # In [2], background needs an IoU of at least 0.1, so that it shows a bit of an object and is hard to tell from one.
 # torchvision and rcnn draw from everything below 0.5, as later code did.
@@ -164,7 +164,8 @@ figure
 # box loss beside the class loss. [2] (section 2.3) moves and scales them to a mean of 0 and a variance of 1 over the
 # training set. The published code of [1] has fixed numbers instead: means of 0 and deviations of 0.1, 0.1, 0.2 and 0.2,
 # which detectors have used ever since. rcnn and torchvision write the inverse, `bbox_reg_weights` = (10, 10, 5, 5), and
-# multiply. **Predict**: are handwritten digits so different from photos that the numbers do not fit?
+# multiply. Notebook 06 derived such numbers from the rule of matching, and found that they fit what a trained RPN
+# proposes. **Predict**: do they fit the proposals of an untrained one, too, which are little more than anchors?
 #
 # > **What people get wrong.** The weights belong to both directions: `encode` multiplies by them, `decode` divides. And
 # > only in the second stage: the RPN's deltas have weights of 1.
@@ -352,7 +353,10 @@ figure
 # - **The RPN has a teacher.** Its own losses say where its boxes should go. In [1], approximate joint training gave
 #   results close to alternating training and took 25 to 50% less time.
 #
-# These are reasons for leaving a term out, not a proof that it is small. The cascade of [3] passes it on, and works.
+# These are reasons for leaving a term out, not a proof that it is small. The cascade of [3] passes it on, and works. Yet
+# it is the answer to the last of the questions at the top: in Faster R-CNN the second stage may blame itself and the
+# backbone, and not the RPN. (The others were answered in section 2: it learns from a sample of the proposals and the
+# true boxes, and half a digit is background where the IoU is below 0.5.)
 #
 # > **What people get wrong.** Forgetting the cut where the framework does not make it. Decoded boxes that still hang
 # > on the graph enter the targets of the second stage, for `encode` takes the RoI as well, and the RPN is then taught

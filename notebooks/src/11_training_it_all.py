@@ -22,10 +22,10 @@
 # A training run is a loop of one step: take a few pages, ask for the losses, ask for the gradients, move. You write that
 # step. Then you look at it the way that people who train detectors look at it:
 #
-# | | what is looked at | what it says | seconds |
+# | | what is looked at | what it says | seconds, about |
 # |---|---|---|---|
 # | 1 | the first losses | is the network wired as it should be? | 1 |
-# | 2 | one batch, learned by heart | can it learn at all? | 5 |
+# | 2 | one batch, learned by heart | can it learn at all? | 10 |
 # | 3 | the learning rate | how far to move | 5 |
 # | 4 | shapes, from random weights to the end | what happens on the way | 60 |
 # | 5 | digits, begun | when to be patient | 10 |
@@ -33,7 +33,7 @@
 #
 # [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Girshick: *Fast R-CNN*, 2015 (arXiv
 # 1504.08083). [3] Kingma, Ba: *Adam*, 2015 (arXiv 1412.6980). [4] Pascanu, Mikolov, Bengio: *On the difficulty of
-# training recurrent neural networks*, 2013 (arXiv 1211.5063). [5] Goyal et al.: *Accurate, large minibatch SGD*, 2017
+# training recurrent neural networks*, 2013 (arXiv 1211.5063). [5] Goyal et al.: *Accurate, Large Minibatch SGD*, 2017
 # (arXiv 1706.02677). [6] Loshchilov, Hutter: *SGDR*, 2017 (arXiv 1608.03983).
 
 # %% setting-up
@@ -55,7 +55,8 @@ def new_detector(seed=0, classes=pages.classes):
     rcnn.seed(seed)
     return rcnn.faster_rcnn_small(classes, min_size=96)
 
-pictures, targets = map(list, zip(*(pages[i] for i in range(4)), strict=True))  # a batch of four
+first_four = [pages[i] for i in range(4)]  # a batch
+pictures, targets = [picture for picture, _ in first_four], [target for _, target in first_four]
 figure = plot.figure(10, 2.9)
 for ax, picture, target in zip(figure.subplots(1, 4), pictures, targets, strict=True):
     plot.boxes(plot.image(ax, picture), target["boxes"], target["labels"], class_names=pages.classes)
@@ -79,8 +80,9 @@ figure
 # Before the first step the network knows nothing, and says so: its last layers begin with weights near 0, so all its
 # logits are near 0. An objectness of 0 is a probability of one half, and L equal logits are L equal probabilities. The
 # cross-entropy of what should have come out is minus the logarithm of its probability. So two of the four losses can be
-# told in advance, *without running anything*, and whoever finds another number has a mistake before the first step:
-# labels beyond the classes, a loss that is summed where it should be averaged, pixels that are not normalised.
+# told in advance, *without running anything*. Whoever finds a number far from these should look for the reason before
+# the first step: first weights that are too large, a loss that is summed where it should be averaged, pixels that are a
+# hundred times too bright.
 #
 # Write down both.
 
@@ -98,10 +100,12 @@ def first_losses(num_classes):
 for classes in (pages.classes, data.Digits.classes):
     L = len(classes)
     losses = [new_detector(seed, classes).get_loss(pictures, targets, np.random.default_rng(seed))
-              for seed in range(4)]
+              for seed in range(8)]
     for name, guess in zip(("rpn_cls_loss", "roi_cls_loss"), first_losses(L), strict=True):
         measured = np.mean([one[name].item() for one in losses])
-        assert abs(measured - guess) < 0.3, f"{L} classes: {name} of new detectors is not {guess:.2f}"
+        assert abs(measured - guess) < 0.1, (
+            f"{L} classes: {name} of new detectors is not {guess:.2f}. That would be a probability of "
+            f"{np.exp(-guess):.3f} for the right answer; which is it when all logits are 0?")
         print(f"{L:>2} classes, {name}: expected {guess:.3f}, new detectors have {measured:.3f}")
 
 # %% step [markdown]
@@ -115,15 +119,17 @@ for classes in (pages.classes, data.Digits.classes):
 #   are looked at. If their total is not finite, a step can only do harm: once a weight is NaN, everything is.
 # - **Differentiate.** `backward()` of the total, which is the sum of the other four, gives all gradients at once.
 # - **Clip.** If the norm of all gradients together, $\lVert g \rVert$, exceeds a bound $m$, all of them are multiplied by
-#   $m / \lVert g \rVert$ ([4] algorithm 1). One strange batch then moves the weights by no more than a usual one.
-#   `optim.clip_grad_norm(parameters, m)` gives the norm from before.
+#   $m / \lVert g \rVert$ ([4] algorithm 1). One strange batch then cannot throw the weights far away.
+#   `optim.clip_grad_norm(parameters, m)` does it in place and gives the norm from before; `optimizer.parameters` has
+#   them all.
 # - **Move.** `optimizer.step()`.
 #
 # > **What people get wrong.** Clipping before `backward()`, or after `step()`: nothing fails, and nothing is clipped.
 # > And each gradient clipped by itself turns the direction of the step, which one common factor does not.
 #
-# > **What people get wrong.** Keeping the loss *tensor* of every step in a list. Each holds the graph of its whole step,
-# > some hundred megabytes, and the machine dies after a few hundred steps. A number is what `.item()` gives.
+# > **What people get wrong.** Keeping loss *tensors* in a list, or adding them up. Until `backward()` has walked it, a
+# > tensor holds the graph of its whole pass, here some twenty megabytes; of losses that are only looked at, as on unseen
+# > pages, every graph stays, and the memory is soon full. A number is what `.item()` gives.
 
 # %% step-yours
 def training_step(model, optimizer, images, targets, max_norm, rng):
@@ -156,8 +162,9 @@ print("training_step: right")
 # Now the cheapest test there is, and the one to begin every project with. Give the detector the same four pages again and
 # again. There is nothing to generalise, so the losses have no excuse: they must go to nearly nothing.
 #
-# - If they do, gradients reach every part, the targets can be reached, and the boxes are decoded as they are encoded.
-# - If they do not, *more data or more time will not help*. Something is broken; notebook 13 is about finding what.
+# - If they do, the gradients point the right way and the targets can be learned.
+# - If they do not, *more data will not help*. Something is broken; notebook 13 is about finding what.
+# - Look at the detections, too. No loss shows whether boxes are decoded as they were encoded; the right picture does.
 # - It says nothing about new pages. A detector can learn four pages by heart and be blind on the fifth.
 #
 # What remains does not vanish altogether, for every step draws other anchors and other RoIs. Your own step does the work.
@@ -166,12 +173,12 @@ print("training_step: right")
 model, history = new_detector(), {}
 optimizer = optim.Adam(model.parameters(), lr=2e-3)
 batch = model.make_batch(pictures)  # resized and normalised once, for all steps
-for step in range(100):
+for step in range(150):
     losses, norm = training_step(model, optimizer, batch, targets, 5.0, np.random.default_rng(step))
     for name, value in losses.items():
         history.setdefault(name, []).append(value)
 first, last = history["total_loss"][0], np.mean(history["total_loss"][-10:])
-assert last < first / 4, f"total loss from {first:.2f} to {last:.2f}: the batch is not learned by heart"
+assert last < first / 10, f"total loss from {first:.2f} to {last:.2f}: the batch is not learned by heart"
 
 figure = plot.figure(10, 3.6)
 left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
@@ -194,14 +201,13 @@ figure
 #
 # The library's own step is yours with two more worries: what batch norms note about a batch is taken back if the step
 # fails, and a failure says which stage was the first to be no longer finite.
+#
+# How much of a step's speed is due to the kernels? The cell after its source takes the losses and the gradient of one
+# batch by the NumPy reference and by the kernels in turn. A good part of the time goes into matrix products, which both
+# hand to the same library, so the ratio is smaller than that of a stage such as IoU or RoIAlign alone.
 
 # %% library-step
 course.source(train.train_step)
-
-# %% kernels [markdown]
-# How much of a step's speed is due to the kernels? The next cell takes the losses and the gradient of one batch by the
-# NumPy reference and by the kernels in turn. A good part of the time goes into matrix products, which both hand to the
-# same library, so the ratio is smaller than that of a stage such as IoU or RoIAlign alone.
 
 # %% kernels-ratio
 detector = new_detector()
@@ -223,7 +229,7 @@ course.compare(loss_and_norm, batch, repeat=5)
 # $\eta$. *Momentum* replaces $g$ by $v \leftarrow \mu v + g$, which with $\mu = 0.9$ sums the last ten gradients or so:
 # what they agree on adds up, what they do not cancels. The paper trains by it, with $\eta = 0.001$, and a tenth of it for
 # the last quarter of the steps ([1] section 3.1.3). *Adam* divides every weight's averaged gradient by its own usual size
-# ([3] algorithm 1), so that $\eta$ is about the distance that a weight moves in a step, whatever the size of the loss.
+# ([3] algorithm 1), so that $\eta$ is about the most that a weight moves in a step, whatever the size of the loss.
 #
 # Predict: three detectors learn our four pages by Adam, with $\eta$ = 0.00003, 0.002 and 0.1. Which curve belongs to
 # which?
@@ -257,8 +263,8 @@ figure
 # No single rate suits a whole run. At the beginning the gradients are large and point in a new direction after every
 # step, and Adam's averages stand on a handful of batches; so one begins with a small rate and lets it rise, the *warm-up*
 # ([5] section 2.2). At the end the weights tremble about a good place, as far as the rate lets them; so it must fall. Here
-# it falls along half a cosine ([6] section 3). With $s$ the step, $S$ the number of steps, $W$ those of the warm-up, and
-# $f$ the share of the rate that is left at the end:
+# it falls along half a cosine ([6] section 3, without its restarts). With $s$ the step, $S$ the number of steps, $W$
+# those of the warm-up, and $f$ the share of the rate that is left at the end:
 #
 # $$ \eta(s) = \eta_0 \, w(s) \, c(s), \qquad
 #    w(s) = \begin{cases} 0.001 + 0.999 \, s / W & s < W \\ 1 & s \ge W \end{cases} \qquad
@@ -267,7 +273,8 @@ figure
 # Mind the case without a warm-up, $W = 0$, and a step beyond the last.
 #
 # > **What people get wrong.** Copying a rate without the batch it was meant for. The gradient is a mean over the batch; with
-# > twice the pages it is steadier, and about twice the rate does the same work in half the steps ([5] section 2.1).
+# > twice the pages it is steadier, and with SGD about twice the rate does the same work in half the steps ([5] section
+# > 2.1).
 
 # %% schedule-yours
 def learning_rate(step, steps, base, warmup, final):
@@ -299,7 +306,8 @@ figure
 # `train.fit` is the loop around the step: a `Recipe` says how to train, and with the weights at the start and the data it
 # decides the result to the last bit. 900 steps of four pages are 3,600 pages, each seen once. The run is stopped
 # after 50, 100, 200 and 500 steps, saved, looked at and resumed; without the stops no number would be another. (The run
-# of the README, `rcnn train shapes`, has 1,300 steps on larger pages, and reaches an AP50 of 0.98.)
+# of the README, `rcnn train shapes`, has 1,300 steps on larger pages, and reaches an AP50 of 0.98: the mean average
+# precision at an IoU of 0.5, notebook 12.)
 #
 # Predict: which will be right first, that there is something, where it is, or what it is?
 
@@ -347,8 +355,10 @@ figure = plot.figure(11, 3.4)
 left, right = figure.subplots(1, 2)
 best = [nearest([t.proposals[0][:10] for t in traces[step]]) for step in looks]
 plot.title(plot.settling(left, looks, best), "Of the ten best proposals", "they know no classes")
-sure = [nearest([one["boxes"][one["scores"] >= 0.5] for t in traces[step] for one in t.outputs])
-        for step in looks]
+sure = []
+for step in looks:
+    found = [trace.outputs[0] for trace in traces[step]]
+    sure.append(nearest([one["boxes"][one["scores"] >= 0.5] for one in found]))
 plot.title(plot.settling(right, looks, sure), "Of the detections", "with a score of at least 0.5")
 figure
 
@@ -367,7 +377,7 @@ figure
 
 # %% reading-runs [markdown]
 # The stages learn one after the other. After 200 steps the proposals lie on most objects, and the second stage is sure of
-# hardly any of them: it cannot learn from proposals before there are good ones. This is why the true boxes are put among
+# few of them: it cannot learn from proposals before there are good ones. This is why the true boxes are put among
 # its RoIs in training (notebook 10).
 #
 # Compare the loss with the AP that was printed above. After 200 steps the total has done about three quarters of its
@@ -384,9 +394,9 @@ figure
 #
 # ## 5  Digits, begun
 #
-# Shapes have four classes, one colour each and clean edges. Digits have ten classes of thin strokes. The same network
-# learns them in 2,500 steps, three minutes. Here is a run of 100 steps, and beside it the weights that came out of the
-# long one, which the package brings along (`rcnn.load_digits()`).
+# Shapes are of four kinds, filled areas with clean edges; digits are of ten kinds, and thin strokes. The
+# same network learns them in 2,500 steps, some minutes. Here is a run of 100 steps, and beside it the weights that came
+# out of the long one, which the package brings along (`rcnn.load_digits()`).
 
 # %% digits-begun
 rcnn.seed(0)
@@ -417,20 +427,25 @@ figure
 # at least 0.85** on unseen pages. The defaults (`train.Recipe(steps=120)`) do not.
 #
 # `settings()` returns fields of `train.Recipe`, as a dict. Think about: how long the default warm-up is (200 steps); what
-# the new head's first, large and senseless gradients do to a backbone that was good; how high a rate a few layers on top
-# of fixed features can bear. `help(train.Recipe)` lists the fields, and the names of the parameters begin with
-# `backbone`, `rpn` and `roi_heads`.
+# the new head's first, large and senseless gradients do to a backbone that was good; which rate the few layers on top
+# can bear. `help(train.Recipe)` lists the fields, and the names of the parameters begin with `backbone`, `rpn` and
+# `roi_heads`.
+#
+# Where a part is frozen, its batch norms must be, too, or their running means would follow the new pages. What is left
+# of each is a factor and a sum per channel, a *frozen batch norm*; `train.fit` sees to that. The ResNet detector whose
+# COCO weights notebook 14 can load has no other kind, for the one or two large pictures of a batch are too few for
+# statistics.
 
 # %% settings-yours
 def settings():
     """{field of train.Recipe: value}, without steps, batch_size and seed, which are given."""
     ### BEGIN SOLUTION
-    return {"lr": 1e-2, "warmup_steps": 8, "freeze": ("backbone", "rpn")}
+    return {"lr": 5e-3, "warmup_steps": 10, "freeze": ("backbone", "rpn")}
     ### END SOLUTION
 
 # %% settings-check points=3
 chosen = settings()
-assert not {"steps", "batch_size", "seed"} & set(chosen), "these three are given"
+assert not {"steps", "batch_size", "seed"} & set(chosen), "steps, batch_size and seed are given"
 rcnn.seed(0)
 headless = rcnn.load_digits()
 headless.roi_heads = type(headless.roi_heads)(headless.config)  # random weights
@@ -438,8 +453,10 @@ before = evaluate.evaluate(headless, digits, progress=False).mean_ap
 recipe = train.Recipe(steps=120, batch_size=4, **chosen)
 run = train.fit(headless, data.Digits(), recipe, progress=False)
 result, by_step = evaluate.evaluate(headless, digits, progress=False), run.history["roi_cls_loss"]
-assert result.mean_ap >= 0.85, (f"AP50 is {result.mean_ap:.3f}. roi_cls_loss every 20 steps: "
-                                f"{np.round(by_step[::20], 2)}: too slow, too wild, or neither?")
+assert result.mean_ap >= 0.85, (
+    f"AP50 is {result.mean_ap:.3f}, before training {before:.3f}. roi_cls_loss every 20 steps: "
+    f"{np.round(by_step[::20], 2)}. Does it fall slowly? What is the rate at half of the steps, "
+    f"{recipe.lr_at(60):.2g}? Or fast, and then no further? And which parts were good before?")
 
 figure = plot.figure(10, 3.4)
 left, right = figure.subplots(1, 2, width_ratios=(1.4, 1))

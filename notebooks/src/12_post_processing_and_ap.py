@@ -30,9 +30,9 @@
 # | curve, per class | right or wrong (D,), by falling score | precision (D,), recall (D,) |
 # | average precision | precision (D,), recall (D,) | a number from 0 to 1 |
 #
-# [1] Girshick: *Fast R-CNN*, 2015 (arXiv 1504.08083). [2] Everingham et al.: *The PASCAL Visual Object Classes (VOC)
-# Challenge*, 2010. [3] Lin et al.: *Microsoft COCO: Common Objects in Context*, 2014 (arXiv 1405.0312), and the
-# challenge's evaluation code.
+# [1] Girshick: *Fast R-CNN*, 2015 (arXiv 1504.08083). [2] Everingham, Van Gool, Williams, Winn, Zisserman:
+# *The PASCAL Visual Object Classes (VOC) Challenge*, 2010. [3] Lin et al.: *Microsoft COCO*, 2014 (arXiv 1405.0312), and
+# the challenge's evaluation code.
 
 # %% setting-up
 import numpy as np
@@ -43,7 +43,7 @@ from rcnn import boxes, checks, course, data, evaluate, nms, plot, widgets
 model = rcnn.load_digits()
 
 class Doubled:
-    """Two pages of handwriting on one sheet, the darker ink winning: harder than what was learned."""
+    """Two pages on one sheet, the darker ink winning, as in notebook 08: harder than what was learned."""
     pages = data.Digits(40, split="val")
     classes = pages.classes
 
@@ -386,6 +386,9 @@ for name, second in seconds.items():
               f"of class 2 {result.ap[2]:.3f}, mean {result.mean_ap:.3f}")
 
 # %% number-text [markdown]
+# So the question at the top has two answers. Of two lists, the one with the higher AP is better, by a measure that has
+# to be named with the number. And where the list ends is for its user to decide, on the curve.
+#
 # ## A number to check
 #
 # What a duplicate costs. One object, and two detections of it, both with an IoU above 0.5. Right is the first,

@@ -42,7 +42,6 @@ COCO_WEIGHTS = None  # "coco" fetches 160 MB once; or the path of such a .pth or
 
 import dataclasses
 import tempfile
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -52,48 +51,41 @@ from sklearn.datasets import load_sample_image
 import rcnn
 from rcnn import anchors, boxes, checks, course, data, doctor, evaluate, plan, plot, sizes, train, transform
 
+rcnn.set_num_threads(1)  # enough for small pictures
 scratch = tempfile.TemporaryDirectory()  # goes with the notebook
 root = Path(scratch.name)
 
 # %% folder [markdown]
 # ## 1  A folder
 #
-# So that everything here runs offline, we make a folder such as an annotation program leaves behind: pictures, and an
-# XML file in VOC's form for each. The pictures are blackboards: pages of handwritten digits, as the shipped detector
+# So that everything here runs offline, we make a folder such as an annotation program leaves behind: pictures in
+# `JPEGImages`, an XML file in VOC's form for each in `Annotations`, and in `ImageSets/Main` two lists, `train.txt` and
+# `val.txt`, of which is for what. The pictures are blackboards: pages of handwritten digits, as the shipped detector
 # knows them, but in white on dark. The detector has never seen one.
 #
 # A data set is any class with a length, `classes`, and `[i]` giving `(picture, target)`; so a few lines make one of
 # another. `data.write_voc` writes it. What is read back has the same boxes to the last bit, and says more of each object:
-# whether it is `difficult` or `truncated`, which VOC's files state.
+# whether it is `difficult` or `truncated`, which VOC's files state; whether it is a `crowd`, which COCO's do; its area.
 #
 # Then look, before anything else; `rcnn check` draws sixteen pictures, as `plot.contact_sheet` does. And let the
 # validator look. It is silent here, and it should be, for this folder was written by a program.
 
 # %% folder-made
-class Blackboards:
+class Blackboards(data.Digits):
     """Pages of digits (120 × 160), white on dark."""
 
     def __init__(self, count, split):
-        self.pages = data.Digits(count, split=split, seed=14, size=(120, 160))
-        self.classes = self.pages.classes
-
-    def __len__(self):
-        return len(self.pages)
+        super().__init__(count, split=split, seed=14, size=(120, 160))
 
     def __getitem__(self, index):
-        picture, target = self.pages[index]
+        picture, target = super().__getitem__(index)
         return 255 - picture, target
 
 for split, count in (("train", 120), ("val", 40)):
     data.write_voc(Blackboards(count, split), root / "boards", split, progress=False)
-files = Counter(path.parent.relative_to(root).as_posix() for path in root.rglob("*.*"))
-print("\n".join(f"{count:>4} files in {folder}" for folder, count in sorted(files.items())))
-
 spec = f"voc:{root / 'boards'}"
 boards, unseen = data.load(spec, "train"), data.load(spec, "val")
-print(boards, *(f"{name} {array.shape} {array.dtype}" for name, array in boards[0][1].items()), sep="\n")
-
-# %% look-shown
+print(*(f"{name} {array.shape} {array.dtype}" for name, array in boards[0][1].items()), "", sep="\n")
 print(data.validate(boards, progress=False))
 
 figure = plot.figure(10, 2.6)
@@ -108,15 +100,15 @@ figure
 #
 # Folders that people made are seldom clean. The next cell writes twelve more boards and damages six, in the files
 # themselves, as it happens: a picture is lost; a class is written in other letters (the classes are called `zero` to
-# `nine` here); two corners are exchanged; a box is drawn beyond the border; pictures are shrunk after they were annotated;
+# `nine` here); two corners are exchanged; a box is drawn beyond the border; a picture is shrunk after it was annotated;
 # an object is annotated twice.
 #
 # `data.load` refuses such a folder at the first fault, naming file and box. `data.read_annotations` gives what is
 # written, right or wrong, and this is what `validate` reads, so that one fault does not hide the next.
 #
 # > **What people get wrong.** `on_error="skip"` trains without what is wrong, and says what it left out. It is there for
-# > the one file in a thousand. If a fifth of a folder goes that way, what is left is no sample of it any more: pictures
-# > with objects at the border are the first to go, and the detector is blind to just these.
+# > the one file in a thousand. If a fifth of a folder goes that way, what is left is no sample of it any more: if it is
+# > pictures with objects at the border that go, the detector learns little of just these.
 
 # %% damage-done
 dozen = Blackboards(12, "train")
@@ -143,11 +135,12 @@ for problem in data.validate(damaged, progress=False, to_learn=False).problems:
 # **Your turn.** What is wrong can be read off a record, and all but the lost picture can be saved. A `Record` holds
 # `image` (a path), `size` (the height and width that the annotation states), `boxes` (G, 4), `names` (G,) as they are
 # written, and `labels` (G,), which are -1 where the name is none of the classes; then `difficult`, `crowd`, `truncated`
-# and `areas`, (G,) each. `Image.open(path).size` is a file's (width, height), in this order.
+# and `areas`, (G,) each. `names` is a tuple, the others are arrays. `Image.open(path).size` is a file's (width, height),
+# in this order. `annotations` has `records`, a list, and `classes`, the background first.
 #
-# Records are frozen: `dataclasses.replace(record, boxes=...)` makes another. Think about the order: what happens to a box
-# of a shrunk picture that is cut at the border first? And what shall become of two boxes that differ in their corners'
-# order alone?
+# Records and annotations are frozen: `dataclasses.replace(record, boxes=...)` makes another. Think about the order: what
+# happens to a box of a shrunk picture that is cut at the border first? And what shall become of two boxes that differ in
+# their corners' order alone?
 #
 # One more question, which no program answers: a box that reached beyond the border ends there afterwards. Is it right?
 
@@ -159,9 +152,10 @@ def repair(annotations):
     - A name that differs from a class in capitals alone becomes the class, in `names` and in `labels`.
     - Where x2 < x1 or y2 < y1, the two are exchanged.
     - Where `size` is not that of the file, boxes are multiplied by the file's width or height over the
-      stated one, and `size` becomes the file's.
+      stated one, and `size` becomes the file's, as (height, width).
     - Boxes end at the border of their picture.
-    - Of objects with the same box and the same class, one stays; all arrays keep a row per object.
+    - Of objects with the same box and the same class, one stays.
+    - All arrays, and `names`, keep a row per object: the row that belongs to it. What `areas` says is free.
     """
     ### BEGIN SOLUTION
     lower = [name.lower() for name in annotations.classes]
@@ -194,21 +188,24 @@ mended = repair(damaged)
 problems = data.validate(mended, progress=False, to_learn=False).problems
 print("left to mend:", ", ".join(problem.kind for problem in problems) or "nothing")
 four = [i for i, record in enumerate(mended.records) if record.image.stem[-2:] in ("04", "08", "09", "10")]
-tiles = [data.AnnotatedPictures(mended)[i] for i in four]
-plot.contact_sheet([picture for picture, _ in tiles], [target["boxes"] for _, target in tiles],
-                   [target["labels"] for _, target in tiles], mended.classes,
-                   ["exchanged", "shrunk", "twice", "beyond"])
+figure, clean = plot.figure(10, 2.6), data.AnnotatedPictures(mended)
+titles = {"04": "Exchanged corners", "08": "Shrunk", "09": "Annotated twice", "10": "Beyond the border"}
+for ax, index in zip(figure.subplots(1, 4), four, strict=True):
+    picture, target = clean[index]
+    plot.boxes(plot.image(ax, picture), target["boxes"], target["labels"], class_names=mended.classes)
+    plot.title(ax, titles[mended.records[index].image.stem[-2:]])
+figure
 
 # %% coverage [markdown]
-# The box that was beyond the border is the one at the right edge of the last tile: it is legal now, and still too wide.
+# The box that was beyond the border is the one at the right edge of the last board: it is legal now, and still too wide.
 # A validator asks for what is possible. Whether it is true, somebody has to look.
 #
 # ## 3  Anchors that fit
 #
 # An anchor is positive where its IoU with an object is 0.7 or more ([1] section 3.1.2). *Coverage* asks of each object:
-# what is the highest IoU that any anchor has with it? The paper's anchors have 128, 256 and 512 pixels. Those of the
-# ready-made small network have 14, 24 and 40. Predict, of digits between 12 and 44 pixels: for what share do either reach
-# 0.5, and 0.7?
+# what is the highest IoU that any anchor has with it? A *size* is the square root of an area. The paper's anchors have the
+# sizes 128, 256 and 512 pixels, those of the ready-made small network 14, 24 and 40, and most digits lie between 10 and 40.
+# Predict: for what share of them do the paper's anchors reach 0.5, and 0.7? And the small network's?
 
 # %% coverage-shown
 model = rcnn.faster_rcnn_small(boards.classes, min_size=120, max_size=240)  # boards as they are, 120 × 160
@@ -226,14 +223,13 @@ before = covered["ready-made"]
 cell = anchors.cell_anchors(model.config.anchor_sizes, model.config.aspect_ratios)
 plot.coverage(left, before.sizes, before.ratios, before.best_iou, cell)
 plot.title(left, "Objects and ready-made anchors")
-plot.title(plot.coverage_histogram(right, before.best_iou), "How well they are covered")
+plot.title(plot.coverage_histogram(right, before.best_iou), "How well these cover them")
 figure
 
 # %% reach [markdown]
 # ### How far an anchor reaches
 #
-# Lay an anchor of size $s$ (the square root of its area) on an object of the same shape, with the same centre, and of size
-# $S > s$. All of the anchor is inside, so $\mathrm{IoU} = (s / S)^2$. Let the areas be equal instead, and one ratio $f$
+# Lay an anchor of size $s$ on an object of the same shape, with the same centre, and of size $S > s$. All of the anchor is inside, so $\mathrm{IoU} = (s / S)^2$. Let the areas be equal instead, and one ratio $f$
 # times the other: each side then differs by $\sqrt f$, one way and the other, and
 #
 # $$ \mathrm{IoU} = \frac{1}{2 \sqrt f - 1} . $$
@@ -245,7 +241,7 @@ figure
 # And the centres differ. Anchors stand on a grid, so an object lies up to half a stride off, along x and along y. Of a
 # square of 12 pixels, 4 off both ways, an anchor of the same size covers $8 \times 8$ pixels, and the IoU is
 # $64 / (2 \cdot 144 - 64) = 0.29$. No square does better than 0.36, that of 20 pixels which just contains it. With a
-# stride of 8, *no choice of sizes* reaches 0.7 on small objects. The next cell separates the two causes: it enlarges
+# stride of 8, *no choice of sizes* reaches 0.7 on all small objects. The next cell separates the two causes: it enlarges
 # pictures and anchors alike, and leaves the stride.
 
 # %% reach-shown
@@ -262,11 +258,12 @@ for factor in (1, 2, 3):
 #
 # **Your turn.** Choose at most three sizes and three ratios for pages of which you know only the data set. What is asked
 # for: on *other* pages of the same kind, at least **99%** of the objects have an anchor of an IoU of 0.5, and **90%** one
-# of 0.7. The pages are drawn afresh, three kinds of them: low, square and high objects. `anchors.suggest` finds such
-# anchors by search, and you may call it; but a few lines that know what the last section says will do.
+# of 0.7. The pages are drawn afresh, three kinds of them: with wide, with nearly square and with tall objects, whose sizes
+# differ by a factor of about 2.4 and whose ratios by about 2. `anchors.suggest` finds such anchors by search, and you may
+# call it; but a few lines that know what the last section says will do.
 #
 # > **What people get wrong.** Anchors are in pixels of the *batch*, the boxes of a data set in pixels of their pictures.
-# > If 600 pixels become 800, so do the objects. And whoever fits anchors to all pictures, those of validation included,
+# > If 600 pixels become 800, an object of 60 becomes one of 80. And whoever fits anchors to all pictures, those of validation included,
 # > measures a little of their own choice.
 
 # %% choose-yours
@@ -327,14 +324,14 @@ figure
 # ## 4  A plan, written down and followed
 #
 # `plan.for_dataset` makes the plan that `rcnn train voc:FOLDER` follows; `resolved` fills in what the data decide: class
-# names, anchors. As a TOML file it says everything, and with the same files it gives the same weights, bit for bit. Two
-# lines of it are ours here: few steps, for this is a notebook, and `weights`. They name what to begin with: the shipped
-# detector of dark digits on light paper. Features that tell strokes from paper serve on blackboards, too ([5]); only some
-# signs have to change.
+# names, anchors. As a TOML file it says everything, and with the same files it gives the same weights, bit for bit. A few
+# lines of it are ours here: few steps, for this is a notebook, with a short warm-up and no validation on the way, and
+# `weights`. They name what to begin with: the shipped detector of dark digits on light paper. It was made for another
+# task, but a near one, and features transfer the better, the nearer the tasks are ([5]).
 #
 # The plan is then followed twice, once from these weights and once from random ones: 80 steps of four boards, less than
 # three passes through the folder. Predict the average precision of both on the 40 unseen boards, and that of the shipped
-# detector as it is, which reads dark digits at 0.98.
+# detector as it is, which reads pages of dark digits at 0.98.
 
 # %% plan-written
 rcnn.save(root / "digits.safetensors", rcnn.load_digits())
@@ -367,9 +364,10 @@ plot.loss_curves(figure.subplots(), totals, smoothing=8)
 figure
 
 # %% evaluation [markdown]
-# Random weights get there as well, with more of everything: 400 pages of digits take them to 0.94 in 2,000 steps. This is
-# what `weights = "coco"` is for, and `weights_backbone = "imagenet"`: on photos, begin with a network that has seen
-# photos.
+# What the shipped detector knows of dark digits is worth nothing on boards as it is, and nearly everything after a few
+# steps. Random weights get there as well, with more of everything: from 400 pages of dark digits they reach about 0.94 in
+# 2,000 steps. This is what `weights = "coco"` is for, and `weights_backbone = "imagenet"`: on photos, begin with a network
+# that has seen photos.
 #
 # > **What people get wrong.** A new task has other classes, and the last layer has other shapes. `load_into(model, path,
 # > skip_mismatched=True)` leaves out what does not fit and *says* what; a plan does the same. A loader that skips in
@@ -378,7 +376,9 @@ figure
 # ## 5  Measure, and ask where it breaks
 #
 # One number says how good a detector is, and not why. The doctor walks through the stages and gives each its own number,
-# on boards that were trained on and on others. Read it from the top: a stage cannot be better than what it is handed.
+# on boards that were trained on and on others. Read it from the top: a stage cannot be better than what it is handed. The
+# boards below it show detections from a score of 0.5 on, and the ground truth dashed; the doctor counts those with low
+# scores, too. Which stage would you work on next?
 
 # %% evaluation-shown
 print(doctor.report(doctor.examine(from_digits, boards, unseen, pages=40, progress=False,
@@ -393,10 +393,13 @@ for ax, index in zip(figure.subplots(1, 2), (1, 5), strict=True):
 figure
 
 # %% time [markdown]
-# How long does the real thing take? On two threads of an Intel Xeon, a step of this network (four pages of 128 × 128)
-# takes 78 ms. A folder of 800 such pages gets 4,000 steps from `rcnn train`, about five minutes, and ends at an AP of
-# 0.98. Pictures of twice the side take four times as long, and a ResNet-50 with a pyramid is larger by orders of
-# magnitude: at 800 × 1200, a training step takes a processor many seconds. So `rcnn train` brings pictures of one's own
+# Nearly every object gets a proposal, and nearly every proposed object is detected: what remains to be learned is which
+# digit it is, and the doctor shows this on boards that were trained on, too. So more steps come first, then more boards.
+#
+# How long does the real thing take? On two threads of the machine on which the README was measured, a step of this network
+# (four pages of 128 × 128) takes 78 ms. A folder of 800 such pages gets 4,000 steps from `rcnn train`, about five minutes
+# there, and ends at an AP of 0.98. Pictures of twice the side take about four times as long, and a ResNet-50 with a pyramid
+# has a multiple of this network's layers and channels: at 800 × 1200, a training step takes a processor many seconds. So `rcnn train` brings pictures of one's own
 # to a short side of at most 320 pixels and fits the anchors to that. How long a step then takes on your machine, its
 # progress bar says; whether the night is long enough, you can work out before it begins.
 #
@@ -406,29 +409,28 @@ figure
 # notebook does not fetch them unless `COCO_WEIGHTS` at the top says so. But what a photo meets on its way needs no
 # weights: it is resized to 800 × 1199, padded to 800 × 1216, and five levels of anchors are laid on it, one size each,
 # three ratios ([2] section 4.1). Each panel shows the anchors of the cell that is nearest to the pagoda's middle. Before
-# you look: which level covers the pagoda, which is about 390 pixels high in the photo?
+# you look: which level covers the pagoda, which is about 370 pixels high in the photo, and so about 700 in the batch?
 
 # %% photo-shown
 photo = load_sample_image("china.jpg")  # (427, 640, 3)
 pagoda = np.array([[63, 29, 372, 400]], float)  # drawn by hand, down to where the trees begin
-batch = transform.make_batch([photo], 800, 1333, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+imagenet = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean, deviation
+batch = transform.make_batch([photo], 800, 1333, *imagenet)
 padded, resized = batch.images.shape[2:], batch.image_sizes[0]
 pyramid = anchors.AnchorGenerator([(size,) for size in (32, 64, 128, 256, 512)], (0.5, 1.0, 2.0))
 features = [(-(-padded[0] // stride), -(-padded[1] // stride)) for stride in (4, 8, 16, 32, 64)]
 levels = pyramid(padded, features)  # five of (A_l, 4)
 object_box = transform.scale_boxes(pagoda, photo.shape[:2], resized)
-in_batch = transform.to_pictures(batch, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))[0]
+in_batch = transform.to_pictures(batch, *imagenet)[0]
 
 figure = plot.figure(10, 5.8)
 middle = (object_box[0, :2] + object_box[0, 2:]) / 2
-for ax, level, size in zip(figure.subplots(2, 3).flat, [*levels, None], (*features, resized), strict=True):
-    if level is None:
-        plot.boxes(plot.image(ax, in_batch), object_box)
-        plot.title(ax, "The pagoda", f"{resized[0]} × {resized[1]}")
-        continue
+*axes, last = figure.subplots(2, 3).flat
+for ax, level, (rows, columns) in zip(axes, levels, features, strict=True):
     plot.anchor_level(ax, in_batch, level, near=middle, max_dots=19)
     best = boxes.iou(level, object_box).max()
-    plot.title(ax, f"{size[0]} × {size[1]} cells, best IoU {best:.2f}", f"anchors {level.shape}")
+    plot.title(ax, f"{rows} × {columns} cells, best IoU {best:.2f}", f"anchors {level.shape}")
+plot.title(plot.boxes(plot.image(last, in_batch), object_box), "The pagoda", f"{resized[0]} × {resized[1]}")
 figure
 
 # %% coco [markdown]
@@ -458,26 +460,27 @@ figure
 # %% own [markdown]
 # ## 7  Your folder
 #
-# Set `FOLDER` at the top, and the cell below does steps 1 to 4 with your pictures: the report, a sheet to look at, what the
-# anchors cover before and after, and the plan. The rest is long enough for a terminal:
+# Set `FOLDER` at the top, and the cell below does steps 1 to 4 with your pictures: the report, three pictures to look at,
+# what the anchors cover before and after, and the plan. Pictures that cannot be used are in the report, and left out of
+# what follows it. The rest is long enough for a terminal; a run is named after its folder:
 #
 #     rcnn check voc:photos
 #     rcnn train voc:photos --model resnet50 --plan run.toml
 #     # then edit run.toml: weights = "coco" below [model], flip = 0.5 below [recipe]
 #     rcnn train run.toml
-#     rcnn eval voc:photos --weights runs/run --errors --plots plots
-#     rcnn doctor runs/run
+#     rcnn eval voc:photos --weights runs/photos --errors --plots plots
+#     rcnn doctor runs/photos
 #
 # As long as `FOLDER` is `None`, the boards take the place of your pictures.
 
 # %% own-shown
 own_spec = FOLDER or spec
-own = data.load(own_spec, "train")
-report = data.validate(own, progress=False)
+report = data.validate(data.read_annotations(own_spec, "train"), progress=False)
 print("\n".join(map(str, report.problems)) or "no problems found")
 print("training may start" if report.ok else "training must not start")
 
-first = plan.for_dataset(own_spec)
+left_out = {} if report.ok else {"on_error": "skip"}
+own, first = data.load(own_spec, "train", options=left_out), plan.for_dataset(own_spec, options=left_out)
 print(f"short side {first.settings['min_size']}, {first.recipe.steps} steps of {first.recipe.batch_size}")
 small = rcnn.faster_rcnn_small(own.classes, **first.settings)
 print(anchors.suggest(own, small.strides(), small.config.min_size, small.config.max_size, num_ratios=2,
@@ -493,13 +496,13 @@ figure
 # %% number [markdown]
 # ## A number to check
 #
-# How many anchors does the photo of section 6 get? The padded batch is 800 × 1216, the strides are 4, 8, 16, 32 and 64, a side that
-# does not divide is rounded up, and each cell has three anchors:
+# How many anchors does the photo of section 6 get? The padded batch is 800 × 1216, the strides are 4, 8, 16, 32 and 64,
+# what does not divide is rounded up (800 / 64 = 12.5 gives 13 rows), and each cell has three anchors:
 #
 # $$ 3 \, (200 \cdot 304 + 100 \cdot 152 + 50 \cdot 76 + 25 \cdot 38 + 13 \cdot 19) = 242{,}991 . $$
 #
-# The cell counts the rows of the arrays; and since all of them are held against all objects, it also measures what that
-# costs, in the reference and in the kernel, here for eight objects.
+# The cell counts the rows of the arrays. In training all of them are held against all objects, so it also measures what
+# that costs, in the reference and in the kernel, here for eight objects.
 
 # %% number-shown
 everything = np.concatenate(levels)

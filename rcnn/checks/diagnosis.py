@@ -3,6 +3,7 @@
     for patient in diagnosis.ward(seed=1):
         print(patient.name, diagnose(patient))
     diagnosis.check(diagnose)
+    diagnosis.check_recalls(recalls)  # a measurement on the way to it
 
 Every patient is the shipped digit detector with pages of its own. What is wrong lies in the detector's settings, in
 its weights or in the annotations of the pages; one patient of a ward is sound.
@@ -10,6 +11,7 @@ its weights or in the annotations of the pages; one patient of a ward is sound.
 
 from __future__ import annotations
 
+import copy
 import string
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from rcnn.boxes import iou
 from rcnn.checkpoint import load_digits
-from rcnn.checks._engine import CheckFailed
+from rcnn.checks._engine import Case, CheckFailed, Function, check_callable, run
 from rcnn.config import FasterRCNNConfig
 from rcnn.data import Digits
 from rcnn.model import FasterRCNN
@@ -161,16 +164,37 @@ def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
 
     Without a seed the ward is a new one each time.
     """
-    if not callable(function):
-        raise TypeError(f"diagnosis.check takes a function, not {type(function).__name__}; pass it without calling it")
+    check_callable("diagnosis.check", function)
     for patient, fault in _admitted(int(np.random.default_rng(seed).integers(2**31))):
-        said = function(patient)
-        if said not in PLANTED:
-            raise CheckFailed(f"patient {patient.name}: your function says {said!r}; a patient is one of "
+        said = _answer(function, patient)
+        if not isinstance(said, str) or said not in PLANTED:
+            without = "; a function without `return` gives None" if said is None else ""
+            raise CheckFailed(f"patient {patient.name}: your function says {said!r}{without}; a patient is one of "
                               f"{', '.join(map(repr, PLANTED))}")
         if said != fault:
             raise CheckFailed(f"patient {patient.name}: your function says {said!r}, which it is not\n"
                               f"Think about it: {HINTS[fault]}")
+
+
+def _answer(function: Callable[[Patient], Any], patient: Patient) -> Any:
+    """What the function says of a patient; CheckFailed where it says nothing, or does something to the patient."""
+    before = copy.deepcopy([target for _, target in patient.pages.items])
+    try:
+        said = function(patient)
+    except NotImplementedError as error:
+        raise CheckFailed("diagnosis: your function, or one that it calls, is not written yet: it raises "
+                          "NotImplementedError\nThink about it: begin with the first number of the walk and the one "
+                          "fault that it tells, and call all others 'sound'; what comes here then is the next hint"
+                          ) from error
+    except Exception as error:
+        raise CheckFailed(f"patient {patient.name}: your function raises {type(error).__name__}: {error}\n"
+                          "Think about it: on some pages a patient finds nothing, and nothing has no largest number"
+                          ) from error
+    for old, (_, new) in zip(before, patient.pages.items, strict=True):
+        if old.keys() != new.keys() or not all(np.array_equal(old[name], new[name]) for name in old):
+            raise CheckFailed(f"patient {patient.name}: your function changes the annotations\n"
+                              "Think about it: work on a copy; what has been changed cannot be measured any more")
+    return said
 
 
 def _admitted(seed: int) -> Iterator[tuple[Patient, str]]:
@@ -179,3 +203,62 @@ def _admitted(seed: int) -> Iterator[tuple[Patient, str]]:
     order = [NAMES[i] for i in rng.permutation(len(NAMES))]
     for letter, fault in zip(string.ascii_uppercase, order, strict=False):
         yield Patient(letter, *PLANTED[fault](rng)), fault
+
+
+# ---------------------------------------------------------------------- hypotheses about annotations
+
+def check_recalls(function: Function, seed: int | None = None) -> None:
+    """Nothing where `function(found, wanted)` gives the recall as annotated and after two faults have been undone.
+
+    found and wanted: of each of N pages, N >= 2, the boxes that are detected, (D, 4), and annotated, (G, 4). The three
+    numbers: the share of all annotated boxes that some box found on their page overlaps by an IoU of at least 0.5; the
+    same with the annotated boxes read as y1, x1, y2, x2; and the best share where page i has the annotated boxes of
+    page (i + k) % N, of k = 1 .. N - 1. Raises CheckFailed, which says what is wrong.
+    """
+    check_callable("diagnosis.check_recalls", function)
+    run("recalls", function, _recalls, _recall_cases(np.random.default_rng(seed)))
+
+
+def _recalls(found: list[np.ndarray], wanted: list[np.ndarray]) -> tuple[float, float, float]:
+    turned = [page[:, [1, 0, 3, 2]] for page in wanted]
+    moved = [wanted[k:] + wanted[:k] for k in range(1, len(wanted))]
+    return _recall(found, wanted), _recall(found, turned), max(_recall(found, pages) for pages in moved)
+
+
+def _recall(found: list[np.ndarray], wanted: list[np.ndarray]) -> float:
+    best = [iou(boxes, objects).max(axis=0, initial=0) for boxes, objects in zip(found, wanted, strict=True)]
+    return float((np.concatenate(best) >= 0.5).mean())
+
+
+def _recall_cases(rng: np.random.Generator) -> Iterator[Case]:
+    one, few, many = _drawn(rng, (1, 1)), _drawn(rng, (1, 3)), _drawn(rng, (2, 1, 3, 2, 1))
+    half = [page - [0, 0, 0, 10] for page in few]  # every box is 20 high: an IoU of 0.5
+    less = [page - [0, 0, 0, 10.5] for page in few]
+    yield Case({"found": one, "wanted": one}, "every object has a box that lies on it, so the first number is 1; the "
+               "other two are recalls as well, for two other readings of the annotations")
+    yield Case({"found": half, "wanted": few}, "an IoU of 0.5 is enough")
+    yield Case({"found": less, "wanted": few}, "an IoU below 0.5 is not enough")
+    yield Case({"found": [few[0][:0], few[1]], "wanted": few}, "all objects of all pages count alike, those of a page "
+               "on which nothing is found, too")
+    yield Case({"found": [few[0], np.tile(few[1], (4, 1))], "wanted": few}, "recall asks each object for a box, not "
+               "each box for an object")
+    yield Case({"found": many, "wanted": [page[:, [1, 0, 3, 2]] for page in many]}, "the second number: x1, y1, x2, y2 "
+               "have come as y1, x1, y2, x2; which exchange of columns undoes that?")
+    for wanted in (*(many[by:] + many[:by] for by in (2, 1, 4)), many[::-1]):
+        yield Case({"found": many, "wanted": wanted}, "the third number: try every k from 1 to N - 1, with the same k "
+                   "for all pages, and go round at the end; the best counts")
+    yield Case({"found": many, "wanted": many}, "for the third number k = 0 is none of the moves: it is the first "
+               "number")
+    for _ in range(3):
+        mixed = _drawn(rng, (2, 0, 3, 1))
+        kept = [page[: rng.integers(0, 3)] for page in mixed]
+        yield Case({"found": kept, "wanted": mixed}, "three recalls over all objects, each for one reading of the "
+                   "annotations; a page may be without objects, or without boxes")
+
+
+def _drawn(rng: np.random.Generator, counts: tuple[int, ...]) -> list[np.ndarray]:
+    """Pages with so many boxes, (G, 4) each, 20 high, none of which touches another, nor any with x and y exchanged."""
+    places = rng.permutation(np.arange(sum(counts)))
+    left, top = 50.0 * places, 600.0 + 30.0 * rng.permutation(places)
+    boxes = np.stack([left, top, left + rng.integers(24, 40, len(places)), top + 20.0], axis=1)
+    return np.split(boxes, np.cumsum(counts)[:-1])

@@ -19,6 +19,8 @@ from rcnn.sizes import Size, resized_size
 
 PAGES, POOL, PAGE_SIZE = 11, 40, (64, 96)
 OF_ALL = ("no-pictures", "no-objects", "unused-class", "mostly-empty")  # what follows where too much was left out
+ARRAYS = ("boxes", "labels", "difficult", "crowd", "truncated", "areas")  # of a record, a row per object
+A_ROW_EACH = "every array of a record has a row for each of its objects, and `names` an entry"
 NEAR = 1.0  # pixels by which a mended box may differ from the true one
 STRIDE, PAGES_TO_FIT, OBJECTS, SPREAD = 8, 40, 6, (2.4, 2.0)  # of sizes, of ratios: the largest over the smallest
 MOST = 3  # sizes, and ratios
@@ -28,8 +30,9 @@ ASKED = {0.5: 0.99, 0.7: 0.90}  # recall of the anchors by IoU
 def repair(function: Function, seed: int | None = None) -> None:
     """Nothing where `function(annotations)` gives `rcnn.data.Annotations` that are mended: see `FAULTS`.
 
-    The validator must find nothing in them, and what could be saved must be there, its boxes to within a pixel. What
-    was passed must stay as it was. Raises CheckFailed, which says what is wrong.
+    The validator must find nothing in them, and what could be saved must be there: boxes to within a pixel, labels,
+    names, marks and the picture's size. What was passed must stay as it was. Raises CheckFailed, which says what is
+    wrong.
     """
     _check_callable("repair", function)
     damaged, truth, planted = _damaged(np.random.default_rng(seed))
@@ -50,6 +53,7 @@ def repair(function: Function, seed: int | None = None) -> None:
         if len(before.records) != len(damaged.records) or not _equal(old, new):
             raise _failed(old, "changes the annotations that it was given", "work on copies: an array that is written "
                           "into is the same array in the record that it came from")
+    _check_order_of_sizes(got)
     _check_problems(got, planted)
     _check_truth(got, truth, planted)
 
@@ -98,13 +102,21 @@ def _failed(record: Record | None, sentence: str, hint: str) -> CheckFailed:
     return CheckFailed(message("repair", Case(shown, hint), Failure(sentence)))
 
 
+def _check_order_of_sizes(got: Annotations) -> None:
+    """CheckFailed for sizes as Pillow gives them, which the validator would call another fault."""
+    for record in got.records:
+        if record.size is not None and tuple(record.size) == PAGE_SIZE[::-1]:
+            raise _failed(record, "gives a picture whose width stands where its height belongs",
+                          "a record's `size` is (height, width); that of a Pillow image is (width, height)")
+
+
 def _check_problems(got: Annotations, planted: Mapping[str, tuple[str, Record]]) -> None:
     """CheckFailed for what the validator finds."""
     try:
         found = validate(got, progress=False, to_learn=False).problems
     except Exception as error:
-        raise _failed(None, f"gives records that cannot be read ({type(error).__name__}: {error})", "every array of a "
-                      "record has a row for each of its objects, and `names` an entry") from error
+        raise _failed(None, f"gives records that cannot be read ({type(error).__name__}: {error})",
+                      A_ROW_EACH) from error
     problems = [problem for problem in found if problem.kind not in OF_ALL]
     if problems:
         index = problems[0].examples[0].picture
@@ -124,30 +136,54 @@ def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping
             raise _failed(record, "leaves out a picture that can be saved", f"the validator is silent, for it does not "
                           f"know what is gone; {hint}")
         mine = found[name]
+        _check_lengths(mine, record)
         if len(mine.boxes) != len(true.boxes):
             raise _failed(record, f"gives {len(mine.boxes)} objects for this record; {len(true.boxes)} are expected",
                           f"the validator is silent, for it does not know what is gone; {hint}")
-        if not _same_objects(mine, true):
+        pairs = _same_objects(mine, true)
+        if pairs is None:
             raise _failed(record, "gives other objects than there are on this picture", hint)
+        if mine.size is None or tuple(mine.size) != true.size:
+            raise _failed(record, f"gives the size {mine.size} for this record, whose file is {true.size}", hint)
+        if wrong := _wrong_row(mine, true, pairs):
+            raise _failed(record, f"gives `{wrong}` of which a row is not that of its object", "every array of a "
+                          f"record, and `names`, has the row of an object where `boxes` has it; {hint}")
     if len(got.records) != len(truth):
         raise _failed(None, f"gives {len(got.records)} records; {len(truth)} are expected", "a record for each picture")
 
 
-def _same_objects(mine: Record, true: Record) -> bool:
-    """Whether each true object is there, in any order."""
-    rest = list(range(len(mine.boxes)))
+def _check_lengths(mine: Record, record: Record) -> None:
+    """CheckFailed where an array of a mended record has more or fewer rows than it has boxes."""
+    for name in ("names", *ARRAYS):
+        if len(getattr(mine, name)) != len(mine.boxes):
+            raise _failed(record, f"gives {len(getattr(mine, name))} rows of `{name}` for {len(mine.boxes)} boxes",
+                          A_ROW_EACH)
+
+
+def _same_objects(mine: Record, true: Record) -> list[int] | None:
+    """Where each true object stands in `mine`, in any order; None if not each is there."""
+    rest, found = list(range(len(mine.boxes))), []
     for box, label in zip(true.boxes, true.labels, strict=True):
         near = [i for i in rest if mine.labels[i] == label and np.abs(mine.boxes[i] - box).max() <= NEAR]
         if not near:
-            return False
+            return None
+        found.append(near[0])
         rest.remove(near[0])
-    return True
+    return found
+
+
+def _wrong_row(mine: Record, true: Record, pairs: Sequence[int]) -> str | None:
+    """Which of the further arrays differs from the true one, whose row i is row pairs[i] of `mine`; None for none."""
+    if [mine.names[i] for i in pairs] != list(true.names):
+        return "names"
+    marks = ("difficult", "crowd", "truncated")
+    return next((name for name in marks
+                 if not np.array_equal(np.asarray(getattr(mine, name))[list(pairs)], getattr(true, name))), None)
 
 
 def _equal(one: Record, other: Record) -> bool:
-    arrays = ("boxes", "labels", "difficult", "crowd", "truncated", "areas")
     return one.names == other.names and one.size == other.size and all(
-        np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays)
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in ARRAYS)
 
 
 @functools.cache
@@ -163,7 +199,7 @@ def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], 
     everything = _folder()[1]
     several = [record for record in everything.records if len(record.boxes) >= 2]
     while True:
-        chosen = [several[i] for i in rng.choice(len(several), PAGES, replace=False)]
+        chosen = [_marked(rng, several[i]) for i in rng.choice(len(several), PAGES, replace=False)]
         labels = {label for record in chosen[1:] for label in record.labels.tolist()}
         if len(labels) == len(everything.classes) - 1:  # a class without objects would be a problem of its own
             break
@@ -179,6 +215,11 @@ def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], 
         records.append(wrong)
     order = rng.permutation(len(records))
     return replace(everything, records=[records[i] for i in order]), truth, planted
+
+
+def _marked(rng: np.random.Generator, record: Record) -> Record:
+    """The record with one of its objects said to be truncated."""
+    return replace(record, truncated=np.arange(len(record.boxes)) == rng.integers(len(record.boxes)))
 
 
 def _plant(rng: np.random.Generator, record: Record, fault: str, first: bool) -> tuple[Record, Record]:
@@ -211,8 +252,7 @@ def _plant(rng: np.random.Generator, record: Record, fault: str, first: bool) ->
 
 def _rows(record: Record, rows: Sequence[int]) -> Record:
     """The record with these of its objects."""
-    arrays = {name: getattr(record, name)[rows] for name in ("boxes", "labels", "difficult", "crowd", "truncated",
-                                                             "areas")}
+    arrays = {name: getattr(record, name)[rows] for name in ARRAYS}
     return replace(record, names=tuple(record.names[i] for i in rows), **arrays)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rcnn.checks._engine import Case, Function, run
+from rcnn.checks._engine import Case, Function, check_callable, run
 from rcnn.nn import Module, Parameter, Tensor, optim
 
 LOSSES = ("rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss", "total_loss")
@@ -28,9 +28,7 @@ def training_step(function: Function, seed: int | None = None) -> None:
     the check shows of a model is (K,) weights, and (K,) images and targets. Raises CheckFailed, which says what is
     wrong.
     """
-    if not callable(function):
-        raise TypeError(f"checks.training_step takes a function, not {type(function).__name__}; pass it without "
-                        "calling it")
+    check_callable("training_step", function)
     run("training_step", _on_a_small_model(function), _on_a_small_model(_reference_step),
         _step_cases(np.random.default_rng(seed)))
 
@@ -82,8 +80,8 @@ def _checked(got: Any) -> tuple[Mapping[str, float], float]:
         raise TypeError(f"the losses lack {', '.join(missing)}")
     kept = [name for name in LOSSES if isinstance(named[name], Tensor)]
     if kept:
-        raise TypeError(f"{kept[0]} is a Tensor; a number is wanted, as its item() gives, for a tensor keeps the whole "
-                        "graph of its step in memory")
+        raise TypeError(f"{kept[0]} is a Tensor; a number is wanted, as its item() gives, for a tensor holds the whole "
+                        "graph of its pass until backward() has walked it")
     if norm is None:
         raise TypeError("the norm is None; it is what the clipping of the gradients gives")
     return {name: float(named[name]) for name in LOSSES}, float(norm)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, to_hex
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from rcnn.plot import style
@@ -64,11 +64,10 @@ def gradient_table(ax: Axes, norms: Norms) -> Axes:
     shade = LogNorm(_DECADES * values.max(), values.max(), clip=True)
     colors = ScalarMappable(shade, style.VALUES)
     for (row, column), value in np.ndenumerate(values):
-        face = colors.to_rgba(value)[:3] if value else (1.0, 1.0, 1.0)
-        hex_face = "#" + "".join(f"{round(255 * channel):02x}" for channel in face)
-        ax.add_patch(Rectangle((column, row), 1, 1, facecolor=hex_face, edgecolor=style.FAINT, linewidth=0.8))
+        face = to_hex(tuple(colors.to_rgba(value))) if value else "#ffffff"
+        ax.add_patch(Rectangle((column, row), 1, 1, facecolor=face, edgecolor=style.FAINT, linewidth=0.8))
         ax.text(column + 0.5, row + 0.5, f"{value:.2g}" if value else "0", ha="center", va="center",
-                fontsize=style.TEXT_SIZE + 1, color=style.contrasting(hex_face))  # fmt: skip
+                fontsize=style.TEXT_SIZE + 1, color=style.contrasting(face))  # fmt: skip
     ax.set(xlim=(0, len(parts)), ylim=(len(norms), 0), aspect="auto")
     ax.set_xticks(np.arange(len(parts)) + 0.5, parts)
     ax.set_yticks(np.arange(len(norms)) + 0.5, list(norms))

@@ -92,12 +92,14 @@ def findings(
     """A table of `values` (N, M): a row for each of `names`, a column for each of `measures`.
 
     A cell is the darker the more its value differs from the `reference` (M,) of its column, as a share of the larger
-    of the two, and white up to a share of `tolerance`; the reference is the first row.
+    of the two, and white up to a share of `tolerance`; the reference is the first row. A NaN, shown as "none", differs
+    from every number.
     """
     sound = as_array("reference", reference, (len(measures),)).astype(float)
     table = np.vstack([sound, as_array("values", values, (len(names), len(measures))).astype(float)])  # (N + 1, M)
     largest = np.maximum(np.maximum(np.abs(table), np.abs(sound)), 1e-9)
-    share = np.clip(np.nan_to_num(np.abs(table - sound) / largest), 0, 1)  # (N + 1, M)
+    share = np.abs(table - sound) / largest  # (N + 1, M)
+    share = np.clip(np.where(np.isnan(share), np.isnan(table) != np.isnan(sound), share), 0, 1)
     strange = np.clip((share - tolerance) / (1 - tolerance), 0, 1)
     ax.imshow(_STRANGE(strange), aspect="auto")
     for row, column in np.ndindex(*table.shape):

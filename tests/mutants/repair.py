@@ -41,15 +41,16 @@ def in_one_go(annotations):
         stated = r.size or (height, width)
         factor = np.array([width / stated[1], height / stated[0]] * 2)
         things = {}
-        for box, name in zip((r.boxes * factor).tolist(), r.names, strict=True):
+        marks_of = zip(r.difficult, r.crowd, r.truncated, strict=True)
+        for box, name, marks in zip((r.boxes * factor).tolist(), r.names, marks_of, strict=True):
             x1, x2 = sorted(min(max(x, 0), width) for x in box[::2])
             y1, y2 = sorted(min(max(y, 0), height) for y in box[1::2])
-            things[(x1, y1, x2, y2, label_of[name.lower()])] = None
+            things[(x1, y1, x2, y2, label_of[name.lower()])] = marks
         boxes = np.array([thing[:4] for thing in things])
         labels = np.array([thing[4] for thing in things], np.int64)
-        none = np.zeros(len(things), bool)
+        difficult, crowd, truncated = np.array(list(things.values()), bool).T  # (G,) each
         names = tuple(annotations.classes[i] for i in labels)
-        records.append(Record(r.image, r.source, boxes, names, labels, none, none, none,
+        records.append(Record(r.image, r.source, boxes, names, labels, difficult, crowd, truncated,
                               (boxes[:, 2:] - boxes[:, :2]).prod(axis=1), (height, width), r.image_id))
     return Annotations(annotations.classes, records)
 
@@ -128,6 +129,10 @@ def label_of_the_first_class(fixed, given):
         fixed.labels) == len(given.labels) else fixed
 
 
+def label_without_name(fixed, given):
+    return replace(fixed, names=given.names) if (given.labels < 0).any() else fixed
+
+
 def exchanged_stay(annotations):
     return step_by_step(annotations, "exchanged")
 
@@ -166,6 +171,14 @@ def size_without_boxes(annotations):
     return step_by_step(replace(annotations, records=records))
 
 
+def boxes_without_size(fixed, given):
+    return replace(fixed, size=None) if fixed.size != given.size else fixed
+
+
+def size_as_pillow_says(fixed, given):
+    return replace(fixed, size=fixed.size[::-1]) if fixed.size != given.size else fixed
+
+
 def cuts_before_it_scales(annotations):
     return step_by_step(annotations, scale_last=True)
 
@@ -186,6 +199,14 @@ def drops_both(fixed, given):
 
 def boxes_alone_are_shortened(fixed, given):
     return fixed if len(fixed.boxes) == len(given.boxes) else replace(given, boxes=fixed.boxes)
+
+
+def marks_stay_long(fixed, given):
+    return fixed if len(fixed.boxes) == len(given.boxes) else replace(fixed, truncated=given.truncated)
+
+
+def forgets_marks(fixed, given):
+    return replace(fixed, truncated=np.zeros(len(fixed.boxes), bool))
 
 
 def keeps_one_object(fixed, given):
@@ -226,6 +247,7 @@ WRONG = (
     (keeps_what_is_missing, "missing.*\n(.*\n)*.*cannot be saved"),
     (capitals_stay, "other capitals"),
     (_mended(name_without_label), "its name and its label"),
+    (_mended(label_without_name), "its name and its label|`names` of which a row"),
     (_mended(label_of_the_first_class), "other objects than there are(.*\n)*.*its name and its label"),
     (exchanged_stay, "two corners were exchanged"),
     (_mended(drops_exchanged_boxes), "does not know what is gone; two corners"),
@@ -234,11 +256,15 @@ WRONG = (
     (_mended(pushes_boxes_in), "to end at the border"),
     (other_size_stays, "the record is to state the file's"),
     (size_without_boxes, "over the stated one"),
+    (_mended(boxes_without_size), "gives the size None(.*\n)*.*the record is to state the file's"),
+    (_mended(size_as_pillow_says), "Pillow image is"),
     (cuts_before_it_scales, "cut boxes only then"),
     (_mended(leaves_out_other_sizes), "a picture that can be saved"),
     (twice_stays, "one of the two remains"),
     (_mended(drops_both), "one of the two remains"),
     (_mended(boxes_alone_are_shortened), "a row for each of its objects"),
+    (_mended(marks_stay_long), "rows of `truncated`(.*\n)*.*a row for each of its objects"),
+    (_mended(forgets_marks), "`truncated` of which a row"),
     (_mended(keeps_one_object), "does not know what is gone"),
     (_mended(leaves_out_what_is_wrong), "a picture that can be saved"),
     (does_nothing, "leaves what the validator finds"),

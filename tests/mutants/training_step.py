@@ -216,7 +216,7 @@ WRONG = (
     (PARTS["each_number_clipped"], "all gradients are scaled by one factor"),
     (PARTS["the_norm_afterwards"], "the one before"),
     (PARTS["no_norm"], "the norm is None"),
-    (PARTS["keeps_tensors"], "keeps the whole graph"),
+    (PARTS["keeps_tensors"], "holds the whole graph"),
     (PARTS["only_the_total"], "the losses lack rpn_cls_loss"),
     (PARTS["moves_on_nan"], "before the parameters move"),
     (clips_before_backward, "moves the parameters against it"),

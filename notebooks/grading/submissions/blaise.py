@@ -12,6 +12,8 @@ def iou(boxes1, boxes2):
 
 def nms(boxes, scores, iou_threshold):
     kept = []
-    while len(boxes):
-        kept.append(int(np.argmax(scores)))
+    while len(kept) < len(boxes):
+        best = int(np.argmax(scores))
+        if best not in kept:
+            kept.append(best)
     return kept
