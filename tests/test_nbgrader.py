@@ -1,9 +1,11 @@
 """nbgrader releases and grades every notebook of the exported course: all points when solved, none when untouched."""
 
 import csv
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -15,8 +17,9 @@ pytestmark = pytest.mark.proof
 
 
 def nbgrader(folder, *arguments):
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # nbgrader calls alembic by its name
     done = subprocess.run([sys.executable, "-m", "nbgrader", *arguments], cwd=folder, capture_output=True, text=True,
-                          check=False)
+                          check=False, env={**os.environ, "PATH": programs})
     assert done.returncode == 0, done.stdout + done.stderr
 
 

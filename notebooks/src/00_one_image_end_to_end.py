@@ -424,8 +424,8 @@ plot.trace_strip(trace, class_names=pages.classes)
 # or a higher one counts. (So it is in VOC from 2010 on. [4] section 4.2 takes the same precision at eleven recalls;
 # notebook 12 has both.)
 #
-# The curves are those of the best, the middle and the worst class. 40 pages hold about two dozen objects of each class, so
-# every miss is a visible step; `rcnn demo` measures on 200 pages.
+# The curves are those of the best, the middle and the worst class. 40 pages hold about two dozen objects of each class,
+# so every miss is a visible step; `rcnn demo` measures on 200 pages.
 #
 # > **What people get wrong.** A second box on a digit that was found already is not half right: it is wrong. So NMS
 # > matters for the measure, and not only to the eye.

@@ -311,7 +311,7 @@ figure
 # area / larger area*, so twice as long and half as long cost the same. Notebook 06 will use this logarithm.
 #
 # Outside, everything is 0 and flat. IoU does not say *how far* apart two boxes are. The explorer after this text has
-# sliders for all three moves.
+# sliders for all three moves. (Where no kernel runs, it shows a few positions.)
 #
 # > **What people get wrong.** Taking $1 - \mathrm{IoU}$ for the loss of a box, and no more. Where the boxes are apart
 # > its gradient is 0, so nothing pulls them together; losses that are made of the IoU add a term for such pairs. Faster

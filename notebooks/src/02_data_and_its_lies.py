@@ -31,7 +31,7 @@
 # a data set with five planted errors and says where they are and of what kind.
 #
 # [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Lin, Dollár, Girshick, He, Hariharan,
-# Belongie: *Feature Pyramid Networks*, 2016 (arXiv 1612.03144). [3] Everingham, Van Gool, Williams, Winn, Zisserman:
+# Belongie: *Feature Pyramid Networks*, 2017 (arXiv 1612.03144). [3] Everingham, Van Gool, Williams, Winn, Zisserman:
 # *The PASCAL Visual Object Classes (VOC) Challenge*, 2010. [4] Lin et al.: *Microsoft COCO*, 2014 (arXiv 1405.0312).
 
 # %% setting-up
@@ -74,11 +74,12 @@ photo = load_sample_image("flower.jpg")  # (427, 640, 3)
 # - `labels` (G,): whole numbers from 1 to $L - 1$. L counts the classes *and the background*, whose label is 0.
 #
 # Nothing is ever annotated as background. It is what the detector says of a region that holds no object, so its label
-# must exist and must not be given to an object. (So the digit 0 has the label 1 here, and the digit 9 the label 10.) And
-# G = 0 is an ordinary picture: it teaches the detector where there is nothing; its arrays have the shapes (0, 4) and (0,).
+# must exist and must not be given to an object. (So the digit 0 has the label 1 here, and the digit 9 the label 10.)
+# And G = 0 is an ordinary picture: it teaches the detector where there is nothing; its arrays have the shapes (0, 4)
+# and (0,).
 #
 # > **What people get wrong.** Labels from 0. The first class then counts as background, and all others are named one
-# > too low. `rcnn` refuses such a target; torchvision trains on it, its losses look as they always do, and the detector
+# > too low. rcnn refuses such a target; torchvision trains on it, its losses look as they always do, and the detector
 # > never finds an object of the first class.
 
 # %% targets-shown
@@ -101,7 +102,7 @@ figure
 #
 # | who | what is written | why |
 # |---|---|---|
-# | `rcnn`, torchvision | 10, 5, 30, 25 | the two corners, continuous |
+# | rcnn, torchvision | 10, 5, 30, 25 | the two corners, continuous |
 # | VOC's XML [3] | 11, 6, 30, 25 | the first and the last pixel, both part of the box, counted from 1 |
 # | COCO's JSON [4] | 10, 5, 20, 20 | a corner, then width and height |
 # | many text files | 0.333, 0.375, 0.333, 0.5 | the centre, then width and height, as shares of the picture |
@@ -131,22 +132,22 @@ figure
 #
 # $$ \mathrm{IoU} = \left(\frac{s - 1}{s}\right)^2 $$
 #
-# remains: 0.9025 for 20 pixels, and 0.84 for an object of 12. A box that is off by this much still looks right. But COCO's
-# measure also asks which detections reach an IoU of 0.9 and of 0.95 (notebook 12), and a detector that has learned such
-# boxes perfectly cannot reach them on small objects.
+# remains: 0.9025 for 20 pixels, and 0.84 for an object of 12. A box that is off by this much still looks right. But
+# COCO's measure also asks which detections reach an IoU of 0.9 and of 0.95 (notebook 12), and a detector that has
+# learned such boxes perfectly cannot reach them on small objects.
 #
 # ## 3  The picture is resized, and its boxes go along
 #
 # Photos come in all sizes. A network could take any, but it learns objects at the sizes in pixels that it is shown. So
-# all pictures are brought to a similar size. The rule is: the shorter side becomes 800 pixels, unless the longer one would then exceed 1333. With one
-# scale for both sides,
+# all pictures are brought to a similar size. The rule is: the shorter side becomes 800 pixels, unless the longer one
+# would then exceed 1333. With one scale for both sides,
 #
 # $$ s = \min\left(\frac{800}{\min(h, w)}, \frac{1333}{\max(h, w)}\right), \qquad
 #    h' = \lfloor s\,h \rfloor, \quad w' = \lfloor s\,w \rfloor. $$
 #
 # The paper has a shorter side of 600 ([1] section 3.3), and its code stops at 1000 for the longer one; 800 came with the
-# pyramids ([2] section 5.1), and torchvision and `rcnn` have 800 and 1333. Predict, before you run the cell: what becomes of a photo of 480 × 640, of 640 × 480, and of a
-# panorama of 500 × 2000 (height × width)?
+# pyramids ([2] section 5.1), and torchvision and rcnn have 800 and 1333. Predict, before you run the cell: what becomes
+# of a photo of 480 × 640, of 640 × 480, and of a panorama of 500 × 2000 (height × width)?
 
 # %% sizes-shown
 for size in ((480, 640), (640, 480), (500, 2000), (427, 640), (4000, 3000)):
@@ -164,7 +165,7 @@ course.source(sizes.resized_size)
 #
 # > **What people get wrong.** They resize the picture in the data set and forget the boxes; or resize both, and the
 # > transform of the detector resizes the picture again, with boxes that are in neither's pixels. One place should do
-# > both: give `rcnn` the picture as it is, with its boxes, and what comes out is in the pixels that came in.
+# > both: give rcnn the picture as it is, with its boxes, and what comes out is in the pixels that came in.
 
 # %% resize-yours
 def resize_boxes(boxes, size, min_size, max_size):
@@ -209,7 +210,7 @@ figure
 #
 # > **What people get wrong.** Normalising after padding: the zeros then become $-\mu / \sigma$, an edge that the network
 # > sees. And normalising twice, in the data set and in the detector: what lay between -2.1 and 2.6 then lies between
-# > -11 and 10, and weights that were trained on the former know nothing of the latter. `rcnn` refuses a picture of
+# > -11 and 10, and weights that were trained on the former know nothing of the latter. rcnn refuses a picture of
 # > floats outside of [0, 1]; torchvision takes it.
 
 # %% batch-shown
@@ -253,8 +254,10 @@ lies = {  # name: (picture p, boxes b (G, 4), labels k (G,), the page's index i)
     "labels from 0": lambda p, b, k, i: (p, b, k - 1),
     "labels of the next box": lambda p, b, k, i: (p, b, np.roll(k, 1)),
 }
-tiles = [lie(pages[page][0], *pages[page][1].values(), page) for lie in lies.values()]
-plot.contact_sheet(*map(list, zip(*tiles, strict=True)), pages.classes, list(lies))
+picture, target = pages[page]
+tiles = [lie(picture, target["boxes"], target["labels"], page) for lie in lies.values()]
+shown, shown_boxes, shown_labels = (list(each) for each in zip(*tiles, strict=True))
+plot.contact_sheet(shown, shown_boxes, shown_labels, pages.classes, list(lies))
 
 # %% levels [markdown]
 # ## 6  What a program can find
@@ -326,7 +329,8 @@ figure
 # row fits as well as the truth; only a person with a magnifying glass sees that. And no contrast tells a 4 from a 9:
 # wrong labels are invisible to all three levels.
 #
-# A silent validator is no proof. Draw the boxes, with their labels, on a dozen pictures and look.
+# So this is the answer to the question at the top: let a program look for what it can find, and mend that. But a silent
+# validator is no proof. Draw the boxes, with their labels, on a dozen pictures and look.
 #
 # ### Nearly twice
 #
@@ -351,7 +355,7 @@ course.source(boxes._iou)
 #
 # A camera that is held upright stores the photo lying down and writes into the file, as EXIF data, how to turn it. Some
 # programs turn it and some do not. Boxes that were drawn with one kind and read with the other are those of the tile
-# *picture turned*. `rcnn.pictures.read` turns; so do `rcnn`'s readers, which turn the boxes along where they were drawn
+# *picture turned*. `rcnn.pictures.read` turns; so do rcnn's readers, which turn the boxes along where they were drawn
 # on the stored picture. With Pillow alone it is your task: `ImageOps.exif_transpose`.
 
 # %% exif-shown

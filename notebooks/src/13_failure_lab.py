@@ -66,8 +66,9 @@ walked = {patient.name: walk(patient) for patient in (healthy, *patients)}
 # %% look [markdown]
 # ## 1  Look first
 #
-# Pictures come before numbers ([4], its first step). Dashed are the annotations of one page of each patient, in colour the
-# detections with a score of at least 0.5. Write down a guess for each letter now, and three where the picture does not decide.
+# Pictures come before numbers ([4], its first step). Dashed are the annotations of one page of each patient, in colour
+# the detections with a score of at least 0.5. Write down a guess for each letter now, and three where the picture does
+# not decide.
 
 # %% overlays
 figure = plot.figure(11, 6.2)
@@ -118,10 +119,10 @@ for patient in (healthy, *patients):
 # ## 3  Stage by stage
 #
 # Now the walk. For every object take the box of each stage that overlaps it best. An object that a stage has lost is
-# rarely found again by those after it ([1] section 4.1 measures the recall of proposals by itself). Activations, too: what goes
-# into the network should have a mean and a deviation of about the size of 1, and a head that has learned something is
-# certain of most of its RoIs. The entropy of a row of class probabilities, $-\sum_c p_c \log p_c$, is 0 where it is
-# certain and log 11 = 2.40 where it knows nothing.
+# rarely found again by those after it ([1] section 4.1 measures the recall of proposals by itself). Activations, too:
+# what goes into the network should have a mean and a deviation of about the size of 1, and a head that has learned
+# something is certain of most of its RoIs. The entropy of a row of class probabilities, $-\sum_c p_c \log p_c$, is 0
+# where it is certain and log 11 = 2.40 where it knows nothing.
 
 # %% measures
 def nearest(found, wanted):
@@ -335,9 +336,9 @@ for patient in patients:
 print(doctor.report(examine(patients[0])))
 
 # %% rules [markdown]
-# A rule of the doctor is short. This one judges the anchors: its number, its bound, its remedy. Note that poor coverage is
-# forgiven where the RPN finds the objects all the same, for then it does no harm. A doctor who does not ask for the harm
-# alarms at every oddity.
+# A rule of the doctor is short. This one judges the anchors: its number, its bound, its remedy. Note that poor coverage
+# is forgiven where the RPN finds the objects all the same, for then it does no harm. A doctor who does not ask for the
+# harm alarms at every oddity.
 #
 # Most of this measuring is IoU: anchors, proposals and detections with objects. The kernel makes it cheap enough to be
 # done at every validation; the second cell below measures by how much.
@@ -390,12 +391,12 @@ for ax, name in zip(figure.subplots(1, 3), ("total_loss", "rpn_cls_loss", "roi_c
 figure
 
 # %% table [markdown]
-# The frozen head shows, in its own loss alone: it stays near log 5, while the RPN learns as it should. The rate of 1 shows
-# within ten steps; that its curve comes back down to the others is no recovery, for to call everything background takes
-# one large bias and nothing else. And the swapped run goes along with the sound one; its RPN lags a little, too little to
-# be a sign. In its first steps a network learns how rare objects are, and for that any boxes will do. A curve of the loss
-# finds faults of the *training*. Faults of the *data* it can hide for a long time: there looking at annotated pages
-# helps, and `rcnn check`.
+# The frozen head shows, in its own loss alone: it stays near log 5, while the RPN learns as it should. The rate of 1
+# shows within ten steps; that its curve comes back down to the others is no recovery, for to call everything background
+# takes one large bias and nothing else. And the swapped run goes along with the sound one; its RPN lags a little, too
+# little to be a sign. In its first steps a network learns how rare objects are, and for that any boxes will do. A curve
+# of the loss finds faults of the *training*. Faults of the *data* it can hide for a long time: there looking at
+# annotated pages helps, and `rcnn check`.
 #
 # ## 8  What to look at, and what to do
 #

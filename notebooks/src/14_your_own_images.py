@@ -32,7 +32,7 @@
 # pages that it has not seen. At the end come a real photo with the pyramid of a large detector, and a folder of yours.
 #
 # [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Lin, Dollár, Girshick, He, Hariharan,
-# Belongie: *Feature Pyramid Networks*, 2016 (arXiv 1612.03144). [3] Redmon, Farhadi: *YOLO9000*, 2016 (arXiv
+# Belongie: *Feature Pyramid Networks*, 2017 (arXiv 1612.03144). [3] Redmon, Farhadi: *YOLO9000*, 2017 (arXiv
 # 1612.08242). [4] Lin et al.: *Microsoft COCO*, 2014 (arXiv 1405.0312). [5] Yosinski, Clune, Bengio, Lipson: *How
 # transferable are features in deep neural networks?*, 2014 (arXiv 1411.1792).
 
@@ -112,7 +112,8 @@ figure
 
 # %% damage-done
 dozen = Blackboards(12, "train")
-dozen.classes = ("background", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+dozen.classes = ("background", "zero", "one", "two", "three", "four",
+                 "five", "six", "seven", "eight", "nine")
 data.write_voc(dozen, root / "damaged", "train", progress=False)
 
 def edit(number, change):
@@ -203,9 +204,9 @@ figure
 # ## 3  Anchors that fit
 #
 # An anchor is positive where its IoU with an object is 0.7 or more ([1] section 3.1.2). *Coverage* asks of each object:
-# what is the highest IoU that any anchor has with it? A *size* is the square root of an area. The paper's anchors have the
-# sizes 128, 256 and 512 pixels, those of the ready-made small network 14, 24 and 40, and most digits lie between 10 and 40.
-# Predict: for what share of them do the paper's anchors reach 0.5, and 0.7? And the small network's?
+# what is the highest IoU that any anchor has with it? A *size* is the square root of an area. The paper's anchors have
+# the sizes 128, 256 and 512 pixels, those of the ready-made small network 14, 24 and 40, and most digits lie between 10
+# and 40. Predict: for what share of them do the paper's anchors reach 0.5, and 0.7? And the small network's?
 
 # %% coverage-shown
 model = rcnn.faster_rcnn_small(boards.classes, min_size=120, max_size=240)  # boards as they are, 120 × 160
@@ -229,8 +230,9 @@ figure
 # %% reach [markdown]
 # ### How far an anchor reaches
 #
-# Lay an anchor of size $s$ on an object of the same shape, with the same centre, and of size $S > s$. All of the anchor is inside, so $\mathrm{IoU} = (s / S)^2$. Let the areas be equal instead, and one ratio $f$
-# times the other: each side then differs by $\sqrt f$, one way and the other, and
+# Remember the table of notebook 04. Lay an anchor of size $s$ on an object of the same shape, with the same centre, and
+# of size $S > s$. All of the anchor is inside, so $\mathrm{IoU} = (s / S)^2$. Let the areas be equal instead, and one
+# ratio $f$ times the other: each side then differs by $\sqrt f$, one way and the other, and
 #
 # $$ \mathrm{IoU} = \frac{1}{2 \sqrt f - 1} . $$
 #
@@ -249,8 +251,8 @@ sizes_of, ratios_of = model.config.anchor_sizes, model.config.aspect_ratios
 for factor in (1, 2, 3):
     larger = anchors.AnchorGenerator(tuple(factor * size for size in sizes_of), ratios_of)
     one = anchors.coverage(boards, larger, strides, factor * 120, factor * 240, progress=False)
-    print(f"boards of {factor * 120} × {factor * 160}, sizes {larger.sizes}: 0.5 for {one.recall(0.5):.1%}, "
-          f"0.7 for {one.recall(0.7):.1%}, {one.num_positive.mean():.1f} positive each")
+    print(f"boards of {factor * 120} × {factor * 160}, sizes {larger.sizes}: "
+          f"0.5 for {one.recall(0.5):.1%}, 0.7 for {one.recall(0.7):.1%}, {one.num_positive.mean():.1f} positive each")
 
 # %% choose [markdown]
 # Larger pictures cost four or nine times the work. It is the price of small objects, and why a pyramid, whose first level
@@ -263,8 +265,8 @@ for factor in (1, 2, 3):
 # call it; but a few lines that know what the last section says will do.
 #
 # > **What people get wrong.** Anchors are in pixels of the *batch*, the boxes of a data set in pixels of their pictures.
-# > If 600 pixels become 800, an object of 60 becomes one of 80. And whoever fits anchors to all pictures, those of validation included,
-# > measures a little of their own choice.
+# > If 600 pixels become 800, an object of 60 becomes one of 80. And whoever fits anchors to all pictures, those of
+# > validation included, measures a little of their own choice.
 
 # %% choose-yours
 def choose_anchors(dataset, strides, min_size, max_size):
@@ -388,7 +390,8 @@ figure = plot.figure(10, 3.9)
 for ax, index in zip(figure.subplots(1, 2), (1, 5), strict=True):
     picture, target = unseen[index]
     one = from_digits.predict([picture], score_thresh=0.5)[0]
-    plot.detections(ax, picture, one["boxes"], one["scores"], one["labels"], unseen.classes, target["boxes"])
+    plot.detections(ax, picture, one["boxes"], one["scores"], one["labels"], unseen.classes,
+                    target["boxes"])
     plot.title(ax, f"Unseen board {index}", f"{len(one['boxes'])} detections with a score of at least 0.5")
 figure
 
@@ -399,9 +402,10 @@ figure
 # How long does the real thing take? On two threads of the machine on which the README was measured, a step of this network
 # (four pages of 128 × 128) takes 78 ms. A folder of 800 such pages gets 4,000 steps from `rcnn train`, about five minutes
 # there, and ends at an AP of 0.98. Pictures of twice the side take about four times as long, and a ResNet-50 with a pyramid
-# has a multiple of this network's layers and channels: at 800 × 1200, a training step takes a processor many seconds. So `rcnn train` brings pictures of one's own
-# to a short side of at most 320 pixels and fits the anchors to that. How long a step then takes on your machine, its
-# progress bar says; whether the night is long enough, you can work out before it begins.
+# has a multiple of this network's layers and channels: at 800 × 1200, a training step takes a processor many seconds. So
+# `rcnn train` brings pictures of one's own to a short side of at most 320 pixels and fits the anchors to that. How long a
+# step then takes on your machine, its progress bar says; whether the night is long enough, you can work out before it
+# begins.
 #
 # ## 6  A photo, and the detector of COCO
 #

@@ -20,6 +20,7 @@ Arguments = Mapping[str, Any]
 CLOSE = 1e-5  # of the largest number expected: what float32 may differ by
 MOST_TRIALS = 300  # calls that are spent on making a failing case smaller
 ROUNDED = 4  # digits of a number in a message
+NOT_WRITTEN = "is not written yet: it raises NotImplementedError"
 
 
 class CheckFailed(AssertionError):
@@ -83,17 +84,24 @@ def answer(function: Function, case: Case, **live: Any) -> tuple[Any, Failure | 
     """
     own = copied(case)
     own = replace(own, arguments={**own.arguments, **live})
-    try:
-        got = own.call(function)
-    except NotImplementedError:
-        return None, Failure("is not written yet: it raises NotImplementedError")
-    except Exception as error:
-        return None, Failure(f"raises {type(error).__name__}: {error}")
+    got, failure = attempt(own.call, function)
+    if failure is not None:
+        return None, failure
     for argument, before in case.arguments.items():
         if argument not in live and not _unchanged(before, own.arguments[argument]):
             return got, Failure(f"changes its argument {argument!r}", hint="work on a copy: whoever calls a function "
                                 "may still need what was passed")
     return got, None
+
+
+def attempt(function: Function, *arguments: Any) -> tuple[Any, Failure | None]:
+    """(what `function` gives, None), or (None, why it gives nothing)."""
+    try:
+        return function(*arguments), None
+    except NotImplementedError:
+        return None, Failure(NOT_WRITTEN)
+    except Exception as error:
+        return None, Failure(f"raises {type(error).__name__}: {error}")
 
 
 def check_callable(name: str, function: Any) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from rcnn.boxes import iou
 from rcnn.checkpoint import load_digits
-from rcnn.checks._engine import Case, CheckFailed, Function, check_callable, run
+from rcnn.checks._engine import NOT_WRITTEN, Case, CheckFailed, Function, attempt, check_callable, run
 from rcnn.config import FasterRCNNConfig
 from rcnn.data import Digits
 from rcnn.model import FasterRCNN
@@ -179,17 +179,14 @@ def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
 def _answer(function: Callable[[Patient], Any], patient: Patient) -> Any:
     """What the function says of a patient; CheckFailed where it says nothing, or does something to the patient."""
     before = copy.deepcopy([target for _, target in patient.pages.items])
-    try:
-        said = function(patient)
-    except NotImplementedError as error:
-        raise CheckFailed("diagnosis: your function, or one that it calls, is not written yet: it raises "
-                          "NotImplementedError\nThink about it: begin with the first number of the walk and the one "
-                          "fault that it tells, and call all others 'sound'; what comes here then is the next hint"
-                          ) from error
-    except Exception as error:
-        raise CheckFailed(f"patient {patient.name}: your function raises {type(error).__name__}: {error}\n"
-                          "Think about it: on some pages a patient finds nothing, and nothing has no largest number"
-                          ) from error
+    said, failure = attempt(function, patient)
+    if failure is not None and failure.sentence == NOT_WRITTEN:
+        raise CheckFailed(f"diagnosis: your function, or one that it calls, {NOT_WRITTEN}\n"
+                          "Think about it: begin with the first number of the walk and the one fault that it tells, "
+                          "and call all others 'sound'; what comes here then is the next hint")
+    if failure is not None:
+        raise CheckFailed(f"patient {patient.name}: your function {failure.sentence}\n"
+                          "Think about it: on some pages a patient finds nothing, and nothing has no largest number")
     for old, (_, new) in zip(before, patient.pages.items, strict=True):
         if old.keys() != new.keys() or not all(np.array_equal(old[name], new[name]) for name in old):
             raise CheckFailed(f"patient {patient.name}: your function changes the annotations\n"

@@ -5,13 +5,23 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from rcnn.checks._engine import Case, CheckFailed, Failure, Function, message, run
+from rcnn.checks._engine import (
+    NOT_WRITTEN,
+    Case,
+    CheckFailed,
+    Failure,
+    Function,
+    attempt,
+    check_callable,
+    message,
+    run,
+)
 from rcnn.data import Digits
 from rcnn.sizes import Size, resized_size
 from rcnn.transform import scale_boxes
@@ -26,7 +36,6 @@ FALSE_ALARMS = {  # what to think about where a page is said to have this fault 
     "elsewhere": "these boxes are on their ink: compare the page's median with the mean inside each box, and average "
                  "over the boxes of the page",
 }
-NOT_WRITTEN = "is not written yet: it raises NotImplementedError"
 PAGES, ROUNDS = 12, 5
 POOL, PAGE_SIZE = 60, (96, 144)
 Page = tuple[np.ndarray, dict[str, np.ndarray]]
@@ -51,8 +60,7 @@ def find_faults(function: Function, seed: int | None = None) -> None:
     mean grey value, averaged over the boxes, is not `NO_INK` below the page's median, where it should be `INK`. Raises
     CheckFailed, which says what is wrong.
     """
-    if not callable(function):
-        raise TypeError(f"checks.find_faults takes a function, not {type(function).__name__}; pass it without calling")
+    check_callable("find_faults", function)
     rng = np.random.default_rng(seed)
     for number in range(ROUNDS):
         pages = _planted_set(rng, number)
@@ -159,12 +167,10 @@ def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Fai
     dataset = _Pages(pages)
     before = copy.deepcopy([dataset[i] for i in range(len(dataset))])
     expected = {i: page.kind for i, page in enumerate(pages) if page.kind is not None}
-    try:
-        got = function(dataset)
-    except NotImplementedError:
-        return None, Failure(NOT_WRITTEN, expected=expected)
-    except Exception as error:
-        return _first_failing(function, pages), Failure(f"raises {type(error).__name__}: {error}", expected=expected)
+    got, failure = attempt(function, dataset)
+    if failure is not None:
+        page = None if failure.sentence == NOT_WRITTEN else _first_failing(function, pages)
+        return page, replace(failure, expected=expected)
     for i, (picture, target) in enumerate(before):
         same = dataset[i][0] is not None and np.array_equal(picture, dataset[i][0])
         if not same or any(not np.array_equal(target[name], dataset[i][1][name], equal_nan=name == "boxes")
@@ -200,12 +206,7 @@ def _difference(i: int, said: Mapping[int, Any], expected: Mapping[int, str | No
 
 def _first_failing(function: Function, pages: list[_Planted]) -> int | None:
     """The first page for which `function` raises an error when it has no other; None if there is none such."""
-    for i, page in enumerate(pages):
-        try:
-            function(_Pages([page]))
-        except Exception:
-            return i
-    return None
+    return next((i for i, page in enumerate(pages) if attempt(function, _Pages([page]))[1] is not None), None)
 
 
 def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:

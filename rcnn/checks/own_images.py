@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from rcnn import anchors
-from rcnn.checks._engine import Case, CheckFailed, Failure, Function, message
-from rcnn.checks.faults import NOT_WRITTEN
+from rcnn.checks._engine import Case, CheckFailed, Failure, Function, attempt, check_callable, message
 from rcnn.data import Annotations, Record, Shapes, read_annotations, validate, write_voc
 from rcnn.sizes import Size, resized_size
 
@@ -34,16 +33,13 @@ def repair(function: Function, seed: int | None = None) -> None:
     names, marks and the picture's size. What was passed must stay as it was. Raises CheckFailed, which says what is
     wrong.
     """
-    _check_callable("repair", function)
+    check_callable("repair", function)
     damaged, truth, planted = _damaged(np.random.default_rng(seed))
     before = copy.deepcopy(damaged)
-    try:
-        got = function(damaged)
-    except NotImplementedError:
-        raise _failed(None, NOT_WRITTEN, "one fault after another: the validator tells which are left") from None
-    except Exception as error:
-        raise _failed(None, f"raises {type(error).__name__}: {error}", "the notebook says what each fault looks "
-                      "like; try the function on one record at a time") from error
+    got, failure = attempt(function, damaged)
+    if failure is not None:
+        raise _failed(None, failure.sentence, "one fault after another, on one record at a time: the validator tells "
+                      "which are left, and the notebook what each looks like")
     if got is None:
         raise _failed(None, "gives None", "a function without `return` gives None")
     if not isinstance(got, Annotations):
@@ -65,17 +61,12 @@ def choose_anchors(function: Function, seed: int | None = None) -> None:
     function has not seen, the share of objects with an anchor of an IoU of 0.5, and of 0.7, must reach `ASKED`. Raises
     CheckFailed, which says what is wrong.
     """
-    _check_callable("choose_anchors", function)
+    check_callable("choose_anchors", function)
     rng = np.random.default_rng(seed)
     for ratio in rng.permutation([0.25, 1.0, 2.2]):
         kind = _Kind((96, 144), int(rng.integers(2, 4)) * 96, float(rng.uniform(20, 24)), float(ratio))
         pages, others = kind.pages(rng), kind.pages(rng)
         _check_choice(function, pages, others, kind.min_size)
-
-
-def _check_callable(name: str, function: Any) -> None:
-    if not callable(function):
-        raise TypeError(f"checks.{name} takes a function, not {type(function).__name__}; pass it without calling it")
 
 
 # ---------------------------------------------------------------------- annotations that are mended
@@ -302,13 +293,10 @@ def _check_choice(function: Function, pages: _Boxes, others: _Boxes, min_size: i
     strides, max_size = [(STRIDE, STRIDE)], 2 * min_size
     case = Case({"the pictures' (height, width)": pages.annotation(0)[0], "min_size": min_size, "strides": strides,
                  "the boxes of the first": pages.annotation(0)[1]["boxes"]}, "")
-    try:
-        got = function(pages, list(strides), min_size, max_size)
-    except NotImplementedError:
-        raise _no_choice(case, NOT_WRITTEN, "begin with the sizes of all objects on the resized pictures") from None
-    except Exception as error:
-        raise _no_choice(case, f"raises {type(error).__name__}: {error}", "a picture without objects is an ordinary "
-                         "one, with boxes of the shape (0, 4)") from error
+    got, failure = attempt(function, pages, list(strides), min_size, max_size)
+    if failure is not None:
+        raise _no_choice(case, failure.sentence, "begin with the sizes of all objects on the resized pictures; a "
+                         "picture without objects is an ordinary one, with boxes of the shape (0, 4)")
     if got is None:
         raise _no_choice(case, "gives None", "a function without `return` gives None")
     if not isinstance(got, (tuple, list)) or len(got) != 2:
