@@ -182,6 +182,8 @@ for name, trace in traces.items():
           f"with weights {(deviation * config.bbox_reg_weights).round(2)}")
 
 # %% head [markdown]
+# They fit both. Whoever made the proposals, the same rule of matching has chosen them, and it bounds the deltas.
+#
 # ## 5  The head: a class, and a box for each class
 #
 # In: `pooled` (R, C, ph, pw). Two fully connected layers with ReLU, then two side by side ([2] section 2): L logits,

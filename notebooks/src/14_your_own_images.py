@@ -252,7 +252,8 @@ for factor in (1, 2, 3):
     larger = anchors.AnchorGenerator(tuple(factor * size for size in sizes_of), ratios_of)
     one = anchors.coverage(boards, larger, strides, factor * 120, factor * 240, progress=False)
     print(f"boards of {factor * 120} × {factor * 160}, sizes {larger.sizes}: "
-          f"0.5 for {one.recall(0.5):.1%}, 0.7 for {one.recall(0.7):.1%}, {one.num_positive.mean():.1f} positive each")
+          f"0.5 for {one.recall(0.5):.1%}, 0.7 for {one.recall(0.7):.1%}, "
+          f"{one.num_positive.mean():.1f} positive each")
 
 # %% choose [markdown]
 # Larger pictures cost four or nine times the work. It is the price of small objects, and why a pyramid, whose first level
