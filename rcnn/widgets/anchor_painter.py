@@ -63,9 +63,8 @@ def anchor_painter(dataset: Dataset, page: int = 0) -> Explorer:
         "ratios": Choice(list(RATIOS), "0.5, 1 and 2"),
         "stride": Choice(STRIDES, 8),
     }
-    stills: list[dict[str, Any]] = [{}, {"smallest_size": 12, "factor": 1.5, "ratios": "1.4"},
-              {"smallest_size": 12, "factor": 1.5, "ratios": "1.4", "stride": 4}]
-    return Explorer(draw, controls, stills, size=(10.5, 4.0))
+    fitted = {"smallest_size": 12, "factor": 1.5, "ratios": "1.4"}
+    return Explorer(draw, controls, [{}, fitted, {**fitted, "stride": 4}], size=(10.5, 4.0))
 
 
 def _draw(figure: Any, kept: _Kept, page: int, sizes: Sequence[float], ratios: Sequence[float], stride: int) -> None:
