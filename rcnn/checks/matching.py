@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from rcnn import matching
+from rcnn.checks._chance import DRAWS, Seeded, unlike_chance, unrepeated
 from rcnn.checks._engine import Case, CheckFailed, Failure, Function, answer, check_callable, message, run
 
 HIGH, LOW = 0.75, 0.25  # exact in every precision
 Choice = tuple[tuple[int, ...], tuple[int, ...]]  # positive, negative
-
-DRAWS = 400  # of the same candidates, to see how often each is chosen
-DEVIATIONS = 6  # standard deviations that a right answer stays within, but for once in 1e7
 
 
 def match(function: Function, seed: int | None = None) -> None:
@@ -81,19 +79,6 @@ def _overlaps(rng: np.random.Generator, boxes: int, objects: int) -> np.ndarray:
 
 # ---------------------------------------------------------------------- a random minibatch
 
-@dataclass(frozen=True)
-class _Seeded:
-    """What a message shows for a generator: how to make another that draws the same."""
-
-    seed: int
-
-    def __repr__(self) -> str:
-        return f"np.random.default_rng({self.seed})"
-
-    def made(self) -> np.random.Generator:
-        return np.random.default_rng(self.seed)
-
-
 def sample(function: Function, seed: int | None = None) -> None:
     """Nothing where `function(labels, size, positive_fraction, rng)`, (A,), chooses as `rcnn.matching.sample` does.
 
@@ -108,7 +93,8 @@ def sample(function: Function, seed: int | None = None) -> None:
         _choice(function, case, case.arguments["rng"].made())
     hint = "this went well with other numbers from `rng`: what does your function do with an unlikely one?"
     many = _sample_case(_labels(seeds, 26, 26, 5), 12, 0.5, seeds, hint)
-    _raise_if(_unrepeated(function, many) or _unmoved(function, many), many)
+    _raise_if(unrepeated(partial(_choice, function, many), many.arguments["rng"], "boxes")
+              or _unmoved(function, many), many)
     few = _sample_case(_labels(seeds, 6, 6, 3), 6, 0.5, seeds, hint)
     _raise_if(_unequal(function, few), few)
 
@@ -149,7 +135,7 @@ def _sample_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 def _sample_case(labels: np.ndarray, size: int, fraction: float, rng: np.random.Generator, hint: str) -> Case:
     return Case({"labels": labels, "size": size, "positive_fraction": fraction,
-                 "rng": _Seeded(int(rng.integers(1000)))}, hint)
+                 "rng": Seeded(int(rng.integers(1000)))}, hint)
 
 
 def _labels(rng: np.random.Generator, positive: int, negative: int, ignored: int) -> np.ndarray:
@@ -207,16 +193,6 @@ def _examine_part(part: Any, kind: str, allowed: np.ndarray, count: int) -> Fail
     return None
 
 
-def _unrepeated(function: Function, case: Case) -> Failure | None:
-    """A failure if two generators that draw the same lead to two choices."""
-    choices = {_choice(function, case, case.arguments["rng"].made()) for _ in range(3)}
-    if len(choices) == 1:
-        return None
-    return Failure("does not choose the same boxes again where `rng` draws the same again", hint="all chance must come "
-                   "from `rng`; what NumPy and Python draw by themselves comes from elsewhere, and nobody could repeat "
-                   "the choice")
-
-
 def _unmoved(function: Function, case: Case) -> Failure | None:
     """A failure if generators that draw differently all lead to one choice of either kind."""
     first = case.arguments["rng"].seed
@@ -237,7 +213,7 @@ def _unequal(function: Function, case: Case) -> Failure | None:
         drawn = [choice[number] for choice in choices]
         share = len(drawn[0]) / candidates.sum()
         counts = np.bincount(np.concatenate(drawn).astype(int), minlength=len(labels))  # (A,)
-        unlike = np.abs(counts - DRAWS * share) > DEVIATIONS * math.sqrt(DRAWS * share * (1 - share))
+        unlike = unlike_chance(counts, share)
         if (unlike & candidates).any():
             index = int((unlike & candidates).argmax())
             return Failure(f"chooses box {index}, which is {kind}, {counts[index]} times in {DRAWS}; about "

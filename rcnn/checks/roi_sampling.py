@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from rcnn import boxes
+from rcnn.checks._chance import DRAWS, Seeded, unlike_chance, unrepeated
 from rcnn.checks._engine import Case, CheckFailed, Failure, Function, answer, check_callable, message
-from rcnn.checks.matching import DEVIATIONS, DRAWS, _Seeded
 from rcnn.matching import IGNORED, match
 from rcnn.roi_heads import RoITargets
 
@@ -55,8 +55,10 @@ def roi_targets(function: Function, seed: int | None = None) -> None:
     for case in _roi_cases(seeds):
         _choice(function, case, case.arguments["rng"].made())
     hint = "this went well with other numbers from `rng`: what does your function do with an unlikely one?"
-    for many, examine in ((12, _unrepeated), (12, _unmoved), (3, _unequal)):
-        case = _crowd(seeds, many, hint)
+    many = _crowd(seeds, 12, hint)
+    _raise_if(unrepeated(partial(_choice, function, many), many.arguments["rng"], "RoIs"), many)
+    for count, examine in ((12, _unmoved), (3, _unequal)):
+        case = _crowd(seeds, count, hint)
         _raise_if(examine(function, case), case)
 
 
@@ -118,7 +120,7 @@ def _rois(proposals: Any, gt_boxes: Any, gt_labels: Sequence[int], rng: np.rando
           hint: str, **settings: Any) -> Case:
     return Case({"proposals": np.array(proposals, float).reshape(-1, 4),
                  "gt_boxes": np.array(gt_boxes, float).reshape(-1, 4), "gt_labels": np.array(gt_labels, np.int64),
-                 "config": RoISettings(**settings), "rng": _Seeded(int(rng.integers(1000)))}, hint)
+                 "config": RoISettings(**settings), "rng": Seeded(int(rng.integers(1000)))}, hint)
 
 
 def _scene(rng: np.random.Generator, objects: int, on: int, off: int, hint: str, **settings: Any) -> Case:
@@ -263,15 +265,6 @@ def _label_hint(labels: np.ndarray, wanted: np.ndarray) -> str | None:
 
 # ---------------------------------------------------------------------- judging how it was drawn
 
-def _unrepeated(function: Function, case: Case) -> Failure | None:
-    """A failure if two generators that draw the same lead to two choices."""
-    if len({_choice(function, case, case.arguments["rng"].made()) for _ in range(3)}) == 1:
-        return None
-    return Failure("does not choose the same RoIs again where `rng` draws the same again", hint="all chance must come "
-                   "from `rng`; what NumPy and Python draw by themselves comes from elsewhere, and nobody could repeat "
-                   "the choice")
-
-
 def _unmoved(function: Function, case: Case) -> Failure | None:
     """A failure if generators that draw differently all lead to one choice of either kind."""
     labels, first = _truth(case).labels, case.arguments["rng"].seed
@@ -292,7 +285,7 @@ def _unequal(function: Function, case: Case) -> Failure | None:
     counts = np.bincount(choices, minlength=len(truth.rois))  # (P + G,)
     for name, of_kind in (("on objects", truth.labels > 0), ("of background", truth.labels == 0)):
         share = counts[of_kind].sum() / DRAWS / of_kind.sum()
-        unlike = np.abs(counts - DRAWS * share) > DEVIATIONS * math.sqrt(DRAWS * share * (1 - share))
+        unlike = unlike_chance(counts, share)
         if (unlike & of_kind).any():
             index = int((unlike & of_kind).argmax())
             return Failure(f"chooses the candidate {truth.rois[index].tolist()}, one of those {name}, {counts[index]} "

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from rcnn.plot import style
 from rcnn.plot.stages import boxes, image
@@ -65,9 +65,7 @@ def coverage_map(
         ax.set(aspect="equal", ylim=(rows[-1], rows[0]))
     style.color_bar(ax, mesh, "best IoU with an anchor")
     if handles:
-        legend = ax.legend(handles=handles, loc="upper right", fontsize=style.TEXT_SIZE, labelcolor=style.INK,
-                           framealpha=0.9, edgecolor=style.FAINT, handlelength=2.6)  # fmt: skip
-        legend.set_zorder(5)
+        style.legend_inside(ax, handles, "upper right", length=2.6).set_zorder(5)
     return ax
 
 
@@ -144,8 +142,7 @@ def match_bands(ax: Axes, best_iou: np.ndarray, high: float, low: float) -> Axes
     for limit in (low, high):
         ax.axvline(limit, color=style.INK, linewidth=style.THIN_LINE, linestyle="--")
     handles = [Patch(color=colors[name], label=f"{name}: {members.sum():,}") for name, members in bands.items()]
-    ax.legend(handles=handles, loc="upper right", fontsize=style.TEXT_SIZE, labelcolor=style.INK, framealpha=0.9,
-              edgecolor=style.FAINT)  # fmt: skip
+    style.legend_inside(ax, handles, "upper right")
     return ax
 
 
@@ -207,6 +204,4 @@ def _powers_of_two(ax: Axes) -> None:
     """Makes both axes of `ax` logarithmic with ticks at powers of two."""
     ax.set(xscale="log", yscale="log")
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(LogLocator(base=2))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+        style.powers_of_two(axis)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from rcnn.plot import style
 from rcnn.plot.style import as_array, as_boxes
@@ -44,7 +42,7 @@ def coverage(
                              edgecolors=style.VERMILION, linewidths=style.LINE_WIDTH, zorder=3,
                              path_effects=style.outline(style.LINE_WIDTH, "white"),
                              label=f"anchors: {len(marks)}")  # fmt: skip
-        _legend_inside(ax, [squares], right=True)
+        style.legend_inside(ax, [squares], "upper right")
     return ax
 
 
@@ -65,14 +63,8 @@ def coverage_histogram(ax: Axes, best_iou: np.ndarray, thresholds: Sequence[floa
                for i, limit in enumerate(limits.tolist())]  # fmt: skip
     ax.set_ylim(0, counts.max() * (1 + _HEADROOM + _LINE_ROOM * len(handles)))
     if handles:
-        _legend_inside(ax, handles, right=False)
+        style.legend_inside(ax, handles, "upper left")
     return ax
-
-
-def _legend_inside(ax: Axes, handles: Sequence[Artist], right: bool) -> None:
-    """A legend on paper of its own in an upper corner of `ax`."""
-    ax.legend(handles=list(handles), loc="upper right" if right else "upper left", fontsize=style.TEXT_SIZE,
-              labelcolor=style.INK, framealpha=0.9, edgecolor=style.FAINT)  # fmt: skip
 
 
 def _shapes(anchors: np.ndarray) -> np.ndarray:
@@ -90,9 +82,7 @@ def _powers_of_two(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
     for axis, limit, values in ((ax.xaxis, ax.set_xlim, x), (ax.yaxis, ax.set_ylim, y)):
         low, high = np.floor(np.log2(values.min())), np.ceil(np.log2(values.max()))
         limit(2.0 ** (low if low < high else low - 1), 2.0 ** (high if low < high else high + 1))
-        axis.set_major_locator(LogLocator(base=2))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+        style.powers_of_two(axis)
 
 
 def _positive(name: str, values: object, length: int | None) -> np.ndarray:

@@ -38,8 +38,7 @@ def pixel_boxes(
         for edge in range(count + 1):
             lines(edge, color=style.GREY, linewidth=0.4, zorder=1)
     style.ticks(ax)
-    ax.set_xlabel("x, pixels", fontsize=style.TEXT_SIZE + 1, color=style.INK)
-    ax.set_ylabel("y, pixels", fontsize=style.TEXT_SIZE + 1, color=style.INK)
+    style.name_pixels(ax)
     shades = colors or [style.PALETTE[i % len(style.PALETTE)] for i in range(len(corners))]
     handles = []
     for i, (x1, y1, x2, y2) in enumerate(corners):
@@ -77,6 +76,5 @@ def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
     ax.axhline(1 / BINS, color=style.GREY, linewidth=0.8)
     handles.append(Line2D([], [], color=style.GREY, linewidth=0.8, label="by chance: mean 0.50"))
     ax.set_ylim(bottom=0)
-    ax.legend(handles=handles, loc="upper left", fontsize=style.TEXT_SIZE, labelcolor=style.INK, framealpha=0.9,
-              edgecolor=style.FAINT)  # fmt: skip
+    style.legend_inside(ax, handles, "upper left")
     return ax

@@ -207,8 +207,7 @@ def moves(ax: Axes, picture: np.ndarray, boxes: np.ndarray, gt_boxes: np.ndarray
     start = as_boxes("boxes", boxes)
     goal = as_array("gt_boxes", as_boxes("gt_boxes", gt_boxes), (len(start), 4))
     image(ax, picture, dimmed=True)
-    corners = start[:, [[0, 1], [2, 1], [2, 3], [0, 3], [0, 1]]]  # (N, 5, 2)
-    ax.add_collection(LineCollection(list(corners), colors=style.SKY, linewidths=THIN_LINE), autolim=False)
+    ax.add_collection(LineCollection(style.outlines(start), colors=style.SKY, linewidths=THIN_LINE), autolim=False)
     for corner in np.unique(goal, axis=0):
         ax.add_patch(_rectangle(corner, fill=False, edgecolor="white", linestyle="--", linewidth=THIN_LINE, zorder=3,
                                 path_effects=style.outline(THIN_LINE)))  # fmt: skip
@@ -269,16 +268,11 @@ def _pixel_axes(ax: Axes, size: Sequence[int]) -> None:
     ax.set_yticks(range(height + 1))
     ax.grid(True, color="white", linewidth=1.0)
     ax.set_axisbelow(True)
-    _name_axes(ax)
+    style.name_pixels(ax)
 
 
 def _edge_ticks(ax: Axes) -> None:
     style.ticks(ax)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(6, integer=True))
-    _name_axes(ax)
-
-
-def _name_axes(ax: Axes) -> None:
-    ax.set_xlabel("x, pixels", fontsize=TEXT_SIZE + 1, color=style.INK)
-    ax.set_ylabel("y, pixels", fontsize=TEXT_SIZE + 1, color=style.INK)
+    style.name_pixels(ax)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -28,16 +29,18 @@ def gradient_errors(ax: Axes, steps: Values, errors: Mapping[str, Values]) -> Ax
     at = _at_least("steps", as_array("steps", steps, (None,)).astype(float), np.nextafter(0, 1))
     style.graph(ax, "step", "error of the gradient")
     ax.set(xscale="log", yscale="log")
+    handles: list[Artist] = []
     for (name, values), (color, line) in zip(errors.items(), _looks(len(errors)), strict=False):
         y = _at_least(f"errors[{name!r}]", as_array(f"errors[{name!r}]", values, (len(at),)).astype(float), 0)
         best = int(y.argmin())
-        ax.plot(at, np.maximum(y, _LEAST_ERROR), line, color=color, linewidth=style.LINE_WIDTH, zorder=2.5,
-                label=f"{name}: best {y[best]:.0e} at a step of {at[best]:.0e}")  # fmt: skip
+        handles += ax.plot(at, np.maximum(y, _LEAST_ERROR), line, color=color, linewidth=style.LINE_WIDTH, zorder=2.5,
+                           label=f"{name}: best {y[best]:.0e} at a step of {at[best]:.0e}")  # fmt: skip
         ax.plot(at[best], max(y[best], _LEAST_ERROR), "o", color=color, markersize=7, zorder=3)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(LogLocator(numticks=_DECADES))
         axis.set_minor_formatter(NullFormatter())
-    _legend(ax, len(errors))
+    if handles:
+        style.legend_inside(ax, handles, "best", length=2.8)
     return ax
 
 
@@ -46,13 +49,6 @@ def _looks(count: int) -> list[tuple[str, str]]:
     if count > len(_LOOKS):
         raise ValueError(f"there are {count} curves; at most {len(_LOOKS)} can be told apart")
     return list(_LOOKS[:count])
-
-
-def _legend(ax: Axes, count: int) -> None:
-    """A legend on paper of its own, where it covers least; none where there is nothing to name."""
-    if count:
-        ax.legend(loc="best", fontsize=style.TEXT_SIZE, labelcolor=style.INK, framealpha=0.9, edgecolor=style.FAINT,
-                  handlelength=2.8)  # fmt: skip
 
 
 def _at_least(name: str, values: np.ndarray, least: float) -> np.ndarray:

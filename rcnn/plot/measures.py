@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from matplotlib.transforms import ScaledTranslation
 
 from rcnn.plot import curves, style
 from rcnn.plot.style import as_array
@@ -156,7 +155,7 @@ def stage_recall(ax: Axes, stages: Sequence[str], recalls: Mapping[str, np.ndarr
                            markeredgecolor="white", markeredgewidth=0.5, label=name, clip_on=False)
     ax.set_yticks(rows, list(stages))
     ax.set(xlim=(0, 1), ylim=(max(len(stages), 1) - 0.4, -0.6))
-    _legend_under_label(ax, handles)
+    style.legend_under_name(ax, handles)
     return ax
 
 
@@ -227,14 +226,6 @@ def _name_ticks(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set(color=style.FAINT, linewidth=0.8)
-
-
-def _legend_under_label(ax: Axes, handles: Sequence[Any]) -> None:
-    """A legend in one row under the name of the horizontal axis."""
-    below = ax.transAxes + ScaledTranslation(0, -36 / 72, ax.figure.dpi_scale_trans)  # points
-    ax.legend(handles=list(handles), loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below,
-              ncols=max(len(handles), 1), frameon=False, borderpad=0, borderaxespad=0, fontsize=style.TEXT_SIZE,
-              labelcolor=style.INK, handlelength=1.2, columnspacing=1.4)
 
 
 def _best_from(at: np.ndarray, recall: np.ndarray, precision: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.transforms import ScaledTranslation
 
 from rcnn.plot import stages, style
 from rcnn.plot.style import LINE_WIDTH, THIN_LINE, as_array, as_boxes
@@ -149,7 +148,4 @@ def _legend_under_label(ax: Axes, admitted: np.ndarray) -> None:
                       label=f"{word}: {count}")
                for color, marker, word, count in ((RIGHT, "o", "right", int(admitted.sum())),
                                                   (WRONG, "X", "wrong", int((~admitted).sum())))]  # fmt: skip
-    below = ax.transAxes + ScaledTranslation(0, -36 / 72, ax.figure.dpi_scale_trans)  # points
-    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, ncols=2,
-              frameon=False, borderpad=0, borderaxespad=0, fontsize=style.TEXT_SIZE, labelcolor=style.INK,
-              handlelength=1.2, columnspacing=1.4)  # fmt: skip
+    style.legend_under_name(ax, handles)

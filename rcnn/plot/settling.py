@@ -35,14 +35,15 @@ def nearest_proposals(
     shared = as_array("overlaps", overlaps, (len(every), len(objects))).astype(float)[:top]
     corners = every[:top]
     image(ax, picture, dimmed=True)
-    ax.add_collection(LineCollection(_outlines(corners), colors="white", linewidths=0.6, alpha=0.35), autolim=False)
+    pale = LineCollection(style.outlines(corners), colors="white", linewidths=0.6, alpha=0.35)
+    ax.add_collection(pale, autolim=False)
     for x1, y1, x2, y2 in objects:
         ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linestyle="--",
                                linewidth=style.THIN_LINE, path_effects=style.outline(style.THIN_LINE)))
     found = shared.max(axis=0, initial=0) > 0  # (G,); one that no box touches has no nearest
     nearest = shared.argmax(axis=0)[found] if len(corners) else np.zeros(0, int)
-    lines = LineCollection(_outlines(corners[nearest]), array=shared.max(axis=0, initial=0)[found], cmap=style.VALUES,
-                           clim=(0, 1), linewidths=style.LINE_WIDTH, joinstyle="miter", zorder=3,
+    lines = LineCollection(style.outlines(corners[nearest]), array=shared.max(axis=0, initial=0)[found],
+                           cmap=style.VALUES, clim=(0, 1), linewidths=style.LINE_WIDTH, joinstyle="miter", zorder=3,
                            path_effects=style.outline(style.LINE_WIDTH))
     ax.add_collection(lines, autolim=False)
     if scale:
@@ -120,8 +121,3 @@ def _short(value: float) -> str:
     if not np.isfinite(value):
         return "none"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
-def _outlines(corners: np.ndarray) -> list[np.ndarray]:
-    """The closed outlines, each (5, 2), of boxes (N, 4)."""
-    return list(corners[:, [[0, 1], [2, 1], [2, 3], [0, 3], [0, 1]]])

@@ -153,7 +153,7 @@ def proposals(ax: Axes, picture: np.ndarray, boxes: np.ndarray, scores: np.ndarr
     values = as_array("scores", scores, (len(corners),)).astype(float)
     best = np.argsort(-values, kind="stable")[:top][::-1]
     image(ax, picture, dimmed=True)
-    lines = LineCollection(_outlines(corners[best]), array=values[best], cmap=style.VALUES, clim=(0, 1),
+    lines = LineCollection(style.outlines(corners[best]), array=values[best], cmap=style.VALUES, clim=(0, 1),
                            linewidths=THIN_LINE, joinstyle="miter")  # fmt: skip
     ax.add_collection(lines, autolim=False)
     style.color_bar(ax, lines, "score")
@@ -176,7 +176,7 @@ def matched_anchors(
     positive, negative, ignored = corners[matched >= 0], corners[matched == -1], corners[matched == -2]
     _dots(ax, _centers(negative), "#bdbdbd", size=2.5)
     _dots(ax, _centers(ignored), style.ORANGE, size=7)
-    ax.add_collection(LineCollection(_outlines(positive), colors=style.SKY, linewidths=THIN_LINE), autolim=False)
+    ax.add_collection(LineCollection(style.outlines(positive), colors=style.SKY, linewidths=THIN_LINE), autolim=False)
     style.legend_below(ax, [
         Line2D([], [], color=style.SKY, label=f"positive: {len(positive):,}"),
         _dot_key(style.ORANGE, 4, f"ignored: {len(ignored):,}"),
@@ -224,11 +224,6 @@ def _draw_ground_truth(ax: Axes, gt_boxes: np.ndarray) -> Line2D:
 
 def _dot_key(color: str, size: float, label: str) -> Line2D:
     return Line2D([], [], color=color, linestyle="none", marker="o", markersize=size, label=label)
-
-
-def _outlines(corners: np.ndarray) -> list[np.ndarray]:
-    """The closed outlines, each (5, 2), of boxes (N, 4)."""
-    return list(corners[:, [[0, 1], [2, 1], [2, 3], [0, 3], [0, 1]]])
 
 
 def _centers(corners: np.ndarray) -> np.ndarray:

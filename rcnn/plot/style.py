@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.patheffects import Normal, Stroke
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
 # Okabe and Ito, "Color Universal Design" (2008): eight colours that people with any colour vision tell apart. Their
@@ -28,6 +30,8 @@ SKY, ORANGE, GREEN, YELLOW, PURPLE, VERMILION, BLUE, NEUTRAL = PALETTE
 VALUES = "viridis"  # scores and probabilities, on pictures
 ACTIVATIONS = "cividis"  # feature maps
 INK, GREY, FAINT, PAPER = "#222222", "#6b6b6b", "#d9d9d9", "#f2f2f2"
+
+Corner = Literal["upper left", "upper right", "lower right", "best"]  # where a legend lies
 
 TITLE_SIZE, TEXT_SIZE = 10.0, 8.0  # points; nothing is smaller than TEXT_SIZE
 LINE_WIDTH, THIN_LINE = 1.6, 1.0  # points
@@ -118,6 +122,19 @@ def ticks(ax: Axes) -> None:
     ax.tick_params(which="minor", length=0, labelsize=TEXT_SIZE, labelcolor=INK)
 
 
+def powers_of_two(axis: Axis) -> None:
+    """Puts the marks of a logarithmic axis at powers of two, written out."""
+    axis.set_major_locator(LogLocator(base=2))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def name_pixels(ax: Axes) -> None:
+    """Writes to both axes of a picture that they count pixels."""
+    ax.set_xlabel("x, pixels", fontsize=TEXT_SIZE + 1, color=INK)
+    ax.set_ylabel("y, pixels", fontsize=TEXT_SIZE + 1, color=INK)
+
+
 def title(ax: Axes, heading: str, caption: str = "") -> Axes:
     """`ax` with a bold heading and, under it, a caption for shapes and counts."""
     ax.set_title(heading, loc="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK, pad=16 if caption else 5)
@@ -154,6 +171,20 @@ def legend_right(ax: Axes, handles: Sequence[Artist]) -> Legend:
     return _legend(ax, handles, loc="upper left", bbox_to_anchor=(1.02, 1.0))
 
 
+def legend_inside(ax: Axes, handles: Sequence[Artist], where: Corner, length: float = 2.0) -> Legend:
+    """A legend on paper of its own inside `ax`; the lines in it are `length` letters long."""
+    return ax.legend(handles=list(handles), loc=where, fontsize=TEXT_SIZE, labelcolor=INK, framealpha=0.9,
+                     edgecolor=FAINT, handlelength=length)  # fmt: skip
+
+
+def legend_under_name(ax: Axes, handles: Sequence[Artist]) -> Legend:
+    """A legend in one row under the name of the horizontal axis."""
+    below = ax.transAxes + ScaledTranslation(0, -36 / 72, ax.figure.dpi_scale_trans)  # points
+    return ax.legend(handles=list(handles), loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below,
+                     ncols=max(len(handles), 1), frameon=False, borderpad=0, borderaxespad=0, fontsize=TEXT_SIZE,
+                     labelcolor=INK, handlelength=1.2, columnspacing=1.4)  # fmt: skip
+
+
 def _legend(ax: Axes, handles: Sequence[Artist], **where: Any) -> Legend:
     return ax.legend(handles=list(handles), borderpad=0.2, borderaxespad=0.0, frameon=False, fontsize=TEXT_SIZE,
                      labelcolor=INK, handlelength=2.2, columnspacing=1.4, **where)  # fmt: skip
@@ -181,3 +212,8 @@ def as_boxes(name: str, value: object) -> np.ndarray:
     if bad.size:
         raise ValueError(f"{name}[{bad[0]}] is {boxes[bad[0]].tolist()}; a box has four finite coordinates")
     return boxes
+
+
+def outlines(corners: np.ndarray) -> list[np.ndarray]:
+    """The closed outlines, each (5, 2), of boxes (N, 4)."""
+    return list(corners[:, [[0, 1], [2, 1], [2, 3], [0, 3], [0, 1]]])

@@ -112,8 +112,7 @@ def recall_steps(ax: Axes, steps: Sequence[str], counts: np.ndarray, recalls: Ma
                         ha=side, va="center", fontsize=style.TEXT_SIZE, color=style.INK)  # fmt: skip
     ax.set_xticks(at, [f"{step}\n{count:,.0f}" for step, count in zip(steps, numbers, strict=True)])
     ax.set(xlim=(-0.6, len(steps) - 0.4), ylim=(0, 1))
-    ax.legend(handles=handles, loc="lower right", fontsize=style.TEXT_SIZE, labelcolor=style.INK, framealpha=0.9,
-              edgecolor=style.FAINT, handlelength=3)  # fmt: skip
+    style.legend_inside(ax, handles, "lower right", length=3)
     return ax
 
 
