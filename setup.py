@@ -9,17 +9,30 @@ import os
 import tempfile
 from pathlib import Path
 
+from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError, LinkError
 
 NOTEBOOKS = Path("notebooks", "src")
-KERNELS = ("_boxes", "_build", "_nms", "_roi")
+SOURCES = Path("rcnn", "_ext")
 
-# Kernels must round as written: no fused multiply-adds. -fno-trapping-math changes no value; it lets the compiler
-# vectorise a conditional division.
-FLAGS = {"unix": ["-O3", "-ffp-contract=off", "-fno-trapping-math"], "msvc": ["/O2", "/fp:precise"]}
+# -fno-trapping-math and -fno-math-errno change no value; they let the compiler vectorise a conditional division and a
+# square root. Geometry must round as written, on every processor: no fused multiply-adds.
+FAST = {"unix": ["-O3", "-fno-trapping-math", "-fno-math-errno"], "msvc": ["/O2", "/fp:precise"]}
+EXACT = {"unix": [*FAST["unix"], "-ffp-contract=off"], "msvc": FAST["msvc"]}
+KERNELS = {"_boxes": EXACT, "_conv": FAST, "_maps": FAST, "_memory": FAST, "_nms": EXACT, "_roi": EXACT,
+           "_winograd": FAST}
+
+# Wheels are for everyone, and yet wide vectors should be used where there are any. So every kernel is compiled from its
+# one source several times, for each level of processors that the compiler knows, and rcnn._backend takes its choice at
+# import. _build, which finds out what the processor at hand can do, must itself run on all of them.
+LEVELS = {
+    "baseline": [],
+    "v3": ["-march=x86-64-v3"],  # AVX2: vectors of 8 float32
+    "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],  # AVX-512: 16
+}
 
 # What to try, in order: flags for the compiler and for the linker. The second is Apple's clang with libomp.
 OPENMP = {
@@ -27,45 +40,77 @@ OPENMP = {
     "msvc": [(["/openmp"], [])],
 }
 OPENMP_PROGRAM = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+PLAIN_PROGRAM = "int main(void) { return 0; }\n"
 
 
 class BuildKernels(build_ext):
     """Compiles the kernels with the flags that the compiler at hand understands, and with OpenMP where it works."""
 
-    def initialize_options(self):
-        super().initialize_options()
-        self.cython_c_in_temp = True  # generated C stays out of the source tree
+    def finalize_options(self):
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = True  # as many at a time as there are processors
 
     def build_extensions(self):
         kind = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
+        levels = ["baseline"]
+        if kind == "unix":
+            levels += [level for level, flags in LEVELS.items() if flags and self.links(PLAIN_PROGRAM, flags)]
+        print(f"rcnn: the kernels are compiled for {', '.join(levels)}")
+        self.extensions = [extension for extension in self.extensions if extension.level in levels]
         compile_flags, link_flags = self.find_openmp(OPENMP[kind])
         for extension in self.extensions:
-            extension.extra_compile_args = [*FLAGS[kind], *compile_flags]
+            extension.extra_compile_args = [*extension.flags[kind], *LEVELS[extension.level], *compile_flags]
             extension.extra_link_args = link_flags
+            self.translate(extension)
         super().build_extensions()
+
+    def translate(self, extension):
+        """Turns the source into C, in a directory of its own: one source makes several modules.
+
+        One after the other, for Cython does not run in several threads; C compilers do, and take most of the time.
+        """
+        extension.sources = cythonize(extension, build_dir=str(Path(self.build_temp, extension.name)))[0].sources
 
     def find_openmp(self, candidates):
         """The first of `candidates` with which a program that calls OpenMP compiles and links, else no flags."""
-        with tempfile.TemporaryDirectory() as directory:
-            source = Path(directory, "openmp.c")
-            source.write_text(OPENMP_PROGRAM)
-            for compile_flags, link_flags in candidates:
-                try:
-                    objects = self.compiler.compile([str(source)], directory, extra_postargs=compile_flags)
-                    self.compiler.link_executable(objects, str(source.with_suffix("")), extra_postargs=link_flags)
-                except (CompileError, LinkError):
-                    continue
+        for compile_flags, link_flags in candidates:
+            if self.links(OPENMP_PROGRAM, compile_flags, link_flags):
                 return compile_flags, link_flags
         print("rcnn: no OpenMP with this compiler; the kernels will run on one thread")
         return [], []
 
+    def links(self, program, compile_flags, link_flags=()):
+        """Whether a C program compiles and links with these flags."""
+        with tempfile.TemporaryDirectory() as directory:
+            source = Path(directory, "program.c")
+            source.write_text(program)
+            try:
+                objects = self.compiler.compile([str(source)], directory, extra_postargs=compile_flags)
+                self.compiler.link_executable(objects, str(source.with_suffix("")), extra_postargs=list(link_flags))
+            except (CompileError, LinkError):
+                return False
+            return True
 
-def extensions():
-    """An extension for each kernel, which may fail to build unless RCNN_REQUIRE_EXT=1."""
+
+def kernel(name, flags, level="baseline"):
+    """A kernel for one level of processors; it may fail to build unless RCNN_REQUIRE_EXT=1."""
+    extension = Extension(
+        f"rcnn._ext.{name}" if level == "baseline" else f"rcnn._ext.{name}_{level}",
+        [(SOURCES / f"{name}.pyx").as_posix()],
+        depends=[path.as_posix() for path in sorted(SOURCES.glob("*.h"))],
+        optional=os.environ.get("RCNN_REQUIRE_EXT") != "1",
+    )
+    extension.flags, extension.level = flags, level
+    return extension
+
+
+def kernels():
+    """Every kernel for every level that a compiler might know."""
     if os.environ.get("RCNN_NO_EXT") == "1":
         return []
-    optional = os.environ.get("RCNN_REQUIRE_EXT") != "1"
-    return [Extension(f"rcnn._ext.{name}", [f"rcnn/_ext/{name}.pyx"], optional=optional) for name in KERNELS]
+    many = [kernel(name, flags, level) for name, flags in KERNELS.items() for level in LEVELS]
+    return [kernel("_build", EXACT), *many]
 
 
 class BuildPackage(build_py):
@@ -80,4 +125,4 @@ class BuildPackage(build_py):
                 self.copy_file(str(source), str(target / source.name))
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildKernels, "build_py": BuildPackage})
+setup(ext_modules=kernels(), cmdclass={"build_ext": BuildKernels, "build_py": BuildPackage})

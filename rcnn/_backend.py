@@ -3,14 +3,15 @@
 Every kernel has a reference in NumPy. A stage asks `runs_kernels()` which of the two to call, and `threads_for(work)`
 how many threads the kernel may have.
 
-Two libraries can bring threads: OpenMP for the kernels, BLAS for matrix products. When both keep a pool awake they
-fight for the same processors and cost several times the work itself, so only one pool works at a time. Inside
-`blas_threads()` (a pass through a network) BLAS has the threads and the kernels run on one; outside, a kernel with
-enough to do has them.
+Two libraries can bring threads: OpenMP for the kernels, BLAS for NumPy's matrix products. When both keep a pool awake
+they fight for the same processors and cost several times the work itself. Inside `one_pool()` (a pass through a
+network) only one of them does: the kernels where they run, and BLAS, left with little, has one thread; on NumPy alone
+BLAS has them all.
 
 Environment, read at import:
     RCNN_BACKEND        "cython" or "numpy"; the kernels if left out and present
     RCNN_REQUIRE_EXT    1 makes missing kernels an ImportError
+    RCNN_SIMD           "baseline", "v3" or "v4": which of the compiled kernels; the best for this processor if left out
     OMP_NUM_THREADS     the number of threads to begin with, as for every OpenMP program
 """
 
@@ -23,26 +24,46 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import threadpoolctl
 
-_MISSING: ImportError | None = None
-try:
+from rcnn import _ext
+
+if TYPE_CHECKING:  # what every level of the kernels offers
     from rcnn._ext import _boxes as boxes_kernels
-    from rcnn._ext import _build as build_facts
+    from rcnn._ext import _conv as conv_kernels
+    from rcnn._ext import _maps as maps_kernels
+    from rcnn._ext import _memory as memory
     from rcnn._ext import _nms as nms_kernels
     from rcnn._ext import _roi as roi_kernels
+    from rcnn._ext import _winograd as winograd_kernels
+
+_LEVEL = _ext.choose_level(os.environ.get("RCNN_SIMD"))
+_MISSING: ImportError | None = None
+try:
+    from rcnn._ext import _build as build_facts
+
+    with _ext.short_waits():
+        boxes_kernels = _ext.load("_boxes", _LEVEL)
+    conv_kernels = _ext.load("_conv", _LEVEL)
+    maps_kernels = _ext.load("_maps", _LEVEL)
+    memory = _ext.load("_memory", _LEVEL)
+    nms_kernels = _ext.load("_nms", _LEVEL)
+    roi_kernels = _ext.load("_roi", _LEVEL)
+    winograd_kernels = _ext.load("_winograd", _LEVEL)
 except ImportError as error:
     _MISSING = error
 
 __all__ = [
-    "blas_threads", "boxes_kernels", "get_backend", "get_num_threads", "info", "nms_kernels", "roi_kernels",
-    "runs_kernels", "set_num_threads", "threads_for", "use_backend",
+    "boxes_kernels", "conv_kernels", "get_backend", "get_conv_algorithm", "get_num_threads", "info",
+    "maps_kernels", "memory", "network_pass", "nms_kernels", "one_pool", "roi_kernels", "runs_kernels",
+    "set_conv_algorithm", "set_num_threads", "threads_for", "use_backend", "winograd_kernels",
 ]
 
 BACKENDS = ("cython", "numpy")
+CONV_ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
 MOST_THREADS = 16  # by default; beyond that the kernels wait for memory
 WORTH_THREADS = 200_000  # multiply-adds; below that, waking the threads takes longer than the work
 
@@ -68,7 +89,8 @@ class _State:
         self.num_threads = num_threads
         self.forked = False
         self.lock = threading.RLock()
-        self.blas_depth = 0  # how many `blas_threads()` blocks are open, over all threads
+        self.conv_algorithm = "auto"
+        self.pool_depth = 0  # how many `one_pool()` blocks are open, over all threads
         self.blas_before: list[int] = []  # what each BLAS library had before the first of them
 
 
@@ -123,6 +145,27 @@ def _choose_backend() -> str:
     return "numpy"
 
 
+def set_conv_algorithm(name: str) -> Setting:
+    """The setting by which algorithm kernels compute the convolutions that have a choice: 3x3 filters with stride 1.
+
+    "direct" multiplies as the sum is written. "winograd2" and "winograd4" (Lavin and Gray, 2016) need 2.25 and 4 times
+    fewer multiplications; winograd2 rounds less than direct, winograd4 some five times more, to 3e-6 of the largest
+    value. "auto", the default, is winograd4 where that is faster. A plain call lasts; `with set_conv_algorithm(...)`
+    lasts as long as the block. It holds for the whole process, and for nothing on NumPy alone.
+
+    Raises ValueError for another name.
+    """
+    if name not in CONV_ALGORITHMS:
+        raise ValueError(f"name must be one of {', '.join(CONV_ALGORITHMS)}, got {name!r}")
+    former, _state.conv_algorithm = _state.conv_algorithm, name
+    return Setting(lambda: setattr(_state, "conv_algorithm", former))
+
+
+def get_conv_algorithm() -> str:
+    """The algorithm for convolutions: "auto", "direct", "winograd2" or "winograd4"."""
+    return _state.conv_algorithm
+
+
 # ---------------------------------------------------------------- how many threads
 
 
@@ -139,7 +182,7 @@ def set_num_threads(n: int) -> Setting:
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     with _state.lock:
-        former, former_blas = _state.num_threads, _blas_counts()
+        former, former_blas = _state.num_threads, _state.blas_before if _state.pool_depth else _blas_counts()
         _put_threads(int(n), [int(n)] * len(former_blas))
     return Setting(lambda: _put_threads(former, former_blas))
 
@@ -151,37 +194,54 @@ def get_num_threads() -> int:
 
 def threads_for(work: int) -> int:
     """The number of threads for a kernel with `work` multiply-adds to do."""
-    if work < WORTH_THREADS or _state.blas_depth or _state.forked:
-        return 1
-    return _state.num_threads
+    return 1 if work < WORTH_THREADS or _state.forked else _state.num_threads
 
 
 @contextmanager
-def blas_threads() -> Iterator[None]:
-    """A block in which BLAS has the threads and kernels run on one; for work that is mostly matrix products.
+def one_pool() -> Iterator[None]:
+    """A block in which one pool of threads works: the kernels' where they run, else BLAS's.
 
-    BLAS runs at most the set number of threads, and no more than it was already limited to. Blocks nest, and may be
-    open in several Python threads at once: the first to enter sets the limit, the last to leave lifts it.
+    BLAS runs one thread beside kernels; on NumPy alone at most the set number, and no more than it was already limited
+    to. Blocks nest, and may be open in several Python threads at once: the first to enter sets the limit, the last to
+    leave lifts it.
     """
     with _state.lock:
-        if _state.blas_depth == 0:
+        if _state.pool_depth == 0:
             _state.blas_before = _blas_counts()
-            _put_blas([min(count, _state.num_threads) for count in _state.blas_before])
-        _state.blas_depth += 1
+            _put_blas(_blas_beside_kernels(_state.blas_before))
+        _state.pool_depth += 1
     try:
         yield
     finally:
         with _state.lock:
-            _state.blas_depth = max(_state.blas_depth - 1, 0)  # a fork inside the block has reset it
-            if _state.blas_depth == 0:
+            _state.pool_depth = max(_state.pool_depth - 1, 0)  # a fork inside the block has reset it
+            if _state.pool_depth == 0:
                 _put_blas(_state.blas_before)
+
+
+@contextmanager
+def network_pass() -> Iterator[None]:
+    """A block that is one pass through a network: one pool of threads works, and at the end the memory that the pass
+    did without is given back (`rcnn.nn.buffers`).
+    """
+    try:
+        with one_pool():
+            yield
+    finally:
+        if _MISSING is None:
+            memory.pass_ends()
+
+
+def _blas_beside_kernels(counts: list[int]) -> list[int]:
+    """What BLAS libraries that may have `counts` threads have inside `one_pool()`."""
+    return [1 if runs_kernels() else min(count, _state.num_threads) for count in counts]
 
 
 def _put_threads(num_threads: int, blas: list[int]) -> None:
     with _state.lock:
         _state.num_threads = num_threads
-        _put_blas(blas)
-        _state.blas_before = blas  # an open `blas_threads()` block must not undo this
+        _put_blas(_blas_beside_kernels(blas) if _state.pool_depth else blas)
+        _state.blas_before = blas  # an open `one_pool()` block must not undo this
 
 
 @functools.cache
@@ -233,7 +293,7 @@ def _after_fork() -> None:
     _state.forked = True
     _state.num_threads = 1
     _state.lock = threading.RLock()  # another thread of the parent may have held it
-    _state.blas_depth = 0
+    _state.pool_depth = 0
 
 
 # ---------------------------------------------------------------- what is there
@@ -253,7 +313,7 @@ def info() -> dict[str, str | int | bool]:
     if _MISSING is None:
         facts |= {
             "openmp": build_facts.openmp(),
-            "simd": build_facts.simd(),
+            "simd": f"{_LEVEL} (of {', '.join(_ext.usable_levels())})",
             "compiler": build_facts.compiler(),
         }
     return facts | {"blas": _blas_name()}

@@ -13,9 +13,10 @@ from typing import Any
 
 from rcnn.nn import BatchNorm2d, Conv2d, FrozenBatchNorm2d, Linear, Module, ReLU, Sequential, Tensor
 from rcnn.nn import functional as F
-from rcnn.nn.modules import normal
+from rcnn.nn.modules import conv_norm_relu, normal
 
 Norm = Callable[[int], Module]
+RELU = ReLU()  # has no state: one serves all
 
 
 class SmallBackbone(Module):
@@ -48,7 +49,8 @@ class ResidualBlock(Module):
         self.second = _conv_norm(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(x + self.second(self.relu(self.first(x))))
+        out = conv_norm_relu(x, self.first[0], self.first[1], relu=self.relu)
+        return conv_norm_relu(out, self.second[0], self.second[1], residual=x, relu=self.relu)
 
 
 def _conv_norm(in_channels: int, out_channels: int, stride: int = 1) -> Sequential:
@@ -69,9 +71,9 @@ class BasicBlock(Module):
         self.downsample = _downsample(in_channels, width, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return F.relu(out + (x if self.downsample is None else self.downsample(x)))
+        out = conv_norm_relu(x, self.conv1, self.bn1, relu=RELU)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return conv_norm_relu(out, self.conv2, self.bn2, residual=shortcut, relu=RELU)
 
 
 class Bottleneck(Module):
@@ -89,10 +91,10 @@ class Bottleneck(Module):
         self.downsample = _downsample(in_channels, 4 * width, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = F.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        return F.relu(out + (x if self.downsample is None else self.downsample(x)))
+        out = conv_norm_relu(x, self.conv1, self.bn1, relu=RELU)
+        out = conv_norm_relu(out, self.conv2, self.bn2, relu=RELU)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return conv_norm_relu(out, self.conv3, self.bn3, residual=shortcut, relu=RELU)
 
 
 BLOCKS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
@@ -134,7 +136,8 @@ class ResNet(Module):
         return float(self.bn1.eps)
 
     def forward(self, x: Tensor) -> Any:
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), kernel_size=3, stride=2, padding=1)
+        x = conv_norm_relu(x, self.conv1, self.bn1, relu=RELU)
+        x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
         levels = []
         for stage in (1, 2, 3, 4):
             x = getattr(self, f"layer{stage}")(x)

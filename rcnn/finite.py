@@ -26,7 +26,7 @@ def first_non_finite(model: FasterRCNN, batch: transform.Batch, targets: Sequenc
     before = [(parameter, parameter.grad) for parameter in model.parameters()]
     model.zero_grad()
     try:
-        with np.errstate(all="ignore"), _backend.blas_threads(), drawing_from(rng):
+        with np.errstate(all="ignore"), _backend.one_pool(), drawing_from(rng):
             return next((name for name, values in _stages(model, batch, targets, rng)
                          if not np.isfinite(values).all()), None)
     finally:

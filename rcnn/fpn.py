@@ -44,8 +44,7 @@ class FPN(Module):
         merged = self.inner_blocks[-1](levels[-1])
         out = [self.layer_blocks[-1](merged)]
         for index in reversed(range(len(levels) - 1)):
-            lateral = self.inner_blocks[index](levels[index])
-            merged = lateral + F.interpolate(merged, (lateral.shape[2], lateral.shape[3]))
+            merged = F.upsample_add(self.inner_blocks[index](levels[index]), merged)
             out.insert(0, self.layer_blocks[index](merged))
         if not self.extra_max_pool:
             return Pyramid(out)

@@ -63,7 +63,7 @@ class FasterRCNN(Module):
         if (rois is None) != (roi_images is None):
             raise ValueError("rois and roi_images, the index of the image of each RoI, go together")
         batch = self._batch(images)
-        with _backend.blas_threads():
+        with _backend.network_pass():
             features = self._features(batch)
             if rois is None:
                 proposals = [p.boxes for p in self._propose(features, self._anchors(batch, features), batch, "test")]
@@ -139,7 +139,7 @@ class FasterRCNN(Module):
         rng = generator(rng)
         batch = self._batch(images)
         objects = self._targets(targets, batch)
-        with _backend.blas_threads(), drawing_from(rng):
+        with _backend.network_pass(), drawing_from(rng):
             features = self._features(batch)
             anchors = self._anchors(batch, features)
             objectness, rpn_deltas = self.rpn.head(features)
@@ -310,7 +310,7 @@ class FasterRCNN(Module):
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
-            with no_grad(), _backend.blas_threads():
+            with no_grad(), _backend.network_pass():
                 yield
         finally:
             for module, mode in modes:

@@ -17,7 +17,7 @@ def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> np.ndarray
     Raises ValueError unless 0 <= iou_threshold <= 1 and there is a score (N,) for each box.
     """
     checked = check_boxes(boxes)
-    return _suppress(checked, check_scores(scores, len(checked)), np.zeros(len(checked), np.int64), iou_threshold)
+    return _suppress(checked, check_scores(scores, len(checked)), None, iou_threshold)
 
 
 def batched_nms(boxes: ArrayLike, scores: ArrayLike, groups: ArrayLike, iou_threshold: float) -> np.ndarray:
@@ -34,35 +34,58 @@ def batched_nms(boxes: ArrayLike, scores: ArrayLike, groups: ArrayLike, iou_thre
     return _suppress(checked, check_scores(scores, count), as_index_array(groups, "groups", count), iou_threshold)
 
 
-def _suppress(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_threshold: float) -> np.ndarray:
+def _suppress(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray | None, iou_threshold: float) -> np.ndarray:
     """Indices that stay, (K,), after sorting the boxes into groups and each group by score."""
     threshold = float(iou_threshold)
     if not 0 <= threshold <= 1:
         raise ValueError(f"iou_threshold must lie in 0 .. 1, got {iou_threshold}")
-    by_score = np.argsort(-scores, kind="stable")  # (N,) indices into boxes; stable: of equals the earlier first
-    by_group = by_score[np.argsort(groups[by_score], kind="stable")]  # (N,) group by group, each by score
-    changes = np.flatnonzero(np.diff(groups[by_group])) + 1
-    starts = np.concatenate([[0], changes, [len(boxes)]])  # (number of groups + 1,)
-    stays = np.empty(len(boxes), bool)
-    stays[by_group] = _survivors(boxes[by_group], starts, threshold)
+    by_score = falling_order(scores)  # (N,) indices into boxes
+    by_group, starts = (by_score, np.array([0, len(boxes)])) if groups is None else _sort_groups(by_score, groups)
+    stays = np.zeros(len(boxes), bool)
+    if _backend.runs_kernels():
+        _run_kernel(boxes, by_group, starts, threshold, stays)
+    else:
+        for first, last in zip(starts[:-1], starts[1:], strict=True):
+            group = by_group[first:last]
+            stays[group[_nms(boxes[group], threshold)]] = True
     return by_score[stays[by_score]]  # (K,)
 
 
-def _survivors(boxes: np.ndarray, starts: np.ndarray, threshold: float) -> np.ndarray:
-    """Whether each box (N, 4) stays, (N,) bool; group g is boxes[starts[g]:starts[g + 1]], best score first."""
-    stays = np.zeros(len(boxes), bool)
+def falling_order(scores: np.ndarray) -> np.ndarray:
+    """Indices (N,) of the scores from the highest to the lowest; of equals the earlier comes first, NaN comes last.
+
+    That is a stable sort, and of float32 NumPy sorts whole numbers several times as fast. So a whole number is made of each
+    score and its index: above, the bits of the negative score, turned so that they rise as it does; below, the index.
+    """
+    if scores.dtype != np.float32 or not _backend.runs_kernels():
+        return np.argsort(-scores, kind="stable")
+    bits = (0 - scores).view(np.uint32)  # (N,); 0 - 0 and 0 - -0 are the same
+    rising = np.where(bits >> 31, ~bits, bits | np.uint32(2**31))  # of negative floats, the bits fall as they rise
+    rising[np.isnan(scores)] = np.uint32(2**32 - 1)
+    keys = rising.astype(np.uint64) << np.uint64(32) | np.arange(len(scores), dtype=np.uint64)
+    keys.sort()
+    return (keys & np.uint64(2**32 - 1)).astype(np.int64)
+
+
+def _sort_groups(by_score: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The indices `by_score` (N,) group by group, and where the groups start and the last ends, (groups + 1,)."""
+    members = groups[by_score]  # (N,)
+    least = groups.min(initial=0)
+    if int(groups.max(initial=0)) - int(least) < 2**16:
+        members = (members - least).astype(np.uint16)  # which NumPy sorts by counting
+    order = np.argsort(members, kind="stable")  # (N,)
+    changes = np.flatnonzero(np.diff(members[order])) + 1
+    return by_score[order], np.concatenate([[0], changes, [len(groups)]])
+
+
+def _run_kernel(boxes: np.ndarray, order: np.ndarray, starts: np.ndarray, threshold: float, stays: np.ndarray) -> None:
+    """Fills `stays` (N,); group g is boxes[order[starts[g]:starts[g + 1]]], best score first."""
     if len(boxes) == 0:
-        return stays
-    if _backend.runs_kernels():
-        columns = np.ascontiguousarray(boxes.T)  # (4, N)
-        work = 2 * int((np.diff(starts) ** 2).sum()) if len(starts) > 2 else 0  # the groups share the threads
-        threads = _backend.threads_for(work)
-        scratch = np.empty(len(boxes), boxes.dtype)
-        _backend.nms_kernels.nms(columns, starts, threshold, stays.view(np.uint8), scratch, threads)
-    else:
-        for first, last in zip(starts[:-1], starts[1:], strict=True):
-            stays[first + _nms(boxes[first:last], threshold)] = True
-    return stays
+        return
+    work = 2 * int((np.diff(starts) ** 2).sum()) if len(starts) > 2 else 0  # the groups share the threads
+    kept = np.empty((5, len(boxes) + 64 * len(starts)), boxes.dtype)
+    threads = _backend.threads_for(work)
+    _backend.nms_kernels.nms(boxes, order, starts, threshold, stays.view(np.uint8), kept, threads)
 
 
 def _nms(boxes: np.ndarray, threshold: float) -> np.ndarray:

@@ -9,6 +9,7 @@ RoIAlign: He et al., "Mask R-CNN", 2017, section 3. RoIPool: Girshick, "Fast R-C
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,6 +18,8 @@ from rcnn import _backend
 from rcnn._arrays import as_float_array, as_index_array, check_boxes, check_finite, check_pair
 
 FARTHEST = 2**20  # feature pixels; a RoI beyond that is a mistake, and its adaptive samples would be too many to count
+ORDER_ROWS = 32  # of features; a band of the order in which RoIs are pooled
+BAND_BYTES = 2**20  # of features: half of a usual second-level cache
 
 
 def roi_align(
@@ -40,10 +43,12 @@ def roi_align(
     boxes, images = _check_rois(rois, roi_images, maps, spatial_scale)
     height, width = check_pair(output_size, "output_size")
     _check_sampling(sampling_ratio)
-    out = np.empty((len(boxes), height, width, maps.shape[3]), maps.dtype)  # (R, ph, pw, C)
+    out = _empty((len(boxes), height, width, maps.shape[3]), maps.dtype)  # (R, ph, pw, C)
     if _backend.runs_kernels():
         threads = _backend.threads_for(4 * max(sampling_ratio, 2) ** 2 * out.size)
-        _backend.roi_kernels.roi_align(maps, boxes, images, out, spatial_scale, sampling_ratio, aligned, threads)
+        rows, columns = _find_taps(boxes, maps, out, spatial_scale, sampling_ratio, aligned)
+        order = _nearest_next(boxes, images, spatial_scale)
+        _backend.roi_kernels.roi_align(maps, images, order, *rows, *columns, out, threads)
     else:
         _roi_align(maps, boxes, images, out, spatial_scale, sampling_ratio, aligned)
     return out.transpose(0, 3, 1, 2)  # (R, C, ph, pw)
@@ -64,15 +69,16 @@ def roi_align_backward(
     the same to the bit for every number of threads.
     """
     upstream = _channels_last(grad, "grad")  # (R, ph, pw, C)
-    out = _zeros_like_features(features_shape, upstream)  # (N, H, W, C)
+    out = _empty_features(features_shape, upstream.dtype)  # (N, H, W, C)
     boxes, images = _check_rois(rois, roi_images, out, spatial_scale, upstream)
     _check_sampling(sampling_ratio)
     if _backend.runs_kernels():
         threads = _backend.threads_for(4 * max(sampling_ratio, 2) ** 2 * upstream.size)
-        _backend.roi_kernels.roi_align_backward(
-            upstream, boxes, images, out, spatial_scale, sampling_ratio, aligned, threads
-        )
+        rows, columns = _find_taps(boxes, out, upstream, spatial_scale, sampling_ratio, aligned)
+        band = _band(out, threads)
+        _backend.roi_kernels.roi_align_backward(upstream, images, *rows, *columns, band, out, threads)
     else:
+        out[...] = 0
         _roi_align_backward(upstream, boxes, images, out, spatial_scale, sampling_ratio, aligned)
     return out.transpose(0, 3, 1, 2)  # (N, C, H, W)
 
@@ -188,11 +194,19 @@ def _check_sampling(sampling_ratio: int) -> None:
         raise ValueError(f"sampling_ratio must be 0 (adaptive) or a positive integer, got {sampling_ratio!r}")
 
 
-def _zeros_like_features(shape: tuple[int, ...], grad: np.ndarray) -> np.ndarray:
+def _empty_features(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if len(shape) != 4:
         raise ValueError(f"features_shape must be (N, C, H, W), got {tuple(shape)}")
     images, channels, height, width = shape
-    return np.zeros((images, height, width, channels), grad.dtype)  # (N, H, W, C)
+    return _empty((images, height, width, channels), dtype)  # (N, H, W, C)
+
+
+def _empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """A contiguous array of this shape, holding whatever was there; where kernels run, in memory that is used again."""
+    size = math.prod(shape) * dtype.itemsize
+    if not size or not _backend.runs_kernels():
+        return np.empty(shape, dtype)
+    return np.frombuffer(_backend.memory.Block(size), dtype).reshape(shape)
 
 
 def _pool(
@@ -207,6 +221,46 @@ def _pool(
     else:
         _roi_pool(maps, images, *bounds, out, winners)
     return out, winners
+
+
+# ---------------------------------------------------------------- RoIAlign, what the kernel is given
+
+
+def _find_taps(
+    rois: np.ndarray, maps: np.ndarray, pooled: np.ndarray, spatial_scale: float, sampling_ratio: int, aligned: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The taps of the rows, then of the columns of `maps` (N, H, W, C) for bins of `pooled` (R, ph, pw, C).
+
+    Taps are what `_average` says in a matrix, without the zeros: where the taps of each bin start (R, bins + 1), which
+    pixels they are and how much they count, both (R, most).
+    """
+    for axis in (1, 0):  # of a box: y, x
+        bins, pixels = pooled.shape[2 - axis], maps.shape[2 - axis]
+        # Two taps for each sample; or, those of a bin on one pixel being one, two for each pixel that a bin lies on.
+        most = min(2 * bins * (sampling_ratio or pixels), 2 * (pixels + 2 * bins))
+        starts, places = np.empty((len(rois), bins + 1), np.int32), np.empty((len(rois), most), np.int32)
+        weights = np.empty((len(rois), most), rois.dtype)
+        low, high = np.ascontiguousarray(rois[:, axis]), np.ascontiguousarray(rois[:, axis + 2])  # (R,), (R,)
+        _backend.roi_kernels.find_taps(
+            low, high, pixels, spatial_scale, sampling_ratio, aligned, starts, places, weights
+        )
+        yield starts, places, weights
+
+
+def _nearest_next(rois: np.ndarray, images: np.ndarray, spatial_scale: float) -> np.ndarray:
+    """The RoIs in an order in which the next is near, (R,): from left to right in one band of an image, then the next.
+
+    So a RoI finds in the cache what it shares with those before it.
+    """
+    middle = (rois[:, :2] + rois[:, 2:]) * (spatial_scale / 2)  # (R, 2) in feature pixels
+    return np.lexsort((middle[:, 0], middle[:, 1] // ORDER_ROWS, images))
+
+
+def _band(maps: np.ndarray, threads: int) -> int:
+    """How many rows of `maps` (N, H, W, C) a thread should take at a time: few enough for the cache and for the others.
+    """
+    fit = BAND_BYTES // max(maps[0, 0].nbytes, 1) if len(maps) else 1
+    return max(1, min(fit, len(maps) * maps.shape[1] // (4 * threads)))
 
 
 # ---------------------------------------------------------------- RoIAlign, the reference

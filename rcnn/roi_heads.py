@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rcnn import _backend, roi
 from rcnn import boxes as box_ops
+from rcnn import roi
 from rcnn.config import FasterRCNNConfig
 from rcnn.matching import match, sample
 from rcnn.nms import batched_nms
 from rcnn.nn import Dropout, Linear, Module, Tensor
 from rcnn.nn import functional as F
+from rcnn.nn.buffers import empty_maps
 from rcnn.nn.tensor import record
 
 MIN_SIDE = 1e-2  # pixels; a detection with a shorter side is dropped
@@ -59,21 +60,18 @@ def pool(features: Sequence[Tensor], rois: np.ndarray, roi_images: np.ndarray, l
     how = (config.sampling_ratio, config.aligned)
     members = [np.flatnonzero(levels == level) for level in range(len(features))]
     channels = features[0].shape[1]
-    pooled = np.empty((len(rois), *config.pool_size, channels), features[0].dtype)
-    pooled = pooled.transpose(0, 3, 1, 2)  # (R, C, ph, pw), channels last in memory
-    with _backend.blas_threads():  # between the matrix products of a network: their threads go first
-        for level, who, scale in zip(features, members, scales, strict=True):
-            if len(who):
-                pooled[who] = roi.roi_align(level.data, rois[who], roi_images[who], config.pool_size, scale, *how)
+    pooled = empty_maps((len(rois), channels, *config.pool_size), features[0].dtype)
+    for level, who, scale in zip(features, members, scales, strict=True):
+        if len(who):
+            pooled[who] = roi.roi_align(level.data, rois[who], roi_images[who], config.pool_size, scale, *how)
 
     def vjp(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
         grads: list[np.ndarray | None] = [None] * len(features)
-        with _backend.blas_threads():
-            for index, (level, who, scale) in enumerate(zip(features, members, scales, strict=True)):
-                if len(who):
-                    n, _, height, width = level.shape
-                    grads[index] = roi.roi_align_backward(g[who], rois[who], roi_images[who],
-                                                          (n, channels, height, width), scale, *how)
+        for index, (level, who, scale) in enumerate(zip(features, members, scales, strict=True)):
+            if len(who):
+                n, _, height, width = level.shape
+                grads[index] = roi.roi_align_backward(g[who], rois[who], roi_images[who],
+                                                      (n, channels, height, width), scale, *how)
         return tuple(grads)
 
     return record(pooled, features, vjp)
@@ -90,7 +88,8 @@ class TwoMLPHead(Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        hidden = self.dropout(F.relu(self.fc6(pooled.flatten(start_dim=1))))  # (R, hidden_dim)
+        hidden = F.linear_on_maps(pooled, self.fc6.weight, self.fc6.bias)  # (R, hidden_dim)
+        hidden = self.dropout(F.relu(hidden))
         return self.dropout(F.relu(self.fc7(hidden)))
 
 
@@ -180,10 +179,10 @@ def detect(class_logits: np.ndarray, box_deltas: np.ndarray, rois: np.ndarray, i
     """
     classes = class_logits.shape[1]
     scores = F.softmax_of(class_logits)[:, 1:].reshape(-1)  # (R * (L-1),): background is no detection
-    boxes = box_ops.decode(box_deltas, rois, config.bbox_reg_weights)[:, 1:].reshape(-1, 4)
-    labels = np.tile(np.arange(1, classes), len(rois))
-    likely = np.flatnonzero(scores > score_thresh)
-    boxes, scores, labels = box_ops.clip(boxes[likely], image_size), scores[likely], labels[likely]
+    likely = np.flatnonzero(scores > score_thresh)  # few: decoding what cannot be detected would be wasted
+    who, labels = likely // (classes - 1), likely % (classes - 1) + 1
+    boxes = box_ops.decode(box_deltas[who, labels], rois[who], config.bbox_reg_weights)
+    boxes, scores = box_ops.clip(boxes, image_size), scores[likely]
     kept = box_ops.remove_small(boxes, MIN_SIDE)
     boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
     kept = batched_nms(boxes, scores, labels, nms_thresh)[:top_k]

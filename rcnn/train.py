@@ -74,7 +74,7 @@ def fit(model: FasterRCNN, dataset: Dataset, recipe: Recipe, out: str | os.PathL
     end = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
     batches = _batches(model, dataset, recipe, range(run.steps, end), workers, progress)
     bar = tqdm(total=recipe.steps, initial=run.steps, disable=not progress, unit="step", dynamic_ncols=True)
-    with bar, _backend.blas_threads(), _interruptible() as interrupted, contextlib.closing(batches):
+    with bar, _backend.one_pool(), _interruptible() as interrupted, contextlib.closing(batches):
         if run.steps and training.validate_if_due(bar):  # it was stopped before it could be
             training.save()
         _training_mode(model)

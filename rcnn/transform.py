@@ -15,8 +15,7 @@ import numpy as np
 from PIL import Image
 
 from rcnn._arrays import as_index_array, check_boxes
-from rcnn.nn.convolution import channels_last
-from rcnn.nn.functional import bilinear_taps
+from rcnn.nn.resampling import bilinear_taps
 from rcnn.pictures import read, to_rgb
 from rcnn.sizes import Size, is_padded, padded_size, resized_size
 
@@ -55,10 +54,11 @@ def make_batch(pictures: Sequence[Any], min_size: int, max_size: int, image_mean
 
 
 def pad_batch(images: np.ndarray) -> Batch:
-    """A batch that is one already, (N, 3, H, W) and normalised, padded to the sides that the network wants."""
+    """A batch that is one already, (N, 3, H, W) and normalised, padded to the sides that the network wants; not copied
+    where it has them."""
     size = (images.shape[2], images.shape[3])
     padded = images if is_padded(size) else _pad_together(list(images.transpose(0, 2, 3, 1)))
-    return Batch(channels_last(padded), [size] * len(images), [size] * len(images))
+    return Batch(padded, [size] * len(images), [size] * len(images))
 
 
 def as_picture(picture: Any, name: str = "picture", dtype: Any = np.float32) -> np.ndarray:

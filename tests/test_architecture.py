@@ -16,7 +16,8 @@ MODULES = sorted((ROOT / "rcnn").rglob("*.py"))
 # Who may import whom, from the bottom up. Of the packages only nn is split into its modules.
 DOOR = {"_arrays", "_backend"}
 ARRAYS = {"anchors", "boxes", "matching", "nms", "roi"}
-NN = {"nn", "nn.convolution", "nn.functional", "nn.modules", "nn.optim", "nn.random", "nn.tensor"}
+NN = {"nn", "nn.buffers", "nn.convolution", "nn.fast", "nn.functional", "nn.module", "nn.modules", "nn.optim",
+      "nn.passes", "nn.pooling", "nn.random", "nn.resampling", "nn.tensor", "nn.windows"}
 STAGES = {"backbone", "fpn", "roi_heads", "rpn", "transform"}
 ALLOWED = {
     "_ext": set(),
@@ -32,12 +33,20 @@ ALLOWED = {
     "nms": DOOR | {"boxes"},
     "roi": DOOR,
     "nn.random": set(),
-    "nn.tensor": DOOR,
-    "nn.convolution": DOOR | {"nn.tensor"},
-    "nn.functional": DOOR | {"nn.convolution", "nn.random", "nn.tensor"},
-    "nn.modules": {"nn.convolution", "nn.functional", "nn.random", "nn.tensor"},
-    "nn.optim": {"nn.modules", "nn.tensor"},
-    "nn": {"nn.functional", "nn.modules", "nn.optim", "nn.random", "nn.tensor"},
+    "nn.tensor": DOOR | {"nn.passes"},
+    "nn.buffers": DOOR,
+    "nn.passes": DOOR | {"nn.buffers"},
+    "nn.windows": DOOR | {"nn.tensor"},
+    "nn.fast": DOOR | {"nn.buffers", "nn.windows"},
+    "nn.convolution": DOOR | {"nn.fast", "nn.passes", "nn.tensor", "nn.windows"},
+    "nn.pooling": DOOR | {"nn.buffers", "nn.passes", "nn.tensor", "nn.windows"},
+    "nn.functional": DOOR | {"nn.buffers", "nn.convolution", "nn.passes", "nn.pooling", "nn.random", "nn.tensor"}
+    | {"nn.resampling", "nn.windows"},
+    "nn.resampling": DOOR | {"nn.buffers", "nn.passes", "nn.tensor", "nn.windows"},
+    "nn.module": {"nn.tensor"},
+    "nn.modules": {"nn.functional", "nn.module", "nn.random", "nn.tensor", "nn.windows"},
+    "nn.optim": DOOR | {"nn.modules", "nn.passes", "nn.tensor"},
+    "nn": {"nn.functional", "nn.module", "nn.modules", "nn.optim", "nn.random", "nn.tensor"},
     "config": NN,
     **{stage: DOOR | ARRAYS | NN | {"config"} for stage in STAGES},
     "fpn": NN | {"backbone"},

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 
 import rcnn
-from rcnn import _backend
+from rcnn import _backend, _ext
 from rcnn.boxes import iou
 
 MUCH = 10**9  # multiply-adds: worth every thread
 
 
 def python(code, **environment):
-    """What a fresh interpreter prints for `code`, with the variables of `environment` set and None ones removed."""
-    variables = {**os.environ, **{key: value for key, value in environment.items() if value is not None}}
-    for key, value in environment.items():
-        if value is None:
-            variables.pop(key, None)
+    """What a fresh interpreter prints for `code`, with the variables of `environment` set and None ones removed.
+
+    So is RCNN_SIMD, for kernels of a level that is asked for may not be missing.
+    """
+    changed = {**os.environ, "RCNN_SIMD": None, **environment}
+    variables = {key: value for key, value in changed.items() if value is not None}
     return subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=60)
 
 
@@ -69,7 +70,7 @@ def test_use_backend_refuses_another_name():
 
 
 BACKEND = "import rcnn._backend as b; print(b.get_backend())"
-WITHOUT = "import sys; sys.modules['rcnn._ext._nms'] = None; "  # an import of the kernel then fails
+WITHOUT = "import sys; sys.modules['rcnn._ext._build'] = None; "  # an import of it then fails
 
 
 @pytest.mark.parametrize(("variable", "backend"), [(None, "cython"), ("numpy", "numpy"), ("cython", "cython")])
@@ -98,6 +99,62 @@ def test_missing_kernels_can_be_an_error(environment):
     assert "ImportError: the kernels of rcnn were not compiled or cannot be loaded" in run.stderr
 
 
+# ---------------------------------------------------------------- for which processors
+
+LEVEL = """
+from rcnn import _backend
+print(_backend._LEVEL, _backend.boxes_kernels.__name__, _backend.roi_kernels.__name__)
+"""
+BASELINE = "baseline rcnn._ext._boxes rcnn._ext._roi\n"
+
+
+@pytest.mark.parametrize("level", _ext.usable_levels())
+def test_all_kernels_are_of_the_level_that_is_asked_for(level):
+    suffix = "" if level == "baseline" else f"_{level}"
+    said = python(LEVEL, RCNN_SIMD=level).stdout
+    assert said == f"{level} rcnn._ext._boxes{suffix} rcnn._ext._roi{suffix}\n"
+
+
+def test_the_best_level_is_that_of_which_no_kernel_is_missing():
+    assert python(LEVEL, RCNN_SIMD=None).stdout.split()[0] == _ext.usable_levels()[-1]
+    lacking = "import sys; sys.modules['rcnn._ext._nms_v3'] = sys.modules['rcnn._ext._nms_v4'] = None; "
+    assert python(lacking + LEVEL, RCNN_SIMD=None).stdout == BASELINE
+
+
+def test_no_level_beyond_the_processor_is_chosen():
+    weak = "import sys, types; sys.modules['rcnn._ext._build'] = types.SimpleNamespace(levels=lambda: ['baseline']); "
+    assert python(weak + LEVEL, RCNN_SIMD=None).stdout == BASELINE
+    assert "ImportError: RCNN_SIMD is 'v3'; " in python(weak + LEVEL, RCNN_SIMD="v3").stderr
+
+
+@pytest.mark.parametrize(("before", "possible"), [
+    ("", ", ".join(_ext.usable_levels())), (WITHOUT, "none, for the kernels were not compiled")
+])
+def test_the_environment_names_a_wrong_level(before, possible):
+    said = python(before + LEVEL, RCNN_SIMD="avx9").stderr
+    assert f"RCNN_SIMD is 'avx9'; possible here with these kernels and this processor: {possible}\n" in said
+
+
+def test_every_level_gives_the_same_bits():
+    """Geometry is rounded as it is written, however wide the vectors are."""
+    code = """
+import hashlib, numpy as np
+from rcnn import boxes, nms, roi
+rng = np.random.default_rng(0)
+corner = rng.uniform(0, 200, (333, 2)).astype("f4")
+some = np.concatenate([corner, corner + rng.uniform(1, 90, (333, 2)).astype("f4")], axis=1)
+maps, where = rng.normal(size=(1, 37, 26, 28)).astype("f4"), np.zeros(333, int)
+pooled = roi.roi_align(maps, some, where, (7, 7), 0.125)
+answers = [boxes.iou(some, some), nms.nms(some, rng.uniform(size=333), 0.4), pooled,
+           roi.roi_align_backward(pooled, some, where, maps.shape, 0.125),
+           roi.roi_pool(maps, some, where, (7, 7), 0.125)]
+print(*(hashlib.sha256(a.tobytes()).hexdigest() for a in answers))
+"""
+    answers = {python(code, RCNN_BACKEND="cython", RCNN_SIMD=level).stdout for level in _ext.usable_levels()}
+    assert len(answers) == 1
+    assert len(answers.pop().split()) == 5
+
+
 # ---------------------------------------------------------------- how many threads
 
 
@@ -122,55 +179,57 @@ def test_little_work_takes_one_thread():
     assert _backend.threads_for(_backend.WORTH_THREADS) == 4
 
 
-def test_kernels_leave_the_threads_to_blas():
+def test_one_pool_of_threads_works(impl):
     rcnn.set_num_threads(3)
-    with _backend.blas_threads():
-        assert _backend.threads_for(MUCH) == 1
-        with _backend.blas_threads():
-            assert _backend.threads_for(MUCH) == 1
-        assert _backend.threads_for(MUCH) == 1
-        assert all(count == 3 for count in limits())
-    assert _backend.threads_for(MUCH) == 3
+    beside = 1 if impl == "cython" else 3
+    with _backend.one_pool():
+        assert _backend.threads_for(MUCH) == 3
+        with _backend.one_pool():
+            assert all(count == beside for count in limits())
+        assert all(count == beside for count in limits())
+    assert all(count == 3 for count in limits())
 
 
-def test_blas_threads_lowers_and_restores_but_never_raises():
+def test_one_pool_lowers_and_restores_but_never_raises(impl):
     rcnn.set_num_threads(2)
     for outside, inside in ((4, 2), (1, 1)):
         _backend._put_blas([outside] * len(limits()))
-        with pytest.raises(KeyError), _backend.blas_threads():
-            assert all(count == inside for count in limits())
+        with pytest.raises(KeyError), _backend.one_pool():
+            assert all(count == (1 if impl == "cython" else inside) for count in limits())
             raise KeyError
         assert all(count == outside for count in limits())
 
 
-def test_set_num_threads_inside_blas_threads_lasts():
+def test_set_num_threads_inside_one_pool_lasts(impl):
     rcnn.set_num_threads(3)
-    with _backend.blas_threads():
+    with _backend.one_pool():
         rcnn.set_num_threads(2)
-        assert all(count == 2 for count in limits())
+        assert all(count == (1 if impl == "cython" else 2) for count in limits())
+        with rcnn.set_num_threads(4):
+            assert _backend.threads_for(MUCH) == 4
+        assert _backend.threads_for(MUCH) == 2
     assert all(count == 2 for count in limits())
 
 
-def test_blas_threads_of_several_python_threads():
+def test_one_pool_of_several_python_threads():
     rcnn.set_num_threads(2)
     _backend._put_blas([4] * len(limits()))
     entered, leave = threading.Event(), threading.Event()
 
     def other():
-        with _backend.blas_threads():
+        with _backend.one_pool():
             entered.set()
             leave.wait(30)
 
     thread = threading.Thread(target=other)
-    thread.start()
-    assert entered.wait(30)
-    with _backend.blas_threads():
-        pass
-    assert _backend.threads_for(MUCH) == 1  # the other thread's block is still open
-    assert all(count == 2 for count in limits())
-    leave.set()
-    thread.join()
-    assert _backend.threads_for(MUCH) == 2
+    with rcnn.use_backend("numpy"):
+        thread.start()
+        assert entered.wait(30)
+        with _backend.one_pool():
+            pass
+        assert all(count == 2 for count in limits())  # the other thread's block is still open
+        leave.set()
+        thread.join()
     assert all(count == 4 for count in limits())
 
 
@@ -205,7 +264,7 @@ def test_a_container_may_have_less(monkeypatch, tmp_path, text, expected):
 def in_child(boxes, expected):
     rcnn.set_num_threads(4)
     assert _backend.threads_for(MUCH) == 1
-    with _backend.blas_threads():
+    with _backend.one_pool():
         np.testing.assert_array_equal(iou(boxes, boxes), expected)
     np.testing.assert_array_equal(iou(boxes, boxes), expected)
 
@@ -215,7 +274,7 @@ def test_a_forked_child_computes_on_one_thread():
     boxes = np.concatenate([corner, corner + 20], axis=1)
     with rcnn.use_backend("cython"), rcnn.set_num_threads(2):
         expected = iou(boxes, boxes)  # wakes OpenMP's threads, which do not exist in the child
-        with _backend.blas_threads():
+        with _backend.one_pool():
             child = multiprocessing.get_context("fork").Process(target=in_child, args=(boxes, expected))
             child.start()
         child.join(60)

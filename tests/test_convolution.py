@@ -1,6 +1,5 @@
-"""Convolution and pooling: against loops written out, over memory layouts, and at the edges."""
+"""Convolution: against loops written out, over memory layouts, and at the edges."""
 
-import itertools
 import re
 
 import numpy as np
@@ -8,7 +7,8 @@ import pytest
 from gradcheck import LAYOUTS, check_gradients
 
 from rcnn.nn import Parameter, Tensor
-from rcnn.nn.convolution import avg_pool2d, channels_last, conv2d, max_pool2d, output_size, pair
+from rcnn.nn.convolution import conv2d
+from rcnn.nn.windows import channels_last, output_size, pair
 
 RNG = np.random.default_rng(0)
 MAPS = RNG.normal(size=(2, 4, 7, 6))
@@ -58,17 +58,6 @@ def in_loops(x, weight, bias, stride, padding, dilation, groups):
     return out
 
 
-def windows(x, kernel, stride, padding, fill):
-    """Every window of the maps, (N, C, H', W', kernel height, kernel width)."""
-    x = np.pad(x, [(0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2], constant_values=fill)
-    rows, columns = ((x.shape[2 + a] - kernel[a]) // stride[a] + 1 for a in (0, 1))
-    out = np.empty((*x.shape[:2], rows, columns, *kernel))
-    for row, column in np.ndindex(rows, columns):
-        top, left = row * stride[0], column * stride[1]
-        out[:, :, row, column] = x[:, :, top:top + kernel[0], left:left + kernel[1]]
-    return out
-
-
 # ---------------------------------------------------------------------- convolution
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
@@ -99,57 +88,11 @@ def test_a_convolution_worked_out_by_hand():
     assert bias.grad.tolist() == [3]
 
 
-# ---------------------------------------------------------------------- pooling
-
-POOLS = [(2, None, 0), (3, 2, 1), (3, 1, 1), ((2, 3), (1, 2), (1, 0)), (1, 2, 0), (1, 1, 0), (3, 4, 0)]
-
-
-@pytest.mark.parametrize("kernel, stride, padding", POOLS, ids=str)
-def test_pooling_by_its_definition(kernel, stride, padding):
-    sides = pair("", kernel, 1), pair("", kernel if stride is None else stride, 1), pair("", padding, 0)
-    np.testing.assert_array_equal(max_pool2d(Tensor(MAPS), kernel, stride, padding).data,
-                                  windows(MAPS, *sides, -np.inf).max((4, 5)))
-    np.testing.assert_allclose(avg_pool2d(Tensor(MAPS), kernel, stride, padding).data,
-                               windows(MAPS, *sides, 0).mean((4, 5)))
-
-
-@pytest.mark.parametrize("pool", [max_pool2d, avg_pool2d])
-@pytest.mark.parametrize("kernel, stride, padding", POOLS, ids=str)
-def test_gradients_of_pooling(pool, kernel, stride, padding):
-    check_gradients(lambda x: pool(x, kernel, stride, padding), MAPS)
-
-
-def test_the_largest_wins_and_of_equals_the_first():
-    x = leaf(np.array([[1.0, 5.0, 5.0, 2.0], [5.0, 5.0, 2.0, 2.0]]).reshape(1, 1, 2, 4))
-    max_pool2d(x, 2).backward(np.array([1.0, 10.0]).reshape(1, 1, 1, 2))
-    assert x.grad.tolist() == [[[[0, 1, 10, 0], [0, 0, 0, 0]]]]
-
-
-def test_overlapping_windows_add_up():
-    x = leaf(np.array([1.0, 3.0, 2.0]).reshape(1, 1, 1, 3))
-    max_pool2d(x, (1, 2), 1).backward(np.array([1.0, 10.0]).reshape(1, 1, 1, 2))
-    assert x.grad.ravel().tolist() == [0, 11, 0]
-
-
-def test_padding_is_below_everything_for_the_largest_and_0_for_the_mean():
-    x = Tensor(np.full((1, 1, 2, 2), -4.0))
-    assert max_pool2d(x, 2, 2, 1).data.ravel().tolist() == [-4] * 4
-    assert avg_pool2d(x, 2, 2, 1).data.ravel().tolist() == [-1] * 4
-
-
-def test_max_pooling_does_not_hide_nan():
-    x = np.array([1.0, np.nan, 3.0, 2.0])
-    for order in itertools.permutations(x):
-        assert np.isnan(max_pool2d(Tensor(np.reshape(order, (1, 1, 2, 2))), 2).data).all()
-
-
 # ---------------------------------------------------------------------- memory
 
 OPERATIONS = {
-    **{name: (lambda x, w, b, how=how: conv2d(x, w, b, *how), MAPS, weight, RNG.normal(size=len(weight)))
-       for name, (weight, *how) in CONVOLUTIONS.items()},
-    **{f"max pool {pool}": (lambda x, pool=pool: max_pool2d(x, *pool), MAPS) for pool in POOLS},
-    **{f"avg pool {pool}": (lambda x, pool=pool: avg_pool2d(x, *pool), MAPS) for pool in POOLS},
+    name: (lambda x, w, b, how=how: conv2d(x, w, b, *how), MAPS, weight, RNG.normal(size=len(weight)))
+    for name, (weight, *how) in CONVOLUTIONS.items()
 }
 
 
@@ -179,11 +122,9 @@ def test_the_same_input_gives_the_same_bits_and_stays_float32(name):
     assert [array.tobytes() for array in first] == [array.tobytes() for array in second]
 
 
-@pytest.mark.parametrize("function", [lambda x: max_pool2d(x, 1), lambda x: avg_pool2d(x, 1),
-                                      lambda x: conv2d(x, Tensor(np.eye(4)[:, :, None, None]))])
-def test_results_do_not_share_memory(function):
+def test_results_do_not_share_memory():
     x = leaf(LAYOUTS["channels last"](MAPS))
-    out = function(x)
+    out = conv2d(x, Tensor(np.eye(4)[:, :, None, None]))
     upstream = LAYOUTS["channels last"](np.ones(out.shape))
     out.backward(upstream)
     np.testing.assert_array_equal(out.data, x.data)
@@ -231,16 +172,12 @@ X, W = Tensor(MAPS), Tensor(WEIGHT)
 @pytest.mark.parametrize("function, error, message", [
     (lambda: conv2d(MAPS, W), TypeError, "conv2d takes a Tensor, not ndarray; Tensor(array) makes one"),
     (lambda: conv2d(Tensor(MAPS[0]), W), ValueError, "feature maps of shape (N, C, H, W), not (4, 7, 6)"),
-    (lambda: max_pool2d(MAPS, 2), TypeError, "max_pool2d takes a Tensor"),
-    (lambda: avg_pool2d(Tensor(MAPS[0]), 2), ValueError, "avg_pool2d takes feature maps"),
     (lambda: conv2d(X, W[:, :3]), ValueError, "the input has 4 channels (shape (2, 4, 7, 6)), the filters (6, 3, 3, 3) "
                                               "want 3"),
     (lambda: conv2d(X, W, groups=2), ValueError, "want 8"),
     (lambda: conv2d(X, W[:5, :2], groups=2), ValueError, "5 filters do not divide into 2 groups"),
     (lambda: conv2d(X, W, Tensor([1.0])), ValueError, "bias must have the shape (6,), a value per filter, not (1,)"),
     (lambda: conv2d(X, W, dilation=3), ValueError, "a window of 7 x 7 does not fit a map of 7 x 6 with padding 0, 0"),
-    (lambda: max_pool2d(X, 9, padding=1), ValueError, "9 x 9 does not fit a map of 7 x 6 with padding 1, 1"),
-    (lambda: max_pool2d(X, 2, padding=2), ValueError, "padding 2 is more than half of kernel_size 2"),
     (lambda: conv2d(X, W, stride=0), ValueError, "stride must be one or two whole numbers of at least 1, not 0"),
     (lambda: conv2d(X, W, padding=-1), ValueError, "padding must be one or two whole numbers of at least 0, not -1"),
     (lambda: conv2d(X, W, stride=1.5), ValueError, "stride must be one or two whole numbers of at least 1, not 1.5"),

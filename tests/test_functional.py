@@ -86,9 +86,10 @@ def assert_close(found, expected):
 
 # ---------------------------------------------------------------------- gradients
 
-def normalise(training):
-    def function(x, weight, bias):
-        return F.batch_norm(x, MEAN.copy(), VAR.copy(), weight, bias, training)
+def normalise(training, relu=False):
+    def function(x, weight, bias, residual=None):
+        mean, var = MEAN.astype(x.dtype), VAR.astype(x.dtype)
+        return F.batch_norm(x, mean, var, weight, bias, training, residual=residual, relu=relu)
     return function
 
 
@@ -101,13 +102,16 @@ OPERATIONS = {
     "max_pool2d": [(lambda x: F.max_pool2d(x, 2), MAPS)],
     "avg_pool2d": [(lambda x: F.avg_pool2d(x, 2), MAPS)],
     "linear": [(F.linear, ROWS, RNG.normal(size=(2, 3)), RNG.normal(size=2)), (F.linear, ROWS, ROWS[:2])],
+    "linear_on_maps": [(F.linear_on_maps, MAPS, RNG.normal(size=(2, 60)), RNG.normal(size=2))],
     "relu": [(F.relu, AWAY_FROM_0)],
     "leaky_relu": [(F.leaky_relu, AWAY_FROM_0), (lambda x: F.leaky_relu(x, 0.3), AWAY_FROM_0)],
     "dropout": [(lambda x: F.dropout(x, 0.3, rng=np.random.default_rng(0)), MAPS)],
-    "batch_norm": [(normalise(training), MAPS, RNG.normal(size=3), RNG.normal(size=3)) for training in (True, False)],
+    "batch_norm": [(normalise(training, relu), MAPS, *RNG.normal(size=(2, 3)), *residual) for training in (True, False)
+                   for relu in (False, True) for residual in ([], [RNG.normal(size=MAPS.shape)])],
     "adaptive_avg_pool2d": [(lambda x, s=size: F.adaptive_avg_pool2d(x, s), MAPS) for size in (1, (2, 3), (5, 6))],
     "interpolate": [(lambda x, size=size, mode=mode: F.interpolate(x, size, mode), MAPS)
                     for size in ((10, 8), (3, 7), (1, 1)) for mode in ("nearest", "bilinear")],
+    "upsample_add": [(F.upsample_add, MAPS, MAPS[:, :, :height, :width]) for height, width in ((2, 2), (3, 4), (1, 3))],
     "sigmoid": [(F.sigmoid, MAPS * 3)],
     "softmax": [(F.softmax, ROWS), (lambda x: F.softmax(x, 0), ROWS), (lambda x: F.softmax(x, 1), MAPS)],
     "log_softmax": [(F.log_softmax, ROWS), (lambda x: F.log_softmax(x, 0), ROWS),
@@ -151,6 +155,19 @@ def test_the_same_input_gives_the_same_bits(function, arrays):
         out.backward(np.ones(out.shape))
         results.append([out.data.tobytes(), *(tensor.grad.tobytes() for tensor in tensors)])
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("function, arrays", USES)
+def test_float32_agrees_with_float64(impl, function, arrays):
+    found, expected = [], []
+    for dtype, results in ((np.float32, found), (np.float64, expected)):
+        tensors = [Parameter(array.astype(dtype)) for array in arrays]
+        out = function(*tensors)
+        out.backward(np.cos(np.arange(out.size, dtype=dtype)).reshape(out.shape))
+        results += [out.data, *(tensor.grad for tensor in tensors)]
+    for single, double in zip(found, expected, strict=True):
+        assert single.dtype == np.float32
+        np.testing.assert_allclose(single, double, rtol=0, atol=3e-6 * np.abs(double).max())
 
 
 # ---------------------------------------------------------------------- activations and probabilities
@@ -332,16 +349,40 @@ def test_batch_norm_of_a_constant_is_its_bias():
     np.testing.assert_allclose(out.data, 0.25)
 
 
+def test_batch_norm_adds_a_residual_and_takes_the_positive_part(impl):
+    x, residual = (leaf(np.array(values, np.float32).reshape(1, 1, 1, 4)) for values in ([1, 3, 5, 7], [0, 0, -9, 1]))
+    one, zero = leaf(np.ones(1, np.float32)), leaf(np.zeros(1, np.float32))
+    mean, var = np.array([3], np.float32), np.array([4], np.float32)
+    out = F.batch_norm(x, mean, var, one, zero, eps=0, residual=residual, relu=True)  # (x - 3) / 2 + residual
+    assert out.data.ravel().tolist() == [0, 0, 0, 3]
+    mean[:], var[:] = 100, 100  # they move on in the next step; what was computed did not depend on that
+    out.backward(np.array([1, 10, 100, 1000]).reshape(out.shape))
+    assert residual.grad.ravel().tolist() == [0, 0, 0, 1000]
+    assert x.grad.ravel().tolist() == [0, 0, 0, 500]
+    assert (one.grad.tolist(), zero.grad.tolist()) == ([2000], [1000])
+
+
 # ---------------------------------------------------------------------- resampling
 
 @pytest.mark.parametrize("mode, size, source, expected", [
     ("nearest", 4, [1, 2], [1, 1, 2, 2]), ("nearest", 3, [1, 2], [1, 1, 2]), ("nearest", 2, [1, 2, 3, 4], [1, 3]),
     ("nearest", 2, [1, 2, 3], [1, 2]), ("bilinear", 4, [0, 1], [0, 0.25, 0.75, 1]), ("bilinear", 1, [0, 1], [0.5]),
     ("bilinear", 2, [0, 1, 2, 3], [0.5, 2.5]), ("bilinear", 3, [0, 3, 6], [0, 3, 6]), ("bilinear", 3, [5], [5, 5, 5])])
-def test_resampling_by_hand(mode, size, source, expected):
-    row, column = np.reshape(source, (1, 1, 1, -1)), np.reshape(source, (1, 1, -1, 1))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_resampling_by_hand(impl, mode, size, source, expected, dtype):
+    row, column = (np.array(source, dtype).reshape(shape) for shape in ((1, 1, 1, -1), (1, 1, -1, 1)))
     np.testing.assert_allclose(F.interpolate(Tensor(row), (1, size), mode).data.ravel(), expected)
     np.testing.assert_allclose(F.interpolate(Tensor(column), (size, 1), mode).data.ravel(), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_upsample_add_by_hand(impl, dtype):
+    lateral, top = (leaf(np.array([[rows]], dtype)) for rows in ([[0, 0, 5], [0, 1, 0]], [[10], [20]]))
+    out = F.upsample_add(lateral, top)
+    out.backward(np.array([[1, 2, 3], [4, 5, 6]]).reshape(out.shape))
+    assert out.data.tolist() == [[[[10, 10, 15], [20, 21, 20]]]]
+    assert lateral.grad.tolist() == [[[[1, 2, 3], [4, 5, 6]]]]
+    assert top.grad.tolist() == [[[[6], [15]]]]
 
 
 @pytest.mark.parametrize("size", [1, 2, (2, 3), (4, 4), (5, 7), np.int64(2)], ids=str)
@@ -388,8 +429,13 @@ X = Tensor(MAPS)
     (lambda: F.dropout(X, rng=0), TypeError, "rng must be a np.random.Generator"),
     (lambda: F.batch_norm(Tensor(ROWS), MEAN, VAR, ONES, ONES), ValueError, "shape (N, C, H, W), not (4, 3)"),
     (lambda: F.batch_norm(X, MEAN, VAR, Tensor([1.0]), Tensor([1.0])), ValueError, "1 channels was given maps of 3"),
+    (lambda: F.batch_norm(X, MEAN, VAR, ONES, Tensor([1.0])), ValueError, "1 channels was given maps of 3"),
+    (lambda: F.batch_norm(X, MEAN[:2], VAR, ONES, ONES), ValueError, "2 channels was given maps of 3"),
     (lambda: F.batch_norm(X[:1, :, :1, :1], MEAN, VAR, ONES, ONES, True), ValueError, "more than one value per"),
     (lambda: F.batch_norm(X[:0], MEAN, VAR, ONES, ONES, True), ValueError, "more than one value per channel"),
+    (lambda: F.batch_norm(X, MEAN, VAR, ONES, ONES, residual=X[:1]), ValueError, "residual has the shape (1, 3, 5, 4)"),
+    (lambda: F.upsample_add(X, X[:1]), ValueError, "as many images and channels, not (2, 3, 5, 4) and (1, 3, 5, 4)"),
+    (lambda: F.upsample_add(X, ONES), ValueError, "feature maps of shape (N, C, H, W), not (3,)"),
     (lambda: F.adaptive_avg_pool2d(X, 0), ValueError, "output_size must be one or two whole numbers of at least 1"),
     (lambda: F.interpolate(X, (2, 2), "cubic"), ValueError, "mode must be 'nearest' or 'bilinear', not 'cubic'"),
     (lambda: F.interpolate(X, (2, 2.5)), ValueError, "size must be one or two whole numbers of at least 1"),

@@ -6,8 +6,9 @@ import re
 import numpy as np
 import pytest
 
+import rcnn
 from rcnn.nn import Parameter
-from rcnn.nn.optim import SGD, Adam, clip_grad_norm, cosine, linear_warmup, multi_step, product
+from rcnn.nn.optim import SGD, Adam, Optimizer, clip_grad_norm, cosine, linear_warmup, multi_step, product
 
 
 def parameter(*values):
@@ -112,6 +113,60 @@ def test_parameters_move_in_place_and_only_with_a_gradient(kind):
     assert moved.grad is None
 
 
+LARGE = 300_000  # numbers: several blocks of a kernel, and worth several threads
+
+
+@pytest.mark.parametrize("shape", [(), (5, 3), (LARGE,)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_moves_as_float64(impl, kind, shape):
+    single, double = (Parameter(np.ones(shape, dtype)) for dtype in (np.float32, np.float64))
+    for optimizer in (kind([single]), kind([double])):
+        train(optimizer, 0, 3)
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single.data, double.data, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_parameter_of_any_layout_moves_in_place(impl, kind):
+    plain = Parameter(np.ones((2, 3), np.float32))
+    turned = Parameter(np.ones((3, 2), np.float32).T)
+    for moved in (plain, turned):
+        array = moved.data
+        train(kind([moved]), 0, 2)
+        assert moved.data is array
+    np.testing.assert_allclose(turned.data, plain.data, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_threads_do_not_change_a_bit(kind):
+    found = []
+    for threads in (1, 3):
+        with rcnn.use_backend("cython"), rcnn.set_num_threads(threads):
+            moved = Parameter(np.ones(LARGE, np.float32))
+            train(kind([moved]), 0, 2)
+            found.append((moved.data.tobytes(), clip_grad_norm([moved], 1.0), moved.grad.tobytes()))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gradient_of_another_shape_is_an_error(impl, kind):
+    moved = Parameter(np.ones(3, np.float32))
+    moved.grad = np.ones(4, np.float32)
+    with pytest.raises(ValueError, match="shape"):
+        kind([moved]).step()
+
+
+def test_an_optimizer_need_only_say_how_far_to_move(impl):
+    class Signs(Optimizer):
+        def _move(self, grad, *state):
+            return self.lr * np.sign(grad)
+
+    moved = Parameter(np.array([1, 1], np.float32))
+    moved.grad = np.array([5, -7], np.float32)
+    Signs([moved], 0.5).step()
+    assert moved.data.tolist() == [0.5, 1.5]
+
+
 @pytest.mark.parametrize("make, message", [
     (lambda: SGD([], 0.1), "there is nothing to optimise"),
     (lambda: Adam([Parameter([1.0], requires_grad=False)]), "no parameter requires a gradient"),
@@ -131,7 +186,7 @@ def test_errors_say_what_was_wrong(make, message):
 
 # ---------------------------------------------------------------------- clipping
 
-def test_gradients_are_clipped_by_their_joint_norm():
+def test_gradients_are_clipped_by_their_joint_norm(impl):
     parameters = [parameter(0.0, 0.0), Parameter(np.float32(0)), parameter(0.0)]
     parameters[0].grad, parameters[1].grad = np.array([0.0, 3.0]), np.array(4, np.float32)
     assert clip_grad_norm(parameters, max_norm=1) == 5
@@ -143,6 +198,15 @@ def test_gradients_are_clipped_by_their_joint_norm():
     before = parameters[0].grad.copy()
     assert clip_grad_norm(parameters, max_norm=2) == pytest.approx(1)
     assert np.array_equal(parameters[0].grad, before)  # a small gradient is not scaled up
+
+
+def test_the_norm_of_many_numbers_is_accurate(impl):
+    moved = Parameter(np.zeros(LARGE, np.float32))
+    moved.grad = np.random.default_rng(0).standard_normal(LARGE, np.float32) * np.float32(1e-3)
+    moved.grad[0] = 1e3  # beside which squares of the others vanish in float32
+    exact = np.linalg.norm(moved.grad.astype(np.float64))
+    assert clip_grad_norm([moved], 1.0) == pytest.approx(exact, rel=1e-14)
+    assert np.linalg.norm(moved.grad.astype(np.float64)) == pytest.approx(1, rel=1e-6)
 
 
 def test_a_scalar_parameters_gradient_is_clipped_too():

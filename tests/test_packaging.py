@@ -1,6 +1,7 @@
 """What is built from the checkout: the sdist, the wheel made from it, and an install where nothing compiles."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from rcnn import _ext
+
 ROOT = Path(__file__).parent.parent
-KERNELS = {"_boxes", "_build", "_nms", "_roi"}
-SOURCES = {".py", ".pyx", ".pxd", ".pyi"}
+LEVELS = ("v3", "v4")  # beside the baseline, where the compiler knows them
+SOURCES = {".py", ".pyx", ".pxd", ".pyi", ".h"}
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +33,12 @@ def package_files():
     files = [path for path in (ROOT / "rcnn").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     wanted = [path for path in files if path.suffix in SOURCES or path.name == "py.typed" or "weights" in path.parts]
     return {path.relative_to(ROOT).as_posix() for path in wanted}
+
+
+def expected_kernels():
+    """The names of the modules that this processor's compiler makes: one for each source and level."""
+    levels = LEVELS if platform.machine() in ("x86_64", "AMD64") and os.name == "posix" else ()
+    return {"_build", *_ext.KERNELS} | {f"{kernel}_{level}" for kernel in _ext.KERNELS for level in levels}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +74,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
         names = set(archive.namelist())
         metadata = next(archive.read(name).decode() for name in names if name.endswith("METADATA"))
     kernels = {name for name in names if name.endswith((".so", ".pyd"))}
-    assert {Path(name).name.split(".")[0] for name in kernels} == KERNELS
+    assert {Path(name).name.split(".")[0] for name in kernels} == expected_kernels()
     installed = {name for name in names if ".dist-info/" not in name}
     notebooks = {f"rcnn/course/src/{path.name}" for path in (ROOT / "notebooks" / "src").glob("*.py")}
     assert notebooks and installed - kernels == package_files() | notebooks
@@ -87,7 +96,7 @@ def install(sdist, folder, **environment):
     """Installs into folder/site, without dependencies, and gives what a program that imports it from there prints."""
     pip = (sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--target", folder / "site")
     run(*pip, sdist, cwd=folder, **environment)
-    clean = {"PYTHONPATH": str(folder / "site"), "RCNN_REQUIRE_EXT": "0", "RCNN_BACKEND": ""}
+    clean = {"PYTHONPATH": str(folder / "site"), "RCNN_REQUIRE_EXT": "0", "RCNN_BACKEND": "", "RCNN_SIMD": ""}
     said = run(sys.executable, "-c", PROBE, cwd=folder, **clean)
     assert str(folder / "site" / "rcnn" / "__init__.py") in said
     assert str(folder / "site" / "rcnn" / "course" / "src" / "00_one_image_end_to_end.py") in said

@@ -12,6 +12,7 @@ import pytest
 from gradcheck import LAYOUTS, check_gradients, in_layouts
 
 from rcnn.nn import Parameter, Tensor, concatenate, no_grad
+from rcnn.nn.tensor import _topological_order, record
 
 RNG = np.random.default_rng(0)
 A, B, MAPS = RNG.normal(size=(3, 4)), RNG.normal(size=(3, 4)), RNG.normal(size=(2, 3, 2, 4))
@@ -191,6 +192,64 @@ def test_gradients_never_share_memory(function):
         a.grad.flat[0] += 0  # writeable: clipping scales gradients in place
 
 
+def test_a_leaf_takes_over_an_array_that_nobody_else_holds():
+    made = []
+
+    def vjp(g):
+        grad = g * 2
+        made.append(weakref.ref(grad))
+        return (grad,)
+
+    x = leaf([1.0, 2.0])
+    record(x.data, (x,), vjp).reshape(2, 1).backward(np.ones((2, 1)))
+    assert made[0]() is x.grad
+    y = leaf([[1.0, 2.0]])
+    record(y.data[0], (y.reshape(2),), vjp).backward(np.ones(2))  # through a view of what nobody else holds
+    assert np.shares_memory(made[1](), y.grad)
+
+
+def naive_gradients(out, upstream, leaves):
+    """What `backward` leaves behind, with a new array for every sum and every gradient."""
+    waiting = {id(out): upstream}
+    for tensor in reversed(_topological_order(out)):
+        grads = tensor._vjp(waiting[id(tensor)].copy()) if tensor._vjp else ()
+        for parent, grad in zip(tensor._parents, grads, strict=True):
+            if grad is not None:
+                waiting[id(parent)] = waiting.get(id(parent), 0) + grad
+    return [waiting.get(id(x), np.zeros(x.shape)) for x in leaves]
+
+
+def random_graph(seed, shape):
+    """(leaves, result) of some thirty operations on two matrices; many pass views of their gradients on."""
+    rng = np.random.default_rng(seed)
+    leaves = [leaf(rng.integers(-2, 3, shape).astype(np.float32)) for _ in range(2)]
+    tensors = list(leaves)
+    for _ in range(30):
+        a, b = (tensors[index] for index in rng.integers(max(0, len(tensors) - 4), len(tensors), 2))
+        half = len(a) // 2
+        tensors.append([
+            lambda a=a, b=b: a + b, lambda a=a: a + a, lambda a=a, b=b: a - b, lambda a=a: a[::-1], lambda a=a: a.T.T,
+            lambda a=a: a.reshape(-1).reshape(a.shape), lambda a=a: a * 0.5,
+            lambda a=a, b=b, half=half: concatenate([a[half:], b[:half]]),
+            lambda a=a, b=b: concatenate([a.T, b.T], axis=0)[:a.shape[1]].T,
+        ][rng.integers(9)]())
+    return leaves, tensors[-1] + tensors[-2] + tensors[-1]
+
+
+@pytest.mark.parametrize("shape", [(4, 2), (256, 128)])
+@pytest.mark.parametrize("seed", range(15))
+def test_sums_in_place_touch_nothing_that_is_still_needed(impl, seed, shape):
+    upstream = np.random.default_rng([seed, 1]).integers(-2, 3, shape).astype(np.float32)
+    leaves, out = random_graph(seed, shape)
+    expected = naive_gradients(out, upstream, leaves)
+    leaves, out = random_graph(seed, shape)
+    given = upstream.copy()
+    out.backward(given)
+    np.testing.assert_array_equal(given, upstream)
+    for x, grad in zip(leaves, expected, strict=True):
+        np.testing.assert_array_equal(0 if x.grad is None else x.grad, grad)
+
+
 # ---------------------------------------------------------------------- what backward refuses
 
 def test_a_second_backward_is_an_error():
@@ -218,6 +277,14 @@ def test_a_shared_part_of_a_freed_graph_is_an_error():
 def test_backward_refuses(tensor, grad, error, message):
     with pytest.raises(error, match=message):
         tensor.backward(grad)
+
+
+def test_a_vjp_of_the_wrong_shape_is_an_error():
+    x = leaf([1.0, 2.0])
+    inner = x * 2
+    out = record(inner.data, (inner,), lambda g: (g[:1],))
+    with pytest.raises(ValueError, match=r"gave a gradient of shape \(1,\) for a tensor of shape \(2,\)"):
+        out.backward(np.ones(2))
 
 
 # ---------------------------------------------------------------------- the cost of a graph
@@ -255,6 +322,43 @@ def test_a_deep_chain_that_is_never_differentiated_is_freed(no_collector, length
     out, inner = chain(leaf([1.0]), length)
     del out
     assert all(reference() is None for reference in inner)
+
+
+def test_a_gradient_is_freed_when_it_has_been_passed_on(no_collector):
+    alive, most = [], []
+
+    def double(x):
+        def vjp(g):
+            alive.append(weakref.ref(g))
+            most.append(sum(reference() is not None for reference in alive))
+            return (g * 2,)
+
+        return record(x.data * 2, (x,), vjp)
+
+    x = leaf(np.ones(3))
+    out = x
+    for _ in range(10):
+        out = double(out)
+    out.sum().backward()
+    assert x.grad.tolist() == [1024] * 3
+    assert max(most) == 1
+
+
+def test_an_input_is_freed_with_the_operation_that_needed_it(no_collector):
+    alive = []
+    x = leaf(np.ones(3))
+
+    def looks(g):
+        alive.append([reference() is not None for reference in references])
+        return (g,)
+
+    first = record(x.data * 1, (x,), looks)  # visited last
+    inner = first * 2
+    out = (inner * inner).sum()  # whose gradient needs `inner`, and nothing after it
+    references = [weakref.ref(inner), weakref.ref(inner.data)]
+    del inner, first
+    out.backward()
+    assert alive == [[False, False]]
 
 
 def test_without_gradients_a_chain_keeps_nothing(no_collector):
@@ -369,6 +473,13 @@ def test_a_gradient_has_the_dtype_of_its_leaf():
         (x * Tensor([3.0, 4.0])).sum().backward()  # in float64
         assert x.grad.dtype == np.float32
     assert x.grad.tolist() == [6.0, 8.0]
+
+
+def test_an_operation_gets_its_gradient_in_its_own_dtype():
+    seen, x = [], Parameter(np.ones(2, np.float32))
+    inner = record(x.data * 1, (x,), lambda g: (seen.append(g.dtype), g)[1:])
+    (inner * Tensor([3.0, 4.0])).sum().backward()  # in float64
+    assert seen == [np.float32]
 
 
 def test_a_gradient_of_a_scalar_is_an_array():

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""How the kernels were compiled."""
+"""How the kernels were compiled, and which of them the processor can run."""
 
 cdef extern from *:
     """
@@ -21,21 +21,27 @@ cdef extern from *:
     #define RCNN_COMPILER "unknown"
     #endif
 
-    #if defined(__AVX512F__)
-    #define RCNN_SIMD "avx512"
-    #elif defined(__AVX2__)
-    #define RCNN_SIMD "avx2"
-    #elif defined(__SSE2__) || defined(_M_X64)
-    #define RCNN_SIMD "sse2"
-    #elif defined(__ARM_NEON) || defined(_M_ARM64)
-    #define RCNN_SIMD "neon"
+    #if defined(__GNUC__) && defined(__x86_64__)
+    #define RCNN_HAS(feature) __builtin_cpu_supports(feature)  /* by the processor, and by the system's switching */
     #else
-    #define RCNN_SIMD "none"
+    #define RCNN_HAS(feature) 0
+    #endif
+
+    /* Newer compilers know the levels by name. Older ones know these features; no processor that has them lacks the
+       others of their level (f16c, lzcnt, movbe). */
+    #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+    #define RCNN_V3 RCNN_HAS("x86-64-v3")
+    #define RCNN_V4 RCNN_HAS("x86-64-v4")
+    #else
+    #define RCNN_V3 (RCNN_HAS("avx2") && RCNN_HAS("fma") && RCNN_HAS("bmi") && RCNN_HAS("bmi2"))
+    #define RCNN_V4 (RCNN_V3 && RCNN_HAS("avx512f") && RCNN_HAS("avx512bw") && RCNN_HAS("avx512cd") \\
+                     && RCNN_HAS("avx512dq") && RCNN_HAS("avx512vl"))
     #endif
     """
     const bint RCNN_OPENMP
     const char* RCNN_COMPILER
-    const char* RCNN_SIMD
+    const int RCNN_V3
+    const int RCNN_V4
 
 
 def openmp():
@@ -48,6 +54,6 @@ def compiler():
     return RCNN_COMPILER.decode("utf-8", "replace").strip()
 
 
-def simd():
-    """The vector instructions that the kernels were compiled for."""
-    return RCNN_SIMD.decode("ascii")
+def levels():
+    """The levels of vector instructions that this processor has, lowest first: of "baseline", "v3", "v4"."""
+    return ["baseline"] + ["v3"] * bool(RCNN_V3) + ["v4"] * bool(RCNN_V4)

@@ -1,10 +1,11 @@
 import numpy as np
 
 def nms(
-    columns: np.ndarray,
+    boxes: np.ndarray,
+    order: np.ndarray,
     starts: np.ndarray,
     threshold: float,
     stays: np.ndarray,
-    scratch: np.ndarray,
+    kept: np.ndarray,
     threads: int,
 ) -> None: ...

@@ -1,6 +1,7 @@
 """A small and complete neural-network library: tensors with gradients, operations, layers and optimisers."""
 
 from rcnn.nn import functional, optim
+from rcnn.nn.module import Module
 from rcnn.nn.modules import (
     AdaptiveAvgPool2d,
     AvgPool2d,
@@ -13,7 +14,6 @@ from rcnn.nn.modules import (
     LeakyReLU,
     Linear,
     MaxPool2d,
-    Module,
     ReLU,
     Sequential,
     Sigmoid,

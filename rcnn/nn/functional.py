@@ -1,23 +1,25 @@
 """Operations on tensors, each with its gradient written out.
 
-Convolution and pooling are in `rcnn.nn.convolution`; they are offered here too, so that `functional` is the one place
-to look. Losses of nothing (no rows, no samples) are 0, not NaN.
+Convolution is in `rcnn.nn.convolution`, pooling in `rcnn.nn.pooling`, resampling in `rcnn.nn.resampling`; they are
+offered here too, so that `functional` is the one place to look. Losses of nothing (no rows, no samples) are 0, not NaN.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from rcnn.nn.convolution import avg_pool2d, channels_last, check_maps, conv2d, max_pool2d, pair
+from rcnn.nn import passes
+from rcnn.nn.convolution import conv2d
+from rcnn.nn.pooling import avg_pool2d, max_pool2d
 from rcnn.nn.random import generator
+from rcnn.nn.resampling import adaptive_avg_pool2d, interpolate, upsample_add
 from rcnn.nn.tensor import Tensor, as_tensor, check_tensor, concatenate, record
+from rcnn.nn.windows import channels_last, check_maps
 
 __all__ = [
     "adaptive_avg_pool2d", "avg_pool2d", "batch_norm", "binary_cross_entropy_with_logits", "channels_last",
-    "concatenate", "conv2d", "cross_entropy", "dropout", "interpolate", "leaky_relu", "linear", "log_softmax",
-    "max_pool2d", "relu", "sigmoid", "smooth_l1_loss", "softmax",
+    "concatenate", "conv2d", "cross_entropy", "dropout", "interpolate", "leaky_relu", "linear",
+    "linear_on_maps", "log_softmax", "max_pool2d", "relu", "sigmoid", "smooth_l1_loss", "softmax", "upsample_add",
 ]
 
 
@@ -30,28 +32,30 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         raise ValueError(f"linear takes (N, {weight.shape[1]}), not {x.shape}")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias must have the shape {weight.shape[:1]}, a value per output, not {bias.shape}")
-    out = x.data @ weight.data.T
-    if bias is not None:
-        out += bias.data
+    return linear_on_maps(x.reshape(*x.shape, 1, 1), weight, bias)
 
-    def vjp(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
-        g_x = g @ weight.data if x.requires_grad else None
-        g_weight = g.T @ x.data if weight.requires_grad else None
-        return (g_x, g_weight) if bias is None else (g_x, g_weight, g.sum(axis=0))
 
-    return record(out, (x, weight) if bias is None else (x, weight, bias), vjp)
+def linear_on_maps(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """linear(x.flatten(start_dim=1), weight, bias) of maps (N, C, H, W), (N, O), without flattening them.
+
+    A matrix product is a convolution whose window is the whole map. Maps lie channels last, so that flattening them in
+    the order of weight's columns, channels first, would copy them.
+    """
+    filters = weight.reshape(len(weight), *x.shape[1:])  # (O, C, H, W)
+    size = (x.shape[2], x.shape[3])
+    return conv2d(x, filters, bias, stride=size).reshape(len(x), len(weight))
 
 
 def relu(x: Tensor) -> Tensor:
     """max(x, 0); the gradient at 0 is 0."""
-    out = np.maximum(x.data, 0)
-    return record(out, (x,), lambda g: (g * (out > 0),))
+    out = passes.relu(x.data)
+    return record(out, (x,), lambda g: (passes.leaky_relu_gradient(g, out, 0.0),))
 
 
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     """x where it is positive, `negative_slope` times x elsewhere."""
-    slope = np.where(x.data > 0, x.dtype.type(1), x.dtype.type(negative_slope))
-    return record(x.data * slope, (x,), lambda g: (g * slope,))
+    slope = float(negative_slope)  # a NumPy number would carry its own dtype into the result
+    return record(passes.relu(x.data, slope), (x,), lambda g: (passes.leaky_relu_gradient(g, x.data, slope),))
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Tensor:
@@ -69,130 +73,50 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Gen
 
 
 def batch_norm(x: Tensor, running_mean: np.ndarray, running_var: np.ndarray, weight: Tensor, bias: Tensor,
-               training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+               training: bool = False, momentum: float = 0.1, eps: float = 1e-5, *, residual: Tensor | None = None,
+               relu: bool = False) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias per channel, (N, C, H, W).
 
     In training, mean and variance are the batch's, and `running_mean` and `running_var` (C,) move towards them by
     `momentum`, in place (the variance with Bessel's correction, as in PyTorch); else they are the running ones.
     Ioffe and Szegedy, "Batch normalization", 2015.
+
+    What often follows is done in the same pass over memory: a residual of x's shape is added, and with `relu` the
+    positive part taken.
     """
     check_maps("batch_norm", x)
-    n, channels, height, width = x.shape
-    if weight.shape != (channels,):
-        raise ValueError(f"batch_norm of {weight.size} channels was given maps of {channels}: {x.shape}")
-    values = np.ascontiguousarray(x.data.transpose(0, 2, 3, 1)).reshape(-1, channels)  # (M, C)
-    count = len(values)
+    channels, count = x.shape[1], x.size // max(x.shape[1], 1)
+    for values in (weight, bias, running_mean, running_var):
+        if values.shape != (channels,):
+            raise ValueError(f"batch_norm of {values.size} channels was given maps of {channels}: {x.shape}")
+    if residual is not None and residual.shape != x.shape:
+        raise ValueError(f"residual has the shape {residual.shape}, the maps {x.shape}")
     if training:
         if count < 2:
             raise ValueError(f"batch_norm in training needs more than one value per channel, not a map of {x.shape}")
-        average = np.full(count, 1 / count, x.dtype)
-        mean = average @ values
-        centred = values - mean
-        var = average @ (centred * centred)
+        mean, var = passes.batch_statistics(x.data)
         running_mean += momentum * (mean - running_mean)
         running_var += momentum * (var * (count / (count - 1)) - running_var)
     else:
-        mean, var = running_mean, running_var
-        centred = values - mean
+        mean, var = running_mean.copy(), running_var  # a copy: they may move on before the gradient is asked for
     scale = 1 / np.sqrt(var + x.dtype.type(eps))  # (C,)
-    normal = centred
-    normal *= scale
-    gain = weight.data
-    out = normal * gain
-    out += bias.data
+    gain = weight.data * scale
+    out = passes.normalise(x.data, mean, gain, bias.data, None if residual is None else residual.data, relu)
 
-    def vjp(g: np.ndarray) -> tuple[np.ndarray, ...]:
-        g = np.ascontiguousarray(g.transpose(0, 2, 3, 1)).reshape(-1, channels)
-        ones = np.ones(count, g.dtype)
-        g_bias = ones @ g
-        g_weight = ones @ (g * normal)
-        g_x = g
-        if training:  # the mean and the variance depend on x as well
-            g_x = g - normal * (g_weight / count)
-            g_x -= g_bias / count
-        g_x = g_x * (gain * scale)
-        return g_x.reshape(n, height, width, channels).transpose(0, 3, 1, 2), g_weight, g_bias
+    def vjp(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
+        mask = out if relu else None
+        keep = relu and residual is not None and residual.requires_grad
+        g_bias, g_weight, passed = passes.normalise_sums(g, x.data, mean, mask, keep)
+        if passed is not None:  # g where it went through the relu: the residual's gradient
+            g, mask = passed, None
+        g_weight *= scale
+        g_x = None
+        if x.requires_grad:  # in training the mean and the variance depend on x as well
+            shift, slope = (g_bias / count, g_weight * scale / count) if training else (0 * g_bias, 0 * g_weight)
+            g_x = passes.normalise_gradient(g, x.data, mean, mask, gain, shift, slope)
+        return (g_x, g_weight, g_bias) if residual is None else (g_x, g_weight, g_bias, g)
 
-    return record(out.reshape(n, height, width, channels).transpose(0, 3, 1, 2), (x, weight, bias), vjp)
-
-
-def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor:
-    """The mean over the whole map for output_size 1; in general over a grid of that many rows and columns of cells.
-
-    Cell i of k along a side n covers floor(i n / k) to ceil((i + 1) n / k), as in PyTorch.
-    """
-    check_maps("adaptive_avg_pool2d", x)
-    rows, columns = pair("output_size", output_size, 1)
-    return _separable(x, _averaging(rows, x.shape[2]), _averaging(columns, x.shape[3]))
-
-
-def interpolate(x: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tensor:
-    """The maps resampled to `size` (height, width), (N, C, *size). mode: "nearest" or "bilinear".
-
-    Pixel centres lie at half positions (PyTorch's align_corners=False); there is no antialiasing.
-    """
-    if mode not in ("nearest", "bilinear"):
-        raise ValueError(f"mode must be 'nearest' or 'bilinear', not {mode!r}")
-    check_maps("interpolate", x)
-    height, width = pair("size", size, 1)
-    matrix = nearest_matrix if mode == "nearest" else bilinear_matrix
-    return _separable(x, matrix(height, x.shape[2]), matrix(width, x.shape[3]))
-
-
-def nearest_matrix(out: int, size: int) -> np.ndarray:
-    """(out, size): row i picks the source that output i shows, floor(i * size / out)."""
-    matrix = np.zeros((out, size))
-    scale = np.float32(size) / np.float32(out)  # PyTorch's own arithmetic decides which one where it is close
-    source = np.minimum(np.floor(np.arange(out, dtype=np.float32) * scale).astype(np.int64), size - 1)
-    matrix[np.arange(out), source] = 1
-    return matrix
-
-
-def bilinear_matrix(out: int, size: int) -> np.ndarray:
-    """(out, size): row i weighs the two sources on either side of output i's centre."""
-    before, after, weight = bilinear_taps(out, size)
-    matrix = np.zeros((out, size))
-    matrix[np.arange(out), before] += 1 - weight
-    matrix[np.arange(out), after] += weight
-    return matrix
-
-
-def bilinear_taps(out: int, size: int, dtype: Any = np.float64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of `out` places spread over `size` sources: the source before it, the one after it, and the latter's
-    weight, each (out,). At the ends both are the outermost source.
-
-    In float32 the step is rounded, and so is each place, once: places far along are off by some 1e-5 of a source, and
-    PyTorch's, whose compiler fuses the multiplication and the subtraction, are off by the same.
-    """
-    step = float(np.asarray(size, dtype) / np.asarray(out, dtype))
-    centre = np.maximum((np.arange(out) + 0.5) * step - 0.5, 0).astype(dtype)
-    before = np.minimum(np.floor(centre).astype(np.int64), size - 1)
-    after = np.minimum(before + 1, size - 1)
-    return before, after, centre - before.astype(dtype)
-
-
-def _averaging(out: int, size: int) -> np.ndarray:
-    """(out, size): row i averages the sources of cell i."""
-    matrix = np.zeros((out, size))
-    for i in range(out):
-        start, stop = i * size // out, -(-(i + 1) * size // out)
-        matrix[i, start:stop] = 1 / (stop - start)
-    return matrix
-
-
-def _separable(x: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
-    """rows @ F @ columns^T for every map F, (N, C, H', W'), and its gradient rows^T @ G @ columns."""
-    rows, columns = rows.astype(x.dtype), columns.astype(x.dtype)
-    return record(_apply_separable(x.data, rows, columns), (x,),
-                  lambda g: (_apply_separable(g, rows.T, columns.T),))
-
-
-def _apply_separable(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    n, channels, height, width = features.shape
-    maps = np.ascontiguousarray(features.transpose(0, 2, 3, 1)).reshape(n, height, width * channels)
-    maps = rows @ maps  # (N, H', W * C)
-    maps = columns @ maps.reshape(n * len(rows), width, channels)  # (N * H', W', C)
-    return maps.reshape(n, len(rows), len(columns), channels).transpose(0, 3, 1, 2)
+    return record(out, (x, weight, bias) if residual is None else (x, weight, bias, residual), vjp)
 
 
 # ---------------------------------------------------------------------- probabilities

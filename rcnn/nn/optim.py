@@ -2,6 +2,9 @@
 
 A schedule is a function from the step (0, 1, 2, ...) to a factor of the learning rate. Factors multiply, and a run that
 is resumed at a step needs nothing else to go on.
+
+A step has little to compute and much to read and write: parameters, gradients, averages. For float32 the kernels do it
+in one pass and without arrays in between; the references, in NumPy, say what they do.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from rcnn import _backend
+from rcnn.nn import passes
 from rcnn.nn.tensor import Parameter
 
 Schedule = Callable[[int], float]
@@ -38,10 +43,7 @@ class Optimizer(abc.ABC):
         for index, parameter in enumerate(self.parameters):
             if parameter.grad is None:
                 continue
-            grad = parameter.grad
-            if self.weight_decay:
-                grad = grad + self.weight_decay * parameter.data
-            parameter.data -= self._move(grad, *(self._state[name][index] for name in self.state_names))
+            self._update(parameter.data, parameter.grad, *(self._state[name][index] for name in self.state_names))
 
     def zero_grad(self) -> None:
         """Forgets every gradient."""
@@ -67,6 +69,12 @@ class Optimizer(abc.ABC):
             if name != "steps":
                 array[...] = state[name]
 
+    def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
+        """Moves a parameter's `values`, in place."""
+        if self.weight_decay:
+            grad = grad + self.weight_decay * values
+        values -= self._move(grad, *state)
+
     @abc.abstractmethod
     def _move(self, grad: np.ndarray, *state: np.ndarray) -> np.ndarray:
         """How far to move against `grad`; changes `state` in place."""
@@ -87,6 +95,15 @@ class SGD(Optimizer):
         velocity *= self.momentum
         velocity += grad
         return self.lr * velocity
+
+    def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
+        if _is_fast(values, grad, *state):
+            velocity, = state
+            _backend.maps_kernels.sgd(
+                values.reshape(-1), grad.reshape(-1), velocity.reshape(-1), self.lr, self.momentum, self.weight_decay,
+                _backend.threads_for(values.size))
+        else:
+            super()._update(values, grad, *state)
 
 
 class Adam(Optimizer):
@@ -110,15 +127,49 @@ class Adam(Optimizer):
         size += self.eps
         return (self.lr / (1 - beta1**self.steps)) * mean / size
 
+    def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
+        if _is_fast(values, grad, *state):
+            (mean, square), (beta1, beta2) = state, self.betas
+            _backend.maps_kernels.adam(
+                values.reshape(-1), grad.reshape(-1), mean.reshape(-1), square.reshape(-1),
+                self.lr / (1 - beta1**self.steps), beta1, beta2, 1 - beta2**self.steps, self.eps, self.weight_decay,
+                _backend.threads_for(values.size))
+        else:
+            super()._update(values, grad, *state)
+
 
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     """Scales all gradients by one factor so that their joint norm is at most `max_norm`; gives the norm before."""
     grads: list[Any] = [p.grad for p in parameters if p.grad is not None]
-    norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads))
+    norm = math.sqrt(sum(map(_square_sum, grads)))
     if norm > max_norm:
         for grad in grads:
-            grad *= max_norm / norm
+            _scale(grad, max_norm / norm)
     return norm
+
+
+def _square_sum(grad: np.ndarray) -> float:
+    """The sum of the squares, added in float64, the same to the bit for any number of threads."""
+    if not _is_fast(grad):
+        return float(np.square(grad, dtype=np.float64).sum())
+    sums = np.empty(-(-grad.size // _backend.maps_kernels.block_size))
+    _backend.maps_kernels.square_sums(grad.reshape(-1), sums, _backend.threads_for(grad.size))
+    return float(sums.sum())
+
+
+def _scale(grad: np.ndarray, factor: float) -> None:
+    """Multiplies the gradient, in place."""
+    if _is_fast(grad):
+        _backend.maps_kernels.scale(grad.reshape(-1), factor, _backend.threads_for(grad.size))
+    else:
+        grad *= factor
+
+
+def _is_fast(*arrays: np.ndarray) -> bool:
+    """Whether the kernels take these arrays: float32, of one shape, and with their numbers in a row, to write in place.
+    """
+    shape = arrays[0].shape
+    return passes.is_fast(*arrays) and all(array.flags.c_contiguous and array.shape == shape for array in arrays)
 
 
 def linear_warmup(steps: int, start: float = 1e-3) -> Schedule:

@@ -22,6 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from rcnn import _backend
+from rcnn.nn import passes
+
 Vjp = Callable[[np.ndarray], "tuple[np.ndarray | None, ...]"]
 
 
@@ -131,30 +134,17 @@ class Tensor:
         grad = np.asarray(grad, dtype=self.dtype)
         if grad.shape != self.shape:
             raise ValueError(f"the gradient has shape {grad.shape}, the tensor {self.shape}")
-
-        waiting = {id(self): grad}  # gradients on their way to tensors that have not been visited
+        waiting = {id(self): (grad, False)}  # gradients on their way to tensors that have not been visited
         order = _topological_order(self)
-        while order:
-            tensor = order.pop()
-            arrived = waiting.pop(id(tensor), None)
-            if arrived is None:
-                continue
-            if tensor._vjp is None:  # a leaf: it keeps a copy, for `arrived` may be someone else's array
-                total = arrived if tensor.grad is None else tensor.grad + arrived
-                tensor.grad = np.array(total, dtype=tensor.dtype, order="C")
-                continue
-            for parent, passed in zip(tensor._parents, tensor._vjp(arrived), strict=True):
-                if passed is None or not parent.requires_grad:
-                    continue
-                before = waiting.get(id(parent))
-                waiting[id(parent)] = passed if before is None else before + passed
-            tensor._parents, tensor._vjp = (), _freed
+        with _backend.one_pool():
+            while order:
+                _visit(order.pop(), waiting)
 
     # ------------------------------------------------------------------ arithmetic
 
     def __add__(self, other: Any) -> Tensor:
         a, b = self, as_tensor(other, self.dtype)
-        return _record_pair(a.data + b.data, a, b, lambda g: g, lambda g: g)
+        return _record_pair(passes.add(a.data, b.data), a, b, lambda g: g, lambda g: g)
 
     def __sub__(self, other: Any) -> Tensor:
         a, b = self, as_tensor(other, self.dtype)
@@ -279,7 +269,8 @@ def record(data: np.ndarray, parents: Sequence[Tensor], vjp: Vjp) -> Tensor:
 
     `vjp` takes the gradient with respect to the result and gives one with respect to each parent, in their order and
     shapes (None where there is none or the parent requires none). It must not change the array that it takes, which may
-    be read-only. It is kept only if anything is recorded now and some parent requires a gradient.
+    be read-only, and gives this array, views of it, or new ones that nobody else holds. It is kept only if anything is
+    recorded now and some parent requires a gradient.
     """
     out = Tensor(data)
     if _recording.on and any(parent.requires_grad for parent in parents):
@@ -329,6 +320,48 @@ def _float_array(data: Any, dtype: Any = None) -> np.ndarray:
     if dtype is None:
         dtype = np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64
     return np.asarray(array, dtype=dtype)
+
+
+def _visit(tensor: Tensor, waiting: dict[int, tuple[np.ndarray, bool]]) -> None:
+    """A leaf keeps the gradient that has arrived at it; any other tensor passes it on to its parents.
+
+    waiting: by the id of a tensor the gradient that has arrived so far, and whether nobody else holds it. Then it may
+    be written to: gradients that meet are added in place, and a leaf need not copy its own.
+    """
+    if id(tensor) not in waiting:
+        return
+    arrived, own = waiting.pop(id(tensor))
+    if arrived.shape != tensor.shape:  # what kernels could not survive
+        raise ValueError(f"a vjp gave a gradient of shape {arrived.shape} for a tensor of shape {tensor.shape}")
+    arrived = arrived.astype(tensor.dtype, copy=False)
+    if tensor._vjp is None:
+        if tensor.grad is not None:
+            arrived, own = np.asarray(tensor.grad + arrived, tensor.dtype), True
+        tensor.grad = arrived if own and arrived.flags.c_contiguous else np.array(arrived, order="C")
+        return
+    passed = _pass_on(tensor, tensor._vjp, arrived)
+    for index, (parent, grad) in enumerate(passed):
+        others = [other for _, other in passed[:index] + passed[index + 1:]] + ([] if own else [arrived])
+        is_own = grad.flags.writeable and not any(np.may_share_memory(grad, other) for other in others)
+        before = waiting.get(id(parent))
+        waiting[id(parent)] = _joined(*before, grad, is_own) if before else (grad, is_own)
+
+
+def _pass_on(tensor: Tensor, vjp: Vjp, arrived: np.ndarray) -> list[tuple[Tensor, np.ndarray]]:
+    """The parents that require a gradient, each with its own. The tensor's history is freed when this returns."""
+    parents, tensor._parents, tensor._vjp = tensor._parents, (), _freed
+    return [(parent, np.asarray(grad)) for parent, grad in zip(parents, vjp(arrived), strict=True)
+            if grad is not None and parent.requires_grad]
+
+
+def _joined(a: np.ndarray, own_a: bool, b: np.ndarray, own_b: bool) -> tuple[np.ndarray, bool]:
+    """The sum of two gradients of one tensor, in one of their arrays if the walk may write there, else a new one."""
+    if own_b and not own_a:
+        a, b = b, a
+    if not (own_a or own_b) or a.dtype != b.dtype:
+        return passes.add(a, b), True
+    passes.add_to(a, b)
+    return a, True
 
 
 def _topological_order(root: Tensor) -> list[Tensor]:

@@ -1,0 +1,257 @@
+/* The register block: the innermost loops of a matrix product, on which convolutions and linear layers stand.
+
+A processor core can begin two vector multiply-adds in every cycle, if it never waits for memory. So a block of the
+result, ROWS x (VECTORS * LANES) numbers, stays in registers while the sum over k runs: each step loads one row of the
+right matrix (VECTORS loads) and one number for each row of the left one (ROWS broadcasts), and multiplies all with all.
+With 6 x 4 vectors that is 10 loads for 24 multiply-adds; a core can do as many loads as multiply-adds.
+
+`vec` is as wide as the processor that this file is compiled for; GCC and Clang know vectors as a language extension, for
+any other compiler they are arrays with loops. The block is as large as the registers allow: 16 of them up to AVX2, 32 on
+AVX-512 and arm64. A vector wider than the registers works, but is many times slower.
+*/
+
+#ifndef RCNN_BLOCK_H
+#define RCNN_BLOCK_H
+
+#include <stddef.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+
+#if defined(__AVX512F__) || defined(__aarch64__) || defined(_M_ARM64)
+#define VECTORS 4
+#else
+#define VECTORS 2
+#endif
+
+#define ROWS 6
+#define LINE 16 /* numbers in a cache line */
+#define PANEL (VECTORS * LANES) /* columns of a block */
+
+/* ------------------------------------------------------------------ vectors */
+
+/* Loops over a block are unrolled whole, or its numbers would not stay in registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define UNROLL _Pragma("GCC unroll 16")
+#else
+#define UNROLL
+#endif
+
+#if defined(__GNUC__)
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define PREFETCH(address) __builtin_prefetch(address)
+#define PREFETCH_FAR(address) __builtin_prefetch(address, 0, 2) /* to the second-level cache */
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int vec_bits __attribute__((vector_size(4 * LANES)));
+ALWAYS_INLINE vec vec_of(float x) { return x - (vec){0}; }
+ALWAYS_INLINE vec vec_add(vec a, vec b) { return a + b; }
+ALWAYS_INLINE vec vec_sub(vec a, vec b) { return a - b; }
+ALWAYS_INLINE vec vec_mul(vec a, vec b) { return a * b; }
+ALWAYS_INLINE vec vec_relu(vec a) { return (vec)((vec_bits)a & ~(vec_bits)(a < vec_of(0))); } /* NaN stays NaN */
+#else
+#define ALWAYS_INLINE static __inline
+#define PREFETCH(address)
+#define PREFETCH_FAR(address)
+typedef struct { float lane[LANES]; } vec;
+#define EACH_LANE(expression) vec out; int l; for (l = 0; l < LANES; l++) out.lane[l] = expression; return out
+ALWAYS_INLINE vec vec_of(float x) { EACH_LANE(x); }
+ALWAYS_INLINE vec vec_add(vec a, vec b) { EACH_LANE(a.lane[l] + b.lane[l]); }
+ALWAYS_INLINE vec vec_sub(vec a, vec b) { EACH_LANE(a.lane[l] - b.lane[l]); }
+ALWAYS_INLINE vec vec_mul(vec a, vec b) { EACH_LANE(a.lane[l] * b.lane[l]); }
+ALWAYS_INLINE vec vec_relu(vec a) { EACH_LANE(a.lane[l] < 0 ? 0 : a.lane[l]); }
+#endif
+
+ALWAYS_INLINE vec vec_fma(vec a, vec b, vec c) { return vec_add(vec_mul(a, b), c); } /* contracted by the compiler */
+ALWAYS_INLINE vec vec_load(const float* from) { vec v; memcpy(&v, from, sizeof v); return v; }
+ALWAYS_INLINE void vec_store(float* to, vec v) { memcpy(to, &v, sizeof v); }
+
+/* The first `count` lanes, for the end of a row; the others read as 0 and are not written. */
+ALWAYS_INLINE vec vec_load_some(const float* from, ptrdiff_t count) {
+    vec v = vec_of(0);
+    if (count >= LANES) return vec_load(from);
+    memcpy(&v, from, (size_t)count * sizeof(float));
+    return v;
+}
+
+ALWAYS_INLINE void vec_store_some(float* to, vec v, ptrdiff_t count) {
+    if (count >= LANES) vec_store(to, v);
+    else memcpy(to, &v, (size_t)count * sizeof(float));
+}
+
+/* ------------------------------------------------------------------ rows times a panel
+
+out[r][o] = sum over taps t and k of in[r][t][k] * panel[t][k][o], for up to ROWS rows and PANEL columns.
+
+Row r begins at in + at[r]; its values lie in `taps` runs of `run` neighbours, run t at a distance of tap[t]. For a plain
+matrix that is one run. For a convolution the rows are windows on a feature map, which need not be copied out: their
+addresses are enough. */
+
+typedef struct {
+    const float* in;
+    const ptrdiff_t* tap;
+    ptrdiff_t taps, run;
+    const float* panel;       /* (taps * run, PANEL) */
+    float* out;               /* row r begins at out + to[r] */
+    ptrdiff_t columns;        /* of the panel that exist, at most PANEL */
+    int begins, ends;         /* whether this is the first and the last part of the sum */
+    const float* scale;       /* (PANEL,) or NULL. At the end: relu(sum * scale + shift + residual) */
+    const float* shift;       /* (PANEL,) or NULL */
+    const float* residual;    /* lies as `out` does, or NULL */
+    int relu;
+    const float* soon;        /* what will be needed after this block, or NULL: `rate` cache lines of it are fetched */
+    int rate;                 /* for every LINE terms of the sum, one after the other */
+} Product;
+
+/* Block row r ends: relu((sum + what is there) * scale + shift + residual), as far as `p` says so. `whole`: all columns. */
+ALWAYS_INLINE void product_ends(const Product* p, const vec* sum, ptrdiff_t to, const int vectors, const int whole) {
+    int v;
+    UNROLL
+    for (v = 0; v < vectors; v++) {
+        ptrdiff_t column = v * LANES, count = whole ? LANES : p->columns - column;
+        vec value = sum[v];
+        if (!p->begins) value = vec_add(value, vec_load_some(p->out + to + column, count));
+        if (p->ends) {
+            if (p->scale) value = vec_mul(value, vec_load(p->scale + column));
+            if (p->shift) value = vec_add(value, vec_load(p->shift + column));
+            if (p->residual) value = vec_add(value, vec_load_some(p->residual + to + column, count));
+            if (p->relu) value = vec_relu(value);
+        }
+        vec_store_some(p->out + to + column, value, count);
+    }
+}
+
+ALWAYS_INLINE void product_of(const Product* p, const ptrdiff_t* at, const ptrdiff_t* to, int rows,
+                              const ptrdiff_t* ahead, const ptrdiff_t* next, const int vectors, const int whole) {
+    vec sum[ROWS][VECTORS];
+    const float *panel = p->panel, *soon = p->soon;
+    const int rate = soon ? p->rate : 0;
+    ptrdiff_t t, k, start, stop;
+    int r, v;
+    UNROLL
+    for (r = 0; r < ROWS; r++) {
+        UNROLL
+        for (v = 0; v < vectors; v++)
+            sum[r][v] = vec_of(0);
+    }
+    if (next)
+        for (r = 0; r < ROWS; r++)
+            for (v = 0; v < vectors; v++) {
+                PREFETCH_FAR(p->out + next[r] + v * LANES);
+                if (p->residual) PREFETCH_FAR(p->residual + next[r] + v * LANES);
+            }
+    for (t = 0; t < p->taps; t++) {
+        const float *in = p->in + p->tap[t], *row[ROWS];
+        UNROLL
+        for (r = 0; r < ROWS; r++)
+            row[r] = in + at[r];
+        for (start = 0; start < p->run; start = stop) {
+            stop = start + LINE < p->run ? start + LINE : p->run;
+            if (ahead)
+                for (r = 0; r < ROWS; r++)
+                    PREFETCH_FAR(in + ahead[r] + start);
+            for (r = 0; r < rate; r++, soon += LINE)
+                PREFETCH_FAR(soon);
+            for (k = start; k < stop; k++, panel += PANEL) {
+                vec right[VECTORS];
+                UNROLL
+                for (v = 0; v < vectors; v++) {
+                    right[v] = vec_load(panel + v * LANES);
+                    PREFETCH(panel + 16 * PANEL + v * LANES);
+                }
+                UNROLL
+                for (r = 0; r < ROWS; r++) {
+                    vec left = vec_of(row[r][k]);
+                    UNROLL
+                    for (v = 0; v < vectors; v++)
+                        sum[r][v] = vec_fma(left, right[v], sum[r][v]);
+                }
+            }
+        }
+    }
+    UNROLL
+    for (r = 0; r < ROWS; r++)
+        if (r < rows) product_ends(p, sum[r], to[r], vectors, whole);
+}
+
+/* `at` has ROWS entries, of which `rows` are wanted; the others must be addresses that can be read. `ahead` is NULL or
+`at` of the block that comes next, and `next` is NULL or `to` of it: fetched meanwhile, where they come from far away. */
+static void product(const Product* p, const ptrdiff_t* at, const ptrdiff_t* to, int rows,
+                    const ptrdiff_t* ahead, const ptrdiff_t* next) {
+    if (p->columns == PANEL) product_of(p, at, to, rows, ahead, next, VECTORS, 1);
+#if VECTORS > 2
+    else if (p->columns > 3 * LANES) product_of(p, at, to, rows, ahead, next, 4, 0);
+    else if (p->columns > 2 * LANES) product_of(p, at, to, rows, ahead, next, 3, 0);
+#endif
+    else if (p->columns > LANES) product_of(p, at, to, rows, ahead, next, 2, 0);
+    else product_of(p, at, to, rows, ahead, next, 1, 0);
+}
+
+/* ------------------------------------------------------------------ columns times columns
+
+out[r][o] += sum over k of left[k][r] * right[k][o]: what a gradient for weights is, k running over the pixels.
+
+Row k of the left matrix begins at left + k * distance, and ROWS values of it are read; row k of the right one begins at
+right + at[k], for it may be a window on a feature map. `columns` of the block exist, at most PANEL. */
+
+ALWAYS_INLINE void outer_of(const float* left, ptrdiff_t distance, const float* right, const ptrdiff_t* at,
+                            ptrdiff_t count, float* out, ptrdiff_t out_distance, int rows, ptrdiff_t columns,
+                            const int vectors, const int whole) {
+    vec sum[ROWS][VECTORS];
+    ptrdiff_t k;
+    int r, v;
+    UNROLL
+    for (r = 0; r < ROWS; r++) {
+        UNROLL
+        for (v = 0; v < vectors; v++)
+            sum[r][v] = vec_of(0);
+    }
+    for (k = 0; k < count; k++, left += distance) {
+        const float* from = right + at[k];
+        vec b[VECTORS];
+        UNROLL
+        for (v = 0; v < vectors; v++)
+            b[v] = vec_load_some(from + v * LANES, whole ? LANES : columns - v * LANES);
+        UNROLL
+        for (r = 0; r < ROWS; r++) {
+            vec a = vec_of(left[r]);
+            UNROLL
+            for (v = 0; v < vectors; v++)
+                sum[r][v] = vec_fma(a, b[v], sum[r][v]);
+        }
+    }
+    UNROLL
+    for (r = 0; r < ROWS; r++) {
+        UNROLL
+        for (v = 0; v < vectors; v++) {
+            float* to = out + r * out_distance + v * LANES;
+            ptrdiff_t some = whole ? LANES : columns - v * LANES;
+            if (r < rows) vec_store_some(to, vec_add(vec_load_some(to, some), sum[r][v]), some);
+        }
+    }
+}
+
+static void outer(const float* left, ptrdiff_t distance, const float* right, const ptrdiff_t* at, ptrdiff_t count,
+                  float* out, ptrdiff_t out_distance, int rows, ptrdiff_t columns) {
+#define CASE(vectors, whole) outer_of(left, distance, right, at, count, out, out_distance, rows, columns, vectors, whole)
+    if (columns == PANEL) CASE(VECTORS, 1);
+#if VECTORS > 2
+    else if (columns > 3 * LANES) CASE(4, 0);
+    else if (columns == 3 * LANES) CASE(3, 1);
+    else if (columns > 2 * LANES) CASE(3, 0);
+    else if (columns == 2 * LANES) CASE(2, 1);
+#endif
+    else if (columns > LANES) CASE(2, 0);
+    else if (columns == LANES) CASE(1, 1);
+    else CASE(1, 0);
+#undef CASE
+}
+
+#endif

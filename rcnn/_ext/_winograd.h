@@ -1,0 +1,256 @@
+/* The three transforms of Winograd's convolution, for one tile and LANES channels at a time.
+
+Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016. Two short polynomials can be multiplied by
+evaluating both at a few points, multiplying the values, and interpolating. A 3x3 convolution of a tile is such a product
+in each direction: SIDE x SIDE outputs from (SIDE + 2) x (SIDE + 2) inputs need (SIDE + 2)^2 multiplications per channel
+instead of 9 SIDE^2, that is 36 instead of 144 for SIDE = 4 and 16 instead of 36 for SIDE = 2. The transforms themselves
+are additions and multiplications by constants, done once per channel and not once per pair of channels.
+
+Along one axis, with points 0, +-P, +-Q and infinity (SIDE = 4), the rows of the matrices are
+    inputs    the polynomial that vanishes at all other points
+    weights   1, x, x^2 at the point, divided by what that polynomial is there
+    outputs   1, x, x^2, x^3 at the point
+P^2 = 1/2 and Q^2 = 2 keep all entries near 1, which rounds about three times less than the customary 1 and 2.
+SIDE = 2 has the points 0, +-1 and infinity. */
+
+#ifndef RCNN_WINOGRAD_H
+#define RCNN_WINOGRAD_H
+
+#include "_block.h"
+
+#define P 0.70710678118654752f
+#define Q 1.41421356237309505f
+
+/* One axis, in place over vectors that lie `step` apart: six or four inputs. */
+ALWAYS_INLINE void winograd_inputs(vec* d, const int step, const int side) {
+#define D(i) d[(i) * step]
+    if (side == 4) {
+        vec d0 = D(0), d1 = D(1), d2 = D(2), d3 = D(3), d4 = D(4), d5 = D(5);
+        vec even_p = vec_fma(vec_of(-2.f), d2, d4), odd_p = vec_fma(vec_of(-2.f), d1, d3);
+        vec even_q = vec_fma(vec_of(-0.5f), d2, d4), odd_q = vec_fma(vec_of(-0.5f), d1, d3);
+        D(0) = vec_fma(vec_of(-2.5f), d2, vec_add(d0, d4));
+        D(1) = vec_fma(vec_of(P), odd_p, even_p);
+        D(2) = vec_fma(vec_of(-P), odd_p, even_p);
+        D(3) = vec_fma(vec_of(Q), odd_q, even_q);
+        D(4) = vec_fma(vec_of(-Q), odd_q, even_q);
+        D(5) = vec_fma(vec_of(-2.5f), d3, vec_add(d1, d5));
+    } else {
+        vec d0 = D(0), d1 = D(1), d2 = D(2), d3 = D(3);
+        D(0) = vec_sub(d0, d2);
+        D(1) = vec_add(d1, d2);
+        D(2) = vec_sub(d2, d1);
+        D(3) = vec_sub(d3, d1);
+    }
+}
+
+/* One axis: six or four products to four or two outputs. */
+ALWAYS_INLINE void winograd_outputs(vec* d, const int step, const int side) {
+    if (side == 4) {
+        vec d0 = D(0), sum_p = vec_add(D(1), D(2)), difference_p = vec_sub(D(1), D(2));
+        vec sum_q = vec_add(D(3), D(4)), difference_q = vec_sub(D(3), D(4)), d5 = D(5);
+        D(0) = vec_add(d0, vec_add(sum_p, sum_q));
+        D(1) = vec_fma(vec_of(P), difference_p, vec_mul(vec_of(Q), difference_q));
+        D(2) = vec_fma(vec_of(0.5f), sum_p, vec_mul(vec_of(2.f), sum_q));
+        D(3) = vec_fma(vec_of(0.5f * P), difference_p, vec_fma(vec_of(2.f * Q), difference_q, d5));
+    } else {
+        vec d0 = D(0), d1 = D(1), d2 = D(2), d3 = D(3);
+        D(0) = vec_add(d0, vec_add(d1, d2));
+        D(1) = vec_add(vec_sub(d1, d2), d3);
+    }
+}
+
+/* One axis, the other way: four or two gradients of outputs to six or four. The adjoint of winograd_outputs. */
+ALWAYS_INLINE void winograd_gradients(vec* d, const int step, const int side) {
+    if (side == 4) {
+        vec d0 = D(0), d1 = D(1), d2 = D(2), d3 = D(3);
+        vec even_p = vec_fma(vec_of(0.5f), d2, d0), odd_p = vec_mul(vec_of(P), vec_fma(vec_of(0.5f), d3, d1));
+        vec even_q = vec_fma(vec_of(2.f), d2, d0), odd_q = vec_mul(vec_of(Q), vec_fma(vec_of(2.f), d3, d1));
+        D(1) = vec_add(even_p, odd_p);
+        D(2) = vec_sub(even_p, odd_p);
+        D(3) = vec_add(even_q, odd_q);
+        D(4) = vec_sub(even_q, odd_q);
+        D(5) = d3;
+    } else {
+        vec d0 = D(0), d1 = D(1);
+        D(1) = vec_add(d0, d1);
+        D(2) = vec_sub(d0, d1);
+        D(3) = d1;
+    }
+}
+
+/* One axis: three weights to six or four. */
+ALWAYS_INLINE void winograd_weights(vec* d, const int step, const int side) {
+    vec d0 = D(0), d1 = D(1), d2 = D(2);
+    if (side == 4) {
+        vec even_p = vec_fma(vec_of(0.5f), d2, d0), odd_p = vec_mul(vec_of(P), d1);
+        vec even_q = vec_fma(vec_of(2.f), d2, d0), odd_q = vec_mul(vec_of(Q), d1);
+        D(1) = vec_mul(vec_of(-2.f / 3), vec_add(even_p, odd_p));
+        D(2) = vec_mul(vec_of(-2.f / 3), vec_sub(even_p, odd_p));
+        D(3) = vec_mul(vec_of(1.f / 6), vec_add(even_q, odd_q));
+        D(4) = vec_mul(vec_of(1.f / 6), vec_sub(even_q, odd_q));
+        D(5) = d2;
+    } else {
+        vec even = vec_add(d0, d2);
+        D(1) = vec_mul(vec_of(0.5f), vec_add(even, d1));
+        D(2) = vec_mul(vec_of(0.5f), vec_sub(even, d1));
+        D(3) = d2;
+    }
+}
+
+/* One axis, the other way: six or four gradients to those of three weights. The adjoint of winograd_weights. */
+ALWAYS_INLINE void winograd_weight_gradients(vec* d, const int step, const int side) {
+    if (side == 4) {
+        vec sum_p = vec_mul(vec_of(-2.f / 3), vec_add(D(1), D(2)));
+        vec difference_p = vec_mul(vec_of(-2.f / 3), vec_sub(D(1), D(2)));
+        vec sum_q = vec_mul(vec_of(1.f / 6), vec_add(D(3), D(4)));
+        vec difference_q = vec_mul(vec_of(1.f / 6), vec_sub(D(3), D(4)));
+        D(0) = vec_add(D(0), vec_add(sum_p, sum_q));
+        D(1) = vec_fma(vec_of(P), difference_p, vec_mul(vec_of(Q), difference_q));
+        D(2) = vec_fma(vec_of(0.5f), sum_p, vec_fma(vec_of(2.f), sum_q, D(5)));
+    } else {
+        vec sum = vec_mul(vec_of(0.5f), vec_add(D(1), D(2))), difference = vec_mul(vec_of(0.5f), vec_sub(D(1), D(2)));
+        D(0) = vec_add(D(0), sum);
+        D(1) = difference;
+        D(2) = vec_add(sum, D(3));
+    }
+#undef D
+}
+
+#define GRID 6 /* vectors of a tile lie as a GRID x GRID matrix, whatever the side */
+
+#define BOTH_AXES(transform, first, second) \
+    for (i = 0; i < (first); i++) transform(d + i, GRID, side); \
+    for (i = 0; i < (second); i++) transform(d + i * GRID, 1, side)
+
+/* A tile of inputs: value (i, j) at from[i * points + j] + channel, to to[(i * points + j) * distance + channel]. */
+ALWAYS_INLINE void tile_inputs_of(const float* const* from, float* to, ptrdiff_t distance, ptrdiff_t channels,
+                                  const int side) {
+    const int points = side + 2;
+    ptrdiff_t c;
+    int i, j;
+    for (c = 0; c < channels; c += LANES) {
+        vec d[GRID * GRID];
+        for (i = 0; i < points; i++)
+            for (j = 0; j < points; j++)
+                d[i * GRID + j] = vec_load_some(from[i * points + j] + c, channels - c);
+        BOTH_AXES(winograd_inputs, points, points);
+        for (i = 0; i < points; i++)
+            for (j = 0; j < points; j++)
+                vec_store_some(to + (i * points + j) * distance + c, d[i * GRID + j], channels - c);
+    }
+}
+
+/* A tile of gradients of outputs: value (i, j) at from[i * side + j] + channel. */
+ALWAYS_INLINE void tile_gradients_of(const float* const* from, float* to, ptrdiff_t distance, ptrdiff_t channels,
+                                     const int side) {
+    const int points = side + 2;
+    ptrdiff_t c;
+    int i, j;
+    for (c = 0; c < channels; c += LANES) {
+        vec d[GRID * GRID];
+        for (i = 0; i < side; i++)
+            for (j = 0; j < side; j++)
+                d[i * GRID + j] = vec_load_some(from[i * side + j] + c, channels - c);
+        BOTH_AXES(winograd_gradients, side, points);
+        for (i = 0; i < points; i++)
+            for (j = 0; j < points; j++)
+                vec_store_some(to + (i * points + j) * distance + c, d[i * GRID + j], channels - c);
+    }
+}
+
+/* A tile of outputs from the products at from[(i * points + j) * distance + channel]. Output (i, j) lies at
+out + to[i * side + j] + channel, or nowhere where `to` is negative; scale, shift, residual and relu as in Product. */
+ALWAYS_INLINE void tile_outputs_of(const float* from, ptrdiff_t distance, float* out, const ptrdiff_t* to,
+                                   ptrdiff_t channels, const float* scale, const float* shift, const float* residual,
+                                   int relu, const int side) {
+    const int points = side + 2;
+    ptrdiff_t c;
+    int i, j;
+    for (c = 0; c < channels; c += LANES) {
+        vec d[GRID * GRID];
+        vec gain = scale ? vec_load_some(scale + c, channels - c) : vec_of(1);
+        vec bias = shift ? vec_load_some(shift + c, channels - c) : vec_of(0);
+        for (i = 0; i < points; i++)
+            for (j = 0; j < points; j++)
+                d[i * GRID + j] = vec_load(from + (i * points + j) * distance + c);
+        BOTH_AXES(winograd_outputs, points, side);
+        for (i = 0; i < side; i++)
+            for (j = 0; j < side; j++) {
+                ptrdiff_t at = to[i * side + j] + c;
+                vec value = vec_fma(d[i * GRID + j], gain, bias);
+                if (to[i * side + j] < 0) continue;
+                if (residual) value = vec_add(value, vec_load_some(residual + at, channels - c));
+                if (relu) value = vec_relu(value);
+                vec_store_some(out + at, value, channels - c);
+            }
+    }
+}
+
+/* Filters: weight (i, j) of output o at from[o * distance + tap[i * 3 + j]], for LANES outputs, of which `count` are there
+(none if it is not positive); to to[(i * points + j) * to_distance + o], zeros for those that are not. */
+ALWAYS_INLINE void filter_weights_of(const float* from, ptrdiff_t distance, const ptrdiff_t* tap, ptrdiff_t count,
+                                     float* to, ptrdiff_t to_distance, const int side) {
+    const int points = side + 2;
+    vec d[GRID * GRID];
+    int i, j, l;
+    for (i = 0; i < 3; i++)
+        for (j = 0; j < 3; j++) {
+            float lane[LANES];
+            for (l = 0; l < LANES; l++)
+                lane[l] = l < count ? from[l * distance + tap[i * 3 + j]] : 0;
+            d[i * GRID + j] = vec_load(lane);
+        }
+    BOTH_AXES(winograd_weights, 3, points);
+    for (i = 0; i < points; i++)
+        for (j = 0; j < points; j++)
+            vec_store(to + (i * points + j) * to_distance, d[i * GRID + j]);
+}
+
+/* The gradient of filters from that of their transforms, from[(i * points + j) * distance + o]; to
+to[o * to_distance + tap[i * 3 + j]], for `count` outputs. */
+ALWAYS_INLINE void filter_gradients_of(const float* from, ptrdiff_t distance, ptrdiff_t count, float* to,
+                                       ptrdiff_t to_distance, const ptrdiff_t* tap, const int side) {
+    const int points = side + 2;
+    ptrdiff_t o;
+    int i, j, l;
+    for (o = 0; o < count; o += LANES) {
+        vec d[GRID * GRID];
+        for (i = 0; i < points; i++)
+            for (j = 0; j < points; j++)
+                d[i * GRID + j] = vec_load_some(from + (i * points + j) * distance + o, count - o);
+        BOTH_AXES(winograd_weight_gradients, points, 3);
+        for (i = 0; i < 3; i++)
+            for (j = 0; j < 3; j++) {
+                float lane[LANES];
+                vec_store(lane, d[i * GRID + j]);
+                for (l = 0; l < LANES && o + l < count; l++)
+                    to[(o + l) * to_distance + tap[i * 3 + j]] = lane[l];
+            }
+    }
+}
+
+/* Each for side 4 and 2, so that the loops above have constant bounds and their vectors stay in registers. */
+#define BOTH_SIDES(name, parameters, arguments4, arguments2) \
+    static void name parameters { if (side == 4) name##_of arguments4; else name##_of arguments2; }
+
+BOTH_SIDES(tile_inputs,
+           (const float* const* from, float* to, ptrdiff_t distance, ptrdiff_t channels, int side),
+           (from, to, distance, channels, 4), (from, to, distance, channels, 2))
+BOTH_SIDES(tile_gradients,
+           (const float* const* from, float* to, ptrdiff_t distance, ptrdiff_t channels, int side),
+           (from, to, distance, channels, 4), (from, to, distance, channels, 2))
+BOTH_SIDES(tile_outputs,
+           (const float* from, ptrdiff_t distance, float* out, const ptrdiff_t* to, ptrdiff_t channels,
+            const float* scale, const float* shift, const float* residual, int relu, int side),
+           (from, distance, out, to, channels, scale, shift, residual, relu, 4),
+           (from, distance, out, to, channels, scale, shift, residual, relu, 2))
+BOTH_SIDES(filter_weights,
+           (const float* from, ptrdiff_t distance, const ptrdiff_t* tap, ptrdiff_t count, float* to,
+            ptrdiff_t to_distance, int side),
+           (from, distance, tap, count, to, to_distance, 4), (from, distance, tap, count, to, to_distance, 2))
+BOTH_SIDES(filter_gradients,
+           (const float* from, ptrdiff_t distance, ptrdiff_t count, float* to, ptrdiff_t to_distance,
+            const ptrdiff_t* tap, int side),
+           (from, distance, count, to, to_distance, tap, 4), (from, distance, count, to, to_distance, tap, 2))
+
+#endif

@@ -1,0 +1,381 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Kernels of `rcnn.nn.convolution`: 3x3 convolutions of stride 1 by Winograd's algorithm. float32, (N, H, W, C).
+
+A map is cut into tiles of `side` x `side` outputs. Each tile of inputs, (side + 2)^2 of them, is transformed, and so are
+the filters; then output = transform back(sum over channels of inputs * filters), value by value. At each of the
+(side + 2)^2 positions that sum is a matrix product, tiles x C times C x O, on the register block of `_block.h`. What is
+done to a single tile stands in `_winograd.h`.
+
+Where tiles are many, a thread takes a few at a time, so that their transforms stay in its second-level cache, and goes
+with them through all positions and panels of filters. Where they are few, each thread would read all filters for next to
+nothing; there the steps follow one another, and the threads share positions and panels.
+"""
+
+from cython.parallel cimport prange, threadid
+from libc.stdlib cimport calloc, free
+
+from rcnn._ext._block cimport LANES, LINE, PANEL, ROWS, Product, outer, product
+
+cdef extern from "_winograd.h" nogil:
+    void tile_inputs(const float** source, float* to, Py_ssize_t distance, Py_ssize_t channels, int side) noexcept
+    void tile_gradients(const float** source, float* to, Py_ssize_t distance, Py_ssize_t channels, int side) noexcept
+    void tile_outputs(
+        const float* source, Py_ssize_t distance, float* out, const Py_ssize_t* to, Py_ssize_t channels,
+        const float* scale, const float* shift, const float* residual, int relu, int side,
+    ) noexcept
+    void filter_weights(
+        const float* source, Py_ssize_t distance, const Py_ssize_t* tap, Py_ssize_t count, float* to,
+        Py_ssize_t to_distance, int side,
+    ) noexcept
+    void filter_gradients(
+        const float* source, Py_ssize_t distance, Py_ssize_t count, float* to, Py_ssize_t to_distance,
+        const Py_ssize_t* tap, int side,
+    ) noexcept
+
+cdef enum:
+    FEW = 200  # tiles; up to so many the steps follow one another
+    MOST = 96  # tiles that a thread takes at a time
+    TOGETHER = 8  # channels whose filters are transformed together: neighbours in memory
+    PIXELS = 192  # tiles that a gradient sums over at a time
+    APART = 16  # numbers between positions: transforms at a power of two apart would displace each other in the cache
+
+
+cdef struct Tiles:
+    # How maps (N, H, W, C) are cut.
+    const float* maps
+    const float* zeros  # (C,) read where a tile hangs over the edge
+    Py_ssize_t height, width, channels, pad_y, pad_x
+    Py_ssize_t rows, columns, side, count  # tiles along the axes of an image, outputs along a tile, tiles in all
+
+
+def scratch_size(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t side, Py_ssize_t threads):
+    """How many numbers `convolve` wants as scratch."""
+    cdef Py_ssize_t positions = (side + 2) * (side + 2), width = (filters + PANEL - 1) // PANEL * PANEL
+    cdef Py_ssize_t block = block_size(tiles, threads)
+    return positions * (channels * width + APART) + min(threads, (tiles + block - 1) // block) * share_size(
+        positions, block, channels, width)
+
+
+cdef Py_ssize_t share_size(
+    Py_ssize_t positions, Py_ssize_t block, Py_ssize_t channels, Py_ssize_t width
+) noexcept nogil:
+    """How many numbers the transforms and the products of a block of tiles are."""
+    return positions * (block * (channels + width) + 2 * APART)
+
+
+cdef Py_ssize_t block_size(Py_ssize_t tiles, Py_ssize_t threads) noexcept nogil:
+    """How many tiles are worked on together: few all at once, many in equal shares for the threads."""
+    cdef Py_ssize_t shares = threads * ((tiles + threads * MOST - 1) // (threads * MOST))
+    return tiles if tiles <= FEW else (tiles + shares - 1) // shares
+
+
+def convolve(
+    const float[:, :, :, ::1] maps,
+    const float[:, :, :, :] weight,
+    float[:, :, :, ::1] out,
+    const Py_ssize_t[::1] padding,
+    const float[::1] scale,
+    const float[::1] shift,
+    const float[:, :, :, ::1] residual,
+    bint relu,
+    int side,
+    float[::1] scratch,
+    int threads,
+):
+    """Fills out (N, H', W', O) with the convolution of maps (N, H, W, C) and weight (O, C, 3, 3), side 4 or 2.
+
+    scale, shift, residual and relu as in `_conv.convolve`. `scratch` is `scratch_size` numbers.
+    """
+    cdef Tiles t
+    cdef Py_ssize_t positions = (side + 2) * (side + 2), filters = weight.shape[0], channels = weight.shape[1]
+    cdef Py_ssize_t panels = (filters + PANEL - 1) // PANEL, width = panels * PANEL, task, block, distance, apart, share
+    cdef Py_ssize_t shares, share_panels, splits = (channels + TOGETHER - 1) // TOGETHER
+    cdef Py_ssize_t filters_apart = panels * channels * PANEL + APART
+    cdef const float* gain = NULL if scale is None else &scale[0]
+    cdef const float* bias = NULL if shift is None else &shift[0]
+    cdef const float* rest = NULL if residual is None else &residual[0, 0, 0, 0]
+    cdef float* transformed = &scratch[0]  # filters: (positions, panels, C, PANEL)
+    cdef float* inputs = transformed + positions * (channels * width + APART)  # (positions, tiles, C)
+    cdef float* products  # (positions, tiles, width)
+    if out.size == 0:
+        return
+    cut(&t, maps, out, padding, side)
+    block = block_size(t.count, threads)
+    # Where positions are too few to keep the threads busy, they share the panels of a position, too.
+    shares = min(panels, max(1, 4 * threads // positions))
+    share_panels = (panels + shares - 1) // shares
+    shares = (panels + share_panels - 1) // share_panels
+    distance = block * channels + APART
+    apart = block * width + APART
+    products = inputs + positions * distance
+    share = share_size(positions, block, channels, width)
+    t.zeros = <const float*>calloc(max(channels, 1), sizeof(float))
+    if t.zeros == NULL:
+        raise MemoryError
+    with nogil:
+        for task in prange(panels * splits, num_threads=threads, schedule="static"):
+            transform_filters(
+                weight, task // splits, task % splits * TOGETHER, min(channels, (task % splits + 1) * TOGETHER),
+                transformed, side,
+            )
+        if block == t.count:
+            for task in prange(t.count, num_threads=threads, schedule="static"):
+                transform_tile(&t, task, inputs + task * channels, distance)
+            for task in prange(positions * shares, num_threads=threads, schedule="dynamic"):
+                multiply(
+                    inputs + task // shares * distance, channels, t.count,
+                    transformed + task // shares * filters_apart + task % shares * share_panels * channels * PANEL,
+                    min(share_panels, panels - task % shares * share_panels),
+                    products + task // shares * apart + task % shares * share_panels * PANEL, width,
+                )
+            for task in prange(t.count, num_threads=threads, schedule="static"):
+                finish_tile(
+                    &t, task, products + task * width, apart, &out[0, 0, 0, 0], out.shape[1], out.shape[2], filters,
+                    gain, bias, rest, relu,
+                )
+        else:
+            for task in prange((t.count + block - 1) // block, num_threads=threads, schedule="dynamic"):
+                convolve_block(
+                    &t, task * block, min(block, t.count - task * block), inputs + threadid() * share,
+                    products + threadid() * share, distance, apart, transformed, panels, &out[0, 0, 0, 0],
+                    out.shape[1], out.shape[2], filters, gain, bias, rest, relu,
+                )
+    free(<void*>t.zeros)
+
+
+cdef void cut(
+    Tiles* t, const float[:, :, :, ::1] maps, const float[:, :, :, ::1] out, const Py_ssize_t[::1] padding,
+    Py_ssize_t side,
+) noexcept:
+    t.maps = &maps[0, 0, 0, 0]
+    t.height = maps.shape[1]
+    t.width = maps.shape[2]
+    t.channels = maps.shape[3]
+    t.pad_y = padding[0]
+    t.pad_x = padding[1]
+    t.side = side
+    t.rows = (out.shape[1] + side - 1) // side
+    t.columns = (out.shape[2] + side - 1) // side
+    t.count = out.shape[0] * t.rows * t.columns
+
+
+cdef void transform_filters(
+    const float[:, :, :, :] weight, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t stop, float* to, int side
+) noexcept nogil:
+    """Transforms what a panel of filters has for the channels first .. stop."""
+    cdef Py_ssize_t tap[9]
+    cdef Py_ssize_t i, channel, group, o, channels = weight.shape[1], filters = weight.shape[0]
+    cdef Py_ssize_t apart = (filters + PANEL - 1) // PANEL * channels * PANEL + APART
+    for i in range(9):
+        tap[i] = i // 3 * (weight.strides[2] // 4) + i % 3 * (weight.strides[3] // 4)
+    for group in range(PANEL // LANES):
+        o = panel * PANEL + group * LANES
+        for channel in range(first, stop):
+            filter_weights(
+                &weight[min(o, filters - 1), channel, 0, 0], weight.strides[0] // 4, tap, filters - o,
+                to + (panel * channels + channel) * PANEL + group * LANES, apart, side,
+            )
+
+
+cdef void transform_tile(const Tiles* t, Py_ssize_t tile, float* to, Py_ssize_t distance) noexcept nogil:
+    """Transforms the inputs of one tile."""
+    cdef const float* source[36]
+    cdef Py_ssize_t points = t.side + 2
+    find_values(
+        t.maps, t.zeros, t.height, t.width, t.channels, tile // (t.rows * t.columns),
+        tile // t.columns % t.rows * t.side - t.pad_y, tile % t.columns * t.side - t.pad_x, points, source,
+    )
+    tile_inputs(source, to, distance, t.channels, <int>t.side)
+
+
+cdef void find_values(
+    const float* maps, const float* zeros, Py_ssize_t height, Py_ssize_t width, Py_ssize_t channels, Py_ssize_t image,
+    Py_ssize_t top, Py_ssize_t left, Py_ssize_t points, const float** source,
+) noexcept nogil:
+    """Fills source (points^2,) with where the pixels of a square lie, those outside the map on zeros."""
+    cdef Py_ssize_t i, j, y, x
+    for i in range(points):
+        y = top + i
+        for j in range(points):
+            x = left + j
+            if 0 <= y < height and 0 <= x < width:
+                source[i * points + j] = maps + ((image * height + y) * width + x) * channels
+            else:
+                source[i * points + j] = zeros
+
+
+cdef void multiply(
+    const float* inputs, Py_ssize_t channels, Py_ssize_t tiles, const float* panel, Py_ssize_t panels, float* out,
+    Py_ssize_t width,
+) noexcept nogil:
+    """One position: fills some panels of out (tiles, width) with inputs (tiles, C) times panels (panels, C, PANEL)."""
+    cdef Product p
+    cdef Py_ssize_t at[2 * ROWS]
+    cdef Py_ssize_t to[2 * ROWS]
+    cdef Py_ssize_t none = 0, number, strip, strips = (tiles + ROWS - 1) // ROWS, r
+    cdef bint more
+    p.input = inputs
+    p.tap = &none
+    p.taps = 1
+    p.run = channels
+    p.columns = PANEL
+    p.begins = True
+    p.ends = False
+    p.rate = <int>((PANEL + strips - 1) // strips)
+    for number in range(panels):
+        p.panel = panel + number * channels * PANEL
+        p.out = out + number * PANEL
+        for strip in range(strips):
+            for r in range(2 * ROWS):  # this strip's and the next one's
+                at[r] = min(strip * ROWS + r, tiles - 1) * channels
+                to[r] = min(strip * ROWS + r, tiles - 1) * width
+            more = strip + 1 < strips
+            p.soon = p.panel + channels * PANEL + strip * (channels // LINE) * p.rate * LINE  # of the next panel
+            product(
+                &p, at, to, <int>min(ROWS, tiles - strip * ROWS), at + ROWS if more and number == 0 else NULL,
+                to + ROWS if more else NULL,
+            )
+
+
+cdef void finish_tile(
+    const Tiles* t, Py_ssize_t tile, const float* products, Py_ssize_t apart, float* out, Py_ssize_t height,
+    Py_ssize_t width, Py_ssize_t filters, const float* scale, const float* shift, const float* residual, bint relu,
+) noexcept nogil:
+    """Transforms the products of one tile back and stores what lies on the map."""
+    cdef Py_ssize_t to[16]
+    cdef Py_ssize_t i, j, y, x, image = tile // (t.rows * t.columns)
+    for i in range(t.side):
+        y = tile // t.columns % t.rows * t.side + i
+        for j in range(t.side):
+            x = tile % t.columns * t.side + j
+            to[i * t.side + j] = ((image * height + y) * width + x) * filters if y < height and x < width else -1
+    tile_outputs(products, apart, out, to, filters, scale, shift, residual, relu, <int>t.side)
+
+
+cdef void convolve_block(
+    const Tiles* t, Py_ssize_t first, Py_ssize_t count, float* inputs, float* products, Py_ssize_t distance,
+    Py_ssize_t apart, const float* transformed, Py_ssize_t panels, float* out, Py_ssize_t height, Py_ssize_t width,
+    Py_ssize_t filters, const float* scale, const float* shift, const float* residual, bint relu,
+) noexcept nogil:
+    """All steps for the tiles first .. first + count."""
+    cdef Py_ssize_t tile, position
+    for tile in range(count):
+        transform_tile(t, first + tile, inputs + tile * t.channels, distance)
+    for position in range((t.side + 2) * (t.side + 2)):
+        multiply(
+            inputs + position * distance, t.channels, count,
+            transformed + position * (panels * t.channels * PANEL + APART), panels, products + position * apart, panels * PANEL,
+        )
+    for tile in range(count):
+        finish_tile(
+            t, first + tile, products + tile * panels * PANEL, apart, out, height, width, filters, scale, shift,
+            residual, relu,
+        )
+
+
+# ---------------------------------------------------------------- the gradient for the weights
+
+
+def weight_gradient_scratch_size(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t side):
+    """How many numbers `weight_gradient` wants as scratch for `tiles` at a time."""
+    cdef Py_ssize_t positions = (side + 2) * (side + 2)
+    return positions * (tiles * (channels + filters) + 2 * APART + channels * filters) + ROWS
+
+
+def weight_gradient(
+    const float[:, :, :, ::1] maps,
+    const float[:, :, :, ::1] grad,
+    float[:, :, :, ::1] out,
+    const Py_ssize_t[::1] padding,
+    int side,
+    Py_ssize_t most,
+    float[::1] scratch,
+    int threads,
+):
+    """Fills out (O, C, 3, 3) with the gradient of the convolution for its weights; grad is (N, H', W', O).
+
+    The adjoint of `convolve`, step by step: grad is taken to the positions by the transposed transform of outputs,
+    there multiplied with the transformed inputs and summed over tiles, and the sums come back by the transposed
+    transform of filters. `most` tiles are worked on at a time.
+    """
+    cdef Tiles t
+    cdef Py_ssize_t positions = (side + 2) * (side + 2), filters = out.shape[0], channels = out.shape[1]
+    cdef Py_ssize_t distance = most * channels + APART, grad_distance = most * filters + APART, task, first, count
+    cdef Py_ssize_t spans = (channels + 4 * PANEL - 1) // (4 * PANEL), blocks = (filters + 16 * ROWS - 1) // (16 * ROWS)
+    cdef Py_ssize_t tap[9]
+    cdef float* inputs = &scratch[0]  # (positions, most, C)
+    cdef float* grads = inputs + positions * distance  # (positions, most, O)
+    cdef float* sums = grads + positions * grad_distance + ROWS  # (positions, O, C)
+    out[:] = 0
+    if grad.size == 0 or out.size == 0:
+        return
+    cut(&t, maps, grad, padding, side)
+    for task in range(9):
+        tap[task] = task
+    t.zeros = <const float*>calloc(max(channels, filters), sizeof(float))
+    if t.zeros == NULL:
+        raise MemoryError
+    with nogil:
+        for task in prange(positions * filters * channels, num_threads=threads, schedule="static"):
+            sums[task] = 0
+        first = 0
+        while first < t.count:
+            count = min(most, t.count - first)
+            for task in prange(count, num_threads=threads, schedule="static"):
+                transform_tile(&t, first + task, inputs + task * channels, distance)
+                transform_gradient(
+                    &t, first + task, &grad[0, 0, 0, 0], grad.shape[1], grad.shape[2], filters,
+                    grads + task * filters, grad_distance,
+                )
+            for task in prange(positions * blocks * spans, num_threads=threads, schedule="dynamic"):
+                accumulate(
+                    grads + task % positions * grad_distance, inputs + task % positions * distance, count, filters,
+                    channels, task // positions % blocks * 16 * ROWS, task // positions // blocks * 4 * PANEL,
+                    sums + task % positions * filters * channels,
+                )
+            first += most
+        for task in prange(filters, num_threads=threads, schedule="static"):
+            filter_gradients(
+                sums + task * channels, filters * channels, channels, &out[task, 0, 0, 0], 9, tap, side
+            )
+    free(<void*>t.zeros)
+
+
+cdef void transform_gradient(
+    const Tiles* t, Py_ssize_t tile, const float* grad, Py_ssize_t height, Py_ssize_t width, Py_ssize_t filters,
+    float* to, Py_ssize_t distance,
+) noexcept nogil:
+    """Transforms the gradient of the outputs of one tile."""
+    cdef const float* source[16]
+    find_values(
+        grad, t.zeros, height, width, filters, tile // (t.rows * t.columns), tile // t.columns % t.rows * t.side,
+        tile % t.columns * t.side, t.side, source,
+    )
+    tile_gradients(source, to, distance, filters, <int>t.side)
+
+
+cdef void accumulate(
+    const float* grads, const float* inputs, Py_ssize_t tiles, Py_ssize_t filters, Py_ssize_t channels,
+    Py_ssize_t filter, Py_ssize_t channel, float* sums,
+) noexcept nogil:
+    """One position: adds to sums (O, C), some filters and channels, grads (tiles, O) transposed times inputs (tiles, C)."""
+    cdef Py_ssize_t at[PIXELS]
+    cdef Py_ssize_t tile, count, i, j, o, c
+    for i in range(PIXELS):
+        at[i] = i * channels
+    tile = 0
+    while tile < tiles:
+        count = min(PIXELS, tiles - tile)
+        for i in range(16):
+            o = filter + i * ROWS
+            if o >= filters:
+                break
+            for j in range(4):
+                c = channel + j * PANEL
+                if c >= channels:
+                    break
+                outer(
+                    grads + tile * filters + o, filters, inputs + tile * channels + c, at, count,
+                    sums + o * channels + c, channels, <int>min(ROWS, filters - o), min(PANEL, channels - c),
+                )
+        tile += PIXELS
