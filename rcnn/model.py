@@ -44,6 +44,7 @@ class FasterRCNN(Module):
         if len(per_cell) > 1:
             raise ValueError(f"every level needs the same number of anchors per cell, for one RPN head serves all; "
                              f"anchor_sizes and aspect_ratios give {sorted(per_cell)}")
+        self._laid: tuple[Any, list[np.ndarray]] | None = None  # the anchors of the last batch, and what they depend on
         self.rpn = rpn.RPN(config, per_cell.pop())
         self.roi_heads = roi_heads.RoIHeads(config)
 
@@ -218,11 +219,17 @@ class FasterRCNN(Module):
         return levels
 
     def _anchors(self, batch: transform.Batch, features: Sequence[Tensor]) -> list[np.ndarray]:
-        """Per level (A_l, 4), laid on the padded size of the batch."""
+        """Per level (A_l, 4), laid on the padded size of the batch; read-only, for they are kept for the next batch."""
         size = (batch.images.shape[2], batch.images.shape[3])
         feature_sizes = _sizes_of(features)
-        self._check_stride(size, feature_sizes)
-        return [level.astype(self.dtype, copy=False) for level in self.anchor_generator(size, feature_sizes)]
+        key = (self.anchor_generator, size, feature_sizes, self.dtype)
+        if self._laid is None or self._laid[0] != key:
+            self._check_stride(size, feature_sizes)
+            anchors = [level.astype(self.dtype, copy=False) for level in self.anchor_generator(size, feature_sizes)]
+            for level in anchors:
+                level.flags.writeable = False
+            self._laid = (key, anchors)
+        return list(self._laid[1])
 
     def _check_stride(self, size: Size, feature_sizes: list[Size]) -> None:
         """ValueError where the config states a stride that the feature maps do not have."""

@@ -54,8 +54,9 @@ def _suppress(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray | None, 
 def falling_order(scores: np.ndarray) -> np.ndarray:
     """Indices (N,) of the scores from the highest to the lowest; of equals the earlier comes first, NaN comes last.
 
-    That is a stable sort, and of float32 NumPy sorts whole numbers several times as fast. So a whole number is made of each
-    score and its index: above, the bits of the negative score, turned so that they rise as it does; below, the index.
+    That is a stable sort, and NumPy sorts whole numbers several times as fast as float32. So a whole number is made of
+    each score and its index: above, the bits of the negative score, turned so that they rise as it does; below, the
+    index.
     """
     if scores.dtype != np.float32 or not _backend.runs_kernels():
         return np.argsort(-scores, kind="stable")

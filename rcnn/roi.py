@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rcnn import _backend
+from rcnn import _backend, taps
 from rcnn._arrays import as_float_array, as_index_array, check_boxes, check_finite, check_pair
 
 FARTHEST = 2**20  # feature pixels; a RoI beyond that is a mistake, and its adaptive samples would be too many to count
-ORDER_ROWS = 32  # of features; a band of the order in which RoIs are pooled
-BAND_BYTES = 2**20  # of features: half of a usual second-level cache
 
 
 def roi_align(
@@ -44,14 +42,38 @@ def roi_align(
     height, width = check_pair(output_size, "output_size")
     _check_sampling(sampling_ratio)
     out = _empty((len(boxes), height, width, maps.shape[3]), maps.dtype)  # (R, ph, pw, C)
-    if _backend.runs_kernels():
-        threads = _backend.threads_for(4 * max(sampling_ratio, 2) ** 2 * out.size)
-        rows, columns = _find_taps(boxes, maps, out, spatial_scale, sampling_ratio, aligned)
-        order = _nearest_next(boxes, images, spatial_scale)
-        _backend.roi_kernels.roi_align(maps, images, order, *rows, *columns, out, threads)
-    else:
-        _roi_align(maps, boxes, images, out, spatial_scale, sampling_ratio, aligned)
+    _align(maps, boxes, images, out, np.arange(len(boxes)), spatial_scale, sampling_ratio, aligned)
     return out.transpose(0, 3, 1, 2)  # (R, C, ph, pw)
+
+
+def roi_align_into(
+    out: np.ndarray,
+    places: ArrayLike,
+    features: ArrayLike,
+    rois: ArrayLike,
+    roi_images: ArrayLike,
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+) -> None:
+    """Puts into `out` at `places` what `roi_align` gives; so RoIs on several feature maps come together uncopied.
+
+    `out` (P, C, ph, pw) lies channels last in memory and has the features' dtype, `places` (R,) are different indices.
+
+    Raises as `roi_align`, and ValueError for an `out` that is not so or a place that is not there.
+    """
+    maps = _channels_last(features, "features")  # (N, H, W, C)
+    boxes, images = _check_rois(rois, roi_images, maps, spatial_scale)
+    _check_sampling(sampling_ratio)
+    pooled = out.transpose(0, 2, 3, 1)  # (P, ph, pw, C)
+    fits = pooled.flags.c_contiguous and pooled.dtype == maps.dtype and pooled.shape[3] == maps.shape[3]
+    if not fits:
+        raise ValueError(f"out must have {maps.shape[3]} channels of {maps.dtype} and lie channels last in memory, "
+                         f"got {out.dtype} of shape {out.shape} and strides {out.strides}")
+    where = as_index_array(places, "places", len(boxes))
+    if len(where) and not (where.min() >= 0 and where.max() < len(out)):
+        raise ValueError(f"places must lie in 0 .. {len(out) - 1}, got {where.min()} .. {where.max()}")
+    _align(maps, boxes, images, pooled, where, spatial_scale, sampling_ratio, aligned)
 
 
 def roi_align_backward(
@@ -74,8 +96,8 @@ def roi_align_backward(
     _check_sampling(sampling_ratio)
     if _backend.runs_kernels():
         threads = _backend.threads_for(4 * max(sampling_ratio, 2) ** 2 * upstream.size)
-        rows, columns = _find_taps(boxes, out, upstream, spatial_scale, sampling_ratio, aligned)
-        band = _band(out, threads)
+        rows, columns = taps.find(boxes, out, upstream, spatial_scale, sampling_ratio, aligned)
+        band = taps.band_rows(out, threads)
         _backend.roi_kernels.roi_align_backward(upstream, images, *rows, *columns, band, out, threads)
     else:
         out[...] = 0
@@ -206,7 +228,21 @@ def _empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize
     if not size or not _backend.runs_kernels():
         return np.empty(shape, dtype)
-    return np.frombuffer(_backend.memory.Block(size), dtype).reshape(shape)
+    return np.frombuffer(memoryview(_backend.memory.Block(size)), dtype).reshape(shape)
+
+
+def _align(
+    maps: np.ndarray, rois: np.ndarray, images: np.ndarray, out: np.ndarray, places: np.ndarray,
+    spatial_scale: float, sampling_ratio: int, aligned: bool,
+) -> None:
+    """Fills `out` (P, ph, pw, C) at `places` (R,)."""
+    if _backend.runs_kernels():
+        threads = _backend.threads_for(4 * max(sampling_ratio, 2) ** 2 * len(rois) * math.prod(out.shape[1:]))
+        rows, columns = taps.find(rois, maps, out, spatial_scale, sampling_ratio, aligned)
+        order = taps.nearest_next(rois, images, spatial_scale)
+        _backend.roi_kernels.roi_align(maps, images, order, *rows, *columns, places, out, threads)
+    else:
+        _roi_align(maps, rois, images, out, places, spatial_scale, sampling_ratio, aligned)
 
 
 def _pool(
@@ -223,46 +259,6 @@ def _pool(
     return out, winners
 
 
-# ---------------------------------------------------------------- RoIAlign, what the kernel is given
-
-
-def _find_taps(
-    rois: np.ndarray, maps: np.ndarray, pooled: np.ndarray, spatial_scale: float, sampling_ratio: int, aligned: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The taps of the rows, then of the columns of `maps` (N, H, W, C) for bins of `pooled` (R, ph, pw, C).
-
-    Taps are what `_average` says in a matrix, without the zeros: where the taps of each bin start (R, bins + 1), which
-    pixels they are and how much they count, both (R, most).
-    """
-    for axis in (1, 0):  # of a box: y, x
-        bins, pixels = pooled.shape[2 - axis], maps.shape[2 - axis]
-        # Two taps for each sample; or, those of a bin on one pixel being one, two for each pixel that a bin lies on.
-        most = min(2 * bins * (sampling_ratio or pixels), 2 * (pixels + 2 * bins))
-        starts, places = np.empty((len(rois), bins + 1), np.int32), np.empty((len(rois), most), np.int32)
-        weights = np.empty((len(rois), most), rois.dtype)
-        low, high = np.ascontiguousarray(rois[:, axis]), np.ascontiguousarray(rois[:, axis + 2])  # (R,), (R,)
-        _backend.roi_kernels.find_taps(
-            low, high, pixels, spatial_scale, sampling_ratio, aligned, starts, places, weights
-        )
-        yield starts, places, weights
-
-
-def _nearest_next(rois: np.ndarray, images: np.ndarray, spatial_scale: float) -> np.ndarray:
-    """The RoIs in an order in which the next is near, (R,): from left to right in one band of an image, then the next.
-
-    So a RoI finds in the cache what it shares with those before it.
-    """
-    middle = (rois[:, :2] + rois[:, 2:]) * (spatial_scale / 2)  # (R, 2) in feature pixels
-    return np.lexsort((middle[:, 0], middle[:, 1] // ORDER_ROWS, images))
-
-
-def _band(maps: np.ndarray, threads: int) -> int:
-    """How many rows of `maps` (N, H, W, C) a thread should take at a time: few enough for the cache and for the others.
-    """
-    fit = BAND_BYTES // max(maps[0, 0].nbytes, 1) if len(maps) else 1
-    return max(1, min(fit, len(maps) * maps.shape[1] // (4 * threads)))
-
-
 # ---------------------------------------------------------------- RoIAlign, the reference
 #
 # Bilinear interpolation is separable, and so is an average over a grid of samples: what a RoI gives is Y @ F @ X.T for
@@ -271,29 +267,19 @@ def _band(maps: np.ndarray, threads: int) -> int:
 
 
 def _roi_align(
-    maps: np.ndarray,
-    rois: np.ndarray,
-    images: np.ndarray,
-    out: np.ndarray,
-    spatial_scale: float,
-    sampling_ratio: int,
-    aligned: bool,
+    maps: np.ndarray, rois: np.ndarray, images: np.ndarray, out: np.ndarray, places: np.ndarray,
+    spatial_scale: float, sampling_ratio: int, aligned: bool,
 ) -> None:
-    """Fills `out` (R, ph, pw, C)."""
+    """Fills `out` (P, ph, pw, C) at `places` (R,)."""
     for r, (rows, columns, y, x) in enumerate(_averages(rois, out, maps, spatial_scale, sampling_ratio, aligned)):
         region = maps[images[r], rows[:, None], columns]  # (h, w, C)
         bands = np.tensordot(y, region, axes=(1, 0))  # (ph, w, C)
-        out[r] = x @ bands  # (ph, pw, C)
+        out[places[r]] = x @ bands  # (ph, pw, C)
 
 
 def _roi_align_backward(
-    grad: np.ndarray,
-    rois: np.ndarray,
-    images: np.ndarray,
-    out: np.ndarray,
-    spatial_scale: float,
-    sampling_ratio: int,
-    aligned: bool,
+    grad: np.ndarray, rois: np.ndarray, images: np.ndarray, out: np.ndarray,
+    spatial_scale: float, sampling_ratio: int, aligned: bool,
 ) -> None:
     """Adds to `out` (N, H, W, C)."""
     for r, (rows, columns, y, x) in enumerate(_averages(rois, grad, out, spatial_scale, sampling_ratio, aligned)):

@@ -18,7 +18,7 @@ from rcnn import roi
 from rcnn.config import FasterRCNNConfig
 from rcnn.matching import match, sample
 from rcnn.nms import batched_nms
-from rcnn.nn import Dropout, Linear, Module, Tensor
+from rcnn.nn import Dropout, Linear, Module, Tensor, passes
 from rcnn.nn import functional as F
 from rcnn.nn.buffers import empty_maps
 from rcnn.nn.tensor import record
@@ -63,14 +63,15 @@ def pool(features: Sequence[Tensor], rois: np.ndarray, roi_images: np.ndarray, l
     pooled = empty_maps((len(rois), channels, *config.pool_size), features[0].dtype)
     for level, who, scale in zip(features, members, scales, strict=True):
         if len(who):
-            pooled[who] = roi.roi_align(level.data, rois[who], roi_images[who], config.pool_size, scale, *how)
+            mine = roi.roi_align(level.data, rois[who], roi_images[who], config.pool_size, scale, *how)
+            passes.put(mine, who, pooled)
 
     def vjp(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
         grads: list[np.ndarray | None] = [None] * len(features)
         for index, (level, who, scale) in enumerate(zip(features, members, scales, strict=True)):
             if len(who):
                 n, _, height, width = level.shape
-                grads[index] = roi.roi_align_backward(g[who], rois[who], roi_images[who],
+                grads[index] = roi.roi_align_backward(passes.take(g, who), rois[who], roi_images[who],
                                                       (n, channels, height, width), scale, *how)
         return tuple(grads)
 

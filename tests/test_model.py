@@ -8,6 +8,7 @@ from PIL import Image
 
 import rcnn
 from rcnn import FasterRCNN, FasterRCNNConfig, nn, roi_heads, rpn
+from rcnn.anchors import AnchorGenerator
 from rcnn.factories import faster_rcnn_small
 from rcnn.fpn import BackboneWithFPN
 
@@ -626,3 +627,14 @@ def test_the_small_detector():
     assert (model.config.box_score_thresh, model.config.hidden_dim) == (0.3, 128)
     assert 480_000 < sum(p.size for p in model.parameters()) < 520_000
     assert len(model.predict([picture(128, 128)])) == 1
+
+
+def test_anchors_are_kept_for_the_next_batch_of_the_same_size_only():
+    model = make("single")
+    first, again, other = (model.trace(np.zeros((1, 3, *size), np.float32)).anchors[0]
+                           for size in ((64, 96), (64, 96), (96, 64)))
+    assert again is first and not first.flags.writeable
+    np.testing.assert_array_equal(other, model.anchor_generator((96, 64), [(12, 8)])[0])
+    model.anchor_generator = AnchorGenerator(model.anchor_generator.sizes, model.anchor_generator.ratios, offset=0.5)
+    moved = model.trace(np.zeros((1, 3, 96, 64), np.float32)).anchors[0]
+    np.testing.assert_array_equal(moved, other + 4)

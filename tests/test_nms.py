@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 import rcnn
-from rcnn.nms import batched_nms, nms
+from rcnn.boxes import iou
+from rcnn.nms import batched_nms, falling_order, nms
 
 # IoU of neighbours: 8 / 12 = 0.667; of the first and the third: 6 / 14 = 0.43.
 ROW = np.array([[0, 0, 10, 1], [2, 0, 12, 1], [4, 0, 14, 1]], np.float32)
@@ -45,9 +46,40 @@ def test_only_an_iou_above_the_threshold_removes(impl):
     np.testing.assert_array_equal(nms(halves, [0.9, 0.8], np.nextafter(0.5, 0)), [0])
 
 
+def test_an_iou_at_the_threshold_is_decided_to_the_bit(impl):
+    rng = np.random.default_rng(3)
+    for dtype in (np.float32, np.float64):
+        corner = rng.uniform(0, 1, (200, 2, 2))
+        pairs = np.concatenate([corner, corner + rng.uniform(1, 3, (200, 2, 2))], axis=2).astype(dtype)  # (200, 2, 4)
+        for pair in pairs:
+            overlap = float(iou(pair[:1], pair[1:])[0, 0])
+            assert len(nms(pair, [0.9, 0.8], overlap)) == 2
+            assert len(nms(pair, [0.9, 0.8], np.nextafter(overlap, 0))) == 1
+
+
+@pytest.mark.parametrize("count", [63, 64, 65, 129])
+def test_every_kept_box_can_remove(impl, count):
+    # Boxes in a row that do not overlap, then a copy of each in turn, and a last box that is none of them.
+    row = np.arange(count)[:, None] * [20.0, 0, 20, 0] + [0.0, 0, 10, 10]
+    boxes = np.concatenate([row, row, [[10, 0, 20, 10]]])
+    scores = np.arange(len(boxes))[::-1]
+    np.testing.assert_array_equal(nms(boxes, scores, 0.5), [*range(count), 2 * count])
+
+
+def test_scores_of_every_kind_fall():
+    """The order for kernels is that of a stable sort; NaN last, whatever its sign, and -0 equal to 0."""
+    special = np.array([0, -0.0, 1, -1, np.inf, -np.inf, np.nan, -np.nan, 1e-45, -1e-45, 3e38, 1, -0.0], np.float32)
+    scores = np.concatenate([special, np.random.default_rng(0).integers(-9, 9, 300).astype(np.float32), special])
+    with rcnn.use_backend("cython"):
+        np.testing.assert_array_equal(falling_order(scores), np.argsort(-scores, kind="stable"))
+
+
 def test_groups_keep_to_themselves(impl):
     same = np.tile(ROW[:1], (4, 1))
     np.testing.assert_array_equal(batched_nms(same, [0.1, 0.4, 0.3, 0.4], [7, -2, 7, 2**62], 0.5), [1, 3, 2])
+    extremes = [-(2**63), 2**63 - 1, -(2**63), 7]
+    np.testing.assert_array_equal(batched_nms(same, [0.1, 0.4, 0.3, 0.4], extremes, 0.5), [1, 3, 2])
+    np.testing.assert_array_equal(batched_nms(same, [0.1, 0.4, 0.3, 0.4], [3, 3, 2**16 + 3, 3], 0.5), [1, 2])
 
 
 def test_groups_far_from_the_origin_lose_no_precision(impl):

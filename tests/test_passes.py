@@ -6,6 +6,7 @@ from gradcheck import LAYOUTS
 
 import rcnn
 from rcnn.nn import passes
+from rcnn.nn.windows import channels_last
 
 # (N, C, H, W): few channels and many, places that divide into long rows and that do not, blocks that are not full
 SHAPES = [(2, 3, 5, 7), (1, 24, 33, 40), (3, 64, 16, 16), (4, 24, 64, 64), (1, 2048, 2, 3), (2, 5, 1, 1), (0, 3, 4, 4)]
@@ -148,3 +149,18 @@ def test_statistics_by_hand_and_for_any_number_of_threads():
             with rcnn.set_num_threads(threads):
                 found.append([array.tobytes() for array in passes.batch_statistics(x)])
     assert found[0] == found[1]
+
+
+# ---------------------------------------------------------------- some maps of many
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_put_and_take_copy_whole_maps(impl, dtype):
+    maps = channels_last(np.random.default_rng(0).standard_normal((3, 5, 2, 4)).astype(dtype))
+    out = channels_last(np.zeros((6, 5, 2, 4), dtype))
+    places = np.array([4, 0, 3])
+    passes.put(maps, places, out)
+    np.testing.assert_array_equal(out[[4, 0, 3]], maps)
+    assert not out[[1, 2, 5]].any()
+    np.testing.assert_array_equal(passes.take(out, np.array([3, 1, 3])), out[[3, 1, 3]])
+    passes.put(maps[:0], places[:0], out)
+    assert passes.take(out, places[:0]).shape == (0, 5, 2, 4)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rcnn
-from rcnn.roi import assign_levels, roi_align, roi_align_backward, roi_pool, roi_pool_backward
+from rcnn.roi import assign_levels, roi_align, roi_align_backward, roi_align_into, roi_pool, roi_pool_backward
 
 COLUMNS = np.tile(np.arange(8.0), (8, 1))[None, None]  # (1, 1, 8, 8), each pixel holds its column
 ONES = np.ones((1, 1, 4, 4))
@@ -104,7 +104,8 @@ def test_roi_align_kernel_and_reference_agree(data):
     coordinate = st.floats(-30, 30, width=32)
     rois = np.array(data.draw(st.lists(st.tuples(*[coordinate] * 4), max_size=4)), np.float64).reshape(-1, 4)
     size = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    options = (data.draw(st.sampled_from([0.25, 1.0, 1.3])), data.draw(st.integers(0, 3)), data.draw(st.booleans()))
+    samples = data.draw(st.sampled_from([0, 1, 2, 3, 40]))
+    options = (data.draw(st.sampled_from([0.25, 1.0, 1.3])), samples, data.draw(st.booleans()))
     features = np.random.default_rng(0).normal(size=(1, 3, 9, 1 + data.draw(st.integers(0, 8))))
     images = np.zeros(len(rois), np.int64)
     answers = []
@@ -115,6 +116,28 @@ def test_roi_align_kernel_and_reference_agree(data):
             answers.append((out, roi_align_backward(upstream, rois, images, features.shape, *options)))
     np.testing.assert_allclose(answers[1][0], answers[0][0], rtol=0, atol=1e-12)
     np.testing.assert_allclose(answers[1][1], answers[0][1], rtol=0, atol=1e-12)
+
+
+def test_roi_align_into_fills_the_rows_it_is_told(impl):
+    out = np.full((4, 3, 3, 1), 9.0).transpose(0, 3, 1, 2)  # (4, 1, 3, 3), channels last in memory
+    roi_align_into(out, [3, 1], COLUMNS, [[0, 0, 3, 3], [3, 0, 6, 3]], [0, 0])
+    np.testing.assert_allclose(out[:, 0, 0], [[9, 9, 9], [3.5, 4.5, 5.5], [9, 9, 9], [0.5, 1.5, 2.5]], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("out", "places", "message"),
+    [
+        (np.zeros((2, 1, 3, 3)), [2], r"places must lie in 0 \.\. 1, got 2 \.\. 2"),
+        (np.zeros((2, 1, 3, 3)), [-1], r"places must lie in 0 \.\. 1, got -1 \.\. -1"),
+        (np.zeros((2, 1, 3, 3)), [0, 1], r"places must have shape \(1,\), got \(2,\)"),
+        (np.zeros((2, 1, 3, 3), np.float32), [0], "out must have 1 channels of float64 .* got float32"),
+        (np.zeros((2, 2, 3, 3)), [0], "out must have 1 channels"),
+        (np.zeros((2, 1, 3, 6))[..., ::2], [0], "out must .* lie channels last"),
+    ],
+)
+def test_roi_align_into_names_what_is_wrong(impl, out, places, message):
+    with pytest.raises(ValueError, match=message):
+        roi_align_into(out, places, COLUMNS, [[0, 0, 3, 3]], [0])
 
 
 # ---------------------------------------------------------------- RoIPool

@@ -186,6 +186,9 @@ cdef void convolve_group(
     cdef Py_ssize_t to[GROUP]
     cdef Py_ssize_t tap, taps, k, run, strip, o, number, r
     cdef Py_ssize_t part = max(1, w.run // max(1, (w.run + CHUNK - 1) // CHUNK))  # of a run, where it is too long
+    cdef Py_ssize_t strips = (count + ROWS - 1) // ROWS
+    cdef Py_ssize_t last_panel = min(panel + panels, (whole.columns + PANEL - 1) // PANEL)
+    cdef const float* soon
     cdef bint more
     find_places(w, first, rows, at, to)
     p.begins = True
@@ -197,7 +200,7 @@ cdef void convolve_group(
         p.taps = taps
         p.run = run
         p.ends = tap + taps == w.taps and k + run == w.run
-        for number in range(panel, min(panel + panels, (whole.columns + PANEL - 1) // PANEL)):
+        for number in range(panel, last_panel):
             o = number * PANEL
             p.columns = min(PANEL, whole.columns - o)
             p.input = whole.input + k
@@ -209,7 +212,13 @@ cdef void convolve_group(
                 p.shift = whole.shift + o
             if whole.residual != NULL:
                 p.residual = whole.residual + o
-            for strip in range((count + ROWS - 1) // ROWS):
+            soon = p.panel + PANEL * size  # the next panel's part
+            if number + 1 == last_panel:
+                soon = whole.panel + panel * PANEL * size + ((tap + (taps if k + run == w.run else 0)) * w.run
+                                                             + (k + run) % w.run) * PANEL
+            p.rate = <int>((PANEL + strips - 1) // strips)
+            for strip in range(strips):
+                p.soon = soon + strip * p.rate * run * taps // LINE * LINE
                 r = strip * ROWS
                 more = r + 2 * ROWS <= count
                 product(

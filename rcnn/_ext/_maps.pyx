@@ -147,6 +147,27 @@ cdef void add_block(const float* a, const float* b, float* out, Py_ssize_t count
         out[i] = a[i] + b[i]
 
 
+# ---------------------------------------------------------------- rows of arrays
+
+
+def put_rows(const float[:, ::1] rows, const long long[::1] places, float[:, ::1] out, int threads):
+    """Copies row i of rows to row places[i] of out."""
+    cdef Py_ssize_t i
+    if rows.size == 0:
+        return
+    for i in prange(rows.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        memcpy(&out[places[i], 0], &rows[i, 0], rows.shape[1] * sizeof(float))
+
+
+def take_rows(const float[:, ::1] rows, const long long[::1] places, float[:, ::1] out, int threads):
+    """Copies row places[i] of rows to row i of out."""
+    cdef Py_ssize_t i
+    if out.size == 0:
+        return
+    for i in prange(out.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        memcpy(&out[i, 0], &rows[places[i], 0], out.shape[1] * sizeof(float))
+
+
 # ---------------------------------------------------------------- sums over places
 
 

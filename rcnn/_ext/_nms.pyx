@@ -2,8 +2,8 @@
 """Kernel of `rcnn.nms`: greedy suppression within groups of boxes that are sorted already.
 
 The reference lets each box that stays remove those after it. Here each box asks those that stay whether one of them
-removes it, in chunks, and no longer than until one does: most boxes lie in a crowd, whose best has come early. The boxes
-that stay lie in columns next to each other, so that a vector holds the same coordinate of several.
+removes it, in chunks, and no longer than until one does: most boxes lie in a crowd, whose best has come early. The
+boxes that stay lie in columns next to each other, so that a vector holds the same coordinate of several.
 """
 
 from cython cimport floating
@@ -74,14 +74,16 @@ cdef inline bint is_removed(
     cdef floating limit = <floating>(threshold * (1 - 1e-6)) if threshold > 1e-30 else 0
     cdef floating[CHUNK] overlaps
     cdef Py_ssize_t chunk, first, j
+    cdef int found = 0
     for chunk in range((number + CHUNK - 1) // CHUNK):
         first = chunk * CHUNK
         if not may_overlap(box, kept + first, stride, limit):
             continue
         iou_row(box[0], box[1], box[2], box[3], kept + first, stride, CHUNK, overlaps)
         for j in range(CHUNK):
-            if <double>overlaps[j] > threshold:  # a double: 0.3 lies below float32(0.3), the IoU that may be meant
-                return True
+            found |= <double>overlaps[j] > threshold  # a double: 0.3 lies below float32(0.3), the IoU that may be meant
+        if found:
+            return True
     return False
 
 

@@ -21,6 +21,7 @@ def roi_align(
     starts_x: np.ndarray,
     columns: np.ndarray,
     weights_x: np.ndarray,
+    places: np.ndarray,
     out: np.ndarray,
     threads: int,
 ) -> None: ...

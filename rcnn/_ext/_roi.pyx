@@ -23,10 +23,9 @@ cdef enum:
 
 # ---------------------------------------------------------------- RoIAlign
 #
-# The samples of a bin form a grid, and bilinear interpolation is separable. So what a bin reads is a product of two
-# short lists, of feature rows and of columns, each with weights: its taps. They are found once for each RoI and axis.
-# Several samples of a bin often lie between the same pixels (always, if a RoI has fewer pixels than samples); their
-# weights add up to one tap, which spares a quarter of the work on a detector's usual RoIs, and more on small ones.
+# What a bin reads is a product of two short lists, of feature rows and of columns, each with weights: its taps, found
+# once for each RoI and axis. Several samples of a bin often lie between the same pixels (always, if a RoI has fewer
+# pixels than samples); their weights add up to one tap, which spares a quarter of the work on a detector's usual RoIs.
 
 
 def find_taps(
@@ -101,22 +100,23 @@ def roi_align(
     const int[:, ::1] starts_x,
     const int[:, ::1] columns,
     const floating[:, ::1] weights_x,
+    const long long[::1] places,
     floating[:, :, :, ::1] out,
     int threads,
 ):
-    """Fills out (R, ph, pw, C) from the taps of each RoI along y and along x, one RoI after the other in `order` (R,).
+    """Fills out (P, ph, pw, C) at `places` (R,) from the taps of each RoI along y and along x, in `order` (R,).
 
     Neighbours in `order` should lie near each other, for then the second finds pixels of the first in the cache.
     """
     cdef Py_ssize_t k, r, i, j
     if out.size == 0:
         return
-    for k in prange(out.shape[0], nogil=True, num_threads=threads, schedule="guided"):  # neighbours to one thread
+    for k in prange(order.shape[0], nogil=True, num_threads=threads, schedule="guided"):  # neighbours to one thread
         r = order[k]
         for i in range(out.shape[1]):
             for j in range(out.shape[2]):
                 align_bin(
-                    &features[images[r], 0, 0, 0], features.shape[2], features.shape[3], &out[r, i, j, 0],
+                    &features[images[r], 0, 0, 0], features.shape[2], features.shape[3], &out[places[r], i, j, 0],
                     &rows[r, starts_y[r, i]], &weights_y[r, starts_y[r, i]], starts_y[r, i + 1] - starts_y[r, i],
                     &columns[r, starts_x[r, j]], &weights_x[r, starts_x[r, j]], starts_x[r, j + 1] - starts_x[r, j],
                 )

@@ -122,9 +122,10 @@ ALWAYS_INLINE void winograd_weight_gradients(vec* d, const int step, const int s
     for (i = 0; i < (first); i++) transform(d + i, GRID, side); \
     for (i = 0; i < (second); i++) transform(d + i * GRID, 1, side)
 
-/* A tile of inputs: value (i, j) at from[i * points + j] + channel, to to[(i * points + j) * distance + channel]. */
-ALWAYS_INLINE void tile_inputs_of(const float* const* from, float* to, ptrdiff_t distance, ptrdiff_t channels,
-                                  const int side) {
+/* A tile of inputs: value (i, j) at from[i * points + j] + channel, to to[(i * points + j) * distance + channel]. The
+values of the tile that comes next, at `next`, are fetched meanwhile: too many streams for a processor to foresee. */
+ALWAYS_INLINE void tile_inputs_of(const float* const* from, const float* const* next, float* to, ptrdiff_t distance,
+                                  ptrdiff_t channels, const int side) {
     const int points = side + 2;
     ptrdiff_t c;
     int i, j;
@@ -133,6 +134,9 @@ ALWAYS_INLINE void tile_inputs_of(const float* const* from, float* to, ptrdiff_t
         for (i = 0; i < points; i++)
             for (j = 0; j < points; j++)
                 d[i * GRID + j] = vec_load_some(from[i * points + j] + c, channels - c);
+        if (next)
+            for (i = 0; i < points * points; i++)
+                PREFETCH_FAR(next[i] + c);
         BOTH_AXES(winograd_inputs, points, points);
         for (i = 0; i < points; i++)
             for (j = 0; j < points; j++)
@@ -160,7 +164,7 @@ ALWAYS_INLINE void tile_gradients_of(const float* const* from, float* to, ptrdif
 
 /* A tile of outputs from the products at from[(i * points + j) * distance + channel]. Output (i, j) lies at
 out + to[i * side + j] + channel, or nowhere where `to` is negative; scale, shift, residual and relu as in Product. */
-ALWAYS_INLINE void tile_outputs_of(const float* from, ptrdiff_t distance, float* out, const ptrdiff_t* to,
+ALWAYS_INLINE void tile_outputs_of(const float* from, ptrdiff_t distance, ptrdiff_t next, float* out, const ptrdiff_t* to,
                                    ptrdiff_t channels, const float* scale, const float* shift, const float* residual,
                                    int relu, const int side) {
     const int points = side + 2;
@@ -173,6 +177,8 @@ ALWAYS_INLINE void tile_outputs_of(const float* from, ptrdiff_t distance, float*
         for (i = 0; i < points; i++)
             for (j = 0; j < points; j++)
                 d[i * GRID + j] = vec_load(from + (i * points + j) * distance + c);
+        for (i = 0; i < points * points; i++)
+            PREFETCH_FAR(from + i * distance + next + c);
         BOTH_AXES(winograd_outputs, points, side);
         for (i = 0; i < side; i++)
             for (j = 0; j < side; j++) {
@@ -234,16 +240,17 @@ ALWAYS_INLINE void filter_gradients_of(const float* from, ptrdiff_t distance, pt
     static void name parameters { if (side == 4) name##_of arguments4; else name##_of arguments2; }
 
 BOTH_SIDES(tile_inputs,
-           (const float* const* from, float* to, ptrdiff_t distance, ptrdiff_t channels, int side),
-           (from, to, distance, channels, 4), (from, to, distance, channels, 2))
+           (const float* const* from, const float* const* next, float* to, ptrdiff_t distance, ptrdiff_t channels,
+            int side),
+           (from, next, to, distance, channels, 4), (from, next, to, distance, channels, 2))
 BOTH_SIDES(tile_gradients,
            (const float* const* from, float* to, ptrdiff_t distance, ptrdiff_t channels, int side),
            (from, to, distance, channels, 4), (from, to, distance, channels, 2))
 BOTH_SIDES(tile_outputs,
-           (const float* from, ptrdiff_t distance, float* out, const ptrdiff_t* to, ptrdiff_t channels,
+           (const float* from, ptrdiff_t distance, ptrdiff_t next, float* out, const ptrdiff_t* to, ptrdiff_t channels,
             const float* scale, const float* shift, const float* residual, int relu, int side),
-           (from, distance, out, to, channels, scale, shift, residual, relu, 4),
-           (from, distance, out, to, channels, scale, shift, residual, relu, 2))
+           (from, distance, next, out, to, channels, scale, shift, residual, relu, 4),
+           (from, distance, next, out, to, channels, scale, shift, residual, relu, 2))
 BOTH_SIDES(filter_weights,
            (const float* from, ptrdiff_t distance, const ptrdiff_t* tap, ptrdiff_t count, float* to,
             ptrdiff_t to_distance, int side),

@@ -17,10 +17,13 @@ from libc.stdlib cimport calloc, free
 from rcnn._ext._block cimport LANES, LINE, PANEL, ROWS, Product, outer, product
 
 cdef extern from "_winograd.h" nogil:
-    void tile_inputs(const float** source, float* to, Py_ssize_t distance, Py_ssize_t channels, int side) noexcept
+    void tile_inputs(
+        const float** source, const float** next, float* to, Py_ssize_t distance, Py_ssize_t channels, int side
+    ) noexcept
     void tile_gradients(const float** source, float* to, Py_ssize_t distance, Py_ssize_t channels, int side) noexcept
     void tile_outputs(
-        const float* source, Py_ssize_t distance, float* out, const Py_ssize_t* to, Py_ssize_t channels,
+        const float* source, Py_ssize_t distance, Py_ssize_t next, float* out, const Py_ssize_t* to,
+        Py_ssize_t channels,
         const float* scale, const float* shift, const float* residual, int relu, int side,
     ) noexcept
     void filter_weights(
@@ -180,12 +183,18 @@ cdef void transform_filters(
 cdef void transform_tile(const Tiles* t, Py_ssize_t tile, float* to, Py_ssize_t distance) noexcept nogil:
     """Transforms the inputs of one tile."""
     cdef const float* source[36]
-    cdef Py_ssize_t points = t.side + 2
+    cdef const float* following[36]
+    find_tile(t, tile, source)
+    find_tile(t, min(tile + 1, t.count - 1), following)
+    tile_inputs(source, following, to, distance, t.channels, <int>t.side)
+
+
+cdef void find_tile(const Tiles* t, Py_ssize_t tile, const float** source) noexcept nogil:
+    """Fills source ((side + 2)^2,) with where the inputs of a tile lie."""
     find_values(
         t.maps, t.zeros, t.height, t.width, t.channels, tile // (t.rows * t.columns),
-        tile // t.columns % t.rows * t.side - t.pad_y, tile % t.columns * t.side - t.pad_x, points, source,
+        tile // t.columns % t.rows * t.side - t.pad_y, tile % t.columns * t.side - t.pad_x, t.side + 2, source,
     )
-    tile_inputs(source, to, distance, t.channels, <int>t.side)
 
 
 cdef void find_values(
@@ -249,7 +258,7 @@ cdef void finish_tile(
         for j in range(t.side):
             x = tile % t.columns * t.side + j
             to[i * t.side + j] = ((image * height + y) * width + x) * filters if y < height and x < width else -1
-    tile_outputs(products, apart, out, to, filters, scale, shift, residual, relu, <int>t.side)
+    tile_outputs(products, apart, (filters + PANEL - 1) // PANEL * PANEL, out, to, filters, scale, shift, residual, relu, <int>t.side)
 
 
 cdef void convolve_block(

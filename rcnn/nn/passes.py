@@ -92,6 +92,28 @@ def _add(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
                               _backend.threads_for(a.size))
 
 
+# ---------------------------------------------------------------------- some maps of many
+
+def put(maps: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
+    """out[places] = maps, both (N, C, H, W) with channels last in memory; places (N,) int64 indices, each once."""
+    if not (is_fast(maps, out) and _lies_as_rows(out)):
+        out[places] = maps
+        return
+    size = math.prod(out.shape[1:])
+    _backend.maps_kernels.put_rows(pixels(maps).reshape(-1, size), places, pixels(out).reshape(-1, size),
+                                   _backend.threads_for(maps.size))
+
+
+def take(maps: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """maps[places], of maps (N, C, H, W), with channels last in memory; places (M,) int64 indices."""
+    if not is_fast(maps):
+        return maps[places]
+    out, size = _new((len(places), *maps.shape[1:])), math.prod(maps.shape[1:])
+    _backend.maps_kernels.take_rows(pixels(maps).reshape(-1, size), places, pixels(out).reshape(-1, size),
+                                    _backend.threads_for(out.size))
+    return out
+
+
 # ---------------------------------------------------------------------- sums over places
 
 def sum_over_places(g: np.ndarray) -> np.ndarray:
