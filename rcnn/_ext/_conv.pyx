@@ -2,13 +2,13 @@
 """Kernels of `rcnn.nn.convolution`: matrix products whose rows are windows on feature maps. float32, (N, H, W, C).
 
 The reference copies every window out ("im2col") and multiplies two matrices. Here nothing is copied: the block of
-`_block.h` takes the addresses of its rows, and with channels last the values of a window lie in a few long runs, one for
-each row of the filter. Only the weights are rearranged, once per call, into panels of as many filters as a block is wide,
-so that a block reads them front to back.
+`_block.h` takes the addresses of its rows, and with channels last the values of a window lie in a few long runs, one
+for each row of the filter. Only the weights are rearranged, once per call, into panels of as many filters as a block is
+wide, so that a block reads them front to back.
 
-What a block reads must come from the caches near the core. The rows are taken in groups and long sums in chunks, so that
-a chunk of a panel and a chunk of a group fit the second-level cache together. Threads share groups and panels; every
-number is summed by one thread in one order, so that no result depends on how many threads there are.
+What a block reads must come from the caches near the core. The rows are taken in groups and long sums in chunks, so
+that a chunk of a panel and a chunk of a group fit the second-level cache together. Threads share groups and panels;
+every number is summed by one thread in one order, so that no result depends on how many threads there are.
 """
 
 from cython.parallel cimport prange, threadid
@@ -150,8 +150,9 @@ cdef void pack_panel(
     const float[:, :, :, :] weight, Py_ssize_t first, Py_ssize_t channel, Py_ssize_t stop, float* to
 ) noexcept nogil:
     """Fills to (kh * kw * C, PANEL), zeros where there is none, with some channels of the filters from the first on."""
-    cdef Py_ssize_t channels = weight.shape[1], kernel_width = weight.shape[3], places = weight.shape[2] * kernel_width
-    cdef Py_ssize_t next_channel = weight.strides[1] // 4, next_filter = weight.strides[0] // 4, last, o, c, place, group
+    cdef Py_ssize_t channels = weight.shape[1], kernel_width = weight.shape[3]
+    cdef Py_ssize_t places = weight.shape[2] * kernel_width, last, o, c, place, group
+    cdef Py_ssize_t next_channel = weight.strides[1] // 4, next_filter = weight.strides[0] // 4
     cdef Py_ssize_t count = min(PANEL, weight.shape[0] - first)
     cdef const float* source
     cdef float* line
@@ -251,8 +252,7 @@ cdef void find_places(
 
 
 def pad(const float[:, :, :, :] maps, const Py_ssize_t[::1] padding, float[:, :, :, ::1] out, int threads):
-    """Fills out (N, H + 2 * padding, W + 2 * padding, C) with maps (N, H, W, C), neighbouring channels, and zeros around.
-    """
+    """Fills out (N, H + 2 * padding, W + 2 * padding, C) with maps (N, H, W, C) of any layout, and zeros around."""
     cdef Py_ssize_t height = maps.shape[1], width = maps.shape[2], channels = maps.shape[3], line, n, y, x
     cdef Py_ssize_t left = padding[1] * channels, row = out.shape[2] * channels
     cdef bint joined = maps.strides[2] == channels * 4 and maps.strides[3] == 4
@@ -269,7 +269,9 @@ def pad(const float[:, :, :, :] maps, const Py_ssize_t[::1] padding, float[:, :,
             memcpy(&out[n, y + padding[0], padding[1], 0], &maps[n, y, 0, 0], width * channels * sizeof(float))
         else:
             for x in range(width):
-                copy_pixel(&maps[n, y, x, 0], maps.strides[3] // 4, channels, &out[n, y + padding[0], padding[1] + x, 0])
+                copy_pixel(
+                    &maps[n, y, x, 0], maps.strides[3] // 4, channels, &out[n, y + padding[0], padding[1] + x, 0]
+                )
         memset(&out[n, y + padding[0], 0, 0] + left + width * channels, 0, left * sizeof(float))
 
 
@@ -368,7 +370,9 @@ def gather_weights(const float[:, :, ::1] parts, float[:, :, :, ::1] out, int th
     if out.size == 0:
         return
     for o in prange(out.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        gather_filter(&parts[0, o, 0], parts.shape[0], parts.shape[1] * parts.shape[2], out.shape[1], places, &out[o, 0, 0, 0])
+        gather_filter(
+            &parts[0, o, 0], parts.shape[0], parts.shape[1] * parts.shape[2], out.shape[1], places, &out[o, 0, 0, 0]
+        )
 
 
 cdef void gather_filter(

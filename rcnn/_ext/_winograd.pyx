@@ -1,14 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Kernels of `rcnn.nn.convolution`: 3x3 convolutions of stride 1 by Winograd's algorithm. float32, (N, H, W, C).
 
-A map is cut into tiles of `side` x `side` outputs. Each tile of inputs, (side + 2)^2 of them, is transformed, and so are
-the filters; then output = transform back(sum over channels of inputs * filters), value by value. At each of the
+A map is cut into tiles of `side` x `side` outputs. Each tile of inputs, (side + 2)^2 of them, is transformed, and so
+are the filters; then output = transform back(sum over channels of inputs * filters), value by value. At each of the
 (side + 2)^2 positions that sum is a matrix product, tiles x C times C x O, on the register block of `_block.h`. What is
 done to a single tile stands in `_winograd.h`.
 
-Where tiles are many, a thread takes a few at a time, so that their transforms stay in its second-level cache, and goes
-with them through all positions and panels of filters. Where they are few, each thread would read all filters for next to
-nothing; there the steps follow one another, and the threads share positions and panels.
+Where tiles are many, each thread takes its share, some tiles at a time, and goes with them through all steps: nothing
+but the transformed filters passes from one core to another. Where they are few, every thread would read all filters for
+next to nothing; there the steps follow one another, and the threads share tiles, then positions, then tiles.
 """
 
 from cython.parallel cimport prange, threadid
@@ -258,7 +258,10 @@ cdef void finish_tile(
         for j in range(t.side):
             x = tile % t.columns * t.side + j
             to[i * t.side + j] = ((image * height + y) * width + x) * filters if y < height and x < width else -1
-    tile_outputs(products, apart, (filters + PANEL - 1) // PANEL * PANEL, out, to, filters, scale, shift, residual, relu, <int>t.side)
+    tile_outputs(
+        products, apart, (filters + PANEL - 1) // PANEL * PANEL, out, to, filters, scale, shift, residual, relu,
+        <int>t.side,
+    )
 
 
 cdef void convolve_block(
@@ -273,7 +276,8 @@ cdef void convolve_block(
     for position in range((t.side + 2) * (t.side + 2)):
         multiply(
             inputs + position * distance, t.channels, count,
-            transformed + position * (panels * t.channels * PANEL + APART), panels, products + position * apart, panels * PANEL,
+            transformed + position * (panels * t.channels * PANEL + APART), panels, products + position * apart,
+            panels * PANEL,
         )
     for tile in range(count):
         finish_tile(
@@ -367,7 +371,9 @@ cdef void accumulate(
     const float* grads, const float* inputs, Py_ssize_t tiles, Py_ssize_t filters, Py_ssize_t channels,
     Py_ssize_t filter, Py_ssize_t channel, float* sums,
 ) noexcept nogil:
-    """One position: adds to sums (O, C), some filters and channels, grads (tiles, O) transposed times inputs (tiles, C)."""
+    """One position, some filters and channels: adds to sums (O, C) the product of grads (tiles, O), transposed, and
+    inputs (tiles, C).
+    """
     cdef Py_ssize_t at[PIXELS]
     cdef Py_ssize_t tile, count, i, j, o, c
     for i in range(PIXELS):

@@ -56,24 +56,24 @@ def input_gradient(g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], st
 def weight_gradient(g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair,
                     dilation: Pair) -> np.ndarray:
     """The gradient for the filters, of their `shape` (O, C, kernel height, kernel width)."""
-    outs, channels, *kernel = shape
+    outs, channels, height, width = shape
     out = empty(shape)
     side = _winograd_side(shape, stride, padding, dilation)
     if g.size == 0:
         out[...] = 0
         return out
     grad = _maps(g)
-    threads = _backend.threads_for(g.size * channels * kernel[0] * kernel[1])
+    threads = _backend.threads_for(g.size * channels * height * width)
     if side:
         tiles = min(TILES, _count_tiles(g.shape, side))
         scratch = empty((_backend.winograd_kernels.weight_gradient_scratch_size(tiles, channels, outs, side),))
         _backend.winograd_kernels.weight_gradient(_maps(x), grad, out, _pair(padding), side, tiles, scratch, threads)
         return out
-    blocks = -(-outs // PARTS_BLOCK) * kernel[0] * -(-kernel[1] * channels // PARTS_SPAN)
+    blocks = -(-outs // PARTS_BLOCK) * height * -(-width * channels // PARTS_SPAN)
     places = g.size // max(outs, 1)
-    parts = empty((max(1, min(TASKS // blocks, places // 1024)), outs, kernel[0] * kernel[1] * channels))
-    _backend.conv_kernels.weight_gradient(_padded(x, padding), grad, parts, *kernel, _pair(stride), _pair(dilation),
-                                          threads)
+    parts = empty((max(1, min(TASKS // blocks, places // 1024)), outs, height * width * channels))
+    _backend.conv_kernels.weight_gradient(_padded(x, padding), grad, parts, height, width, _pair(stride),
+                                          _pair(dilation), threads)
     _backend.conv_kernels.gather_weights(parts, out, _backend.threads_for(parts.size))
     return out
 
