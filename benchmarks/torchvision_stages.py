@@ -9,7 +9,6 @@ torch and torchvision beside rcnn.
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
-from torchvision.models.detection import fasterrcnn_resnet50_fpn
-from torchvision.ops.misc import FrozenBatchNorm2d
+from speed.inputs import seeded_state, textured_picture
+from speed.torch_peer import resnet_detector, tensors
 
 import rcnn
 from rcnn.trace import Trace
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from seeded import seeded_image, seeded_state  # noqa: E402
 
 SIZES = ((480, 640), (375, 500), (640, 427), (333, 1000), (300, 300), (512, 384))
 
@@ -40,50 +36,26 @@ class Stage:
     allowed: float
 
 
-def textured_picture(height: int, width: int, seed: int) -> np.ndarray:
-    """A seeded (H, W, 3) picture with grain: on a plain surface boxes tie, and the last bit of a score decides."""
-    grain = np.random.default_rng(seed).normal(0, 0.08, (height, width, 3))
-    return np.clip(seeded_image(height, width, seed).transpose(1, 2, 0) + grain, 0, 1).astype(np.float32)
-
-
-def torch_detector(num_classes: int, eps: float, **settings: Any) -> torch.nn.Module:
-    """torchvision's detector with random weights, in evaluation mode; a new one each time, for it caches scales."""
-    net = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=num_classes, **settings)
-    freeze_batch_norms(net, eps)
-    return net.eval()
-
-
-def freeze_batch_norms(net: torch.nn.Module, eps: float) -> None:
-    """Puts FrozenBatchNorm2d in place of every batch norm; without weights torchvision's detector has learned ones."""
-    for module in net.modules():
-        for name, child in list(module.named_children()):
-            if isinstance(child, (torch.nn.BatchNorm2d, FrozenBatchNorm2d)):
-                channels = len(child.weight)
-                setattr(module, name, FrozenBatchNorm2d(channels, eps=eps))
-
-
 def pair(seed: int, eps: float, num_classes: int = 7, **settings: Any) -> tuple[rcnn.FasterRCNN, torch.nn.Module]:
     """(rcnn's detector, torchvision's) with the same seeded weights."""
     ours = rcnn.faster_rcnn_resnet_50_fpn(num_classes, **settings)
     ours.backbone.eps = eps
     state = seeded_state({name: array.shape for name, array in ours.state_dict().items()}, seed)
     ours.load_state_dict(state)
-    theirs = torch_detector(num_classes, eps, **settings)
-    theirs.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
-    return ours.eval(), theirs
+    return ours.eval(), resnet_detector(state, num_classes, eps, **settings)
 
 
 def run_torch(net: torch.nn.Module, pictures: list[np.ndarray]) -> dict[str, Any]:
     """torchvision's answer at every stage; pictures are (H, W, 3) in [0, 1]."""
-    tensors = [torch.from_numpy(picture.transpose(2, 0, 1).copy()) for picture in pictures]
+    given = tensors(pictures)
     with torch.no_grad():
-        batch, _ = net.transform(tensors)
+        batch, _ = net.transform(given)
         features = net.backbone(batch.tensors)
         logits, deltas = net.rpn.head(list(features.values()))
         proposals, _ = net.rpn(batch, features)
         pooled = net.roi_heads.box_roi_pool(features, proposals, batch.image_sizes)
         class_logits, box_deltas = net.roi_heads.box_predictor(net.roi_heads.box_head(pooled))
-        detections = net(tensors)
+        detections = net(given)
     return {"batch": batch.tensors.numpy(), "features": [f.numpy() for f in features.values()],
             "objectness": [by_anchor(x.numpy(), 1)[..., 0] for x in logits],
             "rpn_deltas": [by_anchor(x.numpy(), 4) for x in deltas], "proposals": [p.numpy() for p in proposals],

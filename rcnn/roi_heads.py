@@ -21,6 +21,7 @@ from rcnn.nms import batched_nms
 from rcnn.nn import Dropout, Linear, Module, Tensor, passes
 from rcnn.nn import functional as F
 from rcnn.nn.buffers import empty_maps
+from rcnn.nn.modules import is_plain
 from rcnn.nn.tensor import record
 
 MIN_SIDE = 1e-2  # pixels; a detection with a shorter side is dropped
@@ -89,9 +90,16 @@ class TwoMLPHead(Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        hidden = F.linear_on_maps(pooled, self.fc6.weight, self.fc6.bias)  # (R, hidden_dim)
-        hidden = self.dropout(F.relu(hidden))
-        return self.dropout(F.relu(self.fc7(hidden)))
+        hidden = self.dropout(_linear_relu(self.fc6, pooled))  # (R, hidden_dim)
+        return self.dropout(_linear_relu(self.fc7, hidden))
+
+
+def _linear_relu(layer: Module, x: Tensor) -> Tensor:
+    """relu(layer(x)), where maps are taken as they lie if the layer is our own `Linear`, else flattened for it."""
+    if not is_plain(layer, Linear):
+        return F.relu(layer(x.flatten(start_dim=1)))
+    linear = F.linear if x.ndim == 2 else F.linear_on_maps
+    return linear(x, layer.weight, layer.bias, relu=True)
 
 
 class FastRCNNPredictor(Module):

@@ -241,6 +241,14 @@ def test_no_rois(impl):
     upstream, nothing = np.ones((0, 3, 7, 6)), np.zeros((2, 3, 4, 5))
     np.testing.assert_array_equal(roi_align_backward(upstream, [], [], (2, 3, 4, 5)), nothing)
     np.testing.assert_array_equal(roi_pool_backward(upstream, np.ones((2, 3, 4, 5)), [], []), nothing)
+    for shape in ((0, 3, 4, 5), (2, 0, 4, 5), (2, 3, 0, 5)):
+        upstream = np.ones((0, shape[1], 7, 6))
+        assert roi_align_backward(upstream, [], [], shape).shape == shape
+
+
+def test_a_single_row_of_features(impl):
+    grad = roi_align_backward([[[[4.0, 8.0]]]], [[0, 0, 2, 1]], [0], (1, 1, 1, 3))
+    np.testing.assert_allclose(grad, [[[[2, 6, 4]]]], rtol=1e-12)  # samples at columns 1/4, 3/4, 5/4 and 7/4
 
 
 def test_results_are_the_same_bits_on_every_number_of_threads():

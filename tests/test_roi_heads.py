@@ -326,3 +326,22 @@ def test_no_rois_give_no_detections():
     found = roi_heads.detect(none[..., 0], none, none[:, 0], (9, 9), make_config(), 0.05, 0.5, 100)
     assert {key: (array.shape, array.dtype.name) for key, array in found.items()} == {
         "boxes": ((0, 4), "float32"), "scores": ((0,), "float32"), "labels": ((0,), "int64")}
+
+
+def test_a_layer_of_the_users_own_takes_the_place_of_one_of_the_heads():
+    class Halved(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * 0.5
+
+    head = roi_heads.TwoMLPHead(2 * 3 * 3, 5, 0.0)
+    pooled = nn.Tensor(np.random.default_rng(0).standard_normal((4, 2, 3, 3)))
+    head.astype(np.float64)
+    flat = pooled.data.reshape(4, 18)
+    first = np.maximum(flat @ head.fc6.weight.data.T + head.fc6.bias.data, 0)
+    np.testing.assert_allclose(head(pooled).data,
+                               np.maximum(first @ head.fc7.weight.data.T + head.fc7.bias.data, 0), rtol=1e-10)
+    halved = Halved(18, 5)
+    halved.weight, halved.bias = head.fc6.weight, head.fc6.bias
+    head.fc6 = halved
+    np.testing.assert_allclose(head(pooled).data,
+                               np.maximum(0.5 * first @ head.fc7.weight.data.T + head.fc7.bias.data, 0), rtol=1e-10)

@@ -44,7 +44,7 @@ import numpy as np
 import rcnn
 from rcnn import anchors, checks, course, data, nn, plot
 from rcnn.fpn import FPN
-from rcnn.nn import Tensor, convolution, no_grad
+from rcnn.nn import Tensor, convolution, no_grad, windows
 from rcnn.nn import functional as F
 
 model = rcnn.load_digits()  # its weights come with the package
@@ -231,17 +231,17 @@ for h in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10):
 # (kh·kw·C, O). Their product holds all outputs at once, and libraries for matrix products are among the best-tuned code
 # that a processor runs. The price is memory: with a 3 × 3 filter every value is copied nine times.
 #
-# The cell compares this with the formula at the top, window by window, and then shows the library's own convolution.
-# Read `windows` first, then the line with `@`. Its gradient, `vjp`, needs no new idea: what came out is $X W$, so $W$
+# The cell compares this with the formula at the top, window by window, and then shows the library's own reference. Read
+# `_columns` first, then the line with `@` in `_convolve`. The gradients need no new idea: what came out is $X W$, so $W$
 # receives $X^T g$, and the windows $X$ receive $g\, W^T$, which is then added up at the places that the windows were
-# copied from.
+# copied from. In float32 the library's kernels do the same sums without the copy; `docs/speed.md` explains how.
 
 # %% loop-or-product
 def by_definition(x, weight, stride, padding):
     "The formula above, window by window, for x (N, C, H, W) and weight (O, C, kh, kw): (N, O, H', W')."
     maps = np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)])
     kernel = weight.shape[2:]
-    rows, columns = convolution.output_size(maps.shape[2:], kernel, (stride, stride), (0, 0))
+    rows, columns = windows.output_size(maps.shape[2:], kernel, (stride, stride), (0, 0))
     out = np.empty((len(x), len(weight), rows, columns))
     for i, j in np.ndindex(rows, columns):
         top, left = i * stride, j * stride
@@ -256,7 +256,8 @@ calls = (lambda: by_definition(x, weight, 1, 1)), (lambda: F.conv2d(Tensor(x), T
 by_loop, by_product = (1000 * np.median(timeit.repeat(call, number=1, repeat=5)) for call in calls)
 print(f"by windows {by_loop:.1f} ms, by one product {by_product:.1f} ms, ratio {by_loop / by_product:.1f}")
 print(f"largest difference {np.abs(slow - fast).max():.0e}")
-course.source(convolution.conv2d)
+course.source(convolution._columns, convolution._convolve,
+              convolution._input_gradient, convolution._weight_gradient)
 
 # %% field [markdown]
 # ## 4  What a cell sees

@@ -203,8 +203,9 @@ figure
 # fails, and a failure says which stage was the first to be no longer finite.
 #
 # How much of a step's speed is due to the kernels? The cell after its source takes the losses and the gradient of one
-# batch by the NumPy reference and by the kernels in turn. A good part of the time goes into matrix products, which both
-# hand to the same library, so the ratio is smaller than that of a stage such as IoU or RoIAlign alone.
+# batch by the NumPy reference and by the kernels in turn. A good part of the time goes into convolutions. The reference
+# hands them to a library for matrix products that is fast already, so the ratio is smaller than that of a stage such as
+# IoU or RoIAlign alone.
 
 # %% library-step
 course.source(train.train_step)

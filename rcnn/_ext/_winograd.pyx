@@ -37,7 +37,7 @@ cdef extern from "_winograd.h" nogil:
 
 cdef enum:
     FEW = 200  # tiles; up to so many the steps follow one another
-    MOST = 96  # tiles that a thread takes at a time
+    MOST = 60  # tiles that a thread takes at a time
     TOGETHER = 8  # channels whose filters are transformed together: neighbours in memory
     PIXELS = 192  # tiles that a gradient sums over at a time
     APART = 16  # numbers between positions: transforms at a power of two apart would displace each other in the cache

@@ -25,25 +25,28 @@ __all__ = [
 
 # ---------------------------------------------------------------------- layers
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b, (N, O). x: (N, I); weight: (O, I), as in PyTorch; bias: (O,) or None."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
+    """x W^T + b, (N, O), or with `relu` its positive part.
+
+    x: (N, I); weight: (O, I), as in PyTorch; bias: (O,) or None.
+    """
     check_tensor("linear", x)
     if x.ndim != 2 or x.shape[1] != weight.shape[1]:
         raise ValueError(f"linear takes (N, {weight.shape[1]}), not {x.shape}")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias must have the shape {weight.shape[:1]}, a value per output, not {bias.shape}")
-    return linear_on_maps(x.reshape(*x.shape, 1, 1), weight, bias)
+    return linear_on_maps(x.reshape(*x.shape, 1, 1), weight, bias, relu=relu)
 
 
-def linear_on_maps(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """linear(x.flatten(start_dim=1), weight, bias) of maps (N, C, H, W), (N, O), without flattening them.
+def linear_on_maps(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
+    """linear(x.flatten(start_dim=1), weight, bias, relu=relu) of maps (N, C, H, W), (N, O), without flattening them.
 
     A matrix product is a convolution whose window is the whole map. Maps lie channels last, so that flattening them in
     the order of weight's columns, channels first, would copy them.
     """
     filters = weight.reshape(len(weight), *x.shape[1:])  # (O, C, H, W)
     size = (x.shape[2], x.shape[3])
-    return conv2d(x, filters, bias, stride=size).reshape(len(x), len(weight))
+    return conv2d(x, filters, bias, stride=size, relu=relu).reshape(len(x), len(weight))
 
 
 def relu(x: Tensor) -> Tensor:

@@ -1,0 +1,169 @@
+"""Every kernel by itself, on the NumPy references and on the compiled kernels, for pytest-benchmark.
+
+    pip install 'rcnn[bench]'
+    pytest benchmarks/microbenchmarks.py
+    pytest benchmarks/microbenchmarks.py -k convolution --benchmark-autosave       and after a change:
+    pytest benchmarks/microbenchmarks.py -k convolution --benchmark-compare
+
+The arrays are those of a small picture, so that a reference takes less than a second. For rcnn beside other libraries
+there is run.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from speed import inputs
+
+import rcnn
+from rcnn import boxes, nms, roi
+from rcnn.nn import Parameter, Tensor, functional, no_grad
+
+HEIGHT, WIDTH, CHANNELS = 50, 76, 64
+SCALE = HEIGHT / inputs.PICTURE[0]
+REGIONS = 64
+
+Work = Callable[[], Any]
+
+
+def iou() -> Work:
+    first, second = inputs.clustered_boxes(1000)[0], inputs.clustered_boxes(100, seed=1)[0]
+    return lambda: boxes.iou(first, second)
+
+
+def suppression() -> Work:
+    candidates, scores = inputs.clustered_boxes(1000)
+    return lambda: nms.nms(candidates, scores, 0.7)
+
+
+def suppression_in_groups() -> Work:
+    candidates, scores = inputs.clustered_boxes(1000)
+    groups = np.arange(len(candidates)) % 5
+    return lambda: nms.batched_nms(candidates, scores, groups, 0.7)
+
+
+def roi_align() -> Work:
+    features, rois, images = maps(), inputs.rois(REGIONS), np.zeros(REGIONS, np.int64)
+    return lambda: roi.roi_align(features, rois, images, (7, 7), SCALE)
+
+
+def roi_align_gradient() -> Work:
+    rois, images, grad = inputs.rois(REGIONS), np.zeros(REGIONS, np.int64), pooled_maps()
+    return lambda: roi.roi_align_backward(grad, rois, images, (1, CHANNELS, HEIGHT, WIDTH), SCALE)
+
+
+def roi_pool() -> Work:
+    features, rois, images = maps(), inputs.rois(REGIONS), np.zeros(REGIONS, np.int64)
+    return lambda: roi.roi_pool(features, rois, images, (7, 7), SCALE)
+
+
+def roi_pool_gradient() -> Work:
+    features, rois, images, grad = maps(), inputs.rois(REGIONS), np.zeros(REGIONS, np.int64), pooled_maps()
+    return lambda: roi.roi_pool_backward(grad, features, rois, images, SCALE)
+
+
+def convolution() -> Work:
+    x, weight = Tensor(maps()), filters(3)
+    return without_gradient(lambda: functional.conv2d(x, weight, None, 1, 1))
+
+
+def convolution_1x1() -> Work:
+    x, weight = Tensor(maps()), filters(1)
+    return without_gradient(lambda: functional.conv2d(x, weight))
+
+
+def convolution_stride_2() -> Work:
+    x, weight = Tensor(maps()), filters(3)
+    return without_gradient(lambda: functional.conv2d(x, weight, None, 2, 1))
+
+
+def convolution_there_and_back() -> Work:
+    x, weight = Parameter(maps()), filters(3)
+    return there_and_back(lambda: functional.conv2d(x, weight, None, 1, 1), x, weight)
+
+
+def batch_norm() -> Work:
+    x, scale, shift = Tensor(maps()), Parameter(ones()), Parameter(ones())
+    mean, variance = np.zeros(CHANNELS, np.float32), ones()
+    return without_gradient(lambda: functional.batch_norm(x, mean, variance, scale, shift))
+
+
+def batch_norm_there_and_back() -> Work:
+    x, scale, shift = Parameter(maps()), Parameter(ones()), Parameter(ones())
+    mean, variance = np.zeros(CHANNELS, np.float32), ones()
+    return there_and_back(lambda: functional.batch_norm(x, mean, variance, scale, shift, training=True),
+                          x, scale, shift)
+
+
+def max_pooling() -> Work:
+    x = Tensor(maps())
+    return without_gradient(lambda: functional.max_pool2d(x, 3, 2, 1))
+
+
+def max_pooling_there_and_back() -> Work:
+    x = Parameter(maps())
+    return there_and_back(lambda: functional.max_pool2d(x, 3, 2, 1), x)
+
+
+KERNELS = {make.__name__: make for make in (
+    iou, suppression, suppression_in_groups, roi_align, roi_align_gradient, roi_pool, roi_pool_gradient, convolution,
+    convolution_1x1, convolution_stride_2, convolution_there_and_back, batch_norm, batch_norm_there_and_back,
+    max_pooling, max_pooling_there_and_back)}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cython"])
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernel(benchmark: Any, name: str, backend: str) -> None:
+    benchmark.group = name
+    with rcnn.use_backend(backend):
+        benchmark(KERNELS[name]())
+
+
+# ---------------------------------------------------------------- what they work on
+
+
+def maps() -> np.ndarray:
+    """(1, CHANNELS, HEIGHT, WIDTH) features, channels last in memory."""
+    return inputs.feature_maps(1, CHANNELS, HEIGHT, WIDTH)
+
+
+def pooled_maps() -> np.ndarray:
+    """(REGIONS, CHANNELS, 7, 7), as RoIAlign makes them."""
+    return inputs.feature_maps(REGIONS, CHANNELS, 7, 7, seed=1)
+
+
+def filters(kernel: int) -> Parameter:
+    """(CHANNELS, CHANNELS, kernel, kernel)."""
+    return Parameter(np.random.default_rng(2).standard_normal((CHANNELS, CHANNELS, kernel, kernel), np.float32))
+
+
+def ones() -> np.ndarray:
+    """(CHANNELS,)."""
+    return np.ones(CHANNELS, np.float32)
+
+
+def without_gradient(forward: Callable[[], Tensor]) -> Work:
+    """What gives the operation's value."""
+
+    def work() -> np.ndarray:
+        with no_grad():
+            return forward().data
+
+    return work
+
+
+def there_and_back(forward: Callable[[], Tensor], *leaves: Parameter) -> Work:
+    """What gives the gradients of the leaves, for a normal one that arrives."""
+    batch, channels, height, width = forward().shape
+    grad = inputs.feature_maps(batch, channels, height, width, seed=3)
+
+    def work() -> list[np.ndarray | None]:
+        for leaf in leaves:
+            leaf.grad = None
+        forward().backward(grad)
+        return [leaf.grad for leaf in leaves]
+
+    return work

@@ -1,0 +1,109 @@
+"""rcnn beside its peers: the same work, weights and inputs, in turn in one process; medians and their ratios.
+
+    python benchmarks/run.py                                  everything but the sweeps
+    python benchmarks/run.py --only detector nms              rows whose names begin so; --list names them
+    python benchmarks/run.py --sweeps --plot docs/benchmark.png
+
+A peer runs where it is installed beside rcnn, as by `pip install 'rcnn[peers]'`; ONNX Runtime and OpenVINO need torch,
+torchvision and onnx as well, which write the file that they run. Each row compares the answers before it takes the
+time, and where some disagree, the command ends with 1. How it is timed, and why so, is told in speed/timing.py.
+Ctrl-C ends the run early, with the table of what there is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from speed import convolutions, detector, kernels, machine, memory, report, rows, sweeps, training
+from speed.processors import processors
+from speed.rows import PEERS, Result, Row, Settings
+from speed.timing import CALM
+
+USUAL = [*detector.ROWS, *memory.ROWS, *kernels.ROWS, *convolutions.ROWS, *training.ROWS, *convolutions.SHAPE_ROWS]
+BUDGET, QUICK_BUDGET = 10.0, 1.0  # seconds for a row
+ROUNDS, QUICK_ROUNDS = 5, 2  # at least; the row takes longer where they do
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """What the shell gets: 0, or 1 where answers disagree."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        wanted = wanted_rows(options.only, options.sweeps)
+    except ValueError as error:
+        parser.error(str(error))
+    if options.list:
+        print("\n".join(f"{row.name:24s} {row.work}" for row in wanted))
+        return 0
+    if options.plot and not any(row.table in sweeps.TITLES for row in wanted):
+        parser.error("--plot draws sweeps: add --sweeps, or name some after --only")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(frozenset(options.peers), options.threads, QUICK_BUDGET if options.quick else BUDGET,
+                            QUICK_ROUNDS if options.quick else ROUNDS, Path(folder))
+        facts = machine.facts(settings)
+        results = measure(wanted, settings)
+    facts["rows that others disturbed"] = ", ".join(result.name for result in results if result.others > CALM) or "none"
+    if options.json:
+        report.write_json(options.json, report.as_data(facts, results))
+    print(report.markdown(facts, results))
+    if options.plot and any(result.table in sweeps.TITLES for result in results):  # none where Ctrl-C came before
+        sweeps.draw(results, f"{facts['processor']}; {facts['date']}").savefig(options.plot)
+    return 0 if all(result.holds for result in results) else 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """What reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="rows whose names begin so")
+    parser.add_argument("--sweeps", action="store_true", help="also how cost grows with the work")
+    parser.add_argument("--list", action="store_true", help="name the rows, and end")
+    parser.add_argument("--threads", type=count, default=processors(), help="of everyone; all processors")
+    parser.add_argument("--peers", nargs="*", default=rows.installed(), choices=list(PEERS), help="those installed")
+    parser.add_argument("--quick", action="store_true", help="few repeats: a look, not a measurement")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples, medians and quartiles")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the sweeps")
+    return parser
+
+
+def count(text: str) -> int:
+    """A number of at least 1, or an error that argparse shows."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+def wanted_rows(only: Sequence[str], with_sweeps: bool) -> list[Row]:
+    """The rows to run; `only` chooses among all of them. ValueError for a name that is none."""
+    if only:
+        return rows.chosen([*USUAL, *sweeps.ROWS], only)
+    return [*USUAL, *sweeps.ROWS] if with_sweeps else USUAL
+
+
+def measure(wanted: Sequence[Row], settings: Settings) -> list[Result]:
+    """The rows' results, as many as there are until Ctrl-C; progress goes to the standard error."""
+    results: list[Result] = []
+    for number, row in enumerate(wanted, 1):
+        say(f"{number:3d} of {len(wanted)}  {row.name}: {row.work}", end="")
+        clock = time.perf_counter()
+        try:
+            results.append(rows.run(row, settings))
+        except KeyboardInterrupt:
+            say("; stopped, this is what there is")
+            break
+        say(f"; {time.perf_counter() - clock:.0f} s, others had {results[-1].others:.0%} of the processors")
+    return results
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Shows how far the run has come, beside what it prints."""
+    print(text, end=end, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Whether two answers are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Detections = Mapping[str, np.ndarray]
+
+FEW = 0.02  # of the detections; a last bit decides whether a box is suppressed, and so what else is found
+PIXELS, SCORE = 0.05, 1e-4  # how far a detection may lie from its partner
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well an answer agrees with another: in words, whether that is well enough, and the largest difference."""
+
+    text: str
+    holds: bool
+    difference: float = 0.0
+
+
+def same_array(ours: np.ndarray, theirs: np.ndarray) -> Agreement:
+    """Equal to the bit; NaN, which torchvision says where 0 is divided by 0, counts as 0."""
+    theirs = np.where(np.isnan(theirs), 0, theirs)
+    same = np.array_equal(ours, theirs)
+    return Agreement("equal" if same else "not equal", same, 0.0 if same else np.inf)
+
+
+def close(ours: np.ndarray, theirs: np.ndarray, allowed: float) -> Agreement:
+    """As far apart as `allowed` at most, in units of the largest value."""
+    if ours.shape != theirs.shape:
+        return Agreement(f"shape {ours.shape}, not {theirs.shape}", False, np.inf)
+    difference = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    text = f"{difference:.0e} of the largest" if difference else "equal"
+    return Agreement(text, difference <= allowed, difference)
+
+
+def same_detections(ours: Sequence[Detections], theirs: Sequence[Detections]) -> Agreement:
+    """Of each picture the same detections, but for a few.
+
+    Two detections are partners where their labels are equal and each is nearest to the other; they must lie within
+    `PIXELS` and `SCORE` of each other.
+    """
+    matched, count, boxes, scores = 0, 0, 0.0, 0.0
+    for a, b in zip(ours, theirs, strict=True):
+        count += max(len(a["boxes"]), len(b["boxes"]))
+        mine, other = partners(a, b)
+        apart = np.abs(a["boxes"][mine] - b["boxes"][other]).max(axis=1, initial=0)
+        surer = np.abs(a["scores"][mine] - b["scores"][other])
+        near = (apart <= PIXELS) & (surer <= SCORE)
+        matched += int(near.sum())
+        boxes, scores = max(boxes, apart[near].max(initial=0)), max(scores, surer[near].max(initial=0))
+    text = f"{matched} of {count} detections, boxes {boxes:.0e} pixels, scores {scores:.0e}"
+    return Agreement(text, matched >= (1 - FEW) * count, float(boxes))
+
+
+def partners(ours: Detections, theirs: Detections) -> tuple[np.ndarray, np.ndarray]:
+    """(indices of ours, indices of theirs) of detections that are nearest to each other, of equal label."""
+    if len(ours["boxes"]) == 0 or len(theirs["boxes"]) == 0:
+        return np.zeros(0, int), np.zeros(0, int)
+    distances = np.abs(ours["boxes"][:, None] - theirs["boxes"]).max(axis=2)  # (D, E)
+    distances = np.where(ours["labels"][:, None] == theirs["labels"], distances, np.inf)
+    nearest, back = distances.argmin(axis=1), distances.argmin(axis=0)
+    mine = np.flatnonzero((back[nearest] == np.arange(len(nearest))) & np.isfinite(distances.min(axis=1)))
+    return mine, nearest[mine]
+
+
+def same_losses(ours: Mapping[str, float], theirs: Mapping[str, float], allowed: float) -> Agreement:
+    """Every loss as far apart as `allowed` at most, in units of itself."""
+    worst = max(abs(ours[name] / theirs[name] - 1) for name in theirs)
+    return Agreement(f"losses {worst:.0e} apart", worst <= allowed, worst)

@@ -1,0 +1,112 @@
+"""Rows of the whole detector: from a picture to what is on it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import rcnn
+from speed import inputs
+from speed.agreement import same_detections
+from speed.rows import Contest, Row, Settings, by_answer
+from speed.timing import Contestant
+
+Size = tuple[int, int]
+
+
+def contest(settings: Settings, size: Size = inputs.PICTURE) -> Contest:
+    """Everyone on the same picture with the same weights."""
+    picture = inputs.textured_picture(*size)
+    contestants = [*batch_contestants(settings, size, [picture]), *onnx_contestants(settings, size, picture)]
+    return by_answer(contestants, same_detections)
+
+
+def batch_contest(settings: Settings, size: Size, batch: int) -> Contest:
+    """Everyone on so many pictures at once, but for the runtimes of ONNX files, which are of one picture."""
+    pictures = [inputs.textured_picture(*size, seed) for seed in range(inputs.SEED, inputs.SEED + batch)]
+    return by_answer(batch_contestants(settings, size, pictures), same_detections)
+
+
+def batch_contestants(settings: Settings, size: Size, pictures: Sequence[np.ndarray]) -> list[Contestant]:
+    """rcnn, and torchvision in both of PyTorch's layouts."""
+    model = detector(size)
+    contestants = [Contestant("rcnn", lambda _: model.predict(pictures))]
+    if "torchvision" in settings.peers:
+        from speed import torch_peer
+
+        contestants += [torch_peer.detecting("torchvision", torch_detector(size), pictures),
+                        torch_peer.detecting("torchvision, channels last", torch_channels_last(size), pictures)]
+    return contestants
+
+
+def onnx_contestants(settings: Settings, size: Size, picture: np.ndarray) -> list[Contestant]:
+    """The runtimes of ONNX files that take part."""
+    wanted = [peer for peer in ("onnxruntime", "openvino") if peer in settings.peers]
+    if not wanted:
+        return []
+    from speed import onnx_peer
+
+    path = exported(size, settings.folder)
+    make = {"onnxruntime": onnx_peer.with_onnxruntime, "openvino": onnx_peer.with_openvino}
+    return [make[peer](path, picture, settings.threads) for peer in wanted]
+
+
+def exported(size: Size, folder: Path) -> Path:
+    """The ONNX file for pictures of a size, written when it is first asked for."""
+    from speed import onnx_peer
+
+    path = folder / f"detector-{size[0]}-{size[1]}.onnx"
+    return path if path.exists() else onnx_peer.export(torch_detector(size), size, path)
+
+
+def sizes(size: Size) -> dict[str, Any]:
+    """Settings with which a picture of this size is not resized."""
+    return {"min_size": min(size), "max_size": max(size)}
+
+
+@functools.lru_cache(maxsize=1)
+def weights() -> Mapping[str, np.ndarray]:
+    """Those of every detector here; they have no size of picture in them."""
+    model = rcnn.faster_rcnn_resnet_50_fpn(inputs.NUM_CLASSES)
+    return inputs.detector_weights({name: array.shape for name, array in model.state_dict().items()})
+
+
+@functools.lru_cache(maxsize=1)
+def detector(size: Size) -> rcnn.FasterRCNN:
+    """rcnn's, for pictures of a size."""
+    model = rcnn.faster_rcnn_resnet_50_fpn(inputs.NUM_CLASSES, **sizes(size))
+    model.load_state_dict(weights())
+    return model.eval()
+
+
+@functools.lru_cache(maxsize=1)
+def torch_detector(size: Size) -> Any:
+    """torchvision's, for pictures of a size."""
+    from speed import torch_peer
+
+    return torch_peer.resnet_detector(weights(), inputs.NUM_CLASSES, **sizes(size))
+
+
+@functools.lru_cache(maxsize=1)
+def torch_channels_last(size: Size) -> Any:
+    """torchvision's with filters that lie channels last in memory; the feature maps then do so, too."""
+    import torch
+
+    from speed import torch_peer
+
+    net = torch_peer.resnet_detector(weights(), inputs.NUM_CLASSES, **sizes(size))
+    return net.to(memory_format=torch.channels_last)
+
+
+def _work(threads: str) -> str:
+    return f"detector ResNet-50-FPN, 1 x 3 x {inputs.PICTURE[0]} x {inputs.PICTURE[1]}, {threads}"
+
+
+ROWS = [
+    Row("detector", _work("all threads"), contest),
+    Row("detector-1", _work("one thread"), contest, threads=1),
+]

@@ -1,0 +1,100 @@
+"""Rows of the kernels between the networks: RoIAlign, suppression, overlap. Peers call torchvision.ops."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from rcnn import boxes, nms, roi
+from speed import inputs
+from speed.agreement import close, same_array
+from speed.rows import Contest, Row, Settings, by_answer
+from speed.timing import Contestant
+
+SCALE = inputs.FEATURES[0] / inputs.PICTURE[0]
+NMS_THRESHOLD = 0.7  # the RPN's
+LEVELS = (1000, 1000, 1000, 1000, 800)  # candidates that the five levels of a pyramid bring
+
+
+def align_contest(settings: Settings, count: int) -> Contest:
+    """RoIAlign on the finest level of a picture's pyramid."""
+    features, rois = inputs.feature_maps(1, inputs.CHANNELS, *inputs.FEATURES), inputs.rois(count)
+    images = np.zeros(count, np.int64)
+    contestants = [Contestant("rcnn", lambda _: roi.roi_align(features, rois, images, (7, 7), SCALE))]
+    if "torchvision" in settings.peers:
+        from speed import torch_peer
+
+        contestants.append(torch_peer.aligning(features, rois, SCALE))
+    return by_answer(contestants, functools.partial(close, allowed=1e-6))
+
+
+def align_backward_contest(settings: Settings, count: int) -> Contest:
+    """Its gradient for the features."""
+    features, rois = inputs.feature_maps(1, inputs.CHANNELS, *inputs.FEATURES), inputs.rois(count)
+    grad, images = inputs.feature_maps(count, inputs.CHANNELS, 7, 7, seed=1), np.zeros(count, np.int64)
+    contestants = [
+        Contestant("rcnn", lambda _: roi.roi_align_backward(grad, rois, images, features.shape, SCALE))]
+    if "torchvision" in settings.peers:
+        from speed import torch_peer
+
+        contestants.append(torch_peer.aligning_backward(features, rois, SCALE, grad))
+    return by_answer(contestants, functools.partial(close, allowed=1e-6))
+
+
+def nms_contest(settings: Settings, count: int) -> Contest:
+    """Suppression among boxes of which some ten surround each object."""
+    candidates, scores = inputs.clustered_boxes(count)
+    contestants = [Contestant("rcnn", lambda _: nms.nms(candidates, scores, NMS_THRESHOLD))]
+    if "torchvision" in settings.peers:
+        from torchvision import ops
+
+        from speed import torch_peer
+
+        contestants.append(torch_peer.calling(ops.nms, candidates, scores, NMS_THRESHOLD))
+    return by_answer(contestants, same_array)
+
+
+def batched_nms_contest(settings: Settings) -> Contest:
+    """Suppression level by level, as of the RPN's candidates."""
+    candidates = np.concatenate([inputs.clustered_boxes(count, seed)[0] for seed, count in enumerate(LEVELS)])
+    scores = inputs.clustered_boxes(sum(LEVELS))[1]
+    levels = np.repeat(np.arange(len(LEVELS)), LEVELS)
+    contestants = [Contestant("rcnn", lambda _: nms.batched_nms(candidates, scores, levels, NMS_THRESHOLD))]
+    if "torchvision" in settings.peers:
+        from torchvision import ops
+
+        from speed import torch_peer
+
+        contestants.append(torch_peer.calling(ops.batched_nms, candidates, scores, levels, NMS_THRESHOLD))
+    return by_answer(contestants, same_array)
+
+
+def iou_contest(settings: Settings, rows: int, columns: int) -> Contest:
+    """Overlap of every box with every other."""
+    first, second = inputs.clustered_boxes(rows)[0], inputs.clustered_boxes(columns, seed=1)[0]
+    contestants = [Contestant("rcnn", lambda _: boxes.iou(first, second))]
+    if "torchvision" in settings.peers:
+        from torchvision import ops
+
+        from speed import torch_peer
+
+        contestants.append(torch_peer.calling(ops.box_iou, first, second))
+    return by_answer(contestants, same_array)
+
+
+def align_work() -> str:
+    """What is aligned, but for the number of RoIs."""
+    return f"RoIAlign, {inputs.CHANNELS} channels at {inputs.FEATURES[0]} x {inputs.FEATURES[1]}"
+
+
+ROWS = [
+    *(Row(f"roi-align-{n}", f"{align_work()}, {n:,} RoIs", functools.partial(align_contest, count=n))
+      for n in (512, 1000)),
+    *(Row(f"roi-align-backward-{n}", f"its gradient, {n:,} RoIs",
+          functools.partial(align_backward_contest, count=n)) for n in (512, 1000)),
+    *(Row(f"nms-{n}", f"NMS, {n:,} boxes", functools.partial(nms_contest, count=n)) for n in (1000, 6000, 20000)),
+    Row("nms-batched", f"NMS, {sum(LEVELS):,} boxes on {len(LEVELS)} levels", batched_nms_contest),
+    Row("iou-square", "IoU, 1,000 x 1,000 boxes", functools.partial(iou_contest, rows=1000, columns=1000)),
+    Row("iou-tall", "IoU, 200,000 x 20 boxes", functools.partial(iou_contest, rows=200_000, columns=20)),
+]

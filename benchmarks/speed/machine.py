@@ -1,0 +1,45 @@
+"""What the table was made on: the machine, the versions, the date."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from rcnn import _backend
+from speed.processors import processors
+from speed.rows import PEERS, Settings
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def facts(settings: Settings) -> dict[str, str]:
+    """What there is to say, by name, in order."""
+    packages = dict.fromkeys(package for peer in PEERS if peer in settings.peers for package in PEERS[peer])
+    info = _backend.info()
+    return {
+        "date": datetime.now().astimezone().isoformat(timespec="minutes"),
+        "processor": f"{processor()}, {processors()} of {os.cpu_count()} processors",
+        "threads": str(settings.threads),
+        "kernels": f"{info.get('simd', 'none')}, {info.get('compiler', 'NumPy alone')}",
+        "blas": str(info["blas"]),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions(packages).items()),
+    }
+
+
+def versions(packages: Mapping[str, object]) -> dict[str, str]:
+    """Of Python, rcnn, NumPy and these packages."""
+    return {"Python": platform.python_version(), "rcnn": str(_backend.info()["rcnn"]),
+            **{name: version(name) for name in ("numpy", *packages)}}
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    if CPU_INFO.exists():
+        for line in CPU_INFO.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,80 @@
+"""Rows of memory: how much a process holds at most that loads the detector and looks at a picture.
+
+Each contestant has a process of its own, `speed/memory_probe.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import rcnn
+from speed import inputs, memory_probe
+from speed.rows import Result, Row, Settings
+
+BENCHMARKS = Path(__file__).parents[1]
+NAMES = {"torchvision": "torchvision", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}  # of peers in the table
+
+
+def measure(settings: Settings, kind: str) -> dict[str, list[float]]:
+    """By contestant its bytes, of the "process" or "beyond" what was resident once the detector was loaded."""
+    names = {"rcnn": "rcnn", **{peer: name for peer, name in NAMES.items() if peer in settings.peers}}
+    return {name: [float(_measured(who, settings.folder, settings.threads)[kind])] for who, name in names.items()}
+
+
+def run(row: Row, settings: Settings, kind: str) -> Result:
+    """The row's result."""
+    return Result(row.name, row.work, row.table, settings.threads, measure(settings, kind))
+
+
+@functools.lru_cache(maxsize=8)
+def _measured(who: str, folder: Path, threads: int) -> dict[str, int]:
+    """{"process": bytes, "beyond": bytes} of one contestant, whose process starts, works and ends."""
+    path = WRITERS[who](folder)
+    paths = os.pathsep.join([str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run([sys.executable, "-m", "speed.memory_probe", who, str(path), str(threads)], check=True,
+                          env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# ---------------------------------------------------------------- the file that each of them loads
+
+
+def _write_rcnn(folder: Path) -> Path:
+    from speed import detector
+
+    path = folder / "detector.safetensors"
+    rcnn.save(path, detector.detector(inputs.PICTURE))
+    return path
+
+
+def _write_torch(folder: Path) -> Path:
+    import torch
+
+    from speed import detector
+
+    path = folder / "detector.pth"
+    torch.save(detector.torch_detector(inputs.PICTURE).state_dict(), path)
+    return path
+
+
+def _write_onnx(folder: Path) -> Path:
+    from speed import detector
+
+    return detector.exported(inputs.PICTURE, folder)
+
+
+WRITERS = {"rcnn": _write_rcnn, "torchvision": _write_torch, "onnxruntime": _write_onnx, "openvino": _write_onnx}
+
+
+_WORK = f"1 x 3 x {inputs.PICTURE[0]} x {inputs.PICTURE[1]}"
+ROWS = [
+    Row("memory-process", f"peak of the process, {_WORK}", table="memory",
+        run=functools.partial(run, kind="process")),
+    Row("memory-beyond", f"of which beyond what the loaded detector holds, {_WORK}", table="memory",
+        run=functools.partial(run, kind="beyond")),
+] if memory_probe.RESET.exists() else []

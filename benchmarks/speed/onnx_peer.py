@@ -1,0 +1,75 @@
+"""ONNX Runtime and OpenVINO: torchvision's detector, exported to one ONNX file per size of picture.
+
+torchvision's exporter writes the sizes that it saw into the file here and there, so one file serves one size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from speed.timing import Contestant
+
+if TYPE_CHECKING:  # who runs a file does not need what wrote it, and its memory is measured
+    import torch
+
+OPSET = 17
+
+
+def export(net: torch.nn.Module, size: tuple[int, int], path: Path) -> Path:
+    """`path`, to which the detector is written for pictures of `size` (height, width)."""
+    import torch
+
+    picture = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # a hundred of them: what is a constant in the file, as intended here
+        torch.onnx.export(net, ([picture],), str(path), opset_version=OPSET, dynamo=False)
+    return path
+
+
+def planar(picture: np.ndarray) -> np.ndarray:
+    """A picture (H, W, 3) as the file wants it: (3, H, W)."""
+    return np.ascontiguousarray(picture.transpose(2, 0, 1))
+
+
+def with_onnxruntime(path: Path, picture: np.ndarray, threads: int) -> Contestant:
+    """The detector of the file in ONNX Runtime, on one picture."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3  # errors only
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    given = {session.get_inputs()[0].name: planar(picture)}
+    return Contestant("ONNX Runtime", lambda _: session.run(None, given), read=_as_detections)
+
+
+def with_openvino(path: Path, picture: np.ndarray, threads: int) -> Contestant:
+    """The detector of the file in OpenVINO, on one picture, in float32.
+
+    On a processor that multiplies matrices of bfloat16 (AMX, AVX512_BF16), OpenVINO would do so without being asked,
+    and answer with three digits; the hint keeps it to what all others compute in.
+    """
+    import openvino
+
+    compiled = openvino.Core().compile_model(str(path), "CPU", {
+        "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"})
+    request, given = compiled.create_infer_request(), {0: planar(picture)}
+
+    def call(_: None) -> list[np.ndarray]:
+        answer: Any = request.infer(given)
+        return [answer[output] for output in compiled.outputs]
+
+    return Contestant("OpenVINO", call, read=_as_detections)
+
+
+def _as_detections(answer: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
+    boxes, labels, scores = answer  # in the order in which torchvision's dict has them
+    return [{"boxes": boxes, "labels": labels, "scores": scores}]

@@ -1,0 +1,46 @@
+"""The processors that this process may use, and who else uses them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+TIMES = Path("/proc/stat")
+IDLE = (3, 4)  # columns of it: idle, and waiting for a disk
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS or Windows
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+class Others:
+    """A clock of what other processes did on this one's processors; what they did makes every figure worth less."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter(), _busy(), _own()
+
+    def share(self) -> float:
+        """Of the time of all processors since this clock was made, the part that others had; 0 but on Linux."""
+        start, busy, own = self._start
+        had = (_busy() - busy) - (_own() - own)
+        return max(had, 0.0) / ((time.perf_counter() - start) * processors())
+
+
+def _busy() -> float:
+    """Seconds that the processors which this process may use have worked, whoever for."""
+    if not TIMES.exists():
+        return 0.0
+    ticks = 0
+    for line in TIMES.read_text().splitlines():
+        name, *columns = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in os.sched_getaffinity(0):
+            ticks += sum(int(column) for i, column in enumerate(columns[:8]) if i not in IDLE)
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _own() -> float:
+    """Seconds that this process and its children have worked."""
+    return time.process_time() + sum(os.times()[2:4])

@@ -1,0 +1,151 @@
+"""The results in Markdown, and in JSON with everything that was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from speed.rows import GOALS, Result
+from speed.timing import summary
+
+MEBIBYTE = 2**20
+OURS = "rcnn"
+
+
+def markdown(facts: Mapping[str, str], results: Sequence[Result]) -> str:
+    """A heading with the facts, and a table for each kind of result."""
+    parts = ["\n".join(f"- {name}: {value}" for name, value in facts.items())]
+    for name in dict.fromkeys(result.table for result in results):
+        mine = [result for result in results if result.table == name]
+        parts += [NOTES.get(name, SWEEP_NOTE), TABLES.get(name, sweep_table)(mine)]
+    return "\n\n".join(parts)
+
+
+def work_table(results: Sequence[Result]) -> str:
+    """Times: a line per row and peer."""
+    rows = [["work", "threads", "rcnn, ms", "peer", "peer, ms", "ratio", "goal, aim", "met", "answers"]]
+    for result in results:
+        ours = summary(result.samples[OURS]).median
+        first = [result.work + speed(result), str(result.threads), number(1000 * ours)]
+        peers = [name for name in result.samples if name != OURS]
+        if not peers:
+            rows.append([*first, *[""] * 6])
+        for name in peers:
+            theirs = summary(result.samples[name]).median
+            answers = result.agreements[name]
+            rows.append([*first, name, number(1000 * theirs), f"{theirs / ours:.2f}",
+                         *goal(result.name, name, theirs / ours), answers.text + ("" if answers.holds else " (!)")])
+            first = ["", "", ""]
+    return table(rows, right=(1, 2, 4, 5))
+
+
+def memory_table(results: Sequence[Result]) -> str:
+    """Mebibytes: a line per row and peer."""
+    rows = [["peak memory", "rcnn, MiB", "peer", "peer, MiB", "ratio", "goal, aim", "met"]]
+    for result in results:
+        ours = summary(result.samples[OURS]).median
+        first = [result.work, f"{ours / MEBIBYTE:.0f}"]
+        peers = [name for name in result.samples if name != OURS]
+        if not peers:
+            rows.append([*first, *[""] * 5])
+        for name in peers:
+            theirs = summary(result.samples[name]).median
+            rows.append([*first, name, f"{theirs / MEBIBYTE:.0f}", f"{ours / theirs:.2f}",
+                         *goal(result.name, name, ours / theirs)])
+            first = ["", ""]
+    return table(rows, right=(1, 3, 4))
+
+
+def shape_table(results: Sequence[Result]) -> str:
+    """Convolutions: a line per shape, and one for all of them."""
+    peers = [name for name in results[0].samples if name != OURS]
+    rows = [["convolution", "times", "rcnn, ms", "GFLOP/s",
+             *(cell for name in peers for cell in (f"{name}, ms", "ratio")), "largest difference"]]
+    sums = dict.fromkeys([OURS, *peers], 0.0)
+    for result in results:
+        medians = {name: summary(result.samples[name]).median for name in sums}
+        sums = {name: sums[name] + result.times * medians[name] for name in sums}
+        difference = max((agreement.difference for agreement in result.agreements.values()), default=0.0)
+        rows.append([result.work, str(result.times), *_against(medians, result.flop),
+                     (f"{difference:.0e}" if difference else "0") + ("" if result.holds else " (!)")])
+    flop = sum(result.times * result.flop for result in results)
+    rows.append(["all of these", str(sum(result.times for result in results)), *_against(sums, flop), ""])
+    return table(rows, right=range(1, len(rows[0])))
+
+
+def sweep_table(results: Sequence[Result]) -> str:
+    """A line for each amount of work."""
+    peers = [name for name in dict.fromkeys(name for result in results for name in result.samples) if name != OURS]
+    rows = [[results[0].table, "rcnn, ms", *(f"{name}, ms (ratio)" for name in peers)]]
+    for result in results:
+        medians = {name: summary(samples).median for name, samples in result.samples.items()}
+        ours = medians[OURS]
+        cells = [f"{number(1000 * medians[name])} ({medians[name] / ours:.2f})" if name in medians else ""
+                 for name in peers]
+        rows.append([f"{result.x:g}" + ("" if result.holds else " (!)"), number(1000 * ours), *cells])
+    return table(rows, right=range(len(rows[0])))
+
+
+TABLES = {"work": work_table, "memory": memory_table, "shapes": shape_table}
+NOTES = {
+    "work": "Medians of calls in turn, all in float32. The ratio is the peer's time by rcnn's: above 1, rcnn is "
+            "faster. GFLOP/s are rcnn's, in multiplications and additions of the direct algorithm.",
+    "memory": "A process for each. The ratio is rcnn's by the peer's: below 1, rcnn needs less.",
+    "shapes": "Every convolution of the detector, with how often it occurs in a pass, as the last line counts it.",
+}
+SWEEP_NOTE = "Cost as work grows; in brackets the peer's time by rcnn's."
+
+
+def _against(seconds: Mapping[str, float], flop: int) -> Iterator[str]:
+    ours = seconds[OURS]
+    yield number(1000 * ours)
+    yield f"{flop / ours / 1e9:.0f}"
+    for name, theirs in seconds.items():
+        if name != OURS:
+            yield number(1000 * theirs)
+            yield f"{theirs / ours:.2f}"
+
+
+def speed(result: Result) -> str:
+    """How fast rcnn computes, where the row says how much there is to compute."""
+    return f", {result.flop / summary(result.samples[OURS]).median / 1e9:.0f} GFLOP/s" if result.flop else ""
+
+
+def goal(row: str, peer: str, ratio: float) -> tuple[str, str]:
+    """What is wanted of a row against a peer, and whether it is met; empty where nothing is."""
+    wanted = GOALS.get((row, peer))
+    return ("", "") if wanted is None else (f"{wanted.least:g}, {wanted.aim:g}", wanted.verdict(ratio))
+
+
+def number(value: float) -> str:
+    """Three digits, and all before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Cells in Markdown, the first row being the heading; the columns `right` are aligned so."""
+    head, *body = rows
+    rule = ["---:" if column in right else "---" for column in range(len(head))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *body))
+
+
+def as_data(facts: Mapping[str, str], results: Sequence[Result]) -> dict[str, Any]:
+    """Everything, for `json`: the facts, each row with samples, medians and quartiles, ratios and goals."""
+    return {"facts": dict(facts), "rows": [_row_data(result) for result in results]}
+
+
+def _row_data(result: Result) -> dict[str, Any]:
+    summaries = {name: asdict(summary(samples)) for name, samples in result.samples.items()}
+    ours = summaries[OURS]["median"]
+    goals = {peer: asdict(wanted) for (row, peer), wanted in GOALS.items() if row == result.name}
+    return {**asdict(result), "unit": "bytes" if result.table == "memory" else "seconds", "summaries": summaries,
+            "peer by rcnn": {name: one["median"] / ours for name, one in summaries.items() if name != OURS},
+            "goals": goals}
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Writes the data."""
+    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,94 @@
+"""Rows that show how cost grows: with threads, with the picture, with the batch, with RoIs; and their picture."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from rcnn.plot import style
+from speed import detector, kernels
+from speed.processors import processors
+from speed.rows import Result, Row
+from speed.timing import summary
+
+SIDE = 640  # pixels of the square pictures of the sweeps in which the size is none
+SIDES = (320, 480, 640, 800, 1066, 1333)
+BATCHES = (1, 2, 4, 8)
+SHARE = 0.5  # of the budget for a row, for each point of a curve
+ROIS = (100, 250, 500, 1000, 2000, 4000)
+
+# The tables, which are named after their axes, and what each panel is called.
+THREADS, PIXELS, PICTURES, REGIONS = "threads", "side of the picture, pixels", "pictures in a batch", "RoIs"
+TITLES = {
+    THREADS: f"Detector, {SIDE} x {SIDE} pixels", PIXELS: "Detector, square pictures",
+    PICTURES: f"Detector, {SIDE} x {SIDE} pixels each", REGIONS: kernels.align_work(),
+}
+LOOKS = {
+    "rcnn": (style.INK, "o", "-"), "torchvision": (style.VERMILION, "s", "-"),
+    "torchvision, channels last": (style.ORANGE, "D", "--"), "ONNX Runtime": (style.BLUE, "^", "-"),
+    "OpenVINO": (style.GREEN, "v", "-"),
+}
+
+
+def thread_counts(most: int) -> list[int]:
+    """1, 2, 4, ... and the most that there can be."""
+    powers = [2**power for power in range(most.bit_length()) if 2**power < most]
+    return [*powers, most]
+
+
+ROWS = [
+    *(Row(f"sweep-threads-{n}", f"detector, {SIDE} x {SIDE}, {n} threads", threads=n, table=THREADS, share=SHARE, x=n,
+          make=functools.partial(detector.contest, size=(SIDE, SIDE))) for n in thread_counts(processors())),
+    *(Row(f"sweep-batch-{n}", f"detector, {n} x 3 x {SIDE} x {SIDE}", table=PICTURES, share=SHARE, x=n,
+          make=functools.partial(detector.batch_contest, size=(SIDE, SIDE), batch=n)) for n in BATCHES),
+    *(Row(f"sweep-size-{side}", f"detector, {side} x {side}", table=PIXELS, share=SHARE, x=side,
+          make=functools.partial(detector.contest, size=(side, side))) for side in SIDES),
+    *(Row(f"sweep-rois-{n}", f"{kernels.align_work()}, {n:,} RoIs", table=REGIONS, share=SHARE, x=n,
+          make=functools.partial(kernels.align_contest, count=n)) for n in ROIS),
+]
+
+
+def draw(results: Sequence[Result], caption: str = "") -> Figure:
+    """A panel for every sweep among the results, under a caption that says on which machine.
+
+    Both axes are logarithmic: what costs twice as much for twice the work is a line of slope 1. Raises ValueError
+    where no result belongs to a sweep.
+    """
+    tables = [table for table in TITLES if any(result.table == table for result in results)]
+    if not tables:
+        raise ValueError("none of the results belongs to a sweep; --sweeps measures them")
+    figure = style.figure(10, 3.9 * -(-len(tables) // 2) + 0.6)
+    panels = figure.subplots(-(-len(tables) // 2), 2, squeeze=False).ravel()
+    for ax, table in zip(panels, tables, strict=False):
+        curves(ax, [result for result in results if result.table == table], table)
+    for ax in panels[len(tables):]:
+        ax.set_visible(False)
+    handles = {name: handle for ax in panels for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False,
+                  fontsize=style.TEXT_SIZE + 1, labelcolor=style.INK, title=caption, title_fontsize=style.TEXT_SIZE)
+    return figure
+
+
+def curves(ax: Axes, results: Sequence[Result], table: str) -> Axes:
+    """`ax` with everyone's median over the amount of work; the bars reach from one quartile to the other."""
+    for name in dict.fromkeys(name for result in results for name in result.samples):
+        color, marker, line = LOOKS[name]
+        there = [result for result in results if name in result.samples]
+        of = [summary(result.samples[name]) for result in there]
+        middle = [1000 * one.median for one in of]
+        bars = ([1000 * (one.median - one.lower) for one in of], [1000 * (one.upper - one.median) for one in of])
+        ax.errorbar([result.x for result in there], middle, yerr=bars, color=color, marker=marker, linestyle=line,
+                    markersize=4, linewidth=style.LINE_WIDTH, label=name)
+    style.graph(ax, table, "milliseconds")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xticks([result.x for result in results], [f"{result.x:g}" for result in results])
+    ax.minorticks_off()
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    style.title(ax, TITLES[table])
+    return ax

@@ -1,0 +1,211 @@
+"""PyTorch and torchvision: the same networks, weights and kernels."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.ops import MultiScaleRoIAlign, roi_align
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from speed.inputs import Convolution
+from speed.timing import Contestant
+
+if TYPE_CHECKING:  # a process that measures torchvision's memory does not load rcnn
+    import rcnn
+
+LOSS_NAMES = {"loss_objectness": "rpn_cls_loss", "loss_rpn_box_reg": "rpn_reg_loss",
+              "loss_classifier": "roi_cls_loss", "loss_box_reg": "roi_reg_loss"}
+
+
+# ---------------------------------------------------------------- detectors
+
+
+def resnet_detector(state: Mapping[str, np.ndarray], num_classes: int, eps: float = 1e-5,
+                    **settings: Any) -> torch.nn.Module:
+    """torchvision's detector on a ResNet-50-FPN with these weights, in evaluation mode; a new one each time, for it
+    caches scales."""
+    net = empty_resnet_detector(num_classes, eps, **settings)
+    net.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in state.items()})
+    return net
+
+
+def empty_resnet_detector(num_classes: int, eps: float = 1e-5, **settings: Any) -> torch.nn.Module:
+    """The same before it has been given weights.
+
+    Its batch norms are frozen, as they are where torchvision provides the weights; without, it would have learned ones.
+    """
+    net = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=num_classes, **settings)
+    freeze_batch_norms(net, eps)
+    return net.eval()
+
+
+def freeze_batch_norms(net: torch.nn.Module, eps: float) -> None:
+    """Puts FrozenBatchNorm2d in place of every batch norm."""
+    for module in net.modules():
+        for name, child in list(module.named_children()):
+            if isinstance(child, (torch.nn.BatchNorm2d, FrozenBatchNorm2d)):
+                setattr(module, name, FrozenBatchNorm2d(len(child.weight), eps=eps))
+
+
+def tensors(pictures: Sequence[np.ndarray]) -> list[torch.Tensor]:
+    """Pictures (H, W, 3), uint8 or in [0, 1], as torchvision wants them: (3, H, W) in [0, 1]."""
+    arrays = [picture / np.float32(255) if picture.dtype == np.uint8 else picture for picture in pictures]
+    return [torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1))) for array in arrays]
+
+
+def detecting(name: str, net: torch.nn.Module, pictures: Sequence[np.ndarray]) -> Contestant:
+    """`net` finding what is on the pictures."""
+    given = tensors(pictures)
+
+    def call(_: None) -> list[dict[str, torch.Tensor]]:
+        with torch.inference_mode():
+            return net(given)
+
+    return Contestant(name, call, read=lambda answer: [{k: v.numpy() for k, v in page.items()} for page in answer])
+
+
+# ---------------------------------------------------------------- kernels
+
+
+def aligning(features: np.ndarray, rois: np.ndarray, scale: float) -> Contestant:
+    """RoIAlign of one picture's features, 7 x 7 bins of 2 x 2 samples."""
+    maps, boxes = torch.from_numpy(np.ascontiguousarray(features)), [torch.from_numpy(rois)]
+
+    def call(_: None) -> torch.Tensor:
+        with torch.inference_mode():
+            return roi_align(maps, boxes, 7, scale, 2)
+
+    return Contestant("torchvision", call, read=torch.Tensor.numpy)
+
+
+def aligning_backward(features: np.ndarray, rois: np.ndarray, scale: float, grad: np.ndarray) -> Contestant:
+    """The gradient of `aligning`, for `grad` (R, C, 7, 7)."""
+    maps = torch.from_numpy(np.ascontiguousarray(features)).requires_grad_()
+    pooled, upstream = roi_align(maps, [torch.from_numpy(rois)], 7, scale, 2), torch.from_numpy(np.array(grad))
+    return Contestant("torchvision", lambda _: torch.autograd.grad(pooled, maps, upstream, retain_graph=True)[0],
+                      read=torch.Tensor.numpy)
+
+
+def calling(function: Any, *arguments: Any) -> Contestant:
+    """A function of torchvision.ops on arrays and numbers."""
+    given = [torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in arguments]
+
+    def call(_: None) -> torch.Tensor:
+        with torch.inference_mode():
+            return function(*given)
+
+    return Contestant("torchvision", call, read=torch.Tensor.numpy)
+
+
+def convolving(layer: Convolution, x: np.ndarray, weight: np.ndarray, channels_last: bool) -> Contestant:
+    """A convolution without gradients."""
+    maps, filters = in_layout(x, channels_last), in_layout(weight, channels_last)
+
+    def call(_: None) -> torch.Tensor:
+        with torch.inference_mode():
+            return torch.nn.functional.conv2d(maps, filters, None, layer.stride, layer.kernel // 2)
+
+    return Contestant("PyTorch, channels last" if channels_last else "PyTorch", call, read=torch.Tensor.numpy)
+
+
+def convolving_backward(layer: Convolution, x: np.ndarray, weight: np.ndarray, grad: np.ndarray, wanted: str,
+                        channels_last: bool) -> Contestant:
+    """The gradient of a convolution for its "input" or its "weights", given `grad`."""
+    maps, filters, upstream = (in_layout(array, channels_last) for array in (x, weight, grad))
+    of = (maps if wanted == "input" else filters).requires_grad_()
+    out = torch.nn.functional.conv2d(maps, filters, None, layer.stride, layer.kernel // 2)
+    return Contestant("PyTorch, channels last" if channels_last else "PyTorch",
+                      lambda _: torch.autograd.grad(out, of, upstream, retain_graph=True)[0], read=torch.Tensor.numpy)
+
+
+def in_layout(array: np.ndarray, channels_last: bool) -> torch.Tensor:
+    """The array (N, C, H, W) as a tensor, in one of the two orders in memory."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.to(memory_format=torch.channels_last) if channels_last else tensor
+
+
+# ---------------------------------------------------------------- training
+
+
+class TrainingStep:
+    """A step of `net` with `optimizer` on one batch after the other, gradients clipped to the norm `max_norm`."""
+
+    def __init__(self, net: torch.nn.Module, optimizer: torch.optim.Optimizer, max_norm: float) -> None:
+        self.net, self.optimizer, self.max_norm = net.train(), optimizer, max_norm
+        self.parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+
+    def __call__(self, pictures: Sequence[np.ndarray], targets: Sequence[Mapping[str, np.ndarray]]) -> float:
+        """The total loss, after which the parameters have moved."""
+        loss = sum(self.losses(pictures, targets).values())
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+        self.optimizer.step()
+        return loss.item()
+
+    def losses(self, pictures: Sequence[np.ndarray],
+               targets: Sequence[Mapping[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+        """The four losses under rcnn's names."""
+        objects = [{name: torch.from_numpy(np.asarray(value)) for name, value in page.items()} for page in targets]
+        losses = self.net(tensors(pictures), objects)
+        return {LOSS_NAMES[name]: value for name, value in losses.items()}
+
+
+def small_detector(model: rcnn.FasterRCNN) -> FasterRCNN:
+    """torchvision's Faster R-CNN with the settings and the weights of `rcnn.faster_rcnn_small`'s `model`."""
+    c = model.config
+    same = {name: getattr(c, name) for name in (
+        "min_size", "max_size", "image_mean", "image_std", "rpn_pre_nms_top_n_train", "rpn_pre_nms_top_n_test",
+        "rpn_post_nms_top_n_train", "rpn_post_nms_top_n_test", "rpn_nms_thresh", "rpn_fg_iou_thresh",
+        "rpn_bg_iou_thresh", "rpn_batch_size_per_image", "rpn_positive_fraction", "rpn_score_thresh",
+        "box_score_thresh", "box_nms_thresh", "box_detections_per_img", "box_fg_iou_thresh", "box_bg_iou_thresh",
+        "box_batch_size_per_image", "box_positive_fraction", "bbox_reg_weights")}
+    peer = FasterRCNN(
+        SmallBackbone(c.feat_channels),
+        rpn_anchor_generator=AnchorGenerator((c.anchor_sizes,), (c.aspect_ratios,)),
+        box_roi_pool=MultiScaleRoIAlign(["0"], list(c.pool_size), c.sampling_ratio),
+        box_head=TwoMLPHead(c.feat_channels * c.pool_size[0] * c.pool_size[1], c.hidden_dim),
+        box_predictor=FastRCNNPredictor(c.hidden_dim, c.num_classes), **same)
+    state = {name: torch.from_numpy(np.array(value)) for name, value in model.state_dict().items()}
+    missing, unexpected = peer.load_state_dict(state, strict=False)
+    if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
+        raise RuntimeError(f"the two networks differ: {missing}, {unexpected}")
+    return peer
+
+
+class SmallBackbone(torch.nn.Module):
+    """`rcnn.backbone.SmallBackbone`, with the same parameter names."""
+
+    def __init__(self, out_channels: int = 64, depth: int = 2) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        relu = functools.partial(torch.nn.ReLU, inplace=True)
+        self.stem = torch.nn.Sequential(_conv_norm(3, 24, 2), relu(), _conv_norm(24, 48, 2), relu(),
+                                        ResidualBlock(48), _conv_norm(48, out_channels, 2), relu())
+        self.blocks = torch.nn.Sequential(*(ResidualBlock(out_channels) for _ in range(depth)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.blocks(self.stem(x))
+
+
+class ResidualBlock(torch.nn.Module):
+    """`rcnn.backbone.SmallBackbone`'s block."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = _conv_norm(channels, channels), _conv_norm(channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu_(x + self.second(torch.relu_(self.first(x))))
+
+
+def _conv_norm(in_channels: int, out_channels: int, stride: int = 1) -> torch.nn.Sequential:
+    return torch.nn.Sequential(torch.nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False),
+                               torch.nn.BatchNorm2d(out_channels))
