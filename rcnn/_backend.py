@@ -149,8 +149,8 @@ def set_conv_algorithm(name: str) -> Setting:
     """The setting by which algorithm kernels compute the convolutions that have a choice: 3x3 filters with stride 1.
 
     "direct" multiplies as the sum is written. "winograd2" and "winograd4" (Lavin and Gray, 2016) need 2.25 and 4 times
-    fewer multiplications; winograd2 rounds less than direct, winograd4 some five times more, to 3e-6 of the largest
-    value. "auto", the default, is winograd4 where that is faster. A plain call lasts; `with set_conv_algorithm(...)`
+    fewer multiplications; winograd2 rounds about as much as direct, winograd4 some four times more, to 3e-6 of the
+    largest value. "auto", the default, is winograd4 where that is faster. A plain call lasts; `with set_conv_algorithm(...)`
     lasts as long as the block. It holds for the whole process, and for nothing on NumPy alone.
 
     Raises ValueError for another name.

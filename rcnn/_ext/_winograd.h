@@ -10,7 +10,7 @@ Along one axis, with points 0, +-P, +-Q and infinity (SIDE = 4), the rows of the
     inputs    the polynomial that vanishes at all other points
     weights   1, x, x^2 at the point, divided by what that polynomial is there
     outputs   1, x, x^2, x^3 at the point
-P^2 = 1/2 and Q^2 = 2 keep all entries near 1, which rounds about three times less than the customary 1 and 2.
+P^2 = 1/2 and Q^2 = 2 keep all entries near 1, which rounds some two to six times less than the customary 1 and 2.
 SIDE = 2 has the points 0, +-1 and infinity. */
 
 #ifndef RCNN_WINOGRAD_H

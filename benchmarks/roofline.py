@@ -1,0 +1,392 @@
+"""What limits the detector's layers: arithmetic or memory. The measurements of docs/speed.md, in Markdown.
+
+    python benchmarks/roofline.py                             all tables
+    python benchmarks/roofline.py --only profile              one of them
+    python benchmarks/roofline.py --plot docs/roofline.png    with the picture
+
+A roofline (Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", 2009) compares how
+fast a layer is with what the machine could do at best: so many operations in a second, or so many bytes from memory.
+All figures are those of the fastest of many calls, for they are to say what is possible, and other processes make the
+others slower; for the same reason the layers run on one core by default. (Where rcnn is compared with its peers, in
+run.py, medians count.) It needs nothing beside rcnn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from speed import convolutions, detector, inputs, machine
+from speed.inputs import Convolution
+from speed.processors import processors
+from speed.report import number, table
+from speed.rows import Settings
+from speed.timing import Contestant, seconds
+
+import rcnn
+from rcnn import _backend, roi, roi_heads, rpn
+from rcnn.nn import Parameter, Tensor, fast, functional, no_grad
+from rcnn.plot import style
+
+FLOAT = 4  # bytes
+KIB, MIB = 1 << 10, 1 << 20
+SIZES = tuple(8 * KIB * 2**k for k in range(17))  # bytes, 8 KiB to 512 MiB
+SHOWN = (32 * KIB, MIB, 16 * MIB, 512 * MIB)  # usually in the first, second and third cache, and beyond all
+LARGE = SHOWN[-1]
+BRIEF = 256 * KIB  # bytes that are gone through so quickly that the call itself would count
+TOGETHER = 4 * MIB  # bytes to go through in one call, instead
+PRODUCTS = ((2016, 512, 256), (4032, 640, 64), (8064, 256, 256))  # rows, terms and columns, of which caches hold a part
+PATIENCE = 1.0  # seconds of calls of which the best counts
+PASSES = 15  # of the profile
+TABLES = ("profile", "roofs", "layers")
+
+Bytes = Mapping[int, float]  # from bytes gone through to bytes per second
+
+
+# ---------------------------------------------------------------- roofs
+
+
+def best(work: Callable[[], object], patience: float = PATIENCE) -> float:
+    """The seconds of the fastest of the calls that begin in so many seconds; it is never the first."""
+    contestant = Contestant("", lambda _: work())
+    start, fastest = time.perf_counter(), math.inf
+    seconds(contestant)  # wakes the threads
+    while math.isinf(fastest) or time.perf_counter() - start < patience:
+        fastest = min(fastest, seconds(contestant))
+    return fastest
+
+
+def peak(threads: int, patience: float = PATIENCE) -> float:
+    """Operations per second, a multiply-add being two, at which rcnn multiplies matrices that the caches hold."""
+    rng = np.random.default_rng(0)
+    found = 0.0
+    with rcnn.set_num_threads(threads), no_grad():
+        for rows, terms, columns in PRODUCTS:
+            x = Tensor(rng.standard_normal((rows * threads, terms), np.float32))
+            weight = Parameter(rng.standard_normal((columns, terms), np.float32))
+            found = max(found, 2 * x.size * columns / best(partial(functional.linear, x, weight), patience))
+    return found
+
+
+def bandwidth(size: int, threads: int, patience: float = PATIENCE / 4) -> float:
+    """Bytes per second that b += a moves, two reads and a write, where a and b are `size` bytes together."""
+    count = size // (2 * FLOAT)
+    total, term = np.zeros(count, np.float32), np.ones(count, np.float32)
+    if size <= BRIEF and threads == 1:  # many times in one call, which NumPy does for us: a, and + a, + a, ...
+        rows = TOGETHER // size
+        terms = np.broadcast_to(term, (rows, count))
+        return 3 * FLOAT * count * (rows - 1) / best(partial(np.add.reduce, terms, axis=0, out=total), patience)
+    work = partial(_backend.maps_kernels.add, total, term, total, threads)
+    return 3 * FLOAT * count / best(work, patience)
+
+
+def bandwidths(threads: int, sizes: Sequence[int] = SIZES) -> Bytes:
+    """The bandwidth by size. Several threads are only worth asking beyond the cores' own caches."""
+    return {size: bandwidth(size, threads) for size in sizes if threads == 1 or size >= 16 * MIB}
+
+
+# ---------------------------------------------------------------- layers
+
+
+def bytes_moved(layer: Convolution) -> int:
+    """What must travel at least: each value that is read, each weight and each result once."""
+    out = math.prod(layer.output_size)
+    read = out if layer.kernel == 1 else layer.height * layer.width  # a 1x1 filter passes over what its stride skips
+    return FLOAT * (read * layer.in_channels + out * layer.out_channels
+                    + layer.in_channels * layer.out_channels * layer.kernel**2)
+
+
+def intensity(layer: Convolution) -> float:
+    """Operations of the direct algorithm for each byte moved."""
+    return layer.flop / bytes_moved(layer)
+
+
+def attainable(of: float, peak: float, bandwidth: float) -> float:
+    """The operations per second that both roofs allow at an intensity."""
+    return min(peak, of * bandwidth)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A layer by one algorithm. times: how often the detector has it. seconds: by call."""
+
+    layer: Convolution
+    algorithm: str
+    times: int
+    seconds: float
+
+    @property
+    def speed(self) -> float:
+        """Operations of the direct algorithm per second, even where another needs fewer."""
+        return self.layer.flop / self.seconds
+
+
+def layer_points(threads: int, budget: float) -> list[Point]:
+    """Every distinct convolution of the detector directly and, where there is a choice, by Winograd's algorithm."""
+    points = []
+    with rcnn.set_num_threads(threads):
+        for layer, times in convolutions.SHAPES.items():
+            names = ["direct", "winograd4"] if (layer.kernel, layer.stride) == (3, 1) else ["direct"]
+            x, weight = convolutions.arrays(layer)
+            work = partial(convolutions.convolving(layer, x, weight).call, None)
+            points += [Point(layer, name, times, best(partial(by, name, work), budget)) for name in names]
+    return points
+
+
+def by(algorithm: str, work: Callable[[], object]) -> object:
+    """What the work gives, computed by that algorithm."""
+    with rcnn.set_conv_algorithm(algorithm):
+        return work()
+
+
+# ---------------------------------------------------------------- the profile
+
+
+@dataclass
+class Spent:
+    """What the calls of one kind came to."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    flop: int = 0
+    bytes: int = 0
+
+
+class Clocks:
+    """Clocks around the functions that a pass calls, by the kind of work."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, Spent] = defaultdict(Spent)
+
+    def around(self, function: Callable[..., Any], judge: Callable[..., tuple[str, int, int]]) -> Callable[..., Any]:
+        """The function with a clock. judge: from its arguments and its result to (kind, operations, bytes)."""
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            start = time.perf_counter()
+            out = function(*arguments, **options)
+            elapsed = time.perf_counter() - start
+            kind, flop, size = judge(out, *arguments)
+            spent = self.spent[kind]
+            spent.calls, spent.seconds = spent.calls + 1, spent.seconds + elapsed
+            spent.flop, spent.bytes = spent.flop + flop, spent.bytes + size
+            return out
+
+        return timed
+
+
+def judge_convolution(out: np.ndarray, x: np.ndarray, weight: np.ndarray, scale: object, bias: object,
+                      residual: np.ndarray | None, relu: bool, stride: tuple[int, int],
+                      *rest: object) -> tuple[str, int, int]:
+    """(kind, operations, bytes) of a call of `fast.convolve`."""
+    kernel = weight.shape[2:]
+    read = out[0, 0].size * len(x) * x.shape[1] if kernel == (1, 1) else x.size
+    size = FLOAT * (read + weight.size + out.size + (0 if residual is None else residual.size))
+    if out.shape[2:] == (1, 1):
+        kind = "fully connected layers"
+    else:
+        kind = f"{kernel[0]}x{kernel[1]} convolutions" + (f", stride {stride[0]}" if stride != (1, 1) else "")
+    return kind, 2 * out.size * weight[0].size, size
+
+
+def judge_other(kind: str, *_: object) -> tuple[str, int, int]:
+    """Of a function whose operations are not counted."""
+    return kind, 0, 0
+
+
+WATCHED = (  # where a function is looked up, its name, and what it is
+    (functional, "max_pool2d", "max pooling"), (functional, "upsample_add", "sums of pyramid levels"),
+    (roi, "roi_align", "RoIAlign"), (rpn, "batched_nms", "NMS"), (roi_heads, "batched_nms", "NMS"),
+)
+
+
+def profile(model: rcnn.FasterRCNN, picture: np.ndarray) -> dict[str, Spent]:
+    """Where the time of one pass from a picture to detections goes; what no clock stands at is "the rest"."""
+    clocks = Clocks()
+    with ExitStack() as stack:
+        timed = clocks.around(fast.convolve, judge_convolution)
+        stack.enter_context(mock.patch.object(fast, "convolve", timed))
+        for module, name, kind in WATCHED:
+            timed = clocks.around(getattr(module, name), partial(judge_other, kind))
+            stack.enter_context(mock.patch.object(module, name, timed))
+        start = time.perf_counter()
+        model.predict([picture])
+        total = time.perf_counter() - start
+    rest = total - sum(spent.seconds for spent in clocks.spent.values())
+    return {**clocks.spent, "the rest": Spent(1, rest)}
+
+
+def fastest(passes: Sequence[Mapping[str, Spent]]) -> dict[str, Spent]:
+    """The pass that took the least time, its most expensive kinds first."""
+    of = min(passes, key=lambda one: sum(spent.seconds for spent in one.values()))
+    return dict(sorted(of.items(), key=lambda item: -item[1].seconds))
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def profile_table(spent: Mapping[str, Spent]) -> str:
+    """A line for each kind of work, and one for all."""
+    total = sum(one.seconds for one in spent.values())
+    everything = Spent(sum(one.calls for one in spent.values()), total, sum(one.flop for one in spent.values()),
+                       sum(one.bytes for one in spent.values()))
+    rows = [["work", "calls", "multiply-adds, 10^9", "MB", "ms", "share of the time", "GFLOP/s"]]
+    for kind, one in [*spent.items(), ("all", everything)]:
+        counted = [f"{one.flop / 2e9:.1f}", f"{one.bytes / 1e6:.0f}"] if one.flop else ["", ""]
+        speed = f"{one.flop / one.seconds / 1e9:.0f}" if one.flop else ""
+        rows.append([kind, str(one.calls), *counted, number(1000 * one.seconds), f"{one.seconds / total:.1%}", speed])
+    return table(rows, right=range(1, 7))
+
+
+def roofs_table(peaks: Mapping[int, float], moved: Mapping[int, Bytes]) -> str:
+    """By threads: the peak, the bandwidths, and the intensity from which on arithmetic is the limit."""
+    rows = [["threads", "peak, GFLOP/s", *(f"{human(size)}, GB/s" for size in SHOWN), "FLOP/byte where the roofs meet"]]
+    for threads, found in peaks.items():
+        cells = [f"{moved[threads][size] / 1e9:.0f}" if size in moved[threads] else "" for size in SHOWN]
+        rows.append([str(threads), f"{found / 1e9:.0f}", *cells, f"{found / moved[threads][LARGE]:.1f}"])
+    return table(rows, right=range(7))
+
+
+def layers_table(points: Sequence[Point], peak: float, bandwidth: float) -> str:
+    """A line for each layer: what it could reach directly, and what it reaches."""
+    rows = [["layer", "times", "FLOP/byte", "roof", "direct", "of the roof", "winograd4", "of the time in all"]]
+    found = {(point.layer, point.algorithm): point for point in points}
+    used = {point.layer: point for point in points}  # the last one: Winograd's where there is one
+    total = sum(point.times * point.seconds for point in used.values())
+    for layer, point in used.items():
+        roof, direct = attainable(intensity(layer), peak, bandwidth), found[layer, "direct"].speed
+        fewer = found.get((layer, "winograd4"))
+        rows.append([str(layer), str(point.times), number(intensity(layer)), f"{roof / 1e9:.0f}", f"{direct / 1e9:.0f}",
+                     f"{direct / roof:.0%}", f"{fewer.speed / 1e9:.0f}" if fewer else "",
+                     f"{point.times * point.seconds / total:.1%}"])
+    return table(rows, right=range(1, 8))
+
+
+def human(size: int) -> str:
+    """The size in KiB or MiB."""
+    return f"{size // KIB} KiB" if size < MIB else f"{size // MIB} MiB"
+
+
+def draw(points: Sequence[Point], threads: int, peaks: Mapping[int, float], moved: Mapping[int, Bytes],
+         caption: str = "") -> Figure:
+    """The roofline with the layers under it, and the bandwidths by size."""
+    page = style.figure(10, 4.9)
+    left, right = page.subplots(1, 2, width_ratios=(1.5, 1))
+    draw_roofline(left, points, threads, peaks, moved)
+    draw_bandwidths(right, moved)
+    page.supxlabel(caption, fontsize=style.TEXT_SIZE, color=style.GREY)
+    return page
+
+
+def cores(threads: int) -> str:
+    """So many cores, in words."""
+    return "one core" if threads == 1 else f"{threads} cores"
+
+
+LOOKS = {"1x1, direct": (style.ORANGE, "s"), "others, direct": (style.BLUE, "o"),
+         "3x3, Winograd's F(4x4, 3x3)": (style.VERMILION, "^")}
+
+
+def look(point: Point) -> str:
+    """Which of `LOOKS` a point has."""
+    if point.algorithm != "direct":
+        return "3x3, Winograd's F(4x4, 3x3)"
+    return "1x1, direct" if point.layer.kernel == 1 else "others, direct"
+
+
+def draw_roofline(ax: Axes, points: Sequence[Point], threads: int, peaks: Mapping[int, float],
+                  moved: Mapping[int, Bytes]) -> Axes:
+    """`ax` with the roofs for each number of threads; that of the points is drawn through."""
+    style.graph(ax, "operations for each byte from memory, FLOP/byte", "GFLOP/s, counted as direct")
+    ax.set(xscale="log", yscale="log")
+    at = np.geomspace(0.7, 700, 400)
+    for count, found in peaks.items():
+        roof = [attainable(one, found, moved[count][LARGE]) / 1e9 for one in at]
+        ax.plot(at, roof, color=style.INK, linewidth=style.LINE_WIDTH, linestyle="-" if count == threads else "--")
+        ax.annotate(f"{cores(count)}: {found / 1e9:.0f}", (at[0], found / 1e9), (4, 0), textcoords="offset points",
+                    va="center", fontsize=style.TEXT_SIZE, color=style.INK)
+    most = 4 * peaks[threads] / 1e9
+    ax.plot((at[0], at[-1]), (most, most), color=style.VERMILION, linewidth=style.THIN_LINE, linestyle=":")
+    for name, (color, marker) in LOOKS.items():
+        mine = [point for point in points if look(point) == name]
+        ax.scatter([intensity(point.layer) for point in mine], [point.speed / 1e9 for point in mine], color=color,
+                   marker=marker, s=26, edgecolor="white", linewidth=0.6, zorder=3, label=name)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    ax.set(xlim=(at[0], at[-1]))
+    style.title(ax, f"Roofline, layers on {cores(threads)}",
+                "a mark is a layer of ResNet-50-FPN; dotted: the roof for a quarter of the multiplications")
+    style.legend_inside(ax, ax.get_legend_handles_labels()[0], "lower right")
+    return ax
+
+
+def draw_bandwidths(ax: Axes, moved: Mapping[int, Bytes]) -> Axes:
+    """`ax` with the bytes per second by the size of what is gone through."""
+    style.graph(ax, "size of both arrays", "GB/s")
+    ax.set_xscale("log", base=2)
+    for (threads, of), (color, marker) in zip(moved.items(), ((style.BLUE, "o"), (style.ORANGE, "s")), strict=False):
+        ax.plot(list(of), [value / 1e9 for value in of.values()], color=color, marker=marker, markersize=4,
+                linewidth=style.LINE_WIDTH, label=cores(threads))
+    marks = SIZES[::4]
+    ax.set_xticks(marks, [human(size) for size in marks])
+    ax.minorticks_off()
+    ax.set_ylim(bottom=0)
+    style.title(ax, "Caches and memory", "bytes moved by b += a")
+    style.legend_inside(ax, ax.get_legend_handles_labels()[0], "upper right")
+    return ax
+
+
+# ---------------------------------------------------------------- the command
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures what is asked for, and prints it."""
+    options = make_parser().parse_args(arguments)
+    facts = machine.facts(Settings(frozenset(), options.threads, 0.0, 1, Path()))
+    print("\n".join(f"- {name}: {value}" for name, value in facts.items()))
+    if "profile" in options.only:
+        model, picture = detector.detector(inputs.PICTURE), inputs.textured_picture(*inputs.PICTURE)
+        with rcnn.set_num_threads(options.threads):
+            model.predict([picture])
+            passes = [profile(model, picture) for _ in range(PASSES)]
+        print(f"\n{profile_table(fastest(passes))}")
+    if not {"roofs", "layers"} & set(options.only) and not options.plot:
+        return
+    counts = sorted({1, options.threads, processors()})
+    peaks = {threads: peak(threads) for threads in counts}
+    moved = {threads: bandwidths(threads) for threads in counts}
+    print(f"\n{roofs_table(peaks, moved)}")
+    if "layers" in options.only or options.plot:
+        points = layer_points(options.threads, options.budget)
+        print(f"\n{layers_table(points, peaks[options.threads], moved[options.threads][LARGE])}")
+        if options.plot:
+            caption = f"{facts['processor']}, kernels of level {facts['kernels'].split()[0]}; {facts['date'][:10]}"
+            draw(points, options.threads, peaks, moved, caption).savefig(options.plot)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """What reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES), help="these tables")
+    parser.add_argument("--threads", type=int, default=1, help="of the profile and the layers (default: 1)")
+    parser.add_argument("--budget", type=float, default=0.5, metavar="SECONDS", help="for each layer")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the roofs and the layers")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,292 @@
+"""What each trick of the fast path is worth, one by one. The smaller measurements of docs/speed.md, in Markdown.
+
+    python benchmarks/tricks.py
+
+Each line is the same work done twice, without the trick and with it, in turn in one process and on one core unless it
+says otherwise; the fastest call of each and their ratio, for the reasons given in roofline.py. Then how far Winograd's
+algorithms round, and the peak on each level of processors. It needs nothing beside rcnn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from speed import convolutions, inputs
+from speed.inputs import Convolution
+from speed.processors import processors
+from speed.report import number, table
+from speed.timing import Contestant, race
+
+import rcnn
+from rcnn import _backend, _ext
+from rcnn.nn import Parameter, Tensor, buffers, functional, no_grad
+
+Work = Callable[[], Any]
+
+PLACES = 4096  # pixels that are picked from a map
+FINEST, MIDDLE = (200, 304), (50, 76)  # levels of a pyramid
+CUSTOMARY = (0.0, 1.0, -1.0, 2.0, -2.0)  # points of F(4x4, 3x3) in the paper
+OURS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
+PEAK = "import roofline; print(roofline.peak(1))"
+
+
+@dataclass(frozen=True)
+class Trick:
+    """Work without a trick and with it."""
+
+    name: str
+    without: Work
+    with_it: Work
+
+
+# ---------------------------------------------------------------- the tricks
+
+
+def tricks() -> Iterator[Trick]:
+    """One after the other, for each has some hundred megabytes of arrays."""
+    yield picking_pixels()
+    yield from feeding_convolutions()
+    yield leaving_windows()
+    yield from fewer_multiplications()
+    yield finishing_in_the_same_pass()
+    yield from using_memory_again()
+    yield one_pool_at_a_time()
+
+
+def picking_pixels() -> Trick:
+    """All channels of some pixels: what a sample of RoIAlign reads."""
+    last = np.ascontiguousarray(features(*FINEST)[0].transpose(1, 2, 0))  # (H, W, C)
+    first = np.ascontiguousarray(last.transpose(2, 0, 1))  # (C, H, W)
+    rng = np.random.default_rng(0)
+    y, x = rng.integers(FINEST[0], size=PLACES), rng.integers(FINEST[1], size=PLACES)
+    return Trick("256 channels of a pixel, from maps that lie channels last", lambda: first[:, y, x],
+                 lambda: last[y, x])
+
+
+def feeding_convolutions() -> Iterator[Trick]:
+    """The same convolution of maps in both orders; those that lie channels first are copied."""
+    for kernel in (1, 3):
+        layer = Convolution(256, 64, kernel, 1, *FINEST)
+        x, weight = convolutions.arrays(layer)
+        yield Trick(f"convolution {layer}, of maps that lie channels last",
+                    convolution(layer, np.ascontiguousarray(x), weight), convolution(layer, x, weight))
+
+
+def leaving_windows() -> Trick:
+    """The reference, which copies windows out and leaves the product to BLAS, and the kernel, which does neither."""
+    layer = Convolution(256, 256, 3, 1, *MIDDLE)
+    work = convolution(layer, *convolutions.arrays(layer))
+    return Trick(f"convolution {layer}, without im2col (both direct)", inside(partial(rcnn.use_backend, "numpy"), work),
+                 inside(partial(rcnn.set_conv_algorithm, "direct"), work))
+
+
+def fewer_multiplications() -> Iterator[Trick]:
+    """Winograd's algorithms beside the sum as it is written."""
+    layer = Convolution(256, 256, 3, 1, *FINEST)
+    work = convolution(layer, *convolutions.arrays(layer))
+    for name in ("winograd2", "winograd4"):
+        yield Trick(f"convolution {layer}, {name}", inside(partial(rcnn.set_conv_algorithm, "direct"), work),
+                    inside(partial(rcnn.set_conv_algorithm, name), work))
+
+
+def finishing_in_the_same_pass() -> Trick:
+    """The end of a bottleneck block: batch norm, shortcut and ReLU, pass by pass or at once."""
+    layer = Convolution(64, 256, 1, 1, *FINEST)
+    x, weight = convolutions.arrays(layer)
+    maps, filters, shortcut = Tensor(x), Parameter(weight), Tensor(features(*FINEST, seed=1))
+    scale, bias = np.full(256, 0.5, np.float32), Tensor(np.ones(256, np.float32))
+
+    def separately() -> Tensor:
+        out = functional.conv2d(maps, filters)
+        out = functional.batch_norm(out, zeros, ones, Tensor(scale), bias, eps=0.0)
+        return functional.relu(out + shortcut)
+
+    def together() -> Tensor:
+        return functional.conv2d(maps, filters, bias, scale=scale, residual=shortcut, relu=True)
+
+    zeros, ones = np.zeros(256, np.float32), np.ones(256, np.float32)
+    return Trick(f"convolution {layer}, batch norm, shortcut and ReLU in one pass", inside(no_grad, separately),
+                 inside(no_grad, together))
+
+
+def using_memory_again() -> Iterator[Trick]:
+    """Filling maps of the finest level, in new memory and in what others have left.
+
+    NumPy asks Linux for pages of 2 MiB where it gives them on request; what comes from `mmap` has those of 4 KiB.
+    """
+    shape = (1, *FINEST, 256)
+    size = 4 * math.prod(shape)
+
+    def fill_again() -> None:
+        buffers.empty(shape).fill(0)
+
+    yield Trick(f"zeros in {size / 1e6:.0f} MB used again; without: from np.empty",
+                lambda: np.empty(shape, np.float32).fill(0), fill_again)
+    yield Trick(f"zeros in {size / 1e6:.0f} MB used again; without: new pages of 4 KiB",
+                lambda: np.frombuffer(mmap.mmap(-1, size), np.float32).fill(0), fill_again)
+
+
+def one_pool_at_a_time() -> Trick:
+    """A kernel and a product of matrices by turns, with two pools of threads and with one."""
+    layer = Convolution(256, 256, 3, 1, *MIDDLE)
+    work, matrix = convolution(layer, *convolutions.arrays(layer)), np.ones((256, 256), np.float32)
+
+    def by_turns() -> None:
+        for _ in range(4):
+            work()
+            matrix @ matrix
+
+    on_all = partial(rcnn.set_num_threads, processors())
+    return Trick(f"kernels and BLAS by turns on {processors()} cores, one pool of threads at a time",
+                 inside(on_all, by_turns), inside(on_all, inside(_backend.one_pool, by_turns)))
+
+
+def features(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """(1, 256, height, width), channels last in memory."""
+    return inputs.feature_maps(1, 256, height, width, seed)
+
+
+def convolution(layer: Convolution, x: np.ndarray, weight: np.ndarray) -> Work:
+    """What computes a layer."""
+    return partial(convolutions.convolving(layer, x, weight).call, None)
+
+
+def inside(block: Callable[[], Any], work: Work) -> Work:
+    """The work within `with block():`."""
+
+    def within() -> Any:
+        with block():
+            return work()
+
+    return within
+
+
+# ---------------------------------------------------------------- rounding
+
+
+def winograd_matrices(points: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(inputs (n, n), weights (n, 3), outputs (n - 2, n)) of the algorithm with n - 1 points and infinity.
+
+    For n inputs d and 3 weights g, outputs @ ((weights @ g) * (inputs @ d)) are the n - 2 sums of d[i + k] * g[k].
+    How the rows come about stands in rcnn/_ext/_winograd.h.
+    """
+    n = len(points) + 1
+    inputs_, weights, outputs = np.zeros((n, n)), np.zeros((n, 3)), np.zeros((n - 2, n))
+    for row, point in enumerate(points):
+        others = [other for other in points if other != point]
+        inputs_[row, :n - 1] = np.poly(others)[::-1]  # coefficients, the constant first
+        weights[row] = np.power(point, range(3)) / np.prod(np.subtract(point, others))
+        outputs[:, row] = np.power(point, range(n - 2))
+    inputs_[-1] = np.poly(points)[::-1]
+    weights[-1, 2] = outputs[-1, -1] = 1
+    return inputs_, weights, outputs
+
+
+def by_matrices(x: np.ndarray, weight: np.ndarray, points: Sequence[float], dtype: Any = np.float32) -> np.ndarray:
+    """The 3x3 convolution (O, H, W) of x (C, H, W) with weight (O, C, 3, 3), zeros around, every step in `dtype`.
+
+    H and W are multiples of the tiles' side.
+    """
+    into, of_weights, back = (matrix.astype(dtype) for matrix in winograd_matrices(points))
+    side, size = back.shape
+    channels, height, width = x.shape
+    padded = np.pad(x.astype(dtype), ((0, 0), (1, 1), (1, 1)))
+    tiles = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))[:, ::side, ::side]
+    tiles = into @ tiles @ into.T  # (C, rows, columns, size, size)
+    filters = of_weights @ weight.astype(dtype) @ of_weights.T  # (O, C, size, size)
+    products = filters.transpose(2, 3, 0, 1) @ tiles.transpose(3, 4, 0, 1, 2).reshape(size, size, channels, -1)
+    sums = products.transpose(2, 3, 0, 1)  # (O, rows * columns, size, size)
+    out = (back @ sums @ back.T).reshape(len(weight), height // side, width // side, side, side)
+    return out.transpose(0, 1, 3, 2, 4).reshape(len(weight), height, width)
+
+
+def errors(height: int = 48, width: int = 76, channels: int = 256) -> dict[str, tuple[float, float]]:
+    """By algorithm the (largest, root mean square) difference from float64, in units of the largest value."""
+    layer = Convolution(channels, channels, 3, 1, height, width)
+    x, weight = convolutions.arrays(layer)
+    exact = convolution(layer, x.astype(np.float64), weight.astype(np.float64))().data[0]
+    found = {name: inside(partial(rcnn.set_conv_algorithm, name), convolution(layer, x, weight))().data[0]
+             for name in ("direct", "winograd2", "winograd4")}
+    found["F(4x4, 3x3) in NumPy, points of winograd4"] = by_matrices(x[0], weight, OURS)
+    found["F(4x4, 3x3) in NumPy, points 0, +-1, +-2"] = by_matrices(x[0], weight, CUSTOMARY)
+    return {name: difference(out, exact) for name, out in found.items()}
+
+
+def difference(out: np.ndarray, exact: np.ndarray) -> tuple[float, float]:
+    """The (largest, root mean square) difference, in units of the largest value."""
+    apart, largest = np.abs(out - exact), np.abs(exact).max()
+    return float(apart.max() / largest), float(np.sqrt((apart**2).mean()) / largest)
+
+
+# ---------------------------------------------------------------- threads and levels
+
+
+def same_on_any_threads(most: int) -> bool:
+    """Whether convolutions by every algorithm are equal to the last bit on 1 .. most threads."""
+    layer = Convolution(64, 64, 3, 1, *MIDDLE)
+    work = convolution(layer, *convolutions.arrays(layer))
+    for name in ("direct", "winograd2", "winograd4"):
+        with rcnn.set_conv_algorithm(name):
+            answers = [inside(partial(rcnn.set_num_threads, n), work)().data for n in range(1, most + 1)]
+        if not all(np.array_equal(answer, answers[0]) for answer in answers):
+            return False
+    return True
+
+
+def peaks_by_level() -> dict[str, float]:
+    """The peak of one core with the kernels of each level, each in a process of its own."""
+    found = {}
+    for level in _ext.usable_levels():
+        output = subprocess.run([sys.executable, "-c", PEAK], cwd=Path(__file__).parent, check=True, text=True,
+                                capture_output=True, env={**os.environ, "RCNN_SIMD": level}).stdout
+        found[level] = float(output)
+    return found
+
+
+# ---------------------------------------------------------------- the command
+
+
+def compare(trick: Trick, budget: float) -> tuple[float, float]:
+    """(seconds without it, seconds with it): of the fastest calls."""
+    contestants = [Contestant("without", lambda _: trick.without()), Contestant("with", lambda _: trick.with_it())]
+    samples, _ = race(contestants, budget, 8)
+    return min(samples["without"]), min(samples["with"])
+
+
+def tricks_table(found: Mapping[str, tuple[float, float]]) -> str:
+    """A line for each trick."""
+    rows = [["work, with the trick", "without, ms", "with, ms", "ratio"]]
+    rows += [[name, number(1000 * without), number(1000 * with_it), f"{without / with_it:.2f}"]
+             for name, (without, with_it) in found.items()]
+    return table(rows, right=(1, 2, 3))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures everything and prints it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1, help="where the work says nothing else (default: 1)")
+    parser.add_argument("--budget", type=float, default=3.0, metavar="SECONDS", help="for each trick")
+    options = parser.parse_args(arguments)
+    with rcnn.set_num_threads(options.threads):
+        print(tricks_table({trick.name: compare(trick, options.budget) for trick in tricks()}))
+    rows = [[name, f"{most:.1e}", f"{usual:.1e}"] for name, (most, usual) in errors().items()]
+    print("\n" + table([["3x3, 256 to 256", "largest error", "usual error (rms)"], *rows], right=(1, 2)))
+    same = "equal to the last bit" if same_on_any_threads(processors()) else "not equal"
+    print(f"\nConvolutions on 1 to {processors()} threads: {same}.\n")
+    levels = [[level, f"{found / 1e9:.0f}"] for level, found in peaks_by_level().items()]
+    print(table([["level", "peak of one core, GFLOP/s"], *levels], right=(1,)))
+
+
+if __name__ == "__main__":
+    main()
