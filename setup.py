@@ -33,6 +33,8 @@ LEVELS = {
     "v3": ["-march=x86-64-v3"],  # AVX2: vectors of 8 float32
     "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],  # AVX-512: 16
 }
+# A row of overlaps is often shorter than 16, and what remains of it after the last vector is computed one by one.
+BESIDES = {("_boxes", "v4"): ["-mprefer-vector-width=256"]}  # the last such flag counts
 
 # What to try, in order: flags for the compiler and for the linker. The second is Apple's clang with libomp.
 OPENMP = {
@@ -60,7 +62,7 @@ class BuildKernels(build_ext):
         self.extensions = [extension for extension in self.extensions if extension.level in levels]
         compile_flags, link_flags = self.find_openmp(OPENMP[kind])
         for extension in self.extensions:
-            extension.extra_compile_args = [*extension.flags[kind], *LEVELS[extension.level], *compile_flags]
+            extension.extra_compile_args = [*extension.flags[kind], *extension.level_flags, *compile_flags]
             extension.extra_link_args = link_flags
             self.translate(extension)
         super().build_extensions()
@@ -102,6 +104,7 @@ def kernel(name, flags, level="baseline"):
         optional=os.environ.get("RCNN_REQUIRE_EXT") != "1",
     )
     extension.flags, extension.level = flags, level
+    extension.level_flags = [*LEVELS[level], *BESIDES.get((name, level), [])]
     return extension
 
 

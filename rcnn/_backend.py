@@ -150,8 +150,9 @@ def set_conv_algorithm(name: str) -> Setting:
 
     "direct" multiplies as the sum is written. "winograd2" and "winograd4" (Lavin and Gray, 2016) need 2.25 and 4 times
     fewer multiplications; winograd2 rounds about as much as direct, winograd4 some four times more, to 3e-6 of the
-    largest value. "auto", the default, is winograd4 where that is faster. A plain call lasts; `with set_conv_algorithm(...)`
-    lasts as long as the block. It holds for the whole process, and for nothing on NumPy alone.
+    largest value. "auto", the default, is winograd4 where that is faster. A plain call lasts;
+    `with set_conv_algorithm(...)` lasts as long as the block. It holds for the whole process, and for nothing on NumPy
+    alone.
 
     Raises ValueError for another name.
     """

@@ -270,7 +270,7 @@ def in_child(boxes, expected):
 
 
 def test_a_forked_child_computes_on_one_thread():
-    corner = np.random.default_rng(0).uniform(0, 100, (1000, 2))
+    corner = np.random.default_rng(0).uniform(0, 100, (1500, 2))  # enough for several threads
     boxes = np.concatenate([corner, corner + 20], axis=1)
     with rcnn.use_backend("cython"), rcnn.set_num_threads(2):
         expected = iou(boxes, boxes)  # wakes OpenMP's threads, which do not exist in the child

@@ -125,9 +125,9 @@ def test_kernel_and_reference_agree_on_crowds():
 
 def test_groups_do_not_depend_on_threads():
     rng = np.random.default_rng(1)
-    corner = rng.uniform(0, 300, (3000, 2))
+    corner = rng.uniform(0, 300, (9000, 2))
     boxes = np.concatenate([corner, corner + 60], axis=1).astype(np.float32)
-    scores, groups = rng.uniform(size=3000), rng.integers(0, 6, 3000)
+    scores, groups = rng.uniform(size=9000), rng.integers(0, 6, 9000)
     with rcnn.use_backend("cython"):
         with rcnn.set_num_threads(1):
             expected = batched_nms(boxes, scores, groups, 0.5)

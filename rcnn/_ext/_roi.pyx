@@ -41,8 +41,7 @@ def find_taps(
 ):
     """Fills in the taps of RoIs that reach from `low` to `high` (R,) along an axis of `pixels`.
 
-    Those of bin i are places[r, starts[r, i] : starts[r, i + 1]], with `weights` alike; starts is (R, bins + 1). A
-    sample makes at most two taps, and a bin has at most four for each pixel from its first to its last.
+    Those of bin i are places[r, starts[r, i] : starts[r, i + 1]], with `weights` alike; starts is (R, bins + 1).
     """
     cdef Py_ssize_t r
     for r in range(low.shape[0]):
@@ -109,9 +108,10 @@ def roi_align(
     Neighbours in `order` should lie near each other, for then the second finds pixels of the first in the cache.
     """
     cdef Py_ssize_t k, r, i, j
+    cdef Py_ssize_t neighbours = max(1, order.shape[0] // (16 * threads))  # that one thread takes in a row
     if out.size == 0:
         return
-    for k in prange(order.shape[0], nogil=True, num_threads=threads, schedule="guided"):  # neighbours to one thread
+    for k in prange(order.shape[0], nogil=True, num_threads=threads, schedule="dynamic", chunksize=neighbours):
         r = order[k]
         for i in range(out.shape[1]):
             for j in range(out.shape[2]):
