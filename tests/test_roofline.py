@@ -16,6 +16,13 @@ PEAKS = {1: 100e9, 4: 400e9}
 MOVED = {1: dict.fromkeys(roofline.SIZES, 20e9), 4: dict.fromkeys(roofline.SHOWN[2:], 50e9)}
 
 
+@pytest.fixture(autouse=True)
+def kernels():
+    """These programs are about the kernels, whichever implementation the other tests run on."""
+    with rcnn.use_backend("cython"):
+        yield
+
+
 def points():
     return [Point(WINDOWS, "direct", 2, WINDOWS.flop / 90e9), Point(WINDOWS, "winograd4", 2, WINDOWS.flop / 270e9),
             Point(PASSED_OVER, "direct", 1, PASSED_OVER.flop / 10e9)]
