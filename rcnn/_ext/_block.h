@@ -56,6 +56,22 @@ ALWAYS_INLINE vec vec_add(vec a, vec b) { return a + b; }
 ALWAYS_INLINE vec vec_sub(vec a, vec b) { return a - b; }
 ALWAYS_INLINE vec vec_mul(vec a, vec b) { return a * b; }
 ALWAYS_INLINE vec vec_relu(vec a) { return (vec)((vec_bits)a & ~(vec_bits)(a < vec_of(0))); } /* NaN stays NaN */
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vec_bits){__VA_ARGS__})
+#endif
+/* a0 b0 a1 b1 ...: the first lanes of both, and the last ones. */
+#if LANES == 16
+ALWAYS_INLINE vec vec_zip_first(vec a, vec b) { return SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); }
+ALWAYS_INLINE vec vec_zip_last(vec a, vec b) { return SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
+#elif LANES == 8
+ALWAYS_INLINE vec vec_zip_first(vec a, vec b) { return SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+ALWAYS_INLINE vec vec_zip_last(vec a, vec b) { return SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+#else
+ALWAYS_INLINE vec vec_zip_first(vec a, vec b) { return SHUFFLE(a, b, 0, 4, 1, 5); }
+ALWAYS_INLINE vec vec_zip_last(vec a, vec b) { return SHUFFLE(a, b, 2, 6, 3, 7); }
+#endif
 #else
 #define ALWAYS_INLINE static __inline
 #define PREFETCH(address)
@@ -67,6 +83,8 @@ ALWAYS_INLINE vec vec_add(vec a, vec b) { EACH_LANE(a.lane[l] + b.lane[l]); }
 ALWAYS_INLINE vec vec_sub(vec a, vec b) { EACH_LANE(a.lane[l] - b.lane[l]); }
 ALWAYS_INLINE vec vec_mul(vec a, vec b) { EACH_LANE(a.lane[l] * b.lane[l]); }
 ALWAYS_INLINE vec vec_relu(vec a) { EACH_LANE(a.lane[l] < 0 ? 0 : a.lane[l]); }
+ALWAYS_INLINE vec vec_zip_first(vec a, vec b) { EACH_LANE((l % 2 ? b : a).lane[l / 2]); }
+ALWAYS_INLINE vec vec_zip_last(vec a, vec b) { EACH_LANE((l % 2 ? b : a).lane[(LANES + l) / 2]); }
 #endif
 
 ALWAYS_INLINE vec vec_fma(vec a, vec b, vec c) { return vec_add(vec_mul(a, b), c); } /* contracted by the compiler */
@@ -84,6 +102,34 @@ ALWAYS_INLINE vec vec_load_some(const float* from, ptrdiff_t count) {
 ALWAYS_INLINE void vec_store_some(float* to, vec v, ptrdiff_t count) {
     if (count >= LANES) vec_store(to, v);
     else memcpy(to, &v, (size_t)count * sizeof(float));
+}
+
+/* ------------------------------------------------------------------ transposing
+
+to[k][r] = from[r * distance + k] for `rows` rows r and `count` values of each, both up to LANES; 0 for the rows up to
+LANES that are not there. Zipping row i with row i + LANES / 2 moves the bits of where a value lies, row and column, round
+by one place; after log2(LANES) times they have changed sides. */
+
+static void transpose(const float* from, ptrdiff_t distance, ptrdiff_t rows, ptrdiff_t count, float* to) {
+    vec now[LANES], next[LANES];
+    int i, turn;
+    UNROLL
+    for (i = 0; i < LANES; i++)
+        now[i] = i < rows ? vec_load_some(from + i * distance, count) : vec_of(0);
+    UNROLL
+    for (turn = 1; turn < LANES; turn *= 2) {
+        UNROLL
+        for (i = 0; i < LANES / 2; i++) {
+            next[2 * i] = vec_zip_first(now[i], now[i + LANES / 2]);
+            next[2 * i + 1] = vec_zip_last(now[i], now[i + LANES / 2]);
+        }
+        UNROLL
+        for (i = 0; i < LANES; i++)
+            now[i] = next[i];
+    }
+    UNROLL
+    for (i = 0; i < LANES; i++)
+        if (i < count) vec_store(to + i * LANES, now[i]);
 }
 
 /* ------------------------------------------------------------------ rows times a panel

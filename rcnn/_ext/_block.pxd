@@ -30,3 +30,32 @@ cdef extern from "_block.h" nogil:
         const float* left, Py_ssize_t distance, const float* right, const Py_ssize_t* at, Py_ssize_t count,
         float* out, Py_ssize_t out_distance, int rows, Py_ssize_t columns,
     ) noexcept
+    void transpose(
+        const float* source, Py_ssize_t distance, Py_ssize_t rows, Py_ssize_t count, float* to
+    ) noexcept
+
+
+cdef inline void gather_filters(
+    const float[:, :, :, :] weight, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop, float* to
+) noexcept nogil:
+    """Fills to (stop - start, LANES) with weights start .. stop of LANES filters, from the first on, side by side.
+
+    Weights are numbered as in a filter of weight (O, C, kh, kw). Zeros for filters that are not there.
+    """
+    cdef Py_ssize_t distance = weight.strides[0] // 4, rows = max(0, min(LANES, weight.shape[0] - first))
+    cdef Py_ssize_t width = weight.shape[3], places = weight.shape[2] * width, k, r
+    cdef bint neighbours = (
+        weight.strides[3] == 4 and weight.strides[2] == 4 * width and weight.strides[1] == 4 * places
+    )
+    cdef const float* source
+    if neighbours and rows:
+        source = &weight[first, 0, 0, 0]
+        k = start
+        while k < stop:
+            transpose(source + k, distance, rows, min(LANES, stop - k), to + (k - start) * LANES)
+            k += LANES
+        return
+    for k in range(start, stop):  # filters turned round, for a gradient
+        source = &weight[min(first, weight.shape[0] - 1), k // places, k % places // width, k % width]
+        for r in range(LANES):
+            to[(k - start) * LANES + r] = source[r * distance] if r < rows else 0

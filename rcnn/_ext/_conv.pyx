@@ -15,7 +15,7 @@ from cython.parallel cimport prange, threadid
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from rcnn._ext._block cimport LINE, PANEL, ROWS, Product, outer, product
+from rcnn._ext._block cimport LANES, LINE, PANEL, ROWS, Product, gather_filters, outer, product
 
 cdef enum:
     GROUP = 252  # rows that are worked on together, at most; a multiple of ROWS
@@ -23,6 +23,7 @@ cdef enum:
     PIXELS = 252  # the same for gradients of weights, whose sums run over pixels
     BLOCK = 16 * ROWS  # filters, and
     SPAN = 512  # weights of each, whose gradients are worked on together
+    PACKED = 1024  # weights of a filter that are packed together
 
 
 cdef struct Windows:
@@ -65,7 +66,7 @@ def convolve(
     cdef Py_ssize_t filters = weight.shape[0], panels = (filters + PANEL - 1) // PANEL
     cdef Py_ssize_t size = weight.shape[1] * weight.shape[2] * weight.shape[3]
     cdef Py_ssize_t rows = out.shape[0] * out.shape[1] * out.shape[2], groups = (rows + GROUP - 1) // GROUP
-    cdef Py_ssize_t group, shares, share, splits, split, task, channels = weight.shape[1]
+    cdef Py_ssize_t group, shares, share, splits, task
     cdef float* tail = NULL
     if out.shape[0] * out.shape[1] * out.shape[2] * out.shape[3] == 0:
         return
@@ -85,8 +86,7 @@ def convolve(
     p.columns = filters
     p.scale = whole_panels(scale, tail, panels)
     p.shift = whole_panels(shift, tail + panels * PANEL, panels)
-    splits = (channels + 127) // 128  # the packing of a panel is shared, too
-    split = (channels + splits - 1) // splits
+    splits = (size + PACKED - 1) // PACKED  # the packing of a panel is shared, too
     # A task is a group of rows and a share of the panels: all of them, unless that would leave a thread without work.
     # Groups are as many as the threads, or two, three ... times as many, so that all end together.
     groups = (groups + threads - 1) // threads * threads
@@ -97,7 +97,7 @@ def convolve(
     with nogil:
         for task in prange(panels * splits, num_threads=threads, schedule="dynamic"):
             pack_panel(
-                weight, task // splits * PANEL, task % splits * split, min(channels, (task % splits + 1) * split),
+                weight, task // splits * PANEL, task % splits * PACKED, min(size, (task % splits + 1) * PACKED),
                 &packed[task // splits * PANEL * size],
             )
         for task in prange(groups * shares, num_threads=threads, schedule="dynamic"):
@@ -147,34 +147,24 @@ cdef const float* whole_panels(const float[::1] values, float* into, Py_ssize_t 
 
 
 cdef void pack_panel(
-    const float[:, :, :, :] weight, Py_ssize_t first, Py_ssize_t channel, Py_ssize_t stop, float* to
+    const float[:, :, :, :] weight, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop, float* to
 ) noexcept nogil:
-    """Fills to (kh * kw * C, PANEL), zeros where there is none, with some channels of the filters from the first on."""
-    cdef Py_ssize_t channels = weight.shape[1], kernel_width = weight.shape[3]
-    cdef Py_ssize_t places = weight.shape[2] * kernel_width, last, o, c, place, group
-    cdef Py_ssize_t next_channel = weight.strides[1] // 4, next_filter = weight.strides[0] // 4
-    cdef Py_ssize_t count = min(PANEL, weight.shape[0] - first)
-    cdef const float* source
+    """Fills to (kh * kw * C, PANEL) with weights start .. stop, up to PACKED, of the filters from the first on.
+
+    Zeros for filters that are not there.
+    """
+    cdef float lines[PACKED * LANES]
+    cdef Py_ssize_t channels = weight.shape[1], places = weight.shape[2] * weight.shape[3], group, place, k
     cdef float* line
-    if count < PANEL:
-        for place in range(places):
-            memset(to + (place * channels + channel) * PANEL, 0, (stop - channel) * PANEL * sizeof(float))
-    if places == 1:  # a few channels at a time, so that what is written stays in the nearest cache until it is whole
-        while channel < stop:
-            last = min(channel + 4 * LINE, stop)
-            for o in range(count):
-                source = &weight[first + o, 0, 0, 0]
-                for c in range(channel, last):
-                    to[c * PANEL + o] = source[c * next_channel]
-            channel = last
-        return
-    for group in range((count + LINE - 1) // LINE):  # so few that the ends of their cache lines are still there
-        for c in range(channel, stop):
-            for place in range(places):
-                source = &weight[first + group * LINE, c, place // kernel_width, place % kernel_width]
-                line = to + (place * channels + c) * PANEL + group * LINE
-                for o in range(min(LINE, count - group * LINE)):
-                    line[o] = source[o * next_filter]
+    for group in range(PANEL // LANES):
+        gather_filters(weight, first + group * LANES, start, stop, lines)
+        for place in range(places):  # from (C, places) to (places, C), as maps have them
+            k = start + (place - start % places + places) % places
+            line = to + (place * channels + k // places) * PANEL + group * LANES
+            while k < stop:
+                memcpy(line, lines + (k - start) * LANES, LANES * sizeof(float))
+                line += PANEL
+                k += places
 
 
 cdef void convolve_group(

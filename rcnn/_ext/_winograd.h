@@ -192,24 +192,18 @@ ALWAYS_INLINE void tile_outputs_of(const float* from, ptrdiff_t distance, ptrdif
     }
 }
 
-/* Filters: weight (i, j) of output o at from[o * distance + tap[i * 3 + j]], for LANES outputs, of which `count` are there
-(none if it is not positive); to to[(i * points + j) * to_distance + o], zeros for those that are not. */
-ALWAYS_INLINE void filter_weights_of(const float* from, ptrdiff_t distance, const ptrdiff_t* tap, ptrdiff_t count,
-                                     float* to, ptrdiff_t to_distance, const int side) {
+/* LANES filters, side by side: weight (i, j) at from[(i * 3 + j) * LANES], to to[(i * points + j) * distance]. */
+ALWAYS_INLINE void filter_weights_of(const float* from, float* to, ptrdiff_t distance, const int side) {
     const int points = side + 2;
     vec d[GRID * GRID];
-    int i, j, l;
+    int i, j;
     for (i = 0; i < 3; i++)
-        for (j = 0; j < 3; j++) {
-            float lane[LANES];
-            for (l = 0; l < LANES; l++)
-                lane[l] = l < count ? from[l * distance + tap[i * 3 + j]] : 0;
-            d[i * GRID + j] = vec_load(lane);
-        }
+        for (j = 0; j < 3; j++)
+            d[i * GRID + j] = vec_load(from + (i * 3 + j) * LANES);
     BOTH_AXES(winograd_weights, 3, points);
     for (i = 0; i < points; i++)
         for (j = 0; j < points; j++)
-            vec_store(to + (i * points + j) * to_distance, d[i * GRID + j]);
+            vec_store(to + (i * points + j) * distance, d[i * GRID + j]);
 }
 
 /* The gradient of filters from that of their transforms, from[(i * points + j) * distance + o]; to
@@ -251,10 +245,8 @@ BOTH_SIDES(tile_outputs,
             const float* scale, const float* shift, const float* residual, int relu, int side),
            (from, distance, next, out, to, channels, scale, shift, residual, relu, 4),
            (from, distance, next, out, to, channels, scale, shift, residual, relu, 2))
-BOTH_SIDES(filter_weights,
-           (const float* from, ptrdiff_t distance, const ptrdiff_t* tap, ptrdiff_t count, float* to,
-            ptrdiff_t to_distance, int side),
-           (from, distance, tap, count, to, to_distance, 4), (from, distance, tap, count, to, to_distance, 2))
+BOTH_SIDES(filter_weights, (const float* from, float* to, ptrdiff_t distance, int side),
+           (from, to, distance, 4), (from, to, distance, 2))
 BOTH_SIDES(filter_gradients,
            (const float* from, ptrdiff_t distance, ptrdiff_t count, float* to, ptrdiff_t to_distance,
             const ptrdiff_t* tap, int side),

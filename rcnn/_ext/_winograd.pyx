@@ -14,7 +14,7 @@ next to nothing; there the steps follow one another, and the threads share tiles
 from cython.parallel cimport prange, threadid
 from libc.stdlib cimport calloc, free
 
-from rcnn._ext._block cimport LANES, LINE, PANEL, ROWS, Product, outer, product
+from rcnn._ext._block cimport LANES, LINE, PANEL, ROWS, Product, gather_filters, outer, product
 
 cdef extern from "_winograd.h" nogil:
     void tile_inputs(
@@ -26,10 +26,7 @@ cdef extern from "_winograd.h" nogil:
         Py_ssize_t channels,
         const float* scale, const float* shift, const float* residual, int relu, int side,
     ) noexcept
-    void filter_weights(
-        const float* source, Py_ssize_t distance, const Py_ssize_t* tap, Py_ssize_t count, float* to,
-        Py_ssize_t to_distance, int side,
-    ) noexcept
+    void filter_weights(const float* source, float* to, Py_ssize_t distance, int side) noexcept
     void filter_gradients(
         const float* source, Py_ssize_t distance, Py_ssize_t count, float* to, Py_ssize_t to_distance,
         const Py_ssize_t* tap, int side,
@@ -38,7 +35,7 @@ cdef extern from "_winograd.h" nogil:
 cdef enum:
     FEW = 200  # tiles; up to so many the steps follow one another
     MOST = 60  # tiles that a thread takes at a time
-    TOGETHER = 8  # channels whose filters are transformed together: neighbours in memory
+    TOGETHER = 16  # channels whose filters are transformed together: their weights are neighbours in memory
     PIXELS = 192  # tiles that a gradient sums over at a time
     APART = 16  # numbers between positions: transforms at a power of two apart would displace each other in the cache
 
@@ -166,17 +163,15 @@ cdef void transform_filters(
     const float[:, :, :, :] weight, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t stop, float* to, int side
 ) noexcept nogil:
     """Transforms what a panel of filters has for the channels first .. stop."""
-    cdef Py_ssize_t tap[9]
-    cdef Py_ssize_t i, channel, group, o, channels = weight.shape[1], filters = weight.shape[0]
-    cdef Py_ssize_t apart = (filters + PANEL - 1) // PANEL * channels * PANEL + APART
-    for i in range(9):
-        tap[i] = i // 3 * (weight.strides[2] // 4) + i % 3 * (weight.strides[3] // 4)
+    cdef float lines[9 * TOGETHER * LANES]
+    cdef Py_ssize_t channel, group, channels = weight.shape[1]
+    cdef Py_ssize_t apart = (weight.shape[0] + PANEL - 1) // PANEL * channels * PANEL + APART
     for group in range(PANEL // LANES):
-        o = panel * PANEL + group * LANES
+        gather_filters(weight, panel * PANEL + group * LANES, 9 * first, 9 * stop, lines)
         for channel in range(first, stop):
             filter_weights(
-                &weight[min(o, filters - 1), channel, 0, 0], weight.strides[0] // 4, tap, filters - o,
-                to + (panel * channels + channel) * PANEL + group * LANES, apart, side,
+                lines + 9 * (channel - first) * LANES, to + (panel * channels + channel) * PANEL + group * LANES, apart,
+                side,
             )
 
 
