@@ -208,7 +208,7 @@ def judge_other(kind: str, *_: object) -> tuple[str, int, int]:
 
 WATCHED = (  # where a function is looked up, its name, and what it is
     (functional, "max_pool2d", "max pooling"), (functional, "upsample_add", "sums of pyramid levels"),
-    (roi, "roi_align", "RoIAlign"), (rpn, "batched_nms", "NMS"), (roi_heads, "batched_nms", "NMS"),
+    (roi, "roi_align_into", "RoIAlign"), (rpn, "batched_nms", "NMS"), (roi_heads, "batched_nms", "NMS"),
 )
 
 

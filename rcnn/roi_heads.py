@@ -64,8 +64,7 @@ def pool(features: Sequence[Tensor], rois: np.ndarray, roi_images: np.ndarray, l
     pooled = empty_maps((len(rois), channels, *config.pool_size), features[0].dtype)
     for level, who, scale in zip(features, members, scales, strict=True):
         if len(who):
-            mine = roi.roi_align(level.data, rois[who], roi_images[who], config.pool_size, scale, *how)
-            passes.put(mine, who, pooled)
+            roi.roi_align_into(pooled, who, level.data, rois[who], roi_images[who], scale, *how)
 
     def vjp(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
         grads: list[np.ndarray | None] = [None] * len(features)

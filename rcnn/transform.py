@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from rcnn import _backend
 from rcnn._arrays import as_index_array, check_boxes
+from rcnn.nn import passes
+from rcnn.nn.buffers import empty
 from rcnn.nn.resampling import bilinear_taps
 from rcnn.pictures import read, to_rgb
 from rcnn.sizes import Size, is_padded, padded_size, resized_size
@@ -48,23 +51,33 @@ def make_batch(pictures: Sequence[Any], min_size: int, max_size: int, image_mean
         original_sizes.append((array.shape[0], array.shape[1]))
         height, width = resized_size(original_sizes[-1], min_size, max_size)
         array = resize(array, (max(round(height * scale), 1), max(round(width * scale), 1)))
-        images.append((array - mean) / std)
+        images.append(array)
     sizes = [(image.shape[0], image.shape[1]) for image in images]
-    return Batch(_pad_together(images), sizes, original_sizes)
+    out = _blank(sizes, dtype)
+    for image, (height, width), into in zip(images, sizes, out.reshape(*out.shape[:2], -1), strict=True):
+        # Rows of all columns' channels: NumPy is slow where the last axis is three numbers long.
+        rows = into[:height, :3 * width]
+        np.subtract(image.reshape(height, -1), np.tile(mean, width), out=rows)
+        np.divide(rows, np.tile(std, width), out=rows)
+    return Batch(out.transpose(0, 3, 1, 2), sizes, original_sizes)
 
 
 def pad_batch(images: np.ndarray) -> Batch:
     """A batch that is one already, (N, 3, H, W) and normalised, padded to the sides that the network wants; not copied
     where it has them."""
     size = (images.shape[2], images.shape[3])
-    padded = images if is_padded(size) else _pad_together(list(images.transpose(0, 2, 3, 1)))
-    return Batch(padded, [size] * len(images), [size] * len(images))
+    sizes, padded = [size] * len(images), images
+    if not is_padded(size):
+        out = _blank(sizes, images.dtype)
+        out[:, :size[0], :size[1]] = images.transpose(0, 2, 3, 1)
+        padded = out.transpose(0, 3, 1, 2)
+    return Batch(padded, sizes, sizes)
 
 
 def as_picture(picture: Any, name: str = "picture", dtype: Any = np.float32) -> np.ndarray:
     """A picture as (H, W, 3) float in [0, 1], of `dtype`; `rcnn.pictures` says how a file or a PIL image becomes RGB.
 
-    Raises TypeError for what is no picture, ValueError for a wrong shape, no pixels, values out of range or a file that
+    An array that is so already is given back itself. Raises TypeError for what is no picture, ValueError for a wrong shape, no pixels, values out of range or a file that
     is refused, and OSError for a path that cannot be read.
     """
     if isinstance(picture, (str, os.PathLike)):
@@ -89,17 +102,24 @@ def as_picture(picture: Any, name: str = "picture", dtype: Any = np.float32) -> 
     low, high = picture.min(), picture.max()
     if not (low >= 0 and high <= 1):  # NaN fails this, too
         raise ValueError(f"{name} is a float picture and must lie in [0, 1], but spans {low} .. {high}")
-    return picture.astype(dtype)
+    return picture.astype(dtype, copy=False)
 
 
 def resize(picture: np.ndarray, size: Size) -> np.ndarray:
     """The picture (H, W, C) resampled bilinearly, without antialiasing, to (*size, C)."""
     if picture.shape[:2] == size:
         return picture
-    above, below, weight = bilinear_taps(size[0], picture.shape[0], picture.dtype)
-    rows = picture[above] * (1 - weight)[:, None, None] + picture[below] * weight[:, None, None]  # (size[0], W, C)
-    left, right, weight = bilinear_taps(size[1], picture.shape[1], picture.dtype)
-    return rows[:, left] * (1 - weight)[:, None] + rows[:, right] * weight[:, None]
+    above, below, down = bilinear_taps(size[0], picture.shape[0], picture.dtype)
+    left, right, across = bilinear_taps(size[1], picture.shape[1], picture.dtype)
+    if passes.is_fast(picture):
+        _, width, channels = picture.shape
+        out = empty((*size, channels))
+        threads = _backend.threads_for(out.size)
+        _backend.maps_kernels.bilinear(np.ascontiguousarray(picture), above, below, down, left, right, across,
+                                       empty((threads, width * channels)), out, threads)
+        return out
+    rows = picture[above] * (1 - down)[:, None, None] + picture[below] * down[:, None, None]  # (size[0], W, C)
+    return rows[:, left] * (1 - across)[:, None] + rows[:, right] * across[:, None]
 
 
 def scale_boxes(boxes: np.ndarray, source: Size, target: Size) -> np.ndarray:
@@ -152,10 +172,10 @@ def check_target(target: Any, name: str, num_classes: int, dtype: Any = np.float
     return {"boxes": boxes, "labels": labels}
 
 
-def _pad_together(images: list[np.ndarray]) -> np.ndarray:
-    """Images (h_i, w_i, 3) as one (N, 3, H, W), channels last in memory, zeros at right and bottom."""
-    height, width = padded_size([(image.shape[0], image.shape[1]) for image in images])
-    out = np.zeros((len(images), height, width, 3), images[0].dtype)
-    for image, into in zip(images, out, strict=True):
-        into[:image.shape[0], :image.shape[1]] = image
-    return out.transpose(0, 3, 1, 2)
+def _blank(sizes: Sequence[Size], dtype: Any) -> np.ndarray:
+    """(N, H, W, 3) for images of these sizes: zeros at right and bottom of each, and no matter what in its place."""
+    out = empty((len(sizes), *padded_size(sizes), 3), dtype)
+    for (height, width), into in zip(sizes, out, strict=True):
+        into[height:] = 0
+        into[:height, width:] = 0
+    return out

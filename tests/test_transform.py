@@ -33,21 +33,22 @@ def test_resized_size(size, min_size, max_size, expected):
     assert resized_size(size, min_size, max_size) == expected
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("row, expected", [
     ([0, 1], [0, 0.25, 0.75, 1]),  # centres at -0.25 (the border's value), 0.25, 0.75, 1.25
     ([0, 1, 2, 3], [0.5, 2.5]),
     ([0, 0, 0, 0, 0, 0, 0, 8], [0, 0]),  # centres at 1.5 and 5.5: without antialiasing the 8 is not seen
     ([3], [3, 3, 3]),
 ])
-def test_resizing_worked_by_hand(row, expected):
-    line = np.array(row, np.float64)[None, :, None]  # (1, W, 1)
+def test_resizing_worked_by_hand(impl, dtype, row, expected):
+    line = np.array(row, dtype)[None, :, None]  # (1, W, 1)
     np.testing.assert_array_equal(transform.resize(line, (1, len(expected)))[0, :, 0], expected)
     np.testing.assert_array_equal(transform.resize(line.swapaxes(0, 1), (len(expected), 1))[:, 0, 0], expected)
 
 
 @pytest.mark.parametrize("size", [(13, 9), (4, 3), (7, 11), (1, 1), (7, 5)])
 @pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-6), (np.float64, 1e-14)])
-def test_resizing_is_bilinear_interpolation(size, dtype, tolerance):
+def test_resizing_is_bilinear_interpolation(impl, size, dtype, tolerance):
     given = np.random.default_rng(0).random((7, 5, 3)).astype(dtype)
     resized = transform.resize(given, size)
     expected = F.interpolate(Tensor(given.transpose(2, 0, 1)[None]), size, "bilinear").data[0].transpose(1, 2, 0)

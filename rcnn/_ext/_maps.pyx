@@ -10,7 +10,7 @@ the few sums of blocks are added by NumPy, in float64. So every result is the sa
 and rounding grows with the length of a block, not with the size of the map.
 """
 
-from cython.parallel cimport prange
+from cython.parallel cimport prange, threadid
 from libc.math cimport sqrtf
 from libc.string cimport memcpy, memset
 
@@ -148,15 +148,6 @@ cdef void add_block(const float* a, const float* b, float* out, Py_ssize_t count
 
 
 # ---------------------------------------------------------------- rows of arrays
-
-
-def put_rows(const float[:, ::1] rows, const long long[::1] places, float[:, ::1] out, int threads):
-    """Copies row i of rows to row places[i] of out."""
-    cdef Py_ssize_t i
-    if rows.size == 0:
-        return
-    for i in prange(rows.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        memcpy(&out[places[i], 0], &rows[i, 0], rows.shape[1] * sizeof(float))
 
 
 def take_rows(const float[:, ::1] rows, const long long[::1] places, float[:, ::1] out, int threads):
@@ -595,6 +586,52 @@ cdef void enlarge_line(
             for c in range(channels):
                 out[c] = lateral[c] + source[c]
             lateral += channels
+        out += channels
+
+
+def bilinear(
+    const float[:, :, ::1] x,
+    const Py_ssize_t[::1] above,
+    const Py_ssize_t[::1] below,
+    const float[::1] down,
+    const Py_ssize_t[::1] left,
+    const Py_ssize_t[::1] right,
+    const float[::1] across,
+    float[:, ::1] scratch,
+    float[:, :, ::1] out,
+    int threads,
+):
+    """Fills out (H', W', C) with the bilinear interpolation of x (H, W, C) between the rows above and below and the columns
+    left and right, (H',) and (W',); down and across are the weights of the latter. scratch: (threads, W * C).
+    """
+    cdef Py_ssize_t y
+    if out.shape[0] * out.shape[1] * out.shape[2] == 0:
+        return
+    for y in prange(out.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        blend_rows(
+            &x[above[y], 0, 0], &x[below[y], 0, 0], down[y], &scratch[threadid(), 0], x.shape[1] * x.shape[2],
+        )
+        blend_columns(
+            &scratch[threadid(), 0], &left[0], &right[0], &across[0], &out[y, 0, 0], out.shape[1], out.shape[2],
+        )
+
+
+cdef void blend_rows(
+    const float* above, const float* below, float weight, float* out, Py_ssize_t size
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(size):
+        out[i] = above[i] * (1 - weight) + below[i] * weight
+
+
+cdef void blend_columns(
+    const float* row, const Py_ssize_t* left, const Py_ssize_t* right, const float* across, float* out,
+    Py_ssize_t width, Py_ssize_t channels,
+) noexcept nogil:
+    cdef Py_ssize_t x, c
+    for x in range(width):
+        for c in range(channels):
+            out[c] = row[left[x] * channels + c] * (1 - across[x]) + row[right[x] * channels + c] * across[x]
         out += channels
 
 

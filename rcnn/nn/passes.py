@@ -94,16 +94,6 @@ def _add(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
 
 # ---------------------------------------------------------------------- some maps of many
 
-def put(maps: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
-    """out[places] = maps, both (N, C, H, W) with channels last in memory; places (N,) int64 indices, each once."""
-    if not (is_fast(maps, out) and _lies_as_rows(out)):
-        out[places] = maps
-        return
-    size = math.prod(out.shape[1:])
-    _backend.maps_kernels.put_rows(pixels(maps).reshape(-1, size), places, pixels(out).reshape(-1, size),
-                                   _backend.threads_for(maps.size))
-
-
 def take(maps: np.ndarray, places: np.ndarray) -> np.ndarray:
     """maps[places], of maps (N, C, H, W), with channels last in memory; places (M,) int64 indices."""
     if not is_fast(maps):
