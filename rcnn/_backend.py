@@ -223,7 +223,7 @@ def one_pool() -> Iterator[None]:
 @contextmanager
 def network_pass() -> Iterator[None]:
     """A block that is one pass through a network: one pool of threads works, and at the end the memory that the pass
-    did without is given back (`rcnn.nn.buffers`).
+    did without is given back (`rcnn._buffers`).
     """
     try:
         with one_pool():

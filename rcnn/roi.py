@@ -9,13 +9,13 @@ RoIAlign: He et al., "Mask R-CNN", 2017, section 3. RoIPool: Girshick, "Fast R-C
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rcnn import _backend, taps
 from rcnn._arrays import as_float_array, as_index_array, check_boxes, check_finite, check_pair
+from rcnn._buffers import empty
 
 FARTHEST = 2**20  # feature pixels; a RoI beyond that is a mistake, and its adaptive samples would be too many to count
 
@@ -41,7 +41,7 @@ def roi_align(
     boxes, images = _check_rois(rois, roi_images, maps, spatial_scale)
     height, width = check_pair(output_size, "output_size")
     _check_sampling(sampling_ratio)
-    out = _empty((len(boxes), height, width, maps.shape[3]), maps.dtype)  # (R, ph, pw, C)
+    out = empty((len(boxes), height, width, maps.shape[3]), maps.dtype)  # (R, ph, pw, C)
     _align(maps, boxes, images, out, np.arange(len(boxes)), spatial_scale, sampling_ratio, aligned)
     return out.transpose(0, 3, 1, 2)  # (R, C, ph, pw)
 
@@ -220,15 +220,7 @@ def _empty_features(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if len(shape) != 4:
         raise ValueError(f"features_shape must be (N, C, H, W), got {tuple(shape)}")
     images, channels, height, width = shape
-    return _empty((images, height, width, channels), dtype)  # (N, H, W, C)
-
-
-def _empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """A contiguous array of this shape, holding whatever was there; where kernels run, in memory that is used again."""
-    size = math.prod(shape) * dtype.itemsize
-    if not size or not _backend.runs_kernels():
-        return np.empty(shape, dtype)
-    return np.frombuffer(memoryview(_backend.memory.Block(size)), dtype).reshape(shape)
+    return empty((images, height, width, channels), dtype)  # (N, H, W, C)
 
 
 def _align(

@@ -15,12 +15,12 @@ import numpy as np
 
 from rcnn import boxes as box_ops
 from rcnn import roi
+from rcnn._buffers import empty_maps
 from rcnn.config import FasterRCNNConfig
 from rcnn.matching import match, sample
 from rcnn.nms import batched_nms
 from rcnn.nn import Dropout, Linear, Module, Tensor, passes
 from rcnn.nn import functional as F
-from rcnn.nn.buffers import empty_maps
 from rcnn.nn.modules import is_plain
 from rcnn.nn.tensor import record
 

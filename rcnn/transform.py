@@ -16,8 +16,8 @@ from PIL import Image
 
 from rcnn import _backend
 from rcnn._arrays import as_index_array, check_boxes
+from rcnn._buffers import empty
 from rcnn.nn import passes
-from rcnn.nn.buffers import empty
 from rcnn.nn.resampling import bilinear_taps
 from rcnn.pictures import read, to_rgb
 from rcnn.sizes import Size, is_padded, padded_size, resized_size
@@ -77,7 +77,9 @@ def pad_batch(images: np.ndarray) -> Batch:
 def as_picture(picture: Any, name: str = "picture", dtype: Any = np.float32) -> np.ndarray:
     """A picture as (H, W, 3) float in [0, 1], of `dtype`; `rcnn.pictures` says how a file or a PIL image becomes RGB.
 
-    An array that is so already is given back itself. Raises TypeError for what is no picture, ValueError for a wrong shape, no pixels, values out of range or a file that
+    An array that is so already is given back itself.
+
+    Raises TypeError for what is no picture, ValueError for a wrong shape, no pixels, values out of range or a file that
     is refused, and OSError for a path that cannot be read.
     """
     if isinstance(picture, (str, os.PathLike)):

@@ -14,10 +14,10 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "rcnn").rglob("*.py"))
 
 # Who may import whom, from the bottom up. Of the packages only nn is split into its modules.
-DOOR = {"_arrays", "_backend"}
+DOOR = {"_arrays", "_backend", "_buffers"}
 ARRAYS = {"anchors", "boxes", "matching", "nms", "roi"}
-NN = {"nn", "nn.buffers", "nn.convolution", "nn.fast", "nn.functional", "nn.module", "nn.modules", "nn.optim",
-      "nn.passes", "nn.pooling", "nn.random", "nn.resampling", "nn.tensor", "nn.windows"}
+NN = {"nn", "nn.convolution", "nn.fast", "nn.functional", "nn.module", "nn.modules", "nn.optim", "nn.passes",
+      "nn.pooling", "nn.random", "nn.resampling", "nn.tensor", "nn.windows"}
 STAGES = {"backbone", "fpn", "roi_heads", "rpn", "transform"}
 ALLOWED = {
     "_ext": set(),
@@ -25,6 +25,7 @@ ALLOWED = {
     "errors": set(),
     "pth": {"errors"},
     "_backend": {"_ext"},
+    "_buffers": {"_backend"},
     "files": set(),
     "sizes": set(),
     "anchors": DOOR | {"boxes", "sizes"},
@@ -35,15 +36,14 @@ ALLOWED = {
     "roi": DOOR | {"taps"},
     "nn.random": set(),
     "nn.tensor": DOOR | {"nn.passes"},
-    "nn.buffers": DOOR,
-    "nn.passes": DOOR | {"nn.buffers"},
+    "nn.passes": DOOR,
     "nn.windows": DOOR | {"nn.tensor"},
-    "nn.fast": DOOR | {"nn.buffers", "nn.windows"},
+    "nn.fast": DOOR | {"nn.windows"},
     "nn.convolution": DOOR | {"nn.fast", "nn.passes", "nn.tensor", "nn.windows"},
-    "nn.pooling": DOOR | {"nn.buffers", "nn.passes", "nn.tensor", "nn.windows"},
-    "nn.functional": DOOR | {"nn.buffers", "nn.convolution", "nn.passes", "nn.pooling", "nn.random", "nn.tensor"}
+    "nn.pooling": DOOR | {"nn.passes", "nn.tensor", "nn.windows"},
+    "nn.functional": DOOR | {"nn.convolution", "nn.passes", "nn.pooling", "nn.random", "nn.tensor"}
     | {"nn.resampling", "nn.windows"},
-    "nn.resampling": DOOR | {"nn.buffers", "nn.passes", "nn.tensor", "nn.windows"},
+    "nn.resampling": DOOR | {"nn.passes", "nn.tensor", "nn.windows"},
     "nn.module": {"nn.tensor"},
     "nn.modules": {"nn.functional", "nn.module", "nn.random", "nn.tensor", "nn.windows"},
     "nn.optim": DOOR | {"nn.modules", "nn.passes", "nn.tensor"},

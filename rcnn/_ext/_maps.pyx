@@ -601,8 +601,10 @@ def bilinear(
     float[:, :, ::1] out,
     int threads,
 ):
-    """Fills out (H', W', C) with the bilinear interpolation of x (H, W, C) between the rows above and below and the columns
-    left and right, (H',) and (W',); down and across are the weights of the latter. scratch: (threads, W * C).
+    """Fills out (H', W', C) with x (H, W, C), interpolated bilinearly.
+
+    Row y lies between the rows above[y] and below[y], whose weight is down[y], and column x between left[x] and
+    right[x], whose weight is across[x]. scratch: (threads, W * C).
     """
     cdef Py_ssize_t y
     if out.shape[0] * out.shape[1] * out.shape[2] == 0:

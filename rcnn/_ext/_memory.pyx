@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Memory that is used again: what `rcnn.nn.buffers` hands out.
+"""Memory that is used again: what `rcnn._buffers` hands out.
 
 A pass through a network makes and drops hundreds of megabytes of feature maps. Given back to the operating system, each
 page of them must be fetched and filled with zeros again at the next touch, which takes longer than many a convolution.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from rcnn import _backend
-from rcnn.nn.buffers import empty, empty_maps
+from rcnn._buffers import empty, empty_maps
 from rcnn.nn.windows import Pair, output_size
 
 WORTH_WINOGRAD = 16  # channels and filters; with fewer, the transforms cost more than they save

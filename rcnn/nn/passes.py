@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from rcnn import _backend
-from rcnn.nn.buffers import empty, empty_maps
+from rcnn._buffers import empty, empty_maps
 
 MANY = 1 << 14  # numbers; a sum of fewer is done before a kernel has begun
 LONG = 128  # numbers; a kernel's loops over shorter rows would mostly begin and end

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from rcnn import _backend
+from rcnn._buffers import empty, empty_maps
 from rcnn.nn import passes
-from rcnn.nn.buffers import empty, empty_maps
 from rcnn.nn.tensor import Tensor, is_recording, record
 from rcnn.nn.windows import (
     Pair,

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from rcnn import _backend
+from rcnn._buffers import empty_maps
 from rcnn.nn import passes
-from rcnn.nn.buffers import empty_maps
 from rcnn.nn.tensor import Tensor, record
 from rcnn.nn.windows import check_maps, pair
 
