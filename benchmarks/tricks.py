@@ -29,8 +29,8 @@ from speed.report import number, table
 from speed.timing import Contestant, race
 
 import rcnn
-from rcnn import _backend, _ext
-from rcnn.nn import Parameter, Tensor, buffers, functional, no_grad
+from rcnn import _backend, _buffers, _ext
+from rcnn.nn import Parameter, Tensor, functional, no_grad
 
 Work = Callable[[], Any]
 
@@ -129,7 +129,7 @@ def using_memory_again() -> Iterator[Trick]:
     size = 4 * math.prod(shape)
 
     def fill_again() -> None:
-        buffers.empty(shape).fill(0)
+        _buffers.empty(shape).fill(0)
 
     yield Trick(f"zeros in {size / 1e6:.0f} MB used again; without: from np.empty",
                 lambda: np.empty(shape, np.float32).fill(0), fill_again)

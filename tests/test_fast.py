@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import rcnn
-from rcnn import _backend
-from rcnn.nn import Tensor, buffers, fast, no_grad
+from rcnn import _backend, _buffers
+from rcnn.nn import Tensor, fast, no_grad
 from rcnn.nn import functional as F
 from rcnn.nn.windows import channels_last
 
@@ -169,26 +169,26 @@ def test_memory_that_nobody_holds_is_used_again():
     for _ in range(3):
         _backend.memory.pass_ends()  # what other tests left
     shape = (300, 1000)
-    first = buffers.empty(shape)
+    first = _buffers.empty(shape)
     view = first[10:20]
     address = first.__array_interface__["data"][0]
     del first
-    second = buffers.empty(shape)
+    second = _buffers.empty(shape)
     assert second.__array_interface__["data"][0] != address  # a view still holds it
     del view
-    assert buffers.empty(shape).__array_interface__["data"][0] == address
+    assert _buffers.empty(shape).__array_interface__["data"][0] == address
 
 
 def test_a_pass_gives_back_what_it_did_without():
     for _ in range(3):
         _backend.memory.pass_ends()
     assert _backend.memory.kept_bytes() == 0
-    a, b = buffers.empty((1000, 1000)), buffers.empty((1000, 1000))
+    a, b = _buffers.empty((1000, 1000)), _buffers.empty((1000, 1000))
     del a, b
     _backend.memory.pass_ends()
     held = _backend.memory.kept_bytes()
     assert held >= 8_000_000
-    c = buffers.empty((1000, 1000))
+    c = _buffers.empty((1000, 1000))
     del c
     _backend.memory.pass_ends()
     assert _backend.memory.kept_bytes() == held / 2
@@ -198,8 +198,8 @@ def test_a_pass_gives_back_what_it_did_without():
 
 def test_a_buffer_is_aligned_writable_and_of_its_shape():
     for shape in ((5,), (7, 9, 11), (3, 1000, 1001)):
-        array = buffers.empty(shape)
+        array = _buffers.empty(shape)
         assert array.shape == shape and array.dtype == np.float32 and array.flags.c_contiguous and array.flags.writeable
     assert array.__array_interface__["data"][0] % 64 == 0
-    assert buffers.empty_maps((2, 64, 30, 40)).transpose(0, 2, 3, 1).flags.c_contiguous
-    assert buffers.empty((0, 4)).shape == (0, 4)
+    assert _buffers.empty_maps((2, 64, 30, 40)).transpose(0, 2, 3, 1).flags.c_contiguous
+    assert _buffers.empty((0, 4)).shape == (0, 4)
