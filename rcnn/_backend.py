@@ -40,21 +40,21 @@ if TYPE_CHECKING:  # what every level of the kernels offers
     from rcnn._ext import _roi as roi_kernels
     from rcnn._ext import _winograd as winograd_kernels
 
-_LEVEL = _ext.choose_level(os.environ.get("RCNN_SIMD"))
 _MISSING: ImportError | None = None
-try:
-    from rcnn._ext import _build as build_facts
+with _ext.short_waits():  # OpenMP is loaded with the first kernel that uses it
+    _LEVEL = _ext.choose_level(os.environ.get("RCNN_SIMD"))
+    try:
+        from rcnn._ext import _build as build_facts
 
-    with _ext.short_waits():
         boxes_kernels = _ext.load("_boxes", _LEVEL)
-    conv_kernels = _ext.load("_conv", _LEVEL)
-    maps_kernels = _ext.load("_maps", _LEVEL)
-    memory = _ext.load("_memory", _LEVEL)
-    nms_kernels = _ext.load("_nms", _LEVEL)
-    roi_kernels = _ext.load("_roi", _LEVEL)
-    winograd_kernels = _ext.load("_winograd", _LEVEL)
-except ImportError as error:
-    _MISSING = error
+        conv_kernels = _ext.load("_conv", _LEVEL)
+        maps_kernels = _ext.load("_maps", _LEVEL)
+        memory = _ext.load("_memory", _LEVEL)
+        nms_kernels = _ext.load("_nms", _LEVEL)
+        roi_kernels = _ext.load("_roi", _LEVEL)
+        winograd_kernels = _ext.load("_winograd", _LEVEL)
+    except ImportError as error:
+        _MISSING = error
 
 __all__ = [
     "boxes_kernels", "conv_kernels", "get_backend", "get_conv_algorithm", "get_num_threads", "info",

@@ -60,7 +60,7 @@ def roi_align_into(
 
     `out` (P, C, ph, pw) lies channels last in memory and has the features' dtype, `places` (R,) are different indices.
 
-    Raises as `roi_align`, and ValueError for an `out` that is not so or a place that is not there.
+    Raises as `roi_align`, and ValueError for an `out` that is not so, or a place that is not there or given twice.
     """
     maps = _channels_last(features, "features")  # (N, H, W, C)
     boxes, images = _check_rois(rois, roi_images, maps, spatial_scale)
@@ -73,6 +73,8 @@ def roi_align_into(
     where = as_index_array(places, "places", len(boxes))
     if len(where) and not (where.min() >= 0 and where.max() < len(out)):
         raise ValueError(f"places must lie in 0 .. {len(out) - 1}, got {where.min()} .. {where.max()}")
+    if len(np.unique(where)) < len(where):
+        raise ValueError(f"places must differ, got {len(where)} of which {len(np.unique(where))} are different")
     _align(maps, boxes, images, pooled, where, spatial_scale, sampling_ratio, aligned)
 
 

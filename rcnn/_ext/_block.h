@@ -55,6 +55,7 @@ ALWAYS_INLINE vec vec_of(float x) { return x - (vec){0}; }
 ALWAYS_INLINE vec vec_add(vec a, vec b) { return a + b; }
 ALWAYS_INLINE vec vec_sub(vec a, vec b) { return a - b; }
 ALWAYS_INLINE vec vec_mul(vec a, vec b) { return a * b; }
+ALWAYS_INLINE vec vec_fma(vec a, vec b, vec c) { return a * b + c; } /* one instruction, where the processor has it */
 ALWAYS_INLINE vec vec_relu(vec a) { return (vec)((vec_bits)a & ~(vec_bits)(a < vec_of(0))); } /* NaN stays NaN */
 #if defined(__clang__)
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -82,12 +83,12 @@ ALWAYS_INLINE vec vec_of(float x) { EACH_LANE(x); }
 ALWAYS_INLINE vec vec_add(vec a, vec b) { EACH_LANE(a.lane[l] + b.lane[l]); }
 ALWAYS_INLINE vec vec_sub(vec a, vec b) { EACH_LANE(a.lane[l] - b.lane[l]); }
 ALWAYS_INLINE vec vec_mul(vec a, vec b) { EACH_LANE(a.lane[l] * b.lane[l]); }
+ALWAYS_INLINE vec vec_fma(vec a, vec b, vec c) { EACH_LANE(a.lane[l] * b.lane[l] + c.lane[l]); }
 ALWAYS_INLINE vec vec_relu(vec a) { EACH_LANE(a.lane[l] < 0 ? 0 : a.lane[l]); }
 ALWAYS_INLINE vec vec_zip_first(vec a, vec b) { EACH_LANE((l % 2 ? b : a).lane[l / 2]); }
 ALWAYS_INLINE vec vec_zip_last(vec a, vec b) { EACH_LANE((l % 2 ? b : a).lane[(LANES + l) / 2]); }
 #endif
 
-ALWAYS_INLINE vec vec_fma(vec a, vec b, vec c) { return vec_add(vec_mul(a, b), c); } /* contracted by the compiler */
 ALWAYS_INLINE vec vec_load(const float* from) { vec v; memcpy(&v, from, sizeof v); return v; }
 ALWAYS_INLINE void vec_store(float* to, vec v) { memcpy(to, &v, sizeof v); }
 

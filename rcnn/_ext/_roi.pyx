@@ -127,11 +127,14 @@ cdef inline void align_bin(
     const int* rows, const floating* weights_y, Py_ssize_t count_y,
     const int* columns, const floating* weights_x, Py_ssize_t count_x,
 ) noexcept nogil:
-    """Fills out (channels,), eight taps at a time; the last eight are made up with weights of 0."""
+    """Fills out (channels,), eight taps at a time, made up with weights of 0; without any tap it is 0."""
     cdef Py_ssize_t[TOGETHER] places
     cdef floating[TOGETHER] weights
     cdef Py_ssize_t a, b, count = 0
     cdef bint fresh = True
+    if count_y == 0 or count_x == 0:
+        memset(out, 0, channels * sizeof(floating))
+        return
     for a in range(count_y):
         for b in range(count_x):
             places[count] = (rows[a] * width + columns[b]) * channels
@@ -140,9 +143,9 @@ cdef inline void align_bin(
             if count == TOGETHER:
                 sum_taps(features, places, weights, out, channels, fresh)
                 fresh, count = False, 0
-    if count > 0 or fresh:
+    if count > 0:
         for a in range(count, TOGETHER):
-            places[a] = places[0] if count > 0 else 0
+            places[a] = places[0]
             weights[a] = 0
         sum_taps(features, places, weights, out, channels, fresh)
 
@@ -316,7 +319,7 @@ cdef void pool_bin(
             place = <int>(y * width + x)
             pixel = features + place * channels
             for c in range(channels):
-                larger = pixel[c] > out[c]
+                larger = pixel[c] > out[c] or (pixel[c] != pixel[c] and out[c] == out[c])  # NaN counts as the largest
                 out[c] = pixel[c] if larger else out[c]
                 winners[c] = place if larger else winners[c]
 

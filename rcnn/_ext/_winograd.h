@@ -206,25 +206,25 @@ ALWAYS_INLINE void filter_weights_of(const float* from, float* to, ptrdiff_t dis
             vec_store(to + (i * points + j) * distance, d[i * GRID + j]);
 }
 
-/* The gradient of filters from that of their transforms, from[(i * points + j) * distance + o]; to
-to[o * to_distance + tap[i * 3 + j]], for `count` outputs. */
-ALWAYS_INLINE void filter_gradients_of(const float* from, ptrdiff_t distance, ptrdiff_t count, float* to,
-                                       ptrdiff_t to_distance, const ptrdiff_t* tap, const int side) {
+/* The gradient of one filter (C, 3, 3) from that of its transform: position (i, j) of channel c at
+from[(i * points + j) * distance + c]. */
+ALWAYS_INLINE void filter_gradients_of(const float* from, ptrdiff_t distance, ptrdiff_t channels, float* to,
+                                       const int side) {
     const int points = side + 2;
-    ptrdiff_t o;
+    ptrdiff_t c;
     int i, j, l;
-    for (o = 0; o < count; o += LANES) {
+    for (c = 0; c < channels; c += LANES) {
         vec d[GRID * GRID];
         for (i = 0; i < points; i++)
             for (j = 0; j < points; j++)
-                d[i * GRID + j] = vec_load_some(from + (i * points + j) * distance + o, count - o);
+                d[i * GRID + j] = vec_load_some(from + (i * points + j) * distance + c, channels - c);
         BOTH_AXES(winograd_weight_gradients, points, 3);
         for (i = 0; i < 3; i++)
             for (j = 0; j < 3; j++) {
                 float lane[LANES];
                 vec_store(lane, d[i * GRID + j]);
-                for (l = 0; l < LANES && o + l < count; l++)
-                    to[(o + l) * to_distance + tap[i * 3 + j]] = lane[l];
+                for (l = 0; l < LANES && c + l < channels; l++)
+                    to[(c + l) * 9 + i * 3 + j] = lane[l];
             }
     }
 }
@@ -247,9 +247,7 @@ BOTH_SIDES(tile_outputs,
            (from, distance, next, out, to, channels, scale, shift, residual, relu, 2))
 BOTH_SIDES(filter_weights, (const float* from, float* to, ptrdiff_t distance, int side),
            (from, to, distance, 4), (from, to, distance, 2))
-BOTH_SIDES(filter_gradients,
-           (const float* from, ptrdiff_t distance, ptrdiff_t count, float* to, ptrdiff_t to_distance,
-            const ptrdiff_t* tap, int side),
-           (from, distance, count, to, to_distance, tap, 4), (from, distance, count, to, to_distance, tap, 2))
+BOTH_SIDES(filter_gradients, (const float* from, ptrdiff_t distance, ptrdiff_t channels, float* to, int side),
+           (from, distance, channels, to, 4), (from, distance, channels, to, 2))
 
 #endif

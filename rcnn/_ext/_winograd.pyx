@@ -28,8 +28,7 @@ cdef extern from "_winograd.h" nogil:
     ) noexcept
     void filter_weights(const float* source, float* to, Py_ssize_t distance, int side) noexcept
     void filter_gradients(
-        const float* source, Py_ssize_t distance, Py_ssize_t count, float* to, Py_ssize_t to_distance,
-        const Py_ssize_t* tap, int side,
+        const float* source, Py_ssize_t distance, Py_ssize_t channels, float* to, int side
     ) noexcept
 
 cdef enum:
@@ -43,7 +42,7 @@ cdef enum:
 cdef struct Tiles:
     # How maps (N, H, W, C) are cut.
     const float* maps
-    const float* zeros  # (C,) read where a tile hangs over the edge
+    float* zeros  # (C,) read where a tile hangs over the edge
     Py_ssize_t height, width, channels, pad_y, pad_x
     Py_ssize_t rows, columns, side, count  # tiles along the axes of an image, outputs along a tile, tiles in all
 
@@ -90,6 +89,7 @@ def convolve(
     cdef Py_ssize_t positions = (side + 2) * (side + 2), filters = weight.shape[0], channels = weight.shape[1]
     cdef Py_ssize_t panels = (filters + PANEL - 1) // PANEL, width = panels * PANEL, task, block, distance, apart, share
     cdef Py_ssize_t shares, share_panels, splits = (channels + TOGETHER - 1) // TOGETHER
+    cdef int workers  # threads with a part of the scratch: no more than there are blocks
     cdef Py_ssize_t filters_apart = panels * channels * PANEL + APART
     cdef const float* gain = NULL if scale is None else &scale[0]
     cdef const float* bias = NULL if shift is None else &shift[0]
@@ -101,6 +101,7 @@ def convolve(
         return
     cut(&t, maps, out, padding, side)
     block = block_size(t.count, threads)
+    workers = <int>min(threads, (t.count + block - 1) // block)
     # Where positions are too few to keep the threads busy, they share the panels of a position, too.
     shares = min(panels, max(1, 4 * threads // positions))
     share_panels = (panels + shares - 1) // shares
@@ -109,7 +110,7 @@ def convolve(
     apart = block * width + APART
     products = inputs + positions * distance
     share = share_size(positions, block, channels, width)
-    t.zeros = <const float*>calloc(max(channels, 1), sizeof(float))
+    t.zeros = <float*>calloc(max(channels, 1), sizeof(float))
     if t.zeros == NULL:
         raise MemoryError
     with nogil:
@@ -134,13 +135,13 @@ def convolve(
                     gain, bias, rest, relu,
                 )
         else:
-            for task in prange((t.count + block - 1) // block, num_threads=threads, schedule="dynamic"):
+            for task in prange((t.count + block - 1) // block, num_threads=workers, schedule="dynamic"):
                 convolve_block(
                     &t, task * block, min(block, t.count - task * block), inputs + threadid() * share,
                     products + threadid() * share, distance, apart, transformed, panels, &out[0, 0, 0, 0],
                     out.shape[1], out.shape[2], filters, gain, bias, rest, relu,
                 )
-    free(<void*>t.zeros)
+    free(t.zeros)
 
 
 cdef void cut(
@@ -310,7 +311,6 @@ def weight_gradient(
     cdef Py_ssize_t positions = (side + 2) * (side + 2), filters = out.shape[0], channels = out.shape[1]
     cdef Py_ssize_t distance = most * channels + APART, grad_distance = most * filters + APART, task, first, count
     cdef Py_ssize_t spans = (channels + 4 * PANEL - 1) // (4 * PANEL), blocks = (filters + 16 * ROWS - 1) // (16 * ROWS)
-    cdef Py_ssize_t tap[9]
     cdef float* inputs = &scratch[0]  # (positions, most, C)
     cdef float* grads = inputs + positions * distance  # (positions, most, O)
     cdef float* sums = grads + positions * grad_distance + ROWS  # (positions, O, C)
@@ -318,9 +318,7 @@ def weight_gradient(
     if grad.size == 0 or out.size == 0:
         return
     cut(&t, maps, grad, padding, side)
-    for task in range(9):
-        tap[task] = task
-    t.zeros = <const float*>calloc(max(channels, filters), sizeof(float))
+    t.zeros = <float*>calloc(max(channels, filters), sizeof(float))
     if t.zeros == NULL:
         raise MemoryError
     with nogil:
@@ -343,10 +341,8 @@ def weight_gradient(
                 )
             first += most
         for task in prange(filters, num_threads=threads, schedule="static"):
-            filter_gradients(
-                sums + task * channels, filters * channels, channels, &out[task, 0, 0, 0], 9, tap, side
-            )
-    free(<void*>t.zeros)
+            filter_gradients(sums + task * channels, filters * channels, channels, &out[task, 0, 0, 0], side)
+    free(t.zeros)
 
 
 cdef void transform_gradient(

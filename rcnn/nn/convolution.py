@@ -30,7 +30,7 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | 
     What often follows can be done in the same pass over the result, which saves several through memory:
     relu(convolution * scale + bias + residual), with a constant scale (O,) and a residual of the result's shape.
     """
-    _check(x, weight, bias, residual, groups)
+    _check(x, weight, bias, scale, residual, groups)
     if groups > 1:
         return _grouped(x, weight, bias, stride, padding, dilation, groups, scale, residual, relu)
     how = (pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1))
@@ -38,14 +38,16 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | 
     shape = (x.shape[0], weight.shape[0], *size)
     if residual is not None and residual.shape != shape:
         raise ValueError(f"residual has the shape {residual.shape}, the convolution makes {shape}")
+    if scale is not None:
+        scale = scale.astype(x.dtype, copy=False)
     inputs = (x.data, weight.data, scale, None if bias is None else bias.data,
               None if residual is None else residual.data, relu)
-    out = (fast.convolve if _is_fast(x, weight) else _convolve)(*inputs, *how)  # (N, O, H', W')
+    out = (fast.convolve if _is_fast(x, weight, residual) else _convolve)(*inputs, *how)  # (N, O, H', W')
 
     def vjp(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
         wanted = any(parent is not None and parent.requires_grad for parent in (bias, residual))
         g_after, g_sum = _before(g, out if relu else None, scale, wanted)
-        quick = _is_fast(x, weight)
+        quick = _is_fast(x, weight, residual)
         g_x = g_weight = g_bias = None
         if x.requires_grad:
             g_x = (fast.input_gradient if quick else _input_gradient)(g_sum, weight.data, x.shape, *how)
@@ -73,7 +75,8 @@ def _before(g: np.ndarray, out: np.ndarray | None, scale: np.ndarray | None,
     return after, after if of_sum is None else of_sum
 
 
-def _check(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, groups: int) -> None:
+def _check(x: Tensor, weight: Tensor, bias: Tensor | None, scale: np.ndarray | None, residual: Tensor | None,
+           groups: int) -> None:
     """TypeError or ValueError for what cannot be convolved."""
     check_maps("conv2d", x)
     if x.shape[1] != weight.shape[1] * groups:
@@ -81,13 +84,16 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | No
                          f"the filters {weight.shape} want {weight.shape[1] * groups}")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias must have the shape {weight.shape[:1]}, a value per filter, not {bias.shape}")
+    if scale is not None and scale.shape != weight.shape[:1]:
+        raise ValueError(f"scale must have the shape {weight.shape[:1]}, a value per filter, not {scale.shape}")
     if residual is not None:
         check_maps("conv2d", residual)
 
 
-def _is_fast(x: Tensor, weight: Tensor) -> bool:
-    """Whether the kernels compute this: they know float32 only."""
-    return _backend.runs_kernels() and x.dtype == weight.dtype == np.float32
+def _is_fast(x: Tensor, weight: Tensor, residual: Tensor | None) -> bool:
+    """Whether the kernels compute this: they know float32 only, and no sums of nothing."""
+    given = (x, weight) if residual is None else (x, weight, residual)
+    return _backend.runs_kernels() and weight.shape[1] > 0 and all(one.dtype == np.float32 for one in given)
 
 
 def _grouped(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int | Pair, padding: int | Pair,

@@ -44,6 +44,8 @@ def convolve(x: np.ndarray, weight: np.ndarray, scale: np.ndarray | None, bias: 
 def input_gradient(g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair,
                    dilation: Pair) -> np.ndarray:
     """The gradient for the maps, of their `shape` (N, C, H, W)."""
+    if 0 in shape:
+        return empty_maps((shape[0], shape[1], shape[2], shape[3]))
     turned = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)  # (C, O, kernel height, kernel width)
     reach = [d * (k - 1) - p for d, k, p in zip(dilation, weight.shape[2:], padding, strict=True)]
     if stride == (1, 1) and min(reach) >= 0:

@@ -17,7 +17,7 @@ from rcnn.nn.tensor import Tensor, is_recording, record
 from rcnn.nn.windows import (
     Pair,
     at_offset,
-    check_maps,
+    check_pixels,
     output_size,
     padded,
     pair,
@@ -60,7 +60,7 @@ def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
 def _check(operation: str, x: Tensor, kernel_size: int | Pair, stride: int | Pair | None,
            padding: int | Pair) -> tuple[Pair, Pair, Pair, Pair]:
     """Kernel, stride and padding as pairs, and how many windows there are."""
-    check_maps(operation, x)
+    check_pixels(operation, x)
     kernel = pair("kernel_size", kernel_size, 1)
     step = kernel if stride is None else pair("stride", stride, 1)
     pad = pair("padding", padding, 0)
@@ -75,12 +75,13 @@ def _pool(x: np.ndarray, kernel: Pair, step: Pair, pad: Pair, size: Pair, mean: 
     shape = x.shape
     out = empty_maps((shape[0], shape[1], *size))
     winners = empty((shape[0], *size, shape[1])) if noted else None
-    threads = _backend.threads_for(out.size * kernel[0] * kernel[1])
-    _backend.maps_kernels.pool(passes.pixels(x), how, mean, passes.pixels(out), winners, threads)
+    work = out.size * kernel[0] * kernel[1]
+    _backend.maps_kernels.pool(passes.pixels(x), how, mean, passes.pixels(out), winners, _backend.threads_for(work))
 
     def gradient(g: np.ndarray) -> np.ndarray:
         g_x = empty_maps((shape[0], shape[1], shape[2], shape[3]))
-        _backend.maps_kernels.pool_gradient(passes.pixels(g), winners, how, passes.pixels(g_x), threads)
+        _backend.maps_kernels.pool_gradient(passes.pixels(g), winners, how, passes.pixels(g_x),
+                                            _backend.threads_for(work))
         return g_x
 
     return out, gradient

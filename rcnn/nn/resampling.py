@@ -15,7 +15,7 @@ from rcnn import _backend
 from rcnn._buffers import empty_maps
 from rcnn.nn import passes
 from rcnn.nn.tensor import Tensor, record
-from rcnn.nn.windows import check_maps, pair
+from rcnn.nn.windows import check_pixels, pair
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor:
@@ -23,7 +23,7 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor
 
     Cell i of k along a side n covers floor(i n / k) to ceil((i + 1) n / k), as in PyTorch.
     """
-    check_maps("adaptive_avg_pool2d", x)
+    check_pixels("adaptive_avg_pool2d", x)
     rows, columns = pair("output_size", output_size, 1)
     return _separable(x, _averaging(rows, x.shape[2]), _averaging(columns, x.shape[3]))
 
@@ -35,7 +35,7 @@ def interpolate(x: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tens
     """
     if mode not in ("nearest", "bilinear"):
         raise ValueError(f"mode must be 'nearest' or 'bilinear', not {mode!r}")
-    check_maps("interpolate", x)
+    check_pixels("interpolate", x)
     height, width = pair("size", size, 1)
     if mode == "nearest":
         out, shape = _nearest(x.data, (height, width), None), x.shape
@@ -48,8 +48,8 @@ def upsample_add(lateral: Tensor, top: Tensor) -> Tensor:
 
     lateral: (N, C, H, W); top: (N, C, h, w).
     """
-    check_maps("upsample_add", lateral)
-    check_maps("upsample_add", top)
+    check_pixels("upsample_add", lateral)
+    check_pixels("upsample_add", top)
     if lateral.shape[:2] != top.shape[:2]:
         raise ValueError(f"upsample_add takes maps of as many images and channels, not {lateral.shape} and {top.shape}")
     shape = top.shape

@@ -30,6 +30,13 @@ def check_maps(operation: str, x: Tensor) -> None:
         raise ValueError(f"{operation} takes feature maps of shape (N, C, H, W), not {x.shape}")
 
 
+def check_pixels(operation: str, x: Tensor) -> None:
+    """Raises as `check_maps`, and ValueError for maps without a pixel."""
+    check_maps(operation, x)
+    if 0 in x.shape[2:]:
+        raise ValueError(f"{operation} takes feature maps (N, C, H, W) of at least one pixel, not {x.shape}")
+
+
 def channels_last(features: np.ndarray) -> np.ndarray:
     """The same (N, C, H, W) array, lying in memory channels last (a copy only where it does not yet)."""
     return np.ascontiguousarray(features.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
