@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # what every level of the kernels offers
     from rcnn._ext import _winograd as winograd_kernels
 
 _MISSING: ImportError | None = None
-with _ext.short_waits():  # OpenMP is loaded with the first kernel that uses it
+with _ext.short_waits():
     _LEVEL = _ext.choose_level(os.environ.get("RCNN_SIMD"))
     try:
         from rcnn._ext import _build as build_facts
@@ -53,6 +53,8 @@ with _ext.short_waits():  # OpenMP is loaded with the first kernel that uses it
         nms_kernels = _ext.load("_nms", _LEVEL)
         roi_kernels = _ext.load("_roi", _LEVEL)
         winograd_kernels = _ext.load("_winograd", _LEVEL)
+        # A first loop, of one round: only then does Clang's OpenMP look at the environment; GCC's does when it is loaded.
+        maps_kernels.scale(np.zeros(1, np.float32), 1.0, 1)
     except ImportError as error:
         _MISSING = error
 

@@ -158,6 +158,60 @@ def test_a_residual_of_another_shape_is_an_error():
         F.conv2d(x, weight, residual=Tensor(np.ones((1, 3, 4, 4), np.float32)))
 
 
+@pytest.mark.parametrize("scale", [np.ones(2, np.float32), np.ones((3, 1), np.float32), np.ones(0, np.float32)])
+def test_a_scale_of_another_shape_is_an_error(scale):
+    x, weight = Tensor(np.ones((1, 2, 4, 4), np.float32)), Tensor(np.ones((3, 2, 3, 3), np.float32))
+    with pytest.raises(ValueError, match=r"scale must have the shape \(3,\), a value per filter, not"):
+        F.conv2d(x, weight, scale=scale)
+
+
+def test_what_follows_may_be_of_another_precision():
+    """The kernels know float32 alone; the result has the maps' precision whatever the scale and the residual have."""
+    x, weight = Tensor(draw(1, 8, 5, 4).astype("f"), requires_grad=True), Tensor(draw(8, 8, 3, 3).astype("f"))
+    scale, rest = draw(8), draw(1, 8, 5, 4)
+    results = []
+    for dtype in (np.float32, np.float64):
+        out = F.conv2d(x, weight, padding=1, scale=scale.astype(dtype), residual=Tensor(rest.astype(dtype)))
+        out.backward(np.ones(out.shape, "f"))
+        results.append((out.data, x.grad))
+        x.grad = None
+    for got, wanted in zip(*results, strict=True):
+        close(got, wanted)
+
+
+def test_sums_of_nothing_are_0():
+    x, weight = Tensor(np.zeros((1, 0, 4, 4), "f"), requires_grad=True), Tensor(np.zeros((2, 0, 1, 1), "f"))
+    weight.requires_grad = True
+    bias = Tensor(np.array([1, 2], "f"))
+    out = F.conv2d(x, weight, bias)
+    out.backward(np.ones(out.shape, "f"))
+    np.testing.assert_array_equal(out.data[0, :, 0, 0], [1, 2])
+    assert (x.grad.shape, weight.grad.shape) == (x.shape, weight.shape)
+    assert F.linear(Tensor(np.zeros((2, 0), "f")), Tensor(np.zeros((3, 0), "f"))).data.tolist() == [[0] * 3] * 2
+
+
+def test_padding_alone_has_no_gradient_for_maps():
+    x, weight = Tensor(np.zeros((1, 2, 0, 5), "f"), requires_grad=True), Tensor(np.ones((3, 2, 3, 3), "f"))
+    out = F.conv2d(x, weight, padding=(2, 0))
+    out.backward(np.ones(out.shape, "f"))
+    assert out.shape == (1, 3, 2, 3) and not out.data.any() and x.grad.shape == x.shape
+
+
+@pytest.mark.parametrize("threads", [15, 16, 24])
+def test_winograds_scratch_is_enough_for_any_number_of_threads(threads):
+    """15 x 15 tiles are 15 blocks for 16 threads: one of those has nothing to do, and no part of the scratch."""
+    maps, weight = draw(1, 60, 60, 16).astype("f"), draw(16, 16, 3, 3).astype("f")
+    kernels, answers = _backend.winograd_kernels, []
+    for number in (1, threads):
+        size = kernels.scratch_size(225, 16, 16, 4, number)
+        memory = np.full(size + 1_000_000, 7, np.float32)
+        out = np.empty((1, 60, 60, 16), np.float32)
+        kernels.convolve(maps, weight, out, np.array([1, 1]), None, None, None, False, 4, memory[:size], number)
+        assert (memory[size:] == 7).all()
+        answers.append(out)
+    np.testing.assert_array_equal(*answers)
+
+
 def test_an_unknown_algorithm_is_an_error():
     with pytest.raises(ValueError, match="name must be one of auto, direct, winograd2, winograd4, got 'fft'"):
         rcnn.set_conv_algorithm("fft")
@@ -193,6 +247,29 @@ def test_a_pass_gives_back_what_it_did_without():
     _backend.memory.pass_ends()
     assert _backend.memory.kept_bytes() == held / 2
     _backend.memory.pass_ends()
+    assert _backend.memory.kept_bytes() == 0
+
+
+def test_no_more_is_kept_than_twice_what_was_in_use():
+    for _ in range(3):
+        _backend.memory.pass_ends()
+    base = _buffers.empty((100, 1000))
+    for side in range(200, 1000, 10):  # each larger than all that are kept
+        array = _buffers.empty((side, 1000))
+        del array
+    most = base.nbytes + 4 * 990 * 1000
+    assert 4 * 990 * 1000 <= _backend.memory.kept_bytes() <= 2 * (most + 2**22)
+    del base
+
+
+def test_blocks_in_any_number_are_given_back():
+    for _ in range(3):
+        _backend.memory.pass_ends()
+    arrays = [_buffers.empty((20_000,)) for _ in range(300)]
+    del arrays
+    assert 0 < _backend.memory.kept_bytes() <= 128 * 80_064
+    for _ in range(2):
+        _backend.memory.pass_ends()
     assert _backend.memory.kept_bytes() == 0
 
 

@@ -146,6 +146,29 @@ def test_threads_do_not_change_a_bit(pool):
 
 
 @BOTH
+def test_the_gradient_has_the_threads_of_its_own_time(monkeypatch, pool):
+    """After a fork, above all: the parent's threads are gone."""
+    kernels, asked = rcnn._backend.maps_kernels, []
+
+    class Spy:
+        pool = staticmethod(kernels.pool)
+
+        @staticmethod
+        def pool_gradient(*arguments):
+            asked.append(arguments[-1])
+            kernels.pool_gradient(*arguments)
+
+    monkeypatch.setattr(rcnn._backend, "maps_kernels", Spy)
+    x = leaf(np.zeros((2, 24, 70, 90), np.float32))
+    with rcnn.use_backend("cython"):
+        with rcnn.set_num_threads(3):
+            out = pool(x, 3, 2, 1)
+        with rcnn.set_num_threads(1):
+            out.backward(upstream(out.shape, np.float32))
+    assert asked == [1]
+
+
+@BOTH
 @EACH
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_an_empty_batch(impl, pool, kernel, stride, padding, dtype):
@@ -165,6 +188,7 @@ X = Tensor(MAPS)
     (lambda: max_pool2d(MAPS, 2), TypeError, "max_pool2d takes a Tensor"),
     (lambda: avg_pool2d(Tensor(MAPS[0]), 2), ValueError, "avg_pool2d takes feature maps"),
     (lambda: max_pool2d(X, 9, padding=1), ValueError, "9 x 9 does not fit a map of 7 x 6 with padding 1, 1"),
+    (lambda: max_pool2d(Tensor(np.zeros((1, 2, 0, 4))), 2, padding=1), ValueError, "of at least one pixel, not (1, 2, 0, 4)"),
     (lambda: max_pool2d(X, 2, padding=2), ValueError, "padding 2 is more than half of kernel_size 2"),
     (lambda: avg_pool2d(X, 0), ValueError, "kernel_size must be one or two whole numbers of at least 1, not 0"),
 ])

@@ -140,7 +140,24 @@ def test_roi_align_into_names_what_is_wrong(impl, out, places, message):
         roi_align_into(out, places, COLUMNS, [[0, 0, 3, 3]], [0])
 
 
+def test_roi_align_into_wants_different_places(impl):
+    with pytest.raises(ValueError, match="places must differ, got 2 of which 1 are different"):
+        roi_align_into(np.zeros((2, 1, 3, 3)), [1, 1], COLUMNS, [[0, 0, 3, 3]] * 2, [0, 0])
+
+
+def test_what_a_bin_does_not_read_does_not_matter(impl):
+    features = COLUMNS.copy()
+    features[0, 0, 0, 0] = np.nan
+    assert not roi_align(features, [[100, 100, 120, 120]], [0], (2, 2)).any()
+
+
 # ---------------------------------------------------------------- RoIPool
+
+def test_roi_pool_does_not_hide_nan(impl):
+    features = COLUMNS.copy()
+    features[0, 0, 3, 3] = np.nan
+    pooled = roi_pool(features, [[1, 1, 6, 6], [0, 4, 7, 7]], [0, 0], (1, 1))
+    np.testing.assert_array_equal(pooled.ravel(), [np.nan, 7])
 
 
 def test_roi_pool_is_torchvisions(impl, golden, case):

@@ -44,7 +44,7 @@ def load(kernel: str, level: str) -> Any:
 
 @contextmanager
 def short_waits() -> Iterator[None]:
-    """A block in which OpenMP, if it is loaded now, is told not to wait long for work with its eyes open.
+    """A block in which OpenMP, if it is loaded and first used now, is told not to wait long for work with open eyes.
 
     By default its threads spin for many milliseconds at the end of a loop. As soon as anything else runs on the machine
     they spin where the one thread that still has work would run, and everything takes several times as long. A
@@ -54,7 +54,7 @@ def short_waits() -> Iterator[None]:
         yield
         return
     mine = {name: value for name, value in WAITS.items() if name not in os.environ}
-    os.environ.update(mine)  # read when the library is loaded
+    os.environ.update(mine)
     try:
         yield
     finally:

@@ -45,6 +45,10 @@ AVX-512 and arm64. A vector wider than the registers works, but is many times sl
 #define UNROLL
 #endif
 
+/* A loop up to `count`, at most `most`, which is a constant; `count` becomes one where the function is put into another.
+Clang gives up on a loop before that happens, if its bound is not known then. */
+#define EACH(i, count, most) UNROLL for (i = 0; i < (most); i++) if (i < (count))
+
 #if defined(__GNUC__)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define PREFETCH(address) __builtin_prefetch(address)
@@ -160,8 +164,7 @@ typedef struct {
 /* Block row r ends: relu((sum + what is there) * scale + shift + residual), as far as `p` says so. `whole`: all columns. */
 ALWAYS_INLINE void product_ends(const Product* p, const vec* sum, ptrdiff_t to, const int vectors, const int whole) {
     int v;
-    UNROLL
-    for (v = 0; v < vectors; v++) {
+    EACH(v, vectors, VECTORS) {
         ptrdiff_t column = v * LANES, count = whole ? LANES : p->columns - column;
         vec value = sum[v];
         if (!p->begins) value = vec_add(value, vec_load_some(p->out + to + column, count));
@@ -184,8 +187,7 @@ ALWAYS_INLINE void product_of(const Product* p, const ptrdiff_t* at, const ptrdi
     int r, v;
     UNROLL
     for (r = 0; r < ROWS; r++) {
-        UNROLL
-        for (v = 0; v < vectors; v++)
+        EACH(v, vectors, VECTORS)
             sum[r][v] = vec_of(0);
     }
     if (next)
@@ -208,16 +210,14 @@ ALWAYS_INLINE void product_of(const Product* p, const ptrdiff_t* at, const ptrdi
                 PREFETCH_FAR(soon);
             for (k = start; k < stop; k++, panel += PANEL) {
                 vec right[VECTORS];
-                UNROLL
-                for (v = 0; v < vectors; v++) {
+                EACH(v, vectors, VECTORS) {
                     right[v] = vec_load(panel + v * LANES);
                     PREFETCH(panel + 16 * PANEL + v * LANES);
                 }
                 UNROLL
                 for (r = 0; r < ROWS; r++) {
                     vec left = vec_of(row[r][k]);
-                    UNROLL
-                    for (v = 0; v < vectors; v++)
+                    EACH(v, vectors, VECTORS)
                         sum[r][v] = vec_fma(left, right[v], sum[r][v]);
                 }
             }
@@ -256,28 +256,24 @@ ALWAYS_INLINE void outer_of(const float* left, ptrdiff_t distance, const float* 
     int r, v;
     UNROLL
     for (r = 0; r < ROWS; r++) {
-        UNROLL
-        for (v = 0; v < vectors; v++)
+        EACH(v, vectors, VECTORS)
             sum[r][v] = vec_of(0);
     }
     for (k = 0; k < count; k++, left += distance) {
         const float* from = right + at[k];
         vec b[VECTORS];
-        UNROLL
-        for (v = 0; v < vectors; v++)
+        EACH(v, vectors, VECTORS)
             b[v] = vec_load_some(from + v * LANES, whole ? LANES : columns - v * LANES);
         UNROLL
         for (r = 0; r < ROWS; r++) {
             vec a = vec_of(left[r]);
-            UNROLL
-            for (v = 0; v < vectors; v++)
+            EACH(v, vectors, VECTORS)
                 sum[r][v] = vec_fma(a, b[v], sum[r][v]);
         }
     }
     UNROLL
     for (r = 0; r < ROWS; r++) {
-        UNROLL
-        for (v = 0; v < vectors; v++) {
+        EACH(v, vectors, VECTORS) {
             float* to = out + r * out_distance + v * LANES;
             ptrdiff_t some = whole ? LANES : columns - v * LANES;
             if (r < rows) vec_store_some(to, vec_add(vec_load_some(to, some), sum[r][v]), some);

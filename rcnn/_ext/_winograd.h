@@ -119,8 +119,8 @@ ALWAYS_INLINE void winograd_weight_gradients(vec* d, const int step, const int s
 #define GRID 6 /* vectors of a tile lie as a GRID x GRID matrix, whatever the side */
 
 #define BOTH_AXES(transform, first, second) \
-    for (i = 0; i < (first); i++) transform(d + i, GRID, side); \
-    for (i = 0; i < (second); i++) transform(d + i * GRID, 1, side)
+    EACH(i, first, GRID) transform(d + i, GRID, side); \
+    EACH(i, second, GRID) transform(d + i * GRID, 1, side)
 
 /* A tile of inputs: value (i, j) at from[i * points + j] + channel, to to[(i * points + j) * distance + channel]. The
 values of the tile that comes next, at `next`, are fetched meanwhile: too many streams for a processor to foresee. */
@@ -131,15 +131,15 @@ ALWAYS_INLINE void tile_inputs_of(const float* const* from, const float* const* 
     int i, j;
     for (c = 0; c < channels; c += LANES) {
         vec d[GRID * GRID];
-        for (i = 0; i < points; i++)
-            for (j = 0; j < points; j++)
+        EACH(i, points, GRID)
+            EACH(j, points, GRID)
                 d[i * GRID + j] = vec_load_some(from[i * points + j] + c, channels - c);
         if (next)
             for (i = 0; i < points * points; i++)
                 PREFETCH_FAR(next[i] + c);
         BOTH_AXES(winograd_inputs, points, points);
-        for (i = 0; i < points; i++)
-            for (j = 0; j < points; j++)
+        EACH(i, points, GRID)
+            EACH(j, points, GRID)
                 vec_store_some(to + (i * points + j) * distance + c, d[i * GRID + j], channels - c);
     }
 }
@@ -152,12 +152,12 @@ ALWAYS_INLINE void tile_gradients_of(const float* const* from, float* to, ptrdif
     int i, j;
     for (c = 0; c < channels; c += LANES) {
         vec d[GRID * GRID];
-        for (i = 0; i < side; i++)
-            for (j = 0; j < side; j++)
+        EACH(i, side, 4)
+            EACH(j, side, 4)
                 d[i * GRID + j] = vec_load_some(from[i * side + j] + c, channels - c);
         BOTH_AXES(winograd_gradients, side, points);
-        for (i = 0; i < points; i++)
-            for (j = 0; j < points; j++)
+        EACH(i, points, GRID)
+            EACH(j, points, GRID)
                 vec_store_some(to + (i * points + j) * distance + c, d[i * GRID + j], channels - c);
     }
 }
@@ -174,14 +174,14 @@ ALWAYS_INLINE void tile_outputs_of(const float* from, ptrdiff_t distance, ptrdif
         vec d[GRID * GRID];
         vec gain = scale ? vec_load_some(scale + c, channels - c) : vec_of(1);
         vec bias = shift ? vec_load_some(shift + c, channels - c) : vec_of(0);
-        for (i = 0; i < points; i++)
-            for (j = 0; j < points; j++)
+        EACH(i, points, GRID)
+            EACH(j, points, GRID)
                 d[i * GRID + j] = vec_load(from + (i * points + j) * distance + c);
         for (i = 0; i < points * points; i++)
             PREFETCH_FAR(from + i * distance + next + c);
         BOTH_AXES(winograd_outputs, points, side);
-        for (i = 0; i < side; i++)
-            for (j = 0; j < side; j++) {
+        EACH(i, side, 4)
+            EACH(j, side, 4) {
                 ptrdiff_t at = to[i * side + j] + c;
                 vec value = vec_fma(d[i * GRID + j], gain, bias);
                 if (to[i * side + j] < 0) continue;
@@ -201,8 +201,8 @@ ALWAYS_INLINE void filter_weights_of(const float* from, float* to, ptrdiff_t dis
         for (j = 0; j < 3; j++)
             d[i * GRID + j] = vec_load(from + (i * 3 + j) * LANES);
     BOTH_AXES(winograd_weights, 3, points);
-    for (i = 0; i < points; i++)
-        for (j = 0; j < points; j++)
+    EACH(i, points, GRID)
+        EACH(j, points, GRID)
             vec_store(to + (i * points + j) * distance, d[i * GRID + j]);
 }
 
@@ -215,8 +215,8 @@ ALWAYS_INLINE void filter_gradients_of(const float* from, ptrdiff_t distance, pt
     int i, j, l;
     for (c = 0; c < channels; c += LANES) {
         vec d[GRID * GRID];
-        for (i = 0; i < points; i++)
-            for (j = 0; j < points; j++)
+        EACH(i, points, GRID)
+            EACH(j, points, GRID)
                 d[i * GRID + j] = vec_load_some(from + (i * points + j) * distance + c, channels - c);
         BOTH_AXES(winograd_weight_gradients, points, 3);
         for (i = 0; i < 3; i++)
