@@ -53,7 +53,7 @@ with _ext.short_waits():
         nms_kernels = _ext.load("_nms", _LEVEL)
         roi_kernels = _ext.load("_roi", _LEVEL)
         winograd_kernels = _ext.load("_winograd", _LEVEL)
-        # A first loop, of one round: only then does Clang's OpenMP look at the environment; GCC's does when it is loaded.
+        # A first loop, of one round: only then does Clang's OpenMP read the environment; GCC's does when it is loaded.
         maps_kernels.scale(np.zeros(1, np.float32), 1.0, 1)
     except ImportError as error:
         _MISSING = error
