@@ -330,6 +330,13 @@ def test_json_has_every_sample(tmp_path):
     assert read["rows"][2]["unit"] == "bytes"
 
 
+@pytest.mark.parametrize(("low", "high", "wanted"), [
+    (230, 1571, [200, 500, 1000, 2000]), (0.64, 3, [0.5, 1, 2, 5]), (10, 50, [10, 20, 50]), (3, 4, [2, 5]),
+])
+def test_an_axis_reaches_from_a_mark_to_a_mark(low, high, wanted):
+    assert sweeps.ticks(low, high) == pytest.approx(wanted)
+
+
 def test_the_picture_of_a_sweep():
     figure = sweeps.draw(RESULTS, "a machine")
     panel, hidden = figure.axes

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
 
 from rcnn.plot import style
 from speed import detector, kernels
@@ -73,6 +73,13 @@ def draw(results: Sequence[Result], caption: str = "") -> Figure:
     return figure
 
 
+def ticks(low: float, high: float) -> list[float]:
+    """Of ..., 1, 2, 5, 10, ... those from the last one up to `low` to the first one from `high` on."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    every = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    return [tick for tick in every if max(t for t in every if t <= low) <= tick <= min(t for t in every if t >= high)]
+
+
 def curves(ax: Axes, results: Sequence[Result], table: str) -> Axes:
     """`ax` with everyone's median over the amount of work; the bars reach from one quartile to the other."""
     for name in dict.fromkeys(name for result in results for name in result.samples):
@@ -88,7 +95,8 @@ def curves(ax: Axes, results: Sequence[Result], table: str) -> Axes:
     ax.set_yscale("log")
     ax.set_xticks([result.x for result in results], [f"{result.x:g}" for result in results])
     ax.minorticks_off()
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    marks = ticks(*ax.dataLim.intervaly)
+    ax.set_yticks(marks, [f"{mark:g}" for mark in marks])
+    ax.set_ylim(marks[0], marks[-1])
     style.title(ax, TITLES[table])
     return ax
