@@ -1,6 +1,6 @@
-"""Every kernel by itself, on the NumPy references and on the compiled kernels, for pytest-benchmark.
+"""Kernels by themselves, on the NumPy references and on the compiled kernels, for pytest-benchmark.
 
-    pip install 'rcnn[bench]'
+    pip install -e '.[bench]'
     pytest benchmarks/microbenchmarks.py
     pytest benchmarks/microbenchmarks.py -k convolution --benchmark-autosave       and after a change:
     pytest benchmarks/microbenchmarks.py -k convolution --benchmark-compare

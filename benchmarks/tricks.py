@@ -123,7 +123,7 @@ def finishing_in_the_same_pass() -> Trick:
 def using_memory_again() -> Iterator[Trick]:
     """Filling maps of the finest level, in new memory and in what others have left.
 
-    NumPy asks Linux for pages of 2 MiB where it gives them on request; what comes from `mmap` has those of 4 KiB.
+    NumPy asks Linux for pages of 2 MiB where it gives them on request; without being asked it gives those of 4 KiB.
     """
     shape = (1, *FINEST, 256)
     size = 4 * math.prod(shape)
@@ -134,7 +134,15 @@ def using_memory_again() -> Iterator[Trick]:
     yield Trick(f"zeros in {size / 1e6:.0f} MB used again; without: from np.empty",
                 lambda: np.empty(shape, np.float32).fill(0), fill_again)
     yield Trick(f"zeros in {size / 1e6:.0f} MB used again; without: new pages of 4 KiB",
-                lambda: np.frombuffer(mmap.mmap(-1, size), np.float32).fill(0), fill_again)
+                lambda: np.frombuffer(small_pages(size), np.float32).fill(0), fill_again)
+
+
+def small_pages(size: int) -> mmap.mmap:
+    """New memory of the process's own, not of others too, as that of `np.empty`, on pages of the usual size."""
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # on Linux
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory
 
 
 def one_pool_at_a_time() -> Trick:

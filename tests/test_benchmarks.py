@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import run
 from speed import convolutions, detector, inputs, memory_probe, processors, report, rows, sweeps, timing, training
-from speed.agreement import Agreement, close, partners, same_array, same_detections, same_losses
+from speed.agreement import Agreement, close, partners, same_array, same_detections, same_step
 from speed.inputs import Convolution
 from speed.rows import Contest, Goal, Result, Row, Settings
 from speed.timing import Contestant, Summary, race, summary
@@ -158,11 +158,30 @@ def test_two_detections_have_not_the_same_partner():
     (close(np.array([1.08, -4.0]), np.array([1.0, -4.0]), 0.03), True, "2e-02 of the largest"),
     (close(np.array([1.2, -4.0]), np.array([1.0, -4.0]), 0.03), False, "5e-02 of the largest"),
     (close(np.ones(2), np.ones(3), 1.0), False, "shape (2,), not (3,)"),
-    (same_losses({"a": 1.01, "total": 9}, {"a": 1.0}, 0.02), True, "losses 1e-02 apart"),
-    (same_losses({"a": 0.97, "b": 1.0}, {"a": 1.0, "b": 1.0}, 0.02), False, "losses 3e-02 apart"),
 ])
-def test_arrays_and_losses(agreement, holds, text):
+def test_arrays(agreement, holds, text):
     assert (agreement.holds, agreement.text) == (holds, text)
+
+
+STEP = ({"a": np.array(2.0), "b": np.array(1.0)}, {"v": np.array([3.0]), "w": np.array([[4.0]])})
+
+
+@pytest.mark.parametrize(("losses", "gradients", "holds", "text"), [
+    ({"a": 2.02, "b": 1.0, "total": 9}, {"v": 3.0, "w": 4.0}, True, "losses 1e-02 apart, gradients 0e+00"),
+    ({"a": 2.0, "b": 0.97}, {"v": 3.0, "w": 4.0}, False, "losses 3e-02 apart, gradients 0e+00"),
+    ({"a": 2.0, "b": np.nan}, {"v": 3.0, "w": 4.0}, False, "losses nan apart, gradients 0e+00"),
+    ({"a": 2.0, "b": 1.0}, {"v": 3.0, "w": 4.5}, False, "losses 0e+00 apart, gradients 1e-01"),
+    ({"a": 2.0, "b": 1.0}, {"v": np.nan, "w": 4.0}, False, "losses 0e+00 apart, gradients nan"),
+    ({"a": 2.0, "b": 1.0}, {"v": 3.0}, False, "gradients of other parameters: ['w']"),
+])
+def test_steps_of_training(losses, gradients, holds, text):
+    ours = losses, {name: np.full_like(STEP[1][name], value) for name, value in gradients.items()}
+    agreement = same_step(ours, STEP, 0.02, 0.05)
+    assert (agreement.holds, agreement.text) == (holds, text)
+
+
+def test_detecting_nothing_is_no_agreement():
+    assert not same_detections([NOTHING], [NOTHING]).holds
 
 
 # ---------------------------------------------------------------- inputs
@@ -198,6 +217,7 @@ def test_goals_are_of_rows_and_rows_have_names_of_their_own():
     names = [row.name for row in [*run.USUAL, *sweeps.ROWS]]
     assert len(set(names)) == len(names)
     assert {row for row, _ in rows.GOALS} <= {*names, "memory-process"}  # which is for Linux alone
+    assert {peer for _, peer in rows.GOALS} <= set(sweeps.LOOKS)  # which has everyone's colour
 
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(0.9, "no"), (1.0, "yes"), (2.0, "aim")])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Detections = Mapping[str, np.ndarray]
+Arrays = Mapping[str, np.ndarray]
 
 FEW = 0.02  # of the detections; a last bit decides whether a box is suppressed, and so what else is found
 PIXELS, SCORE = 0.05, 1e-4  # how far a detection may lie from its partner
@@ -39,7 +40,7 @@ def close(ours: np.ndarray, theirs: np.ndarray, allowed: float) -> Agreement:
 
 
 def same_detections(ours: Sequence[Detections], theirs: Sequence[Detections]) -> Agreement:
-    """Of each picture the same detections, but for a few.
+    """Of each picture the same detections, but for a few; and there are some, for nothing found says nothing.
 
     Two detections are partners where their labels are equal and each is nearest to the other; they must lie within
     `PIXELS` and `SCORE` of each other.
@@ -54,7 +55,7 @@ def same_detections(ours: Sequence[Detections], theirs: Sequence[Detections]) ->
         matched += int(near.sum())
         boxes, scores = max(boxes, apart[near].max(initial=0)), max(scores, surer[near].max(initial=0))
     text = f"{matched} of {count} detections, boxes {boxes:.0e} pixels, scores {scores:.0e}"
-    return Agreement(text, matched >= (1 - FEW) * count, float(boxes))
+    return Agreement(text, matched >= (1 - FEW) * count > 0, float(boxes))
 
 
 def partners(ours: Detections, theirs: Detections) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +69,19 @@ def partners(ours: Detections, theirs: Detections) -> tuple[np.ndarray, np.ndarr
     return mine, nearest[mine]
 
 
-def same_losses(ours: Mapping[str, float], theirs: Mapping[str, float], allowed: float) -> Agreement:
-    """Every loss as far apart as `allowed` at most, in units of itself."""
-    worst = max(abs(ours[name] / theirs[name] - 1) for name in theirs)
-    return Agreement(f"losses {worst:.0e} apart", worst <= allowed, worst)
+def same_step(ours: tuple[Arrays, Arrays], theirs: tuple[Arrays, Arrays], allowed: float,
+              allowed_gradients: float) -> Agreement:
+    """Two steps of training, each (losses by name, gradients by name of the parameter).
+
+    Every loss may be as far apart as `allowed`, in units of itself, and all gradients together as far as
+    `allowed_gradients`, in units of their norm. NaN agrees with nothing.
+    """
+    losses, gradients = theirs
+    if set(ours[1]) != set(gradients):
+        return Agreement(f"gradients of other parameters: {sorted(set(ours[1]) ^ set(gradients))[:3]}", False, np.inf)
+    worst = float(np.max([np.abs(ours[0][name] / losses[name] - 1) for name in losses]))
+    between = sum(float(np.square(ours[1][name] - gradients[name]).sum(dtype=np.float64)) for name in gradients)
+    norm = sum(float(np.square(gradient).sum(dtype=np.float64)) for gradient in gradients.values())
+    apart = float(np.sqrt(np.divide(between, norm)))
+    text = f"losses {worst:.0e} apart, gradients {apart:.0e}"
+    return Agreement(text, worst <= allowed and apart <= allowed_gradients, worst)

@@ -150,6 +150,15 @@ class TrainingStep:
         self.optimizer.step()
         return loss.item()
 
+    def gradients(self, pictures: Sequence[np.ndarray], targets: Sequence[Mapping[str, np.ndarray]],
+                  ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """The losses, and the gradient of each parameter that learns, by name; no parameter moves."""
+        losses = self.losses(pictures, targets)
+        sum(losses.values()).backward()
+        return ({name: loss.detach().numpy() for name, loss in losses.items()},
+                {name: parameter.grad.numpy() for name, parameter in self.net.named_parameters()
+                 if parameter.requires_grad})
+
     def losses(self, pictures: Sequence[np.ndarray],
                targets: Sequence[Mapping[str, np.ndarray]]) -> dict[str, torch.Tensor]:
         """The four losses under rcnn's names."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from rcnn import data, train
 from rcnn.loader import Loader, Order
 from rcnn.recipe import RECIPES, Recipe
 from speed import detector, inputs
-from speed.agreement import Agreement, same_detections, same_losses
+from speed.agreement import Agreement, Arrays, same_step
 from speed.rows import Contest, Row, Settings
 from speed.timing import Contestant
 
@@ -21,7 +21,7 @@ SIZE = (512, 512)
 TRAINED_STAGES = 3  # of the backbone, as torchvision fine-tunes it
 RECIPE = Recipe(steps=10_000, batch_size=1, optimizer="sgd", lr=1e-4, warmup_steps=0, max_norm=5.0)
 EVERYTHING = {"rpn_batch_size_per_image": 10**6, "box_batch_size_per_image": 10**6}  # sampled: chance plays no part
-ALLOWED = 1e-3  # of a loss
+LOSS, GRADIENTS = 1e-3, 1e-2  # that they may be apart: of a loss, and of the norm of all gradients
 
 
 def resnet_contest(settings: Settings) -> Contest:
@@ -38,7 +38,11 @@ def resnet_contest(settings: Settings) -> Contest:
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, RECIPE.lr, RECIPE.momentum, weight_decay=RECIPE.weight_decay)
     contestants.append(their_training(torch_peer.TrainingStep(net, optimizer, RECIPE.max_norm), pages, RECIPE))
-    return Contest(contestants, lambda: {"torchvision": losses_agree(pages)})
+
+    def agreements() -> dict[str, Agreement]:
+        return {"torchvision": steps_agree(resnet(**EVERYTHING), torch_resnet(**EVERYTHING), pages)}
+
+    return Contest(contestants, agreements)
 
 
 def digits_contest(settings: Settings) -> Contest:
@@ -55,14 +59,11 @@ def digits_contest(settings: Settings) -> Contest:
     net = torch_peer.small_detector(model)
     optimizer = torch.optim.Adam(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
     step = torch_peer.TrainingStep(net, optimizer, recipe.max_norm)
-    pictures = [pages[index][0] for index in range(recipe.batch_size)]
 
-    def agreements() -> dict[str, Agreement]:  # before the first step; later the two have seen other samples
-        net.eval()
-        net.roi_heads.score_thresh = 0.0
-        theirs = torch_peer.detecting("torchvision", net, pictures).answer()
-        net.train()
-        return {"torchvision": same_detections(model.predict(pictures, score_thresh=0.0), theirs)}
+    def agreements() -> dict[str, Agreement]:
+        sampling_all = rcnn.faster_rcnn_small(pages.classes, **EVERYTHING)
+        few = [pages[index] for index in range(recipe.batch_size)]
+        return {"torchvision": steps_agree(sampling_all, torch_peer.small_detector(sampling_all), few)}
 
     return Contest([our_training(model, pages, recipe), their_training(step, pages, recipe)], agreements)
 
@@ -96,18 +97,16 @@ def their_training(step: Callable[..., float], pages: Any, recipe: Recipe) -> Co
     return Contestant("torchvision", call)
 
 
-def losses_agree(pages: Sequence[tuple[np.ndarray, Mapping[str, np.ndarray]]]) -> Agreement:
-    """Whether both have the same losses where they sample everything, so that chance plays no part."""
-    import torch
-
+def steps_agree(model: rcnn.FasterRCNN, net: Any, pages: Sequence[tuple[np.ndarray, Arrays]]) -> Agreement:
+    """Whether a step of both has the same losses and gradients. Both sample everything: chance plays no part."""
     from speed import torch_peer
 
     pictures, targets = [picture for picture, _ in pages], [target for _, target in pages]
-    ours = resnet(**EVERYTHING).train().get_loss(pictures, targets)
-    step = torch_peer.TrainingStep(torch_resnet(**EVERYTHING), None, RECIPE.max_norm)
-    with torch.no_grad():
-        theirs = {name: loss.item() for name, loss in step.losses(pictures, targets).items()}
-    return same_losses({name: loss.item() for name, loss in ours.items()}, theirs, ALLOWED)
+    losses = model.train().get_loss(pictures, targets)
+    losses["total_loss"].backward()
+    ours = ({name: loss.data for name, loss in losses.items()},
+            {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None})
+    return same_step(ours, torch_peer.TrainingStep(net, None, 1.0).gradients(pictures, targets), LOSS, GRADIENTS)
 
 
 def resnet(**settings: Any) -> rcnn.FasterRCNN:
