@@ -89,7 +89,7 @@ def bandwidth(size: int, threads: int, patience: float = PATIENCE / 4) -> float:
         rows = TOGETHER // size
         terms = np.broadcast_to(term, (rows, count))
         return 3 * FLOAT * count * (rows - 1) / best(partial(np.add.reduce, terms, axis=0, out=total), patience)
-    work = partial(_backend.maps_kernels.add, total, term, total, threads)
+    work = partial(_backend.passes_kernels.add, total, term, total, threads)
     return 3 * FLOAT * count / best(work, patience)
 
 
@@ -315,8 +315,9 @@ def draw_roofline(ax: Axes, points: Sequence[Point], threads: int, peaks: Mappin
     for count, found in peaks.items():
         roof = [attainable(one, found, moved[count][LARGE]) / 1e9 for one in at]
         ax.plot(at, roof, color=style.INK, linewidth=style.LINE_WIDTH, linestyle="-" if count == threads else "--")
-        ax.annotate(f"{cores(count)}: {found / 1e9:.0f}", (at[0], found / 1e9), (4, 0), textcoords="offset points",
-                    va="center", fontsize=style.TEXT_SIZE, color=style.INK)
+        ax.annotate(f"{cores(count)}: {found / 1e9:.0f}", (found / moved[count][LARGE], found / 1e9),
+                    (4, 3 if count == threads else -3), textcoords="offset points",
+                    va="bottom" if count == threads else "top", fontsize=style.TEXT_SIZE, color=style.INK)
     most = 4 * peaks[threads] / 1e9
     ax.plot((at[0], at[-1]), (most, most), color=style.VERMILION, linewidth=style.THIN_LINE, linestyle=":")
     for name, (color, marker) in LOOKS.items():
@@ -338,7 +339,8 @@ def draw_bandwidths(ax: Axes, moved: Mapping[int, Bytes]) -> Axes:
     """`ax` with the bytes per second by the size of what is gone through."""
     style.graph(ax, "size of both arrays", "GB/s")
     ax.set_xscale("log", base=2)
-    for (threads, of), (color, marker) in zip(moved.items(), ((style.BLUE, "o"), (style.ORANGE, "s")), strict=False):
+    looks = (style.BLUE, "o"), (style.ORANGE, "s"), (style.VERMILION, "^")
+    for (threads, of), (color, marker) in zip(moved.items(), looks, strict=False):
         ax.plot(list(of), [value / 1e9 for value in of.values()], color=color, marker=marker, markersize=4,
                 linewidth=style.LINE_WIDTH, label=cores(threads))
     marks = SIZES[::4]

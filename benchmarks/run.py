@@ -5,9 +5,10 @@
     python benchmarks/run.py --sweeps --plot docs/benchmark.png
 
 A peer runs where it is installed beside rcnn, as by `pip install -e '.[peers]'`; ONNX Runtime and OpenVINO need torch,
-torchvision and onnx as well, which write the file that they run. Each row but those of memory compares the answers before it takes
-the time, and where some disagree, the command ends with 1; whether goals are met is in the table alone. How it is timed, and why so, is told in speed/timing.py.
-Ctrl-C ends the run early, with the table of what there is.
+torchvision and onnx as well, which write the file that they run. Each row but those of memory compares the answers
+before it takes the time, and where some disagree, the command ends with 1; whether goals are met stands in the table
+alone. How it is timed, and why so, is told in speed/timing.py. Ctrl-C ends the run early, with the table of what there
+is.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every stage of ResNet-50-FPN in rcnn beside torchvision's, on the same weights and pictures.
 
-    python benchmarks/torchvision_stages.py [--seed 1] [--picture docs/torchvision.png]
+    python benchmarks/torchvision_stages.py [--seed 1] [--eps 1e-5] [--picture docs/torchvision.png]
 
 Prints a Markdown table of the largest differences. The weights are random, but drawn so that boxes are found. Needs
 torch and torchvision beside rcnn.

@@ -34,9 +34,12 @@ from rcnn import _ext
 if TYPE_CHECKING:  # what every level of the kernels offers
     from rcnn._ext import _boxes as boxes_kernels
     from rcnn._ext import _conv as conv_kernels
-    from rcnn._ext import _maps as maps_kernels
     from rcnn._ext import _memory as memory
     from rcnn._ext import _nms as nms_kernels
+    from rcnn._ext import _optim as optim_kernels
+    from rcnn._ext import _passes as passes_kernels
+    from rcnn._ext import _pooling as pooling_kernels
+    from rcnn._ext import _resampling as resampling_kernels
     from rcnn._ext import _roi as roi_kernels
     from rcnn._ext import _winograd as winograd_kernels
 
@@ -48,20 +51,24 @@ with _ext.short_waits():
 
         boxes_kernels = _ext.load("_boxes", _LEVEL)
         conv_kernels = _ext.load("_conv", _LEVEL)
-        maps_kernels = _ext.load("_maps", _LEVEL)
         memory = _ext.load("_memory", _LEVEL)
         nms_kernels = _ext.load("_nms", _LEVEL)
+        optim_kernels = _ext.load("_optim", _LEVEL)
+        passes_kernels = _ext.load("_passes", _LEVEL)
+        pooling_kernels = _ext.load("_pooling", _LEVEL)
+        resampling_kernels = _ext.load("_resampling", _LEVEL)
         roi_kernels = _ext.load("_roi", _LEVEL)
         winograd_kernels = _ext.load("_winograd", _LEVEL)
         # A first loop, of one round: only then does Clang's OpenMP read the environment; GCC's does when it is loaded.
-        maps_kernels.scale(np.zeros(1, np.float32), 1.0, 1)
+        optim_kernels.scale(np.zeros(1, np.float32), 1.0, 1)
     except ImportError as error:
         _MISSING = error
 
 __all__ = [
     "boxes_kernels", "conv_kernels", "get_backend", "get_conv_algorithm", "get_num_threads", "info",
-    "maps_kernels", "memory", "network_pass", "nms_kernels", "one_pool", "roi_kernels", "runs_kernels",
-    "set_conv_algorithm", "set_num_threads", "threads_for", "use_backend", "winograd_kernels",
+    "memory", "network_pass", "nms_kernels", "one_pool", "optim_kernels", "passes_kernels", "pooling_kernels",
+    "resampling_kernels", "roi_kernels", "runs_kernels", "set_conv_algorithm", "set_num_threads", "threads_for",
+    "use_backend", "winograd_kernels",
 ]
 
 BACKENDS = ("cython", "numpy")

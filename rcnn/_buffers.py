@@ -25,7 +25,7 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     return np.frombuffer(block, dtype).reshape(shape)
 
 
-def empty_maps(shape: tuple[int, int, int, int], dtype: Any = np.float32) -> np.ndarray:
+def empty_maps(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     """Feature maps of the shape (N, C, H, W) that lie in memory channels last, holding whatever was there."""
     n, channels, height, width = shape
     return empty((n, height, width, channels), dtype).transpose(0, 3, 1, 2)

@@ -67,7 +67,7 @@ class FasterRCNN(Module):
         with _backend.network_pass():
             features = self._features(batch)
             if rois is None:
-                proposals = [p.boxes for p in self._propose(features, self._anchors(batch, features), batch, "test")]
+                proposals = [p.boxes for p in self._propose(features, self._anchors(batch, features), batch)]
                 rois, roi_images = _join(proposals)
             else:
                 rois, roi_images = _check_rois(rois, roi_images, len(batch.images), self.dtype)
@@ -88,7 +88,7 @@ class FasterRCNN(Module):
         batch = self._batch(images)
         with self._evaluating():
             features = self._features(batch)
-            proposals = self._propose(features, self._anchors(batch, features), batch, "test")
+            proposals = self._propose(features, self._anchors(batch, features), batch)
             rois, roi_images = _join([p.boxes for p in proposals])
             pooled, _, _ = self._pool(features, rois, roi_images, batch)
             class_logits, box_deltas = self.roi_heads(pooled)
@@ -242,11 +242,11 @@ class FasterRCNN(Module):
             raise ValueError(f"anchor_stride={stated}, but the feature maps have the strides (rows, columns) "
                              f"{measured} on a batch of {size[0]} x {size[1]}; anchor_stride=None measures them")
 
-    def _propose(self, features: Sequence[Tensor], anchors: list[np.ndarray], batch: transform.Batch,
-                 phase: str) -> list[rpn.Proposals]:
-        """Per image the RPN's proposals; see `_select`."""
+    def _propose(self, features: Sequence[Tensor], anchors: list[np.ndarray],
+                 batch: transform.Batch) -> list[rpn.Proposals]:
+        """Per image the RPN's proposals."""
         objectness, deltas = self.rpn.head(features)
-        return self._select(objectness, deltas, anchors, batch, phase)
+        return self._select(objectness, deltas, anchors, batch, "test")
 
     def _select(self, objectness: list[Tensor], deltas: list[Tensor], anchors: list[np.ndarray],
                 batch: transform.Batch, phase: str) -> list[rpn.Proposals]:

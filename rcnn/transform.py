@@ -117,8 +117,8 @@ def resize(picture: np.ndarray, size: Size) -> np.ndarray:
         _, width, channels = picture.shape
         out = empty((*size, channels))
         threads = _backend.threads_for(out.size)
-        _backend.maps_kernels.bilinear(np.ascontiguousarray(picture), above, below, down, left, right, across,
-                                       empty((threads, width * channels)), out, threads)
+        _backend.resampling_kernels.bilinear(np.ascontiguousarray(picture), above, below, down, left, right, across,
+                                             empty((threads, width * channels)), out, threads)
         return out
     rows = picture[above] * (1 - down)[:, None, None] + picture[below] * down[:, None, None]  # (size[0], W, C)
     return rows[:, left] * (1 - across)[:, None] + rows[:, right] * across[:, None]

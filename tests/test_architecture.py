@@ -38,7 +38,7 @@ ALLOWED = {
     "nn.tensor": DOOR | {"nn.passes"},
     "nn.passes": DOOR,
     "nn.windows": DOOR | {"nn.tensor"},
-    "nn.fast": DOOR | {"nn.windows"},
+    "nn.fast": DOOR | {"nn.passes", "nn.windows"},
     "nn.convolution": DOOR | {"nn.fast", "nn.passes", "nn.tensor", "nn.windows"},
     "nn.pooling": DOOR | {"nn.passes", "nn.tensor", "nn.windows"},
     "nn.functional": DOOR | {"nn.convolution", "nn.passes", "nn.pooling", "nn.random", "nn.tensor"}

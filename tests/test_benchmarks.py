@@ -8,7 +8,19 @@ import microbenchmarks
 import numpy as np
 import pytest
 import run
-from speed import convolutions, detector, inputs, memory_probe, processors, report, rows, sweeps, timing, training
+from speed import (
+    convolutions,
+    detector,
+    inputs,
+    memory,
+    memory_probe,
+    processors,
+    report,
+    rows,
+    sweeps,
+    timing,
+    training,
+)
 from speed.agreement import Agreement, close, partners, same_array, same_detections, same_step
 from speed.inputs import Convolution
 from speed.rows import Contest, Goal, Result, Row, Settings
@@ -275,6 +287,18 @@ def test_answers_are_compared_with_rcnns(settings):
     result = rows.run(Row("row", "work", lambda s: rows.by_answer(contestants, same_array)), settings)
     assert {name: agreement.holds for name, agreement in result.agreements.items()} == {"a": True, "b": False}
     assert not result.holds
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_is_measured(settings):
+    """Only on Linux, as the rows; elsewhere there are none, and that is what is tested."""
+    if not memory.ROWS:
+        assert not memory_probe.RESET.exists()
+        return
+    process, beyond = (memory.measure(settings, kind) for kind in ("process", "beyond"))
+    weights = sum(array.nbytes for array in detector.weights().values())
+    assert set(process) == set(beyond) == {"rcnn"}
+    assert weights < process["rcnn"][0] < 10 * weights and 0 < beyond["rcnn"][0] < process["rcnn"][0] - weights
 
 
 def test_memory_is_what_the_system_says_before_and_after_the_mark_is_reset(monkeypatch, tmp_path, capsys):

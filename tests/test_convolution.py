@@ -7,6 +7,7 @@ import pytest
 from gradcheck import LAYOUTS, check_gradients
 
 from rcnn.nn import Parameter, Tensor
+from rcnn.nn import functional as F
 from rcnn.nn.convolution import conv2d
 from rcnn.nn.windows import channels_last, output_size, pair
 
@@ -74,6 +75,27 @@ def test_convolution_by_its_definition(name):
 def test_gradients_of_convolution(name):
     weight, *how = CONVOLUTIONS[name]
     check_gradients(lambda x, w, b: conv2d(x, w, b, *how), MAPS[:1], weight, RNG.normal(size=len(weight)))
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_what_follows_has_the_gradients_of_its_steps(name):
+    """The same network twice: in one call, and step by step, each with its own gradient."""
+    weight, *how = CONVOLUTIONS[name]
+    plain = conv2d(Tensor(MAPS[:1]), Tensor(weight), None, *how)
+    scale, bias, rest = RNG.normal(size=len(weight)), RNG.normal(size=len(weight)), RNG.normal(size=plain.shape)
+    found = []
+    for at_once in (True, False):
+        leaves = [leaf(array) for array in (MAPS[:1], weight, bias, rest)]
+        x, w, b, r = leaves
+        if at_once:
+            out = conv2d(x, w, b, *how, scale=scale, residual=r, relu=True)
+        else:
+            out = F.relu(conv2d(x, w, None, *how) * scale[:, None, None] + b.reshape(-1, 1, 1) + r)
+        out.backward(np.cos(np.arange(out.size)).reshape(out.shape))
+        found.append([out.data, *(one.grad for one in leaves)])
+    assert (found[0][0] == 0).any() and (found[0][0] > 0).any()
+    for got, wanted in zip(*found, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12)
 
 
 def test_a_convolution_worked_out_by_hand():

@@ -130,7 +130,7 @@ def test_relu_keeps_nan():
 
 
 def test_winograd_is_as_accurate_as_it_says():
-    """Against float64, as a part of the largest value: side 2 below direct, side 4 some times above."""
+    """Against float64, as a part of the largest value: side 2 about as direct, side 4 some times above."""
     x, weight = draw(1, 256, 40, 40), draw(64, 256, 3, 3)
     wanted = F.conv2d(Tensor(x), Tensor(weight), padding=1).data
     errors = {}

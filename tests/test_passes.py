@@ -129,10 +129,8 @@ def test_adding_in_place(impl, shape, layout):
     np.testing.assert_array_equal(total, a + b)
 
 
-@EACH
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[0] > 0])
 def test_statistics_of_a_batch(impl, shape):
-    if shape[0] == 0:
-        return
     x = draw(shape, 1)[0] * 0.5 + np.linspace(-100, 100, shape[1], dtype=np.float32)[:, None, None]  # small beside mean
     mean, var = passes.batch_statistics(x)
     assert mean.dtype == var.dtype == np.float32

@@ -148,7 +148,7 @@ def test_threads_do_not_change_a_bit(pool):
 @BOTH
 def test_the_gradient_has_the_threads_of_its_own_time(monkeypatch, pool):
     """After a fork, above all: the parent's threads are gone."""
-    kernels, asked = rcnn._backend.maps_kernels, []
+    kernels, asked = rcnn._backend.pooling_kernels, []
 
     class Spy:
         pool = staticmethod(kernels.pool)
@@ -158,7 +158,7 @@ def test_the_gradient_has_the_threads_of_its_own_time(monkeypatch, pool):
             asked.append(arguments[-1])
             kernels.pool_gradient(*arguments)
 
-    monkeypatch.setattr(rcnn._backend, "maps_kernels", Spy)
+    monkeypatch.setattr(rcnn._backend, "pooling_kernels", Spy)
     x = leaf(np.zeros((2, 24, 70, 90), np.float32))
     with rcnn.use_backend("cython"):
         with rcnn.set_num_threads(3):

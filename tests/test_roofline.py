@@ -153,6 +153,9 @@ def test_errors_are_small_and_grow_with_the_tile():
     found = tricks.errors(12, 16, 32)
     assert all(0 < usual < most < 1e-4 for most, usual in found.values())
     assert found["winograd4"][1] > found["direct"][1]
+    with_ours, with_customary = (found[f"F(4x4, 3x3) in NumPy, points {name}"][1]
+                                 for name in ("of winograd4", "0, +-1, +-2"))
+    assert with_ours < with_customary / 1.5 and with_ours == pytest.approx(found["winograd4"][1], rel=0.3)
 
 
 def test_threads_do_not_change_the_answer(monkeypatch):
@@ -165,3 +168,32 @@ def test_a_trick_is_judged_by_its_fastest_calls(monkeypatch):
     monkeypatch.setattr(tricks, "race", lambda *_: ({"without": [0.5, 0.4, 0.9], "with": [0.2, 0.1]}, 0.0))
     found = tricks.compare(tricks.Trick("t", list, list), 1.0)
     assert "| t | 400 | 100 | 4.00 |" in tricks.tricks_table({"t": found})
+
+
+# ---------------------------------------------------------------- the commands
+
+
+@pytest.mark.slow
+def test_the_roofline_is_printed_and_drawn(monkeypatch, capsys, tmp_path):
+    """All of it, with each thing called once."""
+
+    def best(work, patience=0.0):
+        work()
+        return 1e-3
+
+    monkeypatch.setattr(roofline, "best", best)
+    monkeypatch.setattr(roofline, "PASSES", 1)
+    roofline.main(["--threads", "2", "--plot", str(tmp_path / "roofline.png")])
+    printed = capsys.readouterr().out
+    assert "| 3x3 convolutions | 22 | 124.5 |" in printed and "| 2 | " in printed
+    assert printed.count("3x3, 256 to 256, 200 x 304") == 1 and (tmp_path / "roofline.png").stat().st_size > 20_000
+
+
+@pytest.mark.slow
+def test_the_tricks_are_printed(monkeypatch, capsys):
+    monkeypatch.setattr(tricks, "race", lambda *_: ({"without": [0.4], "with": [0.1]}, 0.0))
+    monkeypatch.setattr(tricks, "errors", lambda: {"direct": (2e-7, 1e-7)})
+    tricks.main([])
+    printed = capsys.readouterr().out
+    assert printed.count("| 400 | 100 | 4.00 |") == 10 and "| direct | 2.0e-07 | 1.0e-07 |" in printed
+    assert "equal to the last bit" in printed and "| baseline | " in printed

@@ -6,6 +6,7 @@
     processors  how many there are, and who else uses them
     rows        what a row of the table is; goals
     kernels, convolutions, detector, training, memory   the rows
+    memory_probe   the process whose peak of memory is taken
     torch_peer, onnx_peer   the peers; only here are they imported, and only where they are installed
     sweeps      cost as work grows, and its picture
     machine, report   what ran where; Markdown and JSON

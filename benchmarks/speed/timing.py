@@ -5,11 +5,11 @@ the median of its calls. What stands between them is their threads: a pool that 
 for a while, in case there is more, and whoever comes next has to share the processors with it. How long, shows in the
 processor time that a process goes on spending when it sleeps after a call, on every thread of the pool: OpenBLAS
 100 ms, ONNX Runtime 28 ms, the OpenMP of GCC 4 ms, or 1 ms where rcnn has loaded it, oneTBB (in OpenVINO) none. A
-convolution of 2.6 ms in PyTorch took 30 ms right after a product of matrices in NumPy. Less spinning can be asked for by
-environment variables (OPENBLAS_THREAD_TIMEOUT, OMP_WAIT_POLICY, GOMP_SPINCOUNT), but then nobody runs as their users run
-them. So everything stays as it is by default. (PyTorch and rcnn, being in one process, share the OpenMP library of the
-one that was imported first, here rcnn's with its shorter waits. It makes no difference that could be measured: in three
-runs with either order, PyTorch's detector took 3.2 to 3.4 and 3.1 to 3.4 times as long as rcnn's.) And
+convolution of 2.6 ms in PyTorch took 30 ms right after a product of matrices in NumPy. Less spinning can be asked for
+by environment variables (OPENBLAS_THREAD_TIMEOUT, OMP_WAIT_POLICY, GOMP_SPINCOUNT), but then nobody runs as their users
+run them. So everything stays as it is by default. (PyTorch and rcnn, being in one process, share the OpenMP library of
+the one that was imported first, here rcnn's with its shorter waits. It makes no difference that could be measured: in
+three runs with either order, PyTorch's detector took 3.2 to 3.4 and 3.1 to 3.4 times as long as rcnn's.) And
 
 - every turn begins with a pause, in which the others' threads fall asleep;
 - then come calls that are not counted: they wake the own threads, and bring back to the caches what the others

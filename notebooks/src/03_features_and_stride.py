@@ -234,7 +234,8 @@ for h in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10):
 # The cell compares this with the formula at the top, window by window, and then shows the library's own reference. Read
 # `_columns` first, then the line with `@` in `_convolve`. The gradients need no new idea: what came out is $X W$, so $W$
 # receives $X^T g$, and the windows $X$ receive $g\, W^T$, which is then added up at the places that the windows were
-# copied from. In float32 the library's kernels do the same sums without the copy; `docs/speed.md` explains how.
+# copied from. In float32 the library's kernels do without the copy, or with fewer multiplications; `docs/speed.md`
+# explains how.
 
 # %% loop-or-product
 def by_definition(x, weight, stride, padding):

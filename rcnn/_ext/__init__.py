@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-KERNELS = ("_boxes", "_conv", "_maps", "_memory", "_nms", "_roi", "_winograd")
+KERNELS = ("_boxes", "_conv", "_memory", "_nms", "_optim", "_passes", "_pooling", "_resampling", "_roi", "_winograd")
 WAITS = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}  # rounds for GCC's OpenMP, milliseconds for Clang's
 
 

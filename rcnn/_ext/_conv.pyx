@@ -354,6 +354,11 @@ cdef void gradient_block(
         pixel += PIXELS
 
 
+def gradient_tasks(Py_ssize_t filters, Py_ssize_t taps, Py_ssize_t run):
+    """How many tasks of `weight_gradient` one part is, for windows that are `taps` runs of `run` neighbours."""
+    return (filters + BLOCK - 1) // BLOCK * taps * ((run + SPAN - 1) // SPAN)
+
+
 def gather_weights(const float[:, :, ::1] parts, float[:, :, :, ::1] out, int threads):
     """Fills out (O, C, kh, kw) with the sum over the parts (parts, O, kh * kw * C)."""
     cdef Py_ssize_t o, places = out.shape[2] * out.shape[3]

@@ -1,4 +1,4 @@
-/* The three transforms of Winograd's convolution, for one tile and LANES channels at a time.
+/* The transforms of Winograd's convolution and of its gradient, for one tile and LANES channels at a time.
 
 Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016. Two short polynomials can be multiplied by
 evaluating both at a few points, multiplying the values, and interpolating. A 3x3 convolution of a tile is such a product

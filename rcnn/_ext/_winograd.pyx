@@ -13,6 +13,7 @@ next to nothing; there the steps follow one another, and the threads share tiles
 
 from cython.parallel cimport prange, threadid
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 from rcnn._ext._block cimport LANES, LINE, PANEL, ROWS, Product, gather_filters, outer, product
 
@@ -219,6 +220,7 @@ cdef void multiply(
     cdef Py_ssize_t to[2 * ROWS]
     cdef Py_ssize_t none = 0, number, strip, strips = (tiles + ROWS - 1) // ROWS, r
     cdef bint more
+    memset(&p, 0, sizeof(p))
     p.input = inputs
     p.tap = &none
     p.taps = 1

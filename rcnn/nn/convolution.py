@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rcnn import _backend
-from rcnn.nn import fast
+from rcnn.nn import fast, passes
 from rcnn.nn.passes import relu_gradient, sum_over_places
 from rcnn.nn.tensor import Tensor, concatenate, record
 from rcnn.nn.windows import Pair, check_maps, output_size, padded, pair, scatter_windows, windows
@@ -24,11 +23,15 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | 
            residual: Tensor | None = None, relu: bool = False) -> Tensor:
     """The cross-correlation of the maps with the filters, (N, O, H', W').
 
-    x: (N, C, H, W); weight: (O, C / groups, kernel height, kernel width); bias: (O,) or None. Raises ValueError where
-    the channels do not match or the window does not fit.
+    x: (N, C, H, W); weight: (O, C / groups, kernel height, kernel width); bias: (O,) or None. stride, padding (zeros)
+    and dilation: a number, or one for rows and one for columns. Of g groups of channels, the g-th part of the filters
+    sees the g-th.
 
     What often follows can be done in the same pass over the result, which saves several through memory:
     relu(convolution * scale + bias + residual), with a constant scale (O,) and a residual of the result's shape.
+
+    Raises TypeError for what is no tensor, ValueError where the channels do not match, the window does not fit, the
+    groups do not divide the filters, or bias, scale or residual have other shapes.
     """
     _check(x, weight, bias, scale, residual, groups)
     if groups > 1:
@@ -91,9 +94,8 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, scale: np.ndarray | N
 
 
 def _is_fast(x: Tensor, weight: Tensor, residual: Tensor | None) -> bool:
-    """Whether the kernels compute this: they know float32 only, and no sums of nothing."""
-    given = (x, weight) if residual is None else (x, weight, residual)
-    return _backend.runs_kernels() and weight.shape[1] > 0 and all(one.dtype == np.float32 for one in given)
+    """Whether the kernels compute this: they know no sums of nothing."""
+    return weight.shape[1] > 0 and passes.is_fast(x.data, weight.data, None if residual is None else residual.data)
 
 
 def _grouped(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int | Pair, padding: int | Pair,

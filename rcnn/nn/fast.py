@@ -16,10 +16,10 @@ import numpy as np
 
 from rcnn import _backend
 from rcnn._buffers import empty, empty_maps
+from rcnn.nn.passes import pixels
 from rcnn.nn.windows import Pair, output_size
 
 WORTH_WINOGRAD = 16  # channels and filters; with fewer, the transforms cost more than they save
-PARTS_BLOCK, PARTS_SPAN = 96, 512  # filters and weights in a task of a weights' gradient, as in _conv.pyx
 TASKS = 32  # of a weights' gradient: enough for many threads, and the same number for any
 TILES = 192  # that a weights' gradient by Winograd's algorithm takes at a time
 
@@ -29,15 +29,15 @@ def convolve(x: np.ndarray, weight: np.ndarray, scale: np.ndarray | None, bias: 
     """relu(convolution * scale + bias + residual), (N, O, H', W')."""
     size = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     out = empty_maps((len(x), len(weight), *size))
-    rest = None if residual is None else _maps(residual)
+    rest = None if residual is None else pixels(residual)
     side = _winograd_side(weight.shape, stride, padding, dilation)
     after = (None if scale is None else _vector(scale), None if bias is None else _vector(bias), rest, relu)
     if out.size == 0:
         return out
     if side:
-        _winograd(_maps(x), weight, _maps(out), padding, after, side)
+        _winograd(pixels(x), weight, pixels(out), padding, after, side)
     else:
-        _direct(_padded(x, padding), weight, _maps(out), stride, dilation, after)
+        _direct(_padded(x, padding), weight, pixels(out), stride, dilation, after)
     return out
 
 
@@ -45,7 +45,7 @@ def input_gradient(g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], st
                    dilation: Pair) -> np.ndarray:
     """The gradient for the maps, of their `shape` (N, C, H, W)."""
     if 0 in shape:
-        return empty_maps((shape[0], shape[1], shape[2], shape[3]))
+        return empty_maps(shape)
     turned = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)  # (C, O, kernel height, kernel width)
     reach = [d * (k - 1) - p for d, k, p in zip(dilation, weight.shape[2:], padding, strict=True)]
     if stride == (1, 1) and min(reach) >= 0:
@@ -64,19 +64,19 @@ def weight_gradient(g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride
     if g.size == 0:
         out[...] = 0
         return out
-    grad = _maps(g)
+    grad = pixels(g)
     threads = _backend.threads_for(g.size * channels * height * width)
     if side:
         tiles = min(TILES, _count_tiles(g.shape, side))
         scratch = empty((_backend.winograd_kernels.weight_gradient_scratch_size(tiles, channels, outs, side),))
-        _backend.winograd_kernels.weight_gradient(_maps(x), grad, out, _pair(padding), side, tiles, scratch, threads)
+        _backend.winograd_kernels.weight_gradient(pixels(x), grad, out, _pair(padding), side, tiles, scratch, threads)
         return out
-    blocks = -(-outs // PARTS_BLOCK) * height * -(-width * channels // PARTS_SPAN)
-    places = g.size // max(outs, 1)
-    parts = empty((max(1, min(TASKS // blocks, places // 1024)), outs, height * width * channels))
-    _backend.conv_kernels.weight_gradient(_padded(x, padding), grad, parts, height, width, _pair(stride),
+    kernels, places = _backend.conv_kernels, g.size // max(outs, 1)
+    tasks = kernels.gradient_tasks(outs, height, width * channels)
+    parts = empty((max(1, min(TASKS // tasks, places // 1024)), outs, height * width * channels))
+    kernels.weight_gradient(_padded(x, padding), grad, parts, height, width, _pair(stride),
                                           _pair(dilation), threads)
-    _backend.conv_kernels.gather_weights(parts, out, _backend.threads_for(parts.size))
+    kernels.gather_weights(parts, out, _backend.threads_for(parts.size))
     return out
 
 
@@ -122,8 +122,8 @@ def _input_gradient_by_kind(g: np.ndarray, weight: np.ndarray, shape: tuple[int,
     Along an axis, place p is under weight k of the window that begins at p + padding - k, if that is a multiple of the
     stride. So all places with the same (p + padding) % stride see the same weights, every stride-th.
     """
-    out = empty_maps((shape[0], shape[1], shape[2], shape[3]))
-    places = _maps(out)
+    out = empty_maps(shape)
+    places = pixels(out)
     for phase_y in range(stride[0]):
         for phase_x in range(stride[1]):
             some = weight[:, :, phase_y::stride[0], phase_x::stride[1]]
@@ -144,7 +144,7 @@ def _fill_kind(g: np.ndarray, some: np.ndarray, mine: np.ndarray, first: Pair) -
     turned = some[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
     before = [k - 1 - f for k, f in zip(some.shape[2:], first, strict=True)]  # windows before the first of all
     after = [f + n - s for f, n, s in zip(first, mine.shape[1:3], g.shape[2:], strict=True)]
-    maps = _maps(g)
+    maps = pixels(g)
     pad = max(*before, *after, 0)
     maps = _padded(g, (pad, pad))[:, pad - before[0]:, pad - before[1]:]
     maps = np.ascontiguousarray(maps) if pad != before[0] or pad != before[1] else maps
@@ -158,25 +158,20 @@ def _input_gradient_spread(g: np.ndarray, turned: np.ndarray, shape: tuple[int, 
     size = [s + 2 * p for s, p in zip(shape[2:], padding, strict=True)]  # of the padded maps
     spread = np.zeros((shape[0], size[0] + reach[0], size[1] + reach[1], g.shape[1]), g.dtype)
     spread[:, reach[0]:reach[0] + stride[0] * g.shape[2]:stride[0],
-           reach[1]:reach[1] + stride[1] * g.shape[3]:stride[1]] = _maps(g)
+           reach[1]:reach[1] + stride[1] * g.shape[3]:stride[1]] = pixels(g)
     out = empty_maps((shape[0], shape[1], size[0], size[1]))
-    _direct(spread, turned, _maps(out), (1, 1), dilation, (None, None, None, False))
+    _direct(spread, turned, pixels(out), (1, 1), dilation, (None, None, None, False))
     return out[:, :, padding[0]:padding[0] + shape[2], padding[1]:padding[1] + shape[3]]
 
 
 def _padded(x: np.ndarray, padding: Pair) -> np.ndarray:
     """(N, H + 2 * padding, W + 2 * padding, C), contiguous, with zeros around."""
     if padding == (0, 0):
-        return _maps(x)
+        return pixels(x)
     n, channels, height, width = x.shape
     out = empty((n, height + 2 * padding[0], width + 2 * padding[1], channels))
     _backend.conv_kernels.pad(x.transpose(0, 2, 3, 1), _pair(padding), out, _backend.threads_for(out.size))
     return out
-
-
-def _maps(features: np.ndarray) -> np.ndarray:
-    """Features (N, C, H, W) as (N, H, W, C), contiguous; a view where they lie channels last."""
-    return np.ascontiguousarray(features.transpose(0, 2, 3, 1))
 
 
 def _vector(values: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ offered here too, so that `functional` is the one place to look. Losses of nothi
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from rcnn.nn import passes
@@ -28,7 +30,8 @@ __all__ = [
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
     """x W^T + b, (N, O), or with `relu` its positive part.
 
-    x: (N, I); weight: (O, I), as in PyTorch; bias: (O,) or None.
+    x: (N, I); weight: (O, I), as in PyTorch; bias: (O,) or None. Raises TypeError for what is no tensor, ValueError for
+    shapes that do not match.
     """
     check_tensor("linear", x)
     if x.ndim != 2 or x.shape[1] != weight.shape[1]:
@@ -42,8 +45,15 @@ def linear_on_maps(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, rel
     """linear(x.flatten(start_dim=1), weight, bias, relu=relu) of maps (N, C, H, W), (N, O), without flattening them.
 
     A matrix product is a convolution whose window is the whole map. Maps lie channels last, so that flattening them in
-    the order of weight's columns, channels first, would copy them.
+    the order of weight's columns, channels first, would copy them. Raises TypeError for what is no tensor, ValueError
+    for another number of columns or a bias of another shape.
     """
+    check_maps("linear_on_maps", x)
+    columns = math.prod(x.shape[1:])
+    if weight.ndim != 2 or weight.shape[1] != columns:
+        raise ValueError(f"maps of {x.shape[1:]} want a weight (O, {columns}), not {weight.shape}")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias must have the shape {weight.shape[:1]}, a value per output, not {bias.shape}")
     filters = weight.reshape(len(weight), *x.shape[1:])  # (O, C, H, W)
     size = (x.shape[2], x.shape[3])
     return conv2d(x, filters, bias, stride=size, relu=relu).reshape(len(x), len(weight))
@@ -86,6 +96,9 @@ def batch_norm(x: Tensor, running_mean: np.ndarray, running_var: np.ndarray, wei
 
     What often follows is done in the same pass over memory: a residual of x's shape is added, and with `relu` the
     positive part taken.
+
+    Raises TypeError for what is no tensor, ValueError for shapes that do not match, or in training for a single value
+    per channel.
     """
     check_maps("batch_norm", x)
     channels, count = x.shape[1], x.size // max(x.shape[1], 1)

@@ -99,7 +99,7 @@ class SGD(Optimizer):
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
         if _is_fast(values, grad, *state):
             velocity, = state
-            _backend.maps_kernels.sgd(
+            _backend.optim_kernels.sgd(
                 values.reshape(-1), grad.reshape(-1), velocity.reshape(-1), self.lr, self.momentum, self.weight_decay,
                 _backend.threads_for(values.size))
         else:
@@ -130,7 +130,7 @@ class Adam(Optimizer):
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
         if _is_fast(values, grad, *state):
             (mean, square), (beta1, beta2) = state, self.betas
-            _backend.maps_kernels.adam(
+            _backend.optim_kernels.adam(
                 values.reshape(-1), grad.reshape(-1), mean.reshape(-1), square.reshape(-1),
                 self.lr / (1 - beta1**self.steps), beta1, beta2, 1 - beta2**self.steps, self.eps, self.weight_decay,
                 _backend.threads_for(values.size))
@@ -139,7 +139,10 @@ class Adam(Optimizer):
 
 
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
-    """Scales all gradients by one factor so that their joint norm is at most `max_norm`; gives the norm before."""
+    """Scales all gradients by one factor so that their joint norm is at most `max_norm`; gives the norm before.
+
+    Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013, algorithm 1.
+    """
     grads: list[Any] = [p.grad for p in parameters if p.grad is not None]
     norm = math.sqrt(sum(map(_square_sum, grads)))
     if norm > max_norm:
@@ -152,15 +155,15 @@ def _square_sum(grad: np.ndarray) -> float:
     """The sum of the squares, added in float64, the same to the bit for any number of threads."""
     if not _is_fast(grad):
         return float(np.square(grad, dtype=np.float64).sum())
-    sums = np.empty(-(-grad.size // _backend.maps_kernels.block_size))
-    _backend.maps_kernels.square_sums(grad.reshape(-1), sums, _backend.threads_for(grad.size))
+    sums = np.empty(-(-grad.size // _backend.optim_kernels.block_size))
+    _backend.optim_kernels.square_sums(grad.reshape(-1), sums, _backend.threads_for(grad.size))
     return float(sums.sum())
 
 
 def _scale(grad: np.ndarray, factor: float) -> None:
     """Multiplies the gradient, in place."""
     if _is_fast(grad):
-        _backend.maps_kernels.scale(grad.reshape(-1), factor, _backend.threads_for(grad.size))
+        _backend.optim_kernels.scale(grad.reshape(-1), factor, _backend.threads_for(grad.size))
     else:
         grad *= factor
 

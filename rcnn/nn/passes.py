@@ -28,7 +28,7 @@ def relu(x: np.ndarray, slope: float = 0.0) -> np.ndarray:
     if not is_fast(x):
         return _relu(x, slope)
     out = _new(x.shape)
-    _backend.maps_kernels.relu(_rows(x).reshape(-1), slope, _rows(out).reshape(-1), _backend.threads_for(x.size))
+    _backend.passes_kernels.relu(_rows(x).reshape(-1), slope, _rows(out).reshape(-1), _backend.threads_for(x.size))
     return out
 
 
@@ -41,8 +41,8 @@ def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarra
     if not is_fast(g, x):
         return np.where(x > 0, g, g * slope)
     out = _new(x.shape)
-    _backend.maps_kernels.leaky_relu_gradient(_rows(g).reshape(-1), _rows(x).reshape(-1), slope,
-                                              _rows(out).reshape(-1), _backend.threads_for(x.size))
+    _backend.passes_kernels.leaky_relu_gradient(_rows(g).reshape(-1), _rows(x).reshape(-1), slope,
+                                                _rows(out).reshape(-1), _backend.threads_for(x.size))
     return out
 
 
@@ -56,8 +56,8 @@ def relu_gradient(g: np.ndarray, out: np.ndarray, scale: np.ndarray | None = Non
         return _relu_gradient(g, out, scale, plain)
     first, second = _new(g.shape) if plain else None, None if scale is None else _new(g.shape)
     k = _places_per_row(g)
-    _backend.maps_kernels.relu_gradient(_rows(g, k), _rows(out, k), None if scale is None else _tiled(scale, k),
-                                        _rows_of(first, k), _rows_of(second, k), _backend.threads_for(g.size))
+    _backend.passes_kernels.relu_gradient(_rows(g, k), _rows(out, k), None if scale is None else _tiled(scale, k),
+                                          _rows_of(first, k), _rows_of(second, k), _backend.threads_for(g.size))
     return first, second
 
 
@@ -88,8 +88,8 @@ def add_to(a: np.ndarray, b: np.ndarray) -> None:
 
 def _add(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     """Fills out, which lies as `_rows` has it, with a + b."""
-    _backend.maps_kernels.add(_rows(a).reshape(-1), _rows(b).reshape(-1), _rows(out).reshape(-1),
-                              _backend.threads_for(a.size))
+    _backend.passes_kernels.add(_rows(a).reshape(-1), _rows(b).reshape(-1), _rows(out).reshape(-1),
+                                _backend.threads_for(a.size))
 
 
 # ---------------------------------------------------------------------- some maps of many
@@ -99,8 +99,8 @@ def take(maps: np.ndarray, places: np.ndarray) -> np.ndarray:
     if not is_fast(maps):
         return maps[places]
     out, size = _new((len(places), *maps.shape[1:])), math.prod(maps.shape[1:])
-    _backend.maps_kernels.take_rows(pixels(maps).reshape(-1, size), places, pixels(out).reshape(-1, size),
-                                    _backend.threads_for(out.size))
+    _backend.passes_kernels.take_rows(pixels(maps).reshape(-1, size), places, pixels(out).reshape(-1, size),
+                                      _backend.threads_for(out.size))
     return out
 
 
@@ -112,7 +112,7 @@ def sum_over_places(g: np.ndarray) -> np.ndarray:
         return _sum_over_places(g)
     rows = _rows(g, _places_per_row(g))
     sums, = _block_sums(rows, 1)
-    _backend.maps_kernels.block_sums(rows, sums, _backend.threads_for(g.size))
+    _backend.passes_kernels.block_sums(rows, sums, _backend.threads_for(g.size))
     return _gathered(sums, g.shape[1])
 
 
@@ -128,10 +128,10 @@ def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return _batch_statistics(x)
     rows, channels = _rows(x, _places_per_row(x)), x.shape[1]
     sums, squares = _block_sums(rows, 2)
-    _backend.maps_kernels.block_moments(rows, sums, squares, _backend.threads_for(x.size))
+    _backend.passes_kernels.block_moments(rows, sums, squares, _backend.threads_for(x.size))
     # The blocks' own, of `count` values each, make the whole's. Chan et al., "Updating formulae and a pairwise
     # algorithm for computing sample variances", 1979.
-    size, per_block = x.size // channels, _backend.maps_kernels.block_rows(rows.shape[1])
+    size, per_block = x.size // channels, _backend.passes_kernels.block_rows(rows.shape[1])
     count = np.full((len(sums), 1), per_block, np.float64)
     count[-1] = len(rows) - per_block * (len(sums) - 1)
     mean = _gathered(sums, channels, np.float64) / size
@@ -159,8 +159,8 @@ def normalise(x: np.ndarray, mean: np.ndarray, gain: np.ndarray, bias: np.ndarra
     if not is_fast(x, mean, gain, bias, residual):
         return _normalise(x, mean, gain, bias, residual, relu)
     out, k = _new(x.shape), _places_per_row(x)
-    _backend.maps_kernels.normalise(_rows(x, k), _tiled(mean, k), _tiled(gain, k), _tiled(bias, k),
-                                    _rows_of(residual, k), relu, _rows(out, k), _backend.threads_for(x.size))
+    _backend.passes_kernels.normalise(_rows(x, k), _tiled(mean, k), _tiled(gain, k), _tiled(bias, k),
+                                      _rows_of(residual, k), relu, _rows(out, k), _backend.threads_for(x.size))
     return out
 
 
@@ -173,7 +173,7 @@ def _normalise(x: np.ndarray, mean: np.ndarray, gain: np.ndarray, bias: np.ndarr
         out += _rows(residual)
     if relu:
         np.maximum(out, 0, out=out)
-    return _maps(out, x.shape)
+    return _as_maps(out, x.shape)
 
 
 def normalise_sums(g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarray | None = None,
@@ -188,8 +188,8 @@ def normalise_sums(g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarr
     k, passed = _places_per_row(g), _new(g.shape) if keep else None
     rows = _rows(g, k)
     sums, products = _block_sums(rows, 2)
-    _backend.maps_kernels.normalise_sums(rows, _rows(x, k), _tiled(mean, k), _rows_of(out, k), _rows_of(passed, k),
-                                         sums, products, _backend.threads_for(g.size))
+    _backend.passes_kernels.normalise_sums(rows, _rows(x, k), _tiled(mean, k), _rows_of(out, k), _rows_of(passed, k),
+                                           sums, products, _backend.threads_for(g.size))
     return _gathered(sums, g.shape[1]), _gathered(products, g.shape[1]), passed
 
 
@@ -210,7 +210,7 @@ def normalise_gradient(g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.n
     if not is_fast(g, x, mean, out, gain, shift, slope):
         return _normalise_gradient(g, x, mean, out, gain, shift, slope)
     g_x, k = _new(g.shape), _places_per_row(g)
-    _backend.maps_kernels.normalise_gradient(
+    _backend.passes_kernels.normalise_gradient(
         _rows(g, k), _rows(x, k), _tiled(mean, k), _rows_of(out, k), _tiled(gain, k), _tiled(shift, k),
         _tiled(slope, k), _rows(g_x, k), _backend.threads_for(g.size))
     return g_x
@@ -222,7 +222,7 @@ def _normalise_gradient(g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.
     g_x = _rows(passed) - shift
     g_x -= (_rows(x) - mean) * slope
     g_x *= gain
-    return _maps(g_x, g.shape)
+    return _as_maps(g_x, g.shape)
 
 
 # ---------------------------------------------------------------------- arrays as rows
@@ -234,7 +234,7 @@ def is_fast(*arrays: np.ndarray | None) -> bool:
 
 def _new(shape: tuple[int, ...]) -> np.ndarray:
     """An array of float32 of this shape, maps channels last, holding whatever was there."""
-    return empty_maps((shape[0], shape[1], shape[2], shape[3])) if len(shape) == 4 else empty(shape)
+    return empty_maps(shape) if len(shape) == 4 else empty(shape)
 
 
 def pixels(maps: np.ndarray) -> np.ndarray:
@@ -270,14 +270,14 @@ def _places_per_row(maps: np.ndarray) -> int:
     return k
 
 
-def _maps(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _as_maps(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Rows (M, C) as the maps of `shape` (N, C, H, W) that they are."""
     return rows.reshape(shape[0], shape[2], shape[3], shape[1]).transpose(0, 3, 1, 2)
 
 
 def _block_sums(rows: np.ndarray, many: int) -> np.ndarray:
     """Room for `many` sums over the rows (M, C) of each block that the kernels cut them into, (many, blocks, C)."""
-    blocks = -(-len(rows) // _backend.maps_kernels.block_rows(rows.shape[1]))
+    blocks = -(-len(rows) // _backend.passes_kernels.block_rows(rows.shape[1]))
     return np.empty((many, blocks, rows.shape[1]), np.float32)
 
 

@@ -33,7 +33,9 @@ def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
                padding: int | Pair = 0) -> Tensor:
     """The largest value under each window, (N, C, H', W'); the gradient goes to it (to the first one of equals).
 
-    `stride=None` means the kernel's size. NaN in a window is its largest value, to which no gradient goes.
+    `stride=None` means the kernel's size. NaN in a window is its largest value, to which no gradient goes. Raises
+    TypeError for what is no tensor, ValueError for maps without pixels, a window that does not fit, or padding of more
+    than half of it.
     """
     kernel, step, pad, size = _check("max_pool2d", x, kernel_size, stride, padding)
     if pad[0] > kernel[0] // 2 or pad[1] > kernel[1] // 2:
@@ -48,7 +50,10 @@ def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
 
 def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = None,
                padding: int | Pair = 0) -> Tensor:
-    """The mean under each window, padding counted as zeros, (N, C, H', W'). `stride=None` means the kernel's size."""
+    """The mean under each window, padding counted as zeros, (N, C, H', W'). `stride=None` means the kernel's size.
+
+    Raises TypeError for what is no tensor, ValueError for maps without pixels or a window that does not fit.
+    """
     kernel, step, pad, size = _check("avg_pool2d", x, kernel_size, stride, padding)
     if passes.is_fast(x.data):
         out, gradient = _pool(x.data, kernel, step, pad, size, mean=True, noted=False)
@@ -76,12 +81,12 @@ def _pool(x: np.ndarray, kernel: Pair, step: Pair, pad: Pair, size: Pair, mean: 
     out = empty_maps((shape[0], shape[1], *size))
     winners = empty((shape[0], *size, shape[1])) if noted else None
     work = out.size * kernel[0] * kernel[1]
-    _backend.maps_kernels.pool(passes.pixels(x), how, mean, passes.pixels(out), winners, _backend.threads_for(work))
+    _backend.pooling_kernels.pool(passes.pixels(x), how, mean, passes.pixels(out), winners, _backend.threads_for(work))
 
     def gradient(g: np.ndarray) -> np.ndarray:
-        g_x = empty_maps((shape[0], shape[1], shape[2], shape[3]))
-        _backend.maps_kernels.pool_gradient(passes.pixels(g), winners, how, passes.pixels(g_x),
-                                            _backend.threads_for(work))
+        g_x = empty_maps(shape)
+        _backend.pooling_kernels.pool_gradient(passes.pixels(g), winners, how, passes.pixels(g_x),
+                                               _backend.threads_for(work))
         return g_x
 
     return out, gradient

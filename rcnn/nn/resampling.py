@@ -31,7 +31,8 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor
 def interpolate(x: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tensor:
     """The maps resampled to `size` (height, width), (N, C, *size). mode: "nearest" or "bilinear".
 
-    Pixel centres lie at half positions (PyTorch's align_corners=False); there is no antialiasing.
+    Pixel centres lie at half positions (PyTorch's align_corners=False); there is no antialiasing. Raises TypeError for
+    what is no tensor, ValueError for maps without pixels, another mode, or a size below 1.
     """
     if mode not in ("nearest", "bilinear"):
         raise ValueError(f"mode must be 'nearest' or 'bilinear', not {mode!r}")
@@ -46,7 +47,8 @@ def interpolate(x: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tens
 def upsample_add(lateral: Tensor, top: Tensor) -> Tensor:
     """lateral + interpolate(top, lateral's size), (N, C, H, W), in one pass: a step down a feature pyramid.
 
-    lateral: (N, C, H, W); top: (N, C, h, w).
+    lateral: (N, C, H, W); top: (N, C, h, w). Raises TypeError for what is no tensor, ValueError for maps without pixels
+    or of other numbers of images or channels.
     """
     check_pixels("upsample_add", lateral)
     check_pixels("upsample_add", top)
@@ -73,8 +75,9 @@ def _nearest(x: np.ndarray, size: tuple[int, int], lateral: np.ndarray | None) -
         taken = passes.pixels(x).take(rows, axis=1).take(columns, axis=2).transpose(0, 3, 1, 2)
         return taken if lateral is None else taken + lateral
     out = empty_maps((x.shape[0], x.shape[1], *size))
-    _backend.maps_kernels.enlarge(passes.pixels(x), rows, columns, None if lateral is None else passes.pixels(lateral),
-                                  passes.pixels(out), _backend.threads_for(out.size))
+    rest = None if lateral is None else passes.pixels(lateral)
+    _backend.resampling_kernels.enlarge(passes.pixels(x), rows, columns, rest, passes.pixels(out),
+                                        _backend.threads_for(out.size))
     return out
 
 
@@ -86,11 +89,11 @@ def _nearest_gradient(g: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     rows, columns = nearest_sources(g.shape[2], shape[2]), nearest_sources(g.shape[3], shape[3])
     if not passes.is_fast(g):
         return _apply_separable(g, _picking(rows, shape[2], g.dtype).T, _picking(columns, shape[3], g.dtype).T)
-    out = empty_maps((shape[0], shape[1], shape[2], shape[3]))
+    out = empty_maps(shape)
     row_starts, column_starts = (np.searchsorted(sources, np.arange(n + 1))
                                  for sources, n in ((rows, shape[2]), (columns, shape[3])))
-    _backend.maps_kernels.gather(passes.pixels(g), row_starts, column_starts, passes.pixels(out),
-                                 _backend.threads_for(g.size))
+    _backend.resampling_kernels.gather(passes.pixels(g), row_starts, column_starts, passes.pixels(out),
+                                       _backend.threads_for(g.size))
     return out
 
 

@@ -1,0 +1,6 @@
+import numpy as np
+
+Array = np.ndarray
+
+def pool(maps: Array, how: Array, mean: bool, out: Array, winners: Array | None, threads: int) -> None: ...
+def pool_gradient(g: Array, winners: Array | None, how: Array, out: Array, threads: int) -> None: ...

@@ -1,0 +1,193 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Kernels of `rcnn.nn.pooling`: the largest or the mean value under a window, and the gradients. float32, (N, H, W, C).
+
+Channels lie next to each other, so the innermost loops run over them, and compilers turn them into vector instructions.
+Threads share rows of windows; of the gradient, rows of the map, each of which collects what the windows on it have.
+"""
+
+from cython.parallel cimport prange
+from libc.string cimport memcpy, memset
+
+
+cdef struct Pool:
+    Py_ssize_t height, width, channels  # of the maps
+    Py_ssize_t rows, columns  # how many windows there are
+    Py_ssize_t kernel_height, kernel_width, stride_y, stride_x, padding_y, padding_x
+
+
+cdef Pool pool_of(
+    const float[:, :, :, ::1] maps, const float[:, :, :, ::1] windows, const Py_ssize_t[:, ::1] how
+) noexcept:
+    """`how` is (3, 2): the kernel's size, the stride and the padding, each (rows, columns)."""
+    cdef Pool p
+    p.height = maps.shape[1]
+    p.width = maps.shape[2]
+    p.channels = maps.shape[3]
+    p.rows = windows.shape[1]
+    p.columns = windows.shape[2]
+    p.kernel_height = how[0, 0]
+    p.kernel_width = how[0, 1]
+    p.stride_y = how[1, 0]
+    p.stride_x = how[1, 1]
+    p.padding_y = how[2, 0]
+    p.padding_x = how[2, 1]
+    return p
+
+
+def pool(
+    const float[:, :, :, ::1] maps,
+    const Py_ssize_t[:, ::1] how,
+    bint mean,
+    float[:, :, :, ::1] out,
+    float[:, :, :, ::1] winners,
+    int threads,
+):
+    """Fills out (N, H', W', C) with the largest value of each window on maps (N, H, W, C), or with `mean` the mean.
+
+    What a window has outside the map is below everything for the largest, and 0 for the mean. Where `winners` is given,
+    it gets the number of the largest in its window, row by row: of equals the first, and -1 where there is NaN. Numbers
+    are floats, so that loops over them are vectors as long as those of values.
+    """
+    cdef Pool p = pool_of(maps, out, how)
+    cdef Py_ssize_t line, n, y
+    cdef float* winner = NULL
+    if out.shape[0] * p.rows * p.columns * p.channels == 0:
+        return
+    if winners is not None:
+        winner = &winners[0, 0, 0, 0]
+    for line in prange(out.shape[0] * p.rows, nogil=True, num_threads=threads, schedule="static"):
+        n = line // p.rows
+        y = line % p.rows
+        pool_line(
+            &p, &maps[n, 0, 0, 0], y, mean, &out[n, y, 0, 0],
+            NULL if winner == NULL else winner + line * p.columns * p.channels,
+        )
+
+
+cdef void pool_line(
+    const Pool* p, const float* maps, Py_ssize_t y, bint mean, float* out, float* winner
+) noexcept nogil:
+    """One row of windows on one image."""
+    cdef Py_ssize_t x, c, i, j, i_first, i_end, j_first, j_end, channels = p.channels
+    cdef Py_ssize_t left, top = y * p.stride_y - p.padding_y
+    cdef const float* window
+    cdef float share = 1.0 / (p.kernel_height * p.kernel_width)
+    i_first = max(0, -top)  # the part of the window that lies on the map
+    i_end = min(p.kernel_height, p.height - top)
+    for x in range(p.columns):
+        left = x * p.stride_x - p.padding_x
+        j_first = max(0, -left)
+        j_end = min(p.kernel_width, p.width - left)
+        window = maps + (top * p.width + left) * channels
+        if i_first >= i_end or j_first >= j_end:
+            memset(out, 0, channels * sizeof(float))
+        else:
+            memcpy(out, window + (i_first * p.width + j_first) * channels, channels * sizeof(float))
+        for i in range(i_first, i_end):
+            for j in range(j_first, j_end):
+                if i == i_first and j == j_first:
+                    continue
+                if mean:
+                    add_to(window + (i * p.width + j) * channels, channels, out)
+                else:
+                    take_larger(window + (i * p.width + j) * channels, channels, out)
+        if mean:
+            for c in range(channels):
+                out[c] *= share
+        if winner != NULL:
+            for c in range(channels):
+                winner[c] = -1
+            for i in range(i_end - 1, i_first - 1, -1):  # backwards, so that the first of equals is noted last
+                for j in range(j_end - 1, j_first - 1, -1):
+                    note(window + (i * p.width + j) * channels, out, channels, i * p.kernel_width + j, winner)
+            winner += channels
+        out += channels
+
+
+cdef void add_to(const float* values, Py_ssize_t count, float* out) noexcept nogil:
+    cdef Py_ssize_t c
+    for c in range(count):
+        out[c] += values[c]
+
+
+cdef void take_larger(const float* values, Py_ssize_t count, float* out) noexcept nogil:
+    cdef Py_ssize_t c
+    cdef float larger
+    for c in range(count):
+        larger = values[c] if values[c] > out[c] else out[c]
+        out[c] = values[c] if values[c] != values[c] else larger
+
+
+cdef void note(
+    const float* values, const float* best, Py_ssize_t count, float number, float* winner
+) noexcept nogil:
+    """Writes `number` where a value is the best; NaN never is, for it equals nothing."""
+    cdef Py_ssize_t c
+    for c in range(count):
+        winner[c] = number if values[c] == best[c] else winner[c]
+
+
+def pool_gradient(
+    const float[:, :, :, ::1] g,
+    const float[:, :, :, ::1] winners,
+    const Py_ssize_t[:, ::1] how,
+    float[:, :, :, ::1] out,
+    int threads,
+):
+    """Fills out (N, H, W, C) with the gradient of `pool` for its maps, g being that for its windows (N, H', W', C).
+
+    With `winners` that of the largest, with None of the mean. Each place gathers from the windows that it lies in, so
+    that no two threads write to the same place and none is written twice.
+    """
+    cdef Pool p = pool_of(out, g, how)
+    cdef Py_ssize_t line, n, y, size = p.rows * p.columns * p.channels
+    cdef const float* winner = NULL
+    if out.shape[0] * p.height * p.width * p.channels == 0:
+        return
+    if winners is not None:
+        winner = &winners[0, 0, 0, 0]
+    for line in prange(out.shape[0] * p.height, nogil=True, num_threads=threads, schedule="static"):
+        n = line // p.height
+        y = line % p.height
+        pool_gradient_line(&p, &g[n, 0, 0, 0], winner, n * size, y, &out[n, y, 0, 0])
+
+
+cdef void pool_gradient_line(
+    const Pool* p, const float* g, const float* winner, Py_ssize_t first, Py_ssize_t y, float* out
+) noexcept nogil:
+    """One row of one image, whose winners begin at number `first`.
+
+    Place y lies in window number (y + padding - i) / stride as its row i, where that is whole.
+    """
+    cdef Py_ssize_t x, i, j, c, row, column, at
+    cdef float share = 1.0 / (p.kernel_height * p.kernel_width)
+    for x in range(p.width):
+        for c in range(p.channels):
+            out[c] = 0
+        i = (y + p.padding_y) % p.stride_y
+        while i < p.kernel_height:
+            row = (y + p.padding_y - i) // p.stride_y
+            j = (x + p.padding_x) % p.stride_x
+            while j < p.kernel_width and row >= 0 and row < p.rows and x + p.padding_x - j >= 0:
+                column = (x + p.padding_x - j) // p.stride_x
+                at = (row * p.columns + column) * p.channels
+                if column >= p.columns:
+                    pass
+                elif winner == NULL:
+                    for c in range(p.channels):
+                        out[c] += g[at + c] * share
+                else:
+                    add_where(g + at, winner + first + at, i * p.kernel_width + j, p.channels, out)
+                j += p.stride_x
+            i += p.stride_y
+        out += p.channels
+
+
+cdef void add_where(
+    const float* g, const float* winner, float number, Py_ssize_t count, float* out
+) noexcept nogil:
+    cdef Py_ssize_t c
+    cdef float value
+    for c in range(count):
+        value = g[c]
+        out[c] += value if winner[c] == number else 0
