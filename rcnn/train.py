@@ -30,7 +30,7 @@ from rcnn.runs import LOSSES, Run
 
 __all__ = ["RECIPES", "Recipe", "Run", "fit", "freeze", "train_step", "validate"]
 
-WORKERS = 1  # a step then takes 0.89 to 0.96 of the time; 2 gain no more, and 1 is safe for any data set
+WORKERS = 1  # a step then takes 0.88 to 1 of the time; 2 gain no more, and 1 is safe for any data set
 _SAMPLES, _VALIDATION = 1, 3  # what a generator is for, so that no two share a stream; see rcnn.loader for the others
 
 

@@ -457,7 +457,8 @@ figure
 # %% levels [markdown]
 # ## 7  Which level of a pyramid?
 #
-# The longer a bin is in cells, the more points it needs. A pyramid keeps the bins short: a large RoI is read from a
+# (More points hardly take more time: the kernel first adds up how much all points of a bin want of each cell.) The longer
+# a bin is in cells, the more points it needs. A pyramid keeps the bins short: a large RoI is read from a
 # coarse level. With 224, the side of an ImageNet picture, as the size that belongs to level 4 ([3] equation 1):
 #
 # $$ k = \left\lfloor 4 + \log_2 \frac{\sqrt{w\,h}}{224} \right\rfloor, \quad \text{clipped to the levels there are}. $$

@@ -401,9 +401,9 @@ figure
 # digit it is, and the doctor shows this on boards that were trained on, too. So more steps come first, then more boards.
 #
 # How long does the real thing take? On two threads of the machine on which the README was measured, a step of this network
-# (four pages of 128 × 128) takes 78 ms. A folder of 800 such pages gets 4,000 steps from `rcnn train`, about five minutes
+# (four pages of 128 × 128) takes 43 ms. A folder of 800 such pages gets 4,000 steps from `rcnn train`, about four minutes
 # there, and ends at an AP of 0.98. Pictures of twice the side take about four times as long, and a ResNet-50 with a pyramid
-# has a multiple of this network's layers and channels: at 800 × 1200, a training step takes a processor many seconds. So
+# has a multiple of this network's layers and channels: at 800 × 1200, a training step takes a processor some seconds. So
 # `rcnn train` brings pictures of one's own to a short side of at most 320 pixels and fits the anchors to that. How long a
 # step then takes on your machine, its progress bar says; whether the night is long enough, you can work out before it
 # begins.
