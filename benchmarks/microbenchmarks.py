@@ -1,4 +1,4 @@
-"""Kernels by themselves, on the NumPy references and on the compiled kernels, for pytest-benchmark.
+"""Every kernel by itself, on the NumPy references and on the compiled kernels, for pytest-benchmark.
 
     pip install -e '.[bench]'
     pytest benchmarks/microbenchmarks.py
@@ -19,12 +19,13 @@ import pytest
 from speed import inputs
 
 import rcnn
-from rcnn import boxes, nms, roi
-from rcnn.nn import Parameter, Tensor, functional, no_grad
+from rcnn import boxes, nms, roi, transform
+from rcnn.nn import Parameter, Tensor, functional, no_grad, optim
 
 HEIGHT, WIDTH, CHANNELS = 50, 76, 64
 SCALE = HEIGHT / inputs.PICTURE[0]
 REGIONS = 64
+SIZE = 1_000_000  # parameters
 
 Work = Callable[[], Any]
 
@@ -108,10 +109,57 @@ def max_pooling_there_and_back() -> Work:
     return there_and_back(lambda: functional.max_pool2d(x, 3, 2, 1), x)
 
 
+def mean_pooling_there_and_back() -> Work:
+    x = Parameter(maps())
+    return there_and_back(lambda: functional.avg_pool2d(x, 2), x)
+
+
+def linear() -> Work:
+    pooled = Tensor(pooled_maps())
+    weight = Parameter(np.random.default_rng(4).standard_normal((256, 49 * CHANNELS), np.float32))
+    return without_gradient(lambda: functional.linear_on_maps(pooled, weight, relu=True))
+
+
+def relu_there_and_back() -> Work:
+    x = Parameter(maps())
+    return there_and_back(lambda: functional.relu(x), x)
+
+
+def top_down_step_there_and_back() -> Work:
+    lateral, top = Parameter(maps()), Parameter(inputs.feature_maps(1, CHANNELS, HEIGHT // 2, WIDTH // 2, seed=5))
+    return there_and_back(lambda: functional.upsample_add(lateral, top), lateral, top)
+
+
+def picture_resized() -> Work:
+    picture = inputs.textured_picture(240, 320)
+    return lambda: transform.resize(picture, (400, 533))
+
+
+def clipping() -> Work:
+    weight = Parameter(np.zeros(SIZE, np.float32))
+    grad = np.random.default_rng(6).standard_normal(SIZE, np.float32)
+
+    def work() -> np.ndarray:
+        weight.grad = grad.copy()
+        optim.clip_grad_norm([weight], 5.0)
+        return weight.grad
+
+    return work
+
+
+def sgd() -> Work:
+    return moving(optim.SGD)
+
+
+def adam() -> Work:
+    return moving(optim.Adam)
+
+
 KERNELS = {make.__name__: make for make in (
     iou, suppression, suppression_in_groups, roi_align, roi_align_gradient, roi_pool, roi_pool_gradient, convolution,
-    convolution_1x1, convolution_stride_2, convolution_there_and_back, batch_norm, batch_norm_there_and_back,
-    max_pooling, max_pooling_there_and_back)}
+    convolution_1x1, convolution_stride_2, convolution_there_and_back, linear, batch_norm, batch_norm_there_and_back,
+    max_pooling, max_pooling_there_and_back, mean_pooling_there_and_back, relu_there_and_back,
+    top_down_step_there_and_back, picture_resized, clipping, sgd, adam)}
 
 
 @pytest.mark.parametrize("backend", ["numpy", "cython"])
@@ -143,6 +191,19 @@ def filters(kernel: int) -> Parameter:
 def ones() -> np.ndarray:
     """(CHANNELS,)."""
     return np.ones(CHANNELS, np.float32)
+
+
+def moving(kind: type[optim.Optimizer]) -> Work:
+    """A first step of an optimiser with SIZE parameters; gives where they are then."""
+    weight = Parameter(np.zeros(SIZE, np.float32))
+    weight.grad = np.random.default_rng(7).standard_normal(SIZE, np.float32)
+
+    def work() -> np.ndarray:
+        weight.data[...] = 1.0
+        kind([weight], lr=0.01).step()
+        return weight.data.copy()
+
+    return work
 
 
 def without_gradient(forward: Callable[[], Tensor]) -> Work:
