@@ -71,7 +71,7 @@ def pad_batch(images: np.ndarray) -> Batch:
         out = _blank(sizes, images.dtype)
         out[:, :size[0], :size[1]] = images.transpose(0, 2, 3, 1)
         padded = out.transpose(0, 3, 1, 2)
-    return Batch(padded, sizes, sizes)
+    return Batch(padded, sizes, list(sizes))
 
 
 def as_picture(picture: Any, name: str = "picture", dtype: Any = np.float32) -> np.ndarray:
