@@ -222,7 +222,8 @@ class FasterRCNN(Module):
         """Per level (A_l, 4), laid on the padded size of the batch; read-only, for they are kept for the next batch."""
         size = (batch.images.shape[2], batch.images.shape[3])
         feature_sizes = _sizes_of(features)
-        key = (self.anchor_generator, size, feature_sizes, self.dtype)
+        cells = [cell.tobytes() for cell in self.anchor_generator.cells]  # for somebody may have changed them
+        key = (self.anchor_generator, self.anchor_generator.offset, cells, size, feature_sizes, self.dtype)
         if self._laid is None or self._laid[0] != key:
             self._check_stride(size, feature_sizes)
             anchors = [level.astype(self.dtype, copy=False) for level in self.anchor_generator(size, feature_sizes)]

@@ -16,7 +16,7 @@ import numpy as np
 from rcnn import boxes as box_ops
 from rcnn.config import FasterRCNNConfig
 from rcnn.matching import match, sample
-from rcnn.nms import batched_nms
+from rcnn.nms import batched_nms, falling_order
 from rcnn.nn import Module, ReLU, Sequential, Tensor, concatenate
 from rcnn.nn import functional as F
 from rcnn.nn.modules import normal, same_conv2d
@@ -106,7 +106,7 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
         chosen = np.sort(np.concatenate([above, equal[:k - len(above)]]))
     else:
         chosen = np.arange(len(scores))
-    return chosen[np.argsort(-scores[chosen], kind="stable")]
+    return chosen[falling_order(scores[chosen])]
 
 
 @dataclass(frozen=True)

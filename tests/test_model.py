@@ -638,3 +638,8 @@ def test_anchors_are_kept_for_the_next_batch_of_the_same_size_only():
     model.anchor_generator = AnchorGenerator(model.anchor_generator.sizes, model.anchor_generator.ratios, offset=0.5)
     moved = model.trace(np.zeros((1, 3, 96, 64), np.float32)).anchors[0]
     np.testing.assert_array_equal(moved, other + 4)
+    model.anchor_generator.offset = 0.25  # its own numbers may be changed, too
+    np.testing.assert_array_equal(model.trace(np.zeros((1, 3, 96, 64), np.float32)).anchors[0], other + 2)
+    model.anchor_generator.cells[0] *= 2
+    twice = model.trace(np.zeros((1, 3, 96, 64), np.float32)).anchors[0]
+    np.testing.assert_array_equal(twice[:, 2:] - twice[:, :2], 2 * (other[:, 2:] - other[:, :2]))

@@ -18,9 +18,8 @@ from libc.string cimport memcpy, memset
 from rcnn._ext._block cimport LANES, LINE, PANEL, ROWS, Product, gather_filters, outer, product
 
 cdef enum:
-    GROUP = 252  # rows that are worked on together, at most; a multiple of ROWS
+    GROUP = 252  # rows that are worked on together, at most, and pixels that a gradient sums over; a multiple of ROWS
     CHUNK = 640  # terms of a sum that are worked on together
-    PIXELS = 252  # the same for gradients of weights, whose sums run over pixels
     BLOCK = 16 * ROWS  # filters, and
     SPAN = 512  # weights of each, whose gradients are worked on together
     PACKED = 1024  # weights of a filter that are packed together
@@ -291,7 +290,7 @@ def weight_gradient(
     """
     cdef Windows w
     cdef Py_ssize_t filters = out.shape[1], windows = grad.shape[0] * grad.shape[1] * grad.shape[2]
-    cdef Py_ssize_t parts = out.shape[0], part = ((windows + parts - 1) // parts + PIXELS - 1) // PIXELS * PIXELS
+    cdef Py_ssize_t parts = out.shape[0], part = ((windows + parts - 1) // parts + GROUP - 1) // GROUP * GROUP
     cdef Py_ssize_t blocks = (filters + BLOCK - 1) // BLOCK, spans, task, s, number
     cdef float* scratch
     out[:] = 0
@@ -299,7 +298,7 @@ def weight_gradient(
         return
     set_windows(&w, maps, kernel_height, kernel_width, stride, dilation, grad)
     spans = (w.run + SPAN - 1) // SPAN
-    scratch = <float*>malloc(threads * PIXELS * ROWS * sizeof(float))
+    scratch = <float*>malloc(threads * GROUP * ROWS * sizeof(float))
     if w.tap == NULL or scratch == NULL:
         free(w.tap)
         free(scratch)
@@ -310,7 +309,7 @@ def weight_gradient(
         gradient_block(
             &w, &maps[0, 0, 0, 0], &grad[0, 0, 0, 0], filters, min(windows, s * part), min(windows, (s + 1) * part),
             windows, &out[s, 0, 0], number // (w.taps * spans) * BLOCK, number // spans % w.taps,
-            number % spans * SPAN, scratch + threadid() * PIXELS * ROWS,
+            number % spans * SPAN, scratch + threadid() * GROUP * ROWS,
         )
     free(w.tap)
     free(scratch)
@@ -323,17 +322,14 @@ cdef void gradient_block(
     """Adds the windows first .. stop to the gradients of BLOCK filters and SPAN weights of one run."""
     cdef Py_ssize_t at[GROUP]
     cdef Py_ssize_t to[GROUP]
-    cdef Py_ssize_t place[PIXELS]
     cdef Py_ssize_t pixel, count, i, j, o, c, k, rows, size = w.taps * w.run
     cdef Py_ssize_t last = min(filters, filter + BLOCK), end = min(w.run, start + SPAN)
     cdef const float* left
     cdef Py_ssize_t distance
     pixel = first
     while pixel < stop:
-        count = min(PIXELS, stop - pixel)
-        for i in range(PIXELS // GROUP):
-            find_places(w, min(pixel + i * GROUP, windows - 1), windows, at, to)
-            memcpy(place + i * GROUP, at, sizeof(at))
+        count = min(GROUP, stop - pixel)
+        find_places(w, pixel, windows, at, to)
         for i in range((last - filter + ROWS - 1) // ROWS):
             o = filter + i * ROWS
             rows = min(ROWS, last - o)
@@ -348,10 +344,10 @@ cdef void gradient_block(
             for j in range((end - start + PANEL - 1) // PANEL):
                 c = start + j * PANEL
                 outer(
-                    left, distance, maps + w.tap[tap] + c, place, count, out + o * size + tap * w.run + c, size,
+                    left, distance, maps + w.tap[tap] + c, at, count, out + o * size + tap * w.run + c, size,
                     <int>rows, min(PANEL, end - c),
                 )
-        pixel += PIXELS
+        pixel += GROUP
 
 
 def gradient_tasks(Py_ssize_t filters, Py_ssize_t taps, Py_ssize_t run):

@@ -36,8 +36,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool 
     check_tensor("linear", x)
     if x.ndim != 2 or x.shape[1] != weight.shape[1]:
         raise ValueError(f"linear takes (N, {weight.shape[1]}), not {x.shape}")
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"bias must have the shape {weight.shape[:1]}, a value per output, not {bias.shape}")
     return linear_on_maps(x.reshape(*x.shape, 1, 1), weight, bias, relu=relu)
 
 
