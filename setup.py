@@ -26,8 +26,8 @@ KERNELS = {"_boxes": EXACT, "_conv": FAST, "_memory": FAST, "_nms": EXACT, "_opt
            "_pooling": FAST, "_resampling": FAST, "_roi": EXACT, "_winograd": FAST}
 
 # Wheels are for everyone, and yet wide vectors should be used where there are any. So every kernel is compiled from its
-# one source several times, for each level of processors that the compiler knows, and rcnn._backend takes its choice at
-# import. _build, which finds out what the processor at hand can do, must itself run on all of them.
+# one source several times, for each level of processors that the compiler knows, and backend.py chooses at import.
+# _build, which finds out what the processor at hand can do, must itself run on all of them.
 LEVELS = {
     "baseline": [],
     "v3": ["-march=x86-64-v3"],  # AVX2: vectors of 8 float32

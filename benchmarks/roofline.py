@@ -37,8 +37,10 @@ from speed.rows import Settings
 from speed.timing import Contestant, seconds
 
 import rcnn
-from rcnn import _backend, roi, roi_heads, rpn
-from rcnn.nn import Parameter, Tensor, fast, functional, no_grad
+from rcnn import roi, roi_heads, rpn
+from rcnn._ext import backend
+from rcnn._ext import conv as conv_kernels
+from rcnn.nn import Parameter, Tensor, functional, no_grad
 from rcnn.plot import style
 
 FLOAT = 4  # bytes
@@ -89,7 +91,7 @@ def bandwidth(size: int, threads: int, patience: float = PATIENCE / 4) -> float:
         rows = TOGETHER // size
         terms = np.broadcast_to(term, (rows, count))
         return 3 * FLOAT * count * (rows - 1) / best(partial(np.add.reduce, terms, axis=0, out=total), patience)
-    work = partial(_backend.passes_kernels.add, total, term, total, threads)
+    work = partial(backend.passes_kernels.add, total, term, total, threads)
     return 3 * FLOAT * count / best(work, patience)
 
 
@@ -190,7 +192,7 @@ class Clocks:
 def judge_convolution(out: np.ndarray, x: np.ndarray, weight: np.ndarray, scale: object, bias: object,
                       residual: np.ndarray | None, relu: bool, stride: tuple[int, int],
                       *rest: object) -> tuple[str, int, int]:
-    """(kind, operations, bytes) of a call of `fast.convolve`."""
+    """(kind, operations, bytes) of a call of `conv_kernels.convolve`."""
     kernel = weight.shape[2:]
     read = out[0, 0].size * len(x) * x.shape[1] if kernel == (1, 1) else x.size
     size = FLOAT * (read + weight.size + out.size + (0 if residual is None else residual.size))
@@ -216,8 +218,8 @@ def profile(model: rcnn.FasterRCNN, picture: np.ndarray) -> dict[str, Spent]:
     """Where the time of one pass from a picture to detections goes; what no clock stands at is "the rest"."""
     clocks = Clocks()
     with ExitStack() as stack:
-        timed = clocks.around(fast.convolve, judge_convolution)
-        stack.enter_context(mock.patch.object(fast, "convolve", timed))
+        timed = clocks.around(conv_kernels.convolve, judge_convolution)
+        stack.enter_context(mock.patch.object(conv_kernels, "convolve", timed))
         for module, name, kind in WATCHED:
             timed = clocks.around(getattr(module, name), partial(judge_other, kind))
             stack.enter_context(mock.patch.object(module, name, timed))

@@ -29,7 +29,8 @@ from speed.report import number, table
 from speed.timing import Contestant, race
 
 import rcnn
-from rcnn import _backend, _buffers, _ext
+from rcnn import _ext
+from rcnn._ext import backend, memory
 from rcnn.nn import Parameter, Tensor, functional, no_grad
 
 Work = Callable[[], Any]
@@ -129,7 +130,7 @@ def using_memory_again() -> Iterator[Trick]:
     size = 4 * math.prod(shape)
 
     def fill_again() -> None:
-        _buffers.empty(shape).fill(0)
+        memory.empty(shape).fill(0)
 
     yield Trick(f"zeros in {size / 1e6:.0f} MB used again; without: from np.empty",
                 lambda: np.empty(shape, np.float32).fill(0), fill_again)
@@ -157,7 +158,7 @@ def one_pool_at_a_time() -> Trick:
 
     on_all = partial(rcnn.set_num_threads, processors())
     return Trick(f"kernels and BLAS by turns on {processors()} cores, one pool of threads at a time",
-                 inside(on_all, by_turns), inside(on_all, inside(_backend.one_pool, by_turns)))
+                 inside(on_all, by_turns), inside(on_all, inside(backend.one_pool, by_turns)))
 
 
 def features(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -1,23 +1,11 @@
-"""rcnn: a Faster R-CNN to read, to take apart and to use. NumPy, with Cython kernels."""
+"""rcnn: a Faster R-CNN to read, to take apart and to use. NumPy, with Cython kernels.
 
-from rcnn._backend import set_conv_algorithm, set_num_threads, use_backend
-from rcnn.checkpoint import CheckpointError, load, load_digits, save
-from rcnn.config import FasterRCNNConfig
-from rcnn.factories import (
-    faster_rcnn_resnet_50_fpn,
-    faster_rcnn_resnet_101_fpn,
-    faster_rcnn_resnet_fpn,
-    faster_rcnn_small,
-    load_detector,
-)
-from rcnn.model import FasterRCNN
-from rcnn.nn.random import seed
-from rcnn.trace import Trace
+The public names are listed in `__init__.pyi`; each is imported on first use, so that `from rcnn.boxes import iou` loads
+NumPy and little else.
+"""
+
+import lazy_loader
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "CheckpointError", "FasterRCNN", "FasterRCNNConfig", "Trace", "faster_rcnn_resnet_101_fpn",
-    "faster_rcnn_resnet_50_fpn", "faster_rcnn_resnet_fpn", "faster_rcnn_small", "load", "load_detector", "load_digits",
-    "save", "seed", "set_conv_algorithm", "set_num_threads", "use_backend",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,8 +9,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rcnn import _backend
-from rcnn._arrays import as_float_array, check_boxes, in_common_dtype
+from rcnn._ext import backend
+from rcnn._validate import as_float_array, check_boxes, in_common_dtype
 
 MAX_LOG_SCALE = math.log(1000 / 16)  # a delta may not enlarge a side by more than this; exp() would overflow
 FORMATS = ("xyxy", "xywh", "cxcywh")
@@ -56,12 +56,12 @@ def iou(boxes1: ArrayLike, boxes2: ArrayLike) -> np.ndarray:
     those of torchvision's `box_iou`, but for 0/0, which is NaN there.
     """
     first, second = in_common_dtype(check_boxes(boxes1, "boxes1"), check_boxes(boxes2, "boxes2"))
-    if not _backend.runs_kernels():
+    if not backend.runs_kernels():
         return _iou(first, second)
     out = np.empty((len(first), len(second)), first.dtype)  # (N, M)
     columns = np.ascontiguousarray(second.T)  # (4, M)
-    threads = _backend.threads_for(out.size // 4)  # four pairs, in vectors, take a nanosecond
-    _backend.boxes_kernels.iou(first, columns, out, threads)
+    threads = backend.threads_for(out.size // 4)  # four pairs, in vectors, take a nanosecond
+    backend.boxes_kernels.iou(first, columns, out, threads)
     return out
 
 

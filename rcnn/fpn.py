@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from rcnn.backbone import ResNet
-from rcnn.nn import FrozenBatchNorm2d, Module, Sequential, Tensor
+from rcnn.nn import Module, Sequential, Tensor
 from rcnn.nn import functional as F
-from rcnn.nn.modules import kaiming_uniform, same_conv2d
+from rcnn.nn.layers import kaiming_uniform, same_conv2d
 
 
 class Pyramid(list[Tensor]):
@@ -60,28 +59,3 @@ class BackboneWithFPN(Module):
 
     def forward(self, x: Tensor) -> Pyramid:
         return self.fpn(self.body(x))
-
-
-class ResNetFPN(BackboneWithFPN):
-    """A ResNet body with frozen batch norm and a pyramid of five levels: what the public detectors stand on.
-
-    layers: 18, 34, 50 or 101. eps: of the frozen batch norms.
-    """
-
-    body: ResNet
-
-    def __init__(self, layers: int, out_channels: int = 256, eps: float = 1e-5) -> None:
-        body = ResNet(layers, frozen=True, eps=eps)
-        super().__init__(body, body.channels, out_channels)
-        self.layers, self.out_channels = layers, out_channels
-
-    @property
-    def eps(self) -> float:
-        """What the frozen batch norms add to the variance."""
-        return self.body.eps
-
-    @eps.setter
-    def eps(self, eps: float) -> None:
-        for module in self.body.modules():
-            if isinstance(module, FrozenBatchNorm2d):
-                module.eps = eps

@@ -9,7 +9,7 @@ import operator
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rcnn._arrays import as_float_array, as_index_array
+from rcnn._validate import as_float_array, as_index_array
 
 BACKGROUND = -1
 IGNORED = -2

@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from rcnn import _backend, roi_heads, rpn, transform
-from rcnn._arrays import as_index_array, check_boxes
+from rcnn import roi_heads, rpn, transform
+from rcnn._ext import backend
+from rcnn._validate import as_index_array, check_boxes
 from rcnn.anchors import AnchorGenerator, measure_stride
 from rcnn.config import FasterRCNNConfig
 from rcnn.fpn import Pyramid
 from rcnn.nn import Module, Tensor, no_grad
 from rcnn.nn.random import drawing_from, generator
-from rcnn.trace import Detections, Size, Trace
+from rcnn.trace import Detections, Trace
+from rcnn.transform import Size
 
 PROBE_SIDE = 128  # pixels of the empty image with which a backbone is asked how many levels it has
 STRIDE_PROBES = ((256, 256), (352, 224))  # (height, width) of those that its strides are measured and checked on
@@ -64,7 +66,7 @@ class FasterRCNN(Module):
         if (rois is None) != (roi_images is None):
             raise ValueError("rois and roi_images, the index of the image of each RoI, go together")
         batch = self._batch(images)
-        with _backend.network_pass():
+        with backend.network_pass():
             features = self._features(batch)
             if rois is None:
                 proposals = [p.boxes for p in self._propose(features, self._anchors(batch, features), batch)]
@@ -140,7 +142,7 @@ class FasterRCNN(Module):
         rng = generator(rng)
         batch = self._batch(images)
         objects = self._targets(targets, batch)
-        with _backend.network_pass(), drawing_from(rng):
+        with backend.network_pass(), drawing_from(rng):
             features = self._features(batch)
             anchors = self._anchors(batch, features)
             objectness, rpn_deltas = self.rpn.head(features)
@@ -318,7 +320,7 @@ class FasterRCNN(Module):
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
-            with no_grad(), _backend.network_pass():
+            with no_grad(), backend.network_pass():
                 yield
         finally:
             for module, mode in modes:

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rcnn import _backend
-from rcnn._arrays import as_index_array, check_boxes, check_scores
+from rcnn._ext import backend
+from rcnn._validate import as_index_array, check_boxes, check_scores
 from rcnn.boxes import iou
 
 
@@ -42,7 +42,7 @@ def _suppress(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray | None, 
     by_score = falling_order(scores)  # (N,) indices into boxes
     by_group, starts = (by_score, np.array([0, len(boxes)])) if groups is None else _sort_groups(by_score, groups)
     stays = np.zeros(len(boxes), bool)
-    if _backend.runs_kernels():
+    if backend.runs_kernels():
         _run_kernel(boxes, by_group, starts, threshold, stays)
     else:
         for first, last in zip(starts[:-1], starts[1:], strict=True):
@@ -58,7 +58,7 @@ def falling_order(scores: np.ndarray) -> np.ndarray:
     each score and its index: above, the bits of the negative score, turned so that they rise as it does; below, the
     index.
     """
-    if scores.dtype != np.float32 or not _backend.runs_kernels():
+    if scores.dtype != np.float32 or not backend.runs_kernels():
         return np.argsort(-scores, kind="stable")
     bits = (0 - scores).view(np.uint32)  # (N,); 0 - 0 and 0 - -0 are the same
     rising = np.where(bits >> 31, ~bits, bits | np.uint32(2**31))  # of negative floats, the bits fall as they rise
@@ -86,8 +86,8 @@ def _run_kernel(boxes: np.ndarray, order: np.ndarray, starts: np.ndarray, thresh
     # The groups share the threads. A box asks at most those before it, in vectors, and most find one soon.
     work = int((np.diff(starts) ** 2).sum()) // 32 if len(starts) > 2 else 0
     kept = np.empty((5, len(boxes) + 64 * len(starts)), boxes.dtype)
-    threads = _backend.threads_for(work)
-    _backend.nms_kernels.nms(boxes, order, starts, threshold, stays.view(np.uint8), kept, threads)
+    threads = backend.threads_for(work)
+    backend.nms_kernels.nms(boxes, order, starts, threshold, stays.view(np.uint8), kept, threads)
 
 
 def _nms(boxes: np.ndarray, threshold: float) -> np.ndarray:

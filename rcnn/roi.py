@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rcnn import _backend, taps
-from rcnn._arrays import as_float_array, as_index_array, check_boxes, check_finite, check_pair
-from rcnn._buffers import empty
+from rcnn._ext import backend, taps
+from rcnn._ext.memory import empty
+from rcnn._validate import as_float_array, as_index_array, check_boxes, check_finite, check_pair
 
 FARTHEST = 2**20  # feature pixels; a RoI beyond that is a mistake, and its adaptive samples would be too many to count
 
@@ -96,11 +96,11 @@ def roi_align_backward(
     out = _empty_features(features_shape, upstream.dtype)  # (N, H, W, C)
     boxes, images = _check_rois(rois, roi_images, out, spatial_scale, upstream)
     _check_sampling(sampling_ratio)
-    if _backend.runs_kernels():
-        threads = _backend.threads_for(4 * max(sampling_ratio, 2) ** 2 * upstream.size)
+    if backend.runs_kernels():
+        threads = backend.threads_for(4 * max(sampling_ratio, 2) ** 2 * upstream.size)
         rows, columns = taps.find(boxes, out, upstream, spatial_scale, sampling_ratio, aligned)
         band = taps.band_rows(out, threads)
-        _backend.roi_kernels.roi_align_backward(upstream, images, *rows, *columns, band, out, threads)
+        backend.roi_kernels.roi_align_backward(upstream, images, *rows, *columns, band, out, threads)
     else:
         out[...] = 0
         _roi_align_backward(upstream, boxes, images, out, spatial_scale, sampling_ratio, aligned)
@@ -144,9 +144,9 @@ def roi_pool_backward(
     boxes, images = _check_rois(rois, roi_images, maps, spatial_scale, upstream)
     _, winners = _pool(maps, boxes, images, upstream.shape[1:3], spatial_scale)  # (R, ph, pw, C)
     out = np.zeros(maps.shape, maps.dtype)  # (N, H, W, C)
-    if _backend.runs_kernels():
-        threads = _backend.threads_for(upstream.size)
-        _backend.roi_kernels.roi_pool_backward(upstream, images, winners, out, threads)
+    if backend.runs_kernels():
+        threads = backend.threads_for(upstream.size)
+        backend.roi_kernels.roi_pool_backward(upstream, images, winners, out, threads)
     else:
         _roi_pool_backward(upstream, images, winners, out)
     return out.transpose(0, 3, 1, 2)  # (N, C, H, W)
@@ -230,11 +230,11 @@ def _align(
     spatial_scale: float, sampling_ratio: int, aligned: bool,
 ) -> None:
     """Fills `out` (P, ph, pw, C) at `places` (R,)."""
-    if _backend.runs_kernels():
-        threads = _backend.threads_for(4 * max(sampling_ratio, 2) ** 2 * len(rois) * math.prod(out.shape[1:]))
+    if backend.runs_kernels():
+        threads = backend.threads_for(4 * max(sampling_ratio, 2) ** 2 * len(rois) * math.prod(out.shape[1:]))
         rows, columns = taps.find(rois, maps, out, spatial_scale, sampling_ratio, aligned)
         order = taps.nearest_next(rois, images, spatial_scale)
-        _backend.roi_kernels.roi_align(maps, images, order, *rows, *columns, places, out, threads)
+        backend.roi_kernels.roi_align(maps, images, order, *rows, *columns, places, out, threads)
     else:
         _roi_align(maps, rois, images, out, places, spatial_scale, sampling_ratio, aligned)
 
@@ -246,8 +246,8 @@ def _pool(
     shape = (len(rois), *output_size, maps.shape[3])  # (R, ph, pw, C)
     out, winners = np.zeros(shape, maps.dtype), np.full(shape, -1, np.int32)
     bounds = _pool_bounds(rois, output_size, maps.shape[1:3], spatial_scale)
-    if _backend.runs_kernels():
-        _backend.roi_kernels.roi_pool(maps, images, *bounds, out, winners, _backend.threads_for(4 * out.size))
+    if backend.runs_kernels():
+        backend.roi_kernels.roi_pool(maps, images, *bounds, out, winners, backend.threads_for(4 * out.size))
     else:
         _roi_pool(maps, images, *bounds, out, winners)
     return out, winners

@@ -15,13 +15,13 @@ import numpy as np
 
 from rcnn import boxes as box_ops
 from rcnn import roi
-from rcnn._buffers import empty_maps
+from rcnn._ext.memory import empty_maps
 from rcnn.config import FasterRCNNConfig
 from rcnn.matching import match, sample
 from rcnn.nms import batched_nms
-from rcnn.nn import Dropout, Linear, Module, Tensor, passes
+from rcnn.nn import Dropout, Linear, Module, Tensor, elementwise
 from rcnn.nn import functional as F
-from rcnn.nn.modules import is_plain
+from rcnn.nn.layers import is_plain
 from rcnn.nn.tensor import record
 
 MIN_SIDE = 1e-2  # pixels; a detection with a shorter side is dropped
@@ -71,7 +71,7 @@ def pool(features: Sequence[Tensor], rois: np.ndarray, roi_images: np.ndarray, l
         for index, (level, who, scale) in enumerate(zip(features, members, scales, strict=True)):
             if len(who):
                 n, _, height, width = level.shape
-                grads[index] = roi.roi_align_backward(passes.take(g, who), rois[who], roi_images[who],
+                grads[index] = roi.roi_align_backward(elementwise.take(g, who), rois[who], roi_images[who],
                                                       (n, channels, height, width), scale, *how)
         return tuple(grads)
 

@@ -19,7 +19,7 @@ from rcnn.matching import match, sample
 from rcnn.nms import batched_nms, falling_order
 from rcnn.nn import Module, ReLU, Sequential, Tensor, concatenate
 from rcnn.nn import functional as F
-from rcnn.nn.modules import normal, same_conv2d
+from rcnn.nn.layers import normal, same_conv2d
 
 MIN_SIDE = 1e-3  # pixels; a proposal with a shorter side is dropped
 SMOOTH_L1_BETA = 1 / 9

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-Size = tuple[int, int]
+from rcnn.transform import Size
+
 Detections = dict[str, np.ndarray]
 
 

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rcnn import _backend
-from rcnn._arrays import as_index_array, check_boxes
-from rcnn._buffers import empty
-from rcnn.nn import passes
-from rcnn.nn.resampling import bilinear_taps
-from rcnn.pictures import read, to_rgb
-from rcnn.sizes import Size, is_padded, padded_size, resized_size
+from rcnn._ext import backend
+from rcnn._ext.memory import empty
+from rcnn._validate import as_index_array, check_boxes
+from rcnn.images import read, to_rgb
+from rcnn.nn import elementwise
+from rcnn.nn.resize import bilinear_taps
+
+Size = tuple[int, int]  # (height, width) in pixels, always
+SIZE_DIVISOR = 32  # both sides of a batch are multiples of this, so that strides up to it come out even
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def pad_batch(images: np.ndarray) -> Batch:
 
 
 def as_picture(picture: Any, name: str = "picture", dtype: Any = np.float32) -> np.ndarray:
-    """A picture as (H, W, 3) float in [0, 1], of `dtype`; `rcnn.pictures` says how a file or a PIL image becomes RGB.
+    """A picture as (H, W, 3) float in [0, 1], of `dtype`; `rcnn.images` says how a file or a PIL image becomes RGB.
 
     An array that is so already is given back itself.
 
@@ -113,15 +115,32 @@ def resize(picture: np.ndarray, size: Size) -> np.ndarray:
         return picture
     above, below, down = bilinear_taps(size[0], picture.shape[0], picture.dtype)
     left, right, across = bilinear_taps(size[1], picture.shape[1], picture.dtype)
-    if passes.is_fast(picture):
+    if elementwise.is_fast(picture):
         _, width, channels = picture.shape
         out = empty((*size, channels))
-        threads = _backend.threads_for(out.size)
-        _backend.resampling_kernels.bilinear(np.ascontiguousarray(picture), above, below, down, left, right, across,
+        threads = backend.threads_for(out.size)
+        backend.resampling_kernels.bilinear(np.ascontiguousarray(picture), above, below, down, left, right, across,
                                              empty((threads, width * channels)), out, threads)
         return out
     rows = picture[above] * (1 - down)[:, None, None] + picture[below] * down[:, None, None]  # (size[0], W, C)
     return rows[:, left] * (1 - across)[:, None] + rows[:, right] * across[:, None]
+
+
+def resized_size(size: Size, min_size: int, max_size: int) -> Size:
+    """The (height, width) of a picture of `size` after resizing: shorter side min_size, longer one at most max_size."""
+    scale = min(min_size / min(size), max_size / max(size))
+    return max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
+
+
+def padded_size(sizes: Sequence[Size]) -> Size:
+    """The (height, width) of a batch that holds images of these sizes."""
+    height, width = (max(size[side] for size in sizes) for side in (0, 1))
+    return -(-height // SIZE_DIVISOR) * SIZE_DIVISOR, -(-width // SIZE_DIVISOR) * SIZE_DIVISOR
+
+
+def is_padded(size: Size) -> bool:
+    """Whether a batch may have this (height, width) as it is."""
+    return padded_size([size]) == size
 
 
 def scale_boxes(boxes: np.ndarray, source: Size, target: Size) -> np.ndarray:

@@ -13,75 +13,42 @@ from rcnn import FasterRCNNConfig
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "rcnn").rglob("*.py"))
 
-# Who may import whom, from the bottom up. Of the packages only nn is split into its modules.
-DOOR = {"_arrays", "_backend", "_buffers"}
-ARRAYS = {"anchors", "boxes", "matching", "nms", "roi"}
-NN = {"nn", "nn.convolution", "nn.fast", "nn.functional", "nn.module", "nn.modules", "nn.optim", "nn.passes",
-      "nn.pooling", "nn.random", "nn.resampling", "nn.tensor", "nn.windows"}
-STAGES = {"backbone", "fpn", "roi_heads", "rpn", "transform"}
-ALLOWED = {
-    "_ext": set(),
-    "_arrays": set(),
-    "errors": set(),
-    "pth": {"errors"},
-    "_backend": {"_ext"},
-    "_buffers": {"_backend"},
-    "files": set(),
-    "sizes": set(),
-    "anchors": DOOR | {"boxes", "sizes"},
-    "boxes": DOOR,
-    "matching": DOOR,
-    "nms": DOOR | {"boxes"},
-    "taps": {"_backend"},
-    "roi": DOOR | {"taps"},
-    "nn.random": set(),
-    "nn.tensor": DOOR | {"nn.passes"},
-    "nn.passes": DOOR,
-    "nn.windows": DOOR | {"nn.tensor"},
-    "nn.fast": DOOR | {"nn.passes", "nn.windows"},
-    "nn.convolution": DOOR | {"nn.fast", "nn.passes", "nn.tensor", "nn.windows"},
-    "nn.pooling": DOOR | {"nn.passes", "nn.tensor", "nn.windows"},
-    "nn.functional": DOOR | {"nn.convolution", "nn.passes", "nn.pooling", "nn.random", "nn.tensor"}
-    | {"nn.resampling", "nn.windows"},
-    "nn.resampling": DOOR | {"nn.passes", "nn.tensor", "nn.windows"},
-    "nn.module": {"nn.tensor"},
-    "nn.modules": {"nn.functional", "nn.module", "nn.random", "nn.tensor", "nn.windows"},
-    "nn.optim": DOOR | {"nn.modules", "nn.passes", "nn.tensor"},
-    "nn": {"nn.functional", "nn.module", "nn.modules", "nn.optim", "nn.random", "nn.tensor"},
-    "config": NN,
-    **{stage: DOOR | ARRAYS | NN | {"config"} for stage in STAGES},
-    "fpn": NN | {"backbone"},
-    "pictures": set(),
-    "transform": DOOR | ARRAYS | NN | {"config", "pictures", "sizes"},
-    "trace": set(),
-    "model": DOOR | ARRAYS | NN | STAGES | {"config", "trace"},
-    "checkpoint": NN | STAGES | {"config", "download", "errors", "files", "model", "pth"},
-    "factories": NN | STAGES | {"checkpoint", "config", "data", "errors", "model"},
-    "data": DOOR | ARRAYS | {"files", "pictures", "sizes"},
-    "download": set(),
-    "evaluate": DOOR | ARRAYS | {"data", "model", "trace", "transform"},
-    "recipe": NN,
-    "augment": DOOR | {"transform"},
-    "loader": DOOR | {"augment", "config", "data", "recipe", "sizes", "transform"},
-    "finite": DOOR | NN | STAGES | {"model"},
-    "plan": DOOR | NN | {"anchors", "checkpoint", "config", "data", "factories", "files", "model", "recipe"},
-    "runs": DOOR | NN | {"checkpoint", "files", "model", "plan", "recipe"},
-    "train": DOOR | NN | {"augment", "checkpoint", "data", "evaluate", "finite", "loader", "model", "recipe", "runs"},
-    "checks": DOOR | ARRAYS | NN | {"config", "data", "evaluate", "roi_heads", "rpn", "sizes", "transform"}
-    | {"checkpoint", "model"},  # of checks.diagnosis, which plants faults in a detector
-    "doctor": DOOR | ARRAYS | NN | {"data", "model", "trace"},
-    "plot": set(),
-    "widgets": ARRAYS | {"anchors", "data", "evaluate", "plot"},
-    "course": {"_backend", "files"},
-    "__init__": DOOR | NN | STAGES | {"checkpoint", "config", "factories", "model", "trace"},
-}
-LIBRARY = set(ALLOWED)
-ALLOWED |= {"commands": LIBRARY, "cli": LIBRARY | {"commands"}, "__main__": {"cli"}}
+# The layers, lowest first; a module may import from the layers below its own, and within its own package.
+LAYERS = (
+    {"_validate", "_files"},
+    {"_ext"},
+    {"nn"},
+    {"images", "boxes"},
+    {"transform", "anchors", "matching", "nms", "roi"},
+    {"fpn", "backbones", "rpn", "roi_heads"},
+    {"config", "trace", "model"},
+    {"zoo", "data", "plot"},
+    {"evaluate"},
+    {"doctor", "train"},
+    {"checks"},
+    {"course"},
+    {"cli"},
+)
+LEVELS = {part: level for level, layer in enumerate(LAYERS) for part in layer}
+# Neighbours that one may import all the same.
+NEIGHBOURS = {"backbones": {"fpn"}, "model": {"config", "trace"}}
+# Modules below which everything lies: the public names, and the program.
+TOP = {"__init__", "__main__"}
+# The stage modules still read the network's config for their settings.
+CONFIGURED = {"rpn", "roi_heads"}
 
-# Libraries that only these may import.
-RESERVED = {"matplotlib": {"plot"}, "sklearn": {"data"}, "defusedxml": {"data"}, "threadpoolctl": {"_backend"},
-            "safetensors": {"checkpoint"}, "tomli_w": {"plan"}, "ipywidgets": {"widgets"}, "jupytext": {"course"},
-            "nbformat": {"course"}}
+# Libraries that only these packages may import.
+RESERVED = {
+    "matplotlib": {"plot"},
+    "sklearn": {"data"},
+    "defusedxml": {"data"},
+    "threadpoolctl": {"_ext"},
+    "safetensors": {"zoo"},
+    "tomli_w": {"train"},
+    "ipywidgets": {"course"},
+    "jupytext": {"course"},
+    "nbformat": {"course"},
+}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -96,12 +63,9 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def entry(name: str) -> str:
-    """The entry of `ALLOWED` that a dotted name below rcnn belongs to: "rcnn.nn.tensor.Tensor" to "nn.tensor"."""
-    parts = [part for part in name.split(".")[1:] if part != "__init__"]
-    for length in (2, 1):
-        if ".".join(parts[:length]) in ALLOWED:
-            return ".".join(parts[:length])
+def part(name: str) -> str:
+    """The module or package right below rcnn that a dotted name belongs to: "rcnn.nn.tensor.Tensor" to "nn"."""
+    parts = name.split(".")[1:]
     is_module = parts and ((ROOT / "rcnn" / parts[0]).is_dir() or (ROOT / "rcnn" / f"{parts[0]}.py").exists())
     return parts[0] if is_module else "__init__"
 
@@ -110,28 +74,32 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
+def test_every_part_has_a_layer():
+    parts = {part(name_of(path)) for path in MODULES}
+    assert parts - TOP == set(LEVELS)
+
+
+def test_the_package_shows_the_detector_at_a_glance():
+    entries = [path for path in (ROOT / "rcnn").iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 32
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_point_one_way(path):
-    own = entry(name_of(path))
-    assert own in ALLOWED, f"rcnn.{own} has no line in ALLOWED"
-    used = {entry(name) for name in imports(path) if name.split(".")[0] == "rcnn"} - {own}
-    allowed = ALLOWED[own]
-    assert used <= allowed, f"{own} imports {sorted(used - allowed)}, and may import {sorted(allowed)}"
-
-
-def test_no_entry_imports_itself_in_a_circle():
-    done: set[str] = set()
-    while remaining := set(ALLOWED) - done:
-        free = {own for own in remaining if ALLOWED[own] <= done}
-        assert free, f"a circle among {sorted(remaining)}"
-        done |= free
+    own = part(name_of(path))
+    if own in TOP:
+        return
+    used = {part(name) for name in imports(path) if name.split(".")[0] == "rcnn"} - {own, "__init__"}
+    below = {other for other in LEVELS if LEVELS[other] < LEVELS[own]} | NEIGHBOURS.get(own, set())
+    below |= {"config"} if own in CONFIGURED else set()
+    assert used <= below, f"{own} imports {sorted(used - below)}, which do not lie below it"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_libraries_stay_where_they_belong(path):
     for name in imports(path):
         owners = RESERVED.get(name.split(".")[0])
-        assert owners is None or entry(name_of(path)).split(".")[0] in owners, f"{name} belongs to {owners}"
+        assert owners is None or part(name_of(path)) in owners, f"{name} belongs to {owners}"
 
 
 def config_fields_read(tree: ast.AST) -> set[str]:

@@ -10,7 +10,7 @@ from seeded import seeded_image, seeded_state
 
 import rcnn
 from rcnn import roi_heads, rpn, transform
-from rcnn.fpn import ResNetFPN
+from rcnn.backbones import ResNetFPN
 from rcnn.nn import Tensor, no_grad
 
 pytestmark = pytest.mark.usefixtures("impl")

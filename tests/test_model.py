@@ -9,8 +9,8 @@ from PIL import Image
 import rcnn
 from rcnn import FasterRCNN, FasterRCNNConfig, nn, roi_heads, rpn
 from rcnn.anchors import AnchorGenerator
-from rcnn.factories import faster_rcnn_small
 from rcnn.fpn import BackboneWithFPN
+from rcnn.zoo.detectors import faster_rcnn_small
 
 LOSSES = ["rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss"]
 CHANNELS = 6

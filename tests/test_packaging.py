@@ -83,9 +83,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
 
 PROBE = """
 import rcnn, rcnn.boxes, rcnn.nms, rcnn.roi
-from rcnn import _backend
+from rcnn._ext import backend
 from rcnn.course import sources
-facts, iou = _backend.info(), rcnn.boxes.iou([[0, 0, 2, 2]], [[0, 0, 2, 1]])[0, 0]
+facts, iou = backend.info(), rcnn.boxes.iou([[0, 0, 2, 2]], [[0, 0, 2, 1]])[0, 0]
 print(rcnn.__file__)
 print(sources.paths()[0])
 print("kernels", facts["kernels"], "openmp", facts.get("openmp"), "backend", facts["backend"], "iou", float(iou))

@@ -8,8 +8,8 @@ import pytest
 from legible import assert_nothing_is_clipped
 
 from rcnn import plot
-from rcnn.data.coco_names import COCO_NAMES
 from rcnn.evaluate import StageRecall, confusion, error_kinds, evaluate_detections
+from rcnn.zoo.classes import COCO_NAMES
 
 matplotlib.use("agg")
 

@@ -7,7 +7,7 @@ from PIL import Image
 from rcnn import transform
 from rcnn.nn import Tensor
 from rcnn.nn import functional as F
-from rcnn.sizes import resized_size
+from rcnn.transform import resized_size
 
 MEAN, STD = (0.5, 0.25, 0.0), (0.5, 0.25, 2.0)
 

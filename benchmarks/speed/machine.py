@@ -9,7 +9,7 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from rcnn import _backend
+from rcnn._ext import backend
 from speed.processors import processors
 from speed.rows import PEERS, Settings
 
@@ -19,7 +19,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 def facts(settings: Settings) -> dict[str, str]:
     """What there is to say, by name, in order."""
     packages = dict.fromkeys(package for peer in PEERS if peer in settings.peers for package in PEERS[peer])
-    info = _backend.info()
+    info = backend.info()
     return {
         "date": datetime.now().astimezone().isoformat(timespec="minutes"),
         "processor": f"{processor()}, {processors()} of {os.cpu_count()} processors",
@@ -32,7 +32,7 @@ def facts(settings: Settings) -> dict[str, str]:
 
 def versions(packages: Mapping[str, object]) -> dict[str, str]:
     """Of Python, rcnn, NumPy and these packages."""
-    return {"Python": platform.python_version(), "rcnn": str(_backend.info()["rcnn"]),
+    return {"Python": platform.python_version(), "rcnn": str(backend.info()["rcnn"]),
             **{name: version(name) for name in ("numpy", *packages)}}
 
 

@@ -190,7 +190,7 @@ def small_detector(model: rcnn.FasterRCNN) -> FasterRCNN:
 
 
 class SmallBackbone(torch.nn.Module):
-    """`rcnn.backbone.SmallBackbone`, with the same parameter names."""
+    """`rcnn.backbones.SmallBackbone`, with the same parameter names."""
 
     def __init__(self, out_channels: int = 64, depth: int = 2) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class SmallBackbone(torch.nn.Module):
 
 
 class ResidualBlock(torch.nn.Module):
-    """`rcnn.backbone.SmallBackbone`'s block."""
+    """`rcnn.backbones.SmallBackbone`'s block."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -40,7 +40,8 @@
 import numpy as np
 
 import rcnn
-from rcnn import boxes, checks, course, data, plot, widgets
+from rcnn import boxes, checks, course, data, plot
+from rcnn.course import widgets
 
 pages = data.Digits(split="val")
 picture, target = pages[178]

@@ -43,7 +43,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 import rcnn
-from rcnn import boxes, checks, course, data, pictures, plot, sizes, transform
+from rcnn import boxes, checks, course, data, images, plot, transform
 from rcnn.data import overlay
 
 
@@ -151,10 +151,10 @@ figure
 
 # %% sizes-shown
 for size in ((480, 640), (640, 480), (500, 2000), (427, 640), (4000, 3000)):
-    height, width = sizes.resized_size(size, min_size=800, max_size=1333)
+    height, width = transform.resized_size(size, min_size=800, max_size=1333)
     factors = f"height x {height / size[0]:.5f}   width x {width / size[1]:.5f}"
     print(f"{size!s:<14}becomes {(height, width)!s:<14}{factors}")
-course.source(sizes.resized_size)
+course.source(transform.resized_size)
 
 # %% resize [markdown]
 # The two factors at the end of each line are nearly the same, and not always quite: cutting to whole pixels changes one
@@ -355,7 +355,7 @@ course.source(boxes._iou)
 #
 # A camera that is held upright stores the photo lying down and writes into the file, as EXIF data, how to turn it. Some
 # programs turn it and some do not. Boxes that were drawn with one kind and read with the other are those of the tile
-# *picture turned*. `rcnn.pictures.read` turns; so do rcnn's readers, which turn the boxes along where they were drawn
+# *picture turned*. `rcnn.images.read` turns; so do rcnn's readers, which turn the boxes along where they were drawn
 # on the stored picture. With Pillow alone it is your task: `ImageOps.exif_transpose`.
 
 # %% exif-shown
@@ -365,7 +365,7 @@ with tempfile.TemporaryDirectory() as folder:
     exif[0x0112] = 6  # the number for "turn by a quarter, clockwise"
     Image.fromarray(np.rot90(photo[:, 160:460])).save(path, exif=exif)  # of what was seen, (427, 300, 3)
     with Image.open(path) as file:
-        stored, upright = np.asarray(file), pictures.read(path)
+        stored, upright = np.asarray(file), images.read(path)
 
 figure = plot.figure(5.5, 2.4)
 left, right = figure.subplots(1, 2)

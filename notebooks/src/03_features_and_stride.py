@@ -44,7 +44,8 @@ import numpy as np
 import rcnn
 from rcnn import anchors, checks, course, data, nn, plot
 from rcnn.fpn import FPN
-from rcnn.nn import Tensor, convolution, no_grad, windows
+from rcnn.nn import Tensor, no_grad, windows
+from rcnn.nn import conv as convolution
 from rcnn.nn import functional as F
 
 model = rcnn.load_digits()  # its weights come with the package
@@ -556,7 +557,7 @@ for index, (stride, cell) in enumerate(((4, (16, 16)), (8, (8, 8)))):
 # ## To try
 #
 # 1. Take the cell (0, 0) in `influence`. How large is its field, and what does it see where the page ends?
-# 2. Measure the influence in a backbone with random weights, `SmallBackbone()` of `rcnn.backbone` after `.eval()`. Is
+# 2. Measure the influence in a backbone with random weights, `SmallBackbone()` of `rcnn.backbones` after `.eval()`. Is
 #    the half larger or smaller than in the trained one? In [2] section 3.2 it grew in training. Did ours?
 # 3. A dilated filter leaves gaps between its places: with dilation $d$ it spans $d (k - 1) + 1$ cells. Extend
 #    `receptive_field`, and measure with `F.conv2d(..., dilation=(1, d))`.

@@ -41,7 +41,8 @@ import numpy as np
 from sklearn.datasets import load_sample_image
 
 import rcnn
-from rcnn import anchors, boxes, checks, course, data, plot, widgets
+from rcnn import anchors, boxes, checks, course, data, evaluate, plot
+from rcnn.course import widgets
 
 rcnn.set_num_threads(1)  # the arrays are small: a second thread would spend its time waiting
 pages = data.Digits(400, seed=4)  # handwritten digits, 128 × 128 pixels
@@ -49,9 +50,9 @@ drawn = [pages[i] for i in range(len(pages))]  # each (picture, target), drawn o
 stride = (8, 8)  # of a backbone with three convolutions of stride 2
 
 def coverage(sizes, ratios, stride=stride, offset=0.0):
-    "How well such anchors overlap the objects of all pages: what `anchors.coverage` says."
+    "How well such anchors overlap the objects of all pages: what `evaluate.coverage` says."
     generator = anchors.AnchorGenerator(sizes, ratios, offset)
-    return anchors.coverage(drawn, generator, [stride], min_size=128, max_size=128, progress=False)
+    return evaluate.coverage(drawn, generator, [stride], min_size=128, max_size=128, progress=False)
 
 print("objects:", sum(len(target["boxes"]) for _, target in drawn), "on", len(drawn), "pages")
 
@@ -395,7 +396,7 @@ if count > 6:
     raise checks.CheckFailed(f"my_anchors: {count} anchors per cell; at most 6 are allowed")
 generator = anchors.AnchorGenerator(sizes, ratios)
 fresh = data.Digits(400, seed=int(np.random.default_rng().integers(10_000, 1_000_000)))
-found = anchors.coverage(fresh, generator, [stride], 128, 128, progress=False)
+found = evaluate.coverage(fresh, generator, [stride], 128, 128, progress=False)
 if found.recall(0.7) < 0.33:
     raise checks.CheckFailed(f"my_anchors: a recall of {found.recall(0.7):.3f} at 0.7, wanted is 0.33; "
                              f"where it is lost:\n{found}")
@@ -440,7 +441,7 @@ print(f"half of the digits are smaller than {np.median(start.sizes) / 8:.1f} str
 # %% next [markdown]
 # ## To try
 #
-# 1. `print(anchors.suggest(drawn, [stride], 128, 128, num_sizes=6, num_ratios=1, progress=False))` lets the library choose.
+# 1. `print(evaluate.suggest(drawn, [stride], 128, 128, num_sizes=6, num_ratios=1, progress=False))` lets the library choose.
 #    Is it better than you? How much is left to gain with 20 sizes?
 # 2. Repeat the choice with a stride of 4, `coverage(sizes, ratios, (4, 4))`. How many anchors per cell replace a finer
 #    grid? Compare the total numbers of anchors.

@@ -45,7 +45,8 @@ import time
 import numpy as np
 
 import rcnn
-from rcnn import boxes, checks, course, data, nms, plot, rpn, widgets
+from rcnn import boxes, checks, course, data, nms, plot, rpn
+from rcnn.course import widgets
 
 model = rcnn.load_digits()
 pages = data.Digits(40, split="val")  # no glyph on these pages was ever trained on

@@ -46,7 +46,8 @@ import time
 import numpy as np
 
 import rcnn
-from rcnn import boxes, checks, course, data, plot, roi, widgets
+from rcnn import boxes, checks, course, data, plot, roi
+from rcnn.course import widgets
 from rcnn.evaluate import evaluate
 
 rcnn.set_num_threads(1)  # times are steadier so, on a machine with other work

@@ -38,7 +38,8 @@
 import numpy as np
 
 import rcnn
-from rcnn import boxes, checks, course, data, evaluate, nms, plot, widgets
+from rcnn import boxes, checks, course, data, evaluate, nms, plot
+from rcnn.course import widgets
 
 model = rcnn.load_digits()
 

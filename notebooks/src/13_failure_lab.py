@@ -408,7 +408,7 @@ figure
 # | loss is flat | `requires_grad`; a third and three times the rate | frozen part, rate too low or far too high | take it out of `freeze`; mend the rate |
 # | loss is NaN | the first stage that is not finite | boxes without extent, rate too high, no warm-up | `rcnn check`; a lower rate; clipping |
 # | nothing, or nonsense, is found | mean and deviation of the batch | `image_mean`, `image_std` for 0 .. 255 | those of the training, for 0 .. 1 |
-# | small, or large, objects are missed | best anchor's IoU, by size | anchors do not cover the objects | `anchors.suggest` |
+# | small, or large, objects are missed | best anchor's IoU, by size | anchors do not cover the objects | `evaluate.suggest` |
 # | annotated boxes beside the objects, detections on them | recall after exchanging columns | x and y swapped | mend the reader of the annotations |
 # | the same, and exchanging columns does not help | recall with other pages' annotations | lists of pictures and targets have slipped | join by name, not by place |
 # | good boxes, all of them misnamed | label found minus label annotated | labels from 0, another order of names | count from 1; store names with weights |

@@ -23,7 +23,7 @@
 # |---|---|---|---|
 # | 1 | read the folder | `data.load` | boxes in somebody else's convention (notebook 02) |
 # | 2 | look for faults, and mend them | `data.validate` | a detector that learns from lies |
-# | 3 | fit the anchors | `anchors.coverage`, `anchors.suggest` | objects that no anchor can learn (notebook 04) |
+# | 3 | fit the anchors | `evaluate.coverage`, `evaluate.suggest` | objects that no anchor can learn (notebook 04) |
 # | 4 | decide, and write down what was decided | `plan` | a result that nobody can repeat |
 # | 5 | train, from weights that know something | `train.fit` | hours where minutes do |
 # | 6 | measure, and find the weakest stage | `evaluate`, `doctor` | a number without a reason |
@@ -49,7 +49,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 import rcnn
-from rcnn import anchors, boxes, checks, course, data, doctor, evaluate, plan, plot, sizes, train, transform
+from rcnn import anchors, boxes, checks, course, data, doctor, evaluate, plot, train, transform
+from rcnn.train import plan
 
 rcnn.set_num_threads(1)  # enough for small pictures
 scratch = tempfile.TemporaryDirectory()  # goes with the notebook
@@ -213,7 +214,7 @@ model = rcnn.faster_rcnn_small(boards.classes, min_size=120, max_size=240)  # bo
 strides = model.strides()
 sets = {"the paper's": anchors.AnchorGenerator((128, 256, 512), (0.5, 1, 2)),
         "ready-made": model.anchor_generator}
-covered = {name: anchors.coverage(boards, generator, strides, 120, 240, progress=False)
+covered = {name: evaluate.coverage(boards, generator, strides, 120, 240, progress=False)
            for name, generator in sets.items()}
 for name, of_set in covered.items():
     print(f"{name:<13}at least 0.5: {of_set.recall(0.5):6.1%}   at least 0.7: {of_set.recall(0.7):6.1%}")
@@ -250,7 +251,7 @@ figure
 sizes_of, ratios_of = model.config.anchor_sizes, model.config.aspect_ratios
 for factor in (1, 2, 3):
     larger = anchors.AnchorGenerator(tuple(factor * size for size in sizes_of), ratios_of)
-    one = anchors.coverage(boards, larger, strides, factor * 120, factor * 240, progress=False)
+    one = evaluate.coverage(boards, larger, strides, factor * 120, factor * 240, progress=False)
     print(f"boards of {factor * 120} × {factor * 160}, sizes {larger.sizes}: "
           f"0.5 for {one.recall(0.5):.1%}, 0.7 for {one.recall(0.7):.1%}, "
           f"{one.num_positive.mean():.1f} positive each")
@@ -262,7 +263,7 @@ for factor in (1, 2, 3):
 # **Your turn.** Choose at most three sizes and three ratios for pages of which you know only the data set. What is asked
 # for: on *other* pages of the same kind, at least **99%** of the objects have an anchor of an IoU of 0.5, and **90%** one
 # of 0.7. The pages are drawn afresh, three kinds of them: with wide, with nearly square and with tall objects, whose sizes
-# differ by a factor of about 2.4 and whose ratios by about 2. `anchors.suggest` finds such anchors by search, and you may
+# differ by a factor of about 2.4 and whose ratios by about 2. `evaluate.suggest` finds such anchors by search, and you may
 # call it; but a few lines that know what the last section says will do.
 #
 # > **What people get wrong.** Anchors are in pixels of the *batch*, the boxes of a data set in pixels of their pictures.
@@ -275,14 +276,14 @@ def choose_anchors(dataset, strides, min_size, max_size):
 
     dataset: has a length; dataset[i] is (picture (h, w, 3), {"boxes": (G, 4), "labels": (G,)}), G may be 0.
     strides: [(rows, columns)] of the one level.
-    min_size, max_size: decide how pictures are resized, as `sizes.resized_size` says.
+    min_size, max_size: decide how pictures are resized, as `transform.resized_size` says.
     sizes are square roots of areas in pixels of the resized picture; ratios are height / width.
     """
     ### BEGIN SOLUTION
     found_sizes, found_ratios = [], []
     for i in range(len(dataset)):
         picture, target = dataset[i]
-        resized = sizes.resized_size(picture.shape[:2], min_size, max_size)
+        resized = transform.resized_size(picture.shape[:2], min_size, max_size)
         scaled = transform.scale_boxes(target["boxes"], picture.shape[:2], resized)  # (G, 4)
         width, height = (scaled[:, 2:] - scaled[:, :2]).T  # (G,) each
         found_sizes.append(np.sqrt(width * height))
@@ -297,24 +298,24 @@ checks.choose_anchors(choose_anchors)
 
 chosen = choose_anchors(boards, strides, 120, 240)
 mine = anchors.AnchorGenerator(*(tuple(map(float, numbers)) for numbers in chosen))
-on_unseen = anchors.coverage(unseen, mine, strides, 120, 240, progress=False)
+on_unseen = evaluate.coverage(unseen, mine, strides, 120, 240, progress=False)
 print("sizes", np.round(chosen[0], 1), "  ratios", np.round(chosen[1], 2))
 print(f"unseen boards: 0.5 for {on_unseen.recall(0.5):.1%}, 0.7 for {on_unseen.recall(0.7):.1%}")
 
 # %% suggest [markdown]
 # ### What a search finds
 #
-# `anchors.suggest` goes on from such a start: it moves one number at a time to where recall at 0.5, recall at 0.7 and the
+# `evaluate.suggest` goes on from such a start: it moves one number at a time to where recall at 0.5, recall at 0.7 and the
 # mean of the best IoU rise most, judged by the true grid and rounding. Given the anchors to beat, it never falls below
 # them. Below is what it finds with as many numbers as the ready-made anchors have. On these small pictures the stride is
 # the limit, for your anchors as well. Where objects are unlike the digits that the ready-made anchors were made for, the
 # choice decides.
 
 # %% suggest-shown
-found = anchors.suggest(boards, strides, 120, 240, num_ratios=2, generator=model.anchor_generator,
+found = evaluate.suggest(boards, strides, 120, 240, num_ratios=2, generator=model.anchor_generator,
                         progress=False)
 print(found)
-after = anchors.coverage(unseen, found.generator, strides, 120, 240, progress=False)
+after = evaluate.coverage(unseen, found.generator, strides, 120, 240, progress=False)
 print(f"on unseen boards: 0.5 for {after.recall(0.5):.1%}, 0.7 for {after.recall(0.7):.1%}")
 
 figure = plot.figure(10, 3.8)
@@ -441,7 +442,7 @@ figure
 # %% coco [markdown]
 # No anchor reaches 0.7 on the pagoda: it is larger than the largest size. Such an object is learned all the same, because
 # the best anchor of an object is positive whatever its IoU ([1] section 3.1.2, notebook 05). In a folder full of
-# pagodas, `anchors.suggest` would move the sizes.
+# pagodas, `evaluate.suggest` would move the sizes.
 #
 # The next cell is what one would write in a script. With `COCO_WEIGHTS = "coco"` it downloads the file once, checks it
 # against its hash and keeps it; with a path it reads that file. This page was made without, and says no more than that.
@@ -488,7 +489,7 @@ left_out = {} if report.ok else {"on_error": "skip"}
 own, first = data.load(own_spec, "train", options=left_out), plan.for_dataset(own_spec, options=left_out)
 print(f"short side {first.settings['min_size']}, {first.recipe.steps} steps of {first.recipe.batch_size}")
 small = rcnn.faster_rcnn_small(own.classes, **first.settings)
-print(anchors.suggest(own, small.strides(), small.config.min_size, small.config.max_size, num_ratios=2,
+print(evaluate.suggest(own, small.strides(), small.config.min_size, small.config.max_size, num_ratios=2,
                       generator=small.anchor_generator, progress=False))
 
 figure = plot.figure(10, 3)

@@ -1,4 +1,4 @@
-"""The Cython kernels, each named after the module that holds its NumPy reference; only `rcnn._backend` imports them.
+"""The Cython kernels, each named after the module that holds its NumPy reference; `rcnn._ext.backend` loads them.
 
 From one source, `_roi.pyx`, come `_roi`, which every processor can run, `_roi_v3` with vectors of 8 float32 (AVX2) and
 `_roi_v4` with vectors of 16 (AVX-512), as far as the compiler knows them. These are levels, named after x86-64-v3 and

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from rcnn.boxes import iou
-from rcnn.checkpoint import load_digits
 from rcnn.checks._engine import NOT_WRITTEN, Case, CheckFailed, Function, attempt, check_callable, run
 from rcnn.config import FasterRCNNConfig
 from rcnn.data import Digits
 from rcnn.model import FasterRCNN
 from rcnn.nn.random import drawing_from
 from rcnn.roi_heads import RoIHeads
+from rcnn.zoo.checkpoint import load_digits
 
 Page = tuple[np.ndarray, dict[str, np.ndarray]]
 

@@ -23,8 +23,7 @@ from rcnn.checks._engine import (
     run,
 )
 from rcnn.data import Digits
-from rcnn.sizes import Size, resized_size
-from rcnn.transform import scale_boxes
+from rcnn.transform import Size, resized_size, scale_boxes
 
 KINDS = ("label", "empty", "outside", "twice", "elsewhere")  # in the order in which one is named before another
 INK, NO_INK = 20, 10  # grey values by which boxes are darker than their page: at least where they belong, at most else

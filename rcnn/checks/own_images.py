@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from rcnn import anchors
+from rcnn import anchors, evaluate
 from rcnn.checks._engine import Case, CheckFailed, Failure, Function, attempt, check_callable, message
 from rcnn.data import Annotations, Record, Shapes, read_annotations, validate, write_voc
-from rcnn.sizes import Size, resized_size
+from rcnn.transform import Size, resized_size
 
 PAGES, POOL, PAGE_SIZE = 11, 40, (64, 96)
 OF_ALL = ("no-pictures", "no-objects", "unused-class", "mostly-empty")  # what follows where too much was left out
@@ -310,7 +310,7 @@ def _check_choice(function: Function, pages: _Boxes, others: _Boxes, min_size: i
     if max(len(sizes), len(ratios)) > MOST:
         raise _no_choice(case, f"gives {len(sizes)} sizes and {len(ratios)} ratios; {MOST} of each are the most",
                          "with enough anchors everything is covered, and every one of them costs time", (sizes, ratios))
-    reached = anchors.coverage(others, generator, strides, min_size, max_size, progress=False)
+    reached = evaluate.coverage(others, generator, strides, min_size, max_size, progress=False)
     for threshold, asked in ASKED.items():
         if (recall := reached.recall(threshold)) < asked:
             raise _no_choice(case, f"gives anchors that reach {recall:.1%} of the objects of other pages at an IoU of "
@@ -319,7 +319,7 @@ def _check_choice(function: Function, pages: _Boxes, others: _Boxes, min_size: i
                              (sizes, ratios))
 
 
-def _what_is_missed(reached: anchors.Coverage, sizes: Sequence[float], ratios: Sequence[float], size: Size,
+def _what_is_missed(reached: evaluate.Coverage, sizes: Sequence[float], ratios: Sequence[float], size: Size,
                     min_size: int) -> str:
     """What to think about where anchors of these sizes and ratios do not cover the objects."""
     scale = resized_size(size, min_size, 2 * min_size)[0] / size[0]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rcnn import _backend
+from rcnn._ext import backend
 
 CLOSE = 1e-4  # of the largest number: what the two backends may differ by in float32
 LOOK = "font-size: 0.83em; white-space: pre; overflow-x: auto"  # 120 columns fit on a page
@@ -49,12 +49,12 @@ def compare(function: Callable[..., Any], *arguments: Any, repeat: int = 15, **o
     They take turns, `repeat` times each after one that does not count; what is printed are medians. Raises
     AssertionError where the two give different answers. Where no kernels were compiled, only NumPy's time is printed.
     """
-    names = ("numpy", "cython") if _backend.info()["kernels"] else ("numpy",)
+    names = ("numpy", "cython") if backend.info()["kernels"] else ("numpy",)
     answers: dict[str, Any] = {}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(repeat + 1):
         for name in names:
-            with _backend.use_backend(name):
+            with backend.use_backend(name):
                 begun = time.perf_counter()
                 answers[name] = function(*arguments, **options)
                 seconds[name].append(time.perf_counter() - begun)
@@ -64,7 +64,7 @@ def compare(function: Callable[..., Any], *arguments: Any, repeat: int = 15, **o
         print("Cython kernel    none was compiled on this machine")
         return
     _check_same(function.__name__, answers["numpy"], answers["cython"])
-    threads = _backend.get_num_threads()
+    threads = backend.get_num_threads()
     print(f"Cython kernel    {_duration(medians['cython']):>9}   at most {threads} thread{'s' * (threads != 1)}")
     print(f"ratio            {medians['numpy'] / medians['cython']:>9.1f}")
 

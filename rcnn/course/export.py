@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rcnn import files
+from rcnn import _files
 from rcnn.course import sources
 
 CONFIG = '''"""nbgrader's settings for this course; its commands are run in this folder."""
@@ -28,7 +28,7 @@ def export(folder: str | os.PathLike[str], solutions: bool = False) -> list[Path
     Raises OSError where the folder cannot be written or holds something, ImportError without jupytext.
     """
     root = Path(folder).expanduser()
-    files.check_free(root)
+    _files.check_free(root)
     written = []
     for source in sources.paths():
         notebook = sources.read(source)
@@ -37,8 +37,8 @@ def export(folder: str | os.PathLike[str], solutions: bool = False) -> list[Path
         target = root / "source" / source.stem if solutions else root
         target.mkdir(parents=True, exist_ok=True)
         written.append(target / f"{source.stem}.ipynb")
-        files.write_whole(written[-1], sources.as_json(notebook))
+        _files.write_whole(written[-1], sources.as_json(notebook))
     if solutions:
-        files.write_whole(root / "nbgrader_config.py", CONFIG.encode())
+        _files.write_whole(root / "nbgrader_config.py", CONFIG.encode())
     return written
 

@@ -14,7 +14,7 @@ from rcnn.data.items import Item
 from rcnn.data.overlay import Verdict
 from rcnn.data.records import UNKNOWN
 from rcnn.data.report import WHOLE, Counts, Example, Notes
-from rcnn.sizes import Size
+from rcnn.transform import Size
 
 BACKGROUND = "background"
 MAX_EXCESS = 1.0  # pixels by which a box may reach beyond its picture: annotators round

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rcnn import pictures
-from rcnn._arrays import as_index_array, check_boxes, counted
+from rcnn import images
+from rcnn._validate import as_index_array, check_boxes, counted
 from rcnn.data.records import AnnotatedPictures, Annotations, Record, drawn_upright, frame_size, turn_boxes
 from rcnn.data.report import Example, Notes
-from rcnn.sizes import Size
+from rcnn.transform import Size
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +72,8 @@ def _read_record(record: Record, index: int, place: str, notes: Notes) -> Item:
     here = Example(place, index)
     picture, size, upright = None, record.size, None
     try:
-        header = pictures.header(record.image)
-        picture = pictures.read(record.image)
+        header = images.header(record.image)
+        picture = images.read(record.image)
     except FileNotFoundError:
         notes.add("missing-picture", here)
     except (OSError, ValueError) as error:
@@ -143,9 +143,9 @@ def _read_pair(dataset: Any, index: int, notes: Notes) -> Item | None:
 def _as_rgb(picture: Any) -> np.ndarray:
     """What a detector takes for a picture as (H, W, 3) uint8; TypeError, ValueError or OSError for anything else."""
     if isinstance(picture, (str, os.PathLike)):
-        return pictures.read(picture)
+        return images.read(picture)
     if isinstance(picture, Image.Image):
-        return pictures.to_rgb(picture)
+        return images.to_rgb(picture)
     if not isinstance(picture, np.ndarray):
         raise TypeError(f"its picture is {type(picture).__name__}; wanted is an array (H, W, 3)")
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from rcnn import pictures
 from rcnn.data.reading import Thing, check_classes, existing_folder, inside, make_record, with_labels
 from rcnn.data.records import AnnotatedPictures, Annotations, Broken, Record
 from rcnn.data.splits import part_of, source_of
+from rcnn.images import SUFFIXES, read_values
 
 LAYOUTS = (("PNGImages", "PedMasks", "pedestrian"), ("images", "masks", "object"))  # Penn-Fudan's comes first
 MASK_NAMES = ("{}_mask.png", "{}.png")
@@ -57,7 +57,7 @@ def read_masks(folder: str | os.PathLike[str], split: str | None = None, images:
     mask_folder = existing_folder(root / (masks or default[1]))
     name = class_name or default[2]
     _, hold_out = source_of(split, (), str(root))
-    image_files, mask_files = _list(image_folder, pictures.SUFFIXES), _list(mask_folder, (".png",))
+    image_files, mask_files = _list(image_folder, SUFFIXES), _list(mask_folder, (".png",))
     if not image_files:
         raise ValueError(f"{image_folder} holds no pictures")
     there = frozenset(mask_files)
@@ -86,7 +86,7 @@ def _read_picture(folder: Path, file: str, mask_folder: Path, mask_files: Collec
                       else f"{mask_folder} holds no mask for it, {' or '.join(_masks_of(file))}")
     source = f"{mask_folder.name}/{found[0]}"
     try:
-        values = pictures.read_values(inside(mask_folder, found[0]))  # (H, W)
+        values = read_values(inside(mask_folder, found[0]))  # (H, W)
         things = _things(values, class_name)
         return make_record(inside(folder, file), source, things, (values.shape[0], values.shape[1]), file)
     except (OSError, ValueError) as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from rcnn.data.records import UNKNOWN, Annotations, Broken, Record
-from rcnn.sizes import Size
+from rcnn.transform import Size
 
 BACKGROUND = "background"
 CLASSES_FILE = "classes.txt"  # beside annotations: the names of the classes in the order of their labels

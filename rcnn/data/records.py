@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from rcnn import pictures
+from rcnn import images
 from rcnn.boxes import clip
 from rcnn.data.indexing import place_of
-from rcnn.pictures import Header
-from rcnn.sizes import Size
+from rcnn.images import Header
+from rcnn.transform import Size
 
 Target = dict[str, np.ndarray]
 UNKNOWN = -1  # the label of a class name that is not among the classes
@@ -129,13 +129,13 @@ class AnnotatedPictures:
         Raises OSError or ValueError that names the file, and the box where one is impossible.
         """
         record = self._record(index)
-        target = self._target(record, pictures.header(record.image))  # first, for it takes less than the picture
-        return pictures.read(record.image), target
+        target = self._target(record, images.header(record.image))  # first, for it takes less than the picture
+        return images.read(record.image), target
 
     def annotation(self, index: int) -> tuple[Size, Target]:
         """((height, width) of the upright picture, target), from the file's header alone: nothing is decoded."""
         record = self._record(index)
-        header = pictures.header(record.image)
+        header = images.header(record.image)
         return header.upright_size, self._target(record, header)
 
     def subset(self, indices: Sequence[int]) -> AnnotatedPictures:

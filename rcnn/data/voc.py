@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import ElementTree
 from tqdm import tqdm
 
-from rcnn import pictures
+from rcnn import images
 from rcnn.data.reading import (
     Thing,
     as_flag,
@@ -180,7 +180,7 @@ class _PictureFolders:
             by_stem: dict[str, list[str]] = {}
             for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
                 stem, suffix = os.path.splitext(name)
-                if suffix.lower() in pictures.SUFFIXES:
+                if suffix.lower() in images.SUFFIXES:
                     by_stem.setdefault(stem, []).append(name)
             self._listed[folder] = by_stem
         return self._listed[folder]

@@ -21,13 +21,13 @@ from xml.etree import ElementTree
 import numpy as np
 from tqdm import tqdm
 
-from rcnn import pictures
-from rcnn._arrays import as_index_array, check_boxes, check_finite
+from rcnn._files import write_whole
+from rcnn._validate import as_index_array, check_boxes, check_finite
 from rcnn.boxes import area
 from rcnn.data.reading import CLASSES_FILE, FLAG_NAMES, Thing, check_classes, stated_classes
 from rcnn.data.table import COLUMNS
 from rcnn.data.voc import CORNERS
-from rcnn.files import write_whole
+from rcnn.images import as_png
 
 Target = dict[str, np.ndarray]
 
@@ -57,7 +57,7 @@ def write_voc(dataset: Pictures, folder: str | os.PathLike[str], split: str, pro
     _state_classes(root, dataset.classes)
     stems = []
     for stem, picture, things in _pictures(dataset, split, progress):
-        write_whole(root / "JPEGImages" / f"{stem}.png", pictures.as_png(picture), flush=False)
+        write_whole(root / "JPEGImages" / f"{stem}.png", as_png(picture), flush=False)
         write_whole(root / "Annotations" / f"{stem}.xml", _voc_xml(f"{stem}.png", picture, things), flush=False)
         stems.append(stem)
     write_whole(image_set, "".join(f"{stem}\n" for stem in stems).encode())
@@ -77,7 +77,7 @@ def write_coco(dataset: Pictures, folder: str | os.PathLike[str], split: str, pr
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for stem, picture, things in _pictures(dataset, split, progress):
-        write_whole(root / "images" / f"{stem}.png", pictures.as_png(picture), flush=False)
+        write_whole(root / "images" / f"{stem}.png", as_png(picture), flush=False)
         height, width = picture.shape[:2]
         images.append({"id": len(images) + 1, "file_name": f"{stem}.png", "width": width, "height": height})
         for thing in things:
@@ -98,7 +98,7 @@ def write_csv(dataset: Pictures, folder: str | os.PathLike[str], split: str, pro
     rows.writerow((*COLUMNS, *FLAG_NAMES, "width", "height"))
     for stem, picture, things in _pictures(dataset, split, progress):
         name, size = f"images/{stem}.png", (picture.shape[1], picture.shape[0])
-        write_whole(root / name, pictures.as_png(picture), flush=False)
+        write_whole(root / name, as_png(picture), flush=False)
         for thing in things:
             flags = (int(getattr(thing, flag)) for flag in FLAG_NAMES)
             rows.writerow((name, *map(_plain, thing.box), thing.name, *flags, *size))

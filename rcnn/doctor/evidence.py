@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from rcnn._arrays import counted
+from rcnn._validate import counted
 from rcnn.boxes import iou
 from rcnn.data import Dataset
 from rcnn.data.report import ERROR, Problem

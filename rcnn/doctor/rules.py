@@ -91,7 +91,7 @@ def anchors(evidence: Evidence) -> Iterator[Verdict]:
                   "the anchors do not cover the objects"
                   if covered < (LEAST_COVERED if is_found else WELL_COVERED) else None,
                   'let them fit the data: in the run\'s file anchors = "fit" in place of anchor_sizes and '
-                  "aspect_ratios; in Python anchors.suggest, with more of them if need be")
+                  "aspect_ratios; in Python evaluate.suggest, with more of them if need be")
     positive, sampled = float(objects.sampled[:, 0].mean()), float(objects.sampled.sum(axis=1).mean())
     yield Verdict("anchors", f"of {sampled:.0f} anchors sampled on a picture with objects, {positive:.1f} are positive",
                   "few positives per image" if positive < LEAST_POSITIVE * sampled and not is_found else None,

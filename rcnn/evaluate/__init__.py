@@ -1,9 +1,15 @@
-"""How good a detector is: average precision as PASCAL VOC and COCO define it, and which stage loses what.
+"""How good a detector is: average precision as PASCAL VOC and COCO define it, and which stage loses what;
+how well anchors cover the objects of a data set, and which cover them better.
 
     result = evaluate.evaluate(model, dataset)
     print(result.mean_ap)
+    c = model.config
+    print(evaluate.coverage(dataset, model.anchor_generator, model.strides(), c.min_size, c.max_size))
+    print(evaluate.suggest(dataset, model.strides(), c.min_size, c.max_size))
 """
 
+from rcnn.evaluate.anchor_coverage import Coverage, CoverageRow, coverage
+from rcnn.evaluate.anchor_suggestion import Suggestion, suggest
 from rcnn.evaluate.classes import match_classes, rename
 from rcnn.evaluate.coco import CocoEvaluation, evaluate_coco
 from rcnn.evaluate.errors import KINDS, Errors, confusion, error_kinds
@@ -24,12 +30,16 @@ __all__ = [
     "KINDS",
     "METHODS",
     "CocoEvaluation",
+    "Coverage",
+    "CoverageRow",
     "Detector",
     "Errors",
     "Evaluation",
     "StageRecall",
+    "Suggestion",
     "average_precision",
     "confusion",
+    "coverage",
     "error_kinds",
     "evaluate",
     "evaluate_coco",
@@ -41,5 +51,6 @@ __all__ = [
     "recall_by_stage",
     "rename",
     "results_json",
+    "suggest",
     "trace_dataset",
 ]

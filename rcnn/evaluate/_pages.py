@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rcnn._arrays import as_float_array, as_index_array, check_boxes, check_finite, check_flags, check_scores
+from rcnn._validate import as_float_array, as_index_array, check_boxes, check_finite, check_flags, check_scores
 from rcnn.boxes import area
 
 Page = Mapping[str, ArrayLike]

@@ -6,14 +6,14 @@ from typing import Protocol
 
 import numpy as np
 
-from rcnn._arrays import check_boxes
+from rcnn._validate import check_boxes
 from rcnn.boxes import iou
 from rcnn.data import Dataset
 from rcnn.evaluate._pages import Page, check_pages, concatenate
 from rcnn.evaluate.classes import rename
 from rcnn.evaluate.voc import batches, is_to_find
-from rcnn.trace import Detections, Size, Trace
-from rcnn.transform import scale_boxes
+from rcnn.trace import Detections, Trace
+from rcnn.transform import Size, scale_boxes
 
 _NOTHING: Page = {"boxes": [], "scores": [], "labels": []}
 AVERAGED = np.linspace(0.5, 0.95, 10)  # the IoU thresholds over which COCO averages

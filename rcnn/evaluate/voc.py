@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from rcnn._arrays import as_float_array
+from rcnn._validate import as_float_array
 from rcnn.boxes import area, iou
 from rcnn.data import Dataset
 from rcnn.evaluate._pages import Found, Page, Wanted, check_pages, concatenate

@@ -1,8 +1,7 @@
 """A small and complete neural-network library: tensors with gradients, operations, layers and optimisers."""
 
 from rcnn.nn import functional, optim
-from rcnn.nn.module import Module
-from rcnn.nn.modules import (
+from rcnn.nn.layers import (
     AdaptiveAvgPool2d,
     AvgPool2d,
     BatchNorm2d,
@@ -19,6 +18,7 @@ from rcnn.nn.modules import (
     Sigmoid,
     Upsample,
 )
+from rcnn.nn.module import Module
 from rcnn.nn.tensor import Parameter, Tensor, concatenate, no_grad
 
 __all__ = [

@@ -1,6 +1,6 @@
 """Operations on tensors, each with its gradient written out.
 
-Convolution is in `rcnn.nn.convolution`, pooling in `rcnn.nn.pooling`, resampling in `rcnn.nn.resampling`; they are
+Convolution is in `rcnn.nn.conv`, pooling in `rcnn.nn.pooling`, resampling in `rcnn.nn.resize`; they are
 offered here too, so that `functional` is the one place to look. Losses of nothing (no rows, no samples) are 0, not NaN.
 """
 
@@ -10,11 +10,11 @@ import math
 
 import numpy as np
 
-from rcnn.nn import passes
-from rcnn.nn.convolution import conv2d
+from rcnn.nn import elementwise
+from rcnn.nn.conv import conv2d
 from rcnn.nn.pooling import avg_pool2d, max_pool2d
 from rcnn.nn.random import generator
-from rcnn.nn.resampling import adaptive_avg_pool2d, interpolate, upsample_add
+from rcnn.nn.resize import adaptive_avg_pool2d, interpolate, upsample_add
 from rcnn.nn.tensor import Tensor, as_tensor, check_tensor, concatenate, record
 from rcnn.nn.windows import channels_last, check_maps
 
@@ -59,14 +59,14 @@ def linear_on_maps(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, rel
 
 def relu(x: Tensor) -> Tensor:
     """max(x, 0); the gradient at 0 is 0."""
-    out = passes.relu(x.data)
-    return record(out, (x,), lambda g: (passes.leaky_relu_gradient(g, out, 0.0),))
+    out = elementwise.relu(x.data)
+    return record(out, (x,), lambda g: (elementwise.leaky_relu_gradient(g, out, 0.0),))
 
 
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     """x where it is positive, `negative_slope` times x elsewhere."""
     slope = float(negative_slope)  # a NumPy number would carry its own dtype into the result
-    return record(passes.relu(x.data, slope), (x,), lambda g: (passes.leaky_relu_gradient(g, x.data, slope),))
+    return record(elementwise.relu(x.data, slope), (x,), lambda g: (elementwise.leaky_relu_gradient(g, x.data, slope),))
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Tensor:
@@ -108,26 +108,26 @@ def batch_norm(x: Tensor, running_mean: np.ndarray, running_var: np.ndarray, wei
     if training:
         if count < 2:
             raise ValueError(f"batch_norm in training needs more than one value per channel, not a map of {x.shape}")
-        mean, var = passes.batch_statistics(x.data)
+        mean, var = elementwise.batch_statistics(x.data)
         running_mean += momentum * (mean - running_mean)
         running_var += momentum * (var * (count / (count - 1)) - running_var)
     else:
         mean, var = running_mean.copy(), running_var  # a copy: they may move on before the gradient is asked for
     scale = 1 / np.sqrt(var + x.dtype.type(eps))  # (C,)
     gain = weight.data * scale
-    out = passes.normalise(x.data, mean, gain, bias.data, None if residual is None else residual.data, relu)
+    out = elementwise.normalise(x.data, mean, gain, bias.data, None if residual is None else residual.data, relu)
 
     def vjp(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
         mask = out if relu else None
         keep = relu and residual is not None and residual.requires_grad
-        g_bias, g_weight, passed = passes.normalise_sums(g, x.data, mean, mask, keep)
+        g_bias, g_weight, passed = elementwise.normalise_sums(g, x.data, mean, mask, keep)
         if passed is not None:  # g where it went through the relu: the residual's gradient
             g, mask = passed, None
         g_weight *= scale
         g_x = None
         if x.requires_grad:  # in training the mean and the variance depend on x as well
             shift, slope = (g_bias / count, g_weight * scale / count) if training else (0 * g_bias, 0 * g_weight)
-            g_x = passes.normalise_gradient(g, x.data, mean, mask, gain, shift, slope)
+            g_x = elementwise.normalise_gradient(g, x.data, mean, mask, gain, shift, slope)
         return (g_x, g_weight, g_bias) if residual is None else (g_x, g_weight, g_bias, g)
 
     return record(out, (x, weight, bias) if residual is None else (x, weight, bias, residual), vjp)

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from rcnn import _backend
-from rcnn.nn import passes
+from rcnn._ext import backend
+from rcnn.nn import elementwise
 from rcnn.nn.tensor import Parameter
 
 Schedule = Callable[[int], float]
@@ -99,9 +99,9 @@ class SGD(Optimizer):
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
         if _is_fast(values, grad, *state):
             velocity, = state
-            _backend.optim_kernels.sgd(
+            backend.optim_kernels.sgd(
                 values.reshape(-1), grad.reshape(-1), velocity.reshape(-1), self.lr, self.momentum, self.weight_decay,
-                _backend.threads_for(values.size))
+                backend.threads_for(values.size))
         else:
             super()._update(values, grad, *state)
 
@@ -130,10 +130,10 @@ class Adam(Optimizer):
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
         if _is_fast(values, grad, *state):
             (mean, square), (beta1, beta2) = state, self.betas
-            _backend.optim_kernels.adam(
+            backend.optim_kernels.adam(
                 values.reshape(-1), grad.reshape(-1), mean.reshape(-1), square.reshape(-1),
                 self.lr / (1 - beta1**self.steps), beta1, beta2, 1 - beta2**self.steps, self.eps, self.weight_decay,
-                _backend.threads_for(values.size))
+                backend.threads_for(values.size))
         else:
             super()._update(values, grad, *state)
 
@@ -155,15 +155,15 @@ def _square_sum(grad: np.ndarray) -> float:
     """The sum of the squares, added in float64, the same to the bit for any number of threads."""
     if not _is_fast(grad):
         return float(np.square(grad, dtype=np.float64).sum())
-    sums = np.empty(-(-grad.size // _backend.optim_kernels.block_size))
-    _backend.optim_kernels.square_sums(grad.reshape(-1), sums, _backend.threads_for(grad.size))
+    sums = np.empty(-(-grad.size // backend.optim_kernels.block_size))
+    backend.optim_kernels.square_sums(grad.reshape(-1), sums, backend.threads_for(grad.size))
     return float(sums.sum())
 
 
 def _scale(grad: np.ndarray, factor: float) -> None:
     """Multiplies the gradient, in place."""
     if _is_fast(grad):
-        _backend.optim_kernels.scale(grad.reshape(-1), factor, _backend.threads_for(grad.size))
+        backend.optim_kernels.scale(grad.reshape(-1), factor, backend.threads_for(grad.size))
     else:
         grad *= factor
 
@@ -172,7 +172,7 @@ def _is_fast(*arrays: np.ndarray) -> bool:
     """Whether the kernels take these arrays: float32, of one shape, and with their numbers in a row, to write in place.
     """
     shape = arrays[0].shape
-    return passes.is_fast(*arrays) and all(array.flags.c_contiguous and array.shape == shape for array in arrays)
+    return elementwise.is_fast(*arrays) and all(array.flags.c_contiguous and array.shape == shape for array in arrays)
 
 
 def linear_warmup(steps: int, start: float = 1e-3) -> Schedule:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rcnn import _backend
-from rcnn._buffers import empty, empty_maps
-from rcnn.nn import passes
+from rcnn._ext import backend
+from rcnn._ext.layout import pixels
+from rcnn._ext.memory import empty, empty_maps
+from rcnn.nn import elementwise
 from rcnn.nn.tensor import Tensor, is_recording, record
 from rcnn.nn.windows import (
     Pair,
@@ -40,7 +41,7 @@ def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
     kernel, step, pad, size = _check("max_pool2d", x, kernel_size, stride, padding)
     if pad[0] > kernel[0] // 2 or pad[1] > kernel[1] // 2:
         raise ValueError(f"padding {padding} is more than half of kernel_size {kernel_size}")
-    if passes.is_fast(x.data):
+    if elementwise.is_fast(x.data):
         out, gradient = _pool(x.data, kernel, step, pad, size, mean=False,
                               noted=is_recording() and x.requires_grad)
     else:
@@ -55,7 +56,7 @@ def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
     Raises TypeError for what is no tensor, ValueError for maps without pixels or a window that does not fit.
     """
     kernel, step, pad, size = _check("avg_pool2d", x, kernel_size, stride, padding)
-    if passes.is_fast(x.data):
+    if elementwise.is_fast(x.data):
         out, gradient = _pool(x.data, kernel, step, pad, size, mean=True, noted=False)
     else:
         out, gradient = _avg_pool(x.data, kernel, step, pad, size)
@@ -81,12 +82,12 @@ def _pool(x: np.ndarray, kernel: Pair, step: Pair, pad: Pair, size: Pair, mean: 
     out = empty_maps((shape[0], shape[1], *size))
     winners = empty((shape[0], *size, shape[1])) if noted else None
     work = out.size * kernel[0] * kernel[1]
-    _backend.pooling_kernels.pool(passes.pixels(x), how, mean, passes.pixels(out), winners, _backend.threads_for(work))
+    backend.pooling_kernels.pool(pixels(x), how, mean, pixels(out), winners, backend.threads_for(work))
 
     def gradient(g: np.ndarray) -> np.ndarray:
         g_x = empty_maps(shape)
-        _backend.pooling_kernels.pool_gradient(passes.pixels(g), winners, how, passes.pixels(g_x),
-                                               _backend.threads_for(work))
+        backend.pooling_kernels.pool_gradient(pixels(g), winners, how, pixels(g_x),
+                                               backend.threads_for(work))
         return g_x
 
     return out, gradient

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from rcnn import _backend
-from rcnn.nn import passes
+from rcnn._ext import backend
+from rcnn.nn import elementwise
 
 Vjp = Callable[[np.ndarray], "tuple[np.ndarray | None, ...]"]
 
@@ -136,7 +136,7 @@ class Tensor:
             raise ValueError(f"the gradient has shape {grad.shape}, the tensor {self.shape}")
         waiting = {id(self): (grad, False)}  # gradients on their way to tensors that have not been visited
         order = _topological_order(self)
-        with _backend.one_pool():
+        with backend.one_pool():
             while order:
                 _visit(order.pop(), waiting)
 
@@ -144,7 +144,7 @@ class Tensor:
 
     def __add__(self, other: Any) -> Tensor:
         a, b = self, as_tensor(other, self.dtype)
-        return _record_pair(passes.add(a.data, b.data), a, b, lambda g: g, lambda g: g)
+        return _record_pair(elementwise.add(a.data, b.data), a, b, lambda g: g, lambda g: g)
 
     def __sub__(self, other: Any) -> Tensor:
         a, b = self, as_tensor(other, self.dtype)
@@ -359,8 +359,8 @@ def _joined(a: np.ndarray, own_a: bool, b: np.ndarray, own_b: bool) -> tuple[np.
     if own_b and not own_a:
         a, b = b, a
     if not (own_a or own_b) or a.dtype != b.dtype:
-        return passes.add(a, b), True
-    passes.add_to(a, b)
+        return elementwise.add(a, b), True
+    elementwise.add_to(a, b)
     return a, True
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rcnn import anchors
+from rcnn import anchors, evaluate
 
 THIRDS = (1 / 6, 1 / 2, 5 / 6)
 
@@ -25,7 +25,7 @@ def by_quantiles(dataset, strides, min_size, max_size):
 
 
 def by_search(dataset, strides, min_size, max_size):
-    found = anchors.suggest(dataset, strides, min_size, max_size, progress=False)
+    found = evaluate.suggest(dataset, strides, min_size, max_size, progress=False)
     return found.sizes, found.ratios
 
 

@@ -1,0 +1,31 @@
+"""Backbones: networks that turn an image into feature maps.
+
+Any module from (N, 3, H, W) to (N, C, H', W') will do, or with a pyramid one that returns a list of such maps.
+"""
+
+from rcnn.backbones.resnet import (
+    BLOCKS,
+    BasicBlock,
+    Bottleneck,
+    ResNet,
+    ResNetFPN,
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet101,
+)
+from rcnn.backbones.small import ResidualBlock, SmallBackbone
+
+__all__ = [
+    "BLOCKS",
+    "BasicBlock",
+    "Bottleneck",
+    "ResNet",
+    "ResNetFPN",
+    "ResidualBlock",
+    "SmallBackbone",
+    "resnet101",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+]

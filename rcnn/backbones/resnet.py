@@ -1,0 +1,174 @@
+"""ResNets of 18, 34, 50 and 101 layers, as bodies, as classifiers, and with a feature pyramid.
+
+He et al., "Deep residual learning for image recognition", 2016. Parameters are named as in torchvision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from rcnn.fpn import BackboneWithFPN
+from rcnn.nn import BatchNorm2d, Conv2d, FrozenBatchNorm2d, Linear, Module, ReLU, Sequential, Tensor
+from rcnn.nn import functional as F
+from rcnn.nn.layers import conv_norm_relu, normal
+
+Norm = Callable[[int], Module]
+RELU = ReLU()  # has no state: one serves all
+
+
+class BasicBlock(Module):
+    """Two 3x3 convolutions and the way past them: the block of ResNet-18 and 34. He et al., 2016, figure 5 left."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, stride: int, norm: Norm) -> None:
+        self.conv1, self.bn1 = biasless_conv(in_channels, width, 3, stride), norm(width)
+        self.conv2, self.bn2 = biasless_conv(width, width, 3), norm(width)
+        self.downsample = _downsample(in_channels, width, stride, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = conv_norm_relu(x, self.conv1, self.bn1, relu=RELU)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return conv_norm_relu(out, self.conv2, self.bn2, residual=shortcut, relu=RELU)
+
+
+class Bottleneck(Module):
+    """1x1 to few channels, 3x3 among them, 1x1 to four times as many: the block of ResNet-50 and 101; figure 5 right.
+
+    The stride is on the 3x3 convolution, as in the public weights; the paper has it on the first 1x1.
+    """
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int, norm: Norm) -> None:
+        self.conv1, self.bn1 = biasless_conv(in_channels, width, 1), norm(width)
+        self.conv2, self.bn2 = biasless_conv(width, width, 3, stride), norm(width)
+        self.conv3, self.bn3 = biasless_conv(width, 4 * width, 1), norm(4 * width)
+        self.downsample = _downsample(in_channels, 4 * width, stride, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = conv_norm_relu(x, self.conv1, self.bn1, relu=RELU)
+        out = conv_norm_relu(out, self.conv2, self.bn2, relu=RELU)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return conv_norm_relu(out, self.conv3, self.bn3, residual=shortcut, relu=RELU)
+
+
+BLOCKS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
+    18: (BasicBlock, (2, 2, 2, 2)), 34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)), 101: (Bottleneck, (3, 4, 23, 3)),
+}  # layers -> block, and how many of it each stage has: table 1 of the paper
+
+
+class ResNet(Module):
+    """A ResNet of 18, 34, 50 or 101 layers. He et al., "Deep residual learning for image recognition", 2016.
+
+    Without `num_classes` a body: (N, 3, H, W) to its four levels [(N, C_l, H/4, W/4), .., (N, 8 C_l, H/32, W/32)], with
+    `channels` telling the C of each. With `num_classes` a classifier: to logits (N, num_classes).
+    frozen: FrozenBatchNorm2d in place of BatchNorm2d, as detectors have it. eps: of either. Parameters are named as in
+    torchvision.
+    """
+
+    def __init__(self, layers: int, num_classes: int | None = None, frozen: bool = False, eps: float = 1e-5) -> None:
+        if layers not in BLOCKS:
+            raise ValueError(f"layers must be one of {', '.join(map(str, BLOCKS))}, not {layers!r}")
+        block, counts = BLOCKS[layers]
+        norm = partial(FrozenBatchNorm2d if frozen else BatchNorm2d, eps=eps)
+        self.layers, self.frozen = layers, frozen
+        self.channels = tuple(width * block.expansion for width in (64, 128, 256, 512))
+        self.conv1, self.bn1 = biasless_conv(3, 64, 7, 2), norm(64)
+        incoming = (64, *self.channels)
+        for stage, count in enumerate(counts):
+            stride = 1 if stage == 0 else 2
+            first = block(incoming[stage], 64 * 2**stage, stride, norm)
+            rest = [block(self.channels[stage], 64 * 2**stage, 1, norm) for _ in range(count - 1)]
+            setattr(self, f"layer{stage + 1}", Sequential(first, *rest))
+        self.fc = None if num_classes is None else Linear(self.channels[-1], num_classes)
+        if self.fc is None:
+            self.ignored_state = ("fc.weight", "fc.bias")  # a body takes a classifier's weights, too
+
+    @property
+    def eps(self) -> float:
+        """What the batch norms add to the variance."""
+        return float(self.bn1.eps)
+
+    def forward(self, x: Tensor) -> Any:
+        x = conv_norm_relu(x, self.conv1, self.bn1, relu=RELU)
+        x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+        levels = []
+        for stage in (1, 2, 3, 4):
+            x = getattr(self, f"layer{stage}")(x)
+            levels.append(x)
+        return levels if self.fc is None else self.fc(F.adaptive_avg_pool2d(x, 1).flatten(start_dim=1))
+
+    def freeze(self, trainable_layers: int) -> None:
+        """Lets the last `trainable_layers` stages learn and no other, of: conv1, layer1, layer2, layer3, layer4.
+
+        0 freezes all, 5 nothing; the meaning is that of torchvision's `trainable_backbone_layers`.
+        """
+        if trainable_layers not in range(6):
+            raise ValueError(f"trainable_layers must be in 0 .. 5, not {trainable_layers!r}")
+        learning = ("layer4", "layer3", "layer2", "layer1", "conv1", "bn1")[:trainable_layers + (trainable_layers == 5)]
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad = name.split(".")[0] in (*learning, "fc")
+
+
+def resnet18(num_classes: int | None = None, **options: Any) -> ResNet:
+    """ResNet-18, a body or a classifier; see `ResNet`."""
+    return ResNet(18, num_classes, **options)
+
+
+def resnet34(num_classes: int | None = None, **options: Any) -> ResNet:
+    """ResNet-34, a body or a classifier; see `ResNet`."""
+    return ResNet(34, num_classes, **options)
+
+
+def resnet50(num_classes: int | None = None, **options: Any) -> ResNet:
+    """ResNet-50, a body or a classifier; see `ResNet`."""
+    return ResNet(50, num_classes, **options)
+
+
+def resnet101(num_classes: int | None = None, **options: Any) -> ResNet:
+    """ResNet-101, a body or a classifier; see `ResNet`."""
+    return ResNet(101, num_classes, **options)
+
+
+def biasless_conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> Conv2d:
+    """A convolution without bias, Kaiming normal by its fan-out. He et al., "Delving deep into rectifiers", 2015."""
+    conv = Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+    conv.weight.data = normal(conv.weight.shape, std=math.sqrt(2 / (kernel_size**2 * out_channels)))
+    return conv
+
+
+def _downsample(in_channels: int, out_channels: int, stride: int, norm: Norm) -> Sequential | None:
+    """What brings the input of a block to the shape of its output: nothing, or a 1x1 convolution with its norm."""
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return Sequential(biasless_conv(in_channels, out_channels, 1, stride), norm(out_channels))
+
+
+class ResNetFPN(BackboneWithFPN):
+    """A ResNet body with frozen batch norm and a pyramid of five levels: what the public detectors stand on.
+
+    layers: 18, 34, 50 or 101. eps: of the frozen batch norms.
+    """
+
+    body: ResNet
+
+    def __init__(self, layers: int, out_channels: int = 256, eps: float = 1e-5) -> None:
+        body = ResNet(layers, frozen=True, eps=eps)
+        super().__init__(body, body.channels, out_channels)
+        self.layers, self.out_channels = layers, out_channels
+
+    @property
+    def eps(self) -> float:
+        """What the frozen batch norms add to the variance."""
+        return self.body.eps
+
+    @eps.setter
+    def eps(self, eps: float) -> None:
+        for module in self.body.modules():
+            if isinstance(module, FrozenBatchNorm2d):
+                module.eps = eps

@@ -1,0 +1,46 @@
+"""A backbone that is small enough to learn from random weights in minutes, without ImageNet."""
+
+from __future__ import annotations
+
+from rcnn.backbones.resnet import biasless_conv
+from rcnn.nn import BatchNorm2d, Module, ReLU, Sequential, Tensor
+from rcnn.nn.layers import conv_norm_relu
+
+
+class SmallBackbone(Module):
+    """A residual network of stride 8: (N, 3, H, W) to (N, out_channels, H/8, W/8).
+
+    Three convolutions of stride 2 bring the resolution down, `depth` residual blocks think at the last one. With the
+    defaults it has a quarter of a million parameters.
+    """
+
+    def __init__(self, out_channels: int = 64, depth: int = 2) -> None:
+        self.out_channels, self.depth = out_channels, depth
+        self.stem = Sequential(
+            _conv_norm(3, 24, stride=2), ReLU(),  # (N, 24, H/2, W/2)
+            _conv_norm(24, 48, stride=2), ReLU(),  # (N, 48, H/4, W/4)
+            ResidualBlock(48),
+            _conv_norm(48, out_channels, stride=2), ReLU(),  # (N, out_channels, H/8, W/8)
+        )
+        self.blocks = Sequential(*(ResidualBlock(out_channels) for _ in range(depth)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.stem(x))
+
+
+class ResidualBlock(Module):
+    """Two 3x3 convolutions whose result is added to their input. He et al., "Deep residual learning", 2016, fig. 2."""
+
+    def __init__(self, channels: int) -> None:
+        self.first = _conv_norm(channels, channels)
+        self.relu = ReLU()
+        self.second = _conv_norm(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = conv_norm_relu(x, self.first[0], self.first[1], relu=self.relu)
+        return conv_norm_relu(out, self.second[0], self.second[1], residual=x, relu=self.relu)
+
+
+def _conv_norm(in_channels: int, out_channels: int, stride: int = 1) -> Sequential:
+    """A 3x3 convolution and its batch norm; the convolution needs no bias, for the norm has one."""
+    return Sequential(biasless_conv(in_channels, out_channels, 3, stride), BatchNorm2d(out_channels))

@@ -1,0 +1,169 @@
+"""What `rcnn check` does: reads a data set once, and says what is in it and what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcnn import data
+from rcnn._files import write_whole
+from rcnn.cli.shared import check_file, say, write_figure
+from rcnn.data.items import Items
+from rcnn.data.report import Problem, Report, counts_table, problems_text
+from rcnn.data.validation import shared_pictures, validate
+from rcnn.train import plan
+
+SPLITS = ("train", "val")
+BOTH = "both"
+PAGES = {"train": 500, "val": 200}  # of the sets that are drawn
+SHEET = Path("rcnn-check.png")
+SHEET_PICTURES = 16
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `rcnn check` to the commands."""
+    parser = commands.add_parser(
+        "check", help="look for what is wrong with a data set, before training",
+        description="Reads every picture of a data set once, counts the objects of each class, lists what is wrong "
+                    "with pictures, boxes and labels, and draws sixteen pictures with their boxes. The exit status is "
+                    "0 if training may start, 1 if it must not, 2 if the data set cannot be found at all. To leave out "
+                    "what is wrong instead of mending it, a RUN.toml has options = {on_error = \"skip\"} below its "
+                    "[data].")
+    parser.add_argument("dataset", metavar="DATASET|RUN.toml",
+                        help="shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH, or a file that names one")
+    parser.add_argument("--split", default=BOTH, metavar="SPLIT",
+                        help="train, val, both of them, or another that is there (default: %(default)s)")
+    parser.add_argument("--sheet", type=Path, default=SHEET, metavar="FILE",
+                        help="the picture with sixteen of the pictures (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="also write the report to this file (- for standard output)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Checks, prints, draws; 0 if training may start, else 1."""
+    _check_outputs(options)
+    datasets = _datasets(options)
+    reports = {split: validate(dataset, progress=sys.stderr.isatty(), to_learn=split == "train")
+               for split, dataset in datasets.items()}  # fmt: skip
+    shared = shared_pictures(reports["train"], reports["val"]) if len(reports) == 2 else ()
+    sheet = _write_sheet(options.sheet, datasets, reports)
+    ok = all(report.ok for report in reports.values())
+    if options.json:
+        content = {"dataset": options.dataset, "ok": ok, "shared": [problem.as_dict() for problem in shared],
+                   "splits": {split: report.as_dict() for split, report in reports.items()}}  # fmt: skip
+        text = json.dumps(content, indent=1) + "\n"
+        if options.json == "-":
+            sys.stdout.write(text)
+        else:
+            write_whole(options.json, text.encode())
+    if options.json != "-":
+        say(_text(reports, shared, sheet))
+    return 0 if ok else 1
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """An error, before any work is done, for what cannot be written."""
+    for name, file in (("--sheet", options.sheet), ("--json", options.json)):
+        check_file(name, file)
+    if options.sheet.suffix.lower() != ".png":
+        raise ValueError(f"--sheet is a PNG file; {options.sheet} does not end in .png")
+
+
+def _datasets(options: argparse.Namespace) -> dict[str, Any]:
+    """By split, what is to be checked: what readers make of annotations, right or wrong, or pages that are drawn."""
+    wanted = SPLITS if options.split == BOTH else (options.split,)
+    reader: Mapping[str, Any] = {}
+    specs: dict[str, tuple[str | None, int | None]] = dict.fromkeys(wanted, (options.dataset, None))
+    if options.dataset.endswith(".toml"):
+        chosen = plan.read(options.dataset)
+        reader = chosen.options
+        specs = dict.fromkeys(wanted, (chosen.val or chosen.train, None))
+        specs |= {"train": (chosen.train, chosen.train_pictures), "val": (chosen.val, chosen.val_pictures)}
+    datasets = {split: _load(spec, split, specs[split][1], reader)
+                for split in wanted if (spec := specs[split][0]) is not None}  # fmt: skip
+    if not datasets:
+        raise ValueError(f"{options.dataset} names no data set for {options.split}")
+    return _broken_once(datasets)
+
+
+def _load(spec: str, split: str, count: int | None, reader: Mapping[str, Any]) -> Any:
+    if spec in data.DRAWN:
+        return data.load(spec, split, count or PAGES.get(split))
+    further = dict(reader)
+    if further.pop("on_error", "raise") == "skip":  # training then goes on without what is wrong, which is named
+        return data.load(spec, split, count, options=reader)
+    return data.read_annotations(spec, split, count, further)
+
+
+def _broken_once(datasets: dict[str, Any]) -> dict[str, Any]:
+    """The same, where an annotation that cannot be read, and so could be of either split, is of the first alone."""
+    first = next(iter(datasets.values()))
+    seen = set(getattr(first, "broken", ()))
+    return {split: dataclasses.replace(dataset, broken=[broken for broken in dataset.broken if broken not in seen])
+            if dataset is not first and isinstance(dataset, data.Annotations) else dataset
+            for split, dataset in datasets.items()}  # fmt: skip
+
+
+# ---------------------------------------------------------------------- what is said
+
+def _text(reports: Mapping[str, Report], shared: Sequence[Problem], sheet: str) -> str:
+    """The table of counts, the problems of each split, and what may be done now."""
+    parts = [counts_table({split: report.counts for split, report in reports.items()})]
+    parts += [f"{split}: {problems_text(report.problems)}" for split, report in reports.items()]
+    parts += [f"train and val: {problems_text(shared)}"] if shared else []
+    verdict = "training may start" if all(report.ok for report in reports.values()) else "training must not start"
+    return "\n\n".join([*parts, f"{sheet}\n{verdict}"])
+
+
+# ---------------------------------------------------------------------- the contact sheet
+
+def _write_sheet(path: Path, datasets: Mapping[str, Any], reports: Mapping[str, Report]) -> str:
+    """Says where the sheet is, once it is written."""
+    from rcnn import plot  # matplotlib, which takes a while, only where something is drawn
+
+    chosen = choose(reports)
+    if not chosen:
+        return "there are no pictures to draw"
+    items = {split: Items(dataset) for split, dataset in datasets.items()}
+    tiles = [_tile(items[split], index, split, _kinds_of(reports[split], index)) for split, index in chosen]
+    pictures, boxes_list, labels_list, captions = zip(*tiles, strict=True)
+    names = next(iter(items.values())).classes
+    write_figure(path, plot.contact_sheet(pictures, boxes_list, labels_list, names, captions))
+    return f"{len(chosen)} picture{'s' * (len(chosen) != 1)} with their boxes: {path}"
+
+
+def _tile(items: Items, index: int, split: str, kinds: Sequence[str]) -> tuple[Any, np.ndarray, np.ndarray, str]:
+    """(picture, boxes (G, 4), labels (G,), caption) of a picture, as much of it as there is."""
+    item = items.read(index)
+    if item is None:
+        return None, np.zeros((0, 4)), np.zeros(0, np.int64), f"{split}, picture {index}\n{', '.join(kinds)}"
+    boxes = item.boxes if item.upright is None else item.upright
+    name = item.place if item.file is None else item.file.name
+    words = ", ".join(kinds) or f"{len(boxes)} object{'s' * (len(boxes) != 1)}"
+    return item.picture, boxes, item.labels, f"{split}, {name}\n{words}"
+
+
+def choose(reports: Mapping[str, Report], count: int = SHEET_PICTURES) -> list[tuple[str, int]]:
+    """The (split, index) of up to `count` pictures: of each problem in turn, then some spread over all pictures."""
+    columns = [[(split, example.picture) for example in problem.examples if example.picture is not None]
+               for split, report in reports.items() for problem in report.problems]  # fmt: skip
+    depth = max(map(len, columns), default=0)
+    wrong = [column[row] for row in range(depth) for column in columns if row < len(column)]
+    chosen = list(dict.fromkeys(wrong))[:count]
+    everything = [(split, i) for split, report in reports.items() for i in range(report.counts.pictures)]
+    rest = [picture for picture in everything if picture not in set(chosen)]
+    spread = np.unique(np.linspace(0, len(rest) - 1, min(count - len(chosen), len(rest))).astype(int))
+    return chosen + [rest[i] for i in spread]
+
+
+def _kinds_of(report: Report, index: int) -> list[str]:
+    """The kinds of problems that the picture at `index` is an example of."""
+    return [problem.kind for problem in report.problems
+            if any(example.picture == index for example in problem.examples)]  # fmt: skip

@@ -1,0 +1,135 @@
+"""What `rcnn detect` does: the objects in picture files, one file in memory at a time."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from rcnn import images
+from rcnn._files import write_whole
+from rcnn.cli.shared import check_file, fail, load_weights, say
+from rcnn.model import FasterRCNN
+
+Entry = dict[str, Any]
+FEW_PICTURES = 3  # more of them get a progress bar
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `rcnn detect` to the commands."""
+    parser = commands.add_parser(
+        "detect", help="find objects in pictures",
+        description="Finds objects in pictures (JPEG, PNG, WebP, TIFF, GIF, BMP and others), draws them, and goes on "
+                    "past files that cannot be read; the exit status is then 2. Boxes are x1, y1, x2, y2 in the pixels "
+                    "of the picture as it is seen: turned the way that its EXIF data say.")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file")
+    parser.add_argument("--weights", required=True, metavar="PATH|RUN|coco",
+                        help="a model.safetensors, a .pth of torchvision's, the folder of a run, of which the best "
+                             "weights are taken, or torchvision's COCO detector")
+    parser.add_argument("--score", type=float, metavar="S", help="least score (default: the model's own)")
+    parser.add_argument("--out", type=Path, default=Path("rcnn-detections"), metavar="DIR",
+                        help="folder for the annotated pictures, as PNG (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="also write the detections to this file (- for standard output)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Detects, draws, and says what was found; 0, or 2 where a file could not be read."""
+    if options.score is not None and not 0 <= options.score <= 1:
+        raise ValueError(f"--score must be in 0 .. 1, not {options.score}")
+    check_file("--json", options.json)
+    model = load_weights(options.weights)
+    options.out.mkdir(parents=True, exist_ok=True)
+    entries: list[Entry] = []
+    status = 0
+    bar = len(options.images) > FEW_PICTURES and sys.stderr.isatty()
+    try:
+        for file, outcome in tqdm(detect_files(model, options.images, options.out, options.score), unit="picture",
+                                  total=len(options.images), disable=not bar, dynamic_ncols=True):
+            if isinstance(outcome, str):
+                status = fail(outcome)
+                continue
+            entries.append(outcome)
+            if options.json != "-":
+                say(f"{file}: {len(outcome['detections'])} found, drawn in {outcome['picture']}")
+    finally:  # after Ctrl-C, too: what was found is not lost
+        if options.json == "-":
+            sys.stdout.write(as_json(entries))
+        elif options.json:
+            write_whole(options.json, as_json(entries).encode())
+    return status
+
+
+def detect_files(
+    model: FasterRCNN, files: Sequence[Path], folder: Path, score_thresh: float | None = None
+) -> Iterator[tuple[Path, Entry | str]]:
+    """For each file, in turn, what was found in it, or in words why it failed.
+
+    What was found is as JSON has it: "file"; "picture", the drawing in `folder`; "size", "width" and "height" of the
+    photo held upright; "detections", each "box" (x1, y1, x2, y2 in that photo's pixels), "score", "label" and, where
+    the model has names, "name". Two files of one name get drawings of different names, and no drawing replaces a file
+    of `files`.
+    """
+    taken = {_identity(file) for file in files}
+    for file in files:
+        try:
+            entry = _detect_file(model, file, folder, score_thresh, taken)
+        except (OSError, ValueError, MemoryError) as error:
+            yield file, _reason(file, error)
+        else:
+            yield file, entry
+
+
+def as_json(entries: Sequence[Entry]) -> str:
+    """The entries as the text of a JSON file."""
+    return json.dumps(entries, indent=1) + "\n"
+
+
+def _detect_file(model: FasterRCNN, file: Path, folder: Path, score_thresh: float | None, taken: set[str]) -> Entry:
+    """The entry of one file, whose drawing is written, and its name noted in `taken`."""
+    from rcnn import plot  # matplotlib, which takes a while, only where something is drawn
+
+    picture = images.read(file)  # (H, W, 3)
+    found = model.predict([picture], score_thresh=score_thresh)[0]
+    names = model.config.class_names
+    drawing = plot.annotate(picture, found["boxes"], found["scores"], found["labels"], names)
+    target = _free_name(folder, file.stem, taken)
+    write_whole(target, images.as_png(drawing))
+    taken.add(_identity(target))
+    height, width = picture.shape[:2]
+    return {"file": str(file), "picture": str(target), "size": {"width": width, "height": height},
+            "detections": _detections(found, names)}  # fmt: skip
+
+
+def _detections(found: dict[str, np.ndarray], names: Sequence[str] | None) -> list[Entry]:
+    """What was found, as plain numbers."""
+    return [{"box": [round(float(x), 2) for x in box], "score": round(float(score), 4), "label": int(label),
+             **({"name": names[label]} if names else {})}
+            for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True)]
+
+
+def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
+    """`folder`/`stem`.png, with a number where that is taken."""
+    number, path = 1, folder / f"{stem}.png"
+    while _identity(path) in taken:
+        number += 1
+        path = folder / f"{stem}-{number}.png"
+    return path
+
+
+def _identity(path: Path) -> str:
+    """The same text for two paths that may lead to the same file; some file systems do not tell A from a."""
+    return os.path.realpath(path).casefold()
+
+
+def _reason(file: Path, error: Exception) -> str:
+    """What went wrong, beginning with the file's name, as errors of `images.read` do by themselves."""
+    text = str(error) or type(error).__name__
+    return text if text.startswith(f"{file} ") else f"{file}: {text}"

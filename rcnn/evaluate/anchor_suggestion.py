@@ -1,0 +1,265 @@
+"""Sizes and ratios of anchors that fit a data set.
+
+Redmon and Farhadi, "YOLO9000", 2017, section 2 ("Dimension clusters"), choose priors by their IoU with the objects
+rather than by hand. Here the choice is bound to what a Faster R-CNN can have, every size with every ratio, and is
+judged by the true coverage: on the grid of each level, with the rounding of the anchors, on the resized pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rcnn.anchors import MIN_SIZE, AnchorGenerator, cell_anchors
+from rcnn.evaluate.anchor_coverage import ROUNDING, THRESHOLDS, Coverage, anchor_sides, lay_grid, measure, nearest_iou
+from rcnn.evaluate.anchor_objects import Objects, Pictures, collect
+
+NUM_SIZES = 3  # of a single feature map, as in the paper
+MOST_OBJECTS = 10_000  # that a search looks at; thousands settle half a dozen numbers
+LEAST_GAIN = 1e-4  # in quality; what gains less stays as it is
+LEAST_FACTOR = 1.15  # between neighbouring sizes or ratios of a start
+NUM_CANDIDATES = 24  # over the whole range of the objects, and again around the present value
+NEARBY = 1.25  # how far, as a factor, the candidates around the present value go
+MOST_ROUNDS = 20
+PENALTY = 10.0  # in quality, for a recall below that of the anchors to beat; more than any quality
+SIZES, RATIOS = 0, 1  # the two rows of numbers that a search moves
+
+Numbers = tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Suggestion:
+    """Anchors for a data set; `str()` of it says what they gain. sizes and ratios fit the config's fields."""
+
+    sizes: Sequence[float] | Sequence[Sequence[float]]
+    """`anchor_sizes`: whole pixels of the batch, rising; of a pyramid one per level."""
+    ratios: Sequence[float] | Sequence[Sequence[float]]
+    """`aspect_ratios`, rising."""
+    generator: AnchorGenerator
+    """The anchor generator that they make."""
+    after: Coverage
+    """How well these anchors cover the objects."""
+    before: Coverage | None
+    """How well the anchors do that were to be beaten; None where none were given."""
+
+    def __str__(self) -> str:
+        lines = [f"anchor_sizes = {_in_brackets(self.sizes)}", f"aspect_ratios = {_in_brackets(self.ratios)}"]
+        for threshold in THRESHOLDS:
+            earlier = "" if self.before is None else f"{self.before.recall(threshold):.3f} -> "
+            lines.append(f"share of objects with an anchor of IoU {threshold:g} or more: "
+                         f"{earlier}{self.after.recall(threshold):.3f}")
+        if self.after is self.before:
+            lines.append("(the anchors as they are; none better were found)")
+        return "\n".join(lines)
+
+
+def suggest(dataset: Pictures, strides: Sequence[Sequence[int]], min_size: int, max_size: int,
+            num_sizes: int | None = None, num_ratios: int = 3, generator: AnchorGenerator | None = None,
+            offset: float | None = None, progress: bool = True) -> Suggestion:
+    """Sizes and ratios of anchors with a high recall at IoU 0.5 and 0.7 on the objects of `dataset`.
+
+    The same arguments give the same answer: nothing is random. Without a generator the answer is the best that the
+    search finds. With one, the answer's recall is at neither threshold below the generator's, and where the search
+    finds nothing better, the answer is the generator itself.
+
+    Args:
+        dataset, strides, min_size, max_size, progress: as of `coverage`.
+        num_sizes: of a single feature map, 3 if None; a pyramid has one per level.
+        num_ratios: how many ratios.
+        generator: the anchors to beat.
+        offset: of the anchor generator; None is that of `generator`, or 0.
+
+    Raises ValueError if there is no object, for another number of sizes than a pyramid has levels, and as `coverage`.
+    """
+    num_sizes = _check_counts(len(strides), num_sizes, num_ratios)
+    if generator is not None:
+        generator.cells_of(len(strides), "strides")
+    if offset is None:
+        offset = 0.0 if generator is None else generator.offset
+    objects = collect(dataset, min_size, max_size, progress)
+    if not len(objects):
+        raise ValueError(f"there is no object in {objects.num_pictures} pictures that anchors could be fitted to")
+    before = None if generator is None else measure(objects, generator, strides)
+    sample = objects.thinned(MOST_OBJECTS)
+    floors = [0.0 for _ in THRESHOLDS] if before is None else _floors(before, sampled=len(sample) < len(objects))
+    search = _Search(sample, strides, offset, floors)
+    ends = [search.climb(*start) for start in _starts(sample, num_sizes, num_ratios)]
+    sizes, ratios = max(ends, key=search.quality)  # of equals the first
+    found = AnchorGenerator([(size,) for size in sizes] if len(strides) > 1 else sizes, ratios, offset)
+    after = measure(objects, found, strides)
+    if generator is None or before is None or _is_better(after, before):
+        return Suggestion(sizes, ratios, found, after, before)
+    return Suggestion(generator.sizes, generator.ratios, generator, before, before)
+
+
+def _check_counts(num_levels: int, num_sizes: int | None, num_ratios: int) -> int:
+    """How many sizes there are to be; ValueError for what cannot be."""
+    if num_levels < 1:
+        raise ValueError("strides must have one level or more, got none")
+    wanted = num_levels if num_levels > 1 else NUM_SIZES
+    num_sizes = wanted if num_sizes is None else num_sizes
+    if num_sizes < 1 or num_ratios < 1:
+        raise ValueError(f"num_sizes and num_ratios must be at least 1, got {num_sizes!r} and {num_ratios!r}")
+    if num_levels > 1 and num_sizes != num_levels:
+        raise ValueError(f"num_sizes must be {num_levels}, one for each level of the pyramid, or None; got {num_sizes}")
+    return num_sizes
+
+
+def _quality(best_iou: np.ndarray) -> float:
+    """Recall at 0.5 plus recall at 0.7 plus mean of the best IoU (G,), which decides where the recalls are equal."""
+    return sum(_recall(best_iou, threshold) for threshold in THRESHOLDS) + float(best_iou.mean())
+
+
+def _recall(best_iou: np.ndarray, threshold: float) -> float:
+    return float(np.mean(best_iou >= threshold - ROUNDING))
+
+
+def _floors(before: Coverage, sampled: bool) -> list[float]:
+    """The recalls at `THRESHOLDS` that a search must reach so that its answer does not fall below those of `before`.
+
+    A recall p of G sampled objects strays by its standard error, sqrt(p (1 - p) / G); two of them are a safe distance.
+    """
+    recalls = np.array([before.recall(threshold) for threshold in THRESHOLDS])
+    errors = np.sqrt(recalls * (1 - recalls) / MOST_OBJECTS) if sampled else np.zeros(len(recalls))
+    return list(recalls + 2 * errors)
+
+
+def _is_better(after: Coverage, before: Coverage) -> bool:
+    """Whether `after` is worth a change: no lower recall at any threshold, and a higher quality."""
+    if any(after.recall(threshold) < before.recall(threshold) for threshold in THRESHOLDS):
+        return False
+    return _quality(after.best_iou) > _quality(before.best_iou)
+
+
+class _Search:
+    """Ascent in the quality of the coverage of some objects, one size or one ratio at a time.
+
+    objects: what is to be covered; where there is more than one stride, each size has a level of its own.
+    floors: recalls at `THRESHOLDS` below which an answer should not fall.
+    """
+
+    def __init__(self, objects: Objects, strides: Sequence[Sequence[int]], offset: float,
+                 floors: Sequence[float]) -> None:
+        self.objects, self.pyramid, self.floors = objects, len(strides) > 1, floors
+        grids = [lay_grid(objects, stride, offset) for stride in strides]
+        self._distances = np.stack([grid.distances for grid in grids], axis=1)  # (2, L, G)
+
+    def climb(self, sizes: Sequence[float], ratios: Sequence[float]) -> tuple[Numbers, Numbers]:
+        """(sizes, ratios) from which no step within reach leads higher, both rising."""
+        values = [list(sizes), list(ratios)]
+        quality = self.quality(values)
+        numbers = [(axis, index) for axis in (SIZES, RATIOS) for index in range(len(values[axis]))]
+        for _ in range(MOST_ROUNDS):
+            before = quality
+            for axis, index in numbers:
+                quality = self._improve(values, axis, index, quality)
+            if quality == before:
+                break
+        return tuple(sorted(values[SIZES])), tuple(sorted(values[RATIOS]))
+
+    def quality(self, values: Sequence[Sequence[float]]) -> float:
+        """How well these sizes and ratios do."""
+        return self._judge(self._best_iou(values[SIZES], values[RATIOS], range(len(values[SIZES]))))
+
+    def _improve(self, values: list[list[float]], axis: int, index: int, quality: float) -> float:
+        """The quality after `values[axis][index]` was exchanged for the best candidate, if that gains enough."""
+        rest = self._covered_by_rest(values, axis, index)  # (G,)
+        for value in self._candidates(values, axis, index):
+            if axis == SIZES:
+                best = self._best_iou([value], values[RATIOS], [index])
+            else:
+                best = self._best_iou(values[SIZES], [value], range(len(values[SIZES])))
+            reached = self._judge(np.maximum(rest, best))
+            if reached > quality + LEAST_GAIN:
+                quality, values[axis][index] = reached, value
+        return quality
+
+    def _covered_by_rest(self, values: Sequence[Sequence[float]], axis: int, index: int) -> np.ndarray:
+        """(G,): each object's best IoU without the anchors that have `values[axis][index]`; 0 where none remain."""
+        rows = [range(len(row)) for row in values]
+        sizes, ratios = ([i for i in row if (which, i) != (axis, index)] for which, row in enumerate(rows))
+        if not sizes or not ratios:
+            return np.zeros(len(self.objects))
+        return self._best_iou([values[SIZES][i] for i in sizes], [values[RATIOS][i] for i in ratios], sizes)
+
+    def _candidates(self, values: Sequence[Sequence[float]], axis: int, index: int) -> Iterator[float]:
+        """What may stand in place of `values[axis][index]`, rising: over the range of the objects, and around it."""
+        row, given = values[axis], self.objects.sizes if axis == SIZES else self.objects.ratios
+        spans = [(given.min(), given.max()), (row[index] / NEARBY, row[index] * NEARBY)]
+        numbers = {_rounded(axis, x) for span in spans for x in np.geomspace(*span, NUM_CANDIDATES)}
+        low, high = 0.0, math.inf
+        if axis == SIZES and self.pyramid:  # sizes rise with the levels
+            low, high = max(row[:index], default=low), min(row[index + 1:], default=high)
+        for number in sorted(numbers):
+            smallest, ratios = (number, values[RATIOS]) if axis == SIZES else (min(values[SIZES]), [number])
+            if low < number < high and smallest >= _least_size(ratios):
+                yield number
+
+    def _best_iou(self, sizes: Sequence[float], ratios: Sequence[float], indices: Sequence[int]) -> np.ndarray:
+        """(G,): each object's best IoU with anchors of these sizes, which stand at these indices of all, and ratios."""
+        sides = anchor_sides(cell_anchors(sizes, ratios)).reshape(2, len(ratios), len(sizes))  # (2, R, S)
+        distances = self._distances[:, list(indices)] if self.pyramid else self._distances  # (2, S, G) or (2, 1, G)
+        distances = distances[:, None]  # (2, 1, S or 1, G)
+        return nearest_iou(self.objects.sides, sides, distances).max(axis=(0, 1))  # (G,) from (R, S, G)
+
+    def _judge(self, best_iou: np.ndarray) -> float:
+        """`_quality`, but below all others where a recall is below its floor, and the more so the farther."""
+        short = sum(max(floor - _recall(best_iou, threshold), 0.0)
+                    for floor, threshold in zip(self.floors, THRESHOLDS, strict=True))
+        return _quality(best_iou) - (PENALTY * (1 + short) if short else 0.0)
+
+
+# ---------------------------------------------------------------------- where a search starts
+
+def _starts(objects: Objects, num_sizes: int, num_ratios: int) -> list[tuple[Numbers, Numbers]]:
+    """(sizes, ratios) to climb from: at even factors over the objects' range, and as frequent as the objects."""
+    return [_start(place(objects.sizes, num_sizes), place(objects.ratios, num_ratios))
+            for place in (_evenly, _by_quantiles)]
+
+
+def _evenly(values: np.ndarray, count: int) -> np.ndarray:
+    """(count,) numbers at even factors between the tails of `values` (G,)."""
+    low, high = np.quantile(values, (0.05, 0.95))
+    return np.geomspace(low, high, 2 * count + 1)[1::2]
+
+
+def _by_quantiles(values: np.ndarray, count: int) -> np.ndarray:
+    """(count,) numbers that divide `values` (G,) into parts of equal number, from the middle of each."""
+    return np.quantile(values, (np.arange(count) + 0.5) / count)
+
+
+def _start(sizes: np.ndarray, ratios: np.ndarray) -> tuple[Numbers, Numbers]:
+    """(sizes, ratios), spread where they lie too close, rounded, and large enough to be laid; both rise."""
+    some_ratios = [_rounded(RATIOS, ratio) for ratio in _spread(ratios)]
+    some_sizes: list[float] = []
+    for size in _spread(sizes):
+        least = max(_least_size(some_ratios), some_sizes[-1] + 1 if some_sizes else 0)
+        some_sizes.append(max(_rounded(SIZES, size), least))
+    return tuple(some_sizes), tuple(some_ratios)
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """`values` (N,), which do not fall, moved apart to factors of `LEAST_FACTOR` or more about their geometric mean."""
+    logs, steps = np.log(values), np.arange(len(values)) * math.log(LEAST_FACTOR)
+    apart = np.maximum.accumulate(logs - steps) + steps
+    return np.exp(apart - apart.mean() + logs.mean())
+
+
+def _rounded(axis: int, value: float) -> float:
+    """A size to whole pixels, a ratio to two digits."""
+    return max(round(value), math.ceil(MIN_SIZE)) if axis == SIZES else float(f"{value:.2g}")
+
+
+def _least_size(ratios: Sequence[float]) -> int:
+    """The smallest whole size that anchors of all these ratios can have: both sides above one pixel."""
+    longest = math.sqrt(max(max(ratios), 1 / min(ratios)))
+    return max(math.floor(longest * (1 + ROUNDING)) + 1, math.ceil(MIN_SIZE))
+
+
+def _in_brackets(values: Sequence[float] | Sequence[Sequence[float]]) -> str:
+    """Numbers, or rows of them, as Python and TOML both write them."""
+    words = [_in_brackets(v) if isinstance(v, (Sequence, np.ndarray)) else f"{v:g}" for v in values]
+    return f"[{', '.join(words)}]"

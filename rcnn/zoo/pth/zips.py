@@ -1,0 +1,178 @@
+"""Where the entries of an uncompressed zip archive lie, every size and place of it checked against the file.
+
+Python's zipfile makes an object of half a kilobyte for each entry that the archive claims, takes the last of two
+entries of one name, and inflates whatever it is told to. An archive of torch.save needs none of this. Source: PKWARE's
+APPNOTE.TXT, sections 4.3 and 4.5.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from itertools import pairwise
+from typing import BinaryIO, NamedTuple
+
+from rcnn.zoo.pth.bounded import Budget, CheckpointError, Stream, quote
+
+START = b"PK\3\4"
+LOCAL = struct.Struct("<4sHHHHHIIIHH")
+CENTRAL = struct.Struct("<4sHHHHHHIIIHHHHHII")
+END = struct.Struct("<4sHHHHIIH")
+END64 = struct.Struct("<4sQHHIIQQQQ")
+END64_LOCATOR = struct.Struct("<4sIQI")
+LONGEST_COMMENT = 0xFFFF
+HARMLESS_FLAGS = 0x0808  # sizes again behind the data, and names in UTF-8; others mean encryption and the like
+CHUNK = 1 << 20
+
+
+class Extent(NamedTuple):
+    """Where bytes lie in a file, and their checksum, where there is one."""
+
+    start: int
+    size: int
+    crc: int | None
+
+
+class _Entry(NamedTuple):
+    """An entry of the table of contents."""
+
+    name: str
+    flags: int
+    crc: int
+    size: int
+    header: int  # where the local header begins
+
+
+def entries(file: BinaryIO, size: int, budget: Budget) -> dict[str, Extent]:
+    """Where the data of each entry lie, by name.
+
+    Raises CheckpointError unless every entry is stored as it is, has a name of its own, and overlaps with no other.
+    """
+    start, end, count = _table(file, size, budget)
+    stream = Stream(file, start, end, budget)
+    found: dict[str, _Entry] = {}
+    for _ in range(count):
+        entry = _entry(stream)
+        if entry.name in found:
+            raise CheckpointError(f"its zip archive has two entries {quote(entry.name)}")
+        found[entry.name] = entry
+    if stream.at != end:
+        raise CheckpointError(f"its zip archive lists more than the {count:,} entries that it counts")
+    extents = {name: _extent(file, entry, start, budget) for name, entry in found.items()}
+    spans = sorted((entry.header, extents[name].start + extents[name].size) for name, entry in found.items())
+    if any(stop > following for (_, stop), (following, _) in pairwise(spans)):
+        raise CheckpointError("entries of its zip archive overlap")
+    return extents
+
+
+def check_crc(file: BinaryIO, extent: Extent, name: str) -> None:
+    """CheckpointError where the bytes do not have their checksum."""
+    if extent.crc is None:
+        return
+    crc, left = 0, extent.size
+    file.seek(extent.start)
+    while left and (data := file.read(min(left, CHUNK))):
+        crc, left = zlib.crc32(data, crc), left - len(data)
+    if crc != extent.crc:
+        raise CheckpointError(f"{name} is damaged: its checksum is wrong")
+
+
+def _table(file: BinaryIO, size: int, budget: Budget) -> tuple[int, int, int]:
+    """Where the table of contents begins and ends, and how many entries it has."""
+    end, fields = _end_record(file, size)
+    locator_at = end - END64_LOCATOR.size
+    if locator_at >= 0:
+        locator = Stream(file, locator_at, end, budget).read(END64_LOCATOR.size)
+        signature, _, record_at, _ = END64_LOCATOR.unpack(locator)
+        if signature == b"PK\6\7":
+            end = record_at
+            fields = _large_fields(file, record_at, locator_at, fields, budget)
+    disk, table_disk, here, count, length, start = fields
+    if disk or table_disk or here != count:
+        raise CheckpointError("it is one of several parts of a zip archive")
+    if start + length != end:
+        raise CheckpointError("the table of contents of its zip archive is not where the archive says")
+    return start, end, count
+
+
+def _end_record(file: BinaryIO, size: int) -> tuple[int, tuple[int, ...]]:
+    """Where the end record is, and its fields: the last one whose comment reaches to the end of the file."""
+    tail_at = max(size - END.size - LONGEST_COMMENT, 0)
+    file.seek(tail_at)
+    tail = file.read(END.size + LONGEST_COMMENT)
+    found = max(len(tail) - END.size + 4, 0)
+    while (found := tail.rfind(b"PK\5\6", 0, found)) >= 0:
+        *fields, comment_length = END.unpack_from(tail, found)
+        if found + END.size + comment_length == len(tail):
+            return tail_at + found, tuple(fields[1:])
+        found += 3  # the next one to the left ends before the signature that was just seen
+    raise CheckpointError("it begins as a zip archive and has no table of contents: it is cut off, or was appended to")
+
+
+def _large_fields(file: BinaryIO, record_at: int, locator_at: int, small: tuple[int, ...],
+                  budget: Budget) -> tuple[int, ...]:
+    """The fields of the end record in its 64-bit form, where the 32-bit form says the same or that it cannot."""
+    if record_at + END64.size != locator_at:
+        raise CheckpointError("the 64-bit record of its zip archive is not where the archive says")
+    record = END64.unpack(Stream(file, record_at, locator_at, budget).read(END64.size))
+    large = record[4:]
+    limits = (0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
+    agree = all(one in (other, limit) for one, other, limit in zip(small, large, limits, strict=True))
+    if record[0] != b"PK\6\6" or not agree:
+        raise CheckpointError("the two end records of its zip archive contradict each other")
+    return large
+
+
+def _entry(stream: Stream) -> _Entry:
+    """The next entry of the table of contents."""
+    (signature, _, _, flags, method, _, _, crc, packed, size, name_length, extra_length, comment_length, disk, _, _,
+     header) = CENTRAL.unpack(stream.read(CENTRAL.size))
+    if signature != b"PK\1\2":
+        raise CheckpointError("the table of contents of its zip archive is damaged")
+    name = _decode(stream.read(name_length))
+    extra = stream.read(extra_length)
+    stream.read(comment_length)
+    size, packed, header = _large_sizes(extra, (size, packed, header))
+    if method or size != packed:
+        raise CheckpointError(f"entry {quote(name)} of its zip archive is compressed; torch.save compresses nothing "
+                              "(torch.jit.save does, but it writes programs)")
+    if flags & ~HARMLESS_FLAGS or disk:
+        raise CheckpointError(f"entry {quote(name)} of its zip archive is encrypted or split")
+    return _Entry(name, flags, crc, size, header)
+
+
+def _large_sizes(extra: bytes, small: tuple[int, int, int]) -> tuple[int, ...]:
+    """The sizes and the place of an entry, those that 32 bits cannot hold taken from its extra field."""
+    if 0xFFFFFFFF not in small:
+        return small
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, at)
+        if kind == 1:
+            large = [int.from_bytes(extra[at + 4 + 8 * i:at + 12 + 8 * i], "little") for i in range(length // 8)]
+            if len(large) >= small.count(0xFFFFFFFF) and at + 4 + length <= len(extra):
+                return tuple(large.pop(0) if value == 0xFFFFFFFF else value for value in small)
+        at += 4 + length
+    raise CheckpointError("an entry of its zip archive lacks the sizes that it says are in its extra field")
+
+
+def _extent(file: BinaryIO, entry: _Entry, table: int, budget: Budget) -> Extent:
+    """Where the data of an entry lie: behind its local header, which must agree with the table of contents."""
+    stream = Stream(file, min(entry.header, table), table, budget)
+    signature, _, flags, method, _, _, crc, packed, size, name_length, extra_length = LOCAL.unpack(
+        stream.read(LOCAL.size))
+    sizes_come_later = flags & 8
+    agrees = (signature == START and flags == entry.flags and not method
+              and _decode(stream.read(name_length)) == entry.name
+              and (sizes_come_later or crc == entry.crc and {packed, size} <= {entry.size, 0xFFFFFFFF}))
+    if not agrees:
+        raise CheckpointError(f"entry {quote(entry.name)} of its zip archive contradicts its table of contents")
+    stream.skip(extra_length)
+    return Extent(stream.skip(entry.size), entry.size, entry.crc or None)  # torch writes 0 where it computed none
+
+
+def _decode(name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError as error:
+        raise CheckpointError("a name in its zip archive is not UTF-8") from error

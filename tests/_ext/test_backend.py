@@ -1,0 +1,309 @@
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import rcnn
+from rcnn import _ext
+from rcnn._ext import backend
+from rcnn.boxes import iou
+
+MUCH = 10**9  # multiply-adds: worth every thread
+
+
+def python(code, **environment):
+    """What a fresh interpreter prints for `code`, with the variables of `environment` set and None ones removed.
+
+    So is RCNN_SIMD, for kernels of a level that is asked for may not be missing.
+    """
+    changed = {**os.environ, "RCNN_SIMD": None, **environment}
+    variables = {key: value for key, value in changed.items() if value is not None}
+    return subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture(autouse=True)
+def restore_settings():
+    name, threads = backend.get_backend(), backend.get_num_threads()
+    yield
+    rcnn.use_backend(name)
+    rcnn.set_num_threads(threads)
+
+
+def limits():
+    return backend._blas_counts()
+
+
+# ---------------------------------------------------------------- which implementation
+
+
+def test_use_backend_lasts_or_is_restored():
+    rcnn.use_backend("numpy")
+    assert backend.get_backend() == "numpy"
+    with rcnn.use_backend("cython"):
+        assert backend.runs_kernels()
+        with rcnn.use_backend("numpy"):
+            assert not backend.runs_kernels()
+        assert backend.get_backend() == "cython"
+    assert backend.get_backend() == "numpy"
+
+
+def test_use_backend_is_restored_after_an_error():
+    rcnn.use_backend("cython")
+    with pytest.raises(KeyError), rcnn.use_backend("numpy"):
+        raise KeyError
+    assert backend.get_backend() == "cython"
+
+
+def test_the_setting_decides_who_computes(impl, monkeypatch):
+    calls = []
+    monkeypatch.setattr("rcnn.boxes._iou", lambda a, b: calls.append("numpy"))
+    iou([[0, 0, 1, 1]], [[0, 0, 1, 1]])
+    assert calls == (["numpy"] if impl == "numpy" else [])
+
+
+def test_use_backend_refuses_another_name():
+    with pytest.raises(ValueError, match="name must be one of cython, numpy, got 'torch'"):
+        rcnn.use_backend("torch")
+
+
+BACKEND = "import rcnn._ext.backend as b; print(b.get_backend())"
+WITHOUT = "import sys; sys.modules['rcnn._ext._build'] = None; "  # an import of it then fails
+
+
+@pytest.mark.parametrize(("variable", "backend"), [(None, "cython"), ("numpy", "numpy"), ("cython", "cython")])
+def test_the_environment_chooses(variable, backend):
+    run = python(BACKEND, RCNN_BACKEND=variable)
+    assert (run.stdout.strip(), run.stderr) == (backend, "")
+
+
+def test_the_environment_names_a_wrong_backend():
+    assert "RCNN_BACKEND must be one of cython, numpy, got 'cuda'" in python(BACKEND, RCNN_BACKEND="cuda").stderr
+
+
+def test_without_kernels_numpy_runs_and_says_so_once():
+    everything = WITHOUT + "import rcnn.boxes, rcnn.nms, rcnn.roi; " + BACKEND
+    run = python(everything, RCNN_BACKEND=None, RCNN_REQUIRE_EXT=None)
+    assert run.stdout.strip() == "numpy"
+    assert run.stderr.count("RuntimeWarning: rcnn runs on NumPy alone") == 1
+    asked_for = python(WITHOUT + BACKEND, RCNN_BACKEND="numpy", RCNN_REQUIRE_EXT=None)
+    assert (asked_for.stdout.strip(), asked_for.stderr) == ("numpy", "")
+
+
+@pytest.mark.parametrize("environment", [{"RCNN_REQUIRE_EXT": "1"}, {"RCNN_BACKEND": "cython"}])
+def test_missing_kernels_can_be_an_error(environment):
+    run = python(WITHOUT + BACKEND, **{"RCNN_BACKEND": None, "RCNN_REQUIRE_EXT": None, **environment})
+    assert run.returncode != 0
+    assert "ImportError: the kernels of rcnn were not compiled or cannot be loaded" in run.stderr
+
+
+# ---------------------------------------------------------------- for which processors
+
+LEVEL = """
+from rcnn._ext import backend
+print(backend._LEVEL, backend.boxes_kernels.__name__, backend.roi_kernels.__name__)
+"""
+BASELINE = "baseline rcnn._ext._boxes rcnn._ext._roi\n"
+
+
+@pytest.mark.parametrize("level", _ext.usable_levels())
+def test_all_kernels_are_of_the_level_that_is_asked_for(level):
+    suffix = "" if level == "baseline" else f"_{level}"
+    said = python(LEVEL, RCNN_SIMD=level).stdout
+    assert said == f"{level} rcnn._ext._boxes{suffix} rcnn._ext._roi{suffix}\n"
+
+
+def test_the_best_level_is_that_of_which_no_kernel_is_missing():
+    assert python(LEVEL, RCNN_SIMD=None).stdout.split()[0] == _ext.usable_levels()[-1]
+    lacking = "import sys; sys.modules['rcnn._ext._nms_v3'] = sys.modules['rcnn._ext._nms_v4'] = None; "
+    assert python(lacking + LEVEL, RCNN_SIMD=None).stdout == BASELINE
+
+
+def test_no_level_beyond_the_processor_is_chosen():
+    weak = "import sys, types; sys.modules['rcnn._ext._build'] = types.SimpleNamespace(levels=lambda: ['baseline']); "
+    assert python(weak + LEVEL, RCNN_SIMD=None).stdout == BASELINE
+    assert "ImportError: RCNN_SIMD is 'v3'; " in python(weak + LEVEL, RCNN_SIMD="v3").stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "possible"),
+    [("", ", ".join(_ext.usable_levels())), (WITHOUT, "none, for the kernels were not compiled")],
+)
+def test_the_environment_names_a_wrong_level(before, possible):
+    said = python(before + LEVEL, RCNN_SIMD="avx9").stderr
+    assert f"RCNN_SIMD is 'avx9'; possible here with these kernels and this processor: {possible}\n" in said
+
+
+def test_every_level_gives_the_same_bits():
+    """Geometry is rounded as it is written, however wide the vectors are."""
+    code = """
+import hashlib, numpy as np
+from rcnn import boxes, nms, roi
+rng = np.random.default_rng(0)
+corner = rng.uniform(0, 200, (333, 2)).astype("f4")
+some = np.concatenate([corner, corner + rng.uniform(1, 90, (333, 2)).astype("f4")], axis=1)
+maps, where = rng.normal(size=(1, 37, 26, 28)).astype("f4"), np.zeros(333, int)
+pooled = roi.roi_align(maps, some, where, (7, 7), 0.125)
+answers = [boxes.iou(some, some), nms.nms(some, rng.uniform(size=333), 0.4), pooled,
+           roi.roi_align_backward(pooled, some, where, maps.shape, 0.125),
+           roi.roi_pool(maps, some, where, (7, 7), 0.125)]
+print(*(hashlib.sha256(a.tobytes()).hexdigest() for a in answers))
+"""
+    answers = {python(code, RCNN_BACKEND="cython", RCNN_SIMD=level).stdout for level in _ext.usable_levels()}
+    assert len(answers) == 1
+    assert len(answers.pop().split()) == 5
+
+
+# ---------------------------------------------------------------- how many threads
+
+
+def test_set_num_threads_sets_kernels_and_blas():
+    rcnn.set_num_threads(2)
+    with rcnn.set_num_threads(1):
+        assert (backend.threads_for(MUCH), set(limits())) == (1, {1} if limits() else set())
+    assert (backend.threads_for(MUCH), set(limits())) == (2, {2} if limits() else set())
+
+
+@pytest.mark.parametrize(
+    ("n", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError), (True, TypeError)]
+)
+def test_set_num_threads_names_what_is_wrong(n, error):
+    with pytest.raises(error, match=f"n must be .*, got {n!r}"):
+        rcnn.set_num_threads(n)
+
+
+def test_little_work_takes_one_thread():
+    rcnn.set_num_threads(4)
+    assert backend.threads_for(backend.WORTH_THREADS - 1) == 1
+    assert backend.threads_for(backend.WORTH_THREADS) == 4
+
+
+def test_one_pool_of_threads_works(impl):
+    rcnn.set_num_threads(3)
+    beside = 1 if impl == "cython" else 3
+    with backend.one_pool():
+        assert backend.threads_for(MUCH) == 3
+        with backend.one_pool():
+            assert all(count == beside for count in limits())
+        assert all(count == beside for count in limits())
+    assert all(count == 3 for count in limits())
+
+
+def test_one_pool_lowers_and_restores_but_never_raises(impl):
+    rcnn.set_num_threads(2)
+    for outside, inside in ((4, 2), (1, 1)):
+        backend._put_blas([outside] * len(limits()))
+        with pytest.raises(KeyError), backend.one_pool():
+            assert all(count == (1 if impl == "cython" else inside) for count in limits())
+            raise KeyError
+        assert all(count == outside for count in limits())
+
+
+def test_set_num_threads_inside_one_pool_lasts(impl):
+    rcnn.set_num_threads(3)
+    with backend.one_pool():
+        rcnn.set_num_threads(2)
+        assert all(count == (1 if impl == "cython" else 2) for count in limits())
+        with rcnn.set_num_threads(4):
+            assert backend.threads_for(MUCH) == 4
+        assert backend.threads_for(MUCH) == 2
+    assert all(count == 2 for count in limits())
+
+
+def test_one_pool_of_several_python_threads():
+    rcnn.set_num_threads(2)
+    backend._put_blas([4] * len(limits()))
+    entered, leave = threading.Event(), threading.Event()
+
+    def other():
+        with backend.one_pool():
+            entered.set()
+            leave.wait(30)
+
+    thread = threading.Thread(target=other)
+    with rcnn.use_backend("numpy"):
+        thread.start()
+        assert entered.wait(30)
+        with backend.one_pool():
+            pass
+        assert all(count == 2 for count in limits())  # the other thread's block is still open
+        leave.set()
+        thread.join()
+    assert all(count == 4 for count in limits())
+
+
+@pytest.mark.parametrize(("variable", "threads"), [("3", 3), ("2,4", 2)])
+def test_openmps_variable_sets_the_default(variable, threads):
+    run = python("import rcnn._ext.backend as b; print(b.get_num_threads())", OMP_NUM_THREADS=variable)
+    assert run.stdout == f"{threads}\n"
+
+
+def test_the_default_is_the_processors_of_this_process(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(backend, "_container_quota", lambda otherwise: otherwise)
+    for processors, expected in ((1, 1), (3, 3), (200, backend.MOST_THREADS)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid, n=processors: set(range(n)), raising=False)
+        assert backend._default_num_threads() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), (None, 8)]
+)
+def test_a_container_may_have_less(monkeypatch, tmp_path, text, expected):
+    file = tmp_path / "cpu.max"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr(backend, "Path", lambda _: file)
+    assert backend._container_quota(8) == expected
+
+
+# ---------------------------------------------------------------- fork
+
+
+def in_child(boxes, expected):
+    rcnn.set_num_threads(4)
+    assert backend.threads_for(MUCH) == 1
+    with backend.one_pool():
+        np.testing.assert_array_equal(iou(boxes, boxes), expected)
+    np.testing.assert_array_equal(iou(boxes, boxes), expected)
+
+
+def test_a_forked_child_computes_on_one_thread():
+    corner = np.random.default_rng(0).uniform(0, 100, (1500, 2))  # enough for several threads
+    boxes = np.concatenate([corner, corner + 20], axis=1)
+    with rcnn.use_backend("cython"), rcnn.set_num_threads(2):
+        expected = iou(boxes, boxes)  # wakes OpenMP's threads, which do not exist in the child
+        with backend.one_pool():
+            child = multiprocessing.get_context("fork").Process(target=in_child, args=(boxes, expected))
+            child.start()
+        child.join(60)
+    try:
+        assert child.exitcode == 0
+    finally:
+        child.kill()
+
+
+# ---------------------------------------------------------------- info
+
+
+def test_info_says_what_runs(impl):
+    facts = backend.info()
+    assert facts["backend"] == impl
+    assert facts["numpy"] == np.__version__
+    assert facts["threads"] == backend.get_num_threads()
+    assert facts["kernels"] is True
+    assert isinstance(facts["openmp"], bool)
+    for key in ("rcnn", "python", "platform", "simd", "compiler", "blas"):
+        assert isinstance(facts[key], str)
+        assert facts[key]
+
+
+def test_info_without_kernels():
+    run = python(
+        WITHOUT + "import rcnn._ext.backend as b; print(b.info())", RCNN_BACKEND="numpy", RCNN_REQUIRE_EXT=None
+    )
+    assert "'kernels': False" in run.stdout
+    assert "openmp" not in run.stdout

@@ -1,0 +1,282 @@
+"""Convolutions by the kernels against the reference in float64: every algorithm, geometry and gradient."""
+
+import numpy as np
+import pytest
+
+import rcnn
+from rcnn._ext import backend, conv, memory
+from rcnn.nn import Tensor, no_grad
+from rcnn.nn import functional as F
+from rcnn.nn.windows import channels_last
+
+# (N, C, H, W), O, kernel, stride, padding, dilation
+GEOMETRIES = {
+    "1x1": ((2, 5, 4, 6), 7, (1, 1), (1, 1), (0, 0), (1, 1)),
+    "1x1 every second": ((1, 70, 9, 8), 65, (1, 1), (2, 2), (0, 0), (1, 1)),
+    "3x3": ((2, 20, 13, 18), 33, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "3x3 unpadded": ((1, 16, 9, 11), 16, (3, 3), (1, 1), (0, 0), (1, 1)),
+    "3x3 padded by 2 and 0": ((1, 18, 6, 7), 17, (3, 3), (1, 1), (2, 0), (1, 1)),
+    "3x3 padded by 4": ((1, 18, 3, 3), 17, (3, 3), (1, 1), (4, 4), (1, 1)),
+    "3x3 of many tiles": ((1, 16, 90, 100), 16, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "3x3 of few channels": ((1, 3, 12, 10), 4, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "3x3 every second": ((2, 24, 11, 14), 48, (3, 3), (2, 2), (1, 1), (1, 1)),
+    "3x3 every third, unpadded": ((1, 6, 13, 12), 5, (3, 3), (3, 3), (0, 0), (1, 1)),
+    "1x1 with stride 3 and padding": ((1, 4, 7, 8), 5, (1, 1), (3, 3), (1, 2), (1, 1)),
+    "7x7 of a picture": ((1, 3, 21, 30), 64, (7, 7), (2, 2), (3, 3), (1, 1)),
+    "2x5, strides 3 and 1": ((1, 9, 12, 11), 10, (2, 5), (3, 1), (1, 4), (1, 1)),
+    "dilated": ((1, 8, 15, 14), 9, (3, 3), (1, 1), (2, 2), (2, 2)),
+    "dilated, every second": ((1, 8, 15, 14), 9, (3, 2), (2, 1), (1, 3), (2, 3)),
+    "long sums": ((2, 2500, 3, 2), 70, (1, 1), (1, 1), (0, 0), (1, 1)),
+    "long sums of windows": ((1, 800, 4, 5), 6, (3, 3), (2, 2), (1, 1), (1, 1)),
+    "the whole map": ((5, 30, 7, 7), 40, (7, 7), (7, 7), (0, 0), (1, 1)),
+    "no image": ((0, 16, 5, 5), 16, (3, 3), (1, 1), (1, 1), (1, 1)),
+}
+
+
+@pytest.fixture(params=backend.CONV_ALGORITHMS)
+def algorithm(request):
+    with rcnn.set_conv_algorithm(request.param):
+        yield request.param
+
+
+@pytest.fixture(autouse=True)
+def kernels():
+    with rcnn.use_backend("cython"):
+        yield
+
+
+def draw(*shape):
+    return np.random.default_rng(sum(shape)).standard_normal(shape)
+
+
+def close(got, wanted):
+    """Whether two arrays differ by float32's rounding of sums, as a part of the largest value."""
+    assert got.dtype == np.float32 and got.shape == wanted.shape
+    if wanted.size:
+        assert np.abs(got - wanted).max() <= 4e-6 * np.abs(wanted).max()
+
+
+def run(geometry, dtype, **what):
+    """(result, gradients of maps and filters) of a convolution of seeded numbers, in `dtype`."""
+    shape, outs, kernel, stride, padding, dilation = geometry
+    x = Tensor(channels_last(draw(*shape).astype(dtype)), requires_grad=True)
+    weight = Tensor(draw(outs, shape[1], *kernel).astype(dtype), requires_grad=True)
+    out = F.conv2d(x, weight, None, stride, padding, dilation, **what)
+    out.backward(draw(*out.shape))
+    return out.data, x.grad, weight.grad
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+def test_the_kernels_agree_with_the_reference(algorithm, geometry):
+    for got, wanted in zip(run(geometry, np.float32), run(geometry, np.float64), strict=True):
+        close(got, wanted)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+def test_results_do_not_depend_on_the_threads(monkeypatch, algorithm, geometry):
+    monkeypatch.setattr(backend, "WORTH_THREADS", 1)
+    with rcnn.set_num_threads(1):
+        one = run(geometry, np.float32)
+    with rcnn.set_num_threads(3):
+        three = run(geometry, np.float32)
+    for a, b in zip(one, three, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["1x1", "3x3", "3x3 of many tiles", "7x7 of a picture", "long sums"])
+@pytest.mark.parametrize("parts", [("scale",), ("bias",), ("residual",), ("relu",),
+                                   ("scale", "bias", "residual", "relu")])
+def test_what_follows_is_computed_with_it(algorithm, name, parts):
+    shape, outs, kernel, stride, padding, dilation = GEOMETRIES[name]
+    results = []
+    for dtype in (np.float32, np.float64):
+        x, weight, bias = (Tensor(draw(*s).astype(dtype), requires_grad=True)
+                           for s in (shape, (outs, shape[1], *kernel), (outs,)))
+        plain = F.conv2d(x, weight, None, stride, padding, dilation)
+        scale, rest = draw(outs + 1)[:outs].astype(dtype), Tensor(draw(*plain.shape).astype(dtype), requires_grad=True)
+        out = F.conv2d(x, weight, bias if "bias" in parts else None, stride, padding, dilation,
+                       scale=scale if "scale" in parts else None, residual=rest if "residual" in parts else None,
+                       relu="relu" in parts)
+        out.backward(draw(*out.shape))
+        by_hand = plain.data
+        if "scale" in parts:
+            by_hand = by_hand * scale[:, None, None]
+        if "bias" in parts:
+            by_hand = by_hand + bias.data[:, None, None]
+        if "residual" in parts:
+            by_hand = by_hand + rest.data
+        if "relu" in parts:
+            by_hand = np.maximum(by_hand, 0)
+        np.testing.assert_allclose(out.data, by_hand, rtol=1e-4, atol=2e-4 if dtype == np.float32 else 1e-10)
+        results.append((out.data, x.grad, weight.grad, bias.grad, rest.grad))
+    for got, wanted in zip(*results, strict=True):
+        assert (got is None) == (wanted is None)
+        if got is not None and "relu" not in parts:  # rounding near 0 may decide otherwise for a place
+            close(got, wanted)
+
+
+def test_the_residual_may_lie_in_memory_in_any_order():
+    x, weight = Tensor(draw(1, 16, 6, 5).astype("f")), Tensor(draw(16, 16, 3, 3).astype("f"))
+    rest = draw(1, 16, 6, 5).astype("f")
+    with no_grad():
+        first = F.conv2d(x, weight, padding=1, residual=Tensor(rest))
+        second = F.conv2d(x, weight, padding=1, residual=Tensor(channels_last(rest)))
+    np.testing.assert_array_equal(first.data, second.data)
+
+
+def test_relu_keeps_nan():
+    x, weight = Tensor(np.full((1, 1, 2, 2), np.nan, np.float32)), Tensor(np.ones((1, 1, 1, 1), np.float32))
+    assert np.isnan(F.conv2d(x, weight, relu=True).data).all()
+
+
+def test_winograd_is_as_accurate_as_it_says():
+    """Against float64, as a part of the largest value: side 2 about as direct, side 4 some times above."""
+    x, weight = draw(1, 256, 40, 40), draw(64, 256, 3, 3)
+    wanted = F.conv2d(Tensor(x), Tensor(weight), padding=1).data
+    errors = {}
+    for name in ("direct", "winograd2", "winograd4"):
+        with rcnn.set_conv_algorithm(name):
+            got = F.conv2d(Tensor(x.astype("f")), Tensor(weight.astype("f")), padding=1).data
+        errors[name] = np.abs(got - wanted).max() / np.abs(wanted).max()
+    assert errors["winograd4"] < 4e-6
+    assert errors["winograd2"] < 1e-6
+    assert errors["direct"] < 3e-6
+
+
+def test_auto_takes_winograd_where_there_are_channels_enough():
+    sides = [conv._winograd_side((outs, channels, 3, 3), (1, 1), (1, 1), (1, 1))
+             for outs, channels in ((64, 64), (16, 16), (15, 64), (64, 3))]
+    assert sides == [4, 4, 0, 0]
+    assert conv._winograd_side((64, 64, 3, 3), (2, 2), (1, 1), (1, 1)) == 0
+    assert conv._winograd_side((64, 64, 3, 1), (1, 1), (1, 1), (1, 1)) == 0
+    assert conv._winograd_side((64, 64, 3, 3), (1, 1), (1, 1), (2, 2)) == 0
+
+
+def test_a_residual_of_another_shape_is_an_error():
+    x, weight = Tensor(np.ones((1, 2, 4, 4), np.float32)), Tensor(np.ones((3, 2, 3, 3), np.float32))
+    with pytest.raises(ValueError, match=r"the shape \(1, 3, 4, 4\), the convolution makes \(1, 3, 2, 2\)"):
+        F.conv2d(x, weight, residual=Tensor(np.ones((1, 3, 4, 4), np.float32)))
+
+
+@pytest.mark.parametrize("scale", [np.ones(2, np.float32), np.ones((3, 1), np.float32), np.ones(0, np.float32)])
+def test_a_scale_of_another_shape_is_an_error(scale):
+    x, weight = Tensor(np.ones((1, 2, 4, 4), np.float32)), Tensor(np.ones((3, 2, 3, 3), np.float32))
+    with pytest.raises(ValueError, match=r"scale must have the shape \(3,\), a value per filter, not"):
+        F.conv2d(x, weight, scale=scale)
+
+
+def test_what_follows_may_be_of_another_precision():
+    """The kernels know float32 alone; the result has the maps' precision whatever the scale and the residual have."""
+    x, weight = Tensor(draw(1, 8, 5, 4).astype("f"), requires_grad=True), Tensor(draw(8, 8, 3, 3).astype("f"))
+    scale, rest = draw(8), draw(1, 8, 5, 4)
+    results = []
+    for dtype in (np.float32, np.float64):
+        out = F.conv2d(x, weight, padding=1, scale=scale.astype(dtype), residual=Tensor(rest.astype(dtype)))
+        out.backward(np.ones(out.shape, "f"))
+        results.append((out.data, x.grad))
+        x.grad = None
+    for got, wanted in zip(*results, strict=True):
+        close(got, wanted)
+
+
+def test_sums_of_nothing_are_0():
+    x, weight = Tensor(np.zeros((1, 0, 4, 4), "f"), requires_grad=True), Tensor(np.zeros((2, 0, 1, 1), "f"))
+    weight.requires_grad = True
+    bias = Tensor(np.array([1, 2], "f"))
+    out = F.conv2d(x, weight, bias)
+    out.backward(np.ones(out.shape, "f"))
+    np.testing.assert_array_equal(out.data[0, :, 0, 0], [1, 2])
+    assert (x.grad.shape, weight.grad.shape) == (x.shape, weight.shape)
+    assert F.linear(Tensor(np.zeros((2, 0), "f")), Tensor(np.zeros((3, 0), "f"))).data.tolist() == [[0] * 3] * 2
+
+
+def test_padding_alone_has_no_gradient_for_maps():
+    x, weight = Tensor(np.zeros((1, 2, 0, 5), "f"), requires_grad=True), Tensor(np.ones((3, 2, 3, 3), "f"))
+    out = F.conv2d(x, weight, padding=(2, 0))
+    out.backward(np.ones(out.shape, "f"))
+    assert out.shape == (1, 3, 2, 3) and not out.data.any() and x.grad.shape == x.shape
+
+
+@pytest.mark.parametrize("threads", [15, 16, 24])
+def test_winograds_scratch_is_enough_for_any_number_of_threads(threads):
+    """15 x 15 tiles are 15 blocks for 16 threads: one of those has nothing to do, and no part of the scratch."""
+    maps, weight = draw(1, 60, 60, 16).astype("f"), draw(16, 16, 3, 3).astype("f")
+    kernels, answers = backend.winograd_kernels, []
+    for number in (1, threads):
+        size = kernels.scratch_size(225, 16, 16, 4, number)
+        memory = np.full(size + 1_000_000, 7, np.float32)
+        out = np.empty((1, 60, 60, 16), np.float32)
+        kernels.convolve(maps, weight, out, np.array([1, 1]), None, None, None, False, 4, memory[:size], number)
+        assert (memory[size:] == 7).all()
+        answers.append(out)
+    np.testing.assert_array_equal(*answers)
+
+
+def test_an_unknown_algorithm_is_an_error():
+    with pytest.raises(ValueError, match="name must be one of auto, direct, winograd2, winograd4, got 'fft'"):
+        rcnn.set_conv_algorithm("fft")
+
+
+# ---------------------------------------------------------------- memory that is used again
+
+def test_memory_that_nobody_holds_is_used_again():
+    for _ in range(3):
+        backend.memory.pass_ends()  # what other tests left
+    shape = (300, 1000)
+    first = memory.empty(shape)
+    view = first[10:20]
+    address = first.__array_interface__["data"][0]
+    del first
+    second = memory.empty(shape)
+    assert second.__array_interface__["data"][0] != address  # a view still holds it
+    del view
+    assert memory.empty(shape).__array_interface__["data"][0] == address
+
+
+def test_a_pass_gives_back_what_it_did_without():
+    for _ in range(3):
+        backend.memory.pass_ends()
+    assert backend.memory.kept_bytes() == 0
+    a, b = memory.empty((1000, 1000)), memory.empty((1000, 1000))
+    del a, b
+    backend.memory.pass_ends()
+    held = backend.memory.kept_bytes()
+    assert held >= 8_000_000
+    c = memory.empty((1000, 1000))
+    del c
+    backend.memory.pass_ends()
+    assert backend.memory.kept_bytes() == held / 2
+    backend.memory.pass_ends()
+    assert backend.memory.kept_bytes() == 0
+
+
+def test_no_more_is_kept_than_twice_what_was_in_use():
+    for _ in range(3):
+        backend.memory.pass_ends()
+    base = memory.empty((100, 1000))
+    for side in range(200, 1000, 10):  # each larger than all that are kept
+        array = memory.empty((side, 1000))
+        del array
+    most = base.nbytes + 4 * 990 * 1000
+    assert 4 * 990 * 1000 <= backend.memory.kept_bytes() <= 2 * (most + 2**22)
+    del base
+
+
+def test_blocks_in_any_number_are_given_back():
+    for _ in range(3):
+        backend.memory.pass_ends()
+    arrays = [memory.empty((20_000,)) for _ in range(300)]
+    del arrays
+    assert 0 < backend.memory.kept_bytes() <= 128 * 80_064
+    for _ in range(2):
+        backend.memory.pass_ends()
+    assert backend.memory.kept_bytes() == 0
+
+
+def test_a_buffer_is_aligned_writable_and_of_its_shape():
+    for shape in ((5,), (7, 9, 11), (3, 1000, 1001)):
+        array = memory.empty(shape)
+        assert array.shape == shape and array.dtype == np.float32 and array.flags.c_contiguous and array.flags.writeable
+    assert array.__array_interface__["data"][0] % 64 == 0
+    assert memory.empty_maps((2, 64, 30, 40)).transpose(0, 2, 3, 1).flags.c_contiguous
+    assert memory.empty((0, 4)).shape == (0, 4)

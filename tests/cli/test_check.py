@@ -1,0 +1,189 @@
+"""`rcnn check`: what it prints, writes and returns."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rcnn import cli, data
+from rcnn.cli import check as check_command
+from rcnn.data.report import Counts, Example, Problem, Report
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A VOC folder with 24 pages of shapes to train on and 12 for validation."""
+    folder = tmp_path_factory.mktemp("voc") / "shapes"
+    for split, n in (("train", 24), ("val", 12)):
+        data.write_voc(data.Shapes(n, split=split), folder, split, progress=False)
+    return folder
+
+
+@pytest.fixture
+def folder(written, tmp_path, monkeypatch):
+    """A copy that a test may change, seen from where commands write by default."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(written, tmp_path / "shapes")
+
+
+def edit(path, pattern, replacement):
+    text = path.read_text()
+    changed = re.sub(pattern, replacement, text, count=1)
+    assert changed != text
+    path.write_text(changed)
+
+
+def test_a_clean_set_may_be_trained_on(folder, tmp_path, capsys):
+    assert cli.main(["check", f"voc:{folder}"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^class +train +val$", out, re.MULTILINE) and re.search(r"^pictures +24 +12$", out, re.MULTILINE)
+    counts = [sum((target["labels"] == 1).sum() for _, target in (pages[i] for i in range(len(pages))))
+              for pages in (data.Shapes(24), data.Shapes(12, split="val"))]  # fmt: skip
+    assert re.search(rf"^circle +{counts[0]} +{counts[1]}$", out, re.MULTILINE)
+    assert "train: no problems found" in out and "val: no problems found" in out
+    assert out.endswith("16 pictures with their boxes: rcnn-check.png\ntraining may start\n")
+    with Image.open(tmp_path / "rcnn-check.png") as sheet:
+        assert min(sheet.size) >= 1000
+
+
+def test_every_fault_is_listed_though_the_data_set_itself_could_not_be_made(folder, tmp_path, capsys):
+    sheets = folder / "Annotations"
+    (sheets / "train_000002.xml").write_text("<annotation>")
+    (folder / "JPEGImages" / "train_000005.png").unlink()
+    edit(sheets / "train_000007.xml", "<xmax>.*?<", "<xmax>300<")
+    edit(sheets / "val_000001.xml", "<name>.*?<", "<name>cat<")
+    with pytest.raises(ValueError, match="train_000002.xml cannot be read"):
+        data.load(f"voc:{folder}", "train")
+    sheet = tmp_path / "sheet.png"
+    assert cli.main(["check", f"voc:{folder}", "--sheet", str(sheet), "--json", str(tmp_path / "report.json")]) == 1
+    out = capsys.readouterr().out
+    for kind in ("unreadable-annotation", "missing-picture", "box-outside", "unknown-class"):
+        assert len(re.findall(rf"^ +1  error: .*\({kind}\)$", out, re.MULTILINE)) == 1
+    assert "train: 3 errors, 0 warnings" in out and "val: 1 error, 0 warnings" in out
+    assert "train_000007.png (Annotations/train_000007.xml), box 0: (" in out
+    assert out.endswith(f"{sheet}\ntraining must not start\n") and sheet.is_file()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["ok"] is False and report["shared"] == []
+    assert [p["kind"] for p in report["splits"]["train"]["problems"]] == ["unreadable-annotation", "missing-picture",
+                                                                          "box-outside"]  # fmt: skip
+    assert report["splits"]["val"]["counts"]["pictures"] == 12
+
+
+def test_one_split_alone_and_json_to_standard_output(folder, capsys):
+    edit(folder / "Annotations" / "val_000001.xml", "<xmax>.*?<", "<xmax>300<")
+    assert cli.main(["check", f"voc:{folder}", "--split", "train", "--json", "-"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] and list(report["splits"]) == ["train"]
+    assert cli.main(["check", f"voc:{folder}", "--split", "val"]) == 1
+    assert "train" not in capsys.readouterr().out.split("shapes")[0].split("training")[0]
+
+
+def test_a_picture_in_both_splits_is_a_warning(folder, capsys):
+    for place, suffix in (("JPEGImages", "png"), ("Annotations", "xml")):
+        shutil.copy(folder / place / f"train_000003.{suffix}", folder / place / f"val_000004.{suffix}")
+    edit(folder / "Annotations" / "val_000004.xml", "<filename>.*?<", "<filename>val_000004.png<")
+    assert cli.main(["check", f"voc:{folder}"]) == 0
+    out = capsys.readouterr().out
+    assert "train and val: 0 errors, 1 warning" in out and "(shared-picture)" in out
+    assert "val_000004.png (Annotations/val_000004.xml): is train_000003.png (" in out
+
+
+def test_an_annotation_that_is_of_no_split_is_told_once(written, tmp_path, monkeypatch, capsys):
+    """Without lists, pictures are held out for val, and nobody knows where a broken annotation belongs."""
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(written, tmp_path / "shapes")
+    shutil.rmtree(folder / "ImageSets")
+    (folder / "Annotations" / "train_000002.xml").write_text("<annotation>")
+    assert cli.main(["check", f"voc:{folder}"]) == 1
+    out = capsys.readouterr().out
+    assert out.count("unreadable-annotation") == 1 and "train: 1 error" in out and "val: no problems found" in out
+
+
+def test_a_plan_names_the_sets_and_how_they_are_read(folder, tmp_path, capsys):
+    (folder / "JPEGImages" / "train_000005.png").unlink()
+    file = tmp_path / "run.toml"
+    file.write_text('[data]\ntrain = "voc:shapes"\n')
+    assert cli.main(["check", str(file)]) == 1
+    out = capsys.readouterr().out
+    assert "missing-picture" in out and not re.search("^val", out, re.MULTILINE)
+    file.write_text('[data]\ntrain = "voc:shapes"\nval = "voc:shapes"\ntrain_pictures = 10\n'
+                    'options = {on_error = "skip"}\n')
+    assert cli.main(["check", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "left-out" in out and re.search(r"^pictures +9 +12$", out, re.MULTILINE)
+    file.write_text('[data]\ntrain = "voc:shapes"\noptions = {first_pixel = 0}\n')
+    assert cli.main(["check", str(file), "--split", "val"]) == 2
+    assert "names no data set for val" in capsys.readouterr().err
+
+
+def test_any_split_that_is_there_can_be_checked(folder, tmp_path, capsys):
+    lists = folder / "ImageSets" / "Main"
+    (lists / "test.txt").write_text((lists / "val.txt").read_text())
+    plan = tmp_path / "run.toml"
+    plan.write_text(f'[data]\ntrain = "voc:{folder}"\nval_pictures = 1\n')
+    for source in (f"voc:{folder}", str(plan)):
+        assert cli.main(["check", source, "--split", "test"]) == 0
+        out = capsys.readouterr().out
+        assert re.search(r"^pictures +12$", out, re.MULTILINE) and "test: no problems found" in out
+    assert cli.main(["check", "shapes", "--split", "test"]) == 2
+    assert "split must be one of train, val, got 'test'" in capsys.readouterr().err
+
+
+def test_drawn_sets_are_checked_in_part(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(check_command, "PAGES", {"train": 30, "val": 20})
+    assert cli.main(["check", "shapes", "--sheet", str(tmp_path / "a.png")]) == 0
+    assert re.search(r"^pictures +30 +20$", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["voc:nowhere"], "there is no folder nowhere"), (["cats"], "there is no data set 'cats'"),
+    (["shapes", "--sheet", "nowhere/a.png"], "there is no folder nowhere for --sheet"),
+    (["shapes", "--sheet", "."], "--sheet must name a file"), (["shapes", "--sheet", "a.pdf"], "does not end in .png"),
+    (["shapes", "--json", "nowhere/a.json"], "there is no folder nowhere for --json"),
+    (["no.toml"], "rcnn: no.toml: No such file or directory\n"),
+])  # fmt: skip
+def test_wrong_usage(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["check", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+def report_of(pictures, *columns):
+    """A report with a problem for each column of picture indices."""
+    problems = [Problem("box-outside", len(column), tuple(Example("here", i) for i in column)) for column in columns]
+    return Report(Counts(pictures, 0, 0, 0, {}), tuple(problems), {})
+
+
+def test_the_sheet_shows_each_problem_first_and_then_pictures_from_all_over():
+    clean = {"train": report_of(60), "val": report_of(20)}
+    assert check_command.choose(clean, 5) == [("train", 0), ("train", 19), ("train", 39), ("train", 59), ("val", 19)]
+    assert check_command.choose({"val": report_of(3)}) == [("val", 0), ("val", 1), ("val", 2)]
+    wrong = {"train": report_of(60, [5, 6, 7], [50, 5, None]), "val": report_of(20, [9])}
+    assert check_command.choose(wrong, 6)[:5] == [("train", 5), ("train", 50), ("val", 9), ("train", 6), ("train", 7)]
+    assert len(set(check_command.choose(wrong))) == 16
+    assert check_command.choose({"train": report_of(0)}) == []
+
+
+def test_what_cannot_be_read_has_a_tile_of_its_own(folder, monkeypatch):
+    """The captions say what is wrong with the pictures that come first."""
+    from rcnn import plot
+
+    (folder / "JPEGImages" / "train_000005.png").write_bytes(b"no")
+    edit(folder / "Annotations" / "train_000007.xml", "<xmax>.*?<", "<xmax>300<")
+    seen = {}
+
+    def spy(pictures, boxes_list, labels_list, class_names, captions):
+        seen.update(pictures=pictures, boxes_list=boxes_list, captions=captions, class_names=class_names)
+        return plot.figure(1, 1)
+
+    monkeypatch.setattr(plot, "contact_sheet", spy)
+    assert cli.main(["check", f"voc:{folder}"]) == 1
+    assert seen["pictures"][0] is None and seen["class_names"] == data.Shapes.classes
+    assert seen["captions"][0] == "train, train_000005.png\nunreadable-picture"
+    assert seen["captions"][1] == "train, train_000007.png\nbox-outside"
+    np.testing.assert_allclose(seen["boxes_list"][1][0, 2], 300)
+    assert re.fullmatch(r"train, train_000000.png\n\d objects", seen["captions"][2])

@@ -1,0 +1,168 @@
+"""The command line: what it prints, writes and returns, and how it fails."""
+
+import re
+import subprocess
+import sys
+import webbrowser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import rcnn
+from rcnn import cli, data, train
+from rcnn.cli.shared import INTERRUPTED
+from rcnn.train import run_folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of two steps on shapes."""
+    folder = tmp_path_factory.mktemp("runs") / "shapes"
+    assert cli.main(["train", "shapes", "--steps", "2", "--seed", "3", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def digits_weights() -> Path:
+    """The weights that ship in the package."""
+    return Path(rcnn.__file__).parent / "zoo" / "weights" / "digits.safetensors"
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a command leaves on standard error when it ends with status 2."""
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("rcnn: ") and error.count("\n") == 1
+    return error
+
+
+def test_demo_shows_the_funnel_draws_every_stage_and_evaluates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", shown.append)
+    assert cli.main(["demo", "--out", str(tmp_path), "--open"]) == 0
+    out = capsys.readouterr().out
+    counts = [
+        int(n.replace(",", ""))
+        for n in re.findall(
+            r"^  (?:anchors|above the score cut|after NMS|proposals|RoIs|detections) +([\d,]+)$", out, re.MULTILINE
+        )
+    ]
+    assert len(counts) == 6 and counts == sorted(counts, reverse=True) and counts[-1] >= 5
+    assert re.search(r"milliseconds: backbone \d", out)
+    ap = re.search(r"^AP50 on 200 unseen pages: (\d\.\d+)$", out, re.MULTILINE)
+    assert ap and float(ap[1]) >= 0.93
+    pictures = sorted(path.name for path in tmp_path.iterdir())
+    assert len(pictures) == 9 and "strip.png" in pictures
+    for path in tmp_path.iterdir():
+        with Image.open(path) as picture:
+            assert min(picture.size) >= 300
+    assert shown == [(tmp_path / "strip.png").as_uri()]
+
+
+def test_train_writes_a_model_that_eval_and_load_read(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert {path.name for path in trained.iterdir()} == {
+        run_folder.WEIGHTS,
+        run_folder.BEST,
+        run_folder.STATE,
+        run_folder.HISTORY,
+        run_folder.VALIDATION,
+        run_folder.PLAN,
+        run_folder.CURVES,
+    }
+    model = rcnn.load(trained / run_folder.WEIGHTS)
+    assert model.config.class_names == data.Shapes.classes
+    assert run_folder.open_run(trained).recipe.seed == 3
+    assert cli.main(["eval", "shapes", "--weights", str(trained / run_folder.WEIGHTS), "--pages", "20"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in table] == ["class", *data.Shapes.classes[1:], "mean"]
+
+
+def test_training_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pages = data.load("shapes", "train")
+    rcnn.seed(1)
+    model = rcnn.faster_rcnn_small(pages.classes)
+    recipe = train.RECIPES["shapes"].replace(steps=3, seed=1)
+    train.fit(model, pages, recipe, tmp_path, stop_at=1, progress=False)
+    assert cli.main(["train", "shapes", "--resume", str(tmp_path)]) == 0
+    assert "3 steps" in capsys.readouterr().out
+    assert len(run_folder.read_table(tmp_path / run_folder.HISTORY)["total_loss"]) == 3
+
+
+def test_resuming_something_else_is_an_error(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "steps is 2, not 9" in fails(capsys, "train", "shapes", "--resume", str(trained), "--steps", "9")
+    assert "circle" in fails(capsys, "train", "digits", "--resume", str(trained))
+    assert "state.safetensors" in fails(capsys, "train", "digits", "--resume", str(trained / "nowhere"))
+
+
+def test_info_names_versions_backend_and_threads(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info"]) == 0
+    facts = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert facts["rcnn"] == rcnn.__version__ and facts["numpy"] == np.__version__
+    assert facts["backend"] in ("cython", "numpy") and int(facts["threads"]) >= 1
+    assert {"kernels", "openmp", "simd"} <= set(facts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "cats"], "there is no data set 'cats'; there are: shapes, digits"),
+        (["train", "shapes", "--steps", "0"], "steps must be an integer of at least 1"),
+        (["eval", "shapes", "--weights", "nowhere.safetensors"], "there is no file nowhere.safetensors"),
+        (["eval", "shapes", "--weights", __file__], "is not a .pth file that can be read"),
+        (["detect", "a.png", "--weights", "nowhere.safetensors"], "there is no file nowhere.safetensors"),
+        (["detect", "a.png", "--weights", "nowhere.safetensors", "--score", "7"], "--score must be in 0 .. 1"),
+    ],
+)
+def test_errors_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message in fails(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["detect"],
+        ["train", "shapes", "--steps", "many"],
+        ["train", "shapes", "--out", "a", "--resume", "b"],
+    ],
+)
+def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.startswith("rcnn") and error.count("\n") == 1 and "--help" in error
+
+
+def test_weights_of_other_classes_are_an_error(capsys: pytest.CaptureFixture[str], digits_weights: Path) -> None:
+    assert "11 classes" in fails(capsys, "eval", "shapes", "--weights", str(digits_weights))
+
+
+def test_command_needs_no_matplotlib_to_start() -> None:
+    """Drawing is loaded where something is drawn: `rcnn info` and training start without it."""
+    code = "import sys, rcnn.cli; rcnn.cli.main(['info']); sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_ctrl_c_ends_with_a_line_that_says_how_to_go_on(tmp_path: Path) -> None:
+    """The whole command in a process of its own, with a Ctrl-C while it reads its first page."""
+    code = """
+import os, signal, sys
+from rcnn import cli, data
+page, asked = data.Shapes.__getitem__, []
+def interrupted(self, index):
+    asked.append(index)
+    if len(asked) == 1:
+        os.kill(os.getpid(), signal.SIGINT)
+    return page(self, index)
+data.Shapes.__getitem__ = interrupted
+sys.exit(cli.main(["train", "shapes", "--steps", "4", "--out", sys.argv[1]]))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == INTERRUPTED
+    assert done.stdout == (f"stopped after step 1 of 4 and saved; to go on: rcnn train --resume {tmp_path}\n")
+    assert len(run_folder.read_table(tmp_path / run_folder.HISTORY)["total_loss"]) == 1

@@ -1,0 +1,66 @@
+"""`rcnn convert`: a data set in another form, whole or not at all."""
+
+import argparse
+
+import numpy as np
+import pytest
+
+from rcnn import data
+from rcnn.cli import convert as convert_command
+
+
+def convert(*arguments):
+    parser = argparse.ArgumentParser()
+    convert_command.add_parser(parser.add_subparsers())
+    options = parser.parse_args(["convert", *map(str, arguments)])
+    return options.run(options)
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco", "csv"])
+def test_pages_become_a_folder_and_another_one(tmp_path, kind, capsys):
+    (tmp_path / "first").mkdir()  # an empty folder is as good as none
+    assert convert("digits", f"{kind}:{tmp_path / 'first'}", "--train", 6, "--val", 3) == 0
+    assert capsys.readouterr().out == f"{kind}:{tmp_path / 'first'}: 6 for train, 3 for val\n"
+    assert convert(f"{kind}:{tmp_path / 'first'}", f"coco:{tmp_path / 'new' / 'second'}", "--val", 2) == 0
+    for split, count, source_count in (("train", 6, 6), ("val", 2, 3)):
+        source = data.Digits(source_count, split=split)
+        pages = data.load(f"coco:{tmp_path / 'new' / 'second'}", split)
+        assert len(pages) == count and pages.classes == source.classes
+        for page, other in zip(pages, source, strict=False):
+            np.testing.assert_array_equal(page[0], other[0])
+            np.testing.assert_array_equal(page[1]["boxes"], other[1]["boxes"], strict=True)
+            np.testing.assert_array_equal(page[1]["labels"], other[1]["labels"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "new"]
+
+
+def test_a_split_can_be_left_out(tmp_path):
+    convert("shapes", f"csv:{tmp_path / 'set'}", "--train", 0, "--val", 2)
+    assert {path.name for path in (tmp_path / "set").iterdir()} == {"val.csv", "classes.txt", "images"}
+
+
+@pytest.mark.parametrize("arguments, error, message", [
+    (("shapes", "masks:{}/new"), ValueError, "can be written as voc:PATH, coco:PATH, csv:PATH, not as 'masks:"),
+    (("shapes", "{}/new"), ValueError, "can be written as"), (("shapes", "voc:"), ValueError, "not as 'voc:'"),
+    (("shapes", "voc:{}"), FileExistsError, "is not empty; name a new folder"),
+    (("shapes", "voc:{}/file"), NotADirectoryError, "file is a file; a folder is expected"),
+    (("cats", "voc:{}/new"), ValueError, "no data set 'cats'"),
+    (("shapes", "voc:{}/new", "--train", "-1"), ValueError, "--train must not be negative, got -1"),
+    (("shapes", "voc:{}/new", "--train", "0", "--val", "0"), ValueError, "leave nothing to write"),
+])
+def test_what_cannot_be_converted_is_named(tmp_path, arguments, error, message):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(error, match=message):
+        convert(*(argument.format(tmp_path) for argument in arguments))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_nothing_is_left_of_a_conversion_that_does_not_end(tmp_path, monkeypatch, error):
+    def fails(dataset, folder, split):
+        data.write_csv(dataset, folder, split, progress=False)
+        raise error
+
+    monkeypatch.setitem(convert_command.WRITERS, "csv", fails)
+    with pytest.raises(error):
+        convert("shapes", f"csv:{tmp_path / 'set'}", "--train", 2, "--val", 2)
+    assert list(tmp_path.iterdir()) == []

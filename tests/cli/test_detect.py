@@ -1,0 +1,279 @@
+"""`rcnn detect`: photos of every kind to annotated pictures and JSON, past files that are none."""
+
+import io
+import json
+import sys
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+import rcnn
+from rcnn import cli, data, images
+from rcnn.cli import demo, shared
+from rcnn.cli.detect import detect_files
+from rcnn.cli.shared import INTERRUPTED
+
+DIGITS = Path(rcnn.__file__).parent / "zoo" / "weights" / "digits.safetensors"
+NAMES = ("background", "red", "blue")
+
+
+class Finder:
+    """A detector that finds what is red, and remembers the thresholds that it was given."""
+
+    def __init__(self, names=NAMES):
+        self.config = SimpleNamespace(class_names=names)
+        self.thresholds = []
+
+    def predict(self, images, score_thresh=None):
+        self.thresholds.append(score_thresh)
+        return [self.find(image.astype(int)) for image in images]
+
+    def find(self, image):
+        rows, columns = np.nonzero(image[:, :, 0] - image[:, :, 1] > 99)
+        boxes = [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]] if len(rows) else np.zeros((0, 4))
+        count = len(boxes)
+        return {"boxes": np.array(boxes, np.float32), "scores": np.full(count, 0.87654), "labels": np.ones(count, int)}
+
+
+@pytest.fixture
+def finder(monkeypatch):
+    """What `--weights` gives, whatever it says."""
+    model = Finder()
+    monkeypatch.setattr(shared, "load_detector", lambda weights: model)
+    return model
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A file with a red box at (16, 32, 48, 40) in 64 x 48 grey pixels."""
+    return paint(tmp_path / "photo.png")
+
+
+def paint(path, size=(64, 48), box=(16, 32, 48, 40), **options):
+    image = Image.new("RGB", size, (90, 90, 90))
+    image.paste((255, 0, 0), box)
+    image.save(path, **options)
+    return path
+
+
+def detect(*arguments):
+    return cli.main(["detect", *map(str, arguments), "--weights", "any"])
+
+
+# ---------------------------------------------------------------------- what comes out
+
+def test_the_shipped_digits(tmp_path, capsys):
+    picture, _ = data.Digits(split="val")[demo.PAGE]
+    page, report, out = tmp_path / "page.png", tmp_path / "found.json", tmp_path / "drawn"
+    Image.fromarray(picture).save(page)
+    assert cli.main(["detect", str(page), "--weights", str(DIGITS), "--out", str(out), "--json", str(report),
+                     "--score", "0.5"]) == 0
+    entry, = json.loads(report.read_text())
+    expected = rcnn.load_digits().predict([page], score_thresh=0.5)[0]
+    assert entry["file"] == str(page) and entry["size"] == {"width": picture.shape[1], "height": picture.shape[0]}
+    np.testing.assert_allclose([d["box"] for d in entry["detections"]], expected["boxes"], atol=0.006)
+    np.testing.assert_allclose([d["score"] for d in entry["detections"]], expected["scores"], atol=6e-5)
+    assert [d["label"] for d in entry["detections"]] == expected["labels"].tolist()
+    assert all(d["name"] == str(d["label"] - 1) and d["score"] > 0.5 for d in entry["detections"])
+    with Image.open(out / "page.png") as drawn:
+        assert min(drawn.size) >= 400
+    assert f"{page}: {len(expected['boxes'])} found, drawn in {out / 'page.png'}" in capsys.readouterr().out
+
+
+def test_a_real_photograph(tmp_path):
+    """End to end on a JPEG that comes with matplotlib; digits are not in it, but there may be what looks like some."""
+    photograph = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    assert cli.main(["detect", str(photograph), "--weights", str(DIGITS), "--score", "0.05", "--out", str(tmp_path),
+                     "--json", str(tmp_path / "found.json")]) == 0
+    entry, = json.loads((tmp_path / "found.json").read_text())
+    assert entry["size"] == {"width": 512, "height": 600}
+    boxes = np.array([d["box"] for d in entry["detections"]])
+    assert len(boxes) and (boxes >= 0).all() and (boxes[:, 2] <= 512).all() and (boxes[:, 3] <= 600).all()
+    with Image.open(tmp_path / "grace_hopper.png") as drawn:
+        assert drawn.width % 512 == 0 and drawn.height % 600 == 0
+
+
+def test_json_says_file_picture_size_and_detections(photo, finder, tmp_path):
+    assert detect(photo, "--out", tmp_path / "a" / "b", "--json", tmp_path / "found.json", "--score", "0.25") == 0
+    assert json.loads((tmp_path / "found.json").read_text()) == [{
+        "file": str(photo), "picture": str(tmp_path / "a" / "b" / "photo.png"), "size": {"width": 64, "height": 48},
+        "detections": [{"box": [16.0, 32.0, 48.0, 40.0], "score": 0.8765, "label": 1, "name": "red"}]}]
+    assert finder.thresholds == [0.25]
+
+
+def test_without_names_there_is_the_number(photo, tmp_path):
+    (_, entry), = detect_files(Finder(names=None), [photo], tmp_path)
+    assert entry["detections"] == [{"box": [16.0, 32.0, 48.0, 40.0], "score": 0.8765, "label": 1}]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_are_in_the_pixels_of_the_upright_photo(tmp_path, finder, orientation):
+    upright = Image.new("RGB", (64, 48), (90, 90, 90))
+    upright.paste((255, 0, 0), (16, 32, 48, 40))
+    back = {1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+            4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
+            7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = upright if back is None else upright.transpose(back)
+    stored.save(tmp_path / "photo.jpg", quality=95, subsampling=0, exif=exif)
+    assert detect(tmp_path / "photo.jpg", "--out", tmp_path, "--json", tmp_path / "found.json") == 0
+    entry, = json.loads((tmp_path / "found.json").read_text())
+    assert entry["size"] == {"width": 64, "height": 48}
+    np.testing.assert_allclose(entry["detections"][0]["box"], [16, 32, 48, 40], atol=1)
+    with Image.open(tmp_path / "photo.png") as drawn:
+        assert drawn.size == (512, 384)
+
+
+def test_the_drawing_is_the_photo_with_its_detections(tmp_path, finder):
+    photo = paint(tmp_path / "photo.png", (640, 480), (160, 320, 480, 400))
+    assert detect(photo, "--out", tmp_path / "drawn") == 0
+    given, drawn = images.read(photo), images.read(tmp_path / "drawn" / "photo.png")
+    np.testing.assert_array_equal(drawn[330:390, 170:470], given[330:390, 170:470])
+    np.testing.assert_array_equal(drawn[:290], given[:290])
+    assert (drawn[360, 160] != given[360, 160]).any()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16", "CMYK"])
+def test_every_kind_of_photo(tmp_path, finder, mode):
+    name = "photo.tif" if mode == "CMYK" else "photo.png"
+    (Image.new("I;16", (64, 48)) if mode == "I;16" else Image.new("RGB", (64, 48)).convert(mode)).save(tmp_path / name)
+    assert detect(tmp_path / name, "--out", tmp_path / "drawn") == 0
+    assert images.read(tmp_path / "drawn" / "photo.png").shape == (384, 512, 3)
+
+
+# ---------------------------------------------------------------------- many files, some of them bad
+
+def test_what_is_no_picture_is_named_and_the_others_go_on(tmp_path, photo, finder, capsys, monkeypatch):
+    bad = [tmp_path / name for name in ("text.png", "empty.jpg", "folder", "absent.png", "cut.png", "bomb.png")]
+    bad[0].write_text("not a picture")
+    bad[1].write_bytes(b"")
+    bad[2].mkdir()
+    bad[4].write_bytes(photo.read_bytes()[:-30])
+    Image.new("L", (99, 99)).save(bad[5])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48)
+    last = paint(tmp_path / "last.webp")
+    assert detect(*bad[:3], photo, *bad[3:], last, "--out", tmp_path / "drawn", "--json", "-") == 2
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert len(lines) == len(bad)
+    for line, path in zip(lines, bad, strict=True):
+        assert line.startswith(f"rcnn: {path} ")
+    assert [entry["file"] for entry in json.loads(captured.out)] == [str(photo), str(last)]
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["last.png", "photo.png"]
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), MemoryError(), OSError("no space left")])
+def test_a_detector_or_a_disk_that_fails_is_the_files_failure(tmp_path, photo, finder, capsys, monkeypatch, error):
+    other = paint(tmp_path / "other.png")
+    find = finder.find
+
+    def fails_once(image):
+        monkeypatch.setattr(finder, "find", find)
+        raise error
+
+    monkeypatch.setattr(finder, "find", fails_once)
+    assert detect(photo, other, "--out", tmp_path / "drawn") == 2
+    captured = capsys.readouterr()
+    assert captured.err == f"rcnn: {photo}: {str(error) or 'MemoryError'}\n"
+    assert captured.out == f"{other}: 1 found, drawn in {tmp_path / 'drawn' / 'other.png'}\n"
+
+
+def test_no_drawing_replaces_another_or_a_photo(tmp_path, finder):
+    (tmp_path / "a").mkdir()
+    photos = [paint(tmp_path / name) for name in ("x.png", "a/x.png", "x.bmp", "X.tif", "y.jpg")]
+    before = [path.read_bytes() for path in photos]
+    assert detect(*photos, photos[0], "--out", tmp_path, "--json", tmp_path / "found.json") == 0
+    drawn = [entry["picture"] for entry in json.loads((tmp_path / "found.json").read_text())]
+    assert [Path(path).name for path in drawn] == ["x-2.png", "x-3.png", "x-4.png", "X-5.png", "y.png", "x-6.png"]
+    assert [path.read_bytes() for path in photos] == before
+    assert detect(photos[4], "--out", tmp_path) == 0  # a second run writes the same names again
+    assert len(list(tmp_path.glob("y*.png"))) == 1
+
+
+def test_one_photo_is_in_memory_at_a_time(tmp_path):
+    class Watcher(Finder):
+        seen: list[weakref.ref] = []
+
+        def predict(self, images, score_thresh=None):
+            assert not any(photo() is not None for photo in self.seen)
+            self.seen.append(weakref.ref(images[0]))
+            return super().predict(images, score_thresh)
+
+    files = [paint(tmp_path / f"{number}.png") for number in range(3)]
+    outcomes = [outcome for _, outcome in detect_files(Watcher(), [*files, tmp_path, files[0]], tmp_path)]
+    assert [isinstance(outcome, dict) for outcome in outcomes] == [True, True, True, False, True]
+    assert len(Watcher.seen) == 4
+
+
+def test_ctrl_c_keeps_what_was_found(tmp_path, photo, finder, capsys, monkeypatch):
+    def stop(image):
+        raise KeyboardInterrupt
+
+    blue = tmp_path / "blue.png"
+    Image.new("RGB", (9, 9), "blue").save(blue)
+    find = finder.find
+    monkeypatch.setattr(finder, "find", lambda image: stop(image) if len(image) == 9 else find(image))
+    assert detect(photo, blue, photo, "--out", tmp_path / "drawn", "--json", tmp_path / "found.json") == INTERRUPTED
+    assert [entry["file"] for entry in json.loads((tmp_path / "found.json").read_text())] == [str(photo)]
+    assert capsys.readouterr().err == "rcnn: interrupted\n"
+
+
+@pytest.mark.parametrize("terminal, count, bar", [(True, 4, True), (True, 3, False), (False, 4, False)])
+def test_many_photos_on_a_terminal_get_a_bar(tmp_path, photo, finder, capsys, monkeypatch, terminal, count, bar):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    assert detect(*[photo] * count, "--out", tmp_path / "drawn") == 0
+    captured = capsys.readouterr()
+    assert (f"{count}/{count}" in captured.err) == bar
+    assert len(captured.out.splitlines()) == count
+
+
+def test_names_that_the_output_cannot_show(tmp_path, finder, monkeypatch):
+    photo = paint(tmp_path / "\u2603.png")
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert detect(photo, "--out", tmp_path / "drawn", "--json", tmp_path / "found.json") == 0
+    out.flush()
+    assert b"\\u2603.png: 1 found" in out.buffer.getvalue()
+    assert json.loads((tmp_path / "found.json").read_text())[0]["file"] == str(photo)
+
+
+# ---------------------------------------------------------------------- mistakes
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--score", "nan"], "--score must be in 0 .. 1, not nan"),
+    (["--score", "-0.1"], "--score must be in 0 .. 1, not -0.1"),
+    (["--json", "nowhere/found.json"], "there is no folder nowhere for --json to write to"),
+    (["--json", "."], "--json must name a file; . is a folder"),
+])
+def test_mistakes_are_told_before_the_work(photo, finder, capsys, arguments, message):
+    assert detect(photo, *arguments) == 2
+    assert capsys.readouterr().err == f"rcnn: {message}\n"
+    assert finder.thresholds == []
+
+
+def test_weights_are_passed_on_as_they_are(photo, capsys, monkeypatch):
+    asked = []
+
+    def load(weights):
+        asked.append(weights)
+        raise OSError("offline")
+
+    monkeypatch.setattr(shared, "load_detector", load)
+    assert cli.main(["detect", str(photo), "--weights", "coco"]) == 2
+    assert asked == ["coco"] and capsys.readouterr().err == "rcnn: offline\n"
+
+
+def test_of_a_run_the_best_weights_are_taken(photo, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    assert cli.main(["detect", str(photo), "--weights", str(run)]) == 2
+    assert "run is no folder of a run: there is neither best.safetensors nor" in capsys.readouterr().err
+    (run / "model.safetensors").write_text("no weights")
+    (run / "best.safetensors").write_bytes(DIGITS.read_bytes())
+    assert cli.main(["detect", str(photo), "--weights", str(run), "--out", str(tmp_path / "out")]) == 0

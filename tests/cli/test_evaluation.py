@@ -1,0 +1,230 @@
+"""`rcnn eval`: what it prints and writes, with the detector that comes with the package."""
+
+import argparse
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import rcnn
+from rcnn import data, evaluate
+from rcnn.cli import evaluation as eval_command
+from rcnn.train import plan
+
+DIGITS = Path(rcnn.__file__).parent / "zoo" / "weights" / "digits.safetensors"
+PAGES = 6
+
+
+def run(*arguments):
+    """The exit status of `rcnn eval` with these arguments."""
+    parser = argparse.ArgumentParser()
+    eval_command.add_parser(parser.add_subparsers())
+    options = parser.parse_args(["eval", *map(str, arguments)])
+    return options.run(options)
+
+
+def table(text):
+    """The words of each line up to the mean's."""
+    lines = [line.split() for line in text.splitlines()]
+    return lines[:[line[:1] for line in lines].index(["mean"]) + 1]
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """(detections, targets) of the detector on the pages."""
+    return evaluate.predictions(rcnn.load_digits(), data.Digits(PAGES, split="val"), progress=False)
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """A function that makes a data set the one that every name stands for."""
+    def replace(dataset):
+        monkeypatch.setattr(eval_command.data, "load", lambda name, split, n, options: dataset)
+    return replace
+
+
+class Renamed:
+    """The digit pages with their classes in another order, or without objects of some classes."""
+
+    def __init__(self, classes):
+        self.pages, self.classes = data.Digits(PAGES, split="val"), ("background", *classes)
+
+    def __len__(self):
+        return len(self.pages)
+
+    def __getitem__(self, i):
+        picture, target = self.pages[i]
+        names = np.array(self.pages.classes)[target["labels"]]
+        known = np.isin(names, self.classes)
+        labels = np.array([self.classes.index(name) for name in names[known]], np.int64)
+        return picture, {"boxes": target["boxes"][known], "labels": labels}
+
+
+def test_prints_the_measure_of_every_class(capsys, measured):
+    assert run("digits", "--weights", DIGITS, "--pages", PAGES) == 0
+    result = evaluate.evaluate_detections(*measured, 11)
+    header, *rows, mean = table(capsys.readouterr().out)
+    assert header == ["class", "objects", "found", "AP50"]
+    assert rows == [[str(digit), str(result.num_objects[digit + 1]), str(result.num_detections[digit + 1]),
+                     "-" if np.isnan(result.ap[digit + 1]) else f"{result.ap[digit + 1]:.3f}"] for digit in range(10)]
+    assert mean == ["mean", str(result.num_objects.sum()), str(result.num_detections.sum()), f"{result.mean_ap:.3f}"]
+
+
+def test_the_split_and_the_number_of_pages(tmp_path, monkeypatch):
+    asked = []
+
+    def load(*arguments, options):
+        asked.append((*arguments, options))
+        return data.Digits(1)
+
+    monkeypatch.setattr(eval_command.data, "load", load)
+    toml = tmp_path / "run.toml"
+    plan.write(toml, plan.Plan("voc:/a", "csv:/b", {"on_error": "skip"}, val_pictures=7))
+    for arguments in (["digits"], ["shapes", "--pages", 3], ["voc:a"], ["voc:a", "--split", "test"], [toml],
+                      [toml, "--pages", 2], [toml, "--split", "train"]):
+        run(*arguments, "--weights", DIGITS)
+    assert asked == [
+        ("digits", "val", 200, None), ("shapes", "val", 3, None), ("voc:a", "val", None, None),
+        ("voc:a", "test", None, None), ("csv:/b", "val", 7, {"on_error": "skip"}),
+        ("csv:/b", "val", 2, {"on_error": "skip"}), ("voc:/a", "train", None, {"on_error": "skip"})]
+
+
+@pytest.mark.parametrize("measure, ap", [("voc", "0.500"), ("voc2007", "0.545")])
+def test_voc2007_reads_precision_off_at_eleven_recalls(capsys, monkeypatch, measure, ap):
+    # One object of two is found: an area of 1/2, or a precision of 1 at the recalls 0, 0.1, ..., 0.5, six of eleven.
+    target = {"boxes": np.array([[0, 0, 10, 10], [20, 0, 30, 10]]), "labels": np.array([1, 1])}
+    found = {"boxes": target["boxes"][:1], "scores": np.ones(1), "labels": np.ones(1, int)}
+    monkeypatch.setattr(eval_command.evaluate, "predictions", lambda model, pages: ([found], [target]))
+    assert run("digits", "--weights", DIGITS, "--measure", measure) == 0
+    assert table(capsys.readouterr().out)[-1] == ["mean", "2", "1", ap]
+
+
+def test_coco_prints_its_twelve_numbers(capsys, measured):
+    assert run("digits", "--weights", DIGITS, "--pages", PAGES, "--measure", "coco") == 0
+    out = capsys.readouterr().out
+    result = evaluate.evaluate_coco(*measured, 11)
+    header, *_, mean = table(out)
+    assert header == ["class", "objects", "found", "AP", "AP50"]
+    assert mean[-2:] == [f"{result.numbers['AP']:.3f}", f"{result.numbers['AP50']:.3f}"]
+    printed = dict(line.split() for line in out.splitlines()[-12:])
+    assert printed == {name: "-" if np.isnan(value) else f"{value:.3f}" for name, value in result.numbers.items()}
+
+
+def test_classes_in_another_order_are_matched_by_name(capsys, measured, load):
+    result = evaluate.evaluate_detections(*measured, 11)
+    load(Renamed("3910245867"))
+    assert run("digits", "--weights", DIGITS) == 0
+    _, *rows, _ = table(capsys.readouterr().out)
+    assert [row[0] for row in rows] == list("3910245867")
+    for name, _, found, ap in rows:
+        assert found == str(result.num_detections[int(name) + 1])
+        expected = result.ap[int(name) + 1]
+        assert ap == ("-" if np.isnan(expected) else f"{expected:.3f}")
+
+
+def test_detections_of_other_classes_are_left_out_and_counted(capsys, measured, load):
+    load(Renamed("73"))
+    assert run("digits", "--weights", DIGITS, "--errors") == 0
+    out = capsys.readouterr().out
+    found = np.bincount(np.concatenate([page["labels"] for page in measured[0]]), minlength=11)
+    assert [row[:3:2] for row in table(out)[1:3]] == [["7", str(found[8])], ["3", str(found[4])]]
+    stages = evaluate.recall_by_stage(rcnn.load_digits(), Renamed("73"), progress=False,
+                                      labels=np.array([0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0]))
+    assert str(stages) in out and stages.recall()[-1] > 0
+    assert f"left out: {found.sum() - found[8] - found[4]} detections of classes that digits does not have" in out
+
+
+def test_errors_and_stages_are_printed(capsys, measured):
+    assert run("digits", "--weights", DIGITS, "--pages", PAGES, "--errors") == 0
+    out = capsys.readouterr().out
+    assert str(evaluate.error_kinds(*measured, 11)) in out
+    assert str(evaluate.recall_by_stage(rcnn.load_digits(), data.Digits(PAGES, split="val"), progress=False)) in out
+    confusion = evaluate.confusion(*measured, 11)
+    named = re.search(r"taken for another class, above a score of 0.5: (.*)", out)[1]
+    inner = confusion[1:, 1:] * (1 - np.eye(10, dtype=int))
+    assert sum(map(int, re.findall(r"\((\d+)\)", named))) == min(inner.sum(), 6) and inner.max() <= 1
+
+
+def test_confusions_in_words_begin_with_the_most_frequent():
+    counts = np.array([[0, 9, 9], [9, 9, 2], [9, 5, 9]])
+    assert eval_command._confusions(counts, ("background", "cat", "dog")) == "dog as cat (5), cat as dog (2)"
+    assert eval_command._confusions(np.diag([0, 4]), ("background", "cat")) == "none"
+
+
+def test_plots(tmp_path, capsys):
+    assert run("digits", "--weights", DIGITS, "--pages", PAGES, "--plots", tmp_path / "new" / "plots") == 0
+    file = tmp_path / "new" / "plots" / "evaluation.png"
+    assert f"picture: {file}" in capsys.readouterr().out
+    with Image.open(file) as picture:
+        assert min(picture.size) > 600
+
+
+def test_json_holds_the_detections(tmp_path, measured):
+    file = tmp_path / "results.json"
+    assert run("digits", "--weights", DIGITS, "--pages", PAGES, "--json", file) == 0
+    entries = json.loads(file.read_text())
+    detections = measured[0]
+    assert len(entries) == sum(len(page["labels"]) for page in detections)
+    x1, y1, x2, y2 = map(float, detections[0]["boxes"][0])
+    assert entries[0] == {"image_id": 0, "category_id": int(detections[0]["labels"][0]),
+                          "bbox": pytest.approx([x1, y1, x2 - x1, y2 - y1]),
+                          "score": pytest.approx(float(detections[0]["scores"][0]))}
+
+
+def test_json_has_the_numbers_of_the_annotations(tmp_path, load, measured):
+    pages = Renamed("9876543210")
+    pages.records = [SimpleNamespace(image_id=100 + i) for i in range(PAGES)]
+    pages.category_ids = (0, *range(90, 0, -9))
+    load(pages)
+    assert run("digits", "--weights", DIGITS, "--json", tmp_path / "results.json") == 0
+    entries = json.loads((tmp_path / "results.json").read_text())
+    expected = [(100 + i, int(label - 1) * 9 + 9) for i, page in enumerate(measured[0]) for label in page["labels"]]
+    assert [(entry["image_id"], entry["category_id"]) for entry in entries] == expected
+
+
+@pytest.mark.parametrize("others", [["--errors", "--measure", "coco"], []])
+def test_the_detector_sees_every_picture_once(monkeypatch, others):
+    seen = []
+    batch = rcnn.FasterRCNN._batch
+    monkeypatch.setattr(rcnn.FasterRCNN, "_batch", lambda self, images: seen.append(len(images)) or batch(self, images))
+    assert run("digits", "--weights", DIGITS, "--pages", PAGES, *others) == 0
+    assert sum(seen) == PAGES
+
+
+def test_of_a_run_the_best_weights_are_taken(tmp_path, capsys):
+    with pytest.raises(FileNotFoundError, match=r"no folder of a run: there is neither best\.safetensors nor model"):
+        run("digits", "--weights", tmp_path, "--pages", 1)
+    shutil.copy(DIGITS, tmp_path / "model.safetensors")
+    assert run("digits", "--weights", tmp_path, "--pages", 1) == 0
+    (tmp_path / "model.safetensors").write_text("no weights")
+    shutil.copy(DIGITS, tmp_path / "best.safetensors")
+    assert run("digits", "--weights", tmp_path, "--pages", 1) == 0
+    first, second = re.findall(r"^mean.*$", capsys.readouterr().out, re.MULTILINE)
+    assert first == second
+
+
+def test_a_detector_without_names_must_have_as_many_classes(tmp_path, capsys):
+    weights = tmp_path / "nameless.safetensors"
+    model = rcnn.load_digits()
+    object.__setattr__(model.config, "class_names", None)
+    rcnn.save(weights, model)
+    assert run("digits", "--weights", weights, "--pages", 1) == 0
+    with pytest.raises(ValueError, match="11 classes apart, without names, and the data set has 5"):
+        run("shapes", "--weights", weights, "--pages", 1)
+
+
+@pytest.mark.parametrize("arguments, error, message", [
+    (["shapes", "--weights", DIGITS], ValueError, "does not know circle, .* of the data set; it tells 11 classes"),
+    (["digits", "--weights", "nowhere.safetensors"], OSError, "nowhere.safetensors"),
+    (["digits", "--weights", DIGITS, "--pages", "0"], ValueError, "--pages must be at least 1"),
+    (["digits", "--weights", DIGITS, "--json", "nowhere/a.json"], OSError, "no folder nowhere for --json"),
+    (["digits", "--weights", DIGITS, "--json", "."], OSError, "--json must name a file"),
+])
+def test_errors_name_what_is_wrong(arguments, error, message):
+    with pytest.raises(error, match=message):
+        run(*arguments)

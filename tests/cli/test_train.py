@@ -1,0 +1,265 @@
+"""`rcnn train`: from a data set or a plan to a folder, resumed, repeated, and what it refuses."""
+
+import argparse
+import dataclasses
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import rcnn
+from rcnn import data
+from rcnn.cli import train as train_command
+from rcnn.train import plan, run_folder
+from rcnn.train.plan import Plan
+from rcnn.train.recipe import Recipe
+
+RECIPE = Recipe(steps=3, batch_size=2, warmup_steps=1, flip=0.5, scale_jitter=(0.9, 1.1), val_every=2, seed=2)
+FILES = {
+    run_folder.WEIGHTS,
+    run_folder.BEST,
+    run_folder.STATE,
+    run_folder.HISTORY,
+    run_folder.VALIDATION,
+    run_folder.PLAN,
+    run_folder.CURVES,
+}
+
+
+def command(*arguments: str) -> int:
+    """The status of `rcnn train` with these arguments."""
+    parser = argparse.ArgumentParser()
+    train_command.add_parser(parser.add_subparsers())
+    options = parser.parse_args(["train", *map(str, arguments)])
+    status: int = options.run(options)
+    return status
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plan for a VOC folder beside it, with anchors to be fitted."""
+    root = tmp_path_factory.mktemp("own")
+    data.write_voc(data.Shapes(5, size=(64, 96)), root / "photos", "train", progress=False)
+    data.write_voc(data.Shapes(2, split="val", size=(64, 96)), root / "photos", "val", progress=False)
+    plan.write(
+        root / "plan.toml",
+        Plan("voc:photos", "voc:photos", anchors="fit", recipe=RECIPE, settings={"min_size": 64, "max_size": 96}),
+    )
+    return root / "plan.toml"
+
+
+@pytest.fixture(scope="module")
+def trained(planned: Path) -> Path:
+    """The folder of the run that the plan describes."""
+    assert command(planned, "--out", planned.parent / "run") == 0
+    return planned.parent / "run"
+
+
+def same(a: Path, b: Path, names: set[str]) -> bool:
+    return all((a / name).read_bytes() == (b / name).read_bytes() for name in names)
+
+
+def test_files_of_a_run(trained: Path) -> None:
+    assert {path.name for path in trained.iterdir()} == FILES
+    saved = run_folder.open_run(trained)
+    assert saved.run.steps == 3 and saved.validation["step"] == [2, 3]
+    assert saved.plan is not None and saved.plan.anchors is None and saved.plan.recipe == RECIPE == saved.recipe
+    assert saved.plan.train == f"voc:{trained.parent / 'photos'}"
+    assert rcnn.load(trained / run_folder.BEST).config.class_names == data.Shapes.classes
+    with Image.open(trained / run_folder.CURVES) as picture:
+        assert min(picture.size) >= 500
+
+
+def test_the_plan_in_the_folder_repeats_the_run(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(trained / run_folder.PLAN, "--out", tmp_path / "again", "--workers", "0") == 0
+    assert same(trained, tmp_path / "again", FILES)
+    out = capsys.readouterr().out
+    assert f"weights: {tmp_path / 'again' / run_folder.WEIGHTS}\n" in out and "best AP50 on voc:" in out
+
+
+def test_a_run_that_ctrl_c_stopped_goes_on_to_the_same_bits(
+    planned: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, asked = data.records.AnnotatedPictures.__getitem__, []
+
+    def interrupted(self: object, index: int) -> object:
+        asked.append(index)
+        if len(asked) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return own(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data.records.AnnotatedPictures, "__getitem__", interrupted)
+        assert command(planned, "--out", tmp_path / "run") == train_command.INTERRUPTED
+    assert capsys.readouterr().out == (
+        f"stopped after step 1 of 3 and saved; to go on: rcnn train --resume {tmp_path / 'run'}\n"
+    )
+    assert command("--resume", tmp_path / "run", "--steps", "3") == 0
+    assert same(trained, tmp_path / "run", FILES)
+
+
+def test_a_data_set_on_the_command_line_is_where_the_pictures_are_now(trained: Path) -> None:
+    saved = run_folder.open_run(trained)
+    assert saved.plan is not None
+    options = argparse.Namespace(dataset="voc:/moved", resume=trained, steps=None, seed=None, on_error=None)
+    followed = train_command._followed(options, saved)
+    assert followed == dataclasses.replace(saved.plan, train="voc:/moved", val="voc:/moved")
+    elsewhere = dataclasses.replace(saved, plan=dataclasses.replace(saved.plan, val="voc:/other"))
+    assert train_command._followed(options, elsewhere).val == "voc:/other"
+    options.dataset = str(trained / run_folder.PLAN)
+    assert train_command._followed(options, elsewhere) == saved.plan
+
+
+def test_a_drawn_set_is_trained_into_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data.Shapes, "__len__", lambda self: 4)
+    assert command("shapes", "--steps", "1", "--seed", "3") == 0
+    saved = run_folder.open_run(tmp_path / "runs" / "shapes")
+    assert saved.plan is not None and saved.plan.train == "shapes"
+    assert (saved.recipe.steps, saved.recipe.seed, saved.plan.recipe) == (1, 3, saved.recipe)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"), [("digits", "digits"), ("voc:/a/photos", "photos"), ("csv:/a/b.csv", "b"), ("coco:/", "run")]
+)
+def test_names_of_runs(spec: str, name: str) -> None:
+    assert train_command._name(spec) == name
+
+
+def test_plan_is_written_to_be_edited(
+    planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(planned.parent)
+    assert command("voc:photos", "--model", "resnet18", "--steps", "9", "--plan", tmp_path / "a.toml") == 0
+    assert f"rcnn train {tmp_path / 'a.toml'}" in capsys.readouterr().out
+    written = plan.read(tmp_path / "a.toml")
+    assert (written.kind, written.recipe.steps, written.anchors) == ("resnet18", 9, "fit")
+    assert written.train == f"voc:{planned.parent / 'photos'}"
+    assert not (planned.parent / "runs").exists()
+
+
+def test_a_run_is_not_overwritten(planned: Path, trained: Path) -> None:
+    before = (trained / run_folder.STATE).read_bytes()
+    with pytest.raises(FileExistsError, match=f"rcnn train --resume {trained} goes on with it; another --out"):
+        command(planned, "--out", trained)
+    assert (trained / run_folder.STATE).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name what to learn from"),
+        (
+            ("--resume", "RUN", "--steps", "9"),
+            "cannot go on with other settings: steps is 3, not 9; a new run has them",
+        ),
+        (("--resume", "RUN", "--seed", "0"), "cannot go on with other settings: seed is 2, not 0; "),
+        (
+            ("--resume", "RUN", "--model", "resnet18"),
+            "cannot go on with other settings: model is 'small', not 'resnet18'",
+        ),
+        (("EDITED", "--resume", "RUN"), "other settings: min_size is 64, not 80, lr is 0.003, not 0.01; "),
+        (("shapes", "--plan", "edit-me"), "the name of a plan ends in .toml, not 'edit-me'"),
+        (("digits", "--resume", "RUN"), "is not one of digits: it learns circle, square, triangle, cross"),
+        (("PLAN", "--model", "resnet18", "--out", "x"), "plans a small, not a resnet18"),
+        (("PLAN", "--steps", "0", "--out", "x"), "steps must be an integer of at least 1, not 0"),
+    ],
+)
+def test_what_does_not_agree_is_an_error(
+    planned: Path, trained: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    edited = tmp_path / "edited.toml"
+    edited.write_text(planned.read_text().replace("min_size = 64", "min_size = 80").replace("lr = 0.003", "lr = 0.01"))
+    paths = {"RUN": trained, "PLAN": planned, "EDITED": edited}
+    with pytest.raises(ValueError, match=message):
+        command(*(str(paths.get(word, word)) for word in arguments))
+
+
+def test_a_plan_in_the_folder_that_was_edited_since_is_noticed(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    toml = tmp_path / run_folder.PLAN
+    toml.write_text(toml.read_text().replace("steps = 3", "steps = 300"))
+    with pytest.raises(ValueError, match="cannot go on with other settings: steps is 3, not 300; a new run has them"):
+        command("--resume", tmp_path)
+
+
+def test_a_plan_resumes_the_run_that_it_began(planned: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    assert command(planned, "--resume", tmp_path, "--steps", "3", "--seed", "2") == 0
+    assert same(trained, tmp_path, FILES)
+
+
+def test_a_run_without_a_plan_needs_its_data_set(planned: Path, tmp_path: Path) -> None:
+    from rcnn import train
+
+    spec = f"voc:{planned.parent / 'photos'}"
+    pages = data.load(spec, "train")
+    rcnn.seed(1)
+    model = rcnn.faster_rcnn_small(pages.classes)
+    train.fit(model, pages, Recipe(steps=2, batch_size=1), tmp_path, stop_at=1, progress=False)
+    with pytest.raises(ValueError, match="there is no run.toml in .*; name what it learns from"):
+        command("--resume", tmp_path)
+    with pytest.raises(ValueError, match="learns from 5 pictures, but now there are 20000"):
+        command("shapes", "--resume", tmp_path)
+    assert command(spec, "--resume", tmp_path) == 0
+    assert run_folder.open_run(tmp_path).run.steps == 2
+
+
+def test_classes_of_the_two_splits_must_agree(tmp_path: Path) -> None:
+    plan.write(tmp_path / "a.toml", Plan("shapes", "digits"))
+    with pytest.raises(ValueError, match="shapes has the classes circle, .*, but digits, to validate on, has 0, 1"):
+        command(tmp_path / "a.toml", "--out", tmp_path / "run")
+
+
+def test_weights_that_do_not_fit_are_reported(
+    planned: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cats = tmp_path / "cats.safetensors"
+    rcnn.save(cats, rcnn.faster_rcnn_small(("background", "cat")))
+    chosen = plan.read(trained / run_folder.PLAN)
+    settings = {**chosen.settings, "anchor_sizes": (14, 24, 40), "aspect_ratios": (1.0, 1.7)}
+    plan.write(tmp_path / "a.toml", Plan(chosen.train, weights=str(cats), settings=settings, recipe=Recipe(steps=1)))
+    assert command(tmp_path / "a.toml", "--out", tmp_path / "run") == 0
+    out = capsys.readouterr().out
+    assert f"of {cats} did not fit, and begin at random: roi_heads.box_predictor.cls_score.weight, " in out
+    assert np.isfinite(run_folder.open_run(tmp_path / "run").history["total_loss"]).all()
+
+
+def test_what_cannot_be_used_is_left_out_and_counted(
+    planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(planned.parent / "photos", tmp_path / "photos")
+    torn, missing = (tmp_path / "photos" / "JPEGImages" / f"train_00000{i}.png" for i in (1, 3))
+    torn.write_bytes(torn.read_bytes()[:200])
+    missing.unlink()
+    spec, toml = f"voc:{tmp_path / 'photos'}", tmp_path / "plan.toml"
+    with pytest.raises(OSError, match="train_000003.png"):
+        command(spec, "--plan", toml)
+    assert command(spec, "--on-error", "skip", "--steps", "2", "--plan", toml) == 0
+    assert plan.read(toml).options == {"on_error": "skip"}
+    assert command(toml, "--out", tmp_path / "run") == 0
+    assert "2 left out of train, first " in capsys.readouterr().out
+    with pytest.raises(OSError, match=r"train_00000\d.png"):
+        command(toml, "--on-error", "raise", "--out", tmp_path / "other")
+
+
+def test_a_plan_is_not_overwritten(planned: Path) -> None:
+    with pytest.raises(FileExistsError, match="plan.toml is there already"):
+        command("shapes", "--plan", planned)
+
+
+def test_a_set_without_objects_says_so(tmp_path: Path) -> None:
+    (tmp_path / "JPEGImages").mkdir()
+    for name in "abc":
+        Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "JPEGImages" / f"{name}.png")
+    (tmp_path / "train.csv").write_text(
+        "image,x1,y1,x2,y2,label\n" + "".join(f"JPEGImages/{name}.png,,,,,\n" for name in "abc")
+    )
+    with pytest.raises(ValueError, match="no objects to learn from; rcnn check"):
+        command(f"csv:{tmp_path}", "--out", tmp_path / "run")

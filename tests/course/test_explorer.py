@@ -1,0 +1,94 @@
+"""Explorers: sliders that redraw a picture, and the picture of a few positions where nothing moves."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rcnn import plot
+from rcnn.course.widgets._explorer import Choice, Explorer, Range
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+CONTROLS = {"shift": Range(0, 4, start=1, step=0.5), "rows_shown": Range(1, 5, start=2),
+            "kind": Choice(("one", "other"), "other")}
+
+
+@pytest.fixture
+def drawn():
+    return []
+
+
+@pytest.fixture
+def explorer(drawn):
+    def draw(figure, **values):
+        drawn.append(values)
+        plot.title(figure.subplots(), f"{values}")
+
+    return Explorer(draw, CONTROLS, [{"shift": 0}, {"shift": 2.5, "kind": "one"}, {}], size=(4, 2), columns=2)
+
+
+START = {"shift": 1, "rows_shown": 2, "kind": "other"}
+
+
+def size(png):
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.mode == "P"
+        return image.size
+
+
+def test_a_picture_stands_at_the_start_but_for_what_is_named(explorer, drawn):
+    assert size(explorer.picture(kind="one")) == (400, 200)
+    assert drawn == [START | {"kind": "one"}]
+
+
+def test_the_still_shows_all_chosen_positions(explorer, drawn):
+    assert size(explorer.still()) == (800, 400)
+    assert drawn == [START | {"shift": 0}, START | {"shift": 2.5, "kind": "one"}, START]
+
+
+def test_moving_a_control_redraws(explorer, drawn):
+    shift, rows, kind, picture = explorer.widget().children
+    before = picture.value
+    assert drawn == [START]
+    assert (shift.min, shift.max, shift.step, shift.value) == (0, 4, 0.5, 1)
+    assert isinstance(rows.value, int) and rows.description == "rows shown"
+    assert picture.layout.width == "400px"  # its own
+    shift.value = 3.5
+    kind.value = "one"
+    assert drawn[1:] == [START | {"shift": 3.5}, START | {"shift": 3.5, "kind": "one"}]
+    assert picture.value != before
+
+
+def test_a_notebook_gets_both(explorer):
+    bundle = explorer._repr_mimebundle_()
+    assert bundle["image/png"] == explorer.still()
+    assert bundle["text/plain"] == "an explorer: run the cell to move it"
+    assert set(bundle[WIDGET]) == {"version_major", "version_minor", "model_id"}
+
+
+def test_without_ipywidgets_there_is_the_still(explorer, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert set(explorer._repr_mimebundle_()) == {"image/png", "text/plain"}
+
+
+@pytest.mark.parametrize("stills, message", [
+    ([], "needs at least one still"),
+    ([{"shift": 5}], "reaches shift = 5"),
+    ([{"kind": "third"}], "reaches kind = 'third'"),
+    ([{"size": 1}], "reaches size = 1"),
+])
+def test_a_still_that_no_control_reaches_is_an_error(stills, message):
+    with pytest.raises(ValueError, match=message):
+        Explorer(print, CONTROLS, stills)
+
+
+@pytest.mark.parametrize("make", [lambda: Range(0, 1, start=2), lambda: Range(0, 1, start=0, step=0),
+                                  lambda: Choice(("a",), "b")])
+def test_a_control_starts_where_it_can_stand(make):
+    with pytest.raises(ValueError, match="start"):
+        make()
+
+
+def test_a_range_holds_what_lies_between_its_ends():
+    assert [Range(0, 1, start=0).holds(value) for value in np.array([-0.1, 0, 1, 1.1])] == [False, True, True, False]

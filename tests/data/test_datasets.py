@@ -1,0 +1,335 @@
+"""The data sets: pages that depend on nothing but (seed, split, index), and boxes that fit what is drawn."""
+
+import hashlib
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from annotated import record
+from PIL import Image
+
+from rcnn import data
+from rcnn.data import digits
+from rcnn.data.pages import blend, tight_boxes
+from rcnn.data.shapes import Shapes, shape_coverage, visible_shares
+from rcnn.data.splits import source_of
+
+NAMES = ("shapes", "digits")
+PAGES = 40
+
+
+@pytest.fixture(params=NAMES)
+def pages(request):
+    return data.load(request.param, "val", n=PAGES)
+
+
+def digest(page) -> str:
+    picture, target = page
+    return hashlib.sha256(picture.tobytes() + target["boxes"].tobytes() + target["labels"].tobytes()).hexdigest()
+
+
+def test_pages_have_the_promised_form(pages):
+    assert pages.classes[0] == "background"
+    counts = []
+    for picture, target in (pages[i] for i in range(len(pages))):
+        boxes, labels = target["boxes"], target["labels"]
+        assert (picture.shape, picture.dtype) == ((128, 128, 3), np.uint8)
+        assert (boxes.shape, boxes.dtype) == ((len(labels), 4), np.float32)
+        assert (labels.shape, labels.dtype) == ((len(boxes),), np.int64)
+        assert ((labels >= 1) & (labels < len(pages.classes))).all()
+        assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= 128).all() and (boxes[:, 2:] > boxes[:, :2]).all()
+        counts.append(len(boxes))
+    assert min(counts) <= 1 and max(counts) >= 7
+
+
+def test_a_page_does_not_depend_on_what_was_drawn_before(pages):
+    forwards = [digest(pages[i]) for i in range(6)]
+    assert [digest(pages[i]) for i in reversed(range(6))] == forwards[::-1]
+    assert digest(pickle.loads(pickle.dumps(pages))[3]) == forwards[3]
+    assert len(set(forwards)) == 6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_process_draws_the_same_page(name):
+    code = f"from rcnn import data; print(data.load({name!r}, 'train', seed=3)[17][0].tobytes().hex())"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == data.load(name, "train", seed=3)[17][0].tobytes().hex()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seed_split_and_index_each_make_another_page(name):
+    pages = [data.load(name, split, seed=seed)[i] for split in ("train", "val") for seed in (0, 1) for i in (0, 1)]
+    assert len({digest(page) for page in pages}) == 8
+
+
+def test_indices_work_as_those_of_a_list(pages):
+    assert len(pages) == PAGES
+    assert digest(pages[-1]) == digest(pages[PAGES - 1])
+    assert digest(pages[np.int64(2)]) == digest(pages[2])
+    for beyond in (PAGES, -PAGES - 1):
+        with pytest.raises(IndexError, match=f"page {beyond} of a data set of {PAGES} pages"):
+            pages[beyond]
+    with pytest.raises(TypeError, match="a page of a data set is asked for by an integer, got slice"):
+        pages[:2]
+    assert sum(1 for _ in data.load("shapes", "val", n=3)) == 3
+
+
+def test_boxes_are_tight_around_what_is_drawn(pages):
+    for i in range(PAGES):
+        _, coverage, labels = pages.draw(pages.rng(i))
+        target = pages[i][1]
+        np.testing.assert_array_equal(labels, target["labels"])
+        for layer, box in zip(coverage, target["boxes"], strict=True):
+            rows, columns = np.nonzero(layer > 0.5)
+            assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+@pytest.mark.parametrize("kind, left, top, right, bottom", [
+    # Half extents of an upright shape of radius 20: a square 20 / sqrt(2); a triangle 20 up, 10 down, 20 cos 30 aside;
+    # a cross three times as long as wide reaches 20 * 3 / sqrt(10).
+    ("circle", 20, 20, 20, 20), ("square", 14.142, 14.142, 14.142, 14.142), ("triangle", 17.321, 20, 17.321, 10),
+    ("cross", 18.974, 18.974, 18.974, 18.974)])
+def test_shapes_reach_as_far_as_geometry_says(kind, left, top, right, bottom):
+    coverage = shape_coverage(kind, (40.3, 50.8), 20.0, 0.0, (100, 90))
+    expected = [40.3 - left, 50.8 - top, 40.3 + right, 50.8 + bottom]
+    tip = 1.0 if kind == "triangle" else 0.0  # a pixel at a pointed end is never half covered
+    np.testing.assert_allclose(tight_boxes(coverage[None])[0], expected, atol=0.5 + tip)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3, -0.7])
+@pytest.mark.parametrize("kind, area", [
+    ("circle", np.pi * 400), ("square", 800), ("triangle", 0.75 * 3**0.5 * 400),
+    ("cross", (2 * 3 - 1) * 160)])  # bars of 6a by 2a with a = 20 / sqrt(10): 5 squares of (2a) ** 2 = 160
+def test_shapes_have_their_area_at_every_angle(kind, area, angle):
+    assert shape_coverage(kind, (40.3, 50.8), 20.0, angle, (100, 90)).sum() == pytest.approx(area, rel=0.01)
+
+
+def test_shapes_turn_clockwise():
+    turned = tight_boxes(shape_coverage("triangle", (50, 50), 30.0, np.pi / 2, (100, 100))[None])[0]
+    np.testing.assert_allclose(turned, [35, 24, 80, 76], atol=1.5)  # the corner that was at the top is at the right
+
+
+def test_visible_share_is_what_no_later_layer_covers():
+    layers = np.zeros((3, 4, 4), np.float32)
+    layers[0, :, :2] = 1  # 8 pixels
+    layers[1, :2] = 1  # lies over 4 of them
+    layers[2, 3, :2] = 1  # and this over 2 more
+    assert visible_shares(layers).tolist() == [0.25, 1.0, 1.0]
+
+
+def test_no_shape_is_almost_hidden():
+    shapes = Shapes(PAGES)
+    layers = [shapes.draw(shapes.rng(i))[1] for i in range(PAGES)]
+    shares = np.concatenate([visible_shares(page) for page in layers if len(page)])
+    assert shares.min() >= 0.75
+    assert (shares < 0.95).any()  # some do overlap
+
+
+def test_every_glyph_belongs_to_one_split_in_equal_proportion():
+    glyphs, values = digits.load_glyphs()
+    split = digits.split_glyphs(values)
+    assert sorted([*split["train"], *split["val"]]) == list(range(1797))
+    assert not {glyphs[i].tobytes() for i in split["train"]} & {glyphs[i].tobytes() for i in split["val"]}
+    for digit in range(10):
+        assert (values[split["train"]] == digit).sum() == pytest.approx(0.78 * (values == digit).sum(), abs=0.5)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_pages_draw_only_glyphs_of_their_split(split):
+    glyphs, values = digits.load_glyphs()
+    pages, own = data.Digits(1, split, seed=9), digits.split_glyphs(values)[split]
+    np.testing.assert_array_equal(pages.glyphs, glyphs[own])
+    np.testing.assert_array_equal(pages.digits, values[own])
+
+
+def test_digits_are_dark_ink_that_hardly_overlaps():
+    pages = data.Digits(PAGES)
+    for i in range(PAGES):
+        picture, coverage, _ = pages.draw(pages.rng(i))
+        boxes = pages[i][1]["boxes"]
+        blank = np.median(picture[coverage.max(axis=0, initial=0) == 0])
+        for layer, box in zip(coverage, boxes, strict=True):
+            assert blank - np.median(picture[layer > 0.9]) > 30
+            sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])  # (G, 2)
+            shared = np.sort(np.clip(sides, 0, None).prod(axis=1))  # the largest is the box with itself
+            assert shared[:-1].sum() <= 0.25 * shared[-1]
+
+
+def test_digits_come_in_many_sizes():
+    boxes = np.concatenate([target["boxes"] for _, target in data.Digits(PAGES)])
+    heights = boxes[:, 3] - boxes[:, 1]
+    assert 9 <= heights.min() <= 15 and 38 <= heights.max() <= 50
+
+
+def test_a_full_page_and_one_too_small_have_no_place():
+    rng = np.random.default_rng(0)
+    assert digits.find_place(rng, (65, 10), (64, 90), np.zeros((0, 4))) is None
+    assert digits.find_place(rng, (20, 20), (64, 90), np.array([[0, 0, 90, 64]])) is None
+    assert digits.find_place(rng, (64, 30), (64, 30), np.zeros((0, 4))).tolist() == [0, 0, 30, 64]
+
+
+def test_digits_without_scikit_learn_say_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    digits.load_glyphs.cache_clear()
+    with pytest.raises(ImportError, match=r"pip install 'rcnn\[digits\]'"):
+        data.Digits(1)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 200), (150, 90)])
+@pytest.mark.parametrize("kind", [data.Shapes, data.Digits])
+def test_pages_of_other_sizes(kind, size):
+    for picture, target in kind(8, size=size):
+        assert picture.shape == (*size, 3)
+        assert (target["boxes"] <= [size[1], size[0]] * 2).all()
+
+
+def test_tight_boxes_and_blend_by_hand():
+    coverage = np.zeros((2, 4, 6))
+    coverage[0, 1:3, 2:5] = 1.0
+    coverage[0, 0, 0] = 0.5  # not by more than half
+    coverage[1, 3, 5] = 0.6
+    assert tight_boxes(coverage).tolist() == [[2, 1, 5, 3], [5, 3, 6, 4]]
+    assert tight_boxes(coverage[:0]).shape == (0, 4)
+    picture = np.full((1, 2, 3), 100.0)
+    blend(picture, np.array([200.0, 0.0, 100.0]), np.array([[0.25, 0.0]]))
+    assert picture.tolist() == [[[125, 75, 100], [100, 100, 100]]]
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: data.load("mnist", "train"),
+     "no data set 'mnist'; there are: shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH"),
+    (lambda: data.load("voc:", "train"), "no data set 'voc:'; there are: "),
+    (lambda: data.load("yolo:there", "train"), "no data set 'yolo:there'; there are: "),
+    (lambda: data.load("shapes", "train", options={"size": 3}), "shapes takes no options, got 'size'"),
+    (lambda: data.load("voc:there", "train", options={"images": "x"}),
+     r"voc:PATH has no option 'images'; its options are on_error, classes, first_pixel"),
+    (lambda: data.load(__file__, "train"), r"masks:PATH; .*test_datasets\.py is a path: write voc:.*, or another kind"),
+    (lambda: data.load("csv:there", "train", n=-1), "n must not be negative, got -1"),
+    (lambda: data.load("shapes", "test"), "split must be one of train, val, got 'test'"),
+    (lambda: data.Digits(-1), "n must not be negative, got -1"),
+    (lambda: data.Shapes(1, seed=-2), "seed must not be negative, got -2"),
+    (lambda: data.Shapes(1, size=(128, 32)), r"size .* at least 64 pixels each, got \(128, 32\)"),
+    (lambda: tight_boxes(np.zeros((1, 3, 3))), "layer 0"),
+    (lambda: shape_coverage("hexagon", (5, 5), 3.0, 0.0, (9, 9)), "got 'hexagon'"),
+])
+def test_bad_requests_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_lengths_of_the_splits():
+    assert [len(data.load("shapes", split)) for split in ("train", "val")] == [20_000, 200]
+    assert len(data.load("digits", "val", n=7)) == 7
+
+
+# ---------------------------------------------------------------------- picture files
+
+@pytest.fixture
+def folders(tmp_path):
+    """Ten pages in each form, by the form's name."""
+    pages = data.Shapes(10)
+    for kind, write in (("voc", data.write_voc), ("coco", data.write_coco), ("csv", data.write_csv)):
+        write(pages, tmp_path / kind, "train", progress=False)
+    for i, (picture, target) in enumerate(pages):
+        mask = np.zeros(picture.shape[:2], np.uint8)
+        for value, (x1, y1, x2, y2) in enumerate(target["boxes"].astype(int), start=1):
+            mask[y1:y2, x1:x2] = value
+        for folder, array in (("images", picture), ("masks", mask)):
+            (tmp_path / "masks" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(tmp_path / "masks" / folder / f"{i}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco", "csv", "masks"])
+def test_load_reads_every_form(folders, kind):
+    train, val = (data.load(f"{kind}:{folders / kind}", split) for split in ("train", "val"))
+    assert (len(train), len(val)) == (8, 2) and train.classes == val.classes
+    picture, target = train[0]
+    assert picture.shape == (128, 128, 3) and target["boxes"].dtype == np.float32
+    few = data.load(f"{kind}:{folders / kind}", "train", n=3)
+    assert [few[i][0].tobytes() for i in range(3)] == [train[i][0].tobytes() for i in range(3)] and len(few) == 3
+    assert len(data.load(f"{kind}:{folders / kind}", "train", n=100)) == 8
+    assert len(data.read_annotations(f"{kind}:{folders / kind}", None).records) == 10
+
+
+def test_load_hands_options_on(folders, monkeypatch):
+    classes = ["cross", "circle", "square", "triangle"]
+    for kind in ("voc", "coco", "csv"):
+        pages = data.load(f"{kind}:{folders / kind}", "val", options={"classes": classes})
+        assert pages.classes == ("background", *classes)
+    moved = data.load(f"voc:{folders / 'voc'}", "train", options={"first_pixel": 0})
+    straight = data.load(f"voc:{folders / 'voc'}", "train")
+    assert (moved.records[0].boxes == straight.records[0].boxes + 1).all()
+    cells = data.load(f"masks:{folders / 'masks'}", "val", options={"class_name": "cell"})
+    assert cells.classes == ("background", "cell")
+    (folders / "csv" / "images" / "train_000000.png").write_bytes(b"")
+    skipping = data.load(f"csv:{folders / 'csv'}", "train", options={"on_error": "skip"})
+    others = data.load(f"csv:{folders / 'csv'}", "val", options={"on_error": "skip"})
+    assert len(skipping) + len(others) == 9 and len(skipping.skipped) + len(others.skipped) == 1
+    monkeypatch.setenv("HOME", str(folders))
+    assert len(data.load("csv:~/csv", "train")) == 8
+
+
+def numbered(count):
+    """The annotations of pictures that are called 0.png, 1.png, ..."""
+    return data.Annotations(("background", "class 1"), [record(Path(f"{i}.png")) for i in range(count)], [BROKEN])
+
+
+BROKEN = data.Broken("x.xml", "empty")
+
+
+@pytest.mark.parametrize("count, share, held_out", [
+    (2, 0.2, 1), (10, 0.2, 2), (13, 0.2, 3), (5, 0.9, 4), (100, 0.25, 25)])
+def test_split_holds_out_a_share(count, share, held_out):
+    annotations = numbered(count)
+    rest, part = data.split(annotations, share)
+    assert (len(rest.records), len(part.records)) == (count - held_out, held_out)
+    order = {id(record): i for i, record in enumerate(annotations.records)}
+    for side in (rest, part):
+        places = [order[id(record)] for record in side.records]
+        assert places == sorted(places) and side.classes == annotations.classes
+        assert side.broken == [BROKEN]  # whose it is, nobody knows
+    assert {*map(id, rest.records)} | {*map(id, part.records)} == {*order}
+
+
+def test_split_depends_on_names_and_seed_alone():
+    annotations = numbered(40)
+    chosen = {record.image.name for record in data.split(annotations)[1].records}
+    backwards = data.split(annotations.subset(range(39, -1, -1)))[1].records
+    assert {record.image.name for record in backwards} == chosen
+    assert {record.image.name for record in data.split(annotations, seed=1)[1].records} != chosen
+    pages = data.AnnotatedPictures(data.Annotations(annotations.classes, annotations.records))
+    rest, part = data.split(pages)
+    assert {record.image.name for record in part.records} == chosen and len(rest) == 32 and len(pages) == 40
+
+
+@pytest.mark.parametrize("count, share, message", [
+    (1, 0.2, "at least two pictures are needed"), (4, 0, "share must be between 0 and 1, got 0"), (4, 1, "got 1")])
+def test_split_refuses(count, share, message):
+    with pytest.raises(ValueError, match=message):
+        data.split(numbered(count), share)
+
+
+@pytest.mark.parametrize("known, split, expected", [
+    ((), None, (None, False)), ((), "train", (None, True)), ((), "val", (None, True)),
+    (("train", "val"), "train", ("train", False)), (("train", "val"), "val", ("val", False)),
+    (("train",), "train", ("train", True)), (("train", "test"), "val", ("train", True)),
+    (("trainval", "test"), "train", ("trainval", True)), (("trainval", "test"), "val", ("trainval", True)),
+    (("val",), "val", ("val", False)), (("a", "b"), "b", ("b", False)), (("train", "val"), None, (None, False))])
+def test_where_a_split_is_read_from(known, split, expected):
+    assert source_of(split, known, "x") == expected
+
+
+@pytest.mark.parametrize("known, split, message", [
+    (("val",), "train", "x has no split 'train'; there is: val"),
+    (("test",), "train", "no split 'train'; there is: test"),
+    (("trainval", "test"), "tset", "there is: val, test, train, trainval$"),
+    (("train",), "test", "there is: val, train$"),
+    ((), "test", "it knows no splits, so there is train and val"),
+    ([f"s{i}" for i in range(12)], "train", "there is: s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, ...$")])
+def test_splits_that_are_not_there(known, split, message):
+    with pytest.raises(ValueError, match=message):
+        source_of(split, known, "x")

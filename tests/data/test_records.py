@@ -1,0 +1,236 @@
+"""Annotated picture files: upright with their boxes, decoded when asked for, and named where they are wrong."""
+
+import pickle
+import re
+
+import numpy as np
+import pytest
+from annotated import SIZE, record, save_picture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from test_images import held
+
+from rcnn import images
+from rcnn.data import AnnotatedPictures, Annotations, Broken, turn_boxes
+from rcnn.images import Header
+
+CLASSES = ("background", "cat", "dog")
+
+
+def dataset(*records, broken=(), **options):
+    return AnnotatedPictures(Annotations(CLASSES, records, broken), progress=False, **options)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    return save_picture(tmp_path / "a.png")
+
+
+# ---------------------------------------------------------------------- what comes out
+
+def test_a_picture_comes_with_its_target(picture):
+    pages = dataset(record(picture, [(10, 5, 30, 25), (0, 0, 60, 40)], [2, 1]), record(picture, [], []))
+    array, target = pages[0]
+    assert (array.shape, array.dtype) == ((*SIZE, 3), np.uint8)
+    expected = {"boxes": np.array([[10, 5, 30, 25], [0, 0, 60, 40]], np.float32), "labels": np.array([2, 1]),
+                "difficult": np.zeros(2, bool), "crowd": np.zeros(2, bool), "truncated": np.zeros(2, bool),
+                "areas": np.array([400.0, 2400.0])}
+    assert target.keys() == expected.keys()
+    for key, values in expected.items():
+        np.testing.assert_array_equal(target[key], values, strict=True)
+    shapes = {key: (values.shape, values.dtype) for key, values in pages[1][1].items()}
+    assert shapes == {"boxes": ((0, 4), np.float32), "labels": ((0,), np.int64), "difficult": ((0,), bool),
+                      "crowd": ((0,), bool), "truncated": ((0,), bool), "areas": ((0,), np.float64)}
+
+
+def test_what_is_done_to_a_target_does_not_stay(picture):
+    pages = dataset(record(picture))
+    for values in pages[0][1].values():
+        values[:] = 0
+    assert pages[0][1]["boxes"].tolist() == [[10, 5, 30, 25]]
+    assert pages[0][1]["labels"].tolist() == [1] and pages[0][1]["areas"].tolist() == [400]
+
+
+def test_indices_work_as_those_of_a_list_and_the_set_can_be_pickled(tmp_path):
+    pages = dataset(*(record(save_picture(tmp_path / f"{i}.png", value=i)) for i in range(3)))
+    assert len(pages) == 3 and [picture[0, 0, 0] for picture, _ in pages] == [0, 1, 2]
+    assert pages[-1][0][0, 0, 0] == pages[np.int64(2)][0][0, 0, 0] == 2
+    assert pickle.loads(pickle.dumps(pages))[1][0][0, 0, 0] == 1
+    assert [picture[0, 0, 0] for picture, _ in pages.subset([2, 0])] == [2, 0] and len(pages) == 3
+    for beyond in (3, -4):
+        with pytest.raises(IndexError, match=f"picture {beyond} of a data set of 3 pictures"):
+            pages[beyond]
+    with pytest.raises(TypeError, match=r"by an integer, got slice\(None, 2, None\); for several, \[dataset\[i\]"):
+        pages[:2]
+
+
+def test_a_set_says_what_it_is(picture):
+    assert repr(dataset(record(picture))) == "<AnnotatedPictures: 1 picture of cat, dog>"
+
+
+def test_an_annotation_needs_no_decoding(tmp_path):
+    path = save_picture(tmp_path / "a.jpg")
+    path.write_bytes(path.read_bytes()[:-10])
+    pages = dataset(record(path))
+    size, target = pages.annotation(0)
+    assert size == SIZE and target["boxes"].tolist() == [[10, 5, 30, 25]]
+    with pytest.raises(OSError, match=r"a\.jpg cannot be read: .*truncated"):
+        pages[0]
+
+
+# ---------------------------------------------------------------------- boxes that are not inside
+
+@pytest.mark.parametrize("box, cut", [
+    ((-1, -1, 61, 41), (0, 0, 60, 40)), ((-0.5, 3, 5, 40.5), (0, 3, 5, 40)), ((0, 0, 60, 40), (0, 0, 60, 40))])
+def test_a_rounding_beyond_the_border_is_cut(picture, box, cut):
+    assert dataset(record(picture, [box]))[0][1]["boxes"].tolist() == [list(cut)]
+
+
+@pytest.mark.parametrize("box, reason", [
+    ((30, 5, 10, 25), "x2 > x1 and y2 > y1 are needed"),
+    ((10, 5, 30, 5), "x2 > x1 and y2 > y1 are needed"),
+    ((10, float("nan"), 30, 25), "every number must be finite"),
+    ((10, 5, float("inf"), 25), "every number must be finite"),
+    ((-1.01, 5, 30, 25), "the picture is 60 pixels wide and 40 high"),
+    ((10, 5, 30, 41.01), "the picture is 60 pixels wide and 40 high"),
+    ((70, 5, 90, 25), "the picture is 60 pixels wide and 40 high"),
+    ((60.2, 5, 60.8, 25), "nothing of it lies in the picture"),
+    ((20, 5, 20 + 1e-9, 25), "nothing of it lies in the picture"),
+])
+def test_an_impossible_box_is_named(picture, box, reason):
+    pages = dataset(record(picture, [(1, 1, 2, 2), box], [1, 2], ("cat", "dog")))
+    where = rf"a\.png \(notes\.txt\): box 1, 'dog', is {re.escape(str([float(x) for x in box]))} .*; {reason}"
+    for ask in (pages.annotation, pages.__getitem__):
+        with pytest.raises(ValueError, match=where):
+            ask(0)
+
+
+@pytest.mark.parametrize("label", [-1, 0, 3])
+def test_an_unknown_class_is_named(picture, label):
+    with pytest.raises(ValueError, match=r"a\.png \(notes\.txt\): box 0 is of class 'cow', .* among .*: cat, dog"):
+        dataset(record(picture, labels=[label], names=("cow",)))[0]
+
+
+@pytest.mark.parametrize("size", [(60, 40), (80, 120)])
+def test_the_annotation_of_a_picture_of_another_size_is_named(picture, size):
+    message = r"a\.png \(notes\.txt\) is 60 pixels wide and 40 high; the annotation says {} and {}"
+    with pytest.raises(ValueError, match=message.format(*size[::-1])):
+        dataset(record(picture, [(1, 1, 2, 2)], size=size))[0]
+
+
+# ---------------------------------------------------------------------- photos stored on their side
+
+BLOCK = (16, 8, 40, 24)  # x1, y1, x2, y2 of a bright block in the stored picture, away from its middle
+
+
+def surrounded(page, box):
+    """Whether a bright block fills the box and nothing else of the picture."""
+    x1, y1, x2, y2 = box.astype(int)
+    bright = page.mean(axis=2) > 128
+    return bright[y1:y2, x1:x2].all() and bright.sum() == (x2 - x1) * (y2 - y1)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("stated", [None, (48, 80)])
+def test_boxes_drawn_on_the_stored_picture_are_turned_with_it(tmp_path, orientation, stated, suffix):
+    x1, y1, x2, y2 = BLOCK
+    stored = np.zeros((48, 80, 3), np.uint8)
+    stored[y1:y2, x1:x2] = 255
+    path = tmp_path / f"photo.{suffix}"
+    Image.fromarray(stored).save(path, exif=held(orientation))
+    pages = dataset(record(path, [BLOCK], size=stated))
+    page, target = pages[0]
+    assert page.shape[:2] == pages.annotation(0)[0] == ((80, 48) if orientation >= 5 else (48, 80))
+    assert surrounded(page, target["boxes"][0])
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+@pytest.mark.parametrize("orientation", range(5, 9))
+def test_boxes_drawn_on_the_upright_picture_stay(tmp_path, orientation, suffix):
+    x1, y1, x2, y2 = BLOCK
+    seen = np.zeros((80, 48, 3), np.uint8)
+    seen[y1:y2, x1:x2] = 255
+    back = {5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+            8: Image.Transpose.ROTATE_270}[orientation]  # from what is seen to what is stored
+    path = tmp_path / f"photo.{suffix}"
+    Image.fromarray(seen).transpose(back).save(path, exif=held(orientation))
+    page, target = dataset(record(path, [BLOCK], size=(80, 48)))[0]
+    assert page.shape == (80, 48, 3)
+    assert surrounded(page, target["boxes"][0])
+
+
+def test_a_square_photo_has_its_boxes_turned(tmp_path):
+    path = save_picture(tmp_path / "a.png", (40, 40), orientation=6)  # stored (x, y) is seen at (40 - y, x)
+    assert dataset(record(path, size=(40, 40)))[0][1]["boxes"].tolist() == [[15, 10, 35, 30]]
+
+
+def test_a_box_is_judged_where_it_was_drawn(tmp_path):
+    path = save_picture(tmp_path / "a.png", orientation=8)  # 60 x 40 pixels are stored, and 40 x 60 seen
+    assert dataset(record(path, [(0, 0, 60, 40)]))[0][1]["boxes"].tolist() == [[0, 0, 40, 60]]
+    assert dataset(record(path, [(0, 0, 40, 60)], size=(60, 40)))[0][1]["boxes"].tolist() == [[0, 0, 40, 60]]
+    with pytest.raises(ValueError, match=r"is \[0.0, 0.0, 40.0, 60.0\] .*; the picture is 60 pixels wide and 40 high"):
+        dataset(record(path, [(0, 0, 40, 60)]))[0]
+
+
+BACK = {6: 8, 8: 6}  # the turn that undoes another; the others undo themselves
+
+
+@given(orientation=st.integers(1, 8), size=st.tuples(st.integers(1, 99), st.integers(1, 99)),
+       boxes=st.lists(st.tuples(*[st.integers(-9, 99)] * 4), max_size=3))
+@settings(max_examples=60)
+def test_turning_and_turning_back_changes_nothing(orientation, size, boxes):
+    given_boxes = np.array(boxes, np.float64).reshape(-1, 4)
+    header = Header(size, orientation)
+    turned = turn_boxes(given_boxes, header)
+    back = turn_boxes(turned, Header(header.upright_size, BACK.get(orientation, orientation)))
+    np.testing.assert_array_equal(back, given_boxes)
+    np.testing.assert_array_equal(turned[:, 2:] - turned[:, :2],
+                                  (given_boxes[:, 2:] - given_boxes[:, :2])[:, ::-1 if orientation >= 5 else 1])
+
+
+# ---------------------------------------------------------------------- what cannot be read
+
+def test_an_unreadable_annotation_is_an_error_at_once(picture):
+    broken = [Broken("b.xml", "no element found"), Broken("c.xml", "it is empty")]
+    with pytest.raises(ValueError, match=r'^b\.xml cannot be read: no element found \(and 1 more\); on_error="skip"'):
+        dataset(record(picture), broken=broken)
+
+
+def test_a_missing_picture_is_named_when_it_is_asked_for(tmp_path):
+    pages = dataset(record(tmp_path / "absent.png"))
+    for ask in (pages.annotation, pages.__getitem__):
+        with pytest.raises(FileNotFoundError, match=r"absent\.png is not there"):
+            ask(0)
+
+
+def test_skipping_leaves_out_what_is_wrong_and_says_so(tmp_path, picture):
+    damaged = save_picture(tmp_path / "damaged.jpg")
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    pages = dataset(record(tmp_path / "absent.png"), record(picture), record(damaged),
+                    record(picture, [(5, 5, 4, 9)]), record(picture, labels=[2]),
+                    broken=[Broken("b.xml", "it is empty")], on_error="skip")
+    assert len(pages) == 2 and [target["labels"].tolist() for _, target in pages] == [[1], [2]]
+    reasons = [skipped.reason for skipped in pages.skipped]
+    assert [skipped.source for skipped in pages.skipped] == ["b.xml", "notes.txt", "notes.txt", "notes.txt"]
+    for reason, expected in zip(reasons, ("it is empty", r"absent\.png is not there", r"damaged\.jpg cannot be read",
+                                          r"a\.png \(notes\.txt\): box 0"), strict=True):
+        assert re.search(expected, reason)
+
+
+def test_skipping_everything_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"no picture is left: 1 cannot be read, the first: notes\.txt: .*absent\.png"):
+        dataset(record(tmp_path / "absent.png"), on_error="skip")
+
+
+def test_on_error_is_one_of_two():
+    with pytest.raises(ValueError, match="on_error must be one of raise, skip, got 'ignore'"):
+        dataset(on_error="ignore")
+
+
+def test_every_picture_is_decoded_once_when_skipping(picture, monkeypatch):
+    seen = []
+    monkeypatch.setattr(images, "read", lambda path: seen.append(path) or np.zeros((*SIZE, 3), np.uint8))
+    dataset(record(picture), record(picture), on_error="skip")
+    assert len(seen) == 2

@@ -1,0 +1,134 @@
+"""The notebooks: what people read is what the source says, runs in its time, and asks learners for what it should."""
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import build
+import nbformat
+import pytest
+from PIL import Image
+
+from rcnn.course import sources
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+SOURCES = sources.paths()
+TRAINING = ("11", "13", "14")  # they train for a minute or more
+MOST_CELLS = 32
+MOST_COLUMNS = 108  # of code: a page on the web is no wider
+SHAPE_LINE = re.compile(r"^(\S+) +(\([\d, ]+\)) +\w*\d\d$", re.MULTILINE)  # name, shape, dtype
+ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/\w[\w.-]*/|\b[A-Za-z]:\\")
+HELPFUL = {"CheckFailed", "AssertionError", "NotImplementedError"}  # errors that say what to do
+
+every_source = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+every_run = pytest.mark.parametrize("source", [
+    pytest.param(source, id=source.stem, marks=[pytest.mark.slow] if source.name.startswith(TRAINING) else [])
+    for source in SOURCES])
+
+
+def stored(source):
+    notebook = nbformat.read(FOLDER / f"{source.stem}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def texts(cell):
+    """All that a cell printed or that stands for its pictures."""
+    return [output.get("text") or output.data["text/plain"] for output in cell.outputs]
+
+
+def pictures(cell):
+    return [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
+
+
+def shapes(cell, without):
+    """Name and shape of every array that a cell prints, but for names that contain `without`."""
+    lines = [line for text in texts(cell) for line in SHAPE_LINE.findall(text)]
+    return [(name, shape) for name, shape in lines if without not in name]
+
+
+def test_the_course_is_whole():
+    assert [source.name[:2] for source in SOURCES] == [f"{number:02d}" for number in range(15)]
+    assert {path.stem for path in FOLDER.glob("*.ipynb")} == {source.stem for source in SOURCES}
+
+
+# ---------------------------------------------------------------------- as people read them
+
+@every_source
+def test_the_file_is_what_its_source_says(source):
+    written, read = sources.read(source), stored(source)
+    assert read.metadata == written.metadata
+    assert [(cell.id, cell.cell_type, cell.source, cell.metadata) for cell in read.cells] == [
+        (cell.id, cell.cell_type, cell.source, cell.metadata) for cell in written.cells], (
+        f"python notebooks/build.py {source.name[:2]} makes {source.stem}.ipynb anew")
+
+
+@every_source
+def test_stored_outputs_are_complete_and_clean(source):
+    cells = code_cells(stored(source))
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert any(pictures(cell) for cell in cells)
+    for cell in cells:
+        assert {output.output_type for output in cell.outputs} <= {"stream", "execute_result", "display_data"}, cell.id
+        assert all(output.name == "stdout" for output in cell.outputs if output.output_type == "stream"), cell.id
+        for text in texts(cell):
+            assert not ABSOLUTE_PATH.search(text), cell.id
+            assert "Warning:" not in text, cell.id
+        for picture in pictures(cell):
+            with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
+                assert (image.format, image.mode) == ("PNG", "P"), f"{cell.id}: a picture without a palette"
+
+
+@every_source
+def test_the_file_is_small(source):
+    assert (FOLDER / f"{source.stem}.ipynb").stat().st_size <= build.MOST_BYTES
+
+
+@every_source
+def test_a_notebook_is_short_asks_a_question_and_has_something_to_solve(source):
+    cells = sources.read(source).cells
+    assert len(cells) <= MOST_CELLS
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    assert [line for line in code.split("\n") if len(line) > MOST_COLUMNS] == []
+    assert "**The question.**" in cells[0].source
+    words = "\n".join(cell.source for cell in cells)
+    for part in ("What people get wrong", "A number to check", "arXiv" if source.name[:2] != "14" else ""):
+        assert part in words, part
+    assert any(map(sources.is_exercise, cells)) and any(map(sources.is_check, cells))
+
+
+# ---------------------------------------------------------------------- run
+
+@every_run
+def test_runs_in_its_time_and_gives_what_is_stored(source):
+    fresh, seconds = build.built(source)
+    assert seconds <= fresh.metadata.rcnn.seconds
+    for old, new in zip(code_cells(stored(source)), code_cells(fresh), strict=True):
+        # How many detections there are may hang on the last bit of a score; every other shape is the same anywhere.
+        assert shapes(new, without="outputs") == shapes(old, without="outputs"), new.id
+        assert len(pictures(new)) == len(pictures(old)), new.id
+
+
+@pytest.mark.slow
+@every_source
+def test_a_learners_copy_runs_but_for_what_is_to_be_solved_and_says_what_that_is(source):
+    notebook = sources.student(sources.read(source))
+    assert sources.BEGIN not in sources.as_json(notebook).decode()
+    build.execute(notebook, allow_errors=True)
+    for cell in code_cells(notebook):
+        errors = [output for output in cell.outputs if output.output_type == "error"]
+        if sources.is_check(cell):
+            assert len(errors) == 1, f"{cell.id} lets an unsolved exercise pass"
+            assert errors[0].ename in HELPFUL and len(errors[0].evalue) > 20, f"{cell.id}: {errors[0].evalue}"
+        else:
+            assert not errors, f"{cell.id} cannot run before the exercises are solved: {errors[0].evalue}"
+
+
+def test_absolute_paths_are_told_from_other_slashes():
+    assert ABSOLUTE_PATH.search("saved in /srv/pages/1.png") and ABSOLUTE_PATH.search(r"C:\pages")
+    assert not ABSOLUTE_PATH.search("height / width, 3/4, notebooks/00.ipynb, ../pages/1.png, https://arxiv.org/abs/1")

@@ -1,0 +1,215 @@
+"""Which pictures a step sees, what becomes of them on the way, and the threads that read them ahead."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import annotated
+import numpy as np
+import pytest
+
+from rcnn import data
+from rcnn.train.loader import Change, Loader, Order, aspect_groups, describe, draw_changes, prefetch
+from rcnn.zoo.detectors import faster_rcnn_small
+
+PAGES = data.Shapes(5, seed=3)
+MODEL = faster_rcnn_small(PAGES.classes)
+
+
+def stream(order: Order, steps: int) -> list[int]:
+    return [index for step in range(steps) for index in order.batch(step)]
+
+
+# ---------------------------------------------------------------------- which pictures
+
+def test_every_picture_comes_once_per_epoch() -> None:
+    seen = stream(Order(10, 4, seed=0), 5)
+    assert sorted(seen[:10]) == sorted(seen[10:20]) == list(range(10))
+    assert seen[:10] != seen[10:20]
+    assert seen[:10] != stream(Order(10, 4, seed=1), 5)[:10]
+
+
+def test_batch_may_be_larger_than_the_data_set() -> None:
+    assert sorted(Order(2, 4, seed=0).batch(0)) == [0, 0, 1, 1]
+    assert sorted(Order(2, 5, seed=0, groups=np.array([0, 1])).batch(1)) in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1])
+
+
+@pytest.mark.parametrize("group", [0, 1])
+def test_one_group_changes_nothing(group: int) -> None:
+    groups = np.full(11, group)
+    assert stream(Order(11, 4, 5, groups), 30) == stream(Order(11, 4, 5), 30)
+
+
+@pytest.mark.parametrize(("length", "batch_size", "upright"), [
+    (40, 4, 12), (37, 4, 9), (50, 3, 25), (8, 4, 1), (9, 2, 4)])
+def test_groups_share_batches(length: int, batch_size: int, upright: int) -> None:
+    groups = np.arange(length) < upright
+    order = Order(length, batch_size, 3, groups)
+    epochs, steps = 2 * batch_size, 2 * length
+    seen = stream(order, steps)
+    for epoch in range(epochs):
+        assert sorted(seen[epoch * length:(epoch + 1) * length]) == list(range(length))
+    mixed = [step for step in range(steps) if len(set(groups[order.batch(step)])) > 1]
+    within = [step for step in mixed if step * batch_size // length == ((step + 1) * batch_size - 1) // length]
+    assert len({step * batch_size // length for step in within}) == len(within)
+    if length % batch_size == upright % batch_size == 0:
+        assert not mixed
+
+
+def test_steps_can_be_asked_for_in_any_order() -> None:
+    groups = np.arange(23) % 3 == 0
+    order = Order(23, 4, 9, groups)
+    expected = [order.batch(step) for step in range(40)]
+    assert [Order(23, 4, 9, groups).batch(step) for step in reversed(range(40))] == expected[::-1]
+
+
+def test_groups_come_from_sizes_that_are_known_without_decoding() -> None:
+    sizes = [(480, 640), (640, 480), (500, 500), (501, 500)]
+    known = type("Known", (), {"__len__": lambda self: 4, "annotation": lambda self, i: (sizes[i], {})})()
+    np.testing.assert_array_equal(aspect_groups(known, progress=False), [False, True, False, True])
+    assert aspect_groups(PAGES) is None
+
+
+# ---------------------------------------------------------------------- what becomes of them
+
+def loader(pages: object = PAGES) -> Loader:
+    return Loader(pages, MODEL.make_batch, 5)
+
+
+def test_unchanged_pictures_are_what_the_model_would_make_of_them() -> None:
+    loaded = loader().load([3, 1])
+    expected = MODEL.make_batch([PAGES[3][0], PAGES[1][0]])
+    np.testing.assert_array_equal(loaded.batch.images, expected.images)
+    assert loaded.indices == [3, 1] and loaded.batch.image_sizes == expected.image_sizes
+    for index, target in zip([3, 1], loaded.targets, strict=True):
+        np.testing.assert_array_equal(target["boxes"], PAGES[index][1]["boxes"])
+        np.testing.assert_array_equal(target["labels"], PAGES[index][1]["labels"])
+
+
+def test_changed_pictures_and_their_boxes() -> None:
+    loaded = loader().load([3, 1], [Change(flipped=True), Change(scale=1.5)])
+    assert loaded.batch.image_sizes == [(128, 128), (192, 192)]
+    assert loaded.batch.original_sizes == [(128, 128)] * 2
+    flipped = MODEL.make_batch([PAGES[3][0][:, ::-1]]).images[0]
+    np.testing.assert_array_equal(loaded.batch.images[0, :, :128, :128], flipped)
+    boxes = PAGES[3][1]["boxes"]
+    np.testing.assert_array_equal(loaded.targets[0]["boxes"][:, [0, 2]], 128 - boxes[:, [2, 0]])
+    np.testing.assert_array_equal(loaded.targets[1]["boxes"], PAGES[1][1]["boxes"])  # in the picture's own pixels
+    np.testing.assert_array_equal(loaded.complete[0]["boxes"], boxes)
+
+
+def test_changes_depend_on_seed_and_step_alone() -> None:
+    first, again = (draw_changes(1, 5, 4, 0.5, (0.5, 2.0)) for _ in range(2))
+    assert first == again and len({change.scale for change in first}) == 4
+    assert first != draw_changes(1, 6, 4, 0.5, (0.5, 2.0)) and first != draw_changes(2, 5, 4, 0.5, (0.5, 2.0))
+
+
+class OnePage:
+    """A data set of one page with a target of one's own."""
+
+    classes = PAGES.classes
+
+    def __init__(self, **target: object) -> None:
+        self.target = target
+        self.picture = np.zeros((64, 64, 3), np.uint8)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, object]]:
+        return self.picture, self.target
+
+
+BOXES = [[0, 0, 10, 10], [0, 0, 20, 20], [0, 0, 30, 30]]
+
+
+def test_difficult_objects_and_crowds_are_not_learned() -> None:
+    page = OnePage(boxes=BOXES, labels=[1, 2, 3], difficult=[True, False, False], crowd=[False, False, True])
+    loaded = loader(page).load([0])
+    assert loaded.targets[0]["boxes"].tolist() == [BOXES[1]] and loaded.targets[0]["labels"].tolist() == [2]
+    assert loaded.complete[0] == page.target
+
+
+@pytest.mark.parametrize(("target", "message"), [
+    ({"boxes": [[5, 0, 5, 9]], "labels": [1]}, r"^picture 0: target: box 0 is \[5.0, 0.0, 5.0, 9.0\]; "),
+    ({"boxes": BOXES, "labels": [1, 5, 1]}, r"^picture 0: target: the label of box 1 is 5; "),
+    ({"boxes": BOXES, "labels": [1, 2, 3], "crowd": [True]}, r"target\['crowd'\] must have shape \(3,\)"),
+])
+def test_wrong_targets_name_their_picture(target: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        loader(OnePage(**target)).load([0])
+
+
+def test_what_a_data_set_raises_gets_a_note() -> None:
+    with pytest.raises(IndexError) as error:
+        loader().load([2, 7])
+    assert error.value.__notes__ == ["This came of picture 7."]
+
+
+def test_pictures_are_described_by_their_files_where_they_have_some() -> None:
+    files = data.AnnotatedPictures(data.Annotations(("background", "a"), [annotated.record(Path("a/b.jpg"))]))
+    assert describe(files, 0) == f"picture 0 ({Path('a/b.jpg')})"
+    own = OnePage()
+    own.records = [{"boxes": []}]  # what a class of one's own may call its rows
+    assert describe(own, 0) == "picture 0"
+
+
+class GreyAt4:
+    """PAGES, but the last one is grey."""
+
+    classes = PAGES.classes
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def __len__(self) -> int:
+        return len(PAGES)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        picture, target = PAGES[index]
+        return (np.zeros(self.shape, np.uint8) if index == 4 else picture), target
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize("shape", [(64, 64), (64,), (64, 64, 4)])
+def test_a_wrong_picture_has_the_number_that_the_data_set_gave_it(shape: tuple[int, ...], flipped: bool) -> None:
+    with pytest.raises(ValueError, match=r"^picture 4 must have the shape \(H, W, 3\), not \(64,"):
+        loader(GreyAt4(shape)).load([1, 4], [Change(), Change(flipped=flipped)])
+
+
+# ---------------------------------------------------------------------- ahead of time
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_results_come_in_order(workers: int) -> None:
+    assert list(prefetch(lambda x: x * x, range(20), workers)) == [x * x for x in range(20)]
+    assert list(prefetch(str, [], workers)) == []
+
+
+def test_only_a_few_are_made_ahead() -> None:
+    begun: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(100):
+            begun.append(number)
+            yield number
+
+    results = prefetch(lambda x: x, numbers(), workers=2)
+    assert begun == []
+    assert [next(results), next(results)] == [0, 1]
+    assert len(begun) == 4
+    results.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("rcnn-loader")]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_is_raised_when_its_turn_comes(workers: int) -> None:
+    def make(x: int) -> int:
+        if x == 3:
+            raise OSError("c.jpg cannot be read")
+        return x
+
+    results = prefetch(make, range(10), workers)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(OSError, match="c.jpg cannot be read"):
+        next(results)
+    assert not [t for t in threading.enumerate() if t.name.startswith("rcnn-loader")]

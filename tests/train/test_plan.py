@@ -1,0 +1,228 @@
+"""Plans: what a TOML file may say, what is made of it, and that a resolved one repeats its run."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rcnn
+from rcnn import data
+from rcnn.train import plan
+from rcnn.train.plan import Plan
+from rcnn.train.recipe import RECIPES, Recipe
+from rcnn.zoo import checkpoint
+from rcnn.zoo.detectors import faster_rcnn_small
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six pages of shapes, wider than high, as a VOC folder, of which two are for validation."""
+    root = tmp_path_factory.mktemp("pages") / "shapes-voc"
+    data.write_voc(data.Shapes(4, size=(64, 96)), root, "train", progress=False)
+    data.write_voc(data.Shapes(2, split="val", size=(64, 96)), root, "val", progress=False)
+    return root
+
+
+def text(path: Path, content: str) -> Path:
+    path.write_text(content)
+    return path
+
+
+# ---------------------------------------------------------------------- files
+
+FULL = Plan("voc:/a/b", "coco:/c", {"on_error": "skip"}, 30, 5, "resnet18", "/w.pth", "imagenet", 2, None,
+            {"min_size": 64, "max_size": 96, "anchor_sizes": ((8,), (16,), (32,), (64,), (128,)),
+             "class_names": ("background", "a [\n", "b")},
+            Recipe(steps=7, schedule="steps", milestones=(3, 5), freeze=("rpn",), scale_jitter=(0.5, 1)))
+
+
+@pytest.mark.parametrize("chosen", [Plan("shapes"), Plan("digits", anchors="fit"), FULL], ids=["least", "fit", "full"])
+def test_what_is_written_is_read(tmp_path: Path, chosen: Plan) -> None:
+    plan.write(tmp_path / "run.toml", chosen)
+    assert plan.read(tmp_path / "run.toml") == chosen
+
+
+def test_a_list_is_one_line(tmp_path: Path) -> None:
+    plan.write(tmp_path / "run.toml", FULL)
+    lines = (tmp_path / "run.toml").read_text().splitlines()
+    assert "anchor_sizes = [[8], [16], [32], [64], [128]]" in lines and "milestones = [3, 5]" in lines
+
+
+def test_a_short_file_means_the_defaults(tmp_path: Path) -> None:
+    assert plan.read(text(tmp_path / "a.toml", '[data]\ntrain = "shapes"\n')) == Plan("shapes")
+
+
+def test_what_an_editor_of_windows_writes_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes('\ufeff[data]\r\ntrain = "voc:fünf"\r\n'.encode())
+    assert plan.read(tmp_path / "a.toml") == Plan(f"voc:{tmp_path / 'fünf'}")
+
+
+def test_a_reader_without_a_path_does_not_mean_the_folder_that_we_are_in(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no data set 'voc:'"):
+        plan.for_dataset("voc:")
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "plans").mkdir()
+    read = plan.read(text(tmp_path / "plans" / "a.toml", """
+        data = {train = "voc:../photos", val = "csv:/abs/val.csv"}
+        model = {kind = "resnet18", weights = "w.pth", weights_backbone = "imagenet"}"""))
+    assert read.train == f"voc:{tmp_path / 'photos'}" and read.val == "csv:/abs/val.csv"
+    assert read.weights == str(tmp_path / "plans" / "w.pth") and read.weights_backbone == "imagenet"
+
+
+@pytest.mark.parametrize(("spec", "wanted"), [("csv:a.csv", "/b/photos"), ("masks:a", "../photos")])
+def test_the_folder_of_the_pictures_is_a_path_but_for_masks(tmp_path: Path, spec: str, wanted: str) -> None:
+    (tmp_path / "a.toml").write_text(f'data = {{train = "{spec}", options = {{images = "../photos"}}}}')
+    found = plan.read(tmp_path / "a.toml").options["images"]
+    assert found == wanted.replace("/b", str(tmp_path.parent))
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ("[data", "Expected ']'"),
+    ("", r"\[data\] train is missing"),
+    ('[date]\ntrain = "x"', "the file: there is no key 'date'; there are data, model, recipe"),
+    ('data = "shapes"', r"\[data\] must be a table, not 'shapes'"),
+    ('[data]\ntrian = "x"', r"\[data\]: there is no key 'trian'; there are train, val, options"),
+    ("[data]\ntrain = 3", r"\[data\] train must be a string, not 3"),
+    ('[data]\ntrain = "x"\nval = true', r"\[data\] val must be a string, not True"),
+    ('[data]\ntrain = "x"\noptions = 1', r"\[data\] options must be a table, not 1"),
+    ('[data]\ntrain = "x"\nval_pictures = "all"', r"\[data\] val_pictures must be an integer, not 'all'"),
+    ('[data]\ntrain = "x"\n[model]\nkind = "big"', r"\[model\] kind must be one of small, resnet18, .*, not 'big'"),
+    ('[data]\ntrain = "x"\n[model]\nminsize = 3', r"\[model\]: there is no key 'minsize'; there are kind, .*min_size"),
+    ('[data]\ntrain = "x"\n[model]\nmin_size = "a"', r"\[model\] min_size must be an integer of at least 1, not 'a'"),
+    ('[data]\ntrain = "x"\n[model]\nclass_names = 3', r"\[model\] class_names must be None, or 2 different strings"),
+    ('[data]\ntrain = "x"\n[model]\nnum_classes = 3', r"\[model\]: there is no key 'num_classes'"),
+    ('[data]\ntrain = "x"\n[model]\nanchors = "auto"', r"\[model\] anchors must be 'fit' or be left out, not 'auto'"),
+    ('[data]\ntrain = "x"\n[model]\nanchors = "fit"\nanchor_sizes = [9]', "leave these out"),
+    ('[data]\ntrain = "x"\n[model]\ntrainable_backbone_layers = 2', "for a ResNet; kind is \"small\""),
+    ('[data]\ntrain = "x"\n[recipe]\nstepz = 3', r"\[recipe\]: there is no key 'stepz'; there are steps, batch_size"),
+    ('[data]\ntrain = "x"\n[recipe]\nsteps = 0', r"\[recipe\] steps must be an integer of at least 1, not 0"),
+])
+def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> None:
+    path = text(tmp_path / "a.toml", content)
+    with pytest.raises(ValueError, match=rf"^{path}: .*{message}"):
+        plan.read(path)
+
+
+# ---------------------------------------------------------------------- what is made of it
+
+def test_a_drawn_set_is_trained_as_ever() -> None:
+    """The shipped weights were made so: a small net from the seed, with the set's own recipe."""
+    chosen = plan.for_dataset("digits")
+    assert chosen.recipe == RECIPES["digits"] and chosen.anchors is None and not chosen.settings
+    chosen = replace(chosen, recipe=chosen.recipe.replace(seed=3))
+    model, left_out = chosen.resolved(chosen.load_train()).make_model()
+    rcnn.seed(3)
+    expected = faster_rcnn_small(data.Digits.classes)
+    assert not left_out and model.config.settings() == expected.config.settings()
+    assert all(np.array_equal(a, b) for a, b in
+               zip(model.state_dict().values(), expected.state_dict().values(), strict=True))
+
+
+def test_resolving_leaves_nothing_open(tmp_path: Path, folder: Path) -> None:
+    chosen = Plan(f"voc:{folder}", anchors="fit", settings={"min_size": 64, "max_size": 96})
+    dataset = chosen.load_train()
+    resolved = chosen.resolved(dataset, progress=False)
+    assert resolved.anchors is None and resolved.settings["class_names"] == tuple(dataset.classes)
+    assert resolved.settings["min_size"] == 64 and resolved.settings["anchor_sizes"] != (14, 24, 40)
+    assert resolved.resolved(dataset) == resolved
+    plan.write(tmp_path / "run.toml", resolved)
+    again = plan.read(tmp_path / "run.toml")
+    assert again == resolved
+    (model, _), (repeated, _) = resolved.make_model(), again.make_model()
+    assert all(np.array_equal(a, b) for a, b in
+               zip(model.state_dict().values(), repeated.state_dict().values(), strict=True))
+
+
+def test_anchors_are_fitted_level_by_level_to_a_pyramid(folder: Path) -> None:
+    chosen = Plan(f"voc:{folder}", kind="resnet18", anchors="fit",
+                  settings={"min_size": 64, "max_size": 96, "hidden_dim": 8})
+    resolved = chosen.resolved(chosen.load_train(), progress=False)
+    model, _ = resolved.make_model()
+    assert len(model.anchor_generator.sizes) == 5 and model.config.use_fpn
+    assert model.config.class_names == resolved.settings["class_names"]
+
+
+def test_other_classes_than_planned_are_an_error() -> None:
+    with pytest.raises(ValueError, match="class_names are background, cat, but shapes has background, circle"):
+        Plan("shapes", settings={"class_names": ("background", "cat")}).resolved(data.Shapes(1))
+
+
+def test_weights_for_other_classes_are_taken_as_far_as_they_fit(tmp_path: Path) -> None:
+    other = faster_rcnn_small(("background", "cat"))
+    checkpoint.save(tmp_path / "cat.safetensors", other)
+    model, left_out = Plan("shapes", weights=str(tmp_path / "cat.safetensors")).resolved(data.Shapes(1)).make_model()
+    assert {name.rsplit(".", 1)[0] for name in left_out} == {
+        "roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred"}
+    np.testing.assert_array_equal(model.rpn.head.cls_logits.weight.data, other.rpn.head.cls_logits.weight.data)
+
+
+RESNET = Plan("shapes", kind="resnet18", settings={"hidden_dim": 8, "class_names": data.Shapes.classes})
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a ResNet."""
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    checkpoint.save(path, RESNET.make_model()[0])
+    return path
+
+
+@pytest.mark.parametrize(("layers", "frozen"), [
+    (None, {"conv1", "layer1"}), (1, {"conv1", "layer1", "layer2", "layer3"}), (5, set())])
+def test_stages_of_a_resnet_that_knows_something_rest(resnet: Path, layers: int | None, frozen: set[str]) -> None:
+    model, _ = replace(RESNET, weights=str(resnet), trainable_backbone_layers=layers).make_model()
+    names = {name.split(".")[2] for name, p in model.named_parameters() if not p.requires_grad}
+    assert names == frozen
+
+
+def test_pictures_are_counted(folder: Path) -> None:
+    chosen = Plan(f"voc:{folder}", f"voc:{folder}", {"on_error": "skip"}, train_pictures=3, val_pictures=1)
+    val = chosen.load_val()
+    assert len(chosen.load_train()) == 3 and val is not None and len(val) == 1
+    assert Plan("shapes").load_val() is None
+
+
+def test_the_plan_for_pictures_of_ones_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    chosen = plan.for_dataset("voc:shapes-voc")
+    assert chosen.train == chosen.val == f"voc:{folder}"
+    assert chosen.settings == {"min_size": 64, "max_size": 128} and chosen.anchors == "fit"
+    assert chosen.recipe.steps == plan.FEWEST_STEPS and chosen.recipe.val_every == plan.FEWEST_STEPS // 10
+    assert chosen.recipe.flip == 0 and chosen.recipe.scale_jitter == plan.SCALE_JITTER
+
+
+class Many:
+    """So many pictures of one size."""
+
+    def __init__(self, n: int, size: tuple[int, int]) -> None:
+        self.n, self.size = n, size
+
+    def __len__(self) -> int:
+        return self.n
+
+    def annotation(self, index: int) -> tuple[tuple[int, int], dict[str, Any]]:
+        return self.size, {}
+
+
+@pytest.mark.parametrize(("n", "size", "steps", "side"), [
+    (1, (10, 20), 1500, 10), (400, (128, 128), 2000, 128), (1000, (3000, 2000), 5000, 320),
+    (9999, (320, 321), 6000, 320)])
+def test_steps_and_sizes_follow_the_data(monkeypatch: pytest.MonkeyPatch, n: int, size: tuple[int, int], steps: int,
+                                         side: int) -> None:
+    monkeypatch.setattr(data, "load", lambda *_, **__: Many(n, size))
+    chosen = plan.for_dataset("voc:/x")
+    assert chosen.recipe.steps == steps and chosen.settings["min_size"] == side
+    shorter = plan.for_dataset("voc:/x", steps=70)
+    assert shorter == replace(chosen, recipe=replace(chosen.recipe, steps=70, val_every=7))
+
+
+def test_unknown_data_sets_and_empty_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="there is no data set 'cats'"):
+        plan.for_dataset("cats")
+    monkeypatch.setattr(data, "load", lambda *_, **__: Many(0, (1, 1)))
+    with pytest.raises(ValueError, match="the data set is empty"):
+        plan.for_dataset("voc:/x")

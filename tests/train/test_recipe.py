@@ -1,0 +1,64 @@
+"""The recipe of a run: its learning rate, its optimiser, and what it refuses."""
+
+import numpy as np
+import pytest
+
+from rcnn.nn import Linear, optim
+from rcnn.train.recipe import Recipe
+
+
+def test_learning_rate_rises_then_falls_along_a_cosine() -> None:
+    recipe = Recipe(steps=100, lr=2.0, warmup_steps=10, final_lr=0.1)
+    rates = [recipe.lr_at(step) for step in range(101)]
+    assert rates[0] == pytest.approx(2.0 * 1e-3)
+    assert rates[50] == pytest.approx(2.0 * (0.1 + 0.9 * 0.5))
+    assert rates[100] == pytest.approx(0.2)
+    assert np.argmax(rates) == 10
+
+
+def test_learning_rate_falls_in_steps() -> None:
+    recipe = Recipe(steps=100, lr=2.0, warmup_steps=10, schedule="steps", milestones=(20, 50), gamma=0.5)
+    assert [recipe.lr_at(step) for step in (10, 19, 20, 49, 50, 99)] == [2, 2, 1, 1, 0.5, 0.5]
+    assert recipe.lr_at(5) == pytest.approx(2.0 * (1e-3 + 0.999 * 0.5))
+
+
+def test_optimizer_is_the_one_that_is_named() -> None:
+    sgd = Recipe(optimizer="sgd", lr=0.5, momentum=0.75, weight_decay=0.25).make_optimizer(Linear(2, 2))
+    assert isinstance(sgd, optim.SGD) and (sgd.lr, sgd.momentum, sgd.weight_decay) == (0.5, 0.75, 0.25)
+    assert isinstance(Recipe().make_optimizer(Linear(2, 2)), optim.Adam)
+
+
+def test_lists_and_integers_are_as_good_as_tuples_and_floats() -> None:
+    recipe = Recipe(lr=1, schedule="steps", milestones=[3, 5], scale_jitter=[1, 2], freeze=["backbone"])
+    assert recipe == Recipe(lr=1.0, schedule="steps", milestones=(3, 5), scale_jitter=(1.0, 2.0), freeze=("backbone",))
+    assert hash(recipe) and isinstance(recipe.lr, float)
+
+
+def test_replace_keeps_what_is_none() -> None:
+    assert Recipe(flip=0.5).replace(steps=3) == Recipe(steps=3, flip=0.5)
+    assert Recipe(flip=0.5).replace(seed=3) == Recipe(seed=3, flip=0.5)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("steps", 0), ("steps", True), ("batch_size", 1.5), ("optimizer", "lbfgs"), ("lr", 0), ("lr", float("nan")),
+    ("lr", float("inf")), ("lr", "fast"), ("momentum", 1), ("weight_decay", -1e-4), ("warmup_steps", -1),
+    ("final_lr", 1.5), ("max_norm", 0), ("seed", -1), ("schedule", "linear"),
+    ("gamma", 0), ("gamma", 2), ("flip", 1.01), ("flip", True),
+    ("scale_jitter", (1.5, 0.5)), ("scale_jitter", (0, 1)), ("scale_jitter", 0.8), ("group_by_aspect", 1),
+    ("freeze", "backbone"), ("freeze", ("",)), ("val_every", -1), ("val_every", 10.0),
+])  # fmt: skip
+def test_wrong_values_are_named(name: str, value: object) -> None:
+    with pytest.raises(ValueError) as error:
+        Recipe(**{name: value})
+    assert str(error.value).startswith(f"{name} must be ") and str(error.value).endswith(f"not {value!r}")
+
+
+@pytest.mark.parametrize("milestones", [(3, 3), (5, 3), (0,), (1.5,), 3])
+def test_milestones_rise(milestones: object) -> None:
+    with pytest.raises(ValueError, match="milestones must be a rising sequence of steps"):
+        Recipe(schedule="steps", milestones=milestones)
+
+
+def test_milestones_that_nothing_reads_are_an_error() -> None:
+    with pytest.raises(ValueError, match="milestones must be empty where schedule is 'cosine', not "):
+        Recipe(milestones=(3,))

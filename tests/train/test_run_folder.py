@@ -1,0 +1,163 @@
+"""The folder of a run: what is in its files, and what they refuse to be."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rcnn
+from rcnn import data, train
+from rcnn.nn import Conv2d, Module, Tensor
+from rcnn.train import plan, run_folder
+from rcnn.train.recipe import Recipe
+from rcnn.train.run_folder import Run
+from rcnn.zoo import checkpoint
+from rcnn.zoo.detectors import faster_rcnn_small
+
+PAGES = data.Shapes(3, seed=3)
+RECIPE = Recipe(steps=3, batch_size=2, warmup_steps=2, freeze=("rpn.head.conv",), val_every=2, seed=7)
+FROZEN = ("rpn.head.conv.0.0.weight", "rpn.head.conv.0.0.bias")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    """(the folder of a run of three steps with two validations, the run)."""
+    folder = tmp_path_factory.mktemp("runs") / "shapes"
+    rcnn.seed(5)
+    run = train.fit(faster_rcnn_small(PAGES.classes), PAGES, RECIPE, folder, PAGES, progress=False)
+    return folder, run
+
+
+def test_files(trained: tuple[Path, Run]) -> None:
+    folder, _ = trained
+    assert {path.name for path in folder.iterdir()} == {
+        run_folder.WEIGHTS,
+        run_folder.BEST,
+        run_folder.STATE,
+        run_folder.HISTORY,
+        run_folder.VALIDATION,
+    }
+
+
+def test_history_is_a_table_of_every_step(trained: tuple[Path, Run]) -> None:
+    folder, run = trained
+    with open(folder / run_folder.HISTORY, newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["step", "lr", *run_folder.LOSSES, "grad_norm"]
+    assert [row[0] for row in rows[1:]] == ["0", "1", "2"]
+    table = run_folder.read_table(folder / run_folder.HISTORY)
+    assert {name: table[name] for name in run_folder.LOSSES} == run.history
+    assert table["lr"] == [RECIPE.lr_at(step) for step in range(3)]
+    assert table["grad_norm"] == run.grad_norms and min(run.grad_norms) > 0
+    sums = np.sum([run.history[name] for name in run_folder.LOSSES[:4]], axis=0)
+    np.testing.assert_allclose(run.history["total_loss"], sums, rtol=1e-5)
+
+
+def test_validation_is_a_table_too(trained: tuple[Path, Run]) -> None:
+    folder, run = trained
+    assert run_folder.read_table(folder / run_folder.VALIDATION) == run.validation
+    assert run.validation["step"] == [2, 3]
+    assert (folder / run_folder.VALIDATION).read_text().splitlines()[1].startswith("2,0.")
+
+
+def test_open_run_gives_everything_back(trained: tuple[Path, Run]) -> None:
+    folder, run = trained
+    saved = run_folder.open_run(folder)
+    assert (saved.folder, saved.plan, saved.recipe, saved.run, saved.frozen) == (folder, None, RECIPE, run, FROZEN)
+    assert (saved.history, saved.validation) == (run.history, run.validation)
+    assert [name for name, p in saved.model.named_parameters() if not p.requires_grad] == list(FROZEN)
+    last = rcnn.load(folder / run_folder.WEIGHTS).state_dict()
+    assert all(np.array_equal(array, last[name]) for name, array in saved.model.state_dict().items())
+
+
+def test_open_run_reads_the_plan(trained: tuple[Path, Run], tmp_path: Path) -> None:
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    plan.write(tmp_path / run_folder.PLAN, plan.Plan("shapes"))
+    assert run_folder.open_run(tmp_path).plan == plan.Plan("shapes")
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"), [([], None), ([0.5], 0), ([0.25, 0.5, 0.5, 0.0], 1), ([np.nan, 0.0], 1), ([np.nan], None)]
+)
+def test_best_is_the_first_with_the_highest_ap(scores: list[float], best: int | None) -> None:
+    assert Run(validation={"ap50": scores}).best == best
+
+
+def test_what_another_run_left_is_gone(trained: tuple[Path, Run], tmp_path: Path) -> None:
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    train.fit(faster_rcnn_small(PAGES.classes), PAGES, Recipe(steps=1, batch_size=1), tmp_path, progress=False)
+    assert {path.name for path in tmp_path.iterdir()} == {run_folder.WEIGHTS, run_folder.STATE, run_folder.HISTORY}
+    assert run_folder.open_run(tmp_path).run.steps == 1
+
+
+def test_the_best_of_another_run_does_not_stay_where_no_validation_had_an_object(
+    trained: tuple[Path, Run], tmp_path: Path
+) -> None:
+    class Empty:
+        classes = PAGES.classes
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+            return PAGES[index][0], {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}
+
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    run = train.fit(
+        faster_rcnn_small(PAGES.classes), PAGES, Recipe(steps=1, batch_size=1), tmp_path, Empty(), progress=False
+    )
+    assert run.best is None and np.isnan(run_folder.read_table(tmp_path / run_folder.VALIDATION)["ap50"]).tolist() == [
+        True
+    ]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        run_folder.WEIGHTS,
+        run_folder.STATE,
+        run_folder.HISTORY,
+        run_folder.VALIDATION,
+    }
+
+
+def test_a_backbone_of_ones_own(tmp_path: Path) -> None:
+    class Own(Module):
+        def __init__(self) -> None:
+            self.conv = Conv2d(3, 4, 3, stride=16, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x)
+
+    config = rcnn.FasterRCNNConfig(Own(), 4, 5, anchor_sizes=(32,), min_size=64, max_size=64, hidden_dim=4)
+    train.fit(rcnn.FasterRCNN(config), PAGES, Recipe(steps=1, batch_size=1), tmp_path, progress=False)
+    assert isinstance(run_folder.open_run(tmp_path, Own()).model.backbone, Own)
+    with pytest.raises(checkpoint.CheckpointError, match="backbone=Own()"):
+        run_folder.open_run(tmp_path)
+
+
+def test_what_is_no_run_is_an_error(trained: tuple[Path, Run], tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no run in .*nowhere: no file .*state.safetensors"):
+        run_folder.open_run(tmp_path / "nowhere")
+    tensors, metadata = checkpoint.read_tensors(trained[0] / run_folder.STATE)
+    for wrong, message in (
+        (metadata | {"recipe": {"steps": 0}}, "recipe to go on with: .*steps must be"),
+        (metadata | {"recipe": {"stepz": 1}}, "recipe to go on with: .*stepz"),
+        (metadata | {"frozen": ["rpn.tail"]}, r"does not have: \['rpn.tail'\]"),
+    ):
+        checkpoint.write_tensors(tmp_path / run_folder.STATE, tensors, wrong)
+        with pytest.raises(checkpoint.CheckpointError, match=message):
+            run_folder.open_run(tmp_path)
+    checkpoint.write_tensors(
+        tmp_path / run_folder.STATE, {n: a for n, a in tensors.items() if n != "grad_norms"}, metadata
+    )
+    with pytest.raises(checkpoint.CheckpointError, match="does not hold the history"):
+        run_folder.open_run(tmp_path)
+
+
+def test_resuming_with_other_parameters_frozen_is_an_error(trained: tuple[Path, Run]) -> None:
+    model = run_folder.open_run(trained[0]).model
+    model.backbone.requires_grad_(False)
+    with pytest.raises(
+        ValueError,
+        match="other parameters learned: all but rpn.head.conv.0.0.weight, .*, not all but backbone.stem.0.0.weight",
+    ):
+        train.fit(model, PAGES, RECIPE, trained[0], resume=True, progress=False)

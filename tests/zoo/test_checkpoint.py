@@ -1,0 +1,253 @@
+"""Saving and loading: the same bits come back, and what cannot be loaded says why."""
+
+import errno
+import json
+import os
+import stat
+import struct
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import rcnn
+from rcnn import nn
+from rcnn.zoo import checkpoint
+from rcnn.zoo.checkpoint import CheckpointError
+from rcnn.zoo.detectors import faster_rcnn_small
+
+CLASSES = ("background", "circle", "square")
+
+
+class SimpleBackbone(nn.Module):
+    """A user's backbone, with state of every kind."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=8, padding=1)
+        self.scale = nn.Parameter(np.float32(1.5))  # a single number
+        self.register_buffer("steps", np.array(7, np.int64))
+        self.register_buffer("offset", np.array([0.1, 0.2, 0.3, 0.4]))  # float64 beside float32
+
+    def forward(self, x):
+        return self.conv(x) * self.scale + self.offset.astype(x.dtype)[:, None, None]
+
+
+def make(backbone=None, **fields):
+    rcnn.seed(0)
+    if backbone is None:
+        return faster_rcnn_small(CLASSES, hidden_dim=8, **fields)
+    return rcnn.FasterRCNN(rcnn.FasterRCNNConfig(backbone, 4, 3, hidden_dim=8, pool_size=(2, 2), **fields))
+
+
+def shake(model):
+    """Every number of the state another one, buffers included."""
+    rng = np.random.default_rng(1)
+    for array in model.state_dict().values():
+        array[...] += rng.uniform(-0.01, 0.01, array.shape) if array.dtype.kind == "f" else 35
+    return model
+
+
+def assert_same_bits(model, other):
+    mine, others = model.state_dict(), other.state_dict()
+    assert list(mine) == list(others)
+    for name, array in mine.items():
+        assert (array.dtype, array.shape) == (others[name].dtype, others[name].shape), name
+        assert array.tobytes() == others[name].tobytes(), name
+
+
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+
+# ---------------------------------------------------------------------- there and back
+
+def test_the_librarys_own_backbone_needs_nothing_else(tmp_path):
+    model = shake(make(box_score_thresh=0.0, anchor_sizes=(16, 32)))
+    rcnn.save(tmp_path / "model.safetensors", model)
+    again = rcnn.load(tmp_path / "model.safetensors")
+    assert_same_bits(model, again)
+    assert again.config.settings() == model.config.settings()
+    assert again.config.class_names == CLASSES
+    assert not any(module.training for module in again.modules())
+    found, expected = again.predict([picture()])[0], model.predict([picture()])[0]
+    assert len(found["scores"]) > 0
+    for key, array in found.items():
+        np.testing.assert_array_equal(array, expected[key])
+
+
+def test_float64_stays_float64(tmp_path):
+    model = shake(make().astype(np.float64))
+    rcnn.save(str(tmp_path / "model.safetensors"), model)
+    again = rcnn.load(str(tmp_path / "model.safetensors"))
+    assert again.dtype == np.float64
+    assert_same_bits(model, again)
+
+
+def test_strided_parameters_keep_their_values(tmp_path):
+    model = shake(make())
+    for parameter in model.parameters():
+        parameter.data = np.asfortranarray(parameter.data)
+    weight = model.roi_heads.box_head.fc6.weight
+    weight.data = np.repeat(weight.data, 2, axis=1)[:, ::2]
+    assert not weight.data.flags.c_contiguous
+    rcnn.save(tmp_path / "model.safetensors", model)
+    assert_same_bits(model, rcnn.load(tmp_path / "model.safetensors"))
+
+
+def test_a_users_backbone_is_asked_for_and_then_taken(tmp_path):
+    path = tmp_path / "model.safetensors"
+    model = shake(make(SimpleBackbone()))
+    rcnn.save(path, model)
+    with pytest.raises(CheckpointError) as caught:
+        rcnn.load(path)
+    assert f"rcnn.load({str(path)!r}, backbone=SimpleBackbone())" in str(caught.value)
+    mine = SimpleBackbone()
+    again = rcnn.load(path, backbone=mine)
+    assert again.backbone is mine
+    assert again.dtype == np.float32
+    assert_same_bits(model, again)
+
+
+def test_tensors_keep_shape_and_kind(tmp_path):
+    tensors = {"one": np.array(5, np.int64), "none": np.zeros((0, 3), np.float32),
+               "turned": np.arange(6.0).reshape(2, 3).T, "flags": np.array([True, False])}
+    checkpoint.write_tensors(tmp_path / "some.safetensors", tensors, {"note": ["é", 1]})
+    read, metadata = checkpoint.read_tensors(tmp_path / "some.safetensors")
+    assert metadata == {"note": ["é", 1]}
+    assert set(read) == set(tensors)
+    for name, array in tensors.items():
+        assert read[name].dtype == array.dtype
+        np.testing.assert_array_equal(read[name], array, strict=True)
+
+
+def test_equal_models_make_equal_files(tmp_path):
+    for name in ("one", "other"):
+        rcnn.save(tmp_path / name, make())
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+# ---------------------------------------------------------------------- what is no checkpoint
+
+def test_a_damaged_file_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    rcnn.save(path, make())
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    damaged = [b"", b"not a checkpoint", whole[:4], whole[:100], whole[:header], whole[:header + 10], whole[:-1],
+               b"\xff" * 8 + whole[8:], whole[:8] + b"}" + whole[9:], whole[::-1]]
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=f"{path.name} is not a safetensors file of rcnn"):
+            rcnn.load(path)
+
+
+def save_changed(path, change):
+    """Saves a model whose tensors and metadata `change(tensors, metadata)` has changed."""
+    model = make()
+    tensors, metadata = model.state_dict(), checkpoint.describe(model)
+    change(tensors, metadata)
+    checkpoint.write_tensors(path, tensors, metadata)
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda t, m: m.clear(), "was not written by rcnn.save: its format is None, 'rcnn-1' is wanted"),
+    (lambda t, m: m.update(format="rcnn-9"), "its format is 'rcnn-9'"),
+    (lambda t, m: m.pop("settings"), "does not say how to build its model: KeyError"),
+    (lambda t, m: m.update(settings=[1]), "must be a mapping"),
+    (lambda t, m: m.update(backbone="SmallBackbone"), "described by its name and arguments"),
+    (lambda t, m: m["backbone"].update(name="Other"), "no backbone 'Other' here; there are SmallBackbone"),
+    (lambda t, m: m["settings"].update(hidden_dim=0), "hidden_dim must be an integer of at least 1, not 0"),
+    (lambda t, m: m["settings"].update(novelty=1), "unexpected keyword argument 'novelty'"),
+    (lambda t, m: t.pop("rpn.head.conv.0.0.bias"), "missing: rpn.head.conv.0.0.bias"),
+    (lambda t, m: t.update(extra=np.zeros(1)), "unexpected: extra"),
+    (lambda t, m: m["settings"].update(hidden_dim=9),
+     r"another shape: roi_heads.box_head.fc6.weight: \(8, 1600\) in the state, \(9, 1600\) in the model; .*fc7.bias"),
+])
+def test_a_file_that_does_not_fit_says_why(tmp_path, change, message):
+    path = tmp_path / "model.safetensors"
+    save_changed(path, change)
+    with pytest.raises(CheckpointError, match=f"{path.name}.*{message}"):
+        rcnn.load(path)
+
+
+def test_another_backbone_than_the_saved_one_is_refused(tmp_path):
+    rcnn.save(tmp_path / "model.safetensors", make(SimpleBackbone()))
+    unlike = nn.Conv2d(3, 4, 3, stride=8, padding=1)
+    for other, message in ((unlike, "missing: backbone.weight, .*unexpected: backbone.conv.bias"),
+                           ("SimpleBackbone", "backbone must be an rcnn.nn.Module")):
+        with pytest.raises(CheckpointError, match=message):
+            rcnn.load(tmp_path / "model.safetensors", backbone=other)
+
+
+@pytest.mark.parametrize("metadata, message", [
+    (None, "its format is None"), ({"format": "pt"}, "its format is None"), ({"rcnn": "[1]"}, "its format is None"),
+    ({"rcnn": "{"}, "not a safetensors file of rcnn")])
+def test_another_programs_file_is_refused(tmp_path, metadata, message):
+    safetensors.numpy.save_file({"weight": np.zeros(2)}, tmp_path / "foreign.safetensors", metadata)
+    with pytest.raises(CheckpointError, match=f"foreign.safetensors.* {message}"):
+        rcnn.load(tmp_path / "foreign.safetensors")
+
+
+@pytest.mark.parametrize("dtype, size", [("BF16", 4), ("F8_E4M3", 2)])
+def test_numbers_that_numpy_does_not_have_are_refused(tmp_path, dtype, size):
+    header = json.dumps({"weight": {"dtype": dtype, "shape": [2], "data_offsets": [0, size]}}).encode()
+    path = tmp_path / "foreign.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(size))
+    with pytest.raises(CheckpointError, match="foreign.safetensors holds numbers of a kind that NumPy does not have"):
+        rcnn.load(path)
+
+
+def test_a_file_that_is_not_there_is_an_oserror(tmp_path):
+    for path in (tmp_path / "absent.safetensors", tmp_path):
+        with pytest.raises(FileNotFoundError, match=f"there is no file {path}"):
+            rcnn.load(path)
+
+
+# ---------------------------------------------------------------------- whole or not at all
+
+@pytest.mark.parametrize("step", ["fsync", "replace", "chmod"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "no space left"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch, step, error):
+    path = tmp_path / "model.safetensors"
+    rcnn.save(path, make())
+    before = path.read_bytes()
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(type(error)) as raised:
+        rcnn.save(path, shake(make()))
+    if isinstance(error, OSError):
+        assert str(path) in str(raised.value)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_new_file_takes_the_place_of_the_old_one(tmp_path):
+    path = tmp_path / "model.safetensors"
+    rcnn.save(path, make())
+    model = shake(make())
+    rcnn.save(path, model)
+    assert_same_bits(model, rcnn.load(path))
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_file_that_cannot_be_written_is_an_oserror(tmp_path):
+    with pytest.raises(OSError, match="absent"):
+        rcnn.save(tmp_path / "absent" / "model.safetensors", make())
+    with pytest.raises(OSError):
+        rcnn.save(tmp_path, make())  # a folder
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("mask, mode", [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        rcnn.save(tmp_path / "model.safetensors", make())
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "model.safetensors").stat().st_mode) == mode

@@ -1,0 +1,203 @@
+"""Ready-made detectors: their shapes and defaults, weights from files, and which stages learn."""
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import rcnn
+from rcnn import nn
+from rcnn.backbones import ResNetFPN
+from rcnn.zoo import checkpoint, download
+from rcnn.zoo.classes import COCO_NAMES
+
+TINY = {"hidden_dim": 8, "min_size": 64, "max_size": 96, "rpn_post_nms_top_n_test": 20}
+
+
+def make(num_classes=4, **options):
+    return rcnn.faster_rcnn_resnet_fpn(num_classes, **{"backbone": "resnet18", **TINY, **options})
+
+
+@pytest.fixture(scope="module")
+def public_file(tmp_path_factory):
+    """A file as torchvision's are, names and arrays alone, of an 18-layer detector of four classes, under old names."""
+    rcnn.seed(7)
+    old = {name.replace("rpn.head.conv.0.0.", "rpn.head.conv."): array for name, array in make().state_dict().items()}
+    old = {name.replace("blocks.0.0.", "blocks.0.").replace("blocks.3.0.", "blocks.3."): array
+           for name, array in old.items()}
+    path = tmp_path_factory.mktemp("public") / "detector.pth"
+    path.write_bytes(safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in old.items()}))
+    return path
+
+
+def fetched(monkeypatch, path, published=True):
+    """Lets `fetch` give this file, and gives the names it was asked for; `published`: its hash is the COCO file's."""
+    asked = []
+    monkeypatch.setattr(download, "fetch", lambda name: asked.append(name) or path)
+    if published:
+        digest = download.digest(path)
+        monkeypatch.setattr(download, "is_coco", lambda other: download.digest(other) == digest)
+    return asked
+
+
+def test_defaults_are_torchvisions():
+    model = rcnn.faster_rcnn_resnet_50_fpn()
+    c = model.config
+    assert (c.num_classes, c.hidden_dim, c.dropout, c.use_fpn) == (21, 1024, 0.0, True)
+    assert c.anchor_sizes == (32, 64, 128, 256, 512) and c.class_names is None
+    assert [len(cell) for cell in model.anchor_generator.cells] == [3] * 5  # one size a level
+    assert model.backbone.eps == 1e-5
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_101_layers_have_23_blocks_in_the_third_stage():
+    names = rcnn.faster_rcnn_resnet_101_fpn(3, **TINY).state_dict()
+    assert "backbone.body.layer3.22.conv3.weight" in names
+    assert not any(name.startswith("backbone.body.layer3.23.") for name in names)
+
+
+@pytest.mark.parametrize(("stages", "learning"), [
+    (0, set()), (2, {"layer4", "layer3"}), (3, {"layer4", "layer3", "layer2"}),
+    (5, {"layer4", "layer3", "layer2", "layer1", "conv1"})])
+def test_trainable_backbone_layers_counts_from_the_last(stages, learning):
+    model = make(trainable_backbone_layers=stages)
+    parts = {name.split(".")[2] for name, p in model.named_parameters()
+             if name.startswith("backbone.body.") and p.requires_grad}
+    assert parts == learning
+    assert all(p.requires_grad for name, p in model.named_parameters() if not name.startswith("backbone.body."))
+
+
+def test_trainable_backbone_layers_is_checked():
+    with pytest.raises(ValueError, match=r"trainable_layers must be in 0 .. 5, not 6"):
+        make(trainable_backbone_layers=6)
+
+
+def test_file_brings_its_number_of_classes_and_its_old_names(public_file):
+    model = make(None, weights=public_file)
+    assert model.config.num_classes == 4
+    rcnn.seed(7)
+    for name, array in make().state_dict().items():
+        np.testing.assert_array_equal(model.state_dict()[name], array, err_msg=name)
+    stages = {name.split(".")[2] for name, p in model.named_parameters()
+              if name.startswith("backbone.body.") and p.requires_grad}
+    assert stages == {"layer4", "layer3", "layer2"}  # weights that know something: the early stages rest
+
+
+def test_number_of_classes_that_contradicts_the_file_is_an_error(public_file):
+    with pytest.raises(ValueError, match=r"num_classes=5, but .*detector.pth holds weights for 4 classes; .*load_into"):
+        make(5, weights=public_file)
+
+
+def test_file_of_another_depth_names_what_does_not_fit(public_file):
+    with pytest.raises(rcnn.CheckpointError, match=r"missing: .*layer1.2.conv1.weight"):
+        rcnn.faster_rcnn_resnet_fpn(backbone="resnet34", weights=public_file, **TINY)
+
+
+def test_coco_is_for_fifty_layers():
+    with pytest.raises(ValueError, match='are for backbone="resnet50", not for \'resnet101\''):
+        rcnn.faster_rcnn_resnet_101_fpn(weights="coco")
+
+
+def test_backbone_is_one_of_four():
+    assert make(backbone="resnet34").backbone.layers == 34
+    with pytest.raises(ValueError, match="one of resnet18, resnet34, resnet50, resnet101, not 'vgg16'"):
+        make(backbone="vgg16")
+
+
+def test_load_detector_finds_depth_classes_and_width_in_the_file(public_file):
+    model = rcnn.load_detector(public_file)
+    assert (model.backbone.layers, model.config.num_classes, model.config.hidden_dim) == (18, 4, 8)
+    assert not model.training
+
+
+def test_load_detector_refuses_other_files(tmp_path):
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(safetensors.numpy.save({"weight": np.zeros(3, np.float32)}))
+    with pytest.raises(rcnn.CheckpointError, match="holds no ResNet of 18, 34, 50, 101 layers"):
+        rcnn.load_detector(path)
+
+
+def test_load_detector_reads_what_save_wrote(tmp_path):
+    model = rcnn.load_digits()
+    rcnn.save(tmp_path / "digits.safetensors", model)
+    assert rcnn.load_detector(tmp_path / "digits.safetensors").config.class_names == model.config.class_names
+
+
+def test_coco_by_name_has_its_eps_its_classes_and_its_names(tmp_path, monkeypatch):
+    source = rcnn.faster_rcnn_resnet_50_fpn(91, hidden_dim=8)
+    path = tmp_path / "coco.pth"
+    path.write_bytes(safetensors.numpy.save(source.state_dict()))
+    asked = fetched(monkeypatch, path)
+    model = rcnn.faster_rcnn_resnet_50_fpn(weights="coco")
+    assert asked == ["coco"]
+    assert model.config.num_classes == 91 and model.config.class_names == COCO_NAMES
+    norms = [m for m in model.modules() if isinstance(m, nn.FrozenBatchNorm2d)]
+    assert len(norms) == 53 and {m.eps for m in norms} == {0.0}
+    rcnn.save(tmp_path / "saved.safetensors", model)
+    assert rcnn.load(tmp_path / "saved.safetensors").backbone.eps == 0.0
+    assert rcnn.faster_rcnn_resnet_50_fpn(weights=path).backbone.eps == 0.0  # by its hash
+    monkeypatch.setattr(download, "is_coco", lambda other: False)
+    assert rcnn.faster_rcnn_resnet_50_fpn(weights=path).backbone.eps == 1e-5
+    assert rcnn.faster_rcnn_resnet_50_fpn(weights=tmp_path / "saved.safetensors").backbone.eps == 0.0
+
+
+def test_coco_weights_start_a_detector_for_other_classes(public_file, monkeypatch):
+    fetched(monkeypatch, public_file)
+    model = make(7)
+    loaded = checkpoint.load_into(model, "coco", skip_mismatched=True)
+    assert loaded.left_out == {
+        "roi_heads.box_predictor.cls_score.weight": ((4, 8), (7, 8)),
+        "roi_heads.box_predictor.cls_score.bias": ((4,), (7,)),
+        "roi_heads.box_predictor.bbox_pred.weight": ((16, 8), (28, 8)),
+        "roi_heads.box_predictor.bbox_pred.bias": ((16,), (28,))}
+    assert set(loaded.names) | set(loaded.left_out) == set(model.state_dict())
+    state, source = model.state_dict(), make(None, weights=public_file).state_dict()
+    assert all(np.array_equal(state[name], source[name]) for name in loaded.names)
+    assert model.backbone.eps == 0.0
+
+
+def test_without_skipping_every_mismatch_is_named_and_nothing_changed(public_file):
+    model = make(7)
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    with pytest.raises(rcnn.CheckpointError) as error:
+        checkpoint.load_into(model, public_file)
+    assert all(f"box_predictor.{part}" in str(error.value) for part in
+               ("cls_score.weight: (4, 8)", "cls_score.bias", "bbox_pred.weight", "bbox_pred.bias"))
+    assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
+
+
+def test_imagenet_weights_go_into_the_backbone(tmp_path, monkeypatch):
+    classifier = rcnn.backbones.resnet18(num_classes=10)
+    state = {**classifier.state_dict(), "bn1.num_batches_tracked": np.array(7, np.int64)}
+    path = tmp_path / "resnet18.pth"
+    path.write_bytes(safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in state.items()}))
+    asked = fetched(monkeypatch, path, published=False)
+    model = make(weights_backbone="imagenet")
+    assert asked == ["resnet18"]
+    np.testing.assert_array_equal(model.backbone.body.layer4.state_dict()["1.bn2.weight"],
+                                  classifier.layer4.state_dict()["1.bn2.weight"])
+    other = rcnn.backbones.resnet18(num_classes=10)
+    checkpoint.load_into(other, "imagenet")
+    x = nn.Tensor(np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32))
+    np.testing.assert_array_equal(other.eval()(x).data, classifier.eval()(x).data)
+    with pytest.raises(ValueError, match="weights for a ResNet, not for SmallBackbone"):
+        checkpoint.load_into(rcnn.backbones.SmallBackbone(), "imagenet")
+
+
+def test_resnet_fpn_is_rebuilt_from_its_checkpoint(tmp_path):
+    model = make(class_names=("background", "a", "b", "c"))
+    model.backbone.eps = 3e-4
+    rcnn.save(tmp_path / "model.safetensors", model)
+    again = rcnn.load(tmp_path / "model.safetensors")
+    assert isinstance(again.backbone, ResNetFPN) and again.backbone.layers == 18 and again.backbone.eps == 3e-4
+    picture = np.random.default_rng(0).random((60, 80, 3))
+    for ours, theirs in zip(again.predict([picture]), model.predict([picture]), strict=True):
+        np.testing.assert_array_equal(ours["boxes"], theirs["boxes"])
+
+
+@pytest.mark.parametrize("metadata", [{"backbone": "resnet"}, {"backbone": {"arguments": {"eps": "small"}}},
+                                      {"settings": {"class_names": 3}}, {"settings": None}])
+def test_odd_metadata_are_passed_over(metadata, tmp_path):
+    path = tmp_path / "odd.safetensors"
+    checkpoint.write_tensors(path, make().state_dict(), metadata)
+    model = make(None, weights=path)
+    assert model.backbone.eps == 1e-5 and model.config.class_names is None

@@ -1,0 +1,636 @@
+""".pth files: what PyTorch wrote comes back bit for bit, and what anyone else wrote does no harm."""
+
+import pickle
+import re
+import struct
+import subprocess
+import sys
+import tracemalloc
+import types
+import zipfile
+
+import numpy as np
+import pthfiles
+import pytest
+from pthfiles import FOLDER, archive, dict_of, name, number, numbers, storage, stream, tensor, text, tuple_of
+
+import rcnn
+from rcnn.zoo import checkpoint, pth
+from rcnn.zoo.pth.bounded import CheckpointError
+
+MARGIN = 100_000_000  # bytes that reading may take beside the file's size
+
+
+def in_words(value):
+    """The names of tests: what is said, rather than the bytes of a file."""
+    return value if isinstance(value, str) else "file"
+
+
+@pytest.fixture
+def read(tmp_path):
+    """`read(content)` reads a file of these bytes."""
+    def read_content(content):
+        path = tmp_path / "some.pth"
+        path.write_bytes(content)
+        return pth.read(path)
+
+    return read_content
+
+
+@pytest.fixture
+def refuse(read):
+    """`refuse(content, match)` holds that a file of these bytes is refused in such words, and named."""
+    def refuse_content(content, match):
+        with pytest.raises(CheckpointError, match=match) as caught:
+            read(content)
+        assert "some.pth is not a .pth file that can be read: " in str(caught.value)
+
+    return refuse_content
+
+
+@pytest.fixture(params=["zip", "stream"])
+def wrapped(request):
+    """`wrapped(pickle)` puts a pickle in assembler into a file of either format."""
+    return archive if request.param == "zip" else stream
+
+
+def assert_same_bits(arrays, expected):
+    assert list(arrays) == list(expected)
+    for key, array in expected.items():
+        assert (arrays[key].dtype, arrays[key].shape) == (array.dtype, array.shape), key
+        assert arrays[key].tobytes() == array.tobytes(), key
+
+
+# ---------------------------------------------------------------------- what PyTorch wrote
+
+@pytest.mark.parametrize("file", ["kinds", "kinds_legacy", "kinds_protocol4"])
+def test_every_kind_of_tensor_comes_back_bit_for_bit(file):
+    arrays = pth.read(FOLDER / f"{file}.pth")
+    assert_same_bits(arrays, pthfiles.kinds())
+    assert arrays["tied"] is arrays["whole"]
+    assert np.shares_memory(arrays["turned"], arrays["whole"])
+    assert arrays["turned"].strides == (4, 24)
+    assert all(array.flags.writeable and array.dtype.isnative for array in arrays.values())
+
+
+def test_a_file_under_torchvisions_old_names():
+    assert_same_bits(pth.read(str(FOLDER / "old_names.pth")), pthfiles.old_names())
+
+
+def test_a_state_dict_is_found_in_what_a_training_script_saves():
+    arrays = pth.read(FOLDER / "training.pth")
+    assert list(arrays)[:2] == ["0.weight", "0.bias"]
+    assert [array.ravel()[0] for array in arrays.values()] == list(range(7))
+    np.testing.assert_array_equal(arrays["0.weight"], np.arange(6, dtype=np.float32).reshape(3, 2), strict=True)
+    assert arrays["1.num_batches_tracked"].shape == ()
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict"])
+def test_both_keys_of_a_state_dict_are_known(read, wrapped, key):
+    arrays = read(wrapped(dict_of({key: dict_of({"weight": tensor()}), "epoch": b"N"})))
+    assert_same_bits(arrays, {"weight": pthfiles.SIX.reshape(2, 3)})
+
+
+@pytest.mark.parametrize(("shape", "strides", "offset", "expected"), [
+    (numbers(2, 3), numbers(3, 1), 0, [[0, 1, 2], [3, 4, 5]]),
+    (numbers(2, 2), numbers(1, 3), 1, [[1, 4], [2, 5]]),
+    (numbers(3), numbers(0), 5, [5, 5, 5]),
+    (numbers(4, 3), numbers(1, 1), 0, [[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]]),
+    (b")", b")", 4, 4.0),
+    (numbers(1, 2), numbers(2**62, 5), 0, [[0, 5]]),
+    (numbers(0, 7), numbers(2**62, 1), 2**40, np.zeros((0, 7))),
+    (numbers(0, 2**60), numbers(1, 1), 0, np.zeros((0, 2**60), np.float32)),
+])
+def test_views_by_hand(read, wrapped, shape, strides, offset, expected):
+    arrays = read(wrapped(dict_of({"view": tensor(shape, strides, number(offset))})))
+    np.testing.assert_array_equal(arrays["view"], np.asarray(expected, np.float32), strict=True)
+
+
+def test_bytes_in_the_order_of_another_machine(read):
+    swapped = {"0": pthfiles.SIX.astype(">f4").tobytes(), "1": b"\x3f\x80"}
+    content = dict_of({"six": tensor(), "one": tensor(b")", b")", of=storage("1", 1, "BFloat16Storage"))})
+    arrays = read(archive(content, swapped, [("archive/byteorder", b"big")]))
+    assert_same_bits(arrays, {"six": pthfiles.SIX.reshape(2, 3), "one": np.array(1, np.float32)})
+
+
+def test_an_archive_may_be_laid_out_by_other_programs(tmp_path, read):
+    """A comment, 64-bit sizes, sizes behind the data, a folder of any name."""
+    path = tmp_path / "other.zip"
+    with open(path, "wb") as file, zipfile.ZipFile(file, "w") as other:
+        other.comment = b"PK\5\6" * 1000
+        with other.open("modèle/data.pkl", "w", force_zip64=True) as entry:
+            entry.write(b"\x80\x02" + dict_of({"six": tensor()}) + b".")
+        other.writestr("modèle/data/0", pthfiles.SIX.tobytes())
+    assert_same_bits(read(path.read_bytes()), {"six": pthfiles.SIX.reshape(2, 3)})
+
+
+def test_an_archive_with_64_bit_fields(monkeypatch, read):
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 16)  # what is larger than this gets them
+    content = archive(dict_of({"six": tensor()}))
+    assert content.count(b"\xff" * 4) >= 4
+    assert_same_bits(read(content), {"six": pthfiles.SIX.reshape(2, 3)})
+
+
+def test_a_global_in_the_style_of_protocol_4(read, wrapped):
+    content = dict_of({"six": tensor()}).replace(name("torch._utils", "_rebuild_tensor_v2"),
+                                                 text("torch._utils") + text("_rebuild_tensor_v2") + b"\x93")
+    assert_same_bits(read(wrapped(content)), {"six": pthfiles.SIX.reshape(2, 3)})
+
+
+def test_empty_storages_and_metadata_are_nothing_special(read, wrapped):
+    flags = tensor(numbers(0), numbers(1), of=storage(count=0, kind="BoolStorage"))
+    plain = flags.replace(b"\x89}tR", b"\x89}}tR")
+    empty = {"0": b""} if wrapped is archive else {"0": (0, b"")}
+    assert_same_bits(read(wrapped(dict_of({"flags": flags, "plain": plain}), empty)),
+                     {"flags": np.zeros(0, bool), "plain": np.zeros(0, bool)})
+
+
+def test_an_empty_state_dict(read, wrapped):
+    assert read(wrapped(b"}", {})) == {}
+
+
+def test_the_error_is_the_packages():
+    assert rcnn.CheckpointError is checkpoint.CheckpointError is CheckpointError
+
+
+def test_what_is_no_file_is_no_checkpoint_error(tmp_path):
+    for path in (tmp_path, tmp_path / "missing.pth"):
+        with pytest.raises(FileNotFoundError, match=str(path)):
+            pth.read(path)
+
+
+# ---------------------------------------------------------------------- files that are something else
+
+@pytest.mark.parametrize(("content", "match"), [
+    (b"", "it is empty"),
+    (b"<!DOCTYPE html>", "it begins with b'<!DO'"),
+    (b"\x80", "asks for 1 bytes, and 0 are left"),
+    (b"PK\3\4", "cut off"),
+    (b"PK\3\4PK\5\6" + bytes(18), "not where the archive says"),
+    (b"PK\3\4" + b"x" * 8 + b"PK\5\6.", "cut off"),
+    (pickle.dumps({"a": 1}), "magic number"),
+    (pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1000, 2), "its version is not that of torch.save, 1001"),
+    (stream(b"N", {}), "it holds a nonetype, not a state dict"),
+    (stream(b"]", {}), "it holds a list, not a state dict"),
+    (stream(tensor()), "it holds a tensor, not a state dict"),
+    (stream(dict_of({"a": tensor(), "epoch": b"N"})), "a nonetype under 'epoch'"),
+    (stream(b"}K\1" + tensor() + b"s"), "a tensor under 1"),
+    (stream(dict_of({"model": b"}", "state_dict": b"}"}), {}), "more than one state dict"),
+    (archive(b"}", extra=[("other/data.pkl", b"")]), "with 2 entries FOLDER/data.pkl"),
+    (archive(b"}", extra=[("archive/byteorder", b"middle")]), "byte order is b'middle'"),
+], ids=in_words)
+def test_other_files(refuse, content, match):
+    refuse(content, match)
+
+
+@pytest.mark.parametrize(("kind", "match"), [
+    (("torch", "ComplexFloatStorage"), "names 'torch.ComplexFloatStorage'"),
+    (("torch.storage", "UntypedStorage"), "names 'torch.storage.UntypedStorage'"),
+])
+def test_kinds_of_numbers_that_are_not_read(refuse, wrapped, kind, match):
+    refuse(wrapped(dict_of({"a": tensor(of=storage().replace(name("torch", "FloatStorage"), name(*kind)))})), match)
+
+
+# ---------------------------------------------------------------------- code in the file
+
+def attacks(marker):
+    """Pickles that would run something, by the words in which they are refused.
+
+    Each creates `marker`, or imports the module `this`, where it succeeds.
+    """
+    command = text(f"echo >{marker}")
+    code = text(f"open({str(marker)!r}, 'w')")
+    rebuild = name("torch._utils", "_rebuild_tensor_v2")
+    state = dict_of({"__setstate__": rebuild, "__class__": b"N"})
+    return {
+        "names 'os.system'": [
+            name("os", "system") + tuple_of(command) + b"R",
+            text("os") + text("system") + b"\x93" + tuple_of(command) + b"R",
+            name("os", "system") + tuple_of(command) + b"\x81",
+            b"(" + name("os", "system") + command + b"o",
+            tuple_of(text("storage"), name("os", "system"), command, text("cpu"), number(1)) + b"Q",
+        ],
+        "names 'posix.system'": [name("posix", "system") + tuple_of(command) + b"R"],
+        "names 'builtins.eval'": [name("builtins", "eval") + tuple_of(code) + b"R"],
+        "names '__builtin__.eval'": [name("__builtin__", "eval") + tuple_of(code) + b"R"],
+        "names 'this.s'": [name("this", "s")],
+        "names 'torch.nn.modules.os.system'": [text("torch") + text("nn.modules.os.system") + b"\x93"],
+        "names 'torch._utils._rebuild_tensor_v2.__globals__'": [
+            text("torch._utils") + text("_rebuild_tensor_v2.__globals__") + b"\x93",
+            name("torch._utils", "_rebuild_tensor_v2.__globals__"),
+        ],
+        "uses the instruction INST": [b"(" + command + b"ios\nsystem\n"],
+        "uses the instruction OBJ": [b"(" + name("collections", "OrderedDict") + b"o"],
+        "uses the instruction NEWOBJ": [name("collections", "OrderedDict") + b")\x81"],
+        "uses the instruction NEWOBJ_EX": [name("collections", "OrderedDict") + b")}\x92"],
+        "uses the instruction EXT1": [b"\x82\1"],
+        "calls what is no function": [
+            text("system") + tuple_of(command) + b"R",
+            name("torch", "FloatStorage") + b")R",
+            name("collections", "OrderedDict") + b"]R",
+        ],
+        "sets attributes of something other than an OrderedDict": [
+            tensor() + state + b"b", rebuild + state + b"b", name("torch", "FloatStorage") + state + b"b",
+            b"}" + tuple_of(b"N", state) + b"b",
+        ],
+        "sets items of something other than a dict": [rebuild + text("__code__") + b"Ns", b"]NNs", b"](K\0Nu"],
+        "appends to something other than a list": [tensor() + b"Na", b"}Na", rebuild + b"(NNe"],
+        "refers to something other than a storage": [
+            tuple_of(text("module"), rebuild, text("source.py"), code) + b"Q",
+        ],
+        "describes a storage wrongly": [tuple_of(text("storage"), rebuild, command, text("cpu"), number(1)) + b"Q"],
+        "is damaged": [
+            b"]" + text("system") + b"\x93",
+            name("collections", "OrderedDict") + tuple_of(b"N") + b"R",
+        ],
+    }
+
+
+@pytest.mark.parametrize("words", attacks("x"))
+def test_nothing_is_run(refuse, wrapped, tmp_path, words):
+    marker = tmp_path / "marker"
+    for content in attacks(marker)[words]:
+        refuse(wrapped(content), f"its pickle {words}")
+        refuse(wrapped(dict_of({"a": tensor(), "b": content})), f"its pickle {words}")
+    assert not marker.exists()
+    assert "this" not in sys.modules
+
+
+def test_what_is_attached_to_an_ordered_dict_is_dropped(read, wrapped):
+    ordered = name("collections", "OrderedDict") + b")R"
+    state = dict_of({"__class__": b"N", "__setitem__": name("collections", "OrderedDict"), "_metadata": ordered})
+    assert_same_bits(read(wrapped(ordered + text("six") + tensor() + b"s" + state + b"b")),
+                     {"six": pthfiles.SIX.reshape(2, 3)})
+
+
+# ---------------------------------------------------------------------- pickles that are damaged or greedy
+
+MANY = 100_000
+
+
+@pytest.mark.parametrize(("content", "match"), [
+    (b"\x8e" + b"\xff" * 8, "the instruction BINBYTES8"),
+    (b"\x96" + struct.pack("<Q", 2**40), "the instruction BYTEARRAY8"),
+    (b"\x8d" + struct.pack("<Q", 2**40), "the instruction BINUNICODE8"),
+    (b"\x8b" + struct.pack("<i", 2**31 - 1), "the instruction LONG4"),
+    (b"X" + struct.pack("<I", 2**32 - 1), "asks for 4,294,967,295 bytes"),
+    (b"\xff", "the instruction 0xff"),
+    (b"\x8f", "the instruction EMPTY_SET"),
+    (b"c" + b"a" * 1000, "a line of its pickle has no end"),
+    (b"cc\xff\n\n", "is damaged"),
+    (b"h\7", "is damaged"),
+    (b"s", "is damaged"),
+    (b"\x80\x09", "is damaged"),
+    (b"X\1\0\0\0\xff", "is damaged"),
+    (b"}(Nu", "is damaged"),
+    (b"Nr" + struct.pack("<I", 2**32 - 1), "numbers its memo wrongly"),
+    (b"(" * MANY, "is damaged"),
+    (b"}}Ns", "a key of a dict must be a text or a small number, not dict"),
+    (b"}NNs", "a key of a dict must be a text or a small number, not NoneType"),
+    (b"}\x8a\5\0\0\0\0\1Ns", "a key of a dict must be a text or a small number, not int"),
+    # A tuple of two of a tuple of two ...: hashing it would take 2 ** 80 steps.
+    (b"})q\0" + b"h\0\x86q\0" * 80 + b"Ns", "a key of a dict must be a text or a small number, not tuple"),
+    (b"}" + text("a") + b"Ns" + text("a") + b"Ns", "the key 'a' comes twice"),
+    (tuple_of(text("storage"), name("torch", "FloatStorage"), text("0"), text("cpu"), number(-1)) + b"Q", "wrongly"),
+    (storage().replace(number(6), b"\x88"), "describes a storage wrongly"),
+    (storage("x" * 1000), "the key of a storage has 1,000 characters"),
+    (storage()[:-2] + tuple_of(text("1"), number(0), number(3)) + b"tQ", "is a view of another"),
+    (storage() + storage(count=7), "storage '0' is described in two ways"),
+    (storage() + storage(kind="IntStorage"), "storage '0' is described in two ways"),
+    (text("0") + b"Q", "something other than a storage"),
+    (numbers() + b"Q", "something other than a storage"),
+    (text("stora") + b"Q", "something other than a storage"),
+    (storage().replace(text("storage"), text("module")), "something other than a storage"),
+    (storage().replace(text("storage"), b"N"), "something other than a storage"),
+    (storage()[:-2] + b"NNtQ", "something other than a storage"),
+    (storage().replace(text("0"), b"N"), "describes a storage wrongly"),
+    (storage().replace(text("cpu"), b"N"), "describes a storage wrongly"),
+    (storage().replace(name("torch", "FloatStorage"), text("torch.FloatStorage")), "describes a storage wrongly"),
+], ids=in_words)
+def test_pickles(refuse, wrapped, content, match):
+    refuse(wrapped(content), match)
+
+
+@pytest.mark.parametrize(("content", "match"), [
+    (b"N" + b"\x85" * MANY, "holds a tuple"),
+    (b"]" + b"]" * MANY + b"a" * MANY, "holds a list"),
+    (b"]q\0h\0a", "holds a list"),
+], ids=in_words)
+def test_pickles_without_a_bottom(refuse, wrapped, content, match):
+    refuse(wrapped(content, {}), match)
+
+
+def test_storages_belong_to_the_tensors_alone(refuse):
+    refuse(stream(b"}").replace(pickle.dumps(["0"], 2), b"NQ."), "refers to a storage where none can be")
+
+
+@pytest.mark.parametrize("piece", [b"]", b"}", b"(", b"]\x94", b"}\x94", b"N\x85\x94", b"\x8c\1a\x94", b"(N",
+                                   b"h\0)R\x94"])
+def test_a_pickle_cannot_make_more_than_its_budget(tmp_path, monkeypatch, piece):
+    monkeypatch.setattr(pth, "ALLOWANCE", 5_000_000)
+    path = tmp_path / "greedy.pth"
+    path.write_bytes(stream(name("collections", "OrderedDict") + b"q\0" + piece * 60_000, {}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match="more memory"):
+            pth.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+# ---------------------------------------------------------------------- tensors that are not in their storage
+
+@pytest.mark.parametrize(("shape", "strides", "offset"), [
+    (numbers(7), numbers(1), 0),
+    (numbers(6), numbers(1), 1),
+    (numbers(1), numbers(1), 6),
+    (b")", b")", 6),
+    (numbers(2), numbers(6), 0),
+    (numbers(2, 3), numbers(1, 3), 0),
+    (numbers(2**62, 2**62), numbers(1, 1), 0),
+    (numbers(2**62, 2**62), numbers(0, 0), 0),
+    (numbers(0, 2**62), numbers(0, 0), 0),
+    (numbers(1, 2), numbers(2**62, 2**62), 0),
+])
+def test_views_beyond_the_storage(refuse, wrapped, shape, strides, offset):
+    content = dict_of({"view": tensor(shape, strides, number(offset))})
+    refuse(wrapped(content), "does not lie within its storage, '0' of 6 numbers")
+
+
+@pytest.mark.parametrize(("shape", "strides", "offset"), [
+    (numbers(2, 3), numbers(-3, 1), number(3)),
+    (numbers(-2, -3), numbers(3, 1), number(0)),
+    (numbers(2, 3), numbers(3, 1), number(-1)),
+    (numbers(2, 3), numbers(3), number(0)),
+    (numbers(2), tuple_of(b"\x88"), number(0)),
+    (numbers(2), numbers(2**63), number(0)),
+    (numbers(*[1] * 17), numbers(*[1] * 17), number(0)),
+    (tuple_of(text("2")), numbers(1), number(0)),
+    (tuple_of(b"G" + struct.pack(">d", 2)), numbers(1), number(0)),
+    (numbers(2), numbers(1), b"N"),
+])
+def test_views_that_are_none(refuse, wrapped, shape, strides, offset):
+    refuse(wrapped(dict_of({"view": tensor(shape, strides, offset)})), "integers of at least 0")
+
+
+@pytest.mark.parametrize("content", [
+    tensor(shape=b"]"), tensor(strides=b"N"), tensor(of=b"N"), tensor(of=numbers(1, 2, 3)),
+    name("torch._utils", "_rebuild_parameter") + tuple_of(b"}", b"\x88", b"}") + b"R",
+    name("torch._utils", "_rebuild_tensor_v2") + tuple_of(storage(), number(0), b")", b")", b"\x89", b"}",
+                                                          dict_of({"neg": b"\x88"})) + b"R",
+])
+def test_tensors_that_are_none(refuse, wrapped, content):
+    refuse(wrapped(dict_of({"a": content})), "wrongly|other than a tensor|negative view")
+
+
+@pytest.mark.parametrize("views", [
+    {"a": tensor(numbers(10**9), numbers(0))},  # 4 GB out of 24 bytes
+    {"a": tensor(numbers(2**30, 2**30), numbers(0, 0))},
+    {str(side): tensor(numbers(side, 1000), numbers(0, 0)) for side in range(1000, 1100)},  # each of them 4 MB
+])
+def test_what_would_be_too_large_when_copied_is_refused(refuse, wrapped, views):
+    refuse(wrapped(dict_of(views)), "its tensors would take .* bytes, and the file has")
+
+
+def test_thousands_of_names_of_one_storage_share_it(tmp_path):
+    """400 MB if each were a copy: the file is a million numbers large."""
+    count = 1_000_000
+    once = tensor(numbers(count), numbers(1), of=storage(count=count))
+    names = b"".join(text(str(i)) + b"j\0\0\0\0" for i in range(1, 100))
+    content = b"}(" + text("0") + once + b"r\0\0\0\0" + names + b"u"
+    path = tmp_path / "shared.pth"
+    path.write_bytes(archive(content, {"0": bytes(4 * count)}))
+    tracemalloc.start()
+    try:
+        arrays = pth.read(path)
+        assert tracemalloc.get_traced_memory()[1] < path.stat().st_size + 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(arrays) == 100
+    assert len({array.ctypes.data for array in arrays.values()}) == 1
+
+
+# ---------------------------------------------------------------------- archives
+
+def patched(content, changes):
+    """The bytes with others in place of some, each of which must be there, the last time that it is."""
+    for old, new in changes.items():
+        assert content.count(old), old
+        content = new.join(content.rsplit(old, 1))
+    return content
+
+
+GOOD = archive(dict_of({"six": tensor()}))
+TABLE = GOOD.index(b"PK\1\2")
+LAST = GOOD.rindex(b"PK\1\2")
+
+padded = zipfile.ZipInfo("archive/padded")
+padded.extra = b"FB\2\0ZZ"
+PADDED = archive(dict_of({"six": tensor()}), extra=[(padded, b"")])
+PADDED_LAST = PADDED.rindex(b"PK\1\2")
+
+
+@pytest.mark.parametrize(("content", "match"), [
+    (archive(dict_of({"a": tensor()}), {"0": bytes(23)}), "storage '0' should have 24 bytes, and has 23"),
+    (archive(dict_of({"a": tensor()}), {"0": bytes(25)}), "storage '0' should have 24 bytes, and has 25"),
+    (archive(dict_of({"a": tensor()}), {}), "storage '0' should have 24 bytes, and is not there"),
+    (archive(dict_of({"a": tensor(of=storage("../data.pkl"))})), "storage '../data.pkl' should have"),
+    (archive(b"}.}"), "2 bytes follow the pickle"),
+    (archive(b"}", {"0": bytes(10**6)}, compression=zipfile.ZIP_DEFLATED), "'archive/data.pkl' .* is compressed"),
+    (archive(b"}", {"0": bytes(10**6)}, compression=zipfile.ZIP_LZMA), "'archive/data.pkl' .* is compressed"),
+    (GOOD[:LAST + 10] + b"\x08" + GOOD[LAST + 11:], "'archive/data/0' .* is compressed"),
+    (GOOD[:LAST + 20] + b"\x17" + GOOD[LAST + 21:], "'archive/data/0' .* is compressed"),
+    (patched(GOOD, {pthfiles.SIX.tobytes(): bytes(24)}), "storage '0' is damaged: its checksum is wrong"),
+    (patched(GOOD, {b"\x80\x02}": b"\x80\x03}"}), "data.pkl is damaged: its checksum is wrong"),
+    (GOOD[:-1], "cut off"),
+    (GOOD + b"\n", "cut off, or was appended to"),
+    (b"PK\3\4" + GOOD, "not where the archive says"),
+    (GOOD[:TABLE] + b"\0" + GOOD[TABLE:], "not where the archive says"),
+    (GOOD[:TABLE] + b"\0" + GOOD[TABLE + 1:], "table of contents of its zip archive is damaged"),
+    (GOOD[:LAST + 8] + b"\1" + GOOD[LAST + 9:], "is encrypted"),
+    (GOOD[:LAST + 24] + b"\xff\xff\xff\xff" + GOOD[LAST + 28:], "lacks the sizes"),
+    (GOOD[:LAST + 34] + b"\1" + GOOD[LAST + 35:], "is encrypted or split"),
+    (PADDED[:PADDED_LAST + 24] + b"\xff\xff\xff\xff" + PADDED[PADDED_LAST + 28:], "lacks the sizes"),
+    (GOOD[:LAST + 42] + bytes(4) + GOOD[LAST + 46:], "'archive/data/0' .* contradicts"),
+    (GOOD[:LAST + 42] + b"\xfe\xff\xff\xff" + GOOD[LAST + 46:], "asks for 30 bytes, and 0 are left"),
+    (GOOD[:LAST + 20] + b"\x40\0\0\0\x40\0\0\0" + GOOD[LAST + 28:], "contradicts its table"),
+    (patched(GOOD, {b"archive/data/0": b"archive/data/1"}), "'archive/data/1' .* contradicts"),
+    (patched(GOOD, {b"archive/data/0": b"archive/data/\xff"}), "is not UTF-8"),
+    (GOOD[:-14] + struct.pack("<HH", 1, 1) + GOOD[-10:], "lists more than the 1 entries that it counts"),
+    (GOOD[:-14] + struct.pack("<HH", 3, 3) + GOOD[-10:], "asks for 46 bytes, and 0 are left"),
+    (GOOD[:-18] + b"\1" + GOOD[-17:], "one of several parts"),
+    (GOOD[:-16] + b"\1" + GOOD[-15:], "one of several parts"),
+    (GOOD[:-14] + b"\1" + GOOD[-13:], "one of several parts"),
+], ids=in_words)
+def test_archives(refuse, content, match):
+    refuse(content, match)
+
+
+@pytest.mark.parametrize("extra", [b"\1\0\0\0", b"\1\0\x08\0\0\0\0\0", b"\1\0\x10\0" + bytes(8), b"\1"])
+def test_64_bit_sizes_that_are_cut_off(refuse, extra):
+    entry = zipfile.ZipInfo("archive/data/1")
+    entry.extra = extra
+    content = archive(dict_of({"six": tensor()}), extra=[(entry, b"")])
+    last = content.rindex(b"PK\1\2")
+    refuse(content[:last + 24] + b"\xff\xff\xff\xff" + content[last + 28:], "lacks the sizes")
+
+
+def test_two_entries_of_one_name(refuse):
+    two = archive(dict_of({"six": tensor()}), extra=[("archive/data/1", bytes(24))])
+    refuse(two.replace(b"archive/data/1", b"archive/data/0"), "has two entries 'archive/data/0'")
+
+
+def test_entries_that_share_their_bytes(refuse):
+    """The second entry's header stands within the first one's data, and both end together."""
+    inner = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, 0, 24, 24, 14, 0) + b"archive/data/1" + bytes(24)
+    content = archive(dict_of({"six": tensor()}), {"0": inner}, [("archive/data/1", bytes(24))])
+    table = content.rindex(b"PK\1\2")
+    content = (content[:table + 16] + bytes(4) + content[table + 20:table + 42]
+               + struct.pack("<I", content.index(inner)) + content[table + 46:])
+    refuse(content, "overlap")
+
+
+def test_a_file_that_says_it_is_larger_than_32_bits(refuse):
+    whole = (FOLDER / "kinds.pth").read_bytes()
+    record = whole.rindex(b"PK\6\6")
+    for at in (24, 40, 48):  # the count, the length and the start of the table of contents
+        refuse(whole[:record + at] + bytes([whole[record + at] ^ 1]) + whole[record + at + 1:], "contradict|parts")
+    refuse(whole[:record] + b"PK\6\5" + whole[record + 4:], "contradict")
+    locator = whole.rindex(b"PK\6\7")
+    refuse(whole[:locator + 8] + b"\xff" * 8 + whole[locator + 16:], "64-bit record .* is not where")
+
+
+# ---------------------------------------------------------------------- streams
+
+@pytest.mark.parametrize(("storages", "match"), [
+    ({"0": (5, bytes(20))}, "storage '0' should have 6 numbers and says 5"),
+    ({"0": (-6, bytes(24))}, "should have 6 numbers and says -6"),
+    ({"0": (2**62, bytes(24))}, "should have 6 numbers"),
+    ({"0": (6, bytes(23))}, "it is cut off: at byte .* 24 bytes are wanted, and 23 are left"),
+    ({"0": (6, bytes(25))}, "1 bytes follow its last storage"),
+    ({}, "its list of storages"),
+    ({"1": (6, bytes(24))}, "its list of storages"),
+    ({"0": (6, bytes(24)), "1": (6, bytes(24))}, "its list of storages"),
+])
+def test_storages_of_a_stream(refuse, storages, match):
+    refuse(stream(dict_of({"six": tensor()}), storages), match)
+
+
+@pytest.mark.parametrize("keys", [None, 7, {"0": 1}, ("0",), "0", [0], [["0"]], ["0", "0"], [None]])
+def test_a_list_of_storages_that_is_none(refuse, keys):
+    content = stream(dict_of({"six": tensor()}))
+    refuse(content.replace(pickle.dumps(["0"], 2), pickle.dumps(keys, 2)), "its list of storages")
+
+
+def test_a_key_that_is_listed_twice(refuse):
+    content = stream(dict_of({"a": tensor(), "b": tensor(of=storage("1"))}), {"0": (6, bytes(24)), "1": (6, bytes(24))})
+    refuse(content.replace(pickle.dumps(["0", "1"], 2), pickle.dumps(["0", "0"], 2)), "its list of storages")
+
+
+def test_bools_that_are_neither(refuse):
+    content = dict_of({"flags": tensor(numbers(2), numbers(1), of=storage(count=2, kind="BoolStorage"))})
+    refuse(stream(content, {"0": (2, b"\1\2")}), "bools that are neither 0 nor 1")
+
+
+@pytest.mark.parametrize("length", [-1, -40, -90])
+def test_a_file_that_becomes_shorter_while_it_is_read(monkeypatch, refuse, length):
+    """As another process may make it: its size was asked for before."""
+    whole = stream(dict_of({"six": tensor()}))
+    stat = types.SimpleNamespace(st_size=len(whole))
+    monkeypatch.setattr(pth.os, "fstat", lambda descriptor: stat)
+    refuse(whole[:length], "became shorter")
+
+
+# ---------------------------------------------------------------------- a huge claim, a small file
+
+@pytest.mark.parametrize("count", [2**31, 2**40, 2**60])
+def test_a_large_storage_in_a_small_file(refuse, count):
+    content = dict_of({"a": tensor(numbers(count), numbers(1), of=storage(count=count))})
+    refuse(archive(content, {"0": bytes(24)}), "and has 24")
+    refuse(stream(content, {"0": (count, bytes(24))}), "it is cut off")
+
+
+GROWTH = """
+import resource, sys
+import rcnn.zoo.pth
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    result = f"read {len(rcnn.zoo.pth.read(sys.argv[1]))}"
+except rcnn.CheckpointError as error:
+    result = f"refused: {error}"
+unit = 1 if sys.platform == "darwin" else 1024
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit, result)
+"""
+
+
+def large_bfloat16(count):
+    content = dict_of({"a": tensor(numbers(count), numbers(1), of=storage(count=count, kind="BFloat16Storage"))})
+    return archive(content, {"0": bytes(2 * count)})
+
+
+@pytest.mark.parametrize(("make", "result"), [
+    (lambda: stream(b"]\x94" * 600_000, {}), "refused: .* more memory"),
+    (lambda: stream(text("\U0001f600" + "a" * (2**20 - 8)) * 30, {}), "refused: .* more memory"),
+    (lambda: archive(b"}", extra=[(f"archive/{i:01000}", b"") for i in range(10_000)]), "refused: .* more memory"),
+    (lambda: large_bfloat16(2**23), "read 1"),
+    (lambda: large_bfloat16(2**26), "refused: .* its storages would take 268,435,456 bytes"),
+], ids=["lists", "texts", "entries", "bfloat16", "too much bfloat16"])
+def test_a_process_does_not_grow_beyond_the_file_and_100_mb(tmp_path, make, result):
+    path = tmp_path / "large.pth"
+    path.write_bytes(make())
+    run = subprocess.run([sys.executable, "-c", GROWTH, str(path)], capture_output=True, text=True, check=True)
+    growth, said = run.stdout.split(" ", 1)
+    assert re.match(result, said)
+    assert int(growth) < path.stat().st_size + MARGIN
+
+
+# ---------------------------------------------------------------------- damage by chance
+
+FILES = ("kinds.pth", "kinds_legacy.pth", "kinds_protocol4.pth", "training.pth")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_damaged_file_is_read_or_refused(tmp_path, file):
+    """Whatever comes back is a dict of arrays that can be copied; and nothing but CheckpointError is raised."""
+    rng = np.random.default_rng(FILES.index(file))
+    whole, others = (FOLDER / file).read_bytes(), [(FOLDER / other).read_bytes() for other in FILES]
+    path = tmp_path / "damaged.pth"
+    outcomes = {"read": 0, "refused": 0}
+    tracemalloc.start()
+    try:
+        for case in range(600):
+            path.write_bytes(pthfiles.damage(whole, others[case % len(others)], rng))
+            outcomes[outcome(path)] += 1
+        assert tracemalloc.get_traced_memory()[1] < MARGIN
+    finally:
+        tracemalloc.stop()
+    assert min(outcomes.values()) > 20, outcomes
+
+
+@pytest.mark.parametrize("around", [archive, stream])
+def test_a_damaged_pickle_is_read_or_refused(tmp_path, around):
+    """The same where all around the pickle is well, so that checksums and sizes hide nothing of it."""
+    rng = np.random.default_rng(7)
+    one, two = dict_of({"a": tensor(), "b": tensor(of=storage("1"))}), dict_of({"model": dict_of({"c": tensor()})})
+    storages = {key: pthfiles.SIX.tobytes() if around is archive else (6, pthfiles.SIX.tobytes()) for key in "01"}
+    path = tmp_path / "damaged.pth"
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(1000):
+        path.write_bytes(around(pthfiles.damage(one, two, rng), storages))
+        outcomes[outcome(path)] += 1
+    assert min(outcomes.values()) > 20, outcomes
+
+
+def outcome(path):
+    """What reading the file came to."""
+    try:
+        arrays = pth.read(path)
+    except CheckpointError as error:
+        assert str(path) in str(error)
+        return "refused"
+    for key, array in arrays.items():
+        assert type(key) is str
+        assert type(array) is np.ndarray
+        array.copy()
+    return "read"
