@@ -52,10 +52,10 @@ def test_a_layer_counts_as_direct_whatever_computes_it():
 def test_a_profile_counts_what_a_pass_calls_and_leaves_nothing_behind(monkeypatch):
     ticks = iter(range(1000))
     monkeypatch.setattr(roofline.time, "perf_counter", lambda: float(next(ticks)))
-    before = roofline.fast.convolve
+    before = roofline.conv_kernels.convolve
     config = rcnn.FasterRCNNConfig(rcnn.nn.Conv2d(3, 8, 3, 2, 1), 8, 4, hidden_dim=16, box_score_thresh=0.0)
     spent = roofline.profile(rcnn.FasterRCNN(config).eval(), np.zeros((64, 64, 3), np.float32))
-    assert roofline.fast.convolve is before
+    assert roofline.conv_kernels.convolve is before
     assert spent["3x3 convolutions, stride 2"].calls == spent["3x3 convolutions"].calls == 1  # backbone; RPN
     assert spent["1x1 convolutions"].calls == 2 and spent["fully connected layers"].calls == 4
     assert spent["1x1 convolutions"].flop == 2 * 8 * (9 + 36) * (config.min_size // 2)**2  # 9 anchors: scores, deltas
