@@ -122,11 +122,6 @@ def test_every_field_of_the_config_is_used():
     assert {field.name for field in dataclasses.fields(FasterRCNNConfig)} - used == set()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_no_module_has_grown_into_two(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 420
-
-
 def project_files() -> list[Path]:
     """The files that are written by hand, and so are read by others."""
     folders = ("rcnn", "tests", "notebooks", "benchmarks", ".ci")
