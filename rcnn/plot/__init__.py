@@ -3,47 +3,82 @@
     figure = plot.figure()
     plot.detections(figure.subplots(), picture, boxes, scores, labels, class_names)
 
-`trace_strip` and `stage_pictures` draw a whole pass through the detector and return figures. One style serves all
-(`style`); colours are safe for colour-blind readers. `annotate` alone takes and returns a picture, without axes, for
-detections are drawn in a photo's own pixels.
+`trace_strip`, `stage_pictures`, `training_curves`, `evaluation_page` and `contact_sheet` draw whole pages and return
+figures. `annotate` takes and returns an array, because it draws detections in the pixels of a photo. All pictures share
+one style (`style`); its colours are safe for colour-blind readers. The other modules follow the chapters of the course.
 """
 
-from rcnn.plot.anchor_maps import anchor_order, best_anchors, coverage_map, match_bands, match_shares
-from rcnn.plot.bins import bin_values, bins_legend, quantised_bins, shift_curves
-from rcnn.plot.coverage import coverage, coverage_histogram
-from rcnn.plot.curves import funnel, loss_curves, precision_recall, training_curves
-from rcnn.plot.features import feature_map, pooled_features, sample_points
-from rcnn.plot.gallery import fit_histogram, pixel_boxes
-from rcnn.plot.geometry import box_formats, delta_histograms, iou_surface, lines, moves, overlap, pixel_grid
-from rcnn.plot.gradients import gradient_by_class, gradient_flow, gradient_table
-from rcnn.plot.losses import gradient_errors
-from rcnn.plot.measures import (
+from rcnn.plot.anchors import (
+    anchor_order,
+    best_anchors,
+    coverage,
+    coverage_histogram,
+    coverage_map,
+    match_bands,
+    match_shares,
+)
+from rcnn.plot.evaluation import (
     ap_bars,
     confusion_matrix,
     error_kinds,
     evaluation_page,
+    findings,
+    interpolation,
+    precision_recall,
     precision_recall_classes,
+    ranked_boxes,
+    ranked_curve,
+    ranking,
     stage_recall,
 )
-from rcnn.plot.photo import annotate
-from rcnn.plot.ranking import interpolation, ranked_boxes, ranked_curve, ranking
-from rcnn.plot.receptive import cells_and_pixels, influence, sliding_windows, windows_legend
-from rcnn.plot.roi_batch import roi_batch
-from rcnn.plot.settling import findings, levels, nearest_proposals, settling
-from rcnn.plot.sheet import contact_sheet
-from rcnn.plot.stages import (
+from rcnn.plot.features import cells_and_pixels, feature_map, influence, sliding_windows, windows_legend
+from rcnn.plot.geometry import (
+    box_formats,
+    delta_histograms,
+    fit_histogram,
+    iou_surface,
+    moves,
+    overlap,
+    pixel_boxes,
+    pixel_grid,
+)
+from rcnn.plot.images import annotate, contact_sheet
+from rcnn.plot.overview import (
     anchor_level,
     boxes,
     cell_anchors,
     detections,
+    funnel,
     image,
     matched_anchors,
     objectness,
     proposals,
+    stage_pictures,
+    trace_strip,
 )
-from rcnn.plot.strip import stage_pictures, trace_strip
+from rcnn.plot.pooling import (
+    bin_values,
+    bins_legend,
+    pooled_features,
+    quantised_bins,
+    roi_batch,
+    sample_points,
+    shift_curves,
+)
 from rcnn.plot.style import figure, png, title
 from rcnn.plot.suppression import growth, recall_steps, suppression_legend, suppression_queue, suppression_step
+from rcnn.plot.training import (
+    gradient_by_class,
+    gradient_errors,
+    gradient_flow,
+    gradient_table,
+    levels,
+    lines,
+    loss_curves,
+    nearest_proposals,
+    settling,
+    training_curves,
+)
 
 __all__ = [
     "anchor_level",

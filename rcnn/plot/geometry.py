@@ -1,13 +1,16 @@
-"""Pictures of what boxes are: their numbers, their overlap, and the deltas between them.
+"""Pictures of boxes as geometry: their coordinates, their IoU and their deltas.
 
-Each function is `(ax, arrays..., options) -> ax`. Boxes are (N, 4) or (4,), `x1, y1, x2, y2` in pixels, y pointing
-down; the pixel in row 0, column 0 covers 0 to 1 in x and in y.
+Draws the numbers of a box, the pixels that it covers, boxes on single pixels, two boxes that overlap, IoU as a surface,
+histograms of deltas and of how well boxes fit, and arrows from boxes to their objects.
+
+Boxes are (N, 4) or (4,), `x1, y1, x2, y2` in pixels, y pointing down; the pixel in row 0, column 0 covers 0 to 1 in x
+and in y.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -15,24 +18,27 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from rcnn.plot import style
-from rcnn.plot.stages import image
-from rcnn.plot.style import LINE_WIDTH, TEXT_SIZE, THIN_LINE, as_array, as_boxes
+from rcnn.plot.overview import image
+from rcnn.plot.style import LINE_WIDTH, TEXT_SIZE, THIN_LINE, Dashes, as_array, as_boxes
 
-SERIES = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE, style.SKY, style.NEUTRAL)
-Dashes = Literal["-", "--", "-.", ":"]
-DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
-DELTA_NAMES = ("dx", "dy", "dw", "dh")
-# Shifts are blue and stretches red; of each pair the second is dashed, so that two that coincide are both seen.
-DELTA_LOOK: tuple[tuple[str, Dashes], ...] = (
-    (style.BLUE, "-"), (style.SKY, "--"), (style.VERMILION, "-"), (style.ORANGE, "--"),
-)  # fmt: skip
-BINS = 50  # of a histogram of deltas
 COVERED = "#bfe0f2"
-LEAVE_ROOM = 0.6  # pixels around boxes that stand on no picture
+LEAVE_ROOM = 0.6  # pixels around boxes that are drawn without a picture
+DELTA_NAMES = ("dx", "dy", "dw", "dh")
+# Shifts are blue and stretches red; the second of each pair is dashed, so that both are seen where they coincide.
+DELTA_LOOK: tuple[tuple[str, Dashes], ...] = (
+    (style.BLUE, "-"),
+    (style.SKY, "--"),
+    (style.VERMILION, "-"),
+    (style.ORANGE, "--"),
+)
+_DELTA_BINS = 50
+_FIT_BINS = 10
+_MOST_TICKS = 40  # pixels along a side, up to which each row and column has its number
+_THINNEST, _THICKER = 2.4, 2.0  # points: the last box's line, and by how much each is thicker than the next
+_BOX_DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.")
 
 
 def box_formats(ax: Axes, box: np.ndarray, size: tuple[int, int]) -> Axes:
@@ -47,8 +53,17 @@ def box_formats(ax: Axes, box: np.ndarray, size: tuple[int, int]) -> Axes:
         (middle, "cx, cy", (6, 0), "left"),
     ):
         ax.plot(*point, "o", color=style.VERMILION, markersize=5, zorder=4)
-        ax.annotate(f"{name} = {point[0]:g}, {point[1]:g}", point, shift, textcoords="offset points", ha=align,
-                    va="center", fontsize=TEXT_SIZE + 1, color=style.INK, zorder=5)  # fmt: skip
+        ax.annotate(
+            f"{name} = {point[0]:g}, {point[1]:g}",
+            point,
+            shift,
+            textcoords="offset points",
+            ha=align,
+            va="center",
+            fontsize=TEXT_SIZE + 1,
+            color=style.INK,
+            zorder=5,
+        )
     _measure(ax, (x1, y2 + 0.45), (x2, y2 + 0.45), f"w = {x2 - x1:g}", (0, -4), ("center", "top"))
     _measure(ax, (x2 + 0.45, y1), (x2 + 0.45, y2), f"h = {y2 - y1:g}", (5, 0), ("left", "center"))
     return ax
@@ -63,12 +78,70 @@ def pixel_grid(ax: Axes, covered: np.ndarray, box: np.ndarray | None = None) -> 
     _pixel_axes(ax, mask.shape)
     for row, column in zip(*np.nonzero(mask), strict=True):
         ax.add_patch(Rectangle((column, row), 1, 1, facecolor=COVERED, edgecolor="white", linewidth=1, zorder=1))
-        ax.text(column + 0.5, row + 0.5, f"[{row}, {column}]", ha="center", va="center", fontsize=TEXT_SIZE,
-                color=style.INK, zorder=4)  # fmt: skip
+        ax.text(
+            column + 0.5,
+            row + 0.5,
+            f"[{row}, {column}]",
+            ha="center",
+            va="center",
+            fontsize=TEXT_SIZE,
+            color=style.INK,
+            zorder=4,
+        )
     if box is not None:
         x1, y1, x2, y2 = as_boxes("box", [box])[0]
-        ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=style.VERMILION, linewidth=2,
-                               joinstyle="miter", zorder=3))  # fmt: skip
+        ax.add_patch(
+            Rectangle(
+                (x1, y1),
+                x2 - x1,
+                y2 - y1,
+                fill=False,
+                edgecolor=style.VERMILION,
+                linewidth=2,
+                joinstyle="miter",
+                zorder=3,
+            )
+        )
+    return ax
+
+
+def pixel_boxes(
+    ax: Axes, picture: np.ndarray, boxes: np.ndarray, names: Sequence[str], colors: Sequence[str] | None = None
+) -> Axes:
+    """A small `picture` (H, W, 3) with its pixels' edges, whose coordinates are at the axes, and `boxes` (N, 4) on it.
+
+    `names` (N,) say in the legend what each box is. Pixel (row, column) fills the square from (column, row) to
+    (column + 1, row + 1). Each line is thinner than those before it, so that edges on the same coordinate are all seen.
+    """
+    corners = as_boxes("boxes", boxes)
+    if len(names) != len(corners):
+        raise ValueError(f"names has {len(names)} entries for {len(corners)} boxes")
+    image(ax, picture)
+    height, width = np.asarray(picture).shape[:2]
+    step = -(-max(width, height) // _MOST_TICKS)
+    for count, axis, lines in ((width, ax.xaxis, ax.axvline), (height, ax.yaxis, ax.axhline)):
+        axis.set_ticks(range(0, count + 1, step))
+        for edge in range(count + 1):
+            lines(edge, color=style.GREY, linewidth=0.4, zorder=1)
+    style.ticks(ax)
+    style.name_pixels(ax)
+    shades = colors or [style.PALETTE[i % len(style.PALETTE)] for i in range(len(corners))]
+    handles = []
+    for i, (x1, y1, x2, y2) in enumerate(corners):
+        (line,) = ax.plot(
+            [x1, x2, x2, x1, x1],
+            [y1, y1, y2, y2, y1],
+            color=shades[i],
+            label=names[i],
+            zorder=3,
+            linewidth=_THINNEST + _THICKER * (len(corners) - 1 - i),
+            linestyle=_BOX_DASHES[i % len(_BOX_DASHES)],
+            clip_on=False,
+            solid_joinstyle="miter",
+        )
+        handles.append(line)
+    if handles:
+        style.legend_right(ax, handles)
     return ax
 
 
@@ -89,21 +162,37 @@ def overlap(
     meet = bool((shared[2:] > shared[:2]).all())
     for corner, color, dashes in ((first, style.BLUE, "-"), (second, style.VERMILION, "--")):
         _filled(ax, corner, color, 0.0 if on_picture else 0.16)
-        ax.add_patch(_rectangle(corner, fill=False, edgecolor=color, linewidth=2, linestyle=dashes, zorder=3,
-                                path_effects=style.outline(2, "white")))  # fmt: skip
+        ax.add_patch(
+            _box_patch(
+                corner,
+                fill=False,
+                edgecolor=color,
+                linewidth=2,
+                linestyle=dashes,
+                zorder=3,
+                path_effects=style.outline(2, "white"),
+            )
+        )
     if meet:
         _filled(ax, shared, style.GREEN, 0.5)
     if not on_picture:
         seen = limits if limits is not None else _around(np.stack([first, second]))
         style.frame(ax).set(xlim=(seen[0], seen[2]), ylim=(seen[3], seen[1]))
-        _edge_ticks(ax)
+        style.whole_number_ticks(ax)
+        style.name_pixels(ax)
     inside = _size(shared) if meet else 0.0
-    legend = style.legend_below(ax, [
-        Line2D([], [], color=style.BLUE, linewidth=2, label=_in_words(names[0], _size(first))),
-        Line2D([], [], color=style.VERMILION, linewidth=2, linestyle="--", label=_in_words(names[1], _size(second))),
-        Patch(facecolor=style.GREEN, alpha=0.5, label=_in_words("both", inside)),
-        Patch(facecolor="none", label=_in_words("union", _size(first) + _size(second) - inside)),
-    ], columns=2)  # fmt: skip
+    legend = style.legend_below(
+        ax,
+        [
+            Line2D([], [], color=style.BLUE, linewidth=2, label=_in_words(names[0], _size(first))),
+            Line2D(
+                [], [], color=style.VERMILION, linewidth=2, linestyle="--", label=_in_words(names[1], _size(second))
+            ),
+            Patch(facecolor=style.GREEN, alpha=0.5, label=_in_words("both", inside)),
+            Patch(facecolor="none", label=_in_words("union", _size(first) + _size(second) - inside)),
+        ],
+        columns=2,
+    )
     below = 4 if on_picture else 32  # points, for there the axis has numbers and a name
     figure = ax.get_figure(root=True)
     assert figure is not None
@@ -145,34 +234,40 @@ def iou_surface(
     return ax
 
 
-def lines(
-    ax: Axes,
-    x: np.ndarray,
-    series: Mapping[str, np.ndarray],
-    xlabel: str,
-    ylabel: str,
-    levels: Sequence[float] = (),
-    log: bool = False,
-) -> Axes:
-    """A line over `x` (K,) for each of `series`, by name; `levels` are dotted heights to compare with.
+def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
+    """How well boxes fit their pictures, 0 to 1, as a step histogram for each named group of `fits` (B,).
 
-    `log` makes the axis of x logarithmic with ticks at powers of two.
+    What boxes fit by chance alone, the same number in every bin, is a faint line; the legend says each group's mean.
     """
-    at = as_array("x", x, (None,)).astype(float)
-    style.graph(ax, xlabel, ylabel)
-    for level in levels:
-        ax.axhline(level, color=style.GREY, linewidth=THIN_LINE, linestyle=":")
-    handles: list[Artist] = []
-    for number, (name, values) in enumerate(series.items()):
-        handles += ax.plot(at, as_array(f"series[{name!r}]", values, (len(at),)), linewidth=LINE_WIDTH, label=name,
-                           color=SERIES[number % len(SERIES)], linestyle=DASHES[number % len(DASHES)])  # fmt: skip
-    if log:
-        ax.set_xscale("log", base=2)
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlim(at.min(), at.max())
-    if len(series) > 1:
-        style.legend_right(ax, handles)
+    style.graph(ax, "fit: share of the pictures on which the box has less contrast", "share of the boxes")
+    ax.set_xlim(0, 1)
+    handles = []
+    for i, (name, values) in enumerate(fits.items()):
+        array = as_array(f"fits[{name!r}]", values, (None,)).astype(np.float64)
+        wrong = np.flatnonzero(~((array >= 0) & (array <= 1)))
+        if wrong.size:
+            raise ValueError(f"fits[{name!r}][{wrong[0]}] is {array[wrong[0]]:g}; a fit lies in [0, 1]")
+        if len(array) == 0:
+            continue
+        shares, edges = np.histogram(array, _FIT_BINS, (0, 1), weights=np.full(len(array), 1 / len(array)))
+        color = style.PALETTE[(5, 6, 2, 1)[i % 4]]
+        ax.stairs(shares, edges, color=color, linewidth=2, linestyle=_BOX_DASHES[i % len(_BOX_DASHES)])
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=color,
+                linewidth=2,
+                linestyle=_BOX_DASHES[i % len(_BOX_DASHES)],
+                label=f"{name}: mean {array.mean():.2f}",
+            )
+        )
+    if not handles:
+        return style.note(ax, "no boxes")
+    ax.axhline(1 / _FIT_BINS, color=style.GREY, linewidth=0.8)
+    handles.append(Line2D([], [], color=style.GREY, linewidth=0.8, label="by chance: mean 0.50"))
+    ax.set_ylim(bottom=0)
+    style.legend_inside(ax, handles, "upper left")
     return ax
 
 
@@ -187,16 +282,29 @@ def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = Fa
     if len(values) == 0:
         return style.note(ax, "no deltas")
     handles: list[Artist] = []
-    edges = np.linspace(-limit, limit, BINS + 1)
+    edges = np.linspace(-limit, limit, _DELTA_BINS + 1)
     for name, column, (color, dashes) in zip(DELTA_NAMES, values.T, DELTA_LOOK, strict=True):
         heights = np.histogram(column, edges)[0] / (len(column) * np.diff(edges))
         ax.stairs(heights, edges, color=color, linestyle=dashes, linewidth=LINE_WIDTH)
-        handles.append(Line2D([], [], color=color, linestyle=dashes, linewidth=LINE_WIDTH,
-                              label=f"{name}: deviation {column.std():.2f}"))  # fmt: skip
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=color,
+                linestyle=dashes,
+                linewidth=LINE_WIDTH,
+                label=f"{name}: deviation {column.std():.2f}",
+            )
+        )
     if unit:
         at = np.linspace(-limit, limit, 201)
-        handles += ax.plot(at, np.exp(-(at**2) / 2) / np.sqrt(2 * np.pi), color=style.INK, linewidth=THIN_LINE,
-                           label="normal: deviation 1")  # fmt: skip
+        handles += ax.plot(
+            at,
+            np.exp(-(at**2) / 2) / np.sqrt(2 * np.pi),
+            color=style.INK,
+            linewidth=THIN_LINE,
+            label="normal: deviation 1",
+        )
     ax.set_ylim(0, ax.get_ylim()[1])
     style.legend_right(ax, handles)
     return ax
@@ -209,18 +317,50 @@ def moves(ax: Axes, picture: np.ndarray, boxes: np.ndarray, gt_boxes: np.ndarray
     image(ax, picture, dimmed=True)
     ax.add_collection(LineCollection(style.outlines(start), colors=style.SKY, linewidths=THIN_LINE), autolim=False)
     for corner in np.unique(goal, axis=0):
-        ax.add_patch(_rectangle(corner, fill=False, edgecolor="white", linestyle="--", linewidth=THIN_LINE, zorder=3,
-                                path_effects=style.outline(THIN_LINE)))  # fmt: skip
+        ax.add_patch(
+            _box_patch(
+                corner,
+                fill=False,
+                edgecolor="white",
+                linestyle="--",
+                linewidth=THIN_LINE,
+                zorder=3,
+                path_effects=style.outline(THIN_LINE),
+            )
+        )
     for corner, wanted in zip(start, goal, strict=True):
-        ax.annotate("", (wanted[:2] + wanted[2:]) / 2, (corner[:2] + corner[2:]) / 2, zorder=4, annotation_clip=False,
-                    arrowprops={"arrowstyle": "-|>", "color": style.ORANGE, "linewidth": LINE_WIDTH, "shrinkA": 0,
-                                "shrinkB": 0, "mutation_scale": 9})  # fmt: skip
-    style.legend_below(ax, [
-        Line2D([], [], color=style.SKY, label="a box to start from"),
-        Line2D([], [], color=style.ORANGE, label="where its centre has to go"),
-        Line2D([], [], color="white", linestyle="--", linewidth=THIN_LINE, path_effects=style.outline(THIN_LINE),
-               label="its object"),
-    ], columns=2)  # fmt: skip
+        ax.annotate(
+            "",
+            (wanted[:2] + wanted[2:]) / 2,
+            (corner[:2] + corner[2:]) / 2,
+            zorder=4,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": style.ORANGE,
+                "linewidth": LINE_WIDTH,
+                "shrinkA": 0,
+                "shrinkB": 0,
+                "mutation_scale": 9,
+            },
+        )
+    style.legend_below(
+        ax,
+        [
+            Line2D([], [], color=style.SKY, label="a box to start from"),
+            Line2D([], [], color=style.ORANGE, label="where its centre has to go"),
+            Line2D(
+                [],
+                [],
+                color="white",
+                linestyle="--",
+                linewidth=THIN_LINE,
+                path_effects=style.outline(THIN_LINE),
+                label="its object",
+            ),
+        ],
+        columns=2,
+    )
     return ax
 
 
@@ -239,24 +379,36 @@ def _around(corners: np.ndarray) -> list[float]:
     return [*(low - room), *(high + room)]
 
 
-def _rectangle(corner: np.ndarray, **look: Any) -> Rectangle:
+def _box_patch(corner: np.ndarray, **look: Any) -> Rectangle:
     x1, y1, x2, y2 = corner
     return Rectangle((x1, y1), x2 - x1, y2 - y1, joinstyle="miter", **look)
 
 
 def _filled(ax: Axes, corner: np.ndarray, color: str, alpha: float) -> None:
-    ax.add_patch(_rectangle(corner, facecolor=color, edgecolor="none", alpha=alpha, zorder=2))
+    ax.add_patch(_box_patch(corner, facecolor=color, edgecolor="none", alpha=alpha, zorder=2))
 
 
 def _measure(
-    ax: Axes, start: tuple[float, float], end: tuple[float, float], text: str, shift: tuple[float, float],
+    ax: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    text: str,
+    shift: tuple[float, float],
     align: tuple[str, str],
-) -> None:  # fmt: skip
+) -> None:
     """Draws a double arrow from `start` to `end` with `text` at its middle, moved by `shift` points."""
     ax.annotate("", end, start, arrowprops={"arrowstyle": "<->", "color": style.GREY, "shrinkA": 0, "shrinkB": 0})
     middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
-    ax.annotate(text, middle, shift, textcoords="offset points", ha=align[0], va=align[1], fontsize=TEXT_SIZE + 1,
-                color=style.INK)  # fmt: skip
+    ax.annotate(
+        text,
+        middle,
+        shift,
+        textcoords="offset points",
+        ha=align[0],
+        va=align[1],
+        fontsize=TEXT_SIZE + 1,
+        color=style.INK,
+    )
 
 
 def _pixel_axes(ax: Axes, size: Sequence[int]) -> None:
@@ -268,11 +420,4 @@ def _pixel_axes(ax: Axes, size: Sequence[int]) -> None:
     ax.set_yticks(range(height + 1))
     ax.grid(True, color="white", linewidth=1.0)
     ax.set_axisbelow(True)
-    style.name_pixels(ax)
-
-
-def _edge_ticks(ax: Axes) -> None:
-    style.ticks(ax)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(6, integer=True))
     style.name_pixels(ax)

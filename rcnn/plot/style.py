@@ -1,7 +1,7 @@
-"""The look that all pictures share: colours, sizes, axes, and the checks of what is drawn.
+"""The style that all pictures share: colours, sizes, axes, legends, boxes, and the checks of arguments.
 
-Nothing here touches matplotlib's global settings. Every drawing function dresses the axes that it is given, so a
-picture looks the same on axes from `figure()` and on those from `pyplot.subplots()`.
+Nothing here changes matplotlib's global settings. Every drawing function styles the axes that it is given, so a picture
+looks the same on axes from `figure()` and on axes from `pyplot.subplots()`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
@@ -31,6 +32,10 @@ VALUES = "viridis"  # scores and probabilities, on pictures
 ACTIVATIONS = "cividis"  # feature maps
 INK, GREY, FAINT, PAPER = "#222222", "#6b6b6b", "#d9d9d9", "#f2f2f2"
 
+# For curves: on white paper the darker half of the palette comes first.
+CURVE_COLORS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, NEUTRAL)
+
+Dashes = Literal["-", "--", "-.", ":"]
 Corner = Literal["upper left", "upper right", "lower right", "best"]  # where a legend lies
 
 TITLE_SIZE, TEXT_SIZE = 10.0, 8.0  # points; nothing is smaller than TEXT_SIZE
@@ -122,6 +127,13 @@ def ticks(ax: Axes) -> None:
     ax.tick_params(which="minor", length=0, labelsize=TEXT_SIZE, labelcolor=INK)
 
 
+def whole_number_ticks(ax: Axes) -> None:
+    """Puts about six ticks at whole numbers on both axes of `ax`."""
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(6, integer=True))
+    ticks(ax)
+
+
 def powers_of_two(axis: Axis) -> None:
     """Puts the marks of a logarithmic axis at powers of two, written out."""
     axis.set_major_locator(LogLocator(base=2))
@@ -139,8 +151,18 @@ def title(ax: Axes, heading: str, caption: str = "") -> Axes:
     """`ax` with a bold heading and, under it, a caption for shapes and counts."""
     ax.set_title(heading, loc="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK, pad=16 if caption else 5)
     if caption:
-        ax.annotate(caption, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", ha="left",
-                    va="bottom", fontsize=TEXT_SIZE, color=GREY, annotation_clip=False)  # fmt: skip
+        ax.annotate(
+            caption,
+            (0, 1),
+            (0, 4),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="left",
+            va="bottom",
+            fontsize=TEXT_SIZE,
+            color=GREY,
+            annotation_clip=False,
+        )
     return ax
 
 
@@ -173,21 +195,48 @@ def legend_right(ax: Axes, handles: Sequence[Artist]) -> Legend:
 
 def legend_inside(ax: Axes, handles: Sequence[Artist], where: Corner, length: float = 2.0) -> Legend:
     """A legend on paper of its own inside `ax`; the lines in it are `length` letters long."""
-    return ax.legend(handles=list(handles), loc=where, fontsize=TEXT_SIZE, labelcolor=INK, framealpha=0.9,
-                     edgecolor=FAINT, handlelength=length)  # fmt: skip
+    return ax.legend(
+        handles=list(handles),
+        loc=where,
+        fontsize=TEXT_SIZE,
+        labelcolor=INK,
+        framealpha=0.9,
+        edgecolor=FAINT,
+        handlelength=length,
+    )
 
 
 def legend_under_name(ax: Axes, handles: Sequence[Artist]) -> Legend:
     """A legend in one row under the name of the horizontal axis."""
     below = ax.transAxes + ScaledTranslation(0, -36 / 72, ax.figure.dpi_scale_trans)  # points
-    return ax.legend(handles=list(handles), loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below,
-                     ncols=max(len(handles), 1), frameon=False, borderpad=0, borderaxespad=0, fontsize=TEXT_SIZE,
-                     labelcolor=INK, handlelength=1.2, columnspacing=1.4)  # fmt: skip
+    return ax.legend(
+        handles=list(handles),
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=below,
+        ncols=max(len(handles), 1),
+        frameon=False,
+        borderpad=0,
+        borderaxespad=0,
+        fontsize=TEXT_SIZE,
+        labelcolor=INK,
+        handlelength=1.2,
+        columnspacing=1.4,
+    )
 
 
 def _legend(ax: Axes, handles: Sequence[Artist], **where: Any) -> Legend:
-    return ax.legend(handles=list(handles), borderpad=0.2, borderaxespad=0.0, frameon=False, fontsize=TEXT_SIZE,
-                     labelcolor=INK, handlelength=2.2, columnspacing=1.4, **where)  # fmt: skip
+    return ax.legend(
+        handles=list(handles),
+        borderpad=0.2,
+        borderaxespad=0.0,
+        frameon=False,
+        fontsize=TEXT_SIZE,
+        labelcolor=INK,
+        handlelength=2.2,
+        columnspacing=1.4,
+        **where,
+    )
 
 
 def as_array(name: str, value: object, shape: Sequence[int | None]) -> np.ndarray:
@@ -217,3 +266,22 @@ def as_boxes(name: str, value: object) -> np.ndarray:
 def outlines(corners: np.ndarray) -> list[np.ndarray]:
     """The closed outlines, each (5, 2), of boxes (N, 4)."""
     return list(corners[:, [[0, 1], [2, 1], [2, 3], [0, 3], [0, 1]]])
+
+
+def edged_box(ax: Axes, corner: np.ndarray, color: str, linestyle: str = "-", width: float = LINE_WIDTH) -> None:
+    """Draws one box (4,) on `ax` as a line with dark edges."""
+    x1, y1, x2, y2 = corner
+    ax.add_patch(
+        Rectangle(
+            (x1, y1),
+            x2 - x1,
+            y2 - y1,
+            fill=False,
+            edgecolor=color,
+            linestyle=linestyle,
+            linewidth=width,
+            joinstyle="miter",
+            path_effects=outline(width),
+            zorder=3,
+        )
+    )

@@ -1,4 +1,4 @@
-"""Small labels beside boxes, which keep inside the axes and out of each other's way."""
+"""Small labels beside boxes that stay inside the axes and avoid each other."""
 
 from __future__ import annotations
 
@@ -92,15 +92,28 @@ def _places_around(box: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.nd
     """
     (left, bottom, right, top), (width, height) = box, size
     usual = [
-        (left, top), (right - width, top), (left, bottom - height), (right - width, bottom - height),
-        (right, top - height), (left - width, top - height), (left, top - height), (right - width, top - height),
-    ]  # fmt: skip
+        (left, top),
+        (right - width, top),
+        (left, bottom - height),
+        (right - width, bottom - height),
+        (right, top - height),
+        (left - width, top - height),
+        (left, top - height),
+        (right - width, top - height),
+    ]
     lines = [(x, top - (line + 1) * height) for line in range(1, 5) for x in (left, right, right - width, left - width)]
     along = [corner for corner in lines if corner[1] >= bottom - height]
-    along += [(left + share * (right - left - width), y) for y in (top, bottom - height, top - height, bottom)
-              for share in (0.5, 0.25, 0.75)]  # fmt: skip
-    apart = [(x, y) for line in (1, 2, 3) for y in (top + line * height, bottom - (line + 1) * height)
-             for x in (left, right - width, right, left - width)]  # fmt: skip
+    along += [
+        (left + share * (right - left - width), y)
+        for y in (top, bottom - height, top - height, bottom)
+        for share in (0.5, 0.25, 0.75)
+    ]
+    apart = [
+        (x, y)
+        for line in (1, 2, 3)
+        for y in (top + line * height, bottom - (line + 1) * height)
+        for x in (left, right - width, right, left - width)
+    ]
     corners = np.array(usual + along + apart)
     return corners, np.arange(len(corners)) >= len(usual) + len(along)
 
@@ -130,5 +143,15 @@ def tag_texts(
 
 def _tag_text(text: str, color: str) -> Text:
     box = {"boxstyle": f"square,pad={_PADDING}", "facecolor": color, "edgecolor": "none"}
-    return Text(0, 0, text, fontsize=TEXT_SIZE, color=contrasting(color), ha="left", va="bottom", bbox=box,
-                parse_math=False, transform=IdentityTransform())  # fmt: skip
+    return Text(
+        0,
+        0,
+        text,
+        fontsize=TEXT_SIZE,
+        color=contrasting(color),
+        ha="left",
+        va="bottom",
+        bbox=box,
+        parse_math=False,
+        transform=IdentityTransform(),
+    )

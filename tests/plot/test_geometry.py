@@ -1,4 +1,4 @@
-"""Pictures of boxes, IoU and deltas: what is drawn where, and that nothing is cut off or too small to read."""
+"""Pictures of boxes, IoU and deltas: positions and values, legible and unclipped."""
 
 import matplotlib
 import numpy as np
@@ -8,10 +8,12 @@ from matplotlib.patches import Rectangle
 
 from rcnn import plot
 from rcnn.plot import style
+from rcnn.plot.geometry import DELTA_LOOK
 
 matplotlib.use("agg")
 
 PICTURE = np.full((40, 60, 3), 200, np.uint8)
+SMALL_PICTURE = np.full((6, 9, 3), 200, np.uint8)
 
 
 @pytest.fixture
@@ -19,10 +21,18 @@ def ax():
     return plot.figure(6, 5).subplots()
 
 
+@pytest.fixture
+def wide_ax():
+    return plot.figure(6, 3).subplots()
+
+
 def corners(ax):
     """Of every rectangle on `ax`: x1, y1, x2, y2."""
-    return [(*patch.get_xy(), patch.get_x() + patch.get_width(), patch.get_y() + patch.get_height())
-            for patch in ax.patches if isinstance(patch, Rectangle)]
+    return [
+        (*patch.get_xy(), patch.get_x() + patch.get_width(), patch.get_y() + patch.get_height())
+        for patch in ax.patches
+        if isinstance(patch, Rectangle)
+    ]
 
 
 def written(ax):
@@ -31,6 +41,9 @@ def written(ax):
 
 def legend(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+# ---- boxes, IoU and deltas
 
 
 def test_a_box_is_stated_by_all_its_numbers(ax):
@@ -117,23 +130,6 @@ def test_a_flat_surface_has_no_lines(ax):
     assert len(ax.collections) == 1
 
 
-def test_each_series_is_a_line_of_its_own_look(ax):
-    assert plot.lines(ax, [4, 8, 16], {"a": [1, 2, 3], "b": [3, 2, 1]}, "side", "IoU", levels=(2.5,), log=True) is ax
-    level, first, second = ax.lines
-    assert list(level.get_ydata()) == [2.5, 2.5]
-    np.testing.assert_array_equal(second.get_xydata(), [[4, 3], [8, 2], [16, 1]])
-    assert first.get_color() != second.get_color() and first.get_linestyle() != second.get_linestyle()
-    assert legend(ax) == ["a", "b"]
-    assert ax.get_xscale() == "log" and ax.get_xlim() == (4, 16)
-    assert_nothing_is_clipped(ax.figure)
-    assert [tick.get_text() for tick in ax.get_xticklabels() if 4 <= tick.get_position()[0] <= 16] == ["4", "8", "16"]
-
-
-def test_one_line_needs_no_legend(ax):
-    plot.lines(ax, [0, 1], {"a": [1, 2]}, "x", "y")
-    assert ax.get_legend() is None and ax.get_xscale() == "linear"
-
-
 def test_histograms_of_deltas_are_densities_with_their_deviations(ax):
     # dx is -1 or 1: its deviation is 1. All of dy is 0.5. Half of dw lies outside the limit, and is not seen.
     deltas = np.array([[-1, 0.5, 0, 0], [1, 0.5, 9, 0]])
@@ -150,7 +146,7 @@ def test_histograms_of_deltas_are_densities_with_their_deviations(ax):
 
 def test_a_normal_curve_compares(ax):
     plot.delta_histograms(ax, np.zeros((1, 4)), limit=4, unit=True)
-    curve, = ax.lines
+    (curve,) = ax.lines
     assert max(curve.get_ydata()) == pytest.approx(0.39894, abs=1e-5)
     assert legend(ax)[-1] == "normal: deviation 1"
 
@@ -179,22 +175,77 @@ def test_without_boxes_the_picture_is_left(ax):
 
 
 def test_shifts_and_stretches_are_told_apart_by_more_than_colour():
-    from rcnn.plot.geometry import DELTA_LOOK
-
     assert len({color for color, _ in DELTA_LOOK}) == 4 and {dash for _, dash in DELTA_LOOK} == {"-", "--"}
     assert {color for color, _ in DELTA_LOOK} <= set(style.PALETTE)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda ax: plot.box_formats(ax, [1, 2, 3], (5, 5)), "box has the shape"),
-    (lambda ax: plot.pixel_grid(ax, [True]), r"covered has the shape \(1,\)"),
-    (lambda ax: plot.overlap(ax, [0, 0, np.nan, 4], [0, 0, 1, 1]), r"box1\[0\] is .*nan"),
-    (lambda ax: plot.iou_surface(ax, np.zeros((2, 3)), [0, 1], [0, 1], "x", "y"), r"iou has the shape \(2, 3\)"),
-    (lambda ax: plot.iou_surface(ax, np.full((2, 2), 1.5), [0, 1], [0, 1], "x", "y"), "from 1.5 to 1.5"),
-    (lambda ax: plot.lines(ax, [0, 1], {"a": [1]}, "x", "y"), r"series\['a'\] has the shape \(1,\)"),
-    (lambda ax: plot.delta_histograms(ax, [[1, 2, 3]], 1), r"deltas has the shape \(1, 3\)"),
-    (lambda ax: plot.moves(ax, PICTURE, [[0, 0, 1, 1]], [[0, 0, 1, 1]] * 2), r"gt_boxes has the shape \(2, 4\)"),
-])
+# ---- boxes on pixels, and how well they fit
+
+
+def test_boxes_lie_on_the_edges_of_pixels(wide_ax):
+    assert plot.pixel_boxes(wide_ax, SMALL_PICTURE, [[2, 1, 5, 4], [0, 0, 9, 6]], ["mine", "all"]) is wide_ax
+    mine, everything = (line for line in wide_ax.lines if line.get_label() in ("mine", "all"))
+    assert set(mine.get_xdata()) == {2, 5} and set(mine.get_ydata()) == {1, 4}
+    assert set(everything.get_xdata()) == {0, 9}
+    assert mine.get_color() != everything.get_color() and mine.get_linestyle() != everything.get_linestyle()
+    assert mine.get_linewidth() > everything.get_linewidth()  # which is drawn over it
+    assert legend(wide_ax) == ["mine", "all"]
+    assert list(wide_ax.get_xticks()) == list(range(10)) and list(wide_ax.get_yticks()) == list(range(7))
+    assert wide_ax.get_xlabel() == "x, pixels" and wide_ax.get_ylabel() == "y, pixels"
+    assert_nothing_is_clipped(wide_ax.figure)
+
+
+def test_colours_may_be_chosen_and_no_boxes_are_none(wide_ax):
+    plot.pixel_boxes(wide_ax, SMALL_PICTURE, [[2, 1, 5, 4]], ["mine"], ["red"])
+    assert wide_ax.lines[-1].get_color() == "red"
+    other = plot.figure(4, 3).subplots()
+    plot.pixel_boxes(other, SMALL_PICTURE, np.zeros((0, 4)), [])
+    assert other.get_legend() is None
+    assert_nothing_is_clipped(other.figure)
+
+
+def test_a_larger_picture_has_fewer_numbers(wide_ax):
+    plot.pixel_boxes(wide_ax, np.zeros((50, 90, 3), np.uint8), [], [])
+    assert list(wide_ax.get_xticks()) == list(range(0, 91, 3)) and list(wide_ax.get_yticks()) == list(range(0, 51, 3))
+
+
+def test_fits_are_counted_as_shares(wide_ax):
+    # Bins are 0.1 wide: of four boxes, one is in the first and three are in the last, which holds 1 itself.
+    assert plot.fit_histogram(wide_ax, {"true": np.array([0.05, 0.95, 0.99, 1.0]), "none": np.array([])}) is wide_ax
+    (steps,) = (patch for patch in wide_ax.patches if hasattr(patch, "get_data"))
+    np.testing.assert_allclose(steps.get_data().values, [0.25, *[0] * 8, 0.75])
+    assert wide_ax.lines[0].get_ydata()[0] == 0.1
+    assert legend(wide_ax) == ["true: mean 0.75", "by chance: mean 0.50"]
+    assert wide_ax.get_xlim() == (0, 1) and wide_ax.get_ylim()[0] == 0
+    assert_nothing_is_clipped(wide_ax.figure)
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_is_said_where_there_is_nothing(wide_ax):
+    assert plot.fit_histogram(wide_ax, {"none": np.array([])}) is wide_ax
+    assert [text.get_text() for text in wide_ax.texts] == ["no boxes"]
+    assert_nothing_is_clipped(wide_ax.figure)
+
+
+# ---- invalid input
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda ax: plot.box_formats(ax, [1, 2, 3], (5, 5)), "box has the shape"),
+        (lambda ax: plot.pixel_grid(ax, [True]), r"covered has the shape \(1,\)"),
+        (lambda ax: plot.overlap(ax, [0, 0, np.nan, 4], [0, 0, 1, 1]), r"box1\[0\] is .*nan"),
+        (lambda ax: plot.iou_surface(ax, np.zeros((2, 3)), [0, 1], [0, 1], "x", "y"), r"iou has the shape \(2, 3\)"),
+        (lambda ax: plot.iou_surface(ax, np.full((2, 2), 1.5), [0, 1], [0, 1], "x", "y"), "from 1.5 to 1.5"),
+        (lambda ax: plot.delta_histograms(ax, [[1, 2, 3]], 1), r"deltas has the shape \(1, 3\)"),
+        (lambda ax: plot.moves(ax, PICTURE, [[0, 0, 1, 1]], [[0, 0, 1, 1]] * 2), r"gt_boxes has the shape \(2, 4\)"),
+        (lambda ax: plot.pixel_boxes(ax, SMALL_PICTURE, [[0, 0, 1, 1]], []), "names has 0 entries for 1 boxes"),
+        (lambda ax: plot.pixel_boxes(ax, SMALL_PICTURE, [[0, 0, 1, np.nan]], ["a"]), r"boxes\[0\] is"),
+        (lambda ax: plot.fit_histogram(ax, {"a": [0.5, 1.5]}), r"fits\['a'\]\[1\] is 1.5; a fit lies in \[0, 1\]"),
+        (lambda ax: plot.fit_histogram(ax, {"a": [[0.5]]}), "has the shape"),
+    ],
+)
 def test_bad_input_is_named(ax, call, message):
     with pytest.raises(ValueError, match=message):
         call(ax)

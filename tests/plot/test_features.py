@@ -1,4 +1,4 @@
-"""Pictures of windows, of what a cell sees, and of influence: what is drawn where, and what is refused."""
+"""Pictures of feature maps, windows, receptive fields and influence: positions, values and rejected input."""
 
 import matplotlib
 import numpy as np
@@ -24,20 +24,44 @@ def ax():
 
 def cells(ax):
     """The colours of the cells by (row, column)."""
-    return {(patch.get_y(), patch.get_x()): to_hex(patch.get_facecolor())
-            for patch in ax.patches if isinstance(patch, Rectangle) and patch.get_fill()}
+    return {
+        (patch.get_y(), patch.get_x()): to_hex(patch.get_facecolor())
+        for patch in ax.patches
+        if isinstance(patch, Rectangle) and patch.get_fill()
+    }
 
 
 def outlines(ax):
-    return [(patch.get_x(), patch.get_y(), patch.get_width(), patch.get_height())
-            for patch in ax.patches if not patch.get_fill()]
+    return [
+        (patch.get_x(), patch.get_y(), patch.get_width(), patch.get_height())
+        for patch in ax.patches
+        if not patch.get_fill()
+    ]
 
 
 def legend(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-# ---------------------------------------------------------------------- windows
+# ---- feature maps
+
+
+def test_feature_map_is_the_mean_absolute_activation(ax):
+    features = np.array([[[1.0, -2], [0, 4]], [[3, 2], [0, -4]]])
+    assert plot.feature_map(ax, features) is ax
+    assert np.asarray(ax.images[0].get_array()).tolist() == [[2, 2], [0, 4]]
+    assert ax.images[0].get_extent() == [-0.5, 1.5, 1.5, -0.5]
+    assert ax.child_axes[0].get_ylabel() == "mean |activation|"
+
+
+def test_feature_map_of_channels_names_its_quantity(ax):
+    plot.feature_map(ax, np.arange(8.0).reshape(2, 2, 2), max_channels=1, quantity="pixel value")
+    assert np.asarray(ax.images[0].get_array()).tolist() == [[0, 1], [2, 3]]
+    assert ax.child_axes[0].get_ylabel() == "pixel value"
+
+
+# ---- windows
+
 
 def test_windows_stop_at_every_stride(ax):
     assert plot.sliding_windows(ax, (4, 5), 3, stride=2, padding=1) is ax
@@ -52,7 +76,8 @@ def test_padding_is_white_and_unread_cells_are_shaded(ax):
     colors = cells(ax)
     assert len(colors) == 36
     assert {place for place, color in colors.items() if color == PADDING} == {
-        (row, column) for row in range(-1, 5) for column in range(-1, 5) if not {row, column} <= set(range(4))}
+        (row, column) for row in range(-1, 5) for column in range(-1, 5) if not {row, column} <= set(range(4))
+    }
     assert READ == colors[0, 0] == colors[3, 3]
     plot.sliding_windows(other := plot.figure(3, 3).subplots(), (4, 5), 3, stride=2)
     unread = {place for place, color in cells(other).items() if color not in (PADDING, READ)}
@@ -70,7 +95,8 @@ def test_the_legend_of_windows_names_all_that_is_drawn(ax):
     assert_nothing_is_clipped(ax.figure)
 
 
-# ---------------------------------------------------------------------- cells and pixels
+# ---- cells and pixels
+
 
 def touched(ax, color):
     """The marked cells of a colour: (map, place along the row of pixels)."""
@@ -105,7 +131,7 @@ def test_what_a_cell_sees_is_what_its_gradient_reaches():
 
 def test_padding_is_hollow_and_leads_nowhere(ax):
     plot.cells_and_pixels(ax, [(3, 1, 1), (3, 1, 1)], 6, cell=0)
-    hollow, = (line for line in ax.lines if line.get_markerfacecolor() == "white")
+    (hollow,) = (line for line in ax.lines if line.get_markerfacecolor() == "white")
     assert sorted(zip(*hollow.get_data(), strict=True)) == [(-1, 0), (-1, 1)]
     assert touched(ax, style.BLUE) == {(2, 0), (1, 0), (1, 1), (0, 0), (0, 1), (0, 2)}
 
@@ -117,12 +143,13 @@ def test_a_pixel_is_seen_by_those_that_see_it(ax):
     assert_nothing_is_clipped(ax.figure)
 
 
-# ---------------------------------------------------------------------- influence
+# ---- influence
+
 
 def test_influence_is_a_share_of_the_largest(ax):
     gradient = np.array([[0.0, -4], [1, 2]])
     assert plot.influence(ax, gradient, {"all": (0, 0, 2, 2), "one": (1, 0, 2, 1)}) is ax
-    shown, = ax.images
+    (shown,) = ax.images
     np.testing.assert_array_equal(shown.get_array(), [[0, 1], [0.25, 0.5]])
     assert (shown.get_clim(), shown.get_extent()) == ((0, 1), [0, 2, 2, 0])
     assert outlines(ax) == [(0, 0, 2, 2), (1, 0, 1, 1)]
@@ -137,15 +164,34 @@ def test_no_influence_at_all_is_dark(ax):
     assert ax.get_legend() is None
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda ax: plot.sliding_windows(ax, (7, 2), 3), "a window of 3 does not fit a side of 2"),
-    (lambda ax: plot.cells_and_pixels(ax, [(9, 1, 0)], 8), "a window of 9 does not fit a side of 8"),
-    (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, cell=4), "cell is 4; there are 4, from 0 to 3"),
-    (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, pixel=-1), "pixel is -1; there are 8"),
-    (lambda ax: plot.influence(ax, np.zeros(4)), r"gradient has the shape \(4,\)"),
-    (lambda ax: plot.influence(ax, np.full((2, 2), np.inf)), "gradient holds inf"),
-    (lambda ax: plot.influence(ax, np.zeros((2, 2)), {"x": (0, 0, 1)}), r"fields\['x'\] has the shape"),
-])
+# ---- empty and invalid input
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax: plot.feature_map(ax, np.zeros((0, 4, 4))),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_nothing_draws_well(ax, draw):
+    assert draw(ax) is ax
+    ax.figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda ax: plot.feature_map(ax, np.zeros((4, 4))), r"features has the shape"),
+        (lambda ax: plot.sliding_windows(ax, (7, 2), 3), "a window of 3 does not fit a side of 2"),
+        (lambda ax: plot.cells_and_pixels(ax, [(9, 1, 0)], 8), "a window of 9 does not fit a side of 8"),
+        (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, cell=4), "cell is 4; there are 4, from 0 to 3"),
+        (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, pixel=-1), "pixel is -1; there are 8"),
+        (lambda ax: plot.influence(ax, np.zeros(4)), r"gradient has the shape \(4,\)"),
+        (lambda ax: plot.influence(ax, np.full((2, 2), np.inf)), "gradient holds inf"),
+        (lambda ax: plot.influence(ax, np.zeros((2, 2)), {"x": (0, 0, 1)}), r"fields\['x'\] has the shape"),
+    ],
+)
 def test_bad_input_is_named(ax, call, message):
     with pytest.raises(ValueError, match=message):
         call(ax)

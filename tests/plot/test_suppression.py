@@ -30,7 +30,7 @@ def test_a_step_has_a_box_for_each_state_in_its_colour(ax):
     drawn = {tuple(patch.get_xy()): to_hex(patch.get_edgecolor()).lower() for patch in ax.patches}
     assert drawn == {(x, y): STATES[name][0].lower() for (x, y, _, _), name in zip(BOXES, NAMES, strict=True)}
     assert ax.patches[-1].get_xy() == (30, 0)  # what is kept now lies on top
-    tags, = (artist for artist in ax.artists if hasattr(artist, "texts"))
+    (tags,) = (artist for artist in ax.artists if hasattr(artist, "texts"))
     assert [text.get_text() for text in tags.texts] == ["1", "2", "4", "5"]  # not what was removed before
     assert_nothing_is_clipped(ax.figure)
 
@@ -40,7 +40,12 @@ def test_a_step_over_a_picture_keeps_the_pictures_limits(ax):
     plot.suppression_legend(ax, NAMES)
     assert (ax.get_xlim(), ax.get_ylim()) == ((0, 90), (40, 0))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
-        "kept before: 1", "kept now: 1", "removed now: 1", "removed before: 1", "waiting: 1"]
+        "kept before: 1",
+        "kept now: 1",
+        "removed now: 1",
+        "removed before: 1",
+        "waiting: 1",
+    ]
     assert_nothing_is_clipped(ax.figure)
 
 
@@ -77,14 +82,20 @@ def test_no_boxes_are_said(ax):
     assert words(ax) == ["no boxes"]
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda ax: plot.suppression_step(ax, BOXES, NAMES[:2]), "states has 2 entries for 5 boxes"),
-    (lambda ax: plot.suppression_step(ax, BOXES[:1], ["gone"]), r"states\[0\] is 'gone'; allowed are removed before"),
-    (lambda ax: plot.suppression_queue(ax, [0.5, 0.6], NAMES[:2], [0, 0]), "scores must not rise"),
-    (lambda ax: plot.suppression_queue(ax, [0.5], NAMES[:1], [0, 0]), r"overlaps has the shape \(2,\)"),
-    (lambda ax: plot.recall_steps(ax, ["a"], [1, 2], {}), r"counts has the shape \(2,\)"),
-    (lambda ax: plot.growth(ax, [1, 2], {"kernel": [0, 1]}, 2), r"seconds\['kernel'\] must be above 0"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda ax: plot.suppression_step(ax, BOXES, NAMES[:2]), "states has 2 entries for 5 boxes"),
+        (
+            lambda ax: plot.suppression_step(ax, BOXES[:1], ["gone"]),
+            r"states\[0\] is 'gone'; allowed are removed before",
+        ),
+        (lambda ax: plot.suppression_queue(ax, [0.5, 0.6], NAMES[:2], [0, 0]), "scores must not rise"),
+        (lambda ax: plot.suppression_queue(ax, [0.5], NAMES[:1], [0, 0]), r"overlaps has the shape \(2,\)"),
+        (lambda ax: plot.recall_steps(ax, ["a"], [1, 2], {}), r"counts has the shape \(2,\)"),
+        (lambda ax: plot.growth(ax, [1, 2], {"kernel": [0, 1]}, 2), r"seconds\['kernel'\] must be above 0"),
+    ],
+)
 def test_bad_input_is_named(ax, call, message):
     with pytest.raises(ValueError, match=message):
         call(ax)

@@ -1,0 +1,371 @@
+"""Pictures of anchors: their order, how well they cover objects, and how they match.
+
+Draws the indices of anchors, maps, scatter plots and histograms of coverage, the best anchor of each object, and the
+shares of positive, ignored and negative anchors.
+
+Boxes and anchors are (N, 4), `x1, y1, x2, y2` in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from rcnn.plot import style
+from rcnn.plot.overview import boxes, image
+from rcnn.plot.style import Dashes, as_array, as_boxes
+from rcnn.plot.tags import Tags
+
+POSITIVE, IGNORED, NEGATIVE = style.SKY, style.ORANGE, "#bdbdbd"  # as in `matched_anchors`
+KINDS = (("positive", POSITIVE), ("ignored", IGNORED), ("negative", NEGATIVE))
+_MATCH_BINS = 50  # of a histogram over [0, 1]: whole hundredths, so that 0.3 and 0.7 are edges
+_COVERAGE_BINS = 20  # of a histogram over [0, 1]
+_THRESHOLD_DASHES: tuple[Dashes, ...] = ("--", "-", ":", "-.")
+_NEAR = 1e-3  # pixels; anchors whose centres are no farther apart belong to one position
+_WIDE_ENOUGH = 0.08  # share of a bar from which a number fits into its part
+_ROUNDING = 1e-9  # an IoU below a threshold by no more than this counts as equal to it
+_MANY = 3000  # dots; so many are drawn smaller
+_MARK = 45  # square points, of the mark of an anchor
+_HEADROOM, _LINE_ROOM = 0.08, 0.09  # above the bars, of their height: in any case, and per line of the legend
+
+
+def anchor_order(ax: Axes, anchors: np.ndarray, color_of: np.ndarray | None = None) -> Axes:
+    """Some positions' `anchors` (A, 4) with their indices: at each centre, from the first to the last of its own.
+
+    `color_of` (A,) are whole numbers, one colour each, such as the place of an anchor in its cell; without it all have
+    one colour. The axes are in pixels.
+    """
+    corners = as_boxes("anchors", anchors)
+    kinds = np.ones(len(corners), int) if color_of is None else as_array("color_of", color_of, (len(corners),)) + 1
+    for kind in np.unique(kinds):
+        boxes(ax, corners[kinds == kind], color=style.label_color(int(kind)))
+    centres = (corners[:, :2] + corners[:, 2:]) / 2  # (A, 2)
+    places, members = np.unique(np.rint(centres / _NEAR), axis=0, return_inverse=True)
+    for place in range(len(places)):
+        own = np.flatnonzero(members.ravel() == place)
+        x, y = centres[own[0]]
+        ax.text(
+            x,
+            y,
+            _spans(own),
+            ha="center",
+            va="center",
+            fontsize=style.TITLE_SIZE,
+            color=style.INK,
+            zorder=6,
+            bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+        )
+    style.graph(ax, "x, pixels", "y, pixels")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(7))
+    return ax
+
+
+def coverage_map(
+    ax: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    iou: np.ndarray,
+    xlabel: str,
+    ylabel: str,
+    thresholds: Sequence[float] = (0.5, 0.7),
+    log: bool = False,
+) -> Axes:
+    """`iou` (Y, X) in [0, 1] as colour over the rising numbers `x` (X,) and `y` (Y,), two or more of each.
+
+    A line surrounds what reaches each of `thresholds`. `log` makes both axes logarithmic, with ticks at powers of two;
+    otherwise y points down, as in a picture, and both have one scale.
+    """
+    columns, rows = _rising("x", x), _rising("y", y)
+    values = as_array("iou", iou, (len(rows), len(columns))).astype(float)
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"iou has values from {values.min():g} to {values.max():g}; they must lie in [0, 1]")
+    mesh = ax.pcolormesh(columns, rows, values, cmap=style.VALUES, vmin=0, vmax=1, shading="gouraud")
+    handles = []
+    for threshold, dashes in zip(thresholds, _THRESHOLD_DASHES, strict=False):
+        if values.min() < threshold <= values.max():
+            ax.contour(
+                columns, rows, values, [threshold], colors="white", linestyles=dashes, linewidths=style.LINE_WIDTH
+            )
+            handles.append(
+                Line2D(
+                    [],
+                    [],
+                    color="white",
+                    linestyle=dashes,
+                    linewidth=style.LINE_WIDTH,
+                    path_effects=style.outline(style.LINE_WIDTH),
+                    label=f"IoU {threshold:g}",
+                )
+            )
+    style.graph(ax, xlabel, ylabel)
+    ax.grid(False)
+    ax.set(xlim=(columns[0], columns[-1]), ylim=(rows[0], rows[-1]))
+    if log:
+        _logarithmic(ax)
+    else:
+        ax.set(aspect="equal", ylim=(rows[-1], rows[0]))
+    style.color_bar(ax, mesh, "best IoU with an anchor")
+    if handles:
+        style.legend_inside(ax, handles, "upper right", length=2.6).set_zorder(5)
+    return ax
+
+
+def coverage(
+    ax: Axes, sizes: np.ndarray, ratios: np.ndarray, best_iou: np.ndarray, anchors: np.ndarray | None = None
+) -> Axes:
+    """Each object at its size and ratio, both logarithmic, coloured by the best IoU that an anchor has with it.
+
+    `sizes` (G,) are square roots of areas in pixels of the batch, `ratios` (G,) heights / widths, `best_iou` (G,) in
+    [0, 1]: what `rcnn.evaluate.coverage` finds. The worst covered are drawn last. `anchors` (A, 4), cell anchors of all
+    levels, are marked by squares.
+    """
+    x = _positive("sizes", sizes, None)
+    y, iou = _positive("ratios", ratios, len(x)), _fractions("best_iou", best_iou, len(x))
+    marks = _shapes(np.zeros((0, 4)) if anchors is None else as_boxes("anchors", anchors))  # (A, 2)
+    style.graph(ax, "size (pixels of the batch)", "height / width")
+    if len(x) + len(marks) == 0:
+        return style.note(ax, "no objects")
+    order = np.argsort(-iou, kind="stable")
+    dots = ax.scatter(
+        x[order],
+        y[order],
+        c=iou[order],
+        s=5 if len(x) > _MANY else 12,
+        cmap=style.VALUES,
+        vmin=0,
+        vmax=1,
+        linewidths=0,
+        alpha=0.85,
+        zorder=2,
+    )
+    style.color_bar(ax, dots, "best IoU with an anchor")
+    _logarithmic_around(ax, np.append(x, marks[:, 0]), np.append(y, marks[:, 1]))
+    if anchors is not None:
+        squares = ax.scatter(
+            marks[:, 0],
+            marks[:, 1],
+            s=_MARK,
+            marker="s",
+            facecolors="none",
+            clip_on=False,
+            edgecolors=style.VERMILION,
+            linewidths=style.LINE_WIDTH,
+            zorder=3,
+            path_effects=style.outline(style.LINE_WIDTH, "white"),
+            label=f"anchors: {len(marks)}",
+        )
+        style.legend_inside(ax, [squares], "upper right")
+    return ax
+
+
+def coverage_histogram(ax: Axes, best_iou: np.ndarray, thresholds: Sequence[float] = (0.5, 0.7)) -> Axes:
+    """How many objects have which `best_iou` (G,) with an anchor, and the share that reaches each of `thresholds`."""
+    values = _fractions("best_iou", best_iou, None)
+    limits = _fractions("thresholds", thresholds, None)
+    style.graph(ax, "best IoU with an anchor", "objects")
+    ax.set_xlim(0, 1)
+    if len(values) == 0:
+        return style.note(ax, "no objects")
+    counts, edges = np.histogram(values, np.arange(_COVERAGE_BINS + 1) / _COVERAGE_BINS)
+    ax.bar(
+        edges[:-1], counts, width=1 / _COVERAGE_BINS, align="edge", color=style.SKY, edgecolor="white", linewidth=0.6
+    )
+    ax.grid(False, axis="x")
+    colors = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE)
+    handles = [
+        ax.axvline(
+            limit,
+            color=colors[i % len(colors)],
+            linewidth=style.LINE_WIDTH,
+            linestyle="--",
+            label=f"{limit:g} or more: {np.mean(values >= limit - _ROUNDING):.1%} of {len(values):,}",
+        )
+        for i, limit in enumerate(limits.tolist())
+    ]
+    ax.set_ylim(0, counts.max() * (1 + _HEADROOM + _LINE_ROOM * len(handles)))
+    if handles:
+        style.legend_inside(ax, handles, "upper left")
+    return ax
+
+
+def best_anchors(ax: Axes, picture: np.ndarray, gt_boxes: np.ndarray, anchors: np.ndarray, iou: np.ndarray) -> Axes:
+    """Each object of `gt_boxes` (G, 4), dashed, with its best anchor (G, 4), coloured and tagged by `iou` (G,).
+
+    An anchor may reach beyond the picture; what lies outside is not drawn.
+    """
+    objects = as_boxes("gt_boxes", gt_boxes)
+    corners = as_array("anchors", as_boxes("anchors", anchors), (len(objects), 4))
+    values = as_array("iou", iou, (len(objects),)).astype(float)
+    image(ax, picture, dimmed=True)
+    boxes(ax, objects, color="white", linestyle="--")
+    colors = [to_hex(colormaps[style.VALUES](value)) for value in values]
+    for corner, color in zip(corners, colors, strict=True):
+        boxes(ax, corner[None], color=color)
+    if len(objects):
+        ax.add_artist(Tags(corners, [f"{value:.2f}" for value in values], colors))
+    style.legend_below(
+        ax,
+        [
+            Line2D(
+                [],
+                [],
+                color="white",
+                linestyle="--",
+                linewidth=style.THIN_LINE,
+                path_effects=style.outline(style.THIN_LINE),
+                label=f"objects: {len(objects)}",
+            ),
+            Line2D(
+                [], [], color=colormaps[style.VALUES](0.6), linewidth=style.LINE_WIDTH, label="best anchor and its IoU"
+            ),
+        ],
+        columns=2,
+    )
+    return ax
+
+
+def match_bands(ax: Axes, best_iou: np.ndarray, high: float, low: float) -> Axes:
+    """How many anchors have which `best_iou` (A,) with an object, on a logarithmic scale, in the colours of the bands.
+
+    Below `low` is negative, from `high` on positive, between the two ignored; the legend counts each.
+    """
+    values = as_array("best_iou", best_iou, (None,)).astype(float)
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"thresholds must be 0 <= low <= high <= 1, got low={low:g} and high={high:g}")
+    if values.size and not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"best_iou has values from {values.min():g} to {values.max():g}; they must lie in [0, 1]")
+    style.graph(ax, "best IoU with an object", "anchors")
+    ax.set_xlim(0, 1)
+    if len(values) == 0:
+        return style.note(ax, "no anchors")
+    edges = np.unique(np.concatenate([np.arange(_MATCH_BINS + 1) / _MATCH_BINS, [low, high]]))
+    bands = {"negative": values < low, "ignored": (values >= low) & (values < high), "positive": values >= high}
+    colors = dict(KINDS)
+    for name, members in bands.items():
+        ax.hist(values[members], edges.tolist(), color=colors[name], edgecolor="white", linewidth=0.5)
+    ax.set_yscale("log")
+    ax.set_ylim(0.7, max(2.0, 3.0 * np.histogram(values, edges)[0].max()))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    for limit in (low, high):
+        ax.axvline(limit, color=style.INK, linewidth=style.THIN_LINE, linestyle="--")
+    handles = [Patch(color=colors[name], label=f"{name}: {members.sum():,}") for name, members in bands.items()]
+    style.legend_inside(ax, handles, "upper right")
+    return ax
+
+
+def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
+    """A bar for each row of `counts` (R, 3), divided into its shares of positive, ignored and negative anchors.
+
+    `names` (R,) stand beside the bars. Each part is labelled with its share where it is wide enough, and the row's
+    counts stand at its right.
+    """
+    numbers = as_array("counts", counts, (None, 3)).astype(float)
+    if len(names) != len(numbers):
+        raise ValueError(f"names has {len(names)} entries; counts has {len(numbers)} rows")
+    empty = np.flatnonzero(~((numbers >= 0).all(axis=1) & (numbers.sum(axis=1) > 0)))
+    if empty.size:
+        raise ValueError(f"counts[{empty[0]}] is {numbers[empty[0]].tolist()}; counts are 0 or more, and not all 0")
+    shares = numbers / numbers.sum(axis=1, keepdims=True)  # (R, 3)
+    starts = np.cumsum(shares, axis=1) - shares
+    style.graph(ax, "share of the anchors", "")
+    for kind, (_, color) in enumerate(KINDS):
+        ax.barh(np.arange(len(numbers)), shares[:, kind], left=starts[:, kind], height=0.6, color=color)
+    for row, (start, share) in enumerate(zip(starts, shares, strict=True)):
+        for left, part in zip(start, share, strict=True):
+            if part >= _WIDE_ENOUGH:
+                ax.text(left + part / 2, row, f"{part:.1%}", ha="center", va="center", fontsize=style.TEXT_SIZE)
+        ax.text(
+            1.02,
+            row,
+            " / ".join(_count_text(number) for number in numbers[row]),
+            va="center",
+            fontsize=style.TEXT_SIZE,
+            color=style.INK,
+        )
+    ax.set(xlim=(0, 1), ylim=(len(numbers) - 0.5, -0.5))
+    ax.set_yticks(np.arange(len(numbers)), list(names), fontsize=style.TEXT_SIZE)
+    ax.grid(False)
+    ax.text(1.02, 1.05, "anchors", transform=ax.transAxes, va="bottom", fontsize=style.TEXT_SIZE, color=style.INK)
+    ax.legend(
+        handles=[Patch(color=color, label=name) for name, color in KINDS],
+        loc="lower left",
+        ncols=3,
+        bbox_to_anchor=(0, 1),
+        frameon=False,
+        fontsize=style.TEXT_SIZE,
+        labelcolor=style.INK,
+    )
+    return ax
+
+
+def _count_text(number: float) -> str:
+    """A count, or a mean of counts with a decimal where it is below 100: "1,415", "7.9", "8"."""
+    return f"{number:.1f}" if number < 100 and number != round(number) else f"{number:,.0f}"
+
+
+def _spans(indices: np.ndarray) -> str:
+    """Rising whole numbers in short: "4", "4-7", "0, 6, 12"."""
+    if len(indices) == 1:
+        return str(indices[0])
+    if (np.diff(indices) == 1).all():
+        return f"{indices[0]}\u2013{indices[-1]}"
+    return ", ".join(str(index) for index in indices)
+
+
+def _rising(name: str, values: object) -> np.ndarray:
+    """`values` as float64 (N,), two or more, each above the one before, or a ValueError."""
+    array = as_array(name, values, (None,)).astype(np.float64)
+    if len(array) < 2 or not (np.diff(array) > 0).all():
+        raise ValueError(f"{name} must hold two or more rising numbers")
+    return array
+
+
+def _logarithmic(ax: Axes) -> None:
+    """Makes both axes of `ax` logarithmic with ticks at powers of two."""
+    ax.set(xscale="log", yscale="log")
+    for axis in (ax.xaxis, ax.yaxis):
+        style.powers_of_two(axis)
+
+
+def _shapes(anchors: np.ndarray) -> np.ndarray:
+    """(size, ratio) of each anchor (A, 4), (A, 2); ValueError for a side that is not positive."""
+    width, height = anchors[:, 2] - anchors[:, 0], anchors[:, 3] - anchors[:, 1]
+    flat = np.flatnonzero((width <= 0) | (height <= 0))
+    if flat.size:
+        raise ValueError(f"anchors[{flat[0]}] is {anchors[flat[0]].tolist()}; x2 > x1 and y2 > y1 are needed")
+    return np.stack([np.sqrt(width * height), height / width], axis=1)
+
+
+def _logarithmic_around(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    """Makes both axes logarithmic, from a power of two below what they hold to one above it."""
+    _logarithmic(ax)
+    for limit, values in ((ax.set_xlim, x), (ax.set_ylim, y)):
+        low, high = np.floor(np.log2(values.min())), np.ceil(np.log2(values.max()))
+        limit(2.0 ** (low if low < high else low - 1), 2.0 ** (high if low < high else high + 1))
+
+
+def _positive(name: str, values: object, length: int | None) -> np.ndarray:
+    """`values` as float64 (length,) or a ValueError that names the one that is not above 0 and finite."""
+    return _within(name, values, length, np.nextafter(0, 1), np.finfo(np.float64).max, "above 0 and finite")
+
+
+def _fractions(name: str, values: object, length: int | None) -> np.ndarray:
+    """`values` as float64 (length,) or a ValueError that names the one outside [0, 1]."""
+    return _within(name, values, length, 0.0, 1.0, "in [0, 1]")
+
+
+def _within(name: str, values: object, length: int | None, low: float, high: float, allowed: str) -> np.ndarray:
+    array = as_array(name, values, (length,)).astype(np.float64)
+    wrong = np.flatnonzero(~((array >= low) & (array <= high)))
+    if wrong.size:
+        raise ValueError(f"{name}[{wrong[0]}] is {array[wrong[0]]:g}; it must be {allowed}")
+    return array

@@ -1,0 +1,556 @@
+"""Pictures of evaluation: ranked detections, precision and recall, and the errors of a detector.
+
+Draws rankings and their curves, average precision by class, the confusion matrix, kinds of error, recall by stage and a
+table of findings; `evaluation_page` puts the measures of a detector on one figure.
+
+Ranked detections come by descending score; `correct` (D,) says which are right. In every picture of them the right ones
+are blue with a dot and the wrong ones are orange with a cross. The first `admitted` detections count, and those below
+them are drawn pale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from rcnn.plot import style
+from rcnn.plot.overview import image
+from rcnn.plot.style import LINE_WIDTH, THIN_LINE, as_array, as_boxes
+from rcnn.plot.tags import Tags
+
+RIGHT, WRONG = style.BLUE, style.VERMILION
+_PALE = 0.3  # opacity of detections that are not admitted
+_MOST_RANKS = 16  # detections, beyond which the ranks along a curve would overlap
+_BAR = 0.72  # height of a bar, as a share of its row
+_FEW_RECALLS = 20  # up to so many are marked by a dot each
+
+_AGREED = LinearSegmentedColormap.from_list("agreed", ["white", style.SKY, style.BLUE])
+_MISTAKEN = LinearSegmentedColormap.from_list("mistaken", ["white", style.ORANGE, style.VERMILION])
+_STRANGE = LinearSegmentedColormap.from_list("strange", ["white", style.ORANGE, style.VERMILION])
+_MOST_NUMBERED_CLASSES = 24  # classes, beyond which the cells of a confusion matrix are too small for numbers
+_MOST_CURVES = 10  # classes, beyond which curves cannot be told apart by colour
+_FEWEST_ROWS = 6  # rows for which a panel of bars has room, so that a single bar does not fill it
+_RECALL_MARKS = (
+    (style.BLUE, "o"),
+    (style.ORANGE, "v"),
+    (style.GREEN, "s"),
+    (style.PURPLE, "^"),
+    (style.VERMILION, "D"),
+)
+_NAME_LENGTH = 18  # characters of a class name, beyond which it is cut
+
+
+# ---- ranked detections
+
+
+def ranking(
+    ax: Axes, scores: np.ndarray, correct: np.ndarray, admitted: int | None = None, names: Sequence[str] | None = None
+) -> Axes:
+    """The detections as a list, best on top: a bar for each of `scores` (D,), in [0, 1], marked right or wrong.
+
+    `names` (D,) stand before the bars, the ranks from 1 without it.
+    """
+    values = as_array("scores", scores, (None,)).astype(float)
+    if (np.diff(values) > 0).any():
+        raise ValueError("scores must not rise: the detections come by falling score")
+    right = as_array("correct", correct, (len(values),)).astype(bool)
+    cut = len(values) if admitted is None else admitted
+    labels = [f"{row + 1}" for row in range(len(values))] if names is None else list(names)
+    style.graph(ax, "score", "rank" if names is None else "")
+    ax.grid(False, axis="y")
+    for row, (value, good) in enumerate(zip(values, right, strict=True)):
+        opacity = 1.0 if row < cut else _PALE
+        ax.barh(row, value, height=_BAR, color=style.SKY if good else style.ORANGE, alpha=opacity)
+        _mark_right_or_wrong(ax, value, row, bool(good), opacity)
+    if cut < len(values):
+        ax.axhline(cut - 0.5, color=style.INK, linewidth=THIN_LINE, linestyle="--")
+    ax.set_yticks(range(len(values)), labels)
+    ax.set(xlim=(0, 1), ylim=(max(len(values), 1) - 0.4, -0.6), xticks=(0, 0.25, 0.5, 0.75, 1))
+    _right_and_wrong_legend(ax, right[:cut])
+    return ax if len(values) else style.note(ax, "no detections")
+
+
+def ranked_boxes(
+    ax: Axes,
+    picture: np.ndarray,
+    boxes: np.ndarray,
+    correct: np.ndarray,
+    gt_boxes: np.ndarray,
+    names: Sequence[str] | None = None,
+) -> Axes:
+    """The `boxes` (D, 4) of ranked detections over `picture`, tagged with their `names` (D,), or ranks from 1 without.
+
+    `correct` (D,) gives their colours. The objects, `gt_boxes` (G, 4), are dashed.
+    """
+    corners = as_boxes("boxes", boxes)
+    right = as_array("correct", correct, (len(corners),)).astype(bool)
+    image(ax, picture)
+    for corner in as_boxes("gt_boxes", gt_boxes):
+        style.edged_box(ax, corner, "white", "--", THIN_LINE)
+    for corner, good in zip(corners, right, strict=True):
+        style.edged_box(ax, corner, RIGHT if good else WRONG, "-", LINE_WIDTH)
+    tags = [f"{i + 1}" for i in range(len(corners))] if names is None else list(names)
+    if tags:
+        ax.add_artist(Tags(corners, tags, [RIGHT if good else WRONG for good in right]))
+    return ax
+
+
+def ranked_curve(
+    ax: Axes, recall: np.ndarray, precision: np.ndarray, correct: np.ndarray, admitted: int | None = None
+) -> Axes:
+    """Precision over recall, (D,) each, with a mark for every detection: where the list stands once it is admitted.
+
+    Of few detections each mark has its rank. The last one admitted has a ring, with lines to both axes.
+    """
+    x, y, right = _checked_curve(recall, precision, correct)
+    cut = len(x) if admitted is None else admitted
+    style.graph(ax, "recall", "precision")
+    ax.plot(x, y, color=style.GREY, linewidth=THIN_LINE, alpha=_PALE, clip_on=False)
+    ax.plot(x[:cut], y[:cut], color=style.GREY, linewidth=THIN_LINE, clip_on=False)
+    for i, (at, height, good) in enumerate(zip(x, y, right, strict=True)):
+        _mark_right_or_wrong(ax, at, height, bool(good), 1.0 if i < cut else _PALE)
+        if len(x) <= _MOST_RANKS:
+            ax.annotate(
+                f"{i + 1}",
+                (at, height),
+                (6, 4),
+                textcoords="offset points",
+                fontsize=style.TEXT_SIZE,
+                color=style.INK if i < cut else style.GREY,
+            )
+    if admitted is not None and 0 < cut <= len(x):
+        last = (x[cut - 1], y[cut - 1])
+        ax.plot([0, last[0], last[0]], [last[1], last[1], 0], color=style.INK, linewidth=THIN_LINE, linestyle=":")
+        ax.plot(
+            *last,
+            "o",
+            markersize=12,
+            markerfacecolor="none",
+            markeredgecolor=style.INK,
+            markeredgewidth=1.4,
+            clip_on=False,
+            zorder=5,
+        )
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    _right_and_wrong_legend(ax, right[:cut])
+    return ax if len(x) else style.note(ax, "no detections")
+
+
+def interpolation(ax: Axes, recall: np.ndarray, precision: np.ndarray, recalls: np.ndarray | None = None) -> Axes:
+    """One curve, (D,) each, and what an average precision makes of it: the best precision from every recall on.
+
+    With `recalls` (K,) that is read at these recalls, without it the area under it is taken. The detections themselves
+    are grey dots.
+    """
+    x, y, _ = _checked_curve(recall, precision, np.zeros(len(np.asarray(recall)), bool))
+    best = np.append(np.maximum.accumulate(y[::-1])[::-1], 0)  # (D + 1,): beyond the highest recall it is 0
+    edges = np.concatenate([[0], x, [1]])  # (D + 2,)
+    style.graph(ax, "recall", "precision")
+    ax.stairs(best, edges, color=style.BLUE, linewidth=LINE_WIDTH, baseline=None, clip_on=False)
+    if recalls is None:
+        ax.stairs(best, edges, color=style.SKY, fill=True, alpha=0.45)
+    else:
+        at = as_array("recalls", recalls, (None,)).astype(float)
+        heights = best[np.searchsorted(x, at)]  # (K,)
+        ax.vlines(at, 0, heights, color=style.SKY, linewidth=3.0 if len(at) <= _FEW_RECALLS else 1.0)
+        ax.plot(
+            at,
+            heights,
+            "o",
+            color=style.ORANGE,
+            markersize=5 if len(at) <= _FEW_RECALLS else 2.2,
+            markeredgecolor=style.INK,
+            markeredgewidth=0.4,
+            clip_on=False,
+            zorder=4,
+        )
+    ax.plot(x, y, "o", color=style.GREY, markersize=3.5, clip_on=False, zorder=3)
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    return ax
+
+
+def precision_recall(
+    ax: Axes,
+    recall: np.ndarray,
+    precision: np.ndarray,
+    label: str | None = None,
+    average_precision: float | None = None,
+) -> Axes:
+    """Precision over recall, both (D,) in [0, 1], as detections are admitted by falling score.
+
+    Each call adds one curve in the next colour; `label` and `average_precision` name it in the legend.
+    """
+    x = as_array("recall", recall, (None,)).astype(float)
+    y = as_array("precision", precision, (len(x),)).astype(float)
+    earlier = len(ax.get_lines())
+    words = [] if label is None else [label]
+    if average_precision is not None:
+        words.append(f"AP {average_precision:.3f}")
+    ax.plot(
+        x,
+        y,
+        color=style.CURVE_COLORS[earlier % len(style.CURVE_COLORS)],
+        linewidth=style.LINE_WIDTH,
+        label="  ".join(words) or None,
+        linestyle=("-", "--", ":")[earlier // len(style.CURVE_COLORS) % 3],
+        clip_on=False,
+    )
+    style.graph(ax, "recall", "precision")
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    handles = ax.get_legend_handles_labels()[0]
+    if handles:
+        style.legend_right(ax, handles)
+    return ax
+
+
+# ---- measures of a detector
+
+
+def confusion_matrix(ax: Axes, counts: np.ndarray, class_names: Sequence[str] | None = None) -> Axes:
+    """How often each class (row) was called what (column); `counts` is (L, L), as `evaluate.confusion` gives it.
+
+    Row and column 0, what is nothing and what was missed, are drawn last. What is right is blue, a mistake orange, and
+    the stronger the larger a share it is of its row's objects (in the row of what is nothing, of its column's
+    detections). With more than 24 classes there are no numbers, and with many more not every class is named.
+    """
+    given = as_array("counts", counts, (None, None)).astype(float)
+    if len(given) != len(given.T) or len(given) < 2:
+        raise ValueError(f"counts has the shape {given.shape}; wanted is (L, L) for L classes, the background included")
+    order = np.append(np.arange(1, len(given)), 0)
+    table = given[order][:, order]  # (L, L)
+    names = _short_names(len(given), class_names)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)  # (L, L)
+    shares[-1] = table[-1] / np.maximum(table.sum(axis=0), 1)
+    diagonal = np.eye(len(table), dtype=bool)[:, :, None]
+    ax.imshow(np.where(diagonal, _AGREED(shares), _MISTAKEN(np.sqrt(shares))), aspect="equal")  # a root shows the few
+    if len(table) - 1 <= _MOST_NUMBERED_CLASSES:
+        _write_counts(ax, table, shares)
+    for border in (ax.axhline, ax.axvline):
+        border(len(table) - 1.5, color=style.GREY, linewidth=0.8)
+    _name_ticks(ax, [*names[1:], "nothing, or taken"], [*names[1:], "missed"])
+    ax.set_xlabel("what was said", fontsize=style.TEXT_SIZE + 1, color=style.INK)
+    ax.set_ylabel("what it is", fontsize=style.TEXT_SIZE + 1, color=style.INK)
+    return ax
+
+
+def ap_bars(ax: Axes, ap: np.ndarray, class_names: Sequence[str] | None = None, most: int = 24) -> Axes:
+    """A bar for the average precision of each class, the best on top; `ap` is (L,), NaN for a class without objects.
+
+    Of more than `most` classes the best and the worst halves of so many are drawn.
+    """
+    values = as_array("ap", ap, (None,)).astype(float)
+    names = _short_names(len(values), class_names)
+    known = np.flatnonzero(~np.isnan(values))  # never the background
+    ranked = known[np.argsort(-values[known], kind="stable")]
+    cut = len(ranked) > most
+    shown = np.concatenate([ranked[: most // 2], ranked[len(ranked) - most // 2 :]]) if cut else ranked
+    rows = np.arange(len(shown)) + cut * (np.arange(len(shown)) >= most // 2)  # an empty row where classes are left out
+    style.graph(ax, "average precision", "")
+    ax.grid(False, axis="y")
+    ax.barh(rows, values[shown], height=0.7, color=style.SKY)
+    for row, value in zip(rows, values[shown], strict=True):
+        _write_at_end(ax, f"{value:.3f}", value, row)
+    if cut:
+        ax.text(
+            0, most // 2, f" {len(ranked) - len(shown)} more", va="center", fontsize=style.TEXT_SIZE, color=style.GREY
+        )
+    ax.set_yticks(rows, [names[label] for label in shown])
+    ax.set(xlim=(0, 1.12), ylim=(max(len(shown) + cut, _FEWEST_ROWS) - 0.4, -0.6), xticks=np.linspace(0, 1, 6))
+    return ax if len(shown) else style.note(ax, "no objects")
+
+
+def precision_recall_classes(
+    ax: Axes,
+    recalls: Sequence[np.ndarray],
+    precisions: Sequence[np.ndarray],
+    ap: np.ndarray,
+    class_names: Sequence[str] | None = None,
+) -> Axes:
+    """Precision over recall of every class that has objects; all are (L,), index 0 being the background.
+
+    More than ten classes are drawn pale, and in black the mean over them of the best precision from each recall on.
+    """
+    values = as_array("ap", ap, (None,)).astype(float)
+    names = _short_names(len(values), class_names)
+    known = [label for label in range(1, len(values)) if not np.isnan(values[label])]
+    many = len(known) > _MOST_CURVES
+    for label in known:
+        if many:
+            ax.plot(recalls[label], precisions[label], color=style.NEUTRAL, linewidth=0.7, alpha=0.5, clip_on=False)
+        else:
+            precision_recall(ax, recalls[label], precisions[label], names[label], float(values[label]))
+    style.graph(ax, "recall", "precision")
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="auto")
+    if many:
+        at = np.linspace(0, 1, 101)
+        mean = np.mean([_best_from(at, recalls[label], precisions[label]) for label in known], axis=0)
+        lines = ax.plot(at, mean, color=style.INK, linewidth=style.LINE_WIDTH, label=f"mean of {len(known)} classes")
+        style.legend_right(ax, lines)
+    return ax if known else style.note(ax, "no objects")
+
+
+def error_kinds(ax: Axes, kinds: Sequence[str], gains: np.ndarray, detections: np.ndarray, objects: np.ndarray) -> Axes:
+    """A bar for each kind of error, the costliest on top: what average precision its repair would bring.
+
+    All are (K,): the names, the gains, and how many detections and how many lost objects are of the kind.
+    """
+    values = as_array("gains", gains, (len(kinds),)).astype(float)
+    wrong, lost = as_array("detections", detections, (len(kinds),)), as_array("objects", objects, (len(kinds),))
+    order = np.argsort(-np.nan_to_num(values), kind="stable")
+    style.graph(ax, "average precision gained by its repair", "")
+    ax.grid(False, axis="y")
+    ax.barh(np.arange(len(kinds)), np.nan_to_num(values[order]), height=0.66, color=style.ORANGE)
+    for row, kind in enumerate(order):
+        parts = [
+            f"{count:,} {word if count != 1 else word[:-1]}"
+            for count, word in ((wrong[kind], "detections"), (lost[kind], "objects"))
+            if count
+        ]
+        gain = "" if np.isnan(values[kind]) else f"{values[kind]:+.3f}   "
+        _write_at_end(ax, gain + ", ".join(parts or ["none"]), float(np.nan_to_num(values[kind])), row)
+    ax.set_yticks(range(len(kinds)), [kinds[kind] for kind in order])
+    longest = max(0.01, float(np.nan_to_num(values).max(initial=0)))
+    ax.set(xlim=(0, 2 * longest), ylim=(len(kinds) - 0.4, -0.6))  # the other half is for the words
+    ax.set_xticks([tick for tick in MaxNLocator(3).tick_values(0, longest) if tick <= longest])
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    return ax
+
+
+def stage_recall(ax: Axes, stages: Sequence[str], recalls: Mapping[str, np.ndarray]) -> Axes:
+    """The share of the objects that each of the stages, from top to bottom, still reaches.
+
+    `recalls` has (S,) shares by name; the first is drawn as bars with their numbers, the others as marks.
+    """
+    style.graph(ax, "share of the objects", "")
+    ax.grid(False, axis="y")
+    rows = np.arange(len(stages))
+    handles: list[Any] = []
+    for number, (name, shares) in enumerate(recalls.items()):
+        values = as_array(f"recalls[{name!r}]", shares, (len(stages),)).astype(float)
+        if number == 0:
+            handles.append(ax.barh(rows, np.nan_to_num(values), height=0.78, color=style.SKY, label=name))
+            for row, value in enumerate(values):
+                ax.annotate(
+                    "no objects" if np.isnan(value) else f"{value:.3f}",
+                    (1, row),
+                    (8, 0),
+                    va="center",
+                    textcoords="offset points",
+                    fontsize=style.TEXT_SIZE,
+                    color=style.INK,
+                )
+            continue
+        color, marker = _RECALL_MARKS[(number - 1) % len(_RECALL_MARKS)]
+        lane = (number - len(recalls) / 2) / len(recalls) * 0.78  # marks of one row lie one above the other
+        handles += ax.plot(
+            values,
+            rows + lane,
+            linestyle="none",
+            marker=marker,
+            markersize=5,
+            color=color,
+            zorder=3,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+            label=name,
+            clip_on=False,
+        )
+    ax.set_yticks(rows, list(stages))
+    ax.set(xlim=(0, 1), ylim=(max(len(stages), 1) - 0.4, -0.6))
+    style.legend_under_name(ax, handles)
+    return ax
+
+
+def evaluation_page(
+    evaluation: Any, confusion: np.ndarray, errors: Any, stages: Any, class_names: Sequence[str] | None = None
+) -> Figure:
+    """A figure of five panels: average precision, curves, confusion, kinds of error, recall by stage.
+
+    They are drawn from what `rcnn.evaluate` gives: an `Evaluation`, the counts of `confusion`, an `Errors`, a
+    `StageRecall`, or anything with their attributes.
+    """
+    count = len(confusion)
+    side = float(np.clip(0.3 * count, 4.2, 8.0))  # inches of the confusion matrix
+    page = style.figure(side + 6.5, 4.0 + side + 1.5)
+    panels = page.subplot_mosaic(
+        [["ap", "curves"], ["confusion", "errors"], ["confusion", "stages"]],
+        width_ratios=(side + 1.5, 5.0),
+        height_ratios=(3.6, side / 2, side / 2),
+    )
+    objects = int(evaluation.num_objects.sum())
+    style.title(
+        ap_bars(panels["ap"], evaluation.ap, class_names),
+        "Average precision",
+        f"mean {evaluation.mean_ap:.3f}, {objects:,} objects" if objects else "",
+    )
+    style.title(
+        precision_recall_classes(panels["curves"], evaluation.recall, evaluation.precision, evaluation.ap, class_names),
+        "Precision and recall",
+    )
+    style.title(confusion_matrix(panels["confusion"], confusion, class_names), "Confusion")
+    kinds = list(errors.repaired)
+    at = [list(errors.examples).index(kind) for kind in kinds]
+    gains = np.array([errors.repaired[kind] - errors.mean_ap for kind in kinds])
+    style.title(
+        error_kinds(panels["errors"], kinds, gains, errors.detections.sum(axis=1)[at], errors.objects.sum(axis=1)[at]),
+        "Kinds of error",
+    )
+    recalls = {
+        f"IoU {stages.iou_threshold:g}": stages.recall(),
+        "IoU 0.7": stages.recall(0.7),
+        **{name: stages.recall(of=group) for name, group in stages.by_size().items()},
+    }
+    style.title(stage_recall(panels["stages"], stages.stages, recalls), "Objects that each stage reaches")
+    panels["confusion"].set_anchor("NW")
+    return page
+
+
+def findings(
+    ax: Axes,
+    values: np.ndarray,
+    names: Sequence[str],
+    measures: Sequence[str],
+    reference: Sequence[float],
+    tolerance: float = 0.0,
+) -> Axes:
+    """A table of `values` (N, M): a row for each of `names`, a column for each of `measures`.
+
+    A cell is the darker the more its value differs from the `reference` (M,) of its column, as a share of the larger
+    of the two, and white up to a share of `tolerance`; the reference is the first row. A NaN, shown as "none", differs
+    from every number.
+    """
+    sound = as_array("reference", reference, (len(measures),)).astype(float)
+    table = np.vstack([sound, as_array("values", values, (len(names), len(measures))).astype(float)])  # (N + 1, M)
+    largest = np.maximum(np.maximum(np.abs(table), np.abs(sound)), 1e-9)
+    share = np.abs(table - sound) / largest  # (N + 1, M)
+    share = np.clip(np.where(np.isnan(share), np.isnan(table) != np.isnan(sound), share), 0, 1)
+    strange = np.clip((share - tolerance) / (1 - tolerance), 0, 1)
+    ax.imshow(_STRANGE(strange), aspect="auto")
+    for row, column in np.ndindex(*table.shape):
+        ax.text(
+            column,
+            row,
+            _three_digits(float(table[row, column])),
+            ha="center",
+            va="center",
+            fontsize=style.TEXT_SIZE,
+            color=style.contrasting(to_hex(_STRANGE(strange[row, column]))),
+        )
+    style.ticks(ax)
+    ax.set_yticks(range(len(table)), ["sound", *names])
+    ax.set_xticks(range(len(measures)), measures)
+    ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    ax.axhline(0.5, color=style.GREY, linewidth=1.0)
+    for spine in ax.spines.values():
+        spine.set(color=style.FAINT, linewidth=0.8)
+    return ax
+
+
+# ---- helpers of ranked detections
+
+
+def _checked_curve(
+    recall: np.ndarray, precision: np.ndarray, correct: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(recall (D,), precision (D,), correct (D,)), checked; ValueError for a recall that falls or is not known."""
+    x = as_array("recall", recall, (None,)).astype(float)
+    if not (np.diff(x, prepend=0) >= 0).all() or not (x <= 1).all():
+        raise ValueError("recall must lie in [0, 1] and not fall")
+    y = as_array("precision", precision, (len(x),)).astype(float)
+    return x, y, as_array("correct", correct, (len(x),)).astype(bool)
+
+
+def _mark_right_or_wrong(ax: Axes, x: float, y: float, good: bool, opacity: float) -> None:
+    """A dot for what is right, a cross for what is wrong."""
+    ax.plot(
+        x,
+        y,
+        marker="o" if good else "X",
+        markersize=6.5,
+        color=RIGHT if good else WRONG,
+        alpha=opacity,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        clip_on=False,
+        zorder=4,
+    )
+
+
+def _right_and_wrong_legend(ax: Axes, admitted: np.ndarray) -> None:
+    """How many of the admitted detections, (D',) bool, are right and wrong, under the name of the horizontal axis."""
+    handles = [
+        Line2D([], [], color=color, linestyle="none", marker=marker, markersize=6.5, label=f"{word}: {count}")
+        for color, marker, word, count in (
+            (RIGHT, "o", "right", int(admitted.sum())),
+            (WRONG, "X", "wrong", int((~admitted).sum())),
+        )
+    ]
+    style.legend_under_name(ax, handles)
+
+
+# ---- helpers of measures
+
+
+def _short_names(count: int, class_names: Sequence[str] | None) -> list[str]:
+    """A short name for each of `count` labels; the label itself without names."""
+    if class_names is None:
+        return [str(label) for label in range(count)]
+    if len(class_names) != count:
+        raise ValueError(f"class_names has {len(class_names)} names for {count} classes, the background included")
+    return [name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}\u2026" for name in class_names]
+
+
+def _write_at_end(ax: Axes, text: str, x: float, row: float) -> None:
+    """Writes `text` at the end of a bar that ends at `x`."""
+    ax.annotate(
+        text, (x, row), (4, 0), textcoords="offset points", va="center", fontsize=style.TEXT_SIZE, color=style.INK
+    )
+
+
+def _write_counts(ax: Axes, table: np.ndarray, shares: np.ndarray) -> None:
+    """Writes each count of `table` that is not 0 into its cell, black or white, whichever is read better."""
+    for row, column in np.argwhere(table > 0):
+        share = shares[row, column]
+        color = _AGREED(share) if row == column else _MISTAKEN(np.sqrt(share))
+        ax.text(
+            column,
+            row,
+            f"{table[row, column]:.0f}",
+            ha="center",
+            va="center",
+            fontsize=style.TEXT_SIZE,
+            color=style.contrasting(to_hex(color)),
+        )
+
+
+def _name_ticks(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Names along both axes of a matrix, every n-th of very many."""
+    style.ticks(ax)
+    step = -(-len(rows) // 60)
+    at = [*range(0, len(rows) - 1, step), len(rows) - 1]
+    upright = max(map(len, columns)) > 3
+    ax.set_yticks(at, [rows[i] for i in at])
+    ax.set_xticks(at, [columns[i] for i in at], rotation=90 if upright else 0)
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set(color=style.FAINT, linewidth=0.8)
+
+
+def _best_from(at: np.ndarray, recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """The best precision that is reached at each recall of `at` or a higher one; 0 beyond the highest."""
+    best = np.append(np.maximum.accumulate(np.asarray(precision)[::-1])[::-1], 0)
+    return np.asarray(best[np.searchsorted(recall, at)])
+
+
+def _three_digits(value: float) -> str:
+    """Three digits at most, without an exponent where there is room."""
+    if not np.isfinite(value):
+        return "none"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -1,0 +1,328 @@
+"""Whole pages of pictures: a photo with its detections, and a contact sheet.
+
+`annotate` draws detections in the pixels of a photo, as `rcnn detect` writes it. `contact_sheet` draws up to sixteen
+pictures on one page with their boxes, to check at a glance whether the boxes are right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image, ImageDraw, ImageFont
+
+from rcnn.plot import style
+from rcnn.plot.overview import image
+from rcnn.plot.style import as_array, as_boxes
+from rcnn.plot.tags import Tags, place, tag_texts
+
+# An annotated photo
+MAX_PHOTO_PIXELS = 24_000_000  # a photo with more is drawn smaller
+MIN_SIDE, MIN_SHORT_SIDE = 400, 160  # pixels; a smaller photo is enlarged
+MAX_TAG_SHARE = 0.25  # a photo is also enlarged where legible tags would cover a larger share of it
+MAX_LONG_SIDE = 4096  # pixels; a photo is not enlarged beyond this
+MIN_TEXT, TEXT_PER_SIDE = 12, 1 / 60  # pixels; of the side of a square that has as many pixels as the drawing
+_LINE_SHARE, _EDGE_SHARE = 1 / 6, 1 / 18  # widths of a box's line and of its black edges, in heights of the text
+_TAG_PADDING = np.array([0.3, 0.1])  # at the sides of a tag's text, and above and below it, in heights of the text
+
+# A contact sheet
+MOST_TILES = 16  # pictures on a sheet
+COLUMNS = 4
+TILE, CAPTION, LEGEND = 3.2, 0.4, 0.4  # inches: a side of the square that shows a picture, the heights of the rest
+MAX_TILE_SIDE = 720  # pixels of a picture's longer side; a tile has half as many
+TAG_LENGTH, HEADING_LENGTH, CAPTION_LENGTH = 14, 34, 50  # characters
+MAX_TAG_LENGTH = 160  # characters of all tags of a picture; beyond these, colours alone show the classes
+MAX_EXCESS = 1.0  # pixels by which a box may reach beyond its picture
+BEYOND = 0.25  # share of a picture's sides that is shown around it where boxes leave it
+BORDER = 0.02  # share of the square that is left free around a picture, for the lines of boxes along its border
+BROKEN = "#ff2a2a"  # no class has this colour
+
+_ELLIPSIS = "\u2026"
+
+
+# ---- an annotated photo
+
+
+def annotate(
+    picture: np.ndarray,
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str] | None = None,
+) -> np.ndarray:
+    """`picture` (H, W, 3) uint8 with its `boxes` (D, 4), tagged with class and score, as an array of the same kind.
+
+    It has the photo's own pixels, with two exceptions: more than `MAX_PHOTO_PIXELS` are scaled down; a small photo, or
+    one with more tags than it has room for, is enlarged by a whole number. Boxes are in the pixels of `picture` all the
+    same. Lines and text grow with the photo. Lines have black edges, and so are seen on any ground; better detections
+    lie over worse ones. `class_names[label]` is what a tag calls the class; without names it is the number.
+    """
+    photo = as_array("picture", picture, (None, None, 3))
+    if photo.dtype != np.uint8 or photo.size == 0:
+        raise ValueError(f"picture is {photo.dtype} of shape {photo.shape}; it must be uint8 and have a pixel")
+    corners = as_boxes("boxes", boxes)
+    numbers = as_array("labels", labels, (len(corners),)).astype(int)
+    values = as_array("scores", scores, (len(corners),)).astype(float)
+    best = np.argsort(-values, kind="stable")
+    texts = [" ".join(text.split()) for text in tag_texts(len(corners), numbers, values, class_names)]
+    texts = [texts[i] for i in best]
+    colors = [style.label_color(numbers[i]) for i in best]
+
+    canvas = _canvas(photo, texts)
+    font = _font(_text_height(canvas.size, texts))
+    scale = np.divide(canvas.size, (photo.shape[1], photo.shape[0]))  # x, y
+    scaled = corners[best] * np.tile(scale, 2)  # (D, 4)
+    pen = ImageDraw.Draw(canvas)
+    for box, color in reversed(list(zip(scaled, colors, strict=True))):
+        _draw_box(pen, box, color, canvas.size, font.size)
+    _draw_tags(pen, scaled, texts, colors, canvas.size, font)
+    return np.asarray(canvas)
+
+
+def _canvas(photo: np.ndarray, texts: Sequence[str]) -> Image.Image:
+    """The photo (H, W, 3) in the size that it is drawn in, see `annotate`."""
+    whole = Image.fromarray(photo)
+    pixels = whole.width * whole.height
+    if pixels > MAX_PHOTO_PIXELS:
+        shrink = math.sqrt(MAX_PHOTO_PIXELS / pixels)
+        size = (max(int(whole.width * shrink), 1), max(int(whole.height * shrink), 1))
+        return whole.resize(size, Image.Resampling.BOX)
+    tags = _tag_sizes(texts, _font(MIN_TEXT)).prod(axis=1).sum()  # pixels
+    wanted = max(math.sqrt(max(MIN_SIDE**2, tags / MAX_TAG_SHARE) / pixels), MIN_SHORT_SIDE / min(whole.size))
+    factor = max(min(math.ceil(wanted), MAX_LONG_SIDE // max(whole.size)), 1)
+    return whole.resize((whole.width * factor, whole.height * factor), Image.Resampling.BICUBIC)
+
+
+def _text_height(size: tuple[int, int], texts: Sequence[str]) -> float:
+    """How high the text is on a drawing of `size` (width, height): in proportion, unless that crowds the drawing."""
+    pixels = size[0] * size[1]
+    tags = _tag_sizes(texts, _font(MIN_TEXT))  # (D, 2)
+    room = min(
+        math.sqrt(MAX_TAG_SHARE * pixels / max(tags.prod(axis=1).sum(), 1)), size[0] / max(tags[:, 0].max(initial=0), 1)
+    )
+    return max(MIN_TEXT, min(TEXT_PER_SIDE * math.sqrt(pixels), MIN_TEXT * room))
+
+
+def _draw_box(pen: ImageDraw.ImageDraw, box: np.ndarray, color: str, size: tuple[int, int], text_height: float) -> None:
+    """Draws a box's line, edged with black, along the middle of its border but never outside of the drawing."""
+    line, edge = _line_widths(text_height)
+    half = line / 2 + edge
+    outer = np.round(np.concatenate([box[:2] - half, box[2:] + half]))  # (4,)
+    least = np.minimum(2 * half, size)  # a line that lies half outside is pushed in
+    low = np.clip(outer[:2], 0, size - least)
+    high = np.clip(outer[2:], low + least, size)
+    for inset, width, ink in ((0, line + 2 * edge, "black"), (edge, line, color)):
+        (x1, y1), (x2, y2) = low + inset, high - inset - 1  # Pillow counts the last pixel in
+        if x2 >= x1 and y2 >= y1:
+            pen.rectangle((x1, y1, x2, y2), outline=ink, width=width)
+
+
+def _draw_tags(
+    pen: ImageDraw.ImageDraw,
+    boxes: np.ndarray,
+    texts: Sequence[str],
+    colors: Sequence[str],
+    size: tuple[int, int],
+    font: ImageFont.FreeTypeFont,
+) -> None:
+    """Draws the tags of `boxes` (D, 4), the best first, where `place` finds room for them."""
+    edge = _line_widths(font.size)[1]
+    texts = [_fitted_text(text, font, size[0]) for text in texts]
+    sizes = _tag_sizes(texts, font)  # (D, 2)
+    upward = np.array([0, size[1], 0, size[1]]) + boxes[:, [0, 3, 2, 1]] * (1, -1, 1, -1)  # y pointing up
+    corners = place(sizes, upward, np.array([0, 0, *size]))  # (D, 2)
+    tops = size[1] - corners[:, 1] - sizes[:, 1]
+    for i in reversed(range(len(texts))):
+        x, y = round(corners[i, 0]), round(tops[i])
+        pen.rectangle((x, y, x + sizes[i, 0] - 1, y + sizes[i, 1] - 1), fill=colors[i], outline="black", width=edge)
+        pen.text(
+            np.array([x, y]) + edge + _tag_padding(font), texts[i], style.contrasting(colors[i]), font, anchor="la"
+        )
+
+
+def _tag_sizes(texts: Sequence[str], font: ImageFont.FreeTypeFont) -> np.ndarray:
+    """Widths and heights (D, 2) of tags in whole pixels."""
+    height = sum(font.getmetrics())
+    around = 2 * (_line_widths(font.size)[1] + _tag_padding(font))  # (2,)
+    return np.array([np.ceil((font.getlength(text), height)) + around for text in texts]).reshape(-1, 2)
+
+
+def _fitted_text(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """The text, or as much of the class's name as fits in a tag of `width`, with the score."""
+    name, _, score = text.rpartition(" ")
+    while name and _tag_sizes([text], font)[0, 0] > width:
+        name = name[:-1]
+        text = f"{name}{_ELLIPSIS} {score}"
+    return text
+
+
+def _line_widths(text_height: float) -> tuple[int, int]:
+    """Widths of a box's line and of the black on either side of it, in pixels."""
+    return max(round(_LINE_SHARE * text_height), 3), max(round(_EDGE_SHARE * text_height), 1)
+
+
+def _tag_padding(font: ImageFont.FreeTypeFont) -> np.ndarray:
+    """Pixels (2,) beside a tag's text, and above and below it."""
+    return np.maximum(np.round(_TAG_PADDING * font.size), 1)
+
+
+def _font(height: float) -> ImageFont.FreeTypeFont:
+    """The font of all pictures, which comes with matplotlib."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), height)
+
+
+# ---- a contact sheet
+
+
+def contact_sheet(
+    pictures: Sequence[np.ndarray | None],
+    boxes_list: Sequence[np.ndarray],
+    labels_list: Sequence[np.ndarray],
+    class_names: Sequence[str],
+    captions: Sequence[str] | None = None,
+) -> Figure:
+    """Up to sixteen `pictures` (H, W, 3), each with its boxes (G, 4), coloured and tagged by class.
+
+    A box that is empty, reaches beyond its picture or has a label without a name is red and dashed; one that is not
+    finite cannot be drawn, and is counted under the picture. None stands for a picture that cannot be read. The first
+    line of a caption is bold, the second small.
+    """
+    if not 1 <= len(pictures) <= MOST_TILES:
+        raise ValueError(f"a sheet has room for 1 to {MOST_TILES} pictures, got {len(pictures)}")
+    words = [""] * len(pictures) if captions is None else captions
+    for name, values in (("boxes_list", boxes_list), ("labels_list", labels_list), ("captions", words)):
+        if len(values) != len(pictures):
+            raise ValueError(f"{name} has {len(values)} entries for {len(pictures)} pictures")
+    columns = min(COLUMNS, math.ceil(math.sqrt(len(pictures))))
+    rows = math.ceil(len(pictures) / columns)
+    side = TILE * max(1.0, 2 / columns)
+    page = style.figure(columns * side, rows * (side + CAPTION) + LEGEND)
+    tiles = page.subplots(rows, columns, squeeze=False).ravel()
+    for ax in tiles[len(pictures) :]:
+        ax.set_axis_off()
+    two_lines = any("\n" in text for text in words)
+    marked = False
+    for i, (ax, picture) in enumerate(zip(tiles, pictures, strict=False)):
+        boxes = as_array(f"boxes_list[{i}]", boxes_list[i], (None, 4)).astype(np.float64)
+        labels = as_array(f"labels_list[{i}]", labels_list[i], (len(boxes),)).astype(np.int64)
+        marked |= _draw_tile(ax, picture, boxes, labels, class_names)
+        heading, _, rest = words[i].partition("\n")
+        style.title(
+            ax, _shortened_middle(heading, HEADING_LENGTH), _shortened_middle(rest, CAPTION_LENGTH) or " " * two_lines
+        )
+    _draw_sheet_legend(page, class_names, labels_list, marked, max(2 * columns, COLUMNS))
+    return page
+
+
+def _draw_tile(
+    ax: Axes, picture: np.ndarray | None, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+) -> bool:
+    """Whether one of the boxes (G, 4) is marked as broken; draws the picture and its boxes on a square."""
+    if picture is None:
+        ax.set(xlim=(0, 1), ylim=(1, 0))
+        style.note(style.frame(ax), "cannot be read")
+        return False
+    size = np.array(np.asarray(picture).shape[1::-1])  # width, height
+    finite = np.isfinite(boxes).all(axis=1)  # (G,)
+    boxes, labels = boxes[finite], labels[finite]
+    broken = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1) | (labels < 1) | (labels >= len(class_names))
+    broken |= (boxes[:, :2] < -MAX_EXCESS).any(axis=1) | (boxes[:, 2:] > size + MAX_EXCESS).any(axis=1)
+    shown = _reduced(np.asarray(picture))
+    image(ax, shown)
+    corners = boxes * np.tile(shown.shape[1::-1] / size, 2)
+    corners = np.concatenate(
+        [np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], axis=1
+    )
+    colors = [BROKEN if wrong else style.label_color(label) for wrong, label in zip(broken, labels, strict=True)]
+    for corner, color, wrong in zip(corners, colors, broken, strict=True):
+        style.edged_box(ax, corner, color, "--" if wrong else "-")
+    texts = [
+        _shortened_middle(class_names[label], TAG_LENGTH) if 1 <= label < len(class_names) else _unnamed_label(label)
+        for label in labels.tolist()
+    ]
+    if sum(len(text) + 1 for text in texts) <= MAX_TAG_LENGTH:
+        ax.add_artist(Tags(corners, texts, colors))
+    _show_square(ax, corners, np.array(shown.shape[1::-1]))
+    if not finite.all():
+        ax.annotate(
+            f"not drawn: {(~finite).sum()} not finite",
+            (0, 0),
+            (4, 5),
+            xycoords="axes fraction",
+            zorder=6,
+            textcoords="offset points",
+            fontsize=style.TEXT_SIZE,
+            color="black",
+            bbox={"facecolor": BROKEN, "edgecolor": "none", "pad": 2},
+        )
+    return bool(broken.any() or not finite.all())
+
+
+def _unnamed_label(label: int) -> str:
+    """What the tag of a label without a name says; readers give -1 to an object whose class they do not know."""
+    return f"label {label}" if label >= 0 else "unknown"
+
+
+def _reduced(picture: np.ndarray) -> np.ndarray:
+    """The picture, made smaller where it has more pixels than a tile shows."""
+    scale = MAX_TILE_SIDE / max(picture.shape[:2])
+    if scale >= 1 or picture.dtype != np.uint8:
+        return picture
+    size = (max(round(picture.shape[1] * scale), 1), max(round(picture.shape[0] * scale), 1))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+
+
+def _show_square(ax: Axes, corners: np.ndarray, size: np.ndarray) -> None:
+    """Makes `ax` show a square with a picture of `size` (width, height) in it, and some more where boxes leave it."""
+    low = np.clip(corners[:, :2].min(axis=0, initial=0), -BEYOND * size, 0)
+    high = np.clip(corners[:, 2:].max(axis=0, initial=0), size, (1 + BEYOND) * size)
+    middle, half = (low + high) / 2, (1 + BORDER) * (high - low).max() / 2
+    ax.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] + half, middle[1] - half))
+    ax.spines[:].set_visible(False)
+
+
+def _draw_sheet_legend(
+    page: Figure, class_names: Sequence[str], labels_list: Sequence[np.ndarray], marked: bool, columns: int
+) -> None:
+    """Names the colours of the classes on `page`, unless classes share them, and that of broken boxes if `marked`."""
+    labels = np.unique(np.concatenate([np.asarray(labels, np.int64).ravel() for labels in labels_list])).tolist()
+    handles = []
+    if len(class_names) - 1 <= len(style.PALETTE):
+        handles = [
+            Line2D(
+                [],
+                [],
+                color=style.label_color(label),
+                linewidth=4,
+                label=_shortened_middle(class_names[label], 2 * TAG_LENGTH),
+            )
+            for label in labels
+            if 1 <= label < len(class_names)
+        ]
+    if marked:
+        handles.append(Line2D([], [], color=BROKEN, linestyle="--", linewidth=2, label="cannot be right"))
+    if handles:
+        page.legend(
+            handles=handles,
+            loc="outside lower left",
+            ncols=columns,
+            frameon=False,
+            labelcolor=style.INK,
+            fontsize=style.TEXT_SIZE,
+            handlelength=2.2,
+            columnspacing=1.4,
+        )
+
+
+def _shortened_middle(text: str, length: int) -> str:
+    """The text, or where it is longer than `length` its two ends, more of the second, around an ellipsis."""
+    if len(text) <= length:
+        return text
+    end = 2 * (length - 1) // 3
+    return f"{text[: length - 1 - end]}\u2026{text[len(text) - end :]}"

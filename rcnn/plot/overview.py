@@ -1,0 +1,540 @@
+"""Pictures of every stage of a detector, and of one whole pass through it.
+
+Draws an image, boxes, anchors, objectness, proposals, matched anchors, detections and the number of boxes that each
+step keeps; `trace_strip` and `stage_pictures` draw all stages of a trace.
+
+Boxes and anchors are (N, 4), `x1, y1, x2, y2` in pixels. The pixel in row 0, column 0 covers 0 to 1 in x and in y: the
+box (0, 0, 1, 1) is the edge of that pixel. A trace is any object with the attributes of the model's `Trace`. Where a
+stage has many maps or boxes, the pictures of a trace show one RoI, the one with the highest object probability, and
+the pyramid level that it is pooled from.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from rcnn.plot import style
+from rcnn.plot.features import feature_map
+from rcnn.plot.pooling import pooled_features, sample_points
+from rcnn.plot.style import LINE_WIDTH, THIN_LINE, as_array, as_boxes
+from rcnn.plot.tags import Tags, tag_texts
+
+_FUNNEL_START = 0.5  # left end of the bars, so that a count of 1 has a bar
+
+
+def image(ax: Axes, picture: np.ndarray, dimmed: bool = False) -> Axes:
+    """`picture` (H, W, 3) or (H, W), uint8 or float in [0, 1]; `dimmed` where other drawings on it matter more."""
+    array = np.asarray(picture)
+    if array.ndim == 2:
+        array = np.repeat(array[:, :, None], 3, axis=2)  # (H, W, 3)
+    array = as_array("picture", array, (None, None, 3))
+    if array.size == 0:
+        raise ValueError(f"picture has the shape {array.shape}; it must have at least one pixel")
+    shown = array / 255.0 if array.dtype == np.uint8 else array.astype(np.float64)
+    low, high = shown.min(), shown.max()
+    if not (low >= -1e-6 and high <= 1 + 1e-6):
+        raise ValueError(f"picture has values from {low:g} to {high:g}; floats lie between 0 and 1, else it is uint8")
+    height, width = shown.shape[:2]
+    black, white = style.DIMMED if dimmed else (0.0, 1.0)
+    ax.imshow(np.clip(black + (white - black) * shown, 0, 1), extent=(0, width, height, 0))
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    return style.frame(ax)
+
+
+def boxes(
+    ax: Axes,
+    boxes: np.ndarray,
+    labels: np.ndarray | None = None,
+    scores: np.ndarray | None = None,
+    class_names: Sequence[str] | None = None,
+    color: str | None = None,
+    linestyle: str = "-",
+) -> Axes:
+    """`boxes` (N, 4), tagged with their class and score where `labels` (N,) or `scores` (N,) are given.
+
+    A box has the colour of its label unless `color` says otherwise. `class_names[label]` is what a tag calls the class;
+    without names it is the number.
+    """
+    corners = as_boxes("boxes", boxes)
+    numbers = None if labels is None else as_array("labels", labels, (len(corners),)).astype(int)
+    values = None if scores is None else as_array("scores", scores, (len(corners),))
+    colors = [color or (style.SKY if numbers is None else style.label_color(numbers[i])) for i in range(len(corners))]
+    for corner, edge in zip(corners, colors, strict=True):
+        style.edged_box(ax, corner, edge, linestyle)
+    if len(corners) and not (numbers is None and values is None):
+        ax.add_artist(Tags(corners, tag_texts(len(corners), numbers, values, class_names), colors))
+    return _pixels(ax)
+
+
+_draw_boxes = boxes  # for functions that have an argument of that name
+
+
+def cell_anchors(ax: Axes, cell_anchors: np.ndarray, stride: float | tuple[float, float] | None = None) -> Axes:
+    """The anchors (k, 4) of one cell around its centre, coloured by aspect ratio, with axes in pixels.
+
+    `stride` (rows, columns) draws the area that belongs to the cell, for comparison.
+    """
+    anchors = as_boxes("cell_anchors", cell_anchors)
+    handles = _draw_by_ratio(ax, anchors, LINE_WIDTH)
+    if stride is not None:
+        rows, columns = np.broadcast_to(np.asarray(stride, float), 2)
+        ax.add_patch(Rectangle((-columns / 2, -rows / 2), columns, rows, facecolor="#c4c4c4", edgecolor="none"))
+        handles.append(Patch(facecolor="#c4c4c4", label=f"cell, {rows:g} \u00d7 {columns:g}"))
+    ax.plot(0, 0, marker="+", color=style.INK, markersize=7, linestyle="none")
+    _pixels(ax)
+    style.graph(ax, "x from the centre, pixels", "y from the centre, pixels")
+    ax.xaxis.set_major_locator(MaxNLocator(7))
+    ax.yaxis.set_major_locator(MaxNLocator(7))
+    if handles:
+        style.legend_right(ax, handles)
+    return ax
+
+
+def anchor_level(
+    ax: Axes, picture: np.ndarray, anchors: np.ndarray, near: tuple[float, float] | None = None, max_dots: int = 32
+) -> Axes:
+    """The centres of a level's `anchors` (A, 4) over `picture`, and all anchors of one cell.
+
+    The cell is the one whose centre is nearest to the point `near` (x, y), or to the middle of the picture. The axes
+    grow where its anchors reach beyond the picture. Of a level with more than `max_dots` rows or columns, only every
+    second, third, ... is drawn, and the x axis says so.
+    """
+    level = as_boxes("anchors", anchors)
+    image(ax, picture, dimmed=True)
+    if len(level) == 0:
+        return ax
+    height, width = np.asarray(picture).shape[:2]
+    centers = _centers(level)
+    per_cell = int((np.abs(centers - centers[0]).max(axis=1) < 1e-3).sum())
+    cells = centers[::per_cell]  # (cells, 2)
+    wanted = (width / 2, height / 2) if near is None else near
+    cell = int(((cells - wanted) ** 2).sum(axis=1).argmin())
+    _dots(ax, _thinned(ax, cells, max_dots), "white", size=2.5)
+    chosen = level[cell * per_cell : (cell + 1) * per_cell]  # (k, 4)
+    _draw_by_ratio(ax, chosen, THIN_LINE)
+    left, top = np.minimum(chosen[:, :2].min(axis=0), 0)
+    right, bottom = np.maximum(chosen[:, 2:].max(axis=0), (width, height))
+    ax.set(xlim=(left, right), ylim=(bottom, top))
+    return ax
+
+
+def objectness(
+    ax: Axes,
+    picture: np.ndarray,
+    objectness: np.ndarray,
+    image_size: tuple[int, int] | None = None,
+    offset: float = 0.0,
+) -> Axes:
+    """How probable an object is at each cell, as colour over `picture`.
+
+    `objectness` are probabilities (H, W), or (k, H, W) of which each cell shows its best. `image_size` is the (height,
+    width) in pixels that the map covers, padding included; without it, the picture's own. `offset` is where in its cell
+    an anchor's centre lies, as in the anchor generator; a cell is drawn around that centre.
+    """
+    array = np.asarray(objectness, float)
+    best = as_array("objectness", array.max(axis=0, initial=0) if array.ndim == 3 else array, (None, None))  # (H, W)
+    if array.size and not (array.min() >= 0 and array.max() <= 1):
+        raise ValueError(f"objectness has values from {array.min():g} to {array.max():g}; probabilities are wanted")
+    image(ax, picture, dimmed=True)
+    if best.size == 0:
+        return ax
+    size = np.asarray(picture).shape[:2] if image_size is None else image_size
+    y, x = (_cell_borders(n, extent, offset) for n, extent in zip(best.shape, size, strict=True))
+    mesh = ax.pcolormesh(x, y, best, cmap=style.VALUES, vmin=0, vmax=1, edgecolors="none", linewidth=0)
+    mesh.set(alpha=0.3 + 0.5 * best)  # improbable cells let the picture through
+    height, width = np.asarray(picture).shape[:2]
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    style.color_bar(ax, mesh, "objectness")
+    return ax
+
+
+def proposals(ax: Axes, picture: np.ndarray, boxes: np.ndarray, scores: np.ndarray, top: int = 100) -> Axes:
+    """The `top` best of `boxes` (P, 4), coloured by their `scores` (P,) in [0, 1], the best drawn last."""
+    corners = as_boxes("boxes", boxes)
+    values = as_array("scores", scores, (len(corners),)).astype(float)
+    best = np.argsort(-values, kind="stable")[:top][::-1]
+    image(ax, picture, dimmed=True)
+    lines = LineCollection(
+        style.outlines(corners[best]),
+        array=values[best],
+        cmap=style.VALUES,
+        clim=(0, 1),
+        linewidths=THIN_LINE,
+        joinstyle="miter",
+    )
+    ax.add_collection(lines, autolim=False)
+    style.color_bar(ax, lines, "score")
+    return ax
+
+
+def matched_anchors(
+    ax: Axes, picture: np.ndarray, anchors: np.ndarray, matches: np.ndarray, gt_boxes: np.ndarray
+) -> Axes:
+    """What training makes of each anchor: positive ones as boxes, the centres of negative and ignored ones as dots.
+
+    `matches` (A,) holds the index of an anchor's ground truth in `gt_boxes` (G, 4), -1 for negative, -2 for ignored.
+    """
+    corners, objects = as_boxes("anchors", anchors), as_boxes("gt_boxes", gt_boxes)
+    matched = as_array("matches", matches, (len(corners),))
+    wrong = np.flatnonzero((matched < -2) | (matched >= len(objects)))
+    if wrong.size:
+        raise ValueError(f"matches[{wrong[0]}] is {matched[wrong[0]]}; allowed are -2 to {len(objects) - 1}")
+    image(ax, picture, dimmed=True)
+    positive, negative, ignored = corners[matched >= 0], corners[matched == -1], corners[matched == -2]
+    _dots(ax, _centers(negative), "#bdbdbd", size=2.5)
+    _dots(ax, _centers(ignored), style.ORANGE, size=7)
+    ax.add_collection(LineCollection(style.outlines(positive), colors=style.SKY, linewidths=THIN_LINE), autolim=False)
+    style.legend_below(
+        ax,
+        [
+            Line2D([], [], color=style.SKY, label=f"positive: {len(positive):,}"),
+            _dot_key(style.ORANGE, 4, f"ignored: {len(ignored):,}"),
+            _draw_ground_truth(ax, objects),
+            _dot_key("#a0a0a0", 3, f"negative: {len(negative):,}"),
+        ],
+        columns=2,
+    )
+    return ax
+
+
+def detections(
+    ax: Axes,
+    picture: np.ndarray,
+    boxes: np.ndarray,
+    scores: np.ndarray | None,
+    labels: np.ndarray,
+    class_names: Sequence[str] | None = None,
+    gt_boxes: np.ndarray | None = None,
+) -> Axes:
+    """The detected `boxes` (D, 4) over `picture`, tagged with class and score; the ground truth dashed under them.
+
+    `scores` may be None where the tags are to name the class alone.
+    """
+    image(ax, picture)
+    if gt_boxes is not None:
+        style.legend_below(ax, [_draw_ground_truth(ax, as_boxes("gt_boxes", gt_boxes))], columns=1)
+    return _draw_boxes(ax, boxes, labels, scores, class_names)
+
+
+def funnel(ax: Axes, counts: Mapping[str, int]) -> Axes:
+    """A bar for each of `counts`, from top to bottom, as `Trace.counts` gives them: what each step leaves.
+
+    Lengths are logarithmic, so that a step shows by which factor it thins the boxes out; a count of 0 has no bar.
+    """
+    for name, count in counts.items():
+        if count < 0:
+            raise ValueError(f"counts[{name!r}] is {count}; it must be at least 0")
+    style.graph(ax, "boxes (logarithmic)", "")
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set(xlim=(_FUNNEL_START, 3.0 * max([1, *counts.values()])), ylim=(len(counts) - 0.4, -0.6))
+    ax.set_yticks(range(len(counts)), list(counts))
+    ax.grid(False, axis="y")
+    for row, count in enumerate(counts.values()):
+        end = max(float(count), _FUNNEL_START)
+        ax.barh(row, end - _FUNNEL_START, left=_FUNNEL_START, height=0.66, color=style.SKY)
+        ax.annotate(
+            f"{count:,}",
+            (end, row),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=style.TEXT_SIZE + 1,
+            color=style.INK,
+        )
+    return ax
+
+
+# ---- a whole trace
+
+
+def trace_strip(trace: Any, image: int = 0, class_names: Sequence[str] | None = None, min_score: float = 0.5) -> Figure:
+    """A figure of eight panels, from the picture of `image` to its detections, with the shapes and counts of each.
+
+    `trace` has the attributes of the model's `Trace`; `class_names[label]` is what a detection's tag says. Detections
+    with a score below `min_score` are counted, but not drawn.
+    """
+    view = _choose_view(trace, image, class_names, min_score, compact=True)
+    height, width = view.picture.shape[:2]
+    rows = (float(np.clip(height / width, 0.4, 1.6)), max(1.0, min(height / width, 1.6)))  # in widths of a panel
+    strip = style.figure(10.0, 1.75 * sum(rows) + 1.6)
+    panels = strip.subplots(2, 4, height_ratios=rows).flat
+    for number, (ax, (name, draw)) in enumerate(zip(panels, _PANELS, strict=True), start=1):
+        style.title(ax, f"{number}  {name}", draw(ax, view))
+        ax.set_anchor("NW")
+    funnel = "   \u2192   ".join(f"{name} {count:,}" for name, count in trace.counts(image).items())
+    strip.supxlabel(textwrap.fill(funnel, 125), fontsize=style.TEXT_SIZE + 0.5, color=style.INK)
+    return strip
+
+
+def stage_pictures(
+    trace: Any, image: int = 0, class_names: Sequence[str] | None = None, min_score: float = 0.5
+) -> Iterator[tuple[str, Figure]]:
+    """The stages' names and figures, one by one, from the picture of `image` to its detections.
+
+    The arguments are those of `trace_strip`. A trace that holds anchor matches gives a ninth figure after the
+    objectness.
+    """
+    view = _choose_view(trace, image, class_names, min_score, compact=False)
+    for name, draw in _PANELS:
+        yield name, _single_picture(view, name, draw)
+        if name == "Objectness" and trace.anchor_matches is not None:
+            yield "Matched anchors", _single_picture(view, "Matched anchors", _panel_matched_anchors)
+
+
+# ---- helpers of the stages
+
+
+def _draw_ground_truth(ax: Axes, gt_boxes: np.ndarray) -> Line2D:
+    """Draws `gt_boxes` (G, 4) dashed and returns a legend's handle."""
+    for corner in gt_boxes:
+        style.edged_box(ax, corner, "white", "--", THIN_LINE)
+    return Line2D(
+        [],
+        [],
+        color="white",
+        linestyle="--",
+        linewidth=THIN_LINE,
+        path_effects=style.outline(THIN_LINE),
+        label=f"ground truth: {len(gt_boxes):,}",
+    )
+
+
+def _dot_key(color: str, size: float, label: str) -> Line2D:
+    return Line2D([], [], color=color, linestyle="none", marker="o", markersize=size, label=label)
+
+
+def _centers(corners: np.ndarray) -> np.ndarray:
+    return np.asarray((corners[:, :2] + corners[:, 2:]) / 2)  # (N, 2)
+
+
+def _dots(ax: Axes, points: np.ndarray, color: str, size: float) -> None:
+    """Dots at `points` (N, 2), `size` in square points; one at the border is drawn whole."""
+    ax.scatter(points[:, 0], points[:, 1], s=size, color=color, linewidths=0, clip_on=False, zorder=2)
+
+
+def _thinned(ax: Axes, cells: np.ndarray, max_dots: int) -> np.ndarray:
+    """Of the centres `cells` (cells, 2), every n-th row and column, so that at most `max_dots` of either remain."""
+    x, y = (np.unique(cells[:, axis].round(3), return_inverse=True)[1] for axis in (0, 1))
+    step = -(-int(max(x.max(), y.max()) + 1) // max_dots)
+    if step > 1:
+        ax.set_xlabel(f"dots: 1 row and column in {step}", fontsize=style.TEXT_SIZE, color=style.GREY, loc="left")
+    return np.asarray(cells[(x % step == step // 2) & (y % step == step // 2)])
+
+
+def _draw_by_ratio(ax: Axes, anchors: np.ndarray, width: float) -> list[Artist]:
+    """Draws `anchors` (k, 4), one colour per aspect ratio, and returns a legend's handles by rising ratio."""
+    ratios = _nominal_ratios(anchors)
+    color_of = {ratio: style.PALETTE[i % len(style.PALETTE)] for i, ratio in enumerate(sorted(set(ratios)))}
+    for corner, ratio in zip(anchors, ratios, strict=True):
+        style.edged_box(ax, corner, color_of[ratio], width=width)
+    return [
+        Line2D([], [], color=color, label=f"height / width \u2248 {ratio:.1f}", path_effects=style.outline(2.0))
+        for ratio, color in color_of.items()
+    ]
+
+
+def _nominal_ratios(anchors: np.ndarray) -> list[float]:
+    """Height / width of each anchor (k, 4), where anchors of about one ratio share that of the largest of them.
+
+    Anchors are rounded to whole pixels, which makes 0.48 and 0.52 of two anchors that are both meant to be 0.5.
+    """
+    sides = np.maximum(anchors[:, 2:] - anchors[:, :2], 1e-6)
+    ratios = sides[:, 1] / sides[:, 0]
+    nominal = ratios.copy()
+    for i in np.argsort(sides.prod(axis=1), kind="stable"):  # the largest comes last and has the last word
+        nominal[np.abs(np.log(ratios / ratios[i])) < 0.2] = ratios[i]
+    return [float(ratio) for ratio in nominal]
+
+
+def _pixels(ax: Axes) -> Axes:
+    """`ax` with limits around what was drawn, where no picture has set them."""
+    if ax.get_autoscale_on():
+        ax.autoscale_view()
+        style.frame(ax)
+    return ax
+
+
+def _cell_borders(count: int, extent: int, offset: float) -> np.ndarray:
+    """The borders (count + 1,) of cells around centres at (i + offset) * stride; the first and last fill `extent`."""
+    stride = extent / count
+    inner = (np.arange(1, count) - 0.5 + offset) * stride
+    return np.concatenate([[0.0], inner, [extent]])
+
+
+# ---- helpers of a trace
+
+
+@dataclass(frozen=True)
+class _View:
+    """Which part of a trace is drawn: an image, a pyramid level, a RoI (None if the image has none)."""
+
+    trace: Any
+    image: int
+    level: int
+    roi: int | None
+    class_names: Sequence[str] | None
+    min_score: float  # detections below are left out, or a page would vanish under doubtful ones
+    compact: bool  # a panel of the strip, without scores and ground truth
+
+    @property
+    def picture(self) -> np.ndarray:
+        return np.asarray(self.trace.pictures[self.image])
+
+    @property
+    def features(self) -> np.ndarray:
+        return np.asarray(self.trace.features[self.level][self.image])  # (C, H, W)
+
+    @property
+    def per_cell(self) -> int:
+        """The number of anchors of one cell of the level."""
+        height, width = self.features.shape[1:]
+        return len(self.trace.anchors[self.level]) // (int(height) * int(width))
+
+
+def _single_picture(view: _View, name: str, draw: Callable[[Axes, _View], str]) -> Figure:
+    single = style.figure(6.2, 5.6)
+    ax = single.subplots()
+    style.title(ax, name, draw(ax, view))
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    single.set_figwidth(float(np.clip(4.8 * abs((right - left) / (top - bottom)), 3.5, 9.0)) + 1.4)
+    return single
+
+
+def _choose_view(trace: Any, image: int, class_names: Sequence[str] | None, min_score: float, compact: bool) -> _View:
+    if not 0 <= image < len(trace.pictures):
+        raise ValueError(f"image is {image}; the trace has the images 0 to {len(trace.pictures) - 1}")
+    rows = np.flatnonzero(np.asarray(trace.roi_images) == image)
+    if rows.size == 0:
+        return _View(trace, image, 0, None, class_names, min_score, compact)
+    objects = _softmax(np.asarray(trace.class_logits)[rows])[:, 1:]
+    roi = int(rows[objects.max(axis=1).argmax()])
+    return _View(trace, image, int(trace.roi_levels[roi]), roi, class_names, min_score, compact)
+
+
+# Each stage draws itself and returns its caption.
+
+
+def _panel_picture(ax: Axes, view: _View) -> str:
+    image(ax, view.picture)
+    return _shape(view.picture) + ("" if view.compact else f", in a batch of shape {_shape(view.trace.images)}")
+
+
+def _panel_features(ax: Axes, view: _View) -> str:
+    feature_map(ax, view.features)
+    return f"{_level(view)}{_shape(view.features)}"
+
+
+def _panel_anchors(ax: Axes, view: _View) -> str:
+    x1, y1, x2, y2 = (0, 0, *view.picture.shape[1::-1]) if view.roi is None else view.trace.rois[view.roi]
+    anchor_level(ax, view.picture, view.trace.anchors[view.level], near=((x1 + x2) / 2, (y1 + y2) / 2))
+    height, width = view.features.shape[1:]
+    return f"{_level(view)}{height} \u00d7 {width} \u00d7 {view.per_cell} = {height * width * view.per_cell:,}"
+
+
+def _panel_objectness(ax: Axes, view: _View) -> str:
+    height, width = view.features.shape[1:]
+    logits = np.asarray(view.trace.objectness[view.level][view.image], float)
+    maps = _sigmoid(logits).reshape(height, width, view.per_cell).transpose(2, 0, 1)  # (k, H, W)
+    size = np.asarray(view.trace.images).shape[2:]
+    first = np.asarray(view.trace.anchors[view.level], float)[0]
+    offset = float((first[0] + first[2]) / 2 / (size[1] / width))
+    objectness(ax, view.picture, maps, (int(size[0]), int(size[1])), offset)
+    return f"{_level(view)}best of {view.per_cell} anchors per cell"
+
+
+def _panel_matched_anchors(ax: Axes, view: _View) -> str:
+    anchors = np.concatenate([np.asarray(level) for level in view.trace.anchors])
+    matches = view.trace.anchor_matches[view.image]
+    matched_anchors(ax, view.picture, anchors, matches, view.trace.gt_boxes[view.image])
+    return f"{len(anchors):,} anchors of all levels"
+
+
+def _panel_proposals(ax: Axes, view: _View) -> str:
+    kept, scores = view.trace.proposals[view.image], view.trace.proposal_scores[view.image]
+    proposals(ax, view.picture, kept, scores, top=50 if view.compact else 100)
+    if view.roi is not None:
+        roi = np.asarray(view.trace.rois)[[view.roi]]
+        boxes(ax, roi, labels=np.zeros(1), class_names=[f"RoI {view.roi}"], color=style.ORANGE)
+    return f"{len(view.trace.candidates[view.image]):,} candidates, {len(kept):,} kept"
+
+
+def _panel_sample_points(ax: Axes, view: _View) -> str:
+    if view.roi is None:
+        style.note(style.frame(ax), "no RoI")
+        return "0 RoIs"
+    trace = view.trace
+    sample_points(
+        ax,
+        np.abs(view.features).mean(axis=0),
+        trace.rois[view.roi],
+        trace.roi_scales[view.level],
+        trace.output_size,
+        trace.sampling_ratio,
+        trace.aligned,
+    )
+    bins = " \u00d7 ".join(str(length) for length in trace.output_size)
+    per_bin = f"{trace.sampling_ratio} \u00d7 {trace.sampling_ratio}" if trace.sampling_ratio else "adaptive"
+    return f"RoI {view.roi}: {bins} bins, {per_bin} points each"
+
+
+def _panel_pooled_features(ax: Axes, view: _View) -> str:
+    if view.roi is None:
+        style.note(style.frame(ax), "no RoI")
+        return "0 RoIs"
+    pooled = np.asarray(view.trace.pooled[view.roi])
+    shown = min(len(pooled), 16 if view.compact else 64)
+    pooled_features(ax, pooled, shown)
+    return f"RoI {view.roi}: {_shape(pooled)}, {shown} channels shown"
+
+
+def _panel_detections(ax: Axes, view: _View) -> str:
+    found = view.trace.detections[view.image]
+    sure = np.asarray(found["scores"]) >= view.min_score
+    boxes, scores, labels = (np.asarray(found[key])[sure] for key in ("boxes", "scores", "labels"))
+    gt_boxes = None if view.compact or view.trace.gt_boxes is None else view.trace.gt_boxes[view.image]
+    detections(ax, view.picture, boxes, None if view.compact else scores, labels, view.class_names, gt_boxes)
+    return f"{len(sure):,}, of which {len(boxes):,} score {view.min_score:g} or more"
+
+
+_PANELS: tuple[tuple[str, Callable[[Axes, _View], str]], ...] = (
+    ("Picture", _panel_picture),
+    ("Features", _panel_features),
+    ("Anchors", _panel_anchors),
+    ("Objectness", _panel_objectness),
+    ("Proposals", _panel_proposals),
+    ("RoI sample points", _panel_sample_points),
+    ("Pooled features", _panel_pooled_features),
+    ("Detections", _panel_detections),
+)
+
+
+def _shape(array: np.ndarray) -> str:
+    return "(" + ", ".join(str(length) for length in np.shape(array)) + ")"
+
+
+def _level(view: _View) -> str:
+    levels = len(view.trace.features)
+    return f"level {view.level + 1} of {levels}: " if levels > 1 else ""
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

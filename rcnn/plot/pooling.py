@@ -1,0 +1,377 @@
+"""Pictures of RoI pooling: where RoIPool and RoIAlign read a feature map, and their output.
+
+Draws sample points, rounded bins and their values, pooled features, the output over the shift of a RoI, and a batch of
+RoIs cut out of its picture.
+
+Feature maps are drawn in cells: cell (row, column) is centred on y = row, x = column. RoIAlign samples in these
+coordinates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.transforms import ScaledTranslation
+
+from rcnn.plot import style
+from rcnn.plot.features import channel_tiles
+from rcnn.plot.style import Dashes, as_array, as_boxes
+
+_BIN_COLORS = (style.SKY, style.YELLOW)  # of neighbouring bins, which may share cells
+_INSETS = (0.07, 0.20)  # cells by which the edges of neighbouring bins are drawn inside of them
+_UNDER_LABEL = 30.0  # points from the axis to a legend that lies under the axis's numbers and its name
+_SHIFT_LOOKS: tuple[tuple[str, Dashes], ...] = (
+    (style.VERMILION, "-"),
+    (style.BLUE, "-"),
+    (style.GREEN, "--"),
+    (style.PURPLE, ":"),
+)
+_ROOM = 0.08  # between two cut-outs, as a share of their side
+
+
+def sample_points(
+    ax: Axes,
+    feature_map: np.ndarray,
+    roi: np.ndarray,
+    spatial_scale: float,
+    output_size: tuple[int, int] = (7, 7),
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+    margin: float | None = 1.0,
+) -> Axes:
+    """Where RoIAlign reads `feature_map` (H, W): the RoI, its bins and its sample points over the cells.
+
+    `roi` (4,) is in pixels, and `spatial_scale` takes it to cells. A cross lies more than one cell outside the map and
+    counts as 0. The view is a square with the RoI in its middle and at least `margin` cells around it; None shows the
+    whole map.
+
+    Source: He et al., "Mask R-CNN" (2017), section 3 and figure 3.
+    """
+    cells = as_array("feature_map", feature_map, (None, None))
+    corner = _roi_in_cells(as_array("roi", roi, (4,)).astype(float), spatial_scale, aligned)
+    points = _points_in_cells(corner, output_size, sampling_ratio)  # (points, 2)
+    height, width = cells.shape
+    x1, y1, x2, y2 = corner
+    shown = ax.imshow(cells, cmap=style.ACTIVATIONS, interpolation="nearest")
+    _draw_grid(
+        ax, np.arange(-0.5, width), np.arange(-0.5, height), (-0.5, -0.5, width - 0.5, height - 0.5), "white", 0.4
+    )
+    _draw_grid(
+        ax,
+        np.linspace(x1, x2, output_size[1] + 1),
+        np.linspace(y1, y2, output_size[0] + 1),
+        tuple(corner),
+        style.ORANGE,
+        0.8,
+    )
+    style.edged_box(ax, corner, style.ORANGE)
+    style.frame(ax)
+    style.whole_number_ticks(ax)
+    if margin is not None:
+        _look_at(ax, corner, corner, margin)
+    _draw_points(ax, points, np.all((points >= -1) & (points <= (width, height)), axis=1))
+    style.color_bar(ax, shown, "activation")
+    return ax
+
+
+def quantised_bins(
+    ax: Axes,
+    feature_map: np.ndarray,
+    roi: np.ndarray,
+    spatial_scale: float,
+    output_size: tuple[int, int] = (7, 7),
+    margin: float | None = 1.0,
+) -> Axes:
+    """What RoIPool reads of `feature_map` (H, W): the RoI, its rounded bins, and the largest cell of each bin.
+
+    `roi` (4,) is in pixels, and `spatial_scale` takes it to cells. Dashed is the RoI before it was rounded. Bins have
+    two colours in turn, for neighbours may share cells; one without a cell is not drawn. The view is a square with at
+    least `margin` cells around all of this; None shows the whole map.
+
+    Source: Girshick, "Fast R-CNN" (2015), section 2.1.
+    """
+    cells = as_array("feature_map", feature_map, (None, None))
+    exact = as_array("roi", roi, (4,)).astype(float) * spatial_scale
+    corners = [_round_away(value) for value in exact]
+    rows = _bin_bounds(corners[1], corners[3], output_size[0], cells.shape[0])
+    columns = _bin_bounds(corners[0], corners[2], output_size[1], cells.shape[1])
+    shown = ax.imshow(cells, cmap=style.ACTIVATIONS, interpolation="nearest")
+    _draw_inner_edges(ax, cells.shape)
+    for i, (top, bottom) in enumerate(rows):
+        for j, (left, right) in enumerate(columns):
+            if top < bottom and left < right:
+                _draw_bin(ax, (left, top, right, bottom), (i + j) % 2)
+                _mark_largest(ax, cells, (left, top, right, bottom))
+    x1, y1, x2, y2 = exact
+    ax.add_patch(
+        Rectangle(
+            (x1, y1),
+            x2 - x1,
+            y2 - y1,
+            fill=False,
+            edgecolor=style.ORANGE,
+            linewidth=style.LINE_WIDTH,
+            linestyle="--",
+            joinstyle="miter",
+            path_effects=style.outline(style.LINE_WIDTH),
+            zorder=4,
+        )
+    )
+    style.frame(ax)
+    style.whole_number_ticks(ax)
+    if margin is not None:
+        _look_at(ax, exact, np.array(corners) + (-0.5, -0.5, 0.5, 0.5), margin)
+    style.color_bar(ax, shown, "activation")
+    return ax
+
+
+def bins_legend(ax: Axes) -> Axes:
+    """`ax` with a legend under it that says what `quantised_bins` draws."""
+    box = Line2D([], [], color=style.ORANGE, linestyle="--", linewidth=style.LINE_WIDTH, label="the RoI as it came")
+    bins = [
+        Line2D(
+            [], [], color=color, linewidth=style.LINE_WIDTH, label=label, path_effects=style.outline(style.LINE_WIDTH)
+        )
+        for color, label in zip(_BIN_COLORS, ("a bin", "its neighbours"), strict=True)
+    ]
+    dot = Line2D([], [], marker="o", color="white", markeredgecolor="black", linestyle="none", label="largest cell")
+    style.legend_below(ax, [box, dot, *bins], columns=2).set_bbox_to_anchor((0.0, -0.09))
+    return ax
+
+
+def bin_values(ax: Axes, values: np.ndarray, limits: tuple[float, float] | None = None) -> Axes:
+    """The answers (ph, pw) of a RoI's bins as tiles, each with its number.
+
+    `limits` are the values of the darkest and of the brightest tile, for several pictures on one scale.
+    """
+    array = as_array("values", values, (None, None)).astype(float)
+    if array.size == 0:
+        return style.note(style.frame(ax), "no bins")
+    low, high = (float(array.min()), float(array.max())) if limits is None else limits
+    ax.imshow(array, cmap=style.ACTIVATIONS, vmin=low, vmax=high, interpolation="nearest")
+    for i, j in np.ndindex(*array.shape):
+        share = (array[i, j] - low) / (high - low) if high > low else 0.5
+        ax.text(
+            j,
+            i,
+            f"{array[i, j]:.2f}",
+            ha="center",
+            va="center",
+            fontsize=style.TEXT_SIZE + 1,
+            color="white" if share < 0.5 else "black",
+        )
+    for line in range(1, array.shape[1]):
+        ax.axvline(line - 0.5, color="white", linewidth=style.LINE_WIDTH)
+    for line in range(1, array.shape[0]):
+        ax.axhline(line - 0.5, color="white", linewidth=style.LINE_WIDTH)
+    return style.frame(ax)
+
+
+def shift_curves(
+    ax: Axes, shifts: np.ndarray, curves: Mapping[str, np.ndarray], xlabel: str, ylabel: str, at: float | None = None
+) -> Axes:
+    """What each of `curves` answers, (S,) by name, over the `shifts` (S,) of a RoI; a legend lies below.
+
+    `at` marks one shift, and what each curve answers there. NaN leaves a gap.
+    """
+    places = as_array("shifts", shifts, (None,)).astype(float)
+    looks = dict(zip(curves, _SHIFT_LOOKS * (len(curves) // len(_SHIFT_LOOKS) + 1), strict=False))
+    for name, answers in curves.items():
+        values = as_array(f"curves[{name!r}]", answers, (len(places),)).astype(float)
+        color, dashes = looks[name]
+        ax.plot(places, values, color=color, linestyle=dashes, linewidth=style.LINE_WIDTH)
+        if at is not None and len(places):
+            ax.plot(
+                at,
+                np.interp(at, places, values),
+                marker="o",
+                markersize=6,
+                markerfacecolor=color,
+                markeredgecolor="black",
+                markeredgewidth=0.8,
+                zorder=4,
+            )
+    if at is not None:
+        ax.axvline(at, color=style.GREY, linewidth=style.THIN_LINE, zorder=1)
+    style.graph(ax, xlabel, ylabel)
+    handles = [
+        Line2D([], [], color=color, linestyle=dashes, linewidth=style.LINE_WIDTH, label=name)
+        for name, (color, dashes) in looks.items()
+    ]
+    if handles:
+        below = ScaledTranslation(0, -_UNDER_LABEL / 72, ax.figure.dpi_scale_trans)
+        style.legend_below(ax, handles, columns=len(handles)).set_bbox_to_anchor((0, 0), ax.transAxes + below)
+    return ax
+
+
+def pooled_features(ax: Axes, pooled: np.ndarray, max_channels: int = 64) -> Axes:
+    """One RoI's pooled features (C, ph, pw): the first `max_channels` channels side by side, row by row, on one scale.
+
+    The scale leaves out the lowest and the highest hundredth, so that one outlier does not darken all others.
+    """
+    return channel_tiles(ax, as_array("pooled", pooled, (None, None, None)), max_channels, "activation")
+
+
+def roi_batch(
+    ax: Axes,
+    picture: np.ndarray,
+    rois: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str] | None = None,
+    most: int = 12,
+) -> Axes:
+    """What the `rois` (R, 4) show of `picture`, a row for each class of `labels` (R,), with how many there are of it.
+
+    Each RoI is stretched to a square, as pooling does. Of each class the first `most` are shown.
+    """
+    shown = np.asarray(picture)
+    shown = shown / 255.0 if shown.dtype == np.uint8 else np.clip(shown.astype(float), 0, 1)
+    corners = as_boxes("rois", rois)
+    classes = as_array("labels", labels, (len(corners),)).astype(int)
+    style.frame(ax)
+    present = np.unique(classes)
+    if len(present) == 0:
+        return style.note(ax, "no RoIs")
+    names = []
+    for row, label in enumerate(present):
+        mine = corners[classes == label]
+        names.append(f"{class_names[label] if class_names is not None else label}: {len(mine)}")
+        for column, corner in enumerate(mine[:most]):
+            _draw_cut_out(ax, shown, corner, column, row, style.label_color(int(label)))
+        if len(mine) > most:
+            ax.text(most + 0.1, row + 0.5, "...", va="center", fontsize=style.TEXT_SIZE + 1, color=style.GREY)
+    columns = min(most, int(np.bincount(classes).max()))
+    ax.set(xlim=(-_ROOM, columns + 0.5), ylim=(len(present), -_ROOM))
+    ax.set_yticks(np.arange(len(present)) + 0.5, names)
+    style.ticks(ax)
+    ax.tick_params(length=0)
+    ax.set_facecolor("white")
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def _roi_in_cells(roi: np.ndarray, spatial_scale: float, aligned: bool) -> np.ndarray:
+    """The RoI (4,) in the coordinates of the feature map; unaligned, it is at least one cell wide and high."""
+    corner = roi * spatial_scale - (0.5 if aligned else 0.0)
+    if not aligned:
+        corner[2:] = np.maximum(corner[2:], corner[:2] + 1)
+    return np.asarray(corner)
+
+
+def _points_in_cells(corner: np.ndarray, output_size: tuple[int, int], sampling_ratio: int) -> np.ndarray:
+    """The points (ph * sy * pw * sx, 2) as x, y at which a RoI is read, row by row.
+
+    A `sampling_ratio` of 0 takes as many per bin as the bin has cells, rounded up.
+    """
+    axes = []
+    for start, end, bins in ((corner[0], corner[2], output_size[1]), (corner[1], corner[3], output_size[0])):
+        count = bins * (sampling_ratio or max(int(np.ceil((end - start) / bins)), 1))
+        axes.append(start + (np.arange(count) + 0.5) * (end - start) / count)
+    x, y = np.meshgrid(*axes)
+    return np.stack([x.ravel(), y.ravel()], axis=1)
+
+
+def _draw_points(ax: Axes, points: np.ndarray, inside: np.ndarray) -> None:
+    """Draws `points` (N, 2) as large as their distance allows; crosses where not `inside` (N,)."""
+    steps = np.diff(np.unique(points[:, 0].round(6))), np.diff(np.unique(points[:, 1].round(6)))
+    step = min((each.min() for each in steps if each.size), default=1.0)
+    dots = step / abs(np.diff(ax.get_xlim())[0]) * ax.bbox.width
+    size = float(np.clip(0.5 * dots * 72 / ax.figure.dpi, 1.6, 4.5))  # the diameter in points
+    ax.scatter(
+        points[inside, 0],
+        points[inside, 1],
+        s=size**2,
+        facecolors="white",
+        edgecolors="black",
+        zorder=4,
+        linewidths=0.0 if size < 3 else 0.6,
+    )
+    ax.scatter(points[~inside, 0], points[~inside, 1], s=size**2, marker="x", color="black", zorder=4, linewidths=0.8)
+
+
+def _draw_grid(ax: Axes, x: np.ndarray, y: np.ndarray, extent: tuple[float, ...], color: str, width: float) -> None:
+    """Vertical lines at `x` and horizontal ones at `y` within `extent` (x1, y1, x2, y2)."""
+    x1, y1, x2, y2 = extent
+    segments = [[(each, y1), (each, y2)] for each in x] + [[(x1, each), (x2, each)] for each in y]
+    ax.add_collection(LineCollection(segments, colors=color, linewidths=width, zorder=2), autolim=False)
+
+
+def _round_away(value: float) -> int:
+    """The nearest whole number, a half away from zero."""
+    return int(math.copysign(math.floor(abs(value) + 0.5), value))
+
+
+def _bin_bounds(first: int, last: int, bins: int, cells: int) -> list[tuple[int, int]]:
+    """Where each bin of the cells `first` .. `last`, both included, begins and ends (exclusive), clipped to the map."""
+    length = max(last - first + 1, 1)
+    starts = [first + i * length // bins for i in range(bins)]
+    stops = [first - -(i + 1) * length // bins for i in range(bins)]
+    return [(min(max(start, 0), cells), min(max(stop, 0), cells)) for start, stop in zip(starts, stops, strict=True)]
+
+
+def _draw_bin(ax: Axes, bounds: tuple[int, int, int, int], turn: int) -> None:
+    left, top, right, bottom = bounds
+    inset = _INSETS[turn]
+    ax.add_patch(
+        Rectangle(
+            (left - 0.5 + inset, top - 0.5 + inset),
+            right - left - 2 * inset,
+            bottom - top - 2 * inset,
+            fill=False,
+            edgecolor=_BIN_COLORS[turn],
+            linewidth=style.LINE_WIDTH,
+            joinstyle="miter",
+            path_effects=style.outline(style.LINE_WIDTH),
+            zorder=3,
+        )
+    )
+
+
+def _mark_largest(ax: Axes, cells: np.ndarray, bounds: tuple[int, int, int, int]) -> None:
+    """Draws a dot on the first of a bin's largest cells."""
+    left, top, right, bottom = bounds
+    row, column = np.divmod(cells[top:bottom, left:right].argmax(), right - left)
+    ax.plot(
+        left + column,
+        top + row,
+        marker="o",
+        markersize=5,
+        color="white",
+        markeredgecolor="black",
+        markeredgewidth=0.8,
+        zorder=5,
+    )
+
+
+def _draw_inner_edges(ax: Axes, size: tuple[int, ...]) -> None:
+    height, width = size
+    down = [[(x - 0.5, -0.5), (x - 0.5, height - 0.5)] for x in range(1, width)]
+    across = [[(-0.5, y - 0.5), (width - 0.5, y - 0.5)] for y in range(1, height)]
+    ax.add_collection(LineCollection(down + across, colors="white", linewidths=0.4, zorder=2), autolim=False)
+
+
+def _look_at(ax: Axes, one: np.ndarray, other: np.ndarray, margin: float) -> None:
+    """Sets the view to a square around two boxes."""
+    x1, y1 = np.minimum(one[:2], other[:2])
+    x2, y2 = np.maximum(one[2:], other[2:])
+    x, y, half = (x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, y2 - y1) / 2 + margin
+    ax.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
+
+
+def _draw_cut_out(ax: Axes, picture: np.ndarray, corner: np.ndarray, column: int, row: int, color: str) -> None:
+    """The pixels under a box, at least one, in the cell of this column and row."""
+    height, width = picture.shape[:2]
+    left, top = (int(np.clip(np.floor(at), 0, side - 1)) for at, side in zip(corner[:2], (width, height), strict=True))
+    right, bottom = (
+        int(np.clip(np.ceil(at), low + 1, side))
+        for at, low, side in zip(corner[2:], (left, top), (width, height), strict=True)
+    )
+    side = 1 - _ROOM
+    ax.imshow(picture[top:bottom, left:right], extent=(column, column + side, row + side, row), aspect="equal")
+    ax.add_patch(Rectangle((column, row), side, side, fill=False, edgecolor=color, linewidth=style.LINE_WIDTH))

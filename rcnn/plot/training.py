@@ -1,0 +1,559 @@
+"""Pictures of training: losses over the steps, gradients, and how proposals approach their objects.
+
+Draws named lines and levels, loss curves, the page of a training run, proposals as they settle, the error of numerical
+gradients, and gradients by part of the detector, by loss and by class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LogNorm, to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from rcnn.plot import style
+from rcnn.plot.overview import image
+from rcnn.plot.style import LINE_WIDTH, THIN_LINE, Dashes, as_array, as_boxes
+
+Norms = Mapping[str, Mapping[str, float]]
+Values = Sequence[float] | np.ndarray
+
+_LINE_COLORS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE, style.SKY, style.NEUTRAL)
+_LINE_DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
+# On white paper, the darker colours first; the line style tells the curves apart without colour, too.
+_ERROR_LOOKS = ((style.BLUE, "-"), (style.ORANGE, "--"), (style.GREEN, "-."), (style.PURPLE, ":"))
+_LEAST_ERROR = 1e-17  # where an error of 0 is drawn, because a logarithmic axis has no 0
+_LOG_TICKS = 9  # marks of a logarithmic axis, at most
+_COLOR_RANGE = 1e-4  # the smallest gradient with a colour of its own in a table, as a share of the largest
+_MOST_ROWS = 12  # rows of a picture that are numbered, at most
+
+# The diagram of `gradient_flow`, in its own units.
+_LOSS_COLORS = {"rpn": style.BLUE, "roi": style.VERMILION}
+_FLOW_SIZE = (10.4, 4.6)  # width and height of the diagram
+_HALF_BOX = (0.98, 0.5)  # half the width and height of a box
+_PARTS = {"backbone": (1.2, 2.3), "rpn": (4.0, 3.9), "roi_heads": (6.7, 0.7)}  # the learned parts and their places
+_PART_NAMES = {
+    "backbone": "backbone",
+    "rpn": "RPN head",
+    "roi_heads": "RoI heads",
+    "proposals": "proposals",
+    "pool": "RoIAlign",
+    "rpn loss": "RPN losses",
+    "roi loss": "RoI losses",
+}
+_PLACES = {**_PARTS, "proposals": (6.7, 2.3), "pool": (4.0, 0.7), "rpn loss": (9.2, 3.9), "roi loss": (9.2, 0.7)}
+_FORWARD = (
+    ("backbone", "rpn"),
+    ("rpn", "rpn loss"),
+    ("rpn", "proposals"),
+    ("proposals", "pool"),
+    ("backbone", "pool"),
+    ("pool", "roi_heads"),
+    ("roi_heads", "roi loss"),
+)
+_BESIDE = 0.13  # distance of a gradient's arrow from the forward arrow
+
+
+def lines(
+    ax: Axes,
+    x: np.ndarray,
+    series: Mapping[str, np.ndarray],
+    xlabel: str,
+    ylabel: str,
+    levels: Sequence[float] = (),
+    log: bool = False,
+) -> Axes:
+    """A line over `x` (K,) for each of `series`, by name; `levels` are dotted heights to compare with.
+
+    `log` makes the axis of x logarithmic with ticks at powers of two.
+    """
+    at = as_array("x", x, (None,)).astype(float)
+    style.graph(ax, xlabel, ylabel)
+    for level in levels:
+        ax.axhline(level, color=style.GREY, linewidth=THIN_LINE, linestyle=":")
+    handles: list[Artist] = []
+    for number, (name, values) in enumerate(series.items()):
+        handles += ax.plot(
+            at,
+            as_array(f"series[{name!r}]", values, (len(at),)),
+            linewidth=LINE_WIDTH,
+            label=name,
+            color=_LINE_COLORS[number % len(_LINE_COLORS)],
+            linestyle=_LINE_DASHES[number % len(_LINE_DASHES)],
+        )
+    if log:
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlim(at.min(), at.max())
+    if len(series) > 1:
+        style.legend_right(ax, handles)
+    return ax
+
+
+def levels(ax: Axes, values: Mapping[str, float]) -> Axes:
+    """A dotted line across `ax` at each of `values`, named at its right end, inside: what a curve is held against."""
+    for name, value in values.items():
+        ax.axhline(value, color=style.GREY, linestyle=":", linewidth=1.2, zorder=1.5)
+        ax.annotate(
+            name,
+            (1, value),
+            (-3, 2),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize=style.TEXT_SIZE,
+            color=style.INK,
+        )
+    return ax
+
+
+def loss_curves(
+    ax: Axes,
+    history: Mapping[str, Sequence[float] | np.ndarray],
+    steps: Sequence[int] | np.ndarray | None = None,
+    smoothing: int = 1,
+    log: bool = False,
+) -> Axes:
+    """The losses of `history`, name by name, over `steps` (1, 2, 3, ... without it); a total is drawn in black.
+
+    `smoothing` is the number of steps that each point of a curve averages, half of them before and half after it; the
+    raw values stay visible, pale. `log` makes the losses' axis logarithmic.
+    """
+    if smoothing < 1:
+        raise ValueError(f"smoothing is {smoothing}; it must be at least 1")
+    colors = iter(style.CURVE_COLORS * (len(history) // len(style.CURVE_COLORS) + 1))
+    for name, losses in history.items():
+        values = as_array(f"history[{name!r}]", losses, (None,)).astype(float)
+        at = np.arange(1, len(values) + 1) if steps is None else as_array("steps", steps, (len(values),))
+        total = name.startswith("total")
+        color = style.INK if total else next(colors)
+        if smoothing > 1:
+            ax.plot(at, values, color=color, linewidth=0.7, alpha=0.25)
+        ax.plot(
+            at,
+            _moving_mean(values, smoothing),
+            color=color,
+            label=name,
+            zorder=3 if total else 2.5,
+            linewidth=style.THIN_LINE if smoothing == 1 else style.LINE_WIDTH,
+        )
+    style.graph(ax, "step", "loss")
+    if log:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        ax.set_ylim(bottom=0)
+    handles = ax.get_legend_handles_labels()[0]
+    if handles:
+        for line in style.legend_right(ax, handles).get_lines():
+            line.set_linewidth(2 * style.LINE_WIDTH)  # a thin line shows too little of its colour
+    return ax
+
+
+def training_curves(
+    history: Mapping[str, Sequence[float]],
+    lr: Sequence[float],
+    validation: Mapping[str, Sequence[float]],
+) -> Figure:
+    """A page with the losses of a training run, those on its validation pictures, its AP50 and its learning rate.
+
+    `history` holds the losses of every step by name, `lr` a number per step; `validation` holds "step", after how many
+    steps, "ap50" and the losses, a number per validation, of which there may be none.
+    """
+    page = style.figure(13, 8)
+    (losses, validated), (scored, rated) = page.subplots(2, 2, sharex=True)
+    smoothing = max(len(lr) // 40, 1)
+    loss_curves(losses, history, smoothing=smoothing, log=True)
+    style.title(losses, "Losses", f"mean of {smoothing} steps; pale: every step" if smoothing > 1 else "of every step")
+    style.graph(rated, "step", "learning rate")
+    rated.plot(np.arange(1, len(lr) + 1), np.asarray(lr, float), color=style.BLUE, linewidth=style.LINE_WIDTH)
+    rated.set(xlim=(0, max(len(lr), 1)), ylim=(0, None))
+    style.title(rated, "Learning rate")
+    _draw_validation(validated, scored, validation)
+    for ax in (losses, validated):  # the axis is that of the graph below
+        ax.set_xlabel("")
+    return page
+
+
+def settling(ax: Axes, steps: Sequence[int], best_iou: np.ndarray, threshold: float = 0.5) -> Axes:
+    """How near the best box comes to each object as training goes on: a pale line for each, the median in black.
+
+    `best_iou` is (S, G), a row for each of the `steps` (S,) at which was looked. These are drawn at equal distances,
+    for most happens at the beginning. The dotted line is the IoU from which on an object counts as found.
+    """
+    values = as_array("best_iou", best_iou, (len(steps), None)).astype(float)  # (S, G)
+    at = np.arange(len(steps))
+    ax.plot(at, values, color=style.SKY, linewidth=0.8, alpha=0.6, clip_on=False)
+    style.graph(ax, "step", "IoU of the best box with an object")
+    ax.axhline(threshold, color=style.GREY, linestyle=":", linewidth=style.THIN_LINE)
+    handles = [Line2D([], [], color=style.SKY, label=f"each of {values.shape[1]} objects")]
+    if values.shape[1]:
+        handles += ax.plot(
+            at,
+            np.median(values, axis=1),
+            color=style.INK,
+            linewidth=2,
+            marker="o",
+            markersize=4,
+            clip_on=False,
+            label="median",
+            zorder=3,
+        )
+    handles.append(Line2D([], [], color=style.GREY, linestyle=":", label=f"IoU {threshold:g}"))
+    ax.set(xlim=(0, max(len(steps) - 1, 1)), ylim=(0, 1))
+    ax.set_xticks(at, [f"{step:,}" for step in steps])
+    style.legend_right(ax, handles)
+    return ax
+
+
+def nearest_proposals(
+    ax: Axes,
+    picture: np.ndarray,
+    boxes: np.ndarray,
+    overlaps: np.ndarray,
+    gt_boxes: np.ndarray,
+    top: int = 100,
+    scale: bool = True,
+) -> Axes:
+    """The first `top` of `boxes` (P, 4), pale, and of these the one nearest to each object, coloured by its IoU.
+
+    `overlaps` (P, G) is the IoU of each box with each of `gt_boxes` (G, 4), which are drawn dashed.
+    `scale` is False where the colours are explained beside another picture of a row.
+    """
+    objects = as_boxes("gt_boxes", gt_boxes)
+    every = as_boxes("boxes", boxes)
+    shared = as_array("overlaps", overlaps, (len(every), len(objects))).astype(float)[:top]
+    corners = every[:top]
+    image(ax, picture, dimmed=True)
+    pale = LineCollection(style.outlines(corners), colors="white", linewidths=0.6, alpha=0.35)
+    ax.add_collection(pale, autolim=False)
+    for x1, y1, x2, y2 in objects:
+        ax.add_patch(
+            Rectangle(
+                (x1, y1),
+                x2 - x1,
+                y2 - y1,
+                fill=False,
+                edgecolor="white",
+                linestyle="--",
+                linewidth=style.THIN_LINE,
+                path_effects=style.outline(style.THIN_LINE),
+            )
+        )
+    found = shared.max(axis=0, initial=0) > 0  # (G,); one that no box touches has no nearest
+    nearest = shared.argmax(axis=0)[found] if len(corners) else np.zeros(0, int)
+    lines = LineCollection(
+        style.outlines(corners[nearest]),
+        array=shared.max(axis=0, initial=0)[found],
+        cmap=style.VALUES,
+        clim=(0, 1),
+        linewidths=style.LINE_WIDTH,
+        joinstyle="miter",
+        zorder=3,
+        path_effects=style.outline(style.LINE_WIDTH),
+    )
+    ax.add_collection(lines, autolim=False)
+    if scale:
+        style.color_bar(ax, lines, "IoU with its object")
+    return ax
+
+
+def gradient_errors(ax: Axes, steps: Values, errors: Mapping[str, Values]) -> Axes:
+    """How far numerical gradients are off, over the step of their differences; both axes are logarithmic.
+
+    `steps` (n,) are above 0; each of `errors`, a name and its values (n,), is at least 0. The smallest error of each is
+    marked. An error of exactly 0 is drawn at 1e-17.
+    """
+    at = _at_least("steps", as_array("steps", steps, (None,)).astype(float), np.nextafter(0, 1))
+    style.graph(ax, "step", "error of the gradient")
+    ax.set(xscale="log", yscale="log")
+    handles: list[Artist] = []
+    for (name, values), (color, line) in zip(errors.items(), _error_looks(len(errors)), strict=False):
+        y = _at_least(f"errors[{name!r}]", as_array(f"errors[{name!r}]", values, (len(at),)).astype(float), 0)
+        best = int(y.argmin())
+        handles += ax.plot(
+            at,
+            np.maximum(y, _LEAST_ERROR),
+            line,
+            color=color,
+            linewidth=style.LINE_WIDTH,
+            zorder=2.5,
+            label=f"{name}: best {y[best]:.0e} at a step of {at[best]:.0e}",
+        )
+        ax.plot(at[best], max(y[best], _LEAST_ERROR), "o", color=color, markersize=7, zorder=3)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(numticks=_LOG_TICKS))
+        axis.set_minor_formatter(NullFormatter())
+    if handles:
+        style.legend_inside(ax, handles, "best", length=2.8)
+    return ax
+
+
+def gradient_flow(ax: Axes, norms: Norms) -> Axes:
+    """The detector as a diagram: arrows of what is computed, and of the gradients that come back.
+
+    `norms["rpn"]` and `norms["roi"]` say, for each of the parts "backbone", "rpn" and "roi_heads", the norm of the
+    gradient that the losses of the RPN and of the second stage give to its parameters. An arrow is drawn only where
+    what lies behind it gets a gradient; where none comes through the proposals, they are marked as cut off.
+    """
+    grads = {loss: {part: _gradient_norm(norms, loss, part) for part in _PARTS} for loss in _LOSS_COLORS}
+    for start, end in _FORWARD:
+        _flow_arrow(ax, _PLACES[start], _PLACES[end], style.GREY, style.THIN_LINE, 0.0)
+    for loss, start, end in _gradient_arrows(grads):
+        _flow_arrow(ax, _PLACES[start], _PLACES[end], _LOSS_COLORS[loss], 2 * style.LINE_WIDTH, _BESIDE)
+    if not grads["roi"]["rpn"]:
+        _mark_cut(ax)
+    for name, place in _PLACES.items():
+        _flow_box(
+            ax,
+            _PART_NAMES[name],
+            place,
+            {loss: grads[loss][name] for loss in grads} if name in _PARTS else {},
+            _LOSS_COLORS.get(name.split()[0], style.GREY) if name.endswith("loss") else style.GREY,
+        )
+    ax.set(xlim=(0, _FLOW_SIZE[0]), ylim=(0, _FLOW_SIZE[1]), aspect="equal")
+    ax.axis("off")
+    return ax
+
+
+def gradient_table(ax: Axes, norms: Norms) -> Axes:
+    """A table of `norms[loss][part]`: the norm of the gradient that a loss (row) gives to a part (column).
+
+    The colour is logarithmic; a cell without any gradient is white and says 0.
+    """
+    parts = list(dict.fromkeys(part for row in norms.values() for part in row))
+    values = np.array([[_gradient_norm(norms, loss, part) for part in parts] for loss in norms]).reshape(
+        len(norms), len(parts)
+    )
+    style.frame(ax)
+    if values.size == 0:
+        return style.note(ax, "no gradients")
+    shade = LogNorm(_COLOR_RANGE * values.max(), values.max(), clip=True)
+    colors = ScalarMappable(shade, style.VALUES)
+    for (row, column), value in np.ndenumerate(values):
+        face = to_hex(tuple(colors.to_rgba(value))) if value else "#ffffff"
+        ax.add_patch(Rectangle((column, row), 1, 1, facecolor=face, edgecolor=style.FAINT, linewidth=0.8))
+        ax.text(
+            column + 0.5,
+            row + 0.5,
+            f"{value:.2g}" if value else "0",
+            ha="center",
+            va="center",
+            fontsize=style.TEXT_SIZE + 1,
+            color=style.contrasting(face),
+        )
+    ax.set(xlim=(0, len(parts)), ylim=(len(norms), 0), aspect="auto")
+    ax.set_xticks(np.arange(len(parts)) + 0.5, parts)
+    ax.set_yticks(np.arange(len(norms)) + 0.5, list(norms))
+    style.ticks(ax)
+    ax.tick_params(length=0)
+    return ax
+
+
+def gradient_by_class(
+    ax: Axes, gradient: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None = None
+) -> Axes:
+    """How large the gradient of each RoI's deltas is, class by class; the true class of a RoI is outlined.
+
+    `gradient` (R, L, 4) is that of `box_deltas`; a cell is the length of its four numbers, and white where they are 0.
+    `labels` (R,) are the true classes.
+    """
+    array = as_array("gradient", gradient, (None, None, 4)).astype(float)
+    rows, classes = array.shape[:2]
+    true = as_array("labels", labels, (rows,)).astype(int)
+    wrong = np.flatnonzero((true < 0) | (true >= classes))
+    if wrong.size:
+        raise ValueError(f"labels[{wrong[0]}] is {true[wrong[0]]}; allowed are 0 to {classes - 1}")
+    style.graph(ax, "class", "RoI")
+    if array.size == 0:
+        return style.note(ax, "no RoIs")
+    length = np.sqrt((array**2).sum(axis=2))  # (R, L)
+    shown = np.ma.masked_equal(length, 0)
+    mesh = ax.pcolormesh(
+        np.arange(classes + 1), np.arange(rows + 1), shown, cmap=style.VALUES, vmin=0, vmax=length.max() or 1.0
+    )
+    for row, label in enumerate(true):
+        ax.add_patch(
+            Rectangle(
+                (label, row), 1, 1, fill=False, edgecolor=style.VERMILION, linewidth=style.THIN_LINE, clip_on=False
+            )
+        )
+    ax.set(xlim=(0, classes), ylim=(rows, 0))
+    ax.grid(False)
+    names = [str(label) for label in range(classes)] if class_names is None else list(class_names)
+    ax.set_xticks(np.arange(classes) + 0.5, names, rotation=90 if max(map(len, names)) > 2 else 0)
+    marked = np.arange(0, rows, -(-rows // _MOST_ROWS))
+    ax.set_yticks(marked + 0.5, [str(row) for row in marked])
+    style.color_bar(ax, mesh, "length of the gradient of four deltas")
+    return ax
+
+
+# ---- helpers of the curves
+
+
+def _draw_validation(losses: Axes, scores: Axes, validation: Mapping[str, Sequence[float]]) -> None:
+    """Draws the losses on the validation pictures, and the AP50 with its best value."""
+    style.title(losses, "Validation losses", "on pictures that training does not see")
+    steps, ap50 = np.asarray(validation["step"], float), np.asarray(validation["ap50"], float)
+    if len(steps) == 0:
+        for ax, name in ((losses, "loss"), (scores, "AP50")):
+            style.note(style.graph(ax, "step", name), "there was no validation")
+        style.title(scores, "AP50")
+        return
+    loss_curves(losses, {name: of for name, of in validation.items() if name.endswith("_loss")}, steps, log=True)
+    for line in losses.get_lines():  # a single validation makes no line
+        line.set(marker="o", markersize=3, clip_on=False)
+    style.graph(scores, "step", "AP50")
+    scores.plot(steps, ap50, color=style.GREEN, linewidth=style.LINE_WIDTH, marker="o", markersize=4, clip_on=False)
+    scores.set_ylim(0, 1)
+    if not np.isfinite(ap50).any():
+        style.title(scores, "AP50", "not known: there is no object to find")
+        return
+    best = int(np.nanargmax(ap50))
+    style.title(scores, "AP50", f"best on the same pictures: {ap50[best]:.3f}, after step {steps[best]:.0f}")
+    scores.plot(steps[best], ap50[best], "o", color=style.VERMILION, markersize=7, clip_on=False, zorder=3)
+
+
+def _moving_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Each value averaged with its neighbours: `window` of them, fewer towards the two ends."""
+    if window == 1 or len(values) == 0:
+        return values
+    before, after = window // 2, (window - 1) // 2
+    positions = np.arange(len(values))
+    starts, ends = np.maximum(positions - before, 0), np.minimum(positions + after + 1, len(values))
+    return np.array([values[start:end].mean() for start, end in zip(starts, ends, strict=True)])
+
+
+def _error_looks(count: int) -> list[tuple[str, str]]:
+    """`count` pairs of a colour and a line style; ValueError where there are more curves than can be told apart."""
+    if count > len(_ERROR_LOOKS):
+        raise ValueError(f"there are {count} curves; at most {len(_ERROR_LOOKS)} can be told apart")
+    return list(_ERROR_LOOKS[:count])
+
+
+def _at_least(name: str, values: np.ndarray, least: float) -> np.ndarray:
+    wrong = np.flatnonzero(~((values >= least) & np.isfinite(values)))
+    if wrong.size:
+        raise ValueError(
+            f"{name}[{wrong[0]}] is {values[wrong[0]]:g}; it must be finite and {'above' if least else 'at least'} 0"
+        )
+    return values
+
+
+# ---- helpers of the gradients
+
+
+def _gradient_norm(norms: Norms, loss: str, part: str) -> float:
+    """The norm of a loss's gradient for a part, 0 where it is not listed; ValueError for what is none."""
+    if loss not in norms:
+        raise ValueError(f"norms must have an entry {loss!r}; it has {', '.join(map(repr, norms)) or 'none'}")
+    value = float(norms[loss].get(part, 0.0))
+    if not (value >= 0 and np.isfinite(value)):
+        raise ValueError(f"norms[{loss!r}][{part!r}] is {value:g}; a norm is finite and at least 0")
+    return value
+
+
+def _gradient_arrows(grads: Norms) -> list[tuple[str, str, str]]:
+    """(loss, from, to) of every step of a gradient that arrives somewhere."""
+    steps = {
+        "rpn": [("rpn", "rpn loss", "rpn"), ("backbone", "rpn", "backbone")],
+        "roi": [
+            ("roi_heads", "roi loss", "roi_heads"),
+            ("backbone", "roi_heads", "pool"),
+            ("backbone", "pool", "backbone"),
+            ("rpn", "pool", "proposals"),
+            ("rpn", "proposals", "rpn"),
+        ],
+    }
+    return [(loss, start, end) for loss, paths in steps.items() for part, start, end in paths if grads[loss][part]]
+
+
+def _flow_arrow(
+    ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str, width: float, beside: float
+) -> None:
+    """An arrow from the edge of one box to that of another, so far to the left of the line between them."""
+    begin, target = np.array(start), np.array(end)
+    way = (target - begin) / np.hypot(*(target - begin))
+    aside = beside * np.array([-way[1], way[0]])
+    room = min(half / abs(step) for half, step in zip(_HALF_BOX, way, strict=True) if abs(step) > 1e-9) + 0.06
+    ax.annotate(
+        "",
+        target - room * way + aside,
+        begin + room * way + aside,
+        zorder=2,
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": color,
+            "linewidth": width,
+            "shrinkA": 0,
+            "shrinkB": 0,
+            "mutation_scale": 8 + 3 * width,
+        },
+    )
+
+
+def _mark_cut(ax: Axes) -> None:
+    """A mark across the two arrows that lead through the proposals: no gradient comes back along them."""
+    for start, end in (("rpn", "proposals"), ("proposals", "pool")):
+        middle = (np.array(_PLACES[start]) + _PLACES[end]) / 2
+        ax.plot(*middle, "x", color=style.INK, markersize=10, markeredgewidth=2.5, zorder=3)
+    ax.text(
+        _PLACES["proposals"][0] + 1.15,
+        _PLACES["proposals"][1],
+        "no gradient:\nthe boxes are\ntaken as given",
+        ha="left",
+        va="center",
+        fontsize=style.TEXT_SIZE,
+        color=style.INK,
+    )
+
+
+def _flow_box(ax: Axes, name: str, place: tuple[float, float], gradients: Mapping[str, float], color: str) -> None:
+    """A named box; with the norms of the gradients that arrive at it, where it is learned."""
+    x, y = place
+    ax.add_patch(
+        FancyBboxPatch(
+            (x - _HALF_BOX[0], y - _HALF_BOX[1]),
+            2 * _HALF_BOX[0],
+            2 * _HALF_BOX[1],
+            zorder=2.5,
+            boxstyle="round,pad=0,rounding_size=0.12",
+            facecolor="white",
+            edgecolor=color,
+            linewidth=style.LINE_WIDTH,
+        )
+    )
+    ax.text(
+        x,
+        y + (0.24 if gradients else 0),
+        name,
+        ha="center",
+        va="center",
+        fontsize=style.TEXT_SIZE + 1,
+        fontweight="bold",
+        color=style.INK if color == style.GREY else color,
+        zorder=3,
+    )
+    for line, (loss, value) in enumerate(gradients.items()):
+        text = f"{'RPN' if loss == 'rpn' else 'RoI'} losses: {f'{value:.2g}' if value else '0'}"
+        ax.text(
+            x,
+            y - 0.06 - 0.26 * line,
+            text,
+            ha="center",
+            va="center",
+            fontsize=style.TEXT_SIZE,
+            color=_LOSS_COLORS[loss],
+            zorder=3,
+        )

@@ -1,0 +1,335 @@
+"""Annotated photos and contact sheets: lines and tags that can be read at any size, right and wrong boxes."""
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.patches import Rectangle
+
+from rcnn import plot
+from rcnn.plot import images, style
+from rcnn.plot.tags import Tags, place
+
+PHOTO_NAMES = ("background", "cat", "dog", "hair drier")
+GROUNDS = {"black": 0, "white": 255, "grey": 128}
+COLOURS = [np.round(255 * np.array(to_rgb(style.label_color(label)))).astype(int) for label in range(4)]
+NAMES = ("background", "cat", "dog", "a very long name indeed")
+
+# ---- an annotated photo
+
+
+def ground(height, width, kind="grey"):
+    if kind == "noise":
+        return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return np.full((height, width, 3), GROUNDS[kind], np.uint8)
+
+
+def crowd(count, height, width, seed=0):
+    """Boxes (count, 4) of every size, falling scores, labels."""
+    rng = np.random.default_rng(seed)
+    centers, sides = rng.random((count, 2)), np.exp(rng.uniform(np.log(0.02), np.log(0.5), (count, 2)))
+    boxes = np.concatenate([centers - sides / 2, centers + sides / 2], axis=1).clip(0, 1)
+    return boxes * (width, height, width, height), np.sort(rng.random(count))[::-1], rng.integers(1, 4, count)
+
+
+@pytest.fixture
+def tags(monkeypatch):
+    """The fields (D, 4) of the tags that were placed last, and the window."""
+    seen = {}
+
+    def spy(sizes, boxes, window):
+        corners = place(sizes, boxes, window)
+        seen.update(fields=np.concatenate([corners, corners + sizes], axis=1), window=window, sizes=sizes)
+        return corners
+
+    monkeypatch.setattr(images, "place", spy)
+    return seen
+
+
+def overlaps(fields):
+    """The part (D,) of each field that the one which hides most of it hides."""
+    low = np.maximum(fields[:, None, :2], fields[None, :, :2])
+    high = np.minimum(fields[:, None, 2:], fields[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    np.fill_diagonal(shared, 0)
+    return shared.max(axis=1) / (fields[:, 2:] - fields[:, :2]).prod(axis=1)
+
+
+@pytest.mark.parametrize("kind", ["black", "white", "grey", "noise"])
+def test_a_line_has_its_colour_and_black_edges_on_any_ground(kind):
+    given = ground(480, 640, kind)
+    drawn = plot.annotate(given, [[200, 100, 400, 300]], [0.5], [2], PHOTO_NAMES)
+    assert drawn.shape == given.shape and drawn.dtype == np.uint8
+    line = drawn[200, 190:211].astype(int)  # across the left side: x from 190 to 210
+    expected = given[200, 190:211].astype(int)
+    expected[8:13] = 0  # 3 pixels of colour, 1 of black on either side, around x = 200
+    expected[9:12] = COLOURS[2]
+    np.testing.assert_array_equal(line, expected)
+    for y, x in ((200, 400), (100, 350), (300, 250)):
+        np.testing.assert_array_equal(drawn[y, x], COLOURS[2])
+    np.testing.assert_array_equal(drawn[110:290, 210:390], given[110:290, 210:390])
+    np.testing.assert_array_equal(drawn[310:], given[310:])
+
+
+def test_lines_and_text_grow_with_the_photo(tags):
+    widths, heights = [], []
+    for scale in (1, 6):
+        drawn = plot.annotate(ground(480 * scale, 640 * scale), np.array([[200, 100, 400, 300]]) * scale, [0.5], [1])
+        widths.append(int((drawn[200 * scale, 150 * scale : 250 * scale] == COLOURS[1]).all(axis=1).sum()))
+        heights.append(tags["sizes"][0, 1])
+    assert widths == [3, 9]
+    assert 3 < heights[1] / heights[0] < 5
+
+
+def test_no_line_lies_outside():
+    """A box around everything, one beyond it, and one that is nearly nothing in a corner have all their lines."""
+    for box in ([0, 0, 640, 480], [-50, -50, 700, 500]):
+        drawn = plot.annotate(ground(480, 640), [box], [0.5], [1])
+        for side in (drawn[1:4, 300], drawn[-4:-1, 300], drawn[240, 1:4], drawn[240, -4:-1]):
+            np.testing.assert_array_equal(side, [COLOURS[1]] * 3)
+    drawn = plot.annotate(ground(480, 640), [[639.9, 479.9, 640, 480]], [0.5], [1])
+    np.testing.assert_array_equal(drawn[-4:-1, -4:-1].reshape(-1, 3), [COLOURS[1]] * 9)
+
+
+@pytest.mark.parametrize(
+    "size, expected",
+    [
+        ((480, 640), (480, 640)),
+        ((3000, 4000), (3000, 4000)),
+        ((500, 5000), (500, 5000)),
+        ((48, 64), (384, 512)),
+        ((64, 640), (192, 1920)),
+        ((640, 64), (1920, 192)),
+        ((1, 1), (400, 400)),
+        ((1, 2000), (2, 4000)),
+        ((5000, 6000), (4472, 5366)),
+    ],
+)
+def test_sizes(size, expected, tags):
+    height, width = size
+    box = [0.25 * width, 0.25 * height, 0.75 * width, 0.75 * height]
+    drawn = plot.annotate(ground(*size), [box], [0.5], [1])
+    assert drawn.shape == (*expected, 3)
+    if min(expected) > 100:
+        for y, x in ((0.5, 0.25), (0.5, 0.75), (0.75, 0.5)):  # the box has grown or shrunk with the photo
+            np.testing.assert_array_equal(drawn[int(y * expected[0]), int(x * expected[1])], COLOURS[1])
+        left, bottom, right, top = tags["fields"][0]
+        assert 0 <= left < right <= expected[1] and 0 <= bottom < top <= expected[0]
+
+
+def test_enlarged_photos_are_the_same_photo():
+    given = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+    drawn = plot.annotate(given, [], [], [])
+    assert drawn.shape == (384, 512, 3)  # twice 192 x 256
+    middles = drawn.reshape(48, 8, 64, 8, 3)[:, 3:5, :, 3:5]  # of the blocks of one colour
+    np.testing.assert_array_equal(middles, np.broadcast_to(given[::4, None, ::4, None], middles.shape))
+
+
+@pytest.mark.parametrize("size", [(480, 640), (48, 64), (3000, 4000), (300, 3000), (3000, 300)])
+@pytest.mark.parametrize("count", [1, 5, 20])
+def test_tags_are_whole_and_apart(size, count, tags):
+    for seed in range(2):
+        plot.annotate(ground(*size), *crowd(count, *size, seed), PHOTO_NAMES)
+        fields, window = tags["fields"], tags["window"]
+        assert (fields >= 0).all() and (fields <= np.tile(window[2:], 2)).all()
+        assert overlaps(fields).max() < 1e-6
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_a_hundred_tags_can_be_read(same, tags):
+    boxes, scores, labels = crowd(100, 480, 640)
+    if same:  # one object that is taken for many, as detectors do
+        boxes = boxes[np.arange(100) % 20]
+    drawn = plot.annotate(ground(480, 640), boxes, scores, labels, PHOTO_NAMES)
+    assert drawn.shape == (960, 1280, 3)  # twice as large, to have room for them
+    assert np.median(overlaps(tags["fields"])) == 0
+    assert np.mean(overlaps(tags["fields"]) > 0.1) <= 0.15
+
+
+def test_better_detections_lie_over_worse_ones():
+    boxes = [[200, 100, 400, 300]] * 2
+    for scores in ([0.9, 0.2], [0.2, 0.9]):
+        drawn = plot.annotate(ground(480, 640), boxes, scores, [1, 2])
+        np.testing.assert_array_equal(drawn[200, 200], COLOURS[1 + int(np.argmax(scores))])
+
+
+def test_tags_say_class_and_score(monkeypatch):
+    said = []
+    monkeypatch.setattr(images.ImageDraw.ImageDraw, "text", lambda pen, at, text, *args, **kw: said.append(text))
+    plot.annotate(ground(480, 640), [[9, 9, 99, 99]] * 2, [0.25, 0.876], [3, 1], PHOTO_NAMES)
+    plot.annotate(ground(480, 640), [[9, 9, 99, 99]], [0.5], [3])
+    plot.annotate(ground(480, 640), [[9, 9, 99, 99]], [0.5], [1], ("background", "two\n lines"))
+    assert said == ["hair drier 0.25", "cat 0.88", "3 0.50", "two lines 0.50"]  # the best last, on top
+    said.clear()
+    plot.annotate(ground(480, 640), [[9, 9, 99, 99]], [0.5], [1], ("background", "name" * 100))
+    assert said[0].startswith("namename") and said[0].endswith("\u2026 0.50") and len(said[0]) > 40
+
+
+def test_anything_can_be_drawn():
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        height, width = np.exp(rng.uniform(0, np.log(300), 2)).astype(int)
+        boxes = rng.normal(0.5, 1, (4, 4)) * (width, height, width, height)  # turned over, outside, without area
+        boxes[0, 2:] = boxes[0, :2]
+        drawn = plot.annotate(ground(height, width, "noise"), boxes, rng.random(4), rng.integers(0, 4, 4), PHOTO_NAMES)
+        assert drawn.shape[0] % height == 0 and drawn.shape[1] % width == 0
+
+
+def test_no_detections_leave_the_photo_alone():
+    given = ground(480, 640, "noise")
+    before = given.copy()
+    np.testing.assert_array_equal(plot.annotate(given, np.zeros((0, 4)), [], []), given)
+    plot.annotate(given, [[9, 9, 99, 99]], [0.5], [1])
+    np.testing.assert_array_equal(given, before)
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"picture": np.zeros((9, 9, 3))}, r"picture is float64 of shape \(9, 9, 3\); it must be uint8"),
+        ({"picture": np.zeros((0, 9, 3), np.uint8)}, r"picture is uint8 of shape \(0, 9, 3\); it must .* have a pixel"),
+        ({"picture": np.zeros((9, 9), np.uint8)}, r"picture has the shape \(9, 9\)"),
+        ({"boxes": [[1, 2, np.nan, 4]]}, r"boxes\[0\] is \[1.0, 2.0, nan, 4.0\]"),
+        ({"scores": [0.5, 0.6]}, r"scores has the shape \(2,\)"),
+        ({"labels": []}, r"labels has the shape"),
+        ({"labels": [4]}, r"labels\[0\] is 4; class_names has the labels 0 to 3"),
+    ],
+)
+def test_errors_name_the_argument(changed, message):
+    given = {
+        "picture": ground(9, 9),
+        "boxes": [[1, 2, 3, 4]],
+        "scores": [0.5],
+        "labels": [1],
+        "class_names": PHOTO_NAMES,
+    }
+    with pytest.raises(ValueError, match=message):
+        plot.annotate(**{**given, **changed})
+
+
+# ---- a contact sheet
+
+
+def picture(height=60, width=80):
+    return np.full((height, width, 3), 200, np.uint8)
+
+
+def drawn(figure):
+    """Per tile its boxes as (x1, y1, x2, y2, colour, line) and the texts of its tags."""
+    tiles = []
+    for ax in figure.axes:
+        boxes = [
+            (*patch.get_bbox().extents, to_hex(patch.get_edgecolor()), patch.get_linestyle())
+            for patch in ax.patches
+            if isinstance(patch, Rectangle)
+        ]
+        tags = [text.get_text() for child in ax.get_children() if isinstance(child, Tags) for text in child.texts]
+        tiles.append((boxes, tags))
+    return tiles
+
+
+def one(boxes, labels, page=None):
+    page = picture() if page is None else page
+    figure = plot.contact_sheet([page], [np.array(boxes, float)], [np.array(labels)], NAMES)
+    return figure, *drawn(figure)[0]
+
+
+def test_right_boxes_have_the_colours_and_names_of_their_classes():
+    figure, boxes, tags = one([[0, 0, 80, 60], [5, 6, 20, 30], [-1, 2, 81, 9]], [1, 2, 3])
+    first, second, third = (style.label_color(label).lower() for label in (1, 2, 3))
+    assert boxes == [(0, 0, 80, 60, first, "-"), (5, 6, 20, 30, second, "-"), (-1, 2, 81, 9, third, "-")]
+    assert tags == ["cat", "dog", "a ver\u2026e indeed"] and max(map(len, tags)) == images.TAG_LENGTH
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cat", "dog", "a very long name indeed"]
+
+
+@pytest.mark.parametrize(
+    ("box", "label", "corners", "tag"),
+    [
+        ([70, 10, 95, 20], 1, (70, 10, 95, 20), "cat"),
+        ([-3, 10, 9, 20], 1, (-3, 10, 9, 20), "cat"),
+        ([30, 10, 20, 40], 2, (20, 10, 30, 40), "dog"),
+        ([10, 10, 20, 40], 0, (10, 10, 20, 40), "label 0"),
+        ([10, 10, 20, 40], 7, (10, 10, 20, 40), "label 7"),
+        ([10, 10, 20, 40], -1, (10, 10, 20, 40), "unknown"),
+    ],
+)
+def test_a_broken_box_is_red_and_dashed(box, label, corners, tag):
+    figure, boxes, tags = one([[5, 6, 20, 30], box], [1, label])
+    assert boxes[0][4:] == (style.label_color(1).lower(), "-")
+    assert boxes[1] == (*corners, images.BROKEN, "--") and tags[1] == tag
+    assert figure.legends[0].get_texts()[-1].get_text() == "cannot be right"
+    ax = figure.axes[0]
+    assert ax.get_xlim()[0] < min(corners[0], 0) and ax.get_xlim()[1] > max(corners[2], 80)
+
+
+def test_far_away_boxes_do_not_shrink_the_picture():
+    figure, _, _ = one([[5000, 10, 6000, 20]], [1])
+    low, high = figure.axes[0].get_xlim()
+    assert high - low < 80 * 1.3
+
+
+def test_what_is_not_finite_is_counted():
+    figure, boxes, tags = one([[np.nan, 1, 2, 3], [5, 6, 20, 30], [1, 1, np.inf, 3]], [1, 2, 1])
+    assert len(boxes) == 1 and tags == ["dog"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["not drawn: 2 not finite"]
+
+
+def test_a_large_picture_is_drawn_smaller_with_its_boxes():
+    figure, boxes, _ = one([[400, 300, 800, 1500]], [1], picture(1500, 4000))
+    shown = figure.axes[0].images[0].get_array().shape
+    assert shown[:2] == (270, images.MAX_TILE_SIDE)
+    np.testing.assert_allclose(boxes[0][:4], np.array([400, 300, 800, 1500]) * 0.18)
+    assert boxes[0][5] == "-"
+
+
+def test_a_crowd_has_colours_and_no_tags():
+    boxes = np.tile([[5.0, 6, 20, 30]], (41, 1))
+    assert len(one(boxes[:40], [1] * 40)[2]) == 40
+    figure, drawn_boxes, tags = one(boxes, [1] * 41)
+    assert len(drawn_boxes) == 41 and tags == [] and figure.legends[0].get_texts()[0].get_text() == "cat"
+
+
+def test_no_legend_where_classes_share_colours():
+    names = ("background", *(f"class {i}" for i in range(9)))
+    figure = plot.contact_sheet([picture()], [[[5, 6, 20, 30]]], [[1]], names)
+    assert figure.legends == [] and drawn(figure)[0][1] == ["class 0"]
+
+
+@pytest.mark.parametrize(("count", "grid"), [(1, (1, 1)), (2, (1, 2)), (5, (2, 3)), (16, (4, 4))])
+def test_all_tiles_are_squares_of_one_size(count, grid):
+    shapes = [(60, 80), (300, 40), (30, 500), (7, 7)]
+    pages = [None if i == 3 else picture(*shapes[i % 4]) for i in range(count)]
+    figure = plot.contact_sheet(
+        pages, [np.zeros((0, 4))] * count, [[]] * count, NAMES, [f"{i}.png\nwords" for i in range(count)]
+    )
+    figure.savefig(io.BytesIO(), format="png")
+    shown = [ax for ax in figure.axes if ax.axison]
+    assert len(shown) == count and figure.axes[0].get_gridspec().get_geometry() == grid
+    extents = np.array([ax.get_window_extent().bounds for ax in shown])
+    np.testing.assert_allclose(extents[:, 2:], extents[0, 2], rtol=0.02)
+    assert [ax.get_title(loc="left") for ax in shown] == [f"{i}.png" for i in range(count)]
+    assert all(ax.texts[-1].get_text() == "words" for ax in shown)
+    if count > 3:
+        assert "cannot be read" in [text.get_text() for text in shown[3].texts]
+
+
+def test_long_captions_keep_their_ends():
+    figure = plot.contact_sheet([picture()], [[]], [[]], NAMES, ["folder/" * 9 + "IMG_1234.jpg"])
+    heading = figure.axes[0].get_title(loc="left")
+    assert heading.startswith("folder/") and heading.endswith("IMG_1234.jpg") and len(heading) == images.HEADING_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (([], [], [], NAMES), "room for 1 to 16 pictures, got 0"),
+        (([picture()] * 17, [[]] * 17, [[]] * 17, NAMES), "got 17"),
+        (([picture()], [], [[]], NAMES), "boxes_list has 0 entries for 1 pictures"),
+        (([picture()], [[]], [[1]], NAMES), r"labels_list\[0\] has the shape \(1,\)"),
+        (([picture()], [[]], [[]], NAMES, []), "captions has 0 entries for 1 pictures"),
+    ],
+)
+def test_what_does_not_fit_together(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        plot.contact_sheet(*arguments)
