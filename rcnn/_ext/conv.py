@@ -26,11 +26,10 @@ TILES = 192  # that a weights' gradient by Winograd's algorithm takes at a time
 
 
 def convolve(x: np.ndarray, weight: np.ndarray, scale: np.ndarray | None, bias: np.ndarray | None,
-             residual: np.ndarray | None, relu: bool, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
-    """relu(convolution * scale + bias + residual), (N, O, H', W'); the window fits the padded map."""
-    rows, columns = ((side + 2 * p - d * (k - 1) - 1) // s + 1 for side, k, s, p, d
-                     in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True))
-    out = empty_maps((len(x), len(weight), rows, columns))
+             residual: np.ndarray | None, relu: bool, stride: Pair, padding: Pair, dilation: Pair,
+             size: Pair) -> np.ndarray:
+    """relu(convolution * scale + bias + residual), (N, O, *size); `size` is (H', W')."""
+    out = empty_maps((len(x), len(weight), *size))
     rest = None if residual is None else pixels(residual)
     side = _winograd_side(weight.shape, stride, padding, dilation)
     after = (None if scale is None else _vector(scale), None if bias is None else _vector(bias), rest, relu)
@@ -51,7 +50,8 @@ def input_gradient(g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], st
     turned = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)  # (C, O, kernel height, kernel width)
     reach = [d * (k - 1) - p for d, k, p in zip(dilation, weight.shape[2:], padding, strict=True)]
     if stride == (1, 1) and min(reach) >= 0:
-        return convolve(g, turned, None, None, None, False, stride, (reach[0], reach[1]), dilation)
+        size = (shape[2], shape[3])
+        return convolve(g, turned, None, None, None, False, stride, (reach[0], reach[1]), dilation, size)
     if dilation != (1, 1):
         return _input_gradient_spread(g, turned, shape, stride, padding, dilation)
     return _input_gradient_by_kind(g, weight, shape, stride, padding)

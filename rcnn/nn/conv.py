@@ -46,7 +46,7 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | 
         scale = scale.astype(x.dtype, copy=False)
     inputs = (x.data, weight.data, scale, None if bias is None else bias.data,
               None if residual is None else residual.data, relu)
-    out = (kernels.convolve if _is_fast(x, weight, residual) else _convolve)(*inputs, *how)  # (N, O, H', W')
+    out = (kernels.convolve if _is_fast(x, weight, residual) else _convolve)(*inputs, *how, size)  # (N, O, H', W')
 
     def vjp(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
         wanted = any(parent is not None and parent.requires_grad for parent in (bias, residual))
@@ -118,9 +118,9 @@ def _grouped(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int | Pair,
 # ---------------------------------------------------------------------- the reference, on arrays
 
 def _convolve(x: np.ndarray, weight: np.ndarray, scale: np.ndarray | None, bias: np.ndarray | None,
-              residual: np.ndarray | None, relu: bool, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
-    """relu(convolution * scale + bias + residual), (N, O, H', W')."""
-    size = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+              residual: np.ndarray | None, relu: bool, stride: Pair, padding: Pair, dilation: Pair,
+              size: Pair) -> np.ndarray:
+    """relu(convolution * scale + bias + residual), (N, O, *size); `size` is (H', W')."""
     out = _columns(x, weight.shape, stride, padding, dilation) @ _as_matrix(weight)  # (N * H' * W', O)
     if scale is not None:
         out *= scale
