@@ -179,21 +179,7 @@ def influence(ax: Axes, gradient: np.ndarray, fields: Mapping[str, Sequence[floa
     )
     handles = []
     for (name, box), (color, dashes) in zip((fields or {}).items(), _FIELD_LOOKS, strict=False):
-        x1, y1, x2, y2 = as_boxes(f"fields[{name!r}]", [box])[0]
-        ax.add_patch(
-            Rectangle(
-                (x1, y1),
-                x2 - x1,
-                y2 - y1,
-                fill=False,
-                edgecolor=color,
-                linestyle=dashes,
-                linewidth=style.LINE_WIDTH,
-                joinstyle="miter",
-                zorder=3,
-                path_effects=style.outline(style.LINE_WIDTH),
-            )
-        )
+        style.edged_box(ax, as_boxes(f"fields[{name!r}]", [box])[0], color, dashes)
         handles.append(
             Line2D(
                 [],
