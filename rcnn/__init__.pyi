@@ -1,63 +1,23 @@
-from . import (
-    anchors as anchors,
-)
-from . import (
-    backbones as backbones,
-)
-from . import (
-    boxes as boxes,
-)
-from . import (
-    checks as checks,
-)
-from . import (
-    course as course,
-)
-from . import (
-    data as data,
-)
-from . import (
-    doctor as doctor,
-)
-from . import (
-    evaluate as evaluate,
-)
-from . import (
-    fpn as fpn,
-)
-from . import (
-    images as images,
-)
-from . import (
-    matching as matching,
-)
-from . import (
-    nms as nms,
-)
-from . import (
-    nn as nn,
-)
-from . import (
-    plot as plot,
-)
-from . import (
-    roi as roi,
-)
-from . import (
-    roi_heads as roi_heads,
-)
-from . import (
-    rpn as rpn,
-)
-from . import (
-    train as train,
-)
-from . import (
-    transform as transform,
-)
-from . import (
-    zoo as zoo,
-)
+from . import anchors as anchors
+from . import backbones as backbones
+from . import boxes as boxes
+from . import checks as checks
+from . import course as course
+from . import data as data
+from . import doctor as doctor
+from . import evaluate as evaluate
+from . import fpn as fpn
+from . import images as images
+from . import matching as matching
+from . import nms as nms
+from . import nn as nn
+from . import plot as plot
+from . import roi as roi
+from . import roi_heads as roi_heads
+from . import rpn as rpn
+from . import train as train
+from . import transform as transform
+from . import zoo as zoo
 from ._ext.backend import set_conv_algorithm, set_num_threads, use_backend
 from .config import FasterRCNNConfig
 from .model import FasterRCNN
