@@ -164,7 +164,7 @@ class ResNetFPN(BackboneWithFPN):
 
     @property
     def eps(self) -> float:
-        """What the frozen batch norms add to the variance."""
+        """The number that the frozen batch norms add to the variance."""
         return self.body.eps
 
     @eps.setter

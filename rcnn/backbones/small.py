@@ -10,7 +10,7 @@ from rcnn.nn.layers import conv_norm_relu
 class SmallBackbone(Module):
     """A residual network of stride 8: (N, 3, H, W) to (N, out_channels, H/8, W/8).
 
-    Three convolutions of stride 2 bring the resolution down, `depth` residual blocks think at the last one. With the
+    Three convolutions of stride 2 bring the resolution down, `depth` residual blocks follow at the last one. With the
     defaults it has a quarter of a million parameters.
     """
 
@@ -42,5 +42,5 @@ class ResidualBlock(Module):
 
 
 def _conv_norm(in_channels: int, out_channels: int, stride: int = 1) -> Sequential:
-    """A 3x3 convolution and its batch norm; the convolution needs no bias, for the norm has one."""
+    """A 3x3 convolution and its batch norm; the convolution needs no bias because the norm has one."""
     return Sequential(biasless_conv(in_channels, out_channels, 3, stride), BatchNorm2d(out_channels))

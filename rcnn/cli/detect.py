@@ -130,6 +130,6 @@ def _identity(path: Path) -> str:
 
 
 def _reason(file: Path, error: Exception) -> str:
-    """What went wrong, beginning with the file's name, as errors of `images.read` do by themselves."""
+    """Return the text of an error, starting with the file's name, as errors of `images.read` do."""
     text = str(error) or type(error).__name__
     return text if text.startswith(f"{file} ") else f"{file}: {text}"

@@ -1,4 +1,4 @@
-"""What the commands share: messages, exit statuses, the files that they write and the detector that they load."""
+"""Shared by the commands: messages, exit statuses, output files and the loading of a detector."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fail(error: BaseException | str) -> int:
 
 
 def _words(error: BaseException | str) -> str:
-    """What an error says; of one of the operating system the file and the reason, without the number."""
+    """Return the text of an error; for an OSError the file and the reason, without the number."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error)

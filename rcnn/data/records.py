@@ -129,7 +129,7 @@ class AnnotatedPictures:
         Raises OSError or ValueError that names the file, and the box where one is impossible.
         """
         record = self._record(index)
-        target = self._target(record, images.header(record.image))  # first, for it takes less than the picture
+        target = self._target(record, images.header(record.image))  # first, because it is cheaper than the picture
         return images.read(record.image), target
 
     def annotation(self, index: int) -> tuple[Size, Target]:
