@@ -22,8 +22,18 @@ SOURCES = Path("rcnn", "_ext")
 # square root. Geometry must round as written, on every processor: no fused multiply-adds.
 FAST = {"unix": ["-O3", "-fno-trapping-math", "-fno-math-errno"], "msvc": ["/O2", "/fp:precise"]}
 EXACT = {"unix": [*FAST["unix"], "-ffp-contract=off"], "msvc": FAST["msvc"]}
-KERNELS = {"_boxes": EXACT, "_conv": FAST, "_memory": FAST, "_nms": EXACT, "_optim": FAST, "_passes": FAST,
-           "_pooling": FAST, "_resampling": FAST, "_roi": EXACT, "_winograd": FAST}
+KERNELS = {
+    "_boxes": EXACT,
+    "_conv": FAST,
+    "_memory": FAST,
+    "_nms": EXACT,
+    "_optim": FAST,
+    "_passes": FAST,
+    "_pooling": FAST,
+    "_resampling": FAST,
+    "_roi": EXACT,
+    "_winograd": FAST,
+}
 
 # Wheels are for everyone, and yet wide vectors should be used where there are any. So every kernel is compiled from its
 # one source several times, for each level of processors that the compiler knows, and backend.py chooses at import.

@@ -33,18 +33,26 @@ def annotations(targets: Sequence[Page], num_classes: int) -> COCO:
     for i, target in enumerate(targets):
         areas = target.get("areas", area(target["boxes"]))
         crowd = target.get("crowd", np.zeros(len(areas)))
-        objects += [{"image_id": i + 1, "category_id": int(label), "bbox": box, "area": float(size), "iscrowd": int(c)}
-                    for box, label, size, c in zip(sides(target), target["labels"], areas, crowd, strict=True)]
-    return indexed({"images": [{"id": i + 1} for i in range(len(targets))],
-                    "categories": [{"id": label} for label in range(1, num_classes)],
-                    "annotations": [{"id": k + 1, **entry} for k, entry in enumerate(objects)]})
+        objects += [
+            {"image_id": i + 1, "category_id": int(label), "bbox": box, "area": float(size), "iscrowd": int(c)}
+            for box, label, size, c in zip(sides(target), target["labels"], areas, crowd, strict=True)
+        ]
+    return indexed(
+        {
+            "images": [{"id": i + 1} for i in range(len(targets))],
+            "categories": [{"id": label} for label in range(1, num_classes)],
+            "annotations": [{"id": k + 1, **entry} for k, entry in enumerate(objects)],
+        }
+    )
 
 
 def results(detections: Sequence[Page], truth: COCO) -> COCO:
     """The detections as pycocotools has them, of the pictures of `annotations`."""
-    entries = [{"image_id": i + 1, "category_id": int(label), "bbox": box, "score": float(score)}
-               for i, page in enumerate(detections)
-               for box, label, score in zip(sides(page), page["labels"], page["scores"], strict=True)]
+    entries = [
+        {"image_id": i + 1, "category_id": int(label), "bbox": box, "score": float(score)}
+        for i, page in enumerate(detections)
+        for box, label, score in zip(sides(page), page["labels"], page["scores"], strict=True)
+    ]
     if not entries:  # which `loadRes` does not take
         return indexed({**truth.dataset, "annotations": []})
     with contextlib.redirect_stdout(io.StringIO()):
@@ -64,8 +72,11 @@ def difference(own: CocoEvaluation, theirs: COCOeval) -> float:
     """The greatest difference in any precision, recall or number; NaN counts as the -1 that it is there."""
     with contextlib.redirect_stdout(io.StringIO()):
         theirs.summarize()
-    pairs = ((own.precision[:, :, 1:], theirs.eval["precision"]), (own.recall[:, 1:], theirs.eval["recall"]),
-             (np.array(list(own.numbers.values())), theirs.stats))
+    pairs = (
+        (own.precision[:, :, 1:], theirs.eval["precision"]),
+        (own.recall[:, 1:], theirs.eval["recall"]),
+        (np.array(list(own.numbers.values())), theirs.stats),
+    )
     return max(float(np.abs(np.where(np.isnan(a), -1, a) - b).max(initial=0)) for a, b in pairs)
 
 
@@ -96,8 +107,13 @@ def draw(pictures: int, detections: int, classes: int, rng: np.random.Generator)
         scattered = boxes[of] + 0.12 * rng.normal(size=(detections, 4)) * np.tile(extent[of], 2)
         mistaken = rng.uniform(size=detections) < 0.2
         wanted.append({"boxes": boxes, "labels": labels, "crowd": rng.uniform(size=num_objects) < 0.05})
-        found.append({"boxes": scattered, "scores": rng.integers(0, 1000, detections) / 1000,
-                      "labels": np.where(mistaken, rng.integers(1, classes + 1, detections), labels[of])})
+        found.append(
+            {
+                "boxes": scattered,
+                "scores": rng.integers(0, 1000, detections) / 1000,
+                "labels": np.where(mistaken, rng.integers(1, classes + 1, detections), labels[of]),
+            }
+        )
     return found, wanted
 
 
@@ -118,8 +134,10 @@ def main() -> None:
         truth = annotations(targets, classes + 1)
         found = results(detections, truth)
         apart = difference(evaluate_coco(detections, targets, classes + 1), peer(truth, found))
-        times = [(seconds(evaluate_coco, detections, targets, classes + 1), seconds(peer, truth, found))
-                 for _ in range(options.repeats)]
+        times = [
+            (seconds(evaluate_coco, detections, targets, classes + 1), seconds(peer, truth, found))
+            for _ in range(options.repeats)
+        ]
         own, theirs = (statistics.median(column) for column in zip(*times, strict=True))
         print(f"{pictures:8d} {each:5d} {classes:7d} {own:7.3f} s {theirs:10.3f} s {own / theirs:6.3f} {apart:11.1e}")
 

@@ -95,8 +95,9 @@ def batch_norm() -> Work:
 def batch_norm_there_and_back() -> Work:
     x, scale, shift = Parameter(maps()), Parameter(ones()), Parameter(ones())
     mean, variance = np.zeros(CHANNELS, np.float32), ones()
-    return there_and_back(lambda: functional.batch_norm(x, mean, variance, scale, shift, training=True),
-                          x, scale, shift)
+    return there_and_back(
+        lambda: functional.batch_norm(x, mean, variance, scale, shift, training=True), x, scale, shift
+    )
 
 
 def max_pooling() -> Work:
@@ -155,11 +156,34 @@ def adam() -> Work:
     return moving(optim.Adam)
 
 
-KERNELS = {make.__name__: make for make in (
-    iou, suppression, suppression_in_groups, roi_align, roi_align_gradient, roi_pool, roi_pool_gradient, convolution,
-    convolution_1x1, convolution_stride_2, convolution_there_and_back, linear, batch_norm, batch_norm_there_and_back,
-    max_pooling, max_pooling_there_and_back, mean_pooling_there_and_back, relu_there_and_back,
-    top_down_step_there_and_back, picture_resized, clipping, sgd, adam)}
+KERNELS = {
+    make.__name__: make
+    for make in (
+        iou,
+        suppression,
+        suppression_in_groups,
+        roi_align,
+        roi_align_gradient,
+        roi_pool,
+        roi_pool_gradient,
+        convolution,
+        convolution_1x1,
+        convolution_stride_2,
+        convolution_there_and_back,
+        linear,
+        batch_norm,
+        batch_norm_there_and_back,
+        max_pooling,
+        max_pooling_there_and_back,
+        mean_pooling_there_and_back,
+        relu_there_and_back,
+        top_down_step_there_and_back,
+        picture_resized,
+        clipping,
+        sgd,
+        adam,
+    )
+}
 
 
 @pytest.mark.parametrize("backend", ["numpy", "cython"])

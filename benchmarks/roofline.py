@@ -107,8 +107,9 @@ def bytes_moved(layer: Convolution) -> int:
     """What must travel at least: each value that is read, each weight and each result once."""
     out = math.prod(layer.output_size)
     read = out if layer.kernel == 1 else layer.height * layer.width  # a 1x1 filter passes over what its stride skips
-    return FLOAT * (read * layer.in_channels + out * layer.out_channels
-                    + layer.in_channels * layer.out_channels * layer.kernel**2)
+    return FLOAT * (
+        read * layer.in_channels + out * layer.out_channels + layer.in_channels * layer.out_channels * layer.kernel**2
+    )
 
 
 def intensity(layer: Convolution) -> float:
@@ -189,9 +190,17 @@ class Clocks:
         return timed
 
 
-def judge_convolution(out: np.ndarray, x: np.ndarray, weight: np.ndarray, scale: object, bias: object,
-                      residual: np.ndarray | None, relu: bool, stride: tuple[int, int],
-                      *rest: object) -> tuple[str, int, int]:
+def judge_convolution(
+    out: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    scale: object,
+    bias: object,
+    residual: np.ndarray | None,
+    relu: bool,
+    stride: tuple[int, int],
+    *rest: object,
+) -> tuple[str, int, int]:
     """(kind, operations, bytes) of a call of `conv_kernels.convolve`."""
     kernel = weight.shape[2:]
     read = out[0, 0].size * len(x) * x.shape[1] if kernel == (1, 1) else x.size
@@ -209,8 +218,11 @@ def judge_other(kind: str, *_: object) -> tuple[str, int, int]:
 
 
 WATCHED = (  # where a function is looked up, its name, and what it is
-    (functional, "max_pool2d", "max pooling"), (functional, "upsample_add", "sums of pyramid levels"),
-    (roi, "roi_align_into", "RoIAlign"), (rpn, "batched_nms", "NMS"), (roi_heads, "batched_nms", "NMS"),
+    (functional, "max_pool2d", "max pooling"),
+    (functional, "upsample_add", "sums of pyramid levels"),
+    (roi, "roi_align_into", "RoIAlign"),
+    (rpn, "batched_nms", "NMS"),
+    (roi_heads, "batched_nms", "NMS"),
 )
 
 
@@ -242,8 +254,12 @@ def fastest(passes: Sequence[Mapping[str, Spent]]) -> dict[str, Spent]:
 def profile_table(spent: Mapping[str, Spent]) -> str:
     """A line for each kind of work, and one for all."""
     total = sum(one.seconds for one in spent.values())
-    everything = Spent(sum(one.calls for one in spent.values()), total, sum(one.flop for one in spent.values()),
-                       sum(one.bytes for one in spent.values()))
+    everything = Spent(
+        sum(one.calls for one in spent.values()),
+        total,
+        sum(one.flop for one in spent.values()),
+        sum(one.bytes for one in spent.values()),
+    )
     rows = [["work", "calls", "multiply-adds, 10^9", "MB", "ms", "share of the time", "GFLOP/s"]]
     for kind, one in [*spent.items(), ("all", everything)]:
         counted = [f"{one.flop / 2e9:.1f}", f"{one.bytes / 1e6:.0f}"] if one.flop else ["", ""]
@@ -270,9 +286,18 @@ def layers_table(points: Sequence[Point], peak: float, bandwidth: float) -> str:
     for layer, point in used.items():
         roof, direct = attainable(intensity(layer), peak, bandwidth), found[layer, "direct"].speed
         fewer = found.get((layer, "winograd4"))
-        rows.append([str(layer), str(point.times), number(intensity(layer)), f"{roof / 1e9:.0f}", f"{direct / 1e9:.0f}",
-                     f"{direct / roof:.0%}", f"{fewer.speed / 1e9:.0f}" if fewer else "",
-                     f"{point.times * point.seconds / total:.1%}"])
+        rows.append(
+            [
+                str(layer),
+                str(point.times),
+                number(intensity(layer)),
+                f"{roof / 1e9:.0f}",
+                f"{direct / 1e9:.0f}",
+                f"{direct / roof:.0%}",
+                f"{fewer.speed / 1e9:.0f}" if fewer else "",
+                f"{point.times * point.seconds / total:.1%}",
+            ]
+        )
     return table(rows, right=range(1, 8))
 
 
@@ -281,8 +306,9 @@ def human(size: int) -> str:
     return f"{size // KIB} KiB" if size < MIB else f"{size // MIB} MiB"
 
 
-def draw(points: Sequence[Point], threads: int, peaks: Mapping[int, float], moved: Mapping[int, Bytes],
-         caption: str = "") -> Figure:
+def draw(
+    points: Sequence[Point], threads: int, peaks: Mapping[int, float], moved: Mapping[int, Bytes], caption: str = ""
+) -> Figure:
     """The roofline with the layers under it, and the bandwidths by size."""
     page = style.figure(10, 4.9)
     left, right = page.subplots(1, 2, width_ratios=(1.5, 1))
@@ -297,8 +323,11 @@ def cores(threads: int) -> str:
     return "one core" if threads == 1 else f"{threads} cores"
 
 
-LOOKS = {"1x1, direct": (style.ORANGE, "s"), "others, direct": (style.BLUE, "o"),
-         "3x3, Winograd's F(4x4, 3x3)": (style.VERMILION, "^")}
+LOOKS = {
+    "1x1, direct": (style.ORANGE, "s"),
+    "others, direct": (style.BLUE, "o"),
+    "3x3, Winograd's F(4x4, 3x3)": (style.VERMILION, "^"),
+}
 
 
 def look(point: Point) -> str:
@@ -308,8 +337,9 @@ def look(point: Point) -> str:
     return "1x1, direct" if point.layer.kernel == 1 else "others, direct"
 
 
-def draw_roofline(ax: Axes, points: Sequence[Point], threads: int, peaks: Mapping[int, float],
-                  moved: Mapping[int, Bytes]) -> Axes:
+def draw_roofline(
+    ax: Axes, points: Sequence[Point], threads: int, peaks: Mapping[int, float], moved: Mapping[int, Bytes]
+) -> Axes:
     """`ax` with the roofs for each number of threads; that of the points is drawn through."""
     style.graph(ax, "operations for each byte from memory, FLOP/byte", "GFLOP/s, counted as direct")
     ax.set(xscale="log", yscale="log")
@@ -317,22 +347,40 @@ def draw_roofline(ax: Axes, points: Sequence[Point], threads: int, peaks: Mappin
     for count, found in peaks.items():
         roof = [attainable(one, found, moved[count][LARGE]) / 1e9 for one in at]
         ax.plot(at, roof, color=style.INK, linewidth=style.LINE_WIDTH, linestyle="-" if count == threads else "--")
-        ax.annotate(f"{cores(count)}: {found / 1e9:.0f}", (found / moved[count][LARGE], found / 1e9),
-                    (4, 3 if count == threads else -3), textcoords="offset points",
-                    va="bottom" if count == threads else "top", fontsize=style.TEXT_SIZE, color=style.INK)
+        ax.annotate(
+            f"{cores(count)}: {found / 1e9:.0f}",
+            (found / moved[count][LARGE], found / 1e9),
+            (4, 3 if count == threads else -3),
+            textcoords="offset points",
+            va="bottom" if count == threads else "top",
+            fontsize=style.TEXT_SIZE,
+            color=style.INK,
+        )
     most = 4 * peaks[threads] / 1e9
     ax.plot((at[0], at[-1]), (most, most), color=style.VERMILION, linewidth=style.THIN_LINE, linestyle=":")
     for name, (color, marker) in LOOKS.items():
         mine = [point for point in points if look(point) == name]
-        ax.scatter([intensity(point.layer) for point in mine], [point.speed / 1e9 for point in mine], color=color,
-                   marker=marker, s=26, edgecolor="white", linewidth=0.6, zorder=3, label=name)
+        ax.scatter(
+            [intensity(point.layer) for point in mine],
+            [point.speed / 1e9 for point in mine],
+            color=color,
+            marker=marker,
+            s=26,
+            edgecolor="white",
+            linewidth=0.6,
+            zorder=3,
+            label=name,
+        )
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
     ax.set(xlim=(at[0], at[-1]))
-    style.title(ax, f"Roofline, layers on {cores(threads)}",
-                "a mark is a layer of ResNet-50-FPN; dotted: the roof for a quarter of the multiplications")
+    style.title(
+        ax,
+        f"Roofline, layers on {cores(threads)}",
+        "a mark is a layer of ResNet-50-FPN; dotted: the roof for a quarter of the multiplications",
+    )
     style.legend_inside(ax, ax.get_legend_handles_labels()[0], "lower right")
     return ax
 
@@ -343,8 +391,15 @@ def draw_bandwidths(ax: Axes, moved: Mapping[int, Bytes]) -> Axes:
     ax.set_xscale("log", base=2)
     looks = (style.BLUE, "o"), (style.ORANGE, "s"), (style.VERMILION, "^")
     for (threads, of), (color, marker) in zip(moved.items(), looks, strict=False):
-        ax.plot(list(of), [value / 1e9 for value in of.values()], color=color, marker=marker, markersize=4,
-                linewidth=style.LINE_WIDTH, label=cores(threads))
+        ax.plot(
+            list(of),
+            [value / 1e9 for value in of.values()],
+            color=color,
+            marker=marker,
+            markersize=4,
+            linewidth=style.LINE_WIDTH,
+            label=cores(threads),
+        )
     marks = SIZES[::4]
     ax.set_xticks(marks, [human(size) for size in marks])
     ax.minorticks_off()

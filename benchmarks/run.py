@@ -44,8 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.plot and not any(row.table in sweeps.TITLES for row in wanted):
         parser.error("--plot draws sweeps: add --sweeps, or name some after --only")
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(frozenset(options.peers), options.threads, QUICK_BUDGET if options.quick else BUDGET,
-                            QUICK_ROUNDS if options.quick else ROUNDS, Path(folder))
+        settings = Settings(
+            frozenset(options.peers),
+            options.threads,
+            QUICK_BUDGET if options.quick else BUDGET,
+            QUICK_ROUNDS if options.quick else ROUNDS,
+            Path(folder),
+        )
         facts = machine.facts(settings)
         results = measure(wanted, settings)
     facts["rows that others disturbed"] = ", ".join(result.name for result in results if result.others > CALM) or "none"

@@ -56,12 +56,17 @@ def run_torch(net: torch.nn.Module, pictures: list[np.ndarray]) -> dict[str, Any
         pooled = net.roi_heads.box_roi_pool(features, proposals, batch.image_sizes)
         class_logits, box_deltas = net.roi_heads.box_predictor(net.roi_heads.box_head(pooled))
         detections = net(given)
-    return {"batch": batch.tensors.numpy(), "features": [f.numpy() for f in features.values()],
-            "objectness": [by_anchor(x.numpy(), 1)[..., 0] for x in logits],
-            "rpn_deltas": [by_anchor(x.numpy(), 4) for x in deltas], "proposals": [p.numpy() for p in proposals],
-            "pooled": pooled.numpy(), "class_logits": class_logits.numpy(),
-            "box_deltas": box_deltas.numpy().reshape(*class_logits.shape, 4),
-            "detections": [{key: value.numpy() for key, value in d.items()} for d in detections]}
+    return {
+        "batch": batch.tensors.numpy(),
+        "features": [f.numpy() for f in features.values()],
+        "objectness": [by_anchor(x.numpy(), 1)[..., 0] for x in logits],
+        "rpn_deltas": [by_anchor(x.numpy(), 4) for x in deltas],
+        "proposals": [p.numpy() for p in proposals],
+        "pooled": pooled.numpy(),
+        "class_logits": class_logits.numpy(),
+        "box_deltas": box_deltas.numpy().reshape(*class_logits.shape, 4),
+        "detections": [{key: value.numpy() for key, value in d.items()} for d in detections],
+    }
 
 
 def by_anchor(head_output: np.ndarray, per_anchor: int) -> np.ndarray:
@@ -78,8 +83,10 @@ def compare(trace: Trace, theirs: dict[str, Any]) -> list[Stage]:
     count = sum(map(len, trace.proposals))
     distances = [farthest(ours, other) for ours, other in zip(trace.proposals, theirs["proposals"], strict=True)]
     rows.append(Stage("proposals", (count, 4), max(distances), "pixels", 0.02))
-    if all(np.array_equal(order(a, b), np.arange(len(b))) for a, b in
-           zip(trace.proposals, theirs["proposals"], strict=True)):  # the same order: row by row
+    if all(
+        np.array_equal(order(a, b), np.arange(len(b)))
+        for a, b in zip(trace.proposals, theirs["proposals"], strict=True)
+    ):  # the same order: row by row
         for name in ("pooled", "class_logits", "box_deltas"):
             rows.append(relative(name, [getattr(trace, name)], [theirs[name]]))
     boxes, scores = 0.0, 0.0
@@ -90,8 +97,11 @@ def compare(trace: Trace, theirs: dict[str, Any]) -> list[Stage]:
             same = np.array_equal(ours["labels"], other["labels"][match])
             scores = max(scores, float(np.abs(ours["scores"] - other["scores"][match]).max()) if same else np.inf)
     count = sum(len(d["boxes"]) for d in trace.outputs)
-    return [*rows, Stage("detections: boxes", (count, 4), boxes, "pixels", 0.05),
-            Stage("detections: scores", (count,), scores, "", 1e-4)]
+    return [
+        *rows,
+        Stage("detections: boxes", (count, 4), boxes, "pixels", 0.05),
+        Stage("detections: scores", (count,), scores, "", 1e-4),
+    ]
 
 
 def relative(name: str, ours: list[np.ndarray], theirs: list[np.ndarray]) -> Stage:
@@ -116,8 +126,9 @@ def farthest(ours: np.ndarray, theirs: np.ndarray) -> float:
 def table(rows: list[Stage]) -> str:
     """The rows in Markdown."""
     lines = ["| stage | shape (first level) | largest difference | allowed |", "|---|---|---|---|"]
-    lines += [f"| {r.name} | {' x '.join(map(str, r.shape))} | {r.difference:.1e} {r.unit} | {r.allowed:.0e} |"
-              for r in rows]
+    lines += [
+        f"| {r.name} | {' x '.join(map(str, r.shape))} | {r.difference:.1e} {r.unit} | {r.allowed:.0e} |" for r in rows
+    ]
     return "\n".join(lines)
 
 
@@ -133,8 +144,10 @@ def main() -> None:
     rows = [compare(trace, answer) for trace, answer in answers]
     common = [r.name for r in rows[0] if all(r.name in [x.name for x in other] for other in rows)]
     worst = [max((r for group in rows for r in group if r.name == name), key=lambda r: r.difference) for name in common]
-    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, seed {options.seed}, "
-          f"eps {options.eps:g}, {len(pictures)} pictures\n")
+    print(
+        f"torch {torch.__version__}, torchvision {torchvision.__version__}, seed {options.seed}, "
+        f"eps {options.eps:g}, {len(pictures)} pictures\n"
+    )
     print(table(worst))
     if options.picture:
         draw(options.picture, *answers[0])
@@ -147,11 +160,13 @@ def draw(path: Path, trace: Trace, theirs: dict[str, Any]) -> None:
     figure = plot.figure(10, 6.6)
     (top_left, top_right), (left, right) = figure.subplots(2, 2)
     best = [slice(0, 12)] * 2
-    for ax, name, found in zip((top_left, top_right), ("rcnn", "torchvision"),
-                               (trace.outputs[0], theirs["detections"][0]), strict=True):
+    for ax, name, found in zip(
+        (top_left, top_right), ("rcnn", "torchvision"), (trace.outputs[0], theirs["detections"][0]), strict=True
+    ):
         scale = trace.image_sizes[0][0] / 480
-        plot.detections(ax, trace.pictures[0], found["boxes"][best[0]] * scale, found["scores"][best[0]],
-                        found["labels"][best[0]])
+        plot.detections(
+            ax, trace.pictures[0], found["boxes"][best[0]] * scale, found["scores"][best[0]], found["labels"][best[0]]
+        )
         plot.title(ax, name, f"the best 12 of {len(found['boxes'])} detections")
     plot.feature_map(left, trace.features[1][0])
     plot.title(left, "rcnn, features[1]", "mean over 256 channels")

@@ -71,8 +71,9 @@ def picking_pixels() -> Trick:
     first = np.ascontiguousarray(last.transpose(2, 0, 1))  # (C, H, W)
     rng = np.random.default_rng(0)
     y, x = rng.integers(FINEST[0], size=PLACES), rng.integers(FINEST[1], size=PLACES)
-    return Trick("256 channels of a pixel, from maps that lie channels last", lambda: first[:, y, x],
-                 lambda: last[y, x])
+    return Trick(
+        "256 channels of a pixel, from maps that lie channels last", lambda: first[:, y, x], lambda: last[y, x]
+    )
 
 
 def feeding_convolutions() -> Iterator[Trick]:
@@ -80,16 +81,22 @@ def feeding_convolutions() -> Iterator[Trick]:
     for kernel in (1, 3):
         layer = Convolution(256, 64, kernel, 1, *FINEST)
         x, weight = convolutions.arrays(layer)
-        yield Trick(f"convolution {layer}, of maps that lie channels last",
-                    convolution(layer, np.ascontiguousarray(x), weight), convolution(layer, x, weight))
+        yield Trick(
+            f"convolution {layer}, of maps that lie channels last",
+            convolution(layer, np.ascontiguousarray(x), weight),
+            convolution(layer, x, weight),
+        )
 
 
 def leaving_windows() -> Trick:
     """The reference, which copies windows out and leaves the product to BLAS, and the kernel, which does neither."""
     layer = Convolution(256, 256, 3, 1, *MIDDLE)
     work = convolution(layer, *convolutions.arrays(layer))
-    return Trick(f"convolution {layer}, without im2col (both direct)", inside(partial(rcnn.use_backend, "numpy"), work),
-                 inside(partial(rcnn.set_conv_algorithm, "direct"), work))
+    return Trick(
+        f"convolution {layer}, without im2col (both direct)",
+        inside(partial(rcnn.use_backend, "numpy"), work),
+        inside(partial(rcnn.set_conv_algorithm, "direct"), work),
+    )
 
 
 def fewer_multiplications() -> Iterator[Trick]:
@@ -97,8 +104,11 @@ def fewer_multiplications() -> Iterator[Trick]:
     layer = Convolution(256, 256, 3, 1, *FINEST)
     work = convolution(layer, *convolutions.arrays(layer))
     for name in ("winograd2", "winograd4"):
-        yield Trick(f"convolution {layer}, {name}", inside(partial(rcnn.set_conv_algorithm, "direct"), work),
-                    inside(partial(rcnn.set_conv_algorithm, name), work))
+        yield Trick(
+            f"convolution {layer}, {name}",
+            inside(partial(rcnn.set_conv_algorithm, "direct"), work),
+            inside(partial(rcnn.set_conv_algorithm, name), work),
+        )
 
 
 def finishing_in_the_same_pass() -> Trick:
@@ -117,8 +127,11 @@ def finishing_in_the_same_pass() -> Trick:
         return functional.conv2d(maps, filters, bias, scale=scale, residual=shortcut, relu=True)
 
     zeros, ones = np.zeros(256, np.float32), np.ones(256, np.float32)
-    return Trick(f"convolution {layer}, batch norm, shortcut and ReLU in one pass", inside(no_grad, separately),
-                 inside(no_grad, together))
+    return Trick(
+        f"convolution {layer}, batch norm, shortcut and ReLU in one pass",
+        inside(no_grad, separately),
+        inside(no_grad, together),
+    )
 
 
 def using_memory_again() -> Iterator[Trick]:
@@ -132,10 +145,16 @@ def using_memory_again() -> Iterator[Trick]:
     def fill_again() -> None:
         memory.empty(shape).fill(0)
 
-    yield Trick(f"zeros in {size / 1e6:.0f} MB used again; without: from np.empty",
-                lambda: np.empty(shape, np.float32).fill(0), fill_again)
-    yield Trick(f"zeros in {size / 1e6:.0f} MB used again; without: new pages of 4 KiB",
-                lambda: np.frombuffer(small_pages(size), np.float32).fill(0), fill_again)
+    yield Trick(
+        f"zeros in {size / 1e6:.0f} MB used again; without: from np.empty",
+        lambda: np.empty(shape, np.float32).fill(0),
+        fill_again,
+    )
+    yield Trick(
+        f"zeros in {size / 1e6:.0f} MB used again; without: new pages of 4 KiB",
+        lambda: np.frombuffer(small_pages(size), np.float32).fill(0),
+        fill_again,
+    )
 
 
 def small_pages(size: int) -> mmap.mmap:
@@ -157,8 +176,11 @@ def one_pool_at_a_time() -> Trick:
             matrix @ matrix
 
     on_all = partial(rcnn.set_num_threads, processors())
-    return Trick(f"kernels and BLAS by turns on {processors()} cores, one pool of threads at a time",
-                 inside(on_all, by_turns), inside(on_all, inside(backend.one_pool, by_turns)))
+    return Trick(
+        f"kernels and BLAS by turns on {processors()} cores, one pool of threads at a time",
+        inside(on_all, by_turns),
+        inside(on_all, inside(backend.one_pool, by_turns)),
+    )
 
 
 def features(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -194,7 +216,7 @@ def winograd_matrices(points: Sequence[float]) -> tuple[np.ndarray, np.ndarray, 
     inputs_, weights, outputs = np.zeros((n, n)), np.zeros((n, 3)), np.zeros((n - 2, n))
     for row, point in enumerate(points):
         others = [other for other in points if other != point]
-        inputs_[row, :n - 1] = np.poly(others)[::-1]  # coefficients, the constant first
+        inputs_[row, : n - 1] = np.poly(others)[::-1]  # coefficients, the constant first
         weights[row] = np.power(point, range(3)) / np.prod(np.subtract(point, others))
         outputs[:, row] = np.power(point, range(n - 2))
     inputs_[-1] = np.poly(points)[::-1]
@@ -225,8 +247,10 @@ def errors(height: int = 48, width: int = 76, channels: int = 256) -> dict[str, 
     layer = Convolution(channels, channels, 3, 1, height, width)
     x, weight = convolutions.arrays(layer)
     exact = convolution(layer, x.astype(np.float64), weight.astype(np.float64))().data[0]
-    found = {name: inside(partial(rcnn.set_conv_algorithm, name), convolution(layer, x, weight))().data[0]
-             for name in ("direct", "winograd2", "winograd4")}
+    found = {
+        name: inside(partial(rcnn.set_conv_algorithm, name), convolution(layer, x, weight))().data[0]
+        for name in ("direct", "winograd2", "winograd4")
+    }
     found["F(4x4, 3x3) in NumPy, points of winograd4"] = by_matrices(x[0], weight, OURS)
     found["F(4x4, 3x3) in NumPy, points 0, +-1, +-2"] = by_matrices(x[0], weight, CUSTOMARY)
     return {name: difference(out, exact) for name, out in found.items()}
@@ -257,8 +281,14 @@ def peaks_by_level() -> dict[str, float]:
     """The peak of one core with the kernels of each level, each in a process of its own."""
     found = {}
     for level in _ext.usable_levels():
-        output = subprocess.run([sys.executable, "-c", PEAK], cwd=Path(__file__).parent, check=True, text=True,
-                                capture_output=True, env={**os.environ, "RCNN_SIMD": level}).stdout
+        output = subprocess.run(
+            [sys.executable, "-c", PEAK],
+            cwd=Path(__file__).parent,
+            check=True,
+            text=True,
+            capture_output=True,
+            env={**os.environ, "RCNN_SIMD": level},
+        ).stdout
         found[level] = float(output)
     return found
 
@@ -276,8 +306,10 @@ def compare(trick: Trick, budget: float) -> tuple[float, float]:
 def tricks_table(found: Mapping[str, tuple[float, float]]) -> str:
     """A line for each trick."""
     rows = [["work, with the trick", "without, ms", "with, ms", "ratio"]]
-    rows += [[name, number(1000 * without), number(1000 * with_it), f"{without / with_it:.2f}"]
-             for name, (without, with_it) in found.items()]
+    rows += [
+        [name, number(1000 * without), number(1000 * with_it), f"{without / with_it:.2f}"]
+        for name, (without, with_it) in found.items()
+    ]
     return table(rows, right=(1, 2, 3))
 
 

@@ -31,10 +31,16 @@ def execute(notebook, allow_errors=False):
     waits, which is not its fault.
     """
     with tempfile.TemporaryDirectory() as folder:
-        client = nbclient.NotebookClient(notebook, timeout=CELL_SECONDS, allow_errors=allow_errors,
-                                         record_timing=False, coalesce_streams=True, store_widget_state=False,
-                                         resources={"metadata": {"path": folder}},
-                                         extra_arguments=["--log-level=ERROR"])
+        client = nbclient.NotebookClient(
+            notebook,
+            timeout=CELL_SECONDS,
+            allow_errors=allow_errors,
+            record_timing=False,
+            coalesce_streams=True,
+            store_widget_state=False,
+            resources={"metadata": {"path": folder}},
+            extra_arguments=["--log-level=ERROR"],
+        )
         begun, busy = time.perf_counter(), _busy()
         client.execute()
         passed = time.perf_counter() - begun

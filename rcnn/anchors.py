@@ -41,8 +41,9 @@ def cell_anchors(sizes: ArrayLike, ratios: ArrayLike) -> np.ndarray:
     return anchors
 
 
-def grid_anchors(cell: ArrayLike, feature_size: Sequence[int], stride: Sequence[int],
-                 offset: float = 0.0) -> np.ndarray:
+def grid_anchors(
+    cell: ArrayLike, feature_size: Sequence[int], stride: Sequence[int], offset: float = 0.0
+) -> np.ndarray:
     """The anchors of every position of a feature map, (H * W * A, 4): by row, then column, then cell anchor.
 
     Args:
@@ -85,8 +86,12 @@ class AnchorGenerator:
     Raises ValueError as `cell_anchors` does, and for tuples of different numbers of levels.
     """
 
-    def __init__(self, sizes: Sequence[float] | Sequence[Sequence[float]],
-                 ratios: Sequence[float] | Sequence[Sequence[float]], offset: float = 0.0) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[float] | Sequence[Sequence[float]],
+        ratios: Sequence[float] | Sequence[Sequence[float]],
+        offset: float = 0.0,
+    ) -> None:
         if not 0 <= offset <= 1:
             raise ValueError(f"offset must be between 0 and 1, got {offset!r}")
         counts = [len(values) for values in (sizes, ratios) if _is_nested(values)]
@@ -95,8 +100,10 @@ class AnchorGenerator:
         self.sizes, self.ratios, self.offset = sizes, ratios, offset
         self.num_levels = counts[0] if counts else None  # None: any number of levels, all alike
         levels = self.num_levels or 1
-        self.cells = [cell_anchors(level_sizes, level_ratios) for level_sizes, level_ratios
-                      in zip(_per_level(sizes, levels), _per_level(ratios, levels), strict=True)]
+        self.cells = [
+            cell_anchors(level_sizes, level_ratios)
+            for level_sizes, level_ratios in zip(_per_level(sizes, levels), _per_level(ratios, levels), strict=True)
+        ]
 
     def num_anchors_per_location(self) -> list[int]:
         """How many anchors a position has, level by level; one entry, which holds for every level, if all is flat."""
@@ -111,8 +118,10 @@ class AnchorGenerator:
 
         Raises ValueError for another number of levels than the sizes and ratios were given for.
         """
-        return [grid_anchors(cell, size, measure_stride(image_size, size), self.offset)
-                for cell, size in zip(self.cells_of(len(feature_sizes), "feature_sizes"), feature_sizes, strict=True)]
+        return [
+            grid_anchors(cell, size, measure_stride(image_size, size), self.offset)
+            for cell, size in zip(self.cells_of(len(feature_sizes), "feature_sizes"), feature_sizes, strict=True)
+        ]
 
     def cells_of(self, levels: int, name: str = "levels") -> list[np.ndarray]:
         """The cell anchors of each of so many levels, [(A_l, 4)]; `name` is what the error calls their source."""

@@ -13,11 +13,32 @@ from rcnn.nn import Module
 Numbers = tuple[float, ...]
 Nested = tuple[Numbers, ...]
 
-_COUNTS = ("feat_channels", "hidden_dim", "min_size", "max_size", "rpn_pre_nms_top_n_train", "rpn_pre_nms_top_n_test",
-           "rpn_post_nms_top_n_train", "rpn_post_nms_top_n_test", "rpn_batch_size_per_image",
-           "box_batch_size_per_image", "box_detections_per_img", "canonical_size")
-_FRACTIONS = ("rpn_nms_thresh", "rpn_fg_iou_thresh", "rpn_bg_iou_thresh", "rpn_positive_fraction", "rpn_score_thresh",
-              "box_score_thresh", "box_nms_thresh", "box_fg_iou_thresh", "box_bg_iou_thresh", "box_positive_fraction")
+_COUNTS = (
+    "feat_channels",
+    "hidden_dim",
+    "min_size",
+    "max_size",
+    "rpn_pre_nms_top_n_train",
+    "rpn_pre_nms_top_n_test",
+    "rpn_post_nms_top_n_train",
+    "rpn_post_nms_top_n_test",
+    "rpn_batch_size_per_image",
+    "box_batch_size_per_image",
+    "box_detections_per_img",
+    "canonical_size",
+)
+_FRACTIONS = (
+    "rpn_nms_thresh",
+    "rpn_fg_iou_thresh",
+    "rpn_bg_iou_thresh",
+    "rpn_positive_fraction",
+    "rpn_score_thresh",
+    "box_score_thresh",
+    "box_nms_thresh",
+    "box_fg_iou_thresh",
+    "box_bg_iou_thresh",
+    "box_positive_fraction",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,8 +200,11 @@ class FasterRCNNConfig:
         return int(pair[0]), int(pair[1])
 
     def _check_pairs(self) -> None:
-        for low, high in (("min_size", "max_size"), ("rpn_bg_iou_thresh", "rpn_fg_iou_thresh"),
-                          ("box_bg_iou_thresh", "box_fg_iou_thresh")):
+        for low, high in (
+            ("min_size", "max_size"),
+            ("rpn_bg_iou_thresh", "rpn_fg_iou_thresh"),
+            ("box_bg_iou_thresh", "box_fg_iou_thresh"),
+        ):
             if getattr(self, low) > getattr(self, high):
                 raise _wrong_value(low, getattr(self, low), f"at most {high}, which is {getattr(self, high)}")
 

@@ -17,16 +17,36 @@ from PIL import Image, UnidentifiedImageError
 
 # What a camera, a scanner or the web gives. Pillow knows more kinds, and starts another program to read one (EPS).
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".jp2",
-            ".ppm", ".pgm", ".pbm", ".pnm")  # of their files' names, in small letters
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".avif",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".pnm",
+)  # of their files' names, in small letters
 
 _ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257  # tags, too
 _UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
+}
 _PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # the parts of a PNG that can say how the camera was held
 
 
@@ -98,8 +118,10 @@ def to_rgb(image: Image.Image, name: str = "picture") -> np.ndarray:
     """
     sixteen_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if image.mode[0] in "IF" and not sixteen_bit:
-        raise ValueError(f"{name} has more than 8 bits per channel, of a range that is not known (PIL's mode "
-                         f"{image.mode}): scale it to [0, 1] and pass it as an array (H, W, 3)")
+        raise ValueError(
+            f"{name} has more than 8 bits per channel, of a range that is not known (PIL's mode "
+            f"{image.mode}): scale it to [0, 1] and pass it as an array (H, W, 3)"
+        )
     image.load()  # Pillow turns a TIFF when it is loaded; only then does its tag say what is left to do
     transparent = image.info.get("transparency")
     image = _turn_upright(image)
@@ -125,8 +147,10 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
                 raise Image.DecompressionBombError  # Pillow itself fails at twice the limit, and warns before
             yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} has more pixels than the limit of {Image.MAX_IMAGE_PIXELS:,}; it may be a "
-                         "decompression bomb and is not read") from error
+        raise ValueError(
+            f"{path} has more pixels than the limit of {Image.MAX_IMAGE_PIXELS:,}; it may be a "
+            "decompression bomb and is not read"
+        ) from error
     except UnidentifiedImageError as error:
         raise OSError(f"{path} is not a picture of a kind that can be read ({', '.join(FORMATS)})") from error
     except Exception as error:  # a damaged file can make Pillow's decoders raise nearly anything

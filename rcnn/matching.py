@@ -63,8 +63,9 @@ def best_for_some_object(iou: np.ndarray) -> np.ndarray:
     return np.nonzero(iou == highest)[0]  # (F,)
 
 
-def sample(labels: ArrayLike, size: int, positive_fraction: float,
-           rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def sample(
+    labels: ArrayLike, size: int, positive_fraction: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """(positive, negative): indices of a random minibatch of at most `size` boxes, sorted int64.
 
     At most `int(size * positive_fraction)` boxes are positive; negatives fill the rest. Where either kind runs short,

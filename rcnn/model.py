@@ -44,8 +44,10 @@ class FasterRCNN(Module):
         self.anchor_generator = AnchorGenerator(self._sizes_by_level(), config.aspect_ratios, config.anchor_offset)
         per_cell = set(self.anchor_generator.num_anchors_per_location())
         if len(per_cell) > 1:
-            raise ValueError(f"every level needs the same number of anchors per cell, for one RPN head serves all; "
-                             f"anchor_sizes and aspect_ratios give {sorted(per_cell)}")
+            raise ValueError(
+                f"every level needs the same number of anchors per cell, for one RPN head serves all; "
+                f"anchor_sizes and aspect_ratios give {sorted(per_cell)}"
+            )
         self._laid: tuple[Any, list[np.ndarray]] | None = None  # the anchors of the last batch, and what they depend on
         self.rpn = rpn.RPN(config, per_cell.pop())
         self.roi_heads = roi_heads.RoIHeads(config)
@@ -77,8 +79,9 @@ class FasterRCNN(Module):
             class_logits, box_deltas = self.roi_heads(pooled)
             return class_logits, box_deltas
 
-    def predict(self, images: Any, score_thresh: float | None = None, nms_thresh: float | None = None,
-                top_k: int | None = None) -> list[Detections]:
+    def predict(
+        self, images: Any, score_thresh: float | None = None, nms_thresh: float | None = None, top_k: int | None = None
+    ) -> list[Detections]:
         """What is on each image: a list of {"boxes" (D, 4), "scores" (D,), "labels" (D,)}, by falling score.
 
         A score exceeds `score_thresh`; boxes of one class do not overlap by more than `nms_thresh`; an image has at
@@ -123,14 +126,32 @@ class FasterRCNN(Module):
         taught = {} if targets is None else self._trace_targets(targets, batch, anchors, proposals, generator(rng))
         return Trace(
             pictures=transform.to_pictures(batch, self.config.image_mean, self.config.image_std),
-            images=batch.images, image_sizes=batch.image_sizes, features=[level.data for level in features],
-            anchors=anchors, objectness=[level.data for level in objectness], rpn_deltas=[d.data for d in rpn_deltas],
-            candidates=[p.candidates for p in proposals], candidate_scores=[p.candidate_scores for p in proposals],
-            num_after_nms=[p.num_after_nms for p in proposals], proposals=[p.boxes for p in proposals],
-            proposal_scores=[p.scores for p in proposals], rois=rois, roi_images=roi_images, roi_levels=levels,
-            roi_scales=scales, pooled=pooled.data, class_logits=class_logits.data, box_deltas=box_deltas.data,
-            detections=detections, outputs=_in_own_pixels(detections, batch), output_size=self.config.pool_size,
-            sampling_ratio=self.config.sampling_ratio, aligned=self.config.aligned, times=clock.seconds, **taught)
+            images=batch.images,
+            image_sizes=batch.image_sizes,
+            features=[level.data for level in features],
+            anchors=anchors,
+            objectness=[level.data for level in objectness],
+            rpn_deltas=[d.data for d in rpn_deltas],
+            candidates=[p.candidates for p in proposals],
+            candidate_scores=[p.candidate_scores for p in proposals],
+            num_after_nms=[p.num_after_nms for p in proposals],
+            proposals=[p.boxes for p in proposals],
+            proposal_scores=[p.scores for p in proposals],
+            rois=rois,
+            roi_images=roi_images,
+            roi_levels=levels,
+            roi_scales=scales,
+            pooled=pooled.data,
+            class_logits=class_logits.data,
+            box_deltas=box_deltas.data,
+            detections=detections,
+            outputs=_in_own_pixels(detections, batch),
+            output_size=self.config.pool_size,
+            sampling_ratio=self.config.sampling_ratio,
+            aligned=self.config.aligned,
+            times=clock.seconds,
+            **taught,
+        )
 
     def get_loss(self, images: Any, targets: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
         """The losses, scalars: rpn_cls_loss, rpn_reg_loss, roi_cls_loss, roi_reg_loss, and total_loss, their sum.
@@ -153,8 +174,13 @@ class FasterRCNN(Module):
             pooled, _, _ = self._pool(features, rois, roi_images, batch)
             class_logits, box_deltas = self.roi_heads(pooled)
             roi_cls_loss, roi_reg_loss = roi_heads.loss(class_logits, box_deltas, roi_targets)
-        return {"rpn_cls_loss": rpn_cls_loss, "rpn_reg_loss": rpn_reg_loss, "roi_cls_loss": roi_cls_loss,
-                "roi_reg_loss": roi_reg_loss, "total_loss": rpn_cls_loss + rpn_reg_loss + roi_cls_loss + roi_reg_loss}
+        return {
+            "rpn_cls_loss": rpn_cls_loss,
+            "rpn_reg_loss": rpn_reg_loss,
+            "roi_cls_loss": roi_cls_loss,
+            "roi_reg_loss": roi_reg_loss,
+            "total_loss": rpn_cls_loss + rpn_reg_loss + roi_cls_loss + roi_reg_loss,
+        }
 
     def strides(self) -> list[Size]:
         """(rows, columns) of every level: how many pixels lie between two positions of its feature map.
@@ -167,9 +193,11 @@ class FasterRCNN(Module):
         for level, (stride, found) in enumerate(zip(strides, self._feature_sizes(check), strict=True)):
             wanted = tuple(-(-side // step) for side, step in zip(check, stride, strict=True))
             if found != wanted:
-                raise ValueError(f"level {level} of the backbone has the stride {stride} on a picture of {probe}, but "
-                                 f"{found} positions on one of {check}, where such a stride makes {wanted}; do its "
-                                 "convolutions pad their input?")
+                raise ValueError(
+                    f"level {level} of the backbone has the stride {stride} on a picture of {probe}, but "
+                    f"{found} positions on one of {check}, where such a stride makes {wanted}; do its "
+                    "convolutions pad their input?"
+                )
         return strides
 
     def make_batch(self, pictures: Sequence[Any], scales: Sequence[float] | None = None) -> transform.Batch:
@@ -192,8 +220,10 @@ class FasterRCNN(Module):
         if isinstance(images, np.ndarray):
             return transform.pad_batch(_check_batch(images).astype(self.dtype, copy=False))
         if not isinstance(images, (list, tuple)):
-            raise TypeError(f"images must be a batch (N, 3, H, W) or a list of pictures, not {type(images).__name__}; "
-                            "a single picture goes into a list: [picture]")
+            raise TypeError(
+                f"images must be a batch (N, 3, H, W) or a list of pictures, not {type(images).__name__}; "
+                "a single picture goes into a list: [picture]"
+            )
         if not images:
             raise ValueError("there is no image")
         return self.make_batch(images)
@@ -201,14 +231,19 @@ class FasterRCNN(Module):
     def _targets(self, targets: Any, batch: transform.Batch) -> list[dict[str, np.ndarray]]:
         """The checked targets, with boxes in pixels of the batch."""
         checked = transform.check_targets(targets, len(batch.images), self.config.num_classes, self.dtype)
-        return [{"boxes": transform.scale_boxes(target["boxes"], original, size), "labels": target["labels"]}
-                for target, original, size in zip(checked, batch.original_sizes, batch.image_sizes, strict=True)]
+        return [
+            {"boxes": transform.scale_boxes(target["boxes"], original, size), "labels": target["labels"]}
+            for target, original, size in zip(checked, batch.original_sizes, batch.image_sizes, strict=True)
+        ]
 
     def _features(self, batch: transform.Batch) -> Pyramid:
         """The backbone's levels; a single map is a pyramid of one."""
         features = self.backbone(Tensor(batch.images))
-        levels = features if isinstance(features, Pyramid) else Pyramid(
-            features if isinstance(features, (list, tuple)) else [features])
+        levels = (
+            features
+            if isinstance(features, Pyramid)
+            else Pyramid(features if isinstance(features, (list, tuple)) else [features])
+        )
         if self.config.use_fpn != isinstance(features, (list, tuple)):
             wanted = "a list of feature maps (use_fpn=True)" if self.config.use_fpn else "one map (use_fpn=False)"
             raise ValueError(f"the backbone must give {wanted}, not {type(features).__name__}")
@@ -216,8 +251,10 @@ class FasterRCNN(Module):
             if not isinstance(level, Tensor):
                 raise TypeError(f"level {index} of the backbone must be a Tensor, not {type(level).__name__}")
             if level.ndim != 4 or level.shape[:2] != (len(batch.images), self.config.feat_channels):
-                raise ValueError(f"level {index} of the backbone has the shape {level.shape}; "
-                                 f"({len(batch.images)}, feat_channels={self.config.feat_channels}, H, W) is wanted")
+                raise ValueError(
+                    f"level {index} of the backbone has the shape {level.shape}; "
+                    f"({len(batch.images)}, feat_channels={self.config.feat_channels}, H, W) is wanted"
+                )
         return levels
 
     def _anchors(self, batch: transform.Batch, features: Sequence[Tensor]) -> list[np.ndarray]:
@@ -242,17 +279,26 @@ class FasterRCNN(Module):
         strides = stated if isinstance(stated, tuple) else (stated,) * len(feature_sizes)
         measured = [measure_stride(size, feature_size) for feature_size in feature_sizes]
         if len(strides) != len(measured) or any(pair != (s, s) for pair, s in zip(measured, strides, strict=True)):
-            raise ValueError(f"anchor_stride={stated}, but the feature maps have the strides (rows, columns) "
-                             f"{measured} on a batch of {size[0]} x {size[1]}; anchor_stride=None measures them")
+            raise ValueError(
+                f"anchor_stride={stated}, but the feature maps have the strides (rows, columns) "
+                f"{measured} on a batch of {size[0]} x {size[1]}; anchor_stride=None measures them"
+            )
 
-    def _propose(self, features: Sequence[Tensor], anchors: list[np.ndarray],
-                 batch: transform.Batch) -> list[rpn.Proposals]:
+    def _propose(
+        self, features: Sequence[Tensor], anchors: list[np.ndarray], batch: transform.Batch
+    ) -> list[rpn.Proposals]:
         """Per image the RPN's proposals."""
         objectness, deltas = self.rpn.head(features)
         return self._select(objectness, deltas, anchors, batch, "test")
 
-    def _select(self, objectness: list[Tensor], deltas: list[Tensor], anchors: list[np.ndarray],
-                batch: transform.Batch, phase: str) -> list[rpn.Proposals]:
+    def _select(
+        self,
+        objectness: list[Tensor],
+        deltas: list[Tensor],
+        anchors: list[np.ndarray],
+        batch: transform.Batch,
+        phase: str,
+    ) -> list[rpn.Proposals]:
         """Per image the proposals that the RPN's outputs make, with the counts for "train" or "test"."""
         c = self.config
         if phase == "train":
@@ -261,25 +307,39 @@ class FasterRCNN(Module):
             pre_nms, post_nms = c.rpn_pre_nms_top_n_test, c.rpn_post_nms_top_n_test
         # .data: here the gradient stops. The second stage takes the proposals as given; it could otherwise lower its
         # loss by moving them, and the choice among them has no gradient anyway (section 3.2 of the paper).
-        return [rpn.propose([level.data[i] for level in objectness], [level.data[i] for level in deltas], anchors, size,
-                            pre_nms, post_nms, c.rpn_nms_thresh, c.rpn_score_thresh)
-                for i, size in enumerate(batch.image_sizes)]
+        return [
+            rpn.propose(
+                [level.data[i] for level in objectness],
+                [level.data[i] for level in deltas],
+                anchors,
+                size,
+                pre_nms,
+                post_nms,
+                c.rpn_nms_thresh,
+                c.rpn_score_thresh,
+            )
+            for i, size in enumerate(batch.image_sizes)
+        ]
 
-    def _pool(self, features: Pyramid, rois: np.ndarray, roi_images: np.ndarray,
-              batch: transform.Batch) -> tuple[Tensor, np.ndarray, list[float]]:
+    def _pool(
+        self, features: Pyramid, rois: np.ndarray, roi_images: np.ndarray, batch: transform.Batch
+    ) -> tuple[Tensor, np.ndarray, list[float]]:
         """(pooled (R, C, ph, pw), level of each RoI (R,), scale of each level), from the levels that RoIs may read."""
-        readable = features[:len(features) - features.num_extra]
+        readable = features[: len(features) - features.num_extra]
         scales = roi_heads.level_scales([level.shape[2] for level in readable], batch.images.shape[2])
         levels = roi_heads.roi_levels(rois, scales, self.config)
         return roi_heads.pool(readable, rois, roi_images, levels, scales, self.config), levels, scales
 
-    def _cuts(self, score_thresh: float | None = None, nms_thresh: float | None = None,
-              top_k: int | None = None) -> tuple[float, float, int]:
+    def _cuts(
+        self, score_thresh: float | None = None, nms_thresh: float | None = None, top_k: int | None = None
+    ) -> tuple[float, float, int]:
         """The thresholds of score and overlap and the largest number of detections; the config's where None."""
         c = self.config
-        cuts = (c.box_score_thresh if score_thresh is None else score_thresh,
-                c.box_nms_thresh if nms_thresh is None else nms_thresh,
-                c.box_detections_per_img if top_k is None else top_k)
+        cuts = (
+            c.box_score_thresh if score_thresh is None else score_thresh,
+            c.box_nms_thresh if nms_thresh is None else nms_thresh,
+            c.box_detections_per_img if top_k is None else top_k,
+        )
         for name, value in zip(("score_thresh", "nms_thresh"), cuts[:2], strict=True):
             if not (isinstance(value, Real) and 0 <= value <= 1):
                 raise ValueError(f"{name} must be a number in [0, 1], not {value!r}")
@@ -287,30 +347,57 @@ class FasterRCNN(Module):
             raise ValueError(f"top_k must be an integer of at least 1, not {cuts[2]!r}")
         return cuts
 
-    def _detect(self, class_logits: Tensor, box_deltas: Tensor, rois: np.ndarray, roi_images: np.ndarray,
-                batch: transform.Batch, cuts: tuple[float, float, int]) -> list[Detections]:
+    def _detect(
+        self,
+        class_logits: Tensor,
+        box_deltas: Tensor,
+        rois: np.ndarray,
+        roi_images: np.ndarray,
+        batch: transform.Batch,
+        cuts: tuple[float, float, int],
+    ) -> list[Detections]:
         """Per image its detections, in pixels of the batch; cuts as from `_cuts`."""
-        return [roi_heads.detect(class_logits.data[mine], box_deltas.data[mine], rois[mine], size, self.config, *cuts)
-                for size, mine in zip(batch.image_sizes, _per_image(roi_images, len(batch.images)), strict=True)]
+        return [
+            roi_heads.detect(class_logits.data[mine], box_deltas.data[mine], rois[mine], size, self.config, *cuts)
+            for size, mine in zip(batch.image_sizes, _per_image(roi_images, len(batch.images)), strict=True)
+        ]
 
-    def _find_targets(self, objects: list[dict[str, np.ndarray]], anchors: list[np.ndarray],
-                      proposals: list[rpn.Proposals], rng: np.random.Generator,
-                      ) -> tuple[list[rpn.AnchorTargets], list[roi_heads.RoITargets]]:
+    def _find_targets(
+        self,
+        objects: list[dict[str, np.ndarray]],
+        anchors: list[np.ndarray],
+        proposals: list[rpn.Proposals],
+        rng: np.random.Generator,
+    ) -> tuple[list[rpn.AnchorTargets], list[roi_heads.RoITargets]]:
         """Per image what the RPN should have said about the anchors, and the second stage about a sample of RoIs."""
         all_anchors = np.concatenate(anchors)  # (A, 4)
-        return ([rpn.find_targets(all_anchors, o["boxes"], self.config, rng) for o in objects],
-                [roi_heads.find_targets(p.boxes, o["boxes"], o["labels"], self.config, rng)
-                 for p, o in zip(proposals, objects, strict=True)])
+        return (
+            [rpn.find_targets(all_anchors, o["boxes"], self.config, rng) for o in objects],
+            [
+                roi_heads.find_targets(p.boxes, o["boxes"], o["labels"], self.config, rng)
+                for p, o in zip(proposals, objects, strict=True)
+            ],
+        )
 
-    def _trace_targets(self, targets: Any, batch: transform.Batch, anchors: list[np.ndarray],
-                       proposals: list[rpn.Proposals], rng: np.random.Generator) -> dict[str, Any]:
+    def _trace_targets(
+        self,
+        targets: Any,
+        batch: transform.Batch,
+        anchors: list[np.ndarray],
+        proposals: list[rpn.Proposals],
+        rng: np.random.Generator,
+    ) -> dict[str, Any]:
         """What a trace knows besides when there are targets."""
         objects = self._targets(targets, batch)
         rpn_targets, roi_targets = self._find_targets(objects, anchors, proposals, rng)
-        return {"gt_boxes": [o["boxes"] for o in objects], "gt_labels": [o["labels"] for o in objects],
-                "anchor_matches": [t.matches for t in rpn_targets],
-                "sampled_anchors": [(t.positive, t.negative) for t in rpn_targets],
-                "sampled_rois": [t.rois for t in roi_targets], "sampled_labels": [t.labels for t in roi_targets]}
+        return {
+            "gt_boxes": [o["boxes"] for o in objects],
+            "gt_labels": [o["labels"] for o in objects],
+            "anchor_matches": [t.matches for t in rpn_targets],
+            "sampled_anchors": [(t.positive, t.negative) for t in rpn_targets],
+            "sampled_rois": [t.rois for t in roi_targets],
+            "sampled_labels": [t.labels for t in roi_targets],
+        }
 
     # ------------------------------------------------------------------ helpers
 
@@ -357,11 +444,14 @@ class _Clock:
 def _check_batch(images: np.ndarray) -> np.ndarray:
     """A batch (N, 3, H, W) of floats, or an error that says what to do."""
     if images.ndim == 3 and 3 in (images.shape[0], images.shape[2]):
-        raise ValueError(f"images must be a batch (N, 3, H, W) or a list of pictures; an array of shape {images.shape} "
-                         "looks like a single picture, which goes into a list: [picture]")
+        raise ValueError(
+            f"images must be a batch (N, 3, H, W) or a list of pictures; an array of shape {images.shape} "
+            "looks like a single picture, which goes into a list: [picture]"
+        )
     if images.ndim == 4 and images.shape[1] != 3 and images.shape[3] == 3:
-        raise ValueError(f"images of shape {images.shape} have their channels last; pictures (H, W, 3) go into a list: "
-                         "list(images)")
+        raise ValueError(
+            f"images of shape {images.shape} have their channels last; pictures (H, W, 3) go into a list: list(images)"
+        )
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise ValueError(f"a batch must have the shape (N, 3, H, W), not {images.shape}")
     if images.dtype.kind != "f":
@@ -375,8 +465,9 @@ def _check_rois(rois: Any, roi_images: Any, num_images: int, dtype: Any) -> tupl
     owners = as_index_array(roi_images, "roi_images", len(boxes))
     absent = np.flatnonzero((owners < 0) | (owners >= num_images))
     if len(absent):
-        raise ValueError(f"roi_images[{absent[0]}] is {owners[absent[0]]}, but there are {num_images} images "
-                         f"(0 .. {num_images - 1})")
+        raise ValueError(
+            f"roi_images[{absent[0]}] is {owners[absent[0]]}, but there are {num_images} images (0 .. {num_images - 1})"
+        )
     return boxes, owners
 
 
@@ -404,5 +495,7 @@ def _per_image(roi_images: np.ndarray, num_images: int) -> list[np.ndarray]:
 
 def _in_own_pixels(detections: list[Detections], batch: transform.Batch) -> list[Detections]:
     """The detections with their boxes in the pixels of the pictures that were passed."""
-    return [{**found, "boxes": transform.scale_boxes(found["boxes"], size, original)}
-            for found, size, original in zip(detections, batch.image_sizes, batch.original_sizes, strict=True)]
+    return [
+        {**found, "boxes": transform.scale_boxes(found["boxes"], size, original)}
+        for found, size, original in zip(detections, batch.image_sizes, batch.original_sizes, strict=True)
+    ]

@@ -68,8 +68,10 @@ def roi_align_into(
     pooled = out.transpose(0, 2, 3, 1)  # (P, ph, pw, C)
     fits = pooled.flags.c_contiguous and pooled.dtype == maps.dtype and pooled.shape[3] == maps.shape[3]
     if not fits:
-        raise ValueError(f"out must have {maps.shape[3]} channels of {maps.dtype} and lie channels last in memory, "
-                         f"got {out.dtype} of shape {out.shape} and strides {out.strides}")
+        raise ValueError(
+            f"out must have {maps.shape[3]} channels of {maps.dtype} and lie channels last in memory, "
+            f"got {out.dtype} of shape {out.shape} and strides {out.strides}"
+        )
     where = as_index_array(places, "places", len(boxes))
     if len(where) and not (where.min() >= 0 and where.max() < len(out)):
         raise ValueError(f"places must lie in 0 .. {len(out) - 1}, got {where.min()} .. {where.max()}")
@@ -226,8 +228,14 @@ def _empty_features(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def _align(
-    maps: np.ndarray, rois: np.ndarray, images: np.ndarray, out: np.ndarray, places: np.ndarray,
-    spatial_scale: float, sampling_ratio: int, aligned: bool,
+    maps: np.ndarray,
+    rois: np.ndarray,
+    images: np.ndarray,
+    out: np.ndarray,
+    places: np.ndarray,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
 ) -> None:
     """Fills `out` (P, ph, pw, C) at `places` (R,)."""
     if backend.runs_kernels():
@@ -261,8 +269,14 @@ def _pool(
 
 
 def _roi_align(
-    maps: np.ndarray, rois: np.ndarray, images: np.ndarray, out: np.ndarray, places: np.ndarray,
-    spatial_scale: float, sampling_ratio: int, aligned: bool,
+    maps: np.ndarray,
+    rois: np.ndarray,
+    images: np.ndarray,
+    out: np.ndarray,
+    places: np.ndarray,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
 ) -> None:
     """Fills `out` (P, ph, pw, C) at `places` (R,)."""
     for r, (rows, columns, y, x) in enumerate(_averages(rois, out, maps, spatial_scale, sampling_ratio, aligned)):
@@ -272,8 +286,13 @@ def _roi_align(
 
 
 def _roi_align_backward(
-    grad: np.ndarray, rois: np.ndarray, images: np.ndarray, out: np.ndarray,
-    spatial_scale: float, sampling_ratio: int, aligned: bool,
+    grad: np.ndarray,
+    rois: np.ndarray,
+    images: np.ndarray,
+    out: np.ndarray,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
 ) -> None:
     """Adds to `out` (N, H, W, C)."""
     for r, (rows, columns, y, x) in enumerate(_averages(rois, grad, out, spatial_scale, sampling_ratio, aligned)):

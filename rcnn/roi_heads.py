@@ -30,6 +30,7 @@ SMOOTH_L1_BETA = 1 / 9
 
 # ---------------------------------------------------------------------- pooling
 
+
 def level_scales(feature_heights: Sequence[int], padded_height: int) -> list[float]:
     """For each level, what a coordinate of the image is multiplied with to be one of the level.
 
@@ -51,8 +52,14 @@ def roi_levels(rois: np.ndarray, scales: Sequence[float], config: FasterRCNNConf
     return np.minimum(levels - finest, len(scales) - 1)
 
 
-def pool(features: Sequence[Tensor], rois: np.ndarray, roi_images: np.ndarray, levels: np.ndarray,
-         scales: Sequence[float], config: FasterRCNNConfig) -> Tensor:
+def pool(
+    features: Sequence[Tensor],
+    rois: np.ndarray,
+    roi_images: np.ndarray,
+    levels: np.ndarray,
+    scales: Sequence[float],
+    config: FasterRCNNConfig,
+) -> Tensor:
     """The features under each RoI, (R, C, *pool_size): RoIAlign on the level that the RoI belongs to.
 
     features: per level (N, C, H_l, W_l); rois (R, 4); roi_images (R,); levels (R,) index of a level. The gradient flows
@@ -71,14 +78,16 @@ def pool(features: Sequence[Tensor], rois: np.ndarray, roi_images: np.ndarray, l
         for index, (level, who, scale) in enumerate(zip(features, members, scales, strict=True)):
             if len(who):
                 n, _, height, width = level.shape
-                grads[index] = roi.roi_align_backward(elementwise.take(g, who), rois[who], roi_images[who],
-                                                      (n, channels, height, width), scale, *how)
+                grads[index] = roi.roi_align_backward(
+                    elementwise.take(g, who), rois[who], roi_images[who], (n, channels, height, width), scale, *how
+                )
         return tuple(grads)
 
     return record(pooled, features, vjp)
 
 
 # ---------------------------------------------------------------------- the head
+
 
 class TwoMLPHead(Module):
     """Two fully connected layers: pooled features (R, C, ph, pw) to (R, hidden_dim)."""
@@ -129,6 +138,7 @@ class RoIHeads(Module):
 
 # ---------------------------------------------------------------------- training
 
+
 @dataclass(frozen=True)
 class RoITargets:
     """The RoIs of one image that the second stage learns from, and what it should say about them.
@@ -142,8 +152,13 @@ class RoITargets:
     deltas: np.ndarray
 
 
-def find_targets(proposals: np.ndarray, gt_boxes: np.ndarray, gt_labels: np.ndarray, config: FasterRCNNConfig,
-                 rng: np.random.Generator) -> RoITargets:
+def find_targets(
+    proposals: np.ndarray,
+    gt_boxes: np.ndarray,
+    gt_labels: np.ndarray,
+    config: FasterRCNNConfig,
+    rng: np.random.Generator,
+) -> RoITargets:
     """A sample of RoIs of one image with their targets. proposals (P, 4); gt_boxes (G, 4); gt_labels (G,).
 
     The ground truth joins the proposals: while the RPN still proposes badly, the second stage has something to learn.
@@ -177,8 +192,17 @@ def loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoITargets]
 
 # ---------------------------------------------------------------------- detection
 
-def detect(class_logits: np.ndarray, box_deltas: np.ndarray, rois: np.ndarray, image_size: tuple[int, int],
-           config: FasterRCNNConfig, score_thresh: float, nms_thresh: float, top_k: int) -> dict[str, np.ndarray]:
+
+def detect(
+    class_logits: np.ndarray,
+    box_deltas: np.ndarray,
+    rois: np.ndarray,
+    image_size: tuple[int, int],
+    config: FasterRCNNConfig,
+    score_thresh: float,
+    nms_thresh: float,
+    top_k: int,
+) -> dict[str, np.ndarray]:
     """The detections of one image, by falling score: {"boxes" (D, 4), "scores" (D,), "labels" (D,)}.
 
     class_logits (R, L), box_deltas (R, L, 4), rois (R, 4). Each RoI may become one box of every class. Boxes are

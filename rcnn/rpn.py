@@ -72,9 +72,16 @@ class Proposals:
     num_after_nms: int
 
 
-def propose(objectness: Sequence[np.ndarray], deltas: Sequence[np.ndarray], anchors: Sequence[np.ndarray],
-            image_size: tuple[int, int], pre_nms_top_n: int, post_nms_top_n: int, nms_thresh: float,
-            score_thresh: float = 0.0) -> Proposals:
+def propose(
+    objectness: Sequence[np.ndarray],
+    deltas: Sequence[np.ndarray],
+    anchors: Sequence[np.ndarray],
+    image_size: tuple[int, int],
+    pre_nms_top_n: int,
+    post_nms_top_n: int,
+    nms_thresh: float,
+    score_thresh: float = 0.0,
+) -> Proposals:
     """The proposals for one image.
 
     objectness, deltas, anchors: per level (A_l,) logits, (A_l, 4), (A_l, 4). image_size: (height, width) that the
@@ -103,7 +110,7 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     if k < len(scores):
         smallest_kept = np.partition(scores, len(scores) - k)[len(scores) - k]
         above, equal = np.flatnonzero(scores > smallest_kept), np.flatnonzero(scores == smallest_kept)
-        chosen = np.sort(np.concatenate([above, equal[:k - len(above)]]))
+        chosen = np.sort(np.concatenate([above, equal[: k - len(above)]]))
     else:
         chosen = np.arange(len(scores))
     return chosen[falling_order(scores[chosen])]
@@ -124,8 +131,9 @@ class AnchorTargets:
     deltas: np.ndarray
 
 
-def find_targets(anchors: np.ndarray, gt_boxes: np.ndarray, config: FasterRCNNConfig,
-                 rng: np.random.Generator) -> AnchorTargets:
+def find_targets(
+    anchors: np.ndarray, gt_boxes: np.ndarray, config: FasterRCNNConfig, rng: np.random.Generator
+) -> AnchorTargets:
     """The targets of one image. anchors: (A, 4), all levels; gt_boxes: (G, 4).
 
     An anchor is positive when it overlaps an object well, or better than all others do; negative when it overlaps none;
@@ -137,8 +145,9 @@ def find_targets(anchors: np.ndarray, gt_boxes: np.ndarray, config: FasterRCNNCo
     return AnchorTargets(matches, positive, negative, box_ops.encode(gt_boxes[matches[positive]], anchors[positive]))
 
 
-def loss(objectness: Sequence[Tensor], deltas: Sequence[Tensor],
-         targets: Sequence[AnchorTargets]) -> tuple[Tensor, Tensor]:
+def loss(
+    objectness: Sequence[Tensor], deltas: Sequence[Tensor], targets: Sequence[AnchorTargets]
+) -> tuple[Tensor, Tensor]:
     """The two losses of the RPN, scalars: of objectness and of deltas (equation 1 of the paper).
 
     objectness, deltas: per level (N, A_l) and (N, A_l, 4); targets: one per image. Binary cross-entropy is averaged

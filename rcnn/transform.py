@@ -39,8 +39,15 @@ class Batch:
     original_sizes: list[Size]
 
 
-def make_batch(pictures: Sequence[Any], min_size: int, max_size: int, image_mean: Sequence[float],
-               image_std: Sequence[float], dtype: Any = np.float32, scales: Sequence[float] | None = None) -> Batch:
+def make_batch(
+    pictures: Sequence[Any],
+    min_size: int,
+    max_size: int,
+    image_mean: Sequence[float],
+    image_std: Sequence[float],
+    dtype: Any = np.float32,
+    scales: Sequence[float] | None = None,
+) -> Batch:
     """The pictures as one batch: each read, resized, normalised; then all padded to a common size.
 
     scales: a factor per picture, with which the size that it is resized to is multiplied (it may then exceed max_size);
@@ -58,7 +65,7 @@ def make_batch(pictures: Sequence[Any], min_size: int, max_size: int, image_mean
     out = _blank(sizes, dtype)
     for image, (height, width), into in zip(images, sizes, out.reshape(*out.shape[:2], -1), strict=True):
         # Rows of all columns' channels: NumPy is slow where the last axis is three numbers long.
-        rows = into[:height, :3 * width]
+        rows = into[:height, : 3 * width]
         np.subtract(image.reshape(height, -1), np.tile(mean, width), out=rows)
         np.divide(rows, np.tile(std, width), out=rows)
     return Batch(out.transpose(0, 3, 1, 2), sizes, original_sizes)
@@ -71,7 +78,7 @@ def pad_batch(images: np.ndarray) -> Batch:
     sizes, padded = [size] * len(images), images
     if not is_padded(size):
         out = _blank(sizes, images.dtype)
-        out[:, :size[0], :size[1]] = images.transpose(0, 2, 3, 1)
+        out[:, : size[0], : size[1]] = images.transpose(0, 2, 3, 1)
         padded = out.transpose(0, 3, 1, 2)
     return Batch(padded, sizes, list(sizes))
 
@@ -119,8 +126,18 @@ def resize(picture: np.ndarray, size: Size) -> np.ndarray:
         _, width, channels = picture.shape
         out = empty((*size, channels))
         threads = backend.threads_for(out.size)
-        backend.resampling_kernels.bilinear(np.ascontiguousarray(picture), above, below, down, left, right, across,
-                                             empty((threads, width * channels)), out, threads)
+        backend.resampling_kernels.bilinear(
+            np.ascontiguousarray(picture),
+            above,
+            below,
+            down,
+            left,
+            right,
+            across,
+            empty((threads, width * channels)),
+            out,
+            threads,
+        )
         return out
     rows = picture[above] * (1 - down)[:, None, None] + picture[below] * down[:, None, None]  # (size[0], W, C)
     return rows[:, left] * (1 - across)[:, None] + rows[:, right] * across[:, None]
@@ -159,8 +176,9 @@ def to_pictures(batch: Batch, image_mean: Sequence[float], image_std: Sequence[f
     return pictures
 
 
-def check_targets(targets: Sequence[Any], num_images: int, num_classes: int,
-                  dtype: Any = np.float32) -> list[dict[str, np.ndarray]]:
+def check_targets(
+    targets: Sequence[Any], num_images: int, num_classes: int, dtype: Any = np.float32
+) -> list[dict[str, np.ndarray]]:
     """The targets as {"boxes": (G, 4) of `dtype`, "labels": (G,) int64}, one per image; G = 0 is an ordinary image.
 
     Raises TypeError or ValueError that names the image and the box: a missing key, a wrong shape, a coordinate that is
@@ -188,8 +206,9 @@ def check_target(target: Any, name: str, num_classes: int, dtype: Any = np.float
         if x2 <= x1 or y2 <= y1:
             raise ValueError(f"{name}: box {index} is {box}; x1, y1, x2, y2 need x2 > x1 and y2 > y1")
         if not 1 <= label < num_classes:
-            raise ValueError(f"{name}: the label of box {index} is {label}; labels are 1 .. {num_classes - 1} "
-                             "(0 is the background)")
+            raise ValueError(
+                f"{name}: the label of box {index} is {label}; labels are 1 .. {num_classes - 1} (0 is the background)"
+            )
     return {"boxes": boxes, "labels": labels}
 
 

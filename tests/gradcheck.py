@@ -42,6 +42,7 @@ def in_layouts(function: Callable[..., Tensor], arrays, arrange, upstream):
 
     `upstream(size)` is the gradient that comes from above, flat.
     """
+
     def run(layout):
         tensors = [Tensor(layout(array), requires_grad=True) for array in arrays]
         out = function(*tensors)

@@ -48,10 +48,15 @@ def kinds() -> dict[str, np.ndarray]:
 def old_names() -> dict[str, np.ndarray]:
     """What old_names.pth holds: parameters as torchvision named them until 0.12, in shapes as small as can be."""
     blocks = [f"backbone.fpn.{kind}_blocks.{level}" for level in range(4) for kind in ("inner", "layer")]
-    names = [f"{part}.{suffix}" for part in [*blocks, "rpn.head.conv", "rpn.head.cls_logits", "rpn.head.bbox_pred"]
-             for suffix in ("weight", "bias")]
-    return {name: np.full((2, 1, 1, 1) if name.endswith("weight") else 2, number, np.float32)
-            for number, name in enumerate(names)}
+    names = [
+        f"{part}.{suffix}"
+        for part in [*blocks, "rpn.head.conv", "rpn.head.cls_logits", "rpn.head.bbox_pred"]
+        for suffix in ("weight", "bias")
+    ]
+    return {
+        name: np.full((2, 1, 1, 1) if name.endswith("weight") else 2, number, np.float32)
+        for number, name in enumerate(names)
+    }
 
 
 # ---------------------------------------------------------------------- an assembler
@@ -89,8 +94,9 @@ def storage(key: str = "0", count: int = 6, kind: str = "FloatStorage") -> bytes
     return tuple_of(text("storage"), name("torch", kind), text(key), text("cpu"), number(count)) + b"Q"
 
 
-def tensor(shape: bytes = numbers(2, 3), strides: bytes = numbers(3, 1), offset: bytes = number(0),
-           of: bytes = storage()) -> bytes:
+def tensor(
+    shape: bytes = numbers(2, 3), strides: bytes = numbers(3, 1), offset: bytes = number(0), of: bytes = storage()
+) -> bytes:
     """A tensor in assembler: six float32 in two rows, unless it is told otherwise."""
     return name("torch._utils", "_rebuild_tensor_v2") + tuple_of(of, offset, shape, strides, b"\x89", b"}") + b"R"
 
@@ -98,8 +104,12 @@ def tensor(shape: bytes = numbers(2, 3), strides: bytes = numbers(3, 1), offset:
 SIX = np.arange(6, dtype=np.float32)
 
 
-def archive(content: bytes, storages: Mapping[str, bytes] | None = None,
-            extra: Iterable[tuple[str | zipfile.ZipInfo, bytes]] = (), compression: int = zipfile.ZIP_STORED) -> bytes:
+def archive(
+    content: bytes,
+    storages: Mapping[str, bytes] | None = None,
+    extra: Iterable[tuple[str | zipfile.ZipInfo, bytes]] = (),
+    compression: int = zipfile.ZIP_STORED,
+) -> bytes:
     """A zip archive as torch.save lays it out around this pickle (without its first and last instruction)."""
     storages = {"0": SIX.tobytes()} if storages is None else storages
     file = io.BytesIO()
@@ -116,19 +126,65 @@ def stream(content: bytes, storages: Mapping[str, tuple[int, bytes]] | None = No
     """A legacy stream as torch.save lays it out around this pickle; each storage is its count and its bytes."""
     storages = {"0": (6, SIX.tobytes())} if storages is None else storages
     start = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
-    return b"".join([*start, PROTOCOL, content, STOP, pickle.dumps(list(storages), 2),
-                     *(struct.pack("<q", count) + data for count, data in storages.values())])
+    return b"".join(
+        [
+            *start,
+            PROTOCOL,
+            content,
+            STOP,
+            pickle.dumps(list(storages), 2),
+            *(struct.pack("<q", count) + data for count, data in storages.values()),
+        ]
+    )
 
 
 # ---------------------------------------------------------------------- damage
 
-INSTRUCTIONS = bytes(opcode[0] for opcode in (
-    pickle.MARK, pickle.POP, pickle.DUP, pickle.REDUCE, pickle.BUILD, pickle.INST, pickle.OBJ, pickle.GLOBAL,
-    pickle.STACK_GLOBAL, pickle.NEWOBJ, pickle.BINPERSID, pickle.SETITEM, pickle.SETITEMS, pickle.APPEND,
-    pickle.APPENDS, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.EMPTY_DICT, pickle.EMPTY_LIST,
-    pickle.EMPTY_TUPLE, pickle.NONE, pickle.BINGET, pickle.BINPUT, pickle.LONG_BINGET, pickle.LONG_BINPUT,
-    pickle.MEMOIZE, pickle.FRAME, pickle.BINUNICODE, pickle.SHORT_BINUNICODE, pickle.LONG1, pickle.LONG4,
-    pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.BINFLOAT, pickle.BINBYTES8, pickle.BYTEARRAY8, pickle.STOP))
+INSTRUCTIONS = bytes(
+    opcode[0]
+    for opcode in (
+        pickle.MARK,
+        pickle.POP,
+        pickle.DUP,
+        pickle.REDUCE,
+        pickle.BUILD,
+        pickle.INST,
+        pickle.OBJ,
+        pickle.GLOBAL,
+        pickle.STACK_GLOBAL,
+        pickle.NEWOBJ,
+        pickle.BINPERSID,
+        pickle.SETITEM,
+        pickle.SETITEMS,
+        pickle.APPEND,
+        pickle.APPENDS,
+        pickle.TUPLE,
+        pickle.TUPLE1,
+        pickle.TUPLE2,
+        pickle.TUPLE3,
+        pickle.EMPTY_DICT,
+        pickle.EMPTY_LIST,
+        pickle.EMPTY_TUPLE,
+        pickle.NONE,
+        pickle.BINGET,
+        pickle.BINPUT,
+        pickle.LONG_BINGET,
+        pickle.LONG_BINPUT,
+        pickle.MEMOIZE,
+        pickle.FRAME,
+        pickle.BINUNICODE,
+        pickle.SHORT_BINUNICODE,
+        pickle.LONG1,
+        pickle.LONG4,
+        pickle.BININT,
+        pickle.BININT1,
+        pickle.BININT2,
+        pickle.BINFLOAT,
+        pickle.BINBYTES8,
+        pickle.BYTEARRAY8,
+        pickle.STOP,
+    )
+)
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**62, 2**63 - 1, 2**64 - 1)
 
 
@@ -139,23 +195,23 @@ def damage(content: bytes, other: bytes, rng: np.random.Generator) -> bytes:
         at, length = int(rng.integers(max(len(changed), 1))), int(rng.integers(1, 64))
         match int(rng.integers(8)):
             case 0:
-                changed[at:at + 1] = bytes([(changed[at] if at < len(changed) else 0) ^ 1 << int(rng.integers(8))])
+                changed[at : at + 1] = bytes([(changed[at] if at < len(changed) else 0) ^ 1 << int(rng.integers(8))])
             case 1:
-                changed[at:at + 1] = rng.bytes(1)
+                changed[at : at + 1] = rng.bytes(1)
             case 2:
-                changed[at:at + 1] = bytes([int(rng.choice(list(INSTRUCTIONS)))])
+                changed[at : at + 1] = bytes([int(rng.choice(list(INSTRUCTIONS)))])
             case 3:  # a length, a size, an offset
                 width = int(rng.choice([1, 2, 4, 8]))
                 value = EXTREMES[rng.integers(len(EXTREMES))] % 256**width
-                changed[at:at + width] = value.to_bytes(width, "little")
+                changed[at : at + width] = value.to_bytes(width, "little")
             case 4:
                 start = int(rng.integers(len(other)))
-                changed[at:at + length] = other[start:start + length]
+                changed[at : at + length] = other[start : start + length]
             case 5:
                 start = int(rng.integers(max(len(changed), 1)))
-                changed[at:at] = changed[start:start + length]
+                changed[at:at] = changed[start : start + length]
             case 6:
-                del changed[at:at + length]
+                del changed[at : at + length]
             case 7:
                 if rng.integers(4) == 0:
                     del changed[at:]

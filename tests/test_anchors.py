@@ -28,7 +28,8 @@ def test_cell_anchors_are_torchvisions(golden):
 @pytest.mark.parametrize("name, one_size_per_level", [("fpn", True), ("c4", False), ("odd", False)])
 def test_generator_is_torchvisions(golden, name, one_size_per_level):
     image, levels, sizes, ratios, expected = (
-        golden("boxes")[f"anchors_{name}/{key}"] for key in ("image", "levels", "sizes", "ratios", "anchors"))
+        golden("boxes")[f"anchors_{name}/{key}"] for key in ("image", "levels", "sizes", "ratios", "anchors")
+    )
     sizes = [(size,) for size in sizes.tolist()] if one_size_per_level else sizes.tolist()
     anchors = AnchorGenerator(sizes, ratios.tolist())(image, levels)
     assert [len(level) for level in anchors] == [h * w * len(expected) // levels.prod(axis=1).sum() for h, w in levels]
@@ -70,26 +71,34 @@ def test_generator_tells_what_it_was_made_of():
         generator.cells_of(3, "strides")
 
 
-@pytest.mark.parametrize("image, feature, stride", [((97, 130), (5, 7), (19, 18)), ((800, 1216), (61, 76), (13, 16)),
-                                                    ((32, 32), (32, 32), (1, 1))])
+@pytest.mark.parametrize(
+    "image, feature, stride",
+    [((97, 130), (5, 7), (19, 18)), ((800, 1216), (61, 76), (13, 16)), ((32, 32), (32, 32), (1, 1))],
+)
 def test_measured_stride_is_rounded_down_by_axis(image, feature, stride):
     assert measure_stride(image, feature) == stride
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: cell_anchors((32, 1.5), (1,)), "sizes must be at least 2 pixels, got 1.5"),
-    (lambda: cell_anchors((2,), (1, 9)), "size 2 and ratio 9 is less than a pixel"),  # 2 / 3 wide: halves round to 0
-    (lambda: cell_anchors((), (1,)), "sizes must be a tuple of one or more"),
-    (lambda: cell_anchors((32,), (-1,)), "ratios must be positive"),
-    (lambda: cell_anchors((32,), (np.inf,)), "ratios must be positive and finite"),
-    (lambda: grid_anchors([[0, 0, 1, 1]], (0, 3), (8, 8)), "feature_size"),
-    (lambda: measure_stride((8, 8), (4, 9)), r"feature_size \(4, 9\) exceeds the picture's \(8, 8\)"),
-    (lambda: AnchorGenerator((32,), (1,), offset=2), "offset must be between 0 and 1, got 2"),
-    (lambda: AnchorGenerator(((32,), (64,)), ((1,),)), "as many levels, got 2 and 1"),
-    (lambda: AnchorGenerator((), (1,)), "sizes"),
-    (lambda: AnchorGenerator(((32,), (64,)), (1,))((64, 64), [(4, 4)]), "must have 2 levels .* got 1"),
-    (lambda: AnchorGenerator(((32,), 64), (1,)), "sizes"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: cell_anchors((32, 1.5), (1,)), "sizes must be at least 2 pixels, got 1.5"),
+        (
+            lambda: cell_anchors((2,), (1, 9)),
+            "size 2 and ratio 9 is less than a pixel",
+        ),  # 2 / 3 wide: halves round to 0
+        (lambda: cell_anchors((), (1,)), "sizes must be a tuple of one or more"),
+        (lambda: cell_anchors((32,), (-1,)), "ratios must be positive"),
+        (lambda: cell_anchors((32,), (np.inf,)), "ratios must be positive and finite"),
+        (lambda: grid_anchors([[0, 0, 1, 1]], (0, 3), (8, 8)), "feature_size"),
+        (lambda: measure_stride((8, 8), (4, 9)), r"feature_size \(4, 9\) exceeds the picture's \(8, 8\)"),
+        (lambda: AnchorGenerator((32,), (1,), offset=2), "offset must be between 0 and 1, got 2"),
+        (lambda: AnchorGenerator(((32,), (64,)), ((1,),)), "as many levels, got 2 and 1"),
+        (lambda: AnchorGenerator((), (1,)), "sizes"),
+        (lambda: AnchorGenerator(((32,), (64,)), (1,))((64, 64), [(4, 4)]), "must have 2 levels .* got 1"),
+        (lambda: AnchorGenerator(((32,), 64), (1,)), "sizes"),
+    ],
+)
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -9,8 +9,18 @@ import pytest
 
 from rcnn import FasterRCNNConfig, nn
 
-FIRST = ["backbone", "feat_channels", "num_classes", "use_fpn", "anchor_sizes", "aspect_ratios", "anchor_stride",
-         "pool_size", "hidden_dim", "dropout"]
+FIRST = [
+    "backbone",
+    "feat_channels",
+    "num_classes",
+    "use_fpn",
+    "anchor_sizes",
+    "aspect_ratios",
+    "anchor_stride",
+    "pool_size",
+    "hidden_dim",
+    "dropout",
+]
 FIELDS = [field.name for field in dataclasses.fields(FasterRCNNConfig)]
 NAN, INF = float("nan"), float("inf")
 
@@ -32,16 +42,42 @@ def test_ten_fields_come_first_in_this_order_and_the_rest_by_keyword():
 
 def test_defaults_are_the_papers_under_torchvisions_names():
     expected = {
-        "use_fpn": False, "anchor_sizes": (128, 256, 512), "aspect_ratios": (0.5, 1.0, 2.0), "anchor_stride": None,
-        "pool_size": (7, 7), "hidden_dim": 4096, "dropout": 0.5, "min_size": 800, "max_size": 1333,
-        "image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225), "rpn_nms_thresh": 0.7,
-        "rpn_pre_nms_top_n_train": 2000, "rpn_pre_nms_top_n_test": 1000, "rpn_post_nms_top_n_train": 2000,
-        "rpn_post_nms_top_n_test": 1000, "rpn_fg_iou_thresh": 0.7, "rpn_bg_iou_thresh": 0.3,
-        "rpn_batch_size_per_image": 256, "rpn_positive_fraction": 0.5, "rpn_score_thresh": 0.0,
-        "box_score_thresh": 0.05, "box_nms_thresh": 0.5, "box_detections_per_img": 100, "box_fg_iou_thresh": 0.5,
-        "box_bg_iou_thresh": 0.5, "box_batch_size_per_image": 512, "box_positive_fraction": 0.25,
-        "bbox_reg_weights": (10.0, 10.0, 5.0, 5.0), "sampling_ratio": 2, "aligned": False, "canonical_size": 224,
-        "canonical_level": 4, "anchor_offset": 0.0, "class_names": None}
+        "use_fpn": False,
+        "anchor_sizes": (128, 256, 512),
+        "aspect_ratios": (0.5, 1.0, 2.0),
+        "anchor_stride": None,
+        "pool_size": (7, 7),
+        "hidden_dim": 4096,
+        "dropout": 0.5,
+        "min_size": 800,
+        "max_size": 1333,
+        "image_mean": (0.485, 0.456, 0.406),
+        "image_std": (0.229, 0.224, 0.225),
+        "rpn_nms_thresh": 0.7,
+        "rpn_pre_nms_top_n_train": 2000,
+        "rpn_pre_nms_top_n_test": 1000,
+        "rpn_post_nms_top_n_train": 2000,
+        "rpn_post_nms_top_n_test": 1000,
+        "rpn_fg_iou_thresh": 0.7,
+        "rpn_bg_iou_thresh": 0.3,
+        "rpn_batch_size_per_image": 256,
+        "rpn_positive_fraction": 0.5,
+        "rpn_score_thresh": 0.0,
+        "box_score_thresh": 0.05,
+        "box_nms_thresh": 0.5,
+        "box_detections_per_img": 100,
+        "box_fg_iou_thresh": 0.5,
+        "box_bg_iou_thresh": 0.5,
+        "box_batch_size_per_image": 512,
+        "box_positive_fraction": 0.25,
+        "bbox_reg_weights": (10.0, 10.0, 5.0, 5.0),
+        "sampling_ratio": 2,
+        "aligned": False,
+        "canonical_size": 224,
+        "canonical_level": 4,
+        "anchor_offset": 0.0,
+        "class_names": None,
+    }
     assert make().settings() == {"feat_channels": 8, "num_classes": 3, **expected}
 
 
@@ -67,16 +103,27 @@ FRACTIONS = [name for name in FIELDS if name.endswith(("_thresh", "_fraction"))]
 
 
 @pytest.mark.parametrize("field", WHOLE)
-@pytest.mark.parametrize("value, error", [(-1, ValueError), (2.0, TypeError), (True, TypeError), ("2", TypeError),
-                                          (np.array([2, 3]), TypeError)])
+@pytest.mark.parametrize(
+    "value, error",
+    [(-1, ValueError), (2.0, TypeError), (True, TypeError), ("2", TypeError), (np.array([2, 3]), TypeError)],
+)
 def test_whole_numbers_are_checked(field, value, error):
     with pytest.raises(error, match=rf"^{field} must be an integer of at least \d"):
         make(**{field: value})
 
 
 @pytest.mark.parametrize("field", FRACTIONS)
-@pytest.mark.parametrize("value, error", [(-0.01, ValueError), (1.01, ValueError), (NAN, ValueError),
-                                          (False, TypeError), ("0.5", TypeError), ((0.5,), TypeError)])
+@pytest.mark.parametrize(
+    "value, error",
+    [
+        (-0.01, ValueError),
+        (1.01, ValueError),
+        (NAN, ValueError),
+        (False, TypeError),
+        ("0.5", TypeError),
+        ((0.5,), TypeError),
+    ],
+)
 def test_fractions_are_checked(field, value, error):
     with pytest.raises(error, match=rf"^{field} must be a number in \[0, 1\], not"):
         make(**{field: value})
@@ -88,70 +135,87 @@ STRIDE = "None, a number above 0, or one per level"
 PAIR = r"two integers of at least 1, \(height, width\)"
 
 
-@pytest.mark.parametrize("field, value, error, allowed", [
-    ("backbone", None, TypeError, "an rcnn.nn.Module"),
-    ("feat_channels", 0, ValueError, "an integer of at least 1"),
-    ("num_classes", 1, ValueError, "an integer of at least 2"),
-    ("use_fpn", 1, TypeError, "True or False"),
-    ("aligned", None, TypeError, "True or False"),
-    ("anchor_sizes", (), ValueError, SIZES),
-    ("anchor_sizes", 128, TypeError, SIZES),
-    ("anchor_sizes", "128", TypeError, SIZES),
-    ("anchor_sizes", (64, 1.5), ValueError, SIZES),
-    ("anchor_sizes", ((64,), (1.5,)), ValueError, SIZES),
-    ("anchor_sizes", (64, (32,)), TypeError, SIZES),
-    ("anchor_sizes", (64, INF), ValueError, SIZES),
-    ("aspect_ratios", (1.0, 0.0), ValueError, RATIOS),
-    ("aspect_ratios", (NAN,), ValueError, RATIOS),
-    ("anchor_stride", 0, ValueError, STRIDE),
-    ("anchor_stride", "16", TypeError, STRIDE),
-    ("anchor_stride", True, TypeError, STRIDE),
-    ("pool_size", 7, TypeError, PAIR),
-    ("pool_size", (7.0, 7), TypeError, PAIR),
-    ("pool_size", (7,), ValueError, PAIR),
-    ("pool_size", (7, 0), ValueError, PAIR),
-    ("dropout", 1.0, ValueError, r"a number in \[0, 1\)"),
-    ("anchor_offset", 1.5, ValueError, r"a number in \[0, 1\]"),
-    ("image_mean", (0.5, 0.5), ValueError, "3 numbers"),
-    ("image_std", (1, 1, 0), ValueError, "3 numbers above 0"),
-    ("bbox_reg_weights", (10, 10, 5), ValueError, "4 numbers above 0"),
-    ("bbox_reg_weights", (10, 10, 5, -5), ValueError, "4 numbers above 0"),
-    ("min_size", 1334, ValueError, "at most max_size, which is 1333"),
-    ("rpn_bg_iou_thresh", 0.8, ValueError, "at most rpn_fg_iou_thresh, which is 0.7"),
-    ("box_bg_iou_thresh", 0.6, ValueError, "at most box_fg_iou_thresh, which is 0.5"),
-    ("class_names", "abc", TypeError, r"None, or 3 different strings \(num_classes\), the background first"),
-    ("class_names", ("background", 1, 2), TypeError, "None, or 3 different strings"),
-    ("class_names", ("background", "a"), ValueError, "None, or 3 different strings"),
-    ("class_names", ("background", "a", "a"), ValueError, "None, or 3 different strings"),
-])
+@pytest.mark.parametrize(
+    "field, value, error, allowed",
+    [
+        ("backbone", None, TypeError, "an rcnn.nn.Module"),
+        ("feat_channels", 0, ValueError, "an integer of at least 1"),
+        ("num_classes", 1, ValueError, "an integer of at least 2"),
+        ("use_fpn", 1, TypeError, "True or False"),
+        ("aligned", None, TypeError, "True or False"),
+        ("anchor_sizes", (), ValueError, SIZES),
+        ("anchor_sizes", 128, TypeError, SIZES),
+        ("anchor_sizes", "128", TypeError, SIZES),
+        ("anchor_sizes", (64, 1.5), ValueError, SIZES),
+        ("anchor_sizes", ((64,), (1.5,)), ValueError, SIZES),
+        ("anchor_sizes", (64, (32,)), TypeError, SIZES),
+        ("anchor_sizes", (64, INF), ValueError, SIZES),
+        ("aspect_ratios", (1.0, 0.0), ValueError, RATIOS),
+        ("aspect_ratios", (NAN,), ValueError, RATIOS),
+        ("anchor_stride", 0, ValueError, STRIDE),
+        ("anchor_stride", "16", TypeError, STRIDE),
+        ("anchor_stride", True, TypeError, STRIDE),
+        ("pool_size", 7, TypeError, PAIR),
+        ("pool_size", (7.0, 7), TypeError, PAIR),
+        ("pool_size", (7,), ValueError, PAIR),
+        ("pool_size", (7, 0), ValueError, PAIR),
+        ("dropout", 1.0, ValueError, r"a number in \[0, 1\)"),
+        ("anchor_offset", 1.5, ValueError, r"a number in \[0, 1\]"),
+        ("image_mean", (0.5, 0.5), ValueError, "3 numbers"),
+        ("image_std", (1, 1, 0), ValueError, "3 numbers above 0"),
+        ("bbox_reg_weights", (10, 10, 5), ValueError, "4 numbers above 0"),
+        ("bbox_reg_weights", (10, 10, 5, -5), ValueError, "4 numbers above 0"),
+        ("min_size", 1334, ValueError, "at most max_size, which is 1333"),
+        ("rpn_bg_iou_thresh", 0.8, ValueError, "at most rpn_fg_iou_thresh, which is 0.7"),
+        ("box_bg_iou_thresh", 0.6, ValueError, "at most box_fg_iou_thresh, which is 0.5"),
+        ("class_names", "abc", TypeError, r"None, or 3 different strings \(num_classes\), the background first"),
+        ("class_names", ("background", 1, 2), TypeError, "None, or 3 different strings"),
+        ("class_names", ("background", "a"), ValueError, "None, or 3 different strings"),
+        ("class_names", ("background", "a", "a"), ValueError, "None, or 3 different strings"),
+    ],
+)
 def test_errors_name_field_value_and_what_is_allowed(field, value, error, allowed):
     with pytest.raises(error, match=f"^{field} must be {allowed}.*, not ") as caught:
         make(**{field: value})
     assert repr(value) in str(caught.value)
 
 
-@pytest.mark.parametrize("field, value", [("sampling_ratio", 0), ("canonical_level", 0), ("rpn_nms_thresh", 1),
-                                          ("box_score_thresh", 0), ("dropout", 0), ("min_size", 1333),
-                                          ("num_classes", 2), ("box_bg_iou_thresh", 0.5), ("anchor_sizes", (2,))])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("sampling_ratio", 0),
+        ("canonical_level", 0),
+        ("rpn_nms_thresh", 1),
+        ("box_score_thresh", 0),
+        ("dropout", 0),
+        ("min_size", 1333),
+        ("num_classes", 2),
+        ("box_bg_iou_thresh", 0.5),
+        ("anchor_sizes", (2,)),
+    ],
+)
 def test_the_ends_of_a_range_belong_to_it(field, value):
     assert getattr(make(**{field: value}), field) == value
 
 
-@pytest.mark.parametrize("field, given, kept", [
-    ("anchor_sizes", [16, 32.5], (16, 32.5)),
-    ("anchor_sizes", [[16], [32, 64]], ((16,), (32, 64))),
-    ("anchor_sizes", np.array([16, 32]), (16, 32)),
-    ("anchor_sizes", np.array([[16, 32], [64, 128]]), ((16, 32), (64, 128))),
-    ("aspect_ratios", ([0.5, 1], [2, 3]), ((0.5, 1), (2, 3))),
-    ("aspect_ratios", (ratio for ratio in (1, 2)), (1, 2)),
-    ("anchor_stride", np.float32(16), 16.0),
-    ("anchor_stride", [4, 8], (4, 8)),
-    ("pool_size", [np.int64(5), 6], (5, 6)),
-    ("hidden_dim", np.int32(64), 64),
-    ("rpn_nms_thresh", np.float64(0.6), 0.6),
-    ("image_mean", np.zeros(3), (0.0, 0.0, 0.0)),
-    ("class_names", ["background", "a", "b"], ("background", "a", "b")),
-])
+@pytest.mark.parametrize(
+    "field, given, kept",
+    [
+        ("anchor_sizes", [16, 32.5], (16, 32.5)),
+        ("anchor_sizes", [[16], [32, 64]], ((16,), (32, 64))),
+        ("anchor_sizes", np.array([16, 32]), (16, 32)),
+        ("anchor_sizes", np.array([[16, 32], [64, 128]]), ((16, 32), (64, 128))),
+        ("aspect_ratios", ([0.5, 1], [2, 3]), ((0.5, 1), (2, 3))),
+        ("aspect_ratios", (ratio for ratio in (1, 2)), (1, 2)),
+        ("anchor_stride", np.float32(16), 16.0),
+        ("anchor_stride", [4, 8], (4, 8)),
+        ("pool_size", [np.int64(5), 6], (5, 6)),
+        ("hidden_dim", np.int32(64), 64),
+        ("rpn_nms_thresh", np.float64(0.6), 0.6),
+        ("image_mean", np.zeros(3), (0.0, 0.0, 0.0)),
+        ("class_names", ["background", "a", "b"], ("background", "a", "b")),
+    ],
+)
 def test_sequences_and_numpys_numbers_are_normalised(field, given, kept):
     value = getattr(make(**{field: given}), field)
     assert value == kept
@@ -160,8 +224,15 @@ def test_sequences_and_numpys_numbers_are_normalised(field, given, kept):
 
 def test_settings_survive_json():
     config = make(
-        use_fpn=True, anchor_sizes=[[8, 16], [32, 64]], aspect_ratios=[1.0, 3.0], anchor_stride=np.array([4, 8]),
-        pool_size=[3, 5], hidden_dim=np.int64(32), dropout=np.float32(0.25), class_names=["nothing", "cat", "dog"])
+        use_fpn=True,
+        anchor_sizes=[[8, 16], [32, 64]],
+        aspect_ratios=[1.0, 3.0],
+        anchor_stride=np.array([4, 8]),
+        pool_size=[3, 5],
+        hidden_dim=np.int64(32),
+        dropout=np.float32(0.25),
+        class_names=["nothing", "cat", "dog"],
+    )
     settings = json.loads(json.dumps(config.settings()))
     assert list(settings) == FIELDS[1:]
     again = FasterRCNNConfig(config.backbone, **settings)

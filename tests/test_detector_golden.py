@@ -16,8 +16,12 @@ from rcnn.nn import Tensor, no_grad
 pytestmark = pytest.mark.usefixtures("impl")
 
 IMAGES = range(4)
-LOSSES = {"roi_cls_loss": "loss_classifier", "roi_reg_loss": "loss_box_reg", "rpn_cls_loss": "loss_objectness",
-          "rpn_reg_loss": "loss_rpn_box_reg"}
+LOSSES = {
+    "roi_cls_loss": "loss_classifier",
+    "roi_reg_loss": "loss_box_reg",
+    "rpn_cls_loss": "loss_objectness",
+    "rpn_reg_loss": "loss_rpn_box_reg",
+}
 EVERYTHING = 10**6  # sampled: the losses do not hang on chance
 TOLERANCES = {np.float64: 1e-6, np.float32: 5e-3}
 
@@ -26,9 +30,16 @@ TOLERANCES = {np.float64: 1e-6, np.float32: 5e-3}
 def model():
     """The detector of the golden file, in float32 and evaluation mode."""
     made = rcnn.faster_rcnn_resnet_50_fpn(
-        5, min_size=160, max_size=256, rpn_pre_nms_top_n_test=300, rpn_post_nms_top_n_test=120,
-        rpn_pre_nms_top_n_train=300, rpn_post_nms_top_n_train=120, rpn_batch_size_per_image=EVERYTHING,
-        box_batch_size_per_image=EVERYTHING)
+        5,
+        min_size=160,
+        max_size=256,
+        rpn_pre_nms_top_n_test=300,
+        rpn_post_nms_top_n_test=120,
+        rpn_pre_nms_top_n_train=300,
+        rpn_post_nms_top_n_train=120,
+        rpn_batch_size_per_image=EVERYTHING,
+        box_batch_size_per_image=EVERYTHING,
+    )
     made.load_state_dict(seeded_state({name: array.shape for name, array in made.state_dict().items()}))
     return made.eval()
 
@@ -71,11 +82,14 @@ def by_anchor(head_output, per_anchor):
 
 def rpn_outputs(detector):
     """torchvision's objectness [(N, A_l)] and deltas [(N, A_l, 4)]."""
-    return ([by_anchor(detector[f"eval/rpn_logits_{level}"], 1)[..., 0] for level in range(5)],
-            [by_anchor(detector[f"eval/rpn_deltas_{level}"], 4) for level in range(5)])
+    return (
+        [by_anchor(detector[f"eval/rpn_logits_{level}"], 1)[..., 0] for level in range(5)],
+        [by_anchor(detector[f"eval/rpn_deltas_{level}"], 4) for level in range(5)],
+    )
 
 
 # ---------------------------------------------------------------------- names and continuous stages
+
 
 def test_state_has_torchvisions_names_and_shapes_in_order(model, detector):
     state = model.state_dict()
@@ -127,18 +141,31 @@ def test_head(model, trace, detector):
 
 # ---------------------------------------------------------------------- discrete stages, on torchvision's inputs
 
+
 def test_proposals_are_the_same_in_the_same_order(model, trace, detector):
     objectness, deltas = rpn_outputs(detector)
     for image in IMAGES:
         size = tuple(detector["eval/image_sizes"][image].tolist())
-        found = rpn.propose([level[image] for level in objectness], [level[image] for level in deltas], trace.anchors,
-                            size, 300, 120, model.config.rpn_nms_thresh, model.config.rpn_score_thresh)
+        found = rpn.propose(
+            [level[image] for level in objectness],
+            [level[image] for level in deltas],
+            trace.anchors,
+            size,
+            300,
+            120,
+            model.config.rpn_nms_thresh,
+            model.config.rpn_score_thresh,
+        )
         assert_close(found.boxes, detector[f"eval/proposals_{image}"], 1e-6)
 
 
-@pytest.mark.parametrize(("case", "proposals", "head"), [
-    ("detections", "proposals", ("class_logits", "box_regression")),
-    ("fixed_detections", "fixed_proposals", ("fixed_class_logits", "fixed_box_regression"))])
+@pytest.mark.parametrize(
+    ("case", "proposals", "head"),
+    [
+        ("detections", "proposals", ("class_logits", "box_regression")),
+        ("fixed_detections", "fixed_proposals", ("fixed_class_logits", "fixed_box_regression")),
+    ],
+)
 def test_detections_are_the_same_in_the_same_order(model, detector, case, proposals, head):
     rois = [detector[f"eval/{proposals}_{image}"] for image in IMAGES]
     ends = np.cumsum([len(r) for r in rois])[:-1]
@@ -146,8 +173,16 @@ def test_detections_are_the_same_in_the_same_order(model, detector, case, propos
     box_deltas = np.split(detector[f"eval/{head[1]}"].reshape(-1, 5, 4), ends)
     for image in IMAGES:
         size, original = (tuple(detector[f"eval/{name}_sizes"][image].tolist()) for name in ("image", "picture"))
-        found = roi_heads.detect(class_logits[image], box_deltas[image], rois[image], size, model.config,
-                                 score_thresh=0.05, nms_thresh=0.5, top_k=100)
+        found = roi_heads.detect(
+            class_logits[image],
+            box_deltas[image],
+            rois[image],
+            size,
+            model.config,
+            score_thresh=0.05,
+            nms_thresh=0.5,
+            top_k=100,
+        )
         boxes = found["boxes"] if case.startswith("fixed") else transform.scale_boxes(found["boxes"], size, original)
         np.testing.assert_array_equal(found["labels"], detector[f"eval/{case}_{image}_labels"])
         assert_close(found["scores"], detector[f"eval/{case}_{image}_scores"], 1e-6)
@@ -155,6 +190,7 @@ def test_detections_are_the_same_in_the_same_order(model, detector, case, propos
 
 
 # ---------------------------------------------------------------------- end to end
+
 
 def nearest(ours, theirs):
     """For each of our boxes the index of torchvision's nearest, and how far it is in pixels."""
@@ -184,6 +220,7 @@ def test_detections_end_to_end(trace, detector):
 
 
 # ---------------------------------------------------------------------- training
+
 
 def targets(detector):
     return [{"boxes": detector[f"train/gt_boxes_{i}"], "labels": detector[f"train/gt_labels_{i}"]} for i in IMAGES]
@@ -217,18 +254,26 @@ def test_losses_and_every_gradient(trainee, pictures, detector):
     losses["total_loss"].backward()
     assert_gradient_norms(model, detector, "train", tolerance)
     parameters = dict(model.named_parameters())
-    for name in ("rpn.head.bbox_pred.weight", "roi_heads.box_predictor.cls_score.weight",
-                 "backbone.fpn.inner_blocks.0.0.weight", "backbone.body.conv1.weight"):
-        assert_close(parameters[name].grad.reshape(-1)[:4096], detector[f"train/grad/{name}"],
-                     1e-6 if dtype == np.float64 else 5e-3)
+    for name in (
+        "rpn.head.bbox_pred.weight",
+        "roi_heads.box_predictor.cls_score.weight",
+        "backbone.fpn.inner_blocks.0.0.weight",
+        "backbone.body.conv1.weight",
+    ):
+        assert_close(
+            parameters[name].grad.reshape(-1)[:4096],
+            detector[f"train/grad/{name}"],
+            1e-6 if dtype == np.float64 else 5e-3,
+        )
 
 
 def test_second_stage_in_training(trainee, pictures, detector):
     """Losses and gradients of the RoI heads on given proposals of every level, many of them near an object."""
     model, dtype, tolerance = trainee
     c = model.config
-    batch = transform.make_batch([p.astype(dtype) for p in pictures], c.min_size, c.max_size, c.image_mean, c.image_std,
-                                 dtype)
+    batch = transform.make_batch(
+        [p.astype(dtype) for p in pictures], c.min_size, c.max_size, c.image_mean, c.image_std, dtype
+    )
     with no_grad():
         levels = model.backbone(Tensor(batch.images))[:4]
     features = [Tensor(level.data, requires_grad=True) for level in levels]

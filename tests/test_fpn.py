@@ -52,10 +52,15 @@ def test_a_pyramid_of_a_plain_list_has_no_extra_level():
 def test_parameters_are_torchvisions():
     shapes = {name: array.shape for name, array in FPN((2, 3), 4).state_dict().items()}
     assert shapes == {
-        "inner_blocks.0.0.weight": (4, 2, 1, 1), "inner_blocks.0.0.bias": (4,),
-        "inner_blocks.1.0.weight": (4, 3, 1, 1), "inner_blocks.1.0.bias": (4,),
-        "layer_blocks.0.0.weight": (4, 4, 3, 3), "layer_blocks.0.0.bias": (4,),
-        "layer_blocks.1.0.weight": (4, 4, 3, 3), "layer_blocks.1.0.bias": (4,)}
+        "inner_blocks.0.0.weight": (4, 2, 1, 1),
+        "inner_blocks.0.0.bias": (4,),
+        "inner_blocks.1.0.weight": (4, 3, 1, 1),
+        "inner_blocks.1.0.bias": (4,),
+        "layer_blocks.0.0.weight": (4, 4, 3, 3),
+        "layer_blocks.0.0.bias": (4,),
+        "layer_blocks.1.0.weight": (4, 4, 3, 3),
+        "layer_blocks.1.0.bias": (4,),
+    }
 
 
 def test_initialisation_is_kaiming_uniform():

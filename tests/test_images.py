@@ -21,14 +21,19 @@ WHITE = (255, 255, 255)
 
 def png(depth, kind, row, transparency=None):
     """A PNG of one row, written by hand, for Pillow writes only some of the kinds."""
+
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     channels = {0: 1, 2: 3, 4: 2, 6: 4}[kind]
     width = len(row) * 8 // (depth * channels)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, kind, 0, 0, 0))
-            + (chunk(b"tRNS", transparency) if transparency else b"")
-            + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, kind, 0, 0, 0))
+        + (chunk(b"tRNS", transparency) if transparency else b"")
+        + chunk(b"IDAT", zlib.compress(b"\0" + row))
+        + chunk(b"IEND", b"")
+    )
 
 
 def saved(image, kind, **options):
@@ -44,30 +49,50 @@ def read(folder, content, name="picture"):
 
 # ---------------------------------------------------------------------- kinds
 
-@pytest.mark.parametrize("kind, options", [
-    ("PNG", {}), ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("PPM", {}),
-    ("WEBP", {"lossless": True}), ("JPEG2000", {})])
+
+@pytest.mark.parametrize(
+    "kind, options",
+    [
+        ("PNG", {}),
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("PPM", {}),
+        ("WEBP", {"lossless": True}),
+        ("JPEG2000", {}),
+    ],
+)
 def test_files_without_loss(tmp_path, kind, options):
     array = read(tmp_path, saved(Image.fromarray(RGB), kind, **options))
     assert array.dtype == np.uint8
     np.testing.assert_array_equal(array, RGB)
 
 
-@pytest.mark.parametrize("mode, colour, expected", [
-    ("RGB", (200, 100, 50), (200, 100, 50)), ("L", 77, (77, 77, 77)), ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
-    ("CMYK", (255, 0, 255, 128), (0, 127, 0))])
+@pytest.mark.parametrize(
+    "mode, colour, expected",
+    [
+        ("RGB", (200, 100, 50), (200, 100, 50)),
+        ("L", 77, (77, 77, 77)),
+        ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
+        ("CMYK", (255, 0, 255, 128), (0, 127, 0)),
+    ],
+)
 def test_jpeg(tmp_path, mode, colour, expected):
     array = read(tmp_path, saved(Image.new(mode, (16, 8), colour), "JPEG", quality=95))
     assert array.shape == (8, 16, 3)
     np.testing.assert_allclose(array.astype(int), np.full((8, 16, 3), expected), atol=3)
 
 
-@pytest.mark.parametrize("mode, colours, expected", [
-    ("1", [0, 1], [0, 255]), ("L", [3, 200], [3, 200]),
-    ("LA", [(3, 255), (3, 0)], [3, 255]),
-    ("LA", [(0, 51), (100, 204)], [204, 131]),  # 255 * 4/5; 100 * 4/5 + 255 / 5
-    ("RGBA", [(1, 2, 3, 255), (1, 2, 3, 0), (0, 0, 0, 51)], [(1, 2, 3), WHITE, (204, 204, 204)]),
-])
+@pytest.mark.parametrize(
+    "mode, colours, expected",
+    [
+        ("1", [0, 1], [0, 255]),
+        ("L", [3, 200], [3, 200]),
+        ("LA", [(3, 255), (3, 0)], [3, 255]),
+        ("LA", [(0, 51), (100, 204)], [204, 131]),  # 255 * 4/5; 100 * 4/5 + 255 / 5
+        ("RGBA", [(1, 2, 3, 255), (1, 2, 3, 0), (0, 0, 0, 51)], [(1, 2, 3), WHITE, (204, 204, 204)]),
+    ],
+)
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_grey_and_transparent_files(tmp_path, kind, mode, colours, expected):
     image = Image.new(mode, (len(colours), 1))
@@ -94,17 +119,20 @@ def test_a_palette_with_half_transparent_colours(tmp_path):
     np.testing.assert_array_equal(array, [[(9, 8, 7), (204, 214, 224)]])
 
 
-@pytest.mark.parametrize("depth, kind, row, transparency, expected", [
-    (16, 0, struct.pack(">6H", 0, 128, 129, 257, 40000, 65535), None, [0, 0, 1, 1, 156, 255]),  # to the nearest
-    (16, 0, struct.pack(">2H", 300, 301), struct.pack(">H", 300), [255, 1]),
-    (16, 4, struct.pack(">4H", 0x8000, 0xFFFF, 0x8000, 0), None, [0x80, 255]),
-    (16, 2, struct.pack(">3H", 0x0A00, 0x8000, 0xFFFF), None, [(0x0A, 0x80, 0xFF)]),
-    (16, 6, struct.pack(">4H", 0x0A00, 0x8000, 0xFFFF, 0), None, [WHITE]),
-    (8, 2, bytes([1, 2, 3, 4, 5, 6]), struct.pack(">3H", 1, 2, 3), [WHITE, (4, 5, 6)]),
-    (8, 0, bytes([1, 5]), struct.pack(">H", 1), [255, 5]),
-    (1, 0, bytes([0b01010101]), None, [0, 255] * 4),
-    (2, 0, bytes([0b00011011]), None, [0, 85, 170, 255]),
-])
+@pytest.mark.parametrize(
+    "depth, kind, row, transparency, expected",
+    [
+        (16, 0, struct.pack(">6H", 0, 128, 129, 257, 40000, 65535), None, [0, 0, 1, 1, 156, 255]),  # to the nearest
+        (16, 0, struct.pack(">2H", 300, 301), struct.pack(">H", 300), [255, 1]),
+        (16, 4, struct.pack(">4H", 0x8000, 0xFFFF, 0x8000, 0), None, [0x80, 255]),
+        (16, 2, struct.pack(">3H", 0x0A00, 0x8000, 0xFFFF), None, [(0x0A, 0x80, 0xFF)]),
+        (16, 6, struct.pack(">4H", 0x0A00, 0x8000, 0xFFFF, 0), None, [WHITE]),
+        (8, 2, bytes([1, 2, 3, 4, 5, 6]), struct.pack(">3H", 1, 2, 3), [WHITE, (4, 5, 6)]),
+        (8, 0, bytes([1, 5]), struct.pack(">H", 1), [255, 5]),
+        (1, 0, bytes([0b01010101]), None, [0, 255] * 4),
+        (2, 0, bytes([0b00011011]), None, [0, 85, 170, 255]),
+    ],
+)
 def test_depths_of_png(tmp_path, depth, kind, row, transparency, expected):
     array = read(tmp_path, png(depth, kind, row, transparency))
     expected = np.broadcast_to(np.reshape(expected, (1, len(expected), -1)), array.shape)
@@ -134,6 +162,7 @@ def test_of_several_frames_the_first(tmp_path, kind, options):
 
 # ---------------------------------------------------------------------- the way up
 
+
 def held(orientation):
     """EXIF data that say how the camera was held."""
     exif = Image.Exif()
@@ -143,8 +172,16 @@ def held(orientation):
 
 def upright(stored, orientation):
     """What is stored, as it is seen: the EXIF standard says where its row 0 and its column 0 lie then."""
-    row, column = {1: "top left", 2: "top right", 3: "bottom right", 4: "bottom left",
-                   5: "left top", 6: "right top", 7: "right bottom", 8: "left bottom"}[orientation].split()
+    row, column = {
+        1: "top left",
+        2: "top right",
+        3: "bottom right",
+        4: "bottom left",
+        5: "left top",
+        6: "right top",
+        7: "right bottom",
+        8: "left bottom",
+    }[orientation].split()
     seen = stored.transpose(1, 0, 2) if row in ("left", "right") else stored
     if "bottom" in (row, column):
         seen = seen[::-1]
@@ -184,9 +221,12 @@ def test_nonsense_about_the_way_up_leaves_the_picture(tmp_path, exif):
 
 # ---------------------------------------------------------------------- headers
 
+
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind, options", [
-    ("PNG", {}), ("JPEG", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {}), ("AVIF", {})])
+@pytest.mark.parametrize(
+    "kind, options",
+    [("PNG", {}), ("JPEG", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {}), ("AVIF", {})],
+)
 def test_a_header_says_both_sizes(tmp_path, kind, options, orientation):
     (tmp_path / "picture").write_bytes(saved(Image.new("RGB", (48, 32)), kind, exif=held(orientation), **options))
     header = images.header(tmp_path / "picture")
@@ -235,8 +275,10 @@ def test_headers_of_what_is_no_picture(tmp_path, monkeypatch):
 
 # ---------------------------------------------------------------------- masks
 
-@pytest.mark.parametrize("mode, values", [
-    ("L", [0, 1, 255]), ("P", [0, 1, 2]), ("1", [0, 1, 1]), ("I;16", [0, 300, 65535])])
+
+@pytest.mark.parametrize(
+    "mode, values", [("L", [0, 1, 255]), ("P", [0, 1, 2]), ("1", [0, 1, 1]), ("I;16", [0, 300, 65535])]
+)
 def test_values_are_those_that_are_stored(tmp_path, mode, values):
     image = Image.new(mode, (3, 1))
     image.putdata(values)
@@ -256,8 +298,17 @@ def test_colours_are_no_values(tmp_path, mode):
 
 # ---------------------------------------------------------------------- what is no picture
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3.0\n"
-                                     b"%%BoundingBox: 0 0 9 9\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>"])
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a picture",
+        b"\x89PNG\r\n\x1a\n",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    ],
+)
 @pytest.mark.parametrize("name", ["picture", "picture.jpg", "picture.eps"])
 def test_other_files_are_named(tmp_path, content, name):
     with pytest.raises(OSError, match=f"{name} (is not a picture|cannot be read)"):
@@ -278,7 +329,7 @@ def test_truncated_files_are_named(tmp_path, kind):
     assert read(tmp_path, content).shape == (40, 50, 3)
     for share in (0.02, 0.3, 0.6, 0.9):
         with pytest.raises(OSError, match="picture (is not|cannot be read)"):
-            read(tmp_path, content[:int(share * len(content))])
+            read(tmp_path, content[: int(share * len(content))])
 
 
 def test_folders_and_absent_files_are_named(tmp_path):
@@ -288,8 +339,16 @@ def test_folders_and_absent_files_are_named(tmp_path):
         images.read(tmp_path / "absent.png")
 
 
-@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), MemoryError(), struct.error("unpack"),
-                                   AssertionError(), SyntaxError("broken PNG file")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied"),
+        MemoryError(),
+        struct.error("unpack"),
+        AssertionError(),
+        SyntaxError("broken PNG file"),
+    ],
+)
 def test_whatever_a_decoder_raises_names_the_file(tmp_path, monkeypatch, error):
     def fails(*args, **kwargs):
         raise error
@@ -358,8 +417,11 @@ def test_threads_leave_the_settings_of_warnings_alone(tmp_path, monkeypatch):
 def test_decompression_bombs_are_refused_in_threads(tmp_path, monkeypatch):
     Image.new("RGB", (7, 3)).save(tmp_path / "picture.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
-    with (warnings.catch_warnings(), ThreadPoolExecutor(1) as pool,
-          pytest.raises(ValueError, match="more pixels than the limit of 20")):
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(ValueError, match="more pixels than the limit of 20"),
+    ):
         warnings.simplefilter("ignore")
         pool.submit(images.read, tmp_path / "picture.png").result()
 

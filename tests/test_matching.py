@@ -23,9 +23,18 @@ def test_random_boxes_are_torchvisions(golden, stage, force_best):
     np.testing.assert_array_equal(matches, case["matches"])
 
 
-@pytest.mark.parametrize("row, expected", [
-    ([0.7, 0.2], 0), ([0.2, 0.9], 1), ([0.8, 0.8], 0),  # at the upper threshold; the better one; the first of equals
-    ([0.69, 0.1], -2), ([0.1, 0.3], -2), ([0.29, 0.1], -1), ([0.0, 0.0], -1)])
+@pytest.mark.parametrize(
+    "row, expected",
+    [
+        ([0.7, 0.2], 0),
+        ([0.2, 0.9], 1),
+        ([0.8, 0.8], 0),  # at the upper threshold; the better one; the first of equals
+        ([0.69, 0.1], -2),
+        ([0.1, 0.3], -2),
+        ([0.29, 0.1], -1),
+        ([0.0, 0.0], -1),
+    ],
+)
 def test_thresholds(row, expected):
     assert match([row], high=0.7, low=0.3).tolist() == [expected]
 
@@ -36,13 +45,17 @@ def test_thresholds_are_compared_in_the_dtype_of_the_iou():
     assert match(np.array([[just_at]], np.float64), 0.7, 0.3).tolist() == [-2]
 
 
-@pytest.mark.parametrize("overlaps, expected", [
-    # Object 1 has at best 0.4, with boxes 1 and 2: both become positive. Box 2's own best object is 0: it goes there.
-    ([[0.9, 0.1], [0.2, 0.4], [0.5, 0.4]], [0, 1, 0]),
-    # Object 1 overlaps nothing and forces nothing.
-    ([[0.4, 0.0], [0.1, 0.0]], [0, -1]),
-    ([[0.0], [0.0]], [-1, -1]),
-])
+@pytest.mark.parametrize(
+    "overlaps, expected",
+    [
+        # Object 1 has at best 0.4, with boxes 1 and 2: both become positive.
+        # The best object of box 2 is 0: it goes there.
+        ([[0.9, 0.1], [0.2, 0.4], [0.5, 0.4]], [0, 1, 0]),
+        # Object 1 overlaps nothing and forces nothing.
+        ([[0.4, 0.0], [0.1, 0.0]], [0, -1]),
+        ([[0.0], [0.0]], [-1, -1]),
+    ],
+)
 def test_force_best(overlaps, expected):
     assert match(overlaps, 0.7, 0.3, force_best=True).tolist() == expected
 
@@ -59,12 +72,15 @@ def test_nothing_to_match(shape, force_best):
     assert matches.tolist() == [-1] * shape[0]
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (([0.5, 0.2], 0.7, 0.3), r"iou must have shape \(A, G\), got \(2,\)"),
-    (([[0.5]], 0.3, 0.7), "low=0.7 and high=0.3"),
-    (([[0.5]], 1.5, 0.3), "high=1.5"),
-    (([[0.5, 0.1], [0.2, np.nan]], 0.7, 0.3), r"iou\[1\] holds NaN"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (([0.5, 0.2], 0.7, 0.3), r"iou must have shape \(A, G\), got \(2,\)"),
+        (([[0.5]], 0.3, 0.7), "low=0.7 and high=0.3"),
+        (([[0.5]], 1.5, 0.3), "high=1.5"),
+        (([[0.5, 0.1], [0.2, np.nan]], 0.7, 0.3), r"iou\[1\] holds NaN"),
+    ],
+)
 def test_bad_matrices_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         match(*arguments)
@@ -73,11 +89,18 @@ def test_bad_matrices_are_named(arguments, message):
 LABELS = np.array([1, 0, -1, 3, 0, -2, 0, 2, 0, 0, 1], np.int64)  # positive 0, 3, 7, 10; negative 1, 4, 6, 8, 9
 
 
-@pytest.mark.parametrize("size, fraction, positives, negatives", [
-    (4, 0.5, 2, 2), (6, 0.25, 1, 5),  # int(6 * 0.25) = 1
-    (8, 0.75, 4, 4),  # six positives wanted, four there: negatives fill the rest
-    (20, 0.1, 2, 5),  # too few negatives: positives do not make up for them
-    (0, 0.5, 0, 0), (4, 0.0, 0, 4), (3, 1.0, 3, 0)])
+@pytest.mark.parametrize(
+    "size, fraction, positives, negatives",
+    [
+        (4, 0.5, 2, 2),
+        (6, 0.25, 1, 5),  # int(6 * 0.25) = 1
+        (8, 0.75, 4, 4),  # six positives wanted, four there: negatives fill the rest
+        (20, 0.1, 2, 5),  # too few negatives: positives do not make up for them
+        (0, 0.5, 0, 0),
+        (4, 0.0, 0, 4),
+        (3, 1.0, 3, 0),
+    ],
+)
 def test_sample_counts(size, fraction, positives, negatives):
     positive, negative = sample(LABELS, size, fraction, np.random.default_rng(0))
     assert (len(positive), len(negative)) == (positives, negatives)
@@ -100,13 +123,16 @@ def test_sample_of_nothing(labels):
         assert chosen.shape == (0,)
 
 
-@pytest.mark.parametrize("arguments, error, message", [
-    ((LABELS, -1, 0.5, np.random.default_rng(0)), ValueError, "size must not be negative, got -1"),
-    ((LABELS, 4, 1.5, np.random.default_rng(0)), ValueError, "positive_fraction must be between 0 and 1, got 1.5"),
-    ((LABELS, 4, 0.5, None), TypeError, "rng must be a numpy.random.Generator, got NoneType"),
-    ((LABELS[:, None], 4, 0.5, np.random.default_rng(0)), ValueError, "labels"),
-    (([0.5, 1.0], 4, 0.5, np.random.default_rng(0)), TypeError, "labels"),
-])
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ((LABELS, -1, 0.5, np.random.default_rng(0)), ValueError, "size must not be negative, got -1"),
+        ((LABELS, 4, 1.5, np.random.default_rng(0)), ValueError, "positive_fraction must be between 0 and 1, got 1.5"),
+        ((LABELS, 4, 0.5, None), TypeError, "rng must be a numpy.random.Generator, got NoneType"),
+        ((LABELS[:, None], 4, 0.5, np.random.default_rng(0)), ValueError, "labels"),
+        (([0.5, 1.0], 4, 0.5, np.random.default_rng(0)), TypeError, "labels"),
+    ],
+)
 def test_bad_samples_are_named(arguments, error, message):
     with pytest.raises(error, match=message):
         sample(*arguments)

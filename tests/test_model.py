@@ -20,8 +20,13 @@ class Single(nn.Module):
     """One map of stride 8, with batch norm and dropout, whose modes can be told apart."""
 
     def __init__(self):
-        self.net = nn.Sequential(nn.Conv2d(3, 5, 3, stride=4, padding=1, bias=False), nn.BatchNorm2d(5), nn.Sigmoid(),
-                                 nn.Dropout(0.0), nn.Conv2d(5, CHANNELS, 3, stride=2, padding=1))
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 5, 3, stride=4, padding=1, bias=False),
+            nn.BatchNorm2d(5),
+            nn.Sigmoid(),
+            nn.Dropout(0.0),
+            nn.Conv2d(5, CHANNELS, 3, stride=2, padding=1),
+        )
 
     def forward(self, x):
         return self.net(x)
@@ -59,10 +64,24 @@ def make(kind="single", seed=0, **fields):
     rcnn.seed(seed)
     backbone, fields = KINDS[kind](**fields)
     settings = {
-        "anchor_sizes": (12, 24), "aspect_ratios": (1.0, 2.0), "pool_size": (3, 3), "hidden_dim": 12, "dropout": 0.0,
-        "min_size": 64, "max_size": 96, "rpn_pre_nms_top_n_train": 70, "rpn_pre_nms_top_n_test": 60,
-        "rpn_post_nms_top_n_train": 50, "rpn_post_nms_top_n_test": 40, "rpn_batch_size_per_image": 32,
-        "box_batch_size_per_image": 16, "canonical_size": 32, "canonical_level": 3, "box_score_thresh": 0.2, **fields}
+        "anchor_sizes": (12, 24),
+        "aspect_ratios": (1.0, 2.0),
+        "pool_size": (3, 3),
+        "hidden_dim": 12,
+        "dropout": 0.0,
+        "min_size": 64,
+        "max_size": 96,
+        "rpn_pre_nms_top_n_train": 70,
+        "rpn_pre_nms_top_n_test": 60,
+        "rpn_post_nms_top_n_train": 50,
+        "rpn_post_nms_top_n_test": 40,
+        "rpn_batch_size_per_image": 32,
+        "box_batch_size_per_image": 16,
+        "canonical_size": 32,
+        "canonical_level": 3,
+        "box_score_thresh": 0.2,
+        **fields,
+    }
     model = FasterRCNN(FasterRCNNConfig(backbone, CHANNELS, 4, **settings))
     for parameter in model.rpn.parameters():
         parameter.data *= 10
@@ -100,22 +119,33 @@ def assert_same_detections(found, expected, **tolerance):
 
 # ---------------------------------------------------------------------- the public face
 
+
 def test_the_example_of_the_readme():
     class SimpleBackbone(nn.Module):
         def __init__(self):
             super().__init__()
             self.conv = nn.Sequential(
-                nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1), nn.ReLU(),
-                nn.Conv2d(64, 128, kernel_size=3, stride=2, padding=1), nn.ReLU())
+                nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(64, 128, kernel_size=3, stride=2, padding=1),
+                nn.ReLU(),
+            )
 
         def forward(self, x):
             return self.conv(x)
 
-    config = rcnn.FasterRCNNConfig(backbone=SimpleBackbone(), feat_channels=128, num_classes=5,
-                                   anchor_sizes=(64, 128, 256), aspect_ratios=(0.5, 1.0), pool_size=(5, 5),
-                                   hidden_dim=2048, dropout=0.4)
+    config = rcnn.FasterRCNNConfig(
+        backbone=SimpleBackbone(),
+        feat_channels=128,
+        num_classes=5,
+        anchor_sizes=(64, 128, 256),
+        aspect_ratios=(0.5, 1.0),
+        pool_size=(5, 5),
+        hidden_dim=2048,
+        dropout=0.4,
+    )
     model = rcnn.FasterRCNN(config)
-    found, = model.predict(np.random.randn(1, 3, 384, 384).astype("float32"))
+    (found,) = model.predict(np.random.randn(1, 3, 384, 384).astype("float32"))
     assert found["boxes"].shape == (len(found["scores"]), 4)
     assert found["labels"].shape == found["scores"].shape
     assert len(found["scores"]) <= 100
@@ -187,6 +217,7 @@ def test_cuts_of_predict_stand_in_for_the_configs():
 
 
 # ---------------------------------------------------------------------- gradients
+
 
 def hold_proposals(monkeypatch, num_images):
     """From now on the proposals stay what the first pass makes them.
@@ -270,6 +301,7 @@ def test_a_few_steps_of_descent_lower_the_loss():
 
 # ---------------------------------------------------------------------- training
 
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_without_objects_train(kind):
     model = make(kind)
@@ -343,6 +375,7 @@ def test_input_is_left_as_it_was():
 
 # ---------------------------------------------------------------------- modes and counts
 
+
 @pytest.mark.parametrize("method", ["predict", "trace"])
 def test_predict_and_trace_evaluate_without_gradients_and_restore_every_mode(method, monkeypatch):
     model, seen = make("single", dropout=0.5), []
@@ -396,6 +429,7 @@ def test_counts_depend_on_the_method_and_not_on_the_mode(training, monkeypatch):
 
 # ---------------------------------------------------------------------- levels
 
+
 @pytest.mark.parametrize("kind, rpn_levels, roi_levels", [("single", 1, 1), ("list", 2, 2), ("pyramid", 3, 2)])
 def test_which_levels_are_read(kind, rpn_levels, roi_levels, monkeypatch):
     model, pooled_from, real = make(kind), [], roi_heads.pool
@@ -415,10 +449,17 @@ def test_which_levels_are_read(kind, rpn_levels, roi_levels, monkeypatch):
     assert [len(level) for level in traced.anchors] == [per_cell * count for count in cells]
 
 
-@pytest.mark.parametrize("kind, sizes, per_level", [
-    ("single", (12, 24), [(12, 24)]), ("single", (12,), [(12,)]), ("list", (12, 24), [(12,), (24,)]),
-    ("list", ((12, 16), (24, 32)), [(12, 16), (24, 32)]), ("pyramid", (12, 24), [(12, 24)] * 3),
-    ("pyramid", (12, 24, 48), [(12,), (24,), (48,)])])
+@pytest.mark.parametrize(
+    "kind, sizes, per_level",
+    [
+        ("single", (12, 24), [(12, 24)]),
+        ("single", (12,), [(12,)]),
+        ("list", (12, 24), [(12,), (24,)]),
+        ("list", ((12, 16), (24, 32)), [(12, 16), (24, 32)]),
+        ("pyramid", (12, 24), [(12, 24)] * 3),
+        ("pyramid", (12, 24, 48), [(12,), (24,), (48,)]),
+    ],
+)
 def test_one_size_per_level_where_there_are_as_many(kind, sizes, per_level):
     model = make(kind, anchor_sizes=sizes, aspect_ratios=(1.0,))
     anchors = model.trace(batch(1)).anchors
@@ -439,14 +480,22 @@ def test_anchors_lie_on_the_padded_size_and_boxes_are_clipped_to_the_pictures_ow
     assert (traced.proposals[0] <= [70, 40, 70, 40]).all()
 
 
-@pytest.mark.parametrize("kind, stride", [("single", 8), ("single", 8.0), ("single", (8,)), ("list", (4, 8)),
-                                          ("pyramid", (4, 8, 16)), ("single", None)])
+@pytest.mark.parametrize(
+    "kind, stride",
+    [("single", 8), ("single", 8.0), ("single", (8,)), ("list", (4, 8)), ("pyramid", (4, 8, 16)), ("single", None)],
+)
 def test_a_stated_stride_that_is_right(kind, stride):
     assert len(make(kind, anchor_stride=stride).predict(batch(1))) == 1
 
 
-@pytest.mark.parametrize("kind, stride, measured", [
-    ("single", 16, r"\[\(8, 8\)\]"), ("list", 8, r"\[\(4, 4\), \(8, 8\)\]"), ("list", (4,), r"\[\(4, 4\), \(8, 8\)\]")])
+@pytest.mark.parametrize(
+    "kind, stride, measured",
+    [
+        ("single", 16, r"\[\(8, 8\)\]"),
+        ("list", 8, r"\[\(4, 4\), \(8, 8\)\]"),
+        ("list", (4,), r"\[\(4, 4\), \(8, 8\)\]"),
+    ],
+)
 def test_a_stated_stride_that_is_wrong(kind, stride, measured):
     model = make(kind, anchor_stride=stride)
     for call in (model.predict, model.trace, model, lambda images: model.get_loss(images, [EMPTY])):
@@ -474,15 +523,22 @@ def pooled_map(x, channels=CHANNELS):
     return nn.Tensor(np.zeros((x.shape[0], channels, 4, 4), np.float32))
 
 
-@pytest.mark.parametrize("use_fpn, answer, error, message", [
-    (False, lambda x: [pooled_map(x)], ValueError, r"must give one map \(use_fpn=False\), not list"),
-    (True, pooled_map, ValueError, r"must give a list of feature maps \(use_fpn=True\), not Tensor"),
-    (False, lambda x: {"0": pooled_map(x)}, TypeError, "level 0 of the backbone must be a Tensor, not dict"),
-    (False, lambda x: x.data[:, :, ::8, ::8], TypeError, "level 0 of the backbone must be a Tensor, not ndarray"),
-    (True, lambda x: [pooled_map(x), pooled_map(x, 7)], ValueError,
-     r"level 1 of the backbone has the shape \(1, 7, 4, 4\); \(1, feat_channels=6, H, W\) is wanted"),
-    (False, lambda x: pooled_map(x).reshape(x.shape[0], -1), ValueError, r"level 0 .* has the shape \(1, 96\)"),
-])
+@pytest.mark.parametrize(
+    "use_fpn, answer, error, message",
+    [
+        (False, lambda x: [pooled_map(x)], ValueError, r"must give one map \(use_fpn=False\), not list"),
+        (True, pooled_map, ValueError, r"must give a list of feature maps \(use_fpn=True\), not Tensor"),
+        (False, lambda x: {"0": pooled_map(x)}, TypeError, "level 0 of the backbone must be a Tensor, not dict"),
+        (False, lambda x: x.data[:, :, ::8, ::8], TypeError, "level 0 of the backbone must be a Tensor, not ndarray"),
+        (
+            True,
+            lambda x: [pooled_map(x), pooled_map(x, 7)],
+            ValueError,
+            r"level 1 of the backbone has the shape \(1, 7, 4, 4\); \(1, feat_channels=6, H, W\) is wanted",
+        ),
+        (False, lambda x: pooled_map(x).reshape(x.shape[0], -1), ValueError, r"level 0 .* has the shape \(1, 96\)"),
+    ],
+)
 def test_a_backbone_that_gives_something_else_is_named(use_fpn, answer, error, message):
     model = FasterRCNN(FasterRCNNConfig(Wrong(answer), CHANNELS, 3, use_fpn, hidden_dim=4))
     with pytest.raises(error, match=message):
@@ -490,6 +546,7 @@ def test_a_backbone_that_gives_something_else_is_named(use_fpn, answer, error, m
 
 
 # ---------------------------------------------------------------------- images
+
 
 def test_a_batch_and_a_list_of_pictures_are_the_same_where_nothing_is_resized():
     model = make(image_mean=(0.5, 0.4, 0.3), image_std=(0.5, 0.6, 0.7))
@@ -521,19 +578,22 @@ def test_no_images_give_no_answers(nothing):
     assert make().predict(nothing) == []
 
 
-@pytest.mark.parametrize("images, error, message", [
-    (picture(8, 9), ValueError, r"\(8, 9, 3\) looks like a single picture, which goes into a list: \[picture\]"),
-    (batch(1)[0], ValueError, r"of shape \(3, 64, 96\) looks like a single picture, which goes into a list"),
-    (np.stack([picture(8, 9)] * 2), ValueError, r"\(2, 8, 9, 3\) have their channels last; .*: list\(images\)"),
-    (list(batch(1)), ValueError, r"picture 0 must have the shape \(H, W, 3\).* use picture.transpose\(1, 2, 0\)"),
-    (np.zeros((1, 3, 8, 8), np.uint8), TypeError, r"must be float and normalised, not uint8; .* go into a list"),
-    (np.zeros((1, 1, 8, 8)), ValueError, r"must have the shape \(N, 3, H, W\), not \(1, 1, 8, 8\)"),
-    (np.zeros((1, 3, 0, 8)), ValueError, r"must have the shape \(N, 3, H, W\), not \(1, 3, 0, 8\)"),
-    (np.zeros(()), ValueError, r"must have the shape \(N, 3, H, W\), not \(\)"),
-    (Image.new("RGB", (8, 8)), TypeError, r"not Image; a single picture goes into a list: \[picture\]"),
-    ("page.png", TypeError, r"not str; a single picture goes into a list"),
-    (None, TypeError, "not NoneType"),
-])
+@pytest.mark.parametrize(
+    "images, error, message",
+    [
+        (picture(8, 9), ValueError, r"\(8, 9, 3\) looks like a single picture, which goes into a list: \[picture\]"),
+        (batch(1)[0], ValueError, r"of shape \(3, 64, 96\) looks like a single picture, which goes into a list"),
+        (np.stack([picture(8, 9)] * 2), ValueError, r"\(2, 8, 9, 3\) have their channels last; .*: list\(images\)"),
+        (list(batch(1)), ValueError, r"picture 0 must have the shape \(H, W, 3\).* use picture.transpose\(1, 2, 0\)"),
+        (np.zeros((1, 3, 8, 8), np.uint8), TypeError, r"must be float and normalised, not uint8; .* go into a list"),
+        (np.zeros((1, 1, 8, 8)), ValueError, r"must have the shape \(N, 3, H, W\), not \(1, 1, 8, 8\)"),
+        (np.zeros((1, 3, 0, 8)), ValueError, r"must have the shape \(N, 3, H, W\), not \(1, 3, 0, 8\)"),
+        (np.zeros(()), ValueError, r"must have the shape \(N, 3, H, W\), not \(\)"),
+        (Image.new("RGB", (8, 8)), TypeError, r"not Image; a single picture goes into a list: \[picture\]"),
+        ("page.png", TypeError, r"not str; a single picture goes into a list"),
+        (None, TypeError, "not NoneType"),
+    ],
+)
 def test_images_that_cannot_be_taken_say_what_to_do(images, error, message):
     model = make()
     for call in (model.predict, model.trace, model, lambda given: model.get_loss(given, [EMPTY])):
@@ -547,27 +607,39 @@ def test_nothing_to_train_or_trace_is_an_error():
             call([])
 
 
-@pytest.mark.parametrize("arguments, error, message", [
-    (([[0, 0, 9, 9]],), ValueError, "rois and roi_images, .* go together"),
-    ((None, [0]), ValueError, "rois and roi_images, .* go together"),
-    (([[0, 0, 9, 9]] * 2 + [[0, 0, 60, 60]], [0, 1, 2]), ValueError,  # the only one on its level
-     r"roi_images\[2\] is 2, but there are 2 images \(0 .. 1\)"),
-    (([[0, 0, 9, 9]], [-1]), ValueError, r"roi_images\[0\] is -1"),
-    (([[0, 0, 9, 9]], [0, 1]), ValueError, r"roi_images must have shape \(1,\)"),
-    (([[0, 0, 9, 9]], [0.0]), TypeError, "roi_images must hold integers"),
-    (([0, 0, 9, 9], [0]), ValueError, r"rois must have shape \(N, 4\)"),
-    (([[0, 0, 9, 9], [0, 0, np.nan, 9]], [0, 1]), ValueError, r"rois\[1\] is .*nan"),
-])
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        (([[0, 0, 9, 9]],), ValueError, "rois and roi_images, .* go together"),
+        ((None, [0]), ValueError, "rois and roi_images, .* go together"),
+        (
+            ([[0, 0, 9, 9]] * 2 + [[0, 0, 60, 60]], [0, 1, 2]),
+            ValueError,  # the only one on its level
+            r"roi_images\[2\] is 2, but there are 2 images \(0 .. 1\)",
+        ),
+        (([[0, 0, 9, 9]], [-1]), ValueError, r"roi_images\[0\] is -1"),
+        (([[0, 0, 9, 9]], [0, 1]), ValueError, r"roi_images must have shape \(1,\)"),
+        (([[0, 0, 9, 9]], [0.0]), TypeError, "roi_images must hold integers"),
+        (([0, 0, 9, 9], [0]), ValueError, r"rois must have shape \(N, 4\)"),
+        (([[0, 0, 9, 9], [0, 0, np.nan, 9]], [0, 1]), ValueError, r"rois\[1\] is .*nan"),
+    ],
+)
 def test_bad_rois_are_named(arguments, error, message):
     with pytest.raises(error, match=message):
         make("list")(batch(), *arguments)
 
 
-@pytest.mark.parametrize("cuts, message", [
-    ({"score_thresh": 1.5}, r"score_thresh must be a number in \[0, 1\], not 1.5"),
-    ({"nms_thresh": -0.1}, r"nms_thresh must be a number in \[0, 1\], not -0.1"),
-    ({"score_thresh": "0.5"}, "score_thresh must be a number"), ({"nms_thresh": float("nan")}, "nms_thresh must be"),
-    ({"top_k": -1}, "top_k must be an integer of at least 1, not -1"), ({"top_k": 2.5}, "top_k must be an integer")])
+@pytest.mark.parametrize(
+    "cuts, message",
+    [
+        ({"score_thresh": 1.5}, r"score_thresh must be a number in \[0, 1\], not 1.5"),
+        ({"nms_thresh": -0.1}, r"nms_thresh must be a number in \[0, 1\], not -0.1"),
+        ({"score_thresh": "0.5"}, "score_thresh must be a number"),
+        ({"nms_thresh": float("nan")}, "nms_thresh must be"),
+        ({"top_k": -1}, "top_k must be an integer of at least 1, not -1"),
+        ({"top_k": 2.5}, "top_k must be an integer"),
+    ],
+)
 def test_bad_cuts_are_named(cuts, message):
     with pytest.raises(ValueError, match=message):
         make().predict(batch(1), **cuts)
@@ -584,6 +656,7 @@ def test_bad_targets_are_named():
 
 # ---------------------------------------------------------------------- what it is made of
 
+
 def test_models_of_one_config_share_its_backbone_alone():
     config = make().config
     one, other = FasterRCNN(config), FasterRCNN(config)
@@ -598,8 +671,16 @@ def test_dtype_is_float32_until_it_is_changed():
     model.astype(np.float64)
     assert model.dtype == np.float64
     traced = model.trace([picture(64, 80)])
-    for array in (traced.images, *traced.features, *traced.anchors, traced.rois, traced.pooled, traced.class_logits,
-                  traced.outputs[0]["boxes"], traced.outputs[0]["scores"]):
+    for array in (
+        traced.images,
+        *traced.features,
+        *traced.anchors,
+        traced.rois,
+        traced.pooled,
+        traced.class_logits,
+        traced.outputs[0]["boxes"],
+        traced.outputs[0]["scores"],
+    ):
         assert array.dtype == np.float64
     assert model.get_loss([picture(64, 80)], [OBJECTS], rng())["total_loss"].dtype == np.float64
 
@@ -614,11 +695,19 @@ def test_float64_agrees_with_float32():
 def test_parameters_are_named_as_in_torchvision():
     names = [name for name in make("pyramid").state_dict() if not name.startswith("backbone.body")]
     assert names == [
-        *(f"backbone.fpn.{part}.{level}.0.{kind}" for part in ("inner_blocks", "layer_blocks") for level in (0, 1)
-          for kind in ("weight", "bias")),
+        *(
+            f"backbone.fpn.{part}.{level}.0.{kind}"
+            for part in ("inner_blocks", "layer_blocks")
+            for level in (0, 1)
+            for kind in ("weight", "bias")
+        ),
         *(f"rpn.head.{part}.{kind}" for part in ("conv.0.0", "cls_logits", "bbox_pred") for kind in ("weight", "bias")),
-        *(f"roi_heads.{part}.{kind}" for part in ("box_head.fc6", "box_head.fc7", "box_predictor.cls_score",
-                                                  "box_predictor.bbox_pred") for kind in ("weight", "bias"))]
+        *(
+            f"roi_heads.{part}.{kind}"
+            for part in ("box_head.fc6", "box_head.fc7", "box_predictor.cls_score", "box_predictor.bbox_pred")
+            for kind in ("weight", "bias")
+        ),
+    ]
 
 
 def test_the_small_detector():
@@ -631,8 +720,9 @@ def test_the_small_detector():
 
 def test_anchors_are_kept_for_the_next_batch_of_the_same_size_only():
     model = make("single")
-    first, again, other = (model.trace(np.zeros((1, 3, *size), np.float32)).anchors[0]
-                           for size in ((64, 96), (64, 96), (96, 64)))
+    first, again, other = (
+        model.trace(np.zeros((1, 3, *size), np.float32)).anchors[0] for size in ((64, 96), (64, 96), (96, 64))
+    )
     assert again is first and not first.flags.writeable
     np.testing.assert_array_equal(other, model.anchor_generator((96, 64), [(12, 8)])[0])
     model.anchor_generator = AnchorGenerator(model.anchor_generator.sizes, model.anchor_generator.ratios, offset=0.5)

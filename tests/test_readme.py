@@ -22,17 +22,24 @@ EXAMPLES = examples(PAGES[0])
 COMMANDS = re.findall(r"^    rcnn (\w+)", "\n".join(page.read_text() for page in PAGES), re.MULTILINE)
 
 
-@pytest.mark.parametrize("example", [pytest.param(example, id=f"{page.stem}-{number}") for page in PAGES
-                                     for number, example in enumerate(examples(page))])
-def test_example_runs_as_printed(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                 capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(example, id=f"{page.stem}-{number}")
+        for page in PAGES
+        for number, example in enumerate(examples(page))
+    ],
+)
+def test_example_runs_as_printed(
+    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(compile(example, "README.md", "exec"), names)
     printed = capsys.readouterr().out.splitlines()
     promised = re.findall(r"^print\(.*# (.*)$", example, re.MULTILINE)
-    assert printed[:len(promised)] == promised
+    assert printed[: len(promised)] == promised
     if "losses" in names:
         check_losses(names["losses"])
 
@@ -61,8 +68,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_glossary_is_in_order_and_points_to_notebooks() -> None:
-    rows = re.findall(r"^\| (?!word)([^|]+) \|[^|]+\| ([\d, ]+) \|$", (ROOT / "docs" / "glossary.md").read_text(),
-                      re.MULTILINE)
+    rows = re.findall(
+        r"^\| (?!word)([^|]+) \|[^|]+\| ([\d, ]+) \|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE
+    )
     words = [word.split(",")[0].strip("`").lower() for word, _ in rows]
     assert len(words) >= 50 and words == sorted(words)
     numbers = {path.name[:2] for path in (ROOT / "notebooks" / "src").glob("*.py")}

@@ -153,6 +153,7 @@ def test_what_a_bin_does_not_read_does_not_matter(impl):
 
 # ---------------------------------------------------------------- RoIPool
 
+
 def test_roi_pool_does_not_hide_nan(impl):
     features = COLUMNS.copy()
     features[0, 0, 3, 3] = np.nan
@@ -278,12 +279,14 @@ def test_results_are_the_same_bits_on_every_number_of_threads():
     for threads in (1, 2, 3):
         with rcnn.use_backend("cython"), rcnn.set_num_threads(threads):
             out = roi_align(features, rois, images, (7, 7))
-            answers.append([
-                out,
-                roi_align_backward(out, rois, images, features.shape),
-                roi_pool(features, rois, images, (7, 7)),
-                roi_pool_backward(out, features, rois, images),
-            ])
+            answers.append(
+                [
+                    out,
+                    roi_align_backward(out, rois, images, features.shape),
+                    roi_pool(features, rois, images, (7, 7)),
+                    roi_pool_backward(out, features, rois, images),
+                ]
+            )
     for other in answers[1:]:
         for answer, expected in zip(other, answers[0], strict=True):
             np.testing.assert_array_equal(answer, expected)

@@ -16,22 +16,29 @@ def make_config(**fields):
 
 # ---------------------------------------------------------------------- scales and levels
 
-@pytest.mark.parametrize("heights, padded, scales", [
-    ([200, 100, 50, 25], 800, [1 / 4, 1 / 8, 1 / 16, 1 / 32]),
-    ([13], 800, [1 / 64]),  # 12.5 rows rounded up: still a stride of 64
-    ([61], 800, [61 / 800]),  # 1/16 would be 50 rows, 1/8 would be 100
-    ([53], 160, [53 / 160]),  # 1/4 would be 40
-    ([7, 3], 96, [1 / 16, 1 / 32]),  # 6 rows, and 7 is within a row of it
-    ([1], 32, [1 / 32]), ([32], 32, [1.0]), ([64], 32, [2.0]),
-])
+
+@pytest.mark.parametrize(
+    "heights, padded, scales",
+    [
+        ([200, 100, 50, 25], 800, [1 / 4, 1 / 8, 1 / 16, 1 / 32]),
+        ([13], 800, [1 / 64]),  # 12.5 rows rounded up: still a stride of 64
+        ([61], 800, [61 / 800]),  # 1/16 would be 50 rows, 1/8 would be 100
+        ([53], 160, [53 / 160]),  # 1/4 would be 40
+        ([7, 3], 96, [1 / 16, 1 / 32]),  # 6 rows, and 7 is within a row of it
+        ([1], 32, [1 / 32]),
+        ([32], 32, [1.0]),
+        ([64], 32, [2.0]),
+    ],
+)
 def test_scales_are_powers_of_two_where_these_explain_the_height(heights, padded, scales):
     assert roi_heads.level_scales(heights, padded) == scales
 
 
 def test_levels_are_torchvisions(golden):
     case = golden("roi")
-    scales = roi_heads.level_scales([case[f"multiscale/feature{i}"].shape[2] for i in range(4)],
-                                    int(case["multiscale/image"][0]))
+    scales = roi_heads.level_scales(
+        [case[f"multiscale/feature{i}"].shape[2] for i in range(4)], int(case["multiscale/image"][0])
+    )
     assert scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
     levels = roi_heads.roi_levels(case["multiscale/boxes"], scales, make_config())
     np.testing.assert_array_equal(levels, case["multiscale/levels"])
@@ -42,12 +49,15 @@ def square(side):
     return [0.0, 0.0, side, side]
 
 
-@pytest.mark.parametrize("scales, canonical, sides, expected", [
-    ([1 / 4, 1 / 8, 1 / 16, 1 / 32], (224, 4), [20, 111, 112, 223, 224, 447, 448, 5000], [0, 0, 1, 1, 2, 2, 3, 3]),
-    ([1 / 4, 1 / 8], (32, 3), [15, 16, 31, 32, 500], [0, 0, 0, 1, 1]),
-    ([1 / 16], (224, 4), [1, 224, 5000], [0, 0, 0]),
-    ([61 / 800], (224, 4), [1, 224, 5000], [0, 0, 0]),
-])
+@pytest.mark.parametrize(
+    "scales, canonical, sides, expected",
+    [
+        ([1 / 4, 1 / 8, 1 / 16, 1 / 32], (224, 4), [20, 111, 112, 223, 224, 447, 448, 5000], [0, 0, 1, 1, 2, 2, 3, 3]),
+        ([1 / 4, 1 / 8], (32, 3), [15, 16, 31, 32, 500], [0, 0, 0, 1, 1]),
+        ([1 / 16], (224, 4), [1, 224, 5000], [0, 0, 0]),
+        ([61 / 800], (224, 4), [1, 224, 5000], [0, 0, 0]),
+    ],
+)
 def test_large_rois_are_pooled_from_coarse_levels(scales, canonical, sides, expected):
     config = make_config(canonical_size=canonical[0], canonical_level=canonical[1])
     rois = np.array([square(side) for side in sides])
@@ -56,6 +66,7 @@ def test_large_rois_are_pooled_from_coarse_levels(scales, canonical, sides, expe
 
 
 # ---------------------------------------------------------------------- pooling
+
 
 def test_pooling_over_levels_is_torchvisions(golden, impl):
     case = golden("roi")
@@ -83,8 +94,15 @@ def test_every_roi_is_pooled_from_its_level(how):
     pooled = roi_heads.pool(features, rois, images, levels, scales, config)
     assert pooled.shape == (6, 3, *config.pool_size)
     for r in range(6):
-        alone = roi.roi_align(features[levels[r]].data, rois[r:r + 1], images[r:r + 1], config.pool_size,
-                              scales[levels[r]], config.sampling_ratio, config.aligned)
+        alone = roi.roi_align(
+            features[levels[r]].data,
+            rois[r : r + 1],
+            images[r : r + 1],
+            config.pool_size,
+            scales[levels[r]],
+            config.sampling_ratio,
+            config.aligned,
+        )
         np.testing.assert_array_equal(pooled.data[r], alone[0])
 
 
@@ -128,6 +146,7 @@ def test_no_rois_pool_to_nothing():
 
 # ---------------------------------------------------------------------- the head
 
+
 def test_the_head_worked_by_hand():
     config = make_config(pool_size=(2, 2), hidden_dim=8)
     heads = roi_heads.RoIHeads(config)
@@ -148,9 +167,15 @@ def test_the_head_worked_by_hand():
 def test_parameters_are_torchvisions():
     state = roi_heads.RoIHeads(make_config(pool_size=(2, 3))).state_dict()
     assert {name: array.shape for name, array in state.items()} == {
-        "box_head.fc6.weight": (8, 24), "box_head.fc6.bias": (8,), "box_head.fc7.weight": (8, 8),
-        "box_head.fc7.bias": (8,), "box_predictor.cls_score.weight": (3, 8), "box_predictor.cls_score.bias": (3,),
-        "box_predictor.bbox_pred.weight": (12, 8), "box_predictor.bbox_pred.bias": (12,)}
+        "box_head.fc6.weight": (8, 24),
+        "box_head.fc6.bias": (8,),
+        "box_head.fc7.weight": (8, 8),
+        "box_head.fc7.bias": (8,),
+        "box_predictor.cls_score.weight": (3, 8),
+        "box_predictor.cls_score.bias": (3,),
+        "box_predictor.bbox_pred.weight": (12, 8),
+        "box_predictor.bbox_pred.bias": (12,),
+    }
 
 
 def test_dropout_is_drawn_from_the_generator_and_only_in_training():
@@ -229,9 +254,11 @@ def test_samples_follow_config_and_generator():
 
 # ---------------------------------------------------------------------- losses
 
+
 def targets_of(labels, deltas):
-    return roi_heads.RoITargets(np.zeros((len(labels), 4)), np.array(labels, np.int64),
-                                np.array(deltas, np.float64).reshape(-1, 4))
+    return roi_heads.RoITargets(
+        np.zeros((len(labels), 4)), np.array(labels, np.int64), np.array(deltas, np.float64).reshape(-1, 4)
+    )
 
 
 def test_losses_worked_by_hand():
@@ -263,6 +290,7 @@ def test_nothing_to_learn_costs_nothing(labels):
 
 
 # ---------------------------------------------------------------------- detection
+
 
 def detect(probabilities, rois, deltas=None, size=(100, 100), score_thresh=0.05, nms_thresh=0.5, top_k=100):
     probabilities = np.array(probabilities, np.float64).reshape(len(rois), -1)
@@ -325,7 +353,10 @@ def test_no_rois_give_no_detections():
     none = np.zeros((0, 3, 4), np.float32)
     found = roi_heads.detect(none[..., 0], none, none[:, 0], (9, 9), make_config(), 0.05, 0.5, 100)
     assert {key: (array.shape, array.dtype.name) for key, array in found.items()} == {
-        "boxes": ((0, 4), "float32"), "scores": ((0,), "float32"), "labels": ((0,), "int64")}
+        "boxes": ((0, 4), "float32"),
+        "scores": ((0,), "float32"),
+        "labels": ((0,), "int64"),
+    }
 
 
 def test_a_layer_of_the_users_own_takes_the_place_of_one_of_the_heads():
@@ -338,10 +369,12 @@ def test_a_layer_of_the_users_own_takes_the_place_of_one_of_the_heads():
     head.astype(np.float64)
     flat = pooled.data.reshape(4, 18)
     first = np.maximum(flat @ head.fc6.weight.data.T + head.fc6.bias.data, 0)
-    np.testing.assert_allclose(head(pooled).data,
-                               np.maximum(first @ head.fc7.weight.data.T + head.fc7.bias.data, 0), rtol=1e-10)
+    np.testing.assert_allclose(
+        head(pooled).data, np.maximum(first @ head.fc7.weight.data.T + head.fc7.bias.data, 0), rtol=1e-10
+    )
     halved = Halved(18, 5)
     halved.weight, halved.bias = head.fc6.weight, head.fc6.bias
     head.fc6 = halved
-    np.testing.assert_allclose(head(pooled).data,
-                               np.maximum(0.5 * first @ head.fc7.weight.data.T + head.fc7.bias.data, 0), rtol=1e-10)
+    np.testing.assert_allclose(
+        head(pooled).data, np.maximum(0.5 * first @ head.fc7.weight.data.T + head.fc7.bias.data, 0), rtol=1e-10
+    )

@@ -20,9 +20,10 @@ def logit(score):
 
 # ---------------------------------------------------------------------- the head
 
+
 def test_outputs_come_in_the_order_of_the_anchors():
     generator = AnchorGenerator((8, 16), (1.0, 4.0))  # four anchors per cell, of different widths and heights
-    anchors, = generator((40, 60), [(5, 6)])  # strides 8 and 10
+    (anchors,) = generator((40, 60), [(5, 6)])  # strides 8 and 10
     head = rpn.RPNHead(1, 4)
     for name, array in head.state_dict().items():
         array[...] = 0
@@ -49,8 +50,10 @@ def test_outputs_come_in_the_order_of_the_anchors():
 
 def test_one_head_serves_every_level():
     head = rpn.RPNHead(4, 3)
-    maps = [Tensor(np.random.default_rng(i).standard_normal((2, 4, *size)).astype(np.float32))
-            for i, size in enumerate([(8, 6), (4, 3), (1, 1)])]
+    maps = [
+        Tensor(np.random.default_rng(i).standard_normal((2, 4, *size)).astype(np.float32))
+        for i, size in enumerate([(8, 6), (4, 3), (1, 1)])
+    ]
     objectness, deltas = head(maps)
     assert [level.shape for level in objectness] == [(2, 144), (2, 36), (2, 3)]
     assert [level.shape for level in deltas] == [(2, 144, 4), (2, 36, 4), (2, 3, 4)]
@@ -61,24 +64,32 @@ def test_one_head_serves_every_level():
 def test_parameters_are_torchvisions_and_start_near_zero():
     state = rpn.RPN(make_config(), num_anchors=9).state_dict()
     assert {name: array.shape for name, array in state.items()} == {
-        "head.conv.0.0.weight": (4, 4, 3, 3), "head.conv.0.0.bias": (4,), "head.cls_logits.weight": (9, 4, 1, 1),
-        "head.cls_logits.bias": (9,), "head.bbox_pred.weight": (36, 4, 1, 1), "head.bbox_pred.bias": (36,)}
+        "head.conv.0.0.weight": (4, 4, 3, 3),
+        "head.conv.0.0.bias": (4,),
+        "head.cls_logits.weight": (9, 4, 1, 1),
+        "head.cls_logits.bias": (9,),
+        "head.bbox_pred.weight": (36, 4, 1, 1),
+        "head.bbox_pred.bias": (36,),
+    }
     for name, array in rpn.RPNHead(64, 9).state_dict().items():
         np.testing.assert_allclose(array.std(), 0 if name.endswith("bias") else 0.01, rtol=0.2)
 
 
 # ---------------------------------------------------------------------- proposals
 
+
 def propose(levels, size=(100, 100), pre=1000, post=1000, nms_thresh=0.5, score_thresh=0.0):
     """Proposals of levels given as lists of (score, anchor) or (score, anchor, deltas)."""
     scores = [np.array([row[0] for row in level], np.float64) for level in levels]
     anchors = [np.array([row[1] for row in level], np.float64).reshape(-1, 4) for level in levels]
-    deltas = [np.array([row[2] if len(row) > 2 else [0] * 4 for row in level], np.float64).reshape(-1, 4)
-              for level in levels]
+    deltas = [
+        np.array([row[2] if len(row) > 2 else [0] * 4 for row in level], np.float64).reshape(-1, 4) for level in levels
+    ]
     return rpn.propose([logit(level) for level in scores], deltas, anchors, size, pre, post, nms_thresh, score_thresh)
 
 
 A, B, C = [0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]  # far from one another
+
 
 def test_proposals_come_by_falling_score_with_their_probabilities():
     found = propose([[(0.2, A), (0.9, B)], [(0.6, C)]])
@@ -154,14 +165,23 @@ def test_a_network_that_overflows_proposes_nothing_of_it():
 
 
 def test_float32_stays_float32():
-    found = rpn.propose([np.zeros(1, np.float32)], [np.zeros((1, 4), np.float32)], [np.array([A], np.float32)], (9, 9),
-                        5, 5, 0.5)
+    found = rpn.propose(
+        [np.zeros(1, np.float32)], [np.zeros((1, 4), np.float32)], [np.array([A], np.float32)], (9, 9), 5, 5, 0.5
+    )
     assert {a.dtype.name for a in (found.boxes, found.scores, found.candidates, found.candidate_scores)} == {"float32"}
 
 
-@pytest.mark.parametrize("scores, k, expected", [
-    ([1, 3, 2], 2, [1, 2]), ([1, 3, 2], 5, [1, 2, 0]), ([5, 5, 5, 5], 2, [0, 1]), ([1, 7, 7, 9, 7], 3, [3, 1, 2]),
-    ([7, 7, 1, 7], 4, [0, 1, 3, 2]), ([], 3, [])])
+@pytest.mark.parametrize(
+    "scores, k, expected",
+    [
+        ([1, 3, 2], 2, [1, 2]),
+        ([1, 3, 2], 5, [1, 2, 0]),
+        ([5, 5, 5, 5], 2, [0, 1]),
+        ([1, 7, 7, 9, 7], 3, [3, 1, 2]),
+        ([7, 7, 1, 7], 4, [0, 1, 3, 2]),
+        ([], 3, []),
+    ],
+)
 def test_top_k_prefers_the_earlier_of_equals(scores, k, expected):
     assert rpn.top_k(np.array(scores, np.float32), k).tolist() == expected
 
@@ -210,15 +230,22 @@ def test_samples_follow_config_and_generator(size, fraction, positives, negative
 
 # ---------------------------------------------------------------------- losses
 
+
 def targets_of(positive, negative, deltas=()):
-    return rpn.AnchorTargets(np.zeros(0, np.int64), np.array(positive, np.int64), np.array(negative, np.int64),
-                             np.array(deltas, np.float64).reshape(-1, 4))
+    return rpn.AnchorTargets(
+        np.zeros(0, np.int64),
+        np.array(positive, np.int64),
+        np.array(negative, np.int64),
+        np.array(deltas, np.float64).reshape(-1, 4),
+    )
 
 
 def outputs():
     """Logits and deltas of two images on two levels, of 3 and 2 anchors."""
-    logits = [nn.Parameter(np.array([[0.0, 2.0, 9.0], [9.0, 9.0, -1.0]])),
-              nn.Parameter(np.array([[9.0, -3.0], [9.0, 9.0]]))]
+    logits = [
+        nn.Parameter(np.array([[0.0, 2.0, 9.0], [9.0, 9.0, -1.0]])),
+        nn.Parameter(np.array([[9.0, -3.0], [9.0, 9.0]])),
+    ]
     deltas = [nn.Parameter(np.full((2, 3, 4), 9.0)), nn.Parameter(np.full((2, 2, 4), 9.0))]
     deltas[0].data[0, 0] = [0.05, 0, 0, -1]
     deltas[0].data[1, 2] = [0, 0, 2, 0]

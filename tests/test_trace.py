@@ -30,15 +30,34 @@ class Body(nn.Module):
 def model():
     rcnn.seed(0)
     config = FasterRCNNConfig(
-        BackboneWithFPN(Body(), (6, 8), 5), 5, 4, True, (12, 24, 48), (0.5, 1.0), pool_size=(3, 2), hidden_dim=16,
-        min_size=40, max_size=64, rpn_pre_nms_top_n_test=60, rpn_post_nms_top_n_test=20, rpn_nms_thresh=0.6,
-        rpn_score_thresh=0.45, box_score_thresh=0.2, box_batch_size_per_image=16, canonical_size=32, canonical_level=3,
-        sampling_ratio=0, aligned=True)
+        BackboneWithFPN(Body(), (6, 8), 5),
+        5,
+        4,
+        True,
+        (12, 24, 48),
+        (0.5, 1.0),
+        pool_size=(3, 2),
+        hidden_dim=16,
+        min_size=40,
+        max_size=64,
+        rpn_pre_nms_top_n_test=60,
+        rpn_post_nms_top_n_test=20,
+        rpn_nms_thresh=0.6,
+        rpn_score_thresh=0.45,
+        box_score_thresh=0.2,
+        box_batch_size_per_image=16,
+        canonical_size=32,
+        canonical_level=3,
+        sampling_ratio=0,
+        aligned=True,
+    )
     return FasterRCNN(config)
 
 
-PICTURES = [np.random.default_rng(i).integers(0, 256, (h, w, 3), dtype=np.uint8) for i, (h, w) in
-            enumerate([(40, 60), (80, 96)])]
+PICTURES = [
+    np.random.default_rng(i).integers(0, 256, (h, w, 3), dtype=np.uint8)
+    for i, (h, w) in enumerate([(40, 60), (80, 96)])
+]
 TARGETS = [{"boxes": [[5, 5, 30, 30], [20, 10, 50, 35]], "labels": [1, 3]}, {"boxes": [], "labels": []}]
 
 
@@ -50,8 +69,11 @@ def traced(model):
 def docstrings():
     """{field: the string below it}, read from the source."""
     body = next(node for node in ast.parse(inspect.getsource(trace)).body if getattr(node, "name", "") == "Trace").body
-    return {field.target.id: below.value.value for field, below in zip(body, body[1:], strict=False)
-            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr)}
+    return {
+        field.target.id: below.value.value
+        for field, below in zip(body, body[1:], strict=False)
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr)
+    }
 
 
 def test_every_field_is_documented():
@@ -75,10 +97,29 @@ def test_shapes_are_as_documented(traced):
                 key = (symbol, index) if own else symbol
                 assert side == (int(symbol) if symbol.isdecimal() else known.setdefault(key, side)), (name, symbol)
         checked.add(name)
-    assert checked == {"pictures", "images", "features", "anchors", "objectness", "rpn_deltas", "candidates",
-                       "candidate_scores", "proposals", "proposal_scores", "rois", "roi_images", "roi_levels", "pooled",
-                       "class_logits", "box_deltas", "gt_boxes", "gt_labels", "anchor_matches", "sampled_rois",
-                       "sampled_labels"}
+    assert checked == {
+        "pictures",
+        "images",
+        "features",
+        "anchors",
+        "objectness",
+        "rpn_deltas",
+        "candidates",
+        "candidate_scores",
+        "proposals",
+        "proposal_scores",
+        "rois",
+        "roi_images",
+        "roi_levels",
+        "pooled",
+        "class_logits",
+        "box_deltas",
+        "gt_boxes",
+        "gt_labels",
+        "anchor_matches",
+        "sampled_rois",
+        "sampled_labels",
+    }
     assert (known["N"], known["C"], known["L"], known["ph"], known["pw"]) == (2, 5, 4, 3, 2)
     assert known["R"] == known["P_i", 0] + known["P_i", 1]
 
@@ -134,7 +175,8 @@ def test_targets_are_matched_and_sampled(traced):
     np.testing.assert_array_equal(traced.gt_boxes[0], TARGETS[0]["boxes"])
     assert [labels.tolist() for labels in traced.gt_labels] == [[1, 3], []]
     for image, ((positive, negative), matches) in enumerate(
-            zip(traced.sampled_anchors, traced.anchor_matches, strict=True)):
+        zip(traced.sampled_anchors, traced.anchor_matches, strict=True)
+    ):
         assert (matches[positive] >= 0).all()
         assert (matches[negative] == -1).all()
         assert len(positive) + len(negative) == 256

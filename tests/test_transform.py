@@ -18,28 +18,40 @@ def picture(height, width, seed=0):
 
 # ---------------------------------------------------------------------- sizes and resampling
 
-@pytest.mark.parametrize("size, min_size, max_size, expected", [
-    ((480, 640), 800, 1333, (800, 1066)),  # 640 * 800 / 480 = 1066.7: rounded down
-    ((640, 480), 800, 1333, (1066, 800)),
-    ((100, 400), 160, 256, (64, 256)),  # the longer side decides
-    ((97, 100), 800, 1333, (799, 824)),  # 97 * (800 / 97) is 799.9999999999999 in float64, and so it is in torchvision
-    ((161, 170), 800, 1333, (799, 844)),
-    ((154, 200), 160, 256, (159, 207)),
-    ((882, 900), 800, 1333, (800, 816)),  # 799 in float32
-    ((64, 96), 64, 96, (64, 96)),
-    ((1, 5000), 800, 1333, (1, 1333)),  # never without pixels
-])
+
+@pytest.mark.parametrize(
+    "size, min_size, max_size, expected",
+    [
+        ((480, 640), 800, 1333, (800, 1066)),  # 640 * 800 / 480 = 1066.7: rounded down
+        ((640, 480), 800, 1333, (1066, 800)),
+        ((100, 400), 160, 256, (64, 256)),  # the longer side decides
+        (
+            (97, 100),
+            800,
+            1333,
+            (799, 824),
+        ),  # 97 * (800 / 97) is 799.9999999999999 in float64, and so it is in torchvision
+        ((161, 170), 800, 1333, (799, 844)),
+        ((154, 200), 160, 256, (159, 207)),
+        ((882, 900), 800, 1333, (800, 816)),  # 799 in float32
+        ((64, 96), 64, 96, (64, 96)),
+        ((1, 5000), 800, 1333, (1, 1333)),  # never without pixels
+    ],
+)
 def test_resized_size(size, min_size, max_size, expected):
     assert resized_size(size, min_size, max_size) == expected
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("row, expected", [
-    ([0, 1], [0, 0.25, 0.75, 1]),  # centres at -0.25 (the border's value), 0.25, 0.75, 1.25
-    ([0, 1, 2, 3], [0.5, 2.5]),
-    ([0, 0, 0, 0, 0, 0, 0, 8], [0, 0]),  # centres at 1.5 and 5.5: without antialiasing the 8 is not seen
-    ([3], [3, 3, 3]),
-])
+@pytest.mark.parametrize(
+    "row, expected",
+    [
+        ([0, 1], [0, 0.25, 0.75, 1]),  # centres at -0.25 (the border's value), 0.25, 0.75, 1.25
+        ([0, 1, 2, 3], [0.5, 2.5]),
+        ([0, 0, 0, 0, 0, 0, 0, 8], [0, 0]),  # centres at 1.5 and 5.5: without antialiasing the 8 is not seen
+        ([3], [3, 3, 3]),
+    ],
+)
 def test_resizing_worked_by_hand(impl, dtype, row, expected):
     line = np.array(row, dtype)[None, :, None]  # (1, W, 1)
     np.testing.assert_array_equal(transform.resize(line, (1, len(expected)))[0, :, 0], expected)
@@ -57,6 +69,7 @@ def test_resizing_is_bilinear_interpolation(impl, size, dtype, tolerance):
 
 
 # ---------------------------------------------------------------------- the batch
+
 
 def test_batch_is_resized_normalised_then_padded_at_right_and_bottom():
     pictures = [picture(20, 30), picture(33, 20, seed=1)]
@@ -88,7 +101,7 @@ def test_a_batch_that_is_one_already_is_only_padded(size, padded):
     batch = transform.pad_batch(images)
     assert batch.images.shape == (2, 3, *padded)
     assert batch.image_sizes == batch.original_sizes == [size, size]
-    np.testing.assert_array_equal(batch.images[:, :, :size[0], :size[1]], images)
+    np.testing.assert_array_equal(batch.images[:, :, : size[0], : size[1]], images)
     assert np.count_nonzero(batch.images) == images.size
 
 
@@ -112,14 +125,23 @@ def test_boxes_there_and_back():
 
 # ---------------------------------------------------------------------- kinds of pictures
 
+
 def test_arrays_images_and_paths_are_the_same_picture(tmp_path):
     given = picture(4, 5)
     Image.fromarray(given).save(tmp_path / "picture.png")
     expected = given.astype(np.float32) / np.float32(255)
     read_only = given.copy()
     read_only.flags.writeable = False
-    for kind in (given, read_only, given[:, ::-1][:, ::-1], given / 255.0, expected, Image.fromarray(given),
-                 tmp_path / "picture.png", str(tmp_path / "picture.png")):
+    for kind in (
+        given,
+        read_only,
+        given[:, ::-1][:, ::-1],
+        given / 255.0,
+        expected,
+        Image.fromarray(given),
+        tmp_path / "picture.png",
+        str(tmp_path / "picture.png"),
+    ):
         array = transform.as_picture(kind)
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, expected)
@@ -127,10 +149,19 @@ def test_arrays_images_and_paths_are_the_same_picture(tmp_path):
     np.testing.assert_allclose(transform.as_picture((given / 255.0).astype(np.float16)), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("mode, colour, expected", [
-    ("1", 1, (255, 255, 255)), ("L", 90, (90, 90, 90)), ("LA", (90, 0), (255, 255, 255)),
-    ("RGBA", (1, 2, 3, 0), (255, 255, 255)), ("RGBA", (1, 2, 3, 255), (1, 2, 3)), ("I;16", 257 * 90, (90, 90, 90)),
-    ("CMYK", (0, 255, 255, 0), (255, 0, 0)), ("HSV", (0, 255, 255), (255, 0, 0))])
+@pytest.mark.parametrize(
+    "mode, colour, expected",
+    [
+        ("1", 1, (255, 255, 255)),
+        ("L", 90, (90, 90, 90)),
+        ("LA", (90, 0), (255, 255, 255)),
+        ("RGBA", (1, 2, 3, 0), (255, 255, 255)),
+        ("RGBA", (1, 2, 3, 255), (1, 2, 3)),
+        ("I;16", 257 * 90, (90, 90, 90)),
+        ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
+        ("HSV", (0, 255, 255), (255, 0, 0)),
+    ],
+)
 def test_modes_of_pil_become_rgb(mode, colour, expected):
     array = transform.as_picture(Image.new(mode, (3, 2), colour))
     np.testing.assert_array_equal(array * 255, np.full((2, 3, 3), expected))
@@ -158,21 +189,28 @@ def test_a_picture_is_turned_the_way_it_was_held(tmp_path):
         np.testing.assert_array_equal(transform.as_picture(opened), array)
 
 
-@pytest.mark.parametrize("wrong, error, message", [
-    (np.zeros((3, 8, 9), np.uint8), ValueError, r"not \(3, 8, 9\); .* use picture.transpose\(1, 2, 0\)"),
-    (np.zeros((8, 9), np.uint8), ValueError, r"not \(8, 9\); a grey picture .* np.stack\(\[picture\] \* 3, axis=2\)"),
-    (np.zeros((8, 9, 4), np.uint8), ValueError, r"shape \(H, W, 3\), not \(8, 9, 4\)"),
-    (np.zeros((1, 8, 9, 3), np.uint8), ValueError, r"shape \(H, W, 3\), not \(1, 8, 9, 3\)"),
-    (np.zeros((0, 9, 3), np.uint8), ValueError, r"has no pixels: its shape is \(0, 9, 3\)"),
-    (Image.new("RGB", (0, 4)), ValueError, "has no pixels"),
-    (np.full((2, 2, 3), np.nan), ValueError, r"must lie in \[0, 1\], but spans nan .. nan"),
-    (np.full((2, 2, 3), 255.0), ValueError, r"must lie in \[0, 1\], but spans 255.0 .. 255.0"),
-    (np.full((2, 2, 3), -0.1), ValueError, r"must lie in \[0, 1\], but spans -0.1 .. -0.1"),
-    (np.zeros((2, 2, 3), np.int64), TypeError, r"must be uint8, or float in \[0, 1\], not int64"),
-    (np.zeros((2, 2, 3), bool), TypeError, "must be uint8, or float"),
-    ([[[0, 0, 0]]], TypeError, r"must be an array \(H, W, 3\), a PIL image or a path, not list"),
-    (None, TypeError, "not NoneType"),
-])
+@pytest.mark.parametrize(
+    "wrong, error, message",
+    [
+        (np.zeros((3, 8, 9), np.uint8), ValueError, r"not \(3, 8, 9\); .* use picture.transpose\(1, 2, 0\)"),
+        (
+            np.zeros((8, 9), np.uint8),
+            ValueError,
+            r"not \(8, 9\); a grey picture .* np.stack\(\[picture\] \* 3, axis=2\)",
+        ),
+        (np.zeros((8, 9, 4), np.uint8), ValueError, r"shape \(H, W, 3\), not \(8, 9, 4\)"),
+        (np.zeros((1, 8, 9, 3), np.uint8), ValueError, r"shape \(H, W, 3\), not \(1, 8, 9, 3\)"),
+        (np.zeros((0, 9, 3), np.uint8), ValueError, r"has no pixels: its shape is \(0, 9, 3\)"),
+        (Image.new("RGB", (0, 4)), ValueError, "has no pixels"),
+        (np.full((2, 2, 3), np.nan), ValueError, r"must lie in \[0, 1\], but spans nan .. nan"),
+        (np.full((2, 2, 3), 255.0), ValueError, r"must lie in \[0, 1\], but spans 255.0 .. 255.0"),
+        (np.full((2, 2, 3), -0.1), ValueError, r"must lie in \[0, 1\], but spans -0.1 .. -0.1"),
+        (np.zeros((2, 2, 3), np.int64), TypeError, r"must be uint8, or float in \[0, 1\], not int64"),
+        (np.zeros((2, 2, 3), bool), TypeError, "must be uint8, or float"),
+        ([[[0, 0, 0]]], TypeError, r"must be an array \(H, W, 3\), a PIL image or a path, not list"),
+        (None, TypeError, "not NoneType"),
+    ],
+)
 def test_bad_pictures_are_named(wrong, error, message):
     with pytest.raises(error, match=f"^picture 1 .*{message}"):
         transform.make_batch([picture(4, 4), wrong], 4, 8, MEAN, STD)
@@ -187,11 +225,18 @@ def test_paths_that_cannot_be_read_are_named(tmp_path):
 
 # ---------------------------------------------------------------------- targets
 
+
 def test_targets_are_normalised():
-    targets = transform.check_targets([
-        {"boxes": [[1, 2, 3, 4]], "labels": [2], "area": 4}, {"boxes": [], "labels": []},
-        {"boxes": np.zeros((0, 4), np.float32), "labels": np.zeros(0)},
-        {"boxes": np.array([[0, 0, 9, 9], [0, 0, 1, 1]], ">f8")[::-1], "labels": np.array([1, 2], np.uint8)}], 4, 3)
+    targets = transform.check_targets(
+        [
+            {"boxes": [[1, 2, 3, 4]], "labels": [2], "area": 4},
+            {"boxes": [], "labels": []},
+            {"boxes": np.zeros((0, 4), np.float32), "labels": np.zeros(0)},
+            {"boxes": np.array([[0, 0, 9, 9], [0, 0, 1, 1]], ">f8")[::-1], "labels": np.array([1, 2], np.uint8)},
+        ],
+        4,
+        3,
+    )
     assert [t["boxes"].shape for t in targets] == [(1, 4), (0, 4), (0, 4), (2, 4)]
     for target in targets:
         assert set(target) == {"boxes", "labels"}
@@ -204,31 +249,46 @@ def test_targets_are_normalised():
 BOX = [0.0, 0.0, 4.0, 4.0]
 
 
-@pytest.mark.parametrize("target, error, message", [
-    ({"labels": [1]}, ValueError, r"targets\[1\] must be a dict with 'boxes' and 'labels'; 'boxes' is missing"),
-    ({"boxes": [BOX]}, ValueError, r"targets\[1\] .* 'labels' is missing"),
-    ([BOX], ValueError, r"targets\[1\] must be a dict"),
-    ({"boxes": BOX, "labels": [1]}, ValueError, r"targets\[1\]\['boxes'\] .*\(4,\)"),
-    ({"boxes": [BOX, [1, 2, 3]], "labels": [1, 1]}, ValueError, r"targets\[1\]\['boxes'\] .* rows differ in length"),
-    ({"boxes": "box", "labels": [1]}, TypeError, r"targets\[1\]\['boxes'\]"),
-    ({"boxes": [BOX], "labels": [1, 2]}, ValueError, r"targets\[1\]\['labels'\] .*\(1,\).*\(2,\)"),
-    ({"boxes": [BOX], "labels": [1.0]}, TypeError, r"targets\[1\]\['labels'\] must hold integers"),
-    ({"boxes": [BOX, [3, 0, 3, 4]], "labels": [1, 1]}, ValueError,
-     r"targets\[1\]: box 1 is \[3.0, 0.0, 3.0, 4.0\]; x1, y1, x2, y2 need x2 > x1 and y2 > y1"),
-    ({"boxes": [[0, 5, 4, 4]], "labels": [1]}, ValueError, r"targets\[1\]: box 0 is \[0.0, 5.0, 4.0, 4.0\]"),
-    ({"boxes": [BOX, [0, 0, np.nan, 4]], "labels": [1, 1]}, ValueError, r"box 1 is .*nan.* must be finite"),
-    ({"boxes": [[0, 0, np.inf, 4]], "labels": [1]}, ValueError, r"box 0 is .*inf.* must be finite"),
-    ({"boxes": [BOX, BOX], "labels": [1, 0]}, ValueError,
-     r"targets\[1\]: the label of box 1 is 0; labels are 1 .. 2 \(0 is the background\)"),
-    ({"boxes": [BOX], "labels": [3]}, ValueError, "label of box 0 is 3"),
-])
+@pytest.mark.parametrize(
+    "target, error, message",
+    [
+        ({"labels": [1]}, ValueError, r"targets\[1\] must be a dict with 'boxes' and 'labels'; 'boxes' is missing"),
+        ({"boxes": [BOX]}, ValueError, r"targets\[1\] .* 'labels' is missing"),
+        ([BOX], ValueError, r"targets\[1\] must be a dict"),
+        ({"boxes": BOX, "labels": [1]}, ValueError, r"targets\[1\]\['boxes'\] .*\(4,\)"),
+        (
+            {"boxes": [BOX, [1, 2, 3]], "labels": [1, 1]},
+            ValueError,
+            r"targets\[1\]\['boxes'\] .* rows differ in length",
+        ),
+        ({"boxes": "box", "labels": [1]}, TypeError, r"targets\[1\]\['boxes'\]"),
+        ({"boxes": [BOX], "labels": [1, 2]}, ValueError, r"targets\[1\]\['labels'\] .*\(1,\).*\(2,\)"),
+        ({"boxes": [BOX], "labels": [1.0]}, TypeError, r"targets\[1\]\['labels'\] must hold integers"),
+        (
+            {"boxes": [BOX, [3, 0, 3, 4]], "labels": [1, 1]},
+            ValueError,
+            r"targets\[1\]: box 1 is \[3.0, 0.0, 3.0, 4.0\]; x1, y1, x2, y2 need x2 > x1 and y2 > y1",
+        ),
+        ({"boxes": [[0, 5, 4, 4]], "labels": [1]}, ValueError, r"targets\[1\]: box 0 is \[0.0, 5.0, 4.0, 4.0\]"),
+        ({"boxes": [BOX, [0, 0, np.nan, 4]], "labels": [1, 1]}, ValueError, r"box 1 is .*nan.* must be finite"),
+        ({"boxes": [[0, 0, np.inf, 4]], "labels": [1]}, ValueError, r"box 0 is .*inf.* must be finite"),
+        (
+            {"boxes": [BOX, BOX], "labels": [1, 0]},
+            ValueError,
+            r"targets\[1\]: the label of box 1 is 0; labels are 1 .. 2 \(0 is the background\)",
+        ),
+        ({"boxes": [BOX], "labels": [3]}, ValueError, "label of box 0 is 3"),
+    ],
+)
 def test_bad_targets_name_image_box_and_value(target, error, message):
     with pytest.raises(error, match=message):
         transform.check_targets([{"boxes": [BOX], "labels": [1]}, target], 2, 3)
 
 
-@pytest.mark.parametrize("targets, error, got", [
-    ({"boxes": [BOX], "labels": [1]}, TypeError, "dict"), (None, TypeError, "NoneType"), ([], ValueError, "0")])
+@pytest.mark.parametrize(
+    "targets, error, got",
+    [({"boxes": [BOX], "labels": [1]}, TypeError, "dict"), (None, TypeError, "NoneType"), ([], ValueError, "0")],
+)
 def test_targets_are_as_many_as_images(targets, error, got):
     with pytest.raises(error, match=f"targets must be a list with one dict per image, 1 of them, not {got}"):
         transform.check_targets(targets, 1, 3)

@@ -69,8 +69,9 @@ def partners(ours: Detections, theirs: Detections) -> tuple[np.ndarray, np.ndarr
     return mine, nearest[mine]
 
 
-def same_step(ours: tuple[Arrays, Arrays], theirs: tuple[Arrays, Arrays], allowed: float,
-              allowed_gradients: float) -> Agreement:
+def same_step(
+    ours: tuple[Arrays, Arrays], theirs: tuple[Arrays, Arrays], allowed: float, allowed_gradients: float
+) -> Agreement:
     """Two steps of training, each (losses by name, gradients by name of the parameter).
 
     Every loss may be as far apart as `allowed`, in units of itself, and all gradients together as far as

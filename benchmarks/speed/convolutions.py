@@ -37,8 +37,10 @@ def backward_contest(settings: Settings, layer: Convolution, wanted: str) -> Con
     if "torchvision" in settings.peers:
         from speed import torch_peer
 
-        contestants += [torch_peer.convolving_backward(layer, x, weight, grad, wanted, channels_last)
-                        for channels_last in (False, True)]
+        contestants += [
+            torch_peer.convolving_backward(layer, x, weight, grad, wanted, channels_last)
+            for channels_last in (False, True)
+        ]
     return by_answer(contestants, functools.partial(close, allowed=ALLOWED))
 
 
@@ -61,8 +63,9 @@ def convolving(layer: Convolution, x: np.ndarray, weight: np.ndarray) -> Contest
     return Contestant("rcnn", call, read=Tensor.numpy)
 
 
-def convolving_backward(layer: Convolution, x: np.ndarray, weight: np.ndarray, grad: np.ndarray,
-                        wanted: str) -> Contestant:
+def convolving_backward(
+    layer: Convolution, x: np.ndarray, weight: np.ndarray, grad: np.ndarray, wanted: str
+) -> Contestant:
     """Its gradient; the way forward, without which there is none, is not timed."""
     filters = Parameter(weight, requires_grad=wanted == "weights")
     arrived: list[np.ndarray] = []
@@ -90,12 +93,25 @@ SHAPES = Counter(inputs.resnet_fpn_convolutions())
 
 ROWS = [
     Row("conv-forward", f"convolution {MIDDLE}", functools.partial(contest, layer=MIDDLE), flop=MIDDLE.flop),
-    *(Row(f"conv-{wanted}", f"its gradient for the {wanted}",
-          functools.partial(backward_contest, layer=MIDDLE, wanted=wanted), flop=MIDDLE.flop)
-      for wanted in ("input", "weights")),
+    *(
+        Row(
+            f"conv-{wanted}",
+            f"its gradient for the {wanted}",
+            functools.partial(backward_contest, layer=MIDDLE, wanted=wanted),
+            flop=MIDDLE.flop,
+        )
+        for wanted in ("input", "weights")
+    ),
 ]
 SHAPE_ROWS = [
-    Row(f"shape-{number}", str(layer), functools.partial(contest, layer=layer), table="shapes", flop=layer.flop,
-        times=count, share=0.1)
+    Row(
+        f"shape-{number}",
+        str(layer),
+        functools.partial(contest, layer=layer),
+        table="shapes",
+        flop=layer.flop,
+        times=count,
+        share=0.1,
+    )
     for number, (layer, count) in enumerate(SHAPES.items(), 1)
 ]

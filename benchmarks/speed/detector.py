@@ -38,8 +38,10 @@ def batch_contestants(settings: Settings, size: Size, pictures: Sequence[np.ndar
     if "torchvision" in settings.peers:
         from speed import torch_peer
 
-        contestants += [torch_peer.detecting("torchvision", torch_detector(size), pictures),
-                        torch_peer.detecting("torchvision, channels last", torch_channels_last(size), pictures)]
+        contestants += [
+            torch_peer.detecting("torchvision", torch_detector(size), pictures),
+            torch_peer.detecting("torchvision, channels last", torch_channels_last(size), pictures),
+        ]
     return contestants
 
 

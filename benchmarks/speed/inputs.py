@@ -103,8 +103,10 @@ class Convolution:
 
     def __str__(self) -> str:
         stride = f", stride {self.stride}" if self.stride > 1 else ""
-        return (f"{self.kernel}x{self.kernel}{stride}, {self.in_channels} to {self.out_channels}, "
-                f"{self.height} x {self.width}")
+        return (
+            f"{self.kernel}x{self.kernel}{stride}, {self.in_channels} to {self.out_channels}, "
+            f"{self.height} x {self.width}"
+        )
 
 
 def resnet_fpn_convolutions(height: int = PICTURE[0], width: int = PICTURE[1]) -> list[Convolution]:

@@ -33,8 +33,7 @@ def align_backward_contest(settings: Settings, count: int) -> Contest:
     """Its gradient for the features."""
     features, rois = inputs.feature_maps(1, inputs.CHANNELS, *inputs.FEATURES), inputs.rois(count)
     grad, images = inputs.feature_maps(count, inputs.CHANNELS, 7, 7, seed=1), np.zeros(count, np.int64)
-    contestants = [
-        Contestant("rcnn", lambda _: roi.roi_align_backward(grad, rois, images, features.shape, SCALE))]
+    contestants = [Contestant("rcnn", lambda _: roi.roi_align_backward(grad, rois, images, features.shape, SCALE))]
     if "torchvision" in settings.peers:
         from speed import torch_peer
 
@@ -89,10 +88,14 @@ def align_work() -> str:
 
 
 ROWS = [
-    *(Row(f"roi-align-{n}", f"{align_work()}, {n:,} RoIs", functools.partial(align_contest, count=n))
-      for n in (512, 1000)),
-    *(Row(f"roi-align-backward-{n}", f"its gradient, {n:,} RoIs",
-          functools.partial(align_backward_contest, count=n)) for n in (512, 1000)),
+    *(
+        Row(f"roi-align-{n}", f"{align_work()}, {n:,} RoIs", functools.partial(align_contest, count=n))
+        for n in (512, 1000)
+    ),
+    *(
+        Row(f"roi-align-backward-{n}", f"its gradient, {n:,} RoIs", functools.partial(align_backward_contest, count=n))
+        for n in (512, 1000)
+    ),
     *(Row(f"nms-{n}", f"NMS, {n:,} boxes", functools.partial(nms_contest, count=n)) for n in (1000, 6000, 20000)),
     Row("nms-batched", f"NMS, {sum(LEVELS):,} boxes on {len(LEVELS)} levels", batched_nms_contest),
     Row("iou-square", "IoU, 1,000 x 1,000 boxes", functools.partial(iou_contest, rows=1000, columns=1000)),

@@ -32,8 +32,11 @@ def facts(settings: Settings) -> dict[str, str]:
 
 def versions(packages: Mapping[str, object]) -> dict[str, str]:
     """Of Python, rcnn, NumPy and these packages."""
-    return {"Python": platform.python_version(), "rcnn": str(backend.info()["rcnn"]),
-            **{name: version(name) for name in ("numpy", *packages)}}
+    return {
+        "Python": platform.python_version(),
+        "rcnn": str(backend.info()["rcnn"]),
+        **{name: version(name) for name in ("numpy", *packages)},
+    }
 
 
 def processor() -> str:

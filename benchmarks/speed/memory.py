@@ -36,8 +36,13 @@ def _measured(who: str, folder: Path, threads: int) -> dict[str, int]:
     """{"process": bytes, "beyond": bytes} of one contestant, whose process starts, works and ends."""
     path = WRITERS[who](folder)
     paths = os.pathsep.join([str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run([sys.executable, "-m", "speed.memory_probe", who, str(path), str(threads)], check=True,
-                          env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "speed.memory_probe", who, str(path), str(threads)],
+        check=True,
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -72,9 +77,21 @@ WRITERS = {"rcnn": _write_rcnn, "torchvision": _write_torch, "onnxruntime": _wri
 
 
 _WORK = f"1 x 3 x {inputs.PICTURE[0]} x {inputs.PICTURE[1]}"
-ROWS = [
-    Row("memory-process", f"peak of the process, {_WORK}", table="memory",
-        run=functools.partial(run, kind="process")),
-    Row("memory-beyond", f"of which beyond what the loaded detector holds, {_WORK}", table="memory",
-        run=functools.partial(run, kind="beyond")),
-] if memory_probe.RESET.exists() else []
+ROWS = (
+    [
+        Row(
+            "memory-process",
+            f"peak of the process, {_WORK}",
+            table="memory",
+            run=functools.partial(run, kind="process"),
+        ),
+        Row(
+            "memory-beyond",
+            f"of which beyond what the loaded detector holds, {_WORK}",
+            table="memory",
+            run=functools.partial(run, kind="beyond"),
+        ),
+    ]
+    if memory_probe.RESET.exists()
+    else []
+)

@@ -60,8 +60,12 @@ def with_openvino(path: Path, picture: np.ndarray, threads: int) -> Look:
     return lambda: contestant.call(None)
 
 
-LOADERS = {"rcnn": with_rcnn, "torchvision": with_torchvision, "onnxruntime": with_onnxruntime,
-           "openvino": with_openvino}
+LOADERS = {
+    "rcnn": with_rcnn,
+    "torchvision": with_torchvision,
+    "onnxruntime": with_onnxruntime,
+    "openvino": with_openvino,
+}
 
 
 def status(field: str) -> int:

@@ -59,8 +59,11 @@ def with_openvino(path: Path, picture: np.ndarray, threads: int) -> Contestant:
     """
     import openvino
 
-    compiled = openvino.Core().compile_model(str(path), "CPU", {
-        "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino.Core().compile_model(
+        str(path),
+        "CPU",
+        {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"},
+    )
     request, given = compiled.create_infer_request(), {0: planar(picture)}
 
     def call(_: None) -> list[np.ndarray]:

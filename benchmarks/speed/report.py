@@ -36,8 +36,16 @@ def work_table(results: Sequence[Result]) -> str:
         for name in peers:
             theirs = summary(result.samples[name]).median
             answers = result.agreements[name]
-            rows.append([*first, name, number(1000 * theirs), f"{theirs / ours:.2f}",
-                         *goal(result.name, name, theirs / ours), answers.text + ("" if answers.holds else " (!)")])
+            rows.append(
+                [
+                    *first,
+                    name,
+                    number(1000 * theirs),
+                    f"{theirs / ours:.2f}",
+                    *goal(result.name, name, theirs / ours),
+                    answers.text + ("" if answers.holds else " (!)"),
+                ]
+            )
             first = ["", "", ""]
     return table(rows, right=(1, 2, 4, 5))
 
@@ -53,8 +61,15 @@ def memory_table(results: Sequence[Result]) -> str:
             rows.append([*first, *[""] * 5])
         for name in peers:
             theirs = summary(result.samples[name]).median
-            rows.append([*first, name, f"{theirs / MEBIBYTE:.0f}", f"{ours / theirs:.2f}",
-                         *goal(result.name, name, ours / theirs)])
+            rows.append(
+                [
+                    *first,
+                    name,
+                    f"{theirs / MEBIBYTE:.0f}",
+                    f"{ours / theirs:.2f}",
+                    *goal(result.name, name, ours / theirs),
+                ]
+            )
             first = ["", ""]
     return table(rows, right=(1, 3, 4))
 
@@ -62,15 +77,29 @@ def memory_table(results: Sequence[Result]) -> str:
 def shape_table(results: Sequence[Result]) -> str:
     """Convolutions: a line per shape, and one for all of them."""
     peers = [name for name in results[0].samples if name != OURS]
-    rows = [["convolution", "times", "rcnn, ms", "GFLOP/s",
-             *(cell for name in peers for cell in (f"{name}, ms", "ratio")), "largest difference"]]
+    rows = [
+        [
+            "convolution",
+            "times",
+            "rcnn, ms",
+            "GFLOP/s",
+            *(cell for name in peers for cell in (f"{name}, ms", "ratio")),
+            "largest difference",
+        ]
+    ]
     sums = dict.fromkeys([OURS, *peers], 0.0)
     for result in results:
         medians = {name: summary(result.samples[name]).median for name in sums}
         sums = {name: sums[name] + result.times * medians[name] for name in sums}
         difference = max((agreement.difference for agreement in result.agreements.values()), default=0.0)
-        rows.append([result.work, str(result.times), *_against(medians, result.flop),
-                     (f"{difference:.0e}" if difference else "0") + ("" if result.holds else " (!)")])
+        rows.append(
+            [
+                result.work,
+                str(result.times),
+                *_against(medians, result.flop),
+                (f"{difference:.0e}" if difference else "0") + ("" if result.holds else " (!)"),
+            ]
+        )
     flop = sum(result.times * result.flop for result in results)
     rows.append(["all of these", str(sum(result.times for result in results)), *_against(sums, flop), ""])
     return table(rows, right=range(1, len(rows[0])))
@@ -83,8 +112,9 @@ def sweep_table(results: Sequence[Result]) -> str:
     for result in results:
         medians = {name: summary(samples).median for name, samples in result.samples.items()}
         ours = medians[OURS]
-        cells = [f"{number(1000 * medians[name])} ({medians[name] / ours:.2f})" if name in medians else ""
-                 for name in peers]
+        cells = [
+            f"{number(1000 * medians[name])} ({medians[name] / ours:.2f})" if name in medians else "" for name in peers
+        ]
         rows.append([f"{result.x:g}" + ("" if result.holds else " (!)"), number(1000 * ours), *cells])
     return table(rows, right=range(len(rows[0])))
 
@@ -92,7 +122,7 @@ def sweep_table(results: Sequence[Result]) -> str:
 TABLES = {"work": work_table, "memory": memory_table, "shapes": shape_table}
 NOTES = {
     "work": "Medians of calls in turn, all in float32. The ratio is the peer's time by rcnn's: above 1, rcnn is "
-            "faster. GFLOP/s are rcnn's, in multiplications and additions of the direct algorithm.",
+    "faster. GFLOP/s are rcnn's, in multiplications and additions of the direct algorithm.",
     "memory": "A process for each. The ratio is rcnn's by the peer's: below 1, rcnn needs less.",
     "shapes": "Every convolution of the detector, with how often it occurs in a pass, as the last line counts it.",
 }
@@ -141,9 +171,13 @@ def _row_data(result: Result) -> dict[str, Any]:
     summaries = {name: asdict(summary(samples)) for name, samples in result.samples.items()}
     ours = summaries[OURS]["median"]
     goals = {peer: asdict(wanted) for (row, peer), wanted in GOALS.items() if row == result.name}
-    return {**asdict(result), "unit": "bytes" if result.table == "memory" else "seconds", "summaries": summaries,
-            "peer by rcnn": {name: one["median"] / ours for name, one in summaries.items() if name != OURS},
-            "goals": goals}
+    return {
+        **asdict(result),
+        "unit": "bytes" if result.table == "memory" else "seconds",
+        "summaries": summaries,
+        "peer by rcnn": {name: one["median"] / ours for name, one in summaries.items() if name != OURS},
+        "goals": goals,
+    }
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

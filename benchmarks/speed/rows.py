@@ -16,8 +16,11 @@ from speed.processors import processors
 from speed.timing import Contestant, race
 
 # What a peer needs. The ONNX file that two of them run is written by torchvision.
-PEERS = {"torchvision": ("torch", "torchvision"), "onnxruntime": ("onnxruntime", "onnx", "torch", "torchvision"),
-         "openvino": ("openvino", "onnx", "torch", "torchvision")}
+PEERS = {
+    "torchvision": ("torch", "torchvision"),
+    "onnxruntime": ("onnxruntime", "onnx", "torch", "torchvision"),
+    "openvino": ("openvino", "onnx", "torch", "torchvision"),
+}
 
 
 @dataclass(frozen=True)
@@ -129,18 +132,21 @@ GOALS = {
 
 def run(row: Row, settings: Settings) -> Result:
     """The row's contestants, all on as many threads: each answers once, the answers are compared, then they race."""
-    settings = dataclasses.replace(settings, threads=row.threads or settings.threads,
-                                   budget=settings.budget * row.share)
+    settings = dataclasses.replace(
+        settings, threads=row.threads or settings.threads, budget=settings.budget * row.share
+    )
     if row.run is not None:
         return row.run(row, settings)
     assert row.make is not None, f"the row {row.name} has neither `make` nor `run`"
     with threads_of_all(settings):
         contest = row.make(settings)
         agreements = contest.agreements()
-        samples, others = race(contest.contestants, settings.budget, settings.rounds,
-                               spare=max(1 - settings.threads / processors(), 0.0))
-    return Result(row.name, row.work, row.table, settings.threads, samples, agreements, row.flop, row.times, row.x,
-                  others)
+        samples, others = race(
+            contest.contestants, settings.budget, settings.rounds, spare=max(1 - settings.threads / processors(), 0.0)
+        )
+    return Result(
+        row.name, row.work, row.table, settings.threads, samples, agreements, row.flop, row.times, row.x, others
+    )
 
 
 def by_answer(contestants: Sequence[Contestant], compare: Callable[[Any, Any], Agreement]) -> Contest:

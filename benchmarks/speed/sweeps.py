@@ -24,12 +24,16 @@ ROIS = (100, 250, 500, 1000, 2000, 4000)
 # The tables, which are named after their axes, and what each panel is called.
 THREADS, PIXELS, PICTURES, REGIONS = "threads", "side of the picture, pixels", "pictures in a batch", "RoIs"
 TITLES = {
-    THREADS: f"Detector, {SIDE} x {SIDE} pixels", PIXELS: "Detector, square pictures",
-    PICTURES: f"Detector, {SIDE} x {SIDE} pixels each", REGIONS: kernels.align_work(),
+    THREADS: f"Detector, {SIDE} x {SIDE} pixels",
+    PIXELS: "Detector, square pictures",
+    PICTURES: f"Detector, {SIDE} x {SIDE} pixels each",
+    REGIONS: kernels.align_work(),
 }
 LOOKS = {
-    "rcnn": (style.INK, "o", "-"), "torchvision": (style.VERMILION, "s", "-"),
-    "torchvision, channels last": (style.ORANGE, "D", "--"), "ONNX Runtime": (style.BLUE, "^", "-"),
+    "rcnn": (style.INK, "o", "-"),
+    "torchvision": (style.VERMILION, "s", "-"),
+    "torchvision, channels last": (style.ORANGE, "D", "--"),
+    "ONNX Runtime": (style.BLUE, "^", "-"),
     "OpenVINO": (style.GREEN, "v", "-"),
 }
 
@@ -41,14 +45,51 @@ def thread_counts(most: int) -> list[int]:
 
 
 ROWS = [
-    *(Row(f"sweep-threads-{n}", f"detector, {SIDE} x {SIDE}, {n} threads", threads=n, table=THREADS, share=SHARE, x=n,
-          make=functools.partial(detector.contest, size=(SIDE, SIDE))) for n in thread_counts(processors())),
-    *(Row(f"sweep-batch-{n}", f"detector, {n} x 3 x {SIDE} x {SIDE}", table=PICTURES, share=SHARE, x=n,
-          make=functools.partial(detector.batch_contest, size=(SIDE, SIDE), batch=n)) for n in BATCHES),
-    *(Row(f"sweep-size-{side}", f"detector, {side} x {side}", table=PIXELS, share=SHARE, x=side,
-          make=functools.partial(detector.contest, size=(side, side))) for side in SIDES),
-    *(Row(f"sweep-rois-{n}", f"{kernels.align_work()}, {n:,} RoIs", table=REGIONS, share=SHARE, x=n,
-          make=functools.partial(kernels.align_contest, count=n)) for n in ROIS),
+    *(
+        Row(
+            f"sweep-threads-{n}",
+            f"detector, {SIDE} x {SIDE}, {n} threads",
+            threads=n,
+            table=THREADS,
+            share=SHARE,
+            x=n,
+            make=functools.partial(detector.contest, size=(SIDE, SIDE)),
+        )
+        for n in thread_counts(processors())
+    ),
+    *(
+        Row(
+            f"sweep-batch-{n}",
+            f"detector, {n} x 3 x {SIDE} x {SIDE}",
+            table=PICTURES,
+            share=SHARE,
+            x=n,
+            make=functools.partial(detector.batch_contest, size=(SIDE, SIDE), batch=n),
+        )
+        for n in BATCHES
+    ),
+    *(
+        Row(
+            f"sweep-size-{side}",
+            f"detector, {side} x {side}",
+            table=PIXELS,
+            share=SHARE,
+            x=side,
+            make=functools.partial(detector.contest, size=(side, side)),
+        )
+        for side in SIDES
+    ),
+    *(
+        Row(
+            f"sweep-rois-{n}",
+            f"{kernels.align_work()}, {n:,} RoIs",
+            table=REGIONS,
+            share=SHARE,
+            x=n,
+            make=functools.partial(kernels.align_contest, count=n),
+        )
+        for n in ROIS
+    ),
 ]
 
 
@@ -65,11 +106,20 @@ def draw(results: Sequence[Result], caption: str = "") -> Figure:
     panels = figure.subplots(-(-len(tables) // 2), 2, squeeze=False).ravel()
     for ax, table in zip(panels, tables, strict=False):
         curves(ax, [result for result in results if result.table == table], table)
-    for ax in panels[len(tables):]:
+    for ax in panels[len(tables) :]:
         ax.set_visible(False)
     handles = {name: handle for ax in panels for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False,
-                  fontsize=style.TEXT_SIZE + 1, labelcolor=style.INK, title=caption, title_fontsize=style.TEXT_SIZE)
+    figure.legend(
+        handles.values(),
+        handles,
+        loc="outside lower center",
+        ncols=len(handles),
+        frameon=False,
+        fontsize=style.TEXT_SIZE + 1,
+        labelcolor=style.INK,
+        title=caption,
+        title_fontsize=style.TEXT_SIZE,
+    )
     return figure
 
 
@@ -88,8 +138,17 @@ def curves(ax: Axes, results: Sequence[Result], table: str) -> Axes:
         of = [summary(result.samples[name]) for result in there]
         middle = [1000 * one.median for one in of]
         bars = ([1000 * (one.median - one.lower) for one in of], [1000 * (one.upper - one.median) for one in of])
-        ax.errorbar([result.x for result in there], middle, yerr=bars, color=color, marker=marker, linestyle=line,
-                    markersize=4, linewidth=style.LINE_WIDTH, label=name)
+        ax.errorbar(
+            [result.x for result in there],
+            middle,
+            yerr=bars,
+            color=color,
+            marker=marker,
+            linestyle=line,
+            markersize=4,
+            linewidth=style.LINE_WIDTH,
+            label=name,
+        )
     style.graph(ax, table, "milliseconds")
     ax.set_xscale("log")
     ax.set_yscale("log")

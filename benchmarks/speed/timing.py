@@ -81,8 +81,9 @@ def summary(samples: Sequence[float]) -> Summary:
     return Summary(median, lower, upper, len(samples))
 
 
-def race(contestants: Sequence[Contestant], budget: float, rounds: int, pause: float = PAUSE,
-         spare: float = 0.0) -> tuple[dict[str, list[float]], float]:
+def race(
+    contestants: Sequence[Contestant], budget: float, rounds: int, pause: float = PAUSE, spare: float = 0.0
+) -> tuple[dict[str, list[float]], float]:
     """(the seconds of every counted call by contestant, the part of the processors that other processes had meanwhile).
 
     spare: the part of the processors that the contestants leave to others, who do no harm there and are not counted.
@@ -101,7 +102,7 @@ def race(contestants: Sequence[Contestant], budget: float, rounds: int, pause: f
         if len(done) >= rounds and time.perf_counter() - start >= patience * budget:
             break
     done.sort(key=lambda entry: entry[0])
-    counting = done[:max(calm, rounds)]
+    counting = done[: max(calm, rounds)]
     joined = {one.name: [second for _, times in counting for second in times[one.name]] for one in contestants}
     return joined, statistics.mean(share for share, _ in counting)
 

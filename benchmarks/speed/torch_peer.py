@@ -20,15 +20,20 @@ from speed.timing import Contestant
 if TYPE_CHECKING:  # a process that measures torchvision's memory does not load rcnn
     import rcnn
 
-LOSS_NAMES = {"loss_objectness": "rpn_cls_loss", "loss_rpn_box_reg": "rpn_reg_loss",
-              "loss_classifier": "roi_cls_loss", "loss_box_reg": "roi_reg_loss"}
+LOSS_NAMES = {
+    "loss_objectness": "rpn_cls_loss",
+    "loss_rpn_box_reg": "rpn_reg_loss",
+    "loss_classifier": "roi_cls_loss",
+    "loss_box_reg": "roi_reg_loss",
+}
 
 
 # ---------------------------------------------------------------- detectors
 
 
-def resnet_detector(state: Mapping[str, np.ndarray], num_classes: int, eps: float = 1e-5,
-                    **settings: Any) -> torch.nn.Module:
+def resnet_detector(
+    state: Mapping[str, np.ndarray], num_classes: int, eps: float = 1e-5, **settings: Any
+) -> torch.nn.Module:
     """torchvision's detector on a ResNet-50-FPN with these weights, in evaluation mode; a new one each time, for it
     caches scales."""
     net = empty_resnet_detector(num_classes, eps, **settings)
@@ -89,8 +94,11 @@ def aligning_backward(features: np.ndarray, rois: np.ndarray, scale: float, grad
     """The gradient of `aligning`, for `grad` (R, C, 7, 7)."""
     maps = torch.from_numpy(np.ascontiguousarray(features)).requires_grad_()
     pooled, upstream = roi_align(maps, [torch.from_numpy(rois)], 7, scale, 2), torch.from_numpy(np.array(grad))
-    return Contestant("torchvision", lambda _: torch.autograd.grad(pooled, maps, upstream, retain_graph=True)[0],
-                      read=torch.Tensor.numpy)
+    return Contestant(
+        "torchvision",
+        lambda _: torch.autograd.grad(pooled, maps, upstream, retain_graph=True)[0],
+        read=torch.Tensor.numpy,
+    )
 
 
 def calling(function: Any, *arguments: Any) -> Contestant:
@@ -115,14 +123,18 @@ def convolving(layer: Convolution, x: np.ndarray, weight: np.ndarray, channels_l
     return Contestant("PyTorch, channels last" if channels_last else "PyTorch", call, read=torch.Tensor.numpy)
 
 
-def convolving_backward(layer: Convolution, x: np.ndarray, weight: np.ndarray, grad: np.ndarray, wanted: str,
-                        channels_last: bool) -> Contestant:
+def convolving_backward(
+    layer: Convolution, x: np.ndarray, weight: np.ndarray, grad: np.ndarray, wanted: str, channels_last: bool
+) -> Contestant:
     """The gradient of a convolution for its "input" or its "weights", given `grad`."""
     maps, filters, upstream = (in_layout(array, channels_last) for array in (x, weight, grad))
     of = (maps if wanted == "input" else filters).requires_grad_()
     out = torch.nn.functional.conv2d(maps, filters, None, layer.stride, layer.kernel // 2)
-    return Contestant("PyTorch, channels last" if channels_last else "PyTorch",
-                      lambda _: torch.autograd.grad(out, of, upstream, retain_graph=True)[0], read=torch.Tensor.numpy)
+    return Contestant(
+        "PyTorch, channels last" if channels_last else "PyTorch",
+        lambda _: torch.autograd.grad(out, of, upstream, retain_graph=True)[0],
+        read=torch.Tensor.numpy,
+    )
 
 
 def in_layout(array: np.ndarray, channels_last: bool) -> torch.Tensor:
@@ -150,17 +162,26 @@ class TrainingStep:
         self.optimizer.step()
         return loss.item()
 
-    def gradients(self, pictures: Sequence[np.ndarray], targets: Sequence[Mapping[str, np.ndarray]],
-                  ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def gradients(
+        self,
+        pictures: Sequence[np.ndarray],
+        targets: Sequence[Mapping[str, np.ndarray]],
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """The losses, and the gradient of each parameter that learns, by name; no parameter moves."""
         losses = self.losses(pictures, targets)
         sum(losses.values()).backward()
-        return ({name: loss.detach().numpy() for name, loss in losses.items()},
-                {name: parameter.grad.numpy() for name, parameter in self.net.named_parameters()
-                 if parameter.requires_grad})
+        return (
+            {name: loss.detach().numpy() for name, loss in losses.items()},
+            {
+                name: parameter.grad.numpy()
+                for name, parameter in self.net.named_parameters()
+                if parameter.requires_grad
+            },
+        )
 
-    def losses(self, pictures: Sequence[np.ndarray],
-               targets: Sequence[Mapping[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+    def losses(
+        self, pictures: Sequence[np.ndarray], targets: Sequence[Mapping[str, np.ndarray]]
+    ) -> dict[str, torch.Tensor]:
         """The four losses under rcnn's names."""
         objects = [{name: torch.from_numpy(np.asarray(value)) for name, value in page.items()} for page in targets]
         losses = self.net(tensors(pictures), objects)
@@ -170,18 +191,41 @@ class TrainingStep:
 def small_detector(model: rcnn.FasterRCNN) -> FasterRCNN:
     """torchvision's Faster R-CNN with the settings and the weights of `rcnn.faster_rcnn_small`'s `model`."""
     c = model.config
-    same = {name: getattr(c, name) for name in (
-        "min_size", "max_size", "image_mean", "image_std", "rpn_pre_nms_top_n_train", "rpn_pre_nms_top_n_test",
-        "rpn_post_nms_top_n_train", "rpn_post_nms_top_n_test", "rpn_nms_thresh", "rpn_fg_iou_thresh",
-        "rpn_bg_iou_thresh", "rpn_batch_size_per_image", "rpn_positive_fraction", "rpn_score_thresh",
-        "box_score_thresh", "box_nms_thresh", "box_detections_per_img", "box_fg_iou_thresh", "box_bg_iou_thresh",
-        "box_batch_size_per_image", "box_positive_fraction", "bbox_reg_weights")}
+    same = {
+        name: getattr(c, name)
+        for name in (
+            "min_size",
+            "max_size",
+            "image_mean",
+            "image_std",
+            "rpn_pre_nms_top_n_train",
+            "rpn_pre_nms_top_n_test",
+            "rpn_post_nms_top_n_train",
+            "rpn_post_nms_top_n_test",
+            "rpn_nms_thresh",
+            "rpn_fg_iou_thresh",
+            "rpn_bg_iou_thresh",
+            "rpn_batch_size_per_image",
+            "rpn_positive_fraction",
+            "rpn_score_thresh",
+            "box_score_thresh",
+            "box_nms_thresh",
+            "box_detections_per_img",
+            "box_fg_iou_thresh",
+            "box_bg_iou_thresh",
+            "box_batch_size_per_image",
+            "box_positive_fraction",
+            "bbox_reg_weights",
+        )
+    }
     peer = FasterRCNN(
         SmallBackbone(c.feat_channels),
         rpn_anchor_generator=AnchorGenerator((c.anchor_sizes,), (c.aspect_ratios,)),
         box_roi_pool=MultiScaleRoIAlign(["0"], list(c.pool_size), c.sampling_ratio),
         box_head=TwoMLPHead(c.feat_channels * c.pool_size[0] * c.pool_size[1], c.hidden_dim),
-        box_predictor=FastRCNNPredictor(c.hidden_dim, c.num_classes), **same)
+        box_predictor=FastRCNNPredictor(c.hidden_dim, c.num_classes),
+        **same,
+    )
     state = {name: torch.from_numpy(np.array(value)) for name, value in model.state_dict().items()}
     missing, unexpected = peer.load_state_dict(state, strict=False)
     if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
@@ -196,8 +240,15 @@ class SmallBackbone(torch.nn.Module):
         super().__init__()
         self.out_channels = out_channels
         relu = functools.partial(torch.nn.ReLU, inplace=True)
-        self.stem = torch.nn.Sequential(_conv_norm(3, 24, 2), relu(), _conv_norm(24, 48, 2), relu(),
-                                        ResidualBlock(48), _conv_norm(48, out_channels, 2), relu())
+        self.stem = torch.nn.Sequential(
+            _conv_norm(3, 24, 2),
+            relu(),
+            _conv_norm(24, 48, 2),
+            relu(),
+            ResidualBlock(48),
+            _conv_norm(48, out_channels, 2),
+            relu(),
+        )
         self.blocks = torch.nn.Sequential(*(ResidualBlock(out_channels) for _ in range(depth)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -216,5 +267,6 @@ class ResidualBlock(torch.nn.Module):
 
 
 def _conv_norm(in_channels: int, out_channels: int, stride: int = 1) -> torch.nn.Sequential:
-    return torch.nn.Sequential(torch.nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False),
-                               torch.nn.BatchNorm2d(out_channels))
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False), torch.nn.BatchNorm2d(out_channels)
+    )

@@ -104,15 +104,18 @@ def steps_agree(model: rcnn.FasterRCNN, net: Any, pages: Sequence[tuple[np.ndarr
     pictures, targets = [picture for picture, _ in pages], [target for _, target in pages]
     losses = model.train().get_loss(pictures, targets)
     losses["total_loss"].backward()
-    ours = ({name: loss.data for name, loss in losses.items()},
-            {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None})
+    ours = (
+        {name: loss.data for name, loss in losses.items()},
+        {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None},
+    )
     return same_step(ours, torch_peer.TrainingStep(net, None, 1.0).gradients(pictures, targets), LOSS, GRADIENTS)
 
 
 def resnet(**settings: Any) -> rcnn.FasterRCNN:
     """rcnn's detector, of whose backbone the last stages learn."""
     model = rcnn.faster_rcnn_resnet_50_fpn(
-        inputs.NUM_CLASSES, trainable_backbone_layers=TRAINED_STAGES, **detector.sizes(SIZE), **settings)
+        inputs.NUM_CLASSES, trainable_backbone_layers=TRAINED_STAGES, **detector.sizes(SIZE), **settings
+    )
     model.load_state_dict(detector.weights())
     return model
 

@@ -73,15 +73,29 @@ figure
 # above. The stages print the shapes of their arrays as they come, and a cell near the end compares.
 
 # %% settings
-for name in ("min_size", "max_size", "feat_channels", "anchor_sizes", "aspect_ratios",
-             "rpn_pre_nms_top_n_test", "rpn_nms_thresh", "rpn_post_nms_top_n_test", "pool_size",
-             "num_classes", "bbox_reg_weights", "box_score_thresh", "box_nms_thresh",
-             "box_detections_per_img"):
+for name in (
+    "min_size",
+    "max_size",
+    "feat_channels",
+    "anchor_sizes",
+    "aspect_ratios",
+    "rpn_pre_nms_top_n_test",
+    "rpn_nms_thresh",
+    "rpn_post_nms_top_n_test",
+    "pool_size",
+    "num_classes",
+    "bbox_reg_weights",
+    "box_score_thresh",
+    "box_nms_thresh",
+    "box_detections_per_img",
+):
     print(f"{name:<26}{getattr(model.config, name)}")
+
 
 def show(name, array):
     "Prints the array's name, shape and dtype."
     print(f"{name:<22}{str(array.shape):<20}{array.dtype}")
+
 
 # %% predictions
 def predict_shapes():
@@ -108,6 +122,7 @@ def predict_shapes():
         "box_deltas": (100, 11, 4),
     }
     ### END SOLUTION
+
 
 # %% transform [markdown]
 # ## 1  Transform: from a picture to a batch
@@ -320,8 +335,15 @@ print(f"RoI {roi}: {trace.rois[roi].round(1)} pixels, {in_cells.round(2)} cells"
 
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
-plot.sample_points(left, np.abs(features).mean(axis=0), trace.rois[roi], trace.roi_scales[0],
-                   trace.output_size, trace.sampling_ratio, trace.aligned)
+plot.sample_points(
+    left,
+    np.abs(features).mean(axis=0),
+    trace.rois[roi],
+    trace.roi_scales[0],
+    trace.output_size,
+    trace.sampling_ratio,
+    trace.aligned,
+)
 plot.title(left, f"RoI {roi} on the map", "orange: the RoI and its bins; white: the points that are read")
 plot.pooled_features(right, trace.pooled[roi], 36)
 plot.title(right, f"pooled[{roi}]", f"36 of {trace.pooled[roi].shape}")
@@ -361,8 +383,9 @@ moved = boxes.decode(deltas, trace.rois[chosen], model.config.bbox_reg_weights)
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
 plot.proposals(left, picture, trace.rois[chosen], score[chosen])
-plot.title(left, "RoIs that hold a digit",
-           f"{len(chosen)} of {len(best)}; score: the probability of that digit")
+plot.title(
+    left, "RoIs that hold a digit", f"{len(chosen)} of {len(best)}; score: the probability of that digit"
+)
 plot.proposals(right, picture, moved, score[chosen])
 plot.title(right, "The same RoIs, moved", "each by the deltas of its digit")
 figure
@@ -393,8 +416,15 @@ figure = plot.figure(10, 4.8)
 left, right = figure.subplots(1, 2)
 plot.proposals(left, picture, uncut["boxes"], uncut["scores"])
 plot.title(left, "Without a cut by score", f"boxes {uncut['boxes'].shape}")
-plot.detections(right, picture, found["boxes"][sure], found["scores"][sure], found["labels"][sure],
-                pages.classes, target["boxes"])
+plot.detections(
+    right,
+    picture,
+    found["boxes"][sure],
+    found["scores"][sure],
+    found["labels"][sure],
+    pages.classes,
+    target["boxes"],
+)
 plot.title(right, "Detections", f"{sure.sum()} of {len(sure)}, those with a score of at least 0.5")
 figure
 
@@ -438,8 +468,9 @@ figure = plot.figure(7, 4.2)
 ax = figure.subplots()
 by_ap = np.argsort(-result.ap[1:]) + 1  # labels, the best first
 for label in by_ap[[0, len(by_ap) // 2, -1]]:
-    plot.precision_recall(ax, result.recall[label], result.precision[label],
-                          f"digit {pages.classes[label]}", result.ap[label])
+    plot.precision_recall(
+        ax, result.recall[label], result.precision[label], f"digit {pages.classes[label]}", result.ap[label]
+    )
 figure
 
 # %% by-hand [markdown]
@@ -463,10 +494,18 @@ print("largest difference: ", np.abs(mine[0] - first["boxes"][0]).max(), "pixels
 print("sum of the digits:  ", sum(int(pages.classes[label]) for label in found["labels"][sure]))
 
 # %% predictions-check points=2
-found_shapes = {"images": trace.images, "features[0]": trace.features[0], "anchors[0]": trace.anchors[0],
-                "objectness[0]": trace.objectness[0], "rpn_deltas[0]": trace.rpn_deltas[0],
-                "candidates[0]": trace.candidates[0], "proposals[0]": trace.proposals[0],
-                "pooled": trace.pooled, "class_logits": trace.class_logits, "box_deltas": trace.box_deltas}
+found_shapes = {
+    "images": trace.images,
+    "features[0]": trace.features[0],
+    "anchors[0]": trace.anchors[0],
+    "objectness[0]": trace.objectness[0],
+    "rpn_deltas[0]": trace.rpn_deltas[0],
+    "candidates[0]": trace.candidates[0],
+    "proposals[0]": trace.proposals[0],
+    "pooled": trace.pooled,
+    "class_logits": trace.class_logits,
+    "box_deltas": trace.box_deltas,
+}
 predicted = predict_shapes()
 assert isinstance(predicted, dict), "predict_shapes returns a dict: a name, and the shape that goes with it"
 wrong = [name for name, array in found_shapes.items() if tuple(predicted.get(name, ())) != array.shape]

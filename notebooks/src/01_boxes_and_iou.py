@@ -79,8 +79,11 @@ for name in boxes.FORMATS:
     print(f"{name:<8}", boxes.convert([box], "xyxy", name)[0])
 
 figure = plot.figure(7, 4.3)
-plot.title(plot.box_formats(figure.subplots(), box, size=(6, 9)), "One box on a picture of 6 × 9 pixels",
-           "the size is (height, width), the box begins with x")
+plot.title(
+    plot.box_formats(figure.subplots(), box, size=(6, 9)),
+    "One box on a picture of 6 × 9 pixels",
+    "the size is (height, width), the box begins with x",
+)
 figure
 
 # %% order [markdown]
@@ -113,6 +116,7 @@ figure
 # in, but a centre need not be whole, so the answer is not to be stored in an array of integers. And the caller's array
 # must stay as it was.
 
+
 # %% convert-yours
 def convert(given, source, target):
     """The boxes `given` (N, 4), which are in the format `source`, in the format `target`: (N, 4) float.
@@ -129,6 +133,7 @@ def convert(given, source, target):
         return np.concatenate([corner, corner + sides], axis=1)
     return np.concatenate([corner + sides / 2 if target == "cxcywh" else corner, sides], axis=1)
     ### END SOLUTION
+
 
 # %% convert-check points=1
 checks.convert(convert)
@@ -206,8 +211,11 @@ figure
 # it has no unit: both boxes ten times as large have the same IoU.
 
 # %% overlap-picture
-pairs = [("They overlap", (0, 0, 4, 4), (2, 1, 6, 5)), ("They touch", (0, 0, 4, 4), (4, 1, 8, 5)),
-         ("They are apart both ways", (0, 0, 4, 4), (6, 5, 10, 9))]
+pairs = [
+    ("They overlap", (0, 0, 4, 4), (2, 1, 6, 5)),
+    ("They touch", (0, 0, 4, 4), (4, 1, 8, 5)),
+    ("They are apart both ways", (0, 0, 4, 4), (6, 5, 10, 9)),
+]
 figure = plot.figure(10, 4)
 for ax, (name, one, other) in zip(figure.subplots(1, 3), pairs, strict=True):
     width, height = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
@@ -235,6 +243,7 @@ figure
 # > different lengths. And an `iou` that returns NaN does not fail where it is computed. NaN is neither below a
 # > threshold nor above it: such an anchor is neither positive nor negative, such a box is never suppressed.
 
+
 # %% iou-yours
 def iou(boxes1, boxes2):
     """IoU of each of `boxes1` (N, 4) with each of `boxes2` (M, 4), both xyxy: (N, M), between 0 and 1.
@@ -250,6 +259,7 @@ def iou(boxes1, boxes2):
     union = areas1[:, None] + areas2 - intersection  # (N, M)
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
     ### END SOLUTION
+
 
 # %% iou-check points=2
 checks.iou(iou)
@@ -334,14 +344,17 @@ widgets.box_iou(side=20)
 # %% thresholds-picture
 x1, y1, x2, y2 = target["boxes"][2]
 width, height, room = x2 - x1, y2 - y1, 19
-crop = picture[int(y1) - room:int(y2) + room, int(x1) - room:int(x2) + room]
+crop = picture[int(y1) - room : int(y2) + room, int(x1) - room : int(x2) + room]
 truth = np.array([room, room, room + width, room + height])
 
 figure = plot.figure(9, 10.5)
 for column, t in zip(figure.subplots(3, 3).T, (0.3, 0.5, 0.7), strict=True):
     along, both, grown = (1 - t) / (1 + t), 1 - np.sqrt(2 * t / (1 + t)), (t**-0.5 - 1) / 2
-    ways = {"slid along x": (along, 0, along, 0), "slid along x and y": (both, both, both, both),
-            "grown": (-grown, -grown, grown, grown)}  # how far each edge moves, in sides of the object
+    ways = {
+        "slid along x": (along, 0, along, 0),
+        "slid along x and y": (both, both, both, both),
+        "grown": (-grown, -grown, grown, grown),
+    }  # how far each edge moves, in sides of the object
     for ax, (name, way) in zip(column, ways.items(), strict=True):
         other = truth + np.multiply(way, [width, height, width, height])
         plot.overlap(plot.image(ax, crop), truth, other, names=("object", "box"))
@@ -380,6 +393,7 @@ figure
 # Solve the equation above for $d$: how far may a square of side $s$ slide along both axes until its IoU is $t$? The
 # check draws sides and thresholds at random, slides a box by your answer, and measures.
 
+
 # %% slip-yours
 def slip(side, threshold):
     """How many pixels a square may slide along x, and as many along y, until its IoU with where it
@@ -391,6 +405,7 @@ def slip(side, threshold):
     return side * (1 - np.sqrt(2 * threshold / (1 + threshold)))
     ### END SOLUTION
 
+
 # %% slip-check points=1
 for side, threshold in zip(rng.uniform(4, 200, 20), [1, *rng.uniform(0.05, 0.95, 19)], strict=True):
     d = slip(side, threshold)
@@ -399,8 +414,10 @@ for side, threshold in zip(rng.uniform(4, 200, 20), [1, *rng.uniform(0.05, 0.95,
         raise checks.CheckFailed(f"{call} {d}; wanted is a number of pixels, at least 0")
     reached = boxes.iou([[0, 0, side, side]], [[d, d, side + d, side + d]])[0, 0]
     if not np.isclose(reached, threshold):
-        raise checks.CheckFailed(f"{call} {d:.3f}, and after such a slide the IoU is {reached:.3f}\n"
-                                 "Think about it: it moves both ways; (s - d) squared is shared")
+        raise checks.CheckFailed(
+            f"{call} {d:.3f}, and after such a slide the IoU is {reached:.3f}\n"
+            "Think about it: it moves both ways; (s - d) squared is shared"
+        )
 print("slip: right")
 print(f"{'side':>6}{'until 0.5':>12}{'until 0.7':>12}   pixels each way")
 for side in (8, 12, 32, 96, 224):
@@ -419,6 +436,7 @@ for side in (8, 12, 32, 96, 224):
 # coordinates the count is not an estimate. It must agree exactly, for a thousand random pairs as well; with a + 1 it
 # would not.
 
+
 # %% number-check
 def count(box, other, size=(64, 64)):
     "IoU by counting pixels: in both, and in either."
@@ -426,6 +444,7 @@ def count(box, other, size=(64, 64)):
     for mask, (x1, y1, x2, y2) in zip(masks, (box, other), strict=True):
         mask[y1:y2, x1:x2] = True
     return (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum()
+
 
 print("formula:", boxes.iou([[0, 0, 4, 4]], [[2, 2, 6, 6]])[0, 0])
 print("counted:", count((0, 0, 4, 4), (2, 2, 6, 6)))

@@ -89,8 +89,11 @@ figure = plot.figure(8, 2.8)
 for ax, index in zip(figure.subplots(1, 2), (page, blank), strict=True):
     picture, target = pages[index]
     plot.boxes(plot.image(ax, picture), target["boxes"], target["labels"], class_names=pages.classes)
-    plot.title(ax, f"Page {index}: picture {picture.shape}",
-               f"boxes {target['boxes'].shape}, labels {target['labels'].shape}: {target['labels']}")
+    plot.title(
+        ax,
+        f"Page {index}: picture {picture.shape}",
+        f"boxes {target['boxes'].shape}, labels {target['labels'].shape}: {target['labels']}",
+    )
 figure
 
 # %% notations [markdown]
@@ -167,6 +170,7 @@ course.source(transform.resized_size)
 # > transform of the detector resizes the picture again, with boxes that are in neither's pixels. One place should do
 # > both: give rcnn the picture as it is, with its boxes, and what comes out is in the pixels that came in.
 
+
 # %% resize-yours
 def resize_boxes(boxes, size, min_size, max_size):
     """(boxes (G, 4), (height, width)): what a picture's boxes and its size become when it is resized.
@@ -182,6 +186,7 @@ def resize_boxes(boxes, size, min_size, max_size):
     y, x = height / size[0], width / size[1]
     return np.asarray(boxes) * [x, y, x, y], (height, width)
     ### END SOLUTION
+
 
 # %% resize-check points=2
 checks.resize_boxes(resize_boxes)
@@ -223,8 +228,11 @@ figure = plot.figure(7, 2.5)
 for ax, image, (height, width) in zip(figure.subplots(1, 2), batch.images, batch.image_sizes, strict=True):
     visible = image.transpose(1, 2, 0) * deviation + mean  # (H, W, 3), normalisation undone
     plot.image(ax, np.clip(visible, 0, 1))
-    plot.title(ax, f"{height} × {width} in {image.shape[1]} × {image.shape[2]}",
-               f"zeros: {1 - height * width / image[0].size:.0%} of the image")
+    plot.title(
+        ax,
+        f"{height} × {width} in {image.shape[1]} × {image.shape[2]}",
+        f"zeros: {1 - height * width / image[0].size:.0%} of the image",
+    )
 figure
 
 # %% lies [markdown]
@@ -273,6 +281,7 @@ plot.contact_sheet(shown, shown_boxes, shown_labels, pages.classes, list(lies))
 #
 # Which of the lies will it find? Predict, then run. A `-` means that it found nothing.
 
+
 # %% validator
 def told(lie):
     """The data set of all pages as this lie shows them."""
@@ -282,6 +291,7 @@ def told(lie):
         picture, some_boxes, labels = lie(picture, target["boxes"], target["labels"], i)
         items.append((picture, {"boxes": some_boxes, "labels": labels}))
     return Pages(items, pages.classes)
+
 
 reports = {name: data.validate(told(lie), progress=False) for name, lie in lies.items()}
 for name, report in reports.items():
@@ -308,18 +318,27 @@ for problem in (*reports["x, y, width, height"].problems, *reports["another page
 # ranks, by the contrast of colour and by that of edges, where equals share their rank.) If the boxes fit hardly better
 # than chance, `validate` tries what could have happened to them, and reports what makes them fit.
 
+
 # %% overlay-shown
 def fits_of(dataset):
     """(B,): how well each box fits its own picture."""
-    reduced = [overlay.reduce_picture(i, np.ascontiguousarray(picture), target["boxes"].astype(float))
-               for i, (picture, target) in enumerate(dataset)]
+    reduced = [
+        overlay.reduce_picture(i, np.ascontiguousarray(picture), target["boxes"].astype(float))
+        for i, (picture, target) in enumerate(dataset)
+    ]
     fits, owners = overlay.box_fits(reduced, reduced, lambda some_boxes, size: some_boxes)  # (B, N), (B,)
     return fits[np.arange(len(owners)), owners]
 
+
 figure = plot.figure(8, 3.8)
 ax = figure.subplots()
-plot.fit_histogram(ax, {name: fits_of(told(lies[name])) for name in
-                        ("the truth", "last pixel left out", "y from the bottom", "picture mirrored")})
+plot.fit_histogram(
+    ax,
+    {
+        name: fits_of(told(lies[name]))
+        for name in ("the truth", "last pixel left out", "y from the bottom", "picture mirrored")
+    },
+)
 plot.title(ax, "How well boxes fit their pictures", f"{len(pages)} pages of digits")
 figure
 
@@ -344,8 +363,11 @@ every_box = np.concatenate([target["boxes"] for _, target in pages])  # (N, 4)
 print("N =", len(every_box))
 course.compare(boxes.iou, every_box, every_box)
 
-doubled = [np.concatenate([target["boxes"], target["boxes"][:1] + [1, 0, 0, 1]]) for _, target in pages
-           if len(target["boxes"])]  # each page's first object once more, a pixel off
+doubled = [
+    np.concatenate([target["boxes"], target["boxes"][:1] + [1, 0, 0, 1]])
+    for _, target in pages
+    if len(target["boxes"])
+]  # each page's first object once more, a pixel off
 found = sum((np.triu(boxes.iou(b, b), k=1) > 0.8).any() for b in doubled)
 print(f"\nnearly the same box twice: found on {found} of {len(doubled)} pages")
 course.source(boxes._iou)
@@ -397,6 +419,7 @@ figure
 # Two traps: comparisons with NaN are false, all of them, so ask for what must hold and negate that. And a page without
 # objects is not wrong.
 
+
 # %% faults-yours
 def find_faults(dataset):
     """{index: kind} of the pages in which something is wrong: the first kind of the table that applies.
@@ -423,12 +446,15 @@ def find_faults(dataset):
             found[i] = "twice"
         elif rows:
             grey = picture.mean(axis=2)  # (h, w)
-            inside = [grey[int(max(y1, 0)):int(np.ceil(y2)), int(max(x1, 0)):int(np.ceil(x2))].mean()
-                      for x1, y1, x2, y2, _ in rows]
+            inside = [
+                grey[int(max(y1, 0)) : int(np.ceil(y2)), int(max(x1, 0)) : int(np.ceil(x2))].mean()
+                for x1, y1, x2, y2, _ in rows
+            ]
             if np.median(grey) - np.mean(inside) < 15:
                 found[i] = "elsewhere"
     return found
     ### END SOLUTION
+
 
 # %% faults-check points=4
 checks.find_faults(find_faults)

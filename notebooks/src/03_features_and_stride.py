@@ -56,8 +56,11 @@ print("images", trace.images.shape, "   features[0]", trace.features[0].shape)
 figure = plot.figure(9, 4.2)
 left, right = figure.subplots(1, 2)
 plot.title(plot.image(left, picture), "What comes in", f"{trace.images.shape[2:]} pixels")
-plot.title(plot.feature_map(right, trace.features[0][0]), "What the detector reads",
-           f"{trace.features[0].shape[2:]} cells, the mean over 64 channels")
+plot.title(
+    plot.feature_map(right, trace.features[0][0]),
+    "What the detector reads",
+    f"{trace.features[0].shape[2:]} cells, the mean over 64 channels",
+)
 figure
 
 # %% slide [markdown]
@@ -111,14 +114,18 @@ figure
 # division that leaves a rest must not become one more window.
 
 # %% size-picture
-cases = {"7 × 7, stride 1, padding 1": ((7, 7), 1, 1), "7 × 7, stride 2, padding 1": ((7, 7), 2, 1),
-         "8 × 8, stride 2, padding 0": ((8, 8), 2, 0)}
+cases = {
+    "7 × 7, stride 1, padding 1": ((7, 7), 1, 1),
+    "7 × 7, stride 2, padding 1": ((7, 7), 2, 1),
+    "8 × 8, stride 2, padding 0": ((8, 8), 2, 0),
+}
 figure = plot.figure(10, 4.2)
 for ax, (name, (size, stride, padding)) in zip(figure.subplots(1, 3), cases.items(), strict=True):
     plot.sliding_windows(ax, size, 3, stride, padding)
     plot.title(ax, name, "filter 3 × 3")
     plot.windows_legend(ax)
 figure
+
 
 # %% size-yours
 def output_size(size, kernel, stride, padding):
@@ -131,6 +138,7 @@ def output_size(size, kernel, stride, padding):
     return (size + 2 * padding - kernel) // stride + 1
     ### END SOLUTION
 
+
 # %% size-check points=1
 rng = np.random.default_rng()
 for _ in range(100):
@@ -141,7 +149,8 @@ for _ in range(100):
     given = output_size(size, kernel, stride, padding)
     assert given == counted, (
         f"output_size({size}, {kernel}, {stride}, {padding}) gives {given}; write down where each window "
-        f"begins, from {-padding} on, and where the last one may")
+        f"begins, from {-padding} on, and where the last one may"
+    )
 print("output_size: right")
 
 # %% backward [markdown]
@@ -164,6 +173,7 @@ print("output_size: right")
 # Three traps: the slice must end so that it has exactly H' × W' cells; what falls on the padding is lost, so the padded
 # gradient is cut to the shape of `x` at the end; and rows or columns that no window reached keep the gradient 0.
 
+
 # %% backward-yours
 def conv2d_backward(grad_out, x, weight, stride, padding):
     """The gradients (g_x, g_weight, g_bias) of a convolution, of the shapes of x, weight and bias (O,).
@@ -179,14 +189,16 @@ def conv2d_backward(grad_out, x, weight, stride, padding):
     (rows, columns), (kernel_height, kernel_width) = grad_out.shape[2:], weight.shape[2:]
     for u in range(kernel_height):
         for v in range(kernel_width):
-            met = np.s_[:, :, u:u + stride * (rows - 1) + 1:stride,
-                        v:v + stride * (columns - 1) + 1:stride]  # (N, C, H', W') of the padded map
+            met = np.s_[
+                :, :, u : u + stride * (rows - 1) + 1 : stride, v : v + stride * (columns - 1) + 1 : stride
+            ]  # (N, C, H', W') of the padded map
             g_weight[:, :, u, v] = np.einsum("noij,ncij->oc", grad_out, maps[met])
             g_maps[met] += np.einsum("noij,oc->ncij", grad_out, weight[:, :, u, v])
     height, width = x.shape[2:]
-    g_x = g_maps[:, :, padding:padding + height, padding:padding + width]  # (N, C, H, W)
+    g_x = g_maps[:, :, padding : padding + height, padding : padding + width]  # (N, C, H, W)
     return g_x, g_weight, grad_out.sum(axis=(0, 2, 3))
     ### END SOLUTION
+
 
 # %% backward-check points=4
 checks.conv2d_backward(conv2d_backward)
@@ -200,9 +212,11 @@ print("conv2d_backward: right")
 # smallest $h$ is therefore not the best one. **Predict** at which $h$ the difference is smallest, in float64
 # ($\varepsilon \approx 10^{-16}$) and in float32 ($\varepsilon \approx 10^{-7}$).
 
+
 # %% difference-table
 def off_by(h, dtype):
     "How far the central difference of one weight is from the gradient of rcnn.nn, as a share of it."
+
     def loss(step, requires_grad=False):
         weights = kernel.astype(dtype)
         weights[0, 1, 2, 0] += step
@@ -214,6 +228,7 @@ def off_by(h, dtype):
     total.backward()
     exact = weights.grad[0, 1, 2, 0]
     return abs((loss(h)[1].item() - loss(-h)[1].item()) / (2 * h) - exact) / abs(exact)
+
 
 rng = np.random.default_rng(4)
 maps, kernel = rng.normal(size=(1, 2, 9, 9)), 0.3 * rng.normal(size=(3, 2, 3, 3))
@@ -238,6 +253,7 @@ for h in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10):
 # copied from. In float32 the library's kernels do without the copy, or with fewer multiplications; `docs/speed.md`
 # explains how.
 
+
 # %% loop-or-product
 def by_definition(x, weight, stride, padding):
     "The formula above, window by window, for x (N, C, H, W) and weight (O, C, kh, kw): (N, O, H', W')."
@@ -247,9 +263,10 @@ def by_definition(x, weight, stride, padding):
     out = np.empty((len(x), len(weight), rows, columns))
     for i, j in np.ndindex(rows, columns):
         top, left = i * stride, j * stride
-        window = maps[:, :, top:top + kernel[0], left:left + kernel[1]]  # (N, C, kh, kw)
+        window = maps[:, :, top : top + kernel[0], left : left + kernel[1]]  # (N, C, kh, kw)
         out[:, :, i, j] = np.einsum("ncuv,ocuv->no", window, weight)
     return out
+
 
 rng = np.random.default_rng(0)
 x, weight = rng.normal(size=(1, 32, 64, 64)), rng.normal(size=(32, 32, 3, 3))
@@ -258,8 +275,9 @@ calls = (lambda: by_definition(x, weight, 1, 1)), (lambda: F.conv2d(Tensor(x), T
 by_loop, by_product = (1000 * np.median(timeit.repeat(call, number=1, repeat=5)) for call in calls)
 print(f"by windows {by_loop:.1f} ms, by one product {by_product:.1f} ms, ratio {by_loop / by_product:.1f}")
 print(f"largest difference {np.abs(slow - fast).max():.0e}")
-course.source(convolution._columns, convolution._convolve,
-              convolution._input_gradient, convolution._weight_gradient)
+course.source(
+    convolution._columns, convolution._convolve, convolution._input_gradient, convolution._weight_gradient
+)
 
 # %% field [markdown]
 # ## 4  What a cell sees
@@ -283,6 +301,7 @@ course.source(convolution._columns, convolution._convolve,
 # Before you write the formula, have the answer measured: `measured_field` sends a gradient back from a cell, and looks
 # at which pixels it arrives. The check compares your function with it.
 
+
 # %% field-picture
 def measured_field(layers, pixels=2048):
     "(size, stride, start), measured: which pixels get a gradient through filters that have no zeros."
@@ -300,11 +319,13 @@ def measured_field(layers, pixels=2048):
     first, last = int(seen[0][0]), int(seen[0][-1])
     return last - first + 1, stride, (first + last) / 2 - cell * stride
 
+
 stem = [(3, 2, 1), (3, 2, 1), (3, 1, 1)]  # (kernel, stride, padding)
 print("size, stride, start of the stem:", measured_field(stem))
 figure = plot.figure(10, 3.4)
 plot.cells_and_pixels(figure.subplots(), stem, 24, cell=3, pixel=3)
 figure
+
 
 # %% field-yours
 def receptive_field(layers):
@@ -324,18 +345,22 @@ def receptive_field(layers):
     return size, step, start
     ### END SOLUTION
 
+
 # %% field-check points=3
 rng = np.random.default_rng()
-hints = {"size": "how many pixels apart are the cells that a window reads, whatever its own stride?",
-         "stride": "how many pixels is a step of this layer, if a step of the layer below is some already?",
-         "start": "where is the middle of the first window, in cells of the map below? And in pixels?"}
+hints = {
+    "size": "how many pixels apart are the cells that a window reads, whatever its own stride?",
+    "stride": "how many pixels is a step of this layer, if a step of the layer below is some already?",
+    "start": "where is the middle of the first window, in cells of the map below? And in pixels?",
+}
 for count in sorted(4 * [1, 2, 3, 4, 5]):
     layers = [tuple(rng.integers((1, 1, 0), (6, 4, 3)).tolist()) for _ in range(count)]
     given, measured = receptive_field(layers), measured_field(layers)
     for (name, hint), one, other in zip(hints.items(), given, measured, strict=True):
         assert np.isclose(one, other), (
             f"receptive_field({layers}) gives the {name} {one}, and a gradient that is sent back finds "
-            f"{other}; {hint}")
+            f"{other}; {hint}"
+        )
 print("receptive_field: right")
 
 # %% influence [markdown]
@@ -354,6 +379,7 @@ print("receptive_field: right")
 # > every picture moves every cell. Measure a field in evaluation mode, or you will find the whole page, as the
 # > printed line shows.
 
+
 # %% influence-measured
 def influence(network, images, cell):
     "How much each pixel moves a cell (row, column), all channels together: (H, W)."
@@ -361,25 +387,33 @@ def influence(network, images, cell):
     network(x)[0, :, cell[0], cell[1]].sum().backward()
     return np.abs(x.grad[0]).sum(axis=0)
 
+
 def extent(gradient):
     "The box x1, y1, x2, y2 of all pixels with a gradient."
     rows, columns = (np.flatnonzero(gradient.any(axis=axis)) for axis in (1, 0))
     return tuple(int(side) for side in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
 
+
 cell, pages, c = (8, 8), data.Digits(12, split="val"), 64  # the middle of its field is pixel (64, 64)
 mean = np.mean([influence(model.backbone, model.trace([page]).images, cell) for page, _ in pages], axis=0)
-half = next(k for k in range(48) if mean[c - k:c + k + 1, c - k:c + k + 1].sum() >= mean.sum() / 2)
+half = next(k for k in range(48) if mean[c - k : c + k + 1, c - k : c + k + 1].sum() >= mean.sum() / 2)
 training = rcnn.load_digits().backbone.train()
 print("the field:", extent(mean), " in training mode:", extent(influence(training, trace.images, cell)))
 
-squares = {"receptive field": extent(mean),
-           "half of the influence": (c - half, c - half, c + half + 1, c + half + 1),
-           "one stride": (c - 3.5, c - 3.5, c + 4.5, c + 4.5)}  # around (64.5, 64.5)
+squares = {
+    "receptive field": extent(mean),
+    "half of the influence": (c - half, c - half, c + half + 1, c + half + 1),
+    "one stride": (c - 3.5, c - 3.5, c + 4.5, c + 4.5),
+}  # around (64.5, 64.5)
 squares = {f"{name}, {box[2] - box[0]:g} pixels": box for name, box in squares.items()}
 figure = plot.figure(10, 5)
 left, right = figure.subplots(1, 2)
-plot.boxes(plot.image(left, picture), np.array(list(squares.values())), labels=np.arange(1, 4),
-           class_names=["", "field", "half", "stride"])
+plot.boxes(
+    plot.image(left, picture),
+    np.array(list(squares.values())),
+    labels=np.arange(1, 4),
+    class_names=["", "field", "half", "stride"],
+)
 plot.title(left, f"Cell {cell} on the page", "the middle of its field: (64.5, 64.5)")
 plot.title(plot.influence(right, mean, squares), "How much each pixel moves it", "mean over 12 pages")
 figure
@@ -407,8 +441,12 @@ figure
 # %% centre-table
 conv, pool = (3, 1, 1), (2, 2, 0)
 vgg = [conv, conv, pool] + [conv, conv, pool] + 3 * ([conv] * 3 + [pool])
-bottlenecks = {"C2": 3 * [conv], "C3": [(3, 2, 1)] + 3 * [conv], "C4": [(3, 2, 1)] + 5 * [conv],
-               "C5": [(3, 2, 1)] + 2 * [conv]}  # the 3 × 3 convolutions of each stage
+bottlenecks = {
+    "C2": 3 * [conv],
+    "C3": [(3, 2, 1)] + 3 * [conv],
+    "C4": [(3, 2, 1)] + 5 * [conv],
+    "C5": [(3, 2, 1)] + 2 * [conv],
+}  # the 3 × 3 convolutions of each stage
 digits = [(3, 2, 1), (3, 2, 1), conv, conv, (3, 2, 1), conv, conv, conv, conv]
 networks = {"digits' backbone": digits, "VGG-16, conv5_3": vgg[:-1]}
 resnet = [(7, 2, 3), (3, 2, 1)]
@@ -465,6 +503,7 @@ for name, level in zip(("P2", "P3", "P4", "P5", "P6"), levels, strict=True):
 #
 # Write this sum. The trap: `repeat(2)` is right for even sizes only, and rounding is not flooring.
 
+
 # %% top-down-yours
 def top_down(finer, coarser):
     """finer (N, C, H, W) plus coarser (N, C, h, w), enlarged by nearest neighbours, (N, C, H, W).
@@ -478,6 +517,7 @@ def top_down(finer, coarser):
     columns = np.arange(width) * coarser.shape[3] // width  # (W,)
     return finer + coarser[:, :, rows[:, None], columns]
     ### END SOLUTION
+
 
 # %% top-down-check points=2
 checks.top_down(top_down)
@@ -512,9 +552,11 @@ for ax, (name, maps) in zip(figure.subplots(1, 4), shown.items(), strict=True):
     plot.title(plot.feature_map(ax, maps.data[0]), name, f"{maps.shape}")
 figure
 
+
 # %% pyramid-field-table
 class Level(nn.Module):
     "The map of stride 4 (index 0) or 8 (index 1), of the backbone or of the pyramid on top of it."
+
     def __init__(self, index, with_pyramid):
         super().__init__()
         self.index, self.with_pyramid = index, with_pyramid
@@ -524,11 +566,14 @@ class Level(nn.Module):
         levels = [fine, stride_eight(fine)]
         return (pyramid(levels) if self.with_pyramid else levels)[self.index]
 
+
 for index, (stride, cell) in enumerate(((4, (16, 16)), (8, (8, 8)))):
     for name, with_pyramid in (("C", False), ("P", True)):
         x1, y1, x2, y2 = extent(influence(Level(index, with_pyramid), trace.images, cell))
-        print(f"{name}, stride {stride}: cell {cell!s:<9} sees {x2 - x1:>3} × {y2 - y1:<3} pixels, "
-              f"the middle at {(x1 + x2) / 2}")
+        print(
+            f"{name}, stride {stride}: cell {cell!s:<9} sees {x2 - x1:>3} × {y2 - y1:<3} pixels, "
+            f"the middle at {(x1 + x2) / 2}"
+        )
 
 # %% number [markdown]
 # The finer level now sees as much as the coarser one, at twice the resolution. That is the whole idea. (Its field is

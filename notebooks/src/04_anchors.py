@@ -49,10 +49,12 @@ pages = data.Digits(400, seed=4)  # handwritten digits, 128 × 128 pixels
 drawn = [pages[i] for i in range(len(pages))]  # each (picture, target), drawn once
 stride = (8, 8)  # of a backbone with three convolutions of stride 2
 
+
 def coverage(sizes, ratios, stride=stride, offset=0.0):
     "How well such anchors overlap the objects of all pages: what `evaluate.coverage` says."
     generator = anchors.AnchorGenerator(sizes, ratios, offset)
     return evaluate.coverage(drawn, generator, [stride], min_size=128, max_size=128, progress=False)
+
 
 print("objects:", sum(len(target["boxes"]) for _, target in drawn), "on", len(drawn), "pages")
 
@@ -106,6 +108,7 @@ figure
 # > **What people get wrong.** The root: with $w = s / r$ and $h = s$ the ratio is right and the area is not. And which
 # > way the ratio goes: in rcnn, as in torchvision, 2 is a tall anchor. Other code divides width by height.
 
+
 # %% cell-anchors-yours
 def cell_anchors(sizes, ratios):
     """The anchors of one cell, centred on (0, 0): (R × S, 4), x1, y1, x2, y2.
@@ -120,6 +123,7 @@ def cell_anchors(sizes, ratios):
     half_w, half_h = (sizes / roots).ravel() / 2, (sizes * roots).ravel() / 2  # (R × S,)
     return np.round(np.stack([-half_w, -half_h, half_w, half_h], axis=1))  # (R × S, 4)
     ### END SOLUTION
+
 
 # %% cell-anchors-check points=2
 checks.cell_anchors(cell_anchors)
@@ -164,6 +168,7 @@ figure
 # > **What people get wrong.** A row is a y and a column is an x. A size is (rows, columns), a box begins with x:
 # > somewhere the two must be exchanged, once. On a square map with equal strides nothing betrays that it was forgotten.
 
+
 # %% grid-anchors-yours
 def grid_anchors(cell, feature_size, stride, offset=0.0):
     """The anchors of every cell of a map: (H × W × k, 4), by row, then column, then cell anchor.
@@ -178,6 +183,7 @@ def grid_anchors(cell, feature_size, stride, offset=0.0):
     shifts = np.stack([x, y, x, y], axis=-1)[:, :, None]  # (H, W, 1, 4)
     return (shifts + np.asarray(cell)).reshape(-1, 4)  # (H × W × k, 4)
     ### END SOLUTION
+
 
 # %% grid-anchors-check points=2
 checks.grid_anchors(grid_anchors)
@@ -200,6 +206,7 @@ figure
 # and all three ratios). Join your two functions to one that lays all levels. The stride is measured, not given: 13 rows
 # on 800 pixels are a stride of 61, though six halvings suggest 64 (notebook 03).
 
+
 # %% generator-yours
 def all_anchors(image_size, feature_sizes, sizes, ratios, offset=0.0):
     """The anchors of each level, a list of (H_l × W_l × k_l, 4).
@@ -216,6 +223,7 @@ def all_anchors(image_size, feature_sizes, sizes, ratios, offset=0.0):
         levels.append(grid_anchors(cell_anchors(own, ratios), size, stride, offset))
     return levels
     ### END SOLUTION
+
 
 # %% generator-check points=2
 checks.anchor_generator(all_anchors)
@@ -314,9 +322,11 @@ for ax, offset in zip(figure.subplots(1, 2), (0.0, 0.5), strict=True):
 start, middle = (coverage((14, 24, 40), (1, 1.7), offset=offset) for offset in (0.0, 0.5))
 for threshold in (0.5, 0.7):
     change = (middle.best_iou >= threshold).astype(float) - (start.best_iou >= threshold)  # (G,)
-    print(f"recall at {threshold}: offset 0 {start.recall(threshold):.3f}, "
-          f"offset 0.5 {middle.recall(threshold):.3f}, "
-          f"difference {change.mean():+.3f} ± {change.std() / np.sqrt(len(change)):.3f}")
+    print(
+        f"recall at {threshold}: offset 0 {start.recall(threshold):.3f}, "
+        f"offset 0.5 {middle.recall(threshold):.3f}, "
+        f"difference {change.mean():+.3f} ± {change.std() / np.sqrt(len(change)):.3f}"
+    )
 figure
 
 # %% offset [markdown]
@@ -342,9 +352,11 @@ figure
 # **Predict first:** what is the recall of the paper's anchors on pages of digits?
 
 # %% recall
-settings = {"The paper's": ((128, 256, 512), (0.5, 1, 2)),
-            "An eighth of them": ((16, 32, 64), (0.5, 1, 2)),
-            "The digit detector's": ((14, 24, 40), (1, 1.7))}
+settings = {
+    "The paper's": ((128, 256, 512), (0.5, 1, 2)),
+    "An eighth of them": ((16, 32, 64), (0.5, 1, 2)),
+    "The digit detector's": ((14, 24, 40), (1, 1.7)),
+}
 figure = plot.figure(11, 6.2)
 for column, (name, (sizes, ratios)) in zip(figure.subplots(2, 3).T, settings.items(), strict=True):
     found = coverage(sizes, ratios)
@@ -377,6 +389,7 @@ widgets.anchor_painter(data.Digits(80, seed=4), page=3)
 # direction is it long, and what does the table of section 6 say about that direction? `coverage(sizes,
 # ratios).recall(0.7)` measures your choice on the pages of this notebook.
 
+
 # %% choose-yours
 def my_anchors():
     """(sizes, ratios), two tuples such as (16, 32), (1, 2), of which at most six pairs can be made.
@@ -389,6 +402,7 @@ def my_anchors():
     return (12, 14, 17, 21, 27, 36), (1.4,)
     ### END SOLUTION
 
+
 # %% choose-check points=3
 sizes, ratios = my_anchors()
 count = len(anchors.cell_anchors(sizes, ratios))
@@ -398,8 +412,10 @@ generator = anchors.AnchorGenerator(sizes, ratios)
 fresh = data.Digits(400, seed=int(np.random.default_rng().integers(10_000, 1_000_000)))
 found = evaluate.coverage(fresh, generator, [stride], 128, 128, progress=False)
 if found.recall(0.7) < 0.33:
-    raise checks.CheckFailed(f"my_anchors: a recall of {found.recall(0.7):.3f} at 0.7, wanted is 0.33; "
-                             f"where it is lost:\n{found}")
+    raise checks.CheckFailed(
+        f"my_anchors: a recall of {found.recall(0.7):.3f} at 0.7, wanted is 0.33; "
+        f"where it is lost:\n{found}"
+    )
 print("my_anchors: a recall of at least 0.33 on fresh pages")
 
 mine = coverage(sizes, ratios)

@@ -65,8 +65,10 @@ plot.match_bands(right, iou.max(axis=1), high=0.7, low=0.3)
 plot.title(right, "Each anchor's best IoU", "dashed: the thresholds 0.3 and 0.7")
 
 best = np.concatenate([page.max(axis=0) for page in all_iou if page.shape[1]])  # of every object
-print(f"objects without an anchor of 0.7: {(iou.max(axis=0) < 0.7).sum()} of 5 on this page, "
-      f"{np.mean(best < 0.7):.0%} of {len(best):,} on {len(drawn)} pages")
+print(
+    f"objects without an anchor of 0.7: {(iou.max(axis=0) < 0.7).sum()} of 5 on this page, "
+    f"{np.mean(best < 0.7):.0%} of {len(best):,} on {len(drawn)} pages"
+)
 figure
 
 # %% best-rule [markdown]
@@ -96,6 +98,7 @@ figure
 # > **What people get wrong.** *Ignored is not negative*: an anchor on half a digit should not learn to say no. And
 # > *index 0 is an object*: `matches > 0` forgets the first object of every picture.
 
+
 # %% match-yours
 def match(iou, high, low, force_best=False):
     """The index of the object that each anchor is matched to, (A,) whole numbers.
@@ -119,6 +122,7 @@ def match(iou, high, low, force_best=False):
         matches[forced] = best[forced]
     return matches
     ### END SOLUTION
+
 
 # %% match-check points=3
 checks.match(match)
@@ -157,8 +161,12 @@ for name, (matrix, force_best) in cases.items():
         print(f"{'  torchvision would force':<30}{np.flatnonzero(everywhere)}")
 
 tenths = boxes.iou(np.float32([[0, 0, 10, 1]]), np.float32([[0, 0, 7, 1]]))  # (1, 1), 7 pixels of 10
-print("7/10 in float32 >= 0.7:", bool((tenths >= 0.7).all()),
-      " the same widened to float64:", bool((tenths.astype(float) >= 0.7).all()))
+print(
+    "7/10 in float32 >= 0.7:",
+    bool((tenths >= 0.7).all()),
+    " the same widened to float64:",
+    bool((tenths.astype(float) >= 0.7).all()),
+)
 
 # %% corners-text [markdown]
 # In the third case anchor 0 is the best that object 1 has. But it overlaps object 0 more, and an anchor can be matched
@@ -191,8 +199,11 @@ crowded, both = shapes[number][0], shapes[number][1]["boxes"][[orphan, taken_by]
 of_both = boxes.iou(single[[its_best]], both)[0]  # (2,)
 figure = plot.figure(5, 5)
 ax = plot.best_anchors(figure.subplots(), crowded, both[:1], single[[its_best]], of_both[:1])
-plot.title(ax, "An object that goes without, and its best anchor",
-           f"which has an IoU of {of_both[1]:.2f} with another object, and is matched to that")
+plot.title(
+    ax,
+    "An object that goes without, and its best anchor",
+    f"which has an IoU of {of_both[1]:.2f} with another object, and is matched to that",
+)
 figure
 
 # %% reference [markdown]
@@ -226,6 +237,7 @@ print("match:", np.unique(matching.match(all_iou[blank], 0.7, 0.3, force_best=Tr
 # Join it: from boxes to labels. The RPN knows no classes, so each label is 1, 0 or -1. From such labels the anchors will
 # be drawn that enter the loss (section 6).
 
+
 # %% labels-yours
 def anchor_labels(anchors, objects):
     """The RPN's label of each anchor (A, 4), (A,): 1 positive, 0 negative, -1 ignored.
@@ -238,6 +250,7 @@ def anchor_labels(anchors, objects):
     return np.where(matches >= 0, 1, np.where(matches == -1, 0, -1))  # (A,)
     ### END SOLUTION
 
+
 # %% labels-check points=2
 fresh = data.Digits(40, seed=int(np.random.default_rng().integers(10_000, 1_000_000)))
 for objects_of in [fresh[i][1]["boxes"] for i in range(len(fresh))] + [np.zeros((0, 4), np.float32)]:
@@ -246,13 +259,18 @@ for objects_of in [fresh[i][1]["boxes"] for i in range(len(fresh))] + [np.zeros(
     where = f"on a page with {len(objects_of)} objects"
     if got.shape != sure.shape:
         raise checks.CheckFailed(f"anchor_labels: shape {got.shape} {where}; {sure.shape} is expected")
-    for name, members, label in (("matched to object 0", sure == 0, 1),
-                                 ("matched to an object", sure > 0, 1),
-                                 ("background", sure == -1, 0), ("ignored", sure == -2, -1)):
+    for name, members, label in (
+        ("matched to object 0", sure == 0, 1),
+        ("matched to an object", sure > 0, 1),
+        ("background", sure == -1, 0),
+        ("ignored", sure == -2, -1),
+    ):
         if (got[members] != label).any():
-            raise checks.CheckFailed(f"anchor_labels: {where} an anchor that is {name} has the label "
-                                     f"{got[members][got[members] != label][0]}\n"
-                                     "Think about it: is an index a label already? Which rules apply?")
+            raise checks.CheckFailed(
+                f"anchor_labels: {where} an anchor that is {name} has the label "
+                f"{got[members][got[members] != label][0]}\n"
+                "Think about it: is an index a label already? Which rules apply?"
+            )
 print("anchor_labels: right, on 40 fresh pages and on an empty one")
 
 # %% imbalance [markdown]
@@ -265,10 +283,14 @@ matches = [matching.match(page, 0.7, 0.3, force_best=True) for page in all_iou]
 counts = np.array([[(m >= 0).sum(), (m == -2).sum(), (m == -1).sum()] for m in matches])  # (300, 3)
 positives, ignored, negatives = counts.mean(axis=0)
 share = positives / (positives + negatives)
-print(f"always saying no is right for {1 - share:.2%} of the labelled anchors; "
-      f"negatives per positive: {negatives / positives:.0f}")
-print(f"the best constant: probability {share:.4f}, logit {np.log(share / (1 - share)):.1f}, "
-      f"loss {-share * np.log(share) - (1 - share) * np.log(1 - share):.3f}")
+print(
+    f"always saying no is right for {1 - share:.2%} of the labelled anchors; "
+    f"negatives per positive: {negatives / positives:.0f}"
+)
+print(
+    f"the best constant: probability {share:.4f}, logit {np.log(share / (1 - share)):.1f}, "
+    f"loss {-share * np.log(share) - (1 - share) * np.log(1 - share):.3f}"
+)
 
 figure = plot.figure(9, 1.7)
 ax = plot.match_shares(figure.subplots(), counts.mean(axis=0)[None], ["a page, on average"])
@@ -292,8 +314,10 @@ figure
 # %% first-come
 labels = np.where(matches[3] >= 0, 1, np.where(matches[3] == -1, 0, -1))  # (A,)
 zeros = np.flatnonzero(labels == 0)  # (N,), rising
-choices = {"The first 128 negatives": zeros[:128],
-           "128 negatives at random": np.random.default_rng(0).choice(zeros, 128, replace=False)}
+choices = {
+    "The first 128 negatives": zeros[:128],
+    "128 negatives at random": np.random.default_rng(0).choice(zeros, 128, replace=False),
+}
 figure = plot.figure(10, 4.9)
 for ax, (name, chosen) in zip(figure.subplots(1, 2), choices.items(), strict=True):
     shown = np.concatenate([np.flatnonzero(labels == 1), chosen])
@@ -310,6 +334,7 @@ figure
 # > `np.random.Generator`, and draws from nothing else. And *positives that run short are made up for by negatives*, but
 # > not the other way round: a batch of many positives and few negatives stays small.
 
+
 # %% sample-yours
 def sample(labels, size, positive_fraction, rng):
     """(positive, negative): indices of a random sample of at most `size` anchors, each rising.
@@ -325,9 +350,12 @@ def sample(labels, size, positive_fraction, rng):
     positive, negative = np.flatnonzero(labels >= 1), np.flatnonzero(labels == 0)
     count = min(len(positive), int(size * positive_fraction))
     rest = min(len(negative), size - count)
-    return (np.sort(rng.choice(positive, count, replace=False)),
-            np.sort(rng.choice(negative, rest, replace=False)))
+    return (
+        np.sort(rng.choice(positive, count, replace=False)),
+        np.sort(rng.choice(negative, rest, replace=False)),
+    )
     ### END SOLUTION
+
 
 # %% sample-check points=3
 checks.sample(sample)
@@ -360,8 +388,10 @@ middle, positive = highest[of_all == -2], highest[of_all >= 0]
 print(f"ignored anchors per positive one: {len(middle) / len(positive):.0f}")
 print(f"best IoU of the ignored:  mean {middle.mean():.2f}, largest {middle.max():.4f}")
 print(f"best IoU of the positive: mean {positive.mean():.2f}, smallest {positive.min():.4f}")
-print(f"ignored anchors that fit better than the worst tenth of the positive ones: "
-      f"{np.mean(middle > np.quantile(positive, 0.1)):.0%}")
+print(
+    f"ignored anchors that fit better than the worst tenth of the positive ones: "
+    f"{np.mean(middle > np.quantile(positive, 0.1)):.0%}"
+)
 
 # %% thresholds [markdown]
 # Fourteen anchors that lie on a digit would say *no* for each one that says *yes*, and some of them fit better than
@@ -385,8 +415,10 @@ for ax, (high, low, force_best) in zip(figure.subplots(1, 4), trials, strict=Tru
     fit = np.concatenate(fits).mean()
     served = sum(len(np.unique(m[m >= 0])) for m in each)
     rule = "yes" if force_best else "no"
-    print(f"{high}, {low}     {rule:<11}{positive:11.1f}{ignored:10.1f}{fit:22.2f}"
-          f"{1 - served / len(best):22.1%}")
+    print(
+        f"{high}, {low}     {rule:<11}{positive:11.1f}{ignored:10.1f}{fit:22.2f}"
+        f"{1 - served / len(best):22.1%}"
+    )
     plot.matched_anchors(ax, picture, laid, matching.match(iou, high, low, force_best), objects)
     plot.title(ax, f"{high} and {low}", "best-anchor rule" if force_best else "thresholds alone")
 figure

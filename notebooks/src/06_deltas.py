@@ -47,7 +47,7 @@ model = rcnn.load_digits()
 pages = data.Digits(split="val")
 picture, target = pages[178]
 make_anchors = anchors.AnchorGenerator(model.config.anchor_sizes, model.config.aspect_ratios)
-grid, = make_anchors((128, 128), [(16, 16)])  # (A, 4), one level of 16 × 16 cells
+(grid,) = make_anchors((128, 128), [(16, 16)])  # (A, 4), one level of 16 × 16 cells
 
 matches = matching.match(boxes.iou(grid, target["boxes"]), high=0.7, low=0.3, force_best=True)  # (A,)
 positive = np.flatnonzero(matches >= 0)
@@ -133,6 +133,7 @@ figure
 # when the deltas are *decoded*. What is shifted, a corner or the centre? Which logarithm? And is the weight inside or
 # outside of it?
 
+
 # %% encode-yours
 def encode(gt_boxes, boxes, weights=(1, 1, 1, 1)):
     """The deltas dx, dy, dw, dh, (N, 4), that lead from boxes[i] to gt_boxes[i]; both are (N, 4), xyxy.
@@ -148,6 +149,7 @@ def encode(gt_boxes, boxes, weights=(1, 1, 1, 1)):
     shift = (gt_boxes[:, :2] + gt_sides / 2 - boxes[:, :2] - sides / 2) / sides
     return np.concatenate([shift, np.log(gt_sides / sides)], axis=1) * weights
     ### END SOLUTION
+
 
 # %% encode-check points=2
 checks.encode(encode)
@@ -169,6 +171,7 @@ print("encode: right")
 # The next cell decodes without it, in float32. Before you run it: the last three boxes are infinitely wide. What
 # becomes of them when they are clipped to a page of 128 × 128 pixels? And what is the IoU of such a box with itself?
 
+
 # %% clamp-measured
 def decode_without_cap(deltas, start):
     "The boxes (N, 4) that deltas (N, 4) make of one box (4,), in float32."
@@ -176,6 +179,7 @@ def decode_without_cap(deltas, start):
     centre = deltas[:, :2] * (w, h) + (x, y)
     half = np.exp(deltas[:, 2:]) * (w, h) / 2
     return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
+
 
 start, dw = [56, 56, 72, 72], np.array([0, 1, 4, 10, 100, 1000, 1e6], np.float32)
 told = np.stack([0 * dw, 0 * dw, dw, dw], axis=1)  # (7, 4)
@@ -204,6 +208,7 @@ for row in zip(dw, widths[0], with_itself, *widths[1:], strict=True):
 # every row of a box starts from the same box: what must the shape of its sides be, so that (N, L, 2) can be multiplied
 # by it?
 
+
 # %% decode-yours
 def decode(deltas, boxes, weights=(1, 1, 1, 1)):
     """The boxes, xyxy, that `deltas` (N, 4) or (N, L, 4) make of `boxes` (N, 4), in the shape of `deltas`.
@@ -221,6 +226,7 @@ def decode(deltas, boxes, weights=(1, 1, 1, 1)):
     half = np.exp(np.minimum(unit[..., 2:], np.log(1000 / 16))) * sides / 2
     return np.concatenate([centre - half, centre + half], axis=-1)
     ### END SOLUTION
+
 
 # %% decode-check points=2
 checks.decode(decode)
@@ -259,16 +265,20 @@ course.source(boxes.encode, boxes.decode, boxes._centre_and_sides)
 # one. In the last column, the decoders read what the trained network says of its proposals, which it learned in the
 # right terms. Guess first which of the six does the least harm.
 
+
 # %% round-trip-six
 def pixels_of(start):
     "What turns shifts in sides into shifts in pixels, (N, 4)."
     return np.concatenate([boxes.convert(start, "xyxy", "xywh")[:, 2:], np.ones((len(start), 2))], axis=1)
 
+
 def ratios(d):
     return np.concatenate([d[:, :2], np.exp(d[:, 2:])], axis=1)
 
+
 def logs(d):
     return np.concatenate([d[:, :2], np.log(np.maximum(d[:, 2:], 1e-3))], axis=1)
+
 
 two = np.array([1, 1, np.log(2), np.log(2)])
 pairs = {  # what is done to the right deltas d, and what undoes it; s: boxes to start from, w: weights
@@ -281,6 +291,7 @@ pairs = {  # what is done to the right deltas d, and what undoes it; s: boxes to
     "weights forgotten": (lambda d, s, w: d / w, lambda d, s, w: d * w),
 }
 
+
 # %% round-trip-table
 def verdict(encoder):
     "What checks.encode says of an encoder."
@@ -290,14 +301,18 @@ def verdict(encoder):
         return "rejected"
     return "passes"
 
+
 def mean_iou(moved):
     return np.diag(boxes.iou(moved, goals)).mean()
+
 
 weights = model.config.bbox_reg_weights
 print(f"{'the misunderstanding':<28}{'round trip':>12}{'checks.encode':>15}{'mean IoU after moving':>24}")
 for name, (there, back) in pairs.items():
+
     def wrong_encode(gt, start, weights=(1, 1, 1, 1), there=there):
         return there(boxes.encode(gt, start, weights), start, np.asarray(weights))
+
     trip = back(wrong_encode(goals, starts, weights), starts, weights)
     error = np.abs(boxes.decode(trip, starts, weights) - goals).max()
     moved = boxes.decode(back(said, starts, weights), starts, weights)
@@ -339,10 +354,21 @@ surface = boxes.iou(boxes.decode(told, np.repeat(unit, len(told), axis=0)), unit
 
 figure = plot.figure(7, 4.6)
 ax = figure.subplots()
-plot.iou_surface(ax, surface, dx, dw, "dx, widths of the box", "dw, natural logarithm of the ratio",
-                 levels=(0.5, 0.7), points=deltas[::3, [0, 2]])
-plot.title(ax, "What the matching rule leaves to learn",
-           "IoU of a box with itself moved by dx and dw; dots: one proposal in three")
+plot.iou_surface(
+    ax,
+    surface,
+    dx,
+    dw,
+    "dx, widths of the box",
+    "dw, natural logarithm of the ratio",
+    levels=(0.5, 0.7),
+    points=deltas[::3, [0, 2]],
+)
+plot.title(
+    ax,
+    "What the matching rule leaves to learn",
+    "IoU of a box with itself moved by dx and dw; dots: one proposal in three",
+)
 figure
 
 # %% histograms
@@ -371,9 +397,11 @@ for number in range(60):
     positive = np.flatnonzero(matches >= 0)  # none on a page without objects
     rpn.append(boxes.encode(objects[matches[positive]], grid[positive]))
 
+
 def loss_of_zero(wanted):
     "Smooth L1 of deltas that are all 0, mean over the boxes."
     return nn.functional.smooth_l1_loss(nn.Tensor(0 * wanted), wanted, beta=1 / 9).item() / len(wanted)
+
 
 print(f"{'deviation of':<24}{'dx':>8}{'dy':>8}{'dw':>8}{'dh':>8}{'loss of 0':>12}")
 raw = {"proposals, raw": deltas, "positive anchors, raw": np.concatenate(rpn)}
@@ -402,6 +430,7 @@ print(f"{'1 / weights':<24}{0.1:>8}{0.1:>8}{0.2:>8}{0.2:>8}")
 # too, for the second stage adds the true boxes to its proposals (notebook 10). Predict the loss, and how many of the
 # layer's 32 weights have a gradient that is no number.
 
+
 # %% degenerate
 def encode_unchecked(gt, start):
     gt, start = boxes.convert(gt, "xyxy", "cxcywh"), boxes.convert(start, "xyxy", "cxcywh")
@@ -409,12 +438,16 @@ def encode_unchecked(gt, start):
         shift, ratio = (gt[:, :2] - start[:, :2]) / start[:, 2:], gt[:, 2:] / start[:, 2:]
         return np.concatenate([shift, np.log(ratio)], axis=1)
 
+
 thin, own = goals[:64].copy(), starts[:64].copy()
 thin[7, 2] = thin[7, 0]
 own[7] = thin[7]
 features = np.random.default_rng(0).standard_normal((64, 8), dtype=np.float32)
-cases = {"all is well": (goals[:64], starts[:64]), "object 7 has no width": (thin, starts[:64]),
-         "box 7 is that object": (thin, own)}
+cases = {
+    "all is well": (goals[:64], starts[:64]),
+    "object 7 has no width": (thin, starts[:64]),
+    "box 7 is that object": (thin, own),
+}
 for name, (gt, start) in cases.items():
     layer = nn.Linear(8, 4)
     loss = nn.functional.smooth_l1_loss(layer(nn.Tensor(features)), encode_unchecked(gt, start), beta=1 / 9)

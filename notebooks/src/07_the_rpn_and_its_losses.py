@@ -95,8 +95,11 @@ for ax, (name, logits) in zip(figure.subplots(1, 2), orders.items(), strict=True
     best = np.argsort(-logits)[:20]
     overlap = boxes.iou(trace.anchors[0][best], target["boxes"]).max(axis=1)  # (20,)
     plot.proposals(ax, picture, trace.anchors[0][best], F.sigmoid_of(logits[best]))
-    plot.title(ax, f"{name}: shape {logits.shape}",
-               f"the 20 best anchors; mean IoU with an object {overlap.mean():.2f}")
+    plot.title(
+        ax,
+        f"{name}: shape {logits.shape}",
+        f"the 20 best anchors; mean IoU with an object {overlap.mean():.2f}",
+    )
 figure
 
 # %% logit [markdown]
@@ -120,8 +123,10 @@ with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         as_written = -np.log(1 - p)
         through_p = (p - 0) / (p * (1 - p)) * (p * (1 - p))  # the derivative, by the chain rule through p
         exact = np.logaddexp(0, np.float64(logit))
-        print(f"logit {logit:5.0f}: p {p:.8f}, loss as written {as_written:9.5f}, exact {exact:9.5f}, "
-              f"derivative through p {through_p:8.5f}")
+        print(
+            f"logit {logit:5.0f}: p {p:.8f}, loss as written {as_written:9.5f}, exact {exact:9.5f}, "
+            f"derivative through p {through_p:8.5f}"
+        )
 
 # %% stable-form [markdown]
 # At 20, $p$ is already 1 in float32, and $\log 0$ is infinite. The derivative is 0/0. At -100, $e^{100}$ is too large
@@ -139,6 +144,7 @@ with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
 # > **What people get wrong.** A sigmoid too much. A function that is named "with logits" applies the sigmoid itself; if
 # > probabilities are passed, it sees numbers between 0 and 1 only, and its $p$ never leaves [0.5, 0.73].
 
+
 # %% cross-entropy-yours
 def binary_cross_entropy(logits, labels):
     """The mean binary cross-entropy, a number.
@@ -151,6 +157,7 @@ def binary_cross_entropy(logits, labels):
     loss = np.maximum(logits, 0) - logits * labels + np.log1p(np.exp(-np.abs(logits)))  # (A,)
     return loss.sum() / max(loss.size, 1)
     ### END SOLUTION
+
 
 # %% cross-entropy-check points=2
 checks.binary_cross_entropy(binary_cross_entropy)
@@ -174,6 +181,7 @@ print("binary_cross_entropy: right")
 # > **What people get wrong.** A label of -1 is neither 1 nor 0. Put into the formula it gives $\sigma(s) + 1$, the
 # > strongest push of all, to anchors that should not be pushed.
 
+
 # %% objectness-gradient-yours
 def rpn_loss_gradient(logits, labels):
     """The derivative of the objectness loss with respect to each logit, (A,).
@@ -187,6 +195,7 @@ def rpn_loss_gradient(logits, labels):
     sampled = np.asarray(labels) >= 0
     return np.where(sampled, p - labels, 0) / max(sampled.sum(), 1)
     ### END SOLUTION
+
 
 # %% objectness-gradient-check points=2
 checks.rpn_loss_gradient(rpn_loss_gradient)
@@ -214,15 +223,22 @@ logits, labels = rng.normal(0, 2, 32), rng.integers(0, 2, 32)  # 32 losses, of o
 exact = F.sigmoid_of(logits) - labels  # (32,)
 steps = 10.0 ** np.arange(-12, 0.5, 0.5)
 
+
 def losses_at(moved, dtype):
     "The loss of each anchor by itself, (32,), computed in `dtype`."
-    return np.array([F.binary_cross_entropy_with_logits(nn.Tensor(np.array([logit], dtype)), [label]).item()
-                     for logit, label in zip(moved, labels, strict=True)])
+    return np.array(
+        [
+            F.binary_cross_entropy_with_logits(nn.Tensor(np.array([logit], dtype)), [label]).item()
+            for logit, label in zip(moved, labels, strict=True)
+        ]
+    )
+
 
 def worst_error(step, dtype):
     "The largest error of the 32 central differences."
     difference = losses_at(logits + step, dtype) - losses_at(logits - step, dtype)
     return np.abs(difference / (2 * step) - exact).max()
+
 
 figure = plot.figure(7.5, 3.8)
 ax = figure.subplots()
@@ -230,6 +246,7 @@ errors = {dtype: [worst_error(step, dtype) for step in steps] for dtype in ("flo
 plot.gradient_errors(ax, steps, errors)
 plot.title(ax, "Neither too large a step nor too small", "the worst of 32 central differences")
 figure
+
 
 # %% differences-yours
 def central_differences(function, x, step=1e-5):
@@ -246,6 +263,7 @@ def central_differences(function, x, step=1e-5):
         gradient[place] = (function(x + move) - function(x - move)) / (2 * step)
     return gradient
     ### END SOLUTION
+
 
 # %% differences-check points=2
 x, weight = np.random.default_rng().normal(size=(2, 3, 4))
@@ -278,15 +296,18 @@ print(f"central_differences: right, to {off:.0e}")
 
 # %% smooth-l-one-picture
 config, all_anchors, rng = trained.config, trace.anchors[0], np.random.default_rng(0)
-found = [rpn.find_targets(all_anchors, objects["boxes"], config, rng).deltas
-         for _, objects in data.Digits(64)]
+found = [
+    rpn.find_targets(all_anchors, objects["boxes"], config, rng).deltas for _, objects in data.Digits(64)
+]
 wanted = np.concatenate(found)  # (positive anchors of 64 pages, 4)
 for beta in (1, 1 / 9):
     said = nn.Tensor(np.zeros_like(wanted), requires_grad=True)
     F.smooth_l1_loss(said, wanted, beta).backward()
     below = np.mean(np.abs(wanted) < beta)
-    print(f"beta {beta:.3f}: {below:.0%} of {wanted.size:,} wanted deltas are below it; where 0 was said, "
-          f"the mean slope is {np.abs(said.grad).mean():.2f}")
+    print(
+        f"beta {beta:.3f}: {below:.0%} of {wanted.size:,} wanted deltas are below it; where 0 was said, "
+        f"the mean slope is {np.abs(said.grad).mean():.2f}"
+    )
 
 d = np.linspace(-1.5, 1.5, 601)
 curves = {"d²/2": d**2 / 2, "|d|": np.abs(d)}
@@ -298,6 +319,7 @@ plot.title(plot.lines(left, d, curves, "d", "loss"), "Loss")
 slopes = {name: np.gradient(values, d) for name, values in curves.items()}
 plot.title(plot.lines(right, d, slopes, "d", "slope"), "Its slope", "how hard a delta is pushed")
 figure
+
 
 # %% smooth-l-one-yours
 def smooth_l1(prediction, target, beta):
@@ -311,6 +333,7 @@ def smooth_l1(prediction, target, beta):
     return np.where(d < beta, d * d / (2 * beta), d - beta / 2).sum()
     ### END SOLUTION
 
+
 def smooth_l1_gradient(prediction, target, beta):
     """The derivative of that sum with respect to each element of the prediction, (N, 4)."""
     ### BEGIN SOLUTION
@@ -318,10 +341,12 @@ def smooth_l1_gradient(prediction, target, beta):
     return np.clip(d / beta, -1, 1)
     ### END SOLUTION
 
+
 # %% smooth-l-one-check points=4
 checks.smooth_l1(smooth_l1)
 checks.smooth_l1_gradient(smooth_l1_gradient)
 print("smooth_l1 and smooth_l1_gradient: right")
+
 
 # %% measured-check points=1
 # All five functions together: is what you derived what you measure?
@@ -329,13 +354,21 @@ def off(loss, gradient, x):
     "The largest difference between your gradient of your loss and your measurement of it."
     return np.abs(central_differences(loss, x) - gradient(x)).max()
 
+
 rng = np.random.default_rng()
 labels, wanted_deltas = rng.integers(0, 2, 40), rng.normal(0, 0.3, (5, 4))
 off_by = {
-    "objectness": off(lambda at: binary_cross_entropy(at, labels), lambda at: rpn_loss_gradient(at, labels),
-                      rng.normal(0, 3, 40)),
-    "boxes": off(lambda at: smooth_l1(at, wanted_deltas, 1 / 9),
-                 lambda at: smooth_l1_gradient(at, wanted_deltas, 1 / 9), rng.normal(0, 0.3, (5, 4)))}
+    "objectness": off(
+        lambda at: binary_cross_entropy(at, labels),
+        lambda at: rpn_loss_gradient(at, labels),
+        rng.normal(0, 3, 40),
+    ),
+    "boxes": off(
+        lambda at: smooth_l1(at, wanted_deltas, 1 / 9),
+        lambda at: smooth_l1_gradient(at, wanted_deltas, 1 / 9),
+        rng.normal(0, 0.3, (5, 4)),
+    ),
+}
 for name, largest in off_by.items():
     assert largest < 1e-4, f"{name}: off by {largest:.1e}; your gradient is not the derivative of your loss"
     print(f"{name:<10} gradient and loss agree to {largest:.0e}")
@@ -385,10 +418,12 @@ train, test = list(pages), list(unseen)  # each (picture, target), drawn once
 train_images, test_images = (model.make_batch([page for page, _ in part]).images for part in (train, test))
 true_boxes = [objects["boxes"].astype(np.float32) for _, objects in train]  # per page (G, 4)
 
+
 def rpn_says(images):
     "Objectness and deltas of the one level: Tensors (N, A) and (N, A, 4)."
     (objectness,), (deltas,) = model.rpn.head([model.backbone(nn.Tensor(images))])
     return objectness, deltas
+
 
 def rpn_losses(chosen, rng):
     "The two losses of the RPN on these pages."
@@ -396,7 +431,9 @@ def rpn_losses(chosen, rng):
     objectness, deltas = rpn_says(train_images[chosen])
     return rpn.loss([objectness], [deltas], found)
 
+
 course.compare(boxes.iou, all_anchors, true_boxes[1])
+
 
 # %% training-loop
 def recall_of_best(objectness, deltas):
@@ -406,6 +443,7 @@ def recall_of_best(objectness, deltas):
         best = rpn.propose([logits], [moves], [all_anchors], (128, 128), 400, 20, nms_thresh=0.7)
         covered.append(boxes.iou(best.boxes, objects["boxes"]).max(axis=0, initial=0) >= 0.5)
     return np.concatenate(covered).mean()
+
 
 rcnn.set_num_threads(1)  # of pages so small, a second thread hardly gains
 rng, maps, objectness_losses = np.random.default_rng(7), {}, []

@@ -114,6 +114,7 @@ widgets.nms_stepper(candidates[few], scores[few], 0.5, picture)
 #   earlier box comes first. Not every way of sorting keeps that order, and reversing a rising sort turns it round.
 # - **indices.** The answer points into the boxes *as they were given*, best first.
 
+
 # %% nms-yours
 def suppress(box_array, scores, iou_threshold):
     """Indices of the boxes that stay, best score first: (K,).
@@ -133,6 +134,7 @@ def suppress(box_array, scores, iou_threshold):
         remaining = rest[overlaps <= iou_threshold]
     return np.array(kept, np.int64)
     ### END SOLUTION
+
 
 # %% nms-check points=3
 checks.nms(suppress)
@@ -155,12 +157,19 @@ print(f"suppress: right; of {len(candidates)} candidates {len(mine)} stay at a t
 half = np.array([[0, 0, 20, 10], [0, 0, 40, 10]], np.float32)
 print("IoU", boxes.iou(half[:1], half[1:])[0, 0], " at threshold 0.5 stay", nms.nms(half, [0.9, 0.8], 0.5))
 same = np.array([[0, 0, 20, 10], [2, 0, 22, 10]], np.float32)
-print("equal scores: stays", same[nms.nms(same, [0.7, 0.7], 0.5)], "and turned round",
-      same[::-1][nms.nms(same[::-1], [0.7, 0.7], 0.5)])
+print(
+    "equal scores: stays",
+    same[nms.nms(same, [0.7, 0.7], 0.5)],
+    "and turned round",
+    same[::-1][nms.nms(same[::-1], [0.7, 0.7], 0.5)],
+)
 third = np.array([[0, 0, 10, 10], [0, 0, 3, 10]], np.float32)
 overlap = boxes.iou(third[:1], third[1:])[0, 0]
-print(f"IoU {float(overlap):.10f}; greater than 0.3? As doubles {float(overlap) > 0.3}, "
-      f"as float32 {overlap > np.float32(0.3)}; stay", nms.nms(third, [0.9, 0.8], 0.3))
+print(
+    f"IoU {float(overlap):.10f}; greater than 0.3? As doubles {float(overlap) > 0.3}, "
+    f"as float32 {overlap > np.float32(0.3)}; stay",
+    nms.nms(third, [0.9, 0.8], 0.3),
+)
 
 # %% recall-text [markdown]
 # ## 5  What is lost where
@@ -172,9 +181,11 @@ print(f"IoU {float(overlap):.10f}; greater than 0.3? As doubles {float(overlap) 
 #
 # Predict: which step raises the recall, and which ones lower it?
 
+
 # %% doubled-pages
 class Doubled:
     """Page i and page i + 1 of `pages` on one sheet."""
+
     classes = pages.classes
 
     def __len__(self):
@@ -183,6 +194,7 @@ class Doubled:
     def __getitem__(self, i):
         (one, first), (other, second) = pages[i], pages[(i + 1) % len(pages)]
         return np.minimum(one, other), {key: np.concatenate([first[key], second[key]]) for key in first}
+
 
 doubled = Doubled()
 figure = plot.figure(10, 3.4)
@@ -195,18 +207,28 @@ figure
 # %% recall-by-step
 NAMES = ("anchors", "top-N", "moved", "clipped", "not small", "NMS", "top-n")
 
+
 def boxes_by_step(trace, i):
     "The boxes of image i after each of the steps in NAMES."
     logits, deltas, anchors = trace.objectness[0][i], trace.rpn_deltas[0][i], trace.anchors[0]
     best = rpn.top_k(logits, model.config.rpn_pre_nms_top_n_test)
     moved = boxes.decode(deltas[best], anchors[best])
     stay = nms.nms(trace.candidates[i], trace.candidate_scores[i], model.config.rpn_nms_thresh)
-    return (anchors, anchors[best], moved, boxes.clip(moved, trace.image_sizes[i]), trace.candidates[i],
-            trace.candidates[i][stay], trace.proposals[i])
+    return (
+        anchors,
+        anchors[best],
+        moved,
+        boxes.clip(moved, trace.image_sizes[i]),
+        trace.candidates[i],
+        trace.candidates[i][stay],
+        trace.proposals[i],
+    )
+
 
 def nearest(gt_boxes, steps):
     "The IoU of each object with the nearest box of each of the S steps: (G, S)."
     return np.stack([boxes.iou(gt_boxes, step).max(axis=1, initial=0) for step in steps], axis=1)
+
 
 objects, traces, counts, best_iou = {}, {}, {}, {}
 for name, dataset in (("pages", pages), ("doubled pages", doubled)):
@@ -219,8 +241,11 @@ for name, dataset in (("pages", pages), ("doubled pages", doubled)):
     best_iou[name] = np.concatenate([nearest(gt_boxes, each) for gt_boxes, each in by_page])  # (G, S)
 
 # %% recall-pictured
-recalls = {f"{name}, IoU {limit}": (values >= limit).mean(axis=0)
-           for limit in (0.5, 0.7) for name, values in best_iou.items()}
+recalls = {
+    f"{name}, IoU {limit}": (values >= limit).mean(axis=0)
+    for limit in (0.5, 0.7)
+    for name, values in best_iou.items()
+}
 print(f"{'':<22}" + "".join(f"{name:>11}" for name in NAMES))
 for name, values in counts.items():
     print(f"{'boxes, ' + name:<22}" + "".join(f"{value:>11,.0f}" for value in values))
@@ -254,10 +279,12 @@ figure
 # > with several images or levels: the first cut is made per level, the second over all levels of *one image*, not of
 # > the batch.
 
+
 # %% order-measured
 def reached(found, gt_boxes):
     "How many of gt_boxes (G, 4) some box of `found` reaches at an IoU of 0.5."
     return (boxes.iou(gt_boxes, found).max(axis=1, initial=0) >= 0.5).sum()
+
 
 print(f"{'n':>5}{'':<4}{'NMS, then n best':>18}{'n best, then NMS':>18}")
 for name, trace in traces.items():
@@ -296,6 +323,7 @@ for ax, limit in zip(figure.subplots(1, 3), (0.3, 0.5, 0.7), strict=True):
     plot.title(ax, f"Threshold {limit}", f"boxes: {len(reaching)}; digits (dashed): 2, lost: {lost}")
 figure
 
+
 # %% threshold-measured
 def lost_and_double(found, values, gt_boxes, limit):
     "Of one page: objects that only NMS loses, and boxes that stay on an object beside another one."
@@ -305,6 +333,7 @@ def lost_and_double(found, values, gt_boxes, limit):
     reaching = stays[stays.max(axis=1, initial=0) >= 0.5]  # (boxes that reach an object, G)
     further = len(reaching) - len(np.unique(reaching.argmax(axis=1))) if len(reaching) else 0
     return lost.sum(), further
+
 
 limits = np.round(np.arange(0.2, 0.91, 0.1), 1)
 lost, double = {}, {}
@@ -351,6 +380,7 @@ corner = rng.uniform(0, 1000, (2000, 2))
 many = np.concatenate([corner, corner + rng.uniform(20, 200, (2000, 2))], axis=1)  # (2000, 4)
 course.compare(nms.nms, many.astype(np.float32), rng.random(2000, np.float32), 0.7, repeat=7)
 
+
 # %% growth-measured
 def seconds(n, heaps):
     "The shortest of three times that NMS takes for n boxes: all apart, or in heaps of twenty."
@@ -364,9 +394,12 @@ def seconds(n, heaps):
         times.append(time.perf_counter() - begun)
     return min(times)
 
+
 sizes = np.array([500, 1000, 2000, 4000])
-measured = {"kernel, boxes apart": [seconds(n, heaps=False) for n in sizes],
-            "kernel, heaps of 20": [seconds(n, heaps=True) for n in sizes]}
+measured = {
+    "kernel, boxes apart": [seconds(n, heaps=False) for n in sizes],
+    "kernel, heaps of 20": [seconds(n, heaps=True) for n in sizes],
+}
 with rcnn.use_backend("numpy"):
     measured["NumPy, boxes apart"] = [seconds(n, heaps=False) for n in sizes]
 figure = plot.figure(8, 3.6)
@@ -385,6 +418,7 @@ figure
 # does so for up to a thousand boxes (on a CPU), and goes group by group beyond. rcnn always goes group by group: you will
 # see why. Write it either way, but for any coordinates.
 
+
 # %% batched-yours
 def suppress_in_groups(box_array, scores, groups, iou_threshold):
     """Indices of the boxes that stay when each group keeps to itself, best score first: (K,).
@@ -401,6 +435,7 @@ def suppress_in_groups(box_array, scores, groups, iou_threshold):
     return order[stays[order]]
     ### END SOLUTION
 
+
 # %% batched-check points=2
 rng = np.random.default_rng()
 for count in (0, 1, *np.repeat(range(2, 9), 30), 200):
@@ -411,12 +446,16 @@ for count in (0, 1, *np.repeat(range(2, 9), 30), 200):
     got = suppress_in_groups(drawn, marks, group, 0.45)
     if not np.array_equal(got, wanted):
         same = sorted(np.ravel(got).tolist()) == sorted(wanted.tolist())
-        hint = ("the right boxes in a wrong order: it goes by falling score, whatever the group"
-                if same else "do groups keep apart, also where coordinates are negative?")
+        hint = (
+            "the right boxes in a wrong order: it goes by falling score, whatever the group"
+            if same
+            else "do groups keep apart, also where coordinates are negative?"
+        )
         raise checks.CheckFailed(
             f"of {count} boxes, the first of which are\n{drawn[:8]}\nwith scores {marks[:8]}\n"
             f"and groups {group[:8]},\ncame out {np.ravel(got)[:8]}, expected {wanted[:8]}\n"
-            f"Think about it: {hint}")
+            f"Think about it: {hint}"
+        )
 print("suppress_in_groups: right")
 
 # %% trick-measured

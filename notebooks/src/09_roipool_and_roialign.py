@@ -92,10 +92,12 @@ figure
 # Write it, after you have looked at the picture. The first function does one axis, and the second calls it for rows and
 # for columns. Two traps: a map is indexed `[y, x]`, while a box begins with x; and NumPy has no largest of nothing.
 
+
 # %% pool-picture
 def whole(values):
     "The nearest whole numbers, halves away from zero."
     return np.sign(values) * np.floor(np.abs(values) + 0.5)
+
 
 cells = box * scale
 print("corners in cells", cells, "rounded", whole(cells))
@@ -108,6 +110,7 @@ for ax, size in zip(figure.subplots(1, 2), ((1, 1), (2, 2)), strict=True):
     plot.title(ax, f"RoIPool, {size[0]} × {size[1]}", "the cells that each bin takes in")
 figure
 
+
 # %% pool-yours
 def bin_bounds(low, high, bins, pixels):
     """Where each bin begins and ends (exclusive), a list of (start, stop) of whole numbers in 0 .. pixels.
@@ -119,9 +122,12 @@ def bin_bounds(low, high, bins, pixels):
     length = max(last - first + 1, 1)
     starts = [first + i * length // bins for i in range(bins)]
     stops = [first + -(-(i + 1) * length // bins) for i in range(bins)]
-    return [(min(max(start, 0), pixels), min(max(stop, 0), pixels))
-            for start, stop in zip(starts, stops, strict=True)]
+    return [
+        (min(max(start, 0), pixels), min(max(stop, 0), pixels))
+        for start, stop in zip(starts, stops, strict=True)
+    ]
     ### END SOLUTION
+
 
 def roi_pool(features, rois, roi_images, output_size, spatial_scale):
     """The largest value in each bin of each RoI, (R, C, ph, pw), 0 for a bin without a cell.
@@ -141,6 +147,7 @@ def roi_pool(features, rois, roi_images, output_size, spatial_scale):
     return out
     ### END SOLUTION
 
+
 # %% pool-check points=3
 checks.roi_pool(roi_pool)
 print("roi_pool: right")
@@ -158,6 +165,7 @@ print("roi_pool: right")
 #
 # > **What people get wrong.** `out[rows, columns] += grad` with repeated indices adds *once* per place, without a
 # > warning. Use a loop, or `np.add.at`.
+
 
 # %% pool-backward-yours
 def roi_pool_backward(grad, features, rois, roi_images, spatial_scale):
@@ -180,6 +188,7 @@ def roi_pool_backward(grad, features, rois, roi_images, spatial_scale):
                 out[roi_images[r], channels, top + rows, left + columns] += grad[r, :, i, j]
     return out
     ### END SOLUTION
+
 
 # %% pool-backward-check points=2
 checks.roi_pool_backward(roi_pool_backward)
@@ -226,6 +235,7 @@ widgets.pool_compare()
 # Write the matrix first, and look at one: each of its rows adds up to 1 as long as no point of the bin counts as 0.
 # RoIAlign is then two products for each RoI.
 
+
 # %% align-yours
 def bin_weights(low, high, bins, pixels, sampling_ratio, aligned):
     """How much each cell counts in each bin along one axis, (bins, pixels).
@@ -244,6 +254,7 @@ def bin_weights(low, high, bins, pixels, sampling_ratio, aligned):
     return (tents * counts[:, None]).reshape(bins, sampling_ratio, pixels).mean(axis=1)
     ### END SOLUTION
 
+
 def roi_align(features, rois, roi_images, output_size, spatial_scale, sampling_ratio, aligned):
     """The mean of the points in each bin of each RoI, (R, C, ph, pw), as floats.
 
@@ -260,6 +271,7 @@ def roi_align(features, rois, roi_images, output_size, spatial_scale, sampling_r
     return out
     ### END SOLUTION
 
+
 # %% align-check points=5
 checks.roi_align(roi_align)
 print("roi_align: right")
@@ -274,6 +286,7 @@ print("roi_align: right")
 # $$ \frac{\partial L}{\partial F} = Y^T G\, X. $$
 #
 # Each cell receives with the weight by which it was read. The gradients of all RoIs of an image add up.
+
 
 # %% align-backward-yours
 def roi_align_backward(grad, rois, roi_images, features_shape, spatial_scale, sampling_ratio, aligned):
@@ -290,6 +303,7 @@ def roi_align_backward(grad, rois, roi_images, features_shape, spatial_scale, sa
         out[roi_images[r]] += y.T @ grad[r] @ x  # (C, H, W)
     return out
     ### END SOLUTION
+
 
 # %% align-backward-check points=2
 checks.roi_align_backward(roi_align_backward)
@@ -317,16 +331,22 @@ rng = np.random.default_rng(0)
 x = rng.normal(size=features.shape)  # float64
 where = (trace.rois, trace.roi_images)
 g = rng.normal(size=(len(trace.rois), x.shape[1], 7, 7))
-tested = {"RoIPool": (roi.roi_pool(x, *where, (7, 7), scale), roi.roi_pool_backward(g, x, *where, scale)),
-          "RoIAlign": (roi.roi_align(x, *where, (7, 7), scale),
-                       roi.roi_align_backward(g, *where, x.shape, scale))}
+tested = {
+    "RoIPool": (roi.roi_pool(x, *where, (7, 7), scale), roi.roi_pool_backward(g, x, *where, scale)),
+    "RoIAlign": (
+        roi.roi_align(x, *where, (7, 7), scale),
+        roi.roi_align_backward(g, *where, x.shape, scale),
+    ),
+}
 for name, (out, grad) in tested.items():
     one, other = float((out * g).sum()), float((x * grad).sum())
     print(f"{name:<9} <f(x), g> = {one:.9f}   <x, f_backward(g)> = {other:.9f}   off by {one - other:.0e}")
 
 ones, single = np.ones((1, 1, 2, 2)), (box[None], [0])
-to = {"RoIPool": roi.roi_pool_backward(ones, values[None, None], *single, scale),
-      "RoIAlign": roi.roi_align_backward(ones, *single, (1, 1, *values.shape), scale)}
+to = {
+    "RoIPool": roi.roi_pool_backward(ones, values[None, None], *single, scale),
+    "RoIAlign": roi.roi_align_backward(ones, *single, (1, 1, *values.shape), scale),
+}
 figure = plot.figure(9, 3.6)
 for ax, (name, grad) in zip(figure.subplots(1, 2), to.items(), strict=True):
     plot.feature_map(ax, grad[0], 1, "gradient")
@@ -350,9 +370,11 @@ corners, sides = rng.uniform(0, 600, (200, 2)), rng.uniform(60, 200, (200, 2))
 many = np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
 images = np.zeros(len(many), np.int64)
 upstream = rng.normal(size=(len(many), 256, 7, 7)).astype(np.float32)
-for function, *arguments in ((roi.roi_align, maps, many, images, (7, 7)),
-                             (roi.roi_align_backward, upstream, many, images, maps.shape),
-                             (roi.roi_pool, maps, many, images, (7, 7))):
+for function, *arguments in (
+    (roi.roi_align, maps, many, images, (7, 7)),
+    (roi.roi_align_backward, upstream, many, images, maps.shape),
+    (roi.roi_pool, maps, many, images, (7, 7)),
+):
     print(function.__name__)
     course.compare(function, *arguments, 1 / 16, repeat=7)
 course.source(roi._average, roi._roi_align)
@@ -373,6 +395,7 @@ course.source(roi._average, roi._roi_align)
 # RoIPool gives the largest cell, which on a ramp is the rightmost. The mean of that and of the smallest, for which the
 # map is negated, is the middle of the rounded bin, so that what is left is the rounding.
 
+
 # %% aligned-curves
 def shift_of(ramp, rois):
     "By how many pixels each reads the first of 2 x 2 bins too far to the right: (R,) by name."
@@ -381,13 +404,19 @@ def shift_of(ramp, rois):
     maps = np.tile(ramp, (16, 1))[None, None]  # (1, 1, 16, 16)
     how = (rois, zeros, (2, 2), 1 / 8)
     largest, smallest = roi.roi_pool(maps, *how), -roi.roi_pool(-maps, *how)
-    answers = {"RoIPool": (largest + smallest) / 2, "RoIAlign": roi.roi_align(maps, *how),
-               "RoIAlign, aligned": roi.roi_align(maps, *how, aligned=True)}
+    answers = {
+        "RoIPool": (largest + smallest) / 2,
+        "RoIAlign": roi.roi_align(maps, *how),
+        "RoIAlign, aligned": roi.roi_align(maps, *how, aligned=True),
+    }
     return {name: answer[:, 0, 0, 0] - right for name, answer in answers.items()}
 
+
 x = np.arange(128) + 0.5  # the middle of each pixel, and its value
-cells_are = {"Cells are means of 8 pixels": x.reshape(16, 8).mean(axis=1),
-             "Cells are filters centred on pixel 8k": x[::8]}
+cells_are = {
+    "Cells are means of 8 pixels": x.reshape(16, 8).mean(axis=1),
+    "Cells are filters centred on pixel 8k": x[::8],
+}
 moved = np.arange(0, 16, 0.05)  # pixels
 rois = np.array([40, 40, 72, 72]) + moved[:, None] * (1, 0, 1, 0)
 figure = plot.figure(10, 3.8)
@@ -433,6 +462,7 @@ for name, one in (("as trained", model), ("aligned", other)):
 # page as one RoI, whose bins are 3.2 cells long. Differences are given as shares of the map's standard deviation. A
 # `sampling_ratio` of 0 takes as many points as the bin has cells, rounded up. **Predict** which of the two needs more.
 
+
 # %% sampling-table
 def read(rois, samples):
     "What RoIAlign gives with so many points, and the milliseconds that it took."
@@ -440,11 +470,14 @@ def read(rois, samples):
     answer = roi.roi_align(features, rois, np.zeros(len(rois), np.int64), (5, 5), scale, samples)
     return answer, 1000 * (time.perf_counter() - begun)
 
+
 page = np.array([[0, 0, 128, 128]])
 print(f"{'points per bin':<16}{'off, RoIs':>10}{'off, page':>11}   time, RoIs")
 for samples in (1, 2, 3, 4, 8, 0):
-    off = [np.abs(read(rois, samples)[0] - read(rois, 32)[0]).mean() / features.std()
-           for rois in (trace.rois, page)]
+    off = [
+        np.abs(read(rois, samples)[0] - read(rois, 32)[0]).mean() / features.std()
+        for rois in (trace.rois, page)
+    ]
     took = min(read(trace.rois, samples)[1] for _ in range(9))
     name = f"{samples} × {samples}" if samples else "0: adaptive"
     print(f"{name:<16}{off[0]:>10.1%}{off[1]:>11.1%}{took:>10.2f} ms")

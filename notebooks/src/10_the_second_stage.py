@@ -47,11 +47,18 @@ pages = data.Digits(16)
 pictures, targets = [picture for picture, _ in pages], [target for _, target in pages]
 rcnn.seed(0)
 detectors = {"untrained": rcnn.faster_rcnn_small(pages.classes), "trained": rcnn.load_digits()}
-traces = {name: model.trace(pictures, targets, rng=np.random.default_rng(0))
-          for name, model in detectors.items()}
+traces = {
+    name: model.trace(pictures, targets, rng=np.random.default_rng(0)) for name, model in detectors.items()
+}
 config = detectors["trained"].config
-for name in ("box_fg_iou_thresh", "box_bg_iou_thresh", "box_batch_size_per_image", "box_positive_fraction",
-             "bbox_reg_weights", "num_classes"):
+for name in (
+    "box_fg_iou_thresh",
+    "box_bg_iou_thresh",
+    "box_batch_size_per_image",
+    "box_positive_fraction",
+    "bbox_reg_weights",
+    "num_classes",
+):
     print(f"{name:<26}{getattr(config, name)}")
 
 # %% true-boxes [markdown]
@@ -73,8 +80,10 @@ for name, trace in traces.items():
     overlaps = [boxes.iou(found, true) for found, true in zip(trace.proposals, trace.gt_boxes, strict=True)]
     best = np.concatenate([overlap.max(axis=0, initial=0) for overlap in overlaps])  # (G,) of all pages
     good = sum(int((overlap.max(axis=1, initial=0) >= 0.5).sum()) for overlap in overlaps)
-    print(f"{name:<10} {np.mean(best >= 0.5):4.0%} of {len(best)} digits have a proposal; {good:3d} of "
-          f"{sum(map(len, overlaps)):,} proposals show a digit, {good + len(best):3d} with the true boxes")
+    print(
+        f"{name:<10} {np.mean(best >= 0.5):4.0%} of {len(best)} digits have a proposal; {good:3d} of "
+        f"{sum(map(len, overlaps)):,} proposals show a digit, {good + len(best):3d} with the true boxes"
+    )
 
 # %% sampler [markdown]
 # ## 2  From which boxes the second stage learns
@@ -103,6 +112,7 @@ for name, trace in traces.items():
 # > NumPy: it reads the *last* object without complaint. Look out for images without objects, where there is nothing to
 # > index at all.
 
+
 # %% roi-targets-yours
 def roi_targets(proposals, gt_boxes, gt_labels, config, rng):
     """The RoIs of one image to learn from: rois (R, 4), labels (R,), deltas (R, 4), row by row.
@@ -124,9 +134,10 @@ def roi_targets(proposals, gt_boxes, gt_labels, config, rng):
     chosen = np.concatenate([positive, negative])
     deltas = np.zeros((len(chosen), 4))
     objects = gt_boxes[matches[positive]]
-    deltas[:len(positive)] = boxes.encode(objects, candidates[positive], config.bbox_reg_weights)
+    deltas[: len(positive)] = boxes.encode(objects, candidates[positive], config.bbox_reg_weights)
     return candidates[chosen], labels[chosen], deltas
     ### END SOLUTION
+
 
 # %% roi-targets-check points=3
 checks.roi_targets(roi_targets)
@@ -178,8 +189,10 @@ for name, trace in traces.items():
         on_object = matches >= 0
         found.append(boxes.encode(true[matches[on_object]], proposals[on_object]))
     deviation = np.concatenate(found).std(axis=0)  # (4,)
-    print(f"{name:<10} deviation of dx, dy, dw, dh: {deviation.round(2)}, "
-          f"with weights {(deviation * config.bbox_reg_weights).round(2)}")
+    print(
+        f"{name:<10} deviation of dx, dy, dw, dh: {deviation.round(2)}, "
+        f"with weights {(deviation * config.bbox_reg_weights).round(2)}"
+    )
 
 # %% head [markdown]
 # They fit both. Whoever made the proposals, the same rule of matching has chosen them, and it bounds the deltas.
@@ -227,6 +240,7 @@ course.source(roi_heads.FastRCNNPredictor, roi_heads.loss)
 # the first, and has no part in the second. And $e^{z}$ can overflow: a softmax does not change if the same number is
 # taken from a whole row.
 
+
 # %% head-loss-gradient-yours
 def head_loss_gradient(class_logits, box_deltas, labels, deltas):
     """The derivatives of that loss with respect to class_logits (R, L) and to box_deltas (R, L, 4).
@@ -245,6 +259,7 @@ def head_loss_gradient(class_logits, box_deltas, labels, deltas):
     return of_logits / count, of_deltas / count
     ### END SOLUTION
 
+
 # %% head-loss-gradient-check points=3
 checks.head_loss_gradient(head_loss_gradient)
 print("head_loss_gradient: right")
@@ -258,8 +273,9 @@ print("head_loss_gradient: right")
 # %% by-class-picture
 few = dataclasses.replace(config, box_batch_size_per_image=24)  # so that the rows can be seen
 trace = traces["untrained"]
-sample = roi_heads.find_targets(trace.proposals[1], trace.gt_boxes[1], trace.gt_labels[1], few,
-                                np.random.default_rng(2))
+sample = roi_heads.find_targets(
+    trace.proposals[1], trace.gt_boxes[1], trace.gt_labels[1], few, np.random.default_rng(2)
+)
 class_logits, box_deltas = model.forward(pictures[1:2], sample.rois, np.zeros(len(sample.rois), int))
 of_boxes = nn.Tensor(box_deltas.data, requires_grad=True)  # the same numbers, cut off from the network
 _, reg_loss = roi_heads.loss(class_logits, of_boxes, [sample])
@@ -278,28 +294,41 @@ figure
 # (backbone, RPN head, RoI heads): from which losses does it get a gradient? The next cell calls `backward` on the
 # losses of each stage alone and measures what arrives.
 
+
 # %% flow-picture
 def gradient_norms(loss_names, parts):
     "The norm of the gradient that the sum of these losses gives to each part, by name."
     losses = model.get_loss(pictures[:4], targets[:4], rng=np.random.default_rng(0))
     model.zero_grad()
     sum(losses[name] for name in loss_names).backward()
-    grads = {name: [p.grad for p in part.parameters() if p.grad is not None]
-             for name, part in parts.items()}
+    grads = {
+        name: [p.grad for p in part.parameters() if p.grad is not None] for name, part in parts.items()
+    }
     return {name: np.sqrt(sum(float((grad**2).sum()) for grad in found)) for name, found in grads.items()}
+
 
 stages = {"backbone": model.backbone, "rpn": model.rpn, "roi_heads": model.roi_heads}
 figure = plot.figure(9.4, 4.2)
-plot.gradient_flow(figure.subplots(), {
-    "rpn": gradient_norms(["rpn_cls_loss", "rpn_reg_loss"], stages),
-    "roi": gradient_norms(["roi_cls_loss", "roi_reg_loss"], stages)})
+plot.gradient_flow(
+    figure.subplots(),
+    {
+        "rpn": gradient_norms(["rpn_cls_loss", "rpn_reg_loss"], stages),
+        "roi": gradient_norms(["roi_cls_loss", "roi_reg_loss"], stages),
+    },
+)
 figure
 
 # %% flow-table
 head, predictor = model.rpn.head, model.roi_heads.box_predictor
-layers = {"backbone": model.backbone, "RPN: conv": head.conv, "RPN: cls_logits": head.cls_logits,
-          "RPN: bbox_pred": head.bbox_pred, "RoI: box_head": model.roi_heads.box_head,
-          "RoI: cls_score": predictor.cls_score, "RoI: bbox_pred": predictor.bbox_pred}
+layers = {
+    "backbone": model.backbone,
+    "RPN: conv": head.conv,
+    "RPN: cls_logits": head.cls_logits,
+    "RPN: bbox_pred": head.bbox_pred,
+    "RoI: box_head": model.roi_heads.box_head,
+    "RoI: cls_score": predictor.cls_score,
+    "RoI: bbox_pred": predictor.bbox_pred,
+}
 names = ("rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss")
 figure = plot.figure(10, 2.8)
 ax = figure.subplots()
@@ -329,8 +358,10 @@ log_p = class_logits.data - np.logaddexp.reduce(class_logits.data, axis=1, keepd
 overlap = boxes.iou(moved, true_box[None])[:, 0]  # (145,)
 kept, background = -log_p[:, true_label], -log_p[:, 0]
 at = int(np.flatnonzero(overlap >= 0.5)[-1])
-print(f"shift {shifts[at]:.2f} pixels, IoU {overlap[at]:.3f}: the class loss is {kept[at]:.2f}, its slope "
-      f"{(kept[at + 1] - kept[at - 1]) / (shifts[at + 1] - shifts[at - 1]):.2f} per pixel")
+print(
+    f"shift {shifts[at]:.2f} pixels, IoU {overlap[at]:.3f}: the class loss is {kept[at]:.2f}, its slope "
+    f"{(kept[at + 1] - kept[at - 1]) / (shifts[at + 1] - shifts[at - 1]):.2f} per pixel"
+)
 
 figure = plot.figure(8.5, 3.6)
 ax = figure.subplots()
@@ -400,8 +431,10 @@ logits = nn.Tensor(np.zeros((24, 11)), requires_grad=True)
 cls_loss, _ = roi_heads.loss(logits, nn.Tensor(np.zeros((24, 11, 4))), [sample])
 cls_loss.backward()
 background = int(np.sum(sample.labels == 0))
-print(f"all zeros: class loss {cls_loss.item():.3f}; {background} of 24 RoIs are background: "
-      f"1/11 - {background}/24 = {1 / 11 - background / 24:.4f}, computed {logits.grad[:, 0].sum():.4f}")
+print(
+    f"all zeros: class loss {cls_loss.item():.3f}; {background} of 24 RoIs are background: "
+    f"1/11 - {background}/24 = {1 / 11 - background / 24:.4f}, computed {logits.grad[:, 0].sum():.4f}"
+)
 
 # %% next [markdown]
 # ## To try

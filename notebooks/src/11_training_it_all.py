@@ -50,10 +50,12 @@ rcnn.set_num_threads(1)  # on small pages a second one gains little, and loses m
 pages = data.Shapes(size=(96, 96))  # 20,000 pages to learn from, each drawn when it is asked for
 unseen = data.Shapes(60, split="val", size=(96, 96))
 
+
 def new_detector(seed=0, classes=pages.classes):
     "A small detector with random weights that depend on the seed alone."
     rcnn.seed(seed)
     return rcnn.faster_rcnn_small(classes, min_size=96)
+
 
 first_four = [pages[i] for i in range(4)]  # a batch
 pictures, targets = [picture for picture, _ in first_four], [target for _, target in first_four]
@@ -86,6 +88,7 @@ figure
 #
 # Write down both.
 
+
 # %% first-losses-yours
 def first_losses(num_classes):
     """(rpn_cls_loss, roi_cls_loss) that a detector has, about, before its first step.
@@ -96,16 +99,20 @@ def first_losses(num_classes):
     return math.log(2), math.log(num_classes)
     ### END SOLUTION
 
+
 # %% first-losses-check points=1
 for classes in (pages.classes, data.Digits.classes):
     L = len(classes)
-    losses = [new_detector(seed, classes).get_loss(pictures, targets, np.random.default_rng(seed))
-              for seed in range(8)]
+    losses = [
+        new_detector(seed, classes).get_loss(pictures, targets, np.random.default_rng(seed))
+        for seed in range(8)
+    ]
     for name, guess in zip(("rpn_cls_loss", "roi_cls_loss"), first_losses(L), strict=True):
         measured = np.mean([one[name].item() for one in losses])
         assert abs(measured - guess) < 0.1, (
             f"{L} classes: {name} of new detectors is not {guess:.2f}. That would be a probability of "
-            f"{np.exp(-guess):.3f} for the right answer; which is it when all logits are 0?")
+            f"{np.exp(-guess):.3f} for the right answer; which is it when all logits are 0?"
+        )
         print(f"{L:>2} classes, {name}: expected {guess:.3f}, new detectors have {measured:.3f}")
 
 # %% step [markdown]
@@ -131,6 +138,7 @@ for classes in (pages.classes, data.Digits.classes):
 # > tensor holds the graph of its whole pass, here some twenty megabytes; of losses that are only looked at, as on unseen
 # > pages, every graph stays, and the memory is soon full. A number is what `.item()` gives.
 
+
 # %% step-yours
 def training_step(model, optimizer, images, targets, max_norm, rng):
     """({name: float} of the five losses, norm of all gradients before clipping); the weights move.
@@ -151,6 +159,7 @@ def training_step(model, optimizer, images, targets, max_norm, rng):
     optimizer.step()
     return values, norm
     ### END SOLUTION
+
 
 # %% step-check points=3
 checks.training_step(training_step)
@@ -183,11 +192,15 @@ assert last < first / 10, f"total loss from {first:.2f} to {last:.2f}: the batch
 figure = plot.figure(10, 3.6)
 left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
 plot.loss_curves(left, history, smoothing=5)
-plot.title(plot.levels(left, {"log 2": np.log(2), "log 5": np.log(5)}), "One batch, again and again",
-           f"total loss from {first:.2f} to {last:.2f}; pale: every step")
+plot.title(
+    plot.levels(left, {"log 2": np.log(2), "log 5": np.log(5)}),
+    "One batch, again and again",
+    f"total loss from {first:.2f} to {last:.2f}; pale: every step",
+)
 found = model.predict(pictures[:1], score_thresh=0.5)[0]
-plot.detections(right, pictures[0], found["boxes"], found["scores"], found["labels"],
-                pages.classes, targets[0]["boxes"])
+plot.detections(
+    right, pictures[0], found["boxes"], found["scores"], found["labels"], pages.classes, targets[0]["boxes"]
+)
 plot.title(right, "A page that it knows by heart", "detections with a score of at least 0.5")
 figure
 
@@ -214,12 +227,14 @@ course.source(train.train_step)
 detector = new_detector()
 batch = detector.make_batch(pictures)
 
+
 def loss_and_norm(batch):
     "(total loss, norm of its gradient), (2,)."
     detector.zero_grad()
     total = detector.get_loss(batch, targets, np.random.default_rng(0))["total_loss"]
     total.backward()
     return np.array([total.item(), optim.clip_grad_norm(detector.parameters(), np.inf)])
+
 
 course.compare(loss_and_norm, batch, repeat=5)
 
@@ -235,6 +250,7 @@ course.compare(loss_and_norm, batch, repeat=5)
 # Predict: three detectors learn our four pages by Adam, with $\eta$ = 0.00003, 0.002 and 0.1. Which curve belongs to
 # which?
 
+
 # %% rate-three
 def by_heart(lr, steps=40):
     "(steps,) the total losses of a new detector on the four pages."
@@ -247,6 +263,7 @@ def by_heart(lr, steps=40):
         optimizer.step()  # without clipping
         losses.append(loss.item())
     return losses
+
 
 figure = plot.figure(7.5, 3.2)
 ax = figure.subplots()
@@ -277,6 +294,7 @@ figure
 # > twice the pages it is steadier, and with SGD about twice the rate does the same work in half the steps ([5] section
 # > 2.1).
 
+
 # %% schedule-yours
 def learning_rate(step, steps, base, warmup, final):
     """The learning rate of a step, a number.
@@ -290,14 +308,20 @@ def learning_rate(step, steps, base, warmup, final):
     return base * rise * fall
     ### END SOLUTION
 
+
 # %% schedule-check points=2
 checks.learning_rate(learning_rate)
 
 at = np.arange(901)
 schedules = {"warm-up and cosine": (60, 0.01), "no warm-up": (0, 0.01), "down to a half": (60, 0.5)}
 figure = plot.figure(7.5, 3)
-ax = plot.lines(figure.subplots(), at, {name: [learning_rate(step, 900, 2e-3, *how) for step in at]
-                                        for name, how in schedules.items()}, "step", "learning rate")
+ax = plot.lines(
+    figure.subplots(),
+    at,
+    {name: [learning_rate(step, 900, 2e-3, *how) for step in at] for name, how in schedules.items()},
+    "step",
+    "learning rate",
+)
 plot.title(ax, "Your schedule", "900 steps, base rate 0.002")
 figure
 
@@ -319,8 +343,9 @@ model, traces = new_detector(seed=1), {}
 with tempfile.TemporaryDirectory() as folder:
     for step in looks:
         if step:
-            run = train.fit(model, pages, recipe, folder, resume=step > looks[1], stop_at=step,
-                            progress=False)
+            run = train.fit(
+                model, pages, recipe, folder, resume=step > looks[1], stop_at=step, progress=False
+            )
         traces[step] = [model.trace([picture]) for picture, _ in unseen]
         found, wanted = [trace.outputs[0] for trace in traces[step]], [target for _, target in unseen]
         ap = evaluate.evaluate_detections(found, wanted, len(unseen.classes)).mean_ap
@@ -341,16 +366,23 @@ picture, target = unseen[number]
 figure = plot.figure(9.5, 6.4)
 for ax, step in zip(figure.subplots(2, 3).flat, looks, strict=True):
     best = traces[step][number].proposals[0][:10]  # (10, 4), by falling score
-    plot.nearest_proposals(ax, picture, best, boxes.iou(best, target["boxes"]), target["boxes"],
-                           scale=step == looks[-1])
+    plot.nearest_proposals(
+        ax, picture, best, boxes.iou(best, target["boxes"]), target["boxes"], scale=step == looks[-1]
+    )
     plot.title(ax, f"After {step} steps", "10 best proposals")
 figure
+
 
 # %% settling-all
 def nearest(boxes_list):
     "(G,) for every object of the unseen pages the IoU of the nearest of its page's boxes."
-    return np.concatenate([boxes.iou(found, target["boxes"]).max(axis=0, initial=0)
-                           for found, (_, target) in zip(boxes_list, unseen, strict=True)])
+    return np.concatenate(
+        [
+            boxes.iou(found, target["boxes"]).max(axis=0, initial=0)
+            for found, (_, target) in zip(boxes_list, unseen, strict=True)
+        ]
+    )
+
 
 figure = plot.figure(11, 3.4)
 left, right = figure.subplots(1, 2)
@@ -367,11 +399,15 @@ figure
 figure = plot.figure(11, 3.8)
 left, right = figure.subplots(1, 2, width_ratios=(1.4, 1))
 plot.loss_curves(left, run.history, smoothing=25)
-plot.title(plot.levels(left, {"log 5": np.log(5), "log 2": np.log(2)}), "Losses",
-           f"total from {run.history['total_loss'][0]:.2f} to "
-           f"{np.mean(run.history['total_loss'][-25:]):.2f}; pale: every step")
-plot.lines(right, np.arange(1, 901), {"all gradients": run.grad_norms}, "step", "norm",
-           levels=(recipe.max_norm,))
+plot.title(
+    plot.levels(left, {"log 5": np.log(5), "log 2": np.log(2)}),
+    "Losses",
+    f"total from {run.history['total_loss'][0]:.2f} to "
+    f"{np.mean(run.history['total_loss'][-25:]):.2f}; pale: every step",
+)
+plot.lines(
+    right, np.arange(1, 901), {"all gradients": run.grad_norms}, "step", "norm", levels=(recipe.max_norm,)
+)
 clipped = np.mean(np.array(run.grad_norms) > recipe.max_norm)
 plot.title(right, "Gradients", f"dotted: where they are clipped, {100 * clipped:.1f} % of the steps")
 figure
@@ -410,8 +446,9 @@ figure = plot.figure(10, 4.8)
 for ax, name, detector in zip(figure.subplots(1, 2), ("100", "2,500"), (begun, shipped), strict=True):
     ap = evaluate.evaluate(detector, digits, progress=False).mean_ap
     found = detector.predict([picture], score_thresh=0.3)[0]
-    plot.detections(ax, picture, found["boxes"], found["scores"], found["labels"], digits.classes,
-                    target["boxes"])
+    plot.detections(
+        ax, picture, found["boxes"], found["scores"], found["labels"], digits.classes, target["boxes"]
+    )
     plot.title(ax, f"After {name} steps", f"AP50 {ap:.3f} on {len(digits)} unseen pages")
 figure
 
@@ -437,12 +474,14 @@ figure
 # COCO weights notebook 14 can load has no other kind, for the one or two large pictures of a batch are too few for
 # statistics.
 
+
 # %% settings-yours
 def settings():
     """{field of train.Recipe: value}, without steps, batch_size and seed, which are given."""
     ### BEGIN SOLUTION
     return {"lr": 5e-3, "warmup_steps": 10, "freeze": ("backbone", "rpn")}
     ### END SOLUTION
+
 
 # %% settings-check points=3
 chosen = settings()
@@ -457,13 +496,17 @@ result, by_step = evaluate.evaluate(headless, digits, progress=False), run.histo
 assert result.mean_ap >= 0.85, (
     f"AP50 is {result.mean_ap:.3f}, before training {before:.3f}. roi_cls_loss every 20 steps: "
     f"{np.round(by_step[::20], 2)}. Does it fall slowly? What is the rate at half of the steps, "
-    f"{recipe.lr_at(60):.2g}? Or fast, and then no further? And which parts were good before?")
+    f"{recipe.lr_at(60):.2g}? Or fast, and then no further? And which parts were good before?"
+)
 
 figure = plot.figure(10, 3.4)
 left, right = figure.subplots(1, 2, width_ratios=(1.4, 1))
 plot.title(plot.loss_curves(left, run.history, smoothing=9), "Your 120 steps", f"{chosen}")
-plot.title(plot.ap_bars(right, result.ap, digits.classes), "Average precision",
-           f"mean {result.mean_ap:.3f}; before: {before:.3f}")
+plot.title(
+    plot.ap_bars(right, result.ap, digits.classes),
+    "Average precision",
+    f"mean {result.mean_ap:.3f}; before: {before:.3f}",
+)
 figure
 
 # %% by-hand [markdown]

@@ -43,8 +43,10 @@ from rcnn.course import widgets
 
 model = rcnn.load_digits()
 
+
 class Doubled:
     """Two pages on one sheet, the darker ink winning, as in notebook 08: harder than what was learned."""
+
     pages = data.Digits(40, split="val")
     classes = pages.classes
 
@@ -55,11 +57,18 @@ class Doubled:
         (one, first), (other, second) = self.pages[i], self.pages[(i + 1) % len(self)]
         return np.minimum(one, other), {key: np.concatenate([first[key], second[key]]) for key in first}
 
+
 sheets = Doubled()
 pictures = [picture for picture, _ in sheets]
 detections, targets = evaluate.predictions(model, sheets, progress=False)
-print(len(pictures), "sheets,", sum(len(t["labels"]) for t in targets), "digits,",
-      sum(len(d["labels"]) for d in detections), "detections")
+print(
+    len(pictures),
+    "sheets,",
+    sum(len(t["labels"]) for t in targets),
+    "digits,",
+    sum(len(d["labels"]) for d in detections),
+    "detections",
+)
 
 # %% by-hand-text [markdown]
 # ## 1  From the head's answers to a list
@@ -87,7 +96,7 @@ likely = np.flatnonzero(scores > config.box_score_thresh)
 found, scores, labels = (array[likely] for array in all_candidates)
 large = boxes.remove_small(found, 1e-2)
 stay = large[nms.batched_nms(found[large], scores[large], labels[large], config.box_nms_thresh)]
-best = stay[:config.box_detections_per_img]
+best = stay[: config.box_detections_per_img]
 left = (all_candidates[1], likely, large, stay, best)
 print("candidates, likely, large, after NMS, best:", *map(len, left))
 print("largest difference:", np.abs(found[best] - trace.detections[0]["boxes"]).max(), "pixels")
@@ -104,22 +113,36 @@ course.compare(nms.batched_nms, *all_candidates, config.box_nms_thresh)
 # The price: a digit that might be a 4 or a 9 leaves two boxes, one of them wrong. Below, what is drawn has a score
 # above 0.3; the numbers are over all sheets. Guess first which way they go.
 
+
 # %% per-class-pictured
 def only(page, rows):
     "The detections of a page in some rows."
     return {key: array[rows] for key, array in page.items()}
 
+
 def mean_ap(pages, **options):
     "Of detections on the sheets."
     return evaluate.evaluate_detections(pages, targets, len(sheets.classes), **options).mean_ap
 
+
 over_all = [only(page, nms.nms(page["boxes"], page["scores"], 0.5)) for page in detections]
 figure = plot.figure(10, 4.9)
-for ax, pages, name in zip(figure.subplots(1, 2), (detections, over_all),
-                           ("NMS within each class", "NMS over all classes"), strict=True):
+for ax, pages, name in zip(
+    figure.subplots(1, 2),
+    (detections, over_all),
+    ("NMS within each class", "NMS over all classes"),
+    strict=True,
+):
     page = only(pages[17], pages[17]["scores"] > 0.3)
-    plot.detections(ax, pictures[17], page["boxes"], page["scores"], page["labels"], sheets.classes,
-                    targets[17]["boxes"])
+    plot.detections(
+        ax,
+        pictures[17],
+        page["boxes"],
+        page["scores"],
+        page["labels"],
+        sheets.classes,
+        targets[17]["boxes"],
+    )
     plot.title(ax, name, f"mean AP over all sheets {mean_ap(pages):.3f}")
 figure
 
@@ -161,6 +184,7 @@ for cut in (0, 0.01, 0.05, 0.2, 0.5, 0.9):
 # which is what `evaluate.evaluate_detections` follows. Two traps: the order of the answer, and NumPy's `argmax` where
 # there is no object.
 
+
 # %% assign-yours
 def assign(box_array, scores, gt_boxes, iou_threshold):
     """Which detections are right: (D,) bool, in the order in which the boxes were given.
@@ -182,6 +206,7 @@ def assign(box_array, scores, gt_boxes, iou_threshold):
             right[d] = taken[g] = True
     return right
     ### END SOLUTION
+
 
 # %% assign-check points=2
 checks.assign(assign)
@@ -208,8 +233,11 @@ recall, precision = result.recall[EIGHT], result.precision[EIGHT]  # (D,), (D,)
 correct = np.diff(recall, prepend=0) > 0  # (D,), by falling score, as the detections are
 figure = plot.figure(10.5, 4)
 left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 0.8, 1.1))
-plot.title(plot.ranked_boxes(left, pictures[number], eights["boxes"], correct, objects),
-           "The 8s of a sheet", f"dashed: {len(objects)} objects; tags: ranks")
+plot.title(
+    plot.ranked_boxes(left, pictures[number], eights["boxes"], correct, objects),
+    "The 8s of a sheet",
+    f"dashed: {len(objects)} objects; tags: ranks",
+)
 plot.title(plot.ranking(middle, eights["scores"], correct), "The list", "by falling score")
 plot.title(plot.ranked_curve(right, recall, precision, correct), "The curve", f"AP {result.ap[EIGHT]:.3f}")
 figure
@@ -244,11 +272,15 @@ widgets.score_threshold(pictures, detections, targets, EIGHT, "8", page=31)
 # %% averages-pictured
 precision, recall = evaluate.precision_recall([True, False, True], num_objects=2)
 figure = plot.figure(10, 3.4)
-ways = (("VOC 2007: eleven recalls", np.arange(11) / 10), ("VOC 2012: the area", None),
-        ("COCO: 101 recalls", np.arange(101) / 100))
+ways = (
+    ("VOC 2007: eleven recalls", np.arange(11) / 10),
+    ("VOC 2012: the area", None),
+    ("COCO: 101 recalls", np.arange(101) / 100),
+)
 for ax, (name, recalls) in zip(figure.subplots(1, 3), ways, strict=True):
     plot.title(plot.interpolation(ax, recall, precision, recalls), name, "grey dots: the detections")
 figure
+
 
 # %% hand-yours
 def by_hand():
@@ -261,17 +293,21 @@ def by_hand():
     return (3 + 5 * 3 / 4) / 11, 1 / 4 + 2 / 4 * 3 / 4, (26 + 50 * 3 / 4) / 101
     ### END SOLUTION
 
+
 # %% hand-check points=2
 place = np.array([[40 * i, 0, 40 * i + 20, 20] for i in range(6)], float)  # four objects, two empty places
 page = {"boxes": place[[0, 4, 1, 2, 5]], "scores": np.arange(5, 0, -1) / 5, "labels": np.ones(5, int)}
 page, objects = [page], [{"boxes": place[:4], "labels": np.ones(4, int)}]
-measured = [evaluate.evaluate_detections(page, objects, 2, method=method).ap[1]
-            for method in ("voc2007", "voc2012")] + [evaluate.evaluate_coco(page, objects, 2).ap50[1]]
+measured = [
+    evaluate.evaluate_detections(page, objects, 2, method=method).ap[1] for method in ("voc2007", "voc2012")
+] + [evaluate.evaluate_coco(page, objects, 2).ap50[1]]
 for name, mine, true in zip(("VOC 2007", "VOC 2012", "COCO"), by_hand(), measured, strict=True):
     if not abs(mine - true) < 1e-9:
         verdict = "too much" if mine > true else "too little"
-        raise checks.CheckFailed(f"{name}: {mine:.4f} is {verdict}. Write down the five points first, "
-                                 "then p, then how many of the recalls lie on each of its steps")
+        raise checks.CheckFailed(
+            f"{name}: {mine:.4f} is {verdict}. Write down the five points first, "
+            "then p, then how many of the recalls lie on each of its steps"
+        )
 print("by_hand: right;", ", ".join(f"{value:.4f}" for value in measured))
 
 # %% average-text [markdown]
@@ -283,6 +319,7 @@ print("by_hand: right;", ", ".join(f"{value:.4f}" for value in measured))
 # > and again. And `np.arange(0, 1.1, 0.1)` holds 0.30000000000000004, which a recall of 3/10 does not reach:
 # > `np.arange(11) / 10` does not have that fault. COCO's own code has it at ten of its 101 recalls, 0.35 the first, and
 # > `evaluate.evaluate_coco` has it too, to give the same numbers. The check takes either.
+
 
 # %% average-yours
 def average_precision(recall, precision, method):
@@ -303,6 +340,7 @@ def average_precision(recall, precision, method):
     first = np.searchsorted(recall, np.arange(steps + 1) / steps)  # the first point that reaches it
     return float(best[first].mean())
     ### END SOLUTION
+
 
 # %% average-check points=3
 checks.average_precision(average_precision)
@@ -330,11 +368,15 @@ for label in range(1, len(sheets.classes)):
     order = np.argsort(-np.concatenate(scores), kind="stable")
     curve = evaluate.precision_recall(np.concatenate(right)[order], official.num_objects[label])
     mine = average_precision(curve[1], curve[0], "voc2012")
-    print(f"{sheets.classes[label]:<7}{official.num_objects[label]:>8}{len(order):>12}{mine:>8.4f}"
-          f"{official.ap[label]:>8.4f}")
+    print(
+        f"{sheets.classes[label]:<7}{official.num_objects[label]:>8}{len(order):>12}{mine:>8.4f}"
+        f"{official.ap[label]:>8.4f}"
+    )
     if not abs(mine - official.ap[label]) < 1e-9:
-        raise checks.CheckFailed(f"digit {label - 1}: {mine:.4f}, expected {official.ap[label]:.4f}. "
-                                 "Do the checks of assign and of average_precision pass?")
+        raise checks.CheckFailed(
+            f"digit {label - 1}: {mine:.4f}, expected {official.ap[label]:.4f}. "
+            "Do the checks of assign and of average_precision pass?"
+        )
 
 # %% coco-text [markdown]
 # ## 9  COCO: ten thresholds, and what else differs
@@ -355,8 +397,14 @@ print({name: round(coco.numbers[name], 3) for name in ("AP", "AP50", "AP75")})
 voc = {method: round(mean_ap(detections, method=method), 3) for method in evaluate.METHODS}
 print("mean AP:", voc)
 figure = plot.figure(6.5, 3.2)
-ax = plot.lines(figure.subplots(), evaluate.coco.IOU_THRESHOLDS, {"AP": by_threshold}, "IoU threshold",
-                "mean AP", levels=[coco.numbers["AP"]])
+ax = plot.lines(
+    figure.subplots(),
+    evaluate.coco.IOU_THRESHOLDS,
+    {"AP": by_threshold},
+    "IoU threshold",
+    "mean AP",
+    levels=[coco.numbers["AP"]],
+)
 plot.title(ax, "AP at each of COCO's thresholds", "dotted: their mean")
 figure
 
@@ -374,17 +422,25 @@ figure
 
 # %% flags-looked-at
 objects = {"boxes": np.array([[0, 0, 20, 20], [40, 0, 80, 40]], float), "labels": np.array([1, 1])}
-seconds = {"missed": [], "found twice": [[40, 0, 80, 40], [41, 0, 81, 40]],
-           "in a corner": [[42, 2, 52, 12]]}
+seconds = {
+    "missed": [],
+    "found twice": [[40, 0, 80, 40], [41, 0, 81, 40]],
+    "in a corner": [[42, 2, 52, 12]],
+}
 for name, second in seconds.items():
     found = np.array([*second, [0, 0, 20, 20], [90, 0, 99, 9]], float)  # the last is of class 2
-    page = {"boxes": found, "scores": np.linspace(0.9, 0.7, len(found)),
-            "labels": np.array([1] * (len(found) - 1) + [2])}
+    page = {
+        "boxes": found,
+        "scores": np.linspace(0.9, 0.7, len(found)),
+        "labels": np.array([1] * (len(found) - 1) + [2]),
+    }
     for flag in ("none", "difficult", "crowd"):
         flags = {} if flag == "none" else {flag: np.array([False, True])}
         result = evaluate.evaluate_detections([page], [objects | flags], 3)
-        print(f"second object {name:<12} flag {flag:<10} AP of class 1 {result.ap[1]:.3f}, "
-              f"of class 2 {result.ap[2]:.3f}, mean {result.mean_ap:.3f}")
+        print(
+            f"second object {name:<12} flag {flag:<10} AP of class 1 {result.ap[1]:.3f}, "
+            f"of class 2 {result.ap[2]:.3f}, mean {result.mean_ap:.3f}"
+        )
 
 # %% number-text [markdown]
 # So the question at the top has two answers. Of two lists, the one with the higher AP is better, by a measure that has
@@ -401,8 +457,11 @@ for name, second in seconds.items():
 # %% number-checked
 place = np.array([[0, 0, 20, 20], [40, 0, 60, 20]], float)
 for k in (0, 1, 2, 8):
-    page = {"boxes": place[[0] * (k + 1) + [1]], "scores": np.linspace(0.9, 0.5, k + 2),
-            "labels": np.ones(k + 2, int)}
+    page = {
+        "boxes": place[[0] * (k + 1) + [1]],
+        "scores": np.linspace(0.9, 0.5, k + 2),
+        "labels": np.ones(k + 2, int),
+    }
     result = evaluate.evaluate_detections([page], [{"boxes": place, "labels": np.ones(2, int)}], 2)
     print(f"{k} duplicates: AP {result.ap[1]:.4f}, by the formula {0.5 + 1 / (k + 2):.4f}")
 

@@ -56,10 +56,12 @@ patients = diagnosis.ward(seed=13)  # seven, A to G
 healthy = diagnosis.reference(seed=13)  # one that is known to be sound, to compare with
 names = [patient.name for patient in patients]
 
+
 def walk(patient):
     "(the trace of all pages of a patient, the target of each page): what there is to measure."
     pictures, targets = zip(*patient.pages, strict=True)
     return patient.model.trace(list(pictures)), list(targets)
+
 
 walked = {patient.name: walk(patient) for patient in (healthy, *patients)}
 
@@ -75,8 +77,15 @@ figure = plot.figure(11, 6.2)
 for ax, patient in zip(figure.subplots(2, 4).flat, (healthy, *patients), strict=True):
     (picture, target), found = patient.pages[2], walked[patient.name][0].outputs[2]
     sure = found["scores"] >= 0.5
-    plot.detections(ax, picture, found["boxes"][sure], None, found["labels"][sure],
-                    diagnosis.Pages.classes, target["boxes"])
+    plot.detections(
+        ax,
+        picture,
+        found["boxes"][sure],
+        None,
+        found["labels"][sure],
+        diagnosis.Pages.classes,
+        target["boxes"],
+    )
     plot.title(ax, patient.name, f"{sure.sum()} detections, {len(sure)} before the cut")
 figure
 
@@ -92,6 +101,7 @@ figure
 # %% losses-table
 terms = "rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss"
 
+
 def losses_of(patient):
     "The four losses on the patient's pages, or what `get_loss` has to say against them."
     pictures, targets = map(list, zip(*patient.pages, strict=True))
@@ -100,6 +110,7 @@ def losses_of(patient):
     except ValueError as error:
         return f"refused: {error}"
     return "  ".join(f"{losses[name].item():12.2f}" for name in terms)
+
 
 print(" " * 7, "  ".join(f"{name:>12}" for name in terms))
 for patient in (healthy, *patients):
@@ -124,11 +135,17 @@ for patient in (healthy, *patients):
 # something is certain of most of its RoIs. The entropy of a row of class probabilities, $-\sum_c p_c \log p_c$, is 0
 # where it is certain and log 11 = 2.40 where it knows nothing.
 
+
 # %% measures
 def nearest(found, wanted):
     "(G,) for each annotated box, a list of (G, 4) by page, the IoU of the nearest found on its page."
-    return np.concatenate([boxes.iou(page, objects).max(axis=0, initial=0)
-                           for page, objects in zip(found, wanted, strict=True)])
+    return np.concatenate(
+        [
+            boxes.iou(page, objects).max(axis=0, initial=0)
+            for page, objects in zip(found, wanted, strict=True)
+        ]
+    )
+
 
 def entropy(logits):
     "(R,) of the class probabilities of each RoI, from its logits (R, L)."
@@ -136,22 +153,44 @@ def entropy(logits):
     p = powers / powers.sum(axis=1, keepdims=True)  # (R, L)
     return -(p * np.log(p + 1e-12)).sum(axis=1)
 
+
 def measure(trace, targets):
     "Eight numbers, in the order in which an image meets what they are about."
     wanted = [target["boxes"] for target in targets]
     anchors = [np.concatenate(trace.anchors)] * len(wanted)
     detected = [one["boxes"] for one in trace.outputs]
-    return [trace.images.mean(), trace.images.std(), np.abs(trace.features[0]).mean(),
-            np.median(nearest(anchors, wanted)), (nearest(trace.proposals, wanted) >= 0.5).mean(),
-            entropy(trace.class_logits).mean(), (nearest(detected, wanted) >= 0.5).mean(),
-            np.mean([len(page) for page in detected])]
+    return [
+        trace.images.mean(),
+        trace.images.std(),
+        np.abs(trace.features[0]).mean(),
+        np.median(nearest(anchors, wanted)),
+        (nearest(trace.proposals, wanted) >= 0.5).mean(),
+        entropy(trace.class_logits).mean(),
+        (nearest(detected, wanted) >= 0.5).mean(),
+        np.mean([len(page) for page in detected]),
+    ]
+
 
 # %% findings
-measures = ["pixels:\nmean", "pixels:\ndeviation", "features:\nmean size", "anchors:\nmedian IoU",
-            "proposals:\nrecall", "head:\nentropy", "detections:\nrecall", "detections\nper page"]
+measures = [
+    "pixels:\nmean",
+    "pixels:\ndeviation",
+    "features:\nmean size",
+    "anchors:\nmedian IoU",
+    "proposals:\nrecall",
+    "head:\nentropy",
+    "detections:\nrecall",
+    "detections\nper page",
+]
 figure = plot.figure(10, 3.6)
-plot.findings(figure.subplots(), [measure(*walked[name]) for name in names], names, measures,
-              measure(*walked["sound"]), tolerance=0.3)
+plot.findings(
+    figure.subplots(),
+    [measure(*walked[name]) for name in names],
+    names,
+    measures,
+    measure(*walked["sound"]),
+    tolerance=0.3,
+)
 figure
 
 # %% findings-read [markdown]
@@ -178,6 +217,7 @@ figure
 # > **What people get wrong.** Mending the detector until it agrees with annotations that are wrong. And two remedies at
 # > once: if it is better afterwards, you do not know why.
 
+
 # %% recalls-yours
 def recalls(found, wanted):
     """Three recalls: as annotated, with x and y exchanged back, and with the boxes of another page.
@@ -188,6 +228,7 @@ def recalls(found, wanted):
     y1, x1, y2, x2. For the third, page i has the annotated boxes of page (i + k) % N; of
     k = 1 .. N - 1 the one with the highest recall counts.
     """
+
     ### BEGIN SOLUTION
     def recall(wanted):
         return (nearest(found, wanted) >= 0.5).mean()
@@ -196,6 +237,7 @@ def recalls(found, wanted):
     moved = [wanted[k:] + wanted[:k] for k in range(1, len(wanted))]
     return recall(wanted), recall(turned), max(map(recall, moved))
     ### END SOLUTION
+
 
 # %% recalls-check points=3
 diagnosis.check_recalls(recalls)
@@ -216,6 +258,7 @@ for name, (trace, targets) in walked.items():
 #
 # Predict the longest bar of each patient. Where annotations are wrong, what will a *good* detection be called?
 
+
 # %% error-kinds
 def draw_errors(ax, patient):
     "Draws the kinds of error of a patient; says so where the targets are refused."
@@ -227,10 +270,16 @@ def draw_errors(ax, patient):
         return
     kinds = list(errors.repaired)
     at = [list(errors.examples).index(kind) for kind in kinds]
-    plot.error_kinds(ax, kinds, np.array(list(errors.repaired.values())) - errors.mean_ap,
-                     errors.detections.sum(axis=1)[at], errors.objects.sum(axis=1)[at])
+    plot.error_kinds(
+        ax,
+        kinds,
+        np.array(list(errors.repaired.values())) - errors.mean_ap,
+        errors.detections.sum(axis=1)[at],
+        errors.objects.sum(axis=1)[at],
+    )
     ax.set(xlim=(0, 2), xticks=(0, 0.5, 1), xlabel="gained by its repair")  # one scale for all
     plot.title(ax, patient.name, f"mean AP {errors.mean_ap:.3f}")
+
 
 figure = plot.figure(11, 8.5)
 for ax, patient in zip(figure.subplots(4, 2).flat, (healthy, *patients), strict=True):
@@ -252,6 +301,7 @@ figure
 #
 # Predict: where are the counts of a sound patient, and where if labels begin with 0?
 
+
 # %% names-called
 def called(patient):
     "(L, L) counts of the objects: rows are annotated labels, columns what is said; 0 where nothing is."
@@ -263,6 +313,7 @@ def called(patient):
         said = np.append(0, found["labels"][sure])[shared.argmax(axis=0)]  # (G,)
         np.add.at(counts, (target["labels"], said), 1)
     return counts
+
 
 lying = [patient for patient in patients if measure(*walked[patient.name])[6] > 0.9]  # detections: recall
 figure = plot.figure(13, 4.6)
@@ -281,6 +332,7 @@ figure
 #
 # Two hints. For names, one number is enough: by how much the label of a detection differs from that of the object on
 # which it lies, the same for nearly all. And be able to say `"sound"`: who finds something in everybody is no doctor.
+
 
 # %% diagnose-yours
 def diagnose(patient):
@@ -301,10 +353,14 @@ def diagnose(patient):
     as_annotated, exchanged, of_another_page = recalls(found, wanted)
     if max(exchanged, of_another_page) > max(as_annotated, 0.5):
         return "swapped axes" if exchanged > of_another_page else "shuffled boxes"
-    shifts = [one["labels"][boxes.iou(one["boxes"], target["boxes"]).argmax(axis=0)] - target["labels"]
-              for one, target in zip(trace.outputs, targets, strict=True) if len(one["boxes"])]
+    shifts = [
+        one["labels"][boxes.iou(one["boxes"], target["boxes"]).argmax(axis=0)] - target["labels"]
+        for one, target in zip(trace.outputs, targets, strict=True)
+        if len(one["boxes"])
+    ]
     return "labels from 0" if np.median(np.concatenate(shifts)) == 1 else "sound"
     ### END SOLUTION
+
 
 # %% diagnose-check points=6
 for _ in range(3):
@@ -320,17 +376,20 @@ for patient in patients:
 # keep well, and gives for every trouble the remedy. Here is what it says first of each patient, and the whole report on
 # one of them. Where it and you disagree, find out who is right, and by which number.
 
+
 # %% second-opinion
 def examine(patient):
     "The doctor's verdicts on a patient."
-    frozen = [name for name, parameter in patient.model.named_parameters()
-              if not parameter.requires_grad]
+    frozen = [name for name, parameter in patient.model.named_parameters() if not parameter.requires_grad]
     return doctor.examine(patient.model, patient.pages, frozen=frozen, progress=False)
+
 
 for patient in patients:
     troubles = [verdict.trouble for verdict in examine(patient) if verdict.trouble]
-    print(f"{patient.name}: {troubles[0] if troubles else 'nothing is wrong'}"
-          + (f"  (and {len(troubles) - 1} that follow)" if len(troubles) > 1 else ""))
+    print(
+        f"{patient.name}: {troubles[0] if troubles else 'nothing is wrong'}"
+        + (f"  (and {len(troubles) - 1} that follow)" if len(troubles) > 1 else "")
+    )
 
 # %% report
 print(doctor.report(examine(patients[0])))
@@ -361,16 +420,22 @@ course.compare(boxes.iou, anchors, objects.astype(np.float32))
 #
 # Predict: can you tell the swapped run from the sound one by its curve?
 
+
 # %% trained-runs
 class Swapped(data.Shapes):
     "Pages whose boxes are y1, x1, y2, x2."
+
     def __getitem__(self, index):
         picture, target = super().__getitem__(index)
         return picture, {**target, "boxes": target["boxes"][:, [1, 0, 3, 2]]}
 
-runs = {"sound": (data.Shapes, {}), "swapped axes": (Swapped, {}),
-        "frozen head": (data.Shapes, {"freeze": ("roi_heads",)}),
-        "rate of 1": (data.Shapes, {"lr": 1.0})}
+
+runs = {
+    "sound": (data.Shapes, {}),
+    "swapped axes": (Swapped, {}),
+    "frozen head": (data.Shapes, {"freeze": ("roi_heads",)}),
+    "rate of 1": (data.Shapes, {"lr": 1.0}),
+}
 histories = {}
 for name, (kind, change) in runs.items():
     rcnn.seed(0)

@@ -71,6 +71,7 @@ root = Path(scratch.name)
 # Then look, before anything else; `rcnn check` draws sixteen pictures, as `plot.contact_sheet` does. And let the
 # validator look. It is silent here, and it should be, for this folder was written by a program.
 
+
 # %% folder-made
 class Blackboards(data.Digits):
     """Pages of digits (120 × 160), white on dark."""
@@ -81,6 +82,7 @@ class Blackboards(data.Digits):
     def __getitem__(self, index):
         picture, target = super().__getitem__(index)
         return 255 - picture, target
+
 
 for split, count in (("train", 120), ("val", 40)):
     data.write_voc(Blackboards(count, split), root / "boards", split, progress=False)
@@ -113,13 +115,26 @@ figure
 
 # %% damage-done
 dozen = Blackboards(12, "train")
-dozen.classes = ("background", "zero", "one", "two", "three", "four",
-                 "five", "six", "seven", "eight", "nine")
+dozen.classes = (
+    "background",
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+)
 data.write_voc(dozen, root / "damaged", "train", progress=False)
+
 
 def edit(number, change):
     path = root / "damaged" / "Annotations" / f"train_{number:06d}.xml"
     path.write_text(change(path.read_text()))
+
 
 photos = root / "damaged" / "JPEGImages"
 (photos / "train_000001.png").unlink()
@@ -145,6 +160,7 @@ for problem in data.validate(damaged, progress=False, to_learn=False).problems:
 # their corners' order alone?
 #
 # One more question, which no program answers: a box that reached beyond the border ends there afterwards. Is it right?
+
 
 # %% repair-yours
 def repair(annotations):
@@ -176,12 +192,20 @@ def repair(annotations):
         rows = [(*box, label) for box, label in zip(found.tolist(), labels.tolist(), strict=True)]
         kept = [i for i, row in enumerate(rows) if row not in rows[:i]]
         arrays = {name: getattr(record, name)[kept] for name in ("difficult", "crowd", "truncated")}
-        records.append(dataclasses.replace(
-            record, size=(height, width), boxes=found[kept], labels=labels[kept],
-            names=tuple(annotations.classes[label] for label in labels[kept]),
-            areas=record.areas[kept] * x * y, **arrays))
+        records.append(
+            dataclasses.replace(
+                record,
+                size=(height, width),
+                boxes=found[kept],
+                labels=labels[kept],
+                names=tuple(annotations.classes[label] for label in labels[kept]),
+                areas=record.areas[kept] * x * y,
+                **arrays,
+            )
+        )
     return dataclasses.replace(annotations, records=records)
     ### END SOLUTION
+
 
 # %% repair-check points=4
 checks.repair(repair)
@@ -212,10 +236,14 @@ figure
 # %% coverage-shown
 model = rcnn.faster_rcnn_small(boards.classes, min_size=120, max_size=240)  # boards as they are, 120 × 160
 strides = model.strides()
-sets = {"the paper's": anchors.AnchorGenerator((128, 256, 512), (0.5, 1, 2)),
-        "ready-made": model.anchor_generator}
-covered = {name: evaluate.coverage(boards, generator, strides, 120, 240, progress=False)
-           for name, generator in sets.items()}
+sets = {
+    "the paper's": anchors.AnchorGenerator((128, 256, 512), (0.5, 1, 2)),
+    "ready-made": model.anchor_generator,
+}
+covered = {
+    name: evaluate.coverage(boards, generator, strides, 120, 240, progress=False)
+    for name, generator in sets.items()
+}
 for name, of_set in covered.items():
     print(f"{name:<13}at least 0.5: {of_set.recall(0.5):6.1%}   at least 0.7: {of_set.recall(0.7):6.1%}")
 
@@ -252,9 +280,11 @@ sizes_of, ratios_of = model.config.anchor_sizes, model.config.aspect_ratios
 for factor in (1, 2, 3):
     larger = anchors.AnchorGenerator(tuple(factor * size for size in sizes_of), ratios_of)
     one = evaluate.coverage(boards, larger, strides, factor * 120, factor * 240, progress=False)
-    print(f"boards of {factor * 120} × {factor * 160}, sizes {larger.sizes}: "
-          f"0.5 for {one.recall(0.5):.1%}, 0.7 for {one.recall(0.7):.1%}, "
-          f"{one.num_positive.mean():.1f} positive each")
+    print(
+        f"boards of {factor * 120} × {factor * 160}, sizes {larger.sizes}: "
+        f"0.5 for {one.recall(0.5):.1%}, 0.7 for {one.recall(0.7):.1%}, "
+        f"{one.num_positive.mean():.1f} positive each"
+    )
 
 # %% choose [markdown]
 # Larger pictures cost four or nine times the work. It is the price of small objects, and why a pyramid, whose first level
@@ -269,6 +299,7 @@ for factor in (1, 2, 3):
 # > **What people get wrong.** Anchors are in pixels of the *batch*, the boxes of a data set in pixels of their pictures.
 # > If 600 pixels become 800, an object of 60 becomes one of 80. And whoever fits anchors to all pictures, those of
 # > validation included, measures a little of their own choice.
+
 
 # %% choose-yours
 def choose_anchors(dataset, strides, min_size, max_size):
@@ -289,9 +320,12 @@ def choose_anchors(dataset, strides, min_size, max_size):
         found_sizes.append(np.sqrt(width * height))
         found_ratios.append(height / width)
     middles = (1 / 6, 1 / 2, 5 / 6)  # of three equal parts
-    return (np.quantile(np.concatenate(found_sizes), middles),
-            np.quantile(np.concatenate(found_ratios), middles))
+    return (
+        np.quantile(np.concatenate(found_sizes), middles),
+        np.quantile(np.concatenate(found_ratios), middles),
+    )
     ### END SOLUTION
+
 
 # %% choose-check points=4
 checks.choose_anchors(choose_anchors)
@@ -312,8 +346,9 @@ print(f"unseen boards: 0.5 for {on_unseen.recall(0.5):.1%}, 0.7 for {on_unseen.r
 # choice decides.
 
 # %% suggest-shown
-found = evaluate.suggest(boards, strides, 120, 240, num_ratios=2, generator=model.anchor_generator,
-                        progress=False)
+found = evaluate.suggest(
+    boards, strides, 120, 240, num_ratios=2, generator=model.anchor_generator, progress=False
+)
 print(found)
 after = evaluate.coverage(unseen, found.generator, strides, 120, 240, progress=False)
 print(f"on unseen boards: 0.5 for {after.recall(0.5):.1%}, 0.7 for {after.recall(0.7):.1%}")
@@ -345,8 +380,21 @@ begun = dataclasses.replace(begun, recipe=recipe, weights=str(root / "digits.saf
 decided = begun.resolved(boards, progress=False)
 
 plan.write(root / "run.toml", decided)
-shown = ("[model]", "[recipe]", "kind", "anchor_sizes", "aspect_ratios", "min_size", "max_size",
-         "rpn_fg_iou_thresh", "steps", "batch_size", "lr", "flip", "scale_jitter")
+shown = (
+    "[model]",
+    "[recipe]",
+    "kind",
+    "anchor_sizes",
+    "aspect_ratios",
+    "min_size",
+    "max_size",
+    "rpn_fg_iou_thresh",
+    "steps",
+    "batch_size",
+    "lr",
+    "flip",
+    "scale_jitter",
+)
 lines = (root / "run.toml").read_text().splitlines()
 print("\n".join(line for line in lines if line.split(" =")[0] in shown))
 print(f"({len(lines)} lines in all)")
@@ -355,8 +403,10 @@ print(f"({len(lines)} lines in all)")
 from_digits, left_out = decided.make_model()
 print("left out of the weights:", ", ".join(left_out) or "nothing, for the classes are the same")
 from_random, _ = dataclasses.replace(decided, weights=None).make_model()
-runs = {"from the weights of digits": train.fit(from_digits, boards, recipe, progress=False),
-        "from random weights": train.fit(from_random, boards, recipe, progress=False)}
+runs = {
+    "from the weights of digits": train.fit(from_digits, boards, recipe, progress=False),
+    "from random weights": train.fit(from_random, boards, recipe, progress=False),
+}
 names = ("the shipped detector as it is", *runs)
 for name, one in zip(names, (rcnn.load_digits(), from_digits, from_random), strict=True):
     result = evaluate.evaluate(one, unseen, progress=False)
@@ -385,15 +435,26 @@ figure
 # scores, too. Which stage would you work on next?
 
 # %% evaluation-shown
-print(doctor.report(doctor.examine(from_digits, boards, unseen, pages=40, progress=False,
-                                   losses=runs["from the weights of digits"].history["total_loss"])))
+print(
+    doctor.report(
+        doctor.examine(
+            from_digits,
+            boards,
+            unseen,
+            pages=40,
+            progress=False,
+            losses=runs["from the weights of digits"].history["total_loss"],
+        )
+    )
+)
 
 figure = plot.figure(10, 3.9)
 for ax, index in zip(figure.subplots(1, 2), (1, 5), strict=True):
     picture, target = unseen[index]
     one = from_digits.predict([picture], score_thresh=0.5)[0]
-    plot.detections(ax, picture, one["boxes"], one["scores"], one["labels"], unseen.classes,
-                    target["boxes"])
+    plot.detections(
+        ax, picture, one["boxes"], one["scores"], one["labels"], unseen.classes, target["boxes"]
+    )
     plot.title(ax, f"Unseen board {index}", f"{len(one['boxes'])} detections with a score of at least 0.5")
 figure
 
@@ -458,8 +519,9 @@ else:
     detector = rcnn.faster_rcnn_resnet_50_fpn(weights=COCO_WEIGHTS)
     one = detector.predict([photo], score_thresh=0.5)[0]
     figure = plot.figure(10, 6)
-    ax = plot.detections(figure.subplots(), photo, one["boxes"], one["scores"], one["labels"],
-                         detector.config.class_names)
+    ax = plot.detections(
+        figure.subplots(), photo, one["boxes"], one["scores"], one["labels"], detector.config.class_names
+    )
     plot.title(ax, "The public detector of COCO", f"{len(one['boxes'])} detections, score at least 0.5")
 figure
 
@@ -489,8 +551,17 @@ left_out = {} if report.ok else {"on_error": "skip"}
 own, first = data.load(own_spec, "train", options=left_out), plan.for_dataset(own_spec, options=left_out)
 print(f"short side {first.settings['min_size']}, {first.recipe.steps} steps of {first.recipe.batch_size}")
 small = rcnn.faster_rcnn_small(own.classes, **first.settings)
-print(evaluate.suggest(own, small.strides(), small.config.min_size, small.config.max_size, num_ratios=2,
-                      generator=small.anchor_generator, progress=False))
+print(
+    evaluate.suggest(
+        own,
+        small.strides(),
+        small.config.min_size,
+        small.config.max_size,
+        num_ratios=2,
+        generator=small.anchor_generator,
+        progress=False,
+    )
+)
 
 figure = plot.figure(10, 3)
 for ax, index in zip(figure.subplots(1, 3), np.linspace(0, len(own) - 1, 3).astype(int), strict=True):

@@ -3,8 +3,20 @@ import numpy as np
 Array = np.ndarray
 
 def scratch_size(tiles: int, channels: int, filters: int, side: int, threads: int) -> int: ...
-def convolve(maps: Array, weight: Array, out: Array, padding: Array, scale: Array | None, shift: Array | None,
-             residual: Array | None, relu: bool, side: int, scratch: Array, threads: int) -> None: ...
+def convolve(
+    maps: Array,
+    weight: Array,
+    out: Array,
+    padding: Array,
+    scale: Array | None,
+    shift: Array | None,
+    residual: Array | None,
+    relu: bool,
+    side: int,
+    scratch: Array,
+    threads: int,
+) -> None: ...
 def weight_gradient_scratch_size(tiles: int, channels: int, filters: int, side: int) -> int: ...
-def weight_gradient(maps: Array, grad: Array, out: Array, padding: Array, side: int, most: int, scratch: Array,
-                    threads: int) -> None: ...
+def weight_gradient(
+    maps: Array, grad: Array, out: Array, padding: Array, side: int, most: int, scratch: Array, threads: int
+) -> None: ...

@@ -65,10 +65,27 @@ with _ext.short_waits():
         _MISSING = error
 
 __all__ = [
-    "boxes_kernels", "conv_kernels", "get_backend", "get_conv_algorithm", "get_num_threads", "info",
-    "memory", "network_pass", "nms_kernels", "one_pool", "optim_kernels", "passes_kernels", "pooling_kernels",
-    "resampling_kernels", "roi_kernels", "runs_kernels", "set_conv_algorithm", "set_num_threads", "threads_for",
-    "use_backend", "winograd_kernels",
+    "boxes_kernels",
+    "conv_kernels",
+    "get_backend",
+    "get_conv_algorithm",
+    "get_num_threads",
+    "info",
+    "memory",
+    "network_pass",
+    "nms_kernels",
+    "one_pool",
+    "optim_kernels",
+    "passes_kernels",
+    "pooling_kernels",
+    "resampling_kernels",
+    "roi_kernels",
+    "runs_kernels",
+    "set_conv_algorithm",
+    "set_num_threads",
+    "threads_for",
+    "use_backend",
+    "winograd_kernels",
 ]
 
 BACKENDS = ("cython", "numpy")

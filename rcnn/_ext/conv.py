@@ -25,9 +25,18 @@ TASKS = 32  # of a weights' gradient: enough for many threads, and the same numb
 TILES = 192  # that a weights' gradient by Winograd's algorithm takes at a time
 
 
-def convolve(x: np.ndarray, weight: np.ndarray, scale: np.ndarray | None, bias: np.ndarray | None,
-             residual: np.ndarray | None, relu: bool, stride: Pair, padding: Pair, dilation: Pair,
-             size: Pair) -> np.ndarray:
+def convolve(
+    x: np.ndarray,
+    weight: np.ndarray,
+    scale: np.ndarray | None,
+    bias: np.ndarray | None,
+    residual: np.ndarray | None,
+    relu: bool,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    size: Pair,
+) -> np.ndarray:
     """relu(convolution * scale + bias + residual), (N, O, *size); `size` is (H', W')."""
     out = empty_maps((len(x), len(weight), *size))
     rest = None if residual is None else pixels(residual)
@@ -42,8 +51,9 @@ def convolve(x: np.ndarray, weight: np.ndarray, scale: np.ndarray | None, bias: 
     return out
 
 
-def input_gradient(g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair,
-                   dilation: Pair) -> np.ndarray:
+def input_gradient(
+    g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+) -> np.ndarray:
     """The gradient for the maps, of their `shape` (N, C, H, W)."""
     if 0 in shape:
         return empty_maps(shape)
@@ -57,8 +67,9 @@ def input_gradient(g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], st
     return _input_gradient_by_kind(g, weight, shape, stride, padding)
 
 
-def weight_gradient(g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair,
-                    dilation: Pair) -> np.ndarray:
+def weight_gradient(
+    g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+) -> np.ndarray:
     """The gradient for the filters, of their `shape` (O, C, kernel height, kernel width)."""
     outs, channels, height, width = shape
     out = empty(shape)
@@ -76,8 +87,7 @@ def weight_gradient(g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride
     kernels, places = backend.conv_kernels, g.size // max(outs, 1)
     tasks = kernels.gradient_tasks(outs, height, width * channels)
     parts = empty((max(1, min(TASKS // tasks, places // 1024)), outs, height * width * channels))
-    kernels.weight_gradient(_padded(x, padding), grad, parts, height, width, _pair(stride),
-                                          _pair(dilation), threads)
+    kernels.weight_gradient(_padded(x, padding), grad, parts, height, width, _pair(stride), _pair(dilation), threads)
     kernels.gather_weights(parts, out, backend.threads_for(parts.size))
     return out
 
@@ -93,18 +103,31 @@ def _winograd_side(weight_shape: tuple[int, ...], stride: Pair, padding: Pair, d
     return 4 if wanted == "winograd4" else 2
 
 
-def _direct(maps: np.ndarray, weight: np.ndarray, out: np.ndarray, stride: Pair, dilation: Pair,
-            after: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, bool]) -> None:
+def _direct(
+    maps: np.ndarray,
+    weight: np.ndarray,
+    out: np.ndarray,
+    stride: Pair,
+    dilation: Pair,
+    after: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, bool],
+) -> None:
     """Fills out (N, H', W', O), any places of a map, from maps (N, H, W, C) that are padded already."""
     kernels = backend.conv_kernels
     work = weight[0].size if len(weight) else 0
     packed = empty((max(kernels.padded_panels(len(weight)) * work, 1),))
-    kernels.convolve(maps, weight, out, _pair(stride), _pair(dilation), *after, packed,
-                     backend.threads_for(out.size * work))
+    kernels.convolve(
+        maps, weight, out, _pair(stride), _pair(dilation), *after, packed, backend.threads_for(out.size * work)
+    )
 
 
-def _winograd(maps: np.ndarray, weight: np.ndarray, out: np.ndarray, padding: Pair,
-              after: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, bool], side: int) -> None:
+def _winograd(
+    maps: np.ndarray,
+    weight: np.ndarray,
+    out: np.ndarray,
+    padding: Pair,
+    after: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, bool],
+    side: int,
+) -> None:
     """Fills out (N, H', W', O) from maps (N, H, W, C)."""
     kernels, (outs, channels) = backend.winograd_kernels, weight.shape[:2]
     threads = backend.threads_for(out.size * channels * 9)
@@ -117,8 +140,9 @@ def _count_tiles(shape: tuple[int, ...], side: int) -> int:
     return shape[0] * -(-shape[2] // side) * -(-shape[3] // side)
 
 
-def _input_gradient_by_kind(g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair,
-                            padding: Pair) -> np.ndarray:
+def _input_gradient_by_kind(
+    g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair
+) -> np.ndarray:
     """The gradient for the maps, one convolution for each kind of places: those reached by the same weights.
 
     Along an axis, place p is under weight k of the window that begins at p + padding - k, if that is a multiple of the
@@ -128,9 +152,9 @@ def _input_gradient_by_kind(g: np.ndarray, weight: np.ndarray, shape: tuple[int,
     places = pixels(out)
     for phase_y in range(stride[0]):
         for phase_x in range(stride[1]):
-            some = weight[:, :, phase_y::stride[0], phase_x::stride[1]]
+            some = weight[:, :, phase_y :: stride[0], phase_x :: stride[1]]
             first_y, first_x = (phase_y - padding[0]) % stride[0], (phase_x - padding[1]) % stride[1]
-            mine = places[:, first_y::stride[0], first_x::stride[1]]
+            mine = places[:, first_y :: stride[0], first_x :: stride[1]]
             if some.size == 0:
                 mine[...] = 0
             elif mine.size:
@@ -148,22 +172,26 @@ def _fill_kind(g: np.ndarray, some: np.ndarray, mine: np.ndarray, first: Pair) -
     after = [f + n - s for f, n, s in zip(first, mine.shape[1:3], g.shape[2:], strict=True)]
     maps = pixels(g)
     pad = max(*before, *after, 0)
-    maps = _padded(g, (pad, pad))[:, pad - before[0]:, pad - before[1]:]
+    maps = _padded(g, (pad, pad))[:, pad - before[0] :, pad - before[1] :]
     maps = np.ascontiguousarray(maps) if pad != before[0] or pad != before[1] else maps
     _direct(maps, turned, mine, (1, 1), (1, 1), (None, None, None, False))
 
 
-def _input_gradient_spread(g: np.ndarray, turned: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair,
-                           dilation: Pair) -> np.ndarray:
+def _input_gradient_spread(
+    g: np.ndarray, turned: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+) -> np.ndarray:
     """The gradient for the maps: the places' gradients spread out by the stride, convolved with the filters turned."""
     reach = [d * (k - 1) for d, k in zip(dilation, turned.shape[2:], strict=True)]
     size = [s + 2 * p for s, p in zip(shape[2:], padding, strict=True)]  # of the padded maps
     spread = np.zeros((shape[0], size[0] + reach[0], size[1] + reach[1], g.shape[1]), g.dtype)
-    spread[:, reach[0]:reach[0] + stride[0] * g.shape[2]:stride[0],
-           reach[1]:reach[1] + stride[1] * g.shape[3]:stride[1]] = pixels(g)
+    spread[
+        :,
+        reach[0] : reach[0] + stride[0] * g.shape[2] : stride[0],
+        reach[1] : reach[1] + stride[1] * g.shape[3] : stride[1],
+    ] = pixels(g)
     out = empty_maps((shape[0], shape[1], size[0], size[1]))
     _direct(spread, turned, pixels(out), (1, 1), dilation, (None, None, None, False))
-    return out[:, :, padding[0]:padding[0] + shape[2], padding[1]:padding[1] + shape[3]]
+    return out[:, :, padding[0] : padding[0] + shape[2], padding[1] : padding[1] + shape[3]]
 
 
 def _padded(x: np.ndarray, padding: Pair) -> np.ndarray:

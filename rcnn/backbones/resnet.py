@@ -57,8 +57,10 @@ class Bottleneck(Module):
 
 
 BLOCKS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
-    18: (BasicBlock, (2, 2, 2, 2)), 34: (BasicBlock, (3, 4, 6, 3)),
-    50: (Bottleneck, (3, 4, 6, 3)), 101: (Bottleneck, (3, 4, 23, 3)),
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
 }  # layers -> block, and how many of it each stage has: table 1 of the paper
 
 
@@ -110,7 +112,9 @@ class ResNet(Module):
         """
         if trainable_layers not in range(6):
             raise ValueError(f"trainable_layers must be in 0 .. 5, not {trainable_layers!r}")
-        learning = ("layer4", "layer3", "layer2", "layer1", "conv1", "bn1")[:trainable_layers + (trainable_layers == 5)]
+        learning = ("layer4", "layer3", "layer2", "layer1", "conv1", "bn1")[
+            : trainable_layers + (trainable_layers == 5)
+        ]
         for name, parameter in self.named_parameters():
             parameter.requires_grad = name.split(".")[0] in (*learning, "fc")
 

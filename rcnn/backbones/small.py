@@ -17,10 +17,13 @@ class SmallBackbone(Module):
     def __init__(self, out_channels: int = 64, depth: int = 2) -> None:
         self.out_channels, self.depth = out_channels, depth
         self.stem = Sequential(
-            _conv_norm(3, 24, stride=2), ReLU(),  # (N, 24, H/2, W/2)
-            _conv_norm(24, 48, stride=2), ReLU(),  # (N, 48, H/4, W/4)
+            _conv_norm(3, 24, stride=2),
+            ReLU(),  # (N, 24, H/2, W/2)
+            _conv_norm(24, 48, stride=2),
+            ReLU(),  # (N, 48, H/4, W/4)
             ResidualBlock(48),
-            _conv_norm(48, out_channels, stride=2), ReLU(),  # (N, out_channels, H/8, W/8)
+            _conv_norm(48, out_channels, stride=2),
+            ReLU(),  # (N, out_channels, H/8, W/8)
         )
         self.blocks = Sequential(*(ResidualBlock(out_channels) for _ in range(depth)))
 

@@ -30,9 +30,12 @@ def unrepeated(choose: Callable[[np.random.Generator], Hashable], seeded: Seeded
     """A failure if generators that draw the same lead to several choices of `what`."""
     if len({choose(seeded.made()) for _ in range(3)}) == 1:
         return None
-    return Failure(f"does not choose the same {what} again where `rng` draws the same again", hint="all chance must "
-                   "come from `rng`; what NumPy and Python draw by themselves comes from elsewhere, and nobody could "
-                   "repeat the choice")
+    return Failure(
+        f"does not choose the same {what} again where `rng` draws the same again",
+        hint="all chance must "
+        "come from `rng`; what NumPy and Python draw by themselves comes from elsewhere, and nobody could "
+        "repeat the choice",
+    )
 
 
 def unlike_chance(counts: np.ndarray, share: float) -> np.ndarray:

@@ -55,8 +55,9 @@ class Failure:
     hint: str | None = None  # in place of the case's own
 
 
-def run(name: str, function: Function, reference: Function, cases: Iterable[Case],
-        rows: Sequence[Sequence[str]] = ()) -> None:
+def run(
+    name: str, function: Function, reference: Function, cases: Iterable[Case], rows: Sequence[Sequence[str]] = ()
+) -> None:
     """Nothing where `function` gives what `reference` gives for every case; else CheckFailed for the simplest.
 
     rows: names of arguments that may be shortened to make a failing case smaller; those in one group have a row for
@@ -89,8 +90,10 @@ def answer(function: Function, case: Case, **live: Any) -> tuple[Any, Failure | 
         return None, failure
     for argument, before in case.arguments.items():
         if argument not in live and not _unchanged(before, own.arguments[argument]):
-            return got, Failure(f"changes its argument {argument!r}", hint="work on a copy: whoever calls a function "
-                                "may still need what was passed")
+            return got, Failure(
+                f"changes its argument {argument!r}",
+                hint="work on a copy: whoever calls a function may still need what was passed",
+            )
     return got, None
 
 
@@ -154,8 +157,11 @@ def copied(case: Case) -> Case:
 
 def _unchanged(before: Any, after: Any) -> bool:
     if isinstance(before, (list, tuple)):
-        return (isinstance(after, type(before)) and len(before) == len(after)
-                and all(_unchanged(b, a) for b, a in zip(before, after, strict=True)))
+        return (
+            isinstance(after, type(before))
+            and len(before) == len(after)
+            and all(_unchanged(b, a) for b, a in zip(before, after, strict=True))
+        )
     if isinstance(before, np.ndarray):
         return np.array_equal(before, after, equal_nan=before.dtype.kind == "f")
     return isinstance(before, np.random.Generator) or bool(before == after)  # a generator is there to be drawn from
@@ -163,8 +169,10 @@ def _unchanged(before: Any, after: Any) -> bool:
 
 # ---------------------------------------------------------------------- a smaller case
 
-def _smallest(function: Function, reference: Function, case: Case, failure: Failure,
-              rows: Sequence[Sequence[str]]) -> tuple[Case, Failure]:
+
+def _smallest(
+    function: Function, reference: Function, case: Case, failure: Failure, rows: Sequence[Sequence[str]]
+) -> tuple[Case, Failure]:
     """A case that fails as well, none of whose rows can be left out, and what is wrong with it."""
     trials = 0
     shrinking = True
@@ -193,6 +201,7 @@ def _shortened(case: Case, rows: Sequence[Sequence[str]]) -> Iterator[Case]:
 
 # ---------------------------------------------------------------------- the message
 
+
 def message(name: str, case: Case, failure: Failure) -> str:
     """What a learner is told."""
     lines = [f"{name}: your function {failure.sentence}", "for"]
@@ -219,8 +228,9 @@ def _assigned(name: str, value: Any) -> str:
         return heading + repr(value)
     if array.ndim == 0:
         return heading + repr(array.item())
-    text = np.array2string(array, precision=ROUNDED, suppress_small=True, separator=", ", threshold=60,
-                           prefix=heading, max_line_width=120)
+    text = np.array2string(
+        array, precision=ROUNDED, suppress_small=True, separator=", ", threshold=60, prefix=heading, max_line_width=120
+    )
     return heading + text + (f"  shape {array.shape}" if array.size == 0 else "")
 
 

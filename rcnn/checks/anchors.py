@@ -19,8 +19,13 @@ def cell_anchors(function: Function, seed: int | None = None) -> None:
     ratio. Corners are rounded to whole pixels, half to even as NumPy and Python do. All sizes of the first ratio come
     first. Raises CheckFailed, which says what is wrong.
     """
-    run("cell_anchors", function, anchors.cell_anchors, _cell_cases(np.random.default_rng(seed)),
-        rows=(("sizes",), ("ratios",)))
+    run(
+        "cell_anchors",
+        function,
+        anchors.cell_anchors,
+        _cell_cases(np.random.default_rng(seed)),
+        rows=(("sizes",), ("ratios",)),
+    )
 
 
 def grid_anchors(function: Function, seed: int | None = None) -> None:
@@ -38,34 +43,72 @@ def _cell_cases(rng: np.random.Generator) -> Iterator[Case]:
         return Case({"sizes": np.array(sizes, float), "ratios": np.array(ratios, float)}, hint)
 
     whole = int(rng.integers(3, 20))
-    yield shapes([4 * whole + 2], [1], "a square whose side is the size, centred on the origin: half of it lies left "
-                 "of 0 and half right of it, and coordinates are continuous, with nothing to add or to take off; a row "
-                 "of four numbers for each anchor")
-    yield shapes([4 * whole], [4], "a ratio is height / width, so this anchor is higher than wide; and its area is "
-                 "still the size squared: what one side gains, the other must lose")
-    yield shapes([4 * whole], [0.25], "a ratio is height / width, so this anchor is wider than high; and its area is "
-                 "still the size squared")
+    yield shapes(
+        [4 * whole + 2],
+        [1],
+        "a square whose side is the size, centred on the origin: half of it lies left "
+        "of 0 and half right of it, and coordinates are continuous, with nothing to add or to take off; a row "
+        "of four numbers for each anchor",
+    )
+    yield shapes(
+        [4 * whole],
+        [4],
+        "a ratio is height / width, so this anchor is higher than wide; and its area is "
+        "still the size squared: what one side gains, the other must lose",
+    )
+    yield shapes(
+        [4 * whole],
+        [0.25],
+        "a ratio is height / width, so this anchor is wider than high; and its area is still the size squared",
+    )
     for side in ("width", "height"):
         sizes, ratios = _to_be_rounded(rng, side)
-        yield shapes(sizes.tolist(), ratios.tolist(), "sides are seldom whole: the corners are rounded, each to the "
-                     "whole number nearest to it, whether that is above or below, and only at the end")
-    yield shapes([4 * whole + 1], [1], "half of an odd side lies halfway between two whole numbers, and goes to the "
-                 "even one, on either side of 0; `+ 0.5` and rounding down treats the two sides differently")
-    yield shapes([4 * whole + 3], [1], "half of an odd side lies halfway between two whole numbers, and goes to the "
-                 "even one, on either side of 0; `+ 0.5` and rounding down treats the two sides differently")
-    yield shapes([4 * whole, 8 * whole], [1, 4], "every size with every ratio, not the first with the first; and the "
-                 "order is all sizes of the first ratio, then all of the second")
-    yield shapes([4 * whole, 8 * whole, 16 * whole], [0.25, 1], "every size with every ratio; the order is all sizes "
-                 "of the first ratio, then all of the second")
-    yield Case({"sizes": np.array([4 * whole + 1, 4 * whole + 3]), "ratios": np.array([1, 4])}, "whole numbers are "
-               "numbers, too; a quotient or a root of them is not whole")
+        yield shapes(
+            sizes.tolist(),
+            ratios.tolist(),
+            "sides are seldom whole: the corners are rounded, each to the "
+            "whole number nearest to it, whether that is above or below, and only at the end",
+        )
+    yield shapes(
+        [4 * whole + 1],
+        [1],
+        "half of an odd side lies halfway between two whole numbers, and goes to the "
+        "even one, on either side of 0; `+ 0.5` and rounding down treats the two sides differently",
+    )
+    yield shapes(
+        [4 * whole + 3],
+        [1],
+        "half of an odd side lies halfway between two whole numbers, and goes to the "
+        "even one, on either side of 0; `+ 0.5` and rounding down treats the two sides differently",
+    )
+    yield shapes(
+        [4 * whole, 8 * whole],
+        [1, 4],
+        "every size with every ratio, not the first with the first; and the "
+        "order is all sizes of the first ratio, then all of the second",
+    )
+    yield shapes(
+        [4 * whole, 8 * whole, 16 * whole],
+        [0.25, 1],
+        "every size with every ratio; the order is all sizes of the first ratio, then all of the second",
+    )
+    yield Case(
+        {"sizes": np.array([4 * whole + 1, 4 * whole + 3]), "ratios": np.array([1, 4])},
+        "whole numbers are numbers, too; a quotient or a root of them is not whole",
+    )
     sizes, ratios = _clear(rng, 2, 3)
-    yield Case({"sizes": sizes.astype(np.float32), "ratios": ratios.astype(np.float32)}, "float32 is as good as any "
-               "other; the numbers are the same")
+    yield Case(
+        {"sizes": sizes.astype(np.float32), "ratios": ratios.astype(np.float32)},
+        "float32 is as good as any other; the numbers are the same",
+    )
     for count in (1, 2, 3, 5):
         sizes, ratios = _clear(rng, count, count + 1)
-        yield shapes(sizes.tolist(), ratios.tolist(), "take one size and one ratio of these, work out width and height "
-                     "by hand, and then where that anchor comes in the order")
+        yield shapes(
+            sizes.tolist(),
+            ratios.tolist(),
+            "take one size and one ratio of these, work out width and height "
+            "by hand, and then where that anchor comes in the order",
+        )
 
 
 def _to_be_rounded(rng: np.random.Generator, side: str) -> tuple[np.ndarray, np.ndarray]:
@@ -94,29 +137,62 @@ def _grid_cases(rng: np.random.Generator) -> Iterator[Case]:
 
     stride = (2 * int(rng.integers(2, 6)) + 1, 2 * int(rng.integers(7, 12)) + 1)  # odd, and not alike
     one, two = _cell(rng, 1), _cell(rng, 2)
-    yield grid(one, (1, 1), "a single position, in row 0 and column 0: with no offset nothing is added to the cell "
-               "anchor; a row of four numbers for each anchor")
-    yield grid(one, (1, 3), "sizes are (rows, columns), and so is the stride. From one column to the next an anchor "
-               "moves to the right, by the stride of the columns and by nothing else; both its corners move")
-    yield grid(one, (3, 1), "sizes are (rows, columns), and so is the stride. From one row to the next an anchor "
-               "moves down, by the stride of the rows and by nothing else; both its corners move")
-    yield grid(one, (2, 3), "the order is that in which one reads: all columns of the first row, then all of the "
-               "second; each of the rows with each of the columns")
-    yield grid(two, (1, 2), "the order within a position: all cell anchors of the first position come before those of "
-               "the second")
+    yield grid(
+        one,
+        (1, 1),
+        "a single position, in row 0 and column 0: with no offset nothing is added to the cell "
+        "anchor; a row of four numbers for each anchor",
+    )
+    yield grid(
+        one,
+        (1, 3),
+        "sizes are (rows, columns), and so is the stride. From one column to the next an anchor "
+        "moves to the right, by the stride of the columns and by nothing else; both its corners move",
+    )
+    yield grid(
+        one,
+        (3, 1),
+        "sizes are (rows, columns), and so is the stride. From one row to the next an anchor "
+        "moves down, by the stride of the rows and by nothing else; both its corners move",
+    )
+    yield grid(
+        one,
+        (2, 3),
+        "the order is that in which one reads: all columns of the first row, then all of the "
+        "second; each of the rows with each of the columns",
+    )
+    yield grid(
+        two,
+        (1, 2),
+        "the order within a position: all cell anchors of the first position come before those of the second",
+    )
     yield grid(two, (2, 3), "the order is row, then column, then cell anchor: the last changes fastest")
-    yield grid(one, (1, 1), "an offset is a part of a stride: 0.5 moves the anchors by half a stride, to the middle of "
-               "their cell, which may lie between two pixels; along y that is half the stride of the rows", 0.5)
+    yield grid(
+        one,
+        (1, 1),
+        "an offset is a part of a stride: 0.5 moves the anchors by half a stride, to the middle of "
+        "their cell, which may lie between two pixels; along y that is half the stride of the rows",
+        0.5,
+    )
     yield grid(two, (2, 3), "an offset is a part of a stride, and moves all positions alike", 0.25)
-    yield grid(two.astype(np.int64), (2, 2), "whole numbers are numbers, too; half a stride added to them need not be "
-               "whole", 0.5)
+    yield grid(
+        two.astype(np.int64),
+        (2, 2),
+        "whole numbers are numbers, too; half a stride added to them need not be whole",
+        0.5,
+    )
     yield grid(two.astype(np.float32), (2, 2), "float32 is as good as any other; the numbers are the same")
     for rows, columns, count in ((2, 2, 1), (3, 4, 2), (5, 3, 3), (7, 9, 4)):
-        yield grid(_cell(rng, count), (rows, columns), "take one row, one column and one cell anchor, work out its box "
-                   "by hand, and then how many boxes come before it", float(rng.choice([0, 0.5])))
+        yield grid(
+            _cell(rng, count),
+            (rows, columns),
+            "take one row, one column and one cell anchor, work out its box "
+            "by hand, and then how many boxes come before it",
+            float(rng.choice([0, 0.5])),
+        )
 
 
 def _cell(rng: np.random.Generator, count: int) -> np.ndarray:
     """Anchors (count, 4) about the origin, float64 of whole pixels, no two sides alike."""
-    half = rng.permutation(np.arange(5, 60))[:2 * count].reshape(count, 2).astype(float)
+    half = rng.permutation(np.arange(5, 60))[: 2 * count].reshape(count, 2).astype(float)
     return np.concatenate([-half, half], axis=1)

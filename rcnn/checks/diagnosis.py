@@ -69,6 +69,7 @@ class Patient:
 
 # ---------------------------------------------------------------------- faults
 
+
 def sound(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
     """The shipped detector and pages that it has not seen, without empty ones."""
     drawn = Digits(2 * PAGES, split="val", seed=int(rng.integers(1, 2**31)))  # one in twenty has fewer than two digits
@@ -79,8 +80,9 @@ def sound(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 def swapped_axes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
     """The boxes of the pages are y1, x1, y2, x2."""
     model, pages = sound(rng)
-    return model, Pages([(picture, {**target, "boxes": target["boxes"][:, [1, 0, 3, 2]]})
-                         for picture, target in pages.items])
+    return model, Pages(
+        [(picture, {**target, "boxes": target["boxes"][:, [1, 0, 3, 2]]}) for picture, target in pages.items]
+    )
 
 
 def shuffled_boxes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
@@ -119,24 +121,30 @@ def untrained_head(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 
 
 PLANTED: dict[str, Callable[[np.random.Generator], tuple[FasterRCNN, Pages]]] = {
-    SOUND: sound, "swapped axes": swapped_axes, "shuffled boxes": shuffled_boxes, "labels from 0": labels_from_0,
-    "large anchors": large_anchors, "wrong normalisation": wrong_normalisation, "untrained head": untrained_head}
+    SOUND: sound,
+    "swapped axes": swapped_axes,
+    "shuffled boxes": shuffled_boxes,
+    "labels from 0": labels_from_0,
+    "large anchors": large_anchors,
+    "wrong normalisation": wrong_normalisation,
+    "untrained head": untrained_head,
+}
 NAMES = tuple(PLANTED)
 """What a patient may be called."""
 
 HINTS = {
     SOUND: "this detector finds and names its objects: who finds a fault in everybody is no help to anybody",
     "swapped axes": "its detections lie well on the digits. Do the annotated boxes? Which exchange of columns would "
-                    "lay them there?",
+    "lay them there?",
     "shuffled boxes": "its detections lie well on the digits, but the annotated boxes do not, whichever way their "
-                      "columns are exchanged. Are they the boxes of some other page?",
+    "columns are exchanged. Are they the boxes of some other page?",
     "labels from 0": "its boxes lie where they should. Subtract the annotated label from the detected one, digit by "
-                     "digit",
+    "digit",
     "large anchors": "look at the first thing that is held against the objects: how well does the best anchor overlap "
-                     "each?",
+    "each?",
     "wrong normalisation": "begin where the pictures enter the network: which mean and which deviation has the batch?",
     "untrained head": "the proposals are good and what comes of them is not: how certain is the head of any class, and "
-                      "does any of its weights learn?",
+    "does any of its weights learn?",
 }
 
 
@@ -148,6 +156,7 @@ def _with_settings(model: FasterRCNN, **changes: Any) -> FasterRCNN:
 
 
 # ---------------------------------------------------------------------- patients
+
 
 def ward(seed: int) -> list[Patient]:
     """Seven patients in an order that the seed draws: six have a fault each, one is sound. Their names are letters."""
@@ -169,11 +178,14 @@ def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
         said = _answer(function, patient)
         if not isinstance(said, str) or said not in PLANTED:
             without = "; a function without `return` gives None" if said is None else ""
-            raise CheckFailed(f"patient {patient.name}: your function says {said!r}{without}; a patient is one of "
-                              f"{', '.join(map(repr, PLANTED))}")
+            raise CheckFailed(
+                f"patient {patient.name}: your function says {said!r}{without}; a patient is one of "
+                f"{', '.join(map(repr, PLANTED))}"
+            )
         if said != fault:
-            raise CheckFailed(f"patient {patient.name}: your function says {said!r}, which it is not\n"
-                              f"Think about it: {HINTS[fault]}")
+            raise CheckFailed(
+                f"patient {patient.name}: your function says {said!r}, which it is not\nThink about it: {HINTS[fault]}"
+            )
 
 
 def _answer(function: Callable[[Patient], Any], patient: Patient) -> Any:
@@ -181,16 +193,22 @@ def _answer(function: Callable[[Patient], Any], patient: Patient) -> Any:
     before = copy.deepcopy([target for _, target in patient.pages.items])
     said, failure = attempt(function, patient)
     if failure is not None and failure.sentence == NOT_WRITTEN:
-        raise CheckFailed(f"diagnosis: your function, or one that it calls, {NOT_WRITTEN}\n"
-                          "Think about it: begin with the first number of the walk and the one fault that it tells, "
-                          "and call all others 'sound'; what comes here then is the next hint")
+        raise CheckFailed(
+            f"diagnosis: your function, or one that it calls, {NOT_WRITTEN}\n"
+            "Think about it: begin with the first number of the walk and the one fault that it tells, "
+            "and call all others 'sound'; what comes here then is the next hint"
+        )
     if failure is not None:
-        raise CheckFailed(f"patient {patient.name}: your function {failure.sentence}\n"
-                          "Think about it: on some pages a patient finds nothing, and nothing has no largest number")
+        raise CheckFailed(
+            f"patient {patient.name}: your function {failure.sentence}\n"
+            "Think about it: on some pages a patient finds nothing, and nothing has no largest number"
+        )
     for old, (_, new) in zip(before, patient.pages.items, strict=True):
         if old.keys() != new.keys() or not all(np.array_equal(old[name], new[name]) for name in old):
-            raise CheckFailed(f"patient {patient.name}: your function changes the annotations\n"
-                              "Think about it: work on a copy; what has been changed cannot be measured any more")
+            raise CheckFailed(
+                f"patient {patient.name}: your function changes the annotations\n"
+                "Think about it: work on a copy; what has been changed cannot be measured any more"
+            )
     return said
 
 
@@ -203,6 +221,7 @@ def _admitted(seed: int) -> Iterator[tuple[Patient, str]]:
 
 
 # ---------------------------------------------------------------------- hypotheses about annotations
+
 
 def check_recalls(function: Function, seed: int | None = None) -> None:
     """Nothing where `function(found, wanted)` gives the recall as annotated and after two faults have been undone.
@@ -231,26 +250,42 @@ def _recall_cases(rng: np.random.Generator) -> Iterator[Case]:
     one, few, many = _drawn(rng, (1, 1)), _drawn(rng, (1, 3)), _drawn(rng, (2, 1, 3, 2, 1))
     half = [page - [0, 0, 0, 10] for page in few]  # every box is 20 high: an IoU of 0.5
     less = [page - [0, 0, 0, 10.5] for page in few]
-    yield Case({"found": one, "wanted": one}, "every object has a box that lies on it, so the first number is 1; the "
-               "other two are recalls as well, for two other readings of the annotations")
+    yield Case(
+        {"found": one, "wanted": one},
+        "every object has a box that lies on it, so the first number is 1; the "
+        "other two are recalls as well, for two other readings of the annotations",
+    )
     yield Case({"found": half, "wanted": few}, "an IoU of 0.5 is enough")
     yield Case({"found": less, "wanted": few}, "an IoU below 0.5 is not enough")
-    yield Case({"found": [few[0][:0], few[1]], "wanted": few}, "all objects of all pages count alike, those of a page "
-               "on which nothing is found, too")
-    yield Case({"found": [few[0], np.tile(few[1], (4, 1))], "wanted": few}, "recall asks each object for a box, not "
-               "each box for an object")
-    yield Case({"found": many, "wanted": [page[:, [1, 0, 3, 2]] for page in many]}, "the second number: x1, y1, x2, y2 "
-               "have come as y1, x1, y2, x2; which exchange of columns undoes that?")
+    yield Case(
+        {"found": [few[0][:0], few[1]], "wanted": few},
+        "all objects of all pages count alike, those of a page on which nothing is found, too",
+    )
+    yield Case(
+        {"found": [few[0], np.tile(few[1], (4, 1))], "wanted": few},
+        "recall asks each object for a box, not each box for an object",
+    )
+    yield Case(
+        {"found": many, "wanted": [page[:, [1, 0, 3, 2]] for page in many]},
+        "the second number: x1, y1, x2, y2 have come as y1, x1, y2, x2; which exchange of columns undoes that?",
+    )
     for wanted in (*(many[by:] + many[:by] for by in (2, 1, 4)), many[::-1]):
-        yield Case({"found": many, "wanted": wanted}, "the third number: try every k from 1 to N - 1, with the same k "
-                   "for all pages, and go round at the end; the best counts")
-    yield Case({"found": many, "wanted": many}, "for the third number k = 0 is none of the moves: it is the first "
-               "number")
+        yield Case(
+            {"found": many, "wanted": wanted},
+            "the third number: try every k from 1 to N - 1, with the same k "
+            "for all pages, and go round at the end; the best counts",
+        )
+    yield Case(
+        {"found": many, "wanted": many}, "for the third number k = 0 is none of the moves: it is the first number"
+    )
     for _ in range(3):
         mixed = _drawn(rng, (2, 0, 3, 1))
         kept = [page[: rng.integers(0, 3)] for page in mixed]
-        yield Case({"found": kept, "wanted": mixed}, "three recalls over all objects, each for one reading of the "
-                   "annotations; a page may be without objects, or without boxes")
+        yield Case(
+            {"found": kept, "wanted": mixed},
+            "three recalls over all objects, each for one reading of the "
+            "annotations; a page may be without objects, or without boxes",
+        )
 
 
 def _drawn(rng: np.random.Generator, counts: tuple[int, ...]) -> list[np.ndarray]:

@@ -33,7 +33,7 @@ FALSE_ALARMS = {  # what to think about where a page is said to have this fault 
     "outside": "hold x against the width and y against the height, and let up to a pixel pass",
     "twice": "only the same four numbers *and* the same label are the same object twice",
     "elsewhere": "these boxes are on their ink: compare the page's median with the mean inside each box, and average "
-                 "over the boxes of the page",
+    "over the boxes of the page",
 }
 PAGES, ROUNDS = 12, 5
 POOL, PAGE_SIZE = 60, (96, 144)
@@ -71,11 +71,13 @@ def find_faults(function: Function, seed: int | None = None) -> None:
         if index is not None and alone is not None:
             failure = alone[1]
         shown = pages[index or 0]
-        raise CheckFailed(message("find_faults", Case(shown.arguments(), shown.hint or "work on this page by hand"),
-                                  failure))
+        raise CheckFailed(
+            message("find_faults", Case(shown.arguments(), shown.hint or "work on this page by hand"), failure)
+        )
 
 
 # ---------------------------------------------------------------------- boxes that go along
+
 
 def _resize_boxes(boxes: np.ndarray, size: Size, min_size: int, max_size: int) -> tuple[np.ndarray, Size]:
     resized = resized_size((int(size[0]), int(size[1])), int(min_size), int(max_size))
@@ -88,31 +90,68 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
     box = [[x, y, x + 7, y + 4]]
 
     def case(rows: object, size: Size, min_size: int, max_size: int, hint: str, dtype: Any = np.float64) -> Case:
-        return Case({"boxes": np.array(rows, dtype).reshape(-1, 4), "size": size, "min_size": min_size,
-                     "max_size": max_size}, hint)
+        return Case(
+            {"boxes": np.array(rows, dtype).reshape(-1, 4), "size": size, "min_size": min_size, "max_size": max_size},
+            hint,
+        )
 
-    yield case(box, (h, w), 2 * h, 20 * w, "twice as large a picture, so every coordinate of its boxes is twice as "
-               "large; and the answer is a pair: boxes, then (height, width)")
-    yield case(box, (w, h), 2 * h, 20 * w, "the shorter side decides, whichever of the two it is; a size is (height, "
-               "width)")
-    yield case(np.multiply(box, 2), (2 * h, 2 * w), h, 20 * w, "a picture may be too large as well: then it shrinks, "
-               "and its boxes with it")
+    yield case(
+        box,
+        (h, w),
+        2 * h,
+        20 * w,
+        "twice as large a picture, so every coordinate of its boxes is twice as "
+        "large; and the answer is a pair: boxes, then (height, width)",
+    )
+    yield case(
+        box, (w, h), 2 * h, 20 * w, "the shorter side decides, whichever of the two it is; a size is (height, width)"
+    )
+    yield case(
+        np.multiply(box, 2),
+        (2 * h, 2 * w),
+        h,
+        20 * w,
+        "a picture may be too large as well: then it shrinks, and its boxes with it",
+    )
     yield case(box, (h, w), 8 * h, 3 * w, "the longer side would exceed `max_size`: then that side decides, for both")
     yield case(box, (w, h), 8 * h, 3 * w, "the longer side would exceed `max_size`: then that side decides, for both")
     for tall in (False, True):
         size, least = _uneven(rng, tall)
-        yield case(box, size, least, 10 * least, "the longer side is cut to whole pixels, not rounded up; and a box "
-                   "is scaled by what its picture's sides really became, x by the width's ratio and y by the height's")
-    yield case(np.zeros((0, 4)), (h, w), 2 * h, 20 * w, "no boxes at all is an ordinary input: a picture without "
-               "objects is resized, too")
-    yield case(box, (h, w), 3 * h // 2 + 1, 20 * w, "whole numbers are numbers, too; scaled, they are no longer whole",
-               np.int64)
+        yield case(
+            box,
+            size,
+            least,
+            10 * least,
+            "the longer side is cut to whole pixels, not rounded up; and a box "
+            "is scaled by what its picture's sides really became, x by the width's ratio and y by the height's",
+        )
+    yield case(
+        np.zeros((0, 4)),
+        (h, w),
+        2 * h,
+        20 * w,
+        "no boxes at all is an ordinary input: a picture without objects is resized, too",
+    )
+    yield case(
+        box,
+        (h, w),
+        3 * h // 2 + 1,
+        20 * w,
+        "whole numbers are numbers, too; scaled, they are no longer whole",
+        np.int64,
+    )
     for count in (1, 3, 8):
         size, least = _uneven(rng, bool(rng.integers(2)))
         corner = rng.uniform(0, np.array(size[::-1]) / 2, (count, 2))
         rows = np.concatenate([corner, corner + rng.uniform(1, np.array(size[::-1]) / 2, (count, 2))], axis=1)
-        yield case(rows, size, least, int(rng.integers(least + 1, 2 * least)) + 1, "boxes as they come: work out the "
-                   "picture's new sides first, then each side's ratio of new to old", np.float32)
+        yield case(
+            rows,
+            size,
+            least,
+            int(rng.integers(least + 1, 2 * least)) + 1,
+            "boxes as they come: work out the picture's new sides first, then each side's ratio of new to old",
+            np.float32,
+        )
 
 
 def _uneven(rng: np.random.Generator, tall: bool) -> tuple[Size, int]:
@@ -126,6 +165,7 @@ def _uneven(rng: np.random.Generator, tall: bool) -> tuple[Size, int]:
 
 
 # ---------------------------------------------------------------------- faults that are found
+
 
 @dataclass(frozen=True)
 class _Planted:
@@ -142,8 +182,12 @@ class _Planted:
 
     def arguments(self) -> dict[str, Any]:
         """What a message shows of it."""
-        return {"picture.shape": self.picture.shape, "len(dataset.classes)": len(Digits.classes), "boxes": self.boxes,
-                "labels": self.labels}
+        return {
+            "picture.shape": self.picture.shape,
+            "len(dataset.classes)": len(Digits.classes),
+            "boxes": self.boxes,
+            "labels": self.labels,
+        }
 
 
 class _Pages:
@@ -172,8 +216,9 @@ def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Fai
         return page, replace(failure, expected=expected)
     for i, (picture, target) in enumerate(before):
         same = dataset[i][0] is not None and np.array_equal(picture, dataset[i][0])
-        if not same or any(not np.array_equal(target[name], dataset[i][1][name], equal_nan=name == "boxes")
-                           for name in target):
+        if not same or any(
+            not np.array_equal(target[name], dataset[i][1][name], equal_nan=name == "boxes") for name in target
+        ):
             return i, Failure("changes the data set that it looks at", hint="work on a copy: to find is not to mend")
     if got is None:
         return None, Failure("gives None", None, expected, "a function without `return` gives None")
@@ -183,8 +228,12 @@ def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Fai
     for i in sorted({*said, *expected}):
         if said.get(i) != expected.get(i):
             if not 0 <= i < len(pages):
-                return None, Failure(f"speaks of page {i}, and the pages are 0 to {len(pages) - 1}", said, expected,
-                                     "indices count from 0")
+                return None, Failure(
+                    f"speaks of page {i}, and the pages are 0 to {len(pages) - 1}",
+                    said,
+                    expected,
+                    "indices count from 0",
+                )
             return i, _difference(i, said, expected, pages[i])
     return None
 
@@ -213,7 +262,7 @@ def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
     chosen = [_pool()[i] for i in rng.choice(len(_pool()), PAGES, replace=False)]
     makers = [_PLANT[kind] for kind in KINDS]
     pages = [maker(rng, page, number) for maker, page in zip(makers, chosen, strict=False)]
-    pages += [_harmless(rng, page, i) for i, page in enumerate(chosen[len(pages):])]
+    pages += [_harmless(rng, page, i) for i, page in enumerate(chosen[len(pages) :])]
     return [pages[i] for i in rng.permutation(len(pages))]
 
 
@@ -263,31 +312,54 @@ def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     boxes, labels = target["boxes"].copy(), target["labels"].copy()
     if number == 0:
         blank = np.full_like(picture, int(rng.integers(170, 240)))
-        return _Planted(blank, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), None, "a page without objects is "
-                        "an ordinary page: nothing is wrong with it")
+        return _Planted(
+            blank,
+            np.zeros((0, 4), np.float32),
+            np.zeros(0, np.int64),
+            None,
+            "a page without objects is an ordinary page: nothing is wrong with it",
+        )
     if number == 1:
         right, bottom = (int(side) for side in boxes[:, 2:].max(axis=0))
         picture = np.ascontiguousarray(picture[:bottom, :right])
         boxes[boxes[:, 3].argmax(), 3] = bottom + 0.5
-        return _Planted(picture, boxes, labels, None, "coordinates are continuous: a box may end at the width itself, "
-                        "and annotators round, so up to a pixel more is let pass")
+        return _Planted(
+            picture,
+            boxes,
+            labels,
+            None,
+            "coordinates are continuous: a box may end at the width itself, "
+            "and annotators round, so up to a pixel more is let pass",
+        )
     if number == 2:
         boxes, labels = np.concatenate([boxes, boxes[:1]]), np.append(labels, labels[0] % 10 + 1)
-        return _Planted(picture, boxes, labels, None, "the same box with *another* label is somebody else's doubt, not "
-                        "the same object twice")
+        return _Planted(
+            picture,
+            boxes,
+            labels,
+            None,
+            "the same box with *another* label is somebody else's doubt, not the same object twice",
+        )
     if number == 3:
         labels[:] = len(Digits.classes) - 1
-        return _Planted(picture, boxes, labels, None, "a page may have many objects of one label, and this one's is "
-                        "the last that there is")
+        return _Planted(
+            picture,
+            boxes,
+            labels,
+            None,
+            "a page may have many objects of one label, and this one's is the last that there is",
+        )
     return _Planted(picture, boxes, labels, None, "")
 
 
 def _plant_label(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     picture, target = page
     labels, i = target["labels"].copy(), int(rng.integers(len(target["labels"])))
-    value, hint = ((0, "0 is the background, and no object's label"),
-                   (len(Digits.classes), "labels end with L-1: `classes` counts the background"),
-                   (-1, "labels begin with 1; readers write -1 for a class that they do not know"))[number % 3]
+    value, hint = (
+        (0, "0 is the background, and no object's label"),
+        (len(Digits.classes), "labels end with L-1: `classes` counts the background"),
+        (-1, "labels begin with 1; readers write -1 for a class that they do not know"),
+    )[number % 3]
     labels[i], boxes = value, target["boxes"].copy()
     if number == 3:  # two kinds at once
         boxes[i] = boxes[i, [2, 1, 0, 3]]
@@ -305,8 +377,10 @@ def _plant_empty(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     elif number == 2:
         boxes[i, 2], hint = boxes[i, 0], "x2 equal to x1 is a line, not a box: there must be something inside"
     elif number == 3:
-        boxes[i, 3], hint = np.nan, "NaN is neither greater nor less than a number: ask for what must hold, and " \
-            "negate that"
+        boxes[i, 3], hint = (
+            np.nan,
+            "NaN is neither greater nor less than a number: ask for what must hold, and negate that",
+        )
     else:  # x, y, width, height: in the rightmost box the width is less than x1
         i = int(boxes[:, 0].argmax())
         boxes[:, 2:] -= boxes[:, :2]
@@ -319,11 +393,18 @@ def _plant_outside(rng: np.random.Generator, page: Page, number: int) -> _Plante
     picture, target = page
     boxes, i = target["boxes"].copy(), int(rng.integers(len(target["boxes"])))
     excess = float(rng.uniform(1.5, 4))
-    edge = ((2, PAGE_SIZE[1] + excess), (3, PAGE_SIZE[0] + excess), (0, -excess), (1, -excess), (2, PAGE_SIZE[1] + 20)
-            )[number]
+    edge = ((2, PAGE_SIZE[1] + excess), (3, PAGE_SIZE[0] + excess), (0, -excess), (1, -excess), (2, PAGE_SIZE[1] + 20))[
+        number
+    ]
     boxes[i, edge[0]] = edge[1]
-    return _Planted(picture, boxes, target["labels"], "outside", "a page has four edges: 0 on the left and at the top, "
-                    "its width for x, its height for y, which are different here; a shape is (height, width, 3)")
+    return _Planted(
+        picture,
+        boxes,
+        target["labels"],
+        "outside",
+        "a page has four edges: 0 on the left and at the top, "
+        "its width for x, its height for y, which are different here; a shape is (height, width, 3)",
+    )
 
 
 def _plant_twice(rng: np.random.Generator, page: Page, number: int) -> _Planted:
@@ -332,8 +413,13 @@ def _plant_twice(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     place = len(target["boxes"]) if number % 2 else int(rng.integers(len(target["boxes"]) + 1))
     boxes = np.insert(target["boxes"], place, target["boxes"][i], axis=0)
     labels = np.insert(target["labels"], place, target["labels"][i])
-    return _Planted(picture, boxes, labels, "twice", "the same four numbers and the same label, anywhere in the list: "
-                    "the two need not stand next to each other")
+    return _Planted(
+        picture,
+        boxes,
+        labels,
+        "twice",
+        "the same four numbers and the same label, anywhere in the list: the two need not stand next to each other",
+    )
 
 
 def _plant_elsewhere(rng: np.random.Generator, page: Page, number: int) -> _Planted:
@@ -342,9 +428,20 @@ def _plant_elsewhere(rng: np.random.Generator, page: Page, number: int) -> _Plan
     moved = _moved(picture, target["boxes"], number)
     if moved is None:
         raise RuntimeError("a page of the pool has no place without ink")
-    return _Planted(picture, moved[0], target["labels"], "elsewhere", f"no number is impossible here, but {moved[1]}; "
-                    "ink is dark, and the inside of a box that belongs to its digit is darker than the page")
+    return _Planted(
+        picture,
+        moved[0],
+        target["labels"],
+        "elsewhere",
+        f"no number is impossible here, but {moved[1]}; "
+        "ink is dark, and the inside of a box that belongs to its digit is darker than the page",
+    )
 
 
-_PLANT = {"label": _plant_label, "empty": _plant_empty, "outside": _plant_outside, "twice": _plant_twice,
-          "elsewhere": _plant_elsewhere}
+_PLANT = {
+    "label": _plant_label,
+    "empty": _plant_empty,
+    "outside": _plant_outside,
+    "twice": _plant_twice,
+    "elsewhere": _plant_elsewhere,
+}

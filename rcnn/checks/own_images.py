@@ -38,17 +38,27 @@ def repair(function: Function, seed: int | None = None) -> None:
     before = copy.deepcopy(damaged)
     got, failure = attempt(function, damaged)
     if failure is not None:
-        raise _failed(None, failure.sentence, "one fault after another, on one record at a time: the validator tells "
-                      "which are left, and the notebook what each looks like")
+        raise _failed(
+            None,
+            failure.sentence,
+            "one fault after another, on one record at a time: the validator tells "
+            "which are left, and the notebook what each looks like",
+        )
     if got is None:
         raise _failed(None, "gives None", "a function without `return` gives None")
     if not isinstance(got, Annotations):
-        raise _failed(None, f"gives {type(got).__name__}; Annotations are expected",
-                      "`dataclasses.replace(annotations, records=[...])` makes new Annotations of new records")
+        raise _failed(
+            None,
+            f"gives {type(got).__name__}; Annotations are expected",
+            "`dataclasses.replace(annotations, records=[...])` makes new Annotations of new records",
+        )
     for old, new in zip(before.records, damaged.records, strict=False):
         if len(before.records) != len(damaged.records) or not _equal(old, new):
-            raise _failed(old, "changes the annotations that it was given", "work on copies: an array that is written "
-                          "into is the same array in the record that it came from")
+            raise _failed(
+                old,
+                "changes the annotations that it was given",
+                "work on copies: an array that is written into is the same array in the record that it came from",
+            )
     _check_order_of_sizes(got)
     _check_problems(got, planted)
     _check_truth(got, truth, planted)
@@ -74,22 +84,27 @@ def choose_anchors(function: Function, seed: int | None = None) -> None:
 FAULTS: Mapping[str, str] = {  # what a learner's function has to mend, and what to think about
     "missing": "the picture's file is not there: such a record cannot be saved, so it is left out; all others can be",
     "capitals": "the class is written with other capitals, so the object has the label -1; both its name and its label "
-                "are to be those of the class",
+    "are to be those of the class",
     "exchanged": "two corners were exchanged, x1 with x2 or y1 with y2: the object is still there, between the smaller "
-                 "and the larger",
+    "and the larger",
     "beyond": "the box reaches beyond its picture: it is to end at the border",
     "other-size": "the annotation was made for a picture of another size: boxes are to be multiplied by the file's "
-                  "width or height over the stated one, and the record is to state the file's; cut boxes only then",
+    "width or height over the stated one, and the record is to state the file's; cut boxes only then",
     "twice": "the same box of the same class is there twice: one of the two remains, in boxes, names, labels and all "
-             "the other arrays of the record",
+    "the other arrays of the record",
 }
 
 
 def _failed(record: Record | None, sentence: str, hint: str) -> CheckFailed:
     shown: dict[str, Any] = {"annotations": f"{PAGES} records of pages with shapes, of which most are damaged"}
     if record is not None:
-        shown = {"record.image.name": record.image.name, "record.size": record.size, "record.boxes": record.boxes,
-                 "record.names": record.names, "record.labels": record.labels}
+        shown = {
+            "record.image.name": record.image.name,
+            "record.size": record.size,
+            "record.boxes": record.boxes,
+            "record.names": record.names,
+            "record.labels": record.labels,
+        }
     return CheckFailed(message("repair", Case(shown, hint), Failure(sentence)))
 
 
@@ -97,8 +112,11 @@ def _check_order_of_sizes(got: Annotations) -> None:
     """CheckFailed for sizes as Pillow gives them, which the validator would call another fault."""
     for record in got.records:
         if record.size is not None and tuple(record.size) == PAGE_SIZE[::-1]:
-            raise _failed(record, "gives a picture whose width stands where its height belongs",
-                          "a record's `size` is (height, width); that of a Pillow image is (width, height)")
+            raise _failed(
+                record,
+                "gives a picture whose width stands where its height belongs",
+                "a record's `size` is (height, width); that of a Pillow image is (width, height)",
+            )
 
 
 def _check_problems(got: Annotations, planted: Mapping[str, tuple[str, Record]]) -> None:
@@ -106,15 +124,19 @@ def _check_problems(got: Annotations, planted: Mapping[str, tuple[str, Record]])
     try:
         found = validate(got, progress=False, to_learn=False).problems
     except Exception as error:
-        raise _failed(None, f"gives records that cannot be read ({type(error).__name__}: {error})",
-                      A_ROW_EACH) from error
+        raise _failed(
+            None, f"gives records that cannot be read ({type(error).__name__}: {error})", A_ROW_EACH
+        ) from error
     problems = [problem for problem in found if problem.kind not in OF_ALL]
     if problems:
         index = problems[0].examples[0].picture
         name = "" if index is None else got.records[index].image.name
         fault, record = planted.get(name, ("", None))
-        raise _failed(record, f"leaves what the validator finds: {problems[0].sentence} ({problems[0].kind})",
-                      FAULTS.get(fault, problems[0].remedy))
+        raise _failed(
+            record,
+            f"leaves what the validator finds: {problems[0].sentence} ({problems[0].kind})",
+            FAULTS.get(fault, problems[0].remedy),
+        )
 
 
 def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping[str, tuple[str, Record]]) -> None:
@@ -124,21 +146,30 @@ def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping
         fault, record = planted.get(name, ("", true))
         hint = FAULTS.get(fault, "nothing is wrong with this picture: it must come out as it went in")
         if name not in found:
-            raise _failed(record, "leaves out a picture that can be saved", f"the validator is silent, for it does not "
-                          f"know what is gone; {hint}")
+            raise _failed(
+                record,
+                "leaves out a picture that can be saved",
+                f"the validator is silent, for it does not know what is gone; {hint}",
+            )
         mine = found[name]
         _check_lengths(mine, record)
         if len(mine.boxes) != len(true.boxes):
-            raise _failed(record, f"gives {len(mine.boxes)} objects for this record; {len(true.boxes)} are expected",
-                          f"the validator is silent, for it does not know what is gone; {hint}")
+            raise _failed(
+                record,
+                f"gives {len(mine.boxes)} objects for this record; {len(true.boxes)} are expected",
+                f"the validator is silent, for it does not know what is gone; {hint}",
+            )
         pairs = _same_objects(mine, true)
         if pairs is None:
             raise _failed(record, "gives other objects than there are on this picture", hint)
         if mine.size is None or tuple(mine.size) != true.size:
             raise _failed(record, f"gives the size {mine.size} for this record, whose file is {true.size}", hint)
         if wrong := _wrong_row(mine, true, pairs):
-            raise _failed(record, f"gives `{wrong}` of which a row is not that of its object", "every array of a "
-                          f"record, and `names`, has the row of an object where `boxes` has it; {hint}")
+            raise _failed(
+                record,
+                f"gives `{wrong}` of which a row is not that of its object",
+                f"every array of a record, and `names`, has the row of an object where `boxes` has it; {hint}",
+            )
     if len(got.records) != len(truth):
         raise _failed(None, f"gives {len(got.records)} records; {len(truth)} are expected", "a record for each picture")
 
@@ -147,8 +178,9 @@ def _check_lengths(mine: Record, record: Record) -> None:
     """CheckFailed where an array of a mended record has more or fewer rows than it has boxes."""
     for name in ("names", *ARRAYS):
         if len(getattr(mine, name)) != len(mine.boxes):
-            raise _failed(record, f"gives {len(getattr(mine, name))} rows of `{name}` for {len(mine.boxes)} boxes",
-                          A_ROW_EACH)
+            raise _failed(
+                record, f"gives {len(getattr(mine, name))} rows of `{name}` for {len(mine.boxes)} boxes", A_ROW_EACH
+            )
 
 
 def _same_objects(mine: Record, true: Record) -> list[int] | None:
@@ -168,13 +200,22 @@ def _wrong_row(mine: Record, true: Record, pairs: Sequence[int]) -> str | None:
     if [mine.names[i] for i in pairs] != list(true.names):
         return "names"
     marks = ("difficult", "crowd", "truncated")
-    return next((name for name in marks
-                 if not np.array_equal(np.asarray(getattr(mine, name))[list(pairs)], getattr(true, name))), None)
+    return next(
+        (
+            name
+            for name in marks
+            if not np.array_equal(np.asarray(getattr(mine, name))[list(pairs)], getattr(true, name))
+        ),
+        None,
+    )
 
 
 def _equal(one: Record, other: Record) -> bool:
-    return one.names == other.names and one.size == other.size and all(
-        np.array_equal(getattr(one, name), getattr(other, name)) for name in ARRAYS)
+    return (
+        one.names == other.names
+        and one.size == other.size
+        and all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ARRAYS)
+    )
 
 
 @functools.cache
@@ -249,6 +290,7 @@ def _rows(record: Record, rows: Sequence[int]) -> Record:
 
 # ---------------------------------------------------------------------- anchors that are fitted
 
+
 class _Boxes:
     """A data set of blank pictures of one size with these boxes."""
 
@@ -291,12 +333,23 @@ class _Kind:
 def _check_choice(function: Function, pages: _Boxes, others: _Boxes, min_size: int) -> None:
     """CheckFailed where the anchors that `function` chooses for `pages` do not cover `others`."""
     strides, max_size = [(STRIDE, STRIDE)], 2 * min_size
-    case = Case({"the pictures' (height, width)": pages.annotation(0)[0], "min_size": min_size, "strides": strides,
-                 "the boxes of the first": pages.annotation(0)[1]["boxes"]}, "")
+    case = Case(
+        {
+            "the pictures' (height, width)": pages.annotation(0)[0],
+            "min_size": min_size,
+            "strides": strides,
+            "the boxes of the first": pages.annotation(0)[1]["boxes"],
+        },
+        "",
+    )
     got, failure = attempt(function, pages, list(strides), min_size, max_size)
     if failure is not None:
-        raise _no_choice(case, failure.sentence, "begin with the sizes of all objects on the resized pictures; a "
-                         "picture without objects is an ordinary one, with boxes of the shape (0, 4)")
+        raise _no_choice(
+            case,
+            failure.sentence,
+            "begin with the sizes of all objects on the resized pictures; a "
+            "picture without objects is an ordinary one, with boxes of the shape (0, 4)",
+        )
     if got is None:
         raise _no_choice(case, "gives None", "a function without `return` gives None")
     if not isinstance(got, (tuple, list)) or len(got) != 2:
@@ -305,22 +358,31 @@ def _check_choice(function: Function, pages: _Boxes, others: _Boxes, min_size: i
         sizes, ratios = (tuple(float(x) for x in numbers) for numbers in got)
         generator = anchors.AnchorGenerator(sizes, ratios)
     except (TypeError, ValueError) as error:
-        raise _no_choice(case, f"gives what is no sizes and ratios: {error}", "two sequences of positive numbers",
-                         got) from error
+        raise _no_choice(
+            case, f"gives what is no sizes and ratios: {error}", "two sequences of positive numbers", got
+        ) from error
     if max(len(sizes), len(ratios)) > MOST:
-        raise _no_choice(case, f"gives {len(sizes)} sizes and {len(ratios)} ratios; {MOST} of each are the most",
-                         "with enough anchors everything is covered, and every one of them costs time", (sizes, ratios))
+        raise _no_choice(
+            case,
+            f"gives {len(sizes)} sizes and {len(ratios)} ratios; {MOST} of each are the most",
+            "with enough anchors everything is covered, and every one of them costs time",
+            (sizes, ratios),
+        )
     reached = evaluate.coverage(others, generator, strides, min_size, max_size, progress=False)
     for threshold, asked in ASKED.items():
         if (recall := reached.recall(threshold)) < asked:
-            raise _no_choice(case, f"gives anchors that reach {recall:.1%} of the objects of other pages at an IoU of "
-                             f"{threshold:g}; {asked:.0%} are asked for",
-                             _what_is_missed(reached, sizes, ratios, pages.annotation(0)[0], min_size),
-                             (sizes, ratios))
+            raise _no_choice(
+                case,
+                f"gives anchors that reach {recall:.1%} of the objects of other pages at an IoU of "
+                f"{threshold:g}; {asked:.0%} are asked for",
+                _what_is_missed(reached, sizes, ratios, pages.annotation(0)[0], min_size),
+                (sizes, ratios),
+            )
 
 
-def _what_is_missed(reached: evaluate.Coverage, sizes: Sequence[float], ratios: Sequence[float], size: Size,
-                    min_size: int) -> str:
+def _what_is_missed(
+    reached: evaluate.Coverage, sizes: Sequence[float], ratios: Sequence[float], size: Size, min_size: int
+) -> str:
     """What to think about where anchors of these sizes and ratios do not cover the objects."""
     scale = resized_size(size, min_size, 2 * min_size)[0] / size[0]
     middle, of_anchors = float(np.median(reached.sizes)), float(np.median(sizes))
@@ -333,9 +395,11 @@ def _what_is_missed(reached: evaluate.Coverage, sizes: Sequence[float], ratios: 
     if _apart(middle, of_anchors) > near and _apart(middle, of_anchors**0.5) < near * scale:
         return "a size is a length: the square root of an area"
     missed = reached.best_iou < 0.7
-    return (f"the sizes of all objects go from {reached.sizes.min():.0f} to {reached.sizes.max():.0f} pixels of the "
-            f"batch, their ratios from {reached.ratios.min():.2g} to {reached.ratios.max():.2g}; those that are missed "
-            f"at 0.7 have about {np.median(reached.sizes[missed]):.0f} and {np.median(reached.ratios[missed]):.2g}")
+    return (
+        f"the sizes of all objects go from {reached.sizes.min():.0f} to {reached.sizes.max():.0f} pixels of the "
+        f"batch, their ratios from {reached.ratios.min():.2g} to {reached.ratios.max():.2g}; those that are missed "
+        f"at 0.7 have about {np.median(reached.sizes[missed]):.0f} and {np.median(reached.ratios[missed]):.2g}"
+    )
 
 
 def _apart(one: float, other: float) -> float:

@@ -68,59 +68,152 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
     on, off = [x, y, x + SIDE, y + SIDE], [x + 300, y, x + 300 + SIDE, y + SIDE]
     near, half = [x + 4, y + 2, x + SIDE + 9, y + SIDE], [x, y, x + SIDE // 2, y + SIDE]
     beside = [x + 30, y, x + 30 + SIDE, y + SIDE]
-    yield _rois([off], [on], [one], rng, "no proposal is on the object here, and yet something must be learned about "
-                "it: the true boxes join the proposals. The proposal is background, label 0; a match of -1 is no index "
-                "of an object")
-    yield _rois([near], [on], [one], rng, "the proposal lies on the object: the IoU is at least `box_fg_iou_thresh`, "
-                "and both it and the true box are RoIs of that object")
-    yield _rois([near], [on, beside], [one, other], rng, "the proposal overlaps both objects: it belongs to the one "
-                "that it overlaps most")
-    yield _rois([near], [beside, on], [one, other], rng, "the proposal overlaps both objects: it belongs to the one "
-                "that it overlaps most")
-    yield _rois([half], [on], [one], rng, "the proposal is exactly half of the object, an IoU of 0.5: that is *at "
-                "least* `box_fg_iou_thresh`")
-    yield _rois([[x, y, x + 19, y + SIDE]], [on], [one], rng, "the proposal overlaps the object by less than "
-                "`box_bg_iou_thresh`: it is background, though it shows a part of the object, and though no other "
-                "proposal is better: nothing is forced in the second stage")
-    yield _rois([[x, y, x + 15, y + SIDE]], [on], [one], rng, "the IoU lies between the two thresholds: this proposal "
-                "is neither object nor background, and is not chosen", box_bg_iou_thresh=0.25)
-    yield _rois([[x, y, x + 8, y + SIDE]], [on], [one], rng, "the IoU lies below `box_bg_iou_thresh`: the proposal is "
-                "background", box_bg_iou_thresh=0.25)
-    yield _rois([near, off], [on], [one], rng, "the deltas are in the units that `bbox_reg_weights` make of them",
-                bbox_reg_weights=(1.0, 2.0, 4.0, 8.0))
+    yield _rois(
+        [off],
+        [on],
+        [one],
+        rng,
+        "no proposal is on the object here, and yet something must be learned about "
+        "it: the true boxes join the proposals. The proposal is background, label 0; a match of -1 is no index "
+        "of an object",
+    )
+    yield _rois(
+        [near],
+        [on],
+        [one],
+        rng,
+        "the proposal lies on the object: the IoU is at least `box_fg_iou_thresh`, "
+        "and both it and the true box are RoIs of that object",
+    )
+    yield _rois(
+        [near],
+        [on, beside],
+        [one, other],
+        rng,
+        "the proposal overlaps both objects: it belongs to the one that it overlaps most",
+    )
+    yield _rois(
+        [near],
+        [beside, on],
+        [one, other],
+        rng,
+        "the proposal overlaps both objects: it belongs to the one that it overlaps most",
+    )
+    yield _rois(
+        [half],
+        [on],
+        [one],
+        rng,
+        "the proposal is exactly half of the object, an IoU of 0.5: that is *at least* `box_fg_iou_thresh`",
+    )
+    yield _rois(
+        [[x, y, x + 19, y + SIDE]],
+        [on],
+        [one],
+        rng,
+        "the proposal overlaps the object by less than "
+        "`box_bg_iou_thresh`: it is background, though it shows a part of the object, and though no other "
+        "proposal is better: nothing is forced in the second stage",
+    )
+    yield _rois(
+        [[x, y, x + 15, y + SIDE]],
+        [on],
+        [one],
+        rng,
+        "the IoU lies between the two thresholds: this proposal is neither object nor background, and is not chosen",
+        box_bg_iou_thresh=0.25,
+    )
+    yield _rois(
+        [[x, y, x + 8, y + SIDE]],
+        [on],
+        [one],
+        rng,
+        "the IoU lies below `box_bg_iou_thresh`: the proposal is background",
+        box_bg_iou_thresh=0.25,
+    )
+    yield _rois(
+        [near, off],
+        [on],
+        [one],
+        rng,
+        "the deltas are in the units that `bbox_reg_weights` make of them",
+        bbox_reg_weights=(1.0, 2.0, 4.0, 8.0),
+    )
     yield from _counted_cases(rng)
     yield _rois([on, off], [], [], rng, "a picture without objects is an ordinary input: every RoI is background")
     yield _rois([], [on], [one], rng, "there are no proposals: the true box is the only candidate")
     yield _rois([], [], [], rng, "there is nothing to choose from: no rows come out")
-    wide, given = _rois([near, off], [on], [one], rng, "proposals come as float32 from a net, true boxes as float64 "
-                        "from a file"), np.float32
+    wide, given = (
+        _rois([near, off], [on], [one], rng, "proposals come as float32 from a net, true boxes as float64 from a file"),
+        np.float32,
+    )
     yield Case({**wide.arguments, "proposals": wide.arguments["proposals"].astype(given)}, wide.hint)
     for count in (1, 2, 4, 8):
-        yield _crowd(rng, count, "candidates as they come: find the IoU of each with each object, then count how many "
-                     "of either kind there are, and how many the settings allow")
+        yield _crowd(
+            rng,
+            count,
+            "candidates as they come: find the IoU of each with each object, then count how many "
+            "of either kind there are, and how many the settings allow",
+        )
 
 
 def _counted_cases(rng: np.random.Generator) -> Iterator[Case]:
     def counted(objects: int, on: int, off: int, size: int, fraction: float, hint: str) -> Case:
         return _scene(rng, objects, on, off, hint, box_batch_size_per_image=size, box_positive_fraction=fraction)
 
-    yield counted(1, 7, 12, 8, 0.25, "there are plenty of both: the fraction is that of the RoIs on objects, and of "
-                  "`box_batch_size_per_image`; true boxes count among them")
-    yield counted(2, 5, 9, 7, 0.5, "*at most* the fraction is on objects: half of 7 is not whole, and is rounded down; "
-                  "background has all the other places")
+    yield counted(
+        1,
+        7,
+        12,
+        8,
+        0.25,
+        "there are plenty of both: the fraction is that of the RoIs on objects, and of "
+        "`box_batch_size_per_image`; true boxes count among them",
+    )
+    yield counted(
+        2,
+        5,
+        9,
+        7,
+        0.5,
+        "*at most* the fraction is on objects: half of 7 is not whole, and is rounded down; "
+        "background has all the other places",
+    )
     yield counted(1, 0, 12, 8, 0.5, "fewer RoIs on objects than the fraction allows: background fills the batch up")
-    yield counted(1, 9, 2, 8, 0.5, "less background than there is room for: the batch is smaller, for no more RoIs on "
-                  "objects than the fraction allows take its place")
+    yield counted(
+        1,
+        9,
+        2,
+        8,
+        0.5,
+        "less background than there is room for: the batch is smaller, for no more RoIs on "
+        "objects than the fraction allows take its place",
+    )
     yield counted(2, 2, 3, 100, 0.5, "fewer candidates than `box_batch_size_per_image`: all of them are chosen, once")
-    yield counted(5, 0, 9, 8, 0.25, "there are more true boxes than the fraction allows RoIs on objects: a true box "
-                  "is a candidate as any other, and none is sure of its place")
+    yield counted(
+        5,
+        0,
+        9,
+        8,
+        0.25,
+        "there are more true boxes than the fraction allows RoIs on objects: a true box "
+        "is a candidate as any other, and none is sure of its place",
+    )
 
 
-def _rois(proposals: Any, gt_boxes: Any, gt_labels: Sequence[int], rng: np.random.Generator,
-          hint: str, **settings: Any) -> Case:
-    return Case({"proposals": np.array(proposals, float).reshape(-1, 4),
-                 "gt_boxes": np.array(gt_boxes, float).reshape(-1, 4), "gt_labels": np.array(gt_labels, np.int64),
-                 "config": RoISettings(**settings), "rng": Seeded(int(rng.integers(1000)))}, hint)
+def _rois(
+    proposals: Any, gt_boxes: Any, gt_labels: Sequence[int], rng: np.random.Generator, hint: str, **settings: Any
+) -> Case:
+    return Case(
+        {
+            "proposals": np.array(proposals, float).reshape(-1, 4),
+            "gt_boxes": np.array(gt_boxes, float).reshape(-1, 4),
+            "gt_labels": np.array(gt_labels, np.int64),
+            "config": RoISettings(**settings),
+            "rng": Seeded(int(rng.integers(1000))),
+        },
+        hint,
+    )
 
 
 def _scene(rng: np.random.Generator, objects: int, on: int, off: int, hint: str, **settings: Any) -> Case:
@@ -148,11 +241,13 @@ def _apart(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
 
 def _crowd(rng: np.random.Generator, count: int, hint: str) -> Case:
     """`count` objects with proposals on them and beside them, more than the batch holds of either kind."""
-    return _scene(rng, count, 2 * count, 3 * count + 4, hint, box_batch_size_per_image=6 + 2 * count,
-                  box_positive_fraction=0.5)
+    return _scene(
+        rng, count, 2 * count, 3 * count + 4, hint, box_batch_size_per_image=6 + 2 * count, box_positive_fraction=0.5
+    )
 
 
 # ---------------------------------------------------------------------- judging what was chosen
+
 
 def _raise_if(failure: Failure | None, case: Case) -> None:
     if failure is not None:
@@ -201,8 +296,12 @@ def _malformed(got: Any) -> Failure | None:
     rows = len(rois) if rois.ndim else 0
     for name, part, shape in (("rois", rois, (rows, 4)), ("labels", labels, (rows,)), ("deltas", deltas, (rows, 4))):
         if part.shape != shape and not (part.size == 0 and rows == 0):
-            return Failure(f"gives {name} of shape {part.shape}; {shape} is expected", got, hint="rois (R, 4), labels "
-                           "(R,) and deltas (R, 4) have a row for each chosen RoI, background as well, in one order")
+            return Failure(
+                f"gives {name} of shape {part.shape}; {shape} is expected",
+                got,
+                hint="rois (R, 4), labels "
+                "(R,) and deltas (R, 4) have a row for each chosen RoI, background as well, in one order",
+            )
     return None
 
 
@@ -215,12 +314,20 @@ def _index(roi: np.ndarray, candidates: np.ndarray) -> int | None:
 def _wrong_choice(rois: np.ndarray, chosen: Sequence[int | None], truth: _Truth, case: Case) -> Failure | None:
     """What is wrong with which candidates were chosen, leaving aside how likely that was; None if nothing is."""
     if None in chosen:
-        return Failure("gives a RoI that is neither a proposal nor a true box", rois[chosen.index(None)], hint="RoIs "
-                       "are chosen, not moved: they are rows of the proposals and of the true boxes as they are, and "
-                       "where they ought to lie is what the deltas say")
+        return Failure(
+            "gives a RoI that is neither a proposal nor a true box",
+            rois[chosen.index(None)],
+            hint="RoIs "
+            "are chosen, not moved: they are rows of the proposals and of the true boxes as they are, and "
+            "where they ought to lie is what the deltas say",
+        )
     if len(set(chosen)) < len(chosen):
-        return Failure("chooses a RoI more than once", rois, hint="RoIs are drawn without repetition: what was drawn "
-                       "is not put back, and the true boxes join the proposals once")
+        return Failure(
+            "chooses a RoI more than once",
+            rois,
+            hint="RoIs are drawn without repetition: what was drawn "
+            "is not put back, and the true boxes join the proposals once",
+        )
     labels = truth.labels[[index for index in chosen if index is not None]]  # (R,)
     config = case.arguments["config"]
     most = int(config.box_batch_size_per_image * config.box_positive_fraction)
@@ -228,15 +335,18 @@ def _wrong_choice(rois: np.ndarray, chosen: Sequence[int | None], truth: _Truth,
     background = min(int((truth.labels == 0).sum()), config.box_batch_size_per_image - objects)
     if (labels < 0).any():
         return Failure("chooses a RoI that is ignored", rois[int((labels < 0).argmax())])
-    for name, count, wanted in (("on objects", (labels > 0).sum(), objects),
-                                ("of background", (labels == 0).sum(), background)):
+    for name, count, wanted in (
+        ("on objects", (labels > 0).sum(), objects),
+        ("of background", (labels == 0).sum(), background),
+    ):
         if count != wanted:
             return Failure(f"chooses {count} RoIs {name}; {wanted} are expected", rois)
     return None
 
 
-def _wrong_answers(labels: np.ndarray, deltas: np.ndarray, chosen: Sequence[int | None],
-                   truth: _Truth) -> Failure | None:
+def _wrong_answers(
+    labels: np.ndarray, deltas: np.ndarray, chosen: Sequence[int | None], truth: _Truth
+) -> Failure | None:
     """What is wrong with the labels and deltas of the chosen candidates; None if nothing is."""
     rows = [index for index in chosen if index is not None]
     wanted, moves = truth.labels[rows], truth.deltas[rows]
@@ -244,12 +354,21 @@ def _wrong_answers(labels: np.ndarray, deltas: np.ndarray, chosen: Sequence[int 
         return Failure("gives wrong labels", labels, wanted, _label_hint(labels.reshape(-1), wanted))
     wrong = ~np.isclose(deltas.reshape(-1, 4), moves, rtol=0, atol=SAME).all(axis=1)  # (R,)
     if (wrong & (wanted == 0)).any():
-        return Failure("gives deltas to background", deltas, moves, "a RoI of background has no object to move to: its "
-                       "row holds zeros")
+        return Failure(
+            "gives deltas to background",
+            deltas,
+            moves,
+            "a RoI of background has no object to move to: its row holds zeros",
+        )
     if wrong.any():
-        return Failure("gives wrong deltas", deltas, moves, "deltas lead from the RoI to the object that it was "
-                       "matched to, not back; they are in units of the RoI's own sides, and multiplied by "
-                       "`bbox_reg_weights`; a true box that stands for itself has zeros")
+        return Failure(
+            "gives wrong deltas",
+            deltas,
+            moves,
+            "deltas lead from the RoI to the object that it was "
+            "matched to, not back; they are in units of the RoI's own sides, and multiplied by "
+            "`bbox_reg_weights`; a true box that stands for itself has zeros",
+        )
     return None
 
 
@@ -259,11 +378,14 @@ def _label_hint(labels: np.ndarray, wanted: np.ndarray) -> str | None:
         return "these are the right labels of other rows: the rows of rois, labels and deltas belong together"
     if ((labels > 0) != (wanted > 0)).any():
         return None
-    return ("the label of a RoI is the class of the object that it overlaps most, which stands in `gt_labels`, and is "
-            "not the object's index; 0 is background")
+    return (
+        "the label of a RoI is the class of the object that it overlaps most, which stands in `gt_labels`, and is "
+        "not the object's index; 0 is background"
+    )
 
 
 # ---------------------------------------------------------------------- judging how it was drawn
+
 
 def _unmoved(function: Function, case: Case) -> Failure | None:
     """A failure if generators that draw differently all lead to one choice of either kind."""
@@ -272,9 +394,12 @@ def _unmoved(function: Function, case: Case) -> Failure | None:
     for name, of_kind in (("on objects", labels > 0), ("of background", labels == 0)):
         kinds = {tuple(index for index in choice if of_kind[index]) for choice in choices}
         if len(kinds) == 1:
-            return Failure(f"chooses the same RoIs {name} whatever `rng` draws", hint="which of the candidates are "
-                           "chosen is left to chance, and chance comes from `rng`: not from their order, nor from a "
-                           "generator of your own")
+            return Failure(
+                f"chooses the same RoIs {name} whatever `rng` draws",
+                hint="which of the candidates are "
+                "chosen is left to chance, and chance comes from `rng`: not from their order, nor from a "
+                "generator of your own",
+            )
     return None
 
 
@@ -288,8 +413,11 @@ def _unequal(function: Function, case: Case) -> Failure | None:
         unlike = unlike_chance(counts, share)
         if (unlike & of_kind).any():
             index = int((unlike & of_kind).argmax())
-            return Failure(f"chooses the candidate {truth.rois[index].tolist()}, one of those {name}, {counts[index]} "
-                           f"times in {DRAWS}; about {DRAWS * share:.0f} are expected", hint="every candidate must be "
-                           "as likely to be chosen as every other of its kind; a true box is one of them, no more and "
-                           "no less, and the background that overlaps an object a little is as good as any other")
+            return Failure(
+                f"chooses the candidate {truth.rois[index].tolist()}, one of those {name}, {counts[index]} "
+                f"times in {DRAWS}; about {DRAWS * share:.0f} are expected",
+                hint="every candidate must be "
+                "as likely to be chosen as every other of its kind; a true box is one of them, no more and "
+                "no less, and the background that overlaps an object a little is as good as any other",
+            )
     return None

@@ -18,6 +18,7 @@ NOTHING_LEFT = 0.0
 
 # ---------------------------------------------------------------------- a step
 
+
 def training_step(function: Function, seed: int | None = None) -> None:
     """Nothing where `function(model, optimizer, images, targets, max_norm, rng)` takes one step of training.
 
@@ -29,8 +30,12 @@ def training_step(function: Function, seed: int | None = None) -> None:
     wrong.
     """
     check_callable("training_step", function)
-    run("training_step", _on_a_small_model(function), _on_a_small_model(_reference_step),
-        _step_cases(np.random.default_rng(seed)))
+    run(
+        "training_step",
+        _on_a_small_model(function),
+        _on_a_small_model(_reference_step),
+        _step_cases(np.random.default_rng(seed)),
+    )
 
 
 class _SmallModel(Module):
@@ -51,8 +56,16 @@ class _SmallModel(Module):
 
 def _on_a_small_model(function: Function) -> Callable[..., Any]:
     """(weights (K,), losses (S, 5), norms (S,), whether it refused) after some steps that `function` takes."""
-    def steps(weights: np.ndarray, images: np.ndarray, targets: np.ndarray, left_over: float, lr: float,
-              max_norm: float, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+
+    def steps(
+        weights: np.ndarray,
+        images: np.ndarray,
+        targets: np.ndarray,
+        left_over: float,
+        lr: float,
+        max_norm: float,
+        steps: int,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
         model, rng = _SmallModel(weights), np.random.default_rng(len(weights))
         optimizer = optim.SGD(model.parameters(), lr, momentum=0.5)
         if left_over:
@@ -67,6 +80,7 @@ def _on_a_small_model(function: Function) -> Callable[..., Any]:
             losses.append([named[name] for name in LOSSES])
             norms.append(norm)
         return model.weights.data, np.array(losses).reshape(-1, 5), np.array(norms), refused
+
     return steps
 
 
@@ -80,15 +94,18 @@ def _checked(got: Any) -> tuple[Mapping[str, float], float]:
         raise TypeError(f"the losses lack {', '.join(missing)}")
     kept = [name for name in LOSSES if isinstance(named[name], Tensor)]
     if kept:
-        raise TypeError(f"{kept[0]} is a Tensor; a number is wanted, as its item() gives, for a tensor holds the whole "
-                        "graph of its pass until backward() has walked it")
+        raise TypeError(
+            f"{kept[0]} is a Tensor; a number is wanted, as its item() gives, for a tensor holds the whole "
+            "graph of its pass until backward() has walked it"
+        )
     if norm is None:
         raise TypeError("the norm is None; it is what the clipping of the gradients gives")
     return {name: float(named[name]) for name in LOSSES}, float(norm)
 
 
-def _reference_step(model: _SmallModel, optimizer: optim.Optimizer, images: Any, targets: Any, max_norm: float,
-                    rng: np.random.Generator) -> tuple[dict[str, float], float]:
+def _reference_step(
+    model: _SmallModel, optimizer: optim.Optimizer, images: Any, targets: Any, max_norm: float, rng: np.random.Generator
+) -> tuple[dict[str, float], float]:
     optimizer.zero_grad()
     losses = model.get_loss(images, targets, rng)
     values = {name: loss.item() for name, loss in losses.items()}
@@ -101,40 +118,95 @@ def _reference_step(model: _SmallModel, optimizer: optim.Optimizer, images: Any,
 
 
 def _step_cases(rng: np.random.Generator) -> Iterator[Case]:
-    yield _step(rng, 1, "backward() computes the gradient of the total loss, and the optimiser's step() moves the "
-                "parameters against it; the losses are those before the move, from one call of get_loss, which is "
-                "given the generator")
+    yield _step(
+        rng,
+        1,
+        "backward() computes the gradient of the total loss, and the optimiser's step() moves the "
+        "parameters against it; the losses are those before the move, from one call of get_loss, which is "
+        "given the generator",
+    )
     yield _step(rng, 3, "the same with more weights", size=3)
-    yield _step(rng, 2, "gradients that another batch has left over are no part of this step: backward() adds to what "
-                "is there", left_over=float(rng.integers(2, 6)))
-    yield _step(rng, 2, "the second step must not see the gradient of the first one, for backward() adds to what is "
-                "there", steps=2)
-    yield _step(rng, 1, "the gradient is longer than max_norm: it is scaled down after backward() has made it and "
-                "before step() uses it; the norm that is wanted is the one before", max_norm=0.125)
-    yield _step(rng, 4, "all gradients are scaled by one factor, so that their joint direction stays: it is the norm "
-                "of all that is held against max_norm", max_norm=0.5, size=4)
-    yield _step(rng, 2, "momentum is the optimiser's own business: its step() moves the parameters, and once per batch",
-                steps=3)
-    yield _step(rng, 2, "the total loss is not a number here: raise FloatingPointError before the parameters move, for "
-                "after it there is nothing left to save", broken=True)
+    yield _step(
+        rng,
+        2,
+        "gradients that another batch has left over are no part of this step: backward() adds to what is there",
+        left_over=float(rng.integers(2, 6)),
+    )
+    yield _step(
+        rng,
+        2,
+        "the second step must not see the gradient of the first one, for backward() adds to what is there",
+        steps=2,
+    )
+    yield _step(
+        rng,
+        1,
+        "the gradient is longer than max_norm: it is scaled down after backward() has made it and "
+        "before step() uses it; the norm that is wanted is the one before",
+        max_norm=0.125,
+    )
+    yield _step(
+        rng,
+        4,
+        "all gradients are scaled by one factor, so that their joint direction stays: it is the norm "
+        "of all that is held against max_norm",
+        max_norm=0.5,
+        size=4,
+    )
+    yield _step(
+        rng, 2, "momentum is the optimiser's own business: its step() moves the parameters, and once per batch", steps=3
+    )
+    yield _step(
+        rng,
+        2,
+        "the total loss is not a number here: raise FloatingPointError before the parameters move, for "
+        "after it there is nothing left to save",
+        broken=True,
+    )
     for _ in range(3):
-        yield _step(rng, 3, "several steps with all of it: left-over gradients, clipping, momentum", size=3, steps=3,
-                    left_over=2.0, max_norm=0.75)
+        yield _step(
+            rng,
+            3,
+            "several steps with all of it: left-over gradients, clipping, momentum",
+            size=3,
+            steps=3,
+            left_over=2.0,
+            max_norm=0.75,
+        )
 
 
-def _step(rng: np.random.Generator, least: int, hint: str, size: int = 1, left_over: float = NOTHING_LEFT,
-          max_norm: float = WIDE, steps: int = 1, broken: bool = False) -> Case:
+def _step(
+    rng: np.random.Generator,
+    least: int,
+    hint: str,
+    size: int = 1,
+    left_over: float = NOTHING_LEFT,
+    max_norm: float = WIDE,
+    steps: int = 1,
+    broken: bool = False,
+) -> Case:
     """Steps of a model whose weights miss their targets by at least `least`."""
     images = rng.integers(1, 4, size) / 2
     weights = rng.integers(-4, 5, size) / 2
     targets = weights * images - rng.integers(least + 1, least + 5, size) * rng.choice([-1, 1])
     if broken:
         targets = np.full(size, np.nan)
-    return Case({"weights": weights, "images": images, "targets": targets, "left_over": left_over, "lr": 0.25,
-                 "max_norm": max_norm, "steps": steps}, hint)
+    return Case(
+        {
+            "weights": weights,
+            "images": images,
+            "targets": targets,
+            "left_over": left_over,
+            "lr": 0.25,
+            "max_norm": max_norm,
+            "steps": steps,
+        },
+        hint,
+    )
 
 
 # ---------------------------------------------------------------------- the learning rate
+
 
 def learning_rate(function: Function, seed: int | None = None) -> None:
     """Nothing where `function(step, steps, base, warmup, final)` gives the learning rate of a step, a number.
@@ -156,26 +228,76 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
     steps = 2 * half
     yield _rate(0, steps, base, 0, final, "without a warm-up the first step has the whole rate")
     yield _rate(steps, steps, base, 0, final, "at the end what is left is the share `final` of the base rate")
-    yield _rate(half, steps, base, 0, 0.0, "half-way the cosine has fallen by half: the argument of the cosine goes "
-                "from 0 to pi while it falls from 1 to -1")
-    yield _rate(half, steps, base, 0, final, "the cosine falls to `final`, not to 0: half-way the share lies in the "
-                "middle between 1 and `final`")
-    yield _rate(half // 2, steps, base, 0, final, "a quarter of the way the cosine has hardly fallen yet: it is flat "
-                "at both ends, and no straight line")
+    yield _rate(
+        half,
+        steps,
+        base,
+        0,
+        0.0,
+        "half-way the cosine has fallen by half: the argument of the cosine goes "
+        "from 0 to pi while it falls from 1 to -1",
+    )
+    yield _rate(
+        half,
+        steps,
+        base,
+        0,
+        final,
+        "the cosine falls to `final`, not to 0: half-way the share lies in the middle between 1 and `final`",
+    )
+    yield _rate(
+        half // 2,
+        steps,
+        base,
+        0,
+        final,
+        "a quarter of the way the cosine has hardly fallen yet: it is flat at both ends, and no straight line",
+    )
     yield _rate(steps + 7, steps, base, 0, final, "beyond the end the rate stays where it was, it does not rise again")
     warmup = int(rng.integers(8, 16))
-    yield _rate(0, steps, base, warmup, final, "at step 0 the warm-up's factor is 0.001: small, but not 0, or the "
-                "first batch would be read for nothing")
-    yield _rate(warmup, steps, base, warmup, final, "at step `warmup` the warm-up is over; the cosine counts its steps "
-                "from step 0, too, not from the end of the warm-up")
-    yield _rate(warmup // 2, steps, base, warmup, final, "the warm-up is a straight line from 0.001 to 1, and the two "
-                "factors are multiplied")
-    yield _rate(warmup // 4, steps, base, warmup, final, "a quarter of the way up a straight line lies at about a "
-                "quarter of its height")
+    yield _rate(
+        0,
+        steps,
+        base,
+        warmup,
+        final,
+        "at step 0 the warm-up's factor is 0.001: small, but not 0, or the first batch would be read for nothing",
+    )
+    yield _rate(
+        warmup,
+        steps,
+        base,
+        warmup,
+        final,
+        "at step `warmup` the warm-up is over; the cosine counts its steps "
+        "from step 0, too, not from the end of the warm-up",
+    )
+    yield _rate(
+        warmup // 2,
+        steps,
+        base,
+        warmup,
+        final,
+        "the warm-up is a straight line from 0.001 to 1, and the two factors are multiplied",
+    )
+    yield _rate(
+        warmup // 4,
+        steps,
+        base,
+        warmup,
+        final,
+        "a quarter of the way up a straight line lies at about a quarter of its height",
+    )
     yield _rate(steps - 1, steps, base, warmup, final, "after the warm-up its factor stays 1")
     for _ in range(6):
-        yield _rate(int(rng.integers(0, steps + half)), steps, base, int(rng.integers(0, steps)), final,
-                    "the product of two factors: draw both over the step and read this one off by hand")
+        yield _rate(
+            int(rng.integers(0, steps + half)),
+            steps,
+            base,
+            int(rng.integers(0, steps)),
+            final,
+            "the product of two factors: draw both over the step and read this one off by hand",
+        )
 
 
 def _rate(step: int, steps: int, base: float, warmup: int, final: float, hint: str) -> Case:

@@ -30,18 +30,32 @@ SHEET_PICTURES = 16
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `rcnn check` to the commands."""
     parser = commands.add_parser(
-        "check", help="look for what is wrong with a data set, before training",
+        "check",
+        help="look for what is wrong with a data set, before training",
         description="Reads every picture of a data set once, counts the objects of each class, lists what is wrong "
-                    "with pictures, boxes and labels, and draws sixteen pictures with their boxes. The exit status is "
-                    "0 if training may start, 1 if it must not, 2 if the data set cannot be found at all. To leave out "
-                    "what is wrong instead of mending it, a RUN.toml has options = {on_error = \"skip\"} below its "
-                    "[data].")
-    parser.add_argument("dataset", metavar="DATASET|RUN.toml",
-                        help="shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH, or a file that names one")
-    parser.add_argument("--split", default=BOTH, metavar="SPLIT",
-                        help="train, val, both of them, or another that is there (default: %(default)s)")
-    parser.add_argument("--sheet", type=Path, default=SHEET, metavar="FILE",
-                        help="the picture with sixteen of the pictures (default: %(default)s)")
+        "with pictures, boxes and labels, and draws sixteen pictures with their boxes. The exit status is "
+        "0 if training may start, 1 if it must not, 2 if the data set cannot be found at all. To leave out "
+        'what is wrong instead of mending it, a RUN.toml has options = {on_error = "skip"} below its '
+        "[data].",
+    )
+    parser.add_argument(
+        "dataset",
+        metavar="DATASET|RUN.toml",
+        help="shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH, or a file that names one",
+    )
+    parser.add_argument(
+        "--split",
+        default=BOTH,
+        metavar="SPLIT",
+        help="train, val, both of them, or another that is there (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sheet",
+        type=Path,
+        default=SHEET,
+        metavar="FILE",
+        help="the picture with sixteen of the pictures (default: %(default)s)",
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the report to this file (- for standard output)")
     parser.set_defaults(run=run)
 
@@ -50,14 +64,20 @@ def run(options: argparse.Namespace) -> int:
     """Checks, prints, draws; 0 if training may start, else 1."""
     _check_outputs(options)
     datasets = _datasets(options)
-    reports = {split: validate(dataset, progress=sys.stderr.isatty(), to_learn=split == "train")
-               for split, dataset in datasets.items()}  # fmt: skip
+    reports = {
+        split: validate(dataset, progress=sys.stderr.isatty(), to_learn=split == "train")
+        for split, dataset in datasets.items()
+    }
     shared = shared_pictures(reports["train"], reports["val"]) if len(reports) == 2 else ()
     sheet = _write_sheet(options.sheet, datasets, reports)
     ok = all(report.ok for report in reports.values())
     if options.json:
-        content = {"dataset": options.dataset, "ok": ok, "shared": [problem.as_dict() for problem in shared],
-                   "splits": {split: report.as_dict() for split, report in reports.items()}}  # fmt: skip
+        content = {
+            "dataset": options.dataset,
+            "ok": ok,
+            "shared": [problem.as_dict() for problem in shared],
+            "splits": {split: report.as_dict() for split, report in reports.items()},
+        }
         text = json.dumps(content, indent=1) + "\n"
         if options.json == "-":
             sys.stdout.write(text)
@@ -86,8 +106,9 @@ def _datasets(options: argparse.Namespace) -> dict[str, Any]:
         reader = chosen.options
         specs = dict.fromkeys(wanted, (chosen.val or chosen.train, None))
         specs |= {"train": (chosen.train, chosen.train_pictures), "val": (chosen.val, chosen.val_pictures)}
-    datasets = {split: _load(spec, split, specs[split][1], reader)
-                for split in wanted if (spec := specs[split][0]) is not None}  # fmt: skip
+    datasets = {
+        split: _load(spec, split, specs[split][1], reader) for split in wanted if (spec := specs[split][0]) is not None
+    }
     if not datasets:
         raise ValueError(f"{options.dataset} names no data set for {options.split}")
     return _broken_once(datasets)
@@ -106,12 +127,16 @@ def _broken_once(datasets: dict[str, Any]) -> dict[str, Any]:
     """The same, where an annotation that cannot be read, and so could be of either split, is of the first alone."""
     first = next(iter(datasets.values()))
     seen = set(getattr(first, "broken", ()))
-    return {split: dataclasses.replace(dataset, broken=[broken for broken in dataset.broken if broken not in seen])
-            if dataset is not first and isinstance(dataset, data.Annotations) else dataset
-            for split, dataset in datasets.items()}  # fmt: skip
+    return {
+        split: dataclasses.replace(dataset, broken=[broken for broken in dataset.broken if broken not in seen])
+        if dataset is not first and isinstance(dataset, data.Annotations)
+        else dataset
+        for split, dataset in datasets.items()
+    }
 
 
 # ---------------------------------------------------------------------- what is said
+
 
 def _text(reports: Mapping[str, Report], shared: Sequence[Problem], sheet: str) -> str:
     """The table of counts, the problems of each split, and what may be done now."""
@@ -123,6 +148,7 @@ def _text(reports: Mapping[str, Report], shared: Sequence[Problem], sheet: str) 
 
 
 # ---------------------------------------------------------------------- the contact sheet
+
 
 def _write_sheet(path: Path, datasets: Mapping[str, Any], reports: Mapping[str, Report]) -> str:
     """Says where the sheet is, once it is written."""
@@ -152,8 +178,11 @@ def _tile(items: Items, index: int, split: str, kinds: Sequence[str]) -> tuple[A
 
 def choose(reports: Mapping[str, Report], count: int = SHEET_PICTURES) -> list[tuple[str, int]]:
     """The (split, index) of up to `count` pictures: of each problem in turn, then some spread over all pictures."""
-    columns = [[(split, example.picture) for example in problem.examples if example.picture is not None]
-               for split, report in reports.items() for problem in report.problems]  # fmt: skip
+    columns = [
+        [(split, example.picture) for example in problem.examples if example.picture is not None]
+        for split, report in reports.items()
+        for problem in report.problems
+    ]
     depth = max(map(len, columns), default=0)
     wrong = [column[row] for row in range(depth) for column in columns if row < len(column)]
     chosen = list(dict.fromkeys(wrong))[:count]
@@ -165,5 +194,6 @@ def choose(reports: Mapping[str, Report], count: int = SHEET_PICTURES) -> list[t
 
 def _kinds_of(report: Report, index: int) -> list[str]:
     """The kinds of problems that the picture at `index` is an example of."""
-    return [problem.kind for problem in report.problems
-            if any(example.picture == index for example in problem.examples)]  # fmt: skip
+    return [
+        problem.kind for problem in report.problems if any(example.picture == index for example in problem.examples)
+    ]

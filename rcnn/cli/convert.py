@@ -12,7 +12,9 @@ from rcnn import data
 from rcnn._files import check_free
 
 WRITERS: dict[str, Callable[[data.Dataset, Path, str], None]] = {
-    "voc": data.write_voc, "coco": data.write_coco, "csv": data.write_csv,
+    "voc": data.write_voc,
+    "coco": data.write_coco,
+    "csv": data.write_csv,
 }
 SPLITS = ("train", "val")
 
@@ -20,15 +22,21 @@ SPLITS = ("train", "val")
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `rcnn convert` to the commands."""
     parser = commands.add_parser(
-        "convert", help="write a data set as a VOC folder, as COCO JSON or as CSV",
+        "convert",
+        help="write a data set as a VOC folder, as COCO JSON or as CSV",
         description="Writes the train and the val split of a data set in another form. Pictures become PNG files by "
-                    "the names of train_000000.png and so on; boxes keep every digit. What the target's form does not "
-                    "know becomes the nearest that it does (a crowd is difficult in VOC).")
+        "the names of train_000000.png and so on; boxes keep every digit. What the target's form does not "
+        "know becomes the nearest that it does (a crowd is difficult in VOC).",
+    )
     parser.add_argument("source", metavar="SOURCE", help="shapes, digits, voc:PATH, coco:PATH, csv:PATH or masks:PATH")
     parser.add_argument("target", metavar="TARGET", help="voc:PATH, coco:PATH or csv:PATH; a new or empty folder")
     for split in SPLITS:
-        parser.add_argument(f"--{split}", type=int, metavar="N",
-                            help=f"the first N pictures of the {split} split, 0 for none (default: all)")
+        parser.add_argument(
+            f"--{split}",
+            type=int,
+            metavar="N",
+            help=f"the first N pictures of the {split} split, 0 for none (default: all)",
+        )
     parser.set_defaults(run=run)
 
 
@@ -36,8 +44,9 @@ def run(options: argparse.Namespace) -> int:
     """Converts, and says what was written; nothing is left of a conversion that was interrupted or failed."""
     kind, _, path = options.target.partition(":")
     if kind not in WRITERS or not path:
-        raise ValueError(f"a data set can be written as {', '.join(f'{kind}:PATH' for kind in WRITERS)}, "
-                         f"not as {options.target!r}")
+        raise ValueError(
+            f"a data set can be written as {', '.join(f'{kind}:PATH' for kind in WRITERS)}, not as {options.target!r}"
+        )
     target = Path(os.path.abspath(Path(path).expanduser()))
     check_free(target)
     for split in SPLITS:
@@ -59,4 +68,3 @@ def run(options: argparse.Namespace) -> int:
     written = ", ".join(f"{len(dataset)} for {split}" for split, dataset in datasets.items())
     print(f"{kind}:{path}: {written}")
     return 0
-

@@ -19,11 +19,18 @@ PAGE = 7  # of the val split: squared paper with ten digits of every size
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `rcnn demo` to the commands."""
     parser = commands.add_parser(
-        "demo", help="detect digits on an unseen page, stage by stage, and evaluate 200 more",
+        "demo",
+        help="detect digits on an unseen page, stage by stage, and evaluate 200 more",
         description="Detects the digits on a page that the detector has not seen, writes a picture of each stage, "
-                    "prints how many boxes it leaves and how long it takes, and evaluates 200 more pages.")
-    parser.add_argument("--out", type=Path, default=Path("rcnn-demo"), metavar="DIR",
-                      help="folder for the pictures (default: %(default)s)")
+        "prints how many boxes it leaves and how long it takes, and evaluates 200 more pages.",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("rcnn-demo"),
+        metavar="DIR",
+        help="folder for the pictures (default: %(default)s)",
+    )
     parser.add_argument("--open", action="store_true", help="show the strip of all stages when done")
     parser.set_defaults(run=run)
 
@@ -41,8 +48,10 @@ def run(options: argparse.Namespace) -> int:
     print(f"An unseen page of handwritten digits, {picture.shape[0]} x {picture.shape[1]} pixels:")
     _print_funnel(trace)
     found = trace.detections[0]
-    reading = ", ".join(f"{names[label] if names else label} ({score:.2f})"
-                        for label, score in zip(found["labels"], found["scores"], strict=True))
+    reading = ", ".join(
+        f"{names[label] if names else label} ({score:.2f})"
+        for label, score in zip(found["labels"], found["scores"], strict=True)
+    )
     print(f"found: {reading or 'nothing'}\n")
 
     options.out.mkdir(parents=True, exist_ok=True)

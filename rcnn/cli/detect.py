@@ -25,17 +25,28 @@ FEW_PICTURES = 3  # more of them get a progress bar
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `rcnn detect` to the commands."""
     parser = commands.add_parser(
-        "detect", help="find objects in pictures",
+        "detect",
+        help="find objects in pictures",
         description="Finds objects in pictures (JPEG, PNG, WebP, TIFF, GIF, BMP and others), draws them, and goes on "
-                    "past files that cannot be read; the exit status is then 2. Boxes are x1, y1, x2, y2 in the pixels "
-                    "of the picture as it is seen: turned the way that its EXIF data say.")
+        "past files that cannot be read; the exit status is then 2. Boxes are x1, y1, x2, y2 in the pixels "
+        "of the picture as it is seen: turned the way that its EXIF data say.",
+    )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file")
-    parser.add_argument("--weights", required=True, metavar="PATH|RUN|coco",
-                        help="a model.safetensors, a .pth of torchvision's, the folder of a run, of which the best "
-                             "weights are taken, or torchvision's COCO detector")
+    parser.add_argument(
+        "--weights",
+        required=True,
+        metavar="PATH|RUN|coco",
+        help="a model.safetensors, a .pth of torchvision's, the folder of a run, of which the best "
+        "weights are taken, or torchvision's COCO detector",
+    )
     parser.add_argument("--score", type=float, metavar="S", help="least score (default: the model's own)")
-    parser.add_argument("--out", type=Path, default=Path("rcnn-detections"), metavar="DIR",
-                        help="folder for the annotated pictures, as PNG (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("rcnn-detections"),
+        metavar="DIR",
+        help="folder for the annotated pictures, as PNG (default: %(default)s)",
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the detections to this file (- for standard output)")
     parser.set_defaults(run=run)
 
@@ -51,8 +62,13 @@ def run(options: argparse.Namespace) -> int:
     status = 0
     bar = len(options.images) > FEW_PICTURES and sys.stderr.isatty()
     try:
-        for file, outcome in tqdm(detect_files(model, options.images, options.out, options.score), unit="picture",
-                                  total=len(options.images), disable=not bar, dynamic_ncols=True):
+        for file, outcome in tqdm(
+            detect_files(model, options.images, options.out, options.score),
+            unit="picture",
+            total=len(options.images),
+            disable=not bar,
+            dynamic_ncols=True,
+        ):
             if isinstance(outcome, str):
                 status = fail(outcome)
                 continue
@@ -104,15 +120,25 @@ def _detect_file(model: FasterRCNN, file: Path, folder: Path, score_thresh: floa
     write_whole(target, images.as_png(drawing))
     taken.add(_identity(target))
     height, width = picture.shape[:2]
-    return {"file": str(file), "picture": str(target), "size": {"width": width, "height": height},
-            "detections": _detections(found, names)}  # fmt: skip
+    return {
+        "file": str(file),
+        "picture": str(target),
+        "size": {"width": width, "height": height},
+        "detections": _detections(found, names),
+    }
 
 
 def _detections(found: dict[str, np.ndarray], names: Sequence[str] | None) -> list[Entry]:
     """What was found, as plain numbers."""
-    return [{"box": [round(float(x), 2) for x in box], "score": round(float(score), 4), "label": int(label),
-             **({"name": names[label]} if names else {})}
-            for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True)]
+    return [
+        {
+            "box": [round(float(x), 2) for x in box],
+            "score": round(float(score), 4),
+            "label": int(label),
+            **({"name": names[label]} if names else {}),
+        }
+        for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True)
+    ]
 
 
 def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:

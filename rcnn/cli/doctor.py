@@ -16,13 +16,20 @@ ILL = 1  # the exit status where something is wrong
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `rcnn doctor` to the commands."""
     parser = commands.add_parser(
-        "doctor", help="say where a trained run breaks, and what to do about it",
+        "doctor",
+        help="say where a trained run breaks, and what to do about it",
         description="Walks a run's detector and its pictures through the stages, from the data to the detections; says "
-                    "each one's number, what is wrong, and the remedy. The exit status is 1 where something is wrong.")
+        "each one's number, what is wrong, and the remedy. The exit status is 1 where something is wrong.",
+    )
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a run, as rcnn train writes it")
     parser.add_argument("--data", metavar="DATASET", help="another data set than the one that the run was trained on")
-    parser.add_argument("--pages", type=int, default=doctor.PAGES, metavar="N",
-                        help="how many pictures of either split to examine (default: %(default)s)")
+    parser.add_argument(
+        "--pages",
+        type=int,
+        default=doctor.PAGES,
+        metavar="N",
+        help="how many pictures of either split to examine (default: %(default)s)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -31,9 +38,16 @@ def run(options: argparse.Namespace) -> int:
     saved = run_folder.open_run(options.folder)
     train, val = _datasets(saved, options.data)
     model = load_weights(str(saved.folder))
-    verdicts = doctor.examine(model, train, val, saved.history["total_loss"], saved.frozen,
-                              pretrained=_pretrained(saved.plan), pages=options.pages,
-                              progress=sys.stderr.isatty())
+    verdicts = doctor.examine(
+        model,
+        train,
+        val,
+        saved.history["total_loss"],
+        saved.frozen,
+        pretrained=_pretrained(saved.plan),
+        pages=options.pages,
+        progress=sys.stderr.isatty(),
+    )
     print(doctor.report(verdicts))
     return ILL if any(verdict.trouble for verdict in verdicts) else 0
 
@@ -43,8 +57,10 @@ def _datasets(saved: run_folder.SavedRun, spec: str | None) -> tuple[data.Datase
     if spec is not None:
         return data.load(spec, "train"), data.load(spec, "val")
     if saved.plan is None:
-        raise FileNotFoundError(f"{saved.folder} holds no {run_folder.PLAN} that says what it was trained on; name "
-                                "the data set: --data DATASET")
+        raise FileNotFoundError(
+            f"{saved.folder} holds no {run_folder.PLAN} that says what it was trained on; name "
+            "the data set: --data DATASET"
+        )
     return saved.plan.load_train(), saved.plan.load_val()
 
 

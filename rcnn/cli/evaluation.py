@@ -25,25 +25,46 @@ Targets = list[dict[str, np.ndarray]]
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `eval` to the commands of a parser."""
     parser = commands.add_parser(
-        "eval", help="average precision on a data set, kinds of error, recall by stage",
+        "eval",
+        help="average precision on a data set, kinds of error, recall by stage",
         description="Runs a detector over a data set and prints the average precision of each class, on request by "
-                    "COCO's measure, with kinds of error and how many objects each stage still reaches. Classes are "
-                    "matched by name, whatever their order.")
-    parser.add_argument("dataset", metavar="DATASET|RUN.toml",
-                        help="shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH, or a file that names one")
-    parser.add_argument("--weights", required=True, metavar="PATH|RUN|coco",
-                        help="a model.safetensors, a .pth of torchvision's, coco, or the folder of a run, of which the "
-                             "best weights are taken")
+        "COCO's measure, with kinds of error and how many objects each stage still reaches. Classes are "
+        "matched by name, whatever their order.",
+    )
+    parser.add_argument(
+        "dataset",
+        metavar="DATASET|RUN.toml",
+        help="shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH, or a file that names one",
+    )
+    parser.add_argument(
+        "--weights",
+        required=True,
+        metavar="PATH|RUN|coco",
+        help="a model.safetensors, a .pth of torchvision's, coco, or the folder of a run, of which the "
+        "best weights are taken",
+    )
     parser.add_argument("--split", default="val", help="train, val, or another that is there (default: %(default)s)")
-    parser.add_argument("--measure", choices=(*METHODS, "coco"), default="voc",
-                        help="voc (2012 and later), voc2007, or coco's twelve numbers (default: %(default)s)")
-    parser.add_argument("--errors", action="store_true",
-                        help="also print the kinds of error, what is taken for what, and the recall by stage")
+    parser.add_argument(
+        "--measure",
+        choices=(*METHODS, "coco"),
+        default="voc",
+        help="voc (2012 and later), voc2007, or coco's twelve numbers (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--errors",
+        action="store_true",
+        help="also print the kinds of error, what is taken for what, and the recall by stage",
+    )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="also write all of this as a picture to this folder")
-    parser.add_argument("--json", type=Path, metavar="FILE",
-                        help="also write the detections to this file, as COCO's tools read them")
-    parser.add_argument("--pages", type=int, metavar="N",
-                        help=f"the first N pictures only (default: all, or {VAL_PAGES} of {' and '.join(data.DRAWN)})")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the detections to this file, as COCO's tools read them"
+    )
+    parser.add_argument(
+        "--pages",
+        type=int,
+        metavar="N",
+        help=f"the first N pictures only (default: all, or {VAL_PAGES} of {' and '.join(data.DRAWN)})",
+    )
     parser.set_defaults(run=run)
 
 
@@ -107,6 +128,7 @@ def _count(detections: Sequence[Detections]) -> int:
 
 # ---------------------------------------------------------------------- what is printed
 
+
 def _print_measure(measure: str, detections: Sequence[Detections], targets: Targets, classes: Sequence[str]) -> None:
     """Prints a row for each class, the mean, and of COCO's measure the twelve numbers."""
     if measure != "coco":
@@ -120,17 +142,22 @@ def _print_measure(measure: str, detections: Sequence[Detections], targets: Targ
         print(f"{name:<6}{_number(value)}")
 
 
-def _print_table(classes: Sequence[str], num_objects: np.ndarray, num_detections: np.ndarray,
-                 columns: dict[str, np.ndarray]) -> None:
+def _print_table(
+    classes: Sequence[str], num_objects: np.ndarray, num_detections: np.ndarray, columns: dict[str, np.ndarray]
+) -> None:
     """Prints objects, detections and each column (L,) by class, and below them the sums and the means."""
     width = max(12, *map(len, classes))
     print(f"{'class':<{width}} {'objects':>8} {'found':>8}" + "".join(f" {name:>7}" for name in columns))
     for label, name in enumerate(classes[1:], start=1):
-        print(f"{name:<{width}} {num_objects[label]:>8} {num_detections[label]:>8}"
-              + "".join(f" {_number(values[label])}" for values in columns.values()))
+        print(
+            f"{name:<{width}} {num_objects[label]:>8} {num_detections[label]:>8}"
+            + "".join(f" {_number(values[label])}" for values in columns.values())
+        )
     means = (values[~np.isnan(values)] for values in columns.values())
-    print(f"{'mean':<{width}} {num_objects[1:].sum():>8} {num_detections[1:].sum():>8}"
-          + "".join(f" {_number(values.mean() if len(values) else np.nan)}" for values in means))
+    print(
+        f"{'mean':<{width}} {num_objects[1:].sum():>8} {num_detections[1:].sum():>8}"
+        + "".join(f" {_number(values.mean() if len(values) else np.nan)}" for values in means)
+    )
 
 
 def _number(value: float) -> str:
@@ -138,15 +165,22 @@ def _number(value: float) -> str:
     return f"{'-':>7}" if np.isnan(value) else f"{value:>7.3f}"
 
 
-def _show_errors(options: argparse.Namespace, detections: Sequence[Detections], targets: Targets,
-                 stages: evaluate.StageRecall, classes: Sequence[str]) -> None:
+def _show_errors(
+    options: argparse.Namespace,
+    detections: Sequence[Detections],
+    targets: Targets,
+    stages: evaluate.StageRecall,
+    classes: Sequence[str],
+) -> None:
     """Prints, or draws, or both, what goes wrong and which stage loses the objects."""
     method = METHODS.get(options.measure, METHODS["voc"])
     errors = evaluate.error_kinds(detections, targets, len(classes), method=method)
     confusion = evaluate.confusion(detections, targets, len(classes))
     if options.errors:
-        print(f"\n{errors}\n\ntaken for another class, above a score of 0.5: {_confusions(confusion, classes)}"
-              f"\n\n{stages}")
+        print(
+            f"\n{errors}\n\ntaken for another class, above a score of 0.5: {_confusions(confusion, classes)}"
+            f"\n\n{stages}"
+        )
     if options.plots:
         from rcnn import plot  # matplotlib, which takes a while, only where something is drawn
 

@@ -21,20 +21,35 @@ from rcnn.train.run_folder import Run
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `rcnn train` to the commands."""
     parser = commands.add_parser(
-        "train", help="train a detector on drawn pages or on pictures of your own",
+        "train",
+        help="train a detector on drawn pages or on pictures of your own",
         description="Trains a detector. The folder of the run then holds its weights (best.safetensors, by AP50 on the "
-                    "val split, and model.safetensors, the last), its losses as tables and as a picture, and run.toml, "
-                    "the plan that it followed. Ctrl-C saves and stops; --resume goes on to the same bits.")
-    parser.add_argument("dataset", nargs="?", metavar="DATASET|RUN.toml",
-                        help="shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH, or a plan as --plan writes it")
+        "val split, and model.safetensors, the last), its losses as tables and as a picture, and run.toml, "
+        "the plan that it followed. Ctrl-C saves and stops; --resume goes on to the same bits.",
+    )
+    parser.add_argument(
+        "dataset",
+        nargs="?",
+        metavar="DATASET|RUN.toml",
+        help="shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH, or a plan as --plan writes it",
+    )
     parser.add_argument("--model", choices=plan.KINDS, metavar="KIND", help=f"{', '.join(plan.KINDS)} (default: small)")
     parser.add_argument("--steps", type=int, metavar="N", help="batches to learn from (default: by the data set)")
     parser.add_argument("--seed", type=int, metavar="N", help="of everything random (default: 0)")
-    parser.add_argument("--workers", type=int, default=train.WORKERS, metavar="N",
-                        help="threads that read pictures ahead; the result is the same with any (default: %(default)s)")
-    parser.add_argument("--on-error", choices=ON_ERROR, metavar="WHAT",
-                        help="raise: stop at a picture or an annotation that cannot be used; skip: leave such pictures "
-                             "out and say how many (default: raise; rcnn check lists them)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=train.WORKERS,
+        metavar="N",
+        help="threads that read pictures ahead; the result is the same with any (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=ON_ERROR,
+        metavar="WHAT",
+        help="raise: stop at a picture or an annotation that cannot be used; skip: leave such pictures "
+        "out and say how many (default: raise; rcnn check lists them)",
+    )
     folder = parser.add_mutually_exclusive_group()
     folder.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/ and the set's name)")
     folder.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
@@ -59,8 +74,9 @@ def run(options: argparse.Namespace) -> int:
         return 0
     out = options.out or Path("runs") / _name(chosen.train)
     if (out / run_folder.STATE).exists():
-        raise FileExistsError(f"there is a run in {out} already: rcnn train --resume {out} goes on with it; another "
-                              "--out leaves it alone")
+        raise FileExistsError(
+            f"there is a run in {out} already: rcnn train --resume {out} goes on with it; another --out leaves it alone"
+        )
     dataset, val = _data(chosen)
     chosen = chosen.resolved(dataset)
     model, left_out = chosen.make_model()
@@ -78,8 +94,10 @@ def _resume(options: argparse.Namespace) -> int:
     _check_resumed(options, saved, followed)
     dataset, val = _data(followed)
     if saved.model.config.class_names != tuple(dataset.classes):
-        raise ValueError(f"the run in {options.resume} is not one of {followed.train}: it learns "
-                         f"{', '.join((saved.model.config.class_names or ())[1:])}")
+        raise ValueError(
+            f"the run in {options.resume} is not one of {followed.train}: it learns "
+            f"{', '.join((saved.model.config.class_names or ())[1:])}"
+        )
     return _fit(options.resume, followed, saved.model, dataset, val, options.workers, resume=True)
 
 
@@ -87,8 +105,10 @@ def _followed(options: argparse.Namespace, saved: run_folder.SavedRun) -> Plan:
     """The plan that the command line asks a saved run to follow; a data set on it is where the pictures are now."""
     if options.dataset is None:
         if saved.plan is None:
-            raise ValueError(f"there is no {run_folder.PLAN} in {options.resume}; name what it learns from: "
-                             f"rcnn train DATASET --resume {options.resume}")
+            raise ValueError(
+                f"there is no {run_folder.PLAN} in {options.resume}; name what it learns from: "
+                f"rcnn train DATASET --resume {options.resume}"
+            )
         return _with_options(saved.plan, options)
     if _is_plan(options.dataset):
         return _with_options(plan.read(options.dataset), options)
@@ -104,16 +124,18 @@ def _check_resumed(options: argparse.Namespace, saved: run_folder.SavedRun, foll
     was = {"model": (saved.plan or followed).kind, **saved.model.config.settings()} | dataclasses.asdict(saved.recipe)
     wanted = {"model": options.model or followed.kind, **followed.settings} | dataclasses.asdict(followed.recipe)
     if changed := run_folder.differences(was, wanted):
-        raise ValueError(f"the run in {saved.folder} cannot go on with other settings: {changed}; a new run has them "
-                         "(another --out)")
+        raise ValueError(
+            f"the run in {saved.folder} cannot go on with other settings: {changed}; a new run has them (another --out)"
+        )
 
 
 def _plan(options: argparse.Namespace) -> Plan:
     """The plan that the command line asks for."""
     if not _is_plan(options.dataset):
         reader = {"on_error": options.on_error} if options.on_error else {}
-        return _with_options(plan.for_dataset(options.dataset, options.model or "small", options.steps, reader),
-                             options)
+        return _with_options(
+            plan.for_dataset(options.dataset, options.model or "small", options.steps, reader), options
+        )
     chosen = plan.read(options.dataset)
     if options.model not in (None, chosen.kind):
         raise ValueError(f"{options.dataset} plans a {chosen.kind}, not a {options.model}; change it there")
@@ -138,8 +160,10 @@ def _data(chosen: Plan) -> tuple[Dataset, Dataset | None]:
         if skipped := getattr(loaded, "skipped", ()):
             say(f"{len(skipped)} left out of {name}, first {skipped[0].source}: {skipped[0].reason}")
     if val is not None and tuple(val.classes) != tuple(dataset.classes):
-        raise ValueError(f"{chosen.train} has the classes {', '.join(dataset.classes[1:])}, but {chosen.val}, to "
-                         f"validate on, has {', '.join(val.classes[1:])}")
+        raise ValueError(
+            f"{chosen.train} has the classes {', '.join(dataset.classes[1:])}, but {chosen.val}, to "
+            f"validate on, has {', '.join(val.classes[1:])}"
+        )
     return dataset, val
 
 
@@ -149,20 +173,24 @@ def _name(spec: str) -> str:
     return (Path(path).stem or "run") if path else spec
 
 
-def _fit(out: Path, followed: Plan, model: FasterRCNN, dataset: Dataset, val: Dataset | None, workers: int,
-         resume: bool) -> int:
+def _fit(
+    out: Path, followed: Plan, model: FasterRCNN, dataset: Dataset, val: Dataset | None, workers: int, resume: bool
+) -> int:
     """Trains, draws the curves and says what came of it."""
     started = time.perf_counter()
     done = train.fit(model, dataset, followed.recipe, out, val, resume, workers=workers)
     _draw_curves(out, done, followed.recipe)
     if done.interrupted:
-        print(f"stopped after step {done.steps} of {followed.recipe.steps} and saved; "
-              f"to go on: rcnn train --resume {out}")
+        print(
+            f"stopped after step {done.steps} of {followed.recipe.steps} and saved; to go on: rcnn train --resume {out}"
+        )
         return INTERRUPTED
     print(f"{done.steps} steps, {time.perf_counter() - started:.0f} s; weights: {out / run_folder.WEIGHTS}")
     if done.best is not None:
-        print(f"best AP50 on {followed.val}: {done.validation['ap50'][done.best]:.3f} after step "
-              f"{done.validation['step'][done.best]:.0f}: {out / run_folder.BEST}")
+        print(
+            f"best AP50 on {followed.val}: {done.validation['ap50'][done.best]:.3f} after step "
+            f"{done.validation['step'][done.best]:.0f}: {out / run_folder.BEST}"
+        )
     return 0
 
 

@@ -73,8 +73,13 @@ def _check_same(name: str, one: Any, other: Any) -> None:
     parts = zip(one, other, strict=True) if isinstance(one, tuple) else [(one, other)]
     for numpys, kernels in parts:
         largest = float(np.max(np.abs(numpys), initial=0))
-        np.testing.assert_allclose(kernels, numpys, rtol=CLOSE, atol=CLOSE * largest,
-                                   err_msg=f"the two backends give different answers for {name}")
+        np.testing.assert_allclose(
+            kernels,
+            numpys,
+            rtol=CLOSE,
+            atol=CLOSE * largest,
+            err_msg=f"the two backends give different answers for {name}",
+        )
 
 
 def _duration(seconds: float) -> str:

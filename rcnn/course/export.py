@@ -41,4 +41,3 @@ def export(folder: str | os.PathLike[str], solutions: bool = False) -> list[Path
     if solutions:
         _files.write_whole(root / "nbgrader_config.py", CONFIG.encode())
     return written
-

@@ -25,8 +25,10 @@ def paths() -> list[Path]:
     for folder in FOLDERS:
         if found := sorted(folder.glob("[0-9][0-9]_*.py")):
             return found
-    raise FileNotFoundError(f"no notebooks in {' or '.join(map(str, FOLDERS))}; they come with the package and lie in "
-                            "notebooks/src of a checkout")
+    raise FileNotFoundError(
+        f"no notebooks in {' or '.join(map(str, FOLDERS))}; they come with the package and lie in "
+        "notebooks/src of a checkout"
+    )
 
 
 def read(path: Path) -> Any:
@@ -83,7 +85,7 @@ def without_solutions(code: str) -> str:
                 raise ValueError(f"{marker!r} without its partner")
             inside = not inside
             if inside:
-                lines += [line[:len(line) - len(line.lstrip())] + stub for stub in STUB]
+                lines += [line[: len(line) - len(line.lstrip())] + stub for stub in STUB]
         elif not inside:
             lines.append(line)
     if inside:
@@ -104,8 +106,10 @@ def is_check(cell: Any) -> bool:
 def _id(cell: Any, path: Path, seen: set[str]) -> str:
     name = str(cell.metadata.get("title", ""))
     if not ID.fullmatch(name) or name in seen:
-        raise ValueError(f"{path.name}: a cell's id is words in small letters joined by hyphens, and its own; "
-                         f"{name!r} is not, before {cell.source[:60]!r}")
+        raise ValueError(
+            f"{path.name}: a cell's id is words in small letters joined by hyphens, and its own; "
+            f"{name!r} is not, before {cell.source[:60]!r}"
+        )
     return name
 
 
@@ -121,8 +125,14 @@ def _grading(cell: Any, points: int, path: Path) -> dict[str, Any]:
         raise ValueError(f"{path.name}, cell {cell.id}: an exercise and its check are two cells")
     if not solution and not points:
         return {}
-    grading = {"grade": bool(points), "grade_id": cell.id, "locked": bool(points),
-                               "schema_version": NBGRADER_VERSION, "solution": solution, "task": False}
+    grading = {
+        "grade": bool(points),
+        "grade_id": cell.id,
+        "locked": bool(points),
+        "schema_version": NBGRADER_VERSION,
+        "solution": solution,
+        "task": False,
+    }
     if points:
         grading["points"] = points
     return {"nbgrader": grading}
@@ -133,6 +143,7 @@ def _libraries() -> tuple[Any, Any]:
         import jupytext
         import nbformat
     except ImportError:
-        raise ImportError("the course is written in jupytext's format; install it by pip install 'rcnn[notebooks]'") \
-            from None
+        raise ImportError(
+            "the course is written in jupytext's format; install it by pip install 'rcnn[notebooks]'"
+        ) from None
     return jupytext, nbformat

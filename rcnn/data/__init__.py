@@ -4,6 +4,7 @@ Everything that trains or evaluates asks for the `Dataset` protocol alone, so a 
 well as those of this package. `Shapes` and `Digits` draw their pages; `VOC`, `COCO`, `CSV`, `Table` and `Masks` read
 annotated picture files, and nothing outside the folders that they are given.
 """
+
 import operator
 import os
 from collections.abc import Callable, Mapping
@@ -23,9 +24,33 @@ from rcnn.data.voc import VOC, read_voc
 from rcnn.data.write import write_coco, write_csv, write_voc
 
 __all__ = [
-    "AnnotatedPictures", "Annotations", "Broken", "COCO", "CSV", "Dataset", "Digits", "Masks", "Record", "Shapes",
-    "Table", "VOC", "frame_size", "load", "read_annotations", "read_coco", "read_csv", "read_masks", "read_table",
-    "read_voc", "split", "turn_boxes", "upright_boxes", "validate", "write_coco", "write_csv", "write_voc",
+    "AnnotatedPictures",
+    "Annotations",
+    "Broken",
+    "COCO",
+    "CSV",
+    "Dataset",
+    "Digits",
+    "Masks",
+    "Record",
+    "Shapes",
+    "Table",
+    "VOC",
+    "frame_size",
+    "load",
+    "read_annotations",
+    "read_coco",
+    "read_csv",
+    "read_masks",
+    "read_table",
+    "read_voc",
+    "split",
+    "turn_boxes",
+    "upright_boxes",
+    "validate",
+    "write_coco",
+    "write_csv",
+    "write_voc",
 ]
 
 
@@ -52,13 +77,16 @@ class Dataset(Protocol):
 
 DRAWN: dict[str, Callable[..., Dataset]] = {"shapes": Shapes, "digits": Digits}
 READERS: dict[str, tuple[Callable[..., Annotations], tuple[str, ...]]] = {  # with what else they can be told
-    "voc": (read_voc, ("classes", "first_pixel")), "coco": (read_coco, ("classes", "images")),
-    "csv": (read_csv, ("classes", "images")), "masks": (read_masks, ("class_name", "images", "masks")),
+    "voc": (read_voc, ("classes", "first_pixel")),
+    "coco": (read_coco, ("classes", "images")),
+    "csv": (read_csv, ("classes", "images")),
+    "masks": (read_masks, ("class_name", "images", "masks")),
 }
 
 
-def load(name: str, split: str, n: int | None = None, seed: int = 0,
-         options: Mapping[str, Any] | None = None) -> Dataset:
+def load(
+    name: str, split: str, n: int | None = None, seed: int = 0, options: Mapping[str, Any] | None = None
+) -> Dataset:
     """The data set that `name` stands for in every command.
 
     Args:
@@ -80,8 +108,9 @@ def load(name: str, split: str, n: int | None = None, seed: int = 0,
     return AnnotatedPictures(read_annotations(name, split, n, further), on_error)
 
 
-def read_annotations(name: str, split: str | None, n: int | None = None,
-                     options: Mapping[str, Any] | None = None) -> Annotations:
+def read_annotations(
+    name: str, split: str | None, n: int | None = None, options: Mapping[str, Any] | None = None
+) -> Annotations:
     """The annotations of "voc:PATH", "coco:PATH", "csv:PATH" or "masks:PATH", right or wrong; no picture is opened.
 
     Arguments and errors as in `load`, but that "on_error" is no option; a split of None means every picture. With n,
@@ -90,8 +119,10 @@ def read_annotations(name: str, split: str | None, n: int | None = None,
     kind, _, path = name.partition(":")
     if kind not in READERS or not path:
         hint = f"; {name} is a path: write voc:{name}, or another kind" if os.path.exists(name) else ""
-        raise ValueError(f"there is no data set {name!r}; there are: "
-                         f"{', '.join((*DRAWN, *(f'{kind}:PATH' for kind in READERS)))}{hint}")
+        raise ValueError(
+            f"there is no data set {name!r}; there are: "
+            f"{', '.join((*DRAWN, *(f'{kind}:PATH' for kind in READERS)))}{hint}"
+        )
     read, allowed = READERS[kind]
     further = dict(options or {})
     for option in further:

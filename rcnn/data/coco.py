@@ -54,9 +54,15 @@ class COCO(AnnotatedPictures):
     on_error, progress: as in `AnnotatedPictures`.
     """
 
-    def __init__(self, annotations: str | os.PathLike[str], split: str | None = None,
-                 images: str | os.PathLike[str] | None = None, classes: Sequence[str] | None = None,
-                 on_error: str = "raise", progress: bool = True) -> None:
+    def __init__(
+        self,
+        annotations: str | os.PathLike[str],
+        split: str | None = None,
+        images: str | os.PathLike[str] | None = None,
+        classes: Sequence[str] | None = None,
+        on_error: str = "raise",
+        progress: bool = True,
+    ) -> None:
         super().__init__(read_coco(annotations, split, images, classes), on_error, progress)
 
 
@@ -77,8 +83,12 @@ class Found:
     categories: dict[int, Category]
 
 
-def read_coco(annotations: str | os.PathLike[str], split: str | None = None,
-              images: str | os.PathLike[str] | None = None, classes: Sequence[str] | None = None) -> Annotations:
+def read_coco(
+    annotations: str | os.PathLike[str],
+    split: str | None = None,
+    images: str | os.PathLike[str] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Annotations:
     """What a JSON file or a folder of them says; arguments as in `COCO`.
 
     Raises OSError for what is not there, ValueError for a folder of another form, a split that it does not have, and a
@@ -95,6 +105,7 @@ def read_coco(annotations: str | os.PathLike[str], split: str | None = None,
 
 
 # ---------------------------------------------------------------------- classes
+
 
 def _choose_classes(files: Sequence[Found], classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """(the names of the labels, the categories' numbers), by rising number or in the order of `classes`."""
@@ -140,6 +151,7 @@ def _unused_groups(files: Sequence[Found]) -> set[str]:
 
 # ---------------------------------------------------------------------- one file
 
+
 def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
     """What a JSON file says; OSError or ValueError that names it where it cannot be read as a whole."""
     try:
@@ -160,8 +172,10 @@ def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
     entries = _read_images(tables["images"], by_image, names, path, images)
     things = [thing for group in by_image.values() for _, thing in group]
     used = {thing["category_id"] for thing in things if _is_id(thing.get("category_id"))}
-    return Found([*entries, *broken],
-                 {number: Category(name, number in used, _text(groups[number])) for number, name in names.items()})
+    return Found(
+        [*entries, *broken],
+        {number: Category(name, number in used, _text(groups[number])) for number, name in names.items()},
+    )
 
 
 def _category_names(table: Sequence[Any], path: Path) -> dict[int, str]:
@@ -181,11 +195,13 @@ def _category_names(table: Sequence[Any], path: Path) -> dict[int, str]:
 Group = list[tuple[int, dict[str, Any]]]  # the annotations of a picture, each with its place in the file
 
 
-def _sort_by_image(table: Sequence[Any], images: Sequence[Any],
-                   place: str) -> tuple[dict[int | str, Group], list[Broken]]:
+def _sort_by_image(
+    table: Sequence[Any], images: Sequence[Any], place: str
+) -> tuple[dict[int | str, Group], list[Broken]]:
     """(the annotations of each picture, those of no picture)."""
     by_image: dict[int | str, Group] = {
-        entry["id"]: [] for entry in images if isinstance(entry, dict) and _is_id(entry.get("id"))}
+        entry["id"]: [] for entry in images if isinstance(entry, dict) and _is_id(entry.get("id"))
+    }
     broken = []
     for i, entry in enumerate(table):
         image_id = entry.get("image_id") if isinstance(entry, dict) else None
@@ -198,8 +214,13 @@ def _sort_by_image(table: Sequence[Any], images: Sequence[Any],
     return by_image, broken
 
 
-def _read_images(table: Sequence[Any], by_image: Mapping[int | str, Group], names: Mapping[int, str], path: Path,
-                 images: str | os.PathLike[str] | None) -> Iterable[Record | Broken]:
+def _read_images(
+    table: Sequence[Any],
+    by_image: Mapping[int | str, Group],
+    names: Mapping[int, str],
+    path: Path,
+    images: str | os.PathLike[str] | None,
+) -> Iterable[Record | Broken]:
     """A record for each picture, or why there is none."""
     folder = find_pictures(path, images, [entry.get("file_name") for entry in table if isinstance(entry, dict)])
     times = Counter(entry["id"] for entry in table if isinstance(entry, dict) and _is_id(entry.get("id")))
@@ -230,9 +251,13 @@ def _read_thing(entry: Mapping[str, Any], place: str, names: Mapping[int, str]) 
     area = None if entry.get("area") is None else as_number(entry["area"], f"area of {place}")
     if area is not None and not area >= 0:
         raise ValueError(f"area of {place} is {area}; it must be at least 0")
-    return Thing((x, y, x + width, y + height), names.get(category, f"category {category}"),
-                 difficult=as_flag(entry.get("ignore"), f"ignore of {place}"),
-                 crowd=as_flag(entry.get("iscrowd"), f"iscrowd of {place}"), area=area)
+    return Thing(
+        (x, y, x + width, y + height),
+        names.get(category, f"category {category}"),
+        difficult=as_flag(entry.get("ignore"), f"ignore of {place}"),
+        crowd=as_flag(entry.get("iscrowd"), f"iscrowd of {place}"),
+        area=area,
+    )
 
 
 def _text(value: object) -> str | None:

@@ -14,8 +14,13 @@ SPLITS = ("train", "val", "valid", "validation", "test")
 PREFIX = "instances_"
 IN_ITS_FOLDER = "_annotations.coco.json"  # Roboflow's, beside the pictures of a split
 WHOLE = "default"  # what CVAT calls a set without splits
-LOOKED_FOR = (f"annotations/{PREFIX}SPLIT.json", "annotations/SPLIT.json", "SPLIT.json", f"SPLIT/{IN_ITS_FOLDER}",
-              "one *.json alone")
+LOOKED_FOR = (
+    f"annotations/{PREFIX}SPLIT.json",
+    "annotations/SPLIT.json",
+    "SPLIT.json",
+    f"SPLIT/{IN_ITS_FOLDER}",
+    "one *.json alone",
+)
 
 
 def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[str, Path]]:
@@ -39,10 +44,14 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
             return list(parts.values()), {}
     alone = [*root.glob("[!.]*.json"), *root.glob("annotations/[!.]*.json")]
     if len(alone) != 1:
-        there = (f"{len(alone)} JSON files whose names do not say their splits; name one of the files, or rename them"
-                 if alone else "no JSON files")
-        raise ValueError(f"{root} holds {there}; looked for {', '.join(LOOKED_FOR)} "
-                         f"(SPLIT is one of {', '.join(SPLITS)})")
+        there = (
+            f"{len(alone)} JSON files whose names do not say their splits; name one of the files, or rename them"
+            if alone
+            else "no JSON files"
+        )
+        raise ValueError(
+            f"{root} holds {there}; looked for {', '.join(LOOKED_FOR)} (SPLIT is one of {', '.join(SPLITS)})"
+        )
     return alone, {}
 
 
@@ -55,14 +64,22 @@ def find_pictures(path: Path, images: str | os.PathLike[str] | None, names: Sequ
         return existing_folder(images)
     root = path.parent.parent if path.parent.name == "annotations" else path.parent
     whole = path.stem.removeprefix(PREFIX)  # "train2017"
-    named = [root / "images", root] if path.name == IN_ITS_FOLDER else [
-        *(folder / name for folder in (root, root / "images") for name in dict.fromkeys((whole, _split_of(path)))),
-        root / "images", root]
+    named = (
+        [root / "images", root]
+        if path.name == IN_ITS_FOLDER
+        else [
+            *(folder / name for folder in (root, root / "images") for name in dict.fromkeys((whole, _split_of(path)))),
+            root / "images",
+            root,
+        ]
+    )
     for folder in named:
         if folder.is_dir() and (not names or any(_holds(folder, name) for name in names)):
             return folder
-    raise FileNotFoundError(f"none of the {len(names)} pictures of {path} ({names[0]!r}, ...) is in "
-                            f"{', '.join(str(folder) for folder in named)}; images= or the option images says where")
+    raise FileNotFoundError(
+        f"none of the {len(names)} pictures of {path} ({names[0]!r}, ...) is in "
+        f"{', '.join(str(folder) for folder in named)}; images= or the option images says where"
+    )
 
 
 def _split_of(path: Path) -> str:

@@ -4,6 +4,7 @@ The glyphs are 8 by 8 counts of inked pixels, from the UCI "Optical Recognition 
 and Kaynak, 1998). Each is enlarged smoothly, turned and sheared a little, sharpened into strokes, and inked onto the
 page.
 """
+
 import functools
 import math
 
@@ -29,8 +30,9 @@ class Digits(DrawnPages):
 
     classes = ("background", *"0123456789")
 
-    def __init__(self, n: int | None = None, split: str = "train", seed: int = 0,
-                 size: tuple[int, int] = (128, 128)) -> None:
+    def __init__(
+        self, n: int | None = None, split: str = "train", seed: int = 0, size: tuple[int, int] = (128, 128)
+    ) -> None:
         super().__init__(n, split, seed, size)
         glyphs, digits = load_glyphs()
         chosen = split_glyphs(digits)[split]
@@ -106,16 +108,17 @@ def rule_lines(rng: np.random.Generator, paper: np.ndarray) -> None:
     """Nothing; draws faint lines over `paper` (H, W, 3) in place, a notebook's rules or its squares."""
     spacing = int(rng.integers(14, 30))
     strength = np.float32(rng.uniform(8, 30))
-    paper[int(rng.integers(spacing))::spacing] -= strength
+    paper[int(rng.integers(spacing)) :: spacing] -= strength
     if rng.uniform() < 0.4:
-        paper[:, int(rng.integers(spacing))::spacing] -= strength
+        paper[:, int(rng.integers(spacing)) :: spacing] -= strength
 
 
 def draw_glyph(rng: np.random.Generator, glyph: np.ndarray) -> np.ndarray:
     """`glyph` (12, 12) as strokes (h, w) of coverage 0 .. 1, at a random size, slant and thickness, cut to its ink."""
     scale = math.exp(rng.uniform(*np.log(HEIGHTS))) / (len(glyph) - 2 * MARGIN)  # page pixels per glyph pixel
-    strokes = enlarge(glyph, scale, angle=rng.uniform(-0.17, 0.17), shear=rng.uniform(-0.2, 0.2),
-                      stretch=rng.uniform(0.85, 1.15))
+    strokes = enlarge(
+        glyph, scale, angle=rng.uniform(-0.17, 0.17), shear=rng.uniform(-0.2, 0.2), stretch=rng.uniform(0.85, 1.15)
+    )
     # The blurred enlargement becomes a stroke with an edge about a pixel and a half wide: steep about the level that
     # counts as the stroke's rim, and 0 well below it.
     rim = rng.uniform(0.32, 0.48)
@@ -135,8 +138,9 @@ def enlarge(glyph: np.ndarray, scale: float, angle: float, shear: float, stretch
     return np.asarray(image)
 
 
-def find_place(rng: np.random.Generator, shape: tuple[int, ...], size: tuple[int, int],
-               taken: np.ndarray) -> np.ndarray | None:
+def find_place(
+    rng: np.random.Generator, shape: tuple[int, ...], size: tuple[int, int], taken: np.ndarray
+) -> np.ndarray | None:
     """A whole-pixel box (4,) for a stamp of `shape` (h, w), inside the page and clear of `taken` (K, 4), or None."""
     (h, w), (height, width) = shape, size
     if h > height or w > width:

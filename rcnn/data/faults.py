@@ -37,6 +37,7 @@ def note_broken(dataset: Any, notes: Notes) -> None:
 
 # ---------------------------------------------------------------------- one picture
 
+
 def check_item(item: Item, classes: Sequence[str], notes: Notes) -> None:
     """Notes each box that cannot be, each label that has no class, each box that is there twice."""
     _check_boxes(item, notes)
@@ -99,6 +100,7 @@ def _check_duplicates(item: Item, notes: Notes) -> None:
 
 
 # ---------------------------------------------------------------------- how all boxes are written
+
 
 def check_coordinates(seen: Sequence[Item], verdict: Verdict | None, notes: Notes) -> None:
     """Notes what is wrong with the boxes of the whole set: what their numbers say, or else the pictures' `verdict`."""
@@ -181,6 +183,7 @@ def _before_the_picture(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 # ---------------------------------------------------------------------- classes
 
+
 def check_classes(classes: Sequence[str], counts: Counts, to_learn: bool, notes: Notes) -> None:
     """Notes classes without objects or with few `to_learn` from, names easily confused, pictures without objects."""
     if not counts.pictures:
@@ -212,6 +215,7 @@ def _check_names(classes: Sequence[str], notes: Notes) -> None:
 
 
 # ---------------------------------------------------------------------- copies
+
 
 def check_copies(seen: Sequence[Item], digests: Sequence[bytes | None], notes: Notes) -> dict[bytes, Example]:
     """Notes files that are listed twice and pictures that are equal; gives the first picture of each digest."""

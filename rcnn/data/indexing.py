@@ -11,8 +11,10 @@ def place_of(index: SupportsIndex, length: int, noun: str) -> int:
     the data set, and TypeError for what is no integer, such as a slice.
     """
     if not hasattr(index, "__index__"):
-        raise TypeError(f"a {noun} of a data set is asked for by an integer, got {index!r}; "
-                        "for several, [dataset[i] for i in range(...)]")
+        raise TypeError(
+            f"a {noun} of a data set is asked for by an integer, got {index!r}; "
+            "for several, [dataset[i] for i in range(...)]"
+        )
     i = operator.index(index)
     if not -length <= i < length:
         raise IndexError(f"{noun} {i} of a data set of {length} {noun}s")

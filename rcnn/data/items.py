@@ -67,6 +67,7 @@ class Items:
 
 # ---------------------------------------------------------------------- files
 
+
 def _read_record(record: Record, index: int, place: str, notes: Notes) -> Item:
     """The item of a record: the boxes in any case, the picture if it can be read."""
     here = Example(place, index)
@@ -83,12 +84,26 @@ def _read_record(record: Record, index: int, place: str, notes: Notes) -> Item:
             size = frame_size(record, header)
         except ValueError:
             height, width = header.upright_size
-            notes.add("size-mismatch", Example(place, index, detail=f"the annotation says {_words(record.size)}, the "
-                                               f"file has {width} x {height}"))  # fmt: skip
+            notes.add(
+                "size-mismatch",
+                Example(
+                    place, index, detail=f"the annotation says {_words(record.size)}, the file has {width} x {height}"
+                ),
+            )
         else:
             upright = record.boxes if drawn_upright(record, header) else turn_boxes(record.boxes, header)
-    return Item(index, place, picture, size, record.boxes, upright, record.labels, record.names,
-                ~(record.difficult | record.crowd), record.image)  # fmt: skip
+    return Item(
+        index,
+        place,
+        picture,
+        size,
+        record.boxes,
+        upright,
+        record.labels,
+        record.names,
+        ~(record.difficult | record.crowd),
+        record.image,
+    )
 
 
 def _words(size: Size | None) -> str:
@@ -114,6 +129,7 @@ def _without_path(error: Exception, path: Path) -> str:
 
 
 # ---------------------------------------------------------------------- any Dataset
+
 
 def _read_pair(dataset: Any, index: int, notes: Notes) -> Item | None:
     """The item of `dataset[index]`, whatever that is."""

@@ -35,14 +35,27 @@ class Masks(AnnotatedPictures):
     on_error, progress: as in `AnnotatedPictures`.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], split: str | None = None, images: str | None = None,
-                 masks: str | None = None, class_name: str | None = None, on_error: str = "raise",
-                 progress: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        split: str | None = None,
+        images: str | None = None,
+        masks: str | None = None,
+        class_name: str | None = None,
+        on_error: str = "raise",
+        progress: bool = True,
+    ) -> None:
         super().__init__(read_masks(folder, split, images, masks, class_name, progress), on_error, progress)
 
 
-def read_masks(folder: str | os.PathLike[str], split: str | None = None, images: str | None = None,
-               masks: str | None = None, class_name: str | None = None, progress: bool = True) -> Annotations:
+def read_masks(
+    folder: str | os.PathLike[str],
+    split: str | None = None,
+    images: str | None = None,
+    masks: str | None = None,
+    class_name: str | None = None,
+    progress: bool = True,
+) -> Annotations:
     """What the masks of a folder say; arguments as in `Masks`.
 
     Raises OSError for folders that are not there, ValueError for one without pictures; a picture without a mask, a mask
@@ -77,13 +90,18 @@ def _masks_of(image: str) -> tuple[str, ...]:
     return tuple(form.format(os.path.splitext(image)[0]) for form in MASK_NAMES)
 
 
-def _read_picture(folder: Path, file: str, mask_folder: Path, mask_files: Collection[str],
-                  class_name: str) -> Record | Broken:
+def _read_picture(
+    folder: Path, file: str, mask_folder: Path, mask_files: Collection[str], class_name: str
+) -> Record | Broken:
     source = f"{folder.name}/{file}"
     found = [name for name in _masks_of(file) if name in mask_files]
     if len(found) != 1:
-        return Broken(source, f"its mask could be either of {', '.join(found)}" if found
-                      else f"{mask_folder} holds no mask for it, {' or '.join(_masks_of(file))}")
+        return Broken(
+            source,
+            f"its mask could be either of {', '.join(found)}"
+            if found
+            else f"{mask_folder} holds no mask for it, {' or '.join(_masks_of(file))}",
+        )
     source = f"{mask_folder.name}/{found[0]}"
     try:
         values = read_values(inside(mask_folder, found[0]))  # (H, W)
@@ -104,11 +122,14 @@ def _things(values: np.ndarray, class_name: str) -> list[Thing]:
     x1, y1 = np.minimum.reduceat(columns, starts), np.minimum.reduceat(rows, starts)  # (G,), (G,)
     x2, y2 = np.maximum.reduceat(columns, starts) + 1, np.maximum.reduceat(rows, starts) + 1  # (G,), (G,)
     areas = np.diff(starts, append=len(rows))  # (G,)
-    return [Thing((float(box[0]), float(box[1]), float(box[2]), float(box[3])), class_name, area=float(area))
-            for box, area in zip(np.stack([x1, y1, x2, y2], axis=1), areas, strict=True)]
+    return [
+        Thing((float(box[0]), float(box[1]), float(box[2]), float(box[3])), class_name, area=float(area))
+        for box, area in zip(np.stack([x1, y1, x2, y2], axis=1), areas, strict=True)
+    ]
 
 
 def _without_picture(folder: Path, mask_files: Collection[str], image_files: Collection[str]) -> list[Broken]:
     known = {name for image in image_files for name in _masks_of(image)}
-    return [Broken(f"{folder.name}/{name}", "there is no picture for this mask") for name in mask_files
-            if name not in known]
+    return [
+        Broken(f"{folder.name}/{name}", "there is no picture for this mask") for name in mask_files if name not in known
+    ]

@@ -141,6 +141,7 @@ def mean_fit(fits: np.ndarray, owners: np.ndarray) -> Fit:
 
 # ---------------------------------------------------------------------- wrong coordinates
 
+
 def swapped_axes(boxes: np.ndarray, size: Size) -> np.ndarray:
     """Boxes (G, 4) of which x and y have changed places."""
     del size
@@ -172,8 +173,10 @@ def _wrong_coordinates(queries: Sequence[Reduced], own: Fit) -> Verdict | None:
     """The change of coordinates with which the boxes would fit as well as they should, if there is one."""
     if own.mean > MAX_MISFIT:
         return None
-    changes: dict[str, tuple[Change, str]] = {"swapped-axes": (swapped_axes, "with x and y swapped"),
-                                              "upside-down": (upside_down, "with y from the bottom")}  # fmt: skip
+    changes: dict[str, tuple[Change, str]] = {
+        "swapped-axes": (swapped_axes, "with x and y swapped"),
+        "upside-down": (upside_down, "with y from the bottom"),
+    }
     rescaled = _rescaled(queries)
     if rescaled:
         changes["wrong-scale"] = rescaled
@@ -199,9 +202,8 @@ def _numbers(own: Fit, changed: Fit, words: str) -> str:
 
 # ---------------------------------------------------------------------- boxes of other pictures
 
-def _shuffled(
-    pictures: Sequence[Reduced], chosen: np.ndarray, fits: np.ndarray, owners: np.ndarray
-) -> Verdict | None:
+
+def _shuffled(pictures: Sequence[Reduced], chosen: np.ndarray, fits: np.ndarray, owners: np.ndarray) -> Verdict | None:
     """Whether many pictures have boxes that fit another picture instead.
 
     A picture counts where its boxes fit it no better than chance would have it, fit one other picture better than
@@ -213,9 +215,13 @@ def _shuffled(
         return None
     chances = np.stack([by_chance(fits[owners == query]) for query in tried])  # (Q, P)
     best, best_query = chances.argmin(axis=1), chances.argmin(axis=0)  # (Q,), (P,)
-    strays = [(int(chosen[query]), int(best[row])) for row, query in enumerate(tried)
-              if fits[owners == query, chosen[query]].mean() <= MAX_OWN_FIT
-              and chances[row, best[row]] <= MAX_CHANCE and best_query[best[row]] == row]  # fmt: skip
+    strays = [
+        (int(chosen[query]), int(best[row]))
+        for row, query in enumerate(tried)
+        if fits[owners == query, chosen[query]].mean() <= MAX_OWN_FIT
+        and chances[row, best[row]] <= MAX_CHANCE
+        and best_query[best[row]] == row
+    ]
     if len(strays) < max(MIN_STRAYS, MIN_STRAY_SHARE * len(tried)):
         return None
     pairs = tuple((pictures[i].index, pictures[j].index) for i, j in strays)
@@ -236,6 +242,7 @@ def by_chance(fits: np.ndarray) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------- contrast
+
 
 def _some(boxes: np.ndarray) -> np.ndarray:
     """At most `MAX_BOXES` of the boxes, evenly spread over the list."""

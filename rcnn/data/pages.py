@@ -3,6 +3,7 @@
 A page depends on the seed, the split and its index alone, so nothing is stored, any process draws the same page 17,
 and a data set of a million pages costs no memory.
 """
+
 import abc
 import operator
 

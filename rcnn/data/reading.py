@@ -44,12 +44,22 @@ def make_record(image: Path, source: str, things: Sequence[Thing], size: Size | 
         own_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])  # (G,)
     areas = [own if thing.area is None else thing.area for own, thing in zip(own_areas, things, strict=True)]
     flags = {flag: np.array([getattr(thing, flag) for thing in things], np.bool_) for flag in FLAG_NAMES}
-    return Record(image, source, boxes, tuple(thing.name for thing in things), np.full(len(things), UNKNOWN, np.int64),
-                  areas=np.array(areas, np.float64), size=size, image_id=image_id, **flags)
+    return Record(
+        image,
+        source,
+        boxes,
+        tuple(thing.name for thing in things),
+        np.full(len(things), UNKNOWN, np.int64),
+        areas=np.array(areas, np.float64),
+        size=size,
+        image_id=image_id,
+        **flags,
+    )
 
 
-def with_labels(entries: Iterable[Record | Broken], classes: tuple[str, ...],
-                category_ids: tuple[int, ...] = ()) -> Annotations:
+def with_labels(
+    entries: Iterable[Record | Broken], classes: tuple[str, ...], category_ids: tuple[int, ...] = ()
+) -> Annotations:
     """The annotations whose labels are the places of the objects' names in `classes`, the background first."""
     records: list[Record] = []
     broken: list[Broken] = []
@@ -65,6 +75,7 @@ def with_labels(entries: Iterable[Record | Broken], classes: tuple[str, ...],
 
 # ---------------------------------------------------------------------- classes
 
+
 def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     """The names of the classes with the background first, where it need not have been named.
 
@@ -78,8 +89,10 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
         raise ValueError("classes must name at least one class beside the background")
     for i, name in enumerate(names):
         if not name or name in names[:i]:
-            raise ValueError(f"classes[{i}] is {name!r}; every class needs a name of its own"
-                             + (", and the background comes first" if name == BACKGROUND else ""))
+            raise ValueError(
+                f"classes[{i}] is {name!r}; every class needs a name of its own"
+                + (", and the background comes first" if name == BACKGROUND else "")
+            )
     return names
 
 
@@ -109,6 +122,7 @@ def clean_name(value: object, what: str) -> str:
 
 
 # ---------------------------------------------------------------------- numbers
+
 
 def as_number(value: object, what: str) -> float:
     """`value`, a number or the text of one, as a float; NaN and infinity are numbers here, and judged later."""
@@ -142,6 +156,7 @@ def as_size(width: object, height: object) -> Size | None:
 
 # ---------------------------------------------------------------------- files
 
+
 def existing_folder(path: str | os.PathLike[str]) -> Path:
     """The path of a folder that is there; OSError for what is not, and for a file."""
     folder = Path(path).expanduser()
@@ -161,8 +176,10 @@ def inside(folder: Path, name: object) -> Path:
         raise ValueError(f"the name of its picture is {reprlib.repr(name)}")
     plain = name.strip().replace("\\", "/")
     if plain.startswith("/") or re.match("[A-Za-z]:", plain) or ".." in plain.split("/"):
-        raise ValueError(f"{reprlib.repr(name)} is not a path inside {folder}, and is not opened; a path begins at "
-                         "that folder, without / or a drive in front, and without ..")
+        raise ValueError(
+            f"{reprlib.repr(name)} is not a path inside {folder}, and is not opened; a path begins at "
+            "that folder, without / or a drive in front, and without .."
+        )
     path = folder / plain
     real = os.path.realpath(path)
     if not Path(real).is_relative_to(os.path.realpath(folder)):

@@ -111,10 +111,12 @@ class AnnotatedPictures:
         if on_error == "skip":
             self._skip_wrong_ones(progress)
         elif self.broken:
-            raise ValueError(f"{self.broken[0].source} cannot be read: {self.broken[0].reason}"
-                             + (f" (and {len(self.broken) - 1} more)" if len(self.broken) > 1 else "")
-                             + '; on_error="skip" leaves out what cannot be read (in a RUN.toml: [data] options = '
-                             '{on_error = "skip"})')
+            raise ValueError(
+                f"{self.broken[0].source} cannot be read: {self.broken[0].reason}"
+                + (f" (and {len(self.broken) - 1} more)" if len(self.broken) > 1 else "")
+                + '; on_error="skip" leaves out what cannot be read (in a RUN.toml: [data] options = '
+                '{on_error = "skip"})'
+            )
 
     def __len__(self) -> int:
         return len(self.records)
@@ -152,11 +154,18 @@ class AnnotatedPictures:
         unknown = np.flatnonzero((record.labels < 1) | (record.labels >= len(self.classes)))
         if len(unknown):
             i = int(unknown[0])
-            raise ValueError(f"{record.image} ({record.source}): box {i} is of class {record.names[i]!r}, which is not "
-                             f"among the classes: {', '.join(self.classes[1:])}")
-        return {"boxes": upright_boxes(record, header), "labels": record.labels.copy(),
-                "difficult": record.difficult.copy(), "crowd": record.crowd.copy(),
-                "truncated": record.truncated.copy(), "areas": record.areas.copy()}
+            raise ValueError(
+                f"{record.image} ({record.source}): box {i} is of class {record.names[i]!r}, which is not "
+                f"among the classes: {', '.join(self.classes[1:])}"
+            )
+        return {
+            "boxes": upright_boxes(record, header),
+            "labels": record.labels.copy(),
+            "difficult": record.difficult.copy(),
+            "crowd": record.crowd.copy(),
+            "truncated": record.truncated.copy(),
+            "areas": record.areas.copy(),
+        }
 
     def _skip_wrong_ones(self, progress: bool) -> None:
         """Leaves only the records whose pictures and boxes can be read, and notes the others in `skipped`."""
@@ -197,8 +206,10 @@ def frame_size(record: Record, header: Header) -> Size:
     """The (height, width) of the picture as the boxes of a record see it; ValueError where the record has another."""
     if record.size not in (None, header.stored_size, header.upright_size):
         height, width = header.stored_size
-        raise ValueError(f"{record.image} ({record.source}) is {width} pixels wide and {height} high; the annotation "
-                         f"says {record.size[1]} and {record.size[0]}")
+        raise ValueError(
+            f"{record.image} ({record.source}) is {width} pixels wide and {height} high; the annotation "
+            f"says {record.size[1]} and {record.size[0]}"
+        )
     return header.upright_size if drawn_upright(record, header) else header.stored_size
 
 
@@ -229,6 +240,8 @@ def _check_inside(record: Record, frame: Size) -> np.ndarray:
     ):
         if wrong.any():
             i = int(np.argmax(wrong.any(axis=1)))
-            raise ValueError(f"{record.image} ({record.source}): box {i}, {record.names[i]!r}, is "
-                             f"{boxes[i].tolist()} (x1, y1, x2, y2); {why}")
+            raise ValueError(
+                f"{record.image} ({record.source}): box {i}, {record.names[i]!r}, is "
+                f"{boxes[i].tolist()} (x1, y1, x2, y2); {why}"
+            )
     return cut

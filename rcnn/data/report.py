@@ -25,56 +25,95 @@ KINDS: Mapping[str, Kind] = {
     "no-pictures": Kind(ERROR, "the set has no pictures", "look whether the folder and the split are the right ones"),
     "no-objects": Kind(ERROR, "no picture has an object to learn from", "annotate some, or mend what else is wrong"),
     "swapped-axes": Kind(ERROR, "x and y of the boxes are swapped", "exchange x1 with y1 and x2 with y2"),
-    "upside-down": Kind(ERROR, "y of the boxes is counted from the bottom of the picture",
-                        "replace y1 by height - y2, and y2 by height - y1"),
-    "relative-boxes": Kind(ERROR, "boxes are given as shares of the picture, not in pixels",
-                           "multiply x by the picture's width and y by its height"),
-    "width-height": Kind(ERROR, "the boxes' numbers seem to be x, y, width, height",
-                         "replace x2 by x + width, and y2 by y + height"),
-    "wrong-scale": Kind(ERROR, "boxes seem to be drawn on copies of the pictures in another size",
-                        "multiply the boxes by the size of these pictures over the size of those"),
-    "shuffled": Kind(ERROR, "the boxes of a picture belong to another picture",
-                     "look where pictures and annotations were put together: names or rows may have slipped"),
-
+    "upside-down": Kind(
+        ERROR,
+        "y of the boxes is counted from the bottom of the picture",
+        "replace y1 by height - y2, and y2 by height - y1",
+    ),
+    "relative-boxes": Kind(
+        ERROR,
+        "boxes are given as shares of the picture, not in pixels",
+        "multiply x by the picture's width and y by its height",
+    ),
+    "width-height": Kind(
+        ERROR, "the boxes' numbers seem to be x, y, width, height", "replace x2 by x + width, and y2 by y + height"
+    ),
+    "wrong-scale": Kind(
+        ERROR,
+        "boxes seem to be drawn on copies of the pictures in another size",
+        "multiply the boxes by the size of these pictures over the size of those",
+    ),
+    "shuffled": Kind(
+        ERROR,
+        "the boxes of a picture belong to another picture",
+        "look where pictures and annotations were put together: names or rows may have slipped",
+    ),
     "unreadable-annotation": Kind(ERROR, "an annotation cannot be read", 'mend it, or leave it out: on_error="skip"'),
-    "missing-picture": Kind(ERROR, "the file of an annotated picture is missing",
-                            'put it there, or leave it out: on_error="skip"'),
+    "missing-picture": Kind(
+        ERROR, "the file of an annotated picture is missing", 'put it there, or leave it out: on_error="skip"'
+    ),
     "unreadable-picture": Kind(ERROR, "a picture cannot be read", 'replace the file, or leave it out: on_error="skip"'),
-    "failing-item": Kind(ERROR, "the data set raises an error when it is asked for a picture",
-                         "ask for this index alone to see where the error comes from"),
-    "malformed-item": Kind(ERROR, "a picture or its target is not of the right form",
-                           'give (H, W, 3) uint8 and {"boxes": (G, 4) numbers, "labels": (G,) integers}'),
-    "size-mismatch": Kind(ERROR, "the annotation is of a picture of another size than the file",
-                          "put the annotated file back, or multiply the boxes by the ratio of the sizes"),
+    "failing-item": Kind(
+        ERROR,
+        "the data set raises an error when it is asked for a picture",
+        "ask for this index alone to see where the error comes from",
+    ),
+    "malformed-item": Kind(
+        ERROR,
+        "a picture or its target is not of the right form",
+        'give (H, W, 3) uint8 and {"boxes": (G, 4) numbers, "labels": (G,) integers}',
+    ),
+    "size-mismatch": Kind(
+        ERROR,
+        "the annotation is of a picture of another size than the file",
+        "put the annotated file back, or multiply the boxes by the ratio of the sizes",
+    ),
     "left-out": Kind(WARNING, 'something was wrong and left out (on_error="skip")', "mend it to train with it"),
-
     "not-finite": Kind(ERROR, "a box has a coordinate that is not finite", "correct or remove the box"),
     "empty-box": Kind(ERROR, "a box has x2 <= x1 or y2 <= y1", "exchange its corners, or remove the box"),
-    "box-outside": Kind(ERROR, "a box reaches more than a pixel beyond its picture",
-                        "cut the box at the border, or correct it"),
-    "counts-from-0": Kind(WARNING, "a box begins exactly one pixel before its picture",
-                          "annotations in VOC's form that count pixels from 0 are read with first_pixel=0"),
-    "background-label": Kind(ERROR, "an object has the label 0, which is the background",
-                             "add 1 to all labels if they count from 0"),
+    "box-outside": Kind(
+        ERROR, "a box reaches more than a pixel beyond its picture", "cut the box at the border, or correct it"
+    ),
+    "counts-from-0": Kind(
+        WARNING,
+        "a box begins exactly one pixel before its picture",
+        "annotations in VOC's form that count pixels from 0 are read with first_pixel=0",
+    ),
+    "background-label": Kind(
+        ERROR, "an object has the label 0, which is the background", "add 1 to all labels if they count from 0"
+    ),
     "label-range": Kind(ERROR, "an object has a label that no class has", "name all classes, or correct the label"),
-    "unknown-class": Kind(ERROR, "an object's class is not among the classes",
-                          "correct the name, or add it to the classes"),
+    "unknown-class": Kind(
+        ERROR, "an object's class is not among the classes", "correct the name, or add it to the classes"
+    ),
     "duplicate-box": Kind(WARNING, "a picture has the same box of the same class twice", "remove one of them"),
-
-    "no-background": Kind(WARNING, "the first of the classes is not the background",
-                          'begin the classes with "background"; the labels of objects begin with 1'),
-    "similar-names": Kind(WARNING, "names of classes differ in capitals, blanks or dashes alone",
-                          "give the class one name in all annotations"),
+    "no-background": Kind(
+        WARNING,
+        "the first of the classes is not the background",
+        'begin the classes with "background"; the labels of objects begin with 1',
+    ),
+    "similar-names": Kind(
+        WARNING,
+        "names of classes differ in capitals, blanks or dashes alone",
+        "give the class one name in all annotations",
+    ),
     "unused-class": Kind(WARNING, "a class has no object", "annotate some, or leave the class out"),
-    "few-examples": Kind(WARNING, "a class has no more than a handful of objects",
-                         "annotate more, or leave the class out"),
-    "mostly-empty": Kind(WARNING, "more than half of the pictures have no object",
-                         "look whether annotations are missing; if not, leave some of these pictures out"),
+    "few-examples": Kind(
+        WARNING, "a class has no more than a handful of objects", "annotate more, or leave the class out"
+    ),
+    "mostly-empty": Kind(
+        WARNING,
+        "more than half of the pictures have no object",
+        "look whether annotations are missing; if not, leave some of these pictures out",
+    ),
     "listed-twice": Kind(WARNING, "a picture's file is listed more than once", "put its boxes into one annotation"),
     "identical-pictures": Kind(WARNING, "a picture is the same as another, pixel by pixel", "leave one of them out"),
-    "shared-picture": Kind(WARNING, "a picture of val is in train, too",
-                           "leave it out of one of them: on such pictures a detector seems better than it is"),
-}  # fmt: skip
+    "shared-picture": Kind(
+        WARNING,
+        "a picture of val is in train, too",
+        "leave it out of one of them: on such pictures a detector seems better than it is",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -116,8 +155,14 @@ class Problem:
 
     def as_dict(self) -> dict[str, Any]:
         """The problem as JSON can hold it."""
-        return {"kind": self.kind, "severity": self.severity, "problem": self.sentence, "count": self.count,
-                "remedy": self.remedy, "examples": [vars(example) for example in self.examples]}  # fmt: skip
+        return {
+            "kind": self.kind,
+            "severity": self.severity,
+            "problem": self.sentence,
+            "count": self.count,
+            "remedy": self.remedy,
+            "examples": [vars(example) for example in self.examples],
+        }
 
     def __str__(self) -> str:
         lines = [f"{self.count:>7}  {self.severity}: {self.sentence} ({self.kind})"]
@@ -157,8 +202,13 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON can hold it."""
-        counts = {"pictures": self.counts.pictures, "empty": self.counts.empty, "objects": self.counts.objects,
-                  "ignored": self.counts.ignored, "per_class": dict(self.counts.per_class)}  # fmt: skip
+        counts = {
+            "pictures": self.counts.pictures,
+            "empty": self.counts.empty,
+            "objects": self.counts.objects,
+            "ignored": self.counts.ignored,
+            "per_class": dict(self.counts.per_class),
+        }
         return {"ok": self.ok, "counts": counts, "problems": [problem.as_dict() for problem in self.problems]}
 
 
@@ -201,8 +251,10 @@ def counts_table(counts: Mapping[str, Counts]) -> str:
     rows += [("all objects", [each.objects for each in counts.values()])]
     if any(each.ignored for each in counts.values()):
         rows += [("difficult or crowds", [each.ignored for each in counts.values()])]
-    rows += [("pictures", [each.pictures for each in counts.values()]),
-             ("pictures without objects", [each.empty for each in counts.values()])]  # fmt: skip
+    rows += [
+        ("pictures", [each.pictures for each in counts.values()]),
+        ("pictures without objects", [each.empty for each in counts.values()]),
+    ]
     lines = [f"{'class':<{width}} " + " ".join(f"{column:>9}" for column in counts)]
     return "\n".join(lines + [f"{name:<{width}} " + " ".join(f"{value:>9,}" for value in row) for name, row in rows])
 

@@ -1,4 +1,5 @@
 """Pages of drawn shapes: the easiest data a detector can learn from, and one whose boxes are exact by construction."""
+
 import numpy as np
 
 from rcnn.data.pages import DrawnPages, blend, clouds, extent, grain
@@ -18,8 +19,9 @@ class Shapes(DrawnPages):
 
     classes = ("background", "circle", "square", "triangle", "cross")
 
-    def __init__(self, n: int | None = None, seed: int = 0, split: str = "train",
-                 size: tuple[int, int] = (128, 128)) -> None:
+    def __init__(
+        self, n: int | None = None, seed: int = 0, split: str = "train", size: tuple[int, int] = (128, 128)
+    ) -> None:
         super().__init__(n, split, seed, size)
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -84,8 +86,9 @@ def visible_shares(layers: np.ndarray) -> np.ndarray:
     return shares
 
 
-def shape_coverage(kind: str, centre: tuple[float, float], radius: float, angle: float,
-                   size: tuple[int, int]) -> np.ndarray:
+def shape_coverage(
+    kind: str, centre: tuple[float, float], radius: float, angle: float, size: tuple[int, int]
+) -> np.ndarray:
     """How much of each pixel (H, W) a shape covers, float32: 1 inside, 0 outside, between the two along the rim.
 
     Args:

@@ -60,8 +60,11 @@ def source_of(split_name: str | None, known: Collection[str], place: str) -> tup
             return source, True
     held_out = {TRAIN, VAL} if VAL not in known and {TRAIN, "trainval"} & set(known) else set()
     names = sorted({*known, *held_out}, key=lambda name: (len(name), name))  # VOC has long ones for its classes besides
-    there = (f"there is: {', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)}" if known
-             else f"it knows no splits, so there is {TRAIN} and {VAL}")
+    there = (
+        f"there is: {', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)}"
+        if known
+        else f"it knows no splits, so there is {TRAIN} and {VAL}"
+    )
     raise ValueError(f"{place} has no split {split_name!r}; {there}")
 
 

@@ -63,9 +63,15 @@ class CSV(AnnotatedPictures):
     on_error, progress: as in `AnnotatedPictures`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], split: str | None = None,
-                 images: str | os.PathLike[str] | None = None, classes: Sequence[str] | None = None,
-                 on_error: str = "raise", progress: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        split: str | None = None,
+        images: str | os.PathLike[str] | None = None,
+        classes: Sequence[str] | None = None,
+        on_error: str = "raise",
+        progress: bool = True,
+    ) -> None:
         super().__init__(read_csv(path, split, images, classes), on_error, progress)
 
 
@@ -78,9 +84,15 @@ class Table(AnnotatedPictures):
     rows: the rows; images: the folder in which they name files. The other arguments are as in `CSV`.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]] | Frame, images: str | os.PathLike[str],
-                 split: str | None = None, classes: Sequence[str] | None = None, on_error: str = "raise",
-                 progress: bool = True) -> None:
+    def __init__(
+        self,
+        rows: Iterable[Mapping[str, Any]] | Frame,
+        images: str | os.PathLike[str],
+        split: str | None = None,
+        classes: Sequence[str] | None = None,
+        on_error: str = "raise",
+        progress: bool = True,
+    ) -> None:
         super().__init__(read_table(rows, images, split, classes), on_error, progress)
 
 
@@ -96,8 +108,12 @@ class Row:
 Entry = tuple[str | None, Record | Broken]  # a picture, and the split that its rows name
 
 
-def read_csv(path: str | os.PathLike[str], split: str | None = None, images: str | os.PathLike[str] | None = None,
-             classes: Sequence[str] | None = None) -> Annotations:
+def read_csv(
+    path: str | os.PathLike[str],
+    split: str | None = None,
+    images: str | os.PathLike[str] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Annotations:
     """What a CSV file, or a folder of them, says; arguments as in `CSV`.
 
     Raises OSError for what is not there, ValueError for a folder without such files, a file without the columns, and a
@@ -114,8 +130,12 @@ def read_csv(path: str | os.PathLike[str], split: str | None = None, images: str
     return _choose(entries, split, names, str(path))
 
 
-def read_table(rows: Iterable[Mapping[str, Any]] | Frame, images: str | os.PathLike[str], split: str | None = None,
-               classes: Sequence[str] | None = None) -> Annotations:
+def read_table(
+    rows: Iterable[Mapping[str, Any]] | Frame,
+    images: str | os.PathLike[str],
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> Annotations:
     """What rows in memory say; arguments as in `Table`, errors as in `read_csv`."""
     names = None if classes is None else check_classes(classes)
     if hasattr(rows, "to_dict"):
@@ -141,6 +161,7 @@ def _choose(entries: Sequence[Entry], split: str | None, classes: tuple[str, ...
 
 # ---------------------------------------------------------------------- files
 
+
 def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], bool]:
     """(the CSV files, whether there is one for each split)."""
     given = Path(path).expanduser()
@@ -152,15 +173,17 @@ def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], bool]:
         return list(by_split(files, lambda file: file.stem).values()), True
     if (folder / WHOLE).is_file():
         return [folder / WHOLE], False
-    raise FileNotFoundError(f"{folder} holds no annotations in CSV; looked for "
-                            f"{', '.join(f'{name}.csv' for name in SPLIT_FILES)}, {WHOLE}")
+    raise FileNotFoundError(
+        f"{folder} holds no annotations in CSV; looked for {', '.join(f'{name}.csv' for name in SPLIT_FILES)}, {WHOLE}"
+    )
 
 
 def _read_rows(path: Path) -> list[Row]:
     """The rows of a CSV file; ValueError, naming the file and the line, where it is none or lacks a column."""
     try:
-        reader = csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), skipinitialspace=True,
-                            strict=True)
+        reader = csv.reader(
+            io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), skipinitialspace=True, strict=True
+        )
         lines = [(reader.line_num, cells) for cells in reader]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text in UTF-8: {error}") from error
@@ -168,9 +191,15 @@ def _read_rows(path: Path) -> list[Row]:
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
     header = [name.strip() for name in lines[0][1]] if lines else []
     _check_columns(header, str(path), in_file=True)
-    return [Row(f"{path.name}, line {number}", dict(zip(header, cells, strict=False)),
-                "" if len(cells) == len(header) else f"it has {len(cells)} cells, the header has {len(header)}")
-            for number, cells in lines[1:] if any(cell.strip() for cell in cells)]
+    return [
+        Row(
+            f"{path.name}, line {number}",
+            dict(zip(header, cells, strict=False)),
+            "" if len(cells) == len(header) else f"it has {len(cells)} cells, the header has {len(header)}",
+        )
+        for number, cells in lines[1:]
+        if any(cell.strip() for cell in cells)
+    ]
 
 
 def _check_columns(names: Sequence[Any], place: str, in_file: bool = False) -> None:
@@ -181,14 +210,17 @@ def _check_columns(names: Sequence[Any], place: str, in_file: bool = False) -> N
             hint = "; separate them by commas"
         elif len(missing) == len(COLUMNS):
             hint = f"; the first line names the columns: {','.join(COLUMNS)}" if in_file else ""
-        raise ValueError(f"{place} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has "
-                         f"{', '.join(map(str, names)) or 'none'}{hint}")
+        raise ValueError(
+            f"{place} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has "
+            f"{', '.join(map(str, names)) or 'none'}{hint}"
+        )
     twice = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if names.count(name) > 1]
     if twice:
         raise ValueError(f"{place} has the column {twice[0]} twice")
 
 
 # ---------------------------------------------------------------------- rows
+
 
 def _read_pictures(rows: Iterable[Row], images: Path, classes: tuple[str, ...] | None) -> list[Entry]:
     """The pictures in the order in which the rows name them first."""
@@ -263,6 +295,9 @@ def _class_name(value: Any, classes: tuple[str, ...] | None) -> str:
 def _cell(row: Row, column: str) -> Any:
     """The value in a column; "" where there is none, as None, NaN and pandas' NA say."""
     value = row.cells.get(column)
-    missing = value is None or type(value).__name__ in ("NAType", "NaTType") or (
-        isinstance(value, (float, np.floating)) and value != value)
+    missing = (
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType")
+        or (isinstance(value, (float, np.floating)) and value != value)
+    )
     return "" if missing or (isinstance(value, str) and not value.strip()) else value

@@ -20,8 +20,9 @@ from rcnn.data.items import Item, Items
 from rcnn.data.report import Counts, Notes, Problem, Report
 
 
-def validate(dataset: Any, examples: int = 5, progress: bool = True, to_learn: bool = True,
-             only: Sequence[int] | None = None) -> Report:
+def validate(
+    dataset: Any, examples: int = 5, progress: bool = True, to_learn: bool = True, only: Sequence[int] | None = None
+) -> Report:
     """What `dataset` has, and what is wrong with it.
 
     Args:

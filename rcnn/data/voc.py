@@ -59,8 +59,15 @@ class VOC(AnnotatedPictures):
     on_error, progress: as in `AnnotatedPictures`.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], split: str | None = None, classes: Sequence[str] | None = None,
-                 first_pixel: int = 1, on_error: str = "raise", progress: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        split: str | None = None,
+        classes: Sequence[str] | None = None,
+        first_pixel: int = 1,
+        on_error: str = "raise",
+        progress: bool = True,
+    ) -> None:
         super().__init__(read_voc(folder, split, classes, first_pixel, progress), on_error, progress)
 
 
@@ -76,8 +83,13 @@ class Sheet:
 Sheets = list[Sheet | Broken]
 
 
-def read_voc(folder: str | os.PathLike[str], split: str | None = None, classes: Sequence[str] | None = None,
-             first_pixel: int = 1, progress: bool = True) -> Annotations:
+def read_voc(
+    folder: str | os.PathLike[str],
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    first_pixel: int = 1,
+    progress: bool = True,
+) -> Annotations:
     """What the annotations of a folder say; arguments as in `VOC`.
 
     Raises OSError for a folder that is not there, ValueError for one of another form and for a split that it does not
@@ -92,13 +104,16 @@ def read_voc(folder: str | os.PathLike[str], split: str | None = None, classes: 
     names = stated_classes(root) if classes is None else check_classes(classes)
     needed = wanted if names else [*everything, *wanted]
     files = _PictureFolders()
-    entries = {sheet: _read_sheet(sheet, files, first_pixel)
-               for sheet in tqdm(dict.fromkeys(needed), desc="annotations", unit="file", disable=not progress, delay=1)}
+    entries = {
+        sheet: _read_sheet(sheet, files, first_pixel)
+        for sheet in tqdm(dict.fromkeys(needed), desc="annotations", unit="file", disable=not progress, delay=1)
+    }
     annotations = with_labels([entries[sheet] for sheet in wanted], names or gather_classes(entries.values()))
     return part_of(annotations, split, hold_out, str(root))
 
 
 # ---------------------------------------------------------------------- which files
+
 
 def _find_sheets(root: Path) -> tuple[Sheets, dict[str, Callable[[], Sheets]]]:
     """(the XML files of all pictures, for each split that the folder knows what gives its XML files).
@@ -108,18 +123,24 @@ def _find_sheets(root: Path) -> tuple[Sheets, dict[str, Callable[[], Sheets]]]:
     for xml_folder, image_folder in LAYOUTS:
         if everything := _sheets_of(root, root / xml_folder, root / image_folder):
             lists = by_split(sorted((root / IMAGE_SETS).glob("[!.]*.txt")), lambda path: path.stem)
-            return everything, {name: partial(_listed, root, path, root / xml_folder, root / image_folder)
-                                for name, path in lists.items()}
+            return everything, {
+                name: partial(_listed, root, path, root / xml_folder, root / image_folder)
+                for name, path in lists.items()
+            }
     if everything := _sheets_of(root, root, root):
         return everything, {}
     folders = [root / name for name in SPLIT_FOLDERS if any((root / name).glob("[!.]*.xml"))]
     if not folders:
         looked_for = ", ".join(f"{xml_folder}/*.xml" for xml_folder, _ in LAYOUTS)
-        raise ValueError(f"{root} holds no VOC annotations; looked for {looked_for}, *.xml, "
-                         + ", ".join(f"{name}/*.xml" for name in SPLIT_FOLDERS))
+        raise ValueError(
+            f"{root} holds no VOC annotations; looked for {looked_for}, *.xml, "
+            + ", ".join(f"{name}/*.xml" for name in SPLIT_FOLDERS)
+        )
     parts = by_split(folders, lambda path: path.name)
-    return ([sheet for folder in parts.values() for sheet in _sheets_of(root, folder, folder)],
-            {name: partial(_sheets_of, root, folder, folder) for name, folder in parts.items()})
+    return (
+        [sheet for folder in parts.values() for sheet in _sheets_of(root, folder, folder)],
+        {name: partial(_sheets_of, root, folder, folder) for name, folder in parts.items()},
+    )
 
 
 def _sheets_of(root: Path, xml_folder: Path, image_folder: Path) -> Sheets:
@@ -149,8 +170,11 @@ def _listed(root: Path, path: Path, xml_folder: Path, image_folder: Path) -> She
             found.append(Broken(f"{place}, line {number}", str(error)))
             continue
         source = sheet.relative_to(root).as_posix()
-        found.append(Sheet(sheet, image_folder, source) if sheet.is_file()
-                     else Broken(f"{place}, line {number}", f"there is no {source}"))
+        found.append(
+            Sheet(sheet, image_folder, source)
+            if sheet.is_file()
+            else Broken(f"{place}, line {number}", f"there is no {source}")
+        )
     return found
 
 
@@ -193,6 +217,7 @@ def _only(folder: Path, names: Sequence[str]) -> Path:
 
 
 # ---------------------------------------------------------------------- one file
+
 
 def _read_sheet(sheet: Sheet | Broken, files: _PictureFolders, first_pixel: int) -> Record | Broken:
     if isinstance(sheet, Broken):

@@ -109,6 +109,7 @@ def write_csv(dataset: Pictures, folder: str | os.PathLike[str], split: str, pro
 
 # ---------------------------------------------------------------------- what every form needs
 
+
 def _prepare(dataset: Pictures, root: Path, split: str, listing: Path, *folders: str) -> None:
     """Makes the folders; errors where names cannot be written, or the split is there."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", split):
@@ -150,10 +151,18 @@ def _things(target: Target, classes: Sequence[str], place: str) -> list[Thing]:
     if len(labels) and not 1 <= labels.min() <= labels.max() < len(classes):
         raise ValueError(f"labels of {place} are {labels.tolist()}; labels are 1 to {len(classes) - 1}")
     none = np.zeros(len(boxes), np.bool_)
-    columns = (boxes.tolist(), labels, target.get("difficult", none), target.get("crowd", none),
-               target.get("truncated", none), target.get("areas", area(boxes)))
-    return [Thing((x1, y1, x2, y2), classes[label], bool(difficult), bool(crowd), bool(truncated), float(covered))
-            for (x1, y1, x2, y2), label, difficult, crowd, truncated, covered in zip(*columns, strict=True)]
+    columns = (
+        boxes.tolist(),
+        labels,
+        target.get("difficult", none),
+        target.get("crowd", none),
+        target.get("truncated", none),
+        target.get("areas", area(boxes)),
+    )
+    return [
+        Thing((x1, y1, x2, y2), classes[label], bool(difficult), bool(crowd), bool(truncated), float(covered))
+        for (x1, y1, x2, y2), label, difficult, crowd, truncated, covered in zip(*columns, strict=True)
+    ]
 
 
 def _voc_xml(name: str, picture: np.ndarray, things: Sequence[Thing]) -> bytes:
@@ -187,8 +196,12 @@ def _add(parent: ElementTree.Element, tag: str, value: object = None) -> Element
 
 def _coco_annotation(thing: Thing, ids: Mapping[str, int]) -> dict[str, Any]:
     x1, y1, x2, y2 = thing.box
-    entry: dict[str, Any] = {"category_id": ids[thing.name], "bbox": [_plain(v) for v in (x1, y1, x2 - x1, y2 - y1)],
-                             "area": _plain(thing.area or 0.0), "iscrowd": int(thing.crowd)}
+    entry: dict[str, Any] = {
+        "category_id": ids[thing.name],
+        "bbox": [_plain(v) for v in (x1, y1, x2 - x1, y2 - y1)],
+        "area": _plain(thing.area or 0.0),
+        "iscrowd": int(thing.crowd),
+    }
     return entry | {"ignore": 1} if thing.difficult else entry
 
 

@@ -25,9 +25,16 @@ PAGES = 100  # of either set
 WIDTH, INDENT = 100, 17  # of the report, in letters
 
 
-def examine(model: FasterRCNN, train: Dataset, val: Dataset | None = None, losses: ArrayLike = (),
-            frozen: Sequence[str] = (), pretrained: Sequence[str] = (), pages: int = PAGES,
-            progress: bool = True) -> list[Verdict]:
+def examine(
+    model: FasterRCNN,
+    train: Dataset,
+    val: Dataset | None = None,
+    losses: ArrayLike = (),
+    frozen: Sequence[str] = (),
+    pretrained: Sequence[str] = (),
+    pages: int = PAGES,
+    progress: bool = True,
+) -> list[Verdict]:
     """The verdicts on all stages of a detector, in the order in which an image meets them.
 
     Args:
@@ -50,8 +57,9 @@ def examine(model: FasterRCNN, train: Dataset, val: Dataset | None = None, losse
         if len(dataset) == 0:
             raise ValueError(f"{name} is empty: there is nothing to examine")
         if len(dataset.classes) != model.config.num_classes:
-            raise ValueError(f"the detector tells {model.config.num_classes} classes apart, {name} has "
-                             f"{len(dataset.classes)}")
+            raise ValueError(
+                f"the detector tells {model.config.num_classes} classes apart, {name} has {len(dataset.classes)}"
+            )
     return judge(gather(model, train, val, np.asarray(losses, np.float64), frozen, pretrained, pages, progress))
 
 
@@ -73,5 +81,11 @@ def report(verdicts: Sequence[Verdict]) -> str:
 
 def _wrap(text: str, heading: str = "") -> list[str]:
     """The lines of a text beside its heading; a path is left whole, so that it can be copied."""
-    return textwrap.wrap(text, WIDTH, initial_indent=f"{heading:<{INDENT}}", subsequent_indent=" " * INDENT,
-                         break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=f"{heading:<{INDENT}}",
+        subsequent_indent=" " * INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

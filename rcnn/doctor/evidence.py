@@ -78,8 +78,16 @@ class Evidence:
     class_names: Sequence[str]
 
 
-def gather(model: FasterRCNN, train: Dataset, val: Dataset | None, losses: np.ndarray, frozen: Sequence[str],
-           pretrained: Sequence[str], pages: int, progress: bool) -> Evidence:
+def gather(
+    model: FasterRCNN,
+    train: Dataset,
+    val: Dataset | None,
+    losses: np.ndarray,
+    frozen: Sequence[str],
+    pretrained: Sequence[str],
+    pages: int,
+    progress: bool,
+) -> Evidence:
     """The evidence of a model and its data, from about `pages` pictures of either set, spread over it."""
     walker = _Walker(model)
     trained = walker.objects(train, spread(len(train), pages), "trained on", progress)
@@ -87,8 +95,19 @@ def gather(model: FasterRCNN, train: Dataset, val: Dataset | None, losses: np.nd
     # Warnings are about the set as a whole, of which this is a part, and no reason for a detector to be ill.
     report = validate(train, progress=progress, only=spread(len(train), CHECKED * pages, RUN))
     problems = [problem for problem in report.problems if problem.severity == ERROR]
-    return Evidence(problems, walker.pixels.mean, walker.pixels.std, walker.drift(), trained, unseen,
-                    losses, tuple(frozen), tuple(pretrained), _count_parameters(model), train.classes)
+    return Evidence(
+        problems,
+        walker.pixels.mean,
+        walker.pixels.std,
+        walker.drift(),
+        trained,
+        unseen,
+        losses,
+        tuple(frozen),
+        tuple(pretrained),
+        _count_parameters(model),
+        train.classes,
+    )
 
 
 def spread(length: int, n: int, run: int = 1) -> list[int]:
@@ -101,7 +120,13 @@ def spread(length: int, n: int, run: int = 1) -> list[int]:
 
 
 NOTHING: tuple[np.ndarray, ...] = (
-    np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0, np.int64), np.zeros((0, 2), np.int64))
+    np.zeros(0, np.int64),
+    np.zeros(0),
+    np.zeros(0),
+    np.zeros(0),
+    np.zeros(0, np.int64),
+    np.zeros((0, 2), np.int64),
+)
 
 
 class _Walker:
@@ -145,9 +170,14 @@ def _follow(trace: Trace) -> tuple[np.ndarray, ...]:
     sampled = [[len(indices) for indices in trace.sampled_anchors[0]]] if len(boxes) else []
     with_anchors = iou(np.concatenate(trace.anchors), boxes)  # (A, G)
     with_detections = iou(trace.detections[0]["boxes"], boxes)  # (D, G)
-    return (labels, with_anchors.max(axis=0, initial=0), iou(trace.proposals[0], boxes).max(axis=0, initial=0),
-            with_detections.max(axis=0, initial=0), _said(with_detections, trace.detections[0]["labels"]),
-            np.array(sampled, np.int64).reshape(-1, 2))
+    return (
+        labels,
+        with_anchors.max(axis=0, initial=0),
+        iou(trace.proposals[0], boxes).max(axis=0, initial=0),
+        with_detections.max(axis=0, initial=0),
+        _said(with_detections, trace.detections[0]["labels"]),
+        np.array(sampled, np.int64).reshape(-1, 2),
+    )
 
 
 def _said(overlaps: np.ndarray, labels: np.ndarray) -> np.ndarray:

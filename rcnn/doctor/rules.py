@@ -68,15 +68,22 @@ def normalisation(evidence: Evidence) -> Iterator[Verdict]:
         return  # no picture could be read
     number = f"normalised pixels have mean {_row(mean)} and deviation {_row(std)}"
     wrong = std.max() < LEAST_STD or std.max() > MOST_STD or np.abs(mean).max() > MOST_MEAN
-    yield Verdict("normalisation", number, "the pixels are not normalised" if wrong else None,
-                  "pixels lie in 0 .. 1 here: image_mean and image_std must be of that range, such as (0.485, 0.456, "
-                  "0.406) and (0.229, 0.224, 0.225), not of 0 .. 255")
+    yield Verdict(
+        "normalisation",
+        number,
+        "the pixels are not normalised" if wrong else None,
+        "pixels lie in 0 .. 1 here: image_mean and image_std must be of that range, such as (0.485, 0.456, "
+        "0.406) and (0.229, 0.224, 0.225), not of 0 .. 255",
+    )
     if evidence.drift is not None:
-        yield Verdict("normalisation", f"what reaches the first norm lies {evidence.drift:.2f} deviations from what it "
-                      "has learned to expect",
-                      "the pixels are normalised otherwise than in training"
-                      if evidence.drift > MOST_DRIFT and not _is_good(evidence.train) else None,
-                      "use the image_mean and image_std, and the order of colours, that the weights were trained with")
+        yield Verdict(
+            "normalisation",
+            f"what reaches the first norm lies {evidence.drift:.2f} deviations from what it has learned to expect",
+            "the pixels are normalised otherwise than in training"
+            if evidence.drift > MOST_DRIFT and not _is_good(evidence.train)
+            else None,
+            "use the image_mean and image_std, and the order of colours, that the weights were trained with",
+        )
 
 
 def anchors(evidence: Evidence) -> Iterator[Verdict]:
@@ -86,36 +93,48 @@ def anchors(evidence: Evidence) -> Iterator[Verdict]:
         yield Verdict("anchors", f"{len(objects)} objects are too few to judge this and what follows by")
         return
     covered, is_found = objects.share("anchors"), objects.share("proposals") >= LEAST_PROPOSED
-    yield Verdict("anchors", f"{_percent(covered)} of the objects have an anchor at IoU {FOUND} or more; the median of "
-                  f"the best IoU is {np.median(objects.anchors):.2f}",
-                  "the anchors do not cover the objects"
-                  if covered < (LEAST_COVERED if is_found else WELL_COVERED) else None,
-                  'let them fit the data: in the run\'s file anchors = "fit" in place of anchor_sizes and '
-                  "aspect_ratios; in Python evaluate.suggest, with more of them if need be")
+    yield Verdict(
+        "anchors",
+        f"{_percent(covered)} of the objects have an anchor at IoU {FOUND} or more; the median of "
+        f"the best IoU is {np.median(objects.anchors):.2f}",
+        "the anchors do not cover the objects" if covered < (LEAST_COVERED if is_found else WELL_COVERED) else None,
+        'let them fit the data: in the run\'s file anchors = "fit" in place of anchor_sizes and '
+        "aspect_ratios; in Python evaluate.suggest, with more of them if need be",
+    )
     positive, sampled = float(objects.sampled[:, 0].mean()), float(objects.sampled.sum(axis=1).mean())
-    yield Verdict("anchors", f"of {sampled:.0f} anchors sampled on a picture with objects, {positive:.1f} are positive",
-                  "few positives per image" if positive < LEAST_POSITIVE * sampled and not is_found else None,
-                  "anchors of the objects' own sizes and ratios, a lower rpn_fg_iou_thresh, or a lower "
-                  "rpn_batch_size_per_image")
+    yield Verdict(
+        "anchors",
+        f"of {sampled:.0f} anchors sampled on a picture with objects, {positive:.1f} are positive",
+        "few positives per image" if positive < LEAST_POSITIVE * sampled and not is_found else None,
+        "anchors of the objects' own sizes and ratios, a lower rpn_fg_iou_thresh, or a lower rpn_batch_size_per_image",
+    )
 
 
 def learning(evidence: Evidence) -> Iterator[Verdict]:
     """Whether everything that should learn does, and the loss fell and stayed low."""
     frozen = Counter(part_of(name) for name in evidence.frozen)
-    stuck = [part for part, count in frozen.items() if count == evidence.parameters.get(part)
-             and not part.startswith(tuple(evidence.pretrained))]
-    yield Verdict("learning", f"{len(evidence.frozen)} of {sum(evidence.parameters.values())} parameters are frozen",
-                  f"{', '.join(stuck)} cannot learn" if stuck else None,
-                  "take the names out of the recipe's freeze, or set requires_grad; only layers that come with trained "
-                  "weights may rest")
+    stuck = [
+        part
+        for part, count in frozen.items()
+        if count == evidence.parameters.get(part) and not part.startswith(tuple(evidence.pretrained))
+    ]
+    yield Verdict(
+        "learning",
+        f"{len(evidence.frozen)} of {sum(evidence.parameters.values())} parameters are frozen",
+        f"{', '.join(stuck)} cannot learn" if stuck else None,
+        "take the names out of the recipe's freeze, or set requires_grad; only layers that come with trained "
+        "weights may rest",
+    )
     losses = evidence.losses
     if len(losses) < FEW_STEPS:
         return
     window = max(len(losses) // 10, FEW_STEPS // 4)
     levels = np.convolve(losses, np.full(window, 1 / window), mode="valid")  # moving means
     first, third, last, lowest = levels[0], levels[len(losses) // 3], levels[-1], levels.min()
-    number = (f"the total loss went from {first:.2f} to {third:.2f} after a third of the steps and {last:.2f} at the "
-              f"end; its lowest level was {lowest:.2f}")
+    number = (
+        f"the total loss went from {first:.2f} to {third:.2f} after a third of the steps and {last:.2f} at the "
+        f"end; its lowest level was {lowest:.2f}"
+    )
     trouble = None
     if not np.isfinite(losses).all():
         trouble = "the loss is not finite"
@@ -123,8 +142,12 @@ def learning(evidence: Evidence) -> Iterator[Verdict]:
         trouble = "the loss has risen again: the learning rate is too high"
     elif last > LEAST_FALL * third and not _is_good(evidence.train):
         trouble = "the loss hardly falls: the learning rate is too low or too high"
-    yield Verdict("learning", number, trouble, "try a third and three times the learning rate for a few hundred steps; "
-                  "with a high one, a longer warm-up")
+    yield Verdict(
+        "learning",
+        number,
+        trouble,
+        "try a third and three times the learning rate for a few hundred steps; with a high one, a longer warm-up",
+    )
 
 
 def proposals(evidence: Evidence) -> Iterator[Verdict]:
@@ -133,10 +156,13 @@ def proposals(evidence: Evidence) -> Iterator[Verdict]:
     if len(objects) < FEW_OBJECTS:
         return
     share = objects.share("proposals")
-    yield Verdict("proposals", f"{_percent(share)} of the objects have a proposal at IoU {FOUND} or more",
-                  "the RPN's recall is low" if share < LEAST_PROPOSED else None,
-                  "mend what is wrong above first; look, with rcnn check, whether the boxes lie on the objects; then "
-                  "train longer, or raise rpn_post_nms_top_n_test")
+    yield Verdict(
+        "proposals",
+        f"{_percent(share)} of the objects have a proposal at IoU {FOUND} or more",
+        "the RPN's recall is low" if share < LEAST_PROPOSED else None,
+        "mend what is wrong above first; look, with rcnn check, whether the boxes lie on the objects; then "
+        "train longer, or raise rpn_post_nms_top_n_test",
+    )
 
 
 def detections(evidence: Evidence) -> Iterator[Verdict]:
@@ -146,17 +172,23 @@ def detections(evidence: Evidence) -> Iterator[Verdict]:
     if proposed.sum() < FEW_OBJECTS:
         return
     kept = float((objects.detections[proposed] >= FOUND).mean())
-    yield Verdict("detections", f"{_percent(kept)} of the objects that were proposed are detected, as any class",
-                  "the head loses objects" if kept < LEAST_KEPT else None,
-                  "train longer, or lower box_score_thresh; a head that learns nothing may be frozen")
+    yield Verdict(
+        "detections",
+        f"{_percent(kept)} of the objects that were proposed are detected, as any class",
+        "the head loses objects" if kept < LEAST_KEPT else None,
+        "train longer, or lower box_score_thresh; a head that learns nothing may be frozen",
+    )
     yield from _classes(objects, evidence)
     if evidence.val is not None and len(evidence.val) >= FEW_OBJECTS:
         right, right_on_new = _right(objects), _right(evidence.val)
-        yield Verdict("new pictures", f"{_percent(right)} of the objects are found and named rightly on pictures that "
-                      f"were trained on, {_percent(right_on_new)} on others",
-                      "what was learned does not carry over" if right - right_on_new > MOST_GAP else None,
-                      "more pictures, flip and scale_jitter, fewer steps, or weights that know something already; see "
-                      "that both sets are annotated alike")
+        yield Verdict(
+            "new pictures",
+            f"{_percent(right)} of the objects are found and named rightly on pictures that "
+            f"were trained on, {_percent(right_on_new)} on others",
+            "what was learned does not carry over" if right - right_on_new > MOST_GAP else None,
+            "more pictures, flip and scale_jitter, fewer steps, or weights that know something already; see "
+            "that both sets are annotated alike",
+        )
 
 
 def _classes(objects: Objects, evidence: Evidence) -> Iterator[Verdict]:
@@ -172,20 +204,24 @@ def _classes(objects: Objects, evidence: Evidence) -> Iterator[Verdict]:
         share = float(shifted.mean())
         # A head that gives one class to all is right about that one, and so shifts no more than half of the classes.
         if min(share, np.mean([shifted[labels == label].mean() for label in np.unique(labels)])) > LEAST_SHIFTED:
-            yield Verdict("classes", f"for {_percent(share)} of the objects found, the detector's label is the "
-                          f"annotation's {shift:+d}", "the labels are shifted by one",
-                          "count the classes from 1, for 0 is the background, both in training and here; names in the "
-                          "same order")
+            yield Verdict(
+                "classes",
+                f"for {_percent(share)} of the objects found, the detector's label is the annotation's {shift:+d}",
+                "the labels are shifted by one",
+                "count the classes from 1, for 0 is the background, both in training and here; names in the same order",
+            )
             return
     if not wrong.any():
         yield Verdict("classes", number)
         return
     (label, as_label), count = Counter(zip(labels[wrong].tolist(), said[wrong].tolist(), strict=True)).most_common(1)[0]
     names = evidence.class_names
-    yield Verdict("classes", f"{number}, most often {names[label]} as {names[as_label]} ({count} times)",
-                  "the head confuses classes" if wrong.mean() > MOST_CONFUSED else None,
-                  "look at what is confused, for the annotations may be; then more pictures of these classes, or more "
-                  "steps")
+    yield Verdict(
+        "classes",
+        f"{number}, most often {names[label]} as {names[as_label]} ({count} times)",
+        "the head confuses classes" if wrong.mean() > MOST_CONFUSED else None,
+        "look at what is confused, for the annotations may be; then more pictures of these classes, or more steps",
+    )
 
 
 def _right(objects: Objects) -> float:
@@ -207,4 +243,10 @@ def _row(values: np.ndarray) -> str:
 
 
 RULES: tuple[Callable[[Evidence], Iterator[Verdict]], ...] = (
-    data, normalisation, anchors, learning, proposals, detections)
+    data,
+    normalisation,
+    anchors,
+    learning,
+    proposals,
+    detections,
+)

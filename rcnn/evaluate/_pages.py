@@ -32,13 +32,16 @@ class Wanted:
     areas: np.ndarray  # (G,) float64, square pixels
 
 
-def check_pages(detections: Sequence[Page], targets: Sequence[Page],
-                num_classes: int) -> tuple[list[Found], list[Wanted]]:
+def check_pages(
+    detections: Sequence[Page], targets: Sequence[Page], num_classes: int
+) -> tuple[list[Found], list[Wanted]]:
     """(detections, targets) of every picture, checked; ValueError, naming the picture, for what does not fit."""
     if len(detections) != len(targets):
         raise ValueError(f"detections and targets must be as many, got {len(detections)} and {len(targets)}")
-    return (check_detections(detections, num_classes),
-            [_check_target(t, num_classes, f"targets[{i}]") for i, t in enumerate(targets)])
+    return (
+        check_detections(detections, num_classes),
+        [_check_target(t, num_classes, f"targets[{i}]") for i, t in enumerate(targets)],
+    )
 
 
 def check_detections(detections: Sequence[Page], num_classes: int) -> list[Found]:
@@ -65,8 +68,13 @@ def _check_target(target: Page, num_classes: int, name: str) -> Wanted:
         i = int(empty.argmax())
         raise ValueError(f"{name}['boxes'][{i}] is {boxes[i].tolist()}; an object needs x2 > x1 and y2 > y1")
     labels = _check_labels(target["labels"], len(boxes), num_classes, f"{name}['labels']")
-    return Wanted(boxes, labels, check_flags(target, "difficult", len(boxes), name),
-                  check_flags(target, "crowd", len(boxes), name), _check_areas(target, boxes, name))
+    return Wanted(
+        boxes,
+        labels,
+        check_flags(target, "difficult", len(boxes), name),
+        check_flags(target, "crowd", len(boxes), name),
+        _check_areas(target, boxes, name),
+    )
 
 
 def _check_areas(target: Page, boxes: np.ndarray, name: str) -> np.ndarray:

@@ -84,12 +84,17 @@ class Coverage:
         if not len(self.best_iou):
             return f"no objects in {self.num_pictures:,} pictures"
         recalls = ", ".join(f"of at least {t:g} for {self.recall(t):.1%}" for t in THRESHOLDS)
-        return "\n".join([
-            f"{len(self.best_iou):,} objects in {self.num_pictures:,} pictures",
-            f"best IoU with an anchor: {self.mean_iou:.2f} on average, {recalls} of the objects",
-            f"anchors with an IoU of at least {self.fg_iou_thresh:g}: {_mean(self.num_positive):.1f} per object", "",
-            _table("size (pixels)", self.by_size(), self.fg_iou_thresh), "",
-            _table("height / width", self.by_ratio(), self.fg_iou_thresh)])
+        return "\n".join(
+            [
+                f"{len(self.best_iou):,} objects in {self.num_pictures:,} pictures",
+                f"best IoU with an anchor: {self.mean_iou:.2f} on average, {recalls} of the objects",
+                f"anchors with an IoU of at least {self.fg_iou_thresh:g}: {_mean(self.num_positive):.1f} per object",
+                "",
+                _table("size (pixels)", self.by_size(), self.fg_iou_thresh),
+                "",
+                _table("height / width", self.by_ratio(), self.fg_iou_thresh),
+            ]
+        )
 
     def _rows(self, values: np.ndarray, edges: np.ndarray) -> list[CoverageRow]:
         """The rows of the ranges that `edges` (E,) divide `values` (G,) into, but for those without objects."""
@@ -99,12 +104,25 @@ class Coverage:
 
     def _row(self, low: float, high: float, members: np.ndarray) -> CoverageRow:
         best = self.best_iou[members]
-        return CoverageRow(low, high, len(best), _mean(best), tuple(_mean(best >= t - ROUNDING) for t in THRESHOLDS),
-                           _mean(self.num_positive[members]))
+        return CoverageRow(
+            low,
+            high,
+            len(best),
+            _mean(best),
+            tuple(_mean(best >= t - ROUNDING) for t in THRESHOLDS),
+            _mean(self.num_positive[members]),
+        )
 
 
-def coverage(dataset: Pictures, generator: AnchorGenerator, strides: Sequence[Sequence[int]], min_size: int,
-             max_size: int, fg_iou_thresh: float = 0.7, progress: bool = True) -> Coverage:
+def coverage(
+    dataset: Pictures,
+    generator: AnchorGenerator,
+    strides: Sequence[Sequence[int]],
+    min_size: int,
+    max_size: int,
+    fg_iou_thresh: float = 0.7,
+    progress: bool = True,
+) -> Coverage:
     """How well the anchors that `generator` would lay on the pictures of `dataset` overlap their objects.
 
     Objects marked "difficult" or "crowd" do not count. Every picture is taken as a batch of its own; together with a
@@ -125,8 +143,9 @@ def coverage(dataset: Pictures, generator: AnchorGenerator, strides: Sequence[Se
     return measure(collect(dataset, min_size, max_size, progress), generator, strides, fg_iou_thresh)
 
 
-def measure(objects: Objects, generator: AnchorGenerator, strides: Sequence[Sequence[int]],
-            fg_iou_thresh: float = 0.7) -> Coverage:
+def measure(
+    objects: Objects, generator: AnchorGenerator, strides: Sequence[Sequence[int]], fg_iou_thresh: float = 0.7
+) -> Coverage:
     """The coverage of `objects`; see `coverage`."""
     if not 0 < fg_iou_thresh <= 1:
         raise ValueError(f"fg_iou_thresh must be above 0 and at most 1, got {fg_iou_thresh!r}")
@@ -140,13 +159,23 @@ def measure(objects: Objects, generator: AnchorGenerator, strides: Sequence[Sequ
             best_iou[better], levels[better], cells[better] = iou[better], level, index
             covered = np.flatnonzero(iou >= fg_iou_thresh - ROUNDING)  # (C,)
             num_positive[covered] += _count_positive(objects, sides, grid, covered, fg_iou_thresh)
-    return Coverage(best_iou, levels, cells, num_positive, objects.sizes, objects.ratios, objects.pictures,
-                    objects.num_pictures, fg_iou_thresh)
+    return Coverage(
+        best_iou,
+        levels,
+        cells,
+        num_positive,
+        objects.sizes,
+        objects.ratios,
+        objects.pictures,
+        objects.num_pictures,
+        fg_iou_thresh,
+    )
 
 
 # ---------------------------------------------------------------------- the arithmetic of one grid
 
 # Arrays of two rows hold heights and widths, or what lies along y and along x.
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -193,8 +222,9 @@ def nearest_iou(object_sides: np.ndarray, sides: np.ndarray, distances: np.ndarr
     return intersection / (object_sides.prod(axis=0) + sides.prod(axis=0)[..., None] - intersection)
 
 
-def _count_positive(objects: Objects, sides: np.ndarray, grid: Grid, chosen: np.ndarray,
-                    threshold: float) -> np.ndarray:
+def _count_positive(
+    objects: Objects, sides: np.ndarray, grid: Grid, chosen: np.ndarray, threshold: float
+) -> np.ndarray:
     """How many anchors of `sides` (2,) overlap each of the `chosen` (C,) objects by at least `threshold`, (C,).
 
     An IoU of t needs an intersection of t / (1 + t) of the summed areas. Row by row, that says how much of the width
@@ -217,17 +247,18 @@ def _count_positive(objects: Objects, sides: np.ndarray, grid: Grid, chosen: np.
     return total
 
 
-def _positions(objects: Objects, grid: Grid, chosen: np.ndarray, axis: int,
-               reach: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _positions(
+    objects: Objects, grid: Grid, chosen: np.ndarray, axis: int, reach: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """(first, last), (C,) int64 each: the positions along an axis no farther than `reach` (C,) from the centres."""
     centres, strides = objects.centres[axis, chosen], grid.strides[axis, chosen]
     first = np.ceil((centres - reach) / strides - grid.offset)
     last = np.floor((centres + reach) / strides - grid.offset)
-    return (np.maximum(first, 0).astype(np.int64),
-            np.minimum(last, grid.counts[axis, chosen] - 1).astype(np.int64))
+    return (np.maximum(first, 0).astype(np.int64), np.minimum(last, grid.counts[axis, chosen] - 1).astype(np.int64))
 
 
 # ---------------------------------------------------------------------- text
+
 
 def _mean(values: np.ndarray) -> float:
     """The mean; NaN, without NumPy's warning, of nothing."""
@@ -239,11 +270,19 @@ def _table(heading: str, rows: Sequence[CoverageRow], fg_iou_thresh: float) -> s
     titles = (heading, "objects", "mean IoU", *(f"recall {t:g}" for t in THRESHOLDS), f"anchors >= {fg_iou_thresh:g}")
     lines = [titles]
     for row in rows:
-        lines.append((_range_text(row.low, row.high), f"{row.num_objects:,}", f"{row.mean_iou:.2f}",
-                      *(f"{share:.3f}" for share in row.recall), f"{row.num_positive:.1f}"))
-    return "\n".join(f"{line[0]:16}" + "".join(f"{cell:>{len(title) + 3}}" for cell, title in zip(line[1:], titles[1:],
-                                                                                                  strict=True))
-                     for line in lines)
+        lines.append(
+            (
+                _range_text(row.low, row.high),
+                f"{row.num_objects:,}",
+                f"{row.mean_iou:.2f}",
+                *(f"{share:.3f}" for share in row.recall),
+                f"{row.num_positive:.1f}",
+            )
+        )
+    return "\n".join(
+        f"{line[0]:16}" + "".join(f"{cell:>{len(title) + 3}}" for cell, title in zip(line[1:], titles[1:], strict=True))
+        for line in lines
+    )
 
 
 def _range_text(low: float, high: float) -> str:

@@ -89,8 +89,12 @@ def collect(dataset: Pictures, min_size: int, max_size: int, progress: bool = Tr
         boxes.append(_counted_boxes(target, f"picture {index}") * (x, y, x, y))  # (G_i, 4)
         padded.append(padded_size([resized]))
     counts = [len(of_picture) for of_picture in boxes]
-    return Objects(np.concatenate(boxes), np.repeat(np.array(padded, np.int64).T, counts, axis=1),
-                   np.repeat(np.arange(-1, len(dataset)), counts), len(dataset))
+    return Objects(
+        np.concatenate(boxes),
+        np.repeat(np.array(padded, np.int64).T, counts, axis=1),
+        np.repeat(np.arange(-1, len(dataset)), counts),
+        len(dataset),
+    )
 
 
 def _annotation(dataset: Any, index: int) -> tuple[Size, Mapping[str, ArrayLike]]:
@@ -109,6 +113,7 @@ def _counted_boxes(target: Mapping[str, ArrayLike], name: str) -> np.ndarray:
     impossible = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
     if impossible.any():
         row = int(impossible.argmax())
-        raise ValueError(f"{name}: box {row} is {boxes[row].tolist()}; x1, y1, x2, y2 must be finite, with x2 > x1 and "
-                         "y2 > y1")
+        raise ValueError(
+            f"{name}: box {row} is {boxes[row].tolist()}; x1, y1, x2, y2 must be finite, with x2 > x1 and y2 > y1"
+        )
     return boxes[counted(target, len(boxes), name)]

@@ -49,16 +49,26 @@ class Suggestion:
         lines = [f"anchor_sizes = {_in_brackets(self.sizes)}", f"aspect_ratios = {_in_brackets(self.ratios)}"]
         for threshold in THRESHOLDS:
             earlier = "" if self.before is None else f"{self.before.recall(threshold):.3f} -> "
-            lines.append(f"share of objects with an anchor of IoU {threshold:g} or more: "
-                         f"{earlier}{self.after.recall(threshold):.3f}")
+            lines.append(
+                f"share of objects with an anchor of IoU {threshold:g} or more: "
+                f"{earlier}{self.after.recall(threshold):.3f}"
+            )
         if self.after is self.before:
             lines.append("(the anchors as they are; none better were found)")
         return "\n".join(lines)
 
 
-def suggest(dataset: Pictures, strides: Sequence[Sequence[int]], min_size: int, max_size: int,
-            num_sizes: int | None = None, num_ratios: int = 3, generator: AnchorGenerator | None = None,
-            offset: float | None = None, progress: bool = True) -> Suggestion:
+def suggest(
+    dataset: Pictures,
+    strides: Sequence[Sequence[int]],
+    min_size: int,
+    max_size: int,
+    num_sizes: int | None = None,
+    num_ratios: int = 3,
+    generator: AnchorGenerator | None = None,
+    offset: float | None = None,
+    progress: bool = True,
+) -> Suggestion:
     """Sizes and ratios of anchors with a high recall at IoU 0.5 and 0.7 on the objects of `dataset`.
 
     The same arguments give the same answer: nothing is random. Without a generator the answer is the best that the
@@ -141,8 +151,9 @@ class _Search:
     floors: recalls at `THRESHOLDS` below which an answer should not fall.
     """
 
-    def __init__(self, objects: Objects, strides: Sequence[Sequence[int]], offset: float,
-                 floors: Sequence[float]) -> None:
+    def __init__(
+        self, objects: Objects, strides: Sequence[Sequence[int]], offset: float, floors: Sequence[float]
+    ) -> None:
         self.objects, self.pyramid, self.floors = objects, len(strides) > 1, floors
         grids = [lay_grid(objects, stride, offset) for stride in strides]
         self._distances = np.stack([grid.distances for grid in grids], axis=1)  # (2, L, G)
@@ -192,7 +203,7 @@ class _Search:
         numbers = {_rounded(axis, x) for span in spans for x in np.geomspace(*span, NUM_CANDIDATES)}
         low, high = 0.0, math.inf
         if axis == SIZES and self.pyramid:  # sizes rise with the levels
-            low, high = max(row[:index], default=low), min(row[index + 1:], default=high)
+            low, high = max(row[:index], default=low), min(row[index + 1 :], default=high)
         for number in sorted(numbers):
             smallest, ratios = (number, values[RATIOS]) if axis == SIZES else (min(values[SIZES]), [number])
             if low < number < high and smallest >= _least_size(ratios):
@@ -207,17 +218,21 @@ class _Search:
 
     def _judge(self, best_iou: np.ndarray) -> float:
         """`_quality`, but below all others where a recall is below its floor, and the more so the farther."""
-        short = sum(max(floor - _recall(best_iou, threshold), 0.0)
-                    for floor, threshold in zip(self.floors, THRESHOLDS, strict=True))
+        short = sum(
+            max(floor - _recall(best_iou, threshold), 0.0)
+            for floor, threshold in zip(self.floors, THRESHOLDS, strict=True)
+        )
         return _quality(best_iou) - (PENALTY * (1 + short) if short else 0.0)
 
 
 # ---------------------------------------------------------------------- where a search starts
 
+
 def _starts(objects: Objects, num_sizes: int, num_ratios: int) -> list[tuple[Numbers, Numbers]]:
     """(sizes, ratios) to climb from: at even factors over the objects' range, and as frequent as the objects."""
-    return [_start(place(objects.sizes, num_sizes), place(objects.ratios, num_ratios))
-            for place in (_evenly, _by_quantiles)]
+    return [
+        _start(place(objects.sizes, num_sizes), place(objects.ratios, num_ratios)) for place in (_evenly, _by_quantiles)
+    ]
 
 
 def _evenly(values: np.ndarray, count: int) -> np.ndarray:

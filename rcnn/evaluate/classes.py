@@ -18,13 +18,17 @@ def match_classes(detector_classes: Sequence[str] | int, dataset_classes: Sequen
     """
     if isinstance(detector_classes, int):
         if detector_classes != len(dataset_classes):
-            raise ValueError(f"the detector tells {detector_classes} classes apart, without names, and the data set "
-                             f"has {len(dataset_classes)} (the background counts as one)")
+            raise ValueError(
+                f"the detector tells {detector_classes} classes apart, without names, and the data set "
+                f"has {len(dataset_classes)} (the background counts as one)"
+            )
         return np.arange(detector_classes)
     unknown = [name for name in dataset_classes[1:] if name not in detector_classes[1:]]
     if unknown:
-        raise ValueError(f"the detector does not know {_some(unknown)} of the data set; it tells "
-                         f"{len(detector_classes)} classes apart: {_some(detector_classes)}")
+        raise ValueError(
+            f"the detector does not know {_some(unknown)} of the data set; it tells "
+            f"{len(detector_classes)} classes apart: {_some(detector_classes)}"
+        )
     labels = {name: label for label, name in enumerate(dataset_classes)}
     return np.array([0, *(labels.get(name, 0) for name in detector_classes[1:])])
 
@@ -38,8 +42,13 @@ def rename(detections: Sequence[Page], labels: np.ndarray) -> list[dict[str, np.
     for page in detections:
         new = labels[np.asarray(page["labels"], np.int64)]  # (D,)
         known = new > 0
-        renamed.append({"boxes": np.asarray(page["boxes"]).reshape(-1, 4)[known],
-                        "scores": np.asarray(page["scores"])[known], "labels": new[known]})
+        renamed.append(
+            {
+                "boxes": np.asarray(page["boxes"]).reshape(-1, 4)[known],
+                "scores": np.asarray(page["scores"])[known],
+                "labels": new[known],
+            }
+        )
     return renamed
 
 

@@ -164,8 +164,9 @@ def _outcomes(found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarra
     return outcomes
 
 
-def _pairs(found: Sequence[Found], wanted: Sequence[Wanted],
-           ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pairs(
+    found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(detection, object, IoU), (P,) each: the pairs of a picture and class whose IoU reaches the lowest threshold.
 
     Detections and objects are counted through all pictures. Detections of too high a rank, which no result depends on,
@@ -176,7 +177,7 @@ def _pairs(found: Sequence[Found], wanted: Sequence[Wanted],
     for page, target in zip(found, wanted, strict=True):
         overlap = _overlaps(page.boxes, target.boxes, target.crowd)
         near = (overlap >= IOU_THRESHOLDS[0]) & (page.labels[:, None] == target.labels)  # (D_i, G_i)
-        near &= ranks[first_detection:first_detection + len(page.boxes), None] < MAX_DETECTIONS[-1]
+        near &= ranks[first_detection : first_detection + len(page.boxes), None] < MAX_DETECTIONS[-1]
         d, g = np.nonzero(near)  # (P_i,), (P_i,)
         detections.append(first_detection + d)
         objects.append(first_object + g)
@@ -201,8 +202,9 @@ def _overlaps(boxes: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.n
     return np.divide(intersection, union, out=np.zeros_like(union), where=intersection > 0)
 
 
-def _rounds(detections: np.ndarray, objects: np.ndarray, overlaps: np.ndarray,
-            ranks: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _rounds(
+    detections: np.ndarray, objects: np.ndarray, overlaps: np.ndarray, ranks: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The pairs of the detections of rank 0, then those of rank 1, ...; of a detection's pairs the better one later."""
     order = np.lexsort((objects, overlaps, detections, ranks[detections]))  # the last key counts most
     turns = np.flatnonzero(np.diff(ranks[detections[order]])) + 1
@@ -211,8 +213,9 @@ def _rounds(detections: np.ndarray, objects: np.ndarray, overlaps: np.ndarray,
             yield detections[turn], objects[turn], overlaps[turn]
 
 
-def _accumulate(outcomes: np.ndarray, scores: np.ndarray, labels: np.ndarray, ranks: np.ndarray,
-                num_objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _accumulate(
+    outcomes: np.ndarray, scores: np.ndarray, labels: np.ndarray, ranks: np.ndarray, num_objects: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """(precision (T, R, L, A, M), recall (T, L, A, M)) of all pictures' detections; NaN where there is no object."""
     num_thresholds, num_limits = len(IOU_THRESHOLDS), len(MAX_DETECTIONS)
     precision = np.full((num_thresholds, len(RECALLS), *num_objects.shape, num_limits), np.nan)
@@ -220,7 +223,7 @@ def _accumulate(outcomes: np.ndarray, scores: np.ndarray, labels: np.ndarray, ra
     order = np.lexsort((-scores, labels))  # (D,): class by class, by falling score
     ends = np.cumsum(np.bincount(labels, minlength=len(num_objects)))  # (L,)
     for label in np.flatnonzero(num_objects.any(axis=1)):
-        own = order[ends[label - 1]:ends[label]]  # there is no detection of label 0
+        own = order[ends[label - 1] : ends[label]]  # there is no detection of label 0
         for m, limit in enumerate(MAX_DETECTIONS):
             best = own[ranks[own] < limit]
             for a in np.flatnonzero(num_objects[label]):

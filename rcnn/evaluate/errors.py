@@ -31,8 +31,14 @@ LEFT_OUT = -1  # the kind of a detection or an object that does not count
 
 # ---------------------------------------------------------------------- confusion
 
-def confusion(detections: Sequence[Page], targets: Sequence[Page], num_classes: int, iou_threshold: float = 0.5,
-              score_thresh: float = 0.5) -> np.ndarray:
+
+def confusion(
+    detections: Sequence[Page],
+    targets: Sequence[Page],
+    num_classes: int,
+    iou_threshold: float = 0.5,
+    score_thresh: float = 0.5,
+) -> np.ndarray:
     """How often each class was called what, (L, L) int64: rows are what it is, columns what was said.
 
     Row 0 counts detections where nothing is, column 0 objects that were missed; [0, 0] is 0. So row l sums to the
@@ -62,8 +68,9 @@ def confusion(detections: Sequence[Page], targets: Sequence[Page], num_classes: 
     return counts
 
 
-def _take_objects(page: Found, target: Wanted, iou_threshold: float,
-                  score_thresh: float) -> tuple[np.ndarray, np.ndarray]:
+def _take_objects(
+    page: Found, target: Wanted, iou_threshold: float, score_thresh: float
+) -> tuple[np.ndarray, np.ndarray]:
     """(the detection that takes each object, (G,), -1 for none; whether each detection is left out, (D,) bool)."""
     overlaps = iou(page.boxes, target.boxes)  # (D, G)
     inside = np.where(target.crowd, share_inside(page.boxes, target.boxes), overlaps)  # (D, G)
@@ -80,6 +87,7 @@ def _take_objects(page: Found, target: Wanted, iou_threshold: float,
 
 
 # ---------------------------------------------------------------------- kinds of error
+
 
 @dataclass(frozen=True, eq=False)
 class Errors:
@@ -106,8 +114,14 @@ class Errors:
         return "\n".join(lines)
 
 
-def error_kinds(detections: Sequence[Page], targets: Sequence[Page], num_classes: int, iou_threshold: float = 0.5,
-                background_iou: float = 0.1, method: str = "voc2012") -> Errors:
+def error_kinds(
+    detections: Sequence[Page],
+    targets: Sequence[Page],
+    num_classes: int,
+    iou_threshold: float = 0.5,
+    background_iou: float = 0.1,
+    method: str = "voc2012",
+) -> Errors:
     """Of which kind each detection is, what became of each object, and what each kind of error costs.
 
     A detection is *right* where `evaluate_detections` says so, and those that do not count there are left out. For any
@@ -132,12 +146,15 @@ def error_kinds(detections: Sequence[Page], targets: Sequence[Page], num_classes
         background_iou: above 0 and below `iou_threshold`.
     """
     if not 0 < background_iou < iou_threshold:
-        raise ValueError(f"background_iou must be above 0 and below iou_threshold={iou_threshold:g}, "
-                         f"got {background_iou!r}")
+        raise ValueError(
+            f"background_iou must be above 0 and below iou_threshold={iou_threshold:g}, got {background_iou!r}"
+        )
     found, wanted = check_pages(detections, targets, num_classes)
     judged = judge(found, wanted, iou_threshold)
-    objects = _Objects(labels=concatenate([page.labels for page in wanted], np.int64),
-                       counts=concatenate([is_to_find(page) for page in wanted], np.bool_))
+    objects = _Objects(
+        labels=concatenate([page.labels for page in wanted], np.int64),
+        counts=concatenate([is_to_find(page) for page in wanted], np.bool_),
+    )
     kinds, about = _kinds(found, wanted, judged, iou_threshold, background_iou)  # (D,), (D,)
     fates = _fates(kinds, about, objects)  # (G,)
 
@@ -147,10 +164,13 @@ def error_kinds(detections: Sequence[Page], targets: Sequence[Page], num_classes
         remaining = count_objects(wanted, num_classes) - np.bincount(lost, minlength=num_classes)
         return summary(labels, correct, remaining, method).mean_ap
 
-    return Errors(detections=_count(kinds, judged.labels, num_classes),
-                  objects=_count(fates, objects.labels, num_classes), mean_ap=mean_ap_without(RIGHT),
-                  repaired={KINDS[kind]: mean_ap_without(kind) for kind in range(1, len(KINDS))},
-                  examples=_examples(kinds, fates, judged, found, wanted))
+    return Errors(
+        detections=_count(kinds, judged.labels, num_classes),
+        objects=_count(fates, objects.labels, num_classes),
+        mean_ap=mean_ap_without(RIGHT),
+        repaired={KINDS[kind]: mean_ap_without(kind) for kind in range(1, len(KINDS))},
+        examples=_examples(kinds, fates, judged, found, wanted),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +181,9 @@ class _Objects:
     counts: np.ndarray  # (G,) whether it is to be found
 
 
-def _kinds(found: Sequence[Found], wanted: Sequence[Wanted], judged: Judged, high: float,
-           low: float) -> tuple[np.ndarray, np.ndarray]:
+def _kinds(
+    found: Sequence[Found], wanted: Sequence[Wanted], judged: Judged, high: float, low: float
+) -> tuple[np.ndarray, np.ndarray]:
     """(kind (D,), the object that it is about, (D,), or NO_OBJECT) of each detection, in the order of `judged`."""
     kinds, about = [], []
     first_object = 0
@@ -198,8 +219,9 @@ def _fates(kinds: np.ndarray, about: np.ndarray, objects: _Objects) -> np.ndarra
     return np.where(objects.counts, fates, LEFT_OUT)
 
 
-def _repair(kind: int, kinds: np.ndarray, about: np.ndarray, judged: Judged,
-            objects: _Objects) -> tuple[np.ndarray, np.ndarray]:
+def _repair(
+    kind: int, kinds: np.ndarray, about: np.ndarray, judged: Judged, objects: _Objects
+) -> tuple[np.ndarray, np.ndarray]:
     """(labels, whether right) of the detections that count once those of `kind` are repaired, by falling score."""
     mended = (kinds == kind) & (kind in (LOCALISATION, CLASS))  # (D,)
     candidates = np.where((kinds == RIGHT) | mended, about, NO_OBJECT)  # (D,)
@@ -217,12 +239,15 @@ def _count(kinds: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarra
     return counts
 
 
-def _examples(kinds: np.ndarray, fates: np.ndarray, judged: Judged, found: Sequence[Found],
-              wanted: Sequence[Wanted]) -> dict[str, np.ndarray]:
+def _examples(
+    kinds: np.ndarray, fates: np.ndarray, judged: Judged, found: Sequence[Found], wanted: Sequence[Wanted]
+) -> dict[str, np.ndarray]:
     """Per kind (n, 2): the picture, and the detection (of MISSED the object) in it."""
     places = _places([len(page.boxes) for page in found])[judged.order]  # (D, 2)
-    return {**{name: places[kinds == kind] for kind, name in enumerate(KINDS)},
-            KINDS[MISSED]: _places([len(page.boxes) for page in wanted])[fates == MISSED]}
+    return {
+        **{name: places[kinds == kind] for kind, name in enumerate(KINDS)},
+        KINDS[MISSED]: _places([len(page.boxes) for page in wanted])[fates == MISSED],
+    }
 
 
 def _places(lengths: Sequence[int]) -> np.ndarray:

@@ -74,21 +74,33 @@ class StageRecall:
         return np.quantile(self.sides, (1 / 3, 2 / 3)) if len(self.sides) else np.zeros(2)
 
     def __str__(self) -> str:
-        columns = {f"IoU {self.iou_threshold:g}": self.recall(), "IoU 0.7": self.recall(0.7),
-                   "0.5-0.95": self.average_recall(),
-                   **{name: self.recall(of=group) for name, group in self.by_size().items()}}
+        columns = {
+            f"IoU {self.iou_threshold:g}": self.recall(),
+            "IoU 0.7": self.recall(0.7),
+            "0.5-0.95": self.average_recall(),
+            **{name: self.recall(of=group) for name, group in self.by_size().items()},
+        }
         lines = [f"{'stage':<24}{'reached':>8}" + "".join(f"{name:>10}" for name in columns)]
         for s, stage in enumerate(self.stages):
             shares = "".join(f"{values[s]:>10.3f}" for values in columns.values())
             lines.append(f"{stage:<24}{self.reached()[s]:>8}{shares}")
         medium, large = self.size_limits()
-        lines.append(f"{len(self.labels)} objects; medium ones have sides from {medium:.0f} pixels, large ones from "
-                     f"{large:.0f}; no picture had more than {self.most_proposals} proposals")
+        lines.append(
+            f"{len(self.labels)} objects; medium ones have sides from {medium:.0f} pixels, large ones from "
+            f"{large:.0f}; no picture had more than {self.most_proposals} proposals"
+        )
         return "\n".join(lines)
 
 
-def recall_by_stage(model: Tracer, dataset: Dataset, ks: Sequence[int] = (10, 100, 1000), iou_threshold: float = 0.5,
-                    batch_size: int = 4, progress: bool = True, labels: np.ndarray | None = None) -> StageRecall:
+def recall_by_stage(
+    model: Tracer,
+    dataset: Dataset,
+    ks: Sequence[int] = (10, 100, 1000),
+    iou_threshold: float = 0.5,
+    batch_size: int = 4,
+    progress: bool = True,
+    labels: np.ndarray | None = None,
+) -> StageRecall:
     """How many objects of `dataset` each stage of `model` still reaches.
 
     Args:
@@ -103,9 +115,15 @@ def recall_by_stage(model: Tracer, dataset: Dataset, ks: Sequence[int] = (10, 10
     return trace_dataset(model, dataset, ks, iou_threshold, batch_size, progress, labels)[0]
 
 
-def trace_dataset(model: Tracer, dataset: Dataset, ks: Sequence[int] = (10, 100, 1000), iou_threshold: float = 0.5,
-                  batch_size: int = 4, progress: bool = True, labels: np.ndarray | None = None,
-                  ) -> tuple[StageRecall, list[Detections], list[dict[str, np.ndarray]]]:
+def trace_dataset(
+    model: Tracer,
+    dataset: Dataset,
+    ks: Sequence[int] = (10, 100, 1000),
+    iou_threshold: float = 0.5,
+    batch_size: int = 4,
+    progress: bool = True,
+    labels: np.ndarray | None = None,
+) -> tuple[StageRecall, list[Detections], list[dict[str, np.ndarray]]]:
     """(what `recall_by_stage` says, detections, targets): one pass of the model for every measure there is.
 
     The arguments are those of `recall_by_stage`; the detections are what `predict` gives, under the model's labels.
@@ -119,23 +137,30 @@ def trace_dataset(model: Tracer, dataset: Dataset, ks: Sequence[int] = (10, 100,
     for batch in batches(dataset, batch_size, progress):
         trace = model.trace([picture for picture, _ in batch])
         renamed = trace.outputs if labels is None else rename(trace.outputs, labels)
-        best_iou += [_best_overlaps(trace, i, picture.shape[:2], target, renamed[i], ks)
-                     for i, (picture, target) in enumerate(batch)]
+        best_iou += [
+            _best_overlaps(trace, i, picture.shape[:2], target, renamed[i], ks)
+            for i, (picture, target) in enumerate(batch)
+        ]
         most_proposals = max(most_proposals, *(len(proposals) for proposals in trace.proposals))
         detections += trace.outputs
         targets += [target for _, target in batch]
     wanted = check_pages([_NOTHING] * len(targets), targets, len(dataset.classes))[1]
     to_find = concatenate([is_to_find(target) for target in wanted], np.bool_)
     stages = ("anchors", *(f"best {k:,} proposals" for k in ks), "detections", "of the right class")
-    result = StageRecall(stages, best_iou=np.concatenate([np.zeros((0, len(stages))), *best_iou])[to_find],
-                         labels=concatenate([target.labels for target in wanted], np.int64)[to_find],
-                         sides=np.sqrt(concatenate([target.areas for target in wanted], np.float64))[to_find],
-                         most_proposals=most_proposals, iou_threshold=iou_threshold)
+    result = StageRecall(
+        stages,
+        best_iou=np.concatenate([np.zeros((0, len(stages))), *best_iou])[to_find],
+        labels=concatenate([target.labels for target in wanted], np.int64)[to_find],
+        sides=np.sqrt(concatenate([target.areas for target in wanted], np.float64))[to_find],
+        most_proposals=most_proposals,
+        iou_threshold=iou_threshold,
+    )
     return result, detections, targets
 
 
-def _best_overlaps(trace: Trace, i: int, size: Size, target: Mapping[str, np.ndarray], renamed: Detections,
-                   ks: Sequence[int]) -> np.ndarray:
+def _best_overlaps(
+    trace: Trace, i: int, size: Size, target: Mapping[str, np.ndarray], renamed: Detections, ks: Sequence[int]
+) -> np.ndarray:
     """The highest IoU of each object of picture i with a box of each stage, (G, S).
 
     size: (height, width) of the picture, in whose pixels the target and the detections are; anchors and proposals are
@@ -144,8 +169,10 @@ def _best_overlaps(trace: Trace, i: int, size: Size, target: Mapping[str, np.nda
     own = check_boxes(target["boxes"]).astype(np.float64)  # (G, 4)
     in_batch = scale_boxes(own, size, trace.image_sizes[i])  # (G, 4)
     right = np.asarray(renamed["labels"])[:, None] == np.asarray(target["labels"])  # (D', G)
-    overlaps = [iou(np.concatenate(trace.anchors), in_batch),
-                *(iou(trace.proposals[i][:k], in_batch) for k in ks),
-                iou(trace.outputs[i]["boxes"], own),
-                iou(renamed["boxes"], own) * right]  # S of (boxes, G)
+    overlaps = [
+        iou(np.concatenate(trace.anchors), in_batch),
+        *(iou(trace.proposals[i][:k], in_batch) for k in ks),
+        iou(trace.outputs[i]["boxes"], own),
+        iou(renamed["boxes"], own) * right,
+    ]  # S of (boxes, G)
     return np.stack([stage.max(axis=0, initial=0) for stage in overlaps], axis=1)  # (G, S)

@@ -47,8 +47,14 @@ class Evaluation:
     """(L,) detections; those of objects that do not count are left out."""
 
 
-def evaluate(model: Detector, dataset: Dataset, batch_size: int = 4, iou_threshold: float = 0.5,
-             method: str = "voc2012", progress: bool = True) -> Evaluation:
+def evaluate(
+    model: Detector,
+    dataset: Dataset,
+    batch_size: int = 4,
+    iou_threshold: float = 0.5,
+    method: str = "voc2012",
+    progress: bool = True,
+) -> Evaluation:
     """How good `model` is on `dataset`.
 
     Args:
@@ -57,12 +63,14 @@ def evaluate(model: Detector, dataset: Dataset, batch_size: int = 4, iou_thresho
         iou_threshold, method: as in `evaluate_detections`.
         progress: whether to show a bar.
     """
-    return evaluate_detections(*predictions(model, dataset, batch_size, progress), len(dataset.classes), iou_threshold,
-                               method)
+    return evaluate_detections(
+        *predictions(model, dataset, batch_size, progress), len(dataset.classes), iou_threshold, method
+    )
 
 
-def predictions(model: Detector, dataset: Dataset, batch_size: int = 4,
-                progress: bool = True) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
+def predictions(
+    model: Detector, dataset: Dataset, batch_size: int = 4, progress: bool = True
+) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
     """(detections, targets) of every picture of `dataset`: what every measure takes, from one pass of the model.
 
     model: anything with `predict`; it is given lists of up to `batch_size` pictures. progress: whether to show a bar.
@@ -75,8 +83,9 @@ def predictions(model: Detector, dataset: Dataset, batch_size: int = 4,
     return detections, targets
 
 
-def batches(dataset: Dataset, batch_size: int,
-            progress: bool) -> Iterator[list[tuple[np.ndarray, dict[str, np.ndarray]]]]:
+def batches(
+    dataset: Dataset, batch_size: int, progress: bool
+) -> Iterator[list[tuple[np.ndarray, dict[str, np.ndarray]]]]:
     """The pictures of `dataset` with their targets, in order, up to `batch_size` at a time, with a bar if wanted."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
@@ -87,8 +96,13 @@ def batches(dataset: Dataset, batch_size: int,
             bar.update(len(batch))
 
 
-def evaluate_detections(detections: Sequence[Page], targets: Sequence[Page],
-                        num_classes: int, iou_threshold: float = 0.5, method: str = "voc2012") -> Evaluation:
+def evaluate_detections(
+    detections: Sequence[Page],
+    targets: Sequence[Page],
+    num_classes: int,
+    iou_threshold: float = 0.5,
+    method: str = "voc2012",
+) -> Evaluation:
     """How well `detections` find the objects of `targets`.
 
     By falling score (of equal scores the earlier picture and the earlier detection first), each detection is held
@@ -109,8 +123,9 @@ def evaluate_detections(detections: Sequence[Page], targets: Sequence[Page],
     """
     found, wanted = check_pages(detections, targets, num_classes)
     judged = judge(found, wanted, iou_threshold)
-    return summary(judged.labels[judged.counts], judged.correct[judged.counts], count_objects(wanted, num_classes),
-                   method)
+    return summary(
+        judged.labels[judged.counts], judged.correct[judged.counts], count_objects(wanted, num_classes), method
+    )
 
 
 def summary(labels: np.ndarray, correct: np.ndarray, num_objects: np.ndarray, method: str) -> Evaluation:
@@ -118,11 +133,20 @@ def summary(labels: np.ndarray, correct: np.ndarray, num_objects: np.ndarray, me
     _check_method(method)
     num_classes = len(num_objects)
     curves = [precision_recall(correct[labels == label], int(num_objects[label])) for label in range(num_classes)]
-    ap = np.array([average_precision(recall, precision, method) if n else np.nan
-                   for (precision, recall), n in zip(curves, num_objects, strict=True)])  # (L,)
-    return Evaluation(ap=ap, mean_ap=float(np.nanmean(ap)) if num_objects.any() else float("nan"),
-                      precision=[precision for precision, _ in curves], recall=[recall for _, recall in curves],
-                      num_objects=num_objects, num_detections=np.bincount(labels, minlength=num_classes))
+    ap = np.array(
+        [
+            average_precision(recall, precision, method) if n else np.nan
+            for (precision, recall), n in zip(curves, num_objects, strict=True)
+        ]
+    )  # (L,)
+    return Evaluation(
+        ap=ap,
+        mean_ap=float(np.nanmean(ap)) if num_objects.any() else float("nan"),
+        precision=[precision for precision, _ in curves],
+        recall=[recall for _, recall in curves],
+        num_objects=num_objects,
+        num_detections=np.bincount(labels, minlength=num_classes),
+    )
 
 
 def precision_recall(correct: ArrayLike, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
@@ -180,8 +204,13 @@ def judge(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float
     objects = _match_to_objects(found, wanted, iou_threshold)[order]
     to_find = concatenate([is_to_find(page) for page in wanted], np.bool_)  # (G,) of all pictures
     counts = np.append(to_find, True)[objects]  # (D,); NO_OBJECT = -1 picks the True at the end
-    return Judged(order, labels=concatenate([page.labels for page in found], np.int64)[order], objects=objects,
-                  correct=first_of_each(objects), counts=counts)
+    return Judged(
+        order,
+        labels=concatenate([page.labels for page in found], np.int64)[order],
+        objects=objects,
+        correct=first_of_each(objects),
+        counts=counts,
+    )
 
 
 def count_objects(wanted: Sequence[Wanted], num_classes: int) -> np.ndarray:
@@ -211,8 +240,10 @@ def _match_to_objects(found: Sequence[Found], wanted: Sequence[Wanted], iou_thre
         of = np.full(len(page.boxes), NO_OBJECT)  # (D_i,)
         if len(page.boxes) and len(target.boxes):
             same_class = page.labels[:, None] == target.labels  # (D_i, G_i)
-            for candidates, overlaps in ((~target.crowd, iou(page.boxes, target.boxes)),
-                                         (target.crowd, share_inside(page.boxes, target.boxes))):
+            for candidates, overlaps in (
+                (~target.crowd, iou(page.boxes, target.boxes)),
+                (target.crowd, share_inside(page.boxes, target.boxes)),
+            ):
                 overlaps = np.where(same_class & candidates, overlaps, 0)  # (D_i, G_i)
                 fits = (of == NO_OBJECT) & (overlaps.max(axis=1) >= iou_threshold)  # (D_i,)
                 of = np.where(fits, first_object + overlaps.argmax(axis=1), of)

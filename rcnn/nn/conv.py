@@ -19,9 +19,19 @@ from rcnn.nn.tensor import Tensor, concatenate, record
 from rcnn.nn.windows import Pair, check_maps, output_size, padded, pair, scatter_windows, windows
 
 
-def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Pair = 1, padding: int | Pair = 0,
-           dilation: int | Pair = 1, groups: int = 1, *, scale: np.ndarray | None = None,
-           residual: Tensor | None = None, relu: bool = False) -> Tensor:
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+    *,
+    scale: np.ndarray | None = None,
+    residual: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
     """The cross-correlation of the maps with the filters, (N, O, H', W').
 
     x: (N, C, H, W); weight: (O, C / groups, kernel height, kernel width); bias: (O,) or None. stride, padding (zeros)
@@ -44,8 +54,14 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | 
         raise ValueError(f"residual has the shape {residual.shape}, the convolution makes {shape}")
     if scale is not None:
         scale = scale.astype(x.dtype, copy=False)
-    inputs = (x.data, weight.data, scale, None if bias is None else bias.data,
-              None if residual is None else residual.data, relu)
+    inputs = (
+        x.data,
+        weight.data,
+        scale,
+        None if bias is None else bias.data,
+        None if residual is None else residual.data,
+        relu,
+    )
     out = (kernels.convolve if _is_fast(x, weight, residual) else _convolve)(*inputs, *how, size)  # (N, O, H', W')
 
     def vjp(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
@@ -59,15 +75,19 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | 
             g_weight = (kernels.weight_gradient if quick else _weight_gradient)(g_sum, x.data, weight.shape, *how)
         if bias is not None and bias.requires_grad:
             g_bias = sum_over_places(g_after)
-        return tuple(grad for parent, grad in ((x, g_x), (weight, g_weight), (bias, g_bias), (residual, g_after))
-                     if parent is not None)
+        return tuple(
+            grad
+            for parent, grad in ((x, g_x), (weight, g_weight), (bias, g_bias), (residual, g_after))
+            if parent is not None
+        )
 
     parents = [parent for parent in (x, weight, bias, residual) if parent is not None]
     return record(out, parents, vjp)
 
 
-def _before(g: np.ndarray, out: np.ndarray | None, scale: np.ndarray | None,
-            wanted: bool) -> tuple[np.ndarray, np.ndarray]:
+def _before(
+    g: np.ndarray, out: np.ndarray | None, scale: np.ndarray | None, wanted: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """The gradients of relu(sum * scale + ...) for what is added after the scale, and for the sum.
 
     out: what the positive part gave, or None where none was taken. The first is g itself if it is not `wanted`.
@@ -79,13 +99,16 @@ def _before(g: np.ndarray, out: np.ndarray | None, scale: np.ndarray | None,
     return after, after if of_sum is None else of_sum
 
 
-def _check(x: Tensor, weight: Tensor, bias: Tensor | None, scale: np.ndarray | None, residual: Tensor | None,
-           groups: int) -> None:
+def _check(
+    x: Tensor, weight: Tensor, bias: Tensor | None, scale: np.ndarray | None, residual: Tensor | None, groups: int
+) -> None:
     """TypeError or ValueError for what cannot be convolved."""
     check_maps("conv2d", x)
     if x.shape[1] != weight.shape[1] * groups:
-        raise ValueError(f"the input has {x.shape[1]} channels (shape {x.shape}), "
-                         f"the filters {weight.shape} want {weight.shape[1] * groups}")
+        raise ValueError(
+            f"the input has {x.shape[1]} channels (shape {x.shape}), "
+            f"the filters {weight.shape} want {weight.shape[1] * groups}"
+        )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias must have the shape {weight.shape[:1]}, a value per filter, not {bias.shape}")
     if scale is not None and scale.shape != weight.shape[:1]:
@@ -99,9 +122,18 @@ def _is_fast(x: Tensor, weight: Tensor, residual: Tensor | None) -> bool:
     return weight.shape[1] > 0 and elementwise.is_fast(x.data, weight.data, None if residual is None else residual.data)
 
 
-def _grouped(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int | Pair, padding: int | Pair,
-             dilation: int | Pair, groups: int, scale: np.ndarray | None, residual: Tensor | None,
-             relu: bool) -> Tensor:
+def _grouped(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int | Pair,
+    padding: int | Pair,
+    dilation: int | Pair,
+    groups: int,
+    scale: np.ndarray | None,
+    residual: Tensor | None,
+    relu: bool,
+) -> Tensor:
     """A convolution whose g-th part of the filters sees only the g-th part of the channels."""
     outs, ins = weight.shape[0] // groups, weight.shape[1]
     if outs * groups != weight.shape[0]:
@@ -109,17 +141,37 @@ def _grouped(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int | Pair,
     parts = []
     for group in range(groups):
         mine = slice(group * outs, (group + 1) * outs)
-        parts.append(conv2d(x[:, group * ins:(group + 1) * ins], weight[mine], None if bias is None else bias[mine],
-                            stride, padding, dilation, scale=None if scale is None else scale[mine],
-                            residual=None if residual is None else residual[:, mine], relu=relu))
+        parts.append(
+            conv2d(
+                x[:, group * ins : (group + 1) * ins],
+                weight[mine],
+                None if bias is None else bias[mine],
+                stride,
+                padding,
+                dilation,
+                scale=None if scale is None else scale[mine],
+                residual=None if residual is None else residual[:, mine],
+                relu=relu,
+            )
+        )
     return concatenate(parts, axis=1)
 
 
 # ---------------------------------------------------------------------- the reference, on arrays
 
-def _convolve(x: np.ndarray, weight: np.ndarray, scale: np.ndarray | None, bias: np.ndarray | None,
-              residual: np.ndarray | None, relu: bool, stride: Pair, padding: Pair, dilation: Pair,
-              size: Pair) -> np.ndarray:
+
+def _convolve(
+    x: np.ndarray,
+    weight: np.ndarray,
+    scale: np.ndarray | None,
+    bias: np.ndarray | None,
+    residual: np.ndarray | None,
+    relu: bool,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    size: Pair,
+) -> np.ndarray:
     """relu(convolution * scale + bias + residual), (N, O, *size); `size` is (H', W')."""
     out = _columns(x, weight.shape, stride, padding, dilation) @ _as_matrix(weight)  # (N * H' * W', O)
     if scale is not None:
@@ -132,8 +184,9 @@ def _convolve(x: np.ndarray, weight: np.ndarray, scale: np.ndarray | None, bias:
     return np.maximum(out, 0, out=out) if relu else out
 
 
-def _input_gradient(g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair,
-                    dilation: Pair) -> np.ndarray:
+def _input_gradient(
+    g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+) -> np.ndarray:
     """The gradient for the maps, of their `shape` (N, C, H, W): each window's goes back to where it was taken."""
     n, outs, rows, columns = g.shape
     g_columns = _as_rows(g) @ _as_matrix(weight).T  # (N * H' * W', kernel height * kernel width * C)
@@ -141,8 +194,9 @@ def _input_gradient(g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], s
     return scatter_windows(g_windows, shape, stride, padding, dilation)
 
 
-def _weight_gradient(g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair,
-                     dilation: Pair) -> np.ndarray:
+def _weight_gradient(
+    g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+) -> np.ndarray:
     """The gradient for the filters, of their `shape` (O, C, kernel height, kernel width).
 
     The windows are taken out again: keeping them would need kernel height * kernel width times the memory.

@@ -24,6 +24,7 @@ LONG = 128  # numbers; a kernel's loops over shorter rows would mostly begin and
 
 # ---------------------------------------------------------------------- activations
 
+
 def relu(x: np.ndarray, slope: float = 0.0) -> np.ndarray:
     """x where it is above 0, slope * x elsewhere (for a slope of 0 that is 0); of any shape. NaN stays NaN."""
     if not is_fast(x):
@@ -42,13 +43,15 @@ def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarra
     if not is_fast(g, x):
         return np.where(x > 0, g, g * slope)
     out = _new(x.shape)
-    backend.passes_kernels.leaky_relu_gradient(_rows(g).reshape(-1), _rows(x).reshape(-1), slope,
-                                                _rows(out).reshape(-1), backend.threads_for(x.size))
+    backend.passes_kernels.leaky_relu_gradient(
+        _rows(g).reshape(-1), _rows(x).reshape(-1), slope, _rows(out).reshape(-1), backend.threads_for(x.size)
+    )
     return out
 
 
-def relu_gradient(g: np.ndarray, out: np.ndarray, scale: np.ndarray | None = None,
-                  plain: bool = True) -> tuple[np.ndarray | None, np.ndarray | None]:
+def relu_gradient(
+    g: np.ndarray, out: np.ndarray, scale: np.ndarray | None = None, plain: bool = True
+) -> tuple[np.ndarray | None, np.ndarray | None]:
     """g where out is above 0 and 0 elsewhere, and the same times scale (C,), channel by channel; None without scale.
 
     g and out: (N, C, H, W). With plain=False, which wants a scale, the first is not made, but None.
@@ -57,18 +60,26 @@ def relu_gradient(g: np.ndarray, out: np.ndarray, scale: np.ndarray | None = Non
         return _relu_gradient(g, out, scale, plain)
     first, second = _new(g.shape) if plain else None, None if scale is None else _new(g.shape)
     k = _places_per_row(g)
-    backend.passes_kernels.relu_gradient(_rows(g, k), _rows(out, k), None if scale is None else _tiled(scale, k),
-                                          _rows_of(first, k), _rows_of(second, k), backend.threads_for(g.size))
+    backend.passes_kernels.relu_gradient(
+        _rows(g, k),
+        _rows(out, k),
+        None if scale is None else _tiled(scale, k),
+        _rows_of(first, k),
+        _rows_of(second, k),
+        backend.threads_for(g.size),
+    )
     return first, second
 
 
-def _relu_gradient(g: np.ndarray, out: np.ndarray, scale: np.ndarray | None,
-                   plain: bool) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _relu_gradient(
+    g: np.ndarray, out: np.ndarray, scale: np.ndarray | None, plain: bool
+) -> tuple[np.ndarray | None, np.ndarray | None]:
     first = np.where(out > 0, g, 0)
     return first if plain else None, None if scale is None else first * scale[:, None, None]
 
 
 # ---------------------------------------------------------------------- sums of arrays
+
 
 def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a + b."""
@@ -89,30 +100,34 @@ def add_to(a: np.ndarray, b: np.ndarray) -> None:
 
 def _add(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     """Fills out, which lies as `_rows` has it, with a + b."""
-    backend.passes_kernels.add(_rows(a).reshape(-1), _rows(b).reshape(-1), _rows(out).reshape(-1),
-                                backend.threads_for(a.size))
+    backend.passes_kernels.add(
+        _rows(a).reshape(-1), _rows(b).reshape(-1), _rows(out).reshape(-1), backend.threads_for(a.size)
+    )
 
 
 # ---------------------------------------------------------------------- some maps of many
+
 
 def take(maps: np.ndarray, places: np.ndarray) -> np.ndarray:
     """maps[places], of maps (N, C, H, W), with channels last in memory; places (M,) int64 indices."""
     if not is_fast(maps):
         return maps[places]
     out, size = _new((len(places), *maps.shape[1:])), math.prod(maps.shape[1:])
-    backend.passes_kernels.take_rows(pixels(maps).reshape(-1, size), places, pixels(out).reshape(-1, size),
-                                      backend.threads_for(out.size))
+    backend.passes_kernels.take_rows(
+        pixels(maps).reshape(-1, size), places, pixels(out).reshape(-1, size), backend.threads_for(out.size)
+    )
     return out
 
 
 # ---------------------------------------------------------------------- sums over places
+
 
 def sum_over_places(g: np.ndarray) -> np.ndarray:
     """The sum of maps (N, C, H, W) over images and places, (C,)."""
     if not is_fast(g):
         return _sum_over_places(g)
     rows = _rows(g, _places_per_row(g))
-    sums, = _block_sums(rows, 1)
+    (sums,) = _block_sums(rows, 1)
     backend.passes_kernels.block_sums(rows, sums, backend.threads_for(g.size))
     return _gathered(sums, g.shape[1])
 
@@ -151,8 +166,15 @@ def _batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 # ---------------------------------------------------------------------- normalisation
 
-def normalise(x: np.ndarray, mean: np.ndarray, gain: np.ndarray, bias: np.ndarray, residual: np.ndarray | None = None,
-              relu: bool = False) -> np.ndarray:
+
+def normalise(
+    x: np.ndarray,
+    mean: np.ndarray,
+    gain: np.ndarray,
+    bias: np.ndarray,
+    residual: np.ndarray | None = None,
+    relu: bool = False,
+) -> np.ndarray:
     """(x - mean) * gain + bias + residual, channel by channel, or with `relu` its positive part, (N, C, H, W).
 
     x and residual: (N, C, H, W); mean, gain, bias: (C,).
@@ -160,13 +182,22 @@ def normalise(x: np.ndarray, mean: np.ndarray, gain: np.ndarray, bias: np.ndarra
     if not is_fast(x, mean, gain, bias, residual):
         return _normalise(x, mean, gain, bias, residual, relu)
     out, k = _new(x.shape), _places_per_row(x)
-    backend.passes_kernels.normalise(_rows(x, k), _tiled(mean, k), _tiled(gain, k), _tiled(bias, k),
-                                      _rows_of(residual, k), relu, _rows(out, k), backend.threads_for(x.size))
+    backend.passes_kernels.normalise(
+        _rows(x, k),
+        _tiled(mean, k),
+        _tiled(gain, k),
+        _tiled(bias, k),
+        _rows_of(residual, k),
+        relu,
+        _rows(out, k),
+        backend.threads_for(x.size),
+    )
     return out
 
 
-def _normalise(x: np.ndarray, mean: np.ndarray, gain: np.ndarray, bias: np.ndarray, residual: np.ndarray | None,
-               relu: bool) -> np.ndarray:
+def _normalise(
+    x: np.ndarray, mean: np.ndarray, gain: np.ndarray, bias: np.ndarray, residual: np.ndarray | None, relu: bool
+) -> np.ndarray:
     out = _rows(x) - mean
     out *= gain
     out += bias
@@ -177,8 +208,9 @@ def _normalise(x: np.ndarray, mean: np.ndarray, gain: np.ndarray, bias: np.ndarr
     return _as_maps(out, x.shape)
 
 
-def normalise_sums(g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarray | None = None,
-                   keep: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def normalise_sums(
+    g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarray | None = None, keep: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Over images and places the sums of g and of g * (x - mean), (C,) each, for the gradients of `normalise`.
 
     g, x, out: (N, C, H, W); mean: (C,). With `out`, what `normalise` gave with `relu`, g counts only where it is above
@@ -189,21 +221,37 @@ def normalise_sums(g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarr
     k, passed = _places_per_row(g), _new(g.shape) if keep else None
     rows = _rows(g, k)
     sums, products = _block_sums(rows, 2)
-    backend.passes_kernels.normalise_sums(rows, _rows(x, k), _tiled(mean, k), _rows_of(out, k), _rows_of(passed, k),
-                                           sums, products, backend.threads_for(g.size))
+    backend.passes_kernels.normalise_sums(
+        rows,
+        _rows(x, k),
+        _tiled(mean, k),
+        _rows_of(out, k),
+        _rows_of(passed, k),
+        sums,
+        products,
+        backend.threads_for(g.size),
+    )
     return _gathered(sums, g.shape[1]), _gathered(products, g.shape[1]), passed
 
 
-def _normalise_sums(g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarray | None,
-                    keep: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _normalise_sums(
+    g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarray | None, keep: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     passed = g if out is None else np.where(out > 0, g, 0)
     rows = _rows(passed)
     ones = np.ones(len(rows), rows.dtype)
     return ones @ rows, ones @ (rows * (_rows(x) - mean)), passed if keep else None
 
 
-def normalise_gradient(g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarray | None, gain: np.ndarray,
-                       shift: np.ndarray, slope: np.ndarray) -> np.ndarray:
+def normalise_gradient(
+    g: np.ndarray,
+    x: np.ndarray,
+    mean: np.ndarray,
+    out: np.ndarray | None,
+    gain: np.ndarray,
+    shift: np.ndarray,
+    slope: np.ndarray,
+) -> np.ndarray:
     """(g - shift - (x - mean) * slope) * gain, channel by channel, (N, C, H, W).
 
     g, x, out: (N, C, H, W), of which g counts only where `out`, if it is given, is above 0; the others (C,).
@@ -212,13 +260,28 @@ def normalise_gradient(g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.n
         return _normalise_gradient(g, x, mean, out, gain, shift, slope)
     g_x, k = _new(g.shape), _places_per_row(g)
     backend.passes_kernels.normalise_gradient(
-        _rows(g, k), _rows(x, k), _tiled(mean, k), _rows_of(out, k), _tiled(gain, k), _tiled(shift, k),
-        _tiled(slope, k), _rows(g_x, k), backend.threads_for(g.size))
+        _rows(g, k),
+        _rows(x, k),
+        _tiled(mean, k),
+        _rows_of(out, k),
+        _tiled(gain, k),
+        _tiled(shift, k),
+        _tiled(slope, k),
+        _rows(g_x, k),
+        backend.threads_for(g.size),
+    )
     return g_x
 
 
-def _normalise_gradient(g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarray | None, gain: np.ndarray,
-                        shift: np.ndarray, slope: np.ndarray) -> np.ndarray:
+def _normalise_gradient(
+    g: np.ndarray,
+    x: np.ndarray,
+    mean: np.ndarray,
+    out: np.ndarray | None,
+    gain: np.ndarray,
+    shift: np.ndarray,
+    slope: np.ndarray,
+) -> np.ndarray:
     passed = g if out is None else np.where(out > 0, g, 0)
     g_x = _rows(passed) - shift
     g_x -= (_rows(x) - mean) * slope
@@ -227,6 +290,7 @@ def _normalise_gradient(g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.
 
 
 # ---------------------------------------------------------------------- arrays as rows
+
 
 def is_fast(*arrays: np.ndarray | None) -> bool:
     """Whether the kernels take these arrays: they run, and know float32 only."""

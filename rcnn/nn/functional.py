@@ -19,13 +19,31 @@ from rcnn.nn.tensor import Tensor, as_tensor, check_tensor, concatenate, record
 from rcnn.nn.windows import channels_last, check_maps
 
 __all__ = [
-    "adaptive_avg_pool2d", "avg_pool2d", "batch_norm", "binary_cross_entropy_with_logits", "channels_last",
-    "concatenate", "conv2d", "cross_entropy", "dropout", "interpolate", "leaky_relu", "linear",
-    "linear_on_maps", "log_softmax", "max_pool2d", "relu", "sigmoid", "smooth_l1_loss", "softmax", "upsample_add",
+    "adaptive_avg_pool2d",
+    "avg_pool2d",
+    "batch_norm",
+    "binary_cross_entropy_with_logits",
+    "channels_last",
+    "concatenate",
+    "conv2d",
+    "cross_entropy",
+    "dropout",
+    "interpolate",
+    "leaky_relu",
+    "linear",
+    "linear_on_maps",
+    "log_softmax",
+    "max_pool2d",
+    "relu",
+    "sigmoid",
+    "smooth_l1_loss",
+    "softmax",
+    "upsample_add",
 ]
 
 
 # ---------------------------------------------------------------------- layers
+
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
     """x W^T + b, (N, O), or with `relu` its positive part.
@@ -83,9 +101,19 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Gen
     return record(x.data * scale, (x,), lambda g: (g * scale,))
 
 
-def batch_norm(x: Tensor, running_mean: np.ndarray, running_var: np.ndarray, weight: Tensor, bias: Tensor,
-               training: bool = False, momentum: float = 0.1, eps: float = 1e-5, *, residual: Tensor | None = None,
-               relu: bool = False) -> Tensor:
+def batch_norm(
+    x: Tensor,
+    running_mean: np.ndarray,
+    running_var: np.ndarray,
+    weight: Tensor,
+    bias: Tensor,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    residual: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias per channel, (N, C, H, W).
 
     In training, mean and variance are the batch's, and `running_mean` and `running_var` (C,) move towards them by
@@ -135,6 +163,7 @@ def batch_norm(x: Tensor, running_mean: np.ndarray, running_var: np.ndarray, wei
 
 # ---------------------------------------------------------------------- probabilities
 
+
 def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x)), without overflow at either end."""
     out = sigmoid_of(x.data)
@@ -171,6 +200,7 @@ def _log_softmax_of(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------- losses
+
 
 def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
     """The mean of -log softmax(logits)[label], a scalar. logits: (R, L); labels: (R,) integers in 0 .. L-1."""

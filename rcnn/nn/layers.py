@@ -25,6 +25,7 @@ M = TypeVar("M", bound=Module)
 
 # ---------------------------------------------------------------------- initialisation
 
+
 def normal(shape: tuple[int, ...], std: float, rng: np.random.Generator | None = None) -> np.ndarray:
     """A float32 array drawn from a normal distribution around 0."""
     return (generator(rng).standard_normal(shape, dtype=np.float32) * np.float32(std)).astype(np.float32)
@@ -46,11 +47,21 @@ def _default_bias(outs: int, fan_in: int) -> np.ndarray:
 
 # ---------------------------------------------------------------------- layers
 
+
 class Conv2d(Module):
     """Convolution, (N, in_channels, H, W) to (N, out_channels, H', W')."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | Pair, stride: int | Pair = 1,
-                 padding: int | Pair = 0, dilation: int | Pair = 1, groups: int = 1, bias: bool = True) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}")
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
@@ -62,8 +73,9 @@ class Conv2d(Module):
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
-def same_conv2d(in_channels: int, out_channels: int, kernel_size: int,
-                weights: Callable[[tuple[int, ...]], np.ndarray]) -> Conv2d:
+def same_conv2d(
+    in_channels: int, out_channels: int, kernel_size: int, weights: Callable[[tuple[int, ...]], np.ndarray]
+) -> Conv2d:
     """A convolution that keeps the size of its map. `weights` draws its weights, given their shape; biases are 0."""
     conv = Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
     conv.weight.data = weights(conv.weight.shape)
@@ -101,8 +113,9 @@ class BatchNorm2d(Module):
         self.running_var: np.ndarray
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
-                            self.training, self.momentum, self.eps)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+        )
 
 
 class FrozenBatchNorm2d(Module):
@@ -130,8 +143,9 @@ class FrozenBatchNorm2d(Module):
         return _scale_and_shift(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
 
 
-def _scale_and_shift(weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, var: np.ndarray,
-                     eps: float) -> tuple[np.ndarray, np.ndarray]:
+def _scale_and_shift(
+    weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, var: np.ndarray, eps: float
+) -> tuple[np.ndarray, np.ndarray]:
     """(x - mean) / sqrt(var + eps) * weight + bias, written as x * scale + shift."""
     scale = weight / np.sqrt(var + var.dtype.type(eps))
     return scale, bias - mean * scale
@@ -267,8 +281,9 @@ class Sequential(Module):
         return modules
 
 
-def conv_norm_relu(x: Tensor, conv: Module, norm: Module | None = None, residual: Tensor | None = None,
-                   relu: Module | None = None) -> Tensor:
+def conv_norm_relu(
+    x: Tensor, conv: Module, norm: Module | None = None, residual: Tensor | None = None, relu: Module | None = None
+) -> Tensor:
     """relu(norm(conv(x)) + residual), without what is None, in as few passes over the result as possible.
 
     For the layers of this module that is one pass where the norm is constant (frozen, or evaluated without a gradient)
@@ -285,16 +300,37 @@ def conv_norm_relu(x: Tensor, conv: Module, norm: Module | None = None, residual
         scale, shift = _scale_and_shift(norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var, norm.eps)
         return _convolved(x, conv, Tensor(shift), scale, residual, relu)
     if is_plain(norm, BatchNorm2d):
-        return F.batch_norm(conv(x), norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training,
-                            norm.momentum, norm.eps, residual=residual, relu=relu is not None)
+        return F.batch_norm(
+            conv(x),
+            norm.running_mean,
+            norm.running_var,
+            norm.weight,
+            norm.bias,
+            norm.training,
+            norm.momentum,
+            norm.eps,
+            residual=residual,
+            relu=relu is not None,
+        )
     return _one_by_one(conv(x), norm, residual, relu)
 
 
-def _convolved(x: Tensor, conv: Conv2d, bias: Tensor | None, scale: np.ndarray | None, residual: Tensor | None,
-               relu: Module | None) -> Tensor:
+def _convolved(
+    x: Tensor, conv: Conv2d, bias: Tensor | None, scale: np.ndarray | None, residual: Tensor | None, relu: Module | None
+) -> Tensor:
     """relu(convolution * scale + bias + residual), without what is None."""
-    return F.conv2d(x, conv.weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups, scale=scale,
-                    residual=residual, relu=relu is not None)
+    return F.conv2d(
+        x,
+        conv.weight,
+        bias,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        conv.groups,
+        scale=scale,
+        residual=residual,
+        relu=relu is not None,
+    )
 
 
 def _one_by_one(x: Tensor, norm: Module | None, residual: Tensor | None, relu: Module | None) -> Tensor:

@@ -97,8 +97,11 @@ class Module:
         missing = [name for name in own if name not in state]
         ignored = {prefix + name for prefix, module in self.named_modules() for name in module.ignored_state}
         unexpected = [name for name in state if name not in own and name not in ignored]
-        misshapen = [f"{name}: {np.shape(state[name])} in the state, {own[name].shape} in the model"
-                     for name in own if name in state and np.shape(state[name]) != own[name].shape]
+        misshapen = [
+            f"{name}: {np.shape(state[name])} in the state, {own[name].shape} in the model"
+            for name in own
+            if name in state and np.shape(state[name]) != own[name].shape
+        ]
         problems = []
         if strict and missing:
             problems.append("missing: " + ", ".join(missing))

@@ -61,7 +61,8 @@ class Optimizer(abc.ABC):
         """Restores what `state_dict` gave; ValueError when it belongs to other parameters or another optimiser."""
         own = self.state_dict()
         wrong = sorted(own.keys() ^ state.keys()) + [
-            name for name in own.keys() & state.keys() if own[name].shape != np.shape(state[name])]
+            name for name in own.keys() & state.keys() if own[name].shape != np.shape(state[name])
+        ]
         if wrong:
             raise ValueError(f"the state does not fit this {type(self).__name__}: {', '.join(wrong[:8])}")
         self.steps = int(state["steps"])
@@ -85,23 +86,30 @@ class SGD(Optimizer):
 
     state_names = ("momentum",)
 
-    def __init__(self, parameters: Iterable[Parameter], lr: float, momentum: float = 0.0,
-                 weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, parameters: Iterable[Parameter], lr: float, momentum: float = 0.0, weight_decay: float = 0.0
+    ) -> None:
         super().__init__(parameters, lr, weight_decay)
         self.momentum = momentum
 
     def _move(self, grad: np.ndarray, *state: np.ndarray) -> np.ndarray:
-        velocity, = state
+        (velocity,) = state
         velocity *= self.momentum
         velocity += grad
         return self.lr * velocity
 
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
         if _is_fast(values, grad, *state):
-            velocity, = state
+            (velocity,) = state
             backend.optim_kernels.sgd(
-                values.reshape(-1), grad.reshape(-1), velocity.reshape(-1), self.lr, self.momentum, self.weight_decay,
-                backend.threads_for(values.size))
+                values.reshape(-1),
+                grad.reshape(-1),
+                velocity.reshape(-1),
+                self.lr,
+                self.momentum,
+                self.weight_decay,
+                backend.threads_for(values.size),
+            )
         else:
             super()._update(values, grad, *state)
 
@@ -111,8 +119,14 @@ class Adam(Optimizer):
 
     state_names = ("mean", "square")
 
-    def __init__(self, parameters: Iterable[Parameter], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
         super().__init__(parameters, lr, weight_decay)
         self.betas, self.eps = betas, eps
 
@@ -131,9 +145,18 @@ class Adam(Optimizer):
         if _is_fast(values, grad, *state):
             (mean, square), (beta1, beta2) = state, self.betas
             backend.optim_kernels.adam(
-                values.reshape(-1), grad.reshape(-1), mean.reshape(-1), square.reshape(-1),
-                self.lr / (1 - beta1**self.steps), beta1, beta2, 1 - beta2**self.steps, self.eps, self.weight_decay,
-                backend.threads_for(values.size))
+                values.reshape(-1),
+                grad.reshape(-1),
+                mean.reshape(-1),
+                square.reshape(-1),
+                self.lr / (1 - beta1**self.steps),
+                beta1,
+                beta2,
+                1 - beta2**self.steps,
+                self.eps,
+                self.weight_decay,
+                backend.threads_for(values.size),
+            )
         else:
             super()._update(values, grad, *state)
 
@@ -169,8 +192,7 @@ def _scale(grad: np.ndarray, factor: float) -> None:
 
 
 def _is_fast(*arrays: np.ndarray) -> bool:
-    """Whether the kernels take these arrays: float32, of one shape, and with their numbers in a row, to write in place.
-    """
+    """Whether the kernels take these arrays: float32, contiguous and of one shape, and so changed in place."""
     shape = arrays[0].shape
     return elementwise.is_fast(*arrays) and all(array.flags.c_contiguous and array.shape == shape for array in arrays)
 

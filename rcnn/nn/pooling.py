@@ -30,8 +30,7 @@ from rcnn.nn.windows import (
 Pooled = tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]
 
 
-def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = None,
-               padding: int | Pair = 0) -> Tensor:
+def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Tensor:
     """The largest value under each window, (N, C, H', W'); the gradient goes to it (to the first one of equals).
 
     `stride=None` means the kernel's size. NaN in a window is its largest value, to which no gradient goes. Raises
@@ -42,15 +41,13 @@ def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
     if pad[0] > kernel[0] // 2 or pad[1] > kernel[1] // 2:
         raise ValueError(f"padding {padding} is more than half of kernel_size {kernel_size}")
     if elementwise.is_fast(x.data):
-        out, gradient = _pool(x.data, kernel, step, pad, size, mean=False,
-                              noted=is_recording() and x.requires_grad)
+        out, gradient = _pool(x.data, kernel, step, pad, size, mean=False, noted=is_recording() and x.requires_grad)
     else:
         out, gradient = _max_pool(x.data, kernel, step, pad, size)
     return record(out, (x,), lambda g: (gradient(g),))
 
 
-def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = None,
-               padding: int | Pair = 0) -> Tensor:
+def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Tensor:
     """The mean under each window, padding counted as zeros, (N, C, H', W'). `stride=None` means the kernel's size.
 
     Raises TypeError for what is no tensor, ValueError for maps without pixels or a window that does not fit.
@@ -63,8 +60,9 @@ def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
     return record(out, (x,), lambda g: (gradient(g),))
 
 
-def _check(operation: str, x: Tensor, kernel_size: int | Pair, stride: int | Pair | None,
-           padding: int | Pair) -> tuple[Pair, Pair, Pair, Pair]:
+def _check(
+    operation: str, x: Tensor, kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair
+) -> tuple[Pair, Pair, Pair, Pair]:
     """Kernel, stride and padding as pairs, and how many windows there are."""
     check_pixels(operation, x)
     kernel = pair("kernel_size", kernel_size, 1)
@@ -74,6 +72,7 @@ def _check(operation: str, x: Tensor, kernel_size: int | Pair, stride: int | Pai
 
 
 # ---------------------------------------------------------------------- by kernels
+
 
 def _pool(x: np.ndarray, kernel: Pair, step: Pair, pad: Pair, size: Pair, mean: bool, noted: bool) -> Pooled:
     """The mean, or the largest; which place is the largest is kept where the gradient is recorded."""
@@ -86,14 +85,14 @@ def _pool(x: np.ndarray, kernel: Pair, step: Pair, pad: Pair, size: Pair, mean: 
 
     def gradient(g: np.ndarray) -> np.ndarray:
         g_x = empty_maps(shape)
-        backend.pooling_kernels.pool_gradient(pixels(g), winners, how, pixels(g_x),
-                                               backend.threads_for(work))
+        backend.pooling_kernels.pool_gradient(pixels(g), winners, how, pixels(g_x), backend.threads_for(work))
         return g_x
 
     return out, gradient
 
 
 # ---------------------------------------------------------------------- the references
+
 
 def _max_pool(x: np.ndarray, kernel: Pair, step: Pair, pad: Pair, size: Pair) -> Pooled:
     maps = padded(x, pad, -np.inf)

@@ -63,6 +63,7 @@ def upsample_add(lateral: Tensor, top: Tensor) -> Tensor:
 
 # ---------------------------------------------------------------------- the nearest value
 
+
 def nearest_sources(out: int, size: int) -> np.ndarray:
     """For each of `out` places spread over `size` sources the one that it shows, floor(i * size / out), (out,)."""
     scale = np.float32(size) / np.float32(out)  # PyTorch's own arithmetic decides which one where it is close
@@ -77,8 +78,7 @@ def _nearest(x: np.ndarray, size: tuple[int, int], lateral: np.ndarray | None) -
         return taken if lateral is None else taken + lateral
     out = empty_maps((x.shape[0], x.shape[1], *size))
     rest = None if lateral is None else pixels(lateral)
-    backend.resampling_kernels.enlarge(pixels(x), rows, columns, rest, pixels(out),
-                                        backend.threads_for(out.size))
+    backend.resampling_kernels.enlarge(pixels(x), rows, columns, rest, pixels(out), backend.threads_for(out.size))
     return out
 
 
@@ -91,14 +91,15 @@ def _nearest_gradient(g: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if not elementwise.is_fast(g):
         return _apply_separable(g, _picking(rows, shape[2], g.dtype).T, _picking(columns, shape[3], g.dtype).T)
     out = empty_maps(shape)
-    row_starts, column_starts = (np.searchsorted(sources, np.arange(n + 1))
-                                 for sources, n in ((rows, shape[2]), (columns, shape[3])))
-    backend.resampling_kernels.gather(pixels(g), row_starts, column_starts, pixels(out),
-                                       backend.threads_for(g.size))
+    row_starts, column_starts = (
+        np.searchsorted(sources, np.arange(n + 1)) for sources, n in ((rows, shape[2]), (columns, shape[3]))
+    )
+    backend.resampling_kernels.gather(pixels(g), row_starts, column_starts, pixels(out), backend.threads_for(g.size))
     return out
 
 
 # ---------------------------------------------------------------------- matrices
+
 
 def _picking(sources: np.ndarray, size: int, dtype: Any) -> np.ndarray:
     """(out, size): row i picks source number sources[i]."""
@@ -140,8 +141,7 @@ def _averaging(out: int, size: int) -> np.ndarray:
 def _separable(x: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
     """rows @ F @ columns^T for every map F, (N, C, H', W'), and its gradient rows^T @ G @ columns."""
     rows, columns = rows.astype(x.dtype), columns.astype(x.dtype)
-    return record(_apply_separable(x.data, rows, columns), (x,),
-                  lambda g: (_apply_separable(g, rows.T, columns.T),))
+    return record(_apply_separable(x.data, rows, columns), (x,), lambda g: (_apply_separable(g, rows.T, columns.T),))
 
 
 def _apply_separable(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -280,16 +280,24 @@ def record(data: np.ndarray, parents: Sequence[Tensor], vjp: Vjp) -> Tensor:
     return out
 
 
-def _record_pair(data: np.ndarray, a: Tensor, b: Tensor, to_a: Callable[[np.ndarray], np.ndarray],
-                 to_b: Callable[[np.ndarray], np.ndarray]) -> Tensor:
+def _record_pair(
+    data: np.ndarray,
+    a: Tensor,
+    b: Tensor,
+    to_a: Callable[[np.ndarray], np.ndarray],
+    to_b: Callable[[np.ndarray], np.ndarray],
+) -> Tensor:
     """The tensor of `data`, made from `a` and `b`, which broadcasting may have stretched.
 
     `to_a` and `to_b` turn the gradient of the result into that of the stretched operand; only what is required is
     computed.
     """
+
     def vjp(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
-        return (_sum_to(to_a(g), a.shape) if a.requires_grad else None,
-                _sum_to(to_b(g), b.shape) if b.requires_grad else None)
+        return (
+            _sum_to(to_a(g), a.shape) if a.requires_grad else None,
+            _sum_to(to_b(g), b.shape) if b.requires_grad else None,
+        )
 
     return record(data, (a, b), vjp)
 
@@ -297,8 +305,9 @@ def _record_pair(data: np.ndarray, a: Tensor, b: Tensor, to_a: Callable[[np.ndar
 def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     """The tensors one after the other along `axis`."""
     ends = np.cumsum([t.shape[axis] for t in tensors])[:-1]
-    return record(np.concatenate([t.data for t in tensors], axis=axis), tensors,
-                  lambda g: tuple(np.split(g, ends, axis=axis)))
+    return record(
+        np.concatenate([t.data for t in tensors], axis=axis), tensors, lambda g: tuple(np.split(g, ends, axis=axis))
+    )
 
 
 def as_tensor(value: Any, dtype: Any = None) -> Tensor:
@@ -341,7 +350,7 @@ def _visit(tensor: Tensor, waiting: dict[int, tuple[np.ndarray, bool]]) -> None:
         return
     passed = _pass_on(tensor, tensor._vjp, arrived)
     for index, (parent, grad) in enumerate(passed):
-        others = [other for _, other in passed[:index] + passed[index + 1:]] + ([] if own else [arrived])
+        others = [other for _, other in passed[:index] + passed[index + 1 :]] + ([] if own else [arrived])
         is_own = grad.flags.writeable and not any(np.may_share_memory(grad, other) for other in others)
         before = waiting.get(id(parent))
         waiting[id(parent)] = _joined(*before, grad, is_own) if before else (grad, is_own)
@@ -350,8 +359,11 @@ def _visit(tensor: Tensor, waiting: dict[int, tuple[np.ndarray, bool]]) -> None:
 def _pass_on(tensor: Tensor, vjp: Vjp, arrived: np.ndarray) -> list[tuple[Tensor, np.ndarray]]:
     """The parents that require a gradient, each with its own. The tensor's history is freed when this returns."""
     parents, tensor._parents, tensor._vjp = tensor._parents, (), _freed
-    return [(parent, np.asarray(grad)) for parent, grad in zip(parents, vjp(arrived), strict=True)
-            if grad is not None and parent.requires_grad]
+    return [
+        (parent, np.asarray(grad))
+        for parent, grad in zip(parents, vjp(arrived), strict=True)
+        if grad is not None and parent.requires_grad
+    ]
 
 
 def _joined(a: np.ndarray, own_a: bool, b: np.ndarray, own_b: bool) -> tuple[np.ndarray, bool]:

@@ -42,14 +42,17 @@ def channels_last(features: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(features.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
 
-def output_size(size: Sequence[int], kernel: Sequence[int], stride: Pair, padding: Pair,
-                dilation: Pair = (1, 1)) -> Pair:
+def output_size(
+    size: Sequence[int], kernel: Sequence[int], stride: Pair, padding: Pair, dilation: Pair = (1, 1)
+) -> Pair:
     """How many positions (rows, columns) a window has on a padded map; ValueError where it does not fit at all."""
     span = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     room = [s + 2 * p - n for s, p, n in zip(size, padding, span, strict=True)]
     if min(room) < 0:
-        raise ValueError(f"a window of {span[0]} x {span[1]} does not fit a map of {size[0]} x {size[1]} "
-                         f"with padding {padding[0]}, {padding[1]}")
+        raise ValueError(
+            f"a window of {span[0]} x {span[1]} does not fit a map of {size[0]} x {size[1]} "
+            f"with padding {padding[0]}, {padding[1]}"
+        )
     return room[0] // stride[0] + 1, room[1] // stride[1] + 1
 
 
@@ -60,13 +63,13 @@ def padded(features: np.ndarray, pad: Pair, value: float) -> np.ndarray:
         return np.ascontiguousarray(maps)
     n, height, width, channels = maps.shape
     out = np.full((n, height + 2 * pad[0], width + 2 * pad[1], channels), value, maps.dtype)
-    out[:, pad[0]:pad[0] + height, pad[1]:pad[1] + width] = maps
+    out[:, pad[0] : pad[0] + height, pad[1] : pad[1] + width] = maps
     return out
 
 
 def unpadded(maps: np.ndarray, shape: tuple[int, ...], pad: Pair) -> np.ndarray:
     """(N, C, H, W) without the border of padded (N, H + 2 * pad, W + 2 * pad, C) maps."""
-    inner = maps[:, pad[0]:pad[0] + shape[2], pad[1]:pad[1] + shape[3]]
+    inner = maps[:, pad[0] : pad[0] + shape[2], pad[1] : pad[1] + shape[3]]
     return np.ascontiguousarray(inner).transpose(0, 3, 1, 2)
 
 
@@ -74,19 +77,24 @@ def windows(maps: np.ndarray, kernel: Pair, stride: Pair, dilation: Pair, size: 
     """A read-only view of every window of (N, H, W, C) maps: (N, H', W', kernel height, kernel width, C)."""
     n, _, _, channels = maps.shape
     at_image, at_row, at_column, at_channel = maps.strides
-    strides = (at_image, stride[0] * at_row, stride[1] * at_column, dilation[0] * at_row, dilation[1] * at_column,
-               at_channel)
+    strides = (
+        at_image,
+        stride[0] * at_row,
+        stride[1] * at_column,
+        dilation[0] * at_row,
+        dilation[1] * at_column,
+        at_channel,
+    )
     return np.lib.stride_tricks.as_strided(maps, (n, *size, *kernel, channels), strides, writeable=False)
 
 
 def at_offset(maps: np.ndarray, offset: Pair, stride: Pair, size: Pair) -> np.ndarray:
     """A view of the value that each window has at one offset: (N, H', W', C)."""
     (i, j), (rows, columns) = offset, size
-    return maps[:, i:i + stride[0] * (rows - 1) + 1:stride[0], j:j + stride[1] * (columns - 1) + 1:stride[1]]
+    return maps[:, i : i + stride[0] * (rows - 1) + 1 : stride[0], j : j + stride[1] * (columns - 1) + 1 : stride[1]]
 
 
-def scatter_windows(windows: np.ndarray, shape: tuple[int, ...], stride: Pair, pad: Pair,
-                     dilation: Pair) -> np.ndarray:
+def scatter_windows(windows: np.ndarray, shape: tuple[int, ...], stride: Pair, pad: Pair, dilation: Pair) -> np.ndarray:
     """The adjoint of taking windows out: every value of (N, H', W', kh, kw, C) is added to where it came from.
 
     The result has `shape` (N, C, H, W). One addition per offset in the window: within one, no two windows overlap.

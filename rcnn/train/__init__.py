@@ -1,6 +1,6 @@
 """Training: recipes and plans, the loop, its data loader, the folder of a run, and the search for values not finite.
 
-    run = train.fit(model, dataset, train.Recipe(steps=1000), out="runs/mine", val=val)
+run = train.fit(model, dataset, train.Recipe(steps=1000), out="runs/mine", val=val)
 """
 
 from rcnn.train.loop import WORKERS, fit, freeze, train_step, validate

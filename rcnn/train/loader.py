@@ -29,6 +29,7 @@ Target = dict[str, np.ndarray]
 
 # ---------------------------------------------------------------------- which pictures
 
+
 class Order:
     """Which pictures each step sees. Every picture comes once per epoch, in an order of the epoch's own.
 
@@ -75,12 +76,17 @@ def aspect_groups(dataset: Dataset, progress: bool = True) -> np.ndarray | None:
     annotation = getattr(dataset, "annotation", None)
     if annotation is None:
         return None
-    sizes = [annotation(index)[0] for index in tqdm(range(len(dataset)), desc="sizes", unit="picture", leave=False,
-                                                    disable=not progress, dynamic_ncols=True)]
+    sizes = [
+        annotation(index)[0]
+        for index in tqdm(
+            range(len(dataset)), desc="sizes", unit="picture", leave=False, disable=not progress, dynamic_ncols=True
+        )
+    ]
     return np.array([height > width for height, width in sizes])
 
 
 # ---------------------------------------------------------------------- augmentation
+
 
 @dataclass(frozen=True)
 class Change:
@@ -116,6 +122,7 @@ def flip(picture: Any, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 # ---------------------------------------------------------------------- reading them
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -196,6 +203,7 @@ def describe(dataset: Dataset, index: int) -> str:
 
 
 # ---------------------------------------------------------------------- ahead of time
+
 
 def prefetch(make: Callable[[T], U], items: Iterable[T], workers: int) -> Generator[U]:
     """`make` of each item, in order; `workers` threads make the next ones meanwhile, at most one more than they are.

@@ -34,9 +34,18 @@ WORKERS = 1  # a step then takes 0.88 to 1 of the time; 2 gain no more, and 1 is
 _SAMPLES, _VALIDATION = 1, 3  # what a generator is for, so that no two share a stream; see loader.py for the others
 
 
-def fit(model: FasterRCNN, dataset: Dataset, recipe: Recipe, out: str | os.PathLike[str] | None = None,
-        val: Dataset | None = None, resume: bool = False, save_every: int = 500, stop_at: int | None = None,
-        workers: int = WORKERS, progress: bool = True) -> Run:
+def fit(
+    model: FasterRCNN,
+    dataset: Dataset,
+    recipe: Recipe,
+    out: str | os.PathLike[str] | None = None,
+    val: Dataset | None = None,
+    resume: bool = False,
+    save_every: int = 500,
+    stop_at: int | None = None,
+    workers: int = WORKERS,
+    progress: bool = True,
+) -> Run:
     """Trains the model on the data set, in place, and leaves it in training mode.
 
     Objects that the data set marks difficult, and boxes round a crowd, are not learned. A batch norm that the recipe
@@ -101,14 +110,16 @@ def freeze(model: FasterRCNN, prefixes: Sequence[str]) -> None:
         chosen = [parameter for name, parameter in parameters.items() if f"{name}.".startswith(f"{prefix}.")]
         if not chosen:
             known = dict.fromkeys(name.split(".")[0] for name in parameters)
-            raise ValueError(f"freeze: no parameter's name is or begins with {prefix!r}; they begin with "
-                             f"{', '.join(known)}")
+            raise ValueError(
+                f"freeze: no parameter's name is or begins with {prefix!r}; they begin with {', '.join(known)}"
+            )
         for parameter in chosen:
             parameter.requires_grad = False
 
 
-def train_step(model: FasterRCNN, optimizer: optim.Optimizer, loaded: Loaded, recipe: Recipe,
-               step: int) -> tuple[dict[str, float], float]:
+def train_step(
+    model: FasterRCNN, optimizer: optim.Optimizer, loaded: Loaded, recipe: Recipe, step: int
+) -> tuple[dict[str, float], float]:
     """(the five losses of one step, the norm of its gradients), after which the parameters have moved.
 
     Raises FloatingPointError that names the first stage that is not finite; the model is then as it was before.
@@ -128,15 +139,17 @@ def train_step(model: FasterRCNN, optimizer: optim.Optimizer, loaded: Loaded, re
         stage = _diagnose(model, loaded, recipe, step, before)
         if stage is None:
             raise
-        raise FloatingPointError(f"step {step} is not finite, first in {stage}: {error}; a lower learning rate than "
-                                 f"{recipe.lr:g} may help") from error
+        raise FloatingPointError(
+            f"step {step} is not finite, first in {stage}: {error}; a lower learning rate than {recipe.lr:g} may help"
+        ) from error
     optimizer.lr = recipe.lr_at(step)
     optimizer.step()
     return values, norm
 
 
-def validate(model: FasterRCNN, dataset: Dataset, batch_size: int = 4, seed: int = 0,
-             workers: int = WORKERS) -> dict[str, float]:
+def validate(
+    model: FasterRCNN, dataset: Dataset, batch_size: int = 4, seed: int = 0, workers: int = WORKERS
+) -> dict[str, float]:
     """{"ap50": VOC 2012's mean AP at an IoU of 0.5, and the five losses} of the model in evaluation mode on a data set.
 
     A loss is that of `get_loss`, each batch's weighed with its pictures; its samples are drawn from the seed, the same
@@ -145,16 +158,18 @@ def validate(model: FasterRCNN, dataset: Dataset, batch_size: int = 4, seed: int
     """
     sums, detections, targets = dict.fromkeys(LOSSES, 0.0), [], []
     loader = Loader(dataset, model.make_batch, model.config.num_classes)
-    indices = [list(range(first, min(first + batch_size, len(dataset))))
-               for first in range(0, len(dataset), batch_size)]
+    indices = [
+        list(range(first, min(first + batch_size, len(dataset)))) for first in range(0, len(dataset), batch_size)
+    ]
     with model._evaluating(), contextlib.closing(prefetch(loader.load, indices, workers)) as batches:
         for loaded in batches:
             rng = np.random.default_rng([seed, _VALIDATION, loaded.indices[0]])
             for name, loss in model.get_loss(loaded.batch, loaded.targets, rng).items():
                 sums[name] += loss.item() * len(loaded.indices)
             if not np.isfinite(sums["total_loss"]):
-                raise FloatingPointError(f"the loss is not finite on {describe(dataset, loaded.indices[0])} or those "
-                                         "after it in its batch")
+                raise FloatingPointError(
+                    f"the loss is not finite on {describe(dataset, loaded.indices[0])} or those after it in its batch"
+                )
             detections += model.predict(loaded.batch)
             targets += loaded.complete
     score = evaluate.evaluate_detections(detections, targets, len(dataset.classes)).mean_ap
@@ -162,6 +177,7 @@ def validate(model: FasterRCNN, dataset: Dataset, batch_size: int = 4, seed: int
 
 
 # ---------------------------------------------------------------------- the parts of fit
+
 
 @dataclass
 class _Training:
@@ -217,14 +233,17 @@ class _Training:
         """FloatingPointError for weights that are not finite: what was saved before is better."""
         for name, array in self.model.state_dict().items():
             if not np.isfinite(array).all():
-                raise FloatingPointError(f"{name} is not finite after step {self.run.steps - 1} and is not saved; "
-                                         f"a lower learning rate than {self.recipe.lr:g} may help")
+                raise FloatingPointError(
+                    f"{name} is not finite after step {self.run.steps - 1} and is not saved; "
+                    f"a lower learning rate than {self.recipe.lr:g} may help"
+                )
 
     def show(self, bar: tqdm[Any]) -> None:
         """Moves the bar on by a step."""
         bar.update()
-        bar.set_postfix({name.removesuffix("_loss"): f"{self.run.history[name][-1]:.3f}" for name in LOSSES},
-                        refresh=False)
+        bar.set_postfix(
+            {name.removesuffix("_loss"): f"{self.run.history[name][-1]:.3f}" for name in LOSSES}, refresh=False
+        )
 
 
 def _check_data(model: FasterRCNN, dataset: Dataset, name: str) -> None:
@@ -234,12 +253,15 @@ def _check_data(model: FasterRCNN, dataset: Dataset, name: str) -> None:
     config, classes = model.config, tuple(dataset.classes)
     if len(classes) != config.num_classes or classes != (config.class_names or classes):
         known = "" if config.class_names is None else f", {', '.join(config.class_names)}"
-        raise ValueError(f"{name} has {len(classes)} classes, {', '.join(classes)}; the model tells "
-                         f"{config.num_classes} apart{known} (the background is one)")
+        raise ValueError(
+            f"{name} has {len(classes)} classes, {', '.join(classes)}; the model tells "
+            f"{config.num_classes} apart{known} (the background is one)"
+        )
 
 
-def _batches(model: FasterRCNN, dataset: Dataset, recipe: Recipe, steps: range, workers: int,
-             progress: bool) -> Generator[Loaded]:
+def _batches(
+    model: FasterRCNN, dataset: Dataset, recipe: Recipe, steps: range, workers: int, progress: bool
+) -> Generator[Loaded]:
     """The batch of each of these steps."""
     groups = aspect_groups(dataset, progress) if recipe.group_by_aspect and steps else None
     order = Order(len(dataset), recipe.batch_size, recipe.seed, groups)
@@ -267,13 +289,15 @@ def _buffers(model: FasterRCNN) -> dict[str, np.ndarray]:
     return {name: array for name, array in model.state_dict().items() if id(array) not in learned}
 
 
-def _diagnose(model: FasterRCNN, loaded: Loaded, recipe: Recipe, step: int,
-              buffers: Mapping[str, np.ndarray]) -> str | None:
+def _diagnose(
+    model: FasterRCNN, loaded: Loaded, recipe: Recipe, step: int, buffers: Mapping[str, np.ndarray]
+) -> str | None:
     """The first stage of a step that is not finite; the buffers are afterwards what they were before the step."""
     model.load_state_dict(buffers, strict=False)
     try:
-        return first_non_finite(model, loaded.batch, loaded.targets,
-                                np.random.default_rng([recipe.seed, _SAMPLES, step]))
+        return first_non_finite(
+            model, loaded.batch, loaded.targets, np.random.default_rng([recipe.seed, _SAMPLES, step])
+        )
     finally:
         model.load_state_dict(buffers, strict=False)
 

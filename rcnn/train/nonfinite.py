@@ -15,8 +15,9 @@ from rcnn.nn import Module, Tensor, optim
 from rcnn.nn.random import drawing_from
 
 
-def first_non_finite(model: FasterRCNN, batch: transform.Batch, targets: Sequence[Mapping[str, Any]],
-                     rng: np.random.Generator) -> str | None:
+def first_non_finite(
+    model: FasterRCNN, batch: transform.Batch, targets: Sequence[Mapping[str, Any]], rng: np.random.Generator
+) -> str | None:
     """The first stage of `model.get_loss(batch, targets, rng)`, or of its gradients, with a value that is not finite.
 
     In the order in which they are computed: the batch, the backbone (by the first module in it, or in its pyramid,
@@ -28,15 +29,17 @@ def first_non_finite(model: FasterRCNN, batch: transform.Batch, targets: Sequenc
     model.zero_grad()
     try:
         with np.errstate(all="ignore"), backend.one_pool(), drawing_from(rng):
-            return next((name for name, values in _stages(model, batch, targets, rng)
-                         if not np.isfinite(values).all()), None)
+            return next(
+                (name for name, values in _stages(model, batch, targets, rng) if not np.isfinite(values).all()), None
+            )
     finally:
         for parameter, grad in before:
             parameter.grad = grad
 
 
-def _stages(model: FasterRCNN, batch: transform.Batch, targets: Sequence[Mapping[str, Any]],
-            rng: np.random.Generator) -> Iterator[tuple[str, Any]]:
+def _stages(
+    model: FasterRCNN, batch: transform.Batch, targets: Sequence[Mapping[str, Any]], rng: np.random.Generator
+) -> Iterator[tuple[str, Any]]:
     """(name, values) of every stage, in order; a stage is computed once the values before it have been looked at."""
     yield "the batch", batch.images
     objects = model._targets(targets, batch)
@@ -78,6 +81,7 @@ def _outputs(root: Module) -> Iterator[list[tuple[str, np.ndarray]]]:
             result = forward(*args, **kwargs)
             outputs.extend((name, tensor.data) for tensor in _tensors(result))
             return result
+
         return run
 
     own = {id(module): (module, vars(module).get("forward")) for module in root.modules()}

@@ -1,17 +1,17 @@
 """`Plan`: the data, the model and the recipe of a training run, and the TOML file that holds them.
 
-    [data]
-    train = "voc:photos"        # as `rcnn.data.load` has it; paths are relative to the file's folder
-    val = "voc:photos"          # its val split; left out, nothing is validated
-    options = {}                # of the reader
+[data]
+train = "voc:photos"        # as `rcnn.data.load` has it; paths are relative to the file's folder
+val = "voc:photos"          # its val split; left out, nothing is validated
+options = {}                # of the reader
 
-    [model]
-    kind = "small"              # or resnet18, resnet34, resnet50, resnet101
-    anchors = "fit"             # chosen from the data; left out, the model's own
-    min_size = 256              # and any other setting of `FasterRCNNConfig`
+[model]
+kind = "small"              # or resnet18, resnet34, resnet50, resnet101
+anchors = "fit"             # chosen from the data; left out, the model's own
+min_size = 256              # and any other setting of `FasterRCNNConfig`
 
-    [recipe]
-    steps = 2000                # and any other field of `Recipe`
+[recipe]
+steps = 2000                # and any other field of `Recipe`
 """
 
 from __future__ import annotations
@@ -126,17 +126,25 @@ class Plan:
             raise ValueError(f"{self.train} has no objects to learn from; rcnn check says more")
         names = self.settings.get("class_names", tuple(dataset.classes))
         if names != tuple(dataset.classes):
-            raise ValueError(f"[model] class_names are {', '.join(names)}, but {self.train} has "
-                             f"{', '.join(dataset.classes)}")
+            raise ValueError(
+                f"[model] class_names are {', '.join(names)}, but {self.train} has {', '.join(dataset.classes)}"
+            )
         plan = dataclasses.replace(self, settings={**self.settings, "class_names": names})
         model = plan._untrained()
-        settings = {name: value for name, value in model.config.settings().items()
-                    if name in SETTINGS and value is not None}
+        settings = {
+            name: value for name, value in model.config.settings().items() if name in SETTINGS and value is not None
+        }
         if self.anchors == FIT:
             c = model.config
-            found = evaluate.suggest(dataset, model.strides(), c.min_size, c.max_size,
-                                    num_ratios=len(c.aspect_ratios), generator=model.anchor_generator,
-                                    progress=progress)
+            found = evaluate.suggest(
+                dataset,
+                model.strides(),
+                c.min_size,
+                c.max_size,
+                num_ratios=len(c.aspect_ratios),
+                generator=model.anchor_generator,
+                progress=progress,
+            )
             settings |= {"anchor_sizes": found.sizes, "aspect_ratios": found.ratios}
         return dataclasses.replace(plan, anchors=None, settings=settings)
 
@@ -161,8 +169,14 @@ class Plan:
         layers = self.trainable_backbone_layers
         if layers is None and self.weights is not None:
             layers = TRAINABLE_STAGES
-        return faster_rcnn_resnet_fpn(len(names), backbone=self.kind, weights_backbone=self.weights_backbone,
-                                      trainable_backbone_layers=layers, class_names=names, **settings)
+        return faster_rcnn_resnet_fpn(
+            len(names),
+            backbone=self.kind,
+            weights_backbone=self.weights_backbone,
+            trainable_backbone_layers=layers,
+            class_names=names,
+            **settings,
+        )
 
 
 def _load(spec: str, split: str, count: int | None, options: Mapping[str, Any]) -> Dataset:
@@ -180,8 +194,9 @@ RESNET_ROIS = 128  # box_batch_size_per_image; torchvision's 512 make the head n
 RESNET_LR = 3e-4  # a ResNet with frozen norms begins with large gradients: a norm of 44 on pages of digits
 
 
-def for_dataset(spec: str, kind: str = "small", steps: int | None = None,
-                options: Mapping[str, Any] | None = None) -> Plan:
+def for_dataset(
+    spec: str, kind: str = "small", steps: int | None = None, options: Mapping[str, Any] | None = None
+) -> Plan:
     """The plan to begin with for a data set that `rcnn.data.load` knows, with absolute paths.
 
     steps: how many; None leaves it to the data set. options: of its reader.
@@ -223,6 +238,7 @@ def _median_short_side(dataset: Dataset) -> int:
 
 
 # ---------------------------------------------------------------------- files
+
 
 def read(path: str | os.PathLike[str]) -> Plan:
     """The plan in a TOML file, with absolute paths.
@@ -290,6 +306,7 @@ def _absolute(path: str, base: Path) -> str:
 
 
 # ---------------------------------------------------------------------- checks
+
 
 def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
     for key in table:

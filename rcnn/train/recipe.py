@@ -76,8 +76,9 @@ class Recipe:
 
     def replace(self, steps: int | None = None, seed: int | None = None) -> Recipe:
         """The same recipe with another number of steps or another seed; None leaves it as it is."""
-        return dataclasses.replace(self, steps=self.steps if steps is None else steps,
-                                   seed=self.seed if seed is None else seed)
+        return dataclasses.replace(
+            self, steps=self.steps if steps is None else steps, seed=self.seed if seed is None else seed
+        )
 
     def make_optimizer(self, model: Module) -> optim.Optimizer:
         """The optimiser of the model's parameters."""

@@ -1,12 +1,12 @@
 """The folder of a training run: what its files are called, how they are written, and how they are read again.
 
-    model.safetensors   the weights after the last step that was saved (see `rcnn.load`)
-    best.safetensors    those with the best AP50 on the validation pictures
-    state.safetensors   what a run needs to go on: weights, optimiser, recipe, history, how many pictures it learns from
-    history.csv         per step the learning rate, the losses and the norm of the gradients
-    validation.csv      per validation the AP50 and the losses on the validation pictures
-    run.toml            the plan that was followed (see `rcnn.train.plan`)
-    curves.png          what the two tables look like
+model.safetensors   the weights after the last step that was saved (see `rcnn.load`)
+best.safetensors    those with the best AP50 on the validation pictures
+state.safetensors   what a run needs to go on: weights, optimiser, recipe, history, how many pictures it learns from
+history.csv         per step the learning rate, the losses and the norm of the gradients
+validation.csv      per validation the AP50 and the losses on the validation pictures
+run.toml            the plan that was followed (see `rcnn.train.plan`)
+curves.png          what the two tables look like
 """
 
 from __future__ import annotations
@@ -95,8 +95,10 @@ class SavedRun:
 
 # ---------------------------------------------------------------------- writing
 
-def save(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run,
-         num_pictures: int) -> None:
+
+def save(
+    folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run, num_pictures: int
+) -> None:
     """Writes the run's files.
 
     Only state.safetensors is read to resume, and it comes last: wherever the writing breaks off, a run that goes on
@@ -104,8 +106,10 @@ def save(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Re
     """
     checkpoint.save(folder / WEIGHTS, model)
     steps = range(run.steps)
-    _write_table(folder / HISTORY, {"step": steps, "lr": [recipe.lr_at(step) for step in steps], **run.history,
-                                    "grad_norm": run.grad_norms})
+    _write_table(
+        folder / HISTORY,
+        {"step": steps, "lr": [recipe.lr_at(step) for step in steps], **run.history, "grad_norm": run.grad_norms},
+    )
     if run.validation["step"]:
         _write_table(folder / VALIDATION, {**run.validation, "step": map(int, run.validation["step"])})
     else:  # another run was in this folder
@@ -115,15 +119,20 @@ def save(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Re
     _save_state(folder / STATE, model, optimizer, recipe, run, num_pictures)
 
 
-def _save_state(path: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run,
-                num_pictures: int) -> None:
+def _save_state(
+    path: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run, num_pictures: int
+) -> None:
     tensors = {f"model.{name}": array for name, array in model.state_dict().items()}
     tensors |= {f"optimizer.{name}": array for name, array in optimizer.state_dict().items()}
     tensors |= {f"history.{name}": np.array(values, np.float64) for name, values in run.history.items()}
     tensors |= {f"validation.{name}": np.array(values, np.float64) for name, values in run.validation.items()}
     tensors["grad_norms"] = np.array(run.grad_norms, np.float64)
-    metadata = {**checkpoint.describe(model), "recipe": dataclasses.asdict(recipe), "frozen": frozen_names(model),
-                "pictures": num_pictures}
+    metadata = {
+        **checkpoint.describe(model),
+        "recipe": dataclasses.asdict(recipe),
+        "frozen": frozen_names(model),
+        "pictures": num_pictures,
+    }
     checkpoint.write_tensors(path, tensors, metadata)
 
 
@@ -146,6 +155,7 @@ def _write_table(path: Path, columns: Mapping[str, Iterable[float]]) -> None:
 
 
 # ---------------------------------------------------------------------- reading
+
 
 def read_table(path: str | os.PathLike[str]) -> dict[str, list[float]]:
     """The columns of a history.csv or a validation.csv, by name."""
@@ -171,8 +181,9 @@ def open_run(folder: str | os.PathLike[str], backbone: Module | None = None) -> 
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name not in frozen
     toml = Path(folder) / PLAN
-    return SavedRun(Path(folder), plans.read(toml) if toml.is_file() else None, recipe, model, _run(tensors, path),
-                    tuple(frozen))
+    return SavedRun(
+        Path(folder), plans.read(toml) if toml.is_file() else None, recipe, model, _run(tensors, path), tuple(frozen)
+    )
 
 
 def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, num_pictures: int) -> Run:
@@ -188,12 +199,16 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
     if changed := differences(saved, now):
         raise ValueError(f"the run in {folder} cannot go on with other settings: {changed}")
     if (pictures := metadata.get("pictures")) != num_pictures:
-        raise ValueError(f"the run in {folder} learns from {pictures} pictures, but now there are {num_pictures}; with "
-                         "other pictures it is a new run, which may begin with its weights")
+        raise ValueError(
+            f"the run in {folder} learns from {pictures} pictures, but now there are {num_pictures}; with "
+            "other pictures it is a new run, which may begin with its weights"
+        )
     if _frozen(metadata, model, path) != frozen_names(model):
-        raise ValueError(f"in {folder} other parameters learned: all but "
-                         f"{', '.join(_frozen(metadata, model, path)) or 'none'}, not all but "
-                         f"{', '.join(frozen_names(model)) or 'none'}")
+        raise ValueError(
+            f"in {folder} other parameters learned: all but "
+            f"{', '.join(_frozen(metadata, model, path)) or 'none'}, not all but "
+            f"{', '.join(frozen_names(model)) or 'none'}"
+        )
     model.load_state_dict(_part(tensors, "model."))
     optimizer.load_state_dict(_part(tensors, "optimizer."))
     return _run(tensors, path)
@@ -201,8 +216,9 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
 
 def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Which of the `wanted` settings are others than those that were saved, for messages; "" where none is."""
-    return ", ".join(f"{name} is {saved.get(name)!r}, not {value!r}" for name, value in wanted.items()
-                     if saved.get(name) != value)
+    return ", ".join(
+        f"{name} is {saved.get(name)!r}, not {value!r}" for name, value in wanted.items() if saved.get(name) != value
+    )
 
 
 def _settings(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -231,8 +247,11 @@ def _run(tensors: Mapping[str, np.ndarray], path: Path) -> Run:
     history, validation = (_part(tensors, prefix) for prefix in ("history.", "validation."))
     if not history.keys() >= set(LOSSES) or not validation.keys() >= set(VALIDATED) or "grad_norms" not in tensors:
         raise checkpoint.CheckpointError(f"{path} does not hold the history of its run")
-    return Run({name: history[name].tolist() for name in LOSSES}, tensors["grad_norms"].tolist(),
-               {name: validation[name].tolist() for name in VALIDATED})
+    return Run(
+        {name: history[name].tolist() for name in LOSSES},
+        tensors["grad_norms"].tolist(),
+        {name: validation[name].tolist() for name in VALIDATED},
+    )
 
 
 def _part(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -28,8 +28,22 @@ from rcnn.zoo import download, pth
 from rcnn.zoo.pth.bounded import CheckpointError
 
 __all__ = [
-    "CheckpointError", "Loaded", "Weights", "build_backbone", "describe", "describe_backbone", "load", "load_digits",
-    "load_into", "locate", "put_into", "read_tensors", "read_weights", "restore", "save", "write_tensors",
+    "CheckpointError",
+    "Loaded",
+    "Weights",
+    "build_backbone",
+    "describe",
+    "describe_backbone",
+    "load",
+    "load_digits",
+    "load_into",
+    "locate",
+    "put_into",
+    "read_tensors",
+    "read_weights",
+    "restore",
+    "save",
+    "write_tensors",
 ]
 
 FORMAT = "rcnn-1"  # a reader refuses what it does not know
@@ -75,16 +89,22 @@ def load_digits() -> FasterRCNN:
 
 def describe(model: FasterRCNN) -> dict[str, Any]:
     """The metadata from which `restore` builds the model again."""
-    return {"format": FORMAT, "backbone": describe_backbone(model.backbone),
-            "backbone_class": type(model.backbone).__name__, "settings": model.config.settings()}
+    return {
+        "format": FORMAT,
+        "backbone": describe_backbone(model.backbone),
+        "backbone_class": type(model.backbone).__name__,
+        "settings": model.config.settings(),
+    }
 
 
-def restore(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], name: str,
-            backbone: Module | None = None) -> FasterRCNN:
+def restore(
+    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], name: str, backbone: Module | None = None
+) -> FasterRCNN:
     """The model of these tensors and metadata, in evaluation mode. `name` is the file's, for messages."""
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{name} was not written by rcnn.save: its format is {metadata.get('format')!r}, "
-                              f"{FORMAT!r} is wanted")
+        raise CheckpointError(
+            f"{name} was not written by rcnn.save: its format is {metadata.get('format')!r}, {FORMAT!r} is wanted"
+        )
     try:
         own, class_name, settings = (metadata[key] for key in ("backbone", "backbone_class", "settings"))
         if backbone is None and own is not None:
@@ -92,8 +112,10 @@ def restore(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], name
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{name} does not say how to build its model: {error!r}") from error
     if backbone is None:
-        raise CheckpointError(f"{name} was saved with a backbone that is not the library's own ({class_name}); "
-                              f"pass one like it: rcnn.load({name!r}, backbone={class_name}())")
+        raise CheckpointError(
+            f"{name} was saved with a backbone that is not the library's own ({class_name}); "
+            f"pass one like it: rcnn.load({name!r}, backbone={class_name}())"
+        )
     try:
         model = FasterRCNN(FasterRCNNConfig(backbone, **settings))
         names = tensors.keys() & {name for name, _ in model.named_parameters()}
@@ -128,6 +150,7 @@ def build_backbone(description: object) -> Module:
 
 
 # ---------------------------------------------------------------------- into a model that is there
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -182,8 +205,9 @@ def load_into(module: Module, source: str | os.PathLike[str], skip_mismatched: b
 def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) -> Loaded:
     """Copies weights that were read into a module; see `load_into`."""
     tensors, own = weights.tensors, module.state_dict()
-    mismatched = [name for name in own
-                  if skip_mismatched and name in tensors and tensors[name].shape != own[name].shape]
+    mismatched = [
+        name for name in own if skip_mismatched and name in tensors and tensors[name].shape != own[name].shape
+    ]
     left_out = {name: (tensors[name].shape, own[name].shape) for name in mismatched}
     try:
         module.load_state_dict(tensors | {name: own[name] for name in mismatched})
@@ -220,6 +244,7 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
 
 def modern_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays under today's names, where torchvision has changed them since the file was written."""
+
     def modern(name: str) -> str:
         for old, new in OLD_NAMES:
             name = old.sub(new, name)
@@ -229,6 +254,7 @@ def modern_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 # ---------------------------------------------------------------------- files
+
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
     """Writes arrays, and metadata that JSON can hold, to a .safetensors file, whole or not at all."""

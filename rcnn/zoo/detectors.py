@@ -29,34 +29,69 @@ def faster_rcnn_small(class_names: Sequence[str], **config: Any) -> FasterRCNN:
     which suit objects of 12 to 48 pixels on pictures of about 128.
     """
     settings: dict[str, Any] = {
-        "anchor_sizes": (14, 24, 40), "aspect_ratios": (1.0, 1.7),
-        "pool_size": (5, 5), "hidden_dim": 128, "dropout": 0.0,
-        "min_size": 128, "max_size": 256, "image_mean": (0.5, 0.5, 0.5), "image_std": (0.25, 0.25, 0.25),
-        "rpn_pre_nms_top_n_train": 400, "rpn_pre_nms_top_n_test": 400, "rpn_post_nms_top_n_train": 200,
-        "rpn_post_nms_top_n_test": 100, "rpn_batch_size_per_image": 128, "box_batch_size_per_image": 128,
+        "anchor_sizes": (14, 24, 40),
+        "aspect_ratios": (1.0, 1.7),
+        "pool_size": (5, 5),
+        "hidden_dim": 128,
+        "dropout": 0.0,
+        "min_size": 128,
+        "max_size": 256,
+        "image_mean": (0.5, 0.5, 0.5),
+        "image_std": (0.25, 0.25, 0.25),
+        "rpn_pre_nms_top_n_train": 400,
+        "rpn_pre_nms_top_n_test": 400,
+        "rpn_post_nms_top_n_train": 200,
+        "rpn_post_nms_top_n_test": 100,
+        "rpn_batch_size_per_image": 128,
+        "box_batch_size_per_image": 128,
     }
     backbone = SmallBackbone()
-    return FasterRCNN(FasterRCNNConfig(backbone, backbone.out_channels, len(class_names),
-                                       class_names=tuple(class_names), **{**settings, **config}))
+    return FasterRCNN(
+        FasterRCNNConfig(
+            backbone, backbone.out_channels, len(class_names), class_names=tuple(class_names), **{**settings, **config}
+        )
+    )
 
 
-def faster_rcnn_resnet_50_fpn(num_classes: int | None = None, *, weights: Source | None = None,
-                              trainable_backbone_layers: int | None = None, **config: Any) -> FasterRCNN:
+def faster_rcnn_resnet_50_fpn(
+    num_classes: int | None = None,
+    *,
+    weights: Source | None = None,
+    trainable_backbone_layers: int | None = None,
+    **config: Any,
+) -> FasterRCNN:
     """Faster R-CNN on ResNet-50 with a feature pyramid; arguments as of `faster_rcnn_resnet_fpn`."""
-    return faster_rcnn_resnet_fpn(num_classes, backbone="resnet50", weights=weights,
-                                  trainable_backbone_layers=trainable_backbone_layers, **config)
+    return faster_rcnn_resnet_fpn(
+        num_classes, backbone="resnet50", weights=weights, trainable_backbone_layers=trainable_backbone_layers, **config
+    )
 
 
-def faster_rcnn_resnet_101_fpn(num_classes: int | None = None, *, weights: Source | None = None,
-                               trainable_backbone_layers: int | None = None, **config: Any) -> FasterRCNN:
+def faster_rcnn_resnet_101_fpn(
+    num_classes: int | None = None,
+    *,
+    weights: Source | None = None,
+    trainable_backbone_layers: int | None = None,
+    **config: Any,
+) -> FasterRCNN:
     """Faster R-CNN on ResNet-101 with a feature pyramid; arguments as of `faster_rcnn_resnet_fpn`."""
-    return faster_rcnn_resnet_fpn(num_classes, backbone="resnet101", weights=weights,
-                                  trainable_backbone_layers=trainable_backbone_layers, **config)
+    return faster_rcnn_resnet_fpn(
+        num_classes,
+        backbone="resnet101",
+        weights=weights,
+        trainable_backbone_layers=trainable_backbone_layers,
+        **config,
+    )
 
 
-def faster_rcnn_resnet_fpn(num_classes: int | None = None, *, backbone: str = "resnet50",
-                           weights: Source | None = None, weights_backbone: Source | None = None,
-                           trainable_backbone_layers: int | None = None, **config: Any) -> FasterRCNN:
+def faster_rcnn_resnet_fpn(
+    num_classes: int | None = None,
+    *,
+    backbone: str = "resnet50",
+    weights: Source | None = None,
+    weights_backbone: Source | None = None,
+    trainable_backbone_layers: int | None = None,
+    **config: Any,
+) -> FasterRCNN:
     """torchvision's Faster R-CNN on a ResNet with a feature pyramid.
 
     backbone: "resnet18", "resnet34", "resnet50" or "resnet101".
@@ -90,16 +125,23 @@ def load_detector(source: Source) -> FasterRCNN:
     return _resnet_detector(_layers(weights), None, weights, None, None, {}).eval()
 
 
-def _resnet_detector(layers: int, num_classes: int | None, weights: checkpoint.Weights | None,
-                     weights_backbone: Source | None, trainable_layers: int | None,
-                     config: Mapping[str, Any]) -> FasterRCNN:
+def _resnet_detector(
+    layers: int,
+    num_classes: int | None,
+    weights: checkpoint.Weights | None,
+    weights_backbone: Source | None,
+    trainable_layers: int | None,
+    config: Mapping[str, Any],
+) -> FasterRCNN:
     """See `faster_rcnn_resnet_fpn`; `weights` have been read."""
     settings: dict[str, Any] = {"anchor_sizes": (32, 64, 128, 256, 512), "hidden_dim": 1024, "dropout": 0.0}
     if weights is not None:
         in_file, settings["hidden_dim"] = _head_shape(weights)
         if num_classes not in (None, in_file):
-            raise ValueError(f"num_classes={num_classes}, but {weights.path} holds weights for {in_file} classes; "
-                             "checkpoint.load_into(model, path, skip_mismatched=True) starts from weights for others")
+            raise ValueError(
+                f"num_classes={num_classes}, but {weights.path} holds weights for {in_file} classes; "
+                "checkpoint.load_into(model, path, skip_mismatched=True) starts from weights for others"
+            )
         num_classes = in_file
         settings["class_names"] = _class_names(weights, in_file)
     num_classes = DEFAULT_CLASSES if num_classes is None else num_classes
@@ -136,5 +178,7 @@ def _layers(weights: checkpoint.Weights) -> int:
     for layers, (block, block_counts) in BLOCKS.items():
         if (block, block_counts) == (kind, counts):
             return layers
-    raise CheckpointError(f"{weights.path} was not written by rcnn.save, and holds no ResNet of "
-                          f"{', '.join(map(str, BLOCKS))} layers with a feature pyramid")
+    raise CheckpointError(
+        f"{weights.path} was not written by rcnn.save, and holds no ResNet of "
+        f"{', '.join(map(str, BLOCKS))} layers with a feature pyramid"
+    )

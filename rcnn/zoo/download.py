@@ -72,11 +72,13 @@ def fetch(name: str, *, base: str = BASE, timeout: float = 30.0, progress: bool 
                 _put(target, part, name, url, timeout, progress)
     except _LineError as error:
         kept = "what has come is kept, and the next try goes on from there; " if _size(part) else ""
-        raise DownloadError(f"cannot fetch {url}: {error}; {kept}"
-                            f"a copy from elsewhere will do: put it at {target}") from error
+        raise DownloadError(
+            f"cannot fetch {url}: {error}; {kept}a copy from elsewhere will do: put it at {target}"
+        ) from error
     except OSError as error:
-        raise DownloadError(f"cannot keep {url} as {target}: {error}; the environment variable RCNN_CACHE may name "
-                            f"another folder") from error
+        raise DownloadError(
+            f"cannot keep {url} as {target}: {error}; the environment variable RCNN_CACHE may name another folder"
+        ) from error
     return target
 
 
@@ -116,11 +118,13 @@ def cache_folder() -> Path:
             return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "rcnn"
         return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "rcnn"
     except RuntimeError as error:  # a user without a home, as in many containers
-        raise DownloadError(f"there is no folder for downloads: {error} "
-                            f"The environment variable RCNN_CACHE may name one") from error
+        raise DownloadError(
+            f"there is no folder for downloads: {error} The environment variable RCNN_CACHE may name one"
+        ) from error
 
 
 # ---------------------------------------------------------------------- one file
+
 
 class _LineError(Exception):
     """What went wrong between us and the server, in words; `status` is that of an answer which is an error."""
@@ -158,8 +162,9 @@ def _complete(part: Path, name: str, url: str, timeout: float, progress: bool) -
         if problem:
             helped = _size(part) > start
         else:
-            problem = _LineError(f"the SHA-256 of what comes is {digest(part)}, "
-                                 f"and should begin with {_hash_in_name(name)}")
+            problem = _LineError(
+                f"the SHA-256 of what comes is {digest(part)}, and should begin with {_hash_in_name(name)}"
+            )
             part.unlink()
             helped = start > 0
         if not (helped and left):
@@ -200,8 +205,16 @@ def _receive(part: Path, start: int, url: str, timeout: float, progress: bool) -
 def _copy(response: Any, file: IO[bytes], size: int | None, timeout: float, progress: bool) -> None:
     """Writes the body of the response to the end of `file`, which then shall have `size` bytes. Raises _LineError."""
     done = file.tell()
-    with tqdm(desc=Path(file.name).stem, total=size, initial=done, unit="B", unit_scale=True, unit_divisor=1024,
-              disable=not progress, dynamic_ncols=True) as bar:
+    with tqdm(
+        desc=Path(file.name).stem,
+        total=size,
+        initial=done,
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        disable=not progress,
+        dynamic_ncols=True,
+    ) as bar:
         while done <= MAX_SIZE:  # what is longer ends here, and fails by its hash
             with _line_errors(timeout):
                 piece = response.read1(CHUNK)  # what has come; read() would lose it when the line breaks
@@ -229,11 +242,19 @@ def _hash_in_name(name: str) -> str:
 
 # ---------------------------------------------------------------------- the network
 
+
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows to the same kind of address or to https. urllib by itself would go from https to http, or to ftp."""
 
-    def redirect_request(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str,
-                         headers: http.client.HTTPMessage, newurl: str) -> urllib.request.Request | None:
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
         if urlsplit(newurl).scheme not in (req.type, "https"):
             raise HTTPError(newurl, code, f"{msg} - Redirection to url {newurl!r} is not allowed", headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -257,6 +278,7 @@ def _line_errors(timeout: float) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------- one at a time
+
 
 @contextlib.contextmanager
 def _locked(path: Path, progress: bool) -> Iterator[None]:

@@ -84,19 +84,29 @@ def test_results_do_not_depend_on_the_threads(monkeypatch, algorithm, geometry):
 
 
 @pytest.mark.parametrize("name", ["1x1", "3x3", "3x3 of many tiles", "7x7 of a picture", "long sums"])
-@pytest.mark.parametrize("parts", [("scale",), ("bias",), ("residual",), ("relu",),
-                                   ("scale", "bias", "residual", "relu")])
+@pytest.mark.parametrize(
+    "parts", [("scale",), ("bias",), ("residual",), ("relu",), ("scale", "bias", "residual", "relu")]
+)
 def test_what_follows_is_computed_with_it(algorithm, name, parts):
     shape, outs, kernel, stride, padding, dilation = GEOMETRIES[name]
     results = []
     for dtype in (np.float32, np.float64):
-        x, weight, bias = (Tensor(draw(*s).astype(dtype), requires_grad=True)
-                           for s in (shape, (outs, shape[1], *kernel), (outs,)))
+        x, weight, bias = (
+            Tensor(draw(*s).astype(dtype), requires_grad=True) for s in (shape, (outs, shape[1], *kernel), (outs,))
+        )
         plain = F.conv2d(x, weight, None, stride, padding, dilation)
         scale, rest = draw(outs + 1)[:outs].astype(dtype), Tensor(draw(*plain.shape).astype(dtype), requires_grad=True)
-        out = F.conv2d(x, weight, bias if "bias" in parts else None, stride, padding, dilation,
-                       scale=scale if "scale" in parts else None, residual=rest if "residual" in parts else None,
-                       relu="relu" in parts)
+        out = F.conv2d(
+            x,
+            weight,
+            bias if "bias" in parts else None,
+            stride,
+            padding,
+            dilation,
+            scale=scale if "scale" in parts else None,
+            residual=rest if "residual" in parts else None,
+            relu="relu" in parts,
+        )
         out.backward(draw(*out.shape))
         by_hand = plain.data
         if "scale" in parts:
@@ -144,8 +154,10 @@ def test_winograd_is_as_accurate_as_it_says():
 
 
 def test_auto_takes_winograd_where_there_are_channels_enough():
-    sides = [conv._winograd_side((outs, channels, 3, 3), (1, 1), (1, 1), (1, 1))
-             for outs, channels in ((64, 64), (16, 16), (15, 64), (64, 3))]
+    sides = [
+        conv._winograd_side((outs, channels, 3, 3), (1, 1), (1, 1), (1, 1))
+        for outs, channels in ((64, 64), (16, 16), (15, 64), (64, 3))
+    ]
     assert sides == [4, 4, 0, 0]
     assert conv._winograd_side((64, 64, 3, 3), (2, 2), (1, 1), (1, 1)) == 0
     assert conv._winograd_side((64, 64, 3, 1), (1, 1), (1, 1), (1, 1)) == 0
@@ -218,6 +230,7 @@ def test_an_unknown_algorithm_is_an_error():
 
 
 # ---------------------------------------------------------------- memory that is used again
+
 
 def test_memory_that_nobody_holds_is_used_again():
     for _ in range(3):

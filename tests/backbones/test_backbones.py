@@ -55,7 +55,8 @@ def test_a_description_survives_json_and_builds_the_same_backbone():
     again = build(json.loads(json.dumps(describe(backbone))))
     assert type(again) is SmallBackbone
     assert {name: a.shape for name, a in again.state_dict().items()} == {
-        name: a.shape for name, a in backbone.state_dict().items()}
+        name: a.shape for name, a in backbone.state_dict().items()
+    }
 
 
 def test_a_users_backbone_has_no_description():
@@ -66,14 +67,17 @@ def test_a_users_backbone_has_no_description():
     assert describe(nn.Identity()) is None
 
 
-@pytest.mark.parametrize("description, message", [
-    ({"name": "BigBackbone", "arguments": {}}, "no backbone 'BigBackbone' here; there are SmallBackbone"),
-    ({"arguments": {}}, "no backbone None here"),
-    ({"name": "SmallBackbone"}, "no backbone 'SmallBackbone'"),
-    ("SmallBackbone", "described by its name and arguments, not by 'SmallBackbone'"),
-    ({"name": "SmallBackbone", "arguments": {"depth": 2}}, "SmallBackbone takes the numbers out_channels, depth"),
-    ({"name": "SmallBackbone", "arguments": {"depth": "2", "out_channels": 8}}, "takes the numbers"),
-])
+@pytest.mark.parametrize(
+    "description, message",
+    [
+        ({"name": "BigBackbone", "arguments": {}}, "no backbone 'BigBackbone' here; there are SmallBackbone"),
+        ({"arguments": {}}, "no backbone None here"),
+        ({"name": "SmallBackbone"}, "no backbone 'SmallBackbone'"),
+        ("SmallBackbone", "described by its name and arguments, not by 'SmallBackbone'"),
+        ({"name": "SmallBackbone", "arguments": {"depth": 2}}, "SmallBackbone takes the numbers out_channels, depth"),
+        ({"name": "SmallBackbone", "arguments": {"depth": "2", "out_channels": 8}}, "takes the numbers"),
+    ],
+)
 def test_a_description_that_cannot_be_built_is_refused(description, message):
     with pytest.raises(ValueError, match=message):
         build(description)
@@ -81,9 +85,16 @@ def test_a_description_that_cannot_be_built_is_refused(description, message):
 
 # ---------------------------------------------------------------------- ResNets
 
-@pytest.mark.parametrize("layers, channels, parameters", [
-    (18, (64, 128, 256, 512), 11_689_512), (34, (64, 128, 256, 512), 21_797_672),
-    (50, (256, 512, 1024, 2048), 25_557_032), (101, (256, 512, 1024, 2048), 44_549_160)])
+
+@pytest.mark.parametrize(
+    "layers, channels, parameters",
+    [
+        (18, (64, 128, 256, 512), 11_689_512),
+        (34, (64, 128, 256, 512), 21_797_672),
+        (50, (256, 512, 1024, 2048), 25_557_032),
+        (101, (256, 512, 1024, 2048), 44_549_160),
+    ],
+)
 def test_resnet_has_the_published_number_of_parameters(layers, channels, parameters):
     """torchvision's documentation gives these counts for 1000 classes."""
     net = backbones.ResNet(layers, num_classes=1000)

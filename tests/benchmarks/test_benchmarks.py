@@ -99,11 +99,18 @@ def test_a_race_goes_on_until_the_budget_is_spent(clock):
     assert len(race([clock.contestant("a", 1.0)], budget=250, rounds=1)[0]["a"]) == 3  # of 101 seconds each
 
 
-@pytest.mark.parametrize(("shares", "counted", "others"), [
-    ([0.5, 0.0, 0.03, 0.2, 0.01], [2, 3], 0.015),  # two calm ones by the end of the budget, which is three rounds
-    ([0.5, 0.2, 0.0, 0.3, 0.04, 0.0], [3, 5], 0.02),  # the second calm one comes later
-    ([0.5, 0.2, 0.1, 0.3, 0.0, 0.6, 0.7, 0.8, 0.9, 0.0], [3, 5], 0.05),  # there is but one in three times the budget
-])
+@pytest.mark.parametrize(
+    ("shares", "counted", "others"),
+    [
+        ([0.5, 0.0, 0.03, 0.2, 0.01], [2, 3], 0.015),  # two calm ones by the end of the budget, which is three rounds
+        ([0.5, 0.2, 0.0, 0.3, 0.04, 0.0], [3, 5], 0.02),  # the second calm one comes later
+        (
+            [0.5, 0.2, 0.1, 0.3, 0.0, 0.6, 0.7, 0.8, 0.9, 0.0],
+            [3, 5],
+            0.05,
+        ),  # there is but one in three times the budget
+    ],
+)
 def test_rounds_that_others_disturbed_do_not_count(clock, monkeypatch, shares, counted, others):
     known = iter(shares)
     monkeypatch.setattr(timing, "Others", lambda: SimpleNamespace(share=lambda: next(known)))
@@ -118,10 +125,14 @@ def test_others_do_no_harm_on_processors_that_are_left_to_them(clock, monkeypatc
     assert race([clock.contestant("a", 1.0)], 0, 1, spare=0.75)[1] == 0
 
 
-@pytest.mark.parametrize(("samples", "expected"), [
-    ([3.0], Summary(3, 3, 3, 1)), ([4.0, 1.0, 2.0, 3.0, 5.0], Summary(3, 2, 4, 5)),
-    ([1.0, 3.0], Summary(2, 1.5, 2.5, 2)),
-])
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ([3.0], Summary(3, 3, 3, 1)),
+        ([4.0, 1.0, 2.0, 3.0, 5.0], Summary(3, 2, 4, 5)),
+        ([1.0, 3.0], Summary(2, 1.5, 2.5, 2)),
+    ],
+)
 def test_summary(samples, expected):
     assert summary(samples) == expected
 
@@ -146,11 +157,17 @@ def test_detections_agree_in_any_order():
     assert agreement.text == "2 of 2 detections, boxes 1e-02 pixels, scores 1e-05"
 
 
-@pytest.mark.parametrize(("theirs", "matched"), [
-    (found((0, 0.9, 1)), "1 of 2"), (NOTHING, "0 of 2"), (found((0, 0.9, 2), (50, 0.5, 2)), "1 of 2"),
-    (found((0, 0.9, 1), (50.1, 0.5, 2)), "1 of 2"), (found((0, 0.9, 1), (50, 0.4, 2)), "1 of 2"),
-    (found((0, 0.9, 1), (50, 0.5, 2), (50.02, 0.5, 2)), "2 of 3"),
-])
+@pytest.mark.parametrize(
+    ("theirs", "matched"),
+    [
+        (found((0, 0.9, 1)), "1 of 2"),
+        (NOTHING, "0 of 2"),
+        (found((0, 0.9, 2), (50, 0.5, 2)), "1 of 2"),
+        (found((0, 0.9, 1), (50.1, 0.5, 2)), "1 of 2"),
+        (found((0, 0.9, 1), (50, 0.4, 2)), "1 of 2"),
+        (found((0, 0.9, 1), (50, 0.5, 2), (50.02, 0.5, 2)), "2 of 3"),
+    ],
+)
 def test_detections_that_differ_are_counted(theirs, matched):
     agreement = same_detections([found((0, 0.9, 1), (50, 0.5, 2))], [theirs])
     assert not agreement.holds
@@ -162,15 +179,18 @@ def test_two_detections_have_not_the_same_partner():
     assert (mine.tolist(), other.tolist()) == ([1], [0])
 
 
-@pytest.mark.parametrize(("agreement", "holds", "text"), [
-    (same_array(np.array([0.0, 1.0]), np.array([np.nan, 1.0])), True, "equal"),
-    (same_array(np.array([0, 1]), np.array([1, 0])), False, "not equal"),
-    (same_array(np.array([0]), np.array([0, 0])), False, "not equal"),
-    (close(np.array([1.0, -4.0]), np.array([1.0, -4.0]), 0), True, "equal"),
-    (close(np.array([1.08, -4.0]), np.array([1.0, -4.0]), 0.03), True, "2e-02 of the largest"),
-    (close(np.array([1.2, -4.0]), np.array([1.0, -4.0]), 0.03), False, "5e-02 of the largest"),
-    (close(np.ones(2), np.ones(3), 1.0), False, "shape (2,), not (3,)"),
-])
+@pytest.mark.parametrize(
+    ("agreement", "holds", "text"),
+    [
+        (same_array(np.array([0.0, 1.0]), np.array([np.nan, 1.0])), True, "equal"),
+        (same_array(np.array([0, 1]), np.array([1, 0])), False, "not equal"),
+        (same_array(np.array([0]), np.array([0, 0])), False, "not equal"),
+        (close(np.array([1.0, -4.0]), np.array([1.0, -4.0]), 0), True, "equal"),
+        (close(np.array([1.08, -4.0]), np.array([1.0, -4.0]), 0.03), True, "2e-02 of the largest"),
+        (close(np.array([1.2, -4.0]), np.array([1.0, -4.0]), 0.03), False, "5e-02 of the largest"),
+        (close(np.ones(2), np.ones(3), 1.0), False, "shape (2,), not (3,)"),
+    ],
+)
 def test_arrays(agreement, holds, text):
     assert (agreement.holds, agreement.text) == (holds, text)
 
@@ -178,14 +198,17 @@ def test_arrays(agreement, holds, text):
 STEP = ({"a": np.array(2.0), "b": np.array(1.0)}, {"v": np.array([3.0]), "w": np.array([[4.0]])})
 
 
-@pytest.mark.parametrize(("losses", "gradients", "holds", "text"), [
-    ({"a": 2.02, "b": 1.0, "total": 9}, {"v": 3.0, "w": 4.0}, True, "losses 1e-02 apart, gradients 0e+00"),
-    ({"a": 2.0, "b": 0.97}, {"v": 3.0, "w": 4.0}, False, "losses 3e-02 apart, gradients 0e+00"),
-    ({"a": 2.0, "b": np.nan}, {"v": 3.0, "w": 4.0}, False, "losses nan apart, gradients 0e+00"),
-    ({"a": 2.0, "b": 1.0}, {"v": 3.0, "w": 4.5}, False, "losses 0e+00 apart, gradients 1e-01"),
-    ({"a": 2.0, "b": 1.0}, {"v": np.nan, "w": 4.0}, False, "losses 0e+00 apart, gradients nan"),
-    ({"a": 2.0, "b": 1.0}, {"v": 3.0}, False, "gradients of other parameters: ['w']"),
-])
+@pytest.mark.parametrize(
+    ("losses", "gradients", "holds", "text"),
+    [
+        ({"a": 2.02, "b": 1.0, "total": 9}, {"v": 3.0, "w": 4.0}, True, "losses 1e-02 apart, gradients 0e+00"),
+        ({"a": 2.0, "b": 0.97}, {"v": 3.0, "w": 4.0}, False, "losses 3e-02 apart, gradients 0e+00"),
+        ({"a": 2.0, "b": np.nan}, {"v": 3.0, "w": 4.0}, False, "losses nan apart, gradients 0e+00"),
+        ({"a": 2.0, "b": 1.0}, {"v": 3.0, "w": 4.5}, False, "losses 0e+00 apart, gradients 1e-01"),
+        ({"a": 2.0, "b": 1.0}, {"v": np.nan, "w": 4.0}, False, "losses 0e+00 apart, gradients nan"),
+        ({"a": 2.0, "b": 1.0}, {"v": 3.0}, False, "gradients of other parameters: ['w']"),
+    ],
+)
 def test_steps_of_training(losses, gradients, holds, text):
     ours = losses, {name: np.full_like(STEP[1][name], value) for name, value in gradients.items()}
     agreement = same_step(ours, STEP, 0.02, 0.05)
@@ -258,11 +281,17 @@ def test_the_gradient_that_is_timed_is_that_of_a_leaf_and_no_other_is_computed(w
     assert asked == [(wanted == "input", wanted == "weights")] * 2
 
 
-@pytest.mark.parametrize("make", [
-    lambda settings: detector.contest(settings, size=(64, 96)), training.resnet_contest, training.digits_contest,
-    lambda settings: detector.batch_contest(settings, (64, 64), batch=2),
-    lambda settings: convolutions.contest(settings, Convolution(3, 4, 1, 1, 5, 5)),
-], ids=["detector", "resnet", "digits", "batch", "convolution"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda settings: detector.contest(settings, size=(64, 96)),
+        training.resnet_contest,
+        training.digits_contest,
+        lambda settings: detector.batch_contest(settings, (64, 64), batch=2),
+        lambda settings: convolutions.contest(settings, Convolution(3, 4, 1, 1, 5, 5)),
+    ],
+    ids=["detector", "resnet", "digits", "batch", "convolution"],
+)
 def test_rcnn_runs_alone(make, settings, monkeypatch):
     monkeypatch.setattr(training, "SIZE", (64, 64))
     result = rows.run(Row("row", "work", make, table="t", flop=3, times=4, x=5), settings)
@@ -282,8 +311,10 @@ def test_a_row_with_threads_of_its_own_has_them(settings, monkeypatch):
 
 
 def test_answers_are_compared_with_rcnns(settings):
-    contestants = [Contestant(name, lambda _, value=value: value, read=np.array)
-                   for name, value in (("rcnn", [1]), ("a", [1]), ("b", [2]))]
+    contestants = [
+        Contestant(name, lambda _, value=value: value, read=np.array)
+        for name, value in (("rcnn", [1]), ("a", [1]), ("b", [2]))
+    ]
     result = rows.run(Row("row", "work", lambda s: rows.by_answer(contestants, same_array)), settings)
     assert {name: agreement.holds for name, agreement in result.agreements.items()} == {"a": True, "b": False}
     assert not result.holds
@@ -331,8 +362,14 @@ def test_what_others_do_is_not_what_this_process_does(monkeypatch):
 
 FINE = Agreement("equal", True)
 RESULTS = [
-    Result("iou-square", "IoU", "work", 2, {"rcnn": [0.001, 0.002, 0.003], "torchvision": [0.042], "other": [0.001]},
-           {"torchvision": FINE, "other": Agreement("not equal", False, 1.0)}),
+    Result(
+        "iou-square",
+        "IoU",
+        "work",
+        2,
+        {"rcnn": [0.001, 0.002, 0.003], "torchvision": [0.042], "other": [0.001]},
+        {"torchvision": FINE, "other": Agreement("not equal", False, 1.0)},
+    ),
     Result("alone", "work", "work", 1, {"rcnn": [0.1234]}, flop=2 * 10**9),
     Result("memory-process", "peak", "memory", 2, {"rcnn": [80 * 2.0**20], "torchvision": [100 * 2.0**20]}),
     Result("s1", "1x1", "shapes", 2, {"rcnn": [0.001], "a": [0.002]}, {"a": Agreement("", True, 2e-6)}, 10**7, 3),
@@ -374,9 +411,15 @@ def test_json_has_every_sample(tmp_path):
     assert read["rows"][2]["unit"] == "bytes"
 
 
-@pytest.mark.parametrize(("low", "high", "wanted"), [
-    (230, 1571, [200, 500, 1000, 2000]), (0.64, 3, [0.5, 1, 2, 5]), (10, 50, [10, 20, 50]), (3, 4, [2, 5]),
-])
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [
+        (230, 1571, [200, 500, 1000, 2000]),
+        (0.64, 3, [0.5, 1, 2, 5]),
+        (10, 50, [10, 20, 50]),
+        (3, 4, [2, 5]),
+    ],
+)
 def test_an_axis_reaches_from_a_mark_to_a_mark(low, high, wanted):
     assert sweeps.ticks(low, high) == pytest.approx(wanted)
 
@@ -426,19 +469,30 @@ def test_the_command_ends_with_1_where_answers_disagree_and_early_with_what_ther
     monkeypatch.setattr(timing, "Others", lambda: SimpleNamespace(share=lambda: 0.06))
     alone = Contestant("rcnn", lambda _: None)
     contest = Contest([alone, Contestant("peer", lambda _: None)], lambda: {"peer": Agreement("not equal", False)})
-    monkeypatch.setattr(run, "USUAL", [Row("one", "a row", lambda _: contest), Row("two", "another", interrupted),
-                                       Row("three", "a third", lambda _: contest)])
+    monkeypatch.setattr(
+        run,
+        "USUAL",
+        [
+            Row("one", "a row", lambda _: contest),
+            Row("two", "another", interrupted),
+            Row("three", "a third", lambda _: contest),
+        ],
+    )
     assert run.main(["--quick", "--peers"]) == 1
     printed = capsys.readouterr()
     assert "| a row |" in printed.out and "a third" not in printed.out and "stopped" in printed.err
     assert "- rows that others disturbed: one\n" in printed.out
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--only", "nothing"], "no row is or begins with 'nothing'; there are detector,"),
-    (["--plot", "file.png"], "--plot draws sweeps"), (["--threads", "0"], "0 is less than 1"),
-    (["--peers", "tensorflow"], "invalid choice: 'tensorflow'"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "nothing"], "no row is or begins with 'nothing'; there are detector,"),
+        (["--plot", "file.png"], "--plot draws sweeps"),
+        (["--threads", "0"], "0 is less than 1"),
+        (["--peers", "tensorflow"], "invalid choice: 'tensorflow'"),
+    ],
+)
 def test_the_command_says_what_is_wrong(arguments, message, capsys):
     with pytest.raises(SystemExit) as end:
         run.main(arguments)

@@ -24,8 +24,11 @@ def kernels():
 
 
 def points():
-    return [Point(WINDOWS, "direct", 2, WINDOWS.flop / 90e9), Point(WINDOWS, "winograd4", 2, WINDOWS.flop / 270e9),
-            Point(PASSED_OVER, "direct", 1, PASSED_OVER.flop / 10e9)]
+    return [
+        Point(WINDOWS, "direct", 2, WINDOWS.flop / 90e9),
+        Point(WINDOWS, "winograd4", 2, WINDOWS.flop / 270e9),
+        Point(PASSED_OVER, "direct", 1, PASSED_OVER.flop / 10e9),
+    ]
 
 
 # ---------------------------------------------------------------- counting
@@ -58,7 +61,7 @@ def test_a_profile_counts_what_a_pass_calls_and_leaves_nothing_behind(monkeypatc
     assert roofline.conv_kernels.convolve is before
     assert spent["3x3 convolutions, stride 2"].calls == spent["3x3 convolutions"].calls == 1  # backbone; RPN
     assert spent["1x1 convolutions"].calls == 2 and spent["fully connected layers"].calls == 4
-    assert spent["1x1 convolutions"].flop == 2 * 8 * (9 + 36) * (config.min_size // 2)**2  # 9 anchors: scores, deltas
+    assert spent["1x1 convolutions"].flop == 2 * 8 * (9 + 36) * (config.min_size // 2) ** 2  # 9 anchors: scores, deltas
     clocks = {kind: one.seconds for kind, one in spent.items() if kind != "the rest"}
     assert all(seconds == spent[kind].calls for kind, seconds in clocks.items())
     height, width = config.min_size // 2, config.min_size // 2
@@ -141,8 +144,10 @@ def test_every_trick_gives_the_same_answer_with_it_and_without(monkeypatch):
     found = list(tricks.tricks())
     assert len({trick.name for trick in found}) == 10
     for trick in found:
-        without, with_it = (answer.numpy() if isinstance(answer, rcnn.nn.Tensor) else answer
-                            for answer in (trick.without(), trick.with_it()))
+        without, with_it = (
+            answer.numpy() if isinstance(answer, rcnn.nn.Tensor) else answer
+            for answer in (trick.without(), trick.with_it())
+        )
         if trick.name.startswith("256 channels"):
             without = without.T
         if without is not None:  # as of what fills memory
@@ -153,8 +158,9 @@ def test_errors_are_small_and_grow_with_the_tile():
     found = tricks.errors(12, 16, 32)
     assert all(0 < usual < most < 1e-4 for most, usual in found.values())
     assert found["winograd4"][1] > found["direct"][1]
-    with_ours, with_customary = (found[f"F(4x4, 3x3) in NumPy, points {name}"][1]
-                                 for name in ("of winograd4", "0, +-1, +-2"))
+    with_ours, with_customary = (
+        found[f"F(4x4, 3x3) in NumPy, points {name}"][1] for name in ("of winograd4", "0, +-1, +-2")
+    )
     assert with_ours < with_customary / 1.5 and with_ours == pytest.approx(found["winograd4"][1], rel=0.3)
 
 

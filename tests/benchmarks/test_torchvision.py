@@ -48,16 +48,27 @@ def test_losses_and_every_gradient(stages, seed, dtype, tolerance):
     pictures = [stages.textured_picture(*shape, seed + i).astype(dtype) for i, shape in enumerate(shapes)]
     rng = np.random.default_rng(seed)
     corners = [rng.uniform(0, 60, (count, 2)) for count in (3, 0, 2)]
-    targets = [{"boxes": np.concatenate([c, c + rng.uniform(15, 60, c.shape)], axis=1).astype(dtype),
-                "labels": rng.integers(1, 7, len(c))} for c in corners]
+    targets = [
+        {
+            "boxes": np.concatenate([c, c + rng.uniform(15, 60, c.shape)], axis=1).astype(dtype),
+            "labels": rng.integers(1, 7, len(c)),
+        }
+        for c in corners
+    ]
 
     losses = ours.get_loss(pictures, targets)
     losses["total_loss"].backward()
-    expected = theirs([torch.from_numpy(p.transpose(2, 0, 1).copy()) for p in pictures],
-                      [{name: torch.from_numpy(value) for name, value in t.items()} for t in targets])
+    expected = theirs(
+        [torch.from_numpy(p.transpose(2, 0, 1).copy()) for p in pictures],
+        [{name: torch.from_numpy(value) for name, value in t.items()} for t in targets],
+    )
     sum(expected.values()).backward()
-    names = {"roi_cls_loss": "loss_classifier", "roi_reg_loss": "loss_box_reg", "rpn_cls_loss": "loss_objectness",
-             "rpn_reg_loss": "loss_rpn_box_reg"}
+    names = {
+        "roi_cls_loss": "loss_classifier",
+        "roi_reg_loss": "loss_box_reg",
+        "rpn_cls_loss": "loss_objectness",
+        "rpn_reg_loss": "loss_rpn_box_reg",
+    }
     worst_loss = max(abs(losses[a].item() / expected[b].item() - 1) for a, b in names.items())
     norms = {name: np.linalg.norm(p.grad.astype(np.float64)) for name, p in ours.named_parameters()}
     others = {name: p.grad.double().norm().item() for name, p in theirs.named_parameters()}

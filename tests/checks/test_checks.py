@@ -25,15 +25,17 @@ def test_every_check_has_its_answers():
     assert all(len(module.RIGHT) >= 3 and len(module.WRONG) >= LEAST_WRONG for module in ANSWERS.values())
 
 
-@pytest.mark.parametrize("name, answer", named((name, right) for name, module in ANSWERS.items()
-                                               for right in module.RIGHT))
+@pytest.mark.parametrize(
+    "name, answer", named((name, right) for name, module in ANSWERS.items() for right in module.RIGHT)
+)
 def test_a_right_answer_passes(name, answer, impl):
     for seed in range(4):
         assert getattr(checks, name)(answer, seed=seed) is None
 
 
-@pytest.mark.parametrize("name, answer, hint", named((name, wrong, hint) for name, module in ANSWERS.items()
-                                                     for wrong, hint in module.WRONG))
+@pytest.mark.parametrize(
+    "name, answer, hint", named((name, wrong, hint) for name, module in ANSWERS.items() for wrong, hint in module.WRONG)
+)
 def test_a_wrong_answer_is_rejected_with_a_hint_that_fits(name, answer, hint, impl):
     for seed in range(3):
         with pytest.raises(CheckFailed, match=hint) as failed:
@@ -57,18 +59,23 @@ def test_the_smallest_failing_input_is_told():
 
     with pytest.raises(CheckFailed) as failed:
         run("double", wrong, double, DOUBLE, rows=(("rows",),))
-    assert str(failed.value) == ("double: your function gives wrong numbers\nfor\n  rows = [13.]\n  came out = [0.]\n"
-                                 "  expected = [26.]\nThink about it: think")
+    assert str(failed.value) == (
+        "double: your function gives wrong numbers\nfor\n  rows = [13.]\n  came out = [0.]\n"
+        "  expected = [26.]\nThink about it: think"
+    )
 
 
-@pytest.mark.parametrize("wrong, message", [
-    (lambda rows: None, "gives None"),
-    (lambda rows: "many", "gives str, which does not hold numbers"),
-    (lambda rows: [[1], [2, 3]], "gives rows of different lengths"),
-    (lambda rows: double(rows)[None], r"gives an array of shape \(1, 1\); \(1,\) is expected"),
-    (lambda rows: rows / 0 * np.nan, "gives wrong numbers"),
-    (lambda rows: rows.sort_values(), "raises AttributeError"),
-])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (lambda rows: None, "gives None"),
+        (lambda rows: "many", "gives str, which does not hold numbers"),
+        (lambda rows: [[1], [2, 3]], "gives rows of different lengths"),
+        (lambda rows: double(rows)[None], r"gives an array of shape \(1, 1\); \(1,\) is expected"),
+        (lambda rows: rows / 0 * np.nan, "gives wrong numbers"),
+        (lambda rows: rows.sort_values(), "raises AttributeError"),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
 def test_what_came_out_is_named(wrong, message):
     with pytest.raises(CheckFailed, match=message):

@@ -87,11 +87,20 @@ def turns_in_place(patient):
     return SOUND
 
 
-@pytest.mark.parametrize("function, message", [
-    (unwritten, "^diagnosis: your function, or one that it calls, is not written yet.*\nThink about it: begin with"),
-    (finds_the_largest_of_nothing, "^patient A: your function raises ValueError: .*empty.*\nThink about it: on some"),
-    (turns_in_place, "^patient A: your function changes the annotations\nThink about it: work on a copy"),
-])
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        (
+            unwritten,
+            "^diagnosis: your function, or one that it calls, is not written yet.*\nThink about it: begin with",
+        ),
+        (
+            finds_the_largest_of_nothing,
+            "^patient A: your function raises ValueError: .*empty.*\nThink about it: on some",
+        ),
+        (turns_in_place, "^patient A: your function changes the annotations\nThink about it: work on a copy"),
+    ],
+)
 def test_a_diagnosis_that_fails_or_does_harm_is_rejected_with_a_hint(function, message):
     with pytest.raises(CheckFailed, match=message):
         diagnosis.check(function, seed=1)
@@ -112,8 +121,9 @@ def test_a_ward_is_the_same_for_the_same_seed():
     one, same = diagnosis.ward(5), diagnosis.ward(5)
     for patient, again in zip(one, same, strict=True):
         assert (patient.pages[0][0] == again.pages[0][0]).all()
-        assert all((a.data == b.data).all()
-                   for a, b in zip(patient.model.parameters(), again.model.parameters(), strict=True))
+        assert all(
+            (a.data == b.data).all() for a, b in zip(patient.model.parameters(), again.model.parameters(), strict=True)
+        )
 
 
 def test_faults_of_the_annotations_are_what_they_are_called(planted):
@@ -125,8 +135,11 @@ def test_faults_of_the_annotations_are_what_they_are_called(planted):
         np.testing.assert_array_equal(wrong["labels"], target["labels"] - 1)
         np.testing.assert_array_equal(wrong["boxes"], target["boxes"])
     shuffled = [target for _, target in planted["shuffled boxes"][1]]
-    by = [i for i in range(PAGES) if shuffled[0]["boxes"] is right[i]["boxes"] or
-          np.array_equal(shuffled[0]["boxes"], right[i]["boxes"])]
+    by = [
+        i
+        for i in range(PAGES)
+        if shuffled[0]["boxes"] is right[i]["boxes"] or np.array_equal(shuffled[0]["boxes"], right[i]["boxes"])
+    ]
     assert len(by) == 1 and by[0] > 0
     for i in range(PAGES):
         np.testing.assert_array_equal(shuffled[i]["boxes"], right[(i + by[0]) % PAGES]["boxes"])
@@ -157,6 +170,7 @@ def test_pages_are_those_that_training_never_sees_and_hold_objects(planted):
 
 # ---------------------------------------------------------------------- recall after a fault has been undone
 
+
 def best_of_each(found, wanted, axis=0):
     return [boxes.iou(f, w).max(axis=axis, initial=0) for f, w in zip(found, wanted, strict=True)]
 
@@ -174,19 +188,30 @@ def moved(wanted, by):
 
 
 def with_each(found, wanted, share=share, order=(1, 0, 3, 2), moves=lambda n: range(1, n)):
-    return (share(found, wanted), share(found, turned(wanted, order)),
-            max(share(found, moved(wanted, by)) for by in moves(len(wanted))))
+    return (
+        share(found, wanted),
+        share(found, turned(wanted, order)),
+        max(share(found, moved(wanted, by)) for by in moves(len(wanted))),
+    )
 
 
 def by_loops(found, wanted):
     """The same by counting, the found pages moved instead."""
+
     def recall(found, wanted):
-        hits = [any(boxes.iou(page[i:i + 1], one[None])[0, 0] >= 0.5 for i in range(len(page)))
-                for page, objects in zip(found, wanted, strict=True) for one in objects]
+        hits = [
+            any(boxes.iou(page[i : i + 1], one[None])[0, 0] >= 0.5 for i in range(len(page)))
+            for page, objects in zip(found, wanted, strict=True)
+            for one in objects
+        ]
         return sum(hits) / len(hits)
+
     back = [np.roll(np.arange(len(found)), by) for by in range(1, len(found))]
-    return [recall(found, wanted), recall(found, [page[:, (1, 0, 3, 2)] for page in wanted]),
-            max(recall([found[i] for i in order], wanted) for order in back)]
+    return [
+        recall(found, wanted),
+        recall(found, [page[:, (1, 0, 3, 2)] for page in wanted]),
+        max(recall([found[i] for i in order], wanted) for order in back),
+    ]
 
 
 def mean_of_pages(found, wanted):
@@ -207,8 +232,10 @@ def above(found, wanted):
 
 
 def best_page_each(found, wanted):
-    best = [max((share([f], [w]) for j, w in enumerate(wanted) if j != i and len(w)), default=0)
-            for i, f in enumerate(found)]
+    best = [
+        max((share([f], [w]) for j, w in enumerate(wanted) if j != i and len(w)), default=0)
+        for i, f in enumerate(found)
+    ]
     return *with_each(found, wanted)[:2], np.mean(best)
 
 
@@ -226,22 +253,31 @@ def test_right_recalls_pass(function, seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("function, hint", [
-    (unwritten, "recalls: your function is not written yet"),
-    (lambda found, wanted: with_each(found, wanted)[0], "must give 3 things"),
-    (lambda found, wanted: with_each(found, wanted, share=above), "0.5 is enough"),
-    (lambda found, wanted: with_each(found, wanted, share=lambda f, w: share(f, w, 0.45)), "below 0.5 is not enough"),
-    (lambda found, wanted: with_each(found, wanted, share=mean_of_pages), "all objects of all pages count alike"),
-    (lambda found, wanted: with_each(found, wanted, share=of_pages_with_boxes), "all objects of all pages count alike"),
-    (lambda found, wanted: with_each(found, wanted, share=precision), "asks each object|count alike"),
-    (lambda found, wanted: with_each(found, wanted, order=(2, 3, 0, 1)), "the second number"),
-    (lambda found, wanted: with_each(found, wanted, order=(0, 1, 2, 3)), "two other readings"),
-    (lambda found, wanted: with_each(found, wanted, moves=range), "two other readings"),
-    (lambda found, wanted: with_each(found, wanted, moves=lambda n: [1]), "try every k"),
-    (lambda found, wanted: with_each(found, wanted, moves=lambda n: range(1, max(n - 1, 2))), "try every k"),
-    (best_page_each, "with the same k"),
-    (turns_what_it_gets, "changes its argument 'wanted'"),
-])
+@pytest.mark.parametrize(
+    "function, hint",
+    [
+        (unwritten, "recalls: your function is not written yet"),
+        (lambda found, wanted: with_each(found, wanted)[0], "must give 3 things"),
+        (lambda found, wanted: with_each(found, wanted, share=above), "0.5 is enough"),
+        (
+            lambda found, wanted: with_each(found, wanted, share=lambda f, w: share(f, w, 0.45)),
+            "below 0.5 is not enough",
+        ),
+        (lambda found, wanted: with_each(found, wanted, share=mean_of_pages), "all objects of all pages count alike"),
+        (
+            lambda found, wanted: with_each(found, wanted, share=of_pages_with_boxes),
+            "all objects of all pages count alike",
+        ),
+        (lambda found, wanted: with_each(found, wanted, share=precision), "asks each object|count alike"),
+        (lambda found, wanted: with_each(found, wanted, order=(2, 3, 0, 1)), "the second number"),
+        (lambda found, wanted: with_each(found, wanted, order=(0, 1, 2, 3)), "two other readings"),
+        (lambda found, wanted: with_each(found, wanted, moves=range), "two other readings"),
+        (lambda found, wanted: with_each(found, wanted, moves=lambda n: [1]), "try every k"),
+        (lambda found, wanted: with_each(found, wanted, moves=lambda n: range(1, max(n - 1, 2))), "try every k"),
+        (best_page_each, "with the same k"),
+        (turns_what_it_gets, "changes its argument 'wanted'"),
+    ],
+)
 def test_wrong_recalls_are_rejected_with_a_hint_that_fits(function, hint, seed):
     with pytest.raises(CheckFailed, match=hint):
         diagnosis.check_recalls(function, seed=seed)

@@ -12,8 +12,10 @@ def page(rng):
     corner = rng.uniform(0, 40, (5, 2))
     objects = np.concatenate([corner, corner + rng.uniform(15, 25, (5, 2))], axis=1)
     found = objects[rng.integers(0, 5, 14)] + rng.uniform(-5, 5, (14, 4))
-    return ({"boxes": found, "scores": rng.integers(0, 8, 14) / 8, "labels": np.ones(14, int)},
-            {"boxes": objects, "labels": np.ones(5, int)})
+    return (
+        {"boxes": found, "scores": rng.integers(0, 8, 14) / 8, "labels": np.ones(14, int)},
+        {"boxes": objects, "labels": np.ones(5, int)},
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -40,8 +40,10 @@ def test_a_clean_set_may_be_trained_on(folder, tmp_path, capsys):
     assert cli.main(["check", f"voc:{folder}"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^class +train +val$", out, re.MULTILINE) and re.search(r"^pictures +24 +12$", out, re.MULTILINE)
-    counts = [sum((target["labels"] == 1).sum() for _, target in (pages[i] for i in range(len(pages))))
-              for pages in (data.Shapes(24), data.Shapes(12, split="val"))]  # fmt: skip
+    counts = [
+        sum((target["labels"] == 1).sum() for _, target in (pages[i] for i in range(len(pages))))
+        for pages in (data.Shapes(24), data.Shapes(12, split="val"))
+    ]
     assert re.search(rf"^circle +{counts[0]} +{counts[1]}$", out, re.MULTILINE)
     assert "train: no problems found" in out and "val: no problems found" in out
     assert out.endswith("16 pictures with their boxes: rcnn-check.png\ntraining may start\n")
@@ -67,8 +69,11 @@ def test_every_fault_is_listed_though_the_data_set_itself_could_not_be_made(fold
     assert out.endswith(f"{sheet}\ntraining must not start\n") and sheet.is_file()
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["ok"] is False and report["shared"] == []
-    assert [p["kind"] for p in report["splits"]["train"]["problems"]] == ["unreadable-annotation", "missing-picture",
-                                                                          "box-outside"]  # fmt: skip
+    assert [p["kind"] for p in report["splits"]["train"]["problems"]] == [
+        "unreadable-annotation",
+        "missing-picture",
+        "box-outside",
+    ]
     assert report["splits"]["val"]["counts"]["pictures"] == 12
 
 
@@ -109,8 +114,9 @@ def test_a_plan_names_the_sets_and_how_they_are_read(folder, tmp_path, capsys):
     assert cli.main(["check", str(file)]) == 1
     out = capsys.readouterr().out
     assert "missing-picture" in out and not re.search("^val", out, re.MULTILINE)
-    file.write_text('[data]\ntrain = "voc:shapes"\nval = "voc:shapes"\ntrain_pictures = 10\n'
-                    'options = {on_error = "skip"}\n')
+    file.write_text(
+        '[data]\ntrain = "voc:shapes"\nval = "voc:shapes"\ntrain_pictures = 10\noptions = {on_error = "skip"}\n'
+    )
     assert cli.main(["check", str(file)]) == 0
     out = capsys.readouterr().out
     assert "left-out" in out and re.search(r"^pictures +9 +12$", out, re.MULTILINE)
@@ -138,13 +144,18 @@ def test_drawn_sets_are_checked_in_part(tmp_path, monkeypatch, capsys):
     assert re.search(r"^pictures +30 +20$", capsys.readouterr().out, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["voc:nowhere"], "there is no folder nowhere"), (["cats"], "there is no data set 'cats'"),
-    (["shapes", "--sheet", "nowhere/a.png"], "there is no folder nowhere for --sheet"),
-    (["shapes", "--sheet", "."], "--sheet must name a file"), (["shapes", "--sheet", "a.pdf"], "does not end in .png"),
-    (["shapes", "--json", "nowhere/a.json"], "there is no folder nowhere for --json"),
-    (["no.toml"], "rcnn: no.toml: No such file or directory\n"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["voc:nowhere"], "there is no folder nowhere"),
+        (["cats"], "there is no data set 'cats'"),
+        (["shapes", "--sheet", "nowhere/a.png"], "there is no folder nowhere for --sheet"),
+        (["shapes", "--sheet", "."], "--sheet must name a file"),
+        (["shapes", "--sheet", "a.pdf"], "does not end in .png"),
+        (["shapes", "--json", "nowhere/a.json"], "there is no folder nowhere for --json"),
+        (["no.toml"], "rcnn: no.toml: No such file or directory\n"),
+    ],
+)
 def test_wrong_usage(arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["check", *arguments]) == 2

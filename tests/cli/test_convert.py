@@ -38,15 +38,19 @@ def test_a_split_can_be_left_out(tmp_path):
     assert {path.name for path in (tmp_path / "set").iterdir()} == {"val.csv", "classes.txt", "images"}
 
 
-@pytest.mark.parametrize("arguments, error, message", [
-    (("shapes", "masks:{}/new"), ValueError, "can be written as voc:PATH, coco:PATH, csv:PATH, not as 'masks:"),
-    (("shapes", "{}/new"), ValueError, "can be written as"), (("shapes", "voc:"), ValueError, "not as 'voc:'"),
-    (("shapes", "voc:{}"), FileExistsError, "is not empty; name a new folder"),
-    (("shapes", "voc:{}/file"), NotADirectoryError, "file is a file; a folder is expected"),
-    (("cats", "voc:{}/new"), ValueError, "no data set 'cats'"),
-    (("shapes", "voc:{}/new", "--train", "-1"), ValueError, "--train must not be negative, got -1"),
-    (("shapes", "voc:{}/new", "--train", "0", "--val", "0"), ValueError, "leave nothing to write"),
-])
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        (("shapes", "masks:{}/new"), ValueError, "can be written as voc:PATH, coco:PATH, csv:PATH, not as 'masks:"),
+        (("shapes", "{}/new"), ValueError, "can be written as"),
+        (("shapes", "voc:"), ValueError, "not as 'voc:'"),
+        (("shapes", "voc:{}"), FileExistsError, "is not empty; name a new folder"),
+        (("shapes", "voc:{}/file"), NotADirectoryError, "file is a file; a folder is expected"),
+        (("cats", "voc:{}/new"), ValueError, "no data set 'cats'"),
+        (("shapes", "voc:{}/new", "--train", "-1"), ValueError, "--train must not be negative, got -1"),
+        (("shapes", "voc:{}/new", "--train", "0", "--val", "0"), ValueError, "leave nothing to write"),
+    ],
+)
 def test_what_cannot_be_converted_is_named(tmp_path, arguments, error, message):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(error, match=message):

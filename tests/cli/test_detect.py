@@ -67,13 +67,18 @@ def detect(*arguments):
 
 # ---------------------------------------------------------------------- what comes out
 
+
 def test_the_shipped_digits(tmp_path, capsys):
     picture, _ = data.Digits(split="val")[demo.PAGE]
     page, report, out = tmp_path / "page.png", tmp_path / "found.json", tmp_path / "drawn"
     Image.fromarray(picture).save(page)
-    assert cli.main(["detect", str(page), "--weights", str(DIGITS), "--out", str(out), "--json", str(report),
-                     "--score", "0.5"]) == 0
-    entry, = json.loads(report.read_text())
+    assert (
+        cli.main(
+            ["detect", str(page), "--weights", str(DIGITS), "--out", str(out), "--json", str(report), "--score", "0.5"]
+        )
+        == 0
+    )
+    (entry,) = json.loads(report.read_text())
     expected = rcnn.load_digits().predict([page], score_thresh=0.5)[0]
     assert entry["file"] == str(page) and entry["size"] == {"width": picture.shape[1], "height": picture.shape[0]}
     np.testing.assert_allclose([d["box"] for d in entry["detections"]], expected["boxes"], atol=0.006)
@@ -88,9 +93,24 @@ def test_the_shipped_digits(tmp_path, capsys):
 def test_a_real_photograph(tmp_path):
     """End to end on a JPEG that comes with matplotlib; digits are not in it, but there may be what looks like some."""
     photograph = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
-    assert cli.main(["detect", str(photograph), "--weights", str(DIGITS), "--score", "0.05", "--out", str(tmp_path),
-                     "--json", str(tmp_path / "found.json")]) == 0
-    entry, = json.loads((tmp_path / "found.json").read_text())
+    assert (
+        cli.main(
+            [
+                "detect",
+                str(photograph),
+                "--weights",
+                str(DIGITS),
+                "--score",
+                "0.05",
+                "--out",
+                str(tmp_path),
+                "--json",
+                str(tmp_path / "found.json"),
+            ]
+        )
+        == 0
+    )
+    (entry,) = json.loads((tmp_path / "found.json").read_text())
     assert entry["size"] == {"width": 512, "height": 600}
     boxes = np.array([d["box"] for d in entry["detections"]])
     assert len(boxes) and (boxes >= 0).all() and (boxes[:, 2] <= 512).all() and (boxes[:, 3] <= 600).all()
@@ -100,14 +120,19 @@ def test_a_real_photograph(tmp_path):
 
 def test_json_says_file_picture_size_and_detections(photo, finder, tmp_path):
     assert detect(photo, "--out", tmp_path / "a" / "b", "--json", tmp_path / "found.json", "--score", "0.25") == 0
-    assert json.loads((tmp_path / "found.json").read_text()) == [{
-        "file": str(photo), "picture": str(tmp_path / "a" / "b" / "photo.png"), "size": {"width": 64, "height": 48},
-        "detections": [{"box": [16.0, 32.0, 48.0, 40.0], "score": 0.8765, "label": 1, "name": "red"}]}]
+    assert json.loads((tmp_path / "found.json").read_text()) == [
+        {
+            "file": str(photo),
+            "picture": str(tmp_path / "a" / "b" / "photo.png"),
+            "size": {"width": 64, "height": 48},
+            "detections": [{"box": [16.0, 32.0, 48.0, 40.0], "score": 0.8765, "label": 1, "name": "red"}],
+        }
+    ]
     assert finder.thresholds == [0.25]
 
 
 def test_without_names_there_is_the_number(photo, tmp_path):
-    (_, entry), = detect_files(Finder(names=None), [photo], tmp_path)
+    ((_, entry),) = detect_files(Finder(names=None), [photo], tmp_path)
     assert entry["detections"] == [{"box": [16.0, 32.0, 48.0, 40.0], "score": 0.8765, "label": 1}]
 
 
@@ -115,15 +140,22 @@ def test_without_names_there_is_the_number(photo, tmp_path):
 def test_boxes_are_in_the_pixels_of_the_upright_photo(tmp_path, finder, orientation):
     upright = Image.new("RGB", (64, 48), (90, 90, 90))
     upright.paste((255, 0, 0), (16, 32, 48, 40))
-    back = {1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
-            4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
-            7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}[orientation]
+    back = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = upright if back is None else upright.transpose(back)
     stored.save(tmp_path / "photo.jpg", quality=95, subsampling=0, exif=exif)
     assert detect(tmp_path / "photo.jpg", "--out", tmp_path, "--json", tmp_path / "found.json") == 0
-    entry, = json.loads((tmp_path / "found.json").read_text())
+    (entry,) = json.loads((tmp_path / "found.json").read_text())
     assert entry["size"] == {"width": 64, "height": 48}
     np.testing.assert_allclose(entry["detections"][0]["box"], [16, 32, 48, 40], atol=1)
     with Image.open(tmp_path / "photo.png") as drawn:
@@ -148,6 +180,7 @@ def test_every_kind_of_photo(tmp_path, finder, mode):
 
 
 # ---------------------------------------------------------------------- many files, some of them bad
+
 
 def test_what_is_no_picture_is_named_and_the_others_go_on(tmp_path, photo, finder, capsys, monkeypatch):
     bad = [tmp_path / name for name in ("text.png", "empty.jpg", "folder", "absent.png", "cut.png", "bomb.png")]
@@ -245,12 +278,16 @@ def test_names_that_the_output_cannot_show(tmp_path, finder, monkeypatch):
 
 # ---------------------------------------------------------------------- mistakes
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--score", "nan"], "--score must be in 0 .. 1, not nan"),
-    (["--score", "-0.1"], "--score must be in 0 .. 1, not -0.1"),
-    (["--json", "nowhere/found.json"], "there is no folder nowhere for --json to write to"),
-    (["--json", "."], "--json must name a file; . is a folder"),
-])
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--score", "nan"], "--score must be in 0 .. 1, not nan"),
+        (["--score", "-0.1"], "--score must be in 0 .. 1, not -0.1"),
+        (["--json", "nowhere/found.json"], "there is no folder nowhere for --json to write to"),
+        (["--json", "."], "--json must name a file; . is a folder"),
+    ],
+)
 def test_mistakes_are_told_before_the_work(photo, finder, capsys, arguments, message):
     assert detect(photo, *arguments) == 2
     assert capsys.readouterr().err == f"rcnn: {message}\n"

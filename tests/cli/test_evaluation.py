@@ -31,7 +31,7 @@ def run(*arguments):
 def table(text):
     """The words of each line up to the mean's."""
     lines = [line.split() for line in text.splitlines()]
-    return lines[:[line[:1] for line in lines].index(["mean"]) + 1]
+    return lines[: [line[:1] for line in lines].index(["mean"]) + 1]
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,10 @@ def measured():
 @pytest.fixture
 def load(monkeypatch):
     """A function that makes a data set the one that every name stands for."""
+
     def replace(dataset):
         monkeypatch.setattr(eval_command.data, "load", lambda name, split, n, options: dataset)
+
     return replace
 
 
@@ -70,8 +72,15 @@ def test_prints_the_measure_of_every_class(capsys, measured):
     result = evaluate.evaluate_detections(*measured, 11)
     header, *rows, mean = table(capsys.readouterr().out)
     assert header == ["class", "objects", "found", "AP50"]
-    assert rows == [[str(digit), str(result.num_objects[digit + 1]), str(result.num_detections[digit + 1]),
-                     "-" if np.isnan(result.ap[digit + 1]) else f"{result.ap[digit + 1]:.3f}"] for digit in range(10)]
+    assert rows == [
+        [
+            str(digit),
+            str(result.num_objects[digit + 1]),
+            str(result.num_detections[digit + 1]),
+            "-" if np.isnan(result.ap[digit + 1]) else f"{result.ap[digit + 1]:.3f}",
+        ]
+        for digit in range(10)
+    ]
     assert mean == ["mean", str(result.num_objects.sum()), str(result.num_detections.sum()), f"{result.mean_ap:.3f}"]
 
 
@@ -85,13 +94,25 @@ def test_the_split_and_the_number_of_pages(tmp_path, monkeypatch):
     monkeypatch.setattr(eval_command.data, "load", load)
     toml = tmp_path / "run.toml"
     plan.write(toml, plan.Plan("voc:/a", "csv:/b", {"on_error": "skip"}, val_pictures=7))
-    for arguments in (["digits"], ["shapes", "--pages", 3], ["voc:a"], ["voc:a", "--split", "test"], [toml],
-                      [toml, "--pages", 2], [toml, "--split", "train"]):
+    for arguments in (
+        ["digits"],
+        ["shapes", "--pages", 3],
+        ["voc:a"],
+        ["voc:a", "--split", "test"],
+        [toml],
+        [toml, "--pages", 2],
+        [toml, "--split", "train"],
+    ):
         run(*arguments, "--weights", DIGITS)
     assert asked == [
-        ("digits", "val", 200, None), ("shapes", "val", 3, None), ("voc:a", "val", None, None),
-        ("voc:a", "test", None, None), ("csv:/b", "val", 7, {"on_error": "skip"}),
-        ("csv:/b", "val", 2, {"on_error": "skip"}), ("voc:/a", "train", None, {"on_error": "skip"})]
+        ("digits", "val", 200, None),
+        ("shapes", "val", 3, None),
+        ("voc:a", "val", None, None),
+        ("voc:a", "test", None, None),
+        ("csv:/b", "val", 7, {"on_error": "skip"}),
+        ("csv:/b", "val", 2, {"on_error": "skip"}),
+        ("voc:/a", "train", None, {"on_error": "skip"}),
+    ]
 
 
 @pytest.mark.parametrize("measure, ap", [("voc", "0.500"), ("voc2007", "0.545")])
@@ -133,8 +154,9 @@ def test_detections_of_other_classes_are_left_out_and_counted(capsys, measured, 
     out = capsys.readouterr().out
     found = np.bincount(np.concatenate([page["labels"] for page in measured[0]]), minlength=11)
     assert [row[:3:2] for row in table(out)[1:3]] == [["7", str(found[8])], ["3", str(found[4])]]
-    stages = evaluate.recall_by_stage(rcnn.load_digits(), Renamed("73"), progress=False,
-                                      labels=np.array([0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0]))
+    stages = evaluate.recall_by_stage(
+        rcnn.load_digits(), Renamed("73"), progress=False, labels=np.array([0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0])
+    )
     assert str(stages) in out and stages.recall()[-1] > 0
     assert f"left out: {found.sum() - found[8] - found[4]} detections of classes that digits does not have" in out
 
@@ -171,9 +193,12 @@ def test_json_holds_the_detections(tmp_path, measured):
     detections = measured[0]
     assert len(entries) == sum(len(page["labels"]) for page in detections)
     x1, y1, x2, y2 = map(float, detections[0]["boxes"][0])
-    assert entries[0] == {"image_id": 0, "category_id": int(detections[0]["labels"][0]),
-                          "bbox": pytest.approx([x1, y1, x2 - x1, y2 - y1]),
-                          "score": pytest.approx(float(detections[0]["scores"][0]))}
+    assert entries[0] == {
+        "image_id": 0,
+        "category_id": int(detections[0]["labels"][0]),
+        "bbox": pytest.approx([x1, y1, x2 - x1, y2 - y1]),
+        "score": pytest.approx(float(detections[0]["scores"][0])),
+    }
 
 
 def test_json_has_the_numbers_of_the_annotations(tmp_path, load, measured):
@@ -218,13 +243,16 @@ def test_a_detector_without_names_must_have_as_many_classes(tmp_path, capsys):
         run("shapes", "--weights", weights, "--pages", 1)
 
 
-@pytest.mark.parametrize("arguments, error, message", [
-    (["shapes", "--weights", DIGITS], ValueError, "does not know circle, .* of the data set; it tells 11 classes"),
-    (["digits", "--weights", "nowhere.safetensors"], OSError, "nowhere.safetensors"),
-    (["digits", "--weights", DIGITS, "--pages", "0"], ValueError, "--pages must be at least 1"),
-    (["digits", "--weights", DIGITS, "--json", "nowhere/a.json"], OSError, "no folder nowhere for --json"),
-    (["digits", "--weights", DIGITS, "--json", "."], OSError, "--json must name a file"),
-])
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        (["shapes", "--weights", DIGITS], ValueError, "does not know circle, .* of the data set; it tells 11 classes"),
+        (["digits", "--weights", "nowhere.safetensors"], OSError, "nowhere.safetensors"),
+        (["digits", "--weights", DIGITS, "--pages", "0"], ValueError, "--pages must be at least 1"),
+        (["digits", "--weights", DIGITS, "--json", "nowhere/a.json"], OSError, "no folder nowhere for --json"),
+        (["digits", "--weights", DIGITS, "--json", "."], OSError, "--json must name a file"),
+    ],
+)
 def test_errors_name_what_is_wrong(arguments, error, message):
     with pytest.raises(error, match=message):
         run(*arguments)

@@ -12,8 +12,9 @@ from rcnn import boxes, cli, course
 from rcnn._ext import backend
 from rcnn.course import sources
 
-HEADER = ("# ---\n# jupyter:\n#   jupytext:\n#     notebook_metadata_filter: rcnn\n#   rcnn:\n#     seconds: 7\n"
-          "# ---\n\n")
+HEADER = (
+    "# ---\n# jupyter:\n#   jupytext:\n#     notebook_metadata_filter: rcnn\n#   rcnn:\n#     seconds: 7\n# ---\n\n"
+)
 CELLS = '''# %% question [markdown]
 # # A heading
 
@@ -41,18 +42,24 @@ def source(tmp_path):
 
 # ---------------------------------------------------------------------- what is made of a source
 
+
 def test_a_source_becomes_a_notebook_that_nbgrader_knows(source):
     notebook = sources.read(source())
     nbformat.validate(notebook)
     assert [(cell.id, cell.cell_type) for cell in notebook.cells] == [
-        ("question", "markdown"), ("twice-yours", "code"), ("twice-check", "code")]
+        ("question", "markdown"),
+        ("twice-yours", "code"),
+        ("twice-check", "code"),
+    ]
     text, exercise, check = notebook.cells
     same = {"schema_version": 3, "task": False}
     assert text.metadata == {}
-    assert exercise.metadata == {"nbgrader": {"grade": False, "grade_id": "twice-yours", "locked": False,
-                                              "solution": True, **same}}
-    assert check.metadata == {"nbgrader": {"grade": True, "grade_id": "twice-check", "locked": True, "points": 3,
-                                           "solution": False, **same}}
+    assert exercise.metadata == {
+        "nbgrader": {"grade": False, "grade_id": "twice-yours", "locked": False, "solution": True, **same}
+    }
+    assert check.metadata == {
+        "nbgrader": {"grade": True, "grade_id": "twice-check", "locked": True, "points": 3, "solution": False, **same}
+    }
     assert [sources.is_exercise(cell) for cell in notebook.cells] == [False, True, False]
     assert [sources.is_check(cell) for cell in notebook.cells] == [False, False, True]
     assert notebook.metadata.rcnn.seconds == 7 and notebook.metadata.kernelspec.name == "python3"
@@ -63,8 +70,10 @@ def test_a_learners_copy_has_neither_solutions_nor_outputs_and_leaves_the_origin
     notebook.cells[2].outputs = [nbformat.v4.new_output("stream", text="4")]
     notebook.cells[2].execution_count = 5
     copy = sources.student(notebook)
-    assert copy.cells[1].source == ('def twice(x):\n    """Two times x."""\n    # YOUR CODE HERE\n    raise '
-                                    'NotImplementedError("your own code goes in the place of this line")')
+    assert copy.cells[1].source == (
+        'def twice(x):\n    """Two times x."""\n    # YOUR CODE HERE\n    raise '
+        'NotImplementedError("your own code goes in the place of this line")'
+    )
     assert copy.cells[2].outputs == [] and copy.cells[2].execution_count is None
     assert copy.cells[1].metadata == notebook.cells[1].metadata
     assert "return 2 * x" in notebook.cells[1].source and notebook.cells[2].outputs
@@ -77,15 +86,20 @@ def test_two_solutions_in_a_cell_are_two_stubs():
     assert sources.without_solutions("a\nb") == "a\nb"
 
 
-@pytest.mark.parametrize("change, message", [
-    (("    ### END SOLUTION\n", ""), "cell twice-yours: '### BEGIN SOLUTION' without its partner"),
-    (("    ### BEGIN SOLUTION\n    return 2 * x\n    ### END", "    ### END SOLUTION\n    ### BEGIN"),
-     "cell twice-yours: '### END SOLUTION' without its partner"),
-    (("twice-check", "twice-yours"), "its own; 'twice-yours' is not"),
-    (("twice-check", "Twice"), "'Twice' is not, before 'assert twice"),
-    (("question [markdown]", "[markdown]"), "'' is not, before '# A heading'"),
-    (("twice-yours", "twice-yours points=1"), "an exercise and its check are two cells"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (("    ### END SOLUTION\n", ""), "cell twice-yours: '### BEGIN SOLUTION' without its partner"),
+        (
+            ("    ### BEGIN SOLUTION\n    return 2 * x\n    ### END", "    ### END SOLUTION\n    ### BEGIN"),
+            "cell twice-yours: '### END SOLUTION' without its partner",
+        ),
+        (("twice-check", "twice-yours"), "its own; 'twice-yours' is not"),
+        (("twice-check", "Twice"), "'Twice' is not, before 'assert twice"),
+        (("question [markdown]", "[markdown]"), "'' is not, before '# A heading'"),
+        (("twice-yours", "twice-yours points=1"), "an exercise and its check are two cells"),
+    ],
+)
 def test_a_source_that_is_not_well_formed_is_named(source, change, message):
     with pytest.raises(ValueError, match=message) as failed:
         sources.read(source(CELLS.replace(*change)))
@@ -98,6 +112,7 @@ def test_a_source_says_how_long_it_may_take(source):
 
 
 # ---------------------------------------------------------------------- the course in a folder
+
 
 def test_learners_get_the_notebooks_alone(tmp_path, capsys):
     assert cli.main(["course", "export", str(tmp_path / "mine")]) == 0
@@ -148,6 +163,7 @@ def test_both_versions_at_once_are_an_error(tmp_path):
 
 # ---------------------------------------------------------------------- aids
 
+
 def test_source_is_the_librarys_own_text():
     shown = course.source(boxes.area, boxes.clip)
     text = repr(shown)
@@ -173,9 +189,9 @@ def test_compare_takes_turns_and_prints_medians_and_their_ratio(capsys, monkeypa
     with backend.set_num_threads(2):
         course.compare(function, np.ones(3), repeat=3)
     assert asked == ["numpy", "cython"] * 4
-    assert capsys.readouterr().out == ("NumPy reference      12 ms\n"
-                                       "Cython kernel       300 µs   at most 2 threads\n"
-                                       "ratio                 40.0\n")
+    assert capsys.readouterr().out == (
+        "NumPy reference      12 ms\nCython kernel       300 µs   at most 2 threads\nratio                 40.0\n"
+    )
 
 
 def test_compare_tells_answers_that_differ():

@@ -10,8 +10,11 @@ from rcnn import plot
 from rcnn.course.widgets._explorer import Choice, Explorer, Range
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
-CONTROLS = {"shift": Range(0, 4, start=1, step=0.5), "rows_shown": Range(1, 5, start=2),
-            "kind": Choice(("one", "other"), "other")}
+CONTROLS = {
+    "shift": Range(0, 4, start=1, step=0.5),
+    "rows_shown": Range(1, 5, start=2),
+    "kind": Choice(("one", "other"), "other"),
+}
 
 
 @pytest.fixture
@@ -72,19 +75,23 @@ def test_without_ipywidgets_there_is_the_still(explorer, monkeypatch):
     assert set(explorer._repr_mimebundle_()) == {"image/png", "text/plain"}
 
 
-@pytest.mark.parametrize("stills, message", [
-    ([], "needs at least one still"),
-    ([{"shift": 5}], "reaches shift = 5"),
-    ([{"kind": "third"}], "reaches kind = 'third'"),
-    ([{"size": 1}], "reaches size = 1"),
-])
+@pytest.mark.parametrize(
+    "stills, message",
+    [
+        ([], "needs at least one still"),
+        ([{"shift": 5}], "reaches shift = 5"),
+        ([{"kind": "third"}], "reaches kind = 'third'"),
+        ([{"size": 1}], "reaches size = 1"),
+    ],
+)
 def test_a_still_that_no_control_reaches_is_an_error(stills, message):
     with pytest.raises(ValueError, match=message):
         Explorer(print, CONTROLS, stills)
 
 
-@pytest.mark.parametrize("make", [lambda: Range(0, 1, start=2), lambda: Range(0, 1, start=0, step=0),
-                                  lambda: Choice(("a",), "b")])
+@pytest.mark.parametrize(
+    "make", [lambda: Range(0, 1, start=2), lambda: Range(0, 1, start=0, step=0), lambda: Choice(("a",), "b")]
+)
 def test_a_control_starts_where_it_can_stand(make):
     with pytest.raises(ValueError, match="start"):
         make()

@@ -59,7 +59,8 @@ def test_the_best_anchors_and_the_recall_are_those_of_the_library(name):
     expected = plot.coverage_histogram(plot.figure().subplots(), np.concatenate(best))
     assert [bar.get_height() for bar in right.patches] == [bar.get_height() for bar in expected.patches]
     assert [text.get_text() for text in right.get_legend().get_texts()] == [
-        text.get_text() for text in expected.get_legend().get_texts()]
+        text.get_text() for text in expected.get_legend().get_texts()
+    ]
 
 
 def test_a_blank_page_is_drawn():

@@ -21,32 +21,36 @@ def drawn(explorer, **values):
     return figure
 
 
-@pytest.mark.parametrize("values, heading, areas", [
-    ({"dx": 0}, "IoU 1.00", ["A: 400 px²", "B: 400 px²", "both: 400 px²", "union: 400 px²"]),
-    ({"dx": 10}, "IoU 0.33", ["A: 400 px²", "B: 400 px²", "both: 200 px²", "union: 600 px²"]),
-    ({"dx": 10, "dy": -10}, "IoU 0.14", ["A: 400 px²", "B: 400 px²", "both: 100 px²", "union: 700 px²"]),
-    ({"dx": 0, "scale": 2}, "IoU 0.25", ["A: 400 px²", "B: 1600 px²", "both: 400 px²", "union: 1600 px²"]),
-    ({"dx": -25, "dy": 0}, "IoU 0.00", ["A: 400 px²", "B: 400 px²", "both: 0 px²", "union: 800 px²"]),
-])
+@pytest.mark.parametrize(
+    "values, heading, areas",
+    [
+        ({"dx": 0}, "IoU 1.00", ["A: 400 px²", "B: 400 px²", "both: 400 px²", "union: 400 px²"]),
+        ({"dx": 10}, "IoU 0.33", ["A: 400 px²", "B: 400 px²", "both: 200 px²", "union: 600 px²"]),
+        ({"dx": 10, "dy": -10}, "IoU 0.14", ["A: 400 px²", "B: 400 px²", "both: 100 px²", "union: 700 px²"]),
+        ({"dx": 0, "scale": 2}, "IoU 0.25", ["A: 400 px²", "B: 1600 px²", "both: 400 px²", "union: 1600 px²"]),
+        ({"dx": -25, "dy": 0}, "IoU 0.00", ["A: 400 px²", "B: 400 px²", "both: 0 px²", "union: 800 px²"]),
+    ],
+)
 def test_the_heading_is_the_iou_of_what_is_drawn(values, heading, areas):
     figure = drawn(widgets.box_iou(20), **values)
-    ax, = figure.axes
+    (ax,) = figure.axes
     assert ax.get_title(loc="left") == heading
     assert [text.get_text() for text in ax.get_legend().get_texts()] == areas
     assert_nothing_is_clipped(figure)
 
 
 def test_a_box_grows_about_its_centre():
-    ax, = drawn(widgets.box_iou(20), dx=5, dy=-5, scale=2).axes
+    (ax,) = drawn(widgets.box_iou(20), dx=5, dy=-5, scale=2).axes
     corners = [(*patch.get_xy(), patch.get_width(), patch.get_height()) for patch in ax.patches]
     assert (-5, -15, 40, 40) in corners
 
 
 def test_what_can_be_seen_stays_and_holds_every_position():
     explorer = widgets.box_iou(20)
-    views = {ax.get_xlim() + ax.get_ylim() for far in (-25, 0, 25)
-             for ax in drawn(explorer, dx=far, dy=far, scale=2).axes}
-    (left, right, bottom, top), = views
+    views = {
+        ax.get_xlim() + ax.get_ylim() for far in (-25, 0, 25) for ax in drawn(explorer, dx=far, dy=far, scale=2).axes
+    }
+    ((left, right, bottom, top),) = views
     assert left < 20 / 2 - 25 - 20 and right > 20 / 2 + 25 + 20
     assert (top, bottom) == (left, right)
 

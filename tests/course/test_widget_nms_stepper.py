@@ -14,14 +14,17 @@ ROW = np.array([[x, 0, x + 20, 10] for x in (0, 8, 16, 100)], float)
 OVERLAPS = iou(ROW, ROW)
 
 
-@pytest.mark.parametrize("threshold, done, states", [
-    (0.4, 0, ["waiting", "waiting", "waiting", "waiting"]),
-    (0.4, 1, ["kept now", "removed now", "waiting", "waiting"]),
-    (0.4, 2, ["kept before", "removed before", "kept now", "waiting"]),
-    (0.4, 3, ["kept before", "removed before", "kept before", "kept now"]),
-    (0.1, 1, ["kept now", "removed now", "removed now", "waiting"]),
-    (0.5, 4, ["kept before", "kept before", "kept before", "kept now"]),
-])
+@pytest.mark.parametrize(
+    "threshold, done, states",
+    [
+        (0.4, 0, ["waiting", "waiting", "waiting", "waiting"]),
+        (0.4, 1, ["kept now", "removed now", "waiting", "waiting"]),
+        (0.4, 2, ["kept before", "removed before", "kept now", "waiting"]),
+        (0.4, 3, ["kept before", "removed before", "kept before", "kept now"]),
+        (0.1, 1, ["kept now", "removed now", "removed now", "waiting"]),
+        (0.5, 4, ["kept before", "kept before", "kept before", "kept now"]),
+    ],
+)
 def test_states_of_a_row_by_hand(threshold, done, states):
     assert _states(OVERLAPS, nms(ROW, [4, 3, 2, 1], threshold), done, threshold) == states
 

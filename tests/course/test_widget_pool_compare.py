@@ -46,14 +46,14 @@ def test_the_points_that_are_drawn_are_those_that_are_read(monkeypatch):
     drawn_with = []
     monkeypatch.setattr(plot, "sample_points", lambda *args, **options: drawn_with.append(args[2:] + (options,)))
     drawn(0.5, samples=4, aligned=True)
-    (box, *others), = drawn_with
+    ((box, *others),) = drawn_with
     np.testing.assert_array_equal(box, FIRST + (0.5, 0, 0.5, 0))
     assert others == [1.0, (2, 2), 4, True, {"margin": None}]
 
 
 def test_one_jumps_where_the_other_glides():
     figure, panels = drawn(0.2, values=module._hills())
-    curve, = (ax for ax in panels if ax.get_xlabel())
+    (curve,) = (ax for ax in panels if ax.get_xlabel())
     steps = [np.abs(np.diff(line.get_ydata())) for line in curve.lines if len(line.get_xdata()) > 2]
     pool, align = steps
     assert (pool == 0).mean() > 0.9
@@ -72,8 +72,12 @@ def test_the_stills_stand_on_either_side_of_a_jump():
 def test_it_is_an_explorer():
     explorer = widgets.pool_compare(MAP)
     assert explorer.still()[:4] == b"\x89PNG"
-    pictures = {explorer.picture(), explorer.picture(shift_in_cells=0.5), explorer.picture(aligned=True),
-                explorer.picture(samples_per_side=4)}
+    pictures = {
+        explorer.picture(),
+        explorer.picture(shift_in_cells=0.5),
+        explorer.picture(aligned=True),
+        explorer.picture(samples_per_side=4),
+    }
     assert len(pictures) == 4
 
 

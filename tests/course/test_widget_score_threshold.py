@@ -12,32 +12,50 @@ PICTURES = [np.zeros((40, 40, 3))] * 2
 
 def page(*rows):
     """Detections from (box, score, label)."""
-    return {"boxes": np.array([row[0] for row in rows], float).reshape(-1, 4),
-            "scores": np.array([row[1] for row in rows]), "labels": np.array([row[2] for row in rows], int)}
+    return {
+        "boxes": np.array([row[0] for row in rows], float).reshape(-1, 4),
+        "scores": np.array([row[1] for row in rows]),
+        "labels": np.array([row[2] for row in rows], int),
+    }
 
 
 # Class 2 by falling score: right on page 1, a duplicate there, wrong and right on page 0; of three objects.
 DETECTIONS = [page((A, 0.3, 2), (B, 0.95, 1), (C, 0.4, 2)), page((B, 0.8, 2), (B, 0.6, 2))]
-TARGETS = [{"boxes": np.array([A, B], float), "labels": np.array([2, 2])},
-           {"boxes": np.array([A, B], float), "labels": np.array([1, 2])}]
+TARGETS = [
+    {"boxes": np.array([A, B], float), "labels": np.array([2, 2])},
+    {"boxes": np.array([A, B], float), "labels": np.array([1, 2])},
+]
 
 
 @pytest.fixture
 def shown(monkeypatch):
     calls = []
-    monkeypatch.setattr(plot, "ranked_boxes", lambda ax, picture, boxes, correct, objects, names: calls.append(
-        (boxes.tolist(), correct.tolist(), objects.tolist(), names)) or ax)
-    monkeypatch.setattr(plot, "ranked_curve", lambda ax, recall, precision, correct, admitted: calls.append(
-        (recall.tolist(), precision.tolist(), correct.tolist(), admitted)) or ax)
+    monkeypatch.setattr(
+        plot,
+        "ranked_boxes",
+        lambda ax, picture, boxes, correct, objects, names: (
+            calls.append((boxes.tolist(), correct.tolist(), objects.tolist(), names)) or ax
+        ),
+    )
+    monkeypatch.setattr(
+        plot,
+        "ranked_curve",
+        lambda ax, recall, precision, correct, admitted: (
+            calls.append((recall.tolist(), precision.tolist(), correct.tolist(), admitted)) or ax
+        ),
+    )
     return calls
 
 
-@pytest.mark.parametrize("threshold, number, boxes, admitted", [
-    (0.5, 1, ([B, B], [True, False], [B], ["0.80", "0.60"]), 2),
-    (0.6, 1, ([B], [True], [B], ["0.80"]), 1),  # a score must exceed the threshold
-    (0.1, 0, ([C, A], [False, True], [A, B], ["0.40", "0.30"]), 4),
-    (0.9, 0, ([], [], [A, B], []), 0),
-])
+@pytest.mark.parametrize(
+    "threshold, number, boxes, admitted",
+    [
+        (0.5, 1, ([B, B], [True, False], [B], ["0.80", "0.60"]), 2),
+        (0.6, 1, ([B], [True], [B], ["0.80"]), 1),  # a score must exceed the threshold
+        (0.1, 0, ([C, A], [False, True], [A, B], ["0.40", "0.30"]), 4),
+        (0.9, 0, ([], [], [A, B], []), 0),
+    ],
+)
 def test_what_is_above_the_threshold_is_shown(shown, threshold, number, boxes, admitted):
     widgets.score_threshold(PICTURES, DETECTIONS, TARGETS, 2).picture(threshold=threshold, page=number)
     assert shown[0] == boxes
@@ -47,11 +65,14 @@ def test_what_is_above_the_threshold_is_shown(shown, threshold, number, boxes, a
     assert (correct, where) == ([True, False, False, True], admitted)
 
 
-@pytest.mark.parametrize("threshold, said", [
-    (0.7, "precision 1.00, recall 0.33; 3 objects"),
-    (0.1, "precision 0.50, recall 0.67; 3 objects"),
-    (0.9, "nothing is above the threshold; 3 objects"),
-])
+@pytest.mark.parametrize(
+    "threshold, said",
+    [
+        (0.7, "precision 1.00, recall 0.33; 3 objects"),
+        (0.1, "precision 0.50, recall 0.67; 3 objects"),
+        (0.9, "nothing is above the threshold; 3 objects"),
+    ],
+)
 def test_the_title_says_what_the_admitted_amount_to(monkeypatch, threshold, said):
     titles = []
     monkeypatch.setattr(plot, "title", lambda ax, title, subtitle="": titles.append(subtitle))
@@ -65,11 +86,14 @@ def test_it_draws_and_its_stills_differ():
     assert explorer.picture(threshold=0.7) != explorer.picture(threshold=0.5)
 
 
-@pytest.mark.parametrize("targets, label, message", [
-    (TARGETS, 3, "label 3 has 0 detections and 0 objects"),
-    ([{"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}] * 2, 2, "label 2 has 4 detections and 0 objects"),
-    ([{**target, "crowd": np.array([True, False])} for target in TARGETS], 2, "difficult, or crowds"),
-])
+@pytest.mark.parametrize(
+    "targets, label, message",
+    [
+        (TARGETS, 3, "label 3 has 0 detections and 0 objects"),
+        ([{"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}] * 2, 2, "label 2 has 4 detections and 0 objects"),
+        ([{**target, "crowd": np.array([True, False])} for target in TARGETS], 2, "difficult, or crowds"),
+    ],
+)
 def test_what_has_no_curve_is_refused(targets, label, message):
     with pytest.raises(ValueError, match=message):
         widgets.score_threshold(PICTURES, DETECTIONS, targets, label)

@@ -18,10 +18,13 @@ def names(annotations):
 
 # ---------------------------------------------------------------------- what a file says
 
+
 def test_boxes_and_categories(tmp_path):
-    things = [coco_object(2, 7, (10, 5, 20, 20.5), area=123.5, segmentation=[[10, 5, 30, 5, 30, 25]]),
-              coco_object(1, 3, (0, 0, 60, 40), iscrowd=1, segmentation={"counts": "abc", "size": [40, 60]}),
-              coco_object(2, 3, (1, 2, 3, 4), ignore=1)]
+    things = [
+        coco_object(2, 7, (10, 5, 20, 20.5), area=123.5, segmentation=[[10, 5, 30, 5, 30, 25]]),
+        coco_object(1, 3, (0, 0, 60, 40), iscrowd=1, segmentation={"counts": "abc", "size": [40, 60]}),
+        coco_object(2, 3, (1, 2, 3, 4), ignore=1),
+    ]
     found = read_coco(coco_folder(tmp_path, images=3, annotations=things, categories=CATEGORIES))
     assert (found.classes, found.category_ids) == (("background", "cat", "dog"), (-1, 3, 7))
     first, second, third = found.records
@@ -44,6 +47,7 @@ def test_images_may_have_names_for_numbers_and_no_size(tmp_path):
 
 # ---------------------------------------------------------------------- classes
 
+
 def test_classes_are_the_categories_of_all_splits_used_or_not(tmp_path):
     for split, category in (("train", CATEGORIES[0]), ("val", CATEGORIES[1])):
         coco_folder(tmp_path, f"annotations/instances_{split}2017.json", categories=[category])
@@ -54,8 +58,9 @@ def test_classes_are_the_categories_of_all_splits_used_or_not(tmp_path):
 
 @pytest.mark.parametrize("classes", [("dog", "cat"), ("background", "dog", "cat")])
 def test_classes_can_be_said(tmp_path, classes):
-    found = read_coco(coco_folder(tmp_path, annotations=[coco_object(category_id=7)], categories=CATEGORIES),
-                      classes=classes)
+    found = read_coco(
+        coco_folder(tmp_path, annotations=[coco_object(category_id=7)], categories=CATEGORIES), classes=classes
+    )
     assert (found.classes, found.category_ids) == (("background", "dog", "cat"), (-1, 7, 3))
     assert found.records[0].labels.tolist() == [1]
 
@@ -66,19 +71,31 @@ def test_a_class_that_is_no_category_is_named(tmp_path):
 
 
 def test_an_unused_category_of_a_taken_name_and_a_background_are_left_out(tmp_path):
-    categories = [{"id": 0, "name": "cat"}, {"id": 1, "name": "cat"}, {"id": 2, "name": "background"},
-                  {"id": 4, "name": "dog"}]
+    categories = [
+        {"id": 0, "name": "cat"},
+        {"id": 1, "name": "cat"},
+        {"id": 2, "name": "background"},
+        {"id": 4, "name": "dog"},
+    ]
     found = read_coco(coco_folder(tmp_path, annotations=[coco_object(category_id=1)], categories=categories))
     assert (found.classes, found.category_ids) == (("background", "cat", "dog"), (-1, 1, 4))
     assert found.records[0].labels.tolist() == [1]
 
 
 def test_a_group_without_objects_is_no_class(tmp_path):
-    categories = [{"id": 0, "name": "pets", "supercategory": "none"}, {"id": 1, "name": "cat", "supercategory": "pets"},
-                  {"id": 2, "name": "dog", "supercategory": "dog"}]
+    categories = [
+        {"id": 0, "name": "pets", "supercategory": "none"},
+        {"id": 1, "name": "cat", "supercategory": "pets"},
+        {"id": 2, "name": "dog", "supercategory": "dog"},
+    ]
     for split, category_id in (("train", 1), ("valid", 2)):
-        coco_folder(tmp_path, f"{split}/_annotations.coco.json", split,
-                    annotations=[coco_object(category_id=category_id)], categories=categories)
+        coco_folder(
+            tmp_path,
+            f"{split}/_annotations.coco.json",
+            split,
+            annotations=[coco_object(category_id=category_id)],
+            categories=categories,
+        )
     for split in ("train", "val"):
         found = read_coco(tmp_path, split)
         assert (found.classes, found.category_ids) == (("background", "cat", "dog"), (-1, 1, 2))
@@ -88,15 +105,21 @@ def test_a_group_without_objects_is_no_class(tmp_path):
 def test_a_group_with_an_object_in_any_split_is_a_class(tmp_path):
     categories = [{"id": 3, "name": "pet", "supercategory": "pet"}, {"id": 5, "name": "cat", "supercategory": "pet"}]
     for split, category_id in (("train", 5), ("val", 3)):
-        coco_folder(tmp_path, f"{split}.json", annotations=[coco_object(category_id=category_id)],
-                    categories=categories)
+        coco_folder(
+            tmp_path, f"{split}.json", annotations=[coco_object(category_id=category_id)], categories=categories
+        )
     assert read_coco(tmp_path, "train").classes == ("background", "pet", "cat")
 
 
 def test_two_used_categories_of_one_name_are_named(tmp_path):
     with pytest.raises(ValueError, match="categories 1 and 2 are both 'cat'"):
-        read_coco(coco_folder(tmp_path, annotations=[coco_object(category_id=1), coco_object(category_id=2)],
-                              categories=[{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}]))
+        read_coco(
+            coco_folder(
+                tmp_path,
+                annotations=[coco_object(category_id=1), coco_object(category_id=2)],
+                categories=[{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}],
+            )
+        )
 
 
 def test_splits_that_number_categories_differently_are_named(tmp_path):
@@ -109,15 +132,27 @@ def test_splits_that_number_categories_differently_are_named(tmp_path):
 
 # ---------------------------------------------------------------------- where the files are
 
-@pytest.mark.parametrize("train, val, images", [
-    ("annotations/instances_train2017.json", "annotations/instances_val2017.json", "{}2017"),
-    ("annotations/instances_train.json", "annotations/instances_val.json", "images/{}"),
-    ("annotations/train.json", "annotations/val.json", "images"), ("train.json", "valid.json", "{}"),
-    ("train.json", "val.json", "."), ("train/_annotations.coco.json", "valid/_annotations.coco.json", "{}")])
+
+@pytest.mark.parametrize(
+    "train, val, images",
+    [
+        ("annotations/instances_train2017.json", "annotations/instances_val2017.json", "{}2017"),
+        ("annotations/instances_train.json", "annotations/instances_val.json", "images/{}"),
+        ("annotations/train.json", "annotations/val.json", "images"),
+        ("train.json", "valid.json", "{}"),
+        ("train.json", "val.json", "."),
+        ("train/_annotations.coco.json", "valid/_annotations.coco.json", "{}"),
+    ],
+)
 def test_layouts_with_splits(tmp_path, train, val, images):
     for split, path, number in (("train", train, 1), ("valid" if "valid" in val else "val", val, 2)):
-        coco_folder(tmp_path, path, images.format(split), images=[{"id": 1, "file_name": f"{number}.png"}],
-                    annotations=[coco_object()])
+        coco_folder(
+            tmp_path,
+            path,
+            images.format(split),
+            images=[{"id": 1, "file_name": f"{number}.png"}],
+            annotations=[coco_object()],
+        )
     for split, name in (("train", "1.png"), ("val", "2.png")):
         pages = COCO(tmp_path, split)
         assert names(pages) == [name] and pages[0][1]["boxes"].tolist() == [[10, 5, 30, 25]]
@@ -126,9 +161,15 @@ def test_layouts_with_splits(tmp_path, train, val, images):
         read_coco(tmp_path, "test")
 
 
-@pytest.mark.parametrize("name, images", [
-    ("annotations/instances_default.json", "images/default"), ("labels.json", "images"), ("annotations/a.json", "."),
-    ("labels.json", ".")])
+@pytest.mark.parametrize(
+    "name, images",
+    [
+        ("annotations/instances_default.json", "images/default"),
+        ("labels.json", "images"),
+        ("annotations/a.json", "."),
+        ("labels.json", "."),
+    ],
+)
 def test_layouts_without_splits(tmp_path, name, images):
     coco_folder(tmp_path, name, images, images=10)
     for path in (tmp_path, tmp_path / name):
@@ -159,11 +200,22 @@ def test_a_picture_that_is_not_there_is_named_when_it_is_asked_for(tmp_path):
         pages[1]
 
 
-@pytest.mark.parametrize("files, error, message", [
-    ((), ValueError, r"holds no JSON files; looked for annotations/instances_SPLIT\.json, .* train, val"),
-    (("a.json", "b.json"), ValueError, "holds 2 JSON files whose names do not say their splits; name one of the files"),
-    (("annotations/instances_train2014.json", "annotations/instances_train2017.json"), ValueError,
-     r"train2014\.json and .*train2017\.json are both of the split 'train'")])
+@pytest.mark.parametrize(
+    "files, error, message",
+    [
+        ((), ValueError, r"holds no JSON files; looked for annotations/instances_SPLIT\.json, .* train, val"),
+        (
+            ("a.json", "b.json"),
+            ValueError,
+            "holds 2 JSON files whose names do not say their splits; name one of the files",
+        ),
+        (
+            ("annotations/instances_train2014.json", "annotations/instances_train2017.json"),
+            ValueError,
+            r"train2014\.json and .*train2017\.json are both of the split 'train'",
+        ),
+    ],
+)
 def test_folders_that_cannot_be_told(tmp_path, files, error, message):
     for name in files:
         write(tmp_path / name, json.dumps(coco_content()))
@@ -178,11 +230,22 @@ def test_what_is_not_there_is_named(tmp_path):
 
 # ---------------------------------------------------------------------- what is wrong
 
-@pytest.mark.parametrize("file_name, reason", [
-    ("../1.png", "is not a path inside"), ("/etc/passwd", "is not a path inside"), ("C:/1.png", "is not a path inside"),
-    ("a/../../1.png", "is not a path inside"), ("link.png", "is a link to .*, outside"), (None, "picture is None"),
-    (17, "picture is 17"), ("", "picture is ''"), ("a\0.png", "null"), ("\ud800.png", "surrogates"),
-])
+
+@pytest.mark.parametrize(
+    "file_name, reason",
+    [
+        ("../1.png", "is not a path inside"),
+        ("/etc/passwd", "is not a path inside"),
+        ("C:/1.png", "is not a path inside"),
+        ("a/../../1.png", "is not a path inside"),
+        ("link.png", "is a link to .*, outside"),
+        (None, "picture is None"),
+        (17, "picture is 17"),
+        ("", "picture is ''"),
+        ("a\0.png", "null"),
+        ("\ud800.png", "surrogates"),
+    ],
+)
 def test_a_picture_outside_the_folder_is_never_opened(tmp_path, file_name, reason):
     save_picture(tmp_path / "1.png")
     root = tmp_path / "set"
@@ -195,18 +258,21 @@ def test_a_picture_outside_the_folder_is_never_opened(tmp_path, file_name, reaso
     assert found.broken[0].source == "all.json, image 2" and re.search(reason, found.broken[0].reason)
 
 
-@pytest.mark.parametrize("thing, reason", [
-    (coco_object(2, bbox=(1, 2, 3)), r"bbox of annotations\[1\] is \[1, 2, 3\], not x, y, width, height"),
-    (coco_object(2, bbox=(1, 2, 3, "wide")), r"bbox of annotations\[1\] is 'wide', not a number"),
-    (coco_object(2, bbox=(1, 2, 3, 10**400)), r"bbox of annotations\[1\] is 1000.*, not a number"),
-    (coco_object(2, bbox=(1, True, 3, 4)), "is True, not a number"),
-    (coco_object(2, area=-4), r"area of annotations\[1\] is -4.0; it must be at least 0"),
-    (coco_object(2, area=[]), r"area of annotations\[1\] is \[\], not a number"),
-    (coco_object(2, iscrowd=2), r"iscrowd of annotations\[1\] is 2; 0 or 1"),
-    (coco_object(2, category_id="cat"), r"category_id of annotations\[1\] is 'cat', not the number"),
-    ({"image_id": 2, "category_id": 1}, "bbox .* is None"),
-    ({"image_id": 2, "bbox": [1, 2, 3, 4]}, "category_id .* is None"),
-])
+@pytest.mark.parametrize(
+    "thing, reason",
+    [
+        (coco_object(2, bbox=(1, 2, 3)), r"bbox of annotations\[1\] is \[1, 2, 3\], not x, y, width, height"),
+        (coco_object(2, bbox=(1, 2, 3, "wide")), r"bbox of annotations\[1\] is 'wide', not a number"),
+        (coco_object(2, bbox=(1, 2, 3, 10**400)), r"bbox of annotations\[1\] is 1000.*, not a number"),
+        (coco_object(2, bbox=(1, True, 3, 4)), "is True, not a number"),
+        (coco_object(2, area=-4), r"area of annotations\[1\] is -4.0; it must be at least 0"),
+        (coco_object(2, area=[]), r"area of annotations\[1\] is \[\], not a number"),
+        (coco_object(2, iscrowd=2), r"iscrowd of annotations\[1\] is 2; 0 or 1"),
+        (coco_object(2, category_id="cat"), r"category_id of annotations\[1\] is 'cat', not the number"),
+        ({"image_id": 2, "category_id": 1}, "bbox .* is None"),
+        ({"image_id": 2, "bbox": [1, 2, 3, 4]}, "category_id .* is None"),
+    ],
+)
 def test_the_picture_of_an_annotation_that_makes_no_sense_is_broken(tmp_path, thing, reason):
     coco_folder(tmp_path, images=2, annotations=[coco_object(1), thing])
     found = read_coco(tmp_path)
@@ -218,22 +284,36 @@ def test_the_picture_of_an_annotation_that_makes_no_sense_is_broken(tmp_path, th
     assert len(COCO(tmp_path, on_error="skip", progress=False).skipped) == 1
 
 
-@pytest.mark.parametrize("thing, reason", [
-    (coco_object(99), "there is no image 99"), (coco_object("1"), "there is no image '1'"),
-    ({"bbox": [1, 2, 3, 4]}, "it has no image_id"), ("box", "it has no image_id: 'box'"), ([], "it has no image_id"),
-    (coco_object(True), "it has no image_id")])
+@pytest.mark.parametrize(
+    "thing, reason",
+    [
+        (coco_object(99), "there is no image 99"),
+        (coco_object("1"), "there is no image '1'"),
+        ({"bbox": [1, 2, 3, 4]}, "it has no image_id"),
+        ("box", "it has no image_id: 'box'"),
+        ([], "it has no image_id"),
+        (coco_object(True), "it has no image_id"),
+    ],
+)
 def test_an_annotation_of_no_picture_is_broken(tmp_path, thing, reason):
     found = read_coco(coco_folder(tmp_path, annotations=[coco_object(), thing]))
     assert names(found) == ["1.png"] and len(found.records[0].boxes) == 1
     assert found.broken[0].source == "all.json, annotations[1]" and reason in found.broken[0].reason
 
 
-@pytest.mark.parametrize("image, source, reason", [
-    ({"file_name": "a.png"}, "all.json, images[1]", "it has no id"),
-    (None, "all.json, images[1]", "it has no id: None"),
-    ({"id": 2, "file_name": "a.png", "width": 1.5, "height": 2}, "all.json, image 2", "width is 1.5, not a number of"),
-    ({"id": 2, "file_name": "a.png", "height": "x"}, "all.json, image 2", "height is 'x', not a number"),
-])
+@pytest.mark.parametrize(
+    "image, source, reason",
+    [
+        ({"file_name": "a.png"}, "all.json, images[1]", "it has no id"),
+        (None, "all.json, images[1]", "it has no id: None"),
+        (
+            {"id": 2, "file_name": "a.png", "width": 1.5, "height": 2},
+            "all.json, image 2",
+            "width is 1.5, not a number of",
+        ),
+        ({"id": 2, "file_name": "a.png", "height": "x"}, "all.json, image 2", "height is 'x', not a number"),
+    ],
+)
 def test_an_image_that_makes_no_sense_is_broken(tmp_path, image, source, reason):
     found = read_coco(coco_folder(tmp_path, images=[{"id": 1, "file_name": "1.png"}, image]))
     assert names(found) == ["1.png"]
@@ -252,18 +332,27 @@ def test_an_unknown_category_is_an_unknown_class(tmp_path):
     assert found.records[0].labels.tolist() == [-1] and found.records[0].names == ("category 9",)
 
 
-@pytest.mark.parametrize("text, message", [
-    ("", "is not JSON: Expecting value"), ("{", "is not JSON"), (b"\xff\xff", "is not JSON"),
-    ("[" * 200_000, "is not JSON"), (json.dumps(coco_content(0)), "has no pictures"),
-    ("[]", "it is not an object"), ("{}", "it has no list 'images'; it has nothing"),
-    ('{"images": [], "annotations": {}}', "it has no list 'annotations'; it has 'images', 'annotations'"),
-    ('{"images": [], "annotations": []}', "it has no list 'categories'"),
-    (json.dumps(coco_content(categories=["cat"])), r"categories\[0\] has no number: 'cat'"),
-    (json.dumps(coco_content(categories=[{"id": "1", "name": "cat"}])), r"categories\[0\] has no number"),
-    (json.dumps(coco_content(categories=[{"id": 1}])), r"categories\[0\]: the name is None"),
-    (json.dumps(coco_content(categories=[{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}])),
-     r"categories\[1\] is 'dog', but category 1 is 'cat' already"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "is not JSON: Expecting value"),
+        ("{", "is not JSON"),
+        (b"\xff\xff", "is not JSON"),
+        ("[" * 200_000, "is not JSON"),
+        (json.dumps(coco_content(0)), "has no pictures"),
+        ("[]", "it is not an object"),
+        ("{}", "it has no list 'images'; it has nothing"),
+        ('{"images": [], "annotations": {}}', "it has no list 'annotations'; it has 'images', 'annotations'"),
+        ('{"images": [], "annotations": []}', "it has no list 'categories'"),
+        (json.dumps(coco_content(categories=["cat"])), r"categories\[0\] has no number: 'cat'"),
+        (json.dumps(coco_content(categories=[{"id": "1", "name": "cat"}])), r"categories\[0\] has no number"),
+        (json.dumps(coco_content(categories=[{"id": 1}])), r"categories\[0\]: the name is None"),
+        (
+            json.dumps(coco_content(categories=[{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}])),
+            r"categories\[1\] is 'dog', but category 1 is 'cat' already",
+        ),
+    ],
+)
 def test_a_file_that_is_none_is_named(tmp_path, text, message):
     save_picture(tmp_path / "1.png")
     path = write(tmp_path / "all.json", text)

@@ -87,11 +87,17 @@ def test_boxes_are_tight_around_what_is_drawn(pages):
             assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
 
-@pytest.mark.parametrize("kind, left, top, right, bottom", [
-    # Half extents of an upright shape of radius 20: a square 20 / sqrt(2); a triangle 20 up, 10 down, 20 cos 30 aside;
-    # a cross three times as long as wide reaches 20 * 3 / sqrt(10).
-    ("circle", 20, 20, 20, 20), ("square", 14.142, 14.142, 14.142, 14.142), ("triangle", 17.321, 20, 17.321, 10),
-    ("cross", 18.974, 18.974, 18.974, 18.974)])
+@pytest.mark.parametrize(
+    "kind, left, top, right, bottom",
+    [
+        # Half extents of an upright shape of radius 20: a square 20 / sqrt(2); a triangle 20 up, 10 down and 20 cos 30
+        # to either side; a cross three times as long as wide reaches 20 * 3 / sqrt(10).
+        ("circle", 20, 20, 20, 20),
+        ("square", 14.142, 14.142, 14.142, 14.142),
+        ("triangle", 17.321, 20, 17.321, 10),
+        ("cross", 18.974, 18.974, 18.974, 18.974),
+    ],
+)
 def test_shapes_reach_as_far_as_geometry_says(kind, left, top, right, bottom):
     coverage = shape_coverage(kind, (40.3, 50.8), 20.0, 0.0, (100, 90))
     expected = [40.3 - left, 50.8 - top, 40.3 + right, 50.8 + bottom]
@@ -100,9 +106,10 @@ def test_shapes_reach_as_far_as_geometry_says(kind, left, top, right, bottom):
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.3, -0.7])
-@pytest.mark.parametrize("kind, area", [
-    ("circle", np.pi * 400), ("square", 800), ("triangle", 0.75 * 3**0.5 * 400),
-    ("cross", (2 * 3 - 1) * 160)])  # bars of 6a by 2a with a = 20 / sqrt(10): 5 squares of (2a) ** 2 = 160
+@pytest.mark.parametrize(
+    "kind, area",
+    [("circle", np.pi * 400), ("square", 800), ("triangle", 0.75 * 3**0.5 * 400), ("cross", (2 * 3 - 1) * 160)],
+)  # bars of 6a by 2a with a = 20 / sqrt(10): 5 squares of (2a) ** 2 = 160
 def test_shapes_have_their_area_at_every_angle(kind, area, angle):
     assert shape_coverage(kind, (40.3, 50.8), 20.0, angle, (100, 90)).sum() == pytest.approx(area, rel=0.01)
 
@@ -198,23 +205,33 @@ def test_tight_boxes_and_blend_by_hand():
     assert picture.tolist() == [[[125, 75, 100], [100, 100, 100]]]
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: data.load("mnist", "train"),
-     "no data set 'mnist'; there are: shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH"),
-    (lambda: data.load("voc:", "train"), "no data set 'voc:'; there are: "),
-    (lambda: data.load("yolo:there", "train"), "no data set 'yolo:there'; there are: "),
-    (lambda: data.load("shapes", "train", options={"size": 3}), "shapes takes no options, got 'size'"),
-    (lambda: data.load("voc:there", "train", options={"images": "x"}),
-     r"voc:PATH has no option 'images'; its options are on_error, classes, first_pixel"),
-    (lambda: data.load(__file__, "train"), r"masks:PATH; .*test_datasets\.py is a path: write voc:.*, or another kind"),
-    (lambda: data.load("csv:there", "train", n=-1), "n must not be negative, got -1"),
-    (lambda: data.load("shapes", "test"), "split must be one of train, val, got 'test'"),
-    (lambda: data.Digits(-1), "n must not be negative, got -1"),
-    (lambda: data.Shapes(1, seed=-2), "seed must not be negative, got -2"),
-    (lambda: data.Shapes(1, size=(128, 32)), r"size .* at least 64 pixels each, got \(128, 32\)"),
-    (lambda: tight_boxes(np.zeros((1, 3, 3))), "layer 0"),
-    (lambda: shape_coverage("hexagon", (5, 5), 3.0, 0.0, (9, 9)), "got 'hexagon'"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (
+            lambda: data.load("mnist", "train"),
+            "no data set 'mnist'; there are: shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH",
+        ),
+        (lambda: data.load("voc:", "train"), "no data set 'voc:'; there are: "),
+        (lambda: data.load("yolo:there", "train"), "no data set 'yolo:there'; there are: "),
+        (lambda: data.load("shapes", "train", options={"size": 3}), "shapes takes no options, got 'size'"),
+        (
+            lambda: data.load("voc:there", "train", options={"images": "x"}),
+            r"voc:PATH has no option 'images'; its options are on_error, classes, first_pixel",
+        ),
+        (
+            lambda: data.load(__file__, "train"),
+            r"masks:PATH; .*test_datasets\.py is a path: write voc:.*, or another kind",
+        ),
+        (lambda: data.load("csv:there", "train", n=-1), "n must not be negative, got -1"),
+        (lambda: data.load("shapes", "test"), "split must be one of train, val, got 'test'"),
+        (lambda: data.Digits(-1), "n must not be negative, got -1"),
+        (lambda: data.Shapes(1, seed=-2), "seed must not be negative, got -2"),
+        (lambda: data.Shapes(1, size=(128, 32)), r"size .* at least 64 pixels each, got \(128, 32\)"),
+        (lambda: tight_boxes(np.zeros((1, 3, 3))), "layer 0"),
+        (lambda: shape_coverage("hexagon", (5, 5), 3.0, 0.0, (9, 9)), "got 'hexagon'"),
+    ],
+)
 def test_bad_requests_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
@@ -226,6 +243,7 @@ def test_lengths_of_the_splits():
 
 
 # ---------------------------------------------------------------------- picture files
+
 
 @pytest.fixture
 def folders(tmp_path):
@@ -281,8 +299,9 @@ def numbered(count):
 BROKEN = data.Broken("x.xml", "empty")
 
 
-@pytest.mark.parametrize("count, share, held_out", [
-    (2, 0.2, 1), (10, 0.2, 2), (13, 0.2, 3), (5, 0.9, 4), (100, 0.25, 25)])
+@pytest.mark.parametrize(
+    "count, share, held_out", [(2, 0.2, 1), (10, 0.2, 2), (13, 0.2, 3), (5, 0.9, 4), (100, 0.25, 25)]
+)
 def test_split_holds_out_a_share(count, share, held_out):
     annotations = numbered(count)
     rest, part = data.split(annotations, share)
@@ -306,30 +325,47 @@ def test_split_depends_on_names_and_seed_alone():
     assert {record.image.name for record in part.records} == chosen and len(rest) == 32 and len(pages) == 40
 
 
-@pytest.mark.parametrize("count, share, message", [
-    (1, 0.2, "at least two pictures are needed"), (4, 0, "share must be between 0 and 1, got 0"), (4, 1, "got 1")])
+@pytest.mark.parametrize(
+    "count, share, message",
+    [(1, 0.2, "at least two pictures are needed"), (4, 0, "share must be between 0 and 1, got 0"), (4, 1, "got 1")],
+)
 def test_split_refuses(count, share, message):
     with pytest.raises(ValueError, match=message):
         data.split(numbered(count), share)
 
 
-@pytest.mark.parametrize("known, split, expected", [
-    ((), None, (None, False)), ((), "train", (None, True)), ((), "val", (None, True)),
-    (("train", "val"), "train", ("train", False)), (("train", "val"), "val", ("val", False)),
-    (("train",), "train", ("train", True)), (("train", "test"), "val", ("train", True)),
-    (("trainval", "test"), "train", ("trainval", True)), (("trainval", "test"), "val", ("trainval", True)),
-    (("val",), "val", ("val", False)), (("a", "b"), "b", ("b", False)), (("train", "val"), None, (None, False))])
+@pytest.mark.parametrize(
+    "known, split, expected",
+    [
+        ((), None, (None, False)),
+        ((), "train", (None, True)),
+        ((), "val", (None, True)),
+        (("train", "val"), "train", ("train", False)),
+        (("train", "val"), "val", ("val", False)),
+        (("train",), "train", ("train", True)),
+        (("train", "test"), "val", ("train", True)),
+        (("trainval", "test"), "train", ("trainval", True)),
+        (("trainval", "test"), "val", ("trainval", True)),
+        (("val",), "val", ("val", False)),
+        (("a", "b"), "b", ("b", False)),
+        (("train", "val"), None, (None, False)),
+    ],
+)
 def test_where_a_split_is_read_from(known, split, expected):
     assert source_of(split, known, "x") == expected
 
 
-@pytest.mark.parametrize("known, split, message", [
-    (("val",), "train", "x has no split 'train'; there is: val"),
-    (("test",), "train", "no split 'train'; there is: test"),
-    (("trainval", "test"), "tset", "there is: val, test, train, trainval$"),
-    (("train",), "test", "there is: val, train$"),
-    ((), "test", "it knows no splits, so there is train and val"),
-    ([f"s{i}" for i in range(12)], "train", "there is: s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, ...$")])
+@pytest.mark.parametrize(
+    "known, split, message",
+    [
+        (("val",), "train", "x has no split 'train'; there is: val"),
+        (("test",), "train", "no split 'train'; there is: test"),
+        (("trainval", "test"), "tset", "there is: val, test, train, trainval$"),
+        (("train",), "test", "there is: val, train$"),
+        ((), "test", "it knows no splits, so there is train and val"),
+        ([f"s{i}" for i in range(12)], "train", "there is: s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, ...$"),
+    ],
+)
 def test_splits_that_are_not_there(known, split, message):
     with pytest.raises(ValueError, match=message):
         source_of(split, known, "x")

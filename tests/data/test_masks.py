@@ -67,9 +67,14 @@ def test_an_empty_mask_is_a_picture_without_objects(tmp_path):
     assert Masks(penn_fudan(tmp_path, np.zeros(SIZE)), progress=False)[0][1]["boxes"].shape == (0, 4)
 
 
-@pytest.mark.parametrize("options, folders, expected", [
-    ({}, ("images", "masks"), "object"), ({"class_name": "cell"}, ("images", "masks"), "cell"),
-    ({"images": "photos", "masks": "truth"}, ("photos", "truth"), "object")])
+@pytest.mark.parametrize(
+    "options, folders, expected",
+    [
+        ({}, ("images", "masks"), "object"),
+        ({"class_name": "cell"}, ("images", "masks"), "cell"),
+        ({"images": "photos", "masks": "truth"}, ("photos", "truth"), "object"),
+    ],
+)
 def test_folders_and_the_class_can_be_said(tmp_path, options, folders, expected):
     save_picture(tmp_path / folders[0] / "a.jpg")
     save_picture(tmp_path / folders[0] / ".b.jpg")
@@ -107,12 +112,19 @@ def test_the_mask_of_a_picture_of_another_size_is_named(tmp_path):
         Masks(tmp_path, progress=False)[0]
 
 
-@pytest.mark.parametrize("files, source, reason", [
-    (("PNGImages/b.png",), "PNGImages/b.png", r"holds no mask for it, b_mask\.png or b\.png"),
-    (("PedMasks/b_mask.png",), "PedMasks/b_mask.png", "there is no picture for this mask"),
-    (("PNGImages/b.png", "PedMasks/b.png", "PedMasks/b_mask.png"), "PNGImages/b.png", "either of b_mask.png, b.png"),
-    (("PNGImages/b.png", "PedMasks/b.png"), "PedMasks/b.png", r"PIL's mode RGB; a mask is grey or has a palette"),
-])
+@pytest.mark.parametrize(
+    "files, source, reason",
+    [
+        (("PNGImages/b.png",), "PNGImages/b.png", r"holds no mask for it, b_mask\.png or b\.png"),
+        (("PedMasks/b_mask.png",), "PedMasks/b_mask.png", "there is no picture for this mask"),
+        (
+            ("PNGImages/b.png", "PedMasks/b.png", "PedMasks/b_mask.png"),
+            "PNGImages/b.png",
+            "either of b_mask.png, b.png",
+        ),
+        (("PNGImages/b.png", "PedMasks/b.png"), "PedMasks/b.png", r"PIL's mode RGB; a mask is grey or has a palette"),
+    ],
+)
 def test_what_does_not_belong_together_is_broken(tmp_path, files, source, reason):
     penn_fudan(tmp_path)
     for name in files:
@@ -139,10 +151,14 @@ def test_links_that_lead_outside_are_broken(tmp_path):
     assert "is a link to" in found.broken[0].reason
 
 
-@pytest.mark.parametrize("folders, error, message", [
-    ((), FileNotFoundError, "looked for the folders PNGImages and PedMasks, or images and masks"),
-    (("PNGImages",), FileNotFoundError, "no folder .*PedMasks"),
-    (("images", "masks"), ValueError, "images holds no pictures")])
+@pytest.mark.parametrize(
+    "folders, error, message",
+    [
+        ((), FileNotFoundError, "looked for the folders PNGImages and PedMasks, or images and masks"),
+        (("PNGImages",), FileNotFoundError, "no folder .*PedMasks"),
+        (("images", "masks"), ValueError, "images holds no pictures"),
+    ],
+)
 def test_other_folders_are_named(tmp_path, folders, error, message):
     for name in folders:
         (tmp_path / name).mkdir()

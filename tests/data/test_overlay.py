@@ -46,9 +46,14 @@ def anywhere(rng):
 
 @pytest.fixture(scope="module", params=["digits", "shapes", "wide digits", "high shapes"])
 def clean(request):
-    return drawn({"digits": lambda: data.Digits(50), "shapes": lambda: data.Shapes(50),
-                  "wide digits": lambda: data.Digits(50, size=(64, 200)),
-                  "high shapes": lambda: data.Shapes(50, size=(200, 80))}[request.param]())  # fmt: skip
+    return drawn(
+        {
+            "digits": lambda: data.Digits(50),
+            "shapes": lambda: data.Shapes(50),
+            "wide digits": lambda: data.Digits(50, size=(64, 200)),
+            "high shapes": lambda: data.Shapes(50, size=(200, 80)),
+        }[request.param]()
+    )
 
 
 def test_the_fit_of_a_box_is_its_rank_among_the_pictures():
@@ -82,10 +87,15 @@ def test_boxes_that_fit_give_no_verdict(clean):
     assert kind(clean) is None
 
 
-@pytest.mark.parametrize(("change", "expected"), [
-    (overlay.swapped_axes, "swapped-axes"), (overlay.upside_down, "upside-down"),
-    (lambda boxes, size: boxes / 2, "wrong-scale"), (lambda boxes, size: 2 * boxes, "wrong-scale"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (overlay.swapped_axes, "swapped-axes"),
+        (overlay.upside_down, "upside-down"),
+        (lambda boxes, size: boxes / 2, "wrong-scale"),
+        (lambda boxes, size: 2 * boxes, "wrong-scale"),
+    ],
+)
 def test_wrong_coordinates_are_named(clean, change, expected):
     verdict = overlay.examine(reduced([(picture, change(boxes, picture.shape[:2])) for picture, boxes in clean]))
     assert verdict.kind == expected and verdict.count >= 50 and "as they are" in verdict.numbers
@@ -107,12 +117,16 @@ def test_a_few_pictures_give_no_verdict(clean):
 
 
 @pytest.mark.parametrize("change", ["none", "swapped", "slipped"])
-@pytest.mark.parametrize("case", ["objects that look as what is around them", "the same place in every picture",
-                                  "boxes that fill the picture"])  # fmt: skip
+@pytest.mark.parametrize(
+    "case",
+    ["objects that look as what is around them", "the same place in every picture", "boxes that fill the picture"],
+)
 def test_where_nothing_can_be_told_there_is_no_verdict(case, change):
-    pages = {"objects that look as what is around them": lambda: painted(40, 0, anywhere),
-             "the same place in every picture": lambda: painted(40, 60, lambda rng: (30, 30, 60, 60)),
-             "boxes that fill the picture": lambda: painted(40, 60, lambda rng: (2, 3, 95, 94))}[case]()  # fmt: skip
+    pages = {
+        "objects that look as what is around them": lambda: painted(40, 0, anywhere),
+        "the same place in every picture": lambda: painted(40, 60, lambda rng: (30, 30, 60, 60)),
+        "boxes that fill the picture": lambda: painted(40, 60, lambda rng: (2, 3, 95, 94)),
+    }[case]()
     if change == "swapped":
         pages = [(picture, overlay.swapped_axes(boxes, (96, 96))) for picture, boxes in pages]
     if change == "slipped":
@@ -137,8 +151,11 @@ def test_a_picture_that_everything_fits_is_not_where_all_boxes_belong():
 
 def test_boxes_that_fit_a_neighbour_as_well_belong_where_they_are():
     """As in a film, of which two frames are nearly the same."""
-    pages = [(np.clip(picture.astype(int) + step, 0, 255).astype(np.uint8), boxes)
-             for picture, boxes in painted(30, 60, anywhere) for step in (0, 1)]  # fmt: skip
+    pages = [
+        (np.clip(picture.astype(int) + step, 0, 255).astype(np.uint8), boxes)
+        for picture, boxes in painted(30, 60, anywhere)
+        for step in (0, 1)
+    ]
     assert kind(pages) is None
 
 

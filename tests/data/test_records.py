@@ -29,19 +29,31 @@ def picture(tmp_path):
 
 # ---------------------------------------------------------------------- what comes out
 
+
 def test_a_picture_comes_with_its_target(picture):
     pages = dataset(record(picture, [(10, 5, 30, 25), (0, 0, 60, 40)], [2, 1]), record(picture, [], []))
     array, target = pages[0]
     assert (array.shape, array.dtype) == ((*SIZE, 3), np.uint8)
-    expected = {"boxes": np.array([[10, 5, 30, 25], [0, 0, 60, 40]], np.float32), "labels": np.array([2, 1]),
-                "difficult": np.zeros(2, bool), "crowd": np.zeros(2, bool), "truncated": np.zeros(2, bool),
-                "areas": np.array([400.0, 2400.0])}
+    expected = {
+        "boxes": np.array([[10, 5, 30, 25], [0, 0, 60, 40]], np.float32),
+        "labels": np.array([2, 1]),
+        "difficult": np.zeros(2, bool),
+        "crowd": np.zeros(2, bool),
+        "truncated": np.zeros(2, bool),
+        "areas": np.array([400.0, 2400.0]),
+    }
     assert target.keys() == expected.keys()
     for key, values in expected.items():
         np.testing.assert_array_equal(target[key], values, strict=True)
     shapes = {key: (values.shape, values.dtype) for key, values in pages[1][1].items()}
-    assert shapes == {"boxes": ((0, 4), np.float32), "labels": ((0,), np.int64), "difficult": ((0,), bool),
-                      "crowd": ((0,), bool), "truncated": ((0,), bool), "areas": ((0,), np.float64)}
+    assert shapes == {
+        "boxes": ((0, 4), np.float32),
+        "labels": ((0,), np.int64),
+        "difficult": ((0,), bool),
+        "crowd": ((0,), bool),
+        "truncated": ((0,), bool),
+        "areas": ((0,), np.float64),
+    }
 
 
 def test_what_is_done_to_a_target_does_not_stay(picture):
@@ -81,23 +93,29 @@ def test_an_annotation_needs_no_decoding(tmp_path):
 
 # ---------------------------------------------------------------------- boxes that are not inside
 
-@pytest.mark.parametrize("box, cut", [
-    ((-1, -1, 61, 41), (0, 0, 60, 40)), ((-0.5, 3, 5, 40.5), (0, 3, 5, 40)), ((0, 0, 60, 40), (0, 0, 60, 40))])
+
+@pytest.mark.parametrize(
+    "box, cut",
+    [((-1, -1, 61, 41), (0, 0, 60, 40)), ((-0.5, 3, 5, 40.5), (0, 3, 5, 40)), ((0, 0, 60, 40), (0, 0, 60, 40))],
+)
 def test_a_rounding_beyond_the_border_is_cut(picture, box, cut):
     assert dataset(record(picture, [box]))[0][1]["boxes"].tolist() == [list(cut)]
 
 
-@pytest.mark.parametrize("box, reason", [
-    ((30, 5, 10, 25), "x2 > x1 and y2 > y1 are needed"),
-    ((10, 5, 30, 5), "x2 > x1 and y2 > y1 are needed"),
-    ((10, float("nan"), 30, 25), "every number must be finite"),
-    ((10, 5, float("inf"), 25), "every number must be finite"),
-    ((-1.01, 5, 30, 25), "the picture is 60 pixels wide and 40 high"),
-    ((10, 5, 30, 41.01), "the picture is 60 pixels wide and 40 high"),
-    ((70, 5, 90, 25), "the picture is 60 pixels wide and 40 high"),
-    ((60.2, 5, 60.8, 25), "nothing of it lies in the picture"),
-    ((20, 5, 20 + 1e-9, 25), "nothing of it lies in the picture"),
-])
+@pytest.mark.parametrize(
+    "box, reason",
+    [
+        ((30, 5, 10, 25), "x2 > x1 and y2 > y1 are needed"),
+        ((10, 5, 30, 5), "x2 > x1 and y2 > y1 are needed"),
+        ((10, float("nan"), 30, 25), "every number must be finite"),
+        ((10, 5, float("inf"), 25), "every number must be finite"),
+        ((-1.01, 5, 30, 25), "the picture is 60 pixels wide and 40 high"),
+        ((10, 5, 30, 41.01), "the picture is 60 pixels wide and 40 high"),
+        ((70, 5, 90, 25), "the picture is 60 pixels wide and 40 high"),
+        ((60.2, 5, 60.8, 25), "nothing of it lies in the picture"),
+        ((20, 5, 20 + 1e-9, 25), "nothing of it lies in the picture"),
+    ],
+)
 def test_an_impossible_box_is_named(picture, box, reason):
     pages = dataset(record(picture, [(1, 1, 2, 2), box], [1, 2], ("cat", "dog")))
     where = rf"a\.png \(notes\.txt\): box 1, 'dog', is {re.escape(str([float(x) for x in box]))} .*; {reason}"
@@ -152,8 +170,12 @@ def test_boxes_drawn_on_the_upright_picture_stay(tmp_path, orientation, suffix):
     x1, y1, x2, y2 = BLOCK
     seen = np.zeros((80, 48, 3), np.uint8)
     seen[y1:y2, x1:x2] = 255
-    back = {5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
-            8: Image.Transpose.ROTATE_270}[orientation]  # from what is seen to what is stored
+    back = {
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]  # from what is seen to what is stored
     path = tmp_path / f"photo.{suffix}"
     Image.fromarray(seen).transpose(back).save(path, exif=held(orientation))
     page, target = dataset(record(path, [BLOCK], size=(80, 48)))[0]
@@ -177,8 +199,11 @@ def test_a_box_is_judged_where_it_was_drawn(tmp_path):
 BACK = {6: 8, 8: 6}  # the turn that undoes another; the others undo themselves
 
 
-@given(orientation=st.integers(1, 8), size=st.tuples(st.integers(1, 99), st.integers(1, 99)),
-       boxes=st.lists(st.tuples(*[st.integers(-9, 99)] * 4), max_size=3))
+@given(
+    orientation=st.integers(1, 8),
+    size=st.tuples(st.integers(1, 99), st.integers(1, 99)),
+    boxes=st.lists(st.tuples(*[st.integers(-9, 99)] * 4), max_size=3),
+)
 @settings(max_examples=60)
 def test_turning_and_turning_back_changes_nothing(orientation, size, boxes):
     given_boxes = np.array(boxes, np.float64).reshape(-1, 4)
@@ -186,11 +211,13 @@ def test_turning_and_turning_back_changes_nothing(orientation, size, boxes):
     turned = turn_boxes(given_boxes, header)
     back = turn_boxes(turned, Header(header.upright_size, BACK.get(orientation, orientation)))
     np.testing.assert_array_equal(back, given_boxes)
-    np.testing.assert_array_equal(turned[:, 2:] - turned[:, :2],
-                                  (given_boxes[:, 2:] - given_boxes[:, :2])[:, ::-1 if orientation >= 5 else 1])
+    np.testing.assert_array_equal(
+        turned[:, 2:] - turned[:, :2], (given_boxes[:, 2:] - given_boxes[:, :2])[:, :: -1 if orientation >= 5 else 1]
+    )
 
 
 # ---------------------------------------------------------------------- what cannot be read
+
 
 def test_an_unreadable_annotation_is_an_error_at_once(picture):
     broken = [Broken("b.xml", "no element found"), Broken("c.xml", "it is empty")]
@@ -208,14 +235,23 @@ def test_a_missing_picture_is_named_when_it_is_asked_for(tmp_path):
 def test_skipping_leaves_out_what_is_wrong_and_says_so(tmp_path, picture):
     damaged = save_picture(tmp_path / "damaged.jpg")
     damaged.write_bytes(damaged.read_bytes()[:-10])
-    pages = dataset(record(tmp_path / "absent.png"), record(picture), record(damaged),
-                    record(picture, [(5, 5, 4, 9)]), record(picture, labels=[2]),
-                    broken=[Broken("b.xml", "it is empty")], on_error="skip")
+    pages = dataset(
+        record(tmp_path / "absent.png"),
+        record(picture),
+        record(damaged),
+        record(picture, [(5, 5, 4, 9)]),
+        record(picture, labels=[2]),
+        broken=[Broken("b.xml", "it is empty")],
+        on_error="skip",
+    )
     assert len(pages) == 2 and [target["labels"].tolist() for _, target in pages] == [[1], [2]]
     reasons = [skipped.reason for skipped in pages.skipped]
     assert [skipped.source for skipped in pages.skipped] == ["b.xml", "notes.txt", "notes.txt", "notes.txt"]
-    for reason, expected in zip(reasons, ("it is empty", r"absent\.png is not there", r"damaged\.jpg cannot be read",
-                                          r"a\.png \(notes\.txt\): box 0"), strict=True):
+    for reason, expected in zip(
+        reasons,
+        ("it is empty", r"absent\.png is not there", r"damaged\.jpg cannot be read", r"a\.png \(notes\.txt\): box 0"),
+        strict=True,
+    ):
         assert re.search(expected, reason)
 
 

@@ -30,6 +30,7 @@ def names(annotations):
 
 # ---------------------------------------------------------------------- what rows say
 
+
 def test_rows_of_a_picture_are_its_objects(folder):
     found = read(folder, HEADER + A + 'b.png,0,0,60,40,"dog, big"\na.png,1.5,2,3e0,4.25,cat\n')
     assert found.classes == ("background", "cat", "dog, big") and found.category_ids == () and not found.broken
@@ -43,8 +44,10 @@ def test_rows_of_a_picture_are_its_objects(folder):
 
 
 def test_columns_stand_in_any_order_and_others_are_not_looked_at(folder):
-    text = ("\ufefflabel, y2, x2, y1, x1, score, width, height, crowd, difficult, image\r\n"
-            "cat, 25, 30, 5, 10, high, 60, 40, 1, 0, sub/c.png\r\n\r\ncat, 4, 3, 2, 1, , 60, 40, , true, sub/c.png\r\n")
+    text = (
+        "\ufefflabel, y2, x2, y1, x1, score, width, height, crowd, difficult, image\r\n"
+        "cat, 25, 30, 5, 10, high, 60, 40, 1, 0, sub/c.png\r\n\r\ncat, 4, 3, 2, 1, , 60, 40, , true, sub/c.png\r\n"
+    )
     record = read(folder, text).records[0]
     assert record.boxes.tolist() == [[10, 5, 30, 25], [1, 2, 3, 4]]
     assert record.crowd.tolist() == [True, False] and record.difficult.tolist() == [False, True]
@@ -81,6 +84,7 @@ def test_classes_can_be_said(folder):
 
 # ---------------------------------------------------------------------- splits
 
+
 def test_a_column_says_the_splits(folder):
     text = "split,image,x1,y1,x2,y2,label\ntrain,a.png,1,2,3,4,cat\nvalid,b.png,1,2,3,4,dog\n"
     for split, expected in (("train", ["a.png"]), ("val", ["b.png"]), (None, ["a.png", "b.png"])):
@@ -109,9 +113,13 @@ def test_without_splits_pictures_are_held_out(folder):
     assert [len(part) for part in parts] == [2, 1] and sorted(sum(parts, [])) == ["a.png", "b.png", "c.png"]
 
 
-@pytest.mark.parametrize("text, reason", [
-    ("a.png,1,2,3,4,cat,train\na.png,1,2,3,4,cat,test\n", "another row has another split for a.png"),
-    ("a.png,1,2,3,4,cat,\n", "its split is empty")])
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("a.png,1,2,3,4,cat,train\na.png,1,2,3,4,cat,test\n", "another row has another split for a.png"),
+        ("a.png,1,2,3,4,cat,\n", "its split is empty"),
+    ],
+)
 def test_a_picture_is_in_one_split(folder, text, reason):
     text = "image,x1,y1,x2,y2,label,split\n" + text + "b.png,1,2,3,4,cat,train\nsub/c.png,1,2,3,4,cat,val\n"
     found = read(folder, text)
@@ -120,6 +128,7 @@ def test_a_picture_is_in_one_split(folder, text, reason):
 
 
 # ---------------------------------------------------------------------- in memory
+
 
 class Frame:
     """As much of a DataFrame as is asked for."""
@@ -138,8 +147,12 @@ NA = type("NAType", (), {"__ne__": lambda self, other: self, "__bool__": lambda 
 
 def test_rows_in_memory(folder):
     nothing = {key: float("nan") for key in ROW}
-    rows = [ROW, {**ROW, "x1": "1.5", "image": Path("a.png")}, {**nothing, "image": "b.png", "label": None},
-            {**nothing, "image": "sub/c.png", "x1": NA, "difficult": np.float64("nan")}]
+    rows = [
+        ROW,
+        {**ROW, "x1": "1.5", "image": Path("a.png")},
+        {**nothing, "image": "b.png", "label": None},
+        {**nothing, "image": "sub/c.png", "x1": NA, "difficult": np.float64("nan")},
+    ]
     for given in (rows, tuple(rows), iter(rows), Frame(rows)):
         found = read_table(given, folder)
         assert names(found) == ["a.png", "b.png", "c.png"] and not found.broken
@@ -183,22 +196,26 @@ def test_a_table_needs_its_columns(folder):
 
 # ---------------------------------------------------------------------- what is wrong
 
-@pytest.mark.parametrize("row, line, reason", [
-    ("b.png,1,2,3,cat\n", 4, "it has 5 cells, the header has 6"),
-    ("b.png,1,2,3,4,cat,1\n", 4, "it has 7 cells, the header has 6"),
-    ("bad\n", 4, "it has 1 cells, the header has 6"),
-    ("b.png,one,2,3,4,cat\n", 4, "x1 is 'one', not a number"),
-    ("b.png,1,2,,4,cat\n", 4, "x2 is '', not a number"),
-    ("b.png,1,2,3,4,\n", 4, "label is '', not the name of a class"),
-    ("b.png,,,,,cat\n", 4, "x1 is '', not a number"),
-    ("../secret.png,1,2,3,4,cat\n", 4, "'../secret.png' is not a path inside"),
-    ("/etc/passwd,1,2,3,4,cat\n", 4, "is not a path inside"),
-    ("D:\\a.png,1,2,3,4,cat\n", 4, "is not a path inside"),
-    ("link.png,1,2,3,4,cat\n", 4, "is a link to .*, outside"),
-    (",1,2,3,4,cat\n", 4, "its image is '', not the name of a file"),
-    ('"b.\npng",1,2,3,x,cat\n', 5, "y2 is 'x', not a number"),
-    ("b.png,1,2,3,4,cat\nb.png,1,2,3,1_0,cat\n", 5, "y2 is '1_0', not a number"),
-])
+
+@pytest.mark.parametrize(
+    "row, line, reason",
+    [
+        ("b.png,1,2,3,cat\n", 4, "it has 5 cells, the header has 6"),
+        ("b.png,1,2,3,4,cat,1\n", 4, "it has 7 cells, the header has 6"),
+        ("bad\n", 4, "it has 1 cells, the header has 6"),
+        ("b.png,one,2,3,4,cat\n", 4, "x1 is 'one', not a number"),
+        ("b.png,1,2,,4,cat\n", 4, "x2 is '', not a number"),
+        ("b.png,1,2,3,4,\n", 4, "label is '', not the name of a class"),
+        ("b.png,,,,,cat\n", 4, "x1 is '', not a number"),
+        ("../secret.png,1,2,3,4,cat\n", 4, "'../secret.png' is not a path inside"),
+        ("/etc/passwd,1,2,3,4,cat\n", 4, "is not a path inside"),
+        ("D:\\a.png,1,2,3,4,cat\n", 4, "is not a path inside"),
+        ("link.png,1,2,3,4,cat\n", 4, "is a link to .*, outside"),
+        (",1,2,3,4,cat\n", 4, "its image is '', not the name of a file"),
+        ('"b.\npng",1,2,3,x,cat\n', 5, "y2 is 'x', not a number"),
+        ("b.png,1,2,3,4,cat\nb.png,1,2,3,1_0,cat\n", 5, "y2 is '1_0', not a number"),
+    ],
+)
 def test_a_row_that_makes_no_sense_breaks_its_picture(tmp_path, row, line, reason):
     secret = save_picture(tmp_path / "secret.png")
     root = tmp_path / "set"
@@ -214,25 +231,38 @@ def test_a_row_that_makes_no_sense_breaks_its_picture(tmp_path, row, line, reaso
     assert len(CSV(root / "boxes.csv", on_error="skip", progress=False)) == 1
 
 
-@pytest.mark.parametrize("size, reason", [
-    ("60,40\na.png,1,2,3,4,cat,61,40", "another row has another width and height"), ("60,forty", "height is 'forty'"),
-    ("60,40.5", "height is '40.5', not a number of pixels"), ("60,inf", "height is 'inf', not a number of pixels")])
+@pytest.mark.parametrize(
+    "size, reason",
+    [
+        ("60,40\na.png,1,2,3,4,cat,61,40", "another row has another width and height"),
+        ("60,forty", "height is 'forty'"),
+        ("60,40.5", "height is '40.5', not a number of pixels"),
+        ("60,inf", "height is 'inf', not a number of pixels"),
+    ],
+)
 def test_a_picture_has_one_size(folder, size, reason):
     found = read(folder, f"image,x1,y1,x2,y2,label,width,height\na.png,1,2,3,4,cat,{size}\n")
     assert not found.records and reason in found.broken[0].reason
 
 
-@pytest.mark.parametrize("text, message", [
-    ("", r"boxes\.csv lacks the columns image, x1, y1, x2, y2, label; it has none"),
-    ("image,x1,y1,x2,y2\n", r"boxes\.csv lacks the column label; it has image, x1, y1, x2, y2$"),
-    (HEADER.replace(",", ";"), "it has image;x1;y1;x2;y2;label; separate them by commas"),
-    (HEADER.replace(",", "\t"), "; separate them by commas"),
-    ("a.png,1,2,3,4,cat\n", "has a.png, 1, 2, 3, 4, cat; the first line names the columns: image,x1,y1,x2,y2,label$"),
-    ("image,x1,y1,x2,y2,label,x1\n", "has the column x1 twice"),
-    (HEADER.encode("utf-16"), r"boxes\.csv is not a text in UTF-8"),
-    (HEADER + '"a.png,1,2', r"boxes\.csv, line 2: unexpected end"),
-    (HEADER + 'a.png,1,2,3,4,"cat"s\n', r"boxes\.csv, line 2: "), (HEADER + "a" * 200_000, "line 2: field larger than"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", r"boxes\.csv lacks the columns image, x1, y1, x2, y2, label; it has none"),
+        ("image,x1,y1,x2,y2\n", r"boxes\.csv lacks the column label; it has image, x1, y1, x2, y2$"),
+        (HEADER.replace(",", ";"), "it has image;x1;y1;x2;y2;label; separate them by commas"),
+        (HEADER.replace(",", "\t"), "; separate them by commas"),
+        (
+            "a.png,1,2,3,4,cat\n",
+            "has a.png, 1, 2, 3, 4, cat; the first line names the columns: image,x1,y1,x2,y2,label$",
+        ),
+        ("image,x1,y1,x2,y2,label,x1\n", "has the column x1 twice"),
+        (HEADER.encode("utf-16"), r"boxes\.csv is not a text in UTF-8"),
+        (HEADER + '"a.png,1,2', r"boxes\.csv, line 2: unexpected end"),
+        (HEADER + 'a.png,1,2,3,4,"cat"s\n', r"boxes\.csv, line 2: "),
+        (HEADER + "a" * 200_000, "line 2: field larger than"),
+    ],
+)
 def test_a_file_that_is_none_is_named(folder, text, message):
     with pytest.raises(ValueError, match=message):
         read(folder, text)

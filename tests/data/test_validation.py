@@ -70,15 +70,25 @@ def folder(written, tmp_path):
 
 # ---------------------------------------------------------------------- clean sets
 
-@pytest.mark.parametrize("dataset", [data.Shapes(60), data.Digits(60), data.Digits(60, split="val", seed=3),
-                                     data.Digits(50, size=(64, 200)), data.Shapes(40, size=(200, 96))],
-                         ids=["shapes", "digits", "val", "wide", "high"])  # fmt: skip
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        data.Shapes(60),
+        data.Digits(60),
+        data.Digits(60, split="val", seed=3),
+        data.Digits(50, size=(64, 200)),
+        data.Shapes(40, size=(200, 96)),
+    ],
+    ids=["shapes", "digits", "val", "wide", "high"],
+)
 def test_a_clean_set_has_no_problems(dataset):
     report = check(dataset)
     assert report.problems == () and report.ok and "no problems found" in str(report)
     labels = np.concatenate([target["labels"] for _, target in drawn(dataset)])
-    assert report.counts.per_class == {name: (labels == label).sum()
-                                       for label, name in enumerate(dataset.classes) if label}  # fmt: skip
+    assert report.counts.per_class == {
+        name: (labels == label).sum() for label, name in enumerate(dataset.classes) if label
+    }
     assert (report.counts.pictures, report.counts.objects, report.counts.ignored) == (len(dataset), len(labels), 0)
     assert report.counts.empty == sum(len(target["labels"]) == 0 for _, target in drawn(dataset))
 
@@ -86,7 +96,8 @@ def test_a_clean_set_has_no_problems(dataset):
 @pytest.mark.parametrize("kind", ["voc", "coco", "csv"])
 def test_a_clean_folder_has_no_problems(tmp_path, kind):
     {"voc": data.write_voc, "coco": data.write_coco, "csv": data.write_csv}[kind](
-        data.Shapes(30), tmp_path / kind, "train", progress=False)  # fmt: skip
+        data.Shapes(30), tmp_path / kind, "train", progress=False
+    )
     annotations = data.read_annotations(f"{kind}:{tmp_path / kind}", None)
     assert check(annotations).problems == check(data.AnnotatedPictures(annotations)).problems == ()
     assert check(annotations).counts == check(data.Shapes(30)).counts
@@ -94,15 +105,18 @@ def test_a_clean_folder_has_no_problems(tmp_path, kind):
 
 # ---------------------------------------------------------------------- a Dataset of one's own
 
+
 def set_box(box):
     def plant(page):
         page[1]["boxes"][0] = box
+
     return plant
 
 
 def set_label(label):
     def plant(page):
         page[1]["labels"][0] = label
+
     return plant
 
 
@@ -114,27 +128,31 @@ def twice(page):
 def put(key, change):
     def plant(page):
         page[1][key] = change(page[1][key])
+
     return plant
 
 
-@pytest.mark.parametrize(("plant", "kind", "words"), [
-    (set_box([0, 0, 140, 20]), "box-outside", "box 0: (0, 0, 140, 20) in a picture 128 wide and 128 high"),
-    (set_box([-1.5, 0, 14, 20]), "box-outside", "box 0: (-1.5, 0, 14, 20)"),
-    (set_box([200, 200, 210, 220]), "box-outside", "box 0: (200, 200, 210, 220)"),
-    (set_box([128, 5, 129, 20]), "box-outside", "box 0: (128, 5, 129, 20)"),
-    (set_box([30, 10, 20, 40]), "empty-box", "box 0: (30, 10, 20, 40)"),
-    (set_box([20, 40, 30, 40]), "empty-box", "box 0: (20, 40, 30, 40)"),
-    (set_box([np.nan, 10, 20, 40]), "not-finite", "box 0: (nan, 10, 20, 40)"),
-    (set_box([1, 10, np.inf, 40]), "not-finite", "box 0: (1, 10, inf, 40)"),
-    (set_label(0), "background-label", "box 0: ("),
-    (set_label(5), "label-range", "box 0: label 5; classes have 1 .. 4"),
-    (set_label(-1), "label-range", "box 0: label -1; classes have 1 .. 4"),
-    (twice, "duplicate-box", "is box 0 once more"),
-    (put("labels", lambda labels: labels.astype(float)), "malformed-item", "labels must hold integers"),
-    (put("labels", lambda labels: labels[1:]), "malformed-item", "labels must have shape (3,), got (2,)"),
-    (put("boxes", lambda boxes: boxes[:, :3]), "malformed-item", "boxes must have shape (N, 4), got (3, 3)"),
-    (lambda page: page[1].pop("labels"), "malformed-item", "target is dict with 'boxes'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("plant", "kind", "words"),
+    [
+        (set_box([0, 0, 140, 20]), "box-outside", "box 0: (0, 0, 140, 20) in a picture 128 wide and 128 high"),
+        (set_box([-1.5, 0, 14, 20]), "box-outside", "box 0: (-1.5, 0, 14, 20)"),
+        (set_box([200, 200, 210, 220]), "box-outside", "box 0: (200, 200, 210, 220)"),
+        (set_box([128, 5, 129, 20]), "box-outside", "box 0: (128, 5, 129, 20)"),
+        (set_box([30, 10, 20, 40]), "empty-box", "box 0: (30, 10, 20, 40)"),
+        (set_box([20, 40, 30, 40]), "empty-box", "box 0: (20, 40, 30, 40)"),
+        (set_box([np.nan, 10, 20, 40]), "not-finite", "box 0: (nan, 10, 20, 40)"),
+        (set_box([1, 10, np.inf, 40]), "not-finite", "box 0: (1, 10, inf, 40)"),
+        (set_label(0), "background-label", "box 0: ("),
+        (set_label(5), "label-range", "box 0: label 5; classes have 1 .. 4"),
+        (set_label(-1), "label-range", "box 0: label -1; classes have 1 .. 4"),
+        (twice, "duplicate-box", "is box 0 once more"),
+        (put("labels", lambda labels: labels.astype(float)), "malformed-item", "labels must hold integers"),
+        (put("labels", lambda labels: labels[1:]), "malformed-item", "labels must have shape (3,), got (2,)"),
+        (put("boxes", lambda boxes: boxes[:, :3]), "malformed-item", "boxes must have shape (N, 4), got (3, 3)"),
+        (lambda page: page[1].pop("labels"), "malformed-item", "target is dict with 'boxes'"),
+    ],
+)
 @pytest.mark.filterwarnings("error")
 def test_each_fault_of_a_target_is_found_once(own, plant, kind, words):
     assert len(own[4][1]["boxes"]) == 3
@@ -146,16 +164,19 @@ def test_each_fault_of_a_target_is_found_once(own, plant, kind, words):
     assert report.ok == (KINDS[kind].severity == "warning")
 
 
-@pytest.mark.parametrize(("page", "kind", "words"), [
-    (KeyError("gone"), "failing-item", "KeyError: 'gone'"),
-    (np.zeros((8, 8, 3), np.uint8), "malformed-item", "is ndarray, not (picture, target)"),
-    ((np.zeros((3, 8, 8), np.uint8), {"boxes": [], "labels": []}), "malformed-item", "shape (3, 8, 8)"),
-    ((np.full((8, 8, 3), 255.0), {"boxes": [], "labels": []}), "malformed-item", "values from 255 to 255"),
-    ((np.zeros((8, 8, 3), int), {"boxes": [], "labels": []}), "malformed-item", "its picture is int64"),
-    ((None, {"boxes": [], "labels": []}), "malformed-item", "its picture is NoneType"),
-    (("missing.png", {"boxes": [], "labels": []}), "malformed-item", "missing.png is not there"),
-    ((np.zeros((8, 8, 3), np.uint8), [1]), "malformed-item", "its target is list"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("page", "kind", "words"),
+    [
+        (KeyError("gone"), "failing-item", "KeyError: 'gone'"),
+        (np.zeros((8, 8, 3), np.uint8), "malformed-item", "is ndarray, not (picture, target)"),
+        ((np.zeros((3, 8, 8), np.uint8), {"boxes": [], "labels": []}), "malformed-item", "shape (3, 8, 8)"),
+        ((np.full((8, 8, 3), 255.0), {"boxes": [], "labels": []}), "malformed-item", "values from 255 to 255"),
+        ((np.zeros((8, 8, 3), int), {"boxes": [], "labels": []}), "malformed-item", "its picture is int64"),
+        ((None, {"boxes": [], "labels": []}), "malformed-item", "its picture is NoneType"),
+        (("missing.png", {"boxes": [], "labels": []}), "malformed-item", "missing.png is not there"),
+        ((np.zeros((8, 8, 3), np.uint8), [1]), "malformed-item", "its target is list"),
+    ],
+)
 def test_what_is_no_page_is_named_and_the_rest_is_looked_at(own, page, kind, words):
     own[7] = page
     own[9][1]["labels"][0] = 0
@@ -196,6 +217,7 @@ def test_the_count_is_of_all_and_the_examples_are_the_first(own):
 
 # ---------------------------------------------------------------------- classes and copies
 
+
 def test_classes_without_objects_or_with_few(own):
     for i, (_, target) in enumerate(own):
         keep = (target["labels"] != 2) & ((target["labels"] != 3) | (i == 1))
@@ -207,14 +229,21 @@ def test_classes_without_objects_or_with_few(own):
     assert [str(p.examples[0]) for p in report.problems] == ["'square': label 2", f"'triangle': {three}"]
 
 
-@pytest.mark.parametrize(("counts", "few"), [
-    ((4, 5), 1), ((5, 6), 0), ((9, 40, 40), 1), ((10, 40, 40), 0), ((9, 30, 30), 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("counts", "few"),
+    [
+        ((4, 5), 1),
+        ((5, 6), 0),
+        ((9, 40, 40), 1),
+        ((10, 40, 40), 0),
+        ((9, 30, 30), 0),
+    ],
+)
 def test_how_many_are_few(counts, few):
     picture = np.zeros((100, 100, 3), np.uint8)
     boxes = np.arange(sum(counts))[:, None] + np.array([0, 0, 5, 5])
     labels = np.repeat(np.arange(len(counts)) + 1, counts)
-    report = check(Own([(picture, {"boxes": boxes, "labels": labels})], ("background", *"abc"[:len(counts)])))
+    report = check(Own([(picture, {"boxes": boxes, "labels": labels})], ("background", *"abc"[: len(counts)])))
     assert found(report) == [("few-examples", few)] * (few > 0)
 
 
@@ -253,16 +282,19 @@ def test_the_same_picture_in_train_and_val(own):
     train = check(Own(own))
     assert shared_pictures(train, check(Own(val))) == ()
     val[2] = own[6]
-    problem, = shared_pictures(train, check(Own(val)))
+    (problem,) = shared_pictures(train, check(Own(val)))
     assert (problem.kind, problem.count) == ("shared-picture", 1)
     assert str(problem.examples[0]) == "picture 2: is picture 6 of train"
 
 
 # ---------------------------------------------------------------------- how all boxes are written
 
+
 def rewritten(pages, change):
-    return Own([(picture, {**target, "boxes": change(target["boxes"], picture.shape)}) for picture, target in pages],
-               data.Digits.classes)  # fmt: skip
+    return Own(
+        [(picture, {**target, "boxes": change(target["boxes"], picture.shape)}) for picture, target in pages],
+        data.Digits.classes,
+    )
 
 
 def as_shares(boxes, shape):
@@ -277,12 +309,27 @@ def swap(boxes, shape):
     return boxes[:, [1, 0, 3, 2]]
 
 
-@pytest.mark.parametrize(("size", "change", "kind"), [
-    ((128, 128), swap, "swapped-axes"), ((64, 200), swap, "swapped-axes"), ((96, 96), as_shares, "relative-boxes"),
-    ((128, 128), as_sides, "width-height"), ((128, 128), lambda boxes, _: boxes / 2, "wrong-scale"),
-    ((128, 128), lambda boxes, _: 128 - boxes[:, [2, 3, 0, 1]] + [1, 0, 1, 0] * boxes - [128, 0, 128, 0]
-     + [1, 0, 1, 0] * boxes[:, [2, 3, 0, 1]], "upside-down"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("size", "change", "kind"),
+    [
+        ((128, 128), swap, "swapped-axes"),
+        ((64, 200), swap, "swapped-axes"),
+        ((96, 96), as_shares, "relative-boxes"),
+        ((128, 128), as_sides, "width-height"),
+        ((128, 128), lambda boxes, _: boxes / 2, "wrong-scale"),
+        (
+            (128, 128),
+            lambda boxes, _: (
+                128
+                - boxes[:, [2, 3, 0, 1]]
+                + [1, 0, 1, 0] * boxes
+                - [128, 0, 128, 0]
+                + [1, 0, 1, 0] * boxes[:, [2, 3, 0, 1]]
+            ),
+            "upside-down",
+        ),
+    ],
+)
 def test_boxes_that_are_written_otherwise(size, change, kind):
     report = check(rewritten(drawn(data.Digits(50, size=size)), change))
     assert report.problems[0].kind == kind and not report.ok
@@ -311,6 +358,7 @@ def test_a_few_boxes_outside_are_not_taken_for_swapped_axes():
 
 # ---------------------------------------------------------------------- annotated files
 
+
 def annotation(folder, i):
     return folder / "Annotations" / f"train_{i:06d}.xml"
 
@@ -330,20 +378,33 @@ def cut_short(path):
     path.write_bytes(path.read_bytes()[:-2000])
 
 
-@pytest.mark.parametrize(("plant", "kind", "words"), [
-    (lambda f: picture(f, 4).unlink(), "missing-picture", "train_000004.png (Annotations/train_000004.xml)"),
-    (lambda f: cut_short(picture(f, 4)), "unreadable-picture", "(Annotations/train_000004.xml): cannot be read"),
-    (lambda f: picture(f, 4).write_text("no"), "unreadable-picture", "not a picture of a kind that can be read"),
-    (lambda f: annotation(f, 4).write_text("<annotation>"), "unreadable-annotation", "Annotations/train_000004.xml: "),
-    (lambda f: edit(annotation(f, 4), "<xmin>.*?</xmin>", "<xmin>left</xmin>"), "unreadable-annotation",
-     "xmin of object 0"),
-    (lambda f: edit(annotation(f, 4), "<width>128", "<width>256"), "size-mismatch",
-     "says 256 x 128, the file has 128 x 128"),
-    (lambda f: edit(annotation(f, 4), "<xmax>.*?</xmax>", "<xmax>400</xmax>"), "box-outside", "box 0: ("),
-    (lambda f: edit(annotation(f, 4), "<xmax>.*?</xmax>", "<xmax>0</xmax>"), "empty-box", "box 0: ("),
-    (lambda f: edit(annotation(f, 4), "<xmax>.*?</xmax>", "<xmax>nan</xmax>"), "not-finite", "nan"),
-    (lambda f: edit(annotation(f, 4), "<name>.*?</name>", "<name>cat</name>"), "unknown-class", "box 0: 'cat'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("plant", "kind", "words"),
+    [
+        (lambda f: picture(f, 4).unlink(), "missing-picture", "train_000004.png (Annotations/train_000004.xml)"),
+        (lambda f: cut_short(picture(f, 4)), "unreadable-picture", "(Annotations/train_000004.xml): cannot be read"),
+        (lambda f: picture(f, 4).write_text("no"), "unreadable-picture", "not a picture of a kind that can be read"),
+        (
+            lambda f: annotation(f, 4).write_text("<annotation>"),
+            "unreadable-annotation",
+            "Annotations/train_000004.xml: ",
+        ),
+        (
+            lambda f: edit(annotation(f, 4), "<xmin>.*?</xmin>", "<xmin>left</xmin>"),
+            "unreadable-annotation",
+            "xmin of object 0",
+        ),
+        (
+            lambda f: edit(annotation(f, 4), "<width>128", "<width>256"),
+            "size-mismatch",
+            "says 256 x 128, the file has 128 x 128",
+        ),
+        (lambda f: edit(annotation(f, 4), "<xmax>.*?</xmax>", "<xmax>400</xmax>"), "box-outside", "box 0: ("),
+        (lambda f: edit(annotation(f, 4), "<xmax>.*?</xmax>", "<xmax>0</xmax>"), "empty-box", "box 0: ("),
+        (lambda f: edit(annotation(f, 4), "<xmax>.*?</xmax>", "<xmax>nan</xmax>"), "not-finite", "nan"),
+        (lambda f: edit(annotation(f, 4), "<name>.*?</name>", "<name>cat</name>"), "unknown-class", "box 0: 'cat'"),
+    ],
+)
 def test_each_fault_of_a_folder_is_found_once_and_stops_training(folder, plant, kind, words):
     plant(folder)
     report = check(data.read_voc(folder, progress=False))
@@ -352,12 +413,18 @@ def test_each_fault_of_a_folder_is_found_once_and_stops_training(folder, plant, 
 
 
 def test_what_check_lets_pass_can_be_loaded_and_what_it_stops_cannot(folder):
-    for i, (pattern, replacement) in enumerate([
-        ("<xmax>.*?</xmax>", "<xmax>129</xmax>"), ("<xmax>.*?</xmax>", "<xmax>129.01</xmax>"),
-        ("<xmin>.*?</xmin>", "<xmin>0</xmin>"), ("<xmin>.*?</xmin>", "<xmin>-1</xmin>"),
-        ("<xmin>.*?</xmin><ymin>.*?</ymin><xmax>.*?</xmax>", r"<xmin>0</xmin><ymin>1</ymin><xmax>0</xmax>"),
-        ("<ymin>.*?</ymin>", "<ymin>inf</ymin>"), ("<height>128", "<height>0"), ("<height>128", "<height>127"),
-    ]):  # fmt: skip
+    for i, (pattern, replacement) in enumerate(
+        [
+            ("<xmax>.*?</xmax>", "<xmax>129</xmax>"),
+            ("<xmax>.*?</xmax>", "<xmax>129.01</xmax>"),
+            ("<xmin>.*?</xmin>", "<xmin>0</xmin>"),
+            ("<xmin>.*?</xmin>", "<xmin>-1</xmin>"),
+            ("<xmin>.*?</xmin><ymin>.*?</ymin><xmax>.*?</xmax>", r"<xmin>0</xmin><ymin>1</ymin><xmax>0</xmax>"),
+            ("<ymin>.*?</ymin>", "<ymin>inf</ymin>"),
+            ("<height>128", "<height>0"),
+            ("<height>128", "<height>127"),
+        ]
+    ):
         text = re.sub(r">\s+<", "><", annotation(folder, i + 4).read_text())
         annotation(folder, i + 4).write_text(re.sub(pattern, replacement, text, count=1))
     pages = data.VOC(folder, progress=False)
@@ -390,8 +457,11 @@ def test_a_file_that_is_listed_twice(folder):
 
 def test_annotations_that_count_from_0(folder):
     for i in range(20):
-        text = re.sub("<(xmin|ymin|xmax|ymax)>(.*?)<", lambda m: f"<{m[1]}>{float(m[2]) - 1:g}<",
-                      annotation(folder, i).read_text())  # fmt: skip
+        text = re.sub(
+            "<(xmin|ymin|xmax|ymax)>(.*?)<",
+            lambda m: f"<{m[1]}>{float(m[2]) - 1:g}<",
+            annotation(folder, i).read_text(),
+        )
         annotation(folder, i).write_text(text)
     edit(annotation(folder, 4), "<xmin>.*?</xmin>", "<xmin>0</xmin>")
     report = check(data.read_voc(folder, progress=False))
@@ -425,8 +495,14 @@ def test_turned_pictures_are_looked_at_as_their_boxes_are_written(tmp_path, upri
         for (x1, y1, x2, y2), label in zip(target["boxes"].tolist(), target["labels"], strict=True):
             box = (x1, y1, x2, y2) if upright else (y1, 160 - x2, y2, 160 - x1)
             size = {"width": 160, "height": 64} if upright else {"width": 64, "height": 160}
-            rows.append({"image": f"{i}.png", **dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)), **size,
-                         "label": f"digit {label - 1}"})  # fmt: skip
+            rows.append(
+                {
+                    "image": f"{i}.png",
+                    **dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)),
+                    **size,
+                    "label": f"digit {label - 1}",
+                }
+            )
     annotations = data.read_table(rows, tmp_path)
     assert check(annotations).problems == ()
     shown, pages = Items(annotations), data.AnnotatedPictures(annotations)
@@ -437,6 +513,7 @@ def test_turned_pictures_are_looked_at_as_their_boxes_are_written(tmp_path, upri
 
 
 # ---------------------------------------------------------------------- the report
+
 
 def test_a_report_is_the_same_every_time_as_text_and_as_json(own):
     own[4][1]["boxes"][1] = [5, 5, 400, 20]

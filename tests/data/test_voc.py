@@ -27,6 +27,7 @@ def names(annotations):
 
 # ---------------------------------------------------------------------- what an annotation says
 
+
 def test_pixels_count_from_one_and_both_ends_belong_to_the_box(tmp_path):
     found = one(tmp_path, voc_xml(CAT, DOG))
     record = found.records[0]
@@ -58,15 +59,18 @@ def test_difficult_and_truncated_objects_are_marked(tmp_path, flag, other, text,
 
 def test_parts_are_no_objects(tmp_path):
     person = voc_object("person", extra="<pose>Left</pose>").replace(
-        "</object>", f"<part>{voc_object('head', (1, 2, 3, 4))[8:-9]}</part></object>")
+        "</object>", f"<part>{voc_object('head', (1, 2, 3, 4))[8:-9]}</part></object>"
+    )
     found = one(tmp_path, voc_xml(person))
     assert found.classes == ("background", "person")
     assert found.records[0].boxes.tolist() == [[10, 5, 30, 25]]
 
 
 def test_the_order_of_the_elements_does_not_matter(tmp_path):
-    swapped = ("<object><bndbox><ymax>25</ymax><xmax>30</xmax><ymin>6</ymin><xmin>11</xmin></bndbox>"
-               "<name>\n  cat\n</name></object>")
+    swapped = (
+        "<object><bndbox><ymax>25</ymax><xmax>30</xmax><ymin>6</ymin><xmin>11</xmin></bndbox>"
+        "<name>\n  cat\n</name></object>"
+    )
     record = one(tmp_path, voc_xml(swapped)).records[0]
     assert record.boxes.tolist() == [[10, 5, 30, 25]] and record.names == ("cat",)
 
@@ -91,6 +95,7 @@ def test_xml_says_its_encoding(tmp_path, encoding):
 
 
 # ---------------------------------------------------------------------- classes
+
 
 def test_classes_are_those_of_all_splits_sorted(tmp_path):
     voc_folder(tmp_path, {"a": voc_xml(DOG), "b": voc_xml(CAT)}, {"train": "a", "val": "b"})
@@ -122,17 +127,25 @@ def test_classes_can_be_said_by_a_file(tmp_path):
     assert read(tmp_path, classes=("cat",)).classes == ("background", "cat")
 
 
-@pytest.mark.parametrize("classes, error, message", [
-    ("cat", TypeError, "must be a list of names, got 'cat'"), ([1], TypeError, "must be a list of names"),
-    ((), ValueError, "at least one class"), (("background",), ValueError, "at least one class"),
-    (("cat", "cat"), ValueError, r"classes\[2\] is 'cat'"), (("cat", " "), ValueError, r"classes\[2\] is ''"),
-    (("cat", "background"), ValueError, "the background comes first")])
+@pytest.mark.parametrize(
+    "classes, error, message",
+    [
+        ("cat", TypeError, "must be a list of names, got 'cat'"),
+        ([1], TypeError, "must be a list of names"),
+        ((), ValueError, "at least one class"),
+        (("background",), ValueError, "at least one class"),
+        (("cat", "cat"), ValueError, r"classes\[2\] is 'cat'"),
+        (("cat", " "), ValueError, r"classes\[2\] is ''"),
+        (("cat", "background"), ValueError, "the background comes first"),
+    ],
+)
 def test_classes_that_cannot_be(tmp_path, classes, error, message):
     with pytest.raises(error, match=message):
         one(tmp_path, voc_xml(CAT), classes=classes)
 
 
 # ---------------------------------------------------------------------- which files
+
 
 def test_image_sets_say_the_splits(tmp_path):
     sheets = {name: voc_xml(CAT) for name in "abcd"}
@@ -155,8 +168,9 @@ def test_a_name_without_annotation_is_broken(tmp_path):
     assert not read(tmp_path, "val").broken
 
 
-@pytest.mark.parametrize("xml_folder, image_folder", [
-    ("Annotations", "JPEGImages"), ("annotations", "images"), ("", "")])
+@pytest.mark.parametrize(
+    "xml_folder, image_folder", [("Annotations", "JPEGImages"), ("annotations", "images"), ("", "")]
+)
 def test_layouts_without_splits(tmp_path, xml_folder, image_folder):
     for stem in "ba":
         save_picture(tmp_path / image_folder / f"{stem}.png")
@@ -178,17 +192,20 @@ def test_a_layout_with_a_folder_for_each_split(tmp_path):
     assert read(tmp_path, "val").classes == ("background", "a", "b")
 
 
-@pytest.mark.parametrize("filename, files, expected", [
-    ("a.png", ("a.png", "a.jpg"), "a.png"),
-    ("other.png", ("a.JPG", "other.png"), "a.JPG"),  # a copied annotation whose filename nobody changed
-    ("other.png", ("other.png",), "other.png"),
-    ("other", ("other.jpeg",), "other.jpeg"),
-    ("v1.2", ("v1.2.webp",), "v1.2.webp"),
-    ("", ("a.tiff",), "a.tiff"),
-    ("sub/a.png", ("sub/a.png",), "a.png"),
-    ("sub\\a.png", ("sub/a.png",), "a.png"),
-    ("gone.png", ("a.txt", "unrelated.png"), "gone.png"),
-])
+@pytest.mark.parametrize(
+    "filename, files, expected",
+    [
+        ("a.png", ("a.png", "a.jpg"), "a.png"),
+        ("other.png", ("a.JPG", "other.png"), "a.JPG"),  # a copied annotation whose filename nobody changed
+        ("other.png", ("other.png",), "other.png"),
+        ("other", ("other.jpeg",), "other.jpeg"),
+        ("v1.2", ("v1.2.webp",), "v1.2.webp"),
+        ("", ("a.tiff",), "a.tiff"),
+        ("sub/a.png", ("sub/a.png",), "a.png"),
+        ("sub\\a.png", ("sub/a.png",), "a.png"),
+        ("gone.png", ("a.txt", "unrelated.png"), "gone.png"),
+    ],
+)
 def test_the_picture_of_an_annotation(tmp_path, filename, files, expected):
     for name in files:
         write(tmp_path / "JPEGImages" / name, b"")
@@ -197,15 +214,18 @@ def test_the_picture_of_an_annotation(tmp_path, filename, files, expected):
     assert names(found) == [expected] and not found.broken
 
 
-@pytest.mark.parametrize("filename, files, reason", [
-    ("", ("a.jpg", "a.png"), "its picture could be any of a.jpg, a.png"),
-    ("../secret.png", ("a.png",), "'../secret.png' is not a path inside"),
-    ("x/../../secret.png", (), "is not a path inside"),
-    ("..\\secret.png", (), "is not a path inside"),
-    ("/etc/passwd", (), "'/etc/passwd' is not a path inside"),
-    ("C:\\Users\\me\\a.png", ("a.png",), "is not a path inside"),
-    ("link.png", ("link.png",), "'link.png' is a link to .*, outside"),
-])
+@pytest.mark.parametrize(
+    "filename, files, reason",
+    [
+        ("", ("a.jpg", "a.png"), "its picture could be any of a.jpg, a.png"),
+        ("../secret.png", ("a.png",), "'../secret.png' is not a path inside"),
+        ("x/../../secret.png", (), "is not a path inside"),
+        ("..\\secret.png", (), "is not a path inside"),
+        ("/etc/passwd", (), "'/etc/passwd' is not a path inside"),
+        ("C:\\Users\\me\\a.png", ("a.png",), "is not a path inside"),
+        ("link.png", ("link.png",), "'link.png' is a link to .*, outside"),
+    ],
+)
 def test_a_picture_outside_the_folder_is_never_opened(tmp_path, filename, files, reason):
     save_picture(tmp_path / "secret.png")
     root = tmp_path / "set"
@@ -231,10 +251,14 @@ def test_a_link_inside_the_folder_and_a_folder_that_is_a_link_are_followed(tmp_p
     assert len(VOC(tmp_path / "link", progress=False)[0][1]["boxes"]) == 1
 
 
-@pytest.mark.parametrize("path, error, message", [
-    ("absent", FileNotFoundError, "there is no folder .*absent"),
-    ("file", NotADirectoryError, "file is a file; a folder"),
-    ("empty", ValueError, r"empty holds no VOC annotations; looked for Annotations/\*\.xml, .*valid/\*\.xml")])
+@pytest.mark.parametrize(
+    "path, error, message",
+    [
+        ("absent", FileNotFoundError, "there is no folder .*absent"),
+        ("file", NotADirectoryError, "file is a file; a folder"),
+        ("empty", ValueError, r"empty holds no VOC annotations; looked for Annotations/\*\.xml, .*valid/\*\.xml"),
+    ],
+)
 def test_other_folders_are_named(tmp_path, path, error, message):
     write(tmp_path / "file", b"")
     (tmp_path / "empty" / "Annotations").mkdir(parents=True)
@@ -254,21 +278,26 @@ LAUGHS = "".join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", 
 BILLION = f'<!DOCTYPE l [<!ENTITY a "lol">{LAUGHS}]>'
 
 
-@pytest.mark.parametrize("xml, reason", [
-    ("", "no element found"), ("<annotation>", "no element found"), ("not xml", "syntax error"),
-    (b"\xff\xfe\0", "unclosed token"),
-    ('<?xml version="1.0" encoding="ebcdic-x"?><annotation/>', "encoding"),
-    ("<kml/>", "it begins with <kml>, not with <annotation>"),
-    (voc_xml("<object><name>cat</name></object>"), "xmin of object 0 is None, not a number"),
-    (voc_xml(CAT, voc_object(box=(1, "abc", 3, 4))), "ymin of object 1 is 'abc', not a number"),
-    (voc_xml(voc_object(box=(1, 2, "1_000", 4))), "xmax of object 0 is '1_000', not a number"),
-    (voc_xml(voc_object(" ")), "the name of object 0 is ' ', not the name of a class"),
-    (voc_xml(voc_object(extra="<difficult>maybe</difficult>")), "difficult of object 0 is 'maybe'; 0 or 1"),
-    (voc_xml(CAT, size=(60, -40)), "height is '-40', not a number of pixels"),
-    (voc_xml(CAT, size=("1e999", 40)), "width is '1e999', not a number of pixels"),
-    (BILLION + voc_xml(voc_object("&i;")), "EntitiesForbidden"),
-    ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]>' + voc_xml(voc_object("&x;")), "EntitiesForbidden"),
-])
+@pytest.mark.parametrize(
+    "xml, reason",
+    [
+        ("", "no element found"),
+        ("<annotation>", "no element found"),
+        ("not xml", "syntax error"),
+        (b"\xff\xfe\0", "unclosed token"),
+        ('<?xml version="1.0" encoding="ebcdic-x"?><annotation/>', "encoding"),
+        ("<kml/>", "it begins with <kml>, not with <annotation>"),
+        (voc_xml("<object><name>cat</name></object>"), "xmin of object 0 is None, not a number"),
+        (voc_xml(CAT, voc_object(box=(1, "abc", 3, 4))), "ymin of object 1 is 'abc', not a number"),
+        (voc_xml(voc_object(box=(1, 2, "1_000", 4))), "xmax of object 0 is '1_000', not a number"),
+        (voc_xml(voc_object(" ")), "the name of object 0 is ' ', not the name of a class"),
+        (voc_xml(voc_object(extra="<difficult>maybe</difficult>")), "difficult of object 0 is 'maybe'; 0 or 1"),
+        (voc_xml(CAT, size=(60, -40)), "height is '-40', not a number of pixels"),
+        (voc_xml(CAT, size=("1e999", 40)), "width is '1e999', not a number of pixels"),
+        (BILLION + voc_xml(voc_object("&i;")), "EntitiesForbidden"),
+        ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]>' + voc_xml(voc_object("&x;")), "EntitiesForbidden"),
+    ],
+)
 def test_an_annotation_that_makes_no_sense_is_broken(tmp_path, xml, reason):
     voc_folder(tmp_path, {"a": xml if isinstance(xml, str) else "", "b": voc_xml(CAT)})
     if isinstance(xml, bytes):

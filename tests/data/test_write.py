@@ -40,8 +40,11 @@ def kind(request):
 
 def written(kind, dataset, folder, split="train"):
     WRITERS[kind](dataset, folder, split, progress=False)
-    return data.load(f"{kind}:{folder}", split) if split == "val" else AnnotatedPictures(
-        data.read_annotations(f"{kind}:{folder}", None))
+    return (
+        data.load(f"{kind}:{folder}", split)
+        if split == "val"
+        else AnnotatedPictures(data.read_annotations(f"{kind}:{folder}", None))
+    )
 
 
 def same(page, other):
@@ -76,8 +79,11 @@ def test_every_form_has_the_same_pictures_in_the_same_order_and_the_same_ones_he
 
 
 COORDINATES = st.one_of(st.integers(0, 60).map(float), st.floats(2**-20, 60, width=32))
-BOXES = st.tuples(*[COORDINATES] * 4).map(lambda c: (*np.minimum(c[:2], c[2:]), *np.maximum(c[:2], c[2:]))).filter(
-    lambda box: box[0] < box[2] and box[1] < box[3] <= 40)
+BOXES = (
+    st.tuples(*[COORDINATES] * 4)
+    .map(lambda c: (*np.minimum(c[:2], c[2:]), *np.maximum(c[:2], c[2:])))
+    .filter(lambda box: box[0] < box[2] and box[1] < box[3] <= 40)
+)
 
 
 @given(boxes=st.lists(BOXES, max_size=4))
@@ -90,9 +96,14 @@ def test_boxes_come_back_to_the_same_bits(tmp_path_factory, form, boxes):
 
 
 def test_difficult_objects_crowds_and_areas(tmp_path, kind):
-    page = target([(1, 2, 30, 40), (0, 0, 9, 9), (5, 5, 6, 6)], [2, 1, 2], difficult=np.array([False, True, False]),
-                  crowd=np.array([False, False, True]), truncated=np.array([True, False, False]),
-                  areas=np.array([3.25, 81.0, 1.0]))
+    page = target(
+        [(1, 2, 30, 40), (0, 0, 9, 9), (5, 5, 6, 6)],
+        [2, 1, 2],
+        difficult=np.array([False, True, False]),
+        crowd=np.array([False, False, True]),
+        truncated=np.array([True, False, False]),
+        areas=np.array([3.25, 81.0, 1.0]),
+    )
     back = written(kind, Pages(page), tmp_path)[0][1]
     assert back["labels"].tolist() == [2, 1, 2]
     if kind == "voc":  # which knows no crowds
@@ -139,7 +150,13 @@ def test_coco_files_are_what_pycocotools_takes(tmp_path):
     coco = COCO(str(tmp_path / "annotations" / "instances_train.json"))
     assert [coco.cats[i]["name"] for i in coco.getCatIds()] == ["cat", "dog"]
     assert coco.loadAnns(coco.getAnnIds(imgIds=[2]))[0] == {
-        "id": 2, "image_id": 2, "category_id": 2, "bbox": [0, 0, 1.5, 2], "area": 3, "iscrowd": 0}
+        "id": 2,
+        "image_id": 2,
+        "category_id": 2,
+        "bbox": [0, 0, 1.5, 2],
+        "area": 3,
+        "iscrowd": 0,
+    }
     assert coco.loadImgs([1]) == [{"id": 1, "file_name": "train_000000.png", "width": 60, "height": 40}]
 
 
@@ -149,8 +166,9 @@ def test_whole_numbers_are_written_as_such(tmp_path):
         write(pages, tmp_path / kind, "train", progress=False)
     assert "<xmin>11</xmin>" in (tmp_path / "voc" / "Annotations" / "train_000000.xml").read_text()
     assert "<ymax>25.5</ymax>" in (tmp_path / "voc" / "Annotations" / "train_000000.xml").read_text()
-    assert json.loads((tmp_path / "coco" / "annotations" / "instances_train.json").read_text())[
-        "annotations"][0]["bbox"] == [10, 5, 20, 20.5]
+    assert json.loads((tmp_path / "coco" / "annotations" / "instances_train.json").read_text())["annotations"][0][
+        "bbox"
+    ] == [10, 5, 20, 20.5]
     assert "images/train_000000.png,10,5,30,25.5,cat,0,0,0,60,40\n" in (tmp_path / "csv" / "train.csv").read_text()
 
 
@@ -167,18 +185,21 @@ def test_splits_of_one_folder_have_the_same_classes(tmp_path, form):
         written(form, Pages(target(), classes=("background", "dog", "cat")), tmp_path, "val")
 
 
-@pytest.mark.parametrize("pages, split, message", [
-    (Pages(target()), "../train", "split must be a plain name such as 'train', got '../train'"),
-    (Pages(target()), "", "split must be a plain name"),
-    (Pages(target(), classes=("background", " cat")), "train", "class ' cat' has blanks"),
-    (Pages(target(), classes=("background", "a\nb")), "train", r"class 'a\\nb' has blanks"),
-    (Pages(target(), classes=("background", "a\0")), "train", "what cannot be printed"),
-    (Pages(target(), classes=("cat", "dog")), "train", "must begin with the background"),
-    (Pages(target(), target(labels=[0])), "train", r"labels of picture 1 are \[0\]; labels are 1 to 2"),
-    (Pages(target(labels=[3])), "train", r"labels of picture 0 are \[3\]"),
-    (Pages(target([(1, 2, np.nan, 4)])), "train", r"boxes of picture 0\[0\] is .*nan.*finite"),
-    (Pages(target(), picture=PICTURE / 255), "train", r"picture 0 must be \(H, W, 3\) uint8 .* float64"),
-])
+@pytest.mark.parametrize(
+    "pages, split, message",
+    [
+        (Pages(target()), "../train", "split must be a plain name such as 'train', got '../train'"),
+        (Pages(target()), "", "split must be a plain name"),
+        (Pages(target(), classes=("background", " cat")), "train", "class ' cat' has blanks"),
+        (Pages(target(), classes=("background", "a\nb")), "train", r"class 'a\\nb' has blanks"),
+        (Pages(target(), classes=("background", "a\0")), "train", "what cannot be printed"),
+        (Pages(target(), classes=("cat", "dog")), "train", "must begin with the background"),
+        (Pages(target(), target(labels=[0])), "train", r"labels of picture 1 are \[0\]; labels are 1 to 2"),
+        (Pages(target(labels=[3])), "train", r"labels of picture 0 are \[3\]"),
+        (Pages(target([(1, 2, np.nan, 4)])), "train", r"boxes of picture 0\[0\] is .*nan.*finite"),
+        (Pages(target(), picture=PICTURE / 255), "train", r"picture 0 must be \(H, W, 3\) uint8 .* float64"),
+    ],
+)
 def test_what_cannot_be_written_is_named(tmp_path, kind, pages, split, message):
     with pytest.raises(ValueError, match=message):
         WRITERS[kind](pages, tmp_path, split, progress=False)

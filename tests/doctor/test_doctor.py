@@ -19,17 +19,38 @@ from rcnn.zoo.detectors import faster_rcnn_small
 PAGES = data.Shapes(8, seed=3)
 
 
-def objects(n: int = 100, anchors: float = 0.6, proposals: float = 0.8, detections: float = 0.9,
-            said: Sequence[int] | None = None, positive: int = 8) -> Objects:
+def objects(
+    n: int = 100,
+    anchors: float = 0.6,
+    proposals: float = 0.8,
+    detections: float = 0.9,
+    said: Sequence[int] | None = None,
+    positive: int = 8,
+) -> Objects:
     labels = np.arange(n) % 3 + 1
-    return Objects(labels, np.full(n, anchors), np.full(n, proposals), np.full(n, detections),
-                   labels if said is None else np.asarray(said), np.tile([positive, 128 - positive], (20, 1)))
+    return Objects(
+        labels,
+        np.full(n, anchors),
+        np.full(n, proposals),
+        np.full(n, detections),
+        labels if said is None else np.asarray(said),
+        np.tile([positive, 128 - positive], (20, 1)),
+    )
 
 
-HEALTHY = Evidence(problems=(), pixel_mean=np.zeros(3), pixel_std=np.ones(3), drift=0.1, train=objects(), val=objects(),
-                   losses=np.linspace(2, 0.4, 600), frozen=(), pretrained=(),
-                   parameters={"backbone.stem": 4, "rpn.head": 6, "roi_heads.box_head": 4},
-                   class_names=("background", "a", "b", "c"))
+HEALTHY = Evidence(
+    problems=(),
+    pixel_mean=np.zeros(3),
+    pixel_std=np.ones(3),
+    drift=0.1,
+    train=objects(),
+    val=objects(),
+    losses=np.linspace(2, 0.4, 600),
+    frozen=(),
+    pretrained=(),
+    parameters={"backbone.stem": 4, "rpn.head": 6, "roi_heads.box_head": 4},
+    class_names=("background", "a", "b", "c"),
+)
 
 
 HALF_RIGHT = objects(said=np.where(np.arange(100) % 2, np.arange(100) % 3 + 1, 0))  # the others are not found
@@ -43,46 +64,73 @@ def troubles(**changes: object) -> list[str]:
 def test_nothing_is_wrong_with_a_healthy_run() -> None:
     assert troubles() == []
     assert [v.stage for v in judge(HEALTHY)] == [
-        "data", "normalisation", "normalisation", "anchors", "anchors", "learning", "learning", "proposals",
-        "detections", "classes", "new pictures"]
+        "data",
+        "normalisation",
+        "normalisation",
+        "anchors",
+        "anchors",
+        "learning",
+        "learning",
+        "proposals",
+        "detections",
+        "classes",
+        "new pictures",
+    ]
 
 
-@pytest.mark.parametrize(("changes", "trouble"), [
-    ({"pixel_std": np.full(3, 0.004)}, "the pixels are not normalised"),
-    ({"pixel_std": np.full(3, 60.0)}, "the pixels are not normalised"),
-    ({"pixel_mean": np.array([0, 5.0, 0])}, "the pixels are not normalised"),
-    ({"drift": 2.0, "train": HALF_RIGHT}, "the pixels are normalised otherwise than in training"),
-    ({"train": objects(anchors=0.4)}, "the anchors do not cover the objects"),  # though the RPN finds them
-    ({"frozen": [f"roi_heads.box_head.{i}" for i in range(4)]}, "roi_heads.box_head cannot learn"),
-    ({"frozen": [f"backbone.stem.{i}" for i in range(4)]}, "backbone.stem cannot learn"),
-    ({"losses": np.linspace(2, 1.9, 600), "train": HALF_RIGHT}, HARDLY_FALLS),
-    ({"losses": np.r_[np.linspace(2, 1.2, 60), np.linspace(1.2, 1, 540)], "train": HALF_RIGHT}, HARDLY_FALLS),  # later
-    ({"losses": np.concatenate([np.linspace(2, 0.4, 300), np.full(300, 1.0)])},
-     "the loss has risen again: the learning rate is too high"),
-    ({"losses": np.append(np.linspace(2, 0.4, 600), np.nan)}, "the loss is not finite"),
-    ({"train": objects(proposals=0.4)}, "the RPN's recall is low"),
-    ({"train": objects(detections=0.4)}, "the head loses objects"),
-    ({"train": objects(said=[*np.arange(70) % 3 + 1, *np.ones(30, int)]), "val": None}, "the head confuses classes"),
-    ({"train": objects(said=np.arange(100) % 3), "val": None}, "the labels are shifted by one"),
-    ({"train": objects(said=np.arange(100) % 3 + 2), "val": None}, "the labels are shifted by one"),
-    ({"val": objects(said=np.zeros(100, int))}, "what was learned does not carry over"),
-])
+@pytest.mark.parametrize(
+    ("changes", "trouble"),
+    [
+        ({"pixel_std": np.full(3, 0.004)}, "the pixels are not normalised"),
+        ({"pixel_std": np.full(3, 60.0)}, "the pixels are not normalised"),
+        ({"pixel_mean": np.array([0, 5.0, 0])}, "the pixels are not normalised"),
+        ({"drift": 2.0, "train": HALF_RIGHT}, "the pixels are normalised otherwise than in training"),
+        ({"train": objects(anchors=0.4)}, "the anchors do not cover the objects"),  # though the RPN finds them
+        ({"frozen": [f"roi_heads.box_head.{i}" for i in range(4)]}, "roi_heads.box_head cannot learn"),
+        ({"frozen": [f"backbone.stem.{i}" for i in range(4)]}, "backbone.stem cannot learn"),
+        ({"losses": np.linspace(2, 1.9, 600), "train": HALF_RIGHT}, HARDLY_FALLS),
+        (
+            {"losses": np.r_[np.linspace(2, 1.2, 60), np.linspace(1.2, 1, 540)], "train": HALF_RIGHT},
+            HARDLY_FALLS,
+        ),  # later
+        (
+            {"losses": np.concatenate([np.linspace(2, 0.4, 300), np.full(300, 1.0)])},
+            "the loss has risen again: the learning rate is too high",
+        ),
+        ({"losses": np.append(np.linspace(2, 0.4, 600), np.nan)}, "the loss is not finite"),
+        ({"train": objects(proposals=0.4)}, "the RPN's recall is low"),
+        ({"train": objects(detections=0.4)}, "the head loses objects"),
+        (
+            {"train": objects(said=[*np.arange(70) % 3 + 1, *np.ones(30, int)]), "val": None},
+            "the head confuses classes",
+        ),
+        ({"train": objects(said=np.arange(100) % 3), "val": None}, "the labels are shifted by one"),
+        ({"train": objects(said=np.arange(100) % 3 + 2), "val": None}, "the labels are shifted by one"),
+        ({"val": objects(said=np.zeros(100, int))}, "what was learned does not carry over"),
+    ],
+)
 def test_each_trouble_has_its_name(changes: dict[str, object], trouble: str) -> None:
     assert troubles(**changes) == [trouble]
 
 
-@pytest.mark.parametrize("changes", [
-    {"frozen": ["roi_heads.box_head.0"]},  # one of four
-    {"frozen": [f"backbone.stem.{i}" for i in range(4)], "pretrained": ["backbone"]},
-    {"drift": 2.0},  # of a ResNet that knows photos, and has learned to do with other pictures
-    {"losses": np.linspace(0.5, 0.45, 600)},  # a good detector that goes on learning
-    {"losses": np.random.default_rng(20).lognormal(np.linspace(0.7, -0.7, 100), 0.5)},  # batches of a picture each
-    {"pixel_std": np.array([0.5, 0, 0])},  # a red picture
-    {"train": objects(positive=1)},  # one small object per picture, and the RPN finds it
-    {"drift": None}, {"val": None}, {"losses": np.zeros(0)}, {"losses": np.full(99, 2.0), "train": HALF_RIGHT},
-    {"train": objects(n=5, anchors=0.1, proposals=0.1, detections=0.1), "val": None},  # too few to tell
-    {"train": objects(said=[2, 2, 3] + (np.arange(3, 100) % 3 + 1).tolist())},  # one confused
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"frozen": ["roi_heads.box_head.0"]},  # one of four
+        {"frozen": [f"backbone.stem.{i}" for i in range(4)], "pretrained": ["backbone"]},
+        {"drift": 2.0},  # of a ResNet that knows photos, and has learned to do with other pictures
+        {"losses": np.linspace(0.5, 0.45, 600)},  # a good detector that goes on learning
+        {"losses": np.random.default_rng(20).lognormal(np.linspace(0.7, -0.7, 100), 0.5)},  # batches of a picture each
+        {"pixel_std": np.array([0.5, 0, 0])},  # a red picture
+        {"train": objects(positive=1)},  # one small object per picture, and the RPN finds it
+        {"drift": None},
+        {"val": None},
+        {"losses": np.zeros(0)},
+        {"losses": np.full(99, 2.0), "train": HALF_RIGHT},
+        {"train": objects(n=5, anchors=0.1, proposals=0.1, detections=0.1), "val": None},  # too few to tell
+        {"train": objects(said=[2, 2, 3] + (np.arange(3, 100) % 3 + 1).tolist())},  # one confused
+    ],
+)
 def test_what_is_no_trouble(changes: dict[str, object]) -> None:
     assert troubles(**changes) == []
 
@@ -91,8 +139,11 @@ def test_few_positives_and_some_anchors_are_a_trouble_where_the_rpn_finds_little
     found = dataclasses.replace(objects(positive=1), anchors=np.linspace(0.3, 0.8, 100))  # 60 of 100
     assert troubles(train=found) == []
     missed = dataclasses.replace(found, proposals=np.repeat([0.8, 0.2], [80, 20]))
-    assert troubles(train=missed) == ["the anchors do not cover the objects", "few positives per image",
-                                      "the RPN's recall is low"]
+    assert troubles(train=missed) == [
+        "the anchors do not cover the objects",
+        "few positives per image",
+        "the RPN's recall is low",
+    ]
 
 
 def test_a_head_that_gives_one_class_to_all_does_not_shift_them() -> None:
@@ -103,7 +154,8 @@ def test_a_head_that_gives_one_class_to_all_does_not_shift_them() -> None:
 
 def test_too_few_objects_are_said_to_be() -> None:
     assert [v.number for v in judge(dataclasses.replace(HEALTHY, train=objects(n=5))) if v.stage == "anchors"] == [
-        "5 objects are too few to judge this and what follows by"]
+        "5 objects are too few to judge this and what follows by"
+    ]
 
 
 def test_a_problem_of_the_data_comes_first() -> None:
@@ -114,14 +166,16 @@ def test_a_problem_of_the_data_comes_first() -> None:
 
 def test_report_says_what_to_begin_with() -> None:
     text = doctor.report(judge(dataclasses.replace(HEALTHY, pixel_std=np.full(3, 60.0), train=objects(proposals=0.1))))
-    assert text.endswith("begin with the first: normalisation, the pixels are not normalised; "
-                         "it may explain those after it")
+    assert text.endswith(
+        "begin with the first: normalisation, the pixels are not normalised; it may explain those after it"
+    )
     assert text.count("!!") == text.count("remedy: ") == 2
     assert max(map(len, text.splitlines())) <= 100
     assert doctor.report(judge(HEALTHY)).endswith("\n\nnothing is wrong")
 
 
 # ---------------------------------------------------------------------- what is measured
+
 
 class Wrong:
     """A data set with other targets."""
@@ -159,8 +213,9 @@ def test_evidence_of_the_shipped_detector() -> None:
 def test_drift_of_other_normalisation_than_in_training() -> None:
     model = rcnn.load_digits()
     inverted = Wrong(data.Digits(3, split="val"), lambda target: target)
-    inverted.__class__ = type("Inverted", (Wrong,), {"__getitem__": lambda self, i: (255 - self.dataset[i][0],
-                                                                                     self.dataset[i][1])})
+    inverted.__class__ = type(
+        "Inverted", (Wrong,), {"__getitem__": lambda self, i: (255 - self.dataset[i][0], self.dataset[i][1])}
+    )
     assert (gather(model, inverted, None, np.zeros(0), (), (), 3, progress=False).drift or 0) > 1
 
 
@@ -177,9 +232,12 @@ def test_sample_is_spread_over_the_set() -> None:
 
 def test_what_one_could_not_learn_from_does_not_count() -> None:
     boxes = [[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3], [4, 0, 4, 9], [0, np.nan, 5, 5], [0, 0, 6, 6], [0, 0, 7, 7]]
-    target = {"boxes": np.array(boxes),
-              "labels": np.array([1, 2, 3, 1, 1, 0, 4]), "difficult": np.eye(7, dtype=bool)[0],
-              "crowd": np.eye(7, dtype=bool)[2]}
+    target = {
+        "boxes": np.array(boxes),
+        "labels": np.array([1, 2, 3, 1, 1, 0, 4]),
+        "difficult": np.eye(7, dtype=bool)[0],
+        "crowd": np.eye(7, dtype=bool)[2],
+    }
     left = usable(target, num_classes=4)
     np.testing.assert_array_equal(left["boxes"], [[0, 0, 2, 2]])
     np.testing.assert_array_equal(left["labels"], [2])
@@ -217,11 +275,15 @@ def test_of_a_large_set_only_some_pictures_are_looked_at() -> None:
     assert len(asked) == 1 + 8 and max(asked) < 100  # one is walked through, the annotations of a run are checked
 
 
-@pytest.mark.parametrize(("described", "prefixes"), [
-    (None, ()), (Plan("shapes"), ()),
-    (Plan("shapes", kind="resnet18", weights_backbone="imagenet"), ("backbone.body",)),
-    (Plan("shapes", kind="resnet50", weights="coco"), ("backbone", "rpn", "roi_heads.box_head")),
-])
+@pytest.mark.parametrize(
+    ("described", "prefixes"),
+    [
+        (None, ()),
+        (Plan("shapes"), ()),
+        (Plan("shapes", kind="resnet18", weights_backbone="imagenet"), ("backbone.body",)),
+        (Plan("shapes", kind="resnet50", weights="coco"), ("backbone", "rpn", "roi_heads.box_head")),
+    ],
+)
 def test_what_of_a_run_had_been_trained_before(described: Plan | None, prefixes: tuple[str, ...]) -> None:
     assert _pretrained(described) == prefixes
 
@@ -246,10 +308,14 @@ def test_moments_of_several_arrays() -> None:
     np.testing.assert_allclose(moments.std, values.std(axis=(1, 2)))
 
 
-@pytest.mark.parametrize(("train", "val", "message"), [
-    (data.Shapes(0), None, "train is empty"), (PAGES, data.Shapes(0), "val is empty"),
-    (PAGES, data.Digits(2), "5 classes apart, val has 11"),
-])
+@pytest.mark.parametrize(
+    ("train", "val", "message"),
+    [
+        (data.Shapes(0), None, "train is empty"),
+        (PAGES, data.Shapes(0), "val is empty"),
+        (PAGES, data.Digits(2), "5 classes apart, val has 11"),
+    ],
+)
 def test_what_cannot_be_examined(train: data.Dataset, val: data.Dataset, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         doctor.examine(faster_rcnn_small(PAGES.classes), train, val, progress=False)

@@ -45,8 +45,9 @@ def from_0(dataset: data.Dataset, index: int) -> Target:
     return {**target, "labels": target["labels"] - 1}
 
 
-def troubles(recipe: train.Recipe, mistake: Callable[[data.Dataset, int], Target] | None = None,
-             **config: Any) -> dict[str, str]:
+def troubles(
+    recipe: train.Recipe, mistake: Callable[[data.Dataset, int], Target] | None = None, **config: Any
+) -> dict[str, str]:
     """What the doctor finds wrong with a detector trained so: the sentence of each trouble, and its stage."""
     learned, others = (TRAIN, VAL) if mistake is None else (Mistaken(TRAIN, mistake), Mistaken(VAL, mistake))
     rcnn.seed(0)
@@ -72,19 +73,39 @@ def test_a_sound_run_has_no_trouble_and_labels_from_0_are_found() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("fault", "trouble", "stage"), [
-    ({"mistake": swapped}, "x and y of the boxes are swapped", "data"),
-    ({"mistake": shuffled}, "the boxes of a picture belong to another picture", "data"),
-    ({"anchor_sizes": (56, 96, 160)}, "the anchors do not cover the objects", "anchors"),
-    ({"image_mean": (123.7, 116.3, 103.5), "image_std": (58.4, 57.1, 57.4)}, "the pixels are not normalised",
-     "normalisation"),
-    ({"image_std": (1 / 255,) * 3}, "the pixels are not normalised", "normalisation"),
-    ({"recipe": train.Recipe(steps=FEW_STEPS, freeze=("roi_heads",))},
-     "roi_heads.box_head, roi_heads.box_predictor cannot learn", "learning"),
-    ({"recipe": train.Recipe(steps=FEW_STEPS, lr=1e-7)},
-     "the loss hardly falls: the learning rate is too low or too high", "learning"),
-], ids=["swapped", "shuffled", "large anchors", "mean and deviation of 0 .. 255", "deviation of 0 .. 255",
-        "frozen head", "low learning rate"])
+@pytest.mark.parametrize(
+    ("fault", "trouble", "stage"),
+    [
+        ({"mistake": swapped}, "x and y of the boxes are swapped", "data"),
+        ({"mistake": shuffled}, "the boxes of a picture belong to another picture", "data"),
+        ({"anchor_sizes": (56, 96, 160)}, "the anchors do not cover the objects", "anchors"),
+        (
+            {"image_mean": (123.7, 116.3, 103.5), "image_std": (58.4, 57.1, 57.4)},
+            "the pixels are not normalised",
+            "normalisation",
+        ),
+        ({"image_std": (1 / 255,) * 3}, "the pixels are not normalised", "normalisation"),
+        (
+            {"recipe": train.Recipe(steps=FEW_STEPS, freeze=("roi_heads",))},
+            "roi_heads.box_head, roi_heads.box_predictor cannot learn",
+            "learning",
+        ),
+        (
+            {"recipe": train.Recipe(steps=FEW_STEPS, lr=1e-7)},
+            "the loss hardly falls: the learning rate is too low or too high",
+            "learning",
+        ),
+    ],
+    ids=[
+        "swapped",
+        "shuffled",
+        "large anchors",
+        "mean and deviation of 0 .. 255",
+        "deviation of 0 .. 255",
+        "frozen head",
+        "low learning rate",
+    ],
+)
 def test_each_fault_is_named_first(fault: dict[str, Any], trouble: str, stage: str) -> None:
     found = troubles(**{"recipe": train.Recipe(steps=FEW_STEPS), **fault})
     assert next(iter(found.items())) == (trouble, stage)

@@ -23,8 +23,10 @@ class Annotated:
     """A data set that tells sizes and targets, and has no pictures to decode."""
 
     def __init__(self, *pages):
-        self.pages = [(size, {"boxes": np.array(boxes, float).reshape(-1, 4), **(flags[0] if flags else {})})
-                      for size, boxes, *flags in pages]
+        self.pages = [
+            (size, {"boxes": np.array(boxes, float).reshape(-1, 4), **(flags[0] if flags else {})})
+            for size, boxes, *flags in pages
+        ]
 
     def __len__(self):
         return len(self.pages)
@@ -38,8 +40,10 @@ def drawn(sizes, ratios, num_pages=30, page=(240, 320), per_page=6, seed=0):
     rng = np.random.default_rng(seed)
     pages = []
     for _ in range(num_pages):
-        size, ratio = (np.exp(rng.uniform(*np.log(np.array(spans)[rng.integers(len(spans), size=per_page)].T)))
-                       for spans in (sizes, ratios))
+        size, ratio = (
+            np.exp(rng.uniform(*np.log(np.array(spans)[rng.integers(len(spans), size=per_page)].T)))
+            for spans in (sizes, ratios)
+        )
         sides = np.minimum(np.stack([size / np.sqrt(ratio), size * np.sqrt(ratio)], 1), page[::-1])  # width, height
         corners = rng.uniform(0, page[::-1] - sides)
         pages.append((page, np.concatenate([corners, corners + sides], 1)))
@@ -63,8 +67,9 @@ def naive(dataset, generator, strides, min_size, max_size):
     for size, target in dataset.pages:
         resized = resized_size(size, min_size, max_size)
         padded = padded_size([resized])
-        laid = generator(padded, [tuple(-(-side // step) for side, step in zip(padded, stride, strict=True))
-                                  for stride in strides])
+        laid = generator(
+            padded, [tuple(-(-side // step) for side, step in zip(padded, stride, strict=True)) for stride in strides]
+        )
         y, x = resized[0] / size[0], resized[1] / size[1]
         overlaps += list(iou(np.concatenate(laid).astype(np.float64), target["boxes"] * [x, y, x, y]).T)
     return overlaps
@@ -72,14 +77,18 @@ def naive(dataset, generator, strides, min_size, max_size):
 
 # ---------------------------------------------------------------------- coverage
 
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("offset", [0.0, 0.5])
-@pytest.mark.parametrize("sizes, ratios, strides", [
-    ((14, 24, 40), (1.0, 1.7), [(8, 8)]),
-    ([(32,), (64,), (128,), (256,), (512,)], (0.5, 1.0, 2.0), FPN_STRIDES),
-    ((128, 50), (0.5, 3.0), [(16, 8)]),
-    ((9, 20), (1.0,), [(32, 16), (3, 5)]),
-])
+@pytest.mark.parametrize(
+    "sizes, ratios, strides",
+    [
+        ((14, 24, 40), (1.0, 1.7), [(8, 8)]),
+        ([(32,), (64,), (128,), (256,), (512,)], (0.5, 1.0, 2.0), FPN_STRIDES),
+        ((128, 50), (0.5, 3.0), [(16, 8)]),
+        ((9, 20), (1.0,), [(32, 16), (3, 5)]),
+    ],
+)
 def test_arithmetic_equals_laying_every_anchor(sizes, ratios, strides, offset):
     generator = AnchorGenerator(sizes, ratios, offset)
     rng = np.random.default_rng(len(strides))
@@ -98,8 +107,17 @@ def test_arithmetic_equals_laying_every_anchor(sizes, ratios, strides, offset):
 @pytest.fixture(scope="module")
 def models():
     """One with a single map, and one with a pyramid, whose deepest level divides few pictures evenly."""
-    pyramid = FasterRCNNConfig(ResNetFPN(18, out_channels=8), 8, len(Digits.classes), True, (8, 16, 32, 64, 128),
-                               hidden_dim=8, min_size=160, max_size=400, anchor_offset=0.5)
+    pyramid = FasterRCNNConfig(
+        ResNetFPN(18, out_channels=8),
+        8,
+        len(Digits.classes),
+        True,
+        (8, 16, 32, 64, 128),
+        hidden_dim=8,
+        min_size=160,
+        max_size=400,
+        anchor_offset=0.5,
+    )
     return {"small": faster_rcnn_small(Digits.classes), "pyramid": FasterRCNN(pyramid)}
 
 
@@ -181,18 +199,23 @@ def test_tables_and_report():
     # the third (64 x 64) nine, of which the best has 256 / 4096 with it.
     dataset = Annotated(((96, 96), [[8, 8, 24, 24], [8, 8, 24, 40]]), ((96, 96), [[16, 16, 80, 80]]), ((96, 96), []))
     result = coverage(dataset, AnchorGenerator((16,), (1.0,)), [(16, 16)], 96, 96, 0.5, progress=False)
-    assert result.by_size() == [CoverageRow(16, 32, 2, 0.75, (1.0, 0.5), 1.5),
-                                CoverageRow(64, 128, 1, 0.0625, (0.0, 0.0), 0.0)]
+    assert result.by_size() == [
+        CoverageRow(16, 32, 2, 0.75, (1.0, 0.5), 1.5),
+        CoverageRow(64, 128, 1, 0.0625, (0.0, 0.0), 0.0),
+    ]
     assert [(row.low, row.high, row.num_objects) for row in result.by_ratio()] == [(0.8, 1.25, 2), (2, 4, 1)]
     assert result.mean_iou == pytest.approx((1 + 0.5 + 0.0625) / 3)
     lines = str(result).splitlines()
-    assert lines[:3] == ["3 objects in 3 pictures",
-                         "best IoU with an anchor: 0.52 on average, of at least 0.5 for 66.7%, of at least 0.7 for "
-                         "33.3% of the objects", "anchors with an IoU of at least 0.5: 1.0 per object"]
+    assert lines[:3] == [
+        "3 objects in 3 pictures",
+        "best IoU with an anchor: 0.52 on average, of at least 0.5 for 66.7%, of at least 0.7 for 33.3% of the objects",
+        "anchors with an IoU of at least 0.5: 1.0 per object",
+    ]
     assert [line.split() for line in lines[4:7]] == [
         ["size", "(pixels)", "objects", "mean", "IoU", "recall", "0.5", "recall", "0.7", "anchors", ">=", "0.5"],
         ["16", "to", "32", "2", "0.75", "1.000", "0.500", "1.5"],
-        ["64", "to", "128", "1", "0.06", "0.000", "0.000", "0.0"]]
+        ["64", "to", "128", "1", "0.06", "0.000", "0.000", "0.0"],
+    ]
     assert len({len(line) for line in lines[4:7]}) == 1
 
 
@@ -212,18 +235,29 @@ def test_without_objects_there_is_nothing_to_cover(pages):
 ONE = Annotated(((64, 64), [[0, 0, 16, 16]]))
 
 
-@pytest.mark.parametrize("dataset, strides, sizes, message", [
-    (Annotated(((64, 64), []), ((64, 64), [[0, 0, 9, 9], [5, 5, 5, 9]])), [(8, 8)], (64, 64),
-     "picture 1: box 1 is .*x2 > x1"),
-    (Annotated(((64, 64), [[0, 0, np.nan, 9]])), [(8, 8)], (64, 64), "picture 0: box 0 is .*finite"),
-    (Annotated(((64, 64), [[0, 0, np.inf, 9]])), [(8, 8)], (64, 64), "picture 0: box 0 is .*finite"),
-    (Annotated(((64, 64), [[0, 0, 9, 9]], {"crowd": [True, False]})), [(8, 8)], (64, 64),
-     r"picture 0\['crowd'\] must have shape"),
-    (Annotated(((0, 64), [])), [(8, 8)], (64, 64), "the size of picture 0"),
-    (Annotated(((64, 64), [[0, 0, 0, 0]])), [(8, 8), (16, 16)], (64, 64), "strides must have 1 levels .* got 2"),
-    (ONE, [(8, 0)], (64, 64), "stride must be two whole numbers"),
-    (ONE, [(8, 8)], (64, 32), "min_size <= max_size, got 64 and 32"),
-])
+@pytest.mark.parametrize(
+    "dataset, strides, sizes, message",
+    [
+        (
+            Annotated(((64, 64), []), ((64, 64), [[0, 0, 9, 9], [5, 5, 5, 9]])),
+            [(8, 8)],
+            (64, 64),
+            "picture 1: box 1 is .*x2 > x1",
+        ),
+        (Annotated(((64, 64), [[0, 0, np.nan, 9]])), [(8, 8)], (64, 64), "picture 0: box 0 is .*finite"),
+        (Annotated(((64, 64), [[0, 0, np.inf, 9]])), [(8, 8)], (64, 64), "picture 0: box 0 is .*finite"),
+        (
+            Annotated(((64, 64), [[0, 0, 9, 9]], {"crowd": [True, False]})),
+            [(8, 8)],
+            (64, 64),
+            r"picture 0\['crowd'\] must have shape",
+        ),
+        (Annotated(((0, 64), [])), [(8, 8)], (64, 64), "the size of picture 0"),
+        (Annotated(((64, 64), [[0, 0, 0, 0]])), [(8, 8), (16, 16)], (64, 64), "strides must have 1 levels .* got 2"),
+        (ONE, [(8, 0)], (64, 64), "stride must be two whole numbers"),
+        (ONE, [(8, 8)], (64, 32), "min_size <= max_size, got 64 and 32"),
+    ],
+)
 def test_bad_input_of_coverage_is_named(dataset, strides, sizes, message):
     with pytest.raises(ValueError, match=message):
         coverage(dataset, AnchorGenerator(((16,),), (1.0,)), strides, *sizes, progress=False)
@@ -237,6 +271,7 @@ def test_thresholds_are_checked():
 
 
 # ---------------------------------------------------------------------- strides of a model
+
 
 @pytest.mark.parametrize("name, strides", [("small", [(8, 8)]), ("pyramid", FPN_STRIDES)])
 def test_strides_foretell_the_feature_maps_of_the_backbones(models, name, strides):
@@ -268,6 +303,7 @@ def test_a_backbone_without_padding_has_no_strides_to_count_on(layer):
 
 # ---------------------------------------------------------------------- suggestions
 
+
 def recalls(result):
     return [result.recall(0.5), result.recall(0.7)]
 
@@ -284,11 +320,18 @@ def test_a_suggestion_beats_the_defaults_on_elongated_objects(strides):
     assert after[0] > 0.85
     assert after[1] > 0.35
     assert 3.5 < min(found.ratios) < max(found.ratios) < 9
-    again = coverage(dataset, AnchorGenerator([(s,) for s in found.sizes] if len(strides) > 1 else found.sizes,
-                                              found.ratios), strides, 240, 320, progress=False)
+    again = coverage(
+        dataset,
+        AnchorGenerator([(s,) for s in found.sizes] if len(strides) > 1 else found.sizes, found.ratios),
+        strides,
+        240,
+        320,
+        progress=False,
+    )
     np.testing.assert_array_equal(again.best_iou, found.after.best_iou)
-    np.testing.assert_array_equal(found.before.best_iou,
-                                  coverage(dataset, default, strides, 240, 320, progress=False).best_iou)
+    np.testing.assert_array_equal(
+        found.before.best_iou, coverage(dataset, default, strides, 240, 320, progress=False).best_iou
+    )
 
 
 def test_numbers_are_round_rising_and_always_the_same():
@@ -317,16 +360,25 @@ def quality(result):
     return sum(recalls(result)) + result.mean_iou
 
 
-@pytest.mark.parametrize("strides, candidates, num_sizes, num_ratios", [
-    ([(8, 8)], [((size,), (ratio / 20,)) for size in range(12, 36) for ratio in range(10, 28)], 1, 1),
-    ([(8, 8)], [((14, size), (ratio / 10, 1.0)) for size in range(16, 40) for ratio in range(4, 10)], 2, 2),
-    ([(4, 4), (16, 16)], [(((fine,), (coarse,)), (0.8,)) for fine in range(12, 40, 2) for coarse in range(12, 40, 2)],
-     2, 1),
-])
+@pytest.mark.parametrize(
+    "strides, candidates, num_sizes, num_ratios",
+    [
+        ([(8, 8)], [((size,), (ratio / 20,)) for size in range(12, 36) for ratio in range(10, 28)], 1, 1),
+        ([(8, 8)], [((14, size), (ratio / 10, 1.0)) for size in range(16, 40) for ratio in range(4, 10)], 2, 2),
+        (
+            [(4, 4), (16, 16)],
+            [(((fine,), (coarse,)), (0.8,)) for fine in range(12, 40, 2) for coarse in range(12, 40, 2)],
+            2,
+            1,
+        ),
+    ],
+)
 def test_a_suggestion_is_about_as_good_as_the_best_of_many(strides, candidates, num_sizes, num_ratios):
     dataset = drawn([(15, 40)], [(0.6, 1.2)], num_pages=8)
-    best = max(quality(coverage(dataset, AnchorGenerator(*candidate), strides, 240, 320, progress=False))
-               for candidate in candidates)
+    best = max(
+        quality(coverage(dataset, AnchorGenerator(*candidate), strides, 240, 320, progress=False))
+        for candidate in candidates
+    )
     found = suggest(dataset, strides, 240, 320, num_sizes, num_ratios, progress=False)
     assert quality(found.after) >= best - 0.03
 
@@ -344,10 +396,13 @@ def test_no_size_of_a_suggestion_gains_by_a_step_of_two_pixels(strides):
             assert quality(near) <= quality(found.after) + 2e-4  # a gain of 1e-4 is passed over
 
 
-@pytest.mark.parametrize("sizes, ratios, stride, counts, least", [
-    ([(15, 150)], [(0.2, 0.25), (1, 1.1), (4, 5)], 8, (3, 3), 1.98),  # 2.01 from quantiles, 1.93 from even factors
-    ([(20, 22), (22, 24), (180, 200)], [(0.8, 1.25), (4.5, 5.5)], 16, (2, 2), 1.6),  # 1.49 and 1.64
-])
+@pytest.mark.parametrize(
+    "sizes, ratios, stride, counts, least",
+    [
+        ([(15, 150)], [(0.2, 0.25), (1, 1.1), (4, 5)], 8, (3, 3), 1.98),  # 2.01 from quantiles, 1.93 from even factors
+        ([(20, 22), (22, 24), (180, 200)], [(0.8, 1.25), (4.5, 5.5)], 16, (2, 2), 1.6),  # 1.49 and 1.64
+    ],
+)
 def test_the_better_of_two_starts_counts(sizes, ratios, stride, counts, least):
     found = suggest(drawn(sizes, ratios, num_pages=20), [(stride, stride)], 240, 320, *counts, progress=False)
     assert quality(found.after) >= least
@@ -377,10 +432,13 @@ def centred_squares(*sides):
     return Annotated(*(((128, 128), [[64 - side / 2, 64 - side / 2, 64 + side / 2, 64 + side / 2]]) for side in sides))
 
 
-@pytest.mark.parametrize("smallest, size, after", [
-    (17, 24, [1, 0]),  # an anchor of 24 has an IoU of 0.502 with it, one of 26 less than 0.5: nothing may change
-    (20, 28, [1, 8 / 9]),  # up to 28 it keeps an IoU of 0.5; the others then have 0.77
-])
+@pytest.mark.parametrize(
+    "smallest, size, after",
+    [
+        (17, 24, [1, 0]),  # an anchor of 24 has an IoU of 0.502 with it, one of 26 less than 0.5: nothing may change
+        (20, 28, [1, 8 / 9]),  # up to 28 it keeps an IoU of 0.5; the others then have 0.77
+    ],
+)
 def test_neither_recall_falls(smallest, size, after):
     # Alone, the eight objects of 32 would make it 32, and the ninth would be lost.
     dataset, given = centred_squares(smallest, *[32] * 8), AnchorGenerator((24,), (1.0,))
@@ -415,8 +473,9 @@ def test_the_offset_is_that_of_the_anchors_to_beat():
     assert suggest(dataset, [(8, 8)], 64, 64, 1, 1, wide, offset=0.0, progress=False).generator.offset == 0
 
 
-@pytest.mark.parametrize("boxes", [[[0, 0, 3, 2]], [[0, 0, 2, 200]], [[3, 3, 203, 5]], [[10, 10, 60, 60]],
-                                   [[0, 0, 3, 3], [10, 10, 12, 210]]])
+@pytest.mark.parametrize(
+    "boxes", [[[0, 0, 3, 2]], [[0, 0, 2, 200]], [[3, 3, 203, 5]], [[10, 10, 60, 60]], [[0, 0, 3, 3], [10, 10, 12, 210]]]
+)
 @pytest.mark.parametrize("strides", [[(8, 8)], FPN_STRIDES])
 def test_objects_of_any_shape_give_anchors_that_can_be_laid(boxes, strides):
     found = suggest(Annotated(((256, 256), boxes)), strides, 256, 256, progress=False)
@@ -428,17 +487,22 @@ def test_report_of_a_suggestion():
     dataset = Annotated(((64, 64), [[8, 8, 24, 24]]))
     found = suggest(dataset, [(8, 8)], 64, 64, 1, 1, AnchorGenerator((40,), (1.0,)), progress=False)
     assert str(found).splitlines() == [
-        "anchor_sizes = [16]", "aspect_ratios = [1]",
+        "anchor_sizes = [16]",
+        "aspect_ratios = [1]",
         "share of objects with an anchor of IoU 0.5 or more: 0.000 -> 1.000",
-        "share of objects with an anchor of IoU 0.7 or more: 0.000 -> 1.000"]
+        "share of objects with an anchor of IoU 0.7 or more: 0.000 -> 1.000",
+    ]
 
 
-@pytest.mark.parametrize("strides, counts, message", [
-    (FPN_STRIDES, {"num_sizes": 3}, "num_sizes must be 5, one for each level"),
-    ([(8, 8)], {"num_ratios": 0}, "at least 1, got 3 and 0"),
-    ([], {}, "one level or more"),
-    ([(8, 8)] * 2, {"generator": AnchorGenerator(((8,),), (1,))}, "strides must have 1 levels"),
-])
+@pytest.mark.parametrize(
+    "strides, counts, message",
+    [
+        (FPN_STRIDES, {"num_sizes": 3}, "num_sizes must be 5, one for each level"),
+        ([(8, 8)], {"num_ratios": 0}, "at least 1, got 3 and 0"),
+        ([], {}, "one level or more"),
+        ([(8, 8)] * 2, {"generator": AnchorGenerator(((8,),), (1,))}, "strides must have 1 levels"),
+    ],
+)
 def test_bad_counts_are_named(strides, counts, message):
     with pytest.raises(ValueError, match=message):
         suggest(ONE, strides, 64, 64, progress=False, **counts)

@@ -8,31 +8,39 @@ from rcnn.evaluate import match_classes, rename
 BOXES = np.array([[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]], np.float32)
 
 
-@pytest.mark.parametrize("detector, dataset, labels", [
-    (("background", "cat", "dog"), ("background", "cat", "dog"), [0, 1, 2]),
-    (("background", "cat", "dog"), ("background", "dog", "cat"), [0, 2, 1]),
-    (("__none__", "cow", "dog", "cat"), ("background", "cat", "dog"), [0, 0, 2, 1]),
-    (("background", "background", "dog"), ("background", "dog"), [0, 0, 1]),  # an object that has this name is none
-    (3, ("background", "dog", "cat"), [0, 1, 2]),
-])
+@pytest.mark.parametrize(
+    "detector, dataset, labels",
+    [
+        (("background", "cat", "dog"), ("background", "cat", "dog"), [0, 1, 2]),
+        (("background", "cat", "dog"), ("background", "dog", "cat"), [0, 2, 1]),
+        (("__none__", "cow", "dog", "cat"), ("background", "cat", "dog"), [0, 0, 2, 1]),
+        (("background", "background", "dog"), ("background", "dog"), [0, 0, 1]),  # an object that has this name is none
+        (3, ("background", "dog", "cat"), [0, 1, 2]),
+    ],
+)
 def test_labels(detector, dataset, labels):
     assert match_classes(detector, dataset).tolist() == labels
 
 
-@pytest.mark.parametrize("detector, message", [
-    (("background", "cat"), "does not know dog, cow of the data set; it tells 2 classes apart: background, cat"),
-    (("dog", "cow", "cat"), "does not know dog of"),  # the background of a detector is no dog
-    (tuple("abcdefghijk"), r"h and 3 more"),
-    (3, "tells 3 classes apart, without names, and the data set has 4"),
-])
+@pytest.mark.parametrize(
+    "detector, message",
+    [
+        (("background", "cat"), "does not know dog, cow of the data set; it tells 2 classes apart: background, cat"),
+        (("dog", "cow", "cat"), "does not know dog of"),  # the background of a detector is no dog
+        (tuple("abcdefghijk"), r"h and 3 more"),
+        (3, "tells 3 classes apart, without names, and the data set has 4"),
+    ],
+)
 def test_a_detector_that_does_not_know_them_all(detector, message):
     with pytest.raises(ValueError, match=message):
         match_classes(detector, ("background", "cat", "dog", "cow"))
 
 
 def test_detections_are_renamed_and_those_of_other_classes_dropped():
-    detections = [{"boxes": BOXES, "scores": np.array([0.9, 0.8, 0.7]), "labels": np.array([1, 3, 2])},
-                  {"boxes": [], "scores": [], "labels": []}]
+    detections = [
+        {"boxes": BOXES, "scores": np.array([0.9, 0.8, 0.7]), "labels": np.array([1, 3, 2])},
+        {"boxes": [], "scores": [], "labels": []},
+    ]
     first, second = rename(detections, np.array([0, 2, 1, 0]))
     np.testing.assert_array_equal(first["boxes"], BOXES[[0, 2]])
     assert first["boxes"].dtype == np.float32

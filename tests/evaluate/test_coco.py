@@ -17,15 +17,21 @@ NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs
 def found(*rows):
     """Detections of one picture from (box, score, label)."""
     boxes, scores, labels = zip(*rows, strict=True) if rows else ((), (), ())
-    return {"boxes": np.array(boxes, np.float64).reshape(-1, 4), "scores": np.array(scores, np.float64),
-            "labels": np.array(labels, np.int64)}
+    return {
+        "boxes": np.array(boxes, np.float64).reshape(-1, 4),
+        "scores": np.array(scores, np.float64),
+        "labels": np.array(labels, np.int64),
+    }
 
 
 def wanted(*rows, **extra):
     """A target from (box, label)."""
     boxes, labels = zip(*rows, strict=True) if rows else ((), ())
-    return {"boxes": np.array(boxes, np.float64).reshape(-1, 4), "labels": np.array(labels, np.int64),
-            **{key: np.array(value) for key, value in extra.items()}}
+    return {
+        "boxes": np.array(boxes, np.float64).reshape(-1, 4),
+        "labels": np.array(labels, np.int64),
+        **{key: np.array(value) for key, value in extra.items()},
+    }
 
 
 def check(numbers, **expected):
@@ -35,8 +41,21 @@ def check(numbers, **expected):
 def test_one_object_and_a_box_that_fits_it_in_part():
     # IoU 77/100 reaches the thresholds 0.5 to 0.75, six of ten, and there precision and recall are 1.
     result = evaluate_coco([found(([0, 0, 10, 7.7], 0.9, 1))], [wanted((A, 1))], 2)
-    check(result.numbers, AP=0.6, AP50=1, AP75=1, APs=0.6, APm=np.nan, APl=np.nan, AR1=0.6, AR10=0.6, AR100=0.6,
-          ARs=0.6, ARm=np.nan, ARl=np.nan)
+    check(
+        result.numbers,
+        AP=0.6,
+        AP50=1,
+        AP75=1,
+        APs=0.6,
+        APm=np.nan,
+        APl=np.nan,
+        AR1=0.6,
+        AR10=0.6,
+        AR100=0.6,
+        ARs=0.6,
+        ARm=np.nan,
+        ARl=np.nan,
+    )
     assert list(result.numbers) == NAMES
     np.testing.assert_allclose(result.ap, [np.nan, 0.6])
     np.testing.assert_allclose(result.ap50, [np.nan, 1])
@@ -68,8 +87,9 @@ def test_a_detection_turned_away_takes_another_object_that_it_overlaps_enough():
 def test_of_two_objects_that_it_overlaps_equally_a_detection_takes_the_later(later, recall):
     # The first detection has IoU 8/12 with both; the second fits the object at x 4 .. 14 alone, if that is still free.
     objects = sorted([A, [4, 0, 14, 10]], key=lambda box: box == later)
-    result = evaluate_coco([found(([2, 0, 12, 10], 0.9, 1), ([4, 0, 14, 10], 0.8, 1))],
-                           [wanted(*[(box, 1) for box in objects])], 2)
+    result = evaluate_coco(
+        [found(([2, 0, 12, 10], 0.9, 1), ([4, 0, 14, 10], 0.8, 1))], [wanted(*[(box, 1) for box in objects])], 2
+    )
     assert result.recall[0, 1, 0, 2] == recall
 
 
@@ -107,8 +127,10 @@ def test_an_object_that_counts_goes_before_one_that_fits_better_but_does_not():
     np.testing.assert_allclose(result.recall[:, 1, 0, 2], [1] * 7 + [0] * 3)
 
 
-@pytest.mark.parametrize("side, area, ranges", [
-    (31, None, "s"), (32, None, "sm"), (33, None, "m"), (96, None, "ml"), (97, None, "l"), (97, 1000.0, "s")])
+@pytest.mark.parametrize(
+    "side, area, ranges",
+    [(31, None, "s"), (32, None, "sm"), (33, None, "m"), (96, None, "ml"), (97, None, "l"), (97, 1000.0, "s")],
+)
 def test_area_ranges_include_their_ends_and_go_by_the_given_area(side, area, ranges):
     target = wanted(([0, 0, side, side], 1), **({"areas": [area]} if area else {}))
     result = evaluate_coco([found(([0, 0, side, side], 0.9, 1))], [target], 2)
@@ -119,8 +141,9 @@ def test_area_ranges_include_their_ends_and_go_by_the_given_area(side, area, ran
 def test_a_detection_that_takes_nothing_counts_only_in_its_own_area_range():
     # A large box at a wrong place harms the large object behind it, and not the small one.
     large = [100, 100, 300, 300]
-    result = evaluate_coco([found(([400, 0, 600, 200], 0.9, 1), (large, 0.8, 1), (A, 0.7, 1))],
-                           [wanted((A, 1), (large, 1))], 2)
+    result = evaluate_coco(
+        [found(([400, 0, 600, 200], 0.9, 1), (large, 0.8, 1), (A, 0.7, 1))], [wanted((A, 1), (large, 1))], 2
+    )
     check(result.numbers, APs=1, APl=0.5)
 
 
@@ -133,9 +156,15 @@ def test_only_the_best_hundred_detections_of_a_class_in_a_picture_are_looked_at(
     assert result.num_detections.tolist() == [0, 101, 50]
 
 
-@pytest.mark.parametrize("detections, targets, ap", [
-    ([found()], [wanted((A, 1))], 0.0), ([found((A, 0.9, 1))], [wanted()], np.nan), ([], [], np.nan),
-    ([found((A, 0.9, 1))], [wanted((A, 1), crowd=[True])], np.nan)])
+@pytest.mark.parametrize(
+    "detections, targets, ap",
+    [
+        ([found()], [wanted((A, 1))], 0.0),
+        ([found((A, 0.9, 1))], [wanted()], np.nan),
+        ([], [], np.nan),
+        ([found((A, 0.9, 1))], [wanted((A, 1), crowd=[True])], np.nan),
+    ],
+)
 def test_nothing_found_and_nothing_to_find(detections, targets, ap):
     numbers = evaluate_coco(detections, targets, 2).numbers
     check(numbers, AP=ap, AP50=ap, AR1=ap, ARs=ap, APl=np.nan)
@@ -154,8 +183,10 @@ any_boxes = boxes | st.sampled_from([[16, 0, 16, 96], [0, 0, 0, 0], [200, 0, 240
 few_scores = st.sampled_from([0.25, 0.5, 0.75])
 labels = st.sampled_from([1, 1, 1, 2, 3])
 areas = st.sampled_from([0.0, 700.0, 1024.0, 5000.0, 9216.0, 20000.0, 2e10])
-pages = st.tuples(st.lists(st.tuples(any_boxes, few_scores, labels), max_size=14).map(lambda rows: found(*rows)),
-                  st.lists(st.tuples(boxes, labels, st.booleans(), areas), max_size=6))
+pages = st.tuples(
+    st.lists(st.tuples(any_boxes, few_scores, labels), max_size=14).map(lambda rows: found(*rows)),
+    st.lists(st.tuples(boxes, labels, st.booleans(), areas), max_size=6),
+)
 
 
 def target_of(rows, flag, with_areas):
@@ -199,9 +230,15 @@ def test_agrees_with_pycocotools_on_random_pages(pictures, each, classes, seed):
     assert agrees(detections, targets, classes + 1)
 
 
-@pytest.mark.parametrize("box, target", [
-    ([0.4, 0.1, 1.3, 0.3], [0.3, 0.1, 0.9, 0.3]), ([0.1, 0.3, 0.3, 0.9], [0.1, 0.4, 0.4, 1.0]),
-    ([0.2, 0.2, 0.9, 1.4], [0.3, 0.1, 0.9, 1.1]), ([0.1, 0.3, 1.0, 0.9], [0.2, 0.2, 0.8, 0.9])])
+@pytest.mark.parametrize(
+    "box, target",
+    [
+        ([0.4, 0.1, 1.3, 0.3], [0.3, 0.1, 0.9, 0.3]),
+        ([0.1, 0.3, 0.3, 0.9], [0.1, 0.4, 0.4, 1.0]),
+        ([0.2, 0.2, 0.9, 1.4], [0.3, 0.1, 0.9, 1.1]),
+        ([0.1, 0.3, 1.0, 0.9], [0.2, 0.2, 0.8, 0.9]),
+    ],
+)
 def test_agrees_with_pycocotools_where_the_last_bit_decides(box, target):
     # The IoU is 0.5 or 0.6 but for rounding, which depends on whether the right end is x2 or x1 + (x2 - x1).
     assert agrees([found((box, 0.5, 1))], [wanted((target, 1))], 2)
@@ -222,12 +259,15 @@ def test_float32_boxes_and_scores_agree_too():
     assert agrees(single, [target | {"boxes": target["boxes"].astype(np.float32)} for target in targets], 4)
 
 
-@pytest.mark.parametrize("extra, message", [
-    ({"crowd": np.zeros(2)}, r"targets\[1\]\['crowd'\] must have shape \(1,\), .*got \(2,\)"),
-    ({"areas": np.zeros(2)}, r"targets\[1\]\['areas'\] must have shape \(1,\), got \(2,\)"),
-    ({"areas": [-1.0]}, r"targets\[1\]\['areas'\]\[0\] is -1.0"),
-    ({"areas": [np.nan]}, r"targets\[1\]\['areas'\]\[0\] is nan"),
-])
+@pytest.mark.parametrize(
+    "extra, message",
+    [
+        ({"crowd": np.zeros(2)}, r"targets\[1\]\['crowd'\] must have shape \(1,\), .*got \(2,\)"),
+        ({"areas": np.zeros(2)}, r"targets\[1\]\['areas'\] must have shape \(1,\), got \(2,\)"),
+        ({"areas": [-1.0]}, r"targets\[1\]\['areas'\]\[0\] is -1.0"),
+        ({"areas": [np.nan]}, r"targets\[1\]\['areas'\]\[0\] is nan"),
+    ],
+)
 def test_bad_input_is_named(extra, message):
     with pytest.raises(ValueError, match=message):
         evaluate_coco([found(), found()], [wanted(), wanted((A, 1), **extra)], 2)

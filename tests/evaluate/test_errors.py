@@ -18,8 +18,11 @@ def moved(box, x):
 def found(*rows):
     """Detections of one picture from (box, score, label)."""
     boxes, scores, labels = zip(*rows, strict=True) if rows else ((), (), ())
-    return {"boxes": np.array(boxes, float).reshape(-1, 4), "scores": np.array(scores, float),
-            "labels": np.array(labels, int)}
+    return {
+        "boxes": np.array(boxes, float).reshape(-1, 4),
+        "scores": np.array(scores, float),
+        "labels": np.array(labels, int),
+    }
 
 
 def wanted(*rows, **flags):
@@ -39,10 +42,17 @@ def random_pages(seed, pages=12, num_classes=4):
     detections, targets = [], []
     for _ in range(pages):
         d, g = rng.integers(0, 9), rng.integers(0, 5)
-        detections.append({"boxes": boxes(d), "scores": rng.integers(1, 9, d) / 8,
-                           "labels": rng.integers(1, num_classes, d)})
-        targets.append({"boxes": boxes(g), "labels": rng.integers(1, num_classes, g),
-                        "difficult": rng.random(g) < 0.2, "crowd": rng.random(g) < 0.2})
+        detections.append(
+            {"boxes": boxes(d), "scores": rng.integers(1, 9, d) / 8, "labels": rng.integers(1, num_classes, d)}
+        )
+        targets.append(
+            {
+                "boxes": boxes(g),
+                "labels": rng.integers(1, num_classes, g),
+                "difficult": rng.random(g) < 0.2,
+                "crowd": rng.random(g) < 0.2,
+            }
+        )
     return detections, targets
 
 
@@ -57,24 +67,30 @@ def test_confusion_by_hand():
     assert confusion(detections, targets, 4).tolist() == [[0, 0, 1, 1], [0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
 
 
-@pytest.mark.parametrize("detections, said", [
-    (found((A, 0.5, 1)), 0),  # not above the threshold
-    (found((A, 0.51, 1)), 1),
-    (found(([0, 0, 10, 5], 0.9, 1)), 1),  # an IoU of exactly 0.5
-    (found(([0, 0, 10, 4.9], 0.9, 1)), 0),
-    (found((A, 0.8, 1), (moved(A, 2), 0.9, 2)), 2),  # the higher score, not the better box or the right class
-    (found((A, 0.9, 2), (A, 0.9, 1)), 2),  # of equal scores the earlier
-])
+@pytest.mark.parametrize(
+    "detections, said",
+    [
+        (found((A, 0.5, 1)), 0),  # not above the threshold
+        (found((A, 0.51, 1)), 1),
+        (found(([0, 0, 10, 5], 0.9, 1)), 1),  # an IoU of exactly 0.5
+        (found(([0, 0, 10, 4.9], 0.9, 1)), 0),
+        (found((A, 0.8, 1), (moved(A, 2), 0.9, 2)), 2),  # the higher score, not the better box or the right class
+        (found((A, 0.9, 2), (A, 0.9, 1)), 2),  # of equal scores the earlier
+    ],
+)
 def test_who_takes_an_object(detections, said):
     counts = confusion([detections], [wanted((A, 1))], 3)
     assert counts[1].argmax() == said and counts[1].sum() == 1
 
 
-@pytest.mark.parametrize("objects, taken", [
-    ([(A, 1), (moved(A, 1), 2)], 1),  # the one that it overlaps most
-    ([(moved(A, 1), 2), (moved(A, -1), 1)], 2),  # of equal IoU the one of its own class, which is 2 ...
-    ([(moved(A, 1), 1), (moved(A, -1), 2)], 2),  # ... wherever it stands
-])
+@pytest.mark.parametrize(
+    "objects, taken",
+    [
+        ([(A, 1), (moved(A, 1), 2)], 1),  # the one that it overlaps most
+        ([(moved(A, 1), 2), (moved(A, -1), 1)], 2),  # of equal IoU the one of its own class, which is 2 ...
+        ([(moved(A, 1), 1), (moved(A, -1), 2)], 2),  # ... wherever it stands
+    ],
+)
 def test_which_object_is_taken(objects, taken):
     counts = confusion([found((A, 0.9, 2))], [wanted(*objects)], 3)
     assert counts[taken, 2] == 1 and counts[3 - taken, 0] == 1
@@ -103,21 +119,24 @@ def test_an_object_that_counts_is_taken_before_one_that_does_not():
 # ---- kinds
 
 
-@pytest.mark.parametrize("box, label, kind", [
-    (A, 1, "right"),
-    ([0, 0, 10, 5], 1, "right"),  # IoU 1/2
-    (moved(A, 4), 1, "localisation"),
-    ([0, 0, 10, 1], 1, "localisation"),  # IoU 1/10
-    (moved(A, 9), 1, "background"),
-    (moved(A, 2), 2, "class"),
-    ([0, 0, 10, 5], 2, "class"),
-    ([0, 0, 10, 1], 2, "both"),
-    (moved(A, 4), 2, "both"),
-    (moved(A, 9), 2, "background"),
-    (ELSEWHERE, 2, "background"),
-    ([35, 0, 45, 10], 1, "class"),  # 5/15 with the 1 at B, 7/13 with the 2 beside it
-    ([29, 0, 35, 10], 2, "both"),  # 5/11 with the 1 at B, 1/15 with the 2 beside it
-])
+@pytest.mark.parametrize(
+    "box, label, kind",
+    [
+        (A, 1, "right"),
+        ([0, 0, 10, 5], 1, "right"),  # IoU 1/2
+        (moved(A, 4), 1, "localisation"),
+        ([0, 0, 10, 1], 1, "localisation"),  # IoU 1/10
+        (moved(A, 9), 1, "background"),
+        (moved(A, 2), 2, "class"),
+        ([0, 0, 10, 5], 2, "class"),
+        ([0, 0, 10, 1], 2, "both"),
+        (moved(A, 4), 2, "both"),
+        (moved(A, 9), 2, "background"),
+        (ELSEWHERE, 2, "background"),
+        ([35, 0, 45, 10], 1, "class"),  # 5/15 with the 1 at B, 7/13 with the 2 beside it
+        ([29, 0, 35, 10], 2, "both"),  # 5/11 with the 1 at B, 1/15 with the 2 beside it
+    ],
+)
 def test_kind_of_a_lone_detection(box, label, kind):
     errors = error_kinds([found((box, 0.9, label))], [wanted((A, 1), (B, 1), ([38, 0, 48, 10], 2))], 3)
     assert errors.detections[KINDS.index(kind), label] == errors.detections.sum() == 1
@@ -133,17 +152,40 @@ def test_a_duplicate_is_one_even_over_an_object_of_another_class():
 
 def test_one_class_by_hand():
     # Objects A, B, C; by falling score: A found, B badly placed, nothing, A again. Precision 1 at recall 1/3: AP 1/3.
-    errors = error_kinds([found((A, 0.9, 1), (moved(B, 4), 0.8, 1), (ELSEWHERE, 0.7, 1), (A, 0.6, 1))],
-                         [wanted((A, 1), (B, 1), (C, 1))], 2)
+    errors = error_kinds(
+        [found((A, 0.9, 1), (moved(B, 4), 0.8, 1), (ELSEWHERE, 0.7, 1), (A, 0.6, 1))],
+        [wanted((A, 1), (B, 1), (C, 1))],
+        2,
+    )
     assert dict(zip(KINDS, errors.detections[:, 1].tolist(), strict=True)) == {
-        "right": 1, "localisation": 1, "class": 0, "both": 0, "duplicate": 1, "background": 1, "missed": 0}
+        "right": 1,
+        "localisation": 1,
+        "class": 0,
+        "both": 0,
+        "duplicate": 1,
+        "background": 1,
+        "missed": 0,
+    }
     assert dict(zip(KINDS, errors.objects[:, 1].tolist(), strict=True)) == {
-        "right": 1, "localisation": 1, "class": 0, "both": 0, "duplicate": 0, "background": 0, "missed": 1}
+        "right": 1,
+        "localisation": 1,
+        "class": 0,
+        "both": 0,
+        "duplicate": 0,
+        "background": 0,
+        "missed": 1,
+    }
     assert errors.mean_ap == pytest.approx(1 / 3)
-    assert errors.repaired == pytest.approx({
-        "localisation": 2 / 3,  # right, right, wrong, wrong of three
-        "class": 1 / 3, "both": 1 / 3, "duplicate": 1 / 3, "background": 1 / 3,  # none before the last right one
-        "missed": 1 / 2})  # right, wrong, wrong, wrong of two
+    assert errors.repaired == pytest.approx(
+        {
+            "localisation": 2 / 3,  # right, right, wrong, wrong of three
+            "class": 1 / 3,
+            "both": 1 / 3,
+            "duplicate": 1 / 3,
+            "background": 1 / 3,  # none before the last right one
+            "missed": 1 / 2,
+        }
+    )  # right, wrong, wrong, wrong of two
     assert errors.examples["missed"].tolist() == [[0, 2]]
 
 
@@ -166,8 +208,9 @@ def test_a_duplicate_taken_away():
 def test_a_repaired_class_puts_lower_detections_of_the_object_aside():
     # Class 1: A at 0.7 and C at 0.5 are right: 1. Class 2: A at 0.9 is wrong, B at 0.8 right: 1/2. Repaired, the first
     # is the one right detection of A and the one at 0.7 is gone: 1 and 1. (Were it wrong, class 1 would have 5/6.)
-    errors = error_kinds([found((A, 0.9, 2), (B, 0.8, 2), (A, 0.7, 1), (C, 0.5, 1))],
-                         [wanted((A, 1), (B, 2), (C, 1))], 3)
+    errors = error_kinds(
+        [found((A, 0.9, 2), (B, 0.8, 2), (A, 0.7, 1), (C, 0.5, 1))], [wanted((A, 1), (B, 2), (C, 1))], 3
+    )
     assert errors.mean_ap == pytest.approx(3 / 4)
     assert errors.repaired["class"] == pytest.approx(1)
     assert errors.objects.sum(axis=1).tolist() == [3, 0, 0, 0, 0, 0, 0]  # A is found all the same
@@ -200,8 +243,9 @@ def test_what_does_not_count_is_neither(flag):
 
 def test_an_error_about_an_object_that_does_not_count_is_repaired_by_taking_it_away():
     # Badly placed on the difficult A, then B right: AP 1/2, and 1 without the first.
-    errors = error_kinds([found((moved(A, 4), 0.9, 1), (B, 0.8, 1))],
-                         [wanted((A, 1), (B, 1), difficult=[True, False])], 2)
+    errors = error_kinds(
+        [found((moved(A, 4), 0.9, 1), (B, 0.8, 1))], [wanted((A, 1), (B, 1), difficult=[True, False])], 2
+    )
     assert (errors.mean_ap, errors.repaired["localisation"]) == pytest.approx((0.5, 1.0))
     assert errors.objects.sum(axis=1).tolist() == [1, 0, 0, 0, 0, 0, 0]
 
@@ -212,8 +256,9 @@ def test_a_crowd_is_nobody_to_be_mistaken_for():
 
 
 def test_examples_come_by_falling_score_and_name_their_place():
-    errors = error_kinds([found((ELSEWHERE, 0.2, 1)), found((A, 0.3, 1), (ELSEWHERE, 0.9, 1))],
-                         [wanted(), wanted((A, 1), (B, 1))], 2)
+    errors = error_kinds(
+        [found((ELSEWHERE, 0.2, 1)), found((A, 0.3, 1), (ELSEWHERE, 0.9, 1))], [wanted(), wanted((A, 1), (B, 1))], 2
+    )
     assert errors.examples["background"].tolist() == [[1, 1], [0, 0]]
     assert errors.examples["right"].tolist() == [[1, 0]]
     assert errors.examples["missed"].tolist() == [[1, 1]]
@@ -258,13 +303,16 @@ def test_text_names_every_kind_and_what_it_costs():
     assert text[2].split() == ["localisation", "1", "1", "1.000", "+1.000"]
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"iou_threshold": 0}, "iou_threshold"),
-    ({"iou_threshold": 1.5}, "iou_threshold"),
-    ({"background_iou": 0.5}, "background_iou"),
-    ({"background_iou": 0}, "background_iou"),
-    ({"method": "voc"}, "method"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"iou_threshold": 0}, "iou_threshold"),
+        ({"iou_threshold": 1.5}, "iou_threshold"),
+        ({"background_iou": 0.5}, "background_iou"),
+        ({"background_iou": 0}, "background_iou"),
+        ({"method": "voc"}, "method"),
+    ],
+)
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         error_kinds([], [], 2, **options)

@@ -15,8 +15,10 @@ from rcnn.evaluate import evaluate_coco, read_results, results_json
 CATEGORY_IDS = (0, 7, 90)
 PAGE = {"boxes": [[1.5, 2, 11.5, 22], [0, 0, 4, 4]], "scores": [0.25, 0.5], "labels": [2, 1]}
 EMPTY = {"boxes": [], "scores": [], "labels": []}
-ENTRIES = [{"image_id": "b.png", "category_id": 90, "bbox": [1.5, 2.0, 10.0, 20.0], "score": 0.25},
-           {"image_id": "b.png", "category_id": 7, "bbox": [0.0, 0.0, 4.0, 4.0], "score": 0.5}]
+ENTRIES = [
+    {"image_id": "b.png", "category_id": 90, "bbox": [1.5, 2.0, 10.0, 20.0], "score": 0.25},
+    {"image_id": "b.png", "category_id": 7, "bbox": [0.0, 0.0, 4.0, 4.0], "score": 0.5},
+]
 
 
 def written(path, entries):
@@ -43,17 +45,25 @@ def test_reading_sorts_the_entries_by_picture(tmp_path):
     assert second["labels"].dtype == third["labels"].dtype == np.int64
 
 
-@given(st.lists(st.lists(st.tuples(*[st.floats(0, 1000, width=32)] * 4, st.floats(0, 1, width=32), st.integers(1, 2)),
-                         max_size=4), max_size=4))
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(*[st.floats(0, 1000, width=32)] * 4, st.floats(0, 1, width=32), st.integers(1, 2)), max_size=4
+        ),
+        max_size=4,
+    )
+)
 def test_what_was_written_is_read_to_the_bit(tmp_path_factory, pages):
     # Sides of float32 boxes are exact in float64 unless a corner is tiny, which the rounding to 1/16 pixel excludes.
     detections = []
     for rows in pages:
         table = np.array(rows, np.float32).reshape(-1, 6)
-        detections.append({"boxes": np.round(table[:, :4] * 16) / 16, "scores": table[:, 4],
-                           "labels": table[:, 5].astype(np.int64)})
-    path = written(tmp_path_factory.mktemp("results") / "results.json",
-                   results_json(detections, range(len(pages)), CATEGORY_IDS))
+        detections.append(
+            {"boxes": np.round(table[:, :4] * 16) / 16, "scores": table[:, 4], "labels": table[:, 5].astype(np.int64)}
+        )
+    path = written(
+        tmp_path_factory.mktemp("results") / "results.json", results_json(detections, range(len(pages)), CATEGORY_IDS)
+    )
     again = read_results(path, range(len(pages)), CATEGORY_IDS)
     assert len(again) == len(detections) and all(same(*pair) for pair in zip(again, detections, strict=True))
 
@@ -68,33 +78,40 @@ def test_pycocotools_makes_the_same_numbers_of_the_file(tmp_path):
     assert difference(evaluate_coco(read_results(path, range(1, 21), range(5)), targets, 5), theirs) < 1e-9
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (([PAGE], [1, 2], CATEGORY_IDS), "as many, got 1 and 2"),
-    (([PAGE, EMPTY], [1, 1], CATEGORY_IDS), "image_ids holds 1 more than once"),
-    (([PAGE], [1], (0, 7, 7)), "category_ids.* holds 7 more than once"),
-    (([PAGE], [1], (0, 7)), r"detections\[0\]\['labels'\]\[0\] is 2; labels are 1 to 1"),
-    (([PAGE | {"scores": [0.5, np.inf]}], [4], CATEGORY_IDS), "image 4: the score of detection 1 is inf"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (([PAGE], [1, 2], CATEGORY_IDS), "as many, got 1 and 2"),
+        (([PAGE, EMPTY], [1, 1], CATEGORY_IDS), "image_ids holds 1 more than once"),
+        (([PAGE], [1], (0, 7, 7)), "category_ids.* holds 7 more than once"),
+        (([PAGE], [1], (0, 7)), r"detections\[0\]\['labels'\]\[0\] is 2; labels are 1 to 1"),
+        (([PAGE | {"scores": [0.5, np.inf]}], [4], CATEGORY_IDS), "image 4: the score of detection 1 is inf"),
+    ],
+)
 def test_what_cannot_be_written_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         results_json(*arguments)
 
 
-@pytest.mark.parametrize("content, message", [
-    ("[{", r"results.json is not JSON"), ("[" * 100_000, "results.json is not JSON"),
-    ({"annotations": []}, "results.json must be a list of detections, got dict"),
-    ([ENTRIES[0], 7], "results.json, entry 1: there is no 'image_id' in 7"),
-    ([ENTRIES[0] | {"image_id": 5}], "entry 0: image_id 5 is unknown"),
-    ([ENTRIES[0] | {"image_id": ["b.png"]}], "entry 0: image_id .* is unknown"),
-    ([ENTRIES[0] | {"category_id": 0}], "entry 0: category_id 0 is unknown"),  # the background has no id
-    ([ENTRIES[0] | {"bbox": [1, 2, 3]}], r"entry 0: bbox must be 4 finite numbers, got \[1, 2, 3\]"),
-    ([ENTRIES[0] | {"bbox": [1, 2, 3, "4"]}], "entry 0: bbox must be 4 finite numbers"),
-    ([ENTRIES[0] | {"bbox": 1}], "entry 0: bbox must be 4 finite numbers, got 1"),
-    ([ENTRIES[0] | {"bbox": [1, 2, 3, 10**400]}], "entry 0: bbox must be 4 finite numbers"),
-    ([ENTRIES[0] | {"score": float("nan")}], "entry 0: score must be 1 finite number, got nan"),
-    ([ENTRIES[0] | {"score": None}], "entry 0: score must be 1 finite number, got None"),
-    ([{key: ENTRIES[0][key] for key in ("image_id", "category_id", "bbox")}], "entry 0: there is no 'score' in"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("[{", r"results.json is not JSON"),
+        ("[" * 100_000, "results.json is not JSON"),
+        ({"annotations": []}, "results.json must be a list of detections, got dict"),
+        ([ENTRIES[0], 7], "results.json, entry 1: there is no 'image_id' in 7"),
+        ([ENTRIES[0] | {"image_id": 5}], "entry 0: image_id 5 is unknown"),
+        ([ENTRIES[0] | {"image_id": ["b.png"]}], "entry 0: image_id .* is unknown"),
+        ([ENTRIES[0] | {"category_id": 0}], "entry 0: category_id 0 is unknown"),  # the background has no id
+        ([ENTRIES[0] | {"bbox": [1, 2, 3]}], r"entry 0: bbox must be 4 finite numbers, got \[1, 2, 3\]"),
+        ([ENTRIES[0] | {"bbox": [1, 2, 3, "4"]}], "entry 0: bbox must be 4 finite numbers"),
+        ([ENTRIES[0] | {"bbox": 1}], "entry 0: bbox must be 4 finite numbers, got 1"),
+        ([ENTRIES[0] | {"bbox": [1, 2, 3, 10**400]}], "entry 0: bbox must be 4 finite numbers"),
+        ([ENTRIES[0] | {"score": float("nan")}], "entry 0: score must be 1 finite number, got nan"),
+        ([ENTRIES[0] | {"score": None}], "entry 0: score must be 1 finite number, got None"),
+        ([{key: ENTRIES[0][key] for key in ("image_id", "category_id", "bbox")}], "entry 0: there is no 'score' in"),
+    ],
+)
 def test_what_cannot_be_read_is_named(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):
         read_results(written(tmp_path / "results.json", content), ["b.png"], CATEGORY_IDS)

@@ -20,9 +20,14 @@ class Pages:
     pictures = ((8, 16), (20, 10))  # height, width
     targets = (
         {"boxes": np.array([[0, 0, 4, 4], [8, 0, 16, 8]], np.float32), "labels": np.array([1, 2])},
-        {"boxes": np.array([[0, 0, 10, 10], [0, 0, 5, 20], [0, 0, 10, 20]], np.float32), "labels": np.array([1, 1, 2]),
-         "difficult": np.array([False, True, False]), "crowd": np.array([False, False, True]),
-         "areas": np.array([81.0, 9.0, 9.0])})
+        {
+            "boxes": np.array([[0, 0, 10, 10], [0, 0, 5, 20], [0, 0, 10, 20]], np.float32),
+            "labels": np.array([1, 1, 2]),
+            "difficult": np.array([False, True, False]),
+            "crowd": np.array([False, False, True]),
+            "areas": np.array([81.0, 9.0, 9.0]),
+        },
+    )
 
     def __len__(self):
         return 2
@@ -37,8 +42,10 @@ class Detector:
     image_sizes = ((16, 32), (20, 20))
     anchors = ([[0, 0, 8, 8]], [[0, 0, 20, 10], [16, 0, 32, 12]])  # two levels, for all pictures; 3/4 of the dog
     proposals = ([[16, 0, 32, 16], [0, 0, 8, 8]], [[0, 0, 20, 6]])  # in pixels of the batch
-    outputs = ({"boxes": [[0, 0, 4, 4], [8, 0, 16, 8]], "scores": [0.9, 0.8], "labels": [1, 1]},
-               {"boxes": [], "scores": [], "labels": []})  # in the pictures' own
+    outputs = (
+        {"boxes": [[0, 0, 4, 4], [8, 0, 16, 8]], "scores": [0.9, 0.8], "labels": [1, 1]},
+        {"boxes": [], "scores": [], "labels": []},
+    )  # in the pictures' own
 
     def trace(self, images):
         of = [int(image[0, 0, 0]) for image in images]
@@ -46,7 +53,8 @@ class Detector:
             anchors=[np.array(level, np.float32) for level in self.anchors],
             image_sizes=[self.image_sizes[i] for i in of],
             proposals=[np.array(self.proposals[i], np.float32) for i in of],
-            outputs=[{name: np.array(values) for name, values in self.outputs[i].items()} for i in of])
+            outputs=[{name: np.array(values) for name, values in self.outputs[i].items()} for i in of],
+        )
 
 
 @pytest.fixture(params=[1, 2])
@@ -56,11 +64,15 @@ def result(request):
 
 def test_best_iou_of_every_stage_by_hand(result):
     assert result.stages == STAGES
-    assert result.best_iou == pytest.approx(np.array([
-        [1, 0, 1, 1, 1],  # the first cat: an anchor fits, it is the second proposal
-        [3 / 4, 1, 1, 1, 0],  # the dog is found, and called a cat
-        [1, 3 / 5, 3 / 5, 0, 0],  # the second cat: there is one proposal, and no detection
-    ]))
+    assert result.best_iou == pytest.approx(
+        np.array(
+            [
+                [1, 0, 1, 1, 1],  # the first cat: an anchor fits, it is the second proposal
+                [3 / 4, 1, 1, 1, 0],  # the dog is found, and called a cat
+                [1, 3 / 5, 3 / 5, 0, 0],  # the second cat: there is one proposal, and no detection
+            ]
+        )
+    )
     assert result.labels.tolist() == [1, 2, 1]
     assert result.sides == pytest.approx([4, 8, 9])  # the last by the area that the target states
     assert result.most_proposals == 2
@@ -90,7 +102,10 @@ def test_another_threshold():
 def test_sizes_are_thirds(result):
     groups = result.by_size()
     assert {name: group.tolist() for name, group in groups.items()} == {
-        "small": [True, False, False], "medium": [False, True, False], "large": [False, False, True]}
+        "small": [True, False, False],
+        "medium": [False, True, False],
+        "large": [False, False, True],
+    }
     assert result.recall(of=groups["medium"])[NAMED] == 0
     same = StageRecall(STAGES, np.ones((2, 5)), np.ones(2, int), np.full(2, 7.0), 3)
     assert [group.sum() for group in same.by_size().values()] == [0, 0, 2]

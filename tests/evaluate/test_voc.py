@@ -13,8 +13,11 @@ ELSEWHERE = [80, 80, 90, 90]
 def found(*rows):
     """Detections of one picture from (box, score, label)."""
     boxes, scores, labels = zip(*rows, strict=True) if rows else ((), (), ())
-    return {"boxes": np.array(boxes, np.float32).reshape(-1, 4), "scores": np.array(scores, np.float32),
-            "labels": np.array(labels, np.int64)}
+    return {
+        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "scores": np.array(scores, np.float32),
+        "labels": np.array(labels, np.int64),
+    }
 
 
 def wanted(*rows, **extra):
@@ -38,15 +41,18 @@ def test_precision_and_recall_by_hand():
     assert np.isnan(precision_recall([False, False], 0)[1]).all()
 
 
-@pytest.mark.parametrize("recall, precision, ap_2007, ap_2012", [
-    ([1 / 3, 1 / 3, 2 / 3, 2 / 3, 1], [1, 1 / 2, 2 / 3, 1 / 2, 3 / 5], AP_2007, AP_2012),
-    ([0.5, 1.0], [1.0, 1.0], 1.0, 1.0),
-    ([0.3], [1.0], 4 / 11, 0.3),  # the recalls 0, 0.1, 0.2 and 0.3 itself are reached
-    ([0.0, 0.5], [0.0, 0.5], 0.5 * 6 / 11, 0.25),  # a wrong one first: the better precision counts from recall 0 on
-    ([0.0], [0.0], 0.0, 0.0),
-    ([], [], 0.0, 0.0),
-    ([np.nan], [0.0], np.nan, np.nan),
-])
+@pytest.mark.parametrize(
+    "recall, precision, ap_2007, ap_2012",
+    [
+        ([1 / 3, 1 / 3, 2 / 3, 2 / 3, 1], [1, 1 / 2, 2 / 3, 1 / 2, 3 / 5], AP_2007, AP_2012),
+        ([0.5, 1.0], [1.0, 1.0], 1.0, 1.0),
+        ([0.3], [1.0], 4 / 11, 0.3),  # the recalls 0, 0.1, 0.2 and 0.3 itself are reached
+        ([0.0, 0.5], [0.0, 0.5], 0.5 * 6 / 11, 0.25),  # a wrong one first: the better precision counts from recall 0 on
+        ([0.0], [0.0], 0.0, 0.0),
+        ([], [], 0.0, 0.0),
+        ([np.nan], [0.0], np.nan, np.nan),
+    ],
+)
 def test_average_precision_by_hand(recall, precision, ap_2007, ap_2012):
     assert average_precision(recall, precision, "voc2007") == pytest.approx(ap_2007, nan_ok=True)
     assert average_precision(recall, precision, "voc2012") == pytest.approx(ap_2012, nan_ok=True)
@@ -112,12 +118,15 @@ def test_difficult_objects_neither_help_nor_harm():
     assert np.isnan(evaluate_detections([found((B, 0.9, 1))], [only_difficult], 2).mean_ap)
 
 
-@pytest.mark.parametrize("box, label, ap", [
-    ([0, 0, 5, 5], 1, 1.0),  # wholly inside the crowd at A, with an IoU of 1/4
-    ([-5, 0, 5, 10], 1, 1.0),  # half inside
-    ([-6, 0, 4, 10], 1, 0.5),  # less than half: wrong, and then B right
-    ([0, 0, 5, 5], 2, 0.5),  # of another class: wrong, and then C right
-])
+@pytest.mark.parametrize(
+    "box, label, ap",
+    [
+        ([0, 0, 5, 5], 1, 1.0),  # wholly inside the crowd at A, with an IoU of 1/4
+        ([-5, 0, 5, 10], 1, 1.0),  # half inside
+        ([-6, 0, 4, 10], 1, 0.5),  # less than half: wrong, and then B right
+        ([0, 0, 5, 5], 2, 0.5),  # of another class: wrong, and then C right
+    ],
+)
 def test_detections_in_a_crowd_of_their_class_do_not_count(box, label, ap):
     target = wanted((A, 1), (B, 1), (C, 2), crowd=np.array([True, False, False]))
     result = evaluate_detections([found((box, 0.9, label), (B, 0.8, 1), (C, 0.7, 2))], [target], 3)
@@ -132,9 +141,15 @@ def test_an_object_comes_before_the_crowd_around_it():
     assert (result.mean_ap, result.num_detections[1]) == (1.0, 1)
 
 
-@pytest.mark.parametrize("detections, targets, ap", [
-    ([found()], [wanted((A, 1))], 0.0), ([found((A, 0.9, 1))], [wanted()], np.nan), ([found()], [wanted()], np.nan),
-    ([], [], np.nan)])
+@pytest.mark.parametrize(
+    "detections, targets, ap",
+    [
+        ([found()], [wanted((A, 1))], 0.0),
+        ([found((A, 0.9, 1))], [wanted()], np.nan),
+        ([found()], [wanted()], np.nan),
+        ([], [], np.nan),
+    ],
+)
 def test_nothing_found_and_nothing_to_find(detections, targets, ap):
     result = evaluate_detections(detections, targets, 2)
     np.testing.assert_array_equal(result.ap, [np.nan, ap])
@@ -143,8 +158,12 @@ def test_nothing_found_and_nothing_to_find(detections, targets, ap):
 
 def ap_by_loops(detections, targets, label, threshold, method):
     """The rules of the development kit, one detection after the other."""
-    boxes = [(float(s), page, b) for page, d in enumerate(detections)
-             for b, s, k in zip(d["boxes"], d["scores"], d["labels"], strict=True) if k == label]
+    boxes = [
+        (float(s), page, b)
+        for page, d in enumerate(detections)
+        for b, s, k in zip(d["boxes"], d["scores"], d["labels"], strict=True)
+        if k == label
+    ]
     taken, points, right, total = set(), [], 0, 0
     objects = sum(int(((t["labels"] == label) & ~t["difficult"]).sum()) for t in targets)
     for _, page, box in sorted(boxes, key=lambda row: -row[0]):
@@ -162,6 +181,7 @@ def ap_by_loops(detections, targets, label, threshold, method):
 
     def best_from(recall):
         return max((p for r, p in points if r >= recall), default=0.0)
+
     if method == "voc2007":
         return sum(best_from(i / 10) for i in range(11)) / 11
     return sum(best_from((i + 1) / objects) for i in range(objects)) / objects
@@ -178,8 +198,9 @@ def test_random_pages_agree_with_loops(seed, threshold, method):
         labels = rng.integers(1, 4, 6)
         targets.append({"boxes": boxes, "labels": labels, "difficult": rng.uniform(size=6) < 0.2})
         near = boxes[rng.integers(0, 6, 30)] + rng.integers(-4, 5, (30, 4))
-        detections.append({"boxes": near, "labels": np.tile(labels, 5),
-                           "scores": rng.integers(0, 40, 30) / 40})  # with many ties
+        detections.append(
+            {"boxes": near, "labels": np.tile(labels, 5), "scores": rng.integers(0, 40, 30) / 40}
+        )  # with many ties
     result = evaluate_detections(detections, targets, 4, threshold, method)
     expected = [ap_by_loops(detections, targets, label, threshold, method) for label in (1, 2, 3)]
     assert min(expected) > 0 and max(expected) < 1
@@ -216,22 +237,36 @@ def test_evaluate_runs_the_model_in_batches(capsys, progress):
     assert ("5/5" in capsys.readouterr().err) == progress
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: evaluate_detections([found()], [], 2), "as many, got 1 and 0"),
-    (lambda: evaluate_detections([], [], 2, method="coco"), "voc2007, voc2012, got 'coco'"),
-    (lambda: evaluate_detections([], [], 2, iou_threshold=0), "iou_threshold .* got 0"),
-    (lambda: evaluate_detections([found(), found((A, 0.5, 2))], [wanted()] * 2, 2),
-     r"detections\[1\]\['labels'\]\[0\] is 2; labels are 1 to 1"),
-    (lambda: evaluate_detections([found()], [wanted((A, 0))], 2), r"targets\[0\]\['labels'\]\[0\] is 0"),
-    (lambda: evaluate_detections([found((A, np.nan, 1))], [wanted()], 2), r"detections\[0\]\['scores'\]\[0\] is NaN"),
-    (lambda: evaluate_detections([found()], [wanted(([5, 5, 5, 9], 1))], 2), r"targets\[0\]\['boxes'\]\[0\].* x2 > x1"),
-    (lambda: evaluate_detections([found(([0, 0, np.inf, 1], 0.5, 1))], [wanted()], 2), r"detections\[0\]\['boxes'\]"),
-    (lambda: evaluate_detections([{"boxes": [], "scores": []}], [wanted()], 2), r"detections\[0\] lacks labels"),
-    (lambda: evaluate_detections([found()], [wanted((A, 1), difficult=np.zeros(2))], 2), "difficult"),
-    (lambda: average_precision([0.5, 0.2], [1, 1]), "recall must not fall"),
-    (lambda: average_precision([0.5], [1, 1]), r"shape \(D,\)"),
-    (lambda: evaluate(FindsOnEvenPages(), Pages(), batch_size=0), "batch_size must be at least 1"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: evaluate_detections([found()], [], 2), "as many, got 1 and 0"),
+        (lambda: evaluate_detections([], [], 2, method="coco"), "voc2007, voc2012, got 'coco'"),
+        (lambda: evaluate_detections([], [], 2, iou_threshold=0), "iou_threshold .* got 0"),
+        (
+            lambda: evaluate_detections([found(), found((A, 0.5, 2))], [wanted()] * 2, 2),
+            r"detections\[1\]\['labels'\]\[0\] is 2; labels are 1 to 1",
+        ),
+        (lambda: evaluate_detections([found()], [wanted((A, 0))], 2), r"targets\[0\]\['labels'\]\[0\] is 0"),
+        (
+            lambda: evaluate_detections([found((A, np.nan, 1))], [wanted()], 2),
+            r"detections\[0\]\['scores'\]\[0\] is NaN",
+        ),
+        (
+            lambda: evaluate_detections([found()], [wanted(([5, 5, 5, 9], 1))], 2),
+            r"targets\[0\]\['boxes'\]\[0\].* x2 > x1",
+        ),
+        (
+            lambda: evaluate_detections([found(([0, 0, np.inf, 1], 0.5, 1))], [wanted()], 2),
+            r"detections\[0\]\['boxes'\]",
+        ),
+        (lambda: evaluate_detections([{"boxes": [], "scores": []}], [wanted()], 2), r"detections\[0\] lacks labels"),
+        (lambda: evaluate_detections([found()], [wanted((A, 1), difficult=np.zeros(2))], 2), "difficult"),
+        (lambda: average_precision([0.5, 0.2], [1, 1]), "recall must not fall"),
+        (lambda: average_precision([0.5], [1, 1]), r"shape \(D,\)"),
+        (lambda: evaluate(FindsOnEvenPages(), Pages(), batch_size=0), "batch_size must be at least 1"),
+    ],
+)
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -34,8 +34,10 @@ def by_loops(image_size, feature_sizes, sizes, ratios, offset=0.0):
 
 
 def _with(image_size, feature_sizes, sizes, ratios, offset, stride_of):
-    return [grid_anchors(cell_anchors(own, ratios), size, stride_of(size, level), offset)
-            for level, (size, own) in enumerate(zip(feature_sizes, sizes, strict=True))]
+    return [
+        grid_anchors(cell_anchors(own, ratios), size, stride_of(size, level), offset)
+        for level, (size, own) in enumerate(zip(feature_sizes, sizes, strict=True))
+    ]
 
 
 def _measured(image_size, size):
@@ -55,15 +57,28 @@ def strides_swapped(image_size, feature_sizes, sizes, ratios, offset=0.0):
 
 
 def stride_not_whole(image_size, feature_sizes, sizes, ratios, offset=0.0):
-    return [np.concatenate([cell_anchors(own, ratios) + np.tile([(column + offset) * image_size[1] / size[1],
-                                                                 (row + offset) * image_size[0] / size[0]], 2)
-                            for row in range(size[0]) for column in range(size[1])])
-            for size, own in zip(feature_sizes, sizes, strict=True)]
+    return [
+        np.concatenate(
+            [
+                cell_anchors(own, ratios)
+                + np.tile([(column + offset) * image_size[1] / size[1], (row + offset) * image_size[0] / size[0]], 2)
+                for row in range(size[0])
+                for column in range(size[1])
+            ]
+        )
+        for size, own in zip(feature_sizes, sizes, strict=True)
+    ]
 
 
 def stride_rounded_up(image_size, feature_sizes, sizes, ratios, offset=0.0):
-    return _with(image_size, feature_sizes, sizes, ratios, offset,
-                 lambda size, _: (-(-image_size[0] // size[0]), -(-image_size[1] // size[1])))
+    return _with(
+        image_size,
+        feature_sizes,
+        sizes,
+        ratios,
+        offset,
+        lambda size, _: (-(-image_size[0] // size[0]), -(-image_size[1] // size[1])),
+    )
 
 
 def stride_of_the_first_level(image_size, feature_sizes, sizes, ratios, offset=0.0):
@@ -87,8 +102,10 @@ def sizes_from_the_other_end(image_size, feature_sizes, sizes, ratios, offset=0.
 def one_ratio_per_level(image_size, feature_sizes, sizes, ratios, offset=0.0):
     if len(sizes) == 1:
         return level_by_level(image_size, feature_sizes, sizes, ratios, offset)
-    return [level_by_level(image_size, [size], [own], [ratio], offset)[0]
-            for size, own, ratio in zip(feature_sizes, sizes, ratios, strict=False)]
+    return [
+        level_by_level(image_size, [size], [own], [ratio], offset)[0]
+        for size, own, ratio in zip(feature_sizes, sizes, ratios, strict=False)
+    ]
 
 
 def offset_forgotten(image_size, feature_sizes, sizes, ratios, offset=0.0):
@@ -106,8 +123,10 @@ def offset_of_the_first_stride(image_size, feature_sizes, sizes, ratios, offset=
 
 def clipped_to_the_picture(image_size, feature_sizes, sizes, ratios, offset=0.0):
     height, width = image_size
-    return [level.clip(0, [width, height, width, height])
-            for level in level_by_level(image_size, feature_sizes, sizes, ratios, offset)]
+    return [
+        level.clip(0, [width, height, width, height])
+        for level in level_by_level(image_size, feature_sizes, sizes, ratios, offset)
+    ]
 
 
 def only_the_last_level(image_size, feature_sizes, sizes, ratios, offset=0.0):

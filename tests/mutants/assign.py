@@ -46,9 +46,15 @@ def _iou(a, b):
     return float(_overlaps([a], [b])[0, 0])
 
 
-def _wrong(order=lambda scores: np.argsort(-scores, kind="stable"), enough=np.greater_equal, extra=0,
-           claims_anyway=False, claims=True):
+def _wrong(
+    order=lambda scores: np.argsort(-scores, kind="stable"),
+    enough=np.greater_equal,
+    extra=0,
+    claims_anyway=False,
+    claims=True,
+):
     """The turns with one of their steps replaced."""
+
     def function(boxes, scores, gt_boxes, iou_threshold):
         right, taken = np.zeros(len(boxes), bool), np.zeros(len(gt_boxes), bool)
         overlaps = _overlaps(boxes, gt_boxes, extra)
@@ -57,6 +63,7 @@ def _wrong(order=lambda scores: np.argsort(-scores, kind="stable"), enough=np.gr
             right[d] = enough(overlaps[d, g], iou_threshold) and not taken[g]
             taken[g] |= claims and (right[d] or claims_anyway)
         return right
+
     return function
 
 

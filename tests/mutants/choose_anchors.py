@@ -77,7 +77,7 @@ def half_sides(dataset, strides, min_size, max_size):
 
 def one_size_per_level(dataset, strides, min_size, max_size):
     sizes, ratios = by_quantiles(dataset, strides, min_size, max_size)
-    return sizes[:len(strides)], ratios
+    return sizes[: len(strides)], ratios
 
 
 def ratios_first(dataset, strides, min_size, max_size):

@@ -20,7 +20,7 @@ def offset_by_offset(grad_out, x, weight, stride, padding):
     rows, columns = (np.array(grad_out.shape[2:]) - 1) * stride + 1
     for u in range(weight.shape[2]):
         for v in range(weight.shape[3]):
-            met = np.s_[:, :, u:u + rows:stride, v:v + columns:stride]
+            met = np.s_[:, :, u : u + rows : stride, v : v + columns : stride]
             g_weight[:, :, u, v] = np.tensordot(grad_out, maps[met], ([0, 2, 3], [0, 2, 3]))
             g_maps[met] += np.tensordot(grad_out, weight[:, :, u, v], (1, 0)).transpose(0, 3, 1, 2)
     return _unpadded(g_maps, x, padding), g_weight, np.einsum("noij->o", grad_out)
@@ -44,7 +44,7 @@ def _padded(x, padding):
 
 
 def _unpadded(maps, x, padding):
-    return maps[:, :, padding:padding + x.shape[2], padding:padding + x.shape[3]]
+    return maps[:, :, padding : padding + x.shape[2], padding : padding + x.shape[3]]
 
 
 def _windows(grad_out, weight, stride):
@@ -52,7 +52,7 @@ def _windows(grad_out, weight, stride):
     height, width = weight.shape[2:]
     for i, j in np.ndindex(*grad_out.shape[2:]):
         top, left = i * stride, j * stride
-        yield i, j, np.s_[:, :, top:top + height, left:left + width]
+        yield i, j, np.s_[:, :, top : top + height, left : left + width]
 
 
 def weight_for_x(grad_out, x, weight, stride, padding):
@@ -142,13 +142,17 @@ def padding_cut_with_minus_zero(grad_out, x, weight, stride, padding):
 
 def padding_cut_at_the_wrong_end(grad_out, x, weight, stride, padding):
     g_maps, g_weight, g_bias = padding_not_removed(grad_out, x, weight, stride, padding)
-    return g_maps[:, :, :x.shape[2], :x.shape[3]], g_weight, g_bias
+    return g_maps[:, :, : x.shape[2], : x.shape[3]], g_weight, g_bias
 
 
 def bias_of_the_map_alone(grad_out, x, weight, stride, padding):
     g_x, g_weight, _ = window_by_window(grad_out, x, weight, stride, padding)
     crop = max(padding - 1, 0)
-    return g_x, g_weight, grad_out[:, :, crop:grad_out.shape[2] - crop, crop:grad_out.shape[3] - crop].sum((0, 2, 3))
+    return (
+        g_x,
+        g_weight,
+        grad_out[:, :, crop : grad_out.shape[2] - crop, crop : grad_out.shape[3] - crop].sum((0, 2, 3)),
+    )
 
 
 def stride_left_out(grad_out, x, weight, stride, padding):
@@ -158,7 +162,7 @@ def stride_left_out(grad_out, x, weight, stride, padding):
 def as_large_as_the_windows(grad_out, x, weight, stride, padding):
     g_x, g_weight, g_bias = window_by_window(grad_out, x, weight, stride, padding)
     reach = [(n - 1) * stride + k - padding for n, k in zip(grad_out.shape[2:], weight.shape[2:], strict=True)]
-    return g_x[:, :, :reach[0], :reach[1]], g_weight, g_bias
+    return g_x[:, :, : reach[0], : reach[1]], g_weight, g_bias
 
 
 def padding_times_stride(grad_out, x, weight, stride, padding):

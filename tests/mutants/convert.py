@@ -8,8 +8,9 @@ def vectorised(boxes, source, target):
     first, second = boxes[:, :2], boxes[:, 2:]
     corner = first - second / 2 if source == "cxcywh" else first
     sides = second - first if source == "xyxy" else second
-    return np.hstack([corner + sides / 2 if target == "cxcywh" else corner,
-                      corner + sides if target == "xyxy" else sides])
+    return np.hstack(
+        [corner + sides / 2 if target == "cxcywh" else corner, corner + sides if target == "xyxy" else sides]
+    )
 
 
 def by_loops(boxes, source, target):
@@ -49,8 +50,9 @@ def plus_one(boxes, source, target):
     out = []
     for box in boxes:
         x, y, w, h = _from(source, *box)
-        out.append(_to(target, x, y, w + (source == "xyxy") - (target == "xyxy"), h + (source == "xyxy")
-                       - (target == "xyxy")))
+        out.append(
+            _to(target, x, y, w + (source == "xyxy") - (target == "xyxy"), h + (source == "xyxy") - (target == "xyxy"))
+        )
     return _as_array(out)
 
 

@@ -108,8 +108,9 @@ def one_maximum_for_all(logits, labels):
 
 
 def fails_without_rows(logits, labels):
-    return np.stack([vectorised(row[None], [label])[0] / len(logits)
-                     for row, label in zip(logits, labels, strict=True)])
+    return np.stack(
+        [vectorised(row[None], [label])[0] / len(logits) for row, label in zip(logits, labels, strict=True)]
+    )
 
 
 def whole_numbers(logits, labels):

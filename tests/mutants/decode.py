@@ -15,8 +15,10 @@ def vectorised(deltas, boxes, weights=ONES):
 
 
 def by_loops(deltas, boxes, weights=ONES):
-    return [_one(row, box, weights) if np.ndim(row) == 1 else [_one(part, box, weights) for part in row]
-            for row, box in zip(deltas, boxes, strict=True)]
+    return [
+        _one(row, box, weights) if np.ndim(row) == 1 else [_one(part, box, weights) for part in row]
+        for row, box in zip(deltas, boxes, strict=True)
+    ]
 
 
 def in_float32(deltas, boxes, weights=ONES):
@@ -51,15 +53,22 @@ def _edges(centre, sides):
     return np.concatenate([centre - sides / 2, centre + sides / 2], axis=-1)
 
 
-def _wrong(centre_of=lambda d, centre, sides, new: centre + d * sides, factor=lambda d: np.exp(np.minimum(d, CAP)),
-           edges=_edges, units=lambda deltas, weights: deltas / weights, extra=0):
+def _wrong(
+    centre_of=lambda d, centre, sides, new: centre + d * sides,
+    factor=lambda d: np.exp(np.minimum(d, CAP)),
+    edges=_edges,
+    units=lambda deltas, weights: deltas / weights,
+    extra=0,
+):
     """A decoder with one of its steps replaced."""
+
     def function(deltas, boxes, weights=ONES):
         unit = units(np.asarray(deltas, float), np.array(weights, float))
         centre, sides = _spread(unit, *_centre_and_sides(boxes, extra))
         with np.errstate(all="ignore"):
             new = sides * factor(unit[..., 2:])
             return edges(centre_of(unit[..., :2], centre, sides, new), new)
+
     return function
 
 
@@ -95,10 +104,12 @@ STEPS = _named(
     weights_ignored=_wrong(units=lambda deltas, weights: deltas),
     weights_multiply=_wrong(units=lambda deltas, weights: deltas * weights),
     weights_after_the_exponential=_wrong(
-        lambda d, c, s, new: c + d * s, units=lambda deltas, weights: np.concatenate(
-            [deltas[..., :2] / weights[:2], deltas[..., 2:]], axis=-1)),
-    capped_before_the_weights=_wrong(units=lambda deltas, weights: np.minimum(deltas, (np.inf, np.inf, CAP, CAP))
-                                     / weights),
+        lambda d, c, s, new: c + d * s,
+        units=lambda deltas, weights: np.concatenate([deltas[..., :2] / weights[:2], deltas[..., 2:]], axis=-1),
+    ),
+    capped_before_the_weights=_wrong(
+        units=lambda deltas, weights: np.minimum(deltas, (np.inf, np.inf, CAP, CAP)) / weights
+    ),
 )
 
 

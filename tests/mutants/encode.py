@@ -16,17 +16,23 @@ def by_loops(gt_boxes, boxes, weights=ONES):
     out = []
     for (gx1, gy1, gx2, gy2), (x1, y1, x2, y2) in zip(gt_boxes, boxes, strict=True):
         w, h = float(x2 - x1), float(y2 - y1)
-        out.append([weights[0] * ((gx1 + gx2) / 2 - (x1 + x2) / 2) / w,
-                    weights[1] * ((gy1 + gy2) / 2 - (y1 + y2) / 2) / h,
-                    weights[2] * math.log((gx2 - gx1) / w),
-                    weights[3] * math.log((gy2 - gy1) / h)])
+        out.append(
+            [
+                weights[0] * ((gx1 + gx2) / 2 - (x1 + x2) / 2) / w,
+                weights[1] * ((gy1 + gy2) / 2 - (y1 + y2) / 2) / h,
+                weights[2] * math.log((gx2 - gx1) / w),
+                weights[3] * math.log((gy2 - gy1) / h),
+            ]
+        )
     return out
 
 
 def in_float32(gt_boxes, boxes, weights=ONES):
     to = [np.asarray(gt_boxes, np.float32), np.asarray(boxes, np.float32)]
-    (gx, gy, gw, gh), (x, y, w, h) = ((b[:, 0] + (b[:, 2] - b[:, 0]) / 2, b[:, 1] + (b[:, 3] - b[:, 1]) / 2,
-                                       b[:, 2] - b[:, 0], b[:, 3] - b[:, 1]) for b in to)
+    (gx, gy, gw, gh), (x, y, w, h) = (
+        (b[:, 0] + (b[:, 2] - b[:, 0]) / 2, b[:, 1] + (b[:, 3] - b[:, 1]) / 2, b[:, 2] - b[:, 0], b[:, 3] - b[:, 1])
+        for b in to
+    )
     deltas = np.stack([(gx - x) / w, (gy - y) / h, np.log(gw) - np.log(w), np.log(gh) - np.log(h)], axis=1)
     return deltas * np.array(weights, np.float32)
 
@@ -130,8 +136,9 @@ def weights_divide(gt_boxes, boxes, weights=ONES):
 
 
 def weights_inside_the_logarithm(gt_boxes, boxes, weights=ONES):
-    return np.hstack([_parts(gt_boxes, boxes)[0] * weights[:2],
-                      np.log(_parts(gt_boxes, boxes)[1] * np.array(weights[2:]))])
+    return np.hstack(
+        [_parts(gt_boxes, boxes)[0] * weights[:2], np.log(_parts(gt_boxes, boxes)[1] * np.array(weights[2:]))]
+    )
 
 
 def one_weight_for_each_pair(gt_boxes, boxes, weights=ONES):

@@ -34,8 +34,9 @@ def by_loops(dataset):
 
 
 def kind_by_kind(dataset):
-    tests = {kind: [kind in set(_kinds(*dataset[i], len(dataset.classes))) for i in range(len(dataset))]
-             for kind in KINDS}
+    tests = {
+        kind: [kind in set(_kinds(*dataset[i], len(dataset.classes))) for i in range(len(dataset))] for kind in KINDS
+    }
     found = {}
     for kind in reversed(KINDS):  # what comes first has the last word
         found.update({i: kind for i, wrong in enumerate(tests[kind]) if wrong})
@@ -61,7 +62,7 @@ def _kinds(picture, target, num_classes):
 def _ink(picture, boxes):
     grey, inside = picture.mean(axis=2), []
     for x1, y1, x2, y2 in np.nan_to_num(boxes):
-        patch = grey[max(int(y1), 0):int(y2), max(int(x1), 0):int(x2)]
+        patch = grey[max(int(y1), 0) : int(y2), max(int(x1), 0) : int(x2)]
         if patch.size:
             inside.append(patch.mean())
     return np.median(grey) - np.mean(inside) if inside else 0.0
@@ -69,14 +70,17 @@ def _ink(picture, boxes):
 
 def _without(kind):
     """Finds all kinds but one."""
+
     def function(dataset):
         return {i: found for i, found in by_masks(dataset).items() if found != kind}
+
     function.__name__ = f"not_{kind}"
     return function
 
 
 def _changed(change):
     """`by_masks` of a data set whose boxes and labels `change` has made something else of."""
+
     class Changed:
         def __init__(self, dataset):
             self.dataset, self.classes = dataset, dataset.classes
@@ -98,7 +102,8 @@ def zero_is_a_label(dataset):
 
 def as_many_labels_as_classes(dataset):
     return _changed(lambda boxes, labels, picture: (boxes, np.where(labels == len(dataset.classes), 1, labels)))(
-        dataset)
+        dataset
+    )
 
 
 def last_label_is_wrong(dataset):
@@ -113,6 +118,7 @@ def a_line_is_a_box(dataset):
     def change(boxes, labels, picture):
         boxes[:, 2] += boxes[:, 2] == boxes[:, 0]
         return boxes, labels
+
     return _changed(change)(dataset)
 
 
@@ -138,6 +144,7 @@ def nothing_before_zero(dataset):
     def change(boxes, labels, picture):
         boxes[:, :2] = np.maximum(boxes[:, :2], 0)
         return boxes, labels
+
     return _changed(change)(dataset)
 
 

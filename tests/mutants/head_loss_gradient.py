@@ -68,8 +68,10 @@ def no_label(class_logits, box_deltas, labels, deltas):
 
 
 def no_softmax(class_logits, box_deltas, labels, deltas):
-    return ((class_logits - np.eye(class_logits.shape[1])[labels]) / max(len(labels), 1),
-            _box_part(box_deltas, labels, deltas))
+    return (
+        (class_logits - np.eye(class_logits.shape[1])[labels]) / max(len(labels), 1),
+        _box_part(box_deltas, labels, deltas),
+    )
 
 
 def softmax_over_rows(class_logits, box_deltas, labels, deltas):
@@ -165,8 +167,7 @@ def other_way_round(class_logits, box_deltas, labels, deltas):
 def nan_of_nothing(class_logits, box_deltas, labels, deltas):
     objects = np.float64((labels > 0).sum())
     with np.errstate(all="ignore"):
-        return (_class_part(class_logits, labels),
-                _box_part(box_deltas, labels, deltas) * (objects / objects))
+        return (_class_part(class_logits, labels), _box_part(box_deltas, labels, deltas) * (objects / objects))
 
 
 def fails_without_rois(class_logits, box_deltas, labels, deltas):

@@ -26,11 +26,14 @@ def from_the_end(step, steps, base, warmup, final):
     return base * fall * (1 - missing)
 
 
-def _wrong(rise=lambda k, n: 1.0 if k >= n else 0.001 + 0.999 * k / n,
-           fall=lambda k, n, final: final + (1 - final) * (1 + math.cos(math.pi * min(k / n, 1))) / 2,
-           join=lambda a, b: a * b):
+def _wrong(
+    rise=lambda k, n: 1.0 if k >= n else 0.001 + 0.999 * k / n,
+    fall=lambda k, n, final: final + (1 - final) * (1 + math.cos(math.pi * min(k / n, 1))) / 2,
+    join=lambda a, b: a * b,
+):
     def function(step, steps, base, warmup, final):
         return base * join(rise(step, warmup), fall(step, steps, final))
+
     return function
 
 
@@ -71,7 +74,8 @@ PARTS = _named(
     rises_on=_wrong(rise=lambda k, n: 0.001 + 0.999 * k / n if n else 1.0),
     counts_from_one=_wrong(rise=lambda k, n: min(0.001 + 0.999 * (k + 1) / n, 1) if n else 1.0),
     warms_up_along_a_cosine=_wrong(
-        rise=lambda k, n: 1.0 if k >= n else 1 - 0.999 * (1 + math.cos(math.pi * k / n)) / 2),
+        rise=lambda k, n: 1.0 if k >= n else 1 - 0.999 * (1 + math.cos(math.pi * k / n)) / 2
+    ),
     whole_steps=_wrong(rise=lambda k, n: 1.0 if k >= n else 0.001 + 0.999 * (k // n)),
     constant=_wrong(fall=lambda k, n, final: 1.0),
     straight=_wrong(fall=lambda k, n, final: final + (1 - final) * (1 - min(k / n, 1))),

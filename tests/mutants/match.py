@@ -136,18 +136,33 @@ def _forced(iou, high, low, force_best, rows_of):
 
 
 def one_of_the_tied(iou, high, low, force_best=False):
-    return _forced(iou, high, low, force_best, lambda iou: [
-        (row, iou[row].argmax()) for column, row in enumerate(iou.argmax(axis=0)) if iou[row, column] > 0])
+    return _forced(
+        iou,
+        high,
+        low,
+        force_best,
+        lambda iou: [(row, iou[row].argmax()) for column, row in enumerate(iou.argmax(axis=0)) if iou[row, column] > 0],
+    )
 
 
 def the_object_that_forced_it(iou, high, low, force_best=False):
-    return _forced(iou, high, low, force_best, lambda iou: [
-        (row, column) for row, column in np.argwhere(iou == iou.max(axis=0)) if iou[row, column] > 0])
+    return _forced(
+        iou,
+        high,
+        low,
+        force_best,
+        lambda iou: [(row, column) for row, column in np.argwhere(iou == iou.max(axis=0)) if iou[row, column] > 0],
+    )
 
 
 def nothing_overlapped_forces_all(iou, high, low, force_best=False):
-    return _forced(iou, high, low, force_best, lambda iou: [
-        (row, iou[row].argmax()) for row, _ in np.argwhere(iou == iou.max(axis=0))])
+    return _forced(
+        iou,
+        high,
+        low,
+        force_best,
+        lambda iou: [(row, iou[row].argmax()) for row, _ in np.argwhere(iou == iou.max(axis=0))],
+    )
 
 
 def only_background_is_forced(iou, high, low, force_best=False):

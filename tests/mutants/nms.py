@@ -45,9 +45,13 @@ def _iou(a, b):
     return float(_overlaps(np.asarray(a, float), np.asarray(b, float)[None])[0])
 
 
-def _wrong(order=lambda scores: np.argsort(-scores, kind="stable"),
-           removes=lambda overlaps, threshold: overlaps > threshold, overlap=_overlaps):
+def _wrong(
+    order=lambda scores: np.argsort(-scores, kind="stable"),
+    removes=lambda overlaps, threshold: overlaps > threshold,
+    overlap=_overlaps,
+):
     """A suppression with one of its steps replaced."""
+
     def function(boxes, scores, iou_threshold):
         remaining, kept = order(scores), []
         while len(remaining):
@@ -55,6 +59,7 @@ def _wrong(order=lambda scores: np.argsort(-scores, kind="stable"),
             gone = removes(overlap(boxes[remaining[0]], boxes[remaining[1:]]), iou_threshold)
             remaining = remaining[1:][~gone]
         return np.array(kept, np.int64)
+
     return function
 
 
@@ -87,7 +92,8 @@ STEPS = _named(
     a_threshold_of_its_own=_wrong(removes=lambda overlaps, threshold: overlaps > 0.5),
     only_the_next=_wrong(removes=lambda overlaps, threshold: (overlaps > threshold) & (np.arange(len(overlaps)) == 0)),
     only_until_the_first_that_stays=_wrong(
-        removes=lambda overlaps, threshold: np.logical_and.accumulate(overlaps > threshold)),
+        removes=lambda overlaps, threshold: np.logical_and.accumulate(overlaps > threshold)
+    ),
     plus_one=_wrong(overlap=lambda box, boxes: _overlaps(box, boxes, extra=1)),
     over_the_smaller_area=_wrong(overlap=_over_the_smaller_area),
     no_clamp=_wrong(overlap=_without_clamp),
@@ -102,8 +108,7 @@ def no_suppression(boxes, scores, iou_threshold):
 
 def what_is_removed_removes(boxes, scores, iou_threshold):
     order = np.argsort(-scores, kind="stable")
-    return [i for place, i in enumerate(order)
-            if not (_overlaps(boxes[i], boxes[order[:place]]) > iou_threshold).any()]
+    return [i for place, i in enumerate(order) if not (_overlaps(boxes[i], boxes[order[:place]]) > iou_threshold).any()]
 
 
 def only_the_best_removes(boxes, scores, iou_threshold):

@@ -50,8 +50,21 @@ def in_one_go(annotations):
         labels = np.array([thing[4] for thing in things], np.int64)
         difficult, crowd, truncated = np.array(list(things.values()), bool).T  # (G,) each
         names = tuple(annotations.classes[i] for i in labels)
-        records.append(Record(r.image, r.source, boxes, names, labels, difficult, crowd, truncated,
-                              (boxes[:, 2:] - boxes[:, :2]).prod(axis=1), (height, width), r.image_id))
+        records.append(
+            Record(
+                r.image,
+                r.source,
+                boxes,
+                names,
+                labels,
+                difficult,
+                crowd,
+                truncated,
+                (boxes[:, 2:] - boxes[:, :2]).prod(axis=1),
+                (height, width),
+                r.image_id,
+            )
+        )
     return Annotations(annotations.classes, records)
 
 
@@ -59,8 +72,9 @@ def the_last_of_each(annotations):
     fixed = step_by_step(annotations, skip="twice")
     records = []
     for r in fixed.records:
-        last = {(*box, label): i for i, (box, label) in enumerate(zip(r.boxes.tolist(), r.labels.tolist(),
-                                                                      strict=True))}
+        last = {
+            (*box, label): i for i, (box, label) in enumerate(zip(r.boxes.tolist(), r.labels.tolist(), strict=True))
+        }
         records.append(_rows(r, sorted(last.values(), reverse=True)))
     return replace(fixed, records=records[::-1])
 
@@ -97,17 +111,20 @@ def _first_of_each(record):
 
 
 def _rows(record, rows):
-    return replace(record, names=tuple(record.names[i] for i in rows),
-                   **{name: getattr(record, name)[rows] for name in ARRAYS})
+    return replace(
+        record, names=tuple(record.names[i] for i in rows), **{name: getattr(record, name)[rows] for name in ARRAYS}
+    )
 
 
 def _mended(function):
     """An answer that passes every record which is mended through `function`; None leaves it out."""
+
     def answer(annotations):
         fixed = step_by_step(annotations)
         of_name = {record.image.name: record for record in annotations.records}
         changed = [function(record, of_name[record.image.name]) for record in fixed.records]
         return replace(fixed, records=[record for record in changed if record is not None])
+
     answer.__name__ = function.__name__
     return answer
 
@@ -125,8 +142,11 @@ def name_without_label(fixed, given):
 
 
 def label_of_the_first_class(fixed, given):
-    return replace(fixed, labels=np.where(given.labels < 0, 1 + fixed.labels % 4, fixed.labels)) if len(
-        fixed.labels) == len(given.labels) else fixed
+    return (
+        replace(fixed, labels=np.where(given.labels < 0, 1 + fixed.labels % 4, fixed.labels))
+        if len(fixed.labels) == len(given.labels)
+        else fixed
+    )
 
 
 def label_without_name(fixed, given):

@@ -112,7 +112,8 @@ def in_place(boxes, size, min_size, max_size):
 
 def fails_without_boxes(boxes, size, min_size, max_size):
     return np.stack([by_ratios(box[None], size, min_size, max_size)[0][0] for box in boxes]), by_ratios(
-        boxes, size, min_size, max_size)[1]
+        boxes, size, min_size, max_size
+    )[1]
 
 
 def forgets_to_return(boxes, size, min_size, max_size):

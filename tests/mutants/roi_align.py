@@ -33,8 +33,16 @@ def reads(rois, output_size, scale, ratio, aligned, size, corners=corners, middl
         for i, j in np.ndindex(*output_size):
             for sample_y in middles(y + i * high, high, ratio):
                 for sample_x in middles(x + j * wide, wide, ratio):
-                    yield r, i, j, [(row, column, a * b) for row, a in linear(sample_y, size[0])
-                                    for column, b in linear(sample_x, size[1])]
+                    yield (
+                        r,
+                        i,
+                        j,
+                        [
+                            (row, column, a * b)
+                            for row, a in linear(sample_y, size[0])
+                            for column, b in linear(sample_x, size[1])
+                        ],
+                    )
 
 
 def _aligned(features, rois, roi_images, output_size, scale, ratio, aligned, divisor=None, **other):
@@ -93,8 +101,12 @@ def samples_at_the_corners(*given):
 
 
 def samples_on_the_edges(*given):
-    return _aligned(*given, middles=lambda start, side, samples: (
-        np.linspace(start, start + side, samples) if samples > 1 else [start + side / 2]))
+    return _aligned(
+        *given,
+        middles=lambda start, side, samples: (
+            np.linspace(start, start + side, samples) if samples > 1 else [start + side / 2]
+        ),
+    )
 
 
 def weights_swapped(*given):
@@ -117,8 +129,12 @@ def weights_of_x_and_y_swapped(features, rois, roi_images, output_size, scale, r
 
 
 def nearest_pixel(*given):
-    return _aligned(*given, linear=lambda position, pixels: (
-        [(min(max(math.floor(position + 0.5), 0), pixels - 1), 1)] if -1 <= position <= pixels else []))
+    return _aligned(
+        *given,
+        linear=lambda position, pixels: (
+            [(min(max(math.floor(position + 0.5), 0), pixels - 1), 1)] if -1 <= position <= pixels else []
+        ),
+    )
 
 
 def corners_rounded(features, rois, roi_images, output_size, scale, *rest):
@@ -180,13 +196,21 @@ def fails_at_the_last_pixel(*given):
 
 
 def wraps_at_the_first_pixel(*given):
-    return _aligned(*given, linear=lambda position, pixels: _unclamped(min(position, pixels - 1), pixels)
-                    if position < 0 else linear(position, pixels))
+    return _aligned(
+        *given,
+        linear=lambda position, pixels: (
+            _unclamped(min(position, pixels - 1), pixels) if position < 0 else linear(position, pixels)
+        ),
+    )
 
 
 def zeros_around_the_map(*given):
-    return _aligned(*given, linear=lambda position, pixels: [
-        (pixel, weight) for pixel, weight in _unclamped(position, pixels) if 0 <= pixel < pixels])
+    return _aligned(
+        *given,
+        linear=lambda position, pixels: [
+            (pixel, weight) for pixel, weight in _unclamped(position, pixels) if 0 <= pixel < pixels
+        ],
+    )
 
 
 def outside_is_the_border(*given):
@@ -210,8 +234,9 @@ def first_image_for_all(features, rois, roi_images, *rest):
 
 
 def fails_without_rois(features, rois, roi_images, *rest):
-    return np.concatenate([by_samples(features, [box], [image], *rest)
-                           for box, image in zip(rois, roi_images, strict=True)])
+    return np.concatenate(
+        [by_samples(features, [box], [image], *rest) for box, image in zip(rois, roi_images, strict=True)]
+    )
 
 
 def whole_numbers(features, *rest):

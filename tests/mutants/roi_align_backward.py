@@ -60,8 +60,12 @@ def samples_at_the_corners(*given):
 
 
 def to_the_nearest_pixel(*given):
-    return _spread(*given, linear=lambda position, pixels: (
-        [(min(max(math.floor(position + 0.5), 0), pixels - 1), 1)] if -1 <= position <= pixels else []))
+    return _spread(
+        *given,
+        linear=lambda position, pixels: (
+            [(min(max(math.floor(position + 0.5), 0), pixels - 1), 1)] if -1 <= position <= pixels else []
+        ),
+    )
 
 
 def to_four_pixels_alike(*given):
@@ -84,7 +88,7 @@ def the_last_sample_only(grad, rois, roi_images, features_shape, scale, ratio, a
     out = np.zeros(features_shape)
     for r in range(len(rois)):
         own = np.zeros(features_shape)
-        for _, i, j, pixels in reads(rois[r:r + 1], grad.shape[2:], scale, ratio, aligned, features_shape[2:]):
+        for _, i, j, pixels in reads(rois[r : r + 1], grad.shape[2:], scale, ratio, aligned, features_shape[2:]):
             for row, column, weight in pixels:
                 if weight:
                     own[roi_images[r], :, row, column] = weight * grad[r, :, i, j] / ratio**2
@@ -104,7 +108,7 @@ def repeated_indices_once(grad, rois, roi_images, features_shape, scale, ratio, 
 def the_last_roi_only(grad, rois, roi_images, *rest):
     out = np.zeros(rest[0])
     for r in range(len(rois)):
-        own = by_samples(grad[r:r + 1], rois[r:r + 1], roi_images[r:r + 1], *rest)
+        own = by_samples(grad[r : r + 1], rois[r : r + 1], roi_images[r : r + 1], *rest)
         out = np.where(own != 0, own, out)
     return out
 

@@ -12,8 +12,10 @@ def away(value):
 def edges(first, last, bins, pixels):
     """Where each bin begins and ends, clipped."""
     step = max(last - first + 1, 1) / bins
-    return [(min(max(first + math.floor(i * step), 0), pixels), min(max(first + math.ceil((i + 1) * step), 0), pixels))
-            for i in range(bins)]
+    return [
+        (min(max(first + math.floor(i * step), 0), pixels), min(max(first + math.ceil((i + 1) * step), 0), pixels))
+        for i in range(bins)
+    ]
 
 
 def bins_of(box, output_size, scale, size, rounded=away, edges=edges):
@@ -150,8 +152,14 @@ def negative_slices(*given):
 
 
 def roi_clipped_first(*given):
-    return _pooled(*given, edges=lambda first, last, bins, pixels: edges(
-        max(first, 0), min(last, pixels - 1), bins, pixels) if first < pixels and last >= 0 else [(0, 0)] * bins)
+    return _pooled(
+        *given,
+        edges=lambda first, last, bins, pixels: (
+            edges(max(first, 0), min(last, pixels - 1), bins, pixels)
+            if first < pixels and last >= 0
+            else [(0, 0)] * bins
+        ),
+    )
 
 
 def fails_without_pixels(*given):
@@ -167,8 +175,12 @@ def first_image_for_all(features, rois, roi_images, output_size, spatial_scale):
 
 
 def fails_without_rois(features, rois, roi_images, output_size, spatial_scale):
-    return np.stack([by_bins(features, [box], [image], output_size, spatial_scale)[0]
-                     for box, image in zip(rois, roi_images, strict=True)])
+    return np.stack(
+        [
+            by_bins(features, [box], [image], output_size, spatial_scale)[0]
+            for box, image in zip(rois, roi_images, strict=True)
+        ]
+    )
 
 
 def scales_in_place(features, rois, roi_images, output_size, spatial_scale):

@@ -33,8 +33,11 @@ def by_pixels(grad, features, rois, roi_images, spatial_scale=1.0):
     for box, image, back in zip(rois, roi_images, grad, strict=True):
         for i, j, rows, columns in bins_of(box, grad.shape[2:], spatial_scale, size):
             for channel, plane in enumerate(features[image].tolist()):
-                pixels = [(plane[y][x], y, x) for y in range(rows.start, rows.stop)
-                          for x in range(columns.start, columns.stop)]
+                pixels = [
+                    (plane[y][x], y, x)
+                    for y in range(rows.start, rows.stop)
+                    for x in range(columns.start, columns.stop)
+                ]
                 if pixels:
                     _, y, x = max(pixels)
                     out[image][channel][y][x] += back[channel][i][j]
@@ -84,7 +87,7 @@ def the_last_bin_only(grad, features, rois, roi_images, scale):
     out, channels = np.zeros(features.shape), np.arange(features.shape[1])
     for r in range(len(rois)):
         own = np.zeros(features.shape)
-        for _, i, j, y, x in winners(features, rois[r:r + 1], roi_images[r:r + 1], grad.shape[2:], scale):
+        for _, i, j, y, x in winners(features, rois[r : r + 1], roi_images[r : r + 1], grad.shape[2:], scale):
             own[roi_images[r], channels, y, x] = grad[r, :, i, j]
         out += own
     return out
@@ -93,7 +96,7 @@ def the_last_bin_only(grad, features, rois, roi_images, scale):
 def the_last_roi_only(grad, features, rois, roi_images, scale):
     out = np.zeros(features.shape)
     for r in range(len(rois)):
-        own = by_winners(grad[r:r + 1], features, rois[r:r + 1], roi_images[r:r + 1], scale)
+        own = by_winners(grad[r : r + 1], features, rois[r : r + 1], roi_images[r : r + 1], scale)
         out = np.where(own != 0, own, out)
     return out
 
@@ -131,8 +134,14 @@ def halves_to_even(*given):
 
 
 def roi_clipped_first(*given):
-    return _spread(*given, edges=lambda first, last, bins, pixels: edges(
-        max(first, 0), min(last, pixels - 1), bins, pixels) if first < pixels and last >= 0 else [(0, 0)] * bins)
+    return _spread(
+        *given,
+        edges=lambda first, last, bins, pixels: (
+            edges(max(first, 0), min(last, pixels - 1), bins, pixels)
+            if first < pixels and last >= 0
+            else [(0, 0)] * bins
+        ),
+    )
 
 
 def empty_bins_at_the_border(*given):

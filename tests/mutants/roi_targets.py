@@ -27,8 +27,10 @@ def by_loops(proposals, gt_boxes, gt_labels, config, rng):
         elif iou < config.box_bg_iou_thresh:
             kinds[False].append((roi, 0, np.zeros(4)))
     chosen = []
-    for is_object, most in ((True, int(config.box_batch_size_per_image * config.box_positive_fraction)),
-                            (False, config.box_batch_size_per_image)):
+    for is_object, most in (
+        (True, int(config.box_batch_size_per_image * config.box_positive_fraction)),
+        (False, config.box_batch_size_per_image),
+    ):
         while kinds[is_object] and len(chosen) < most:
             chosen.append(kinds[is_object].pop(int(rng.integers(len(kinds[is_object])))))
     return [list(column) for column in zip(*chosen, strict=True)] if chosen else ([], [], [])
@@ -56,8 +58,18 @@ def _encode(true, rois, config):
     return boxes.encode(true, rois, config.bbox_reg_weights)
 
 
-def _answer(proposals, gt_boxes, gt_labels, config, rng, candidates=_candidates, match=_match, labels=_labels,
-            drawn=_drawn, encode=_encode):
+def _answer(
+    proposals,
+    gt_boxes,
+    gt_labels,
+    config,
+    rng,
+    candidates=_candidates,
+    match=_match,
+    labels=_labels,
+    drawn=_drawn,
+    encode=_encode,
+):
     """The answer, any step of which can be another."""
     rois = candidates(proposals, gt_boxes)
     matches = match(boxes.iou(rois, gt_boxes), config)
@@ -82,14 +94,24 @@ def true_boxes_twice(*given):
 
 
 def best_is_forced(*given):
-    return _answer(*given, candidates=lambda proposals, gt_boxes: proposals, match=lambda overlaps, config: match(
-        overlaps, config.box_fg_iou_thresh, config.box_bg_iou_thresh, force_best=True))
+    return _answer(
+        *given,
+        candidates=lambda proposals, gt_boxes: proposals,
+        match=lambda overlaps, config: match(
+            overlaps, config.box_fg_iou_thresh, config.box_bg_iou_thresh, force_best=True
+        ),
+    )
 
 
 def greater_than_the_threshold(*given):
-    return _answer(*given, match=lambda overlaps, config: match(
-        np.where(overlaps == config.box_fg_iou_thresh, 0, overlaps), config.box_fg_iou_thresh,
-        config.box_bg_iou_thresh))
+    return _answer(
+        *given,
+        match=lambda overlaps, config: match(
+            np.where(overlaps == config.box_fg_iou_thresh, 0, overlaps),
+            config.box_fg_iou_thresh,
+            config.box_bg_iou_thresh,
+        ),
+    )
 
 
 def thresholds_of_the_rpn(*given):
@@ -97,24 +119,32 @@ def thresholds_of_the_rpn(*given):
 
 
 def high_threshold_only(*given):
-    return _answer(*given, match=lambda overlaps, config: match(overlaps, config.box_fg_iou_thresh,
-                                                                config.box_fg_iou_thresh))
+    return _answer(
+        *given, match=lambda overlaps, config: match(overlaps, config.box_fg_iou_thresh, config.box_fg_iou_thresh)
+    )
 
 
 def low_threshold_only(*given):
-    return _answer(*given, match=lambda overlaps, config: match(overlaps, config.box_bg_iou_thresh,
-                                                                config.box_bg_iou_thresh))
+    return _answer(
+        *given, match=lambda overlaps, config: match(overlaps, config.box_bg_iou_thresh, config.box_bg_iou_thresh)
+    )
 
 
 def first_object(*given):
-    return _answer(*given, match=lambda overlaps, config: np.where(
-        (overlaps >= config.box_fg_iou_thresh).any(axis=1), (overlaps >= 0.25).argmax(axis=1),
-        _match(overlaps, config)))
+    return _answer(
+        *given,
+        match=lambda overlaps, config: np.where(
+            (overlaps >= config.box_fg_iou_thresh).any(axis=1),
+            (overlaps >= 0.25).argmax(axis=1),
+            _match(overlaps, config),
+        ),
+    )
 
 
 def index_as_label(*given):
-    return _answer(*given, labels=lambda matches, gt_labels: np.where(matches >= 0, matches + 1,
-                                                                      np.minimum(matches + 1, 0)))
+    return _answer(
+        *given, labels=lambda matches, gt_labels: np.where(matches >= 0, matches + 1, np.minimum(matches + 1, 0))
+    )
 
 
 def one_class(*given):
@@ -146,8 +176,10 @@ def not_filled_up(*given):
 
 
 def no_fraction(*given):
-    return _answer(*given, drawn=lambda labels, config, rng: np.concatenate(
-        sample(labels, config.box_batch_size_per_image, 1.0, rng)))
+    return _answer(
+        *given,
+        drawn=lambda labels, config, rng: np.concatenate(sample(labels, config.box_batch_size_per_image, 1.0, rng)),
+    )
 
 
 def rounded_up(*given):
@@ -165,8 +197,9 @@ def everything(*given):
 def put_back(*given):
     def drawn(labels, config, rng):
         positive, negative = sample(labels, config.box_batch_size_per_image, config.box_positive_fraction, rng)
-        return np.concatenate([rng.choice(rows, len(rows)) for rows in (positive, negative) if len(rows)] or [[]]
-                              ).astype(int)
+        return np.concatenate(
+            [rng.choice(rows, len(rows)) for rows in (positive, negative) if len(rows)] or [[]]
+        ).astype(int)
 
     return _answer(*given, drawn=drawn)
 
@@ -179,7 +212,9 @@ def the_first_ones(*given):
     def drawn(labels, config, rng):
         most = int(config.box_batch_size_per_image * config.box_positive_fraction)
         positive = np.flatnonzero(labels > 0)[:most]
-        return np.concatenate([positive, np.flatnonzero(labels == 0)[:config.box_batch_size_per_image - len(positive)]])
+        return np.concatenate(
+            [positive, np.flatnonzero(labels == 0)[: config.box_batch_size_per_image - len(positive)]]
+        )
 
     return _answer(*given, drawn=drawn)
 
@@ -195,8 +230,8 @@ def a_new_generator_each_time(*given):
 def true_boxes_are_sure(proposals, gt_boxes, gt_labels, config, rng):
     def drawn(labels, config, rng):
         positive, negative = sample(labels, config.box_batch_size_per_image, config.box_positive_fraction, rng)
-        sure = np.arange(len(proposals), len(labels))[:len(positive)]
-        others = rng.permutation(np.setdiff1d(np.flatnonzero(labels > 0), sure))[:len(positive) - len(sure)]
+        sure = np.arange(len(proposals), len(labels))[: len(positive)]
+        others = rng.permutation(np.setdiff1d(np.flatnonzero(labels > 0), sure))[: len(positive) - len(sure)]
         return np.concatenate([sure, others, negative])
 
     return _answer(proposals, gt_boxes, gt_labels, config, rng, drawn=drawn)
@@ -206,8 +241,8 @@ def easy_background_only(proposals, gt_boxes, gt_labels, config, rng):
     def drawn(labels, config, rng):
         positive, negative = sample(labels, config.box_batch_size_per_image, config.box_positive_fraction, rng)
         overlaps = boxes.iou(_candidates(proposals, gt_boxes), gt_boxes).max(axis=1, initial=0)
-        easy = rng.permutation(np.flatnonzero((labels == 0) & (overlaps == 0)))[:len(negative)]
-        rest = np.setdiff1d(np.flatnonzero(labels == 0), easy)[:len(negative) - len(easy)]
+        easy = rng.permutation(np.flatnonzero((labels == 0) & (overlaps == 0)))[: len(negative)]
+        rest = np.setdiff1d(np.flatnonzero(labels == 0), easy)[: len(negative) - len(easy)]
         return np.concatenate([positive, easy, rest])
 
     return _answer(proposals, gt_boxes, gt_labels, config, rng, drawn=drawn)
@@ -218,8 +253,9 @@ def no_weights(*given):
 
 
 def divided_by_the_weights(*given):
-    return _answer(*given, encode=lambda true, rois, config: boxes.encode(true, rois)
-                   / np.array(config.bbox_reg_weights))
+    return _answer(
+        *given, encode=lambda true, rois, config: boxes.encode(true, rois) / np.array(config.bbox_reg_weights)
+    )
 
 
 def weights_by_heart(*given):
@@ -231,8 +267,16 @@ def from_the_object_back(*given):
 
 
 def deltas_to_the_first_object(proposals, gt_boxes, gt_labels, config, rng):
-    return _answer(proposals, gt_boxes, gt_labels, config, rng, encode=lambda true, rois, config: boxes.encode(
-        np.repeat(gt_boxes[:1], len(rois), axis=0), rois, config.bbox_reg_weights))
+    return _answer(
+        proposals,
+        gt_boxes,
+        gt_labels,
+        config,
+        rng,
+        encode=lambda true, rois, config: boxes.encode(
+            np.repeat(gt_boxes[:1], len(rois), axis=0), rois, config.bbox_reg_weights
+        ),
+    )
 
 
 def deltas_of_background(proposals, gt_boxes, gt_labels, config, rng):

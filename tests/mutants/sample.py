@@ -7,14 +7,16 @@ import numpy as np
 
 def by_permutation(labels, size, positive_fraction, rng):
     positive, negative = _candidates(labels)
-    positive = np.sort(rng.permutation(positive)[:int(size * positive_fraction)])
-    return positive, np.sort(rng.permutation(negative)[:size - len(positive)])
+    positive = np.sort(rng.permutation(positive)[: int(size * positive_fraction)])
+    return positive, np.sort(rng.permutation(negative)[: size - len(positive)])
 
 
 def by_loops(labels, size, positive_fraction, rng):
     chosen = []
-    for candidates, most in (([i for i, label in enumerate(labels) if label > 0], int(size * positive_fraction)),
-                             ([i for i, label in enumerate(labels) if label == 0], size)):
+    for candidates, most in (
+        ([i for i, label in enumerate(labels) if label > 0], int(size * positive_fraction)),
+        ([i for i, label in enumerate(labels) if label == 0], size),
+    ):
         kept = []
         while candidates and len(kept) < most - sum(map(len, chosen)):
             kept.append(candidates.pop(int(rng.integers(len(candidates)))))
@@ -29,8 +31,8 @@ def by_choice(labels, size, positive_fraction, rng):
 def by_random_keys(labels, size, positive_fraction, rng):
     keys = rng.random(len(labels), np.float32)
     positive, negative = (rows[np.argsort(keys[rows])] for rows in _candidates(labels))
-    positive = np.sort(positive[:int(size * positive_fraction)])
-    return positive, np.sort(negative[:size - len(positive)]).astype(np.int32)
+    positive = np.sort(positive[: int(size * positive_fraction)])
+    return positive, np.sort(negative[: size - len(positive)]).astype(np.int32)
 
 
 def _candidates(labels):
@@ -49,8 +51,13 @@ def _chosen(labels, most, size, rng, candidates=_candidates, draw=_draw):
 
 
 def put_back(labels, size, positive_fraction, rng):
-    return _chosen(labels, int(size * positive_fraction), size, rng, draw=lambda rows, count, rng: np.sort(
-        rng.choice(rows, min(count, len(rows)), replace=True)))
+    return _chosen(
+        labels,
+        int(size * positive_fraction),
+        size,
+        rng,
+        draw=lambda rows, count, rng: np.sort(rng.choice(rows, min(count, len(rows)), replace=True)),
+    )
 
 
 def not_filled_up(labels, size, positive_fraction, rng):
@@ -82,23 +89,43 @@ def positives_fill_up(labels, size, positive_fraction, rng):
 
 
 def ignored_as_negative(labels, size, positive_fraction, rng):
-    return _chosen(labels, int(size * positive_fraction), size, rng,
-                   lambda labels: (np.flatnonzero(labels > 0), np.flatnonzero(labels <= 0)))
+    return _chosen(
+        labels,
+        int(size * positive_fraction),
+        size,
+        rng,
+        lambda labels: (np.flatnonzero(labels > 0), np.flatnonzero(labels <= 0)),
+    )
 
 
 def ignored_as_positive(labels, size, positive_fraction, rng):
-    return _chosen(labels, int(size * positive_fraction), size, rng,
-                   lambda labels: (np.flatnonzero(labels), np.flatnonzero(labels == 0)))
+    return _chosen(
+        labels,
+        int(size * positive_fraction),
+        size,
+        rng,
+        lambda labels: (np.flatnonzero(labels), np.flatnonzero(labels == 0)),
+    )
 
 
 def only_the_first_class(labels, size, positive_fraction, rng):
-    return _chosen(labels, int(size * positive_fraction), size, rng,
-                   lambda labels: (np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)))
+    return _chosen(
+        labels,
+        int(size * positive_fraction),
+        size,
+        rng,
+        lambda labels: (np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)),
+    )
 
 
 def places_among_the_candidates(labels, size, positive_fraction, rng):
-    return _chosen(labels, int(size * positive_fraction), size, rng,
-                   draw=lambda rows, count, rng: _draw(np.arange(len(rows)), count, rng))
+    return _chosen(
+        labels,
+        int(size * positive_fraction),
+        size,
+        rng,
+        draw=lambda rows, count, rng: _draw(np.arange(len(rows)), count, rng),
+    )
 
 
 def masks(labels, size, positive_fraction, rng):
@@ -114,15 +141,18 @@ def one_row(labels, size, positive_fraction, rng):
 
 
 def out_of_order(labels, size, positive_fraction, rng):
-    return _chosen(labels, int(size * positive_fraction), size, rng,
-                   draw=lambda rows, count, rng: rng.permutation(rows)[:count])
+    return _chosen(
+        labels, int(size * positive_fraction), size, rng, draw=lambda rows, count, rng: rng.permutation(rows)[:count]
+    )
 
 
 def fails_where_few(labels, size, positive_fraction, rng):
     positive, negative = _candidates(labels)
     most = int(size * positive_fraction)
-    return (np.sort(rng.choice(positive, most, replace=False)),
-            np.sort(rng.choice(negative, size - most, replace=False)))
+    return (
+        np.sort(rng.choice(positive, most, replace=False)),
+        np.sort(rng.choice(negative, size - most, replace=False)),
+    )
 
 
 def the_first_ones(labels, size, positive_fraction, rng):
@@ -132,13 +162,13 @@ def the_first_ones(labels, size, positive_fraction, rng):
 def negatives_not_by_chance(labels, size, positive_fraction, rng):
     positive, negative = _candidates(labels)
     positive = _draw(positive, int(size * positive_fraction), rng)
-    return positive, negative[:size - len(positive)]
+    return positive, negative[: size - len(positive)]
 
 
 def from_the_global_generator(labels, size, positive_fraction, rng):
     positive, negative = (random.sample(rows.tolist(), len(rows)) for rows in _candidates(labels))
-    positive = sorted(positive[:int(size * positive_fraction)])
-    return positive, sorted(negative[:size - len(positive)])
+    positive = sorted(positive[: int(size * positive_fraction)])
+    return positive, sorted(negative[: size - len(positive)])
 
 
 def a_generator_of_its_own(labels, size, positive_fraction, rng):
@@ -146,7 +176,7 @@ def a_generator_of_its_own(labels, size, positive_fraction, rng):
 
 
 def _never_the_last(rows, count, rng):
-    return _draw(rows[:max(count, len(rows) - 1)], count, rng)
+    return _draw(rows[: max(count, len(rows) - 1)], count, rng)
 
 
 def last_left_out(labels, size, positive_fraction, rng):
@@ -156,7 +186,7 @@ def last_left_out(labels, size, positive_fraction, rng):
 def a_run(labels, size, positive_fraction, rng):
     def draw(rows, count, rng):
         start = int(rng.integers(max(len(rows) - count, 0) + 1))
-        return rows[start:start + count]
+        return rows[start : start + count]
 
     return _chosen(labels, int(size * positive_fraction), size, rng, draw=draw)
 
@@ -177,8 +207,13 @@ def one_past_the_end(labels, size, positive_fraction, rng):
 
 
 def each_by_a_coin(labels, size, positive_fraction, rng):
-    return _chosen(labels, int(size * positive_fraction), size, rng,
-                   draw=lambda rows, count, rng: rows[rng.random(len(rows)) * len(rows) < count])
+    return _chosen(
+        labels,
+        int(size * positive_fraction),
+        size,
+        rng,
+        draw=lambda rows, count, rng: rows[rng.random(len(rows)) * len(rows) < count],
+    )
 
 
 def fails_at_rare_draws(labels, size, positive_fraction, rng):

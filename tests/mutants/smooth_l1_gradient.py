@@ -8,8 +8,10 @@ def clipped(prediction, target, beta):
 
 
 def by_loops(prediction, target, beta=1.0):
-    return [[_slope(p - t, beta) for p, t in zip(row, wanted, strict=True)]
-            for row, wanted in zip(prediction, target, strict=True)]
+    return [
+        [_slope(p - t, beta) for p, t in zip(row, wanted, strict=True)]
+        for row, wanted in zip(prediction, target, strict=True)
+    ]
 
 
 def in_float32(prediction, target, beta):

@@ -32,8 +32,10 @@ def _picks(out, size):
 
 def _shown(finer, coarser, row):
     """finer plus coarser, whose row `row(i, h, H)` is shown in row i, columns alike."""
-    rows, columns = ([min(row(i, size, out), size - 1) for i in range(out)]
-                     for out, size in zip(finer.shape[2:], coarser.shape[2:], strict=True))
+    rows, columns = (
+        [min(row(i, size, out), size - 1) for i in range(out)]
+        for out, size in zip(finer.shape[2:], coarser.shape[2:], strict=True)
+    )
     return finer + coarser[:, :, rows][:, :, :, columns]
 
 
@@ -72,7 +74,7 @@ def zeros_between(finer, coarser):
 
 
 def tiled(finer, coarser):
-    return finer + np.tile(coarser, (2, 2))[:, :, :finer.shape[2], :finer.shape[3]]
+    return finer + np.tile(coarser, (2, 2))[:, :, : finer.shape[2], : finer.shape[3]]
 
 
 def blended(finer, coarser):
@@ -113,20 +115,20 @@ def twice_and_finer_padded(finer, coarser):
     if finer.shape[2:] == coarser.shape[2:]:
         return finer + coarser
     large = _enlarged(coarser)
-    large[:, :, :finer.shape[2], :finer.shape[3]] += finer
+    large[:, :, : finer.shape[2], : finer.shape[3]] += finer
     return large
 
 
 def cut_at_the_start(finer, coarser):
     if finer.shape[2:] == coarser.shape[2:]:
         return finer + coarser
-    return finer + _enlarged(coarser)[:, :, -finer.shape[2]:, -finer.shape[3]:]
+    return finer + _enlarged(coarser)[:, :, -finer.shape[2] :, -finer.shape[3] :]
 
 
 def only_the_rows_cut(finer, coarser):
     if finer.shape[2:] == coarser.shape[2:]:
         return finer + coarser
-    return finer + _enlarged(coarser)[:, :, :finer.shape[2]]
+    return finer + _enlarged(coarser)[:, :, : finer.shape[2]]
 
 
 def half_a_row_off(finer, coarser):

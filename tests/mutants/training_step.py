@@ -46,11 +46,17 @@ def cleans_up_twice(model, optimizer, images, targets, max_norm, rng):
     return {name: np.float64(loss.data) for name, loss in losses.items()}, np.float64(norm)
 
 
-def _wrong(before=lambda optimizer: optimizer.zero_grad(), backward=lambda losses: losses["total_loss"].backward(),
-           clip=lambda optimizer, max_norm: optim.clip_grad_norm(optimizer.parameters, max_norm),
-           move=lambda optimizer: optimizer.step(), after=lambda optimizer: None,
-           values=lambda losses: {name: loss.item() for name, loss in losses.items()}, refuses=True):
+def _wrong(
+    before=lambda optimizer: optimizer.zero_grad(),
+    backward=lambda losses: losses["total_loss"].backward(),
+    clip=lambda optimizer, max_norm: optim.clip_grad_norm(optimizer.parameters, max_norm),
+    move=lambda optimizer: optimizer.step(),
+    after=lambda optimizer: None,
+    values=lambda losses: {name: loss.item() for name, loss in losses.items()},
+    refuses=True,
+):
     """A step with one of its parts replaced."""
+
     def function(model, optimizer, images, targets, max_norm, rng):
         before(optimizer)
         losses = model.get_loss(images, targets, rng)
@@ -61,6 +67,7 @@ def _wrong(before=lambda optimizer: optimizer.zero_grad(), backward=lambda losse
         move(optimizer)
         after(optimizer)
         return values(losses), norm
+
     return function
 
 

@@ -53,13 +53,16 @@ def in_loops(x, weight, bias, stride, padding, dilation, groups):
         first = o // (outs // groups) * ins  # of the channels of this filter's group
         total = bias[o]
         for c, i, j in np.ndindex(ins, *kernel):
-            total += weight[o, c, i, j] * x[n, first + c, row * stride[0] + i * dilation[0],
-                                            column * stride[1] + j * dilation[1]]
+            total += (
+                weight[o, c, i, j]
+                * x[n, first + c, row * stride[0] + i * dilation[0], column * stride[1] + j * dilation[1]]
+            )
         out[n, o, row, column] = total
     return out
 
 
 # ---------------------------------------------------------------------- convolution
+
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_convolution_by_its_definition(name):
@@ -175,10 +178,18 @@ def test_an_empty_batch(name):
 
 # ---------------------------------------------------------------------- sizes and errors
 
-@pytest.mark.parametrize("size, kernel, stride, padding, dilation, expected", [
-    ((7, 6), (3, 3), (1, 1), (0, 0), (1, 1), (5, 4)), ((7, 6), (3, 3), (2, 2), (1, 1), (1, 1), (4, 3)),
-    ((7, 6), (3, 3), (1, 1), (2, 2), (2, 2), (7, 6)), ((224, 224), (7, 7), (2, 2), (3, 3), (1, 1), (112, 112)),
-    ((3, 3), (3, 3), (5, 5), (0, 0), (1, 1), (1, 1)), ((5, 7), (1, 1), (2, 2), (0, 0), (1, 1), (3, 4))])
+
+@pytest.mark.parametrize(
+    "size, kernel, stride, padding, dilation, expected",
+    [
+        ((7, 6), (3, 3), (1, 1), (0, 0), (1, 1), (5, 4)),
+        ((7, 6), (3, 3), (2, 2), (1, 1), (1, 1), (4, 3)),
+        ((7, 6), (3, 3), (1, 1), (2, 2), (2, 2), (7, 6)),
+        ((224, 224), (7, 7), (2, 2), (3, 3), (1, 1), (112, 112)),
+        ((3, 3), (3, 3), (5, 5), (0, 0), (1, 1), (1, 1)),
+        ((5, 7), (1, 1), (2, 2), (0, 0), (1, 1), (3, 4)),
+    ],
+)
 def test_output_size(size, kernel, stride, padding, dilation, expected):
     assert output_size(size, kernel, stride, padding, dilation) == expected
 
@@ -191,21 +202,43 @@ def test_pair(value, expected):
 X, W = Tensor(MAPS), Tensor(WEIGHT)
 
 
-@pytest.mark.parametrize("function, error, message", [
-    (lambda: conv2d(MAPS, W), TypeError, "conv2d takes a Tensor, not ndarray; Tensor(array) makes one"),
-    (lambda: conv2d(Tensor(MAPS[0]), W), ValueError, "feature maps of shape (N, C, H, W), not (4, 7, 6)"),
-    (lambda: conv2d(X, W[:, :3]), ValueError, "the input has 4 channels (shape (2, 4, 7, 6)), the filters (6, 3, 3, 3) "
-                                              "want 3"),
-    (lambda: conv2d(X, W, groups=2), ValueError, "want 8"),
-    (lambda: conv2d(X, W[:5, :2], groups=2), ValueError, "5 filters do not divide into 2 groups"),
-    (lambda: conv2d(X, W, Tensor([1.0])), ValueError, "bias must have the shape (6,), a value per filter, not (1,)"),
-    (lambda: conv2d(X, W, dilation=3), ValueError, "a window of 7 x 7 does not fit a map of 7 x 6 with padding 0, 0"),
-    (lambda: conv2d(X, W, stride=0), ValueError, "stride must be one or two whole numbers of at least 1, not 0"),
-    (lambda: conv2d(X, W, padding=-1), ValueError, "padding must be one or two whole numbers of at least 0, not -1"),
-    (lambda: conv2d(X, W, stride=1.5), ValueError, "stride must be one or two whole numbers of at least 1, not 1.5"),
-    (lambda: conv2d(X, W, stride=(1, 2, 3)), ValueError, "stride must be one or two whole numbers"),
-    (lambda: conv2d(X, W, padding="same"), ValueError, "padding must be one or two whole numbers of at least 0"),
-])
+@pytest.mark.parametrize(
+    "function, error, message",
+    [
+        (lambda: conv2d(MAPS, W), TypeError, "conv2d takes a Tensor, not ndarray; Tensor(array) makes one"),
+        (lambda: conv2d(Tensor(MAPS[0]), W), ValueError, "feature maps of shape (N, C, H, W), not (4, 7, 6)"),
+        (
+            lambda: conv2d(X, W[:, :3]),
+            ValueError,
+            "the input has 4 channels (shape (2, 4, 7, 6)), the filters (6, 3, 3, 3) want 3",
+        ),
+        (lambda: conv2d(X, W, groups=2), ValueError, "want 8"),
+        (lambda: conv2d(X, W[:5, :2], groups=2), ValueError, "5 filters do not divide into 2 groups"),
+        (
+            lambda: conv2d(X, W, Tensor([1.0])),
+            ValueError,
+            "bias must have the shape (6,), a value per filter, not (1,)",
+        ),
+        (
+            lambda: conv2d(X, W, dilation=3),
+            ValueError,
+            "a window of 7 x 7 does not fit a map of 7 x 6 with padding 0, 0",
+        ),
+        (lambda: conv2d(X, W, stride=0), ValueError, "stride must be one or two whole numbers of at least 1, not 0"),
+        (
+            lambda: conv2d(X, W, padding=-1),
+            ValueError,
+            "padding must be one or two whole numbers of at least 0, not -1",
+        ),
+        (
+            lambda: conv2d(X, W, stride=1.5),
+            ValueError,
+            "stride must be one or two whole numbers of at least 1, not 1.5",
+        ),
+        (lambda: conv2d(X, W, stride=(1, 2, 3)), ValueError, "stride must be one or two whole numbers"),
+        (lambda: conv2d(X, W, padding="same"), ValueError, "padding must be one or two whole numbers of at least 0"),
+    ],
+)
 def test_errors_say_what_was_wrong(function, error, message):
     with pytest.raises(error, match=re.escape(message)):
         function()

@@ -26,9 +26,11 @@ def leaf(data):
 
 # ---------------------------------------------------------------------- PyTorch's answers
 
+
 def conv(case, x, weight, bias):
-    settings = [tuple(case[name].tolist()) if case[name].ndim else int(case[name])
-                for name in ("stride", "padding", "dilation")]
+    settings = [
+        tuple(case[name].tolist()) if case[name].ndim else int(case[name]) for name in ("stride", "padding", "dilation")
+    ]
     return F.conv2d(x, weight, bias, *settings)
 
 
@@ -86,10 +88,12 @@ def assert_close(found, expected):
 
 # ---------------------------------------------------------------------- gradients
 
+
 def normalise(training, relu=False):
     def function(x, weight, bias, residual=None):
         mean, var = MEAN.astype(x.dtype), VAR.astype(x.dtype)
         return F.batch_norm(x, mean, var, weight, bias, training, residual=residual, relu=relu)
+
     return function
 
 
@@ -106,25 +110,40 @@ OPERATIONS = {
     "relu": [(F.relu, AWAY_FROM_0)],
     "leaky_relu": [(F.leaky_relu, AWAY_FROM_0), (lambda x: F.leaky_relu(x, 0.3), AWAY_FROM_0)],
     "dropout": [(lambda x: F.dropout(x, 0.3, rng=np.random.default_rng(0)), MAPS)],
-    "batch_norm": [(normalise(training, relu), MAPS, *RNG.normal(size=(2, 3)), *residual) for training in (True, False)
-                   for relu in (False, True) for residual in ([], [RNG.normal(size=MAPS.shape)])],
+    "batch_norm": [
+        (normalise(training, relu), MAPS, *RNG.normal(size=(2, 3)), *residual)
+        for training in (True, False)
+        for relu in (False, True)
+        for residual in ([], [RNG.normal(size=MAPS.shape)])
+    ],
     "adaptive_avg_pool2d": [(lambda x, s=size: F.adaptive_avg_pool2d(x, s), MAPS) for size in (1, (2, 3), (5, 6))],
-    "interpolate": [(lambda x, size=size, mode=mode: F.interpolate(x, size, mode), MAPS)
-                    for size in ((10, 8), (3, 7), (1, 1)) for mode in ("nearest", "bilinear")],
+    "interpolate": [
+        (lambda x, size=size, mode=mode: F.interpolate(x, size, mode), MAPS)
+        for size in ((10, 8), (3, 7), (1, 1))
+        for mode in ("nearest", "bilinear")
+    ],
     "upsample_add": [(F.upsample_add, MAPS, MAPS[:, :, :height, :width]) for height, width in ((2, 2), (3, 4), (1, 3))],
     "sigmoid": [(F.sigmoid, MAPS * 3)],
     "softmax": [(F.softmax, ROWS), (lambda x: F.softmax(x, 0), ROWS), (lambda x: F.softmax(x, 1), MAPS)],
-    "log_softmax": [(F.log_softmax, ROWS), (lambda x: F.log_softmax(x, 0), ROWS),
-                    (lambda x: F.log_softmax(x, 1), MAPS)],
+    "log_softmax": [
+        (F.log_softmax, ROWS),
+        (lambda x: F.log_softmax(x, 0), ROWS),
+        (lambda x: F.log_softmax(x, 1), MAPS),
+    ],
     "concatenate": [(lambda a, b: F.concatenate([a, b], axis=1), MAPS, MAPS[:, :2])],
     "cross_entropy": [(lambda x: F.cross_entropy(x, LABELS), ROWS)],
     "binary_cross_entropy_with_logits": [
-        (lambda x, t=t: F.binary_cross_entropy_with_logits(x, t), ROWS) for t in (ROWS > 1, np.full(ROWS.shape, 0.3))],
-    "smooth_l1_loss": [(lambda p, t, beta=beta: F.smooth_l1_loss(p, t, beta), ROWS, ROWS[::-1])
-                       for beta in (0.1, 1, 3)],
+        (lambda x, t=t: F.binary_cross_entropy_with_logits(x, t), ROWS) for t in (ROWS > 1, np.full(ROWS.shape, 0.3))
+    ],
+    "smooth_l1_loss": [
+        (lambda p, t, beta=beta: F.smooth_l1_loss(p, t, beta), ROWS, ROWS[::-1]) for beta in (0.1, 1, 3)
+    ],
 }
-USES = [pytest.param(function, arrays, id=f"{name}-{index}")
-        for name, uses in OPERATIONS.items() for index, (function, *arrays) in enumerate(uses)]
+USES = [
+    pytest.param(function, arrays, id=f"{name}-{index}")
+    for name, uses in OPERATIONS.items()
+    for index, (function, *arrays) in enumerate(uses)
+]
 
 
 def test_every_operation_is_in_the_table():
@@ -172,6 +191,7 @@ def test_float32_agrees_with_float64(impl, function, arrays):
 
 # ---------------------------------------------------------------------- activations and probabilities
 
+
 def test_relu_at_the_kink():
     x = leaf([-1.0, 0.0, 2.0])
     out = F.relu(x)
@@ -206,6 +226,7 @@ def test_softmax_by_hand():
 
 # ---------------------------------------------------------------------- losses
 
+
 def test_cross_entropy_by_hand():
     logits = leaf(np.log([[1.0, 3.0], [1.0, 1.0]]))
     loss = F.cross_entropy(logits, [1, 0])
@@ -214,9 +235,18 @@ def test_cross_entropy_by_hand():
     np.testing.assert_allclose(logits.grad, [[0.125, -0.125], [-0.25, 0.25]])
 
 
-@pytest.mark.parametrize("logit, target, loss, slope", [
-    (0, 1, np.log(2), -0.5), (0, 0, np.log(2), 0.5), (0, 0.25, np.log(2), 0.25), (1000, 1, 0, 0), (1000, 0, 1000, 1),
-    (-1000, 1, 1000, -1), (-1000, 0, 0, 0)])
+@pytest.mark.parametrize(
+    "logit, target, loss, slope",
+    [
+        (0, 1, np.log(2), -0.5),
+        (0, 0, np.log(2), 0.5),
+        (0, 0.25, np.log(2), 0.25),
+        (1000, 1, 0, 0),
+        (1000, 0, 1000, 1),
+        (-1000, 1, 1000, -1),
+        (-1000, 0, 0, 0),
+    ],
+)
 def test_binary_cross_entropy_by_hand(logit, target, loss, slope):
     logits = leaf([[logit, 0.0]])
     out = F.binary_cross_entropy_with_logits(logits, [[target, 0.5]])
@@ -225,9 +255,19 @@ def test_binary_cross_entropy_by_hand(logit, target, loss, slope):
     np.testing.assert_allclose(logits.grad, [[slope / 2, 0]])
 
 
-@pytest.mark.parametrize("beta, difference, loss, slope", [
-    (1, 0.5, 0.125, 0.5), (1, -0.5, 0.125, -0.5), (1, 1, 0.5, 1), (1, 3, 2.5, 1), (1, -3, 2.5, -1),
-    (0.5, 0.25, 0.0625, 0.5), (0.5, 1, 0.75, 1), (np.float64(0.5), 1, 0.75, 1)])
+@pytest.mark.parametrize(
+    "beta, difference, loss, slope",
+    [
+        (1, 0.5, 0.125, 0.5),
+        (1, -0.5, 0.125, -0.5),
+        (1, 1, 0.5, 1),
+        (1, 3, 2.5, 1),
+        (1, -3, 2.5, -1),
+        (0.5, 0.25, 0.0625, 0.5),
+        (0.5, 1, 0.75, 1),
+        (np.float64(0.5), 1, 0.75, 1),
+    ],
+)
 def test_smooth_l1_by_hand(beta, difference, loss, slope):
     prediction, target = (Parameter(np.array(values, np.float32)) for values in ([2 + difference, 7], [2, 7]))
     out = F.smooth_l1_loss(prediction, target, beta)
@@ -238,12 +278,15 @@ def test_smooth_l1_by_hand(beta, difference, loss, slope):
     assert target.grad.tolist() == [-slope, 0]
 
 
-@pytest.mark.parametrize("loss, shape", [
-    (lambda x: F.cross_entropy(x, []), (0, 5)),
-    (lambda x: F.cross_entropy(x, np.zeros(0, np.int64)), (0, 5)),
-    (lambda x: F.binary_cross_entropy_with_logits(x, np.zeros(0)), (0,)),
-    (lambda x: F.smooth_l1_loss(x, np.zeros((0, 4))), (0, 4)),
-])
+@pytest.mark.parametrize(
+    "loss, shape",
+    [
+        (lambda x: F.cross_entropy(x, []), (0, 5)),
+        (lambda x: F.cross_entropy(x, np.zeros(0, np.int64)), (0, 5)),
+        (lambda x: F.binary_cross_entropy_with_logits(x, np.zeros(0)), (0,)),
+        (lambda x: F.smooth_l1_loss(x, np.zeros((0, 4))), (0, 4)),
+    ],
+)
 def test_the_loss_of_nothing_is_0(loss, shape):
     x = Parameter(np.zeros(shape, np.float32))
     out = loss(x)
@@ -253,6 +296,7 @@ def test_the_loss_of_nothing_is_0(loss, shape):
 
 
 # ---------------------------------------------------------------------- dropout
+
 
 def test_dropout_keeps_the_mean():
     n, p = 200_000, 0.3
@@ -317,6 +361,7 @@ def test_dropout_does_nothing_where_nothing_drops():
 
 # ---------------------------------------------------------------------- batch norm
 
+
 def test_batch_norm_by_hand():
     x = np.array([1.0, 3.0, 5.0, 7.0]).reshape(2, 1, 1, 2)  # mean 4, variance 5, unbiased 20 / 3
     mean, var = np.array([10.0]), np.array([1.0])
@@ -364,10 +409,21 @@ def test_batch_norm_adds_a_residual_and_takes_the_positive_part(impl):
 
 # ---------------------------------------------------------------------- resampling
 
-@pytest.mark.parametrize("mode, size, source, expected", [
-    ("nearest", 4, [1, 2], [1, 1, 2, 2]), ("nearest", 3, [1, 2], [1, 1, 2]), ("nearest", 2, [1, 2, 3, 4], [1, 3]),
-    ("nearest", 2, [1, 2, 3], [1, 2]), ("bilinear", 4, [0, 1], [0, 0.25, 0.75, 1]), ("bilinear", 1, [0, 1], [0.5]),
-    ("bilinear", 2, [0, 1, 2, 3], [0.5, 2.5]), ("bilinear", 3, [0, 3, 6], [0, 3, 6]), ("bilinear", 3, [5], [5, 5, 5])])
+
+@pytest.mark.parametrize(
+    "mode, size, source, expected",
+    [
+        ("nearest", 4, [1, 2], [1, 1, 2, 2]),
+        ("nearest", 3, [1, 2], [1, 1, 2]),
+        ("nearest", 2, [1, 2, 3, 4], [1, 3]),
+        ("nearest", 2, [1, 2, 3], [1, 2]),
+        ("bilinear", 4, [0, 1], [0, 0.25, 0.75, 1]),
+        ("bilinear", 1, [0, 1], [0.5]),
+        ("bilinear", 2, [0, 1, 2, 3], [0.5, 2.5]),
+        ("bilinear", 3, [0, 3, 6], [0, 3, 6]),
+        ("bilinear", 3, [5], [5, 5, 5]),
+    ],
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_resampling_by_hand(impl, mode, size, source, expected, dtype):
     row, column = (np.array(source, dtype).reshape(shape) for shape in ((1, 1, 1, -1), (1, 1, -1, 1)))
@@ -400,13 +456,21 @@ def test_adaptive_average_against_its_definition(size):
 
 # ---------------------------------------------------------------------- nothing, and nonsense
 
-@pytest.mark.parametrize("function, shape", [
-    (lambda x: F.linear(x, leaf(np.ones((2, 3))), leaf(np.ones(2))), (0, 3)),
-    (lambda x: F.batch_norm(x, MEAN, VAR, leaf(np.ones(3)), leaf(np.ones(3))), (0, 3, 4, 4)),
-    (lambda x: F.adaptive_avg_pool2d(x, (2, 3)), (0, 3, 4, 4)),
-    (lambda x: F.interpolate(x, (8, 8), "bilinear"), (0, 3, 4, 4)),
-    (F.softmax, (0, 3)), (F.log_softmax, (0, 3)), (F.relu, (0, 3)), (F.sigmoid, (0, 3)), (F.dropout, (0, 3)),
-])
+
+@pytest.mark.parametrize(
+    "function, shape",
+    [
+        (lambda x: F.linear(x, leaf(np.ones((2, 3))), leaf(np.ones(2))), (0, 3)),
+        (lambda x: F.batch_norm(x, MEAN, VAR, leaf(np.ones(3)), leaf(np.ones(3))), (0, 3, 4, 4)),
+        (lambda x: F.adaptive_avg_pool2d(x, (2, 3)), (0, 3, 4, 4)),
+        (lambda x: F.interpolate(x, (8, 8), "bilinear"), (0, 3, 4, 4)),
+        (F.softmax, (0, 3)),
+        (F.log_softmax, (0, 3)),
+        (F.relu, (0, 3)),
+        (F.sigmoid, (0, 3)),
+        (F.dropout, (0, 3)),
+    ],
+)
 def test_an_empty_batch(function, shape):
     x = leaf(np.zeros(shape))
     out = function(x)
@@ -419,39 +483,61 @@ ONES = Tensor(np.ones(3))
 X = Tensor(MAPS)
 
 
-@pytest.mark.parametrize("function, error, message", [
-    (lambda: F.linear(ROWS, Tensor(np.ones((2, 3)))), TypeError, "linear takes a Tensor, not ndarray"),
-    (lambda: F.linear(X, Tensor(np.ones((2, 3)))), ValueError, "linear takes (N, 3), not (2, 3, 5, 4)"),
-    (lambda: F.linear(Tensor(ROWS), Tensor(np.ones((2, 4)))), ValueError, "linear takes (N, 4), not (4, 3)"),
-    (lambda: F.linear(Tensor(ROWS), Tensor(np.ones((2, 3))), ONES), ValueError, "bias must have the shape (2,)"),
-    (lambda: F.dropout(X, 1.0), ValueError, "p must be in [0, 1), not 1.0"),
-    (lambda: F.dropout(X, -0.1), ValueError, "p must be in [0, 1), not -0.1"),
-    (lambda: F.dropout(X, rng=0), TypeError, "rng must be a np.random.Generator"),
-    (lambda: F.batch_norm(Tensor(ROWS), MEAN, VAR, ONES, ONES), ValueError, "shape (N, C, H, W), not (4, 3)"),
-    (lambda: F.batch_norm(X, MEAN, VAR, Tensor([1.0]), Tensor([1.0])), ValueError, "1 channels was given maps of 3"),
-    (lambda: F.batch_norm(X, MEAN, VAR, ONES, Tensor([1.0])), ValueError, "1 channels was given maps of 3"),
-    (lambda: F.batch_norm(X, MEAN[:2], VAR, ONES, ONES), ValueError, "2 channels was given maps of 3"),
-    (lambda: F.batch_norm(X[:1, :, :1, :1], MEAN, VAR, ONES, ONES, True), ValueError, "more than one value per"),
-    (lambda: F.batch_norm(X[:0], MEAN, VAR, ONES, ONES, True), ValueError, "more than one value per channel"),
-    (lambda: F.batch_norm(X, MEAN, VAR, ONES, ONES, residual=X[:1]), ValueError, "residual has the shape (1, 3, 5, 4)"),
-    (lambda: F.upsample_add(X, X[:1]), ValueError, "as many images and channels, not (2, 3, 5, 4) and (1, 3, 5, 4)"),
-    (lambda: F.upsample_add(X, ONES), ValueError, "feature maps of shape (N, C, H, W), not (3,)"),
-    (lambda: F.adaptive_avg_pool2d(X, 0), ValueError, "output_size must be one or two whole numbers of at least 1"),
-    (lambda: F.interpolate(Tensor(np.zeros((1, 4, 0, 3))), (2, 2)), ValueError,
-     "interpolate takes feature maps (N, C, H, W) of at least one pixel, not (1, 4, 0, 3)"),
-    (lambda: F.upsample_add(X, Tensor(np.zeros((2, 3, 2, 0)))), ValueError, "of at least one pixel, not (2, 3, 2, 0)"),
-    (lambda: F.interpolate(X, (2, 2), "cubic"), ValueError, "mode must be 'nearest' or 'bilinear', not 'cubic'"),
-    (lambda: F.interpolate(X, (2, 2.5)), ValueError, "size must be one or two whole numbers of at least 1"),
-    (lambda: F.interpolate(MAPS, (2, 2)), TypeError, "takes a Tensor, not ndarray; Tensor(array) makes one"),
-    (lambda: F.cross_entropy(X, LABELS), ValueError, "logits of shape (R, L), not (2, 3, 5, 4)"),
-    (lambda: F.cross_entropy(Tensor(ROWS), [0, 1]), ValueError, "4 rows, labels of shape (2,)"),
-    (lambda: F.cross_entropy(Tensor(ROWS), [0, 1, 2, 3]), ValueError, "labels must be in 0 .. 2, not 0 .. 3"),
-    (lambda: F.cross_entropy(Tensor(ROWS), [0, 1, 2, -1]), ValueError, "labels must be in 0 .. 2, not -1 .. 2"),
-    (lambda: F.cross_entropy(Tensor(ROWS), [0.0, 1, 2, 1]), TypeError, "labels must be integers, not float64"),
-    (lambda: F.binary_cross_entropy_with_logits(Tensor(ROWS), LABELS), ValueError, "shape (4, 3), targets (4,)"),
-    (lambda: F.smooth_l1_loss(Tensor(ROWS), ROWS[0]), ValueError, "prediction has shape (4, 3), target (3,)"),
-    (lambda: F.smooth_l1_loss(Tensor(ROWS), ROWS, 0), ValueError, "beta must be above 0, not 0"),
-])
+@pytest.mark.parametrize(
+    "function, error, message",
+    [
+        (lambda: F.linear(ROWS, Tensor(np.ones((2, 3)))), TypeError, "linear takes a Tensor, not ndarray"),
+        (lambda: F.linear(X, Tensor(np.ones((2, 3)))), ValueError, "linear takes (N, 3), not (2, 3, 5, 4)"),
+        (lambda: F.linear(Tensor(ROWS), Tensor(np.ones((2, 4)))), ValueError, "linear takes (N, 4), not (4, 3)"),
+        (lambda: F.linear(Tensor(ROWS), Tensor(np.ones((2, 3))), ONES), ValueError, "bias must have the shape (2,)"),
+        (lambda: F.dropout(X, 1.0), ValueError, "p must be in [0, 1), not 1.0"),
+        (lambda: F.dropout(X, -0.1), ValueError, "p must be in [0, 1), not -0.1"),
+        (lambda: F.dropout(X, rng=0), TypeError, "rng must be a np.random.Generator"),
+        (lambda: F.batch_norm(Tensor(ROWS), MEAN, VAR, ONES, ONES), ValueError, "shape (N, C, H, W), not (4, 3)"),
+        (
+            lambda: F.batch_norm(X, MEAN, VAR, Tensor([1.0]), Tensor([1.0])),
+            ValueError,
+            "1 channels was given maps of 3",
+        ),
+        (lambda: F.batch_norm(X, MEAN, VAR, ONES, Tensor([1.0])), ValueError, "1 channels was given maps of 3"),
+        (lambda: F.batch_norm(X, MEAN[:2], VAR, ONES, ONES), ValueError, "2 channels was given maps of 3"),
+        (lambda: F.batch_norm(X[:1, :, :1, :1], MEAN, VAR, ONES, ONES, True), ValueError, "more than one value per"),
+        (lambda: F.batch_norm(X[:0], MEAN, VAR, ONES, ONES, True), ValueError, "more than one value per channel"),
+        (
+            lambda: F.batch_norm(X, MEAN, VAR, ONES, ONES, residual=X[:1]),
+            ValueError,
+            "residual has the shape (1, 3, 5, 4)",
+        ),
+        (
+            lambda: F.upsample_add(X, X[:1]),
+            ValueError,
+            "as many images and channels, not (2, 3, 5, 4) and (1, 3, 5, 4)",
+        ),
+        (lambda: F.upsample_add(X, ONES), ValueError, "feature maps of shape (N, C, H, W), not (3,)"),
+        (lambda: F.adaptive_avg_pool2d(X, 0), ValueError, "output_size must be one or two whole numbers of at least 1"),
+        (
+            lambda: F.interpolate(Tensor(np.zeros((1, 4, 0, 3))), (2, 2)),
+            ValueError,
+            "interpolate takes feature maps (N, C, H, W) of at least one pixel, not (1, 4, 0, 3)",
+        ),
+        (
+            lambda: F.upsample_add(X, Tensor(np.zeros((2, 3, 2, 0)))),
+            ValueError,
+            "of at least one pixel, not (2, 3, 2, 0)",
+        ),
+        (lambda: F.interpolate(X, (2, 2), "cubic"), ValueError, "mode must be 'nearest' or 'bilinear', not 'cubic'"),
+        (lambda: F.interpolate(X, (2, 2.5)), ValueError, "size must be one or two whole numbers of at least 1"),
+        (lambda: F.interpolate(MAPS, (2, 2)), TypeError, "takes a Tensor, not ndarray; Tensor(array) makes one"),
+        (lambda: F.cross_entropy(X, LABELS), ValueError, "logits of shape (R, L), not (2, 3, 5, 4)"),
+        (lambda: F.cross_entropy(Tensor(ROWS), [0, 1]), ValueError, "4 rows, labels of shape (2,)"),
+        (lambda: F.cross_entropy(Tensor(ROWS), [0, 1, 2, 3]), ValueError, "labels must be in 0 .. 2, not 0 .. 3"),
+        (lambda: F.cross_entropy(Tensor(ROWS), [0, 1, 2, -1]), ValueError, "labels must be in 0 .. 2, not -1 .. 2"),
+        (lambda: F.cross_entropy(Tensor(ROWS), [0.0, 1, 2, 1]), TypeError, "labels must be integers, not float64"),
+        (lambda: F.binary_cross_entropy_with_logits(Tensor(ROWS), LABELS), ValueError, "shape (4, 3), targets (4,)"),
+        (lambda: F.smooth_l1_loss(Tensor(ROWS), ROWS[0]), ValueError, "prediction has shape (4, 3), target (3,)"),
+        (lambda: F.smooth_l1_loss(Tensor(ROWS), ROWS, 0), ValueError, "beta must be above 0, not 0"),
+    ],
+)
 def test_errors_say_what_was_wrong(function, error, message):
     with pytest.raises(error, match=re.escape(message)):
         function()

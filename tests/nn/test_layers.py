@@ -31,8 +31,20 @@ class Tree(nn.Module):
         self.bias = nn.Parameter(np.zeros(1))
 
 
-NAMES = ["weight", "scales.0", "scales.1.last", "bias", "offset", "first.weight", "first.bias", "listed.1.weight",
-         "nested.a.0.weight", "nested.a.0.bias", "nested.a.1.0.weight", "nested.a.1.0.bias"]
+NAMES = [
+    "weight",
+    "scales.0",
+    "scales.1.last",
+    "bias",
+    "offset",
+    "first.weight",
+    "first.bias",
+    "listed.1.weight",
+    "nested.a.0.weight",
+    "nested.a.0.bias",
+    "nested.a.1.0.weight",
+    "nested.a.1.0.bias",
+]
 
 
 class Plain(nn.Module):
@@ -61,6 +73,7 @@ class Shared(nn.Module):
 
 # ---------------------------------------------------------------------- what belongs to a module
 
+
 def test_names_walk_attributes_lists_tuples_and_dicts():
     tree = Tree()
     assert list(tree.state_dict()) == NAMES
@@ -72,8 +85,14 @@ def test_names_walk_attributes_lists_tuples_and_dicts():
 
 def test_children_and_modules():
     tree = Tree()
-    assert [name for name, _ in tree.children()] == ["first", "listed.0", "listed.1", "nested.a.0", "nested.a.1.0",
-                                                     "nested.b"]
+    assert [name for name, _ in tree.children()] == [
+        "first",
+        "listed.0",
+        "listed.1",
+        "nested.a.0",
+        "nested.a.1.0",
+        "nested.b",
+    ]
     assert list(tree.modules()) == [tree, *(child for _, child in tree.children())]
 
 
@@ -117,6 +136,7 @@ def test_a_copy_is_a_module_of_its_own(duplicate):
 
 
 # ---------------------------------------------------------------------- state
+
 
 def test_a_state_moves_from_one_module_to_another():
     source, target = (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)) for _ in range(2))
@@ -182,6 +202,7 @@ def test_astype_converts_everything_that_floats():
 
 # ---------------------------------------------------------------------- modes
 
+
 def test_train_and_eval_reach_every_module():
     tree = Tree()
     assert all(module.training for module in tree.modules())
@@ -206,9 +227,15 @@ def test_requires_grad_and_zero_grad_reach_every_parameter():
 
 # ---------------------------------------------------------------------- how layers start
 
-@pytest.mark.parametrize("layer, fan_in", [
-    (lambda: nn.Conv2d(64, 64, 3), 576), (lambda: nn.Conv2d(64, 256, (1, 5), groups=4), 80),
-    (lambda: nn.Linear(100, 500), 100)])
+
+@pytest.mark.parametrize(
+    "layer, fan_in",
+    [
+        (lambda: nn.Conv2d(64, 64, 3), 576),
+        (lambda: nn.Conv2d(64, 256, (1, 5), groups=4), 80),
+        (lambda: nn.Linear(100, 500), 100),
+    ],
+)
 def test_layers_start_as_pytorchs(layer, fan_in):
     rcnn.seed(0)
     made = layer()
@@ -258,26 +285,37 @@ def test_norms_start_as_the_identity():
 MAPS = np.random.default_rng(0).normal(size=(2, 4, 6, 8)).astype(np.float32)
 
 
-@pytest.mark.parametrize("layer, function", [
-    (nn.Conv2d(4, 6, (3, 2), (1, 2), 1, 1, 2),
-     lambda x, layer: F.conv2d(x, layer.weight, layer.bias, (1, 2), 1, 1, 2)),
-    (nn.Conv2d(4, 6, 3, padding=2, dilation=2, bias=False), lambda x, layer: F.conv2d(x, layer.weight, None, 1, 2, 2)),
-    (nn.ReLU(), lambda x, layer: F.relu(x)),
-    (nn.ReLU(inplace=True), lambda x, layer: F.relu(x)),
-    (nn.LeakyReLU(0.2), lambda x, layer: F.leaky_relu(x, 0.2)),
-    (nn.Sigmoid(), lambda x, layer: F.sigmoid(x)),
-    (nn.MaxPool2d(3, 2, 1), lambda x, layer: F.max_pool2d(x, 3, 2, 1)),
-    (nn.MaxPool2d(2), lambda x, layer: F.max_pool2d(x, 2)),
-    (nn.AvgPool2d(3, 2, 1), lambda x, layer: F.avg_pool2d(x, 3, 2, 1)),
-    (nn.AdaptiveAvgPool2d((2, 3)), lambda x, layer: F.adaptive_avg_pool2d(x, (2, 3))),
-    (nn.Upsample(2), lambda x, layer: F.interpolate(x, (12, 16), "nearest")),
-    (nn.Upsample(3, "bilinear"), lambda x, layer: F.interpolate(x, (18, 24), "bilinear")),
-    (nn.Flatten(), lambda x, layer: x.reshape(2, -1)),
-    (nn.Identity(), lambda x, layer: x),
-    (nn.Sequential(nn.Flatten(), nn.Linear(192, 3)),
-     lambda x, layer: F.linear(x.reshape(2, -1), layer[1].weight, layer[1].bias)),
-    (nn.Sequential(), lambda x, layer: x),
-], ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "")
+@pytest.mark.parametrize(
+    "layer, function",
+    [
+        (
+            nn.Conv2d(4, 6, (3, 2), (1, 2), 1, 1, 2),
+            lambda x, layer: F.conv2d(x, layer.weight, layer.bias, (1, 2), 1, 1, 2),
+        ),
+        (
+            nn.Conv2d(4, 6, 3, padding=2, dilation=2, bias=False),
+            lambda x, layer: F.conv2d(x, layer.weight, None, 1, 2, 2),
+        ),
+        (nn.ReLU(), lambda x, layer: F.relu(x)),
+        (nn.ReLU(inplace=True), lambda x, layer: F.relu(x)),
+        (nn.LeakyReLU(0.2), lambda x, layer: F.leaky_relu(x, 0.2)),
+        (nn.Sigmoid(), lambda x, layer: F.sigmoid(x)),
+        (nn.MaxPool2d(3, 2, 1), lambda x, layer: F.max_pool2d(x, 3, 2, 1)),
+        (nn.MaxPool2d(2), lambda x, layer: F.max_pool2d(x, 2)),
+        (nn.AvgPool2d(3, 2, 1), lambda x, layer: F.avg_pool2d(x, 3, 2, 1)),
+        (nn.AdaptiveAvgPool2d((2, 3)), lambda x, layer: F.adaptive_avg_pool2d(x, (2, 3))),
+        (nn.Upsample(2), lambda x, layer: F.interpolate(x, (12, 16), "nearest")),
+        (nn.Upsample(3, "bilinear"), lambda x, layer: F.interpolate(x, (18, 24), "bilinear")),
+        (nn.Flatten(), lambda x, layer: x.reshape(2, -1)),
+        (nn.Identity(), lambda x, layer: x),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(192, 3)),
+            lambda x, layer: F.linear(x.reshape(2, -1), layer[1].weight, layer[1].bias),
+        ),
+        (nn.Sequential(), lambda x, layer: x),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
 def test_a_layer_is_its_function(layer, function):
     x = nn.Tensor(MAPS)
     out = layer(x)
@@ -286,8 +324,9 @@ def test_a_layer_is_its_function(layer, function):
 
 
 def test_every_layer_is_exported():
-    layers = {name for name, value in vars(nn.layers).items()
-              if isinstance(value, type) and issubclass(value, nn.Module)}
+    layers = {
+        name for name, value in vars(nn.layers).items() if isinstance(value, type) and issubclass(value, nn.Module)
+    }
     assert layers <= set(nn.__all__)
     assert all(hasattr(nn, name) for name in nn.__all__)
 
@@ -339,13 +378,16 @@ def test_sequential_is_a_list():
     assert sequence[1:] == parts[1:]
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: nn.Conv2d(4, 6, 3, groups=4), "groups=4 must divide in_channels=4 and out_channels=6"),
-    (lambda: nn.Conv2d(4, 6, 3, groups=0), "groups=0 must divide"),
-    (lambda: nn.Conv2d(4, 6, 0), "kernel_size must be one or two whole numbers of at least 1, not 0"),
-    (lambda: nn.Dropout(1), "p must be in [0, 1), not 1"),
-    (lambda: nn.Linear(3, 2)(nn.Tensor(np.ones((1, 4)))), "linear takes (N, 3), not (1, 4)"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: nn.Conv2d(4, 6, 3, groups=4), "groups=4 must divide in_channels=4 and out_channels=6"),
+        (lambda: nn.Conv2d(4, 6, 3, groups=0), "groups=0 must divide"),
+        (lambda: nn.Conv2d(4, 6, 0), "kernel_size must be one or two whole numbers of at least 1, not 0"),
+        (lambda: nn.Dropout(1), "p must be in [0, 1), not 1"),
+        (lambda: nn.Linear(3, 2)(nn.Tensor(np.ones((1, 4)))), "linear takes (N, 3), not (1, 4)"),
+    ],
+)
 def test_errors_say_what_was_wrong(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()

@@ -27,12 +27,16 @@ def steps(optimizer, grads):
 
 # ---------------------------------------------------------------------- optimisers
 
-@pytest.mark.parametrize("settings, expected", [
-    ({}, [0.9, 0.8]),  # 1 - 0.1 g
-    ({"momentum": 0.9}, [0.9, 0.71]),  # velocity 1, then 0.9 + 1
-    ({"weight_decay": 0.5}, [0.85, 0.7075]),  # gradient 1 + 0.5 * 1, then 1 + 0.5 * 0.85
-    ({"momentum": 0.9, "weight_decay": 0.5}, [0.85, 0.5725]),  # velocity 1.5, then 1.35 + 1.425
-])
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        ({}, [0.9, 0.8]),  # 1 - 0.1 g
+        ({"momentum": 0.9}, [0.9, 0.71]),  # velocity 1, then 0.9 + 1
+        ({"weight_decay": 0.5}, [0.85, 0.7075]),  # gradient 1 + 0.5 * 1, then 1 + 0.5 * 0.85
+        ({"momentum": 0.9, "weight_decay": 0.5}, [0.85, 0.5725]),  # velocity 1.5, then 1.35 + 1.425
+    ],
+)
 def test_sgd_by_hand(settings, expected):
     assert steps(SGD([parameter(1.0)], lr=0.1, **settings), [1.0, 1.0]) == pytest.approx(expected, rel=1e-12)
 
@@ -45,7 +49,7 @@ def test_adam_by_hand():
 
 def test_adams_first_step_has_the_length_of_the_learning_rate():
     for grad in (1e-3, -5.0, 1e4):
-        value, = steps(Adam([parameter(1.0)], lr=0.01), [grad])
+        (value,) = steps(Adam([parameter(1.0)], lr=0.01), [grad])
         assert value == pytest.approx(1 - math.copysign(0.01, grad), rel=1e-6)
 
 
@@ -67,8 +71,10 @@ def test_five_steps_are_pytorchs(kind, settings, expected):
     np.testing.assert_allclose(moved.data, expected, rtol=1e-10)
 
 
-KINDS = [lambda parameters: SGD(parameters, 0.1, momentum=0.9, weight_decay=0.01),
-         lambda parameters: Adam(parameters, 0.1, weight_decay=0.01)]
+KINDS = [
+    lambda parameters: SGD(parameters, 0.1, momentum=0.9, weight_decay=0.01),
+    lambda parameters: Adam(parameters, 0.1, weight_decay=0.01),
+]
 
 
 def train(optimizer, first, last):
@@ -167,24 +173,34 @@ def test_an_optimizer_need_only_say_how_far_to_move(impl):
     assert moved.data.tolist() == [0.5, 1.5]
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: SGD([], 0.1), "there is nothing to optimise"),
-    (lambda: Adam([Parameter([1.0], requires_grad=False)]), "no parameter requires a gradient"),
-    (lambda: SGD([parameter(1.0)], -0.1), "lr and weight_decay must not be negative: -0.1, 0.0"),
-    (lambda: Adam([parameter(1.0)], weight_decay=-1), "lr and weight_decay must not be negative: 0.001, -1"),
-    (lambda: SGD([parameter(1.0)], 0.1).load_state_dict(Adam([parameter(1.0)]).state_dict()),
-     "does not fit this SGD: mean.0, momentum.0, square.0"),
-    (lambda: SGD([parameter(1.0)], 0.1).load_state_dict(SGD([parameter(1.0, 2.0)], 0.1).state_dict()),
-     "does not fit this SGD: momentum.0"),
-    (lambda: SGD([parameter(1.0)], 0.1).load_state_dict(SGD([parameter(1.0)] * 2, 0.1).state_dict()),
-     "does not fit this SGD: momentum.1"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: SGD([], 0.1), "there is nothing to optimise"),
+        (lambda: Adam([Parameter([1.0], requires_grad=False)]), "no parameter requires a gradient"),
+        (lambda: SGD([parameter(1.0)], -0.1), "lr and weight_decay must not be negative: -0.1, 0.0"),
+        (lambda: Adam([parameter(1.0)], weight_decay=-1), "lr and weight_decay must not be negative: 0.001, -1"),
+        (
+            lambda: SGD([parameter(1.0)], 0.1).load_state_dict(Adam([parameter(1.0)]).state_dict()),
+            "does not fit this SGD: mean.0, momentum.0, square.0",
+        ),
+        (
+            lambda: SGD([parameter(1.0)], 0.1).load_state_dict(SGD([parameter(1.0, 2.0)], 0.1).state_dict()),
+            "does not fit this SGD: momentum.0",
+        ),
+        (
+            lambda: SGD([parameter(1.0)], 0.1).load_state_dict(SGD([parameter(1.0)] * 2, 0.1).state_dict()),
+            "does not fit this SGD: momentum.1",
+        ),
+    ],
+)
 def test_errors_say_what_was_wrong(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
 
 
 # ---------------------------------------------------------------------- clipping
+
 
 def test_gradients_are_clipped_by_their_joint_norm(impl):
     parameters = [parameter(0.0, 0.0), Parameter(np.float32(0)), parameter(0.0)]
@@ -225,17 +241,20 @@ def test_without_gradients_the_norm_is_0():
 HALF = math.sqrt(0.5)
 
 
-@pytest.mark.parametrize("schedule, expected", [
-    (linear_warmup(4, start=0), [0, 0.25, 0.5, 0.75, 1, 1, 1]),
-    (linear_warmup(2, start=0.5), [0.5, 0.75, 1, 1]),
-    (linear_warmup(0), [1, 1]),
-    (multi_step([2, 4]), [1, 1, 0.1, 0.1, 0.01, 0.01]),
-    (multi_step([1], gamma=0.5), [1, 0.5, 0.5]),
-    (multi_step([]), [1, 1]),
-    (cosine(4), [1, (1 + HALF) / 2, 0.5, (1 - HALF) / 2, 0, 0, 0]),
-    (cosine(2, end=0.2), [1, 0.6, 0.2, 0.2]),
-    (product(linear_warmup(2, start=0), multi_step([3])), [0, 0.5, 1, 0.1]),
-    (product(), [1, 1]),
-])
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [
+        (linear_warmup(4, start=0), [0, 0.25, 0.5, 0.75, 1, 1, 1]),
+        (linear_warmup(2, start=0.5), [0.5, 0.75, 1, 1]),
+        (linear_warmup(0), [1, 1]),
+        (multi_step([2, 4]), [1, 1, 0.1, 0.1, 0.01, 0.01]),
+        (multi_step([1], gamma=0.5), [1, 0.5, 0.5]),
+        (multi_step([]), [1, 1]),
+        (cosine(4), [1, (1 + HALF) / 2, 0.5, (1 - HALF) / 2, 0, 0, 0]),
+        (cosine(2, end=0.2), [1, 0.6, 0.2, 0.2]),
+        (product(linear_warmup(2, start=0), multi_step([3])), [0, 0.5, 1, 0.1]),
+        (product(), [1, 1]),
+    ],
+)
 def test_schedules(schedule, expected):
     assert [schedule(step) for step in range(len(expected))] == pytest.approx(expected, abs=1e-15)

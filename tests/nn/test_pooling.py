@@ -33,11 +33,12 @@ def windows(x, kernel, stride, padding, fill):
     out = np.empty((*x.shape[:2], rows, columns, *kernel))
     for row, column in np.ndindex(rows, columns):
         top, left = row * stride[0], column * stride[1]
-        out[:, :, row, column] = x[:, :, top:top + kernel[0], left:left + kernel[1]]
+        out[:, :, row, column] = x[:, :, top : top + kernel[0], left : left + kernel[1]]
     return out
 
 
 # ---------------------------------------------------------------------- values and gradients
+
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @EACH
@@ -105,6 +106,7 @@ def test_max_pooling_does_not_hide_nan_and_gives_it_no_gradient(impl):
 
 
 # ---------------------------------------------------------------------- memory and threads
+
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -184,14 +186,17 @@ def test_an_empty_batch(impl, pool, kernel, stride, padding, dtype):
 X = Tensor(MAPS)
 
 
-@pytest.mark.parametrize("function, error, message", [
-    (lambda: max_pool2d(MAPS, 2), TypeError, "max_pool2d takes a Tensor"),
-    (lambda: avg_pool2d(Tensor(MAPS[0]), 2), ValueError, "avg_pool2d takes feature maps"),
-    (lambda: max_pool2d(X, 9, padding=1), ValueError, "9 x 9 does not fit a map of 7 x 6 with padding 1, 1"),
-    (lambda: max_pool2d(X[:, :, :0], 2, padding=1), ValueError, "of at least one pixel, not (2, 4, 0, 6)"),
-    (lambda: max_pool2d(X, 2, padding=2), ValueError, "padding 2 is more than half of kernel_size 2"),
-    (lambda: avg_pool2d(X, 0), ValueError, "kernel_size must be one or two whole numbers of at least 1, not 0"),
-])
+@pytest.mark.parametrize(
+    "function, error, message",
+    [
+        (lambda: max_pool2d(MAPS, 2), TypeError, "max_pool2d takes a Tensor"),
+        (lambda: avg_pool2d(Tensor(MAPS[0]), 2), ValueError, "avg_pool2d takes feature maps"),
+        (lambda: max_pool2d(X, 9, padding=1), ValueError, "9 x 9 does not fit a map of 7 x 6 with padding 1, 1"),
+        (lambda: max_pool2d(X[:, :, :0], 2, padding=1), ValueError, "of at least one pixel, not (2, 4, 0, 6)"),
+        (lambda: max_pool2d(X, 2, padding=2), ValueError, "padding 2 is more than half of kernel_size 2"),
+        (lambda: avg_pool2d(X, 0), ValueError, "kernel_size must be one or two whole numbers of at least 1, not 0"),
+    ],
+)
 def test_errors_say_what_was_wrong(function, error, message):
     with pytest.raises(error, match=re.escape(message)):
         function()

@@ -26,8 +26,14 @@ OPERATIONS = {
     "__mul__": [(lambda a, b: a * b, A, B), (lambda a: a * 3, A), (lambda a: a * a, A)],
     "__truediv__": [(lambda a, b: a / b, A, POSITIVE), (lambda a: a / 3, A)],
     "__matmul__": [(lambda a, b: a @ b, A, MATRIX), (lambda a: a @ MATRIX, A)],
-    "__pow__": [(lambda a: a**2, A), (lambda a: a**3, A), (lambda a: a**0.5, POSITIVE), (lambda a: a**-1, POSITIVE),
-                (lambda a: a**1, A), (lambda a: a**0 * a, A)],
+    "__pow__": [
+        (lambda a: a**2, A),
+        (lambda a: a**3, A),
+        (lambda a: a**0.5, POSITIVE),
+        (lambda a: a**-1, POSITIVE),
+        (lambda a: a**1, A),
+        (lambda a: a**0 * a, A),
+    ],
     "__neg__": [(lambda a: -a, A)],
     "__radd__": [(lambda a: 3 + a, A), (lambda a: B + a, A)],
     "__rsub__": [(lambda a: 3 - a, A), (lambda a: B - a, A)],
@@ -38,23 +44,56 @@ OPERATIONS = {
     "log": [(Tensor.log, POSITIVE)],
     "sqrt": [(Tensor.sqrt, POSITIVE)],
     "tanh": [(Tensor.tanh, A)],
-    "sum": [(lambda a: a.sum(), MAPS), (lambda a: a.sum(1), MAPS), (lambda a: a.sum((0, -1)), MAPS),
-            (lambda a: a.sum(-2, keepdims=True), MAPS)],
+    "sum": [
+        (lambda a: a.sum(), MAPS),
+        (lambda a: a.sum(1), MAPS),
+        (lambda a: a.sum((0, -1)), MAPS),
+        (lambda a: a.sum(-2, keepdims=True), MAPS),
+    ],
     "mean": [(lambda a: a.mean(), MAPS), (lambda a: a.mean((2, 3)), MAPS), (lambda a: a.mean(-1, keepdims=True), MAPS)],
     "reshape": [(lambda a: a.reshape(2, 6), A), (lambda a: a.reshape((4, -1)), A)],
-    "transpose": [(lambda a: a.transpose(0, 2, 3, 1), MAPS), (lambda a: a.transpose(-2, 0, -1, 1), MAPS),
-                  (lambda a: a.transpose(), MAPS)],
+    "transpose": [
+        (lambda a: a.transpose(0, 2, 3, 1), MAPS),
+        (lambda a: a.transpose(-2, 0, -1, 1), MAPS),
+        (lambda a: a.transpose(), MAPS),
+    ],
     "T": [(lambda a: a.T, A)],
-    "flatten": [(lambda a: a.flatten(), MAPS), (lambda a: a.flatten(start_dim=1), MAPS),
-                (lambda a: a.flatten(start_dim=-2), MAPS)],
-    "__getitem__": [(lambda a: a[1], A), (lambda a: a[:, -1], A), (lambda a: a[::-2, None, 1:3], A),
-                    (lambda a: a[..., 0], MAPS), (lambda a: a[[0, 2, 0]], A), (lambda a: a[[0, 0, 2], [1, 1, 3]], A),
-                    (lambda a: a[A > 0], A), (lambda a: a[np.array([[0, 1], [1, 0]])], A), (lambda a: a[1, [3, 3]], A)],
+    "flatten": [
+        (lambda a: a.flatten(), MAPS),
+        (lambda a: a.flatten(start_dim=1), MAPS),
+        (lambda a: a.flatten(start_dim=-2), MAPS),
+    ],
+    "__getitem__": [
+        (lambda a: a[1], A),
+        (lambda a: a[:, -1], A),
+        (lambda a: a[::-2, None, 1:3], A),
+        (lambda a: a[..., 0], MAPS),
+        (lambda a: a[[0, 2, 0]], A),
+        (lambda a: a[[0, 0, 2], [1, 1, 3]], A),
+        (lambda a: a[A > 0], A),
+        (lambda a: a[np.array([[0, 1], [1, 0]])], A),
+        (lambda a: a[1, [3, 3]], A),
+    ],
 }
-NOT_OPERATIONS = {"__init__", "__repr__", "__len__", "__array__", "shape", "ndim", "size", "dtype", "numpy", "item",
-                  "detach", "backward"}
-USES = [pytest.param(function, arrays, id=f"{name}-{index}")
-        for name, uses in OPERATIONS.items() for index, (function, *arrays) in enumerate(uses)]
+NOT_OPERATIONS = {
+    "__init__",
+    "__repr__",
+    "__len__",
+    "__array__",
+    "shape",
+    "ndim",
+    "size",
+    "dtype",
+    "numpy",
+    "item",
+    "detach",
+    "backward",
+}
+USES = [
+    pytest.param(function, arrays, id=f"{name}-{index}")
+    for name, uses in OPERATIONS.items()
+    for index, (function, *arrays) in enumerate(uses)
+]
 
 
 def leaf(data):
@@ -62,6 +101,7 @@ def leaf(data):
 
 
 # ---------------------------------------------------------------------- gradients of the operations
+
 
 def test_every_operation_is_in_the_table():
     members = {name for name, member in vars(Tensor).items() if callable(member) or isinstance(member, property)}
@@ -74,9 +114,23 @@ def test_gradients_agree_with_finite_differences(function, arrays):
 
 
 @pytest.mark.parametrize("operation", [operator.add, operator.sub, operator.mul, operator.truediv])
-@pytest.mark.parametrize("shapes", [
-    ((3, 4), (4,)), ((3, 1), (1, 4)), ((2, 3, 4), ()), ((), (2, 3)), ((3, 4), (1, 1)), ((1,), (2, 3)),
-    ((2, 3, 4), (3, 1)), ((0, 3), (1, 3)), ((2, 1), (2, 0)), ((1, 4), (4,)), ((), (1,))], ids=str)
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((3, 4), (4,)),
+        ((3, 1), (1, 4)),
+        ((2, 3, 4), ()),
+        ((), (2, 3)),
+        ((3, 4), (1, 1)),
+        ((1,), (2, 3)),
+        ((2, 3, 4), (3, 1)),
+        ((0, 3), (1, 3)),
+        ((2, 1), (2, 0)),
+        ((1, 4), (4,)),
+        ((), (1,)),
+    ],
+    ids=str,
+)
 def test_broadcasting(operation, shapes):
     a, b = (np.random.default_rng(1).uniform(0.5, 2, shape) for shape in shapes)
     check_gradients(operation, a, b)
@@ -94,8 +148,9 @@ def test_only_what_is_required_is_computed(operation):
 def test_concatenate(axis):
     others = [np.moveaxis(np.moveaxis(MAPS, axis, 0)[:count], 0, axis) for count in (2, 1)]
     check_gradients(lambda *tensors: concatenate(tensors, axis), *others, others[0])
-    np.testing.assert_array_equal(concatenate([Tensor(other) for other in others], axis).data,
-                                  np.concatenate(others, axis))
+    np.testing.assert_array_equal(
+        concatenate([Tensor(other) for other in others], axis).data, np.concatenate(others, axis)
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -109,6 +164,7 @@ def test_memory_layout_does_not_matter(function, arrays, layout):
 
 
 # ---------------------------------------------------------------------- how gradients add up
+
 
 def test_a_value_worked_out_by_hand():
     a, b = leaf(2.0), leaf(3.0)
@@ -227,12 +283,19 @@ def random_graph(seed, shape):
     for _ in range(30):
         a, b = (tensors[index] for index in rng.integers(max(0, len(tensors) - 4), len(tensors), 2))
         half = len(a) // 2
-        tensors.append([
-            lambda a=a, b=b: a + b, lambda a=a: a + a, lambda a=a, b=b: a - b, lambda a=a: a[::-1], lambda a=a: a.T.T,
-            lambda a=a: a.reshape(-1).reshape(a.shape), lambda a=a: a * 0.5,
-            lambda a=a, b=b, half=half: concatenate([a[half:], b[:half]]),
-            lambda a=a, b=b: concatenate([a.T, b.T], axis=0)[:a.shape[1]].T,
-        ][rng.integers(9)]())
+        tensors.append(
+            [
+                lambda a=a, b=b: a + b,
+                lambda a=a: a + a,
+                lambda a=a, b=b: a - b,
+                lambda a=a: a[::-1],
+                lambda a=a: a.T.T,
+                lambda a=a: a.reshape(-1).reshape(a.shape),
+                lambda a=a: a * 0.5,
+                lambda a=a, b=b, half=half: concatenate([a[half:], b[:half]]),
+                lambda a=a, b=b: concatenate([a.T, b.T], axis=0)[: a.shape[1]].T,
+            ][rng.integers(9)]()
+        )
     return leaves, tensors[-1] + tensors[-2] + tensors[-1]
 
 
@@ -252,6 +315,7 @@ def test_sums_in_place_touch_nothing_that_is_still_needed(impl, seed, shape):
 
 # ---------------------------------------------------------------------- what backward refuses
 
+
 def test_a_second_backward_is_an_error():
     x = leaf([1.0, 2.0])
     out = (x * x).sum()
@@ -269,11 +333,14 @@ def test_a_shared_part_of_a_freed_graph_is_an_error():
         second.backward()
 
 
-@pytest.mark.parametrize("tensor, grad, error, message", [
-    (Tensor([1.0]), None, RuntimeError, "does not require a gradient"),
-    (leaf([1.0, 2.0]), None, RuntimeError, r"needs a scalar, not a tensor of shape \(2,\)"),
-    (leaf([1.0, 2.0]), [1.0], ValueError, r"the gradient has shape \(1,\), the tensor \(2,\)"),
-])
+@pytest.mark.parametrize(
+    "tensor, grad, error, message",
+    [
+        (Tensor([1.0]), None, RuntimeError, "does not require a gradient"),
+        (leaf([1.0, 2.0]), None, RuntimeError, r"needs a scalar, not a tensor of shape \(2,\)"),
+        (leaf([1.0, 2.0]), [1.0], ValueError, r"the gradient has shape \(1,\), the tensor \(2,\)"),
+    ],
+)
 def test_backward_refuses(tensor, grad, error, message):
     with pytest.raises(error, match=message):
         tensor.backward(grad)
@@ -288,6 +355,7 @@ def test_a_vjp_of_the_wrong_shape_is_an_error():
 
 
 # ---------------------------------------------------------------------- the cost of a graph
+
 
 @pytest.fixture
 def no_collector():
@@ -377,6 +445,7 @@ def test_no_operation_makes_a_cycle(no_collector, function, arrays):
 
 # ---------------------------------------------------------------------- recording
 
+
 def test_no_grad_records_nothing_and_ends():
     x = leaf([1.0])
     with no_grad():
@@ -425,10 +494,23 @@ def test_no_grad_holds_for_its_own_thread_alone():
 
 # ---------------------------------------------------------------------- values, dtypes, NumPy
 
-@pytest.mark.parametrize("data, dtype", [
-    (np.zeros(2, np.float16), np.float32), (np.zeros(2, np.float32), np.float32), (np.zeros(2), np.float64),
-    (np.zeros(2, ">f4"), np.float32), (np.zeros(2, ">f8"), np.float64), (np.zeros(2, np.uint8), np.float64),
-    (np.zeros(2, bool), np.float64), ([1, 2], np.float64), (3, np.float64), (np.float32(3), np.float32)], ids=repr)
+
+@pytest.mark.parametrize(
+    "data, dtype",
+    [
+        (np.zeros(2, np.float16), np.float32),
+        (np.zeros(2, np.float32), np.float32),
+        (np.zeros(2), np.float64),
+        (np.zeros(2, ">f4"), np.float32),
+        (np.zeros(2, ">f8"), np.float64),
+        (np.zeros(2, np.uint8), np.float64),
+        (np.zeros(2, bool), np.float64),
+        ([1, 2], np.float64),
+        (3, np.float64),
+        (np.float32(3), np.float32),
+    ],
+    ids=repr,
+)
 def test_dtypes(data, dtype):
     tensor = Tensor(data)
     assert tensor.dtype == dtype
@@ -445,11 +527,22 @@ def test_only_real_numbers(data):
         Tensor([1.0]) + data
 
 
-@pytest.mark.parametrize("other", [2, 2.0, np.float64(2), np.array(2.0), np.full((2, 2), 2), np.full((2, 2), 2.0)],
-                         ids=repr)
-@pytest.mark.parametrize("operation", [
-    lambda a, b: a + b, lambda a, b: b + a, lambda a, b: a - b, lambda a, b: b - a, lambda a, b: a * b,
-    lambda a, b: b * a, lambda a, b: a / b, lambda a, b: b / a])
+@pytest.mark.parametrize(
+    "other", [2, 2.0, np.float64(2), np.array(2.0), np.full((2, 2), 2), np.full((2, 2), 2.0)], ids=repr
+)
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda a, b: a + b,
+        lambda a, b: b + a,
+        lambda a, b: a - b,
+        lambda a, b: b - a,
+        lambda a, b: a * b,
+        lambda a, b: b * a,
+        lambda a, b: a / b,
+        lambda a, b: b / a,
+    ],
+)
 def test_other_operands_take_the_tensors_dtype(operation, other):
     out = operation(Parameter(np.full((2, 2), 4, np.float32)), other)
     assert isinstance(out, Tensor)
@@ -457,9 +550,18 @@ def test_other_operands_take_the_tensors_dtype(operation, other):
     np.testing.assert_array_equal(out.data, operation(np.full((2, 2), 4.0), other))
 
 
-@pytest.mark.parametrize("operation", [
-    lambda x: x ** np.float64(2), lambda x: x.mean(), lambda x: x.mean(0), Tensor.exp, Tensor.sqrt,
-    lambda x: np.ones((2, 2)) @ x, lambda x: x @ np.ones((2, 2))])
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: x ** np.float64(2),
+        lambda x: x.mean(),
+        lambda x: x.mean(0),
+        Tensor.exp,
+        Tensor.sqrt,
+        lambda x: np.ones((2, 2)) @ x,
+        lambda x: x @ np.ones((2, 2)),
+    ],
+)
 def test_float32_stays_float32(operation):
     x = Parameter(np.full((2, 2), 4, np.float32))
     out = operation(x)
@@ -531,12 +633,15 @@ def test_sum_and_mean_of_nothing(axis):
         assert x.grad.shape == (0, 3)
 
 
-@pytest.mark.parametrize("function, message", [
-    (lambda x: x @ Tensor([1.0, 2.0]), r"two matrices, not tensors of shapes \(2, 2\) and \(2,\)"),
-    (lambda x: x.reshape(3), "cannot reshape"),
-    (lambda x: x + Tensor([1.0, 2.0, 3.0]), "could not be broadcast"),
-    (lambda x: x.transpose(0, 0), "repeated axis"),
-])
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        (lambda x: x @ Tensor([1.0, 2.0]), r"two matrices, not tensors of shapes \(2, 2\) and \(2,\)"),
+        (lambda x: x.reshape(3), "cannot reshape"),
+        (lambda x: x + Tensor([1.0, 2.0, 3.0]), "could not be broadcast"),
+        (lambda x: x.transpose(0, 0), "repeated axis"),
+    ],
+)
 def test_shapes_that_do_not_fit(function, message):
     with pytest.raises(ValueError, match=message):
         function(leaf(np.ones((2, 2))))

@@ -30,13 +30,16 @@ def test_the_submissions_that_come_with_it(tmp_path):
     assert "nms was still running after 4 s" in words and "no function 'encode' in blaise.py" in words
 
 
-@pytest.mark.parametrize("code, words", [
-    ("import sys; sys.exit(0)", "iou: it stopped by itself, with status 0"),
-    ("import os; os._exit(7)", "iou: it stopped by itself, with status 7"),
-    ("def iou(a, b) return 1", "iou: SyntaxError"),
-    ("1 / 0", "iou: ZeroDivisionError: division by zero"),
-    ("iou = 3", "iou: TypeError: checks.iou takes a function, not int"),
-])
+@pytest.mark.parametrize(
+    "code, words",
+    [
+        ("import sys; sys.exit(0)", "iou: it stopped by itself, with status 0"),
+        ("import os; os._exit(7)", "iou: it stopped by itself, with status 7"),
+        ("def iou(a, b) return 1", "iou: SyntaxError"),
+        ("1 / 0", "iou: ZeroDivisionError: division by zero"),
+        ("iou = 3", "iou: TypeError: checks.iou takes a function, not int"),
+    ],
+)
 def test_a_submission_that_is_no_program_gets_nothing_and_is_told_why(tmp_path, code, words):
     (tmp_path / "carla.py").write_text(code)
     done = run(tmp_path, "--check", "iou=2", "--feedback", tmp_path / "words")
@@ -50,12 +53,15 @@ def test_what_a_submission_prints_does_not_matter(tmp_path):
     assert points(run(tmp_path, "--check", "iou=2").stdout) == {"dora": [2, 2, 2]}
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--check", "io=2"], "the name of a check, not 'io=2'"),
-    (["--check", "iou"], "not 'iou'"),
-    (["--check", "CheckFailed=1"], "not 'CheckFailed=1'"),
-    (["--check", "iou=1"], "no submissions in"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--check", "io=2"], "the name of a check, not 'io=2'"),
+        (["--check", "iou"], "not 'iou'"),
+        (["--check", "CheckFailed=1"], "not 'CheckFailed=1'"),
+        (["--check", "iou=1"], "no submissions in"),
+    ],
+)
 def test_a_mistake_of_the_grader_is_told(tmp_path, arguments, message):
     done = run(tmp_path, *arguments)
     assert done.returncode == 1 and message in done.stderr

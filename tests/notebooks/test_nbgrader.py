@@ -18,8 +18,14 @@ pytestmark = pytest.mark.proof
 
 def nbgrader(folder, *arguments):
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # nbgrader calls alembic by its name
-    done = subprocess.run([sys.executable, "-m", "nbgrader", *arguments], cwd=folder, capture_output=True, text=True,
-                          check=False, env={**os.environ, "PATH": programs})
+    done = subprocess.run(
+        [sys.executable, "-m", "nbgrader", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": programs},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

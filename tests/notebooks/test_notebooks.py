@@ -22,9 +22,13 @@ ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/\w[\w.-]*/|\b[A-Za-z]:\\")
 HELPFUL = {"CheckFailed", "AssertionError", "NotImplementedError"}  # errors that say what to do
 
 every_source = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
-every_run = pytest.mark.parametrize("source", [
-    pytest.param(source, id=source.stem, marks=[pytest.mark.slow] if source.name.startswith(TRAINING) else [])
-    for source in SOURCES])
+every_run = pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(source, id=source.stem, marks=[pytest.mark.slow] if source.name.startswith(TRAINING) else [])
+        for source in SOURCES
+    ],
+)
 
 
 def stored(source):
@@ -59,13 +63,14 @@ def test_the_course_is_whole():
 
 # ---------------------------------------------------------------------- as people read them
 
+
 @every_source
 def test_the_file_is_what_its_source_says(source):
     written, read = sources.read(source), stored(source)
     assert read.metadata == written.metadata
     assert [(cell.id, cell.cell_type, cell.source, cell.metadata) for cell in read.cells] == [
-        (cell.id, cell.cell_type, cell.source, cell.metadata) for cell in written.cells], (
-        f"python notebooks/build.py {source.name[:2]} makes {source.stem}.ipynb anew")
+        (cell.id, cell.cell_type, cell.source, cell.metadata) for cell in written.cells
+    ], f"python notebooks/build.py {source.name[:2]} makes {source.stem}.ipynb anew"
 
 
 @every_source
@@ -103,6 +108,7 @@ def test_a_notebook_is_short_asks_a_question_and_has_something_to_solve(source):
 
 
 # ---------------------------------------------------------------------- run
+
 
 @every_run
 def test_runs_in_its_time_and_gives_what_is_stored(source):

@@ -28,12 +28,14 @@ def test_with_a_file_of_cocos_form_it_detects_and_names(cell, tmp_path, monkeypa
     rcnn.seed(14)
     state = rcnn.faster_rcnn_resnet_50_fpn(91, hidden_dim=8).state_dict()
     state["roi_heads.box_predictor.cls_score.bias"] = np.where(np.arange(91) == COCO_NAMES.index("boat"), 9, 0).astype(
-        np.float32)
+        np.float32
+    )
     path = tmp_path / "coco.pth"
     path.write_bytes(safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in state.items()}))
     load = rcnn.faster_rcnn_resnet_50_fpn
-    monkeypatch.setattr(rcnn, "faster_rcnn_resnet_50_fpn",
-                        lambda weights: load(weights=weights, min_size=64, max_size=96))
+    monkeypatch.setattr(
+        rcnn, "faster_rcnn_resnet_50_fpn", lambda weights: load(weights=weights, min_size=64, max_size=96)
+    )
 
     photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     names = {"COCO_WEIGHTS": str(path), "rcnn": rcnn, "plot": plot, "photo": photo}
@@ -41,5 +43,5 @@ def test_with_a_file_of_cocos_form_it_detects_and_names(cell, tmp_path, monkeypa
     found = names["one"]
     assert len(found["boxes"]) and set(found["labels"].tolist()) == {COCO_NAMES.index("boat")}
     assert names["detector"].config.class_names == COCO_NAMES
-    ax, = names["figure"].axes
+    (ax,) = names["figure"].axes
     assert f"{len(found['boxes'])} detections" in " ".join(text.get_text() for text in ax.texts)

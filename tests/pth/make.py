@@ -18,9 +18,13 @@ def kinds() -> "OrderedDict[str, torch.Tensor]":
     arrays = pthfiles.kinds()
     shared = torch.from_numpy(arrays["whole"].copy())
     special = {
-        "bfloat16": torch.from_numpy((arrays["bfloat16"].view(np.uint32) >> 16).astype(np.uint16).view(np.int16))
-        .view(torch.bfloat16),
-        "whole": shared, "tied": shared, "turned": shared.view(4, 6).t(), "stepped": shared[5:17:3],
+        "bfloat16": torch.from_numpy((arrays["bfloat16"].view(np.uint32) >> 16).astype(np.uint16).view(np.int16)).view(
+            torch.bfloat16
+        ),
+        "whole": shared,
+        "tied": shared,
+        "turned": shared.view(4, 6).t(),
+        "stepped": shared[5:17:3],
         "expanded": torch.from_numpy(arrays["expanded"][:1, 0].copy()).expand(3, 2),
         "parameter": torch.nn.Parameter(torch.from_numpy(arrays["parameter"].copy())),
     }

@@ -22,6 +22,7 @@ def stream(order: Order, steps: int) -> list[int]:
 
 # ---------------------------------------------------------------------- which pictures
 
+
 def test_every_picture_comes_once_per_epoch() -> None:
     seen = stream(Order(10, 4, seed=0), 5)
     assert sorted(seen[:10]) == sorted(seen[10:20]) == list(range(10))
@@ -40,15 +41,16 @@ def test_one_group_changes_nothing(group: int) -> None:
     assert stream(Order(11, 4, 5, groups), 30) == stream(Order(11, 4, 5), 30)
 
 
-@pytest.mark.parametrize(("length", "batch_size", "upright"), [
-    (40, 4, 12), (37, 4, 9), (50, 3, 25), (8, 4, 1), (9, 2, 4)])
+@pytest.mark.parametrize(
+    ("length", "batch_size", "upright"), [(40, 4, 12), (37, 4, 9), (50, 3, 25), (8, 4, 1), (9, 2, 4)]
+)
 def test_groups_share_batches(length: int, batch_size: int, upright: int) -> None:
     groups = np.arange(length) < upright
     order = Order(length, batch_size, 3, groups)
     epochs, steps = 2 * batch_size, 2 * length
     seen = stream(order, steps)
     for epoch in range(epochs):
-        assert sorted(seen[epoch * length:(epoch + 1) * length]) == list(range(length))
+        assert sorted(seen[epoch * length : (epoch + 1) * length]) == list(range(length))
     mixed = [step for step in range(steps) if len(set(groups[order.batch(step)])) > 1]
     within = [step for step in mixed if step * batch_size // length == ((step + 1) * batch_size - 1) // length]
     assert len({step * batch_size // length for step in within}) == len(within)
@@ -71,6 +73,7 @@ def test_groups_come_from_sizes_that_are_known_without_decoding() -> None:
 
 
 # ---------------------------------------------------------------------- what becomes of them
+
 
 def loader(pages: object = PAGES) -> Loader:
     return Loader(pages, MODEL.make_batch, 5)
@@ -130,11 +133,14 @@ def test_difficult_objects_and_crowds_are_not_learned() -> None:
     assert loaded.complete[0] == page.target
 
 
-@pytest.mark.parametrize(("target", "message"), [
-    ({"boxes": [[5, 0, 5, 9]], "labels": [1]}, r"^picture 0: target: box 0 is \[5.0, 0.0, 5.0, 9.0\]; "),
-    ({"boxes": BOXES, "labels": [1, 5, 1]}, r"^picture 0: target: the label of box 1 is 5; "),
-    ({"boxes": BOXES, "labels": [1, 2, 3], "crowd": [True]}, r"target\['crowd'\] must have shape \(3,\)"),
-])
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ({"boxes": [[5, 0, 5, 9]], "labels": [1]}, r"^picture 0: target: box 0 is \[5.0, 0.0, 5.0, 9.0\]; "),
+        ({"boxes": BOXES, "labels": [1, 5, 1]}, r"^picture 0: target: the label of box 1 is 5; "),
+        ({"boxes": BOXES, "labels": [1, 2, 3], "crowd": [True]}, r"target\['crowd'\] must have shape \(3,\)"),
+    ],
+)
 def test_wrong_targets_name_their_picture(target: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         loader(OnePage(**target)).load([0])
@@ -178,6 +184,7 @@ def test_a_wrong_picture_has_the_number_that_the_data_set_gave_it(shape: tuple[i
 
 
 # ---------------------------------------------------------------------- ahead of time
+
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_results_come_in_order(workers: int) -> None:

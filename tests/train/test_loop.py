@@ -73,8 +73,9 @@ def test_every_step_draws_samples_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_another_seed_is_another_run() -> None:
-    histories = [train.fit(small_model(), PAGES, RECIPE.replace(seed=seed, steps=2), progress=False).history
-                 for seed in (1, 2)]
+    histories = [
+        train.fit(small_model(), PAGES, RECIPE.replace(seed=seed, steps=2), progress=False).history for seed in (1, 2)
+    ]
     assert histories[0] != histories[1]
 
 
@@ -97,8 +98,20 @@ class MixedPages:
         return (picture.shape[0], picture.shape[1]), target
 
 
-FULL = Recipe(steps=5, batch_size=2, optimizer="sgd", lr=0.01, warmup_steps=2, schedule="steps", milestones=(3,),
-              flip=0.5, scale_jitter=(0.8, 1.25), freeze=("backbone.stem.0",), val_every=2, seed=4)
+FULL = Recipe(
+    steps=5,
+    batch_size=2,
+    optimizer="sgd",
+    lr=0.01,
+    warmup_steps=2,
+    schedule="steps",
+    milestones=(3,),
+    flip=0.5,
+    scale_jitter=(0.8, 1.25),
+    freeze=("backbone.stem.0",),
+    val_every=2,
+    seed=4,
+)
 
 
 def assert_same_files(a: Path, b: Path) -> None:
@@ -108,8 +121,9 @@ def assert_same_files(a: Path, b: Path) -> None:
 
 @pytest.mark.parametrize("stop_at", [2, 3])  # at a validation and between two
 @pytest.mark.parametrize(("recipe", "val"), [(RECIPE, None), (FULL, PAGES)], ids=["plain", "full"])
-def test_resumed_run_equals_one_that_was_not_stopped(tmp_path: Path, recipe: Recipe, val: data.Dataset | None,
-                                                     stop_at: int) -> None:
+def test_resumed_run_equals_one_that_was_not_stopped(
+    tmp_path: Path, recipe: Recipe, val: data.Dataset | None, stop_at: int
+) -> None:
     whole = small_model()
     pages = MixedPages()
     expected = train.fit(whole, pages, recipe, tmp_path / "whole", val, workers=2, progress=False)
@@ -160,7 +174,8 @@ def test_saves_on_the_way(tmp_path: Path) -> None:
 
 
 def test_wherever_the_writing_breaks_off_the_run_goes_on_to_the_same_files(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As after `kill -9`, or on a full disk: at each file that this run writes after the first state."""
     written: list[str] = []
     pages = data.Shapes(2, seed=3)
@@ -176,8 +191,9 @@ def test_wherever_the_writing_breaks_off_the_run_goes_on_to_the_same_files(
 
         for module in (checkpoint, run_folder):
             monkeypatch.setattr(module, "write_whole", write)
-        train.fit(small_model(), pages, dataclasses.replace(FULL, batch_size=1), out, pages, resume, workers=0,
-                  progress=False)
+        train.fit(
+            small_model(), pages, dataclasses.replace(FULL, batch_size=1), out, pages, resume, workers=0, progress=False
+        )
 
     write_up_to(99, tmp_path / "whole")
     assert written.count(run_folder.STATE) == 3 and written[-1] == run_folder.STATE
@@ -295,6 +311,7 @@ def test_trained_from_scratch_reaches_its_average_precision(name: str, wanted: f
 
 def test_dropout_in_a_users_backbone_resumes_to_the_same_bits(tmp_path: Path) -> None:
     """get_loss(rng=...) governs everything that is random in a pass, not only what the library's own head draws."""
+
     class Wavering(rcnn.nn.Module):
         def __init__(self) -> None:
             self.conv = rcnn.nn.Conv2d(3, 8, 3, stride=8, padding=1)
@@ -305,8 +322,11 @@ def test_dropout_in_a_users_backbone_resumes_to_the_same_bits(tmp_path: Path) ->
 
     def model() -> FasterRCNN:
         rcnn.seed(1)
-        return FasterRCNN(rcnn.FasterRCNNConfig(Wavering(), 8, 5, anchor_sizes=(32,), min_size=64, max_size=64,
-                                                pool_size=(2, 2), hidden_dim=8))
+        return FasterRCNN(
+            rcnn.FasterRCNNConfig(
+                Wavering(), 8, 5, anchor_sizes=(32,), min_size=64, max_size=64, pool_size=(2, 2), hidden_dim=8
+            )
+        )
 
     whole, parts = model(), model()
     train.fit(whole, PAGES, RECIPE, progress=False)
@@ -317,6 +337,7 @@ def test_dropout_in_a_users_backbone_resumes_to_the_same_bits(tmp_path: Path) ->
 
 
 # ---------------------------------------------------------------------- validation
+
 
 def test_validation_is_what_evaluate_and_get_loss_say() -> None:
     model = small_model().train()
@@ -358,14 +379,20 @@ def test_best_model_is_the_first_with_the_highest_ap(tmp_path: Path, monkeypatch
 
 # ---------------------------------------------------------------------- what does not learn
 
+
 def test_names_that_are_frozen_stay_with_their_statistics() -> None:
     model = small_model()
     before = {name: array.copy() for name, array in model.state_dict().items()}
-    train.fit(model, PAGES, Recipe(steps=1, batch_size=2, freeze=("backbone.stem", "roi_heads.box_head.fc6.weight")),
-              progress=False)
+    train.fit(
+        model,
+        PAGES,
+        Recipe(steps=1, batch_size=2, freeze=("backbone.stem", "roi_heads.box_head.fc6.weight")),
+        progress=False,
+    )
     stayed = {name for name, array in model.state_dict().items() if np.array_equal(array, before[name])}
-    assert stayed == {name for name in before
-                      if name.startswith("backbone.stem.") or name == "roi_heads.box_head.fc6.weight"}
+    assert stayed == {
+        name for name in before if name.startswith("backbone.stem.") or name == "roi_heads.box_head.fc6.weight"
+    }
 
 
 @pytest.mark.parametrize("prefix", ["backbones", "backbone.ste", "rpn.head.cls_logits.weight.x"])
@@ -376,14 +403,18 @@ def test_unknown_names_to_freeze_are_an_error(prefix: str) -> None:
 
 # ---------------------------------------------------------------------- numbers that are not finite
 
+
 @pytest.mark.filterwarnings("ignore:invalid value encountered")  # the numbers are not finite on purpose
 def test_a_step_that_is_not_finite_changes_nothing_and_names_its_pictures(tmp_path: Path) -> None:
     model = small_model()
     model.roi_heads.box_predictor.bbox_pred.weight.data[...] = np.inf
     before = {name: array.copy() for name, array in model.state_dict().items()}
     indices = Order(len(PAGES), 2, RECIPE.seed).batch(0)
-    with pytest.raises(FloatingPointError, match=r"step 0 is not finite, first in the head \(box deltas\).*"
-                                                 rf"picture {indices[0]}, picture {indices[1]}$"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"step 0 is not finite, first in the head \(box deltas\).*"
+        rf"picture {indices[0]}, picture {indices[1]}$",
+    ):
         train.fit(model, PAGES, RECIPE, tmp_path, progress=False)
     assert not [name for name, array in model.state_dict().items() if not np.array_equal(array, before[name])]
     assert not list(tmp_path.iterdir())
@@ -402,11 +433,13 @@ def test_a_learning_rate_that_diverges_is_said_and_never_saved(tmp_path: Path, l
 
 # ---------------------------------------------------------------------- who reads the pictures
 
+
 def test_a_forked_child_trains_with_workers_too() -> None:
     """Threads do not survive a fork; every run has its own."""
     train.fit(small_model(), PAGES, RECIPE, workers=2, progress=False)
     child = multiprocessing.get_context("fork").Process(
-        target=train.fit, args=(small_model(), PAGES, RECIPE), kwargs={"workers": 2, "progress": False})
+        target=train.fit, args=(small_model(), PAGES, RECIPE), kwargs={"workers": 2, "progress": False}
+    )
     child.start()
     child.join(timeout=60)
     if child.is_alive():

@@ -47,25 +47,31 @@ def test_a_healthy_pass_has_none_and_leaves_no_gradient(small: FasterRCNN) -> No
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize(("name", "stage"), [
-    ("backbone.stem.0.0.weight", "the backbone (stem.0.0)"),
-    ("backbone.stem.2.1.bias", "the backbone (stem.2.1)"),
-    ("backbone.blocks.1.second.0.weight", "the backbone (blocks.1.second.0)"),
-    ("rpn.head.cls_logits.weight", "the RPN head (objectness)"),
-    ("rpn.head.bbox_pred.bias", "the RPN head (deltas)"),
-    ("roi_heads.box_predictor.cls_score.bias", "the head (class logits)"),
-    ("roi_heads.box_predictor.bbox_pred.bias", "the head (box deltas)"),
-])
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("backbone.stem.0.0.weight", "the backbone (stem.0.0)"),
+        ("backbone.stem.2.1.bias", "the backbone (stem.2.1)"),
+        ("backbone.blocks.1.second.0.weight", "the backbone (blocks.1.second.0)"),
+        ("rpn.head.cls_logits.weight", "the RPN head (objectness)"),
+        ("rpn.head.bbox_pred.bias", "the RPN head (deltas)"),
+        ("roi_heads.box_predictor.cls_score.bias", "the head (class logits)"),
+        ("roi_heads.box_predictor.bbox_pred.bias", "the head (box deltas)"),
+    ],
+)
 def test_weights(small: FasterRCNN, name: str, stage: str, value: float) -> None:
     plant(small, name, value)
     assert first(small) == stage
 
 
-@pytest.mark.parametrize(("name", "stage"), [
-    ("backbone.body.layer2.0.conv1.weight", "the backbone (body.layer2.0.conv1)"),
-    ("backbone.fpn.inner_blocks.3.0.weight", "the backbone (fpn.inner_blocks.3.0)"),
-    ("backbone.fpn.layer_blocks.0.0.weight", "the backbone (fpn.layer_blocks.0.0)"),
-])
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("backbone.body.layer2.0.conv1.weight", "the backbone (body.layer2.0.conv1)"),
+        ("backbone.fpn.inner_blocks.3.0.weight", "the backbone (fpn.inner_blocks.3.0)"),
+        ("backbone.fpn.layer_blocks.0.0.weight", "the backbone (fpn.layer_blocks.0.0)"),
+    ],
+)
 def test_weights_of_a_pyramid(pyramid: FasterRCNN, name: str, stage: str) -> None:
     plant(pyramid, name)
     assert first(pyramid) == stage
@@ -93,12 +99,22 @@ def test_pooled_features(small: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> 
     assert first(small) == "the pooled features"
 
 
-@pytest.mark.parametrize(("module", "index", "name"), [
-    ("rpn", 0, "rpn_cls_loss"), ("rpn", 1, "rpn_reg_loss"), ("roi_heads", 0, "roi_cls_loss"),
-    ("roi_heads", 1, "roi_reg_loss")])
+@pytest.mark.parametrize(
+    ("module", "index", "name"),
+    [
+        ("rpn", 0, "rpn_cls_loss"),
+        ("rpn", 1, "rpn_reg_loss"),
+        ("roi_heads", 0, "roi_cls_loss"),
+        ("roi_heads", 1, "roi_reg_loss"),
+    ],
+)
 def test_losses(small: FasterRCNN, monkeypatch: pytest.MonkeyPatch, module: str, index: int, name: str) -> None:
-    replaced(monkeypatch, getattr(rcnn, module), "loss",
-             lambda losses: [loss * (np.nan if i == index else 1.0) for i, loss in enumerate(losses)])
+    replaced(
+        monkeypatch,
+        getattr(rcnn, module),
+        "loss",
+        lambda losses: [loss * (np.nan if i == index else 1.0) for i, loss in enumerate(losses)],
+    )
     assert first(small) == name
 
 
@@ -108,12 +124,17 @@ def test_total_loss(small: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
     assert first(small) == "total_loss"
 
 
-def added_to_the_loss(model: FasterRCNN, monkeypatch: pytest.MonkeyPatch, names: list[str],
-                      term: Callable[[Tensor], Tensor]) -> None:
+def added_to_the_loss(
+    model: FasterRCNN, monkeypatch: pytest.MonkeyPatch, names: list[str], term: Callable[[Tensor], Tensor]
+) -> None:
     """Adds `term` of the sum of each of these parameters to a loss."""
     parameters = dict(model.named_parameters())
-    replaced(monkeypatch, rcnn.rpn, "loss",
-             lambda losses: (sum((term(parameters[name].sum()) for name in names), losses[0]), losses[1]))
+    replaced(
+        monkeypatch,
+        rcnn.rpn,
+        "loss",
+        lambda losses: (sum((term(parameters[name].sum()) for name in names), losses[0]), losses[1]),
+    )
 
 
 HEAD, STEM = "roi_heads.box_predictor.cls_score.bias", "backbone.stem.0.0.weight"
@@ -121,7 +142,8 @@ HEAD, STEM = "roi_heads.box_predictor.cls_score.bias", "backbone.stem.0.0.weight
 
 @pytest.mark.parametrize(("names", "named"), [([HEAD], HEAD), ([STEM], STEM), ([STEM, HEAD], HEAD)])
 def test_gradients_are_named_from_the_last_parameter_to_the_first(
-        small: FasterRCNN, monkeypatch: pytest.MonkeyPatch, names: list[str], named: str) -> None:
+    small: FasterRCNN, monkeypatch: pytest.MonkeyPatch, names: list[str], named: str
+) -> None:
     """The root of 0 is 0, and its slope is infinite."""
     added_to_the_loss(small, monkeypatch, names, lambda total: (total * 0.0).sqrt())
     assert first(small) == f"the gradient of {named}"

@@ -32,10 +32,25 @@ def text(path: Path, content: str) -> Path:
 
 # ---------------------------------------------------------------------- files
 
-FULL = Plan("voc:/a/b", "coco:/c", {"on_error": "skip"}, 30, 5, "resnet18", "/w.pth", "imagenet", 2, None,
-            {"min_size": 64, "max_size": 96, "anchor_sizes": ((8,), (16,), (32,), (64,), (128,)),
-             "class_names": ("background", "a [\n", "b")},
-            Recipe(steps=7, schedule="steps", milestones=(3, 5), freeze=("rpn",), scale_jitter=(0.5, 1)))
+FULL = Plan(
+    "voc:/a/b",
+    "coco:/c",
+    {"on_error": "skip"},
+    30,
+    5,
+    "resnet18",
+    "/w.pth",
+    "imagenet",
+    2,
+    None,
+    {
+        "min_size": 64,
+        "max_size": 96,
+        "anchor_sizes": ((8,), (16,), (32,), (64,), (128,)),
+        "class_names": ("background", "a [\n", "b"),
+    },
+    Recipe(steps=7, schedule="steps", milestones=(3, 5), freeze=("rpn",), scale_jitter=(0.5, 1)),
+)
 
 
 @pytest.mark.parametrize("chosen", [Plan("shapes"), Plan("digits", anchors="fit"), FULL], ids=["least", "fit", "full"])
@@ -66,9 +81,14 @@ def test_a_reader_without_a_path_does_not_mean_the_folder_that_we_are_in(tmp_pat
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "plans").mkdir()
-    read = plan.read(text(tmp_path / "plans" / "a.toml", """
+    read = plan.read(
+        text(
+            tmp_path / "plans" / "a.toml",
+            """
         data = {train = "voc:../photos", val = "csv:/abs/val.csv"}
-        model = {kind = "resnet18", weights = "w.pth", weights_backbone = "imagenet"}"""))
+        model = {kind = "resnet18", weights = "w.pth", weights_backbone = "imagenet"}""",
+        )
+    )
     assert read.train == f"voc:{tmp_path / 'photos'}" and read.val == "csv:/abs/val.csv"
     assert read.weights == str(tmp_path / "plans" / "w.pth") and read.weights_backbone == "imagenet"
 
@@ -80,27 +100,45 @@ def test_the_folder_of_the_pictures_is_a_path_but_for_masks(tmp_path: Path, spec
     assert found == wanted.replace("/b", str(tmp_path.parent))
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    ("[data", "Expected ']'"),
-    ("", r"\[data\] train is missing"),
-    ('[date]\ntrain = "x"', "the file: there is no key 'date'; there are data, model, recipe"),
-    ('data = "shapes"', r"\[data\] must be a table, not 'shapes'"),
-    ('[data]\ntrian = "x"', r"\[data\]: there is no key 'trian'; there are train, val, options"),
-    ("[data]\ntrain = 3", r"\[data\] train must be a string, not 3"),
-    ('[data]\ntrain = "x"\nval = true', r"\[data\] val must be a string, not True"),
-    ('[data]\ntrain = "x"\noptions = 1', r"\[data\] options must be a table, not 1"),
-    ('[data]\ntrain = "x"\nval_pictures = "all"', r"\[data\] val_pictures must be an integer, not 'all'"),
-    ('[data]\ntrain = "x"\n[model]\nkind = "big"', r"\[model\] kind must be one of small, resnet18, .*, not 'big'"),
-    ('[data]\ntrain = "x"\n[model]\nminsize = 3', r"\[model\]: there is no key 'minsize'; there are kind, .*min_size"),
-    ('[data]\ntrain = "x"\n[model]\nmin_size = "a"', r"\[model\] min_size must be an integer of at least 1, not 'a'"),
-    ('[data]\ntrain = "x"\n[model]\nclass_names = 3', r"\[model\] class_names must be None, or 2 different strings"),
-    ('[data]\ntrain = "x"\n[model]\nnum_classes = 3', r"\[model\]: there is no key 'num_classes'"),
-    ('[data]\ntrain = "x"\n[model]\nanchors = "auto"', r"\[model\] anchors must be 'fit' or be left out, not 'auto'"),
-    ('[data]\ntrain = "x"\n[model]\nanchors = "fit"\nanchor_sizes = [9]', "leave these out"),
-    ('[data]\ntrain = "x"\n[model]\ntrainable_backbone_layers = 2', "for a ResNet; kind is \"small\""),
-    ('[data]\ntrain = "x"\n[recipe]\nstepz = 3', r"\[recipe\]: there is no key 'stepz'; there are steps, batch_size"),
-    ('[data]\ntrain = "x"\n[recipe]\nsteps = 0', r"\[recipe\] steps must be an integer of at least 1, not 0"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[data", "Expected ']'"),
+        ("", r"\[data\] train is missing"),
+        ('[date]\ntrain = "x"', "the file: there is no key 'date'; there are data, model, recipe"),
+        ('data = "shapes"', r"\[data\] must be a table, not 'shapes'"),
+        ('[data]\ntrian = "x"', r"\[data\]: there is no key 'trian'; there are train, val, options"),
+        ("[data]\ntrain = 3", r"\[data\] train must be a string, not 3"),
+        ('[data]\ntrain = "x"\nval = true', r"\[data\] val must be a string, not True"),
+        ('[data]\ntrain = "x"\noptions = 1', r"\[data\] options must be a table, not 1"),
+        ('[data]\ntrain = "x"\nval_pictures = "all"', r"\[data\] val_pictures must be an integer, not 'all'"),
+        ('[data]\ntrain = "x"\n[model]\nkind = "big"', r"\[model\] kind must be one of small, resnet18, .*, not 'big'"),
+        (
+            '[data]\ntrain = "x"\n[model]\nminsize = 3',
+            r"\[model\]: there is no key 'minsize'; there are kind, .*min_size",
+        ),
+        (
+            '[data]\ntrain = "x"\n[model]\nmin_size = "a"',
+            r"\[model\] min_size must be an integer of at least 1, not 'a'",
+        ),
+        (
+            '[data]\ntrain = "x"\n[model]\nclass_names = 3',
+            r"\[model\] class_names must be None, or 2 different strings",
+        ),
+        ('[data]\ntrain = "x"\n[model]\nnum_classes = 3', r"\[model\]: there is no key 'num_classes'"),
+        (
+            '[data]\ntrain = "x"\n[model]\nanchors = "auto"',
+            r"\[model\] anchors must be 'fit' or be left out, not 'auto'",
+        ),
+        ('[data]\ntrain = "x"\n[model]\nanchors = "fit"\nanchor_sizes = [9]', "leave these out"),
+        ('[data]\ntrain = "x"\n[model]\ntrainable_backbone_layers = 2', 'for a ResNet; kind is "small"'),
+        (
+            '[data]\ntrain = "x"\n[recipe]\nstepz = 3',
+            r"\[recipe\]: there is no key 'stepz'; there are steps, batch_size",
+        ),
+        ('[data]\ntrain = "x"\n[recipe]\nsteps = 0', r"\[recipe\] steps must be an integer of at least 1, not 0"),
+    ],
+)
 def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> None:
     path = text(tmp_path / "a.toml", content)
     with pytest.raises(ValueError, match=rf"^{path}: .*{message}"):
@@ -108,6 +146,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> N
 
 
 # ---------------------------------------------------------------------- what is made of it
+
 
 def test_a_drawn_set_is_trained_as_ever() -> None:
     """The shipped weights were made so: a small net from the seed, with the set's own recipe."""
@@ -118,8 +157,9 @@ def test_a_drawn_set_is_trained_as_ever() -> None:
     rcnn.seed(3)
     expected = faster_rcnn_small(data.Digits.classes)
     assert not left_out and model.config.settings() == expected.config.settings()
-    assert all(np.array_equal(a, b) for a, b in
-               zip(model.state_dict().values(), expected.state_dict().values(), strict=True))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(model.state_dict().values(), expected.state_dict().values(), strict=True)
+    )
 
 
 def test_resolving_leaves_nothing_open(tmp_path: Path, folder: Path) -> None:
@@ -133,13 +173,15 @@ def test_resolving_leaves_nothing_open(tmp_path: Path, folder: Path) -> None:
     again = plan.read(tmp_path / "run.toml")
     assert again == resolved
     (model, _), (repeated, _) = resolved.make_model(), again.make_model()
-    assert all(np.array_equal(a, b) for a, b in
-               zip(model.state_dict().values(), repeated.state_dict().values(), strict=True))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(model.state_dict().values(), repeated.state_dict().values(), strict=True)
+    )
 
 
 def test_anchors_are_fitted_level_by_level_to_a_pyramid(folder: Path) -> None:
-    chosen = Plan(f"voc:{folder}", kind="resnet18", anchors="fit",
-                  settings={"min_size": 64, "max_size": 96, "hidden_dim": 8})
+    chosen = Plan(
+        f"voc:{folder}", kind="resnet18", anchors="fit", settings={"min_size": 64, "max_size": 96, "hidden_dim": 8}
+    )
     resolved = chosen.resolved(chosen.load_train(), progress=False)
     model, _ = resolved.make_model()
     assert len(model.anchor_generator.sizes) == 5 and model.config.use_fpn
@@ -156,7 +198,9 @@ def test_weights_for_other_classes_are_taken_as_far_as_they_fit(tmp_path: Path) 
     checkpoint.save(tmp_path / "cat.safetensors", other)
     model, left_out = Plan("shapes", weights=str(tmp_path / "cat.safetensors")).resolved(data.Shapes(1)).make_model()
     assert {name.rsplit(".", 1)[0] for name in left_out} == {
-        "roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred"}
+        "roi_heads.box_predictor.cls_score",
+        "roi_heads.box_predictor.bbox_pred",
+    }
     np.testing.assert_array_equal(model.rpn.head.cls_logits.weight.data, other.rpn.head.cls_logits.weight.data)
 
 
@@ -171,8 +215,9 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("layers", "frozen"), [
-    (None, {"conv1", "layer1"}), (1, {"conv1", "layer1", "layer2", "layer3"}), (5, set())])
+@pytest.mark.parametrize(
+    ("layers", "frozen"), [(None, {"conv1", "layer1"}), (1, {"conv1", "layer1", "layer2", "layer3"}), (5, set())]
+)
 def test_stages_of_a_resnet_that_knows_something_rest(resnet: Path, layers: int | None, frozen: set[str]) -> None:
     model, _ = replace(RESNET, weights=str(resnet), trainable_backbone_layers=layers).make_model()
     names = {name.split(".")[2] for name, p in model.named_parameters() if not p.requires_grad}
@@ -208,11 +253,18 @@ class Many:
         return self.size, {}
 
 
-@pytest.mark.parametrize(("n", "size", "steps", "side"), [
-    (1, (10, 20), 1500, 10), (400, (128, 128), 2000, 128), (1000, (3000, 2000), 5000, 320),
-    (9999, (320, 321), 6000, 320)])
-def test_steps_and_sizes_follow_the_data(monkeypatch: pytest.MonkeyPatch, n: int, size: tuple[int, int], steps: int,
-                                         side: int) -> None:
+@pytest.mark.parametrize(
+    ("n", "size", "steps", "side"),
+    [
+        (1, (10, 20), 1500, 10),
+        (400, (128, 128), 2000, 128),
+        (1000, (3000, 2000), 5000, 320),
+        (9999, (320, 321), 6000, 320),
+    ],
+)
+def test_steps_and_sizes_follow_the_data(
+    monkeypatch: pytest.MonkeyPatch, n: int, size: tuple[int, int], steps: int, side: int
+) -> None:
     monkeypatch.setattr(data, "load", lambda *_, **__: Many(n, size))
     chosen = plan.for_dataset("voc:/x")
     assert chosen.recipe.steps == steps and chosen.settings["min_size"] == side

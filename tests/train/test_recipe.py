@@ -39,14 +39,38 @@ def test_replace_keeps_what_is_none() -> None:
     assert Recipe(flip=0.5).replace(seed=3) == Recipe(seed=3, flip=0.5)
 
 
-@pytest.mark.parametrize(("name", "value"), [
-    ("steps", 0), ("steps", True), ("batch_size", 1.5), ("optimizer", "lbfgs"), ("lr", 0), ("lr", float("nan")),
-    ("lr", float("inf")), ("lr", "fast"), ("momentum", 1), ("weight_decay", -1e-4), ("warmup_steps", -1),
-    ("final_lr", 1.5), ("max_norm", 0), ("seed", -1), ("schedule", "linear"),
-    ("gamma", 0), ("gamma", 2), ("flip", 1.01), ("flip", True),
-    ("scale_jitter", (1.5, 0.5)), ("scale_jitter", (0, 1)), ("scale_jitter", 0.8), ("group_by_aspect", 1),
-    ("freeze", "backbone"), ("freeze", ("",)), ("val_every", -1), ("val_every", 10.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0),
+        ("steps", True),
+        ("batch_size", 1.5),
+        ("optimizer", "lbfgs"),
+        ("lr", 0),
+        ("lr", float("nan")),
+        ("lr", float("inf")),
+        ("lr", "fast"),
+        ("momentum", 1),
+        ("weight_decay", -1e-4),
+        ("warmup_steps", -1),
+        ("final_lr", 1.5),
+        ("max_norm", 0),
+        ("seed", -1),
+        ("schedule", "linear"),
+        ("gamma", 0),
+        ("gamma", 2),
+        ("flip", 1.01),
+        ("flip", True),
+        ("scale_jitter", (1.5, 0.5)),
+        ("scale_jitter", (0, 1)),
+        ("scale_jitter", 0.8),
+        ("group_by_aspect", 1),
+        ("freeze", "backbone"),
+        ("freeze", ("",)),
+        ("val_every", -1),
+        ("val_every", 10.0),
+    ],
+)
 def test_wrong_values_are_named(name: str, value: object) -> None:
     with pytest.raises(ValueError) as error:
         Recipe(**{name: value})

@@ -62,6 +62,7 @@ def picture():
 
 # ---------------------------------------------------------------------- there and back
 
+
 def test_the_librarys_own_backbone_needs_nothing_else(tmp_path):
     model = shake(make(box_score_thresh=0.0, anchor_sizes=(16, 32)))
     rcnn.save(tmp_path / "model.safetensors", model)
@@ -110,8 +111,12 @@ def test_a_users_backbone_is_asked_for_and_then_taken(tmp_path):
 
 
 def test_tensors_keep_shape_and_kind(tmp_path):
-    tensors = {"one": np.array(5, np.int64), "none": np.zeros((0, 3), np.float32),
-               "turned": np.arange(6.0).reshape(2, 3).T, "flags": np.array([True, False])}
+    tensors = {
+        "one": np.array(5, np.int64),
+        "none": np.zeros((0, 3), np.float32),
+        "turned": np.arange(6.0).reshape(2, 3).T,
+        "flags": np.array([True, False]),
+    }
     checkpoint.write_tensors(tmp_path / "some.safetensors", tensors, {"note": ["é", 1]})
     read, metadata = checkpoint.read_tensors(tmp_path / "some.safetensors")
     assert metadata == {"note": ["é", 1]}
@@ -129,13 +134,24 @@ def test_equal_models_make_equal_files(tmp_path):
 
 # ---------------------------------------------------------------------- what is no checkpoint
 
+
 def test_a_damaged_file_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     rcnn.save(path, make())
     whole = path.read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")
-    damaged = [b"", b"not a checkpoint", whole[:4], whole[:100], whole[:header], whole[:header + 10], whole[:-1],
-               b"\xff" * 8 + whole[8:], whole[:8] + b"}" + whole[9:], whole[::-1]]
+    damaged = [
+        b"",
+        b"not a checkpoint",
+        whole[:4],
+        whole[:100],
+        whole[:header],
+        whole[: header + 10],
+        whole[:-1],
+        b"\xff" * 8 + whole[8:],
+        whole[:8] + b"}" + whole[9:],
+        whole[::-1],
+    ]
     for content in damaged:
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=f"{path.name} is not a safetensors file of rcnn"):
@@ -150,20 +166,26 @@ def save_changed(path, change):
     checkpoint.write_tensors(path, tensors, metadata)
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda t, m: m.clear(), "was not written by rcnn.save: its format is None, 'rcnn-1' is wanted"),
-    (lambda t, m: m.update(format="rcnn-9"), "its format is 'rcnn-9'"),
-    (lambda t, m: m.pop("settings"), "does not say how to build its model: KeyError"),
-    (lambda t, m: m.update(settings=[1]), "must be a mapping"),
-    (lambda t, m: m.update(backbone="SmallBackbone"), "described by its name and arguments"),
-    (lambda t, m: m["backbone"].update(name="Other"), "no backbone 'Other' here; there are SmallBackbone"),
-    (lambda t, m: m["settings"].update(hidden_dim=0), "hidden_dim must be an integer of at least 1, not 0"),
-    (lambda t, m: m["settings"].update(novelty=1), "unexpected keyword argument 'novelty'"),
-    (lambda t, m: t.pop("rpn.head.conv.0.0.bias"), "missing: rpn.head.conv.0.0.bias"),
-    (lambda t, m: t.update(extra=np.zeros(1)), "unexpected: extra"),
-    (lambda t, m: m["settings"].update(hidden_dim=9),
-     r"another shape: roi_heads.box_head.fc6.weight: \(8, 1600\) in the state, \(9, 1600\) in the model; .*fc7.bias"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda t, m: m.clear(), "was not written by rcnn.save: its format is None, 'rcnn-1' is wanted"),
+        (lambda t, m: m.update(format="rcnn-9"), "its format is 'rcnn-9'"),
+        (lambda t, m: m.pop("settings"), "does not say how to build its model: KeyError"),
+        (lambda t, m: m.update(settings=[1]), "must be a mapping"),
+        (lambda t, m: m.update(backbone="SmallBackbone"), "described by its name and arguments"),
+        (lambda t, m: m["backbone"].update(name="Other"), "no backbone 'Other' here; there are SmallBackbone"),
+        (lambda t, m: m["settings"].update(hidden_dim=0), "hidden_dim must be an integer of at least 1, not 0"),
+        (lambda t, m: m["settings"].update(novelty=1), "unexpected keyword argument 'novelty'"),
+        (lambda t, m: t.pop("rpn.head.conv.0.0.bias"), "missing: rpn.head.conv.0.0.bias"),
+        (lambda t, m: t.update(extra=np.zeros(1)), "unexpected: extra"),
+        (
+            lambda t, m: m["settings"].update(hidden_dim=9),
+            r"another shape: roi_heads.box_head.fc6.weight: \(8, 1600\) in the state, \(9, 1600\) in the model; "
+            ".*fc7.bias",
+        ),
+    ],
+)
 def test_a_file_that_does_not_fit_says_why(tmp_path, change, message):
     path = tmp_path / "model.safetensors"
     save_changed(path, change)
@@ -174,15 +196,23 @@ def test_a_file_that_does_not_fit_says_why(tmp_path, change, message):
 def test_another_backbone_than_the_saved_one_is_refused(tmp_path):
     rcnn.save(tmp_path / "model.safetensors", make(SimpleBackbone()))
     unlike = nn.Conv2d(3, 4, 3, stride=8, padding=1)
-    for other, message in ((unlike, "missing: backbone.weight, .*unexpected: backbone.conv.bias"),
-                           ("SimpleBackbone", "backbone must be an rcnn.nn.Module")):
+    for other, message in (
+        (unlike, "missing: backbone.weight, .*unexpected: backbone.conv.bias"),
+        ("SimpleBackbone", "backbone must be an rcnn.nn.Module"),
+    ):
         with pytest.raises(CheckpointError, match=message):
             rcnn.load(tmp_path / "model.safetensors", backbone=other)
 
 
-@pytest.mark.parametrize("metadata, message", [
-    (None, "its format is None"), ({"format": "pt"}, "its format is None"), ({"rcnn": "[1]"}, "its format is None"),
-    ({"rcnn": "{"}, "not a safetensors file of rcnn")])
+@pytest.mark.parametrize(
+    "metadata, message",
+    [
+        (None, "its format is None"),
+        ({"format": "pt"}, "its format is None"),
+        ({"rcnn": "[1]"}, "its format is None"),
+        ({"rcnn": "{"}, "not a safetensors file of rcnn"),
+    ],
+)
 def test_another_programs_file_is_refused(tmp_path, metadata, message):
     safetensors.numpy.save_file({"weight": np.zeros(2)}, tmp_path / "foreign.safetensors", metadata)
     with pytest.raises(CheckpointError, match=f"foreign.safetensors.* {message}"):
@@ -205,6 +235,7 @@ def test_a_file_that_is_not_there_is_an_oserror(tmp_path):
 
 
 # ---------------------------------------------------------------------- whole or not at all
+
 
 @pytest.mark.parametrize("step", ["fsync", "replace", "chmod"])
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "no space left"), KeyboardInterrupt()])

@@ -13,9 +13,24 @@ def test_ninety_numbers_for_eighty_classes():
     assert unused == [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]
 
 
-@pytest.mark.parametrize("label, name", [
-    (0, "background"), (1, "person"), (3, "car"), (11, "fire hydrant"), (13, "stop sign"), (18, "dog"), (25, "giraffe"),
-    (44, "bottle"), (46, "wine glass"), (62, "chair"), (67, "dining table"), (72, "tv"), (82, "refrigerator"),
-    (90, "toothbrush")])
+@pytest.mark.parametrize(
+    "label, name",
+    [
+        (0, "background"),
+        (1, "person"),
+        (3, "car"),
+        (11, "fire hydrant"),
+        (13, "stop sign"),
+        (18, "dog"),
+        (25, "giraffe"),
+        (44, "bottle"),
+        (46, "wine glass"),
+        (62, "chair"),
+        (67, "dining table"),
+        (72, "tv"),
+        (82, "refrigerator"),
+        (90, "toothbrush"),
+    ],
+)
 def test_names_stand_at_their_labels(label, name):
     assert COCO_NAMES[label] == name

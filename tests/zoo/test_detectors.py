@@ -22,8 +22,10 @@ def public_file(tmp_path_factory):
     """A file as torchvision's are, names and arrays alone, of an 18-layer detector of four classes, under old names."""
     rcnn.seed(7)
     old = {name.replace("rpn.head.conv.0.0.", "rpn.head.conv."): array for name, array in make().state_dict().items()}
-    old = {name.replace("blocks.0.0.", "blocks.0.").replace("blocks.3.0.", "blocks.3."): array
-           for name, array in old.items()}
+    old = {
+        name.replace("blocks.0.0.", "blocks.0.").replace("blocks.3.0.", "blocks.3."): array
+        for name, array in old.items()
+    }
     path = tmp_path_factory.mktemp("public") / "detector.pth"
     path.write_bytes(safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in old.items()}))
     return path
@@ -55,13 +57,22 @@ def test_101_layers_have_23_blocks_in_the_third_stage():
     assert not any(name.startswith("backbone.body.layer3.23.") for name in names)
 
 
-@pytest.mark.parametrize(("stages", "learning"), [
-    (0, set()), (2, {"layer4", "layer3"}), (3, {"layer4", "layer3", "layer2"}),
-    (5, {"layer4", "layer3", "layer2", "layer1", "conv1"})])
+@pytest.mark.parametrize(
+    ("stages", "learning"),
+    [
+        (0, set()),
+        (2, {"layer4", "layer3"}),
+        (3, {"layer4", "layer3", "layer2"}),
+        (5, {"layer4", "layer3", "layer2", "layer1", "conv1"}),
+    ],
+)
 def test_trainable_backbone_layers_counts_from_the_last(stages, learning):
     model = make(trainable_backbone_layers=stages)
-    parts = {name.split(".")[2] for name, p in model.named_parameters()
-             if name.startswith("backbone.body.") and p.requires_grad}
+    parts = {
+        name.split(".")[2]
+        for name, p in model.named_parameters()
+        if name.startswith("backbone.body.") and p.requires_grad
+    }
     assert parts == learning
     assert all(p.requires_grad for name, p in model.named_parameters() if not name.startswith("backbone.body."))
 
@@ -77,8 +88,11 @@ def test_file_brings_its_number_of_classes_and_its_old_names(public_file):
     rcnn.seed(7)
     for name, array in make().state_dict().items():
         np.testing.assert_array_equal(model.state_dict()[name], array, err_msg=name)
-    stages = {name.split(".")[2] for name, p in model.named_parameters()
-              if name.startswith("backbone.body.") and p.requires_grad}
+    stages = {
+        name.split(".")[2]
+        for name, p in model.named_parameters()
+        if name.startswith("backbone.body.") and p.requires_grad
+    }
     assert stages == {"layer4", "layer3", "layer2"}  # weights that know something: the early stages rest
 
 
@@ -93,7 +107,7 @@ def test_file_of_another_depth_names_what_does_not_fit(public_file):
 
 
 def test_coco_is_for_fifty_layers():
-    with pytest.raises(ValueError, match='are for backbone="resnet50", not for \'resnet101\''):
+    with pytest.raises(ValueError, match="are for backbone=\"resnet50\", not for 'resnet101'"):
         rcnn.faster_rcnn_resnet_101_fpn(weights="coco")
 
 
@@ -148,7 +162,8 @@ def test_coco_weights_start_a_detector_for_other_classes(public_file, monkeypatc
         "roi_heads.box_predictor.cls_score.weight": ((4, 8), (7, 8)),
         "roi_heads.box_predictor.cls_score.bias": ((4,), (7,)),
         "roi_heads.box_predictor.bbox_pred.weight": ((16, 8), (28, 8)),
-        "roi_heads.box_predictor.bbox_pred.bias": ((16,), (28,))}
+        "roi_heads.box_predictor.bbox_pred.bias": ((16,), (28,)),
+    }
     assert set(loaded.names) | set(loaded.left_out) == set(model.state_dict())
     state, source = model.state_dict(), make(None, weights=public_file).state_dict()
     assert all(np.array_equal(state[name], source[name]) for name in loaded.names)
@@ -160,8 +175,10 @@ def test_without_skipping_every_mismatch_is_named_and_nothing_changed(public_fil
     before = {name: array.copy() for name, array in model.state_dict().items()}
     with pytest.raises(rcnn.CheckpointError) as error:
         checkpoint.load_into(model, public_file)
-    assert all(f"box_predictor.{part}" in str(error.value) for part in
-               ("cls_score.weight: (4, 8)", "cls_score.bias", "bbox_pred.weight", "bbox_pred.bias"))
+    assert all(
+        f"box_predictor.{part}" in str(error.value)
+        for part in ("cls_score.weight: (4, 8)", "cls_score.bias", "bbox_pred.weight", "bbox_pred.bias")
+    )
     assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
 
 
@@ -173,8 +190,9 @@ def test_imagenet_weights_go_into_the_backbone(tmp_path, monkeypatch):
     asked = fetched(monkeypatch, path, published=False)
     model = make(weights_backbone="imagenet")
     assert asked == ["resnet18"]
-    np.testing.assert_array_equal(model.backbone.body.layer4.state_dict()["1.bn2.weight"],
-                                  classifier.layer4.state_dict()["1.bn2.weight"])
+    np.testing.assert_array_equal(
+        model.backbone.body.layer4.state_dict()["1.bn2.weight"], classifier.layer4.state_dict()["1.bn2.weight"]
+    )
     other = rcnn.backbones.resnet18(num_classes=10)
     checkpoint.load_into(other, "imagenet")
     x = nn.Tensor(np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32))
@@ -194,8 +212,15 @@ def test_resnet_fpn_is_rebuilt_from_its_checkpoint(tmp_path):
         np.testing.assert_array_equal(ours["boxes"], theirs["boxes"])
 
 
-@pytest.mark.parametrize("metadata", [{"backbone": "resnet"}, {"backbone": {"arguments": {"eps": "small"}}},
-                                      {"settings": {"class_names": 3}}, {"settings": None}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"backbone": "resnet"},
+        {"backbone": {"arguments": {"eps": "small"}}},
+        {"settings": {"class_names": 3}},
+        {"settings": None},
+    ],
+)
 def test_odd_metadata_are_passed_over(metadata, tmp_path):
     path = tmp_path / "odd.safetensors"
     checkpoint.write_tensors(path, make().state_dict(), metadata)

@@ -27,6 +27,7 @@ DEADLINE = 10  # seconds that nothing here should come near
 
 # ---------------------------------------------------------------------- the server
 
+
 class Server(ThreadingHTTPServer):
     """Serves `content`, at any address. `answers` are given to the next requests instead."""
 
@@ -150,6 +151,7 @@ def fails(server, message, target, **arguments):
 
 # ---------------------------------------------------------------------- all is well
 
+
 def test_a_file_is_fetched_once(server, tmp_path):
     path = get(server)
     assert path == tmp_path / "cache" / FILE
@@ -159,11 +161,14 @@ def test_a_file_is_fetched_once(server, tmp_path):
     assert {entry.name for entry in path.parent.iterdir()} == {FILE, f"{FILE}.lock"}
 
 
-@pytest.mark.parametrize("answer", [
-    say(200, CONTENT, {"Content-Length": None}),
-    say(200, CONTENT, {"Content-Length": "many"}),
-    chunked(CONTENT[:1000], CONTENT[1000:]),
-])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        say(200, CONTENT, {"Content-Length": None}),
+        say(200, CONTENT, {"Content-Length": "many"}),
+        chunked(CONTENT[:1000], CONTENT[1000:]),
+    ],
+)
 def test_the_length_need_not_be_announced(server, answer):
     server.answers = [answer]
     assert get(server).read_bytes() == CONTENT
@@ -184,12 +189,17 @@ def test_without_progress_nothing_is_shown(server, capsys):
 
 # ---------------------------------------------------------------------- the line breaks
 
-@pytest.mark.parametrize("answer, timeout", [
-    (rest(cut=1000), DEADLINE),
-    (chunked(CONTENT[:1000], end=b""), DEADLINE),
-    (chunked(CONTENT[:1000], end=b"not a length\r\n"), DEADLINE),
-    (rest(cut=1000, stall=True), 0.2),
-], ids=["truncated", "truncated chunks", "no chunks", "stalled"])
+
+@pytest.mark.parametrize(
+    "answer, timeout",
+    [
+        (rest(cut=1000), DEADLINE),
+        (chunked(CONTENT[:1000], end=b""), DEADLINE),
+        (chunked(CONTENT[:1000], end=b"not a length\r\n"), DEADLINE),
+        (rest(cut=1000, stall=True), 0.2),
+    ],
+    ids=["truncated", "truncated chunks", "no chunks", "stalled"],
+)
 def test_a_broken_line_is_taken_up_where_it_broke(server, target, answer, timeout):
     server.answers = [answer]
     assert get(server, timeout).read_bytes() == CONTENT
@@ -206,13 +216,17 @@ def test_a_line_that_keeps_breaking_leaves_what_has_come(server, target, part):
     assert not part.exists()
 
 
-@pytest.mark.parametrize("answer, message", [
-    (rest(cut=0), "the line broke after 0 of 300000 bytes"),
-    (rest(cut=0, stall=True), "nothing came for 0.2 seconds"),
-    (lambda handler: handler.server.done.wait(DEADLINE), "nothing came for 0.2 seconds"),
-    (lambda handler: None, "the line broke .*closed connection without response"),
-    (no_http, "the line broke .*220 mail.example.org"),
-], ids=["nothing sent", "header alone", "no answer", "hung up", "not a web server"])
+@pytest.mark.parametrize(
+    "answer, message",
+    [
+        (rest(cut=0), "the line broke after 0 of 300000 bytes"),
+        (rest(cut=0, stall=True), "nothing came for 0.2 seconds"),
+        (lambda handler: handler.server.done.wait(DEADLINE), "nothing came for 0.2 seconds"),
+        (lambda handler: None, "the line broke .*closed connection without response"),
+        (no_http, "the line broke .*220 mail.example.org"),
+    ],
+    ids=["nothing sent", "header alone", "no answer", "hung up", "not a web server"],
+)
 def test_what_brings_nothing_is_not_tried_again(server, target, answer, message):
     server.answers = [answer]
     assert "kept" not in fails(server, message, target, timeout=0.2)
@@ -238,8 +252,13 @@ def test_an_interrupted_download_goes_on_from_there(server, target, part, monkey
 
 def run(server, *statements):
     """Another process that fetches the file."""
-    lines = ["import os", "from rcnn.zoo import download", f"download.FILES['small'] = {FILE!r}", *statements,
-             f"download.fetch('small', base={server.base!r}, progress=False)"]
+    lines = [
+        "import os",
+        "from rcnn.zoo import download",
+        f"download.FILES['small'] = {FILE!r}",
+        *statements,
+        f"download.fetch('small', base={server.base!r}, progress=False)",
+    ]
     return subprocess.Popen([sys.executable, "-c", "\n".join(lines)])
 
 
@@ -253,17 +272,34 @@ def test_a_process_that_dies_leaves_no_lock(server, target):
 
 # ---------------------------------------------------------------------- resuming that does not work out
 
-@pytest.mark.parametrize("before, answers, asked", [
-    (CONTENT[:1000], [say(200, CONTENT)], ["bytes=1000-"]),
-    (CONTENT, [], ["bytes=300000-"]),
-    (CONTENT, [no_http], ["bytes=300000-"]),
-    (CONTENT + b"more", [], ["bytes=300004-", None]),
-    (OTHER[:1000], [], ["bytes=1000-", None]),
-    (CONTENT[:1000], [say(206, CONTENT[999:], {"Content-Range": "bytes 999-299999/300000"})], ["bytes=1000-", None]),
-    (CONTENT[:1000], [say(206, CONTENT[1000:])], ["bytes=1000-", None]),
-    (OTHER[:1000], [rest(cut=1000)], ["bytes=1000-", "bytes=2000-", None]),
-], ids=["no ranges here", "whole already", "whole already, no server", "too long", "of another file",
-        "another range", "an unnamed range", "of another file, broken line"])
+
+@pytest.mark.parametrize(
+    "before, answers, asked",
+    [
+        (CONTENT[:1000], [say(200, CONTENT)], ["bytes=1000-"]),
+        (CONTENT, [], ["bytes=300000-"]),
+        (CONTENT, [no_http], ["bytes=300000-"]),
+        (CONTENT + b"more", [], ["bytes=300004-", None]),
+        (OTHER[:1000], [], ["bytes=1000-", None]),
+        (
+            CONTENT[:1000],
+            [say(206, CONTENT[999:], {"Content-Range": "bytes 999-299999/300000"})],
+            ["bytes=1000-", None],
+        ),
+        (CONTENT[:1000], [say(206, CONTENT[1000:])], ["bytes=1000-", None]),
+        (OTHER[:1000], [rest(cut=1000)], ["bytes=1000-", "bytes=2000-", None]),
+    ],
+    ids=[
+        "no ranges here",
+        "whole already",
+        "whole already, no server",
+        "too long",
+        "of another file",
+        "another range",
+        "an unnamed range",
+        "of another file, broken line",
+    ],
+)
 def test_what_was_there_before_does_no_harm(server, part, before, answers, asked):
     part.write_bytes(before)
     server.answers = answers
@@ -282,16 +318,27 @@ def test_a_wrong_hash_leaves_nothing(server, target, part, before, asked):
     assert not part.exists()
 
 
-@pytest.mark.parametrize("answers, message", [
-    ([say(200, CONTENT, {"Content-Length": 299_999})], "the SHA-256"),
-    ([say(200, CONTENT[:-1], {"Content-Length": None})], "the SHA-256"),
-    ([say(204)], "the SHA-256"),
-    ([say(416)], "the server answers 416"),
-    ([say(206, CONTENT[1000:], {"Content-Range": "bytes 1000-299999/300000"})], "the server sends a part"),
-    ([say(200, CONTENT, {"Content-Length": 10**12})], "announces 1000000000000 bytes"),
-    ([say(200, CONTENT, {"Content-Length": "9" * 4000})], "announces"),
-], ids=["length too short", "truncated, no length", "no content", "no range asked", "a range unasked",
-        "huge", "absurd"])
+@pytest.mark.parametrize(
+    "answers, message",
+    [
+        ([say(200, CONTENT, {"Content-Length": 299_999})], "the SHA-256"),
+        ([say(200, CONTENT[:-1], {"Content-Length": None})], "the SHA-256"),
+        ([say(204)], "the SHA-256"),
+        ([say(416)], "the server answers 416"),
+        ([say(206, CONTENT[1000:], {"Content-Range": "bytes 1000-299999/300000"})], "the server sends a part"),
+        ([say(200, CONTENT, {"Content-Length": 10**12})], "announces 1000000000000 bytes"),
+        ([say(200, CONTENT, {"Content-Length": "9" * 4000})], "announces"),
+    ],
+    ids=[
+        "length too short",
+        "truncated, no length",
+        "no content",
+        "no range asked",
+        "a range unasked",
+        "huge",
+        "absurd",
+    ],
+)
 def test_a_length_that_is_wrong_makes_no_file(server, target, part, answers, message):
     server.answers = answers
     fails(server, message, target)
@@ -326,13 +373,17 @@ def test_an_answer_without_end_is_cut_off(server, target, part, monkeypatch):
 
 # ---------------------------------------------------------------------- the server will not
 
-@pytest.mark.parametrize("answer, message", [
-    (say(404), "the server answers 404 Not Found"),
-    (say(403, b"<html>"), "the server answers 403 Forbidden"),
-    (say(500), "the server answers 500 Internal Server Error"),
-    (say(503), "the server answers 503 Service Unavailable"),
-    (say(404, reason="No\x1b[31m"), r"the server answers 404 No \[31m"),
-])
+
+@pytest.mark.parametrize(
+    "answer, message",
+    [
+        (say(404), "the server answers 404 Not Found"),
+        (say(403, b"<html>"), "the server answers 403 Forbidden"),
+        (say(500), "the server answers 500 Internal Server Error"),
+        (say(503), "the server answers 503 Service Unavailable"),
+        (say(404, reason="No\x1b[31m"), r"the server answers 404 No \[31m"),
+    ],
+)
 @pytest.mark.parametrize("before", [b"", CONTENT[:1000]])
 def test_an_error_of_the_server_is_told(server, target, part, answer, message, before):
     part.write_bytes(before)
@@ -358,6 +409,7 @@ def test_without_a_network_the_error_says_which_file_to_put_where(server, target
 
 # ---------------------------------------------------------------------- redirects
 
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_is_followed_and_the_range_with_it(server, part, status):
     part.write_bytes(CONTENT[:1000])
@@ -367,17 +419,20 @@ def test_a_redirect_is_followed_and_the_range_with_it(server, part, status):
     assert server.sent == [0, len(CONTENT) - 1000]
 
 
-@pytest.mark.parametrize("location, message", [
-    ("here", "would lead to an infinite loop"),
-    ("file:///etc/hostname", "Redirection to url 'file:///etc/hostname' is not allowed"),
-    ("ftp://127.0.0.1/file", "Redirection to url 'ftp://127.0.0.1/file' is not allowed"),
-    ("data:,content", "Redirection to url 'data:,content' is not allowed"),
-    ("http://[", "the line broke"),
-    ("http://127.0.0.1:port/", "the line broke"),
-    ("http://127.0.0.1:99999999999999999999/", "the line broke"),
-    ("http://a..b/", "the line broke|no connection"),
-    (None, "the server answers 302 Found"),
-])
+@pytest.mark.parametrize(
+    "location, message",
+    [
+        ("here", "would lead to an infinite loop"),
+        ("file:///etc/hostname", "Redirection to url 'file:///etc/hostname' is not allowed"),
+        ("ftp://127.0.0.1/file", "Redirection to url 'ftp://127.0.0.1/file' is not allowed"),
+        ("data:,content", "Redirection to url 'data:,content' is not allowed"),
+        ("http://[", "the line broke"),
+        ("http://127.0.0.1:port/", "the line broke"),
+        ("http://127.0.0.1:99999999999999999999/", "the line broke"),
+        ("http://a..b/", "the line broke|no connection"),
+        (None, "the server answers 302 Found"),
+    ],
+)
 def test_a_redirect_to_nowhere_is_refused(server, target, location, message):
     server.answers = [say(302, headers={"Location": location})] * 99
     fails(server, message, target)
@@ -393,6 +448,7 @@ def test_a_redirect_does_not_leave_https():
 
 
 # ---------------------------------------------------------------------- the cache
+
 
 def test_a_damaged_file_is_fetched_anew(server, target):
     target.write_bytes(CONTENT[:-1])
@@ -417,9 +473,15 @@ def test_a_cache_that_is_a_file_is_refused(server, tmp_path, monkeypatch, cache)
     assert server.asked == []
 
 
-@pytest.mark.parametrize("where, step, code", [
-    (os, "mkdir", errno.EACCES), (os, "fsync", errno.ENOSPC), (os, "replace", errno.EROFS),
-    (download, "_try_lock", errno.ENOLCK)])
+@pytest.mark.parametrize(
+    "where, step, code",
+    [
+        (os, "mkdir", errno.EACCES),
+        (os, "fsync", errno.ENOSPC),
+        (os, "replace", errno.EROFS),
+        (download, "_try_lock", errno.ENOLCK),
+    ],
+)
 def test_a_cache_that_cannot_be_written_is_told(server, tmp_path, monkeypatch, where, step, code):
     def fail(*arguments):
         raise OSError(code, os.strerror(code))
@@ -443,17 +505,20 @@ def test_a_complete_cache_need_not_be_writable(server, target, monkeypatch):
     assert server.asked == []
 
 
-@pytest.mark.parametrize("platform, variables, folder", [
-    ("linux", {}, "home/.cache/rcnn"),
-    ("linux", {"XDG_CACHE_HOME": "/caches"}, "/caches/rcnn"),
-    ("linux", {"XDG_CACHE_HOME": ""}, "home/.cache/rcnn"),
-    ("linux", {"XDG_CACHE_HOME": "/caches", "RCNN_CACHE": "/mine"}, "/mine"),
-    ("linux", {"RCNN_CACHE": "~/mine"}, "home/mine"),
-    ("darwin", {}, "home/Library/Caches/rcnn"),
-    ("win32", {"LOCALAPPDATA": "/local"}, "/local/rcnn"),
-    ("win32", {}, "home/AppData/Local/rcnn"),
-    ("win32", {"LOCALAPPDATA": "/local", "RCNN_CACHE": "/mine"}, "/mine"),
-])
+@pytest.mark.parametrize(
+    "platform, variables, folder",
+    [
+        ("linux", {}, "home/.cache/rcnn"),
+        ("linux", {"XDG_CACHE_HOME": "/caches"}, "/caches/rcnn"),
+        ("linux", {"XDG_CACHE_HOME": ""}, "home/.cache/rcnn"),
+        ("linux", {"XDG_CACHE_HOME": "/caches", "RCNN_CACHE": "/mine"}, "/mine"),
+        ("linux", {"RCNN_CACHE": "~/mine"}, "home/mine"),
+        ("darwin", {}, "home/Library/Caches/rcnn"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/rcnn"),
+        ("win32", {}, "home/AppData/Local/rcnn"),
+        ("win32", {"LOCALAPPDATA": "/local", "RCNN_CACHE": "/mine"}, "/mine"),
+    ],
+)
 def test_the_cache_is_where_the_system_keeps_caches(tmp_path, monkeypatch, platform, variables, folder):
     for name in ("RCNN_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
@@ -471,6 +536,7 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
 
 
 # ---------------------------------------------------------------------- two at once
+
 
 @pytest.mark.parametrize("progress", [True, False])
 def test_of_several_threads_one_fetches_and_the_others_wait(server, monkeypatch, capsys, progress):
@@ -507,6 +573,7 @@ def test_of_several_processes_one_fetches(server, target):
 
 # ---------------------------------------------------------------------- names, hashes and arguments
 
+
 def test_a_file_is_known_by_its_hash_alone(tmp_path, monkeypatch):
     path = tmp_path / "renamed.bin"
     path.write_bytes(b"abc")
@@ -531,20 +598,28 @@ def test_the_published_files_are_those_of_torchvision():
     from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
     theirs = {"coco": FasterRCNN_ResNet50_FPN_Weights.COCO_V1}
-    for layers, weights in ((18, ResNet18_Weights), (34, ResNet34_Weights), (50, ResNet50_Weights),
-                            (101, ResNet101_Weights)):
+    for layers, weights in (
+        (18, ResNet18_Weights),
+        (34, ResNet34_Weights),
+        (50, ResNet50_Weights),
+        (101, ResNet101_Weights),
+    ):
         theirs[f"resnet{layers}"] = weights.IMAGENET1K_V1
-    assert {name: download.BASE + file for name, file in download.FILES.items()} \
-        == {name: weights.url for name, weights in theirs.items()}
+    assert {name: download.BASE + file for name, file in download.FILES.items()} == {
+        name: weights.url for name, weights in theirs.items()
+    }
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"name": "imagenet"}, "no published weights 'imagenet'; there are: coco, resnet18, resnet34"),
-    ({"base": "file:///models/"}, "base must be an http or https address, not 'file:///models/'"),
-    ({"base": "models"}, "base must be"),
-    ({"timeout": 0}, "timeout must be above 0 seconds, not 0"),
-    ({"timeout": float("nan")}, "timeout must be"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"name": "imagenet"}, "no published weights 'imagenet'; there are: coco, resnet18, resnet34"),
+        ({"base": "file:///models/"}, "base must be an http or https address, not 'file:///models/'"),
+        ({"base": "models"}, "base must be"),
+        ({"timeout": 0}, "timeout must be above 0 seconds, not 0"),
+        ({"timeout": float("nan")}, "timeout must be"),
+    ],
+)
 def test_unfit_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         fetch(**{"name": "coco", **arguments})

@@ -68,8 +68,14 @@ class Explorer:
     Raises ValueError for a still that no control can reach.
     """
 
-    def __init__(self, draw: Draw, controls: Mapping[str, Control], stills: Sequence[Mapping[str, Any]],
-                 size: tuple[float, float] = (9.0, 4.5), columns: int = 1) -> None:
+    def __init__(
+        self,
+        draw: Draw,
+        controls: Mapping[str, Control],
+        stills: Sequence[Mapping[str, Any]],
+        size: tuple[float, float] = (9.0, 4.5),
+        columns: int = 1,
+    ) -> None:
         if not stills:
             raise ValueError("an explorer needs at least one still")
         for still in stills:
@@ -126,12 +132,21 @@ class Explorer:
 def _as_widget(name: str, control: Control) -> Any:
     import ipywidgets
 
-    look = {"description": name.replace("_", " "), "style": {"description_width": LABEL_WIDTH},
-            "layout": {"width": CONTROL_WIDTH}}
+    look = {
+        "description": name.replace("_", " "),
+        "style": {"description_width": LABEL_WIDTH},
+        "layout": {"width": CONTROL_WIDTH},
+    }
     if isinstance(control, Choice):
         return ipywidgets.Dropdown(options=list(control.options), value=control.start, **look)
     whole = all(float(number).is_integer() for number in (control.low, control.high, control.start, control.step))
     kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
     number = int if whole else float
-    return kind(value=number(control.start), min=number(control.low), max=number(control.high),
-                step=number(control.step), continuous_update=True, **look)
+    return kind(
+        value=number(control.start),
+        min=number(control.low),
+        max=number(control.high),
+        step=number(control.step),
+        continuous_update=True,
+        **look,
+    )

@@ -50,8 +50,9 @@ def anchor_painter(dataset: Dataset, page: int = 0) -> Explorer:
     """
     kept = _Kept(dataset)
 
-    def draw(figure: Any, page: int, smallest_size: float, number_of_sizes: int, factor: float, ratios: str,
-             stride: int) -> None:
+    def draw(
+        figure: Any, page: int, smallest_size: float, number_of_sizes: int, factor: float, ratios: str, stride: int
+    ) -> None:
         sizes = [smallest_size * factor**i for i in range(int(number_of_sizes))]
         _draw(figure, kept, int(page), sizes, RATIOS[ratios], stride)
 
@@ -76,12 +77,27 @@ def _draw(figure: Any, kept: _Kept, page: int, sizes: Sequence[float], ratios: S
     laid = anchors.grid_anchors(cell, feature_size, (stride, stride))  # (A, 4)
     iou = boxes.iou(laid, objects)  # (A, G)
     best = laid[iou.argmax(axis=0)] if len(objects) else objects  # (G, 4)
-    covered = evaluate.coverage(kept, anchors.AnchorGenerator(tuple(sizes), tuple(ratios)), [(stride, stride)],
-                               min(kept.size), max(kept.size), progress=False)
+    covered = evaluate.coverage(
+        kept,
+        anchors.AnchorGenerator(tuple(sizes), tuple(ratios)),
+        [(stride, stride)],
+        min(kept.size),
+        max(kept.size),
+        progress=False,
+    )
     left, middle, right = figure.subplots(1, 3)
-    plot.title(plot.anchor_level(left, picture, laid), f"{len(cell)} anchors per cell, stride {stride}",
-               f"sizes {', '.join(f'{size:.3g}' for size in sizes)}")
-    plot.title(plot.best_anchors(middle, picture, objects, best, iou.max(axis=0, initial=0)),
-               "The best anchor of each object", f"of {len(laid):,} anchors")
-    plot.title(plot.coverage_histogram(right, covered.best_iou), "Best IoU, all pages",
-               f"ratios {', '.join(f'{ratio:g}' for ratio in ratios)}")
+    plot.title(
+        plot.anchor_level(left, picture, laid),
+        f"{len(cell)} anchors per cell, stride {stride}",
+        f"sizes {', '.join(f'{size:.3g}' for size in sizes)}",
+    )
+    plot.title(
+        plot.best_anchors(middle, picture, objects, best, iou.max(axis=0, initial=0)),
+        "The best anchor of each object",
+        f"of {len(laid):,} anchors",
+    )
+    plot.title(
+        plot.coverage_histogram(right, covered.best_iou),
+        "Best IoU, all pages",
+        f"ratios {', '.join(f'{ratio:g}' for ratio in ratios)}",
+    )

@@ -33,12 +33,19 @@ def box_iou(side: int = 20) -> Explorer:
         plot.title(ax, f"IoU {value:.2f}", f"dx = {dx:g}, dy = {dy:g} pixels; sides \u00d7 {scale:g}")
 
     reach = round(REACH * side)
-    controls = {"dx": Range(-reach, reach, side // 4), "dy": Range(-reach, reach, 0),
-                "scale": Range(1 / GROWTH, GROWTH, 1, 0.05)}
+    controls = {
+        "dx": Range(-reach, reach, side // 4),
+        "dy": Range(-reach, reach, 0),
+        "scale": Range(1 / GROWTH, GROWTH, 1, 0.05),
+    }
     half = side // 2
     stills: list[dict[str, float]] = [
-        {"dx": 0}, {"dx": side // 4}, {"dx": half, "dy": half},
-        {"dx": 0, "scale": GROWTH}, {"dx": 0, "scale": 1 / GROWTH}, {"dx": reach, "dy": -half},
+        {"dx": 0},
+        {"dx": side // 4},
+        {"dx": half, "dy": half},
+        {"dx": 0, "scale": GROWTH},
+        {"dx": 0, "scale": 1 / GROWTH},
+        {"dx": reach, "dy": -half},
     ]
     return Explorer(draw, controls, stills, size=(3.2, 3.7), columns=3)
 

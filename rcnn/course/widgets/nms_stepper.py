@@ -15,8 +15,9 @@ LOW, HIGH = 0.1, 0.9  # thresholds
 HEIGHT = 4.3  # inches of the picture
 
 
-def nms_stepper(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float = 0.5,
-                picture: np.ndarray | None = None) -> Explorer:
+def nms_stepper(
+    boxes: np.ndarray, scores: np.ndarray, iou_threshold: float = 0.5, picture: np.ndarray | None = None
+) -> Explorer:
     """NMS of a few boxes (N, 4) with scores (N,) in [0, 1]: which are kept, removed or waiting after each step.
 
     A step keeps the best box that is waiting and removes those that overlap it by more than the threshold. `picture`
@@ -37,8 +38,11 @@ def nms_stepper(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float = 0.
         left, right = figure.subplots(1, 2, width_ratios=(1.05, 1))
         plot.suppression_step(left, ranked, states, picture)
         plot.suppression_legend(left, states)
-        plot.title(left, f"After step {done} of {len(kept)}" if done else "Before the first step",
-                   f"threshold {threshold:g}; {len(ranked)} boxes, tagged with their ranks")
+        plot.title(
+            left,
+            f"After step {done} of {len(kept)}" if done else "Before the first step",
+            f"threshold {threshold:g}; {len(ranked)} boxes, tagged with their ranks",
+        )
         with_best = overlaps[kept[done - 1]] if done else np.zeros(len(ranked))  # (N,)
         plot.suppression_queue(right, falling, states, with_best)
         plot.title(right, "The list, by falling score", "IoU: with the box that is kept now")
@@ -58,7 +62,7 @@ def _states(overlaps: np.ndarray, kept: np.ndarray, done: int, threshold: float)
     states = np.full(len(overlaps), "waiting", object)
     states[removes[:done].any(axis=0)] = "removed before"
     if done:
-        states[removes[done - 1] & ~removes[:done - 1].any(axis=0)] = "removed now"
+        states[removes[done - 1] & ~removes[: done - 1].any(axis=0)] = "removed now"
         states[kept[:done]] = "kept before"
         states[kept[done - 1]] = "kept now"
     return states.tolist()

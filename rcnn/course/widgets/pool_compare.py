@@ -27,11 +27,14 @@ def pool_compare(feature_map: ArrayLike | None = None) -> Explorer:
     """
     values = _hills() if feature_map is None else np.asarray(feature_map, float)
     if values.ndim != 2 or values.shape[0] < READ + 1 or values.shape[1] < READ + 2:
-        raise ValueError(f"feature_map must have two axes of at least {READ + 1} and {READ + 2} cells, "
-                         f"not the shape {values.shape}")
-    controls: dict[str, Control] = {"shift_in_cells": Range(0, MOST, 0.2, STEP),
-                                    "samples_per_side": Choice((1, 2, 4), 2),
-                                    "aligned": Choice((False, True), False)}
+        raise ValueError(
+            f"feature_map must have two axes of at least {READ + 1} and {READ + 2} cells, not the shape {values.shape}"
+        )
+    controls: dict[str, Control] = {
+        "shift_in_cells": Range(0, MOST, 0.2, STEP),
+        "samples_per_side": Choice((1, 2, 4), 2),
+        "aligned": Choice((False, True), False),
+    }
 
     def draw(figure: Any, shift_in_cells: float, samples_per_side: int, aligned: bool) -> None:
         _draw(figure, values, shift_in_cells, samples_per_side, aligned)
@@ -40,8 +43,9 @@ def pool_compare(feature_map: ArrayLike | None = None) -> Explorer:
 
 
 def _draw(figure: Any, values: np.ndarray, shift: float, samples: int, aligned: bool) -> None:
-    parts = figure.subplot_mosaic([["bins", "pooled", "curve"], ["points", "aligned", "curve"]],
-                                  width_ratios=(1.1, 0.8, 1.6))
+    parts = figure.subplot_mosaic(
+        [["bins", "pooled", "curve"], ["points", "aligned", "curve"]], width_ratios=(1.1, 0.8, 1.6)
+    )
     box = _moved([shift])[0]  # (4,)
     limits = float(values.min()), float(values.max())
     pooled, at_points = _answers(values, np.array([shift]), samples, aligned)  # (1, 2, 2) each
@@ -54,8 +58,14 @@ def _draw(figure: Any, values: np.ndarray, shift: float, samples: int, aligned: 
     plot.title(parts["pooled"], "largest cell", "of each bin")
     plot.title(parts["aligned"], "mean of the points", "of each bin")
     pooled, at_points = _answers(values, CURVE, samples, aligned)  # (S, 2, 2) each
-    plot.shift_curves(parts["curve"], CURVE, {"RoIPool": pooled[:, 0, 0], "RoIAlign": at_points[:, 0, 0]},
-                      "shift of the RoI, cells", "answer of the first bin", at=shift)
+    plot.shift_curves(
+        parts["curve"],
+        CURVE,
+        {"RoIPool": pooled[:, 0, 0], "RoIAlign": at_points[:, 0, 0]},
+        "shift of the RoI, cells",
+        "answer of the first bin",
+        at=shift,
+    )
 
 
 def _moved(shifts: ArrayLike) -> np.ndarray:
@@ -67,13 +77,15 @@ def _answers(values: np.ndarray, shifts: np.ndarray, samples: int, aligned: bool
     """What RoIPool and RoIAlign answer for each of `shifts` (S,), (S, 2, 2) each."""
     rois, images = _moved(shifts), np.zeros(len(shifts), np.int64)
     maps = values[None, None]  # (1, 1, H, W)
-    return (roi.roi_pool(maps, rois, images, OUTPUT_SIZE)[:, 0],
-            roi.roi_align(maps, rois, images, OUTPUT_SIZE, 1.0, samples, aligned)[:, 0])
+    return (
+        roi.roi_pool(maps, rois, images, OUTPUT_SIZE)[:, 0],
+        roi.roi_align(maps, rois, images, OUTPUT_SIZE, 1.0, samples, aligned)[:, 0],
+    )
 
 
 def _hills() -> np.ndarray:
     """A map (7, 8) of 0 to 1 with one hill, and a little noise that is always the same."""
-    y, x = np.mgrid[:READ + 1, :READ + 2]
+    y, x = np.mgrid[: READ + 1, : READ + 2]
     hill = np.exp(-((x - 5.2) ** 2 + (y - 2.8) ** 2) / 7)
     hill += 0.12 * np.random.default_rng(3).random(hill.shape)
     return np.asarray(hill / hill.max())

@@ -14,8 +14,14 @@ Page = Mapping[str, np.ndarray]
 STILLS = (0.05, 0.5, 0.95)
 
 
-def score_threshold(pictures: Sequence[np.ndarray], detections: Sequence[Page], targets: Sequence[Page], label: int,
-                    name: str = "", page: int = 0) -> Explorer:
+def score_threshold(
+    pictures: Sequence[np.ndarray],
+    detections: Sequence[Page],
+    targets: Sequence[Page],
+    label: int,
+    name: str = "",
+    page: int = 0,
+) -> Explorer:
     """A threshold on the scores of one class, the detections that exceed it, and what that is on the curve.
 
     pictures, detections and targets are those of the same pages, as `evaluate.evaluate_detections` takes them; right is
@@ -34,10 +40,19 @@ def score_threshold(pictures: Sequence[np.ndarray], detections: Sequence[Page], 
         here = np.flatnonzero(places[:admitted, 0] == page)  # ranks from 0
         found = [detections[page]["boxes"][places[i, 1]] for i in here]
         wanted = targets[page]["boxes"][targets[page]["labels"] == label]
-        plot.ranked_boxes(left, pictures[page], np.array(found).reshape(-1, 4), correct[here], wanted,
-                          [f"{score:.2f}" for score in scores[here]])
-        plot.title(left, f"Page {page}: {name or f'class {label}'}, score above {threshold:.2f}",
-                   f"dashed: objects of the class, {len(wanted)} on this page")
+        plot.ranked_boxes(
+            left,
+            pictures[page],
+            np.array(found).reshape(-1, 4),
+            correct[here],
+            wanted,
+            [f"{score:.2f}" for score in scores[here]],
+        )
+        plot.title(
+            left,
+            f"Page {page}: {name or f'class {label}'}, score above {threshold:.2f}",
+            f"dashed: objects of the class, {len(wanted)} on this page",
+        )
         plot.ranked_curve(right, recall, precision, correct, admitted)
         plot.title(right, "All pages", _said(precision[:admitted], recall[:admitted], num_objects))
 
@@ -45,20 +60,24 @@ def score_threshold(pictures: Sequence[np.ndarray], detections: Sequence[Page], 
     return Explorer(draw, controls, [{"threshold": threshold} for threshold in STILLS], size=(9.0, 4.6))
 
 
-def _ranked(detections: Sequence[Page], targets: Sequence[Page],
-            label: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _ranked(
+    detections: Sequence[Page], targets: Sequence[Page], label: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(page and place in it, (D, 2); scores (D,); whether right, (D,)) of the class's detections by falling score."""
     if any(np.any(target[flag]) for target in targets for flag in ("difficult", "crowd") if flag in target):
         raise ValueError("targets has objects that are difficult, or crowds; what is found of them is not on the curve")
-    pairs = [(page, place) for page, found in enumerate(detections)
-             for place in np.flatnonzero(found["labels"] == label)]
+    pairs = [
+        (page, place) for page, found in enumerate(detections) for place in np.flatnonzero(found["labels"] == label)
+    ]
     places = np.array(pairs, np.int64).reshape(-1, 2)
     scores = np.array([detections[page]["scores"][place] for page, place in places], float)
     highest = max(label, *(int(np.max(page["labels"], initial=0)) for page in (*detections, *targets)))
     result = evaluate.evaluate_detections(detections, targets, highest + 1)
     if not len(scores) or not result.num_objects[label]:
-        raise ValueError(f"label {label} has {len(scores)} detections and {result.num_objects[label]} objects; "
-                         "there is no curve of it")
+        raise ValueError(
+            f"label {label} has {len(scores)} detections and {result.num_objects[label]} objects; "
+            "there is no curve of it"
+        )
     order = np.argsort(-scores, kind="stable")
     return places[order], scores[order], np.diff(result.recall[label], prepend=0) > 0
 

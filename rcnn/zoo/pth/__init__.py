@@ -108,11 +108,13 @@ def _open(file: BinaryIO, size: int, budget: Budget) -> _Contents:
         return _open_zip(file, size, budget)
     if start[:1] == b"\x80":
         return _open_stream(file, size, budget)
-    raise CheckpointError(f"it begins with {start!r}, and torch.save writes {zips.START!r} or b'\\x80'"
-                          if start else "it is empty")
+    raise CheckpointError(
+        f"it begins with {start!r}, and torch.save writes {zips.START!r} or b'\\x80'" if start else "it is empty"
+    )
 
 
 # ---------------------------------------------------------------------- the two formats
+
 
 def _open_zip(file: BinaryIO, size: int, budget: Budget) -> _Contents:
     entries = zips.entries(file, size, budget)
@@ -132,14 +134,16 @@ def _open_zip(file: BinaryIO, size: int, budget: Budget) -> _Contents:
         found = entries.get(f"{folder}/data/{storage.key}")
         wanted = storage.numel * storage.kind.stored_size
         if found is None or found.size != wanted:
-            raise CheckpointError(f"storage {quote(storage.key)} should have {wanted:,} bytes, and "
-                                  f"{'is not there' if found is None else f'has {found.size:,}'}")
+            raise CheckpointError(
+                f"storage {quote(storage.key)} should have {wanted:,} bytes, and "
+                f"{'is not there' if found is None else f'has {found.size:,}'}"
+            )
         extents[storage.key] = found
     return _Contents(pickled, extents, _byte_order(file, entries.get(f"{folder}/byteorder"), budget))
 
 
 def _byte_order(file: BinaryIO, extent: zips.Extent | None, budget: Budget) -> str:
-    """"<" or ">", as the entry says; files that have none are older than it, and little-endian."""
+    """ "<" or ">", as the entry says; files that have none are older than it, and little-endian."""
     if extent is None:
         return "<"
     zips.check_crc(file, extent, "byteorder")
@@ -158,8 +162,12 @@ def _open_stream(file: BinaryIO, size: int, budget: Budget) -> _Contents:
     storages = _Storages()
     pickled = load(stream, NAMES, storages)
     keys = load(stream, {})
-    if (type(keys) is not list or not all(type(key) is str for key in keys)
-            or len(keys) != len(storages.by_key) or set(keys) != storages.by_key.keys()):
+    if (
+        type(keys) is not list
+        or not all(type(key) is str for key in keys)
+        or len(keys) != len(storages.by_key)
+        or set(keys) != storages.by_key.keys()
+    ):
         raise CheckpointError("its list of storages is not that of the storages which its tensors need")
     extents = {}
     for key in keys:
@@ -175,6 +183,7 @@ def _open_stream(file: BinaryIO, size: int, budget: Budget) -> _Contents:
 
 
 # ---------------------------------------------------------------------- what the pickle may make
+
 
 class _Storages:
     """Makes storages of persistent ids, and keeps them by key."""
@@ -210,18 +219,29 @@ def _tensor(storage: object, offset: Any, shape: object, strides: object) -> _Te
     if type(storage) is not _Storage or type(shape) is not tuple or type(strides) is not tuple:
         raise CheckpointError("its pickle describes a tensor wrongly")
     if len(shape) > MAX_DIMS or len(shape) != len(strides) or not _are_sizes((offset, *shape, *strides)):
-        raise CheckpointError(f"a tensor has an offset, {len(shape)} sizes and {len(strides)} strides that are not "
-                              f"integers of at least 0, as many of the one as of the other and at most {MAX_DIMS}")
+        raise CheckpointError(
+            f"a tensor has an offset, {len(shape)} sizes and {len(strides)} strides that are not "
+            f"integers of at least 0, as many of the one as of the other and at most {MAX_DIMS}"
+        )
     nbytes = math.prod(side for side in shape if side) * storage.kind.dtype.itemsize
     last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
     if nbytes >= 2**63 or (0 not in shape and last >= storage.numel):
-        raise CheckpointError(f"a tensor of shape {_show(shape)}, strides {_show(strides)} and offset {offset} does "
-                              f"not lie within its storage, {quote(storage.key)} of {storage.numel:,} numbers")
+        raise CheckpointError(
+            f"a tensor of shape {_show(shape)}, strides {_show(strides)} and offset {offset} does "
+            f"not lie within its storage, {quote(storage.key)} of {storage.numel:,} numbers"
+        )
     return _Tensor(storage, offset, shape, strides)
 
 
-def _tensor_v2(storage: object, offset: Any, shape: object, strides: object, requires_grad: object, hooks: object,
-               metadata: object = None) -> _Tensor:
+def _tensor_v2(
+    storage: object,
+    offset: Any,
+    shape: object,
+    strides: object,
+    requires_grad: object,
+    hooks: object,
+    metadata: object = None,
+) -> _Tensor:
     """torch._utils._rebuild_tensor_v2; the metadata are about conjugate and negative views, which are not read here."""
     del requires_grad, hooks
     if metadata is not None and metadata != {}:
@@ -251,14 +271,26 @@ NAMES: dict[tuple[str, str], _Kind | Callable[..., object]] = {
     ("torch._utils", "_rebuild_tensor"): _tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor_v2,
     ("torch._utils", "_rebuild_parameter"): _parameter,
-    **{("torch", name): _Kind(name, stored_size, np.dtype(dtype)) for name, stored_size, dtype in (
-        ("DoubleStorage", 8, "f8"), ("FloatStorage", 4, "f4"), ("HalfStorage", 2, "f2"), ("BFloat16Storage", 2, "f4"),
-        ("LongStorage", 8, "i8"), ("IntStorage", 4, "i4"), ("ShortStorage", 2, "i2"), ("CharStorage", 1, "i1"),
-        ("ByteStorage", 1, "u1"), ("BoolStorage", 1, "?"))},
+    **{
+        ("torch", name): _Kind(name, stored_size, np.dtype(dtype))
+        for name, stored_size, dtype in (
+            ("DoubleStorage", 8, "f8"),
+            ("FloatStorage", 4, "f4"),
+            ("HalfStorage", 2, "f2"),
+            ("BFloat16Storage", 2, "f4"),
+            ("LongStorage", 8, "i8"),
+            ("IntStorage", 4, "i4"),
+            ("ShortStorage", 2, "i2"),
+            ("CharStorage", 1, "i1"),
+            ("ByteStorage", 1, "u1"),
+            ("BoolStorage", 1, "?"),
+        )
+    },
 }
 
 
 # ---------------------------------------------------------------------- from the pickle to arrays
+
 
 def _state_dict(pickled: object) -> dict[str, _Tensor]:
     """The tensors by name, from a state dict or a dict that holds one."""
@@ -272,8 +304,10 @@ def _state_dict(pickled: object) -> dict[str, _Tensor]:
         raise CheckpointError(f"it holds a {_type(pickled)}, not a state dict")
     for name, tensor in pickled.items():
         if type(name) is not str or type(tensor) is not _Tensor:
-            raise CheckpointError("it holds no state dict, for that has a tensor under every name, and this one a "
-                                  f"{_type(tensor)} under {quote(name) if type(name) is str else name}")
+            raise CheckpointError(
+                "it holds no state dict, for that has a tensor under every name, and this one a "
+                f"{_type(tensor)} under {quote(name) if type(name) is str else name}"
+            )
     return pickled
 
 
@@ -293,11 +327,14 @@ def _check_total(tensors: Iterable[_Tensor], size: int, budget: Budget) -> None:
         views[identity] = tensor
     storages = {tensor.storage.key: tensor.storage for tensor in views.values()}
     limit = size + budget.left
-    for what, total in (("storages", sum(storage.numel * storage.kind.dtype.itemsize for storage in storages.values())),
-                        ("tensors", sum(tensor.nbytes() for tensor in views.values()))):
+    for what, total in (
+        ("storages", sum(storage.numel * storage.kind.dtype.itemsize for storage in storages.values())),
+        ("tensors", sum(tensor.nbytes() for tensor in views.values())),
+    ):
         if total > limit:
-            raise CheckpointError(f"its {what} would take {total:,} bytes, and the file has {size:,}; the limit for it "
-                                  f"is {limit:,}")
+            raise CheckpointError(
+                f"its {what} would take {total:,} bytes, and the file has {size:,}; the limit for it is {limit:,}"
+            )
 
 
 def _identity(tensor: _Tensor) -> str:
@@ -349,6 +386,7 @@ def _view(numbers: np.ndarray, tensor: _Tensor) -> np.ndarray:
     if 0 in tensor.shape:
         return np.empty(tensor.shape, numbers.dtype)
     # A side of 1 may have any stride in PyTorch. NumPy must not see it: in bytes it may not fit an integer.
-    strides = [stride * numbers.itemsize if side > 1 else 0
-               for side, stride in zip(tensor.shape, tensor.strides, strict=True)]
+    strides = [
+        stride * numbers.itemsize if side > 1 else 0 for side, stride in zip(tensor.shape, tensor.strides, strict=True)
+    ]
     return np.ndarray(tensor.shape, numbers.dtype, numbers, tensor.offset * numbers.itemsize, strides)

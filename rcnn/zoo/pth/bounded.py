@@ -40,8 +40,10 @@ class Stream:
     def read(self, size: int) -> bytes:
         """The next `size` bytes; CheckpointError where there are fewer, or where they are too many for one item."""
         if size > min(self.end - self.at, LONGEST_ITEM):
-            raise CheckpointError(f"at byte {self.at} it asks for {size:,} bytes, and {self.end - self.at:,} are left "
-                                  f"(one item may have {LONGEST_ITEM:,})")
+            raise CheckpointError(
+                f"at byte {self.at} it asks for {size:,} bytes, and {self.end - self.at:,} are left "
+                f"(one item may have {LONGEST_ITEM:,})"
+            )
         self._budget.spend(READ_COST + BYTE_COST * size, "what its pickle or its table of contents makes")
         data = self._file.read(size)
         if len(data) != size:
@@ -61,8 +63,9 @@ class Stream:
     def skip(self, size: int) -> int:
         """Where the next `size` bytes begin, which are passed over; CheckpointError where there are fewer."""
         if size > self.end - self.at:
-            raise CheckpointError(f"it is cut off: at byte {self.at} {size:,} bytes are wanted, and "
-                                  f"{self.end - self.at:,} are left")
+            raise CheckpointError(
+                f"it is cut off: at byte {self.at} {size:,} bytes are wanted, and {self.end - self.at:,} are left"
+            )
         start = self.at
         self.at += size
         self._file.seek(self.at)

@@ -19,14 +19,41 @@ from rcnn.zoo.pth.bounded import CheckpointError, Stream, quote
 
 LARGEST_KEY = 1 << 16  # of integer keys in a dict, which optimisers use; unbounded ones could all be made to collide
 
-KEPT = ("PROTO", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT",
-        "BINUNICODE", "SHORT_BINUNICODE", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST",
-        "EMPTY_DICT", "BINGET", "LONG_BINGET", "BINPUT", "MEMOIZE", "GLOBAL", "STACK_GLOBAL", "BINPERSID")
+KEPT = (
+    "PROTO",
+    "STOP",
+    "MARK",
+    "NONE",
+    "NEWTRUE",
+    "NEWFALSE",
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG1",
+    "BINFLOAT",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "EMPTY_TUPLE",
+    "TUPLE",
+    "TUPLE1",
+    "TUPLE2",
+    "TUPLE3",
+    "EMPTY_LIST",
+    "EMPTY_DICT",
+    "BINGET",
+    "LONG_BINGET",
+    "BINPUT",
+    "MEMOIZE",
+    "GLOBAL",
+    "STACK_GLOBAL",
+    "BINPERSID",
+)
 OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 
 
-def load(stream: Stream, names: Mapping[tuple[str, str], Any],
-         persistent_load: Callable[[object], object] | None = None) -> object:
+def load(
+    stream: Stream, names: Mapping[tuple[str, str], Any], persistent_load: Callable[[object], object] | None = None
+) -> object:
     """What the pickle at the stream's place stands for; the stream is left behind it.
 
     names: what stands for each (module, name) that the pickle may use; plain functions among them may be called by it,
@@ -46,29 +73,35 @@ class _Instructions(dict[int, Callable[[Any], None]]):
     """The machine's instructions by code; asking for another is an error that names it."""
 
     def __missing__(self, code: int) -> NoReturn:
-        raise CheckpointError(f"its pickle uses the instruction {OPCODES.get(code, hex(code))}, which is not among the "
-                              "few that a state dict needs; nothing of it was run")
+        raise CheckpointError(
+            f"its pickle uses the instruction {OPCODES.get(code, hex(code))}, which is not among the "
+            "few that a state dict needs; nothing of it was run"
+        )
 
 
 class _Machine(pickle._Unpickler):
     """Python's machine with fewer instructions, and with every one that acts on an object narrowed to plain ones."""
 
-    dispatch = _Instructions({getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]]
-                              for name in KEPT})
+    dispatch = _Instructions(
+        {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in KEPT}
+    )
     stack: list[Any]
     memo: dict[int, Any]
     read: Callable[[int], bytes]
     pop_mark: Callable[[], list[Any]]
 
-    def __init__(self, stream: Stream, names: Mapping[tuple[str, str], Any],
-                 persistent_load: Callable[[object], object] | None):
+    def __init__(
+        self, stream: Stream, names: Mapping[tuple[str, str], Any], persistent_load: Callable[[object], object] | None
+    ):
         super().__init__(stream)
         self._names, self._persistent_load = names, persistent_load
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._names:
-            raise CheckpointError(f"its pickle names {quote(f'{module}.{name}')}, which is not among the few that a "
-                                  "state dict needs; nothing of it was run")
+            raise CheckpointError(
+                f"its pickle names {quote(f'{module}.{name}')}, which is not among the few that a "
+                "state dict needs; nothing of it was run"
+            )
         return self._names[module, name]
 
     def persistent_load(self, pid: object) -> object:
@@ -128,9 +161,15 @@ class _Machine(pickle._Unpickler):
                 raise CheckpointError(f"the key {quote(key) if type(key) is str else key} comes twice in a dict")
             target[key] = value
 
-    dispatch.update({
-        pickle.FRAME[0]: load_frame, pickle.LONG_BINPUT[0]: load_long_binput,
-        pickle.REDUCE[0]: load_reduce, pickle.BUILD[0]: load_build,
-        pickle.APPEND[0]: load_append, pickle.APPENDS[0]: load_appends,
-        pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems,
-    })
+    dispatch.update(
+        {
+            pickle.FRAME[0]: load_frame,
+            pickle.LONG_BINPUT[0]: load_long_binput,
+            pickle.REDUCE[0]: load_reduce,
+            pickle.BUILD[0]: load_build,
+            pickle.APPEND[0]: load_append,
+            pickle.APPENDS[0]: load_appends,
+            pickle.SETITEM[0]: load_setitem,
+            pickle.SETITEMS[0]: load_setitems,
+        }
+    )

@@ -109,8 +109,9 @@ def _end_record(file: BinaryIO, size: int) -> tuple[int, tuple[int, ...]]:
     raise CheckpointError("it begins as a zip archive and has no table of contents: it is cut off, or was appended to")
 
 
-def _large_fields(file: BinaryIO, record_at: int, locator_at: int, small: tuple[int, ...],
-                  budget: Budget) -> tuple[int, ...]:
+def _large_fields(
+    file: BinaryIO, record_at: int, locator_at: int, small: tuple[int, ...], budget: Budget
+) -> tuple[int, ...]:
     """The fields of the end record in its 64-bit form, where the 32-bit form says the same or that it cannot."""
     if record_at + END64.size != locator_at:
         raise CheckpointError("the 64-bit record of its zip archive is not where the archive says")
@@ -125,8 +126,25 @@ def _large_fields(file: BinaryIO, record_at: int, locator_at: int, small: tuple[
 
 def _entry(stream: Stream) -> _Entry:
     """The next entry of the table of contents."""
-    (signature, _, _, flags, method, _, _, crc, packed, size, name_length, extra_length, comment_length, disk, _, _,
-     header) = CENTRAL.unpack(stream.read(CENTRAL.size))
+    (
+        signature,
+        _,
+        _,
+        flags,
+        method,
+        _,
+        _,
+        crc,
+        packed,
+        size,
+        name_length,
+        extra_length,
+        comment_length,
+        disk,
+        _,
+        _,
+        header,
+    ) = CENTRAL.unpack(stream.read(CENTRAL.size))
     if signature != b"PK\1\2":
         raise CheckpointError("the table of contents of its zip archive is damaged")
     name = _decode(stream.read(name_length))
@@ -134,8 +152,10 @@ def _entry(stream: Stream) -> _Entry:
     stream.read(comment_length)
     size, packed, header = _large_sizes(extra, (size, packed, header))
     if method or size != packed:
-        raise CheckpointError(f"entry {quote(name)} of its zip archive is compressed; torch.save compresses nothing "
-                              "(torch.jit.save does, but it writes programs)")
+        raise CheckpointError(
+            f"entry {quote(name)} of its zip archive is compressed; torch.save compresses nothing "
+            "(torch.jit.save does, but it writes programs)"
+        )
     if flags & ~HARMLESS_FLAGS or disk:
         raise CheckpointError(f"entry {quote(name)} of its zip archive is encrypted or split")
     return _Entry(name, flags, crc, size, header)
@@ -149,7 +169,7 @@ def _large_sizes(extra: bytes, small: tuple[int, int, int]) -> tuple[int, ...]:
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, at)
         if kind == 1:
-            large = [int.from_bytes(extra[at + 4 + 8 * i:at + 12 + 8 * i], "little") for i in range(length // 8)]
+            large = [int.from_bytes(extra[at + 4 + 8 * i : at + 12 + 8 * i], "little") for i in range(length // 8)]
             if len(large) >= small.count(0xFFFFFFFF) and at + 4 + length <= len(extra):
                 return tuple(large.pop(0) if value == 0xFFFFFFFF else value for value in small)
         at += 4 + length
@@ -160,11 +180,16 @@ def _extent(file: BinaryIO, entry: _Entry, table: int, budget: Budget) -> Extent
     """Where the data of an entry lie: behind its local header, which must agree with the table of contents."""
     stream = Stream(file, min(entry.header, table), table, budget)
     signature, _, flags, method, _, _, crc, packed, size, name_length, extra_length = LOCAL.unpack(
-        stream.read(LOCAL.size))
+        stream.read(LOCAL.size)
+    )
     sizes_come_later = flags & 8
-    agrees = (signature == START and flags == entry.flags and not method
-              and _decode(stream.read(name_length)) == entry.name
-              and (sizes_come_later or crc == entry.crc and {packed, size} <= {entry.size, 0xFFFFFFFF}))
+    agrees = (
+        signature == START
+        and flags == entry.flags
+        and not method
+        and _decode(stream.read(name_length)) == entry.name
+        and (sizes_come_later or crc == entry.crc and {packed, size} <= {entry.size, 0xFFFFFFFF})
+    )
     if not agrees:
         raise CheckpointError(f"entry {quote(entry.name)} of its zip archive contradicts its table of contents")
     stream.skip(extra_length)
