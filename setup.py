@@ -6,6 +6,7 @@ Environment at build time:
 """
 
 import os
+import runpy
 import tempfile
 from pathlib import Path
 
@@ -18,33 +19,13 @@ from setuptools.errors import CompileError, LinkError
 NOTEBOOKS = Path("notebooks", "src")
 SOURCES = Path("rcnn", "_ext")
 
-# -fno-trapping-math and -fno-math-errno change no value; they let the compiler vectorise a conditional division and a
-# square root. Geometry must round as written, on every processor: no fused multiply-adds.
-FAST = {"unix": ["-O3", "-fno-trapping-math", "-fno-math-errno"], "msvc": ["/O2", "/fp:precise"]}
-EXACT = {"unix": [*FAST["unix"], "-ffp-contract=off"], "msvc": FAST["msvc"]}
-KERNELS = {
-    "_boxes": EXACT,
-    "_conv": FAST,
-    "_memory": FAST,
-    "_nms": EXACT,
-    "_optim": FAST,
-    "_passes": FAST,
-    "_pooling": FAST,
-    "_resampling": FAST,
-    "_roi": EXACT,
-    "_winograd": FAST,
-}
+# The table is read by itself: the package cannot be imported before it is built.
+TABLE = runpy.run_path(str(SOURCES / "table.py"))
 
-# Wheels are for everyone, and yet wide vectors should be used where there are any. So every kernel is compiled from its
-# one source several times, for each level of processors that the compiler knows, and backend.py chooses at import.
-# _build, which finds out what the processor at hand can do, must itself run on all of them.
-LEVELS = {
-    "baseline": [],
-    "v3": ["-march=x86-64-v3"],  # AVX2: vectors of 8 float32
-    "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],  # AVX-512: 16
-}
-# A row of overlaps is often shorter than 16, and what remains of it after the last vector is computed one by one.
-BESIDES = {("_boxes", "v4"): ["-mprefer-vector-width=256"]}  # the last such flag counts
+# -fno-trapping-math and -fno-math-errno change no value; they let the compiler vectorise a conditional division and a
+# square root.
+FAST = {"unix": ["-O3", "-fno-trapping-math", "-fno-math-errno"], "msvc": ["/O2", "/fp:precise"]}
+ROUNDING = {"fast": FAST, "exact": {"unix": [*FAST["unix"], "-ffp-contract=off"], "msvc": FAST["msvc"]}}
 
 # What to try, in order: flags for the compiler and for the linker. The second is Apple's clang with libomp.
 OPENMP = {
@@ -67,12 +48,14 @@ class BuildKernels(build_ext):
         kind = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
         levels = ["baseline"]
         if kind == "unix":
-            levels += [level for level, flags in LEVELS.items() if flags and self.links(PLAIN_PROGRAM, flags)]
+            levels += [
+                level for level, flags in TABLE["LEVELS"].items() if flags and self.links(PLAIN_PROGRAM, list(flags))
+            ]
         print(f"rcnn: the kernels are compiled for {', '.join(levels)}")
         self.extensions = [extension for extension in self.extensions if extension.level in levels]
         compile_flags, link_flags = self.find_openmp(OPENMP[kind])
         for extension in self.extensions:
-            extension.extra_compile_args = [*extension.flags[kind], *extension.level_flags, *compile_flags]
+            extension.extra_compile_args = [*extension.rounding[kind], *extension.level_flags, *compile_flags]
             extension.extra_link_args = link_flags
             self.translate(extension)
         super().build_extensions()
@@ -105,7 +88,7 @@ class BuildKernels(build_ext):
             return True
 
 
-def kernel(name, flags, level="baseline"):
+def kernel(name, rounding, level="baseline"):
     """A kernel for one level of processors; it may fail to build unless RCNN_REQUIRE_EXT=1."""
     extension = Extension(
         f"rcnn._ext.{name}" if level == "baseline" else f"rcnn._ext.{name}_{level}",
@@ -113,8 +96,8 @@ def kernel(name, flags, level="baseline"):
         depends=[path.as_posix() for path in sorted(SOURCES.glob("*.h"))],
         optional=os.environ.get("RCNN_REQUIRE_EXT") != "1",
     )
-    extension.flags, extension.level = flags, level
-    extension.level_flags = [*LEVELS[level], *BESIDES.get((name, level), [])]
+    extension.rounding, extension.level = ROUNDING[rounding], level
+    extension.level_flags = [*TABLE["LEVELS"][level], *TABLE["EXTRA_FLAGS"].get((name, level), ())]
     return extension
 
 
@@ -122,8 +105,8 @@ def kernels():
     """Every kernel for every level that a compiler might know."""
     if os.environ.get("RCNN_NO_EXT") == "1":
         return []
-    many = [kernel(name, flags, level) for name, flags in KERNELS.items() for level in LEVELS]
-    return [kernel("_build", EXACT), *many]
+    compiled = [kernel(*item, level) for item in TABLE["KERNELS"].items() for level in TABLE["LEVELS"]]
+    return [kernel("_build", "exact"), *compiled]
 
 
 class BuildPackage(build_py):

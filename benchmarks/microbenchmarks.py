@@ -20,7 +20,7 @@ from speed import inputs
 
 import rcnn
 from rcnn import boxes, nms, roi, transform
-from rcnn.nn import Parameter, Tensor, functional, no_grad, optim
+from rcnn.nn import Parameter, Tensor, functional, fused, no_grad, optim
 
 HEIGHT, WIDTH, CHANNELS = 50, 76, 64
 SCALE = HEIGHT / inputs.PICTURE[0]
@@ -118,7 +118,7 @@ def mean_pooling_there_and_back() -> Work:
 def linear() -> Work:
     pooled = Tensor(pooled_maps())
     weight = Parameter(np.random.default_rng(4).standard_normal((256, 49 * CHANNELS), np.float32))
-    return without_gradient(lambda: functional.linear_on_maps(pooled, weight, relu=True))
+    return without_gradient(fused(lambda: functional.relu(functional.linear(pooled, weight))))
 
 
 def relu_there_and_back() -> Work:

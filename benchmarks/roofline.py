@@ -37,8 +37,7 @@ from speed.rows import Settings
 from speed.timing import Contestant, seconds
 
 import rcnn
-from rcnn import roi, roi_heads, rpn
-from rcnn._ext import backend
+from rcnn import _ext, roi, roi_heads, rpn
 from rcnn._ext import conv as conv_kernels
 from rcnn.nn import Parameter, Tensor, functional, no_grad
 from rcnn.plot import style
@@ -91,7 +90,7 @@ def bandwidth(size: int, threads: int, patience: float = PATIENCE / 4) -> float:
         rows = TOGETHER // size
         terms = np.broadcast_to(term, (rows, count))
         return 3 * FLOAT * count * (rows - 1) / best(partial(np.add.reduce, terms, axis=0, out=total), patience)
-    work = partial(backend.passes_kernels.add, total, term, total, threads)
+    work = partial(_ext.load("_passes").add, total, term, total, threads)
     return 3 * FLOAT * count / best(work, patience)
 
 
@@ -220,7 +219,7 @@ def judge_other(kind: str, *_: object) -> tuple[str, int, int]:
 WATCHED = (  # where a function is looked up, its name, and what it is
     (functional, "max_pool2d", "max pooling"),
     (functional, "upsample_add", "sums of pyramid levels"),
-    (roi, "roi_align_into", "RoIAlign"),
+    (roi, "multiscale_roi_align", "RoIAlign"),
     (rpn, "batched_nms", "NMS"),
     (roi_heads, "batched_nms", "NMS"),
 )

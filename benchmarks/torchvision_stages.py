@@ -78,7 +78,7 @@ def by_anchor(head_output: np.ndarray, per_anchor: int) -> np.ndarray:
 
 def compare(trace: Trace, theirs: dict[str, Any]) -> list[Stage]:
     """The stages' largest differences; infinite where the two did not keep as many boxes or not the same classes."""
-    rows = [relative("batch", [trace.images], [theirs["batch"]])]
+    rows = [relative("batch", [trace.batch], [theirs["batch"]])]
     rows += [relative(name, getattr(trace, name), theirs[name]) for name in ("features", "objectness", "rpn_deltas")]
     count = sum(map(len, trace.proposals))
     distances = [farthest(ours, other) for ours, other in zip(trace.proposals, theirs["proposals"], strict=True)]
@@ -165,7 +165,7 @@ def draw(path: Path, trace: Trace, theirs: dict[str, Any]) -> None:
     ):
         scale = trace.image_sizes[0][0] / 480
         plot.detections(
-            ax, trace.pictures[0], found["boxes"][best[0]] * scale, found["scores"][best[0]], found["labels"][best[0]]
+            ax, trace.images[0], found["boxes"][best[0]] * scale, found["scores"][best[0]], found["labels"][best[0]]
         )
         plot.title(ax, name, f"the best 12 of {len(found['boxes'])} detections")
     plot.feature_map(left, trace.features[1][0])

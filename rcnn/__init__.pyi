@@ -19,6 +19,7 @@ from . import train as train
 from . import transform as transform
 from . import zoo as zoo
 from ._ext.backend import set_conv_algorithm, set_num_threads, use_backend
+from ._ext.dispatch import replace
 from .config import FasterRCNNConfig
 from .model import FasterRCNN
 from .nn.random import seed
@@ -46,6 +47,7 @@ __all__ = [
     "load",
     "load_detector",
     "load_digits",
+    "replace",
     "save",
     "seed",
     "set_conv_algorithm",

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rcnn._ext.dispatch import floats, replaceable
 from rcnn._validate import as_float_array, check_boxes, check_pair
 
 MIN_SIZE = 2.0  # pixels; half of a smaller side could round to nothing
 
 
+@replaceable(lambda sizes, ratios: floats((len(sizes) * len(ratios), 4), np.float32(0)))
 def cell_anchors(sizes: ArrayLike, ratios: ArrayLike) -> np.ndarray:
     """The anchors of one position, centred on the origin, (A, 4) float32: ratios outermost, sizes innermost.
 
@@ -41,6 +43,7 @@ def cell_anchors(sizes: ArrayLike, ratios: ArrayLike) -> np.ndarray:
     return anchors
 
 
+@replaceable(lambda cell, feature_size, **_: floats((feature_size[0] * feature_size[1] * len(cell), 4), cell))
 def grid_anchors(
     cell: ArrayLike, feature_size: Sequence[int], stride: Sequence[int], offset: float = 0.0
 ) -> np.ndarray:

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rcnn._ext import backend
+from rcnn._ext.dispatch import compiled, floats, indices, replaceable
 from rcnn._validate import as_float_array, check_boxes, in_common_dtype
 
 MAX_LOG_SCALE = math.log(1000 / 16)  # a delta may not enlarge a side by more than this; exp() would overflow
@@ -17,7 +17,7 @@ FORMATS = ("xyxy", "xywh", "cxcywh")
 
 
 def convert(boxes: ArrayLike, source: str, target: str) -> np.ndarray:
-    """The same boxes in another format, (N, 4).
+    """Return the same boxes in another format, (N, 4).
 
     Formats: "xyxy" two corners; "xywh" top left corner and sides (COCO); "cxcywh" centre and sides.
 
@@ -43,30 +43,27 @@ def convert(boxes: ArrayLike, source: str, target: str) -> np.ndarray:
     return np.concatenate([corner + sides / 2, sides], axis=1)
 
 
+@replaceable(lambda boxes: floats((len(boxes),), boxes))
 def area(boxes: ArrayLike) -> np.ndarray:
-    """The area of each box in square pixels, (N,); negative if exactly one side is."""
+    """Return the area of each box in square pixels, (N,); negative if exactly one side is."""
     checked = check_boxes(boxes)
     return (checked[:, 2] - checked[:, 0]) * (checked[:, 3] - checked[:, 1])  # (N,)
 
 
+@replaceable(lambda boxes1, boxes2: floats((len(boxes1), len(boxes2)), boxes1))
 def iou(boxes1: ArrayLike, boxes2: ArrayLike) -> np.ndarray:
-    """Intersection over union of every box of `boxes1` (N, 4) with every box of `boxes2` (M, 4), (N, M).
+    """Return the intersection over union of every box of `boxes1` (N, 4) with every box of `boxes2` (M, 4), (N, M).
 
     Boxes that only touch have 0, and so have two boxes without area (0/0). In float32 the values are bit-identical to
     those of torchvision's `box_iou`, but for 0/0, which is NaN there.
     """
     first, second = in_common_dtype(check_boxes(boxes1, "boxes1"), check_boxes(boxes2, "boxes2"))
-    if not backend.runs_kernels():
-        return _iou(first, second)
-    out = np.empty((len(first), len(second)), first.dtype)  # (N, M)
-    columns = np.ascontiguousarray(second.T)  # (4, M)
-    threads = backend.threads_for(out.size // 4)  # four pairs, in vectors, take a nanosecond
-    backend.boxes_kernels.iou(first, columns, out, threads)
-    return out
+    return _iou(first, second)
 
 
+@compiled("boxes.iou", (np.float32, np.float64), uses=("area",))
 def _iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
-    """The reference of `iou`: overlap of the sides along each axis, their product, and a division."""
+    """Return the overlap of the sides along each axis, multiplied, divided by the area of the union."""
     top_left = np.maximum(boxes1[:, None, :2], boxes2[:, :2])  # (N, M, 2)
     bottom_right = np.minimum(boxes1[:, None, 2:], boxes2[:, 2:])  # (N, M, 2)
     sides = np.maximum(bottom_right - top_left, 0)  # (N, M, 2)
@@ -75,8 +72,9 @@ def _iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
     return np.divide(intersection, union, out=np.zeros_like(union), where=union != 0)
 
 
+@replaceable(lambda boxes, size: floats(np.shape(boxes), boxes))
 def clip(boxes: ArrayLike, size: tuple[float, float]) -> np.ndarray:
-    """The boxes, (..., 4), cut at the border of a picture of `size` (height, width)."""
+    """Return the boxes, (..., 4), cut at the border of an image of `size` (height, width)."""
     given = as_float_array(boxes, "boxes")
     if given.size == 0 and given.ndim == 1:
         return given.reshape(0, 4)
@@ -86,15 +84,17 @@ def clip(boxes: ArrayLike, size: tuple[float, float]) -> np.ndarray:
     return np.clip(given, 0, np.array([width, height, width, height], given.dtype))
 
 
+@replaceable(lambda boxes, min_size: indices(None, 0, len(boxes) - 1, distinct=True))
 def remove_small(boxes: ArrayLike, min_size: float) -> np.ndarray:
-    """Indices of the boxes whose sides are both at least `min_size` pixels, (K,) int64, ascending."""
+    """Return the indices of the boxes whose sides are both at least `min_size` pixels, (K,) int64, ascending."""
     checked = check_boxes(boxes)
     wide, high = (checked[:, 2:] - checked[:, :2] >= float(min_size)).T  # (N,), (N,)
     return np.flatnonzero(wide & high)  # (K,)
 
 
+@replaceable(lambda gt_boxes, boxes, weights: floats((len(boxes), 4), boxes))
 def encode(gt_boxes: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1, 1)) -> np.ndarray:
-    """The deltas that turn `boxes` (N, 4) into `gt_boxes` (N, 4), (N, 4): dx, dy, dw, dh.
+    """Return the deltas that turn `boxes` (N, 4) into `gt_boxes` (N, 4), (N, 4): dx, dy, dw, dh.
 
     The centre moves in units of the box's sides, the sides change by a logarithm (Girshick et al., "Rich feature
     hierarchies", 2014, appendix C); each delta is multiplied by its weight.
@@ -114,8 +114,9 @@ def encode(gt_boxes: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1,
     return np.concatenate([shift, stretch], axis=1)  # (N, 4)
 
 
+@replaceable(lambda deltas, boxes, weights: floats(np.shape(deltas), boxes))
 def decode(deltas: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1, 1)) -> np.ndarray:
-    """The boxes that `deltas`, (N, 4) or (N, L, 4), make of `boxes` (N, 4), in the shape of `deltas`.
+    """Return the boxes that `deltas`, (N, 4) or (N, L, 4), make of `boxes` (N, 4), in the shape of `deltas`.
 
     The inverse of `encode` with the same weights. dw and dh are capped at log(1000/16), before which a network that is
     still learning would overflow exp().

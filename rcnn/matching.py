@@ -9,12 +9,14 @@ import operator
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rcnn._ext.dispatch import indices, replaceable
 from rcnn._validate import as_float_array, as_index_array
 
 BACKGROUND = -1
 IGNORED = -2
 
 
+@replaceable(lambda iou, **_: indices(len(iou), IGNORED, np.shape(iou)[1] - 1))
 def match(iou: ArrayLike, high: float, low: float, force_best: bool = False) -> np.ndarray:
     """The index of the object that each box is matched to, (A,) int64; -1 is background, -2 is ignored.
 
@@ -63,6 +65,7 @@ def best_for_some_object(iou: np.ndarray) -> np.ndarray:
     return np.nonzero(iou == highest)[0]  # (F,)
 
 
+@replaceable(lambda labels, **_: (indices(None, 0, len(labels) - 1, distinct=True),) * 2)
 def sample(
     labels: ArrayLike, size: int, positive_fraction: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -1,13 +1,12 @@
 """The second stage: what is in each proposal, and where exactly are its edges?
 
 Girshick, "Fast R-CNN", 2015, section 2; Ren et al., "Faster R-CNN", 2015. Features are pooled from each region of
-interest (RoI), two fully connected layers look at them, and two more say the class and, for each class, the deltas from
-the RoI to the object.
+interest (RoI), two fully connected layers look at them, and two more give the class and, for each class, the deltas
+from the RoI to the object.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,41 +14,20 @@ import numpy as np
 
 from rcnn import boxes as box_ops
 from rcnn import roi
-from rcnn._ext.memory import empty_maps
-from rcnn.config import FasterRCNNConfig
 from rcnn.matching import match, sample
 from rcnn.nms import batched_nms
-from rcnn.nn import Dropout, Linear, Module, Tensor, elementwise
+from rcnn.nn import Dropout, Linear, Module, Tensor
 from rcnn.nn import functional as F
-from rcnn.nn.layers import is_plain
+from rcnn.nn.fusion import fused
+from rcnn.nn.random import generator
 from rcnn.nn.tensor import record
 
 MIN_SIDE = 1e-2  # pixels; a detection with a shorter side is dropped
 SMOOTH_L1_BETA = 1 / 9
+DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # scale the targets to roughly unit standard deviation
 
 
 # ---------------------------------------------------------------------- pooling
-
-
-def level_scales(feature_heights: Sequence[int], padded_height: int) -> list[float]:
-    """For each level, what a coordinate of the image is multiplied with to be one of the level.
-
-    The power of two nearest to feature height / padded height where that explains the height to within a row, else
-    the ratio itself.
-    """
-    scales = []
-    for height in feature_heights:
-        ratio = height / padded_height
-        power = 2.0 ** round(math.log2(ratio))
-        scales.append(power if abs(power * padded_height - height) <= 1 else ratio)
-    return scales
-
-
-def roi_levels(rois: np.ndarray, scales: Sequence[float], config: FasterRCNNConfig) -> np.ndarray:
-    """(R,) index of the level that each RoI (R, 4) is pooled from: large ones from coarse levels (FPN, equation 1)."""
-    finest, coarsest = (round(-math.log2(scale)) for scale in (scales[0], scales[-1]))
-    levels = roi.assign_levels(rois, finest, coarsest, config.canonical_size, config.canonical_level)
-    return np.minimum(levels - finest, len(scales) - 1)
 
 
 def pool(
@@ -58,32 +36,35 @@ def pool(
     roi_images: np.ndarray,
     levels: np.ndarray,
     scales: Sequence[float],
-    config: FasterRCNNConfig,
+    *,
+    output_size: tuple[int, int] = (7, 7),
+    sampling_ratio: int = 2,
+    aligned: bool = False,
 ) -> Tensor:
-    """The features under each RoI, (R, C, *pool_size): RoIAlign on the level that the RoI belongs to.
+    """Return the features under each RoI, (R, C, *output_size), by RoIAlign on the level that the RoI belongs to.
 
-    features: per level (N, C, H_l, W_l); rois (R, 4); roi_images (R,); levels (R,) index of a level. The gradient flows
-    to the features, not to the RoIs.
+    The gradient flows to the features, not to the RoIs.
+
+    Parameters
+    ----------
+    features : sequence of tensors
+        Per level (N, C, H_l, W_l).
+    rois, roi_images : (R, 4), (R,)
+        Boxes in pixels of the batch, and the index of the image that each lies on.
+    levels : (R,)
+        Index in `features` of each RoI's level, as from `rcnn.roi.roi_levels`.
+    scales : sequence of floats
+        Per level the feature pixels per pixel of the batch, as from `rcnn.roi.level_scales`.
+    output_size : (height, width)
+        The bins of a RoI.
+    sampling_ratio, aligned
+        As in `rcnn.roi.roi_align`.
     """
-    how = (config.sampling_ratio, config.aligned)
-    members = [np.flatnonzero(levels == level) for level in range(len(features))]
-    channels = features[0].shape[1]
-    pooled = empty_maps((len(rois), channels, *config.pool_size), features[0].dtype)
-    for level, who, scale in zip(features, members, scales, strict=True):
-        if len(who):
-            roi.roi_align_into(pooled, who, level.data, rois[who], roi_images[who], scale, *how)
-
-    def vjp(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
-        grads: list[np.ndarray | None] = [None] * len(features)
-        for index, (level, who, scale) in enumerate(zip(features, members, scales, strict=True)):
-            if len(who):
-                n, _, height, width = level.shape
-                grads[index] = roi.roi_align_backward(
-                    elementwise.take(g, who), rois[who], roi_images[who], (n, channels, height, width), scale, *how
-                )
-        return tuple(grads)
-
-    return record(pooled, features, vjp)
+    where = (rois, roi_images, levels)
+    maps, options = [level.data for level in features], (scales, sampling_ratio, aligned)
+    pooled = roi.multiscale_roi_align(maps, *where, output_size, *options)  # (R, C, *output_size)
+    shapes = [level.shape for level in features]
+    return record(pooled, features, lambda g: tuple(roi.multiscale_roi_align_backward(g, *where, shapes, *options)))
 
 
 # ---------------------------------------------------------------------- the head
@@ -97,21 +78,14 @@ class TwoMLPHead(Module):
         self.fc7 = Linear(hidden_dim, hidden_dim)
         self.dropout = Dropout(dropout)
 
+    @fused
     def forward(self, pooled: Tensor) -> Tensor:
-        hidden = self.dropout(_linear_relu(self.fc6, pooled))  # (R, hidden_dim)
-        return self.dropout(_linear_relu(self.fc7, hidden))
-
-
-def _linear_relu(layer: Module, x: Tensor) -> Tensor:
-    """relu(layer(x)), where maps are taken as they lie if the layer is our own `Linear`, else flattened for it."""
-    if not is_plain(layer, Linear):
-        return F.relu(layer(x.flatten(start_dim=1)))
-    linear = F.linear if x.ndim == 2 else F.linear_on_maps
-    return linear(x, layer.weight, layer.bias, relu=True)
+        hidden = self.dropout(F.relu(self.fc6(pooled)))  # (R, hidden_dim)
+        return self.dropout(F.relu(self.fc7(hidden)))
 
 
 class FastRCNNPredictor(Module):
-    """What the head concludes: class logits (R, L) and for each class its deltas (R, L, 4)."""
+    """The last two layers: class logits (R, L), and for each class its deltas (R, L, 4)."""
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         self.cls_score = Linear(in_features, num_classes)
@@ -125,13 +99,21 @@ class FastRCNNPredictor(Module):
 class RoIHeads(Module):
     """The learned part of the second stage: pooled features to class logits and box deltas."""
 
-    def __init__(self, config: FasterRCNNConfig) -> None:
-        rows, columns = config.pool_size
-        self.box_head = TwoMLPHead(config.feat_channels * rows * columns, config.hidden_dim, config.dropout)
-        self.box_predictor = FastRCNNPredictor(config.hidden_dim, config.num_classes)
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        pool_size: tuple[int, int] = (7, 7),
+        hidden_dim: int = 1024,
+        dropout: float = 0.0,
+    ) -> None:
+        rows, columns = pool_size
+        self.box_head = TwoMLPHead(in_channels * rows * columns, hidden_dim, dropout)
+        self.box_predictor = FastRCNNPredictor(hidden_dim, num_classes)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """(class_logits (R, L), box_deltas (R, L, 4)) from pooled features (R, C, ph, pw)."""
+        """Return (class_logits (R, L), box_deltas (R, L, 4)) of pooled features (R, C, ph, pw)."""
         class_logits, box_deltas = self.box_predictor(self.box_head(pooled))
         return class_logits, box_deltas
 
@@ -141,10 +123,16 @@ class RoIHeads(Module):
 
 @dataclass(frozen=True)
 class RoITargets:
-    """The RoIs of one image that the second stage learns from, and what it should say about them.
+    """The RoIs of one image that the second stage learns from, and their targets.
 
-    rois (R, 4); labels (R,): class, 0 for background; deltas (R, 4): to the matched object, in the second stage's
-    weights (zeros for background).
+    Attributes
+    ----------
+    rois : (R, 4)
+        Proposals and ground truth.
+    labels : (R,) int64
+        Their classes, 0 for background.
+    deltas : (R, 4)
+        From each RoI to its object, weighted; zeros for background.
     """
 
     rois: np.ndarray
@@ -156,28 +144,50 @@ def find_targets(
     proposals: np.ndarray,
     gt_boxes: np.ndarray,
     gt_labels: np.ndarray,
-    config: FasterRCNNConfig,
-    rng: np.random.Generator,
+    *,
+    fg_iou_thresh: float = 0.5,
+    bg_iou_thresh: float = 0.5,
+    batch_size: int = 512,
+    positive_fraction: float = 0.25,
+    weights: Sequence[float] = DELTA_WEIGHTS,
+    rng: np.random.Generator | None = None,
 ) -> RoITargets:
-    """A sample of RoIs of one image with their targets. proposals (P, 4); gt_boxes (G, 4); gt_labels (G,).
+    """Return a sample of the RoIs of one image with their targets.
 
     The ground truth joins the proposals: while the RPN still proposes badly, the second stage has something to learn.
+
+    Parameters
+    ----------
+    proposals : (P, 4)
+        In pixels.
+    gt_boxes, gt_labels : (G, 4), (G,)
+        The objects, in pixels, and their classes, 1 and above.
+    fg_iou_thresh, bg_iou_thresh : float
+        A RoI is positive at or above the first, background below the second.
+    batch_size : int
+        The largest number of RoIs that are sampled.
+    positive_fraction : float
+        The largest fraction of them that may be positive.
+    weights : four floats
+        The factors of dx, dy, dw, dh.
+    rng : numpy.random.Generator, optional
+        Draws the sample; the library's own without it.
     """
     candidates = np.concatenate([proposals, gt_boxes.astype(proposals.dtype)])  # (P + G, 4)
-    matches = match(box_ops.iou(candidates, gt_boxes), config.box_fg_iou_thresh, config.box_bg_iou_thresh)
+    matches = match(box_ops.iou(candidates, gt_boxes), fg_iou_thresh, bg_iou_thresh)
     labels = np.minimum(matches + 1, 0)  # background 0, ignored -1
     labels[matches >= 0] = gt_labels[matches[matches >= 0]]
-    positive, negative = sample(labels, config.box_batch_size_per_image, config.box_positive_fraction, rng)
+    positive, negative = sample(labels, batch_size, positive_fraction, generator(rng))
     chosen = np.sort(np.concatenate([positive, negative]))
     rois, labels, matches = candidates[chosen], labels[chosen], matches[chosen]
     deltas = np.zeros((len(rois), 4), rois.dtype)
     is_object = labels > 0
-    deltas[is_object] = box_ops.encode(gt_boxes[matches[is_object]], rois[is_object], config.bbox_reg_weights)
+    deltas[is_object] = box_ops.encode(gt_boxes[matches[is_object]], rois[is_object], weights)
     return RoITargets(rois, labels, deltas)
 
 
 def loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoITargets]) -> tuple[Tensor, Tensor]:
-    """The two losses of the second stage, scalars: of the class and of the deltas (Fast R-CNN, equation 1).
+    """Return the two losses of the second stage, scalars: of the class and of the deltas (Fast R-CNN, equation 1).
 
     class_logits (R, L) and box_deltas (R, L, 4) over the RoIs of all images in order. Cross-entropy is averaged; smooth
     L1 of the true class's deltas is summed over the objects and divided by the number of RoIs.
@@ -198,22 +208,39 @@ def detect(
     box_deltas: np.ndarray,
     rois: np.ndarray,
     image_size: tuple[int, int],
-    config: FasterRCNNConfig,
-    score_thresh: float,
-    nms_thresh: float,
-    top_k: int,
+    *,
+    score_thresh: float = 0.05,
+    nms_thresh: float = 0.5,
+    top_k: int = 100,
+    weights: Sequence[float] = DELTA_WEIGHTS,
 ) -> dict[str, np.ndarray]:
-    """The detections of one image, by falling score: {"boxes" (D, 4), "scores" (D,), "labels" (D,)}.
+    """Return the detections of one image, by descending score: {"boxes" (D, 4), "scores" (D,), "labels" (D,)}.
 
-    class_logits (R, L), box_deltas (R, L, 4), rois (R, 4). Each RoI may become one box of every class. Boxes are
-    clipped to image_size; those with a score up to `score_thresh` or a side below 1e-2 are dropped; suppression runs
-    within each class; the `top_k` best of all classes remain.
+    Each RoI may become one box of every class. Boxes are clipped to the image; those with a low score or a side below
+    1e-2 pixels are dropped; suppression runs within each class; the best of all classes remain.
+
+    Parameters
+    ----------
+    class_logits, box_deltas : (R, L), (R, L, 4)
+        The head's results; class 0 is the background.
+    rois : (R, 4)
+        In pixels.
+    image_size : (height, width)
+        In pixels.
+    score_thresh : float
+        A detection's score must exceed it.
+    nms_thresh : float
+        The IoU above which a box is suppressed by a better one of its class.
+    top_k : int
+        The largest number of detections.
+    weights : four floats
+        The factors of dx, dy, dw, dh that the deltas were learned with.
     """
     classes = class_logits.shape[1]
     scores = F.softmax_of(class_logits)[:, 1:].reshape(-1)  # (R * (L-1),): background is no detection
     likely = np.flatnonzero(scores > score_thresh)  # few: decoding what cannot be detected would be wasted
-    who, labels = likely // (classes - 1), likely % (classes - 1) + 1
-    boxes = box_ops.decode(box_deltas[who, labels], rois[who], config.bbox_reg_weights)
+    indices, labels = likely // (classes - 1), likely % (classes - 1) + 1
+    boxes = box_ops.decode(box_deltas[indices, labels], rois[indices], weights)
     boxes, scores = box_ops.clip(boxes, image_size), scores[likely]
     kept = box_ops.remove_small(boxes, MIN_SIDE)
     boxes, scores, labels = boxes[kept], scores[kept], labels[kept]

@@ -2,7 +2,7 @@
 
 Ren et al., "Faster R-CNN", 2015, section 3.1. A small convolutional head looks at every cell of the feature map and
 says for each of the cell's anchors how likely it holds an object (*objectness*, a logit) and how to move it onto that
-object (*deltas*). `propose` turns this into boxes; `find_targets` and `loss` teach the head.
+object (*deltas*). `propose` turns this into boxes; the head learns from `find_targets` and `loss`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from functools import partial
 import numpy as np
 
 from rcnn import boxes as box_ops
-from rcnn.config import FasterRCNNConfig
 from rcnn.matching import match, sample
-from rcnn.nms import batched_nms, falling_order
+from rcnn.nms import batched_nms, descending_order
 from rcnn.nn import Module, ReLU, Sequential, Tensor, concatenate
 from rcnn.nn import functional as F
 from rcnn.nn.layers import normal, same_conv2d
+from rcnn.nn.random import generator
 
 MIN_SIDE = 1e-3  # pixels; a proposal with a shorter side is dropped
 SMOOTH_L1_BETA = 1 / 9
@@ -52,17 +52,22 @@ class RPNHead(Module):
 class RPN(Module):
     """The region proposal network. Its `head` is learned; the rest is in this module's functions."""
 
-    def __init__(self, config: FasterRCNNConfig, num_anchors: int) -> None:
-        self.head = RPNHead(config.feat_channels, num_anchors)
+    def __init__(self, in_channels: int, num_anchors: int) -> None:
+        self.head = RPNHead(in_channels, num_anchors)
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """What the RPN proposes for one image.
+    """The RPN's proposals for one image.
 
-    boxes (P, 4) and scores (P,): the proposals, by falling score.
-    candidates (K, 4) and candidate_scores (K,): what suppression chose from, level by level.
-    num_after_nms: how many suppression kept, before the best P of them were taken.
+    Attributes
+    ----------
+    boxes, scores : (P, 4), (P,)
+        The proposals, by descending score.
+    candidates, candidate_scores : (K, 4), (K,)
+        The boxes that suppression chose from, level by level.
+    num_after_nms : int
+        How many of them suppression kept, before the best P were taken.
     """
 
     boxes: np.ndarray
@@ -77,17 +82,32 @@ def propose(
     deltas: Sequence[np.ndarray],
     anchors: Sequence[np.ndarray],
     image_size: tuple[int, int],
-    pre_nms_top_n: int,
-    post_nms_top_n: int,
-    nms_thresh: float,
+    *,
+    pre_nms_top_n: int = 1000,
+    post_nms_top_n: int = 1000,
+    nms_thresh: float = 0.7,
     score_thresh: float = 0.0,
 ) -> Proposals:
-    """The proposals for one image.
+    """Return the proposals for one image.
 
-    objectness, deltas, anchors: per level (A_l,) logits, (A_l, 4), (A_l, 4). image_size: (height, width) that the
-    boxes are clipped to. Per level the `pre_nms_top_n` best anchors are moved by their deltas and clipped; those with a
-    side below 1e-3 or a score below `score_thresh` are dropped; suppression runs within each level; the
-    `post_nms_top_n` best of all levels remain.
+    Per level the best anchors are moved by their deltas and clipped to the image; those with a side below 1e-3 pixels
+    or a low score are dropped; suppression runs within each level; the best of all levels remain. Ren et al., "Faster
+    R-CNN", 2015, section 3.1; per level as in Lin et al., "Feature Pyramid Networks", 2017.
+
+    Parameters
+    ----------
+    objectness, deltas, anchors : sequences of arrays, level by level
+        (A_l,) logits, (A_l, 4) deltas and (A_l, 4) boxes in pixels.
+    image_size : (height, width)
+        The size that boxes are clipped to, in pixels.
+    pre_nms_top_n : int
+        The number of anchors of each level that are decoded, the best first.
+    post_nms_top_n : int
+        The largest number of proposals.
+    nms_thresh : float
+        The IoU above which a box is suppressed by a better one.
+    score_thresh : float
+        The lowest score of a proposal.
     """
     boxes, logits, levels = [], [], []
     for level, (level_logits, level_deltas, level_anchors) in enumerate(zip(objectness, deltas, anchors, strict=True)):
@@ -106,23 +126,28 @@ def propose(
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """Indices (min(k, A),) of the k largest of `scores` (A,), by falling score; of equals the earlier come first."""
+    """Return the indices (min(k, A),) of the k largest of `scores` (A,), by descending score; ties keep the first."""
     if k < len(scores):
         smallest_kept = np.partition(scores, len(scores) - k)[len(scores) - k]
         above, equal = np.flatnonzero(scores > smallest_kept), np.flatnonzero(scores == smallest_kept)
         chosen = np.sort(np.concatenate([above, equal[: k - len(above)]]))
     else:
         chosen = np.arange(len(scores))
-    return chosen[falling_order(scores[chosen])]
+    return chosen[descending_order(scores[chosen])]
 
 
 @dataclass(frozen=True)
 class AnchorTargets:
-    """What the RPN should have said about one image.
+    """The targets of the RPN for one image.
 
-    matches (A,): index of each anchor's object, -1 for background, -2 for ignored.
-    positive, negative: sorted indices of the anchors that were sampled for the loss.
-    deltas (len(positive), 4): from the positive anchors to their objects.
+    Attributes
+    ----------
+    matches : (A,) int64
+        Index of each anchor's object, -1 for background, -2 for ignored.
+    positive, negative : int64
+        Sorted indices of the anchors that were sampled for the loss.
+    deltas : (len(positive), 4)
+        From the positive anchors to their objects.
     """
 
     matches: np.ndarray
@@ -132,23 +157,45 @@ class AnchorTargets:
 
 
 def find_targets(
-    anchors: np.ndarray, gt_boxes: np.ndarray, config: FasterRCNNConfig, rng: np.random.Generator
+    anchors: np.ndarray,
+    gt_boxes: np.ndarray,
+    *,
+    fg_iou_thresh: float = 0.7,
+    bg_iou_thresh: float = 0.3,
+    batch_size: int = 256,
+    positive_fraction: float = 0.5,
+    rng: np.random.Generator | None = None,
 ) -> AnchorTargets:
-    """The targets of one image. anchors: (A, 4), all levels; gt_boxes: (G, 4).
+    """Return the targets of the RPN for one image.
 
-    An anchor is positive when it overlaps an object well, or better than all others do; negative when it overlaps none;
-    in between it is ignored (section 3.1.2 of the paper).
+    An anchor is positive when it overlaps an object well, or better than all other anchors do; negative when it
+    overlaps none; in between it is ignored. Ren et al., "Faster R-CNN", 2015, section 3.1.2.
+
+    Parameters
+    ----------
+    anchors : (A, 4)
+        The anchors of all levels, in pixels.
+    gt_boxes : (G, 4)
+        The objects, in pixels.
+    fg_iou_thresh, bg_iou_thresh : float
+        An anchor is positive at or above the first, negative below the second.
+    batch_size : int
+        The largest number of anchors that are sampled.
+    positive_fraction : float
+        The largest fraction of them that may be positive.
+    rng : numpy.random.Generator, optional
+        Draws the sample; the library's own without it.
     """
-    matches = match(box_ops.iou(anchors, gt_boxes), config.rpn_fg_iou_thresh, config.rpn_bg_iou_thresh, force_best=True)
+    matches = match(box_ops.iou(anchors, gt_boxes), fg_iou_thresh, bg_iou_thresh, force_best=True)
     labels = np.where(matches >= 0, 1, matches + 1)  # positive 1, negative 0, ignored -1
-    positive, negative = sample(labels, config.rpn_batch_size_per_image, config.rpn_positive_fraction, rng)
+    positive, negative = sample(labels, batch_size, positive_fraction, generator(rng))
     return AnchorTargets(matches, positive, negative, box_ops.encode(gt_boxes[matches[positive]], anchors[positive]))
 
 
 def loss(
     objectness: Sequence[Tensor], deltas: Sequence[Tensor], targets: Sequence[AnchorTargets]
 ) -> tuple[Tensor, Tensor]:
-    """The two losses of the RPN, scalars: of objectness and of deltas (equation 1 of the paper).
+    """Return the two losses of the RPN, scalars: of objectness and of deltas (equation 1 of the paper).
 
     objectness, deltas: per level (N, A_l) and (N, A_l, 4); targets: one per image. Binary cross-entropy is averaged
     over all sampled anchors of the batch; smooth L1 is summed over the positive ones and divided by the number sampled.

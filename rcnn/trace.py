@@ -1,4 +1,4 @@
-"""`Trace`: every array that lies between a picture and its detections, in the order in which they come about."""
+"""`Trace`: every array between an image and its detections, in the order in which they are computed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Trace:
     boxes are in pixels of the batch, except those in `outputs`. The last six are None without targets.
     """
 
-    pictures: list[np.ndarray]
-    """Per image (h, w, 3) in [0, 1]: what the network was shown, without normalisation and padding."""
-    images: np.ndarray
+    images: list[np.ndarray]
+    """Per image (h, w, 3) in [0, 1]: the resized image, without normalisation and padding."""
+    batch: np.ndarray
     """(N, 3, H, W): the padded, normalised batch."""
     image_sizes: list[Size]
     """Per image its (height, width) within the batch."""
     features: list[np.ndarray]
-    """Per level (N, C, H_l, W_l): what the backbone sees."""
+    """Per level (N, C, H_l, W_l): the feature maps of the backbone."""
     anchors: list[np.ndarray]
     """Per level (A_l, 4): the boxes that are asked about, by row, column, cell anchor."""
     objectness: list[np.ndarray]
@@ -60,7 +60,7 @@ class Trace:
     detections: list[Detections]
     """Per image {"boxes" (D, 4), "scores" (D,), "labels" (D,)}: what is found, by falling score."""
     outputs: list[Detections]
-    """The same in each picture's own pixels: what `predict` returns."""
+    """The same in each image's own pixels, as `predict` returns them."""
     output_size: Size
     """(ph, pw) of the pooled features."""
     sampling_ratio: int

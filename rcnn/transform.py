@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rcnn._ext import backend
+from rcnn._ext.dispatch import compiled
 from rcnn._ext.memory import empty
 from rcnn._validate import as_index_array, check_boxes
 from rcnn.images import read, to_rgb
-from rcnn.nn import elementwise
 from rcnn.nn.resize import bilinear_taps
 
 Size = tuple[int, int]  # (height, width) in pixels, always
+Taps = tuple[np.ndarray, np.ndarray, np.ndarray]  # see rcnn.nn.resize.bilinear_taps
 SIZE_DIVISOR = 32  # both sides of a batch are multiples of this, so that strides up to it come out even
 
 
@@ -56,7 +56,7 @@ def make_batch(
     images, original_sizes = [], []
     mean, std = np.asarray(image_mean, dtype), np.asarray(image_std, dtype)
     for index, (picture, scale) in enumerate(zip(pictures, scales or [1.0] * len(pictures), strict=True)):
-        array = as_picture(picture, f"picture {index}", dtype)  # (H, W, 3)
+        array = as_image(picture, f"picture {index}", dtype)  # (H, W, 3)
         original_sizes.append((array.shape[0], array.shape[1]))
         height, width = resized_size(original_sizes[-1], min_size, max_size)
         array = resize(array, (max(round(height * scale), 1), max(round(width * scale), 1)))
@@ -83,7 +83,7 @@ def pad_batch(images: np.ndarray) -> Batch:
     return Batch(padded, sizes, list(sizes))
 
 
-def as_picture(picture: Any, name: str = "picture", dtype: Any = np.float32) -> np.ndarray:
+def as_image(picture: Any, name: str = "picture", dtype: Any = np.float32) -> np.ndarray:
     """A picture as (H, W, 3) float in [0, 1], of `dtype`; `rcnn.images` says how a file or a PIL image becomes RGB.
 
     An array that is so already is given back itself.
@@ -117,30 +117,20 @@ def as_picture(picture: Any, name: str = "picture", dtype: Any = np.float32) -> 
 
 
 def resize(picture: np.ndarray, size: Size) -> np.ndarray:
-    """The picture (H, W, C) resampled bilinearly, without antialiasing, to (*size, C)."""
+    """Return the picture (H, W, C) resampled bilinearly, without antialiasing, to (*size, C)."""
     if picture.shape[:2] == size:
         return picture
-    above, below, down = bilinear_taps(size[0], picture.shape[0], picture.dtype)
-    left, right, across = bilinear_taps(size[1], picture.shape[1], picture.dtype)
-    if elementwise.is_fast(picture):
-        _, width, channels = picture.shape
-        out = empty((*size, channels))
-        threads = backend.threads_for(out.size)
-        backend.resampling_kernels.bilinear(
-            np.ascontiguousarray(picture),
-            above,
-            below,
-            down,
-            left,
-            right,
-            across,
-            empty((threads, width * channels)),
-            out,
-            threads,
-        )
-        return out
-    rows = picture[above] * (1 - down)[:, None, None] + picture[below] * down[:, None, None]  # (size[0], W, C)
-    return rows[:, left] * (1 - across)[:, None] + rows[:, right] * across[:, None]
+    rows = bilinear_taps(size[0], picture.shape[0], picture.dtype)
+    columns = bilinear_taps(size[1], picture.shape[1], picture.dtype)
+    return _resample(picture, rows, columns)
+
+
+@compiled("transform.resample")
+def _resample(image: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
+    """Return the image with each row, then each column, mixed of the two next to it, by the weight of the second."""
+    (above, below, down), (left, right, across) = rows, columns
+    mixed = image[above] * (1 - down)[:, None, None] + image[below] * down[:, None, None]  # (H', W, C)
+    return mixed[:, left] * (1 - across)[:, None] + mixed[:, right] * across[:, None]  # (H', W', C)
 
 
 def resized_size(size: Size, min_size: int, max_size: int) -> Size:
@@ -166,7 +156,7 @@ def scale_boxes(boxes: np.ndarray, source: Size, target: Size) -> np.ndarray:
     return boxes * np.array([x, y, x, y], boxes.dtype)
 
 
-def to_pictures(batch: Batch, image_mean: Sequence[float], image_std: Sequence[float]) -> list[np.ndarray]:
+def to_images(batch: Batch, image_mean: Sequence[float], image_std: Sequence[float]) -> list[np.ndarray]:
     """The images of a batch as one can look at them: a list of (h, w, 3) float in [0, 1], without the padding."""
     mean, std = np.asarray(image_mean, batch.images.dtype), np.asarray(image_std, batch.images.dtype)
     pictures = []

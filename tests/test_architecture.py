@@ -34,8 +34,6 @@ LEVELS = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 NEIGHBOURS = {"backbones": {"fpn"}, "model": {"config", "trace"}}
 # Modules below which everything lies: the public names, and the program.
 TOP = {"__init__", "__main__"}
-# The stage modules still read the network's config for their settings.
-CONFIGURED = {"rpn", "roi_heads"}
 
 # Libraries that only these packages may import.
 RESERVED = {
@@ -91,7 +89,6 @@ def test_imports_point_one_way(path):
         return
     used = {part(name) for name in imports(path) if name.split(".")[0] == "rcnn"} - {own, "__init__"}
     below = {other for other in LEVELS if LEVELS[other] < LEVELS[own]} | NEIGHBOURS.get(own, set())
-    below |= {"config"} if own in CONFIGURED else set()
     assert used <= below, f"{own} imports {sorted(used - below)}, which do not lie below it"
 
 

@@ -9,7 +9,7 @@ import pytest
 from seeded import seeded_image, seeded_state
 
 import rcnn
-from rcnn import roi_heads, rpn, transform
+from rcnn import roi, roi_heads, rpn, transform
 from rcnn.backbones import ResNetFPN
 from rcnn.nn import Tensor, no_grad
 
@@ -99,7 +99,7 @@ def test_state_has_torchvisions_names_and_shapes_in_order(model, detector):
 
 def test_transform(trace, detector):
     np.testing.assert_array_equal(trace.image_sizes, detector["eval/image_sizes"])
-    assert_close(trace.images, detector["eval/batch"])
+    assert_close(trace.batch, detector["eval/batch"])
 
 
 def test_features(trace, detector):
@@ -126,9 +126,9 @@ def second_stage(model, trace, rois):
     """(levels, pooled, class_logits, box_deltas) of given RoIs per image, on the features of a trace."""
     features = [Tensor(level) for level in trace.features[:4]]
     boxes, images = np.concatenate(rois), np.repeat(IMAGES, [len(r) for r in rois])
-    levels = roi_heads.roi_levels(boxes, trace.roi_scales, model.config)
+    levels = roi.roi_levels(boxes, trace.roi_scales)
     with no_grad():
-        pooled = roi_heads.pool(features, boxes, images, levels, trace.roi_scales, model.config)
+        pooled = roi_heads.pool(features, boxes, images, levels, trace.roi_scales)
         class_logits, box_deltas = model.roi_heads(pooled)
     return levels, pooled.data, class_logits.data, box_deltas.data
 
@@ -151,10 +151,10 @@ def test_proposals_are_the_same_in_the_same_order(model, trace, detector):
             [level[image] for level in deltas],
             trace.anchors,
             size,
-            300,
-            120,
-            model.config.rpn_nms_thresh,
-            model.config.rpn_score_thresh,
+            pre_nms_top_n=300,
+            post_nms_top_n=120,
+            nms_thresh=model.config.rpn_nms_thresh,
+            score_thresh=model.config.rpn_score_thresh,
         )
         assert_close(found.boxes, detector[f"eval/proposals_{image}"], 1e-6)
 
@@ -178,7 +178,6 @@ def test_detections_are_the_same_in_the_same_order(model, detector, case, propos
             box_deltas[image],
             rois[image],
             size,
-            model.config,
             score_thresh=0.05,
             nms_thresh=0.5,
             top_k=100,
@@ -282,11 +281,12 @@ def test_second_stage_in_training(trainee, pictures, detector):
     for image, target in enumerate(targets(detector)):
         gt = transform.scale_boxes(target["boxes"].astype(dtype), batch.original_sizes[image], batch.image_sizes[image])
         proposals = detector[f"second/proposals_{image}"].astype(dtype)
-        sampled.append(roi_heads.find_targets(proposals, gt, target["labels"], c, rng))
+        options = {"batch_size": c.box_batch_size_per_image, "positive_fraction": c.box_positive_fraction, "rng": rng}
+        sampled.append(roi_heads.find_targets(proposals, gt, target["labels"], **options))
     rois = np.concatenate([s.rois for s in sampled])
     images = np.repeat(IMAGES, [len(s.rois) for s in sampled])
-    scales = roi_heads.level_scales([level.shape[2] for level in features], batch.images.shape[2])
-    pooled = roi_heads.pool(features, rois, images, roi_heads.roi_levels(rois, scales, c), scales, c)
+    scales = roi.level_scales([level.shape[2] for level in features], batch.images.shape[2])
+    pooled = roi_heads.pool(features, rois, images, roi.roi_levels(rois, scales), scales)
     cls_loss, reg_loss = roi_heads.loss(*model.roi_heads(pooled), sampled)
     assert_losses({"roi_cls_loss": cls_loss, "roi_reg_loss": reg_loss}, detector, "second", tolerance)
     (cls_loss + reg_loss).backward()

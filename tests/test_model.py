@@ -8,7 +8,6 @@ from PIL import Image
 
 import rcnn
 from rcnn import FasterRCNN, FasterRCNNConfig, nn, roi_heads, rpn
-from rcnn.anchors import AnchorGenerator
 from rcnn.fpn import BackboneWithFPN
 from rcnn.zoo.detectors import faster_rcnn_small
 
@@ -227,10 +226,10 @@ def hold_proposals(monkeypatch, num_images):
     """
     kept, calls, real = [], itertools.count(), rpn.propose
 
-    def propose(*arguments):
+    def propose(*arguments, **options):
         image = next(calls) % num_images
         if image == len(kept):
-            kept.append(real(*arguments))
+            kept.append(real(*arguments, **options))
         return kept[image]
 
     monkeypatch.setattr(rpn, "propose", propose)
@@ -414,9 +413,9 @@ def test_predict_and_trace_evaluate_without_gradients_and_restore_every_mode(met
 def test_counts_depend_on_the_method_and_not_on_the_mode(training, monkeypatch):
     model, counts, real = make().train(training), [], rpn.propose
 
-    def spy(objectness, deltas, anchors, size, pre_nms_top_n, post_nms_top_n, *rest):
-        counts.append((pre_nms_top_n, post_nms_top_n))
-        return real(objectness, deltas, anchors, size, pre_nms_top_n, post_nms_top_n, *rest)
+    def spy(*arguments, **options):
+        counts.append((options["pre_nms_top_n"], options["post_nms_top_n"]))
+        return real(*arguments, **options)
 
     monkeypatch.setattr(rpn, "propose", spy)
     model.get_loss(batch(1), [OBJECTS], rng())
@@ -434,9 +433,9 @@ def test_counts_depend_on_the_method_and_not_on_the_mode(training, monkeypatch):
 def test_which_levels_are_read(kind, rpn_levels, roi_levels, monkeypatch):
     model, pooled_from, real = make(kind), [], roi_heads.pool
 
-    def spy(features, *rest):
+    def spy(features, *arguments, **options):
         pooled_from.append(features)
-        return real(features, *rest)
+        return real(features, *arguments, **options)
 
     monkeypatch.setattr(roi_heads, "pool", spy)
     traced = model.trace(batch(), [OBJECTS, EMPTY])
@@ -473,7 +472,7 @@ def test_every_level_has_as_many_anchors_per_cell():
 
 def test_anchors_lie_on_the_padded_size_and_boxes_are_clipped_to_the_pictures_own():
     traced = make(anchor_sizes=(24,), aspect_ratios=(1.0,)).trace(batch(1, 40, 70))
-    assert traced.images.shape == (1, 3, 64, 96)
+    assert traced.batch.shape == (1, 3, 64, 96)
     assert traced.image_sizes == [(40, 70)]
     assert traced.anchors[0].shape == (8 * 12, 4)
     assert traced.anchors[0][-1].tolist() == [88 - 12, 56 - 12, 88 + 12, 56 + 12]
@@ -581,16 +580,16 @@ def test_no_images_give_no_answers(nothing):
 @pytest.mark.parametrize(
     "images, error, message",
     [
-        (picture(8, 9), ValueError, r"\(8, 9, 3\) looks like a single picture, which goes into a list: \[picture\]"),
-        (batch(1)[0], ValueError, r"of shape \(3, 64, 96\) looks like a single picture, which goes into a list"),
+        (picture(8, 9), ValueError, r"\(8, 9, 3\) looks like a single image, which goes into a list: \[image\]"),
+        (batch(1)[0], ValueError, r"of shape \(3, 64, 96\) looks like a single image, which goes into a list"),
         (np.stack([picture(8, 9)] * 2), ValueError, r"\(2, 8, 9, 3\) have their channels last; .*: list\(images\)"),
         (list(batch(1)), ValueError, r"picture 0 must have the shape \(H, W, 3\).* use picture.transpose\(1, 2, 0\)"),
         (np.zeros((1, 3, 8, 8), np.uint8), TypeError, r"must be float and normalised, not uint8; .* go into a list"),
         (np.zeros((1, 1, 8, 8)), ValueError, r"must have the shape \(N, 3, H, W\), not \(1, 1, 8, 8\)"),
         (np.zeros((1, 3, 0, 8)), ValueError, r"must have the shape \(N, 3, H, W\), not \(1, 3, 0, 8\)"),
         (np.zeros(()), ValueError, r"must have the shape \(N, 3, H, W\), not \(\)"),
-        (Image.new("RGB", (8, 8)), TypeError, r"not Image; a single picture goes into a list: \[picture\]"),
-        ("page.png", TypeError, r"not str; a single picture goes into a list"),
+        (Image.new("RGB", (8, 8)), TypeError, r"not Image; a single image goes into a list: \[image\]"),
+        ("page.png", TypeError, r"not str; a single image goes into a list"),
         (None, TypeError, "not NoneType"),
     ],
 )
@@ -672,7 +671,7 @@ def test_dtype_is_float32_until_it_is_changed():
     assert model.dtype == np.float64
     traced = model.trace([picture(64, 80)])
     for array in (
-        traced.images,
+        traced.batch,
         *traced.features,
         *traced.anchors,
         traced.rois,
@@ -716,20 +715,3 @@ def test_the_small_detector():
     assert (model.config.box_score_thresh, model.config.hidden_dim) == (0.3, 128)
     assert 480_000 < sum(p.size for p in model.parameters()) < 520_000
     assert len(model.predict([picture(128, 128)])) == 1
-
-
-def test_anchors_are_kept_for_the_next_batch_of_the_same_size_only():
-    model = make("single")
-    first, again, other = (
-        model.trace(np.zeros((1, 3, *size), np.float32)).anchors[0] for size in ((64, 96), (64, 96), (96, 64))
-    )
-    assert again is first and not first.flags.writeable
-    np.testing.assert_array_equal(other, model.anchor_generator((96, 64), [(12, 8)])[0])
-    model.anchor_generator = AnchorGenerator(model.anchor_generator.sizes, model.anchor_generator.ratios, offset=0.5)
-    moved = model.trace(np.zeros((1, 3, 96, 64), np.float32)).anchors[0]
-    np.testing.assert_array_equal(moved, other + 4)
-    model.anchor_generator.offset = 0.25  # its own numbers may be changed, too
-    np.testing.assert_array_equal(model.trace(np.zeros((1, 3, 96, 64), np.float32)).anchors[0], other + 2)
-    model.anchor_generator.cells[0] *= 2
-    twice = model.trace(np.zeros((1, 3, 96, 64), np.float32)).anchors[0]
-    np.testing.assert_array_equal(twice[:, 2:] - twice[:, :2], 2 * (other[:, 2:] - other[:, :2]))

@@ -3,7 +3,7 @@ import pytest
 
 import rcnn
 from rcnn.boxes import iou
-from rcnn.nms import batched_nms, falling_order, nms
+from rcnn.nms import batched_nms, descending_order, nms
 
 # IoU of neighbours: 8 / 12 = 0.667; of the first and the third: 6 / 14 = 0.43.
 ROW = np.array([[0, 0, 10, 1], [2, 0, 12, 1], [4, 0, 14, 1]], np.float32)
@@ -71,7 +71,7 @@ def test_scores_of_every_kind_fall():
     special = np.array([0, -0.0, 1, -1, np.inf, -np.inf, np.nan, -np.nan, 1e-45, -1e-45, 3e38, 1, -0.0], np.float32)
     scores = np.concatenate([special, np.random.default_rng(0).integers(-9, 9, 300).astype(np.float32), special])
     with rcnn.use_backend("cython"):
-        np.testing.assert_array_equal(falling_order(scores), np.argsort(-scores, kind="stable"))
+        np.testing.assert_array_equal(descending_order(scores), np.argsort(-scores, kind="stable"))
 
 
 def test_groups_keep_to_themselves(impl):

@@ -4,7 +4,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rcnn
-from rcnn.roi import assign_levels, roi_align, roi_align_backward, roi_align_into, roi_pool, roi_pool_backward
+from rcnn.roi import (
+    assign_levels,
+    level_scales,
+    multiscale_roi_align,
+    multiscale_roi_align_backward,
+    roi_align,
+    roi_align_backward,
+    roi_levels,
+    roi_pool,
+    roi_pool_backward,
+)
 
 COLUMNS = np.tile(np.arange(8.0), (8, 1))[None, None]  # (1, 1, 8, 8), each pixel holds its column
 ONES = np.ones((1, 1, 4, 4))
@@ -118,31 +128,42 @@ def test_roi_align_kernel_and_reference_agree(data):
     np.testing.assert_allclose(answers[1][1], answers[0][1], rtol=0, atol=1e-12)
 
 
-def test_roi_align_into_fills_the_rows_it_is_told(impl):
-    out = np.full((4, 3, 3, 1), 9.0).transpose(0, 3, 1, 2)  # (4, 1, 3, 3), channels last in memory
-    roi_align_into(out, [3, 1], COLUMNS, [[0, 0, 3, 3], [3, 0, 6, 3]], [0, 0])
-    np.testing.assert_allclose(out[:, 0, 0], [[9, 9, 9], [3.5, 4.5, 5.5], [9, 9, 9], [0.5, 1.5, 2.5]], rtol=1e-12)
+def test_several_levels_are_pooled_each_from_its_own(impl):
+    finer = np.repeat(np.repeat(COLUMNS, 2, axis=2), 2, axis=3) * 10
+    rois, images = [[0, 0, 3, 3], [3, 0, 6, 3], [0, 0, 3, 3]], [0, 0, 0]
+    pooled = multiscale_roi_align([finer, COLUMNS], rois, images, [1, 1, 0], (3, 3), [2.0, 1.0])
+    np.testing.assert_allclose(pooled[:2, 0, 0], [[0.5, 1.5, 2.5], [3.5, 4.5, 5.5]], rtol=1e-12)
+    np.testing.assert_array_equal(pooled[2:], roi_align(finer, rois[2:], [0], (3, 3), 2.0))
+
+
+def test_the_gradient_of_several_levels_is_each_levels_own(impl):
+    finer = np.repeat(np.repeat(COLUMNS, 2, axis=2), 2, axis=3)
+    rois, images, levels = np.array([[0.0, 0, 3, 3], [3, 0, 6, 3], [1, 1, 4, 3]]), np.zeros(3, int), np.array([1, 1, 0])
+    grad = cosines((3, 1, 2, 3), np.float64)
+    shapes = [finer.shape, COLUMNS.shape, COLUMNS.shape]
+    found = multiscale_roi_align_backward(grad, rois, images, levels, shapes, [2.0, 1.0, 1.0])
+    assert found[2] is None
+    for level, scale in enumerate((2.0, 1.0)):
+        own = levels == level
+        np.testing.assert_array_equal(
+            found[level], roi_align_backward(grad[own], rois[own], images[own], shapes[level], scale)
+        )
 
 
 @pytest.mark.parametrize(
-    ("out", "places", "message"),
+    ("features", "levels", "scales", "message"),
     [
-        (np.zeros((2, 1, 3, 3)), [2], r"places must lie in 0 \.\. 1, got 2 \.\. 2"),
-        (np.zeros((2, 1, 3, 3)), [-1], r"places must lie in 0 \.\. 1, got -1 \.\. -1"),
-        (np.zeros((2, 1, 3, 3)), [0, 1], r"places must have shape \(1,\), got \(2,\)"),
-        (np.zeros((2, 1, 3, 3), np.float32), [0], "out must have 1 channels of float64 .* got float32"),
-        (np.zeros((2, 2, 3, 3)), [0], "out must have 1 channels"),
-        (np.zeros((2, 1, 3, 6))[..., ::2], [0], "out must .* lie channels last"),
+        ([COLUMNS], [1], [1.0], r"levels\[0\] is 1, but there are 1 levels \(0 \.\. 0\)"),
+        ([COLUMNS], [-1], [1.0], r"levels\[0\] is -1"),
+        ([COLUMNS], [0, 0], [1.0], r"levels must have shape \(1,\), got \(2,\)"),
+        ([COLUMNS], [0], [1.0, 0.5], "spatial_scales must be 1, one for each level, got 2"),
+        ([COLUMNS, COLUMNS[:, :0]], [0], [1.0, 1.0], r"features\[1\] has 1 images and 0 channels"),
+        ([], [0], [], "features must be a sequence of at least one map"),
     ],
 )
-def test_roi_align_into_names_what_is_wrong(impl, out, places, message):
+def test_what_is_wrong_with_levels_is_named(impl, features, levels, scales, message):
     with pytest.raises(ValueError, match=message):
-        roi_align_into(out, places, COLUMNS, [[0, 0, 3, 3]], [0])
-
-
-def test_roi_align_into_wants_different_places(impl):
-    with pytest.raises(ValueError, match="places must differ, got 2 of which 1 are different"):
-        roi_align_into(np.zeros((2, 1, 3, 3)), [1, 1], COLUMNS, [[0, 0, 3, 3]] * 2, [0, 0])
+        multiscale_roi_align(features, [[0, 0, 3, 3]], [0], levels, (3, 3), scales)
 
 
 def test_what_a_bin_does_not_read_does_not_matter(impl):
@@ -372,3 +393,52 @@ def test_pooling_over_levels_is_torchvisions(impl, golden):
 def test_assign_levels_names_what_is_wrong(arguments, message):
     with pytest.raises(ValueError, match=message):
         assign_levels(*arguments)
+
+
+# ---------------------------------------------------------------------- scales and levels
+
+
+@pytest.mark.parametrize(
+    "heights, padded, scales",
+    [
+        ([200, 100, 50, 25], 800, [1 / 4, 1 / 8, 1 / 16, 1 / 32]),
+        ([13], 800, [1 / 64]),  # 12.5 rows rounded up: still a stride of 64
+        ([61], 800, [61 / 800]),  # 1/16 would be 50 rows, 1/8 would be 100
+        ([53], 160, [53 / 160]),  # 1/4 would be 40
+        ([7, 3], 96, [1 / 16, 1 / 32]),  # 6 rows, and 7 is within a row of it
+        ([1], 32, [1 / 32]),
+        ([32], 32, [1.0]),
+        ([64], 32, [2.0]),
+    ],
+)
+def test_scales_are_powers_of_two_where_these_explain_the_height(heights, padded, scales):
+    assert level_scales(heights, padded) == scales
+
+
+def test_levels_are_torchvisions(golden):
+    case = golden("roi")
+    scales = level_scales([case[f"multiscale/feature{i}"].shape[2] for i in range(4)], int(case["multiscale/image"][0]))
+    assert scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+    levels = roi_levels(case["multiscale/boxes"], scales)
+    np.testing.assert_array_equal(levels, case["multiscale/levels"])
+    assert set(levels.tolist()) == {0, 1, 2, 3}
+
+
+def square(side):
+    return [0.0, 0.0, side, side]
+
+
+@pytest.mark.parametrize(
+    "scales, canonical, sides, expected",
+    [
+        ([1 / 4, 1 / 8, 1 / 16, 1 / 32], (224, 4), [20, 111, 112, 223, 224, 447, 448, 5000], [0, 0, 1, 1, 2, 2, 3, 3]),
+        ([1 / 4, 1 / 8], (32, 3), [15, 16, 31, 32, 500], [0, 0, 0, 1, 1]),
+        ([1 / 16], (224, 4), [1, 224, 5000], [0, 0, 0]),
+        ([61 / 800], (224, 4), [1, 224, 5000], [0, 0, 0]),
+    ],
+)
+def test_large_rois_are_pooled_from_coarse_levels(scales, canonical, sides, expected):
+    options = {"canonical_size": canonical[0], "canonical_level": canonical[1]}
+    rois = np.array([square(side) for side in sides])
+    assert roi_levels(rois, scales, **options).tolist() == expected
+    assert roi_levels(np.zeros((0, 4)), scales, **options).shape == (0,)

@@ -3,66 +3,15 @@
 import numpy as np
 import pytest
 
-from rcnn import FasterRCNNConfig, boxes, nn, roi, roi_heads
+from rcnn import boxes, nn, roi, roi_heads
 from rcnn.nn import Tensor
 from rcnn.nn.random import drawing_from
 
 pytestmark = pytest.mark.usefixtures("impl")
 
 
-def make_config(**fields):
-    return FasterRCNNConfig(nn.Identity(), 4, 3, **{"hidden_dim": 8, "dropout": 0.0, **fields})
-
-
-# ---------------------------------------------------------------------- scales and levels
-
-
-@pytest.mark.parametrize(
-    "heights, padded, scales",
-    [
-        ([200, 100, 50, 25], 800, [1 / 4, 1 / 8, 1 / 16, 1 / 32]),
-        ([13], 800, [1 / 64]),  # 12.5 rows rounded up: still a stride of 64
-        ([61], 800, [61 / 800]),  # 1/16 would be 50 rows, 1/8 would be 100
-        ([53], 160, [53 / 160]),  # 1/4 would be 40
-        ([7, 3], 96, [1 / 16, 1 / 32]),  # 6 rows, and 7 is within a row of it
-        ([1], 32, [1 / 32]),
-        ([32], 32, [1.0]),
-        ([64], 32, [2.0]),
-    ],
-)
-def test_scales_are_powers_of_two_where_these_explain_the_height(heights, padded, scales):
-    assert roi_heads.level_scales(heights, padded) == scales
-
-
-def test_levels_are_torchvisions(golden):
-    case = golden("roi")
-    scales = roi_heads.level_scales(
-        [case[f"multiscale/feature{i}"].shape[2] for i in range(4)], int(case["multiscale/image"][0])
-    )
-    assert scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
-    levels = roi_heads.roi_levels(case["multiscale/boxes"], scales, make_config())
-    np.testing.assert_array_equal(levels, case["multiscale/levels"])
-    assert set(levels.tolist()) == {0, 1, 2, 3}
-
-
-def square(side):
-    return [0.0, 0.0, side, side]
-
-
-@pytest.mark.parametrize(
-    "scales, canonical, sides, expected",
-    [
-        ([1 / 4, 1 / 8, 1 / 16, 1 / 32], (224, 4), [20, 111, 112, 223, 224, 447, 448, 5000], [0, 0, 1, 1, 2, 2, 3, 3]),
-        ([1 / 4, 1 / 8], (32, 3), [15, 16, 31, 32, 500], [0, 0, 0, 1, 1]),
-        ([1 / 16], (224, 4), [1, 224, 5000], [0, 0, 0]),
-        ([61 / 800], (224, 4), [1, 224, 5000], [0, 0, 0]),
-    ],
-)
-def test_large_rois_are_pooled_from_coarse_levels(scales, canonical, sides, expected):
-    config = make_config(canonical_size=canonical[0], canonical_level=canonical[1])
-    rois = np.array([square(side) for side in sides])
-    assert roi_heads.roi_levels(rois, scales, config).tolist() == expected
-    assert roi_heads.roi_levels(np.zeros((0, 4)), scales, config).shape == (0,)
+def make_heads(**options):
+    return roi_heads.RoIHeads(4, 3, **{"hidden_dim": 8, **options})
 
 
 # ---------------------------------------------------------------------- pooling
@@ -73,7 +22,7 @@ def test_pooling_over_levels_is_torchvisions(golden, impl):
     features = [Tensor(case[f"multiscale/feature{i}"]) for i in range(4)]
     rois, levels = case["multiscale/boxes"], case["multiscale/levels"]
     scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
-    pooled = roi_heads.pool(features, rois, np.zeros(len(rois), np.int64), levels, scales, make_config())
+    pooled = roi_heads.pool(features, rois, np.zeros(len(rois), np.int64), levels, scales)
     error = np.abs(pooled.data - case["multiscale/out"]).max() / np.abs(case["multiscale/out"]).max()
     assert error < (2e-6 if impl == "numpy" else 1e-6)
 
@@ -87,33 +36,25 @@ def pyramid(dtype=np.float64):
     return features, rois, np.array([1, 0, 0, 1, 1, 0]), np.array([0, 1, 1, 0, 1, 0]), [1 / 4, 1 / 8]
 
 
-@pytest.mark.parametrize("how", [{}, {"sampling_ratio": 0}, {"aligned": True}, {"pool_size": (2, 5)}])
-def test_every_roi_is_pooled_from_its_level(how):
-    config = make_config(**{"pool_size": (3, 3), **how})
+@pytest.mark.parametrize("options", [{}, {"sampling_ratio": 0}, {"aligned": True}, {"output_size": (2, 5)}])
+def test_every_roi_is_pooled_from_its_level(options):
+    options = {"output_size": (3, 3), **options}
     features, rois, images, levels, scales = pyramid()
-    pooled = roi_heads.pool(features, rois, images, levels, scales, config)
-    assert pooled.shape == (6, 3, *config.pool_size)
+    pooled = roi_heads.pool(features, rois, images, levels, scales, **options)
+    assert pooled.shape == (6, 3, *options["output_size"])
     for r in range(6):
-        alone = roi.roi_align(
-            features[levels[r]].data,
-            rois[r : r + 1],
-            images[r : r + 1],
-            config.pool_size,
-            scales[levels[r]],
-            config.sampling_ratio,
-            config.aligned,
-        )
+        one, maps = slice(r, r + 1), features[levels[r]].data
+        alone = roi.roi_align(maps, rois[one], images[one], spatial_scale=scales[levels[r]], **options)
         np.testing.assert_array_equal(pooled.data[r], alone[0])
 
 
-@pytest.mark.parametrize("how", [{}, {"sampling_ratio": 0, "aligned": True}])
-def test_gradient_of_pooling_by_finite_differences(how):
+@pytest.mark.parametrize("options", [{}, {"sampling_ratio": 0, "aligned": True}])
+def test_gradient_of_pooling_by_finite_differences(options):
     features, rois, images, levels, scales = pyramid()
-    config = make_config(pool_size=(3, 2), **how)
     rng = np.random.default_rng(1)
 
     def loss():
-        pooled = roi_heads.pool(features, rois, images, levels, scales, config)
+        pooled = roi_heads.pool(features, rois, images, levels, scales, output_size=(3, 2), **options)
         return (pooled * pooled * weights).sum()
 
     weights = rng.standard_normal((6, 3, 3, 2))
@@ -130,7 +71,7 @@ def test_gradient_of_pooling_by_finite_differences(how):
 
 def test_a_level_without_rois_gets_no_gradient():
     features, rois, images, levels, scales = pyramid()
-    roi_heads.pool(features, rois, images, np.zeros_like(levels), scales, make_config()).sum().backward()
+    roi_heads.pool(features, rois, images, np.zeros_like(levels), scales).sum().backward()
     assert features[0].grad is not None
     assert features[1].grad is None
 
@@ -138,7 +79,7 @@ def test_a_level_without_rois_gets_no_gradient():
 def test_no_rois_pool_to_nothing():
     features, _, _, _, scales = pyramid(np.float32)
     none = np.zeros(0, np.int64)
-    pooled = roi_heads.pool(features, np.zeros((0, 4), np.float32), none, none, scales, make_config())
+    pooled = roi_heads.pool(features, np.zeros((0, 4), np.float32), none, none, scales)
     assert pooled.shape == (0, 3, 7, 7)
     assert pooled.dtype == np.float32
     pooled.sum().backward()
@@ -148,8 +89,7 @@ def test_no_rois_pool_to_nothing():
 
 
 def test_the_head_worked_by_hand():
-    config = make_config(pool_size=(2, 2), hidden_dim=8)
-    heads = roi_heads.RoIHeads(config)
+    heads = make_heads(pool_size=(2, 2))
     pooled = np.random.default_rng(0).standard_normal((2, 2, 5, 4)).transpose(1, 3, 0, 2)[:2, :, :, :2]  # strided
     pooled = pooled.astype(np.float32)  # (2, 4, 2, 2)
     state = heads.state_dict()
@@ -165,7 +105,7 @@ def test_the_head_worked_by_hand():
 
 
 def test_parameters_are_torchvisions():
-    state = roi_heads.RoIHeads(make_config(pool_size=(2, 3))).state_dict()
+    state = make_heads(pool_size=(2, 3)).state_dict()
     assert {name: array.shape for name, array in state.items()} == {
         "box_head.fc6.weight": (8, 24),
         "box_head.fc6.bias": (8,),
@@ -179,7 +119,7 @@ def test_parameters_are_torchvisions():
 
 
 def test_dropout_is_drawn_from_the_generator_and_only_in_training():
-    heads = roi_heads.RoIHeads(make_config(hidden_dim=64, dropout=0.5))
+    heads = make_heads(hidden_dim=64, dropout=0.5)
     pooled = Tensor(np.ones((3, 4, 7, 7), np.float32))
 
     def logits(seed):
@@ -198,9 +138,9 @@ GT, GT_LABELS = np.array([[0.0, 0, 10, 10], [50, 50, 70, 90]]), np.array([2, 1])
 PROPOSALS = np.array([[1.0, 0, 11, 10], [80, 0, 90, 10], [50, 50, 70, 76], [0, 4, 10, 14]])  # IoU .82, 0, .65, .43
 
 
-def find_targets(proposals=PROPOSALS, gt=GT, labels=GT_LABELS, seed=0, **fields):
-    fields = {"box_positive_fraction": 1.0, **fields}
-    return roi_heads.find_targets(proposals, gt, labels, make_config(**fields), np.random.default_rng(seed))
+def find_targets(proposals=PROPOSALS, gt=GT, labels=GT_LABELS, seed=0, **options):
+    options = {"positive_fraction": 1.0, **options}
+    return roi_heads.find_targets(proposals, gt, labels, rng=np.random.default_rng(seed), **options)
 
 
 def test_targets_worked_by_hand():
@@ -215,14 +155,14 @@ def test_targets_worked_by_hand():
 
 @pytest.mark.parametrize("weights", [(10, 10, 5, 5), (1, 2, 3, 4)])
 def test_deltas_are_divided_by_the_weights_in_decoding(weights):
-    targets = find_targets(bbox_reg_weights=weights)
+    targets = find_targets(weights=weights)
     objects = targets.labels > 0
     decoded = boxes.decode(targets.deltas[objects], targets.rois[objects], weights)
     np.testing.assert_allclose(decoded, GT[[0, 1, 0, 1]], atol=1e-12)
 
 
 def test_rois_between_the_thresholds_are_ignored():
-    targets = find_targets(box_fg_iou_thresh=0.7, box_bg_iou_thresh=0.5)
+    targets = find_targets(fg_iou_thresh=0.7, bg_iou_thresh=0.5)
     np.testing.assert_array_equal(targets.rois, np.concatenate([PROPOSALS[[0, 1, 3]], GT]))
     assert targets.labels.tolist() == [2, 0, 0, 2, 1]
 
@@ -243,8 +183,8 @@ def test_without_objects_all_is_background(proposals):
     assert targets.deltas.shape == (len(proposals), 4)
 
 
-def test_samples_follow_config_and_generator():
-    sizes = {"box_batch_size_per_image": 4, "box_positive_fraction": 0.25}
+def test_samples_follow_settings_and_generator():
+    sizes = {"batch_size": 4, "positive_fraction": 0.25}
     draws = [find_targets(seed=seed, **sizes) for seed in (0, 0, *range(20))]
     assert {(t.labels > 0).sum() for t in draws} == {1}  # int(4 * 0.25)
     assert {len(t.labels) for t in draws} == {3}  # both of background
@@ -296,7 +236,9 @@ def detect(probabilities, rois, deltas=None, size=(100, 100), score_thresh=0.05,
     probabilities = np.array(probabilities, np.float64).reshape(len(rois), -1)
     deltas = np.zeros((*probabilities.shape, 4)) if deltas is None else np.array(deltas, np.float64)
     rois = np.array(rois, np.float64)
-    return roi_heads.detect(np.log(probabilities), deltas, rois, size, make_config(), score_thresh, nms_thresh, top_k)
+    return roi_heads.detect(
+        np.log(probabilities), deltas, rois, size, score_thresh=score_thresh, nms_thresh=nms_thresh, top_k=top_k
+    )
 
 
 A, B = [0, 0, 10, 10], [20, 0, 30, 10]  # far from each other
@@ -351,7 +293,7 @@ def test_boxes_are_clipped_and_small_ones_dropped():
 
 def test_no_rois_give_no_detections():
     none = np.zeros((0, 3, 4), np.float32)
-    found = roi_heads.detect(none[..., 0], none, none[:, 0], (9, 9), make_config(), 0.05, 0.5, 100)
+    found = roi_heads.detect(none[..., 0], none, none[:, 0], (9, 9))
     assert {key: (array.shape, array.dtype.name) for key, array in found.items()} == {
         "boxes": ((0, 4), "float32"),
         "scores": ((0,), "float32"),

@@ -3,15 +3,11 @@
 import numpy as np
 import pytest
 
-from rcnn import FasterRCNNConfig, boxes, nn, rpn
+from rcnn import boxes, nn, rpn
 from rcnn.anchors import AnchorGenerator
 from rcnn.nn import Tensor
 
 pytestmark = pytest.mark.usefixtures("impl")
-
-
-def make_config(**fields):
-    return FasterRCNNConfig(nn.Identity(), 4, 3, **fields)
 
 
 def logit(score):
@@ -62,7 +58,7 @@ def test_one_head_serves_every_level():
 
 
 def test_parameters_are_torchvisions_and_start_near_zero():
-    state = rpn.RPN(make_config(), num_anchors=9).state_dict()
+    state = rpn.RPN(4, num_anchors=9).state_dict()
     assert {name: array.shape for name, array in state.items()} == {
         "head.conv.0.0.weight": (4, 4, 3, 3),
         "head.conv.0.0.bias": (4,),
@@ -85,7 +81,8 @@ def propose(levels, size=(100, 100), pre=1000, post=1000, nms_thresh=0.5, score_
     deltas = [
         np.array([row[2] if len(row) > 2 else [0] * 4 for row in level], np.float64).reshape(-1, 4) for level in levels
     ]
-    return rpn.propose([logit(level) for level in scores], deltas, anchors, size, pre, post, nms_thresh, score_thresh)
+    options = {"pre_nms_top_n": pre, "post_nms_top_n": post, "nms_thresh": nms_thresh, "score_thresh": score_thresh}
+    return rpn.propose([logit(level) for level in scores], deltas, anchors, size, **options)
 
 
 A, B, C = [0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]  # far from one another
@@ -165,9 +162,7 @@ def test_a_network_that_overflows_proposes_nothing_of_it():
 
 
 def test_float32_stays_float32():
-    found = rpn.propose(
-        [np.zeros(1, np.float32)], [np.zeros((1, 4), np.float32)], [np.array([A], np.float32)], (9, 9), 5, 5, 0.5
-    )
+    found = rpn.propose([np.zeros(1, np.float32)], [np.zeros((1, 4), np.float32)], [np.array([A], np.float32)], (9, 9))
     assert {a.dtype.name for a in (found.boxes, found.scores, found.candidates, found.candidate_scores)} == {"float32"}
 
 
@@ -200,8 +195,8 @@ GT = np.array([[0, 0, 10, 10], [68, 0, 80, 30]], np.float64)  # IoU with the sec
 
 
 def test_targets_worked_by_hand():
-    config = make_config(rpn_batch_size_per_image=4, rpn_positive_fraction=1.0)
-    targets = rpn.find_targets(ANCHORS, GT, config, np.random.default_rng(0))
+    options = {"batch_size": 4, "positive_fraction": 1.0, "rng": np.random.default_rng(0)}
+    targets = rpn.find_targets(ANCHORS, GT, **options)
     assert targets.matches.tolist() == [0, 0, -2, -1, 1]  # IoU 1, 0.8, 1/3 (ignored), 0, best of its object
     assert targets.positive.tolist() == [0, 1, 4]
     assert targets.negative.tolist() == [3]
@@ -211,7 +206,7 @@ def test_targets_worked_by_hand():
 
 
 def test_without_objects_all_anchors_are_background():
-    targets = rpn.find_targets(ANCHORS, np.zeros((0, 4)), make_config(), np.random.default_rng(0))
+    targets = rpn.find_targets(ANCHORS, np.zeros((0, 4)), rng=np.random.default_rng(0))
     assert targets.matches.tolist() == [-1] * 5
     assert targets.positive.shape == (0,)
     assert targets.negative.tolist() == [0, 1, 2, 3, 4]
@@ -219,9 +214,10 @@ def test_without_objects_all_anchors_are_background():
 
 
 @pytest.mark.parametrize("size, fraction, positives, negatives", [(4, 0.5, 2, 1), (2, 0.5, 1, 1), (1, 0.5, 0, 1)])
-def test_samples_follow_config_and_generator(size, fraction, positives, negatives):
-    config = make_config(rpn_batch_size_per_image=size, rpn_positive_fraction=fraction)
-    draws = [rpn.find_targets(ANCHORS, GT, config, np.random.default_rng(seed)) for seed in (0, 0, *range(20))]
+def test_samples_follow_settings_and_generator(size, fraction, positives, negatives):
+    options = {"batch_size": size, "positive_fraction": fraction}
+    generators = [np.random.default_rng(seed) for seed in (0, 0, *range(20))]
+    draws = [rpn.find_targets(ANCHORS, GT, **options, rng=generator) for generator in generators]
     assert {(len(t.positive), len(t.negative)) for t in draws} == {(positives, negatives)}
     assert all((t.matches[t.positive] >= 0).all() and (t.matches[t.negative] == -1).all() for t in draws)
     np.testing.assert_array_equal(draws[0].positive, draws[1].positive)

@@ -98,8 +98,8 @@ def test_shapes_are_as_documented(traced):
                 assert side == (int(symbol) if symbol.isdecimal() else known.setdefault(key, side)), (name, symbol)
         checked.add(name)
     assert checked == {
-        "pictures",
         "images",
+        "batch",
         "features",
         "anchors",
         "objectness",
@@ -126,8 +126,8 @@ def test_shapes_are_as_documented(traced):
 
 def test_sizes_and_settings(traced):
     assert traced.image_sizes == [(40, 60), (40, 48)]
-    assert [p.shape[:2] for p in traced.pictures] == traced.image_sizes
-    assert traced.images.shape == (2, 3, 64, 64)
+    assert [p.shape[:2] for p in traced.images] == traced.image_sizes
+    assert traced.batch.shape == (2, 3, 64, 64)
     assert [level.shape[2:] for level in traced.features] == [(16, 16), (8, 8), (4, 4)]  # the last for the RPN alone
     assert traced.roi_scales == [1 / 4, 1 / 8]
     assert set(traced.roi_levels.tolist()) <= {0, 1}
@@ -135,7 +135,7 @@ def test_sizes_and_settings(traced):
 
 
 def test_pictures_are_what_the_network_saw(traced):
-    np.testing.assert_allclose(traced.pictures[0], PICTURES[0] / 255, atol=1e-6)
+    np.testing.assert_allclose(traced.images[0], PICTURES[0] / 255, atol=1e-6)
 
 
 @pytest.mark.parametrize("image", [0, 1])

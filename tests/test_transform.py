@@ -108,7 +108,7 @@ def test_a_batch_that_is_one_already_is_only_padded(size, padded):
 def test_pictures_come_back_from_the_batch_without_padding():
     given = [picture(20, 30), picture(30, 25, seed=1)]
     batch = transform.make_batch(given, 20, 64, MEAN, STD)
-    back = transform.to_pictures(batch, MEAN, STD)
+    back = transform.to_images(batch, MEAN, STD)
     assert [p.shape for p in back] == [(20, 30, 3), (24, 20, 3)]
     np.testing.assert_allclose(back[0], given[0] / 255.0, rtol=0, atol=1e-6)
     assert 0 <= min(p.min() for p in back) <= max(p.max() for p in back) <= 1
@@ -142,11 +142,11 @@ def test_arrays_images_and_paths_are_the_same_picture(tmp_path):
         tmp_path / "picture.png",
         str(tmp_path / "picture.png"),
     ):
-        array = transform.as_picture(kind)
+        array = transform.as_image(kind)
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, expected)
-    assert transform.as_picture(given, dtype=np.float64).dtype == np.float64
-    np.testing.assert_allclose(transform.as_picture((given / 255.0).astype(np.float16)), expected, atol=1e-3)
+    assert transform.as_image(given, dtype=np.float64).dtype == np.float64
+    np.testing.assert_allclose(transform.as_image((given / 255.0).astype(np.float16)), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -163,13 +163,13 @@ def test_arrays_images_and_paths_are_the_same_picture(tmp_path):
     ],
 )
 def test_modes_of_pil_become_rgb(mode, colour, expected):
-    array = transform.as_picture(Image.new(mode, (3, 2), colour))
+    array = transform.as_image(Image.new(mode, (3, 2), colour))
     np.testing.assert_array_equal(array * 255, np.full((2, 3, 3), expected))
 
 
 def test_a_palette_becomes_rgb():
     given = Image.fromarray(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8)).convert("P")
-    np.testing.assert_array_equal(transform.as_picture(given), [[[1, 0, 0], [0, 0, 1]]])
+    np.testing.assert_array_equal(transform.as_image(given), [[[1, 0, 0], [0, 0, 1]]])
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
@@ -183,10 +183,10 @@ def test_a_picture_is_turned_the_way_it_was_held(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: the camera was turned, a quarter turn clockwise puts it right
     Image.fromarray(given).save(tmp_path / "turned.png", exif=exif)
-    array = transform.as_picture(tmp_path / "turned.png")
+    array = transform.as_image(tmp_path / "turned.png")
     np.testing.assert_array_equal(array * 255, np.rot90(given, -1))
     with Image.open(tmp_path / "turned.png") as opened:
-        np.testing.assert_array_equal(transform.as_picture(opened), array)
+        np.testing.assert_array_equal(transform.as_image(opened), array)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_paths_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "text.png").write_text("not a picture")
     for name in ("text.png", "absent.png"):
         with pytest.raises(OSError, match=name):
-            transform.as_picture(tmp_path / name)
+            transform.as_image(tmp_path / name)
 
 
 # ---------------------------------------------------------------------- targets

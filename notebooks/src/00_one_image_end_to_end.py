@@ -144,13 +144,13 @@ def predict_shapes():
 
 # %% transform-shapes
 trace = model.trace([picture], [target], rng=np.random.default_rng(0))
-show("images", trace.images)
-show("pictures[0]", trace.pictures[0])  # the same to look at, without normalisation and padding
+show("batch", trace.batch)
+show("images[0]", trace.images[0])  # the same to look at, without normalisation and padding
 print(f"{'image_sizes[0]':<22}{trace.image_sizes[0]}")
 
 figure = plot.figure(10, 3.1)
 colours = "red", "green", "blue"
-for ax, channel, colour in zip(figure.subplots(1, 3), trace.images[0], colours, strict=True):
+for ax, channel, colour in zip(figure.subplots(1, 3), trace.batch[0], colours, strict=True):
     plot.feature_map(ax, channel[None], max_channels=1, quantity="value")
     spread = f"mean {channel.mean():.2f}, standard deviation {channel.std():.2f}"
     plot.title(ax, f"images[0], {colour}", spread)
@@ -172,7 +172,7 @@ figure
 # %% backbone-shapes
 show("features[0]", trace.features[0])
 features = trace.features[0][0]  # (C, H_l, W_l), of our page
-stride = anchors.measure_stride(trace.images.shape[2:], features.shape[1:])
+stride = anchors.measure_stride(trace.batch.shape[2:], features.shape[1:])
 print("stride (rows, columns):", stride)
 
 figure = plot.figure(10, 4.6)
@@ -241,7 +241,7 @@ maps = probability.reshape(rows, columns, k).transpose(2, 0, 1)  # (k, H_l, W_l)
 shape = len(model.config.aspect_ratios), len(model.config.anchor_sizes)
 figure = plot.figure(10, 3.3 * shape[0])
 for ax, one, (x1, y1, x2, y2) in zip(figure.subplots(*shape).flat, maps, cell, strict=True):
-    plot.objectness(ax, picture, one, image_size=trace.images.shape[2:])
+    plot.objectness(ax, picture, one, image_size=trace.batch.shape[2:])
     plot.title(ax, f"{y2 - y1:g} × {x2 - x1:g}", "height × width of the anchor, pixels")
 figure
 
@@ -495,7 +495,7 @@ print("sum of the digits:  ", sum(int(pages.classes[label]) for label in found["
 
 # %% predictions-check points=2
 found_shapes = {
-    "images": trace.images,
+    "batch": trace.batch,
     "features[0]": trace.features[0],
     "anchors[0]": trace.anchors[0],
     "objectness[0]": trace.objectness[0],

@@ -193,7 +193,7 @@ checks.resize_boxes(resize_boxes)
 
 flowers = np.array([[169, 85, 446, 360], [288, 374, 470, 427]])
 moved, size = resize_boxes(flowers, photo.shape[:2], 256, 427)
-resized = transform.resize(transform.as_picture(photo), size)
+resized = transform.resize(transform.as_image(photo), size)
 print(f"{photo.shape[:2]} becomes {resized.shape[:2]}, and the boxes become", np.round(moved, 1).tolist())
 
 figure = plot.figure(7, 2.6)
@@ -491,7 +491,7 @@ with tempfile.TemporaryDirectory() as folder:
 batch = transform.make_batch([picture], 800, 1333, mean, deviation)
 in_batch = transform.scale_boxes(target["boxes"], batch.original_sizes[0], batch.image_sizes[0])
 halfway = (225 + 150) / 2 / 255  # between the two greys
-dark = (transform.to_pictures(batch, mean, deviation)[0].mean(axis=2) < halfway).sum()
+dark = (transform.to_images(batch, mean, deviation)[0].mean(axis=2) < halfway).sum()
 print("read from the file:", target["boxes"][0], "  in the batch:", in_batch[0])
 print("area of the box:           ", boxes.area(in_batch)[0])
 print("pixels that are dark there:", dark)

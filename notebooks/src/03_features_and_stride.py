@@ -51,11 +51,11 @@ from rcnn.nn import functional as F
 model = rcnn.load_digits()  # its weights come with the package
 picture, target = data.Digits(split="val")[178]
 trace = model.trace([picture])
-print("images", trace.images.shape, "   features[0]", trace.features[0].shape)
+print("images", trace.batch.shape, "   features[0]", trace.features[0].shape)
 
 figure = plot.figure(9, 4.2)
 left, right = figure.subplots(1, 2)
-plot.title(plot.image(left, picture), "What comes in", f"{trace.images.shape[2:]} pixels")
+plot.title(plot.image(left, picture), "What comes in", f"{trace.batch.shape[2:]} pixels")
 plot.title(
     plot.feature_map(right, trace.features[0][0]),
     "What the detector reads",
@@ -398,7 +398,7 @@ cell, pages, c = (8, 8), data.Digits(12, split="val"), 64  # the middle of its f
 mean = np.mean([influence(model.backbone, model.trace([page]).images, cell) for page, _ in pages], axis=0)
 half = next(k for k in range(48) if mean[c - k : c + k + 1, c - k : c + k + 1].sum() >= mean.sum() / 2)
 training = rcnn.load_digits().backbone.train()
-print("the field:", extent(mean), " in training mode:", extent(influence(training, trace.images, cell)))
+print("the field:", extent(mean), " in training mode:", extent(influence(training, trace.batch, cell)))
 
 squares = {
     "receptive field": extent(mean),
@@ -541,7 +541,7 @@ rcnn.seed(0)
 pyramid = FPN([48, 64], out_channels=64, extra_max_pool=False)
 
 with no_grad():
-    fine = stride_four(Tensor(trace.images))  # (1, 48, 32, 32)
+    fine = stride_four(Tensor(trace.batch))  # (1, 48, 32, 32)
     coarse = stride_eight(fine)  # (1, 64, 16, 16)
     lateral, above = pyramid.inner_blocks[0](fine), pyramid.inner_blocks[1](coarse)
     enlarged = F.interpolate(above, lateral.shape[2:])
@@ -569,7 +569,7 @@ class Level(nn.Module):
 
 for index, (stride, cell) in enumerate(((4, (16, 16)), (8, (8, 8)))):
     for name, with_pyramid in (("C", False), ("P", True)):
-        x1, y1, x2, y2 = extent(influence(Level(index, with_pyramid), trace.images, cell))
+        x1, y1, x2, y2 = extent(influence(Level(index, with_pyramid), trace.batch, cell))
         print(
             f"{name}, stride {stride}: cell {cell!s:<9} sees {x2 - x1:>3} × {y2 - y1:<3} pixels, "
             f"the middle at {(x1 + x2) / 2}"

@@ -295,9 +295,10 @@ print(f"central_differences: right, to {off:.0e}")
 # them: with $\beta = 1$ all of them would lie on the parabola, and be pushed a fifth as hard as with $\beta = 1/9$.
 
 # %% smooth-l-one-picture
-config, all_anchors, rng = trained.config, trace.anchors[0], np.random.default_rng(0)
+all_anchors, rng, size = trace.anchors[0], np.random.default_rng(0), trained.config.rpn_batch_size_per_image
 found = [
-    rpn.find_targets(all_anchors, objects["boxes"], config, rng).deltas for _, objects in data.Digits(64)
+    rpn.find_targets(all_anchors, objects["boxes"], batch_size=size, rng=rng).deltas
+    for _, objects in data.Digits(64)
 ]
 wanted = np.concatenate(found)  # (positive anchors of 64 pages, 4)
 for beta in (1, 1 / 9):
@@ -427,7 +428,7 @@ def rpn_says(images):
 
 def rpn_losses(chosen, rng):
     "The two losses of the RPN on these pages."
-    found = [rpn.find_targets(all_anchors, true_boxes[i], config, rng) for i in chosen]
+    found = [rpn.find_targets(all_anchors, true_boxes[i], batch_size=size, rng=rng) for i in chosen]
     objectness, deltas = rpn_says(train_images[chosen])
     return rpn.loss([objectness], [deltas], found)
 
@@ -440,7 +441,9 @@ def recall_of_best(objectness, deltas):
     "The share of the unseen digits that one of the 20 best proposals of their page covers."
     covered = []
     for logits, moves, (_, objects) in zip(objectness.data, deltas.data, test, strict=True):
-        best = rpn.propose([logits], [moves], [all_anchors], (128, 128), 400, 20, nms_thresh=0.7)
+        best = rpn.propose(
+            [logits], [moves], [all_anchors], (128, 128), pre_nms_top_n=400, post_nms_top_n=20
+        )
         covered.append(boxes.iou(best.boxes, objects["boxes"]).max(axis=0, initial=0) >= 0.5)
     return np.concatenate(covered).mean()
 
@@ -491,7 +494,7 @@ figure
 # %% a-number-measured
 rcnn.seed(1)
 fresh = rcnn.faster_rcnn_small(pages.classes)
-chosen = rpn.find_targets(all_anchors, true_boxes[1], config, np.random.default_rng(1))
+chosen = rpn.find_targets(all_anchors, true_boxes[1], batch_size=size, rng=np.random.default_rng(1))
 objectness, deltas = fresh.rpn.head([fresh.backbone(nn.Tensor(train_images[[1]]))])
 first, _ = rpn.loss(objectness, deltas, [chosen])
 first.backward()

@@ -36,8 +36,6 @@
 # 1512.04412).
 
 # %% setting-up
-import dataclasses
-
 import numpy as np
 
 import rcnn
@@ -92,11 +90,11 @@ for name, trace in traces.items():
 # for each image ([2] section 2.3). In order:
 #
 # 1. The **candidates** are the P proposals and the G true boxes.
-# 2. Each is **matched** to the object with which its IoU is highest: positive from `box_fg_iou_thresh` on, background
-#    below `box_bg_iou_thresh`, ignored in between. Both are 0.5 by default, so nothing is. And nothing is forced: the
+# 2. Each is **matched** to the object with which its IoU is highest: positive from `fg_iou_thresh` on, background
+#    below `bg_iou_thresh`, ignored in between. Both are 0.5 by default, so nothing is. And nothing is forced: the
 #    true boxes already see to it that no object goes without.
-# 3. The **sample** has at most `box_batch_size_per_image` RoIs (512 by default, 128 here), of which at most the share
-#    `box_positive_fraction` = 1/4 is positive. Background fills the rest.
+# 3. The **sample** has at most `batch_size` RoIs (512 by default, 128 here), of which at most the share
+#    `positive_fraction` = 1/4 is positive. Background fills the rest.
 # 4. The **label** of a positive RoI is its object's class. A positive RoI's **deltas** lead to its object, multiplied by
 #    the second stage's weights (section 4). Background has label 0 and deltas of 0.
 #
@@ -114,27 +112,36 @@ for name, trace in traces.items():
 
 
 # %% roi-targets-yours
-def roi_targets(proposals, gt_boxes, gt_labels, config, rng):
+def roi_targets(
+    proposals,
+    gt_boxes,
+    gt_labels,
+    *,
+    fg_iou_thresh,
+    bg_iou_thresh,
+    batch_size,
+    positive_fraction,
+    weights,
+    rng,
+):
     """The RoIs of one image to learn from: rois (R, 4), labels (R,), deltas (R, 4), row by row.
 
-    proposals (P, 4), gt_boxes (G, 4), gt_labels (G,): P and G may be 0. config: has box_fg_iou_thresh,
-    box_bg_iou_thresh, box_batch_size_per_image, box_positive_fraction and bbox_reg_weights. rng: a
-    np.random.Generator, from which the sample is drawn. Label and deltas are 0 for background. The rows
-    may come in any order, the same in all three.
+    proposals (P, 4), gt_boxes (G, 4), gt_labels (G,): P and G may be 0. weights: four, of dx, dy, dw, dh.
+    rng: a np.random.Generator, from which the sample is drawn. Label and deltas are 0 for background. The
+    rows may come in any order, the same in all three.
     """
     ### BEGIN SOLUTION
     candidates = np.concatenate([proposals, gt_boxes])  # (P + G, 4)
     overlap = boxes.iou(candidates, gt_boxes)  # (P + G, G)
-    matches = matching.match(overlap, config.box_fg_iou_thresh, config.box_bg_iou_thresh)
+    matches = matching.match(overlap, fg_iou_thresh, bg_iou_thresh)
     is_object = matches >= 0
     labels = np.where(matches == -1, 0, -1)
     labels[is_object] = gt_labels[matches[is_object]]
-    size, fraction = config.box_batch_size_per_image, config.box_positive_fraction
-    positive, negative = matching.sample(labels, size, fraction, rng)
+    positive, negative = matching.sample(labels, batch_size, positive_fraction, rng)
     chosen = np.concatenate([positive, negative])
     deltas = np.zeros((len(chosen), 4))
     objects = gt_boxes[matches[positive]]
-    deltas[: len(positive)] = boxes.encode(objects, candidates[positive], config.bbox_reg_weights)
+    deltas[: len(positive)] = boxes.encode(objects, candidates[positive], weights)
     return candidates[chosen], labels[chosen], deltas
     ### END SOLUTION
 
@@ -142,7 +149,15 @@ def roi_targets(proposals, gt_boxes, gt_labels, config, rng):
 # %% roi-targets-check points=3
 checks.roi_targets(roi_targets)
 page = traces["trained"].proposals[1], targets[1]["boxes"], targets[1]["labels"]
-print("roi_targets: right; on page 1:", *map(np.shape, roi_targets(*page, config, np.random.default_rng())))
+settings = {
+    "fg_iou_thresh": config.box_fg_iou_thresh,
+    "bg_iou_thresh": config.box_bg_iou_thresh,
+    "batch_size": config.box_batch_size_per_image,
+    "positive_fraction": config.box_positive_fraction,
+    "weights": config.bbox_reg_weights,
+}
+found = roi_targets(*page, **settings, rng=np.random.default_rng())
+print("roi_targets: right; on page 1:", *map(np.shape, found))
 
 # %% roi-targets-source
 # How rcnn does it. The chosen rows are sorted, so that the RoIs stay in the order of the proposals.
@@ -271,11 +286,10 @@ print("head_loss_gradient: right")
 # not white gets a gradient. Rows of background are white all over.
 
 # %% by-class-picture
-few = dataclasses.replace(config, box_batch_size_per_image=24)  # so that the rows can be seen
 trace = traces["untrained"]
-sample = roi_heads.find_targets(
-    trace.proposals[1], trace.gt_boxes[1], trace.gt_labels[1], few, np.random.default_rng(2)
-)
+few = settings | {"batch_size": 24}  # so that the rows can be seen
+page = trace.proposals[1], trace.gt_boxes[1], trace.gt_labels[1]
+sample = roi_heads.find_targets(*page, **few, rng=np.random.default_rng(2))
 class_logits, box_deltas = model.forward(pictures[1:2], sample.rois, np.zeros(len(sample.rois), int))
 of_boxes = nn.Tensor(box_deltas.data, requires_grad=True)  # the same numbers, cut off from the network
 _, reg_loss = roi_heads.loss(class_logits, of_boxes, [sample])
@@ -439,9 +453,9 @@ print(
 # %% next [markdown]
 # ## To try
 #
-# 1. Set `box_positive_fraction` to 1 in `few` and draw the batch again. What becomes of the share of background, and
+# 1. Set `positive_fraction` to 1 in `few` and draw the batch again. What becomes of the share of background, and
 #    what would the head learn to say about an empty patch of paper?
-# 2. Take the background from IoU 0.1 on, as in [2]: `box_bg_iou_thresh` cannot say that. What would you have to change
+# 2. Take the background from IoU 0.1 on, as in [2]: `bg_iou_thresh` cannot say that. What would you have to change
 #    in your `roi_targets`?
 # 3. Put a function of your own in the place of `roi_heads.find_targets`, one that gives
 #    `roi_heads.RoITargets(*roi_targets(...))`, and train on `pages` for some steps with `rcnn.train.fit`.

@@ -488,7 +488,7 @@ pyramid = anchors.AnchorGenerator([(size,) for size in (32, 64, 128, 256, 512)],
 features = [(-(-padded[0] // stride), -(-padded[1] // stride)) for stride in (4, 8, 16, 32, 64)]
 levels = pyramid(padded, features)  # five of (A_l, 4)
 object_box = transform.scale_boxes(pagoda, photo.shape[:2], resized)
-in_batch = transform.to_pictures(batch, *imagenet)[0]
+in_batch = transform.to_images(batch, *imagenet)[0]
 
 figure = plot.figure(10, 5.8)
 middle = (object_box[0, :2] + object_box[0, 2:]) / 2

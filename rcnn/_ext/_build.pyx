@@ -4,9 +4,12 @@
 cdef extern from *:
     """
     #ifdef _OPENMP
+    #include <omp.h>
     #define RCNN_OPENMP 1
+    #define RCNN_START_OPENMP() ((void)omp_get_max_threads())
     #else
     #define RCNN_OPENMP 0
+    #define RCNN_START_OPENMP() ((void)0)
     #endif
 
     #if defined(__clang__)
@@ -39,6 +42,7 @@ cdef extern from *:
     #endif
     """
     const bint RCNN_OPENMP
+    void RCNN_START_OPENMP()
     const char* RCNN_COMPILER
     const int RCNN_V3
     const int RCNN_V4
@@ -47,6 +51,11 @@ cdef extern from *:
 def openmp():
     """Whether the kernels can run on several threads."""
     return bool(RCNN_OPENMP)
+
+
+def start_openmp():
+    """Let OpenMP read its environment variables: GCC's does when it is loaded, Clang's when it is first called."""
+    RCNN_START_OPENMP()
 
 
 def compiler():

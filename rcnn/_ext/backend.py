@@ -1,7 +1,7 @@
 """Which implementation runs, and on how many threads; nothing else knows.
 
-Every kernel has a reference in NumPy. A stage asks `runs_kernels()` which of the two to call, and `threads_for(work)`
-how many threads the kernel may have.
+Every kernel has a reference in NumPy. `rcnn._ext.dispatch` asks `runs_kernels()` which of the two to call, and a driver
+asks `threads_for(work)` how many threads its kernel may have.
 
 Two libraries can bring threads: OpenMP for the kernels, BLAS for NumPy's matrix products. When both keep a pool awake
 they fight for the same processors and cost several times the work itself. Inside `one_pool()` (a pass through a
@@ -10,7 +10,7 @@ BLAS has them all.
 
 Environment, read at import:
     RCNN_BACKEND        "cython" or "numpy"; the kernels if left out and present
-    RCNN_REQUIRE_EXT    1 makes missing kernels an ImportError
+    RCNN_REQUIRE_EXT    1 makes missing kernels an ImportError, whichever backend is asked for
     RCNN_SIMD           "baseline", "v3" or "v4": which of the compiled kernels; the best for this processor if left out
     OMP_NUM_THREADS     the number of threads to begin with, as for every OpenMP program
 """
@@ -24,69 +24,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import threadpoolctl
 
 from rcnn import _ext
-
-if TYPE_CHECKING:  # what every level of the kernels offers
-    from rcnn._ext import _boxes as boxes_kernels
-    from rcnn._ext import _conv as conv_kernels
-    from rcnn._ext import _memory as memory
-    from rcnn._ext import _nms as nms_kernels
-    from rcnn._ext import _optim as optim_kernels
-    from rcnn._ext import _passes as passes_kernels
-    from rcnn._ext import _pooling as pooling_kernels
-    from rcnn._ext import _resampling as resampling_kernels
-    from rcnn._ext import _roi as roi_kernels
-    from rcnn._ext import _winograd as winograd_kernels
-
-_MISSING: ImportError | None = None
-with _ext.short_waits():
-    _LEVEL = _ext.choose_level(os.environ.get("RCNN_SIMD"))
-    try:
-        from rcnn._ext import _build as build_facts
-
-        boxes_kernels = _ext.load("_boxes", _LEVEL)
-        conv_kernels = _ext.load("_conv", _LEVEL)
-        memory = _ext.load("_memory", _LEVEL)
-        nms_kernels = _ext.load("_nms", _LEVEL)
-        optim_kernels = _ext.load("_optim", _LEVEL)
-        passes_kernels = _ext.load("_passes", _LEVEL)
-        pooling_kernels = _ext.load("_pooling", _LEVEL)
-        resampling_kernels = _ext.load("_resampling", _LEVEL)
-        roi_kernels = _ext.load("_roi", _LEVEL)
-        winograd_kernels = _ext.load("_winograd", _LEVEL)
-        # A first loop, of one round: only then does Clang's OpenMP read the environment; GCC's does when it is loaded.
-        optim_kernels.scale(np.zeros(1, np.float32), 1.0, 1)
-    except ImportError as error:
-        _MISSING = error
-
-__all__ = [
-    "boxes_kernels",
-    "conv_kernels",
-    "get_backend",
-    "get_conv_algorithm",
-    "get_num_threads",
-    "info",
-    "memory",
-    "network_pass",
-    "nms_kernels",
-    "one_pool",
-    "optim_kernels",
-    "passes_kernels",
-    "pooling_kernels",
-    "resampling_kernels",
-    "roi_kernels",
-    "runs_kernels",
-    "set_conv_algorithm",
-    "set_num_threads",
-    "threads_for",
-    "use_backend",
-    "winograd_kernels",
-]
 
 BACKENDS = ("cython", "numpy")
 CONV_ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
@@ -140,9 +83,25 @@ def get_backend() -> str:
     return _state.backend
 
 
+def has_kernels() -> bool:
+    """Return whether the kernels were compiled and can be loaded here."""
+    return _MISSING is None
+
+
 def runs_kernels() -> bool:
     """Whether the Cython kernels run, rather than the NumPy references."""
     return _state.backend == "cython"
+
+
+def _find_kernels() -> ImportError | None:
+    """Return why the kernels cannot run here, or None; a level that the user asked for must be usable."""
+    try:
+        _ext.level()
+    except ImportError as error:
+        if os.environ.get("RCNN_SIMD"):
+            raise
+        return error
+    return None
 
 
 def _check_backend(name: str, argument: str) -> None:
@@ -246,19 +205,6 @@ def one_pool() -> Iterator[None]:
                 _put_blas(_state.blas_before)
 
 
-@contextmanager
-def network_pass() -> Iterator[None]:
-    """A block that is one pass through a network: one pool of threads works, and at the end the memory that the pass
-    did without is given back (`rcnn._ext.memory`).
-    """
-    try:
-        with one_pool():
-            yield
-    finally:
-        if _MISSING is None:
-            memory.pass_ends()
-
-
 def _blas_beside_kernels(counts: list[int]) -> list[int]:
     """What BLAS libraries that may have `counts` threads have inside `one_pool()`."""
     return [1 if runs_kernels() else min(count, _state.num_threads) for count in counts]
@@ -338,10 +284,12 @@ def info() -> dict[str, str | int | bool]:
         "kernels": _MISSING is None,
     }
     if _MISSING is None:
+        from rcnn._ext import _build
+
         facts |= {
-            "openmp": build_facts.openmp(),
-            "simd": f"{_LEVEL} (of {', '.join(_ext.usable_levels())})",
-            "compiler": build_facts.compiler(),
+            "openmp": _build.openmp(),
+            "simd": f"{_ext.level()} (of {', '.join(_ext.usable_levels())})",
+            "compiler": _build.compiler(),
         }
     return facts | {"blas": _blas_name()}
 
@@ -362,6 +310,7 @@ def _blas_name() -> str:
     return f"{blas['name']} {blas['version']}"
 
 
+_MISSING = _find_kernels()
 _state = _State(_choose_backend(), _default_num_threads())
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

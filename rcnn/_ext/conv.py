@@ -12,11 +12,19 @@ with gradients and sums over all places.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from rcnn._ext import backend
+from rcnn._ext import backend, load
 from rcnn._ext.layout import pixels
 from rcnn._ext.memory import empty, empty_maps
+
+if TYPE_CHECKING:
+    from rcnn._ext import _conv as kernels
+    from rcnn._ext import _winograd as winograd
+else:
+    kernels, winograd = load("_conv"), load("_winograd")
 
 Pair = tuple[int, int]
 
@@ -37,7 +45,12 @@ def convolve(
     dilation: Pair,
     size: Pair,
 ) -> np.ndarray:
-    """relu(convolution * scale + bias + residual), (N, O, *size); `size` is (H', W')."""
+    """Return relu(convolution * scale + bias + residual), (N, O, *size); `size` is (H', W').
+
+    Declines a sum of no terms.
+    """
+    if weight.shape[1] == 0:
+        return NotImplemented
     out = empty_maps((len(x), len(weight), *size))
     rest = None if residual is None else pixels(residual)
     side = _winograd_side(weight.shape, stride, padding, dilation)
@@ -54,7 +67,9 @@ def convolve(
 def input_gradient(
     g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """The gradient for the maps, of their `shape` (N, C, H, W)."""
+    """Return the gradient for the maps, of their `shape` (N, C, H, W)."""
+    if weight.shape[1] == 0:
+        return NotImplemented
     if 0 in shape:
         return empty_maps(shape)
     turned = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)  # (C, O, kernel height, kernel width)
@@ -70,8 +85,10 @@ def input_gradient(
 def weight_gradient(
     g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """The gradient for the filters, of their `shape` (O, C, kernel height, kernel width)."""
+    """Return the gradient for the filters, of their `shape` (O, C, kernel height, kernel width)."""
     outs, channels, height, width = shape
+    if channels == 0:
+        return NotImplemented
     out = empty(shape)
     side = _winograd_side(shape, stride, padding, dilation)
     if g.size == 0:
@@ -81,12 +98,12 @@ def weight_gradient(
     threads = backend.threads_for(g.size * channels * height * width)
     if side:
         tiles = min(TILES, _count_tiles(g.shape, side))
-        scratch = empty((backend.winograd_kernels.weight_gradient_scratch_size(tiles, channels, outs, side),))
-        backend.winograd_kernels.weight_gradient(pixels(x), grad, out, _pair(padding), side, tiles, scratch, threads)
+        scratch = empty((winograd.weight_gradient_scratch_size(tiles, channels, outs, side),))
+        winograd.weight_gradient(pixels(x), grad, out, _pair(padding), side, tiles, scratch, threads)
         return out
-    kernels, places = backend.conv_kernels, g.size // max(outs, 1)
+    positions = g.size // max(outs, 1)
     tasks = kernels.gradient_tasks(outs, height, width * channels)
-    parts = empty((max(1, min(TASKS // tasks, places // 1024)), outs, height * width * channels))
+    parts = empty((max(1, min(TASKS // tasks, positions // 1024)), outs, height * width * channels))
     kernels.weight_gradient(_padded(x, padding), grad, parts, height, width, _pair(stride), _pair(dilation), threads)
     kernels.gather_weights(parts, out, backend.threads_for(parts.size))
     return out
@@ -112,7 +129,6 @@ def _direct(
     after: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, bool],
 ) -> None:
     """Fills out (N, H', W', O), any places of a map, from maps (N, H, W, C) that are padded already."""
-    kernels = backend.conv_kernels
     work = weight[0].size if len(weight) else 0
     packed = empty((max(kernels.padded_panels(len(weight)) * work, 1),))
     kernels.convolve(
@@ -129,11 +145,11 @@ def _winograd(
     side: int,
 ) -> None:
     """Fills out (N, H', W', O) from maps (N, H, W, C)."""
-    kernels, (outs, channels) = backend.winograd_kernels, weight.shape[:2]
+    outs, channels = weight.shape[:2]
     threads = backend.threads_for(out.size * channels * 9)
     tiles = _count_tiles((len(out), outs, *out.shape[1:3]), side)
-    scratch = empty((kernels.scratch_size(tiles, channels, outs, side, threads),))
-    kernels.convolve(maps, weight, out, _pair(padding), *after, side, scratch, threads)
+    scratch = empty((winograd.scratch_size(tiles, channels, outs, side, threads),))
+    winograd.convolve(maps, weight, out, _pair(padding), *after, side, scratch, threads)
 
 
 def _count_tiles(shape: tuple[int, ...], side: int) -> int:
@@ -200,7 +216,7 @@ def _padded(x: np.ndarray, padding: Pair) -> np.ndarray:
         return pixels(x)
     n, channels, height, width = x.shape
     out = empty((n, height + 2 * padding[0], width + 2 * padding[1], channels))
-    backend.conv_kernels.pad(x.transpose(0, 2, 3, 1), _pair(padding), out, backend.threads_for(out.size))
+    kernels.pad(x.transpose(0, 2, 3, 1), _pair(padding), out, backend.threads_for(out.size))
     return out
 
 

@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any
 
 from rcnn.fpn import BackboneWithFPN
-from rcnn.nn import BatchNorm2d, Conv2d, FrozenBatchNorm2d, Linear, Module, ReLU, Sequential, Tensor
+from rcnn.nn import BatchNorm2d, Conv2d, FrozenBatchNorm2d, Linear, Module, Sequential, Tensor
 from rcnn.nn import functional as F
-from rcnn.nn.layers import conv_norm_relu, normal
+from rcnn.nn.fusion import fused
+from rcnn.nn.layers import normal
 
 Norm = Callable[[int], Module]
-RELU = ReLU()  # has no state: one serves all
 
 
 class BasicBlock(Module):
@@ -29,10 +29,11 @@ class BasicBlock(Module):
         self.conv2, self.bn2 = biasless_conv(width, width, 3), norm(width)
         self.downsample = _downsample(in_channels, width, stride, norm)
 
+    @fused
     def forward(self, x: Tensor) -> Tensor:
-        out = conv_norm_relu(x, self.conv1, self.bn1, relu=RELU)
+        out = F.relu(self.bn1(self.conv1(x)))
         shortcut = x if self.downsample is None else self.downsample(x)
-        return conv_norm_relu(out, self.conv2, self.bn2, residual=shortcut, relu=RELU)
+        return F.relu(self.bn2(self.conv2(out)) + shortcut)
 
 
 class Bottleneck(Module):
@@ -49,11 +50,12 @@ class Bottleneck(Module):
         self.conv3, self.bn3 = biasless_conv(width, 4 * width, 1), norm(4 * width)
         self.downsample = _downsample(in_channels, 4 * width, stride, norm)
 
+    @fused
     def forward(self, x: Tensor) -> Tensor:
-        out = conv_norm_relu(x, self.conv1, self.bn1, relu=RELU)
-        out = conv_norm_relu(out, self.conv2, self.bn2, relu=RELU)
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn2(self.conv2(out)))
         shortcut = x if self.downsample is None else self.downsample(x)
-        return conv_norm_relu(out, self.conv3, self.bn3, residual=shortcut, relu=RELU)
+        return F.relu(self.bn3(self.conv3(out)) + shortcut)
 
 
 BLOCKS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
@@ -96,8 +98,9 @@ class ResNet(Module):
         """What the batch norms add to the variance."""
         return float(self.bn1.eps)
 
+    @fused
     def forward(self, x: Tensor) -> Any:
-        x = conv_norm_relu(x, self.conv1, self.bn1, relu=RELU)
+        x = F.relu(self.bn1(self.conv1(x)))
         x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
         levels = []
         for stage in (1, 2, 3, 4):

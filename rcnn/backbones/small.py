@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rcnn.backbones.resnet import biasless_conv
 from rcnn.nn import BatchNorm2d, Module, ReLU, Sequential, Tensor
-from rcnn.nn.layers import conv_norm_relu
+from rcnn.nn.fusion import fused
 
 
 class SmallBackbone(Module):
@@ -39,9 +39,9 @@ class ResidualBlock(Module):
         self.relu = ReLU()
         self.second = _conv_norm(channels, channels)
 
+    @fused
     def forward(self, x: Tensor) -> Tensor:
-        out = conv_norm_relu(x, self.first[0], self.first[1], relu=self.relu)
-        return conv_norm_relu(out, self.second[0], self.second[1], residual=x, relu=self.relu)
+        return self.relu(self.second(self.relu(self.first(x))) + x)
 
 
 def _conv_norm(in_channels: int, out_channels: int, stride: int = 1) -> Sequential:

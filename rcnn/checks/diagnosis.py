@@ -114,7 +114,10 @@ def untrained_head(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
     """The second stage has the weights with which a training begins, and none of them requires a gradient."""
     model, pages = sound(rng)
     with drawing_from(rng):
-        model.roi_heads = RoIHeads(model.config)
+        c = model.config
+        model.roi_heads = RoIHeads(
+            c.feat_channels, c.num_classes, pool_size=c.pool_size, hidden_dim=c.hidden_dim, dropout=c.dropout
+        )
     for parameter in model.roi_heads.parameters():
         parameter.requires_grad = False
     return model, pages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,15 +20,13 @@ APART = 100  # pixels from one object to the next
 SAME = 1e-3  # pixels and deltas: what float32 may differ by
 
 
-@dataclass(frozen=True)
-class RoISettings:
-    """The settings that decide what the second stage learns from, under the names of `FasterRCNNConfig`."""
-
-    box_fg_iou_thresh: float = 0.5
-    box_bg_iou_thresh: float = 0.5
-    box_batch_size_per_image: int = 8
-    box_positive_fraction: float = 0.5
-    bbox_reg_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
+SETTINGS = {
+    "fg_iou_thresh": 0.5,
+    "bg_iou_thresh": 0.5,
+    "batch_size": 8,
+    "positive_fraction": 0.5,
+    "weights": (10.0, 10.0, 5.0, 5.0),
+}  # of a case that says nothing else
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,16 @@ class _Truth:
 
 
 def roi_targets(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(proposals, gt_boxes, gt_labels, config, rng)` gives the RoIs to learn from.
+    """Raise CheckFailed unless `function` returns the RoIs that the second stage learns from.
 
-    (P, 4), (G, 4) and (G,) come in; what comes out is rois (R, 4), labels (R,) and deltas (R, 4), in any order of rows.
+    It is called as `function(proposals, gt_boxes, gt_labels, fg_iou_thresh=, bg_iou_thresh=, batch_size=,
+    positive_fraction=, weights=, rng=)`, as `rcnn.roi_heads.find_targets`, with (P, 4), (G, 4) and (G,), and returns
+    rois (R, 4), labels (R,) and deltas (R, 4), in any order of rows.
     Candidates are the proposals and the true boxes. Each is matched to the object that it overlaps most, by
-    `box_fg_iou_thresh` and `box_bg_iou_thresh`. At most `box_batch_size_per_image` are drawn from `rng`, without
-    repetition, at most the share `box_positive_fraction` of them on objects, and background in the rest of the places.
+    `fg_iou_thresh` and `bg_iou_thresh`. At most `batch_size` are drawn from `rng`, without
+    repetition, at most the share `positive_fraction` of them on objects, and background in the rest of the places.
     A label is the object's class, 0 for background. Deltas lead from the RoI to its object, multiplied by
-    `bbox_reg_weights`; they are 0 for background. Raises CheckFailed, which says what is wrong.
+    `weights`; they are 0 for background.
     """
     check_callable("roi_targets", function)
     seeds = np.random.default_rng(seed)
@@ -82,7 +82,7 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         [on],
         [one],
         rng,
-        "the proposal lies on the object: the IoU is at least `box_fg_iou_thresh`, "
+        "the proposal lies on the object: the IoU is at least `fg_iou_thresh`, "
         "and both it and the true box are RoIs of that object",
     )
     yield _rois(
@@ -104,7 +104,7 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         [on],
         [one],
         rng,
-        "the proposal is exactly half of the object, an IoU of 0.5: that is *at least* `box_fg_iou_thresh`",
+        "the proposal is exactly half of the object, an IoU of 0.5: that is *at least* `fg_iou_thresh`",
     )
     yield _rois(
         [[x, y, x + 19, y + SIDE]],
@@ -112,7 +112,7 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         [one],
         rng,
         "the proposal overlaps the object by less than "
-        "`box_bg_iou_thresh`: it is background, though it shows a part of the object, and though no other "
+        "`bg_iou_thresh`: it is background, though it shows a part of the object, and though no other "
         "proposal is better: nothing is forced in the second stage",
     )
     yield _rois(
@@ -121,23 +121,23 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         [one],
         rng,
         "the IoU lies between the two thresholds: this proposal is neither object nor background, and is not chosen",
-        box_bg_iou_thresh=0.25,
+        bg_iou_thresh=0.25,
     )
     yield _rois(
         [[x, y, x + 8, y + SIDE]],
         [on],
         [one],
         rng,
-        "the IoU lies below `box_bg_iou_thresh`: the proposal is background",
-        box_bg_iou_thresh=0.25,
+        "the IoU lies below `bg_iou_thresh`: the proposal is background",
+        bg_iou_thresh=0.25,
     )
     yield _rois(
         [near, off],
         [on],
         [one],
         rng,
-        "the deltas are in the units that `bbox_reg_weights` make of them",
-        bbox_reg_weights=(1.0, 2.0, 4.0, 8.0),
+        "the deltas are in the units that `weights` make of them",
+        weights=(1.0, 2.0, 4.0, 8.0),
     )
     yield from _counted_cases(rng)
     yield _rois([on, off], [], [], rng, "a picture without objects is an ordinary input: every RoI is background")
@@ -147,7 +147,7 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         _rois([near, off], [on], [one], rng, "proposals come as float32 from a net, true boxes as float64 from a file"),
         np.float32,
     )
-    yield Case({**wide.arguments, "proposals": wide.arguments["proposals"].astype(given)}, wide.hint)
+    yield replace(wide, arguments={**wide.arguments, "proposals": wide.arguments["proposals"].astype(given)})
     for count in (1, 2, 4, 8):
         yield _crowd(
             rng,
@@ -159,7 +159,7 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 def _counted_cases(rng: np.random.Generator) -> Iterator[Case]:
     def counted(objects: int, on: int, off: int, size: int, fraction: float, hint: str) -> Case:
-        return _scene(rng, objects, on, off, hint, box_batch_size_per_image=size, box_positive_fraction=fraction)
+        return _scene(rng, objects, on, off, hint, batch_size=size, positive_fraction=fraction)
 
     yield counted(
         1,
@@ -168,7 +168,7 @@ def _counted_cases(rng: np.random.Generator) -> Iterator[Case]:
         8,
         0.25,
         "there are plenty of both: the fraction is that of the RoIs on objects, and of "
-        "`box_batch_size_per_image`; true boxes count among them",
+        "`batch_size`; true boxes count among them",
     )
     yield counted(
         2,
@@ -189,7 +189,7 @@ def _counted_cases(rng: np.random.Generator) -> Iterator[Case]:
         "less background than there is room for: the batch is smaller, for no more RoIs on "
         "objects than the fraction allows take its place",
     )
-    yield counted(2, 2, 3, 100, 0.5, "fewer candidates than `box_batch_size_per_image`: all of them are chosen, once")
+    yield counted(2, 2, 3, 100, 0.5, "fewer candidates than `batch_size`: all of them are chosen, once")
     yield counted(
         5,
         0,
@@ -209,10 +209,12 @@ def _rois(
             "proposals": np.array(proposals, float).reshape(-1, 4),
             "gt_boxes": np.array(gt_boxes, float).reshape(-1, 4),
             "gt_labels": np.array(gt_labels, np.int64),
-            "config": RoISettings(**settings),
+            **SETTINGS,
+            **settings,
             "rng": Seeded(int(rng.integers(1000))),
         },
         hint,
+        named=(*SETTINGS, "rng"),
     )
 
 
@@ -241,9 +243,7 @@ def _apart(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
 
 def _crowd(rng: np.random.Generator, count: int, hint: str) -> Case:
     """`count` objects with proposals on them and beside them, more than the batch holds of either kind."""
-    return _scene(
-        rng, count, 2 * count, 3 * count + 4, hint, box_batch_size_per_image=6 + 2 * count, box_positive_fraction=0.5
-    )
+    return _scene(rng, count, 2 * count, 3 * count + 4, hint, batch_size=6 + 2 * count, positive_fraction=0.5)
 
 
 # ---------------------------------------------------------------------- judging what was chosen
@@ -270,14 +270,14 @@ def _choice(function: Function, case: Case, rng: np.random.Generator) -> tuple[i
 
 def _truth(case: Case) -> _Truth:
     arguments = case.arguments
-    gt_boxes, config = arguments["gt_boxes"], arguments["config"]
+    gt_boxes = arguments["gt_boxes"]
     rois = np.concatenate([arguments["proposals"].astype(float), gt_boxes])  # (P + G, 4)
-    matches = match(boxes.iou(rois, gt_boxes), config.box_fg_iou_thresh, config.box_bg_iou_thresh)
+    matches = match(boxes.iou(rois, gt_boxes), arguments["fg_iou_thresh"], arguments["bg_iou_thresh"])
     positive = matches >= 0
     labels = np.where(matches == IGNORED, -1, 0)
     labels[positive] = arguments["gt_labels"][matches[positive]]
     deltas = np.zeros((len(rois), 4))
-    deltas[positive] = boxes.encode(gt_boxes[matches[positive]], rois[positive], config.bbox_reg_weights)
+    deltas[positive] = boxes.encode(gt_boxes[matches[positive]], rois[positive], arguments["weights"])
     return _Truth(rois, labels, deltas)
 
 
@@ -329,10 +329,10 @@ def _wrong_choice(rois: np.ndarray, chosen: Sequence[int | None], truth: _Truth,
             "is not put back, and the true boxes join the proposals once",
         )
     labels = truth.labels[[index for index in chosen if index is not None]]  # (R,)
-    config = case.arguments["config"]
-    most = int(config.box_batch_size_per_image * config.box_positive_fraction)
+    size = case.arguments["batch_size"]
+    most = int(size * case.arguments["positive_fraction"])
     objects = min(int((truth.labels > 0).sum()), most)
-    background = min(int((truth.labels == 0).sum()), config.box_batch_size_per_image - objects)
+    background = min(int((truth.labels == 0).sum()), size - objects)
     if (labels < 0).any():
         return Failure("chooses a RoI that is ignored", rois[int((labels < 0).argmax())])
     for name, count, wanted in (
@@ -367,7 +367,7 @@ def _wrong_answers(
             moves,
             "deltas lead from the RoI to the object that it was "
             "matched to, not back; they are in units of the RoI's own sides, and multiplied by "
-            "`bbox_reg_weights`; a true box that stands for itself has zeros",
+            "`weights`; a true box that stands for itself has zeros",
         )
     return None
 

@@ -38,9 +38,13 @@ class Source:
 
 
 def source(*functions: Callable[..., Any] | type) -> Source:
-    """The source of functions or classes of the library, read from the files that are running."""
-    texts = [textwrap.dedent(inspect.getsource(function)).rstrip() for function in functions]
-    return Source("\n\n\n".join(texts))
+    """Return the source of functions or classes of the library, from their `def` on, as the running files have it."""
+    return Source("\n\n\n".join(map(_text, functions)))
+
+
+def _text(function: Callable[..., Any] | type) -> str:
+    text = textwrap.dedent(inspect.getsource(function)).rstrip()
+    return text if isinstance(function, type) else text[text.index("def ") :]
 
 
 def compare(function: Callable[..., Any], *arguments: Any, repeat: int = 15, **options: Any) -> None:

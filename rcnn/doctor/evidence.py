@@ -158,7 +158,7 @@ class _Walker:
         """The fields of `Objects` for one picture."""
         with _recording(self.first_norm, self.norm_input):
             trace = self.model.trace([picture], [target], np.random.default_rng(0))
-        (height, width), batch = trace.image_sizes[0], trace.images[0]  # (3, H, W)
+        (height, width), batch = trace.image_sizes[0], trace.batch[0]  # (3, H, W)
         self.pixels.add(batch[:, :height, :width])
         return _follow(trace)
 
@@ -242,18 +242,13 @@ def _recording(norm: Module | None, moments: Moments | None) -> Iterator[None]:
     if norm is None or moments is None:
         yield
         return
-    forward = norm.forward
 
-    def record(x: Tensor) -> Tensor:
-        for image in x.data:
+    def record(_: Module, args: tuple[Tensor], result: object) -> None:
+        for image in args[0].data:
             moments.add(image)
-        return forward(x)
 
-    norm.__dict__["forward"] = record  # hides the class's own for a while
-    try:
+    with norm.register_forward_hook(record):
         yield
-    finally:
-        del norm.__dict__["forward"]
 
 
 def _count_parameters(model: FasterRCNN) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """A small and complete neural-network library: tensors with gradients, operations, layers and optimisers."""
 
 from rcnn.nn import functional, optim
+from rcnn.nn.fusion import fused
 from rcnn.nn.layers import (
     AdaptiveAvgPool2d,
     AvgPool2d,
@@ -18,7 +19,7 @@ from rcnn.nn.layers import (
     Sigmoid,
     Upsample,
 )
-from rcnn.nn.module import Module
+from rcnn.nn.module import Module, evaluation
 from rcnn.nn.tensor import Parameter, Tensor, concatenate, no_grad
 
 __all__ = [
@@ -41,7 +42,9 @@ __all__ = [
     "Tensor",
     "Upsample",
     "concatenate",
+    "evaluation",
     "functional",
+    "fused",
     "no_grad",
     "optim",
 ]

@@ -4,18 +4,20 @@ Feature maps have the shape (N, C, H, W) and lie in memory channels last, so tha
 runs, and a 1x1 convolution needs no copy at all. A convolution is then a matrix product (Chellapilla et al., "High
 performance convolutional neural networks for document processing", 2006): each window becomes a row of `columns`, each
 filter a column of `filters`, and every output value is one row times one column. That is the reference below, and both
-gradients follow from it. `rcnn._ext.conv` calls the kernels, which compute the same without the copy, or with fewer
-multiplications.
+gradients follow from it. The kernels compute the same without the copy, or with fewer multiplications.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Any
+
 import numpy as np
 
-from rcnn._ext import conv as kernels
-from rcnn.nn import elementwise
-from rcnn.nn.elementwise import relu_gradient, sum_over_places
-from rcnn.nn.tensor import Tensor, concatenate, record
+from rcnn._ext.dispatch import compiled
+from rcnn.nn.elementwise import relu_gradient, sum_per_channel
+from rcnn.nn.fusion import result_of
+from rcnn.nn.tensor import Tensor, concatenate
 from rcnn.nn.windows import Pair, check_maps, output_size, padded, pair, scatter_windows, windows
 
 
@@ -27,70 +29,142 @@ def conv2d(
     padding: int | Pair = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
-    *,
-    scale: np.ndarray | None = None,
-    residual: Tensor | None = None,
-    relu: bool = False,
 ) -> Tensor:
-    """The cross-correlation of the maps with the filters, (N, O, H', W').
+    """Return the cross-correlation of the maps with the filters, (N, O, H', W').
 
-    x: (N, C, H, W); weight: (O, C / groups, kernel height, kernel width); bias: (O,) or None. stride, padding (zeros)
-    and dilation: a number, or one for rows and one for columns. Of g groups of channels, the g-th part of the filters
-    sees the g-th.
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    weight : (O, C / groups, kernel height, kernel width)
+    bias : (O,), optional
+    stride, padding, dilation : int or (rows, columns)
+        Padding is with zeros.
+    groups : int
+        Of g groups of channels, the g-th part of the filters sees the g-th.
 
-    What often follows can be done in the same pass over the result, which saves several through memory:
-    relu(convolution * scale + bias + residual), with a constant scale (O,) and a residual of the result's shape.
-
-    Raises TypeError for what is no tensor, ValueError where the channels do not match, the window does not fit, the
-    groups do not divide the filters, or bias, scale or residual have other shapes.
+    Raises TypeError for what is not a tensor, ValueError where the channels do not match, the window does not fit, the
+    groups do not divide the filters, or the bias has another shape.
     """
-    _check(x, weight, bias, scale, residual, groups)
+    _check(x, weight, bias, groups)
     if groups > 1:
-        return _grouped(x, weight, bias, stride, padding, dilation, groups, scale, residual, relu)
-    how = (pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1))
-    size = output_size(x.shape[2:], weight.shape[2:], *how)
-    shape = (x.shape[0], weight.shape[0], *size)
-    if residual is not None and residual.shape != shape:
-        raise ValueError(f"residual has the shape {residual.shape}, the convolution makes {shape}")
-    if scale is not None:
-        scale = scale.astype(x.dtype, copy=False)
-    inputs = (
-        x.data,
-        weight.data,
-        scale,
-        None if bias is None else bias.data,
-        None if residual is None else residual.data,
-        relu,
-    )
-    out = (kernels.convolve if _is_fast(x, weight, residual) else _convolve)(*inputs, *how, size)  # (N, O, H', W')
+        return _grouped(x, weight, bias, stride, padding, dilation, groups)
+    geometry = (pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1))
+    size = output_size(x.shape[2:], weight.shape[2:], *geometry)
+    return result_of(Convolution(x.computed(), weight, bias, *geometry, size))
 
-    def vjp(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
+
+def matrix_product(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return maps.flatten(start_dim=1) W^T + b, (N, O), of maps (N, C, H, W) and weight (O, C * H * W).
+
+    It is the convolution whose window is the whole map.
+    """
+    maps = maps.computed()
+    filters = weight.reshape(len(weight), *maps.shape[1:])  # (O, C, H, W)
+    size = (maps.shape[2], maps.shape[3])
+    return result_of(MatrixProduct(Convolution(maps, filters, bias, size, (0, 0), (1, 1), (1, 1))))
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """relu(convolution * scale + bias + residual), with a constant scale (O,); see `rcnn.nn.fusion`."""
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    size: Pair
+    scale: np.ndarray | None = None
+    residual: Tensor | None = None
+    relu: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.x.shape[0], self.weight.shape[0], *self.size)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.result_type(self.x.dtype, self.weight.dtype)
+
+    @property
+    def parents(self) -> tuple[Tensor, ...]:
+        return tuple(one for one in (self.x, self.weight, self.bias, self.residual) if one is not None)
+
+    def scaled(self, scale: np.ndarray, shift: np.ndarray) -> Convolution | None:
+        if self.relu or any(one is not None for one in (self.bias, self.scale, self.residual)):
+            return None
+        return replace(self, scale=scale.astype(self.dtype, copy=False), bias=Tensor(shift))
+
+    def added(self, residual: Tensor) -> Convolution | None:
+        if self.relu or self.residual is not None or residual.shape != self.shape:
+            return None
+        return replace(self, residual=residual)
+
+    def rectified(self) -> Convolution:
+        return replace(self, relu=True)
+
+    def compute(self) -> np.ndarray:
+        bias, residual = (None if tensor is None else tensor.data for tensor in (self.bias, self.residual))
+        after = (self.scale, bias, residual, self.relu)
+        return _convolve(self.x.data, self.weight.data, *after, self.stride, self.padding, self.dilation, self.size)
+
+    def gradient(self, out: np.ndarray, g: np.ndarray) -> tuple[np.ndarray | None, ...]:
+        x, weight, bias, residual = self.x, self.weight, self.bias, self.residual
+        geometry = (self.stride, self.padding, self.dilation)
         wanted = any(parent is not None and parent.requires_grad for parent in (bias, residual))
-        g_after, g_sum = _before(g, out if relu else None, scale, wanted)
-        quick = _is_fast(x, weight, residual)
+        g_added, g_sum = _before(g, out if self.relu else None, self.scale, wanted)
         g_x = g_weight = g_bias = None
         if x.requires_grad:
-            g_x = (kernels.input_gradient if quick else _input_gradient)(g_sum, weight.data, x.shape, *how)
+            g_x = _input_gradient(g_sum, weight.data, x.shape, *geometry)
         if weight.requires_grad:
-            g_weight = (kernels.weight_gradient if quick else _weight_gradient)(g_sum, x.data, weight.shape, *how)
+            g_weight = _weight_gradient(g_sum, x.data, weight.shape, *geometry)
         if bias is not None and bias.requires_grad:
-            g_bias = sum_over_places(g_after)
-        return tuple(
-            grad
-            for parent, grad in ((x, g_x), (weight, g_weight), (bias, g_bias), (residual, g_after))
-            if parent is not None
-        )
+            g_bias = sum_per_channel(g_added)
+        gradients = ((x, g_x), (weight, g_weight), (bias, g_bias), (residual, g_added))
+        return tuple(gradient for parent, gradient in gradients if parent is not None)
 
-    parents = [parent for parent in (x, weight, bias, residual) if parent is not None]
-    return record(out, parents, vjp)
+
+@dataclass(frozen=True)
+class MatrixProduct:
+    """A convolution whose window is the whole map, with its result (N, O, 1, 1) as (N, O)."""
+
+    convolution: Convolution
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.convolution.shape[:2]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.convolution.dtype
+
+    @property
+    def parents(self) -> tuple[Tensor, ...]:
+        return self.convolution.parents
+
+    def scaled(self, scale: np.ndarray, shift: np.ndarray) -> None:
+        return None
+
+    def added(self, residual: Tensor) -> None:
+        return None
+
+    def rectified(self) -> MatrixProduct:
+        return MatrixProduct(self.convolution.rectified())
+
+    def compute(self) -> np.ndarray:
+        return self.convolution.compute().reshape(self.shape)
+
+    def gradient(self, out: np.ndarray, g: np.ndarray) -> tuple[np.ndarray | None, ...]:
+        return self.convolution.gradient(out[:, :, None, None], g[:, :, None, None])
 
 
 def _before(
     g: np.ndarray, out: np.ndarray | None, scale: np.ndarray | None, wanted: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The gradients of relu(sum * scale + ...) for what is added after the scale, and for the sum.
+    """Return the gradients of relu(sum * scale + ...) for what is added after the scale, and for the sum.
 
-    out: what the positive part gave, or None where none was taken. The first is g itself if it is not `wanted`.
+    out: the result of the ReLU, or None where there is none. The first is g itself if it is not `wanted`.
     """
     if out is None:
         return g, g if scale is None else g * scale[:, None, None]
@@ -99,10 +173,8 @@ def _before(
     return after, after if of_sum is None else of_sum
 
 
-def _check(
-    x: Tensor, weight: Tensor, bias: Tensor | None, scale: np.ndarray | None, residual: Tensor | None, groups: int
-) -> None:
-    """TypeError or ValueError for what cannot be convolved."""
+def _check(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
+    """Raise TypeError or ValueError for what cannot be convolved."""
     check_maps("conv2d", x)
     if x.shape[1] != weight.shape[1] * groups:
         raise ValueError(
@@ -111,15 +183,6 @@ def _check(
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias must have the shape {weight.shape[:1]}, a value per filter, not {bias.shape}")
-    if scale is not None and scale.shape != weight.shape[:1]:
-        raise ValueError(f"scale must have the shape {weight.shape[:1]}, a value per filter, not {scale.shape}")
-    if residual is not None:
-        check_maps("conv2d", residual)
-
-
-def _is_fast(x: Tensor, weight: Tensor, residual: Tensor | None) -> bool:
-    """Whether the kernels compute this: they know no sums of nothing."""
-    return weight.shape[1] > 0 and elementwise.is_fast(x.data, weight.data, None if residual is None else residual.data)
 
 
 def _grouped(
@@ -130,36 +193,23 @@ def _grouped(
     padding: int | Pair,
     dilation: int | Pair,
     groups: int,
-    scale: np.ndarray | None,
-    residual: Tensor | None,
-    relu: bool,
 ) -> Tensor:
-    """A convolution whose g-th part of the filters sees only the g-th part of the channels."""
+    """Return a convolution whose g-th part of the filters sees only the g-th part of the channels."""
     outs, ins = weight.shape[0] // groups, weight.shape[1]
     if outs * groups != weight.shape[0]:
         raise ValueError(f"{weight.shape[0]} filters do not divide into {groups} groups")
     parts = []
     for group in range(groups):
-        mine = slice(group * outs, (group + 1) * outs)
-        parts.append(
-            conv2d(
-                x[:, group * ins : (group + 1) * ins],
-                weight[mine],
-                None if bias is None else bias[mine],
-                stride,
-                padding,
-                dilation,
-                scale=None if scale is None else scale[mine],
-                residual=None if residual is None else residual[:, mine],
-                relu=relu,
-            )
-        )
+        channels, filters = slice(group * ins, (group + 1) * ins), slice(group * outs, (group + 1) * outs)
+        own_bias = None if bias is None else bias[filters]
+        parts.append(conv2d(x[:, channels], weight[filters], own_bias, stride, padding, dilation))
     return concatenate(parts, axis=1)
 
 
 # ---------------------------------------------------------------------- the reference, on arrays
 
 
+@compiled("conv.convolve")
 def _convolve(
     x: np.ndarray,
     weight: np.ndarray,
@@ -172,7 +222,7 @@ def _convolve(
     dilation: Pair,
     size: Pair,
 ) -> np.ndarray:
-    """relu(convolution * scale + bias + residual), (N, O, *size); `size` is (H', W')."""
+    """Return relu(convolution * scale + bias + residual), (N, O, *size); `size` is (H', W')."""
     out = _columns(x, weight.shape, stride, padding, dilation) @ _as_matrix(weight)  # (N * H' * W', O)
     if scale is not None:
         out *= scale
@@ -184,6 +234,7 @@ def _convolve(
     return np.maximum(out, 0, out=out) if relu else out
 
 
+@compiled("conv.input_gradient")
 def _input_gradient(
     g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
@@ -194,6 +245,7 @@ def _input_gradient(
     return scatter_windows(g_windows, shape, stride, padding, dilation)
 
 
+@compiled("conv.weight_gradient")
 def _weight_gradient(
     g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:

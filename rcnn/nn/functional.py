@@ -7,15 +7,18 @@ offered here too, so that `functional` is the one place to look. Losses of nothi
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from rcnn.nn import elementwise
-from rcnn.nn.conv import conv2d
+from rcnn.nn.conv import conv2d, matrix_product
+from rcnn.nn.fusion import extend, result_of
 from rcnn.nn.pooling import avg_pool2d, max_pool2d
 from rcnn.nn.random import generator
 from rcnn.nn.resize import adaptive_avg_pool2d, interpolate, upsample_add
-from rcnn.nn.tensor import Tensor, as_tensor, check_tensor, concatenate, record
+from rcnn.nn.tensor import Tensor, as_tensor, check_tensor, concatenate, is_recording, record
 from rcnn.nn.windows import channels_last, check_maps
 
 __all__ = [
@@ -31,10 +34,10 @@ __all__ = [
     "interpolate",
     "leaky_relu",
     "linear",
-    "linear_on_maps",
     "log_softmax",
     "max_pool2d",
     "relu",
+    "scale_and_shift",
     "sigmoid",
     "smooth_l1_loss",
     "softmax",
@@ -45,38 +48,40 @@ __all__ = [
 # ---------------------------------------------------------------------- layers
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
-    """x W^T + b, (N, O), or with `relu` its positive part.
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x W^T + b, (N, O).
 
-    x: (N, I); weight: (O, I), as in PyTorch; bias: (O,) or None. Raises TypeError for what is no tensor, ValueError for
-    shapes that do not match.
+    Parameters
+    ----------
+    x : (N, I), or maps (N, C, H, W) with C * H * W = I
+        Maps are taken as `x.flatten(start_dim=1)`, without a copy: they lie channels last in memory, and a product with
+        all of a map is a convolution whose window is the whole map.
+    weight : (O, I)
+        As in PyTorch.
+    bias : (O,), optional
+
+    Raises TypeError for what is not a tensor, ValueError for shapes that do not match.
     """
     check_tensor("linear", x)
-    if x.ndim != 2 or x.shape[1] != weight.shape[1]:
-        raise ValueError(f"linear takes (N, {weight.shape[1]}), not {x.shape}")
-    return linear_on_maps(x.reshape(*x.shape, 1, 1), weight, bias, relu=relu)
-
-
-def linear_on_maps(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
-    """linear(x.flatten(start_dim=1), weight, bias, relu=relu) of maps (N, C, H, W), (N, O), without flattening them.
-
-    A matrix product is a convolution whose window is the whole map. Maps lie channels last, so that flattening them in
-    the order of weight's columns, channels first, would copy them. Raises TypeError for what is no tensor, ValueError
-    for another number of columns or a bias of another shape.
-    """
-    check_maps("linear_on_maps", x)
-    columns = math.prod(x.shape[1:])
+    if x.ndim == 4:
+        maps = x
+    elif x.ndim == 2:
+        maps = x.reshape(*x.shape, 1, 1)
+    else:
+        raise ValueError(f"linear takes (N, {weight.shape[1]}) or maps (N, C, H, W), not {x.shape}")
+    columns = math.prod(maps.shape[1:])
     if weight.ndim != 2 or weight.shape[1] != columns:
-        raise ValueError(f"maps of {x.shape[1:]} want a weight (O, {columns}), not {weight.shape}")
+        raise ValueError(f"linear takes (N, {weight.shape[-1]}), not {x.shape}")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias must have the shape {weight.shape[:1]}, a value per output, not {bias.shape}")
-    filters = weight.reshape(len(weight), *x.shape[1:])  # (O, C, H, W)
-    size = (x.shape[2], x.shape[3])
-    return conv2d(x, filters, bias, stride=size, relu=relu).reshape(len(x), len(weight))
+    return matrix_product(maps, weight, bias)
 
 
 def relu(x: Tensor) -> Tensor:
     """max(x, 0); the gradient at 0 is 0."""
+    fused = extend(x, "rectified")
+    if fused is not None:
+        return fused
     out = elementwise.relu(x.data)
     return record(out, (x,), lambda g: (elementwise.leaky_relu_gradient(g, out, 0.0),))
 
@@ -101,6 +106,12 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Gen
     return record(x.data * scale, (x,), lambda g: (g * scale,))
 
 
+def scale_and_shift(x: Tensor, scale: np.ndarray, shift: np.ndarray) -> Tensor:
+    """Return x * scale + shift with constants (C,) for each channel, (N, C, H, W)."""
+    fused = extend(x, "scaled", scale, shift)
+    return x * scale[:, None, None] + shift[:, None, None] if fused is None else fused
+
+
 def batch_norm(
     x: Tensor,
     running_mean: np.ndarray,
@@ -110,29 +121,26 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
-    *,
-    residual: Tensor | None = None,
-    relu: bool = False,
 ) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias per channel, (N, C, H, W).
+    """Return (x - mean) / sqrt(var + eps) * weight + bias per channel, (N, C, H, W).
 
     In training, mean and variance are the batch's, and `running_mean` and `running_var` (C,) move towards them by
     `momentum`, in place (the variance with Bessel's correction, as in PyTorch); else they are the running ones.
     Ioffe and Szegedy, "Batch normalization", 2015.
 
-    What often follows is done in the same pass over memory: a residual of x's shape is added, and with `relu` the
-    positive part taken.
-
-    Raises TypeError for what is no tensor, ValueError for shapes that do not match, or in training for a single value
-    per channel.
+    Raises TypeError for what is not a tensor, ValueError for shapes that do not match, or in training for a single
+    value per channel.
     """
     check_maps("batch_norm", x)
     channels, count = x.shape[1], x.size // max(x.shape[1], 1)
     for values in (weight, bias, running_mean, running_var):
         if values.shape != (channels,):
             raise ValueError(f"batch_norm of {values.size} channels was given maps of {channels}: {x.shape}")
-    if residual is not None and residual.shape != x.shape:
-        raise ValueError(f"residual has the shape {residual.shape}, the maps {x.shape}")
+    if not training and not is_recording():
+        scale = weight.data / np.sqrt(running_var + running_var.dtype.type(eps))  # (C,)
+        fused = extend(x, "scaled", scale, bias.data - running_mean * scale)
+        if fused is not None:
+            return fused
     if training:
         if count < 2:
             raise ValueError(f"batch_norm in training needs more than one value per channel, not a map of {x.shape}")
@@ -142,23 +150,67 @@ def batch_norm(
     else:
         mean, var = running_mean.copy(), running_var  # a copy: they may move on before the gradient is asked for
     scale = 1 / np.sqrt(var + x.dtype.type(eps))  # (C,)
-    gain = weight.data * scale
-    out = elementwise.normalise(x.data, mean, gain, bias.data, None if residual is None else residual.data, relu)
+    return result_of(Normalisation(x.computed(), weight, bias, mean, scale, training))
 
-    def vjp(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
-        mask = out if relu else None
-        keep = relu and residual is not None and residual.requires_grad
+
+@dataclass(frozen=True)
+class Normalisation:
+    """relu((x - mean) * scale * weight + bias + residual), per channel; see `rcnn.nn.fusion`.
+
+    depends: whether mean and scale are those of x itself, as in training, so that the gradient flows through them too.
+    """
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor
+    mean: np.ndarray
+    scale: np.ndarray
+    depends: bool
+    residual: Tensor | None = None
+    relu: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.x.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.x.dtype
+
+    @property
+    def parents(self) -> tuple[Tensor, ...]:
+        own = (self.x, self.weight, self.bias)
+        return own if self.residual is None else (*own, self.residual)
+
+    def scaled(self, scale: np.ndarray, shift: np.ndarray) -> None:
+        return None
+
+    def added(self, residual: Tensor) -> Normalisation | None:
+        if self.relu or self.residual is not None or residual.shape != self.shape:
+            return None
+        return replace(self, residual=residual)
+
+    def rectified(self) -> Normalisation:
+        return replace(self, relu=True)
+
+    def compute(self) -> np.ndarray:
+        gain, residual = self.weight.data * self.scale, None if self.residual is None else self.residual.data
+        return elementwise.normalise(self.x.data, self.mean, gain, self.bias.data, residual, self.relu)
+
+    def gradient(self, out: np.ndarray, g: np.ndarray) -> tuple[np.ndarray | None, ...]:
+        x, mean, scale = self.x, self.mean, self.scale
+        mask = out if self.relu else None
+        keep = self.relu and self.residual is not None and self.residual.requires_grad
         g_bias, g_weight, passed = elementwise.normalise_sums(g, x.data, mean, mask, keep)
-        if passed is not None:  # g where it went through the relu: the residual's gradient
+        if passed is not None:  # g where it went through the ReLU: the residual's gradient
             g, mask = passed, None
         g_weight *= scale
         g_x = None
-        if x.requires_grad:  # in training the mean and the variance depend on x as well
-            shift, slope = (g_bias / count, g_weight * scale / count) if training else (0 * g_bias, 0 * g_weight)
-            g_x = elementwise.normalise_gradient(g, x.data, mean, mask, gain, shift, slope)
-        return (g_x, g_weight, g_bias) if residual is None else (g_x, g_weight, g_bias, g)
-
-    return record(out, (x, weight, bias) if residual is None else (x, weight, bias, residual), vjp)
+        if x.requires_grad:
+            count = x.size // x.shape[1]
+            shift, slope = (g_bias / count, g_weight * scale / count) if self.depends else (0 * g_bias, 0 * g_weight)
+            g_x = elementwise.normalise_gradient(g, x.data, mean, mask, self.weight.data * scale, shift, slope)
+        return (g_x, g_weight, g_bias) if self.residual is None else (g_x, g_weight, g_bias, g)
 
 
 # ---------------------------------------------------------------------- probabilities

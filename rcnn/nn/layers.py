@@ -1,27 +1,22 @@
 """Layers: the modules that a network is built of, and how their weights begin.
 
 Arguments and defaults are PyTorch's, and so is the initialisation.
-
-A convolution is often followed by a norm, a sum and a ReLU. Each would read and write the whole map once more;
-`conv_norm_relu` computes them together where it can, and `Sequential` finds such neighbours by itself.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, TypeGuard, TypeVar
+from typing import Any
 
 import numpy as np
 
 from rcnn.nn import functional as F
+from rcnn.nn.fusion import fused
 from rcnn.nn.module import Module
 from rcnn.nn.random import generator
-from rcnn.nn.tensor import Parameter, Tensor, is_recording
+from rcnn.nn.tensor import Parameter, Tensor
 from rcnn.nn.windows import Pair, pair
-
-M = TypeVar("M", bound=Module)
-
 
 # ---------------------------------------------------------------------- initialisation
 
@@ -85,7 +80,7 @@ def same_conv2d(
 
 
 class Linear(Module):
-    """x W^T + b, (N, in_features) to (N, out_features)."""
+    """x W^T + b, (N, in_features) to (N, out_features); maps (N, C, H, W) of as many values are flattened."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.weight = Parameter(kaiming_uniform((out_features, in_features), math.sqrt(5)))
@@ -135,20 +130,8 @@ class FrozenBatchNorm2d(Module):
         self.running_var: np.ndarray
 
     def forward(self, x: Tensor) -> Tensor:
-        scale, shift = self.scale_and_shift()
-        return x * scale[:, None, None] + shift[:, None, None]
-
-    def scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
-        """What the norm multiplies with and what it adds, (C,) each."""
-        return _scale_and_shift(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
-
-
-def _scale_and_shift(
-    weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, var: np.ndarray, eps: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """(x - mean) / sqrt(var + eps) * weight + bias, written as x * scale + shift."""
-    scale = weight / np.sqrt(var + var.dtype.type(eps))
-    return scale, bias - mean * scale
+        scale = self.weight / np.sqrt(self.running_var + self.running_var.dtype.type(self.eps))  # (C,)
+        return F.scale_and_shift(x, scale, self.bias - self.running_mean * scale)
 
 
 class ReLU(Module):
@@ -261,87 +244,8 @@ class Sequential(Module):
     def __getitem__(self, index: int) -> Module:
         return list(self)[index]
 
+    @fused
     def forward(self, x: Any) -> Any:
-        modules = self._unrolled()
-        while modules:
-            module = modules.pop(0)
-            if not isinstance(module, Conv2d):
-                x = module(x)
-                continue
-            norm = modules.pop(0) if modules and isinstance(modules[0], (BatchNorm2d, FrozenBatchNorm2d)) else None
-            relu = modules.pop(0) if modules and isinstance(modules[0], ReLU) else None
-            x = conv_norm_relu(x, module, norm, relu=relu)
-        return x
-
-    def _unrolled(self) -> list[Module]:
-        """The modules, with those of a Sequential inside in its place."""
-        modules: list[Module] = []
         for module in self:
-            modules.extend(module._unrolled() if is_plain(module, Sequential) else [module])
-        return modules
-
-
-def conv_norm_relu(
-    x: Tensor, conv: Module, norm: Module | None = None, residual: Tensor | None = None, relu: Module | None = None
-) -> Tensor:
-    """relu(norm(conv(x)) + residual), without what is None, in as few passes over the result as possible.
-
-    For the layers of this module that is one pass where the norm is constant (frozen, or evaluated without a gradient)
-    or absent. A subclass, or a module whose `forward` somebody replaced, is called as it is.
-    """
-    if not is_plain(conv, Conv2d) or not (relu is None or is_plain(relu, ReLU)):
-        return _one_by_one(conv(x), norm, residual, relu)
-    if norm is None:
-        return _convolved(x, conv, conv.bias, None, residual, relu)
-    if conv.bias is None and is_plain(norm, FrozenBatchNorm2d):
-        scale, shift = norm.scale_and_shift()
-        return _convolved(x, conv, Tensor(shift), scale, residual, relu)
-    if conv.bias is None and is_plain(norm, BatchNorm2d) and not (norm.training or is_recording()):
-        scale, shift = _scale_and_shift(norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var, norm.eps)
-        return _convolved(x, conv, Tensor(shift), scale, residual, relu)
-    if is_plain(norm, BatchNorm2d):
-        return F.batch_norm(
-            conv(x),
-            norm.running_mean,
-            norm.running_var,
-            norm.weight,
-            norm.bias,
-            norm.training,
-            norm.momentum,
-            norm.eps,
-            residual=residual,
-            relu=relu is not None,
-        )
-    return _one_by_one(conv(x), norm, residual, relu)
-
-
-def _convolved(
-    x: Tensor, conv: Conv2d, bias: Tensor | None, scale: np.ndarray | None, residual: Tensor | None, relu: Module | None
-) -> Tensor:
-    """relu(convolution * scale + bias + residual), without what is None."""
-    return F.conv2d(
-        x,
-        conv.weight,
-        bias,
-        conv.stride,
-        conv.padding,
-        conv.dilation,
-        conv.groups,
-        scale=scale,
-        residual=residual,
-        relu=relu is not None,
-    )
-
-
-def _one_by_one(x: Tensor, norm: Module | None, residual: Tensor | None, relu: Module | None) -> Tensor:
-    """relu(norm(x) + residual), without what is None."""
-    if norm is not None:
-        x = norm(x)
-    if residual is not None:
-        x = x + residual
-    return x if relu is None else relu(x)
-
-
-def is_plain(module: Module, kind: type[M]) -> TypeGuard[M]:
-    """Whether the module is of this very class and nobody replaced its `forward`, so that what it computes is known."""
-    return type(module) is kind and "forward" not in vars(module)
+            x = module(x)
+        return x

@@ -8,28 +8,74 @@ index or key: `conv.0.weight`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from rcnn.nn.fusion import compute_all
 from rcnn.nn.tensor import Parameter
 
 T = TypeVar("T")
+Hook = Callable[["Module", tuple[Any, ...], Any], Any]
+
+_evaluating: contextvars.ContextVar[bool] = contextvars.ContextVar("evaluating", default=False)
+
+
+@contextlib.contextmanager
+def evaluation() -> Iterator[None]:
+    """Let every module evaluate in this block, whatever its own mode: `training` is False.
+
+    The block holds for its context, and writes nothing into modules, so that any number of threads may evaluate one
+    network while another trains it. Threads that are started in the block, as in a `forward`, do not inherit it. Also
+    works as a decorator.
+    """
+    token = _evaluating.set(True)
+    try:
+        yield
+    finally:
+        _evaluating.reset(token)
 
 
 class Module:
     """A part of a network. Subclass it, set layers as attributes in `__init__`, and define `forward`."""
 
-    training = True
     ignored_state: tuple[str, ...] = ()
-    """Names that a state may hold for this module, and that say nothing to it."""
+    """Names that a state may have for this module, and that are ignored."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        result = self.forward(*args, **kwargs)
+        hooks = vars(self).get("_forward_hooks")
+        return self._run_hooks(hooks, args, result) if hooks else result
+
+    # ------------------------------------------------------------------ hooks
+
+    def register_forward_hook(self, hook: Hook) -> HookHandle:
+        """Call `hook(module, args, result)` after every forward pass of this module.
+
+        `result` is what `forward` returned for the positional arguments `args`. If the hook returns something other
+        than None, that takes the place of the result.
+
+        Returns
+        -------
+        HookHandle
+            `handle.remove()` removes the hook, and so does leaving a `with handle:` block.
+        """
+        handle = HookHandle(self)
+        vars(self).setdefault("_forward_hooks", {})[handle] = hook
+        return handle
+
+    def _run_hooks(self, hooks: Mapping[HookHandle, Hook], args: tuple[Any, ...], result: Any) -> Any:
+        for hook in list(hooks.values()):
+            compute_all(result)
+            replaced = hook(self, args, result)
+            result = result if replaced is None else replaced
+        return result
 
     # ------------------------------------------------------------------ what it holds
 
@@ -128,6 +174,15 @@ class Module:
 
     # ------------------------------------------------------------------ modes
 
+    @property
+    def training(self) -> bool:
+        """Whether this module trains: its own mode, but False in an `evaluation` block."""
+        return vars(self).get("_training", True) and not _evaluating.get()
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self._training = bool(mode)
+
     def train(self, mode: bool = True) -> Self:
         """Switches this module and all below it to training (dropout drops, batch norm uses the batch's statistics)."""
         for module in self.modules():
@@ -148,6 +203,23 @@ class Module:
         """Forgets every gradient."""
         for parameter in self.parameters():
             parameter.grad = None
+
+
+class HookHandle:
+    """A registered forward hook, which can be removed."""
+
+    def __init__(self, module: Module) -> None:
+        self._module = module
+
+    def remove(self) -> None:
+        """Remove the hook; a second call does nothing."""
+        vars(self._module).get("_forward_hooks", {}).pop(self, None)
+
+    def __enter__(self) -> HookHandle:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
 
 
 def _find(kind: type[T], name: str, value: Any) -> Iterator[tuple[str, T]]:

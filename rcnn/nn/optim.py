@@ -1,10 +1,7 @@
 """Optimisers, learning-rate schedules and gradient clipping.
 
 A schedule is a function from the step (0, 1, 2, ...) to a factor of the learning rate. Factors multiply, and a run that
-is resumed at a step needs nothing else to go on.
-
-A step has little to compute and much to read and write: parameters, gradients, averages. For float32 the kernels do it
-in one pass and without arrays in between; the references, in NumPy, say what they do.
+is resumed at a step needs nothing else to continue.
 """
 
 from __future__ import annotations
@@ -16,15 +13,34 @@ from typing import Any
 
 import numpy as np
 
-from rcnn._ext import backend
-from rcnn.nn import elementwise
+from rcnn._ext.dispatch import compiled
 from rcnn.nn.tensor import Parameter
 
 Schedule = Callable[[int], float]
 
 
+# ---------------------------------------------------------------- optimisers
+
+
 class Optimizer(abc.ABC):
-    """Moves parameters against their gradients. Subclasses define `_move` and the names of the state they keep."""
+    """Moves parameters against their gradients.
+
+    A subclass defines `_update` and names the state that it keeps for each parameter in `state_names`.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        Those that require no gradient are skipped.
+    lr : float
+        The learning rate.
+    weight_decay : float
+        The factor of the L2 penalty: the gradient of a parameter w is taken as gradient + weight_decay * w.
+
+    Raises
+    ------
+    ValueError
+        Where no parameter requires a gradient, or `lr` or `weight_decay` is negative.
+    """
 
     state_names: tuple[str, ...] = ()
 
@@ -38,7 +54,7 @@ class Optimizer(abc.ABC):
         self._state = {name: [np.zeros_like(p.data) for p in self.parameters] for name in self.state_names}
 
     def step(self) -> None:
-        """Moves every parameter that has a gradient."""
+        """Move every parameter that has a gradient."""
         self.steps += 1
         for index, parameter in enumerate(self.parameters):
             if parameter.grad is None:
@@ -46,19 +62,22 @@ class Optimizer(abc.ABC):
             self._update(parameter.data, parameter.grad, *(self._state[name][index] for name in self.state_names))
 
     def zero_grad(self) -> None:
-        """Forgets every gradient."""
+        """Set every gradient to None."""
         for parameter in self.parameters:
             parameter.grad = None
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """What a resumed run needs: the step count and one array per parameter and kind of state."""
+        """Return what a resumed run needs: the step count, and one array per parameter and name of state."""
         state: dict[str, np.ndarray] = {"steps": np.array(self.steps, np.int64)}
         for name in self.state_names:
             state.update({f"{name}.{index}": array for index, array in enumerate(self._state[name])})
         return state
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores what `state_dict` gave; ValueError when it belongs to other parameters or another optimiser."""
+        """Restore what `state_dict` returned.
+
+        Raises ValueError where it belongs to other parameters or another kind of optimiser.
+        """
         own = self.state_dict()
         wrong = sorted(own.keys() ^ state.keys()) + [
             name for name in own.keys() & state.keys() if own[name].shape != np.shape(state[name])
@@ -70,15 +89,9 @@ class Optimizer(abc.ABC):
             if name != "steps":
                 array[...] = state[name]
 
-    def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
-        """Moves a parameter's `values`, in place."""
-        if self.weight_decay:
-            grad = grad + self.weight_decay * values
-        values -= self._move(grad, *state)
-
     @abc.abstractmethod
-    def _move(self, grad: np.ndarray, *state: np.ndarray) -> np.ndarray:
-        """How far to move against `grad`; changes `state` in place."""
+    def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
+        """Change a parameter's `values` and its `state`, in the order of `state_names`, in place."""
 
 
 class SGD(Optimizer):
@@ -92,26 +105,21 @@ class SGD(Optimizer):
         super().__init__(parameters, lr, weight_decay)
         self.momentum = momentum
 
-    def _move(self, grad: np.ndarray, *state: np.ndarray) -> np.ndarray:
-        (velocity,) = state
-        velocity *= self.momentum
-        velocity += grad
-        return self.lr * velocity
-
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
-        if _is_fast(values, grad, *state):
-            (velocity,) = state
-            backend.optim_kernels.sgd(
-                values.reshape(-1),
-                grad.reshape(-1),
-                velocity.reshape(-1),
-                self.lr,
-                self.momentum,
-                self.weight_decay,
-                backend.threads_for(values.size),
-            )
-        else:
-            super()._update(values, grad, *state)
+        (velocity,) = state
+        _sgd(values, grad, velocity, self.lr, self.momentum, self.weight_decay)
+
+
+@compiled("optim.sgd")
+def _sgd(
+    values: np.ndarray, grad: np.ndarray, velocity: np.ndarray, lr: float, momentum: float, weight_decay: float
+) -> None:
+    """Change `values` and `velocity`, of one shape, by one step of SGD, in place."""
+    if weight_decay:
+        grad = grad + weight_decay * values
+    velocity *= momentum
+    velocity += grad
+    values -= lr * velocity
 
 
 class Adam(Optimizer):
@@ -130,39 +138,41 @@ class Adam(Optimizer):
         super().__init__(parameters, lr, weight_decay)
         self.betas, self.eps = betas, eps
 
-    def _move(self, grad: np.ndarray, *state: np.ndarray) -> np.ndarray:
-        mean, square = state
-        beta1, beta2 = self.betas
-        mean *= beta1
-        mean += (1 - beta1) * grad
-        square *= beta2
-        square += (1 - beta2) * grad * grad
-        size = np.sqrt(square / (1 - beta2**self.steps))  # both averages start at 0: divided by what they lack
-        size += self.eps
-        return (self.lr / (1 - beta1**self.steps)) * mean / size
-
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
-        if _is_fast(values, grad, *state):
-            (mean, square), (beta1, beta2) = state, self.betas
-            backend.optim_kernels.adam(
-                values.reshape(-1),
-                grad.reshape(-1),
-                mean.reshape(-1),
-                square.reshape(-1),
-                self.lr / (1 - beta1**self.steps),
-                beta1,
-                beta2,
-                1 - beta2**self.steps,
-                self.eps,
-                self.weight_decay,
-                backend.threads_for(values.size),
-            )
-        else:
-            super()._update(values, grad, *state)
+        mean, square = state
+        _adam(values, grad, mean, square, self.steps, self.lr, self.betas, self.eps, self.weight_decay)
+
+
+@compiled("optim.adam")
+def _adam(
+    values: np.ndarray,
+    grad: np.ndarray,
+    mean: np.ndarray,
+    square: np.ndarray,
+    step: int,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+) -> None:
+    """Change `values`, `mean` and `square`, of one shape, by step number `step` of Adam, counted from 1, in place."""
+    beta1, beta2 = betas
+    if weight_decay:
+        grad = grad + weight_decay * values
+    mean *= beta1
+    mean += (1 - beta1) * grad
+    square *= beta2
+    square += (1 - beta2) * grad * grad
+    # Both averages start at 0, which biases them towards it; the divisions by 1 - beta^step correct that.
+    deviation = np.sqrt(square / (1 - beta2**step))
+    values -= (lr / (1 - beta1**step)) * mean / (deviation + eps)
+
+
+# ---------------------------------------------------------------- gradient clipping
 
 
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
-    """Scales all gradients by one factor so that their joint norm is at most `max_norm`; gives the norm before.
+    """Scale all gradients by one factor so that their joint norm is at most `max_norm`; return the norm before.
 
     Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013, algorithm 1.
     """
@@ -174,44 +184,39 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     return norm
 
 
+@compiled("optim.square_sum")
 def _square_sum(grad: np.ndarray) -> float:
-    """The sum of the squares, added in float64, the same to the bit for any number of threads."""
-    if not _is_fast(grad):
-        return float(np.square(grad, dtype=np.float64).sum())
-    sums = np.empty(-(-grad.size // backend.optim_kernels.block_size))
-    backend.optim_kernels.square_sums(grad.reshape(-1), sums, backend.threads_for(grad.size))
-    return float(sums.sum())
+    """Return the sum of squares, added in float64."""
+    return float(np.square(grad, dtype=np.float64).sum())
 
 
+@compiled("optim.scale")
 def _scale(grad: np.ndarray, factor: float) -> None:
-    """Multiplies the gradient, in place."""
-    if _is_fast(grad):
-        backend.optim_kernels.scale(grad.reshape(-1), factor, backend.threads_for(grad.size))
-    else:
-        grad *= factor
+    """Multiply the gradient by a factor, in place."""
+    grad *= factor
 
 
-def _is_fast(*arrays: np.ndarray) -> bool:
-    """Whether the kernels take these arrays: float32, contiguous and of one shape, and so changed in place."""
-    shape = arrays[0].shape
-    return elementwise.is_fast(*arrays) and all(array.flags.c_contiguous and array.shape == shape for array in arrays)
+# ---------------------------------------------------------------- schedules
 
 
 def linear_warmup(steps: int, start: float = 1e-3) -> Schedule:
-    """Rises in a line from `start` to 1 over the first `steps` steps."""
+    """Return a schedule that rises linearly from `start` to 1 over the first `steps` steps."""
     return lambda step: 1.0 if step >= steps else start + (1 - start) * step / steps
 
 
 def multi_step(milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
-    """Falls by the factor `gamma` at each milestone."""
+    """Return a schedule that falls by the factor `gamma` at each milestone."""
     return lambda step: float(gamma ** sum(step >= milestone for milestone in milestones))
 
 
 def cosine(steps: int, end: float = 0.0) -> Schedule:
-    """Falls from 1 to `end` along half a cosine over `steps` steps. Loshchilov and Hutter, "SGDR", 2017."""
+    """Return a schedule that falls from 1 to `end` along half a cosine over `steps` steps.
+
+    Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
+    """
     return lambda step: end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
 
 
 def product(*schedules: Schedule) -> Schedule:
-    """All the factors multiplied."""
+    """Return the schedule whose factor is the product of theirs."""
     return lambda step: math.prod(schedule(step) for schedule in schedules)

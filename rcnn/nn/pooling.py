@@ -1,19 +1,10 @@
-"""Pooling: the largest or the mean value under a window that slides over a feature map, with the gradients.
-
-Each comes twice, as a kernel for float32 and as its reference in NumPy: a function of the maps that gives the result
-and the function that turns the result's gradient into that of the maps.
-"""
+"""Pooling: the largest or the mean value under a window that slides over a feature map, with the gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from rcnn._ext import backend
-from rcnn._ext.layout import pixels
-from rcnn._ext.memory import empty, empty_maps
-from rcnn.nn import elementwise
+from rcnn._ext.dispatch import compiled
 from rcnn.nn.tensor import Tensor, is_recording, record
 from rcnn.nn.windows import (
     Pair,
@@ -27,43 +18,66 @@ from rcnn.nn.windows import (
     windows,
 )
 
-Pooled = tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]
-
 
 def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Tensor:
-    """The largest value under each window, (N, C, H', W'); the gradient goes to it (to the first one of equals).
+    """Return the largest value under each window, (N, C, H', W').
 
-    `stride=None` means the kernel's size. NaN in a window is its largest value, to which no gradient goes. Raises
-    TypeError for what is no tensor, ValueError for maps without pixels, a window that does not fit, or padding of more
-    than half of it.
+    The gradient goes to the largest value, of equal ones to the first. A window that contains NaN has the value NaN and
+    passes no gradient on.
+
+    Parameters
+    ----------
+    x : Tensor, (N, C, H, W)
+        The maps, of at least one pixel.
+    kernel_size, stride, padding : int or (int, int)
+        Of the window: one number, or one for rows and one for columns. The stride is the kernel's size unless given.
+        The padding is below every value.
+
+    Raises
+    ------
+    TypeError
+        Where x is not a tensor.
+    ValueError
+        Where x has no pixels, the window does not fit, or the padding exceeds half of the kernel's size.
     """
     kernel, step, pad, size = _check("max_pool2d", x, kernel_size, stride, padding)
     if pad[0] > kernel[0] // 2 or pad[1] > kernel[1] // 2:
         raise ValueError(f"padding {padding} is more than half of kernel_size {kernel_size}")
-    if elementwise.is_fast(x.data):
-        out, gradient = _pool(x.data, kernel, step, pad, size, mean=False, noted=is_recording() and x.requires_grad)
-    else:
-        out, gradient = _max_pool(x.data, kernel, step, pad, size)
-    return record(out, (x,), lambda g: (gradient(g),))
+    shape = x.shape
+    out, winners = _max_pool(x.data, kernel, step, pad, size, is_recording() and x.requires_grad)
+    if winners is None:
+        return Tensor(out)
+    return record(out, (x,), lambda g: (_max_pool_gradient(g, winners, kernel, step, pad, shape),))
 
 
 def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Tensor:
-    """The mean under each window, padding counted as zeros, (N, C, H', W'). `stride=None` means the kernel's size.
+    """Return the mean under each window, (N, C, H', W').
 
-    Raises TypeError for what is no tensor, ValueError for maps without pixels or a window that does not fit.
+    Parameters
+    ----------
+    x : Tensor, (N, C, H, W)
+        The maps, of at least one pixel.
+    kernel_size, stride, padding : int or (int, int)
+        Of the window: one number, or one for rows and one for columns. The stride is the kernel's size unless given.
+        The padding counts as zeros.
+
+    Raises
+    ------
+    TypeError
+        Where x is not a tensor.
+    ValueError
+        Where x has no pixels or the window does not fit.
     """
     kernel, step, pad, size = _check("avg_pool2d", x, kernel_size, stride, padding)
-    if elementwise.is_fast(x.data):
-        out, gradient = _pool(x.data, kernel, step, pad, size, mean=True, noted=False)
-    else:
-        out, gradient = _avg_pool(x.data, kernel, step, pad, size)
-    return record(out, (x,), lambda g: (gradient(g),))
+    shape = x.shape
+    out = _avg_pool(x.data, kernel, step, pad, size)
+    return record(out, (x,), lambda g: (_avg_pool_gradient(g, kernel, step, pad, shape),))
 
 
 def _check(
     operation: str, x: Tensor, kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair
 ) -> tuple[Pair, Pair, Pair, Pair]:
-    """Kernel, stride and padding as pairs, and how many windows there are."""
+    """Return kernel, stride and padding as pairs, and how many (rows, columns) of windows there are."""
     check_pixels(operation, x)
     kernel = pair("kernel_size", kernel_size, 1)
     step = kernel if stride is None else pair("stride", stride, 1)
@@ -71,55 +85,64 @@ def _check(
     return kernel, step, pad, output_size((x.shape[2], x.shape[3]), kernel, step, pad)
 
 
-# ---------------------------------------------------------------------- by kernels
+# ---------------------------------------------------------------------- the largest value
 
 
-def _pool(x: np.ndarray, kernel: Pair, step: Pair, pad: Pair, size: Pair, mean: bool, noted: bool) -> Pooled:
-    """The mean, or the largest; which place is the largest is kept where the gradient is recorded."""
-    how = np.array([kernel, step, pad], np.intp)
-    shape = x.shape
-    out = empty_maps((shape[0], shape[1], *size))
-    winners = empty((shape[0], *size, shape[1])) if noted else None
-    work = out.size * kernel[0] * kernel[1]
-    backend.pooling_kernels.pool(pixels(x), how, mean, pixels(out), winners, backend.threads_for(work))
+@compiled("pooling.max_pool")
+def _max_pool(
+    x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, size: Pair, with_winners: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the largest value of each window, (N, C, *size), and the winners, (N, *size, C) like x, or None.
 
-    def gradient(g: np.ndarray) -> np.ndarray:
-        g_x = empty_maps(shape)
-        backend.pooling_kernels.pool_gradient(pixels(g), winners, how, pixels(g_x), backend.threads_for(work))
-        return g_x
-
-    return out, gradient
-
-
-# ---------------------------------------------------------------------- the references
-
-
-def _max_pool(x: np.ndarray, kernel: Pair, step: Pair, pad: Pair, size: Pair) -> Pooled:
-    maps = padded(x, pad, -np.inf)
-    offsets = [(i, j) for i in range(kernel[0]) for j in range(kernel[1])]
-    best = at_offset(maps, offsets[0], step, size).copy()  # (N, H', W', C)
-    for offset in offsets[1:]:
-        np.maximum(best, at_offset(maps, offset, step, size), out=best)
-
-    def gradient(g: np.ndarray) -> np.ndarray:
-        g = g.transpose(0, 2, 3, 1)  # (N, H', W', C)
-        g_maps = np.zeros_like(maps)
-        waiting = np.ones(best.shape, bool)  # windows whose largest value has not been met yet
-        for offset in offsets:
-            met = (at_offset(maps, offset, step, size) == best) & waiting
-            at_offset(g_maps, offset, step, size)[...] += np.where(met, g, 0)
-            waiting ^= met
-        return unpadded(g_maps, x.shape, pad)
-
-    return best.transpose(0, 3, 1, 2), gradient
+    The winner of a window is the index of its largest value, counted row by row: of equal values the first, and -1
+    where there is NaN.
+    """
+    maps = padded(x, padding, -np.inf)
+    values = [at_offset(maps, offset, stride, size) for offset in _offsets(kernel)]  # (N, H', W', C) each
+    largest = values[0].copy()
+    for value in values[1:]:
+        np.maximum(largest, value, out=largest)
+    winners = None
+    if with_winners:
+        winners = np.full_like(largest, -1)
+        for index in reversed(range(len(values))):  # backwards, so that of equal values the first remains
+            np.putmask(winners, values[index] == largest, index)
+    return largest.transpose(0, 3, 1, 2), winners
 
 
-def _avg_pool(x: np.ndarray, kernel: Pair, step: Pair, pad: Pair, size: Pair) -> Pooled:
-    taken = windows(padded(x, pad, 0.0), kernel, step, (1, 1), size)  # (N, H', W', kh, kw, C)
-    out, shape = taken.mean(axis=(3, 4)), taken.shape
+@compiled("pooling.max_pool_gradient")
+def _max_pool_gradient(
+    g: np.ndarray, winners: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return the gradient of `_max_pool` with respect to its maps, of their `shape` (N, C, H, W)."""
+    n, channels, height, width = shape
+    g_maps = np.zeros((n, height + 2 * padding[0], width + 2 * padding[1], channels), g.dtype)
+    g = g.transpose(0, 2, 3, 1)  # (N, H', W', C)
+    size = (g.shape[1], g.shape[2])
+    for index, offset in enumerate(_offsets(kernel)):
+        at_offset(g_maps, offset, stride, size)[...] += np.where(winners == index, g, 0)
+    return unpadded(g_maps, shape, padding)
 
-    def gradient(g: np.ndarray) -> np.ndarray:
-        share = g.transpose(0, 2, 3, 1)[:, :, :, None, None] / (kernel[0] * kernel[1])
-        return scatter_windows(np.broadcast_to(share, shape), x.shape, step, pad, (1, 1))
 
-    return out.transpose(0, 3, 1, 2), gradient
+def _offsets(kernel: Pair) -> list[Pair]:
+    """Return the (row, column) of every element of a window, row by row."""
+    return [(i, j) for i in range(kernel[0]) for j in range(kernel[1])]
+
+
+# ---------------------------------------------------------------------- the mean
+
+
+@compiled("pooling.avg_pool")
+def _avg_pool(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, size: Pair) -> np.ndarray:
+    """Return the mean of each window, (N, C, *size)."""
+    taken = windows(padded(x, padding, 0.0), kernel, stride, (1, 1), size)  # (N, H', W', kh, kw, C)
+    return taken.mean(axis=(3, 4)).transpose(0, 3, 1, 2)
+
+
+@compiled("pooling.avg_pool_gradient")
+def _avg_pool_gradient(g: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the gradient of `_avg_pool` with respect to its maps, of their `shape` (N, C, H, W)."""
+    n, channels, rows, columns = g.shape
+    share = g.transpose(0, 2, 3, 1)[:, :, :, None, None] / (kernel[0] * kernel[1])  # (N, H', W', 1, 1, C)
+    each = np.broadcast_to(share, (n, rows, columns, *kernel, channels))
+    return scatter_windows(each, shape, stride, padding, (1, 1))

@@ -16,7 +16,8 @@ Three rules keep the graph light:
 from __future__ import annotations
 
 import contextlib
-import threading
+import contextvars
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,32 +29,25 @@ from rcnn.nn import elementwise
 Vjp = Callable[[np.ndarray], "tuple[np.ndarray | None, ...]"]
 
 
-class _Recording(threading.local):
-    """Whether operations are recorded, one switch per thread."""
-
-    on = True
-
-
-_recording = _Recording()
+_recording: contextvars.ContextVar[bool] = contextvars.ContextVar("recording", default=True)
 
 
 @contextlib.contextmanager
 def no_grad() -> Iterator[None]:
-    """Nothing computed in this block is recorded (in this thread); results have no parents and need less memory.
+    """Record nothing that is computed in this block: results have no parents and need less memory.
 
-    Also works as a decorator.
+    The block holds for its context; threads that are started in it do not inherit it. Also works as a decorator.
     """
-    before = _recording.on
-    _recording.on = False
+    token = _recording.set(False)
     try:
         yield
     finally:
-        _recording.on = before
+        _recording.reset(token)
 
 
 def is_recording() -> bool:
-    """True where operations are recorded for `backward`, which is everywhere but under `no_grad`."""
-    return _recording.on
+    """Return whether operations are recorded for `backward`, as they are everywhere but under `no_grad`."""
+    return _recording.get()
 
 
 class Tensor:
@@ -82,18 +76,18 @@ class Tensor:
 
     @property
     def ndim(self) -> int:
-        return self.data.ndim
+        return len(self.shape)
 
     @property
     def size(self) -> int:
-        return self.data.size
+        return math.prod(self.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.data.dtype
 
     def __len__(self) -> int:
-        return len(self.data)
+        return self.shape[0]
 
     def __repr__(self) -> str:
         what = ", requires_grad=True" if self.requires_grad else ""
@@ -112,6 +106,10 @@ class Tensor:
     def item(self) -> float:
         """The value of a tensor with one element, as a Python float."""
         return float(self.data.item())
+
+    def computed(self) -> Tensor:
+        """Return this tensor itself; a deferred one (see `rcnn.nn.fusion`) is computed."""
+        return self
 
     def detach(self) -> Tensor:
         """A leaf with the same data (shared), through which no gradient flows."""
@@ -273,9 +271,9 @@ def record(data: np.ndarray, parents: Sequence[Tensor], vjp: Vjp) -> Tensor:
     recorded now and some parent requires a gradient.
     """
     out = Tensor(data)
-    if _recording.on and any(parent.requires_grad for parent in parents):
+    if is_recording() and any(parent.requires_grad for parent in parents):
         out.requires_grad = True
-        out._parents = tuple(parents)
+        out._parents = tuple(parent.computed() for parent in parents)
         out._vjp = vjp
     return out
 

@@ -392,7 +392,7 @@ class _View:
 
     @property
     def picture(self) -> np.ndarray:
-        return np.asarray(self.trace.pictures[self.image])
+        return np.asarray(self.trace.images[self.image])
 
     @property
     def features(self) -> np.ndarray:
@@ -415,8 +415,8 @@ def _single_picture(view: _View, name: str, draw: Callable[[Axes, _View], str]) 
 
 
 def _choose_view(trace: Any, image: int, class_names: Sequence[str] | None, min_score: float, compact: bool) -> _View:
-    if not 0 <= image < len(trace.pictures):
-        raise ValueError(f"image is {image}; the trace has the images 0 to {len(trace.pictures) - 1}")
+    if not 0 <= image < len(trace.images):
+        raise ValueError(f"image is {image}; the trace has the images 0 to {len(trace.images) - 1}")
     rows = np.flatnonzero(np.asarray(trace.roi_images) == image)
     if rows.size == 0:
         return _View(trace, image, 0, None, class_names, min_score, compact)
@@ -430,7 +430,7 @@ def _choose_view(trace: Any, image: int, class_names: Sequence[str] | None, min_
 
 def _panel_picture(ax: Axes, view: _View) -> str:
     image(ax, view.picture)
-    return _shape(view.picture) + ("" if view.compact else f", in a batch of shape {_shape(view.trace.images)}")
+    return _shape(view.picture) + ("" if view.compact else f", in a batch of shape {_shape(view.trace.batch)}")
 
 
 def _panel_features(ax: Axes, view: _View) -> str:
@@ -449,7 +449,7 @@ def _panel_objectness(ax: Axes, view: _View) -> str:
     height, width = view.features.shape[1:]
     logits = np.asarray(view.trace.objectness[view.level][view.image], float)
     maps = _sigmoid(logits).reshape(height, width, view.per_cell).transpose(2, 0, 1)  # (k, H, W)
-    size = np.asarray(view.trace.images).shape[2:]
+    size = np.asarray(view.trace.batch).shape[2:]
     first = np.asarray(view.trace.anchors[view.level], float)[0]
     offset = float((first[0] + first[2]) / 2 / (size[1] / width))
     objectness(ax, view.picture, maps, (int(size[0]), int(size[1])), offset)

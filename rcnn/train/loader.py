@@ -110,11 +110,11 @@ def draw_change(rng: np.random.Generator, flip: float, scale_jitter: tuple[float
 def flip(picture: Any, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(the picture (H, W, 3) mirrored left for right, its boxes (G, 4) where they are then).
 
-    picture: whatever `transform.as_picture` takes, which raises ValueError or TypeError for what is none. The picture's
+    picture: whatever `transform.as_image` takes, which raises ValueError or TypeError for what is none. The picture's
         array is a view where it was an array already.
     """
     is_array = isinstance(picture, np.ndarray) and picture.ndim == 3
-    array = picture if is_array else transform.as_picture(picture)
+    array = picture if is_array else transform.as_image(picture)
     width = array.shape[1]
     mirrored = boxes.copy()
     mirrored[:, 0], mirrored[:, 2] = width - boxes[:, 2], width - boxes[:, 0]
@@ -167,7 +167,7 @@ class Loader:
             batch = self.make_batch(pictures, [change.scale for change in changes])
         except (ValueError, TypeError):
             for index, (picture, _) in zip(indices, read, strict=True):  # says which of the data set's it is
-                transform.as_picture(picture, describe(self.dataset, index))
+                transform.as_image(picture, describe(self.dataset, index))
             raise
         return Loaded(list(indices), batch, targets, complete)
 

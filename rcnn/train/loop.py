@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rcnn import evaluate
+from rcnn import evaluate, nn
 from rcnn._ext import backend
 from rcnn.data import Dataset
 from rcnn.model import FasterRCNN
@@ -161,7 +161,7 @@ def validate(
     indices = [
         list(range(first, min(first + batch_size, len(dataset)))) for first in range(0, len(dataset), batch_size)
     ]
-    with model._evaluating(), contextlib.closing(prefetch(loader.load, indices, workers)) as batches:
+    with nn.evaluation(), nn.no_grad(), contextlib.closing(prefetch(loader.load, indices, workers)) as batches:
         for loaded in batches:
             rng = np.random.default_rng([seed, _VALIDATION, loaded.indices[0]])
             for name, loss in model.get_loss(loaded.batch, loaded.targets, rng).items():

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,9 +61,9 @@ def test_use_backend_is_restored_after_an_error():
 
 def test_the_setting_decides_who_computes(impl, monkeypatch):
     calls = []
-    monkeypatch.setattr("rcnn.boxes._iou", lambda a, b: calls.append("numpy"))
+    monkeypatch.setattr("rcnn._ext.boxes.kernels", SimpleNamespace(iou=lambda *given: calls.append("cython")))
     iou([[0, 0, 1, 1]], [[0, 0, 1, 1]])
-    assert calls == (["numpy"] if impl == "numpy" else [])
+    assert calls == (["cython"] if impl == "cython" else [])
 
 
 def test_use_backend_refuses_another_name():
@@ -103,8 +104,9 @@ def test_missing_kernels_can_be_an_error(environment):
 # ---------------------------------------------------------------- for which processors
 
 LEVEL = """
-from rcnn._ext import backend
-print(backend._LEVEL, backend.boxes_kernels.__name__, backend.roi_kernels.__name__)
+from rcnn import _ext
+from rcnn._ext import boxes, roi
+print(_ext.level(), boxes.kernels.__name__, roi.kernels.__name__)
 """
 BASELINE = "baseline rcnn._ext._boxes rcnn._ext._roi\n"
 
@@ -123,18 +125,25 @@ def test_the_best_level_is_that_of_which_no_kernel_is_missing():
 
 
 def test_no_level_beyond_the_processor_is_chosen():
-    weak = "import sys, types; sys.modules['rcnn._ext._build'] = types.SimpleNamespace(levels=lambda: ['baseline']); "
+    weak = "import sys, types; "
+    weak += "sys.modules['rcnn._ext._build'] = types.SimpleNamespace(levels=lambda: ['baseline'], start_openmp=int); "
     assert python(weak + LEVEL, RCNN_SIMD=None).stdout == BASELINE
     assert "ImportError: RCNN_SIMD is 'v3'; " in python(weak + LEVEL, RCNN_SIMD="v3").stderr
 
 
 @pytest.mark.parametrize(
     ("before", "possible"),
-    [("", ", ".join(_ext.usable_levels())), (WITHOUT, "none, for the kernels were not compiled")],
+    [
+        ("", ", ".join(_ext.usable_levels())),
+        (
+            WITHOUT,
+            "none, because the kernels were not compiled: import of rcnn._ext._build halted; None in sys.modules",
+        ),
+    ],
 )
 def test_the_environment_names_a_wrong_level(before, possible):
     said = python(before + LEVEL, RCNN_SIMD="avx9").stderr
-    assert f"RCNN_SIMD is 'avx9'; possible here with these kernels and this processor: {possible}\n" in said
+    assert f"RCNN_SIMD is 'avx9'; usable here with these kernels and this processor: {possible}\n" in said
 
 
 def test_every_level_gives_the_same_bits():

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 import rcnn
-from rcnn._ext import backend, conv, memory
-from rcnn.nn import Tensor, no_grad
+from rcnn._ext import backend, conv, load, memory
+from rcnn.nn import Tensor, fused, no_grad
 from rcnn.nn import functional as F
 from rcnn.nn.windows import channels_last
+
+MEMORY = load("_memory")
 
 # (N, C, H, W), O, kernel, stride, padding, dilation
 GEOMETRIES = {
@@ -84,9 +86,7 @@ def test_results_do_not_depend_on_the_threads(monkeypatch, algorithm, geometry):
 
 
 @pytest.mark.parametrize("name", ["1x1", "3x3", "3x3 of many tiles", "7x7 of a picture", "long sums"])
-@pytest.mark.parametrize(
-    "parts", [("scale",), ("bias",), ("residual",), ("relu",), ("scale", "bias", "residual", "relu")]
-)
+@pytest.mark.parametrize("parts", ["scale", "bias", "residual", "relu", "scale residual relu", "bias residual relu"])
 def test_what_follows_is_computed_with_it(algorithm, name, parts):
     shape, outs, kernel, stride, padding, dilation = GEOMETRIES[name]
     results = []
@@ -96,23 +96,12 @@ def test_what_follows_is_computed_with_it(algorithm, name, parts):
         )
         plain = F.conv2d(x, weight, None, stride, padding, dilation)
         scale, rest = draw(outs + 1)[:outs].astype(dtype), Tensor(draw(*plain.shape).astype(dtype), requires_grad=True)
-        out = F.conv2d(
-            x,
-            weight,
-            bias if "bias" in parts else None,
-            stride,
-            padding,
-            dilation,
-            scale=scale if "scale" in parts else None,
-            residual=rest if "residual" in parts else None,
-            relu="relu" in parts,
-        )
+        shift, has_bias = np.cos(scale), "bias" in parts
+        out = followed(parts, x, weight, bias if has_bias else None, (stride, padding, dilation), scale, shift, rest)
         out.backward(draw(*out.shape))
-        by_hand = plain.data
+        by_hand = plain.data + bias.data[:, None, None] if has_bias else plain.data
         if "scale" in parts:
-            by_hand = by_hand * scale[:, None, None]
-        if "bias" in parts:
-            by_hand = by_hand + bias.data[:, None, None]
+            by_hand = by_hand * scale[:, None, None] + shift[:, None, None]
         if "residual" in parts:
             by_hand = by_hand + rest.data
         if "relu" in parts:
@@ -121,22 +110,35 @@ def test_what_follows_is_computed_with_it(algorithm, name, parts):
         results.append((out.data, x.grad, weight.grad, bias.grad, rest.grad))
     for got, wanted in zip(*results, strict=True):
         assert (got is None) == (wanted is None)
-        if got is not None and "relu" not in parts:  # rounding near 0 may decide otherwise for a place
+        if got is not None and "relu" not in parts:  # rounding near 0 may decide otherwise for an element
             close(got, wanted)
+
+
+@fused
+def followed(parts, x, weight, bias, geometry, scale, shift, rest):
+    """A convolution and some of the steps that can follow it, in one pass."""
+    out = F.conv2d(x, weight, bias, *geometry)
+    if "scale" in parts:
+        out = F.scale_and_shift(out, scale, shift)
+    if "residual" in parts:
+        out = out + rest
+    return F.relu(out) if "relu" in parts else out
 
 
 def test_the_residual_may_lie_in_memory_in_any_order():
     x, weight = Tensor(draw(1, 16, 6, 5).astype("f")), Tensor(draw(16, 16, 3, 3).astype("f"))
     rest = draw(1, 16, 6, 5).astype("f")
     with no_grad():
-        first = F.conv2d(x, weight, padding=1, residual=Tensor(rest))
-        second = F.conv2d(x, weight, padding=1, residual=Tensor(channels_last(rest)))
+        first, second = (
+            followed("residual", x, weight, None, (1, 1, 1), None, None, Tensor(given))
+            for given in (rest, channels_last(rest))
+        )
     np.testing.assert_array_equal(first.data, second.data)
 
 
 def test_relu_keeps_nan():
     x, weight = Tensor(np.full((1, 1, 2, 2), np.nan, np.float32)), Tensor(np.ones((1, 1, 1, 1), np.float32))
-    assert np.isnan(F.conv2d(x, weight, relu=True).data).all()
+    assert np.isnan(followed("relu", x, weight, None, (1, 0, 1), None, None, None).data).all()
 
 
 def test_winograd_is_as_accurate_as_it_says():
@@ -164,26 +166,20 @@ def test_auto_takes_winograd_where_there_are_channels_enough():
     assert conv._winograd_side((64, 64, 3, 3), (1, 1), (1, 1), (2, 2)) == 0
 
 
-def test_a_residual_of_another_shape_is_an_error():
-    x, weight = Tensor(np.ones((1, 2, 4, 4), np.float32)), Tensor(np.ones((3, 2, 3, 3), np.float32))
-    with pytest.raises(ValueError, match=r"the shape \(1, 3, 4, 4\), the convolution makes \(1, 3, 2, 2\)"):
-        F.conv2d(x, weight, residual=Tensor(np.ones((1, 3, 4, 4), np.float32)))
-
-
-@pytest.mark.parametrize("scale", [np.ones(2, np.float32), np.ones((3, 1), np.float32), np.ones(0, np.float32)])
-def test_a_scale_of_another_shape_is_an_error(scale):
-    x, weight = Tensor(np.ones((1, 2, 4, 4), np.float32)), Tensor(np.ones((3, 2, 3, 3), np.float32))
-    with pytest.raises(ValueError, match=r"scale must have the shape \(3,\), a value per filter, not"):
-        F.conv2d(x, weight, scale=scale)
+def test_a_sum_that_broadcasts_is_computed_by_itself():
+    x, weight = Tensor(draw(1, 2, 4, 4).astype("f")), Tensor(draw(3, 2, 3, 3).astype("f"))
+    out = followed("residual", x, weight, None, (1, 0, 1), None, None, Tensor(np.full((1, 3, 1, 1), 2, "f")))
+    np.testing.assert_array_equal(out.data, F.conv2d(x, weight).data + 2)
 
 
 def test_what_follows_may_be_of_another_precision():
-    """The kernels know float32 alone; the result has the maps' precision whatever the scale and the residual have."""
+    """The result has the maps' precision whatever the scale and the residual have."""
     x, weight = Tensor(draw(1, 8, 5, 4).astype("f"), requires_grad=True), Tensor(draw(8, 8, 3, 3).astype("f"))
     scale, rest = draw(8), draw(1, 8, 5, 4)
     results = []
     for dtype in (np.float32, np.float64):
-        out = F.conv2d(x, weight, padding=1, scale=scale.astype(dtype), residual=Tensor(rest.astype(dtype)))
+        given = scale.astype(dtype), np.zeros(8, dtype), Tensor(rest.astype(dtype))
+        out = followed("scale residual", x, weight, None, (1, 1, 1), *given)
         out.backward(np.ones(out.shape, "f"))
         results.append((out.data, x.grad))
         x.grad = None
@@ -213,7 +209,7 @@ def test_padding_alone_has_no_gradient_for_maps():
 def test_winograds_scratch_is_enough_for_any_number_of_threads(threads):
     """15 x 15 tiles are 15 blocks for 16 threads: one of those has nothing to do, and no part of the scratch."""
     maps, weight = draw(1, 60, 60, 16).astype("f"), draw(16, 16, 3, 3).astype("f")
-    kernels, answers = backend.winograd_kernels, []
+    kernels, answers = load("_winograd"), []
     for number in (1, threads):
         size = kernels.scratch_size(225, 16, 16, 4, number)
         memory = np.full(size + 1_000_000, 7, np.float32)
@@ -234,7 +230,7 @@ def test_an_unknown_algorithm_is_an_error():
 
 def test_memory_that_nobody_holds_is_used_again():
     for _ in range(3):
-        backend.memory.pass_ends()  # what other tests left
+        MEMORY.pass_ends()  # what other tests left
     shape = (300, 1000)
     first = memory.empty(shape)
     view = first[10:20]
@@ -248,42 +244,42 @@ def test_memory_that_nobody_holds_is_used_again():
 
 def test_a_pass_gives_back_what_it_did_without():
     for _ in range(3):
-        backend.memory.pass_ends()
-    assert backend.memory.kept_bytes() == 0
+        MEMORY.pass_ends()
+    assert MEMORY.kept_bytes() == 0
     a, b = memory.empty((1000, 1000)), memory.empty((1000, 1000))
     del a, b
-    backend.memory.pass_ends()
-    held = backend.memory.kept_bytes()
+    MEMORY.pass_ends()
+    held = MEMORY.kept_bytes()
     assert held >= 8_000_000
     c = memory.empty((1000, 1000))
     del c
-    backend.memory.pass_ends()
-    assert backend.memory.kept_bytes() == held / 2
-    backend.memory.pass_ends()
-    assert backend.memory.kept_bytes() == 0
+    MEMORY.pass_ends()
+    assert MEMORY.kept_bytes() == held / 2
+    MEMORY.pass_ends()
+    assert MEMORY.kept_bytes() == 0
 
 
 def test_no_more_is_kept_than_twice_what_was_in_use():
     for _ in range(3):
-        backend.memory.pass_ends()
+        MEMORY.pass_ends()
     base = memory.empty((100, 1000))
     for side in range(200, 1000, 10):  # each larger than all that are kept
         array = memory.empty((side, 1000))
         del array
     most = base.nbytes + 4 * 990 * 1000
-    assert 4 * 990 * 1000 <= backend.memory.kept_bytes() <= 2 * (most + 2**22)
+    assert 4 * 990 * 1000 <= MEMORY.kept_bytes() <= 2 * (most + 2**22)
     del base
 
 
 def test_blocks_in_any_number_are_given_back():
     for _ in range(3):
-        backend.memory.pass_ends()
+        MEMORY.pass_ends()
     arrays = [memory.empty((20_000,)) for _ in range(300)]
     del arrays
-    assert 0 < backend.memory.kept_bytes() <= 128 * 80_064
+    assert 0 < MEMORY.kept_bytes() <= 128 * 80_064
     for _ in range(2):
-        backend.memory.pass_ends()
-    assert backend.memory.kept_bytes() == 0
+        MEMORY.pass_ends()
+    assert MEMORY.kept_bytes() == 0
 
 
 def test_a_buffer_is_aligned_writable_and_of_its_shape():

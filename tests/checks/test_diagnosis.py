@@ -24,7 +24,7 @@ def planted():
 def diagnose(patient):
     """The name of what a patient has, by its settings and by what it finds."""
     trace = patient.model.trace([picture for picture, _ in patient.pages])
-    if not 0.1 < trace.images.std() < 10:
+    if not 0.1 < trace.batch.std() < 10:
         return "wrong normalisation"
     if patient.model.config.anchor_sizes[0] > 30:
         return "large anchors"

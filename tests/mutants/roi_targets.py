@@ -1,19 +1,34 @@
 """Answers to `checks.roi_targets`."""
 
+import functools
+from types import SimpleNamespace
+
 import numpy as np
 
 from rcnn import boxes, roi_heads
 from rcnn.matching import match, sample
 
 
-def as_rcnn(proposals, gt_boxes, gt_labels, config, rng):
-    return roi_heads.find_targets(proposals, gt_boxes, gt_labels, config, rng)
+def as_rcnn(proposals, gt_boxes, gt_labels, **settings):
+    return roi_heads.find_targets(proposals, gt_boxes, gt_labels, **settings)
 
 
+def with_config(function):
+    """The function with its keyword arguments gathered in one, but for the generator."""
+
+    @functools.wraps(function)
+    def called(*given, rng, **settings):
+        return function(*given, SimpleNamespace(**settings), rng)
+
+    return called
+
+
+@with_config
 def objects_first(proposals, gt_boxes, gt_labels, config, rng):
     return _answer(proposals, gt_boxes, gt_labels, config, rng)
 
 
+@with_config
 def by_loops(proposals, gt_boxes, gt_labels, config, rng):
     """Box by box, and a generator asked for one index at a time."""
     kinds = {True: [], False: []}
@@ -21,15 +36,15 @@ def by_loops(proposals, gt_boxes, gt_labels, config, rng):
         overlaps = [float(boxes.iou([roi], [true])[0, 0]) for true in gt_boxes]
         best = max(range(len(overlaps)), key=overlaps.__getitem__, default=None)
         iou = 0.0 if best is None else overlaps[best]
-        if iou >= config.box_fg_iou_thresh:
-            move = boxes.encode([gt_boxes[best]], [roi], config.bbox_reg_weights)[0]
+        if iou >= config.fg_iou_thresh:
+            move = boxes.encode([gt_boxes[best]], [roi], config.weights)[0]
             kinds[True].append((roi, gt_labels[best], move))
-        elif iou < config.box_bg_iou_thresh:
+        elif iou < config.bg_iou_thresh:
             kinds[False].append((roi, 0, np.zeros(4)))
     chosen = []
     for is_object, most in (
-        (True, int(config.box_batch_size_per_image * config.box_positive_fraction)),
-        (False, config.box_batch_size_per_image),
+        (True, int(config.batch_size * config.positive_fraction)),
+        (False, config.batch_size),
     ):
         while kinds[is_object] and len(chosen) < most:
             chosen.append(kinds[is_object].pop(int(rng.integers(len(kinds[is_object])))))
@@ -47,15 +62,15 @@ def _labels(matches, gt_labels):
 
 
 def _drawn(labels, config, rng):
-    return np.concatenate(sample(labels, config.box_batch_size_per_image, config.box_positive_fraction, rng))
+    return np.concatenate(sample(labels, config.batch_size, config.positive_fraction, rng))
 
 
 def _match(overlaps, config):
-    return match(overlaps, config.box_fg_iou_thresh, config.box_bg_iou_thresh)
+    return match(overlaps, config.fg_iou_thresh, config.bg_iou_thresh)
 
 
 def _encode(true, rois, config):
-    return boxes.encode(true, rois, config.bbox_reg_weights)
+    return boxes.encode(true, rois, config.weights)
 
 
 def _answer(
@@ -81,122 +96,135 @@ def _answer(
     return rois, classes, deltas
 
 
+@with_config
 def no_true_boxes(*given):
     return _answer(*given, candidates=lambda proposals, gt_boxes: proposals)
 
 
+@with_config
 def true_boxes_alone(*given):
     return _answer(*given, candidates=lambda proposals, gt_boxes: gt_boxes)
 
 
+@with_config
 def true_boxes_twice(*given):
     return _answer(*given, candidates=lambda proposals, gt_boxes: np.concatenate([gt_boxes, proposals, gt_boxes]))
 
 
+@with_config
 def best_is_forced(*given):
     return _answer(
         *given,
         candidates=lambda proposals, gt_boxes: proposals,
-        match=lambda overlaps, config: match(
-            overlaps, config.box_fg_iou_thresh, config.box_bg_iou_thresh, force_best=True
-        ),
+        match=lambda overlaps, config: match(overlaps, config.fg_iou_thresh, config.bg_iou_thresh, force_best=True),
     )
 
 
+@with_config
 def greater_than_the_threshold(*given):
     return _answer(
         *given,
         match=lambda overlaps, config: match(
-            np.where(overlaps == config.box_fg_iou_thresh, 0, overlaps),
-            config.box_fg_iou_thresh,
-            config.box_bg_iou_thresh,
+            np.where(overlaps == config.fg_iou_thresh, 0, overlaps),
+            config.fg_iou_thresh,
+            config.bg_iou_thresh,
         ),
     )
 
 
+@with_config
 def thresholds_of_the_rpn(*given):
     return _answer(*given, match=lambda overlaps, config: match(overlaps, 0.7, 0.3))
 
 
+@with_config
 def high_threshold_only(*given):
-    return _answer(
-        *given, match=lambda overlaps, config: match(overlaps, config.box_fg_iou_thresh, config.box_fg_iou_thresh)
-    )
+    return _answer(*given, match=lambda overlaps, config: match(overlaps, config.fg_iou_thresh, config.fg_iou_thresh))
 
 
+@with_config
 def low_threshold_only(*given):
-    return _answer(
-        *given, match=lambda overlaps, config: match(overlaps, config.box_bg_iou_thresh, config.box_bg_iou_thresh)
-    )
+    return _answer(*given, match=lambda overlaps, config: match(overlaps, config.bg_iou_thresh, config.bg_iou_thresh))
 
 
+@with_config
 def first_object(*given):
     return _answer(
         *given,
         match=lambda overlaps, config: np.where(
-            (overlaps >= config.box_fg_iou_thresh).any(axis=1),
+            (overlaps >= config.fg_iou_thresh).any(axis=1),
             (overlaps >= 0.25).argmax(axis=1),
             _match(overlaps, config),
         ),
     )
 
 
+@with_config
 def index_as_label(*given):
     return _answer(
         *given, labels=lambda matches, gt_labels: np.where(matches >= 0, matches + 1, np.minimum(matches + 1, 0))
     )
 
 
+@with_config
 def one_class(*given):
     return _answer(*given, labels=lambda matches, gt_labels: np.where(matches >= 0, 1, np.minimum(matches + 1, 0)))
 
 
+@with_config
 def classes_count_from_zero(*given):
     rois, labels, deltas = _answer(*given)
     return rois, np.maximum(labels - 1, 0), deltas
 
 
+@with_config
 def background_is_minus_one(*given):
     rois, labels, deltas = _answer(*given)
     return rois, np.where(labels > 0, labels, -1), deltas
 
 
+@with_config
 def labels_in_another_order(*given):
     rois, labels, deltas = _answer(*given)
     return rois, np.sort(labels), deltas
 
 
+@with_config
 def not_filled_up(*given):
     def drawn(labels, config, rng):
-        positive, negative = sample(labels, config.box_batch_size_per_image, config.box_positive_fraction, rng)
-        most = int(config.box_batch_size_per_image * (1 - config.box_positive_fraction))
+        positive, negative = sample(labels, config.batch_size, config.positive_fraction, rng)
+        most = int(config.batch_size * (1 - config.positive_fraction))
         return np.concatenate([positive, negative[:most]])
 
     return _answer(*given, drawn=drawn)
 
 
+@with_config
 def no_fraction(*given):
     return _answer(
         *given,
-        drawn=lambda labels, config, rng: np.concatenate(sample(labels, config.box_batch_size_per_image, 1.0, rng)),
+        drawn=lambda labels, config, rng: np.concatenate(sample(labels, config.batch_size, 1.0, rng)),
     )
 
 
+@with_config
 def rounded_up(*given):
     def drawn(labels, config, rng):
-        size = config.box_batch_size_per_image
-        return np.concatenate(sample(labels, size, np.ceil(size * config.box_positive_fraction) / size, rng))
+        size = config.batch_size
+        return np.concatenate(sample(labels, size, np.ceil(size * config.positive_fraction) / size, rng))
 
     return _answer(*given, drawn=drawn)
 
 
+@with_config
 def everything(*given):
     return _answer(*given, drawn=lambda labels, config, rng: np.flatnonzero(labels >= 0))
 
 
+@with_config
 def put_back(*given):
     def drawn(labels, config, rng):
-        positive, negative = sample(labels, config.box_batch_size_per_image, config.box_positive_fraction, rng)
+        positive, negative = sample(labels, config.batch_size, config.positive_fraction, rng)
         return np.concatenate(
             [rng.choice(rows, len(rows)) for rows in (positive, negative) if len(rows)] or [[]]
         ).astype(int)
@@ -204,32 +232,35 @@ def put_back(*given):
     return _answer(*given, drawn=drawn)
 
 
+@with_config
 def ignored_as_background(*given):
     return _answer(*given, labels=lambda matches, gt_labels: np.maximum(_labels(matches, gt_labels), 0))
 
 
+@with_config
 def the_first_ones(*given):
     def drawn(labels, config, rng):
-        most = int(config.box_batch_size_per_image * config.box_positive_fraction)
+        most = int(config.batch_size * config.positive_fraction)
         positive = np.flatnonzero(labels > 0)[:most]
-        return np.concatenate(
-            [positive, np.flatnonzero(labels == 0)[: config.box_batch_size_per_image - len(positive)]]
-        )
+        return np.concatenate([positive, np.flatnonzero(labels == 0)[: config.batch_size - len(positive)]])
 
     return _answer(*given, drawn=drawn)
 
 
+@with_config
 def a_generator_of_its_own(*given):
     return _answer(*given, drawn=lambda labels, config, rng: _drawn(labels, config, np.random.default_rng(0)))
 
 
+@with_config
 def a_new_generator_each_time(*given):
     return _answer(*given, drawn=lambda labels, config, rng: _drawn(labels, config, np.random.default_rng()))
 
 
+@with_config
 def true_boxes_are_sure(proposals, gt_boxes, gt_labels, config, rng):
     def drawn(labels, config, rng):
-        positive, negative = sample(labels, config.box_batch_size_per_image, config.box_positive_fraction, rng)
+        positive, negative = sample(labels, config.batch_size, config.positive_fraction, rng)
         sure = np.arange(len(proposals), len(labels))[: len(positive)]
         others = rng.permutation(np.setdiff1d(np.flatnonzero(labels > 0), sure))[: len(positive) - len(sure)]
         return np.concatenate([sure, others, negative])
@@ -237,9 +268,10 @@ def true_boxes_are_sure(proposals, gt_boxes, gt_labels, config, rng):
     return _answer(proposals, gt_boxes, gt_labels, config, rng, drawn=drawn)
 
 
+@with_config
 def easy_background_only(proposals, gt_boxes, gt_labels, config, rng):
     def drawn(labels, config, rng):
-        positive, negative = sample(labels, config.box_batch_size_per_image, config.box_positive_fraction, rng)
+        positive, negative = sample(labels, config.batch_size, config.positive_fraction, rng)
         overlaps = boxes.iou(_candidates(proposals, gt_boxes), gt_boxes).max(axis=1, initial=0)
         easy = rng.permutation(np.flatnonzero((labels == 0) & (overlaps == 0)))[: len(negative)]
         rest = np.setdiff1d(np.flatnonzero(labels == 0), easy)[: len(negative) - len(easy)]
@@ -248,24 +280,27 @@ def easy_background_only(proposals, gt_boxes, gt_labels, config, rng):
     return _answer(proposals, gt_boxes, gt_labels, config, rng, drawn=drawn)
 
 
+@with_config
 def no_weights(*given):
     return _answer(*given, encode=lambda true, rois, config: boxes.encode(true, rois))
 
 
+@with_config
 def divided_by_the_weights(*given):
-    return _answer(
-        *given, encode=lambda true, rois, config: boxes.encode(true, rois) / np.array(config.bbox_reg_weights)
-    )
+    return _answer(*given, encode=lambda true, rois, config: boxes.encode(true, rois) / np.array(config.weights))
 
 
+@with_config
 def weights_by_heart(*given):
     return _answer(*given, encode=lambda true, rois, config: boxes.encode(true, rois, (10, 10, 5, 5)))
 
 
+@with_config
 def from_the_object_back(*given):
-    return _answer(*given, encode=lambda true, rois, config: boxes.encode(rois, true, config.bbox_reg_weights))
+    return _answer(*given, encode=lambda true, rois, config: boxes.encode(rois, true, config.weights))
 
 
+@with_config
 def deltas_to_the_first_object(proposals, gt_boxes, gt_labels, config, rng):
     return _answer(
         proposals,
@@ -274,54 +309,63 @@ def deltas_to_the_first_object(proposals, gt_boxes, gt_labels, config, rng):
         config,
         rng,
         encode=lambda true, rois, config: boxes.encode(
-            np.repeat(gt_boxes[:1], len(rois), axis=0), rois, config.bbox_reg_weights
+            np.repeat(gt_boxes[:1], len(rois), axis=0), rois, config.weights
         ),
     )
 
 
+@with_config
 def deltas_of_background(proposals, gt_boxes, gt_labels, config, rng):
     rois, labels, deltas = _answer(proposals, gt_boxes, gt_labels, config, rng)
     if len(gt_boxes):
         nearest = boxes.iou(rois, gt_boxes).argmax(axis=1)
-        deltas = boxes.encode(gt_boxes[nearest], rois, config.bbox_reg_weights)
+        deltas = boxes.encode(gt_boxes[nearest], rois, config.weights)
     return rois, labels, deltas
 
 
+@with_config
 def deltas_of_objects_only(*given):
     rois, labels, deltas = _answer(*given)
     return rois, labels, deltas[labels > 0]
 
 
+@with_config
 def boxes_in_place_of_rois(proposals, gt_boxes, gt_labels, config, rng):
     rois, labels, deltas = _answer(proposals, gt_boxes, gt_labels, config, rng)
-    return boxes.decode(deltas, rois, config.bbox_reg_weights), labels, deltas
+    return boxes.decode(deltas, rois, config.weights), labels, deltas
 
 
+@with_config
 def in_cells_of_the_map(proposals, gt_boxes, gt_labels, config, rng):
     rois, labels, deltas = _answer(proposals, gt_boxes, gt_labels, config, rng)
     return rois / 8, labels, deltas
 
 
+@with_config
 def indices(proposals, gt_boxes, gt_labels, config, rng):
     rois, labels, deltas = _answer(proposals, gt_boxes, gt_labels, config, rng)
     return np.arange(len(rois)), labels, deltas
 
 
+@with_config
 def fails_without_objects(proposals, gt_boxes, gt_labels, config, rng):
     boxes.iou(proposals, gt_boxes).max(axis=1)
     return _answer(proposals, gt_boxes, gt_labels, config, rng)
 
 
+@with_config
 def changes_the_proposals(proposals, gt_boxes, gt_labels, config, rng):
     answer = _answer(proposals, gt_boxes, gt_labels, config, rng)
     proposals += 1
     return answer
 
 
+@with_config
 def two_things(*given):
     return _answer(*given)[:2]
 
 
+@with_config
 def forgets_to_return(*given):
     _answer(*given)
 
@@ -332,8 +376,8 @@ WRONG = (
     (true_boxes_alone, "chooses 0 RoIs of background"),
     (true_boxes_twice, "join the proposals once"),
     (best_is_forced, "the true boxes join the proposals"),
-    (greater_than_the_threshold, r"\*at least\* `box_fg_iou_thresh`"),
-    (thresholds_of_the_rpn, "the IoU is at least `box_fg_iou_thresh`|neither object nor background|at least"),
+    (greater_than_the_threshold, r"\*at least\* `fg_iou_thresh`"),
+    (thresholds_of_the_rpn, "the IoU is at least `fg_iou_thresh`|neither object nor background|at least"),
     (high_threshold_only, "neither object nor background"),
     (low_threshold_only, "neither object nor background"),
     (first_object, "class of the object that it overlaps most"),
@@ -353,9 +397,9 @@ WRONG = (
     (a_new_generator_each_time, "nobody could repeat the choice"),
     (true_boxes_are_sure, "a true box is one of them, no more"),
     (easy_background_only, "overlaps an object a little is as good"),
-    (no_weights, "multiplied by `bbox_reg_weights`"),
-    (divided_by_the_weights, "multiplied by `bbox_reg_weights`"),
-    (weights_by_heart, "multiplied by `bbox_reg_weights`"),
+    (no_weights, "multiplied by `weights`"),
+    (divided_by_the_weights, "multiplied by `weights`"),
+    (weights_by_heart, "multiplied by `weights`"),
     (from_the_object_back, "not back"),
     (deltas_to_the_first_object, "the object that it was matched to"),
     (deltas_of_background, "no object to move to"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gradcheck import LAYOUTS, check_gradients
 
-from rcnn.nn import Parameter, Tensor
+from rcnn.nn import Parameter, Tensor, fused
 from rcnn.nn import functional as F
 from rcnn.nn.conv import conv2d
 from rcnn.nn.windows import channels_last, output_size, pair
@@ -80,23 +80,26 @@ def test_gradients_of_convolution(name):
     check_gradients(lambda x, w, b: conv2d(x, w, b, *how), MAPS[:1], weight, RNG.normal(size=len(weight)))
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_what_follows_has_the_gradients_of_its_steps(name):
-    """The same network twice: in one call, and step by step, each with its own gradient."""
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("name", [name for name in CONVOLUTIONS if "group" not in name and name != "depthwise"])
+def test_what_follows_has_the_gradients_of_its_steps(name, bias):
+    """The same network twice: in one pass, and step by step, each with its own gradient."""
     weight, *how = CONVOLUTIONS[name]
     plain = conv2d(Tensor(MAPS[:1]), Tensor(weight), None, *how)
-    scale, bias, rest = RNG.normal(size=len(weight)), RNG.normal(size=len(weight)), RNG.normal(size=plain.shape)
+    scale, shift, rest = RNG.normal(size=len(weight)), RNG.normal(size=len(weight)), RNG.normal(size=plain.shape)
+
+    def steps(x, w, b, r):
+        out = conv2d(x, w, b if bias else None, *how)
+        return F.relu((out if bias else F.scale_and_shift(out, scale, shift)) + r)
+
     found = []
-    for at_once in (True, False):
-        leaves = [leaf(array) for array in (MAPS[:1], weight, bias, rest)]
-        x, w, b, r = leaves
-        if at_once:
-            out = conv2d(x, w, b, *how, scale=scale, residual=r, relu=True)
-        else:
-            out = F.relu(conv2d(x, w, None, *how) * scale[:, None, None] + b.reshape(-1, 1, 1) + r)
+    for function in (fused(steps), steps):
+        leaves = [leaf(array) for array in (MAPS[:1], weight, np.zeros(len(weight)), rest)]
+        out = function(*leaves)
         out.backward(np.cos(np.arange(out.size)).reshape(out.shape))
-        found.append([out.data, *(one.grad for one in leaves)])
+        found.append([out.data, *(one.grad for one in leaves if one.grad is not None)])
     assert (found[0][0] == 0).any() and (found[0][0] > 0).any()
+    assert len(found[0]) == (5 if bias else 4)
     for got, wanted in zip(*found, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12)
 

@@ -1,4 +1,4 @@
-"""Passes over feature maps: kernels and references in float32 against the references in float64, and values by hand."""
+"""Elementwise functions: kernels and references in float32 against the references in float64, and values by hand."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,8 @@ from gradcheck import LAYOUTS
 
 import rcnn
 from rcnn.nn import elementwise
-from rcnn.nn.windows import channels_last
 
-# (N, C, H, W): few channels and many, places that divide into long rows and that do not, blocks that are not full
+# (N, C, H, W): few channels and many, pixels that divide into long rows and that do not, blocks that are not full
 SHAPES = [(2, 3, 5, 7), (1, 24, 33, 40), (3, 64, 16, 16), (4, 24, 64, 64), (1, 2048, 2, 3), (2, 5, 1, 1), (0, 3, 4, 4)]
 EACH = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
@@ -24,8 +23,8 @@ def relu_gradient(g, out, *vectors):
     return elementwise.relu_gradient(g, out, vectors[0])
 
 
-# For every pass a function of maps, and then of three vectors; how many maps it takes.
-PASSES = {
+# Functions of maps, and then of three vectors; how many maps each takes.
+FUNCTIONS = {
     "relu": (lambda x, *_: elementwise.relu(x), 1),
     "leaky relu": (lambda x, *_: elementwise.relu(x, 0.3), 1),
     "leaky relu's gradient": (lambda g, x, *_: elementwise.leaky_relu_gradient(g, x, 0.3), 2),
@@ -33,7 +32,7 @@ PASSES = {
     "relu's gradient and scaled": (relu_gradient, 2),
     "relu's gradient, only scaled": (lambda g, out, a, *_: elementwise.relu_gradient(g, out, a, plain=False)[1], 2),
     "add": (lambda a, b, *_: elementwise.add(a, b), 2),
-    "sum over places": (lambda x, *_: elementwise.sum_over_places(x), 1),
+    "sum per channel": (lambda x, *_: elementwise.sum_per_channel(x), 1),
     "normalise": (lambda x, *vectors: elementwise.normalise(x, *vectors), 1),
     "normalise and relu": (lambda x, *vectors: elementwise.normalise(x, *vectors, None, True), 1),
     "normalise with residual": (lambda x, rest, *vectors: elementwise.normalise(x, *vectors, rest), 2),
@@ -47,18 +46,18 @@ PASSES = {
         3,
     ),
 }
-ALL = pytest.mark.parametrize("name", PASSES)
+ALL = pytest.mark.parametrize("name", FUNCTIONS)
 
 
 def run(name, arrays):
-    out = PASSES[name][0](*arrays)
+    out = FUNCTIONS[name][0](*arrays)
     return out if isinstance(out, tuple) else (out,)
 
 
 @EACH
 @ALL
 def test_float32_agrees_with_the_reference_in_float64(impl, name, shape):
-    arrays = draw(shape, PASSES[name][1])
+    arrays = draw(shape, FUNCTIONS[name][1])
     before = [array.copy() for array in arrays]
     exact = run(name, [array.astype(np.float64) for array in arrays])
     for found, expected in zip(run(name, arrays), exact, strict=True):
@@ -74,14 +73,14 @@ def test_float32_agrees_with_the_reference_in_float64(impl, name, shape):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @ALL
 def test_memory_layout_does_not_matter(impl, name, layout):
-    arrays = draw((2, 3, 6, 8), PASSES[name][1])
+    arrays = draw((2, 3, 6, 8), FUNCTIONS[name][1])
     for found, expected in zip(run(name, map(LAYOUTS[layout], arrays)), run(name, arrays), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @ALL
 def test_threads_do_not_change_a_bit(name):
-    arrays, found = draw((2, 24, 90, 100), PASSES[name][1]), []
+    arrays, found = draw((2, 24, 90, 100), FUNCTIONS[name][1]), []
     for threads in (1, 2, 3):
         with rcnn.use_backend("cython"), rcnn.set_num_threads(threads):
             found.append([array.tobytes() for array in run(name, arrays)])
@@ -123,7 +122,7 @@ def test_activations_of_any_shape(impl, shape):
 def test_long_sums_stay_accurate(impl):
     x = np.full((1, 1, 1000, 1001), 0.1, np.float32)  # one after the other would be off by a percent
     rtol = {"cython": 1e-6, "numpy": 1e-3}[impl]
-    np.testing.assert_allclose(elementwise.sum_over_places(x), [1001000 * float(np.float32(0.1))], rtol=rtol)
+    np.testing.assert_allclose(elementwise.sum_per_channel(x), [1001000 * float(np.float32(0.1))], rtol=rtol)
 
 
 @pytest.mark.parametrize("shape", [(64, 200), (2, 30, 40, 50)])
@@ -156,12 +155,16 @@ def test_statistics_by_hand_and_for_any_number_of_threads():
     assert found[0] == found[1]
 
 
-# ---------------------------------------------------------------- some maps of many
+# ---------------------------------------------------------------- kernel or reference
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_take_copies_whole_maps(impl, dtype):
-    maps = channels_last(np.random.default_rng(0).standard_normal((6, 5, 2, 4)).astype(dtype))
-    places = np.array([3, 1, 3])
-    np.testing.assert_array_equal(elementwise.take(maps, places), maps[[3, 1, 3]])
-    assert elementwise.take(maps, places[:0]).shape == (0, 5, 2, 4)
+def test_one_float64_array_makes_the_reference_run(impl):
+    x, *vectors = draw((2, 3, 5, 7), 1)
+    residual = np.zeros(x.shape)  # float64, which no kernel takes
+    exact = elementwise.normalise(x.astype(np.float64), *vectors, residual)
+    np.testing.assert_allclose(elementwise.normalise(x, *vectors, residual), exact, rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_to_compute_gives_nothing(impl):
+    g, out, *_ = draw((2, 3, 5, 7), 2)
+    assert elementwise.relu_gradient(g, out, plain=False) == (None, None)

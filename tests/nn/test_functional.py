@@ -9,7 +9,7 @@ import pytest
 from gradcheck import LAYOUTS, check_gradients, in_layouts
 
 import rcnn
-from rcnn.nn import Parameter, Tensor
+from rcnn.nn import Parameter, Tensor, fused
 from rcnn.nn import functional as F
 from rcnn.nn.random import drawing_from
 
@@ -90,9 +90,12 @@ def assert_close(found, expected):
 
 
 def normalise(training, relu=False):
+    @fused
     def function(x, weight, bias, residual=None):
         mean, var = MEAN.astype(x.dtype), VAR.astype(x.dtype)
-        return F.batch_norm(x, mean, var, weight, bias, training, residual=residual, relu=relu)
+        out = F.batch_norm(x, mean, var, weight, bias, training)
+        out = out if residual is None else out + residual
+        return F.relu(out) if relu else out
 
     return function
 
@@ -105,8 +108,12 @@ OPERATIONS = {
     "conv2d": [(F.conv2d, MAPS, WEIGHT, BIAS), (F.conv2d, MAPS, WEIGHT)],  # more in test_convolution
     "max_pool2d": [(lambda x: F.max_pool2d(x, 2), MAPS)],
     "avg_pool2d": [(lambda x: F.avg_pool2d(x, 2), MAPS)],
-    "linear": [(F.linear, ROWS, RNG.normal(size=(2, 3)), RNG.normal(size=2)), (F.linear, ROWS, ROWS[:2])],
-    "linear_on_maps": [(F.linear_on_maps, MAPS, RNG.normal(size=(2, 60)), RNG.normal(size=2))],
+    "linear": [
+        (F.linear, ROWS, RNG.normal(size=(2, 3)), RNG.normal(size=2)),
+        (F.linear, ROWS, ROWS[:2]),
+        (F.linear, MAPS, RNG.normal(size=(2, 60)), RNG.normal(size=2)),
+    ],
+    "scale_and_shift": [(lambda x: F.scale_and_shift(x, MEAN, VAR), MAPS)],
     "relu": [(F.relu, AWAY_FROM_0)],
     "leaky_relu": [(F.leaky_relu, AWAY_FROM_0), (lambda x: F.leaky_relu(x, 0.3), AWAY_FROM_0)],
     "dropout": [(lambda x: F.dropout(x, 0.3, rng=np.random.default_rng(0)), MAPS)],
@@ -398,7 +405,7 @@ def test_batch_norm_adds_a_residual_and_takes_the_positive_part(impl):
     x, residual = (leaf(np.array(values, np.float32).reshape(1, 1, 1, 4)) for values in ([1, 3, 5, 7], [0, 0, -9, 1]))
     one, zero = leaf(np.ones(1, np.float32)), leaf(np.zeros(1, np.float32))
     mean, var = np.array([3], np.float32), np.array([4], np.float32)
-    out = F.batch_norm(x, mean, var, one, zero, eps=0, residual=residual, relu=True)  # (x - 3) / 2 + residual
+    out = fused(lambda: F.relu(F.batch_norm(x, mean, var, one, zero, eps=0) + residual))()  # (x - 3) / 2 + residual
     assert out.data.ravel().tolist() == [0, 0, 0, 3]
     mean[:], var[:] = 100, 100  # they move on in the next step; what was computed did not depend on that
     out.backward(np.array([1, 10, 100, 1000]).reshape(out.shape))
@@ -503,11 +510,6 @@ X = Tensor(MAPS)
         (lambda: F.batch_norm(X, MEAN[:2], VAR, ONES, ONES), ValueError, "2 channels was given maps of 3"),
         (lambda: F.batch_norm(X[:1, :, :1, :1], MEAN, VAR, ONES, ONES, True), ValueError, "more than one value per"),
         (lambda: F.batch_norm(X[:0], MEAN, VAR, ONES, ONES, True), ValueError, "more than one value per channel"),
-        (
-            lambda: F.batch_norm(X, MEAN, VAR, ONES, ONES, residual=X[:1]),
-            ValueError,
-            "residual has the shape (1, 3, 5, 4)",
-        ),
         (
             lambda: F.upsample_add(X, X[:1]),
             ValueError,

@@ -162,15 +162,30 @@ def test_a_gradient_of_another_shape_is_an_error(impl, kind):
         kind([moved]).step()
 
 
-def test_an_optimizer_need_only_say_how_far_to_move(impl):
+def test_an_optimizer_defines_only_its_update():
     class Signs(Optimizer):
-        def _move(self, grad, *state):
-            return self.lr * np.sign(grad)
+        def _update(self, values, grad, *state):
+            values -= self.lr * np.sign(grad)
 
     moved = Parameter(np.array([1, 1], np.float32))
     moved.grad = np.array([5, -7], np.float32)
     Signs([moved], 0.5).step()
     assert moved.data.tolist() == [0.5, 1.5]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "grad",
+    [np.array([1, 2]), np.array([1, 2], ">f4"), np.array([1.0, 2.0]), np.array([1, 9, 2], np.float32)[::2]],
+    ids=["integers", "big-endian", "float64", "strided"],
+)
+def test_a_gradient_that_a_user_set_may_be_of_any_kind(impl, kind, grad):
+    plain, moved = (Parameter(np.ones(2, np.float32)) for _ in range(2))
+    plain.grad, moved.grad = np.array([1, 2], np.float32), grad
+    for one in (plain, moved):
+        assert clip_grad_norm([one], 10.0) == pytest.approx(math.sqrt(5))
+        kind([one]).step()
+    np.testing.assert_allclose(moved.data, plain.data, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 import itertools
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from gradcheck import LAYOUTS, check_gradients
 
 import rcnn
+from rcnn._ext import pooling as driver
 from rcnn.nn import Tensor
 from rcnn.nn.pooling import avg_pool2d, max_pool2d
 from rcnn.nn.windows import pair
@@ -150,24 +152,35 @@ def test_threads_do_not_change_a_bit(pool):
 @BOTH
 def test_the_gradient_has_the_threads_of_its_own_time(monkeypatch, pool):
     """After a fork, above all: the parent's threads are gone."""
-    kernels, asked = rcnn._ext.backend.pooling_kernels, []
+    requested, pool_gradient = [], driver.kernels.pool_gradient
 
-    class Spy:
-        pool = staticmethod(kernels.pool)
+    def spy(*arguments):
+        requested.append(arguments[-1])
+        pool_gradient(*arguments)
 
-        @staticmethod
-        def pool_gradient(*arguments):
-            asked.append(arguments[-1])
-            kernels.pool_gradient(*arguments)
-
-    monkeypatch.setattr(rcnn._ext.backend, "pooling_kernels", Spy)
+    monkeypatch.setattr(driver, "kernels", SimpleNamespace(pool=driver.kernels.pool, pool_gradient=spy))
     x = leaf(np.zeros((2, 24, 70, 90), np.float32))
     with rcnn.use_backend("cython"):
         with rcnn.set_num_threads(3):
             out = pool(x, 3, 2, 1)
         with rcnn.set_num_threads(1):
             out.backward(upstream(out.shape, np.float32))
-    assert asked == [1]
+    assert requested == [1]
+
+
+@BOTH
+@EACH
+@pytest.mark.parametrize("backends", [("numpy", "cython"), ("cython", "numpy")], ids=" then ".join)
+def test_the_gradient_may_run_on_the_other_backend(pool, kernel, stride, padding, backends):
+    maps, grads = np.random.default_rng(1).integers(0, 5, (2, 4, 9, 11)).astype(np.float32), []
+    for forward, backward in (backends, ("numpy", "numpy")):
+        x = leaf(maps)
+        with rcnn.use_backend(forward):
+            out = pool(x, kernel, stride, padding)
+        with rcnn.use_backend(backward):
+            out.backward(upstream(out.shape, np.float32))
+        grads.append(x.grad)
+    np.testing.assert_allclose(*grads, atol=1e-6)
 
 
 @BOTH

@@ -86,6 +86,7 @@ NOT_OPERATIONS = {
     "dtype",
     "numpy",
     "item",
+    "computed",
     "detach",
     "backward",
 }

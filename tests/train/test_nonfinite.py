@@ -86,16 +86,16 @@ def test_batch(small: FasterRCNN) -> None:
 
 def replaced(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, change: Callable[..., object]) -> None:
     own = getattr(owner, name)
-    monkeypatch.setattr(owner, name, lambda *arguments: change(own(*arguments)))
+    monkeypatch.setattr(owner, name, lambda *arguments, **options: change(own(*arguments, **options)))
 
 
 def test_proposals(small: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
-    replaced(monkeypatch, small, "_select", lambda found: [replace(p, boxes=p.boxes * np.nan) for p in found])
+    replaced(monkeypatch, rcnn.rpn, "propose", lambda found: replace(found, boxes=found.boxes * np.nan))
     assert first(small) == "the proposals"
 
 
 def test_pooled_features(small: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
-    replaced(monkeypatch, small, "_pool", lambda found: (found[0] * np.inf, *found[1:]))
+    replaced(monkeypatch, rcnn.roi_heads, "pool", lambda pooled: pooled * np.inf)
     assert first(small) == "the pooled features"
 
 

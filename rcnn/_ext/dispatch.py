@@ -1,0 +1,269 @@
+"""How a call reaches a kernel, the NumPy reference, or a function that a user put in its place.
+
+Two decorators make these choices, and nothing else does:
+
+    @replaceable(lambda boxes1, boxes2: floats(len(boxes1), len(boxes2)))
+    def iou(boxes1, boxes2):           # the public function: validates, then makes one call
+        return _iou(...)
+
+    @compiled("boxes.iou", dtypes=(np.float32, np.float64))
+    def _iou(boxes1, boxes2):          # the reference; rcnn/_ext/boxes.py has the driver `iou` of the same arguments
+        ...
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from rcnn._ext import backend
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+REPLACEABLE = (
+    "area",
+    "batched_nms",
+    "cell_anchors",
+    "clip",
+    "decode",
+    "encode",
+    "grid_anchors",
+    "iou",
+    "match",
+    "nms",
+    "remove_small",
+    "roi_align",
+    "roi_align_backward",
+    "roi_pool",
+    "sample",
+)
+"""The functions that `replace` accepts."""
+
+_replacements: contextvars.ContextVar[Mapping[str, Callable[..., Any]]] = contextvars.ContextVar("replacements")
+
+
+# ---------------------------------------------------------------- kernel or reference
+
+
+def compiled(
+    driver: str, dtypes: tuple[type[np.floating], ...] = (np.float32,), uses: tuple[str, ...] = ()
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator of a reference, which makes it run its kernel's driver where it can.
+
+    The driver runs where kernels run, where every array of floats among the arguments has one of `dtypes`,
+    and where none of `uses` is replaced. A driver may decline by returning NotImplemented; then the reference runs.
+
+    Parameters
+    ----------
+    driver : str
+        "module.function" in `rcnn._ext`; the function takes the same arguments as the reference and returns the same.
+    dtypes : tuple of types
+        The dtypes that the kernel was compiled for.
+    uses : tuple of str
+        The replaceable functions that the reference calls and the kernel contains.
+    """
+    module, name = driver.split(".")
+
+    def decorate(reference: Callable[P, R]) -> Callable[P, R]:
+        load = functools.cache(functools.partial(importlib.import_module, f"rcnn._ext.{module}"))
+
+        @functools.wraps(reference)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            known = (
+                backend.runs_kernels() and _all_of(dtypes, args) and (not kwargs or _all_of(dtypes, kwargs.values()))
+            )
+            if known and not any(map(is_replaced, uses)):
+                result: R = getattr(load(), name)(*args, **kwargs)
+                if result is not NotImplemented:
+                    return result
+            return reference(*args, **kwargs)
+
+        return run
+
+    return decorate
+
+
+def _all_of(dtypes: tuple[type[np.floating], ...], values: Any) -> bool:
+    """Whether every array of floats among the values, or in sequences among them, has one of the dtypes."""
+    for value in values:
+        if isinstance(value, np.ndarray):
+            if value.dtype.kind == "f" and value.dtype.type not in dtypes:
+                return False
+        elif isinstance(value, (list, tuple)) and not _all_of(dtypes, value):
+            return False
+    return True
+
+
+# ---------------------------------------------------------------- replacements
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a replaced function must return: an array of `shape`, where None is any size.
+
+    dtype: to which floats are converted; None for indices, whole numbers in `least` .. `most`, which must differ from
+    each other where `distinct`.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: Any = None
+    least: int = 0
+    most: int = 0
+    distinct: bool = False
+
+
+def floats(shape: tuple[int | None, ...], like: Any) -> Result:
+    """Return the requirement of floats of this shape, which are converted to the dtype of `like`."""
+    dtype = np.asarray(like).dtype
+    return Result(shape, dtype if dtype.kind == "f" else np.dtype(np.float64))
+
+
+def indices(count: int | None, least: int, most: int, distinct: bool = False) -> Result:
+    """Return the requirement of `count` indices in `least` .. `most`."""
+    return Result((count,), None, least, most, distinct)
+
+
+def replaceable(
+    returns: Callable[..., Result | tuple[Result, ...]],
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator of a public function that lets `replace` put another in its place.
+
+    Parameters
+    ----------
+    returns : callable
+        Takes the arguments of a call, by name, and returns what the result of that call must be.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        name, signature = function.__name__, inspect.signature(function)
+        if name not in REPLACEABLE:
+            raise ValueError(f"{name} is missing in REPLACEABLE")
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            replacement = _replacements.get({}).get(name)
+            if replacement is None:
+                return function(*args, **kwargs)
+            result = _call(name, replacement, args, kwargs)
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            required: Any = returns(**bound.arguments)
+            checked: Any
+            if isinstance(required, tuple):
+                if not isinstance(result, tuple) or len(result) != len(required):
+                    raise TypeError(f"your {name} must return {len(required)} arrays, got {_kind(result)}")
+                checked = tuple(_check(name, part, one) for part, one in zip(result, required, strict=True))
+            else:
+                checked = _check(name, result, required)
+            return checked
+
+        return run
+
+    return decorate
+
+
+@contextmanager
+def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Run `function` in place of the library's own function of this name, in this block and context.
+
+    The whole detector then uses it: `predict`, `trace` and `get_loss` call it with the arguments of the function that
+    it replaces, and check what it returns. Inside of it, the name means the library's own function. Threads that are
+    started in the block do not inherit it.
+
+    Parameters
+    ----------
+    name : str
+        A function of a stage: area, batched_nms, cell_anchors, clip, decode, encode, grid_anchors, iou, match, nms,
+        remove_small, roi_align, roi_align_backward, roi_pool or sample.
+    function : callable
+        Takes the arguments of that function, in its order, and returns arrays of the same shapes.
+
+    Raises
+    ------
+    ValueError
+        For another name; and from within the block, where the function returns a wrong shape or an index that does not
+        exist.
+    TypeError
+        Where `function` is not callable; and from within the block, where it returns something other than an array of
+        the right kind.
+
+    Examples
+    --------
+    >>> from rcnn import boxes
+    >>> with replace("iou", lambda boxes1, boxes2: np.ones((len(boxes1), len(boxes2)))):
+    ...     boxes.iou([[0, 0, 2, 2]], [[4, 4, 5, 5]])
+    array([[1.]])
+    """
+    if name not in REPLACEABLE:
+        raise ValueError(f"name must be one of {', '.join(REPLACEABLE)}, got {name!r}")
+    if not callable(function):
+        raise TypeError(f"function must be callable, got {_kind(function)}")
+    token = _replacements.set({**_replacements.get({}), name: function})
+    try:
+        yield
+    finally:
+        _replacements.reset(token)
+
+
+def is_replaced(name: str) -> bool:
+    """Return whether this context replaces the function of this name."""
+    return name in _replacements.get({})
+
+
+def _call(name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Return what the user's function returns; while it runs, the name means our own function again."""
+    others = {other: value for other, value in _replacements.get({}).items() if other != name}
+    token = _replacements.set(others)
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        error.add_note(f"This was raised by the function that replaces {name}.")
+        raise
+    finally:
+        _replacements.reset(token)
+
+
+def _check(name: str, result: Any, required: Result) -> np.ndarray:
+    """Return the result of a user's function as the required array, or raise an error that names the function."""
+    try:
+        array = np.asarray(result)
+    except ValueError as error:
+        raise TypeError(f"your {name} must return an array, got rows of different lengths") from error
+    shape = ", ".join("any" if side is None else str(side) for side in required.shape)
+    shape = f"({shape},)" if len(required.shape) == 1 else f"({shape})"
+    kind = "integers" if required.dtype is None else "real numbers"
+    if array.dtype.kind not in ("iu" if required.dtype is None else "fiub") and array.size:
+        raise TypeError(f"your {name} must return {kind} of shape {shape}, got {_kind(result)}")
+    fits = array.ndim == len(required.shape) and all(
+        side is None or side == found for side, found in zip(required.shape, array.shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"your {name} must return an array of shape {shape}, got {array.shape}")
+    if required.dtype is not None:
+        return array.astype(required.dtype, copy=False)
+    array = array.astype(np.int64, copy=False)
+    outside = (array < required.least) | (array > required.most)
+    if outside.any():
+        raise ValueError(
+            f"your {name} returned the index {array[outside][0]}; it must lie in {required.least} .. {required.most}"
+        )
+    values, counts = np.unique(array, return_counts=True)
+    if required.distinct and (counts > 1).any():
+        raise ValueError(f"your {name} returned the index {values[counts > 1][0]} more than once")
+    return array
+
+
+def _kind(value: Any) -> str:
+    """How an error names what a value is."""
+    if isinstance(value, np.ndarray):
+        return f"an array of dtype {value.dtype}"
+    return "None (is `return` missing?)" if value is None else type(value).__name__

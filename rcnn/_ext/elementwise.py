@@ -1,0 +1,248 @@
+"""The drivers of the kernels of `rcnn.nn.elementwise`.
+
+These operations compute little per element: memory limits them, so each kernel does in one pass what the references do
+in several.
+
+A kernel sees maps (N, C, H, W) as *rows*, a matrix (M, C) with a row per pixel: a view of maps that lie channels last,
+a copy of others. Arrays of other shapes are rows along their last axis. The kernels' innermost loops run along a row
+and are fast on long ones; where there are few channels, a row holds several pixels, and what belongs to channels is
+repeated along it.
+
+Sums are computed block by block, in float32, and the sums of blocks are added in float64. Blocks do not depend on the
+number of threads, so results do not either.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rcnn._ext import backend, load
+from rcnn._ext.layout import pixels
+from rcnn._ext.memory import empty, empty_maps
+
+if TYPE_CHECKING:
+    from rcnn._ext import _passes as kernels
+else:
+    kernels = load("_passes")
+
+MANY = 1 << 14  # elements; NumPy has added fewer before a kernel has started
+LONG = 128  # elements; in shorter rows, starting and ending the loops would take most of the time
+
+
+# ---------------------------------------------------------------------- activations
+
+
+def relu(x: np.ndarray, slope: float = 0.0) -> np.ndarray:
+    """Return x where it is above 0 and slope * x elsewhere; of any shape."""
+    out = _empty(x.shape)
+    kernels.relu(_flat(x), slope, _flat(out), backend.threads_for(x.size))
+    return out
+
+
+def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarray:
+    """Return g where x is above 0 and slope * g elsewhere; of any shape."""
+    out = _empty(x.shape)
+    kernels.leaky_relu_gradient(_flat(g), _flat(x), slope, _flat(out), backend.threads_for(x.size))
+    return out
+
+
+def relu_gradient(
+    g: np.ndarray, out: np.ndarray, scale: np.ndarray | None = None, plain: bool = True
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return g (N, C, H, W) where `out` is above 0, if `plain`, and the same times `scale` (C,), if given."""
+    if scale is None and not plain:
+        return NotImplemented
+    passed, scaled = _empty(g.shape) if plain else None, None if scale is None else _empty(g.shape)
+    k = _pixels_per_row(g)
+    kernels.relu_gradient(
+        _rows(g, k),
+        _rows(out, k),
+        None if scale is None else _tiled(scale, k),
+        _optional_rows(passed, k),
+        _optional_rows(scaled, k),
+        backend.threads_for(g.size),
+    )
+    return passed, scaled
+
+
+# ---------------------------------------------------------------------- sums of arrays
+
+
+def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return a + b, for two large arrays of one shape."""
+    if a.size < MANY or a.shape != b.shape:
+        return NotImplemented
+    out = _empty(a.shape)
+    _add(a, b, out)
+    return out
+
+
+def add_to(a: np.ndarray, b: np.ndarray) -> Any:
+    """Add b to a, in place, for two large arrays of one shape, of which the rows of a are a view."""
+    if a.size < MANY or a.shape != b.shape or not _lies_in_rows(a):
+        return NotImplemented
+    _add(a, b, a)
+    return None
+
+
+def _add(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """Fill `out`, whose rows are a view of it, with a + b."""
+    kernels.add(_flat(a), _flat(b), _flat(out), backend.threads_for(a.size))
+
+
+# ---------------------------------------------------------------------- sums over images and pixels
+
+
+def sum_per_channel(g: np.ndarray) -> np.ndarray:
+    """Return the sum of maps (N, C, H, W) over images and pixels, (C,)."""
+    rows = _rows(g, _pixels_per_row(g))
+    (sums,) = _empty_sums(rows, 1)
+    kernels.block_sums(rows, sums, backend.threads_for(g.size))
+    return _add_blocks(sums, g.shape[1]).astype(np.float32)
+
+
+def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the variance (biased) of maps (N, C, H, W) over images and pixels, (C,) each.
+
+    They are combined from the means and variances of blocks. Chan, Golub and LeVeque, "Updating formulae and a pairwise
+    algorithm for computing sample variances", 1979.
+    """
+    channels = x.shape[1]
+    rows = _rows(x, _pixels_per_row(x))
+    sums, squares = _empty_sums(rows, 2)
+    kernels.block_moments(rows, sums, squares, backend.threads_for(x.size))
+    size, per_block = x.size // channels, kernels.block_rows(rows.shape[1])
+    count = np.full((len(sums), 1), per_block, np.float64)  # the rows of each block
+    count[-1] = len(rows) - per_block * (len(sums) - 1)
+    mean = _add_blocks(sums, channels) / size
+    deviations = (sums / count).reshape(-1, channels) - mean  # of the blocks' means from the mean of all
+    between = np.repeat(count, rows.shape[1] // channels) @ (deviations * deviations)
+    var = (_add_blocks(squares, channels) + between) / size
+    return mean.astype(np.float32), var.astype(np.float32)
+
+
+def _empty_sums(rows: np.ndarray, count: int) -> np.ndarray:
+    """Return uninitialised arrays for `count` sums of each block of rows (M, C), (count, blocks, C)."""
+    blocks = -(-len(rows) // kernels.block_rows(rows.shape[1]))
+    return np.empty((count, blocks, rows.shape[1]), np.float32)
+
+
+def _add_blocks(sums: np.ndarray, channels: int) -> np.ndarray:
+    """Return the sum per channel of the sums of blocks (blocks, k * C), (C,) float64."""
+    return sums.reshape(-1, channels).sum(axis=0, dtype=np.float64)
+
+
+# ---------------------------------------------------------------------- normalisation
+
+
+def normalise(
+    x: np.ndarray,
+    mean: np.ndarray,
+    gain: np.ndarray,
+    bias: np.ndarray,
+    residual: np.ndarray | None = None,
+    relu: bool = False,
+) -> np.ndarray:
+    """Return (x - mean) * gain + bias + residual per channel, or with `relu` its positive part, (N, C, H, W)."""
+    out, k = _empty(x.shape), _pixels_per_row(x)
+    kernels.normalise(
+        _rows(x, k),
+        _tiled(mean, k),
+        _tiled(gain, k),
+        _tiled(bias, k),
+        _optional_rows(residual, k),
+        relu,
+        _rows(out, k),
+        backend.threads_for(x.size),
+    )
+    return out
+
+
+def normalise_sums(
+    g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarray | None = None, keep: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return the sums per channel of g and of g * (x - mean), (C,) each, and the g that counts, if `keep`."""
+    k, passed = _pixels_per_row(g), _empty(g.shape) if keep else None
+    rows = _rows(g, k)
+    sums, products = _empty_sums(rows, 2)
+    kernels.normalise_sums(
+        rows,
+        _rows(x, k),
+        _tiled(mean, k),
+        _optional_rows(out, k),
+        _optional_rows(passed, k),
+        sums,
+        products,
+        backend.threads_for(g.size),
+    )
+    channels = g.shape[1]
+    return _add_blocks(sums, channels).astype(np.float32), _add_blocks(products, channels).astype(np.float32), passed
+
+
+def normalise_gradient(
+    g: np.ndarray,
+    x: np.ndarray,
+    mean: np.ndarray,
+    out: np.ndarray | None,
+    gain: np.ndarray,
+    shift: np.ndarray,
+    slope: np.ndarray,
+) -> np.ndarray:
+    """Return (g - shift - (x - mean) * slope) * gain per channel, (N, C, H, W)."""
+    g_x, k = _empty(g.shape), _pixels_per_row(g)
+    kernels.normalise_gradient(
+        _rows(g, k),
+        _rows(x, k),
+        _tiled(mean, k),
+        _optional_rows(out, k),
+        _tiled(gain, k),
+        _tiled(shift, k),
+        _tiled(slope, k),
+        _rows(g_x, k),
+        backend.threads_for(g.size),
+    )
+    return g_x
+
+
+# ---------------------------------------------------------------------- arrays as rows
+
+
+def _empty(shape: tuple[int, ...]) -> np.ndarray:
+    """Return an uninitialised array of this shape, whose rows are a view of it."""
+    return empty_maps(shape) if len(shape) == 4 else empty(shape)
+
+
+def _rows(values: np.ndarray, k: int = 1) -> np.ndarray:
+    """Return the rows of an array, (M / k, k * C) contiguous: k pixels of maps each, else k times its last axis."""
+    last = pixels(values) if values.ndim == 4 else np.ascontiguousarray(np.atleast_1d(values))
+    return last.reshape(math.prod(last.shape[:-1]) // k, k * last.shape[-1])
+
+
+def _optional_rows(values: np.ndarray | None, k: int) -> np.ndarray | None:
+    return None if values is None else _rows(values, k)
+
+
+def _lies_in_rows(values: np.ndarray) -> bool:
+    """Return whether the rows of an array are a view of it, not a copy."""
+    return bool((values.transpose(0, 2, 3, 1) if values.ndim == 4 else values).flags.c_contiguous)
+
+
+def _flat(values: np.ndarray) -> np.ndarray:
+    """Return the elements of an array in the order of its rows."""
+    return _rows(values).reshape(-1)
+
+
+def _tiled(vector: np.ndarray, k: int) -> np.ndarray:
+    """Return the elements of channels (C,), repeated for each pixel of a row, (k * C,)."""
+    return np.concatenate([vector] * k)
+
+
+def _pixels_per_row(maps: np.ndarray) -> int:
+    """Return how many pixels of maps (N, C, H, W) make a row: a power of two, more than one where C is small."""
+    count, k = maps.size // max(maps.shape[1], 1), 1
+    while k * maps.shape[1] < LONG and count % (2 * k) == 0 < count:
+        k *= 2
+    return k

@@ -1,0 +1,36 @@
+"""The drivers of the kernels of `rcnn.nn.resize`: maps resampled by the nearest value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rcnn._ext import backend, load
+from rcnn._ext.layout import pixels
+from rcnn._ext.memory import empty_maps
+
+if TYPE_CHECKING:
+    from rcnn._ext import _resampling as kernels
+else:
+    kernels = load("_resampling")
+
+
+def nearest(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, lateral: np.ndarray | None) -> np.ndarray:
+    """Return the given rows and columns of maps x (N, C, h, w), plus `lateral` unless None, (N, C, H, W)."""
+    out = empty_maps((*x.shape[:2], len(rows), len(columns)))
+    added = None if lateral is None else pixels(lateral)
+    kernels.enlarge(pixels(x), rows, columns, added, pixels(out), backend.threads_for(out.size))
+    return out
+
+
+def nearest_gradient(g: np.ndarray, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the gradient of `nearest` with respect to x, of its `shape` (N, C, h, w).
+
+    Sources ascend, so the elements that show one of them are neighbours.
+    """
+    out = empty_maps(shape)
+    row_starts = np.searchsorted(rows, np.arange(shape[2] + 1))  # (h + 1,)
+    column_starts = np.searchsorted(columns, np.arange(shape[3] + 1))  # (w + 1,)
+    kernels.gather(pixels(g), row_starts, column_starts, pixels(out), backend.threads_for(g.size))
+    return out

@@ -1,0 +1,178 @@
+"""The drivers of the kernels of `rcnn.roi`.
+
+RoIAlign's kernels are given which pixels each bin reads. The samples of a bin form a grid, and bilinear interpolation
+is separable, so these are a product of two short lists with weights, the *taps* along rows and along columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rcnn._ext import backend, load
+from rcnn._ext.memory import empty
+
+if TYPE_CHECKING:
+    from rcnn._ext import _roi as kernels
+else:
+    kernels = load("_roi")
+
+ORDER_ROWS = 32  # of features; a band of the order in which RoIs are pooled
+BAND_BYTES = 2**20  # of features; half of a usual second-level cache
+
+Size = tuple[int, int]
+Bounds = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+# ---------------------------------------------------------------- RoIAlign
+
+
+def align(
+    maps: np.ndarray,
+    rois: np.ndarray,
+    images: np.ndarray,
+    size: Size,
+    scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> np.ndarray:
+    """Return the features (N, H, W, C) averaged in the bins of each RoI, (R, ph, pw, C)."""
+    levels = np.zeros(len(rois), np.int64)
+    return multiscale_align([maps], rois, images, levels, size, [scale], sampling_ratio, aligned)
+
+
+def align_backward(
+    grad: np.ndarray,
+    rois: np.ndarray,
+    images: np.ndarray,
+    shape: tuple[int, ...],
+    scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> np.ndarray:
+    """Return the gradient of `align` for its features, of their `shape`, from that of its result (R, ph, pw, C)."""
+    out = empty(shape, grad.dtype)  # (N, H, W, C)
+    threads = backend.threads_for(4 * max(sampling_ratio, 2) ** 2 * grad.size)
+    rows, columns = _find_taps(rois, shape[1:3], grad.shape[1:3], scale, sampling_ratio, aligned)
+    kernels.roi_align_backward(grad, images, *rows, *columns, _band_rows(out, threads), out, threads)
+    return out
+
+
+def multiscale_align(
+    maps: Sequence[np.ndarray],
+    rois: np.ndarray,
+    images: np.ndarray,
+    levels: np.ndarray,
+    size: Size,
+    scales: Sequence[float],
+    sampling_ratio: int,
+    aligned: bool,
+) -> np.ndarray:
+    """Return what `align` gives for each RoI on the level that it belongs to, (R, ph, pw, C)."""
+    out = empty((len(rois), *size, maps[0].shape[3]), maps[0].dtype)  # (R, ph, pw, C)
+    for level, (features, scale) in enumerate(zip(maps, scales, strict=True)):
+        members = np.flatnonzero(levels == level)  # (M,)
+        if len(members):
+            boxes = rois[members]  # (M, 4)
+            threads = backend.threads_for(4 * max(sampling_ratio, 2) ** 2 * len(boxes) * out[0].size)
+            rows, columns = _find_taps(boxes, features.shape[1:3], size, scale, sampling_ratio, aligned)
+            order = _nearest_next(boxes, images[members], scale)
+            kernels.roi_align(features, images[members], order, *rows, *columns, members, out, threads)
+    return out
+
+
+def multiscale_align_backward(
+    grad: np.ndarray,
+    rois: np.ndarray,
+    images: np.ndarray,
+    levels: np.ndarray,
+    shapes: Sequence[tuple[int, ...]],
+    scales: Sequence[float],
+    sampling_ratio: int,
+    aligned: bool,
+) -> list[np.ndarray | None]:
+    """Return the gradient of `multiscale_align` for each level, None for a level to which no RoI belongs."""
+    gradients: list[np.ndarray | None] = []
+    for level, (shape, scale) in enumerate(zip(shapes, scales, strict=True)):
+        members = np.flatnonzero(levels == level)  # (M,)
+        if not len(members):
+            gradients.append(None)
+            continue
+        of_level = _take(grad, members)  # (M, ph, pw, C)
+        gradients.append(
+            align_backward(of_level, rois[members], images[members], shape, scale, sampling_ratio, aligned)
+        )
+    return gradients
+
+
+def _find_taps(
+    rois: np.ndarray,
+    feature_size: tuple[int, ...],
+    output_size: tuple[int, ...],
+    scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield the taps of the rows, then of the columns, of a feature map.
+
+    For each axis: where the taps of each bin start (R, bins + 1), which pixels they are and how much they count, both
+    (R, most).
+    """
+    for axis in (1, 0):  # of a box: y, x
+        bins, pixels = output_size[1 - axis], feature_size[1 - axis]
+        # Two taps for each sample; or, those of a bin on one pixel being one, two for each pixel that a bin lies on.
+        most = min(2 * bins * (sampling_ratio or pixels), 2 * (pixels + 2 * bins))
+        starts, indices = np.empty((len(rois), bins + 1), np.int32), np.empty((len(rois), most), np.int32)
+        weights = np.empty((len(rois), most), rois.dtype)
+        low, high = np.ascontiguousarray(rois[:, axis]), np.ascontiguousarray(rois[:, axis + 2])  # (R,), (R,)
+        kernels.find_taps(low, high, pixels, scale, sampling_ratio, aligned, starts, indices, weights)
+        yield starts, indices, weights
+
+
+def _nearest_next(rois: np.ndarray, images: np.ndarray, scale: float) -> np.ndarray:
+    """Return an order of the RoIs (R,) in which neighbours are near: image by image, band by band, left to right.
+
+    So a RoI finds in the cache what it shares with those before it.
+    """
+    middle = (rois[:, :2] + rois[:, 2:]) * (scale / 2)  # (R, 2) in feature pixels
+    return np.lexsort((middle[:, 0], middle[:, 1] // ORDER_ROWS, images))
+
+
+def _band_rows(maps: np.ndarray, threads: int) -> int:
+    """Return how many rows of `maps` (N, H, W, C) a thread takes at a time: what fits the cache, a share for each."""
+    images, height, width, channels = maps.shape
+    fit = BAND_BYTES // max(width * channels * maps.itemsize, 1)
+    return max(1, min(fit, images * height // (4 * threads)))
+
+
+def _take(grad: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Return grad[members], (M, ph, pw, C); all of it uncopied."""
+    if len(members) == len(grad):
+        return grad
+    if grad.dtype != np.float32:
+        return grad[members]
+    out, size = empty((len(members), *grad.shape[1:])), grad[0].size
+    rows = load("_passes").take_rows
+    rows(grad.reshape(-1, size), members, out.reshape(-1, size), backend.threads_for(out.size))
+    return out
+
+
+# ---------------------------------------------------------------- RoIPool
+
+
+def pool(maps: np.ndarray, images: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
+    """Return the maxima in each bin (R, ph, pw, C), and row * W + column of each, -1 in a bin without pixels."""
+    top, _, left, _ = bounds
+    shape = (*top.shape, left.shape[1], maps.shape[3])  # (R, ph, pw, C)
+    out, winners = np.zeros(shape, maps.dtype), np.full(shape, -1, np.int32)
+    kernels.roi_pool(maps, images, *bounds, out, winners, backend.threads_for(4 * out.size))
+    return out, winners
+
+
+def pool_backward(grad: np.ndarray, images: np.ndarray, winners: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the gradient of `pool` for its features, of their `shape` (N, H, W, C)."""
+    out = np.zeros(shape, grad.dtype)
+    kernels.roi_pool_backward(grad, images, winners, out, backend.threads_for(grad.size))
+    return out

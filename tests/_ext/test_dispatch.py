@@ -1,0 +1,246 @@
+"""How a call reaches a kernel, its reference, or a function that a user put in its place."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import rcnn
+from rcnn import anchors, boxes, matching, nms, roi
+from rcnn._ext import dispatch
+from rcnn._ext.dispatch import compiled
+
+BOXES = np.array([[0.0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10]])
+SCORES = np.array([0.5, 0.9, 0.7])
+
+
+# ---------------------------------------------------------------- kernel or reference
+
+
+@pytest.fixture
+def double(monkeypatch):
+    """A function whose reference adds and whose "driver" multiplies; it declines an empty array."""
+
+    def driver(values, *others):
+        return 2 * values if values.size else NotImplemented
+
+    monkeypatch.setattr("rcnn._ext.boxes.double", driver, raising=False)
+
+    @compiled("boxes.double", (np.float32,), uses=("area",))
+    def double(values, *others):
+        """Return twice the values."""
+        return "reference"
+
+    return double
+
+
+ONE = np.ones(1, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_kernel"),
+    [
+        ((ONE,), True),
+        ((ONE, np.ones(1, np.int64), None, 3, "text"), True),
+        ((ONE, [ONE, (ONE,)]), True),
+        ((ONE.astype(np.float64),), False),
+        ((ONE, ONE.astype(np.float64)), False),
+        ((ONE, [ONE, (ONE.astype(np.float64),)]), False),
+        ((ONE[:0],), False),  # declined
+    ],
+)
+def test_the_driver_runs_where_the_kernel_knows_the_dtypes(impl, double, arguments, is_kernel):
+    result = double(*arguments)
+    assert (result != "reference") == (is_kernel and impl == "cython")
+
+
+def test_the_reference_runs_where_a_part_of_the_kernel_is_replaced(impl, double):
+    with rcnn.replace("area", boxes.area):
+        assert double(ONE) == "reference"
+    assert double.__doc__ == "Return twice the values." and double.__wrapped__(ONE) == "reference"
+
+
+def test_every_driver_has_a_reference_with_the_same_arguments():
+    """The decorators of the stages and layers name drivers that exist."""
+    import importlib
+    import inspect
+    import re
+    from pathlib import Path
+
+    names = []
+    for path in Path(rcnn.__file__).parent.rglob("*.py"):
+        found = re.findall(r'^@compiled\("(\w+)\.(\w+)"[^\n]*\)\ndef (\w+)\(', path.read_text("utf-8"), re.MULTILINE)
+        module = ".".join(("rcnn", *path.relative_to(Path(rcnn.__file__).parent).with_suffix("").parts))
+        names += [(module, *match) for match in found]
+    assert len(names) > 20
+    for module, driver_module, driver_name, name in names:
+        reference = getattr(importlib.import_module(module), name)
+        driver = getattr(importlib.import_module(f"rcnn._ext.{driver_module}"), driver_name)
+        assert len(inspect.signature(driver).parameters) == len(inspect.signature(reference).parameters), name
+
+
+# ---------------------------------------------------------------- replacements
+
+FUNCTIONS = {
+    name: getattr(module, name)
+    for name, module in [
+        *((name, boxes) for name in ("area", "clip", "decode", "encode", "iou", "remove_small")),
+        *((name, nms) for name in ("batched_nms", "nms")),
+        *((name, anchors) for name in ("cell_anchors", "grid_anchors")),
+        *((name, matching) for name in ("match", "sample")),
+        *((name, roi) for name in ("roi_align", "roi_align_backward", "roi_pool")),
+    ]
+}
+
+
+def test_the_replaceable_functions_are_those_that_are_listed():
+    assert set(FUNCTIONS) == set(dispatch.REPLACEABLE)
+    assert all(name in rcnn.replace.__doc__ for name in FUNCTIONS)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return rcnn.load_digits()
+
+
+@pytest.fixture(scope="module")
+def page():
+    return rcnn.data.Digits(1, split="val")[0]
+
+
+# The functions that a detector calls; area and iou run inside of NMS, cell_anchors only when a model is made.
+CALLED = {
+    "predict": ("batched_nms", "clip", "decode", "grid_anchors", "nms", "remove_small", "roi_align", "iou", "area"),
+    "get_loss": ("encode", "match", "sample", "iou", "roi_align_backward"),
+}
+
+
+@pytest.mark.parametrize(("method", "name"), [(method, name) for method, names in CALLED.items() for name in names])
+def test_the_whole_detector_runs_with_a_function_in_place_of_ours(impl, model, page, method, name):
+    picture, target = page
+
+    def run():
+        if method == "predict":
+            return model.predict([picture])[0]
+        losses = model.get_loss([picture], [target], np.random.default_rng(0))
+        losses["total_loss"].backward()
+        return {key: loss.data for key, loss in losses.items()}
+
+    wanted, calls = run(), []
+
+    def spy(*arguments, **options):
+        calls.append(name)
+        return FUNCTIONS[name](*arguments, **options)
+
+    with rcnn.replace(name, spy):
+        found = run()
+    assert calls
+    for key, value in wanted.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=1e-3)
+    count = len(calls)
+    run()
+    assert len(calls) == count
+
+
+def test_a_detector_is_made_with_cell_anchors_of_ones_own():
+    with rcnn.replace("cell_anchors", lambda sizes, ratios: FUNCTIONS["cell_anchors"](sizes, ratios) * 2):
+        wide = rcnn.faster_rcnn_small(("background", "a"))
+    plain = rcnn.faster_rcnn_small(("background", "a"))
+    np.testing.assert_array_equal(wide.anchor_generator.cells[0], plain.anchor_generator.cells[0] * 2)
+
+
+def test_the_detections_are_those_of_the_replaced_function(model, page):
+    with rcnn.replace("nms", lambda boxes, scores, iou_threshold: [int(scores.argmax())] if len(scores) else []):
+        best = model.trace([page[0]])
+    assert len(best.proposals[0]) == len(best.features)  # one of each level
+    labels = best.outputs[0]["labels"]
+    assert len(labels) == len(set(labels.tolist()))  # one of each class
+
+
+def test_replacements_nest_and_end_with_their_blocks():
+    with rcnn.replace("area", lambda boxes: np.full(len(boxes), 1.0)):
+        with rcnn.replace("area", lambda boxes: np.full(len(boxes), 2.0)), rcnn.replace("clip", lambda b, size: b):
+            assert boxes.area(BOXES).tolist() == [2, 2, 2]
+            assert boxes.clip([[-1, 0, 2, 2]], (1, 1)).tolist() == [[-1, 0, 2, 2]]
+        assert boxes.area(BOXES).tolist() == [1, 1, 1]
+    assert boxes.area(BOXES).tolist() == [100, 100, 100]
+
+
+def test_inside_of_the_function_the_name_means_ours():
+    with rcnn.replace("area", lambda given: 2 * boxes.area(given)):
+        assert boxes.area(BOXES).tolist() == [200, 200, 200]
+
+
+def test_other_threads_are_not_affected():
+    found = []
+    with rcnn.replace("area", lambda given: np.zeros(len(given))):
+        thread = threading.Thread(target=lambda: found.append(boxes.area(BOXES).tolist()))
+        thread.start()
+        thread.join()
+    assert found == [[100, 100, 100]]
+
+
+def test_results_take_our_dtypes():
+    single = BOXES.astype(np.float32)
+    with rcnn.replace("iou", lambda a, b: [[1, 0, 0]] * 3):
+        assert boxes.iou(single, single).dtype == np.float32
+        assert boxes.iou(BOXES, BOXES).dtype == np.float64
+    with rcnn.replace("nms", lambda *given: [2, 0]):
+        assert nms.nms(BOXES, SCORES, 0.5).dtype == np.int64
+    with rcnn.replace("nms", lambda *given: []):
+        assert nms.nms(BOXES, SCORES, 0.5).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "result", "error", "message"),
+    [
+        (
+            "iou",
+            None,
+            TypeError,
+            r"your iou must return real numbers of .* got None \(is `return` missing",
+        ),
+        ("iou", np.zeros((3, 2)), ValueError, r"your iou must return an array of shape \(3, 3\), got \(3, 2\)"),
+        ("iou", np.zeros((3, 3), complex), TypeError, r"got an array of dtype complex128"),
+        ("iou", [[1], [1, 2], [1]], TypeError, "your iou must return an array, got rows of different lengths"),
+        ("nms", [0.0, 1.0], TypeError, r"your nms must return integers of shape \(any,\), got list"),
+        ("nms", [[0, 1]], ValueError, r"your nms must return an array of shape \(any,\), got \(1, 2\)"),
+        ("nms", [0, 3], ValueError, r"your nms returned the index 3; it must lie in 0 \.\. 2"),
+        ("nms", [1, 1], ValueError, "your nms returned the index 1 more than once"),
+        ("nms", np.array([True, False, True]), TypeError, "your nms must return integers"),
+    ],
+)
+def test_what_is_wrong_with_a_result_is_said_by_name(name, result, error, message):
+    arguments = {"iou": (BOXES, BOXES), "nms": (BOXES, SCORES, 0.5)}[name]
+    with rcnn.replace(name, lambda *given: result), pytest.raises(error, match=message):
+        FUNCTIONS[name](*arguments)
+
+
+def test_sample_must_return_two_arrays():
+    labels = np.array([1, 0, 0])
+    with rcnn.replace("sample", lambda *given: [0]), pytest.raises(TypeError, match="must return 2 arrays, got list"):
+        matching.sample(labels, 2, 0.5, np.random.default_rng(0))
+    with rcnn.replace("sample", lambda *given: ([0], [9])), pytest.raises(ValueError, match="returned the index 9"):
+        matching.sample(labels, 2, 0.5, np.random.default_rng(0))
+
+
+def test_an_error_of_the_function_says_where_it_comes_from():
+    def broken(boxes1, boxes2):
+        return boxes1[99]
+
+    with rcnn.replace("iou", broken), pytest.raises(IndexError) as caught:
+        boxes.iou(BOXES, BOXES)
+    assert caught.value.__notes__ == ["This was raised by the function that replaces iou."]
+    assert boxes.iou(BOXES, BOXES).shape == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "error", "message"),
+    [
+        ("IoU", boxes.iou, ValueError, "name must be one of area, batched_nms, .*, got 'IoU'"),
+        ("iou", 3, TypeError, "function must be callable, got int"),
+    ],
+)
+def test_replace_refuses(name, function, error, message):
+    with pytest.raises(error, match=message), rcnn.replace(name, function):
+        pass

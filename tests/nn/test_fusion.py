@@ -1,0 +1,232 @@
+"""Layers that are computed in one pass: the same results, gradients and statistics as one after the other."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from rcnn import nn
+from rcnn.backbones import resnet
+from rcnn.nn import Tensor, fused, no_grad
+from rcnn.nn import functional as F
+from rcnn.nn.fusion import Deferred
+
+RNG = np.random.default_rng(0)
+MAPS = RNG.normal(size=(2, 5, 6, 7))
+REST = RNG.normal(size=(2, 8, 6, 7))
+
+
+def norm_layer(kind):
+    """A norm of 8 channels with numbers of its own, or None."""
+    if kind == "none":
+        return None
+    norm = (nn.FrozenBatchNorm2d if kind == "frozen" else nn.BatchNorm2d)(8).astype(np.float64)
+    rng = np.random.default_rng(1)
+    for name, array in norm.state_dict().items():
+        array[...] = rng.uniform(0.5, 2, array.shape) if "var" in name else rng.normal(size=array.shape)
+    return norm.train() if kind == "training" else norm.eval()
+
+
+def layers(kind, bias):
+    """(convolution, norm) of the same numbers every time."""
+    conv = nn.Conv2d(5, 8, 3, padding=1, bias=bias).astype(np.float64)
+    rng = np.random.default_rng(2)
+    for parameter in conv.parameters():
+        parameter.data[...] = rng.normal(size=parameter.shape)
+    return conv, norm_layer(kind)
+
+
+def one_by_one(x, conv, norm, residual, relu):
+    x = conv(x)
+    x = x if norm is None else norm(x)
+    x = x if residual is None else x + residual
+    return x if relu is None else relu(x)
+
+
+def step(function, kind, bias, with_residual, with_relu):
+    """The results of a forward and a backward pass: the output, all gradients, the norm's state."""
+    conv, norm = layers(kind, bias)
+    x, residual = Tensor(MAPS, requires_grad=True), Tensor(REST, requires_grad=True) if with_residual else None
+    out = function(x, conv, norm, residual, nn.ReLU() if with_relu else None)
+    out.backward(np.cos(np.arange(out.size)).reshape(out.shape))
+    learned = [*conv.parameters(), *([] if norm is None else norm.parameters()), x, *([residual] if residual else [])]
+    return [out.data, *(one.grad for one in learned), *([] if norm is None else norm.state_dict().values())]
+
+
+@pytest.mark.parametrize("kind", ["none", "frozen", "training", "evaluation"])
+@pytest.mark.parametrize(("bias", "residual", "relu"), list(itertools.product((False, True), repeat=3)))
+def test_a_step_is_the_same_at_once_and_one_by_one(impl, kind, bias, residual, relu):
+    at_once, in_turn = (step(function, kind, bias, residual, relu) for function in (fused(one_by_one), one_by_one))
+    assert len(at_once) == len(in_turn)
+    for got, wanted in zip(at_once, in_turn, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", ["none", "frozen", "training", "evaluation"])
+def test_without_gradients_it_is_the_same(impl, kind):
+    found = []
+    for function in (fused(one_by_one), one_by_one):
+        conv, norm = layers(kind, bias=False)
+        with no_grad():
+            found.append(function(Tensor(MAPS), conv, norm, Tensor(REST), nn.ReLU()).data)
+    np.testing.assert_allclose(*found, rtol=1e-12, atol=1e-12)
+
+
+def test_a_sequential_is_its_modules_one_after_the_other():
+    conv, norm = layers("frozen", bias=False)
+    last = nn.Conv2d(8, 3, 1).astype(np.float64)
+    net = nn.Sequential(nn.Sequential(conv, norm, nn.ReLU()), nn.MaxPool2d(2), nn.ReLU(), last)
+    wanted = last(nn.ReLU()(nn.MaxPool2d(2)(nn.ReLU()(norm(conv(Tensor(MAPS)))))))
+    np.testing.assert_allclose(net(Tensor(MAPS)).data, wanted.data, rtol=1e-12, atol=1e-12)
+
+
+# ---------------------------------------------------------------------- what is deferred, and until when
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The steps that each pass of a convolution has taken up, in the order in which they are computed."""
+    seen, compute = [], nn.conv.Convolution.compute
+
+    def spy(self):
+        names = ("scale", "residual", "relu")
+        values = (self.scale is not None, self.residual is not None, self.relu)
+        seen.append(" ".join(name for name, value in zip(names, values, strict=True) if value))
+        return compute(self)
+
+    monkeypatch.setattr(nn.conv.Convolution, "compute", spy)
+    return seen
+
+
+def block():
+    return resnet.Bottleneck(16, 4, 1, nn.FrozenBatchNorm2d)
+
+
+X = Tensor(np.random.default_rng(3).normal(size=(1, 16, 5, 6)).astype(np.float32))
+
+
+def test_a_block_takes_one_pass_per_convolution(passes):
+    block()(X)
+    assert passes == ["scale relu", "scale relu", "scale residual relu"]
+
+
+def test_hooks_get_each_layers_own_value_and_leave_the_result_its_bits(passes):
+    network, outputs = block(), {}
+    wanted = network(X).data
+    for name in ("conv1", "bn1", "conv3"):
+        module = getattr(network, name)
+        module.register_forward_hook(lambda m, args, result, name=name: outputs.update({name: (args[0], result)}))
+    passes.clear()
+    np.testing.assert_array_equal(network(X).data, wanted)
+    assert passes == ["", "scale", "scale relu", "scale relu", "", "scale residual relu"]
+    (x, convolved), (given, normed) = outputs["conv1"], outputs["bn1"]
+    np.testing.assert_array_equal(x.data, X.data)
+    np.testing.assert_array_equal(convolved.data, F.conv2d(X, network.conv1.weight).data)
+    np.testing.assert_array_equal(given.data, convolved.data)
+    scale = network.bn1.weight / np.sqrt(network.bn1.running_var + np.float32(network.bn1.eps))
+    np.testing.assert_allclose(normed.data, convolved.data * scale[:, None, None], rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_is_deferred_outside_or_after_a_fused_function(passes):
+    conv, _ = layers("none", bias=True)
+    x = Tensor(MAPS)
+    assert not isinstance(conv(x), Deferred) and passes == [""]
+    results = fused(lambda: {"one": conv(x), "more": [conv(x), (conv(x), "text")], "none": None})()
+    one, (second, (third, text)) = results["one"], results["more"]
+    assert not any(isinstance(tensor, Deferred) for tensor in (one, second, third)) and text == "text"
+    assert len(passes) == 4
+
+
+def test_the_inner_of_two_fused_functions_defers_to_the_outer(passes):
+    conv, _ = layers("none", bias=True)
+    inner = fused(lambda: conv(Tensor(MAPS)))
+    fused(lambda: F.relu(inner()))()
+    assert passes == ["relu"]
+
+
+def test_a_value_that_is_read_in_between_is_the_layers_own(passes):
+    conv, norm = layers("frozen", bias=False)
+
+    @fused
+    def forward(x):
+        out = conv(x)
+        return F.relu(norm(out)), out.data.mean(), out * 2.0
+
+    activated, mean, doubled = forward(Tensor(MAPS))
+    plain = conv(Tensor(MAPS)).data
+    np.testing.assert_allclose(activated.data, np.maximum(norm(Tensor(plain)).data, 0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(doubled.data, plain * 2)
+    assert mean == plain.mean()
+    assert passes == ["", "scale relu", ""]
+
+
+def test_gradients_flow_through_a_value_that_is_read_twice():
+    """In d/dx of relu(conv(x)) + conv(x), one of the two is a pass of its own."""
+    conv, _ = layers("none", bias=True)
+
+    def forward(x):
+        out = conv(x)
+        return F.relu(out) + out
+
+    gradients = []
+    for function in (fused(forward), forward):
+        x = Tensor(MAPS, requires_grad=True)
+        function(x).sum().backward()
+        gradients.append(x.grad)
+    np.testing.assert_allclose(*gradients, rtol=1e-10, atol=1e-12)
+
+
+def test_an_error_leaves_nothing_deferred():
+    conv, _ = layers("none", bias=True)
+
+    @fused
+    def broken():
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        broken()
+    assert not isinstance(conv(Tensor(MAPS)), Deferred)
+
+
+# ---------------------------------------------------------------------- layers of a user's own
+
+
+class Doubled(nn.Conv2d):
+    """A user's own convolution."""
+
+    def forward(self, x):
+        return super().forward(x) * 2.0
+
+
+class Above(nn.ReLU):
+    """A user's own activation."""
+
+    def forward(self, x):
+        return super().forward(x) + 1.0
+
+
+class Halved(nn.FrozenBatchNorm2d):
+    """A user's own norm."""
+
+    def forward(self, x):
+        return super().forward(x) * 0.5
+
+
+@pytest.mark.parametrize("which", ["conv", "norm", "relu"])
+@pytest.mark.parametrize("how", ["subclass", "replaced forward"])
+def test_a_layer_that_a_user_changed_is_called_as_it_is(which, how):
+    plain = {"conv": nn.Conv2d(5, 8, 3, padding=1, bias=False), "norm": nn.FrozenBatchNorm2d(8), "relu": nn.ReLU()}
+    if how == "subclass":
+        changed = {"conv": Doubled(5, 8, 3, padding=1, bias=False), "norm": Halved(8), "relu": Above()}[which]
+        changed.load_state_dict(plain[which].state_dict())
+    else:
+        changed = type(plain[which])(*{"conv": (5, 8, 3, 1, 1), "norm": (8,), "relu": ()}[which])
+        changed.forward = lambda x: Tensor(np.full((2, 8, 6, 7), 3.0, np.float32))
+    modules = {**plain, which: changed}
+    x = Tensor(MAPS.astype(np.float32))
+    wanted = modules["relu"].forward(modules["norm"].forward(modules["conv"].forward(x))).data
+    for net in (nn.Sequential(*modules.values()), nn.Sequential(nn.Sequential(*modules.values()))):
+        with no_grad():
+            np.testing.assert_allclose(net(x).data, wanted, rtol=1e-5, atol=1e-5)
+    unchanged = plain["relu"](plain["norm"](plain["conv"](x))).data
+    assert np.abs(wanted - unchanged).max() > 0.1
