@@ -215,8 +215,13 @@ def test_json_has_the_numbers_of_the_annotations(tmp_path, load, measured):
 @pytest.mark.parametrize("others", [["--errors", "--measure", "coco"], []])
 def test_the_detector_sees_every_picture_once(monkeypatch, others):
     seen = []
-    batch = rcnn.FasterRCNN._batch
-    monkeypatch.setattr(rcnn.FasterRCNN, "_batch", lambda self, images: seen.append(len(images)) or batch(self, images))
+    features = rcnn.FasterRCNN.features
+
+    def spy(self, batch):
+        seen.append(len(batch.images))
+        return features(self, batch)
+
+    monkeypatch.setattr(rcnn.FasterRCNN, "features", spy)
     assert run("digits", "--weights", DIGITS, "--pages", PAGES, *others) == 0
     assert sum(seen) == PAGES
 
