@@ -1,9 +1,15 @@
-"""The door: what NumPy users pass becomes a checked array, or an error that says what was wrong."""
+"""Input validation: the arrays that users pass to public functions, and the settings of configs, recipes and plans."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+T = TypeVar("T")
 
 
 def as_float_array(values: ArrayLike, name: str) -> np.ndarray:
@@ -108,3 +114,143 @@ def _as_array(values: ArrayLike, name: str) -> np.ndarray:
 
 def _what(values: ArrayLike, array: np.ndarray) -> str:
     return f"{type(values).__name__} of dtype {array.dtype}" if array.dtype != object else type(values).__name__
+
+
+# ---------------------------------------------------------------------- settings
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The values that a setting may have.
+
+    allowed: these values in words, for messages. convert: returns the normalised value; raises TypeError for a wrong
+    type, ValueError for a wrong value. accepts: whether a normalised value is in the allowed range.
+    """
+
+    allowed: str
+    convert: Callable[[Any], Any]
+    accepts: Callable[[Any], bool] = lambda value: True
+
+    def check(self, name: str, value: Any) -> Any:
+        """Return the normalised value; raise TypeError or ValueError with the name, the value and what is allowed."""
+        try:
+            normalised = self.convert(value)
+        except TypeError:
+            raise wrong_type(name, value, self.allowed) from None
+        except (ValueError, OverflowError):
+            raise wrong_value(name, value, self.allowed) from None
+        if not self.accepts(normalised):
+            raise wrong_value(name, value, self.allowed)
+        return normalised
+
+
+def normalise_fields(instance: object, rules: Mapping[str, Rule], prefix: str = "") -> None:
+    """Replace the fields of a frozen dataclass instance by their normalised values.
+
+    `prefix` precedes a field's name in messages. Raises what `Rule.check` raises.
+    """
+    for name, rule in rules.items():
+        object.__setattr__(instance, name, rule.check(f"{prefix}{name}", getattr(instance, name)))
+
+
+def check_keys(table: Iterable[str], allowed: Sequence[str], name: str) -> None:
+    """Raise ValueError that lists the allowed keys unless all keys of the table called `name` are among them."""
+    for key in table:
+        if key not in allowed:
+            raise ValueError(f"{name}: there is no key {key!r}; there are {', '.join(allowed)}")
+
+
+def wrong_type(name: str, value: Any, allowed: str) -> TypeError:
+    """Return the error for a value of a wrong type."""
+    return TypeError(f"{name} must be {allowed}, got {value!r} ({type(value).__name__})")
+
+
+def wrong_value(name: str, value: Any, allowed: str) -> ValueError:
+    """Return the error for a value out of the allowed range."""
+    return ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+def is_number(value: Any) -> bool:
+    """Return whether the value is a real number; True and False are not."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def as_flag(value: Any) -> bool:
+    """Return True or False; raise TypeError for anything else."""
+    return _instance(value, bool)
+
+
+def as_string(value: Any) -> str:
+    """Return a string; raise TypeError for anything else."""
+    return _instance(value, str)
+
+
+def as_integer(value: Any) -> int:
+    """Return an int from an integer of any type; raise TypeError for anything else."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError
+    return int(value)
+
+
+def as_number(value: Any) -> int | float:
+    """Return an int from an integer, else a float; raise TypeError unless it is a number, ValueError unless finite."""
+    if not is_number(value):
+        raise TypeError
+    if not math.isfinite(value):
+        raise ValueError
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def as_float(value: Any) -> float:
+    """Return a float from any number; raise as `as_number`."""
+    return float(as_number(value))
+
+
+def as_table(value: Any) -> dict[str, Any]:
+    """Return a dict from a mapping; raise TypeError for anything else."""
+    if not isinstance(value, Mapping):
+        raise TypeError
+    return dict(value)
+
+
+def as_tuple(values: Any) -> tuple[Any, ...]:
+    """Return the elements of an iterable; raise TypeError for anything else, including a string or a mapping."""
+    if isinstance(values, (str, bytes, Mapping)):
+        raise TypeError
+    return tuple(values)
+
+
+def tuple_of(convert: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return a converter that makes a tuple of an iterable and applies `convert` to each element."""
+    return lambda values: tuple(map(convert, as_tuple(values)))
+
+
+FLAG = Rule("True or False", as_flag)
+STRING = Rule("a string", as_string)
+FRACTION = Rule("a number in [0, 1]", as_float, lambda x: 0 <= x <= 1)
+POSITIVE = Rule("a number above 0", as_float, lambda x: x > 0)
+
+
+def integer(least: int) -> Rule:
+    """Return the rule for integers of at least `least`."""
+    return Rule(f"an integer of at least {least}", as_integer, lambda x: x >= least)
+
+
+def one_of(values: Sequence[str]) -> Rule:
+    """Return the rule for one of these strings."""
+    return Rule(f"one of {', '.join(values)}", as_string, lambda value: value in values)
+
+
+def optional(rule: Rule) -> Rule:
+    """Return the rule that also allows None."""
+    return Rule(
+        rule.allowed,
+        lambda value: None if value is None else rule.convert(value),
+        lambda value: value is None or rule.accepts(value),
+    )
+
+
+def _instance(value: Any, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise TypeError
+    return value

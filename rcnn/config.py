@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, fields
-from numbers import Integral, Real
 from typing import Any
 
+from rcnn._validate import (
+    FLAG,
+    FRACTION,
+    Rule,
+    as_float,
+    as_integer,
+    as_number,
+    as_string,
+    as_tuple,
+    integer,
+    is_number,
+    optional,
+    tuple_of,
+    wrong_type,
+    wrong_value,
+)
 from rcnn.nn import Module
 
 Numbers = tuple[float, ...]
 Nested = tuple[Numbers, ...]
-
-_COUNTS = (
-    "feat_channels",
-    "hidden_dim",
-    "min_size",
-    "max_size",
-    "rpn_pre_nms_top_n_train",
-    "rpn_pre_nms_top_n_test",
-    "rpn_post_nms_top_n_train",
-    "rpn_post_nms_top_n_test",
-    "rpn_batch_size_per_image",
-    "box_batch_size_per_image",
-    "box_detections_per_img",
-    "canonical_size",
-)
-_FRACTIONS = (
-    "rpn_nms_thresh",
-    "rpn_fg_iou_thresh",
-    "rpn_bg_iou_thresh",
-    "rpn_positive_fraction",
-    "rpn_score_thresh",
-    "box_score_thresh",
-    "box_nms_thresh",
-    "box_fg_iou_thresh",
-    "box_bg_iou_thresh",
-    "box_positive_fraction",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,129 +111,122 @@ class FasterRCNNConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.backbone, Module):
-            raise _wrong_type("backbone", self.backbone, "an rcnn.nn.Module")
-        for name in ("use_fpn", "aligned"):
-            if not isinstance(getattr(self, name), bool):
-                raise _wrong_type(name, getattr(self, name), "True or False")
-        for name in _COUNTS:
-            self._check_integer(name, smallest=1)
-        self._check_integer("num_classes", smallest=2)
-        self._check_integer("sampling_ratio", smallest=0)
-        self._check_integer("canonical_level", smallest=0)
-        for name in _FRACTIONS:
-            self._check_number(name, "a number in [0, 1]", lambda x: 0 <= x <= 1)
-        self._check_number("dropout", "a number in [0, 1)", lambda x: 0 <= x < 1)
-        self._check_number("anchor_offset", "a number in [0, 1]", lambda x: 0 <= x <= 1)
-        self._fix_anchors()
-        self._fix("image_mean", self._numbers("image_mean", count=3))
-        self._fix("image_std", self._numbers("image_std", count=3, above=0))
-        self._fix("bbox_reg_weights", self._numbers("bbox_reg_weights", count=4, above=0))
-        self._fix("pool_size", self._pool_size())
-        self._check_pairs()
-        if self.class_names is not None:
-            self._fix("class_names", self._class_names())
+            raise wrong_type("backbone", self.backbone, "an rcnn.nn.Module")
+        for name, value in check_settings(self.settings()).items():
+            object.__setattr__(self, name, value)  # the one way to normalise a field of a frozen dataclass
 
     def settings(self) -> dict[str, Any]:
-        """Every field but the backbone, as values that JSON can hold: `FasterRCNNConfig(backbone, **settings)`."""
+        """Return all fields but the backbone, as values that JSON can hold."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "backbone"}
 
-    # ------------------------------------------------------------------ checks
 
-    def _fix(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)  # the one way to normalise a field of a frozen dataclass
+def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a `FasterRCNNConfig`, any fields but the backbone, normalised.
 
-    def _check_integer(self, name: str, smallest: int) -> None:
-        value = getattr(self, name)
-        if not _is_integer(value):
-            raise _wrong_type(name, value, f"an integer of at least {smallest}")
-        if value < smallest:
-            raise _wrong_value(name, value, f"an integer of at least {smallest}")
-        self._fix(name, int(value))
+    Settings that depend on each other are compared where both are given.
 
-    def _check_number(self, name: str, allowed: str, is_allowed: Callable[[float], bool]) -> None:
-        value = getattr(self, name)
-        if not _is_number(value):
-            raise _wrong_type(name, value, allowed)
-        if not is_allowed(value):
-            raise _wrong_value(name, value, allowed)
-        self._fix(name, float(value))
+    Parameters
+    ----------
+    settings : mapping
+        Values by the name of their field.
 
-    def _numbers(self, name: str, count: int | None = None, above: float = -math.inf) -> Numbers:
-        allowed = f"{'a sequence of' if count is None else count} numbers" + (f" above {above}" if above == 0 else "")
-        return _as_numbers(name, getattr(self, name), allowed, count, above)
-
-    def _fix_anchors(self) -> None:
-        for name, range_ in (("anchor_sizes", "of at least 2"), ("aspect_ratios", "above 0")):
-            allowed = f"a sequence of numbers {range_}, or one such sequence per level"
-            items = _as_tuple(name, getattr(self, name), allowed)
-            nested = bool(items) and not any(map(_is_number, items))
-            levels = [_as_numbers(name, item, allowed, above=0) for item in (items if nested else (items,))]
-            self._fix(name, tuple(levels) if nested else levels[0])
-            if name == "anchor_sizes" and min(map(min, levels)) < 2:
-                raise _wrong_value(name, self.anchor_sizes, allowed)
-        stride = self.anchor_stride
-        if stride is not None:
-            allowed = "None, a number above 0, or one per level"
-            numbers = _as_numbers("anchor_stride", (stride,) if _is_number(stride) else stride, allowed, above=0)
-            self._fix("anchor_stride", numbers[0] if _is_number(stride) else numbers)
-
-    def _pool_size(self) -> tuple[int, int]:
-        allowed = "two integers of at least 1, (height, width)"
-        pair = _as_tuple("pool_size", self.pool_size, allowed)
-        if not all(map(_is_integer, pair)):
-            raise _wrong_type("pool_size", self.pool_size, allowed)
-        if len(pair) != 2 or min(pair) < 1:
-            raise _wrong_value("pool_size", self.pool_size, allowed)
-        return int(pair[0]), int(pair[1])
-
-    def _check_pairs(self) -> None:
-        for low, high in (
-            ("min_size", "max_size"),
-            ("rpn_bg_iou_thresh", "rpn_fg_iou_thresh"),
-            ("box_bg_iou_thresh", "box_fg_iou_thresh"),
-        ):
-            if getattr(self, low) > getattr(self, high):
-                raise _wrong_value(low, getattr(self, low), f"at most {high}, which is {getattr(self, high)}")
-
-    def _class_names(self) -> tuple[str, ...]:
-        allowed = f"None, or {self.num_classes} different strings (num_classes), the background first"
-        names = _as_tuple("class_names", self.class_names, allowed)
-        if not all(isinstance(name, str) for name in names):
-            raise _wrong_type("class_names", self.class_names, allowed)
-        if len(names) != self.num_classes or len(set(names)) != len(names):
-            raise _wrong_value("class_names", self.class_names, allowed)
-        return names
+    Raises
+    ------
+    TypeError, ValueError
+        With the field, its value and what is allowed.
+    """
+    checked = {name: RULES[name].check(name, value) for name, value in settings.items()}
+    for low, high in ORDERED:
+        if low in checked and high in checked and checked[low] > checked[high]:
+            raise wrong_value(low, checked[low], f"at most {high}, which is {checked[high]}")
+    names, num_classes = checked.get("class_names"), checked.get("num_classes")
+    if names is not None and num_classes is not None and len(names) != num_classes:
+        raise wrong_value("class_names", names, f"{num_classes} names, as num_classes says, the background first")
+    return checked
 
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+# ---------------------------------------------------------------------- rules
+
+ORDERED = (  # pairs of settings: the first must not exceed the second
+    ("min_size", "max_size"),
+    ("rpn_bg_iou_thresh", "rpn_fg_iou_thresh"),
+    ("box_bg_iou_thresh", "box_fg_iou_thresh"),
+)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+def _sizes(values: Any) -> Numbers | Nested:
+    """Convert a sequence of numbers, or a sequence of such sequences, one per level."""
+    elements = as_tuple(values)
+    is_nested = bool(elements) and not any(map(is_number, elements))
+    return tuple(map(_numbers, elements)) if is_nested else _numbers(elements)
 
 
-def _as_tuple(name: str, value: Any, allowed: str) -> tuple[Any, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise _wrong_type(name, value, allowed)
-    return tuple(value)
+def _stride(value: Any) -> float | Numbers:
+    return as_number(value) if is_number(value) else _numbers(value)
 
 
-def _as_numbers(name: str, value: Any, allowed: str, count: int | None = None, above: float = -math.inf) -> Numbers:
-    items = _as_tuple(name, value, allowed)
-    if not all(map(_is_number, items)):
-        raise _wrong_type(name, value, allowed)
-    numbers = tuple(int(x) if _is_integer(x) else float(x) for x in items)
-    if not numbers or (count is not None and len(numbers) != count):
-        raise _wrong_value(name, value, allowed)
-    if not all(math.isfinite(x) and x > above for x in numbers):
-        raise _wrong_value(name, value, allowed)
-    return numbers
+def _all(is_allowed: Callable[[float], bool]) -> Callable[[Any], bool]:
+    """Return a function that tests every number of a value, of a sequence, or of each level of a nested sequence."""
+
+    def test(value: Any) -> bool:
+        if isinstance(value, tuple):
+            return len(value) > 0 and all(map(test, value))
+        return is_allowed(value)
+
+    return test
 
 
-def _wrong_type(name: str, value: Any, allowed: str) -> TypeError:
-    return TypeError(f"{name} must be {allowed}, not {value!r} ({type(value).__name__})")
+_numbers = tuple_of(as_number)
+_is_positive = _all(lambda x: x > 0)
 
-
-def _wrong_value(name: str, value: Any, allowed: str) -> ValueError:
-    return ValueError(f"{name} must be {allowed}, not {value!r}")
+RULES: dict[str, Rule] = {
+    "feat_channels": integer(1),
+    "num_classes": integer(2),
+    "use_fpn": FLAG,
+    "anchor_sizes": Rule(
+        "a sequence of numbers of at least 2, or one such sequence per level", _sizes, _all(lambda x: x >= 2)
+    ),
+    "aspect_ratios": Rule("a sequence of numbers above 0, or one such sequence per level", _sizes, _is_positive),
+    "anchor_stride": optional(Rule("None, a number above 0, or one per level", _stride, _is_positive)),
+    "pool_size": Rule(
+        "two integers of at least 1, (height, width)",
+        tuple_of(as_integer),
+        lambda size: len(size) == 2 and min(size) >= 1,
+    ),
+    "hidden_dim": integer(1),
+    "dropout": Rule("a number in [0, 1)", as_float, lambda x: 0 <= x < 1),
+    "min_size": integer(1),
+    "max_size": integer(1),
+    "image_mean": Rule("3 numbers", _numbers, lambda mean: len(mean) == 3),
+    "image_std": Rule("3 numbers above 0", _numbers, lambda std: len(std) == 3 and min(std) > 0),
+    "anchor_offset": FRACTION,
+    "rpn_pre_nms_top_n_train": integer(1),
+    "rpn_pre_nms_top_n_test": integer(1),
+    "rpn_post_nms_top_n_train": integer(1),
+    "rpn_post_nms_top_n_test": integer(1),
+    "rpn_nms_thresh": FRACTION,
+    "rpn_fg_iou_thresh": FRACTION,
+    "rpn_bg_iou_thresh": FRACTION,
+    "rpn_batch_size_per_image": integer(1),
+    "rpn_positive_fraction": FRACTION,
+    "rpn_score_thresh": FRACTION,
+    "box_score_thresh": FRACTION,
+    "box_nms_thresh": FRACTION,
+    "box_detections_per_img": integer(1),
+    "box_fg_iou_thresh": FRACTION,
+    "box_bg_iou_thresh": FRACTION,
+    "box_batch_size_per_image": integer(1),
+    "box_positive_fraction": FRACTION,
+    "bbox_reg_weights": Rule("4 numbers above 0", _numbers, lambda weights: len(weights) == 4 and min(weights) > 0),
+    "sampling_ratio": integer(0),
+    "aligned": FLAG,
+    "canonical_size": integer(1),
+    "canonical_level": integer(0),
+    "class_names": optional(
+        Rule(
+            "None, or a name per class, all different, the background first",
+            tuple_of(as_string),
+            lambda names: len(set(names)) == len(names),
+        )
+    ),
+}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rcnn import FasterRCNNConfig, nn
+from rcnn.config import check_settings
 
 FIRST = [
     "backbone",
@@ -94,7 +95,7 @@ def test_it_is_frozen_and_equal_only_to_itself():
 @pytest.mark.parametrize("field", FIELDS)
 def test_every_field_refuses_what_is_no_setting(field):
     nonsense = object()
-    with pytest.raises(TypeError, match=rf"^{field} must be .+, not {nonsense!r} \(object\)$"):
+    with pytest.raises(TypeError, match=rf"^{field} must be .+, got {nonsense!r} \(object\)$"):
         make(**{field: nonsense})
 
 
@@ -125,7 +126,7 @@ def test_whole_numbers_are_checked(field, value, error):
     ],
 )
 def test_fractions_are_checked(field, value, error):
-    with pytest.raises(error, match=rf"^{field} must be a number in \[0, 1\], not"):
+    with pytest.raises(error, match=rf"^{field} must be a number in \[0, 1\], got"):
         make(**{field: value})
 
 
@@ -133,6 +134,7 @@ SIZES = "a sequence of numbers of at least 2, or one such sequence per level"
 RATIOS = "a sequence of numbers above 0, or one such sequence per level"
 STRIDE = "None, a number above 0, or one per level"
 PAIR = r"two integers of at least 1, \(height, width\)"
+NAMES = "None, or a name per class, all different, the background first"
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,8 @@ PAIR = r"two integers of at least 1, \(height, width\)"
         ("pool_size", (7.0, 7), TypeError, PAIR),
         ("pool_size", (7,), ValueError, PAIR),
         ("pool_size", (7, 0), ValueError, PAIR),
+        ("image_std", {0.1: 1, 0.2: 2, 0.3: 3}, TypeError, "3 numbers above 0"),
+        ("class_names", (), ValueError, "3 names, as num_classes says"),
         ("dropout", 1.0, ValueError, r"a number in \[0, 1\)"),
         ("anchor_offset", 1.5, ValueError, r"a number in \[0, 1\]"),
         ("image_mean", (0.5, 0.5), ValueError, "3 numbers"),
@@ -168,14 +172,14 @@ PAIR = r"two integers of at least 1, \(height, width\)"
         ("min_size", 1334, ValueError, "at most max_size, which is 1333"),
         ("rpn_bg_iou_thresh", 0.8, ValueError, "at most rpn_fg_iou_thresh, which is 0.7"),
         ("box_bg_iou_thresh", 0.6, ValueError, "at most box_fg_iou_thresh, which is 0.5"),
-        ("class_names", "abc", TypeError, r"None, or 3 different strings \(num_classes\), the background first"),
-        ("class_names", ("background", 1, 2), TypeError, "None, or 3 different strings"),
-        ("class_names", ("background", "a"), ValueError, "None, or 3 different strings"),
-        ("class_names", ("background", "a", "a"), ValueError, "None, or 3 different strings"),
+        ("class_names", "abc", TypeError, NAMES),
+        ("class_names", ("background", 1, 2), TypeError, NAMES),
+        ("class_names", ("background", "a"), ValueError, "3 names, as num_classes says, the background first"),
+        ("class_names", ("background", "a", "a"), ValueError, NAMES),
     ],
 )
 def test_errors_name_field_value_and_what_is_allowed(field, value, error, allowed):
-    with pytest.raises(error, match=f"^{field} must be {allowed}.*, not ") as caught:
+    with pytest.raises(error, match=f"^{field} must be {allowed}.*, got ") as caught:
         make(**{field: value})
     assert repr(value) in str(caught.value)
 
@@ -239,3 +243,17 @@ def test_settings_survive_json():
     assert again.settings() == config.settings()
     assert again.anchor_sizes == ((8, 16), (32, 64))
     assert again.anchor_stride == (4, 8)
+
+
+def test_settings_are_checked_without_a_network():
+    assert check_settings({"pool_size": [5, 5], "dropout": 0}) == {"pool_size": (5, 5), "dropout": 0.0}
+    with pytest.raises(TypeError, match="^hidden_dim must be an integer of at least 1, got 'a'"):
+        check_settings({"hidden_dim": "a"})
+    with pytest.raises(ValueError, match="^class_names must be 2 names, as num_classes says"):
+        check_settings({"class_names": ["background"], "num_classes": 2})
+
+
+def test_settings_that_depend_on_each_other_are_compared_where_both_are_given():
+    assert check_settings({"max_size": 200}) == {"max_size": 200}
+    with pytest.raises(ValueError, match="^min_size must be at most max_size, which is 200, got 201$"):
+        check_settings({"max_size": 200, "min_size": 201})

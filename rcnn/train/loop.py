@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from rcnn import evaluate, nn
 from rcnn._ext import backend
+from rcnn._validate import integer
 from rcnn.data import Dataset
 from rcnn.model import FasterRCNN
 from rcnn.nn import Parameter, optim
@@ -70,8 +71,8 @@ def fit(
         _check_data(model, val, "the data set to validate on")
     if resume and out is None:
         raise ValueError("to resume, name the folder that the run was saved in: out=...")
-    if workers < 0 or save_every < 1:
-        raise ValueError(f"workers must be at least 0 and save_every at least 1, not {workers} and {save_every}")
+    integer(0).check("workers", workers)
+    integer(1).check("save_every", save_every)
     freeze(model, recipe.freeze)
     folder = None if out is None else Path(out)
     training = _Training(model, dataset, recipe, recipe.make_optimizer(model), folder, val, workers)

@@ -16,12 +16,13 @@ steps = 2000                # and any other field of `Recipe`
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
 import statistics
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,21 @@ import tomli_w
 
 from rcnn import data, evaluate
 from rcnn._files import write_whole
-from rcnn.config import FasterRCNNConfig
+from rcnn._validate import (
+    STRING,
+    Rule,
+    as_integer,
+    as_string,
+    as_table,
+    check_keys,
+    integer,
+    normalise_fields,
+    one_of,
+    optional,
+)
+from rcnn.config import FasterRCNNConfig, check_settings
 from rcnn.data import Dataset
 from rcnn.model import FasterRCNN
-from rcnn.nn import Module
 from rcnn.nn.random import seed
 from rcnn.train.recipe import RECIPES, Recipe
 from rcnn.zoo import checkpoint
@@ -42,8 +54,22 @@ from rcnn.zoo.detectors import RESNETS, TRAINABLE_STAGES, faster_rcnn_resnet_fpn
 KINDS = ("small", *RESNETS)
 FIT = "fit"
 NAMED_WEIGHTS = ("coco", "imagenet")  # that are no paths
-DATA_KEYS = ("train", "val", "options", "train_pictures", "val_pictures")
-MODEL_KEYS = ("kind", "anchors", "weights", "weights_backbone", "trainable_backbone_layers")
+TABLES = ("data", "model", "recipe")
+TABLE = Rule("a table", as_table)
+DATA_RULES = {
+    "train": STRING,
+    "val": optional(STRING),
+    "options": TABLE,
+    "train_pictures": optional(integer(1)),
+    "val_pictures": optional(integer(1)),
+}
+MODEL_RULES = {
+    "kind": one_of(KINDS),
+    "anchors": optional(Rule(f"{FIT!r} or left out", as_string, lambda value: value == FIT)),
+    "weights": optional(STRING),
+    "weights_backbone": optional(STRING),
+    "trainable_backbone_layers": optional(Rule("an integer from 0 to 5", as_integer, lambda x: 0 <= x <= 5)),
+}
 STRUCTURE = ("backbone", "feat_channels", "num_classes", "use_fpn")  # of the config: what the kind and the data decide
 SETTINGS = tuple(f.name for f in dataclasses.fields(FasterRCNNConfig) if f.name not in STRUCTURE)
 ARRAY = re.compile(r"\[\n((?: +[^\s\]][^\n]*,\n)+) *\]")  # with an item on each line, as tomli_w writes it
@@ -63,7 +89,7 @@ class Plan:
     anchors: "fit" chooses anchor_sizes and aspect_ratios from the training data; None leaves them to `settings`.
     settings: fields of `FasterRCNNConfig` other than the kind's own defaults.
 
-    Raises ValueError that names the key, its value and what is allowed.
+    Raises TypeError or ValueError that names the key, its value and what is allowed.
     """
 
     train: str
@@ -80,32 +106,15 @@ class Plan:
     recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
-        _check_type("[data] train", self.train, str, "a string")
-        for name in ("[data] val", "[model] weights", "[model] weights_backbone"):
-            _check_type(name, getattr(self, name.split()[1]), (str, type(None)), "a string")
-        for name in ("[data] train_pictures", "[data] val_pictures", "[model] trainable_backbone_layers"):
-            _check_type(name, getattr(self, name.split()[1]), (int, type(None)), "an integer")
-        _check_type("[data] options", self.options, Mapping, "a table")
-        if self.kind not in KINDS:
-            raise ValueError(f"[model] kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
-        if self.anchors not in (None, FIT):
-            raise ValueError(f"[model] anchors must be {FIT!r} or be left out, not {self.anchors!r}")
+        normalise_fields(self, DATA_RULES, "[data] ")
+        normalise_fields(self, MODEL_RULES, "[model] ")
         if self.kind == "small" and (self.weights_backbone, self.trainable_backbone_layers) != (None, None):
             raise ValueError('[model] weights_backbone and trainable_backbone_layers are for a ResNet; kind is "small"')
         if self.anchors == FIT and {"anchor_sizes", "aspect_ratios"} & self.settings.keys():
             raise ValueError(f"[model] anchors = {FIT!r} chooses anchor_sizes and aspect_ratios; leave these out")
-        _check_keys(self.settings, SETTINGS, "[model]")
-        object.__setattr__(self, "settings", {name: _as_tuples(value) for name, value in self.settings.items()})
-        self._check_settings()
-
-    def _check_settings(self) -> None:
-        """The config's own checks, before any picture is read."""
-        names = self.settings.get("class_names")
-        num_classes = len(names) if isinstance(names, tuple) else 2
-        try:
-            FasterRCNNConfig(Module(), 1, num_classes, self.kind != "small", **self.settings)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"[model] {error}") from error
+        check_keys(self.settings, SETTINGS, "[model]")
+        with _prefixed("[model]"):
+            object.__setattr__(self, "settings", check_settings(self.settings))
 
     # ------------------------------------------------------------------ what it describes
 
@@ -263,35 +272,53 @@ def write(path: str | os.PathLike[str], plan: Plan) -> None:
 
 def _from_tables(tables: Mapping[str, Any], base: Path) -> Plan:
     """The plan of a file's tables, whose paths are relative to `base`."""
-    _check_keys(tables, ("data", "model", "recipe"), "the file")
-    for name, table in tables.items():
-        _check_type(f"[{name}]", table, Mapping, "a table")
-    told, model, recipe = (dict(tables.get(name, {})) for name in ("data", "model", "recipe"))
-    _check_keys(told, DATA_KEYS, "[data]")
-    _check_keys(model, (*MODEL_KEYS, *SETTINGS), "[model]")
-    _check_keys(recipe, [f.name for f in dataclasses.fields(Recipe)], "[recipe]")
-    if "train" not in told:
+    check_keys(tables, TABLES, "the file")
+    data_table, model_table, recipe_table = (TABLE.check(f"[{name}]", tables.get(name, {})) for name in TABLES)
+    check_keys(data_table, tuple(DATA_RULES), "[data]")
+    check_keys(model_table, (*MODEL_RULES, *SETTINGS), "[model]")
+    check_keys(recipe_table, [f.name for f in dataclasses.fields(Recipe)], "[recipe]")
+    if "train" not in data_table:
         raise ValueError("[data] train is missing: the data set to learn from")
-    for name in ("train", "val"):
-        if isinstance(told.get(name), str):
-            told[name] = absolute_spec(told[name], base)
-    images = told["options"].get("images") if isinstance(told.get("options"), dict) else None
-    if isinstance(images, str) and not str(told["train"]).startswith("masks:"):  # whose reader wants a name, not a path
-        told["options"] = told["options"] | {"images": _absolute(images, base)}
-    for name in ("weights", "weights_backbone"):
-        if isinstance(model.get(name), str) and model[name] not in NAMED_WEIGHTS:
-            model[name] = _absolute(model[name], base)
-    own = {name: model.pop(name) for name in MODEL_KEYS if name in model}
+    model_fields = {name: model_table.pop(name) for name in MODEL_RULES if name in model_table}
+    with _prefixed("[recipe]"):
+        recipe = Recipe(**recipe_table)
+    plan = Plan(**data_table, **model_fields, settings=model_table, recipe=recipe)
+    return _with_absolute_paths(plan, base)
+
+
+def _with_absolute_paths(plan: Plan, base: Path) -> Plan:
+    """Return the plan with its paths, which are relative to `base`, made absolute."""
+    options = dict(plan.options)
+    images = options.get("images")
+    if isinstance(images, str) and not plan.train.startswith("masks:"):  # there it is a name, not a path
+        options["images"] = _absolute(images, base)
+    return dataclasses.replace(
+        plan,
+        train=absolute_spec(plan.train, base),
+        val=None if plan.val is None else absolute_spec(plan.val, base),
+        options=options,
+        weights=_absolute_weights(plan.weights, base),
+        weights_backbone=_absolute_weights(plan.weights_backbone, base),
+    )
+
+
+def _absolute_weights(source: str | None, base: Path) -> str | None:
+    return source if source is None or source in NAMED_WEIGHTS else _absolute(source, base)
+
+
+@contextlib.contextmanager
+def _prefixed(prefix: str) -> Iterator[None]:
+    """Precede the messages of errors in this block with the name of a table."""
     try:
-        return Plan(**told, **own, settings=model, recipe=Recipe(**recipe))
-    except ValueError as error:
-        raise ValueError(str(error) if str(error).startswith("[") else f"[recipe] {error}") from error
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{prefix} {error}") from error
 
 
 def _as_tables(plan: Plan) -> dict[str, dict[str, Any]]:
-    told = {name: getattr(plan, name) for name in DATA_KEYS} | {"options": dict(plan.options) or None}
-    model = {name: getattr(plan, name) for name in MODEL_KEYS} | dict(plan.settings)
-    tables = {"data": told, "model": model, "recipe": dataclasses.asdict(plan.recipe)}
+    data_table = {name: getattr(plan, name) for name in DATA_RULES} | {"options": dict(plan.options) or None}
+    model_table = {name: getattr(plan, name) for name in MODEL_RULES} | dict(plan.settings)
+    tables = {"data": data_table, "model": model_table, "recipe": dataclasses.asdict(plan.recipe)}
     return {name: {key: value for key, value in table.items() if value is not None} for name, table in tables.items()}
 
 
@@ -303,22 +330,3 @@ def absolute_spec(spec: str, base: Path | None = None) -> str:
 
 def _absolute(path: str, base: Path) -> str:
     return os.path.abspath(base / Path(path).expanduser())
-
-
-# ---------------------------------------------------------------------- checks
-
-
-def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise ValueError(f"{where}: there is no key {key!r}; there are {', '.join(known)}")
-
-
-def _check_type(name: str, value: Any, kinds: Any, wanted: str) -> None:
-    if not isinstance(value, kinds) or isinstance(value, bool):
-        raise ValueError(f"{name} must be {wanted}, not {value!r}")
-
-
-def _as_tuples(value: Any) -> Any:
-    """Lists, as TOML has them, as tuples, as the config has them."""
-    return tuple(map(_as_tuples, value)) if isinstance(value, (list, tuple)) else value

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import Any
 
+from rcnn._validate import (
+    FLAG,
+    FRACTION,
+    POSITIVE,
+    Rule,
+    as_float,
+    as_integer,
+    as_string,
+    integer,
+    normalise_fields,
+    one_of,
+    tuple_of,
+    wrong_value,
+)
 from rcnn.nn import Module, optim
 
 OPTIMIZERS = ("adam", "sgd")
@@ -33,7 +43,7 @@ class Recipe:
     freeze: what does not learn: names of parameters, or what these begin with ("backbone", "backbone.stem.0").
     val_every: steps from one validation to the next; there is one at the end in any case.
 
-    Raises ValueError that names the field, its value and what is allowed.
+    Raises TypeError or ValueError that names the field, its value and what is allowed.
     """
 
     steps: int = 2500
@@ -56,23 +66,9 @@ class Recipe:
     val_every: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("seed", 0), ("val_every", 0)):
-            self._fix_integer(name, least)
-        for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            if getattr(self, name) not in allowed:
-                raise _wrong(name, getattr(self, name), " or ".join(map(repr, allowed)))
-        for name in ("lr", "max_norm"):
-            self._fix_number(name, "a number above 0", lambda x: x > 0)
-        self._fix_number("weight_decay", "a number of at least 0", lambda x: x >= 0)
-        self._fix_number("momentum", "a number of at least 0 and below 1", lambda x: 0 <= x < 1)
-        self._fix_number("gamma", "a number above 0 and at most 1", lambda x: 0 < x <= 1)
-        for name in ("final_lr", "flip"):
-            self._fix_number(name, "a number in [0, 1]", lambda x: 0 <= x <= 1)
-        if not isinstance(self.group_by_aspect, bool):
-            raise _wrong("group_by_aspect", self.group_by_aspect, "True or False")
-        self._fix_milestones()
-        self._fix_scale_jitter()
-        self._fix_freeze()
+        normalise_fields(self, RULES)
+        if self.milestones and self.schedule != "steps":
+            raise wrong_value("milestones", self.milestones, f"empty where schedule is {self.schedule!r}")
 
     def replace(self, steps: int | None = None, seed: int | None = None) -> Recipe:
         """The same recipe with another number of steps or another seed; None leaves it as it is."""
@@ -94,59 +90,34 @@ class Recipe:
             fall = optim.multi_step(self.milestones, self.gamma)
         return self.lr * optim.product(optim.linear_warmup(self.warmup_steps), fall)(step)
 
-    # ------------------------------------------------------------------ checks
 
-    def _fix(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)  # the one way to normalise a field of a frozen dataclass
-
-    def _fix_integer(self, name: str, least: int) -> None:
-        value = getattr(self, name)
-        if not _is_integer(value) or value < least:
-            raise _wrong(name, value, f"an integer of at least {least}")
-        self._fix(name, int(value))
-
-    def _fix_number(self, name: str, allowed: str, is_allowed: Callable[[float], bool]) -> None:
-        value = getattr(self, name)
-        if not _is_number(value) or not is_allowed(value):
-            raise _wrong(name, value, allowed)
-        self._fix(name, float(value))
-
-    def _fix_milestones(self) -> None:
-        values = _as_tuple(self.milestones)
-        if values is None or not all(_is_integer(v) and v >= 1 for v in values) or sorted(set(values)) != list(values):
-            raise _wrong("milestones", self.milestones, "a rising sequence of steps, integers of at least 1")
-        if values and self.schedule != "steps":
-            raise _wrong("milestones", self.milestones, f"empty where schedule is {self.schedule!r}")
-        self._fix("milestones", tuple(map(int, values)))
-
-    def _fix_scale_jitter(self) -> None:
-        values = _as_tuple(self.scale_jitter)
-        if values is None or len(values) != 2 or not all(map(_is_number, values)) or not 0 < values[0] <= values[1]:
-            raise _wrong("scale_jitter", self.scale_jitter, "two numbers above 0, the lowest factor and the highest")
-        self._fix("scale_jitter", (float(values[0]), float(values[1])))
-
-    def _fix_freeze(self) -> None:
-        values = _as_tuple(self.freeze)
-        if values is None or not all(isinstance(v, str) and v for v in values):
-            raise _wrong("freeze", self.freeze, "a sequence of names of parameters, or of what these begin with")
-        self._fix("freeze", values)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _as_tuple(value: Any) -> tuple[Any, ...] | None:
-    """The items of a sequence; None for what is none, as a lone string is."""
-    return tuple(value) if isinstance(value, (list, tuple)) else None
-
-
-def _wrong(name: str, value: Any, allowed: str) -> ValueError:
-    return ValueError(f"{name} must be {allowed}, not {value!r}")
-
+RULES: dict[str, Rule] = {
+    "steps": integer(1),
+    "batch_size": integer(1),
+    "optimizer": one_of(OPTIMIZERS),
+    "lr": POSITIVE,
+    "momentum": Rule("a number of at least 0 and below 1", as_float, lambda x: 0 <= x < 1),
+    "weight_decay": Rule("a number of at least 0", as_float, lambda x: x >= 0),
+    "warmup_steps": integer(0),
+    "final_lr": FRACTION,
+    "max_norm": POSITIVE,
+    "seed": integer(0),
+    "schedule": one_of(SCHEDULES),
+    "milestones": Rule(
+        "a rising sequence of steps, integers of at least 1",
+        tuple_of(as_integer),
+        lambda steps: list(steps) == sorted(set(steps)) and min(steps, default=1) >= 1,
+    ),
+    "gamma": Rule("a number above 0 and at most 1", as_float, lambda x: 0 < x <= 1),
+    "flip": FRACTION,
+    "scale_jitter": Rule(
+        "two numbers above 0, the lowest factor and the highest",
+        tuple_of(as_float),
+        lambda factors: len(factors) == 2 and 0 < factors[0] <= factors[1],
+    ),
+    "group_by_aspect": FLAG,
+    "freeze": Rule("a sequence of parameter names or of beginnings of them", tuple_of(as_string), all),
+    "val_every": integer(0),
+}
 
 RECIPES = {"shapes": Recipe(steps=1300), "digits": Recipe(steps=2500)}

@@ -168,7 +168,7 @@ def test_a_run_is_not_overwritten(planned: Path, trained: Path) -> None:
         (("shapes", "--plan", "edit-me"), "the name of a plan ends in .toml, not 'edit-me'"),
         (("digits", "--resume", "RUN"), "is not one of digits: it learns circle, square, triangle, cross"),
         (("PLAN", "--model", "resnet18", "--out", "x"), "plans a small, not a resnet18"),
-        (("PLAN", "--steps", "0", "--out", "x"), "steps must be an integer of at least 1, not 0"),
+        (("PLAN", "--steps", "0", "--out", "x"), "steps must be an integer of at least 1, got 0"),
     ],
 )
 def test_what_does_not_agree_is_an_error(

@@ -106,43 +106,70 @@ def test_the_folder_of_the_pictures_is_a_path_but_for_masks(tmp_path: Path, spec
         ("[data", "Expected ']'"),
         ("", r"\[data\] train is missing"),
         ('[date]\ntrain = "x"', "the file: there is no key 'date'; there are data, model, recipe"),
-        ('data = "shapes"', r"\[data\] must be a table, not 'shapes'"),
+        ('data = "shapes"', r"\[data\] must be a table, got 'shapes'"),
         ('[data]\ntrian = "x"', r"\[data\]: there is no key 'trian'; there are train, val, options"),
-        ("[data]\ntrain = 3", r"\[data\] train must be a string, not 3"),
-        ('[data]\ntrain = "x"\nval = true', r"\[data\] val must be a string, not True"),
-        ('[data]\ntrain = "x"\noptions = 1', r"\[data\] options must be a table, not 1"),
-        ('[data]\ntrain = "x"\nval_pictures = "all"', r"\[data\] val_pictures must be an integer, not 'all'"),
-        ('[data]\ntrain = "x"\n[model]\nkind = "big"', r"\[model\] kind must be one of small, resnet18, .*, not 'big'"),
+        ("[data]\ntrain = 3", r"\[data\] train must be a string, got 3"),
+        ('[data]\ntrain = "x"\nval = true', r"\[data\] val must be a string, got True"),
+        ('[data]\ntrain = "x"\noptions = 1', r"\[data\] options must be a table, got 1"),
+        (
+            '[data]\ntrain = "x"\nval_pictures = "all"',
+            r"\[data\] val_pictures must be an integer of at least 1, got 'all'",
+        ),
+        ('[data]\ntrain = "x"\ntrain_pictures = 0', r"\[data\] train_pictures must be an integer of at least 1, got 0"),
+        ('[data]\ntrain = "x"\n[model]\nkind = "big"', r"\[model\] kind must be one of small, resnet18, .*, got 'big'"),
         (
             '[data]\ntrain = "x"\n[model]\nminsize = 3',
             r"\[model\]: there is no key 'minsize'; there are kind, .*min_size",
         ),
         (
             '[data]\ntrain = "x"\n[model]\nmin_size = "a"',
-            r"\[model\] min_size must be an integer of at least 1, not 'a'",
+            r"\[model\] min_size must be an integer of at least 1, got 'a'",
         ),
         (
             '[data]\ntrain = "x"\n[model]\nclass_names = 3',
-            r"\[model\] class_names must be None, or 2 different strings",
+            r"\[model\] class_names must be None, or a name per class",
         ),
         ('[data]\ntrain = "x"\n[model]\nnum_classes = 3', r"\[model\]: there is no key 'num_classes'"),
         (
             '[data]\ntrain = "x"\n[model]\nanchors = "auto"',
-            r"\[model\] anchors must be 'fit' or be left out, not 'auto'",
+            r"\[model\] anchors must be 'fit' or left out, got 'auto'",
         ),
         ('[data]\ntrain = "x"\n[model]\nanchors = "fit"\nanchor_sizes = [9]', "leave these out"),
         ('[data]\ntrain = "x"\n[model]\ntrainable_backbone_layers = 2', 'for a ResNet; kind is "small"'),
         (
+            '[data]\ntrain = "x"\n[model]\nkind = "resnet18"\ntrainable_backbone_layers = 6',
+            r"\[model\] trainable_backbone_layers must be an integer from 0 to 5, got 6",
+        ),
+        (
+            '[data]\ntrain = "x"\n[model]\nmin_size = 9\nmax_size = 8',
+            r"\[model\] min_size must be at most max_size, which is 8, got 9",
+        ),
+        (
             '[data]\ntrain = "x"\n[recipe]\nstepz = 3',
             r"\[recipe\]: there is no key 'stepz'; there are steps, batch_size",
         ),
-        ('[data]\ntrain = "x"\n[recipe]\nsteps = 0', r"\[recipe\] steps must be an integer of at least 1, not 0"),
+        ('[data]\ntrain = "x"\n[recipe]\nsteps = 0', r"\[recipe\] steps must be an integer of at least 1, got 0"),
+        ('[data]\ntrain = "x"\n[recipe]\nsteps = "a"', r"\[recipe\] steps must be an integer of at least 1, got 'a'"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> None:
     path = text(tmp_path / "a.toml", content)
     with pytest.raises(ValueError, match=rf"^{path}: .*{message}"):
         plan.read(path)
+
+
+def test_wrong_types_and_wrong_values_are_named() -> None:
+    with pytest.raises(TypeError, match=r"^\[data\] train must be a string, got 3 \(int\)$"):
+        Plan(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^\[model\] hidden_dim must be an integer of at least 1, got 'a' \(str\)$"):
+        Plan("shapes", settings={"hidden_dim": "a"})
+    with pytest.raises(ValueError, match=r"^\[model\] dropout must be a number in \[0, 1\), got 1$"):
+        Plan("shapes", settings={"dropout": 1})
+
+
+def test_settings_are_compared_with_each_other_alone() -> None:
+    """The smaller net has a smaller min_size than the config's default, so that a small max_size suits it."""
+    assert Plan("shapes", settings={"max_size": 200}).settings == {"max_size": 200}
 
 
 # ---------------------------------------------------------------------- what is made of it

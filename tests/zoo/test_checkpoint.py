@@ -175,7 +175,7 @@ def save_changed(path, change):
         (lambda t, m: m.update(settings=[1]), "must be a mapping"),
         (lambda t, m: m.update(backbone="SmallBackbone"), "described by its name and arguments"),
         (lambda t, m: m["backbone"].update(name="Other"), "no backbone 'Other' here; there are SmallBackbone"),
-        (lambda t, m: m["settings"].update(hidden_dim=0), "hidden_dim must be an integer of at least 1, not 0"),
+        (lambda t, m: m["settings"].update(hidden_dim=0), "hidden_dim must be an integer of at least 1, got 0"),
         (lambda t, m: m["settings"].update(novelty=1), "unexpected keyword argument 'novelty'"),
         (lambda t, m: t.pop("rpn.head.conv.0.0.bias"), "missing: rpn.head.conv.0.0.bias"),
         (lambda t, m: t.update(extra=np.zeros(1)), "unexpected: extra"),
