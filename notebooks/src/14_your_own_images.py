@@ -50,7 +50,7 @@ from sklearn.datasets import load_sample_image
 
 import rcnn
 from rcnn import anchors, boxes, checks, course, data, doctor, evaluate, plot, train, transform
-from rcnn.train import plan
+from rcnn.train import defaults, plan
 
 rcnn.set_num_threads(1)  # enough for small pictures
 scratch = tempfile.TemporaryDirectory()  # goes with the notebook
@@ -362,11 +362,11 @@ figure
 # %% plan [markdown]
 # ## 4  A plan, written down and followed
 #
-# `plan.for_dataset` makes the plan that `rcnn train voc:FOLDER` follows; `resolved` fills in what the data decide: class
-# names, anchors. As a TOML file it says everything, and with the same files it gives the same weights, bit for bit. A few
-# lines of it are ours here: few steps, for this is a notebook, with a short warm-up and no validation on the way, and
-# `weights`. They name what to begin with: the shipped detector of dark digits on light paper. It was made for another
-# task, but a near one, and features transfer the better, the nearer the tasks are ([5]).
+# `defaults.for_dataset` makes the plan that `rcnn train voc:FOLDER` follows; `defaults.resolve` fills in what the data
+# decide: class names, anchors. As a TOML file it says everything, and with the same files it gives the same weights,
+# bit for bit. A few lines of it are ours here: few steps, for this is a notebook, with a short warm-up and no validation
+# on the way, and `weights`. They name what to begin with: the shipped detector of dark digits on light paper. It was
+# made for another task, but a near one, and features transfer the better, the nearer the tasks are ([5]).
 #
 # The plan is then followed twice, once from these weights and once from random ones: 80 steps of four boards, less than
 # three passes through the folder. Predict the average precision of both on the 40 unseen boards, and that of the shipped
@@ -374,10 +374,10 @@ figure
 
 # %% plan-written
 rcnn.save(root / "digits.safetensors", rcnn.load_digits())
-begun = plan.for_dataset(spec, steps=80)
+begun = defaults.for_dataset(spec, steps=80)
 recipe = dataclasses.replace(begun.recipe, warmup_steps=20, val_every=0)
 begun = dataclasses.replace(begun, recipe=recipe, weights=str(root / "digits.safetensors"))
-decided = begun.resolved(boards, progress=False)
+decided = defaults.resolve(begun, boards, progress=False)
 
 plan.write(root / "run.toml", decided)
 shown = (
@@ -548,7 +548,8 @@ print("\n".join(map(str, report.problems)) or "no problems found")
 print("training may start" if report.ok else "training must not start")
 
 left_out = {} if report.ok else {"on_error": "skip"}
-own, first = data.load(own_spec, "train", options=left_out), plan.for_dataset(own_spec, options=left_out)
+own = data.load(own_spec, "train", options=left_out)
+first = defaults.for_dataset(own_spec, options=left_out)
 print(f"short side {first.settings['min_size']}, {first.recipe.steps} steps of {first.recipe.batch_size}")
 small = rcnn.faster_rcnn_small(own.classes, **first.settings)
 print(

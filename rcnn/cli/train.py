@@ -12,7 +12,7 @@ from rcnn.cli.shared import INTERRUPTED, say, write_figure
 from rcnn.data import Dataset
 from rcnn.data.records import ON_ERROR
 from rcnn.model import FasterRCNN
-from rcnn.train import plan, run_folder
+from rcnn.train import defaults, plan, run_folder
 from rcnn.train.plan import Plan
 from rcnn.train.recipe import Recipe
 from rcnn.train.run_folder import Run
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
             f"there is a run in {out} already: rcnn train --resume {out} goes on with it; another --out leaves it alone"
         )
     dataset, val = _data(chosen)
-    chosen = chosen.resolved(dataset)
+    chosen = defaults.resolve(chosen, dataset)
     model, left_out = chosen.make_model()
     if left_out:
         print(f"of {chosen.weights} did not fit, and begin at random: {', '.join(left_out)}")
@@ -134,7 +134,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     if not _is_plan(options.dataset):
         reader = {"on_error": options.on_error} if options.on_error else {}
         return _with_options(
-            plan.for_dataset(options.dataset, options.model or "small", options.steps, reader), options
+            defaults.for_dataset(options.dataset, options.model or "small", options.steps, reader), options
         )
     chosen = plan.read(options.dataset)
     if options.model not in (None, chosen.kind):

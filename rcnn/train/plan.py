@@ -1,5 +1,7 @@
 """`Plan`: the data, the model and the recipe of a training run, and the TOML file that holds them.
 
+See `rcnn.train.defaults` for the plan that suits a data set.
+
 [data]
 train = "voc:photos"        # as `rcnn.data.load` has it; paths are relative to the file's folder
 val = "voc:photos"          # its val split; left out, nothing is validated
@@ -20,7 +22,6 @@ import contextlib
 import dataclasses
 import os
 import re
-import statistics
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from typing import Any
 
 import tomli_w
 
-from rcnn import data, evaluate
+from rcnn import data
 from rcnn._files import write_whole
 from rcnn._validate import (
     STRING,
@@ -47,7 +48,7 @@ from rcnn.config import FasterRCNNConfig, check_settings
 from rcnn.data import Dataset
 from rcnn.model import FasterRCNN
 from rcnn.nn.random import seed
-from rcnn.train.recipe import RECIPES, Recipe
+from rcnn.train.recipe import Recipe
 from rcnn.zoo import checkpoint
 from rcnn.zoo.detectors import RESNETS, TRAINABLE_STAGES, faster_rcnn_resnet_fpn, faster_rcnn_small
 
@@ -119,72 +120,50 @@ class Plan:
     # ------------------------------------------------------------------ what it describes
 
     def load_train(self) -> Dataset:
-        """The data set to learn from."""
+        """Return the data set to learn from."""
         return _load(self.train, "train", self.train_pictures, self.options)
 
     def load_val(self) -> Dataset | None:
-        """The data set to validate on; None where there is none."""
+        """Return the data set to validate on, or None where there is none."""
         return None if self.val is None else _load(self.val, "val", self.val_pictures, self.options)
 
-    def resolved(self, dataset: Dataset, progress: bool = True) -> Plan:
-        """The same plan with nothing left open: anchors, class names, every setting of the model.
-
-        dataset: as from `load_train`. Raises ValueError where it has other classes than the plan names.
-        """
-        if len(dataset.classes) < 2:
-            raise ValueError(f"{self.train} has no objects to learn from; rcnn check says more")
-        names = self.settings.get("class_names", tuple(dataset.classes))
-        if names != tuple(dataset.classes):
-            raise ValueError(
-                f"[model] class_names are {', '.join(names)}, but {self.train} has {', '.join(dataset.classes)}"
-            )
-        plan = dataclasses.replace(self, settings={**self.settings, "class_names": names})
-        model = plan._untrained()
-        settings = {
-            name: value for name, value in model.config.settings().items() if name in SETTINGS and value is not None
-        }
-        if self.anchors == FIT:
-            c = model.config
-            found = evaluate.suggest(
-                dataset,
-                model.strides(),
-                c.min_size,
-                c.max_size,
-                num_ratios=len(c.aspect_ratios),
-                generator=model.anchor_generator,
-                progress=progress,
-            )
-            settings |= {"anchor_sizes": found.sizes, "aspect_ratios": found.ratios}
-        return dataclasses.replace(plan, anchors=None, settings=settings)
-
     def make_model(self) -> tuple[FasterRCNN, list[str]]:
-        """(the model of a resolved plan, the names of what its `weights` did not fit).
+        """Return the model of a plan that names its classes, and the names of the weights that did not fit it.
 
-        Its random weights are those that the recipe's seed gives, which the library's own generator is set to.
+        Its random weights are drawn after the library's own generator is set to the recipe's seed.
+
+        Returns
+        -------
+        model : FasterRCNN
+        left_out : list of str
+            Parameters and buffers of the model that `weights` hold in another shape, as where they are of other
+            classes.
+
+        Raises
+        ------
+        CheckpointError, DownloadError, OSError
+            For weights that do not fit at all, or cannot be fetched or read.
         """
-        model = self._untrained()
-        left_out = []
-        if self.weights is not None:
-            left_out = list(checkpoint.load_into(model, self.weights, skip_mismatched=True).left_out)
-        return model, left_out
-
-    def _untrained(self) -> FasterRCNN:
-        """The model before `weights` come into it."""
         seed(self.recipe.seed)
+        model = self._make_small() if self.kind == "small" else self._make_resnet()
+        if self.weights is None:
+            return model, []
+        return model, list(checkpoint.load_into(model, self.weights, skip_mismatched=True).left_out)
+
+    def _make_small(self) -> FasterRCNN:
         settings = dict(self.settings)
-        names = settings.pop("class_names")
-        if self.kind == "small":
-            return faster_rcnn_small(names, **settings)
+        return faster_rcnn_small(settings.pop("class_names"), **settings)
+
+    def _make_resnet(self) -> FasterRCNN:
         layers = self.trainable_backbone_layers
         if layers is None and self.weights is not None:
             layers = TRAINABLE_STAGES
         return faster_rcnn_resnet_fpn(
-            len(names),
+            len(self.settings["class_names"]),
             backbone=self.kind,
             weights_backbone=self.weights_backbone,
             trainable_backbone_layers=layers,
-            class_names=names,
-            **settings,
+            **self.settings,
         )
 
 
@@ -192,68 +171,19 @@ def _load(spec: str, split: str, count: int | None, options: Mapping[str, Any]) 
     return data.load(spec, split, count, options=options) if options else data.load(spec, split, count)
 
 
-# ---------------------------------------------------------------------- plans to begin with
-
-EPOCHS = 20
-FEWEST_STEPS, MOST_STEPS = 1500, 6000
-VALIDATIONS = 10
-LONGEST_SHORT_SIDE = 320  # pixels; a processor has time for no more
-SCALE_JITTER = (0.8, 1.25)
-RESNET_ROIS = 128  # box_batch_size_per_image; torchvision's 512 make the head nine tenths of a step on small pictures
-RESNET_LR = 3e-4  # a ResNet with frozen norms begins with large gradients: a norm of 44 on pages of digits
-
-
-def for_dataset(
-    spec: str, kind: str = "small", steps: int | None = None, options: Mapping[str, Any] | None = None
-) -> Plan:
-    """The plan to begin with for a data set that `rcnn.data.load` knows, with absolute paths.
-
-    steps: how many; None leaves it to the data set. options: of its reader.
-
-    The drawn sets have recipes of their own. For pictures of one's own: the size that they have, up to a short side of
-    320 pixels and a little more or less each time, anchors chosen from the boxes, twenty passes through the pictures
-    within 1,500 to 6,000 steps. Nothing is mirrored, for a mirrored 2 is none (on 400 pages of digits a flip of 0.5
-    takes the AP50 from 0.94 to 0.86); recipe.flip = 0.5 suits what looks the same in a mirror (on 60 pages of shapes
-    it goes from 0.69 to 0.79).
-    """
-    spec, options = absolute_spec(spec), dict(options or {})
-    if spec in RECIPES and kind == "small":
-        return Plan(spec, spec, options, recipe=RECIPES[spec].replace(steps))
-    dataset = data.load(spec, "train", options=options)
-    side = min(LONGEST_SHORT_SIDE, _median_short_side(dataset))
-    recipe = RECIPES[spec].replace(steps) if spec in RECIPES else _recipe(len(dataset), steps)
-    settings = {"min_size": side, "max_size": 2 * side}
-    if kind != "small":
-        recipe = dataclasses.replace(recipe, lr=RESNET_LR)
-        settings["box_batch_size_per_image"] = RESNET_ROIS
-    return Plan(spec, spec, options, kind=kind, anchors=FIT, settings=settings, recipe=recipe)
-
-
-def _recipe(num_pictures: int, steps: int | None) -> Recipe:
-    """The recipe for so many pictures of one's own."""
-    batch_size = Recipe.batch_size
-    if steps is None:
-        steps = min(max(EPOCHS * num_pictures // batch_size, FEWEST_STEPS), MOST_STEPS)
-    return Recipe(steps=steps, batch_size=batch_size, scale_jitter=SCALE_JITTER, val_every=steps // VALIDATIONS)
-
-
-def _median_short_side(dataset: Dataset) -> int:
-    """The median of the pictures' shorter sides, in pixels; from the files' headers where the data set can do that."""
-    annotation = getattr(dataset, "annotation", None)
-    sizes = [annotation(i)[0] if annotation else dataset[i][0].shape[:2] for i in range(len(dataset))]
-    if not sizes:
-        raise ValueError("the data set is empty")
-    return int(statistics.median(min(size) for size in sizes))
-
-
 # ---------------------------------------------------------------------- files
 
 
 def read(path: str | os.PathLike[str]) -> Plan:
-    """The plan in a TOML file, with absolute paths.
+    """Return the plan in a TOML file, with absolute paths.
 
-    Raises OSError where it cannot be read, ValueError that begins with the path for what is no TOML, for a key that
-    is not known, listing those that are, and for a value that cannot be.
+    Raises
+    ------
+    OSError
+        Where the file cannot be read.
+    ValueError
+        With the path: for text that is not TOML, for an unknown key, listing those that exist, and for a value that
+        is not allowed.
     """
     try:
         text = Path(path).read_text("utf-8-sig")  # editors of Windows may begin a file with a mark
@@ -263,7 +193,7 @@ def read(path: str | os.PathLike[str]) -> Plan:
 
 
 def write(path: str | os.PathLike[str], plan: Plan) -> None:
-    """Writes a plan as the TOML file that `read` reads, whole or not at all; what is None is left out."""
+    """Write a plan to a TOML file for `read`, whole or not at all; fields that are None are left out."""
     text = tomli_w.dumps(_as_tables(plan))
     for _ in range(2):  # the inner arrays first
         text = ARRAY.sub(lambda found: "[" + ", ".join(re.split(r",\n *", found[1].strip(" ,\n"))) + "]", text)
@@ -271,7 +201,7 @@ def write(path: str | os.PathLike[str], plan: Plan) -> None:
 
 
 def _from_tables(tables: Mapping[str, Any], base: Path) -> Plan:
-    """The plan of a file's tables, whose paths are relative to `base`."""
+    """Return the plan of a file's tables, whose paths are relative to `base`."""
     check_keys(tables, TABLES, "the file")
     data_table, model_table, recipe_table = (TABLE.check(f"[{name}]", tables.get(name, {})) for name in TABLES)
     check_keys(data_table, tuple(DATA_RULES), "[data]")
@@ -323,7 +253,7 @@ def _as_tables(plan: Plan) -> dict[str, dict[str, Any]]:
 
 
 def absolute_spec(spec: str, base: Path | None = None) -> str:
-    """A data set's spec with its path, if it has one, made absolute; it is relative to `base`, or to where we are."""
+    """Return a data set's spec with its path, if any, made absolute: relative to `base`, or to the current folder."""
     prefix, _, path = spec.partition(":")
     return f"{prefix}:{_absolute(path, base or Path.cwd())}" if path else spec
 

@@ -119,5 +119,3 @@ RULES: dict[str, Rule] = {
     "freeze": Rule("a sequence of parameter names or of beginnings of them", tuple_of(as_string), all),
     "val_every": integer(0),
 }
-
-RECIPES = {"shapes": Recipe(steps=1300), "digits": Recipe(steps=2500)}
