@@ -4,11 +4,12 @@ run = train.fit(model, dataset, train.Recipe(steps=1000), out="runs/mine", val=v
 """
 
 from rcnn.train.defaults import RECIPES
-from rcnn.train.loop import WORKERS, fit, freeze, train_step, validate
+from rcnn.train.loop import WORKERS, fit, freeze, validate
 from rcnn.train.nonfinite import first_non_finite
 from rcnn.train.plan import Plan
 from rcnn.train.recipe import Recipe
 from rcnn.train.run_folder import Run
+from rcnn.train.step import train_step
 
 __all__ = [
     "RECIPES",

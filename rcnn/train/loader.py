@@ -1,7 +1,6 @@
 """From a data set to the batches of a training run: which pictures a step sees, and threads that read them ahead.
 
-Which pictures, and how they are changed, depends on the seed and the step alone; who reads them, and when, does not
-change a bit.
+Which pictures, and how they are changed, depends on the seed and the step alone, not on the threads that read them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from rcnn import transform
 from rcnn._validate import counted
 from rcnn.data import AnnotatedPictures, Dataset
 
-_ORDER, _CHANGES = 0, 2  # what a generator is for, so that no two share a stream (1 draws the samples of a step)
+_ORDER, _CHANGES = 0, 2  # streams of random numbers; step.py has 1 and loop.py 3
 T = TypeVar("T")
 U = TypeVar("U")
 Target = dict[str, np.ndarray]
@@ -54,21 +53,21 @@ class Order:
         order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self.length).tolist()
         if self.groups is None:
             return order
-        begun = -epoch * self.length % self.batch_size  # pictures that complete the last epoch's last batch
-        return order[:begun] + _together(order[begun:], self.groups, self.batch_size)
+        start = -epoch * self.length % self.batch_size  # the pictures before it complete the last epoch's last batch
+        return order[:start] + _group_batches(order[start:], self.groups, self.batch_size)
 
 
-def _together(order: Sequence[int], groups: np.ndarray, batch_size: int) -> list[int]:
-    """The same pictures, in batches of one group each, as these become full; at the end what is left over."""
-    batches: list[int] = []
-    waiting: dict[int, list[int]] = {}
+def _group_batches(order: Sequence[int], groups: np.ndarray, batch_size: int) -> list[int]:
+    """Return the pictures in batches of one group each, as these become full; incomplete batches come last."""
+    full: list[int] = []
+    incomplete: dict[int, list[int]] = {}
     for picture in order:
-        mates = waiting.setdefault(int(groups[picture]), [])
-        mates.append(picture)
-        if len(mates) == batch_size:
-            batches += mates
-            mates.clear()
-    return batches + [picture for mates in waiting.values() for picture in mates]
+        batch = incomplete.setdefault(int(groups[picture]), [])
+        batch.append(picture)
+        if len(batch) == batch_size:
+            full += batch
+            batch.clear()
+    return full + [picture for batch in incomplete.values() for picture in batch]
 
 
 def aspect_groups(dataset: Dataset, progress: bool = True) -> np.ndarray | None:
@@ -125,23 +124,23 @@ def flip(picture: Any, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """Pictures ready for the network, with what is on them.
+class TrainingBatch:
+    """Images ready for the network, with their targets.
 
-    indices: of the pictures in their data set. batch: the pictures. targets: per picture what it is learned from,
-    {"boxes": (G, 4), "labels": (G,)}, in the pixels of the picture before it was resized. complete: per picture the
-    target as the data set has it.
+    indices: of the pictures in their data set. images: resized, normalised and padded. targets: per picture what it is
+    learned from, {"boxes": (G, 4), "labels": (G,)}, in the pixels of the picture before it was resized. complete: per
+    picture the target as the data set has it.
     """
 
     indices: list[int]
-    batch: transform.Batch
+    images: transform.Batch
     targets: list[Target]
     complete: list[Target]
 
 
 @dataclass(frozen=True)
 class Loader:
-    """What turns indices into a `Loaded`.
+    """Reader of training batches from a data set.
 
     make_batch: (pictures, scales) to a batch, as `FasterRCNN.make_batch`. num_classes: the background included.
     """
@@ -150,8 +149,8 @@ class Loader:
     make_batch: Callable[[Sequence[Any], Sequence[float]], transform.Batch]
     num_classes: int
 
-    def load(self, indices: Sequence[int], changes: Sequence[Change] | None = None) -> Loaded:
-        """The pictures of these indices, each changed as told.
+    def load(self, indices: Sequence[int], changes: Sequence[Change] | None = None) -> TrainingBatch:
+        """Return the pictures of these indices, each with its change applied.
 
         Raises what the data set raises, with a note that names the picture, and ValueError or TypeError that begins
         with the picture for a target or a picture that cannot be right.
@@ -164,12 +163,12 @@ class Loader:
             for i, change in enumerate(changes):
                 if change.flipped:
                     pictures[i], targets[i]["boxes"] = flip(pictures[i], targets[i]["boxes"])
-            batch = self.make_batch(pictures, [change.scale for change in changes])
+            images = self.make_batch(pictures, [change.scale for change in changes])
         except (ValueError, TypeError):
             for index, (picture, _) in zip(indices, read, strict=True):  # says which of the data set's it is
                 transform.as_image(picture, describe(self.dataset, index))
             raise
-        return Loaded(list(indices), batch, targets, complete)
+        return TrainingBatch(list(indices), images, targets, complete)
 
     def _read(self, index: int) -> tuple[Any, Target]:
         try:

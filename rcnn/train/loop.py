@@ -1,8 +1,8 @@
-"""The training loop: steps, validation, checkpoints, resume, progress.
+"""The training loop: validation, checkpoints, resume, progress around `train_step`.
 
 Everything random in step k is drawn from (seed, k) alone: which pictures and how they are changed, which anchors and
 RoIs are sampled, what dropout drops. A run that was stopped and resumed at step k therefore goes on to the same bits,
-from the weights and the optimiser's state, whoever reads the pictures.
+from the weights and the optimiser's state, with any number of threads that read the pictures.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,13 @@ from rcnn.data import Dataset
 from rcnn.model import FasterRCNN
 from rcnn.nn import Parameter, optim
 from rcnn.train import run_folder
-from rcnn.train.loader import Loaded, Loader, Order, aspect_groups, describe, draw_changes, prefetch
-from rcnn.train.nonfinite import first_non_finite
+from rcnn.train.loader import Loader, Order, TrainingBatch, aspect_groups, describe, draw_changes, prefetch
 from rcnn.train.recipe import Recipe
 from rcnn.train.run_folder import LOSSES, Run
+from rcnn.train.step import train_step
 
 WORKERS = 1  # a step then takes 0.88 to 1 of the time; 2 gain no more, and 1 is safe for any data set
-_SAMPLES, _VALIDATION = 1, 3  # what a generator is for, so that no two share a stream; see loader.py for the others
+_VALIDATION = 3  # the stream of the samples of a validation; step.py and loader.py have the others
 
 
 def fit(
@@ -88,8 +88,8 @@ def fit(
         if run.steps and training.validate_if_due(bar):  # it was stopped before it could be
             training.save()
         _training_mode(model)
-        for loaded in batches:
-            training.step(loaded)
+        for batch in batches:
+            training.step(batch)
             training.show(bar)
             is_last = run.steps == end
             validated = (is_last or not interrupted.is_set()) and training.validate_if_due(bar)
@@ -102,50 +102,23 @@ def fit(
 
 
 def freeze(model: FasterRCNN, prefixes: Sequence[str]) -> None:
-    """Nothing; the parameters of these names, or whose names begin with one of them and a dot, no longer learn.
+    """Freeze every parameter whose name is one of `prefixes` or begins with one of them and a dot.
 
-    Raises ValueError for a name that no parameter has, listing the first parts of those that there are.
+    Raises
+    ------
+    ValueError
+        For a prefix of no parameter's name, listing the first parts of the names.
     """
     parameters = dict(model.named_parameters())
     for prefix in prefixes:
         chosen = [parameter for name, parameter in parameters.items() if f"{name}.".startswith(f"{prefix}.")]
         if not chosen:
-            known = dict.fromkeys(name.split(".")[0] for name in parameters)
+            first_parts = dict.fromkeys(name.split(".")[0] for name in parameters)
             raise ValueError(
-                f"freeze: no parameter's name is or begins with {prefix!r}; they begin with {', '.join(known)}"
+                f"freeze: no parameter's name is or begins with {prefix!r}; they begin with {', '.join(first_parts)}"
             )
         for parameter in chosen:
             parameter.requires_grad = False
-
-
-def train_step(
-    model: FasterRCNN, optimizer: optim.Optimizer, loaded: Loaded, recipe: Recipe, step: int
-) -> tuple[dict[str, float], float]:
-    """(the five losses of one step, the norm of its gradients), after which the parameters have moved.
-
-    Raises FloatingPointError that names the first stage that is not finite; the model is then as it was before.
-    """
-    before = {name: array.copy() for name, array in _buffers(model).items()}
-    optimizer.zero_grad()
-    try:
-        losses = model.get_loss(loaded.batch, loaded.targets, np.random.default_rng([recipe.seed, _SAMPLES, step]))
-        values, norm = {name: loss.item() for name, loss in losses.items()}, np.nan
-        if np.isfinite(values["total_loss"]):
-            losses["total_loss"].backward()
-            norm = optim.clip_grad_norm(optimizer.parameters, recipe.max_norm)
-        if not np.isfinite(norm):
-            raise FloatingPointError(f"the losses are {values}, the norm of the gradients is {norm}")
-    except (ValueError, FloatingPointError) as error:  # a check within a stage may find NaN before the losses show it
-        optimizer.zero_grad()
-        stage = _diagnose(model, loaded, recipe, step, before)
-        if stage is None:
-            raise
-        raise FloatingPointError(
-            f"step {step} is not finite, first in {stage}: {error}; a lower learning rate than {recipe.lr:g} may help"
-        ) from error
-    optimizer.lr = recipe.lr_at(step)
-    optimizer.step()
-    return values, norm
 
 
 def validate(
@@ -163,16 +136,16 @@ def validate(
         list(range(first, min(first + batch_size, len(dataset)))) for first in range(0, len(dataset), batch_size)
     ]
     with nn.evaluation(), nn.no_grad(), contextlib.closing(prefetch(loader.load, indices, workers)) as batches:
-        for loaded in batches:
-            rng = np.random.default_rng([seed, _VALIDATION, loaded.indices[0]])
-            for name, loss in model.get_loss(loaded.batch, loaded.targets, rng).items():
-                sums[name] += loss.item() * len(loaded.indices)
+        for batch in batches:
+            rng = np.random.default_rng([seed, _VALIDATION, batch.indices[0]])
+            for name, loss in model.get_loss(batch.images, batch.targets, rng).items():
+                sums[name] += loss.item() * len(batch.indices)
             if not np.isfinite(sums["total_loss"]):
                 raise FloatingPointError(
-                    f"the loss is not finite on {describe(dataset, loaded.indices[0])} or those after it in its batch"
+                    f"the loss is not finite on {describe(dataset, batch.indices[0])} or those after it in its batch"
                 )
-            detections += model.predict(loaded.batch)
-            targets += loaded.complete
+            detections += model.predict(batch.images)
+            targets += batch.complete
     score = evaluate.evaluate_detections(detections, targets, len(dataset.classes)).mean_ap
     return {"ap50": score, **{name: total / max(len(dataset), 1) for name, total in sums.items()}}
 
@@ -193,12 +166,12 @@ class _Training:
     workers: int
     run: Run = field(default_factory=Run)
 
-    def step(self, loaded: Loaded) -> None:
-        """Takes a step and notes what came of it."""
+    def step(self, batch: TrainingBatch) -> None:
+        """Take a step and append its losses and the norm of its gradients to the history."""
         try:
-            losses, norm = train_step(self.model, self.optimizer, loaded, self.recipe, self.run.steps)
+            losses, norm = train_step(self.model, self.optimizer, batch, self.recipe, self.run.steps)
         except FloatingPointError as error:
-            shown = ", ".join(describe(self.dataset, index) for index in loaded.indices)
+            shown = ", ".join(describe(self.dataset, index) for index in batch.indices)
             raise FloatingPointError(f"{error}. The step saw {shown}") from error
         for name in LOSSES:
             self.run.history[name].append(losses[name])
@@ -253,22 +226,22 @@ def _check_data(model: FasterRCNN, dataset: Dataset, name: str) -> None:
         raise ValueError(f"{name} is empty")
     config, classes = model.config, tuple(dataset.classes)
     if len(classes) != config.num_classes or classes != (config.class_names or classes):
-        known = "" if config.class_names is None else f", {', '.join(config.class_names)}"
+        names = "" if config.class_names is None else f", {', '.join(config.class_names)}"
         raise ValueError(
             f"{name} has {len(classes)} classes, {', '.join(classes)}; the model tells "
-            f"{config.num_classes} apart{known} (the background is one)"
+            f"{config.num_classes} apart{names} (the background is one)"
         )
 
 
 def _batches(
     model: FasterRCNN, dataset: Dataset, recipe: Recipe, steps: range, workers: int, progress: bool
-) -> Generator[Loaded]:
-    """The batch of each of these steps."""
+) -> Generator[TrainingBatch]:
+    """Yield the batch of each of these steps."""
     groups = aspect_groups(dataset, progress) if recipe.group_by_aspect and steps else None
     order = Order(len(dataset), recipe.batch_size, recipe.seed, groups)
     loader = Loader(dataset, model.make_batch, model.config.num_classes)
 
-    def load(step: int) -> Loaded:
+    def load(step: int) -> TrainingBatch:
         indices = order.batch(step)
         return loader.load(indices, draw_changes(recipe.seed, step, len(indices), recipe.flip, recipe.scale_jitter))
 
@@ -282,25 +255,6 @@ def _training_mode(model: FasterRCNN) -> None:
         own = [value for value in vars(module).values() if isinstance(value, Parameter)]
         if own and not any(parameter.requires_grad for parameter in own):
             module.training = False
-
-
-def _buffers(model: FasterRCNN) -> dict[str, np.ndarray]:
-    """What of the state is not learned but moves in training: the statistics of batch norms."""
-    learned = {id(parameter.data) for parameter in model.parameters()}
-    return {name: array for name, array in model.state_dict().items() if id(array) not in learned}
-
-
-def _diagnose(
-    model: FasterRCNN, loaded: Loaded, recipe: Recipe, step: int, buffers: Mapping[str, np.ndarray]
-) -> str | None:
-    """The first stage of a step that is not finite; the buffers are afterwards what they were before the step."""
-    model.load_state_dict(buffers, strict=False)
-    try:
-        return first_non_finite(
-            model, loaded.batch, loaded.targets, np.random.default_rng([recipe.seed, _SAMPLES, step])
-        )
-    finally:
-        model.load_state_dict(buffers, strict=False)
 
 
 @contextlib.contextmanager

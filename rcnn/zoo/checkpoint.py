@@ -29,7 +29,7 @@ from rcnn.zoo.pth.bounded import CheckpointError
 
 __all__ = [
     "CheckpointError",
-    "Loaded",
+    "LoadReport",
     "Weights",
     "build_backbone",
     "describe",
@@ -106,9 +106,9 @@ def restore(
             f"{name} was not written by rcnn.save: its format is {metadata.get('format')!r}, {FORMAT!r} is wanted"
         )
     try:
-        own, class_name, settings = (metadata[key] for key in ("backbone", "backbone_class", "settings"))
-        if backbone is None and own is not None:
-            backbone = build_backbone(own)
+        description, class_name, settings = (metadata[key] for key in ("backbone", "backbone_class", "settings"))
+        if backbone is None and description is not None:
+            backbone = build_backbone(description)
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{name} does not say how to build its model: {error!r}") from error
     if backbone is None:
@@ -164,16 +164,16 @@ class Weights:
         """The eps of the frozen batch norms that these weights were trained with, where that is known."""
         if not self.metadata and download.is_coco(self.path):
             return 0.0  # that file was trained so, and does not say it
-        eps = self._said("backbone", "arguments", "eps")
+        eps = self._entry("backbone", "arguments", "eps")
         return eps if isinstance(eps, (int, float)) else None
 
     def class_names(self) -> list[str] | None:
         """The names that the file gives its classes; None where it gives none."""
-        names = self._said("settings", "class_names")
+        names = self._entry("settings", "class_names")
         return names if isinstance(names, list) else None
 
-    def _said(self, *keys: str) -> object:
-        """What the metadata say under a path of keys; None where they say nothing, for any file may hold anything."""
+    def _entry(self, *keys: str) -> object:
+        """Return the value of the metadata under a path of keys; None if there is none, as any file may be given."""
         value: object = self.metadata
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
@@ -181,17 +181,17 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What was brought into a module.
+class LoadReport:
+    """The parameters and buffers that were copied from a file into a module, and those that were left out.
 
-    names: what was loaded. left_out: {name: (shape in the file, shape in the model)} of what was not.
+    names: of those that were copied. left_out: {name: (shape in the file, shape in the module)} of the others.
     """
 
     names: list[str]
     left_out: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
 
 
-def load_into(module: Module, source: str | os.PathLike[str], skip_mismatched: bool = False) -> Loaded:
+def load_into(module: Module, source: str | os.PathLike[str], skip_mismatched: bool = False) -> LoadReport:
     """Copies the weights of a file into a module: a detector, a ResNet, anything whose names are in the file.
 
     source: a .safetensors or a .pth file, or "coco" (for the 50-layer detector) or "imagenet" (for a ResNet), which are
@@ -202,21 +202,21 @@ def load_into(module: Module, source: str | os.PathLike[str], skip_mismatched: b
     return put_into(module, read_weights(locate(source, module)), skip_mismatched)
 
 
-def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) -> Loaded:
+def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) -> LoadReport:
     """Copies weights that were read into a module; see `load_into`."""
-    tensors, own = weights.tensors, module.state_dict()
+    tensors, state = weights.tensors, module.state_dict()
     mismatched = [
-        name for name in own if skip_mismatched and name in tensors and tensors[name].shape != own[name].shape
+        name for name in state if skip_mismatched and name in tensors and tensors[name].shape != state[name].shape
     ]
-    left_out = {name: (tensors[name].shape, own[name].shape) for name in mismatched}
+    left_out = {name: (tensors[name].shape, state[name].shape) for name in mismatched}
     try:
-        module.load_state_dict(tensors | {name: own[name] for name in mismatched})
+        module.load_state_dict(tensors | {name: state[name] for name in mismatched})
     except ValueError as error:
         raise CheckpointError(f"{weights.path}: {error}") from error
     for part in module.modules():
         if isinstance(part, ResNetFPN) and (eps := weights.norm_eps()) is not None:
             part.eps = eps
-    return Loaded([name for name in own if name in tensors and name not in left_out], left_out)
+    return LoadReport([name for name in state if name in tensors and name not in left_out], left_out)
 
 
 def locate(source: str | os.PathLike[str], module: Module | None = None) -> Path:

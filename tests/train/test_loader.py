@@ -80,25 +80,25 @@ def loader(pages: object = PAGES) -> Loader:
 
 
 def test_unchanged_pictures_are_what_the_model_would_make_of_them() -> None:
-    loaded = loader().load([3, 1])
+    batch = loader().load([3, 1])
     expected = MODEL.make_batch([PAGES[3][0], PAGES[1][0]])
-    np.testing.assert_array_equal(loaded.batch.images, expected.images)
-    assert loaded.indices == [3, 1] and loaded.batch.image_sizes == expected.image_sizes
-    for index, target in zip([3, 1], loaded.targets, strict=True):
+    np.testing.assert_array_equal(batch.images.images, expected.images)
+    assert batch.indices == [3, 1] and batch.images.image_sizes == expected.image_sizes
+    for index, target in zip([3, 1], batch.targets, strict=True):
         np.testing.assert_array_equal(target["boxes"], PAGES[index][1]["boxes"])
         np.testing.assert_array_equal(target["labels"], PAGES[index][1]["labels"])
 
 
 def test_changed_pictures_and_their_boxes() -> None:
-    loaded = loader().load([3, 1], [Change(flipped=True), Change(scale=1.5)])
-    assert loaded.batch.image_sizes == [(128, 128), (192, 192)]
-    assert loaded.batch.original_sizes == [(128, 128)] * 2
+    batch = loader().load([3, 1], [Change(flipped=True), Change(scale=1.5)])
+    assert batch.images.image_sizes == [(128, 128), (192, 192)]
+    assert batch.images.original_sizes == [(128, 128)] * 2
     flipped = MODEL.make_batch([PAGES[3][0][:, ::-1]]).images[0]
-    np.testing.assert_array_equal(loaded.batch.images[0, :, :128, :128], flipped)
+    np.testing.assert_array_equal(batch.images.images[0, :, :128, :128], flipped)
     boxes = PAGES[3][1]["boxes"]
-    np.testing.assert_array_equal(loaded.targets[0]["boxes"][:, [0, 2]], 128 - boxes[:, [2, 0]])
-    np.testing.assert_array_equal(loaded.targets[1]["boxes"], PAGES[1][1]["boxes"])  # in the picture's own pixels
-    np.testing.assert_array_equal(loaded.complete[0]["boxes"], boxes)
+    np.testing.assert_array_equal(batch.targets[0]["boxes"][:, [0, 2]], 128 - boxes[:, [2, 0]])
+    np.testing.assert_array_equal(batch.targets[1]["boxes"], PAGES[1][1]["boxes"])  # in the picture's own pixels
+    np.testing.assert_array_equal(batch.complete[0]["boxes"], boxes)
 
 
 def test_changes_depend_on_seed_and_step_alone() -> None:
@@ -128,9 +128,9 @@ BOXES = [[0, 0, 10, 10], [0, 0, 20, 20], [0, 0, 30, 30]]
 
 def test_difficult_objects_and_crowds_are_not_learned() -> None:
     page = OnePage(boxes=BOXES, labels=[1, 2, 3], difficult=[True, False, False], crowd=[False, False, True])
-    loaded = loader(page).load([0])
-    assert loaded.targets[0]["boxes"].tolist() == [BOXES[1]] and loaded.targets[0]["labels"].tolist() == [2]
-    assert loaded.complete[0] == page.target
+    batch = loader(page).load([0])
+    assert batch.targets[0]["boxes"].tolist() == [BOXES[1]] and batch.targets[0]["labels"].tolist() == [2]
+    assert batch.complete[0] == page.target
 
 
 @pytest.mark.parametrize(

@@ -59,19 +59,6 @@ def test_same_seed_same_bits() -> None:
     assert_same_state(first, second)
 
 
-def test_every_step_draws_samples_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = small_model()
-    drawn: list[float] = []
-
-    def get_loss(batch: object, targets: object, rng: np.random.Generator) -> dict[str, rcnn.nn.Tensor]:
-        drawn.append(rng.random())
-        return FasterRCNN.get_loss(model, batch, targets, rng)
-
-    monkeypatch.setattr(model, "get_loss", get_loss)
-    train.fit(model, PAGES, RECIPE.replace(steps=3), progress=False)
-    assert drawn == [np.random.default_rng([7, 1, step]).random() for step in range(3)]
-
-
 def test_another_seed_is_another_run() -> None:
     histories = [
         train.fit(small_model(), PAGES, RECIPE.replace(seed=seed, steps=2), progress=False).history for seed in (1, 2)

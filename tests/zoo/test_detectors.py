@@ -157,16 +157,16 @@ def test_coco_by_name_has_its_eps_its_classes_and_its_names(tmp_path, monkeypatc
 def test_coco_weights_start_a_detector_for_other_classes(public_file, monkeypatch):
     fetched(monkeypatch, public_file)
     model = make(7)
-    loaded = checkpoint.load_into(model, "coco", skip_mismatched=True)
-    assert loaded.left_out == {
+    report = checkpoint.load_into(model, "coco", skip_mismatched=True)
+    assert report.left_out == {
         "roi_heads.box_predictor.cls_score.weight": ((4, 8), (7, 8)),
         "roi_heads.box_predictor.cls_score.bias": ((4,), (7,)),
         "roi_heads.box_predictor.bbox_pred.weight": ((16, 8), (28, 8)),
         "roi_heads.box_predictor.bbox_pred.bias": ((16,), (28,)),
     }
-    assert set(loaded.names) | set(loaded.left_out) == set(model.state_dict())
+    assert set(report.names) | set(report.left_out) == set(model.state_dict())
     state, source = model.state_dict(), make(None, weights=public_file).state_dict()
-    assert all(np.array_equal(state[name], source[name]) for name in loaded.names)
+    assert all(np.array_equal(state[name], source[name]) for name in report.names)
     assert model.backbone.eps == 0.0
 
 
