@@ -95,7 +95,7 @@ def test_an_error_that_is_not_of_numbers_is_raised_as_it_is(monkeypatch: pytest.
     model = small_model().train()
     batch, before = first_batch(model), state(model)
 
-    def get_loss(images: object, targets: object, rng: np.random.Generator) -> None:
+    def get_loss(images: object, targets: object, rng: np.random.Generator, watch: object = None) -> None:
         raise ValueError("there is no image")
 
     monkeypatch.setattr(model, "get_loss", get_loss)
