@@ -1,0 +1,134 @@
+"""Evaluation as a context, and forward hooks."""
+
+import copy
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+from rcnn import nn
+from rcnn.nn import Tensor
+
+
+class Net(nn.Module):
+    def __init__(self):
+        self.parts = {"first": [nn.Dropout(0.5)], "norm": nn.BatchNorm2d(2)}
+
+    def forward(self, x):
+        return self.parts["norm"](self.parts["first"][0](x))
+
+
+X = Tensor(np.random.default_rng(0).normal(size=(2, 2, 3, 4)).astype(np.float32))
+
+
+def modes(net):
+    return [module.training for module in net.modules()]
+
+
+# ---------------------------------------------------------------------- evaluation
+
+
+def test_evaluation_holds_for_its_block_and_writes_nothing():
+    net = Net()
+    net.parts["norm"].eval()
+    assert modes(net) == [True, True, False]
+    before = copy.deepcopy(vars(net.parts["norm"]))
+    with nn.evaluation():
+        assert modes(net) == [False] * 3
+        with nn.evaluation():
+            assert modes(net) == [False] * 3
+        assert modes(net) == [False] * 3
+        net(X)
+    assert modes(net) == [True, True, False]
+    assert {name: value for name, value in vars(net.parts["norm"]).items() if name == "_training"} == {
+        "_training": before["_training"]
+    }
+    np.testing.assert_array_equal(net.parts["norm"].running_mean, before["running_mean"])
+
+
+def test_evaluation_ends_with_an_error_and_decorates_a_function():
+    net = Net()
+    with pytest.raises(KeyError), nn.evaluation():
+        raise KeyError
+    assert modes(net) == [True] * 3
+    assert nn.evaluation()(modes)(net) == [False] * 3
+
+
+def test_modes_can_be_set_inside_of_the_block_and_hold_after_it():
+    net = Net().eval()
+    with nn.evaluation():
+        net.train()
+        assert modes(net) == [False] * 3
+    assert modes(net) == [True] * 3
+
+
+@pytest.mark.parametrize("block", [nn.evaluation, nn.no_grad])
+def test_other_threads_do_not_inherit_the_block(block):
+    net, seen = Net(), []
+
+    def look():
+        seen.append((modes(net), (nn.Parameter(np.ones(1)) * 2).requires_grad))
+
+    with block():
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+    assert seen == [([True] * 3, True)]
+
+
+# ---------------------------------------------------------------------- hooks
+
+
+def test_a_hook_gets_the_module_its_arguments_and_its_result():
+    net, seen = Net().eval(), []
+    handle = net.register_forward_hook(lambda module, args, result: seen.append((module, args, result)))
+    out = net(X)
+    ((module, (x,), result),) = seen
+    assert module is net and x is X and result is out
+    handle.remove()
+    handle.remove()
+    net(X)
+    assert len(seen) == 1
+
+
+def test_hooks_run_in_order_and_may_replace_the_result():
+    net = nn.Identity()
+    with net.register_forward_hook(lambda m, a, result: result + 1.0):
+        with net.register_forward_hook(lambda m, a, result: result * 10.0):
+            np.testing.assert_array_equal(net(X).data, (X.data + 1) * 10)
+        np.testing.assert_array_equal(net(X).data, X.data + 1)
+    assert net(X) is X
+
+
+def test_a_hook_may_remove_itself():
+    net, calls = nn.Identity(), []
+
+    def once(module, args, result):
+        calls.append(1)
+        handle.remove()
+
+    handle = net.register_forward_hook(once)
+    net(X)
+    net(X)
+    assert calls == [1]
+
+
+def test_an_error_of_a_hook_is_raised():
+    net = nn.Identity()
+    net.register_forward_hook(lambda m, a, r: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        net(X)
+
+
+def test_a_hook_is_no_part_of_the_state_and_is_copied_with_its_module():
+    net = Net().eval()
+    names = list(net.state_dict())
+    net.register_forward_hook(doubled)
+    assert list(net.state_dict()) == names and len(list(net.modules())) == 3
+    for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        np.testing.assert_array_equal(twin(X).data, net(X).data)
+
+
+def doubled(module, args, result):
+    return result * 2.0
