@@ -23,12 +23,12 @@ from pycocotools.cocoeval import COCOeval
 from rcnn.boxes import area, convert
 from rcnn.evaluate import CocoEvaluation, evaluate_coco
 
-Page = Mapping[str, np.ndarray]
-CASES = ((200, 100, 80), (200, 100, 1), (2000, 10, 80), (2000, 10, 1))  # pictures, detections in each, classes
+PerImage = Mapping[str, np.ndarray]  # the detections on one image, or its target
+CASES = ((200, 100, 80), (200, 100, 1), (2000, 10, 80), (2000, 10, 1))  # images, detections in each, classes
 
 
-def annotations(targets: Sequence[Page], num_classes: int) -> COCO:
-    """The targets as pycocotools has them: image i + 1 is picture i, and a category is a label."""
+def annotations(targets: Sequence[PerImage], num_classes: int) -> COCO:
+    """The targets as pycocotools has them: the id of image i is i + 1, and a category is a label."""
     objects = []
     for i, target in enumerate(targets):
         areas = target.get("areas", area(target["boxes"]))
@@ -46,12 +46,12 @@ def annotations(targets: Sequence[Page], num_classes: int) -> COCO:
     )
 
 
-def results(detections: Sequence[Page], truth: COCO) -> COCO:
-    """The detections as pycocotools has them, of the pictures of `annotations`."""
+def results(detections: Sequence[PerImage], truth: COCO) -> COCO:
+    """The detections as pycocotools has them, of the images of `annotations`."""
     entries = [
         {"image_id": i + 1, "category_id": int(label), "bbox": box, "score": float(score)}
-        for i, page in enumerate(detections)
-        for box, label, score in zip(sides(page), page["labels"], page["scores"], strict=True)
+        for i, detected in enumerate(detections)
+        for box, label, score in zip(sides(detected), detected["labels"], detected["scores"], strict=True)
     ]
     if not entries:  # which `loadRes` does not take
         return indexed({**truth.dataset, "annotations": []})
@@ -80,9 +80,9 @@ def difference(own: CocoEvaluation, theirs: COCOeval) -> float:
     return max(float(np.abs(np.where(np.isnan(a), -1, a) - b).max(initial=0)) for a, b in pairs)
 
 
-def sides(page: Page) -> list[list[float]]:
+def sides(entry: PerImage) -> list[list[float]]:
     """The boxes as COCO's files state them: corner and sides."""
-    return convert(np.asarray(page["boxes"], np.float64).reshape(-1, 4), "xyxy", "xywh").tolist()
+    return convert(np.asarray(entry["boxes"], np.float64).reshape(-1, 4), "xyxy", "xywh").tolist()
 
 
 def indexed(dataset: dict[str, object]) -> COCO:
@@ -94,11 +94,11 @@ def indexed(dataset: dict[str, object]) -> COCO:
     return coco
 
 
-def draw(pictures: int, detections: int, classes: int, rng: np.random.Generator) -> tuple[list[Page], list[Page]]:
-    """(detections, targets) about seven objects in a picture, some of them crowds, with boxes scattered round them."""
-    found: list[Page] = []
-    wanted: list[Page] = []
-    for _ in range(pictures):
+def draw(images: int, detections: int, classes: int, rng: np.random.Generator) -> tuple[list[PerImage], list[PerImage]]:
+    """(detections, targets) about seven objects in an image, some of them crowds, with boxes scattered round them."""
+    found: list[PerImage] = []
+    wanted: list[PerImage] = []
+    for _ in range(images):
         num_objects = rng.integers(1, 14)
         corners, extent = rng.uniform(0, 500, (num_objects, 2)), np.exp(rng.uniform(2, 5.5, (num_objects, 2)))
         boxes = np.concatenate([corners, corners + extent], axis=1)
@@ -128,9 +128,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="how often each is timed")
     options = parser.parse_args()
-    print(f"{'pictures':>8} {'each':>5} {'classes':>7} {'rcnn':>9} {'pycocotools':>12} {'ratio':>6} {'difference':>11}")
-    for pictures, each, classes in CASES:
-        detections, targets = draw(pictures, each, classes, np.random.default_rng(0))
+    print(f"{'images':>8} {'each':>5} {'classes':>7} {'rcnn':>9} {'pycocotools':>12} {'ratio':>6} {'difference':>11}")
+    for images, each, classes in CASES:
+        detections, targets = draw(images, each, classes, np.random.default_rng(0))
         truth = annotations(targets, classes + 1)
         found = results(detections, truth)
         apart = difference(evaluate_coco(detections, targets, classes + 1), peer(truth, found))
@@ -139,7 +139,7 @@ def main() -> None:
             for _ in range(options.repeats)
         ]
         own, theirs = (statistics.median(column) for column in zip(*times, strict=True))
-        print(f"{pictures:8d} {each:5d} {classes:7d} {own:7.3f} s {theirs:10.3f} s {own / theirs:6.3f} {apart:11.1e}")
+        print(f"{images:8d} {each:5d} {classes:7d} {own:7.3f} s {theirs:10.3f} s {own / theirs:6.3f} {apart:11.1e}")
 
 
 if __name__ == "__main__":

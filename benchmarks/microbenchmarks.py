@@ -5,7 +5,7 @@
     pytest benchmarks/microbenchmarks.py -k convolution --benchmark-autosave       and after a change:
     pytest benchmarks/microbenchmarks.py -k convolution --benchmark-compare
 
-The arrays are those of a small picture, so that a reference takes less than a second. For rcnn beside other libraries
+The arrays are those of a small image, so that a reference takes less than a second. For rcnn beside other libraries
 there is run.py.
 """
 
@@ -23,7 +23,7 @@ from rcnn import boxes, nms, roi, transform
 from rcnn.nn import Parameter, Tensor, functional, fused, no_grad, optim
 
 HEIGHT, WIDTH, CHANNELS = 50, 76, 64
-SCALE = HEIGHT / inputs.PICTURE[0]
+SCALE = HEIGHT / inputs.IMAGE[0]
 REGIONS = 64
 SIZE = 1_000_000  # parameters
 
@@ -131,9 +131,9 @@ def top_down_step_there_and_back() -> Work:
     return there_and_back(lambda: functional.upsample_add(lateral, top), lateral, top)
 
 
-def picture_resized() -> Work:
-    picture = inputs.textured_picture(240, 320)
-    return lambda: transform.resize(picture, (400, 533))
+def image_resized() -> Work:
+    image = inputs.textured_image(240, 320)
+    return lambda: transform.resize(image, (400, 533))
 
 
 def clipping() -> Work:
@@ -178,7 +178,7 @@ KERNELS = {
         mean_pooling_there_and_back,
         relu_there_and_back,
         top_down_step_there_and_back,
-        picture_resized,
+        image_resized,
         clipping,
         sgd,
         adam,

@@ -2,7 +2,7 @@
 
     python benchmarks/roofline.py                             all tables
     python benchmarks/roofline.py --only profile              one of them
-    python benchmarks/roofline.py --plot docs/roofline.png    with the picture
+    python benchmarks/roofline.py --plot docs/roofline.png    with the plot
 
 A roofline (Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", 2009) compares how
 fast a layer is with what the machine could do at best: so many operations in a second, or so many bytes from memory.
@@ -225,8 +225,8 @@ WATCHED = (  # where a function is looked up, its name, and what it is
 )
 
 
-def profile(model: rcnn.FasterRCNN, picture: np.ndarray) -> dict[str, Spent]:
-    """Where the time of one pass from a picture to detections goes; what no clock stands at is "the rest"."""
+def profile(model: rcnn.FasterRCNN, image: np.ndarray) -> dict[str, Spent]:
+    """Where the time of one pass from an image to detections goes; what no clock stands at is "the rest"."""
     clocks = Clocks()
     with ExitStack() as stack:
         timed = clocks.around(conv_kernels.convolve, judge_convolution)
@@ -235,7 +235,7 @@ def profile(model: rcnn.FasterRCNN, picture: np.ndarray) -> dict[str, Spent]:
             timed = clocks.around(getattr(module, name), partial(judge_other, kind))
             stack.enter_context(mock.patch.object(module, name, timed))
         start = time.perf_counter()
-        model.predict([picture])
+        model.predict([image])
         total = time.perf_counter() - start
     rest = total - sum(spent.seconds for spent in clocks.spent.values())
     return {**clocks.spent, "the rest": Spent(1, rest)}
@@ -309,12 +309,12 @@ def draw(
     points: Sequence[Point], threads: int, peaks: Mapping[int, float], moved: Mapping[int, Bytes], caption: str = ""
 ) -> Figure:
     """The roofline with the layers under it, and the bandwidths by size."""
-    page = style.figure(10, 4.9)
-    left, right = page.subplots(1, 2, width_ratios=(1.5, 1))
+    figure = style.figure(10, 4.9)
+    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     draw_roofline(left, points, threads, peaks, moved)
     draw_bandwidths(right, moved)
-    page.supxlabel(caption, fontsize=style.TEXT_SIZE, color=style.GREY)
-    return page
+    figure.supxlabel(caption, fontsize=style.TEXT_SIZE, color=style.GREY)
+    return figure
 
 
 def cores(threads: int) -> str:
@@ -417,10 +417,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     facts = machine.facts(Settings(frozenset(), options.threads, 0.0, 1, Path()))
     print("\n".join(f"- {name}: {value}" for name, value in facts.items()))
     if "profile" in options.only:
-        model, picture = detector.detector(inputs.PICTURE), inputs.textured_picture(*inputs.PICTURE)
+        model, image = detector.detector(inputs.IMAGE), inputs.textured_image(*inputs.IMAGE)
         with rcnn.set_num_threads(options.threads):
-            model.predict([picture])
-            passes = [profile(model, picture) for _ in range(PASSES)]
+            model.predict([image])
+            passes = [profile(model, image) for _ in range(PASSES)]
         print(f"\n{profile_table(fastest(passes))}")
     if not {"roofs", "layers"} & set(options.only) and not options.plot:
         return

@@ -1,6 +1,6 @@
-"""Every stage of ResNet-50-FPN in rcnn beside torchvision's, on the same weights and pictures.
+"""Every stage of ResNet-50-FPN in rcnn beside torchvision's, on the same weights and images.
 
-    python benchmarks/torchvision_stages.py [--seed 1] [--eps 1e-5] [--picture docs/torchvision.png]
+    python benchmarks/torchvision_stages.py [--seed 1] [--eps 1e-5] [--plot docs/torchvision.png]
 
 Prints a Markdown table of the largest differences. The weights are random, but drawn so that boxes are found. Needs
 torch and torchvision beside rcnn.
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
-from speed.inputs import seeded_state, textured_picture
+from speed.inputs import seeded_state, textured_image
 from speed.torch_peer import resnet_detector, tensors
 
 import rcnn
@@ -45,9 +45,9 @@ def pair(seed: int, eps: float, num_classes: int = 7, **settings: Any) -> tuple[
     return ours.eval(), resnet_detector(state, num_classes, eps, **settings)
 
 
-def run_torch(net: torch.nn.Module, pictures: list[np.ndarray]) -> dict[str, Any]:
-    """torchvision's answer at every stage; pictures are (H, W, 3) in [0, 1]."""
-    given = tensors(pictures)
+def run_torch(net: torch.nn.Module, images: list[np.ndarray]) -> dict[str, Any]:
+    """torchvision's answer at every stage; images are (H, W, 3) in [0, 1]."""
+    given = tensors(images)
     with torch.no_grad():
         batch, _ = net.transform(given)
         features = net.backbone(batch.tensors)
@@ -136,21 +136,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--eps", type=float, default=1e-5)
-    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     ours, theirs = pair(options.seed, options.eps)
-    pictures = [textured_picture(h, w, options.seed + i) for i, (h, w) in enumerate(SIZES)]
-    answers = [(ours.trace([picture]), run_torch(theirs, [picture])) for picture in pictures]
+    images = [textured_image(h, w, options.seed + i) for i, (h, w) in enumerate(SIZES)]
+    answers = [(ours.trace([image]), run_torch(theirs, [image])) for image in images]
     rows = [compare(trace, answer) for trace, answer in answers]
     common = [r.name for r in rows[0] if all(r.name in [x.name for x in other] for other in rows)]
     worst = [max((r for group in rows for r in group if r.name == name), key=lambda r: r.difference) for name in common]
     print(
         f"torch {torch.__version__}, torchvision {torchvision.__version__}, seed {options.seed}, "
-        f"eps {options.eps:g}, {len(pictures)} pictures\n"
+        f"eps {options.eps:g}, {len(images)} images\n"
     )
     print(table(worst))
-    if options.picture:
-        draw(options.picture, *answers[0])
+    if options.plot:
+        draw(options.plot, *answers[0])
 
 
 def draw(path: Path, trace: Trace, theirs: dict[str, Any]) -> None:

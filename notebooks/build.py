@@ -20,7 +20,7 @@ from rcnn.course import sources
 
 HERE = Path(__file__).parent
 MOST_BYTES = 1_000_000
-WIDGET = "application/vnd.jupyter.widget-view+json"  # nothing moves in a file; the still picture beside it stays
+WIDGET = "application/vnd.jupyter.widget-view+json"  # nothing moves in a file; the still plot beside it stays
 CELL_SECONDS = 600  # so that a cell that hangs is an error
 
 

@@ -52,7 +52,7 @@ def grid_anchors(
     Args:
         cell: (A, 4), as from `cell_anchors`.
         feature_size: (H, W), positions of the feature map.
-        stride: (rows, columns), pixels of the picture from one position to the next.
+        stride: (rows, columns), pixels of the image from one position to the next.
         offset: where in its stride a position's anchors are centred: 0 at its start, 0.5 in its middle.
     """
     shapes = check_boxes(cell, "cell")  # (A, 4)
@@ -67,19 +67,19 @@ def grid_anchors(
 
 
 def measure_stride(image_size: Sequence[int], feature_size: Sequence[int]) -> tuple[int, int]:
-    """(rows, columns): how many pixels of a picture lie between two positions of its feature map, rounded down.
+    """(rows, columns): how many pixels of an image lie between two positions of its feature map, rounded down.
 
-    Both sizes are (height, width); the picture's includes its padding. Raises ValueError if the feature map is larger.
+    Both sizes are (height, width); the image's includes its padding. Raises ValueError if the feature map is larger.
     """
     height, width = check_pair(image_size, "image_size")
     rows, columns = check_pair(feature_size, "feature_size")
     if rows > height or columns > width:
-        raise ValueError(f"feature_size ({rows}, {columns}) exceeds the picture's ({height}, {width})")
+        raise ValueError(f"feature_size ({rows}, {columns}) exceeds the image's ({height}, {width})")
     return height // rows, width // columns
 
 
 class AnchorGenerator:
-    """All anchors of a picture, level by level.
+    """All anchors of an image, level by level.
 
     Args (and attributes):
         sizes: pixels; a tuple per pyramid level, or a flat tuple, of which every level has every size.
@@ -113,10 +113,10 @@ class AnchorGenerator:
         return [len(cell) for cell in self.cells]
 
     def __call__(self, image_size: Sequence[int], feature_sizes: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """The anchors of every level in pixels of the picture, [(H_l * W_l * A_l, 4) float32].
+        """The anchors of every level in pixels of the image, [(H_l * W_l * A_l, 4) float32].
 
         Args:
-            image_size: (height, width) of the picture with its padding.
+            image_size: (height, width) of the image with its padding.
             feature_sizes: (H_l, W_l) of every level; the strides are measured from them.
 
         Raises ValueError for another number of levels than the sizes and ratios were given for.

@@ -49,7 +49,7 @@ class FasterRCNNConfig:
     hidden_dim: width of the two layers of the head.
     dropout: probability of an element of either layer to be dropped in training.
 
-    min_size, max_size: a picture is resized so that its shorter side is min_size, unless its longer one would then
+    min_size, max_size: an image is resized so that its shorter side is min_size, unless its longer one would then
         exceed max_size.
     image_mean, image_std: of the three channels, subtracted and divided by; pixels are in [0, 1].
     anchor_offset: where in a cell its anchors are centred: 0 at the cell's corner, 0.5 in its middle.

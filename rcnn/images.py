@@ -1,4 +1,4 @@
-"""Picture files and PIL images as (H, W, 3) uint8 RGB, the way up that the camera was held, on white."""
+"""Image files and PIL images as (H, W, 3) uint8 RGB, the way up that the camera was held, on white."""
 
 from __future__ import annotations
 
@@ -52,25 +52,25 @@ _PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # the parts of a PNG that can
 
 @dataclass(frozen=True)
 class Header:
-    """What the beginning of a picture's file says: `stored_size` and `upright_size` (height, width), and between them
-    `orientation`, EXIF's 1 .. 8, which turns the stored picture into the upright one (1 leaves it as it is)."""
+    """What the beginning of an image's file says: `stored_size` and `upright_size` (height, width), and between them
+    `orientation`, EXIF's 1 .. 8, which turns the stored image into the upright one (1 leaves it as it is)."""
 
     stored_size: tuple[int, int]
     orientation: int
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """The (height, width) of the picture that `read` gives."""
+        """The (height, width) of the image that `read` gives."""
         height, width = self.stored_size
         return (width, height) if self.orientation >= 5 else (height, width)
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:
-    """The picture in a file as (H, W, 3) uint8 RGB; of several frames the first.
+    """The image in a file as (H, W, 3) uint8 RGB; of several frames the first.
 
-    The picture is turned as its EXIF data say, transparent pixels lie on white, and 16 bits become 8 (see `to_rgb`).
-    Raises OSError for what is missing, is no file, or is no whole picture of one of `FORMATS`, and ValueError for a
-    picture that is refused: with more pixels than PIL.Image.MAX_IMAGE_PIXELS (None lifts that limit), or with values of
+    The image is turned as its EXIF data say, transparent pixels lie on white, and 16 bits become 8 (see `to_rgb`).
+    Raises OSError for what is missing, is no file, or is no whole image of one of `FORMATS`, and ValueError for an
+    image that is refused: with more pixels than PIL.Image.MAX_IMAGE_PIXELS (None lifts that limit), or with values of
     unknown range. The message begins with the path.
     """
     with _opened(path) as image:
@@ -79,9 +79,9 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def header(path: str | os.PathLike[str]) -> Header:
-    """The size and the way up of the picture in a file, without decoding it.
+    """The size and the way up of the image in a file, without decoding it.
 
-    Raises as `read` does for what is no picture; a file that is damaged further on is not noticed.
+    Raises as `read` does for what is no image; a file that is damaged further on is not noticed.
     """
     with _opened(path) as image:
         if image.format == "PNG" and "exif" not in image.info and _has_late_notes(path):
@@ -92,25 +92,25 @@ def header(path: str | os.PathLike[str]) -> Header:
 
 
 def read_values(path: str | os.PathLike[str]) -> np.ndarray:
-    """The values (H, W) int64 of a grey or palette picture as they are stored: what a mask tells objects apart by.
+    """The values (H, W) int64 of a grey or palette image as they are stored: what a mask tells objects apart by.
 
-    Raises as `read` does, and ValueError for a picture of colours.
+    Raises as `read` does, and ValueError for an image of colours.
     """
     with _opened(path) as image:
         image.load()
     if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
-        raise ValueError(f"{path} is a picture of PIL's mode {image.mode}; a mask is grey or has a palette")
+        raise ValueError(f"{path} is an image of PIL's mode {image.mode}; a mask is grey or has a palette")
     return np.asarray(image).astype(np.int64)
 
 
-def as_png(picture: np.ndarray) -> bytes:
-    """The content of a PNG file of a picture (H, W, 3) uint8, which keeps every pixel."""
+def as_png(image: np.ndarray) -> bytes:
+    """The content of a PNG file of an image (H, W, 3) uint8, which keeps every pixel."""
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(file, format="PNG")
+    Image.fromarray(np.ascontiguousarray(image)).save(file, format="PNG")
     return file.getvalue()
 
 
-def to_rgb(image: Image.Image, name: str = "picture") -> np.ndarray:
+def to_rgb(image: Image.Image, name: str = "image") -> np.ndarray:
     """A PIL image as (H, W, 3) uint8 RGB, turned as its EXIF data say, transparent pixels on white.
 
     16-bit grey is scaled by its range, 0 .. 65535, to 0 .. 255. Raises ValueError where the range is not known (modes I
@@ -135,9 +135,9 @@ def to_rgb(image: Image.Image, name: str = "picture") -> np.ndarray:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """The picture of a file, its header read; the file is closed afterwards, and whatever goes wrong names it."""
+    """The image of a file, its header read; the file is closed afterwards, and whatever goes wrong names it."""
     if Path(path).is_dir():
-        raise IsADirectoryError(f"{path} is a folder, not a picture")
+        raise IsADirectoryError(f"{path} is a folder, not an image")
     if not Path(path).is_file():  # nor a pipe or a device, which could be read for ever
         raise FileNotFoundError(f"{path} is not there, or is no file")
     Image.init()
@@ -152,7 +152,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
             "decompression bomb and is not read"
         ) from error
     except UnidentifiedImageError as error:
-        raise OSError(f"{path} is not a picture of a kind that can be read ({', '.join(FORMATS)})") from error
+        raise OSError(f"{path} is not an image of a kind that can be read ({', '.join(FORMATS)})") from error
     except Exception as error:  # a damaged file can make Pillow's decoders raise nearly anything
         reason = str(error) or type(error).__name__
         raise OSError(f"{path} cannot be read: {reason}") from error
@@ -176,7 +176,7 @@ def _orientation(image: Image.Image) -> int:
         try:
             value = Image.Image.getexif(image).get(_ORIENTATION, 1)
             return int(value) if value in _UPRIGHT else 1
-        except Exception:  # damaged data beside the picture do not spoil the picture
+        except Exception:  # damaged data beside the image do not spoil the image
             return 1
 
 
@@ -196,15 +196,15 @@ def _quiet() -> Iterator[None]:
 
 
 def _has_late_notes(path: str | os.PathLike[str]) -> bool:
-    """Whether a PNG says more about its picture after the picture, where Pillow finds it only when decoding."""
-    picture_seen = False
+    """Whether a PNG says more about its image after the image, where Pillow finds it only when decoding."""
+    image_seen = False
     with open(path, "rb") as file:
         file.seek(8)  # over the signature
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
-            if picture_seen and kind in _PNG_NOTES:
+            if image_seen and kind in _PNG_NOTES:
                 return True
-            picture_seen = picture_seen or kind == b"IDAT"
+            image_seen = image_seen or kind == b"IDAT"
             file.seek(length + 4, os.SEEK_CUR)  # over the content and its checksum
     return False
 
@@ -213,9 +213,9 @@ def _on_white(image: Image.Image) -> Image.Image:
     """The image with white behind what is transparent."""
     if not image.has_transparency_data:
         return image
-    page = Image.new("RGBA", image.size, "white")
-    page.alpha_composite(image.convert("RGBA"))
-    return page
+    ground = Image.new("RGBA", image.size, "white")
+    ground.alpha_composite(image.convert("RGBA"))
+    return ground
 
 
 def _sixteen_bit_rgb(values: np.ndarray, transparent: int | None) -> np.ndarray:

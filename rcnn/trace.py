@@ -82,13 +82,13 @@ class Trace:
     sampled_labels: list[np.ndarray] | None = None
     """Per image (S_i,): the classes they should be given; 0 is background."""
 
-    def counts(self, image: int = 0) -> dict[str, int]:
-        """The funnel of one image: how many boxes are left after each step from anchors to detections."""
+    def counts(self, index: int = 0) -> dict[str, int]:
+        """The funnel of the image at `index`: how many boxes are left after each step from anchors to detections."""
         return {
             "anchors": sum(len(level) for level in self.anchors),
-            "above the score cut": len(self.candidates[image]),
-            "after NMS": self.num_after_nms[image],
-            "proposals": len(self.proposals[image]),
-            "RoIs": int((self.roi_images == image).sum()),
-            "detections": len(self.detections[image]["boxes"]),
+            "above the score cut": len(self.candidates[index]),
+            "after NMS": self.num_after_nms[index],
+            "proposals": len(self.proposals[index]),
+            "RoIs": int((self.roi_images == index).sum()),
+            "detections": len(self.detections[index]["boxes"]),
         }

@@ -1,6 +1,6 @@
-"""From pictures to a batch, and boxes there and back.
+"""From images to a batch, and boxes there and back.
 
-A *picture* is what people have: (H, W, 3) uint8 RGB, or float in [0, 1], or a PIL image, or a path. A *batch* is what
+An *image* is what people have: (H, W, 3) uint8 RGB, or float in [0, 1], or a PIL image, or a path. A *batch* is what
 networks want: (N, 3, H, W), resized, normalised, and padded with zeros at right and bottom to one size for all.
 """
 
@@ -31,7 +31,7 @@ class Batch:
 
     images: (N, 3, H, W) float, normalised, zeros at right and bottom.
     image_sizes: (height, width) of each image within the batch.
-    original_sizes: (height, width) of each picture before it was resized.
+    original_sizes: (height, width) of each image before it was resized.
     """
 
     images: np.ndarray
@@ -40,7 +40,7 @@ class Batch:
 
 
 def make_batch(
-    pictures: Sequence[Any],
+    images: Sequence[Any],
     min_size: int,
     max_size: int,
     image_mean: Sequence[float],
@@ -48,25 +48,25 @@ def make_batch(
     dtype: Any = np.float32,
     scales: Sequence[float] | None = None,
 ) -> Batch:
-    """The pictures as one batch: each read, resized, normalised; then all padded to a common size.
+    """The images as one batch: each read, resized, normalised; then all padded to a common size.
 
-    scales: a factor per picture, with which the size that it is resized to is multiplied (it may then exceed max_size);
-    1 without it. Raises TypeError or ValueError that names the picture by its index.
+    scales: a factor per image, with which the size that it is resized to is multiplied (it may then exceed max_size);
+    1 without it. Raises TypeError or ValueError that names the image by its index.
     """
-    images, original_sizes = [], []
+    resized, original_sizes = [], []
     mean, std = np.asarray(image_mean, dtype), np.asarray(image_std, dtype)
-    for index, (picture, scale) in enumerate(zip(pictures, scales or [1.0] * len(pictures), strict=True)):
-        array = as_image(picture, f"picture {index}", dtype)  # (H, W, 3)
+    for index, (image, scale) in enumerate(zip(images, scales or [1.0] * len(images), strict=True)):
+        array = as_image(image, f"image {index}", dtype)  # (H, W, 3)
         original_sizes.append((array.shape[0], array.shape[1]))
         height, width = resized_size(original_sizes[-1], min_size, max_size)
         array = resize(array, (max(round(height * scale), 1), max(round(width * scale), 1)))
-        images.append(array)
-    sizes = [(image.shape[0], image.shape[1]) for image in images]
+        resized.append(array)
+    sizes = [(array.shape[0], array.shape[1]) for array in resized]
     out = _blank(sizes, dtype)
-    for image, (height, width), into in zip(images, sizes, out.reshape(*out.shape[:2], -1), strict=True):
+    for array, (height, width), into in zip(resized, sizes, out.reshape(*out.shape[:2], -1), strict=True):
         # Rows of all columns' channels: NumPy is slow where the last axis is three numbers long.
         rows = into[:height, : 3 * width]
-        np.subtract(image.reshape(height, -1), np.tile(mean, width), out=rows)
+        np.subtract(array.reshape(height, -1), np.tile(mean, width), out=rows)
         np.divide(rows, np.tile(std, width), out=rows)
     return Batch(out.transpose(0, 3, 1, 2), sizes, original_sizes)
 
@@ -83,46 +83,46 @@ def pad_batch(images: np.ndarray) -> Batch:
     return Batch(padded, sizes, list(sizes))
 
 
-def as_image(picture: Any, name: str = "picture", dtype: Any = np.float32) -> np.ndarray:
-    """A picture as (H, W, 3) float in [0, 1], of `dtype`; `rcnn.images` says how a file or a PIL image becomes RGB.
+def as_image(image: Any, name: str = "image", dtype: Any = np.float32) -> np.ndarray:
+    """An image as (H, W, 3) float in [0, 1], of `dtype`; `rcnn.images` says how a file or a PIL image becomes RGB.
 
     An array that is so already is given back itself.
 
-    Raises TypeError for what is no picture, ValueError for a wrong shape, no pixels, values out of range or a file that
+    Raises TypeError for what is no image, ValueError for a wrong shape, no pixels, values out of range or a file that
     is refused, and OSError for a path that cannot be read.
     """
-    if isinstance(picture, (str, os.PathLike)):
-        picture = read(picture)
-    elif isinstance(picture, Image.Image):
-        picture = to_rgb(picture, name)
-    if not isinstance(picture, np.ndarray):
-        raise TypeError(f"{name} must be an array (H, W, 3), a PIL image or a path, not {type(picture).__name__}")
-    if picture.ndim != 3 or picture.shape[2] != 3:
+    if isinstance(image, (str, os.PathLike)):
+        image = read(image)
+    elif isinstance(image, Image.Image):
+        image = to_rgb(image, name)
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"{name} must be an array (H, W, 3), a PIL image or a path, not {type(image).__name__}")
+    if image.ndim != 3 or image.shape[2] != 3:
         hint = ""
-        if picture.ndim == 3 and picture.shape[0] == 3:
-            hint = "; channels come last here: use picture.transpose(1, 2, 0)"
-        elif picture.ndim == 2:
-            hint = "; a grey picture needs three channels: use np.stack([picture] * 3, axis=2)"
-        raise ValueError(f"{name} must have the shape (H, W, 3), not {picture.shape}{hint}")
-    if picture.size == 0:
-        raise ValueError(f"{name} has no pixels: its shape is {picture.shape}")
-    if picture.dtype == np.uint8:
-        return np.divide(picture, np.asarray(255, dtype), dtype=dtype)
-    if picture.dtype.kind != "f":
-        raise TypeError(f"{name} must be uint8, or float in [0, 1], not {picture.dtype}")
-    low, high = picture.min(), picture.max()
+        if image.ndim == 3 and image.shape[0] == 3:
+            hint = "; channels come last here: use image.transpose(1, 2, 0)"
+        elif image.ndim == 2:
+            hint = "; a grey image needs three channels: use np.stack([image] * 3, axis=2)"
+        raise ValueError(f"{name} must have the shape (H, W, 3), not {image.shape}{hint}")
+    if image.size == 0:
+        raise ValueError(f"{name} has no pixels: its shape is {image.shape}")
+    if image.dtype == np.uint8:
+        return np.divide(image, np.asarray(255, dtype), dtype=dtype)
+    if image.dtype.kind != "f":
+        raise TypeError(f"{name} must be uint8, or float in [0, 1], not {image.dtype}")
+    low, high = image.min(), image.max()
     if not (low >= 0 and high <= 1):  # NaN fails this, too
-        raise ValueError(f"{name} is a float picture and must lie in [0, 1], but spans {low} .. {high}")
-    return picture.astype(dtype, copy=False)
+        raise ValueError(f"{name} is a float image and must lie in [0, 1], but spans {low} .. {high}")
+    return image.astype(dtype, copy=False)
 
 
-def resize(picture: np.ndarray, size: Size) -> np.ndarray:
-    """Return the picture (H, W, C) resampled bilinearly, without antialiasing, to (*size, C)."""
-    if picture.shape[:2] == size:
-        return picture
-    rows = bilinear_taps(size[0], picture.shape[0], picture.dtype)
-    columns = bilinear_taps(size[1], picture.shape[1], picture.dtype)
-    return _resample(picture, rows, columns)
+def resize(image: np.ndarray, size: Size) -> np.ndarray:
+    """Return the image (H, W, C) resampled bilinearly, without antialiasing, to (*size, C)."""
+    if image.shape[:2] == size:
+        return image
+    rows = bilinear_taps(size[0], image.shape[0], image.dtype)
+    columns = bilinear_taps(size[1], image.shape[1], image.dtype)
+    return _resample(image, rows, columns)
 
 
 @compiled("transform.resample")
@@ -134,7 +134,7 @@ def _resample(image: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
 
 
 def resized_size(size: Size, min_size: int, max_size: int) -> Size:
-    """The (height, width) of a picture of `size` after resizing: shorter side min_size, longer one at most max_size."""
+    """The (height, width) of an image of `size` after resizing: shorter side min_size, longer one at most max_size."""
     scale = min(min_size / min(size), max_size / max(size))
     return max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
 
@@ -151,7 +151,7 @@ def is_padded(size: Size) -> bool:
 
 
 def scale_boxes(boxes: np.ndarray, source: Size, target: Size) -> np.ndarray:
-    """Boxes (N, 4) in pixels of a picture of size `source`, as pixels of the same picture at size `target`."""
+    """Boxes (N, 4) in pixels of an image of size `source`, as pixels of the same image at size `target`."""
     y, x = target[0] / source[0], target[1] / source[1]
     return boxes * np.array([x, y, x, y], boxes.dtype)
 
@@ -159,11 +159,11 @@ def scale_boxes(boxes: np.ndarray, source: Size, target: Size) -> np.ndarray:
 def to_images(batch: Batch, image_mean: Sequence[float], image_std: Sequence[float]) -> list[np.ndarray]:
     """The images of a batch as one can look at them: a list of (h, w, 3) float in [0, 1], without the padding."""
     mean, std = np.asarray(image_mean, batch.images.dtype), np.asarray(image_std, batch.images.dtype)
-    pictures = []
-    for image, (height, width) in zip(batch.images, batch.image_sizes, strict=True):
-        picture = image.transpose(1, 2, 0)[:height, :width] * std + mean
-        pictures.append(np.clip(picture, 0, 1))
-    return pictures
+    images = []
+    for planes, (height, width) in zip(batch.images, batch.image_sizes, strict=True):
+        image = planes.transpose(1, 2, 0)[:height, :width] * std + mean  # (h, w, 3)
+        images.append(np.clip(image, 0, 1))
+    return images
 
 
 def check_targets(

@@ -1,4 +1,4 @@
-"""Small folders of annotated pictures, made by hand, for the tests of what reads them."""
+"""Small folders of annotated images, made by hand, for the tests of what reads them."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from rcnn.data import Record
 SIZE = (40, 60)  # height, width
 
 
-def save_picture(path: Path, size=SIZE, orientation: int | None = None, value: int = 90, **options) -> Path:
-    """A grey picture of `size`, stored at `path` with EXIF's number for the way it was held."""
+def save_image(path: Path, size=SIZE, orientation: int | None = None, value: int = 90, **options) -> Path:
+    """A grey image of `size`, stored at `path` with EXIF's number for the way it was held."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if orientation is not None:
         options["exif"] = Image.Exif()
@@ -22,7 +22,7 @@ def save_picture(path: Path, size=SIZE, orientation: int | None = None, value: i
 
 
 def record(image: Path, boxes=((10, 5, 30, 25),), labels=(1,), names=None, size=None) -> Record:
-    """The record of a picture that an annotation "notes.txt" describes."""
+    """The record of an image that an annotation "notes.txt" describes."""
     boxes = np.array(boxes, np.float64).reshape(-1, 4)
     none = np.zeros(len(boxes), bool)
     names = tuple(f"class {label}" for label in labels) if names is None else names
@@ -38,15 +38,15 @@ def voc_object(name="cat", box=(11, 6, 30, 25), extra="") -> str:
 
 
 def voc_xml(*objects: str, filename="a.png", size=(60, 40)) -> str:
-    """An annotation of a picture that is `size` (width, height)."""
+    """An annotation of an image that is `size` (width, height)."""
     stated = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>" if size else ""
     return f"<annotation><filename>{filename}</filename>{stated}{''.join(objects)}</annotation>"
 
 
 def voc_folder(root: Path, sheets: dict[str, str], lists: dict[str, str] | None = None) -> Path:
-    """A VOC folder with the XML texts of `sheets`, a picture for each, and image sets."""
+    """A VOC folder with the XML texts of `sheets`, an image for each, and image sets."""
     for stem, xml in sheets.items():
-        save_picture(root / "JPEGImages" / f"{stem}.png")
+        save_image(root / "JPEGImages" / f"{stem}.png")
         write(root / "Annotations" / f"{stem}.xml", xml)
     for name, text in (lists or {}).items():
         write(root / "ImageSets" / "Main" / f"{name}.txt", text)
@@ -65,11 +65,11 @@ def coco_object(image_id=1, category_id=1, bbox=(10, 5, 20, 20), **extra) -> dic
 
 
 def coco_folder(root: Path, name: str = "all.json", image_folder: str = "images", **content) -> Path:
-    """A folder with a JSON file `name` and the pictures that it speaks of in `image_folder`."""
+    """A folder with a JSON file `name` and the images that it speaks of in `image_folder`."""
     written = coco_content(**content)
     for image in written["images"]:
         if isinstance(image, dict) and isinstance(image.get("file_name"), str):
-            save_picture(root / image_folder / image["file_name"])
+            save_image(root / image_folder / image["file_name"])
     write(root / name, json.dumps(written))
     return root
 

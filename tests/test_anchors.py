@@ -91,7 +91,7 @@ def test_measured_stride_is_rounded_down_by_axis(image, feature, stride):
         (lambda: cell_anchors((32,), (-1,)), "ratios must be positive"),
         (lambda: cell_anchors((32,), (np.inf,)), "ratios must be positive and finite"),
         (lambda: grid_anchors([[0, 0, 1, 1]], (0, 3), (8, 8)), "feature_size"),
-        (lambda: measure_stride((8, 8), (4, 9)), r"feature_size \(4, 9\) exceeds the picture's \(8, 8\)"),
+        (lambda: measure_stride((8, 8), (4, 9)), r"feature_size \(4, 9\) exceeds the image's \(8, 8\)"),
         (lambda: AnchorGenerator((32,), (1,), offset=2), "offset must be between 0 and 1, got 2"),
         (lambda: AnchorGenerator(((32,), (64,)), ((1,),)), "as many levels, got 2 and 1"),
         (lambda: AnchorGenerator((), (1,)), "sizes"),

@@ -45,7 +45,7 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     sizes = [(150, 210), (180, 128), (100, 400), (154, 200)]
     return [seeded_image(height, width, i).transpose(1, 2, 0) for i, (height, width) in enumerate(sizes)]
 
@@ -61,10 +61,10 @@ def traces():
 
 
 @pytest.fixture
-def trace(model, pictures, traces, impl):
+def trace(model, images, traces, impl):
     """One trace per backend serves every test."""
     if impl not in traces:
-        traces[impl] = model.trace(pictures)
+        traces[impl] = model.trace(images)
     return traces[impl]
 
 
@@ -246,9 +246,9 @@ def assert_gradient_norms(module, detector, case, tolerance):
 
 
 @pytest.mark.slow
-def test_losses_and_every_gradient(trainee, pictures, detector):
+def test_losses_and_every_gradient(trainee, images, detector):
     model, dtype, tolerance = trainee
-    losses = model.get_loss([picture.astype(dtype) for picture in pictures], targets(detector))
+    losses = model.get_loss([image.astype(dtype) for image in images], targets(detector))
     assert_losses(losses, detector, "train", tolerance)
     losses["total_loss"].backward()
     assert_gradient_norms(model, detector, "train", tolerance)
@@ -266,12 +266,12 @@ def test_losses_and_every_gradient(trainee, pictures, detector):
         )
 
 
-def test_second_stage_in_training(trainee, pictures, detector):
+def test_second_stage_in_training(trainee, images, detector):
     """Losses and gradients of the RoI heads on given proposals of every level, many of them near an object."""
     model, dtype, tolerance = trainee
     c = model.config
     batch = transform.make_batch(
-        [p.astype(dtype) for p in pictures], c.min_size, c.max_size, c.image_mean, c.image_std, dtype
+        [p.astype(dtype) for p in images], c.min_size, c.max_size, c.image_mean, c.image_std, dtype
     )
     with no_grad():
         levels = model.backbone(Tensor(batch.images))[:4]
@@ -284,9 +284,9 @@ def test_second_stage_in_training(trainee, pictures, detector):
         options = {"batch_size": c.box_batch_size_per_image, "positive_fraction": c.box_positive_fraction, "rng": rng}
         sampled.append(roi_heads.find_targets(proposals, gt, target["labels"], **options))
     rois = np.concatenate([s.rois for s in sampled])
-    images = np.repeat(IMAGES, [len(s.rois) for s in sampled])
+    roi_images = np.repeat(IMAGES, [len(s.rois) for s in sampled])
     scales = roi.level_scales([level.shape[2] for level in features], batch.images.shape[2])
-    pooled = roi_heads.pool(features, rois, images, roi.roi_levels(rois, scales), scales)
+    pooled = roi_heads.pool(features, rois, roi_images, roi.roi_levels(rois, scales), scales)
     cls_loss, reg_loss = roi_heads.loss(*model.roi_heads(pooled), sampled)
     assert_losses({"roi_cls_loss": cls_loss, "roi_reg_loss": reg_loss}, detector, "second", tolerance)
     (cls_loss + reg_loss).backward()

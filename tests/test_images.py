@@ -1,4 +1,4 @@
-"""Picture files: every kind that cameras and the web give, held every way, and everything that is no picture."""
+"""Image files: every kind that cameras and the web give, held every way, and everything that is no image."""
 
 import contextlib
 import io
@@ -42,7 +42,7 @@ def saved(image, kind, **options):
     return file.getvalue()
 
 
-def read(folder, content, name="picture"):
+def read(folder, content, name="image"):
     (folder / name).write_bytes(content)
     return images.read(folder / name)
 
@@ -190,7 +190,7 @@ def upright(stored, orientation):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind, options", [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
-def test_a_picture_is_turned_the_way_it_was_held(tmp_path, kind, options, orientation):
+def test_an_image_is_turned_the_way_it_was_held(tmp_path, kind, options, orientation):
     content = saved(Image.fromarray(RGB), kind, exif=held(orientation), **options)
     np.testing.assert_array_equal(read(tmp_path, content), upright(RGB, orientation))
     with Image.open(io.BytesIO(content)) as opened:
@@ -213,7 +213,7 @@ def test_sixteen_bits_are_turned_too(tmp_path, orientation):
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6", held(9)])
-def test_nonsense_about_the_way_up_leaves_the_picture(tmp_path, exif):
+def test_nonsense_about_the_way_up_leaves_the_image(tmp_path, exif):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(read(tmp_path, saved(Image.fromarray(RGB), "PNG", exif=exif)), RGB)
@@ -228,49 +228,49 @@ def test_nonsense_about_the_way_up_leaves_the_picture(tmp_path, exif):
     [("PNG", {}), ("JPEG", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {}), ("AVIF", {})],
 )
 def test_a_header_says_both_sizes(tmp_path, kind, options, orientation):
-    (tmp_path / "picture").write_bytes(saved(Image.new("RGB", (48, 32)), kind, exif=held(orientation), **options))
-    header = images.header(tmp_path / "picture")
+    (tmp_path / "image").write_bytes(saved(Image.new("RGB", (48, 32)), kind, exif=held(orientation), **options))
+    header = images.header(tmp_path / "image")
     assert header == images.Header((32, 48), orientation)
     assert header.upright_size == ((48, 32) if orientation >= 5 else (32, 48))
-    assert header.upright_size == images.read(tmp_path / "picture").shape[:2]
+    assert header.upright_size == images.read(tmp_path / "image").shape[:2]
 
 
 @pytest.mark.parametrize("kind", ["BMP", "GIF", "PPM", "JPEG2000", "PNG"])
 def test_a_header_without_exif_data(tmp_path, kind):
-    (tmp_path / "picture").write_bytes(saved(Image.new("RGB", (48, 32)), kind))
-    assert images.header(tmp_path / "picture") == images.Header((32, 48), 1)
+    (tmp_path / "image").write_bytes(saved(Image.new("RGB", (48, 32)), kind))
+    assert images.header(tmp_path / "image") == images.Header((32, 48), 1)
 
 
 def late_exif(content, orientation):
-    """A PNG whose EXIF data stand behind the picture, where the standard allows them, too."""
+    """A PNG whose EXIF data stand behind the image, where the standard allows them, too."""
     data = held(orientation).tobytes().removeprefix(b"Exif\0\0")
     chunk = struct.pack(">I", len(data)) + b"eXIf" + data + struct.pack(">I", zlib.crc32(b"eXIf" + data))
     return content[:-12] + chunk + content[-12:]
 
 
-def test_what_a_png_says_behind_the_picture_counts(tmp_path):
-    (tmp_path / "picture").write_bytes(late_exif(saved(Image.fromarray(RGB), "PNG"), 6))
-    assert images.header(tmp_path / "picture") == images.Header((2, 3), 6)
-    np.testing.assert_array_equal(images.read(tmp_path / "picture"), upright(RGB, 6))
+def test_what_a_png_says_behind_the_image_counts(tmp_path):
+    (tmp_path / "image").write_bytes(late_exif(saved(Image.fromarray(RGB), "PNG"), 6))
+    assert images.header(tmp_path / "image") == images.Header((2, 3), 6)
+    np.testing.assert_array_equal(images.read(tmp_path / "image"), upright(RGB, 6))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("options, size", [({}, (2, 3)), ({"exif": held(6)}, (3, 2))])
 def test_a_header_decodes_nothing(tmp_path, monkeypatch, kind, options, size):
-    (tmp_path / "picture").write_bytes(saved(Image.fromarray(RGB), kind, **options))
+    (tmp_path / "image").write_bytes(saved(Image.fromarray(RGB), kind, **options))
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
-    assert images.header(tmp_path / "picture").upright_size == size
+    assert images.header(tmp_path / "image").upright_size == size
 
 
-def test_headers_of_what_is_no_picture(tmp_path, monkeypatch):
-    (tmp_path / "picture").write_bytes(b"not a picture")
-    for name, message in (("picture", "is not a picture of a kind"), ("absent", "is not there"), ("", "is a folder")):
+def test_headers_of_what_is_no_image(tmp_path, monkeypatch):
+    (tmp_path / "image").write_bytes(b"not an image")
+    for name, message in (("image", "is not an image of a kind"), ("absent", "is not there"), ("", "is a folder")):
         with pytest.raises(OSError, match=message):
             images.header(tmp_path / name)
-    (tmp_path / "picture").write_bytes(saved(Image.new("RGB", (7, 3)), "PNG"))
+    (tmp_path / "image").write_bytes(saved(Image.new("RGB", (7, 3)), "PNG"))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
-    with pytest.raises(ValueError, match="picture has more pixels than the limit of 20"):
-        images.header(tmp_path / "picture")
+    with pytest.raises(ValueError, match="image has more pixels than the limit of 20"):
+        images.header(tmp_path / "image")
 
 
 # ---------------------------------------------------------------------- masks
@@ -292,34 +292,34 @@ def test_values_are_those_that_are_stored(tmp_path, mode, values):
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "F"])
 def test_colours_are_no_values(tmp_path, mode):
     (tmp_path / "mask").write_bytes(saved(Image.new(mode, (3, 1)), "TIFF"))
-    with pytest.raises(ValueError, match=f"mask is a picture of PIL's mode {mode}; a mask is grey or has a palette"):
+    with pytest.raises(ValueError, match=f"mask is an image of PIL's mode {mode}; a mask is grey or has a palette"):
         images.read_values(tmp_path / "mask")
 
 
-# ---------------------------------------------------------------------- what is no picture
+# ---------------------------------------------------------------------- what is no image
 
 
 @pytest.mark.parametrize(
     "content",
     [
         b"",
-        b"not a picture",
+        b"not an image",
         b"\x89PNG\r\n\x1a\n",
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     ],
 )
-@pytest.mark.parametrize("name", ["picture", "picture.jpg", "picture.eps"])
+@pytest.mark.parametrize("name", ["image", "image.jpg", "image.eps"])
 def test_other_files_are_named(tmp_path, content, name):
-    with pytest.raises(OSError, match=f"{name} (is not a picture|cannot be read)"):
+    with pytest.raises(OSError, match=f"{name} (is not an image|cannot be read)"):
         read(tmp_path, content, name)
 
 
 @pytest.mark.parametrize("kind", ["EPS", "PCX"])
 def test_only_listed_kinds_are_tried(tmp_path, kind):
     """Pillow would read these, the first by starting Ghostscript."""
-    with pytest.raises(OSError, match=r"picture.eps is not a picture of a kind that can be read \(AVIF, .*, WEBP\)"):
-        read(tmp_path, saved(Image.fromarray(RGB), kind), "picture.eps")
+    with pytest.raises(OSError, match=r"image.eps is not an image of a kind that can be read \(AVIF, .*, WEBP\)"):
+        read(tmp_path, saved(Image.fromarray(RGB), kind), "image.eps")
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"])
@@ -328,7 +328,7 @@ def test_truncated_files_are_named(tmp_path, kind):
     content = saved(Image.fromarray(noise), kind)
     assert read(tmp_path, content).shape == (40, 50, 3)
     for share in (0.02, 0.3, 0.6, 0.9):
-        with pytest.raises(OSError, match="picture (is not|cannot be read)"):
+        with pytest.raises(OSError, match="image (is not|cannot be read)"):
             read(tmp_path, content[: int(share * len(content))])
 
 
@@ -355,14 +355,14 @@ def test_whatever_a_decoder_raises_names_the_file(tmp_path, monkeypatch, error):
 
     monkeypatch.setattr(Image, "open", fails)
     reason = re.escape(str(error) or type(error).__name__)
-    with pytest.raises(OSError, match=f"picture cannot be read: {reason}$"):
+    with pytest.raises(OSError, match=f"image cannot be read: {reason}$"):
         read(tmp_path, b"anything")
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_values_of_unknown_range_are_refused(tmp_path, mode):
     content = saved(Image.new(mode, (3, 2)), "TIFF")
-    with pytest.raises(ValueError, match=rf"picture has more than 8 bits .*mode {mode}\): scale it to \[0, 1\]"):
+    with pytest.raises(ValueError, match=rf"image has more than 8 bits .*mode {mode}\): scale it to \[0, 1\]"):
         read(tmp_path, content)
 
 
@@ -377,7 +377,7 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch, size, refused):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     content = saved(Image.new("RGB", size), "PNG")
     if refused:
-        with pytest.raises(ValueError, match="picture has more pixels than the limit of 10; .*decompression bomb"):
+        with pytest.raises(ValueError, match="image has more pixels than the limit of 10; .*decompression bomb"):
             read(tmp_path, content)
     else:
         assert read(tmp_path, content).shape == (size[1], size[0], 3)
@@ -387,7 +387,7 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch, size, refused):
 
 def test_threads_leave_the_settings_of_warnings_alone(tmp_path, monkeypatch):
     """Two threads read at the same time, and the one that began first ends first."""
-    Image.fromarray(RGB).save(tmp_path / "picture.png")
+    Image.fromarray(RGB).save(tmp_path / "image.png")
     inside, done = [Event(), Event()], Event()
     real_load = ImageFile.ImageFile.load
 
@@ -401,7 +401,7 @@ def test_threads_leave_the_settings_of_warnings_alone(tmp_path, monkeypatch):
     def read_as(value):
         number.value = value
         inside[0].wait(10) if value else None
-        array = images.read(tmp_path / "picture.png")
+        array = images.read(tmp_path / "image.png")
         done.set()
         return array
 
@@ -415,7 +415,7 @@ def test_threads_leave_the_settings_of_warnings_alone(tmp_path, monkeypatch):
 
 
 def test_decompression_bombs_are_refused_in_threads(tmp_path, monkeypatch):
-    Image.new("RGB", (7, 3)).save(tmp_path / "picture.png")
+    Image.new("RGB", (7, 3)).save(tmp_path / "image.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     with (
         warnings.catch_warnings(),
@@ -423,19 +423,19 @@ def test_decompression_bombs_are_refused_in_threads(tmp_path, monkeypatch):
         pytest.raises(ValueError, match="more pixels than the limit of 20"),
     ):
         warnings.simplefilter("ignore")
-        pool.submit(images.read, tmp_path / "picture.png").result()
+        pool.submit(images.read, tmp_path / "image.png").result()
 
 
 def test_a_file_that_only_claims_to_be_large_is_refused(tmp_path):
     honest = png(8, 0, b"\0")
     header = struct.pack(">II", 60_000, 60_000) + honest[24:29]
     content = honest[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + honest[33:]
-    with pytest.raises(ValueError, match="picture has more pixels"):
+    with pytest.raises(ValueError, match="image has more pixels"):
         read(tmp_path, content)
 
 
 @pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"])
-def test_damaged_files_give_a_picture_or_an_error_that_names_them(tmp_path, kind):
+def test_damaged_files_give_an_image_or_an_error_that_names_them(tmp_path, kind):
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
     exif = {} if kind in ("BMP", "GIF", "PPM") else {"exif": held(6)}
@@ -450,11 +450,11 @@ def test_damaged_files_give_a_picture_or_an_error_that_names_them(tmp_path, kind
             try:
                 array = read(tmp_path, damaged.tobytes())
             except (OSError, ValueError) as error:
-                assert "picture" in str(error)
+                assert "image" in str(error)
                 failed += 1
                 with contextlib.suppress(OSError, ValueError):
-                    images.header(tmp_path / "picture")
+                    images.header(tmp_path / "image")
             else:
-                assert images.header(tmp_path / "picture").upright_size == array.shape[:2]
+                assert images.header(tmp_path / "image").upright_size == array.shape[:2]
                 assert array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3
     assert failed > 10

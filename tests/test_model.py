@@ -87,7 +87,7 @@ def make(kind="single", seed=0, **fields):
     return model
 
 
-def picture(height, width, seed=0):
+def image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -164,11 +164,11 @@ def test_losses_are_four_and_their_sum(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_detections_lie_on_the_picture_by_falling_score(kind):
-    pictures = [picture(64, 80), picture(50, 90, seed=1), picture(200, 100, seed=2)]
-    found = make(kind).predict(pictures, score_thresh=0.1)
+def test_detections_lie_on_the_image_by_falling_score(kind):
+    images = [image(64, 80), image(50, 90, seed=1), image(200, 100, seed=2)]
+    found = make(kind).predict(images, score_thresh=0.1)
     assert len(found) == 3
-    for detections, (height, width, _) in zip(found, [p.shape for p in pictures], strict=True):
+    for detections, (height, width, _) in zip(found, [p.shape for p in images], strict=True):
         boxes, scores, labels = (detections[key] for key in ("boxes", "scores", "labels"))
         assert len(boxes) == len(scores) == len(labels) > 0
         assert (boxes.dtype, scores.dtype, labels.dtype) == (np.float32, np.float32, np.int64)
@@ -182,7 +182,7 @@ def test_detections_lie_on_the_picture_by_falling_score(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_predict_is_the_end_of_trace_and_forward_its_middle(kind):
-    model, images = make(kind), [picture(64, 80), picture(50, 90, seed=1)]
+    model, images = make(kind), [image(64, 80), image(50, 90, seed=1)]
     traced = model.trace(images)
     assert_same_detections(model.predict(images), traced.outputs)
     model.eval()
@@ -321,9 +321,9 @@ def test_without_proposals_there_is_still_the_ground_truth(targets, learns):
         assert {key: array.shape for key, array in found.items()} == {"boxes": (0, 4), "scores": (0,), "labels": (0,)}
 
 
-def test_pictures_of_different_sizes_train_with_targets_in_their_own_pixels():
+def test_images_of_different_sizes_train_with_targets_in_their_own_pixels():
     model = make("pyramid")
-    small, large = picture(64, 80), picture(64, 90, seed=1)
+    small, large = image(64, 80), image(64, 90, seed=1)
     twice = large.repeat(2, axis=0).repeat(2, axis=1)  # resizing halves it again, to the same pixels
     doubled = {"boxes": np.array(OBJECTS["boxes"]) * 2, "labels": OBJECTS["labels"]}
     losses = values(model.get_loss([small, large], [OBJECTS, OBJECTS], rng()))
@@ -363,7 +363,7 @@ def test_get_loss_works_in_either_mode():
 
 
 def test_input_is_left_as_it_was():
-    model, images = make(), [picture(64, 80), batch(1)]
+    model, images = make(), [image(64, 80), batch(1)]
     target = {key: np.array(value) for key, value in OBJECTS.items()}
     for array in (*images, *target.values()):
         array.flags.writeable = False
@@ -470,7 +470,7 @@ def test_every_level_has_as_many_anchors_per_cell():
         make("list", anchor_sizes=((12,), (24, 48)), aspect_ratios=(1.0,))
 
 
-def test_anchors_lie_on_the_padded_size_and_boxes_are_clipped_to_the_pictures_own():
+def test_anchors_lie_on_the_padded_size_and_boxes_are_clipped_to_the_images_own():
     traced = make(anchor_sizes=(24,), aspect_ratios=(1.0,)).trace(batch(1, 40, 70))
     assert traced.batch.shape == (1, 3, 64, 96)
     assert traced.image_sizes == [(40, 70)]
@@ -547,25 +547,25 @@ def test_a_backbone_that_gives_something_else_is_named(use_fpn, answer, error, m
 # ---------------------------------------------------------------------- images
 
 
-def test_a_batch_and_a_list_of_pictures_are_the_same_where_nothing_is_resized():
+def test_a_batch_and_a_list_of_images_are_the_same_where_nothing_is_resized():
     model = make(image_mean=(0.5, 0.4, 0.3), image_std=(0.5, 0.6, 0.7))
-    pictures = [picture(64, 96), picture(64, 96, seed=1)]
-    normalised = (np.stack(pictures) / 255 - (0.5, 0.4, 0.3)) / (0.5, 0.6, 0.7)
-    found = model.predict(pictures)
+    images = [image(64, 96), image(64, 96, seed=1)]
+    normalised = (np.stack(images) / 255 - (0.5, 0.4, 0.3)) / (0.5, 0.6, 0.7)
+    found = model.predict(images)
     assert_same_detections(model.predict(normalised.transpose(0, 3, 1, 2)), found, atol=1e-4)
     assert_same_detections(model.predict(nn.Tensor(normalised.transpose(0, 3, 1, 2))), found, atol=1e-4)
-    assert_same_detections(model.predict([Image.fromarray(pictures[0]), pictures[1] / 255]), found, atol=1e-4)
+    assert_same_detections(model.predict([Image.fromarray(images[0]), images[1] / 255]), found, atol=1e-4)
 
 
 def test_images_of_a_batch_do_not_influence_one_another():
-    model, pictures = make("pyramid"), [picture(64, 90), picture(60, 80, seed=1), picture(64, 64, seed=2)]
-    for one, found in zip(pictures, model.predict(pictures), strict=True):
+    model, images = make("pyramid"), [image(64, 90), image(60, 80, seed=1), image(64, 64, seed=2)]
+    for one, found in zip(images, model.predict(images), strict=True):
         padded = [one, np.zeros((64, 96, 3), np.uint8)]  # to the same size
         assert_same_detections(model.predict(padded)[:1], [found], atol=1e-4)
 
 
-def test_boxes_come_back_in_the_pictures_own_pixels():
-    model, one = make("pyramid"), picture(64, 80)
+def test_boxes_come_back_in_the_images_own_pixels():
+    model, one = make("pyramid"), image(64, 80)
     twice = one.repeat(2, axis=0).repeat(2, axis=1)  # resizing halves it again, to the same pixels
     small, large = model.predict([one])[0], model.predict([twice])[0]
     assert len(small["scores"]) > 0
@@ -580,10 +580,10 @@ def test_no_images_give_no_answers(nothing):
 @pytest.mark.parametrize(
     "images, error, message",
     [
-        (picture(8, 9), ValueError, r"\(8, 9, 3\) looks like a single image, which goes into a list: \[image\]"),
+        (image(8, 9), ValueError, r"\(8, 9, 3\) looks like a single image, which goes into a list: \[image\]"),
         (batch(1)[0], ValueError, r"of shape \(3, 64, 96\) looks like a single image, which goes into a list"),
-        (np.stack([picture(8, 9)] * 2), ValueError, r"\(2, 8, 9, 3\) have their channels last; .*: list\(images\)"),
-        (list(batch(1)), ValueError, r"picture 0 must have the shape \(H, W, 3\).* use picture.transpose\(1, 2, 0\)"),
+        (np.stack([image(8, 9)] * 2), ValueError, r"\(2, 8, 9, 3\) have their channels last; .*: list\(images\)"),
+        (list(batch(1)), ValueError, r"image 0 must have the shape \(H, W, 3\).* use image.transpose\(1, 2, 0\)"),
         (np.zeros((1, 3, 8, 8), np.uint8), TypeError, r"must be float and normalised, not uint8; .* go into a list"),
         (np.zeros((1, 1, 8, 8)), ValueError, r"must have the shape \(N, 3, H, W\), not \(1, 1, 8, 8\)"),
         (np.zeros((1, 3, 0, 8)), ValueError, r"must have the shape \(N, 3, H, W\), not \(1, 3, 0, 8\)"),
@@ -669,7 +669,7 @@ def test_dtype_is_float32_until_it_is_changed():
     assert model.dtype == np.float32
     model.astype(np.float64)
     assert model.dtype == np.float64
-    traced = model.trace([picture(64, 80)])
+    traced = model.trace([image(64, 80)])
     for array in (
         traced.batch,
         *traced.features,
@@ -681,7 +681,7 @@ def test_dtype_is_float32_until_it_is_changed():
         traced.outputs[0]["scores"],
     ):
         assert array.dtype == np.float64
-    assert model.get_loss([picture(64, 80)], [OBJECTS], rng())["total_loss"].dtype == np.float64
+    assert model.get_loss([image(64, 80)], [OBJECTS], rng())["total_loss"].dtype == np.float64
 
 
 def test_float64_agrees_with_float32():
@@ -714,4 +714,4 @@ def test_the_small_detector():
     assert (model.config.num_classes, model.config.class_names) == (3, ("background", "circle", "square"))
     assert (model.config.box_score_thresh, model.config.hidden_dim) == (0.3, 128)
     assert 480_000 < sum(p.size for p in model.parameters()) < 520_000
-    assert len(model.predict([picture(128, 128)])) == 1
+    assert len(model.predict([image(128, 128)])) == 1

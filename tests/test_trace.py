@@ -54,7 +54,7 @@ def model():
     return FasterRCNN(config)
 
 
-PICTURES = [
+IMAGES = [
     np.random.default_rng(i).integers(0, 256, (h, w, 3), dtype=np.uint8)
     for i, (h, w) in enumerate([(40, 60), (80, 96)])
 ]
@@ -63,7 +63,7 @@ TARGETS = [{"boxes": [[5, 5, 30, 30], [20, 10, 50, 35]], "labels": [1, 3]}, {"bo
 
 @pytest.fixture(scope="module")
 def traced(model):
-    return model.trace(PICTURES, TARGETS, np.random.default_rng(0))
+    return model.trace(IMAGES, TARGETS, np.random.default_rng(0))
 
 
 def docstrings():
@@ -134,8 +134,8 @@ def test_sizes_and_settings(traced):
     assert (traced.output_size, traced.sampling_ratio, traced.aligned) == ((3, 2), 0, True)
 
 
-def test_pictures_are_what_the_network_saw(traced):
-    np.testing.assert_allclose(traced.images[0], PICTURES[0] / 255, atol=1e-6)
+def test_images_are_what_the_network_saw(traced):
+    np.testing.assert_allclose(traced.images[0], IMAGES[0] / 255, atol=1e-6)
 
 
 @pytest.mark.parametrize("image", [0, 1])
@@ -167,7 +167,7 @@ def test_stages_follow_from_one_another(traced, image):
     assert set(found["scores"].tolist()) <= set(F.softmax_of(traced.class_logits[mine])[:, 1:].ravel().tolist())
     assert (np.diff(found["scores"]) <= 0).all()
     assert (found["scores"] > 0.2).all()
-    scale = np.array(PICTURES[image].shape[:2])[[1, 0, 1, 0]] / np.array(traced.image_sizes[image])[[1, 0, 1, 0]]
+    scale = np.array(IMAGES[image].shape[:2])[[1, 0, 1, 0]] / np.array(traced.image_sizes[image])[[1, 0, 1, 0]]
     np.testing.assert_allclose(traced.outputs[image]["boxes"], found["boxes"] * scale, rtol=1e-6)
 
 
@@ -189,7 +189,7 @@ def test_targets_are_matched_and_sampled(traced):
 
 
 def test_without_targets_the_rest_is_the_same(model, traced):
-    plain = model.trace(PICTURES)
+    plain = model.trace(IMAGES)
     assert FIELDS[-6:] == WITH_TARGETS
     assert all(getattr(plain, name) is None for name in WITH_TARGETS)
     np.testing.assert_array_equal(plain.class_logits, traced.class_logits)
@@ -197,7 +197,7 @@ def test_without_targets_the_rest_is_the_same(model, traced):
 
 
 def test_samples_follow_the_generator(model, traced):
-    again, other = (model.trace(PICTURES, TARGETS, np.random.default_rng(seed)) for seed in (0, 1))
+    again, other = (model.trace(IMAGES, TARGETS, np.random.default_rng(seed)) for seed in (0, 1))
     np.testing.assert_array_equal(again.sampled_anchors[0][1], traced.sampled_anchors[0][1])
     assert (other.sampled_anchors[0][1] != traced.sampled_anchors[0][1]).any()
 

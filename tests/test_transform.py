@@ -1,4 +1,4 @@
-"""Pictures to a batch and boxes there and back: sizes, resampling, padding, every kind of picture, every mistake."""
+"""Images to a batch and boxes there and back: sizes, resampling, padding, every kind of image, every mistake."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from rcnn.transform import resized_size
 MEAN, STD = (0.5, 0.25, 0.0), (0.5, 0.25, 2.0)
 
 
-def picture(height, width, seed=0):
+def image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -72,26 +72,26 @@ def test_resizing_is_bilinear_interpolation(impl, size, dtype, tolerance):
 
 
 def test_batch_is_resized_normalised_then_padded_at_right_and_bottom():
-    pictures = [picture(20, 30), picture(33, 20, seed=1)]
-    batch = transform.make_batch(pictures, 20, 40, MEAN, STD)
+    images = [image(20, 30), image(33, 20, seed=1)]
+    batch = transform.make_batch(images, 20, 40, MEAN, STD)
     assert batch.original_sizes == [(20, 30), (33, 20)]
     assert batch.image_sizes == [(20, 30), (33, 20)]
     assert batch.images.shape == (2, 3, 64, 32)
     assert batch.images.dtype == np.float32
-    for image, given, (height, width) in zip(batch.images, pictures, batch.image_sizes, strict=True):
+    for planes, given, (height, width) in zip(batch.images, images, batch.image_sizes, strict=True):
         expected = (given / 255.0 - MEAN) / STD
-        np.testing.assert_allclose(image[:, :height, :width].transpose(1, 2, 0), expected, rtol=0, atol=1e-6)
-        assert not image[:, height:].any()
-        assert not image[:, :, width:].any()
+        np.testing.assert_allclose(planes[:, :height, :width].transpose(1, 2, 0), expected, rtol=0, atol=1e-6)
+        assert not planes[:, height:].any()
+        assert not planes[:, :, width:].any()
 
 
-def test_batch_of_pictures_that_need_resizing():
-    batch = transform.make_batch([picture(40, 60), picture(100, 50, seed=1)], 20, 30, MEAN, STD, np.float64)
+def test_batch_of_images_that_need_resizing():
+    batch = transform.make_batch([image(40, 60), image(100, 50, seed=1)], 20, 30, MEAN, STD, np.float64)
     assert batch.original_sizes == [(40, 60), (100, 50)]
     assert batch.image_sizes == [(20, 30), (30, 15)]
     assert batch.images.shape == (2, 3, 32, 32)
     assert batch.images.dtype == np.float64
-    corner = picture(40, 60)[:2, :2] / 255.0  # halved: a pixel is the mean of four
+    corner = image(40, 60)[:2, :2] / 255.0  # halved: a pixel is the mean of four
     np.testing.assert_allclose(batch.images[0, :, 0, 0], (corner.mean(axis=(0, 1)) - MEAN) / STD, rtol=1e-12)
 
 
@@ -105,8 +105,8 @@ def test_a_batch_that_is_one_already_is_only_padded(size, padded):
     assert np.count_nonzero(batch.images) == images.size
 
 
-def test_pictures_come_back_from_the_batch_without_padding():
-    given = [picture(20, 30), picture(30, 25, seed=1)]
+def test_images_come_back_from_the_batch_without_padding():
+    given = [image(20, 30), image(30, 25, seed=1)]
     batch = transform.make_batch(given, 20, 64, MEAN, STD)
     back = transform.to_images(batch, MEAN, STD)
     assert [p.shape for p in back] == [(20, 30, 3), (24, 20, 3)]
@@ -123,12 +123,12 @@ def test_boxes_there_and_back():
     assert transform.scale_boxes(np.zeros((0, 4)), (3, 7), (5, 11)).shape == (0, 4)
 
 
-# ---------------------------------------------------------------------- kinds of pictures
+# ---------------------------------------------------------------------- kinds of images
 
 
-def test_arrays_images_and_paths_are_the_same_picture(tmp_path):
-    given = picture(4, 5)
-    Image.fromarray(given).save(tmp_path / "picture.png")
+def test_arrays_images_and_paths_are_the_same_image(tmp_path):
+    given = image(4, 5)
+    Image.fromarray(given).save(tmp_path / "image.png")
     expected = given.astype(np.float32) / np.float32(255)
     read_only = given.copy()
     read_only.flags.writeable = False
@@ -139,8 +139,8 @@ def test_arrays_images_and_paths_are_the_same_picture(tmp_path):
         given / 255.0,
         expected,
         Image.fromarray(given),
-        tmp_path / "picture.png",
-        str(tmp_path / "picture.png"),
+        tmp_path / "image.png",
+        str(tmp_path / "image.png"),
     ):
         array = transform.as_image(kind)
         assert array.dtype == np.float32
@@ -174,12 +174,12 @@ def test_a_palette_becomes_rgb():
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_more_than_eight_bits_are_not_cut_in_silence(mode):
-    with pytest.raises(ValueError, match=rf"picture 1 has more than 8 bits .*mode {mode}\): scale it to \[0, 1\]"):
-        transform.make_batch([picture(2, 2), Image.new(mode, (3, 2))], 8, 8, MEAN, STD)
+    with pytest.raises(ValueError, match=rf"image 1 has more than 8 bits .*mode {mode}\): scale it to \[0, 1\]"):
+        transform.make_batch([image(2, 2), Image.new(mode, (3, 2))], 8, 8, MEAN, STD)
 
 
-def test_a_picture_is_turned_the_way_it_was_held(tmp_path):
-    given = picture(2, 3)
+def test_an_image_is_turned_the_way_it_was_held(tmp_path):
+    given = image(2, 3)
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: the camera was turned, a quarter turn clockwise puts it right
     Image.fromarray(given).save(tmp_path / "turned.png", exif=exif)
@@ -192,11 +192,11 @@ def test_a_picture_is_turned_the_way_it_was_held(tmp_path):
 @pytest.mark.parametrize(
     "wrong, error, message",
     [
-        (np.zeros((3, 8, 9), np.uint8), ValueError, r"not \(3, 8, 9\); .* use picture.transpose\(1, 2, 0\)"),
+        (np.zeros((3, 8, 9), np.uint8), ValueError, r"not \(3, 8, 9\); .* use image.transpose\(1, 2, 0\)"),
         (
             np.zeros((8, 9), np.uint8),
             ValueError,
-            r"not \(8, 9\); a grey picture .* np.stack\(\[picture\] \* 3, axis=2\)",
+            r"not \(8, 9\); a grey image .* np.stack\(\[image\] \* 3, axis=2\)",
         ),
         (np.zeros((8, 9, 4), np.uint8), ValueError, r"shape \(H, W, 3\), not \(8, 9, 4\)"),
         (np.zeros((1, 8, 9, 3), np.uint8), ValueError, r"shape \(H, W, 3\), not \(1, 8, 9, 3\)"),
@@ -211,13 +211,13 @@ def test_a_picture_is_turned_the_way_it_was_held(tmp_path):
         (None, TypeError, "not NoneType"),
     ],
 )
-def test_bad_pictures_are_named(wrong, error, message):
-    with pytest.raises(error, match=f"^picture 1 .*{message}"):
-        transform.make_batch([picture(4, 4), wrong], 4, 8, MEAN, STD)
+def test_bad_images_are_named(wrong, error, message):
+    with pytest.raises(error, match=f"^image 1 .*{message}"):
+        transform.make_batch([image(4, 4), wrong], 4, 8, MEAN, STD)
 
 
 def test_paths_that_cannot_be_read_are_named(tmp_path):
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not an image")
     for name in ("text.png", "absent.png"):
         with pytest.raises(OSError, match=name):
             transform.as_image(tmp_path / name)

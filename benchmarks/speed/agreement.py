@@ -40,7 +40,7 @@ def close(ours: np.ndarray, theirs: np.ndarray, allowed: float) -> Agreement:
 
 
 def same_detections(ours: Sequence[Detections], theirs: Sequence[Detections]) -> Agreement:
-    """Of each picture the same detections, but for a few; and there are some, for nothing found says nothing.
+    """Of each image the same detections, but for a few; and there are some, for nothing found says nothing.
 
     Two detections are partners where their labels are equal and each is nearest to the other; they must lie within
     `PIXELS` and `SCORE` of each other.

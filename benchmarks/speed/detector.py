@@ -1,4 +1,4 @@
-"""Rows of the whole detector: from a picture to what is on it."""
+"""Rows of the whole detector: from an image to what is on it."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from speed.timing import Contestant
 Size = tuple[int, int]
 
 
-def contest(settings: Settings, size: Size = inputs.PICTURE) -> Contest:
-    """Everyone on the same picture with the same weights."""
-    picture = inputs.textured_picture(*size)
-    contestants = [*batch_contestants(settings, size, [picture]), *onnx_contestants(settings, size, picture)]
+def contest(settings: Settings, size: Size = inputs.IMAGE) -> Contest:
+    """Everyone on the same image with the same weights."""
+    image = inputs.textured_image(*size)
+    contestants = [*batch_contestants(settings, size, [image]), *onnx_contestants(settings, size, image)]
     return by_answer(contestants, same_detections)
 
 
 def batch_contest(settings: Settings, size: Size, batch: int) -> Contest:
-    """Everyone on so many pictures at once, but for the runtimes of ONNX files, which are of one picture."""
-    pictures = [inputs.textured_picture(*size, seed) for seed in range(inputs.SEED, inputs.SEED + batch)]
-    return by_answer(batch_contestants(settings, size, pictures), same_detections)
+    """Everyone on so many images at once, but for the runtimes of ONNX files, which are of one image."""
+    images = [inputs.textured_image(*size, seed) for seed in range(inputs.SEED, inputs.SEED + batch)]
+    return by_answer(batch_contestants(settings, size, images), same_detections)
 
 
-def batch_contestants(settings: Settings, size: Size, pictures: Sequence[np.ndarray]) -> list[Contestant]:
+def batch_contestants(settings: Settings, size: Size, images: Sequence[np.ndarray]) -> list[Contestant]:
     """rcnn, and torchvision in both of PyTorch's layouts."""
     model = detector(size)
-    contestants = [Contestant("rcnn", lambda _: model.predict(pictures))]
+    contestants = [Contestant("rcnn", lambda _: model.predict(images))]
     if "torchvision" in settings.peers:
         from speed import torch_peer
 
         contestants += [
-            torch_peer.detecting("torchvision", torch_detector(size), pictures),
-            torch_peer.detecting("torchvision, channels last", torch_channels_last(size), pictures),
+            torch_peer.detecting("torchvision", torch_detector(size), images),
+            torch_peer.detecting("torchvision, channels last", torch_channels_last(size), images),
         ]
     return contestants
 
 
-def onnx_contestants(settings: Settings, size: Size, picture: np.ndarray) -> list[Contestant]:
+def onnx_contestants(settings: Settings, size: Size, image: np.ndarray) -> list[Contestant]:
     """The runtimes of ONNX files that take part."""
     wanted = [peer for peer in ("onnxruntime", "openvino") if peer in settings.peers]
     if not wanted:
@@ -54,11 +54,11 @@ def onnx_contestants(settings: Settings, size: Size, picture: np.ndarray) -> lis
 
     path = exported(size, settings.folder)
     make = {"onnxruntime": onnx_peer.with_onnxruntime, "openvino": onnx_peer.with_openvino}
-    return [make[peer](path, picture, settings.threads) for peer in wanted]
+    return [make[peer](path, image, settings.threads) for peer in wanted]
 
 
 def exported(size: Size, folder: Path) -> Path:
-    """The ONNX file for pictures of a size, written when it is first asked for."""
+    """The ONNX file for images of a size, written when it is first asked for."""
     from speed import onnx_peer
 
     path = folder / f"detector-{size[0]}-{size[1]}.onnx"
@@ -66,20 +66,20 @@ def exported(size: Size, folder: Path) -> Path:
 
 
 def sizes(size: Size) -> dict[str, Any]:
-    """Settings with which a picture of this size is not resized."""
+    """Settings with which an image of this size is not resized."""
     return {"min_size": min(size), "max_size": max(size)}
 
 
 @functools.lru_cache(maxsize=1)
 def weights() -> Mapping[str, np.ndarray]:
-    """Those of every detector here; they have no size of picture in them."""
+    """Those of every detector here; they have no size of image in them."""
     model = rcnn.faster_rcnn_resnet_50_fpn(inputs.NUM_CLASSES)
     return inputs.detector_weights({name: array.shape for name, array in model.state_dict().items()})
 
 
 @functools.lru_cache(maxsize=1)
 def detector(size: Size) -> rcnn.FasterRCNN:
-    """rcnn's, for pictures of a size."""
+    """rcnn's, for images of a size."""
     model = rcnn.faster_rcnn_resnet_50_fpn(inputs.NUM_CLASSES, **sizes(size))
     model.load_state_dict(weights())
     return model.eval()
@@ -87,7 +87,7 @@ def detector(size: Size) -> rcnn.FasterRCNN:
 
 @functools.lru_cache(maxsize=1)
 def torch_detector(size: Size) -> Any:
-    """torchvision's, for pictures of a size."""
+    """torchvision's, for images of a size."""
     from speed import torch_peer
 
     return torch_peer.resnet_detector(weights(), inputs.NUM_CLASSES, **sizes(size))
@@ -105,7 +105,7 @@ def torch_channels_last(size: Size) -> Any:
 
 
 def _work(threads: str) -> str:
-    return f"detector ResNet-50-FPN, 1 x 3 x {inputs.PICTURE[0]} x {inputs.PICTURE[1]}, {threads}"
+    return f"detector ResNet-50-FPN, 1 x 3 x {inputs.IMAGE[0]} x {inputs.IMAGE[1]}, {threads}"
 
 
 ROWS = [

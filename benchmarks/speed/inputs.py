@@ -12,17 +12,17 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from seeded import seeded_image, seeded_state  # noqa: E402
 
-PICTURE = (800, 1216)  # height, width: what most photos of COCO are resized and padded to
+IMAGE = (800, 1216)  # height, width: what most photos of COCO are resized and padded to
 FEATURES = (200, 304)  # the finest level of its feature pyramid
 CHANNELS = 256
 NUM_CLASSES = 91
-SEED = 2  # whose weights make 1,000 proposals on all levels, and 100 detections, on the picture of this seed
+SEED = 2  # whose weights make 1,000 proposals on all levels, and 100 detections, on the image of this seed
 BLOCKS = (3, 4, 6, 3)  # of the four stages of ResNet-50
 STAGE_CHANNELS = (256, 512, 1024, 2048)
 
 
-def textured_picture(height: int, width: int, seed: int = SEED) -> np.ndarray:
-    """A seeded (H, W, 3) picture with grain: on a plain surface boxes tie, and the last bit of a score decides."""
+def textured_image(height: int, width: int, seed: int = SEED) -> np.ndarray:
+    """A seeded (H, W, 3) image with grain: on a plain surface boxes tie, and the last bit of a score decides."""
     grain = np.random.default_rng(seed).normal(0, 0.08, (height, width, 3))
     return np.clip(seeded_image(height, width, seed).transpose(1, 2, 0) + grain, 0, 1).astype(np.float32)
 
@@ -38,7 +38,7 @@ def clustered_boxes(count: int, seed: int = 0, per_object: int = 10) -> tuple[np
     Of ten, two or three are left by suppression at an IoU of 0.7. No two scores are equal.
     """
     rng = np.random.default_rng(seed)
-    height, width = PICTURE
+    height, width = IMAGE
     objects = max(count // per_object, 1)
     sides = np.exp(rng.uniform(np.log(16), np.log(256), (objects, 2)))
     centres = rng.uniform(0, (width, height), (objects, 2))
@@ -51,10 +51,10 @@ def clustered_boxes(count: int, seed: int = 0, per_object: int = 10) -> tuple[np
 
 
 def rois(count: int, seed: int = 0) -> np.ndarray:
-    """(count, 4) RoIs inside the picture, small ones and large ones: the square root of the area spreads evenly, on a
+    """(count, 4) RoIs inside the image, small ones and large ones: the square root of the area spreads evenly, on a
     logarithmic scale, from 16 to 512 pixels."""
     rng = np.random.default_rng(seed)
-    height, width = PICTURE
+    height, width = IMAGE
     size, ratio = np.exp(rng.uniform(np.log(16), np.log(512), count)), np.exp(rng.uniform(-0.7, 0.7, count) / 2)
     sides = np.stack([size * ratio, size / ratio], axis=1)  # (count, 2)
     corners = rng.uniform(size=(count, 2)) * (np.array([width, height]) - sides)
@@ -68,7 +68,7 @@ def feature_maps(batch: int, channels: int, height: int, width: int, seed: int =
 
 
 def targets(height: int, width: int, count: int = 8, seed: int = SEED) -> list[dict[str, np.ndarray]]:
-    """Objects of one picture, for a training step: boxes (count, 4) and labels (count,)."""
+    """Objects of one image, for a training step: boxes (count, 4) and labels (count,)."""
     rng = np.random.default_rng(seed)
     sides = rng.uniform(0.1, 0.5, (count, 2)) * (width, height)
     corners = rng.uniform(size=(count, 2)) * (np.array([width, height]) - sides)
@@ -97,7 +97,7 @@ class Convolution:
 
     @property
     def flop(self) -> int:
-        """Multiplications and additions of the direct algorithm, for one picture."""
+        """Multiplications and additions of the direct algorithm, for one image."""
         height, width = self.output_size
         return 2 * height * width * self.out_channels * self.in_channels * self.kernel**2
 
@@ -109,8 +109,8 @@ class Convolution:
         )
 
 
-def resnet_fpn_convolutions(height: int = PICTURE[0], width: int = PICTURE[1]) -> list[Convolution]:
-    """Every convolution of a ResNet-50-FPN detector on one picture, in order, the RPN's included."""
+def resnet_fpn_convolutions(height: int = IMAGE[0], width: int = IMAGE[1]) -> list[Convolution]:
+    """Every convolution of a ResNet-50-FPN detector on one image, in order, the RPN's included."""
     return [*_resnet(height, width), *_pyramid(height, width)]
 
 

@@ -12,13 +12,13 @@ from speed.agreement import close, same_array
 from speed.rows import Contest, Row, Settings, by_answer
 from speed.timing import Contestant
 
-SCALE = inputs.FEATURES[0] / inputs.PICTURE[0]
+SCALE = inputs.FEATURES[0] / inputs.IMAGE[0]
 NMS_THRESHOLD = 0.7  # the RPN's
 LEVELS = (1000, 1000, 1000, 1000, 800)  # candidates that the five levels of a pyramid bring
 
 
 def align_contest(settings: Settings, count: int) -> Contest:
-    """RoIAlign on the finest level of a picture's pyramid."""
+    """RoIAlign on the finest level of an image's pyramid."""
     features, rois = inputs.feature_maps(1, inputs.CHANNELS, *inputs.FEATURES), inputs.rois(count)
     images = np.zeros(count, np.int64)
     contestants = [Contestant("rcnn", lambda _: roi.roi_align(features, rois, images, (7, 7), SCALE))]

@@ -1,4 +1,4 @@
-"""Rows of memory: how much a process holds at most that loads the detector and looks at a picture.
+"""Rows of memory: how much a process holds at most that loads the detector and looks at an image.
 
 Each contestant has a process of its own, `speed/memory_probe.py`.
 """
@@ -53,7 +53,7 @@ def _write_rcnn(folder: Path) -> Path:
     from speed import detector
 
     path = folder / "detector.safetensors"
-    rcnn.save(path, detector.detector(inputs.PICTURE))
+    rcnn.save(path, detector.detector(inputs.IMAGE))
     return path
 
 
@@ -63,20 +63,20 @@ def _write_torch(folder: Path) -> Path:
     from speed import detector
 
     path = folder / "detector.pth"
-    torch.save(detector.torch_detector(inputs.PICTURE).state_dict(), path)
+    torch.save(detector.torch_detector(inputs.IMAGE).state_dict(), path)
     return path
 
 
 def _write_onnx(folder: Path) -> Path:
     from speed import detector
 
-    return detector.exported(inputs.PICTURE, folder)
+    return detector.exported(inputs.IMAGE, folder)
 
 
 WRITERS = {"rcnn": _write_rcnn, "torchvision": _write_torch, "onnxruntime": _write_onnx, "openvino": _write_onnx}
 
 
-_WORK = f"1 x 3 x {inputs.PICTURE[0]} x {inputs.PICTURE[1]}"
+_WORK = f"1 x 3 x {inputs.IMAGE[0]} x {inputs.IMAGE[1]}"
 ROWS = (
     [
         Row(

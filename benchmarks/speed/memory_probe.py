@@ -1,10 +1,10 @@
-"""One process that loads the detector, looks at a picture, and says how much memory it needed at most.
+"""One process that loads the detector, looks at an image, and says how much memory it needed at most.
 
     python -m speed.memory_probe WHO FILE THREADS
 
 It imports what WHO needs, and nothing else. The file is the detector's: .safetensors for rcnn, .pth for torchvision,
 .onnx for the others. What Linux calls VmHWM is the most that was ever resident; the mark can be reset, so that the look
-at the picture is measured by itself. Prints {"process": bytes, "beyond": bytes}, the latter counted from what was
+at the image is measured by itself. Prints {"process": bytes, "beyond": bytes}, the latter counted from what was
 resident once the detector was loaded.
 """
 
@@ -21,42 +21,42 @@ from speed import inputs
 
 RESET = Path("/proc/self/clear_refs")  # 5 written to it makes VmHWM what is resident now
 STATUS = Path("/proc/self/status")
-LOOKS = 2  # at the picture: the first may leave behind what the second needs besides
+LOOKS = 2  # at the image: the first may leave behind what the second needs besides
 Look = Callable[[], object]
 
 
-def with_rcnn(path: Path, picture: np.ndarray, threads: int) -> Look:
+def with_rcnn(path: Path, image: np.ndarray, threads: int) -> Look:
     import rcnn
 
     rcnn.set_num_threads(threads)
     model = rcnn.load(path)
-    return lambda: model.predict([picture])
+    return lambda: model.predict([image])
 
 
-def with_torchvision(path: Path, picture: np.ndarray, threads: int) -> Look:
+def with_torchvision(path: Path, image: np.ndarray, threads: int) -> Look:
     import torch
 
     from speed import torch_peer
 
     torch.set_num_threads(threads)
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     net = torch_peer.empty_resnet_detector(inputs.NUM_CLASSES, min_size=min(height, width), max_size=max(height, width))
     net.load_state_dict(torch.load(path, weights_only=True))
-    contestant = torch_peer.detecting("torchvision", net, [picture])
+    contestant = torch_peer.detecting("torchvision", net, [image])
     return lambda: contestant.call(None)
 
 
-def with_onnxruntime(path: Path, picture: np.ndarray, threads: int) -> Look:
+def with_onnxruntime(path: Path, image: np.ndarray, threads: int) -> Look:
     from speed import onnx_peer
 
-    contestant = onnx_peer.with_onnxruntime(path, picture, threads)
+    contestant = onnx_peer.with_onnxruntime(path, image, threads)
     return lambda: contestant.call(None)
 
 
-def with_openvino(path: Path, picture: np.ndarray, threads: int) -> Look:
+def with_openvino(path: Path, image: np.ndarray, threads: int) -> Look:
     from speed import onnx_peer
 
-    contestant = onnx_peer.with_openvino(path, picture, threads)
+    contestant = onnx_peer.with_openvino(path, image, threads)
     return lambda: contestant.call(None)
 
 
@@ -75,7 +75,7 @@ def status(field: str) -> int:
 
 
 def main(who: str, path: str, threads: str) -> None:
-    look = LOADERS[who](Path(path), inputs.textured_picture(*inputs.PICTURE), int(threads))
+    look = LOADERS[who](Path(path), inputs.textured_image(*inputs.IMAGE), int(threads))
     loading, loaded = status("VmHWM"), status("VmRSS")
     RESET.write_text("5")
     for _ in range(LOOKS):

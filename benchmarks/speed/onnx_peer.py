@@ -1,4 +1,4 @@
-"""ONNX Runtime and OpenVINO: torchvision's detector, exported to one ONNX file per size of picture.
+"""ONNX Runtime and OpenVINO: torchvision's detector, exported to one ONNX file per size of image.
 
 torchvision's exporter writes the sizes that it saw into the file here and there, so one file serves one size.
 """
@@ -23,36 +23,36 @@ OPSET = 17
 
 
 def export(net: torch.nn.Module, size: tuple[int, int], path: Path) -> Path:
-    """`path`, to which the detector is written for pictures of `size` (height, width)."""
+    """`path`, to which the detector is written for images of `size` (height, width)."""
     import torch
 
-    picture = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # a hundred of them: what is a constant in the file, as intended here
-        torch.onnx.export(net, ([picture],), str(path), opset_version=OPSET, dynamo=False)
+        torch.onnx.export(net, ([image],), str(path), opset_version=OPSET, dynamo=False)
     return path
 
 
-def planar(picture: np.ndarray) -> np.ndarray:
-    """A picture (H, W, 3) as the file wants it: (3, H, W)."""
-    return np.ascontiguousarray(picture.transpose(2, 0, 1))
+def planar(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) as the file wants it: (3, H, W)."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
-def with_onnxruntime(path: Path, picture: np.ndarray, threads: int) -> Contestant:
-    """The detector of the file in ONNX Runtime, on one picture."""
+def with_onnxruntime(path: Path, image: np.ndarray, threads: int) -> Contestant:
+    """The detector of the file in ONNX Runtime, on one image."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    given = {session.get_inputs()[0].name: planar(picture)}
+    given = {session.get_inputs()[0].name: planar(image)}
     return Contestant("ONNX Runtime", lambda _: session.run(None, given), read=_as_detections)
 
 
-def with_openvino(path: Path, picture: np.ndarray, threads: int) -> Contestant:
-    """The detector of the file in OpenVINO, on one picture, in float32.
+def with_openvino(path: Path, image: np.ndarray, threads: int) -> Contestant:
+    """The detector of the file in OpenVINO, on one image, in float32.
 
     On a processor that multiplies matrices of bfloat16 (AMX, AVX512_BF16), OpenVINO would do so without being asked,
     and answer with three digits; the hint keeps it to what all others compute in.
@@ -64,7 +64,7 @@ def with_openvino(path: Path, picture: np.ndarray, threads: int) -> Contestant:
         "CPU",
         {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"},
     )
-    request, given = compiled.create_infer_request(), {0: planar(picture)}
+    request, given = compiled.create_infer_request(), {0: planar(image)}
 
     def call(_: None) -> list[np.ndarray]:
         answer: Any = request.infer(given)

@@ -1,4 +1,4 @@
-"""Rows that show how cost grows: with threads, with the picture, with the batch, with RoIs; and their picture."""
+"""Rows that show how cost grows: with threads, with the image, with the batch, with RoIs; and their plot."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from speed.processors import processors
 from speed.rows import Result, Row
 from speed.timing import summary
 
-SIDE = 640  # pixels of the square pictures of the sweeps in which the size is none
+SIDE = 640  # pixels of the square images of the sweeps in which the size is none
 SIDES = (320, 480, 640, 800, 1066, 1333)
 BATCHES = (1, 2, 4, 8)
 SHARE = 0.5  # of the budget for a row, for each point of a curve
 ROIS = (100, 250, 500, 1000, 2000, 4000)
 
 # The tables, which are named after their axes, and what each panel is called.
-THREADS, PIXELS, PICTURES, REGIONS = "threads", "side of the picture, pixels", "pictures in a batch", "RoIs"
+THREADS, PIXELS, IMAGES, REGIONS = "threads", "side of the image, pixels", "images in a batch", "RoIs"
 TITLES = {
     THREADS: f"Detector, {SIDE} x {SIDE} pixels",
-    PIXELS: "Detector, square pictures",
-    PICTURES: f"Detector, {SIDE} x {SIDE} pixels each",
+    PIXELS: "Detector, square images",
+    IMAGES: f"Detector, {SIDE} x {SIDE} pixels each",
     REGIONS: kernels.align_work(),
 }
 LOOKS = {
@@ -61,7 +61,7 @@ ROWS = [
         Row(
             f"sweep-batch-{n}",
             f"detector, {n} x 3 x {SIDE} x {SIDE}",
-            table=PICTURES,
+            table=IMAGES,
             share=SHARE,
             x=n,
             make=functools.partial(detector.batch_contest, size=(SIDE, SIDE), batch=n),

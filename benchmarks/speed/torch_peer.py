@@ -59,28 +59,28 @@ def freeze_batch_norms(net: torch.nn.Module, eps: float) -> None:
                 setattr(module, name, FrozenBatchNorm2d(len(child.weight), eps=eps))
 
 
-def tensors(pictures: Sequence[np.ndarray]) -> list[torch.Tensor]:
-    """Pictures (H, W, 3), uint8 or in [0, 1], as torchvision wants them: (3, H, W) in [0, 1]."""
-    arrays = [picture / np.float32(255) if picture.dtype == np.uint8 else picture for picture in pictures]
+def tensors(images: Sequence[np.ndarray]) -> list[torch.Tensor]:
+    """Images (H, W, 3), uint8 or in [0, 1], as torchvision wants them: (3, H, W) in [0, 1]."""
+    arrays = [image / np.float32(255) if image.dtype == np.uint8 else image for image in images]
     return [torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1))) for array in arrays]
 
 
-def detecting(name: str, net: torch.nn.Module, pictures: Sequence[np.ndarray]) -> Contestant:
-    """`net` finding what is on the pictures."""
-    given = tensors(pictures)
+def detecting(name: str, net: torch.nn.Module, images: Sequence[np.ndarray]) -> Contestant:
+    """`net` finding what is on the images."""
+    given = tensors(images)
 
     def call(_: None) -> list[dict[str, torch.Tensor]]:
         with torch.inference_mode():
             return net(given)
 
-    return Contestant(name, call, read=lambda answer: [{k: v.numpy() for k, v in page.items()} for page in answer])
+    return Contestant(name, call, read=lambda answer: [{k: v.numpy() for k, v in found.items()} for found in answer])
 
 
 # ---------------------------------------------------------------- kernels
 
 
 def aligning(features: np.ndarray, rois: np.ndarray, scale: float) -> Contestant:
-    """RoIAlign of one picture's features, 7 x 7 bins of 2 x 2 samples."""
+    """RoIAlign of one image's features, 7 x 7 bins of 2 x 2 samples."""
     maps, boxes = torch.from_numpy(np.ascontiguousarray(features)), [torch.from_numpy(rois)]
 
     def call(_: None) -> torch.Tensor:
@@ -153,9 +153,9 @@ class TrainingStep:
         self.net, self.optimizer, self.max_norm = net.train(), optimizer, max_norm
         self.parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
 
-    def __call__(self, pictures: Sequence[np.ndarray], targets: Sequence[Mapping[str, np.ndarray]]) -> float:
+    def __call__(self, images: Sequence[np.ndarray], targets: Sequence[Mapping[str, np.ndarray]]) -> float:
         """The total loss, after which the parameters have moved."""
-        loss = sum(self.losses(pictures, targets).values())
+        loss = sum(self.losses(images, targets).values())
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
@@ -164,11 +164,11 @@ class TrainingStep:
 
     def gradients(
         self,
-        pictures: Sequence[np.ndarray],
+        images: Sequence[np.ndarray],
         targets: Sequence[Mapping[str, np.ndarray]],
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """The losses, and the gradient of each parameter that learns, by name; no parameter moves."""
-        losses = self.losses(pictures, targets)
+        losses = self.losses(images, targets)
         sum(losses.values()).backward()
         return (
             {name: loss.detach().numpy() for name, loss in losses.items()},
@@ -180,11 +180,11 @@ class TrainingStep:
         )
 
     def losses(
-        self, pictures: Sequence[np.ndarray], targets: Sequence[Mapping[str, np.ndarray]]
+        self, images: Sequence[np.ndarray], targets: Sequence[Mapping[str, np.ndarray]]
     ) -> dict[str, torch.Tensor]:
         """The four losses under rcnn's names."""
-        objects = [{name: torch.from_numpy(np.asarray(value)) for name, value in page.items()} for page in targets]
-        losses = self.net(tensors(pictures), objects)
+        objects = [{name: torch.from_numpy(np.asarray(value)) for name, value in target.items()} for target in targets]
+        losses = self.net(tensors(images), objects)
         return {LOSS_NAMES[name]: value for name, value in losses.items()}
 
 

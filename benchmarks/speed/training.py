@@ -1,4 +1,4 @@
-"""Rows of training: a step from pictures to moved parameters. The peer is torchvision's detector in PyTorch."""
+"""Rows of training: a step from images to moved parameters. The peer is torchvision's detector in PyTorch."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ LOSS, GRADIENTS = 1e-3, 1e-2  # that they may be apart: of a loss, and of the no
 
 
 def resnet_contest(settings: Settings) -> Contest:
-    """ResNet-50-FPN on one picture, by SGD with momentum."""
-    pages = [(inputs.textured_picture(*SIZE), inputs.targets(*SIZE)[0])]
-    contestants = [our_training(resnet(), pages, RECIPE)]
+    """ResNet-50-FPN on one image, by SGD with momentum."""
+    dataset = [(inputs.textured_image(*SIZE), inputs.targets(*SIZE)[0])]
+    contestants = [our_training(resnet(), dataset, RECIPE)]
     if "torchvision" not in settings.peers:
         return Contest(contestants, dict)
     import torch
@@ -38,21 +38,21 @@ def resnet_contest(settings: Settings) -> Contest:
     net = torch_resnet()
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, RECIPE.lr, RECIPE.momentum, weight_decay=RECIPE.weight_decay)
-    contestants.append(their_training(torch_peer.TrainingStep(net, optimizer, RECIPE.max_norm), pages, RECIPE))
+    contestants.append(their_training(torch_peer.TrainingStep(net, optimizer, RECIPE.max_norm), dataset, RECIPE))
 
     def agreements() -> dict[str, Agreement]:
-        return {"torchvision": steps_agree(resnet(**EVERYTHING), torch_resnet(**EVERYTHING), pages)}
+        return {"torchvision": steps_agree(resnet(**EVERYTHING), torch_resnet(**EVERYTHING), dataset)}
 
     return Contest(contestants, agreements)
 
 
 def digits_contest(settings: Settings) -> Contest:
     """The small detector on pages of handwritten digits, by the recipe with which it is trained."""
-    pages, recipe = data.load("digits", "train"), RECIPES["digits"]
+    dataset, recipe = data.load("digits", "train"), RECIPES["digits"]
     rcnn.seed(0)
-    model = rcnn.faster_rcnn_small(pages.classes)
+    model = rcnn.faster_rcnn_small(dataset.classes)
     if "torchvision" not in settings.peers:
-        return Contest([our_training(model, pages, recipe)], dict)
+        return Contest([our_training(model, dataset, recipe)], dict)
     import torch
 
     from speed import torch_peer
@@ -62,17 +62,17 @@ def digits_contest(settings: Settings) -> Contest:
     step = torch_peer.TrainingStep(net, optimizer, recipe.max_norm)
 
     def agreements() -> dict[str, Agreement]:
-        sampling_all = rcnn.faster_rcnn_small(pages.classes, **EVERYTHING)
-        few = [pages[index] for index in range(recipe.batch_size)]
+        sampling_all = rcnn.faster_rcnn_small(dataset.classes, **EVERYTHING)
+        few = [dataset[index] for index in range(recipe.batch_size)]
         return {"torchvision": steps_agree(sampling_all, torch_peer.small_detector(sampling_all), few)}
 
-    return Contest([our_training(model, pages, recipe), their_training(step, pages, recipe)], agreements)
+    return Contest([our_training(model, dataset, recipe), their_training(step, dataset, recipe)], agreements)
 
 
-def our_training(model: rcnn.FasterRCNN, pages: Any, recipe: Recipe) -> Contestant:
-    """Steps of rcnn, one after the other, reading the pictures included."""
-    loader = Loader(pages, model.make_batch, model.config.num_classes)
-    order, steps = Order(len(pages), recipe.batch_size, recipe.seed), itertools.count()
+def our_training(model: rcnn.FasterRCNN, dataset: Any, recipe: Recipe) -> Contestant:
+    """Steps of rcnn, one after the other, reading the images included."""
+    loader = Loader(dataset, model.make_batch, model.config.num_classes)
+    order, steps = Order(len(dataset), recipe.batch_size, recipe.seed), itertools.count()
     optimizer = recipe.make_optimizer(model)
     model.train()
 
@@ -84,13 +84,13 @@ def our_training(model: rcnn.FasterRCNN, pages: Any, recipe: Recipe) -> Contesta
     return Contestant("rcnn", call)
 
 
-def their_training(step: Callable[..., float], pages: Any, recipe: Recipe) -> Contestant:
-    """Steps of torchvision on the same pictures in the same order, reading included."""
-    order, steps = Order(len(pages), recipe.batch_size, recipe.seed), itertools.count()
+def their_training(step: Callable[..., float], dataset: Any, recipe: Recipe) -> Contestant:
+    """Steps of torchvision on the same images in the same order, reading included."""
+    order, steps = Order(len(dataset), recipe.batch_size, recipe.seed), itertools.count()
 
     def call(_: None) -> float:
-        batch = [pages[index] for index in order.batch(next(steps))]
-        loss = step([picture for picture, _ in batch], [target for _, target in batch])
+        batch = [dataset[index] for index in order.batch(next(steps))]
+        loss = step([image for image, _ in batch], [target for _, target in batch])
         if not np.isfinite(loss):
             raise FloatingPointError("torchvision's training has diverged, and is no measure of anything")
         return loss
@@ -98,18 +98,18 @@ def their_training(step: Callable[..., float], pages: Any, recipe: Recipe) -> Co
     return Contestant("torchvision", call)
 
 
-def steps_agree(model: rcnn.FasterRCNN, net: Any, pages: Sequence[tuple[np.ndarray, Arrays]]) -> Agreement:
+def steps_agree(model: rcnn.FasterRCNN, net: Any, dataset: Sequence[tuple[np.ndarray, Arrays]]) -> Agreement:
     """Whether a step of both has the same losses and gradients. Both sample everything: chance plays no part."""
     from speed import torch_peer
 
-    pictures, targets = [picture for picture, _ in pages], [target for _, target in pages]
-    losses = model.train().get_loss(pictures, targets)
+    images, targets = [image for image, _ in dataset], [target for _, target in dataset]
+    losses = model.train().get_loss(images, targets)
     losses["total_loss"].backward()
     ours = (
         {name: loss.data for name, loss in losses.items()},
         {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None},
     )
-    return same_step(ours, torch_peer.TrainingStep(net, None, 1.0).gradients(pictures, targets), LOSS, GRADIENTS)
+    return same_step(ours, torch_peer.TrainingStep(net, None, 1.0).gradients(images, targets), LOSS, GRADIENTS)
 
 
 def resnet(**settings: Any) -> rcnn.FasterRCNN:

@@ -27,9 +27,9 @@
 #
 # | | stage | comes in | comes out | source |
 # |---|---|---|---|---|
-# | 1 | transform | picture (h, w, 3) | `images` (N, 3, H, W) | [1] section 3.3 |
-# | 2 | backbone | `images` | `features[l]` (N, C, H_l, W_l) | [1] section 3.1 |
-# | 3 | anchors | the sizes of `images` and `features` | `anchors[l]` (A_l, 4) | [1] section 3.1.1 |
+# | 1 | transform | image (h, w, 3) | `batch` (N, 3, H, W) | [1] section 3.3 |
+# | 2 | backbone | `batch` | `features[l]` (N, C, H_l, W_l) | [1] section 3.1 |
+# | 3 | anchors | the sizes of `batch` and `features` | `anchors[l]` (A_l, 4) | [1] section 3.1.1 |
 # | 4 | RPN head | `features` | `objectness[l]` (N, A_l), `rpn_deltas[l]` (N, A_l, 4) | [1] section 3.1 |
 # | 5 | proposals | the arrays of 3 and 4 | `candidates[i]` (K_i, 4), `proposals[i]` (P_i, 4) | [1] section 3.3 |
 # | 6 | RoIAlign | `features`, `rois` (R, 4) | `pooled` (R, C, ph, pw) | [3] section 3 |
@@ -53,19 +53,19 @@ from rcnn.evaluate import evaluate
 
 model = rcnn.load_digits()  # its weights come with the package
 pages = data.Digits(split="val")  # no glyph on these pages was ever trained on
-picture, target = pages[178]
+image, target = pages[178]
 
 figure = plot.figure(9, 4.4)
 left, right = figure.subplots(1, 2)
-plot.title(plot.image(left, picture), "What comes in", f"a picture {picture.shape}, {picture.dtype}")
-plot.boxes(plot.image(right, picture), target["boxes"], target["labels"], class_names=pages.classes)
+plot.title(plot.image(left, image), "What comes in", f"an image {image.shape}, {image.dtype}")
+plot.boxes(plot.image(right, image), target["boxes"], target["labels"], class_names=pages.classes)
 plot.title(right, "What should come out", f"boxes {target['boxes'].shape}, labels {target['labels'].shape}")
 figure
 
 # %% predict [markdown]
 # ## Predict first
 #
-# The size of the picture and the settings that the next cell prints decide almost all shapes. You also need to know that
+# The size of the image and the settings that the next cell prints decide almost all shapes. You also need to know that
 # the backbone holds three convolutions of stride 2, and that one page is traced. How many candidates and proposals there
 # are depends on what is on the page: for these, give the largest number that the settings allow, and go on with it.
 #
@@ -125,25 +125,25 @@ def predict_shapes():
 
 
 # %% transform [markdown]
-# ## 1  Transform: from a picture to a batch
+# ## 1  Transform: from an image to a batch
 #
-# In: a picture (h, w, 3), 8-bit colours. Out: `images` (N, 3, H, W), float32, and the size of each picture within it,
+# In: an image (h, w, 3), 8-bit colours. Out: `batch` (N, 3, H, W), float32, and the size of each image within it,
 # `image_sizes`.
 #
-# The picture is scaled so that its shorter side has `min_size` pixels ([1] section 3.3), unless the longer one would
+# The image is scaled so that its shorter side has `min_size` pixels ([1] section 3.3), unless the longer one would
 # exceed `max_size` ([2] section 5.2). From each channel, in [0, 1], a mean is subtracted, and the rest is divided by a
-# standard deviation. Zeros at the right and at the bottom bring both sides to a multiple of 32, and all pictures of a
+# standard deviation. Zeros at the right and at the bottom bring both sides to a multiple of 32, and all images of a
 # batch to one size.
 #
 # `model.trace` runs the whole detector once and keeps everything. It is given the target as well, for what the notebook
 # shows of training; detection does not look at it.
 #
 # > **What people get wrong.** The mean and the deviation are constants, `image_mean` and `image_std` of the settings, and
-# > not those of the picture at hand. And the axes change order: a picture is (h, w, 3), a batch is (N, 3, H, W), a size
+# > not those of the image at hand. And the axes change order: an image is (h, w, 3), a batch is (N, 3, H, W), a size
 # > is (height, width), but a box begins with x.
 
 # %% transform-shapes
-trace = model.trace([picture], [target], rng=np.random.default_rng(0))
+trace = model.trace([image], [target], rng=np.random.default_rng(0))
 show("batch", trace.batch)
 show("images[0]", trace.images[0])  # the same to look at, without normalisation and padding
 print(f"{'image_sizes[0]':<22}{trace.image_sizes[0]}")
@@ -159,12 +159,12 @@ figure
 # %% backbone [markdown]
 # ## 2  Backbone: from pixels to features
 #
-# In: `images` (N, 3, H, W). Out: for every level l a *feature map* `features[l]` (N, C, H_l, W_l), C numbers for each of
+# In: `batch` (N, 3, H, W). Out: for every level l a *feature map* `features[l]` (N, C, H_l, W_l), C numbers for each of
 # its cells. A backbone with a pyramid has several levels, and each array of the stages 3 and 4 then has an entry per
 # level. This one has a single level.
 #
 # Each of the three convolutions of stride 2 halves both sides, so that one step on the map is a step of $2^3 = 8$ pixels:
-# the *stride* is 8. From here on the detector knows what the map holds. It does not look at the picture again.
+# the *stride* is 8. From here on the detector knows what the map holds. It does not look at the image again.
 #
 # > **What people get wrong.** A cell does not see 8 × 8 pixels only. Every 3 × 3 convolution widens what it sees, and the
 # > later ones widen it by whole strides. So a cell can judge a digit that is several times larger than its stride.
@@ -186,7 +186,7 @@ figure
 # %% anchors [markdown]
 # ## 3  Anchors: a fixed list of boxes to ask about
 #
-# In: the sizes of `images` and of `features[l]`. Out: `anchors[l]` (A_l, 4), where A_l = H_l × W_l × k.
+# In: the sizes of `batch` and of `features[l]`. Out: `anchors[l]` (A_l, 4), where A_l = H_l × W_l × k.
 #
 # An anchor is a box of given area and aspect ratio. Every cell has k of them, one for each pair of `anchor_sizes` and
 # `aspect_ratios` (height / width), and from cell to cell they move by the stride ([1] section 3.1.1). Their order is row,
@@ -194,8 +194,8 @@ figure
 # expect anchor 0 of row 3, column 5? Its area is the square of the first size.
 #
 # > **What people get wrong.** Anchors are neither learned nor predicted: every page of this size has the same ones. The
-# > first are centred on the picture's corner (0, 0), not half a stride inside, for there a convolution of stride 2 and
-# > padding 1 has its first centre. So many anchors reach beyond the picture.
+# > first are centred on the image's corner (0, 0), not half a stride inside, for there a convolution of stride 2 and
+# > padding 1 has its first centre. So many anchors reach beyond the image.
 
 # %% anchors-shapes
 show("anchors[0]", trace.anchors[0])
@@ -208,7 +208,7 @@ print("row 3, column 5, anchor 0:", by_cell[3, 5, 0])
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
 plot.title(plot.cell_anchors(left, cell, stride), "The anchors of a cell", f"{cell.shape}")
-plot.anchor_level(right, picture, trace.anchors[0])
+plot.anchor_level(right, image, trace.anchors[0])
 plot.title(right, "All centres, and the anchors of one cell", f"{trace.anchors[0].shape}")
 figure
 
@@ -241,7 +241,7 @@ maps = probability.reshape(rows, columns, k).transpose(2, 0, 1)  # (k, H_l, W_l)
 shape = len(model.config.aspect_ratios), len(model.config.anchor_sizes)
 figure = plot.figure(10, 3.3 * shape[0])
 for ax, one, (x1, y1, x2, y2) in zip(figure.subplots(*shape).flat, maps, cell, strict=True):
-    plot.objectness(ax, picture, one, image_size=trace.batch.shape[2:])
+    plot.objectness(ax, image, one, image_size=trace.batch.shape[2:])
     plot.title(ax, f"{y2 - y1:g} × {x2 - x1:g}", "height × width of the anchor, pixels")
 figure
 
@@ -270,9 +270,9 @@ all_anchors, matches = np.concatenate(trace.anchors), trace.anchor_matches[0]  #
 sampled = np.concatenate([positive, negative])
 figure = plot.figure(10, 5)
 left, right = figure.subplots(1, 2)
-plot.matched_anchors(left, picture, all_anchors, matches, trace.gt_boxes[0])
+plot.matched_anchors(left, image, all_anchors, matches, trace.gt_boxes[0])
 plot.title(left, "All anchors", f"matches {matches.shape}")
-plot.matched_anchors(right, picture, all_anchors[sampled], matches[sampled], trace.gt_boxes[0])
+plot.matched_anchors(right, image, all_anchors[sampled], matches[sampled], trace.gt_boxes[0])
 plot.title(right, "The sample that the loss looks at", f"matches {matches[sampled].shape}")
 figure
 
@@ -303,9 +303,9 @@ show("proposal_scores[0]", trace.proposal_scores[0])
 
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
-plot.proposals(left, picture, trace.candidates[0], trace.candidate_scores[0], top=len(trace.candidates[0]))
+plot.proposals(left, image, trace.candidates[0], trace.candidate_scores[0], top=len(trace.candidates[0]))
 plot.title(left, "Candidates", f"{trace.candidates[0].shape}, before NMS")
-plot.proposals(right, picture, trace.proposals[0], trace.proposal_scores[0])
+plot.proposals(right, image, trace.proposals[0], trace.proposal_scores[0])
 plot.title(right, "Proposals", f"{trace.proposals[0].shape}, after it")
 figure
 
@@ -318,7 +318,7 @@ figure
 #
 # The layers to come need one fixed shape. So each RoI, whatever its sides, is divided into ph × pw bins. A bin is read at
 # 2 × 2 points, each interpolated bilinearly between the four cells around it, and the mean of the four values is the
-# bin's ([3] section 3). The picture follows one RoI, the one whose class will turn out to be the most certain.
+# bin's ([3] section 3). The plot follows one RoI, the one whose class will turn out to be the most certain.
 #
 # > **What people get wrong.** RoIs are in pixels, the map is in cells. Coordinates are multiplied by `roi_scales[l]`, one
 # > over the stride, and *not rounded*. The older RoIPool ([2] section 2.1) rounds them to whole cells, and half a cell is
@@ -360,7 +360,7 @@ figure
 # by `bbox_reg_weights` before use. In training the head sees a sample of the proposals, joined by the true boxes:
 # `sampled_rois[i]` (S_i, 4) with the classes `sampled_labels[i]` (S_i,) that it should name ([2] section 2.3).
 #
-# The picture shows the RoIs for which some digit is likelier than background, before and after their deltas.
+# The plot shows the RoIs for which some digit is likelier than background, before and after their deltas.
 #
 # > **What people get wrong.** Label 0 is the background, so the digit 7 has the label 8. And in training the deltas to be
 # > learned are multiplied by the weights by which they are divided here: whoever does only one of the two has boxes that
@@ -382,11 +382,11 @@ moved = boxes.decode(deltas, trace.rois[chosen], model.config.bbox_reg_weights)
 
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
-plot.proposals(left, picture, trace.rois[chosen], score[chosen])
+plot.proposals(left, image, trace.rois[chosen], score[chosen])
 plot.title(
     left, "RoIs that hold a digit", f"{len(chosen)} of {len(best)}; score: the probability of that digit"
 )
-plot.proposals(right, picture, moved, score[chosen])
+plot.proposals(right, image, moved, score[chosen])
 plot.title(right, "The same RoIs, moved", "each by the deltas of its digit")
 figure
 
@@ -394,12 +394,12 @@ figure
 # ## 8  Detections: one box per digit
 #
 # In: `rois`, `class_logits`, `box_deltas`. Out, for each image i: `detections[i]`, a dict of `boxes` (D_i, 4), `scores`
-# (D_i,) and `labels` (D_i,); and `outputs[i]`, the same in the pixels of the picture that was passed in. The latter is
+# (D_i,) and `labels` (D_i,); and `outputs[i]`, the same in the pixels of the image that was passed in. The latter is
 # what `model.predict` returns.
 #
 # Every RoI offers a box for each class but the background. Those whose score does not exceed `box_score_thresh` are
 # dropped; NMS runs within each class, at `box_nms_thresh`; and the best `box_detections_per_img` of all classes remain
-# ([2] section 3). The left picture shows what there is without the cut by score.
+# ([2] section 3). The left plot shows what there is without the cut by score.
 #
 # > **What people get wrong.** The cut is low because average precision, below, wants the doubtful detections as well. For
 # > a person's eyes it should be higher. And since NMS runs within a class, a digit that might be a 4 or a 9 can leave two
@@ -409,16 +409,16 @@ figure
 found = trace.outputs[0]
 for name, array in found.items():
     show(f"outputs[0]['{name}']", array)
-uncut = model.predict([picture], score_thresh=0)[0]
+uncut = model.predict([image], score_thresh=0)[0]
 sure = found["scores"] >= 0.5
 
 figure = plot.figure(10, 4.8)
 left, right = figure.subplots(1, 2)
-plot.proposals(left, picture, uncut["boxes"], uncut["scores"])
+plot.proposals(left, image, uncut["boxes"], uncut["scores"])
 plot.title(left, "Without a cut by score", f"boxes {uncut['boxes'].shape}")
 plot.detections(
     right,
-    picture,
+    image,
     found["boxes"][sure],
     found["scores"][sure],
     found["labels"][sure],
@@ -518,6 +518,6 @@ print("all", len(found_shapes), "shapes as predicted")
 # 1. Trace two pages at once: `model.trace([pages[0][0], pages[1][0]])`. Which shapes have another first number, which
 #    lists have another entry, and what is as it was?
 # 2. Some pages are blank. Find one by its target. What does its funnel look like, and which shapes hold a 0?
-# 3. Trace the page twice as large, `picture.repeat(2, axis=0).repeat(2, axis=1)`. Why are `images` and `anchors` as they
+# 3. Trace the page twice as large, `image.repeat(2, axis=0).repeat(2, axis=1)`. Why are `batch` and `anchors` as they
 #    were, and what differs between `detections` and `outputs`?
 # 4. Which shapes would change with five aspect ratios instead of two? Which weights of the network would?

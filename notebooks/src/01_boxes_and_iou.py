@@ -44,12 +44,12 @@ from rcnn import boxes, checks, course, data, plot
 from rcnn.course import widgets
 
 pages = data.Digits(split="val")
-picture, target = pages[178]
-print("picture", picture.shape, picture.dtype, "  boxes", target["boxes"].shape, target["boxes"].dtype)
+image, target = pages[178]
+print("image", image.shape, image.dtype, "  boxes", target["boxes"].shape, target["boxes"].dtype)
 print("the first box:", target["boxes"][0])
 
 figure = plot.figure(5, 4.6)
-ax = plot.image(figure.subplots(), picture)
+ax = plot.image(figure.subplots(), image)
 plot.boxes(ax, target["boxes"], target["labels"], class_names=pages.classes)
 plot.title(ax, "A page and its boxes", "each box is four numbers; which four?")
 figure
@@ -69,7 +69,7 @@ figure
 #
 # $$ w = x_2 - x_1, \qquad h = y_2 - y_1, \qquad c_x = x_1 + \tfrac{w}{2}, \qquad c_y = y_1 + \tfrac{h}{2}. $$
 #
-# Coordinates are *continuous*: 0 is the left edge of the picture, and its right edge is the picture's width. The pixel
+# Coordinates are *continuous*: 0 is the left edge of the image, and its right edge is the image's width. The pixel
 # in row $r$ and column $c$ is the square from $c$ to $c + 1$ in x and from $r$ to $r + 1$ in y. So a coordinate is a
 # place *between* pixels, and may be 4.5.
 
@@ -81,7 +81,7 @@ for name in boxes.FORMATS:
 figure = plot.figure(7, 4.3)
 plot.title(
     plot.box_formats(figure.subplots(), box, size=(6, 9)),
-    "One box on a picture of 6 × 9 pixels",
+    "One box on an image of 6 × 9 pixels",
     "the size is (height, width), the box begins with x",
 )
 figure
@@ -89,21 +89,21 @@ figure
 # %% order [markdown]
 # ### x first, but row first
 #
-# A box begins with x, a picture is indexed by row, and a row is y. Cutting a box out of a picture therefore reads
-# `picture[y1:y2, x1:x2]`. Sizes go with pictures: (height, width). Before you run the next cell: what does the right
-# picture show, where the order is that of the box?
+# A box begins with x, an image is indexed by row, and a row is y. Cutting a box out of an image therefore reads
+# `image[y1:y2, x1:x2]`. Sizes go with images: (height, width). Before you run the next cell: what does the right
+# plot show, where the order is that of the box?
 #
-# > **What people get wrong.** `picture[x1:x2, y1:y2]` raises no error: on a square page it gives a piece of the
+# > **What people get wrong.** `image[x1:x2, y1:y2]` raises no error: on a square page it gives a piece of the
 # > transposed size, from another place. Nor does anything complain while a network is trained on such pieces. The
-# > cheapest test that there is: draw the boxes on the picture, and look.
+# > cheapest test that there is: draw the boxes on the image, and look.
 
 # %% order-picture
 x1, y1, x2, y2 = target["boxes"][0].astype(int)
 figure = plot.figure(7, 3.4)
 left, right = figure.subplots(1, 2)
-right_way, wrong_way = picture[y1:y2, x1:x2], picture[x1:x2, y1:y2]
-plot.title(plot.image(left, right_way), "picture[y1:y2, x1:x2]", f"{right_way.shape}")
-plot.title(plot.image(right, wrong_way), "picture[x1:x2, y1:y2]", f"{wrong_way.shape}")
+right_way, wrong_way = image[y1:y2, x1:x2], image[x1:x2, y1:y2]
+plot.title(plot.image(left, right_way), "image[y1:y2, x1:x2]", f"{right_way.shape}")
+plot.title(plot.image(right, wrong_way), "image[x1:x2, y1:y2]", f"{wrong_way.shape}")
 figure
 
 # %% convert-words [markdown]
@@ -152,7 +152,7 @@ print("convert: right")
 # file is read, and never thought of again: `rcnn.data` takes 1 from VOC's first corner and nothing from the second, so
 # that 3 to 5 becomes 2 to 5.
 #
-# The picture shows both ways to state one object; the numbers in the pixels are their indices, [row, column]. The table
+# The plot shows both ways to state one object; the numbers in the pixels are their indices, [row, column]. The table
 # measures what the + 1 does where it does not belong. To add 1 to both sides of every box is to move every $x_2$ and
 # $y_2$ by 1, so it takes no second program. Predict the four rows of the table before you run the cell.
 
@@ -181,9 +181,9 @@ figure
 
 # %% derivation [markdown]
 # A point has gained an area of 1, and overlaps itself entirely. Boxes that only touch overlap. And the third and the
-# fourth row are the same picture at two scales, which the + 1 tells apart: it adds a pixel, and a pixel is a larger
-# part of a small box. A detector is shown resized pictures, so that is the worst of the three: with a threshold of 0.4,
-# the same detection would count as right on a small copy of a picture and as wrong on a large one.
+# fourth row are the same image at two scales, which the + 1 tells apart: it adds a pixel, and a pixel is a larger
+# part of a small box. A detector is shown resized images, so that is the worst of the three: with a threshold of 0.4,
+# the same detection would count as right on a small copy of an image and as wrong on a large one.
 #
 # > **What people get wrong.** + 1 in some places and not in others: in the IoU but not in the deltas, in NMS but not
 # > in the evaluation. All numbers look plausible. The check above catches the one in `convert`, and the next one
@@ -344,7 +344,7 @@ widgets.box_iou(side=20)
 # %% thresholds-picture
 x1, y1, x2, y2 = target["boxes"][2]
 width, height, room = x2 - x1, y2 - y1, 19
-crop = picture[int(y1) - room : int(y2) + room, int(x1) - room : int(x2) + room]
+crop = image[int(y1) - room : int(y2) + room, int(x1) - room : int(x2) + room]
 truth = np.array([room, room, room + width, room + height])
 
 figure = plot.figure(9, 10.5)

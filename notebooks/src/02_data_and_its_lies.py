@@ -22,12 +22,12 @@
 #
 # | name | shape | what it is |
 # |---|---|---|
-# | `picture` | (h, w, 3) | 8-bit colours, as people have them |
-# | `target` | a dict | `boxes` (G, 4) and `labels` (G,), for the G objects of a picture |
-# | `size` | (height, width) | of a picture; y comes first |
-# | `images` | (N, 3, H, W) | a batch: pictures resized, normalised and padded |
+# | `image` | (h, w, 3) | 8-bit colours, as people have them |
+# | `target` | a dict | `boxes` (G, 4) and `labels` (G,), for the G objects of an image |
+# | `size` | (height, width) | of an image; y comes first |
+# | `images` | (N, 3, H, W) | a batch: images resized, normalised and padded |
 #
-# You will write `resize_boxes`, which takes boxes along when their picture is resized, and `find_faults`, which is given
+# You will write `resize_boxes`, which takes boxes along when their image is resized, and `find_faults`, which is given
 # a data set with five planted errors and says where they are and of what kind.
 #
 # [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Lin, Dollár, Girshick, He, Hariharan,
@@ -68,14 +68,14 @@ photo = load_sample_image("flower.jpg")  # (427, 640, 3)
 # %% targets [markdown]
 # ## 1  What a target is
 #
-# A *target* says what is on a picture. It is a dict of two arrays with a row for each object:
+# A *target* says what is on an image. It is a dict of two arrays with a row for each object:
 #
-# - `boxes` (G, 4): `x1, y1, x2, y2` in pixels of *this* picture, with $x_2 > x_1$ and $y_2 > y_1$;
+# - `boxes` (G, 4): `x1, y1, x2, y2` in pixels of *this* image, with $x_2 > x_1$ and $y_2 > y_1$;
 # - `labels` (G,): whole numbers from 1 to $L - 1$. L counts the classes *and the background*, whose label is 0.
 #
 # Nothing is ever annotated as background. It is what the detector says of a region that holds no object, so its label
 # must exist and must not be given to an object. (So the digit 0 has the label 1 here, and the digit 9 the label 10.)
-# And G = 0 is an ordinary picture: it teaches the detector where there is nothing; its arrays have the shapes (0, 4)
+# And G = 0 is an ordinary image: it teaches the detector where there is nothing; its arrays have the shapes (0, 4)
 # and (0,).
 #
 # > **What people get wrong.** Labels from 0. The first class then counts as background, and all others are named one
@@ -87,11 +87,11 @@ page, blank = 8, next(i for i in range(len(pages)) if len(pages[i][1]["boxes"]) 
 print("L =", len(pages.classes), "classes:", ", ".join(pages.classes))
 figure = plot.figure(8, 2.8)
 for ax, index in zip(figure.subplots(1, 2), (page, blank), strict=True):
-    picture, target = pages[index]
-    plot.boxes(plot.image(ax, picture), target["boxes"], target["labels"], class_names=pages.classes)
+    image, target = pages[index]
+    plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=pages.classes)
     plot.title(
         ax,
-        f"Page {index}: picture {picture.shape}",
+        f"Page {index}: image {image.shape}",
         f"boxes {target['boxes'].shape}, labels {target['labels'].shape}: {target['labels']}",
     )
 figure
@@ -99,7 +99,7 @@ figure
 # %% notations [markdown]
 # ## 2  One box, four notations
 #
-# Take a picture 60 pixels wide and 40 high, and an object that fills its columns 10 to 29 and its rows 5 to 24. In
+# Take an image 60 pixels wide and 40 high, and an object that fills its columns 10 to 29 and its rows 5 to 24. In
 # continuous coordinates, column 10 begins at $x = 10$ and column 29 ends at $x = 30$. So the box is (10, 5, 30, 25), and
 # it is $30 - 10 = 20$ pixels wide, with nothing to add. Other conventions write other numbers for it:
 #
@@ -108,7 +108,7 @@ figure
 # | rcnn, torchvision | 10, 5, 30, 25 | the two corners, continuous |
 # | VOC's XML [3] | 11, 6, 30, 25 | the first and the last pixel, both part of the box, counted from 1 |
 # | COCO's JSON [4] | 10, 5, 20, 20 | a corner, then width and height |
-# | many text files | 0.333, 0.375, 0.333, 0.5 | the centre, then width and height, as shares of the picture |
+# | many text files | 0.333, 0.375, 0.333, 0.5 | the centre, then width and height, as shares of the image |
 #
 # All are four numbers, and none says which convention it follows. `rcnn.data` turns those of VOC and COCO into the first
 # row; torchvision's `VOCDetection` and `CocoDetection` hand out what the file says, and leave the rest to you. Below,
@@ -139,10 +139,10 @@ figure
 # COCO's measure also asks which detections reach an IoU of 0.9 and of 0.95 (notebook 12), and a detector that has
 # learned such boxes perfectly cannot reach them on small objects.
 #
-# ## 3  The picture is resized, and its boxes go along
+# ## 3  The image is resized, and its boxes go along
 #
 # Photos come in all sizes. A network could take any, but it learns objects at the sizes in pixels that it is shown. So
-# all pictures are brought to a similar size. The rule is: the shorter side becomes 800 pixels, unless the longer one
+# all images are brought to a similar size. The rule is: the shorter side becomes 800 pixels, unless the longer one
 # would then exceed 1333. With one scale for both sides,
 #
 # $$ s = \min\left(\frac{800}{\min(h, w)}, \frac{1333}{\max(h, w)}\right), \qquad
@@ -161,22 +161,22 @@ course.source(transform.resized_size)
 
 # %% resize [markdown]
 # The two factors at the end of each line are nearly the same, and not always quite: cutting to whole pixels changes one
-# side a little more than the other. The picture is stretched to exactly $h' \times w'$, so x goes with $w' / w$ and y
+# side a little more than the other. The image is stretched to exactly $h' \times w'$, so x goes with $w' / w$ and y
 # with $h' / h$. torchvision does the same.
 #
 # **Your turn.** Write the rule with what it means for boxes. Mind which of the two numbers of a size belongs to x.
 #
-# > **What people get wrong.** They resize the picture in the data set and forget the boxes; or resize both, and the
-# > transform of the detector resizes the picture again, with boxes that are in neither's pixels. One place should do
-# > both: give rcnn the picture as it is, with its boxes, and what comes out is in the pixels that came in.
+# > **What people get wrong.** They resize the image in the data set and forget the boxes; or resize both, and the
+# > transform of the detector resizes the image again, with boxes that are in neither's pixels. One place should do
+# > both: give rcnn the image as it is, with its boxes, and what comes out is in the pixels that came in.
 
 
 # %% resize-yours
 def resize_boxes(boxes, size, min_size, max_size):
-    """(boxes (G, 4), (height, width)): what a picture's boxes and its size become when it is resized.
+    """(boxes (G, 4), (height, width)): what an image's boxes and its size become when it is resized.
 
-    boxes: (G, 4) x1, y1, x2, y2 in pixels of the picture; G may be 0. They must not be changed in place.
-    size: (height, width) of the picture.
+    boxes: (G, 4) x1, y1, x2, y2 in pixels of the image; G may be 0. They must not be changed in place.
+    size: (height, width) of the image.
     min_size, max_size: the shorter side becomes min_size, unless the longer one would then exceed
         max_size; then the longer becomes max_size. Both sides are cut to whole pixels.
     """
@@ -204,18 +204,18 @@ for ax, shown, title in zip(figure.subplots(1, 2), shown_boxes, titles, strict=T
 figure
 
 # %% batch [markdown]
-# ## 4  From pictures to a batch: nothing happens to the boxes
+# ## 4  From images to a batch: nothing happens to the boxes
 #
 # Two steps remain. Each channel, with values from 0 to 1, is normalised, $(c - \mu) / \sigma$, with constants that belong
 # to the weights: those of ImageNet where the weights know ImageNet. Then zeros at the right and at the bottom bring all
-# pictures of a batch to one size, divisible by 32: a ResNet halves both sides five times (notebook 03).
+# images of a batch to one size, divisible by 32: a ResNet halves both sides five times (notebook 03).
 #
 # Neither concerns the boxes. That is why the zeros are on the right and at the bottom only: the origin stays where it
-# was. And since zero is the mean after normalisation, the padding has the mean colour, $\mu$, as the picture shows.
+# was. And since zero is the mean after normalisation, the padding has the mean colour, $\mu$, as the plot shows.
 #
 # > **What people get wrong.** Normalising after padding: the zeros then become $-\mu / \sigma$, an edge that the network
 # > sees. And normalising twice, in the data set and in the detector: what lay between -2.1 and 2.6 then lies between
-# > -11 and 10, and weights that were trained on the former know nothing of the latter. rcnn refuses a picture of
+# > -11 and 10, and weights that were trained on the former know nothing of the latter. rcnn refuses an image of
 # > floats outside of [0, 1]; torchvision takes it.
 
 # %% batch-shown
@@ -225,13 +225,13 @@ batch = transform.make_batch([photo, panorama], 256, 427, mean, deviation)
 print("images", batch.images.shape, batch.images.dtype, "  image_sizes", batch.image_sizes)
 
 figure = plot.figure(7, 2.5)
-for ax, image, (height, width) in zip(figure.subplots(1, 2), batch.images, batch.image_sizes, strict=True):
-    visible = image.transpose(1, 2, 0) * deviation + mean  # (H, W, 3), normalisation undone
+for ax, planes, (height, width) in zip(figure.subplots(1, 2), batch.images, batch.image_sizes, strict=True):
+    visible = planes.transpose(1, 2, 0) * deviation + mean  # (H, W, 3), normalisation undone
     plot.image(ax, np.clip(visible, 0, 1))
     plot.title(
         ax,
-        f"{height} × {width} in {image.shape[1]} × {image.shape[2]}",
-        f"zeros: {1 - height * width / image[0].size:.0%} of the image",
+        f"{height} × {width} in {planes.shape[1]} × {planes.shape[2]}",
+        f"zeros: {1 - height * width / planes[0].size:.0%} of the image",
     )
 figure
 
@@ -240,15 +240,15 @@ figure
 #
 # Eleven ways in which a target can be wrong; each takes one line of code. The first tile is the truth.
 # Look at each before you read its caption, and ask: would a test of the numbers alone have found this? A box is red and
-# dashed where it cannot be right whatever the picture shows.
+# dashed where it cannot be right whatever the image shows.
 #
-# The test that finds nearly all of them is to *draw the boxes on the pictures and look*. It takes a minute, and there is
+# The test that finds nearly all of them is to *draw the boxes on the images and look*. It takes a minute, and there is
 # no excuse for leaving it out.
 
 # %% lies-shown
 H, W = 96, 144  # of all pages
 
-lies = {  # name: (picture p, boxes b (G, 4), labels k (G,), the page's index i) -> (picture, boxes, labels)
+lies = {  # name: (image p, boxes b (G, 4), labels k (G,), the page's index i) -> (image, boxes, labels)
     "the truth": lambda p, b, k, i: (p, b, k),
     "x and y swapped": lambda p, b, k, i: (p, b[:, [1, 0, 3, 2]], k),
     "x, y, width, height": lambda p, b, k, i: (p, boxes.convert(b, "xyxy", "xywh"), k),
@@ -256,27 +256,27 @@ lies = {  # name: (picture p, boxes b (G, 4), labels k (G,), the page's index i)
     "shares of the page": lambda p, b, k, i: (p, b / [W, H, W, H], k),
     "made for half the size": lambda p, b, k, i: (p, b / 2, k),
     "another page's": lambda p, b, k, i: (p, *pages[(i + 1) % len(pages)][1].values()),
-    "picture turned": lambda p, b, k, i: (np.rot90(p), b, k),
-    "picture mirrored": lambda p, b, k, i: (p[:, ::-1], b, k),
+    "image turned": lambda p, b, k, i: (np.rot90(p), b, k),
+    "image mirrored": lambda p, b, k, i: (p[:, ::-1], b, k),
     "last pixel left out": lambda p, b, k, i: (p, b - [0, 0, 1, 1], k),
     "labels from 0": lambda p, b, k, i: (p, b, k - 1),
     "labels of the next box": lambda p, b, k, i: (p, b, np.roll(k, 1)),
 }
-picture, target = pages[page]
-tiles = [lie(picture, target["boxes"], target["labels"], page) for lie in lies.values()]
+image, target = pages[page]
+tiles = [lie(image, target["boxes"], target["labels"], page) for lie in lies.values()]
 shown, shown_boxes, shown_labels = (list(each) for each in zip(*tiles, strict=True))
 plot.contact_sheet(shown, shown_boxes, shown_labels, pages.classes, list(lies))
 
 # %% levels [markdown]
 # ## 6  What a program can find
 #
-# `data.validate`, or `rcnn check` in a terminal, reads every picture once and lists what is wrong. It works on three
+# `data.validate`, or `rcnn check` in a terminal, reads every image once and lists what is wrong. It works on three
 # levels:
 #
-# 1. **One box.** No inside, not finite, outside of its picture, a label that no class has, twice the same.
+# 1. **One box.** No inside, not finite, outside of its image, a label that no class has, twice the same.
 # 2. **All boxes together.** If most of them have no inside, but all would as x, y, width and height, then that is what
-#    they are. If no number exceeds 1, they are shares of the picture.
-# 3. **Boxes and pictures.** No number is impossible, but the boxes do not lie on what is there. Section 7 says how a
+#    they are. If no number exceeds 1, they are shares of the image.
+# 3. **Boxes and images.** No number is impossible, but the boxes do not lie on what is there. Section 7 says how a
 #    program can see that.
 #
 # Which of the lies will it find? Predict, then run. A `-` means that it found nothing.
@@ -287,9 +287,9 @@ def told(lie):
     """The data set of all pages as this lie shows them."""
     items = []
     for i in range(len(pages)):
-        picture, target = pages[i]
-        picture, some_boxes, labels = lie(picture, target["boxes"], target["labels"], i)
-        items.append((picture, {"boxes": some_boxes, "labels": labels}))
+        image, target = pages[i]
+        image, some_boxes, labels = lie(image, target["boxes"], target["labels"], i)
+        items.append((image, {"boxes": some_boxes, "labels": labels}))
     return Pages(items, pages.classes)
 
 
@@ -308,23 +308,23 @@ for problem in (*reports["x, y, width, height"].problems, *reports["another page
 # counted from the bottom, where each number is possible?
 #
 # An object differs from what is around it. So a box has more *contrast* between its inside and its surroundings on its
-# own picture than on others. For each box, take the contrast $c_j$ that it has on each picture $j$ of the set. Its *fit*
-# is the share of the pictures on which it has less than on its own, $i$:
+# own image than on others. For each box, take the contrast $c_j$ that it has on each image $j$ of the set. Its *fit*
+# is the share of the images on which it has less than on its own, $i$:
 #
 # $$ \mathrm{fit} = \frac{1}{N} \sum_j \left[\, c_j < c_i \,\right] . $$
 #
-# Near 1, the box belongs to its picture. A box that does not has an even chance of any rank: 1/2 on average, *whatever
-# the pictures show*. No detector is needed for this, and no threshold in grey values. (In full: the mean of two such
+# Near 1, the box belongs to its image. A box that does not has an even chance of any rank: 1/2 on average, *whatever
+# the images show*. No detector is needed for this, and no threshold in grey values. (In full: the mean of two such
 # ranks, by the contrast of colour and by that of edges, where equals share their rank.) If the boxes fit hardly better
 # than chance, `validate` tries what could have happened to them, and reports what makes them fit.
 
 
 # %% overlay-shown
 def fits_of(dataset):
-    """(B,): how well each box fits its own picture."""
+    """(B,): how well each box fits its own image."""
     reduced = [
-        overlay.reduce_picture(i, np.ascontiguousarray(picture), target["boxes"].astype(float))
-        for i, (picture, target) in enumerate(dataset)
+        overlay.reduce_image(i, np.ascontiguousarray(image), target["boxes"].astype(float))
+        for i, (image, target) in enumerate(dataset)
     ]
     fits, owners = overlay.box_fits(reduced, reduced, lambda some_boxes, size: some_boxes)  # (B, N), (B,)
     return fits[np.arange(len(owners)), owners]
@@ -336,10 +336,10 @@ plot.fit_histogram(
     ax,
     {
         name: fits_of(told(lies[name]))
-        for name in ("the truth", "last pixel left out", "y from the bottom", "picture mirrored")
+        for name in ("the truth", "last pixel left out", "y from the bottom", "image mirrored")
     },
 )
-plot.title(ax, "How well boxes fit their pictures", f"{len(pages)} pages of digits")
+plot.title(ax, "How well boxes fit their images", f"{len(pages)} pages of digits")
 figure
 
 # %% blind [markdown]
@@ -349,7 +349,7 @@ figure
 # wrong labels are invisible to all three levels.
 #
 # So this is the answer to the question at the top: let a program look for what it can find, and mend that. But a silent
-# validator is no proof. Draw the boxes, with their labels, on a dozen pictures and look.
+# validator is no proof. Draw the boxes, with their labels, on a dozen images and look.
 #
 # ### Nearly twice
 #
@@ -377,8 +377,8 @@ course.source(boxes._iou)
 #
 # A camera that is held upright stores the photo lying down and writes into the file, as EXIF data, how to turn it. Some
 # programs turn it and some do not. Boxes that were drawn with one kind and read with the other are those of the tile
-# *picture turned*. `rcnn.images.read` turns; so do rcnn's readers, which turn the boxes along where they were drawn
-# on the stored picture. With Pillow alone it is your task: `ImageOps.exif_transpose`.
+# *image turned*. `rcnn.images.read` turns; so do rcnn's readers, which turn the boxes along where they were drawn
+# on the stored image. With Pillow alone it is your task: `ImageOps.exif_transpose`.
 
 # %% exif-shown
 with tempfile.TemporaryDirectory() as folder:
@@ -425,16 +425,16 @@ def find_faults(dataset):
     """{index: kind} of the pages in which something is wrong: the first kind of the table that applies.
 
     dataset: has a length and `classes`, the background first; dataset[i] is the pair
-        (picture (h, w, 3) uint8, {"boxes": (G, 4) float32, "labels": (G,) int64}), where G may be 0.
+        (image (h, w, 3) uint8, {"boxes": (G, 4) float32, "labels": (G,) int64}), where G may be 0.
         It must not be changed.
     kinds, the first that applies: "label", "empty", "outside", "twice", "elsewhere".
     """
     ### BEGIN SOLUTION
     found = {}
     for i in range(len(dataset)):
-        picture, target = dataset[i]
+        image, target = dataset[i]
         some_boxes, labels = target["boxes"], target["labels"]
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         rows = [(*box, label) for box, label in zip(some_boxes.tolist(), labels.tolist(), strict=True)]
         if not ((labels >= 1) & (labels < len(dataset.classes))).all():
             found[i] = "label"
@@ -445,7 +445,7 @@ def find_faults(dataset):
         elif len(set(rows)) < len(rows):
             found[i] = "twice"
         elif rows:
-            grey = picture.mean(axis=2)  # (h, w)
+            grey = image.mean(axis=2)  # (h, w)
             inside = [
                 grey[int(max(y1, 0)) : int(np.ceil(y2)), int(max(x1, 0)) : int(np.ceil(x2))].mean()
                 for x1, y1, x2, y2, _ in rows
@@ -472,10 +472,10 @@ for name, lie in lies.items():
 #
 # ## A number to check
 #
-# Section 2 had an object in columns 10 to 29 and rows 5 to 24 of a picture 60 wide and 40 high. Resized by the rule of
+# Section 2 had an object in columns 10 to 29 and rows 5 to 24 of an image 60 wide and 40 high. Resized by the rule of
 # section 3, with 800 and 1333, the scale is the smaller of $800 / 40 = 20$ and $1333 / 60 = 22.2$. So the box becomes
 # (200, 100, 600, 500), and it covers $400^2 =$ **160,000** square pixels. The cell takes the long way: it writes the
-# picture and VOC's XML, reads the folder as `rcnn train` does, and makes the batch. Then it counts the dark pixels of
+# image and VOC's XML, reads the folder as `rcnn train` does, and makes the batch. Then it counts the dark pixels of
 # the batch, which knows nothing of boxes. They are about 0.1% fewer: bilinear resizing makes the edges soft and the
 # corners round.
 
@@ -486,9 +486,9 @@ xml = """<annotation><filename>a.png</filename><size><width>60</width><height>40
 with tempfile.TemporaryDirectory() as folder:
     Path(folder, "a.xml").write_text(xml)
     Image.fromarray(small).save(Path(folder, "a.png"))
-    picture, target = data.VOC(folder, progress=False)[0]
+    image, target = data.VOC(folder, progress=False)[0]
 
-batch = transform.make_batch([picture], 800, 1333, mean, deviation)
+batch = transform.make_batch([image], 800, 1333, mean, deviation)
 in_batch = transform.scale_boxes(target["boxes"], batch.original_sizes[0], batch.image_sizes[0])
 halfway = (225 + 150) / 2 / 255  # between the two greys
 dark = (transform.to_images(batch, mean, deviation)[0].mean(axis=2) < halfway).sum()

@@ -16,8 +16,8 @@
 # %% question [markdown]
 # # Features and stride
 #
-# **The question.** The *backbone*, a network of convolutions, reads the picture once. Nothing after it looks at the
-# picture again: proposals and classes come from a map of 16 × 16 cells, each of which holds 64 numbers. Which pixels
+# **The question.** The *backbone*, a network of convolutions, reads the image once. Nothing after it looks at the
+# image again: proposals and classes come from a map of 16 × 16 cells, each of which holds 64 numbers. Which pixels
 # did a cell see, and where on the page is it?
 #
 # You write the two operations that all of this stands on: the gradient of a convolution, and the sum that makes a
@@ -25,7 +25,7 @@
 #
 # | | what | shape |
 # |---|---|---|
-# | `x` | maps that come in (at first the batch of pictures) | (N, C, H, W) |
+# | `x` | maps that come in (at first the batch of images) | (N, C, H, W) |
 # | `weight`, `bias` | O filters of kh × kw places | (O, C, kh, kw), (O,) |
 # | `out` | maps that come out | (N, O, H', W') |
 # | `grad_out` | the gradient of a loss with respect to `out` | (N, O, H', W') |
@@ -49,13 +49,13 @@ from rcnn.nn import conv as convolution
 from rcnn.nn import functional as F
 
 model = rcnn.load_digits()  # its weights come with the package
-picture, target = data.Digits(split="val")[178]
-trace = model.trace([picture])
-print("images", trace.batch.shape, "   features[0]", trace.features[0].shape)
+image, target = data.Digits(split="val")[178]
+trace = model.trace([image])
+print("batch", trace.batch.shape, "   features[0]", trace.features[0].shape)
 
 figure = plot.figure(9, 4.2)
 left, right = figure.subplots(1, 2)
-plot.title(plot.image(left, picture), "What comes in", f"{trace.batch.shape[2:]} pixels")
+plot.title(plot.image(left, image), "What comes in", f"{trace.batch.shape[2:]} pixels")
 plot.title(
     plot.feature_map(right, trace.features[0][0]),
     "What the detector reads",
@@ -72,7 +72,7 @@ figure
 # $$ out_{n,o,i,j} = b_o + \sum_{c,u,v} w_{o,c,u,v}\; x_{n,\,c,\;i s + u - p,\;j s + v - p}. $$
 #
 # So every channel of the input enters every channel of the output, and the same weights are used at every place. That
-# is why a digit is found as well in one corner as in another, and why a network of convolutions takes a picture of any
+# is why a digit is found as well in one corner as in another, and why a network of convolutions takes an image of any
 # size.
 #
 # **Predict.** The filter below is 1 × 41 and has a single 1, in its last place. With padding 20 the result has the size
@@ -80,7 +80,7 @@ figure
 # it was computed from, so that a gradient can be sent back through it; notebook 07 trains with it.)
 
 # %% slide-picture
-page = Tensor(picture.mean(axis=2)[None, None] / 255)  # (1, 1, 128, 128), grey
+page = Tensor(image.mean(axis=2)[None, None] / 255)  # (1, 1, 128, 128), grey
 last_place = np.zeros((1, 1, 1, 41))
 last_place[..., -1] = 1
 upright = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]])[None, None]  # dark to the right of light
@@ -95,7 +95,7 @@ for ax, (name, maps) in zip(figure.subplots(1, 4), shown.items(), strict=True):
 figure
 
 # %% size [markdown]
-# It moved to the left: `out[i, j]` is `x[i, j + 20]`. (The dark strip is padding. It makes an edge where the picture
+# It moved to the left: `out[i, j]` is `x[i, j + 20]`. (The dark strip is padding. It makes an edge where the image
 # has none, and the edge filter answers to it most strongly of all, on the left and on the right.)
 #
 # A convolution in the mathematical sense turns the filter round first, and would have moved the page to the right. What
@@ -295,7 +295,7 @@ course.source(
 # $$ r_l = r_{l-1} + (k_l - 1)\, j_{l-1}, \qquad j_l = j_{l-1}\, s_l. $$
 #
 # The window of cell 0 begins at cell $-p_l$ of the map below, so its middle lies at $(k_l - 1)/2 - p_l$ of that map's
-# cells. Work out what this makes $c_l$. The picture has the stem of our backbone along one row: two layers of stride 2
+# cells. Work out what this makes $c_l$. The plot has the stem of our backbone along one row: two layers of stride 2
 # and one of stride 1, all with kernel 3 and padding 1. Follow the blue lines down and the orange ones up.
 #
 # Before you write the formula, have the answer measured: `measured_field` sends a gradient back from a cell, and looks
@@ -367,7 +367,7 @@ print("receptive_field: right")
 # ## 5  Seeing is not listening
 #
 # The formula says which pixels *can* move a cell. How much each one does is its gradient: put a 1 on all channels of
-# one cell, 0 elsewhere, and go back through the network to the picture. The backbone of the digits is nine layers deep;
+# one cell, 0 elsewhere, and go back through the network to the image. The backbone of the digits is nine layers deep;
 # **predict** the size of its field from the formula. Its 3 × 3 convolutions have the strides 2, 2, 1, 1, 2, 1, 1, 1, 1.
 #
 # The result is the mean over 12 pages. The dashed square is the smallest one around the middle of the field that holds
@@ -376,7 +376,7 @@ print("receptive_field: right")
 # stride 1 its width grows with the root of the depth, while the field grows with the depth itself.
 #
 # > **What people get wrong.** In training, a batch norm subtracts the mean over the whole batch, so that every pixel of
-# > every picture moves every cell. Measure a field in evaluation mode, or you will find the whole page, as the
+# > every image moves every cell. Measure a field in evaluation mode, or you will find the whole page, as the
 # > printed line shows.
 
 
@@ -395,7 +395,7 @@ def extent(gradient):
 
 
 cell, pages, c = (8, 8), data.Digits(12, split="val"), 64  # the middle of its field is pixel (64, 64)
-mean = np.mean([influence(model.backbone, model.trace([page]).images, cell) for page, _ in pages], axis=0)
+mean = np.mean([influence(model.backbone, model.trace([page]).batch, cell) for page, _ in pages], axis=0)
 half = next(k for k in range(48) if mean[c - k : c + k + 1, c - k : c + k + 1].sum() >= mean.sum() / 2)
 training = rcnn.load_digits().backbone.train()
 print("the field:", extent(mean), " in training mode:", extent(influence(training, trace.batch, cell)))
@@ -409,7 +409,7 @@ squares = {f"{name}, {box[2] - box[0]:g} pixels": box for name, box in squares.i
 figure = plot.figure(10, 5)
 left, right = figure.subplots(1, 2)
 plot.boxes(
-    plot.image(left, picture),
+    plot.image(left, image),
     np.array(list(squares.values())),
     labels=np.arange(1, 4),
     class_names=["", "field", "half", "stride"],
@@ -422,7 +422,7 @@ figure
 # ## 6  Where a cell is, and back
 #
 # The field of a cell has its middle at pixel $c + \text{stride} \cdot \text{column}$, and rows alike. That is a pixel's
-# *index*; in the coordinates of boxes, where the picture begins at 0, the middle of pixel $q$ is at $q + 0.5$. So
+# *index*; in the coordinates of boxes, where the image begins at 0, the middle of pixel $q$ is at $q + 0.5$. So
 #
 # $$ x = c + 0.5 + \text{stride} \cdot \text{column}, \qquad
 #    \text{column} = \operatorname{round}\!\left(\frac{x - 0.5 - c}{\text{stride}}\right). $$
@@ -466,7 +466,7 @@ for name, layers in networks.items():
 # ## 7  The stride is measured, not assumed
 #
 # Each layer of stride 2 halves the map, so the strides are 4, 8, 16, 32 and, for the level that the pyramid adds with
-# another stride of 2, 64. **Predict** the five heights for a picture of 800 rows, and what 800 divided by each of them
+# another stride of 2, 64. **Predict** the five heights for an image of 800 rows, and what 800 divided by each of them
 # is. The network below has the strides, kernels and paddings of a ResNet with a pyramid, and one channel.
 
 # %% strides-table
@@ -527,9 +527,9 @@ course.source(FPN.forward)
 # %% pyramid-maps [markdown]
 # The library does this sum for one level after the other, from the coarsest on. Below it runs on two maps of the
 # digits' backbone, of stride 4 and of stride 8. The backbone is trained, the pyramid's own weights are random. The
-# pictures show the sum before it is smoothed.
+# plots show the sum before it is smoothed.
 #
-# What the pyramid is for can be measured, too. In the table after the pictures, C is the backbone's map and P the
+# What the pyramid is for can be measured, too. In the table after the plots, C is the backbone's map and P the
 # pyramid's level of the same size. **Predict** the field of the finer P: it smooths three of its own cells, which show
 # two cells of the coarser map.
 
@@ -595,7 +595,7 @@ for index, (stride, cell) in enumerate(((4, (16, 16)), (8, (8, 8)))):
 # filters without zeros, in the table of the networks, and with the gradient of the trained one.
 #
 # And a number of the first paper: [5] section 3.1 says that the 3 × 3 convolution of its RPN sees 228 pixels of the
-# picture on VGG-16. (It calls this the effective receptive field; after [2] that word means the smaller square.) The
+# image on VGG-16. (It calls this the effective receptive field; after [2] that word means the smaller square.) The
 # table has 196 for conv5_3, whose stride is 16, and $196 + 2 \cdot 16 =$ **228**. In the same way an anchor of ours is
 # judged by what at most $95 + 2 \cdot 8 = 111$ pixels show.
 #

@@ -16,10 +16,10 @@
 # %% question [markdown]
 # # Anchors
 #
-# **The question.** A convolution gives the same number of outputs at every cell of its map, whatever is on the picture.
+# **The question.** A convolution gives the same number of outputs at every cell of its map, whatever is on the image.
 # If each of these outputs is to propose a box: which box should it begin with?
 #
-# Faster R-CNN begins with *anchors*: a fixed list of boxes, laid over the picture before anything is looked at. For each
+# Faster R-CNN begins with *anchors*: a fixed list of boxes, laid over the image before anything is looked at. For each
 # of them the network answers two questions: does it hold an object, and how must it be moved to fit? This notebook is
 # about the list alone. Nothing in it is learned, so everything in it can be worked out: where each anchor lies, in which
 # order they come, and which objects they reach.
@@ -31,7 +31,7 @@
 # | `objects` | (G, 4) | the true boxes of a page |
 # | `iou` | (H × W × k, G) | intersection over union of each anchor with each object |
 #
-# A box is `x1, y1, x2, y2` in pixels; a size of a picture, a map or a stride is (rows, columns).
+# A box is `x1, y1, x2, y2` in pixels; a size of an image, a map or a stride is (rows, columns).
 #
 # [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Lin, Dollár, Girshick, He, Hariharan,
 # Belongie: *Feature Pyramid Networks*, 2017 (arXiv 1612.03144). [3] Redmon, Farhadi: *YOLO9000*, 2017 (arXiv 1612.08242).
@@ -46,7 +46,7 @@ from rcnn.course import widgets
 
 rcnn.set_num_threads(1)  # the arrays are small: a second thread would spend its time waiting
 pages = data.Digits(400, seed=4)  # handwritten digits, 128 × 128 pixels
-drawn = [pages[i] for i in range(len(pages))]  # each (picture, target), drawn once
+drawn = [pages[i] for i in range(len(pages))]  # each (image, target), drawn once
 stride = (8, 8)  # of a backbone with three convolutions of stride 2
 
 
@@ -88,8 +88,8 @@ figure
 # output of its own, which is taught one object only. The anchors divide the work: an object belongs to those that look
 # like it. What remains to be learned is a small correction, relative to the anchor ([1] section 3.1.2).
 #
-# Before Faster R-CNN, pictures were scaled to several sizes, or filters of several sizes slid over them. Anchors do
-# neither: one picture, one filter size, and reference boxes of several sizes and ratios in their place, a "pyramid of
+# Before Faster R-CNN, images were scaled to several sizes, or filters of several sizes slid over them. Anchors do
+# neither: one image, one filter size, and reference boxes of several sizes and ratios in their place, a "pyramid of
 # anchors" ([1] section 3.1.1).
 #
 # ## 2  Area and ratio
@@ -196,7 +196,7 @@ plot.title(ax, "Which index lies where", f"a map of 2 × 3 cells, 2 anchors per 
 figure
 
 # %% why-order [markdown]
-# The picture shows your own grid. Check one anchor by the formula: row 1, column 2, cell anchor 1 is $(1 \cdot 3 + 2)
+# The plot shows your own grid. Check one anchor by the formula: row 1, column 2, cell anchor 1 is $(1 \cdot 3 + 2)
 # \cdot 2 + 1 = 11$, at the lower right.
 #
 # ## 5  All levels
@@ -211,7 +211,7 @@ figure
 def all_anchors(image_size, feature_sizes, sizes, ratios, offset=0.0):
     """The anchors of each level, a list of (H_l × W_l × k_l, 4).
 
-    image_size: (height, width) of the picture with its padding.
+    image_size: (height, width) of the image with its padding.
     feature_sizes: a (H_l, W_l) for each level.
     sizes: a tuple for each level. ratios: one tuple, for all levels.
     A level's stride is image side // feature side, for rows and columns separately.
@@ -250,7 +250,7 @@ figure
 # small objects can be in many more places than large ones.
 #
 # Below is how the library lays a grid: two broadcast sums, without a loop. There is no kernel beside it, for anchors
-# depend on the size of the picture alone. What costs is to hold them against the objects, $A \times G$ times. That has a
+# depend on the size of the image alone. What costs is to hold them against the objects, $A \times G$ times. That has a
 # kernel, which the cell measures first.
 
 # %% reference-source
@@ -330,7 +330,7 @@ for threshold in (0.5, 0.7):
 figure
 
 # %% offset [markdown]
-# Inside a picture the offset moves the pattern by half a stride and changes nothing else: lowest value and mean are the
+# Inside an image the offset moves the pattern by half a stride and changes nothing else: lowest value and mean are the
 # same. Only the borders know the difference. With 0 the first anchors stand on the edge, and the last ones a stride
 # inside the other; with 0.5 both ends are alike. At 0.7 the 400 pages show nothing, at 0.5 a loss of about three times
 # its standard error, which seems clear. But 8,000 pages, too many for here, say -0.006 ± 0.002: there may be a loss,
@@ -370,7 +370,7 @@ figure
 # The cheap mistake is on the left: anchors for photographs of 600 pixels, used on pages of 128. Nothing fails: every
 # shape is right, and the losses fall. In the middle a third of the anchors is wider than high, and hardly a digit is.
 #
-# > **What people get wrong.** Anchors are chosen for the pictures *as the network gets them*. Whoever resizes pictures,
+# > **What people get wrong.** Anchors are chosen for the images *as the network gets them*. Whoever resizes images,
 # > or uses another backbone stride, must look at the coverage again. And more anchors are not a remedy for wrong ones:
 # > the nine in the middle do worse than the six on the right.
 #
@@ -378,7 +378,7 @@ figure
 # single ratio that fits digits; and that ratio on a stride of 4.)
 
 # %% explorer-shown
-widgets.anchor_painter(data.Digits(80, seed=4), page=3)
+widgets.anchor_painter(data.Digits(80, seed=4), index=3)
 
 # %% choose [markdown]
 # ## 9  Choose
@@ -465,5 +465,5 @@ print(f"half of the digits are smaller than {np.median(start.sizes) / 8:.1f} str
 #    of 24 pixels there, and what IoU does it reach? (Change `square` for the grid alone in the last cell.)
 # 4. [3] chooses priors by k-means on the IoU of the shapes, with the centres laid on each other. Which of the two maps of
 #    section 6 is that, and what does it overlook on small objects?
-# 5. Anchors reach beyond the picture. Count those that do, for the photo, level by level. ([1] section 3.3 leaves them
+# 5. Anchors reach beyond the image. Count those that do, for the photo, level by level. ([1] section 3.3 leaves them
 #    out of training; torchvision and rcnn do not.)

@@ -40,11 +40,11 @@ from rcnn import anchors, boxes, checks, course, data, matching, plot
 
 rcnn.set_num_threads(1)  # the arrays are small: a second thread would spend its time waiting
 pages = data.Digits(300, seed=4)
-drawn = [pages[i] for i in range(len(pages))]  # each (picture, target), drawn once
+drawn = [pages[i] for i in range(len(pages))]  # each (image, target), drawn once
 laid = anchors.AnchorGenerator((14, 24, 40), (1, 1.7))((128, 128), [(16, 16)])[0]  # (1536, 4)
 all_iou = [boxes.iou(laid, target["boxes"]) for _, target in drawn]  # of each page (A, G)
 
-picture, target = drawn[3]
+image, target = drawn[3]
 objects, iou = target["boxes"], all_iou[3]
 print("objects", objects.shape, " laid", laid.shape, " iou", iou.shape)
 
@@ -54,12 +54,12 @@ print("objects", objects.shape, " laid", laid.shape, " iou", iou.shape)
 # The plain rule: an anchor is positive if it overlaps some object well, by an IoU of 0.7 or more; negative if it overlaps
 # none by as much as 0.3. Between the two it is neither ([1] section 3.1.2).
 #
-# **Predict first:** the picture shows the best anchor of each object. How many of the five objects have a positive one?
+# **Predict first:** the plot shows the best anchor of each object. How many of the five objects have a positive one?
 
 # %% threshold-picture
 figure = plot.figure(10, 4.2)
 left, right = figure.subplots(1, 2)
-plot.best_anchors(left, picture, objects, laid[iou.argmax(axis=0)], iou.max(axis=0))
+plot.best_anchors(left, image, objects, laid[iou.argmax(axis=0)], iou.max(axis=0))
 plot.title(left, "The best anchor of each object", f"{len(laid):,} anchors")
 plot.match_bands(right, iou.max(axis=1), high=0.7, low=0.3)
 plot.title(right, "Each anchor's best IoU", "dashed: the thresholds 0.3 and 0.7")
@@ -93,10 +93,10 @@ figure
 # | an anchor forced by object g overlaps another one more | open | matched to the other one | matched to the other one |
 # | an object that no anchor overlaps | open | every anchor that ties at 0 is positive | forces nothing |
 # | no objects | open | an error in `Matcher`; the RPN avoids it | every anchor is background |
-# | anchors that reach beyond the picture | left out of training (section 3.3) | take part | take part |
+# | anchors that reach beyond the image | left out of training (section 3.3) | take part | take part |
 #
 # > **What people get wrong.** *Ignored is not negative*: an anchor on half a digit should not learn to say no. And
-# > *index 0 is an object*: `matches > 0` forgets the first object of every picture.
+# > *index 0 is an object*: `matches > 0` forgets the first object of every image.
 
 
 # %% match-yours
@@ -131,7 +131,7 @@ print("match: right")
 figure = plot.figure(10, 4.9)
 for ax, force_best in zip(figure.subplots(1, 2), (False, True), strict=True):
     yours = np.asarray(match(iou, 0.7, 0.3, force_best))  # (A,)
-    plot.matched_anchors(ax, picture, laid, yours, objects)
+    plot.matched_anchors(ax, image, laid, yours, objects)
     served = len(np.unique(yours[yours >= 0]))
     name = "With the best-anchor rule" if force_best else "Thresholds alone"
     plot.title(ax, name, f"{served} of {len(objects)} objects have a positive anchor")
@@ -175,7 +175,7 @@ print(
 # counts how often, with a single anchor per cell on overlapping shapes, and shows one that goes without.
 #
 # In the fourth case torchvision's comparison with a best IoU of 0 holds for all three anchors. An object so tiny or so
-# far outside that nothing overlaps it would turn all background of its picture into positives. rcnn asks for more
+# far outside that nothing overlaps it would turn all background of its image into positives. rcnn asks for more
 # than 0.
 #
 # > **What people get wrong.** 0.7 is no binary fraction. The float32 nearest to it is below the float64 nearest to it, so
@@ -305,9 +305,9 @@ figure
 #
 # $$ P \, (\sigma(s) - 1) + N \, \sigma(s) = 0 \quad\Longleftrightarrow\quad \sigma(s) = \frac{P}{P + N}. $$
 #
-# There the mean loss is 0.034 and nothing about any picture is known. All that remains to be gained by learning to see is
+# There the mean loss is 0.034 and nothing about any image is known. All that remains to be gained by learning to see is
 # 0.034 at most, and nearly every term of the mean belongs to a negative. So the loss is taken on a *sample* ([1] section
-# 3.1.3): of each picture 256 anchors at random, **at most half** of them positive; negatives fill the rest.
+# 3.1.3): of each image 256 anchors at random, **at most half** of them positive; negatives fill the rest.
 #
 # What is a random choice worth? Here are the first 128 negatives in the order of the anchors, and 128 at random:
 
@@ -321,7 +321,7 @@ choices = {
 figure = plot.figure(10, 4.9)
 for ax, (name, chosen) in zip(figure.subplots(1, 2), choices.items(), strict=True):
     shown = np.concatenate([np.flatnonzero(labels == 1), chosen])
-    plot.matched_anchors(ax, picture, laid[shown], matches[3][shown], objects)
+    plot.matched_anchors(ax, image, laid[shown], matches[3][shown], objects)
     plot.title(ax, name, f"on {len(np.unique(laid[chosen][:, [1, 3]].sum(axis=1)))} rows of the map")
 figure
 
@@ -419,7 +419,7 @@ for ax, (high, low, force_best) in zip(figure.subplots(1, 4), trials, strict=Tru
         f"{high}, {low}     {rule:<11}{positive:11.1f}{ignored:10.1f}{fit:22.2f}"
         f"{1 - served / len(best):22.1%}"
     )
-    plot.matched_anchors(ax, picture, laid, matching.match(iou, high, low, force_best), objects)
+    plot.matched_anchors(ax, image, laid, matching.match(iou, high, low, force_best), objects)
     plot.title(ax, f"{high} and {low}", "best-anchor rule" if force_best else "thresholds alone")
 figure
 

@@ -45,14 +45,14 @@ rcnn.seed(0)
 rcnn.set_num_threads(1)  # pages are small: a second thread would spend its time waiting for the first
 model = rcnn.load_digits()
 pages = data.Digits(split="val")
-picture, target = pages[178]
+image, target = pages[178]
 make_anchors = anchors.AnchorGenerator(model.config.anchor_sizes, model.config.aspect_ratios)
 (grid,) = make_anchors((128, 128), [(16, 16)])  # (A, 4), one level of 16 × 16 cells
 
 matches = matching.match(boxes.iou(grid, target["boxes"]), high=0.7, low=0.3, force_best=True)  # (A,)
 positive = np.flatnonzero(matches >= 0)
 figure = plot.figure(5.5, 5.8)
-ax = plot.moves(figure.subplots(), picture, grid[positive], target["boxes"][matches[positive]])
+ax = plot.moves(figure.subplots(), image, grid[positive], target["boxes"][matches[positive]])
 plot.title(ax, "Positive anchors, and where they have to go", f"{len(positive)} of {len(grid)} anchors")
 figure
 
@@ -214,7 +214,7 @@ def decode(deltas, boxes, weights=(1, 1, 1, 1)):
     """The boxes, xyxy, that `deltas` (N, 4) or (N, L, 4) make of `boxes` (N, 4), in the shape of `deltas`.
 
     Undoes `encode`: divides by the weights, then caps dw and dh, and only these, at log(1000/16)
-    from above. Boxes may leave the picture. N may be 0. No argument is changed.
+    from above. Boxes may leave the image. N may be 0. No argument is changed.
     """
     ### BEGIN SOLUTION
     unit, boxes = np.asarray(deltas, float) / weights, np.asarray(boxes, float)
@@ -247,7 +247,7 @@ for name, each in (("as proposed", starts), ("moved by your decode", moved)):
 # %% reference-source
 many = trace.rpn_deltas[0][0]  # (A, 4), what the RPN says of a page
 alone = min(timeit.repeat(lambda: boxes.decode(many, trace.anchors[0]), number=20, repeat=5)) / 20
-whole = min(timeit.repeat(lambda: model.predict([picture]), number=1, repeat=5))
+whole = min(timeit.repeat(lambda: model.predict([image]), number=1, repeat=5))
 print(f"decoding all {len(many)} anchors of a page: {alone * 1e6:.0f} µs")
 print(f"the whole detector: {whole * 1e3:.1f} ms, of which this is {alone / whole:.1%}")
 course.source(boxes.encode, boxes.decode, boxes._centre_and_sides)
@@ -411,7 +411,7 @@ print(f"{'1 / weights':<24}{0.1:>8}{0.1:>8}{0.2:>8}{0.2:>8}")
 
 # %% weights [markdown]
 # The weights were chosen for photographs, and fit handwritten digits: the rule of matching, which is the same for both,
-# says more about the deltas than the pictures do. Without the weights, the loss of the boxes would begin at a thirtieth
+# says more about the deltas than the images do. Without the weights, the loss of the boxes would begin at a thirtieth
 # of that of the classes; with them, at a third. The RPN uses its deltas as they are, with weights 1, in torchvision as
 # here. There the cross-entropy of two classes begins at only $\log 2 \approx 0.69$, and up to half of the sampled
 # anchors are objects.
@@ -474,7 +474,7 @@ except ValueError as error:
 # **-0.125**, $d_w = \log 2 \approx$ **0.693**, $d_h =$ **0**.
 #
 # And by the data: section 5 says that no proposal with an IoU of at least 0.5 can have $|d_x|$ or
-# $|d_y|$ above **0.5**, or $|d_w|$ or $|d_h|$ above **0.693**. That is a statement about every picture ever matched,
+# $|d_y|$ above **0.5**, or $|d_w|$ or $|d_h|$ above **0.693**. That is a statement about every image ever matched,
 # and must hold here.
 
 # %% number-check

@@ -43,8 +43,8 @@ from rcnn.nn import functional as F
 from rcnn.nn import optim
 
 trained = rcnn.load_digits()  # its weights come with the package
-picture, target = data.Digits(split="val")[178]
-trace = trained.trace([picture])
+image, target = data.Digits(split="val")[178]
+trace = trained.trace([image])
 print("features[0]  ", trace.features[0].shape)
 print("objectness[0]", trace.objectness[0].shape)
 print("rpn_deltas[0]", trace.rpn_deltas[0].shape)
@@ -76,7 +76,7 @@ course.source(rpn.RPNHead.forward)
 # works as well, and the shape is the same: (N, A_l). But now all cells of the first anchor come first, then all of the
 # second, and logit number 17 belongs to another anchor than anchor number 17.
 #
-# The picture shows the 20 anchors with the highest logits in both orders, from the same weights.
+# The plot shows the 20 anchors with the highest logits in both orders, from the same weights.
 #
 # > **What people get wrong.** Nothing raises an error here, and the loss even falls. In a training as in section 8,
 # > but without the transpose, it fell from 0.69 to about 0.1 in 360 steps, for the net learned its pages by heart. Of
@@ -94,7 +94,7 @@ orders = {"With transpose": right, "Without": wrong}
 for ax, (name, logits) in zip(figure.subplots(1, 2), orders.items(), strict=True):
     best = np.argsort(-logits)[:20]
     overlap = boxes.iou(trace.anchors[0][best], target["boxes"]).max(axis=1)  # (20,)
-    plot.proposals(ax, picture, trace.anchors[0][best], F.sigmoid_of(logits[best]))
+    plot.proposals(ax, image, trace.anchors[0][best], F.sigmoid_of(logits[best]))
     plot.title(
         ax,
         f"{name}: shape {logits.shape}",
@@ -415,7 +415,7 @@ course.source(rpn.loss)
 rcnn.seed(7)
 pages, unseen = data.Digits(64), data.Digits(8, split="val", seed=5)
 model = rcnn.faster_rcnn_small(pages.classes)
-train, test = list(pages), list(unseen)  # each (picture, target), drawn once
+train, test = list(pages), list(unseen)  # each (image, target), drawn once
 train_images, test_images = (model.make_batch([page for page, _ in part]).images for part in (train, test))
 true_boxes = [objects["boxes"].astype(np.float32) for _, objects in train]  # per page (G, 4)
 

@@ -62,13 +62,13 @@ for name in ("rpn_pre_nms_top_n_test", "rpn_nms_thresh", "rpn_post_nms_top_n_tes
 # The top-N comes *before* decoding. It needs the logits only, it changes nothing about the rest, and a box that cannot
 # be chosen need not be computed. It also comes before the sigmoid, which does not change an order.
 #
-# > **What people get wrong.** Clipping goes to the size of the *picture within the batch*, (height, width), not to that
+# > **What people get wrong.** Clipping goes to the size of the *image within the batch*, (height, width), not to that
 # > of the padded batch; and x is clipped by the width. A box that lies wholly outside becomes a line or a point. It has
 # > no area, and the logarithm of its width is minus infinity: that is why the small ones are dropped *after* clipping.
 
 # %% by-hand-steps
-picture, target = pages[4]
-trace = model.trace([picture])
+image, target = pages[4]
+trace = model.trace([image])
 logits, deltas = trace.objectness[0][0], trace.rpn_deltas[0][0]  # (A,), (A, 4)
 anchors = trace.anchors[0]  # (A, 4)
 
@@ -101,7 +101,7 @@ print("off trace.candidates[0] by at most", np.abs(candidates - trace.candidates
 
 # %% suppression-stepper
 few = np.argsort(-scores, kind="stable")[:60:5]  # (12,): every fifth of the best sixty
-widgets.nms_stepper(candidates[few], scores[few], 0.5, picture)
+widgets.nms_stepper(candidates[few], scores[few], 0.5, image)
 
 # %% nms-text [markdown]
 # ## 3  Write it
@@ -234,7 +234,7 @@ objects, traces, counts, best_iou = {}, {}, {}, {}
 for name, dataset in (("pages", pages), ("doubled pages", doubled)):
     items = [dataset[i] for i in range(len(dataset))]
     objects[name] = [target["boxes"] for _, target in items]
-    traces[name] = model.trace([picture for picture, _ in items])
+    traces[name] = model.trace([image for image, _ in items])
     steps = [boxes_by_step(traces[name], i) for i in range(len(items))]
     counts[name] = np.mean([[len(step) for step in each] for each in steps], axis=0)  # (S,)
     by_page = zip(objects[name], steps, strict=True)
@@ -305,7 +305,7 @@ for name, trace in traces.items():
 # copies live. There is no value that does neither, since NMS does not know what it sees. Soft-NMS [2] lowers scores
 # instead of removing boxes, which moves the problem and does not end it.
 #
-# The pictures show a 4 on a 4. Drawn are the boxes that reach one of the two and outlive NMS.
+# The plots show a 4 on a 4. Drawn are the boxes that reach one of the two and outlive NMS.
 
 # %% threshold-pictured
 sheet, digits = doubled[4]
@@ -461,7 +461,7 @@ print("suppress_in_groups: right")
 # %% trick-measured
 rng, removed, differ, largest = np.random.default_rng(0), 0, 0, 0.0
 heap = np.arange(900) % 60  # the heap of each box
-for _ in range(40):  # pictures of 1333 pixels with 90 classes
+for _ in range(40):  # images of 1333 pixels with 90 classes
     place, label = rng.uniform(0, 1300, (60, 2)), rng.integers(1, 91, 60)  # of each heap
     corner = place[heap] + rng.normal(0, 1.5, (900, 2))
     drawn = np.concatenate([corner, corner + rng.uniform(12, 16, (900, 2))], axis=1).astype(np.float32)

@@ -26,7 +26,7 @@
 # | | what | shape |
 # |---|---|---|
 # | `features` | maps, in cells | (N, C, H, W) |
-# | `rois` | regions of interest, `x1, y1, x2, y2` in pixels of the picture | (R, 4) |
+# | `rois` | regions of interest, `x1, y1, x2, y2` in pixels of the image | (R, 4) |
 # | `roi_images` | which of the N images each RoI lies on | (R,) |
 # | `output_size` | rows and columns of bins | (ph, pw) |
 # | `spatial_scale` | cells per pixel, one over the stride | |
@@ -53,8 +53,8 @@ from rcnn.evaluate import evaluate
 rcnn.set_num_threads(1)  # times are steadier so, on a machine with other work
 model = rcnn.load_digits()  # its weights come with the package
 pages = data.Digits(split="val")
-picture, target = pages[178]
-trace = model.trace([picture])
+image, target = pages[178]
+trace = model.trace([image])
 features, scale = trace.features[0], trace.roi_scales[0]
 box = target["boxes"][target["labels"] == 1][0]  # the 0 on this page, as a RoI
 print("features", features.shape, "  spatial_scale", scale, "= 1 /", int(1 / scale))
@@ -62,8 +62,8 @@ print("the RoI  ", box, "pixels,", box * scale, "cells")
 
 figure = plot.figure(9, 4.2)
 left, right = figure.subplots(1, 2)
-plot.boxes(plot.image(left, picture), box[None], color="#E69F00")
-plot.title(left, "A region of interest", f"{picture.shape[:2]} pixels")
+plot.boxes(plot.image(left, image), box[None], color="#E69F00")
+plot.title(left, "A region of interest", f"{image.shape[:2]} pixels")
 values = np.abs(features[0]).mean(axis=0)  # (16, 16)
 plot.sample_points(right, values, box, scale, (2, 2), margin=None)
 plot.title(right, "On the map", f"{values.shape} cells, the mean over 64 channels; 2 × 2 bins")
@@ -81,7 +81,7 @@ figure
 # 3. Clip to the map, and give the largest value of each bin, channel by channel; 0 where no cell is left.
 #
 # Steps 1 and 2 are the two roundings. The first one moves the box by up to half a cell; with a stride of 16 that
-# is 8 pixels. In the picture, the 0 is 3.75 cells wide and 5.1 high, and RoIPool reads 5 and 6 cells. Bins share cells
+# is 8 pixels. In the plot, the 0 is 3.75 cells wide and 5.1 high, and RoIPool reads 5 and 6 cells. Bins share cells
 # where they do not divide the length.
 #
 # > **What people get wrong.** A half goes away from zero, as in C: 2.5 becomes 3. `np.round` and Python's `round` go to
@@ -89,7 +89,7 @@ figure
 # > the +1 of old box code lives on. And a bin starts from the *rounded* corner, which may lie outside the map: first
 # > lay the bins, then clip.
 #
-# Write it, after you have looked at the picture. The first function does one axis, and the second calls it for rows and
+# Write it, after you have looked at the plot. The first function does one axis, and the second calls it for rows and
 # for columns. Two traps: a map is indexed `[y, x]`, while a box begins with x; and NumPy has no largest of nothing.
 
 
@@ -201,7 +201,7 @@ print("roi_pool_backward: right")
 # same 7 × 7 numbers, and the head, which is to say by how much the box is off, cannot know: the information was rounded
 # away before it. For a class that hardly matters. For an edge, and for a mask, it does ([2] section 3).
 #
-# In a live notebook, move the slider; elsewhere, compare the two pictures, between which the RoI has moved by 0.1
+# In a live notebook, move the slider; elsewhere, compare the two plots, between which the RoI has moved by 0.1
 # cells. The row called RoIAlign is what we want instead.
 
 # %% jump-explorer
@@ -319,7 +319,7 @@ print("roi_align_backward: right")
 # Two random arrays and one subtraction test every weight at once, without knowing the right answer. For RoIPool the
 # identity holds too, though it is not linear: for a given $x$ it selects cells, and the gradient goes to the same ones.
 #
-# Below, rcnn's own functions pass the test, in float64. The pictures show where the gradient of the RoI above goes when
+# Below, rcnn's own functions pass the test, in float64. The plots show where the gradient of the RoI above goes when
 # every bin sends back a 1.
 #
 # > **What people get wrong.** The identity says that backward fits forward, not that forward is right: two functions
@@ -383,7 +383,7 @@ course.source(roi._average, roi._roi_align)
 # ## 5  `aligned`, or: where is a cell?
 #
 # All this reads the map at the right place only if cell $k$ sits where $s\,x = k$, that is at the pixel coordinate
-# $k \cdot \text{stride}$. Does it? Take a picture whose pixels are a ramp: each is its own $x$, so the picture's value
+# $k \cdot \text{stride}$. Does it? Take an image whose pixels are a ramp: each is its own $x$, so the image's value
 # *is* the coordinate. What a bin should answer is then known: the $x$ of its middle. Whatever else comes out is a
 # shift, in pixels.
 #
@@ -442,7 +442,7 @@ figure
 settings = dataclasses.replace(model.config, aligned=True)
 other = rcnn.FasterRCNN(settings)
 other.load_state_dict(model.state_dict())  # the same weights
-plain, halved = (one.predict([picture])[0] for one in (model, other))
+plain, halved = (one.predict([image])[0] for one in (model, other))
 nearest = boxes.iou(plain["boxes"], halved["boxes"]).argmax(axis=1)
 moved = np.median(halved["boxes"][nearest] - plain["boxes"], axis=0)
 print("the boxes of this page move by", moved.round(1), "pixels (x1, y1, x2, y2)")
@@ -493,7 +493,7 @@ figure
 #
 # (More points hardly take more time: the kernel first adds up how much all points of a bin want of each cell.) The longer
 # a bin is in cells, the more points it needs. A pyramid keeps the bins short: a large RoI is read from a
-# coarse level. With 224, the side of an ImageNet picture, as the size that belongs to level 4 ([3] equation 1):
+# coarse level. With 224, the side of an ImageNet image, as the size that belongs to level 4 ([3] equation 1):
 #
 # $$ k = \left\lfloor 4 + \log_2 \frac{\sqrt{w\,h}}{224} \right\rfloor, \quad \text{clipped to the levels there are}. $$
 #
@@ -501,7 +501,7 @@ figure
 # nothing is clipped? And how long are its 7 bins?
 #
 # > **What people get wrong.** The formula has $\sqrt{wh}$, not the longer side, so a long thin RoI goes to a fine
-# > level. And 224 assumes photographs of 800 pixels: on small pictures, every RoI lands on the finest level. Both
+# > level. And 224 assumes photographs of 800 pixels: on small images, every RoI lands on the finest level. Both
 # > constants are settings, `canonical_size` and `canonical_level`.
 
 # %% levels-table

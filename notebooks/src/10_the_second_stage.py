@@ -42,11 +42,11 @@ import rcnn
 from rcnn import boxes, checks, course, data, matching, nn, plot, roi, roi_heads
 
 pages = data.Digits(16)
-pictures, targets = [picture for picture, _ in pages], [target for _, target in pages]
+images, targets = [image for image, _ in pages], [target for _, target in pages]
 rcnn.seed(0)
 detectors = {"untrained": rcnn.faster_rcnn_small(pages.classes), "trained": rcnn.load_digits()}
 traces = {
-    name: model.trace(pictures, targets, rng=np.random.default_rng(0)) for name, model in detectors.items()
+    name: model.trace(images, targets, rng=np.random.default_rng(0)) for name, model in detectors.items()
 }
 config = detectors["trained"].config
 for name in (
@@ -179,7 +179,7 @@ names = ["background", *(f"digit {name}" for name in pages.classes[1:])]
 figure = plot.figure(12, 3.7)
 for ax, (name, trace) in zip(figure.subplots(1, 2), traces.items(), strict=True):
     rois, labels = trace.sampled_rois[1], trace.sampled_labels[1]
-    plot.roi_batch(ax, pictures[1], rois, labels, names, most=9)
+    plot.roi_batch(ax, images[1], rois, labels, names, most=9)
     plot.title(ax, f"RPN {name}", f"{len(rois)} RoIs, {np.sum(labels > 0)} of them on objects")
 figure
 
@@ -290,7 +290,7 @@ trace = traces["untrained"]
 few = settings | {"batch_size": 24}  # so that the rows can be seen
 page = trace.proposals[1], trace.gt_boxes[1], trace.gt_labels[1]
 sample = roi_heads.find_targets(*page, **few, rng=np.random.default_rng(2))
-class_logits, box_deltas = model.forward(pictures[1:2], sample.rois, np.zeros(len(sample.rois), int))
+class_logits, box_deltas = model.forward(images[1:2], sample.rois, np.zeros(len(sample.rois), int))
 of_boxes = nn.Tensor(box_deltas.data, requires_grad=True)  # the same numbers, cut off from the network
 _, reg_loss = roi_heads.loss(class_logits, of_boxes, [sample])
 reg_loss.backward()
@@ -312,7 +312,7 @@ figure
 # %% flow-picture
 def gradient_norms(loss_names, parts):
     "The norm of the gradient that the sum of these losses gives to each part, by name."
-    losses = model.get_loss(pictures[:4], targets[:4], rng=np.random.default_rng(0))
+    losses = model.get_loss(images[:4], targets[:4], rng=np.random.default_rng(0))
     model.zero_grad()
     sum(losses[name] for name in loss_names).backward()
     grads = {
@@ -367,7 +367,7 @@ true_box, true_label = trace.gt_boxes[1][0], int(trace.gt_labels[1][0])
 shifts = np.linspace(-9, 9, 145)  # pixels
 moved = true_box + shifts[:, None] * [1, 0, 1, 0]  # (145, 4)
 with nn.no_grad():
-    class_logits, _ = model.forward(pictures[1:2], moved, np.zeros(len(moved), int))  # (145, L)
+    class_logits, _ = model.forward(images[1:2], moved, np.zeros(len(moved), int))  # (145, L)
 log_p = class_logits.data - np.logaddexp.reduce(class_logits.data, axis=1, keepdims=True)  # (145, L)
 overlap = boxes.iou(moved, true_box[None])[:, 0]  # (145,)
 kept, background = -log_p[:, true_label], -log_p[:, 0]
@@ -438,7 +438,7 @@ course.compare(roi.roi_align_backward, grad, rois, roi_images, features.shape, 1
 
 # %% a-number-measured
 model = detectors["untrained"]
-losses = model.get_loss(pictures[:4], targets[:4], rng=np.random.default_rng(0))
+losses = model.get_loss(images[:4], targets[:4], rng=np.random.default_rng(0))
 print(f"untrained: roi_cls_loss {losses['roi_cls_loss'].item():.3f}, log 11 = {np.log(11):.3f}")
 
 logits = nn.Tensor(np.zeros((24, 11)), requires_grad=True)

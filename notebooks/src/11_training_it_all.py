@@ -58,10 +58,10 @@ def new_detector(seed=0, classes=pages.classes):
 
 
 first_four = [pages[i] for i in range(4)]  # a batch
-pictures, targets = [picture for picture, _ in first_four], [target for _, target in first_four]
+images, targets = [image for image, _ in first_four], [target for _, target in first_four]
 figure = plot.figure(10, 2.9)
-for ax, picture, target in zip(figure.subplots(1, 4), pictures, targets, strict=True):
-    plot.boxes(plot.image(ax, picture), target["boxes"], target["labels"], class_names=pages.classes)
+for ax, image, target in zip(figure.subplots(1, 4), images, targets, strict=True):
+    plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=pages.classes)
 figure
 
 # %% four-losses [markdown]
@@ -104,7 +104,7 @@ def first_losses(num_classes):
 for classes in (pages.classes, data.Digits.classes):
     L = len(classes)
     losses = [
-        new_detector(seed, classes).get_loss(pictures, targets, np.random.default_rng(seed))
+        new_detector(seed, classes).get_loss(images, targets, np.random.default_rng(seed))
         for seed in range(8)
     ]
     for name, guess in zip(("rpn_cls_loss", "roi_cls_loss"), first_losses(L), strict=True):
@@ -173,7 +173,7 @@ print("training_step: right")
 #
 # - If they do, the gradients point the right way and the targets can be learned.
 # - If they do not, *more data will not help*. Something is broken; notebook 13 is about finding what.
-# - Look at the detections, too. No loss shows whether boxes are decoded as they were encoded; the right picture does.
+# - Look at the detections, too. No loss shows whether boxes are decoded as they were encoded; the right plot does.
 # - It says nothing about new pages. A detector can learn four pages by heart and be blind on the fifth.
 #
 # What remains does not vanish altogether, for every step draws other anchors and other RoIs. Your own step does the work.
@@ -181,7 +181,7 @@ print("training_step: right")
 # %% overfit-check points=2
 model, history = new_detector(), {}
 optimizer = optim.Adam(model.parameters(), lr=2e-3)
-batch = model.make_batch(pictures)  # resized and normalised once, for all steps
+batch = model.make_batch(images)  # resized and normalised once, for all steps
 for step in range(150):
     losses, norm = training_step(model, optimizer, batch, targets, 5.0, np.random.default_rng(step))
     for name, value in losses.items():
@@ -197,9 +197,9 @@ plot.title(
     "One batch, again and again",
     f"total loss from {first:.2f} to {last:.2f}; pale: every step",
 )
-found = model.predict(pictures[:1], score_thresh=0.5)[0]
+found = model.predict(images[:1], score_thresh=0.5)[0]
 plot.detections(
-    right, pictures[0], found["boxes"], found["scores"], found["labels"], pages.classes, targets[0]["boxes"]
+    right, images[0], found["boxes"], found["scores"], found["labels"], pages.classes, targets[0]["boxes"]
 )
 plot.title(right, "A page that it knows by heart", "detections with a score of at least 0.5")
 figure
@@ -225,7 +225,7 @@ course.source(train.train_step)
 
 # %% kernels-ratio
 detector = new_detector()
-batch = detector.make_batch(pictures)
+batch = detector.make_batch(images)
 
 
 def loss_and_norm(batch):
@@ -255,7 +255,7 @@ course.compare(loss_and_norm, batch, repeat=5)
 def by_heart(lr, steps=40):
     "(steps,) the total losses of a new detector on the four pages."
     model = new_detector()
-    optimizer, batch, losses = optim.Adam(model.parameters(), lr), model.make_batch(pictures), []
+    optimizer, batch, losses = optim.Adam(model.parameters(), lr), model.make_batch(images), []
     for step in range(steps):
         optimizer.zero_grad()
         loss = model.get_loss(batch, targets, np.random.default_rng(step))["total_loss"]
@@ -346,7 +346,7 @@ with tempfile.TemporaryDirectory() as folder:
             run = train.fit(
                 model, pages, recipe, folder, resume=step > looks[1], stop_at=step, progress=False
             )
-        traces[step] = [model.trace([picture]) for picture, _ in unseen]
+        traces[step] = [model.trace([image]) for image, _ in unseen]
         found, wanted = [trace.outputs[0] for trace in traces[step]], [target for _, target in unseen]
         ap = evaluate.evaluate_detections(found, wanted, len(unseen.classes)).mean_ap
         print(f"after {step:>3} steps: AP50 on {len(unseen)} unseen pages {ap:.3f}")
@@ -362,12 +362,12 @@ with tempfile.TemporaryDirectory() as folder:
 
 # %% settling-page
 number = 7
-picture, target = unseen[number]
+image, target = unseen[number]
 figure = plot.figure(9.5, 6.4)
 for ax, step in zip(figure.subplots(2, 3).flat, looks, strict=True):
     best = traces[step][number].proposals[0][:10]  # (10, 4), by falling score
     plot.nearest_proposals(
-        ax, picture, best, boxes.iou(best, target["boxes"]), target["boxes"], scale=step == looks[-1]
+        ax, image, best, boxes.iou(best, target["boxes"]), target["boxes"], scale=step == looks[-1]
     )
     plot.title(ax, f"After {step} steps", "10 best proposals")
 figure
@@ -441,13 +441,13 @@ begun = rcnn.faster_rcnn_small(data.Digits.classes)
 train.fit(begun, data.Digits(), train.Recipe(steps=100, warmup_steps=20), progress=False)
 shipped, digits = rcnn.load_digits(), data.Digits(60, split="val")
 
-picture, target = digits[7]
+image, target = digits[7]
 figure = plot.figure(10, 4.8)
 for ax, name, detector in zip(figure.subplots(1, 2), ("100", "2,500"), (begun, shipped), strict=True):
     ap = evaluate.evaluate(detector, digits, progress=False).mean_ap
-    found = detector.predict([picture], score_thresh=0.3)[0]
+    found = detector.predict([image], score_thresh=0.3)[0]
     plot.detections(
-        ax, picture, found["boxes"], found["scores"], found["labels"], digits.classes, target["boxes"]
+        ax, image, found["boxes"], found["scores"], found["labels"], digits.classes, target["boxes"]
     )
     plot.title(ax, f"After {name} steps", f"AP50 {ap:.3f} on {len(digits)} unseen pages")
 figure
@@ -471,7 +471,7 @@ figure
 #
 # Where a part is frozen, its batch norms must be, too, or their running means would follow the new pages. What is left
 # of each is a factor and a sum per channel, a *frozen batch norm*; `train.fit` sees to that. The ResNet detector whose
-# COCO weights notebook 14 can load has no other kind, for the one or two large pictures of a batch are too few for
+# COCO weights notebook 14 can load has no other kind, for the one or two large images of a batch are too few for
 # statistics.
 
 
@@ -525,7 +525,7 @@ model = new_detector()
 for layer in (model.rpn.head.cls_logits, model.roi_heads.box_predictor.cls_score):
     for parameter in layer.parameters():
         parameter.data[...] = 0
-losses = model.get_loss(pictures, targets, np.random.default_rng(5))
+losses = model.get_loss(images, targets, np.random.default_rng(5))
 for name, by_hand in (("rpn_cls_loss", math.log(2)), ("roi_cls_loss", math.log(5))):
     print(f"{name}: {losses[name].item():.6f}, by hand {by_hand:.6f}")
 result = evaluate.evaluate(shipped, data.Digits(200, split="val"), progress=False)

@@ -59,10 +59,10 @@ class Doubled:
 
 
 sheets = Doubled()
-pictures = [picture for picture, _ in sheets]
+images = [image for image, _ in sheets]
 detections, targets = evaluate.predictions(model, sheets, progress=False)
 print(
-    len(pictures),
+    len(images),
     "sheets,",
     sum(len(t["labels"]) for t in targets),
     "digits,",
@@ -77,7 +77,7 @@ print(
 # are R × (L - 1) candidates; the background is none. Of these stay
 #
 # 1. those with a score *greater than* `box_score_thresh`, here 0.05;
-# 2. clipped to the picture, those with both sides of at least 0.01 pixels;
+# 2. clipped to the image, those with both sides of at least 0.01 pixels;
 # 3. what NMS leaves, *within each class*, at `box_nms_thresh`, here 0.5;
 # 4. the best `box_detections_per_img` of all classes together, here 100.
 #
@@ -85,7 +85,7 @@ print(
 # the detections of the model; `roi_heads.detect` is the same in the library.
 
 # %% by-hand-steps
-trace, config = model.trace([pictures[17]]), model.config
+trace, config = model.trace([images[17]]), model.config
 powers = np.exp(trace.class_logits - trace.class_logits.max(axis=1, keepdims=True))
 scores = (powers / powers.sum(axis=1, keepdims=True))[:, 1:].reshape(-1)  # (R * (L - 1),)
 found = boxes.decode(trace.box_deltas, trace.rois, config.bbox_reg_weights)[:, 1:].reshape(-1, 4)
@@ -136,7 +136,7 @@ for ax, pages, name in zip(
     page = only(pages[17], pages[17]["scores"] > 0.3)
     plot.detections(
         ax,
-        pictures[17],
+        images[17],
         page["boxes"],
         page["scores"],
         page["labels"],
@@ -160,7 +160,7 @@ figure
 
 # %% cut-measured
 print(f"{'cut':>6}{'detections per sheet':>22}{'mean AP':>10}")
-uncut = model.predict(pictures, score_thresh=0)
+uncut = model.predict(images, score_thresh=0)
 for cut in (0, 0.01, 0.05, 0.2, 0.5, 0.9):
     pages = [only(page, page["scores"] > cut) for page in uncut]
     print(f"{cut:>6}{np.mean([len(page['labels']) for page in pages]):>22.1f}{mean_ap(pages):>10.3f}")
@@ -168,7 +168,7 @@ for cut in (0, 0.01, 0.05, 0.2, 0.5, 0.9):
 # %% assign-text [markdown]
 # ## 4  Right or wrong
 #
-# Take the detections of one class, on one picture, and its objects. The rule is greedy ([2] section 4.2):
+# Take the detections of one class, on one image, and its objects. The rule is greedy ([2] section 4.2):
 #
 # - the detections have their turns **by falling score**;
 # - each is held against the one object that it **overlaps most**;
@@ -189,7 +189,7 @@ for cut in (0, 0.01, 0.05, 0.2, 0.5, 0.9):
 def assign(box_array, scores, gt_boxes, iou_threshold):
     """Which detections are right: (D,) bool, in the order in which the boxes were given.
 
-    box_array (D, 4), scores (D,), gt_boxes (G, 4), all of one class and one picture; D or G may be 0. By
+    box_array (D, 4), scores (D,), gt_boxes (G, 4), all of one class and one image; D or G may be 0. By
     falling score, of equal scores the earlier first, each detection is held against the object that it
     overlaps most. It is right if that IoU is at least iou_threshold and no detection before it was right
     with the same object. `boxes.iou(a, b)` gives the IoU of all pairs, (len(a), len(b)).
@@ -234,7 +234,7 @@ correct = np.diff(recall, prepend=0) > 0  # (D,), by falling score, as the detec
 figure = plot.figure(10.5, 4)
 left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 0.8, 1.1))
 plot.title(
-    plot.ranked_boxes(left, pictures[number], eights["boxes"], correct, objects),
+    plot.ranked_boxes(left, images[number], eights["boxes"], correct, objects),
     "The 8s of a sheet",
     f"dashed: {len(objects)} objects; tags: ranks",
 )
@@ -246,11 +246,11 @@ figure
 # ## 6  A threshold is a point on the curve
 #
 # Whoever uses a detector needs a cut. Each cut is one point: everything above it counts, everything below is as if it
-# were not there. In a live notebook, move `threshold` and `page`. Where would you cut if a wrong box costs as much as a
+# were not there. In a live notebook, move `threshold` and `index`. Where would you cut if a wrong box costs as much as a
 # missed digit? Where, if a person looks at every box anyway?
 
 # %% threshold-explorer
-widgets.score_threshold(pictures, detections, targets, EIGHT, "8", page=31)
+widgets.score_threshold(images, detections, targets, EIGHT, "8", index=31)
 
 # %% averages-text [markdown]
 # ## 7  One number, in three ways
@@ -349,11 +349,11 @@ print("average_precision: right, three ways")
 # %% whole-text [markdown]
 # ## 8  The whole measure, from your two functions
 #
-# All sheets: assignment runs sheet by sheet, for a detection can only find an object of its own picture. Then the
+# All sheets: assignment runs sheet by sheet, for a detection can only find an object of its own image. Then the
 # detections of *all* sheets go into one list by falling score, and that list has one curve. The check below does this
 # with your functions for each digit and compares with `evaluate.evaluate_detections`.
 #
-# > **What people get wrong.** The mean of the AP of single pictures is another number. Most pictures hold one or two
+# > **What people get wrong.** The mean of the AP of single images is another number. Most images hold one or two
 # > objects of a class, and the AP of one object can only be 1, 1/2, 1/3, ... or 0.
 
 # %% whole-check points=2
@@ -384,7 +384,7 @@ for label in range(1, len(sheets.classes)):
 # With an IoU of 0.5 a box may be twice as wide as the object, or a third of its width beside it, and still be right.
 # COCO takes the mean over the thresholds 0.5, 0.55, ..., 0.95, so that a tight box is worth more ([3]). "AP" without a
 # number means this mean, "AP50" and "AP75" a single threshold. Besides, COCO looks at the best 100 detections of a
-# class in a picture, and has numbers for small, medium and large objects. And VOC's own kit adds 1 to the sides of a
+# class in an image, and has numbers for small, medium and large objects. And VOC's own kit adds 1 to the sides of a
 # box, which COCO and rcnn do not. This is the core of the library's code, for all ten thresholds (T) at once:
 
 # %% coco-source
@@ -471,4 +471,4 @@ for k in (0, 1, 2, 8):
 # 1. Multiply all scores of the detections by 0.5, or take their square roots. Which of the numbers change, and why?
 # 2. Give every detection the score 1. The order is then that of the sheets. What is left of the mean AP?
 # 3. Find a cut for each digit that makes precision and recall equal. Are the ten cuts alike?
-# 4. `model.predict(pictures, nms_thresh=1.0)` suppresses nothing. Guess its mean AP before you measure it.
+# 4. `model.predict(images, nms_thresh=1.0)` suppresses nothing. Guess its mean AP before you measure it.

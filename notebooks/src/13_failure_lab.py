@@ -59,8 +59,8 @@ names = [patient.name for patient in patients]
 
 def walk(patient):
     "(the trace of all pages of a patient, the target of each page): what there is to measure."
-    pictures, targets = zip(*patient.pages, strict=True)
-    return patient.model.trace(list(pictures)), list(targets)
+    images, targets = zip(*patient.pages, strict=True)
+    return patient.model.trace(list(images)), list(targets)
 
 
 walked = {patient.name: walk(patient) for patient in (healthy, *patients)}
@@ -68,18 +68,18 @@ walked = {patient.name: walk(patient) for patient in (healthy, *patients)}
 # %% look [markdown]
 # ## 1  Look first
 #
-# Pictures come before numbers ([4], its first step). Dashed are the annotations of one page of each patient, in colour
-# the detections with a score of at least 0.5. Write down a guess for each letter now, and three where the picture does
+# Plots come before numbers ([4], its first step). Dashed are the annotations of one page of each patient, in colour
+# the detections with a score of at least 0.5. Write down a guess for each letter now, and three where the plot does
 # not decide.
 
 # %% overlays
 figure = plot.figure(11, 6.2)
 for ax, patient in zip(figure.subplots(2, 4).flat, (healthy, *patients), strict=True):
-    (picture, target), found = patient.pages[2], walked[patient.name][0].outputs[2]
+    (image, target), found = patient.pages[2], walked[patient.name][0].outputs[2]
     sure = found["scores"] >= 0.5
     plot.detections(
         ax,
-        picture,
+        image,
         found["boxes"][sure],
         None,
         found["labels"][sure],
@@ -104,9 +104,9 @@ terms = "rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss"
 
 def losses_of(patient):
     "The four losses on the patient's pages, or what `get_loss` has to say against them."
-    pictures, targets = map(list, zip(*patient.pages, strict=True))
+    images, targets = map(list, zip(*patient.pages, strict=True))
     try:
-        losses = patient.model.get_loss(pictures, targets, np.random.default_rng(0))
+        losses = patient.model.get_loss(images, targets, np.random.default_rng(0))
     except ValueError as error:
         return f"refused: {error}"
     return "  ".join(f"{losses[name].item():12.2f}" for name in terms)
@@ -199,7 +199,7 @@ figure
 #
 # | number | what can make it wrong |
 # |---|---|
-# | pixels | the pictures, `image_mean`, `image_std`; no weight, no annotation |
+# | pixels | the images, `image_mean`, `image_std`; no weight, no annotation |
 # | features | the same, and the backbone |
 # | anchors | their sizes and ratios, and the annotated boxes; no pixel, no weight |
 # | proposals | all of these, and the RPN |
@@ -207,10 +207,10 @@ figure
 # | detections | all of these |
 #
 # Which three patients can be named now? Two rows are white to the end, and only one of them belongs to a sound patient;
-# section 4 has a picture for them. And two patients are left whose proposals and detections miss the annotated boxes,
+# section 4 has a plot for them. And two patients are left whose proposals and detections miss the annotated boxes,
 # though pixels, anchors and head are as in the sound one.
 #
-# When a detector and its annotations disagree, *either may be wrong*. The pictures of section 1 say which, and so does a
+# When a detector and its annotations disagree, *either may be wrong*. The plots of section 1 say which, and so does a
 # head that is certain of what it sees. To tell two faults of annotations apart, take a diagnosis for what it is, a
 # hypothesis: undo the fault that you suspect, and measure again. Write that measurement.
 #
@@ -338,7 +338,7 @@ figure
 def diagnose(patient):
     """One of the seven names (`diagnosis.NAMES`) for a patient, by measurement.
 
-    patient.model: the detector. patient.pages: of each of its pages the picture and its target,
+    patient.model: the detector. patient.pages: of each of its pages the image and its target,
     {"boxes": (G, 4), "labels": (G,)}.
     """
     ### BEGIN SOLUTION
@@ -426,8 +426,8 @@ class Swapped(data.Shapes):
     "Pages whose boxes are y1, x1, y2, x2."
 
     def __getitem__(self, index):
-        picture, target = super().__getitem__(index)
-        return picture, {**target, "boxes": target["boxes"][:, [1, 0, 3, 2]]}
+        image, target = super().__getitem__(index)
+        return image, {**target, "boxes": target["boxes"][:, [1, 0, 3, 2]]}
 
 
 runs = {
@@ -475,7 +475,7 @@ figure
 # | nothing, or nonsense, is found | mean and deviation of the batch | `image_mean`, `image_std` for 0 .. 255 | those of the training, for 0 .. 1 |
 # | small, or large, objects are missed | best anchor's IoU, by size | anchors do not cover the objects | `evaluate.suggest` |
 # | annotated boxes beside the objects, detections on them | recall after exchanging columns | x and y swapped | mend the reader of the annotations |
-# | the same, and exchanging columns does not help | recall with other pages' annotations | lists of pictures and targets have slipped | join by name, not by place |
+# | the same, and exchanging columns does not help | recall with other pages' annotations | lists of images and targets have slipped | join by name, not by place |
 # | good boxes, all of them misnamed | label found minus label annotated | labels from 0, another order of names | count from 1; store names with weights |
 # | boxes good, classes at random | entropy of the head | head is untrained or was not loaded | load strictly; look for missing names |
 # | good in training, poor on new pages | AP on both | too few pages, or both annotated differently | more pages, `flip`, `scale_jitter` |

@@ -16,7 +16,7 @@
 # %% question [markdown]
 # # Your own images
 #
-# **The question.** There is a folder of pictures in which somebody has drawn boxes. What has to happen between it and a
+# **The question.** There is a folder of images in which somebody has drawn boxes. What has to happen between it and a
 # detector whose numbers one can believe, in which order, and how long does it take without a GPU?
 #
 # | | step | with | what goes wrong without it |
@@ -52,23 +52,23 @@ import rcnn
 from rcnn import anchors, boxes, checks, course, data, doctor, evaluate, plot, train, transform
 from rcnn.train import defaults, plan
 
-rcnn.set_num_threads(1)  # enough for small pictures
+rcnn.set_num_threads(1)  # enough for small images
 scratch = tempfile.TemporaryDirectory()  # goes with the notebook
 root = Path(scratch.name)
 
 # %% folder [markdown]
 # ## 1  A folder
 #
-# So that everything here runs offline, we make a folder such as an annotation program leaves behind: pictures in
+# So that everything here runs offline, we make a folder such as an annotation program leaves behind: images in
 # `JPEGImages`, an XML file in VOC's form for each in `Annotations`, and in `ImageSets/Main` two lists, `train.txt` and
-# `val.txt`, of which is for what. The pictures are blackboards: pages of handwritten digits, as the shipped detector
+# `val.txt`, of which is for what. The images are blackboards: pages of handwritten digits, as the shipped detector
 # knows them, but in white on dark. The detector has never seen one.
 #
-# A data set is any class with a length, `classes`, and `[i]` giving `(picture, target)`; so a few lines make one of
+# A data set is any class with a length, `classes`, and `[i]` giving `(image, target)`; so a few lines make one of
 # another. `data.write_voc` writes it. What is read back has the same boxes to the last bit, and says more of each object:
 # whether it is `difficult` or `truncated`, which VOC's files state; whether it is a `crowd`, which COCO's do; its area.
 #
-# Then look, before anything else; `rcnn check` draws sixteen pictures, as `plot.contact_sheet` does. And let the
+# Then look, before anything else; `rcnn check` draws sixteen images, as `plot.contact_sheet` does. And let the
 # validator look. It is silent here, and it should be, for this folder was written by a program.
 
 
@@ -80,8 +80,8 @@ class Blackboards(data.Digits):
         super().__init__(count, split=split, seed=14, size=(120, 160))
 
     def __getitem__(self, index):
-        picture, target = super().__getitem__(index)
-        return 255 - picture, target
+        image, target = super().__getitem__(index)
+        return 255 - image, target
 
 
 for split, count in (("train", 120), ("val", 40)):
@@ -93,8 +93,8 @@ print(data.validate(boards, progress=False))
 
 figure = plot.figure(10, 2.6)
 for ax, index in zip(figure.subplots(1, 4), (0, 3, 7, 11), strict=True):
-    picture, target = boards[index]
-    plot.boxes(plot.image(ax, picture), target["boxes"], target["labels"], class_names=boards.classes)
+    image, target = boards[index]
+    plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=boards.classes)
     plot.title(ax, f"Board {index}")
 figure
 
@@ -102,8 +102,8 @@ figure
 # ## 2  What people leave behind
 #
 # Folders that people made are seldom clean. The next cell writes twelve more boards and damages six, in the files
-# themselves, as it happens: a picture is lost; a class is written in other letters (the classes are called `zero` to
-# `nine` here); two corners are exchanged; a box is drawn beyond the border; a picture is shrunk after it was annotated;
+# themselves, as it happens: an image is lost; a class is written in other letters (the classes are called `zero` to
+# `nine` here); two corners are exchanged; a box is drawn beyond the border; an image is shrunk after it was annotated;
 # an object is annotated twice.
 #
 # `data.load` refuses such a folder at the first fault, naming file and box. `data.read_annotations` gives what is
@@ -111,7 +111,7 @@ figure
 #
 # > **What people get wrong.** `on_error="skip"` trains without what is wrong, and says what it left out. It is there for
 # > the one file in a thousand. If a fifth of a folder goes that way, what is left is no sample of it any more: if it is
-# > pictures with objects at the border that go, the detector learns little of just these.
+# > images with objects at the border that go, the detector learns little of just these.
 
 # %% damage-done
 dozen = Blackboards(12, "train")
@@ -149,14 +149,14 @@ for problem in data.validate(damaged, progress=False, to_learn=False).problems:
     print(f"{problem.kind} ({problem.count}): {problem.sentence}\n    {problem.examples[0]}")
 
 # %% repair [markdown]
-# **Your turn.** What is wrong can be read off a record, and all but the lost picture can be saved. A `Record` holds
+# **Your turn.** What is wrong can be read off a record, and all but the lost image can be saved. A `Record` holds
 # `image` (a path), `size` (the height and width that the annotation states), `boxes` (G, 4), `names` (G,) as they are
 # written, and `labels` (G,), which are -1 where the name is none of the classes; then `difficult`, `crowd`, `truncated`
 # and `areas`, (G,) each. `names` is a tuple, the others are arrays. `Image.open(path).size` is a file's (width, height),
 # in this order. `annotations` has `records`, a list, and `classes`, the background first.
 #
 # Records and annotations are frozen: `dataclasses.replace(record, boxes=...)` makes another. Think about the order: what
-# happens to a box of a shrunk picture that is cut at the border first? And what shall become of two boxes that differ in
+# happens to a box of a shrunk image that is cut at the border first? And what shall become of two boxes that differ in
 # their corners' order alone?
 #
 # One more question, which no program answers: a box that reached beyond the border ends there afterwards. Is it right?
@@ -166,12 +166,12 @@ for problem in data.validate(damaged, progress=False, to_learn=False).problems:
 def repair(annotations):
     """The Annotations with every fault mended, as a new object; what was given stays as it was.
 
-    - A record whose picture does not exist is left out; every other one stays.
+    - A record whose image does not exist is left out; every other one stays.
     - A name that differs from a class in capitals alone becomes the class, in `names` and in `labels`.
     - Where x2 < x1 or y2 < y1, the two are exchanged.
     - Where `size` is not that of the file, boxes are multiplied by the file's width or height over the
       stated one, and `size` becomes the file's, as (height, width).
-    - Boxes end at the border of their picture.
+    - Boxes end at the border of their image.
     - Of objects with the same box and the same class, one stays.
     - All arrays, and `names`, keep a row per object: the row that belongs to it. What `areas` says is free.
     """
@@ -214,11 +214,11 @@ mended = repair(damaged)
 problems = data.validate(mended, progress=False, to_learn=False).problems
 print("left to mend:", ", ".join(problem.kind for problem in problems) or "nothing")
 four = [i for i, record in enumerate(mended.records) if record.image.stem[-2:] in ("04", "08", "09", "10")]
-figure, clean = plot.figure(10, 2.6), data.AnnotatedPictures(mended)
+figure, clean = plot.figure(10, 2.6), data.AnnotatedImages(mended)
 titles = {"04": "Exchanged corners", "08": "Shrunk", "09": "Annotated twice", "10": "Beyond the border"}
 for ax, index in zip(figure.subplots(1, 4), four, strict=True):
-    picture, target = clean[index]
-    plot.boxes(plot.image(ax, picture), target["boxes"], target["labels"], class_names=mended.classes)
+    image, target = clean[index]
+    plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=mended.classes)
     plot.title(ax, titles[mended.records[index].image.stem[-2:]])
 figure
 
@@ -273,7 +273,7 @@ figure
 # square of 12 pixels, 4 off both ways, an anchor of the same size covers $8 \times 8$ pixels, and the IoU is
 # $64 / (2 \cdot 144 - 64) = 0.29$. No square does better than 0.36, that of 20 pixels which just contains it. With a
 # stride of 8, *no choice of sizes* reaches 0.7 on all small objects. The next cell separates the two causes: it enlarges
-# pictures and anchors alike, and leaves the stride.
+# images and anchors alike, and leaves the stride.
 
 # %% reach-shown
 sizes_of, ratios_of = model.config.anchor_sizes, model.config.aspect_ratios
@@ -287,35 +287,35 @@ for factor in (1, 2, 3):
     )
 
 # %% choose [markdown]
-# Larger pictures cost four or nine times the work. It is the price of small objects, and why a pyramid, whose first level
+# Larger images cost four or nine times the work. It is the price of small objects, and why a pyramid, whose first level
 # has a stride of 4, is worth its own ([2] section 4.1).
 #
-# **Your turn.** Choose at most three sizes and three ratios for pages of which you know only the data set. What is asked
-# for: on *other* pages of the same kind, at least **99%** of the objects have an anchor of an IoU of 0.5, and **90%** one
-# of 0.7. The pages are drawn afresh, three kinds of them: with wide, with nearly square and with tall objects, whose sizes
+# **Your turn.** Choose at most three sizes and three ratios for images of which you know only the data set. What is asked
+# for: on *other* images of the same kind, at least **99%** of the objects have an anchor of an IoU of 0.5, and **90%** one
+# of 0.7. The images are drawn afresh, three kinds of them: with wide, with nearly square and with tall objects, whose sizes
 # differ by a factor of about 2.4 and whose ratios by about 2. `evaluate.suggest` finds such anchors by search, and you may
 # call it; but a few lines that know what the last section says will do.
 #
-# > **What people get wrong.** Anchors are in pixels of the *batch*, the boxes of a data set in pixels of their pictures.
-# > If 600 pixels become 800, an object of 60 becomes one of 80. And whoever fits anchors to all pictures, those of
+# > **What people get wrong.** Anchors are in pixels of the *batch*, the boxes of a data set in pixels of their images.
+# > If 600 pixels become 800, an object of 60 becomes one of 80. And whoever fits anchors to all images, those of
 # > validation included, measures a little of their own choice.
 
 
 # %% choose-yours
 def choose_anchors(dataset, strides, min_size, max_size):
-    """(sizes, ratios): at most three of each, that cover the objects of pages like these.
+    """(sizes, ratios): at most three of each, that cover the objects of images like these.
 
-    dataset: has a length; dataset[i] is (picture (h, w, 3), {"boxes": (G, 4), "labels": (G,)}), G may be 0.
+    dataset: has a length; dataset[i] is (image (h, w, 3), {"boxes": (G, 4), "labels": (G,)}), G may be 0.
     strides: [(rows, columns)] of the one level.
-    min_size, max_size: decide how pictures are resized, as `transform.resized_size` says.
-    sizes are square roots of areas in pixels of the resized picture; ratios are height / width.
+    min_size, max_size: decide how images are resized, as `transform.resized_size` says.
+    sizes are square roots of areas in pixels of the resized image; ratios are height / width.
     """
     ### BEGIN SOLUTION
     found_sizes, found_ratios = [], []
     for i in range(len(dataset)):
-        picture, target = dataset[i]
-        resized = transform.resized_size(picture.shape[:2], min_size, max_size)
-        scaled = transform.scale_boxes(target["boxes"], picture.shape[:2], resized)  # (G, 4)
+        image, target = dataset[i]
+        resized = transform.resized_size(image.shape[:2], min_size, max_size)
+        scaled = transform.scale_boxes(target["boxes"], image.shape[:2], resized)  # (G, 4)
         width, height = (scaled[:, 2:] - scaled[:, :2]).T  # (G,) each
         found_sizes.append(np.sqrt(width * height))
         found_ratios.append(height / width)
@@ -341,7 +341,7 @@ print(f"unseen boards: 0.5 for {on_unseen.recall(0.5):.1%}, 0.7 for {on_unseen.r
 #
 # `evaluate.suggest` goes on from such a start: it moves one number at a time to where recall at 0.5, recall at 0.7 and the
 # mean of the best IoU rise most, judged by the true grid and rounding. Given the anchors to beat, it never falls below
-# them. Below is what it finds with as many numbers as the ready-made anchors have. On these small pictures the stride is
+# them. Below is what it finds with as many numbers as the ready-made anchors have. On these small images the stride is
 # the limit, for your anchors as well. Where objects are unlike the digits that the ready-made anchors were made for, the
 # choice decides.
 
@@ -441,7 +441,7 @@ print(
             from_digits,
             boards,
             unseen,
-            pages=40,
+            num_images=40,
             progress=False,
             losses=runs["from the weights of digits"].history["total_loss"],
         )
@@ -450,11 +450,9 @@ print(
 
 figure = plot.figure(10, 3.9)
 for ax, index in zip(figure.subplots(1, 2), (1, 5), strict=True):
-    picture, target = unseen[index]
-    one = from_digits.predict([picture], score_thresh=0.5)[0]
-    plot.detections(
-        ax, picture, one["boxes"], one["scores"], one["labels"], unseen.classes, target["boxes"]
-    )
+    image, target = unseen[index]
+    one = from_digits.predict([image], score_thresh=0.5)[0]
+    plot.detections(ax, image, one["boxes"], one["scores"], one["labels"], unseen.classes, target["boxes"])
     plot.title(ax, f"Unseen board {index}", f"{len(one['boxes'])} detections with a score of at least 0.5")
 figure
 
@@ -464,9 +462,9 @@ figure
 #
 # How long does the real thing take? On two threads of the machine on which the README was measured, a step of this network
 # (four pages of 128 × 128) takes 43 ms. A folder of 800 such pages gets 4,000 steps from `rcnn train`, about four minutes
-# there, and ends at an AP of 0.98. Pictures of twice the side take about four times as long, and a ResNet-50 with a pyramid
+# there, and ends at an AP of 0.98. Images of twice the side take about four times as long, and a ResNet-50 with a pyramid
 # has a multiple of this network's layers and channels: at 800 × 1200, a training step takes a processor some seconds. So
-# `rcnn train` brings pictures of one's own to a short side of at most 320 pixels and fits the anchors to that. How long a
+# `rcnn train` brings images of one's own to a short side of at most 320 pixels and fits the anchors to that. How long a
 # step then takes on your machine, its progress bar says; whether the night is long enough, you can work out before it
 # begins.
 #
@@ -528,8 +526,8 @@ figure
 # %% own [markdown]
 # ## 7  Your folder
 #
-# Set `FOLDER` at the top, and the cell below does steps 1 to 4 with your pictures: the report, three pictures to look at,
-# what the anchors cover before and after, and the plan. Pictures that cannot be used are in the report, and left out of
+# Set `FOLDER` at the top, and the cell below does steps 1 to 4 with your images: the report, three images to look at,
+# what the anchors cover before and after, and the plan. Images that cannot be used are in the report, and left out of
 # what follows it. The rest is long enough for a terminal; a run is named after its folder:
 #
 #     rcnn check voc:photos
@@ -539,7 +537,7 @@ figure
 #     rcnn eval voc:photos --weights runs/photos --errors --plots plots
 #     rcnn doctor runs/photos
 #
-# As long as `FOLDER` is `None`, the boards take the place of your pictures.
+# As long as `FOLDER` is `None`, the boards take the place of your images.
 
 # %% own-shown
 own_spec = FOLDER or spec
@@ -566,9 +564,9 @@ print(
 
 figure = plot.figure(10, 3)
 for ax, index in zip(figure.subplots(1, 3), np.linspace(0, len(own) - 1, 3).astype(int), strict=True):
-    picture, target = own[index]
-    plot.boxes(plot.image(ax, picture), target["boxes"], target["labels"], class_names=own.classes)
-    plot.title(ax, f"Picture {index}", f"{picture.shape}, {len(target['boxes'])} objects")
+    image, target = own[index]
+    plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=own.classes)
+    plot.title(ax, f"Image {index}", f"{image.shape}, {len(target['boxes'])} objects")
 figure
 
 # %% number [markdown]

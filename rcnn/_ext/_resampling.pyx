@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of `rcnn.nn.resampling`, and of pictures' in `rcnn.transform`: maps of another size. float32, channels last.
+"""Kernels of `rcnn.nn.resampling`, and of images' in `rcnn.transform`: maps of another size. float32, channels last.
 
 Threads share rows of the result.
 """

@@ -165,32 +165,32 @@ def _input_gradient_by_kind(
     stride. So all places with the same (p + padding) % stride see the same weights, every stride-th.
     """
     out = empty_maps(shape)
-    places = pixels(out)
+    positions = pixels(out)
     for phase_y in range(stride[0]):
         for phase_x in range(stride[1]):
             some = weight[:, :, phase_y :: stride[0], phase_x :: stride[1]]
             first_y, first_x = (phase_y - padding[0]) % stride[0], (phase_x - padding[1]) % stride[1]
-            mine = places[:, first_y :: stride[0], first_x :: stride[1]]
+            part = positions[:, first_y :: stride[0], first_x :: stride[1]]
             if some.size == 0:
-                mine[...] = 0
-            elif mine.size:
-                _fill_kind(g, some, mine, ((first_y + padding[0]) // stride[0], (first_x + padding[1]) // stride[1]))
+                part[...] = 0
+            elif part.size:
+                _fill_kind(g, some, part, ((first_y + padding[0]) // stride[0], (first_x + padding[1]) // stride[1]))
     return out
 
 
-def _fill_kind(g: np.ndarray, some: np.ndarray, mine: np.ndarray, first: Pair) -> None:
-    """Fills `mine` (N, rows, columns, C), places of one kind, of which the first is under window `first`.
+def _fill_kind(g: np.ndarray, some: np.ndarray, part: np.ndarray, first: Pair) -> None:
+    """Fills `part` (N, rows, columns, C), places of one kind, of which the first is under window `first`.
 
     some: the weights that reach them, (O, C, kernel height, kernel width).
     """
     turned = some[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
     before = [k - 1 - f for k, f in zip(some.shape[2:], first, strict=True)]  # windows before the first of all
-    after = [f + n - s for f, n, s in zip(first, mine.shape[1:3], g.shape[2:], strict=True)]
+    after = [f + n - s for f, n, s in zip(first, part.shape[1:3], g.shape[2:], strict=True)]
     maps = pixels(g)
     pad = max(*before, *after, 0)
     maps = _padded(g, (pad, pad))[:, pad - before[0] :, pad - before[1] :]
     maps = np.ascontiguousarray(maps) if pad != before[0] or pad != before[1] else maps
-    _direct(maps, turned, mine, (1, 1), (1, 1), (None, None, None, False))
+    _direct(maps, turned, part, (1, 1), (1, 1), (None, None, None, False))
 
 
 def _input_gradient_spread(

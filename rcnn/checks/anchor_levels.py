@@ -1,4 +1,4 @@
-"""Check of the anchors of a whole picture: one grid per level of a pyramid."""
+"""Check of the anchors of a whole image: one grid per level of a pyramid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Size = tuple[int, int]
 def anchor_generator(function: Function, seed: int | None = None) -> None:
     """Nothing where `function(image_size, feature_sizes, sizes, ratios, offset=0.0)` gives the anchors of each level.
 
-    image_size (height, width) of the picture with its padding; feature_sizes a (rows, columns) for each level; sizes a
+    image_size (height, width) of the image with its padding; feature_sizes a (rows, columns) for each level; sizes a
     tuple for each level; ratios one tuple, for all levels. The answer is a list with an array (H_l * W_l * A_l, 4) for
     each level. The stride of a level is measured along each axis, image side // feature side. Raises CheckFailed, which
     says what is wrong.
@@ -37,7 +37,7 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
     def levels(
         strides: Sequence[Size], counts: Sequence[int], hint: str, rest: Size = (0, 0), offset: float | None = None
     ) -> Case:
-        """A picture of 2 x 3 of the last level's cells; `rest` pixels more, which make no further cell."""
+        """An image of 2 x 3 of the last level's cells; `rest` pixels more, which make no further cell."""
         height, width = 2 * strides[-1][0], 3 * strides[-1][1]
         feature_sizes = [(height // rows, width // columns) for rows, columns in strides]
         drawn = iter((2 * rng.permutation(np.arange(4, 40))).tolist())  # no two alike
@@ -71,7 +71,7 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
     yield levels(
         [(rows, columns)],
         [1],
-        "a map need not divide its picture without a rest: the stride is a whole number, rounded down",
+        "a map need not divide its image without a rest: the stride is a whole number, rounded down",
         rest=(1, 2),
     )
     yield levels(

@@ -147,7 +147,7 @@ def _convert_cases(rng: np.random.Generator) -> Iterator[Case]:
         np.array([[-x, -y, w, h]], float),
         "xyxy",
         "xywh",
-        "a box may begin left of the picture or above it; coordinates below 0 are numbers like the others",
+        "a box may begin left of the image or above it; coordinates below 0 are numbers like the others",
     )
     for source, target in (("xyxy", "cxcywh"), ("xywh", "cxcywh")):
         yield case(
@@ -272,14 +272,14 @@ def decode(function: Function, seed: int | None = None) -> None:
 
     `boxes` are (N, 4), `deltas` (N, 4), or (N, L, 4) for L boxes made of each; the answer has the shape of `deltas`. It
     undoes `encode`: deltas are divided by their weights; then dw and dh, and only they, are capped at log(1000/16).
-    Boxes may leave the picture. Raises CheckFailed, which says what is wrong.
+    Boxes may leave the image. Raises CheckFailed, which says what is wrong.
     """
     run("decode", function, boxes.decode, _decode_cases(np.random.default_rng(seed)), rows=(("deltas", "boxes"),))
 
 
 def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:
     x, y, w, h = _unlike(rng)
-    x, y = x + 30, y + 30  # so that only one case leaves the picture
+    x, y = x + 30, y + 30  # so that only one case leaves the image
     box = [x, y, x + w, y + h]
 
     def case(deltas: list[float], hint: str, *weights: float) -> Case:
@@ -312,7 +312,7 @@ def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:
         [0.5, 0.25, 0.75, -0.5],
         "the box moves and changes its sides: the shift is said in the sides that it had before",
     )
-    yield case([-9, -9, 0.5, 0.5], "a box may leave the picture, and a shift has no limit; clipping is another step")
+    yield case([-9, -9, 0.5, 0.5], "a box may leave the image, and a shift has no limit; clipping is another step")
     order = rng.permutation([2.0, 4.0, 5.0, 10.0]).tolist()
     yield case(
         [3, -2, 2.5, -1.5],

@@ -43,7 +43,7 @@ WRONG_PIXELS: tuple[dict[str, Any], ...] = (  # each is right for pixels in anot
 
 @dataclass(frozen=True, eq=False)
 class Pages:
-    """Pictures with their targets, as a data set."""
+    """Images with their targets, as a data set."""
 
     items: list[Page]
     classes: tuple[str, ...] = Digits.classes
@@ -59,7 +59,7 @@ class Pages:
 class Patient:
     """A detector and annotated pages: what there is to examine.
 
-    name: a letter. model: the detector. pages: pictures and targets, (G, 4) boxes and (G,) labels each.
+    name: a letter. model: the detector. pages: images and targets, (G, 4) boxes and (G,) labels each.
     """
 
     name: str
@@ -81,7 +81,7 @@ def swapped_axes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
     """The boxes of the pages are y1, x1, y2, x2."""
     model, pages = sound(rng)
     return model, Pages(
-        [(picture, {**target, "boxes": target["boxes"][:, [1, 0, 3, 2]]}) for picture, target in pages.items]
+        [(image, {**target, "boxes": target["boxes"][:, [1, 0, 3, 2]]}) for image, target in pages.items]
     )
 
 
@@ -95,7 +95,7 @@ def shuffled_boxes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 def labels_from_0(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
     """The digit 0 has the label 0, the digit 1 the label 1, and so on: the background has been forgotten."""
     model, pages = sound(rng)
-    return model, Pages([(picture, {**target, "labels": target["labels"] - 1}) for picture, target in pages.items])
+    return model, Pages([(image, {**target, "labels": target["labels"] - 1}) for image, target in pages.items])
 
 
 def large_anchors(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
@@ -145,7 +145,7 @@ HINTS = {
     "digit",
     "large anchors": "look at the first thing that is held against the objects: how well does the best anchor overlap "
     "each?",
-    "wrong normalisation": "begin where the pictures enter the network: which mean and which deviation has the batch?",
+    "wrong normalisation": "begin where the images enter the network: which mean and which deviation has the batch?",
     "untrained head": "the proposals are good and what comes of them is not: how certain is the head of any class, and "
     "does any of its weights learn?",
 }
@@ -178,23 +178,24 @@ def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
     """
     check_callable("diagnosis.check", function)
     for patient, fault in _admitted(int(np.random.default_rng(seed).integers(2**31))):
-        said = _answer(function, patient)
-        if not isinstance(said, str) or said not in PLANTED:
-            without = "; a function without `return` gives None" if said is None else ""
+        answer = _answer(function, patient)
+        if not isinstance(answer, str) or answer not in PLANTED:
+            without = "; a function without `return` gives None" if answer is None else ""
             raise CheckFailed(
-                f"patient {patient.name}: your function says {said!r}{without}; a patient is one of "
+                f"patient {patient.name}: your function says {answer!r}{without}; a patient is one of "
                 f"{', '.join(map(repr, PLANTED))}"
             )
-        if said != fault:
+        if answer != fault:
             raise CheckFailed(
-                f"patient {patient.name}: your function says {said!r}, which it is not\nThink about it: {HINTS[fault]}"
+                f"patient {patient.name}: your function says {answer!r}, which it is not\n"
+                f"Think about it: {HINTS[fault]}"
             )
 
 
 def _answer(function: Callable[[Patient], Any], patient: Patient) -> Any:
     """What the function says of a patient; CheckFailed where it says nothing, or does something to the patient."""
     before = copy.deepcopy([target for _, target in patient.pages.items])
-    said, failure = attempt(function, patient)
+    answer, failure = attempt(function, patient)
     if failure is not None and failure.sentence == NOT_WRITTEN:
         raise CheckFailed(
             f"diagnosis: your function, or one that it calls, {NOT_WRITTEN}\n"
@@ -212,7 +213,7 @@ def _answer(function: Callable[[Patient], Any], patient: Patient) -> Any:
                 f"patient {patient.name}: your function changes the annotations\n"
                 "Think about it: work on a copy; what has been changed cannot be measured any more"
             )
-    return said
+    return answer
 
 
 def _admitted(seed: int) -> Iterator[tuple[Patient, str]]:
@@ -293,7 +294,7 @@ def _recall_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 def _drawn(rng: np.random.Generator, counts: tuple[int, ...]) -> list[np.ndarray]:
     """Pages with so many boxes, (G, 4) each, 20 high, none of which touches another, nor any with x and y exchanged."""
-    places = rng.permutation(np.arange(sum(counts)))
-    left, top = 50.0 * places, 600.0 + 30.0 * rng.permutation(places)
-    boxes = np.stack([left, top, left + rng.integers(24, 40, len(places)), top + 20.0], axis=1)
+    columns = rng.permutation(np.arange(sum(counts)))
+    left, top = 50.0 * columns, 600.0 + 30.0 * rng.permutation(columns)
+    boxes = np.stack([left, top, left + rng.integers(24, 40, len(columns)), top + 20.0], axis=1)
     return np.split(boxes, np.cumsum(counts)[:-1])

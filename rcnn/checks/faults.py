@@ -1,4 +1,4 @@
-"""Checks of what is done with annotations: boxes that go along with their picture, and faults that are found."""
+"""Checks of what is done with annotations: boxes that go along with their image, and faults that are found."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Page = tuple[np.ndarray, dict[str, np.ndarray]]
 def resize_boxes(function: Function, seed: int | None = None) -> None:
     """Nothing where `function(boxes, size, min_size, max_size)` gives (boxes (G, 4), (height, width)) after resizing.
 
-    `size` is the picture's (height, width). The shorter side becomes `min_size` unless the longer one would exceed
+    `size` is the image's (height, width). The shorter side becomes `min_size` unless the longer one would exceed
     `max_size`; sides are cut to whole pixels; boxes are scaled by what the sides really became. Raises CheckFailed,
     which says what is wrong.
     """
@@ -100,7 +100,7 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
         (h, w),
         2 * h,
         20 * w,
-        "twice as large a picture, so every coordinate of its boxes is twice as "
+        "twice as large an image, so every coordinate of its boxes is twice as "
         "large; and the answer is a pair: boxes, then (height, width)",
     )
     yield case(
@@ -111,7 +111,7 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
         (2 * h, 2 * w),
         h,
         20 * w,
-        "a picture may be too large as well: then it shrinks, and its boxes with it",
+        "an image may be too large as well: then it shrinks, and its boxes with it",
     )
     yield case(box, (h, w), 8 * h, 3 * w, "the longer side would exceed `max_size`: then that side decides, for both")
     yield case(box, (w, h), 8 * h, 3 * w, "the longer side would exceed `max_size`: then that side decides, for both")
@@ -123,14 +123,14 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
             least,
             10 * least,
             "the longer side is cut to whole pixels, not rounded up; and a box "
-            "is scaled by what its picture's sides really became, x by the width's ratio and y by the height's",
+            "is scaled by what its image's sides really became, x by the width's ratio and y by the height's",
         )
     yield case(
         np.zeros((0, 4)),
         (h, w),
         2 * h,
         20 * w,
-        "no boxes at all is an ordinary input: a picture without objects is resized, too",
+        "no boxes at all is an ordinary input: an image without objects is resized, too",
     )
     yield case(
         box,
@@ -149,7 +149,7 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
             size,
             least,
             int(rng.integers(least + 1, 2 * least)) + 1,
-            "boxes as they come: work out the picture's new sides first, then each side's ratio of new to old",
+            "boxes as they come: work out the image's new sides first, then each side's ratio of new to old",
             np.float32,
         )
 
@@ -171,19 +171,19 @@ def _uneven(rng: np.random.Generator, tall: bool) -> tuple[Size, int]:
 class _Planted:
     """A page as it is handed out, what is to be said of it (None: nothing), and what to think about."""
 
-    picture: np.ndarray
+    image: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
     kind: str | None
     hint: str
 
     def page(self) -> Page:
-        return self.picture.copy(), {"boxes": self.boxes.copy(), "labels": self.labels.copy()}
+        return self.image.copy(), {"boxes": self.boxes.copy(), "labels": self.labels.copy()}
 
     def arguments(self) -> dict[str, Any]:
         """What a message shows of it."""
         return {
-            "picture.shape": self.picture.shape,
+            "image.shape": self.image.shape,
             "len(dataset.classes)": len(Digits.classes),
             "boxes": self.boxes,
             "labels": self.labels,
@@ -214,8 +214,8 @@ def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Fai
     if failure is not None:
         page = None if failure.sentence == NOT_WRITTEN else _first_failing(function, pages)
         return page, replace(failure, expected=expected)
-    for i, (picture, target) in enumerate(before):
-        same = dataset[i][0] is not None and np.array_equal(picture, dataset[i][0])
+    for i, (image, target) in enumerate(before):
+        same = dataset[i][0] is not None and np.array_equal(image, dataset[i][0])
         if not same or any(
             not np.array_equal(target[name], dataset[i][1][name], equal_nan=name == "boxes") for name in target
         ):
@@ -224,32 +224,32 @@ def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Fai
         return None, Failure("gives None", None, expected, "a function without `return` gives None")
     if not isinstance(got, Mapping):
         return None, Failure(f"gives {type(got).__name__}; a dict {{index: kind}} is expected", got, expected)
-    said = {int(index): kind for index, kind in got.items()}
-    for i in sorted({*said, *expected}):
-        if said.get(i) != expected.get(i):
+    answer = {int(index): kind for index, kind in got.items()}
+    for i in sorted({*answer, *expected}):
+        if answer.get(i) != expected.get(i):
             if not 0 <= i < len(pages):
                 return None, Failure(
                     f"speaks of page {i}, and the pages are 0 to {len(pages) - 1}",
-                    said,
+                    answer,
                     expected,
                     "indices count from 0",
                 )
-            return i, _difference(i, said, expected, pages[i])
+            return i, _difference(i, answer, expected, pages[i])
     return None
 
 
-def _difference(i: int, said: Mapping[int, Any], expected: Mapping[int, str | None], page: _Planted) -> Failure:
+def _difference(i: int, answer: Mapping[int, Any], expected: Mapping[int, str | None], page: _Planted) -> Failure:
     """What is said wrongly of page `i`."""
-    shown = (dict(said), dict(expected))
-    if i not in said:
+    shown = (dict(answer), dict(expected))
+    if i not in answer:
         return Failure(f"says nothing of page {i}, in which something is wrong", *shown, page.hint)
-    alarm = FALSE_ALARMS.get(said[i], f"the kinds are {', '.join(map(repr, KINDS))}")
+    alarm = FALSE_ALARMS.get(answer[i], f"the kinds are {', '.join(map(repr, KINDS))}")
     if i not in expected:
         hint = f"{alarm}; {page.hint}" if page.hint else alarm
-        return Failure(f"says {said[i]!r} of page {i}, in which nothing is wrong", *shown, hint)
-    later = said[i] in KINDS and KINDS.index(said[i]) > KINDS.index(str(expected[i]))
+        return Failure(f"says {answer[i]!r} of page {i}, in which nothing is wrong", *shown, hint)
+    later = answer[i] in KINDS and KINDS.index(answer[i]) > KINDS.index(str(expected[i]))
     hint = f"{page.hint}; of several kinds, the first of them in the list counts" if later else alarm
-    return Failure(f"says {said[i]!r} of page {i}, which is wrong in another way", *shown, hint)
+    return Failure(f"says {answer[i]!r} of page {i}, which is wrong in another way", *shown, hint)
 
 
 def _first_failing(function: Function, pages: list[_Planted]) -> int | None:
@@ -272,46 +272,46 @@ def _pool() -> list[Page]:
     drawn = Digits(20 * POOL, split="val", seed=14, size=PAGE_SIZE)
     pages: list[Page] = []
     for i in range(len(drawn)):
-        picture, target = drawn[i]
+        image, target = drawn[i]
         boxes = target["boxes"]
-        if len(boxes) >= 3 and ink(picture, boxes).min() >= INK and _moved(picture, boxes, i) is not None:
-            pages.append((picture, target))
+        if len(boxes) >= 3 and ink(image, boxes).min() >= INK and _moved(image, boxes, i) is not None:
+            pages.append((image, target))
         if len(pages) == POOL:
             break
     return pages
 
 
-def ink(picture: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def ink(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """By how many grey values the inside of each of the boxes (G, 4) is darker than half of the page, (G,)."""
-    grey = picture.mean(axis=2)  # (H, W)
+    grey = image.mean(axis=2)  # (H, W)
     corners = [(slice(int(y1), int(np.ceil(y2))), slice(int(x1), int(np.ceil(x2)))) for x1, y1, x2, y2 in boxes]
     return np.median(grey) - np.array([grey[corner].mean() for corner in corners])
 
 
-def _moved(picture: np.ndarray, boxes: np.ndarray, first: int) -> tuple[np.ndarray, str] | None:
+def _moved(image: np.ndarray, boxes: np.ndarray, first: int) -> tuple[np.ndarray, str] | None:
     """(the boxes (G, 4) where there is next to no ink, how they came there), one way after another from `first`."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     x1, y1, x2, y2 = boxes.T
     ways = (
-        (np.stack([width - x2, y1, width - x1, y2], axis=1), "the picture was mirrored, and its boxes were not"),
+        (np.stack([width - x2, y1, width - x1, y2], axis=1), "the image was mirrored, and its boxes were not"),
         (np.stack([x1, height - y2, x2, height - y1], axis=1), "y was counted from the bottom of the page"),
         (boxes[:, [1, 0, 3, 2]], "x and y were swapped, and this page has room for that"),
         (boxes / 2, "the boxes are those of a copy of half the size"),
         (np.stack([width - x2, height - y2, width - x1, height - y1], axis=1), "the page was turned by half"),
     )
     for k in range(len(ways)):
-        moved, how = ways[(first + k) % len(ways)]
-        if (moved[:, 2:] <= (width, height)).all() and ink(picture, moved).mean() <= NO_INK:
-            return moved.astype(np.float32), how
+        moved, reason = ways[(first + k) % len(ways)]
+        if (moved[:, 2:] <= (width, height)).all() and ink(image, moved).mean() <= NO_INK:
+            return moved.astype(np.float32), reason
     return None
 
 
 def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     """A page as it should be, even if it looks suspicious."""
-    picture, target = page
+    image, target = page
     boxes, labels = target["boxes"].copy(), target["labels"].copy()
     if number == 0:
-        blank = np.full_like(picture, int(rng.integers(170, 240)))
+        blank = np.full_like(image, int(rng.integers(170, 240)))
         return _Planted(
             blank,
             np.zeros((0, 4), np.float32),
@@ -321,10 +321,10 @@ def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
         )
     if number == 1:
         right, bottom = (int(side) for side in boxes[:, 2:].max(axis=0))
-        picture = np.ascontiguousarray(picture[:bottom, :right])
+        image = np.ascontiguousarray(image[:bottom, :right])
         boxes[boxes[:, 3].argmax(), 3] = bottom + 0.5
         return _Planted(
-            picture,
+            image,
             boxes,
             labels,
             None,
@@ -334,7 +334,7 @@ def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     if number == 2:
         boxes, labels = np.concatenate([boxes, boxes[:1]]), np.append(labels, labels[0] % 10 + 1)
         return _Planted(
-            picture,
+            image,
             boxes,
             labels,
             None,
@@ -343,17 +343,17 @@ def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     if number == 3:
         labels[:] = len(Digits.classes) - 1
         return _Planted(
-            picture,
+            image,
             boxes,
             labels,
             None,
             "a page may have many objects of one label, and this one's is the last that there is",
         )
-    return _Planted(picture, boxes, labels, None, "")
+    return _Planted(image, boxes, labels, None, "")
 
 
 def _plant_label(rng: np.random.Generator, page: Page, number: int) -> _Planted:
-    picture, target = page
+    image, target = page
     labels, i = target["labels"].copy(), int(rng.integers(len(target["labels"])))
     value, hint = (
         (0, "0 is the background, and no object's label"),
@@ -363,11 +363,11 @@ def _plant_label(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     labels[i], boxes = value, target["boxes"].copy()
     if number == 3:  # two kinds at once
         boxes[i] = boxes[i, [2, 1, 0, 3]]
-    return _Planted(picture, boxes, labels, "label", hint)
+    return _Planted(image, boxes, labels, "label", hint)
 
 
 def _plant_empty(rng: np.random.Generator, page: Page, number: int) -> _Planted:
-    picture, target = page
+    image, target = page
     boxes, i = target["boxes"].copy(), int(rng.integers(len(target["boxes"])))
     hint = "x2 > x1 and y2 > y1 are needed, of every box and both of them"
     if number == 0:
@@ -386,11 +386,11 @@ def _plant_empty(rng: np.random.Generator, page: Page, number: int) -> _Planted:
         boxes[:, 2:] -= boxes[:, :2]
         boxes[i, 2] = min(boxes[i, 2], boxes[i, 0])
         hint = "the numbers are x, y, width and height; of what is wrong with a page, the first kind in the list counts"
-    return _Planted(picture, boxes, target["labels"], "empty", hint)
+    return _Planted(image, boxes, target["labels"], "empty", hint)
 
 
 def _plant_outside(rng: np.random.Generator, page: Page, number: int) -> _Planted:
-    picture, target = page
+    image, target = page
     boxes, i = target["boxes"].copy(), int(rng.integers(len(target["boxes"])))
     excess = float(rng.uniform(1.5, 4))
     edge = ((2, PAGE_SIZE[1] + excess), (3, PAGE_SIZE[0] + excess), (0, -excess), (1, -excess), (2, PAGE_SIZE[1] + 20))[
@@ -398,7 +398,7 @@ def _plant_outside(rng: np.random.Generator, page: Page, number: int) -> _Plante
     ]
     boxes[i, edge[0]] = edge[1]
     return _Planted(
-        picture,
+        image,
         boxes,
         target["labels"],
         "outside",
@@ -408,13 +408,13 @@ def _plant_outside(rng: np.random.Generator, page: Page, number: int) -> _Plante
 
 
 def _plant_twice(rng: np.random.Generator, page: Page, number: int) -> _Planted:
-    picture, target = page
+    image, target = page
     i = 0 if number == 0 else int(rng.integers(len(target["boxes"])))
     place = len(target["boxes"]) if number % 2 else int(rng.integers(len(target["boxes"]) + 1))
     boxes = np.insert(target["boxes"], place, target["boxes"][i], axis=0)
     labels = np.insert(target["labels"], place, target["labels"][i])
     return _Planted(
-        picture,
+        image,
         boxes,
         labels,
         "twice",
@@ -424,12 +424,12 @@ def _plant_twice(rng: np.random.Generator, page: Page, number: int) -> _Planted:
 
 def _plant_elsewhere(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     del rng
-    picture, target = page
-    moved = _moved(picture, target["boxes"], number)
+    image, target = page
+    moved = _moved(image, target["boxes"], number)
     if moved is None:
         raise RuntimeError("a page of the pool has no place without ink")
     return _Planted(
-        picture,
+        image,
         moved[0],
         target["labels"],
         "elsewhere",

@@ -387,7 +387,7 @@ def _rpn_loss_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
         [z],
         [0],
         "an anchor of the background pushes its logit down, the harder the surer it was; a "
-        "picture without objects has only such anchors, and they teach as well",
+        "image without objects has only such anchors, and they teach as well",
     )
     yield _anchors(
         [z, -z, 0.5],

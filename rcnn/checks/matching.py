@@ -58,7 +58,7 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
         [[below, above], [middle, below], [least, more], [below, least]],
         "each box by itself: several boxes may have the same object, and an object may have none",
     )
-    yield boxes(np.zeros((3, 0)), "a picture without objects is an ordinary input: every box is background")
+    yield boxes(np.zeros((3, 0)), "an image without objects is an ordinary input: every box is background")
     yield boxes(np.zeros((0, 2)), "no boxes at all is an ordinary input: the answer is empty")
     yield boxes(
         [[below], [least]],

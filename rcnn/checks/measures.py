@@ -23,7 +23,7 @@ PLENTY = 40  # of detections: where a sort that is not stable shows
 def assign(function: Function, seed: int | None = None) -> None:
     """Nothing where `function(boxes, scores, gt_boxes, iou_threshold)` says which detections are right, (D,) bool.
 
-    boxes (D, 4), scores (D,) and gt_boxes (G, 4) are of one class and one picture; the answer is in the order of the
+    boxes (D, 4), scores (D,) and gt_boxes (G, 4) are of one class and one image; the answer is in the order of the
     boxes as given. By falling score, of equal scores the earlier first, each detection is held against the one object
     that it overlaps most. It is right if that IoU is *at least* the threshold and no detection before it was right
     with the same object. Raises CheckFailed, which says what is wrong.
@@ -148,7 +148,7 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield row([0, 0], [middle, middle], [0], "of equal scores the earlier has its turn first")
     yield row([100, 0, 0], [-low, 0, -high], [0], "a score may be 0 or less; it is there to be compared")
-    yield row([0, 100], [high, low], [], "no object at all is an ordinary picture: every detection on it is wrong")
+    yield row([0, 100], [high, low], [], "no object at all is an ordinary image: every detection on it is wrong")
     yield row([], [], [0], "no detection at all is an ordinary input: there is nothing to say")
     yield Case(
         {
@@ -159,11 +159,11 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
         },
         "whole numbers are numbers, too; an IoU of them is not whole",
     )
-    places = [100 * i for i in rng.permutation(PLENTY // 2)]
+    positions = [100 * i for i in rng.permutation(PLENTY // 2)]
     yield row(
-        places + places,
+        positions + positions,
         rng.integers(0, 2, PLENTY).tolist(),
-        places,
+        positions,
         "of many equal scores, too, the earlier box comes first: some ways of sorting mix equals up",
     )
     for count in (2, 3, 5, 8, 12, 40):

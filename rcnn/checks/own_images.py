@@ -17,11 +17,11 @@ from rcnn.data import Annotations, Record, Shapes, read_annotations, validate, w
 from rcnn.transform import Size, resized_size
 
 PAGES, POOL, PAGE_SIZE = 11, 40, (64, 96)
-OF_ALL = ("no-pictures", "no-objects", "unused-class", "mostly-empty")  # what follows where too much was left out
+OF_ALL = ("no-images", "no-objects", "unused-class", "mostly-empty")  # what follows where too much was left out
 ARRAYS = ("boxes", "labels", "difficult", "crowd", "truncated", "areas")  # of a record, a row per object
 A_ROW_EACH = "every array of a record has a row for each of its objects, and `names` an entry"
 NEAR = 1.0  # pixels by which a mended box may differ from the true one
-STRIDE, PAGES_TO_FIT, OBJECTS, SPREAD = 8, 40, 6, (2.4, 2.0)  # of sizes, of ratios: the largest over the smallest
+STRIDE, IMAGES_TO_FIT, OBJECTS, SPREAD = 8, 40, 6, (2.4, 2.0)  # of sizes, of ratios: the largest over the smallest
 MOST = 3  # sizes, and ratios
 ASKED = {0.5: 0.99, 0.7: 0.90}  # recall of the anchors by IoU
 
@@ -30,7 +30,7 @@ def repair(function: Function, seed: int | None = None) -> None:
     """Nothing where `function(annotations)` gives `rcnn.data.Annotations` that are mended: see `FAULTS`.
 
     The validator must find nothing in them, and what could be saved must be there: boxes to within a pixel, labels,
-    names, marks and the picture's size. What was passed must stay as it was. Raises CheckFailed, which says what is
+    names, marks and the image's size. What was passed must stay as it was. Raises CheckFailed, which says what is
     wrong.
     """
     check_callable("repair", function)
@@ -65,30 +65,30 @@ def repair(function: Function, seed: int | None = None) -> None:
 
 
 def choose_anchors(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(dataset, strides, min_size, max_size)` gives (sizes, ratios) that cover other pages, too.
+    """Nothing where `function(dataset, strides, min_size, max_size)` gives (sizes, ratios) that cover more images.
 
-    At most `MOST` sizes, in pixels of the batch, and as many ratios, height / width. On pages of the same kind that the
-    function has not seen, the share of objects with an anchor of an IoU of 0.5, and of 0.7, must reach `ASKED`. Raises
-    CheckFailed, which says what is wrong.
+    At most `MOST` sizes, in pixels of the batch, and as many ratios, height / width. On images of the same kind that
+    the function has not seen, the share of objects with an anchor of an IoU of 0.5, and of 0.7, must reach `ASKED`.
+    Raises CheckFailed, which says what is wrong.
     """
     check_callable("choose_anchors", function)
     rng = np.random.default_rng(seed)
     for ratio in rng.permutation([0.25, 1.0, 2.2]):
         kind = _Kind((96, 144), int(rng.integers(2, 4)) * 96, float(rng.uniform(20, 24)), float(ratio))
-        pages, others = kind.pages(rng), kind.pages(rng)
-        _check_choice(function, pages, others, kind.min_size)
+        dataset, others = kind.images(rng), kind.images(rng)
+        _check_choice(function, dataset, others, kind.min_size)
 
 
 # ---------------------------------------------------------------------- annotations that are mended
 
 FAULTS: Mapping[str, str] = {  # what a learner's function has to mend, and what to think about
-    "missing": "the picture's file is not there: such a record cannot be saved, so it is left out; all others can be",
+    "missing": "the image's file is not there: such a record cannot be saved, so it is left out; all others can be",
     "capitals": "the class is written with other capitals, so the object has the label -1; both its name and its label "
     "are to be those of the class",
     "exchanged": "two corners were exchanged, x1 with x2 or y1 with y2: the object is still there, between the smaller "
     "and the larger",
-    "beyond": "the box reaches beyond its picture: it is to end at the border",
-    "other-size": "the annotation was made for a picture of another size: boxes are to be multiplied by the file's "
+    "beyond": "the box reaches beyond its image: it is to end at the border",
+    "other-size": "the annotation was made for an image of another size: boxes are to be multiplied by the file's "
     "width or height over the stated one, and the record is to state the file's; cut boxes only then",
     "twice": "the same box of the same class is there twice: one of the two remains, in boxes, names, labels and all "
     "the other arrays of the record",
@@ -114,7 +114,7 @@ def _check_order_of_sizes(got: Annotations) -> None:
         if record.size is not None and tuple(record.size) == PAGE_SIZE[::-1]:
             raise _failed(
                 record,
-                "gives a picture whose width stands where its height belongs",
+                "gives an image whose width stands where its height belongs",
                 "a record's `size` is (height, width); that of a Pillow image is (width, height)",
             )
 
@@ -129,7 +129,7 @@ def _check_problems(got: Annotations, planted: Mapping[str, tuple[str, Record]])
         ) from error
     problems = [problem for problem in found if problem.kind not in OF_ALL]
     if problems:
-        index = problems[0].examples[0].picture
+        index = problems[0].examples[0].image
         name = "" if index is None else got.records[index].image.name
         fault, record = planted.get(name, ("", None))
         raise _failed(
@@ -144,50 +144,50 @@ def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping
     found = {record.image.name: record for record in got.records}
     for name, true in truth.items():
         fault, record = planted.get(name, ("", true))
-        hint = FAULTS.get(fault, "nothing is wrong with this picture: it must come out as it went in")
+        hint = FAULTS.get(fault, "nothing is wrong with this image: it must come out as it went in")
         if name not in found:
             raise _failed(
                 record,
-                "leaves out a picture that can be saved",
+                "leaves out an image that can be saved",
                 f"the validator is silent, for it does not know what is gone; {hint}",
             )
-        mine = found[name]
-        _check_lengths(mine, record)
-        if len(mine.boxes) != len(true.boxes):
+        given = found[name]
+        _check_lengths(given, record)
+        if len(given.boxes) != len(true.boxes):
             raise _failed(
                 record,
-                f"gives {len(mine.boxes)} objects for this record; {len(true.boxes)} are expected",
+                f"gives {len(given.boxes)} objects for this record; {len(true.boxes)} are expected",
                 f"the validator is silent, for it does not know what is gone; {hint}",
             )
-        pairs = _same_objects(mine, true)
+        pairs = _same_objects(given, true)
         if pairs is None:
-            raise _failed(record, "gives other objects than there are on this picture", hint)
-        if mine.size is None or tuple(mine.size) != true.size:
-            raise _failed(record, f"gives the size {mine.size} for this record, whose file is {true.size}", hint)
-        if wrong := _wrong_row(mine, true, pairs):
+            raise _failed(record, "gives other objects than there are on this image", hint)
+        if given.size is None or tuple(given.size) != true.size:
+            raise _failed(record, f"gives the size {given.size} for this record, whose file is {true.size}", hint)
+        if wrong := _wrong_row(given, true, pairs):
             raise _failed(
                 record,
                 f"gives `{wrong}` of which a row is not that of its object",
                 f"every array of a record, and `names`, has the row of an object where `boxes` has it; {hint}",
             )
     if len(got.records) != len(truth):
-        raise _failed(None, f"gives {len(got.records)} records; {len(truth)} are expected", "a record for each picture")
+        raise _failed(None, f"gives {len(got.records)} records; {len(truth)} are expected", "a record for each image")
 
 
-def _check_lengths(mine: Record, record: Record) -> None:
+def _check_lengths(given: Record, record: Record) -> None:
     """CheckFailed where an array of a mended record has more or fewer rows than it has boxes."""
     for name in ("names", *ARRAYS):
-        if len(getattr(mine, name)) != len(mine.boxes):
+        if len(getattr(given, name)) != len(given.boxes):
             raise _failed(
-                record, f"gives {len(getattr(mine, name))} rows of `{name}` for {len(mine.boxes)} boxes", A_ROW_EACH
+                record, f"gives {len(getattr(given, name))} rows of `{name}` for {len(given.boxes)} boxes", A_ROW_EACH
             )
 
 
-def _same_objects(mine: Record, true: Record) -> list[int] | None:
-    """Where each true object stands in `mine`, in any order; None if not each is there."""
-    rest, found = list(range(len(mine.boxes))), []
+def _same_objects(given: Record, true: Record) -> list[int] | None:
+    """Where each true object stands in `given`, in any order; None if not each is there."""
+    rest, found = list(range(len(given.boxes))), []
     for box, label in zip(true.boxes, true.labels, strict=True):
-        near = [i for i in rest if mine.labels[i] == label and np.abs(mine.boxes[i] - box).max() <= NEAR]
+        near = [i for i in rest if given.labels[i] == label and np.abs(given.boxes[i] - box).max() <= NEAR]
         if not near:
             return None
         found.append(near[0])
@@ -195,16 +195,16 @@ def _same_objects(mine: Record, true: Record) -> list[int] | None:
     return found
 
 
-def _wrong_row(mine: Record, true: Record, pairs: Sequence[int]) -> str | None:
-    """Which of the further arrays differs from the true one, whose row i is row pairs[i] of `mine`; None for none."""
-    if [mine.names[i] for i in pairs] != list(true.names):
+def _wrong_row(given: Record, true: Record, pairs: Sequence[int]) -> str | None:
+    """Which of the further arrays differs from the true one, whose row i is row pairs[i] of `given`; None for none."""
+    if [given.names[i] for i in pairs] != list(true.names):
         return "names"
     marks = ("difficult", "crowd", "truncated")
     return next(
         (
             name
             for name in marks
-            if not np.array_equal(np.asarray(getattr(mine, name))[list(pairs)], getattr(true, name))
+            if not np.array_equal(np.asarray(getattr(given, name))[list(pairs)], getattr(true, name))
         ),
         None,
     )
@@ -227,7 +227,7 @@ def _folder() -> tuple[tempfile.TemporaryDirectory[str], Annotations]:
 
 
 def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], dict[str, tuple[str, Record]]]:
-    """(annotations with every fault, what they should be by the picture's name, (fault, record) by the same)."""
+    """(annotations with every fault, what they should be by the image's name, (fault, record) by the same)."""
     everything = _folder()[1]
     several = [record for record in everything.records if len(record.boxes) >= 2]
     while True:
@@ -292,7 +292,7 @@ def _rows(record: Record, rows: Sequence[int]) -> Record:
 
 
 class _Boxes:
-    """A data set of blank pictures of one size with these boxes."""
+    """A data set of blank images of one size with these boxes."""
 
     classes = ("background", "thing")
 
@@ -303,7 +303,7 @@ class _Boxes:
         return len(self._boxes)
 
     def annotation(self, index: int) -> tuple[Size, dict[str, np.ndarray]]:
-        boxes = self._boxes[index]  # an IndexError ends a loop over the pages
+        boxes = self._boxes[index]  # an IndexError ends a loop over the images
         return self._size, {"boxes": boxes.copy(), "labels": np.ones(len(boxes), np.int64)}
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -312,16 +312,16 @@ class _Boxes:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What pages of one kind have in common: the objects' smallest size, in their pixels, and their smallest ratio."""
+    """What images of one kind have in common: the objects' smallest size, in their pixels, and their smallest ratio."""
 
     size: Size
     min_size: int
     smallest: float
     lowest: float
 
-    def pages(self, rng: np.random.Generator) -> _Boxes:
-        """Pages of this kind; the last of them has no object."""
-        count = (PAGES_TO_FIT, OBJECTS)
+    def images(self, rng: np.random.Generator) -> _Boxes:
+        """Images of this kind; the last of them has no object."""
+        count = (IMAGES_TO_FIT, OBJECTS)
         sizes = self.smallest * SPREAD[0] ** rng.uniform(size=count)
         ratios = self.lowest * SPREAD[1] ** rng.uniform(size=count)
         sides = np.stack([sizes / np.sqrt(ratios), sizes * np.sqrt(ratios)], axis=2)  # (P, G, 2), width and height
@@ -330,25 +330,25 @@ class _Kind:
         return _Boxes(self.size, [*boxes, np.zeros((0, 4), np.float32)])
 
 
-def _check_choice(function: Function, pages: _Boxes, others: _Boxes, min_size: int) -> None:
-    """CheckFailed where the anchors that `function` chooses for `pages` do not cover `others`."""
+def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size: int) -> None:
+    """CheckFailed where the anchors that `function` chooses for `dataset` do not cover `others`."""
     strides, max_size = [(STRIDE, STRIDE)], 2 * min_size
     case = Case(
         {
-            "the pictures' (height, width)": pages.annotation(0)[0],
+            "the images' (height, width)": dataset.annotation(0)[0],
             "min_size": min_size,
             "strides": strides,
-            "the boxes of the first": pages.annotation(0)[1]["boxes"],
+            "the boxes of the first": dataset.annotation(0)[1]["boxes"],
         },
         "",
     )
-    got, failure = attempt(function, pages, list(strides), min_size, max_size)
+    got, failure = attempt(function, dataset, list(strides), min_size, max_size)
     if failure is not None:
         raise _no_choice(
             case,
             failure.sentence,
-            "begin with the sizes of all objects on the resized pictures; a "
-            "picture without objects is an ordinary one, with boxes of the shape (0, 4)",
+            "begin with the sizes of all objects on the resized images; a "
+            "image without objects is an ordinary one, with boxes of the shape (0, 4)",
         )
     if got is None:
         raise _no_choice(case, "gives None", "a function without `return` gives None")
@@ -373,9 +373,9 @@ def _check_choice(function: Function, pages: _Boxes, others: _Boxes, min_size: i
         if (recall := reached.recall(threshold)) < asked:
             raise _no_choice(
                 case,
-                f"gives anchors that reach {recall:.1%} of the objects of other pages at an IoU of "
+                f"gives anchors that reach {recall:.1%} of the objects of other images at an IoU of "
                 f"{threshold:g}; {asked:.0%} are asked for",
-                _what_is_missed(reached, sizes, ratios, pages.annotation(0)[0], min_size),
+                _what_is_missed(reached, sizes, ratios, dataset.annotation(0)[0], min_size),
                 (sizes, ratios),
             )
 
@@ -391,7 +391,7 @@ def _what_is_missed(
     if _apart(shape, of_shapes) > near and _apart(shape, 1 / of_shapes) < near:
         return "a ratio is height / width"
     if _apart(middle, of_anchors) > near and _apart(middle, of_anchors * scale) < near:
-        return "anchors lie on the resized picture, and so do the objects that they are held against"
+        return "anchors lie on the resized image, and so do the objects that they are held against"
     if _apart(middle, of_anchors) > near and _apart(middle, of_anchors**0.5) < near * scale:
         return "a size is a length: the square root of an area"
     missed = reached.best_iou < 0.7

@@ -17,7 +17,7 @@ SMALL = (4, 5)  # where there are several maps
 def roi_pool(function: Function, seed: int | None = None) -> None:
     """Nothing where `function(features, rois, roi_images, output_size, spatial_scale)` gives RoIPool, (R, C, ph, pw).
 
-    `features` (N, C, H, W), `rois` (R, 4) in picture pixels, `roi_images` (R,) the image that each lies on,
+    `features` (N, C, H, W), `rois` (R, 4) in image pixels, `roi_images` (R,) the image that each lies on,
     `output_size` (ph, pw). Corners are multiplied by the scale and rounded, halves away from zero; both corner pixels
     belong to the RoI. The bins divide it evenly: each goes from the floor of where it starts to the ceiling of where it
     ends, clipped to the map. It gives its maximum, or 0 if no pixel is left. Raises CheckFailed, which says what is
@@ -128,7 +128,7 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         _maps(rng),
         [8, 4 * y, 24, 4 * y + 12],
         (2, 2),
-        "RoIs are in pixels of the picture: times spatial_scale they are in pixels of the features",
+        "RoIs are in pixels of the image: times spatial_scale they are in pixels of the features",
         0.25,
     )
     left, top = 2 * int(rng.integers(0, 2)), 2 * int(rng.integers(0, 2))
@@ -324,7 +324,7 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         [9, 5, 25, 15],
         (2, 2),
         2,
-        "RoIs are in pixels of the picture: times spatial_scale they are in pixels of the features",
+        "RoIs are in pixels of the image: times spatial_scale they are in pixels of the features",
         scale=0.25,
     )
     small = [x + 0.25, y + 0.5, x + 0.5, y + 0.75]
@@ -556,7 +556,7 @@ def _images(images: ArrayLike | None, boxes: np.ndarray) -> np.ndarray:
 
 
 def _drawn(rng: np.random.Generator, count: int, scale: float) -> np.ndarray:
-    """RoIs (count, 4) within small maps; multiples of 1/4 of a feature pixel, as pictures' pixels."""
+    """RoIs (count, 4) within small maps; multiples of 1/4 of a feature pixel, as images' pixels."""
     height, width = SMALL
     left, top = rng.integers(0, 4 * (width - 1), count), rng.integers(0, 4 * (height - 1), count)
     right, bottom = rng.integers(left, 4 * width) + 1, rng.integers(top, 4 * height) + 1

@@ -140,7 +140,7 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         weights=(1.0, 2.0, 4.0, 8.0),
     )
     yield from _counted_cases(rng)
-    yield _rois([on, off], [], [], rng, "a picture without objects is an ordinary input: every RoI is background")
+    yield _rois([on, off], [], [], rng, "an image without objects is an ordinary input: every RoI is background")
     yield _rois([], [on], [one], rng, "there are no proposals: the true box is the only candidate")
     yield _rois([], [], [], rng, "there is nothing to choose from: no rows come out")
     wide, given = (

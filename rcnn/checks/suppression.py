@@ -145,9 +145,9 @@ def _case(rows: object, scores: object, threshold: float, hint: str) -> Case:
 
 
 def _crowd(rng: np.random.Generator, count: int, dtype: type[np.floating]) -> Case:
-    """Boxes around few places, some of equal scores, and a threshold that no IoU is near to."""
-    places = rng.uniform(10, 60, (1 + count // 4, 2))
-    corner = places[rng.integers(0, len(places), count)] + rng.uniform(-8, 8, (count, 2))  # (count, 2)
+    """Boxes around few centres, some of equal scores, and a threshold that no IoU is near to."""
+    centres = rng.uniform(10, 60, (1 + count // 4, 2))
+    corner = centres[rng.integers(0, len(centres), count)] + rng.uniform(-8, 8, (count, 2))  # (count, 2)
     drawn = np.concatenate([corner, corner + rng.uniform(15, 30, (count, 2))], axis=1).round(1).astype(dtype)
     scores = (rng.integers(1, 2 * count + 1, count) / (2 * count + 1)).astype(dtype)
     overlaps = boxes.iou(drawn, drawn)

@@ -1,6 +1,6 @@
 """The `rcnn` command. Each of its commands has a module with its arguments (`add_parser`) and its work (`run`).
 
-What a user can do wrong ends in one line and exit status 2. matplotlib is imported only where a picture is drawn.
+What a user can do wrong ends in one line and exit status 2. matplotlib is imported only where a figure is drawn.
 """
 
 from __future__ import annotations

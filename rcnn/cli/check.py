@@ -17,14 +17,14 @@ from rcnn._files import write_whole
 from rcnn.cli.shared import check_file, say, write_figure
 from rcnn.data.items import Items
 from rcnn.data.report import Problem, Report, counts_table, problems_text
-from rcnn.data.validation import shared_pictures, validate
+from rcnn.data.validation import shared_images, validate
 from rcnn.train import plan
 
 SPLITS = ("train", "val")
 BOTH = "both"
 PAGES = {"train": 500, "val": 200}  # of the sets that are drawn
 SHEET = Path("rcnn-check.png")
-SHEET_PICTURES = 16
+SHEET_IMAGES = 16
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,8 +32,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "check",
         help="look for what is wrong with a data set, before training",
-        description="Reads every picture of a data set once, counts the objects of each class, lists what is wrong "
-        "with pictures, boxes and labels, and draws sixteen pictures with their boxes. The exit status is "
+        description="Reads every image of a data set once, counts the objects of each class, lists what is wrong "
+        "with images, boxes and labels, and draws sixteen images with their boxes. The exit status is "
         "0 if training may start, 1 if it must not, 2 if the data set cannot be found at all. To leave out "
         'what is wrong instead of mending it, a RUN.toml has options = {on_error = "skip"} below its '
         "[data].",
@@ -54,7 +54,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=Path,
         default=SHEET,
         metavar="FILE",
-        help="the picture with sixteen of the pictures (default: %(default)s)",
+        help="the figure with sixteen of the images (default: %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the report to this file (- for standard output)")
     parser.set_defaults(run=run)
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         split: validate(dataset, progress=sys.stderr.isatty(), to_learn=split == "train")
         for split, dataset in datasets.items()
     }
-    shared = shared_pictures(reports["train"], reports["val"]) if len(reports) == 2 else ()
+    shared = shared_images(reports["train"], reports["val"]) if len(reports) == 2 else ()
     sheet = _write_sheet(options.sheet, datasets, reports)
     ok = all(report.ok for report in reports.values())
     if options.json:
@@ -105,7 +105,7 @@ def _datasets(options: argparse.Namespace) -> dict[str, Any]:
         chosen = plan.read(options.dataset)
         reader = chosen.options
         specs = dict.fromkeys(wanted, (chosen.val or chosen.train, None))
-        specs |= {"train": (chosen.train, chosen.train_pictures), "val": (chosen.val, chosen.val_pictures)}
+        specs |= {"train": (chosen.train, chosen.train_images), "val": (chosen.val, chosen.val_images)}
     datasets = {
         split: _load(spec, split, specs[split][1], reader) for split in wanted if (spec := specs[split][0]) is not None
     }
@@ -156,44 +156,42 @@ def _write_sheet(path: Path, datasets: Mapping[str, Any], reports: Mapping[str, 
 
     chosen = choose(reports)
     if not chosen:
-        return "there are no pictures to draw"
+        return "there are no images to draw"
     items = {split: Items(dataset) for split, dataset in datasets.items()}
     tiles = [_tile(items[split], index, split, _kinds_of(reports[split], index)) for split, index in chosen]
-    pictures, boxes_list, labels_list, captions = zip(*tiles, strict=True)
+    images, boxes_list, labels_list, captions = zip(*tiles, strict=True)
     names = next(iter(items.values())).classes
-    write_figure(path, plot.contact_sheet(pictures, boxes_list, labels_list, names, captions))
-    return f"{len(chosen)} picture{'s' * (len(chosen) != 1)} with their boxes: {path}"
+    write_figure(path, plot.contact_sheet(images, boxes_list, labels_list, names, captions))
+    return f"{len(chosen)} image{'s' * (len(chosen) != 1)} with their boxes: {path}"
 
 
 def _tile(items: Items, index: int, split: str, kinds: Sequence[str]) -> tuple[Any, np.ndarray, np.ndarray, str]:
-    """(picture, boxes (G, 4), labels (G,), caption) of a picture, as much of it as there is."""
+    """(image, boxes (G, 4), labels (G,), caption) of an image, as much of it as there is."""
     item = items.read(index)
     if item is None:
-        return None, np.zeros((0, 4)), np.zeros(0, np.int64), f"{split}, picture {index}\n{', '.join(kinds)}"
+        return None, np.zeros((0, 4)), np.zeros(0, np.int64), f"{split}, image {index}\n{', '.join(kinds)}"
     boxes = item.boxes if item.upright is None else item.upright
     name = item.place if item.file is None else item.file.name
     words = ", ".join(kinds) or f"{len(boxes)} object{'s' * (len(boxes) != 1)}"
-    return item.picture, boxes, item.labels, f"{split}, {name}\n{words}"
+    return item.image, boxes, item.labels, f"{split}, {name}\n{words}"
 
 
-def choose(reports: Mapping[str, Report], count: int = SHEET_PICTURES) -> list[tuple[str, int]]:
-    """The (split, index) of up to `count` pictures: of each problem in turn, then some spread over all pictures."""
+def choose(reports: Mapping[str, Report], count: int = SHEET_IMAGES) -> list[tuple[str, int]]:
+    """The (split, index) of up to `count` images: of each problem in turn, then some spread over all images."""
     columns = [
-        [(split, example.picture) for example in problem.examples if example.picture is not None]
+        [(split, example.image) for example in problem.examples if example.image is not None]
         for split, report in reports.items()
         for problem in report.problems
     ]
     depth = max(map(len, columns), default=0)
     wrong = [column[row] for row in range(depth) for column in columns if row < len(column)]
     chosen = list(dict.fromkeys(wrong))[:count]
-    everything = [(split, i) for split, report in reports.items() for i in range(report.counts.pictures)]
-    rest = [picture for picture in everything if picture not in set(chosen)]
+    everything = [(split, i) for split, report in reports.items() for i in range(report.counts.images)]
+    rest = [image for image in everything if image not in set(chosen)]
     spread = np.unique(np.linspace(0, len(rest) - 1, min(count - len(chosen), len(rest))).astype(int))
     return chosen + [rest[i] for i in spread]
 
 
 def _kinds_of(report: Report, index: int) -> list[str]:
-    """The kinds of problems that the picture at `index` is an example of."""
-    return [
-        problem.kind for problem in report.problems if any(example.picture == index for example in problem.examples)
-    ]
+    """The kinds of problems that the image at `index` is an example of."""
+    return [problem.kind for problem in report.problems if any(example.image == index for example in problem.examples)]

@@ -1,4 +1,4 @@
-"""What `rcnn convert` does: a data set in another form, its pictures as PNG files."""
+"""What `rcnn convert` does: a data set in another form, its images as PNG files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "convert",
         help="write a data set as a VOC folder, as COCO JSON or as CSV",
-        description="Writes the train and the val split of a data set in another form. Pictures become PNG files by "
+        description="Writes the train and the val split of a data set in another form. Images become PNG files by "
         "the names of train_000000.png and so on; boxes keep every digit. What the target's form does not "
         "know becomes the nearest that it does (a crowd is difficult in VOC).",
     )
@@ -35,7 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             f"--{split}",
             type=int,
             metavar="N",
-            help=f"the first N pictures of the {split} split, 0 for none (default: all)",
+            help=f"the first N images of the {split} split, 0 for none (default: all)",
         )
     parser.set_defaults(run=run)
 

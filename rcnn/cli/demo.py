@@ -21,7 +21,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "demo",
         help="detect digits on an unseen page, stage by stage, and evaluate 200 more",
-        description="Detects the digits on a page that the detector has not seen, writes a picture of each stage, "
+        description="Detects the digits on a page that the detector has not seen, writes a figure of each stage, "
         "prints how many boxes it leaves and how long it takes, and evaluates 200 more pages.",
     )
     parser.add_argument(
@@ -29,7 +29,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=Path,
         default=Path("rcnn-demo"),
         metavar="DIR",
-        help="folder for the pictures (default: %(default)s)",
+        help="folder for the figures (default: %(default)s)",
     )
     parser.add_argument("--open", action="store_true", help="show the strip of all stages when done")
     parser.set_defaults(run=run)
@@ -42,10 +42,10 @@ def run(options: argparse.Namespace) -> int:
     model = checkpoint.load_digits()
     pages = data.load("digits", "val", VAL_PAGES)
     names = model.config.class_names
-    picture, _ = pages[PAGE]
-    model.predict([picture])  # the first pass finds memory and threads; the times below are of the second
-    trace = model.trace([picture])
-    print(f"An unseen page of handwritten digits, {picture.shape[0]} x {picture.shape[1]} pixels:")
+    image, _ = pages[PAGE]
+    model.predict([image])  # the first pass finds memory and threads; the times below are of the second
+    trace = model.trace([image])
+    print(f"An unseen page of handwritten digits, {image.shape[0]} x {image.shape[1]} pixels:")
     _print_funnel(trace)
     found = trace.detections[0]
     reading = ", ".join(
@@ -55,14 +55,14 @@ def run(options: argparse.Namespace) -> int:
     print(f"found: {reading or 'nothing'}\n")
 
     options.out.mkdir(parents=True, exist_ok=True)
-    for number, (name, figure) in enumerate(plot.stage_pictures(trace, class_names=names), start=1):
+    for number, (name, figure) in enumerate(plot.stage_figures(trace, class_names=names), start=1):
         write_figure(options.out / f"{number}_{name.lower().replace(' ', '_')}.png", figure)
     strip = options.out / "strip.png"
     write_figure(strip, plot.trace_strip(trace, class_names=names))
 
     result = evaluate.evaluate(model, pages)
     print(f"AP50 on {VAL_PAGES} unseen pages: {result.mean_ap:.3f}")
-    print(f"pictures of every stage: {options.out.resolve()}{os.sep}, all on one: {strip.name}")
+    print(f"figures of every stage: {options.out.resolve()}{os.sep}, all on one: {strip.name}")
     if options.open:
         webbrowser.open(strip.resolve().as_uri())
     return 0

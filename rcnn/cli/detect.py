@@ -1,4 +1,4 @@
-"""What `rcnn detect` does: the objects in picture files, one file in memory at a time."""
+"""What `rcnn detect` does: the objects in image files, one file in memory at a time."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from rcnn.cli.shared import check_file, fail, load_weights, say
 from rcnn.model import FasterRCNN
 
 Entry = dict[str, Any]
-FEW_PICTURES = 3  # more of them get a progress bar
+FEW_IMAGES = 3  # more of them get a progress bar
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `rcnn detect` to the commands."""
     parser = commands.add_parser(
         "detect",
-        help="find objects in pictures",
-        description="Finds objects in pictures (JPEG, PNG, WebP, TIFF, GIF, BMP and others), draws them, and goes on "
+        help="find objects in images",
+        description="Finds objects in images (JPEG, PNG, WebP, TIFF, GIF, BMP and others), draws them, and goes on "
         "past files that cannot be read; the exit status is then 2. Boxes are x1, y1, x2, y2 in the pixels "
-        "of the picture as it is seen: turned the way that its EXIF data say.",
+        "of the image as it is seen: turned the way that its EXIF data say.",
     )
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image file")
     parser.add_argument(
         "--weights",
         required=True,
@@ -45,7 +45,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=Path,
         default=Path("rcnn-detections"),
         metavar="DIR",
-        help="folder for the annotated pictures, as PNG (default: %(default)s)",
+        help="folder for the annotated images, as PNG (default: %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the detections to this file (- for standard output)")
     parser.set_defaults(run=run)
@@ -60,11 +60,11 @@ def run(options: argparse.Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     entries: list[Entry] = []
     status = 0
-    bar = len(options.images) > FEW_PICTURES and sys.stderr.isatty()
+    bar = len(options.images) > FEW_IMAGES and sys.stderr.isatty()
     try:
         for file, outcome in tqdm(
             detect_files(model, options.images, options.out, options.score),
-            unit="picture",
+            unit="image",
             total=len(options.images),
             disable=not bar,
             dynamic_ncols=True,
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
                 continue
             entries.append(outcome)
             if options.json != "-":
-                say(f"{file}: {len(outcome['detections'])} found, drawn in {outcome['picture']}")
+                say(f"{file}: {len(outcome['detections'])} found, drawn in {outcome['drawing']}")
     finally:  # after Ctrl-C, too: what was found is not lost
         if options.json == "-":
             sys.stdout.write(as_json(entries))
@@ -88,7 +88,7 @@ def detect_files(
 ) -> Iterator[tuple[Path, Entry | str]]:
     """For each file, in turn, what was found in it, or in words why it failed.
 
-    What was found is as JSON has it: "file"; "picture", the drawing in `folder`; "size", "width" and "height" of the
+    What was found is as JSON has it: "file"; "drawing", the PNG in `folder`; "size", "width" and "height" of the
     photo held upright; "detections", each "box" (x1, y1, x2, y2 in that photo's pixels), "score", "label" and, where
     the model has names, "name". Two files of one name get drawings of different names, and no drawing replaces a file
     of `files`.
@@ -112,17 +112,17 @@ def _detect_file(model: FasterRCNN, file: Path, folder: Path, score_thresh: floa
     """The entry of one file, whose drawing is written, and its name noted in `taken`."""
     from rcnn import plot  # matplotlib, which takes a while, only where something is drawn
 
-    picture = images.read(file)  # (H, W, 3)
-    found = model.predict([picture], score_thresh=score_thresh)[0]
+    image = images.read(file)  # (H, W, 3)
+    found = model.predict([image], score_thresh=score_thresh)[0]
     names = model.config.class_names
-    drawing = plot.annotate(picture, found["boxes"], found["scores"], found["labels"], names)
+    drawing = plot.annotate(image, found["boxes"], found["scores"], found["labels"], names)
     target = _free_name(folder, file.stem, taken)
     write_whole(target, images.as_png(drawing))
     taken.add(_identity(target))
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     return {
         "file": str(file),
-        "picture": str(target),
+        "drawing": str(target),
         "size": {"width": width, "height": height},
         "detections": _detections(found, names),
     }

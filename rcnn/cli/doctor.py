@@ -18,17 +18,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "doctor",
         help="say where a trained run breaks, and what to do about it",
-        description="Walks a run's detector and its pictures through the stages, from the data to the detections; says "
+        description="Walks a run's detector and its images through the stages, from the data to the detections; says "
         "each one's number, what is wrong, and the remedy. The exit status is 1 where something is wrong.",
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a run, as rcnn train writes it")
     parser.add_argument("--data", metavar="DATASET", help="another data set than the one that the run was trained on")
     parser.add_argument(
-        "--pages",
+        "--images",
         type=int,
-        default=doctor.PAGES,
+        default=doctor.NUM_IMAGES,
         metavar="N",
-        help="how many pictures of either split to examine (default: %(default)s)",
+        help="how many images of either split to examine (default: %(default)s)",
     )
     parser.set_defaults(run=run)
 
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         saved.history["total_loss"],
         saved.frozen,
         pretrained=_pretrained(saved.plan),
-        pages=options.pages,
+        num_images=options.images,
         progress=sys.stderr.isatty(),
     )
     print(doctor.report(verdicts))

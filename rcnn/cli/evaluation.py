@@ -16,7 +16,7 @@ from rcnn.train import plan
 
 VAL_PAGES = 200  # of the sets that are drawn
 METHODS = {"voc": "voc2012", "voc2007": "voc2007"}
-PAGE = "evaluation.png"
+FIGURE = "evaluation.png"
 FEW = 6  # confusions that are listed
 
 Targets = list[dict[str, np.ndarray]]
@@ -55,15 +55,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="also print the kinds of error, what is taken for what, and the recall by stage",
     )
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="also write all of this as a picture to this folder")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="also write all of this as a figure to this folder")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="also write the detections to this file, as COCO's tools read them"
     )
     parser.add_argument(
-        "--pages",
+        "--images",
         type=int,
         metavar="N",
-        help=f"the first N pictures only (default: all, or {VAL_PAGES} of {' and '.join(data.DRAWN)})",
+        help=f"the first N images only (default: all, or {VAL_PAGES} of {' and '.join(data.DRAWN)})",
     )
     parser.set_defaults(run=run)
 
@@ -72,58 +72,58 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command and gives its exit status, 0; what is wrong is an OSError or a ValueError."""
     _check_outputs(options)
     model = load_weights(options.weights)
-    pages = _pages(options)
-    labels = evaluate.match_classes(model.config.class_names or model.config.num_classes, pages.classes)
+    dataset = _load(options)
+    labels = evaluate.match_classes(model.config.class_names or model.config.num_classes, dataset.classes)
     stages = None
     if options.errors or options.plots:  # a pass that keeps the stages gives the same detections
-        stages, detections, targets = evaluate.trace_dataset(model, pages, labels=labels)
+        stages, detections, targets = evaluate.trace_dataset(model, dataset, labels=labels)
     else:
-        detections, targets = evaluate.predictions(model, pages)
+        detections, targets = evaluate.predictions(model, dataset)
     known = evaluate.rename(detections, labels)
     if options.json:
-        write_whole(options.json, _as_results(known, pages).encode())
-    _print_measure(options.measure, known, targets, pages.classes)
+        write_whole(options.json, _as_results(known, dataset).encode())
+    _print_measure(options.measure, known, targets, dataset.classes)
     others = _count(detections) - _count(known)
     if others:
         print(f"left out: {others} detections of classes that {options.dataset} does not have")
     if stages is not None:
-        _show_errors(options, known, targets, stages, pages.classes)
+        _show_errors(options, known, targets, stages, dataset.classes)
     return 0
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """An error, before any work is done, for what cannot be written, or for no pictures."""
-    if options.pages is not None and options.pages < 1:
-        raise ValueError(f"--pages must be at least 1, not {options.pages}")
+    """An error, before any work is done, for what cannot be written, or for no images."""
+    if options.images is not None and options.images < 1:
+        raise ValueError(f"--images must be at least 1, not {options.images}")
     check_file("--json", options.json)
     if options.plots:
         options.plots.mkdir(parents=True, exist_ok=True)
 
 
-def _pages(options: argparse.Namespace) -> data.Dataset:
-    """The pictures to look at: of a plan, those that it validates on, or learns from."""
+def _load(options: argparse.Namespace) -> data.Dataset:
+    """The images to look at: of a plan, those that it validates on, or learns from."""
     spec, count, reader = options.dataset, None, None
     if spec.endswith(".toml"):
         chosen = plan.read(spec)
         reader = chosen.options
-        spec, count = chosen.val or chosen.train, chosen.val_pictures
+        spec, count = chosen.val or chosen.train, chosen.val_images
         if options.split == "train":
-            spec, count = chosen.train, chosen.train_pictures
+            spec, count = chosen.train, chosen.train_images
     if count is None and spec in data.DRAWN:
         count = VAL_PAGES
-    return data.load(spec, options.split, count if options.pages is None else options.pages, options=reader)
+    return data.load(spec, options.split, count if options.images is None else options.images, options=reader)
 
 
-def _as_results(detections: Sequence[Detections], pages: data.Dataset) -> str:
-    """The text of a COCO result file, with the numbers by which the annotations know pictures and classes."""
-    records = getattr(pages, "records", None)
-    image_ids = list(range(len(pages))) if records is None else [record.image_id for record in records]
-    category_ids = getattr(pages, "category_ids", ()) or range(len(pages.classes))
+def _as_results(detections: Sequence[Detections], dataset: data.Dataset) -> str:
+    """The text of a COCO result file, with the numbers by which the annotations know images and classes."""
+    records = getattr(dataset, "records", None)
+    image_ids = list(range(len(dataset))) if records is None else [record.image_id for record in records]
+    category_ids = getattr(dataset, "category_ids", ()) or range(len(dataset.classes))
     return evaluate.results_json(detections, image_ids, category_ids)
 
 
 def _count(detections: Sequence[Detections]) -> int:
-    return sum(len(page["labels"]) for page in detections)
+    return sum(len(detected["labels"]) for detected in detections)
 
 
 # ---------------------------------------------------------------------- what is printed
@@ -185,8 +185,8 @@ def _show_errors(
         from rcnn import plot  # matplotlib, which takes a while, only where something is drawn
 
         result = evaluate.evaluate_detections(detections, targets, len(classes), method=method)
-        write_figure(options.plots / PAGE, plot.evaluation_page(result, confusion, errors, stages, classes))
-        print(f"\npicture: {options.plots / PAGE}")
+        write_figure(options.plots / FIGURE, plot.evaluation_page(result, confusion, errors, stages, classes))
+        print(f"\nfigure: {options.plots / FIGURE}")
 
 
 def _confusions(counts: np.ndarray, classes: Sequence[str]) -> str:
@@ -195,5 +195,5 @@ def _confusions(counts: np.ndarray, classes: Sequence[str]) -> str:
     off_diagonal[0] = off_diagonal[:, 0] = 0
     order = np.argsort(-off_diagonal, axis=None, kind="stable")[:FEW]
     pairs = [(classes[i // len(counts)], classes[i % len(counts)], off_diagonal.flat[i]) for i in order]
-    words = ", ".join(f"{what} as {said} ({count})" for what, said, count in pairs if count)
+    words = ", ".join(f"{what} as {predicted} ({count})" for what, predicted, count in pairs if count)
     return words or "none"

@@ -22,9 +22,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Adds `rcnn train` to the commands."""
     parser = commands.add_parser(
         "train",
-        help="train a detector on drawn pages or on pictures of your own",
+        help="train a detector on drawn pages or on images of your own",
         description="Trains a detector. The folder of the run then holds its weights (best.safetensors, by AP50 on the "
-        "val split, and model.safetensors, the last), its losses as tables and as a picture, and run.toml, "
+        "val split, and model.safetensors, the last), its losses as tables and as a plot, and run.toml, "
         "the plan that it followed. Ctrl-C saves and stops; --resume goes on to the same bits.",
     )
     parser.add_argument(
@@ -41,13 +41,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=int,
         default=train.WORKERS,
         metavar="N",
-        help="threads that read pictures ahead; the result is the same with any (default: %(default)s)",
+        help="threads that read images ahead; the result is the same with any (default: %(default)s)",
     )
     parser.add_argument(
         "--on-error",
         choices=ON_ERROR,
         metavar="WHAT",
-        help="raise: stop at a picture or an annotation that cannot be used; skip: leave such pictures "
+        help="raise: stop at an image or an annotation that cannot be used; skip: leave such images "
         "out and say how many (default: raise; rcnn check lists them)",
     )
     folder = parser.add_mutually_exclusive_group()
@@ -102,7 +102,7 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def _followed(options: argparse.Namespace, saved: run_folder.SavedRun) -> Plan:
-    """The plan that the command line asks a saved run to follow; a data set on it is where the pictures are now."""
+    """The plan that the command line asks a saved run to follow; a data set on it is where the images are now."""
     if options.dataset is None:
         if saved.plan is None:
             raise ValueError(
@@ -154,7 +154,7 @@ def _is_plan(source: str) -> bool:
 
 
 def _data(chosen: Plan) -> tuple[Dataset, Dataset | None]:
-    """(the pictures to learn from, those to validate on); ValueError where the two have other classes."""
+    """(the images to learn from, those to validate on); ValueError where the two have other classes."""
     dataset, val = chosen.load_train(), chosen.load_val()
     for name, loaded in (("train", dataset), ("val", val)):
         if skipped := getattr(loaded, "skipped", ()):

@@ -14,7 +14,7 @@ import numpy as np
 from rcnn._ext import backend
 
 CLOSE = 1e-4  # of the largest number: what the two backends may differ by in float32
-LOOK = "font-size: 0.83em; white-space: pre; overflow-x: auto"  # 120 columns fit on a page
+LOOK = "font-size: 0.83em; white-space: pre; overflow-x: auto"  # 120 columns fit on a web page
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
@@ -25,7 +25,7 @@ class Source:
         self.text = text
 
     def _repr_html_(self) -> str:
-        """With its colours written into it, for a page on the web brings no style sheet."""
+        """With its colours written into it, because a web page brings no style sheet."""
         from pygments import highlight  # comes with every notebook
         from pygments.formatters import HtmlFormatter
         from pygments.lexers import PythonLexer

@@ -1,8 +1,8 @@
-"""Data sets: pictures with the boxes and labels of what is in them.
+"""Data sets: images with the boxes and labels of what is in them.
 
 Everything that trains or evaluates asks for the `Dataset` protocol alone, so a list-like class of one's own serves as
 well as those of this package. `Shapes` and `Digits` draw their pages; `VOC`, `COCO`, `CSV`, `Table` and `Masks` read
-annotated picture files, and nothing outside the folders that they are given.
+annotated image files, and nothing outside the folders that they are given.
 """
 
 import operator
@@ -15,7 +15,7 @@ import numpy as np
 from rcnn.data.coco import COCO, read_coco
 from rcnn.data.digits import Digits
 from rcnn.data.masks import Masks, read_masks
-from rcnn.data.records import AnnotatedPictures, Annotations, Broken, Record, frame_size, turn_boxes, upright_boxes
+from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record, frame_size, turn_boxes, upright_boxes
 from rcnn.data.shapes import Shapes
 from rcnn.data.splits import split
 from rcnn.data.table import CSV, Table, read_csv, read_table
@@ -24,7 +24,7 @@ from rcnn.data.voc import VOC, read_voc
 from rcnn.data.write import write_coco, write_csv, write_voc
 
 __all__ = [
-    "AnnotatedPictures",
+    "AnnotatedImages",
     "Annotations",
     "Broken",
     "COCO",
@@ -55,7 +55,7 @@ __all__ = [
 
 
 class Dataset(Protocol):
-    """Pictures with their targets, by index."""
+    """Images with their targets, by index."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -63,11 +63,11 @@ class Dataset(Protocol):
         ...
 
     def __len__(self) -> int:
-        """The number of pictures."""
+        """The number of images."""
         ...
 
     def __getitem__(self, index: int, /) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """(picture (H, W, 3) uint8, {"boxes": (G, 4) float32, "labels": (G,) int64}); IndexError beyond the end.
+        """(image (H, W, 3) uint8, {"boxes": (G, 4) float32, "labels": (G,) int64}); IndexError beyond the end.
 
         A target may also hold "difficult" and "crowd" (G,) bool, of objects that are neither learned nor counted,
         "truncated" (G,) bool, and "areas" (G,) float64.
@@ -105,15 +105,15 @@ def load(
             raise ValueError(f"{name} takes no options, got {', '.join(map(repr, further))}")
         return DRAWN[name](n, split=split, seed=seed)
     on_error = further.pop("on_error", "raise")
-    return AnnotatedPictures(read_annotations(name, split, n, further), on_error)
+    return AnnotatedImages(read_annotations(name, split, n, further), on_error)
 
 
 def read_annotations(
     name: str, split: str | None, n: int | None = None, options: Mapping[str, Any] | None = None
 ) -> Annotations:
-    """The annotations of "voc:PATH", "coco:PATH", "csv:PATH" or "masks:PATH", right or wrong; no picture is opened.
+    """The annotations of "voc:PATH", "coco:PATH", "csv:PATH" or "masks:PATH", right or wrong; no image is opened.
 
-    Arguments and errors as in `load`, but that "on_error" is no option; a split of None means every picture. With n,
+    Arguments and errors as in `load`, but that "on_error" is no option; a split of None means every image. With n,
     what is `broken` is that of the whole split.
     """
     kind, _, path = name.partition(":")

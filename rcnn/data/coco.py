@@ -1,4 +1,4 @@
-"""Pictures with one JSON file for all of them, as COCO has it.
+"""Images with one JSON file for all of them, as COCO has it.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", 2014, and cocodataset.org/#format-data. A box is written x, y,
 width, height; categories have numbers that need not follow one another, and labels are their places in rising order.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rcnn.data.coco_folders import find_files, find_pictures
+from rcnn.data.coco_folders import find_files, find_images
 from rcnn.data.reading import (
     BACKGROUND,
     Thing,
@@ -28,14 +28,14 @@ from rcnn.data.reading import (
     make_record,
     with_labels,
 )
-from rcnn.data.records import AnnotatedPictures, Annotations, Broken, Record
+from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
 from rcnn.data.splits import part_of, source_of
 
 NO_CATEGORY = -1  # the number of the background
 
 
-class COCO(AnnotatedPictures):
-    """Pictures that a JSON file in COCO's form describes; `category_ids[label]` is the number of a class in it.
+class COCO(AnnotatedImages):
+    """Images that a JSON file in COCO's form describes; `category_ids[label]` is the number of a class in it.
 
     Crowds (`iscrowd`) are marked in the targets, "area" is used where it is stated, and the outlines of objects
     ("segmentation", polygons or run lengths) are not looked at. "ignore", which conversions from VOC write for
@@ -44,14 +44,14 @@ class COCO(AnnotatedPictures):
     annotations: a JSON file; or a folder with annotations/instances_train*.json and instances_val*.json, with
         train.json and val.json (here or in annotations), or with _annotations.coco.json in each of the folders train
         and valid; or with a single JSON file.
-    split: "train", "val" or another of these files; pictures are held out where there is none for "val" (see
-        `rcnn.data.split`). None means every picture.
-    images: the folder of the pictures. None looks beside the annotations: in the folder of the split, in images, and in
+    split: "train", "val" or another of these files; images are held out where there is none for "val" (see
+        `rcnn.data.split`). None means every image.
+    images: the folder of the images. None looks beside the annotations: in the folder of the split, in images, and in
         the folder itself.
     classes: the names of the labels 1, 2, ..., with or without "background" in front. None means the categories of all
         splits, by their numbers, but for groups: categories without an object of which others say that they are their
         "supercategory", as Roboflow writes one.
-    on_error, progress: as in `AnnotatedPictures`.
+    on_error, progress: as in `AnnotatedImages`.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ def read_coco(
     """What a JSON file or a folder of them says; arguments as in `COCO`.
 
     Raises OSError for what is not there, ValueError for a folder of another form, a split that it does not have, and a
-    file that is not COCO's JSON; a picture whose entries in it make no sense is among the `broken`.
+    file that is not COCO's JSON; an image whose entries in it make no sense is among the `broken`.
     """
     everything, parts = find_files(annotations)
     source, hold_out = source_of(split, parts, str(annotations))
@@ -192,13 +192,13 @@ def _category_names(table: Sequence[Any], path: Path) -> dict[int, str]:
     return names
 
 
-Group = list[tuple[int, dict[str, Any]]]  # the annotations of a picture, each with its place in the file
+Group = list[tuple[int, dict[str, Any]]]  # the annotations of an image, each with its place in the file
 
 
 def _sort_by_image(
     table: Sequence[Any], images: Sequence[Any], place: str
 ) -> tuple[dict[int | str, Group], list[Broken]]:
-    """(the annotations of each picture, those of no picture)."""
+    """(the annotations of each image, those of no image)."""
     by_image: dict[int | str, Group] = {
         entry["id"]: [] for entry in images if isinstance(entry, dict) and _is_id(entry.get("id"))
     }
@@ -221,8 +221,8 @@ def _read_images(
     path: Path,
     images: str | os.PathLike[str] | None,
 ) -> Iterable[Record | Broken]:
-    """A record for each picture, or why there is none."""
-    folder = find_pictures(path, images, [entry.get("file_name") for entry in table if isinstance(entry, dict)])
+    """A record for each image, or why there is none."""
+    folder = find_images(path, images, [entry.get("file_name") for entry in table if isinstance(entry, dict)])
     times = Counter(entry["id"] for entry in table if isinstance(entry, dict) and _is_id(entry.get("id")))
     for i, entry in enumerate(table):
         source = f"{path.name}, images[{i}]"

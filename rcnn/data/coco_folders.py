@@ -1,4 +1,4 @@
-"""Where a folder in COCO's form keeps its JSON files and its pictures; the programs that write such folders differ."""
+"""Where a folder in COCO's form keeps its JSON files and its images; the programs that write such folders differ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rcnn.data.splits import by_split
 
 SPLITS = ("train", "val", "valid", "validation", "test")
 PREFIX = "instances_"
-IN_ITS_FOLDER = "_annotations.coco.json"  # Roboflow's, beside the pictures of a split
+IN_ITS_FOLDER = "_annotations.coco.json"  # Roboflow's, beside the images of a split
 WHOLE = "default"  # what CVAT calls a set without splits
 LOOKED_FOR = (
     f"annotations/{PREFIX}SPLIT.json",
@@ -24,7 +24,7 @@ LOOKED_FOR = (
 
 
 def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[str, Path]]:
-    """(the JSON files of all pictures, the one of each split that the folder knows); a file stands for itself.
+    """(the JSON files of all images, the one of each split that the folder knows); a file stands for itself.
 
     Raises OSError for what is not there, ValueError where a folder's files cannot be told apart.
     """
@@ -55,8 +55,8 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
     return alone, {}
 
 
-def find_pictures(path: Path, images: str | os.PathLike[str] | None, names: Sequence[object]) -> Path:
-    """The folder of the pictures that a JSON file calls `names`: `images`, or the first that holds one of them.
+def find_images(path: Path, images: str | os.PathLike[str] | None, names: Sequence[object]) -> Path:
+    """The folder of the images that a JSON file calls `names`: `images`, or the first that holds one of them.
 
     Raises OSError where there is none.
     """
@@ -77,7 +77,7 @@ def find_pictures(path: Path, images: str | os.PathLike[str] | None, names: Sequ
         if folder.is_dir() and (not names or any(_holds(folder, name) for name in names)):
             return folder
     raise FileNotFoundError(
-        f"none of the {len(names)} pictures of {path} ({names[0]!r}, ...) is in "
+        f"none of the {len(names)} images of {path} ({names[0]!r}, ...) is in "
         f"{', '.join(str(folder) for folder in named)}; images= or the option images says where"
     )
 

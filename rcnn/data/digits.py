@@ -40,7 +40,7 @@ class Digits(DrawnPages):
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One page; see `DrawnPages.draw`."""
-        picture, ink = draw_paper(rng, self.size)
+        image, ink = draw_paper(rng, self.size)
         taken = np.zeros((0, 4))
         layers, labels = [], []
         for glyph in rng.integers(len(self.glyphs), size=draw_count(rng)):
@@ -49,13 +49,13 @@ class Digits(DrawnPages):
             if box is None:  # the page is full
                 continue
             x1, y1, x2, y2 = box
-            blend(picture[y1:y2, x1:x2], ink, stamp * np.float32(rng.uniform(0.6, 1.0)))
+            blend(image[y1:y2, x1:x2], ink, stamp * np.float32(rng.uniform(0.6, 1.0)))
             layer = np.zeros(self.size, np.float32)
             layer[y1:y2, x1:x2] = stamp
             taken = np.vstack([taken, box])
             layers.append(layer)
             labels.append(self.digits[glyph] + 1)
-        return picture, np.array(layers).reshape(-1, *self.size), np.array(labels, np.int64)
+        return image, np.array(layers).reshape(-1, *self.size), np.array(labels, np.int64)
 
 
 @functools.cache
@@ -147,9 +147,9 @@ def find_place(
         return None
     x1 = rng.integers(0, width - w + 1, PLACES_TRIED)
     y1 = rng.integers(0, height - h + 1, PLACES_TRIED)
-    places = np.stack([x1, y1, x1 + w, y1 + h], axis=1)  # (P, 4)
-    overlap = np.minimum(places[:, None, 2:], taken[:, 2:]) - np.maximum(places[:, None, :2], taken[:, :2])
+    candidates = np.stack([x1, y1, x1 + w, y1 + h], axis=1)  # (P, 4)
+    overlap = np.minimum(candidates[:, None, 2:], taken[:, 2:]) - np.maximum(candidates[:, None, :2], taken[:, :2])
     shared = np.clip(overlap, 0, None).prod(axis=2)  # (P, K)
     smaller = np.minimum(h * w, (taken[:, 2:] - taken[:, :2]).prod(axis=1))  # (K,)
     free = np.flatnonzero((shared <= MAX_OVERLAP * smaller).all(axis=1))
-    return places[free[0]] if len(free) else None
+    return candidates[free[0]] if len(free) else None

@@ -1,4 +1,4 @@
-"""The faults that `rcnn.data.validate` looks for: in each picture by itself, and in all of them together."""
+"""The faults that `rcnn.data.validate` looks for: in each image by itself, and in all of them together."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rcnn.data.report import WHOLE, Counts, Example, Notes
 from rcnn.transform import Size
 
 BACKGROUND = "background"
-MAX_EXCESS = 1.0  # pixels by which a box may reach beyond its picture: annotators round
+MAX_EXCESS = 1.0  # pixels by which a box may reach beyond its image: annotators round
 FEW, HANDFUL = 10, 5  # objects of a class: too few where other classes have many, and too few anyway
 MANY_TIMES = 4  # other classes have many where the middle one of the classes has this many times as many
-MOSTLY = 0.5  # of the pictures
+MOSTLY = 0.5  # of the images
 
 # What most boxes say about how all are written; the shares are of the boxes.
 MIN_EVIDENCE, MIN_SHARE = 5, 0.1  # boxes that say so
@@ -35,7 +35,7 @@ def note_broken(dataset: Any, notes: Notes) -> None:
         notes.add(kind, Example(str(broken.source), detail=str(broken.reason)))
 
 
-# ---------------------------------------------------------------------- one picture
+# ---------------------------------------------------------------------- one image
 
 
 def check_item(item: Item, classes: Sequence[str], notes: Notes) -> None:
@@ -63,7 +63,7 @@ def _check_boxes(item: Item, notes: Notes) -> None:
 
 
 def _fits(boxes: np.ndarray, size: Size) -> np.ndarray:
-    """Which boxes (G,) lie in a picture of `size`, but for `MAX_EXCESS`, and have an inside there."""
+    """Which boxes (G,) lie in an image of `size`, but for `MAX_EXCESS`, and have an inside there."""
     cut = clip(boxes, size)
     single = cut.astype(np.float32)  # as training sees them
     with np.errstate(invalid="ignore"):  # infinity less infinity
@@ -74,7 +74,7 @@ def _fits(boxes: np.ndarray, size: Size) -> np.ndarray:
 def _box_words(item: Item, i: int, with_size: bool = False) -> str:
     """A box by its numbers and its class."""
     numbers = ", ".join(f"{x:.10g}" for x in item.boxes[i].tolist())
-    size = f" in a picture {item.size[1]} wide and {item.size[0]} high" if with_size and item.size else ""
+    size = f" in an image {item.size[1]} wide and {item.size[0]} high" if with_size and item.size else ""
     name = f" {item.names[i]!r}" if item.names else ""
     return f"({numbers}){name}{size}"
 
@@ -103,7 +103,7 @@ def _check_duplicates(item: Item, notes: Notes) -> None:
 
 
 def check_coordinates(seen: Sequence[Item], verdict: Verdict | None, notes: Notes) -> None:
-    """Notes what is wrong with the boxes of the whole set: what their numbers say, or else the pictures' `verdict`."""
+    """Notes what is wrong with the boxes of the whole set: what their numbers say, or else the images' `verdict`."""
     placed = [item for item in seen if item.size is not None]
     owners = np.repeat(np.arange(len(placed)), [len(item.boxes) for item in placed])  # (N,)
     boxes = np.concatenate([np.zeros((0, 4)), *(item.boxes for item in placed)])  # (N, 4)
@@ -119,13 +119,13 @@ def check_coordinates(seen: Sequence[Item], verdict: Verdict | None, notes: Note
         notes.add(kind, Example(WHOLE, detail=words), len(boxes))
     elif verdict is not None:
         _note_verdict(verdict, {item.index: item for item in seen}, notes)
-    for i in _before_the_picture(boxes, sizes):
+    for i in _before_the_image(boxes, sizes):
         item, number = placed[owners[i]], int(numbers[i])
         notes.add("counts-from-0", item.example(_box_words(item, number), number))
 
 
 def _note_verdict(verdict: Verdict, items: Mapping[int, Item], notes: Notes) -> None:
-    """Notes what the pictures say: each example, or that it is all of the boxes."""
+    """Notes what the images say: each example, or that it is all of the boxes."""
     if not verdict.pairs:
         notes.add(verdict.kind, Example(WHOLE, detail=verdict.numbers), verdict.count)
     for index, other in verdict.pairs:
@@ -133,29 +133,29 @@ def _note_verdict(verdict: Verdict, items: Mapping[int, Item], notes: Notes) -> 
 
 
 def _relative(boxes: np.ndarray) -> tuple[str, str] | None:
-    """Whether all boxes (N, 4) are given as shares of their pictures."""
+    """Whether all boxes (N, 4) are given as shares of their images."""
     whole = boxes.min() >= 0 and boxes.max() <= 1
     return ("relative-boxes", "every coordinate lies between 0 and 1") if whole else None
 
 
 def _widths_and_heights(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:
-    """Whether many boxes (N, 4) have no inside, but all are within their pictures as x, y, width and height."""
+    """Whether many boxes (N, 4) have no inside, but all are within their images as x, y, width and height."""
     empty = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # (N,)
     as_corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     fit = _inside(as_corners, sizes) & (boxes[:, 2:] > 0).all(axis=1)
     if not _many_say_so(empty & fit, ~fit):
         return None
-    words = "have x2 <= x1 or y2 <= y1; with x1 + x2 and y1 + y2 in their place all would lie in their pictures"
+    words = "have x2 <= x1 or y2 <= y1; with x1 + x2 and y1 + y2 in their place all would lie in their images"
     return "width-height", f"{(empty & fit).sum()} of {len(boxes)} {words}"
 
 
 def _swapped(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:
-    """Whether many boxes (N, 4) leave their pictures, but all are inside with x and y swapped."""
+    """Whether many boxes (N, 4) leave their images, but all are inside with x and y swapped."""
     fit, fit_swapped = _inside(boxes, sizes), _inside(boxes[:, [1, 0, 3, 2]], sizes)
     leave = ~fit & fit_swapped
     if not _many_say_so(leave, fit & ~fit_swapped):
         return None
-    words = "leave their pictures as they are, and none would with x and y swapped"
+    words = "leave their images as they are, and none would with x and y swapped"
     return "swapped-axes", f"{leave.sum()} of {len(boxes)} {words}"
 
 
@@ -166,13 +166,13 @@ def _many_say_so(says_so: np.ndarray, otherwise: np.ndarray) -> bool:
 
 
 def _inside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Which boxes (N, 4) lie within pictures of `sizes` (N, 2), but for `MAX_EXCESS`, (N,)."""
+    """Which boxes (N, 4) lie within images of `sizes` (N, 2), but for `MAX_EXCESS`, (N,)."""
     low = (boxes[:, :2] >= -MAX_EXCESS).all(axis=1) & (boxes[:, 2:] >= -MAX_EXCESS).all(axis=1)
     limits = sizes[:, ::-1] + MAX_EXCESS  # (N, 2) of x and y
     return np.asarray(low & (boxes[:, :2] <= limits).all(axis=1) & (boxes[:, 2:] <= limits).all(axis=1))
 
 
-def _before_the_picture(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def _before_the_image(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Indices of the boxes (N, 4) that begin at -1; none unless that is by how much all begin too early, and none ends
     too late: what is left where pixels were counted from 0 and 1 was taken away."""
     early = (boxes[:, :2] == -1).any(axis=1)  # (N,)
@@ -185,9 +185,9 @@ def _before_the_picture(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def check_classes(classes: Sequence[str], counts: Counts, to_learn: bool, notes: Notes) -> None:
-    """Notes classes without objects or with few `to_learn` from, names easily confused, pictures without objects."""
-    if not counts.pictures:
-        notes.add("no-pictures", Example(WHOLE))
+    """Notes classes without objects or with few `to_learn` from, names easily confused, images without objects."""
+    if not counts.images:
+        notes.add("no-images", Example(WHOLE))
         return
     if classes[:1] != (BACKGROUND,):
         notes.add("no-background", Example("classes", detail=", ".join(map(repr, classes))))
@@ -196,8 +196,8 @@ def check_classes(classes: Sequence[str], counts: Counts, to_learn: bool, notes:
         ignored = f"{counts.ignored} are difficult or crowds" if counts.ignored else ""
         notes.add("no-objects", Example(WHOLE, detail=ignored))
         return
-    if counts.empty > MOSTLY * counts.pictures:
-        notes.add("mostly-empty", Example(WHOLE, detail=f"{counts.empty} of {counts.pictures}"), counts.empty)
+    if counts.empty > MOSTLY * counts.images:
+        notes.add("mostly-empty", Example(WHOLE, detail=f"{counts.empty} of {counts.images}"), counts.empty)
     middle = float(np.median([count for count in counts.per_class.values() if count] or [0]))
     for label, (name, count) in enumerate(counts.per_class.items(), start=1):
         if count == 0:
@@ -218,7 +218,7 @@ def _check_names(classes: Sequence[str], notes: Notes) -> None:
 
 
 def check_copies(seen: Sequence[Item], digests: Sequence[bytes | None], notes: Notes) -> dict[bytes, Example]:
-    """Notes files that are listed twice and pictures that are equal; gives the first picture of each digest."""
+    """Notes files that are listed twice and images that are equal; gives the first image of each digest."""
     files: dict[str, Item] = {}
     first: dict[bytes, Item] = {}
     for item, digest in zip(seen, digests, strict=True):
@@ -230,7 +230,7 @@ def check_copies(seen: Sequence[Item], digests: Sequence[bytes | None], notes: N
         if digest is not None:
             twin = first.setdefault(digest, item)
             if twin is not item:
-                notes.add("identical-pictures", item.example(f"is {twin.place}{_difference(item, twin)}"))
+                notes.add("identical-images", item.example(f"is {twin.place}{_difference(item, twin)}"))
     return {digest: item.example() for digest, item in first.items()}
 
 

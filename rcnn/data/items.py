@@ -1,6 +1,6 @@
-"""The pictures of a data set with their boxes as they are, right or wrong: what `rcnn.data.validate` looks at.
+"""The images of a data set with their boxes as they are, right or wrong: what `rcnn.data.validate` looks at.
 
-Training wants a picture and a target or an error; whoever looks for errors wants to see as much as can be read.
+Training wants an image and a target or an error; whoever looks for errors wants to see as much as can be read.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from PIL import Image
 
 from rcnn import images
 from rcnn._validate import as_index_array, check_boxes, counted
-from rcnn.data.records import AnnotatedPictures, Annotations, Record, drawn_upright, frame_size, turn_boxes
+from rcnn.data.records import AnnotatedImages, Annotations, Record, drawn_upright, frame_size, turn_boxes
 from rcnn.data.report import Example, Notes
 from rcnn.transform import Size
 
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """An annotated picture, as much of it as can be read."""
+    """An annotated image, as much of it as can be read."""
 
     index: int
     place: str  # what messages call it
-    picture: np.ndarray | None  # (H, W, 3) uint8, upright
+    image: np.ndarray | None  # (H, W, 3) uint8, upright
     size: Size | None  # (height, width) in whose pixels the boxes are written
     boxes: np.ndarray  # (G, 4) float64, as they are written
-    upright: np.ndarray | None  # (G, 4), the boxes in the picture's pixels; None where they are of another size
+    upright: np.ndarray | None  # (G, 4), the boxes in the image's pixels; None where they are of another size
     labels: np.ndarray  # (G,) int64
     names: tuple[str, ...] | None  # (G,) the classes as they are written, where they are
     counted: np.ndarray  # (G,) bool: objects that are neither difficult nor crowds
     file: Path | None
 
     def example(self, detail: str = "", box: int | None = None) -> Example:
-        """This picture, or a box of it, as an example of a problem."""
+        """This image, or a box of it, as an example of a problem."""
         return Example(self.place, self.index, box, detail)
 
 
@@ -48,7 +48,7 @@ class Items:
         """dataset: a `Dataset`, or the `Annotations` of a reader."""
         self._dataset = dataset
         self._records: Sequence[Record] | None = None
-        if isinstance(dataset, (AnnotatedPictures, Annotations)):
+        if isinstance(dataset, (AnnotatedImages, Annotations)):
             self._records = dataset.records
         self._root = _common_folder(self._records or ())
         self.classes = tuple(str(name) for name in dataset.classes)
@@ -69,16 +69,16 @@ class Items:
 
 
 def _read_record(record: Record, index: int, place: str, notes: Notes) -> Item:
-    """The item of a record: the boxes in any case, the picture if it can be read."""
+    """The item of a record: the boxes in any case, the image if it can be read."""
     here = Example(place, index)
-    picture, size, upright = None, record.size, None
+    image, size, upright = None, record.size, None
     try:
         header = images.header(record.image)
-        picture = images.read(record.image)
+        image = images.read(record.image)
     except FileNotFoundError:
-        notes.add("missing-picture", here)
+        notes.add("missing-image", here)
     except (OSError, ValueError) as error:
-        notes.add("unreadable-picture", Example(place, index, detail=_without_path(error, record.image)))
+        notes.add("unreadable-image", Example(place, index, detail=_without_path(error, record.image)))
     else:
         try:
             size = frame_size(record, header)
@@ -95,7 +95,7 @@ def _read_record(record: Record, index: int, place: str, notes: Notes) -> Item:
     return Item(
         index,
         place,
-        picture,
+        image,
         size,
         record.boxes,
         upright,
@@ -111,7 +111,7 @@ def _words(size: Size | None) -> str:
 
 
 def _common_folder(records: Sequence[Record]) -> Path | None:
-    """The deepest folder in which all pictures are, so that messages can leave it out."""
+    """The deepest folder in which all images are, so that messages can leave it out."""
     folders = {record.image.parent for record in records}
     try:
         return Path(os.path.commonpath(folders)) if folders else None
@@ -133,18 +133,18 @@ def _without_path(error: Exception, path: Path) -> str:
 
 def _read_pair(dataset: Any, index: int, notes: Notes) -> Item | None:
     """The item of `dataset[index]`, whatever that is."""
-    place = f"picture {index}"
+    place = f"image {index}"
     try:
         pair = dataset[index]
     except Exception as error:  # somebody else's code: whatever it raises is what is to be told
         notes.add("failing-item", Example(place, index, detail=f"{type(error).__name__}: {error}"))
         return None
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        notes.add("malformed-item", Example(place, index, detail=f"is {type(pair).__name__}, not (picture, target)"))
+        notes.add("malformed-item", Example(place, index, detail=f"is {type(pair).__name__}, not (image, target)"))
         return None
-    picture = None
+    image = None
     try:
-        picture = _as_rgb(pair[0])
+        image = _as_rgb(pair[0])
     except (OSError, TypeError, ValueError) as error:
         notes.add("malformed-item", Example(place, index, detail=str(error)))
     try:
@@ -152,27 +152,27 @@ def _read_pair(dataset: Any, index: int, notes: Notes) -> Item | None:
     except (TypeError, ValueError) as error:
         notes.add("malformed-item", Example(place, index, detail=str(error)))
         return None
-    size = None if picture is None else (picture.shape[0], picture.shape[1])
-    return Item(index, place, picture, size, boxes, boxes, labels, None, counted, None)
+    size = None if image is None else (image.shape[0], image.shape[1])
+    return Item(index, place, image, size, boxes, boxes, labels, None, counted, None)
 
 
-def _as_rgb(picture: Any) -> np.ndarray:
-    """What a detector takes for a picture as (H, W, 3) uint8; TypeError, ValueError or OSError for anything else."""
-    if isinstance(picture, (str, os.PathLike)):
-        return images.read(picture)
-    if isinstance(picture, Image.Image):
-        return images.to_rgb(picture)
-    if not isinstance(picture, np.ndarray):
-        raise TypeError(f"its picture is {type(picture).__name__}; wanted is an array (H, W, 3)")
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
-        raise ValueError(f"its picture has the shape {picture.shape}; wanted is (H, W, 3)")
-    if picture.dtype == np.uint8:
-        return picture
-    if picture.dtype.kind != "f":
-        raise TypeError(f"its picture is {picture.dtype}; wanted is uint8, or float in [0, 1]")
-    if not (picture.min() >= 0 and picture.max() <= 1):  # NaN fails this, too
-        raise ValueError(f"its picture has values from {picture.min():g} to {picture.max():g}; floats lie in [0, 1]")
-    return np.rint(255 * picture).astype(np.uint8)
+def _as_rgb(image: Any) -> np.ndarray:
+    """What a detector takes for an image as (H, W, 3) uint8; TypeError, ValueError or OSError for anything else."""
+    if isinstance(image, (str, os.PathLike)):
+        return images.read(image)
+    if isinstance(image, Image.Image):
+        return images.to_rgb(image)
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"its image is {type(image).__name__}; wanted is an array (H, W, 3)")
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"its image has the shape {image.shape}; wanted is (H, W, 3)")
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype.kind != "f":
+        raise TypeError(f"its image is {image.dtype}; wanted is uint8, or float in [0, 1]")
+    if not (image.min() >= 0 and image.max() <= 1):  # NaN fails this, too
+        raise ValueError(f"its image has values from {image.min():g} to {image.max():g}; floats lie in [0, 1]")
+    return np.rint(255 * image).astype(np.uint8)
 
 
 def _as_target(target: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

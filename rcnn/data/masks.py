@@ -1,4 +1,4 @@
-"""Pictures with a mask for each, in which every object has a value of its own.
+"""Images with a mask for each, in which every object has a value of its own.
 
 Wang et al., "Object Detection Combining Recognition and Segmentation", 2007, whose Penn-Fudan pedestrians come so.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rcnn.data.reading import Thing, check_classes, existing_folder, inside, make_record, with_labels
-from rcnn.data.records import AnnotatedPictures, Annotations, Broken, Record
+from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
 from rcnn.data.splits import part_of, source_of
 from rcnn.images import SUFFIXES, read_values
 
@@ -21,18 +21,18 @@ LAYOUTS = (("PNGImages", "PedMasks", "pedestrian"), ("images", "masks", "object"
 MASK_NAMES = ("{}_mask.png", "{}.png")
 
 
-class Masks(AnnotatedPictures):
-    """Pictures whose objects are drawn into masks: grey or palette PNGs, 0 for the ground, a value for each object.
+class Masks(AnnotatedImages):
+    """Images whose objects are drawn into masks: grey or palette PNGs, 0 for the ground, a value for each object.
 
     The mask of x.jpg is x_mask.png or x.png. Boxes go tightly around the pixels of a value, and areas count them. All
-    masks are read when the set is made, with a bar; the pictures when they are asked for.
+    masks are read when the set is made, with a bar; the images when they are asked for.
 
-    folder: where the folders of the pictures and of the masks are.
-    split: "train" or "val", made by holding pictures out (see `rcnn.data.split`). None means every picture.
+    folder: where the folders of the images and of the masks are.
+    split: "train" or "val", made by holding images out (see `rcnn.data.split`). None means every image.
     images, masks: the names of the two folders. None means PNGImages and PedMasks, as Penn-Fudan has them, else images
         and masks.
     class_name: what the objects are. None means "pedestrian" for Penn-Fudan, else "object".
-    on_error, progress: as in `AnnotatedPictures`.
+    on_error, progress: as in `AnnotatedImages`.
     """
 
     def __init__(
@@ -58,25 +58,25 @@ def read_masks(
 ) -> Annotations:
     """What the masks of a folder say; arguments as in `Masks`.
 
-    Raises OSError for folders that are not there, ValueError for one without pictures; a picture without a mask, a mask
-    without a picture and a mask that cannot be read are among the `broken`.
+    Raises OSError for folders that are not there, ValueError for one without images; an image without a mask, a mask
+    without an image and a mask that cannot be read are among the `broken`.
     """
     root = existing_folder(folder)
     default = next((layout for layout in LAYOUTS if (root / layout[0]).is_dir()), LAYOUTS[-1])
     if images is None and not (root / default[0]).is_dir():
         looked_for = ", or ".join(f"{image_folder} and {mask_folder}" for image_folder, mask_folder, _ in LAYOUTS)
-        raise FileNotFoundError(f"{root} holds no pictures with masks; looked for the folders {looked_for}")
+        raise FileNotFoundError(f"{root} holds no images with masks; looked for the folders {looked_for}")
     image_folder = existing_folder(root / (images or default[0]))
     mask_folder = existing_folder(root / (masks or default[1]))
     name = class_name or default[2]
     _, hold_out = source_of(split, (), str(root))
     image_files, mask_files = _list(image_folder, SUFFIXES), _list(mask_folder, (".png",))
     if not image_files:
-        raise ValueError(f"{image_folder} holds no pictures")
+        raise ValueError(f"{image_folder} holds no images")
     there = frozenset(mask_files)
     bar = tqdm(image_files, desc="masks", unit="file", disable=not progress, delay=1)
-    entries = [_read_picture(image_folder, file, mask_folder, there, name) for file in bar]
-    entries += _without_picture(mask_folder, mask_files, image_files)
+    entries = [_read_image(image_folder, file, mask_folder, there, name) for file in bar]
+    entries += _without_image(mask_folder, mask_files, image_files)
     return part_of(with_labels(entries, check_classes([name])), split, hold_out, str(root))
 
 
@@ -86,11 +86,11 @@ def _list(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def _masks_of(image: str) -> tuple[str, ...]:
-    """What the mask of a picture may be called."""
+    """What the mask of an image may be called."""
     return tuple(form.format(os.path.splitext(image)[0]) for form in MASK_NAMES)
 
 
-def _read_picture(
+def _read_image(
     folder: Path, file: str, mask_folder: Path, mask_files: Collection[str], class_name: str
 ) -> Record | Broken:
     source = f"{folder.name}/{file}"
@@ -128,8 +128,8 @@ def _things(values: np.ndarray, class_name: str) -> list[Thing]:
     ]
 
 
-def _without_picture(folder: Path, mask_files: Collection[str], image_files: Collection[str]) -> list[Broken]:
+def _without_image(folder: Path, mask_files: Collection[str], image_files: Collection[str]) -> list[Broken]:
     known = {name for image in image_files for name in _masks_of(image)}
     return [
-        Broken(f"{folder.name}/{name}", "there is no picture for this mask") for name in mask_files if name not in known
+        Broken(f"{folder.name}/{name}", "there is no image for this mask") for name in mask_files if name not in known
     ]

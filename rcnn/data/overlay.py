@@ -1,16 +1,16 @@
-"""Whether boxes lie on what is in the pictures, told from the pictures alone: no detector, no training.
+"""Whether boxes lie on what is in the images, told from the images alone: no detector, no training.
 
 An object differs from what is around it, in colour or in how much there is to see. So a box that was drawn round an
-object has more contrast between its inside and its surroundings on its own picture than the same box has on other
-pictures. The share of pictures on which it has less is its *fit*: near 1 for a box that belongs to its picture, and
-1/2 on average for one that does not, whatever the pictures and wherever in them objects tend to lie.
+object has more contrast between its inside and its surroundings on its own image than the same box has on other
+images. The share of images on which it has less is its *fit*: near 1 for a box that belongs to its image, and
+1/2 on average for one that does not, whatever the images and wherever in them objects tend to lie.
 
 - Boxes that do not fit, but would with x and y swapped, with y counted from the bottom, or at another scale, are
   written so (kinds "swapped-axes", "upside-down", "wrong-scale").
-- Boxes that do not fit their picture, but all of which fit another one, belong to that one ("shuffled").
+- Boxes that do not fit their image, but all of which fit another one, belong to that one ("shuffled").
 
-Both need the fit of the true boxes to be seen. Where objects look as their surroundings do, where every picture has
-them at the same place, or where boxes fill their pictures, nothing fits anything, and there is no verdict.
+Both need the fit of the true boxes to be seen. Where objects look as their surroundings do, where every image has
+them at the same place, or where boxes fill their images, nothing fits anything, and there is no verdict.
 """
 
 from __future__ import annotations
@@ -25,41 +25,41 @@ from PIL import Image
 Size = tuple[int, int]
 Change = Callable[[np.ndarray, Size], np.ndarray]
 
-SIDE = 128  # pixels of the square that each picture is reduced to
-MAX_PICTURES, RUN = 1536, 8  # how many pictures are looked at, in runs of neighbours, for a list may slip by one
+SIDE = 128  # pixels of the square that each image is reduced to
+MAX_IMAGES, RUN = 1536, 8  # how many images are looked at, in runs of neighbours, for a list may slip by one
 MAX_QUERIES, MAX_BOXES = 160, 8  # of how many of them the boxes are tried on the others, and how many of each
 MARGIN = 0.25  # width of a box's surroundings, in sides of the box
 MIN_SIDE = 2  # reduced pixels; a smaller box shows nothing
-MIN_SURROUNDINGS = 0.3  # of the box's area; a box that fills its picture has none
+MIN_SURROUNDINGS = 0.3  # of the box's area; a box that fills its image has none
 
-MIN_PICTURES, MIN_OBJECTS = 12, 20  # below these there is no verdict
+MIN_IMAGES, MIN_OBJECTS = 12, 20  # below these there is no verdict
 MAX_MISFIT = 0.75  # a mean fit above this is that of boxes which belong where they are
 MIN_GAIN = 0.15  # of the mean fit, for a change to be what was wrong
 MIN_Z = 5.0  # standard errors by which the changed boxes fit better than chance,
 MIN_GAIN_Z = 4.0  # and better than the boxes as they are
-LEAST_SPREAD = 0.15  # of the pictures' mean fits: a few that agree by chance must not seem certain
-ODD_REACH = (0.75, 1.25)  # boxes that all end before or well beyond this share of their pictures have another scale
+LEAST_SPREAD = 0.15  # of the images' mean fits: a few that agree by chance must not seem certain
+ODD_REACH = (0.75, 1.25)  # boxes that all end before or well beyond this share of their images have another scale
 
-MAX_OWN_FIT = 0.75  # of a picture's boxes, where they are said to belong to another picture
-MAX_CHANCE = 0.1  # that boxes which fit by chance alone fit any of the pictures as well
-MIN_STRAYS, MIN_STRAY_SHARE = 8, 0.2  # pictures whose boxes belong elsewhere, and their share, for a verdict
+MAX_OWN_FIT = 0.75  # of an image's boxes, where they are said to belong to another image
+MAX_CHANCE = 0.1  # that boxes which fit by chance alone fit any of the images as well
+MIN_STRAYS, MIN_STRAY_SHARE = 8, 0.2  # images whose boxes belong elsewhere, and their share, for a verdict
 
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
-    """What is kept of an annotated picture."""
+    """What is kept of an annotated image."""
 
     index: int
     thumbnail: np.ndarray  # (SIDE, SIDE, 3) uint8
-    size: Size  # (height, width) of the picture
-    boxes: np.ndarray  # (G, 4) float64, in the picture's pixels
+    size: Size  # (height, width) of the image
+    boxes: np.ndarray  # (G, 4) float64, in the image's pixels
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What the boxes suffer from; of how many boxes that was seen, and the numbers that say so.
 
-    pairs: where boxes belong to another picture, (index, index of the picture that they fit) of each.
+    pairs: where boxes belong to another image, (index, index of the image that they fit) of each.
     """
 
     kind: str
@@ -70,69 +70,69 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Fit:
-    """How well boxes fit their pictures: the mean over pictures (NaN for none), its standard error, the counts."""
+    """How well boxes fit their images: the mean over images (NaN for none), its standard error, the counts."""
 
     mean: float
     error: float
-    pictures: int
+    images: int
     objects: int
 
     def is_clear(self) -> bool:
-        """Whether boxes and pictures are enough, and chance does not explain how well they fit."""
-        enough = self.pictures >= MIN_PICTURES and self.objects >= MIN_OBJECTS
+        """Whether boxes and images are enough, and chance does not explain how well they fit."""
+        enough = self.images >= MIN_IMAGES and self.objects >= MIN_OBJECTS
         return enough and self.mean - 0.5 >= MIN_Z * self.error
 
 
 def sample(length: int) -> np.ndarray:
-    """Which of `length` pictures are looked at, rising: all, or runs of neighbours spread evenly over them."""
-    if length <= MAX_PICTURES:
+    """Which of `length` images are looked at, rising: all, or runs of neighbours spread evenly over them."""
+    if length <= MAX_IMAGES:
         return np.arange(length)
-    starts = np.linspace(0, length - RUN, MAX_PICTURES // RUN).astype(np.int64)
+    starts = np.linspace(0, length - RUN, MAX_IMAGES // RUN).astype(np.int64)
     return np.unique(starts[:, None] + np.arange(RUN))
 
 
-def reduce_picture(index: int, picture: np.ndarray, boxes: np.ndarray) -> Reduced:
-    """`picture` (H, W, 3) uint8 and its `boxes` (G, 4), small enough to be kept by the thousand."""
-    shrunk = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BILINEAR)  # averages where it shrinks
-    return Reduced(index, np.asarray(shrunk), (picture.shape[0], picture.shape[1]), boxes)
+def reduce_image(index: int, image: np.ndarray, boxes: np.ndarray) -> Reduced:
+    """`image` (H, W, 3) uint8 and its `boxes` (G, 4), small enough to be kept by the thousand."""
+    shrunk = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)  # averages where it shrinks
+    return Reduced(index, np.asarray(shrunk), (image.shape[0], image.shape[1]), boxes)
 
 
-def examine(pictures: Sequence[Reduced]) -> Verdict | None:
-    """What the boxes of `pictures` suffer from as a whole; None where they are well or it cannot be told."""
-    annotated = np.flatnonzero([len(picture.boxes) > 0 for picture in pictures])
-    if len(annotated) < MIN_PICTURES:
+def examine(images: Sequence[Reduced]) -> Verdict | None:
+    """What the boxes of `images` suffer from as a whole; None where they are well or it cannot be told."""
+    annotated = np.flatnonzero([len(image.boxes) > 0 for image in images])
+    if len(annotated) < MIN_IMAGES:
         return None
     chosen = annotated[np.unique(np.linspace(0, len(annotated) - 1, MAX_QUERIES).astype(np.int64))]  # (Q,)
-    queries = [pictures[i] for i in chosen]
-    fits, owners = box_fits(queries, pictures, _unchanged)  # (B, P), (B,)
+    queries = [images[i] for i in chosen]
+    fits, owners = box_fits(queries, images, _unchanged)  # (B, P), (B,)
     own = mean_fit(fits[np.arange(len(owners)), chosen[owners]], owners)
-    return _wrong_coordinates(queries, own) or _shuffled(pictures, chosen, fits, owners)
+    return _wrong_coordinates(queries, own) or _shuffled(images, chosen, fits, owners)
 
 
-def box_fits(queries: Sequence[Reduced], pictures: Sequence[Reduced], change: Change) -> tuple[np.ndarray, np.ndarray]:
-    """How well each box of `queries`, changed, fits each picture: (fits (B, P) in 0 .. 1, owners (B,)).
+def box_fits(queries: Sequence[Reduced], images: Sequence[Reduced], change: Change) -> tuple[np.ndarray, np.ndarray]:
+    """How well each box of `queries`, changed, fits each image: (fits (B, P) in 0 .. 1, owners (B,)).
 
-    A row is the rank of the box's contrasts among those that it has on all pictures, equal ones sharing their mean
+    A row is the rank of the box's contrasts among those that it has on all images, equal ones sharing their mean
     rank, so that its mean is 1/2. `owners[b]` is the query that box b is from; boxes that show nothing are left out.
     """
     areas = [_areas(_some(change(query.boxes, query.size)), query.size) for query in queries]
     owners = np.repeat(np.arange(len(areas)), [len(inner) for inner, _ in areas])  # (B,)
     inner, outer = (np.concatenate([np.zeros((0, 4), np.int64), *(pair[i] for pair in areas)]) for i in (0, 1))
-    contrasts = np.zeros((2, len(owners), len(pictures)), np.float32)
-    for column, picture in enumerate(pictures):
-        contrasts[:, :, column] = _contrasts(picture.thumbnail, inner, outer)
+    contrasts = np.zeros((2, len(owners), len(images)), np.float32)
+    for column, image in enumerate(images):
+        contrasts[:, :, column] = _contrasts(image.thumbnail, inner, outer)
     fits = np.zeros(contrasts.shape[1:])  # (B, P)
     for of_kind in contrasts:
         for row, values in enumerate(of_kind):
             ordered = np.sort(values)
             fits[row] += np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
-    return fits / (4 * max(len(pictures), 1)), owners
+    return fits / (4 * max(len(images), 1)), owners
 
 
 def mean_fit(fits: np.ndarray, owners: np.ndarray) -> Fit:
-    """The fit of a set of boxes, from the fit (B,) of each to its own picture; pictures count alike."""
-    pictures = np.unique(owners)
-    means = np.array([fits[owners == picture].mean() for picture in pictures])
+    """The fit of a set of boxes, from the fit (B,) of each to its own image; images count alike."""
+    images = np.unique(owners)
+    means = np.array([fits[owners == image].mean() for image in images])
     if len(means) == 0:
         return Fit(math.nan, math.inf, 0, 0)
     spread = max(float(means.std(ddof=1)) if len(means) > 1 else 0.0, LEAST_SPREAD)
@@ -149,7 +149,7 @@ def swapped_axes(boxes: np.ndarray, size: Size) -> np.ndarray:
 
 
 def upside_down(boxes: np.ndarray, size: Size) -> np.ndarray:
-    """Boxes (G, 4) whose y was counted from the bottom of a picture of `size`, counted from the top."""
+    """Boxes (G, 4) whose y was counted from the bottom of an image of `size`, counted from the top."""
     x1, y1, x2, y2 = boxes.T
     return np.stack([x1, size[0] - y2, x2, size[0] - y1], axis=1)
 
@@ -160,7 +160,7 @@ def _unchanged(boxes: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _rescaled(queries: Sequence[Reduced]) -> tuple[Change, str] | None:
-    """The change that makes all boxes together reach to the pictures' edges, where they are far from it; and words."""
+    """The change that makes all boxes together reach to the images' edges, where they are far from it; and words."""
     corners = np.concatenate([query.boxes[:, 2:] / query.size[::-1] for query in queries])  # (G, 2)
     reach = corners.max(axis=0)  # (2,) of x and y
     if len(corners) < MIN_OBJECTS or not ((reach <= ODD_REACH[0]).all() or (reach >= ODD_REACH[1]).all()):
@@ -196,19 +196,19 @@ def _gains(own: Fit, changed: Fit) -> bool:
 
 
 def _numbers(own: Fit, changed: Fit, words: str) -> str:
-    as_they_are = f"{own.mean:.0%} of the pictures as they are" if own.objects else "no picture as they are"
-    return f"boxes fit their own picture better than {as_they_are}, and than {changed.mean:.0%} {words}"
+    as_they_are = f"{own.mean:.0%} of the images as they are" if own.objects else "no image as they are"
+    return f"boxes fit their own image better than {as_they_are}, and than {changed.mean:.0%} {words}"
 
 
-# ---------------------------------------------------------------------- boxes of other pictures
+# ---------------------------------------------------------------------- boxes of other images
 
 
-def _shuffled(pictures: Sequence[Reduced], chosen: np.ndarray, fits: np.ndarray, owners: np.ndarray) -> Verdict | None:
-    """Whether many pictures have boxes that fit another picture instead.
+def _shuffled(images: Sequence[Reduced], chosen: np.ndarray, fits: np.ndarray, owners: np.ndarray) -> Verdict | None:
+    """Whether many images have boxes that fit another image instead.
 
-    A picture counts where its boxes fit it no better than chance would have it, fit one other picture better than
-    chance could have it among so many (Fisher's method on the boxes' ranks, times the number of pictures), and fit
-    that picture better than the boxes of any other of the `chosen` do.
+    An image counts where its boxes fit it no better than chance would have it, fit one other image better than
+    chance could have it among so many (Fisher's method on the boxes' ranks, times the number of images), and fit
+    that image better than the boxes of any other of the `chosen` do.
     """
     tried = [query for query in range(len(chosen)) if (owners == query).sum() >= 2]
     if len(tried) < MIN_STRAYS:
@@ -224,12 +224,12 @@ def _shuffled(pictures: Sequence[Reduced], chosen: np.ndarray, fits: np.ndarray,
     ]
     if len(strays) < max(MIN_STRAYS, MIN_STRAY_SHARE * len(tried)):
         return None
-    pairs = tuple((pictures[i].index, pictures[j].index) for i, j in strays)
-    return Verdict("shuffled", len(strays), f"{len(strays)} of {len(tried)} pictures that were tried", pairs)
+    pairs = tuple((images[i].index, images[j].index) for i, j in strays)
+    return Verdict("shuffled", len(strays), f"{len(strays)} of {len(tried)} images that were tried", pairs)
 
 
 def by_chance(fits: np.ndarray) -> np.ndarray:
-    """How many of P pictures boxes without an object would fit as well as each one, (P,), from `fits` (k, P).
+    """How many of P images boxes without an object would fit as well as each one, (P,), from `fits` (k, P).
 
     -log(1 - fit) of a box that fits by chance is exponentially distributed; of k boxes the sum is a Gamma variable.
     The fits are means of two contrasts' ranks, which spread less: the true number is smaller.
@@ -254,7 +254,7 @@ def _some(boxes: np.ndarray) -> np.ndarray:
 def _areas(boxes: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
     """The boxes (K, 4) that can show contrast and, for each, itself with its surroundings, in whole reduced pixels.
 
-    Those that leave the picture, are too small or have hardly any surroundings in it cannot.
+    Those that leave the image, are too small or have hardly any surroundings in it cannot.
     """
     height, width = size
     scaled = boxes * (SIDE / np.array([width, height, width, height]))  # (G, 4)
@@ -272,7 +272,7 @@ def _areas(boxes: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
 def _contrasts(thumbnail: np.ndarray, inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
     """Between the areas `inner` (B, 4) and what of `outer` is around them: of colour and of edges, (2, B).
 
-    The sums are of whole numbers and so exact: areas that show nothing have equal contrasts on all blank pictures.
+    The sums are of whole numbers and so exact: areas that show nothing have equal contrasts on all blank images.
     """
     colours = thumbnail.transpose(2, 0, 1).astype(np.int32)  # (3, SIDE, SIDE)
     light = colours.sum(axis=0, dtype=np.int32)

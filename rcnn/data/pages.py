@@ -43,7 +43,7 @@ class DrawnPages(abc.ABC):
 
     @abc.abstractmethod
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(picture (H, W, 3) float in 0 .. 255, coverage (G, H, W) float in 0 .. 1, labels (G,)) of one page.
+        """(image (H, W, 3) float in 0 .. 255, coverage (G, H, W) float in 0 .. 1, labels (G,)) of one page.
 
         `coverage[g]` is how much of each pixel object g covers, whether or not a later object lies over it.
         """
@@ -52,10 +52,10 @@ class DrawnPages(abc.ABC):
         return self.n
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """(picture (H, W, 3) uint8, {"boxes": (G, 4) float32, "labels": (G,) int64}) of a page; -1 is the last one."""
-        picture, coverage, labels = self.draw(self.rng(index))
+        """(image (H, W, 3) uint8, {"boxes": (G, 4) float32, "labels": (G,) int64}) of a page; -1 is the last one."""
+        image, coverage, labels = self.draw(self.rng(index))
         target = {"boxes": tight_boxes(coverage), "labels": labels.astype(np.int64)}
-        return np.clip(np.rint(picture), 0, 255).astype(np.uint8), target
+        return np.clip(np.rint(image), 0, 255).astype(np.uint8), target
 
     def rng(self, index: int) -> np.random.Generator:
         """The generator that draws page `index`; IndexError if there is no such page."""
@@ -85,9 +85,9 @@ def extent(layer: np.ndarray) -> tuple[slice, slice]:
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
-def blend(picture: np.ndarray, colour: np.ndarray, coverage: np.ndarray) -> None:
-    """Nothing; mixes `colour` (3,) or (H, W, 3) into `picture` (H, W, 3) in place, `coverage` (H, W) of it."""
-    picture += (colour - picture) * coverage[:, :, None]
+def blend(image: np.ndarray, colour: np.ndarray, coverage: np.ndarray) -> None:
+    """Nothing; mixes `colour` (3,) or (H, W, 3) into `image` (H, W, 3) in place, `coverage` (H, W) of it."""
+    image += (colour - image) * coverage[:, :, None]
 
 
 def clouds(rng: np.random.Generator, size: tuple[int, ...], cells: int) -> np.ndarray:

@@ -27,7 +27,7 @@ FLAGS = {"": False, "0": False, "1": True, "false": False, "true": True}
 
 @dataclass(frozen=True)
 class Thing:
-    """An object of a picture, as a reader finds it."""
+    """An object of an image, as a reader finds it."""
 
     box: tuple[float, float, float, float]
     name: str
@@ -38,7 +38,7 @@ class Thing:
 
 
 def make_record(image: Path, source: str, things: Sequence[Thing], size: Size | None, image_id: int | str) -> Record:
-    """The record of a picture whose labels are still UNKNOWN, for the classes may come from all pictures."""
+    """The record of an image whose labels are still UNKNOWN, for the classes may come from all images."""
     boxes = np.array([thing.box for thing in things], np.float64).reshape(-1, 4)  # (G, 4)
     with np.errstate(all="ignore"):  # a box may be infinite; that is said when it is asked for
         own_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])  # (G,)
@@ -143,7 +143,7 @@ def as_flag(value: object, what: str) -> bool:
 
 
 def as_size(width: object, height: object) -> Size | None:
-    """(height, width) of a picture as an annotation states it; None where it states neither, or 0."""
+    """(height, width) of an image as an annotation states it; None where it states neither, or 0."""
     sides = []
     for value, what in ((height, "height"), (width, "width")):
         empty = value is None or (isinstance(value, str) and not value.strip())
@@ -173,7 +173,7 @@ def inside(folder: Path, name: object) -> Path:
     A backslash counts as a slash. Raises ValueError for an absolute path, a drive, "..", a link that leads outside.
     """
     if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"the name of its picture is {reprlib.repr(name)}")
+        raise ValueError(f"the name of its image is {reprlib.repr(name)}")
     plain = name.strip().replace("\\", "/")
     if plain.startswith("/") or re.match("[A-Za-z]:", plain) or ".." in plain.split("/"):
         raise ValueError(

@@ -1,13 +1,13 @@
-"""Annotated picture files: what the readers make of a folder, and the data set that decodes them when asked for.
+"""Annotated image files: what the readers make of a folder, and the data set that decodes them when asked for.
 
 A reader (`voc`, `coco`, `table`, `masks`) turns the annotations of a folder into `Record`s, which keep what was
-written, right or wrong; `AnnotatedPictures` serves them, and `rcnn.data.validate` says what is wrong with them.
+written, right or wrong; `AnnotatedImages` serves them, and `rcnn.data.validate` says what is wrong with them.
 
-Photos that are stored lying on their side. A camera stores what it was held like in the file's EXIF data, and pictures
+Photos that are stored lying on their side. A camera stores what it was held like in the file's EXIF data, and images
 come out of here upright. Some annotation programs show the photo upright, others as it is stored, and their files
-seldom say which. So: where an annotation states the upright picture's width and height, and the stored one's are
+seldom say which. So: where an annotation states the upright image's width and height, and the stored one's are
 others, its boxes are taken to be upright already. All other boxes are taken to be in stored pixels, and are turned
-along with the picture. A half turn or a mirror image leaves width and height as they are, and a square stays a square,
+along with the image. A half turn or a mirror image leaves width and height as they are, and a square stays a square,
 so boxes that were drawn on such a photo upright cannot be told; turn the files themselves for good then (jpegtran,
 ImageMagick's -auto-orient).
 """
@@ -31,14 +31,14 @@ from rcnn.transform import Size
 Target = dict[str, np.ndarray]
 UNKNOWN = -1  # the label of a class name that is not among the classes
 ON_ERROR = ("raise", "skip")
-MAX_EXCESS = 1.0  # pixels that a box may reach beyond its picture: a coordinate rounded, or counted from the other end
+MAX_EXCESS = 1.0  # pixels that a box may reach beyond its image: a coordinate rounded, or counted from the other end
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One annotated picture as its annotation describes it; the picture's file has not been opened.
+    """One annotated image as its annotation describes it; the image's file has not been opened.
 
-    image: path of the picture's file, inside the folder that the reader was given.
+    image: path of the image's file, inside the folder that the reader was given.
     source: where the annotation stands, for messages: "Annotations/a.xml", "train.json, image 17", "train.csv, line 3".
     boxes: (G, 4) float64 x1, y1, x2, y2 in pixels, continuous, as they were written.
     names: the class of each object as it was written.
@@ -46,8 +46,8 @@ class Record:
     difficult, crowd: (G,) bool; an object that does not count (VOC), and a box round a crowd of them (COCO).
     truncated: (G,) bool; an object of which the box holds only a part (VOC); it counts as any other.
     areas: (G,) float64 pixels that each object covers; the box's own area where nothing better is known.
-    size: (height, width) that the annotation states for the picture, or None.
-    image_id: the number or name by which results refer to the picture.
+    size: (height, width) that the annotation states for the image, or None.
+    image_id: the number or name by which results refer to the image.
     """
 
     image: Path
@@ -65,7 +65,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Broken:
-    """An annotation or a picture that cannot be read: where it stands, and why not."""
+    """An annotation or an image that cannot be read: where it stands, and why not."""
 
     source: str
     reason: str
@@ -73,7 +73,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What a reader found: `classes` (the background first), a record per picture, and what it could not read.
+    """What a reader found: `classes` (the background first), a record per image, and what it could not read.
 
     category_ids: per label the number that the annotations know its class by (COCO), -1 for the background; empty where
         there are no such numbers.
@@ -89,16 +89,16 @@ class Annotations:
         return replace(self, records=[self.records[i] for i in indices])
 
 
-class AnnotatedPictures:
-    """A `Dataset` of picture files, decoded when they are asked for, upright with their boxes.
+class AnnotatedImages:
+    """A `Dataset` of image files, decoded when they are asked for, upright with their boxes.
 
     Targets carry, beside "boxes" and "labels", "difficult", "crowd" and "truncated" (G,) bool and "areas" (G,) float64.
-    A box that reaches beyond its picture by up to a pixel is cut at the border; whatever else is impossible about an
+    A box that reaches beyond its image by up to a pixel is cut at the border; whatever else is impossible about an
     annotation is an error.
 
     annotations: as from a reader.
-    on_error: "raise" makes an unreadable annotation an error at once, and an unreadable picture or an impossible box
-        one when it is asked for; the message names the file. "skip" reads every picture once, with a bar, and leaves
+    on_error: "raise" makes an unreadable annotation an error at once, and an unreadable image or an impossible box
+        one when it is asked for; the message names the file. "skip" reads every image once, with a bar, and leaves
         out those that are wrong; `skipped` says which and why. If none is left, that is a ValueError.
     """
 
@@ -122,35 +122,35 @@ class AnnotatedPictures:
         return len(self.records)
 
     def __repr__(self) -> str:
-        noun = "picture" if len(self) == 1 else "pictures"
+        noun = "image" if len(self) == 1 else "images"
         return f"<{type(self).__name__}: {len(self)} {noun} of {', '.join(self.classes[1:]) or 'nothing'}>"
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, Target]:
-        """(picture (H, W, 3) uint8, target) of a picture, upright; -1 is the last one.
+        """(image (H, W, 3) uint8, target) of an image, upright; -1 is the last one.
 
         Raises OSError or ValueError that names the file, and the box where one is impossible.
         """
         record = self._record(index)
-        target = self._target(record, images.header(record.image))  # first, because it is cheaper than the picture
+        target = self._target(record, images.header(record.image))  # first, because it is cheaper than the image
         return images.read(record.image), target
 
     def annotation(self, index: int) -> tuple[Size, Target]:
-        """((height, width) of the upright picture, target), from the file's header alone: nothing is decoded."""
+        """((height, width) of the upright image, target), from the file's header alone: nothing is decoded."""
         record = self._record(index)
         header = images.header(record.image)
         return header.upright_size, self._target(record, header)
 
-    def subset(self, indices: Sequence[int]) -> AnnotatedPictures:
-        """The same data set with these pictures alone, in this order."""
+    def subset(self, indices: Sequence[int]) -> AnnotatedImages:
+        """The same data set with these images alone, in this order."""
         part = copy.copy(self)
         part.records = [self._record(i) for i in indices]
         return part
 
     def _record(self, index: int) -> Record:
-        return self.records[place_of(index, len(self.records), "picture")]
+        return self.records[place_of(index, len(self.records), "image")]
 
     def _target(self, record: Record, header: Header) -> Target:
-        """The target of a picture, upright; ValueError that names file, source, box and numbers where it cannot be."""
+        """The target of an image, upright; ValueError that names file, source, box and numbers where it cannot be."""
         unknown = np.flatnonzero((record.labels < 1) | (record.labels >= len(self.classes)))
         if len(unknown):
             i = int(unknown[0])
@@ -168,10 +168,10 @@ class AnnotatedPictures:
         }
 
     def _skip_wrong_ones(self, progress: bool) -> None:
-        """Leaves only the records whose pictures and boxes can be read, and notes the others in `skipped`."""
+        """Leaves only the records whose images and boxes can be read, and notes the others in `skipped`."""
         right = []
         self.skipped = list(self.broken)
-        for i in tqdm(range(len(self)), desc="read", unit="picture", disable=not progress):
+        for i in tqdm(range(len(self)), desc="read", unit="image", disable=not progress):
             try:
                 self[i]
             except (OSError, ValueError) as error:
@@ -180,15 +180,15 @@ class AnnotatedPictures:
                 right.append(i)
         if not right:
             first = f", the first: {self.skipped[0].source}: {self.skipped[0].reason}" if self.skipped else ""
-            raise ValueError(f"no picture is left: {len(self.skipped)} cannot be read{first}")
+            raise ValueError(f"no image is left: {len(self.skipped)} cannot be read{first}")
         self.records = [self.records[i] for i in right]
 
 
 def upright_boxes(record: Record, header: Header) -> np.ndarray:
-    """The boxes (G, 4) float32 of a record in the pixels of the upright picture, cut at its border.
+    """The boxes (G, 4) float32 of a record in the pixels of the upright image, cut at its border.
 
-    Raises ValueError, naming the file, the source, the box and its numbers, where the annotation is of a picture of
-    another size, or a box is not finite, is empty, or reaches beyond the picture by more than a pixel.
+    Raises ValueError, naming the file, the source, the box and its numbers, where the annotation is of an image of
+    another size, or a box is not finite, is empty, or reaches beyond the image by more than a pixel.
     """
     frame = frame_size(record, header)
     boxes = _check_inside(record, frame)  # (G, 4)
@@ -198,12 +198,12 @@ def upright_boxes(record: Record, header: Header) -> np.ndarray:
 
 
 def drawn_upright(record: Record, header: Header) -> bool:
-    """Whether the boxes of a record are in the pixels of the upright picture; else of the stored one (see above)."""
+    """Whether the boxes of a record are in the pixels of the upright image; else of the stored one (see above)."""
     return record.size == header.upright_size != header.stored_size
 
 
 def frame_size(record: Record, header: Header) -> Size:
-    """The (height, width) of the picture as the boxes of a record see it; ValueError where the record has another."""
+    """The (height, width) of the image as the boxes of a record see it; ValueError where the record has another."""
     if record.size not in (None, header.stored_size, header.upright_size):
         height, width = header.stored_size
         raise ValueError(
@@ -214,10 +214,10 @@ def frame_size(record: Record, header: Header) -> Size:
 
 
 def turn_boxes(boxes: np.ndarray, header: Header) -> np.ndarray:
-    """`boxes` (G, 4) of the stored picture as boxes (G, 4) of the upright one."""
+    """`boxes` (G, 4) of the stored image as boxes (G, 4) of the upright one."""
     (height, width), orientation = header.stored_size, header.orientation
     x1, y1, x2, y2 = boxes.T  # (G,) each
-    if orientation in (2, 3, 7, 8):  # the stored picture's right edge becomes the left or the top one
+    if orientation in (2, 3, 7, 8):  # the stored image's right edge becomes the left or the top one
         x1, x2 = width - x2, width - x1
     if orientation in (3, 4, 6, 7):  # its lower edge becomes the top or the left one
         y1, y2 = height - y2, height - y1
@@ -227,7 +227,7 @@ def turn_boxes(boxes: np.ndarray, header: Header) -> np.ndarray:
 
 
 def _check_inside(record: Record, frame: Size) -> np.ndarray:
-    """The boxes (G, 4) of a record, cut at the border of a picture of size `frame`; ValueError for impossible ones."""
+    """The boxes (G, 4) of a record, cut at the border of an image of size `frame`; ValueError for impossible ones."""
     height, width = frame
     boxes = record.boxes
     cut = clip(boxes, frame)  # (G, 4)
@@ -235,8 +235,8 @@ def _check_inside(record: Record, frame: Size) -> np.ndarray:
     for wrong, why in (
         (~np.isfinite(boxes), "every number must be finite"),
         (boxes[:, 2:] <= boxes[:, :2], "x2 > x1 and y2 > y1 are needed"),
-        (np.abs(boxes - cut) > MAX_EXCESS, f"the picture is {width} pixels wide and {height} high"),
-        (single[:, 2:] <= single[:, :2], f"nothing of it lies in the picture, {width} pixels wide and {height} high"),
+        (np.abs(boxes - cut) > MAX_EXCESS, f"the image is {width} pixels wide and {height} high"),
+        (single[:, 2:] <= single[:, :2], f"nothing of it lies in the image, {width} pixels wide and {height} high"),
     ):
         if wrong.any():
             i = int(np.argmax(wrong.any(axis=1)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ERROR, WARNING = "error", "warning"
-WHOLE = "the set as a whole"  # the place of a problem that is not one of single pictures
+WHOLE = "the set as a whole"  # the place of a problem that is not one of single images
 
 
 @dataclass(frozen=True)
@@ -19,64 +19,64 @@ class Kind:
     remedy: str
 
 
-# In the order in which they are reported: of the set as a whole, which may be the cause of others; of pictures;
+# In the order in which they are reported: of the set as a whole, which may be the cause of others; of images;
 # of boxes and labels; of classes and copies.
 KINDS: Mapping[str, Kind] = {
-    "no-pictures": Kind(ERROR, "the set has no pictures", "look whether the folder and the split are the right ones"),
-    "no-objects": Kind(ERROR, "no picture has an object to learn from", "annotate some, or mend what else is wrong"),
+    "no-images": Kind(ERROR, "the set has no images", "look whether the folder and the split are the right ones"),
+    "no-objects": Kind(ERROR, "no image has an object to learn from", "annotate some, or mend what else is wrong"),
     "swapped-axes": Kind(ERROR, "x and y of the boxes are swapped", "exchange x1 with y1 and x2 with y2"),
     "upside-down": Kind(
         ERROR,
-        "y of the boxes is counted from the bottom of the picture",
+        "y of the boxes is counted from the bottom of the image",
         "replace y1 by height - y2, and y2 by height - y1",
     ),
     "relative-boxes": Kind(
         ERROR,
-        "boxes are given as shares of the picture, not in pixels",
-        "multiply x by the picture's width and y by its height",
+        "boxes are given as shares of the image, not in pixels",
+        "multiply x by the image's width and y by its height",
     ),
     "width-height": Kind(
         ERROR, "the boxes' numbers seem to be x, y, width, height", "replace x2 by x + width, and y2 by y + height"
     ),
     "wrong-scale": Kind(
         ERROR,
-        "boxes seem to be drawn on copies of the pictures in another size",
-        "multiply the boxes by the size of these pictures over the size of those",
+        "boxes seem to be drawn on copies of the images in another size",
+        "multiply the boxes by the size of these images over the size of those",
     ),
     "shuffled": Kind(
         ERROR,
-        "the boxes of a picture belong to another picture",
-        "look where pictures and annotations were put together: names or rows may have slipped",
+        "the boxes of an image belong to another image",
+        "look where images and annotations were put together: names or rows may have slipped",
     ),
     "unreadable-annotation": Kind(ERROR, "an annotation cannot be read", 'mend it, or leave it out: on_error="skip"'),
-    "missing-picture": Kind(
-        ERROR, "the file of an annotated picture is missing", 'put it there, or leave it out: on_error="skip"'
+    "missing-image": Kind(
+        ERROR, "the file of an annotated image is missing", 'put it there, or leave it out: on_error="skip"'
     ),
-    "unreadable-picture": Kind(ERROR, "a picture cannot be read", 'replace the file, or leave it out: on_error="skip"'),
+    "unreadable-image": Kind(ERROR, "an image cannot be read", 'replace the file, or leave it out: on_error="skip"'),
     "failing-item": Kind(
         ERROR,
-        "the data set raises an error when it is asked for a picture",
+        "the data set raises an error when it is asked for an image",
         "ask for this index alone to see where the error comes from",
     ),
     "malformed-item": Kind(
         ERROR,
-        "a picture or its target is not of the right form",
+        "an image or its target is not of the right form",
         'give (H, W, 3) uint8 and {"boxes": (G, 4) numbers, "labels": (G,) integers}',
     ),
     "size-mismatch": Kind(
         ERROR,
-        "the annotation is of a picture of another size than the file",
+        "the annotation is of an image of another size than the file",
         "put the annotated file back, or multiply the boxes by the ratio of the sizes",
     ),
     "left-out": Kind(WARNING, 'something was wrong and left out (on_error="skip")', "mend it to train with it"),
     "not-finite": Kind(ERROR, "a box has a coordinate that is not finite", "correct or remove the box"),
     "empty-box": Kind(ERROR, "a box has x2 <= x1 or y2 <= y1", "exchange its corners, or remove the box"),
     "box-outside": Kind(
-        ERROR, "a box reaches more than a pixel beyond its picture", "cut the box at the border, or correct it"
+        ERROR, "a box reaches more than a pixel beyond its image", "cut the box at the border, or correct it"
     ),
     "counts-from-0": Kind(
         WARNING,
-        "a box begins exactly one pixel before its picture",
+        "a box begins exactly one pixel before its image",
         "annotations in VOC's form that count pixels from 0 are read with first_pixel=0",
     ),
     "background-label": Kind(
@@ -86,7 +86,7 @@ KINDS: Mapping[str, Kind] = {
     "unknown-class": Kind(
         ERROR, "an object's class is not among the classes", "correct the name, or add it to the classes"
     ),
-    "duplicate-box": Kind(WARNING, "a picture has the same box of the same class twice", "remove one of them"),
+    "duplicate-box": Kind(WARNING, "an image has the same box of the same class twice", "remove one of them"),
     "no-background": Kind(
         WARNING,
         "the first of the classes is not the background",
@@ -103,25 +103,25 @@ KINDS: Mapping[str, Kind] = {
     ),
     "mostly-empty": Kind(
         WARNING,
-        "more than half of the pictures have no object",
-        "look whether annotations are missing; if not, leave some of these pictures out",
+        "more than half of the images have no object",
+        "look whether annotations are missing; if not, leave some of these images out",
     ),
-    "listed-twice": Kind(WARNING, "a picture's file is listed more than once", "put its boxes into one annotation"),
-    "identical-pictures": Kind(WARNING, "a picture is the same as another, pixel by pixel", "leave one of them out"),
-    "shared-picture": Kind(
+    "listed-twice": Kind(WARNING, "an image's file is listed more than once", "put its boxes into one annotation"),
+    "identical-images": Kind(WARNING, "an image is the same as another, pixel by pixel", "leave one of them out"),
+    "shared-image": Kind(
         WARNING,
-        "a picture of val is in train, too",
-        "leave it out of one of them: on such pictures a detector seems better than it is",
+        "an image of val is in train, too",
+        "leave it out of one of them: on such images a detector seems better than it is",
     ),
 }
 
 
 @dataclass(frozen=True)
 class Example:
-    """Where a problem was seen: words for the place, the picture's index and the box's where there is one, details."""
+    """Where a problem was seen: words for the place, the image's index and the box's where there is one, details."""
 
     place: str
-    picture: int | None = None
+    image: int | None = None
     box: int | None = None
     detail: str = ""
 
@@ -176,8 +176,8 @@ class Problem:
 class Counts:
     """How much there is. Objects that are difficult or crowds are `ignored`: training does not learn from them."""
 
-    pictures: int
-    empty: int  # pictures without any object
+    images: int
+    empty: int  # images without any object
     objects: int
     ignored: int
     per_class: Mapping[str, int]  # objects by the name of their class, in the order of the labels
@@ -190,7 +190,7 @@ class Report:
     counts: Counts
     problems: tuple[Problem, ...]
     digests: Mapping[bytes, Example] = field(repr=False, compare=False)
-    """The pictures by a digest of their pixels: what tells whether another set has the same."""
+    """The images by a digest of their pixels: what tells whether another set has the same."""
 
     @property
     def ok(self) -> bool:
@@ -203,7 +203,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON can hold it."""
         counts = {
-            "pictures": self.counts.pictures,
+            "images": self.counts.images,
             "empty": self.counts.empty,
             "objects": self.counts.objects,
             "ignored": self.counts.ignored,
@@ -246,14 +246,14 @@ def problems_text(problems: Sequence[Problem]) -> str:
 def counts_table(counts: Mapping[str, Counts]) -> str:
     """A table of the objects of each class, with a column for each of the named counts."""
     names = list(dict.fromkeys(name for each in counts.values() for name in each.per_class))
-    width = max(map(len, ["pictures without objects", *names]))
+    width = max(map(len, ["images without objects", *names]))
     rows = [(name, [each.per_class.get(name, 0) for each in counts.values()]) for name in names]
     rows += [("all objects", [each.objects for each in counts.values()])]
     if any(each.ignored for each in counts.values()):
         rows += [("difficult or crowds", [each.ignored for each in counts.values()])]
     rows += [
-        ("pictures", [each.pictures for each in counts.values()]),
-        ("pictures without objects", [each.empty for each in counts.values()]),
+        ("images", [each.images for each in counts.values()]),
+        ("images without objects", [each.empty for each in counts.values()]),
     ]
     lines = [f"{'class':<{width}} " + " ".join(f"{column:>9}" for column in counts)]
     return "\n".join(lines + [f"{name:<{width}} " + " ".join(f"{value:>9,}" for value in row) for name, row in rows])

@@ -27,7 +27,7 @@ class Shapes(DrawnPages):
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One page; see `DrawnPages.draw`."""
         ground = rng.uniform(30, 225, 3)  # (3,)
-        picture = draw_texture(rng, self.size, ground)
+        image = draw_texture(rng, self.size, ground)
         layers = np.zeros((0, *self.size), np.float32)
         labels = []
         for _ in range(draw_count(rng)):
@@ -38,10 +38,10 @@ class Shapes(DrawnPages):
             rows, columns = extent(layer)
             patch = layer[rows, columns]  # (h, w)
             surface = draw_texture(rng, patch.shape, contrasting_colour(rng, ground))  # (h, w, 3)
-            blend(picture[rows, columns], surface, patch)
+            blend(image[rows, columns], surface, patch)
             layers = np.concatenate([layers, layer[None]])  # (G, H, W)
             labels.append(label)
-        return picture, layers, np.array(labels, np.int64)
+        return image, layers, np.array(labels, np.int64)
 
 
 def draw_count(rng: np.random.Generator) -> int:

@@ -1,4 +1,4 @@
-"""Which pictures are learned from and which are measured on, where a folder says so and where it does not."""
+"""Which images are learned from and which are measured on, where a folder says so and where it does not."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from typing import TypeVar
 
 import numpy as np
 
-from rcnn.data.records import AnnotatedPictures, Annotations
+from rcnn.data.records import AnnotatedImages, Annotations
 
 TRAIN, VAL = "train", "val"
-HELD_OUT = 0.2  # of the pictures, for "val"
+HELD_OUT = 0.2  # of the images, for "val"
 SHOWN = 10  # splits, in a message
 OTHER_NAMES = {"valid": VAL, "validation": VAL, "training": TRAIN}  # what some programs call the two
 
-T = TypeVar("T", Annotations, AnnotatedPictures)
+T = TypeVar("T", Annotations, AnnotatedImages)
 
 
-def split(pictures: T, share: float = HELD_OUT, seed: int = 0) -> tuple[T, T]:
-    """(those to train on, those held out): `share` of the pictures, rounded, but at least one on each side.
+def split(images: T, share: float = HELD_OUT, seed: int = 0) -> tuple[T, T]:
+    """(those to train on, those held out): `share` of the images, rounded, but at least one on each side.
 
-    Which are held out is drawn from `seed` over the pictures sorted by their files' names, so that it does not depend
-    on the order or the format of the annotations. Both parts keep the order that the pictures have.
+    Which are held out is drawn from `seed` over the images sorted by their files' names, so that it does not depend
+    on the order or the format of the annotations. Both parts keep the order that the images have.
 
-    ValueError for fewer than two pictures, and for a share that is not between 0 and 1.
+    ValueError for fewer than two images, and for a share that is not between 0 and 1.
     """
     if not 0 < share < 1:
         raise ValueError(f"share must be between 0 and 1, got {share!r}")
-    count = len(pictures.records)
+    count = len(images.records)
     if count < 2:
-        raise ValueError(f"at least two pictures are needed to hold one out, got {count}")
-    by_name = sorted(range(count), key=lambda i: _name(pictures.records[i].image))
+        raise ValueError(f"at least two images are needed to hold one out, got {count}")
+    by_name = sorted(range(count), key=lambda i: _name(images.records[i].image))
     held_out = min(max(math.floor(share * count + 0.5), 1), count - 1)
     chosen = {by_name[i] for i in np.random.default_rng(seed).permutation(count)[:held_out]}
-    return pictures.subset([i for i in range(count) if i not in chosen]), pictures.subset(sorted(chosen))
+    return images.subset([i for i in range(count) if i not in chosen]), images.subset(sorted(chosen))
 
 
 def _name(image: Path) -> tuple[str, str]:
@@ -43,7 +43,7 @@ def _name(image: Path) -> tuple[str, str]:
 
 
 def source_of(split_name: str | None, known: Collection[str], place: str) -> tuple[str | None, bool]:
-    """(which of the `known` splits of a folder to read, None for all of it; whether to hold pictures out of that).
+    """(which of the `known` splits of a folder to read, None for all of it; whether to hold images out of that).
 
     A folder that has both "train" and "val" is taken at its word, and so is a "val" on its own. Without a "val", a
     fifth of "train" is held out for it, else of "trainval", else, where the folder knows no splits, of everything.
@@ -74,7 +74,7 @@ def part_of(annotations: Annotations, split_name: str | None, hold_out: bool, pl
     if count < 1 + hold_out and (hold_out or not broken):
         wanted = f"at least two are needed to hold one out for {VAL}" if hold_out else "nothing can be done with that"
         first = f"; {len(broken)} cannot be read, the first: {broken[0].source}: {broken[0].reason}" if broken else ""
-        raise ValueError(f"{place} has {count or 'no'} picture{'s' * (count != 1)}; {wanted}{first}")
+        raise ValueError(f"{place} has {count or 'no'} image{'s' * (count != 1)}; {wanted}{first}")
     return split(annotations)[split_name == VAL] if hold_out else annotations
 
 

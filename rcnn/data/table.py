@@ -29,7 +29,7 @@ from rcnn.data.reading import (
     stated_classes,
     with_labels,
 )
-from rcnn.data.records import AnnotatedPictures, Annotations, Broken, Record
+from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
 from rcnn.data.splits import by_split, part_of, plain_name, source_of
 
 BOX = ("x1", "y1", "x2", "y2")
@@ -47,20 +47,20 @@ class Frame(Protocol):
         ...
 
 
-class CSV(AnnotatedPictures):
-    """Pictures whose boxes are rows of a CSV file (UTF-8, commas) with the columns image, x1, y1, x2, y2, label.
+class CSV(AnnotatedImages):
+    """Images whose boxes are rows of a CSV file (UTF-8, commas) with the columns image, x1, y1, x2, y2, label.
 
-    Coordinates are continuous: the picture's left edge is 0. A row with nothing but an image is a picture without
+    Coordinates are continuous: the image's left edge is 0. A row with nothing but an image is an image without
     objects. The columns may stand in any order; split, difficult, crowd and truncated (0 or 1), width and height (of
-    the picture) are used where they are there, others are not looked at.
+    the image) are used where they are there, others are not looked at.
 
     path: the file; or a folder with train.csv and val.csv, or with annotations.csv.
-    split: "train" or "val", or another of these files or of the column split; pictures are held out where there is none
-        for "val" (see `rcnn.data.split`). None means every picture.
+    split: "train" or "val", or another of these files or of the column split; images are held out where there is none
+        for "val" (see `rcnn.data.split`). None means every image.
     images: the folder in which the column image names files. None is the folder of the CSV file.
     classes: the names of the labels 1, 2, ..., with or without "background" in front. None means those that a file
         classes.txt beside the CSV file lists, a name per line; without one, the names of all rows, sorted.
-    on_error, progress: as in `AnnotatedPictures`.
+    on_error, progress: as in `AnnotatedImages`.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class CSV(AnnotatedPictures):
         super().__init__(read_csv(path, split, images, classes), on_error, progress)
 
 
-class Table(AnnotatedPictures):
-    """Pictures whose boxes are rows in memory: mappings from the columns of `CSV` to values, or a DataFrame.
+class Table(AnnotatedImages):
+    """Images whose boxes are rows in memory: mappings from the columns of `CSV` to values, or a DataFrame.
 
     NaN and None count as empty. With `classes`, a label that is an integer is the label itself, 1 for the first of
     them; without, it is a name as any other.
@@ -105,7 +105,7 @@ class Row:
     fault: str = ""
 
 
-Entry = tuple[str | None, Record | Broken]  # a picture, and the split that its rows name
+Entry = tuple[str | None, Record | Broken]  # an image, and the split that its rows name
 
 
 def read_csv(
@@ -117,16 +117,16 @@ def read_csv(
     """What a CSV file, or a folder of them, says; arguments as in `CSV`.
 
     Raises OSError for what is not there, ValueError for a folder without such files, a file without the columns, and a
-    split that it does not have; a picture with a row that makes no sense is among the `broken`.
+    split that it does not have; an image with a row that makes no sense is among the `broken`.
     """
     files, one_per_split = _find_files(path)
     folder = files[0].parent
     names = stated_classes(folder) if classes is None else check_classes(classes)
-    images = existing_folder(folder if images is None else images)
+    image_folder = existing_folder(folder if images is None else images)
     entries: list[Entry] = []
     for file in files:
-        pictures = _read_pictures(_read_rows(file), images, names)
-        entries += [(plain_name(file.stem), entry) for _, entry in pictures] if one_per_split else pictures
+        found = _read_images(_read_rows(file), image_folder, names)
+        entries += [(plain_name(file.stem), entry) for _, entry in found] if one_per_split else found
     return _choose(entries, split, names, str(path))
 
 
@@ -147,7 +147,7 @@ def read_table(
     if mappings:
         _check_columns(list(dict.fromkeys(key for row in mappings for key in row)), "the table")
     numbered = [Row(f"row {i}", row) for i, row in enumerate(mappings)]
-    return _choose(_read_pictures(numbered, existing_folder(images), names), split, names, "the table")
+    return _choose(_read_images(numbered, existing_folder(images), names), split, names, "the table")
 
 
 def _choose(entries: Sequence[Entry], split: str | None, classes: tuple[str, ...] | None, place: str) -> Annotations:
@@ -222,8 +222,8 @@ def _check_columns(names: Sequence[Any], place: str, in_file: bool = False) -> N
 # ---------------------------------------------------------------------- rows
 
 
-def _read_pictures(rows: Iterable[Row], images: Path, classes: tuple[str, ...] | None) -> list[Entry]:
-    """The pictures in the order in which the rows name them first."""
+def _read_images(rows: Iterable[Row], images: Path, classes: tuple[str, ...] | None) -> list[Entry]:
+    """The images in the order in which the rows name them first."""
     groups: dict[str, list[Row]] = {}
     entries: list[Entry] = []
     for row in rows:
@@ -234,11 +234,11 @@ def _read_pictures(rows: Iterable[Row], images: Path, classes: tuple[str, ...] |
         else:
             reason = row.fault or f"its image is {reprlib.repr(row.cells.get('image'))}, not the name of a file"
             entries.append((None, Broken(row.source, reason)))
-    return [*(_read_picture(name, group, images, classes) for name, group in groups.items()), *entries]
+    return [*(_read_image(name, group, images, classes) for name, group in groups.items()), *entries]
 
 
-def _read_picture(name: str, rows: Sequence[Row], images: Path, classes: tuple[str, ...] | None) -> Entry:
-    """The picture that some rows are about."""
+def _read_image(name: str, rows: Sequence[Row], images: Path, classes: tuple[str, ...] | None) -> Entry:
+    """The image that some rows are about."""
     things: list[Thing] = []
     sizes, splits = set(), set()
     try:

@@ -1,4 +1,4 @@
-"""Folders in the form of the PASCAL VOC challenges: an XML file for each picture.
+"""Folders in the form of the PASCAL VOC challenges: an XML file for each image.
 
 Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010, and the development kits. VOC counts pixels
 from 1, and both ends belong to the box: 1 .. 4 are the four pixels from 0 to 4 in continuous coordinates.
@@ -31,7 +31,7 @@ from rcnn.data.reading import (
     stated_classes,
     with_labels,
 )
-from rcnn.data.records import AnnotatedPictures, Annotations, Broken, Record
+from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
 from rcnn.data.splits import by_split, part_of, source_of
 
 LAYOUTS = (("Annotations", "JPEGImages"), ("annotations", "images"))
@@ -40,23 +40,23 @@ SPLIT_FOLDERS = ("train", "valid", "val", "test")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-class VOC(AnnotatedPictures):
-    """A folder of pictures with an XML file for each, as the PASCAL VOC challenges and labelImg have it.
+class VOC(AnnotatedImages):
+    """A folder of images with an XML file for each, as the PASCAL VOC challenges and labelImg have it.
 
     One of three forms: `Annotations` and `JPEGImages` (or `annotations` and `images`), with or without lists of names
-    in `ImageSets/Main`; pictures and XML files side by side; that once in each of the folders train, valid and test.
+    in `ImageSets/Main`; images and XML files side by side; that once in each of the folders train, valid and test.
 
-    An annotation's picture is the one that is named as the XML file is; else the one that its <filename> names, with or
-    without a suffix. A picture without an XML file is not part of the set. Objects that are truncated, which their
+    An annotation's image is the one that is named as the XML file is; else the one that its <filename> names, with or
+    without a suffix. An image without an XML file is not part of the set. Objects that are truncated, which their
     targets say, count as all others do, as in the challenges.
 
     folder: where all this is.
-    split: a list of ImageSets/Main, or "train" or "val", for which pictures are held out where there is no list for
-        "val" (see `rcnn.data.split`). None means every picture.
+    split: a list of ImageSets/Main, or "train" or "val", for which images are held out where there is no list for
+        "val" (see `rcnn.data.split`). None means every image.
     classes: the names of the labels 1, 2, ..., with or without "background" in front. None means those that a file
         classes.txt in the folder lists, a name per line; without one, the names of all splits' objects, sorted.
     first_pixel: 1, as VOC counts, or 0 for annotations whose first pixel is 0.
-    on_error, progress: as in `AnnotatedPictures`.
+    on_error, progress: as in `AnnotatedImages`.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class VOC(AnnotatedPictures):
 
 @dataclass(frozen=True)
 class Sheet:
-    """An XML file, the folder of its picture, and what messages call it."""
+    """An XML file, the folder of its image, and what messages call it."""
 
     path: Path
-    pictures: Path
+    images: Path
     source: str
 
 
@@ -103,7 +103,7 @@ def read_voc(
     wanted = everything if source is None else parts[source]()
     names = stated_classes(root) if classes is None else check_classes(classes)
     needed = wanted if names else [*everything, *wanted]
-    files = _PictureFolders()
+    files = _ImageFolders()
     entries = {
         sheet: _read_sheet(sheet, files, first_pixel)
         for sheet in tqdm(dict.fromkeys(needed), desc="annotations", unit="file", disable=not progress, delay=1)
@@ -116,7 +116,7 @@ def read_voc(
 
 
 def _find_sheets(root: Path) -> tuple[Sheets, dict[str, Callable[[], Sheets]]]:
-    """(the XML files of all pictures, for each split that the folder knows what gives its XML files).
+    """(the XML files of all images, for each split that the folder knows what gives its XML files).
 
     VOC has four lists for each class besides, so a list is read only when it is wanted.
     """
@@ -178,16 +178,16 @@ def _listed(root: Path, path: Path, xml_folder: Path, image_folder: Path) -> She
     return found
 
 
-class _PictureFolders:
-    """The picture files of folders, each folder listed once."""
+class _ImageFolders:
+    """The image files of folders, each folder listed once."""
 
     def __init__(self) -> None:
         self._listed: dict[Path, dict[str, list[str]]] = {}
 
     def find(self, folder: Path, stem: str, filename: str) -> Path:
-        """The picture of an XML file that is called `stem` and says `filename`; it need not be there.
+        """The image of an XML file that is called `stem` and says `filename`; it need not be there.
 
-        Raises ValueError for a filename that leads out of the folder, and where several pictures could be meant.
+        Raises ValueError for a filename that leads out of the folder, and where several images could be meant.
         """
         stated = inside(folder, filename or stem)
         if stated.stem == stem and stated.is_file():
@@ -212,14 +212,14 @@ class _PictureFolders:
 
 def _only(folder: Path, names: Sequence[str]) -> Path:
     if len(names) > 1:
-        raise ValueError(f"its picture could be any of {', '.join(names)}")
+        raise ValueError(f"its image could be any of {', '.join(names)}")
     return inside(folder, names[0])
 
 
 # ---------------------------------------------------------------------- one file
 
 
-def _read_sheet(sheet: Sheet | Broken, files: _PictureFolders, first_pixel: int) -> Record | Broken:
+def _read_sheet(sheet: Sheet | Broken, files: _ImageFolders, first_pixel: int) -> Record | Broken:
     if isinstance(sheet, Broken):
         return sheet
     try:
@@ -228,11 +228,11 @@ def _read_sheet(sheet: Sheet | Broken, files: _PictureFolders, first_pixel: int)
         return Broken(sheet.source, " ".join(str(error).split()) or type(error).__name__)
 
 
-def _read_annotation(root: Element, sheet: Sheet, files: _PictureFolders, first_pixel: int) -> Record:
+def _read_annotation(root: Element, sheet: Sheet, files: _ImageFolders, first_pixel: int) -> Record:
     """The record that an <annotation> makes; ValueError for what it lacks."""
     if root.tag != "annotation":
         raise ValueError(f"it begins with <{root.tag}>, not with <annotation>")
-    image = files.find(sheet.pictures, sheet.path.stem, (root.findtext("filename") or "").strip())
+    image = files.find(sheet.images, sheet.path.stem, (root.findtext("filename") or "").strip())
     things = [_read_object(element, i, first_pixel) for i, element in enumerate(root.findall("object"))]
     size = as_size(root.findtext("size/width"), root.findtext("size/height"))
     return make_record(image, sheet.source, things, size, sheet.path.stem)

@@ -1,6 +1,6 @@
 """Data sets written out as folders that `VOC`, `COCO` and `CSV` read back to the same bits.
 
-Pictures become PNG files. Coordinates are written with as many digits as they have, so float32 boxes come back as they
+Images become PNG files. Coordinates are written with as many digits as they have, so float32 boxes come back as they
 were; in VOC, which counts from 1, to within 1e-16 of a pixel below 2e-9. What a form does not know is written as the
 nearest that it does: a crowd in VOC as a difficult object; the areas of objects are kept by COCO alone, which
 does not know whether an object is truncated.
@@ -32,7 +32,7 @@ from rcnn.images import as_png
 Target = dict[str, np.ndarray]
 
 
-class Pictures(Protocol):
+class Images(Protocol):
     """What is written: see `rcnn.data.Dataset`."""
 
     @property
@@ -45,7 +45,7 @@ class Pictures(Protocol):
     def __getitem__(self, index: int, /) -> tuple[np.ndarray, Target]: ...
 
 
-def write_voc(dataset: Pictures, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
+def write_voc(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
     """Writes JPEGImages, Annotations, ImageSets/Main/SPLIT.txt and classes.txt.
 
     Called for another split of the same folder, it adds that one. Raises FileExistsError where the folder has such a
@@ -56,17 +56,17 @@ def write_voc(dataset: Pictures, folder: str | os.PathLike[str], split: str, pro
     _prepare(dataset, root, split, image_set, "JPEGImages", "Annotations", "ImageSets/Main")
     _state_classes(root, dataset.classes)
     stems = []
-    for stem, picture, things in _pictures(dataset, split, progress):
-        write_whole(root / "JPEGImages" / f"{stem}.png", as_png(picture), flush=False)
-        write_whole(root / "Annotations" / f"{stem}.xml", _voc_xml(f"{stem}.png", picture, things), flush=False)
+    for stem, image, things in _images(dataset, split, progress):
+        write_whole(root / "JPEGImages" / f"{stem}.png", as_png(image), flush=False)
+        write_whole(root / "Annotations" / f"{stem}.xml", _voc_xml(f"{stem}.png", image, things), flush=False)
         stems.append(stem)
     write_whole(image_set, "".join(f"{stem}\n" for stem in stems).encode())
 
 
-def write_coco(dataset: Pictures, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
+def write_coco(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
     """Writes images and annotations/instances_SPLIT.json.
 
-    Categories have the numbers of `dataset.category_ids` if it has them, else those of the labels; pictures are
+    Categories have the numbers of `dataset.category_ids` if it has them, else those of the labels; images are
     numbered from 1. Other splits, and errors, as in `write_voc`.
     """
     root = Path(folder)
@@ -76,9 +76,9 @@ def write_coco(dataset: Pictures, folder: str | os.PathLike[str], split: str, pr
     ids = dict(zip(dataset.classes[1:], numbers[1:], strict=True))
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for stem, picture, things in _pictures(dataset, split, progress):
-        write_whole(root / "images" / f"{stem}.png", as_png(picture), flush=False)
-        height, width = picture.shape[:2]
+    for stem, image, things in _images(dataset, split, progress):
+        write_whole(root / "images" / f"{stem}.png", as_png(image), flush=False)
+        height, width = image.shape[:2]
         images.append({"id": len(images) + 1, "file_name": f"{stem}.png", "width": width, "height": height})
         for thing in things:
             annotations.append({"id": len(annotations) + 1, "image_id": len(images), **_coco_annotation(thing, ids)})
@@ -87,7 +87,7 @@ def write_coco(dataset: Pictures, folder: str | os.PathLike[str], split: str, pr
     write_whole(path, json.dumps(content, ensure_ascii=False).encode())
 
 
-def write_csv(dataset: Pictures, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
+def write_csv(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
     """Writes images, SPLIT.csv and classes.txt; other splits, and errors, as in `write_voc`."""
     root = Path(folder)
     path = root / f"{split}.csv"
@@ -96,9 +96,9 @@ def write_csv(dataset: Pictures, folder: str | os.PathLike[str], split: str, pro
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow((*COLUMNS, *FLAG_NAMES, "width", "height"))
-    for stem, picture, things in _pictures(dataset, split, progress):
-        name, size = f"images/{stem}.png", (picture.shape[1], picture.shape[0])
-        write_whole(root / name, as_png(picture), flush=False)
+    for stem, image, things in _images(dataset, split, progress):
+        name, size = f"images/{stem}.png", (image.shape[1], image.shape[0])
+        write_whole(root / name, as_png(image), flush=False)
         for thing in things:
             flags = (int(getattr(thing, flag)) for flag in FLAG_NAMES)
             rows.writerow((name, *map(_plain, thing.box), thing.name, *flags, *size))
@@ -110,7 +110,7 @@ def write_csv(dataset: Pictures, folder: str | os.PathLike[str], split: str, pro
 # ---------------------------------------------------------------------- what every form needs
 
 
-def _prepare(dataset: Pictures, root: Path, split: str, listing: Path, *folders: str) -> None:
+def _prepare(dataset: Images, root: Path, split: str, listing: Path, *folders: str) -> None:
     """Makes the folders; errors where names cannot be written, or the split is there."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", split):
         raise ValueError(f"split must be a plain name such as 'train', got {split!r}")
@@ -134,13 +134,13 @@ def _state_classes(root: Path, classes: Sequence[str]) -> None:
         raise ValueError(f"{root} has the classes {', '.join(there[1:])}, not {', '.join(classes[1:])}")
 
 
-def _pictures(dataset: Pictures, split: str, progress: bool) -> Iterator[tuple[str, np.ndarray, list[Thing]]]:
-    """(the name of its file without suffix, picture, objects) of every picture."""
-    for i in tqdm(range(len(dataset)), desc=f"write {split}", unit="picture", disable=not progress):
-        picture, target = dataset[i]
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            raise ValueError(f"picture {i} must be (H, W, 3) uint8 to be written, got {picture.shape} {picture.dtype}")
-        yield f"{split}_{i:06d}", picture, _things(target, dataset.classes, f"picture {i}")
+def _images(dataset: Images, split: str, progress: bool) -> Iterator[tuple[str, np.ndarray, list[Thing]]]:
+    """(the name of its file without suffix, image, objects) of every image."""
+    for i in tqdm(range(len(dataset)), desc=f"write {split}", unit="image", disable=not progress):
+        image, target = dataset[i]
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"image {i} must be (H, W, 3) uint8 to be written, got {image.shape} {image.dtype}")
+        yield f"{split}_{i:06d}", image, _things(target, dataset.classes, f"image {i}")
 
 
 def _things(target: Target, classes: Sequence[str], place: str) -> list[Thing]:
@@ -165,13 +165,13 @@ def _things(target: Target, classes: Sequence[str], place: str) -> list[Thing]:
     ]
 
 
-def _voc_xml(name: str, picture: np.ndarray, things: Sequence[Thing]) -> bytes:
-    """The annotation of a picture; the first pixel is 1, and the last one belongs to the box."""
+def _voc_xml(name: str, image: np.ndarray, things: Sequence[Thing]) -> bytes:
+    """The annotation of an image; the first pixel is 1, and the last one belongs to the box."""
     root = ElementTree.Element("annotation")
     _add(root, "folder", "JPEGImages")
     _add(root, "filename", name)
     size = _add(root, "size")
-    for side, value in zip(("height", "width", "depth"), picture.shape, strict=True):
+    for side, value in zip(("height", "width", "depth"), image.shape, strict=True):
         _add(size, side, value)
     _add(root, "segmented", 0)
     for thing in things:

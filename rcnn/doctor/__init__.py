@@ -1,6 +1,6 @@
 """Where a trained detector breaks: a walk through its stages, each with the number that says so and the remedy.
 
-    for verdict in doctor.examine(model, train_pages, val_pages):
+    for verdict in doctor.examine(model, train_images, val_images):
         print(verdict.stage, verdict.number, verdict.trouble)
 
 `rcnn doctor RUN` does this for a run that was saved in a folder.
@@ -21,7 +21,7 @@ from rcnn.model import FasterRCNN
 
 __all__ = ["Verdict", "examine", "report"]
 
-PAGES = 100  # of either set
+NUM_IMAGES = 100  # of either set
 WIDTH, INDENT = 100, 17  # of the report, in letters
 
 
@@ -32,25 +32,25 @@ def examine(
     losses: ArrayLike = (),
     frozen: Sequence[str] = (),
     pretrained: Sequence[str] = (),
-    pages: int = PAGES,
+    num_images: int = NUM_IMAGES,
     progress: bool = True,
 ) -> list[Verdict]:
     """The verdicts on all stages of a detector, in the order in which an image meets them.
 
     Args:
         model: the detector, trained.
-        train: what it was trained on; val: pictures that it has not seen, if there are any.
+        train: what it was trained on; val: images that it has not seen, if there are any.
         losses: (S,) the total loss of every step of its training, as far as they are known.
         frozen: the names of the parameters that did not learn.
         pretrained: what the names of the parameters begin with that had been trained before, and so may be frozen:
             ("backbone.body",) of a ResNet that knows ImageNet.
-        pages: how many pictures of either set are walked through, at most.
+        num_images: how many images of either set are walked through, at most.
         progress: whether to show a bar.
 
     Raises ValueError for an empty set, or one of another number of classes than the detector's.
     """
-    if pages < 1:
-        raise ValueError(f"pages must be at least 1, got {pages}")
+    if num_images < 1:
+        raise ValueError(f"num_images must be at least 1, got {num_images}")
     for name, dataset in (("train", train), ("val", val)):
         if dataset is None:
             continue
@@ -60,7 +60,7 @@ def examine(
             raise ValueError(
                 f"the detector tells {model.config.num_classes} classes apart, {name} has {len(dataset.classes)}"
             )
-    return judge(gather(model, train, val, np.asarray(losses, np.float64), frozen, pretrained, pages, progress))
+    return judge(gather(model, train, val, np.asarray(losses, np.float64), frozen, pretrained, num_images, progress))
 
 
 def report(verdicts: Sequence[Verdict]) -> str:

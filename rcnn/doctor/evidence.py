@@ -1,4 +1,4 @@
-"""What the doctor measures: one walk through the stages for each of a few pictures, summed up in numbers."""
+"""What the doctor measures: one walk through the stages for each of a few images, summed up in numbers."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from rcnn.nn import BatchNorm2d, FrozenBatchNorm2d, Module, Tensor
 from rcnn.trace import Trace
 
 FOUND = 0.5  # an object is found by a box with at least this IoU
-CHECKED, RUN = 10, 8  # annotations are checked on ten times as many pictures, in runs, for a list may slip by one
+CHECKED, RUN = 10, 8  # annotations are checked on ten times as many images, in runs, for a list may slip by one
 
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """What becomes of the objects of some pictures on their way through the stages; G objects in all.
+    """What becomes of the objects of some images on their way through the stages; G objects in all.
 
     labels: (G,) their classes.
     anchors, proposals, detections: (G,) IoU with the best anchor, proposal and detection of any class.
-    said: (G,) the class of the detection with the highest score among those that have an IoU of at least 0.5 with the
-        object; 0 if there is none.
-    sampled: (P, 2) for every picture that has objects, how many positive and negative anchors would teach the RPN.
+    predicted: (G,) the class of the detection with the highest score among those that have an IoU of at least 0.5 with
+        the object; 0 if there is none.
+    sampled: (P, 2) for every image that has objects, how many positive and negative anchors would teach the RPN.
     """
 
     labels: np.ndarray
     anchors: np.ndarray
     proposals: np.ndarray
     detections: np.ndarray
-    said: np.ndarray
+    predicted: np.ndarray
     sampled: np.ndarray
 
     def __len__(self) -> int:
@@ -53,11 +53,11 @@ class Objects:
 class Evidence:
     """Everything that the rules judge by.
 
-    problems: what is wrong with the pictures and their annotations, if training should not have started with them.
-    pixel_mean, pixel_std: (3,) of the normalised pictures; NaN where none could be read.
+    problems: what is wrong with the images and their annotations, if training should not have started with them.
+    pixel_mean, pixel_std: (3,) of the normalised images; NaN where none could be read.
     drift: how far what reaches the first norm of the backbone is from what that norm has learned to expect: the median
         over its channels of |mean - running mean| / running deviation; None without such a norm.
-    train, val: the objects of pictures that were trained on, and of others, if there are any.
+    train, val: the objects of images that were trained on, and of others, if there are any.
     losses: (S,) the total loss of every step.
     frozen: names of the parameters that did not learn. pretrained: what the names of those begin with that may be
         among them, for they began with weights that had been trained.
@@ -85,15 +85,15 @@ def gather(
     losses: np.ndarray,
     frozen: Sequence[str],
     pretrained: Sequence[str],
-    pages: int,
+    num_images: int,
     progress: bool,
 ) -> Evidence:
-    """The evidence of a model and its data, from about `pages` pictures of either set, spread over it."""
+    """The evidence of a model and its data, from about `num_images` images of either set, spread over it."""
     walker = _Walker(model)
-    trained = walker.objects(train, spread(len(train), pages), "trained on", progress)
-    unseen = None if val is None else walker.objects(val, spread(len(val), pages), "others", progress)
+    trained = walker.objects(train, spread(len(train), num_images), "trained on", progress)
+    unseen = None if val is None else walker.objects(val, spread(len(val), num_images), "others", progress)
     # Warnings are about the set as a whole, of which this is a part, and no reason for a detector to be ill.
-    report = validate(train, progress=progress, only=spread(len(train), CHECKED * pages, RUN))
+    report = validate(train, progress=progress, only=spread(len(train), CHECKED * num_images, RUN))
     problems = [problem for problem in report.problems if problem.severity == ERROR]
     return Evidence(
         problems,
@@ -130,7 +130,7 @@ NOTHING: tuple[np.ndarray, ...] = (
 
 
 class _Walker:
-    """Walks pictures through a model, one by one, and keeps sums of what it sees on the way."""
+    """Walks images through a model, one by one, and keeps sums of what it sees on the way."""
 
     def __init__(self, model: FasterRCNN) -> None:
         self.model = model
@@ -139,12 +139,12 @@ class _Walker:
         self.norm_input = None if self.first_norm is None else Moments(len(self.first_norm.running_mean))
 
     def objects(self, dataset: Dataset, indices: Sequence[int], name: str, progress: bool) -> Objects:
-        """What becomes of the objects of these pictures; `name` stands before the bar."""
+        """What becomes of the objects of these images; `name` stands before the bar."""
         found = [NOTHING]
-        for index in tqdm(indices, desc=name, unit="picture", disable=not progress):
-            with suppress(OSError, ValueError):  # a picture that cannot be read is among the problems of the data
-                picture, target = dataset[index]
-                found.append(self._walk(picture, usable(target, self.model.config.num_classes)))
+        for index in tqdm(indices, desc=name, unit="image", disable=not progress):
+            with suppress(OSError, ValueError):  # an image that cannot be read is among the problems of the data
+                image, target = dataset[index]
+                found.append(self._walk(image, usable(target, self.model.config.num_classes)))
         return Objects(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def drift(self) -> float | None:
@@ -154,17 +154,17 @@ class _Walker:
         expected, spread = self.first_norm.running_mean, np.sqrt(self.first_norm.running_var + self.first_norm.eps)
         return float(np.median(np.abs(self.norm_input.mean - expected) / spread))
 
-    def _walk(self, picture: np.ndarray, target: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
-        """The fields of `Objects` for one picture."""
+    def _walk(self, image: np.ndarray, target: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+        """The fields of `Objects` for one image."""
         with _recording(self.first_norm, self.norm_input):
-            trace = self.model.trace([picture], [target], np.random.default_rng(0))
+            trace = self.model.trace([image], [target], np.random.default_rng(0))
         (height, width), batch = trace.image_sizes[0], trace.batch[0]  # (3, H, W)
         self.pixels.add(batch[:, :height, :width])
         return _follow(trace)
 
 
 def _follow(trace: Trace) -> tuple[np.ndarray, ...]:
-    """The fields of `Objects` for the only picture of a trace."""
+    """The fields of `Objects` for the only image of a trace."""
     assert trace.gt_boxes is not None and trace.gt_labels is not None and trace.sampled_anchors is not None
     boxes, labels = trace.gt_boxes[0], trace.gt_labels[0]  # (G, 4), (G,)
     sampled = [[len(indices) for indices in trace.sampled_anchors[0]]] if len(boxes) else []
@@ -175,12 +175,12 @@ def _follow(trace: Trace) -> tuple[np.ndarray, ...]:
         with_anchors.max(axis=0, initial=0),
         iou(trace.proposals[0], boxes).max(axis=0, initial=0),
         with_detections.max(axis=0, initial=0),
-        _said(with_detections, trace.detections[0]["labels"]),
+        _predicted_classes(with_detections, trace.detections[0]["labels"]),
         np.array(sampled, np.int64).reshape(-1, 2),
     )
 
 
-def _said(overlaps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _predicted_classes(overlaps: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(G,) the label of the first detection, which has the highest score, that finds each object; 0 for none.
 
     overlaps: (D, G) IoU of the detections, by falling score, with the objects. labels: (D,).

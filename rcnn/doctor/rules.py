@@ -29,7 +29,7 @@ LEAST_SHIFTED = 0.5  # share of the objects found whose class is off by the same
 LEAST_FALL = 0.8  # the loss at the end as a share of that after a third; to call all background is learned before
 WELL = 0.75  # share of the objects that are found and named rightly: what is odd on the way there does no harm
 MOST_RISE = 1.5  # the loss at the end as a multiple of its lowest level on the way
-MOST_GAP = 0.25  # detected share on pictures that were trained on, less that on others
+MOST_GAP = 0.25  # detected share on images that were trained on, less that on others
 FEW_OBJECTS, FEW_STEPS = 10, 100  # fewer say nothing
 
 
@@ -65,7 +65,7 @@ def normalisation(evidence: Evidence) -> Iterator[Verdict]:
     """Whether the pixels reach the network centred and scaled, and as its norms expect them."""
     mean, std = evidence.pixel_mean, evidence.pixel_std
     if not np.isfinite(mean).all():
-        return  # no picture could be read
+        return  # no image could be read
     number = f"normalised pixels have mean {_row(mean)} and deviation {_row(std)}"
     wrong = std.max() < LEAST_STD or std.max() > MOST_STD or np.abs(mean).max() > MOST_MEAN
     yield Verdict(
@@ -104,7 +104,7 @@ def anchors(evidence: Evidence) -> Iterator[Verdict]:
     positive, sampled = float(objects.sampled[:, 0].mean()), float(objects.sampled.sum(axis=1).mean())
     yield Verdict(
         "anchors",
-        f"of {sampled:.0f} anchors sampled on a picture with objects, {positive:.1f} are positive",
+        f"of {sampled:.0f} anchors sampled on an image with objects, {positive:.1f} are positive",
         "few positives per image" if positive < LEAST_POSITIVE * sampled and not is_found else None,
         "anchors of the objects' own sizes and ratios, a lower rpn_fg_iou_thresh, or a lower rpn_batch_size_per_image",
     )
@@ -166,7 +166,7 @@ def proposals(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def detections(evidence: Evidence) -> Iterator[Verdict]:
-    """Whether the head keeps the objects that were proposed, gives them their classes, and does so on new pictures."""
+    """Whether the head keeps the objects that were proposed, gives them their classes, and does so on new images."""
     objects = evidence.train
     proposed = objects.proposals >= FOUND
     if proposed.sum() < FEW_OBJECTS:
@@ -182,25 +182,25 @@ def detections(evidence: Evidence) -> Iterator[Verdict]:
     if evidence.val is not None and len(evidence.val) >= FEW_OBJECTS:
         right, right_on_new = _right(objects), _right(evidence.val)
         yield Verdict(
-            "new pictures",
-            f"{_percent(right)} of the objects are found and named rightly on pictures that "
+            "new images",
+            f"{_percent(right)} of the objects are found and named rightly on images that "
             f"were trained on, {_percent(right_on_new)} on others",
             "what was learned does not carry over" if right - right_on_new > MOST_GAP else None,
-            "more pictures, flip and scale_jitter, fewer steps, or weights that know something already; see "
+            "more images, flip and scale_jitter, fewer steps, or weights that know something already; see "
             "that both sets are annotated alike",
         )
 
 
 def _classes(objects: Objects, evidence: Evidence) -> Iterator[Verdict]:
     """Whether the objects that are found are given their classes."""
-    found = objects.said > 0
+    found = objects.predicted > 0
     if found.sum() < FEW_OBJECTS:
         return
-    said, labels = objects.said[found], objects.labels[found]
-    wrong = said != labels
+    predicted, labels = objects.predicted[found], objects.labels[found]
+    wrong = predicted != labels
     number = f"{_percent(wrong.mean())} of the objects found are given another class"
     for shift in (-1, 1):
-        shifted = said == labels + shift
+        shifted = predicted == labels + shift
         share = float(shifted.mean())
         # A head that gives one class to all is right about that one, and so shifts no more than half of the classes.
         if min(share, np.mean([shifted[labels == label].mean() for label in np.unique(labels)])) > LEAST_SHIFTED:
@@ -214,19 +214,20 @@ def _classes(objects: Objects, evidence: Evidence) -> Iterator[Verdict]:
     if not wrong.any():
         yield Verdict("classes", number)
         return
-    (label, as_label), count = Counter(zip(labels[wrong].tolist(), said[wrong].tolist(), strict=True)).most_common(1)[0]
+    confused = Counter(zip(labels[wrong].tolist(), predicted[wrong].tolist(), strict=True))
+    (label, as_label), count = confused.most_common(1)[0]
     names = evidence.class_names
     yield Verdict(
         "classes",
         f"{number}, most often {names[label]} as {names[as_label]} ({count} times)",
         "the head confuses classes" if wrong.mean() > MOST_CONFUSED else None,
-        "look at what is confused, for the annotations may be; then more pictures of these classes, or more steps",
+        "look at what is confused, for the annotations may be; then more images of these classes, or more steps",
     )
 
 
 def _right(objects: Objects) -> float:
     """The share of the objects that are found and named rightly."""
-    return float((objects.said == objects.labels).mean())
+    return float((objects.predicted == objects.labels).mean())
 
 
 def _is_good(objects: Objects) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 
 from rcnn._validate import check_pair
 from rcnn.anchors import AnchorGenerator
-from rcnn.evaluate.anchor_objects import Objects, Pictures, collect
+from rcnn.evaluate.anchor_objects import Images, Objects, collect
 
 NONE = -1  # the level and the cell anchor of an object that no anchor overlaps
 THRESHOLDS = (0.5, 0.7)
@@ -56,9 +56,9 @@ class Coverage:
     """(G,) square root of each object's area."""
     ratios: np.ndarray
     """(G,) height / width of each object."""
-    pictures: np.ndarray
-    """(G,) int64, the index of each object's picture in the data set."""
-    num_pictures: int
+    images: np.ndarray
+    """(G,) int64, the index of each object's image in the data set."""
+    num_images: int
     fg_iou_thresh: float
 
     def recall(self, threshold: float) -> float:
@@ -82,11 +82,11 @@ class Coverage:
 
     def __str__(self) -> str:
         if not len(self.best_iou):
-            return f"no objects in {self.num_pictures:,} pictures"
+            return f"no objects in {self.num_images:,} images"
         recalls = ", ".join(f"of at least {t:g} for {self.recall(t):.1%}" for t in THRESHOLDS)
         return "\n".join(
             [
-                f"{len(self.best_iou):,} objects in {self.num_pictures:,} pictures",
+                f"{len(self.best_iou):,} objects in {self.num_images:,} images",
                 f"best IoU with an anchor: {self.mean_iou:.2f} on average, {recalls} of the objects",
                 f"anchors with an IoU of at least {self.fg_iou_thresh:g}: {_mean(self.num_positive):.1f} per object",
                 "",
@@ -115,7 +115,7 @@ class Coverage:
 
 
 def coverage(
-    dataset: Pictures,
+    dataset: Images,
     generator: AnchorGenerator,
     strides: Sequence[Sequence[int]],
     min_size: int,
@@ -123,23 +123,23 @@ def coverage(
     fg_iou_thresh: float = 0.7,
     progress: bool = True,
 ) -> Coverage:
-    """How well the anchors that `generator` would lay on the pictures of `dataset` overlap their objects.
+    """How well the anchors that `generator` would lay on the images of `dataset` overlap their objects.
 
-    Objects marked "difficult" or "crowd" do not count. Every picture is taken as a batch of its own; together with a
+    Objects marked "difficult" or "crowd" do not count. Every image is taken as a batch of its own; together with a
     larger one it would be padded further, which adds anchors at its right and bottom.
 
     Args:
-        dataset: a `Dataset`; where it has `annotation(i) -> ((height, width), target)`, no picture is decoded.
+        dataset: a `Dataset`; where it has `annotation(i) -> ((height, width), target)`, no image is decoded.
         generator: the anchors, such as `model.anchor_generator`.
         strides: (rows, columns) of every level, as from `model.strides()`; ceil(side / stride) positions lie along a
             padded side.
-        min_size, max_size: of the config; they decide how a picture is resized.
+        min_size, max_size: of the config; they decide how an image is resized.
         fg_iou_thresh: the IoU from which an anchor is positive, the config's `rpn_fg_iou_thresh`.
         progress: whether to show a bar.
 
     Raises ValueError for another number of levels than the generator's, and as `collect`.
     """
-    generator.cells_of(len(strides), "strides")  # what does not fit shall fail before the pictures are read
+    generator.cells_of(len(strides), "strides")  # what does not fit shall fail before the images are read
     return measure(collect(dataset, min_size, max_size, progress), generator, strides, fg_iou_thresh)
 
 
@@ -166,8 +166,8 @@ def measure(
         num_positive,
         objects.sizes,
         objects.ratios,
-        objects.pictures,
-        objects.num_pictures,
+        objects.images,
+        objects.num_images,
         fg_iou_thresh,
     )
 
@@ -179,7 +179,7 @@ def measure(
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The positions of one level on the picture of each object: (index + offset) * stride, index < count.
+    """The positions of one level on the image of each object: (index + offset) * stride, index < count.
 
     strides, counts: (2, G) int64.
     offset: as of the anchor generator.
@@ -195,7 +195,7 @@ class Grid:
 def lay_grid(objects: Objects, stride: Sequence[int], offset: float) -> Grid:
     """The grid of the level with this (rows, columns) stride.
 
-    The anchors' stride is measured as the generator does, for the positions of a map that does not divide its picture
+    The anchors' stride is measured as the generator does, for the positions of a map that does not divide its image
     evenly lie closer than its nominal stride: 13 positions of stride 64 on 800 pixels are 61 apart.
     """
     counts = -(-objects.padded // np.array(check_pair(stride, "stride"))[:, None])  # (2, G)

@@ -1,4 +1,4 @@
-"""The objects of a data set as anchors meet them: resized with their pictures, on a batch of known size."""
+"""The objects of a data set as anchors meet them: resized with their images, on a batch of known size."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from rcnn._validate import check_boxes, check_pair, counted
 from rcnn.transform import Size, padded_size, resized_size
 
 
-class Pictures(Protocol):
-    """What is asked of a data set. Where it has `annotation(i) -> ((height, width), target)`, no picture is decoded."""
+class Images(Protocol):
+    """What is asked of a data set. Where it has `annotation(i) -> ((height, width), target)`, no image is decoded."""
 
     def __len__(self) -> int: ...
 
@@ -25,18 +25,18 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """The objects of some pictures, in pixels of the batch.
+    """The objects of some images, in pixels of the batch.
 
     boxes: (G, 4) float64.
-    padded: (2, G) int64, the heights and the widths of the objects' pictures with their padding.
-    pictures: (G,) int64, the index of each object's picture.
-    num_pictures: how many pictures were looked at, those without objects included.
+    padded: (2, G) int64, the heights and the widths of the objects' images with their padding.
+    images: (G,) int64, the index of each object's image.
+    num_images: how many images were looked at, those without objects included.
     """
 
     boxes: np.ndarray
     padded: np.ndarray
-    pictures: np.ndarray
-    num_pictures: int
+    images: np.ndarray
+    num_images: int
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -66,29 +66,29 @@ class Objects:
         if len(self) <= most:
             return self
         kept = np.arange(most) * len(self) // most  # (most,)
-        return Objects(self.boxes[kept], self.padded[:, kept], self.pictures[kept], self.num_pictures)
+        return Objects(self.boxes[kept], self.padded[:, kept], self.images[kept], self.num_images)
 
 
-def collect(dataset: Pictures, min_size: int, max_size: int, progress: bool = True) -> Objects:
+def collect(dataset: Images, min_size: int, max_size: int, progress: bool = True) -> Objects:
     """The objects of `dataset` that count: those that are neither difficult nor crowds.
 
     Args:
-        dataset: as `Pictures`.
-        min_size, max_size: pictures are resized as `rcnn.transform.resized_size` says, and padded each for itself.
+        dataset: as `Images`.
+        min_size, max_size: images are resized as `rcnn.transform.resized_size` says, and padded each for itself.
         progress: whether to show a bar.
 
-    Raises ValueError, naming the picture and the box, for a box that is not finite or has x2 <= x1 or y2 <= y1.
+    Raises ValueError, naming the image and the box, for a box that is not finite or has x2 <= x1 or y2 <= y1.
     """
     if not 1 <= min_size <= max_size:
         raise ValueError(f"min_size and max_size must be 1 <= min_size <= max_size, got {min_size!r} and {max_size!r}")
-    boxes, padded = [np.zeros((0, 4))], [(0, 0)]  # of no picture, so that a data set may be empty
-    for index in tqdm(range(len(dataset)), desc="anchors", unit="picture", disable=not progress):
+    boxes, padded = [np.zeros((0, 4))], [(0, 0)]  # of no image, so that a data set may be empty
+    for index in tqdm(range(len(dataset)), desc="anchors", unit="image", disable=not progress):
         size, target = _annotation(dataset, index)
         resized = resized_size(size, min_size, max_size)
         y, x = resized[0] / size[0], resized[1] / size[1]
-        boxes.append(_counted_boxes(target, f"picture {index}") * (x, y, x, y))  # (G_i, 4)
+        boxes.append(_counted_boxes(target, f"image {index}") * (x, y, x, y))  # (G_i, 4)
         padded.append(padded_size([resized]))
-    counts = [len(of_picture) for of_picture in boxes]
+    counts = [len(of_image) for of_image in boxes]
     return Objects(
         np.concatenate(boxes),
         np.repeat(np.array(padded, np.int64).T, counts, axis=1),
@@ -98,13 +98,13 @@ def collect(dataset: Pictures, min_size: int, max_size: int, progress: bool = Tr
 
 
 def _annotation(dataset: Any, index: int) -> tuple[Size, Mapping[str, ArrayLike]]:
-    """((height, width), target) of a picture, without decoding it where the data set can tell."""
+    """((height, width), target) of an image, without decoding it where the data set can tell."""
     if hasattr(dataset, "annotation"):
         size, target = dataset.annotation(index)
     else:
-        picture, target = dataset[index]
-        size = picture.shape[:2]
-    return check_pair(size, f"the size of picture {index}"), target
+        image, target = dataset[index]
+        size = image.shape[:2]
+    return check_pair(size, f"the size of image {index}"), target
 
 
 def _counted_boxes(target: Mapping[str, ArrayLike], name: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Redmon and Farhadi, "YOLO9000", 2017, section 2 ("Dimension clusters"), choose priors by their IoU with the objects
 rather than by hand. Here the choice is bound to what a Faster R-CNN can have, every size with every ratio, and is
-judged by the true coverage: on the grid of each level, with the rounding of the anchors, on the resized pictures.
+judged by the true coverage: on the grid of each level, with the rounding of the anchors, on the resized images.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from rcnn.anchors import MIN_SIZE, AnchorGenerator, cell_anchors
 from rcnn.evaluate.anchor_coverage import ROUNDING, THRESHOLDS, Coverage, anchor_sides, lay_grid, measure, nearest_iou
-from rcnn.evaluate.anchor_objects import Objects, Pictures, collect
+from rcnn.evaluate.anchor_objects import Images, Objects, collect
 
 NUM_SIZES = 3  # of a single feature map, as in the paper
 MOST_OBJECTS = 10_000  # that a search looks at; thousands settle half a dozen numbers
@@ -59,7 +59,7 @@ class Suggestion:
 
 
 def suggest(
-    dataset: Pictures,
+    dataset: Images,
     strides: Sequence[Sequence[int]],
     min_size: int,
     max_size: int,
@@ -91,7 +91,7 @@ def suggest(
         offset = 0.0 if generator is None else generator.offset
     objects = collect(dataset, min_size, max_size, progress)
     if not len(objects):
-        raise ValueError(f"there is no object in {objects.num_pictures} pictures that anchors could be fitted to")
+        raise ValueError(f"there is no object in {objects.num_images} images that anchors could be fitted to")
     before = None if generator is None else measure(objects, generator, strides)
     sample = objects.thinned(MOST_OBJECTS)
     floors = [0.0 for _ in THRESHOLDS] if before is None else _floors(before, sampled=len(sample) < len(objects))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rcnn.evaluate._pages import Page
+from rcnn.evaluate._inputs import PerImage
 
 
 def match_classes(detector_classes: Sequence[str] | int, dataset_classes: Sequence[str]) -> np.ndarray:
@@ -33,19 +33,19 @@ def match_classes(detector_classes: Sequence[str] | int, dataset_classes: Sequen
     return np.array([0, *(labels.get(name, 0) for name in detector_classes[1:])])
 
 
-def rename(detections: Sequence[Page], labels: np.ndarray) -> list[dict[str, np.ndarray]]:
+def rename(detections: Sequence[PerImage], labels: np.ndarray) -> list[dict[str, np.ndarray]]:
     """The detections under the data set's labels, without those of classes that it has not.
 
     labels: (L,) as from `match_classes`.
     """
     renamed = []
-    for page in detections:
-        new = labels[np.asarray(page["labels"], np.int64)]  # (D,)
+    for detected in detections:
+        new = labels[np.asarray(detected["labels"], np.int64)]  # (D,)
         known = new > 0
         renamed.append(
             {
-                "boxes": np.asarray(page["boxes"]).reshape(-1, 4)[known],
-                "scores": np.asarray(page["scores"])[known],
+                "boxes": np.asarray(detected["boxes"]).reshape(-1, 4)[known],
+                "scores": np.asarray(detected["scores"])[known],
                 "labels": new[known],
             }
         )

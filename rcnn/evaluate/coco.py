@@ -10,21 +10,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from rcnn.boxes import area, convert
-from rcnn.evaluate._pages import Found, Page, Wanted, check_pages, concatenate
+from rcnn.evaluate._inputs import Found, PerImage, Wanted, check_inputs, concatenate
 from rcnn.evaluate.voc import is_to_find
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # (T,)
 RECALLS = np.linspace(0, 1, 101)  # (R,)
 AREA_NAMES = ("all", "small", "medium", "large")
 AREA_RANGES = np.array([[0, 1e5**2], [0, 32**2], [32**2, 96**2], [96**2, 1e5**2]])  # (A, 2), both ends included
-MAX_DETECTIONS = (1, 10, 100)  # (M,) of one class in one picture
+MAX_DETECTIONS = (1, 10, 100)  # (M,) of one class in one image
 
 WRONG, RIGHT, IGNORED = np.arange(3, dtype=np.int8)  # the outcome of a detection; an ignored one is as if not there
 
 
 @dataclass(frozen=True, eq=False)
 class CocoEvaluation:
-    """COCO's measure of the detections on a set of pictures.
+    """COCO's measure of the detections on a set of images.
 
     The axes are T = 10 IoU thresholds, R = 101 recalls, L labels (0 is the background), A = 4 area ranges and M = 3
     numbers of detections, in the order of `IOU_THRESHOLDS`, `RECALLS`, `AREA_NAMES` and `MAX_DETECTIONS`. Where there
@@ -38,7 +38,7 @@ class CocoEvaluation:
     num_objects: np.ndarray
     """(L,) objects to find; crowds and difficult ones do not count."""
     num_detections: np.ndarray
-    """(L,) detections, of which the 100 best of a class in a picture are looked at."""
+    """(L,) detections, of which the 100 best of a class in an image are looked at."""
 
     @property
     def ap(self) -> np.ndarray:
@@ -56,7 +56,7 @@ class CocoEvaluation:
 
         "AP" is the mean over the IoU thresholds 0.5, 0.55, ..., 0.95; "AP50" and "AP75" take one of them. "APs", "APm"
         and "APl" count small objects (up to 32 x 32 pixels), medium, and large ones (from 96 x 96). "AR1", "AR10" and
-        "AR100" are the mean recall by the best 1, 10 and 100 detections of each class in each picture; "ARs", "ARm" and
+        "AR100" are the mean recall by the best 1, 10 and 100 detections of each class in each image; "ARs", "ARm" and
         "ARl" are that by 100 of small, medium and large objects.
         """
         precision, recall = self.precision, self.recall
@@ -70,10 +70,10 @@ class CocoEvaluation:
         }
 
 
-def evaluate_coco(detections: Sequence[Page], targets: Sequence[Page], num_classes: int) -> CocoEvaluation:
+def evaluate_coco(detections: Sequence[PerImage], targets: Sequence[PerImage], num_classes: int) -> CocoEvaluation:
     """How well `detections` find the objects of `targets`, by COCO's measure.
 
-    Every picture, class, area range and IoU threshold is a case by itself. In it the detections choose in turn, by
+    Every image, class, area range and IoU threshold is a case by itself. In it the detections choose in turn, by
     falling score (of equal scores the earlier first): each takes, of the objects not yet taken whose IoU reaches the
     threshold, the one that it overlaps most (of equal IoU the later). A detection that takes an object is right, one
     that finds none is wrong.
@@ -86,44 +86,44 @@ def evaluate_coco(detections: Sequence[Page], targets: Sequence[Page], num_class
     - an object marked difficult (which PASCAL VOC has and COCO has not); any number of detections can take it.
 
     A detection that takes no object is ignored, too, if its own area is outside the range. Precision and recall are
-    those of the detections of all pictures by falling score (of equal scores the earlier picture first; COCO's own code
-    goes through the pictures by rising id).
+    those of the detections of all images by falling score (of equal scores the earlier image first; COCO's own code
+    goes through the images by rising id).
 
     Args:
-        detections: per picture {"boxes": (D, 4), "scores": (D,), "labels": (D,)}.
-        targets: per picture {"boxes": (G, 4), "labels": (G,)}, and, if wanted, "crowd" (G,) bool, "difficult" (G,) bool
+        detections: per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}.
+        targets: per image {"boxes": (G, 4), "labels": (G,)}, and, if wanted, "crowd" (G,) bool, "difficult" (G,) bool
             and "areas" (G,), the square pixels that each object covers; the box's own area if they are not given.
         num_classes: the number of labels, background included.
 
-    Raises ValueError, naming the picture, for what does not fit together.
+    Raises ValueError, naming the image, for what does not fit together.
     """
-    found, wanted = check_pages(detections, targets, num_classes)
-    scores = concatenate([page.scores for page in found], np.float64)  # (D,) of all pictures
-    labels = concatenate([page.labels for page in found], np.int64)  # (D,)
-    ranks = concatenate([_ranks(page) for page in found], np.int64)  # (D,)
+    found, wanted = check_inputs(detections, targets, num_classes)
+    scores = concatenate([detected.scores for detected in found], np.float64)  # (D,) of all images
+    labels = concatenate([detected.labels for detected in found], np.int64)  # (D,)
+    ranks = concatenate([_ranks(detected) for detected in found], np.int64)  # (D,)
     num_objects = _num_objects(wanted, num_classes)  # (L, A)
     precision, recall = _accumulate(_outcomes(found, wanted, ranks), scores, labels, ranks, num_objects)
     return CocoEvaluation(precision, recall, num_objects[:, 0], np.bincount(labels, minlength=num_classes))
 
 
-def _ranks(page: Found) -> np.ndarray:
-    """The place of each detection among those of its class in the picture, by falling score from 0, (D,)."""
-    order = np.lexsort((-page.scores, page.labels))  # (D,): class by class
-    labels = page.labels[order]
+def _ranks(detected: Found) -> np.ndarray:
+    """The place of each detection among those of its class in the image, by falling score from 0, (D,)."""
+    order = np.lexsort((-detected.scores, detected.labels))  # (D,): class by class
+    labels = detected.labels[order]
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order)) - np.searchsorted(labels, labels)  # the place in its class's run
     return ranks
 
 
 def _ignored(wanted: Sequence[Wanted]) -> np.ndarray:
-    """Whether each object of all pictures need not be found, by area range, (G, A) bool."""
-    areas = concatenate([page.areas for page in wanted], np.float64)  # (G,)
+    """Whether each object of all images need not be found, by area range, (G, A) bool."""
+    areas = concatenate([target.areas for target in wanted], np.float64)  # (G,)
     return _shared(wanted)[:, None] | _outside(areas)
 
 
 def _shared(wanted: Sequence[Wanted]) -> np.ndarray:
-    """Whether any number of detections can take each object of all pictures, (G,) bool."""
-    return concatenate([~is_to_find(page) for page in wanted], np.bool_)
+    """Whether any number of detections can take each object of all images, (G,) bool."""
+    return concatenate([~is_to_find(target) for target in wanted], np.bool_)
 
 
 def _outside(areas: np.ndarray) -> np.ndarray:
@@ -133,7 +133,7 @@ def _outside(areas: np.ndarray) -> np.ndarray:
 
 def _num_objects(wanted: Sequence[Wanted], num_classes: int) -> np.ndarray:
     """How many objects there are to find, by label and area range, (L, A)."""
-    labels = concatenate([page.labels for page in wanted], np.int64)  # (G,)
+    labels = concatenate([target.labels for target in wanted], np.int64)  # (G,)
     num_objects = np.zeros((num_classes, len(AREA_RANGES)), np.int64)
     g, a = np.nonzero(~_ignored(wanted))
     np.add.at(num_objects, (labels[g], a), 1)
@@ -141,13 +141,13 @@ def _num_objects(wanted: Sequence[Wanted], num_classes: int) -> np.ndarray:
 
 
 def _outcomes(found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarray) -> np.ndarray:
-    """RIGHT, WRONG or IGNORED for each detection of all pictures, area range and IoU threshold, (D, A, T) int8.
+    """RIGHT, WRONG or IGNORED for each detection of all images, area range and IoU threshold, (D, A, T) int8.
 
-    The best detections of every picture and class choose at the same time, for they have no object in common; then all
+    The best detections of every image and class choose at the same time, for they have no object in common; then all
     second best, and so on.
     """
     ignored, shared = _ignored(wanted), _shared(wanted)  # (G, A), (G,)
-    areas = concatenate([area(page.boxes) for page in found], np.float64)  # (D,)
+    areas = concatenate([area(detected.boxes) for detected in found], np.float64)  # (D,)
     alone = np.where(_outside(areas), IGNORED, WRONG)  # (D, A): the outcome of a detection that takes nothing
     outcomes = np.repeat(alone[:, :, None], len(IOU_THRESHOLDS), axis=2)  # (D, A, T)
     taken = np.zeros((*ignored.shape, len(IOU_THRESHOLDS)), np.bool_)  # (G, A, T)
@@ -167,22 +167,22 @@ def _outcomes(found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarra
 def _pairs(
     found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(detection, object, IoU), (P,) each: the pairs of a picture and class whose IoU reaches the lowest threshold.
+    """(detection, object, IoU), (P,) each: the pairs of an image and class whose IoU reaches the lowest threshold.
 
-    Detections and objects are counted through all pictures. Detections of too high a rank, which no result depends on,
+    Detections and objects are counted through all images. Detections of too high a rank, which no result depends on,
     have no pair.
     """
     detections, objects, overlaps = [], [], []
     first_detection = first_object = 0
-    for page, target in zip(found, wanted, strict=True):
-        overlap = _overlaps(page.boxes, target.boxes, target.crowd)
-        near = (overlap >= IOU_THRESHOLDS[0]) & (page.labels[:, None] == target.labels)  # (D_i, G_i)
-        near &= ranks[first_detection : first_detection + len(page.boxes), None] < MAX_DETECTIONS[-1]
+    for detected, target in zip(found, wanted, strict=True):
+        overlap = _overlaps(detected.boxes, target.boxes, target.crowd)
+        near = (overlap >= IOU_THRESHOLDS[0]) & (detected.labels[:, None] == target.labels)  # (D_i, G_i)
+        near &= ranks[first_detection : first_detection + len(detected.boxes), None] < MAX_DETECTIONS[-1]
         d, g = np.nonzero(near)  # (P_i,), (P_i,)
         detections.append(first_detection + d)
         objects.append(first_object + g)
         overlaps.append(overlap[d, g])
-        first_detection += len(page.boxes)
+        first_detection += len(detected.boxes)
         first_object += len(target.boxes)
     return concatenate(detections, np.int64), concatenate(objects, np.int64), concatenate(overlaps, np.float64)
 
@@ -216,7 +216,7 @@ def _rounds(
 def _accumulate(
     outcomes: np.ndarray, scores: np.ndarray, labels: np.ndarray, ranks: np.ndarray, num_objects: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(precision (T, R, L, A, M), recall (T, L, A, M)) of all pictures' detections; NaN where there is no object."""
+    """(precision (T, R, L, A, M), recall (T, L, A, M)) of all images' detections; NaN where there is no object."""
     num_thresholds, num_limits = len(IOU_THRESHOLDS), len(MAX_DETECTIONS)
     precision = np.full((num_thresholds, len(RECALLS), *num_objects.shape, num_limits), np.nan)
     recall = np.full((num_thresholds, *num_objects.shape, num_limits), np.nan)

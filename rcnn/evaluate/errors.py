@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rcnn.boxes import iou
-from rcnn.evaluate._pages import Found, Page, Wanted, check_pages, concatenate
+from rcnn.evaluate._inputs import Found, PerImage, Wanted, check_inputs, concatenate
 from rcnn.evaluate.voc import (
     NO_OBJECT,
     Judged,
@@ -33,19 +33,19 @@ LEFT_OUT = -1  # the kind of a detection or an object that does not count
 
 
 def confusion(
-    detections: Sequence[Page],
-    targets: Sequence[Page],
+    detections: Sequence[PerImage],
+    targets: Sequence[PerImage],
     num_classes: int,
     iou_threshold: float = 0.5,
     score_thresh: float = 0.5,
 ) -> np.ndarray:
-    """How often each class was called what, (L, L) int64: rows are what it is, columns what was said.
+    """How often each class was called what, (L, L) int64: rows are what it is, columns what was predicted.
 
     Row 0 counts detections where nothing is, column 0 objects that were missed; [0, 0] is 0. So row l sums to the
     objects of class l, and column l to its detections but for those left out.
 
     Detections with a score above `score_thresh` choose in turn, whatever their class, by falling score (of equal scores
-    the earlier first). Each takes, of the objects of its picture that are still free and that it overlaps by at least
+    the earlier first). Each takes, of the objects of its image that are still free and that it overlaps by at least
     `iou_threshold`, the one that it overlaps most; of equal ones one of its own class, then the earlier. Objects that
     are difficult, or a crowd, are not counted; a detection that takes no object but fits one of these is left out (it
     fits a crowd by the share of it that lies inside).
@@ -57,31 +57,32 @@ def confusion(
     """
     check_iou_threshold(iou_threshold)
     counts = np.zeros((num_classes, num_classes), np.int64)  # (L, L)
-    for page, target in zip(*check_pages(detections, targets, num_classes), strict=True):
-        taken_by, left_out = _take_objects(page, target, iou_threshold, score_thresh)
+    for detected, target in zip(*check_inputs(detections, targets, num_classes), strict=True):
+        taken_by, left_out = _take_objects(detected, target, iou_threshold, score_thresh)
         to_find = is_to_find(target)  # (G,)
-        alone = (page.scores > score_thresh) & ~left_out  # (D,)
+        alone = (detected.scores > score_thresh) & ~left_out  # (D,)
         alone[taken_by[taken_by >= 0]] = False
-        said = np.append(page.labels, 0)[taken_by]  # (G,); -1 picks the 0 at the end
-        np.add.at(counts, (target.labels[to_find], said[to_find]), 1)
-        np.add.at(counts, (0, page.labels[alone]), 1)
+        predicted = np.append(detected.labels, 0)[taken_by]  # (G,); -1 picks the 0 at the end
+        np.add.at(counts, (target.labels[to_find], predicted[to_find]), 1)
+        np.add.at(counts, (0, detected.labels[alone]), 1)
     return counts
 
 
 def _take_objects(
-    page: Found, target: Wanted, iou_threshold: float, score_thresh: float
+    detected: Found, target: Wanted, iou_threshold: float, score_thresh: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """(the detection that takes each object, (G,), -1 for none; whether each detection is left out, (D,) bool)."""
-    overlaps = iou(page.boxes, target.boxes)  # (D, G)
-    inside = np.where(target.crowd, share_inside(page.boxes, target.boxes), overlaps)  # (D, G)
+    overlaps = iou(detected.boxes, target.boxes)  # (D, G)
+    inside = np.where(target.crowd, share_inside(detected.boxes, target.boxes), overlaps)  # (D, G)
     to_find = is_to_find(target)  # (G,)
     left_out = ((inside >= iou_threshold) & ~to_find).any(axis=1)  # (D,)
     taken_by = np.full(len(target.boxes), -1)  # (G,)
-    by_score = np.argsort(-page.scores, kind="stable")  # (D,)
-    for d in by_score[page.scores[by_score] > score_thresh]:
+    by_score = np.argsort(-detected.scores, kind="stable")  # (D,)
+    for d in by_score[detected.scores[by_score] > score_thresh]:
         fits = to_find & (taken_by < 0) & (overlaps[d] >= iou_threshold)  # (G,)
         if fits.any():
-            best = np.lexsort((target.labels != page.labels[d], -overlaps[d], ~fits))[0]  # the last key counts first
+            other_class = target.labels != detected.labels[d]  # (G,)
+            best = np.lexsort((other_class, -overlaps[d], ~fits))[0]  # the last key counts first
             taken_by[best] = d
     return taken_by, left_out
 
@@ -102,7 +103,7 @@ class Errors:
     repaired: dict[str, float]
     """Per kind of error: what `mean_ap` would be if there were none of that kind."""
     examples: dict[str, np.ndarray]
-    """Per kind (n, 2): index of the picture, index of the detection in it, by falling score; of "missed" the object."""
+    """Per kind (n, 2): index of the image, index of the detection in it, by falling score; of "missed" the object."""
 
     def __str__(self) -> str:
         lines = [f"{'kind':<14}{'detections':>12}{'objects':>10}{'AP without':>12}{'gain':>8}"]
@@ -115,8 +116,8 @@ class Errors:
 
 
 def error_kinds(
-    detections: Sequence[Page],
-    targets: Sequence[Page],
+    detections: Sequence[PerImage],
+    targets: Sequence[PerImage],
     num_classes: int,
     iou_threshold: float = 0.5,
     background_iou: float = 0.1,
@@ -149,11 +150,11 @@ def error_kinds(
         raise ValueError(
             f"background_iou must be above 0 and below iou_threshold={iou_threshold:g}, got {background_iou!r}"
         )
-    found, wanted = check_pages(detections, targets, num_classes)
+    found, wanted = check_inputs(detections, targets, num_classes)
     judged = judge(found, wanted, iou_threshold)
     objects = _Objects(
-        labels=concatenate([page.labels for page in wanted], np.int64),
-        counts=concatenate([is_to_find(page) for page in wanted], np.bool_),
+        labels=concatenate([target.labels for target in wanted], np.int64),
+        counts=concatenate([is_to_find(target) for target in wanted], np.bool_),
     )
     kinds, about = _kinds(found, wanted, judged, iou_threshold, background_iou)  # (D,), (D,)
     fates = _fates(kinds, about, objects)  # (G,)
@@ -175,7 +176,7 @@ def error_kinds(
 
 @dataclass(frozen=True, eq=False)
 class _Objects:
-    """The objects of all pictures."""
+    """The objects of all images."""
 
     labels: np.ndarray  # (G,)
     counts: np.ndarray  # (G,) whether it is to be found
@@ -187,10 +188,10 @@ def _kinds(
     """(kind (D,), the object that it is about, (D,), or NO_OBJECT) of each detection, in the order of `judged`."""
     kinds, about = [], []
     first_object = 0
-    for page, target in zip(found, wanted, strict=True):
-        page_kinds, page_about = _explain(page, target, high, low)
-        kinds.append(page_kinds)
-        about.append(np.where(page_about == NO_OBJECT, NO_OBJECT, first_object + page_about))
+    for detected, target in zip(found, wanted, strict=True):
+        own_kinds, own_about = _explain(detected, target, high, low)
+        kinds.append(own_kinds)
+        about.append(np.where(own_about == NO_OBJECT, NO_OBJECT, first_object + own_about))
         first_object += len(target.boxes)
     guess, guess_about = concatenate(kinds, np.int64)[judged.order], concatenate(about, np.int64)[judged.order]
     matched = judged.objects != NO_OBJECT  # (D,)
@@ -198,12 +199,13 @@ def _kinds(
     return kind, np.where(matched, judged.objects, guess_about)
 
 
-def _explain(page: Found, target: Wanted, high: float, low: float) -> tuple[np.ndarray, np.ndarray]:
-    """(kind (D,), object in this picture (D,)) of detections, taken as if none had an object of its class."""
+def _explain(detected: Found, target: Wanted, high: float, low: float) -> tuple[np.ndarray, np.ndarray]:
+    """(kind (D,), object in this image (D,)) of detections, taken as if none had an object of its class."""
     if not len(target.boxes):
-        return np.full(len(page.boxes), BACKGROUND), np.full(len(page.boxes), NO_OBJECT)
-    overlaps = np.where(target.crowd, 0, iou(page.boxes, target.boxes))  # (D, G); a crowd is nobody to be mistaken for
-    same_class = page.labels[:, None] == target.labels  # (D, G)
+        return np.full(len(detected.boxes), BACKGROUND), np.full(len(detected.boxes), NO_OBJECT)
+    overlaps = iou(detected.boxes, target.boxes)  # (D, G)
+    overlaps = np.where(target.crowd, 0, overlaps)  # (D, G); a crowd is nobody to be mistaken for
+    same_class = detected.labels[:, None] == target.labels  # (D, G)
     own, other = np.where(same_class, overlaps, 0), np.where(same_class, 0, overlaps)
     cases = [other.max(axis=1) >= high, own.max(axis=1) >= low, other.max(axis=1) >= low]  # (D,) each
     kinds = np.select(cases, [CLASS, LOCALISATION, BOTH], BACKGROUND)
@@ -242,14 +244,15 @@ def _count(kinds: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarra
 def _examples(
     kinds: np.ndarray, fates: np.ndarray, judged: Judged, found: Sequence[Found], wanted: Sequence[Wanted]
 ) -> dict[str, np.ndarray]:
-    """Per kind (n, 2): the picture, and the detection (of MISSED the object) in it."""
-    places = _places([len(page.boxes) for page in found])[judged.order]  # (D, 2)
+    """Per kind (n, 2): the image, and the detection (of MISSED the object) in it."""
+    positions = _positions([len(detected.boxes) for detected in found])[judged.order]  # (D, 2)
     return {
-        **{name: places[kinds == kind] for kind, name in enumerate(KINDS)},
-        KINDS[MISSED]: _places([len(page.boxes) for page in wanted])[fates == MISSED],
+        **{name: positions[kinds == kind] for kind, name in enumerate(KINDS)},
+        KINDS[MISSED]: _positions([len(target.boxes) for target in wanted])[fates == MISSED],
     }
 
 
-def _places(lengths: Sequence[int]) -> np.ndarray:
-    """(index of the picture, index in the picture), (N, 2), of everything in pictures of so many things each."""
-    return np.array([(page, i) for page, length in enumerate(lengths) for i in range(length)], np.int64).reshape(-1, 2)
+def _positions(lengths: Sequence[int]) -> np.ndarray:
+    """(index of the image, index in the image), (N, 2), of everything in images of so many things each."""
+    pairs = [(image, i) for image, length in enumerate(lengths) for i in range(length)]
+    return np.array(pairs, np.int64).reshape(-1, 2)

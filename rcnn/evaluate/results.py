@@ -14,42 +14,42 @@ from typing import Any
 import numpy as np
 
 from rcnn.boxes import convert
-from rcnn.evaluate._pages import Found, Page, check_detections
+from rcnn.evaluate._inputs import Found, PerImage, check_detections
 
 Id = int | str
 
 
-def results_json(detections: Sequence[Page], image_ids: Sequence[Id], category_ids: Sequence[Id]) -> str:
+def results_json(detections: Sequence[PerImage], image_ids: Sequence[Id], category_ids: Sequence[Id]) -> str:
     """The text of a result file that holds all `detections`, with every number in full.
 
     Args:
-        detections: per picture {"boxes": (D, 4), "scores": (D,), "labels": (D,)}.
-        image_ids: the number or name by which the annotations know each picture.
+        detections: per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}.
+        image_ids: the number or name by which the annotations know each image.
         category_ids: the number or name by which they know the class of each label, (L,); that of the background is
             not used.
 
-    Raises ValueError for what does not fit together, for two pictures or two classes of one id, and for a score that is
+    Raises ValueError for what does not fit together, for two images or two classes of one id, and for a score that is
     not finite.
     """
     images, categories = _check_ids(image_ids, "image_ids"), _check_ids(category_ids[1:], "category_ids[1:]")
     if len(images) != len(detections):
         raise ValueError(f"detections and image_ids must be as many, got {len(detections)} and {len(images)}")
-    pages = zip(images, check_detections(detections, len(category_ids)), strict=True)
-    entries = (json.dumps(entry) for image_id, page in pages for entry in _entries(page, image_id, categories))
+    pairs = zip(images, check_detections(detections, len(category_ids)), strict=True)
+    entries = (json.dumps(entry) for image_id, detected in pairs for entry in _entries(detected, image_id, categories))
     return "[" + ",\n".join(entries) + "]\n"
 
 
 def read_results(path: str | Path, image_ids: Sequence[Id], category_ids: Sequence[Id]) -> list[dict[str, np.ndarray]]:
     """The detections in a result file, for each of `image_ids`: {"boxes": (D, 4), "scores": (D,), "labels": (D,)}.
 
-    Those of a picture stand in the order of the file. Anything else that an entry says is left aside.
+    Those of an image stand in the order of the file. Anything else that an entry says is left aside.
 
     Args:
         path: of the file.
         image_ids, category_ids: as in `results_json`.
 
     Raises OSError if the file cannot be read, and ValueError, naming the file and the entry, for what is no list of
-    detections, and for a picture or a class that is not among the ids.
+    detections, and for an image or a class that is not among the ids.
     """
     rows: dict[Id, list[list[float]]] = {image_id: [] for image_id in _check_ids(image_ids, "image_ids")}
     categories = _check_ids(category_ids[1:], "category_ids[1:]")
@@ -60,21 +60,21 @@ def read_results(path: str | Path, image_ids: Sequence[Id], category_ids: Sequen
             rows[image_id].append([*_numbers(entry, "bbox", 4), *_numbers(entry, "score", 1), label])
         except ValueError as error:
             raise ValueError(f"{path}, entry {k}: {error}") from error
-    return [_page(np.array(of_image, np.float64).reshape(-1, 6)) for of_image in rows.values()]
+    return [_detections(np.array(of_image, np.float64).reshape(-1, 6)) for of_image in rows.values()]
 
 
-def _entries(page: Found, image_id: Id, categories: Sequence[Id]) -> Iterator[dict[str, object]]:
-    """What a result file says of each detection of a picture; `categories` are the ids of the labels from 1 on."""
-    corners_and_sides = convert(page.boxes, "xyxy", "xywh")  # (D, 4)
-    rows = zip(corners_and_sides.tolist(), page.scores.tolist(), page.labels.tolist(), strict=True)
+def _entries(detected: Found, image_id: Id, categories: Sequence[Id]) -> Iterator[dict[str, object]]:
+    """What a result file says of each detection of an image; `categories` are the ids of the labels from 1 on."""
+    corners_and_sides = convert(detected.boxes, "xyxy", "xywh")  # (D, 4)
+    rows = zip(corners_and_sides.tolist(), detected.scores.tolist(), detected.labels.tolist(), strict=True)
     for k, (box, score, label) in enumerate(rows):
         if not math.isfinite(score):
             raise ValueError(f"image {image_id!r}: the score of detection {k} is {score}; JSON has finite numbers only")
         yield {"image_id": image_id, "category_id": categories[label - 1], "bbox": box, "score": score}
 
 
-def _page(rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The detections of a picture from rows x, y, w, h, score, label, (D, 6)."""
+def _detections(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The detections of an image from rows x, y, w, h, score, label, (D, 6)."""
     return {"boxes": convert(rows[:, :4], "xywh", "xyxy"), "scores": rows[:, 4], "labels": rows[:, 5].astype(np.int64)}
 
 

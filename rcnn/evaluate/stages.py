@@ -9,13 +9,13 @@ import numpy as np
 from rcnn._validate import check_boxes
 from rcnn.boxes import iou
 from rcnn.data import Dataset
-from rcnn.evaluate._pages import Page, check_pages, concatenate
+from rcnn.evaluate._inputs import PerImage, check_inputs, concatenate
 from rcnn.evaluate.classes import rename
 from rcnn.evaluate.voc import batches, is_to_find
 from rcnn.trace import Detections, Trace
 from rcnn.transform import Size, scale_boxes
 
-_NOTHING: Page = {"boxes": [], "scores": [], "labels": []}
+_NOTHING: PerImage = {"boxes": [], "scores": [], "labels": []}
 AVERAGED = np.linspace(0.5, 0.95, 10)  # the IoU thresholds over which COCO averages
 SIZES = ("small", "medium", "large")  # a third of the objects each
 
@@ -44,9 +44,9 @@ class StageRecall:
     labels: np.ndarray
     """(G,): the classes of the objects."""
     sides: np.ndarray
-    """(G,): the square root of each object's area, in pixels of its picture."""
+    """(G,): the square root of each object's area, in pixels of its image."""
     most_proposals: int
-    """The most proposals that any picture had. The best k of fewer than k are all there are."""
+    """The most proposals that any image had. The best k of fewer than k are all there are."""
     iou_threshold: float = 0.5
     """The IoU from which on an object is reached, where nothing else is said."""
 
@@ -87,7 +87,7 @@ class StageRecall:
         medium, large = self.size_limits()
         lines.append(
             f"{len(self.labels)} objects; medium ones have sides from {medium:.0f} pixels, large ones from "
-            f"{large:.0f}; no picture had more than {self.most_proposals} proposals"
+            f"{large:.0f}; no image had more than {self.most_proposals} proposals"
         )
         return "\n".join(lines)
 
@@ -104,9 +104,9 @@ def recall_by_stage(
     """How many objects of `dataset` each stage of `model` still reaches.
 
     Args:
-        model: anything with `trace`; it is given lists of up to `batch_size` pictures.
+        model: anything with `trace`; it is given lists of up to `batch_size` images.
         dataset: objects that are difficult, or a crowd, are not asked about.
-        ks: numbers of proposals, of each picture the best, rising. A model proposes no more than its config allows;
+        ks: numbers of proposals, of each image the best, rising. A model proposes no more than its config allows;
             `most_proposals` says how many there were.
         iou_threshold: an object is reached by a box of at least this IoU.
         progress: whether to show a bar.
@@ -135,16 +135,15 @@ def trace_dataset(
     best_iou: list[np.ndarray] = []
     most_proposals = 0
     for batch in batches(dataset, batch_size, progress):
-        trace = model.trace([picture for picture, _ in batch])
+        trace = model.trace([image for image, _ in batch])
         renamed = trace.outputs if labels is None else rename(trace.outputs, labels)
         best_iou += [
-            _best_overlaps(trace, i, picture.shape[:2], target, renamed[i], ks)
-            for i, (picture, target) in enumerate(batch)
+            _best_overlaps(trace, i, image.shape[:2], target, renamed[i], ks) for i, (image, target) in enumerate(batch)
         ]
         most_proposals = max(most_proposals, *(len(proposals) for proposals in trace.proposals))
         detections += trace.outputs
         targets += [target for _, target in batch]
-    wanted = check_pages([_NOTHING] * len(targets), targets, len(dataset.classes))[1]
+    wanted = check_inputs([_NOTHING] * len(targets), targets, len(dataset.classes))[1]
     to_find = concatenate([is_to_find(target) for target in wanted], np.bool_)
     stages = ("anchors", *(f"best {k:,} proposals" for k in ks), "detections", "of the right class")
     result = StageRecall(
@@ -161,9 +160,9 @@ def trace_dataset(
 def _best_overlaps(
     trace: Trace, i: int, size: Size, target: Mapping[str, np.ndarray], renamed: Detections, ks: Sequence[int]
 ) -> np.ndarray:
-    """The highest IoU of each object of picture i with a box of each stage, (G, S).
+    """The highest IoU of each object of image i with a box of each stage, (G, S).
 
-    size: (height, width) of the picture, in whose pixels the target and the detections are; anchors and proposals are
+    size: (height, width) of the image, in whose pixels the target and the detections are; anchors and proposals are
     in those of the batch.
     """
     own = check_boxes(target["boxes"]).astype(np.float64)  # (G, 4)

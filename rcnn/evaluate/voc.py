@@ -15,23 +15,23 @@ from tqdm import tqdm
 from rcnn._validate import as_float_array
 from rcnn.boxes import area, iou
 from rcnn.data import Dataset
-from rcnn.evaluate._pages import Found, Page, Wanted, check_pages, concatenate
+from rcnn.evaluate._inputs import Found, PerImage, Wanted, check_inputs, concatenate
 
 METHODS = ("voc2007", "voc2012")
 NO_OBJECT = -1
 
 
 class Detector(Protocol):
-    """Anything that finds objects in pictures."""
+    """Anything that finds objects in images."""
 
     def predict(self, images: list[np.ndarray], /) -> list[dict[str, np.ndarray]]:
-        """{"boxes": (D, 4), "scores": (D,), "labels": (D,)} for every picture."""
+        """{"boxes": (D, 4), "scores": (D,), "labels": (D,)} for every image."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How good the detections on a set of pictures are; what is per class is indexed by the label, 0 is background."""
+    """How good the detections on a set of images are; what is per class is indexed by the label, 0 is background."""
 
     ap: np.ndarray
     """(L,) average precision of each class; NaN where there is no object to find, and so for the background."""
@@ -58,7 +58,7 @@ def evaluate(
     """How good `model` is on `dataset`.
 
     Args:
-        model: anything with `predict`; it is given lists of up to `batch_size` pictures.
+        model: anything with `predict`; it is given lists of up to `batch_size` images.
         dataset: its `classes` say how many labels there are.
         iou_threshold, method: as in `evaluate_detections`.
         progress: whether to show a bar.
@@ -71,14 +71,14 @@ def evaluate(
 def predictions(
     model: Detector, dataset: Dataset, batch_size: int = 4, progress: bool = True
 ) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
-    """(detections, targets) of every picture of `dataset`: what every measure takes, from one pass of the model.
+    """(detections, targets) of every image of `dataset`: what every measure takes, from one pass of the model.
 
-    model: anything with `predict`; it is given lists of up to `batch_size` pictures. progress: whether to show a bar.
+    model: anything with `predict`; it is given lists of up to `batch_size` images. progress: whether to show a bar.
     """
     detections: list[dict[str, np.ndarray]] = []
     targets: list[dict[str, np.ndarray]] = []
     for batch in batches(dataset, batch_size, progress):
-        detections += model.predict([picture for picture, _ in batch])
+        detections += model.predict([image for image, _ in batch])
         targets += [target for _, target in batch]
     return detections, targets
 
@@ -86,10 +86,10 @@ def predictions(
 def batches(
     dataset: Dataset, batch_size: int, progress: bool
 ) -> Iterator[list[tuple[np.ndarray, dict[str, np.ndarray]]]]:
-    """The pictures of `dataset` with their targets, in order, up to `batch_size` at a time, with a bar if wanted."""
+    """The images of `dataset` with their targets, in order, up to `batch_size` at a time, with a bar if wanted."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
-    with tqdm(total=len(dataset), desc="evaluate", unit="page", disable=not progress) as bar:
+    with tqdm(total=len(dataset), desc="evaluate", unit="image", disable=not progress) as bar:
         for first in range(0, len(dataset), batch_size):
             batch = [dataset[i] for i in range(first, min(first + batch_size, len(dataset)))]
             yield batch
@@ -97,31 +97,31 @@ def batches(
 
 
 def evaluate_detections(
-    detections: Sequence[Page],
-    targets: Sequence[Page],
+    detections: Sequence[PerImage],
+    targets: Sequence[PerImage],
     num_classes: int,
     iou_threshold: float = 0.5,
     method: str = "voc2012",
 ) -> Evaluation:
     """How well `detections` find the objects of `targets`.
 
-    By falling score (of equal scores the earlier picture and the earlier detection first), each detection is held
-    against the object of its class that it overlaps most in its picture. If their IoU is at least `iou_threshold`, the
+    By falling score (of equal scores the earlier image and the earlier detection first), each detection is held
+    against the object of its class that it overlaps most in its image. If their IoU is at least `iou_threshold`, the
     first detection of an object is right, every further one is wrong, even where it overlaps another object too. A
     detection of an object marked difficult is neither right nor wrong; nor is one of no object of which at least
     `iou_threshold` lies in a box round a crowd of its class.
 
     Args:
-        detections: per picture {"boxes": (D, 4), "scores": (D,), "labels": (D,)}.
-        targets: per picture {"boxes": (G, 4), "labels": (G,)}, and, if wanted, "difficult": (G,) bool and
+        detections: per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}.
+        targets: per image {"boxes": (G, 4), "labels": (G,)}, and, if wanted, "difficult": (G,) bool and
             "crowd": (G,) bool.
         num_classes: the number of labels, background included.
         iou_threshold: above 0, at most 1.
         method: "voc2007" or "voc2012"; see `average_precision`.
 
-    Raises ValueError, naming the picture, for what does not fit together.
+    Raises ValueError, naming the image, for what does not fit together.
     """
-    found, wanted = check_pages(detections, targets, num_classes)
+    found, wanted = check_inputs(detections, targets, num_classes)
     judged = judge(found, wanted, iou_threshold)
     return summary(
         judged.labels[judged.counts], judged.correct[judged.counts], count_objects(wanted, num_classes), method
@@ -187,11 +187,11 @@ def average_precision(recall: ArrayLike, precision: ArrayLike, method: str = "vo
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """The detections of all pictures, by falling score, each held against the objects of its class."""
+    """The detections of all images, by falling score, each held against the objects of its class."""
 
-    order: np.ndarray  # (D,) the place of each among the detections of all pictures in turn
+    order: np.ndarray  # (D,) the place of each among the detections of all images in turn
     labels: np.ndarray  # (D,)
-    objects: np.ndarray  # (D,) the object that it is of, counted through all pictures; NO_OBJECT for none
+    objects: np.ndarray  # (D,) the object that it is of, counted through all images; NO_OBJECT for none
     correct: np.ndarray  # (D,) whether it is right, if it counts
     counts: np.ndarray  # (D,) whether it is right or wrong, and not of an object that does not count
 
@@ -199,14 +199,14 @@ class Judged:
 def judge(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float) -> Judged:
     """What `evaluate_detections` says about each detection."""
     check_iou_threshold(iou_threshold)
-    scores = concatenate([page.scores for page in found], np.float64)  # (D,) of all pictures
+    scores = concatenate([detected.scores for detected in found], np.float64)  # (D,) of all images
     order = np.argsort(-scores, kind="stable")  # (D,)
     objects = _match_to_objects(found, wanted, iou_threshold)[order]
-    to_find = concatenate([is_to_find(page) for page in wanted], np.bool_)  # (G,) of all pictures
+    to_find = concatenate([is_to_find(target) for target in wanted], np.bool_)  # (G,) of all images
     counts = np.append(to_find, True)[objects]  # (D,); NO_OBJECT = -1 picks the True at the end
     return Judged(
         order,
-        labels=concatenate([page.labels for page in found], np.int64)[order],
+        labels=concatenate([detected.labels for detected in found], np.int64)[order],
         objects=objects,
         correct=first_of_each(objects),
         counts=counts,
@@ -215,12 +215,12 @@ def judge(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float
 
 def count_objects(wanted: Sequence[Wanted], num_classes: int) -> np.ndarray:
     """How many objects of each class there are to find, (L,)."""
-    labels = concatenate([page.labels[is_to_find(page)] for page in wanted], np.int64)
+    labels = concatenate([target.labels[is_to_find(target)] for target in wanted], np.int64)
     return np.bincount(labels, minlength=num_classes)
 
 
 def is_to_find(target: Wanted) -> np.ndarray:
-    """Whether each object of a picture counts, (G,) bool: it is not difficult, and one object, not a crowd."""
+    """Whether each object of an image counts, (G,) bool: it is not difficult, and one object, not a crowd."""
     return ~(target.difficult | target.crowd)
 
 
@@ -233,16 +233,16 @@ def share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 
 def _match_to_objects(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float) -> np.ndarray:
-    """The object that each detection is of, (D,) over all pictures, as an index into all objects; -1 for none."""
+    """The object that each detection is of, (D,) over all images, as an index into all objects; -1 for none."""
     matches = []
     first_object = 0
-    for page, target in zip(found, wanted, strict=True):
-        of = np.full(len(page.boxes), NO_OBJECT)  # (D_i,)
-        if len(page.boxes) and len(target.boxes):
-            same_class = page.labels[:, None] == target.labels  # (D_i, G_i)
+    for detected, target in zip(found, wanted, strict=True):
+        of = np.full(len(detected.boxes), NO_OBJECT)  # (D_i,)
+        if len(detected.boxes) and len(target.boxes):
+            same_class = detected.labels[:, None] == target.labels  # (D_i, G_i)
             for candidates, overlaps in (
-                (~target.crowd, iou(page.boxes, target.boxes)),
-                (target.crowd, share_inside(page.boxes, target.boxes)),
+                (~target.crowd, iou(detected.boxes, target.boxes)),
+                (target.crowd, share_inside(detected.boxes, target.boxes)),
             ):
                 overlaps = np.where(same_class & candidates, overlaps, 0)  # (D_i, G_i)
                 fits = (of == NO_OBJECT) & (overlaps.max(axis=1) >= iou_threshold)  # (D_i,)

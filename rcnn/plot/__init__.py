@@ -1,10 +1,10 @@
-"""Pictures: every function takes axes and arrays and returns the axes, `(ax, arrays..., options) -> ax`.
+"""Plots: every function takes axes and arrays and returns the axes, `(ax, arrays..., options) -> ax`.
 
     figure = plot.figure()
-    plot.detections(figure.subplots(), picture, boxes, scores, labels, class_names)
+    plot.detections(figure.subplots(), image, boxes, scores, labels, class_names)
 
-`trace_strip`, `stage_pictures`, `training_curves`, `evaluation_page` and `contact_sheet` draw whole pages and return
-figures. `annotate` takes and returns an array, because it draws detections in the pixels of a photo. All pictures share
+`trace_strip`, `stage_figures`, `training_curves`, `evaluation_page` and `contact_sheet` draw and return whole
+figures. `annotate` takes and returns an array, because it draws detections in the pixels of a photo. All plots share
 one style (`style`); its colours are safe for colour-blind readers. The other modules follow the chapters of the course.
 """
 
@@ -49,11 +49,10 @@ from rcnn.plot.overview import (
     cell_anchors,
     detections,
     funnel,
-    image,
     matched_anchors,
     objectness,
     proposals,
-    stage_pictures,
+    stage_figures,
     trace_strip,
 )
 from rcnn.plot.pooling import (
@@ -65,7 +64,7 @@ from rcnn.plot.pooling import (
     sample_points,
     shift_curves,
 )
-from rcnn.plot.style import figure, png, title
+from rcnn.plot.style import figure, image, png, title
 from rcnn.plot.suppression import growth, recall_steps, suppression_legend, suppression_queue, suppression_step
 from rcnn.plot.training import (
     gradient_by_class,
@@ -142,7 +141,7 @@ __all__ = [
     "settling",
     "shift_curves",
     "sliding_windows",
-    "stage_pictures",
+    "stage_figures",
     "stage_recall",
     "suppression_legend",
     "suppression_queue",

@@ -1,4 +1,4 @@
-"""Pictures of anchors: their order, how well they cover objects, and how they match.
+"""Plots of anchors: their order, how well they cover objects, and how they match.
 
 Draws the indices of anchors, maps, scatter plots and histograms of coverage, the best anchor of each object, and the
 shares of positive, ignored and negative anchors.
@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from rcnn.plot import style
-from rcnn.plot.overview import boxes, image
+from rcnn.plot.overview import boxes
 from rcnn.plot.style import Dashes, as_array, as_boxes
 from rcnn.plot.tags import Tags
 
@@ -47,9 +47,9 @@ def anchor_order(ax: Axes, anchors: np.ndarray, color_of: np.ndarray | None = No
     for kind in np.unique(kinds):
         boxes(ax, corners[kinds == kind], color=style.label_color(int(kind)))
     centres = (corners[:, :2] + corners[:, 2:]) / 2  # (A, 2)
-    places, members = np.unique(np.rint(centres / _NEAR), axis=0, return_inverse=True)
-    for place in range(len(places)):
-        own = np.flatnonzero(members.ravel() == place)
+    positions, members = np.unique(np.rint(centres / _NEAR), axis=0, return_inverse=True)
+    for position in range(len(positions)):
+        own = np.flatnonzero(members.ravel() == position)
         x, y = centres[own[0]]
         ax.text(
             x,
@@ -81,7 +81,7 @@ def coverage_map(
     """`iou` (Y, X) in [0, 1] as colour over the rising numbers `x` (X,) and `y` (Y,), two or more of each.
 
     A line surrounds what reaches each of `thresholds`. `log` makes both axes logarithmic, with ticks at powers of two;
-    otherwise y points down, as in a picture, and both have one scale.
+    otherwise y points down, as in an image, and both have one scale.
     """
     columns, rows = _rising("x", x), _rising("y", y)
     values = as_array("iou", iou, (len(rows), len(columns))).astype(float)
@@ -196,15 +196,15 @@ def coverage_histogram(ax: Axes, best_iou: np.ndarray, thresholds: Sequence[floa
     return ax
 
 
-def best_anchors(ax: Axes, picture: np.ndarray, gt_boxes: np.ndarray, anchors: np.ndarray, iou: np.ndarray) -> Axes:
+def best_anchors(ax: Axes, image: np.ndarray, gt_boxes: np.ndarray, anchors: np.ndarray, iou: np.ndarray) -> Axes:
     """Each object of `gt_boxes` (G, 4), dashed, with its best anchor (G, 4), coloured and tagged by `iou` (G,).
 
-    An anchor may reach beyond the picture; what lies outside is not drawn.
+    An anchor may reach beyond the image; what lies outside is not drawn.
     """
     objects = as_boxes("gt_boxes", gt_boxes)
     corners = as_array("anchors", as_boxes("anchors", anchors), (len(objects), 4))
     values = as_array("iou", iou, (len(objects),)).astype(float)
-    image(ax, picture, dimmed=True)
+    style.image(ax, image, dimmed=True)
     boxes(ax, objects, color="white", linestyle="--")
     colors = [to_hex(colormaps[style.VALUES](value)) for value in values]
     for corner, color in zip(corners, colors, strict=True):

@@ -1,9 +1,9 @@
-"""Pictures of evaluation: ranked detections, precision and recall, and the errors of a detector.
+"""Plots of evaluation: ranked detections, precision and recall, and the errors of a detector.
 
 Draws rankings and their curves, average precision by class, the confusion matrix, kinds of error, recall by stage and a
 table of findings; `evaluation_page` puts the measures of a detector on one figure.
 
-Ranked detections come by descending score; `correct` (D,) says which are right. In every picture of them the right ones
+Ranked detections come by descending score; `correct` (D,) says which are right. In every plot of them the right ones
 are blue with a dot and the wrong ones are orange with a cross. The first `admitted` detections count, and those below
 them are drawn pale.
 """
@@ -21,7 +21,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from rcnn.plot import style
-from rcnn.plot.overview import image
 from rcnn.plot.style import LINE_WIDTH, THIN_LINE, as_array, as_boxes
 from rcnn.plot.tags import Tags
 
@@ -79,19 +78,19 @@ def ranking(
 
 def ranked_boxes(
     ax: Axes,
-    picture: np.ndarray,
+    image: np.ndarray,
     boxes: np.ndarray,
     correct: np.ndarray,
     gt_boxes: np.ndarray,
     names: Sequence[str] | None = None,
 ) -> Axes:
-    """The `boxes` (D, 4) of ranked detections over `picture`, tagged with their `names` (D,), or ranks from 1 without.
+    """The `boxes` (D, 4) of ranked detections over `image`, tagged with their `names` (D,), or ranks from 1 without.
 
     `correct` (D,) gives their colours. The objects, `gt_boxes` (G, 4), are dashed.
     """
     corners = as_boxes("boxes", boxes)
     right = as_array("correct", correct, (len(corners),)).astype(bool)
-    image(ax, picture)
+    style.image(ax, image)
     for corner in as_boxes("gt_boxes", gt_boxes):
         style.edged_box(ax, corner, "white", "--", THIN_LINE)
     for corner, good in zip(corners, right, strict=True):
@@ -378,8 +377,8 @@ def evaluation_page(
     """
     count = len(confusion)
     side = float(np.clip(0.3 * count, 4.2, 8.0))  # inches of the confusion matrix
-    page = style.figure(side + 6.5, 4.0 + side + 1.5)
-    panels = page.subplot_mosaic(
+    figure = style.figure(side + 6.5, 4.0 + side + 1.5)
+    panels = figure.subplot_mosaic(
         [["ap", "curves"], ["confusion", "errors"], ["confusion", "stages"]],
         width_ratios=(side + 1.5, 5.0),
         height_ratios=(3.6, side / 2, side / 2),
@@ -409,7 +408,7 @@ def evaluation_page(
     }
     style.title(stage_recall(panels["stages"], stages.stages, recalls), "Objects that each stage reaches")
     panels["confusion"].set_anchor("NW")
-    return page
+    return figure
 
 
 def findings(

@@ -1,4 +1,4 @@
-"""Pictures of feature maps, of windows on them, and of the pixels that a cell sees.
+"""Plots of feature maps, of windows on them, and of the pixels that a cell sees.
 
 Draws a feature map as its mean or channel by channel, the windows of a convolution, the cells and pixels that are
 connected, and the influence of each pixel on a cell.

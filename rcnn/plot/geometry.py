@@ -1,4 +1,4 @@
-"""Pictures of boxes as geometry: their coordinates, their IoU and their deltas.
+"""Plots of boxes as geometry: their coordinates, their IoU and their deltas.
 
 Draws the numbers of a box, the pixels that it covers, boxes on single pixels, two boxes that overlap, IoU as a surface,
 histograms of deltas and of how well boxes fit, and arrows from boxes to their objects.
@@ -21,11 +21,10 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import ScaledTranslation
 
 from rcnn.plot import style
-from rcnn.plot.overview import image
 from rcnn.plot.style import LINE_WIDTH, TEXT_SIZE, THIN_LINE, Dashes, as_array, as_boxes
 
 COVERED = "#bfe0f2"
-LEAVE_ROOM = 0.6  # pixels around boxes that are drawn without a picture
+LEAVE_ROOM = 0.6  # pixels around boxes that are drawn without an image
 DELTA_NAMES = ("dx", "dy", "dw", "dh")
 # Shifts are blue and stretches red; the second of each pair is dashed, so that both are seen where they coincide.
 DELTA_LOOK: tuple[tuple[str, Dashes], ...] = (
@@ -106,9 +105,9 @@ def pixel_grid(ax: Axes, covered: np.ndarray, box: np.ndarray | None = None) -> 
 
 
 def pixel_boxes(
-    ax: Axes, picture: np.ndarray, boxes: np.ndarray, names: Sequence[str], colors: Sequence[str] | None = None
+    ax: Axes, image: np.ndarray, boxes: np.ndarray, names: Sequence[str], colors: Sequence[str] | None = None
 ) -> Axes:
-    """A small `picture` (H, W, 3) with its pixels' edges, whose coordinates are at the axes, and `boxes` (N, 4) on it.
+    """A small `image` (H, W, 3) with its pixels' edges, whose coordinates are at the axes, and `boxes` (N, 4) on it.
 
     `names` (N,) say in the legend what each box is. Pixel (row, column) fills the square from (column, row) to
     (column + 1, row + 1). Each line is thinner than those before it, so that edges on the same coordinate are all seen.
@@ -116,8 +115,8 @@ def pixel_boxes(
     corners = as_boxes("boxes", boxes)
     if len(names) != len(corners):
         raise ValueError(f"names has {len(names)} entries for {len(corners)} boxes")
-    image(ax, picture)
-    height, width = np.asarray(picture).shape[:2]
+    style.image(ax, image)
+    height, width = np.asarray(image).shape[:2]
     step = -(-max(width, height) // _MOST_TICKS)
     for count, axis, lines in ((width, ax.xaxis, ax.axvline), (height, ax.yaxis, ax.axhline)):
         axis.set_ticks(range(0, count + 1, step))
@@ -154,14 +153,14 @@ def overlap(
 ) -> Axes:
     """Two boxes, (4,) each, what they share shaded, and the four areas of an IoU in the legend (square pixels).
 
-    `limits` x1, y1, x2, y2 is what can be seen; without it, both boxes, or the picture that is on `ax` already.
+    `limits` x1, y1, x2, y2 is what can be seen; without it, both boxes, or the image that is on `ax` already.
     """
     first, second = as_boxes("box1", [box1])[0], as_boxes("box2", [box2])[0]
-    on_picture = bool(ax.images)
+    on_image = bool(ax.images)
     shared = np.concatenate([np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])])
     meet = bool((shared[2:] > shared[:2]).all())
     for corner, color, dashes in ((first, style.BLUE, "-"), (second, style.VERMILION, "--")):
-        _filled(ax, corner, color, 0.0 if on_picture else 0.16)
+        _filled(ax, corner, color, 0.0 if on_image else 0.16)
         ax.add_patch(
             _box_patch(
                 corner,
@@ -175,7 +174,7 @@ def overlap(
         )
     if meet:
         _filled(ax, shared, style.GREEN, 0.5)
-    if not on_picture:
+    if not on_image:
         seen = limits if limits is not None else _around(np.stack([first, second]))
         style.frame(ax).set(xlim=(seen[0], seen[2]), ylim=(seen[3], seen[1]))
         style.whole_number_ticks(ax)
@@ -193,7 +192,7 @@ def overlap(
         ],
         columns=2,
     )
-    below = 4 if on_picture else 32  # points, for there the axis has numbers and a name
+    below = 4 if on_image else 32  # points, for there the axis has numbers and a name
     figure = ax.get_figure(root=True)
     assert figure is not None
     legend.set_bbox_to_anchor((0.0, 0.0), ax.transAxes + ScaledTranslation(0, -below / 72, figure.dpi_scale_trans))
@@ -235,11 +234,11 @@ def iou_surface(
 
 
 def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
-    """How well boxes fit their pictures, 0 to 1, as a step histogram for each named group of `fits` (B,).
+    """How well boxes fit their images, 0 to 1, as a step histogram for each named group of `fits` (B,).
 
     What boxes fit by chance alone, the same number in every bin, is a faint line; the legend says each group's mean.
     """
-    style.graph(ax, "fit: share of the pictures on which the box has less contrast", "share of the boxes")
+    style.graph(ax, "fit: share of the images on which the box has less contrast", "share of the boxes")
     ax.set_xlim(0, 1)
     handles = []
     for i, (name, values) in enumerate(fits.items()):
@@ -310,11 +309,11 @@ def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = Fa
     return ax
 
 
-def moves(ax: Axes, picture: np.ndarray, boxes: np.ndarray, gt_boxes: np.ndarray) -> Axes:
-    """An arrow from the centre of each of `boxes` (N, 4) to that of its object in `gt_boxes` (N, 4), over `picture`."""
+def moves(ax: Axes, image: np.ndarray, boxes: np.ndarray, gt_boxes: np.ndarray) -> Axes:
+    """An arrow from the centre of each of `boxes` (N, 4) to that of its object in `gt_boxes` (N, 4), over `image`."""
     start = as_boxes("boxes", boxes)
     goal = as_array("gt_boxes", as_boxes("gt_boxes", gt_boxes), (len(start), 4))
-    image(ax, picture, dimmed=True)
+    style.image(ax, image, dimmed=True)
     ax.add_collection(LineCollection(style.outlines(start), colors=style.SKY, linewidths=THIN_LINE), autolim=False)
     for corner in np.unique(goal, axis=0):
         ax.add_patch(

@@ -1,7 +1,7 @@
-"""Whole pages of pictures: a photo with its detections, and a contact sheet.
+"""Images with their boxes: a photo with its detections, and a contact sheet.
 
 `annotate` draws detections in the pixels of a photo, as `rcnn detect` writes it. `contact_sheet` draws up to sixteen
-pictures on one page with their boxes, to check at a glance whether the boxes are right.
+images on one sheet with their boxes, to check at a glance whether the boxes are right.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from matplotlib.lines import Line2D
 from PIL import Image, ImageDraw, ImageFont
 
 from rcnn.plot import style
-from rcnn.plot.overview import image
 from rcnn.plot.style import as_array, as_boxes
 from rcnn.plot.tags import Tags, place, tag_texts
 
@@ -32,15 +31,15 @@ _LINE_SHARE, _EDGE_SHARE = 1 / 6, 1 / 18  # widths of a box's line and of its bl
 _TAG_PADDING = np.array([0.3, 0.1])  # at the sides of a tag's text, and above and below it, in heights of the text
 
 # A contact sheet
-MOST_TILES = 16  # pictures on a sheet
+MOST_TILES = 16  # images on a sheet
 COLUMNS = 4
-TILE, CAPTION, LEGEND = 3.2, 0.4, 0.4  # inches: a side of the square that shows a picture, the heights of the rest
-MAX_TILE_SIDE = 720  # pixels of a picture's longer side; a tile has half as many
+TILE, CAPTION, LEGEND = 3.2, 0.4, 0.4  # inches: a side of the square that shows an image, the heights of the rest
+MAX_TILE_SIDE = 720  # pixels of an image's longer side; a tile has half as many
 TAG_LENGTH, HEADING_LENGTH, CAPTION_LENGTH = 14, 34, 50  # characters
-MAX_TAG_LENGTH = 160  # characters of all tags of a picture; beyond these, colours alone show the classes
-MAX_EXCESS = 1.0  # pixels by which a box may reach beyond its picture
-BEYOND = 0.25  # share of a picture's sides that is shown around it where boxes leave it
-BORDER = 0.02  # share of the square that is left free around a picture, for the lines of boxes along its border
+MAX_TAG_LENGTH = 160  # characters of all tags of an image; beyond these, colours alone show the classes
+MAX_EXCESS = 1.0  # pixels by which a box may reach beyond its image
+BEYOND = 0.25  # share of an image's sides that is shown around it where boxes leave it
+BORDER = 0.02  # share of the square that is left free around an image, for the lines of boxes along its border
 BROKEN = "#ff2a2a"  # no class has this colour
 
 _ELLIPSIS = "\u2026"
@@ -50,22 +49,22 @@ _ELLIPSIS = "\u2026"
 
 
 def annotate(
-    picture: np.ndarray,
+    image: np.ndarray,
     boxes: np.ndarray,
     scores: np.ndarray,
     labels: np.ndarray,
     class_names: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """`picture` (H, W, 3) uint8 with its `boxes` (D, 4), tagged with class and score, as an array of the same kind.
+    """`image` (H, W, 3) uint8 with its `boxes` (D, 4), tagged with class and score, as an array of the same kind.
 
     It has the photo's own pixels, with two exceptions: more than `MAX_PHOTO_PIXELS` are scaled down; a small photo, or
-    one with more tags than it has room for, is enlarged by a whole number. Boxes are in the pixels of `picture` all the
+    one with more tags than it has room for, is enlarged by a whole number. Boxes are in the pixels of `image` all the
     same. Lines and text grow with the photo. Lines have black edges, and so are seen on any ground; better detections
     lie over worse ones. `class_names[label]` is what a tag calls the class; without names it is the number.
     """
-    photo = as_array("picture", picture, (None, None, 3))
+    photo = as_array("image", image, (None, None, 3))
     if photo.dtype != np.uint8 or photo.size == 0:
-        raise ValueError(f"picture is {photo.dtype} of shape {photo.shape}; it must be uint8 and have a pixel")
+        raise ValueError(f"image is {photo.dtype} of shape {photo.shape}; it must be uint8 and have a pixel")
     corners = as_boxes("boxes", boxes)
     numbers = as_array("labels", labels, (len(corners),)).astype(int)
     values = as_array("scores", scores, (len(corners),)).astype(float)
@@ -173,7 +172,7 @@ def _tag_padding(font: ImageFont.FreeTypeFont) -> np.ndarray:
 
 
 def _font(height: float) -> ImageFont.FreeTypeFont:
-    """The font of all pictures, which comes with matplotlib."""
+    """The font of all plots, which comes with matplotlib."""
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), height)
 
 
@@ -181,60 +180,60 @@ def _font(height: float) -> ImageFont.FreeTypeFont:
 
 
 def contact_sheet(
-    pictures: Sequence[np.ndarray | None],
+    images: Sequence[np.ndarray | None],
     boxes_list: Sequence[np.ndarray],
     labels_list: Sequence[np.ndarray],
     class_names: Sequence[str],
     captions: Sequence[str] | None = None,
 ) -> Figure:
-    """Up to sixteen `pictures` (H, W, 3), each with its boxes (G, 4), coloured and tagged by class.
+    """Up to sixteen `images` (H, W, 3), each with its boxes (G, 4), coloured and tagged by class.
 
-    A box that is empty, reaches beyond its picture or has a label without a name is red and dashed; one that is not
-    finite cannot be drawn, and is counted under the picture. None stands for a picture that cannot be read. The first
+    A box that is empty, reaches beyond its image or has a label without a name is red and dashed; one that is not
+    finite cannot be drawn, and is counted under the image. None stands for an image that cannot be read. The first
     line of a caption is bold, the second small.
     """
-    if not 1 <= len(pictures) <= MOST_TILES:
-        raise ValueError(f"a sheet has room for 1 to {MOST_TILES} pictures, got {len(pictures)}")
-    words = [""] * len(pictures) if captions is None else captions
+    if not 1 <= len(images) <= MOST_TILES:
+        raise ValueError(f"a sheet has room for 1 to {MOST_TILES} images, got {len(images)}")
+    words = [""] * len(images) if captions is None else captions
     for name, values in (("boxes_list", boxes_list), ("labels_list", labels_list), ("captions", words)):
-        if len(values) != len(pictures):
-            raise ValueError(f"{name} has {len(values)} entries for {len(pictures)} pictures")
-    columns = min(COLUMNS, math.ceil(math.sqrt(len(pictures))))
-    rows = math.ceil(len(pictures) / columns)
+        if len(values) != len(images):
+            raise ValueError(f"{name} has {len(values)} entries for {len(images)} images")
+    columns = min(COLUMNS, math.ceil(math.sqrt(len(images))))
+    rows = math.ceil(len(images) / columns)
     side = TILE * max(1.0, 2 / columns)
-    page = style.figure(columns * side, rows * (side + CAPTION) + LEGEND)
-    tiles = page.subplots(rows, columns, squeeze=False).ravel()
-    for ax in tiles[len(pictures) :]:
+    sheet = style.figure(columns * side, rows * (side + CAPTION) + LEGEND)
+    tiles = sheet.subplots(rows, columns, squeeze=False).ravel()
+    for ax in tiles[len(images) :]:
         ax.set_axis_off()
     two_lines = any("\n" in text for text in words)
     marked = False
-    for i, (ax, picture) in enumerate(zip(tiles, pictures, strict=False)):
+    for i, (ax, image) in enumerate(zip(tiles, images, strict=False)):
         boxes = as_array(f"boxes_list[{i}]", boxes_list[i], (None, 4)).astype(np.float64)
         labels = as_array(f"labels_list[{i}]", labels_list[i], (len(boxes),)).astype(np.int64)
-        marked |= _draw_tile(ax, picture, boxes, labels, class_names)
+        marked |= _draw_tile(ax, image, boxes, labels, class_names)
         heading, _, rest = words[i].partition("\n")
         style.title(
             ax, _shortened_middle(heading, HEADING_LENGTH), _shortened_middle(rest, CAPTION_LENGTH) or " " * two_lines
         )
-    _draw_sheet_legend(page, class_names, labels_list, marked, max(2 * columns, COLUMNS))
-    return page
+    _draw_sheet_legend(sheet, class_names, labels_list, marked, max(2 * columns, COLUMNS))
+    return sheet
 
 
 def _draw_tile(
-    ax: Axes, picture: np.ndarray | None, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+    ax: Axes, image: np.ndarray | None, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
 ) -> bool:
-    """Whether one of the boxes (G, 4) is marked as broken; draws the picture and its boxes on a square."""
-    if picture is None:
+    """Whether one of the boxes (G, 4) is marked as broken; draws the image and its boxes on a square."""
+    if image is None:
         ax.set(xlim=(0, 1), ylim=(1, 0))
         style.note(style.frame(ax), "cannot be read")
         return False
-    size = np.array(np.asarray(picture).shape[1::-1])  # width, height
+    size = np.array(np.asarray(image).shape[1::-1])  # width, height
     finite = np.isfinite(boxes).all(axis=1)  # (G,)
     boxes, labels = boxes[finite], labels[finite]
     broken = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1) | (labels < 1) | (labels >= len(class_names))
     broken |= (boxes[:, :2] < -MAX_EXCESS).any(axis=1) | (boxes[:, 2:] > size + MAX_EXCESS).any(axis=1)
-    shown = _reduced(np.asarray(picture))
-    image(ax, shown)
+    shown = _reduced(np.asarray(image))
+    style.image(ax, shown)
     corners = boxes * np.tile(shown.shape[1::-1] / size, 2)
     corners = np.concatenate(
         [np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], axis=1
@@ -269,17 +268,17 @@ def _unnamed_label(label: int) -> str:
     return f"label {label}" if label >= 0 else "unknown"
 
 
-def _reduced(picture: np.ndarray) -> np.ndarray:
-    """The picture, made smaller where it has more pixels than a tile shows."""
-    scale = MAX_TILE_SIDE / max(picture.shape[:2])
-    if scale >= 1 or picture.dtype != np.uint8:
-        return picture
-    size = (max(round(picture.shape[1] * scale), 1), max(round(picture.shape[0] * scale), 1))
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+def _reduced(image: np.ndarray) -> np.ndarray:
+    """The image, made smaller where it has more pixels than a tile shows."""
+    scale = MAX_TILE_SIDE / max(image.shape[:2])
+    if scale >= 1 or image.dtype != np.uint8:
+        return image
+    size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
 
 
 def _show_square(ax: Axes, corners: np.ndarray, size: np.ndarray) -> None:
-    """Makes `ax` show a square with a picture of `size` (width, height) in it, and some more where boxes leave it."""
+    """Makes `ax` show a square with an image of `size` (width, height) in it, and some more where boxes leave it."""
     low = np.clip(corners[:, :2].min(axis=0, initial=0), -BEYOND * size, 0)
     high = np.clip(corners[:, 2:].max(axis=0, initial=0), size, (1 + BEYOND) * size)
     middle, half = (low + high) / 2, (1 + BORDER) * (high - low).max() / 2
@@ -288,9 +287,9 @@ def _show_square(ax: Axes, corners: np.ndarray, size: np.ndarray) -> None:
 
 
 def _draw_sheet_legend(
-    page: Figure, class_names: Sequence[str], labels_list: Sequence[np.ndarray], marked: bool, columns: int
+    sheet: Figure, class_names: Sequence[str], labels_list: Sequence[np.ndarray], marked: bool, columns: int
 ) -> None:
-    """Names the colours of the classes on `page`, unless classes share them, and that of broken boxes if `marked`."""
+    """Names the colours of the classes on `sheet`, unless classes share them, and that of broken boxes if `marked`."""
     labels = np.unique(np.concatenate([np.asarray(labels, np.int64).ravel() for labels in labels_list])).tolist()
     handles = []
     if len(class_names) - 1 <= len(style.PALETTE):
@@ -308,7 +307,7 @@ def _draw_sheet_legend(
     if marked:
         handles.append(Line2D([], [], color=BROKEN, linestyle="--", linewidth=2, label="cannot be right"))
     if handles:
-        page.legend(
+        sheet.legend(
             handles=handles,
             loc="outside lower left",
             ncols=columns,

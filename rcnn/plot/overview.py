@@ -1,11 +1,11 @@
-"""Pictures of every stage of a detector, and of one whole pass through it.
+"""Plots of every stage of a detector, and of one whole pass through it.
 
-Draws an image, boxes, anchors, objectness, proposals, matched anchors, detections and the number of boxes that each
-step keeps; `trace_strip` and `stage_pictures` draw all stages of a trace.
+Draws boxes, anchors, objectness, proposals, matched anchors, detections and the number of boxes that each
+step keeps; `trace_strip` and `stage_figures` draw all stages of a trace.
 
 Boxes and anchors are (N, 4), `x1, y1, x2, y2` in pixels. The pixel in row 0, column 0 covers 0 to 1 in x and in y: the
 box (0, 0, 1, 1) is the edge of that pixel. A trace is any object with the attributes of the model's `Trace`. Where a
-stage has many maps or boxes, the pictures of a trace show one RoI, the one with the highest object probability, and
+stage has many maps or boxes, the plots of a trace show one RoI, the one with the highest object probability, and
 the pyramid level that it is pooled from.
 """
 
@@ -32,25 +32,6 @@ from rcnn.plot.style import LINE_WIDTH, THIN_LINE, as_array, as_boxes
 from rcnn.plot.tags import Tags, tag_texts
 
 _FUNNEL_START = 0.5  # left end of the bars, so that a count of 1 has a bar
-
-
-def image(ax: Axes, picture: np.ndarray, dimmed: bool = False) -> Axes:
-    """`picture` (H, W, 3) or (H, W), uint8 or float in [0, 1]; `dimmed` where other drawings on it matter more."""
-    array = np.asarray(picture)
-    if array.ndim == 2:
-        array = np.repeat(array[:, :, None], 3, axis=2)  # (H, W, 3)
-    array = as_array("picture", array, (None, None, 3))
-    if array.size == 0:
-        raise ValueError(f"picture has the shape {array.shape}; it must have at least one pixel")
-    shown = array / 255.0 if array.dtype == np.uint8 else array.astype(np.float64)
-    low, high = shown.min(), shown.max()
-    if not (low >= -1e-6 and high <= 1 + 1e-6):
-        raise ValueError(f"picture has values from {low:g} to {high:g}; floats lie between 0 and 1, else it is uint8")
-    height, width = shown.shape[:2]
-    black, white = style.DIMMED if dimmed else (0.0, 1.0)
-    ax.imshow(np.clip(black + (white - black) * shown, 0, 1), extent=(0, width, height, 0))
-    ax.set(xlim=(0, width), ylim=(height, 0))
-    return style.frame(ax)
 
 
 def boxes(
@@ -103,19 +84,19 @@ def cell_anchors(ax: Axes, cell_anchors: np.ndarray, stride: float | tuple[float
 
 
 def anchor_level(
-    ax: Axes, picture: np.ndarray, anchors: np.ndarray, near: tuple[float, float] | None = None, max_dots: int = 32
+    ax: Axes, image: np.ndarray, anchors: np.ndarray, near: tuple[float, float] | None = None, max_dots: int = 32
 ) -> Axes:
-    """The centres of a level's `anchors` (A, 4) over `picture`, and all anchors of one cell.
+    """The centres of a level's `anchors` (A, 4) over `image`, and all anchors of one cell.
 
-    The cell is the one whose centre is nearest to the point `near` (x, y), or to the middle of the picture. The axes
-    grow where its anchors reach beyond the picture. Of a level with more than `max_dots` rows or columns, only every
+    The cell is the one whose centre is nearest to the point `near` (x, y), or to the middle of the image. The axes
+    grow where its anchors reach beyond the image. Of a level with more than `max_dots` rows or columns, only every
     second, third, ... is drawn, and the x axis says so.
     """
     level = as_boxes("anchors", anchors)
-    image(ax, picture, dimmed=True)
+    style.image(ax, image, dimmed=True)
     if len(level) == 0:
         return ax
-    height, width = np.asarray(picture).shape[:2]
+    height, width = np.asarray(image).shape[:2]
     centers = _centers(level)
     per_cell = int((np.abs(centers - centers[0]).max(axis=1) < 1e-3).sum())
     cells = centers[::per_cell]  # (cells, 2)
@@ -132,40 +113,40 @@ def anchor_level(
 
 def objectness(
     ax: Axes,
-    picture: np.ndarray,
+    image: np.ndarray,
     objectness: np.ndarray,
     image_size: tuple[int, int] | None = None,
     offset: float = 0.0,
 ) -> Axes:
-    """How probable an object is at each cell, as colour over `picture`.
+    """How probable an object is at each cell, as colour over `image`.
 
     `objectness` are probabilities (H, W), or (k, H, W) of which each cell shows its best. `image_size` is the (height,
-    width) in pixels that the map covers, padding included; without it, the picture's own. `offset` is where in its cell
+    width) in pixels that the map covers, padding included; without it, the image's own. `offset` is where in its cell
     an anchor's centre lies, as in the anchor generator; a cell is drawn around that centre.
     """
     array = np.asarray(objectness, float)
     best = as_array("objectness", array.max(axis=0, initial=0) if array.ndim == 3 else array, (None, None))  # (H, W)
     if array.size and not (array.min() >= 0 and array.max() <= 1):
         raise ValueError(f"objectness has values from {array.min():g} to {array.max():g}; probabilities are wanted")
-    image(ax, picture, dimmed=True)
+    style.image(ax, image, dimmed=True)
     if best.size == 0:
         return ax
-    size = np.asarray(picture).shape[:2] if image_size is None else image_size
+    size = np.asarray(image).shape[:2] if image_size is None else image_size
     y, x = (_cell_borders(n, extent, offset) for n, extent in zip(best.shape, size, strict=True))
     mesh = ax.pcolormesh(x, y, best, cmap=style.VALUES, vmin=0, vmax=1, edgecolors="none", linewidth=0)
-    mesh.set(alpha=0.3 + 0.5 * best)  # improbable cells let the picture through
-    height, width = np.asarray(picture).shape[:2]
+    mesh.set(alpha=0.3 + 0.5 * best)  # improbable cells let the image through
+    height, width = np.asarray(image).shape[:2]
     ax.set(xlim=(0, width), ylim=(height, 0))
     style.color_bar(ax, mesh, "objectness")
     return ax
 
 
-def proposals(ax: Axes, picture: np.ndarray, boxes: np.ndarray, scores: np.ndarray, top: int = 100) -> Axes:
+def proposals(ax: Axes, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, top: int = 100) -> Axes:
     """The `top` best of `boxes` (P, 4), coloured by their `scores` (P,) in [0, 1], the best drawn last."""
     corners = as_boxes("boxes", boxes)
     values = as_array("scores", scores, (len(corners),)).astype(float)
     best = np.argsort(-values, kind="stable")[:top][::-1]
-    image(ax, picture, dimmed=True)
+    style.image(ax, image, dimmed=True)
     lines = LineCollection(
         style.outlines(corners[best]),
         array=values[best],
@@ -180,7 +161,7 @@ def proposals(ax: Axes, picture: np.ndarray, boxes: np.ndarray, scores: np.ndarr
 
 
 def matched_anchors(
-    ax: Axes, picture: np.ndarray, anchors: np.ndarray, matches: np.ndarray, gt_boxes: np.ndarray
+    ax: Axes, image: np.ndarray, anchors: np.ndarray, matches: np.ndarray, gt_boxes: np.ndarray
 ) -> Axes:
     """What training makes of each anchor: positive ones as boxes, the centres of negative and ignored ones as dots.
 
@@ -191,7 +172,7 @@ def matched_anchors(
     wrong = np.flatnonzero((matched < -2) | (matched >= len(objects)))
     if wrong.size:
         raise ValueError(f"matches[{wrong[0]}] is {matched[wrong[0]]}; allowed are -2 to {len(objects) - 1}")
-    image(ax, picture, dimmed=True)
+    style.image(ax, image, dimmed=True)
     positive, negative, ignored = corners[matched >= 0], corners[matched == -1], corners[matched == -2]
     _dots(ax, _centers(negative), "#bdbdbd", size=2.5)
     _dots(ax, _centers(ignored), style.ORANGE, size=7)
@@ -211,18 +192,18 @@ def matched_anchors(
 
 def detections(
     ax: Axes,
-    picture: np.ndarray,
+    image: np.ndarray,
     boxes: np.ndarray,
     scores: np.ndarray | None,
     labels: np.ndarray,
     class_names: Sequence[str] | None = None,
     gt_boxes: np.ndarray | None = None,
 ) -> Axes:
-    """The detected `boxes` (D, 4) over `picture`, tagged with class and score; the ground truth dashed under them.
+    """The detected `boxes` (D, 4) over `image`, tagged with class and score; the ground truth dashed under them.
 
     `scores` may be None where the tags are to name the class alone.
     """
-    image(ax, picture)
+    style.image(ax, image)
     if gt_boxes is not None:
         style.legend_below(ax, [_draw_ground_truth(ax, as_boxes("gt_boxes", gt_boxes))], columns=1)
     return _draw_boxes(ax, boxes, labels, scores, class_names)
@@ -261,38 +242,38 @@ def funnel(ax: Axes, counts: Mapping[str, int]) -> Axes:
 # ---- a whole trace
 
 
-def trace_strip(trace: Any, image: int = 0, class_names: Sequence[str] | None = None, min_score: float = 0.5) -> Figure:
-    """A figure of eight panels, from the picture of `image` to its detections, with the shapes and counts of each.
+def trace_strip(trace: Any, index: int = 0, class_names: Sequence[str] | None = None, min_score: float = 0.5) -> Figure:
+    """A figure of eight panels, from the image at `index` to its detections, with the shapes and counts of each.
 
     `trace` has the attributes of the model's `Trace`; `class_names[label]` is what a detection's tag says. Detections
     with a score below `min_score` are counted, but not drawn.
     """
-    view = _choose_view(trace, image, class_names, min_score, compact=True)
-    height, width = view.picture.shape[:2]
+    view = _choose_view(trace, index, class_names, min_score, compact=True)
+    height, width = view.image.shape[:2]
     rows = (float(np.clip(height / width, 0.4, 1.6)), max(1.0, min(height / width, 1.6)))  # in widths of a panel
     strip = style.figure(10.0, 1.75 * sum(rows) + 1.6)
     panels = strip.subplots(2, 4, height_ratios=rows).flat
     for number, (ax, (name, draw)) in enumerate(zip(panels, _PANELS, strict=True), start=1):
         style.title(ax, f"{number}  {name}", draw(ax, view))
         ax.set_anchor("NW")
-    funnel = "   \u2192   ".join(f"{name} {count:,}" for name, count in trace.counts(image).items())
+    funnel = "   \u2192   ".join(f"{name} {count:,}" for name, count in trace.counts(index).items())
     strip.supxlabel(textwrap.fill(funnel, 125), fontsize=style.TEXT_SIZE + 0.5, color=style.INK)
     return strip
 
 
-def stage_pictures(
-    trace: Any, image: int = 0, class_names: Sequence[str] | None = None, min_score: float = 0.5
+def stage_figures(
+    trace: Any, index: int = 0, class_names: Sequence[str] | None = None, min_score: float = 0.5
 ) -> Iterator[tuple[str, Figure]]:
-    """The stages' names and figures, one by one, from the picture of `image` to its detections.
+    """The stages' names and figures, one by one, from the image at `index` to its detections.
 
     The arguments are those of `trace_strip`. A trace that holds anchor matches gives a ninth figure after the
     objectness.
     """
-    view = _choose_view(trace, image, class_names, min_score, compact=False)
+    view = _choose_view(trace, index, class_names, min_score, compact=False)
     for name, draw in _PANELS:
-        yield name, _single_picture(view, name, draw)
+        yield name, _single_figure(view, name, draw)
         if name == "Objectness" and trace.anchor_matches is not None:
-            yield "Matched anchors", _single_picture(view, "Matched anchors", _panel_matched_anchors)
+            yield "Matched anchors", _single_figure(view, "Matched anchors", _panel_matched_anchors)
 
 
 # ---- helpers of the stages
@@ -361,7 +342,7 @@ def _nominal_ratios(anchors: np.ndarray) -> list[float]:
 
 
 def _pixels(ax: Axes) -> Axes:
-    """`ax` with limits around what was drawn, where no picture has set them."""
+    """`ax` with limits around what was drawn, where no image has set them."""
     if ax.get_autoscale_on():
         ax.autoscale_view()
         style.frame(ax)
@@ -380,23 +361,23 @@ def _cell_borders(count: int, extent: int, offset: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _View:
-    """Which part of a trace is drawn: an image, a pyramid level, a RoI (None if the image has none)."""
+    """Which part of a trace is drawn: the index of an image, a pyramid level, a RoI (None if the image has none)."""
 
     trace: Any
-    image: int
+    index: int
     level: int
     roi: int | None
     class_names: Sequence[str] | None
-    min_score: float  # detections below are left out, or a page would vanish under doubtful ones
+    min_score: float  # detections below are left out, or an image would vanish under doubtful ones
     compact: bool  # a panel of the strip, without scores and ground truth
 
     @property
-    def picture(self) -> np.ndarray:
-        return np.asarray(self.trace.images[self.image])
+    def image(self) -> np.ndarray:
+        return np.asarray(self.trace.images[self.index])
 
     @property
     def features(self) -> np.ndarray:
-        return np.asarray(self.trace.features[self.level][self.image])  # (C, H, W)
+        return np.asarray(self.trace.features[self.level][self.index])  # (C, H, W)
 
     @property
     def per_cell(self) -> int:
@@ -405,7 +386,7 @@ class _View:
         return len(self.trace.anchors[self.level]) // (int(height) * int(width))
 
 
-def _single_picture(view: _View, name: str, draw: Callable[[Axes, _View], str]) -> Figure:
+def _single_figure(view: _View, name: str, draw: Callable[[Axes, _View], str]) -> Figure:
     single = style.figure(6.2, 5.6)
     ax = single.subplots()
     style.title(ax, name, draw(ax, view))
@@ -414,23 +395,23 @@ def _single_picture(view: _View, name: str, draw: Callable[[Axes, _View], str]) 
     return single
 
 
-def _choose_view(trace: Any, image: int, class_names: Sequence[str] | None, min_score: float, compact: bool) -> _View:
-    if not 0 <= image < len(trace.images):
-        raise ValueError(f"image is {image}; the trace has the images 0 to {len(trace.images) - 1}")
-    rows = np.flatnonzero(np.asarray(trace.roi_images) == image)
+def _choose_view(trace: Any, index: int, class_names: Sequence[str] | None, min_score: float, compact: bool) -> _View:
+    if not 0 <= index < len(trace.images):
+        raise ValueError(f"index is {index}; the trace has the images 0 to {len(trace.images) - 1}")
+    rows = np.flatnonzero(np.asarray(trace.roi_images) == index)
     if rows.size == 0:
-        return _View(trace, image, 0, None, class_names, min_score, compact)
+        return _View(trace, index, 0, None, class_names, min_score, compact)
     objects = _softmax(np.asarray(trace.class_logits)[rows])[:, 1:]
     roi = int(rows[objects.max(axis=1).argmax()])
-    return _View(trace, image, int(trace.roi_levels[roi]), roi, class_names, min_score, compact)
+    return _View(trace, index, int(trace.roi_levels[roi]), roi, class_names, min_score, compact)
 
 
 # Each stage draws itself and returns its caption.
 
 
-def _panel_picture(ax: Axes, view: _View) -> str:
-    image(ax, view.picture)
-    return _shape(view.picture) + ("" if view.compact else f", in a batch of shape {_shape(view.trace.batch)}")
+def _panel_image(ax: Axes, view: _View) -> str:
+    style.image(ax, view.image)
+    return _shape(view.image) + ("" if view.compact else f", in a batch of shape {_shape(view.trace.batch)}")
 
 
 def _panel_features(ax: Axes, view: _View) -> str:
@@ -439,37 +420,37 @@ def _panel_features(ax: Axes, view: _View) -> str:
 
 
 def _panel_anchors(ax: Axes, view: _View) -> str:
-    x1, y1, x2, y2 = (0, 0, *view.picture.shape[1::-1]) if view.roi is None else view.trace.rois[view.roi]
-    anchor_level(ax, view.picture, view.trace.anchors[view.level], near=((x1 + x2) / 2, (y1 + y2) / 2))
+    x1, y1, x2, y2 = (0, 0, *view.image.shape[1::-1]) if view.roi is None else view.trace.rois[view.roi]
+    anchor_level(ax, view.image, view.trace.anchors[view.level], near=((x1 + x2) / 2, (y1 + y2) / 2))
     height, width = view.features.shape[1:]
     return f"{_level(view)}{height} \u00d7 {width} \u00d7 {view.per_cell} = {height * width * view.per_cell:,}"
 
 
 def _panel_objectness(ax: Axes, view: _View) -> str:
     height, width = view.features.shape[1:]
-    logits = np.asarray(view.trace.objectness[view.level][view.image], float)
+    logits = np.asarray(view.trace.objectness[view.level][view.index], float)
     maps = _sigmoid(logits).reshape(height, width, view.per_cell).transpose(2, 0, 1)  # (k, H, W)
     size = np.asarray(view.trace.batch).shape[2:]
     first = np.asarray(view.trace.anchors[view.level], float)[0]
     offset = float((first[0] + first[2]) / 2 / (size[1] / width))
-    objectness(ax, view.picture, maps, (int(size[0]), int(size[1])), offset)
+    objectness(ax, view.image, maps, (int(size[0]), int(size[1])), offset)
     return f"{_level(view)}best of {view.per_cell} anchors per cell"
 
 
 def _panel_matched_anchors(ax: Axes, view: _View) -> str:
     anchors = np.concatenate([np.asarray(level) for level in view.trace.anchors])
-    matches = view.trace.anchor_matches[view.image]
-    matched_anchors(ax, view.picture, anchors, matches, view.trace.gt_boxes[view.image])
+    matches = view.trace.anchor_matches[view.index]
+    matched_anchors(ax, view.image, anchors, matches, view.trace.gt_boxes[view.index])
     return f"{len(anchors):,} anchors of all levels"
 
 
 def _panel_proposals(ax: Axes, view: _View) -> str:
-    kept, scores = view.trace.proposals[view.image], view.trace.proposal_scores[view.image]
-    proposals(ax, view.picture, kept, scores, top=50 if view.compact else 100)
+    kept, scores = view.trace.proposals[view.index], view.trace.proposal_scores[view.index]
+    proposals(ax, view.image, kept, scores, top=50 if view.compact else 100)
     if view.roi is not None:
         roi = np.asarray(view.trace.rois)[[view.roi]]
         boxes(ax, roi, labels=np.zeros(1), class_names=[f"RoI {view.roi}"], color=style.ORANGE)
-    return f"{len(view.trace.candidates[view.image]):,} candidates, {len(kept):,} kept"
+    return f"{len(view.trace.candidates[view.index]):,} candidates, {len(kept):,} kept"
 
 
 def _panel_sample_points(ax: Axes, view: _View) -> str:
@@ -502,16 +483,16 @@ def _panel_pooled_features(ax: Axes, view: _View) -> str:
 
 
 def _panel_detections(ax: Axes, view: _View) -> str:
-    found = view.trace.detections[view.image]
+    found = view.trace.detections[view.index]
     sure = np.asarray(found["scores"]) >= view.min_score
     boxes, scores, labels = (np.asarray(found[key])[sure] for key in ("boxes", "scores", "labels"))
-    gt_boxes = None if view.compact or view.trace.gt_boxes is None else view.trace.gt_boxes[view.image]
-    detections(ax, view.picture, boxes, None if view.compact else scores, labels, view.class_names, gt_boxes)
+    gt_boxes = None if view.compact or view.trace.gt_boxes is None else view.trace.gt_boxes[view.index]
+    detections(ax, view.image, boxes, None if view.compact else scores, labels, view.class_names, gt_boxes)
     return f"{len(sure):,}, of which {len(boxes):,} score {view.min_score:g} or more"
 
 
 _PANELS: tuple[tuple[str, Callable[[Axes, _View], str]], ...] = (
-    ("Picture", _panel_picture),
+    ("Image", _panel_image),
     ("Features", _panel_features),
     ("Anchors", _panel_anchors),
     ("Objectness", _panel_objectness),

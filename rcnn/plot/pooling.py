@@ -1,7 +1,7 @@
-"""Pictures of RoI pooling: where RoIPool and RoIAlign read a feature map, and their output.
+"""Plots of RoI pooling: where RoIPool and RoIAlign read a feature map, and their output.
 
 Draws sample points, rounded bins and their values, pooled features, the output over the shift of a RoI, and a batch of
-RoIs cut out of its picture.
+RoIs cut out of its image.
 
 Feature maps are drawn in cells: cell (row, column) is centred on y = row, x = column. RoIAlign samples in these
 coordinates.
@@ -148,7 +148,7 @@ def bins_legend(ax: Axes) -> Axes:
 def bin_values(ax: Axes, values: np.ndarray, limits: tuple[float, float] | None = None) -> Axes:
     """The answers (ph, pw) of a RoI's bins as tiles, each with its number.
 
-    `limits` are the values of the darkest and of the brightest tile, for several pictures on one scale.
+    `limits` are the values of the darkest and of the brightest tile, for several plots on one scale.
     """
     array = as_array("values", values, (None, None)).astype(float)
     if array.size == 0:
@@ -180,16 +180,16 @@ def shift_curves(
 
     `at` marks one shift, and what each curve answers there. NaN leaves a gap.
     """
-    places = as_array("shifts", shifts, (None,)).astype(float)
+    positions = as_array("shifts", shifts, (None,)).astype(float)
     looks = dict(zip(curves, _SHIFT_LOOKS * (len(curves) // len(_SHIFT_LOOKS) + 1), strict=False))
     for name, answers in curves.items():
-        values = as_array(f"curves[{name!r}]", answers, (len(places),)).astype(float)
+        values = as_array(f"curves[{name!r}]", answers, (len(positions),)).astype(float)
         color, dashes = looks[name]
-        ax.plot(places, values, color=color, linestyle=dashes, linewidth=style.LINE_WIDTH)
-        if at is not None and len(places):
+        ax.plot(positions, values, color=color, linestyle=dashes, linewidth=style.LINE_WIDTH)
+        if at is not None and len(positions):
             ax.plot(
                 at,
-                np.interp(at, places, values),
+                np.interp(at, positions, values),
                 marker="o",
                 markersize=6,
                 markerfacecolor=color,
@@ -220,17 +220,17 @@ def pooled_features(ax: Axes, pooled: np.ndarray, max_channels: int = 64) -> Axe
 
 def roi_batch(
     ax: Axes,
-    picture: np.ndarray,
+    image: np.ndarray,
     rois: np.ndarray,
     labels: np.ndarray,
     class_names: Sequence[str] | None = None,
     most: int = 12,
 ) -> Axes:
-    """What the `rois` (R, 4) show of `picture`, a row for each class of `labels` (R,), with how many there are of it.
+    """What the `rois` (R, 4) show of `image`, a row for each class of `labels` (R,), with how many there are of it.
 
     Each RoI is stretched to a square, as pooling does. Of each class the first `most` are shown.
     """
-    shown = np.asarray(picture)
+    shown = np.asarray(image)
     shown = shown / 255.0 if shown.dtype == np.uint8 else np.clip(shown.astype(float), 0, 1)
     corners = as_boxes("rois", rois)
     classes = as_array("labels", labels, (len(corners),)).astype(int)
@@ -240,11 +240,11 @@ def roi_batch(
         return style.note(ax, "no RoIs")
     names = []
     for row, label in enumerate(present):
-        mine = corners[classes == label]
-        names.append(f"{class_names[label] if class_names is not None else label}: {len(mine)}")
-        for column, corner in enumerate(mine[:most]):
+        of_class = corners[classes == label]
+        names.append(f"{class_names[label] if class_names is not None else label}: {len(of_class)}")
+        for column, corner in enumerate(of_class[:most]):
             _draw_cut_out(ax, shown, corner, column, row, style.label_color(int(label)))
-        if len(mine) > most:
+        if len(of_class) > most:
             ax.text(most + 0.1, row + 0.5, "...", va="center", fontsize=style.TEXT_SIZE + 1, color=style.GREY)
     columns = min(most, int(np.bincount(classes).max()))
     ax.set(xlim=(-_ROOM, columns + 0.5), ylim=(len(present), -_ROOM))
@@ -364,14 +364,14 @@ def _look_at(ax: Axes, one: np.ndarray, other: np.ndarray, margin: float) -> Non
     ax.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
 
 
-def _draw_cut_out(ax: Axes, picture: np.ndarray, corner: np.ndarray, column: int, row: int, color: str) -> None:
+def _draw_cut_out(ax: Axes, image: np.ndarray, corner: np.ndarray, column: int, row: int, color: str) -> None:
     """The pixels under a box, at least one, in the cell of this column and row."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     left, top = (int(np.clip(np.floor(at), 0, side - 1)) for at, side in zip(corner[:2], (width, height), strict=True))
     right, bottom = (
         int(np.clip(np.ceil(at), low + 1, side))
         for at, low, side in zip(corner[2:], (left, top), (width, height), strict=True)
     )
     side = 1 - _ROOM
-    ax.imshow(picture[top:bottom, left:right], extent=(column, column + side, row + side, row), aspect="equal")
+    ax.imshow(image[top:bottom, left:right], extent=(column, column + side, row + side, row), aspect="equal")
     ax.add_patch(Rectangle((column, row), side, side, fill=False, edgecolor=color, linewidth=style.LINE_WIDTH))

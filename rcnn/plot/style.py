@@ -1,6 +1,6 @@
-"""The style that all pictures share: colours, sizes, axes, legends, boxes, and the checks of arguments.
+"""The style that all plots share: colours, sizes, axes, legends, images and boxes, and the checks of arguments.
 
-Nothing here changes matplotlib's global settings. Every drawing function styles the axes that it is given, so a picture
+Nothing here changes matplotlib's global settings. Every drawing function styles the axes that it is given, so a plot
 looks the same on axes from `figure()` and on axes from `pyplot.subplots()`.
 """
 
@@ -28,7 +28,7 @@ from PIL import Image
 # black is grey here, for black is what the boxes' outlines are made of.
 PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999")
 SKY, ORANGE, GREEN, YELLOW, PURPLE, VERMILION, BLUE, NEUTRAL = PALETTE
-VALUES = "viridis"  # scores and probabilities, on pictures
+VALUES = "viridis"  # scores and probabilities, on images
 ACTIVATIONS = "cividis"  # feature maps
 INK, GREY, FAINT, PAPER = "#222222", "#6b6b6b", "#d9d9d9", "#f2f2f2"
 
@@ -40,7 +40,7 @@ Corner = Literal["upper left", "upper right", "lower right", "best"]  # where a 
 
 TITLE_SIZE, TEXT_SIZE = 10.0, 8.0  # points; nothing is smaller than TEXT_SIZE
 LINE_WIDTH, THIN_LINE = 1.6, 1.0  # points
-DIMMED = (0.10, 0.48)  # what black and white become in a picture under a drawing that matters more than it
+DIMMED = (0.10, 0.48)  # what black and white become in an image under a drawing that matters more than it
 
 
 class _NotebookFigure(Figure):
@@ -51,15 +51,15 @@ class _NotebookFigure(Figure):
 
 
 def png(figure: Figure) -> bytes:
-    """A PNG of 256 colours: a third of the bytes, for a notebook carries its pictures along with it.
+    """A PNG of 256 colours: a third of the bytes, for a notebook carries its plots along with it.
 
     Maximum coverage finds the colours of thin lines, which an average over pixels would lose; one round of k-means
     then makes colour bars smoother.
     """
     drawn, packed = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")
-    with Image.open(drawn) as picture:
-        few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+    with Image.open(drawn) as image:
+        few = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
     few.save(packed, format="png", optimize=True)
     return packed.getvalue()
 
@@ -142,9 +142,28 @@ def powers_of_two(axis: Axis) -> None:
 
 
 def name_pixels(ax: Axes) -> None:
-    """Writes to both axes of a picture that they count pixels."""
+    """Writes to both axes of an image that they count pixels."""
     ax.set_xlabel("x, pixels", fontsize=TEXT_SIZE + 1, color=INK)
     ax.set_ylabel("y, pixels", fontsize=TEXT_SIZE + 1, color=INK)
+
+
+def image(ax: Axes, image: np.ndarray, dimmed: bool = False) -> Axes:
+    """`image` (H, W, 3) or (H, W), uint8 or float in [0, 1]; `dimmed` where other drawings on it matter more."""
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = np.repeat(array[:, :, None], 3, axis=2)  # (H, W, 3)
+    array = as_array("image", array, (None, None, 3))
+    if array.size == 0:
+        raise ValueError(f"image has the shape {array.shape}; it must have at least one pixel")
+    shown = array / 255.0 if array.dtype == np.uint8 else array.astype(np.float64)
+    low, high = shown.min(), shown.max()
+    if not (low >= -1e-6 and high <= 1 + 1e-6):
+        raise ValueError(f"image has values from {low:g} to {high:g}; floats lie between 0 and 1, else it is uint8")
+    height, width = shown.shape[:2]
+    black, white = DIMMED if dimmed else (0.0, 1.0)
+    ax.imshow(np.clip(black + (white - black) * shown, 0, 1), extent=(0, width, height, 0))
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    return frame(ax)
 
 
 def title(ax: Axes, heading: str, caption: str = "") -> Axes:
@@ -173,7 +192,7 @@ def note(ax: Axes, text: str) -> Axes:
 
 
 def color_bar(ax: Axes, mappable: ScalarMappable, label: str = "") -> None:
-    """Draws the scale of `mappable` along the right edge of `ax`, as high as its picture."""
+    """Draws the scale of `mappable` along the right edge of `ax`, as high as its image."""
     bar = ax.figure.colorbar(mappable, cax=ax.inset_axes((1.03, 0.0, 0.045, 1.0)))
     bar.locator = MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10])
     bar.formatter = FuncFormatter(lambda value, _: f"{value:g}")

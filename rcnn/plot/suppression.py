@@ -1,4 +1,4 @@
-"""Pictures of non-maximum suppression: its steps, what it keeps, and what it costs.
+"""Plots of non-maximum suppression: its steps, what it keeps, and what it costs.
 
 Draws the boxes and the list of one step, the recall that remains after each step, and the time over the number of
 boxes.
@@ -16,7 +16,6 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from rcnn.plot import style
-from rcnn.plot.overview import image
 from rcnn.plot.style import LINE_WIDTH, THIN_LINE, as_array, as_boxes
 from rcnn.plot.tags import Tags
 
@@ -40,16 +39,16 @@ _APART = 0.025  # shares that are written beside each other differ by more
 _TEXT_ROOM = 1.75  # length of the axis for bars up to 1: the rest is for words
 
 
-def suppression_step(ax: Axes, boxes: np.ndarray, states: Sequence[str], picture: np.ndarray | None = None) -> Axes:
-    """The `boxes` (N, 4), by falling score, in the middle of suppression, over `picture` if there is one.
+def suppression_step(ax: Axes, boxes: np.ndarray, states: Sequence[str], image: np.ndarray | None = None) -> Axes:
+    """The `boxes` (N, 4), by falling score, in the middle of suppression, over `image` if there is one.
 
     `states` (N,) says what has become of each, by the names in `STATES`. A box is tagged with its rank, from 1, as long
     as it may still be seen: those removed before are not.
     """
     corners = as_boxes("boxes", boxes)
     _check_states(states, len(corners))
-    if picture is not None:
-        image(ax, picture, dimmed=True)
+    if image is not None:
+        style.image(ax, image, dimmed=True)
     for state, (color, line, width) in STATES.items():
         for i in np.flatnonzero(np.array(states, object) == state):
             x1, y1, x2, y2 = corners[i]
@@ -69,7 +68,7 @@ def suppression_step(ax: Axes, boxes: np.ndarray, states: Sequence[str], picture
             )
     tagged = [i for i, state in enumerate(states) if state != "removed before"]
     ax.add_artist(Tags(corners[tagged], [f"{i + 1}" for i in tagged], [STATES[states[i]][0] for i in tagged]))
-    if picture is None:
+    if image is None:
         ax.autoscale_view()
         style.frame(ax)
     return ax

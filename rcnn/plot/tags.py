@@ -70,7 +70,7 @@ def place(sizes: np.ndarray, boxes: np.ndarray, window: np.ndarray) -> np.ndarra
     """
     placed = np.empty((0, 4))
     for size, box in zip(list(sizes), list(boxes), strict=True):
-        corners, apart = _places_around(box, size)  # (K, 2), (K,)
+        corners, apart = _positions_around(box, size)  # (K, 2), (K,)
         corners = np.clip(corners, window[:2], np.maximum(window[2:] - size, window[:2]))
         fields = np.concatenate([corners, corners + size], axis=1)  # (K, 4)
         area = size.prod()
@@ -84,7 +84,7 @@ def place(sizes: np.ndarray, boxes: np.ndarray, window: np.ndarray) -> np.ndarra
     return placed[:, :2]
 
 
-def _places_around(box: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _positions_around(box: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lower left corners (K, 2) for a tag, the usual ones first, and which (K,) lie apart from the box.
 
     The first eight are above the box, below, beside it, and in its upper corners. Then come places further along its

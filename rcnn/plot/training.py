@@ -1,7 +1,7 @@
-"""Pictures of training: losses over the steps, gradients, and how proposals approach their objects.
+"""Plots of training: losses over the steps, gradients, and how proposals approach their objects.
 
-Draws named lines and levels, loss curves, the page of a training run, proposals as they settle, the error of numerical
-gradients, and gradients by part of the detector, by loss and by class.
+Draws named lines and levels, loss curves, the figure of a training run, proposals as they settle, the error of
+numerical gradients, and gradients by part of the detector, by loss and by class.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from rcnn.plot import style
-from rcnn.plot.overview import image
 from rcnn.plot.style import LINE_WIDTH, THIN_LINE, Dashes, as_array, as_boxes
 
 Norms = Mapping[str, Mapping[str, float]]
@@ -33,7 +32,7 @@ _ERROR_LOOKS = ((style.BLUE, "-"), (style.ORANGE, "--"), (style.GREEN, "-."), (s
 _LEAST_ERROR = 1e-17  # where an error of 0 is drawn, because a logarithmic axis has no 0
 _LOG_TICKS = 9  # marks of a logarithmic axis, at most
 _COLOR_RANGE = 1e-4  # the smallest gradient with a colour of its own in a table, as a share of the largest
-_MOST_ROWS = 12  # rows of a picture that are numbered, at most
+_MOST_ROWS = 12  # rows of a plot that are numbered, at most
 
 # The diagram of `gradient_flow`, in its own units.
 _LOSS_COLORS = {"rpn": style.BLUE, "roi": style.VERMILION}
@@ -166,13 +165,13 @@ def training_curves(
     lr: Sequence[float],
     validation: Mapping[str, Sequence[float]],
 ) -> Figure:
-    """A page with the losses of a training run, those on its validation pictures, its AP50 and its learning rate.
+    """A figure with the losses of a training run, those on its validation images, its AP50 and its learning rate.
 
     `history` holds the losses of every step by name, `lr` a number per step; `validation` holds "step", after how many
     steps, "ap50" and the losses, a number per validation, of which there may be none.
     """
-    page = style.figure(13, 8)
-    (losses, validated), (scored, rated) = page.subplots(2, 2, sharex=True)
+    figure = style.figure(13, 8)
+    (losses, validated), (scored, rated) = figure.subplots(2, 2, sharex=True)
     smoothing = max(len(lr) // 40, 1)
     loss_curves(losses, history, smoothing=smoothing, log=True)
     style.title(losses, "Losses", f"mean of {smoothing} steps; pale: every step" if smoothing > 1 else "of every step")
@@ -183,7 +182,7 @@ def training_curves(
     _draw_validation(validated, scored, validation)
     for ax in (losses, validated):  # the axis is that of the graph below
         ax.set_xlabel("")
-    return page
+    return figure
 
 
 def settling(ax: Axes, steps: Sequence[int], best_iou: np.ndarray, threshold: float = 0.5) -> Axes:
@@ -219,7 +218,7 @@ def settling(ax: Axes, steps: Sequence[int], best_iou: np.ndarray, threshold: fl
 
 def nearest_proposals(
     ax: Axes,
-    picture: np.ndarray,
+    image: np.ndarray,
     boxes: np.ndarray,
     overlaps: np.ndarray,
     gt_boxes: np.ndarray,
@@ -229,13 +228,13 @@ def nearest_proposals(
     """The first `top` of `boxes` (P, 4), pale, and of these the one nearest to each object, coloured by its IoU.
 
     `overlaps` (P, G) is the IoU of each box with each of `gt_boxes` (G, 4), which are drawn dashed.
-    `scale` is False where the colours are explained beside another picture of a row.
+    `scale` is False where the colours are explained beside another plot of a row.
     """
     objects = as_boxes("gt_boxes", gt_boxes)
     every = as_boxes("boxes", boxes)
     shared = as_array("overlaps", overlaps, (len(every), len(objects))).astype(float)[:top]
     corners = every[:top]
-    image(ax, picture, dimmed=True)
+    style.image(ax, image, dimmed=True)
     pale = LineCollection(style.outlines(corners), colors="white", linewidths=0.6, alpha=0.35)
     ax.add_collection(pale, autolim=False)
     for x1, y1, x2, y2 in objects:
@@ -403,8 +402,8 @@ def gradient_by_class(
 
 
 def _draw_validation(losses: Axes, scores: Axes, validation: Mapping[str, Sequence[float]]) -> None:
-    """Draws the losses on the validation pictures, and the AP50 with its best value."""
-    style.title(losses, "Validation losses", "on pictures that training does not see")
+    """Draws the losses on the validation images, and the AP50 with its best value."""
+    style.title(losses, "Validation losses", "on images that training does not see")
     steps, ap50 = np.asarray(validation["step"], float), np.asarray(validation["ap50"], float)
     if len(steps) == 0:
         for ax, name in ((losses, "loss"), (scores, "AP50")):
@@ -421,7 +420,7 @@ def _draw_validation(losses: Axes, scores: Axes, validation: Mapping[str, Sequen
         style.title(scores, "AP50", "not known: there is no object to find")
         return
     best = int(np.nanargmax(ap50))
-    style.title(scores, "AP50", f"best on the same pictures: {ap50[best]:.3f}, after step {steps[best]:.0f}")
+    style.title(scores, "AP50", f"best on the same images: {ap50[best]:.3f}, after step {steps[best]:.0f}")
     scores.plot(steps[best], ap50[best], "o", color=style.VERMILION, markersize=7, clip_on=False, zorder=3)
 
 

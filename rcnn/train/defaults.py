@@ -17,9 +17,9 @@ RECIPES = {"shapes": Recipe(steps=1300), "digits": Recipe(steps=2500)}  # of the
 EPOCHS = 20
 MIN_STEPS, MAX_STEPS = 1500, 6000
 VALIDATIONS = 10
-MAX_SHORT_SIDE = 320  # pixels; larger pictures take a CPU too long
+MAX_SHORT_SIDE = 320  # pixels; larger images take a CPU too long
 SCALE_JITTER = (0.8, 1.25)
-RESNET_ROIS = 128  # box_batch_size_per_image; torchvision's 512 make the head nine tenths of a step on small pictures
+RESNET_ROIS = 128  # box_batch_size_per_image; torchvision's 512 make the head nine tenths of a step on small images
 RESNET_LR = 3e-4  # a ResNet with frozen norms begins with large gradients: a norm of 44 on pages of digits
 
 
@@ -30,7 +30,7 @@ def for_dataset(
 
     The drawn sets have recipes of their own. A data set of your own gets: its own size up to a short side of 320
     pixels, resized by a random factor each time; anchors chosen from its boxes; 20 epochs, but at least 1,500 and at
-    most 6,000 steps. No picture is flipped, because a mirrored 2 is not a 2 (on 400 pages of digits, flip=0.5 lowers
+    most 6,000 steps. No image is flipped, because a mirrored 2 is not a 2 (on 400 pages of digits, flip=0.5 lowers
     the AP50 from 0.94 to 0.86). Objects that look the same in a mirror benefit from recipe.flip = 0.5 (on 60 pages of
     shapes it raises the AP50 from 0.69 to 0.79).
 
@@ -67,11 +67,11 @@ def for_dataset(
     return Plan(spec, spec, options, kind=kind, anchors=FIT, settings=settings, recipe=recipe)
 
 
-def _recipe(num_pictures: int, steps: int | None) -> Recipe:
-    """Return the recipe for a data set of `num_pictures`."""
+def _recipe(num_images: int, steps: int | None) -> Recipe:
+    """Return the recipe for a data set of `num_images`."""
     batch_size = Recipe.batch_size
     if steps is None:
-        steps = min(max(EPOCHS * num_pictures // batch_size, MIN_STEPS), MAX_STEPS)
+        steps = min(max(EPOCHS * num_images // batch_size, MIN_STEPS), MAX_STEPS)
     return Recipe(steps=steps, batch_size=batch_size, scale_jitter=SCALE_JITTER, val_every=steps // VALIDATIONS)
 
 

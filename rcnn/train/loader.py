@@ -1,6 +1,6 @@
-"""From a data set to the batches of a training run: which pictures a step sees, and threads that read them ahead.
+"""From a data set to the batches of a training run: which images a step sees, and threads that read them ahead.
 
-Which pictures, and how they are changed, depends on the seed and the step alone, not on the threads that read them.
+Which images, and how they are changed, depends on the seed and the step alone, not on the threads that read them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from rcnn import transform
 from rcnn._validate import counted
-from rcnn.data import AnnotatedPictures, Dataset
+from rcnn.data import AnnotatedImages, Dataset
 
 _ORDER, _CHANGES = 0, 2  # streams of random numbers; step.py has 1 and loop.py 3
 T = TypeVar("T")
@@ -26,17 +26,17 @@ U = TypeVar("U")
 Target = dict[str, np.ndarray]
 
 
-# ---------------------------------------------------------------------- which pictures
+# ---------------------------------------------------------------------- which images
 
 
 class Order:
-    """Which pictures each step sees. Every picture comes once per epoch, in an order of the epoch's own.
+    """Which images each step sees. Every image comes once per epoch, in an order of the epoch's own.
 
-    length: how many pictures there are. groups: (length,) of each picture, where those of a group shall share batches;
+    length: how many images there are. groups: (length,) of each image, where those of a group shall share batches;
     without it, or where all are of one group, the order of an epoch is a plain permutation.
 
     Batches run on from one epoch into the next where their size does not divide the length. Such a batch may hold
-    pictures of several groups, and so may one more of each epoch: what is left over of its groups.
+    images of several groups, and so may one more of each epoch: what is left over of its groups.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int, groups: np.ndarray | None = None) -> None:
@@ -44,41 +44,41 @@ class Order:
         self._epoch = functools.lru_cache(maxsize=2)(self._draw_epoch)
 
     def batch(self, step: int) -> list[int]:
-        """Indices of the pictures of a step."""
+        """Indices of the images of a step."""
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
         return [self._epoch(position // self.length)[position % self.length] for position in positions]
 
     def _draw_epoch(self, epoch: int) -> list[int]:
-        """The pictures of an epoch, in order."""
+        """Indices of the images of an epoch, in order."""
         order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self.length).tolist()
         if self.groups is None:
             return order
-        start = -epoch * self.length % self.batch_size  # the pictures before it complete the last epoch's last batch
+        start = -epoch * self.length % self.batch_size  # the images before it complete the last epoch's last batch
         return order[:start] + _group_batches(order[start:], self.groups, self.batch_size)
 
 
 def _group_batches(order: Sequence[int], groups: np.ndarray, batch_size: int) -> list[int]:
-    """Return the pictures in batches of one group each, as these become full; incomplete batches come last."""
+    """Return the indices `order` in batches of one group each, as these become full; incomplete batches come last."""
     full: list[int] = []
     incomplete: dict[int, list[int]] = {}
-    for picture in order:
-        batch = incomplete.setdefault(int(groups[picture]), [])
-        batch.append(picture)
+    for index in order:
+        batch = incomplete.setdefault(int(groups[index]), [])
+        batch.append(index)
         if len(batch) == batch_size:
             full += batch
             batch.clear()
-    return full + [picture for batch in incomplete.values() for picture in batch]
+    return full + [index for batch in incomplete.values() for index in batch]
 
 
 def aspect_groups(dataset: Dataset, progress: bool = True) -> np.ndarray | None:
-    """(length,) bool, whether each picture is higher than wide; None where the data set would have to decode them."""
+    """(length,) bool, whether each image is higher than wide; None where the data set would have to decode them."""
     annotation = getattr(dataset, "annotation", None)
     if annotation is None:
         return None
     sizes = [
         annotation(index)[0]
         for index in tqdm(
-            range(len(dataset)), desc="sizes", unit="picture", leave=False, disable=not progress, dynamic_ncols=True
+            range(len(dataset)), desc="sizes", unit="image", leave=False, disable=not progress, dynamic_ncols=True
         )
     ]
     return np.array([height > width for height, width in sizes])
@@ -89,7 +89,7 @@ def aspect_groups(dataset: Dataset, progress: bool = True) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class Change:
-    """What is done to one picture: whether it is mirrored, and by how much its size after resizing is multiplied."""
+    """What is done to one image: whether it is mirrored, and by how much its size after resizing is multiplied."""
 
     flipped: bool = False
     scale: float = 1.0
@@ -106,14 +106,14 @@ def draw_change(rng: np.random.Generator, flip: float, scale_jitter: tuple[float
     return Change(bool(mirrored < flip), math.exp(low + position * (high - low)))
 
 
-def flip(picture: Any, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the picture (H, W, 3) mirrored left for right, its boxes (G, 4) where they are then).
+def flip(image: Any, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the image (H, W, 3) mirrored left for right, its boxes (G, 4) where they are then).
 
-    picture: whatever `transform.as_image` takes, which raises ValueError or TypeError for what is none. The picture's
+    image: whatever `transform.as_image` takes, which raises ValueError or TypeError for what is none. The image's
         array is a view where it was an array already.
     """
-    is_array = isinstance(picture, np.ndarray) and picture.ndim == 3
-    array = picture if is_array else transform.as_image(picture)
+    is_array = isinstance(image, np.ndarray) and image.ndim == 3
+    array = image if is_array else transform.as_image(image)
     width = array.shape[1]
     mirrored = boxes.copy()
     mirrored[:, 0], mirrored[:, 2] = width - boxes[:, 2], width - boxes[:, 0]
@@ -127,9 +127,9 @@ def flip(picture: Any, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class TrainingBatch:
     """Images ready for the network, with their targets.
 
-    indices: of the pictures in their data set. images: resized, normalised and padded. targets: per picture what it is
-    learned from, {"boxes": (G, 4), "labels": (G,)}, in the pixels of the picture before it was resized. complete: per
-    picture the target as the data set has it.
+    indices: of the images in their data set. images: resized, normalised and padded. targets: per image what it is
+    learned from, {"boxes": (G, 4), "labels": (G,)}, in the pixels of the image before it was resized. complete: per
+    image the target as the data set has it.
     """
 
     indices: list[int]
@@ -142,7 +142,7 @@ class TrainingBatch:
 class Loader:
     """Reader of training batches from a data set.
 
-    make_batch: (pictures, scales) to a batch, as `FasterRCNN.make_batch`. num_classes: the background included.
+    make_batch: (images, scales) to a batch, as `FasterRCNN.make_batch`. num_classes: the background included.
     """
 
     dataset: Dataset
@@ -150,33 +150,33 @@ class Loader:
     num_classes: int
 
     def load(self, indices: Sequence[int], changes: Sequence[Change] | None = None) -> TrainingBatch:
-        """Return the pictures of these indices, each with its change applied.
+        """Return the images of these indices, each with its change applied.
 
-        Raises what the data set raises, with a note that names the picture, and ValueError or TypeError that begins
-        with the picture for a target or a picture that cannot be right.
+        Raises what the data set raises, with a note that names the image, and ValueError or TypeError that begins
+        with the image for a target or an image that cannot be right.
         """
         changes = changes or [Change()] * len(indices)
         read = [self._read(index) for index in indices]
-        pictures, complete = [picture for picture, _ in read], [target for _, target in read]
+        images, complete = [image for image, _ in read], [target for _, target in read]
         targets = [self._learned(index, target) for index, target in zip(indices, complete, strict=True)]
         try:
             for i, change in enumerate(changes):
                 if change.flipped:
-                    pictures[i], targets[i]["boxes"] = flip(pictures[i], targets[i]["boxes"])
-            images = self.make_batch(pictures, [change.scale for change in changes])
+                    images[i], targets[i]["boxes"] = flip(images[i], targets[i]["boxes"])
+            batch = self.make_batch(images, [change.scale for change in changes])
         except (ValueError, TypeError):
-            for index, (picture, _) in zip(indices, read, strict=True):  # says which of the data set's it is
-                transform.as_image(picture, describe(self.dataset, index))
+            for index, (image, _) in zip(indices, read, strict=True):  # says which of the data set's it is
+                transform.as_image(image, describe(self.dataset, index))
             raise
-        return TrainingBatch(list(indices), images, targets, complete)
+        return TrainingBatch(list(indices), batch, targets, complete)
 
     def _read(self, index: int) -> tuple[Any, Target]:
         try:
-            picture, target = self.dataset[index]
+            image, target = self.dataset[index]
         except Exception as error:
             error.add_note(f"This came of {describe(self.dataset, index)}.")
             raise
-        return picture, target
+        return image, target
 
     def _learned(self, index: int, target: Target) -> Target:
         """The checked target without the objects that are marked difficult, and without boxes round a crowd."""
@@ -189,16 +189,16 @@ class Loader:
 
 
 def draw_changes(seed: int, step: int, count: int, flip: float, scale_jitter: tuple[float, float]) -> list[Change]:
-    """How each of the `count` pictures of a step is changed."""
+    """How each of the `count` images of a step is changed."""
     rng = np.random.default_rng([seed, _CHANGES, step])
     return [draw_change(rng, flip, scale_jitter) for _ in range(count)]
 
 
 def describe(dataset: Dataset, index: int) -> str:
-    """How messages name a picture: "picture 17", with its file where the data set has one."""
-    if not isinstance(dataset, AnnotatedPictures):
-        return f"picture {index}"
-    return f"picture {index} ({dataset.records[index].image})"
+    """How messages name an image: "image 17", with its file where the data set has one."""
+    if not isinstance(dataset, AnnotatedImages):
+        return f"image {index}"
+    return f"image {index} ({dataset.records[index].image})"
 
 
 # ---------------------------------------------------------------------- ahead of time

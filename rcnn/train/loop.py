@@ -1,8 +1,8 @@
 """The training loop: validation, checkpoints, resume, progress around `train_step`.
 
-Everything random in step k is drawn from (seed, k) alone: which pictures and how they are changed, which anchors and
+Everything random in step k is drawn from (seed, k) alone: which images and how they are changed, which anchors and
 RoIs are sampled, what dropout drops. A run that was stopped and resumed at step k therefore goes on to the same bits,
-from the weights and the optimiser's state, with any number of threads that read the pictures.
+from the weights and the optimiser's state, with any number of threads that read the images.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ def fit(
 
     out: a folder for the files that `rcnn.train.run_folder` lists, written every `save_every` steps, at every
         validation and at the end; None writes nothing. What another run left there is replaced.
-    val: pictures on which the model is validated every `recipe.val_every` steps and at the end.
+    val: images on which the model is validated every `recipe.val_every` steps and at the end.
     resume: goes on from what is in `out`, with the same recipe, to the same bits as a run that was not stopped.
     stop_at: a step to stop at, as if interrupted there.
-    workers: threads that read the next pictures while a step computes; 0 reads them in between. More than 1 call the
+    workers: threads that read the next images while a step computes; 0 reads them in between. More than 1 call the
         data set from several threads at once. The result does not depend on it.
 
     Ctrl-C finishes the step, or the validation, saves and returns; a second one breaks off at once. Raises ValueError
-    for an empty data set, for classes that are not the model's, for another recipe, model or number of pictures than
+    for an empty data set, for classes that are not the model's, for another recipe, model or number of images than
     those of the run to resume, or for a name in `recipe.freeze` that the model does not have; and FloatingPointError
-    where a loss or the gradients are not finite: before the parameters move, naming the pictures and the first stage
+    where a loss or the gradients are not finite: before the parameters move, naming the images and the first stage
     that is not (see `rcnn.train.nonfinite`). What was saved before stays.
     """
     _check_data(model, dataset, "the data set")
@@ -126,7 +126,7 @@ def validate(
 ) -> dict[str, float]:
     """{"ap50": VOC 2012's mean AP at an IoU of 0.5, and the five losses} of the model in evaluation mode on a data set.
 
-    A loss is that of `get_loss`, each batch's weighed with its pictures; its samples are drawn from the seed, the same
+    A loss is that of `get_loss`, each batch's weighed with its images; its samples are drawn from the seed, the same
     whenever it is called. Difficult objects and crowds are not in the losses. The model stays as it is. Raises
     FloatingPointError where a loss is not finite.
     """
@@ -186,7 +186,7 @@ class _Training:
         bar.set_description("validating")
         try:
             scores = validate(self.model, self.val, self.recipe.batch_size, self.recipe.seed, self.workers)
-        except BaseException:  # a picture that cannot be read, or a second Ctrl-C: the steps before are not lost
+        except BaseException:  # an image that cannot be read, or a second Ctrl-C: the steps before are not lost
             self.save()
             raise
         for name, value in {"step": run.steps, **scores}.items():
@@ -221,7 +221,7 @@ class _Training:
 
 
 def _check_data(model: FasterRCNN, dataset: Dataset, name: str) -> None:
-    """ValueError for a data set without pictures, or whose labels mean something else than the model's."""
+    """ValueError for a data set without images, or whose labels mean something else than the model's."""
     if len(dataset) == 0:
         raise ValueError(f"{name} is empty")
     config, classes = model.config, tuple(dataset.classes)

@@ -61,8 +61,8 @@ DATA_RULES = {
     "train": STRING,
     "val": optional(STRING),
     "options": TABLE,
-    "train_pictures": optional(integer(1)),
-    "val_pictures": optional(integer(1)),
+    "train_images": optional(integer(1)),
+    "val_images": optional(integer(1)),
 }
 MODEL_RULES = {
     "kind": one_of(KINDS),
@@ -82,7 +82,7 @@ class Plan:
     """A training run to be: with the same files and the same library it has the same result, to the last bit.
 
     train, val: specs of data sets as `rcnn.data.load` takes them, of which the splits of these names are loaded; no
-        val, no validation. options: of their reader. train_pictures, val_pictures: how many, the first ones; None for
+        val, no validation. options: of their reader. train_images, val_images: how many, the first ones; None for
         all.
     kind: one of KINDS. weights: what the detector begins with, a file or "coco"; where it was made for other classes,
         what does not fit is left out. weights_backbone: what its ResNet alone begins with, a file or "imagenet".
@@ -96,8 +96,8 @@ class Plan:
     train: str
     val: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    train_pictures: int | None = None
-    val_pictures: int | None = None
+    train_images: int | None = None
+    val_images: int | None = None
     kind: str = "small"
     weights: str | None = None
     weights_backbone: str | None = None
@@ -121,11 +121,11 @@ class Plan:
 
     def load_train(self) -> Dataset:
         """Return the data set to learn from."""
-        return _load(self.train, "train", self.train_pictures, self.options)
+        return _load(self.train, "train", self.train_images, self.options)
 
     def load_val(self) -> Dataset | None:
         """Return the data set to validate on, or None where there is none."""
-        return None if self.val is None else _load(self.val, "val", self.val_pictures, self.options)
+        return None if self.val is None else _load(self.val, "val", self.val_images, self.options)
 
     def make_model(self) -> tuple[FasterRCNN, list[str]]:
         """Return the model of a plan that names its classes, and the names of the weights that did not fit it.

@@ -29,16 +29,16 @@ SCHEDULES = ("cosine", "steps")
 class Recipe:
     """How to train: everything that, with the model and the data, decides the result.
 
-    steps: how many batches of `batch_size` pictures.
+    steps: how many batches of `batch_size` images.
     optimizer: "adam" or "sgd" (with `momentum`); weight_decay as in PyTorch's optimisers of these names.
     lr: the learning rate. It rises over the first `warmup_steps`; `schedule` says how it falls: "cosine", along half a
         cosine to `final_lr` times itself at the end; "steps", by the factor `gamma` at each step of `milestones`.
     max_norm: gradients are scaled down to this joint norm.
     seed: of everything random but the first weights, which the model brings along.
-    flip: probability that a picture is mirrored, left for right, with its boxes.
-    scale_jitter: (lowest, highest) factor of the size to which a picture is resized, drawn evenly on a logarithmic
+    flip: probability that an image is mirrored, left for right, with its boxes.
+    scale_jitter: (lowest, highest) factor of the size to which an image is resized, drawn evenly on a logarithmic
         scale for each; (1, 1) leaves it as the config says.
-    group_by_aspect: whether a batch holds only upright or only other pictures, where the data set tells their sizes
+    group_by_aspect: whether a batch holds only upright or only other images, where the data set tells their sizes
         without decoding them; less of a batch is then padding.
     freeze: what does not learn: names of parameters, or what these begin with ("backbone", "backbone.stem.0").
     val_every: steps from one validation to the next; there is one at the end in any case.

@@ -1,10 +1,10 @@
 """The folder of a training run: what its files are called, how they are written, and how they are read again.
 
 model.safetensors   the weights after the last step that was saved (see `rcnn.load`)
-best.safetensors    those with the best AP50 on the validation pictures
-state.safetensors   what a run needs to go on: weights, optimiser, recipe, history, how many pictures it learns from
+best.safetensors    those with the best AP50 on the validation images
+state.safetensors   what a run needs to go on: weights, optimiser, recipe, history, how many images it learns from
 history.csv         per step the learning rate, the losses and the norm of the gradients
-validation.csv      per validation the AP50 and the losses on the validation pictures
+validation.csv      per validation the AP50 and the losses on the validation images
 run.toml            the plan that was followed (see `rcnn.train.plan`)
 curves.png          what the two tables look like
 """
@@ -97,7 +97,7 @@ class SavedRun:
 
 
 def save(
-    folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run, num_pictures: int
+    folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run, num_images: int
 ) -> None:
     """Writes the run's files.
 
@@ -116,11 +116,11 @@ def save(
         (folder / VALIDATION).unlink(missing_ok=True)
     if run.best is None:
         (folder / BEST).unlink(missing_ok=True)
-    _save_state(folder / STATE, model, optimizer, recipe, run, num_pictures)
+    _save_state(folder / STATE, model, optimizer, recipe, run, num_images)
 
 
 def _save_state(
-    path: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run, num_pictures: int
+    path: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run, num_images: int
 ) -> None:
     tensors = {f"model.{name}": array for name, array in model.state_dict().items()}
     tensors |= {f"optimizer.{name}": array for name, array in optimizer.state_dict().items()}
@@ -131,13 +131,13 @@ def _save_state(
         **checkpoint.describe(model),
         "recipe": dataclasses.asdict(recipe),
         "frozen": frozen_names(model),
-        "pictures": num_pictures,
+        "images": num_images,
     }
     checkpoint.write_tensors(path, tensors, metadata)
 
 
 def save_best(folder: Path, model: FasterRCNN) -> None:
-    """Writes the weights of a model that did better on the validation pictures than all before."""
+    """Writes the weights of a model that did better on the validation images than all before."""
     checkpoint.save(folder / BEST, model)
 
 
@@ -186,10 +186,10 @@ def open_run(folder: str | os.PathLike[str], backbone: Module | None = None) -> 
     )
 
 
-def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, num_pictures: int) -> Run:
+def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, num_images: int) -> Run:
     """The run that was saved in a folder; its weights and state go into the model and the optimiser.
 
-    Raises ValueError that says which where the recipe, the model's settings, what learns or the number of pictures are
+    Raises ValueError that says which where the recipe, the model's settings, what learns or the number of images are
     others than they were: it would be another run.
     """
     path = folder / STATE
@@ -198,10 +198,10 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
     now = dataclasses.asdict(recipe) | _settings(json.loads(json.dumps(checkpoint.describe(model))), path)
     if changed := differences(saved, now):
         raise ValueError(f"the run in {folder} cannot go on with other settings: {changed}")
-    if (pictures := metadata.get("pictures")) != num_pictures:
+    if (images := metadata.get("images")) != num_images:
         raise ValueError(
-            f"the run in {folder} learns from {pictures} pictures, but now there are {num_pictures}; with "
-            "other pictures it is a new run, which may begin with its weights"
+            f"the run in {folder} learns from {images} images, but now there are {num_images}; with "
+            "other images it is a new run, which may begin with its weights"
         )
     if _frozen(metadata, model, path) != frozen_names(model):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Ready-made detectors: a small one for small pictures, and torchvision's ResNets with a feature pyramid."""
+"""Ready-made detectors: a small one for small images, and torchvision's ResNets with a feature pyramid."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ TRAINABLE_STAGES = 3  # of a backbone that knows something already: its early fe
 
 
 def faster_rcnn_small(class_names: Sequence[str], **config: Any) -> FasterRCNN:
-    """A detector of half a million parameters for small pictures, which learns from random weights in minutes.
+    """A detector of half a million parameters for small images, which learns from random weights in minutes.
 
     class_names: one per class, the background first. config: fields of `FasterRCNNConfig` other than these defaults,
-    which suit objects of 12 to 48 pixels on pictures of about 128.
+    which suit objects of 12 to 48 pixels on images of about 128.
     """
     settings: dict[str, Any] = {
         "anchor_sizes": (14, 24, 40),

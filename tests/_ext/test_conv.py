@@ -24,7 +24,7 @@ GEOMETRIES = {
     "3x3 every second": ((2, 24, 11, 14), 48, (3, 3), (2, 2), (1, 1), (1, 1)),
     "3x3 every third, unpadded": ((1, 6, 13, 12), 5, (3, 3), (3, 3), (0, 0), (1, 1)),
     "1x1 with stride 3 and padding": ((1, 4, 7, 8), 5, (1, 1), (3, 3), (1, 2), (1, 1)),
-    "7x7 of a picture": ((1, 3, 21, 30), 64, (7, 7), (2, 2), (3, 3), (1, 1)),
+    "7x7 of an image": ((1, 3, 21, 30), 64, (7, 7), (2, 2), (3, 3), (1, 1)),
     "2x5, strides 3 and 1": ((1, 9, 12, 11), 10, (2, 5), (3, 1), (1, 4), (1, 1)),
     "dilated": ((1, 8, 15, 14), 9, (3, 3), (1, 1), (2, 2), (2, 2)),
     "dilated, every second": ((1, 8, 15, 14), 9, (3, 2), (2, 1), (1, 3), (2, 3)),
@@ -85,7 +85,7 @@ def test_results_do_not_depend_on_the_threads(monkeypatch, algorithm, geometry):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["1x1", "3x3", "3x3 of many tiles", "7x7 of a picture", "long sums"])
+@pytest.mark.parametrize("name", ["1x1", "3x3", "3x3 of many tiles", "7x7 of an image", "long sums"])
 @pytest.mark.parametrize("parts", ["scale", "bias", "residual", "relu", "scale residual relu", "bias residual relu"])
 def test_what_follows_is_computed_with_it(algorithm, name, parts):
     shape, outs, kernel, stride, padding, dilation = GEOMETRIES[name]

@@ -117,12 +117,12 @@ CALLED = {
 
 @pytest.mark.parametrize(("method", "name"), [(method, name) for method, names in CALLED.items() for name in names])
 def test_the_whole_detector_runs_with_a_function_in_place_of_ours(impl, model, page, method, name):
-    picture, target = page
+    image, target = page
 
     def run():
         if method == "predict":
-            return model.predict([picture])[0]
-        losses = model.get_loss([picture], [target], np.random.default_rng(0))
+            return model.predict([image])[0]
+        losses = model.get_loss([image], [target], np.random.default_rng(0))
         losses["total_loss"].backward()
         return {key: loss.data for key, loss in losses.items()}
 

@@ -141,7 +141,7 @@ def test_summary(samples, expected):
 
 
 def found(*detections):
-    """Detections of a picture from (x1, score, label), all 10 pixels wide and high."""
+    """Detections of an image from (x1, score, label), all 10 pixels wide and high."""
     x, scores, labels = (np.array(column, np.float32) for column in zip(*detections, strict=True))
     boxes = np.stack([x, 0 * x, x + 10, 0 * x + 10], axis=1)
     return {"boxes": boxes, "scores": scores, "labels": labels.astype(int)}
@@ -237,8 +237,8 @@ def test_the_convolutions_cost_what_is_published():
     assert str(Convolution(3, 64, 7, 2, 5, 6)) == "7x7, stride 2, 3 to 64, 5 x 6"
 
 
-def test_boxes_are_inside_the_picture_and_scores_differ():
-    for boxes in (inputs.rois(500), inputs.clustered_boxes(500)[0], inputs.targets(*inputs.PICTURE)[0]["boxes"]):
+def test_boxes_are_inside_the_image_and_scores_differ():
+    for boxes in (inputs.rois(500), inputs.clustered_boxes(500)[0], inputs.targets(*inputs.IMAGE)[0]["boxes"]):
         assert (boxes[:, 2:] > boxes[:, :2]).all() and (boxes >= 0).all() and (boxes <= (1216, 800, 1216, 800)).all()
     boxes, scores = inputs.clustered_boxes(1000)
     assert len(np.unique(scores)) == 1000
@@ -342,7 +342,7 @@ def test_memory_is_what_the_system_says_before_and_after_the_mark_is_reset(monke
 
     for name in ("STATUS", "RESET"):
         monkeypatch.setattr(memory_probe, name, tmp_path / name)
-    monkeypatch.setitem(memory_probe.LOADERS, "someone", lambda path, picture, threads: says(100, 60) or look)
+    monkeypatch.setitem(memory_probe.LOADERS, "someone", lambda path, image, threads: says(100, 60) or look)
     memory_probe.main("someone", "file", "1")
     assert json.loads(capsys.readouterr().out) == {"process": 100 * 1024, "beyond": 30 * 1024}
 
@@ -424,7 +424,7 @@ def test_an_axis_reaches_from_a_mark_to_a_mark(low, high, wanted):
     assert sweeps.ticks(low, high) == pytest.approx(wanted)
 
 
-def test_the_picture_of_a_sweep():
+def test_the_plot_of_a_sweep():
     figure = sweeps.draw(RESULTS, "a machine")
     panel, hidden = figure.axes
     drawn = zip(*panel.get_legend_handles_labels(), strict=True)

@@ -110,7 +110,7 @@ def test_tables_say_what_was_found():
     assert len(lines) == 4 and " 100 | 90 | 90% | 270 | 25.0% |" in lines[2]
 
 
-def test_the_picture_is_legible_and_shows_every_layer():
+def test_the_plot_is_legible_and_shows_every_layer():
     figure = roofline.draw(points(), 1, PEAKS, MOVED, "abacus; 2026-01-02")
     left, right = figure.axes
     assert sum(len(marks.get_offsets()) for marks in left.collections) == 3

@@ -29,8 +29,8 @@ def report(title, rows):
 @pytest.mark.parametrize("seed", [11, 12])
 def test_every_stage(stages, seed, shapes, eps):
     ours, theirs = stages.pair(seed, eps)
-    pictures = [stages.textured_picture(height, width, seed + i) for i, (height, width) in enumerate(shapes)]
-    rows = stages.compare(ours.trace(pictures), stages.run_torch(theirs, pictures))
+    images = [stages.textured_image(height, width, seed + i) for i, (height, width) in enumerate(shapes)]
+    rows = stages.compare(ours.trace(images), stages.run_torch(theirs, images))
     report(f"seed {seed}, {shapes}, eps {eps}", rows)
     assert [(row.name, row.difference) for row in rows if not row.difference <= row.allowed] == []
 
@@ -45,7 +45,7 @@ def test_losses_and_every_gradient(stages, seed, dtype, tolerance):
     ours.astype(dtype).train()
     theirs.to(torch.float64 if dtype == np.float64 else torch.float32).train()
     shapes = [(150, 210), (180, 128), (100, 200)]
-    pictures = [stages.textured_picture(*shape, seed + i).astype(dtype) for i, shape in enumerate(shapes)]
+    images = [stages.textured_image(*shape, seed + i).astype(dtype) for i, shape in enumerate(shapes)]
     rng = np.random.default_rng(seed)
     corners = [rng.uniform(0, 60, (count, 2)) for count in (3, 0, 2)]
     targets = [
@@ -56,10 +56,10 @@ def test_losses_and_every_gradient(stages, seed, dtype, tolerance):
         for c in corners
     ]
 
-    losses = ours.get_loss(pictures, targets)
+    losses = ours.get_loss(images, targets)
     losses["total_loss"].backward()
     expected = theirs(
-        [torch.from_numpy(p.transpose(2, 0, 1).copy()) for p in pictures],
+        [torch.from_numpy(p.transpose(2, 0, 1).copy()) for p in images],
         [{name: torch.from_numpy(value) for name, value in t.items()} for t in targets],
     )
     sum(expected.values()).backward()
@@ -98,10 +98,10 @@ def test_a_file_that_torch_wrote_gives_the_same_detections(stages, tmp_path, zip
         np.testing.assert_array_equal(array, theirs.state_dict()[name].numpy())
     boxes, scores = 0.0, 0.0
     for i, (height, width) in enumerate(stages.SIZES):
-        picture = stages.textured_picture(height, width, 31 + i)
-        rows = stages.compare(ours.trace([picture]), stages.run_torch(theirs, [picture]))
+        image = stages.textured_image(height, width, 31 + i)
+        rows = stages.compare(ours.trace([image]), stages.run_torch(theirs, [image]))
         boxes, scores = max(boxes, rows[-2].difference), max(scores, rows[-1].difference)
-    print(f"\n{'zip' if zipped else 'legacy'}: boxes {boxes:.1e} px, scores {scores:.1e} on six pictures")
+    print(f"\n{'zip' if zipped else 'legacy'}: boxes {boxes:.1e} px, scores {scores:.1e} on six images")
     assert boxes <= 0.05
     assert scores <= 1e-4
 

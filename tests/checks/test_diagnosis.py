@@ -23,7 +23,7 @@ def planted():
 
 def diagnose(patient):
     """The name of what a patient has, by its settings and by what it finds."""
-    trace = patient.model.trace([picture for picture, _ in patient.pages])
+    trace = patient.model.trace([image for image, _ in patient.pages])
     if not 0.1 < trace.batch.std() < 10:
         return "wrong normalisation"
     if patient.model.config.anchor_sizes[0] > 30:
@@ -165,7 +165,7 @@ def test_pages_are_those_that_training_never_sees_and_hold_objects(planted):
         assert pages.classes == data.Digits.classes == model.config.class_names
         assert all(len(target["boxes"]) >= 2 for _, target in pages)
     unseen = data.Digits(1, split="val", seed=int(np.random.default_rng(3).integers(1, 2**31)))
-    assert any((unseen[0][0] == picture).all() for picture, _ in planted[SOUND][1])
+    assert any((unseen[0][0] == image).all() for image, _ in planted[SOUND][1])
 
 
 # ---------------------------------------------------------------------- recall after a fault has been undone

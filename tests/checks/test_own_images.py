@@ -1,4 +1,4 @@
-"""A folder of annotated pictures from end to end, by the commands of the README's "Your own images"."""
+"""A folder of annotated images from end to end, by the commands of the README's "Your own images"."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_the_same_pages_in_every_form_train_to_the_same_bits(tmp_path: Path) -> 
 
     toml = (tmp_path / "runs" / "voc" / run_folder.PLAN).read_text().replace(f"voc:{tmp_path / 'voc'}", "digits")
     drawn = tmp_path / "drawn.toml"
-    drawn.write_text(toml.replace("[data]", "[data]\ntrain_pictures = 20\nval_pictures = 4"))
+    drawn.write_text(toml.replace("[data]", "[data]\ntrain_images = 20\nval_images = 4"))
     assert cli.main(["train", str(drawn), "--out", str(tmp_path / "runs" / "drawn")]) == 0
     assert [
         (tmp_path / "runs" / "drawn" / name).read_bytes()
@@ -47,8 +47,8 @@ def walk(folder: Path, spec: str, capsys: pytest.CaptureFixture[str], *training:
     mean = re.search(r"^mean +\d+ +\d+ +([\d.]+)$", capsys.readouterr().out, re.MULTILINE)
     assert mean is not None
     assert cli.main(["detect", str(page), "--weights", str(out / run_folder.BEST), "--out", str(folder / "drawn")]) == 0
-    for picture in ("sheet.png", "plots/evaluation.png", "drawn/val_000001.png", "run/curves.png"):
-        assert (folder / picture).stat().st_size > 10_000
+    for drawing in ("sheet.png", "plots/evaluation.png", "drawn/val_000001.png", "run/curves.png"):
+        assert (folder / drawing).stat().st_size > 10_000
     return float(mean[1]), cli.main(["doctor", str(out)])
 
 

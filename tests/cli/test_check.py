@@ -39,14 +39,14 @@ def edit(path, pattern, replacement):
 def test_a_clean_set_may_be_trained_on(folder, tmp_path, capsys):
     assert cli.main(["check", f"voc:{folder}"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"^class +train +val$", out, re.MULTILINE) and re.search(r"^pictures +24 +12$", out, re.MULTILINE)
+    assert re.search(r"^class +train +val$", out, re.MULTILINE) and re.search(r"^images +24 +12$", out, re.MULTILINE)
     counts = [
         sum((target["labels"] == 1).sum() for _, target in (pages[i] for i in range(len(pages))))
         for pages in (data.Shapes(24), data.Shapes(12, split="val"))
     ]
     assert re.search(rf"^circle +{counts[0]} +{counts[1]}$", out, re.MULTILINE)
     assert "train: no problems found" in out and "val: no problems found" in out
-    assert out.endswith("16 pictures with their boxes: rcnn-check.png\ntraining may start\n")
+    assert out.endswith("16 images with their boxes: rcnn-check.png\ntraining may start\n")
     with Image.open(tmp_path / "rcnn-check.png") as sheet:
         assert min(sheet.size) >= 1000
 
@@ -62,7 +62,7 @@ def test_every_fault_is_listed_though_the_data_set_itself_could_not_be_made(fold
     sheet = tmp_path / "sheet.png"
     assert cli.main(["check", f"voc:{folder}", "--sheet", str(sheet), "--json", str(tmp_path / "report.json")]) == 1
     out = capsys.readouterr().out
-    for kind in ("unreadable-annotation", "missing-picture", "box-outside", "unknown-class"):
+    for kind in ("unreadable-annotation", "missing-image", "box-outside", "unknown-class"):
         assert len(re.findall(rf"^ +1  error: .*\({kind}\)$", out, re.MULTILINE)) == 1
     assert "train: 3 errors, 0 warnings" in out and "val: 1 error, 0 warnings" in out
     assert "train_000007.png (Annotations/train_000007.xml), box 0: (" in out
@@ -71,10 +71,10 @@ def test_every_fault_is_listed_though_the_data_set_itself_could_not_be_made(fold
     assert report["ok"] is False and report["shared"] == []
     assert [p["kind"] for p in report["splits"]["train"]["problems"]] == [
         "unreadable-annotation",
-        "missing-picture",
+        "missing-image",
         "box-outside",
     ]
-    assert report["splits"]["val"]["counts"]["pictures"] == 12
+    assert report["splits"]["val"]["counts"]["images"] == 12
 
 
 def test_one_split_alone_and_json_to_standard_output(folder, capsys):
@@ -86,18 +86,18 @@ def test_one_split_alone_and_json_to_standard_output(folder, capsys):
     assert "train" not in capsys.readouterr().out.split("shapes")[0].split("training")[0]
 
 
-def test_a_picture_in_both_splits_is_a_warning(folder, capsys):
+def test_an_image_in_both_splits_is_a_warning(folder, capsys):
     for place, suffix in (("JPEGImages", "png"), ("Annotations", "xml")):
         shutil.copy(folder / place / f"train_000003.{suffix}", folder / place / f"val_000004.{suffix}")
     edit(folder / "Annotations" / "val_000004.xml", "<filename>.*?<", "<filename>val_000004.png<")
     assert cli.main(["check", f"voc:{folder}"]) == 0
     out = capsys.readouterr().out
-    assert "train and val: 0 errors, 1 warning" in out and "(shared-picture)" in out
+    assert "train and val: 0 errors, 1 warning" in out and "(shared-image)" in out
     assert "val_000004.png (Annotations/val_000004.xml): is train_000003.png (" in out
 
 
 def test_an_annotation_that_is_of_no_split_is_told_once(written, tmp_path, monkeypatch, capsys):
-    """Without lists, pictures are held out for val, and nobody knows where a broken annotation belongs."""
+    """Without lists, images are held out for val, and nobody knows where a broken annotation belongs."""
     monkeypatch.chdir(tmp_path)
     folder = shutil.copytree(written, tmp_path / "shapes")
     shutil.rmtree(folder / "ImageSets")
@@ -113,13 +113,13 @@ def test_a_plan_names_the_sets_and_how_they_are_read(folder, tmp_path, capsys):
     file.write_text('[data]\ntrain = "voc:shapes"\n')
     assert cli.main(["check", str(file)]) == 1
     out = capsys.readouterr().out
-    assert "missing-picture" in out and not re.search("^val", out, re.MULTILINE)
+    assert "missing-image" in out and not re.search("^val", out, re.MULTILINE)
     file.write_text(
-        '[data]\ntrain = "voc:shapes"\nval = "voc:shapes"\ntrain_pictures = 10\noptions = {on_error = "skip"}\n'
+        '[data]\ntrain = "voc:shapes"\nval = "voc:shapes"\ntrain_images = 10\noptions = {on_error = "skip"}\n'
     )
     assert cli.main(["check", str(file)]) == 0
     out = capsys.readouterr().out
-    assert "left-out" in out and re.search(r"^pictures +9 +12$", out, re.MULTILINE)
+    assert "left-out" in out and re.search(r"^images +9 +12$", out, re.MULTILINE)
     file.write_text('[data]\ntrain = "voc:shapes"\noptions = {first_pixel = 0}\n')
     assert cli.main(["check", str(file), "--split", "val"]) == 2
     assert "names no data set for val" in capsys.readouterr().err
@@ -129,11 +129,11 @@ def test_any_split_that_is_there_can_be_checked(folder, tmp_path, capsys):
     lists = folder / "ImageSets" / "Main"
     (lists / "test.txt").write_text((lists / "val.txt").read_text())
     plan = tmp_path / "run.toml"
-    plan.write_text(f'[data]\ntrain = "voc:{folder}"\nval_pictures = 1\n')
+    plan.write_text(f'[data]\ntrain = "voc:{folder}"\nval_images = 1\n')
     for source in (f"voc:{folder}", str(plan)):
         assert cli.main(["check", source, "--split", "test"]) == 0
         out = capsys.readouterr().out
-        assert re.search(r"^pictures +12$", out, re.MULTILINE) and "test: no problems found" in out
+        assert re.search(r"^images +12$", out, re.MULTILINE) and "test: no problems found" in out
     assert cli.main(["check", "shapes", "--split", "test"]) == 2
     assert "split must be one of train, val, got 'test'" in capsys.readouterr().err
 
@@ -141,7 +141,7 @@ def test_any_split_that_is_there_can_be_checked(folder, tmp_path, capsys):
 def test_drawn_sets_are_checked_in_part(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(check_command, "PAGES", {"train": 30, "val": 20})
     assert cli.main(["check", "shapes", "--sheet", str(tmp_path / "a.png")]) == 0
-    assert re.search(r"^pictures +30 +20$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^images +30 +20$", capsys.readouterr().out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -163,13 +163,13 @@ def test_wrong_usage(arguments, words, tmp_path, monkeypatch, capsys):
     assert words in error and error.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
-def report_of(pictures, *columns):
-    """A report with a problem for each column of picture indices."""
+def report_of(images, *columns):
+    """A report with a problem for each column of image indices."""
     problems = [Problem("box-outside", len(column), tuple(Example("here", i) for i in column)) for column in columns]
-    return Report(Counts(pictures, 0, 0, 0, {}), tuple(problems), {})
+    return Report(Counts(images, 0, 0, 0, {}), tuple(problems), {})
 
 
-def test_the_sheet_shows_each_problem_first_and_then_pictures_from_all_over():
+def test_the_sheet_shows_each_problem_first_and_then_images_from_all_over():
     clean = {"train": report_of(60), "val": report_of(20)}
     assert check_command.choose(clean, 5) == [("train", 0), ("train", 19), ("train", 39), ("train", 59), ("val", 19)]
     assert check_command.choose({"val": report_of(3)}) == [("val", 0), ("val", 1), ("val", 2)]
@@ -180,21 +180,21 @@ def test_the_sheet_shows_each_problem_first_and_then_pictures_from_all_over():
 
 
 def test_what_cannot_be_read_has_a_tile_of_its_own(folder, monkeypatch):
-    """The captions say what is wrong with the pictures that come first."""
+    """The captions say what is wrong with the images that come first."""
     from rcnn import plot
 
     (folder / "JPEGImages" / "train_000005.png").write_bytes(b"no")
     edit(folder / "Annotations" / "train_000007.xml", "<xmax>.*?<", "<xmax>300<")
     seen = {}
 
-    def spy(pictures, boxes_list, labels_list, class_names, captions):
-        seen.update(pictures=pictures, boxes_list=boxes_list, captions=captions, class_names=class_names)
+    def spy(images, boxes_list, labels_list, class_names, captions):
+        seen.update(images=images, boxes_list=boxes_list, captions=captions, class_names=class_names)
         return plot.figure(1, 1)
 
     monkeypatch.setattr(plot, "contact_sheet", spy)
     assert cli.main(["check", f"voc:{folder}"]) == 1
-    assert seen["pictures"][0] is None and seen["class_names"] == data.Shapes.classes
-    assert seen["captions"][0] == "train, train_000005.png\nunreadable-picture"
+    assert seen["images"][0] is None and seen["class_names"] == data.Shapes.classes
+    assert seen["captions"][0] == "train, train_000005.png\nunreadable-image"
     assert seen["captions"][1] == "train, train_000007.png\nbox-outside"
     np.testing.assert_allclose(seen["boxes_list"][1][0, 2], 300)
     assert re.fullmatch(r"train, train_000000.png\n\d objects", seen["captions"][2])

@@ -55,11 +55,11 @@ def test_demo_shows_the_funnel_draws_every_stage_and_evaluates(
     assert re.search(r"milliseconds: backbone \d", out)
     ap = re.search(r"^AP50 on 200 unseen pages: (\d\.\d+)$", out, re.MULTILINE)
     assert ap and float(ap[1]) >= 0.93
-    pictures = sorted(path.name for path in tmp_path.iterdir())
-    assert len(pictures) == 9 and "strip.png" in pictures
+    figures = sorted(path.name for path in tmp_path.iterdir())
+    assert len(figures) == 9 and "strip.png" in figures
     for path in tmp_path.iterdir():
-        with Image.open(path) as picture:
-            assert min(picture.size) >= 300
+        with Image.open(path) as image:
+            assert min(image.size) >= 300
     assert shown == [(tmp_path / "strip.png").as_uri()]
 
 
@@ -76,7 +76,7 @@ def test_train_writes_a_model_that_eval_and_load_read(trained: Path, capsys: pyt
     model = rcnn.load(trained / run_folder.WEIGHTS)
     assert model.config.class_names == data.Shapes.classes
     assert run_folder.open_run(trained).recipe.seed == 3
-    assert cli.main(["eval", "shapes", "--weights", str(trained / run_folder.WEIGHTS), "--pages", "20"]) == 0
+    assert cli.main(["eval", "shapes", "--weights", str(trained / run_folder.WEIGHTS), "--images", "20"]) == 0
     table = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in table] == ["class", *data.Shapes.classes[1:], "mean"]
 

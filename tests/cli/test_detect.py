@@ -1,4 +1,4 @@
-"""`rcnn detect`: photos of every kind to annotated pictures and JSON, past files that are none."""
+"""`rcnn detect`: photos of every kind to annotated images and JSON, past files that are none."""
 
 import io
 import json
@@ -69,9 +69,9 @@ def detect(*arguments):
 
 
 def test_the_shipped_digits(tmp_path, capsys):
-    picture, _ = data.Digits(split="val")[demo.PAGE]
+    image, _ = data.Digits(split="val")[demo.PAGE]
     page, report, out = tmp_path / "page.png", tmp_path / "found.json", tmp_path / "drawn"
-    Image.fromarray(picture).save(page)
+    Image.fromarray(image).save(page)
     assert (
         cli.main(
             ["detect", str(page), "--weights", str(DIGITS), "--out", str(out), "--json", str(report), "--score", "0.5"]
@@ -80,7 +80,7 @@ def test_the_shipped_digits(tmp_path, capsys):
     )
     (entry,) = json.loads(report.read_text())
     expected = rcnn.load_digits().predict([page], score_thresh=0.5)[0]
-    assert entry["file"] == str(page) and entry["size"] == {"width": picture.shape[1], "height": picture.shape[0]}
+    assert entry["file"] == str(page) and entry["size"] == {"width": image.shape[1], "height": image.shape[0]}
     np.testing.assert_allclose([d["box"] for d in entry["detections"]], expected["boxes"], atol=0.006)
     np.testing.assert_allclose([d["score"] for d in entry["detections"]], expected["scores"], atol=6e-5)
     assert [d["label"] for d in entry["detections"]] == expected["labels"].tolist()
@@ -118,12 +118,12 @@ def test_a_real_photograph(tmp_path):
         assert drawn.width % 512 == 0 and drawn.height % 600 == 0
 
 
-def test_json_says_file_picture_size_and_detections(photo, finder, tmp_path):
+def test_json_says_file_drawing_size_and_detections(photo, finder, tmp_path):
     assert detect(photo, "--out", tmp_path / "a" / "b", "--json", tmp_path / "found.json", "--score", "0.25") == 0
     assert json.loads((tmp_path / "found.json").read_text()) == [
         {
             "file": str(photo),
-            "picture": str(tmp_path / "a" / "b" / "photo.png"),
+            "drawing": str(tmp_path / "a" / "b" / "photo.png"),
             "size": {"width": 64, "height": 48},
             "detections": [{"box": [16.0, 32.0, 48.0, 40.0], "score": 0.8765, "label": 1, "name": "red"}],
         }
@@ -182,9 +182,9 @@ def test_every_kind_of_photo(tmp_path, finder, mode):
 # ---------------------------------------------------------------------- many files, some of them bad
 
 
-def test_what_is_no_picture_is_named_and_the_others_go_on(tmp_path, photo, finder, capsys, monkeypatch):
+def test_what_is_no_image_is_named_and_the_others_go_on(tmp_path, photo, finder, capsys, monkeypatch):
     bad = [tmp_path / name for name in ("text.png", "empty.jpg", "folder", "absent.png", "cut.png", "bomb.png")]
-    bad[0].write_text("not a picture")
+    bad[0].write_text("not an image")
     bad[1].write_bytes(b"")
     bad[2].mkdir()
     bad[4].write_bytes(photo.read_bytes()[:-30])
@@ -222,7 +222,7 @@ def test_no_drawing_replaces_another_or_a_photo(tmp_path, finder):
     photos = [paint(tmp_path / name) for name in ("x.png", "a/x.png", "x.bmp", "X.tif", "y.jpg")]
     before = [path.read_bytes() for path in photos]
     assert detect(*photos, photos[0], "--out", tmp_path, "--json", tmp_path / "found.json") == 0
-    drawn = [entry["picture"] for entry in json.loads((tmp_path / "found.json").read_text())]
+    drawn = [entry["drawing"] for entry in json.loads((tmp_path / "found.json").read_text())]
     assert [Path(path).name for path in drawn] == ["x-2.png", "x-3.png", "x-4.png", "X-5.png", "y.png", "x-6.png"]
     assert [path.read_bytes() for path in photos] == before
     assert detect(photos[4], "--out", tmp_path) == 0  # a second run writes the same names again

@@ -60,15 +60,15 @@ class Renamed:
         return len(self.pages)
 
     def __getitem__(self, i):
-        picture, target = self.pages[i]
+        image, target = self.pages[i]
         names = np.array(self.pages.classes)[target["labels"]]
         known = np.isin(names, self.classes)
         labels = np.array([self.classes.index(name) for name in names[known]], np.int64)
-        return picture, {"boxes": target["boxes"][known], "labels": labels}
+        return image, {"boxes": target["boxes"][known], "labels": labels}
 
 
 def test_prints_the_measure_of_every_class(capsys, measured):
-    assert run("digits", "--weights", DIGITS, "--pages", PAGES) == 0
+    assert run("digits", "--weights", DIGITS, "--images", PAGES) == 0
     result = evaluate.evaluate_detections(*measured, 11)
     header, *rows, mean = table(capsys.readouterr().out)
     assert header == ["class", "objects", "found", "AP50"]
@@ -84,7 +84,7 @@ def test_prints_the_measure_of_every_class(capsys, measured):
     assert mean == ["mean", str(result.num_objects.sum()), str(result.num_detections.sum()), f"{result.mean_ap:.3f}"]
 
 
-def test_the_split_and_the_number_of_pages(tmp_path, monkeypatch):
+def test_the_split_and_the_number_of_images(tmp_path, monkeypatch):
     asked = []
 
     def load(*arguments, options):
@@ -93,14 +93,14 @@ def test_the_split_and_the_number_of_pages(tmp_path, monkeypatch):
 
     monkeypatch.setattr(eval_command.data, "load", load)
     toml = tmp_path / "run.toml"
-    plan.write(toml, plan.Plan("voc:/a", "csv:/b", {"on_error": "skip"}, val_pictures=7))
+    plan.write(toml, plan.Plan("voc:/a", "csv:/b", {"on_error": "skip"}, val_images=7))
     for arguments in (
         ["digits"],
-        ["shapes", "--pages", 3],
+        ["shapes", "--images", 3],
         ["voc:a"],
         ["voc:a", "--split", "test"],
         [toml],
-        [toml, "--pages", 2],
+        [toml, "--images", 2],
         [toml, "--split", "train"],
     ):
         run(*arguments, "--weights", DIGITS)
@@ -126,7 +126,7 @@ def test_voc2007_reads_precision_off_at_eleven_recalls(capsys, monkeypatch, meas
 
 
 def test_coco_prints_its_twelve_numbers(capsys, measured):
-    assert run("digits", "--weights", DIGITS, "--pages", PAGES, "--measure", "coco") == 0
+    assert run("digits", "--weights", DIGITS, "--images", PAGES, "--measure", "coco") == 0
     out = capsys.readouterr().out
     result = evaluate.evaluate_coco(*measured, 11)
     header, *_, mean = table(out)
@@ -162,7 +162,7 @@ def test_detections_of_other_classes_are_left_out_and_counted(capsys, measured, 
 
 
 def test_errors_and_stages_are_printed(capsys, measured):
-    assert run("digits", "--weights", DIGITS, "--pages", PAGES, "--errors") == 0
+    assert run("digits", "--weights", DIGITS, "--images", PAGES, "--errors") == 0
     out = capsys.readouterr().out
     assert str(evaluate.error_kinds(*measured, 11)) in out
     assert str(evaluate.recall_by_stage(rcnn.load_digits(), data.Digits(PAGES, split="val"), progress=False)) in out
@@ -179,16 +179,16 @@ def test_confusions_in_words_begin_with_the_most_frequent():
 
 
 def test_plots(tmp_path, capsys):
-    assert run("digits", "--weights", DIGITS, "--pages", PAGES, "--plots", tmp_path / "new" / "plots") == 0
+    assert run("digits", "--weights", DIGITS, "--images", PAGES, "--plots", tmp_path / "new" / "plots") == 0
     file = tmp_path / "new" / "plots" / "evaluation.png"
-    assert f"picture: {file}" in capsys.readouterr().out
-    with Image.open(file) as picture:
-        assert min(picture.size) > 600
+    assert f"figure: {file}" in capsys.readouterr().out
+    with Image.open(file) as image:
+        assert min(image.size) > 600
 
 
 def test_json_holds_the_detections(tmp_path, measured):
     file = tmp_path / "results.json"
-    assert run("digits", "--weights", DIGITS, "--pages", PAGES, "--json", file) == 0
+    assert run("digits", "--weights", DIGITS, "--images", PAGES, "--json", file) == 0
     entries = json.loads(file.read_text())
     detections = measured[0]
     assert len(entries) == sum(len(page["labels"]) for page in detections)
@@ -213,7 +213,7 @@ def test_json_has_the_numbers_of_the_annotations(tmp_path, load, measured):
 
 
 @pytest.mark.parametrize("others", [["--errors", "--measure", "coco"], []])
-def test_the_detector_sees_every_picture_once(monkeypatch, others):
+def test_the_detector_sees_every_image_once(monkeypatch, others):
     seen = []
     features = rcnn.FasterRCNN.features
 
@@ -222,18 +222,18 @@ def test_the_detector_sees_every_picture_once(monkeypatch, others):
         return features(self, batch)
 
     monkeypatch.setattr(rcnn.FasterRCNN, "features", spy)
-    assert run("digits", "--weights", DIGITS, "--pages", PAGES, *others) == 0
+    assert run("digits", "--weights", DIGITS, "--images", PAGES, *others) == 0
     assert sum(seen) == PAGES
 
 
 def test_of_a_run_the_best_weights_are_taken(tmp_path, capsys):
     with pytest.raises(FileNotFoundError, match=r"no folder of a run: there is neither best\.safetensors nor model"):
-        run("digits", "--weights", tmp_path, "--pages", 1)
+        run("digits", "--weights", tmp_path, "--images", 1)
     shutil.copy(DIGITS, tmp_path / "model.safetensors")
-    assert run("digits", "--weights", tmp_path, "--pages", 1) == 0
+    assert run("digits", "--weights", tmp_path, "--images", 1) == 0
     (tmp_path / "model.safetensors").write_text("no weights")
     shutil.copy(DIGITS, tmp_path / "best.safetensors")
-    assert run("digits", "--weights", tmp_path, "--pages", 1) == 0
+    assert run("digits", "--weights", tmp_path, "--images", 1) == 0
     first, second = re.findall(r"^mean.*$", capsys.readouterr().out, re.MULTILINE)
     assert first == second
 
@@ -243,9 +243,9 @@ def test_a_detector_without_names_must_have_as_many_classes(tmp_path, capsys):
     model = rcnn.load_digits()
     object.__setattr__(model.config, "class_names", None)
     rcnn.save(weights, model)
-    assert run("digits", "--weights", weights, "--pages", 1) == 0
+    assert run("digits", "--weights", weights, "--images", 1) == 0
     with pytest.raises(ValueError, match="11 classes apart, without names, and the data set has 5"):
-        run("shapes", "--weights", weights, "--pages", 1)
+        run("shapes", "--weights", weights, "--images", 1)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_detector_without_names_must_have_as_many_classes(tmp_path, capsys):
     [
         (["shapes", "--weights", DIGITS], ValueError, "does not know circle, .* of the data set; it tells 11 classes"),
         (["digits", "--weights", "nowhere.safetensors"], OSError, "nowhere.safetensors"),
-        (["digits", "--weights", DIGITS, "--pages", "0"], ValueError, "--pages must be at least 1"),
+        (["digits", "--weights", DIGITS, "--images", "0"], ValueError, "--images must be at least 1"),
         (["digits", "--weights", DIGITS, "--json", "nowhere/a.json"], OSError, "no folder nowhere for --json"),
         (["digits", "--weights", DIGITS, "--json", "."], OSError, "--json must name a file"),
     ],

@@ -70,8 +70,8 @@ def test_files_of_a_run(trained: Path) -> None:
     assert saved.plan is not None and saved.plan.anchors is None and saved.plan.recipe == RECIPE == saved.recipe
     assert saved.plan.train == f"voc:{trained.parent / 'photos'}"
     assert rcnn.load(trained / run_folder.BEST).config.class_names == data.Shapes.classes
-    with Image.open(trained / run_folder.CURVES) as picture:
-        assert min(picture.size) >= 500
+    with Image.open(trained / run_folder.CURVES) as image:
+        assert min(image.size) >= 500
 
 
 def test_the_plan_in_the_folder_repeats_the_run(
@@ -86,7 +86,7 @@ def test_the_plan_in_the_folder_repeats_the_run(
 def test_a_run_that_ctrl_c_stopped_goes_on_to_the_same_bits(
     planned: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own, asked = data.records.AnnotatedPictures.__getitem__, []
+    own, asked = data.records.AnnotatedImages.__getitem__, []
 
     def interrupted(self: object, index: int) -> object:
         asked.append(index)
@@ -95,7 +95,7 @@ def test_a_run_that_ctrl_c_stopped_goes_on_to_the_same_bits(
         return own(self, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(data.records.AnnotatedPictures, "__getitem__", interrupted)
+        patch.setattr(data.records.AnnotatedImages, "__getitem__", interrupted)
         assert command(planned, "--out", tmp_path / "run") == train_command.INTERRUPTED
     assert capsys.readouterr().out == (
         f"stopped after step 1 of 3 and saved; to go on: rcnn train --resume {tmp_path / 'run'}\n"
@@ -104,7 +104,7 @@ def test_a_run_that_ctrl_c_stopped_goes_on_to_the_same_bits(
     assert same(trained, tmp_path / "run", FILES)
 
 
-def test_a_data_set_on_the_command_line_is_where_the_pictures_are_now(trained: Path) -> None:
+def test_a_data_set_on_the_command_line_is_where_the_images_are_now(trained: Path) -> None:
     saved = run_folder.open_run(trained)
     assert saved.plan is not None
     options = argparse.Namespace(dataset="voc:/moved", resume=trained, steps=None, seed=None, on_error=None)
@@ -205,7 +205,7 @@ def test_a_run_without_a_plan_needs_its_data_set(planned: Path, tmp_path: Path) 
     train.fit(model, pages, Recipe(steps=2, batch_size=1), tmp_path, stop_at=1, progress=False)
     with pytest.raises(ValueError, match="there is no run.toml in .*; name what it learns from"):
         command("--resume", tmp_path)
-    with pytest.raises(ValueError, match="learns from 5 pictures, but now there are 20000"):
+    with pytest.raises(ValueError, match="learns from 5 images, but now there are 20000"):
         command("shapes", "--resume", tmp_path)
     assert command(spec, "--resume", tmp_path) == 0
     assert run_folder.open_run(tmp_path).run.steps == 2

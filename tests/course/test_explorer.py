@@ -1,4 +1,4 @@
-"""Explorers: sliders that redraw a picture, and the picture of a few positions where nothing moves."""
+"""Explorers: sliders that redraw a plot, and the plots of a few positions where nothing moves."""
 
 import io
 
@@ -40,8 +40,8 @@ def size(png):
         return image.size
 
 
-def test_a_picture_stands_at_the_start_but_for_what_is_named(explorer, drawn):
-    assert size(explorer.picture(kind="one")) == (400, 200)
+def test_a_plot_stands_at_the_start_but_for_what_is_named(explorer, drawn):
+    assert size(explorer.png(kind="one")) == (400, 200)
     assert drawn == [START | {"kind": "one"}]
 
 
@@ -51,16 +51,16 @@ def test_the_still_shows_all_chosen_positions(explorer, drawn):
 
 
 def test_moving_a_control_redraws(explorer, drawn):
-    shift, rows, kind, picture = explorer.widget().children
-    before = picture.value
+    shift, rows, kind, drawing = explorer.widget().children
+    before = drawing.value
     assert drawn == [START]
     assert (shift.min, shift.max, shift.step, shift.value) == (0, 4, 0.5, 1)
     assert isinstance(rows.value, int) and rows.description == "rows shown"
-    assert picture.layout.width == "400px"  # its own
+    assert drawing.layout.width == "400px"  # its own
     shift.value = 3.5
     kind.value = "one"
     assert drawn[1:] == [START | {"shift": 3.5}, START | {"shift": 3.5, "kind": "one"}]
-    assert picture.value != before
+    assert drawing.value != before
 
 
 def test_a_notebook_gets_both(explorer):

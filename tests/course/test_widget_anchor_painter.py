@@ -64,7 +64,7 @@ def test_the_best_anchors_and_the_recall_are_those_of_the_library(name):
 
 
 def test_a_blank_page_is_drawn():
-    middle = panels(widgets.anchor_painter(Pages(), page=2))[1]
+    middle = panels(widgets.anchor_painter(Pages(), index=2))[1]
     assert not middle.patches
 
 
@@ -75,21 +75,21 @@ def test_all_choices_can_be_drawn_at_the_smallest_size():
         assert left.get_title(loc="left").startswith(f"{3 * len(re.findall('[0-9.]+', name))} anchors")
 
 
-def test_the_still_picture_is_a_png():
+def test_the_still_plots_are_a_png():
     assert widgets.anchor_painter(Pages()).still().startswith(b"\x89PNG")
 
 
-def test_pictures_of_several_sizes_are_refused():
+def test_images_of_several_sizes_are_refused():
     class Mixed(Pages):
         def __getitem__(self, index):
-            picture, target = super().__getitem__(index)
-            return picture[: 64 - 32 * (index == 1)], target
+            image, target = super().__getitem__(index)
+            return image[: 64 - 32 * (index == 1)], target
 
     with pytest.raises(ValueError, match=r"one size.*\(32, 96\), \(64, 96\)"):
         widgets.anchor_painter(Mixed())
 
 
-def test_no_pictures_are_refused():
+def test_no_images_are_refused():
     class Empty(Pages):
         def __len__(self):
             return 0

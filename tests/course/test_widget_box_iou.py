@@ -55,11 +55,11 @@ def test_what_can_be_seen_stays_and_holds_every_position():
     assert (top, bottom) == (left, right)
 
 
-def test_the_still_picture_shows_six_positions():
+def test_the_still_plots_show_six_positions():
     explorer = widgets.box_iou(20)
-    single, still = (Image.open(io.BytesIO(data)) for data in (explorer.picture(), explorer.still()))
+    single, still = (Image.open(io.BytesIO(data)) for data in (explorer.png(), explorer.still()))
     np.testing.assert_allclose(still.size, np.multiply(single.size, (3, 2)), atol=2)
-    assert explorer.picture(dx=0) != explorer.picture(dx=1)
+    assert explorer.png(dx=0) != explorer.png(dx=1)
 
 
 def test_a_side_that_cannot_be_slid_is_refused():

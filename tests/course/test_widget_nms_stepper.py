@@ -55,12 +55,12 @@ def test_all_steps_end_with_what_nms_keeps():
 
 def test_the_stills_tell_the_beginning_the_first_steps_and_the_end(monkeypatch):
     shown = []
-    monkeypatch.setattr(plot, "suppression_step", lambda ax, boxes, states, picture: shown.append((boxes, states)))
+    monkeypatch.setattr(plot, "suppression_step", lambda ax, boxes, states, image: shown.append((boxes, states)))
     explorer = widgets.nms_stepper(ROW[::-1], [0.1, 0.2, 0.3, 0.4], 0.4)  # best last
     explorer.still()
     assert [states.count("waiting") for _, states in shown] == [4, 2, 1, 0]
     np.testing.assert_array_equal(shown[0][0], ROW)  # by falling score
-    explorer.picture(steps=9, threshold=0.5)  # more steps than there are
+    explorer.png(steps=9, threshold=0.5)  # more steps than there are
     assert shown[-1][1].count("waiting") == 0
 
 
@@ -69,14 +69,14 @@ def test_the_list_has_the_iou_with_the_box_that_is_kept_now(monkeypatch):
     monkeypatch.setattr(plot, "suppression_queue", lambda ax, scores, states, overlaps: shown.append(overlaps))
     explorer = widgets.nms_stepper(ROW, [0.4, 0.3, 0.2, 0.1], 0.4)
     for steps in (0, 1, 2):
-        explorer.picture(steps=steps)
+        explorer.png(steps=steps)
     np.testing.assert_allclose(shown, [[0, 0, 0, 0], [1, 3 / 7, 1 / 9, 0], [1 / 9, 3 / 7, 1, 0]], rtol=1e-6)
 
 
-def test_it_draws_over_a_picture_and_refuses_nothing_to_step():
+def test_it_draws_over_an_image_and_refuses_nothing_to_step():
     explorer = widgets.nms_stepper(ROW, [0.4, 0.3, 0.2, 0.1], 0.4, np.zeros((20, 128, 3)))
     assert explorer.still().startswith(b"\x89PNG")
-    assert explorer.picture(steps=1) != explorer.picture(steps=2)
+    assert explorer.png(steps=1) != explorer.png(steps=2)
     assert widgets.nms_stepper(ROW[:1], [0.5]).still().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="without a box there is no step"):
         widgets.nms_stepper(np.zeros((0, 4)), [])

@@ -19,7 +19,7 @@ FIRST = np.array(module.FIRST)
 
 
 def drawn(shift, samples=2, aligned=False, values=MAP):
-    """The explorer's picture, panel by panel: bins, its answers, points, its answers, curve."""
+    """The explorer's plot, panel by panel: bins, its answers, points, its answers, curve."""
     figure = plot.figure(10, 5)
     module._draw(figure, values, shift, samples, aligned)
     panels = [ax for ax in figure.axes if ax.get_title(loc="left") or ax.lines]
@@ -72,13 +72,13 @@ def test_the_stills_stand_on_either_side_of_a_jump():
 def test_it_is_an_explorer():
     explorer = widgets.pool_compare(MAP)
     assert explorer.still()[:4] == b"\x89PNG"
-    pictures = {
-        explorer.picture(),
-        explorer.picture(shift_in_cells=0.5),
-        explorer.picture(aligned=True),
-        explorer.picture(samples_per_side=4),
+    drawings = {
+        explorer.png(),
+        explorer.png(shift_in_cells=0.5),
+        explorer.png(aligned=True),
+        explorer.png(samples_per_side=4),
     }
-    assert len(pictures) == 4
+    assert len(drawings) == 4
 
 
 def test_the_default_map_is_always_the_same():

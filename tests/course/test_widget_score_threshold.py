@@ -7,7 +7,7 @@ from rcnn import plot
 from rcnn.course import widgets
 
 A, B, C = [0, 0, 10, 10], [20, 0, 30, 10], [20, 20, 30, 30]
-PICTURES = [np.zeros((40, 40, 3))] * 2
+IMAGES = [np.zeros((40, 40, 3))] * 2
 
 
 def page(*rows):
@@ -33,7 +33,7 @@ def shown(monkeypatch):
     monkeypatch.setattr(
         plot,
         "ranked_boxes",
-        lambda ax, picture, boxes, correct, objects, names: (
+        lambda ax, image, boxes, correct, objects, names: (
             calls.append((boxes.tolist(), correct.tolist(), objects.tolist(), names)) or ax
         ),
     )
@@ -57,7 +57,7 @@ def shown(monkeypatch):
     ],
 )
 def test_what_is_above_the_threshold_is_shown(shown, threshold, number, boxes, admitted):
-    widgets.score_threshold(PICTURES, DETECTIONS, TARGETS, 2).picture(threshold=threshold, page=number)
+    widgets.score_threshold(IMAGES, DETECTIONS, TARGETS, 2).png(threshold=threshold, index=number)
     assert shown[0] == boxes
     recall, precision, correct, where = shown[1]
     np.testing.assert_allclose(recall, np.array([1, 1, 1, 2]) / 3)
@@ -76,14 +76,14 @@ def test_what_is_above_the_threshold_is_shown(shown, threshold, number, boxes, a
 def test_the_title_says_what_the_admitted_amount_to(monkeypatch, threshold, said):
     titles = []
     monkeypatch.setattr(plot, "title", lambda ax, title, subtitle="": titles.append(subtitle))
-    widgets.score_threshold(PICTURES, DETECTIONS, TARGETS, 2).picture(threshold=threshold)
+    widgets.score_threshold(IMAGES, DETECTIONS, TARGETS, 2).png(threshold=threshold)
     assert titles[-1] == said
 
 
 def test_it_draws_and_its_stills_differ():
-    explorer = widgets.score_threshold(PICTURES, DETECTIONS, TARGETS, 2, "two", page=1)
+    explorer = widgets.score_threshold(IMAGES, DETECTIONS, TARGETS, 2, "two", index=1)
     assert explorer.still().startswith(b"\x89PNG")
-    assert explorer.picture(threshold=0.7) != explorer.picture(threshold=0.5)
+    assert explorer.png(threshold=0.7) != explorer.png(threshold=0.5)
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_it_draws_and_its_stills_differ():
 )
 def test_what_has_no_curve_is_refused(targets, label, message):
     with pytest.raises(ValueError, match=message):
-        widgets.score_threshold(PICTURES, DETECTIONS, targets, label)
+        widgets.score_threshold(IMAGES, DETECTIONS, targets, label)

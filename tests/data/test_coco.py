@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from annotated import coco_content, coco_folder, coco_object, save_picture, write
+from annotated import coco_content, coco_folder, coco_object, save_image, write
 
-from rcnn.data import COCO, AnnotatedPictures, read_coco
+from rcnn.data import COCO, AnnotatedImages, read_coco
 
 CATEGORIES = ({"id": 7, "name": "dog", "supercategory": "animal"}, {"id": 3, "name": "cat"})
 
@@ -35,7 +35,7 @@ def test_boxes_and_categories(tmp_path):
     assert second.difficult.tolist() == [False, True]
     assert (second.source, second.image_id, second.size) == ("all.json, image 2", 2, (40, 60))
     assert third.boxes.shape == (0, 4)
-    assert AnnotatedPictures(found)[1][1]["areas"].tolist() == [123.5, 12]
+    assert AnnotatedImages(found)[1][1]["areas"].tolist() == [123.5, 12]
 
 
 def test_images_may_have_names_for_numbers_and_no_size(tmp_path):
@@ -175,24 +175,24 @@ def test_layouts_without_splits(tmp_path, name, images):
     for path in (tmp_path, tmp_path / name):
         assert len(COCO(path)) == 10
         assert [len(COCO(path, split)) for split in ("train", "val")] == [8, 2]
-        assert AnnotatedPictures(read_coco(path, "val"))[1][0].shape == (40, 60, 3)
+        assert AnnotatedImages(read_coco(path, "val"))[1][0].shape == (40, 60, 3)
 
 
-def test_pictures_where_the_user_says(tmp_path):
+def test_images_where_the_user_says(tmp_path):
     coco_folder(tmp_path / "labels", "all.json", images=1)
-    save_picture(tmp_path / "photos" / "1.png")
+    save_image(tmp_path / "photos" / "1.png")
     assert COCO(tmp_path / "labels" / "all.json", images=tmp_path / "photos").records[0].image.parent.name == "photos"
     with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
         COCO(tmp_path / "labels", images=tmp_path / "nowhere")
 
 
-def test_pictures_that_are_nowhere(tmp_path):
+def test_images_that_are_nowhere(tmp_path):
     write(tmp_path / "all.json", json.dumps(coco_content(2)))
-    with pytest.raises(FileNotFoundError, match=r"none of the 2 pictures of .*all\.json \('1\.png', .* is in .*images"):
+    with pytest.raises(FileNotFoundError, match=r"none of the 2 images of .*all\.json \('1\.png', .* is in .*images"):
         read_coco(tmp_path)
 
 
-def test_a_picture_that_is_not_there_is_named_when_it_is_asked_for(tmp_path):
+def test_an_image_that_is_not_there_is_named_when_it_is_asked_for(tmp_path):
     pages = COCO(coco_folder(tmp_path, images=2))
     (tmp_path / "images" / "2.png").unlink()
     assert pages[0][0].shape == (40, 60, 3)
@@ -239,17 +239,17 @@ def test_what_is_not_there_is_named(tmp_path):
         ("C:/1.png", "is not a path inside"),
         ("a/../../1.png", "is not a path inside"),
         ("link.png", "is a link to .*, outside"),
-        (None, "picture is None"),
-        (17, "picture is 17"),
-        ("", "picture is ''"),
+        (None, "image is None"),
+        (17, "image is 17"),
+        ("", "image is ''"),
         ("a\0.png", "null"),
         ("\ud800.png", "surrogates"),
     ],
 )
-def test_a_picture_outside_the_folder_is_never_opened(tmp_path, file_name, reason):
-    save_picture(tmp_path / "1.png")
+def test_an_image_outside_the_folder_is_never_opened(tmp_path, file_name, reason):
+    save_image(tmp_path / "1.png")
     root = tmp_path / "set"
-    save_picture(root / "images" / "good.png")
+    save_image(root / "images" / "good.png")
     (root / "images" / "link.png").symlink_to(tmp_path / "1.png")
     images = [{"id": 1, "file_name": "good.png"}, {"id": 2, "file_name": file_name}]
     write(root / "all.json", json.dumps(coco_content(images)))
@@ -273,7 +273,7 @@ def test_a_picture_outside_the_folder_is_never_opened(tmp_path, file_name, reaso
         ({"image_id": 2, "bbox": [1, 2, 3, 4]}, "category_id .* is None"),
     ],
 )
-def test_the_picture_of_an_annotation_that_makes_no_sense_is_broken(tmp_path, thing, reason):
+def test_the_image_of_an_annotation_that_makes_no_sense_is_broken(tmp_path, thing, reason):
     coco_folder(tmp_path, images=2, annotations=[coco_object(1), thing])
     found = read_coco(tmp_path)
     assert names(found) == ["1.png"]
@@ -295,7 +295,7 @@ def test_the_picture_of_an_annotation_that_makes_no_sense_is_broken(tmp_path, th
         (coco_object(True), "it has no image_id"),
     ],
 )
-def test_an_annotation_of_no_picture_is_broken(tmp_path, thing, reason):
+def test_an_annotation_of_no_image_is_broken(tmp_path, thing, reason):
     found = read_coco(coco_folder(tmp_path, annotations=[coco_object(), thing]))
     assert names(found) == ["1.png"] and len(found.records[0].boxes) == 1
     assert found.broken[0].source == "all.json, annotations[1]" and reason in found.broken[0].reason
@@ -320,7 +320,7 @@ def test_an_image_that_makes_no_sense_is_broken(tmp_path, image, source, reason)
     assert found.broken[0].source == source and reason in found.broken[0].reason
 
 
-def test_pictures_with_one_number_are_broken(tmp_path):
+def test_images_with_one_number_are_broken(tmp_path):
     images = [{"id": i, "file_name": f"{k}.png"} for k, i in enumerate((1, 2, 1))]
     found = read_coco(coco_folder(tmp_path, images=images, annotations=[coco_object(1), coco_object(2)]))
     assert names(found) == ["1.png"]
@@ -339,7 +339,7 @@ def test_an_unknown_category_is_an_unknown_class(tmp_path):
         ("{", "is not JSON"),
         (b"\xff\xff", "is not JSON"),
         ("[" * 200_000, "is not JSON"),
-        (json.dumps(coco_content(0)), "has no pictures"),
+        (json.dumps(coco_content(0)), "has no images"),
         ("[]", "it is not an object"),
         ("{}", "it has no list 'images'; it has nothing"),
         ('{"images": [], "annotations": {}}', "it has no list 'annotations'; it has 'images', 'annotations'"),
@@ -354,7 +354,7 @@ def test_an_unknown_category_is_an_unknown_class(tmp_path):
     ],
 )
 def test_a_file_that_is_none_is_named(tmp_path, text, message):
-    save_picture(tmp_path / "1.png")
+    save_image(tmp_path / "1.png")
     path = write(tmp_path / "all.json", text)
     with pytest.raises(ValueError, match=f"{path}.*{message}"):
         read_coco(path)
@@ -399,7 +399,7 @@ def test_any_value_of_json_in_any_place_is_no_other_error(tmp_path):
             inner[place[-1]] = junk
             write(path, json.dumps(changed))
             try:
-                pages = AnnotatedPictures(read_coco(path), on_error="skip", progress=False)
+                pages = AnnotatedImages(read_coco(path), on_error="skip", progress=False)
             except (OSError, ValueError):
                 continue
             assert len(pages) in (1, 2)

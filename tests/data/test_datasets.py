@@ -27,16 +27,16 @@ def pages(request):
 
 
 def digest(page) -> str:
-    picture, target = page
-    return hashlib.sha256(picture.tobytes() + target["boxes"].tobytes() + target["labels"].tobytes()).hexdigest()
+    image, target = page
+    return hashlib.sha256(image.tobytes() + target["boxes"].tobytes() + target["labels"].tobytes()).hexdigest()
 
 
 def test_pages_have_the_promised_form(pages):
     assert pages.classes[0] == "background"
     counts = []
-    for picture, target in (pages[i] for i in range(len(pages))):
+    for image, target in (pages[i] for i in range(len(pages))):
         boxes, labels = target["boxes"], target["labels"]
-        assert (picture.shape, picture.dtype) == ((128, 128, 3), np.uint8)
+        assert (image.shape, image.dtype) == ((128, 128, 3), np.uint8)
         assert (boxes.shape, boxes.dtype) == ((len(labels), 4), np.float32)
         assert (labels.shape, labels.dtype) == ((len(boxes),), np.int64)
         assert ((labels >= 1) & (labels < len(pages.classes))).all()
@@ -155,11 +155,11 @@ def test_pages_draw_only_glyphs_of_their_split(split):
 def test_digits_are_dark_ink_that_hardly_overlaps():
     pages = data.Digits(PAGES)
     for i in range(PAGES):
-        picture, coverage, _ = pages.draw(pages.rng(i))
+        image, coverage, _ = pages.draw(pages.rng(i))
         boxes = pages[i][1]["boxes"]
-        blank = np.median(picture[coverage.max(axis=0, initial=0) == 0])
+        blank = np.median(image[coverage.max(axis=0, initial=0) == 0])
         for layer, box in zip(coverage, boxes, strict=True):
-            assert blank - np.median(picture[layer > 0.9]) > 30
+            assert blank - np.median(image[layer > 0.9]) > 30
             sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])  # (G, 2)
             shared = np.sort(np.clip(sides, 0, None).prod(axis=1))  # the largest is the box with itself
             assert shared[:-1].sum() <= 0.25 * shared[-1]
@@ -188,8 +188,8 @@ def test_digits_without_scikit_learn_say_how_to_get_it(monkeypatch):
 @pytest.mark.parametrize("size", [(64, 64), (64, 200), (150, 90)])
 @pytest.mark.parametrize("kind", [data.Shapes, data.Digits])
 def test_pages_of_other_sizes(kind, size):
-    for picture, target in kind(8, size=size):
-        assert picture.shape == (*size, 3)
+    for image, target in kind(8, size=size):
+        assert image.shape == (*size, 3)
         assert (target["boxes"] <= [size[1], size[0]] * 2).all()
 
 
@@ -200,9 +200,9 @@ def test_tight_boxes_and_blend_by_hand():
     coverage[1, 3, 5] = 0.6
     assert tight_boxes(coverage).tolist() == [[2, 1, 5, 3], [5, 3, 6, 4]]
     assert tight_boxes(coverage[:0]).shape == (0, 4)
-    picture = np.full((1, 2, 3), 100.0)
-    blend(picture, np.array([200.0, 0.0, 100.0]), np.array([[0.25, 0.0]]))
-    assert picture.tolist() == [[[125, 75, 100], [100, 100, 100]]]
+    image = np.full((1, 2, 3), 100.0)
+    blend(image, np.array([200.0, 0.0, 100.0]), np.array([[0.25, 0.0]]))
+    assert image.tolist() == [[[125, 75, 100], [100, 100, 100]]]
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_lengths_of_the_splits():
     assert len(data.load("digits", "val", n=7)) == 7
 
 
-# ---------------------------------------------------------------------- picture files
+# ---------------------------------------------------------------------- image files
 
 
 @pytest.fixture
@@ -251,11 +251,11 @@ def folders(tmp_path):
     pages = data.Shapes(10)
     for kind, write in (("voc", data.write_voc), ("coco", data.write_coco), ("csv", data.write_csv)):
         write(pages, tmp_path / kind, "train", progress=False)
-    for i, (picture, target) in enumerate(pages):
-        mask = np.zeros(picture.shape[:2], np.uint8)
+    for i, (image, target) in enumerate(pages):
+        mask = np.zeros(image.shape[:2], np.uint8)
         for value, (x1, y1, x2, y2) in enumerate(target["boxes"].astype(int), start=1):
             mask[y1:y2, x1:x2] = value
-        for folder, array in (("images", picture), ("masks", mask)):
+        for folder, array in (("images", image), ("masks", mask)):
             (tmp_path / "masks" / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(tmp_path / "masks" / folder / f"{i}.png")
     return tmp_path
@@ -265,8 +265,8 @@ def folders(tmp_path):
 def test_load_reads_every_form(folders, kind):
     train, val = (data.load(f"{kind}:{folders / kind}", split) for split in ("train", "val"))
     assert (len(train), len(val)) == (8, 2) and train.classes == val.classes
-    picture, target = train[0]
-    assert picture.shape == (128, 128, 3) and target["boxes"].dtype == np.float32
+    image, target = train[0]
+    assert image.shape == (128, 128, 3) and target["boxes"].dtype == np.float32
     few = data.load(f"{kind}:{folders / kind}", "train", n=3)
     assert [few[i][0].tobytes() for i in range(3)] == [train[i][0].tobytes() for i in range(3)] and len(few) == 3
     assert len(data.load(f"{kind}:{folders / kind}", "train", n=100)) == 8
@@ -292,7 +292,7 @@ def test_load_hands_options_on(folders, monkeypatch):
 
 
 def numbered(count):
-    """The annotations of pictures that are called 0.png, 1.png, ..."""
+    """The annotations of images that are called 0.png, 1.png, ..."""
     return data.Annotations(("background", "class 1"), [record(Path(f"{i}.png")) for i in range(count)], [BROKEN])
 
 
@@ -320,14 +320,14 @@ def test_split_depends_on_names_and_seed_alone():
     backwards = data.split(annotations.subset(range(39, -1, -1)))[1].records
     assert {record.image.name for record in backwards} == chosen
     assert {record.image.name for record in data.split(annotations, seed=1)[1].records} != chosen
-    pages = data.AnnotatedPictures(data.Annotations(annotations.classes, annotations.records))
+    pages = data.AnnotatedImages(data.Annotations(annotations.classes, annotations.records))
     rest, part = data.split(pages)
     assert {record.image.name for record in part.records} == chosen and len(rest) == 32 and len(pages) == 40
 
 
 @pytest.mark.parametrize(
     "count, share, message",
-    [(1, 0.2, "at least two pictures are needed"), (4, 0, "share must be between 0 and 1, got 0"), (4, 1, "got 1")],
+    [(1, 0.2, "at least two images are needed"), (4, 0, "share must be between 0 and 1, got 0"), (4, 1, "got 1")],
 )
 def test_split_refuses(count, share, message):
     with pytest.raises(ValueError, match=message):

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from annotated import SIZE, save_picture
+from annotated import SIZE, save_image
 from PIL import Image
 from test_images import held
 
@@ -34,7 +34,7 @@ def two_objects():
 
 
 def penn_fudan(root, values=None, mode="L"):
-    save_picture(root / "PNGImages" / "a.png")
+    save_image(root / "PNGImages" / "a.png")
     save_mask(root / "PedMasks" / "a_mask.png", two_objects() if values is None else values, mode)
     return root
 
@@ -63,7 +63,7 @@ def test_one_value_is_one_object(tmp_path, mode):
     assert pages[0][1]["boxes"].tolist() == [[10, 5, 14, 15]]
 
 
-def test_an_empty_mask_is_a_picture_without_objects(tmp_path):
+def test_an_empty_mask_is_an_image_without_objects(tmp_path):
     assert Masks(penn_fudan(tmp_path, np.zeros(SIZE)), progress=False)[0][1]["boxes"].shape == (0, 4)
 
 
@@ -76,8 +76,8 @@ def test_an_empty_mask_is_a_picture_without_objects(tmp_path):
     ],
 )
 def test_folders_and_the_class_can_be_said(tmp_path, options, folders, expected):
-    save_picture(tmp_path / folders[0] / "a.jpg")
-    save_picture(tmp_path / folders[0] / ".b.jpg")
+    save_image(tmp_path / folders[0] / "a.jpg")
+    save_image(tmp_path / folders[0] / ".b.jpg")
     save_mask(tmp_path / folders[1] / "a.png", two_objects())
     pages = Masks(tmp_path, progress=False, **options)
     assert pages.classes == ("background", expected) and len(pages[0][1]["boxes"]) == 2
@@ -85,7 +85,7 @@ def test_folders_and_the_class_can_be_said(tmp_path, options, folders, expected)
 
 def test_splits_are_held_out(tmp_path):
     for i in range(10):
-        save_picture(tmp_path / "images" / f"{i}.png")
+        save_image(tmp_path / "images" / f"{i}.png")
         save_mask(tmp_path / "masks" / f"{i}.png", two_objects())
     sizes = [len(Masks(tmp_path, split, progress=False)) for split in ("train", "val", None)]
     assert sizes == [8, 2, 10]
@@ -94,19 +94,19 @@ def test_splits_are_held_out(tmp_path):
 
 
 def test_a_mask_of_the_stored_photo_is_turned_with_it(tmp_path):
-    save_picture(tmp_path / "images" / "a.jpg", orientation=6)
+    save_image(tmp_path / "images" / "a.jpg", orientation=6)
     save_mask(tmp_path / "masks" / "a.png", two_objects())
     assert Masks(tmp_path, progress=False)[0][1]["boxes"].tolist() == [[25, 10, 35, 14], [0, 59, 1, 60]]
 
 
 def test_a_mask_of_the_upright_photo_stays(tmp_path):
-    save_picture(tmp_path / "images" / "a.jpg", SIZE[::-1], orientation=6)
+    save_image(tmp_path / "images" / "a.jpg", SIZE[::-1], orientation=6)
     save_mask(tmp_path / "masks" / "a.png", two_objects(), exif=held(1))
     page, target = Masks(tmp_path, progress=False)[0]
     assert page.shape[:2] == SIZE and target["boxes"].tolist() == [[10, 5, 14, 15], [59, 39, 60, 40]]
 
 
-def test_the_mask_of_a_picture_of_another_size_is_named(tmp_path):
+def test_the_mask_of_an_image_of_another_size_is_named(tmp_path):
     penn_fudan(tmp_path, np.ones((20, 30)))
     with pytest.raises(ValueError, match=r"a\.png \(PedMasks/a_mask\.png\) is 60 .* 40 high; .* says 30 and 20"):
         Masks(tmp_path, progress=False)[0]
@@ -116,7 +116,7 @@ def test_the_mask_of_a_picture_of_another_size_is_named(tmp_path):
     "files, source, reason",
     [
         (("PNGImages/b.png",), "PNGImages/b.png", r"holds no mask for it, b_mask\.png or b\.png"),
-        (("PedMasks/b_mask.png",), "PedMasks/b_mask.png", "there is no picture for this mask"),
+        (("PedMasks/b_mask.png",), "PedMasks/b_mask.png", "there is no image for this mask"),
         (
             ("PNGImages/b.png", "PedMasks/b.png", "PedMasks/b_mask.png"),
             "PNGImages/b.png",
@@ -128,7 +128,7 @@ def test_the_mask_of_a_picture_of_another_size_is_named(tmp_path):
 def test_what_does_not_belong_together_is_broken(tmp_path, files, source, reason):
     penn_fudan(tmp_path)
     for name in files:
-        save_picture(tmp_path / name)  # in colours
+        save_image(tmp_path / name)  # in colours
     found = read_masks(tmp_path, progress=False)
     assert len(found.records) == 1 and [broken.source for broken in found.broken] == [source]
     assert re.search(reason, found.broken[0].reason)
@@ -142,7 +142,7 @@ def test_a_damaged_mask_is_broken(tmp_path):
 
 
 def test_links_that_lead_outside_are_broken(tmp_path):
-    secret = save_picture(tmp_path / "secret.png")
+    secret = save_image(tmp_path / "secret.png")
     root = penn_fudan(tmp_path / "set")
     (root / "PNGImages" / "b.png").symlink_to(secret)
     save_mask(root / "PedMasks" / "b_mask.png", two_objects())
@@ -156,7 +156,7 @@ def test_links_that_lead_outside_are_broken(tmp_path):
     [
         ((), FileNotFoundError, "looked for the folders PNGImages and PedMasks, or images and masks"),
         (("PNGImages",), FileNotFoundError, "no folder .*PedMasks"),
-        (("images", "masks"), ValueError, "images holds no pictures"),
+        (("images", "masks"), ValueError, "images holds no images"),
     ],
 )
 def test_other_folders_are_named(tmp_path, folders, error, message):

@@ -1,4 +1,4 @@
-"""What pictures say about boxes: how well these fit, and what they suffer from as a whole."""
+"""What images say about boxes: how well these fit, and what they suffer from as a whole."""
 
 import numpy as np
 import pytest
@@ -13,11 +13,11 @@ def unchanged(boxes, size):
 
 
 def reduced(pages):
-    return [overlay.reduce_picture(i, picture, boxes) for i, (picture, boxes) in enumerate(pages)]
+    return [overlay.reduce_image(i, image, boxes) for i, (image, boxes) in enumerate(pages)]
 
 
 def drawn(dataset):
-    return [(picture, target["boxes"].astype(float)) for picture, target in (dataset[i] for i in range(len(dataset)))]
+    return [(image, target["boxes"].astype(float)) for image, target in (dataset[i] for i in range(len(dataset)))]
 
 
 def kind(pages):
@@ -56,28 +56,28 @@ def clean(request):
     )
 
 
-def test_the_fit_of_a_box_is_its_rank_among_the_pictures():
-    pictures = np.full((3, 128, 128, 3), 255, np.uint8)
-    pictures[0, 40:60, 30:80] = 0  # the object, on the first picture alone
-    entries = reduced([(picture, np.array([[30.0, 40, 80, 60]])) for picture in pictures])
+def test_the_fit_of_a_box_is_its_rank_among_the_images():
+    images = np.full((3, 128, 128, 3), 255, np.uint8)
+    images[0, 40:60, 30:80] = 0  # the object, on the first image alone
+    entries = reduced([(image, np.array([[30.0, 40, 80, 60]])) for image in images])
     fits, owners = overlay.box_fits(entries[:2], entries, unchanged)
     # Of three contrasts the first is the largest, the other two are equal: ranks 2.5, 1 and 1 of 3.
     np.testing.assert_allclose(fits, [[5 / 6, 2 / 6, 2 / 6]] * 2)
     np.testing.assert_array_equal(owners, [0, 1])
     fit = overlay.mean_fit(fits[[0, 1], [0, 1]], owners)
-    assert (fit.mean, fit.pictures, fit.objects) == (pytest.approx(7 / 12), 2, 2)
+    assert (fit.mean, fit.images, fit.objects) == (pytest.approx(7 / 12), 2, 2)
     assert not fit.is_clear()
 
 
 def test_what_shows_nothing_is_left_out():
     boxes = np.array([[10, 10, 50, 50], [0, 0, 128, 128], [10, 10, 11, 60], [100, 20, 140, 60]], float)
-    entry = overlay.reduce_picture(0, np.zeros((128, 128, 3), np.uint8), boxes)
+    entry = overlay.reduce_image(0, np.zeros((128, 128, 3), np.uint8), boxes)
     fits, _ = overlay.box_fits([entry], [entry], unchanged)
-    assert len(fits) == 1  # the others fill the picture, are too thin, leave it
+    assert len(fits) == 1  # the others fill the image, are too thin, leave it
 
 
 def test_how_likely_a_fit_is_by_chance():
-    # One box with fit 0.9 fits a tenth of pictures; of two boxes, -log 0.1 - log 0.1 = s is exceeded by e^-s (1 + s).
+    # One box with fit 0.9 fits a tenth of images; of two boxes, -log 0.1 - log 0.1 = s is exceeded by e^-s (1 + s).
     assert overlay.by_chance(np.full((1, 10), 0.9)) == pytest.approx(np.full(10, 1.0))
     s = -2 * np.log(0.1)
     assert overlay.by_chance(np.full((2, 5), 0.9)) == pytest.approx(np.full(5, 5 * 0.01 * (1 + s)))
@@ -97,12 +97,12 @@ def test_boxes_that_fit_give_no_verdict(clean):
     ],
 )
 def test_wrong_coordinates_are_named(clean, change, expected):
-    verdict = overlay.examine(reduced([(picture, change(boxes, picture.shape[:2])) for picture, boxes in clean]))
+    verdict = overlay.examine(reduced([(image, change(boxes, image.shape[:2])) for image, boxes in clean]))
     assert verdict.kind == expected and verdict.count >= 50 and "as they are" in verdict.numbers
 
 
 @pytest.mark.parametrize("slip", [1, 7])
-def test_boxes_of_another_picture_are_named_with_that_picture(clean, slip):
+def test_boxes_of_another_image_are_named_with_that_image(clean, slip):
     n = len(clean)
     verdict = overlay.examine(reduced([(clean[i][0], clean[(i + slip) % n][1]) for i in range(n)]))
     assert verdict.kind == "shuffled" and verdict.count == len(verdict.pairs) >= n / 3
@@ -110,37 +110,37 @@ def test_boxes_of_another_picture_are_named_with_that_picture(clean, slip):
     assert np.mean(right) > 0.9
 
 
-def test_a_few_pictures_give_no_verdict(clean):
-    assert kind([(picture, overlay.swapped_axes(boxes, (0, 0))) for picture, boxes in clean[:11]]) is None
-    assert kind([(picture, boxes[:0]) for picture, boxes in clean]) is None
+def test_a_few_images_give_no_verdict(clean):
+    assert kind([(image, overlay.swapped_axes(boxes, (0, 0))) for image, boxes in clean[:11]]) is None
+    assert kind([(image, boxes[:0]) for image, boxes in clean]) is None
     assert kind([]) is None
 
 
 @pytest.mark.parametrize("change", ["none", "swapped", "slipped"])
 @pytest.mark.parametrize(
     "case",
-    ["objects that look as what is around them", "the same place in every picture", "boxes that fill the picture"],
+    ["objects that look as what is around them", "the same place in every image", "boxes that fill the image"],
 )
 def test_where_nothing_can_be_told_there_is_no_verdict(case, change):
     pages = {
         "objects that look as what is around them": lambda: painted(40, 0, anywhere),
-        "the same place in every picture": lambda: painted(40, 60, lambda rng: (30, 30, 60, 60)),
-        "boxes that fill the picture": lambda: painted(40, 60, lambda rng: (2, 3, 95, 94)),
+        "the same place in every image": lambda: painted(40, 60, lambda rng: (30, 30, 60, 60)),
+        "boxes that fill the image": lambda: painted(40, 60, lambda rng: (2, 3, 95, 94)),
     }[case]()
     if change == "swapped":
-        pages = [(picture, overlay.swapped_axes(boxes, (96, 96))) for picture, boxes in pages]
+        pages = [(image, overlay.swapped_axes(boxes, (96, 96))) for image, boxes in pages]
     if change == "slipped":
-        pages = [(picture, pages[i - 1][1]) for i, (picture, _) in enumerate(pages)]
+        pages = [(image, pages[i - 1][1]) for i, (image, _) in enumerate(pages)]
     assert kind(pages) is None
 
 
 def test_faint_objects_are_enough():
     pages = painted(50, 20, anywhere)
     assert kind(pages) is None
-    assert kind([(picture, overlay.swapped_axes(boxes, (96, 96))) for picture, boxes in pages]) == "swapped-axes"
+    assert kind([(image, overlay.swapped_axes(boxes, (96, 96))) for image, boxes in pages]) == "swapped-axes"
 
 
-def test_a_picture_that_everything_fits_is_not_where_all_boxes_belong():
+def test_an_image_that_everything_fits_is_not_where_all_boxes_belong():
     pages = painted(40, 0, anywhere)
     blocks = np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)
     pages[7] = (blocks.repeat(12, axis=0).repeat(12, axis=1), pages[7][1])
@@ -152,8 +152,8 @@ def test_a_picture_that_everything_fits_is_not_where_all_boxes_belong():
 def test_boxes_that_fit_a_neighbour_as_well_belong_where_they_are():
     """As in a film, of which two frames are nearly the same."""
     pages = [
-        (np.clip(picture.astype(int) + step, 0, 255).astype(np.uint8), boxes)
-        for picture, boxes in painted(30, 60, anywhere)
+        (np.clip(image.astype(int) + step, 0, 255).astype(np.uint8), boxes)
+        for image, boxes in painted(30, 60, anywhere)
         for step in (0, 1)
     ]
     assert kind(pages) is None
@@ -165,8 +165,8 @@ def test_coordinates_change_as_they_say():
     assert overlay.upside_down(boxes, (10, 20)).tolist() == [[1, 1, 5, 8]]
 
 
-def test_of_many_pictures_runs_of_neighbours_are_looked_at():
+def test_of_many_images_runs_of_neighbours_are_looked_at():
     assert overlay.sample(5).tolist() == [0, 1, 2, 3, 4]
     chosen = overlay.sample(100_000)
-    assert len(chosen) == overlay.MAX_PICTURES and chosen[0] == 0 and chosen[-1] == 99_999
+    assert len(chosen) == overlay.MAX_IMAGES and chosen[0] == 0 and chosen[-1] == 99_999
     assert (np.diff(chosen) == 1).mean() > 0.8 and (np.diff(chosen) >= 1).all()

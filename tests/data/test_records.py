@@ -1,37 +1,37 @@
-"""Annotated picture files: upright with their boxes, decoded when asked for, and named where they are wrong."""
+"""Annotated image files: upright with their boxes, decoded when asked for, and named where they are wrong."""
 
 import pickle
 import re
 
 import numpy as np
 import pytest
-from annotated import SIZE, record, save_picture
+from annotated import SIZE, record, save_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from test_images import held
 
 from rcnn import images
-from rcnn.data import AnnotatedPictures, Annotations, Broken, turn_boxes
+from rcnn.data import AnnotatedImages, Annotations, Broken, turn_boxes
 from rcnn.images import Header
 
 CLASSES = ("background", "cat", "dog")
 
 
 def dataset(*records, broken=(), **options):
-    return AnnotatedPictures(Annotations(CLASSES, records, broken), progress=False, **options)
+    return AnnotatedImages(Annotations(CLASSES, records, broken), progress=False, **options)
 
 
 @pytest.fixture
-def picture(tmp_path):
-    return save_picture(tmp_path / "a.png")
+def image(tmp_path):
+    return save_image(tmp_path / "a.png")
 
 
 # ---------------------------------------------------------------------- what comes out
 
 
-def test_a_picture_comes_with_its_target(picture):
-    pages = dataset(record(picture, [(10, 5, 30, 25), (0, 0, 60, 40)], [2, 1]), record(picture, [], []))
+def test_an_image_comes_with_its_target(image):
+    pages = dataset(record(image, [(10, 5, 30, 25), (0, 0, 60, 40)], [2, 1]), record(image, [], []))
     array, target = pages[0]
     assert (array.shape, array.dtype) == ((*SIZE, 3), np.uint8)
     expected = {
@@ -56,8 +56,8 @@ def test_a_picture_comes_with_its_target(picture):
     }
 
 
-def test_what_is_done_to_a_target_does_not_stay(picture):
-    pages = dataset(record(picture))
+def test_what_is_done_to_a_target_does_not_stay(image):
+    pages = dataset(record(image))
     for values in pages[0][1].values():
         values[:] = 0
     assert pages[0][1]["boxes"].tolist() == [[10, 5, 30, 25]]
@@ -65,24 +65,24 @@ def test_what_is_done_to_a_target_does_not_stay(picture):
 
 
 def test_indices_work_as_those_of_a_list_and_the_set_can_be_pickled(tmp_path):
-    pages = dataset(*(record(save_picture(tmp_path / f"{i}.png", value=i)) for i in range(3)))
-    assert len(pages) == 3 and [picture[0, 0, 0] for picture, _ in pages] == [0, 1, 2]
+    pages = dataset(*(record(save_image(tmp_path / f"{i}.png", value=i)) for i in range(3)))
+    assert len(pages) == 3 and [image[0, 0, 0] for image, _ in pages] == [0, 1, 2]
     assert pages[-1][0][0, 0, 0] == pages[np.int64(2)][0][0, 0, 0] == 2
     assert pickle.loads(pickle.dumps(pages))[1][0][0, 0, 0] == 1
-    assert [picture[0, 0, 0] for picture, _ in pages.subset([2, 0])] == [2, 0] and len(pages) == 3
+    assert [image[0, 0, 0] for image, _ in pages.subset([2, 0])] == [2, 0] and len(pages) == 3
     for beyond in (3, -4):
-        with pytest.raises(IndexError, match=f"picture {beyond} of a data set of 3 pictures"):
+        with pytest.raises(IndexError, match=f"image {beyond} of a data set of 3 images"):
             pages[beyond]
     with pytest.raises(TypeError, match=r"by an integer, got slice\(None, 2, None\); for several, \[dataset\[i\]"):
         pages[:2]
 
 
-def test_a_set_says_what_it_is(picture):
-    assert repr(dataset(record(picture))) == "<AnnotatedPictures: 1 picture of cat, dog>"
+def test_a_set_says_what_it_is(image):
+    assert repr(dataset(record(image))) == "<AnnotatedImages: 1 image of cat, dog>"
 
 
 def test_an_annotation_needs_no_decoding(tmp_path):
-    path = save_picture(tmp_path / "a.jpg")
+    path = save_image(tmp_path / "a.jpg")
     path.write_bytes(path.read_bytes()[:-10])
     pages = dataset(record(path))
     size, target = pages.annotation(0)
@@ -98,8 +98,8 @@ def test_an_annotation_needs_no_decoding(tmp_path):
     "box, cut",
     [((-1, -1, 61, 41), (0, 0, 60, 40)), ((-0.5, 3, 5, 40.5), (0, 3, 5, 40)), ((0, 0, 60, 40), (0, 0, 60, 40))],
 )
-def test_a_rounding_beyond_the_border_is_cut(picture, box, cut):
-    assert dataset(record(picture, [box]))[0][1]["boxes"].tolist() == [list(cut)]
+def test_a_rounding_beyond_the_border_is_cut(image, box, cut):
+    assert dataset(record(image, [box]))[0][1]["boxes"].tolist() == [list(cut)]
 
 
 @pytest.mark.parametrize(
@@ -109,15 +109,15 @@ def test_a_rounding_beyond_the_border_is_cut(picture, box, cut):
         ((10, 5, 30, 5), "x2 > x1 and y2 > y1 are needed"),
         ((10, float("nan"), 30, 25), "every number must be finite"),
         ((10, 5, float("inf"), 25), "every number must be finite"),
-        ((-1.01, 5, 30, 25), "the picture is 60 pixels wide and 40 high"),
-        ((10, 5, 30, 41.01), "the picture is 60 pixels wide and 40 high"),
-        ((70, 5, 90, 25), "the picture is 60 pixels wide and 40 high"),
-        ((60.2, 5, 60.8, 25), "nothing of it lies in the picture"),
-        ((20, 5, 20 + 1e-9, 25), "nothing of it lies in the picture"),
+        ((-1.01, 5, 30, 25), "the image is 60 pixels wide and 40 high"),
+        ((10, 5, 30, 41.01), "the image is 60 pixels wide and 40 high"),
+        ((70, 5, 90, 25), "the image is 60 pixels wide and 40 high"),
+        ((60.2, 5, 60.8, 25), "nothing of it lies in the image"),
+        ((20, 5, 20 + 1e-9, 25), "nothing of it lies in the image"),
     ],
 )
-def test_an_impossible_box_is_named(picture, box, reason):
-    pages = dataset(record(picture, [(1, 1, 2, 2), box], [1, 2], ("cat", "dog")))
+def test_an_impossible_box_is_named(image, box, reason):
+    pages = dataset(record(image, [(1, 1, 2, 2), box], [1, 2], ("cat", "dog")))
     where = rf"a\.png \(notes\.txt\): box 1, 'dog', is {re.escape(str([float(x) for x in box]))} .*; {reason}"
     for ask in (pages.annotation, pages.__getitem__):
         with pytest.raises(ValueError, match=where):
@@ -125,25 +125,25 @@ def test_an_impossible_box_is_named(picture, box, reason):
 
 
 @pytest.mark.parametrize("label", [-1, 0, 3])
-def test_an_unknown_class_is_named(picture, label):
+def test_an_unknown_class_is_named(image, label):
     with pytest.raises(ValueError, match=r"a\.png \(notes\.txt\): box 0 is of class 'cow', .* among .*: cat, dog"):
-        dataset(record(picture, labels=[label], names=("cow",)))[0]
+        dataset(record(image, labels=[label], names=("cow",)))[0]
 
 
 @pytest.mark.parametrize("size", [(60, 40), (80, 120)])
-def test_the_annotation_of_a_picture_of_another_size_is_named(picture, size):
+def test_the_annotation_of_an_image_of_another_size_is_named(image, size):
     message = r"a\.png \(notes\.txt\) is 60 pixels wide and 40 high; the annotation says {} and {}"
     with pytest.raises(ValueError, match=message.format(*size[::-1])):
-        dataset(record(picture, [(1, 1, 2, 2)], size=size))[0]
+        dataset(record(image, [(1, 1, 2, 2)], size=size))[0]
 
 
 # ---------------------------------------------------------------------- photos stored on their side
 
-BLOCK = (16, 8, 40, 24)  # x1, y1, x2, y2 of a bright block in the stored picture, away from its middle
+BLOCK = (16, 8, 40, 24)  # x1, y1, x2, y2 of a bright block in the stored image, away from its middle
 
 
 def surrounded(page, box):
-    """Whether a bright block fills the box and nothing else of the picture."""
+    """Whether a bright block fills the box and nothing else of the image."""
     x1, y1, x2, y2 = box.astype(int)
     bright = page.mean(axis=2) > 128
     return bright[y1:y2, x1:x2].all() and bright.sum() == (x2 - x1) * (y2 - y1)
@@ -152,7 +152,7 @@ def surrounded(page, box):
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("stated", [None, (48, 80)])
-def test_boxes_drawn_on_the_stored_picture_are_turned_with_it(tmp_path, orientation, stated, suffix):
+def test_boxes_drawn_on_the_stored_image_are_turned_with_it(tmp_path, orientation, stated, suffix):
     x1, y1, x2, y2 = BLOCK
     stored = np.zeros((48, 80, 3), np.uint8)
     stored[y1:y2, x1:x2] = 255
@@ -166,7 +166,7 @@ def test_boxes_drawn_on_the_stored_picture_are_turned_with_it(tmp_path, orientat
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
 @pytest.mark.parametrize("orientation", range(5, 9))
-def test_boxes_drawn_on_the_upright_picture_stay(tmp_path, orientation, suffix):
+def test_boxes_drawn_on_the_upright_image_stay(tmp_path, orientation, suffix):
     x1, y1, x2, y2 = BLOCK
     seen = np.zeros((80, 48, 3), np.uint8)
     seen[y1:y2, x1:x2] = 255
@@ -184,15 +184,15 @@ def test_boxes_drawn_on_the_upright_picture_stay(tmp_path, orientation, suffix):
 
 
 def test_a_square_photo_has_its_boxes_turned(tmp_path):
-    path = save_picture(tmp_path / "a.png", (40, 40), orientation=6)  # stored (x, y) is seen at (40 - y, x)
+    path = save_image(tmp_path / "a.png", (40, 40), orientation=6)  # stored (x, y) is seen at (40 - y, x)
     assert dataset(record(path, size=(40, 40)))[0][1]["boxes"].tolist() == [[15, 10, 35, 30]]
 
 
 def test_a_box_is_judged_where_it_was_drawn(tmp_path):
-    path = save_picture(tmp_path / "a.png", orientation=8)  # 60 x 40 pixels are stored, and 40 x 60 seen
+    path = save_image(tmp_path / "a.png", orientation=8)  # 60 x 40 pixels are stored, and 40 x 60 seen
     assert dataset(record(path, [(0, 0, 60, 40)]))[0][1]["boxes"].tolist() == [[0, 0, 40, 60]]
     assert dataset(record(path, [(0, 0, 40, 60)], size=(60, 40)))[0][1]["boxes"].tolist() == [[0, 0, 40, 60]]
-    with pytest.raises(ValueError, match=r"is \[0.0, 0.0, 40.0, 60.0\] .*; the picture is 60 pixels wide and 40 high"):
+    with pytest.raises(ValueError, match=r"is \[0.0, 0.0, 40.0, 60.0\] .*; the image is 60 pixels wide and 40 high"):
         dataset(record(path, [(0, 0, 40, 60)]))[0]
 
 
@@ -219,28 +219,28 @@ def test_turning_and_turning_back_changes_nothing(orientation, size, boxes):
 # ---------------------------------------------------------------------- what cannot be read
 
 
-def test_an_unreadable_annotation_is_an_error_at_once(picture):
+def test_an_unreadable_annotation_is_an_error_at_once(image):
     broken = [Broken("b.xml", "no element found"), Broken("c.xml", "it is empty")]
     with pytest.raises(ValueError, match=r'^b\.xml cannot be read: no element found \(and 1 more\); on_error="skip"'):
-        dataset(record(picture), broken=broken)
+        dataset(record(image), broken=broken)
 
 
-def test_a_missing_picture_is_named_when_it_is_asked_for(tmp_path):
+def test_a_missing_image_is_named_when_it_is_asked_for(tmp_path):
     pages = dataset(record(tmp_path / "absent.png"))
     for ask in (pages.annotation, pages.__getitem__):
         with pytest.raises(FileNotFoundError, match=r"absent\.png is not there"):
             ask(0)
 
 
-def test_skipping_leaves_out_what_is_wrong_and_says_so(tmp_path, picture):
-    damaged = save_picture(tmp_path / "damaged.jpg")
+def test_skipping_leaves_out_what_is_wrong_and_says_so(tmp_path, image):
+    damaged = save_image(tmp_path / "damaged.jpg")
     damaged.write_bytes(damaged.read_bytes()[:-10])
     pages = dataset(
         record(tmp_path / "absent.png"),
-        record(picture),
+        record(image),
         record(damaged),
-        record(picture, [(5, 5, 4, 9)]),
-        record(picture, labels=[2]),
+        record(image, [(5, 5, 4, 9)]),
+        record(image, labels=[2]),
         broken=[Broken("b.xml", "it is empty")],
         on_error="skip",
     )
@@ -256,7 +256,7 @@ def test_skipping_leaves_out_what_is_wrong_and_says_so(tmp_path, picture):
 
 
 def test_skipping_everything_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"no picture is left: 1 cannot be read, the first: notes\.txt: .*absent\.png"):
+    with pytest.raises(ValueError, match=r"no image is left: 1 cannot be read, the first: notes\.txt: .*absent\.png"):
         dataset(record(tmp_path / "absent.png"), on_error="skip")
 
 
@@ -265,8 +265,8 @@ def test_on_error_is_one_of_two():
         dataset(on_error="ignore")
 
 
-def test_every_picture_is_decoded_once_when_skipping(picture, monkeypatch):
+def test_every_image_is_decoded_once_when_skipping(image, monkeypatch):
     seen = []
     monkeypatch.setattr(images, "read", lambda path: seen.append(path) or np.zeros((*SIZE, 3), np.uint8))
-    dataset(record(picture), record(picture), on_error="skip")
+    dataset(record(image), record(image), on_error="skip")
     assert len(seen) == 2

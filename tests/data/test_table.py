@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annotated import save_picture, write
+from annotated import save_image, write
 
-from rcnn.data import CSV, AnnotatedPictures, Table, read_csv, read_table
+from rcnn.data import CSV, AnnotatedImages, Table, read_csv, read_table
 
 HEADER = "image,x1,y1,x2,y2,label\n"
 A = "a.png,10,5,30,25,cat\n"
@@ -16,7 +16,7 @@ A = "a.png,10,5,30,25,cat\n"
 @pytest.fixture
 def folder(tmp_path):
     for name in ("a.png", "b.png", "sub/c.png"):
-        save_picture(tmp_path / name)
+        save_image(tmp_path / name)
     return tmp_path
 
 
@@ -31,7 +31,7 @@ def names(annotations):
 # ---------------------------------------------------------------------- what rows say
 
 
-def test_rows_of_a_picture_are_its_objects(folder):
+def test_rows_of_an_image_are_its_objects(folder):
     found = read(folder, HEADER + A + 'b.png,0,0,60,40,"dog, big"\na.png,1.5,2,3e0,4.25,cat\n')
     assert found.classes == ("background", "cat", "dog, big") and found.category_ids == () and not found.broken
     first, second = found.records
@@ -54,19 +54,19 @@ def test_columns_stand_in_any_order_and_others_are_not_looked_at(folder):
     assert record.size == (40, 60) and record.image == folder / "sub" / "c.png"
 
 
-def test_a_row_with_nothing_but_an_image_is_a_picture_without_objects(folder):
+def test_a_row_with_nothing_but_an_image_is_an_image_without_objects(folder):
     found = read(folder, HEADER + "b.png,,,,,\n" + A)
     assert names(found) == ["b.png", "a.png"] and found.records[0].boxes.shape == (0, 4)
 
 
-def test_pictures_may_be_elsewhere(folder):
+def test_images_may_be_elsewhere(folder):
     path = write(folder / "notes" / "boxes.csv", HEADER + A)
     assert read_csv(path, images=folder).records[0].image == folder / "a.png"
     with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
         read_csv(path, images=folder / "nowhere")
 
 
-def test_a_picture_that_is_not_there_is_named_when_it_is_asked_for(folder):
+def test_an_image_that_is_not_there_is_named_when_it_is_asked_for(folder):
     read(folder, HEADER + "gone.png,1,2,3,4,cat\n")
     with pytest.raises(FileNotFoundError, match=r"gone\.png is not there"):
         CSV(folder / "boxes.csv")[0]
@@ -107,7 +107,7 @@ def test_files_say_the_splits(folder):
         read_csv(folder)
 
 
-def test_without_splits_pictures_are_held_out(folder):
+def test_without_splits_images_are_held_out(folder):
     write(folder / "annotations.csv", HEADER + A + "b.png,,,,,\nsub/c.png,,,,,\n")
     parts = [names(read_csv(folder, split)) for split in ("train", "val")]
     assert [len(part) for part in parts] == [2, 1] and sorted(sum(parts, [])) == ["a.png", "b.png", "c.png"]
@@ -120,7 +120,7 @@ def test_without_splits_pictures_are_held_out(folder):
         ("a.png,1,2,3,4,cat,\n", "its split is empty"),
     ],
 )
-def test_a_picture_is_in_one_split(folder, text, reason):
+def test_an_image_is_in_one_split(folder, text, reason):
     text = "image,x1,y1,x2,y2,label,split\n" + text + "b.png,1,2,3,4,cat,train\nsub/c.png,1,2,3,4,cat,val\n"
     found = read(folder, text)
     assert names(found) == ["b.png", "c.png"] and found.broken[0].reason == reason
@@ -190,7 +190,7 @@ def test_other_rows_are_refused(folder, rows):
 def test_a_table_needs_its_columns(folder):
     with pytest.raises(ValueError, match="the table lacks the columns x1, label; it has image, xmin, y1, x2, y2, name"):
         read_table([{"image": "a.png", "xmin": 1, "y1": 2}, {"x2": 3, "y2": 4, "name": "cat"}], folder)
-    with pytest.raises(ValueError, match="the table has no pictures; nothing can be done with that"):
+    with pytest.raises(ValueError, match="the table has no images; nothing can be done with that"):
         read_table([], folder)
 
 
@@ -216,11 +216,11 @@ def test_a_table_needs_its_columns(folder):
         ("b.png,1,2,3,4,cat\nb.png,1,2,3,1_0,cat\n", 5, "y2 is '1_0', not a number"),
     ],
 )
-def test_a_row_that_makes_no_sense_breaks_its_picture(tmp_path, row, line, reason):
-    secret = save_picture(tmp_path / "secret.png")
+def test_a_row_that_makes_no_sense_breaks_its_image(tmp_path, row, line, reason):
+    secret = save_image(tmp_path / "secret.png")
     root = tmp_path / "set"
     for name in ("a.png", "b.png"):
-        save_picture(root / name)
+        save_image(root / name)
     (root / "link.png").symlink_to(secret)
     found = read(root, HEADER + "\n" + A + row)
     assert names(found) == ["a.png"]
@@ -240,7 +240,7 @@ def test_a_row_that_makes_no_sense_breaks_its_picture(tmp_path, row, line, reaso
         ("60,inf", "height is 'inf', not a number of pixels"),
     ],
 )
-def test_a_picture_has_one_size(folder, size, reason):
+def test_an_image_has_one_size(folder, size, reason):
     found = read(folder, f"image,x1,y1,x2,y2,label,width,height\na.png,1,2,3,4,cat,{size}\n")
     assert not found.records and reason in found.broken[0].reason
 
@@ -286,7 +286,7 @@ def test_damaged_files_give_annotations_or_an_error(folder):
         damaged[at] = rng.integers(0, 256, len(at)) if rng.random() < 0.3 else rng.choice(content, len(at))
         try:
             found = read(folder, damaged.tobytes())
-            outcomes.add(len(AnnotatedPictures(found, on_error="skip", progress=False)))
+            outcomes.add(len(AnnotatedImages(found, on_error="skip", progress=False)))
         except (OSError, ValueError):
             outcomes.add("error")
     assert {"error", 1, 2} <= outcomes

@@ -12,7 +12,7 @@ from PIL import Image
 from rcnn import data
 from rcnn.data.items import Items
 from rcnn.data.report import KINDS, WHOLE, Example, Notes
-from rcnn.data.validation import shared_pictures, validate
+from rcnn.data.validation import shared_images, validate
 
 
 class Own:
@@ -51,7 +51,7 @@ def pages():
 @pytest.fixture
 def own(pages):
     """Pages that a test may change."""
-    return [(picture.copy(), {key: values.copy() for key, values in target.items()}) for picture, target in pages]
+    return [(image.copy(), {key: values.copy() for key, values in target.items()}) for image, target in pages]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_clean_set_has_no_problems(dataset):
     assert report.counts.per_class == {
         name: (labels == label).sum() for label, name in enumerate(dataset.classes) if label
     }
-    assert (report.counts.pictures, report.counts.objects, report.counts.ignored) == (len(dataset), len(labels), 0)
+    assert (report.counts.images, report.counts.objects, report.counts.ignored) == (len(dataset), len(labels), 0)
     assert report.counts.empty == sum(len(target["labels"]) == 0 for _, target in drawn(dataset))
 
 
@@ -99,7 +99,7 @@ def test_a_clean_folder_has_no_problems(tmp_path, kind):
         data.Shapes(30), tmp_path / kind, "train", progress=False
     )
     annotations = data.read_annotations(f"{kind}:{tmp_path / kind}", None)
-    assert check(annotations).problems == check(data.AnnotatedPictures(annotations)).problems == ()
+    assert check(annotations).problems == check(data.AnnotatedImages(annotations)).problems == ()
     assert check(annotations).counts == check(data.Shapes(30)).counts
 
 
@@ -135,7 +135,7 @@ def put(key, change):
 @pytest.mark.parametrize(
     ("plant", "kind", "words"),
     [
-        (set_box([0, 0, 140, 20]), "box-outside", "box 0: (0, 0, 140, 20) in a picture 128 wide and 128 high"),
+        (set_box([0, 0, 140, 20]), "box-outside", "box 0: (0, 0, 140, 20) in an image 128 wide and 128 high"),
         (set_box([-1.5, 0, 14, 20]), "box-outside", "box 0: (-1.5, 0, 14, 20)"),
         (set_box([200, 200, 210, 220]), "box-outside", "box 0: (200, 200, 210, 220)"),
         (set_box([128, 5, 129, 20]), "box-outside", "box 0: (128, 5, 129, 20)"),
@@ -160,7 +160,7 @@ def test_each_fault_of_a_target_is_found_once(own, plant, kind, words):
     report = check(Own(own))
     assert found(report) == [(kind, 1)]
     example = report.problems[0].examples[0]
-    assert example.picture == 4 and str(example).startswith("picture 4") and words in str(example)
+    assert example.image == 4 and str(example).startswith("image 4") and words in str(example)
     assert report.ok == (KINDS[kind].severity == "warning")
 
 
@@ -168,11 +168,11 @@ def test_each_fault_of_a_target_is_found_once(own, plant, kind, words):
     ("page", "kind", "words"),
     [
         (KeyError("gone"), "failing-item", "KeyError: 'gone'"),
-        (np.zeros((8, 8, 3), np.uint8), "malformed-item", "is ndarray, not (picture, target)"),
+        (np.zeros((8, 8, 3), np.uint8), "malformed-item", "is ndarray, not (image, target)"),
         ((np.zeros((3, 8, 8), np.uint8), {"boxes": [], "labels": []}), "malformed-item", "shape (3, 8, 8)"),
         ((np.full((8, 8, 3), 255.0), {"boxes": [], "labels": []}), "malformed-item", "values from 255 to 255"),
-        ((np.zeros((8, 8, 3), int), {"boxes": [], "labels": []}), "malformed-item", "its picture is int64"),
-        ((None, {"boxes": [], "labels": []}), "malformed-item", "its picture is NoneType"),
+        ((np.zeros((8, 8, 3), int), {"boxes": [], "labels": []}), "malformed-item", "its image is int64"),
+        ((None, {"boxes": [], "labels": []}), "malformed-item", "its image is NoneType"),
         (("missing.png", {"boxes": [], "labels": []}), "malformed-item", "missing.png is not there"),
         ((np.zeros((8, 8, 3), np.uint8), [1]), "malformed-item", "its target is list"),
     ],
@@ -182,10 +182,10 @@ def test_what_is_no_page_is_named_and_the_rest_is_looked_at(own, page, kind, wor
     own[9][1]["labels"][0] = 0
     report = check(Own(own))
     assert found(report) == [(kind, 1), ("background-label", 1)]
-    assert words in str(report.problems[0].examples[0]) and report.problems[0].examples[0].picture == 7
+    assert words in str(report.problems[0].examples[0]) and report.problems[0].examples[0].image == 7
 
 
-def test_what_detectors_take_for_pictures_is_right(own, tmp_path):
+def test_what_detectors_take_for_images_is_right(own, tmp_path):
     Image.fromarray(own[2][0]).save(tmp_path / "a.png")
     own[0] = (own[0][0] / 255, own[0][1])
     own[1] = (Image.fromarray(own[1][0]), own[1][1])
@@ -209,7 +209,7 @@ def test_the_count_is_of_all_and_the_examples_are_the_first(own):
         target["labels"][:] = 0
     total = sum(len(target["labels"]) for _, target in own)
     problem = next(p for p in check(Own(own), examples=3).problems if p.kind == "background-label")
-    assert problem.count == total and [(e.picture, e.box) for e in problem.examples] == [(0, 0), (0, 1), (0, 2)]
+    assert problem.count == total and [(e.image, e.box) for e in problem.examples] == [(0, 0), (0, 1), (0, 2)]
     assert f"and {total - 3} more" in str(problem)
     with pytest.raises(ValueError, match="examples must be at least 1, got 0"):
         check(Own(own), examples=0)
@@ -240,10 +240,10 @@ def test_classes_without_objects_or_with_few(own):
     ],
 )
 def test_how_many_are_few(counts, few):
-    picture = np.zeros((100, 100, 3), np.uint8)
+    image = np.zeros((100, 100, 3), np.uint8)
     boxes = np.arange(sum(counts))[:, None] + np.array([0, 0, 5, 5])
     labels = np.repeat(np.arange(len(counts)) + 1, counts)
-    report = check(Own([(picture, {"boxes": boxes, "labels": labels})], ("background", *"abc"[: len(counts)])))
+    report = check(Own([(image, {"boxes": boxes, "labels": labels})], ("background", *"abc"[: len(counts)])))
     assert found(report) == [("few-examples", few)] * (few > 0)
 
 
@@ -257,7 +257,7 @@ def test_names_of_classes(own):
     assert found(check(Own(own, classes))) == [("no-background", 1), ("similar-names", 1)]
 
 
-def test_pictures_without_objects_are_ordinary_until_they_are_most(own):
+def test_images_without_objects_are_ordinary_until_they_are_most(own):
     nothing = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}
     empty = [(np.full((9, 9, 3), i, np.uint8), nothing) for i in range(21)]
     half = 20 - 2 * check(Own(own)).counts.empty
@@ -265,26 +265,26 @@ def test_pictures_without_objects_are_ordinary_until_they_are_most(own):
     report = check(Own(own + empty))
     assert found(report) == [("mostly-empty", report.counts.empty)] and report.ok
     assert found(check(Own(empty))) == [("no-objects", 1)] and not check(Own(empty)).ok
-    assert found(check(Own([]))) == [("no-pictures", 1)]
+    assert found(check(Own([]))) == [("no-images", 1)]
 
 
-def test_the_same_picture_twice(own):
+def test_the_same_image_twice(own):
     own[5] = (own[3][0], own[3][1])
     own[8] = (own[3][0], own[1][1])
     report = check(Own(own))
-    assert ("identical-pictures", 2) in found(report)
-    examples = next(p for p in report.problems if p.kind == "identical-pictures").examples
-    assert [str(e) for e in examples] == ["picture 5: is picture 3", "picture 8: is picture 3, with other boxes"]
+    assert ("identical-images", 2) in found(report)
+    examples = next(p for p in report.problems if p.kind == "identical-images").examples
+    assert [str(e) for e in examples] == ["image 5: is image 3", "image 8: is image 3, with other boxes"]
 
 
-def test_the_same_picture_in_train_and_val(own):
+def test_the_same_image_in_train_and_val(own):
     val = drawn(data.Shapes(12, split="val"))
     train = check(Own(own))
-    assert shared_pictures(train, check(Own(val))) == ()
+    assert shared_images(train, check(Own(val))) == ()
     val[2] = own[6]
-    (problem,) = shared_pictures(train, check(Own(val)))
-    assert (problem.kind, problem.count) == ("shared-picture", 1)
-    assert str(problem.examples[0]) == "picture 2: is picture 6 of train"
+    (problem,) = shared_images(train, check(Own(val)))
+    assert (problem.kind, problem.count) == ("shared-image", 1)
+    assert str(problem.examples[0]) == "image 2: is image 6 of train"
 
 
 # ---------------------------------------------------------------------- how all boxes are written
@@ -292,7 +292,7 @@ def test_the_same_picture_in_train_and_val(own):
 
 def rewritten(pages, change):
     return Own(
-        [(picture, {**target, "boxes": change(target["boxes"], picture.shape)}) for picture, target in pages],
+        [(image, {**target, "boxes": change(target["boxes"], image.shape)}) for image, target in pages],
         data.Digits.classes,
     )
 
@@ -338,12 +338,12 @@ def test_boxes_that_are_written_otherwise(size, change, kind):
     assert "more" not in str(report.problems[0])
 
 
-def test_boxes_of_other_pictures():
+def test_boxes_of_other_images():
     pages = drawn(data.Digits(50))
     report = check(Own([(pages[i][0], pages[i - 1][1]) for i in range(50)], data.Digits.classes))
     assert [p.kind for p in report.problems] == ["shuffled"] and report.problems[0].count >= 25
     for example in report.problems[0].examples:
-        assert example.detail == f"its boxes fit picture {(example.picture - 1) % 50}"
+        assert example.detail == f"its boxes fit image {(example.image - 1) % 50}"
 
 
 def test_a_few_boxes_outside_are_not_taken_for_swapped_axes():
@@ -363,7 +363,7 @@ def annotation(folder, i):
     return folder / "Annotations" / f"train_{i:06d}.xml"
 
 
-def picture(folder, i):
+def image(folder, i):
     return folder / "JPEGImages" / f"train_{i:06d}.png"
 
 
@@ -381,9 +381,9 @@ def cut_short(path):
 @pytest.mark.parametrize(
     ("plant", "kind", "words"),
     [
-        (lambda f: picture(f, 4).unlink(), "missing-picture", "train_000004.png (Annotations/train_000004.xml)"),
-        (lambda f: cut_short(picture(f, 4)), "unreadable-picture", "(Annotations/train_000004.xml): cannot be read"),
-        (lambda f: picture(f, 4).write_text("no"), "unreadable-picture", "not a picture of a kind that can be read"),
+        (lambda f: image(f, 4).unlink(), "missing-image", "train_000004.png (Annotations/train_000004.xml)"),
+        (lambda f: cut_short(image(f, 4)), "unreadable-image", "(Annotations/train_000004.xml): cannot be read"),
+        (lambda f: image(f, 4).write_text("no"), "unreadable-image", "not an image of a kind that can be read"),
         (
             lambda f: annotation(f, 4).write_text("<annotation>"),
             "unreadable-annotation",
@@ -429,7 +429,7 @@ def test_what_check_lets_pass_can_be_loaded_and_what_it_stops_cannot(folder):
         annotation(folder, i + 4).write_text(re.sub(pattern, replacement, text, count=1))
     pages = data.VOC(folder, progress=False)
     report = check(pages)
-    stopped = {e.picture for p in report.problems if p.severity == "error" for e in p.examples}
+    stopped = {e.image for p in report.problems if p.severity == "error" for e in p.examples}
     fails = set()
     for i in range(len(pages)):
         try:
@@ -440,11 +440,11 @@ def test_what_check_lets_pass_can_be_loaded_and_what_it_stops_cannot(folder):
 
 
 def test_what_was_left_out_is_a_warning(folder):
-    picture(folder, 4).unlink()
+    image(folder, 4).unlink()
     annotation(folder, 9).write_text("<annotation>")
     pages = data.VOC(folder, on_error="skip", progress=False)
     report = check(pages)
-    assert found(report) == [("left-out", 2)] and report.ok and report.counts.pictures == 18
+    assert found(report) == [("left-out", 2)] and report.ok and report.counts.images == 18
 
 
 def test_a_file_that_is_listed_twice(folder):
@@ -466,11 +466,11 @@ def test_annotations_that_count_from_0(folder):
     edit(annotation(folder, 4), "<xmin>.*?</xmin>", "<xmin>0</xmin>")
     report = check(data.read_voc(folder, progress=False))
     assert [p.kind for p in report.problems] == ["counts-from-0"] and "first_pixel=0" in report.problems[0].remedy
-    assert (4, 0) in [(e.picture, e.box) for e in report.problems[0].examples]
+    assert (4, 0) in [(e.image, e.box) for e in report.problems[0].examples]
     assert check(data.read_voc(folder, first_pixel=0, progress=False)).problems == ()
 
 
-def test_boxes_at_minus_1_have_other_reasons_where_some_end_beyond_the_picture(own):
+def test_boxes_at_minus_1_have_other_reasons_where_some_end_beyond_the_image(own):
     own[4][1]["boxes"][0, 0] = -1
     assert found(check(Own(own))) == [("counts-from-0", 1)]
     own[5][1]["boxes"][0, 2] = 128.5
@@ -484,8 +484,8 @@ def test_difficult_objects_of_a_folder_are_counted_apart(folder):
 
 
 @pytest.mark.parametrize("upright", [False, True])
-def test_turned_pictures_are_looked_at_as_their_boxes_are_written(tmp_path, upright):
-    """Wide pictures that are stored high: boxes of either way up are where they belong."""
+def test_turned_images_are_looked_at_as_their_boxes_are_written(tmp_path, upright):
+    """Wide images that are stored high: boxes of either way up are where they belong."""
     rows = []
     for i, (page, target) in enumerate(drawn(data.Digits(30, size=(64, 160)))):
         stored = Image.fromarray(page).transpose(Image.Transpose.ROTATE_90)  # orientation 6 turns it back
@@ -505,10 +505,10 @@ def test_turned_pictures_are_looked_at_as_their_boxes_are_written(tmp_path, upri
             )
     annotations = data.read_table(rows, tmp_path)
     assert check(annotations).problems == ()
-    shown, pages = Items(annotations), data.AnnotatedPictures(annotations)
+    shown, pages = Items(annotations), data.AnnotatedImages(annotations)
     for i in range(len(pages)):
-        picture, target = pages[i]
-        np.testing.assert_array_equal(shown.read(i).picture, picture)
+        image, target = pages[i]
+        np.testing.assert_array_equal(shown.read(i).image, image)
         np.testing.assert_array_equal(shown.read(i).upright, target["boxes"])
 
 
@@ -534,19 +534,19 @@ def test_errors_come_before_warnings_and_causes_before_what_follows():
         notes.add(kind, Example("here"))
     problems = notes.problems()
     severities = [problem.severity for problem in problems]
-    assert severities == sorted(severities) and problems[0].kind == "no-pictures" and len(problems) == len(KINDS)
+    assert severities == sorted(severities) and problems[0].kind == "no-images" and len(problems) == len(KINDS)
 
 
-def test_only_some_of_the_pictures():
+def test_only_some_of_the_images():
     pages = data.Shapes(6, seed=3)
     everything = check(pages)
     some = check(pages, only=[1, 4])
-    assert some.counts.pictures == 2 < everything.counts.pictures
+    assert some.counts.images == 2 < everything.counts.images
     assert some.counts.objects == sum(len(pages[i][1]["labels"]) for i in (1, 4))
-    assert [example.picture for example in some.digests.values()] == [1, 4]
+    assert [example.image for example in some.digests.values()] == [1, 4]
 
 
-def test_whether_boxes_fit_is_looked_at_in_the_chosen_pictures():
+def test_whether_boxes_fit_is_looked_at_in_the_chosen_images():
     pages = drawn(data.Digits(100))
     half = Own(pages[:50] + rewritten(pages[50:], swap).pages, data.Digits.classes)
     assert found(check(half, only=range(50))) == []

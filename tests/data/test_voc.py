@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from annotated import save_picture, voc_folder, voc_object, voc_xml, write
+from annotated import save_image, voc_folder, voc_object, voc_xml, write
 
 from rcnn import data
 from rcnn.data import VOC, read_voc
@@ -17,7 +17,7 @@ def read(folder, *arguments, **options):
 
 
 def one(folder, xml, **options):
-    """The annotations of a folder with one picture, a.png."""
+    """The annotations of a folder with one image, a.png."""
     return read(voc_folder(folder, {"a": xml}), **options)
 
 
@@ -80,7 +80,7 @@ def test_a_size_that_is_not_stated_is_not_known(tmp_path, size):
     assert one(tmp_path, voc_xml(CAT, size=size)).records[0].size is None
 
 
-def test_a_picture_without_objects_is_an_ordinary_one(tmp_path):
+def test_an_image_without_objects_is_an_ordinary_one(tmp_path):
     voc_folder(tmp_path, {"a": voc_xml(), "b": voc_xml(CAT, filename="b.png")})
     _, target = VOC(tmp_path, progress=False)[0]
     assert target["boxes"].shape == (0, 4)
@@ -173,19 +173,19 @@ def test_a_name_without_annotation_is_broken(tmp_path):
 )
 def test_layouts_without_splits(tmp_path, xml_folder, image_folder):
     for stem in "ba":
-        save_picture(tmp_path / image_folder / f"{stem}.png")
+        save_image(tmp_path / image_folder / f"{stem}.png")
         write(tmp_path / xml_folder / f"{stem}.xml", voc_xml(CAT, filename=f"{stem}.png"))
-    save_picture(tmp_path / image_folder / "without.png")
+    save_image(tmp_path / image_folder / "without.png")
     write(tmp_path / xml_folder / "._a.xml", b"\0\5\26\7")  # what a Mac's archive leaves behind
     found = read(tmp_path)
     assert names(found) == ["a.png", "b.png"] and not found.broken
-    assert len(data.AnnotatedPictures(found)) == 2
+    assert len(data.AnnotatedImages(found)) == 2
     assert len(read(tmp_path, "train").records) == len(read(tmp_path, "val").records) == 1
 
 
 def test_a_layout_with_a_folder_for_each_split(tmp_path):
     for split, stem in (("train", "a"), ("valid", "b")):
-        save_picture(tmp_path / split / f"{stem}.jpg")
+        save_image(tmp_path / split / f"{stem}.jpg")
         write(tmp_path / split / f"{stem}.xml", voc_xml(voc_object(stem), filename=f"{stem}.jpg"))
     assert names(read(tmp_path, "train")) == ["a.jpg"] and names(read(tmp_path, "val")) == ["b.jpg"]
     assert names(read(tmp_path)) == ["a.jpg", "b.jpg"]
@@ -206,7 +206,7 @@ def test_a_layout_with_a_folder_for_each_split(tmp_path):
         ("gone.png", ("a.txt", "unrelated.png"), "gone.png"),
     ],
 )
-def test_the_picture_of_an_annotation(tmp_path, filename, files, expected):
+def test_the_image_of_an_annotation(tmp_path, filename, files, expected):
     for name in files:
         write(tmp_path / "JPEGImages" / name, b"")
     write(tmp_path / "Annotations" / "a.xml", voc_xml(CAT, filename=filename))
@@ -217,7 +217,7 @@ def test_the_picture_of_an_annotation(tmp_path, filename, files, expected):
 @pytest.mark.parametrize(
     "filename, files, reason",
     [
-        ("", ("a.jpg", "a.png"), "its picture could be any of a.jpg, a.png"),
+        ("", ("a.jpg", "a.png"), "its image could be any of a.jpg, a.png"),
         ("../secret.png", ("a.png",), "'../secret.png' is not a path inside"),
         ("x/../../secret.png", (), "is not a path inside"),
         ("..\\secret.png", (), "is not a path inside"),
@@ -226,8 +226,8 @@ def test_the_picture_of_an_annotation(tmp_path, filename, files, expected):
         ("link.png", ("link.png",), "'link.png' is a link to .*, outside"),
     ],
 )
-def test_a_picture_outside_the_folder_is_never_opened(tmp_path, filename, files, reason):
-    save_picture(tmp_path / "secret.png")
+def test_an_image_outside_the_folder_is_never_opened(tmp_path, filename, files, reason):
+    save_image(tmp_path / "secret.png")
     root = tmp_path / "set"
     for name in files:
         path = root / "JPEGImages" / name

@@ -5,28 +5,28 @@ import os
 
 import numpy as np
 import pytest
-from annotated import record, save_picture
+from annotated import record, save_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcnn import data
-from rcnn.data import AnnotatedPictures, Annotations
+from rcnn.data import AnnotatedImages, Annotations
 
 WRITERS = {"voc": data.write_voc, "coco": data.write_coco, "csv": data.write_csv}
-PICTURE = np.arange(40 * 60 * 3, dtype=np.uint8).reshape(40, 60, 3)
+IMAGE = np.arange(40 * 60 * 3, dtype=np.uint8).reshape(40, 60, 3)
 
 
 class Pages:
     """A data set of one's own."""
 
-    def __init__(self, *targets, classes=("background", "cat", "dog"), picture=PICTURE):
-        self.targets, self.classes, self.picture = targets, classes, picture
+    def __init__(self, *targets, classes=("background", "cat", "dog"), image=IMAGE):
+        self.targets, self.classes, self.image = targets, classes, image
 
     def __len__(self):
         return len(self.targets)
 
     def __getitem__(self, index):
-        return self.picture, self.targets[index]
+        return self.image, self.targets[index]
 
 
 def target(boxes=((10, 5, 30, 25),), labels=(1,), **more):
@@ -43,7 +43,7 @@ def written(kind, dataset, folder, split="train"):
     return (
         data.load(f"{kind}:{folder}", split)
         if split == "val"
-        else AnnotatedPictures(data.read_annotations(f"{kind}:{folder}", None))
+        else AnnotatedImages(data.read_annotations(f"{kind}:{folder}", None))
     )
 
 
@@ -66,7 +66,7 @@ def test_drawn_pages_come_back_to_the_same_bits(tmp_path, kind, pages):
             assert page[1]["areas"].tolist() == np.diff(other[1]["boxes"][:, [[0, 2], [1, 3]]])[..., 0].prod(1).tolist()
 
 
-def test_every_form_has_the_same_pictures_in_the_same_order_and_the_same_ones_held_out(tmp_path):
+def test_every_form_has_the_same_images_in_the_same_order_and_the_same_ones_held_out(tmp_path):
     parts = {}
     for kind, write in WRITERS.items():
         write(data.Shapes(12), tmp_path / kind, "train", progress=False)
@@ -115,7 +115,7 @@ def test_difficult_objects_crowds_and_areas(tmp_path, kind):
     assert back["areas"].tolist() == ([3.25, 81, 1] if kind == "coco" else [29 * 38, 81, 1])
 
 
-def test_a_picture_without_objects_stays_one(tmp_path, kind):
+def test_an_image_without_objects_stays_one(tmp_path, kind):
     back = written(kind, Pages(target((), ()), target()), tmp_path)
     assert [len(page["boxes"]) for _, page in back] == [0, 1]
 
@@ -127,14 +127,14 @@ def test_names_of_classes_come_back(tmp_path, kind, name):
 
 
 def test_what_is_read_can_be_written_in_another_form(tmp_path, kind):
-    image = save_picture(tmp_path / "a.jpg", orientation=6)
-    source = AnnotatedPictures(Annotations(("background", "cat"), [record(image)], (), (-1, 44)))
+    image = save_image(tmp_path / "a.jpg", orientation=6)
+    source = AnnotatedImages(Annotations(("background", "cat"), [record(image)], (), (-1, 44)))
     back = written(kind, source, tmp_path / "set")
     same(back[0], source[0])
     assert back.category_ids == ((-1, 44) if kind == "coco" else ())
 
 
-def test_pictures_are_written_whole_and_readable_by_others(tmp_path, kind):
+def test_images_are_written_whole_and_readable_by_others(tmp_path, kind):
     written(kind, Pages(target()), tmp_path)
     umask = os.umask(0)
     os.umask(umask)
@@ -194,10 +194,10 @@ def test_splits_of_one_folder_have_the_same_classes(tmp_path, form):
         (Pages(target(), classes=("background", "a\nb")), "train", r"class 'a\\nb' has blanks"),
         (Pages(target(), classes=("background", "a\0")), "train", "what cannot be printed"),
         (Pages(target(), classes=("cat", "dog")), "train", "must begin with the background"),
-        (Pages(target(), target(labels=[0])), "train", r"labels of picture 1 are \[0\]; labels are 1 to 2"),
-        (Pages(target(labels=[3])), "train", r"labels of picture 0 are \[3\]"),
-        (Pages(target([(1, 2, np.nan, 4)])), "train", r"boxes of picture 0\[0\] is .*nan.*finite"),
-        (Pages(target(), picture=PICTURE / 255), "train", r"picture 0 must be \(H, W, 3\) uint8 .* float64"),
+        (Pages(target(), target(labels=[0])), "train", r"labels of image 1 are \[0\]; labels are 1 to 2"),
+        (Pages(target(labels=[3])), "train", r"labels of image 0 are \[3\]"),
+        (Pages(target([(1, 2, np.nan, 4)])), "train", r"boxes of image 0\[0\] is .*nan.*finite"),
+        (Pages(target(), image=IMAGE / 255), "train", r"image 0 must be \(H, W, 3\) uint8 .* float64"),
     ],
 )
 def test_what_cannot_be_written_is_named(tmp_path, kind, pages, split, message):

@@ -24,7 +24,7 @@ def objects(
     anchors: float = 0.6,
     proposals: float = 0.8,
     detections: float = 0.9,
-    said: Sequence[int] | None = None,
+    predicted: Sequence[int] | None = None,
     positive: int = 8,
 ) -> Objects:
     labels = np.arange(n) % 3 + 1
@@ -33,7 +33,7 @@ def objects(
         np.full(n, anchors),
         np.full(n, proposals),
         np.full(n, detections),
-        labels if said is None else np.asarray(said),
+        labels if predicted is None else np.asarray(predicted),
         np.tile([positive, 128 - positive], (20, 1)),
     )
 
@@ -53,7 +53,7 @@ HEALTHY = Evidence(
 )
 
 
-HALF_RIGHT = objects(said=np.where(np.arange(100) % 2, np.arange(100) % 3 + 1, 0))  # the others are not found
+HALF_RIGHT = objects(predicted=np.where(np.arange(100) % 2, np.arange(100) % 3 + 1, 0))  # the others are not found
 HARDLY_FALLS = "the loss hardly falls: the learning rate is too low or too high"
 
 
@@ -74,7 +74,7 @@ def test_nothing_is_wrong_with_a_healthy_run() -> None:
         "proposals",
         "detections",
         "classes",
-        "new pictures",
+        "new images",
     ]
 
 
@@ -101,12 +101,12 @@ def test_nothing_is_wrong_with_a_healthy_run() -> None:
         ({"train": objects(proposals=0.4)}, "the RPN's recall is low"),
         ({"train": objects(detections=0.4)}, "the head loses objects"),
         (
-            {"train": objects(said=[*np.arange(70) % 3 + 1, *np.ones(30, int)]), "val": None},
+            {"train": objects(predicted=[*np.arange(70) % 3 + 1, *np.ones(30, int)]), "val": None},
             "the head confuses classes",
         ),
-        ({"train": objects(said=np.arange(100) % 3), "val": None}, "the labels are shifted by one"),
-        ({"train": objects(said=np.arange(100) % 3 + 2), "val": None}, "the labels are shifted by one"),
-        ({"val": objects(said=np.zeros(100, int))}, "what was learned does not carry over"),
+        ({"train": objects(predicted=np.arange(100) % 3), "val": None}, "the labels are shifted by one"),
+        ({"train": objects(predicted=np.arange(100) % 3 + 2), "val": None}, "the labels are shifted by one"),
+        ({"val": objects(predicted=np.zeros(100, int))}, "what was learned does not carry over"),
     ],
 )
 def test_each_trouble_has_its_name(changes: dict[str, object], trouble: str) -> None:
@@ -118,17 +118,17 @@ def test_each_trouble_has_its_name(changes: dict[str, object], trouble: str) -> 
     [
         {"frozen": ["roi_heads.box_head.0"]},  # one of four
         {"frozen": [f"backbone.stem.{i}" for i in range(4)], "pretrained": ["backbone"]},
-        {"drift": 2.0},  # of a ResNet that knows photos, and has learned to do with other pictures
+        {"drift": 2.0},  # of a ResNet that knows photos, and has learned to do with other images
         {"losses": np.linspace(0.5, 0.45, 600)},  # a good detector that goes on learning
-        {"losses": np.random.default_rng(20).lognormal(np.linspace(0.7, -0.7, 100), 0.5)},  # batches of a picture each
-        {"pixel_std": np.array([0.5, 0, 0])},  # a red picture
-        {"train": objects(positive=1)},  # one small object per picture, and the RPN finds it
+        {"losses": np.random.default_rng(20).lognormal(np.linspace(0.7, -0.7, 100), 0.5)},  # batches of an image each
+        {"pixel_std": np.array([0.5, 0, 0])},  # a red image
+        {"train": objects(positive=1)},  # one small object per image, and the RPN finds it
         {"drift": None},
         {"val": None},
         {"losses": np.zeros(0)},
         {"losses": np.full(99, 2.0), "train": HALF_RIGHT},
         {"train": objects(n=5, anchors=0.1, proposals=0.1, detections=0.1), "val": None},  # too few to tell
-        {"train": objects(said=[2, 2, 3] + (np.arange(3, 100) % 3 + 1).tolist())},  # one confused
+        {"train": objects(predicted=[2, 2, 3] + (np.arange(3, 100) % 3 + 1).tolist())},  # one confused
     ],
 )
 def test_what_is_no_trouble(changes: dict[str, object]) -> None:
@@ -148,7 +148,7 @@ def test_few_positives_and_some_anchors_are_a_trouble_where_the_rpn_finds_little
 
 def test_a_head_that_gives_one_class_to_all_does_not_shift_them() -> None:
     labels = np.repeat([1, 2], [60, 40])
-    everything_2 = dataclasses.replace(objects(), labels=labels, said=np.full(100, 2))
+    everything_2 = dataclasses.replace(objects(), labels=labels, predicted=np.full(100, 2))
     assert troubles(train=everything_2, val=None) == ["the head confuses classes"]
 
 
@@ -187,8 +187,8 @@ class Wrong:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        picture, target = self.dataset[index]
-        return picture, self.change(target)
+        image, target = self.dataset[index]
+        return image, self.change(target)
 
 
 def test_evidence_of_the_shipped_detector() -> None:
@@ -198,12 +198,12 @@ def test_evidence_of_the_shipped_detector() -> None:
     found = gather(model, pages, pages, np.zeros(0), (), (), 6, progress=False)
     wanted = np.concatenate([target["labels"] for _, target in pages])
     np.testing.assert_array_equal(found.train.labels, wanted)
-    assert (found.train.said == wanted).mean() > 0.95
+    assert (found.train.predicted == wanted).mean() > 0.95
     assert found.train.share("anchors") >= 0.7 and found.train.share("proposals") > 0.95
     assert found.train.share("detections", 0.75) > 0.8
     assert found.train.sampled.shape == (6, 2) and (found.train.sampled.sum(axis=1) == 128).all()
     assert found.drift is not None and found.drift < 0.2
-    pixels = np.concatenate([picture.reshape(-1, 3) for picture, _ in pages]) / 255  # pages are 128 pixels already
+    pixels = np.concatenate([image.reshape(-1, 3) for image, _ in pages]) / 255  # pages are 128 pixels already
     np.testing.assert_allclose(found.pixel_mean, (pixels.mean(axis=0) - 0.5) / 0.25, rtol=1e-4)
     np.testing.assert_allclose(found.pixel_std, pixels.std(axis=0) / 0.25, rtol=1e-4)
     assert found.parameters["roi_heads.box_head"] == 4
@@ -243,7 +243,7 @@ def test_what_one_could_not_learn_from_does_not_count() -> None:
     np.testing.assert_array_equal(left["labels"], [2])
 
 
-def test_a_picture_that_cannot_be_read_is_a_problem_and_no_end() -> None:
+def test_an_image_that_cannot_be_read_is_a_problem_and_no_end() -> None:
     class Torn(data.Shapes):
         def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             if index == 1:
@@ -254,7 +254,7 @@ def test_a_picture_that_cannot_be_read_is_a_problem_and_no_end() -> None:
     assert verdicts[0].stage == "data" and "page 1 is torn" in verdicts[0].number
 
 
-def test_where_no_picture_can_be_read_only_the_data_are_judged() -> None:
+def test_where_no_image_can_be_read_only_the_data_are_judged() -> None:
     class Torn(data.Digits):
         def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             raise OSError(f"page {index} is torn")
@@ -263,7 +263,7 @@ def test_where_no_picture_can_be_read_only_the_data_are_judged() -> None:
     assert {v.stage for v in verdicts if v.trouble} == {"data"} and "nan" not in doctor.report(verdicts)
 
 
-def test_of_a_large_set_only_some_pictures_are_looked_at() -> None:
+def test_of_a_large_set_only_some_images_are_looked_at() -> None:
     asked = []
 
     class Watched(data.Shapes):
@@ -271,7 +271,7 @@ def test_of_a_large_set_only_some_pictures_are_looked_at() -> None:
             asked.append(index)
             return super().__getitem__(index)
 
-    doctor.examine(faster_rcnn_small(PAGES.classes), Watched(100, seed=3), pages=1, progress=False)
+    doctor.examine(faster_rcnn_small(PAGES.classes), Watched(100, seed=3), num_images=1, progress=False)
     assert len(asked) == 1 + 8 and max(asked) < 100  # one is walked through, the annotations of a run are checked
 
 

@@ -64,7 +64,7 @@ def test_a_sound_run_has_no_trouble_and_labels_from_0_are_found() -> None:
     history = train.fit(model, data.Shapes(split="train"), train.RECIPES["shapes"], progress=False).history
     verdicts = doctor.examine(model, TRAIN, VAL, history["total_loss"], progress=False)
     assert [verdict.trouble for verdict in verdicts if verdict.trouble] == []
-    assert {"anchors", "proposals", "detections", "classes", "new pictures"} <= {verdict.stage for verdict in verdicts}
+    assert {"anchors", "proposals", "detections", "classes", "new images"} <= {verdict.stage for verdict in verdicts}
 
     verdicts = doctor.examine(model, Mistaken(TRAIN, from_0), Mistaken(VAL, from_0), progress=False)
     found = [verdict.trouble for verdict in verdicts if verdict.trouble]
@@ -77,7 +77,7 @@ def test_a_sound_run_has_no_trouble_and_labels_from_0_are_found() -> None:
     ("fault", "trouble", "stage"),
     [
         ({"mistake": swapped}, "x and y of the boxes are swapped", "data"),
-        ({"mistake": shuffled}, "the boxes of a picture belong to another picture", "data"),
+        ({"mistake": shuffled}, "the boxes of an image belong to another image", "data"),
         ({"anchor_sizes": (56, 96, 160)}, "the anchors do not cover the objects", "anchors"),
         (
             {"image_mean": (123.7, 116.3, 103.5), "image_std": (58.4, 57.1, 57.4)},

@@ -20,7 +20,7 @@ FPN_STRIDES = [(4, 4), (8, 8), (16, 16), (32, 32), (64, 64)]
 
 
 class Annotated:
-    """A data set that tells sizes and targets, and has no pictures to decode."""
+    """A data set that tells sizes and targets, and has no images to decode."""
 
     def __init__(self, *pages):
         self.pages = [
@@ -62,7 +62,7 @@ def random_pages(rng, num_pages=15):
 
 
 def naive(dataset, generator, strides, min_size, max_size):
-    """For each object its IoU (A,) with every anchor that is laid on its picture."""
+    """For each object its IoU (A,) with every anchor that is laid on its image."""
     overlaps = []
     for size, target in dataset.pages:
         resized = resized_size(size, min_size, max_size)
@@ -106,7 +106,7 @@ def test_arithmetic_equals_laying_every_anchor(sizes, ratios, strides, offset):
 
 @pytest.fixture(scope="module")
 def models():
-    """One with a single map, and one with a pyramid, whose deepest level divides few pictures evenly."""
+    """One with a single map, and one with a pyramid, whose deepest level divides few images evenly."""
     pyramid = FasterRCNNConfig(
         ResNetFPN(18, out_channels=8),
         8,
@@ -124,8 +124,8 @@ def models():
 @pytest.mark.parametrize("name", ["small", "pyramid"])
 def test_coverage_is_that_of_the_anchors_the_model_lays(models, name):
     model, dataset = models[name], Digits(1, size=(90, 127))
-    picture, target = dataset[0]
-    trace = model.trace([picture], [target])
+    image, target = dataset[0]
+    trace = model.trace([image], [target])
     expected = iou(np.concatenate(trace.anchors), trace.gt_boxes[0]).max(axis=0)
     c = model.config
     result = coverage(dataset, model.anchor_generator, model.strides(), c.min_size, c.max_size, progress=False)
@@ -139,7 +139,7 @@ def test_one_object_worked_by_hand():
     dataset = Annotated(((64, 64), [[10, 8, 22, 24]]))
     result = coverage(dataset, AnchorGenerator((32, 16), (1.0,)), [(16, 16)], 64, 64, 1 / 6, progress=False)
     assert result.best_iou.tolist() == [0.75]
-    assert (result.levels.tolist(), result.cells.tolist(), result.pictures.tolist()) == ([0], [1], [0])
+    assert (result.levels.tolist(), result.cells.tolist(), result.images.tolist()) == ([0], [1], [0])
     assert result.sizes[0] == pytest.approx(192**0.5)
     assert result.ratios[0] == pytest.approx(16 / 12)
 
@@ -170,7 +170,7 @@ def test_an_object_beyond_the_last_position_is_covered_by_none():
     assert (result.levels.tolist(), result.cells.tolist()) == ([-1, 0], [-1, 0])
 
 
-def test_objects_are_measured_on_the_resized_picture():
+def test_objects_are_measured_on_the_resized_image():
     dataset = Annotated(((32, 64), [[0, 0, 16, 8]]))
     result = coverage(dataset, AnchorGenerator((16,), (0.5,)), [(8, 8)], 64, 200, progress=False)  # twice as large
     assert (result.sizes[0], result.ratios[0]) == (pytest.approx(512**0.5), 0.5)
@@ -185,13 +185,13 @@ def test_difficult_objects_and_crowds_do_not_count():
     assert some.best_iou.tolist() == alone.best_iou.tolist()
 
 
-def test_pictures_are_asked_for_where_there_are_no_annotations():
+def test_images_are_asked_for_where_there_are_no_annotations():
     pages = Digits(2)
-    listed = Annotated(*((picture.shape[:2], target["boxes"]) for picture, target in (pages[0], pages[1])))
+    listed = Annotated(*((image.shape[:2], target["boxes"]) for image, target in (pages[0], pages[1])))
     generator = AnchorGenerator((14, 24, 40), (1.0,))
     results = [coverage(d, generator, [(8, 8)], 128, 256, progress=False) for d in (pages, listed)]
     np.testing.assert_array_equal(results[0].best_iou, results[1].best_iou)
-    np.testing.assert_array_equal(results[0].pictures, results[1].pictures)
+    np.testing.assert_array_equal(results[0].images, results[1].images)
 
 
 def test_tables_and_report():
@@ -207,7 +207,7 @@ def test_tables_and_report():
     assert result.mean_iou == pytest.approx((1 + 0.5 + 0.0625) / 3)
     lines = str(result).splitlines()
     assert lines[:3] == [
-        "3 objects in 3 pictures",
+        "3 objects in 3 images",
         "best IoU with an anchor: 0.52 on average, of at least 0.5 for 66.7%, of at least 0.7 for 33.3% of the objects",
         "anchors with an IoU of at least 0.5: 1.0 per object",
     ]
@@ -224,11 +224,11 @@ def test_tables_and_report():
 def test_without_objects_there_is_nothing_to_cover(pages):
     dataset = Annotated(*pages)
     result = coverage(dataset, AnchorGenerator((16,), (1.0,)), [(8, 8)], 64, 64, progress=False)
-    assert (result.best_iou.shape, result.num_pictures) == ((0,), len(pages))
+    assert (result.best_iou.shape, result.num_images) == ((0,), len(pages))
     assert np.isnan([result.recall(0.5), result.mean_iou]).all()
     assert result.by_size() == result.by_ratio() == []
-    assert str(result) == f"no objects in {len(pages)} pictures"
-    with pytest.raises(ValueError, match=f"no object in {len(pages)} pictures"):
+    assert str(result) == f"no objects in {len(pages)} images"
+    with pytest.raises(ValueError, match=f"no object in {len(pages)} images"):
         suggest(dataset, [(8, 8)], 64, 64, progress=False)
 
 
@@ -242,17 +242,17 @@ ONE = Annotated(((64, 64), [[0, 0, 16, 16]]))
             Annotated(((64, 64), []), ((64, 64), [[0, 0, 9, 9], [5, 5, 5, 9]])),
             [(8, 8)],
             (64, 64),
-            "picture 1: box 1 is .*x2 > x1",
+            "image 1: box 1 is .*x2 > x1",
         ),
-        (Annotated(((64, 64), [[0, 0, np.nan, 9]])), [(8, 8)], (64, 64), "picture 0: box 0 is .*finite"),
-        (Annotated(((64, 64), [[0, 0, np.inf, 9]])), [(8, 8)], (64, 64), "picture 0: box 0 is .*finite"),
+        (Annotated(((64, 64), [[0, 0, np.nan, 9]])), [(8, 8)], (64, 64), "image 0: box 0 is .*finite"),
+        (Annotated(((64, 64), [[0, 0, np.inf, 9]])), [(8, 8)], (64, 64), "image 0: box 0 is .*finite"),
         (
             Annotated(((64, 64), [[0, 0, 9, 9]], {"crowd": [True, False]})),
             [(8, 8)],
             (64, 64),
-            r"picture 0\['crowd'\] must have shape",
+            r"image 0\['crowd'\] must have shape",
         ),
-        (Annotated(((0, 64), [])), [(8, 8)], (64, 64), "the size of picture 0"),
+        (Annotated(((0, 64), [])), [(8, 8)], (64, 64), "the size of image 0"),
         (Annotated(((64, 64), [[0, 0, 0, 0]])), [(8, 8), (16, 16)], (64, 64), "strides must have 1 levels .* got 2"),
         (ONE, [(8, 0)], (64, 64), "stride must be two whole numbers"),
         (ONE, [(8, 8)], (64, 32), "min_size <= max_size, got 64 and 32"),

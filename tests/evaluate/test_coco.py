@@ -15,7 +15,7 @@ NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs
 
 
 def found(*rows):
-    """Detections of one picture from (box, score, label)."""
+    """Detections of one image from (box, score, label)."""
     boxes, scores, labels = zip(*rows, strict=True) if rows else ((), (), ())
     return {
         "boxes": np.array(boxes, np.float64).reshape(-1, 4),
@@ -147,7 +147,7 @@ def test_a_detection_that_takes_nothing_counts_only_in_its_own_area_range():
     check(result.numbers, APs=1, APl=0.5)
 
 
-def test_only_the_best_hundred_detections_of_a_class_in_a_picture_are_looked_at():
+def test_only_the_best_hundred_detections_of_a_class_in_an_image_are_looked_at():
     wrong = [(ELSEWHERE, 0.9, 1)] * 99
     others = [(ELSEWHERE, 0.99, 2)] * 50  # of another class, which has its own hundred
     target = wanted((A, 1), (B, 1))
@@ -224,9 +224,9 @@ def test_difficult_objects_are_crowds_with_an_ordinary_iou(drawn):
     assert difference(evaluate_coco(detections, targets, 4), theirs) < 1e-9
 
 
-@pytest.mark.parametrize("pictures, each, classes, seed", [(30, 40, 5, 0), (3, 250, 1, 1), (40, 6, 20, 2)])
-def test_agrees_with_pycocotools_on_random_pages(pictures, each, classes, seed):
-    detections, targets = draw(pictures, each, classes, np.random.default_rng(seed))
+@pytest.mark.parametrize("images, each, classes, seed", [(30, 40, 5, 0), (3, 250, 1, 1), (40, 6, 20, 2)])
+def test_agrees_with_pycocotools_on_random_pages(images, each, classes, seed):
+    detections, targets = draw(images, each, classes, np.random.default_rng(seed))
     assert agrees(detections, targets, classes + 1)
 
 

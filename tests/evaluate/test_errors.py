@@ -16,7 +16,7 @@ def moved(box, x):
 
 
 def found(*rows):
-    """Detections of one picture from (box, score, label)."""
+    """Detections of one image from (box, score, label)."""
     boxes, scores, labels = zip(*rows, strict=True) if rows else ((), (), ())
     return {
         "boxes": np.array(boxes, float).reshape(-1, 4),

@@ -35,7 +35,7 @@ def test_a_detection_is_an_entry_under_the_ids_of_the_annotations():
     assert json.loads(results_json([EMPTY], [3], CATEGORY_IDS)) == []
 
 
-def test_reading_sorts_the_entries_by_picture(tmp_path):
+def test_reading_sorts_the_entries_by_image(tmp_path):
     other = {"image_id": 3, "category_id": 7, "bbox": [1, 1, 2, 2], "score": 1, "segmentation": []}
     path = written(tmp_path / "results.json", [ENTRIES[0], other, ENTRIES[1]])
     first, second, third = read_results(path, [3, "b.png", 4], CATEGORY_IDS)

@@ -14,10 +14,10 @@ ANCHORS, BEST, _, _, NAMED = range(5)
 
 
 class Pages:
-    """Two pictures of different sizes; the second has an object that is difficult and one that is a crowd."""
+    """Two images of different sizes; the second has an object that is difficult and one that is a crowd."""
 
     classes = ("background", "cat", "dog")
-    pictures = ((8, 16), (20, 10))  # height, width
+    images = ((8, 16), (20, 10))  # height, width
     targets = (
         {"boxes": np.array([[0, 0, 4, 4], [8, 0, 16, 8]], np.float32), "labels": np.array([1, 2])},
         {
@@ -33,19 +33,19 @@ class Pages:
         return 2
 
     def __getitem__(self, i):
-        return np.full((*self.pictures[i], 3), i, np.uint8), self.targets[i]
+        return np.full((*self.images[i], 3), i, np.uint8), self.targets[i]
 
 
 class Detector:
-    """Gives fixed boxes for the two pictures. In the batch the first is twice as large, the second twice as wide."""
+    """Gives fixed boxes for the two images. In the batch the first is twice as large, the second twice as wide."""
 
     image_sizes = ((16, 32), (20, 20))
-    anchors = ([[0, 0, 8, 8]], [[0, 0, 20, 10], [16, 0, 32, 12]])  # two levels, for all pictures; 3/4 of the dog
+    anchors = ([[0, 0, 8, 8]], [[0, 0, 20, 10], [16, 0, 32, 12]])  # two levels, for all images; 3/4 of the dog
     proposals = ([[16, 0, 32, 16], [0, 0, 8, 8]], [[0, 0, 20, 6]])  # in pixels of the batch
     outputs = (
         {"boxes": [[0, 0, 4, 4], [8, 0, 16, 8]], "scores": [0.9, 0.8], "labels": [1, 1]},
         {"boxes": [], "scores": [], "labels": []},
-    )  # in the pictures' own
+    )  # in the images' own
 
     def trace(self, images):
         of = [int(image[0, 0, 0]) for image in images]

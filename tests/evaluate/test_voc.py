@@ -11,7 +11,7 @@ ELSEWHERE = [80, 80, 90, 90]
 
 
 def found(*rows):
-    """Detections of one picture from (box, score, label)."""
+    """Detections of one image from (box, score, label)."""
     boxes, scores, labels = zip(*rows, strict=True) if rows else ((), (), ())
     return {
         "boxes": np.array(boxes, np.float32).reshape(-1, 4),
@@ -59,7 +59,7 @@ def test_average_precision_by_hand(recall, precision, ap_2007, ap_2012):
 
 
 @pytest.mark.parametrize("method, expected", [("voc2007", AP_2007), ("voc2012", AP_2012)])
-def test_two_pictures_by_hand(method, expected):
+def test_two_images_by_hand(method, expected):
     detections = [found((ELSEWHERE, 0.8, 1), (A, 0.9, 1), (B, 0.5, 1)), found((A, 0.7, 1), (ELSEWHERE, 0.6, 1))]
     result = evaluate_detections(detections, [wanted((A, 1), (B, 1)), wanted((A, 1))], 2, method=method)
     assert result.ap[1] == pytest.approx(expected)

@@ -121,7 +121,7 @@ def offset_of_the_first_stride(image_size, feature_sizes, sizes, ratios, offset=
     return [level + np.tile(moved, 2) for level in level_by_level(image_size, feature_sizes, sizes, ratios)]
 
 
-def clipped_to_the_picture(image_size, feature_sizes, sizes, ratios, offset=0.0):
+def clipped_to_the_image(image_size, feature_sizes, sizes, ratios, offset=0.0):
     height, width = image_size
     return [
         level.clip(0, [width, height, width, height])
@@ -152,7 +152,7 @@ WRONG = (
     (offset_forgotten, "a part of a level's own stride"),
     (always_in_the_middle, "image side // feature side"),
     (offset_of_the_first_stride, "moves the anchors of a deeper level farther"),
-    (clipped_to_the_picture, "the anchors of every position"),
+    (clipped_to_the_image, "the anchors of every position"),
     (only_the_last_level, "a list of one array|a stride and a size of its own"),
     (forgets_to_return, "without `return`"),
 )

@@ -8,11 +8,11 @@ THIRDS = (1 / 6, 1 / 2, 5 / 6)
 
 
 def _shapes(dataset, min_size, max_size):
-    """(sizes (G,), ratios (G,)) of all objects, on the resized pictures."""
+    """(sizes (G,), ratios (G,)) of all objects, on the resized images."""
     sizes, ratios = [], []
     for i in range(len(dataset)):
-        picture, target = dataset[i]
-        scale = min(min_size / min(picture.shape[:2]), max_size / max(picture.shape[:2]))
+        image, target = dataset[i]
+        scale = min(min_size / min(image.shape[:2]), max_size / max(image.shape[:2]))
         width, height = (target["boxes"][:, 2:] - target["boxes"][:, :2]).T * scale
         sizes.append(np.sqrt(width * height))
         ratios.append(height / width)
@@ -107,17 +107,17 @@ def forgets_to_return(dataset, strides, min_size, max_size):
 RIGHT = (by_quantiles, by_search, by_even_factors)
 WRONG = (
     (the_papers, "of the batch"),
-    (not_resized, "on the resized picture"),
+    (not_resized, "on the resized image"),
     (width_over_height, "height / width"),
     (areas, "square root of an area"),
     (squares_alone, "about"),
     (the_mean_alone, "about"),
     (the_smallest, "about"),
-    (half_sides, "pixels of the batch|on the resized picture"),
+    (half_sides, "pixels of the batch|on the resized image"),
     (one_size_per_level, "about"),
     (ratios_first, "no sizes and ratios|about"),
     (far_too_many, "costs time"),
-    (fails_without_objects, "a picture without objects"),
+    (fails_without_objects, "an image without objects"),
     (anchors_themselves, "the sizes, and the ratios"),
     (forgets_to_return, "without `return`"),
 )

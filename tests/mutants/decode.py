@@ -163,7 +163,7 @@ WRONG = (
     (STEPS["both_shifts_in_widths"], "in heights of the box"),
     (STEPS["height_before_width"], "how much wider"),
     (STEPS["never_smaller"], "below 0 it becomes lower"),
-    (STEPS["nothing_below_zero"], "may leave the picture"),
+    (STEPS["nothing_below_zero"], "may leave the image"),
     (STEPS["shift_capped"], "dx and dy are not"),
     (STEPS["capped_from_below"], "one from above"),
     (STEPS["capped_too_early"], "leaves alone what is below it"),

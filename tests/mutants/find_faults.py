@@ -8,9 +8,9 @@ KINDS = ("label", "empty", "outside", "twice", "elsewhere")
 def by_masks(dataset):
     found = {}
     for index in range(len(dataset)):
-        picture, target = dataset[index]
+        image, target = dataset[index]
         boxes, labels = target["boxes"], target["labels"]
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         if ((labels < 1) | (labels >= len(dataset.classes))).any():
             found[index] = "label"
         elif not (boxes[:, 2:] > boxes[:, :2]).all():
@@ -19,7 +19,7 @@ def by_masks(dataset):
             found[index] = "outside"
         elif len(np.unique(np.column_stack([boxes, labels]), axis=0)) < len(boxes):
             found[index] = "twice"
-        elif len(boxes) and _ink(picture, boxes) < 15:
+        elif len(boxes) and _ink(image, boxes) < 15:
             found[index] = "elsewhere"
     return found
 
@@ -43,8 +43,8 @@ def kind_by_kind(dataset):
     return dict(sorted(found.items(), reverse=True))
 
 
-def _kinds(picture, target, num_classes):
-    height, width, _ = picture.shape
+def _kinds(image, target, num_classes):
+    height, width, _ = image.shape
     rows = list(zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True))
     for (x1, y1, x2, y2), label in rows:
         if not 0 < label < num_classes:
@@ -55,12 +55,12 @@ def _kinds(picture, target, num_classes):
             yield "outside"
         if rows.count(([x1, y1, x2, y2], label)) > 1:
             yield "twice"
-    if rows and _ink(picture, target["boxes"]) < 15:
+    if rows and _ink(image, target["boxes"]) < 15:
         yield "elsewhere"
 
 
-def _ink(picture, boxes):
-    grey, inside = picture.mean(axis=2), []
+def _ink(image, boxes):
+    grey, inside = image.mean(axis=2), []
     for x1, y1, x2, y2 in np.nan_to_num(boxes):
         patch = grey[max(int(y1), 0) : int(y2), max(int(x1), 0) : int(x2)]
         if patch.size:
@@ -89,21 +89,19 @@ def _changed(change):
             return len(self.dataset)
 
         def __getitem__(self, i):
-            picture, target = self.dataset[i]
-            boxes, labels = change(target["boxes"].copy(), target["labels"].copy(), picture)
-            return picture, {"boxes": boxes, "labels": labels}
+            image, target = self.dataset[i]
+            boxes, labels = change(target["boxes"].copy(), target["labels"].copy(), image)
+            return image, {"boxes": boxes, "labels": labels}
 
     return lambda dataset: by_masks(Changed(dataset))
 
 
 def zero_is_a_label(dataset):
-    return _changed(lambda boxes, labels, picture: (boxes, np.where(labels == 0, 1, labels)))(dataset)
+    return _changed(lambda boxes, labels, image: (boxes, np.where(labels == 0, 1, labels)))(dataset)
 
 
 def as_many_labels_as_classes(dataset):
-    return _changed(lambda boxes, labels, picture: (boxes, np.where(labels == len(dataset.classes), 1, labels)))(
-        dataset
-    )
+    return _changed(lambda boxes, labels, image: (boxes, np.where(labels == len(dataset.classes), 1, labels)))(dataset)
 
 
 def last_label_is_wrong(dataset):
@@ -115,7 +113,7 @@ def last_label_is_wrong(dataset):
 
 
 def a_line_is_a_box(dataset):
-    def change(boxes, labels, picture):
+    def change(boxes, labels, image):
         boxes[:, 2] += boxes[:, 2] == boxes[:, 0]
         return boxes, labels
 
@@ -134,14 +132,14 @@ def nan_is_not_seen(dataset):
 def height_for_width(dataset):
     found = by_masks(dataset)
     for i in range(len(dataset)):
-        picture, target = dataset[i]
-        if i not in found and (target["boxes"][:, 2:] > np.array(picture.shape[:2]) + 1).any():
+        image, target = dataset[i]
+        if i not in found and (target["boxes"][:, 2:] > np.array(image.shape[:2]) + 1).any():
             found[i] = "outside"
     return found
 
 
 def nothing_before_zero(dataset):
-    def change(boxes, labels, picture):
+    def change(boxes, labels, image):
         boxes[:, :2] = np.maximum(boxes[:, :2], 0)
         return boxes, labels
 
@@ -151,8 +149,8 @@ def nothing_before_zero(dataset):
 def to_the_pixel(dataset):
     found = by_masks(dataset)
     for i in range(len(dataset)):
-        picture, target = dataset[i]
-        if i not in found and (target["boxes"][:, 2:] > picture.shape[1::-1]).any():
+        image, target = dataset[i]
+        if i not in found and (target["boxes"][:, 2:] > image.shape[1::-1]).any():
             found[i] = "outside"
     return found
 

@@ -67,7 +67,7 @@ def stride_left_out(cell, feature_size, stride, offset=0.0):
     return vectorised(cell, feature_size, (1, 1), offset)
 
 
-def spread_over_the_picture(cell, feature_size, stride, offset=0.0):
+def spread_over_the_image(cell, feature_size, stride, offset=0.0):
     steps = [step * count / max(count - 1, 1) for step, count in zip(stride, feature_size, strict=True)]
     return vectorised(cell, feature_size, steps, offset)
 
@@ -135,7 +135,7 @@ WRONG = (
     (rows_move_as_columns, "by the stride of the rows"),
     (only_the_first_corner, "both its corners move"),
     (stride_left_out, "by the stride of the columns"),
-    (spread_over_the_picture, "by the stride of the columns"),
+    (spread_over_the_image, "by the stride of the columns"),
     (column_by_column, "all columns of the first row"),
     (cell_outermost, "all cell anchors of the first position"),
     (diagonal_only, "each of the rows with each of the columns"),

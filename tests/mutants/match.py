@@ -198,7 +198,7 @@ WRONG = (
     (last_above_high, "the column where the IoU is highest"),
     (last_of_ties, "the first of them is taken"),
     (each_object_once, "several boxes may have the same object"),
-    (fails_without_objects, "a picture without objects"),
+    (fails_without_objects, "an image without objects"),
     (fails_without_boxes, "no boxes at all"),
     (no_best_rule, "from the box that overlaps it most"),
     (always_forces, "unless `force_best` is asked for"),

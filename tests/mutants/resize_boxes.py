@@ -132,7 +132,7 @@ WRONG = (
     (no_upper_limit, "would exceed `max_size`"),
     (each_side_by_its_own, "for both"),
     (rounded_up, "not rounded up"),
-    (one_scale_for_both_axes, "what its picture's sides really became"),
+    (one_scale_for_both_axes, "what its image's sides really became"),
     (x_by_the_height, "x by the width's ratio"),
     (whole_numbers, "no longer whole"),
     (in_place, "changes its argument 'boxes'"),

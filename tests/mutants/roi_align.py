@@ -270,7 +270,7 @@ WRONG = (
     (sum_of_the_samples, "their average comes out"),
     (average_over_the_side, "their average comes out"),
     (bins_transposed, "the first of the two divides the height"),
-    (no_scale, "RoIs are in pixels of the picture"),
+    (no_scale, "RoIs are in pixels of the image"),
     (small_rois_as_they_are, "narrower than one feature pixel"),
     (aligned_ignored, "half a feature pixel"),
     (shifted_before_scaling, "before or after scaling"),

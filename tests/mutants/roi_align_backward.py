@@ -207,7 +207,7 @@ WRONG = (
     (the_last_roi_only, "two RoIs read the same pixel"),
     (nothing_without_rois, "in the shape of the features"),
     (bins_transposed, "the first of the two divides the height"),
-    (no_scale, "RoIs are in pixels of the picture"),
+    (no_scale, "RoIs are in pixels of the image"),
     (small_rois_as_they_are, "narrower than one feature pixel"),
     (aligned_ignored, "half a feature pixel"),
     (one_pixel_at_least_when_aligned, "stays as small as it is"),

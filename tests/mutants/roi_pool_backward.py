@@ -178,7 +178,7 @@ WRONG = (
     (type_of_the_features, "what type does your result have"),
     (last_pixel_left_out, "both corner pixels"),
     (channels_share_a_maximum, "each channel has a maximum of its own"),
-    (no_scale, "RoIs are in pixels of the picture"),
+    (no_scale, "RoIs are in pixels of the image"),
     (truncates, "nearest whole pixel"),
     (halves_to_even, "halfway between two pixels"),
     (roi_clipped_first, "only then clipped"),

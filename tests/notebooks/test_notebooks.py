@@ -42,11 +42,11 @@ def code_cells(notebook):
 
 
 def texts(cell):
-    """All that a cell printed or that stands for its pictures."""
+    """All that a cell printed or that stands for its figures."""
     return [output.get("text") or output.data["text/plain"] for output in cell.outputs]
 
 
-def pictures(cell):
+def figures(cell):
     return [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
 
 
@@ -77,16 +77,16 @@ def test_the_file_is_what_its_source_says(source):
 def test_stored_outputs_are_complete_and_clean(source):
     cells = code_cells(stored(source))
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert any(pictures(cell) for cell in cells)
+    assert any(figures(cell) for cell in cells)
     for cell in cells:
         assert {output.output_type for output in cell.outputs} <= {"stream", "execute_result", "display_data"}, cell.id
         assert all(output.name == "stdout" for output in cell.outputs if output.output_type == "stream"), cell.id
         for text in texts(cell):
             assert not ABSOLUTE_PATH.search(text), cell.id
             assert "Warning:" not in text, cell.id
-        for picture in pictures(cell):
-            with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
-                assert (image.format, image.mode) == ("PNG", "P"), f"{cell.id}: a picture without a palette"
+        for figure in figures(cell):
+            with Image.open(io.BytesIO(base64.b64decode(figure))) as image:
+                assert (image.format, image.mode) == ("PNG", "P"), f"{cell.id}: a figure without a palette"
 
 
 @every_source
@@ -117,7 +117,7 @@ def test_runs_in_its_time_and_gives_what_is_stored(source):
     for old, new in zip(code_cells(stored(source)), code_cells(fresh), strict=True):
         # How many detections there are may hang on the last bit of a score; every other shape is the same anywhere.
         assert shapes(new, without="outputs") == shapes(old, without="outputs"), new.id
-        assert len(pictures(new)) == len(pictures(old)), new.id
+        assert len(figures(new)) == len(figures(old)), new.id
 
 
 @pytest.mark.slow

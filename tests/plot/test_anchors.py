@@ -1,4 +1,4 @@
-"""Pictures of anchors, coverage and matching: positions and values, legible and unclipped, and rejected input."""
+"""Plots of anchors, coverage and matching: positions and values, legible and unclipped, and rejected input."""
 
 import matplotlib
 import numpy as np
@@ -12,7 +12,7 @@ from rcnn.plot import style
 
 matplotlib.use("agg")
 
-PICTURE = np.full((60, 80, 3), 200, np.uint8)
+IMAGE = np.full((60, 80, 3), 200, np.uint8)
 COUNTS = [[8, 112.9, 1415.2], [30, 0, 10]]
 SIZES, RATIOS, IOU = np.array([20.0, 40.0, 30.0]), np.array([1.0, 2.0, 0.4]), np.array([0.6, 0.2, 0.9])
 ANCHORS = np.array([[-8, -16, 8, 16], [-32, -32, 32, 32]])
@@ -164,7 +164,7 @@ def test_indices_that_do_not_follow_each_other_are_listed(ax, order, texts):
 
 def test_best_anchors_are_tagged_and_coloured_by_their_iou(ax):
     objects, anchors = [[10, 10, 30, 40], [40, 20, 70, 50]], [[12, 8, 32, 38], [36, 16, 68, 48]]
-    assert plot.best_anchors(ax, PICTURE, objects, anchors, [0.25, 0.75]) is ax
+    assert plot.best_anchors(ax, IMAGE, objects, anchors, [0.25, 0.75]) is ax
     assert [patch.get_xy() for patch in ax.patches] == [(10, 10), (40, 20), (12, 8), (36, 16)]
     assert [patch.get_linestyle() for patch in ax.patches] == ["--", "--", "-", "-"]
     expected = [to_hex(colormaps[style.VALUES](value)) for value in (0.25, 0.75)]
@@ -176,7 +176,7 @@ def test_best_anchors_are_tagged_and_coloured_by_their_iou(ax):
 
 
 def test_a_page_without_objects_is_drawn(ax):
-    plot.best_anchors(ax, PICTURE, np.zeros((0, 4)), np.zeros((0, 4)), [])
+    plot.best_anchors(ax, IMAGE, np.zeros((0, 4)), np.zeros((0, 4)), [])
     assert not ax.patches
     drawn(ax)
 
@@ -236,7 +236,7 @@ def test_a_mean_below_a_hundred_has_a_decimal(ax):
         (lambda ax: plot.coverage_map(ax, [1, 2], [1, 2, 3], np.zeros((2, 3)), "", ""), r"iou has the shape \(2, 3\)"),
         (lambda ax: plot.coverage_map(ax, [1, 2], [1, 2], np.full((2, 2), np.nan), "", ""), "iou has values from nan"),
         (lambda ax: plot.anchor_order(ax, [[0, 0, 1, 1]], [0, 1]), r"color_of has the shape \(2,\)"),
-        (lambda ax: plot.best_anchors(ax, PICTURE, [[0, 0, 9, 9]], np.zeros((0, 4)), [0.5]), r"anchors has the shape"),
+        (lambda ax: plot.best_anchors(ax, IMAGE, [[0, 0, 9, 9]], np.zeros((0, 4)), [0.5]), r"anchors has the shape"),
         (lambda ax: plot.match_bands(ax, [0.5], 0.3, 0.7), "low=0.7 and high=0.3"),
         (lambda ax: plot.match_bands(ax, [1.5], 0.7, 0.3), "best_iou has values from 1.5"),
         (lambda ax: plot.match_shares(ax, COUNTS, ["a page"]), "names has 1 entries; counts has 2 rows"),

@@ -1,4 +1,4 @@
-"""Pictures of evaluation: rankings, curves, measures and findings, legible and unclipped."""
+"""Plots of evaluation: rankings, curves, measures and findings, legible and unclipped."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""Pictures of feature maps, windows, receptive fields and influence: positions, values and rejected input."""
+"""Plots of feature maps, windows, receptive fields and influence: positions, values and rejected input."""
 
 import matplotlib
 import numpy as np

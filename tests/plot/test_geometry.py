@@ -1,4 +1,4 @@
-"""Pictures of boxes, IoU and deltas: positions and values, legible and unclipped."""
+"""Plots of boxes, IoU and deltas: positions and values, legible and unclipped."""
 
 import matplotlib
 import numpy as np
@@ -12,8 +12,8 @@ from rcnn.plot.geometry import DELTA_LOOK
 
 matplotlib.use("agg")
 
-PICTURE = np.full((40, 60, 3), 200, np.uint8)
-SMALL_PICTURE = np.full((6, 9, 3), 200, np.uint8)
+IMAGE = np.full((40, 60, 3), 200, np.uint8)
+SMALL_IMAGE = np.full((6, 9, 3), 200, np.uint8)
 
 
 @pytest.fixture
@@ -89,11 +89,11 @@ def test_boxes_that_touch_or_are_apart_share_nothing(ax, other):
     assert legend(ax)[2] == "both: 0 px²"
 
 
-@pytest.mark.parametrize("on_picture", [False, True])
-def test_the_legend_lies_right_below_the_axis_and_its_name(ax, on_picture):
-    plot.overlap(plot.image(ax, PICTURE) if on_picture else ax, [0, 0, 4, 4], [2, 1, 6, 4])
+@pytest.mark.parametrize("on_image", [False, True])
+def test_the_legend_lies_right_below_the_axis_and_its_name(ax, on_image):
+    plot.overlap(plot.image(ax, IMAGE) if on_image else ax, [0, 0, 4, 4], [2, 1, 6, 4])
     assert_nothing_is_clipped(ax.figure)
-    lowest = (ax if on_picture else ax.xaxis.label).get_window_extent().y0
+    lowest = (ax if on_image else ax.xaxis.label).get_window_extent().y0
     assert 0 <= lowest - ax.get_legend().get_window_extent().y1 < 15  # dots
 
 
@@ -102,8 +102,8 @@ def test_limits_hold_still_while_a_box_moves(ax):
     assert (ax.get_xlim(), ax.get_ylim()) == ((-5, 20), (21, -6))
 
 
-def test_over_a_picture_its_pixels_are_the_limits(ax):
-    plot.overlap(plot.image(ax, PICTURE), [10, 10, 30, 30], [50, 10, 70, 30])
+def test_over_an_image_its_pixels_are_the_limits(ax):
+    plot.overlap(plot.image(ax, IMAGE), [10, 10, 30, 30], [50, 10, 70, 30])
     assert (ax.get_xlim(), ax.get_ylim()) == ((0, 60), (40, 0))
     assert ax.get_xlabel() == ""
     assert_nothing_is_clipped(ax.figure)
@@ -160,7 +160,7 @@ def test_without_deltas_it_says_so(ax):
 
 def test_arrows_lead_from_boxes_to_their_objects(ax):
     boxes, objects = [[10, 10, 20, 20], [30, 10, 40, 30]], [[12, 14, 22, 24], [12, 14, 22, 24]]
-    assert plot.moves(ax, PICTURE, boxes, objects) is ax
+    assert plot.moves(ax, IMAGE, boxes, objects) is ax
     arrows = [(text.xyann, text.xy) for text in ax.texts]
     np.testing.assert_array_equal(arrows, [[(15, 15), (17, 19)], [(35, 20), (17, 19)]])
     assert [len(lines.get_segments()) for lines in ax.collections] == [2]
@@ -169,8 +169,8 @@ def test_arrows_lead_from_boxes_to_their_objects(ax):
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_without_boxes_the_picture_is_left(ax):
-    plot.moves(ax, PICTURE, [], [])
+def test_without_boxes_the_image_is_left(ax):
+    plot.moves(ax, IMAGE, [], [])
     assert not ax.texts and len(ax.images) == 1
 
 
@@ -183,7 +183,7 @@ def test_shifts_and_stretches_are_told_apart_by_more_than_colour():
 
 
 def test_boxes_lie_on_the_edges_of_pixels(wide_ax):
-    assert plot.pixel_boxes(wide_ax, SMALL_PICTURE, [[2, 1, 5, 4], [0, 0, 9, 6]], ["mine", "all"]) is wide_ax
+    assert plot.pixel_boxes(wide_ax, SMALL_IMAGE, [[2, 1, 5, 4], [0, 0, 9, 6]], ["mine", "all"]) is wide_ax
     mine, everything = (line for line in wide_ax.lines if line.get_label() in ("mine", "all"))
     assert set(mine.get_xdata()) == {2, 5} and set(mine.get_ydata()) == {1, 4}
     assert set(everything.get_xdata()) == {0, 9}
@@ -196,15 +196,15 @@ def test_boxes_lie_on_the_edges_of_pixels(wide_ax):
 
 
 def test_colours_may_be_chosen_and_no_boxes_are_none(wide_ax):
-    plot.pixel_boxes(wide_ax, SMALL_PICTURE, [[2, 1, 5, 4]], ["mine"], ["red"])
+    plot.pixel_boxes(wide_ax, SMALL_IMAGE, [[2, 1, 5, 4]], ["mine"], ["red"])
     assert wide_ax.lines[-1].get_color() == "red"
     other = plot.figure(4, 3).subplots()
-    plot.pixel_boxes(other, SMALL_PICTURE, np.zeros((0, 4)), [])
+    plot.pixel_boxes(other, SMALL_IMAGE, np.zeros((0, 4)), [])
     assert other.get_legend() is None
     assert_nothing_is_clipped(other.figure)
 
 
-def test_a_larger_picture_has_fewer_numbers(wide_ax):
+def test_a_larger_image_has_fewer_numbers(wide_ax):
     plot.pixel_boxes(wide_ax, np.zeros((50, 90, 3), np.uint8), [], [])
     assert list(wide_ax.get_xticks()) == list(range(0, 91, 3)) and list(wide_ax.get_yticks()) == list(range(0, 51, 3))
 
@@ -239,9 +239,9 @@ def test_nothing_is_said_where_there_is_nothing(wide_ax):
         (lambda ax: plot.iou_surface(ax, np.zeros((2, 3)), [0, 1], [0, 1], "x", "y"), r"iou has the shape \(2, 3\)"),
         (lambda ax: plot.iou_surface(ax, np.full((2, 2), 1.5), [0, 1], [0, 1], "x", "y"), "from 1.5 to 1.5"),
         (lambda ax: plot.delta_histograms(ax, [[1, 2, 3]], 1), r"deltas has the shape \(1, 3\)"),
-        (lambda ax: plot.moves(ax, PICTURE, [[0, 0, 1, 1]], [[0, 0, 1, 1]] * 2), r"gt_boxes has the shape \(2, 4\)"),
-        (lambda ax: plot.pixel_boxes(ax, SMALL_PICTURE, [[0, 0, 1, 1]], []), "names has 0 entries for 1 boxes"),
-        (lambda ax: plot.pixel_boxes(ax, SMALL_PICTURE, [[0, 0, 1, np.nan]], ["a"]), r"boxes\[0\] is"),
+        (lambda ax: plot.moves(ax, IMAGE, [[0, 0, 1, 1]], [[0, 0, 1, 1]] * 2), r"gt_boxes has the shape \(2, 4\)"),
+        (lambda ax: plot.pixel_boxes(ax, SMALL_IMAGE, [[0, 0, 1, 1]], []), "names has 0 entries for 1 boxes"),
+        (lambda ax: plot.pixel_boxes(ax, SMALL_IMAGE, [[0, 0, 1, np.nan]], ["a"]), r"boxes\[0\] is"),
         (lambda ax: plot.fit_histogram(ax, {"a": [0.5, 1.5]}), r"fits\['a'\]\[1\] is 1.5; a fit lies in \[0, 1\]"),
         (lambda ax: plot.fit_histogram(ax, {"a": [[0.5]]}), "has the shape"),
     ],

@@ -187,9 +187,9 @@ def test_no_detections_leave_the_photo_alone():
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"picture": np.zeros((9, 9, 3))}, r"picture is float64 of shape \(9, 9, 3\); it must be uint8"),
-        ({"picture": np.zeros((0, 9, 3), np.uint8)}, r"picture is uint8 of shape \(0, 9, 3\); it must .* have a pixel"),
-        ({"picture": np.zeros((9, 9), np.uint8)}, r"picture has the shape \(9, 9\)"),
+        ({"image": np.zeros((9, 9, 3))}, r"image is float64 of shape \(9, 9, 3\); it must be uint8"),
+        ({"image": np.zeros((0, 9, 3), np.uint8)}, r"image is uint8 of shape \(0, 9, 3\); it must .* have a pixel"),
+        ({"image": np.zeros((9, 9), np.uint8)}, r"image has the shape \(9, 9\)"),
         ({"boxes": [[1, 2, np.nan, 4]]}, r"boxes\[0\] is \[1.0, 2.0, nan, 4.0\]"),
         ({"scores": [0.5, 0.6]}, r"scores has the shape \(2,\)"),
         ({"labels": []}, r"labels has the shape"),
@@ -198,7 +198,7 @@ def test_no_detections_leave_the_photo_alone():
 )
 def test_errors_name_the_argument(changed, message):
     given = {
-        "picture": ground(9, 9),
+        "image": ground(9, 9),
         "boxes": [[1, 2, 3, 4]],
         "scores": [0.5],
         "labels": [1],
@@ -211,7 +211,7 @@ def test_errors_name_the_argument(changed, message):
 # ---- a contact sheet
 
 
-def picture(height=60, width=80):
+def image(height=60, width=80):
     return np.full((height, width, 3), 200, np.uint8)
 
 
@@ -230,7 +230,7 @@ def drawn(figure):
 
 
 def one(boxes, labels, page=None):
-    page = picture() if page is None else page
+    page = image() if page is None else page
     figure = plot.contact_sheet([page], [np.array(boxes, float)], [np.array(labels)], NAMES)
     return figure, *drawn(figure)[0]
 
@@ -263,7 +263,7 @@ def test_a_broken_box_is_red_and_dashed(box, label, corners, tag):
     assert ax.get_xlim()[0] < min(corners[0], 0) and ax.get_xlim()[1] > max(corners[2], 80)
 
 
-def test_far_away_boxes_do_not_shrink_the_picture():
+def test_far_away_boxes_do_not_shrink_the_image():
     figure, _, _ = one([[5000, 10, 6000, 20]], [1])
     low, high = figure.axes[0].get_xlim()
     assert high - low < 80 * 1.3
@@ -275,8 +275,8 @@ def test_what_is_not_finite_is_counted():
     assert [text.get_text() for text in figure.axes[0].texts] == ["not drawn: 2 not finite"]
 
 
-def test_a_large_picture_is_drawn_smaller_with_its_boxes():
-    figure, boxes, _ = one([[400, 300, 800, 1500]], [1], picture(1500, 4000))
+def test_a_large_image_is_drawn_smaller_with_its_boxes():
+    figure, boxes, _ = one([[400, 300, 800, 1500]], [1], image(1500, 4000))
     shown = figure.axes[0].images[0].get_array().shape
     assert shown[:2] == (270, images.MAX_TILE_SIDE)
     np.testing.assert_allclose(boxes[0][:4], np.array([400, 300, 800, 1500]) * 0.18)
@@ -292,14 +292,14 @@ def test_a_crowd_has_colours_and_no_tags():
 
 def test_no_legend_where_classes_share_colours():
     names = ("background", *(f"class {i}" for i in range(9)))
-    figure = plot.contact_sheet([picture()], [[[5, 6, 20, 30]]], [[1]], names)
+    figure = plot.contact_sheet([image()], [[[5, 6, 20, 30]]], [[1]], names)
     assert figure.legends == [] and drawn(figure)[0][1] == ["class 0"]
 
 
 @pytest.mark.parametrize(("count", "grid"), [(1, (1, 1)), (2, (1, 2)), (5, (2, 3)), (16, (4, 4))])
 def test_all_tiles_are_squares_of_one_size(count, grid):
     shapes = [(60, 80), (300, 40), (30, 500), (7, 7)]
-    pages = [None if i == 3 else picture(*shapes[i % 4]) for i in range(count)]
+    pages = [None if i == 3 else image(*shapes[i % 4]) for i in range(count)]
     figure = plot.contact_sheet(
         pages, [np.zeros((0, 4))] * count, [[]] * count, NAMES, [f"{i}.png\nwords" for i in range(count)]
     )
@@ -315,7 +315,7 @@ def test_all_tiles_are_squares_of_one_size(count, grid):
 
 
 def test_long_captions_keep_their_ends():
-    figure = plot.contact_sheet([picture()], [[]], [[]], NAMES, ["folder/" * 9 + "IMG_1234.jpg"])
+    figure = plot.contact_sheet([image()], [[]], [[]], NAMES, ["folder/" * 9 + "IMG_1234.jpg"])
     heading = figure.axes[0].get_title(loc="left")
     assert heading.startswith("folder/") and heading.endswith("IMG_1234.jpg") and len(heading) == images.HEADING_LENGTH
 
@@ -323,11 +323,11 @@ def test_long_captions_keep_their_ends():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (([], [], [], NAMES), "room for 1 to 16 pictures, got 0"),
-        (([picture()] * 17, [[]] * 17, [[]] * 17, NAMES), "got 17"),
-        (([picture()], [], [[]], NAMES), "boxes_list has 0 entries for 1 pictures"),
-        (([picture()], [[]], [[1]], NAMES), r"labels_list\[0\] has the shape \(1,\)"),
-        (([picture()], [[]], [[]], NAMES, []), "captions has 0 entries for 1 pictures"),
+        (([], [], [], NAMES), "room for 1 to 16 images, got 0"),
+        (([image()] * 17, [[]] * 17, [[]] * 17, NAMES), "got 17"),
+        (([image()], [], [[]], NAMES), "boxes_list has 0 entries for 1 images"),
+        (([image()], [[]], [[1]], NAMES), r"labels_list\[0\] has the shape \(1,\)"),
+        (([image()], [[]], [[]], NAMES, []), "captions has 0 entries for 1 images"),
     ],
 )
 def test_what_does_not_fit_together(arguments, words):

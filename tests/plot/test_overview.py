@@ -1,4 +1,4 @@
-"""Pictures of the stages of a detector and of whole traces: positions, values, and empty and invalid input."""
+"""Plots of the stages of a detector and of whole traces: positions, values, and empty and invalid input."""
 
 from types import SimpleNamespace
 
@@ -29,7 +29,7 @@ def ax():
 
 
 @pytest.fixture
-def picture():
+def image():
     return np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)
 
 
@@ -64,31 +64,31 @@ def grid(rows, columns, stride, cell):
 
 
 @pytest.mark.parametrize("make", [lambda p: p, lambda p: p / 255.0, lambda p: p[:, :, 0]])
-def test_image_covers_its_pixels(ax, picture, make):
-    assert plot.image(ax, make(picture)) is ax
+def test_image_covers_its_pixels(ax, image, make):
+    assert plot.image(ax, make(image)) is ax
     assert ax.images[0].get_extent() == [0, 40, 32, 0]
     assert ax.get_xlim() == (0, 40)
     assert ax.get_ylim() == (32, 0)
 
 
-def test_image_keeps_values_and_dims_on_request(picture):
+def test_image_keeps_values_and_dims_on_request(image):
     bright, dim = plot.figure().subplots(1, 2)
-    plot.image(bright, picture)
+    plot.image(bright, image)
     plot.image(dim, np.array([[[0.0] * 3, [1.0] * 3]]), dimmed=True)
-    np.testing.assert_allclose(bright.images[0].get_array(), picture / 255.0)
+    np.testing.assert_allclose(bright.images[0].get_array(), image / 255.0)
     np.testing.assert_allclose(dim.images[0].get_array()[0, :, 0], style.DIMMED)
 
 
 @pytest.mark.parametrize(
     "bad", [np.zeros((3, 8, 8)), np.zeros((0, 4, 3)), np.full((4, 4, 3), 255.0), np.full((4, 4, 3), np.nan)]
 )
-def test_image_refuses_what_is_no_picture(ax, bad):
-    with pytest.raises(ValueError, match="picture"):
+def test_image_refuses_what_is_no_image(ax, bad):
+    with pytest.raises(ValueError, match="image"):
         plot.image(ax, bad)
 
 
-def test_boxes_are_where_they_are_said_to_be(ax, picture):
-    plot.image(ax, picture)
+def test_boxes_are_where_they_are_said_to_be(ax, image):
+    plot.image(ax, image)
     assert plot.boxes(ax, BOXES, labels=[1, 2, 3, 1], scores=[0.9, 0.5, 0.25, 1], class_names=NAMES) is ax
     np.testing.assert_array_equal(corners(ax), BOXES)
     colors = edge_colors(ax)
@@ -111,7 +111,7 @@ def test_boxes_say_what_they_are_given(ax):
     plot.boxes(ax, BOXES[:1], scores=[0.125], color="#123456")
     assert [tags.texts[0].get_text() for tags in ax.findobj(Tags)] == ["7", "0.12"]
     assert edge_colors(ax)[-1] == "#123456"
-    assert ax.yaxis_inverted()  # pixels, also without a picture
+    assert ax.yaxis_inverted()  # pixels, also without an image
     left, right = ax.get_xlim()
     assert left <= 2 < 39 <= right
 
@@ -132,26 +132,26 @@ def test_cell_anchors_share_a_colour_by_ratio(ax):
 
 
 @pytest.mark.parametrize("near, center", [(None, (16, 16)), ((0, 0), (0, 0)), ((33, 23), (32, 24))])
-def test_anchor_level_shows_centres_and_one_cell(ax, picture, near, center):
-    anchors = grid(4, 5, 8, CELL)  # columns at 0 .. 32, rows at 0 .. 24; the picture's middle is (20, 16)
-    assert plot.anchor_level(ax, picture, anchors, near) is ax
+def test_anchor_level_shows_centres_and_one_cell(ax, image, near, center):
+    anchors = grid(4, 5, 8, CELL)  # columns at 0 .. 32, rows at 0 .. 24; the image's middle is (20, 16)
+    assert plot.anchor_level(ax, image, anchors, near) is ax
     (dots,) = points(ax)
     assert dots.tolist() == [[x, y] for y in (0, 8, 16, 24) for x in (0, 8, 16, 24, 32)]
     np.testing.assert_array_equal(corners(ax), CELL + np.tile(center, 2))
     assert ax.get_xlim() == (min(0, center[0] - 4), 40)  # grows to hold the whole anchors
 
 
-def test_anchor_level_thins_what_is_too_dense(ax, picture):
-    plot.anchor_level(ax, picture, grid(6, 9, 4, CELL), max_dots=4)  # 9 columns: every third
+def test_anchor_level_thins_what_is_too_dense(ax, image):
+    plot.anchor_level(ax, image, grid(6, 9, 4, CELL), max_dots=4)  # 9 columns: every third
     (dots,) = points(ax)
     assert dots.tolist() == [[x, y] for y in (4, 16) for x in (4, 16, 28)]
     assert ax.get_xlabel() == "dots: 1 row and column in 3"
 
 
-def test_objectness_lies_around_the_anchors_centres(ax, picture):
+def test_objectness_lies_around_the_anchors_centres(ax, image):
     maps = np.zeros((2, 4, 5))
     maps[0, 1, 2], maps[1, 3, 4] = 0.9, 0.3
-    assert plot.objectness(ax, picture, maps) is ax
+    assert plot.objectness(ax, image, maps) is ax
     (mesh,) = collections(ax, QuadMesh)
     edges = np.asarray(mesh.get_coordinates())
     assert edges[0, :, 0].tolist() == [0, 4, 12, 20, 28, 40]  # centres at 0, 8, 16, 24, 32
@@ -161,15 +161,15 @@ def test_objectness_lies_around_the_anchors_centres(ax, picture):
     assert mesh.get_clim() == (0, 1)
 
 
-def test_objectness_of_a_padded_batch(ax, picture):
-    plot.objectness(ax, picture, np.zeros((3, 3)), image_size=(48, 48), offset=0.5)
+def test_objectness_of_a_padded_batch(ax, image):
+    plot.objectness(ax, image, np.zeros((3, 3)), image_size=(48, 48), offset=0.5)
     (mesh,) = collections(ax, QuadMesh)
     assert np.asarray(mesh.get_coordinates())[0, :, 0].tolist() == [0, 16, 32, 48]
     assert (ax.get_xlim(), ax.get_ylim()) == ((0, 40), (32, 0))
 
 
-def test_proposals_show_the_best_with_the_best_on_top(ax, picture):
-    assert plot.proposals(ax, picture, BOXES, [0.2, 0.9, 0.1, 0.5], top=3) is ax
+def test_proposals_show_the_best_with_the_best_on_top(ax, image):
+    assert plot.proposals(ax, image, BOXES, [0.2, 0.9, 0.1, 0.5], top=3) is ax
     (lines,) = collections(ax, LineCollection)
     assert np.asarray(lines.get_array()).tolist() == [0.2, 0.5, 0.9]
     drawn = np.array([path.vertices for path in lines.get_paths()])
@@ -177,9 +177,9 @@ def test_proposals_show_the_best_with_the_best_on_top(ax, picture):
     np.testing.assert_array_equal(drawn.max(axis=1), BOXES[[0, 3, 1], 2:])
 
 
-def test_matched_anchors_are_told_apart(ax, picture):
+def test_matched_anchors_are_told_apart(ax, image):
     anchors = np.array([[0, 0, 4, 4], [8, 8, 12, 12], [2, 2, 20, 20], [30, 20, 34, 24]])
-    assert plot.matched_anchors(ax, picture, anchors, [-1, -2, 1, -1], BOXES[:2]) is ax
+    assert plot.matched_anchors(ax, image, anchors, [-1, -2, 1, -1], BOXES[:2]) is ax
     negative, ignored = points(ax)
     assert negative.tolist() == [[2, 2], [32, 22]]
     assert ignored.tolist() == [[10, 10]]
@@ -194,8 +194,8 @@ def test_matched_anchors_are_told_apart(ax, picture):
     }
 
 
-def test_detections_over_ground_truth(ax, picture):
-    assert plot.detections(ax, picture, BOXES[:2], [0.9, 0.8], [1, 2], NAMES, gt_boxes=BOXES[2:]) is ax
+def test_detections_over_ground_truth(ax, image):
+    assert plot.detections(ax, image, BOXES[:2], [0.9, 0.8], [1, 2], NAMES, gt_boxes=BOXES[2:]) is ax
     np.testing.assert_array_equal(corners(ax), BOXES[[2, 3, 0, 1]])
     assert [patch.get_linestyle() for patch in ax.patches] == ["--", "--", "-", "-"]
     assert [text.get_text() for text in ax.findobj(Tags)[0].texts] == ["cat 0.90", "dog 0.80"]
@@ -225,8 +225,8 @@ def make_trace(size=(64, 96), strides=(8,), proposals=30, objects=3, padding=16,
     found = {"boxes": kept[:objects], "scores": np.linspace(0.99, 0.5, objects), "labels": np.arange(objects) % 3 + 1}
     num_anchors = sum(map(len, anchors))
     return SimpleNamespace(
-        pictures=[rng.uniform(0, 1, (height, width, 3))],
-        images=rng.normal(size=(1, 3, height + padding, width + padding)).astype(np.float32),
+        images=[rng.uniform(0, 1, (height, width, 3))],
+        batch=rng.normal(size=(1, 3, height + padding, width + padding)).astype(np.float32),
         features=[rng.normal(size=(1, 8, *shape)) for shape in maps],
         anchors=anchors,
         objectness=[rng.normal(size=(1, len(level))) for level in anchors],
@@ -246,7 +246,7 @@ def make_trace(size=(64, 96), strides=(8,), proposals=30, objects=3, padding=16,
         aligned=False,
         gt_boxes=[kept[:objects]] if targets else None,
         anchor_matches=[np.full(num_anchors, -1)] if targets else None,
-        counts=lambda image=0: {"anchors": num_anchors, "proposals": proposals, "detections": objects},
+        counts=lambda index=0: {"anchors": num_anchors, "proposals": proposals, "detections": objects},
     )
 
 
@@ -265,7 +265,7 @@ TRACES = [
 def test_trace_strip_has_eight_panels_and_clips_nothing(options):
     strip = plot.trace_strip(make_trace(**options), class_names=NAMES)
     assert [ax.get_title(loc="left") for ax in strip.axes] == [
-        "1  Picture",
+        "1  Image",
         "2  Features",
         "3  Anchors",
         "4  Objectness",
@@ -296,11 +296,11 @@ def test_trace_strip_follows_the_most_certain_roi():
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("options", TRACES)
-def test_stage_pictures(options):
+def test_stage_figures(options):
     trace = make_trace(**options)
-    figures = dict(plot.stage_pictures(trace, class_names=NAMES))
+    figures = dict(plot.stage_figures(trace, class_names=NAMES))
     expected = [
-        "Picture",
+        "Image",
         "Features",
         "Anchors",
         "Objectness",
@@ -325,8 +325,8 @@ def test_doubtful_detections_are_counted_but_not_drawn():
 
 
 def test_traces_refuse_an_image_that_is_not_there():
-    with pytest.raises(ValueError, match="image is 1; the trace has the images 0 to 0"):
-        plot.trace_strip(make_trace(), image=1)
+    with pytest.raises(ValueError, match="index is 1; the trace has the images 0 to 0"):
+        plot.trace_strip(make_trace(), index=1)
 
 
 # ---- empty and invalid input
@@ -347,8 +347,8 @@ def test_traces_refuse_an_image_that_is_not_there():
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_nothing_draws_well(ax, picture, draw):
-    assert draw(ax, picture) is ax
+def test_nothing_draws_well(ax, image, draw):
+    assert draw(ax, image) is ax
     ax.figure.draw_without_rendering()
 
 
@@ -369,6 +369,6 @@ def test_nothing_draws_well(ax, picture, draw):
         (r"counts\['RoIs'\] is -1", lambda ax, p: plot.funnel(ax, {"RoIs": -1})),
     ],
 )
-def test_bad_input_is_named(ax, picture, message, draw):
+def test_bad_input_is_named(ax, image, message, draw):
     with pytest.raises(ValueError, match=message):
-        draw(ax, picture)
+        draw(ax, image)

@@ -1,4 +1,4 @@
-"""Pictures of sample points, bins, pooled features and RoI batches: positions, values and rejected input."""
+"""Plots of sample points, bins, pooled features and RoI batches: positions, values and rejected input."""
 
 import matplotlib
 import numpy as np
@@ -14,8 +14,8 @@ from rcnn.plot import style
 matplotlib.use("agg")
 
 MAP = np.arange(48.0).reshape(6, 8) % 7  # (6, 8), largest values anywhere
-PICTURE = np.zeros((20, 30, 3), np.uint8)
-PICTURE[5:10, 10:20] = 51
+IMAGE = np.zeros((20, 30, 3), np.uint8)
+IMAGE[5:10, 10:20] = 51
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def test_no_curves_and_many(ax):
 def test_rois_are_cut_out_and_sorted_by_class():
     ax = plot.figure(5, 3).subplots()
     rois = [[0, 0, 5, 5], [10, 5, 20, 10], [0, 10, 6, 20], [0, 12, 6, 20]]
-    assert plot.roi_batch(ax, PICTURE, rois, [0, 3, 0, 0], ["background", "a", "b", "c"], most=2) is ax
+    assert plot.roi_batch(ax, IMAGE, rois, [0, 3, 0, 0], ["background", "a", "b", "c"], most=2) is ax
     assert [text.get_text() for text in ax.get_yticklabels()] == ["background: 3", "c: 1"]
     assert [image.get_array().shape for image in ax.images] == [(5, 5, 3), (10, 6, 3), (5, 10, 3)]
     assert ax.images[2].get_array().min() == 0.2 and ax.images[0].get_array().max() == 0
@@ -235,16 +235,16 @@ def test_rois_are_cut_out_and_sorted_by_class():
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_a_roi_beyond_the_picture_or_without_area_shows_a_pixel():
+def test_a_roi_beyond_the_image_or_without_area_shows_a_pixel():
     ax = plot.figure(5, 3).subplots()
-    plot.roi_batch(ax, PICTURE, [[40, 40, 50, 50], [-9, -9, -5, -5], [12.5, 7.5, 12.5, 7.5]], [1, 1, 1])
+    plot.roi_batch(ax, IMAGE, [[40, 40, 50, 50], [-9, -9, -5, -5], [12.5, 7.5, 12.5, 7.5]], [1, 1, 1])
     assert [image.get_array().shape for image in ax.images] == [(1, 1, 3)] * 3
     assert ax.images[2].get_array().min() == 0.2
     assert_nothing_is_clipped(ax.figure)
 
 
 def test_no_rois_are_said_to_be_none(ax):
-    plot.roi_batch(ax, PICTURE, [], [])
+    plot.roi_batch(ax, IMAGE, [], [])
     assert words(ax) == ["no RoIs"]
     other = plot.figure(4, 4).subplots()
     plot.gradient_by_class(other, np.zeros((0, 3, 4)), [])
@@ -276,7 +276,7 @@ def test_nothing_draws_well(ax, draw):
         (lambda ax: plot.quantised_bins(ax, MAP, np.zeros(3), 1.0), r"roi has the shape \(3,\)"),
         (lambda ax: plot.bin_values(ax, np.zeros(4)), r"values has the shape \(4,\)"),
         (lambda ax: plot.shift_curves(ax, [0, 1], {"a": [1]}, "", ""), r"curves\['a'\] has the shape \(1,\)"),
-        (lambda ax: plot.roi_batch(ax, PICTURE, [[0, 0, 1, 1]], [1, 2]), r"labels has the shape \(2,\)"),
+        (lambda ax: plot.roi_batch(ax, IMAGE, [[0, 0, 1, 1]], [1, 2]), r"labels has the shape \(2,\)"),
     ],
 )
 def test_bad_input_is_named(ax, call, message):

@@ -1,4 +1,4 @@
-"""Pictures of suppression: what is drawn for a box in which state, and that nothing is cut off."""
+"""Plots of suppression: what is drawn for a box in which state, and that nothing is cut off."""
 
 import matplotlib
 import numpy as np
@@ -35,7 +35,7 @@ def test_a_step_has_a_box_for_each_state_in_its_colour(ax):
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_a_step_over_a_picture_keeps_the_pictures_limits(ax):
+def test_a_step_over_an_image_keeps_the_images_limits(ax):
     plot.suppression_step(ax, BOXES, NAMES, np.zeros((40, 90, 3)))
     plot.suppression_legend(ax, NAMES)
     assert (ax.get_xlim(), ax.get_ylim()) == ((0, 90), (40, 0))

@@ -14,8 +14,8 @@ NAMES = ("background", "cat", "dog", "a rather long class name")
 
 def test_tags_stay_inside_and_apart():
     ax = plot.figure(5, 4).subplots()
-    picture = np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)
-    plot.image(ax, picture)
+    image = np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)
+    plot.image(ax, image)
     corner = np.array([[0, 0], [32, 0], [0, 24], [32, 24], [16, 10], [16, 10]])
     edges = np.concatenate([corner, corner + 8], axis=1)
     plot.boxes(ax, edges, labels=[3] * 4 + [1, 2], class_names=NAMES)

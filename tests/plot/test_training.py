@@ -1,4 +1,4 @@
-"""Pictures of training: curves, gradients and proposals as they settle, legible and unclipped."""
+"""Plots of training: curves, gradients and proposals as they settle, legible and unclipped."""
 
 import matplotlib
 import numpy as np

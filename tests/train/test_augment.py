@@ -1,4 +1,4 @@
-"""Pictures mirrored and scaled, and their boxes with them: by hand, and by what is in the boxes."""
+"""Images mirrored and scaled, and their boxes with them: by hand, and by what is in the boxes."""
 
 import numpy as np
 import pytest
@@ -8,27 +8,27 @@ from rcnn.train import loader
 from rcnn.train.loader import Change
 
 
-def test_boxes_of_a_mirrored_picture_by_hand() -> None:
-    picture = np.arange(2 * 10 * 3, dtype=np.uint8).reshape(2, 10, 3)
+def test_boxes_of_a_mirrored_image_by_hand() -> None:
+    image = np.arange(2 * 10 * 3, dtype=np.uint8).reshape(2, 10, 3)
     boxes = np.array([[0, 0, 10, 2], [1, 0, 4.5, 1], [9, 1, 10, 2]])
-    mirrored, moved = loader.flip(picture, boxes)
+    mirrored, moved = loader.flip(image, boxes)
     np.testing.assert_array_equal(moved, [[0, 0, 10, 2], [5.5, 0, 9, 1], [0, 1, 1, 2]])
     np.testing.assert_array_equal(boxes[1], [1, 0, 4.5, 1])  # the data set's own array is left alone
-    np.testing.assert_array_equal(mirrored[:, 0], picture[:, 9])
+    np.testing.assert_array_equal(mirrored[:, 0], image[:, 9])
     back, home = loader.flip(mirrored, moved)
-    np.testing.assert_array_equal(back, picture)
+    np.testing.assert_array_equal(back, image)
     np.testing.assert_array_equal(home, boxes)
 
 
 def test_a_box_still_holds_what_it_held() -> None:
-    picture = np.zeros((8, 12, 3), np.uint8)
-    picture[2:5, 7:11] = 200
-    mirrored, (box,) = loader.flip(picture, np.array([[7, 2, 11, 5]]))
+    image = np.zeros((8, 12, 3), np.uint8)
+    image[2:5, 7:11] = 200
+    mirrored, (box,) = loader.flip(image, np.array([[7, 2, 11, 5]]))
     x1, y1, x2, y2 = box
     assert (mirrored[y1:y2, x1:x2] == 200).all() and mirrored.sum() == mirrored[y1:y2, x1:x2].sum()
 
 
-def test_no_boxes_and_pictures_of_other_kinds() -> None:
+def test_no_boxes_and_images_of_other_kinds() -> None:
     image = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3))
     mirrored, boxes = loader.flip(image, np.zeros((0, 4)))
     np.testing.assert_allclose(mirrored * 255, np.asarray(image)[:, ::-1], rtol=1e-6)

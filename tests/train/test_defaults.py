@@ -38,7 +38,7 @@ def test_a_drawn_set_is_trained_as_ever() -> None:
     )
 
 
-def test_the_plan_for_pictures_of_ones_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_for_images_of_ones_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     chosen = defaults.for_dataset("voc:shapes-voc")
     assert chosen.train == chosen.val == f"voc:{folder}"
@@ -48,7 +48,7 @@ def test_the_plan_for_pictures_of_ones_own(folder: Path, monkeypatch: pytest.Mon
 
 
 class Many:
-    """So many pictures of one size."""
+    """So many images of one size."""
 
     def __init__(self, n: int, size: tuple[int, int]) -> None:
         self.n, self.size = n, size

@@ -1,4 +1,4 @@
-"""Which pictures a step sees, what becomes of them on the way, and the threads that read them ahead."""
+"""Which images a step sees, what becomes of them on the way, and the threads that read them ahead."""
 
 import threading
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ def stream(order: Order, steps: int) -> list[int]:
     return [index for step in range(steps) for index in order.batch(step)]
 
 
-# ---------------------------------------------------------------------- which pictures
+# ---------------------------------------------------------------------- which images
 
 
-def test_every_picture_comes_once_per_epoch() -> None:
+def test_every_image_comes_once_per_epoch() -> None:
     seen = stream(Order(10, 4, seed=0), 5)
     assert sorted(seen[:10]) == sorted(seen[10:20]) == list(range(10))
     assert seen[:10] != seen[10:20]
@@ -79,7 +79,7 @@ def loader(pages: object = PAGES) -> Loader:
     return Loader(pages, MODEL.make_batch, 5)
 
 
-def test_unchanged_pictures_are_what_the_model_would_make_of_them() -> None:
+def test_unchanged_images_are_what_the_model_would_make_of_them() -> None:
     batch = loader().load([3, 1])
     expected = MODEL.make_batch([PAGES[3][0], PAGES[1][0]])
     np.testing.assert_array_equal(batch.images.images, expected.images)
@@ -89,7 +89,7 @@ def test_unchanged_pictures_are_what_the_model_would_make_of_them() -> None:
         np.testing.assert_array_equal(target["labels"], PAGES[index][1]["labels"])
 
 
-def test_changed_pictures_and_their_boxes() -> None:
+def test_changed_images_and_their_boxes() -> None:
     batch = loader().load([3, 1], [Change(flipped=True), Change(scale=1.5)])
     assert batch.images.image_sizes == [(128, 128), (192, 192)]
     assert batch.images.original_sizes == [(128, 128)] * 2
@@ -97,7 +97,7 @@ def test_changed_pictures_and_their_boxes() -> None:
     np.testing.assert_array_equal(batch.images.images[0, :, :128, :128], flipped)
     boxes = PAGES[3][1]["boxes"]
     np.testing.assert_array_equal(batch.targets[0]["boxes"][:, [0, 2]], 128 - boxes[:, [2, 0]])
-    np.testing.assert_array_equal(batch.targets[1]["boxes"], PAGES[1][1]["boxes"])  # in the picture's own pixels
+    np.testing.assert_array_equal(batch.targets[1]["boxes"], PAGES[1][1]["boxes"])  # in the image's own pixels
     np.testing.assert_array_equal(batch.complete[0]["boxes"], boxes)
 
 
@@ -114,13 +114,13 @@ class OnePage:
 
     def __init__(self, **target: object) -> None:
         self.target = target
-        self.picture = np.zeros((64, 64, 3), np.uint8)
+        self.image = np.zeros((64, 64, 3), np.uint8)
 
     def __len__(self) -> int:
         return 1
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, object]]:
-        return self.picture, self.target
+        return self.image, self.target
 
 
 BOXES = [[0, 0, 10, 10], [0, 0, 20, 20], [0, 0, 30, 30]]
@@ -136,12 +136,12 @@ def test_difficult_objects_and_crowds_are_not_learned() -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ({"boxes": [[5, 0, 5, 9]], "labels": [1]}, r"^picture 0: target: box 0 is \[5.0, 0.0, 5.0, 9.0\]; "),
-        ({"boxes": BOXES, "labels": [1, 5, 1]}, r"^picture 0: target: the label of box 1 is 5; "),
+        ({"boxes": [[5, 0, 5, 9]], "labels": [1]}, r"^image 0: target: box 0 is \[5.0, 0.0, 5.0, 9.0\]; "),
+        ({"boxes": BOXES, "labels": [1, 5, 1]}, r"^image 0: target: the label of box 1 is 5; "),
         ({"boxes": BOXES, "labels": [1, 2, 3], "crowd": [True]}, r"target\['crowd'\] must have shape \(3,\)"),
     ],
 )
-def test_wrong_targets_name_their_picture(target: dict[str, object], message: str) -> None:
+def test_wrong_targets_name_their_image(target: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         loader(OnePage(**target)).load([0])
 
@@ -149,15 +149,15 @@ def test_wrong_targets_name_their_picture(target: dict[str, object], message: st
 def test_what_a_data_set_raises_gets_a_note() -> None:
     with pytest.raises(IndexError) as error:
         loader().load([2, 7])
-    assert error.value.__notes__ == ["This came of picture 7."]
+    assert error.value.__notes__ == ["This came of image 7."]
 
 
-def test_pictures_are_described_by_their_files_where_they_have_some() -> None:
-    files = data.AnnotatedPictures(data.Annotations(("background", "a"), [annotated.record(Path("a/b.jpg"))]))
-    assert describe(files, 0) == f"picture 0 ({Path('a/b.jpg')})"
+def test_images_are_described_by_their_files_where_they_have_some() -> None:
+    files = data.AnnotatedImages(data.Annotations(("background", "a"), [annotated.record(Path("a/b.jpg"))]))
+    assert describe(files, 0) == f"image 0 ({Path('a/b.jpg')})"
     own = OnePage()
     own.records = [{"boxes": []}]  # what a class of one's own may call its rows
-    assert describe(own, 0) == "picture 0"
+    assert describe(own, 0) == "image 0"
 
 
 class GreyAt4:
@@ -172,14 +172,14 @@ class GreyAt4:
         return len(PAGES)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        picture, target = PAGES[index]
-        return (np.zeros(self.shape, np.uint8) if index == 4 else picture), target
+        image, target = PAGES[index]
+        return (np.zeros(self.shape, np.uint8) if index == 4 else image), target
 
 
 @pytest.mark.parametrize("flipped", [False, True])
 @pytest.mark.parametrize("shape", [(64, 64), (64,), (64, 64, 4)])
-def test_a_wrong_picture_has_the_number_that_the_data_set_gave_it(shape: tuple[int, ...], flipped: bool) -> None:
-    with pytest.raises(ValueError, match=r"^picture 4 must have the shape \(H, W, 3\), not \(64,"):
+def test_a_wrong_image_has_the_number_that_the_data_set_gave_it(shape: tuple[int, ...], flipped: bool) -> None:
+    with pytest.raises(ValueError, match=r"^image 4 must have the shape \(H, W, 3\), not \(64,"):
         loader(GreyAt4(shape)).load([1, 4], [Change(), Change(flipped=flipped)])
 
 

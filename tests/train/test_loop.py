@@ -67,7 +67,7 @@ def test_another_seed_is_another_run() -> None:
 
 
 class MixedPages:
-    """Pages of two shapes that tell their sizes without being drawn, as annotated picture files do."""
+    """Pages of two shapes that tell their sizes without being drawn, as annotated image files do."""
 
     classes = PAGES.classes
 
@@ -81,8 +81,8 @@ class MixedPages:
         return self.pages[index]
 
     def annotation(self, index: int) -> tuple[tuple[int, int], dict[str, np.ndarray]]:
-        picture, target = self.pages[index]
-        return (picture.shape[0], picture.shape[1]), target
+        image, target = self.pages[index]
+        return (image.shape[0], image.shape[1]), target
 
 
 FULL = Recipe(
@@ -228,7 +228,7 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     other = faster_rcnn_small(PAGES.classes, dropout=0.3, min_size=96)
     with pytest.raises(ValueError, match=r"cannot go on with other settings: min_size is 128, not 96$"):
         train.fit(other, PAGES, RECIPE, tmp_path, resume=True)
-    with pytest.raises(ValueError, match="learns from 6 pictures, but now there are 5"):
+    with pytest.raises(ValueError, match="learns from 6 images, but now there are 5"):
         train.fit(small_model(), data.Shapes(5, seed=3), RECIPE, tmp_path, resume=True)
 
 
@@ -269,13 +269,13 @@ def test_frozen_parameters_stay() -> None:
 def test_one_page_of_digits_can_be_overfitted() -> None:
     """Loss below 0.05 and every box found with IoU above 0.85: no stage stands in the way of learning."""
     pages = data.Digits(1, seed=4)
-    picture, target = pages[0]
+    image, target = pages[0]
     assert len(target["boxes"]) >= 3
     rcnn.seed(0)
     model = faster_rcnn_small(pages.classes)
     run = train.fit(model, pages, Recipe(steps=300, batch_size=1, warmup_steps=20), progress=False)
     assert np.mean(run.history["total_loss"][-20:]) < 0.05
-    found = model.predict([picture], score_thresh=0.5)[0]
+    found = model.predict([image], score_thresh=0.5)[0]
     overlap = boxes.iou(target["boxes"], found["boxes"])
     best = overlap.argmax(axis=1)
     assert (overlap.max(axis=1) > 0.85).all()
@@ -339,7 +339,7 @@ def test_validation_is_what_evaluate_and_get_loss_say() -> None:
     assert {name: loss.item() for name, loss in losses.items()} == {name: scores[name] for name in run_folder.LOSSES}
 
 
-def test_losses_of_a_smaller_last_batch_count_by_its_pictures() -> None:
+def test_losses_of_a_smaller_last_batch_count_by_its_images() -> None:
     model = small_model().eval()
     four, all_six = (train.validate(model, pages, 4)["total_loss"] for pages in (data.Shapes(4, seed=3), PAGES))
     last = [PAGES[4], PAGES[5]]
@@ -347,10 +347,10 @@ def test_losses_of_a_smaller_last_batch_count_by_its_pictures() -> None:
     assert all_six == pytest.approx((4 * four + 2 * two.item()) / 6)
 
 
-def test_validation_with_a_loss_that_is_not_finite_names_the_pictures() -> None:
+def test_validation_with_a_loss_that_is_not_finite_names_the_images() -> None:
     model = small_model()
     model.rpn.head.cls_logits.bias.data[...] = np.nan
-    with pytest.raises(FloatingPointError, match="the loss is not finite on picture 0 or those after it"):
+    with pytest.raises(FloatingPointError, match="the loss is not finite on image 0 or those after it"):
         train.validate(model, PAGES)
 
 
@@ -392,7 +392,7 @@ def test_unknown_names_to_freeze_are_an_error(prefix: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered")  # the numbers are not finite on purpose
-def test_a_step_that_is_not_finite_changes_nothing_and_names_its_pictures(tmp_path: Path) -> None:
+def test_a_step_that_is_not_finite_changes_nothing_and_names_its_images(tmp_path: Path) -> None:
     model = small_model()
     model.roi_heads.box_predictor.bbox_pred.weight.data[...] = np.inf
     before = {name: array.copy() for name, array in model.state_dict().items()}
@@ -400,7 +400,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_names_its_pictures(tmp_pa
     with pytest.raises(
         FloatingPointError,
         match=r"step 0 is not finite, first in the head \(box deltas\).*"
-        rf"picture {indices[0]}, picture {indices[1]}$",
+        rf"image {indices[0]}, image {indices[1]}$",
     ):
         train.fit(model, PAGES, RECIPE, tmp_path, progress=False)
     assert not [name for name, array in model.state_dict().items() if not np.array_equal(array, before[name])]
@@ -418,7 +418,7 @@ def test_a_learning_rate_that_diverges_is_said_and_never_saved(tmp_path: Path, l
         assert run_folder.open_run(tmp_path).run.steps == steps
 
 
-# ---------------------------------------------------------------------- who reads the pictures
+# ---------------------------------------------------------------------- who reads the images
 
 
 def test_a_forked_child_trains_with_workers_too() -> None:

@@ -18,7 +18,7 @@ TARGETS = [target for _, target in PAGES]
 
 
 def first(model: FasterRCNN, batch: rcnn.transform.Batch | None = None) -> str | None:
-    batch = batch or model.make_batch([picture for picture, _ in PAGES])
+    batch = batch or model.make_batch([image for image, _ in PAGES])
     return first_non_finite(model, batch, TARGETS, np.random.default_rng(0))
 
 
@@ -78,7 +78,7 @@ def test_weights_of_a_pyramid(pyramid: FasterRCNN, name: str, stage: str) -> Non
 
 
 def test_batch(small: FasterRCNN) -> None:
-    batch = small.make_batch([picture for picture, _ in PAGES])
+    batch = small.make_batch([image for image, _ in PAGES])
     images = batch.images.copy()
     images[1, 2, 3, 4] = np.nan
     assert first(small, replace(batch, images=images)) == "the batch"

@@ -87,7 +87,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("spec", "wanted"), [("csv:a.csv", "/b/photos"), ("masks:a", "../photos")])
-def test_the_folder_of_the_pictures_is_a_path_but_for_masks(tmp_path: Path, spec: str, wanted: str) -> None:
+def test_the_folder_of_the_images_is_a_path_but_for_masks(tmp_path: Path, spec: str, wanted: str) -> None:
     (tmp_path / "a.toml").write_text(f'data = {{train = "{spec}", options = {{images = "../photos"}}}}')
     found = plan.read(tmp_path / "a.toml").options["images"]
     assert found == wanted.replace("/b", str(tmp_path.parent))
@@ -105,10 +105,10 @@ def test_the_folder_of_the_pictures_is_a_path_but_for_masks(tmp_path: Path, spec
         ('[data]\ntrain = "x"\nval = true', r"\[data\] val must be a string, got True"),
         ('[data]\ntrain = "x"\noptions = 1', r"\[data\] options must be a table, got 1"),
         (
-            '[data]\ntrain = "x"\nval_pictures = "all"',
-            r"\[data\] val_pictures must be an integer of at least 1, got 'all'",
+            '[data]\ntrain = "x"\nval_images = "all"',
+            r"\[data\] val_images must be an integer of at least 1, got 'all'",
         ),
-        ('[data]\ntrain = "x"\ntrain_pictures = 0', r"\[data\] train_pictures must be an integer of at least 1, got 0"),
+        ('[data]\ntrain = "x"\ntrain_images = 0', r"\[data\] train_images must be an integer of at least 1, got 0"),
         ('[data]\ntrain = "x"\n[model]\nkind = "big"', r"\[model\] kind must be one of small, resnet18, .*, got 'big'"),
         (
             '[data]\ntrain = "x"\n[model]\nminsize = 3',
@@ -200,8 +200,8 @@ def test_stages_of_a_resnet_that_knows_something_rest(resnet: Path, layers: int 
     assert names == frozen
 
 
-def test_pictures_are_counted(folder: Path) -> None:
-    chosen = Plan(f"voc:{folder}", f"voc:{folder}", {"on_error": "skip"}, train_pictures=3, val_pictures=1)
+def test_images_are_counted(folder: Path) -> None:
+    chosen = Plan(f"voc:{folder}", f"voc:{folder}", {"on_error": "skip"}, train_images=3, val_images=1)
     val = chosen.load_val()
     assert len(chosen.load_train()) == 3 and val is not None and len(val) == 1
     assert Plan("shapes").load_val() is None

@@ -56,7 +56,7 @@ def assert_same_bits(model, other):
         assert array.tobytes() == others[name].tobytes(), name
 
 
-def picture():
+def image():
     return np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
 
@@ -71,7 +71,7 @@ def test_the_librarys_own_backbone_needs_nothing_else(tmp_path):
     assert again.config.settings() == model.config.settings()
     assert again.config.class_names == CLASSES
     assert not any(module.training for module in again.modules())
-    found, expected = again.predict([picture()])[0], model.predict([picture()])[0]
+    found, expected = again.predict([image()])[0], model.predict([image()])[0]
     assert len(found["scores"]) > 0
     for key, array in found.items():
         np.testing.assert_array_equal(array, expected[key])

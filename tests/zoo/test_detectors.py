@@ -207,8 +207,8 @@ def test_resnet_fpn_is_rebuilt_from_its_checkpoint(tmp_path):
     rcnn.save(tmp_path / "model.safetensors", model)
     again = rcnn.load(tmp_path / "model.safetensors")
     assert isinstance(again.backbone, ResNetFPN) and again.backbone.layers == 18 and again.backbone.eps == 3e-4
-    picture = np.random.default_rng(0).random((60, 80, 3))
-    for ours, theirs in zip(again.predict([picture]), model.predict([picture]), strict=True):
+    image = np.random.default_rng(0).random((60, 80, 3))
+    for ours, theirs in zip(again.predict([image]), model.predict([image]), strict=True):
         np.testing.assert_array_equal(ours["boxes"], theirs["boxes"])
 
 

@@ -1,9 +1,9 @@
-"""Explorers: pictures that move when a slider does, for what is understood by moving it.
+"""Explorers: plots that move when a slider does, for what is understood by moving it.
 
     widgets.box_iou()
 
-At the end of a notebook's cell each shows sliders and a picture that follows them. Where no kernel runs (a page on the
-web, a printout) or ipywidgets is not installed, it shows a picture of a few chosen positions, which says the same.
+At the end of a notebook's cell each shows sliders and a plot that follows them. Where no kernel runs (a web page,
+a printout) or ipywidgets is not installed, it shows plots of a few chosen positions, which say the same.
 """
 
 from rcnn.course.widgets.anchor_painter import anchor_painter

@@ -1,7 +1,7 @@
-"""What all explorers share: controls, a picture that is drawn anew when one moves, and a still picture in their place.
+"""What all explorers share: controls, a plot that is drawn anew when one moves, and still plots in their place.
 
-An explorer holds no state of its own: a function draws the picture for the values of the controls, and for a page
-where nothing can move it draws several such pictures below each other.
+An explorer holds no state of its own: a function draws the plot for the values of the controls, and where
+nothing can move it draws several such plots below each other.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ Control = Range | Choice
 
 
 class Explorer:
-    """A picture that follows its controls; the last expression of a notebook's cell shows it.
+    """A plot that follows its controls; the last expression of a notebook's cell shows it.
 
     draw: called as `draw(figure, **values)`; it draws on `figure` (which has `subplots`) and gives nothing.
     controls: what can be moved, by the names that `draw` knows; the label is the name with spaces for underlines.
-    stills: values, by the same names, for which the picture is drawn where nothing can move; what is left out stands
+    stills: values, by the same names, for which the plot is drawn where nothing can move; what is left out stands
         at its start.
-    size: (width, height) of one picture in inches. columns: stills beside each other.
+    size: (width, height) of one plot in inches. columns: stills beside each other.
 
     Raises ValueError for a still that no control can reach.
     """
@@ -85,7 +85,7 @@ class Explorer:
         self._draw, self._controls, self._stills = draw, dict(controls), list(stills)
         self._size, self._columns = size, columns
 
-    def picture(self, **values: Any) -> bytes:
+    def png(self, **values: Any) -> bytes:
         """A PNG for these values of the controls; what is left out stands at its start."""
         figure = plot.figure(*self._size)
         self._draw(figure, **self._at(values))
@@ -101,26 +101,26 @@ class Explorer:
         return plot.png(figure)
 
     def widget(self) -> Any:
-        """The controls over the picture, as a widget of ipywidgets. Raises ImportError where that is missing."""
+        """The controls over the plot, as a widget of ipywidgets. Raises ImportError where that is missing."""
         import ipywidgets
 
         size = {"width": f"{DOTS_PER_INCH * self._size[0]:.0f}px", "max_width": "100%"}
-        picture = ipywidgets.Image(value=self.picture(), format="png", layout=size)
+        drawing = ipywidgets.Image(value=self.png(), format="png", layout=size)
         controls = {name: _as_widget(name, control) for name, control in self._controls.items()}
 
         def redraw(change: Any) -> None:
             del change
-            picture.value = self.picture(**{name: control.value for name, control in controls.items()})
+            drawing.value = self.png(**{name: control.value for name, control in controls.items()})
 
         for control in controls.values():
             control.observe(redraw, names="value")
-        return ipywidgets.VBox([*controls.values(), picture], layout={"align_items": "flex-start"})
+        return ipywidgets.VBox([*controls.values(), drawing], layout={"align_items": "flex-start"})
 
     def _at(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: control.start for name, control in self._controls.items()} | dict(values)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        """What a notebook shows: it takes the widget where it can, the still picture elsewhere."""
+        """What a notebook shows: it takes the widget where it can, the still plots elsewhere."""
         del include, exclude
         bundle: dict[str, Any] = {"image/png": self.still(), "text/plain": "an explorer: run the cell to move it"}
         if importlib.util.find_spec("ipywidgets") is not None:

@@ -23,41 +23,41 @@ SMALLEST = (6, 40)  # pixels; even the smallest anchor of ratio 2 is several pix
 
 
 class _Kept:
-    """The pages of a data set, drawn once: sizes and targets for `evaluate.coverage`, pictures to look at."""
+    """The items of a data set, read once: sizes and targets for `evaluate.coverage`, images to look at."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self.pages = [dataset[i] for i in range(len(dataset))]
-        shapes = {picture.shape[:2] for picture, _ in self.pages}
+        self.items = [dataset[i] for i in range(len(dataset))]
+        shapes = {image.shape[:2] for image, _ in self.items}
         if len(shapes) != 1:
-            raise ValueError(f"the pictures must all have one size, and there must be one; got {sorted(shapes)}")
+            raise ValueError(f"the images must all have one size, and there must be one; got {sorted(shapes)}")
         self.size: tuple[int, int] = shapes.pop()
 
     def __len__(self) -> int:
-        return len(self.pages)
+        return len(self.items)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
-        return self.pages[index]
+        return self.items[index]
 
     def annotation(self, index: int) -> tuple[tuple[int, int], Mapping[str, np.ndarray]]:
-        return self.size, self.pages[index][1]
+        return self.size, self.items[index][1]
 
 
-def anchor_painter(dataset: Dataset, page: int = 0) -> Explorer:
-    """An explorer of anchors on `dataset`, whose pictures have one size and are looked at as they are.
+def anchor_painter(dataset: Dataset, index: int = 0) -> Explorer:
+    """An explorer of anchors on `dataset`, whose images have one size and are looked at as they are.
 
-    It shows one cell's anchors on a page, each object's best anchor and its IoU, and the best IoU of the objects of all
-    pages. `page` is the index of the page to begin with. Raises ValueError for pictures of several sizes, or none.
+    It shows one cell's anchors on an image, each object's best anchor and its IoU, and the best IoU of the objects of
+    all images. `index` is that of the image to begin with. Raises ValueError for images of several sizes, or none.
     """
     kept = _Kept(dataset)
 
     def draw(
-        figure: Any, page: int, smallest_size: float, number_of_sizes: int, factor: float, ratios: str, stride: int
+        figure: Any, index: int, smallest_size: float, number_of_sizes: int, factor: float, ratios: str, stride: int
     ) -> None:
         sizes = [smallest_size * factor**i for i in range(int(number_of_sizes))]
-        _draw(figure, kept, int(page), sizes, RATIOS[ratios], stride)
+        _draw(figure, kept, int(index), sizes, RATIOS[ratios], stride)
 
     controls: dict[str, Range | Choice] = {
-        "page": Range(0, len(kept) - 1, page),
+        "index": Range(0, len(kept) - 1, index),
         "smallest_size": Range(*SMALLEST, 16),
         "number_of_sizes": Range(1, 6, 3),
         "factor": Range(1.1, 2.5, 2.0, 0.1),
@@ -68,15 +68,15 @@ def anchor_painter(dataset: Dataset, page: int = 0) -> Explorer:
     return Explorer(draw, controls, [{}, fitted, {**fitted, "stride": 4}], size=(10.5, 4.0))
 
 
-def _draw(figure: Any, kept: _Kept, page: int, sizes: Sequence[float], ratios: Sequence[float], stride: int) -> None:
+def _draw(figure: Any, kept: _Kept, index: int, sizes: Sequence[float], ratios: Sequence[float], stride: int) -> None:
     """The three panels."""
-    picture, target = kept[page]
+    image, target = kept[index]
     objects = target["boxes"]  # (G, 4)
     cell = anchors.cell_anchors(sizes, ratios)  # (k, 4)
     feature_size = (-(-kept.size[0] // stride), -(-kept.size[1] // stride))
-    laid = anchors.grid_anchors(cell, feature_size, (stride, stride))  # (A, 4)
-    iou = boxes.iou(laid, objects)  # (A, G)
-    best = laid[iou.argmax(axis=0)] if len(objects) else objects  # (G, 4)
+    grid = anchors.grid_anchors(cell, feature_size, (stride, stride))  # (A, 4)
+    iou = boxes.iou(grid, objects)  # (A, G)
+    best = grid[iou.argmax(axis=0)] if len(objects) else objects  # (G, 4)
     covered = evaluate.coverage(
         kept,
         anchors.AnchorGenerator(tuple(sizes), tuple(ratios)),
@@ -87,17 +87,17 @@ def _draw(figure: Any, kept: _Kept, page: int, sizes: Sequence[float], ratios: S
     )
     left, middle, right = figure.subplots(1, 3)
     plot.title(
-        plot.anchor_level(left, picture, laid),
+        plot.anchor_level(left, image, grid),
         f"{len(cell)} anchors per cell, stride {stride}",
         f"sizes {', '.join(f'{size:.3g}' for size in sizes)}",
     )
     plot.title(
-        plot.best_anchors(middle, picture, objects, best, iou.max(axis=0, initial=0)),
+        plot.best_anchors(middle, image, objects, best, iou.max(axis=0, initial=0)),
         "The best anchor of each object",
-        f"of {len(laid):,} anchors",
+        f"of {len(grid):,} anchors",
     )
     plot.title(
         plot.coverage_histogram(right, covered.best_iou),
-        "Best IoU, all pages",
+        "Best IoU, all images",
         f"ratios {', '.join(f'{ratio:g}' for ratio in ratios)}",
     )

@@ -12,15 +12,15 @@ from rcnn.course.widgets._explorer import Explorer, Range
 from rcnn.nms import nms
 
 LOW, HIGH = 0.1, 0.9  # thresholds
-HEIGHT = 4.3  # inches of the picture
+HEIGHT = 4.3  # inches of the plot
 
 
 def nms_stepper(
-    boxes: np.ndarray, scores: np.ndarray, iou_threshold: float = 0.5, picture: np.ndarray | None = None
+    boxes: np.ndarray, scores: np.ndarray, iou_threshold: float = 0.5, image: np.ndarray | None = None
 ) -> Explorer:
     """NMS of a few boxes (N, 4) with scores (N,) in [0, 1]: which are kept, removed or waiting after each step.
 
-    A step keeps the best box that is waiting and removes those that overlap it by more than the threshold. `picture`
+    A step keeps the best box that is waiting and removes those that overlap it by more than the threshold. `image`
     is what the boxes lie on. Where nothing can move: the beginning, the first two steps, and the end.
 
     Raises ValueError where there is no box.
@@ -36,7 +36,7 @@ def nms_stepper(
         done = min(int(steps), len(kept))
         states = _states(overlaps, kept, done, threshold)
         left, right = figure.subplots(1, 2, width_ratios=(1.05, 1))
-        plot.suppression_step(left, ranked, states, picture)
+        plot.suppression_step(left, ranked, states, image)
         plot.suppression_legend(left, states)
         plot.title(
             left,

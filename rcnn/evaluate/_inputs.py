@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike
 from rcnn._validate import as_float_array, as_index_array, check_boxes, check_finite, check_flags, check_scores
 from rcnn.boxes import area
 
-Page = Mapping[str, ArrayLike]
+PerImage = Mapping[str, ArrayLike]  # the detections on one image, or its target
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Checked detections of one picture."""
+    """Checked detections of one image."""
 
     boxes: np.ndarray  # (D, 4) float64
     scores: np.ndarray  # (D,)
@@ -23,7 +23,7 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Wanted:
-    """Checked objects of one picture."""
+    """Checked objects of one image."""
 
     boxes: np.ndarray  # (G, 4) float64
     labels: np.ndarray  # (G,)
@@ -32,10 +32,10 @@ class Wanted:
     areas: np.ndarray  # (G,) float64, square pixels
 
 
-def check_pages(
-    detections: Sequence[Page], targets: Sequence[Page], num_classes: int
+def check_inputs(
+    detections: Sequence[PerImage], targets: Sequence[PerImage], num_classes: int
 ) -> tuple[list[Found], list[Wanted]]:
-    """(detections, targets) of every picture, checked; ValueError, naming the picture, for what does not fit."""
+    """(detections, targets) of every image, checked; ValueError, naming the image, for what does not fit."""
     if len(detections) != len(targets):
         raise ValueError(f"detections and targets must be as many, got {len(detections)} and {len(targets)}")
     return (
@@ -44,12 +44,12 @@ def check_pages(
     )
 
 
-def check_detections(detections: Sequence[Page], num_classes: int) -> list[Found]:
-    """The detections of every picture, checked; ValueError, naming the picture, for what does not fit."""
+def check_detections(detections: Sequence[PerImage], num_classes: int) -> list[Found]:
+    """The detections of every image, checked; ValueError, naming the image, for what does not fit."""
     return [_check_detections(d, num_classes, f"detections[{i}]") for i, d in enumerate(detections)]
 
 
-def _check_detections(detection: Page, num_classes: int, name: str) -> Found:
+def _check_detections(detection: PerImage, num_classes: int, name: str) -> Found:
     _check_keys(detection, ("boxes", "scores", "labels"), name)
     boxes = check_boxes(detection["boxes"], f"{name}['boxes']").astype(np.float64)
     check_finite(boxes, f"{name}['boxes']")
@@ -59,7 +59,7 @@ def _check_detections(detection: Page, num_classes: int, name: str) -> Found:
     return Found(boxes, scores, _check_labels(detection["labels"], len(boxes), num_classes, f"{name}['labels']"))
 
 
-def _check_target(target: Page, num_classes: int, name: str) -> Wanted:
+def _check_target(target: PerImage, num_classes: int, name: str) -> Wanted:
     _check_keys(target, ("boxes", "labels"), name)
     boxes = check_boxes(target["boxes"], f"{name}['boxes']").astype(np.float64)
     check_finite(boxes, f"{name}['boxes']")
@@ -77,7 +77,7 @@ def _check_target(target: Page, num_classes: int, name: str) -> Wanted:
     )
 
 
-def _check_areas(target: Page, boxes: np.ndarray, name: str) -> np.ndarray:
+def _check_areas(target: PerImage, boxes: np.ndarray, name: str) -> np.ndarray:
     if "areas" not in target:
         return area(boxes)
     areas = as_float_array(target["areas"], f"{name}['areas']").astype(np.float64)
@@ -90,10 +90,10 @@ def _check_areas(target: Page, boxes: np.ndarray, name: str) -> np.ndarray:
     return areas
 
 
-def _check_keys(page: Page, keys: Sequence[str], name: str) -> None:
-    missing = [key for key in keys if key not in page]
+def _check_keys(entry: PerImage, keys: Sequence[str], name: str) -> None:
+    missing = [key for key in keys if key not in entry]
     if missing:
-        raise ValueError(f"{name} lacks {', '.join(missing)}; it holds {', '.join(page) or 'nothing'}")
+        raise ValueError(f"{name} lacks {', '.join(missing)}; it holds {', '.join(entry) or 'nothing'}")
 
 
 def _check_labels(values: ArrayLike, length: int, num_classes: int, name: str) -> np.ndarray:
