@@ -53,7 +53,8 @@ _PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # the parts of a PNG that can
 @dataclass(frozen=True)
 class Header:
     """What the beginning of an image's file says: `stored_size` and `upright_size` (height, width), and between them
-    `orientation`, EXIF's 1 .. 8, which turns the stored image into the upright one (1 leaves it as it is)."""
+    `orientation`, EXIF's 1 .. 8, which turns the stored image into the upright one (1 leaves it as it is).
+    """
 
     stored_size: tuple[int, int]
     orientation: int

@@ -73,7 +73,8 @@ def make_batch(
 
 def pad_batch(images: np.ndarray) -> Batch:
     """A batch that is one already, (N, 3, H, W) and normalised, padded to the sides that the network wants; not copied
-    where it has them."""
+    where it has them.
+    """
     size = (images.shape[2], images.shape[3])
     sizes, padded = [size] * len(images), images
     if not is_padded(size):

@@ -25,7 +25,8 @@ def nms(function: Function, seed: int | None = None) -> None:
 
 def _cases(rng: np.random.Generator) -> Iterator[Case]:
     """Few boxes first. In a row of boxes of the same height, all of them 20 wide, a step of s is an IoU of (20 - s) /
-    (20 + s): 1/3 for 10, 3/5 for 5, 1/7 for 15."""
+    (20 + s): 1/3 for 10, 3/5 for 5, 1/7 for 15.
+    """
     x, y, h = rng.integers(3, 30, 3).tolist()
 
     def row(steps: list[float], scores: list[float], threshold: float, hint: str) -> Case:

@@ -174,7 +174,8 @@ def _inside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 def _before_the_image(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Indices of the boxes (N, 4) that begin at -1; none unless that is by how much all begin too early, and none ends
-    too late: what is left where pixels were counted from 0 and 1 was taken away."""
+    too late: what is left where pixels were counted from 0 and 1 was taken away.
+    """
     early = (boxes[:, :2] == -1).any(axis=1)  # (N,)
     if boxes[:, :2].min() < -1 or (boxes[:, :2][boxes[:, :2] < 0] != -1).any() or (boxes[:, 2:] > sizes[:, ::-1]).any():
         return np.zeros(0, np.int64)

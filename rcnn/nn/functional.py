@@ -87,13 +87,13 @@ def relu(x: Tensor) -> Tensor:
 
 
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """x where it is positive, `negative_slope` times x elsewhere."""
+    """X where it is positive, `negative_slope` times x elsewhere."""
     slope = float(negative_slope)  # a NumPy number would carry its own dtype into the result
     return record(elementwise.relu(x.data, slope), (x,), lambda g: (elementwise.leaky_relu_gradient(g, x.data, slope),))
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Tensor:
-    """x with each element set to 0 with probability p and the others divided by 1 - p; x itself when not training.
+    """X with each element set to 0 with probability p and the others divided by 1 - p; x itself when not training.
 
     Srivastava et al., "Dropout", JMLR 2014.
     """

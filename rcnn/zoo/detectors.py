@@ -92,7 +92,7 @@ def faster_rcnn_resnet_fpn(
     trainable_backbone_layers: int | None = None,
     **config: Any,
 ) -> FasterRCNN:
-    """torchvision's Faster R-CNN on a ResNet with a feature pyramid.
+    """Torchvision's Faster R-CNN on a ResNet with a feature pyramid.
 
     backbone: "resnet18", "resnet34", "resnet50" or "resnet101".
     num_classes: the background included. None is the file's own count, or 21 without `weights`.

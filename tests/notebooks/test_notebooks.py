@@ -5,11 +5,11 @@ import io
 import re
 from pathlib import Path
 
-import build
 import nbformat
 import pytest
 from PIL import Image
 
+import build
 from rcnn.course import sources
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
