@@ -38,7 +38,6 @@ TOP = {"__init__", "__main__"}
 # Libraries that only these packages may import.
 RESERVED = {
     "matplotlib": {"plot"},
-    "sklearn": {"data"},
     "defusedxml": {"data"},
     "threadpoolctl": {"_ext"},
     "safetensors": {"zoo"},

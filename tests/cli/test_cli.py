@@ -53,6 +53,15 @@ def test_demo_shows_the_funnel_draws_every_stage_and_evaluates(
     ]
     assert len(counts) == 6 and counts == sorted(counts, reverse=True) and counts[-1] >= 5
     assert re.search(r"milliseconds: backbone \d", out)
+    shown_scores = re.findall(
+        r"\((\d\.\d\d)\)", re.search(r"^found with a score above 0\.5: .*$", out, re.MULTILINE)[0]
+    )
+    assert len(shown_scores) >= 5 and all(float(score) >= 0.5 for score in shown_scores)
+    assert re.findall(r"^  (rcnn \w+)", out[out.index("Try next:") :], re.MULTILINE) == [
+        "rcnn detect",
+        "rcnn train",
+        "rcnn course",
+    ]
     ap = re.search(r"^AP50 on 200 unseen pages: (\d\.\d+)$", out, re.MULTILINE)
     assert ap and float(ap[1]) >= 0.93
     figures = sorted(path.name for path in tmp_path.iterdir())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from annotated import record
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from rcnn import data
 from rcnn.data import digits
@@ -178,11 +179,12 @@ def test_a_full_page_and_one_too_small_have_no_place():
     assert digits.find_place(rng, (64, 30), (64, 30), np.zeros((0, 4))).tolist() == [0, 0, 30, 64]
 
 
-def test_digits_without_scikit_learn_say_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    digits.load_glyphs.cache_clear()
-    with pytest.raises(ImportError, match=r"pip install 'rcnn\[digits\]'"):
-        data.Digits(1)
+def test_the_shipped_glyphs_are_those_of_scikit_learn():
+    source = load_digits()
+    glyphs, numbers = digits.load_glyphs()
+    np.testing.assert_array_equal(glyphs[:, 2:-2, 2:-2], (source.images / 16).astype(np.float32))
+    np.testing.assert_array_equal(numbers, source.target)
+    assert not glyphs.flags.writeable and glyphs.sum() == glyphs[:, 2:-2, 2:-2].sum()
 
 
 @pytest.mark.parametrize("size", [(64, 64), (64, 200), (150, 90)])
