@@ -102,11 +102,14 @@ class AnchorGenerator:
             raise ValueError(f"sizes and ratios must have as many levels, got {len(sizes)} and {len(ratios)}")
         self.sizes, self.ratios, self.offset = sizes, ratios, offset
         self.num_levels = counts[0] if counts else None  # None: any number of levels, all alike
+        self.cells  # raises for what cannot be
+
+    @property
+    def cells(self) -> list[np.ndarray]:
+        """The cell anchors of each level, [(A_l, 4) float32]; a single entry, for every level, if sizes and ratios are flat."""
         levels = self.num_levels or 1
-        self.cells = [
-            cell_anchors(level_sizes, level_ratios)
-            for level_sizes, level_ratios in zip(_per_level(sizes, levels), _per_level(ratios, levels), strict=True)
-        ]
+        pairs = zip(_per_level(self.sizes, levels), _per_level(self.ratios, levels), strict=True)
+        return [cell_anchors(sizes, ratios) for sizes, ratios in pairs]
 
     def num_anchors_per_location(self) -> list[int]:
         """How many anchors a position has, level by level; one entry, which holds for every level, if all is flat."""

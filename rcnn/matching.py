@@ -65,7 +65,12 @@ def best_for_some_object(iou: np.ndarray) -> np.ndarray:
     return np.nonzero(iou == highest)[0]  # (F,)
 
 
-@replaceable(lambda labels, **_: (indices(None, 0, len(labels) - 1, distinct=True),) * 2)
+@replaceable(
+    lambda labels, **_: tuple(
+        indices(None, 0, len(labels) - 1, distinct=True, among=mask)
+        for mask in (np.asarray(labels) >= 1, np.asarray(labels) == 0)
+    )
+)
 def sample(
     labels: ArrayLike, size: int, positive_fraction: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -11,14 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from rcnn import nn, roi, roi_heads, rpn, transform
 from rcnn._ext.memory import network_pass
-from rcnn._validate import as_index_array, check_boxes
+from rcnn._validate import FRACTION, as_index_array, check_boxes, integer
 from rcnn.anchors import AnchorGenerator, measure_stride
 from rcnn.config import FasterRCNNConfig
 from rcnn.fpn import Pyramid
@@ -128,6 +127,7 @@ class FasterRCNN(Module):
 
     def features(self, batch: Batch) -> Pyramid:
         """Return the backbone's levels, (N, C, H_l, W_l) each; a single map is a pyramid of one."""
+        batch = self.make_batch(batch)
         features = self.backbone(Tensor(batch.images))
         is_list = isinstance(features, (list, tuple))
         if self.config.use_fpn != is_list:
@@ -163,12 +163,12 @@ class FasterRCNN(Module):
         watch : callable
             An observer, called after each stage.
         """
-        c = self.config
+        c, batch = self.config, self.make_batch(batch)
         features = self.features(batch)
         watch("backbone", features=_arrays(features))
         anchors = self._anchors(batch, features)
         watch("anchors", anchors=anchors)
-        objectness, deltas = self.rpn.head(features)
+        objectness, deltas = self.rpn(features)
         watch("RPN head", objectness=_arrays(objectness), deltas=_arrays(deltas))
         # .data: here the gradient stops. The second stage takes the proposals as given; it could otherwise lower its
         # loss by moving them, and the choice among them has no gradient anyway (section 3.2 of the paper).
@@ -201,8 +201,10 @@ class FasterRCNN(Module):
 
         rois (R, 4) in pixels of the batch, roi_images (R,) the index of the image of each; watch as in `first_stage`.
         """
-        c = self.config
-        readable = features[: len(features) - features.num_extra]
+        c, batch = self.config, self.make_batch(batch)
+        rois, roi_images = _check_rois(rois, roi_images, len(batch.images), self.dtype)
+        levels_read = len(features) - getattr(features, "num_extra", 0)
+        readable = features[:levels_read]
         scales = roi.level_scales([level.shape[2] for level in readable], batch.images.shape[2])
         canonical = {"canonical_size": c.canonical_size, "canonical_level": c.canonical_level}
         levels = roi.roi_levels(rois, scales, **canonical)  # (R,)
@@ -264,8 +266,7 @@ class FasterRCNN(Module):
                 first = self.first_stage(batch)
                 second = self.second_stage(batch, first.features, *first.rois())
             else:
-                checked = _check_rois(rois, roi_images, len(batch.images), self.dtype)
-                second = self.second_stage(batch, self.features(batch), *checked)
+                second = self.second_stage(batch, self.features(batch), rois, roi_images)
         return second.class_logits, second.box_deltas
 
     def predict(
@@ -456,12 +457,11 @@ class FasterRCNN(Module):
         score_thresh = c.box_score_thresh if score_thresh is None else score_thresh
         nms_thresh = c.box_nms_thresh if nms_thresh is None else nms_thresh
         top_k = c.box_detections_per_img if top_k is None else top_k
-        for name, value in (("score_thresh", score_thresh), ("nms_thresh", nms_thresh)):
-            if not (isinstance(value, Real) and 0 <= value <= 1):
-                raise ValueError(f"{name} must be a number in [0, 1], not {value!r}")
-        if not isinstance(top_k, Integral) or top_k < 1:
-            raise ValueError(f"top_k must be an integer of at least 1, not {top_k!r}")
-        return score_thresh, nms_thresh, top_k
+        return (
+            FRACTION.check("score_thresh", score_thresh),
+            FRACTION.check("nms_thresh", nms_thresh),
+            integer(1).check("top_k", top_k),
+        )
 
     # ------------------------------------------------------------------ targets
 
@@ -576,7 +576,7 @@ def _check_batch(images: np.ndarray) -> np.ndarray:
 
 def _check_rois(rois: Any, roi_images: Any, num_images: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return RoIs (R, 4) of `dtype` and the images that they lie on (R,), or raise an error that names the RoI."""
-    boxes = check_boxes(rois, "rois").astype(dtype)
+    boxes = check_boxes(rois, "rois").astype(dtype, copy=False)
     owners = as_index_array(roi_images, "roi_images", len(boxes))
     absent = np.flatnonzero((owners < 0) | (owners >= num_images))
     if len(absent):

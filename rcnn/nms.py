@@ -10,7 +10,7 @@ from rcnn.boxes import iou
 REAL = (np.float32, np.float64)
 
 
-@replaceable(lambda boxes, **_: indices(None, 0, len(boxes) - 1, distinct=True))
+@replaceable(lambda boxes, scores, **_: indices(None, 0, len(boxes) - 1, distinct=True, scores=np.asarray(scores)))
 def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> np.ndarray:
     """Return the indices of the boxes (N, 4) that are kept, by descending score, (K,) int64.
 
@@ -23,7 +23,7 @@ def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> np.ndarray
     return _nms(checked, check_scores(scores, len(checked)), _check_threshold(iou_threshold))
 
 
-@replaceable(lambda boxes, **_: indices(None, 0, len(boxes) - 1, distinct=True))
+@replaceable(lambda boxes, scores, **_: indices(None, 0, len(boxes) - 1, distinct=True, scores=np.asarray(scores)))
 def batched_nms(boxes: ArrayLike, scores: ArrayLike, groups: ArrayLike, iou_threshold: float) -> np.ndarray:
     """Return the indices of the boxes (N, 4) that `nms` keeps within each group, by descending score, (K,) int64.
 

@@ -135,7 +135,8 @@ def multiscale_roi_align_backward(
     upstream = _channels_last(grad, "grad")  # (R, ph, pw, C)
     shapes = [_check_shape(shape) for shape in features_shapes]  # (N, H_l, W_l, C) each
     boxes, images, owners = _check_multiscale(rois, roi_images, levels, shapes, spatial_scales, upstream.dtype)
-    _check_grad(upstream, len(boxes), shapes[0])
+    for shape in shapes:
+        _check_grad(upstream, len(boxes), shape)
     _check_sampling(sampling_ratio)
     gradients = _multiscale_roi_align_backward(
         upstream, boxes, images, owners, shapes, list(spatial_scales), sampling_ratio, aligned
@@ -516,14 +517,18 @@ def _check_multiscale(
     dtype: np.dtype,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return RoIs (R, 4), their images (R,) and their levels (R,), checked for features of `shapes` (N, H, W, C)."""
-    if len(scales) != len(shapes):
+    if not shapes or len(scales) != len(shapes):
         raise ValueError(f"spatial_scales must be {len(shapes)}, one for each level, got {len(scales)}")
-    owners = as_index_array(levels, "levels", len(np.asarray(rois)))
+    if len({shape[0] for shape in shapes}) > 1:
+        raise ValueError(f"every level must have as many images, got {[shape[0] for shape in shapes]}")
+    boxes, images = _check_rois(rois, roi_images, shapes[0], dtype, min(scales))
+    owners = as_index_array(levels, "levels", len(boxes))
     absent = np.flatnonzero((owners < 0) | (owners >= len(shapes)))
     if len(absent):
         raise ValueError(
             f"levels[{absent[0]}] is {owners[absent[0]]}, but there are {len(shapes)} levels (0 .. {len(shapes) - 1})"
         )
-    for shape, scale in zip(shapes, scales, strict=True):
-        boxes, images = _check_rois(rois, roi_images, shape, dtype, scale)
+    for level, (shape, scale) in enumerate(zip(shapes, scales, strict=True)):
+        members = owners == level
+        _check_rois(boxes[members], images[members], shape, dtype, scale)
     return boxes, images, owners

@@ -11,16 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rcnn import boxes as box_ops
 from rcnn import roi
+from rcnn._validate import as_float_array, as_index_array, check_boxes, integer
 from rcnn.matching import match, sample
 from rcnn.nms import batched_nms
 from rcnn.nn import Dropout, Linear, Module, Tensor
 from rcnn.nn import functional as F
 from rcnn.nn.fusion import fused
 from rcnn.nn.random import generator
-from rcnn.nn.tensor import record
+from rcnn.nn.tensor import check_tensor, record
 
 MIN_SIDE = 1e-2  # pixels; a detection with a shorter side is dropped
 SMOOTH_L1_BETA = 1 / 9
@@ -60,6 +62,8 @@ def pool(
     sampling_ratio, aligned
         As in `rcnn.roi.roi_align`.
     """
+    for index, level in enumerate(features):
+        check_tensor(f"pool (features[{index}])", level)
     where = (rois, roi_images, levels)
     maps, options = [level.data for level in features], (scales, sampling_ratio, aligned)
     pooled = roi.multiscale_roi_align(maps, *where, output_size, *options)  # (R, C, *output_size)
@@ -141,9 +145,9 @@ class RoITargets:
 
 
 def find_targets(
-    proposals: np.ndarray,
-    gt_boxes: np.ndarray,
-    gt_labels: np.ndarray,
+    proposals: ArrayLike,
+    gt_boxes: ArrayLike,
+    gt_labels: ArrayLike,
     *,
     fg_iou_thresh: float = 0.5,
     bg_iou_thresh: float = 0.5,
@@ -173,6 +177,11 @@ def find_targets(
     rng : numpy.random.Generator, optional
         Draws the sample; the library's own without it.
     """
+    proposals = check_boxes(proposals, "proposals")
+    gt_boxes = check_boxes(gt_boxes, "gt_boxes")
+    gt_labels = as_index_array(gt_labels, "gt_labels", len(gt_boxes))
+    if (gt_labels < 1).any():
+        raise ValueError(f"gt_labels must be at least 1 (0 is the background), got {gt_labels.min()}")
     candidates = np.concatenate([proposals, gt_boxes.astype(proposals.dtype)])  # (P + G, 4)
     matches = match(box_ops.iou(candidates, gt_boxes), fg_iou_thresh, bg_iou_thresh)
     labels = np.minimum(matches + 1, 0)  # background 0, ignored -1
@@ -204,9 +213,9 @@ def loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoITargets]
 
 
 def detect(
-    class_logits: np.ndarray,
-    box_deltas: np.ndarray,
-    rois: np.ndarray,
+    class_logits: ArrayLike,
+    box_deltas: ArrayLike,
+    rois: ArrayLike,
     image_size: tuple[int, int],
     *,
     score_thresh: float = 0.05,
@@ -236,11 +245,19 @@ def detect(
     weights : four floats
         The factors of dx, dy, dw, dh that the deltas were learned with.
     """
-    classes = class_logits.shape[1]
-    scores = F.softmax_of(class_logits)[:, 1:].reshape(-1)  # (R * (L-1),): background is no detection
+    integer(1).check("top_k", top_k)
+    boxes = check_boxes(rois, "rois")
+    logits, moves = as_float_array(class_logits, "class_logits"), as_float_array(box_deltas, "box_deltas")
+    if logits.ndim != 2 or moves.shape != (*logits.shape, 4) or len(logits) != len(boxes):
+        raise ValueError(
+            f"class_logits and box_deltas must have the shapes ({len(boxes)}, L) and ({len(boxes)}, L, 4) for "
+            f"{len(boxes)} RoIs, got {logits.shape} and {moves.shape}"
+        )
+    classes = logits.shape[1]
+    scores = F.softmax_of(logits)[:, 1:].reshape(-1)  # (R * (L-1),): background is no detection
     likely = np.flatnonzero(scores > score_thresh)  # few: decoding what cannot be detected would be wasted
     indices, labels = likely // (classes - 1), likely % (classes - 1) + 1
-    boxes = box_ops.decode(box_deltas[indices, labels], rois[indices], weights)
+    boxes = box_ops.decode(moves[indices, labels], boxes[indices], weights)
     boxes, scores = box_ops.clip(boxes, image_size), scores[likely]
     kept = box_ops.remove_small(boxes, MIN_SIDE)
     boxes, scores, labels = boxes[kept], scores[kept], labels[kept]

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rcnn import boxes as box_ops
+from rcnn._validate import check_boxes, check_scores, in_common_dtype, integer
 from rcnn.matching import match, sample
 from rcnn.nms import batched_nms, descending_order
 from rcnn.nn import Module, ReLU, Sequential, Tensor, concatenate
@@ -55,6 +57,10 @@ class RPN(Module):
     def __init__(self, in_channels: int, num_anchors: int) -> None:
         self.head = RPNHead(in_channels, num_anchors)
 
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        objectness, deltas = self.head(features)
+        return objectness, deltas
+
 
 @dataclass(frozen=True)
 class Proposals:
@@ -78,9 +84,9 @@ class Proposals:
 
 
 def propose(
-    objectness: Sequence[np.ndarray],
-    deltas: Sequence[np.ndarray],
-    anchors: Sequence[np.ndarray],
+    objectness: Sequence[ArrayLike],
+    deltas: Sequence[ArrayLike],
+    anchors: Sequence[ArrayLike],
     image_size: tuple[int, int],
     *,
     pre_nms_top_n: int = 1000,
@@ -109,8 +115,11 @@ def propose(
     score_thresh : float
         The lowest score of a proposal.
     """
+    for name, count in (("pre_nms_top_n", pre_nms_top_n), ("post_nms_top_n", post_nms_top_n)):
+        integer(1).check(name, count)
     boxes, logits, levels = [], [], []
-    for level, (level_logits, level_deltas, level_anchors) in enumerate(zip(objectness, deltas, anchors, strict=True)):
+    for level, given in enumerate(zip(objectness, deltas, anchors, strict=True)):
+        level_logits, level_deltas, level_anchors = _check_level(level, *given)
         best = top_k(level_logits, pre_nms_top_n)  # decoding what cannot be chosen would be wasted
         boxes.append(box_ops.decode(level_deltas[best], level_anchors[best]))
         logits.append(level_logits[best])
@@ -123,6 +132,17 @@ def propose(
     survivors = batched_nms(candidates, scores, groups, nms_thresh)
     chosen = survivors[:post_nms_top_n]
     return Proposals(candidates[chosen], scores[chosen], candidates, scores, len(survivors))
+
+
+def _check_level(
+    level: int, logits: ArrayLike, deltas: ArrayLike, anchors: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the arrays of one level as floats; raise ValueError unless each anchor has a logit and four deltas."""
+    boxes = check_boxes(anchors, f"anchors[{level}]")  # (A_l, 4)
+    moves = check_boxes(deltas, f"deltas[{level}]")  # (A_l, 4)
+    if len(moves) != len(boxes):
+        raise ValueError(f"deltas[{level}] must have shape {boxes.shape}, four for each anchor, got {moves.shape}")
+    return check_scores(logits, len(boxes), f"objectness[{level}]"), moves, boxes
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
@@ -157,8 +177,8 @@ class AnchorTargets:
 
 
 def find_targets(
-    anchors: np.ndarray,
-    gt_boxes: np.ndarray,
+    anchors: ArrayLike,
+    gt_boxes: ArrayLike,
     *,
     fg_iou_thresh: float = 0.7,
     bg_iou_thresh: float = 0.3,
@@ -186,6 +206,7 @@ def find_targets(
     rng : numpy.random.Generator, optional
         Draws the sample; the library's own without it.
     """
+    anchors, gt_boxes = in_common_dtype(check_boxes(anchors, "anchors"), check_boxes(gt_boxes, "gt_boxes"))
     matches = match(box_ops.iou(anchors, gt_boxes), fg_iou_thresh, bg_iou_thresh, force_best=True)
     labels = np.where(matches >= 0, 1, matches + 1)  # positive 1, negative 0, ignored -1
     positive, negative = sample(labels, batch_size, positive_fraction, generator(rng))

@@ -161,3 +161,24 @@ def test_the_stages_run_with_arrays_alone():
     logits = np.array([[0, 5.0], [5, 0], [5, 0]])
     detections = roi_heads.detect(logits, np.zeros((3, 2, 4)), anchors, (64, 64), score_thresh=0.5)
     np.testing.assert_allclose(detections["boxes"], anchors[:1])
+
+
+def test_stages_take_lists_and_name_what_is_wrong():
+    found = rpn.propose([[2, 0]], [[[0, 0, 0, 0]] * 2], [[[0, 0, 20, 20], [30, 30, 60, 60]]], (64, 64))
+    assert found.boxes.tolist() == [[0, 0, 20, 20], [30, 30, 60, 60]]
+    sampled = roi_heads.find_targets(
+        [[2, 2, 12, 13], [30, 30, 40, 40]], [[2.5, 2, 12, 13]], [3], batch_size=4, positive_fraction=0.5
+    )
+    assert sampled.deltas.dtype == np.float64 and (3 in sampled.labels)
+    detections = roi_heads.detect([[0.0, 5]], [[[0, 0, 0, 0]] * 2], [[0, 0, 20, 20]], (64, 64))
+    assert detections["boxes"].tolist() == [[0, 0, 20, 20]]
+    with pytest.raises(ValueError, match=r"objectness\[0\] must have shape \(1,\), one for each box, got \(2,\)"):
+        rpn.propose([[2, 0]], [[[0, 0, 0, 0]]], [[[0, 0, 20, 20]]], (64, 64))
+    with pytest.raises(ValueError, match="pre_nms_top_n must be an integer of at least 1, got 0"):
+        rpn.propose([[2]], [[[0, 0, 0, 0]]], [[[0, 0, 20, 20]]], (64, 64), pre_nms_top_n=0)
+    with pytest.raises(ValueError, match="gt_labels must be at least 1"):
+        roi_heads.find_targets([[0, 0, 9, 9]], [[0, 0, 9, 9]], [0])
+    with pytest.raises(ValueError, match="class_logits and box_deltas must have the shapes"):
+        roi_heads.detect([[0.0, 5]], [[[0, 0, 0, 0]]], [[0, 0, 20, 20]], (64, 64))
+    with pytest.raises(TypeError, match=r"pool \(features\[0\]\) takes a Tensor, not ndarray"):
+        roi_heads.pool([np.zeros((1, 1, 4, 4))], np.zeros((0, 4)), [], [], [1.0])

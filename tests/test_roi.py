@@ -150,6 +150,16 @@ def test_the_gradient_of_several_levels_is_each_levels_own(impl):
         )
 
 
+def test_the_gradient_of_several_levels_checks_each_of_their_shapes(impl):
+    given = np.ones((1, 1, 2, 2)), [[0, 0, 3, 3]], [0], [0]
+    with pytest.raises(ValueError, match="grad must have shape"):
+        multiscale_roi_align_backward(*given, [(1, 1, 4, 4), (1, 9, 4, 4)], [1.0, 1.0])
+    with pytest.raises(ValueError, match="every level must have as many images"):
+        multiscale_roi_align_backward(*given, [(1, 1, 4, 4), (2, 1, 4, 4)], [1.0, 1.0])
+    with pytest.raises(ValueError, match="spatial_scales must be 0"):
+        multiscale_roi_align_backward(*given, [], [1.0])
+
+
 @pytest.mark.parametrize(
     ("features", "levels", "scales", "message"),
     [
@@ -159,6 +169,7 @@ def test_the_gradient_of_several_levels_is_each_levels_own(impl):
         ([COLUMNS], [0], [1.0, 0.5], "spatial_scales must be 1, one for each level, got 2"),
         ([COLUMNS, COLUMNS[:, :0]], [0], [1.0, 1.0], r"features\[1\] has 1 images and 0 channels"),
         ([], [0], [], "features must be a sequence of at least one map"),
+        ([COLUMNS, np.zeros((2, 1, 3, 6))], [0], [1.0, 1.0], r"features\[1\] has 2 images and 1 channels"),
     ],
 )
 def test_what_is_wrong_with_levels_is_named(impl, features, levels, scales, message):

@@ -59,8 +59,16 @@ def level() -> str:
 
 
 def load(kernel: str) -> Any:
-    """Return the module of a kernel, compiled for this process's level."""
-    return importlib.import_module(_module(kernel, level()))
+    """Return the module of a kernel, compiled for this process's level.
+
+    Raises ImportError where its file is damaged.
+    """
+    try:
+        return importlib.import_module(_module(kernel, level()))
+    except ImportError as error:
+        raise ImportError(
+            f"the kernel {kernel} cannot be loaded ({error}); install rcnn again, or set RCNN_BACKEND=numpy"
+        ) from error
 
 
 @contextmanager

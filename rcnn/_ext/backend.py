@@ -30,6 +30,7 @@ import numpy as np
 import threadpoolctl
 
 from rcnn import _ext
+from rcnn._ext.table import KERNELS
 
 BACKENDS = ("cython", "numpy")
 CONV_ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
@@ -97,6 +98,9 @@ def _find_kernels() -> ImportError | None:
     """Return why the kernels cannot run here, or None; a level that the user asked for must be usable."""
     try:
         _ext.level()
+        if os.environ.get("RCNN_REQUIRE_EXT") == "1":
+            for kernel in KERNELS:
+                _ext.load(kernel)
     except ImportError as error:
         if os.environ.get("RCNN_SIMD"):
             raise

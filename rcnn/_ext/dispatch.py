@@ -48,7 +48,11 @@ REPLACEABLE = (
 )
 """The functions that `replace` accepts."""
 
-_replacements: contextvars.ContextVar[Mapping[str, Callable[..., Any]]] = contextvars.ContextVar("replacements")
+OWN: dict[str, Callable[..., Any]] = {}
+"""Those functions, as far as their modules have been imported."""
+
+_NONE: Mapping[str, Callable[..., Any]] = {}
+_replacements = contextvars.ContextVar("replacements", default=_NONE)
 
 
 # ---------------------------------------------------------------- kernel or reference
@@ -78,10 +82,8 @@ def compiled(
 
         @functools.wraps(reference)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            known = (
-                backend.runs_kernels() and _all_of(dtypes, args) and (not kwargs or _all_of(dtypes, kwargs.values()))
-            )
-            if known and not any(map(is_replaced, uses)):
+            runs_driver = backend.runs_kernels() and _have(dtypes, args) and _have(dtypes, kwargs.values())
+            if runs_driver and not any(map(is_replaced, uses)):
                 result: R = getattr(load(), name)(*args, **kwargs)
                 if result is not NotImplemented:
                     return result
@@ -92,13 +94,13 @@ def compiled(
     return decorate
 
 
-def _all_of(dtypes: tuple[type[np.floating], ...], values: Any) -> bool:
-    """Whether every array of floats among the values, or in sequences among them, has one of the dtypes."""
+def _have(dtypes: tuple[type[np.floating], ...], values: Any) -> bool:
+    """Return whether every array of floats among the values, or in sequences among them, has one of the dtypes."""
     for value in values:
         if isinstance(value, np.ndarray):
             if value.dtype.kind == "f" and value.dtype.type not in dtypes:
                 return False
-        elif isinstance(value, (list, tuple)) and not _all_of(dtypes, value):
+        elif isinstance(value, (list, tuple)) and not _have(dtypes, value):
             return False
     return True
 
@@ -110,8 +112,8 @@ def _all_of(dtypes: tuple[type[np.floating], ...], values: Any) -> bool:
 class Result:
     """What a replaced function must return: an array of `shape`, where None is any size.
 
-    dtype: to which floats are converted; None for indices, whole numbers in `least` .. `most`, which must differ from
-    each other where `distinct`.
+    dtype: to which floats are converted; None for indices, whole numbers in `least` .. `most`. These must differ from
+    each other where `distinct`, be True in the mask `among`, and be in descending order of `scores`.
     """
 
     shape: tuple[int | None, ...]
@@ -119,6 +121,8 @@ class Result:
     least: int = 0
     most: int = 0
     distinct: bool = False
+    among: np.ndarray | None = None
+    scores: np.ndarray | None = None
 
 
 def floats(shape: tuple[int | None, ...], like: Any) -> Result:
@@ -127,9 +131,9 @@ def floats(shape: tuple[int | None, ...], like: Any) -> Result:
     return Result(shape, dtype if dtype.kind == "f" else np.dtype(np.float64))
 
 
-def indices(count: int | None, least: int, most: int, distinct: bool = False) -> Result:
-    """Return the requirement of `count` indices in `least` .. `most`."""
-    return Result((count,), None, least, most, distinct)
+def indices(count: int | None, least: int, most: int, **more: Any) -> Result:
+    """Return the requirement of `count` indices in `least` .. `most`; more as in `Result`."""
+    return Result((count,), None, least, most, **more)
 
 
 def replaceable(
@@ -147,23 +151,22 @@ def replaceable(
         name, signature = function.__name__, inspect.signature(function)
         if name not in REPLACEABLE:
             raise ValueError(f"{name} is missing in REPLACEABLE")
+        OWN[name] = function
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            replacement = _replacements.get({}).get(name)
+            replacement = _replacements.get().get(name)
             if replacement is None:
                 return function(*args, **kwargs)
-            result = _call(name, replacement, args, kwargs)
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
+            result = _call(name, replacement, bound.arguments)
             required: Any = returns(**bound.arguments)
-            checked: Any
-            if isinstance(required, tuple):
-                if not isinstance(result, tuple) or len(result) != len(required):
-                    raise TypeError(f"your {name} must return {len(required)} arrays, got {_kind(result)}")
-                checked = tuple(_check(name, part, one) for part, one in zip(result, required, strict=True))
-            else:
-                checked = _check(name, result, required)
+            if not isinstance(required, tuple):
+                return _check(name, result, required)  # type: ignore[return-value]
+            if not isinstance(result, tuple) or len(result) != len(required):
+                raise TypeError(f"your {name} must return {len(required)} arrays, got {_kind(result)}")
+            checked: Any = tuple(_check(name, part, one) for part, one in zip(result, required, strict=True))
             return checked
 
         return run
@@ -176,16 +179,20 @@ def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
     """Run `function` in place of the library's own function of this name, in this block and context.
 
     The whole detector then uses it: `predict`, `trace` and `get_loss` call it with the arguments of the function that
-    it replaces, and check what it returns. Inside of it, the name means the library's own function. Threads that are
-    started in the block do not inherit it.
+    it replaces, all by position, and check what it returns. Inside of it, the name means the library's own function.
+    Checks and measures (`rcnn.checks`, `rcnn.evaluate`) keep to the library's own functions. Threads that are started
+    in the block do not inherit it.
 
     Parameters
     ----------
     name : str
         A function of a stage: area, batched_nms, cell_anchors, clip, decode, encode, grid_anchors, iou, match, nms,
-        remove_small, roi_align, roi_align_backward, roi_pool or sample.
+        remove_small, roi_align, roi_align_backward, roi_pool or sample. The detector pools by RoIAlign, so that
+        roi_pool is only called directly. A detector that is trained needs the gradient of a roi_align of your own:
+        replace roi_align_backward, too, and call `backward` in the same block.
     function : callable
-        Takes the arguments of that function, in its order, and returns arrays of the same shapes.
+        Takes the arguments of that function, in its order; arrays are read-only. It may leave out trailing arguments
+        that have a default. It returns arrays of the same shapes.
 
     Raises
     ------
@@ -193,8 +200,8 @@ def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
         For another name; and from within the block, where the function returns a wrong shape or an index that does not
         exist.
     TypeError
-        Where `function` is not callable; and from within the block, where it returns something other than an array of
-        the right kind.
+        Where `function` is not callable; and from within the block, where it takes other arguments, or returns
+        something other than an array of the right kind.
 
     Examples
     --------
@@ -207,7 +214,7 @@ def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
         raise ValueError(f"name must be one of {', '.join(REPLACEABLE)}, got {name!r}")
     if not callable(function):
         raise TypeError(f"function must be callable, got {_kind(function)}")
-    token = _replacements.set({**_replacements.get({}), name: function})
+    token = _replacements.set({**_replacements.get(), name: function})
     try:
         yield
     finally:
@@ -216,20 +223,65 @@ def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
 
 def is_replaced(name: str) -> bool:
     """Return whether this context replaces the function of this name."""
-    return name in _replacements.get({})
+    return name in _replacements.get()
 
 
-def _call(name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def original(function: Callable[P, R]) -> Callable[P, R]:
+    """Return the function so that it always runs with the library's own functions, as what judges a user's must."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = _replacements.set(_NONE)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _replacements.reset(token)
+
+    return run
+
+
+def _call(name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     """Return what the user's function returns; while it runs, the name means our own function again."""
-    others = {other: value for other, value in _replacements.get({}).items() if other != name}
+    others = {other: value for other, value in _replacements.get().items() if other != name}
+    given = [_read_only(value) for value in _accepted(name, function, arguments)]
     token = _replacements.set(others)
     try:
-        return function(*args, **kwargs)
+        return function(*given)
     except Exception as error:
         error.add_note(f"This was raised by the function that replaces {name}.")
         raise
     finally:
         _replacements.reset(token)
+
+
+def _accepted(name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> list[Any]:
+    """Return the arguments of a call as far as the user's function takes them; it may leave out trailing defaults."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a builtin, which does not tell
+        return list(arguments.values())
+    defaults = {key: one.default for key, one in inspect.signature(OWN[name]).parameters.items()}
+    given = dict(arguments)
+    while True:
+        try:
+            signature.bind(*given.values())
+            return list(given.values())
+        except TypeError as error:
+            last = next(reversed(given), None)
+            if last is None or defaults[last] is inspect.Parameter.empty or given[last] is not defaults[last]:
+                raise TypeError(
+                    f"your {name} must take ({', '.join(arguments)}), got a function of {signature}"
+                ) from error
+            del given[last]
+
+
+def _read_only(value: Any) -> Any:
+    """Return a read-only view of an array, and anything else as it is."""
+    if not isinstance(value, np.ndarray):
+        return value
+    view = value.view()
+    view.flags.writeable = False
+    return view
 
 
 def _check(name: str, result: Any, required: Result) -> np.ndarray:
@@ -259,11 +311,15 @@ def _check(name: str, result: Any, required: Result) -> np.ndarray:
     values, counts = np.unique(array, return_counts=True)
     if required.distinct and (counts > 1).any():
         raise ValueError(f"your {name} returned the index {values[counts > 1][0]} more than once")
+    if required.among is not None and not required.among[array].all():
+        raise ValueError(f"your {name} returned the index {array[~required.among[array]][0]}, which it must not choose")
+    if required.scores is not None and (np.diff(required.scores[array]) > 0).any():
+        raise ValueError(f"your {name} must return indices by descending score")
     return array
 
 
 def _kind(value: Any) -> str:
-    """How an error names what a value is."""
+    """Return how an error names what a value is."""
     if isinstance(value, np.ndarray):
         return f"an array of dtype {value.dtype}"
     return "None (is `return` missing?)" if value is None else type(value).__name__

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
+from rcnn._ext.dispatch import original
 from rcnn._validate import counted
 from rcnn.boxes import iou
 from rcnn.data import Dataset
@@ -163,6 +164,7 @@ class _Walker:
         return _follow(trace)
 
 
+@original
 def _follow(trace: Trace) -> tuple[np.ndarray, ...]:
     """The fields of `Objects` for the only image of a trace."""
     assert trace.gt_boxes is not None and trace.gt_labels is not None and trace.sampled_anchors is not None

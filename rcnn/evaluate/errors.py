@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rcnn._ext.dispatch import original
 from rcnn.boxes import iou
 from rcnn.evaluate._inputs import Found, PerImage, Wanted, check_inputs, concatenate
 from rcnn.evaluate.voc import (
@@ -68,6 +69,7 @@ def confusion(
     return counts
 
 
+@original
 def _take_objects(
     detected: Found, target: Wanted, iou_threshold: float, score_thresh: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -199,6 +201,7 @@ def _kinds(
     return kind, np.where(matched, judged.objects, guess_about)
 
 
+@original
 def _explain(detected: Found, target: Wanted, high: float, low: float) -> tuple[np.ndarray, np.ndarray]:
     """(kind (D,), object in this image (D,)) of detections, taken as if none had an object of its class."""
     if not len(target.boxes):

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from rcnn._ext.dispatch import original
 from rcnn._validate import check_boxes
 from rcnn.boxes import iou
 from rcnn.data import Dataset
@@ -157,6 +158,7 @@ def trace_dataset(
     return result, detections, targets
 
 
+@original
 def _best_overlaps(
     trace: Trace, i: int, size: Size, target: Mapping[str, np.ndarray], renamed: Detections, ks: Sequence[int]
 ) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
+from rcnn._ext.dispatch import original
 from rcnn._validate import as_float_array
 from rcnn.boxes import area, iou
 from rcnn.data import Dataset
@@ -232,6 +233,7 @@ def share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
     return np.divide(inside, areas, out=np.zeros_like(inside), where=areas > 0)
 
 
+@original
 def _match_to_objects(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float) -> np.ndarray:
     """The object that each detection is of, (D,) over all images, as an index into all objects; -1 for none."""
     matches = []

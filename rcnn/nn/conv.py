@@ -61,7 +61,9 @@ def matrix_product(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     maps = maps.computed()
     filters = weight.reshape(len(weight), *maps.shape[1:])  # (O, C, H, W)
     size = (maps.shape[2], maps.shape[3])
-    return result_of(MatrixProduct(Convolution(maps, filters, bias, size, (0, 0), (1, 1), (1, 1))))
+    return result_of(
+        MatrixProduct(Convolution(maps, filters, bias, stride=size, padding=(0, 0), dilation=(1, 1), size=(1, 1)))
+    )
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,13 @@ class Convolution:
         return tuple(one for one in (self.x, self.weight, self.bias, self.residual) if one is not None)
 
     def scaled(self, scale: np.ndarray, shift: np.ndarray) -> Convolution | None:
-        if self.relu or any(one is not None for one in (self.bias, self.scale, self.residual)):
+        is_plain = not self.relu and all(one is None for one in (self.bias, self.scale, self.residual))
+        if not is_plain or scale.dtype != self.dtype:
             return None
-        return replace(self, scale=scale.astype(self.dtype, copy=False), bias=Tensor(shift))
+        return replace(self, scale=scale, bias=Tensor(shift))
 
     def added(self, residual: Tensor) -> Convolution | None:
-        if self.relu or self.residual is not None or residual.shape != self.shape:
+        if self.relu or self.residual is not None or (residual.shape, residual.dtype) != (self.shape, self.dtype):
             return None
         return replace(self, residual=residual)
 

@@ -79,9 +79,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def relu(x: Tensor) -> Tensor:
     """max(x, 0); the gradient at 0 is 0."""
-    fused = extend(x, "rectified")
-    if fused is not None:
-        return fused
+    extended = extend(x, "rectified")
+    if extended is not None:
+        return extended.computed()  # nothing more can join the pass
     out = elementwise.relu(x.data)
     return record(out, (x,), lambda g: (elementwise.leaky_relu_gradient(g, out, 0.0),))
 
@@ -108,8 +108,11 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Gen
 
 def scale_and_shift(x: Tensor, scale: np.ndarray, shift: np.ndarray) -> Tensor:
     """Return x * scale + shift with constants (C,) for each channel, (N, C, H, W)."""
-    fused = extend(x, "scaled", scale, shift)
-    return x * scale[:, None, None] + shift[:, None, None] if fused is None else fused
+    check_maps("scale_and_shift", x)
+    if not scale.shape == shift.shape == x.shape[1:2]:
+        raise ValueError(f"scale and shift must have the shape {x.shape[1:2]}, got {scale.shape} and {shift.shape}")
+    extended = extend(x, "scaled", scale, shift)
+    return x * scale[:, None, None] + shift[:, None, None] if extended is None else extended
 
 
 def batch_norm(
@@ -138,9 +141,9 @@ def batch_norm(
             raise ValueError(f"batch_norm of {values.size} channels was given maps of {channels}: {x.shape}")
     if not training and not is_recording():
         scale = weight.data / np.sqrt(running_var + running_var.dtype.type(eps))  # (C,)
-        fused = extend(x, "scaled", scale, bias.data - running_mean * scale)
-        if fused is not None:
-            return fused
+        extended = extend(x, "scaled", scale, bias.data - running_mean * scale)
+        if extended is not None:
+            return extended
     if training:
         if count < 2:
             raise ValueError(f"batch_norm in training needs more than one value per channel, not a map of {x.shape}")
@@ -186,7 +189,7 @@ class Normalisation:
         return None
 
     def added(self, residual: Tensor) -> Normalisation | None:
-        if self.relu or self.residual is not None or residual.shape != self.shape:
+        if self.relu or self.residual is not None or (residual.shape, residual.dtype) != (self.shape, self.dtype):
             return None
         return replace(self, residual=residual)
 

@@ -16,17 +16,18 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import weakref
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
-from rcnn.nn.tensor import Tensor, is_recording, record
+from rcnn.nn.tensor import Tensor, is_recording, record, recording
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_defers: contextvars.ContextVar[bool] = contextvars.ContextVar("defers", default=False)
+_pending: contextvars.ContextVar[weakref.WeakSet[Deferred] | None] = contextvars.ContextVar("pending", default=None)
 
 
 class Operation(Protocol):
@@ -51,18 +52,22 @@ class Operation(Protocol):
 class Deferred(Tensor):
     """The tensor of an operation that is computed when its value is first read."""
 
-    __slots__ = ("_computed", "_operation")
+    __slots__ = ("_node", "_operation", "_recorded")
 
     def __init__(self, operation: Operation) -> None:
         self.grad = None
-        self.requires_grad = is_recording() and any(parent.requires_grad for parent in operation.parents)
+        self._recorded = is_recording()  # now, not when the value is read
+        self.requires_grad = self._recorded and any(parent.requires_grad for parent in operation.parents)
         self._parents, self._vjp = (), None
         self._operation = operation
-        self._computed: Tensor | None = None
+        self._node: Tensor | None = None
 
     @property
     def data(self) -> np.ndarray:  # type: ignore[override]
-        return self.computed().data
+        """The value, read-only: a pass that has taken up more steps would not see a change."""
+        value = self.computed().data.view()
+        value.flags.writeable = False
+        return value
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,16 +78,22 @@ class Deferred(Tensor):
         return self._operation.dtype
 
     def computed(self) -> Tensor:
-        if self._computed is None:
+        if self._node is None:
             operation = self._operation
             out = operation.compute()
-            self._computed = record(out, operation.parents, functools.partial(operation.gradient, out))
-        return self._computed
+            with recording(self._recorded):
+                self._node = record(out, operation.parents, functools.partial(operation.gradient, out))
+        return self._node
 
-    def extended(self, step: str, *args: Any) -> Tensor | None:
+    def extended(self, step: str, *args: Any) -> Deferred | None:
         """Return the tensor of this operation with another step, or None where it must be computed first."""
+        if self._recorded != is_recording():
+            return None
         operation = getattr(self._operation, step)(*args)
-        return None if operation is None else Deferred(operation)
+        return None if operation is None else _defer(operation)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.computed().__reduce_ex__(protocol)
 
     def backward(self, grad: Any = None) -> None:
         self.computed().backward(grad)
@@ -94,11 +105,18 @@ class Deferred(Tensor):
 
 def result_of(operation: Operation) -> Tensor:
     """Return the tensor of an operation: deferred in a `fused` function, else computed."""
-    deferred = Deferred(operation)
-    return deferred if _defers.get() else deferred.computed()
+    return Deferred(operation).computed() if _pending.get() is None else _defer(operation)
 
 
-def extend(x: Tensor, step: str, *args: Any) -> Tensor | None:
+def _defer(operation: Operation) -> Deferred:
+    """Return the deferred tensor of an operation, which is computed at the end of the block at the latest."""
+    deferred, pending = Deferred(operation), _pending.get()
+    if pending is not None:
+        pending.add(deferred)
+    return deferred
+
+
+def extend(x: Tensor, step: str, *args: Any) -> Deferred | None:
     """Return x with another step of its operation, or None where x is not deferred or cannot take it up."""
     return x.extended(step, *args) if isinstance(x, Deferred) else None
 
@@ -106,19 +124,23 @@ def extend(x: Tensor, step: str, *args: Any) -> Tensor | None:
 def fused(function: Callable[P, R]) -> Callable[P, R]:
     """Return the function with convolutions in it deferred, so that what follows them joins the same pass.
 
-    Decorates a `forward`. The result has the value of the steps one after the other, up to rounding.
+    Decorates a `forward`. The result has the value of the steps one after the other, up to rounding. A convolution that
+    is both read by itself and followed by other steps is computed twice.
     """
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        if _defers.get():
+        if _pending.get() is not None:
             return function(*args, **kwargs)
-        token = _defers.set(True)
+        pending: weakref.WeakSet[Deferred] = weakref.WeakSet()
+        token = _pending.set(pending)
         try:
             result: R = _computed(function(*args, **kwargs))
+            for deferred in list(pending):  # which somebody holds, as a hook does
+                deferred.computed()
             return result
         finally:
-            _defers.reset(token)
+            _pending.reset(token)
 
     return run
 

@@ -66,6 +66,8 @@ class Module:
         HookHandle
             `handle.remove()` removes the hook, and so does leaving a `with handle:` block.
         """
+        if not callable(hook):
+            raise TypeError(f"hook must be callable, got {type(hook).__name__}")
         handle = HookHandle(self)
         vars(self).setdefault("_forward_hooks", {})[handle] = hook
         return handle
@@ -86,7 +88,7 @@ class Module:
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly below this one, with their names, in the order in which they were set."""
-        for name, value in vars(self).items():
+        for name, value in self._attributes():
             yield from _find(Module, name, value)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
@@ -115,13 +117,17 @@ class Module:
 
     def _named_state(self, prefix: str = "") -> Iterator[tuple[str, Parameter | np.ndarray]]:
         """(full name, value) of everything in the state: parameters, then buffers, then the parts'."""
-        for name, value in vars(self).items():
+        for name, value in self._attributes():
             for full_name, parameter in _find(Parameter, name, value):
                 yield prefix + full_name, parameter
         for name, buffer in self._own_buffers():
             yield prefix + name, buffer
         for name, child in self.children():
             yield from child._named_state(f"{prefix}{name}.")
+
+    def _attributes(self) -> list[tuple[str, Any]]:
+        """Return the attributes that may hold parts; a list, because another thread may set a mode meanwhile."""
+        return [(name, value) for name, value in list(vars(self).items()) if name != "_forward_hooks"]
 
     def _own_buffers(self) -> list[tuple[str, np.ndarray]]:
         """The buffers of this module alone, with their names."""

@@ -33,16 +33,23 @@ _recording: contextvars.ContextVar[bool] = contextvars.ContextVar("recording", d
 
 
 @contextlib.contextmanager
+def recording(on: bool) -> Iterator[None]:
+    """Record what is computed in this block, or not."""
+    token = _recording.set(on)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+@contextlib.contextmanager
 def no_grad() -> Iterator[None]:
     """Record nothing that is computed in this block: results have no parents and need less memory.
 
     The block holds for its context; threads that are started in it do not inherit it. Also works as a decorator.
     """
-    token = _recording.set(False)
-    try:
+    with recording(False):
         yield
-    finally:
-        _recording.reset(token)
 
 
 def is_recording() -> bool:

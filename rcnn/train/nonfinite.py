@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from rcnn.model import FasterRCNN
 from rcnn.nn import Module, Tensor, optim
 from rcnn.nn.module import Hook
 from rcnn.nn.random import drawing_from
+
+_searching: contextvars.ContextVar[bool] = contextvars.ContextVar("searching", default=False)
 
 
 class NotFinite(Exception):
@@ -82,13 +85,19 @@ def _watched(root: Module) -> Iterator[None]:
 
     def hook(name: str) -> Hook:
         def look(module: Module, args: tuple[Any, ...], result: Any) -> None:
+            if not _searching.get():  # another thread predicts with the same modules
+                return
             for item in result if isinstance(result, (list, tuple)) else [result]:
                 if isinstance(item, Tensor):
                     _look(f"the backbone ({name})" if name else "the backbone", item.data)
 
         return look
 
-    with contextlib.ExitStack() as hooks:
-        for prefix, module in root.named_modules():
-            hooks.enter_context(module.register_forward_hook(hook(prefix.removesuffix("."))))
-        yield
+    token = _searching.set(True)
+    try:
+        with contextlib.ExitStack() as hooks:
+            for prefix, module in root.named_modules():
+                hooks.enter_context(module.register_forward_hook(hook(prefix.removesuffix("."))))
+            yield
+    finally:
+        _searching.reset(token)

@@ -84,5 +84,7 @@ def _diagnose(
     model.load_state_dict(buffers, strict=False)
     try:
         return first_non_finite(model, batch.images, batch.targets, _rng(recipe, step))
+    except ValueError:  # the same as before, with nothing that is not finite up to it
+        return None
     finally:
         model.load_state_dict(buffers, strict=False)

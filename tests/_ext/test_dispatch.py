@@ -142,11 +142,14 @@ def test_the_whole_detector_runs_with_a_function_in_place_of_ours(impl, model, p
     assert len(calls) == count
 
 
-def test_a_detector_is_made_with_cell_anchors_of_ones_own():
+def test_the_detector_lays_cell_anchors_of_ones_own_in_the_block_alone(model, page):
+    plain = model.trace([page[0]]).anchors[0]
     with rcnn.replace("cell_anchors", lambda sizes, ratios: FUNCTIONS["cell_anchors"](sizes, ratios) * 2):
-        wide = rcnn.faster_rcnn_small(("background", "a"))
-    plain = rcnn.faster_rcnn_small(("background", "a"))
-    np.testing.assert_array_equal(wide.anchor_generator.cells[0], plain.anchor_generator.cells[0] * 2)
+        wide = model.trace([page[0]]).anchors[0]
+        other = rcnn.faster_rcnn_small(("background", "a"))
+    np.testing.assert_array_equal(wide[:, 2:] - wide[:, :2], 2 * (plain[:, 2:] - plain[:, :2]))
+    np.testing.assert_array_equal(model.trace([page[0]]).anchors[0], plain)
+    assert len(set(other.anchor_generator.cells[0][:, 2].tolist()) & set(model.anchor_generator.cells[0][:, 2])) > 0
 
 
 def test_the_detections_are_those_of_the_replaced_function(model, page):
@@ -185,7 +188,7 @@ def test_results_take_our_dtypes():
     with rcnn.replace("iou", lambda a, b: [[1, 0, 0]] * 3):
         assert boxes.iou(single, single).dtype == np.float32
         assert boxes.iou(BOXES, BOXES).dtype == np.float64
-    with rcnn.replace("nms", lambda *given: [2, 0]):
+    with rcnn.replace("nms", lambda *given: [1, 0]):
         assert nms.nms(BOXES, SCORES, 0.5).dtype == np.int64
     with rcnn.replace("nms", lambda *given: []):
         assert nms.nms(BOXES, SCORES, 0.5).tolist() == []
@@ -222,6 +225,48 @@ def test_sample_must_return_two_arrays():
         matching.sample(labels, 2, 0.5, np.random.default_rng(0))
     with rcnn.replace("sample", lambda *given: ([0], [9])), pytest.raises(ValueError, match="returned the index 9"):
         matching.sample(labels, 2, 0.5, np.random.default_rng(0))
+
+
+def test_the_function_gets_every_argument_by_position_and_read_only():
+    seen = []
+
+    def my_decode(deltas, boxes, weights):
+        seen.append((deltas.flags.writeable, weights))
+        return np.zeros_like(deltas)
+
+    with rcnn.replace("decode", my_decode):
+        boxes.decode(np.zeros((3, 4)), BOXES)
+        boxes.decode(deltas=np.zeros((3, 4)), boxes=BOXES, weights=(1, 1, 1, 2))
+    assert seen == [(False, (1, 1, 1, 1)), (False, (1, 1, 1, 2))]
+
+
+def test_the_function_may_leave_out_trailing_defaults_but_nothing_else():
+    with rcnn.replace("decode", lambda deltas, boxes: np.zeros_like(deltas)):
+        assert not boxes.decode(np.zeros((3, 4)), BOXES).any()
+        with pytest.raises(
+            TypeError, match=r"your decode must take \(deltas, boxes, weights\), got a function of \(deltas"
+        ):
+            boxes.decode(np.zeros((3, 4)), BOXES, (1, 1, 1, 2))
+    with rcnn.replace("iou", lambda boxes1: boxes1), pytest.raises(TypeError, match=r"must take \(boxes1, boxes2\)"):
+        boxes.iou(BOXES, BOXES)
+
+
+def test_a_sample_of_the_wrong_kind_and_an_unsorted_nms_are_refused():
+    labels = np.array([1, 0, -1])
+    with (
+        rcnn.replace("sample", lambda *given: ([1], [])),
+        pytest.raises(ValueError, match="index 1, which it must not"),
+    ):
+        matching.sample(labels, 2, 0.5, np.random.default_rng(0))
+    with rcnn.replace("nms", lambda *given: [0, 1]), pytest.raises(ValueError, match="by descending score"):
+        nms.nms(BOXES, SCORES, 0.5)
+
+
+def test_measures_keep_to_the_librarys_own_functions():
+    detections = [{"boxes": BOXES, "scores": SCORES, "labels": [1, 1, 1]}]
+    targets = [{"boxes": BOXES, "labels": [1, 1, 1]}]
+    with rcnn.replace("iou", lambda boxes1, boxes2: np.zeros((len(boxes1), len(boxes2)))):
+        assert rcnn.evaluate.evaluate_detections(detections, targets, 2).mean_ap == 1
 
 
 def test_an_error_of_the_function_says_where_it_comes_from():

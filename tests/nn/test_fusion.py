@@ -1,6 +1,8 @@
 """Layers that are computed in one pass: the same results, gradients and statistics as one after the other."""
 
+import copy
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -157,7 +159,7 @@ def test_a_value_that_is_read_in_between_is_the_layers_own(passes):
     np.testing.assert_allclose(activated.data, np.maximum(norm(Tensor(plain)).data, 0), rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(doubled.data, plain * 2)
     assert mean == plain.mean()
-    assert passes == ["", "scale relu", ""]
+    assert passes == ["scale relu", "", ""]  # the last is of the comparison
 
 
 def test_gradients_flow_through_a_value_that_is_read_twice():
@@ -174,6 +176,65 @@ def test_gradients_flow_through_a_value_that_is_read_twice():
         function(x).sum().backward()
         gradients.append(x.grad)
     np.testing.assert_allclose(*gradients, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("where", ["outside", "inside"])
+def test_recording_is_that_of_the_moment_when_a_layer_is_called(where):
+    """A value that is first read under no_grad keeps its gradient, and one that is made there gets none."""
+    conv, _ = layers("none", bias=True)
+
+    @fused
+    def forward(x):
+        if where == "outside":
+            out = conv(x)
+            with no_grad():
+                out.data.mean()
+        else:
+            with no_grad():
+                out = conv(x)
+        return F.relu(out)
+
+    out = forward(Tensor(MAPS, requires_grad=True))
+    assert out.requires_grad == (where == "outside")
+    if out.requires_grad:
+        out.sum().backward()
+        assert conv.weight.grad is not None
+
+
+def test_a_deferred_value_is_read_only():
+    conv, _ = layers("none", bias=True)
+
+    @fused
+    def forward(x):
+        out = conv(x)
+        out.data[:] = 0
+        return out
+
+    with pytest.raises(ValueError, match="read-only"):
+        forward(Tensor(MAPS))
+
+
+def test_what_somebody_keeps_is_computed_at_the_end_of_the_block():
+    conv, _ = layers("none", bias=True)
+    kept = []
+
+    @fused
+    def forward(x):
+        kept.append(conv(x))
+        return F.relu(kept[0])
+
+    wanted = forward(Tensor(MAPS)).data
+    conv.weight.data[...] = 0
+    np.testing.assert_array_equal(np.maximum(kept[0].data, 0), wanted)
+    twin = pickle.loads(pickle.dumps(copy.deepcopy(kept[0])))
+    assert not isinstance(twin, Deferred)
+    np.testing.assert_array_equal(twin.data, kept[0].data)
+
+
+def test_channels_are_checked_as_without_fusing():
+    network = nn.Sequential(nn.Conv2d(5, 8, 3, bias=False), nn.FrozenBatchNorm2d(2))
+    with pytest.raises(ValueError, match=r"scale and shift must have the shape \(8,\), got \(2,\) and \(2,\)"):
+        network(Tensor(MAPS.astype(np.float32)))
 
 
 def test_an_error_leaves_nothing_deferred():

@@ -130,5 +130,14 @@ def test_a_hook_is_no_part_of_the_state_and_is_copied_with_its_module():
         np.testing.assert_array_equal(twin(X).data, net(X).data)
 
 
+def test_a_module_may_be_a_hook_without_becoming_a_part():
+    net = nn.Sequential(nn.Identity())
+    net.register_forward_hook(lambda *given: None)
+    net.register_forward_hook(nn.Linear(2, 2).forward)
+    assert len(net) == 1 and list(net.state_dict()) == []
+    with pytest.raises(TypeError, match="hook must be callable, got int"):
+        net.register_forward_hook(3)
+
+
 def doubled(module, args, result):
     return result * 2.0
