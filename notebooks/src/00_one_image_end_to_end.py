@@ -101,7 +101,7 @@ def show(name, array):
 def predict_shapes():
     """The shape that you expect of each array, by its name, as a tuple of whole numbers.
 
-    "images" (N, 3, H, W), "features[0]" (N, C, H_l, W_l), "anchors[0]" (A_l, 4), "objectness[0]" (N, A_l),
+    "batch" (N, 3, H, W), "features[0]" (N, C, H_l, W_l), "anchors[0]" (A_l, 4), "objectness[0]" (N, A_l),
     "rpn_deltas[0]" (N, A_l, 4), "candidates[0]" (K_i, 4) and "proposals[0]" (P_i, 4), both the largest
     possible, "pooled" (R, C, ph, pw), where R is the sum of all P_i, "class_logits" (R, L),
     "box_deltas" (R, L, 4).
@@ -110,7 +110,7 @@ def predict_shapes():
     rows, columns = 128 // 8, 128 // 8
     in_all = rows * columns * 3 * 2
     return {
-        "images": (1, 3, 128, 128),
+        "batch": (1, 3, 128, 128),
         "features[0]": (1, 64, rows, columns),
         "anchors[0]": (in_all, 4),
         "objectness[0]": (1, in_all),

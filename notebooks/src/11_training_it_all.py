@@ -43,7 +43,7 @@ import tempfile
 import numpy as np
 
 import rcnn
-from rcnn import boxes, checks, course, data, evaluate, plot, train
+from rcnn import boxes, checks, course, data, evaluate, plot, roi_heads, train
 from rcnn.nn import optim
 
 rcnn.set_num_threads(1)  # on small pages a second one gains little, and loses much on a busy machine
@@ -488,7 +488,14 @@ chosen = settings()
 assert not {"steps", "batch_size", "seed"} & set(chosen), "steps, batch_size and seed are given"
 rcnn.seed(0)
 headless = rcnn.load_digits()
-headless.roi_heads = type(headless.roi_heads)(headless.config)  # random weights
+config = headless.config
+headless.roi_heads = roi_heads.RoIHeads(  # random weights
+    config.feat_channels,
+    config.num_classes,
+    pool_size=config.pool_size,
+    hidden_dim=config.hidden_dim,
+    dropout=config.dropout,
+)
 before = evaluate.evaluate(headless, digits, progress=False).mean_ap
 recipe = train.Recipe(steps=120, batch_size=4, **chosen)
 run = train.fit(headless, data.Digits(), recipe, progress=False)

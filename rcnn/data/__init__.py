@@ -93,7 +93,7 @@ def load(
         name: "shapes" or "digits", which are drawn; or "voc:PATH", "coco:PATH", "csv:PATH", "masks:PATH", which are
             read as `VOC`, `COCO`, `CSV` and `Masks` do.
         split: "train" or "val"; of what is read also another that is there.
-        n: number of pages; None means the split's own number. Of what is read, the first n.
+        n: number of images; None means the split's own number. Of what is read, the first n.
         seed: of the drawn pages.
         options: further arguments of what reads PATH, by name: "on_error", "classes", "images", ...
 
