@@ -1,4 +1,4 @@
-"""A check of gradients against finite differences, and the memory layouts that an array can come in."""
+"""A check of gradients against finite differences, and the memory layouts that an array can have."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ TOLERANCE = 1e-6  # of the largest value
 
 
 def check_gradients(function: Callable[..., Tensor], *arrays: np.ndarray) -> None:
-    """Asserts that the gradient of `function` with respect to each array is what central differences say, in float64.
+    """Assert that the gradient of `function` with respect to each array equals central differences, in float64.
 
-    The result is weighed with fixed random numbers, so that errors cannot cancel. Each gradient must also come out the
-    same when only its own array requires one.
+    The result is weighted with fixed random numbers, so that errors cannot cancel. Each gradient must also be the same
+    when only its own array requires one.
     """
     arrays = tuple(np.array(array, np.float64) for array in arrays)
     weights = np.random.default_rng(99).normal(size=function(*map(Tensor, arrays)).shape)
@@ -30,17 +30,17 @@ def check_gradients(function: Callable[..., Tensor], *arrays: np.ndarray) -> Non
         np.testing.assert_array_equal(alone[index], found)
 
 
-def gradients(function: Callable[..., Tensor], weights, arrays, wanted):
-    """The gradient with respect to each array, None for those that are not wanted."""
-    tensors = [Tensor(array, requires_grad=index in wanted) for index, array in enumerate(arrays)]
+def gradients(function: Callable[..., Tensor], weights, arrays, required):
+    """Return the gradient with respect to each array, None for those whose index is not in `required`."""
+    tensors = [Tensor(array, requires_grad=index in required) for index, array in enumerate(arrays)]
     function(*tensors).backward(weights)
     return [tensor.grad for tensor in tensors]
 
 
 def in_layouts(function: Callable[..., Tensor], arrays, arrange, upstream):
-    """Pairs of the value, and of each gradient: of the arrays as they are, and arranged in memory by `arrange`.
+    """Return pairs of the value, and of each gradient: in C order, and in the layout of `arrange`.
 
-    `upstream(size)` is the gradient that comes from above, flat.
+    `upstream(size)` returns the gradient of the result, flat.
     """
 
     def run(layout):
@@ -53,16 +53,16 @@ def in_layouts(function: Callable[..., Tensor], arrays, arrange, upstream):
 
 
 def central_differences(function: Callable[..., Tensor], weights, arrays, index: int) -> np.ndarray:
-    """The same gradient from the change of the result as each element moves by a small step either way."""
+    """Return the same gradient from the change of the result when each element moves by a small step both ways."""
     moved = [array.copy() for array in arrays]
     out = np.zeros_like(arrays[index])
-    for place in np.ndindex(out.shape):
+    for element in np.ndindex(out.shape):
         ends = []
         for step in (STEP, -STEP):
-            moved[index][place] = arrays[index][place] + step
-            ends.append(function(*map(Tensor, moved)).data.copy())  # it may be a view of what moves on
-        moved[index][place] = arrays[index][place]
-        out[place] = np.sum((ends[0] - ends[1]) * weights) / (2 * STEP)
+            moved[index][element] = arrays[index][element] + step
+            ends.append(function(*map(Tensor, moved)).data.copy())  # a copy: it may be a view of the array that changes
+        moved[index][element] = arrays[index][element]
+        out[element] = np.sum((ends[0] - ends[1]) * weights) / (2 * STEP)
     return out
 
 

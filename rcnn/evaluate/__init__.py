@@ -1,5 +1,6 @@
-"""How good a detector is: average precision as PASCAL VOC and COCO define it, and which stage loses what;
-how well anchors cover the objects of a data set, and which cover them better.
+"""Measures of a detector and of its anchors: average precision, kinds of error, recall by stage, anchor coverage.
+
+For example:
 
     result = evaluate.evaluate(model, dataset)
     print(result.mean_ap)

@@ -1,4 +1,4 @@
-"""What every measure asks of detections and targets, checked once: the shapes, the numbers, the labels."""
+"""The validation of detections and targets that all measures share: shapes, numbers and labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ PerImage = Mapping[str, ArrayLike]  # the detections on one image, or its target
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Checked detections of one image."""
+    """The checked detections of one image."""
 
     boxes: np.ndarray  # (D, 4) float64
     scores: np.ndarray  # (D,)
@@ -23,7 +23,7 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Wanted:
-    """Checked objects of one image."""
+    """The checked objects of one image."""
 
     boxes: np.ndarray  # (G, 4) float64
     labels: np.ndarray  # (G,)
@@ -35,9 +35,9 @@ class Wanted:
 def check_inputs(
     detections: Sequence[PerImage], targets: Sequence[PerImage], num_classes: int
 ) -> tuple[list[Found], list[Wanted]]:
-    """(detections, targets) of every image, checked; ValueError, naming the image, for what does not fit."""
+    """Return checked detections and targets of every image; raise ValueError, naming the image, for invalid ones."""
     if len(detections) != len(targets):
-        raise ValueError(f"detections and targets must be as many, got {len(detections)} and {len(targets)}")
+        raise ValueError(f"detections and targets must have the same length, got {len(detections)} and {len(targets)}")
     return (
         check_detections(detections, num_classes),
         [_check_target(t, num_classes, f"targets[{i}]") for i, t in enumerate(targets)],
@@ -45,7 +45,7 @@ def check_inputs(
 
 
 def check_detections(detections: Sequence[PerImage], num_classes: int) -> list[Found]:
-    """The detections of every image, checked; ValueError, naming the image, for what does not fit."""
+    """Return the checked detections of every image; raise ValueError, naming the image, for invalid ones."""
     return [_check_detections(d, num_classes, f"detections[{i}]") for i, d in enumerate(detections)]
 
 
@@ -55,7 +55,7 @@ def _check_detections(detection: PerImage, num_classes: int, name: str) -> Found
     check_finite(boxes, f"{name}['boxes']")
     scores = check_scores(detection["scores"], len(boxes), f"{name}['scores']")
     if np.isnan(scores).any():
-        raise ValueError(f"{name}['scores'][{int(np.isnan(scores).argmax())}] is NaN; it has no place in the order")
+        raise ValueError(f"{name}['scores'][{int(np.isnan(scores).argmax())}] is NaN; scores must be comparable")
     return Found(boxes, scores, _check_labels(detection["labels"], len(boxes), num_classes, f"{name}['labels']"))
 
 
@@ -66,7 +66,7 @@ def _check_target(target: PerImage, num_classes: int, name: str) -> Wanted:
     empty = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # (G,)
     if empty.any():
         i = int(empty.argmax())
-        raise ValueError(f"{name}['boxes'][{i}] is {boxes[i].tolist()}; an object needs x2 > x1 and y2 > y1")
+        raise ValueError(f"{name}['boxes'][{i}] must have x2 > x1 and y2 > y1, got {boxes[i].tolist()}")
     labels = _check_labels(target["labels"], len(boxes), num_classes, f"{name}['labels']")
     return Wanted(
         boxes,
@@ -86,14 +86,14 @@ def _check_areas(target: PerImage, boxes: np.ndarray, name: str) -> np.ndarray:
     wrong = ~((areas >= 0) & np.isfinite(areas))
     if wrong.any():
         i = int(wrong.argmax())
-        raise ValueError(f"{name}['areas'][{i}] is {areas[i]}; an area is finite and at least 0")
+        raise ValueError(f"{name}['areas'][{i}] must be finite and at least 0, got {areas[i]}")
     return areas
 
 
 def _check_keys(entry: PerImage, keys: Sequence[str], name: str) -> None:
     missing = [key for key in keys if key not in entry]
     if missing:
-        raise ValueError(f"{name} lacks {', '.join(missing)}; it holds {', '.join(entry) or 'nothing'}")
+        raise ValueError(f"{name} lacks {', '.join(missing)}; its keys are {', '.join(entry) or 'none'}")
 
 
 def _check_labels(values: ArrayLike, length: int, num_classes: int, name: str) -> np.ndarray:
@@ -106,5 +106,5 @@ def _check_labels(values: ArrayLike, length: int, num_classes: int, name: str) -
 
 
 def concatenate(parts: Sequence[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
-    """All parts in a row, (N,); an empty sequence is an empty array."""
+    """Return all parts joined, (N,); an empty array if there are none."""
     return np.concatenate([np.zeros(0, dtype), *parts])

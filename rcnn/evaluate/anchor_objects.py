@@ -1,4 +1,4 @@
-"""The objects of a data set as anchors meet them: resized with their images, on a batch of known size."""
+"""The objects of a data set in pixels of the batch, with every image as a batch of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rcnn.transform import Size, padded_size, resized_size
 
 
 class Images(Protocol):
-    """What is asked of a data set. Where it has `annotation(i) -> ((height, width), target)`, no image is decoded."""
+    """A data set. If it has `annotation(i) -> ((height, width), target)`, no image is decoded."""
 
     def __len__(self) -> int: ...
 
@@ -27,10 +27,16 @@ class Images(Protocol):
 class Objects:
     """The objects of some images, in pixels of the batch.
 
-    boxes: (G, 4) float64.
-    padded: (2, G) int64, the heights and the widths of the objects' images with their padding.
-    images: (G,) int64, the index of each object's image.
-    num_images: how many images were looked at, those without objects included.
+    Attributes
+    ----------
+    boxes : (G, 4) float64 array
+        x1, y1, x2, y2.
+    padded : (2, G) int64 array
+        The heights and the widths of the objects' images with their padding.
+    images : (G,) int64 array
+        The index of each object's image.
+    num_images : int
+        All images, including those without objects.
     """
 
     boxes: np.ndarray
@@ -43,26 +49,61 @@ class Objects:
 
     @cached_property
     def centres(self) -> np.ndarray:
-        """(2, G) y and x."""
+        """The centres of the objects.
+
+        Returns
+        -------
+        (2, G) array
+            y and x.
+        """
         return (self.boxes.T[[1, 0]] + self.boxes.T[[3, 2]]) / 2
 
     @cached_property
     def sides(self) -> np.ndarray:
-        """(2, G) heights and widths."""
+        """The sides of the objects.
+
+        Returns
+        -------
+        (2, G) array
+            Heights and widths.
+        """
         return self.boxes.T[[3, 2]] - self.boxes.T[[1, 0]]
 
     @property
     def sizes(self) -> np.ndarray:
-        """(G,) square root of the area, as of an anchor."""
+        """The square roots of the areas, as the size of an anchor.
+
+        Returns
+        -------
+        (G,) array
+            In pixels.
+        """
         return np.sqrt(self.sides[0] * self.sides[1])
 
     @property
     def ratios(self) -> np.ndarray:
-        """(G,) height / width."""
+        """The aspect ratios.
+
+        Returns
+        -------
+        (G,) array
+            height / width.
+        """
         return self.sides[0] / self.sides[1]
 
     def thinned(self, most: int) -> Objects:
-        """At most so many of the objects, at even distances in their order."""
+        """Return a sample of the objects, evenly spaced in their order.
+
+        Parameters
+        ----------
+        most : int
+            The largest number of objects.
+
+        Returns
+        -------
+        Objects
+            All of them if there are no more than `most`.
+        """
         if len(self) <= most:
             return self
         kept = np.arange(most) * len(self) // most  # (most,)
@@ -70,18 +111,31 @@ class Objects:
 
 
 def collect(dataset: Images, min_size: int, max_size: int, progress: bool = True) -> Objects:
-    """The objects of `dataset` that count: those that are neither difficult nor crowds.
+    """Return the objects of a data set that are neither difficult nor crowds.
 
-    Args:
-        dataset: as `Images`.
-        min_size, max_size: images are resized as `rcnn.transform.resized_size` says, and padded each for itself.
-        progress: whether to show a bar.
+    Parameters
+    ----------
+    dataset : Images
+        The data set.
+    min_size, max_size : int
+        The limits of the short and of the long side of a resized image, in pixels; see `rcnn.transform.resized_size`.
+    progress : bool
+        If True, a progress bar is shown.
 
-    Raises ValueError, naming the image and the box, for a box that is not finite or has x2 <= x1 or y2 <= y1.
+    Returns
+    -------
+    Objects
+        In the order of the data set.
+
+    Raises
+    ------
+    ValueError
+        If 1 <= min_size <= max_size does not hold, or a box is not finite or has x2 <= x1 or y2 <= y1; the message
+        names image and box.
     """
     if not 1 <= min_size <= max_size:
-        raise ValueError(f"min_size and max_size must be 1 <= min_size <= max_size, got {min_size!r} and {max_size!r}")
-    boxes, padded = [np.zeros((0, 4))], [(0, 0)]  # of no image, so that a data set may be empty
+        raise ValueError(f"sizes must be 1 <= min_size <= max_size, got {min_size!r} and {max_size!r}")
+    boxes, padded = [np.zeros((0, 4))], [(0, 0)]  # an entry without objects, because the data set may be empty
     for index in tqdm(range(len(dataset)), desc="anchors", unit="image", disable=not progress):
         size, target = _annotation(dataset, index)
         resized = resized_size(size, min_size, max_size)
@@ -98,7 +152,7 @@ def collect(dataset: Images, min_size: int, max_size: int, progress: bool = True
 
 
 def _annotation(dataset: Any, index: int) -> tuple[Size, Mapping[str, ArrayLike]]:
-    """((height, width), target) of an image, without decoding it where the data set can tell."""
+    """Return ((height, width), target) of an image, without decoding it if the data set has `annotation`."""
     if hasattr(dataset, "annotation"):
         size, target = dataset.annotation(index)
     else:
@@ -108,7 +162,7 @@ def _annotation(dataset: Any, index: int) -> tuple[Size, Mapping[str, ArrayLike]
 
 
 def _counted_boxes(target: Mapping[str, ArrayLike], name: str) -> np.ndarray:
-    """The boxes (G, 4) float64 of the objects of `target` that count."""
+    """Return the boxes (G, 4) float64 of the objects of `target` that count."""
     boxes = check_boxes(target["boxes"], f"the boxes of {name}").astype(np.float64)
     impossible = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
     if impossible.any():

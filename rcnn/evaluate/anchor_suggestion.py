@@ -1,7 +1,7 @@
-"""Sizes and ratios of anchors that fit a data set.
+"""A search for anchor sizes and ratios that fit a data set.
 
 Redmon and Farhadi, "YOLO9000", 2017, section 2 ("Dimension clusters"), choose priors by their IoU with the objects
-rather than by hand. Here the choice is bound to what a Faster R-CNN can have, every size with every ratio, and is
+rather than by hand. Here the choice is limited to the anchors of a Faster R-CNN, every size with every ratio. It is
 judged by the true coverage: on the grid of each level, with the rounding of the anchors, on the resized images.
 """
 
@@ -17,33 +17,42 @@ from rcnn.anchors import MIN_SIZE, AnchorGenerator, cell_anchors
 from rcnn.evaluate.anchor_coverage import ROUNDING, THRESHOLDS, Coverage, anchor_sides, lay_grid, measure, nearest_iou
 from rcnn.evaluate.anchor_objects import Images, Objects, collect
 
-NUM_SIZES = 3  # of a single feature map, as in the paper
-MOST_OBJECTS = 10_000  # that a search looks at; thousands settle half a dozen numbers
-LEAST_GAIN = 1e-4  # in quality; what gains less stays as it is
+NUM_SIZES = 3  # of a single feature map, as in Faster R-CNN
+MOST_OBJECTS = 10_000  # in a search; thousands are enough to choose half a dozen numbers
+LEAST_GAIN = 1e-4  # in quality; a smaller gain changes nothing
 LEAST_FACTOR = 1.15  # between neighbouring sizes or ratios of a start
 NUM_CANDIDATES = 24  # over the whole range of the objects, and again around the present value
-NEARBY = 1.25  # how far, as a factor, the candidates around the present value go
+NEARBY = 1.25  # factor from the present value to the farthest candidate around it
 MOST_ROUNDS = 20
 PENALTY = 10.0  # in quality, for a recall below that of the anchors to beat; more than any quality
-SIZES, RATIOS = 0, 1  # the two rows of numbers that a search moves
+SIZES, RATIOS = 0, 1  # the two rows of numbers that a search changes
 
 Numbers = tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Suggestion:
-    """Anchors for a data set; `str()` of it says what they gain. sizes and ratios fit the config's fields."""
+    """Anchors for a data set. `str()` returns them with their recall; `sizes` and `ratios` are values of config fields.
+
+    Attributes
+    ----------
+    sizes : sequence of float, or for a pyramid of one such sequence per level
+        `anchor_sizes`: whole pixels of the batch, ascending.
+    ratios : sequence of float, or of one such sequence per level
+        `aspect_ratios`, height / width, ascending.
+    generator : AnchorGenerator
+        The generator of these anchors.
+    after : Coverage
+        The coverage by these anchors.
+    before : Coverage or None
+        The coverage by the anchors to beat; None if none were given.
+    """
 
     sizes: Sequence[float] | Sequence[Sequence[float]]
-    """`anchor_sizes`: whole pixels of the batch, rising; of a pyramid one per level."""
     ratios: Sequence[float] | Sequence[Sequence[float]]
-    """`aspect_ratios`, rising."""
     generator: AnchorGenerator
-    """The anchor generator that they make."""
     after: Coverage
-    """How well these anchors cover the objects."""
     before: Coverage | None
-    """How well the anchors do that were to be beaten; None where none were given."""
 
     def __str__(self) -> str:
         lines = [f"anchor_sizes = {_in_brackets(self.sizes)}", f"aspect_ratios = {_in_brackets(self.ratios)}"]
@@ -54,7 +63,7 @@ class Suggestion:
                 f"{earlier}{self.after.recall(threshold):.3f}"
             )
         if self.after is self.before:
-            lines.append("(the anchors as they are; none better were found)")
+            lines.append("(unchanged: no better anchors were found)")
         return "\n".join(lines)
 
 
@@ -69,20 +78,44 @@ def suggest(
     offset: float | None = None,
     progress: bool = True,
 ) -> Suggestion:
-    """Sizes and ratios of anchors with a high recall at IoU 0.5 and 0.7 on the objects of `dataset`.
+    """Return sizes and ratios of anchors with a high recall at IoU 0.5 and 0.7 on a data set.
 
-    The same arguments give the same answer: nothing is random. Without a generator the answer is the best that the
-    search finds. With one, the answer's recall is at neither threshold below the generator's, and where the search
-    finds nothing better, the answer is the generator itself.
+    The search is deterministic. Without `generator` the result is the best that it finds. With one, the recall of the
+    result is at neither threshold below the generator's; if nothing better is found, the result is the generator
+    itself.
 
-    Args:
-        dataset, strides, min_size, max_size, progress: as of `coverage`.
-        num_sizes: of a single feature map, 3 if None; a pyramid has one per level.
-        num_ratios: how many ratios.
-        generator: the anchors to beat.
-        offset: of the anchor generator; None is that of `generator`, or 0.
+    Parameters
+    ----------
+    dataset : Dataset
+        If it has `annotation(i) -> ((height, width), target)`, no image is decoded.
+    strides : sequence of (rows, columns)
+        The stride of every level in pixels, such as `model.strides()`.
+    min_size, max_size : int
+        Those of the config: the limits of the short and of the long side of a resized image, in pixels.
+    num_sizes : int, optional
+        Sizes on a single feature map, 3 by default; a pyramid has one per level.
+    num_ratios : int
+        Number of ratios.
+    generator : AnchorGenerator, optional
+        The anchors to beat.
+    offset : float, optional
+        That of the anchor generator; by default the offset of `generator`, or 0.
+    progress : bool
+        If True, a progress bar is shown.
 
-    Raises ValueError if there is no object, for another number of sizes than a pyramid has levels, and as `coverage`.
+    Returns
+    -------
+    Suggestion
+        The anchors, with their coverage.
+
+    Raises
+    ------
+    ValueError
+        If there is no object, a pyramid does not have `num_sizes` levels, a number is below 1, or as `coverage`.
+
+    References
+    ----------
+    Redmon and Farhadi, "YOLO9000", 2017, section 2.
     """
     num_sizes = _check_counts(len(strides), num_sizes, num_ratios)
     if generator is not None:
@@ -91,13 +124,13 @@ def suggest(
         offset = 0.0 if generator is None else generator.offset
     objects = collect(dataset, min_size, max_size, progress)
     if not len(objects):
-        raise ValueError(f"there is no object in {objects.num_images} images that anchors could be fitted to")
+        raise ValueError(f"no object in {objects.num_images} images; anchors cannot be fitted without objects")
     before = None if generator is None else measure(objects, generator, strides)
     sample = objects.thinned(MOST_OBJECTS)
     floors = [0.0 for _ in THRESHOLDS] if before is None else _floors(before, sampled=len(sample) < len(objects))
     search = _Search(sample, strides, offset, floors)
     ends = [search.climb(*start) for start in _starts(sample, num_sizes, num_ratios)]
-    sizes, ratios = max(ends, key=search.quality)  # of equals the first
+    sizes, ratios = max(ends, key=search.quality)  # ties keep the first
     found = AnchorGenerator([(size,) for size in sizes] if len(strides) > 1 else sizes, ratios, offset)
     after = measure(objects, found, strides)
     if generator is None or before is None or _is_better(after, before):
@@ -106,20 +139,20 @@ def suggest(
 
 
 def _check_counts(num_levels: int, num_sizes: int | None, num_ratios: int) -> int:
-    """How many sizes there are to be; ValueError for what cannot be."""
+    """Return the number of sizes; raise ValueError for numbers that do not fit."""
     if num_levels < 1:
-        raise ValueError("strides must have one level or more, got none")
-    wanted = num_levels if num_levels > 1 else NUM_SIZES
-    num_sizes = wanted if num_sizes is None else num_sizes
+        raise ValueError("strides must have at least one level, got none")
+    default = num_levels if num_levels > 1 else NUM_SIZES
+    num_sizes = default if num_sizes is None else num_sizes
     if num_sizes < 1 or num_ratios < 1:
         raise ValueError(f"num_sizes and num_ratios must be at least 1, got {num_sizes!r} and {num_ratios!r}")
     if num_levels > 1 and num_sizes != num_levels:
-        raise ValueError(f"num_sizes must be {num_levels}, one for each level of the pyramid, or None; got {num_sizes}")
+        raise ValueError(f"num_sizes must be {num_levels}, one for each level of the pyramid, or None, got {num_sizes}")
     return num_sizes
 
 
 def _quality(best_iou: np.ndarray) -> float:
-    """Recall at 0.5 plus recall at 0.7 plus mean of the best IoU (G,), which decides where the recalls are equal."""
+    """Return recall at 0.5 + recall at 0.7 + mean of the best IoU (G,); the mean decides between equal recalls."""
     return sum(_recall(best_iou, threshold) for threshold in THRESHOLDS) + float(best_iou.mean())
 
 
@@ -128,9 +161,9 @@ def _recall(best_iou: np.ndarray, threshold: float) -> float:
 
 
 def _floors(before: Coverage, sampled: bool) -> list[float]:
-    """The recalls at `THRESHOLDS` that a search must reach so that its answer does not fall below those of `before`.
+    """Return the recalls at `THRESHOLDS` that a search must reach, so that its result does not fall below `before`.
 
-    A recall p of G sampled objects strays by its standard error, sqrt(p (1 - p) / G); two of them are a safe distance.
+    A recall p of G sampled objects has the standard error sqrt(p (1 - p) / G); two of them are added as a margin.
     """
     recalls = np.array([before.recall(threshold) for threshold in THRESHOLDS])
     errors = np.sqrt(recalls * (1 - recalls) / MOST_OBJECTS) if sampled else np.zeros(len(recalls))
@@ -138,17 +171,17 @@ def _floors(before: Coverage, sampled: bool) -> list[float]:
 
 
 def _is_better(after: Coverage, before: Coverage) -> bool:
-    """Whether `after` is worth a change: no lower recall at any threshold, and a higher quality."""
+    """Return True if `after` is worth a change: no lower recall at any threshold, and a higher quality."""
     if any(after.recall(threshold) < before.recall(threshold) for threshold in THRESHOLDS):
         return False
     return _quality(after.best_iou) > _quality(before.best_iou)
 
 
 class _Search:
-    """Ascent in the quality of the coverage of some objects, one size or one ratio at a time.
+    """Coordinate ascent in the quality of the coverage of some objects, one size or one ratio at a time.
 
-    objects: what is to be covered; where there is more than one stride, each size has a level of its own.
-    floors: recalls at `THRESHOLDS` below which an answer should not fall.
+    With more than one stride, each size has a level of its own. A result should not fall below the recalls `floors` at
+    `THRESHOLDS`.
     """
 
     def __init__(
@@ -159,7 +192,7 @@ class _Search:
         self._distances = np.stack([grid.distances for grid in grids], axis=1)  # (2, L, G)
 
     def climb(self, sizes: Sequence[float], ratios: Sequence[float]) -> tuple[Numbers, Numbers]:
-        """(sizes, ratios) from which no step within reach leads higher, both rising."""
+        """Return (sizes, ratios), both ascending, from which no single change in reach gains enough."""
         values = [list(sizes), list(ratios)]
         quality = self.quality(values)
         numbers = [(axis, index) for axis in (SIZES, RATIOS) for index in range(len(values[axis]))]
@@ -172,11 +205,11 @@ class _Search:
         return tuple(sorted(values[SIZES])), tuple(sorted(values[RATIOS]))
 
     def quality(self, values: Sequence[Sequence[float]]) -> float:
-        """How well these sizes and ratios do."""
+        """Return the quality of these sizes and ratios."""
         return self._judge(self._best_iou(values[SIZES], values[RATIOS], range(len(values[SIZES]))))
 
     def _improve(self, values: list[list[float]], axis: int, index: int, quality: float) -> float:
-        """The quality after `values[axis][index]` was exchanged for the best candidate, if that gains enough."""
+        """Exchange `values[axis][index]` for the best candidate, if that gains enough, and return the quality."""
         rest = self._covered_by_rest(values, axis, index)  # (G,)
         for value in self._candidates(values, axis, index):
             if axis == SIZES:
@@ -189,7 +222,7 @@ class _Search:
         return quality
 
     def _covered_by_rest(self, values: Sequence[Sequence[float]], axis: int, index: int) -> np.ndarray:
-        """(G,): each object's best IoU without the anchors that have `values[axis][index]`; 0 where none remain."""
+        """Return each object's best IoU without the anchors that have `values[axis][index]`, (G,); 0 if none remain."""
         rows = [range(len(row)) for row in values]
         sizes, ratios = ([i for i in row if (which, i) != (axis, index)] for which, row in enumerate(rows))
         if not sizes or not ratios:
@@ -197,7 +230,7 @@ class _Search:
         return self._best_iou([values[SIZES][i] for i in sizes], [values[RATIOS][i] for i in ratios], sizes)
 
     def _candidates(self, values: Sequence[Sequence[float]], axis: int, index: int) -> Iterator[float]:
-        """What may stand in place of `values[axis][index]`, rising: over the range of the objects, and around it."""
+        """Yield new values for `values[axis][index]`, ascending: over the objects' range, and near the present one."""
         row, given = values[axis], self.objects.sizes if axis == SIZES else self.objects.ratios
         spans = [(given.min(), given.max()), (row[index] / NEARBY, row[index] * NEARBY)]
         numbers = {_rounded(axis, x) for span in spans for x in np.geomspace(*span, NUM_CANDIDATES)}
@@ -210,14 +243,14 @@ class _Search:
                 yield number
 
     def _best_iou(self, sizes: Sequence[float], ratios: Sequence[float], indices: Sequence[int]) -> np.ndarray:
-        """(G,): each object's best IoU with anchors of these sizes, which stand at these indices of all, and ratios."""
+        """Return each object's best IoU, (G,), with anchors of these ratios and of the sizes at these `indices`."""
         sides = anchor_sides(cell_anchors(sizes, ratios)).reshape(2, len(ratios), len(sizes))  # (2, R, S)
         distances = self._distances[:, list(indices)] if self.pyramid else self._distances  # (2, S, G) or (2, 1, G)
         distances = distances[:, None]  # (2, 1, S or 1, G)
         return nearest_iou(self.objects.sides, sides, distances).max(axis=(0, 1))  # (G,) from (R, S, G)
 
     def _judge(self, best_iou: np.ndarray) -> float:
-        """`_quality`, but below all others where a recall is below its floor, and the more so the farther."""
+        """Return `_quality`, minus a penalty if a recall is below its floor; it grows with the difference."""
         short = sum(
             max(floor - _recall(best_iou, threshold), 0.0)
             for floor, threshold in zip(self.floors, THRESHOLDS, strict=True)
@@ -225,29 +258,30 @@ class _Search:
         return _quality(best_iou) - (PENALTY * (1 + short) if short else 0.0)
 
 
-# ---------------------------------------------------------------------- where a search starts
+# ---------------------------------------------------------------------- starting points
 
 
 def _starts(objects: Objects, num_sizes: int, num_ratios: int) -> list[tuple[Numbers, Numbers]]:
-    """(sizes, ratios) to climb from: at even factors over the objects' range, and as frequent as the objects."""
+    """Return two starting points (sizes, ratios): spaced by even factors over the objects' range, and by quantiles."""
     return [
-        _start(place(objects.sizes, num_sizes), place(objects.ratios, num_ratios)) for place in (_evenly, _by_quantiles)
+        _start(spaced(objects.sizes, num_sizes), spaced(objects.ratios, num_ratios))
+        for spaced in (_evenly, _by_quantiles)
     ]
 
 
 def _evenly(values: np.ndarray, count: int) -> np.ndarray:
-    """(count,) numbers at even factors between the tails of `values` (G,)."""
+    """Return (count,) numbers spaced by even factors between the 5 % and the 95 % quantile of `values` (G,)."""
     low, high = np.quantile(values, (0.05, 0.95))
     return np.geomspace(low, high, 2 * count + 1)[1::2]
 
 
 def _by_quantiles(values: np.ndarray, count: int) -> np.ndarray:
-    """(count,) numbers that divide `values` (G,) into parts of equal number, from the middle of each."""
+    """Return (count,) numbers: the medians of equally large parts of `values` (G,)."""
     return np.quantile(values, (np.arange(count) + 0.5) / count)
 
 
 def _start(sizes: np.ndarray, ratios: np.ndarray) -> tuple[Numbers, Numbers]:
-    """(sizes, ratios), spread where they lie too close, rounded, and large enough to be laid; both rise."""
+    """Return (sizes, ratios), ascending: moved apart if too close, rounded, and large enough for anchors."""
     some_ratios = [_rounded(RATIOS, ratio) for ratio in _spread(ratios)]
     some_sizes: list[float] = []
     for size in _spread(sizes):
@@ -257,24 +291,24 @@ def _start(sizes: np.ndarray, ratios: np.ndarray) -> tuple[Numbers, Numbers]:
 
 
 def _spread(values: np.ndarray) -> np.ndarray:
-    """`values` (N,), which do not fall, moved apart to factors of `LEAST_FACTOR` or more about their geometric mean."""
+    """Return `values` (N,), ascending, moved apart to factors of at least `LEAST_FACTOR` about their geometric mean."""
     logs, steps = np.log(values), np.arange(len(values)) * math.log(LEAST_FACTOR)
     apart = np.maximum.accumulate(logs - steps) + steps
     return np.exp(apart - apart.mean() + logs.mean())
 
 
 def _rounded(axis: int, value: float) -> float:
-    """A size to whole pixels, a ratio to two digits."""
+    """Return a size in whole pixels, or a ratio with two digits."""
     return max(round(value), math.ceil(MIN_SIZE)) if axis == SIZES else float(f"{value:.2g}")
 
 
 def _least_size(ratios: Sequence[float]) -> int:
-    """The smallest whole size that anchors of all these ratios can have: both sides above one pixel."""
+    """Return the smallest whole size that anchors of all these ratios can have: both sides above one pixel."""
     longest = math.sqrt(max(max(ratios), 1 / min(ratios)))
     return max(math.floor(longest * (1 + ROUNDING)) + 1, math.ceil(MIN_SIZE))
 
 
 def _in_brackets(values: Sequence[float] | Sequence[Sequence[float]]) -> str:
-    """Numbers, or rows of them, as Python and TOML both write them."""
+    """Return numbers, or rows of them, as text that is both Python and TOML."""
     words = [_in_brackets(v) if isinstance(v, (Sequence, np.ndarray)) else f"{v:g}" for v in values]
     return f"[{', '.join(words)}]"

@@ -1,8 +1,8 @@
-"""What a detector gets wrong: which classes it confuses, and which kinds of error cost how much average precision.
+"""A detector's errors: the classes it confuses, and the average precision that each kind of error costs.
 
-Hoiem, Chodpathumwan, Dai: "Diagnosing Error in Object Detectors", 2012, sorts wrong detections into kinds; Bolya,
-Foley, Hays, Hoffman: "TIDE: A General Toolbox for Identifying Object Detection Errors", 2020, weighs each kind by the
-average precision that its repair would bring.
+Hoiem, Chodpathumwan and Dai, "Diagnosing Error in Object Detectors", 2012, sort wrong detections into kinds. Bolya,
+Foley, Hays and Hoffman, "TIDE: A General Toolbox for Identifying Object Detection Errors", 2020, measure each kind by
+the average precision that its repair would gain.
 """
 
 from collections.abc import Sequence
@@ -40,21 +40,39 @@ def confusion(
     iou_threshold: float = 0.5,
     score_thresh: float = 0.5,
 ) -> np.ndarray:
-    """How often each class was called what, (L, L) int64: rows are what it is, columns what was predicted.
+    """Return the confusion matrix of the classes: rows are the true class, columns the predicted one.
 
-    Row 0 counts detections where nothing is, column 0 objects that were missed; [0, 0] is 0. So row l sums to the
-    objects of class l, and column l to its detections but for those left out.
+    Row 0 counts detections without an object, column 0 objects that were missed; [0, 0] is 0. Row l therefore sums to
+    the objects of class l, and column l to its detections that count.
 
-    Detections with a score above `score_thresh` choose in turn, whatever their class, by falling score (of equal scores
-    the earlier first). Each takes, of the objects of its image that are still free and that it overlaps by at least
-    `iou_threshold`, the one that it overlaps most; of equal ones one of its own class, then the earlier. Objects that
-    are difficult, or a crowd, are not counted; a detection that takes no object but fits one of these is left out (it
-    fits a crowd by the share of it that lies inside).
+    Detections with a score above `score_thresh` are matched by descending score (ties keep the first), whatever their
+    class. Each takes one object of its image among those not yet taken whose IoU is at least `iou_threshold`: the one
+    that it overlaps most. Ties keep an object of its own class, then the first. Difficult objects and crowds are not
+    counted. A detection that takes no object but fits one of these is left out; it fits a crowd by the fraction of it
+    that is inside.
 
-    Args:
-        detections, targets, num_classes: as in `evaluate_detections`.
-        iou_threshold: above 0, at most 1.
-        score_thresh: 0.5 is where a detector says that it rather believes in its answer.
+    Parameters
+    ----------
+    detections : sequence of dict
+        Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes in pixels.
+    targets : sequence of dict
+        Per image {"boxes": (G, 4), "labels": (G,)}, and optionally "difficult" and "crowd", (G,) bool each.
+    num_classes : int
+        The number of labels, including the background.
+    iou_threshold : float
+        The IoU of a match, in (0, 1].
+    score_thresh : float
+        The score above which a detection counts; above 0.5 a detector considers it more likely right than wrong.
+
+    Returns
+    -------
+    (L, L) int64 array
+        The counts.
+
+    Raises
+    ------
+    ValueError
+        If the inputs do not match or are invalid; the message names the image.
     """
     check_iou_threshold(iou_threshold)
     counts = np.zeros((num_classes, num_classes), np.int64)  # (L, L)
@@ -73,7 +91,7 @@ def confusion(
 def _take_objects(
     detected: Found, target: Wanted, iou_threshold: float, score_thresh: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(the detection that takes each object, (G,), -1 for none; whether each detection is left out, (D,) bool)."""
+    """Return the detection that takes each object, (G,), -1 for none, and True for detections left out, (D,) bool."""
     overlaps = iou(detected.boxes, target.boxes)  # (D, G)
     inside = np.where(target.crowd, share_inside(detected.boxes, target.boxes), overlaps)  # (D, G)
     to_find = is_to_find(target)  # (G,)
@@ -94,18 +112,27 @@ def _take_objects(
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """Detections and objects by kind of error; K kinds in the order of `KINDS`, L classes."""
+    """Detections and objects by kind of error; K kinds in the order of `KINDS`, L classes. `str()` returns a table.
+
+    Attributes
+    ----------
+    detections : (K, L) int array
+        Detections of each kind, by predicted class; none is "missed".
+    objects : (K, L) int array
+        Objects by true class: "right" are found; those of "localisation", "class" and "missed" are lost.
+    mean_ap : float
+        The mean average precision.
+    repaired : dict of str to float
+        `mean_ap` if all errors of one kind were repaired, by kind.
+    examples : dict of str to (n, 2) int64 array
+        Index of the image and of the detection in it, by kind and descending score; for "missed", of the object.
+    """
 
     detections: np.ndarray
-    """(K, L) detections of each kind, by the class that they state; none is "missed"."""
     objects: np.ndarray
-    """(K, L) objects by their class: "right" are found; lost are those of "localisation", "class" and "missed"."""
     mean_ap: float
-    """Mean average precision as it is."""
     repaired: dict[str, float]
-    """Per kind of error: what `mean_ap` would be if there were none of that kind."""
     examples: dict[str, np.ndarray]
-    """Per kind (n, 2): index of the image, index of the detection in it, by falling score; of "missed" the object."""
 
     def __str__(self) -> str:
         lines = [f"{'kind':<14}{'detections':>12}{'objects':>10}{'AP without':>12}{'gain':>8}"]
@@ -113,7 +140,7 @@ class Errors:
             after = self.repaired.get(kind)
             effect = "" if after is None else f"{after:>12.3f}{after - self.mean_ap:>+8.3f}"
             lines.append(f"{kind:<14}{detections:>12}{objects:>10}{effect}")
-        lines.append(f"mean average precision as it is: {self.mean_ap:.3f}")
+        lines.append(f"mean average precision: {self.mean_ap:.3f}")
         return "\n".join(lines)
 
 
@@ -125,28 +152,53 @@ def error_kinds(
     background_iou: float = 0.1,
     method: str = "voc2012",
 ) -> Errors:
-    """Of which kind each detection is, what became of each object, and what each kind of error costs.
+    """Return the kind of each detection and object, and the average precision that each kind of error costs.
 
-    A detection is *right* where `evaluate_detections` says so, and those that do not count there are left out. For any
-    other, the first of these that fits says what is wrong with it:
+    A detection is *right* if it is so in `evaluate_detections`; those that do not count there are left out. For the
+    others, the first kind that applies is
 
-    - *duplicate*: its object, at `iou_threshold`, had been found with a higher score;
+    - *duplicate*: its object, at `iou_threshold`, was found with a higher score;
     - *class*: it overlaps an object of another class by at least `iou_threshold`;
     - *localisation*: it overlaps an object of its class by at least `background_iou`;
     - *both*: it overlaps an object of another class by at least `background_iou`;
-    - *background*: there is nothing.
+    - *background*: it overlaps no object by as much.
 
-    An object that is not found is one of *localisation* or *class* if a detection of that kind is about it (the one
-    with the highest score decides), and else *missed*. Objects that are difficult, or a crowd, are none of it.
+    An object that is not found is *localisation* or *class* if a detection of that kind overlaps it (the one with the
+    highest score decides), and otherwise *missed*. Difficult objects and crowds are left out.
 
-    Repair is that of TIDE (section 2.3): a detection of kind *localisation* or *class* is made right, and of several of
-    one object only the one with the highest score remains; *both*, *duplicate* and *background* are taken away; what
-    was *missed* is not asked for (a class of which nothing else is left drops out of the mean). TIDE's own program
-    matches as COCO does and looks for *localisation* first; where kinds compete, its counts differ.
+    Errors are repaired as in TIDE (section 2.3). A detection of kind *localisation* or *class* is made right; of
+    several for one object, only the one with the highest score remains. *Both*, *duplicate* and *background* are
+    removed. *Missed* objects are removed from the targets (a class with no other objects drops out of the mean). TIDE's
+    own program matches as COCO does and checks *localisation* first, so its counts differ where two kinds apply.
 
-    Args:
-        detections, targets, num_classes, iou_threshold, method: as in `evaluate_detections`.
-        background_iou: above 0 and below `iou_threshold`.
+    Parameters
+    ----------
+    detections : sequence of dict
+        Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes in pixels.
+    targets : sequence of dict
+        Per image {"boxes": (G, 4), "labels": (G,)}, and optionally "difficult" and "crowd", (G,) bool each.
+    num_classes : int
+        The number of labels, including the background.
+    iou_threshold : float
+        The IoU of a match, in (0, 1].
+    background_iou : float
+        Above 0 and below `iou_threshold`.
+    method : str
+        "voc2007" or "voc2012"; see `average_precision`.
+
+    Returns
+    -------
+    Errors
+        Counts, costs and examples.
+
+    Raises
+    ------
+    ValueError
+        If the inputs do not match or are invalid; the message names the image.
+
+    References
+    ----------
+    Bolya, Foley, Hays and Hoffman, "TIDE: A General Toolbox for Identifying Object Detection Errors", 2020, section 2.
     """
     if not 0 < background_iou < iou_threshold:
         raise ValueError(
@@ -181,13 +233,13 @@ class _Objects:
     """The objects of all images."""
 
     labels: np.ndarray  # (G,)
-    counts: np.ndarray  # (G,) whether it is to be found
+    counts: np.ndarray  # (G,) bool, True if it is to be found
 
 
 def _kinds(
     found: Sequence[Found], wanted: Sequence[Wanted], judged: Judged, high: float, low: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(kind (D,), the object that it is about, (D,), or NO_OBJECT) of each detection, in the order of `judged`."""
+    """Return the kind of each detection, (D,), and its object or NO_OBJECT, (D,), in the order of `judged`."""
     kinds, about = [], []
     first_object = 0
     for detected, target in zip(found, wanted, strict=True):
@@ -203,11 +255,11 @@ def _kinds(
 
 @original
 def _explain(detected: Found, target: Wanted, high: float, low: float) -> tuple[np.ndarray, np.ndarray]:
-    """(kind (D,), object in this image (D,)) of detections, taken as if none had an object of its class."""
+    """Return kind (D,) and object in this image (D,) of detections, as if none had matched an object of its class."""
     if not len(target.boxes):
         return np.full(len(detected.boxes), BACKGROUND), np.full(len(detected.boxes), NO_OBJECT)
     overlaps = iou(detected.boxes, target.boxes)  # (D, G)
-    overlaps = np.where(target.crowd, 0, overlaps)  # (D, G); a crowd is nobody to be mistaken for
+    overlaps = np.where(target.crowd, 0, overlaps)  # (D, G); a crowd is no single object to confuse with
     same_class = detected.labels[:, None] == target.labels  # (D, G)
     own, other = np.where(same_class, overlaps, 0), np.where(same_class, 0, overlaps)
     cases = [other.max(axis=1) >= high, own.max(axis=1) >= low, other.max(axis=1) >= low]  # (D,) each
@@ -216,10 +268,10 @@ def _explain(detected: Found, target: Wanted, high: float, low: float) -> tuple[
 
 
 def _fates(kinds: np.ndarray, about: np.ndarray, objects: _Objects) -> np.ndarray:
-    """What became of each object, (G,): RIGHT, LOCALISATION, CLASS, MISSED or LEFT_OUT; detections by falling score."""
+    """Return RIGHT, LOCALISATION, CLASS, MISSED or LEFT_OUT for each object, (G,); detections by descending score."""
     fates = np.full(len(objects.labels), MISSED)
-    telling = np.flatnonzero((kinds == LOCALISATION) | (kinds == CLASS))[::-1]  # the highest score has the last word
-    for d in (*telling, *np.flatnonzero(kinds == RIGHT)):
+    lost = np.flatnonzero((kinds == LOCALISATION) | (kinds == CLASS))[::-1]  # the last one decides: the highest score
+    for d in (*lost, *np.flatnonzero(kinds == RIGHT)):
         fates[about[d]] = kinds[d]
     return np.where(objects.counts, fates, LEFT_OUT)
 
@@ -227,18 +279,18 @@ def _fates(kinds: np.ndarray, about: np.ndarray, objects: _Objects) -> np.ndarra
 def _repair(
     kind: int, kinds: np.ndarray, about: np.ndarray, judged: Judged, objects: _Objects
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(labels, whether right) of the detections that count once those of `kind` are repaired, by falling score."""
-    mended = (kinds == kind) & (kind in (LOCALISATION, CLASS))  # (D,)
-    candidates = np.where((kinds == RIGHT) | mended, about, NO_OBJECT)  # (D,)
+    """Return labels and correctness, by descending score, of the detections that count once `kind` is repaired."""
+    corrected = (kinds == kind) & (kind in (LOCALISATION, CLASS))  # (D,)
+    candidates = np.where((kinds == RIGHT) | corrected, about, NO_OBJECT)  # (D,)
     right = first_of_each(candidates) & np.append(objects.counts, False)[candidates]
     surplus = ((kinds == RIGHT) | (kinds == kind)) & ~right
     remain = judged.counts & ~surplus  # (D,)
-    labels = np.where(mended, np.append(objects.labels, 0)[about], judged.labels)  # (D,)
+    labels = np.where(corrected, np.append(objects.labels, 0)[about], judged.labels)  # (D,)
     return labels[remain], right[remain]
 
 
 def _count(kinds: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """How many there are of each kind and class, (K, L)."""
+    """Return the number of detections or objects of each kind and class, (K, L)."""
     counts = np.zeros((len(KINDS), num_classes), np.int64)
     np.add.at(counts, (kinds[kinds != LEFT_OUT], labels[kinds != LEFT_OUT]), 1)
     return counts
@@ -247,7 +299,7 @@ def _count(kinds: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarra
 def _examples(
     kinds: np.ndarray, fates: np.ndarray, judged: Judged, found: Sequence[Found], wanted: Sequence[Wanted]
 ) -> dict[str, np.ndarray]:
-    """Per kind (n, 2): the image, and the detection (of MISSED the object) in it."""
+    """Return per kind (n, 2): the image, and the detection in it (for MISSED the object)."""
     positions = _positions([len(detected.boxes) for detected in found])[judged.order]  # (D, 2)
     return {
         **{name: positions[kinds == kind] for kind, name in enumerate(KINDS)},
@@ -256,6 +308,6 @@ def _examples(
 
 
 def _positions(lengths: Sequence[int]) -> np.ndarray:
-    """(index of the image, index in the image), (N, 2), of everything in images of so many things each."""
+    """Return (index of the image, index in the image), (N, 2), of all items of images with these `lengths`."""
     pairs = [(image, i) for image, length in enumerate(lengths) for i in range(length)]
     return np.array(pairs, np.int64).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""Detections as a COCO result file holds them, which every tool that knows COCO's measure reads.
+"""COCO result files, which every tool for COCO's measure reads.
 
 The file is a JSON list with an entry for each detection: {"image_id", "category_id", "bbox": [x, y, w, h], "score"}.
 """
@@ -20,36 +20,59 @@ Id = int | str
 
 
 def results_json(detections: Sequence[PerImage], image_ids: Sequence[Id], category_ids: Sequence[Id]) -> str:
-    """The text of a result file that holds all `detections`, with every number in full.
+    """Return the text of a result file with all detections, every number at full precision.
 
-    Args:
-        detections: per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}.
-        image_ids: the number or name by which the annotations know each image.
-        category_ids: the number or name by which they know the class of each label, (L,); that of the background is
-            not used.
+    Parameters
+    ----------
+    detections : sequence of dict
+        Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes in pixels.
+    image_ids : sequence of int or str
+        The id of each image in the annotations.
+    category_ids : sequence of int or str
+        The id in the annotations for each label, (L,); that of the background is not used.
 
-    Raises ValueError for what does not fit together, for two images or two classes of one id, and for a score that is
-    not finite.
+    Returns
+    -------
+    str
+        JSON, with one entry per line.
+
+    Raises
+    ------
+    ValueError
+        If lengths do not match, an id occurs twice, or a score is not finite.
     """
     images, categories = _check_ids(image_ids, "image_ids"), _check_ids(category_ids[1:], "category_ids[1:]")
     if len(images) != len(detections):
-        raise ValueError(f"detections and image_ids must be as many, got {len(detections)} and {len(images)}")
+        raise ValueError(f"detections and image_ids must have the same length, got {len(detections)} and {len(images)}")
     pairs = zip(images, check_detections(detections, len(category_ids)), strict=True)
     entries = (json.dumps(entry) for image_id, detected in pairs for entry in _entries(detected, image_id, categories))
     return "[" + ",\n".join(entries) + "]\n"
 
 
 def read_results(path: str | Path, image_ids: Sequence[Id], category_ids: Sequence[Id]) -> list[dict[str, np.ndarray]]:
-    """The detections in a result file, for each of `image_ids`: {"boxes": (D, 4), "scores": (D,), "labels": (D,)}.
+    """Return the detections in a result file, for each of `image_ids`.
 
-    Those of an image stand in the order of the file. Anything else that an entry says is left aside.
+    Other fields of an entry are ignored.
 
-    Args:
-        path: of the file.
-        image_ids, category_ids: as in `results_json`.
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    image_ids, category_ids : sequence of int or str
+        As in `results_json`.
 
-    Raises OSError if the file cannot be read, and ValueError, naming the file and the entry, for what is no list of
-    detections, and for an image or a class that is not among the ids.
+    Returns
+    -------
+    list of dict
+        Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}, in the order of the file; boxes in pixels.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a list of detections, or an image or a class is not among the ids; the message names file and
+        entry.
     """
     rows: dict[Id, list[list[float]]] = {image_id: [] for image_id in _check_ids(image_ids, "image_ids")}
     categories = _check_ids(category_ids[1:], "category_ids[1:]")
@@ -64,24 +87,24 @@ def read_results(path: str | Path, image_ids: Sequence[Id], category_ids: Sequen
 
 
 def _entries(detected: Found, image_id: Id, categories: Sequence[Id]) -> Iterator[dict[str, object]]:
-    """What a result file says of each detection of an image; `categories` are the ids of the labels from 1 on."""
+    """Yield the entry of each detection of an image; `categories` are the ids of the labels from 1 on."""
     corners_and_sides = convert(detected.boxes, "xyxy", "xywh")  # (D, 4)
     rows = zip(corners_and_sides.tolist(), detected.scores.tolist(), detected.labels.tolist(), strict=True)
     for k, (box, score, label) in enumerate(rows):
         if not math.isfinite(score):
-            raise ValueError(f"image {image_id!r}: the score of detection {k} is {score}; JSON has finite numbers only")
+            raise ValueError(f"image {image_id!r}: the score of detection {k} must be finite, got {score}")
         yield {"image_id": image_id, "category_id": categories[label - 1], "bbox": box, "score": score}
 
 
 def _detections(rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The detections of an image from rows x, y, w, h, score, label, (D, 6)."""
+    """Return the detections of an image from rows x, y, w, h, score, label, (D, 6)."""
     return {"boxes": convert(rows[:, :4], "xywh", "xyxy"), "scores": rows[:, 4], "labels": rows[:, 5].astype(np.int64)}
 
 
 def _read_list(path: str | Path) -> list[Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested too deeply
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, list):
         raise ValueError(f"{path} must be a list of detections, got {type(content).__name__}")
@@ -90,20 +113,20 @@ def _read_list(path: str | Path) -> list[Any]:
 
 def _field(entry: Any, key: str) -> Any:
     if not isinstance(entry, dict) or key not in entry:
-        raise ValueError(f"there is no {key!r} in {reprlib.repr(entry)}")
+        raise ValueError(f"{key!r} is missing in {reprlib.repr(entry)}")
     return entry[key]
 
 
 def _known(entry: Any, key: str, ids: Mapping[Id, object]) -> Id:
-    """The id at `key`, which must be one of `ids`."""
+    """Return the id at `key`, which must be one of `ids`."""
     value = _field(entry, key)
     if not isinstance(value, int | str) or value not in ids:
-        raise ValueError(f"{key} {reprlib.repr(value)} is unknown to the annotations")
+        raise ValueError(f"{key} must be an id of the annotations, got {reprlib.repr(value)}")
     return value
 
 
 def _numbers(entry: Any, key: str, count: int) -> list[float]:
-    """The finite numbers at `key`: a list of `count`, or a lone one."""
+    """Return the finite numbers at `key`: a list of `count` numbers, or a single one."""
     value = _field(entry, key)
     values = value if count > 1 and isinstance(value, list) else [value]
     if len(values) != count or not all(isinstance(v, int | float) and abs(v) <= sys.float_info.max for v in values):
@@ -112,8 +135,8 @@ def _numbers(entry: Any, key: str, count: int) -> list[float]:
 
 
 def _check_ids(ids: Sequence[Id], name: str) -> list[Id]:
-    """The ids as Python's own numbers and strings; ValueError for one that comes twice."""
+    """Return the ids as Python's own numbers and strings; raise ValueError for one that occurs twice."""
     plain = [str(value) if isinstance(value, str) else int(value) for value in ids]
     if len(set(plain)) != len(plain):
-        raise ValueError(f"{name} holds {next(v for v in plain if plain.count(v) > 1)!r} more than once")
+        raise ValueError(f"{name} must be unique, got {next(v for v in plain if plain.count(v) > 1)!r} more than once")
     return plain

@@ -1,4 +1,4 @@
-"""Which stage of a detector loses the objects: how well each can still be reached after every stage."""
+"""Recall by stage: the objects that a detector can still find after each of its stages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,61 +17,130 @@ from rcnn.trace import Detections, Trace
 from rcnn.transform import Size, scale_boxes
 
 _NOTHING: PerImage = {"boxes": [], "scores": [], "labels": []}
-AVERAGED = np.linspace(0.5, 0.95, 10)  # the IoU thresholds over which COCO averages
+AVERAGED = np.linspace(0.5, 0.95, 10)  # the IoU thresholds of COCO's mean
 SIZES = ("small", "medium", "large")  # a third of the objects each
 
 
 class Tracer(Protocol):
-    """A detector that shows its stages, as `FasterRCNN` does."""
+    """A detector that returns its intermediate arrays, such as `FasterRCNN`."""
 
     def trace(self, images: list[np.ndarray], /) -> Trace:
-        """Every intermediate array of one pass."""
+        """Return every intermediate array of one pass.
+
+        Parameters
+        ----------
+        images : list of (H, W, 3) array
+            The images.
+
+        Returns
+        -------
+        Trace
+            The arrays of one pass.
+        """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class StageRecall:
-    """How near each object some box comes after every stage; S stages, G objects that are to be found.
+    """The best overlap of each object with the boxes of every stage; S stages, G objects. `str()` returns a table.
 
-    The stages are the anchors, the best k proposals for some numbers k, the detections whatever their class, and those
-    of the right class. A stage may reach objects that the one before it does not: proposals are anchors that have been
-    moved, and detections are proposals that have been.
+    The stages are the anchors, the best k proposals for some numbers k, the detections of any class, and those of the
+    right class. A stage may reach objects that an earlier one does not, because proposals are moved anchors, and
+    detections are moved proposals.
+
+    Attributes
+    ----------
+    stages : tuple of str
+        The S names.
+    best_iou : (G, S) array
+        The IoU of the object with the best box of the stage; 0 without boxes.
+    labels : (G,) int64 array
+        The classes of the objects.
+    sides : (G,) array
+        The square root of each object's area, in pixels of its image.
+    most_proposals : int
+        The largest number of proposals of an image. An image with fewer than k has all of them among the best k.
+    iou_threshold : float
+        The default IoU from which an object counts as reached.
     """
 
     stages: tuple[str, ...]
-    """(S,) the names."""
     best_iou: np.ndarray
-    """(G, S): the IoU of the object with the best box of the stage; 0 if it has none."""
     labels: np.ndarray
-    """(G,): the classes of the objects."""
     sides: np.ndarray
-    """(G,): the square root of each object's area, in pixels of its image."""
     most_proposals: int
-    """The most proposals that any image had. The best k of fewer than k are all there are."""
     iou_threshold: float = 0.5
-    """The IoU from which on an object is reached, where nothing else is said."""
 
     def reached(self, iou_threshold: float | None = None, of: np.ndarray | None = None) -> np.ndarray:
-        """How many objects each stage reaches, (S,) int64; `of`, (G,) bool, says which objects are asked about."""
+        """Return the number of objects that each stage reaches.
+
+        Parameters
+        ----------
+        iou_threshold : float, optional
+            The IoU from which an object is reached; that of the class by default.
+        of : (G,) bool array, optional
+            The objects to count; all by default.
+
+        Returns
+        -------
+        (S,) int64 array
+            One number per stage.
+        """
         chosen = self.best_iou if of is None else self.best_iou[of]
         return (chosen >= (self.iou_threshold if iou_threshold is None else iou_threshold)).sum(axis=0)
 
     def recall(self, iou_threshold: float | None = None, of: np.ndarray | None = None) -> np.ndarray:
-        """The share of the objects that each stage reaches, (S,); NaN where there is none."""
+        """Return the fraction of the objects that each stage reaches.
+
+        Parameters
+        ----------
+        iou_threshold : float, optional
+            The IoU from which an object is reached; that of the class by default.
+        of : (G,) bool array, optional
+            The objects to count; all by default.
+
+        Returns
+        -------
+        (S,) array
+            In [0, 1]; NaN without objects.
+        """
         total = len(self.best_iou) if of is None else np.count_nonzero(of)
         return self.reached(iou_threshold, of) / total if total else np.full(len(self.stages), np.nan)
 
     def average_recall(self, of: np.ndarray | None = None) -> np.ndarray:
-        """The mean of `recall` over the IoU thresholds 0.5, 0.55, ..., 0.95, (S,)."""
+        """Return the mean of `recall` over the IoU thresholds 0.5, 0.55, ..., 0.95.
+
+        Parameters
+        ----------
+        of : (G,) bool array, optional
+            The objects to count; all by default.
+
+        Returns
+        -------
+        (S,) array
+            In [0, 1]; NaN without objects.
+        """
         return np.mean([self.recall(threshold, of) for threshold in AVERAGED], axis=0)
 
     def by_size(self) -> dict[str, np.ndarray]:
-        """The objects' smaller, middle and larger third, {"small": (G,) bool, "medium", "large"}; see `size_limits`."""
+        """Return the smaller, the middle and the larger third of the objects; see `size_limits`.
+
+        Returns
+        -------
+        dict of str to (G,) bool array
+            The keys are "small", "medium" and "large".
+        """
         group = np.searchsorted(self.size_limits(), self.sides, side="right")  # (G,)
         return {name: group == number for number, name in enumerate(SIZES)}
 
     def size_limits(self) -> np.ndarray:
-        """Pixels of the side from which on objects are medium, and large, (2,)."""
+        """Return the sides from which objects are medium, and large.
+
+        Returns
+        -------
+        (2,) array
+            In pixels of the image; 0 without objects.
+        """
         return np.quantile(self.sides, (1 / 3, 2 / 3)) if len(self.sides) else np.zeros(2)
 
     def __str__(self) -> str:
@@ -88,7 +157,7 @@ class StageRecall:
         medium, large = self.size_limits()
         lines.append(
             f"{len(self.labels)} objects; medium ones have sides from {medium:.0f} pixels, large ones from "
-            f"{large:.0f}; no image had more than {self.most_proposals} proposals"
+            f"{large:.0f}; no image has more than {self.most_proposals} proposals"
         )
         return "\n".join(lines)
 
@@ -102,16 +171,35 @@ def recall_by_stage(
     progress: bool = True,
     labels: np.ndarray | None = None,
 ) -> StageRecall:
-    """How many objects of `dataset` each stage of `model` still reaches.
+    """Return the number of objects of a data set that each stage of a detector still reaches.
 
-    Args:
-        model: anything with `trace`; it is given lists of up to `batch_size` images.
-        dataset: objects that are difficult, or a crowd, are not asked about.
-        ks: numbers of proposals, of each image the best, rising. A model proposes no more than its config allows;
-            `most_proposals` says how many there were.
-        iou_threshold: an object is reached by a box of at least this IoU.
-        progress: whether to show a bar.
-        labels: (L,) the data set's label for each of the model's, as from `match_classes`; the same ones without it.
+    Parameters
+    ----------
+    model : Tracer
+        A detector with `trace`; it is called with lists of up to `batch_size` images.
+    dataset : Dataset
+        Difficult objects and crowds do not count.
+    ks : sequence of int
+        Numbers of best proposals per image, ascending. A model proposes no more than its config allows; see
+        `most_proposals`.
+    iou_threshold : float
+        The IoU from which a box reaches an object.
+    batch_size : int
+        Images per pass.
+    progress : bool
+        If True, a progress bar is shown.
+    labels : (L,) int64 array, optional
+        The data set's label for each of the model's, from `match_classes`; the same labels by default.
+
+    Returns
+    -------
+    StageRecall
+        One row per object.
+
+    Raises
+    ------
+    ValueError
+        If `ks` is empty, below 1 or not ascending, `batch_size` is below 1, or a target is invalid.
     """
     return trace_dataset(model, dataset, ks, iou_threshold, batch_size, progress, labels)[0]
 
@@ -125,12 +213,41 @@ def trace_dataset(
     progress: bool = True,
     labels: np.ndarray | None = None,
 ) -> tuple[StageRecall, list[Detections], list[dict[str, np.ndarray]]]:
-    """(what `recall_by_stage` says, detections, targets): one pass of the model for every measure there is.
+    """Return recall by stage, detections and targets from one pass over a data set, for every measure.
 
-    The arguments are those of `recall_by_stage`; the detections are what `predict` gives, under the model's labels.
+    Parameters
+    ----------
+    model : Tracer
+        A detector with `trace`; it is called with lists of up to `batch_size` images.
+    dataset : Dataset
+        Difficult objects and crowds do not count.
+    ks : sequence of int
+        Numbers of best proposals per image, ascending.
+    iou_threshold : float
+        The IoU from which a box reaches an object.
+    batch_size : int
+        Images per pass.
+    progress : bool
+        If True, a progress bar is shown.
+    labels : (L,) int64 array, optional
+        The data set's label for each of the model's, from `match_classes`; the same labels by default.
+
+    Returns
+    -------
+    recall : StageRecall
+        As from `recall_by_stage`.
+    detections : list of dict
+        Per image those of `predict`, under the model's labels.
+    targets : list of dict
+        Per image that of the data set.
+
+    Raises
+    ------
+    ValueError
+        If `ks` is empty, below 1 or not ascending, `batch_size` is below 1, or a target is invalid.
     """
     if not ks or min(ks) < 1 or list(ks) != sorted(set(ks)):
-        raise ValueError(f"ks must be rising numbers of at least 1, got {ks!r}")
+        raise ValueError(f"ks must be ascending numbers of at least 1, got {ks!r}")
     detections: list[Detections] = []
     targets: list[dict[str, np.ndarray]] = []
     best_iou: list[np.ndarray] = []
@@ -162,10 +279,10 @@ def trace_dataset(
 def _best_overlaps(
     trace: Trace, i: int, size: Size, target: Mapping[str, np.ndarray], renamed: Detections, ks: Sequence[int]
 ) -> np.ndarray:
-    """The highest IoU of each object of image i with a box of each stage, (G, S).
+    """Return the highest IoU of each object of image i with a box of each stage, (G, S).
 
-    size: (height, width) of the image, in whose pixels the target and the detections are; anchors and proposals are
-    in those of the batch.
+    `size` is (height, width) of the image. The target and the detections are in its pixels, anchors and proposals in
+    those of the batch.
     """
     own = check_boxes(target["boxes"]).astype(np.float64)  # (G, 4)
     in_batch = scale_boxes(own, size, trace.image_sizes[i])  # (G, 4)

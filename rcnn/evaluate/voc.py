@@ -1,7 +1,7 @@
 """Average precision of a detector, as the PASCAL VOC challenges define it.
 
 Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010, section 4.2, and the development kits of
-2007 (precision read off at 11 recalls) and 2012 (area under the curve). Boxes are continuous here: no `+1` in a side.
+2007 (mean precision at 11 recalls) and 2012 (area under the curve). Boxes are continuous here: no `+1` in a side.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,29 +23,50 @@ NO_OBJECT = -1
 
 
 class Detector(Protocol):
-    """Anything that finds objects in images."""
+    """A model that finds objects in images."""
 
     def predict(self, images: list[np.ndarray], /) -> list[dict[str, np.ndarray]]:
-        """{"boxes": (D, 4), "scores": (D,), "labels": (D,)} for every image."""
+        """Return the detections of every image.
+
+        Parameters
+        ----------
+        images : list of (H, W, 3) array
+            The images.
+
+        Returns
+        -------
+        list of dict
+            Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes in pixels.
+        """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How good the detections on a set of images are; what is per class is indexed by the label, 0 is background."""
+    """The average precision of the detections on a set of images; arrays are indexed by label, 0 is the background.
+
+    Attributes
+    ----------
+    ap : (L,) array
+        The average precision of each class; NaN without objects to find, and for the background.
+    mean_ap : float
+        The mean of `ap` over the classes that have objects; NaN if none has.
+    precision : list of L arrays (D_l,)
+        The precision of the first 1, 2, ... detections of class l, by descending score.
+    recall : list of L arrays (D_l,)
+        The fraction of the objects of class l that these find; NaN without objects.
+    num_objects : (L,) int array
+        Objects to find, without difficult ones and crowds.
+    num_detections : (L,) int array
+        Detections, without those of objects that do not count.
+    """
 
     ap: np.ndarray
-    """(L,) average precision of each class; NaN where there is no object to find, and so for the background."""
     mean_ap: float
-    """The mean of `ap` over the classes that have objects; NaN if none has."""
     precision: list[np.ndarray]
-    """L arrays (D_l,): precision among the detections of class l down to each, by falling score."""
     recall: list[np.ndarray]
-    """L arrays (D_l,): share of the objects of class l found down to each; NaN if there is none."""
     num_objects: np.ndarray
-    """(L,) objects to find; difficult ones and crowds do not count."""
     num_detections: np.ndarray
-    """(L,) detections; those of objects that do not count are left out."""
 
 
 def evaluate(
@@ -56,13 +77,27 @@ def evaluate(
     method: str = "voc2012",
     progress: bool = True,
 ) -> Evaluation:
-    """How good `model` is on `dataset`.
+    """Return the average precision of a detector on a data set.
 
-    Args:
-        model: anything with `predict`; it is given lists of up to `batch_size` images.
-        dataset: its `classes` say how many labels there are.
-        iou_threshold, method: as in `evaluate_detections`.
-        progress: whether to show a bar.
+    Parameters
+    ----------
+    model : Detector
+        It is called with lists of up to `batch_size` images.
+    dataset : Dataset
+        The number of its `classes` is the number of labels.
+    batch_size : int
+        Images per call.
+    iou_threshold : float
+        The IoU of a match, in (0, 1].
+    method : str
+        "voc2007" or "voc2012"; see `average_precision`.
+    progress : bool
+        If True, a progress bar is shown.
+
+    Returns
+    -------
+    Evaluation
+        The curves and the average precision of each class.
     """
     return evaluate_detections(
         *predictions(model, dataset, batch_size, progress), len(dataset.classes), iou_threshold, method
@@ -72,9 +107,23 @@ def evaluate(
 def predictions(
     model: Detector, dataset: Dataset, batch_size: int = 4, progress: bool = True
 ) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
-    """(detections, targets) of every image of `dataset`: what every measure takes, from one pass of the model.
+    """Return the detections and targets of a data set, the input of every measure, from one pass of the model.
 
-    model: anything with `predict`; it is given lists of up to `batch_size` images. progress: whether to show a bar.
+    Parameters
+    ----------
+    model : Detector
+        It is called with lists of up to `batch_size` images.
+    dataset : Dataset
+        The images and targets.
+    batch_size : int
+        Images per call.
+    progress : bool
+        If True, a progress bar is shown.
+
+    Returns
+    -------
+    detections, targets : list of dict
+        One entry per image.
     """
     detections: list[dict[str, np.ndarray]] = []
     targets: list[dict[str, np.ndarray]] = []
@@ -87,7 +136,27 @@ def predictions(
 def batches(
     dataset: Dataset, batch_size: int, progress: bool
 ) -> Iterator[list[tuple[np.ndarray, dict[str, np.ndarray]]]]:
-    """The images of `dataset` with their targets, in order, up to `batch_size` at a time, with a bar if wanted."""
+    """Yield the images of a data set with their targets, in order, with a progress bar.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The images and targets.
+    batch_size : int
+        The largest number of images in a batch, at least 1.
+    progress : bool
+        If False, the bar is hidden.
+
+    Yields
+    ------
+    list of (image, target)
+        Up to `batch_size` of them.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is below 1.
+    """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
     with tqdm(total=len(dataset), desc="evaluate", unit="image", disable=not progress) as bar:
@@ -104,23 +173,47 @@ def evaluate_detections(
     iou_threshold: float = 0.5,
     method: str = "voc2012",
 ) -> Evaluation:
-    """How well `detections` find the objects of `targets`.
+    """Return the average precision of detections.
 
-    By falling score (of equal scores the earlier image and the earlier detection first), each detection is held
-    against the object of its class that it overlaps most in its image. If their IoU is at least `iou_threshold`, the
-    first detection of an object is right, every further one is wrong, even where it overlaps another object too. A
-    detection of an object marked difficult is neither right nor wrong; nor is one of no object of which at least
-    `iou_threshold` lies in a box round a crowd of its class.
+    Detections are matched by descending score (ties keep the first image and detection), each with the object of its
+    class that it overlaps most in its image. If their IoU is at least `iou_threshold`, the first detection of an object
+    is right. Every further one is wrong, even if it overlaps another object too. A detection of an object marked
+    difficult is neither right nor wrong. The same holds for a detection without an object if at least the fraction
+    `iou_threshold` of it is inside a crowd of its class.
 
-    Args:
-        detections: per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}.
-        targets: per image {"boxes": (G, 4), "labels": (G,)}, and, if wanted, "difficult": (G,) bool and
-            "crowd": (G,) bool.
-        num_classes: the number of labels, background included.
-        iou_threshold: above 0, at most 1.
-        method: "voc2007" or "voc2012"; see `average_precision`.
+    Parameters
+    ----------
+    detections : sequence of dict
+        Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes in pixels.
+    targets : sequence of dict
+        Per image {"boxes": (G, 4), "labels": (G,)}, and optionally "difficult" and "crowd", (G,) bool each.
+    num_classes : int
+        The number of labels, including the background.
+    iou_threshold : float
+        The IoU of a match, in (0, 1].
+    method : str
+        "voc2007" or "voc2012"; see `average_precision`.
 
-    Raises ValueError, naming the image, for what does not fit together.
+    Returns
+    -------
+    Evaluation
+        The curves and the average precision of each class.
+
+    Raises
+    ------
+    ValueError
+        If the inputs do not match or are invalid; the message names the image.
+
+    References
+    ----------
+    Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010, section 4.2.
+
+    Examples
+    --------
+    >>> found = [{"boxes": [[0, 0, 10, 10], [50, 50, 60, 60]], "scores": [0.9, 0.8], "labels": [1, 1]}]
+    >>> targets = [{"boxes": [[0, 0, 10, 8], [20, 20, 30, 30]], "labels": [1, 1]}]
+    >>> evaluate_detections(found, targets, num_classes=2).mean_ap
+    0.5
     """
     found, wanted = check_inputs(detections, targets, num_classes)
     judged = judge(found, wanted, iou_threshold)
@@ -130,7 +223,29 @@ def evaluate_detections(
 
 
 def summary(labels: np.ndarray, correct: np.ndarray, num_objects: np.ndarray, method: str) -> Evaluation:
-    """The evaluation of detections by falling score: their classes (D,), whether each is right (D,); objects (L,)."""
+    """Return the evaluation of detections that have been judged.
+
+    Parameters
+    ----------
+    labels : (D,) integer array
+        Predicted classes, by descending score.
+    correct : (D,) bool array
+        True if the detection is right.
+    num_objects : (L,) integer array
+        Objects of each class to find.
+    method : str
+        "voc2007" or "voc2012".
+
+    Returns
+    -------
+    Evaluation
+        The curves and the average precision of each class.
+
+    Raises
+    ------
+    ValueError
+        If the method is another.
+    """
     _check_method(method)
     num_classes = len(num_objects)
     curves = [precision_recall(correct[labels == label], int(num_objects[label])) for label in range(num_classes)]
@@ -151,11 +266,25 @@ def summary(labels: np.ndarray, correct: np.ndarray, num_objects: np.ndarray, me
 
 
 def precision_recall(correct: ArrayLike, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
-    """(precision, recall), (D,) each, of the first 1, 2, ..., D detections.
+    """Return precision and recall of the first 1, 2, ..., D detections.
 
-    Args:
-        correct: (D,) bool, whether each detection is right, by falling score.
-        num_objects: how many there are to find; with 0 the recall is NaN.
+    Parameters
+    ----------
+    correct : (D,) bool array
+        True if the detection is right, by descending score.
+    num_objects : int
+        Objects to find; with 0 the recall is NaN.
+
+    Returns
+    -------
+    precision, recall : (D,) array
+        The curve.
+
+    Examples
+    --------
+    >>> precision, recall = precision_recall([True, False], num_objects=2)
+    >>> precision.tolist(), recall.tolist()
+    ([1.0, 0.5], [0.5, 0.5])
     """
     right = np.cumsum(np.asarray(correct, np.bool_))  # (D,)
     precision = right / np.arange(1, len(right) + 1)
@@ -164,13 +293,32 @@ def precision_recall(correct: ArrayLike, num_objects: int) -> tuple[np.ndarray, 
 
 
 def average_precision(recall: ArrayLike, precision: ArrayLike, method: str = "voc2012") -> float:
-    """The average precision, 0 to 1, of a curve; 0 if it has no point, NaN if the recall is.
+    """Return the average precision of a curve.
 
-    At every recall the precision counts as the best that is reached at that recall or a higher one. "voc2007" is its
-    mean at the recalls 0, 0.1, ..., 1; "voc2012" is its integral over the recall.
+    The precision at a recall is the best that is reached at that recall or a higher one. "voc2007" is its mean at the
+    recalls 0, 0.1, ..., 1; "voc2012" is its integral over the recall.
 
-    Args:
-        recall, precision: (D,) each, as from `precision_recall`; the recall does not fall.
+    Parameters
+    ----------
+    recall, precision : (D,) array
+        As from `precision_recall`; the recall never decreases.
+    method : str
+        "voc2007" or "voc2012".
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 for an empty curve, NaN if the recall is NaN.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, the recall decreases, or the method is another.
+
+    Examples
+    --------
+    >>> average_precision([0.5, 0.5, 1.0], [1.0, 0.5, 2 / 3])
+    0.8333333333333333
     """
     _check_method(method)
     r, p = as_float_array(recall, "recall"), as_float_array(precision, "precision")
@@ -179,7 +327,7 @@ def average_precision(recall: ArrayLike, precision: ArrayLike, method: str = "vo
     if np.isnan(r).any():
         return float("nan")
     if (np.diff(r) < 0).any():
-        raise ValueError(f"recall must not fall, got {r[:-1][np.diff(r) < 0][0]:g} before a smaller one")
+        raise ValueError(f"recall must not decrease, got {r[:-1][np.diff(r) < 0][0]:g} before a smaller value")
     best = np.append(np.maximum.accumulate(p[::-1])[::-1], 0)  # (D + 1,): beyond the highest recall it is 0
     if method == "voc2007":
         return float(best[np.searchsorted(r, np.arange(11) / 10)].mean())  # the first point of at least that recall
@@ -188,17 +336,32 @@ def average_precision(recall: ArrayLike, precision: ArrayLike, method: str = "vo
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """The detections of all images, by falling score, each held against the objects of its class."""
+    """The detections of all images by descending score, matched with the objects of their class."""
 
-    order: np.ndarray  # (D,) the place of each among the detections of all images in turn
+    order: np.ndarray  # (D,) the index of each among the detections of all images
     labels: np.ndarray  # (D,)
-    objects: np.ndarray  # (D,) the object that it is of, counted through all images; NO_OBJECT for none
-    correct: np.ndarray  # (D,) whether it is right, if it counts
-    counts: np.ndarray  # (D,) whether it is right or wrong, and not of an object that does not count
+    objects: np.ndarray  # (D,) index of its object over all images; NO_OBJECT for none
+    correct: np.ndarray  # (D,) bool, True if it is right, provided that it counts
+    counts: np.ndarray  # (D,) bool, False if its object does not count
 
 
 def judge(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float) -> Judged:
-    """What `evaluate_detections` says about each detection."""
+    """Return the match of each detection, by the rules of `evaluate_detections`.
+
+    Parameters
+    ----------
+    found : sequence of Found
+        The detections of each image.
+    wanted : sequence of Wanted
+        The objects of each image.
+    iou_threshold : float
+        The IoU of a match, in (0, 1].
+
+    Returns
+    -------
+    Judged
+        All detections, by descending score.
+    """
     check_iou_threshold(iou_threshold)
     scores = concatenate([detected.scores for detected in found], np.float64)  # (D,) of all images
     order = np.argsort(-scores, kind="stable")  # (D,)
@@ -215,18 +378,55 @@ def judge(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float
 
 
 def count_objects(wanted: Sequence[Wanted], num_classes: int) -> np.ndarray:
-    """How many objects of each class there are to find, (L,)."""
+    """Return the number of objects of each class to find.
+
+    Parameters
+    ----------
+    wanted : sequence of Wanted
+        The objects of each image.
+    num_classes : int
+        The number of labels, including the background.
+
+    Returns
+    -------
+    (L,) int array
+        The counts.
+    """
     labels = concatenate([target.labels[is_to_find(target)] for target in wanted], np.int64)
     return np.bincount(labels, minlength=num_classes)
 
 
 def is_to_find(target: Wanted) -> np.ndarray:
-    """Whether each object of an image counts, (G,) bool: it is not difficult, and one object, not a crowd."""
+    """Return True for the objects of an image that count: neither difficult nor a crowd.
+
+    Parameters
+    ----------
+    target : Wanted
+        The objects.
+
+    Returns
+    -------
+    (G,) bool array
+        One flag per object.
+    """
     return ~(target.difficult | target.crowd)
 
 
 def share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """The share of each box, (D, 4), that lies inside each region, (G, 4): (D, G); 0 for a box without area."""
+    """Return the fraction of each box that is inside each region.
+
+    Parameters
+    ----------
+    boxes : (D, 4) array
+        In pixels.
+    regions : (G, 4) array
+        In pixels.
+
+    Returns
+    -------
+    (D, G) array
+        In [0, 1]; 0 for a box without area.
+    """
     low, high = np.maximum(boxes[:, None, :2], regions[:, :2]), np.minimum(boxes[:, None, 2:], regions[:, 2:])
     inside = np.maximum(high - low, 0).prod(axis=2)  # (D, G)
     areas = area(boxes)[:, None]  # (D, 1)
@@ -235,11 +435,11 @@ def share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 @original
 def _match_to_objects(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float) -> np.ndarray:
-    """The object that each detection is of, (D,) over all images, as an index into all objects; -1 for none."""
+    """Return the object of each detection, (D,), as an index over all images; NO_OBJECT for none."""
     matches = []
     first_object = 0
     for detected, target in zip(found, wanted, strict=True):
-        of = np.full(len(detected.boxes), NO_OBJECT)  # (D_i,)
+        matched = np.full(len(detected.boxes), NO_OBJECT)  # (D_i,)
         if len(detected.boxes) and len(target.boxes):
             same_class = detected.labels[:, None] == target.labels  # (D_i, G_i)
             for candidates, overlaps in (
@@ -247,15 +447,26 @@ def _match_to_objects(found: Sequence[Found], wanted: Sequence[Wanted], iou_thre
                 (target.crowd, share_inside(detected.boxes, target.boxes)),
             ):
                 overlaps = np.where(same_class & candidates, overlaps, 0)  # (D_i, G_i)
-                fits = (of == NO_OBJECT) & (overlaps.max(axis=1) >= iou_threshold)  # (D_i,)
-                of = np.where(fits, first_object + overlaps.argmax(axis=1), of)
-        matches.append(of)
+                fits = (matched == NO_OBJECT) & (overlaps.max(axis=1) >= iou_threshold)  # (D_i,)
+                matched = np.where(fits, first_object + overlaps.argmax(axis=1), matched)
+        matches.append(matched)
         first_object += len(target.boxes)
     return concatenate(matches, np.int64)
 
 
 def first_of_each(objects: np.ndarray) -> np.ndarray:
-    """Whether each entry of `objects` (D,) is the first to name its object, (D,) bool; never so for -1."""
+    """Return True for the first detection of each object.
+
+    Parameters
+    ----------
+    objects : (D,) int array
+        The object of each detection, -1 for none.
+
+    Returns
+    -------
+    (D,) bool array
+        Always False for -1.
+    """
     first = np.zeros(len(objects), np.bool_)
     first[np.unique(objects, return_index=True)[1]] = True
     first[objects == NO_OBJECT] = False
@@ -263,7 +474,18 @@ def first_of_each(objects: np.ndarray) -> np.ndarray:
 
 
 def check_iou_threshold(iou_threshold: float) -> None:
-    """Nothing, or a ValueError for what is no threshold."""
+    """Raise ValueError unless an IoU threshold is in (0, 1].
+
+    Parameters
+    ----------
+    iou_threshold : float
+        The threshold.
+
+    Raises
+    ------
+    ValueError
+        If it is 0 or less, or above 1.
+    """
     if not 0 < iou_threshold <= 1:
         raise ValueError(f"iou_threshold must be above 0 and at most 1, got {iou_threshold!r}")
 

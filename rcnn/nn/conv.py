@@ -1,10 +1,11 @@
 """Convolution, with its gradients.
 
-Feature maps have the shape (N, C, H, W) and lie in memory channels last, so that taking windows out is a copy of long
-runs, and a 1x1 convolution needs no copy at all. A convolution is then a matrix product (Chellapilla et al., "High
-performance convolutional neural networks for document processing", 2006): each window becomes a row of `columns`, each
-filter a column of `filters`, and every output value is one row times one column. That is the reference below, and both
-gradients follow from it. The kernels compute the same without the copy, or with fewer multiplications.
+Feature maps have the shape (N, C, H, W) and lie in memory channels last. Windows are then copied out of a map as long
+runs, and a 1x1 convolution needs no copy at all. With the windows as rows of a matrix, a convolution is a matrix
+product (Chellapilla et al., "High performance convolutional neural networks for document processing", 2006): each
+window is a row of `columns`, each filter a column of `filters`, and every output value is one row times one column.
+That is the reference below, and both gradients follow from it. The kernels compute the same without the copy, or with
+fewer multiplications.
 """
 
 from __future__ import annotations
@@ -30,20 +31,43 @@ def conv2d(
     dilation: int | Pair = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Return the cross-correlation of the maps with the filters, (N, O, H', W').
+    """Return the cross-correlation of feature maps with filters.
 
     Parameters
     ----------
-    x : (N, C, H, W)
-    weight : (O, C / groups, kernel height, kernel width)
-    bias : (O,), optional
+    x : (N, C, H, W) Tensor
+        The feature maps.
+    weight : (O, C / groups, kernel height, kernel width) Tensor
+        The filters.
+    bias : (O,) Tensor, optional
+        A constant for each filter, added to its output.
     stride, padding, dilation : int or (rows, columns)
-        Padding is with zeros.
+        Step between windows, border of zeros, and step between the elements of a window, in pixels.
     groups : int
-        Of g groups of channels, the g-th part of the filters sees the g-th.
+        Channels and filters are divided into this many parts; each part of the filters sees its part of the channels
+        alone.
 
-    Raises TypeError for what is not a tensor, ValueError where the channels do not match, the window does not fit, the
-    groups do not divide the filters, or the bias has another shape.
+    Returns
+    -------
+    (N, O, H', W') Tensor
+        H' = floor((H + 2 padding - dilation (kernel height - 1) - 1) / stride) + 1, and W' likewise.
+
+    Raises
+    ------
+    TypeError
+        If x is not a tensor.
+    ValueError
+        If the channels do not match, the window does not fit, the groups do not divide the filters, or the bias has
+        another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rcnn.nn import Tensor
+    >>> x = Tensor(np.arange(9.0).reshape(1, 1, 3, 3))
+    >>> weight = Tensor(np.arange(4.0).reshape(1, 1, 2, 2))
+    >>> conv2d(x, weight).data.tolist()
+    [[[[19.0, 25.0], [37.0, 43.0]]]]
     """
     _check(x, weight, bias, groups)
     if groups > 1:
@@ -54,9 +78,21 @@ def conv2d(
 
 
 def matrix_product(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return maps.flatten(start_dim=1) W^T + b, (N, O), of maps (N, C, H, W) and weight (O, C * H * W).
+    """Return maps.flatten(start_dim=1) W^T + b, as the convolution whose window is the whole map.
 
-    It is the convolution whose window is the whole map.
+    Parameters
+    ----------
+    maps : (N, C, H, W) Tensor
+        The inputs; they are not copied.
+    weight : (O, C * H * W) Tensor
+        The matrix W, whose columns are in the order (C, H, W).
+    bias : (O,) Tensor or None
+        The vector b.
+
+    Returns
+    -------
+    (N, O) Tensor
+        One row per image.
     """
     maps = maps.computed()
     filters = weight.reshape(len(weight), *maps.shape[1:])  # (O, C, H, W)
@@ -68,7 +104,21 @@ def matrix_product(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class Convolution:
-    """relu(convolution * scale + bias + residual), with a constant scale (O,); see `rcnn.nn.fusion`."""
+    """The operation relu(convolution * scale + bias + residual); see `rcnn.nn.fusion`.
+
+    Attributes
+    ----------
+    x, weight, bias, stride, padding, dilation
+        The arguments of `conv2d`, the last three as (rows, columns).
+    size : (int, int)
+        Height and width of the result.
+    scale : (O,) array or None
+        A constant factor for each filter.
+    residual : (N, O, *size) Tensor or None
+        A term that is added before the ReLU.
+    relu : bool
+        If True, the ReLU is applied.
+    """
 
     x: Tensor
     weight: Tensor
@@ -115,8 +165,8 @@ class Convolution:
     def gradient(self, out: np.ndarray, g: np.ndarray) -> tuple[np.ndarray | None, ...]:
         x, weight, bias, residual = self.x, self.weight, self.bias, self.residual
         geometry = (self.stride, self.padding, self.dilation)
-        wanted = any(parent is not None and parent.requires_grad for parent in (bias, residual))
-        g_added, g_sum = _before(g, out if self.relu else None, self.scale, wanted)
+        required = any(parent is not None and parent.requires_grad for parent in (bias, residual))
+        g_added, g_sum = _before(g, out if self.relu else None, self.scale, required)
         g_x = g_weight = g_bias = None
         if x.requires_grad:
             g_x = _input_gradient(g_sum, weight.data, x.shape, *geometry)
@@ -130,7 +180,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class MatrixProduct:
-    """A convolution whose window is the whole map, with its result (N, O, 1, 1) as (N, O)."""
+    """A convolution whose window is the whole map. Its result (N, O, 1, 1) is returned as (N, O)."""
 
     convolution: Convolution
 
@@ -163,29 +213,29 @@ class MatrixProduct:
 
 
 def _before(
-    g: np.ndarray, out: np.ndarray | None, scale: np.ndarray | None, wanted: bool
+    g: np.ndarray, out: np.ndarray | None, scale: np.ndarray | None, required: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the gradients of relu(sum * scale + ...) for what is added after the scale, and for the sum.
+    """Return the gradients of relu(sum * scale + added) with respect to `added` and to `sum`, (N, O, H', W') each.
 
-    out: the result of the ReLU, or None where there is none. The first is g itself if it is not `wanted`.
+    `out` is the result of the ReLU, or None without one. Unless the first gradient is `required`, it may be g itself.
     """
     if out is None:
         return g, g if scale is None else g * scale[:, None, None]
-    after, of_sum = relu_gradient(g, out, scale, plain=wanted or scale is None)
+    after, of_sum = relu_gradient(g, out, scale, plain=required or scale is None)
     after = g if after is None else after
     return after, after if of_sum is None else of_sum
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
-    """Raise TypeError or ValueError for what cannot be convolved."""
+    """Raise TypeError or ValueError unless x, weight and bias can be convolved."""
     check_maps("conv2d", x)
     if x.shape[1] != weight.shape[1] * groups:
         raise ValueError(
-            f"the input has {x.shape[1]} channels (shape {x.shape}), "
-            f"the filters {weight.shape} want {weight.shape[1] * groups}"
+            f"conv2d: x must have {weight.shape[1] * groups} channels for weight {weight.shape} and groups={groups}, "
+            f"got {x.shape[1]} (shape {x.shape})"
         )
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"bias must have the shape {weight.shape[:1]}, a value per filter, not {bias.shape}")
+        raise ValueError(f"bias must have shape {weight.shape[:1]}, one value per filter, got {bias.shape}")
 
 
 def _grouped(
@@ -200,7 +250,7 @@ def _grouped(
     """Return a convolution whose g-th part of the filters sees only the g-th part of the channels."""
     outs, ins = weight.shape[0] // groups, weight.shape[1]
     if outs * groups != weight.shape[0]:
-        raise ValueError(f"{weight.shape[0]} filters do not divide into {groups} groups")
+        raise ValueError(f"groups must divide the number of filters, {weight.shape[0]}, got {groups}")
     parts = []
     for group in range(groups):
         channels, filters = slice(group * ins, (group + 1) * ins), slice(group * outs, (group + 1) * outs)
@@ -241,7 +291,7 @@ def _convolve(
 def _input_gradient(
     g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """The gradient for the maps, of their `shape` (N, C, H, W): each window's goes back to where it was taken."""
+    """Return the gradient for the maps, of their `shape` (N, C, H, W): each window's is added to where it was taken."""
     n, outs, rows, columns = g.shape
     g_columns = _as_rows(g) @ _as_matrix(weight).T  # (N * H' * W', kernel height * kernel width * C)
     g_windows = g_columns.reshape(n, rows, columns, *weight.shape[2:], shape[1])
@@ -252,16 +302,16 @@ def _input_gradient(
 def _weight_gradient(
     g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """The gradient for the filters, of their `shape` (O, C, kernel height, kernel width).
+    """Return the gradient for the filters, of their `shape` (O, C, kernel height, kernel width).
 
-    The windows are taken out again: keeping them would need kernel height * kernel width times the memory.
+    The windows are taken out again. Keeping them would need kernel height * kernel width times the memory.
     """
     matrix = _columns(x, shape, stride, padding, dilation).T @ _as_rows(g)  # (kernel height * kernel width * C, O)
     return _from_matrix(matrix, shape)
 
 
 def _columns(x: np.ndarray, weight_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
-    """Every window as a row: (N * H' * W', kernel height * kernel width * C)."""
+    """Return every window as a row, (N * H' * W', kernel height * kernel width * C)."""
     kernel = (weight_shape[2], weight_shape[3])
     size = output_size(x.shape[2:], kernel, stride, padding, dilation)
     taken = windows(padded(x, padding, 0.0), kernel, stride, dilation, size)
@@ -269,16 +319,16 @@ def _columns(x: np.ndarray, weight_shape: tuple[int, ...], stride: Pair, padding
 
 
 def _as_matrix(weight: np.ndarray) -> np.ndarray:
-    """Filters (O, C, kh, kw) as a matrix (kh * kw * C, O), its rows in the order of a window's values."""
+    """Return filters (O, C, kh, kw) as a matrix (kh * kw * C, O), its rows in the order of a window's values."""
     return np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).reshape(-1, weight.shape[0])
 
 
 def _from_matrix(matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse of `_as_matrix`: (kh * kw * C, O) back to `shape` (O, C, kh, kw)."""
+    """Return a matrix (kh * kw * C, O) as filters of `shape` (O, C, kh, kw): the inverse of `_as_matrix`."""
     outs, channels, *kernel = shape
     return matrix.reshape(*kernel, channels, outs).transpose(3, 2, 0, 1)
 
 
 def _as_rows(features: np.ndarray) -> np.ndarray:
-    """Maps (N, C, H, W) as a matrix (N * H * W, C), a row per place."""
+    """Return maps (N, C, H, W) as a matrix (N * H * W, C), one row per pixel."""
     return np.ascontiguousarray(features.transpose(0, 2, 3, 1)).reshape(-1, features.shape[1])

@@ -1,7 +1,7 @@
-"""Elementwise operations on arrays, and sums over the pixels of feature maps: activations, statistics, normalisation.
+"""Elementwise operations on arrays and sums over the pixels of feature maps: activations, statistics, normalisation.
 
-Arrays in, arrays out; gradients are written out by the operations on tensors that call these functions. Maps have the
-shape (N, C, H, W), vectors of their channels (C,). Every function is a reference in NumPy; for float32,
+The functions take and return arrays. The operations on tensors that call them write out the gradients. Maps have the
+shape (N, C, H, W), vectors of their channels (C,). Every function is a reference in NumPy. For float32,
 `rcnn._ext.elementwise` runs kernels that compute the same in one pass over memory.
 """
 
@@ -17,13 +17,41 @@ from rcnn._ext.layout import pixels
 
 @compiled("elementwise.relu")
 def relu(x: np.ndarray, slope: float = 0.0) -> np.ndarray:
-    """Return x where it is above 0 and slope * x elsewhere, 0 for a slope of 0; of any shape. NaN stays NaN."""
+    """Return x where it is above 0, and slope * x elsewhere.
+
+    Parameters
+    ----------
+    x : array of any shape
+        The input; NaN stays NaN.
+    slope : float
+        Factor of the negative elements.
+
+    Returns
+    -------
+    array
+        Of the shape of x.
+    """
     return np.where(x > 0, x, x * slope) if slope else np.maximum(x, 0)
 
 
 @compiled("elementwise.leaky_relu_gradient")
 def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarray:
-    """Return g where x is above 0 and slope * g elsewhere; of any shape."""
+    """Return g where x is above 0, and slope * g elsewhere.
+
+    Parameters
+    ----------
+    g : array of any shape
+        The gradient of the result of `relu`.
+    x : array of the same shape
+        Its input, or its result if the slope is 0.
+    slope : float
+        Factor of the negative elements.
+
+    Returns
+    -------
+    array
+        The gradient of x, of its shape.
+    """
     return np.where(x > 0, g, g * slope)
 
 
@@ -31,9 +59,25 @@ def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarra
 def relu_gradient(
     g: np.ndarray, out: np.ndarray, scale: np.ndarray | None = None, plain: bool = True
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return g where `out` is above 0 and 0 elsewhere, and the same times `scale`, (N, C, H, W) each.
+    """Return g where `out` is above 0 and 0 elsewhere, and the same times `scale`.
 
-    g, out: (N, C, H, W); scale: (C,). The first result is None unless `plain`, the second None without a scale.
+    Parameters
+    ----------
+    g : (N, C, H, W) array
+        The gradient of the result of a ReLU.
+    out : (N, C, H, W) array
+        That result.
+    scale : (C,) array, optional
+        A factor for each channel.
+    plain : bool
+        If True, the gradient without the factor is returned, too.
+
+    Returns
+    -------
+    passed : (N, C, H, W) array or None
+        The gradient that the ReLU passes on; None unless `plain`.
+    scaled : (N, C, H, W) array or None
+        The same times `scale`; None without a scale.
     """
     passed = np.where(out > 0, g, 0)
     return passed if plain else None, None if scale is None else passed * scale[:, None, None]
@@ -44,13 +88,30 @@ def relu_gradient(
 
 @compiled("elementwise.add")
 def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return a + b."""
+    """Return a + b.
+
+    Parameters
+    ----------
+    a, b : arrays
+        Their shapes may be broadcast.
+
+    Returns
+    -------
+    array
+        The sum.
+    """
     return a + b
 
 
 @compiled("elementwise.add_to")
 def add_to(a: np.ndarray, b: np.ndarray) -> None:
-    """Add b to a, in place; both of one shape."""
+    """Add b to a, in place.
+
+    Parameters
+    ----------
+    a, b : arrays of the same shape
+        The first is changed.
+    """
     a += b
 
 
@@ -59,14 +120,36 @@ def add_to(a: np.ndarray, b: np.ndarray) -> None:
 
 @compiled("elementwise.sum_per_channel")
 def sum_per_channel(g: np.ndarray) -> np.ndarray:
-    """Return the sum of maps (N, C, H, W) over images and pixels, (C,)."""
+    """Return the sum over images and pixels.
+
+    Parameters
+    ----------
+    g : (N, C, H, W) array
+        The maps.
+
+    Returns
+    -------
+    (C,) array
+        One sum per channel.
+    """
     rows = _rows(g)  # (N * H * W, C)
     return _ones_like(rows) @ rows
 
 
 @compiled("elementwise.batch_statistics")
 def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the variance (biased) of maps (N, C, H, W) over images and pixels, (C,) each."""
+    """Return the mean and the biased variance over images and pixels.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) array
+        The maps, with at least one pixel.
+
+    Returns
+    -------
+    mean, var : (C,) array
+        One value per channel.
+    """
     rows = _rows(x)  # (N * H * W, C)
     average = np.full(len(rows), 1 / len(rows), x.dtype)
     mean = average @ rows
@@ -82,7 +165,7 @@ def _rows(maps: np.ndarray) -> np.ndarray:
 def _ones_like(rows: np.ndarray) -> np.ndarray:
     """Return the vector (M,) whose product with rows (M, C) is their sum, (C,).
 
-    As a matrix product, because BLAS adds several partial sums: that is faster and more accurate than a single one.
+    A matrix product is faster and more accurate than a single running sum, because BLAS adds several partial sums.
     """
     return np.ones(len(rows), rows.dtype)
 
@@ -99,9 +182,23 @@ def normalise(
     residual: np.ndarray | None = None,
     relu: bool = False,
 ) -> np.ndarray:
-    """Return (x - mean) * gain + bias + residual per channel, or with `relu` its positive part, (N, C, H, W).
+    """Return (x - mean) * gain + bias + residual per channel, or its positive part.
 
-    x, residual: (N, C, H, W); mean, gain, bias: (C,).
+    Parameters
+    ----------
+    x : (N, C, H, W) array
+        The maps.
+    mean, gain, bias : (C,) array
+        One value per channel.
+    residual : (N, C, H, W) array, optional
+        A term that is added.
+    relu : bool
+        If True, negative elements become 0.
+
+    Returns
+    -------
+    (N, C, H, W) array
+        The normalised maps.
     """
     out = pixels(x) - mean  # (N, H, W, C)
     out *= gain
@@ -117,10 +214,27 @@ def normalise(
 def normalise_sums(
     g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarray | None = None, keep: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return the sums per channel of g and of g * (x - mean), (C,) each, which the gradients of `normalise` need.
+    """Return the sums of g and of g * (x - mean) per channel, which the gradients of `normalise` need.
 
-    g, x, out: (N, C, H, W); mean: (C,). With `out`, the result of `normalise` with `relu`, g counts as 0 where `out` is
-    not above 0. The third result is that g, (N, C, H, W), if `keep`, else None.
+    Parameters
+    ----------
+    g : (N, C, H, W) array
+        The gradient of the result of `normalise`.
+    x : (N, C, H, W) array
+        The maps.
+    mean : (C,) array
+        The mean of each channel.
+    out : (N, C, H, W) array, optional
+        The result of `normalise` with `relu`; g counts as 0 where `out` is not above 0.
+    keep : bool
+        If True, that g is returned, too.
+
+    Returns
+    -------
+    g_sum, weighted_sum : (C,) array
+        The sums over images and pixels.
+    passed : (N, C, H, W) array or None
+        g where `out` is above 0 and 0 elsewhere; None unless `keep`.
     """
     passed = _passed(g, out)
     rows = _rows(passed)  # (N * H * W, C)
@@ -138,9 +252,25 @@ def normalise_gradient(
     shift: np.ndarray,
     slope: np.ndarray,
 ) -> np.ndarray:
-    """Return (g - shift - (x - mean) * slope) * gain per channel, (N, C, H, W).
+    """Return (g - shift - (x - mean) * slope) * gain per channel.
 
-    g, x, out: (N, C, H, W); mean, gain, shift, slope: (C,). With `out`, g counts as 0 where `out` is not above 0.
+    Parameters
+    ----------
+    g : (N, C, H, W) array
+        The gradient of the result of `normalise`.
+    x : (N, C, H, W) array
+        The maps.
+    mean : (C,) array
+        The mean of each channel.
+    out : (N, C, H, W) array or None
+        The result of `normalise` with `relu`; g counts as 0 where `out` is not above 0.
+    gain, shift, slope : (C,) array
+        One value per channel.
+
+    Returns
+    -------
+    (N, C, H, W) array
+        The gradient of x.
     """
     g_x = pixels(_passed(g, out)) - shift  # (N, H, W, C)
     g_x -= (pixels(x) - mean) * slope
@@ -149,5 +279,5 @@ def normalise_gradient(
 
 
 def _passed(g: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-    """Return the gradient (N, C, H, W) that a ReLU with the result `out` passes on; without one, all of it."""
+    """Return the gradient (N, C, H, W) that a ReLU with the result `out` passes on, or all of g without `out`."""
     return g if out is None else np.where(out > 0, g, 0)

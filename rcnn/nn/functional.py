@@ -1,7 +1,7 @@
 """Operations on tensors, each with its gradient written out.
 
-Convolution is in `rcnn.nn.conv`, pooling in `rcnn.nn.pooling`, resampling in `rcnn.nn.resize`; they are
-offered here too, so that `functional` is the one place to look. Losses of nothing (no rows, no samples) are 0, not NaN.
+Convolution is in `rcnn.nn.conv`, pooling in `rcnn.nn.pooling`, resampling in `rcnn.nn.resize`. They are exported here
+too, so that every operation is found in `functional`. A loss over no rows or no samples is 0, not NaN.
 """
 
 from __future__ import annotations
@@ -49,18 +49,35 @@ __all__ = [
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x W^T + b, (N, O).
+    """Return x W^T + b.
 
     Parameters
     ----------
-    x : (N, I), or maps (N, C, H, W) with C * H * W = I
-        Maps are taken as `x.flatten(start_dim=1)`, without a copy: they lie channels last in memory, and a product with
-        all of a map is a convolution whose window is the whole map.
-    weight : (O, I)
-        As in PyTorch.
-    bias : (O,), optional
+    x : (N, I) Tensor, or (N, C, H, W) Tensor with C * H * W = I
+        The inputs. Maps count as `x.flatten(start_dim=1)`, but are not copied: they lie in memory channels last, and
+        the product is computed as a convolution whose window is the whole map.
+    weight : (O, I) Tensor
+        The matrix W, as in PyTorch.
+    bias : (O,) Tensor, optional
+        The vector b.
 
-    Raises TypeError for what is not a tensor, ValueError for shapes that do not match.
+    Returns
+    -------
+    (N, O) Tensor
+        One row per input.
+
+    Raises
+    ------
+    TypeError
+        If x is not a tensor.
+    ValueError
+        If the shapes do not match.
+
+    Examples
+    --------
+    >>> from rcnn.nn import Tensor
+    >>> linear(Tensor([[1.0, 2.0]]), Tensor([[3.0, 4.0], [5.0, 6.0]]), Tensor([0.0, 1.0])).data.tolist()
+    [[11.0, 18.0]]
     """
     check_tensor("linear", x)
     if x.ndim == 4:
@@ -68,17 +85,28 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     elif x.ndim == 2:
         maps = x.reshape(*x.shape, 1, 1)
     else:
-        raise ValueError(f"linear takes (N, {weight.shape[1]}) or maps (N, C, H, W), not {x.shape}")
+        raise ValueError(f"linear: x must have shape (N, {weight.shape[1]}) or (N, C, H, W), got {x.shape}")
     columns = math.prod(maps.shape[1:])
     if weight.ndim != 2 or weight.shape[1] != columns:
-        raise ValueError(f"linear takes (N, {weight.shape[-1]}), not {x.shape}")
+        raise ValueError(f"linear: x must have shape (N, {weight.shape[-1]}) for weight {weight.shape}, got {x.shape}")
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"bias must have the shape {weight.shape[:1]}, a value per output, not {bias.shape}")
+        raise ValueError(f"bias must have shape {weight.shape[:1]}, one value per output, got {bias.shape}")
     return matrix_product(maps, weight, bias)
 
 
 def relu(x: Tensor) -> Tensor:
-    """max(x, 0); the gradient at 0 is 0."""
+    """Return max(x, 0).
+
+    Parameters
+    ----------
+    x : Tensor of any shape
+        The input.
+
+    Returns
+    -------
+    Tensor
+        Of the shape of x. The gradient at 0 is 0.
+    """
     extended = extend(x, "rectified")
     if extended is not None:
         return extended.computed()  # nothing more can join the pass
@@ -87,18 +115,54 @@ def relu(x: Tensor) -> Tensor:
 
 
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """X where it is positive, `negative_slope` times x elsewhere."""
+    """Return x where it is positive, and negative_slope * x elsewhere.
+
+    Parameters
+    ----------
+    x : Tensor of any shape
+        The input.
+    negative_slope : float
+        Factor of the negative elements.
+
+    Returns
+    -------
+    Tensor
+        Of the shape of x.
+    """
     slope = float(negative_slope)  # a NumPy number would carry its own dtype into the result
     return record(elementwise.relu(x.data, slope), (x,), lambda g: (elementwise.leaky_relu_gradient(g, x.data, slope),))
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Tensor:
-    """X with each element set to 0 with probability p and the others divided by 1 - p; x itself when not training.
+    """Return x with random elements set to 0 and the others divided by 1 - p.
 
+    Parameters
+    ----------
+    x : Tensor of any shape
+        The input.
+    p : float
+        Probability that an element is set to 0, in [0, 1).
+    training : bool
+        If False, x itself is returned.
+    rng : np.random.Generator, optional
+        Source of randomness; the library's own by default.
+
+    Returns
+    -------
+    Tensor
+        Of the shape of x.
+
+    Raises
+    ------
+    ValueError
+        If p is not in [0, 1).
+
+    References
+    ----------
     Srivastava et al., "Dropout", JMLR 2014.
     """
     if not 0 <= p < 1:
-        raise ValueError(f"p must be in [0, 1), not {p}")
+        raise ValueError(f"p must be in [0, 1), got {p}")
     if not training or p == 0:
         return x
     kept = generator(rng).random(x.shape, dtype=np.float32) >= p
@@ -107,7 +171,20 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Gen
 
 
 def scale_and_shift(x: Tensor, scale: np.ndarray, shift: np.ndarray) -> Tensor:
-    """Return x * scale + shift with constants (C,) for each channel, (N, C, H, W)."""
+    """Return x * scale + shift per channel.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) Tensor
+        The feature maps.
+    scale, shift : (C,) array
+        One constant per channel.
+
+    Returns
+    -------
+    (N, C, H, W) Tensor
+        The result; gradients flow to x alone.
+    """
     check_maps("scale_and_shift", x)
     if not scale.shape == shift.shape == x.shape[1:2]:
         raise ValueError(f"scale and shift must have the shape {x.shape[1:2]}, got {scale.shape} and {shift.shape}")
@@ -125,20 +202,47 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Return (x - mean) / sqrt(var + eps) * weight + bias per channel, (N, C, H, W).
+    """Return (x - mean) / sqrt(var + eps) * weight + bias per channel.
 
-    In training, mean and variance are the batch's, and `running_mean` and `running_var` (C,) move towards them by
-    `momentum`, in place (the variance with Bessel's correction, as in PyTorch); else they are the running ones.
+    In training, mean and variance are those of the batch, and the running ones move towards them in place: running +=
+    momentum * (batch - running), with the unbiased variance, as in PyTorch. In evaluation they are the running ones.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) Tensor
+        The feature maps.
+    running_mean, running_var : (C,) array
+        The running statistics; changed in training.
+    weight, bias : (C,) Tensor
+        Learned factor and constant of each channel.
+    training : bool
+        If True, the statistics of the batch are used.
+    momentum : float
+        Share of the batch in the new running statistics.
+    eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    (N, C, H, W) Tensor
+        The normalised maps.
+
+    Raises
+    ------
+    TypeError
+        If x is not a tensor.
+    ValueError
+        If shapes do not match, or in training there is only one value per channel.
+
+    References
+    ----------
     Ioffe and Szegedy, "Batch normalization", 2015.
-
-    Raises TypeError for what is not a tensor, ValueError for shapes that do not match, or in training for a single
-    value per channel.
     """
     check_maps("batch_norm", x)
     channels, count = x.shape[1], x.size // max(x.shape[1], 1)
     for values in (weight, bias, running_mean, running_var):
         if values.shape != (channels,):
-            raise ValueError(f"batch_norm of {values.size} channels was given maps of {channels}: {x.shape}")
+            raise ValueError(f"batch_norm: x must have {values.size} channels, got {channels} (shape {x.shape})")
     if not training and not is_recording():
         scale = weight.data / np.sqrt(running_var + running_var.dtype.type(eps))  # (C,)
         extended = extend(x, "scaled", scale, bias.data - running_mean * scale)
@@ -146,21 +250,34 @@ def batch_norm(
             return extended
     if training:
         if count < 2:
-            raise ValueError(f"batch_norm in training needs more than one value per channel, not a map of {x.shape}")
+            raise ValueError(f"batch_norm: training needs more than one value per channel, got x of shape {x.shape}")
         mean, var = elementwise.batch_statistics(x.data)
         running_mean += momentum * (mean - running_mean)
         running_var += momentum * (var * (count / (count - 1)) - running_var)
     else:
-        mean, var = running_mean.copy(), running_var  # a copy: they may move on before the gradient is asked for
+        mean, var = running_mean.copy(), running_var  # a copy: training may change it before the backward pass
     scale = 1 / np.sqrt(var + x.dtype.type(eps))  # (C,)
     return result_of(Normalisation(x.computed(), weight, bias, mean, scale, training))
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """relu((x - mean) * scale * weight + bias + residual), per channel; see `rcnn.nn.fusion`.
+    """The operation relu((x - mean) * scale * weight + bias + residual), per channel; see `rcnn.nn.fusion`.
 
-    depends: whether mean and scale are those of x itself, as in training, so that the gradient flows through them too.
+    Attributes
+    ----------
+    x : (N, C, H, W) Tensor
+        The feature maps.
+    weight, bias : (C,) Tensor
+        Learned factor and constant of each channel.
+    mean, scale : (C,) array
+        Mean of each channel, and 1 / its standard deviation.
+    depends : bool
+        True if mean and scale are those of x, as in training; then the gradient flows through them, too.
+    residual : (N, C, H, W) Tensor or None
+        A term that is added before the ReLU.
+    relu : bool
+        If True, the ReLU is applied.
     """
 
     x: Tensor
@@ -205,7 +322,7 @@ class Normalisation:
         mask = out if self.relu else None
         keep = self.relu and self.residual is not None and self.residual.requires_grad
         g_bias, g_weight, passed = elementwise.normalise_sums(g, x.data, mean, mask, keep)
-        if passed is not None:  # g where it went through the ReLU: the residual's gradient
+        if passed is not None:  # g where the ReLU passed it on: the residual's gradient
             g, mask = passed, None
         g_weight *= scale
         g_x = None
@@ -220,31 +337,92 @@ class Normalisation:
 
 
 def sigmoid(x: Tensor) -> Tensor:
-    """1 / (1 + exp(-x)), without overflow at either end."""
+    """Return 1 / (1 + exp(-x)), without overflow.
+
+    Parameters
+    ----------
+    x : Tensor of any shape
+        The logits.
+
+    Returns
+    -------
+    Tensor
+        Probabilities, of the shape of x.
+    """
     out = sigmoid_of(x.data)
     return record(out, (x,), lambda g: (g * out * (1 - out),))
 
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along an axis, without overflow."""
+    """Return exp(x) / sum(exp(x)) along an axis, without overflow.
+
+    Parameters
+    ----------
+    x : Tensor of any shape
+        The logits.
+    axis : int
+        The axis of the sum.
+
+    Returns
+    -------
+    Tensor
+        Probabilities, of the shape of x; they sum to 1 along the axis.
+    """
     out = softmax_of(x.data, axis)
     return record(out, (x,), lambda g: (out * (g - (g * out).sum(axis, keepdims=True)),))
 
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """The logarithm of the softmax along an axis."""
+    """Return the logarithm of the softmax along an axis, without overflow.
+
+    Parameters
+    ----------
+    x : Tensor of any shape
+        The logits.
+    axis : int
+        The axis of the sum.
+
+    Returns
+    -------
+    Tensor
+        Log-probabilities, of the shape of x.
+    """
     out = _log_softmax_of(x.data, axis)
     return record(out, (x,), lambda g: (g - np.exp(out) * g.sum(axis, keepdims=True),))
 
 
 def sigmoid_of(x: np.ndarray) -> np.ndarray:
-    """The sigmoid of an array, as an array."""
+    """Return the sigmoid of an array.
+
+    Parameters
+    ----------
+    x : array of any shape
+        The logits.
+
+    Returns
+    -------
+    array
+        Probabilities, of the shape of x.
+    """
     small = np.exp(-np.abs(x))  # in (0, 1]: nothing overflows
     return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
 
 
 def softmax_of(x: np.ndarray, axis: int = -1) -> np.ndarray:
-    """The softmax of an array, as an array."""
+    """Return the softmax of an array along an axis.
+
+    Parameters
+    ----------
+    x : array of any shape
+        The logits.
+    axis : int
+        The axis of the sum.
+
+    Returns
+    -------
+    array
+        Probabilities, of the shape of x.
+    """
     e = np.exp(x - x.max(axis, keepdims=True, initial=-np.inf))
     return e / e.sum(axis, keepdims=True)
 
@@ -258,18 +436,44 @@ def _log_softmax_of(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
-    """The mean of -log softmax(logits)[label], a scalar. logits: (R, L); labels: (R,) integers in 0 .. L-1."""
+    """Return the mean of -log softmax(logits)[label].
+
+    Parameters
+    ----------
+    logits : (R, L) Tensor
+        A row of logits for each sample.
+    labels : (R,) integer array
+        The right class of each, in 0 .. L-1.
+
+    Returns
+    -------
+    scalar Tensor
+        The loss; 0 without samples.
+
+    Raises
+    ------
+    TypeError
+        If the labels are not integers.
+    ValueError
+        If the shapes do not match, or a label is out of range.
+
+    Examples
+    --------
+    >>> from rcnn.nn import Tensor
+    >>> round(cross_entropy(Tensor([[0.0, 0.0], [0.0, 0.0]]), [0, 1]).item(), 4)  # log 2
+    0.6931
+    """
     if logits.ndim != 2:
-        raise ValueError(f"cross_entropy takes logits of shape (R, L), not {logits.shape}")
+        raise ValueError(f"cross_entropy: logits must have shape (R, L), got {logits.shape}")
     count, classes = logits.shape
     labels = np.asarray(labels)
     if labels.size and labels.dtype.kind not in "iu":
-        raise TypeError(f"labels must be integers, not {labels.dtype}")
-    labels = labels.astype(np.int64)  # an empty list came as floats
+        raise TypeError(f"cross_entropy: labels must be integers, got {labels.dtype}")
+    labels = labels.astype(np.int64)  # an empty list becomes a float array
     if labels.shape != (count,):
-        raise ValueError(f"cross_entropy takes one label per row: {count} rows, labels of shape {labels.shape}")
+        raise ValueError(f"cross_entropy: labels must have shape ({count},), one per row of logits, got {labels.shape}")
     if count and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"labels must be in 0 .. {classes - 1}, not {labels.min()} .. {labels.max()}")
+        raise ValueError(f"cross_entropy: labels must be in 0 .. {classes - 1}, got {labels.min()} .. {labels.max()}")
     rows, count = np.arange(count), max(count, 1)
     log_p = _log_softmax_of(logits.data, -1)
 
@@ -282,25 +486,70 @@ def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
 
 
 def binary_cross_entropy_with_logits(logits: Tensor, targets: np.ndarray) -> Tensor:
-    """The mean of -(t log p + (1 - t) log(1 - p)) with p = sigmoid(logits), a scalar. Both of one shape."""
+    """Return the mean of -(t log p + (1 - t) log(1 - p)), p = sigmoid(logits).
+
+    Parameters
+    ----------
+    logits : Tensor of any shape
+        The logits.
+    targets : array of the same shape
+        The targets t, in [0, 1].
+
+    Returns
+    -------
+    scalar Tensor
+        The loss; 0 without elements.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
     z, t = logits.data, np.asarray(targets, logits.dtype)
     if z.shape != t.shape:
-        raise ValueError(f"logits have shape {z.shape}, targets {t.shape}")
+        raise ValueError(f"logits and targets must have the same shape, got {z.shape} and {t.shape}")
     count = max(z.size, 1)
-    loss = np.maximum(z, 0) - z * t + np.log1p(np.exp(-np.abs(z)))  # the same, written so that nothing overflows
+    loss = np.maximum(z, 0) - z * t + np.log1p(np.exp(-np.abs(z)))  # the same formula, without overflow
     return record(loss.sum() / count, (logits,), lambda g: ((sigmoid_of(z) - t) * (g / count),))
 
 
 def smooth_l1_loss(prediction: Tensor, target: Tensor | np.ndarray, beta: float = 1.0) -> Tensor:
-    """The *sum* of d^2 / (2 beta) where |d| < beta and of |d| - beta / 2 elsewhere, d = prediction - target, a scalar.
+    """Return the *sum* of d^2 / (2 beta) where |d| < beta, and of |d| - beta / 2 elsewhere.
 
-    Girshick, "Fast R-CNN", 2015, equation 3 (there beta is 1).
+    Parameters
+    ----------
+    prediction : Tensor of any shape
+        The predictions; d = prediction - target.
+    target : Tensor or array of the same shape
+        The targets.
+    beta : float
+        Where the quadratic part ends, above 0.
+
+    Returns
+    -------
+    scalar Tensor
+        The loss; 0 without elements.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or beta is not above 0.
+
+    References
+    ----------
+    Girshick, "Fast R-CNN", 2015, equation 3 (where beta is 1).
+
+    Examples
+    --------
+    >>> from rcnn.nn import Tensor
+    >>> smooth_l1_loss(Tensor([0.5, 3.0]), [0.0, 0.0]).item()  # 0.125 + 2.5
+    2.625
     """
     target = as_tensor(target, prediction.dtype)
     if prediction.shape != target.shape:
-        raise ValueError(f"prediction has shape {prediction.shape}, target {target.shape}")
+        raise ValueError(f"prediction and target must have the same shape, got {prediction.shape} and {target.shape}")
     if beta <= 0:
-        raise ValueError(f"beta must be above 0, not {beta}")
+        raise ValueError(f"beta must be above 0, got {beta}")
     beta = float(beta)  # a NumPy number would carry its own dtype into the result
     d = prediction.data - target.data
     size = np.abs(d)

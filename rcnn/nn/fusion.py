@@ -1,9 +1,10 @@
-"""Deferred results, so that what follows a convolution is computed in the same pass over its result.
+"""Deferred results: a norm, a sum and a ReLU after a convolution are computed in the same pass over its result.
 
-A convolution is often followed by a norm, a sum and a ReLU. Each of them would read and write the whole map once more,
-which takes longer than its arithmetic. In a function that is decorated with `fused`, a convolution therefore returns a
-tensor whose value is not computed yet, and a norm, a sum or a ReLU returns another one that describes all of them
-together. The value is computed when something else reads it, or when the outermost decorated function returns. So
+A convolution is often followed by a norm, a sum and a ReLU. Computed one by one, each of them reads and writes the
+whole map once more, which takes longer than its arithmetic. In a function that is decorated with `fused`, a convolution
+returns a tensor whose value is not computed yet. A norm, a sum or a ReLU of it returns another such tensor, which
+describes all steps so far. The value is computed when something else reads it, or when the outermost decorated function
+returns. So
 
     @fused
     def forward(self, x):
@@ -31,9 +32,13 @@ _pending: contextvars.ContextVar[weakref.WeakSet[Deferred] | None] = contextvars
 
 
 class Operation(Protocol):
-    """An operation that has not been computed, and the steps that it can take up. A step returns None where it cannot.
+    """An operation that is not computed yet, and the steps that can be fused into it.
 
-    The steps are `scaled(scale, shift)`, by constants (C,) for each channel; `added(residual)`; and `rectified()`.
+    `scaled(scale, shift)` multiplies and adds constants (C,) for each channel, `added(residual)` adds a tensor, and
+    `rectified()` applies a ReLU. Each returns the operation with this step, or None if it cannot be fused.
+
+    `compute()` returns the value. `gradient(out, g)` returns the gradient of each of the `parents`, given the value
+    `out` and its gradient `g`. `shape` and `dtype` are those of the value.
     """
 
     @property
@@ -50,7 +55,13 @@ class Operation(Protocol):
 
 
 class Deferred(Tensor):
-    """The tensor of an operation that is computed when its value is first read."""
+    """The tensor of an operation that is computed when its value is first read.
+
+    Parameters
+    ----------
+    operation : Operation
+        The operation to compute.
+    """
 
     __slots__ = ("_node", "_operation", "_recorded")
 
@@ -86,7 +97,7 @@ class Deferred(Tensor):
         return self._node
 
     def extended(self, step: str, *args: Any) -> Deferred | None:
-        """Return the tensor of this operation with another step, or None where it must be computed first."""
+        """Return the tensor of this operation with another step, or None if the step cannot be fused."""
         if self._recorded != is_recording():
             return None
         operation = getattr(self._operation, step)(*args)
@@ -104,7 +115,18 @@ class Deferred(Tensor):
 
 
 def result_of(operation: Operation) -> Tensor:
-    """Return the tensor of an operation: deferred in a `fused` function, else computed."""
+    """Return the tensor of an operation: deferred in a `fused` function, computed elsewhere.
+
+    Parameters
+    ----------
+    operation : Operation
+        The operation to compute.
+
+    Returns
+    -------
+    Tensor
+        Of the operation's shape and dtype.
+    """
     return Deferred(operation).computed() if _pending.get() is None else _defer(operation)
 
 
@@ -117,15 +139,50 @@ def _defer(operation: Operation) -> Deferred:
 
 
 def extend(x: Tensor, step: str, *args: Any) -> Deferred | None:
-    """Return x with another step of its operation, or None where x is not deferred or cannot take it up."""
+    """Return x with another step fused into its operation, or None if that is not possible.
+
+    Parameters
+    ----------
+    x : Tensor
+        The input of the step.
+    step : str
+        "scaled", "added" or "rectified", a method of `Operation`.
+    *args : objects
+        The arguments of that method.
+
+    Returns
+    -------
+    Tensor or None
+        None if x is not deferred, or its operation does not take this step.
+    """
     return x.extended(step, *args) if isinstance(x, Deferred) else None
 
 
 def fused(function: Callable[P, R]) -> Callable[P, R]:
-    """Return the function with convolutions in it deferred, so that what follows them joins the same pass.
+    """Decorate a function so that layers after a convolution are computed in the convolution's pass.
 
-    Decorates a `forward`. The result has the value of the steps one after the other, up to rounding. A convolution that
-    is both read by itself and followed by other steps is computed twice.
+    A convolution that is both read by itself and followed by other layers is computed twice.
+
+    Parameters
+    ----------
+    function : callable
+        A `forward`, for example.
+
+    Returns
+    -------
+    callable
+        The same function. Its results equal those of the layers one by one, up to rounding.
+
+    Examples
+    --------
+    >>> from rcnn import nn
+    >>> class Block(nn.Module):
+    ...     def __init__(self):
+    ...         self.conv, self.relu = nn.Conv2d(3, 8, 3), nn.ReLU()
+    ...
+    ...     @fused
+    ...     def forward(self, x):
+    ...         return self.relu(self.conv(x))
     """
 
     @functools.wraps(function)
@@ -146,7 +203,13 @@ def fused(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def compute_all(value: Any) -> None:
-    """Compute every deferred tensor in a value: a tensor, or sequences and dicts of them."""
+    """Compute every deferred tensor in a value.
+
+    Parameters
+    ----------
+    value : Tensor, or list, tuple or dict of values
+        Anything else is ignored.
+    """
     if isinstance(value, Tensor):
         value.computed()
     elif isinstance(value, (list, tuple)):
@@ -157,7 +220,7 @@ def compute_all(value: Any) -> None:
 
 
 def _computed(value: Any) -> Any:
-    """Return the value with every deferred tensor in it replaced by its computed one; lists and dicts in place."""
+    """Return the value with computed tensors in place of deferred ones; lists and dicts are changed in place."""
     if isinstance(value, Tensor):
         return value.computed()
     if isinstance(value, list):

@@ -1,6 +1,6 @@
-"""Layers: the modules that a network is built of, and how their weights begin.
+"""Layers: the modules that a network is built of, and how their weights are initialised.
 
-Arguments and defaults are PyTorch's, and so is the initialisation.
+Arguments, defaults and initialisation are those of PyTorch.
 """
 
 from __future__ import annotations
@@ -22,14 +22,45 @@ from rcnn.nn.windows import Pair, pair
 
 
 def normal(shape: tuple[int, ...], std: float, rng: np.random.Generator | None = None) -> np.ndarray:
-    """A float32 array drawn from a normal distribution around 0."""
+    """Return numbers drawn from a normal distribution around 0.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of the result.
+    std : float
+        The standard deviation.
+    rng : np.random.Generator, optional
+        Source of randomness; the library's own by default.
+
+    Returns
+    -------
+    float32 array
+        Of this shape.
+    """
     return (generator(rng).standard_normal(shape, dtype=np.float32) * np.float32(std)).astype(np.float32)
 
 
 def kaiming_uniform(shape: tuple[int, ...], a: float, rng: np.random.Generator | None = None) -> np.ndarray:
-    """A float32 array, uniform within gain * sqrt(3 / fan_in), gain = sqrt(2 / (1 + a^2)).
+    """Return numbers drawn uniformly within +- gain * sqrt(3 / fan_in), gain = sqrt(2 / (1 + a^2)).
 
-    He et al., "Delving deep into rectifiers", 2015. For convolutions and linear layers PyTorch takes a = sqrt(5).
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of the weights: outputs, inputs, and for a convolution kernel height and width.
+    a : float
+        The slope of a leaky ReLU; PyTorch's convolutions and linear layers use sqrt(5).
+    rng : np.random.Generator, optional
+        Source of randomness; the library's own by default.
+
+    Returns
+    -------
+    float32 array
+        Of this shape.
+
+    References
+    ----------
+    He et al., "Delving deep into rectifiers", 2015.
     """
     bound = math.sqrt(6 / ((1 + a * a) * math.prod(shape[1:])))
     return generator(rng).uniform(-bound, bound, shape).astype(np.float32)
@@ -44,7 +75,26 @@ def _default_bias(outs: int, fan_in: int) -> np.ndarray:
 
 
 class Conv2d(Module):
-    """Convolution, (N, in_channels, H, W) to (N, out_channels, H', W')."""
+    """A convolution, (N, in_channels, H, W) to (N, out_channels, H', W'); see `functional.conv2d`.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Channels of the input and of the output.
+    kernel_size : int or (rows, columns)
+        Size of the window, in pixels.
+    stride, padding, dilation : int or (rows, columns)
+        Step between windows, border of zeros, and step between the elements of a window, in pixels.
+    groups : int
+        Parts that channels and filters are divided into; each part of the filters sees its part of the channels alone.
+    bias : bool
+        If True, a constant per filter is learned and added.
+
+    Raises
+    ------
+    ValueError
+        If `groups` does not divide `in_channels` and `out_channels`, or `kernel_size` is below 1.
+    """
 
     def __init__(
         self,
@@ -71,7 +121,22 @@ class Conv2d(Module):
 def same_conv2d(
     in_channels: int, out_channels: int, kernel_size: int, weights: Callable[[tuple[int, ...]], np.ndarray]
 ) -> Conv2d:
-    """A convolution that keeps the size of its map. `weights` draws its weights, given their shape; biases are 0."""
+    """Return a convolution that keeps the size of its map; its biases are 0.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Channels of the input and of the output.
+    kernel_size : int
+        Side of the window, odd.
+    weights : callable
+        Returns the initial weights, given their shape.
+
+    Returns
+    -------
+    Conv2d
+        A layer with stride 1 and padding kernel_size // 2.
+    """
     conv = Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
     conv.weight.data = weights(conv.weight.shape)
     if conv.bias is not None:
@@ -80,7 +145,15 @@ def same_conv2d(
 
 
 class Linear(Module):
-    """x W^T + b, (N, in_features) to (N, out_features); maps (N, C, H, W) of as many values are flattened."""
+    """The linear map x W^T + b, (N, in_features) to (N, out_features); maps (N, C, H, W) are flattened.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Length of the input and of the output vectors.
+    bias : bool
+        If True, b is learned; otherwise it is 0.
+    """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.weight = Parameter(kaiming_uniform((out_features, in_features), math.sqrt(5)))
@@ -90,11 +163,21 @@ class Linear(Module):
         return F.linear(x, self.weight, self.bias)
 
 
-_TORCH_COUNTER = ("num_batches_tracked",)  # PyTorch's batch norm counts its batches; nothing here depends on it
+_TORCH_COUNTER = ("num_batches_tracked",)  # PyTorch's batch norm counts its batches; rcnn ignores the count
 
 
 class BatchNorm2d(Module):
-    """Batch normalisation of (N, num_features, H, W): the batch's statistics in training, running ones after."""
+    """Batch normalisation of (N, num_features, H, W), by the batch's statistics in training, else by running ones.
+
+    Parameters
+    ----------
+    num_features : int
+        Channels of the map.
+    eps : float
+        Added to the variance.
+    momentum : float
+        Share of a batch in the new running statistics.
+    """
 
     ignored_state = _TORCH_COUNTER
 
@@ -114,7 +197,15 @@ class BatchNorm2d(Module):
 
 
 class FrozenBatchNorm2d(Module):
-    """Batch normalisation by fixed statistics and a fixed gain: one multiplication and one addition per channel."""
+    """Batch normalisation with fixed statistics, weight and bias: one multiplication and one addition per element.
+
+    Parameters
+    ----------
+    num_features : int
+        Channels of the map.
+    eps : float
+        Added to the variance.
+    """
 
     ignored_state = _TORCH_COUNTER
 
@@ -135,17 +226,29 @@ class FrozenBatchNorm2d(Module):
 
 
 class ReLU(Module):
-    """max(x, 0)."""
+    """The activation max(x, 0).
+
+    Parameters
+    ----------
+    inplace : bool
+        Ignored; accepted so that a network reads as in PyTorch.
+    """
 
     def __init__(self, inplace: bool = False) -> None:
-        del inplace  # accepted so that a network written for PyTorch reads the same; results never share memory here
+        del inplace  # results never share memory here
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x)
 
 
 class LeakyReLU(Module):
-    """x where positive, negative_slope * x elsewhere."""
+    """The activation that is x where x is positive, and negative_slope * x elsewhere.
+
+    Parameters
+    ----------
+    negative_slope : float
+        Factor of the negative elements.
+    """
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         self.negative_slope = negative_slope
@@ -155,14 +258,24 @@ class LeakyReLU(Module):
 
 
 class Sigmoid(Module):
-    """1 / (1 + exp(-x))."""
+    """The activation 1 / (1 + exp(-x))."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.sigmoid(x)
 
 
 class MaxPool2d(Module):
-    """The largest value under each window."""
+    """The largest value under each window; see `functional.max_pool2d`.
+
+    Parameters
+    ----------
+    kernel_size : int or (rows, columns)
+        Size of the window, in pixels.
+    stride : int or (rows, columns), optional
+        Step between windows; the kernel size by default.
+    padding : int or (rows, columns)
+        Border that is below every value, in pixels.
+    """
 
     def __init__(self, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> None:
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
@@ -172,7 +285,17 @@ class MaxPool2d(Module):
 
 
 class AvgPool2d(Module):
-    """The mean under each window."""
+    """The mean under each window; see `functional.avg_pool2d`.
+
+    Parameters
+    ----------
+    kernel_size : int or (rows, columns)
+        Size of the window, in pixels.
+    stride : int or (rows, columns), optional
+        Step between windows; the kernel size by default.
+    padding : int or (rows, columns)
+        Border of zeros, in pixels.
+    """
 
     def __init__(self, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> None:
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
@@ -182,7 +305,13 @@ class AvgPool2d(Module):
 
 
 class AdaptiveAvgPool2d(Module):
-    """The mean over a grid of output_size cells."""
+    """The means over a grid of cells that divides the map; see `functional.adaptive_avg_pool2d`.
+
+    Parameters
+    ----------
+    output_size : int or (rows, columns)
+        Cells of the grid.
+    """
 
     def __init__(self, output_size: int | Pair) -> None:
         self.output_size = output_size
@@ -192,7 +321,15 @@ class AdaptiveAvgPool2d(Module):
 
 
 class Upsample(Module):
-    """The map enlarged by a whole factor, by the nearest value or bilinearly."""
+    """The map enlarged by a whole factor.
+
+    Parameters
+    ----------
+    scale_factor : int
+        Factor of height and width.
+    mode : str
+        "nearest" or "bilinear".
+    """
 
     def __init__(self, scale_factor: int = 2, mode: str = "nearest") -> None:
         self.scale_factor, self.mode = scale_factor, mode
@@ -203,11 +340,22 @@ class Upsample(Module):
 
 
 class Dropout(Module):
-    """In training, sets each element to 0 with probability p and divides the others by 1 - p."""
+    """In training, random elements are set to 0 and the others divided by 1 - p; see `functional.dropout`.
+
+    Parameters
+    ----------
+    p : float
+        Probability that an element is set to 0, in [0, 1).
+
+    Raises
+    ------
+    ValueError
+        If p is not in [0, 1).
+    """
 
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p < 1:
-            raise ValueError(f"p must be in [0, 1), not {p}")
+            raise ValueError(f"p must be in [0, 1), got {p}")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -215,21 +363,34 @@ class Dropout(Module):
 
 
 class Flatten(Module):
-    """(N, ...) to (N, everything else)."""
+    """The reshape of (N, ...) to (N, product of the other sides)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(start_dim=1)
 
 
 class Identity(Module):
-    """x."""
+    """The layer that returns its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
 
 class Sequential(Module):
-    """Modules one after the other; also a list of them by index. Their names are 0, 1, 2, ..."""
+    """Modules that run one after the other. It can be indexed and iterated as a list.
+
+    Parameters
+    ----------
+    *modules : Module
+        The modules; their names are 0, 1, 2, ...
+
+    Examples
+    --------
+    >>> from rcnn import nn
+    >>> layers = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> [name for name, _ in layers.named_parameters()]
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    """
 
     def __init__(self, *modules: Module) -> None:
         for index, module in enumerate(modules):

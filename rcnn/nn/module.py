@@ -1,9 +1,9 @@
-"""`Module`: a part of a network, which remembers its parameters.
+"""`Module`: a part of a network that finds its own parameters.
 
-A module is an ordinary object. What belongs to it is found by walking its attributes in the order in which they were
-set: a `Parameter` is learned, a buffer (see `register_buffer`) is remembered but not learned, and a module is a part.
-Parameters and modules may also stand in lists, tuples and dicts. Names are the attribute's, joined by dots, with the
-index or key: `conv.0.weight`.
+A module is an ordinary object. Its content is found by walking its attributes in the order in which they were set. A
+`Parameter` is learned, a buffer (see `register_buffer`) is saved but not learned, and a `Module` is a part of this one.
+Parameters and modules may also be in lists, tuples and dicts. A name is the attribute's, joined by dots with index or
+key: `conv.0.weight`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,24 @@ _evaluating: contextvars.ContextVar[bool] = contextvars.ContextVar("evaluating",
 def evaluation() -> Iterator[None]:
     """Let every module evaluate in this block, whatever its own mode: `training` is False.
 
-    The block holds for its context, and writes nothing into modules, so that any number of threads may evaluate one
-    network while another trains it. Threads that are started in the block, as in a `forward`, do not inherit it. Also
-    works as a decorator.
+    The block holds for its context and writes nothing into modules, so any number of threads may evaluate a network
+    while another trains it. Threads that are started in the block, as in a `forward`, do not inherit it. It also works
+    as a decorator.
+
+    Yields
+    ------
+    None
+        The block runs in evaluation mode.
+
+    Examples
+    --------
+    >>> from rcnn import nn
+    >>> layer = nn.Dropout()
+    >>> with evaluation():
+    ...     layer.training
+    False
+    >>> layer.training
+    True
     """
     token = _evaluating.set(True)
     try:
@@ -40,10 +55,28 @@ def evaluation() -> Iterator[None]:
 
 
 class Module:
-    """A part of a network. Subclass it, set layers as attributes in `__init__`, and define `forward`."""
+    """A part of a network. Subclass it, set layers as attributes in `__init__`, and define `forward`.
+
+    Attributes
+    ----------
+    ignored_state : tuple of str
+        Names that a state may have for this module, and that are ignored.
+
+    Examples
+    --------
+    >>> from rcnn import nn
+    >>> class Head(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.linear = nn.Linear(4, 2)
+    ...
+    ...     def forward(self, x):
+    ...         return self.linear(x)
+    >>> [(name, parameter.shape) for name, parameter in Head().named_parameters()]
+    [('linear.weight', (2, 4)), ('linear.bias', (2,))]
+    """
 
     ignored_state: tuple[str, ...] = ()
-    """Names that a state may have for this module, and that are ignored."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
@@ -58,8 +91,11 @@ class Module:
     def register_forward_hook(self, hook: Hook) -> HookHandle:
         """Call `hook(module, args, result)` after every forward pass of this module.
 
-        `result` is what `forward` returned for the positional arguments `args`. If the hook returns something other
-        than None, that takes the place of the result.
+        Parameters
+        ----------
+        hook : callable
+            It gets the positional arguments `args` and the result of `forward`. If it returns something other than
+            None, that replaces the result.
 
         Returns
         -------
@@ -79,31 +115,79 @@ class Module:
             result = result if replaced is None else replaced
         return result
 
-    # ------------------------------------------------------------------ what it holds
+    # ------------------------------------------------------------------ content
 
     def register_buffer(self, name: str, value: np.ndarray) -> None:
-        """Sets an array as attribute `name` and makes it part of the state: saved and loaded, but not learned."""
+        """Set an array as attribute `name`; it is saved and loaded with the state, but not learned.
+
+        Parameters
+        ----------
+        name : str
+            The name of the attribute.
+        value : array
+            Its value.
+        """
         self.__dict__.setdefault("_buffers", {})[name] = None  # an ordered set of names
         setattr(self, name, value)
 
     def children(self) -> Iterator[tuple[str, Module]]:
-        """The modules directly below this one, with their names, in the order in which they were set."""
+        """Yield the modules directly below this one, in the order in which they were set.
+
+        Yields
+        ------
+        name : str
+            The name of the module in this one.
+        module : Module
+            The module.
+        """
         for name, value in self._attributes():
             yield from _find(Module, name, value)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all below it, with what their parts' full names begin with: "", "conv.", "conv.0.", ..."""
+        """Yield this module and all below it.
+
+        Parameters
+        ----------
+        prefix : str
+            What every name begins with.
+
+        Yields
+        ------
+        prefix : str
+            What the full names of the module's own parts begin with: "", "conv.", "conv.0.", ...
+        module : Module
+            The module.
+        """
         yield prefix, self
         for name, child in self.children():
             yield from child.named_modules(f"{prefix}{name}.")
 
     def modules(self) -> Iterator[Module]:
-        """This module and all below it."""
+        """Yield this module and all below it.
+
+        Yields
+        ------
+        Module
+            In the order of `named_modules`.
+        """
         for _, module in self.named_modules():
             yield module
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Every parameter with its full name: this module's own first, then its parts'. A shared one comes once."""
+        """Yield every parameter: this module's own first, then those of its parts. A shared one comes once.
+
+        Parameters
+        ----------
+        prefix : str
+            What every name begins with.
+
+        Yields
+        ------
+        name : str
+            The full name.
+        parameter : Parameter
+            The parameter.
+        """
         seen: set[int] = set()
         for name, value in self._named_state(prefix):
             if isinstance(value, Parameter) and id(value) not in seen:
@@ -111,12 +195,18 @@ class Module:
                 yield name, value
 
     def parameters(self) -> Iterator[Parameter]:
-        """Every parameter, in the order of `named_parameters`."""
+        """Yield every parameter.
+
+        Yields
+        ------
+        Parameter
+            In the order of `named_parameters`.
+        """
         for _, parameter in self.named_parameters():
             yield parameter
 
     def _named_state(self, prefix: str = "") -> Iterator[tuple[str, Parameter | np.ndarray]]:
-        """(full name, value) of everything in the state: parameters, then buffers, then the parts'."""
+        """Yield (full name, value) of the whole state: parameters, then buffers, then those of the parts."""
         for name, value in self._attributes():
             for full_name, parameter in _find(Parameter, name, value):
                 yield prefix + full_name, parameter
@@ -130,27 +220,48 @@ class Module:
         return [(name, value) for name, value in list(vars(self).items()) if name != "_forward_hooks"]
 
     def _own_buffers(self) -> list[tuple[str, np.ndarray]]:
-        """The buffers of this module alone, with their names."""
+        """Return the buffers of this module alone, with their names."""
         return [(name, getattr(self, name)) for name in vars(self).get("_buffers", ())]
 
     # ------------------------------------------------------------------ state
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """{full name: array} of every parameter and buffer. The arrays are the module's own, not copies."""
+        """Return every parameter and buffer by its full name.
+
+        Returns
+        -------
+        dict of str to array
+            The arrays are the module's own, not copies.
+        """
         return {name: value.data if isinstance(value, Parameter) else value for name, value in self._named_state()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
-        """Copies arrays into the parameters and buffers of the same names, and gives (missing, unexpected) names.
+        """Copy arrays into the parameters and buffers of the same names.
 
-        Arrays are converted to the dtype that is there. Raises ValueError, having changed nothing, when a shape
-        differs, or with `strict` when a name is missing or unexpected; the message lists every one of them.
+        Parameters
+        ----------
+        state : mapping of str to array
+            The arrays by full name; they are converted to the dtype of the module's own.
+        strict : bool
+            If True, a missing or an unexpected name is an error.
+
+        Returns
+        -------
+        missing, unexpected : list of str
+            The names that only the module has, and those that only the state has.
+
+        Raises
+        ------
+        ValueError
+            If a shape differs, or with `strict` a name is missing or unexpected. The message lists all of them, and
+            nothing is changed.
         """
         own = self.state_dict()
         missing = [name for name in own if name not in state]
         ignored = {prefix + name for prefix, module in self.named_modules() for name in module.ignored_state}
         unexpected = [name for name in state if name not in own and name not in ignored]
         misshapen = [
-            f"{name}: {np.shape(state[name])} in the state, {own[name].shape} in the model"
+            f"{name} has shape {np.shape(state[name])} in the state, {own[name].shape} in the model"
             for name in own
             if name in state and np.shape(state[name]) != own[name].shape
         ]
@@ -160,7 +271,7 @@ class Module:
         if strict and unexpected:
             problems.append("unexpected: " + ", ".join(unexpected))
         if misshapen:
-            problems.append("of another shape: " + "; ".join(misshapen))
+            problems.append("wrong shape: " + "; ".join(misshapen))
         if problems:
             raise ValueError(f"the state does not fit {type(self).__name__}. " + ". ".join(problems))
         for name, array in own.items():
@@ -169,7 +280,18 @@ class Module:
         return missing, unexpected
 
     def astype(self, dtype: Any) -> Self:
-        """Turns every floating-point parameter and buffer into `dtype` (float32 or float64), in place."""
+        """Convert every floating-point parameter and buffer to `dtype`, in place; gradients are dropped.
+
+        Parameters
+        ----------
+        dtype : dtype
+            float32 or float64.
+
+        Returns
+        -------
+        Module
+            This module.
+        """
         for parameter in self.parameters():
             parameter.data, parameter.grad = parameter.data.astype(dtype), None
         for module in self.modules():
@@ -182,37 +304,79 @@ class Module:
 
     @property
     def training(self) -> bool:
-        """Whether this module trains: its own mode, but False in an `evaluation` block."""
+        """True if this module trains: its own mode, but False in an `evaluation` block.
+
+        Returns
+        -------
+        bool
+            The mode.
+        """
         return vars(self).get("_training", True) and not _evaluating.get()
 
     @training.setter
-    def training(self, mode: bool) -> None:
+    def training(self, mode: bool) -> None:  # numpydoc ignore=GL08
         self._training = bool(mode)
 
     def train(self, mode: bool = True) -> Self:
-        """Switches this module and all below it to training (dropout drops, batch norm uses the batch's statistics)."""
+        """Switch this module and all below it to training.
+
+        In training, dropout drops elements and batch norm uses the batch's statistics.
+
+        Parameters
+        ----------
+        mode : bool
+            If False, switch to evaluation.
+
+        Returns
+        -------
+        Module
+            This module.
+        """
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self) -> Self:
-        """Switches this module and all below it to evaluation."""
+        """Switch this module and all below it to evaluation.
+
+        Returns
+        -------
+        Module
+            This module.
+        """
         return self.train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Lets every parameter be learned, or freezes it."""
+        """Set whether the parameters are learned or frozen.
+
+        Parameters
+        ----------
+        requires_grad : bool
+            If False, they are frozen.
+
+        Returns
+        -------
+        Module
+            This module.
+        """
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
         return self
 
     def zero_grad(self) -> None:
-        """Forgets every gradient."""
+        """Set the gradient of every parameter to None."""
         for parameter in self.parameters():
             parameter.grad = None
 
 
 class HookHandle:
-    """A registered forward hook, which can be removed."""
+    """A registered forward hook, which can be removed.
+
+    Parameters
+    ----------
+    module : Module
+        The module that calls the hook.
+    """
 
     def __init__(self, module: Module) -> None:
         self._module = module
@@ -229,7 +393,7 @@ class HookHandle:
 
 
 def _find(kind: type[T], name: str, value: Any) -> Iterator[tuple[str, T]]:
-    """What an attribute holds of a kind: itself, or those in a list, tuple or dict, however nested."""
+    """Yield (name, value) of each object of a kind in an attribute: its value, or items of lists, tuples and dicts."""
     if isinstance(value, kind):
         yield name, value
     elif isinstance(value, (list, tuple)):

@@ -1,7 +1,7 @@
 """Optimisers, learning-rate schedules and gradient clipping.
 
-A schedule is a function from the step (0, 1, 2, ...) to a factor of the learning rate. Factors multiply, and a run that
-is resumed at a step needs nothing else to continue.
+A schedule is a function from the step (0, 1, 2, ...) to a factor of the learning rate. Factors multiply. A resumed run
+needs only the step to continue its schedule.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ Schedule = Callable[[int], float]
 
 
 class Optimizer(abc.ABC):
-    """Moves parameters against their gradients.
+    """An algorithm that moves parameters against their gradients.
 
-    A subclass defines `_update` and names the state that it keeps for each parameter in `state_names`.
+    A subclass defines `_update` and lists in `state_names` the state that it keeps for each parameter.
 
     Parameters
     ----------
     parameters : iterable of Parameter
         Those that require no gradient are skipped.
     lr : float
-        The learning rate.
+        The learning rate, at least 0.
     weight_decay : float
-        The factor of the L2 penalty: the gradient of a parameter w is taken as gradient + weight_decay * w.
+        The factor of the L2 penalty, at least 0: the gradient of a parameter w counts as gradient + weight_decay * w.
 
     Raises
     ------
     ValueError
-        Where no parameter requires a gradient, or `lr` or `weight_decay` is negative.
+        If no parameter requires a gradient, or `lr` or `weight_decay` is negative.
     """
 
     state_names: tuple[str, ...] = ()
@@ -47,9 +47,9 @@ class Optimizer(abc.ABC):
     def __init__(self, parameters: Iterable[Parameter], lr: float, weight_decay: float = 0.0) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
         if not self.parameters:
-            raise ValueError("there is nothing to optimise: no parameter requires a gradient")
+            raise ValueError("no parameter requires a gradient; pass parameters that are not frozen")
         if lr < 0 or weight_decay < 0:
-            raise ValueError(f"lr and weight_decay must not be negative: {lr}, {weight_decay}")
+            raise ValueError(f"lr and weight_decay must be at least 0, got {lr} and {weight_decay}")
         self.lr, self.weight_decay, self.steps = lr, weight_decay, 0
         self._state = {name: [np.zeros_like(p.data) for p in self.parameters] for name in self.state_names}
 
@@ -67,16 +67,30 @@ class Optimizer(abc.ABC):
             parameter.grad = None
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Return what a resumed run needs: the step count, and one array per parameter and name of state."""
+        """Return the state that a resumed run needs.
+
+        Returns
+        -------
+        dict of str to array
+            "steps", the number of steps taken, and one array per parameter and name of state.
+        """
         state: dict[str, np.ndarray] = {"steps": np.array(self.steps, np.int64)}
         for name in self.state_names:
             state.update({f"{name}.{index}": array for index, array in enumerate(self._state[name])})
         return state
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restore what `state_dict` returned.
+        """Restore a state that `state_dict` returned.
 
-        Raises ValueError where it belongs to other parameters or another kind of optimiser.
+        Parameters
+        ----------
+        state : mapping of str to array
+            The state.
+
+        Raises
+        ------
+        ValueError
+            If it belongs to other parameters or to another kind of optimiser.
         """
         own = self.state_dict()
         wrong = sorted(own.keys() ^ state.keys()) + [
@@ -95,7 +109,21 @@ class Optimizer(abc.ABC):
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum and weight decay, as PyTorch computes it."""
+    """Stochastic gradient descent with momentum and weight decay, as in PyTorch.
+
+    The step is v <- momentum * v + gradient, then w <- w - lr * v.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        Those that require no gradient are skipped.
+    lr : float
+        The learning rate, at least 0.
+    momentum : float
+        The share of the velocity v that is kept.
+    weight_decay : float
+        The factor of the L2 penalty, at least 0.
+    """
 
     state_names = ("momentum",)
 
@@ -123,7 +151,25 @@ def _sgd(
 
 
 class Adam(Optimizer):
-    """Adam. Kingma and Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1."""
+    """The optimiser Adam.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        Those that require no gradient are skipped.
+    lr : float
+        The learning rate, at least 0.
+    betas : (float, float)
+        The decay of the running mean of the gradient and of that of its square.
+    eps : float
+        Added to the root of the mean square.
+    weight_decay : float
+        The factor of the L2 penalty, at least 0.
+
+    References
+    ----------
+    Kingma and Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1.
+    """
 
     state_names = ("mean", "square")
 
@@ -172,8 +218,22 @@ def _adam(
 
 
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
-    """Scale all gradients by one factor so that their joint norm is at most `max_norm`; return the norm before.
+    """Scale all gradients by one factor so that their joint norm is at most `max_norm`.
 
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        Those without a gradient are skipped.
+    max_norm : float
+        The largest norm; smaller gradients are not changed.
+
+    Returns
+    -------
+    float
+        The joint L2 norm before scaling.
+
+    References
+    ----------
     Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013, algorithm 1.
     """
     grads: list[Any] = [p.grad for p in parameters if p.grad is not None]
@@ -200,23 +260,80 @@ def _scale(grad: np.ndarray, factor: float) -> None:
 
 
 def linear_warmup(steps: int, start: float = 1e-3) -> Schedule:
-    """Return a schedule that rises linearly from `start` to 1 over the first `steps` steps."""
+    """Return a schedule that rises linearly from `start` to 1, and stays there.
+
+    Parameters
+    ----------
+    steps : int
+        The length of the rise.
+    start : float
+        The factor at step 0.
+
+    Returns
+    -------
+    callable
+        The schedule.
+    """
     return lambda step: 1.0 if step >= steps else start + (1 - start) * step / steps
 
 
 def multi_step(milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
-    """Return a schedule that falls by the factor `gamma` at each milestone."""
+    """Return a schedule that is multiplied by `gamma` at each milestone.
+
+    Parameters
+    ----------
+    milestones : sequence of int
+        Steps.
+    gamma : float
+        The factor.
+
+    Returns
+    -------
+    callable
+        The schedule.
+
+    Examples
+    --------
+    >>> schedule = multi_step([60, 80])
+    >>> [round(schedule(step), 4) for step in (0, 60, 80)]
+    [1.0, 0.1, 0.01]
+    """
     return lambda step: float(gamma ** sum(step >= milestone for milestone in milestones))
 
 
 def cosine(steps: int, end: float = 0.0) -> Schedule:
-    """Return a schedule that falls from 1 to `end` along half a cosine over `steps` steps.
+    """Return a schedule that falls from 1 to `end` along half a cosine, and stays there.
 
+    Parameters
+    ----------
+    steps : int
+        The length of the fall.
+    end : float
+        The last factor.
+
+    Returns
+    -------
+    callable
+        The schedule.
+
+    References
+    ----------
     Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
     """
     return lambda step: end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
 
 
 def product(*schedules: Schedule) -> Schedule:
-    """Return the schedule whose factor is the product of theirs."""
+    """Return the schedule whose factor is the product of several.
+
+    Parameters
+    ----------
+    *schedules : callable
+        The schedules.
+
+    Returns
+    -------
+    callable
+        The schedule.
+    """
     return lambda step: math.prod(schedule(step) for schedule in schedules)

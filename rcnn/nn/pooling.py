@@ -20,29 +20,37 @@ from rcnn.nn.windows import (
 
 
 def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Tensor:
-    """Return the largest value under each window, (N, C, H', W').
+    """Return the largest value under each window.
 
-    The gradient goes to the largest value, of equal ones to the first. A window that contains NaN has the value NaN and
-    passes no gradient on.
+    The gradient goes to the largest value; ties keep the first. A window that contains NaN has the value NaN and passes
+    no gradient on.
 
     Parameters
     ----------
-    x : Tensor, (N, C, H, W)
+    x : (N, C, H, W) Tensor
         The maps, of at least one pixel.
-    kernel_size, stride, padding : int or (int, int)
-        Of the window: one number, or one for rows and one for columns. The stride is the kernel's size unless given.
-        The padding is below every value.
+    kernel_size : int or (rows, columns)
+        Size of the window, in pixels.
+    stride : int or (rows, columns), optional
+        Step between windows; the kernel size by default.
+    padding : int or (rows, columns)
+        Border that is below every value, in pixels.
+
+    Returns
+    -------
+    (N, C, H', W') Tensor
+        One value per window.
 
     Raises
     ------
     TypeError
-        Where x is not a tensor.
+        If x is not a tensor.
     ValueError
-        Where x has no pixels, the window does not fit, or the padding exceeds half of the kernel's size.
+        If x has no pixels, the window does not fit, or the padding exceeds half of the kernel size.
     """
     kernel, step, pad, size = _check("max_pool2d", x, kernel_size, stride, padding)
     if pad[0] > kernel[0] // 2 or pad[1] > kernel[1] // 2:
-        raise ValueError(f"padding {padding} is more than half of kernel_size {kernel_size}")
+        raise ValueError(f"padding must be at most half of kernel_size={kernel_size}, got {padding}")
     shape = x.shape
     out, winners = _max_pool(x.data, kernel, step, pad, size, is_recording() and x.requires_grad)
     if winners is None:
@@ -51,22 +59,30 @@ def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
 
 
 def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Tensor:
-    """Return the mean under each window, (N, C, H', W').
+    """Return the mean under each window.
 
     Parameters
     ----------
-    x : Tensor, (N, C, H, W)
+    x : (N, C, H, W) Tensor
         The maps, of at least one pixel.
-    kernel_size, stride, padding : int or (int, int)
-        Of the window: one number, or one for rows and one for columns. The stride is the kernel's size unless given.
-        The padding counts as zeros.
+    kernel_size : int or (rows, columns)
+        Size of the window, in pixels.
+    stride : int or (rows, columns), optional
+        Step between windows; the kernel size by default.
+    padding : int or (rows, columns)
+        Border of zeros, which count in the mean, in pixels.
+
+    Returns
+    -------
+    (N, C, H', W') Tensor
+        One value per window.
 
     Raises
     ------
     TypeError
-        Where x is not a tensor.
+        If x is not a tensor.
     ValueError
-        Where x has no pixels or the window does not fit.
+        If x has no pixels or the window does not fit.
     """
     kernel, step, pad, size = _check("avg_pool2d", x, kernel_size, stride, padding)
     shape = x.shape
@@ -77,7 +93,7 @@ def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
 def _check(
     operation: str, x: Tensor, kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair
 ) -> tuple[Pair, Pair, Pair, Pair]:
-    """Return kernel, stride and padding as pairs, and how many (rows, columns) of windows there are."""
+    """Return kernel, stride and padding as pairs, and the number of windows (rows, columns)."""
     check_pixels(operation, x)
     kernel = pair("kernel_size", kernel_size, 1)
     step = kernel if stride is None else pair("stride", stride, 1)
@@ -94,8 +110,8 @@ def _max_pool(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the largest value of each window, (N, C, *size), and the winners, (N, *size, C) like x, or None.
 
-    The winner of a window is the index of its largest value, counted row by row: of equal values the first, and -1
-    where there is NaN.
+    The winner of a window is the index of its largest value, counted row by row. Ties keep the first; a window that
+    contains NaN has the winner -1.
     """
     maps = padded(x, padding, -np.inf)
     values = [at_offset(maps, offset, stride, size) for offset in _offsets(kernel)]  # (N, H', W', C) each
@@ -105,7 +121,7 @@ def _max_pool(
     winners = None
     if with_winners:
         winners = np.full_like(largest, -1)
-        for index in reversed(range(len(values))):  # backwards, so that of equal values the first remains
+        for index in reversed(range(len(values))):  # backwards, so that ties keep the first
             np.putmask(winners, values[index] == largest, index)
     return largest.transpose(0, 3, 1, 2), winners
 

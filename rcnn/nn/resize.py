@@ -1,8 +1,8 @@
 """Feature maps resampled to another size: by the nearest value, bilinearly, or by averages, with the gradients.
 
-All three are separable: every column of a map is resampled, then every row. As matrices: rows @ F @ columns^T, where
-row i of `rows` holds the weight of each source in output i. The gradient is, as of every linear map, the transposed:
-rows^T @ G @ columns. For the nearest value these matrices pick single sources, which can be copied instead.
+All three are separable: every column of a map is resampled, then every row. As matrices that is rows @ F @ columns^T,
+where row i of `rows` holds the weight of each source in output i. The gradient of a linear map is its transpose:
+rows^T @ G @ columns. For the nearest value these matrices select single sources, which can be copied instead.
 """
 
 from __future__ import annotations
@@ -18,23 +18,28 @@ from rcnn.nn.windows import check_pixels, pair
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor:
-    """Return the means over a grid of cells, (N, C, rows, columns): over the whole map for output_size 1.
+    """Return the means over a grid of cells; over the whole map for output_size 1.
 
     Cell i of k along a side n covers floor(i n / k) to ceil((i + 1) n / k), as in PyTorch.
 
     Parameters
     ----------
-    x : Tensor, (N, C, H, W)
+    x : (N, C, H, W) Tensor
         The maps, of at least one pixel.
-    output_size : int or (int, int)
-        The rows and columns of the grid.
+    output_size : int or (rows, columns)
+        Cells of the grid.
+
+    Returns
+    -------
+    (N, C, rows, columns) Tensor
+        One mean per cell.
 
     Raises
     ------
     TypeError
-        Where x is not a tensor.
+        If x is not a tensor.
     ValueError
-        Where x has no pixels, or `output_size` is below 1.
+        If x has no pixels, or `output_size` is below 1.
     """
     check_pixels("adaptive_avg_pool2d", x)
     rows, columns = pair("output_size", output_size, 1)
@@ -42,28 +47,33 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor
 
 
 def interpolate(x: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tensor:
-    """Return the maps resampled to `size`, (N, C, *size).
+    """Return the maps resampled to another size.
 
-    Pixel centres lie at half positions (PyTorch's align_corners=False); there is no antialiasing.
+    Pixel centres lie at half positions (PyTorch's align_corners=False). There is no antialiasing.
 
     Parameters
     ----------
-    x : Tensor, (N, C, H, W)
+    x : (N, C, H, W) Tensor
         The maps, of at least one pixel.
     size : (int, int)
-        The height and the width of the result.
+        Height and width of the result, in pixels.
     mode : str
         "nearest" or "bilinear".
+
+    Returns
+    -------
+    (N, C, *size) Tensor
+        The resampled maps.
 
     Raises
     ------
     TypeError
-        Where x is not a tensor.
+        If x is not a tensor.
     ValueError
-        Where x has no pixels, for another mode, or for a size below 1.
+        If x has no pixels, the mode is another, or the size is below 1.
     """
     if mode not in ("nearest", "bilinear"):
-        raise ValueError(f"mode must be 'nearest' or 'bilinear', not {mode!r}")
+        raise ValueError(f"mode must be 'nearest' or 'bilinear', got {mode!r}")
     check_pixels("interpolate", x)
     height, width = pair("size", size, 1)
     if mode == "bilinear":
@@ -73,26 +83,37 @@ def interpolate(x: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tens
 
 
 def upsample_add(lateral: Tensor, top: Tensor) -> Tensor:
-    """Return lateral + interpolate(top, lateral's size), (N, C, H, W): one step down a feature pyramid.
+    """Return lateral + interpolate(top, size of lateral): one step down a feature pyramid.
 
     Parameters
     ----------
-    lateral : Tensor, (N, C, H, W)
+    lateral : (N, C, H, W) Tensor
         The maps of the finer level, of at least one pixel.
-    top : Tensor, (N, C, h, w)
+    top : (N, C, h, w) Tensor
         The maps of the coarser level.
+
+    Returns
+    -------
+    (N, C, H, W) Tensor
+        The sum.
 
     Raises
     ------
     TypeError
-        Where one of them is not a tensor.
+        If one of them is not a tensor.
     ValueError
-        Where maps have no pixels, or the numbers of images or channels differ.
+        If maps have no pixels, or the numbers of images or channels differ.
+
+    References
+    ----------
+    Lin et al., "Feature pyramid networks for object detection", 2017, section 3.
     """
     check_pixels("upsample_add", lateral)
     check_pixels("upsample_add", top)
     if lateral.shape[:2] != top.shape[:2]:
-        raise ValueError(f"upsample_add takes maps of as many images and channels, not {lateral.shape} and {top.shape}")
+        raise ValueError(
+            f"upsample_add: both maps must have the same N and C, got shapes {lateral.shape} and {top.shape}"
+        )
     rows, columns = (nearest_sources(lateral.shape[axis], top.shape[axis]) for axis in (2, 3))
     out, shape, top_is_required = _nearest(top.data, rows, columns, lateral.data), top.shape, top.requires_grad
     return record(
@@ -104,7 +125,20 @@ def upsample_add(lateral: Tensor, top: Tensor) -> Tensor:
 
 
 def nearest_sources(out: int, size: int) -> np.ndarray:
-    """Return the source, of `size`, that each of `out` elements shows, floor(i * size / out), ascending, (out,)."""
+    """Return the index of the source that each output element shows, floor(i * size / out).
+
+    Parameters
+    ----------
+    out : int
+        Elements of the output.
+    size : int
+        Elements of the source.
+
+    Returns
+    -------
+    (out,) integer array
+        Ascending indices, from 0 to size - 1.
+    """
     scale = np.float32(size) / np.float32(out)  # as PyTorch computes it, which decides close cases
     return np.minimum(np.floor(np.arange(out, dtype=np.float32) * scale).astype(np.intp), size - 1)
 
@@ -113,7 +147,7 @@ def nearest_sources(out: int, size: int) -> np.ndarray:
 def _nearest(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, lateral: np.ndarray | None) -> np.ndarray:
     """Return the given rows and columns of maps x (N, C, h, w), plus `lateral` of the result's shape unless None.
 
-    rows: (H,) indices of rows of x; columns: (W,). The result is (N, C, H, W).
+    rows: (H,) indices of rows of x; columns: (W,) of columns. The result is (N, C, H, W).
     """
     taken = pixels(x).take(rows, axis=1).take(columns, axis=2).transpose(0, 3, 1, 2)  # (N, C, H, W)
     return taken if lateral is None else taken + lateral
@@ -123,7 +157,7 @@ def _nearest(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, lateral: np.n
 def _nearest_gradient(g: np.ndarray, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return the gradient of `_nearest` with respect to x, of its `shape` (N, C, h, w).
 
-    Each source collects the gradients g (N, C, H, W) of all elements that show it.
+    Each source sums the gradients g (N, C, H, W) of all elements that show it.
     """
     return _apply_separable(g, _picking(rows, shape[2], g.dtype).T, _picking(columns, shape[3], g.dtype).T)
 
@@ -137,7 +171,25 @@ def _picking(sources: np.ndarray, size: int, dtype: Any) -> np.ndarray:
 
 
 def bilinear_matrix(out: int, size: int) -> np.ndarray:
-    """Return the matrix (out, size) whose row i weighs the two sources on either side of output i's centre."""
+    """Return the matrix whose row i holds the weights of the two sources around output element i.
+
+    Parameters
+    ----------
+    out : int
+        Elements of the output.
+    size : int
+        Elements of the source.
+
+    Returns
+    -------
+    (out, size) float64 array
+        The rows sum to 1.
+
+    Examples
+    --------
+    >>> bilinear_matrix(4, 2).tolist()
+    [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
+    """
     before, after, weight = bilinear_taps(out, size)
     matrix = np.zeros((out, size))
     matrix[np.arange(out), before] += 1 - weight
@@ -146,11 +198,28 @@ def bilinear_matrix(out: int, size: int) -> np.ndarray:
 
 
 def bilinear_taps(out: int, size: int, dtype: Any = np.float64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the sources before and after each of `out` elements, and the weight of the latter, each (out,).
+    """Return the two sources around each output element, and the weight of the second.
 
-    The elements are spread evenly over `size` sources; at the ends both sources are the outermost one. In float32 the
-    step is rounded, and each centre once: at the far end a centre is off by some 1e-5 of a source, as PyTorch's is,
-    whose compiler fuses the multiplication and the subtraction.
+    The elements are spread evenly over the sources. At the ends both sources are the outermost one.
+
+    In float32 the step and each centre are rounded once. At the far end a centre is then off by some 1e-5 of a source,
+    as in PyTorch, whose compiler fuses the multiplication and the subtraction.
+
+    Parameters
+    ----------
+    out : int
+        Elements of the output.
+    size : int
+        Elements of the source.
+    dtype : dtype
+        float64 or float32, of the arithmetic.
+
+    Returns
+    -------
+    before, after : (out,) int64 array
+        Indices of the sources.
+    weight : (out,) array
+        Weight of `after`, in [0, 1]; that of `before` is 1 - weight.
     """
     step = float(np.asarray(size, dtype) / np.asarray(out, dtype))
     centre = np.maximum((np.arange(out) + 0.5) * step - 0.5, 0).astype(dtype)

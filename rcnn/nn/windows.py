@@ -16,48 +16,149 @@ Pair = tuple[int, int]
 
 
 def pair(name: str, value: int | Sequence[int], smallest: int) -> Pair:
-    """(rows, columns) from one number for both, or two; ValueError for anything else and for less than `smallest`."""
+    """Return (rows, columns) from one number for both, or from two numbers.
+
+    Parameters
+    ----------
+    name : str
+        The name of the argument, for the message.
+    value : int or (int, int)
+        One or two whole numbers.
+    smallest : int
+        The smallest that is allowed.
+
+    Returns
+    -------
+    (int, int)
+        Rows and columns.
+
+    Raises
+    ------
+    ValueError
+        If the value is something else, or below `smallest`.
+
+    Examples
+    --------
+    >>> pair("stride", 2, 1)
+    (2, 2)
+    """
     values = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(values) != 2 or not all(isinstance(v, (int, np.integer)) and v >= smallest for v in values):
-        raise ValueError(f"{name} must be one or two whole numbers of at least {smallest}, not {value!r}")
+        raise ValueError(f"{name} must be one or two whole numbers of at least {smallest}, got {value!r}")
     return int(values[0]), int(values[1])
 
 
 def check_maps(operation: str, x: Tensor) -> None:
-    """Raises TypeError unless x is a tensor, ValueError unless it has the four axes of feature maps."""
+    """Raise an error unless x is a tensor of feature maps.
+
+    Parameters
+    ----------
+    operation : str
+        The name in the message.
+    x : Tensor
+        The argument of the operation.
+
+    Raises
+    ------
+    TypeError
+        If x is not a tensor.
+    ValueError
+        If x does not have four axes.
+    """
     check_tensor(operation, x)
     if x.ndim != 4:
-        raise ValueError(f"{operation} takes feature maps of shape (N, C, H, W), not {x.shape}")
+        raise ValueError(f"{operation} takes feature maps of shape (N, C, H, W), got {x.shape}")
 
 
 def check_pixels(operation: str, x: Tensor) -> None:
-    """Raises as `check_maps`, and ValueError for maps without a pixel."""
+    """Raise an error unless x is a tensor of feature maps with at least one pixel.
+
+    Parameters
+    ----------
+    operation : str
+        The name in the message.
+    x : Tensor
+        The argument of the operation.
+
+    Raises
+    ------
+    TypeError
+        If x is not a tensor.
+    ValueError
+        If x does not have four axes, or has no pixel.
+    """
     check_maps(operation, x)
     if 0 in x.shape[2:]:
-        raise ValueError(f"{operation} takes feature maps (N, C, H, W) of at least one pixel, not {x.shape}")
+        raise ValueError(f"{operation} takes feature maps (N, C, H, W) of at least one pixel, got {x.shape}")
 
 
 def channels_last(features: np.ndarray) -> np.ndarray:
-    """The same (N, C, H, W) array, lying in memory channels last (a copy only where it does not yet)."""
+    """Return the same array, lying in memory channels last.
+
+    Parameters
+    ----------
+    features : (N, C, H, W) array
+        The maps, in any layout.
+
+    Returns
+    -------
+    (N, C, H, W) array
+        A copy only if the layout changes.
+    """
     return np.ascontiguousarray(features.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
 
 def output_size(
     size: Sequence[int], kernel: Sequence[int], stride: Pair, padding: Pair, dilation: Pair = (1, 1)
 ) -> Pair:
-    """How many positions (rows, columns) a window has on a padded map; ValueError where it does not fit at all."""
+    """Return the number of positions of a window on a padded map.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width of the map, in pixels.
+    kernel : (int, int)
+        Height and width of the window.
+    stride, padding, dilation : (int, int)
+        Step between windows, border, and step between the elements of a window, by rows and columns.
+
+    Returns
+    -------
+    (int, int)
+        Rows and columns: floor((side + 2 padding - dilation (kernel - 1) - 1) / stride) + 1.
+
+    Raises
+    ------
+    ValueError
+        If the window does not fit at all.
+    """
     span = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     room = [s + 2 * p - n for s, p, n in zip(size, padding, span, strict=True)]
     if min(room) < 0:
         raise ValueError(
-            f"a window of {span[0]} x {span[1]} does not fit a map of {size[0]} x {size[1]} "
+            f"a window of {span[0]} x {span[1]} does not fit into a map of {size[0]} x {size[1]} "
             f"with padding {padding[0]}, {padding[1]}"
         )
     return room[0] // stride[0] + 1, room[1] // stride[1] + 1
 
 
 def padded(features: np.ndarray, pad: Pair, value: float) -> np.ndarray:
-    """The maps as (N, H + 2 * pad, W + 2 * pad, C), contiguous, with `value` around them."""
+    """Return maps with a border, as (N, H, W, C).
+
+    Parameters
+    ----------
+    features : (N, C, H, W) array
+        The maps.
+    pad : (int, int)
+        Rows above and below, and columns at the left and right.
+    value : float
+        The value of the border.
+
+    Returns
+    -------
+    (N, H + 2 * pad[0], W + 2 * pad[1], C) array
+        Contiguous.
+    """
     maps = features.transpose(0, 2, 3, 1)
     if pad == (0, 0):
         return np.ascontiguousarray(maps)
@@ -68,13 +169,43 @@ def padded(features: np.ndarray, pad: Pair, value: float) -> np.ndarray:
 
 
 def unpadded(maps: np.ndarray, shape: tuple[int, ...], pad: Pair) -> np.ndarray:
-    """(N, C, H, W) without the border of padded (N, H + 2 * pad, W + 2 * pad, C) maps."""
+    """Return maps without their border.
+
+    Parameters
+    ----------
+    maps : (N, H + 2 * pad[0], W + 2 * pad[1], C) array
+        The padded maps.
+    shape : (int, int, int, int)
+        (N, C, H, W) of the result.
+    pad : (int, int)
+        Rows above and below, and columns at the left and right.
+
+    Returns
+    -------
+    (N, C, H, W) array
+        The inner part, channels last in memory.
+    """
     inner = maps[:, pad[0] : pad[0] + shape[2], pad[1] : pad[1] + shape[3]]
     return np.ascontiguousarray(inner).transpose(0, 3, 1, 2)
 
 
 def windows(maps: np.ndarray, kernel: Pair, stride: Pair, dilation: Pair, size: Pair) -> np.ndarray:
-    """A read-only view of every window of (N, H, W, C) maps: (N, H', W', kernel height, kernel width, C)."""
+    """Return a view of every window.
+
+    Parameters
+    ----------
+    maps : (N, H, W, C) array
+        The padded maps.
+    kernel, stride, dilation : (int, int)
+        Size of the window, step between windows, and step between the elements of a window, by rows and columns.
+    size : (int, int)
+        The number of windows (H', W'), from `output_size`.
+
+    Returns
+    -------
+    (N, H', W', kernel height, kernel width, C) array
+        A read-only view.
+    """
     n, _, _, channels = maps.shape
     at_image, at_row, at_column, at_channel = maps.strides
     strides = (
@@ -89,15 +220,46 @@ def windows(maps: np.ndarray, kernel: Pair, stride: Pair, dilation: Pair, size: 
 
 
 def at_offset(maps: np.ndarray, offset: Pair, stride: Pair, size: Pair) -> np.ndarray:
-    """A view of the value that each window has at one offset: (N, H', W', C)."""
+    """Return a view of one element of every window.
+
+    Parameters
+    ----------
+    maps : (N, H, W, C) array
+        The padded maps.
+    offset : (int, int)
+        Row and column of the element in the window, in pixels.
+    stride : (int, int)
+        Step between windows, by rows and columns.
+    size : (int, int)
+        The number of windows (H', W').
+
+    Returns
+    -------
+    (N, H', W', C) array
+        A view.
+    """
     (i, j), (rows, columns) = offset, size
     return maps[:, i : i + stride[0] * (rows - 1) + 1 : stride[0], j : j + stride[1] * (columns - 1) + 1 : stride[1]]
 
 
 def scatter_windows(windows: np.ndarray, shape: tuple[int, ...], stride: Pair, pad: Pair, dilation: Pair) -> np.ndarray:
-    """The adjoint of taking windows out: every value of (N, H', W', kh, kw, C) is added to where it came from.
+    """Add every element of the windows to the pixel it was taken from: the adjoint of taking windows out.
 
-    The result has `shape` (N, C, H, W). One addition per offset in the window: within one, no two windows overlap.
+    There is one addition per offset in the window, because the elements at one offset never overlap.
+
+    Parameters
+    ----------
+    windows : (N, H', W', kernel height, kernel width, C) array
+        The windows.
+    shape : (int, int, int, int)
+        (N, C, H, W) of the result.
+    stride, pad, dilation : (int, int)
+        Step between windows, border, and step between the elements of a window, by rows and columns.
+
+    Returns
+    -------
+    (N, C, H, W) array
+        The sums, without the border.
     """
     n, channels, height, width = shape
     _, rows, columns, kernel_height, kernel_width, _ = windows.shape

@@ -1,4 +1,4 @@
-"""Coverage by arithmetic equals coverage by laying every anchor; suggested anchors cover more, and never less."""
+"""Coverage by arithmetic equals coverage with every anchor; suggested anchors cover at least as much as given ones."""
 
 import sys
 
@@ -20,7 +20,7 @@ FPN_STRIDES = [(4, 4), (8, 8), (16, 16), (32, 32), (64, 64)]
 
 
 class Annotated:
-    """A data set that tells sizes and targets, and has no images to decode."""
+    """A data set of sizes and targets, without images to decode."""
 
     def __init__(self, *pages):
         self.pages = [
@@ -36,7 +36,7 @@ class Annotated:
 
 
 def drawn(sizes, ratios, num_pages=30, page=(240, 320), per_page=6, seed=0):
-    """Objects at random places whose sizes and ratios are log-uniform in the given ranges, one of several each."""
+    """Return objects at random positions; size and ratio are log-uniform in a random one of the given ranges."""
     rng = np.random.default_rng(seed)
     pages = []
     for _ in range(num_pages):
@@ -62,7 +62,7 @@ def random_pages(rng, num_pages=15):
 
 
 def naive(dataset, generator, strides, min_size, max_size):
-    """For each object its IoU (A,) with every anchor that is laid on its image."""
+    """Return for each object its IoU (A,) with every anchor of its image."""
     overlaps = []
     for size, target in dataset.pages:
         resized = resized_size(size, min_size, max_size)
@@ -89,7 +89,7 @@ def naive(dataset, generator, strides, min_size, max_size):
         ((9, 20), (1.0,), [(32, 16), (3, 5)]),
     ],
 )
-def test_arithmetic_equals_laying_every_anchor(sizes, ratios, strides, offset):
+def test_arithmetic_equals_computing_every_anchor(sizes, ratios, strides, offset):
     generator = AnchorGenerator(sizes, ratios, offset)
     rng = np.random.default_rng(len(strides))
     num_positive = 0
@@ -106,7 +106,7 @@ def test_arithmetic_equals_laying_every_anchor(sizes, ratios, strides, offset):
 
 @pytest.fixture(scope="module")
 def models():
-    """One with a single map, and one with a pyramid, whose deepest level divides few images evenly."""
+    """Return a model with a single map, and one with a pyramid, whose deepest level divides few images evenly."""
     pyramid = FasterRCNNConfig(
         ResNetFPN(18, out_channels=8),
         8,
@@ -122,7 +122,7 @@ def models():
 
 
 @pytest.mark.parametrize("name", ["small", "pyramid"])
-def test_coverage_is_that_of_the_anchors_the_model_lays(models, name):
+def test_coverage_equals_that_of_the_models_anchors(models, name):
     model, dataset = models[name], Digits(1, size=(90, 127))
     image, target = dataset[0]
     trace = model.trace([image], [target])
@@ -133,9 +133,9 @@ def test_coverage_is_that_of_the_anchors_the_model_lays(models, name):
     np.testing.assert_allclose(result.best_iou, expected, atol=1e-6)
 
 
-def test_one_object_worked_by_hand():
+def test_one_object_by_hand():
     # 16 x 16 anchors at 0, 16, 32, 48. The object's centre is (16, 16), it is 12 wide and 16 high: 192 of 256 pixels.
-    # Of the anchor beside it 16 x 4 are in the object: 64 / (256 + 192 - 64) = 1 / 6.
+    # 16 x 4 pixels of the next anchor are in the object: 64 / (256 + 192 - 64) = 1 / 6.
     dataset = Annotated(((64, 64), [[10, 8, 22, 24]]))
     result = coverage(dataset, AnchorGenerator((32, 16), (1.0,)), [(16, 16)], 64, 64, 1 / 6, progress=False)
     assert result.best_iou.tolist() == [0.75]
@@ -163,7 +163,7 @@ def test_positive_anchors_of_objects_with_different_numbers_of_rows():
     assert result.num_positive.tolist() == [1 + 4 + 4 + 4, 9]
 
 
-def test_an_object_beyond_the_last_position_is_covered_by_none():
+def test_no_anchor_covers_an_object_beyond_the_last_position():
     dataset = Annotated(((64, 64), [[56, 56, 64, 64], [0, 0, 8, 8]]))  # the last position is 48, and 48 + 8 = 56
     result = coverage(dataset, AnchorGenerator((16,), (1.0,)), [(16, 16)], 64, 64, progress=False)
     assert result.best_iou.tolist() == [0.0, 0.25]
@@ -185,7 +185,7 @@ def test_difficult_objects_and_crowds_do_not_count():
     assert some.best_iou.tolist() == alone.best_iou.tolist()
 
 
-def test_images_are_asked_for_where_there_are_no_annotations():
+def test_images_are_read_if_there_is_no_annotation_method():
     pages = Digits(2)
     listed = Annotated(*((image.shape[:2], target["boxes"]) for image, target in (pages[0], pages[1])))
     generator = AnchorGenerator((14, 24, 40), (1.0,))
@@ -196,7 +196,7 @@ def test_images_are_asked_for_where_there_are_no_annotations():
 
 def test_tables_and_report():
     # 16 x 16 anchors every 16 pixels: the first object is one of them, the second (16 x 32, ratio 2) holds two, and
-    # the third (64 x 64) nine, of which the best has 256 / 4096 with it.
+    # the third (64 x 64) nine; its best IoU with one of them is 256 / 4096.
     dataset = Annotated(((96, 96), [[8, 8, 24, 24], [8, 8, 24, 40]]), ((96, 96), [[16, 16, 80, 80]]), ((96, 96), []))
     result = coverage(dataset, AnchorGenerator((16,), (1.0,)), [(16, 16)], 96, 96, 0.5, progress=False)
     assert result.by_size() == [
@@ -208,7 +208,7 @@ def test_tables_and_report():
     lines = str(result).splitlines()
     assert lines[:3] == [
         "3 objects in 3 images",
-        "best IoU with an anchor: 0.52 on average, of at least 0.5 for 66.7%, of at least 0.7 for 33.3% of the objects",
+        "best IoU with an anchor: 0.52 on average; >= 0.5 for 66.7% and >= 0.7 for 33.3% of the objects",
         "anchors with an IoU of at least 0.5: 1.0 per object",
     ]
     assert [line.split() for line in lines[4:7]] == [
@@ -221,7 +221,7 @@ def test_tables_and_report():
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("pages", [[], [((64, 64), [])]])
-def test_without_objects_there_is_nothing_to_cover(pages):
+def test_coverage_without_objects(pages):
     dataset = Annotated(*pages)
     result = coverage(dataset, AnchorGenerator((16,), (1.0,)), [(8, 8)], 64, 64, progress=False)
     assert (result.best_iou.shape, result.num_images) == ((0,), len(pages))
@@ -258,7 +258,7 @@ ONE = Annotated(((64, 64), [[0, 0, 16, 16]]))
         (ONE, [(8, 8)], (64, 32), "min_size <= max_size, got 64 and 32"),
     ],
 )
-def test_bad_input_of_coverage_is_named(dataset, strides, sizes, message):
+def test_errors_of_coverage(dataset, strides, sizes, message):
     with pytest.raises(ValueError, match=message):
         coverage(dataset, AnchorGenerator(((16,),), (1.0,)), strides, *sizes, progress=False)
 
@@ -274,7 +274,7 @@ def test_thresholds_are_checked():
 
 
 @pytest.mark.parametrize("name, strides", [("small", [(8, 8)]), ("pyramid", FPN_STRIDES)])
-def test_strides_foretell_the_feature_maps_of_the_backbones(models, name, strides):
+def test_strides_predict_the_feature_maps_of_the_backbones(models, name, strides):
     assert models[name].strides() == strides
     for size in ((32, 32), (96, 160), (288, 416)):
         with nn.no_grad():
@@ -287,7 +287,7 @@ def detector(layer):
     return FasterRCNN(FasterRCNNConfig(layer, 4, 2, hidden_dim=8, pool_size=(2, 2)))
 
 
-def test_strides_are_those_of_rows_and_columns_in_the_models_mode_and_dtype():
+def test_strides_do_not_change_the_models_mode_and_dtype():
     model = detector(nn.Sequential(nn.Conv2d(3, 4, 3, stride=(8, 16), padding=1), nn.BatchNorm2d(4)))
     before = {name: array.copy() for name, array in model.astype(np.float64).train().state_dict().items()}
     assert model.strides() == [(8, 16)]
@@ -296,7 +296,7 @@ def test_strides_are_those_of_rows_and_columns_in_the_models_mode_and_dtype():
 
 
 @pytest.mark.parametrize("layer", [nn.Conv2d(3, 4, 11, stride=8), nn.Conv2d(3, 4, 3, stride=4, padding=9)])
-def test_a_backbone_without_padding_has_no_strides_to_count_on(layer):
+def test_a_backbone_without_padding_has_no_strides(layer):
     with pytest.raises(ValueError, match=r"level 0 of the backbone .* do its convolutions pad"):
         detector(layer).strides()
 
@@ -334,7 +334,7 @@ def test_a_suggestion_beats_the_defaults_on_elongated_objects(strides):
     )
 
 
-def test_numbers_are_round_rising_and_always_the_same():
+def test_numbers_are_round_ascending_and_deterministic():
     dataset = drawn([(10, 150)], [(0.5, 2)], num_pages=15)
     first, second = (suggest(dataset, FPN_STRIDES, 240, 320, num_ratios=2, progress=False) for _ in range(2))
     assert (first.sizes, first.ratios) == (second.sizes, second.ratios)
@@ -347,7 +347,7 @@ def test_numbers_are_round_rising_and_always_the_same():
     assert first.before is None
 
 
-def test_both_kinds_of_a_divided_data_set_are_covered():
+def test_two_groups_of_objects_are_both_covered():
     dataset = drawn([(18, 20), (110, 120)], [(0.3, 0.33), (3, 3.3)])
     found = suggest(dataset, [(4, 4)], 240, 320, num_sizes=2, num_ratios=2, progress=False)
     assert 16 <= found.sizes[0] <= 22 < 100 <= found.sizes[1] <= 130
@@ -393,7 +393,7 @@ def test_no_size_of_a_suggestion_gains_by_a_step_of_two_pixels(strides):
         if len(strides) == 1 or sizes == sorted(set(sizes)):
             moved = AnchorGenerator(sizes if len(strides) == 1 else [(size,) for size in sizes], found.ratios)
             near = coverage(dataset, moved, strides, 240, 320, progress=False)
-            assert quality(near) <= quality(found.after) + 2e-4  # a gain of 1e-4 is passed over
+            assert quality(near) <= quality(found.after) + 2e-4  # gains up to 1e-4 are ignored
 
 
 @pytest.mark.parametrize(
@@ -403,12 +403,12 @@ def test_no_size_of_a_suggestion_gains_by_a_step_of_two_pixels(strides):
         ([(20, 22), (22, 24), (180, 200)], [(0.8, 1.25), (4.5, 5.5)], 16, (2, 2), 1.6),  # 1.49 and 1.64
     ],
 )
-def test_the_better_of_two_starts_counts(sizes, ratios, stride, counts, least):
+def test_the_better_of_two_starts_is_used(sizes, ratios, stride, counts, least):
     found = suggest(drawn(sizes, ratios, num_pages=20), [(stride, stride)], 240, 320, *counts, progress=False)
     assert quality(found.after) >= least
 
 
-def test_a_sample_is_of_all_pages(monkeypatch):
+def test_a_sample_comes_from_all_images(monkeypatch):
     monkeypatch.setattr(sys.modules["rcnn.evaluate.anchor_suggestion"], "MOST_OBJECTS", 20)
     pages = [page for spans in ([(18, 20)], [(90, 100)]) for page in drawn(spans, [(1, 1.1)], num_pages=10).pages]
     dataset = Annotated(*((size, target["boxes"]) for size, target in pages))
@@ -417,18 +417,18 @@ def test_a_sample_is_of_all_pages(monkeypatch):
 
 
 @pytest.mark.parametrize("sizes, ratios", [((16,), (1.0,)), ((8, 12, 16, 20, 24), (0.5, 0.7, 1.0, 1.4, 2.0))])
-def test_anchors_that_cannot_be_beaten_come_back(sizes, ratios):
+def test_anchors_that_cannot_be_improved_are_returned(sizes, ratios):
     dataset = Annotated(((64, 64), [[8, 8, 24, 24], [24, 16, 40, 32]]))
     generator = AnchorGenerator(sizes, ratios)
     found = suggest(dataset, [(8, 8)], 64, 64, num_sizes=1, num_ratios=1, generator=generator, progress=False)
     assert found.generator is generator
     assert (found.sizes, found.ratios) == (sizes, ratios)
     assert found.after is found.before
-    assert "none better were found" in str(found)
+    assert "no better anchors were found" in str(found)
 
 
 def centred_squares(*sides):
-    """Squares on a grid of 8, each with a position at its centre."""
+    """Return squares on a grid of 8, each with an anchor position at its centre."""
     return Annotated(*(((128, 128), [[64 - side / 2, 64 - side / 2, 64 + side / 2, 64 + side / 2]]) for side in sides))
 
 
@@ -439,7 +439,7 @@ def centred_squares(*sides):
         (20, 28, [1, 8 / 9]),  # up to 28 it keeps an IoU of 0.5; the others then have 0.77
     ],
 )
-def test_neither_recall_falls(smallest, size, after):
+def test_neither_recall_decreases(smallest, size, after):
     # Alone, the eight objects of 32 would make it 32, and the ninth would be lost.
     dataset, given = centred_squares(smallest, *[32] * 8), AnchorGenerator((24,), (1.0,))
     alone = suggest(dataset, [(8, 8)], 128, 128, 1, 1, progress=False)
@@ -450,7 +450,7 @@ def test_neither_recall_falls(smallest, size, after):
     assert anchor_sides(found.generator.cells[0]).ravel().tolist() == [size, size]
 
 
-def test_a_sample_that_misleads_is_found_out(monkeypatch):
+def test_a_misleading_sample_is_detected(monkeypatch):
     monkeypatch.setattr(sys.modules["rcnn.evaluate.anchor_suggestion"], "MOST_OBJECTS", 4)  # of nine: 0, 2, 4, 6
     dataset, given = centred_squares(32, 17, *[32] * 7), AnchorGenerator((24,), (1.0,))
     assert suggest(dataset, [(8, 8)], 128, 128, 1, 1, generator=given, progress=False).generator is given
@@ -477,7 +477,7 @@ def test_the_offset_is_that_of_the_anchors_to_beat():
     "boxes", [[[0, 0, 3, 2]], [[0, 0, 2, 200]], [[3, 3, 203, 5]], [[10, 10, 60, 60]], [[0, 0, 3, 3], [10, 10, 12, 210]]]
 )
 @pytest.mark.parametrize("strides", [[(8, 8)], FPN_STRIDES])
-def test_objects_of_any_shape_give_anchors_that_can_be_laid(boxes, strides):
+def test_objects_of_any_shape_have_valid_anchors(boxes, strides):
     found = suggest(Annotated(((256, 256), boxes)), strides, 256, 256, progress=False)
     assert len(set(found.sizes)) == max(3, len(strides))
     assert len(set(found.ratios)) == 3
@@ -499,10 +499,10 @@ def test_report_of_a_suggestion():
     [
         (FPN_STRIDES, {"num_sizes": 3}, "num_sizes must be 5, one for each level"),
         ([(8, 8)], {"num_ratios": 0}, "at least 1, got 3 and 0"),
-        ([], {}, "one level or more"),
+        ([], {}, "at least one level"),
         ([(8, 8)] * 2, {"generator": AnchorGenerator(((8,),), (1,))}, "strides must have 1 levels"),
     ],
 )
-def test_bad_counts_are_named(strides, counts, message):
+def test_errors_of_suggest(strides, counts, message):
     with pytest.raises(ValueError, match=message):
         suggest(ONE, strides, 64, 64, progress=False, **counts)

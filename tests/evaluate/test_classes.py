@@ -1,4 +1,4 @@
-"""The classes of a detector and of a data set: matched by name, whatever their order."""
+"""The classes of a detector and of a data set, matched by name in any order."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,11 @@ BOXES = np.array([[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]], np.float32)
         (("background", "cat", "dog"), ("background", "cat", "dog"), [0, 1, 2]),
         (("background", "cat", "dog"), ("background", "dog", "cat"), [0, 2, 1]),
         (("__none__", "cow", "dog", "cat"), ("background", "cat", "dog"), [0, 0, 2, 1]),
-        (("background", "background", "dog"), ("background", "dog"), [0, 0, 1]),  # an object that has this name is none
+        (
+            ("background", "background", "dog"),
+            ("background", "dog"),
+            [0, 0, 1],
+        ),  # an object class with the background's name does not count
         (3, ("background", "dog", "cat"), [0, 1, 2]),
     ],
 )
@@ -25,13 +29,13 @@ def test_labels(detector, dataset, labels):
 @pytest.mark.parametrize(
     "detector, message",
     [
-        (("background", "cat"), "does not know dog, cow of the data set; it tells 2 classes apart: background, cat"),
-        (("dog", "cow", "cat"), "does not know dog of"),  # the background of a detector is no dog
+        (("background", "cat"), "does not know dog, cow of the data set; its 2 classes are background, cat"),
+        (("dog", "cow", "cat"), "does not know dog of"),  # here the name dog is the detector's background
         (tuple("abcdefghijk"), r"h and 3 more"),
-        (3, "tells 3 classes apart, without names, and the data set has 4"),
+        (3, "has 3 classes without names, the data set has 4;"),
     ],
 )
-def test_a_detector_that_does_not_know_them_all(detector, message):
+def test_a_detector_without_a_class_of_the_data_set(detector, message):
     with pytest.raises(ValueError, match=message):
         match_classes(detector, ("background", "cat", "dog", "cow"))
 
@@ -46,4 +50,4 @@ def test_detections_are_renamed_and_those_of_other_classes_dropped():
     assert first["boxes"].dtype == np.float32
     assert (first["scores"].tolist(), first["labels"].tolist()) == ([0.9, 0.7], [2, 1])
     assert (second["boxes"].shape, second["labels"].shape) == ((0, 4), (0,))
-    assert detections[0]["labels"].tolist() == [1, 3, 2]  # the given ones stay as they are
+    assert detections[0]["labels"].tolist() == [1, 3, 2]  # the input is unchanged

@@ -1,4 +1,4 @@
-"""COCO result files: what they say, and that pycocotools reads them as we do."""
+"""COCO result files: their content, and that pycocotools reads the same from them."""
 
 import contextlib
 import io
@@ -30,7 +30,7 @@ def same(page, other):
     return all(np.array_equal(page[key], other[key]) for key in ("boxes", "scores", "labels"))
 
 
-def test_a_detection_is_an_entry_under_the_ids_of_the_annotations():
+def test_entries_have_the_ids_of_the_annotations():
     assert json.loads(results_json([EMPTY, PAGE], [np.int64(3), "b.png"], CATEGORY_IDS)) == ENTRIES
     assert json.loads(results_json([EMPTY], [3], CATEGORY_IDS)) == []
 
@@ -53,7 +53,7 @@ def test_reading_sorts_the_entries_by_image(tmp_path):
         max_size=4,
     )
 )
-def test_what_was_written_is_read_to_the_bit(tmp_path_factory, pages):
+def test_a_written_file_is_read_to_the_bit(tmp_path_factory, pages):
     # Sides of float32 boxes are exact in float64 unless a corner is tiny, which the rounding to 1/16 pixel excludes.
     detections = []
     for rows in pages:
@@ -68,7 +68,7 @@ def test_what_was_written_is_read_to_the_bit(tmp_path_factory, pages):
     assert len(again) == len(detections) and all(same(*pair) for pair in zip(again, detections, strict=True))
 
 
-def test_pycocotools_makes_the_same_numbers_of_the_file(tmp_path):
+def test_pycocotools_computes_the_same_numbers_from_the_file(tmp_path):
     detections, targets = draw(20, 30, 4, np.random.default_rng(0))
     truth = annotations(targets, 5)
     path = written(tmp_path / "results.json", results_json(detections, range(1, 21), range(5)))
@@ -81,14 +81,17 @@ def test_pycocotools_makes_the_same_numbers_of_the_file(tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (([PAGE], [1, 2], CATEGORY_IDS), "as many, got 1 and 2"),
-        (([PAGE, EMPTY], [1, 1], CATEGORY_IDS), "image_ids holds 1 more than once"),
-        (([PAGE], [1], (0, 7, 7)), "category_ids.* holds 7 more than once"),
+        (([PAGE], [1, 2], CATEGORY_IDS), "same length, got 1 and 2"),
+        (([PAGE, EMPTY], [1, 1], CATEGORY_IDS), "image_ids must be unique, got 1 more than once"),
+        (([PAGE], [1], (0, 7, 7)), "category_ids.* must be unique, got 7 more than once"),
         (([PAGE], [1], (0, 7)), r"detections\[0\]\['labels'\]\[0\] is 2; labels are 1 to 1"),
-        (([PAGE | {"scores": [0.5, np.inf]}], [4], CATEGORY_IDS), "image 4: the score of detection 1 is inf"),
+        (
+            ([PAGE | {"scores": [0.5, np.inf]}], [4], CATEGORY_IDS),
+            "image 4: the score of detection 1 must be finite, got inf",
+        ),
     ],
 )
-def test_what_cannot_be_written_is_named(arguments, message):
+def test_errors_of_writing(arguments, message):
     with pytest.raises(ValueError, match=message):
         results_json(*arguments)
 
@@ -99,25 +102,28 @@ def test_what_cannot_be_written_is_named(arguments, message):
         ("[{", r"results.json is not JSON"),
         ("[" * 100_000, "results.json is not JSON"),
         ({"annotations": []}, "results.json must be a list of detections, got dict"),
-        ([ENTRIES[0], 7], "results.json, entry 1: there is no 'image_id' in 7"),
-        ([ENTRIES[0] | {"image_id": 5}], "entry 0: image_id 5 is unknown"),
-        ([ENTRIES[0] | {"image_id": ["b.png"]}], "entry 0: image_id .* is unknown"),
-        ([ENTRIES[0] | {"category_id": 0}], "entry 0: category_id 0 is unknown"),  # the background has no id
+        ([ENTRIES[0], 7], "results.json, entry 1: 'image_id' is missing in 7"),
+        ([ENTRIES[0] | {"image_id": 5}], "entry 0: image_id must be an id of the annotations, got 5"),
+        ([ENTRIES[0] | {"image_id": ["b.png"]}], "entry 0: image_id must be an id of the annotations"),
+        (
+            [ENTRIES[0] | {"category_id": 0}],
+            "entry 0: category_id must be an id of the annotations, got 0",
+        ),  # the background has no id
         ([ENTRIES[0] | {"bbox": [1, 2, 3]}], r"entry 0: bbox must be 4 finite numbers, got \[1, 2, 3\]"),
         ([ENTRIES[0] | {"bbox": [1, 2, 3, "4"]}], "entry 0: bbox must be 4 finite numbers"),
         ([ENTRIES[0] | {"bbox": 1}], "entry 0: bbox must be 4 finite numbers, got 1"),
         ([ENTRIES[0] | {"bbox": [1, 2, 3, 10**400]}], "entry 0: bbox must be 4 finite numbers"),
         ([ENTRIES[0] | {"score": float("nan")}], "entry 0: score must be 1 finite number, got nan"),
         ([ENTRIES[0] | {"score": None}], "entry 0: score must be 1 finite number, got None"),
-        ([{key: ENTRIES[0][key] for key in ("image_id", "category_id", "bbox")}], "entry 0: there is no 'score' in"),
+        ([{key: ENTRIES[0][key] for key in ("image_id", "category_id", "bbox")}], "entry 0: 'score' is missing in"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path, content, message):
+def test_errors_of_reading(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):
         read_results(written(tmp_path / "results.json", content), ["b.png"], CATEGORY_IDS)
 
 
-def test_bytes_that_are_no_text_are_named(tmp_path):
+def test_bytes_that_are_not_text_are_an_error(tmp_path):
     (tmp_path / "results.json").write_bytes(b"\xff\xfe[]")
     with pytest.raises(ValueError, match="results.json is not JSON"):
         read_results(tmp_path / "results.json", [1], CATEGORY_IDS)

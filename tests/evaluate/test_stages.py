@@ -1,4 +1,4 @@
-"""Recall by stage: a detector whose boxes are known, and one that is real."""
+"""Recall by stage: of a detector with known boxes, and of a real one."""
 
 from types import SimpleNamespace
 
@@ -13,8 +13,8 @@ STAGES = ("anchors", "best 1 proposals", "best 2 proposals", "detections", "of t
 ANCHORS, BEST, _, _, NAMED = range(5)
 
 
-class Pages:
-    """Two images of different sizes; the second has an object that is difficult and one that is a crowd."""
+class Images:
+    """Two images of different sizes; the second has a difficult object and a crowd."""
 
     classes = ("background", "cat", "dog")
     images = ((8, 16), (20, 10))  # height, width
@@ -37,7 +37,7 @@ class Pages:
 
 
 class Detector:
-    """Gives fixed boxes for the two images. In the batch the first is twice as large, the second twice as wide."""
+    """Returns fixed boxes for the two images. In the batch the first is twice as large, the second twice as wide."""
 
     image_sizes = ((16, 32), (20, 20))
     anchors = ([[0, 0, 8, 8]], [[0, 0, 20, 10], [16, 0, 32, 12]])  # two levels, for all images; 3/4 of the dog
@@ -45,21 +45,21 @@ class Detector:
     outputs = (
         {"boxes": [[0, 0, 4, 4], [8, 0, 16, 8]], "scores": [0.9, 0.8], "labels": [1, 1]},
         {"boxes": [], "scores": [], "labels": []},
-    )  # in the images' own
+    )  # in the pixels of each image
 
     def trace(self, images):
-        of = [int(image[0, 0, 0]) for image in images]
+        indices = [int(image[0, 0, 0]) for image in images]
         return SimpleNamespace(
             anchors=[np.array(level, np.float32) for level in self.anchors],
-            image_sizes=[self.image_sizes[i] for i in of],
-            proposals=[np.array(self.proposals[i], np.float32) for i in of],
-            outputs=[{name: np.array(values) for name, values in self.outputs[i].items()} for i in of],
+            image_sizes=[self.image_sizes[i] for i in indices],
+            proposals=[np.array(self.proposals[i], np.float32) for i in indices],
+            outputs=[{name: np.array(values) for name, values in self.outputs[i].items()} for i in indices],
         )
 
 
 @pytest.fixture(params=[1, 2])
 def result(request):
-    return recall_by_stage(Detector(), Pages(), ks=(1, 2), batch_size=request.param, progress=False)
+    return recall_by_stage(Detector(), Images(), ks=(1, 2), batch_size=request.param, progress=False)
 
 
 def test_best_iou_of_every_stage_by_hand(result):
@@ -67,21 +67,21 @@ def test_best_iou_of_every_stage_by_hand(result):
     assert result.best_iou == pytest.approx(
         np.array(
             [
-                [1, 0, 1, 1, 1],  # the first cat: an anchor fits, it is the second proposal
-                [3 / 4, 1, 1, 1, 0],  # the dog is found, and called a cat
-                [1, 3 / 5, 3 / 5, 0, 0],  # the second cat: there is one proposal, and no detection
+                [1, 0, 1, 1, 1],  # the first cat: an anchor fits, and the second proposal
+                [3 / 4, 1, 1, 1, 0],  # the dog is found, and labelled as a cat
+                [1, 3 / 5, 3 / 5, 0, 0],  # the second cat: one proposal, no detection
             ]
         )
     )
     assert result.labels.tolist() == [1, 2, 1]
-    assert result.sides == pytest.approx([4, 8, 9])  # the last by the area that the target states
+    assert result.sides == pytest.approx([4, 8, 9])  # the last from the area in the target
     assert result.most_proposals == 2
 
 
 def test_counts_and_shares(result):
     assert result.reached().tolist() == [3, 2, 3, 2, 1]
     assert result.recall() == pytest.approx([1, 2 / 3, 1, 2 / 3, 1 / 3])
-    assert result.reached(0.75).tolist() == [3, 1, 2, 2, 1]  # an IoU equal to the threshold is enough
+    assert result.reached(0.75).tolist() == [3, 1, 2, 2, 1]  # an IoU equal to the threshold counts
     assert result.reached(0.76).tolist() == [2, 1, 2, 2, 1]
     assert result.reached(of=result.labels == 1).tolist() == [2, 1, 2, 1, 1]
     # Of the thresholds 0.5, 0.55, ..., 0.95 the dog's anchor (3/4) reaches six, the second cat's proposal (3/5) three.
@@ -94,7 +94,7 @@ def test_the_averaged_thresholds_end_at_0_95():
 
 
 def test_another_threshold():
-    result = recall_by_stage(Detector(), Pages(), ks=(1,), iou_threshold=0.75, progress=False)
+    result = recall_by_stage(Detector(), Images(), ks=(1,), iou_threshold=0.75, progress=False)
     assert result.reached().tolist() == [3, 1, 2, 1]
     assert "IoU 0.75" in str(result)
 
@@ -119,15 +119,15 @@ def test_text_has_a_line_for_each_stage(result):
     assert "3 objects" in lines[6] and "more than 2 proposals" in lines[6]
 
 
-def test_the_detectors_labels_are_translated():
-    swapped = recall_by_stage(Detector(), Pages(), ks=(1,), progress=False, labels=np.array([0, 2, 1]))
+def test_the_detectors_labels_are_mapped():
+    swapped = recall_by_stage(Detector(), Images(), ks=(1,), progress=False, labels=np.array([0, 2, 1]))
     assert swapped.best_iou[:, -1].tolist() == [0, 1, 0]
-    unknown = recall_by_stage(Detector(), Pages(), ks=(1,), progress=False, labels=np.array([0, 0, 2]))
-    assert unknown.best_iou[:, -2:].tolist() == [[1, 0], [1, 0], [0, 0]]  # a box is a box, whatever it is called
+    unknown = recall_by_stage(Detector(), Images(), ks=(1,), progress=False, labels=np.array([0, 0, 2]))
+    assert unknown.best_iou[:, -2:].tolist() == [[1, 0], [1, 0], [0, 0]]  # the stage of detections ignores labels
 
 
 def test_no_objects():
-    class Empty(Pages):
+    class Empty(Images):
         def __len__(self):
             return 0
 
@@ -139,14 +139,14 @@ def test_no_objects():
 
 
 @pytest.mark.parametrize("ks", [(), (0, 10), (10, 10), (100, 10)])
-def test_bad_numbers_of_proposals(ks):
-    with pytest.raises(ValueError, match="ks must be rising numbers of at least 1"):
-        recall_by_stage(Detector(), Pages(), ks=ks)
+def test_errors_of_numbers_of_proposals(ks):
+    with pytest.raises(ValueError, match="ks must be ascending numbers of at least 1"):
+        recall_by_stage(Detector(), Images(), ks=ks)
 
 
-def test_a_target_that_cannot_be_right_is_named():
-    class Wrong(Pages):
-        targets = (Pages.targets[0], {"boxes": np.array([[0, 0, 4, 4]]), "labels": np.array([3])})
+def test_errors_of_targets():
+    class Wrong(Images):
+        targets = (Images.targets[0], {"boxes": np.array([[0, 0, 4, 4]]), "labels": np.array([3])})
 
     with pytest.raises(ValueError, match=r"targets\[1\]\['labels'\]\[0\] is 3"):
         recall_by_stage(Detector(), Wrong(), batch_size=1, progress=False)

@@ -1,4 +1,4 @@
-"""Average precision on cases worked out by hand, and on random ones against the rules written as plain loops."""
+"""Average precision on cases by hand, and on random ones against the rules in plain loops."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ ELSEWHERE = [80, 80, 90, 90]
 
 
 def found(*rows):
-    """Detections of one image from (box, score, label)."""
+    """Return detections of one image from (box, score, label)."""
     boxes, scores, labels = zip(*rows, strict=True) if rows else ((), (), ())
     return {
         "boxes": np.array(boxes, np.float32).reshape(-1, 4),
@@ -21,7 +21,7 @@ def found(*rows):
 
 
 def wanted(*rows, **extra):
-    """A target from (box, label)."""
+    """Return a target from (box, label)."""
     boxes, labels = zip(*rows, strict=True) if rows else ((), ())
     return {"boxes": np.array(boxes, np.float32).reshape(-1, 4), "labels": np.array(labels, np.int64), **extra}
 
@@ -47,7 +47,7 @@ def test_precision_and_recall_by_hand():
         ([1 / 3, 1 / 3, 2 / 3, 2 / 3, 1], [1, 1 / 2, 2 / 3, 1 / 2, 3 / 5], AP_2007, AP_2012),
         ([0.5, 1.0], [1.0, 1.0], 1.0, 1.0),
         ([0.3], [1.0], 4 / 11, 0.3),  # the recalls 0, 0.1, 0.2 and 0.3 itself are reached
-        ([0.0, 0.5], [0.0, 0.5], 0.5 * 6 / 11, 0.25),  # a wrong one first: the better precision counts from recall 0 on
+        ([0.0, 0.5], [0.0, 0.5], 0.5 * 6 / 11, 0.25),  # a wrong one first: from recall 0, the better precision counts
         ([0.0], [0.0], 0.0, 0.0),
         ([], [], 0.0, 0.0),
         ([np.nan], [0.0], np.nan, np.nan),
@@ -70,9 +70,9 @@ def test_two_images_by_hand(method, expected):
     assert result.num_detections.tolist() == [0, 5]
 
 
-def test_classes_are_counted_apart_and_those_without_objects_left_out_of_the_mean():
-    # Class 1: its only detection is right, one of two objects found: 0.5. Class 2: the box of its object was called
-    # class 3: 0. Class 3: a detection, but no object: NaN. Class 4: neither.
+def test_classes_without_objects_are_left_out_of_the_mean():
+    # Class 1: its only detection is right, one of two objects found: 0.5. Class 2: the box of its object was
+    # labelled as class 3: 0. Class 3: a detection, but no object: NaN. Class 4: neither.
     result = evaluate_detections([found((A, 0.9, 1), (B, 0.9, 3))], [wanted((A, 1), (C, 1), (B, 2))], 5)
     np.testing.assert_allclose(result.ap, [np.nan, 0.5, 0.0, np.nan, np.nan])
     assert result.mean_ap == pytest.approx(0.25)
@@ -81,35 +81,36 @@ def test_classes_are_counted_apart_and_those_without_objects_left_out_of_the_mea
     assert np.isnan(result.recall[3]).all() and result.precision[3].tolist() == [0.0]
 
 
-def test_a_second_detection_of_an_object_is_wrong_even_over_another_object():
+def test_a_second_detection_is_wrong_even_if_it_overlaps_another_object():
     # Objects at x 0 .. 10 and 5 .. 15. Detections at 0 .. 10 and 2 .. 12: the latter has IoU 8/12 with the first object
-    # and 7/13 with the second, so it asks for the first, which is taken. Precision 1, 1/2; recall 1/2: AP 1/2.
+    # and 7/13 with the second, so it matches the first, which is taken. Precision 1, 1/2; recall 1/2: AP 1/2.
     target = wanted((A, 1), ([5, 0, 15, 10], 1))
     result = evaluate_detections([found((A, 0.9, 1), ([2, 0, 12, 10], 0.8, 1))], [target], 2)
     assert result.ap[1] == pytest.approx(0.5)
     np.testing.assert_allclose(result.precision[1], [1, 0.5])
 
 
-def test_the_higher_score_gets_the_object_not_the_better_box():
-    # 0.9 has IoU 8/12 with A and is right, 0.8 fits A exactly and comes too late: precision 1, 1/2.
+def test_the_higher_score_takes_the_object_not_the_better_box():
+    # 0.9 has IoU 8/12 with A and is right, 0.8 fits A exactly but comes second: precision 1, 1/2.
     result = evaluate_detections([found((A, 0.8, 1), ([2, 0, 12, 10], 0.9, 1))], [wanted((A, 1))], 2)
     assert result.precision[1].tolist() == [1.0, 0.5]
 
 
 @pytest.mark.parametrize("box, ap", [([0, 0, 10, 5], 1.0), ([0, 0, 10, 4.99], 0.0)])
-def test_an_iou_equal_to_the_threshold_is_enough(box, ap):
+def test_an_iou_equal_to_the_threshold_matches(box, ap):
     assert evaluate_detections([found((box, 0.9, 1))], [wanted((A, 1))], 2, iou_threshold=0.5).ap[1] == ap
 
 
-def test_of_equal_scores_the_earlier_comes_first():
+def test_equal_scores_keep_their_order():
     right, wrong, target = found((A, 0.5, 1)), found((ELSEWHERE, 0.5, 1)), wanted((A, 1))
     assert evaluate_detections([right, wrong], [target, wanted()], 2).ap[1] == 1.0
     assert evaluate_detections([wrong, right], [wanted(), target], 2).ap[1] == 0.5
     assert evaluate_detections([found((ELSEWHERE, 0.5, 1), (A, 0.5, 1))], [target], 2).ap[1] == 0.5
 
 
-def test_difficult_objects_neither_help_nor_harm():
-    # B is difficult: its two detections vanish, C's is wrong, A's comes last. Precision 0, 1/2; recall 0, 1: AP 1/2.
+def test_difficult_objects_do_not_count():
+    # B is difficult, so its two detections do not count. C's is wrong, A's comes last.
+    # Precision 0, 1/2; recall 0, 1: AP 1/2.
     target = wanted((A, 1), (B, 1), difficult=np.array([False, True]))
     result = evaluate_detections([found((B, 0.9, 1), (B, 0.8, 1), (C, 0.7, 1), (A, 0.6, 1))], [target], 2)
     assert result.ap[1] == pytest.approx(0.5)
@@ -121,7 +122,7 @@ def test_difficult_objects_neither_help_nor_harm():
 @pytest.mark.parametrize(
     "box, label, ap",
     [
-        ([0, 0, 5, 5], 1, 1.0),  # wholly inside the crowd at A, with an IoU of 1/4
+        ([0, 0, 5, 5], 1, 1.0),  # wholly inside the crowd at A; the IoU is 1/4
         ([-5, 0, 5, 10], 1, 1.0),  # half inside
         ([-6, 0, 4, 10], 1, 0.5),  # less than half: wrong, and then B right
         ([0, 0, 5, 5], 2, 0.5),  # of another class: wrong, and then C right
@@ -134,8 +135,8 @@ def test_detections_in_a_crowd_of_their_class_do_not_count(box, label, ap):
     assert result.num_objects.tolist() == [0, 1, 1]
 
 
-def test_an_object_comes_before_the_crowd_around_it():
-    # The detection is the crowd's box to the pixel, but is of the object with an IoU of 8/12.
+def test_an_object_precedes_the_crowd_around_it():
+    # The detection equals the crowd's box, but matches the object with an IoU of 8/12.
     target = wanted((A, 1), ([2, 0, 12, 10], 1), crowd=np.array([True, False]))
     result = evaluate_detections([found((A, 0.9, 1))], [target], 2)
     assert (result.mean_ap, result.num_detections[1]) == (1.0, 1)
@@ -150,14 +151,14 @@ def test_an_object_comes_before_the_crowd_around_it():
         ([], [], np.nan),
     ],
 )
-def test_nothing_found_and_nothing_to_find(detections, targets, ap):
+def test_no_detections_and_no_objects(detections, targets, ap):
     result = evaluate_detections(detections, targets, 2)
     np.testing.assert_array_equal(result.ap, [np.nan, ap])
     np.testing.assert_array_equal(result.mean_ap, ap)
 
 
 def ap_by_loops(detections, targets, label, threshold, method):
-    """The rules of the development kit, one detection after the other."""
+    """Return the average precision by the rules of the development kit, one detection after the other."""
     boxes = [
         (float(s), page, b)
         for page, d in enumerate(detections)
@@ -179,17 +180,17 @@ def ap_by_loops(detections, targets, label, threshold, method):
             right += 1
         points.append((right / objects, right / total))
 
-    def best_from(recall):
+    def best_precision(recall):
         return max((p for r, p in points if r >= recall), default=0.0)
 
     if method == "voc2007":
-        return sum(best_from(i / 10) for i in range(11)) / 11
-    return sum(best_from((i + 1) / objects) for i in range(objects)) / objects
+        return sum(best_precision(i / 10) for i in range(11)) / 11
+    return sum(best_precision((i + 1) / objects) for i in range(objects)) / objects
 
 
 @pytest.mark.parametrize("method", ["voc2007", "voc2012"])
 @pytest.mark.parametrize("seed, threshold", [(0, 0.5), (1, 0.5), (2, 0.3), (3, 0.75)])
-def test_random_pages_agree_with_loops(seed, threshold, method):
+def test_random_images_agree_with_loops(seed, threshold, method):
     rng = np.random.default_rng(seed)
     targets, detections = [], []
     for _ in range(12):
@@ -207,8 +208,8 @@ def test_random_pages_agree_with_loops(seed, threshold, method):
     np.testing.assert_allclose(result.ap[1:], expected)
 
 
-class Pages:
-    """Five pages, each with an object of class 1; the page's number is the value of its pixels."""
+class Images:
+    """Five images, each with an object of class 1; the index is the value of its pixels."""
 
     classes = ("background", "thing")
 
@@ -219,7 +220,7 @@ class Pages:
         return np.full((8, 8, 3), i, np.uint8), wanted((A, 1))
 
 
-class FindsOnEvenPages:
+class FindsOnEvenImages:
     def __init__(self):
         self.batches = []
 
@@ -230,8 +231,8 @@ class FindsOnEvenPages:
 
 @pytest.mark.parametrize("progress", [True, False])
 def test_evaluate_runs_the_model_in_batches(capsys, progress):
-    model = FindsOnEvenPages()
-    result = evaluate(model, Pages(), batch_size=2, progress=progress)
+    model = FindsOnEvenImages()
+    result = evaluate(model, Images(), batch_size=2, progress=progress)
     assert model.batches == [[0, 1], [2, 3], [4]]
     assert result.mean_ap == pytest.approx(3 / 5)
     assert ("5/5" in capsys.readouterr().err) == progress
@@ -240,7 +241,7 @@ def test_evaluate_runs_the_model_in_batches(capsys, progress):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: evaluate_detections([found()], [], 2), "as many, got 1 and 0"),
+        (lambda: evaluate_detections([found()], [], 2), "same length, got 1 and 0"),
         (lambda: evaluate_detections([], [], 2, method="coco"), "voc2007, voc2012, got 'coco'"),
         (lambda: evaluate_detections([], [], 2, iou_threshold=0), "iou_threshold .* got 0"),
         (
@@ -262,11 +263,11 @@ def test_evaluate_runs_the_model_in_batches(capsys, progress):
         ),
         (lambda: evaluate_detections([{"boxes": [], "scores": []}], [wanted()], 2), r"detections\[0\] lacks labels"),
         (lambda: evaluate_detections([found()], [wanted((A, 1), difficult=np.zeros(2))], 2), "difficult"),
-        (lambda: average_precision([0.5, 0.2], [1, 1]), "recall must not fall"),
+        (lambda: average_precision([0.5, 0.2], [1, 1]), "recall must not decrease"),
         (lambda: average_precision([0.5], [1, 1]), r"shape \(D,\)"),
-        (lambda: evaluate(FindsOnEvenPages(), Pages(), batch_size=0), "batch_size must be at least 1"),
+        (lambda: evaluate(FindsOnEvenImages(), Images(), batch_size=0), "batch_size must be at least 1"),
     ],
 )
-def test_bad_input_is_named(call, message):
+def test_error_messages(call, message):
     with pytest.raises(ValueError, match=message):
         call()

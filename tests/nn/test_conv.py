@@ -1,4 +1,4 @@
-"""Convolution: against loops written out, over memory layouts, and at the edges."""
+"""Convolution: against plain loops, over memory layouts, and at the edges."""
 
 import re
 
@@ -43,7 +43,7 @@ def leaf(data):
 
 
 def in_loops(x, weight, bias, stride, padding, dilation, groups):
-    """The convolution by its definition, one output value at a time."""
+    """Return the convolution by its definition, one output value at a time."""
     stride, padding, dilation = (pair("", value, 0) for value in (stride, padding, dilation))
     x = np.pad(x, [(0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2])
     outs, ins, *kernel = weight.shape
@@ -65,31 +65,31 @@ def in_loops(x, weight, bias, stride, padding, dilation, groups):
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_convolution_by_its_definition(name):
-    weight, *how = CONVOLUTIONS[name]
+def test_convolution_agrees_with_its_definition(name):
+    weight, *geometry = CONVOLUTIONS[name]
     bias = RNG.normal(size=len(weight))
-    expected = in_loops(MAPS, weight, bias, *how)
-    np.testing.assert_allclose(conv2d(Tensor(MAPS), Tensor(weight), Tensor(bias), *how).data, expected, atol=1e-12)
+    expected = in_loops(MAPS, weight, bias, *geometry)
+    np.testing.assert_allclose(conv2d(Tensor(MAPS), Tensor(weight), Tensor(bias), *geometry).data, expected, atol=1e-12)
     expected -= bias[:, None, None]
-    np.testing.assert_allclose(conv2d(Tensor(MAPS), Tensor(weight), None, *how).data, expected, atol=1e-12)
+    np.testing.assert_allclose(conv2d(Tensor(MAPS), Tensor(weight), None, *geometry).data, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_gradients_of_convolution(name):
-    weight, *how = CONVOLUTIONS[name]
-    check_gradients(lambda x, w, b: conv2d(x, w, b, *how), MAPS[:1], weight, RNG.normal(size=len(weight)))
+    weight, *geometry = CONVOLUTIONS[name]
+    check_gradients(lambda x, w, b: conv2d(x, w, b, *geometry), MAPS[:1], weight, RNG.normal(size=len(weight)))
 
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("name", [name for name in CONVOLUTIONS if "group" not in name and name != "depthwise"])
-def test_what_follows_has_the_gradients_of_its_steps(name, bias):
-    """The same network twice: in one pass, and step by step, each with its own gradient."""
-    weight, *how = CONVOLUTIONS[name]
-    plain = conv2d(Tensor(MAPS[:1]), Tensor(weight), None, *how)
+def test_fused_steps_have_the_gradients_of_separate_steps(name, bias):
+    """Compare the same network in one pass and step by step, each with its own gradient."""
+    weight, *geometry = CONVOLUTIONS[name]
+    plain = conv2d(Tensor(MAPS[:1]), Tensor(weight), None, *geometry)
     scale, shift, rest = RNG.normal(size=len(weight)), RNG.normal(size=len(weight)), RNG.normal(size=plain.shape)
 
     def steps(x, w, b, r):
-        out = conv2d(x, w, b if bias else None, *how)
+        out = conv2d(x, w, b if bias else None, *geometry)
         return F.relu((out if bias else F.scale_and_shift(out, scale, shift)) + r)
 
     found = []
@@ -100,17 +100,17 @@ def test_what_follows_has_the_gradients_of_its_steps(name, bias):
         found.append([out.data, *(one.grad for one in leaves if one.grad is not None)])
     assert (found[0][0] == 0).any() and (found[0][0] > 0).any()
     assert len(found[0]) == (5 if bias else 4)
-    for got, wanted in zip(*found, strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12)
+    for got, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
 
 
-def test_a_convolution_worked_out_by_hand():
+def test_convolution_by_hand():
     x = leaf(np.arange(9.0).reshape(1, 1, 3, 3))
     weight = leaf(np.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 1, 2, 2))
     bias = leaf([10.0])
     out = conv2d(x, weight, bias)
     out.backward(np.array([[1.0, 0.0], [0.0, 2.0]]).reshape(1, 1, 2, 2))
-    assert out.data.tolist() == [[[[37, 47], [67, 77]]]]  # 0 + 2 + 9 + 16 + 10 is the first: nothing is turned around
+    assert out.data.tolist() == [[[[37, 47], [67, 77]]]]  # the first is 0 + 2 + 9 + 16 + 10: the filter is not flipped
     assert x.grad.tolist() == [[[[1, 2, 0], [3, 6, 4], [0, 6, 8]]]]
     assert weight.grad.tolist() == [[[[0 + 2 * 4, 1 + 2 * 5], [3 + 2 * 7, 4 + 2 * 8]]]]
     assert bias.grad.tolist() == [3]
@@ -119,13 +119,13 @@ def test_a_convolution_worked_out_by_hand():
 # ---------------------------------------------------------------------- memory
 
 OPERATIONS = {
-    name: (lambda x, w, b, how=how: conv2d(x, w, b, *how), MAPS, weight, RNG.normal(size=len(weight)))
-    for name, (weight, *how) in CONVOLUTIONS.items()
+    name: (lambda x, w, b, geometry=geometry: conv2d(x, w, b, *geometry), MAPS, weight, RNG.normal(size=len(weight)))
+    for name, (weight, *geometry) in CONVOLUTIONS.items()
 }
 
 
 def run(name, arrange, dtype=np.float64):
-    """The output and all gradients of an operation, its arrays and the gradient of its result arranged in memory."""
+    """Return the output and all gradients of an operation on arrays in one memory layout."""
     function, *arrays = OPERATIONS[name]
     tensors = [leaf(arrange(array.astype(dtype))) for array in arrays]
     out = function(*tensors)
@@ -144,7 +144,7 @@ def test_memory_layout_does_not_matter(name, layout):
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_the_same_input_gives_the_same_bits_and_stays_float32(name):
+def test_results_are_reproducible_and_stay_float32(name):
     first, second = (run(name, np.array, np.float32)[1] for _ in range(2))
     assert {array.dtype for array in first} == {np.dtype(np.float32)}
     assert [array.tobytes() for array in first] == [array.tobytes() for array in second]
@@ -160,7 +160,7 @@ def test_results_do_not_share_memory():
     assert not np.shares_memory(x.grad, upstream)
 
 
-def test_channels_last_copies_only_where_it_must():
+def test_channels_last_copies_only_if_the_layout_changes():
     first = channels_last(MAPS)
     np.testing.assert_array_equal(first, MAPS)
     assert first.transpose(0, 2, 3, 1).flags.c_contiguous
@@ -208,46 +208,46 @@ X, W = Tensor(MAPS), Tensor(WEIGHT)
 @pytest.mark.parametrize(
     "function, error, message",
     [
-        (lambda: conv2d(MAPS, W), TypeError, "conv2d takes a Tensor, not ndarray; Tensor(array) makes one"),
-        (lambda: conv2d(Tensor(MAPS[0]), W), ValueError, "feature maps of shape (N, C, H, W), not (4, 7, 6)"),
+        (lambda: conv2d(MAPS, W), TypeError, "conv2d takes a Tensor, got ndarray; use Tensor(array)"),
+        (lambda: conv2d(Tensor(MAPS[0]), W), ValueError, "feature maps of shape (N, C, H, W), got (4, 7, 6)"),
         (
             lambda: conv2d(X, W[:, :3]),
             ValueError,
-            "the input has 4 channels (shape (2, 4, 7, 6)), the filters (6, 3, 3, 3) want 3",
+            "conv2d: x must have 3 channels for weight (6, 3, 3, 3) and groups=1, got 4 (shape (2, 4, 7, 6))",
         ),
-        (lambda: conv2d(X, W, groups=2), ValueError, "want 8"),
-        (lambda: conv2d(X, W[:5, :2], groups=2), ValueError, "5 filters do not divide into 2 groups"),
+        (lambda: conv2d(X, W, groups=2), ValueError, "x must have 8 channels"),
+        (lambda: conv2d(X, W[:5, :2], groups=2), ValueError, "groups must divide the number of filters, 5, got 2"),
         (
             lambda: conv2d(X, W, Tensor([1.0])),
             ValueError,
-            "bias must have the shape (6,), a value per filter, not (1,)",
+            "bias must have shape (6,), one value per filter, got (1,)",
         ),
         (
             lambda: conv2d(X, W, dilation=3),
             ValueError,
-            "a window of 7 x 7 does not fit a map of 7 x 6 with padding 0, 0",
+            "a window of 7 x 7 does not fit into a map of 7 x 6 with padding 0, 0",
         ),
-        (lambda: conv2d(X, W, stride=0), ValueError, "stride must be one or two whole numbers of at least 1, not 0"),
+        (lambda: conv2d(X, W, stride=0), ValueError, "stride must be one or two whole numbers of at least 1, got 0"),
         (
             lambda: conv2d(X, W, padding=-1),
             ValueError,
-            "padding must be one or two whole numbers of at least 0, not -1",
+            "padding must be one or two whole numbers of at least 0, got -1",
         ),
         (
             lambda: conv2d(X, W, stride=1.5),
             ValueError,
-            "stride must be one or two whole numbers of at least 1, not 1.5",
+            "stride must be one or two whole numbers of at least 1, got 1.5",
         ),
         (lambda: conv2d(X, W, stride=(1, 2, 3)), ValueError, "stride must be one or two whole numbers"),
         (lambda: conv2d(X, W, padding="same"), ValueError, "padding must be one or two whole numbers of at least 0"),
     ],
 )
-def test_errors_say_what_was_wrong(function, error, message):
+def test_error_messages(function, error, message):
     with pytest.raises(error, match=re.escape(message)):
         function()
 
 
-def test_only_what_is_required_is_computed():
+def test_only_required_gradients_are_computed():
     x, weight = Tensor(MAPS), Parameter(WEIGHT)
     assert conv2d(x, weight)._vjp(np.ones((2, 6, 5, 4)))[0] is None
     x.requires_grad, weight.requires_grad = True, False

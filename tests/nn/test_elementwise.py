@@ -13,7 +13,7 @@ EACH = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
 def draw(shape, count):
-    """`count` seeded maps, channels last, and three vectors for their channels, all float32."""
+    """Return `count` seeded maps, channels last, and three vectors for their channels, all float32."""
     rng = np.random.default_rng(shape)
     maps = rng.standard_normal((count, shape[0], *shape[2:], shape[1]), np.float32).transpose(0, 1, 4, 2, 3)
     return [*maps, *rng.standard_normal((3, shape[1]), np.float32)]
@@ -23,7 +23,7 @@ def relu_gradient(g, out, *vectors):
     return elementwise.relu_gradient(g, out, vectors[0])
 
 
-# Functions of maps, and then of three vectors; how many maps each takes.
+# Functions of maps and of three vectors, with the number of maps each takes.
 FUNCTIONS = {
     "relu": (lambda x, *_: elementwise.relu(x), 1),
     "leaky relu": (lambda x, *_: elementwise.relu(x, 0.3), 1),
@@ -120,7 +120,7 @@ def test_activations_of_any_shape(impl, shape):
 
 
 def test_long_sums_stay_accurate(impl):
-    x = np.full((1, 1, 1000, 1001), 0.1, np.float32)  # one after the other would be off by a percent
+    x = np.full((1, 1, 1000, 1001), 0.1, np.float32)  # a plain running sum would be off by a percent
     rtol = {"cython": 1e-6, "numpy": 1e-3}[impl]
     np.testing.assert_allclose(elementwise.sum_per_channel(x), [1001000 * float(np.float32(0.1))], rtol=rtol)
 
@@ -137,7 +137,7 @@ def test_adding_in_place(impl, shape, layout):
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[0] > 0])
 def test_statistics_of_a_batch(impl, shape):
-    x = draw(shape, 1)[0] * 0.5 + np.linspace(-100, 100, shape[1], dtype=np.float32)[:, None, None]  # small beside mean
+    x = draw(shape, 1)[0] * 0.5 + np.linspace(-100, 100, shape[1], dtype=np.float32)[:, None, None]
     mean, var = elementwise.batch_statistics(x)
     assert mean.dtype == var.dtype == np.float32
     np.testing.assert_allclose(mean, x.mean((0, 2, 3), np.float64), rtol=1e-5)
@@ -158,13 +158,13 @@ def test_statistics_by_hand_and_for_any_number_of_threads():
 # ---------------------------------------------------------------- kernel or reference
 
 
-def test_one_float64_array_makes_the_reference_run(impl):
+def test_a_float64_argument_selects_the_reference(impl):
     x, *vectors = draw((2, 3, 5, 7), 1)
     residual = np.zeros(x.shape)  # float64, which no kernel takes
     exact = elementwise.normalise(x.astype(np.float64), *vectors, residual)
     np.testing.assert_allclose(elementwise.normalise(x, *vectors, residual), exact, rtol=1e-5, atol=1e-6)
 
 
-def test_nothing_to_compute_gives_nothing(impl):
+def test_empty_arrays(impl):
     g, out, *_ = draw((2, 3, 5, 7), 2)
     assert elementwise.relu_gradient(g, out, plain=False) == (None, None)

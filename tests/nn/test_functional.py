@@ -68,7 +68,7 @@ def test_every_golden_case_is_run(golden):
 
 @pytest.mark.parametrize("layout", ["C order", "channels last"])
 @pytest.mark.parametrize("name", GOLDEN_CASES)
-def test_outputs_and_gradients_are_pytorchs(golden, impl, name, layout):
+def test_outputs_and_gradients_equal_pytorchs(golden, impl, name, layout):
     case = {key.split("/")[1]: array for key, array in golden("layers").items() if key.split("/")[0] == name}
     differentiable = [key.replace("grad", "in") for key in sorted(case) if key.startswith("grad")]
     assert all(case[key].dtype != np.float32 for key in case if key[:2] == "in" and key not in differentiable)
@@ -154,7 +154,7 @@ USES = [
 
 
 def test_every_operation_is_in_the_table():
-    assert set(F.__all__) - set(OPERATIONS) == {"channels_last"}  # which takes an array
+    assert set(F.__all__) - set(OPERATIONS) == {"channels_last"}  # it takes an array
 
 
 @pytest.mark.parametrize("function, arrays", USES)
@@ -173,7 +173,7 @@ def test_memory_layout_does_not_matter(function, arrays, layout):
 
 
 @pytest.mark.parametrize("function, arrays", USES)
-def test_the_same_input_gives_the_same_bits(function, arrays):
+def test_results_are_reproducible_to_the_bit(function, arrays):
     results = []
     for _ in range(2):
         tensors = [Parameter(array.astype(np.float32)) for array in arrays]
@@ -294,7 +294,7 @@ def test_smooth_l1_by_hand(beta, difference, loss, slope):
         (lambda x: F.smooth_l1_loss(x, np.zeros((0, 4))), (0, 4)),
     ],
 )
-def test_the_loss_of_nothing_is_0(loss, shape):
+def test_an_empty_loss_is_0(loss, shape):
     x = Parameter(np.zeros(shape, np.float32))
     out = loss(x)
     out.backward()
@@ -316,7 +316,7 @@ def test_dropout_keeps_the_mean():
     deviation = np.sqrt(p * (1 - p) / n)
     assert abs(kept.mean() - (1 - p)) < 5 * deviation
     neighbours = kept[1:].astype(float) * kept[:-1]
-    assert abs(neighbours.mean() - (1 - p) ** 2) < 5 * deviation  # each element is drawn by itself
+    assert abs(neighbours.mean() - (1 - p) ** 2) < 5 * deviation  # elements are drawn independently
 
 
 def test_dropout_is_drawn_from_its_rng():
@@ -330,7 +330,7 @@ def test_dropout_is_drawn_from_its_rng():
     assert not np.array_equal(F.dropout(x, rng=rng).data, first)
 
 
-def test_dropout_without_an_rng_follows_the_librarys_seed():
+def test_dropout_without_an_rng_follows_the_library_seed():
     x, drawn = Tensor(np.ones(1000)), []
     for seed in (3, 3, 4):
         rcnn.seed(seed)
@@ -350,17 +350,17 @@ def test_in_a_drawing_from_block_dropout_draws_from_the_given_rng():
     with pytest.raises(KeyError), drawing_from(np.random.default_rng(1)):
         with drawing_from(np.random.default_rng(2)):
             assert np.array_equal(F.dropout(x).data, drawn(2))
-            assert np.array_equal(drawn(3), drawn(3))  # an rng that is passed comes first
+            assert np.array_equal(drawn(3), drawn(3))  # an rng that is passed takes precedence
         assert np.array_equal(F.dropout(x).data, drawn(1))
         thread = threading.Thread(target=lambda: elsewhere.append(F.dropout(x).data))
         thread.start()
         thread.join()
         raise KeyError
     rcnn.seed(7)
-    assert np.array_equal(F.dropout(x).data, elsewhere[0])  # another thread draws from the library's own
+    assert np.array_equal(F.dropout(x).data, elsewhere[0])  # another thread draws from the library's own generator
 
 
-def test_dropout_does_nothing_where_nothing_drops():
+def test_dropout_returns_its_input_if_nothing_drops():
     x = leaf([1.0, 2.0])
     assert F.dropout(x, 0.5, training=False) is x
     assert F.dropout(x, 0) is x
@@ -378,10 +378,10 @@ def test_batch_norm_by_hand():
     np.testing.assert_allclose(var, [(1 + 20 / 3) / 2])
     fixed = F.batch_norm(Tensor(x), mean, var, Tensor([2.0]), Tensor([0.5]), training=False, eps=1.0)
     np.testing.assert_allclose(fixed.data, (x - 7) / np.sqrt(23 / 6 + 1) * 2 + 0.5)
-    assert mean.tolist() == [7.0]  # evaluation leaves the statistics alone
+    assert mean.tolist() == [7.0]  # evaluation does not change the statistics
 
 
-def test_running_statistics_settle_on_those_of_the_data():
+def test_running_statistics_converge_to_those_of_the_data():
     rng = np.random.default_rng(0)
     mean, var = np.zeros(2, np.float32), np.ones(2, np.float32)
     one, zero = Tensor(np.ones(2, np.float32)), Tensor(np.zeros(2, np.float32))
@@ -401,13 +401,13 @@ def test_batch_norm_of_a_constant_is_its_bias():
     np.testing.assert_allclose(out.data, 0.25)
 
 
-def test_batch_norm_adds_a_residual_and_takes_the_positive_part(impl):
+def test_batch_norm_with_residual_and_relu(impl):
     x, residual = (leaf(np.array(values, np.float32).reshape(1, 1, 1, 4)) for values in ([1, 3, 5, 7], [0, 0, -9, 1]))
     one, zero = leaf(np.ones(1, np.float32)), leaf(np.zeros(1, np.float32))
     mean, var = np.array([3], np.float32), np.array([4], np.float32)
     out = fused(lambda: F.relu(F.batch_norm(x, mean, var, one, zero, eps=0) + residual))()  # (x - 3) / 2 + residual
     assert out.data.ravel().tolist() == [0, 0, 0, 3]
-    mean[:], var[:] = 100, 100  # they move on in the next step; what was computed did not depend on that
+    mean[:], var[:] = 100, 100  # a later change of the statistics does not affect the result
     out.backward(np.array([1, 10, 100, 1000]).reshape(out.shape))
     assert residual.grad.ravel().tolist() == [0, 0, 0, 1000]
     assert x.grad.ravel().tolist() == [0, 0, 0, 500]
@@ -449,7 +449,7 @@ def test_upsample_add_by_hand(impl, dtype):
 
 
 @pytest.mark.parametrize("size", [1, 2, (2, 3), (4, 4), (5, 7), np.int64(2)], ids=str)
-def test_adaptive_average_against_its_definition(size):
+def test_adaptive_average_agrees_with_its_definition(size):
     rows, columns = np.broadcast_to(size, 2)
     height, width = MAPS.shape[2:]
     expected = np.empty((2, 3, rows, columns))
@@ -461,7 +461,7 @@ def test_adaptive_average_against_its_definition(size):
     np.testing.assert_allclose(found, expected)
 
 
-# ---------------------------------------------------------------------- nothing, and nonsense
+# ---------------------------------------------------------------------- empty input and errors
 
 
 @pytest.mark.parametrize(
@@ -493,53 +493,73 @@ X = Tensor(MAPS)
 @pytest.mark.parametrize(
     "function, error, message",
     [
-        (lambda: F.linear(ROWS, Tensor(np.ones((2, 3)))), TypeError, "linear takes a Tensor, not ndarray"),
-        (lambda: F.linear(X, Tensor(np.ones((2, 3)))), ValueError, "linear takes (N, 3), not (2, 3, 5, 4)"),
-        (lambda: F.linear(Tensor(ROWS), Tensor(np.ones((2, 4)))), ValueError, "linear takes (N, 4), not (4, 3)"),
-        (lambda: F.linear(Tensor(ROWS), Tensor(np.ones((2, 3))), ONES), ValueError, "bias must have the shape (2,)"),
-        (lambda: F.dropout(X, 1.0), ValueError, "p must be in [0, 1), not 1.0"),
-        (lambda: F.dropout(X, -0.1), ValueError, "p must be in [0, 1), not -0.1"),
+        (lambda: F.linear(ROWS, Tensor(np.ones((2, 3)))), TypeError, "linear takes a Tensor, got ndarray"),
+        (
+            lambda: F.linear(X, Tensor(np.ones((2, 3)))),
+            ValueError,
+            "linear: x must have shape (N, 3) for weight (2, 3), got (2, 3, 5, 4)",
+        ),
+        (
+            lambda: F.linear(Tensor(ROWS), Tensor(np.ones((2, 4)))),
+            ValueError,
+            "linear: x must have shape (N, 4) for weight (2, 4), got (4, 3)",
+        ),
+        (lambda: F.linear(Tensor(ROWS), Tensor(np.ones((2, 3))), ONES), ValueError, "bias must have shape (2,)"),
+        (lambda: F.dropout(X, 1.0), ValueError, "p must be in [0, 1), got 1.0"),
+        (lambda: F.dropout(X, -0.1), ValueError, "p must be in [0, 1), got -0.1"),
         (lambda: F.dropout(X, rng=0), TypeError, "rng must be a np.random.Generator"),
-        (lambda: F.batch_norm(Tensor(ROWS), MEAN, VAR, ONES, ONES), ValueError, "shape (N, C, H, W), not (4, 3)"),
+        (lambda: F.batch_norm(Tensor(ROWS), MEAN, VAR, ONES, ONES), ValueError, "shape (N, C, H, W), got (4, 3)"),
         (
             lambda: F.batch_norm(X, MEAN, VAR, Tensor([1.0]), Tensor([1.0])),
             ValueError,
-            "1 channels was given maps of 3",
+            "x must have 1 channels, got 3",
         ),
-        (lambda: F.batch_norm(X, MEAN, VAR, ONES, Tensor([1.0])), ValueError, "1 channels was given maps of 3"),
-        (lambda: F.batch_norm(X, MEAN[:2], VAR, ONES, ONES), ValueError, "2 channels was given maps of 3"),
+        (lambda: F.batch_norm(X, MEAN, VAR, ONES, Tensor([1.0])), ValueError, "x must have 1 channels, got 3"),
+        (lambda: F.batch_norm(X, MEAN[:2], VAR, ONES, ONES), ValueError, "x must have 2 channels, got 3"),
         (lambda: F.batch_norm(X[:1, :, :1, :1], MEAN, VAR, ONES, ONES, True), ValueError, "more than one value per"),
         (lambda: F.batch_norm(X[:0], MEAN, VAR, ONES, ONES, True), ValueError, "more than one value per channel"),
         (
             lambda: F.upsample_add(X, X[:1]),
             ValueError,
-            "as many images and channels, not (2, 3, 5, 4) and (1, 3, 5, 4)",
+            "must have the same N and C, got shapes (2, 3, 5, 4) and (1, 3, 5, 4)",
         ),
-        (lambda: F.upsample_add(X, ONES), ValueError, "feature maps of shape (N, C, H, W), not (3,)"),
+        (lambda: F.upsample_add(X, ONES), ValueError, "feature maps of shape (N, C, H, W), got (3,)"),
         (lambda: F.adaptive_avg_pool2d(X, 0), ValueError, "output_size must be one or two whole numbers of at least 1"),
         (
             lambda: F.interpolate(Tensor(np.zeros((1, 4, 0, 3))), (2, 2)),
             ValueError,
-            "interpolate takes feature maps (N, C, H, W) of at least one pixel, not (1, 4, 0, 3)",
+            "interpolate takes feature maps (N, C, H, W) of at least one pixel, got (1, 4, 0, 3)",
         ),
         (
             lambda: F.upsample_add(X, Tensor(np.zeros((2, 3, 2, 0)))),
             ValueError,
-            "of at least one pixel, not (2, 3, 2, 0)",
+            "of at least one pixel, got (2, 3, 2, 0)",
         ),
-        (lambda: F.interpolate(X, (2, 2), "cubic"), ValueError, "mode must be 'nearest' or 'bilinear', not 'cubic'"),
+        (lambda: F.interpolate(X, (2, 2), "cubic"), ValueError, "mode must be 'nearest' or 'bilinear', got 'cubic'"),
         (lambda: F.interpolate(X, (2, 2.5)), ValueError, "size must be one or two whole numbers of at least 1"),
-        (lambda: F.interpolate(MAPS, (2, 2)), TypeError, "takes a Tensor, not ndarray; Tensor(array) makes one"),
-        (lambda: F.cross_entropy(X, LABELS), ValueError, "logits of shape (R, L), not (2, 3, 5, 4)"),
-        (lambda: F.cross_entropy(Tensor(ROWS), [0, 1]), ValueError, "4 rows, labels of shape (2,)"),
-        (lambda: F.cross_entropy(Tensor(ROWS), [0, 1, 2, 3]), ValueError, "labels must be in 0 .. 2, not 0 .. 3"),
-        (lambda: F.cross_entropy(Tensor(ROWS), [0, 1, 2, -1]), ValueError, "labels must be in 0 .. 2, not -1 .. 2"),
-        (lambda: F.cross_entropy(Tensor(ROWS), [0.0, 1, 2, 1]), TypeError, "labels must be integers, not float64"),
-        (lambda: F.binary_cross_entropy_with_logits(Tensor(ROWS), LABELS), ValueError, "shape (4, 3), targets (4,)"),
-        (lambda: F.smooth_l1_loss(Tensor(ROWS), ROWS[0]), ValueError, "prediction has shape (4, 3), target (3,)"),
-        (lambda: F.smooth_l1_loss(Tensor(ROWS), ROWS, 0), ValueError, "beta must be above 0, not 0"),
+        (lambda: F.interpolate(MAPS, (2, 2)), TypeError, "takes a Tensor, got ndarray; use Tensor(array)"),
+        (lambda: F.cross_entropy(X, LABELS), ValueError, "logits must have shape (R, L), got (2, 3, 5, 4)"),
+        (
+            lambda: F.cross_entropy(Tensor(ROWS), [0, 1]),
+            ValueError,
+            "labels must have shape (4,), one per row of logits, got (2,)",
+        ),
+        (lambda: F.cross_entropy(Tensor(ROWS), [0, 1, 2, 3]), ValueError, "labels must be in 0 .. 2, got 0 .. 3"),
+        (lambda: F.cross_entropy(Tensor(ROWS), [0, 1, 2, -1]), ValueError, "labels must be in 0 .. 2, got -1 .. 2"),
+        (lambda: F.cross_entropy(Tensor(ROWS), [0.0, 1, 2, 1]), TypeError, "labels must be integers, got float64"),
+        (
+            lambda: F.binary_cross_entropy_with_logits(Tensor(ROWS), LABELS),
+            ValueError,
+            "logits and targets must have the same shape, got (4, 3) and (4,)",
+        ),
+        (
+            lambda: F.smooth_l1_loss(Tensor(ROWS), ROWS[0]),
+            ValueError,
+            "prediction and target must have the same shape, got (4, 3) and (3,)",
+        ),
+        (lambda: F.smooth_l1_loss(Tensor(ROWS), ROWS, 0), ValueError, "beta must be above 0, got 0"),
     ],
 )
-def test_errors_say_what_was_wrong(function, error, message):
+def test_error_messages(function, error, message):
     with pytest.raises(error, match=re.escape(message)):
         function()

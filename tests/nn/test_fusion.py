@@ -1,4 +1,4 @@
-"""Layers that are computed in one pass: the same results, gradients and statistics as one after the other."""
+"""Layers that are fused into one pass: results, gradients and statistics equal those of separate layers."""
 
 import copy
 import itertools
@@ -19,7 +19,7 @@ REST = RNG.normal(size=(2, 8, 6, 7))
 
 
 def norm_layer(kind):
-    """A norm of 8 channels with numbers of its own, or None."""
+    """Return a norm of 8 channels with random parameters, or None."""
     if kind == "none":
         return None
     norm = (nn.FrozenBatchNorm2d if kind == "frozen" else nn.BatchNorm2d)(8).astype(np.float64)
@@ -30,7 +30,7 @@ def norm_layer(kind):
 
 
 def layers(kind, bias):
-    """(convolution, norm) of the same numbers every time."""
+    """Return (convolution, norm) with the same parameters every time."""
     conv = nn.Conv2d(5, 8, 3, padding=1, bias=bias).astype(np.float64)
     rng = np.random.default_rng(2)
     for parameter in conv.parameters():
@@ -46,7 +46,7 @@ def one_by_one(x, conv, norm, residual, relu):
 
 
 def step(function, kind, bias, with_residual, with_relu):
-    """The results of a forward and a backward pass: the output, all gradients, the norm's state."""
+    """Return the results of a forward and a backward pass: the output, all gradients, the norm's state."""
     conv, norm = layers(kind, bias)
     x, residual = Tensor(MAPS, requires_grad=True), Tensor(REST, requires_grad=True) if with_residual else None
     out = function(x, conv, norm, residual, nn.ReLU() if with_relu else None)
@@ -57,15 +57,15 @@ def step(function, kind, bias, with_residual, with_relu):
 
 @pytest.mark.parametrize("kind", ["none", "frozen", "training", "evaluation"])
 @pytest.mark.parametrize(("bias", "residual", "relu"), list(itertools.product((False, True), repeat=3)))
-def test_a_step_is_the_same_at_once_and_one_by_one(impl, kind, bias, residual, relu):
+def test_fused_and_separate_layers_give_the_same(impl, kind, bias, residual, relu):
     at_once, in_turn = (step(function, kind, bias, residual, relu) for function in (fused(one_by_one), one_by_one))
     assert len(at_once) == len(in_turn)
-    for got, wanted in zip(at_once, in_turn, strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-11)
+    for got, expected in zip(at_once, in_turn, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-11)
 
 
 @pytest.mark.parametrize("kind", ["none", "frozen", "training", "evaluation"])
-def test_without_gradients_it_is_the_same(impl, kind):
+def test_fused_and_separate_layers_give_the_same_without_gradients(impl, kind):
     found = []
     for function in (fused(one_by_one), one_by_one):
         conv, norm = layers(kind, bias=False)
@@ -78,16 +78,16 @@ def test_a_sequential_is_its_modules_one_after_the_other():
     conv, norm = layers("frozen", bias=False)
     last = nn.Conv2d(8, 3, 1).astype(np.float64)
     net = nn.Sequential(nn.Sequential(conv, norm, nn.ReLU()), nn.MaxPool2d(2), nn.ReLU(), last)
-    wanted = last(nn.ReLU()(nn.MaxPool2d(2)(nn.ReLU()(norm(conv(Tensor(MAPS)))))))
-    np.testing.assert_allclose(net(Tensor(MAPS)).data, wanted.data, rtol=1e-12, atol=1e-12)
+    expected = last(nn.ReLU()(nn.MaxPool2d(2)(nn.ReLU()(norm(conv(Tensor(MAPS)))))))
+    np.testing.assert_allclose(net(Tensor(MAPS)).data, expected.data, rtol=1e-12, atol=1e-12)
 
 
-# ---------------------------------------------------------------------- what is deferred, and until when
+# ---------------------------------------------------------------------- deferred results
 
 
 @pytest.fixture
 def passes(monkeypatch):
-    """The steps that each pass of a convolution has taken up, in the order in which they are computed."""
+    """Record the steps fused into each pass of a convolution, in the order of the passes."""
     seen, compute = [], nn.conv.Convolution.compute
 
     def spy(self):
@@ -112,14 +112,14 @@ def test_a_block_takes_one_pass_per_convolution(passes):
     assert passes == ["scale relu", "scale relu", "scale residual relu"]
 
 
-def test_hooks_get_each_layers_own_value_and_leave_the_result_its_bits(passes):
+def test_hooks_get_each_layers_own_value_and_keep_the_bits_of_the_result(passes):
     network, outputs = block(), {}
-    wanted = network(X).data
+    expected = network(X).data
     for name in ("conv1", "bn1", "conv3"):
         module = getattr(network, name)
         module.register_forward_hook(lambda m, args, result, name=name: outputs.update({name: (args[0], result)}))
     passes.clear()
-    np.testing.assert_array_equal(network(X).data, wanted)
+    np.testing.assert_array_equal(network(X).data, expected)
     assert passes == ["", "scale", "scale relu", "scale relu", "", "scale residual relu"]
     (x, convolved), (given, normed) = outputs["conv1"], outputs["bn1"]
     np.testing.assert_array_equal(x.data, X.data)
@@ -146,7 +146,7 @@ def test_the_inner_of_two_fused_functions_defers_to_the_outer(passes):
     assert passes == ["relu"]
 
 
-def test_a_value_that_is_read_in_between_is_the_layers_own(passes):
+def test_a_value_read_between_layers_is_the_layers_own(passes):
     conv, norm = layers("frozen", bias=False)
 
     @fused
@@ -249,45 +249,45 @@ def test_an_error_leaves_nothing_deferred():
     assert not isinstance(conv(Tensor(MAPS)), Deferred)
 
 
-# ---------------------------------------------------------------------- layers of a user's own
+# ---------------------------------------------------------------------- custom layers
 
 
 class Doubled(nn.Conv2d):
-    """A user's own convolution."""
+    """A custom convolution."""
 
     def forward(self, x):
         return super().forward(x) * 2.0
 
 
 class Above(nn.ReLU):
-    """A user's own activation."""
+    """A custom activation."""
 
     def forward(self, x):
         return super().forward(x) + 1.0
 
 
 class Halved(nn.FrozenBatchNorm2d):
-    """A user's own norm."""
+    """A custom norm."""
 
     def forward(self, x):
         return super().forward(x) * 0.5
 
 
-@pytest.mark.parametrize("which", ["conv", "norm", "relu"])
-@pytest.mark.parametrize("how", ["subclass", "replaced forward"])
-def test_a_layer_that_a_user_changed_is_called_as_it_is(which, how):
+@pytest.mark.parametrize("layer", ["conv", "norm", "relu"])
+@pytest.mark.parametrize("change", ["subclass", "replaced forward"])
+def test_a_changed_layer_is_called(layer, change):
     plain = {"conv": nn.Conv2d(5, 8, 3, padding=1, bias=False), "norm": nn.FrozenBatchNorm2d(8), "relu": nn.ReLU()}
-    if how == "subclass":
-        changed = {"conv": Doubled(5, 8, 3, padding=1, bias=False), "norm": Halved(8), "relu": Above()}[which]
-        changed.load_state_dict(plain[which].state_dict())
+    if change == "subclass":
+        changed = {"conv": Doubled(5, 8, 3, padding=1, bias=False), "norm": Halved(8), "relu": Above()}[layer]
+        changed.load_state_dict(plain[layer].state_dict())
     else:
-        changed = type(plain[which])(*{"conv": (5, 8, 3, 1, 1), "norm": (8,), "relu": ()}[which])
+        changed = type(plain[layer])(*{"conv": (5, 8, 3, 1, 1), "norm": (8,), "relu": ()}[layer])
         changed.forward = lambda x: Tensor(np.full((2, 8, 6, 7), 3.0, np.float32))
-    modules = {**plain, which: changed}
+    modules = {**plain, layer: changed}
     x = Tensor(MAPS.astype(np.float32))
-    wanted = modules["relu"].forward(modules["norm"].forward(modules["conv"].forward(x))).data
+    expected = modules["relu"].forward(modules["norm"].forward(modules["conv"].forward(x))).data
     for net in (nn.Sequential(*modules.values()), nn.Sequential(nn.Sequential(*modules.values()))):
         with no_grad():
-            np.testing.assert_allclose(net(x).data, wanted, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(net(x).data, expected, rtol=1e-5, atol=1e-5)
     unchanged = plain["relu"](plain["norm"](plain["conv"](x))).data
-    assert np.abs(wanted - unchanged).max() > 0.1
+    assert np.abs(expected - unchanged).max() > 0.1

@@ -1,4 +1,4 @@
-"""Modules: what belongs to one, its state and modes, how layers start, and what they compute."""
+"""Modules: their parts, state and modes, the initialisation of layers, and their results."""
 
 import copy
 import math
@@ -16,7 +16,7 @@ from rcnn.nn.random import drawing_from
 
 
 class Tree(nn.Module):
-    """Parts and parameters in every place where they may stand."""
+    """Parts and parameters in attributes, lists, tuples and dicts."""
 
     def __init__(self):
         self.name = "a tree"
@@ -71,7 +71,7 @@ class Shared(nn.Module):
         self.tied = self.one.weight
 
 
-# ---------------------------------------------------------------------- what belongs to a module
+# ---------------------------------------------------------------------- parts of a module
 
 
 def test_names_walk_attributes_lists_tuples_and_dicts():
@@ -112,7 +112,7 @@ def test_shared_parameters_come_once():
     assert set(shared.state_dict()) == {"tied", "one.weight", "one.bias", "other.weight", "other.bias"}
 
 
-def test_what_is_replaced_or_deleted_is_gone():
+def test_a_replaced_or_deleted_part_is_gone():
     module = CallsSuper()
     module.conv = nn.Linear(2, 2)
     assert module.state_dict()["conv.weight"].shape == (2, 2)
@@ -147,28 +147,28 @@ def test_a_state_moves_from_one_module_to_another():
     for name, array in target.state_dict().items():
         assert np.array_equal(array, source.state_dict()[name])
         assert not np.shares_memory(array, source.state_dict()[name])
-    assert target[0].weight.data is weight  # in place: an optimiser that knows the parameter still does
+    assert target[0].weight.data is weight  # in place, so that an optimiser keeps its parameters
 
 
-def test_loading_converts_to_the_dtype_that_is_there():
+def test_loading_converts_to_the_dtype_of_the_module():
     linear = nn.Linear(2, 1)
     linear.load_state_dict({"weight": np.array([[1, 2]]), "bias": np.array([0.5])})
     assert linear.weight.dtype == np.float32
     assert linear.weight.data.tolist() == [[1, 2]]
 
 
-def test_a_state_that_does_not_fit_names_everything_and_changes_nothing():
+def test_a_wrong_state_is_an_error_that_lists_everything_and_changes_nothing():
     linear = nn.Linear(2, 1)
     before = linear.weight.data.copy()
     with pytest.raises(ValueError) as error:
         linear.load_state_dict({"weight": np.ones((1, 2)), "scale": np.ones(1), "shift": np.ones(1)})
     assert str(error.value) == "the state does not fit Linear. missing: bias. unexpected: scale, shift"
-    with pytest.raises(ValueError, match=re.escape("of another shape: bias: (3,) in the state, (1,) in the model")):
+    with pytest.raises(ValueError, match=re.escape("wrong shape: bias has shape (3,) in the state, (1,) in the model")):
         linear.load_state_dict({"weight": np.ones((1, 2)), "bias": np.ones(3)}, strict=False)
     assert np.array_equal(linear.weight.data, before)
 
 
-def test_loading_without_strict_reports_what_did_not_match():
+def test_loading_without_strict_reports_missing_and_unexpected_names():
     linear = nn.Linear(2, 1)
     bias = linear.bias.data.copy()
     found = linear.load_state_dict({"weight": np.ones((1, 2)), "scale": np.ones(1)}, strict=False)
@@ -177,7 +177,7 @@ def test_loading_without_strict_reports_what_did_not_match():
     assert np.array_equal(linear.bias.data, bias)
 
 
-def test_buffers_are_state_but_not_learned():
+def test_buffers_are_saved_but_not_learned():
     norm = nn.BatchNorm2d(2)
     assert [name for name, _ in norm.named_parameters()] == ["weight", "bias"]
     norm.register_buffer("running_mean", np.full(2, 3.0, np.float32))  # again: replaces it
@@ -186,7 +186,7 @@ def test_buffers_are_state_but_not_learned():
     assert norm.state_dict()["running_mean"].tolist() == [4, 4]
 
 
-def test_astype_converts_everything_that_floats():
+def test_astype_converts_floating_point_arrays():
     tree = Tree()
     tree.register_buffer("count", np.zeros(1, np.int64))
     tree.norm = nn.BatchNorm2d(2)
@@ -225,7 +225,7 @@ def test_requires_grad_and_zero_grad_reach_every_parameter():
     assert all(parameter.requires_grad for parameter in tree.requires_grad_().parameters())
 
 
-# ---------------------------------------------------------------------- how layers start
+# ---------------------------------------------------------------------- initialisation
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_requires_grad_and_zero_grad_reach_every_parameter():
         (lambda: nn.Linear(100, 500), 100),
     ],
 )
-def test_layers_start_as_pytorchs(layer, fan_in):
+def test_layers_are_initialised_as_in_pytorch(layer, fan_in):
     rcnn.seed(0)
     made = layer()
     bound = 1 / math.sqrt(fan_in)
@@ -265,7 +265,7 @@ def assert_uniform(values, bound):
     assert abs(values.mean()) < 5 * bound / math.sqrt(3 * values.size)
 
 
-def test_the_seed_decides_how_layers_start():
+def test_the_seed_determines_the_initialisation():
     states = []
     for seed in (0, 0, 1):
         rcnn.seed(seed)
@@ -274,13 +274,13 @@ def test_the_seed_decides_how_layers_start():
     assert not any(np.array_equal(states[0][name], states[2][name]) for name in states[0])
 
 
-def test_norms_start_as_the_identity():
+def test_norms_are_initialised_as_the_identity():
     x = nn.Tensor(np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32))
     for norm in (nn.BatchNorm2d(3, eps=0).eval(), nn.FrozenBatchNorm2d(3, eps=0)):
         np.testing.assert_array_equal(norm(x).data, x.data)
 
 
-# ---------------------------------------------------------------------- what layers compute
+# ---------------------------------------------------------------------- forward passes
 
 MAPS = np.random.default_rng(0).normal(size=(2, 4, 6, 8)).astype(np.float32)
 
@@ -383,18 +383,21 @@ def test_sequential_is_a_list():
     [
         (lambda: nn.Conv2d(4, 6, 3, groups=4), "groups=4 must divide in_channels=4 and out_channels=6"),
         (lambda: nn.Conv2d(4, 6, 3, groups=0), "groups=0 must divide"),
-        (lambda: nn.Conv2d(4, 6, 0), "kernel_size must be one or two whole numbers of at least 1, not 0"),
-        (lambda: nn.Dropout(1), "p must be in [0, 1), not 1"),
-        (lambda: nn.Linear(3, 2)(nn.Tensor(np.ones((1, 4)))), "linear takes (N, 3), not (1, 4)"),
+        (lambda: nn.Conv2d(4, 6, 0), "kernel_size must be one or two whole numbers of at least 1, got 0"),
+        (lambda: nn.Dropout(1), "p must be in [0, 1), got 1"),
+        (
+            lambda: nn.Linear(3, 2)(nn.Tensor(np.ones((1, 4)))),
+            "linear: x must have shape (N, 3) for weight (2, 3), got (1, 4)",
+        ),
     ],
 )
-def test_errors_say_what_was_wrong(make, message):
+def test_error_messages(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
 
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.FrozenBatchNorm2d])
-def test_torchs_count_of_batches_may_be_there_or_not(norm):
+def test_pytorchs_batch_counter_is_ignored(norm):
     model = nn.Sequential(nn.Conv2d(3, 4, 1), norm(4))
     state = {name: array + 1 for name, array in model.state_dict().items()}
     assert model.load_state_dict(state) == ([], [])

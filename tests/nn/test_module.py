@@ -67,11 +67,11 @@ def test_modes_can_be_set_inside_of_the_block_and_hold_after_it():
 def test_other_threads_do_not_inherit_the_block(block):
     net, seen = Net(), []
 
-    def look():
+    def record():
         seen.append((modes(net), (nn.Parameter(np.ones(1)) * 2).requires_grad))
 
     with block():
-        thread = threading.Thread(target=look)
+        thread = threading.Thread(target=record)
         thread.start()
         thread.join()
     assert seen == [([True] * 3, True)]

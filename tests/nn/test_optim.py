@@ -16,7 +16,7 @@ def parameter(*values):
 
 
 def steps(optimizer, grads):
-    """The first parameter's values after each step."""
+    """Return the first parameter's value after each step."""
     values = []
     for grad in grads:
         optimizer.parameters[0].grad = np.array([grad])
@@ -62,7 +62,7 @@ PYTORCH = [
 
 
 @pytest.mark.parametrize("kind, settings, expected", PYTORCH)
-def test_five_steps_are_pytorchs(kind, settings, expected):
+def test_five_steps_equal_pytorchs(kind, settings, expected):
     moved = parameter(1.0, -2.0)
     optimizer = kind([moved], **settings)
     for k in range(5):
@@ -85,16 +85,16 @@ def train(optimizer, first, last):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_goes_on_from_its_state_to_the_same_bits(kind):
+def test_a_resumed_run_gives_the_same_bits(kind):
     def fresh():
         return [Parameter(np.ones((3, 2), np.float32)), Parameter(np.ones((), np.float32))]
 
     whole = kind(fresh())
     train(whole, 0, 5)
-    begun = kind(fresh())
-    train(begun, 0, 3)
-    resumed = kind([Parameter(moved.data.copy()) for moved in begun.parameters])
-    state = begun.state_dict()
+    interrupted = kind(fresh())
+    train(interrupted, 0, 3)
+    resumed = kind([Parameter(moved.data.copy()) for moved in interrupted.parameters])
+    state = interrupted.state_dict()
     resumed.load_state_dict(state)
     train(resumed, 3, 5)
     assert resumed.steps == 5
@@ -114,7 +114,7 @@ def test_parameters_move_in_place_and_only_with_a_gradient(kind):
     assert moved.data is array
     assert array[0] < 1
     assert (still.data[0], frozen.data[0]) == (1, 1)
-    assert moved.grad.tolist() == [1]  # the gradient is left as it is
+    assert moved.grad.tolist() == [1]  # the gradient is unchanged
     optimizer.zero_grad()
     assert moved.grad is None
 
@@ -191,10 +191,10 @@ def test_a_gradient_that_a_user_set_may_be_of_any_kind(impl, kind, grad):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: SGD([], 0.1), "there is nothing to optimise"),
+        (lambda: SGD([], 0.1), "pass parameters that are not frozen"),
         (lambda: Adam([Parameter([1.0], requires_grad=False)]), "no parameter requires a gradient"),
-        (lambda: SGD([parameter(1.0)], -0.1), "lr and weight_decay must not be negative: -0.1, 0.0"),
-        (lambda: Adam([parameter(1.0)], weight_decay=-1), "lr and weight_decay must not be negative: 0.001, -1"),
+        (lambda: SGD([parameter(1.0)], -0.1), "lr and weight_decay must be at least 0, got -0.1 and 0.0"),
+        (lambda: Adam([parameter(1.0)], weight_decay=-1), "lr and weight_decay must be at least 0, got 0.001 and -1"),
         (
             lambda: SGD([parameter(1.0)], 0.1).load_state_dict(Adam([parameter(1.0)]).state_dict()),
             "does not fit this SGD: mean.0, momentum.0, square.0",
@@ -209,7 +209,7 @@ def test_a_gradient_that_a_user_set_may_be_of_any_kind(impl, kind, grad):
         ),
     ],
 )
-def test_errors_say_what_was_wrong(make, message):
+def test_error_messages(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
 
@@ -234,7 +234,7 @@ def test_gradients_are_clipped_by_their_joint_norm(impl):
 def test_the_norm_of_many_numbers_is_accurate(impl):
     moved = Parameter(np.zeros(LARGE, np.float32))
     moved.grad = np.random.default_rng(0).standard_normal(LARGE, np.float32) * np.float32(1e-3)
-    moved.grad[0] = 1e3  # beside which squares of the others vanish in float32
+    moved.grad[0] = 1e3  # so large that the other squares vanish in float32
     exact = np.linalg.norm(moved.grad.astype(np.float64))
     assert clip_grad_norm([moved], 1.0) == pytest.approx(exact, rel=1e-14)
     assert np.linalg.norm(moved.grad.astype(np.float64)) == pytest.approx(1, rel=1e-6)

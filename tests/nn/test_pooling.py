@@ -1,4 +1,4 @@
-"""Pooling: against its definition, over memory layouts, at the edges. float64 runs the reference, float32 either."""
+"""Pooling: against its definition, over memory layouts, at the edges. float64 runs the reference alone."""
 
 import itertools
 import re
@@ -29,7 +29,7 @@ def upstream(shape, dtype=np.float64):
 
 
 def windows(x, kernel, stride, padding, fill):
-    """Every window of the maps, (N, C, H', W', kernel height, kernel width)."""
+    """Return every window of the maps, (N, C, H', W', kernel height, kernel width)."""
     x = np.pad(x, [(0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2], constant_values=fill)
     rows, columns = ((x.shape[2 + a] - kernel[a]) // stride[a] + 1 for a in (0, 1))
     out = np.empty((*x.shape[:2], rows, columns, *kernel))
@@ -44,7 +44,7 @@ def windows(x, kernel, stride, padding, fill):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @EACH
-def test_pooling_by_its_definition(impl, kernel, stride, padding, dtype):
+def test_pooling_agrees_with_its_definition(impl, kernel, stride, padding, dtype):
     maps = MAPS.astype(dtype)
     sides = pair("", kernel, 1), pair("", kernel if stride is None else stride, 1), pair("", padding, 0)
     for x in (Tensor(maps), leaf(maps)):
@@ -63,8 +63,8 @@ def test_gradients_agree_with_finite_differences(pool, kernel, stride, padding):
 @BOTH
 @EACH
 @pytest.mark.parametrize("channels", [1, 40])
-def test_gradients_in_float32_are_those_in_float64(impl, pool, kernel, stride, padding, channels):
-    maps = np.random.default_rng(1).integers(0, 5, (2, channels, 9, 11))  # with many equals, of which the first wins
+def test_gradients_in_float32_agree_with_float64(impl, pool, kernel, stride, padding, channels):
+    maps = np.random.default_rng(1).integers(0, 5, (2, channels, 9, 11))  # many ties, which keep the first
     grads = []
     for dtype in (np.float32, np.float64):
         x = leaf(maps.astype(dtype))
@@ -75,7 +75,7 @@ def test_gradients_in_float32_are_those_in_float64(impl, pool, kernel, stride, p
     np.testing.assert_allclose(*grads, atol=1e-6)
 
 
-def test_the_largest_wins_and_of_equals_the_first(impl):
+def test_ties_keep_the_first(impl):
     x = leaf(np.array([[1, 5, 5, 2], [5, 5, 2, 2]], np.float32).reshape(1, 1, 2, 4))
     max_pool2d(x, 2).backward(np.array([1.0, 10.0]).reshape(1, 1, 1, 2))
     assert x.grad.tolist() == [[[[0, 1, 10, 0], [0, 0, 0, 0]]]]
@@ -91,14 +91,14 @@ def test_overlapping_windows_add_up(impl):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_padding_is_below_everything_for_the_largest_and_0_for_the_mean(impl, dtype):
+def test_padding_is_minus_infinity_for_max_and_0_for_mean(impl, dtype):
     x = Tensor(np.full((1, 1, 2, 2), -4, dtype))
     assert max_pool2d(x, 2, 2, 1).data.ravel().tolist() == [-4] * 4
     assert avg_pool2d(x, 2, 2, 1).data.ravel().tolist() == [-1] * 4
     assert avg_pool2d(x, 1, 1, 1).data.ravel().tolist() == [0, 0, 0, 0, 0, -4, -4, 0, 0, -4, -4, 0, 0, 0, 0, 0]
 
 
-def test_max_pooling_does_not_hide_nan_and_gives_it_no_gradient(impl):
+def test_max_pooling_keeps_nan_and_passes_it_no_gradient(impl):
     for order in itertools.permutations([1, np.nan, 3, 2]):
         x = leaf(np.array([[*order[:2], 7, 8], [*order[2:], 9, 0]], np.float32).reshape(1, 1, 2, 4))
         out = max_pool2d(x, 2)
@@ -150,8 +150,8 @@ def test_threads_do_not_change_a_bit(pool):
 
 
 @BOTH
-def test_the_gradient_has_the_threads_of_its_own_time(monkeypatch, pool):
-    """After a fork, above all: the parent's threads are gone."""
+def test_the_backward_pass_reads_the_thread_count_again(monkeypatch, pool):
+    """A forked child, for example, does not have its parent's threads."""
     requested, pool_gradient = [], driver.kernels.pool_gradient
 
     def spy(*arguments):
@@ -204,12 +204,12 @@ X = Tensor(MAPS)
     [
         (lambda: max_pool2d(MAPS, 2), TypeError, "max_pool2d takes a Tensor"),
         (lambda: avg_pool2d(Tensor(MAPS[0]), 2), ValueError, "avg_pool2d takes feature maps"),
-        (lambda: max_pool2d(X, 9, padding=1), ValueError, "9 x 9 does not fit a map of 7 x 6 with padding 1, 1"),
-        (lambda: max_pool2d(X[:, :, :0], 2, padding=1), ValueError, "of at least one pixel, not (2, 4, 0, 6)"),
-        (lambda: max_pool2d(X, 2, padding=2), ValueError, "padding 2 is more than half of kernel_size 2"),
-        (lambda: avg_pool2d(X, 0), ValueError, "kernel_size must be one or two whole numbers of at least 1, not 0"),
+        (lambda: max_pool2d(X, 9, padding=1), ValueError, "9 x 9 does not fit into a map of 7 x 6 with padding 1, 1"),
+        (lambda: max_pool2d(X[:, :, :0], 2, padding=1), ValueError, "of at least one pixel, got (2, 4, 0, 6)"),
+        (lambda: max_pool2d(X, 2, padding=2), ValueError, "padding must be at most half of kernel_size=2, got 2"),
+        (lambda: avg_pool2d(X, 0), ValueError, "kernel_size must be one or two whole numbers of at least 1, got 0"),
     ],
 )
-def test_errors_say_what_was_wrong(function, error, message):
+def test_error_messages(function, error, message):
     with pytest.raises(error, match=re.escape(message)):
         function()

@@ -1,4 +1,4 @@
-"""Tensors: every operation's gradient, how gradients add up, and what a graph costs."""
+"""Tensors: the gradient of every operation, the accumulation of gradients, and the memory of a graph."""
 
 import copy
 import gc
@@ -138,7 +138,7 @@ def test_broadcasting(operation, shapes):
 
 
 @pytest.mark.parametrize("operation", [operator.add, operator.sub, operator.mul, operator.truediv, operator.matmul])
-def test_only_what_is_required_is_computed(operation):
+def test_only_required_gradients_are_computed(operation):
     x, constant, upstream = leaf(np.ones((2, 2))), np.ones((2, 2)), np.ones((2, 2))
     for out, required in ((operation(x, constant), 0), (operation(constant, x), 1)):
         grads = out._vjp(upstream)
@@ -164,10 +164,10 @@ def test_memory_layout_does_not_matter(function, arrays, layout):
         np.testing.assert_allclose(arranged, plain, rtol=1e-13)
 
 
-# ---------------------------------------------------------------------- how gradients add up
+# ---------------------------------------------------------------------- accumulation of gradients
 
 
-def test_a_value_worked_out_by_hand():
+def test_a_gradient_by_hand():
     a, b = leaf(2.0), leaf(3.0)
     out = (a * b + a) ** 2  # (6 + 2)^2
     out.backward()
@@ -183,7 +183,7 @@ def test_a_tensor_used_twice_adds_its_gradients():
     assert x.grad == 26
 
 
-def test_paths_of_different_lengths_are_joined_before_going_on():
+def test_paths_of_different_lengths_are_joined_before_the_gradient_moves_on():
     visits = []
     x = leaf([1.0, 2.0])
     shared = x * 3
@@ -202,7 +202,7 @@ def test_paths_of_different_lengths_are_joined_before_going_on():
     np.testing.assert_array_equal(x.grad, 3 * (1 + (x.data * 3 + 5) + x.data * 3))
 
 
-def test_gradients_add_up_over_calls_until_they_are_forgotten():
+def test_gradients_add_up_over_calls_until_they_are_cleared():
     x = leaf([1.0, 2.0])
     for times in (1, 2, 3):
         (x * 5).sum().backward()
@@ -249,7 +249,7 @@ def test_gradients_never_share_memory(function):
         a.grad.flat[0] += 0  # writeable: clipping scales gradients in place
 
 
-def test_a_leaf_takes_over_an_array_that_nobody_else_holds():
+def test_a_leaf_keeps_an_array_that_nothing_else_uses():
     made = []
 
     def vjp(g):
@@ -261,12 +261,12 @@ def test_a_leaf_takes_over_an_array_that_nobody_else_holds():
     record(x.data, (x,), vjp).reshape(2, 1).backward(np.ones((2, 1)))
     assert made[0]() is x.grad
     y = leaf([[1.0, 2.0]])
-    record(y.data[0], (y.reshape(2),), vjp).backward(np.ones(2))  # through a view of what nobody else holds
+    record(y.data[0], (y.reshape(2),), vjp).backward(np.ones(2))  # through a view of an array that nothing else uses
     assert np.shares_memory(made[1](), y.grad)
 
 
 def naive_gradients(out, upstream, leaves):
-    """What `backward` leaves behind, with a new array for every sum and every gradient."""
+    """Return the gradients of `backward`, with a new array for every sum and every gradient."""
     waiting = {id(out): upstream}
     for tensor in reversed(_topological_order(out)):
         grads = tensor._vjp(waiting[id(tensor)].copy()) if tensor._vjp else ()
@@ -277,7 +277,7 @@ def naive_gradients(out, upstream, leaves):
 
 
 def random_graph(seed, shape):
-    """(leaves, result) of some thirty operations on two matrices; many pass views of their gradients on."""
+    """Return (leaves, result) of some thirty operations on two matrices; many pass on views of their gradients."""
     rng = np.random.default_rng(seed)
     leaves = [leaf(rng.integers(-2, 3, shape).astype(np.float32)) for _ in range(2)]
     tensors = list(leaves)
@@ -302,7 +302,7 @@ def random_graph(seed, shape):
 
 @pytest.mark.parametrize("shape", [(4, 2), (256, 128)])
 @pytest.mark.parametrize("seed", range(15))
-def test_sums_in_place_touch_nothing_that_is_still_needed(impl, seed, shape):
+def test_sums_in_place_change_no_array_that_is_still_used(impl, seed, shape):
     upstream = np.random.default_rng([seed, 1]).integers(-2, 3, shape).astype(np.float32)
     leaves, out = random_graph(seed, shape)
     expected = naive_gradients(out, upstream, leaves)
@@ -314,7 +314,7 @@ def test_sums_in_place_touch_nothing_that_is_still_needed(impl, seed, shape):
         np.testing.assert_array_equal(0 if x.grad is None else x.grad, grad)
 
 
-# ---------------------------------------------------------------------- what backward refuses
+# ---------------------------------------------------------------------- errors of backward
 
 
 def test_a_second_backward_is_an_error():
@@ -337,12 +337,12 @@ def test_a_shared_part_of_a_freed_graph_is_an_error():
 @pytest.mark.parametrize(
     "tensor, grad, error, message",
     [
-        (Tensor([1.0]), None, RuntimeError, "does not require a gradient"),
-        (leaf([1.0, 2.0]), None, RuntimeError, r"needs a scalar, not a tensor of shape \(2,\)"),
-        (leaf([1.0, 2.0]), [1.0], ValueError, r"the gradient has shape \(1,\), the tensor \(2,\)"),
+        (Tensor([1.0]), None, RuntimeError, "needs a tensor that requires a gradient"),
+        (leaf([1.0, 2.0]), None, RuntimeError, r"needs a scalar, got a tensor of shape \(2,\)"),
+        (leaf([1.0, 2.0]), [1.0], ValueError, r"grad must have the tensor's shape \(2,\), got \(1,\)"),
     ],
 )
-def test_backward_refuses(tensor, grad, error, message):
+def test_errors_of_backward(tensor, grad, error, message):
     with pytest.raises(error, match=message):
         tensor.backward(grad)
 
@@ -351,7 +351,7 @@ def test_a_vjp_of_the_wrong_shape_is_an_error():
     x = leaf([1.0, 2.0])
     inner = x * 2
     out = record(inner.data, (inner,), lambda g: (g[:1],))
-    with pytest.raises(ValueError, match=r"gave a gradient of shape \(1,\) for a tensor of shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"gradient of its parent's shape \(2,\), got \(1,\)"):
         out.backward(np.ones(2))
 
 
@@ -360,14 +360,14 @@ def test_a_vjp_of_the_wrong_shape_is_an_error():
 
 @pytest.fixture
 def no_collector():
-    """Whatever is freed in the test is freed by counting references alone."""
+    """Run a test without the garbage collector, so that reference counts alone free memory."""
     gc.disable()
     yield
     gc.enable()
 
 
 def chain(x, length):
-    """(the end of a chain of operations on x, weak references to some of its tensors and to their arrays)."""
+    """Return the end of a chain of operations on x, and weak references to some of its tensors and arrays."""
     inner = []
     for index in range(length):
         x = x + 1.0 if index % 2 else -x
@@ -383,7 +383,7 @@ def test_a_deep_chain_is_differentiated_and_freed(no_collector, length):
     assert all(reference() is not None for reference in inner)
     out.backward()
     assert x.grad.tolist() == [1.0]  # an even number of signs
-    assert all(reference() is None for reference in inner)  # while its end is still there
+    assert all(reference() is None for reference in inner)  # although its end still exists
 
 
 @pytest.mark.parametrize("length", [5_000, 100_000])
@@ -417,13 +417,13 @@ def test_an_input_is_freed_with_the_operation_that_needed_it(no_collector):
     alive = []
     x = leaf(np.ones(3))
 
-    def looks(g):
+    def vjp(g):
         alive.append([reference() is not None for reference in references])
         return (g,)
 
-    first = record(x.data * 1, (x,), looks)  # visited last
+    first = record(x.data * 1, (x,), vjp)  # visited last
     inner = first * 2
-    out = (inner * inner).sum()  # whose gradient needs `inner`, and nothing after it
+    out = (inner * inner).sum()  # its gradient needs `inner`, and nothing after it does
     references = [weakref.ref(inner), weakref.ref(inner.data)]
     del inner, first
     out.backward()
@@ -578,7 +578,7 @@ def test_a_gradient_has_the_dtype_of_its_leaf():
     assert x.grad.tolist() == [6.0, 8.0]
 
 
-def test_an_operation_gets_its_gradient_in_its_own_dtype():
+def test_an_operation_receives_its_gradient_in_its_own_dtype():
     seen, x = [], Parameter(np.ones(2, np.float32))
     inner = record(x.data * 1, (x,), lambda g: (seen.append(g.dtype), g)[1:])
     (inner * Tensor([3.0, 4.0])).sum().backward()  # in float64
@@ -593,7 +593,7 @@ def test_a_gradient_of_a_scalar_is_an_array():
         assert x.grad == expected
 
 
-def test_what_a_tensor_says_about_itself():
+def test_properties_and_repr():
     x = leaf([[1.0, 2.0, 3.0]])
     assert (x.shape, x.ndim, x.size, len(x)) == ((1, 3), 2, 3, 1)
     assert repr(x) == "Tensor([[1. 2. 3.]], shape=(1, 3), requires_grad=True)"
@@ -603,7 +603,7 @@ def test_what_a_tensor_says_about_itself():
         x.item()
 
 
-def test_numpy_sees_the_value_where_no_gradient_is_lost():
+def test_numpy_converts_a_tensor_unless_a_gradient_is_lost():
     x = leaf([1.0, 2.0])
     with pytest.raises(TypeError, match=r"use tensor\.data"):
         np.asarray(x)
@@ -625,7 +625,7 @@ def test_parameters_can_be_copied(duplicate):
 
 
 @pytest.mark.parametrize("axis", [None, 0, 1])
-def test_sum_and_mean_of_nothing(axis):
+def test_sum_and_mean_of_no_elements(axis):
     x = leaf(np.zeros((0, 3)))
     for out in (x.sum(axis), x.mean(axis)):
         assert out.shape == np.zeros((0, 3)).sum(axis).shape
@@ -637,12 +637,12 @@ def test_sum_and_mean_of_nothing(axis):
 @pytest.mark.parametrize(
     "function, message",
     [
-        (lambda x: x @ Tensor([1.0, 2.0]), r"two matrices, not tensors of shapes \(2, 2\) and \(2,\)"),
+        (lambda x: x @ Tensor([1.0, 2.0]), r"two matrices, got tensors of shapes \(2, 2\) and \(2,\)"),
         (lambda x: x.reshape(3), "cannot reshape"),
         (lambda x: x + Tensor([1.0, 2.0, 3.0]), "could not be broadcast"),
         (lambda x: x.transpose(0, 0), "repeated axis"),
     ],
 )
-def test_shapes_that_do_not_fit(function, message):
+def test_errors_of_shapes(function, message):
     with pytest.raises(ValueError, match=message):
         function(leaf(np.ones((2, 2))))
