@@ -1,4 +1,4 @@
-"""Small folders of annotated images, made by hand, for the tests of what reads them."""
+"""Small folders of annotated images for tests."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ SIZE = (40, 60)  # height, width
 
 
 def save_image(path: Path, size=SIZE, orientation: int | None = None, value: int = 90, **options) -> Path:
-    """A grey image of `size`, stored at `path` with EXIF's number for the way it was held."""
+    """Save a grey image of `size` (height, width) with an EXIF orientation, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if orientation is not None:
         options["exif"] = Image.Exif()
@@ -22,7 +22,7 @@ def save_image(path: Path, size=SIZE, orientation: int | None = None, value: int
 
 
 def record(image: Path, boxes=((10, 5, 30, 25),), labels=(1,), names=None, size=None) -> Record:
-    """The record of an image that an annotation "notes.txt" describes."""
+    """Return the record of an image whose annotation is "notes.txt"."""
     boxes = np.array(boxes, np.float64).reshape(-1, 4)
     none = np.zeros(len(boxes), bool)
     names = tuple(f"class {label}" for label in labels) if names is None else names
@@ -38,13 +38,13 @@ def voc_object(name="cat", box=(11, 6, 30, 25), extra="") -> str:
 
 
 def voc_xml(*objects: str, filename="a.png", size=(60, 40)) -> str:
-    """An annotation of an image that is `size` (width, height)."""
+    """Return the annotation of an image of `size` (width, height)."""
     stated = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>" if size else ""
     return f"<annotation><filename>{filename}</filename>{stated}{''.join(objects)}</annotation>"
 
 
 def voc_folder(root: Path, sheets: dict[str, str], lists: dict[str, str] | None = None) -> Path:
-    """A VOC folder with the XML texts of `sheets`, an image for each, and image sets."""
+    """Create a VOC folder with the XML texts of `sheets`, an image for each, and the image sets of `lists`."""
     for stem, xml in sheets.items():
         save_image(root / "JPEGImages" / f"{stem}.png")
         write(root / "Annotations" / f"{stem}.xml", xml)
@@ -54,7 +54,7 @@ def voc_folder(root: Path, sheets: dict[str, str], lists: dict[str, str] | None 
 
 
 def coco_content(images=1, annotations=(), categories=({"id": 1, "name": "cat"},)) -> dict:
-    """What a JSON file in COCO's form holds: `images` of them, called 1.png, 2.png, ... and numbered so."""
+    """Return the contents of a COCO file; an int for `images` makes 1.png, 2.png, ... with the ids 1, 2, ..."""
     if isinstance(images, int):
         images = [{"id": i, "file_name": f"{i}.png", "width": 60, "height": 40} for i in range(1, images + 1)]
     return {"images": list(images), "annotations": list(annotations), "categories": list(categories)}
@@ -65,7 +65,7 @@ def coco_object(image_id=1, category_id=1, bbox=(10, 5, 20, 20), **extra) -> dic
 
 
 def coco_folder(root: Path, name: str = "all.json", image_folder: str = "images", **content) -> Path:
-    """A folder with a JSON file `name` and the images that it speaks of in `image_folder`."""
+    """Create a folder with a JSON file `name`, and its images in `image_folder`."""
     written = coco_content(**content)
     for image in written["images"]:
         if isinstance(image, dict) and isinstance(image.get("file_name"), str):

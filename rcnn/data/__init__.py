@@ -1,8 +1,8 @@
-"""Data sets: images with the boxes and labels of what is in them.
+"""Data sets: images with the boxes and labels of their objects.
 
-Everything that trains or evaluates asks for the `Dataset` protocol alone, so a list-like class of one's own serves as
-well as those of this package. `Shapes` and `Digits` draw their pages; `VOC`, `COCO`, `CSV`, `Table` and `Masks` read
-annotated image files, and nothing outside the folders that they are given.
+Training and evaluation need only the `Dataset` protocol, so your own list-like class works as well as the classes of
+this package. `Shapes` and `Digits` draw their pages. `VOC`, `COCO`, `CSV`, `Table` and `Masks` read annotated image
+files; they read nothing outside the folders that they are given.
 """
 
 import operator
@@ -59,24 +59,33 @@ class Dataset(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the labels; index 0 is "background"."""
+        """Class names by label; index 0 is "background"."""
         ...
 
     def __len__(self) -> int:
-        """The number of images."""
+        """Return the number of images."""
         ...
 
     def __getitem__(self, index: int, /) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """(image (H, W, 3) uint8, {"boxes": (G, 4) float32, "labels": (G,) int64}); IndexError beyond the end.
+        """Return an image and its target.
 
-        A target may also hold "difficult" and "crowd" (G,) bool, of objects that are neither learned nor counted,
-        "truncated" (G,) bool, and "areas" (G,) float64.
+        Returns
+        -------
+        image : (H, W, 3) uint8 array
+        target : dict
+            "boxes" (G, 4) float32, in pixels, and "labels" (G,) int64. Optional: "difficult" and "crowd" (G,) bool,
+            whose objects are neither learned nor counted; "truncated" (G,) bool; "areas" (G,) float64, in pixels.
+
+        Raises
+        ------
+        IndexError
+            If `index` is beyond the end.
         """
         ...
 
 
 DRAWN: dict[str, Callable[..., Dataset]] = {"shapes": Shapes, "digits": Digits}
-READERS: dict[str, tuple[Callable[..., Annotations], tuple[str, ...]]] = {  # with what else they can be told
+READERS: dict[str, tuple[Callable[..., Annotations], tuple[str, ...]]] = {  # each with the names of its options
     "voc": (read_voc, ("classes", "first_pixel")),
     "coco": (read_coco, ("classes", "images")),
     "csv": (read_csv, ("classes", "images")),
@@ -87,17 +96,39 @@ READERS: dict[str, tuple[Callable[..., Annotations], tuple[str, ...]]] = {  # wi
 def load(
     name: str, split: str, n: int | None = None, seed: int = 0, options: Mapping[str, Any] | None = None
 ) -> Dataset:
-    """The data set that `name` stands for in every command.
+    """Return the data set that `name` stands for in every command.
 
-    Args:
-        name: "shapes" or "digits", which are drawn; or "voc:PATH", "coco:PATH", "csv:PATH", "masks:PATH", which are
-            read as `VOC`, `COCO`, `CSV` and `Masks` do.
-        split: "train" or "val"; of what is read also another that is there.
-        n: number of images; None means the split's own number. Of what is read, the first n.
-        seed: of the drawn pages.
-        options: further arguments of what reads PATH, by name: "on_error", "classes", "images", ...
+    Parameters
+    ----------
+    name : str
+        "shapes" or "digits" for drawn pages; "voc:PATH", "coco:PATH", "csv:PATH" or "masks:PATH" for files, read as by
+        `VOC`, `COCO`, `CSV` and `Masks`.
+    split : str
+        "train" or "val"; for files also any other split of theirs.
+    n : int, optional
+        Number of images: pages to draw, or the first n of the files. By default all.
+    seed : int
+        Seed of the drawn pages; ignored for files.
+    options : mapping, optional
+        Further arguments of the reader, by name: "on_error", "classes", "images", ...
 
-    Raises ValueError for an unknown name or option, listing those that exist, and what the readers raise.
+    Returns
+    -------
+    Dataset
+        The drawn pages, or the `AnnotatedImages`.
+
+    Raises
+    ------
+    ValueError
+        If the name or an option is unknown (the message lists the known ones), or as the reader raises.
+    OSError
+        If a file or folder is not found.
+
+    Examples
+    --------
+    >>> pages = load("shapes", "train", n=10)
+    >>> len(pages), pages[0][0].shape
+    (10, (128, 128, 3))
     """
     further = dict(options or {})
     if name in DRAWN:
@@ -111,10 +142,28 @@ def load(
 def read_annotations(
     name: str, split: str | None, n: int | None = None, options: Mapping[str, Any] | None = None
 ) -> Annotations:
-    """The annotations of "voc:PATH", "coco:PATH", "csv:PATH" or "masks:PATH", right or wrong; no image is opened.
+    """Read the annotations of files as they are written, without opening an image.
 
-    Arguments and errors as in `load`, but that "on_error" is no option; a split of None means every image. With n,
-    what is `broken` is that of the whole split.
+    Parameters
+    ----------
+    name : str
+        "voc:PATH", "coco:PATH", "csv:PATH" or "masks:PATH".
+    split : str or None
+        As in `load`; None means every image.
+    n : int, optional
+        Number of images: the first n of the split. `broken` stays that of the whole split.
+    options : mapping, optional
+        As in `load`, without "on_error".
+
+    Returns
+    -------
+    Annotations
+        A record for each image, valid or not.
+
+    Raises
+    ------
+    ValueError, OSError
+        As in `load`.
     """
     kind, _, path = name.partition(":")
     if kind not in READERS or not path:

@@ -1,7 +1,11 @@
-"""Images with one JSON file for all of them, as COCO has it.
+"""Reader of COCO's format: one JSON file describes all images.
 
-Lin et al., "Microsoft COCO: Common Objects in Context", 2014, and cocodataset.org/#format-data. A box is written x, y,
-width, height; categories have numbers that need not follow one another, and labels are their places in rising order.
+A box is written as x, y, width, height. Category ids may have gaps; sorted in ascending order, they become the labels
+1, 2, ...
+
+References
+----------
+Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014; format: cocodataset.org/#format-data.
 """
 
 from __future__ import annotations
@@ -31,27 +35,34 @@ from rcnn.data.reading import (
 from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
 from rcnn.data.splits import part_of, source_of
 
-NO_CATEGORY = -1  # the number of the background
+NO_CATEGORY = -1  # category id of the background
 
 
 class COCO(AnnotatedImages):
-    """Images that a JSON file in COCO's form describes; `category_ids[label]` is the number of a class in it.
+    """Images that a JSON file in COCO's format describes.
 
-    Crowds (`iscrowd`) are marked in the targets, "area" is used where it is stated, and the outlines of objects
-    ("segmentation", polygons or run lengths) are not looked at. "ignore", which conversions from VOC write for
-    difficult objects, marks them. An annotation's own number has no meaning here.
+    `category_ids[label]` is the id of a class in the file. Targets mark crowds ("iscrowd") and difficult objects
+    ("ignore", which conversions from VOC write). "area" is used where it is given. "segmentation" and the ids of
+    annotations are ignored.
 
-    annotations: a JSON file; or a folder with annotations/instances_train*.json and instances_val*.json, with
-        train.json and val.json (here or in annotations), or with _annotations.coco.json in each of the folders train
-        and valid; or with a single JSON file.
-    split: "train", "val" or another of these files; images are held out where there is none for "val" (see
-        `rcnn.data.split`). None means every image.
-    images: the folder of the images. None looks beside the annotations: in the folder of the split, in images, and in
-        the folder itself.
-    classes: the names of the labels 1, 2, ..., with or without "background" in front. None means the categories of all
-        splits, by their numbers, but for groups: categories without an object of which others say that they are their
-        "supercategory", as Roboflow writes one.
-    on_error, progress: as in `AnnotatedImages`.
+    Parameters
+    ----------
+    annotations : path
+        A JSON file, or a folder in one of these layouts: annotations/instances_train*.json and instances_val*.json;
+        train.json and val.json (in the folder or in annotations); _annotations.coco.json in each of the folders train
+        and valid; a single JSON file.
+    split : str, optional
+        "train", "val" or the name of another file. Without a file for "val", images are held out (see
+        `rcnn.data.split`). By default every image.
+    images : path, optional
+        Folder of the images. By default the first of these that holds one: the folder of the split, images, the
+        folder of the annotations itself.
+    classes : sequence of str, optional
+        Names of the labels 1, 2, ..., with or without a leading "background". By default the categories of all splits
+        in ascending order of their ids, without groups. A group is a category that has no object and that others name
+        as their "supercategory" (Roboflow writes one).
+    on_error, progress : str, bool
+        As in `AnnotatedImages`.
     """
 
     def __init__(
@@ -68,16 +79,16 @@ class COCO(AnnotatedImages):
 
 @dataclass(frozen=True)
 class Category:
-    """A class as a file describes it: its name, whether any object is of it, and the group that it belongs to."""
+    """A class as a file describes it."""
 
     name: str
-    used: bool
-    group: str | None = None
+    used: bool  # any object has this class
+    group: str | None = None  # its supercategory
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What one JSON file says."""
+    """The contents of one JSON file."""
 
     entries: list[Record | Broken]
     categories: dict[int, Category]
@@ -89,10 +100,24 @@ def read_coco(
     images: str | os.PathLike[str] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Annotations:
-    """What a JSON file or a folder of them says; arguments as in `COCO`.
+    """Read the annotations of a JSON file, or of a folder of them.
 
-    Raises OSError for what is not there, ValueError for a folder of another form, a split that it does not have, and a
-    file that is not COCO's JSON; an image whose entries in it make no sense is among the `broken`.
+    Parameters
+    ----------
+    annotations, split, images, classes : path, str, path, sequence of str
+        As in `COCO`.
+
+    Returns
+    -------
+    Annotations
+        Images with invalid entries are in `broken`.
+
+    Raises
+    ------
+    OSError
+        If a file or folder is not found.
+    ValueError
+        If the folder has none of the layouts, the split does not exist, or a file is not JSON in COCO's format.
     """
     everything, parts = find_files(annotations)
     source, hold_out = source_of(split, parts, str(annotations))
@@ -108,7 +133,7 @@ def read_coco(
 
 
 def _choose_classes(files: Sequence[Found], classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """(the names of the labels, the categories' numbers), by rising number or in the order of `classes`."""
+    """Return (names of the labels, category ids), in ascending order of the ids or in the order of `classes`."""
     ids = _ids_by_name(files)
     groups = _unused_groups(files)
     names = (BACKGROUND, *(name for name in ids if name not in groups)) if classes is None else check_classes(classes)
@@ -119,11 +144,11 @@ def _choose_classes(files: Sequence[Found], classes: Sequence[str] | None) -> tu
 
 
 def _ids_by_name(files: Sequence[Found]) -> dict[str, int]:
-    """The number of each category, by its name, in rising order of the numbers.
+    """Return the id of each category by its name, in ascending order of the ids.
 
-    Some programs add a category that no object is of, for the background or for the set as a whole; it is left out
-    where its name is taken, and so is a background. ValueError for other names that come twice, and for a number with
-    two names.
+    Some programs add a category without objects, for the background or for the whole data set. A background is left
+    out, and so is an unused category whose name another category has. Raise ValueError if two used categories share a
+    name, or if one id has two names.
     """
     names: dict[int, str] = {}
     for found in files:
@@ -142,7 +167,7 @@ def _ids_by_name(files: Sequence[Found]) -> dict[str, int]:
 
 
 def _unused_groups(files: Sequence[Found]) -> set[str]:
-    """The names of the categories that stand for a group of others and have no object of their own."""
+    """Return the names of the categories that group others and have no object of their own."""
     categories = [category for found in files for category in found.categories.values()]
     groups = {category.group for category in categories if category.group != category.name}
     used = {category.name for category in categories if category.used}
@@ -153,18 +178,18 @@ def _unused_groups(files: Sequence[Found]) -> set[str]:
 
 
 def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
-    """What a JSON file says; OSError or ValueError that names it where it cannot be read as a whole."""
+    """Read a JSON file; raise OSError or ValueError with its path if it cannot be read as a whole."""
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no annotations in COCO's form: it is not an object, {{...}}")
+        raise ValueError(f"{path} is not in COCO's format: it must be an object {{...}}, got {type(content).__name__}")
     tables = {}
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             keys = ", ".join(reprlib.repr(key) for key in list(content)[:10]) or "nothing"
-            raise ValueError(f"{path} holds no annotations in COCO's form: it has no list {key!r}; it has {keys}")
+            raise ValueError(f"{path} is not in COCO's format: it has no list {key!r}; it has {keys}")
         tables[key] = content[key]
     names = _category_names(tables["categories"], path)
     groups = {entry["id"]: entry.get("supercategory") for entry in tables["categories"]}
@@ -179,26 +204,26 @@ def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
 
 
 def _category_names(table: Sequence[Any], path: Path) -> dict[int, str]:
-    """The name of each category by its number."""
+    """Return the name of each category by its id."""
     names: dict[int, str] = {}
     for i, entry in enumerate(table):
         what = f"{path}, categories[{i}]"
         number = entry.get("id") if isinstance(entry, dict) else None
         if isinstance(number, bool) or not isinstance(number, int):
-            raise ValueError(f"{what} has no number: {reprlib.repr(entry)}")
+            raise ValueError(f"{what} has no integer id: {reprlib.repr(entry)}")
         name = clean_name(entry.get("name"), f"{what}: the name")
         if names.setdefault(number, name) != name:
-            raise ValueError(f"{what} is {name!r}, but category {number} is {names[number]!r} already")
+            raise ValueError(f"{what} is {name!r}, but its id {number} already belongs to {names[number]!r}")
     return names
 
 
-Group = list[tuple[int, dict[str, Any]]]  # the annotations of an image, each with its place in the file
+Group = list[tuple[int, dict[str, Any]]]  # the annotations of an image, each with its index in the file
 
 
 def _sort_by_image(
-    table: Sequence[Any], images: Sequence[Any], place: str
+    table: Sequence[Any], images: Sequence[Any], filename: str
 ) -> tuple[dict[int | str, Group], list[Broken]]:
-    """(the annotations of each image, those of no image)."""
+    """Return (the annotations of each image, the annotations without an image)."""
     by_image: dict[int | str, Group] = {
         entry["id"]: [] for entry in images if isinstance(entry, dict) and _is_id(entry.get("id"))
     }
@@ -206,9 +231,9 @@ def _sort_by_image(
     for i, entry in enumerate(table):
         image_id = entry.get("image_id") if isinstance(entry, dict) else None
         if not _is_id(image_id):
-            broken.append(Broken(f"{place}, annotations[{i}]", f"it has no image_id: {reprlib.repr(entry)}"))
+            broken.append(Broken(f"{filename}, annotations[{i}]", f"it has no image_id: {reprlib.repr(entry)}"))
         elif image_id not in by_image:
-            broken.append(Broken(f"{place}, annotations[{i}]", f"there is no image {image_id!r}"))
+            broken.append(Broken(f"{filename}, annotations[{i}]", f"there is no image {image_id!r}"))
         else:
             by_image[image_id].append((i, entry))
     return by_image, broken
@@ -221,7 +246,7 @@ def _read_images(
     path: Path,
     images: str | os.PathLike[str] | None,
 ) -> Iterable[Record | Broken]:
-    """A record for each image, or why there is none."""
+    """Yield a record for each image, or the reason why it is broken."""
     folder = find_images(path, images, [entry.get("file_name") for entry in table if isinstance(entry, dict)])
     times = Counter(entry["id"] for entry in table if isinstance(entry, dict) and _is_id(entry.get("id")))
     for i, entry in enumerate(table):
@@ -232,7 +257,7 @@ def _read_images(
             image_id = entry["id"]
             source = f"{path.name}, image {image_id!r}"
             if times[image_id] > 1:
-                raise ValueError(f"{times[image_id]} images have this id, and nobody knows whose the boxes are")
+                raise ValueError(f"{times[image_id]} images have this id, so its boxes cannot be assigned")
             things = [_read_thing(thing, f"annotations[{k}]", names) for k, thing in by_image[image_id]]
             size = as_size(entry.get("width"), entry.get("height"))
             yield make_record(inside(folder, entry.get("file_name")), source, things, size, image_id)
@@ -240,28 +265,28 @@ def _read_images(
             yield Broken(source, str(error))
 
 
-def _read_thing(entry: Mapping[str, Any], place: str, names: Mapping[int, str]) -> Thing:
-    """One annotation; ValueError where it has no box or no category."""
+def _read_thing(entry: Mapping[str, Any], source: str, names: Mapping[int, str]) -> Thing:
+    """Read one annotation; raise ValueError if it has no valid box or category."""
     category, box = entry.get("category_id"), entry.get("bbox")
     if isinstance(category, bool) or not isinstance(category, int):
-        raise ValueError(f"category_id of {place} is {reprlib.repr(category)}, not the number of a category")
+        raise ValueError(f"category_id of {source} must be an integer, got {reprlib.repr(category)}")
     if not isinstance(box, list) or len(box) != 4:
-        raise ValueError(f"bbox of {place} is {reprlib.repr(box)}, not x, y, width, height")
-    x, y, width, height = (as_number(value, f"bbox of {place}") for value in box)
-    area = None if entry.get("area") is None else as_number(entry["area"], f"area of {place}")
+        raise ValueError(f"bbox of {source} must be [x, y, width, height], got {reprlib.repr(box)}")
+    x, y, width, height = (as_number(value, f"bbox of {source}") for value in box)
+    area = None if entry.get("area") is None else as_number(entry["area"], f"area of {source}")
     if area is not None and not area >= 0:
-        raise ValueError(f"area of {place} is {area}; it must be at least 0")
+        raise ValueError(f"area of {source} must be at least 0, got {area}")
     return Thing(
         (x, y, x + width, y + height),
         names.get(category, f"category {category}"),
-        difficult=as_flag(entry.get("ignore"), f"ignore of {place}"),
-        crowd=as_flag(entry.get("iscrowd"), f"iscrowd of {place}"),
+        difficult=as_flag(entry.get("ignore"), f"ignore of {source}"),
+        crowd=as_flag(entry.get("iscrowd"), f"iscrowd of {source}"),
         area=area,
     )
 
 
 def _text(value: object) -> str | None:
-    """A text without blanks around it; None for anything else."""
+    """Return a string without surrounding blanks; None for anything else."""
     return value.strip() if isinstance(value, str) else None
 
 

@@ -1,4 +1,4 @@
-"""Where a folder in COCO's form keeps its JSON files and its images; the programs that write such folders differ."""
+"""Layouts of folders in COCO's format: the paths of the JSON files and of the images differ between programs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rcnn.data.splits import by_split
 
 SPLITS = ("train", "val", "valid", "validation", "test")
 PREFIX = "instances_"
-IN_ITS_FOLDER = "_annotations.coco.json"  # Roboflow's, beside the images of a split
-WHOLE = "default"  # what CVAT calls a set without splits
+IN_ITS_FOLDER = "_annotations.coco.json"  # Roboflow's, in the same folder as the images of a split
+WHOLE = "default"  # CVAT's name for a data set without splits
 LOOKED_FOR = (
     f"annotations/{PREFIX}SPLIT.json",
     "annotations/SPLIT.json",
@@ -24,9 +24,26 @@ LOOKED_FOR = (
 
 
 def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[str, Path]]:
-    """(the JSON files of all images, the one of each split that the folder knows); a file stands for itself.
+    """Find the JSON files of a folder.
 
-    Raises OSError for what is not there, ValueError where a folder's files cannot be told apart.
+    Parameters
+    ----------
+    annotations : path
+        A folder, or a JSON file, which is returned as it is.
+
+    Returns
+    -------
+    files : list of Path
+        The JSON files that together describe all images.
+    parts : dict from str to Path
+        The JSON file of each split; empty for a folder without splits.
+
+    Raises
+    ------
+    OSError
+        If the folder is not found.
+    ValueError
+        If the folder has no JSON file, or several whose names do not tell their splits.
     """
     given = Path(annotations).expanduser()
     if given.is_file():
@@ -44,21 +61,38 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
             return list(parts.values()), {}
     alone = [*root.glob("[!.]*.json"), *root.glob("annotations/[!.]*.json")]
     if len(alone) != 1:
-        there = (
-            f"{len(alone)} JSON files whose names do not say their splits; name one of the files, or rename them"
+        count = (
+            f"{len(alone)} JSON files whose names do not tell their splits; pass one of the files, or rename them"
             if alone
             else "no JSON files"
         )
         raise ValueError(
-            f"{root} holds {there}; looked for {', '.join(LOOKED_FOR)} (SPLIT is one of {', '.join(SPLITS)})"
+            f"{root} has {count}; looked for {', '.join(LOOKED_FOR)} (SPLIT is one of {', '.join(SPLITS)})"
         )
     return alone, {}
 
 
 def find_images(path: Path, images: str | os.PathLike[str] | None, names: Sequence[object]) -> Path:
-    """The folder of the images that a JSON file calls `names`: `images`, or the first that holds one of them.
+    """Find the folder of the images of a JSON file.
 
-    Raises OSError where there is none.
+    Parameters
+    ----------
+    path : Path
+        The JSON file.
+    images : path or None
+        The folder, if the user named it; None searches near the JSON file.
+    names : sequence of object
+        File names of the images, as they are written in the JSON file.
+
+    Returns
+    -------
+    Path
+        `images`, or the first folder that holds one of `names`.
+
+    Raises
+    ------
+    OSError
+        If there is no such folder.
     """
     if images is not None:
         return existing_folder(images)
@@ -78,12 +112,12 @@ def find_images(path: Path, images: str | os.PathLike[str] | None, names: Sequen
             return folder
     raise FileNotFoundError(
         f"none of the {len(names)} images of {path} ({names[0]!r}, ...) is in "
-        f"{', '.join(str(folder) for folder in named)}; images= or the option images says where"
+        f"{', '.join(str(folder) for folder in named)}; name their folder by images= or the option images"
     )
 
 
 def _split_of(path: Path) -> str:
-    """The split that a JSON file's name stands for: "instances_train2017.json" for "train"."""
+    """Return the split that a JSON file's name stands for: "train" for "instances_train2017.json"."""
     name = path.parent.name if path.name == IN_ITS_FOLDER else path.stem.removeprefix(PREFIX)
     return re.sub(r"\d+$", "", name)
 

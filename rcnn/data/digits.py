@@ -1,8 +1,12 @@
 """Pages of real handwriting: 1,797 digits, scattered over paper.
 
-The glyphs are 8 by 8 counts of inked pixels: the test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin
-and C. Kaynak, UCI Machine Learning Repository, 1998, doi:10.24432/C50P49, CC BY 4.0), which ships with the package in
-digits.npz. Each is enlarged smoothly, turned and sheared a little, sharpened into strokes, and inked onto the page.
+A glyph is an 8 by 8 grid of counts of inked pixels. Each glyph is enlarged smoothly, rotated and sheared a little,
+sharpened into strokes, and drawn onto the page.
+
+References
+----------
+E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits" (test part), UCI Machine Learning Repository,
+1998, doi:10.24432/C50P49, CC BY 4.0. It ships with the package in digits.npz.
 """
 
 import functools
@@ -15,18 +19,29 @@ from PIL import Image
 from rcnn.data.pages import DrawnPages, blend, clouds, extent, grain
 
 GLYPHS = Path(__file__).with_name("digits.npz")
-TRAIN_SHARE = 0.78  # of each class: 1,402 glyphs to train on, 395 that training never sees
-SPLIT_SEED = 1998  # which glyphs are which is fixed for good, whatever the seed of the pages
-MARGIN = 2  # blank pixels around an 8 by 8 glyph, so that turning it cuts no stroke
-HEIGHTS = (12.0, 44.0)  # pixels; about the height of the smallest and the largest digit
-MAX_OVERLAP = 0.05  # of the smaller of two digits' rectangles
-PLACES_TRIED = 24
+TRAIN_SHARE = 0.78  # share of each class: 1,402 glyphs for training, 395 that training never sees
+SPLIT_SEED = 1998  # the split of the glyphs is fixed; it does not depend on the seed of the pages
+MARGIN = 2  # blank pixels around an 8 by 8 glyph, so that rotation cuts off no stroke
+HEIGHTS = (12.0, 44.0)  # approximate heights of the smallest and the largest digit, in pixels
+MAX_OVERLAP = 0.05  # intersection of two digits' rectangles as a share of the smaller one
+POSITIONS_TRIED = 24
 
 
 class Digits(DrawnPages):
-    """Pages of 3 to 10 handwritten digits (now and then one or none), with their boxes; labels are digit + 1.
+    """Pages of 3 to 10 handwritten digits (sometimes one or none); the label is digit + 1.
 
-    A glyph of the train split never appears in val. Arguments as in `DrawnPages`.
+    A glyph of the train split never appears in val.
+
+    Parameters
+    ----------
+    n, split, seed, size : int, str, int, (int, int)
+        As in `DrawnPages`.
+
+    Examples
+    --------
+    >>> image, target = Digits(1)[0]
+    >>> image.shape, sorted(target)
+    ((128, 128, 3), ['boxes', 'labels'])
     """
 
     classes = ("background", *"0123456789")
@@ -40,7 +55,18 @@ class Digits(DrawnPages):
         self.glyphs, self.digits = glyphs[chosen], digits[chosen]
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One page; see `DrawnPages.draw`."""
+        """Draw one page.
+
+        Parameters
+        ----------
+        rng : Generator
+            Source of everything random on the page.
+
+        Returns
+        -------
+        tuple of array
+            Image, coverage and labels, as in `DrawnPages.draw`.
+        """
         image, ink = draw_paper(rng, self.size)
         taken = np.zeros((0, 4))
         layers, labels = [], []
@@ -71,7 +97,18 @@ def load_glyphs() -> tuple[np.ndarray, np.ndarray]:
 
 
 def split_glyphs(digits: np.ndarray) -> dict[str, np.ndarray]:
-    """Sorted indices of the glyphs of each split, class by class in the same proportion; always the same."""
+    """Split the glyphs, each class in the same proportion.
+
+    Parameters
+    ----------
+    digits : (N,) int array
+        The digit of each glyph.
+
+    Returns
+    -------
+    dict
+        "train" and "val": sorted indices of glyphs, (K,) int64; the same at every call.
+    """
     rng = np.random.default_rng(SPLIT_SEED)
     train, val = [], []
     for digit in range(10):
@@ -83,7 +120,18 @@ def split_glyphs(digits: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def draw_count(rng: np.random.Generator) -> int:
-    """How many digits a page is to hold: 3 to 10, but of a hundred pages two hold none and three a single one."""
+    """Draw the number of digits of a page.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of randomness.
+
+    Returns
+    -------
+    int
+        0 with probability 0.02, 1 with probability 0.03, else 3 to 10, uniformly.
+    """
     chance = rng.uniform()
     if chance < 0.05:
         return int(chance >= 0.02)
@@ -91,7 +139,22 @@ def draw_count(rng: np.random.Generator) -> int:
 
 
 def draw_paper(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """(an empty page (H, W, 3) float32, the colour (3,) of the ink for it)."""
+    """Draw an empty page.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of randomness.
+    size : (int, int)
+        (height, width) in pixels.
+
+    Returns
+    -------
+    paper : (H, W, 3) float32 array
+        The page, colours from about 0 to 255.
+    ink : (3,) float32 array
+        Colour of the digits on this page.
+    """
     tone = rng.uniform(165, 245) + rng.uniform(-12, 8, 3)  # (3,)
     shade = clouds(rng, size, cells=int(rng.integers(2, 7))) * rng.uniform(0, 18)  # (H, W)
     paper = (tone + shade[:, :, None]).astype(np.float32) + grain(rng, size, rng.uniform(1, 7))  # (H, W, 3)
@@ -102,7 +165,15 @@ def draw_paper(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndar
 
 
 def rule_lines(rng: np.random.Generator, paper: np.ndarray) -> None:
-    """Nothing; draws faint lines over `paper` (H, W, 3) in place, a notebook's rules or its squares."""
+    """Draw faint horizontal lines, or squares, over the page in place.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of randomness.
+    paper : (H, W, 3) float32 array
+        The page, which is changed.
+    """
     spacing = int(rng.integers(14, 30))
     strength = np.float32(rng.uniform(8, 30))
     paper[int(rng.integers(spacing)) :: spacing] -= strength
@@ -111,20 +182,52 @@ def rule_lines(rng: np.random.Generator, paper: np.ndarray) -> None:
 
 
 def draw_glyph(rng: np.random.Generator, glyph: np.ndarray) -> np.ndarray:
-    """`glyph` (12, 12) as strokes (h, w) of coverage 0 .. 1, at a random size, slant and thickness, cut to its ink."""
+    """Draw a glyph at a random size, slant and thickness, cropped to its ink.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of randomness.
+    glyph : (12, 12) float32 array
+        Ink, 0 to 1, with a blank margin.
+
+    Returns
+    -------
+    (h, w) array
+        Share of each pixel that the strokes cover, 0 to 1.
+    """
     scale = math.exp(rng.uniform(*np.log(HEIGHTS))) / (len(glyph) - 2 * MARGIN)  # page pixels per glyph pixel
     strokes = enlarge(
         glyph, scale, angle=rng.uniform(-0.17, 0.17), shear=rng.uniform(-0.2, 0.2), stretch=rng.uniform(0.85, 1.15)
     )
-    # The blurred enlargement becomes a stroke with an edge about a pixel and a half wide: steep about the level that
-    # counts as the stroke's rim, and 0 well below it.
+    # The blurred enlargement becomes a stroke whose edge is about 1.5 pixels wide: steep around the level that
+    # counts as the rim of the stroke, and 0 well below it.
     rim = rng.uniform(0.32, 0.48)
     coverage = np.clip(0.5 + (strokes - rim) * max(0.8 * scale, 0.6 / rim), 0, 1)
     return coverage[extent(coverage)]
 
 
 def enlarge(glyph: np.ndarray, scale: float, angle: float, shear: float, stretch: float) -> np.ndarray:
-    """`glyph` `scale` times as large, `stretch` times as wide besides, sheared and turned by `angle` radians."""
+    """Return a glyph enlarged, stretched, sheared and rotated, in this order, about its centre.
+
+    Parameters
+    ----------
+    glyph : (N, N) float32 array
+        Ink, 0 to 1.
+    scale : float
+        Factor of both sides.
+    angle : float
+        Rotation in radians.
+    shear : float
+        Shift of x in glyph pixels per glyph pixel of y.
+    stretch : float
+        Further factor of the width.
+
+    Returns
+    -------
+    (M, M) float32 array
+        Bicubic enlargement, M = ceil(N * scale * max(stretch, 1)).
+    """
     side = math.ceil(len(glyph) * scale * max(stretch, 1))
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     slant = np.array([[stretch, shear], [0, 1]])
@@ -138,12 +241,29 @@ def enlarge(glyph: np.ndarray, scale: float, angle: float, shear: float, stretch
 def find_place(
     rng: np.random.Generator, shape: tuple[int, ...], size: tuple[int, int], taken: np.ndarray
 ) -> np.ndarray | None:
-    """A whole-pixel box (4,) for a stamp of `shape` (h, w), inside the page and clear of `taken` (K, 4), or None."""
+    """Find a random free position on a page.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of randomness.
+    shape : (int, int)
+        (height, width) of the digit, in pixels.
+    size : (int, int)
+        (height, width) of the page, in pixels.
+    taken : (K, 4) array
+        Boxes on the page that the new one may overlap by at most `MAX_OVERLAP`.
+
+    Returns
+    -------
+    (4,) int array or None
+        A box inside the page; None if the digit is too large, or `POSITIONS_TRIED` positions are not free.
+    """
     (h, w), (height, width) = shape, size
     if h > height or w > width:
         return None
-    x1 = rng.integers(0, width - w + 1, PLACES_TRIED)
-    y1 = rng.integers(0, height - h + 1, PLACES_TRIED)
+    x1 = rng.integers(0, width - w + 1, POSITIONS_TRIED)
+    y1 = rng.integers(0, height - h + 1, POSITIONS_TRIED)
     candidates = np.stack([x1, y1, x1 + w, y1 + h], axis=1)  # (P, 4)
     overlap = np.minimum(candidates[:, None, 2:], taken[:, 2:]) - np.maximum(candidates[:, None, :2], taken[:, :2])
     shared = np.clip(overlap, 0, None).prod(axis=2)  # (P, K)

@@ -1,4 +1,4 @@
-"""The faults that `rcnn.data.validate` looks for: in each image by itself, and in all of them together."""
+"""Faults that `rcnn.data.validate` looks for, in each image and in the data set as a whole."""
 
 from __future__ import annotations
 
@@ -17,18 +17,26 @@ from rcnn.data.report import WHOLE, Counts, Example, Notes
 from rcnn.transform import Size
 
 BACKGROUND = "background"
-MAX_EXCESS = 1.0  # pixels by which a box may reach beyond its image: annotators round
-FEW, HANDFUL = 10, 5  # objects of a class: too few where other classes have many, and too few anyway
-MANY_TIMES = 4  # other classes have many where the middle one of the classes has this many times as many
-MOSTLY = 0.5  # of the images
+MAX_EXCESS = 1.0  # pixels by which a box may extend beyond its image, because annotators round
+FEW, HANDFUL = 10, 5  # objects of a class: fewer than FEW are few if other classes have many, than HANDFUL always
+MANY_TIMES = 4  # other classes have many if the median class has at least this many times as many
+MOSTLY = 0.5  # share of the images
 
-# What most boxes say about how all are written; the shares are of the boxes.
-MIN_EVIDENCE, MIN_SHARE = 5, 0.1  # boxes that say so
-MAX_AGAINST = 0.02  # of those, in boxes that say otherwise
+# Evidence for a wrong format of all boxes: enough boxes must support it and next to none may contradict it.
+MIN_EVIDENCE, MIN_SHARE = 5, 0.1  # supporting boxes: their number, and their share of all boxes
+MAX_AGAINST = 0.02  # contradicting boxes as a share of the supporting ones
 
 
 def note_broken(dataset: Any, notes: Notes) -> None:
-    """Notes what a reader could not make sense of, or left out for that reason."""
+    """Note what a reader could not read, or has skipped.
+
+    Parameters
+    ----------
+    dataset : Dataset or Annotations
+        Its `skipped`, else its `broken`, if it has them.
+    notes : Notes
+        Receives the problems.
+    """
     skipped = getattr(dataset, "skipped", ())
     kind = "left-out" if skipped else "unreadable-annotation"
     for broken in skipped or getattr(dataset, "broken", ()):
@@ -39,21 +47,42 @@ def note_broken(dataset: Any, notes: Notes) -> None:
 
 
 def check_item(item: Item, classes: Sequence[str], notes: Notes) -> None:
-    """Notes each box that cannot be, each label that has no class, each box that is there twice."""
+    """Note each invalid box, each label without a class, and each duplicate box of an image.
+
+    Parameters
+    ----------
+    item : Item
+        The image.
+    classes : sequence of str
+        Class names by label, the background first.
+    notes : Notes
+        Receives the problems.
+    """
     _check_boxes(item, notes)
     _check_labels(item, classes, notes)
     _check_duplicates(item, notes)
 
 
 def with_area(boxes: np.ndarray) -> np.ndarray:
-    """Those of the boxes (G, 4) that are finite and have an inside."""
+    """Return the boxes that are finite and have a positive width and height.
+
+    Parameters
+    ----------
+    boxes : (G, 4) array
+        Boxes in pixels.
+
+    Returns
+    -------
+    (K, 4) array
+        Those boxes, in their order.
+    """
     return boxes[np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
 
 
 def _check_boxes(item: Item, notes: Notes) -> None:
     finite = np.isfinite(item.boxes).all(axis=1)  # (G,)
     with np.errstate(over="ignore"):
-        single = item.boxes.astype(np.float32)  # as training sees them: a very thin box has no inside
+        single = item.boxes.astype(np.float32)  # as in training, where the sides of a very thin box round to 0
     full = (single[:, 2:] > single[:, :2]).all(axis=1)  # (G,)
     outside = np.zeros(len(item.boxes), np.bool_) if item.size is None else ~_fits(item.boxes, item.size)
     faults = {"not-finite": ~finite, "empty-box": finite & ~full, "box-outside": finite & full & outside}
@@ -63,16 +92,16 @@ def _check_boxes(item: Item, notes: Notes) -> None:
 
 
 def _fits(boxes: np.ndarray, size: Size) -> np.ndarray:
-    """Which boxes (G,) lie in an image of `size`, but for `MAX_EXCESS`, and have an inside there."""
+    """Return a (G,) mask of the boxes that lie in the image, up to `MAX_EXCESS`, and keep an area when clipped."""
     cut = clip(boxes, size)
-    single = cut.astype(np.float32)  # as training sees them
-    with np.errstate(invalid="ignore"):  # infinity less infinity
+    single = cut.astype(np.float32)  # as in training
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
         near = (np.abs(boxes - cut) <= MAX_EXCESS).all(axis=1)
     return np.asarray(near & (single[:, 2:] > single[:, :2]).all(axis=1))
 
 
 def _box_words(item: Item, i: int, with_size: bool = False) -> str:
-    """A box by its numbers and its class."""
+    """Describe a box by its coordinates and its class."""
     numbers = ", ".join(f"{x:.10g}" for x in item.boxes[i].tolist())
     size = f" in an image {item.size[1]} wide and {item.size[0]} high" if with_size and item.size else ""
     name = f" {item.names[i]!r}" if item.names else ""
@@ -88,7 +117,7 @@ def _check_labels(item: Item, classes: Sequence[str], notes: Notes) -> None:
         elif label == 0:
             notes.add("background-label", item.example(_box_words(item, i), i))
         else:
-            notes.add("label-range", item.example(f"label {label}; classes have 1 .. {len(classes) - 1}", i))
+            notes.add("label-range", item.example(f"label {label}; labels are 1 to {len(classes) - 1}", i))
 
 
 def _check_duplicates(item: Item, notes: Notes) -> None:
@@ -96,21 +125,31 @@ def _check_duplicates(item: Item, notes: Notes) -> None:
     for i, (box, label) in enumerate(zip(item.boxes.tolist(), item.labels.tolist(), strict=True)):
         twin = first.setdefault((*box, label), i)
         if twin != i:
-            notes.add("duplicate-box", item.example(f"{_box_words(item, i)} is box {twin} once more", i))
+            notes.add("duplicate-box", item.example(f"{_box_words(item, i)} repeats box {twin}", i))
 
 
-# ---------------------------------------------------------------------- how all boxes are written
+# ---------------------------------------------------------------------- the format of all boxes
 
 
 def check_coordinates(seen: Sequence[Item], verdict: Verdict | None, notes: Notes) -> None:
-    """Notes what is wrong with the boxes of the whole set: what their numbers say, or else the images' `verdict`."""
-    placed = [item for item in seen if item.size is not None]
-    owners = np.repeat(np.arange(len(placed)), [len(item.boxes) for item in placed])  # (N,)
-    boxes = np.concatenate([np.zeros((0, 4)), *(item.boxes for item in placed)])  # (N, 4)
+    """Note what is wrong with the boxes of the whole data set.
+
+    Parameters
+    ----------
+    seen : sequence of Item
+        The images that could be read.
+    verdict : Verdict or None
+        Result of `overlay.examine`; reported if the coordinates alone show no fault.
+    notes : Notes
+        Receives the problems.
+    """
+    sized = [item for item in seen if item.size is not None]
+    owners = np.repeat(np.arange(len(sized)), [len(item.boxes) for item in sized])  # (N,)
+    boxes = np.concatenate([np.zeros((0, 4)), *(item.boxes for item in sized)])  # (N, 4)
     finite = np.isfinite(boxes).all(axis=1)
-    numbers = np.concatenate([np.zeros(0, np.int64), *(np.arange(len(item.boxes)) for item in placed)])  # (N,)
+    numbers = np.concatenate([np.zeros(0, np.int64), *(np.arange(len(item.boxes)) for item in sized)])  # (N,)
     boxes, owners, numbers = boxes[finite], owners[finite], numbers[finite]
-    sizes = np.array([item.size for item in placed], np.float64).reshape(-1, 2)[owners]  # (N, 2)
+    sizes = np.array([item.size for item in sized], np.float64).reshape(-1, 2)[owners]  # (N, 2)
     if len(boxes) == 0:
         return
     by_numbers = _relative(boxes) or _widths_and_heights(boxes, sizes) or _swapped(boxes, sizes)
@@ -120,12 +159,12 @@ def check_coordinates(seen: Sequence[Item], verdict: Verdict | None, notes: Note
     elif verdict is not None:
         _note_verdict(verdict, {item.index: item for item in seen}, notes)
     for i in _before_the_image(boxes, sizes):
-        item, number = placed[owners[i]], int(numbers[i])
+        item, number = sized[owners[i]], int(numbers[i])
         notes.add("counts-from-0", item.example(_box_words(item, number), number))
 
 
 def _note_verdict(verdict: Verdict, items: Mapping[int, Item], notes: Notes) -> None:
-    """Notes what the images say: each example, or that it is all of the boxes."""
+    """Note a verdict: an example for each pair of images, or one for the whole data set."""
     if not verdict.pairs:
         notes.add(verdict.kind, Example(WHOLE, detail=verdict.numbers), verdict.count)
     for index, other in verdict.pairs:
@@ -133,48 +172,50 @@ def _note_verdict(verdict: Verdict, items: Mapping[int, Item], notes: Notes) -> 
 
 
 def _relative(boxes: np.ndarray) -> tuple[str, str] | None:
-    """Whether all boxes (N, 4) are given as shares of their images."""
+    """Return (kind, detail) if all coordinates (N, 4) are fractions of the image size, else None."""
     whole = boxes.min() >= 0 and boxes.max() <= 1
     return ("relative-boxes", "every coordinate lies between 0 and 1") if whole else None
 
 
 def _widths_and_heights(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:
-    """Whether many boxes (N, 4) have no inside, but all are within their images as x, y, width and height."""
+    """Return (kind, detail) if many boxes (N, 4) are empty, but fit their images as x, y, width, height, else None."""
     empty = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # (N,)
     as_corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     fit = _inside(as_corners, sizes) & (boxes[:, 2:] > 0).all(axis=1)
-    if not _many_say_so(empty & fit, ~fit):
+    if not _is_evident(empty & fit, ~fit):
         return None
-    words = "have x2 <= x1 or y2 <= y1; with x1 + x2 and y1 + y2 in their place all would lie in their images"
+    words = "boxes have x2 <= x1 or y2 <= y1; read as x, y, width, height they lie in their images"
     return "width-height", f"{(empty & fit).sum()} of {len(boxes)} {words}"
 
 
 def _swapped(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:
-    """Whether many boxes (N, 4) leave their images, but all are inside with x and y swapped."""
+    """Return (kind, detail) if many boxes (N, 4) leave their images, but fit with x and y swapped, else None."""
     fit, fit_swapped = _inside(boxes, sizes), _inside(boxes[:, [1, 0, 3, 2]], sizes)
     leave = ~fit & fit_swapped
-    if not _many_say_so(leave, fit & ~fit_swapped):
+    if not _is_evident(leave, fit & ~fit_swapped):
         return None
-    words = "leave their images as they are, and none would with x and y swapped"
+    words = "boxes leave their images; with x and y swapped they lie inside"
     return "swapped-axes", f"{leave.sum()} of {len(boxes)} {words}"
 
 
-def _many_say_so(says_so: np.ndarray, otherwise: np.ndarray) -> bool:
-    """Whether enough boxes (N,) speak for something, and next to none against it."""
-    count = says_so.sum()
-    return bool(count >= max(MIN_EVIDENCE, MIN_SHARE * len(says_so)) and otherwise.sum() <= MAX_AGAINST * count)
+def _is_evident(supporting: np.ndarray, contradicting: np.ndarray) -> bool:
+    """Return whether enough boxes (N,) support a fault and next to none contradict it."""
+    count = supporting.sum()
+    return bool(count >= max(MIN_EVIDENCE, MIN_SHARE * len(supporting)) and contradicting.sum() <= MAX_AGAINST * count)
 
 
 def _inside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Which boxes (N, 4) lie within images of `sizes` (N, 2), but for `MAX_EXCESS`, (N,)."""
+    """Return an (N,) mask of the boxes (N, 4) that lie in images of `sizes` (N, 2), up to `MAX_EXCESS`."""
     low = (boxes[:, :2] >= -MAX_EXCESS).all(axis=1) & (boxes[:, 2:] >= -MAX_EXCESS).all(axis=1)
     limits = sizes[:, ::-1] + MAX_EXCESS  # (N, 2) of x and y
     return np.asarray(low & (boxes[:, :2] <= limits).all(axis=1) & (boxes[:, 2:] <= limits).all(axis=1))
 
 
 def _before_the_image(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Indices of the boxes (N, 4) that begin at -1; none unless that is by how much all begin too early, and none ends
-    too late: what is left where pixels were counted from 0 and 1 was taken away.
+    """Return the indices of the boxes (N, 4) that begin at -1.
+
+    This is the sign of annotations that count pixels from 0 but were read as counting from 1. So the result is empty
+    if any negative x1 or y1 is not -1, or if any box ends beyond its image.
     """
     early = (boxes[:, :2] == -1).any(axis=1)  # (N,)
     if boxes[:, :2].min() < -1 or (boxes[:, :2][boxes[:, :2] < 0] != -1).any() or (boxes[:, 2:] > sizes[:, ::-1]).any():
@@ -186,7 +227,19 @@ def _before_the_image(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def check_classes(classes: Sequence[str], counts: Counts, to_learn: bool, notes: Notes) -> None:
-    """Notes classes without objects or with few `to_learn` from, names easily confused, images without objects."""
+    """Note classes with few or no objects, names that are easily confused, and a majority of images without objects.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        Class names by label, the background first.
+    counts : Counts
+        Images and objects of the data set.
+    to_learn : bool
+        The data set is for training, so classes with few objects are noted.
+    notes : Notes
+        Receives the problems.
+    """
     if not counts.images:
         notes.add("no-images", Example(WHOLE))
         return
@@ -199,11 +252,11 @@ def check_classes(classes: Sequence[str], counts: Counts, to_learn: bool, notes:
         return
     if counts.empty > MOSTLY * counts.images:
         notes.add("mostly-empty", Example(WHOLE, detail=f"{counts.empty} of {counts.images}"), counts.empty)
-    middle = float(np.median([count for count in counts.per_class.values() if count] or [0]))
+    median = float(np.median([count for count in counts.per_class.values() if count] or [0]))
     for label, (name, count) in enumerate(counts.per_class.items(), start=1):
         if count == 0:
             notes.add("unused-class", Example(repr(name), detail=f"label {label}"))
-        elif to_learn and (count < HANDFUL or (count < FEW and MANY_TIMES * count <= middle)):
+        elif to_learn and (count < HANDFUL or (count < FEW and MANY_TIMES * count <= median)):
             notes.add("few-examples", Example(repr(name), detail=f"{count}"))
 
 
@@ -219,19 +272,34 @@ def _check_names(classes: Sequence[str], notes: Notes) -> None:
 
 
 def check_copies(seen: Sequence[Item], digests: Sequence[bytes | None], notes: Notes) -> dict[bytes, Example]:
-    """Notes files that are listed twice and images that are equal; gives the first image of each digest."""
+    """Note files that are listed twice, and images whose pixels are equal.
+
+    Parameters
+    ----------
+    seen : sequence of Item
+        The images that could be read.
+    digests : sequence of bytes or None
+        Digest of the pixels of each; None without an image.
+    notes : Notes
+        Receives the problems.
+
+    Returns
+    -------
+    dict from bytes to Example
+        The first image of each digest.
+    """
     files: dict[str, Item] = {}
     first: dict[bytes, Item] = {}
     for item, digest in zip(seen, digests, strict=True):
         if item.file is not None:
             same_file = files.setdefault(os.path.realpath(item.file), item)
             if same_file is not item:
-                notes.add("listed-twice", item.example(f"as in {same_file.place}{_difference(item, same_file)}"))
+                notes.add("listed-twice", item.example(f"same file as {same_file.place}{_difference(item, same_file)}"))
                 continue
         if digest is not None:
             twin = first.setdefault(digest, item)
             if twin is not item:
-                notes.add("identical-images", item.example(f"is {twin.place}{_difference(item, twin)}"))
+                notes.add("identical-images", item.example(f"same as {twin.place}{_difference(item, twin)}"))
     return {digest: item.example() for digest, item in first.items()}
 
 

@@ -1,6 +1,6 @@
-"""The images of a data set with their boxes as they are, right or wrong: what `rcnn.data.validate` looks at.
+"""Images of a data set with their boxes as they are written, valid or not: the input of `rcnn.data.validate`.
 
-Training wants an image and a target or an error; whoever looks for errors wants to see as much as can be read.
+Training takes an image and a target, or an error. Validation takes as much of an image as can be read.
 """
 
 from __future__ import annotations
@@ -23,29 +23,71 @@ from rcnn.transform import Size
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """An annotated image, as much of it as can be read."""
+    """An annotated image, as much of it as can be read.
+
+    Attributes
+    ----------
+    index : int
+        Index in the data set.
+    place : str
+        Name of the image in messages.
+    image : (H, W, 3) uint8 array or None
+        The upright image; None if it cannot be read.
+    size : (int, int) or None
+        (height, width) of the image to whose pixels `boxes` refer.
+    boxes : (G, 4) float64 array
+        Boxes as they are written.
+    upright : (G, 4) array or None
+        Boxes in the pixels of `image`; None if the annotation states another image size.
+    labels : (G,) int64 array
+        Label of each object.
+    names : tuple of str, or None
+        Class of each object as it is written; None in a data set that has labels only.
+    counted : (G,) bool array
+        False for difficult objects and crowds.
+    file : Path or None
+        File of the image, if known.
+    """
 
     index: int
-    place: str  # what messages call it
-    image: np.ndarray | None  # (H, W, 3) uint8, upright
-    size: Size | None  # (height, width) in whose pixels the boxes are written
-    boxes: np.ndarray  # (G, 4) float64, as they are written
-    upright: np.ndarray | None  # (G, 4), the boxes in the image's pixels; None where they are of another size
-    labels: np.ndarray  # (G,) int64
-    names: tuple[str, ...] | None  # (G,) the classes as they are written, where they are
-    counted: np.ndarray  # (G,) bool: objects that are neither difficult nor crowds
+    place: str
+    image: np.ndarray | None
+    size: Size | None
+    boxes: np.ndarray
+    upright: np.ndarray | None
+    labels: np.ndarray
+    names: tuple[str, ...] | None
+    counted: np.ndarray
     file: Path | None
 
     def example(self, detail: str = "", box: int | None = None) -> Example:
-        """This image, or a box of it, as an example of a problem."""
+        """Return this image, or one of its boxes, as an example of a problem.
+
+        Parameters
+        ----------
+        detail : str
+            What is wrong with it.
+        box : int, optional
+            Index of the box.
+
+        Returns
+        -------
+        Example
+            With the name and the index of this image.
+        """
         return Example(self.place, self.index, box, detail)
 
 
 class Items:
-    """The items of a data set, by index; what prevents reading one is noted in `notes`, if they are given."""
+    """Items of a data set, read by index.
+
+    Parameters
+    ----------
+    dataset : Dataset or Annotations
+        A data set, or what a reader returns.
+    """
 
     def __init__(self, dataset: Any) -> None:
-        """dataset: a `Dataset`, or the `Annotations` of a reader."""
         self._dataset = dataset
         self._records: Sequence[Record] | None = None
         if isinstance(dataset, (AnnotatedImages, Annotations)):
@@ -57,7 +99,20 @@ class Items:
         return len(self._dataset if self._records is None else self._records)
 
     def read(self, index: int, notes: Notes | None = None) -> Item | None:
-        """The item at `index`; None if nothing of it can be read."""
+        """Read one item.
+
+        Parameters
+        ----------
+        index : int
+            Index in the data set.
+        notes : Notes, optional
+            Receives the problems that prevent reading it or a part of it.
+
+        Returns
+        -------
+        Item or None
+            None if nothing of it can be read.
+        """
         into = Notes(0) if notes is None else notes
         if self._records is None:
             return _read_pair(self._dataset, index, into)
@@ -69,7 +124,7 @@ class Items:
 
 
 def _read_record(record: Record, index: int, place: str, notes: Notes) -> Item:
-    """The item of a record: the boxes in any case, the image if it can be read."""
+    """Return the item of a record: always its boxes, and its image if it can be read."""
     here = Example(place, index)
     image, size, upright = None, record.size, None
     try:
@@ -87,7 +142,7 @@ def _read_record(record: Record, index: int, place: str, notes: Notes) -> Item:
             notes.add(
                 "size-mismatch",
                 Example(
-                    place, index, detail=f"the annotation says {_words(record.size)}, the file has {width} x {height}"
+                    place, index, detail=f"the annotation states {_words(record.size)}, the file has {width} x {height}"
                 ),
             )
         else:
@@ -111,7 +166,7 @@ def _words(size: Size | None) -> str:
 
 
 def _common_folder(records: Sequence[Record]) -> Path | None:
-    """The deepest folder in which all images are, so that messages can leave it out."""
+    """Return the deepest folder that contains all images, so that messages can leave it out."""
     folders = {record.image.parent for record in records}
     try:
         return Path(os.path.commonpath(folders)) if folders else None
@@ -124,7 +179,7 @@ def _relative(path: Path, root: Path | None) -> str:
 
 
 def _without_path(error: Exception, path: Path) -> str:
-    """What the error says, without the path at its beginning, which the example names already."""
+    """Return the message without the leading path, because the example already names the image."""
     return str(error).removeprefix(str(path)).lstrip(": ") or type(error).__name__
 
 
@@ -132,15 +187,15 @@ def _without_path(error: Exception, path: Path) -> str:
 
 
 def _read_pair(dataset: Any, index: int, notes: Notes) -> Item | None:
-    """The item of `dataset[index]`, whatever that is."""
+    """Return the item of `dataset[index]`, which may be anything; None if its target is malformed."""
     place = f"image {index}"
     try:
         pair = dataset[index]
-    except Exception as error:  # somebody else's code: whatever it raises is what is to be told
+    except Exception as error:  # the code of a user's data set may raise anything, and each error is reported
         notes.add("failing-item", Example(place, index, detail=f"{type(error).__name__}: {error}"))
         return None
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        notes.add("malformed-item", Example(place, index, detail=f"is {type(pair).__name__}, not (image, target)"))
+        notes.add("malformed-item", Example(place, index, detail=f"must be (image, target), got {type(pair).__name__}"))
         return None
     image = None
     try:
@@ -157,29 +212,29 @@ def _read_pair(dataset: Any, index: int, notes: Notes) -> Item | None:
 
 
 def _as_rgb(image: Any) -> np.ndarray:
-    """What a detector takes for an image as (H, W, 3) uint8; TypeError, ValueError or OSError for anything else."""
+    """Return an image in any form that a detector takes as (H, W, 3) uint8; raise TypeError, ValueError or OSError."""
     if isinstance(image, (str, os.PathLike)):
         return images.read(image)
     if isinstance(image, Image.Image):
         return images.to_rgb(image)
     if not isinstance(image, np.ndarray):
-        raise TypeError(f"its image is {type(image).__name__}; wanted is an array (H, W, 3)")
+        raise TypeError(f"its image must be an array (H, W, 3), got {type(image).__name__}")
     if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"its image has the shape {image.shape}; wanted is (H, W, 3)")
+        raise ValueError(f"its image must have shape (H, W, 3), got {image.shape}")
     if image.dtype == np.uint8:
         return image
     if image.dtype.kind != "f":
-        raise TypeError(f"its image is {image.dtype}; wanted is uint8, or float in [0, 1]")
+        raise TypeError(f"its image must be uint8, or float in [0, 1], got {image.dtype}")
     if not (image.min() >= 0 and image.max() <= 1):  # NaN fails this, too
-        raise ValueError(f"its image has values from {image.min():g} to {image.max():g}; floats lie in [0, 1]")
+        raise ValueError(f"its image must have floats in [0, 1], got {image.min():g} to {image.max():g}")
     return np.rint(255 * image).astype(np.uint8)
 
 
 def _as_target(target: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(boxes (G, 4) float64, labels (G,) int64, counted (G,) bool) of a target; TypeError or ValueError if none."""
+    """Return (boxes (G, 4) float64, labels (G,) int64, counted (G,) bool); raise TypeError or ValueError if invalid."""
     if not isinstance(target, dict) or not {"boxes", "labels"} <= set(target):
         keys = f" with {', '.join(map(repr, target)) or 'nothing'}" if isinstance(target, dict) else ""
-        raise ValueError(f"its target is {type(target).__name__}{keys}; wanted is a dict with 'boxes' and 'labels'")
+        raise ValueError(f"its target must be a dict with 'boxes' and 'labels', got {type(target).__name__}{keys}")
     boxes = check_boxes(target["boxes"]).astype(np.float64)
     labels = as_index_array(target["labels"], "labels", len(boxes))
     return boxes, labels, counted(target, len(boxes), "target")

@@ -1,6 +1,8 @@
-"""Images with a mask for each, in which every object has a value of its own.
+"""Reader of images with instance masks, in which every object has its own pixel value.
 
-Wang et al., "Object Detection Combining Recognition and Segmentation", 2007, whose Penn-Fudan pedestrians come so.
+References
+----------
+Wang et al., "Object Detection Combining Recognition and Segmentation", ACCV 2007 (the Penn-Fudan pedestrians).
 """
 
 from __future__ import annotations
@@ -22,17 +24,23 @@ MASK_NAMES = ("{}_mask.png", "{}.png")
 
 
 class Masks(AnnotatedImages):
-    """Images whose objects are drawn into masks: grey or palette PNGs, 0 for the ground, a value for each object.
+    """Images whose objects are given by masks: grey or palette PNGs, 0 for background, one value for each object.
 
-    The mask of x.jpg is x_mask.png or x.png. Boxes go tightly around the pixels of a value, and areas count them. All
-    masks are read when the set is made, with a bar; the images when they are asked for.
+    The mask of x.jpg is x_mask.png or x.png. The box of an object fits tightly around the pixels of its value; the area
+    is their number. The constructor reads all masks and shows a progress bar; images are decoded on access.
 
-    folder: where the folders of the images and of the masks are.
-    split: "train" or "val", made by holding images out (see `rcnn.data.split`). None means every image.
-    images, masks: the names of the two folders. None means PNGImages and PedMasks, as Penn-Fudan has them, else images
-        and masks.
-    class_name: what the objects are. None means "pedestrian" for Penn-Fudan, else "object".
-    on_error, progress: as in `AnnotatedImages`.
+    Parameters
+    ----------
+    folder : path
+        Parent of the folders of images and masks.
+    split : {"train", "val"}, optional
+        Made by holding images out (see `rcnn.data.split`). By default every image.
+    images, masks : str, optional
+        Names of the two folders. By default PNGImages and PedMasks (Penn-Fudan), else images and masks.
+    class_name : str, optional
+        Class of the objects. By default "pedestrian" for Penn-Fudan, else "object".
+    on_error, progress : str, bool
+        As in `AnnotatedImages`.
     """
 
     def __init__(
@@ -56,37 +64,51 @@ def read_masks(
     class_name: str | None = None,
     progress: bool = True,
 ) -> Annotations:
-    """What the masks of a folder say; arguments as in `Masks`.
+    """Read the masks of a folder.
 
-    Raises OSError for folders that are not there, ValueError for one without images; an image without a mask, a mask
-    without an image and a mask that cannot be read are among the `broken`.
+    Parameters
+    ----------
+    folder, split, images, masks, class_name, progress : path, str, str, str, str, bool
+        As in `Masks`.
+
+    Returns
+    -------
+    Annotations
+        Images without a mask, masks without an image and unreadable masks are in `broken`.
+
+    Raises
+    ------
+    OSError
+        If a folder is not found.
+    ValueError
+        If the folder has no images, or the split does not exist.
     """
     root = existing_folder(folder)
     default = next((layout for layout in LAYOUTS if (root / layout[0]).is_dir()), LAYOUTS[-1])
     if images is None and not (root / default[0]).is_dir():
         looked_for = ", or ".join(f"{image_folder} and {mask_folder}" for image_folder, mask_folder, _ in LAYOUTS)
-        raise FileNotFoundError(f"{root} holds no images with masks; looked for the folders {looked_for}")
+        raise FileNotFoundError(f"{root} has no images with masks; looked for the folders {looked_for}")
     image_folder = existing_folder(root / (images or default[0]))
     mask_folder = existing_folder(root / (masks or default[1]))
     name = class_name or default[2]
     _, hold_out = source_of(split, (), str(root))
     image_files, mask_files = _list(image_folder, SUFFIXES), _list(mask_folder, (".png",))
     if not image_files:
-        raise ValueError(f"{image_folder} holds no images")
-    there = frozenset(mask_files)
+        raise ValueError(f"{image_folder} has no images")
+    known = frozenset(mask_files)
     bar = tqdm(image_files, desc="masks", unit="file", disable=not progress, delay=1)
-    entries = [_read_image(image_folder, file, mask_folder, there, name) for file in bar]
+    entries = [_read_image(image_folder, file, mask_folder, known, name) for file in bar]
     entries += _without_image(mask_folder, mask_files, image_files)
     return part_of(with_labels(entries, check_classes([name])), split, hold_out, str(root))
 
 
 def _list(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """The names of a folder's files with one of the suffixes, sorted; hidden ones are left out."""
+    """Return the sorted names of the files of a folder with one of the suffixes, without hidden files."""
     return sorted(name for name in os.listdir(folder) if name.lower().endswith(suffixes) and not name.startswith("."))
 
 
 def _masks_of(image: str) -> tuple[str, ...]:
-    """What the mask of an image may be called."""
+    """Return the allowed names for the mask of an image."""
     return tuple(form.format(os.path.splitext(image)[0]) for form in MASK_NAMES)
 
 
@@ -98,9 +120,9 @@ def _read_image(
     if len(found) != 1:
         return Broken(
             source,
-            f"its mask could be either of {', '.join(found)}"
+            f"it has more than one mask: {', '.join(found)}"
             if found
-            else f"{mask_folder} holds no mask for it, {' or '.join(_masks_of(file))}",
+            else f"{mask_folder} has no mask for it, {' or '.join(_masks_of(file))}",
         )
     source = f"{mask_folder.name}/{found[0]}"
     try:
@@ -112,9 +134,9 @@ def _read_image(
 
 
 def _things(values: np.ndarray, class_name: str) -> list[Thing]:
-    """An object for each value of `values` (H, W) other than 0, by rising value."""
+    """Return an object for each non-zero value of `values` (H, W), in ascending order of the values."""
     rows, columns = np.nonzero(values)  # (P,), (P,)
-    order = np.argsort(values[rows, columns])  # (P,) the pixels, object by object
+    order = np.argsort(values[rows, columns])  # (P,) sorts the pixels by object
     rows, columns = rows[order], columns[order]
     starts = np.flatnonzero(np.diff(values[rows, columns], prepend=0))  # (G,) no object has the value 0
     if not len(starts):

@@ -1,16 +1,16 @@
-"""Whether boxes lie on what is in the images, told from the images alone: no detector, no training.
+"""Test of whether boxes lie on objects, from the images alone: without a detector and without training.
 
-An object differs from what is around it, in colour or in how much there is to see. So a box that was drawn round an
-object has more contrast between its inside and its surroundings on its own image than the same box has on other
-images. The share of images on which it has less is its *fit*: near 1 for a box that belongs to its image, and
-1/2 on average for one that does not, whatever the images and wherever in them objects tend to lie.
+An object differs from its surroundings in colour or in the strength of its edges. So a box around an object has more
+contrast between its inside and its surroundings on its own image than the same box has on other images. The *fit* of
+a box is the share of images on which its contrast is smaller: near 1 for a box that belongs to its image, 1/2 on
+average for one that does not. This holds for any images, wherever objects tend to lie in them.
 
-- Boxes that do not fit, but would with x and y swapped, with y counted from the bottom, or at another scale, are
-  written so (kinds "swapped-axes", "upside-down", "wrong-scale").
-- Boxes that do not fit their image, but all of which fit another one, belong to that one ("shuffled").
+- Boxes may not fit as they are, but fit with x and y swapped, with y counted from the bottom, or at another scale.
+  Then they are written in that way (kinds "swapped-axes", "upside-down", "wrong-scale").
+- The boxes of an image may not fit it, but all fit another image. Then they belong to that one ("shuffled").
 
-Both need the fit of the true boxes to be seen. Where objects look as their surroundings do, where every image has
-them at the same place, or where boxes fill their images, nothing fits anything, and there is no verdict.
+Both tests need true boxes that fit. There is no verdict if objects look like their surroundings, if they are at the
+same position in every image, or if boxes fill their images.
 """
 
 from __future__ import annotations
@@ -25,41 +25,62 @@ from PIL import Image
 Size = tuple[int, int]
 Change = Callable[[np.ndarray, Size], np.ndarray]
 
-SIDE = 128  # pixels of the square that each image is reduced to
-MAX_IMAGES, RUN = 1536, 8  # how many images are looked at, in runs of neighbours, for a list may slip by one
-MAX_QUERIES, MAX_BOXES = 160, 8  # of how many of them the boxes are tried on the others, and how many of each
+SIDE = 128  # pixels; each image is reduced to a square of this side
+MAX_IMAGES, RUN = 1536, 8  # images that are examined, in runs of neighbours, because a list may slip by one image
+MAX_QUERIES, MAX_BOXES = 160, 8  # images whose boxes are tried on all others, and boxes of each
 MARGIN = 0.25  # width of a box's surroundings, in sides of the box
-MIN_SIDE = 2  # reduced pixels; a smaller box shows nothing
-MIN_SURROUNDINGS = 0.3  # of the box's area; a box that fills its image has none
+MIN_SIDE = 2  # reduced pixels; a smaller box shows no contrast
+MIN_SURROUNDINGS = 0.3  # area of the surroundings, in areas of the box; too small if the box fills its image
 
 MIN_IMAGES, MIN_OBJECTS = 12, 20  # below these there is no verdict
-MAX_MISFIT = 0.75  # a mean fit above this is that of boxes which belong where they are
-MIN_GAIN = 0.15  # of the mean fit, for a change to be what was wrong
-MIN_Z = 5.0  # standard errors by which the changed boxes fit better than chance,
-MIN_GAIN_Z = 4.0  # and better than the boxes as they are
-LEAST_SPREAD = 0.15  # of the images' mean fits: a few that agree by chance must not seem certain
-ODD_REACH = (0.75, 1.25)  # boxes that all end before or well beyond this share of their images have another scale
+MAX_MISFIT = 0.75  # boxes with a mean fit above this are correct as they are
+MIN_GAIN = 0.15  # gain of the mean fit that a change of coordinates must bring
+MIN_Z = 5.0  # standard errors by which the changed boxes must fit better than chance
+MIN_GAIN_Z = 4.0  # standard errors by which they must fit better than the boxes as they are
+LEAST_SPREAD = 0.15  # lower bound of the images' standard deviation, so that a few images cannot agree by chance
+ODD_REACH = (0.75, 1.25)  # the scale is wrong if all boxes end below or well above these fractions of their images
 
-MAX_OWN_FIT = 0.75  # of an image's boxes, where they are said to belong to another image
-MAX_CHANCE = 0.1  # that boxes which fit by chance alone fit any of the images as well
-MIN_STRAYS, MIN_STRAY_SHARE = 8, 0.2  # images whose boxes belong elsewhere, and their share, for a verdict
+MAX_OWN_FIT = 0.75  # largest mean fit of an image's boxes if they are to belong to another image
+MAX_CHANCE = 0.1  # expected number of images that such boxes would fit as well by chance
+MIN_STRAYS, MIN_STRAY_SHARE = 8, 0.2  # images whose boxes belong to another image, and their share, for a verdict
 
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
-    """What is kept of an annotated image."""
+    """A reduced annotated image.
+
+    Attributes
+    ----------
+    index : int
+        Index in the data set.
+    thumbnail : (SIDE, SIDE, 3) uint8 array
+        The reduced image.
+    size : (int, int)
+        (height, width) of the image, in pixels.
+    boxes : (G, 4) float64 array
+        Boxes in pixels of the image, not of the thumbnail.
+    """
 
     index: int
-    thumbnail: np.ndarray  # (SIDE, SIDE, 3) uint8
-    size: Size  # (height, width) of the image
-    boxes: np.ndarray  # (G, 4) float64, in the image's pixels
+    thumbnail: np.ndarray
+    size: Size
+    boxes: np.ndarray
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the boxes suffer from; of how many boxes that was seen, and the numbers that say so.
+    """A fault of the boxes as a whole.
 
-    pairs: where boxes belong to another image, (index, index of the image that they fit) of each.
+    Attributes
+    ----------
+    kind : str
+        A key of `rcnn.data.report.KINDS`.
+    count : int
+        Number of boxes that show it; of images if the kind is "shuffled".
+    numbers : str
+        The evidence in words.
+    pairs : tuple of (int, int)
+        For "shuffled": (index of an image, index of the image that its boxes fit).
     """
 
     kind: str
@@ -70,7 +91,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Fit:
-    """How well boxes fit their images: the mean over images (NaN for none), its standard error, the counts."""
+    """Mean fit of a set of boxes.
+
+    Attributes
+    ----------
+    mean : float
+        Mean over the images; NaN without an image.
+    error : float
+        Standard error of `mean`.
+    images, objects : int
+        Number of images and of boxes.
+    """
 
     mean: float
     error: float
@@ -78,13 +109,30 @@ class Fit:
     objects: int
 
     def is_clear(self) -> bool:
-        """Whether boxes and images are enough, and chance does not explain how well they fit."""
+        """Return whether there are enough boxes and images, and the fit is better than by chance.
+
+        Returns
+        -------
+        bool
+            True if the mean exceeds 1/2 by at least `MIN_Z` standard errors.
+        """
         enough = self.images >= MIN_IMAGES and self.objects >= MIN_OBJECTS
         return enough and self.mean - 0.5 >= MIN_Z * self.error
 
 
 def sample(length: int) -> np.ndarray:
-    """Which of `length` images are looked at, rising: all, or runs of neighbours spread evenly over them."""
+    """Choose the images to examine.
+
+    Parameters
+    ----------
+    length : int
+        Number of images.
+
+    Returns
+    -------
+    (N,) int64 array
+        Ascending indices: all, or at most `MAX_IMAGES` in evenly spread runs of neighbours.
+    """
     if length <= MAX_IMAGES:
         return np.arange(length)
     starts = np.linspace(0, length - RUN, MAX_IMAGES // RUN).astype(np.int64)
@@ -92,13 +140,39 @@ def sample(length: int) -> np.ndarray:
 
 
 def reduce_image(index: int, image: np.ndarray, boxes: np.ndarray) -> Reduced:
-    """`image` (H, W, 3) uint8 and its `boxes` (G, 4), small enough to be kept by the thousand."""
+    """Reduce an image, so that thousands fit in memory.
+
+    Parameters
+    ----------
+    index : int
+        Index in the data set.
+    image : (H, W, 3) uint8 array
+        The image.
+    boxes : (G, 4) array
+        Its boxes, in pixels.
+
+    Returns
+    -------
+    Reduced
+        A thumbnail with the boxes.
+    """
     shrunk = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)  # averages where it shrinks
     return Reduced(index, np.asarray(shrunk), (image.shape[0], image.shape[1]), boxes)
 
 
 def examine(images: Sequence[Reduced]) -> Verdict | None:
-    """What the boxes of `images` suffer from as a whole; None where they are well or it cannot be told."""
+    """Look for a fault of the boxes as a whole.
+
+    Parameters
+    ----------
+    images : sequence of Reduced
+        Images with their boxes.
+
+    Returns
+    -------
+    Verdict or None
+        None if the boxes are correct, or the images do not show it.
+    """
     annotated = np.flatnonzero([len(image.boxes) > 0 for image in images])
     if len(annotated) < MIN_IMAGES:
         return None
@@ -110,10 +184,26 @@ def examine(images: Sequence[Reduced]) -> Verdict | None:
 
 
 def box_fits(queries: Sequence[Reduced], images: Sequence[Reduced], change: Change) -> tuple[np.ndarray, np.ndarray]:
-    """How well each box of `queries`, changed, fits each image: (fits (B, P) in 0 .. 1, owners (B,)).
+    """Compute how well each box fits each image.
 
-    A row is the rank of the box's contrasts among those that it has on all images, equal ones sharing their mean
-    rank, so that its mean is 1/2. `owners[b]` is the query that box b is from; boxes that show nothing are left out.
+    A row of the result holds, for one box, the rank of its contrast on each image, divided by the number of images.
+    Ties share their mean rank, so the mean of a row is 1/2.
+
+    Parameters
+    ----------
+    queries : sequence of Reduced
+        Images whose boxes are tried.
+    images : sequence of Reduced
+        P images on which they are tried.
+    change : callable
+        change(boxes (G, 4), size) returns the boxes (G, 4) to try, such as `swapped_axes`.
+
+    Returns
+    -------
+    fits : (B, P) array
+        From 0 to 1; the mean over contrast of colour and contrast of edges.
+    owners : (B,) int array
+        Index of the query that each box belongs to. Boxes that can show no contrast are left out.
     """
     areas = [_areas(_some(change(query.boxes, query.size)), query.size) for query in queries]
     owners = np.repeat(np.arange(len(areas)), [len(inner) for inner, _ in areas])  # (B,)
@@ -130,7 +220,20 @@ def box_fits(queries: Sequence[Reduced], images: Sequence[Reduced], change: Chan
 
 
 def mean_fit(fits: np.ndarray, owners: np.ndarray) -> Fit:
-    """The fit of a set of boxes, from the fit (B,) of each to its own image; images count alike."""
+    """Return the mean fit of a set of boxes; every image has the same weight.
+
+    Parameters
+    ----------
+    fits : (B,) array
+        Fit of each box to its own image.
+    owners : (B,) int array
+        Image of each box.
+
+    Returns
+    -------
+    Fit
+        The mean over the means of the images.
+    """
     images = np.unique(owners)
     means = np.array([fits[owners == image].mean() for image in images])
     if len(means) == 0:
@@ -143,13 +246,49 @@ def mean_fit(fits: np.ndarray, owners: np.ndarray) -> Fit:
 
 
 def swapped_axes(boxes: np.ndarray, size: Size) -> np.ndarray:
-    """Boxes (G, 4) of which x and y have changed places."""
+    """Swap x and y of boxes.
+
+    Parameters
+    ----------
+    boxes : (G, 4) array
+        Boxes in pixels.
+    size : (int, int)
+        Not used.
+
+    Returns
+    -------
+    (G, 4) array
+        y1, x1, y2, x2 of the given boxes.
+
+    Examples
+    --------
+    >>> swapped_axes(np.array([[1, 2, 5, 9]]), (10, 20)).tolist()
+    [[2, 1, 9, 5]]
+    """
     del size
     return boxes[:, [1, 0, 3, 2]]
 
 
 def upside_down(boxes: np.ndarray, size: Size) -> np.ndarray:
-    """Boxes (G, 4) whose y was counted from the bottom of an image of `size`, counted from the top."""
+    """Convert boxes whose y counts from the bottom of the image to y from the top.
+
+    Parameters
+    ----------
+    boxes : (G, 4) array
+        Boxes in pixels.
+    size : (int, int)
+        (height, width) of the image, in pixels.
+
+    Returns
+    -------
+    (G, 4) array
+        x1, height - y2, x2, height - y1.
+
+    Examples
+    --------
+    >>> upside_down(np.array([[1, 2, 5, 9]]), (10, 20)).tolist()
+    [[1, 1, 5, 8]]
+    """
     x1, y1, x2, y2 = boxes.T
     return np.stack([x1, size[0] - y2, x2, size[0] - y1], axis=1)
 
@@ -160,7 +299,7 @@ def _unchanged(boxes: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _rescaled(queries: Sequence[Reduced]) -> tuple[Change, str] | None:
-    """The change that makes all boxes together reach to the images' edges, where they are far from it; and words."""
+    """Return (change that scales all boxes to reach the edges of their images, words), or None if they almost do."""
     corners = np.concatenate([query.boxes[:, 2:] / query.size[::-1] for query in queries])  # (G, 2)
     reach = corners.max(axis=0)  # (2,) of x and y
     if len(corners) < MIN_OBJECTS or not ((reach <= ODD_REACH[0]).all() or (reach >= ODD_REACH[1]).all()):
@@ -170,7 +309,7 @@ def _rescaled(queries: Sequence[Reduced]) -> tuple[Change, str] | None:
 
 
 def _wrong_coordinates(queries: Sequence[Reduced], own: Fit) -> Verdict | None:
-    """The change of coordinates with which the boxes would fit as well as they should, if there is one."""
+    """Return the change of coordinates with which the boxes fit best, if one makes them fit clearly better."""
     if own.mean > MAX_MISFIT:
         return None
     changes: dict[str, tuple[Change, str]] = {
@@ -190,25 +329,28 @@ def _wrong_coordinates(queries: Sequence[Reduced], own: Fit) -> Verdict | None:
 
 
 def _gains(own: Fit, changed: Fit) -> bool:
-    """Whether the change makes boxes fit clearly better; of the boxes as they are, none may show anything."""
-    gain = changed.mean - own.mean
+    """Return whether a change makes the boxes fit clearly better."""
+    gain = changed.mean - own.mean  # NaN if none of the boxes as they are can show contrast
     return own.objects == 0 or gain >= max(MIN_GAIN, MIN_GAIN_Z * math.hypot(own.error, changed.error))
 
 
 def _numbers(own: Fit, changed: Fit, words: str) -> str:
-    as_they_are = f"{own.mean:.0%} of the images as they are" if own.objects else "no image as they are"
-    return f"boxes fit their own image better than {as_they_are}, and than {changed.mean:.0%} {words}"
+    as_they_are = f"{own.mean:.0%}" if own.objects else "none"
+    return (
+        f"boxes fit their own image better than {as_they_are} of the images as they are, "
+        f"better than {changed.mean:.0%} {words}"
+    )
 
 
 # ---------------------------------------------------------------------- boxes of other images
 
 
 def _shuffled(images: Sequence[Reduced], chosen: np.ndarray, fits: np.ndarray, owners: np.ndarray) -> Verdict | None:
-    """Whether many images have boxes that fit another image instead.
+    """Return the verdict "shuffled" if many images have boxes that fit another image instead.
 
-    An image counts where its boxes fit it no better than chance would have it, fit one other image better than
-    chance could have it among so many (Fisher's method on the boxes' ranks, times the number of images), and fit
-    that image better than the boxes of any other of the `chosen` do.
+    An image counts if its boxes fit it no better than by chance, fit one other image better than chance explains
+    among so many (Fisher's method on the ranks of the boxes, times the number of images), and fit that image better
+    than the boxes of any other of the `chosen` images do.
     """
     tried = [query for query in range(len(chosen)) if (owners == query).sum() >= 2]
     if len(tried) < MIN_STRAYS:
@@ -225,14 +367,29 @@ def _shuffled(images: Sequence[Reduced], chosen: np.ndarray, fits: np.ndarray, o
     if len(strays) < max(MIN_STRAYS, MIN_STRAY_SHARE * len(tried)):
         return None
     pairs = tuple((images[i].index, images[j].index) for i, j in strays)
-    return Verdict("shuffled", len(strays), f"{len(strays)} of {len(tried)} images that were tried", pairs)
+    return Verdict("shuffled", len(strays), f"{len(strays)} of the {len(tried)} images that were tested", pairs)
 
 
 def by_chance(fits: np.ndarray) -> np.ndarray:
-    """How many of P images boxes without an object would fit as well as each one, (P,), from `fits` (k, P).
+    """Return the number of images, of P, that k boxes would fit by chance at least as well as each image.
 
-    -log(1 - fit) of a box that fits by chance is exponentially distributed; of k boxes the sum is a Gamma variable.
-    The fits are means of two contrasts' ranks, which spread less: the true number is smaller.
+    For a box that fits by chance, -log(1 - fit) is exponentially distributed, so the sum s over k boxes follows a
+    Gamma distribution: P(S >= s) = exp(-s) * sum(s**i / i! for i < k). A fit is the mean of two ranks, which varies
+    less than one rank, so the true number is smaller.
+
+    Parameters
+    ----------
+    fits : (k, P) array
+        Fit of the k boxes of one image to each of P images.
+
+    Returns
+    -------
+    (P,) array
+        P * P(S >= s).
+
+    References
+    ----------
+    Fisher, "Statistical Methods for Research Workers", 4th edition, 1932, section 21.1.
     """
     sums = -np.log1p(-fits).sum(axis=0)  # (P,)
     terms = [np.exp(-sums)]
@@ -245,16 +402,16 @@ def by_chance(fits: np.ndarray) -> np.ndarray:
 
 
 def _some(boxes: np.ndarray) -> np.ndarray:
-    """At most `MAX_BOXES` of the boxes, evenly spread over the list."""
+    """Return at most `MAX_BOXES` of the boxes, evenly spread over the list."""
     if len(boxes) <= MAX_BOXES:
         return boxes
     return boxes[np.linspace(0, len(boxes) - 1, MAX_BOXES).astype(np.int64)]
 
 
 def _areas(boxes: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes (K, 4) that can show contrast and, for each, itself with its surroundings, in whole reduced pixels.
+    """Return (boxes that can show contrast (K, 4), the same grown by their surroundings (K, 4)), in reduced pixels.
 
-    Those that leave the image, are too small or have hardly any surroundings in it cannot.
+    Boxes are left out if they leave the image, are too small, or have too few surroundings in the image.
     """
     height, width = size
     scaled = boxes * (SIDE / np.array([width, height, width, height]))  # (G, 4)
@@ -270,16 +427,16 @@ def _areas(boxes: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _contrasts(thumbnail: np.ndarray, inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
-    """Between the areas `inner` (B, 4) and what of `outer` is around them: of colour and of edges, (2, B).
+    """Return the contrasts of colour and of edges, (2, B), between `inner` (B, 4) and the rest of `outer` (B, 4).
 
-    The sums are of whole numbers and so exact: areas that show nothing have equal contrasts on all blank images.
+    Sums of integers are exact, so a box has equal contrasts on all blank images.
     """
     colours = thumbnail.transpose(2, 0, 1).astype(np.int32)  # (3, SIDE, SIDE)
     light = colours.sum(axis=0, dtype=np.int32)
     edges = np.zeros_like(light)  # (SIDE, SIDE)
     edges[1:-1] += np.abs(light[2:] - light[:-2])
     edges[:, 1:-1] += np.abs(light[:, 2:] - light[:, :-2])
-    sums = np.zeros((4, SIDE + 1, SIDE + 1), np.int32)  # up to each pixel
+    sums = np.zeros((4, SIDE + 1, SIDE + 1), np.int32)  # integral images
     sums[:, 1:, 1:] = np.concatenate([colours, edges[None]])
     np.cumsum(sums, axis=2, out=sums)
     np.cumsum(sums, axis=1, out=sums)
@@ -290,6 +447,6 @@ def _contrasts(thumbnail: np.ndarray, inner: np.ndarray, outer: np.ndarray) -> n
 
 
 def _sum_over(sums: np.ndarray, areas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(sums (C, B) over `areas` (B, 4), their pixels (B,)), from `sums` (C, SIDE + 1, SIDE + 1) up to each pixel."""
+    """Return (sums (C, B) over `areas` (B, 4), their pixels (B,)) from integral images (C, SIDE + 1, SIDE + 1)."""
     x1, y1, x2, y2 = areas.T
     return sums[:, y2, x2] - sums[:, y1, x2] - sums[:, y2, x1] + sums[:, y1, x1], (x2 - x1) * (y2 - y1)

@@ -1,7 +1,7 @@
-"""What the drawn data sets share: pages that are drawn anew whenever they are asked for.
+"""Base class of the drawn data sets, and its drawing tools.
 
-A page depends on the seed, the split and its index alone, so nothing is stored, any process draws the same page 17,
-and a data set of a million pages costs no memory.
+A page depends only on the seed, the split and its index. It is drawn at each access, so a data set of a million pages
+needs no memory, and every process draws the same page 17.
 """
 
 import abc
@@ -10,21 +10,31 @@ import operator
 import numpy as np
 from PIL import Image
 
-from rcnn.data.indexing import place_of
+from rcnn.data.indexing import normalise_index
 
 SPLITS = ("train", "val")
 DEFAULT_LENGTHS = {"train": 20_000, "val": 200}
-MIN_SIDE = 64  # pixels; the largest objects need about this much room
+MIN_SIDE = 64  # pixels; about the size of the largest objects
 
 
 class DrawnPages(abc.ABC):
-    """A `Dataset` whose pages come out of a random generator; a subclass says in `draw` what is on them.
+    """A `Dataset` of random pages; a subclass defines `draw`.
 
-    Args:
-        n: number of pages; None means 20,000 for the train split and 200 for the val split.
-        split: "train" or "val"; the same index shows different pages in the two.
-        seed: non-negative integer; another seed is another data set.
-        size: (height, width) of every page in pixels.
+    Parameters
+    ----------
+    n : int or None
+        Number of pages; None means 20,000 for train and 200 for val.
+    split : {"train", "val"}
+        The same index is a different page in the two splits.
+    seed : int
+        Non-negative; each seed is another data set.
+    size : (int, int)
+        (height, width) of every page, in pixels; at least 64 each.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
     """
 
     classes: tuple[str, ...]
@@ -43,31 +53,80 @@ class DrawnPages(abc.ABC):
 
     @abc.abstractmethod
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(image (H, W, 3) float in 0 .. 255, coverage (G, H, W) float in 0 .. 1, labels (G,)) of one page.
+        """Draw one page.
 
-        `coverage[g]` is how much of each pixel object g covers, whether or not a later object lies over it.
+        Parameters
+        ----------
+        rng : Generator
+            Source of everything random on the page.
+
+        Returns
+        -------
+        image : (H, W, 3) float array
+            Colours from 0 to 255.
+        coverage : (G, H, W) float array
+            Share of each pixel that each object covers, from 0 to 1, including parts hidden by later objects.
+        labels : (G,) int array
+            Label of each object.
         """
 
     def __len__(self) -> int:
         return self.n
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """(image (H, W, 3) uint8, {"boxes": (G, 4) float32, "labels": (G,) int64}) of a page; -1 is the last one."""
+        """Return a page: image (H, W, 3) uint8 and {"boxes": (G, 4) float32, "labels": (G,) int64}."""
         image, coverage, labels = self.draw(self.rng(index))
         target = {"boxes": tight_boxes(coverage), "labels": labels.astype(np.int64)}
         return np.clip(np.rint(image), 0, 255).astype(np.uint8), target
 
     def rng(self, index: int) -> np.random.Generator:
-        """The generator that draws page `index`; IndexError if there is no such page."""
-        key = (SPLITS.index(self.split), place_of(index, self.n, "page"))
+        """Return the random generator of a page.
+
+        Parameters
+        ----------
+        index : int
+            Index of the page; negative indices count from the end.
+
+        Returns
+        -------
+        Generator
+            The same for the same seed, split and index.
+
+        Raises
+        ------
+        IndexError
+            If there is no such page.
+        """
+        key = (SPLITS.index(self.split), normalise_index(index, self.n, "page"))
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
 
 def tight_boxes(coverage: np.ndarray) -> np.ndarray:
-    """Boxes (G, 4) float32 around the pixels that each layer of `coverage` (G, H, W) covers by more than half.
+    """Return the smallest box around the pixels that each object covers by more than half.
 
-    Coordinates are continuous: pixel (row, column) fills the square from (column, row) to (column + 1, row + 1).
-    A layer without such a pixel is a ValueError.
+    Coordinates are continuous: pixel (row, column) is the square from (column, row) to (column + 1, row + 1).
+
+    Parameters
+    ----------
+    coverage : (G, H, W) array
+        Share of each pixel that each object covers.
+
+    Returns
+    -------
+    (G, 4) float32 array
+        Boxes in pixels.
+
+    Raises
+    ------
+    ValueError
+        If an object covers no pixel by more than half.
+
+    Examples
+    --------
+    >>> coverage = np.zeros((1, 4, 6))
+    >>> coverage[0, 1:3, 2:5] = 1
+    >>> tight_boxes(coverage).tolist()
+    [[2.0, 1.0, 5.0, 3.0]]
     """
     rows: np.ndarray = coverage.max(axis=2) > 0.5  # (G, H)
     columns: np.ndarray = coverage.max(axis=1) > 0.5  # (G, W)
@@ -80,22 +139,73 @@ def tight_boxes(coverage: np.ndarray) -> np.ndarray:
 
 
 def extent(layer: np.ndarray) -> tuple[slice, slice]:
-    """The rows and the columns of `layer` (H, W) that its pixels other than 0 span; there must be one."""
+    """Return the rows and columns that the non-zero pixels span.
+
+    Parameters
+    ----------
+    layer : (H, W) array
+        At least one pixel must be non-zero.
+
+    Returns
+    -------
+    rows, columns : slice
+        `layer[rows, columns]` contains all non-zero pixels.
+    """
     rows, columns = np.flatnonzero(layer.any(axis=1)), np.flatnonzero(layer.any(axis=0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def blend(image: np.ndarray, colour: np.ndarray, coverage: np.ndarray) -> None:
-    """Nothing; mixes `colour` (3,) or (H, W, 3) into `image` (H, W, 3) in place, `coverage` (H, W) of it."""
+    """Blend a colour into an image in place: image += coverage * (colour - image).
+
+    Parameters
+    ----------
+    image : (H, W, 3) float array
+        The image, which is changed.
+    colour : (3,) or (H, W, 3) array
+        One colour, or one for each pixel.
+    coverage : (H, W) array
+        Weight of the colour at each pixel, from 0 to 1.
+    """
     image += (colour - image) * coverage[:, :, None]
 
 
 def clouds(rng: np.random.Generator, size: tuple[int, ...], cells: int) -> np.ndarray:
-    """A smooth random field (H, W) float32, about -1 .. 1, with `cells` blobs along each side."""
+    """Draw a smooth random field.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of randomness.
+    size : (int, int)
+        (height, width) in pixels.
+    cells : int
+        Number of random values along each side, which are interpolated.
+
+    Returns
+    -------
+    (H, W) float32 array
+        Values from about -1 to 1.
+    """
     coarse = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
     return np.asarray(Image.fromarray(coarse).resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
 def grain(rng: np.random.Generator, size: tuple[int, ...], strength: float) -> np.ndarray:
-    """Pixel noise (H, W, 3) float32, normal, of standard deviation `strength`."""
+    """Draw pixel noise.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of randomness.
+    size : (int, int)
+        (height, width) in pixels.
+    strength : float
+        Standard deviation.
+
+    Returns
+    -------
+    (H, W, 3) float32 array
+        Normally distributed values.
+    """
     return rng.standard_normal((*size, 3), dtype=np.float32) * np.float32(strength)

@@ -1,15 +1,15 @@
-"""Annotated image files: what the readers make of a folder, and the data set that decodes them when asked for.
+"""Annotated image files: the records that readers return, and the data set that decodes the images on access.
 
-A reader (`voc`, `coco`, `table`, `masks`) turns the annotations of a folder into `Record`s, which keep what was
-written, right or wrong; `AnnotatedImages` serves them, and `rcnn.data.validate` says what is wrong with them.
+A reader (`voc`, `coco`, `table`, `masks`) turns the annotations of a folder into `Record`s, which keep the values as
+they are written, valid or not. `AnnotatedImages` serves them as a data set; `rcnn.data.validate` reports their faults.
 
-Photos that are stored lying on their side. A camera stores what it was held like in the file's EXIF data, and images
-come out of here upright. Some annotation programs show the photo upright, others as it is stored, and their files
-seldom say which. So: where an annotation states the upright image's width and height, and the stored one's are
-others, its boxes are taken to be upright already. All other boxes are taken to be in stored pixels, and are turned
-along with the image. A half turn or a mirror image leaves width and height as they are, and a square stays a square,
-so boxes that were drawn on such a photo upright cannot be told; turn the files themselves for good then (jpegtran,
-ImageMagick's -auto-orient).
+Rotated photos. A camera stores its orientation in the EXIF data of the file, and this module returns images upright.
+Some annotation programs show the photo upright, others as it is stored, and their files rarely tell which. The rule
+here: if an annotation states the width and height of the upright image, and those of the stored image differ, its boxes
+refer to the upright image. All other boxes refer to the stored image, and are rotated with it.
+
+The rule cannot recognise boxes on an upright photo if width and height do not change: after a rotation by 180 degrees,
+after mirroring, and for square images. Rotate such files permanently before use (jpegtran, ImageMagick's -auto-orient).
 """
 
 from __future__ import annotations
@@ -24,30 +24,42 @@ from tqdm import tqdm
 
 from rcnn import images
 from rcnn.boxes import clip
-from rcnn.data.indexing import place_of
+from rcnn.data.indexing import normalise_index
 from rcnn.images import Header
 from rcnn.transform import Size
 
 Target = dict[str, np.ndarray]
-UNKNOWN = -1  # the label of a class name that is not among the classes
+UNKNOWN = -1  # label of an object whose class is not among the classes
 ON_ERROR = ("raise", "skip")
-MAX_EXCESS = 1.0  # pixels that a box may reach beyond its image: a coordinate rounded, or counted from the other end
+MAX_EXCESS = 1.0  # pixels by which a box may extend beyond its image: coordinates may be rounded, or count differently
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One annotated image as its annotation describes it; the image's file has not been opened.
+    """One annotated image as its annotation describes it; the image file has not been opened.
 
-    image: path of the image's file, inside the folder that the reader was given.
-    source: where the annotation stands, for messages: "Annotations/a.xml", "train.json, image 17", "train.csv, line 3".
-    boxes: (G, 4) float64 x1, y1, x2, y2 in pixels, continuous, as they were written.
-    names: the class of each object as it was written.
-    labels: (G,) int64, 1 .. L-1, or UNKNOWN.
-    difficult, crowd: (G,) bool; an object that does not count (VOC), and a box round a crowd of them (COCO).
-    truncated: (G,) bool; an object of which the box holds only a part (VOC); it counts as any other.
-    areas: (G,) float64 pixels that each object covers; the box's own area where nothing better is known.
-    size: (height, width) that the annotation states for the image, or None.
-    image_id: the number or name by which results refer to the image.
+    Attributes
+    ----------
+    image : Path
+        File of the image, inside the folder that the reader was given.
+    source : str
+        Position of the annotation, for messages: "Annotations/a.xml", "train.json, image 17", "train.csv, line 3".
+    boxes : (G, 4) float64 array
+        x1, y1, x2, y2 in pixels, continuous, as they are written.
+    names : tuple of str
+        Class of each object as it is written.
+    labels : (G,) int64 array
+        1 .. L-1, or UNKNOWN.
+    difficult, crowd : (G,) bool array
+        Objects that are not counted (VOC), and boxes around a crowd (COCO).
+    truncated : (G,) bool array
+        Objects whose box encloses only a part of them (VOC); they count like all others.
+    areas : (G,) float64 array
+        Pixels that each object covers; the area of the box if the annotation states none.
+    size : (int, int) or None
+        (height, width) that the annotation states for the image, in pixels.
+    image_id : int or str
+        Number or name of the image in results.
     """
 
     image: Path
@@ -65,7 +77,15 @@ class Record:
 
 @dataclass(frozen=True)
 class Broken:
-    """An annotation or an image that cannot be read: where it stands, and why not."""
+    """An annotation or an image that cannot be read.
+
+    Attributes
+    ----------
+    source : str
+        Position of the annotation, as in `Record`.
+    reason : str
+        The error.
+    """
 
     source: str
     reason: str
@@ -73,10 +93,18 @@ class Broken:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What a reader found: `classes` (the background first), a record per image, and what it could not read.
+    """Annotations of a data set, as a reader returns them.
 
-    category_ids: per label the number that the annotations know its class by (COCO), -1 for the background; empty where
-        there are no such numbers.
+    Attributes
+    ----------
+    classes : tuple of str
+        Class names by label, the background first.
+    records : sequence of Record
+        One for each image.
+    broken : sequence of Broken
+        What could not be read.
+    category_ids : tuple of int
+        For each label the id of its class in the annotations (COCO), -1 for the background; empty in other formats.
     """
 
     classes: tuple[str, ...]
@@ -85,21 +113,41 @@ class Annotations:
     category_ids: tuple[int, ...] = field(default=())
 
     def subset(self, indices: Sequence[int]) -> Annotations:
-        """The same with these records alone, in this order; what is broken stays, for nobody knows where it belongs."""
+        """Return the annotations of some images.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Indices of the records, in the order of the result.
+
+        Returns
+        -------
+        Annotations
+            With all of `broken`, because its entries may belong to any of the images.
+        """
         return replace(self, records=[self.records[i] for i in indices])
 
 
 class AnnotatedImages:
-    """A `Dataset` of image files, decoded when they are asked for, upright with their boxes.
+    """A `Dataset` of image files, which are decoded on access and returned upright.
 
-    Targets carry, beside "boxes" and "labels", "difficult", "crowd" and "truncated" (G,) bool and "areas" (G,) float64.
-    A box that reaches beyond its image by up to a pixel is cut at the border; whatever else is impossible about an
-    annotation is an error.
+    Targets have "boxes", "labels", "difficult", "crowd" and "truncated" (G,) bool, and "areas" (G,) float64. A box that
+    extends beyond its image by at most one pixel is clipped. Any other invalid annotation is an error.
 
-    annotations: as from a reader.
-    on_error: "raise" makes an unreadable annotation an error at once, and an unreadable image or an impossible box
-        one when it is asked for; the message names the file. "skip" reads every image once, with a bar, and leaves
-        out those that are wrong; `skipped` says which and why. If none is left, that is a ValueError.
+    Parameters
+    ----------
+    annotations : Annotations
+        As a reader returns them.
+    on_error : {"raise", "skip"}
+        "raise": an unreadable annotation is an error at once; an unreadable image or an invalid box is an error on
+        access. "skip": every image is read once, and invalid ones are left out and listed in `skipped`.
+    progress : bool
+        Show a progress bar while images are read.
+
+    Raises
+    ------
+    ValueError
+        If an annotation cannot be read ("raise"), or no valid image is left ("skip").
     """
 
     def __init__(self, annotations: Annotations, on_error: str = "raise", progress: bool = True) -> None:
@@ -114,7 +162,7 @@ class AnnotatedImages:
             raise ValueError(
                 f"{self.broken[0].source} cannot be read: {self.broken[0].reason}"
                 + (f" (and {len(self.broken) - 1} more)" if len(self.broken) > 1 else "")
-                + '; on_error="skip" leaves out what cannot be read (in a RUN.toml: [data] options = '
+                + '; to skip unreadable entries, use on_error="skip" (in a RUN.toml: [data] options = '
                 '{on_error = "skip"})'
             )
 
@@ -126,31 +174,60 @@ class AnnotatedImages:
         return f"<{type(self).__name__}: {len(self)} {noun} of {', '.join(self.classes[1:]) or 'nothing'}>"
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, Target]:
-        """(image (H, W, 3) uint8, target) of an image, upright; -1 is the last one.
+        """Return an upright image, (H, W, 3) uint8, and its target; negative indices count from the end.
 
-        Raises OSError or ValueError that names the file, and the box where one is impossible.
+        Raise OSError or ValueError with the file, and the box if one is invalid.
         """
         record = self._record(index)
-        target = self._target(record, images.header(record.image))  # first, because it is cheaper than the image
+        target = self._target(record, images.header(record.image))  # before decoding, because this is cheaper
         return images.read(record.image), target
 
     def annotation(self, index: int) -> tuple[Size, Target]:
-        """((height, width) of the upright image, target), from the file's header alone: nothing is decoded."""
+        """Return the size and the target of an image from the header of its file, without decoding it.
+
+        Parameters
+        ----------
+        index : int
+            Index of the image.
+
+        Returns
+        -------
+        size : (int, int)
+            (height, width) of the upright image, in pixels.
+        target : dict
+            As of `self[index]`.
+
+        Raises
+        ------
+        OSError, ValueError
+            If the header cannot be read, or a box is invalid.
+        """
         record = self._record(index)
         header = images.header(record.image)
         return header.upright_size, self._target(record, header)
 
     def subset(self, indices: Sequence[int]) -> AnnotatedImages:
-        """The same data set with these images alone, in this order."""
+        """Return a data set of some of the images.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Indices of the images, in the order of the result.
+
+        Returns
+        -------
+        AnnotatedImages
+            It shares the records with this one.
+        """
         part = copy.copy(self)
         part.records = [self._record(i) for i in indices]
         return part
 
     def _record(self, index: int) -> Record:
-        return self.records[place_of(index, len(self.records), "image")]
+        return self.records[normalise_index(index, len(self.records), "image")]
 
     def _target(self, record: Record, header: Header) -> Target:
-        """The target of an image, upright; ValueError that names file, source, box and numbers where it cannot be."""
+        """Return the target of the upright image; raise ValueError with file, source and box if it is invalid."""
         unknown = np.flatnonzero((record.labels < 1) | (record.labels >= len(self.classes)))
         if len(unknown):
             i = int(unknown[0])
@@ -168,8 +245,8 @@ class AnnotatedImages:
         }
 
     def _skip_wrong_ones(self, progress: bool) -> None:
-        """Leaves only the records whose images and boxes can be read, and notes the others in `skipped`."""
-        right = []
+        """Keep only the records whose image and boxes are valid, and list the others in `skipped`."""
+        valid = []
         self.skipped = list(self.broken)
         for i in tqdm(range(len(self)), desc="read", unit="image", disable=not progress):
             try:
@@ -177,18 +254,33 @@ class AnnotatedImages:
             except (OSError, ValueError) as error:
                 self.skipped.append(Broken(self.records[i].source, str(error)))
             else:
-                right.append(i)
-        if not right:
+                valid.append(i)
+        if not valid:
             first = f", the first: {self.skipped[0].source}: {self.skipped[0].reason}" if self.skipped else ""
             raise ValueError(f"no image is left: {len(self.skipped)} cannot be read{first}")
-        self.records = [self.records[i] for i in right]
+        self.records = [self.records[i] for i in valid]
 
 
 def upright_boxes(record: Record, header: Header) -> np.ndarray:
-    """The boxes (G, 4) float32 of a record in the pixels of the upright image, cut at its border.
+    """Return the boxes of a record in the pixels of the upright image, clipped to it.
 
-    Raises ValueError, naming the file, the source, the box and its numbers, where the annotation is of an image of
-    another size, or a box is not finite, is empty, or reaches beyond the image by more than a pixel.
+    Parameters
+    ----------
+    record : Record
+        An annotated image.
+    header : Header
+        Header of its file.
+
+    Returns
+    -------
+    (G, 4) float32 array
+        Boxes in pixels.
+
+    Raises
+    ------
+    ValueError
+        If the annotation states another image size, or a box is not finite, is empty, or extends beyond the image by
+        more than one pixel. The message has the file, the source, the box and its coordinates.
     """
     frame = frame_size(record, header)
     boxes = _check_inside(record, frame)  # (G, 4)
@@ -198,28 +290,79 @@ def upright_boxes(record: Record, header: Header) -> np.ndarray:
 
 
 def drawn_upright(record: Record, header: Header) -> bool:
-    """Whether the boxes of a record are in the pixels of the upright image; else of the stored one (see above)."""
+    """Return whether the boxes of a record refer to the upright image.
+
+    Parameters
+    ----------
+    record : Record
+        An annotated image.
+    header : Header
+        Header of its file.
+
+    Returns
+    -------
+    bool
+        False if they refer to the stored image (see the rule at the top of this module).
+    """
     return record.size == header.upright_size != header.stored_size
 
 
 def frame_size(record: Record, header: Header) -> Size:
-    """The (height, width) of the image as the boxes of a record see it; ValueError where the record has another."""
+    """Return the size of the image to whose pixels the boxes of a record refer.
+
+    Parameters
+    ----------
+    record : Record
+        An annotated image.
+    header : Header
+        Header of its file.
+
+    Returns
+    -------
+    (int, int)
+        (height, width) in pixels, of the upright or of the stored image.
+
+    Raises
+    ------
+    ValueError
+        If the record states another size.
+    """
     if record.size not in (None, header.stored_size, header.upright_size):
         height, width = header.stored_size
         raise ValueError(
             f"{record.image} ({record.source}) is {width} pixels wide and {height} high; the annotation "
-            f"says {record.size[1]} and {record.size[0]}"
+            f"states {record.size[1]} and {record.size[0]}"
         )
     return header.upright_size if drawn_upright(record, header) else header.stored_size
 
 
 def turn_boxes(boxes: np.ndarray, header: Header) -> np.ndarray:
-    """`boxes` (G, 4) of the stored image as boxes (G, 4) of the upright one."""
+    """Convert boxes of the stored image to boxes of the upright image.
+
+    Parameters
+    ----------
+    boxes : (G, 4) array
+        Boxes in pixels of the stored image.
+    header : Header
+        Size and EXIF orientation of the image.
+
+    Returns
+    -------
+    (G, 4) array
+        Boxes in pixels of the upright image.
+
+    Examples
+    --------
+    A stored image of 40 x 60 (height, width) that is upright after a rotation by 90 degrees clockwise:
+
+    >>> turn_boxes(np.array([[10, 5, 30, 25]]), Header((40, 60), orientation=6)).tolist()
+    [[15, 10, 35, 30]]
+    """
     (height, width), orientation = header.stored_size, header.orientation
     x1, y1, x2, y2 = boxes.T  # (G,) each
-    if orientation in (2, 3, 7, 8):  # the stored image's right edge becomes the left or the top one
+    if orientation in (2, 3, 7, 8):  # the right edge of the stored image becomes the left or the top edge
         x1, x2 = width - x2, width - x1
-    if orientation in (3, 4, 6, 7):  # its lower edge becomes the top or the left one
+    if orientation in (3, 4, 6, 7):  # its bottom edge becomes the top or the left edge
         y1, y2 = height - y2, height - y1
     if orientation >= 5:
         x1, y1, x2, y2 = y1, x1, y2, x2
@@ -227,16 +370,16 @@ def turn_boxes(boxes: np.ndarray, header: Header) -> np.ndarray:
 
 
 def _check_inside(record: Record, frame: Size) -> np.ndarray:
-    """The boxes (G, 4) of a record, cut at the border of an image of size `frame`; ValueError for impossible ones."""
+    """Return the boxes (G, 4) of a record clipped to an image of size `frame`; raise ValueError for an invalid one."""
     height, width = frame
     boxes = record.boxes
     cut = clip(boxes, frame)  # (G, 4)
-    single = cut.astype(np.float32)  # in which a very thin box may vanish
+    single = cut.astype(np.float32)  # here the sides of a very thin box may round to 0
     for wrong, why in (
-        (~np.isfinite(boxes), "every number must be finite"),
-        (boxes[:, 2:] <= boxes[:, :2], "x2 > x1 and y2 > y1 are needed"),
-        (np.abs(boxes - cut) > MAX_EXCESS, f"the image is {width} pixels wide and {height} high"),
-        (single[:, 2:] <= single[:, :2], f"nothing of it lies in the image, {width} pixels wide and {height} high"),
+        (~np.isfinite(boxes), "every coordinate must be finite"),
+        (boxes[:, 2:] <= boxes[:, :2], "x2 > x1 and y2 > y1 are required"),
+        (np.abs(boxes - cut) > MAX_EXCESS, f"it must lie in the image, {width} pixels wide and {height} high"),
+        (single[:, 2:] <= single[:, :2], f"it has no area in the image, {width} pixels wide and {height} high"),
     ):
         if wrong.any():
             i = int(np.argmax(wrong.any(axis=1)))

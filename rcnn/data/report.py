@@ -1,4 +1,4 @@
-"""What `rcnn.data.validate` says about a data set: how much there is of what, and a list of problems."""
+"""Report of `rcnn.data.validate` on a data set: counts of images and objects, and a list of problems."""
 
 from __future__ import annotations
 
@@ -7,118 +7,140 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ERROR, WARNING = "error", "warning"
-WHOLE = "the set as a whole"  # the place of a problem that is not one of single images
+WHOLE = "the whole data set"  # place of a problem that does not belong to single images
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of problem: whether training must not start (an error), what it is, and what to do, in a line each."""
+    """A kind of problem.
+
+    Attributes
+    ----------
+    severity : str
+        "error" if training must not start, else "warning".
+    sentence : str
+        The problem, in one line.
+    remedy : str
+        What to do about it, in one line.
+    """
 
     severity: str
     sentence: str
     remedy: str
 
 
-# In the order in which they are reported: of the set as a whole, which may be the cause of others; of images;
-# of boxes and labels; of classes and copies.
+# In the order of the report: first the whole data set, whose faults may cause the others; then images; then boxes and
+# labels; then classes and copies.
 KINDS: Mapping[str, Kind] = {
-    "no-images": Kind(ERROR, "the set has no images", "look whether the folder and the split are the right ones"),
-    "no-objects": Kind(ERROR, "no image has an object to learn from", "annotate some, or mend what else is wrong"),
-    "swapped-axes": Kind(ERROR, "x and y of the boxes are swapped", "exchange x1 with y1 and x2 with y2"),
+    "no-images": Kind(ERROR, "the data set has no images", "check the path of the folder and the name of the split"),
+    "no-objects": Kind(
+        ERROR, "no image has an object to learn from", "annotate objects, or fix the other errors first"
+    ),
+    "swapped-axes": Kind(ERROR, "x and y of the boxes are swapped", "swap x1 with y1 and x2 with y2"),
     "upside-down": Kind(
         ERROR,
-        "y of the boxes is counted from the bottom of the image",
+        "y of the boxes counts from the bottom of the image",
         "replace y1 by height - y2, and y2 by height - y1",
     ),
     "relative-boxes": Kind(
         ERROR,
-        "boxes are given as shares of the image, not in pixels",
+        "boxes are fractions of the image size, not pixels",
         "multiply x by the image's width and y by its height",
     ),
     "width-height": Kind(
-        ERROR, "the boxes' numbers seem to be x, y, width, height", "replace x2 by x + width, and y2 by y + height"
+        ERROR, "boxes seem to be written as x, y, width, height", "replace x2 by x + width, and y2 by y + height"
     ),
     "wrong-scale": Kind(
         ERROR,
         "boxes seem to be drawn on copies of the images in another size",
-        "multiply the boxes by the size of these images over the size of those",
+        "multiply the boxes by the size of these images divided by the size of the copies",
     ),
     "shuffled": Kind(
         ERROR,
         "the boxes of an image belong to another image",
-        "look where images and annotations were put together: names or rows may have slipped",
+        "check the code that pairs images and annotations: names or rows may be shifted",
     ),
-    "unreadable-annotation": Kind(ERROR, "an annotation cannot be read", 'mend it, or leave it out: on_error="skip"'),
+    "unreadable-annotation": Kind(ERROR, "an annotation cannot be read", 'fix it, or skip it with on_error="skip"'),
     "missing-image": Kind(
-        ERROR, "the file of an annotated image is missing", 'put it there, or leave it out: on_error="skip"'
+        ERROR, "the file of an annotated image is missing", 'add the file, or skip it with on_error="skip"'
     ),
-    "unreadable-image": Kind(ERROR, "an image cannot be read", 'replace the file, or leave it out: on_error="skip"'),
+    "unreadable-image": Kind(ERROR, "an image cannot be read", 'replace the file, or skip it with on_error="skip"'),
     "failing-item": Kind(
         ERROR,
-        "the data set raises an error when it is asked for an image",
-        "ask for this index alone to see where the error comes from",
+        "the data set raises an error for an index",
+        "evaluate dataset[index] for this index to see the traceback",
     ),
     "malformed-item": Kind(
         ERROR,
-        "an image or its target is not of the right form",
-        'give (H, W, 3) uint8 and {"boxes": (G, 4) numbers, "labels": (G,) integers}',
+        "an image or its target has the wrong type or shape",
+        'return (H, W, 3) uint8 and {"boxes": (G, 4) numbers, "labels": (G,) integers}',
     ),
     "size-mismatch": Kind(
         ERROR,
-        "the annotation is of an image of another size than the file",
-        "put the annotated file back, or multiply the boxes by the ratio of the sizes",
+        "the annotation states another image size than the file has",
+        "restore the annotated file, or multiply the boxes by the ratio of the sizes",
     ),
-    "left-out": Kind(WARNING, 'something was wrong and left out (on_error="skip")', "mend it to train with it"),
+    "left-out": Kind(WARNING, 'an invalid entry was skipped (on_error="skip")', "fix it to train with it"),
     "not-finite": Kind(ERROR, "a box has a coordinate that is not finite", "correct or remove the box"),
-    "empty-box": Kind(ERROR, "a box has x2 <= x1 or y2 <= y1", "exchange its corners, or remove the box"),
+    "empty-box": Kind(ERROR, "a box has x2 <= x1 or y2 <= y1", "swap its corners, or remove the box"),
     "box-outside": Kind(
-        ERROR, "a box reaches more than a pixel beyond its image", "cut the box at the border, or correct it"
+        ERROR, "a box extends more than one pixel beyond its image", "clip the box at the border, or correct it"
     ),
     "counts-from-0": Kind(
         WARNING,
         "a box begins exactly one pixel before its image",
-        "annotations in VOC's form that count pixels from 0 are read with first_pixel=0",
+        "if annotations in VOC's format count pixels from 0, read them with first_pixel=0",
     ),
     "background-label": Kind(
         ERROR, "an object has the label 0, which is the background", "add 1 to all labels if they count from 0"
     ),
-    "label-range": Kind(ERROR, "an object has a label that no class has", "name all classes, or correct the label"),
+    "label-range": Kind(ERROR, "an object has a label without a class", "list all classes, or correct the label"),
     "unknown-class": Kind(
         ERROR, "an object's class is not among the classes", "correct the name, or add it to the classes"
     ),
     "duplicate-box": Kind(WARNING, "an image has the same box of the same class twice", "remove one of them"),
     "no-background": Kind(
         WARNING,
-        "the first of the classes is not the background",
-        'begin the classes with "background"; the labels of objects begin with 1',
+        "the first class is not the background",
+        'put "background" first; the labels of objects begin with 1',
     ),
     "similar-names": Kind(
         WARNING,
-        "names of classes differ in capitals, blanks or dashes alone",
-        "give the class one name in all annotations",
+        "names of classes differ only in capitals, blanks or dashes",
+        "use one name for the class in all annotations",
     ),
-    "unused-class": Kind(WARNING, "a class has no object", "annotate some, or leave the class out"),
-    "few-examples": Kind(
-        WARNING, "a class has no more than a handful of objects", "annotate more, or leave the class out"
-    ),
+    "unused-class": Kind(WARNING, "a class has no object", "annotate some, or remove the class"),
+    "few-examples": Kind(WARNING, "a class has few objects", "annotate more, or remove the class"),
     "mostly-empty": Kind(
         WARNING,
         "more than half of the images have no object",
-        "look whether annotations are missing; if not, leave some of these images out",
+        "check whether annotations are missing; if not, remove some of these images",
     ),
-    "listed-twice": Kind(WARNING, "an image's file is listed more than once", "put its boxes into one annotation"),
-    "identical-images": Kind(WARNING, "an image is the same as another, pixel by pixel", "leave one of them out"),
+    "listed-twice": Kind(WARNING, "an image file is listed more than once", "put its boxes into one annotation"),
+    "identical-images": Kind(WARNING, "an image has the same pixels as another image", "remove one of them"),
     "shared-image": Kind(
         WARNING,
-        "an image of val is in train, too",
-        "leave it out of one of them: on such images a detector seems better than it is",
+        "an image of val is also in train",
+        "remove it from one of them: a detector seems better than it is on images that it has seen",
     ),
 }
 
 
 @dataclass(frozen=True)
 class Example:
-    """Where a problem was seen: words for the place, the image's index and the box's where there is one, details."""
+    """An example of a problem.
+
+    Attributes
+    ----------
+    place : str
+        Name of the image, or of the part of the data set.
+    image : int or None
+        Index of the image, if it is one.
+    box : int or None
+        Index of the box in the image, if it is one.
+    detail : str
+        What is wrong there.
+    """
 
     place: str
     image: int | None = None
@@ -132,7 +154,17 @@ class Example:
 
 @dataclass(frozen=True)
 class Problem:
-    """A kind of problem, how often it was seen, and where first."""
+    """A kind of problem that a data set has.
+
+    Attributes
+    ----------
+    kind : str
+        A key of `KINDS`.
+    count : int
+        Number of times.
+    examples : tuple of Example
+        The first of them.
+    """
 
     kind: str
     count: int
@@ -140,21 +172,45 @@ class Problem:
 
     @property
     def severity(self) -> str:
-        """ "error" where training must not start, else "warning"."""
+        """Severity: "error" if training must not start, else "warning".
+
+        Returns
+        -------
+        str
+            As of the kind.
+        """
         return KINDS[self.kind].severity
 
     @property
     def sentence(self) -> str:
-        """What the problem is."""
+        """The problem in one line.
+
+        Returns
+        -------
+        str
+            As of the kind.
+        """
         return KINDS[self.kind].sentence
 
     @property
     def remedy(self) -> str:
-        """What to do about it."""
+        """Remedy in one line.
+
+        Returns
+        -------
+        str
+            As of the kind.
+        """
         return KINDS[self.kind].remedy
 
     def as_dict(self) -> dict[str, Any]:
-        """The problem as JSON can hold it."""
+        """Return the problem for JSON.
+
+        Returns
+        -------
+        dict
+            Keys "kind", "severity", "problem", "count", "remedy" and "examples".
+        """
         return {
             "kind": self.kind,
             "severity": self.severity,
@@ -174,34 +230,69 @@ class Problem:
 
 @dataclass(frozen=True)
 class Counts:
-    """How much there is. Objects that are difficult or crowds are `ignored`: training does not learn from them."""
+    """Numbers of images and objects.
+
+    Attributes
+    ----------
+    images : int
+        Number of images.
+    empty : int
+        Images without any object.
+    objects : int
+        Objects without the ignored ones.
+    ignored : int
+        Difficult objects and crowds; training does not learn from them.
+    per_class : mapping from str to int
+        Objects of each class, in the order of the labels.
+    """
 
     images: int
-    empty: int  # images without any object
+    empty: int
     objects: int
     ignored: int
-    per_class: Mapping[str, int]  # objects by the name of their class, in the order of the labels
+    per_class: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found: `counts`, and `problems`, errors first."""
+    """Result of `rcnn.data.validate`.
+
+    Attributes
+    ----------
+    counts : Counts
+        Numbers of images and objects.
+    problems : tuple of Problem
+        All problems, errors first.
+    digests : mapping from bytes to Example
+        The images by a digest of their pixels, to find the same image in another data set.
+    """
 
     counts: Counts
     problems: tuple[Problem, ...]
     digests: Mapping[bytes, Example] = field(repr=False, compare=False)
-    """The images by a digest of their pixels: what tells whether another set has the same."""
 
     @property
     def ok(self) -> bool:
-        """Whether training may start: there is no error; there may be warnings."""
+        """True if training may start.
+
+        Returns
+        -------
+        bool
+            False with errors; warnings do not matter.
+        """
         return not any(problem.severity == ERROR for problem in self.problems)
 
     def __str__(self) -> str:
         return "\n".join([counts_table({"objects": self.counts}), "", problems_text(self.problems)])
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON can hold it."""
+        """Return the report for JSON.
+
+        Returns
+        -------
+        dict
+            Keys "ok", "counts" and "problems"; the digests are left out.
+        """
         counts = {
             "images": self.counts.images,
             "empty": self.counts.empty,
@@ -213,7 +304,13 @@ class Report:
 
 
 class Notes:
-    """Problems as they are seen, one by one; the first `examples` of each kind are kept."""
+    """Collector of problems.
+
+    Parameters
+    ----------
+    examples : int
+        Number of examples of each kind to keep; the first ones.
+    """
 
     def __init__(self, examples: int) -> None:
         self._limit = examples
@@ -221,21 +318,48 @@ class Notes:
         self._examples: dict[str, list[Example]] = {}
 
     def add(self, kind: str, example: Example, count: int = 1) -> None:
-        """Notes that a problem of this kind was seen once more, or `count` times of which one is an example."""
+        """Add an occurrence of a problem.
+
+        Parameters
+        ----------
+        kind : str
+            A key of `KINDS`.
+        example : Example
+            The occurrence.
+        count : int
+            Number of occurrences that the example stands for.
+        """
         self._counts[kind] = self._counts.get(kind, 0) + count
         kept = self._examples.setdefault(kind, [])
         if len(kept) < self._limit:
             kept.append(example)
 
     def problems(self) -> tuple[Problem, ...]:
-        """All kinds that were seen, errors before warnings."""
+        """Return all problems so far.
+
+        Returns
+        -------
+        tuple of Problem
+            Errors before warnings, each in the order of `KINDS`.
+        """
         kinds = [kind for kind in KINDS if kind in self._counts]
         seen = [Problem(kind, self._counts[kind], tuple(self._examples[kind])) for kind in kinds]
         return tuple(sorted(seen, key=lambda problem: problem.severity))  # stable; "error" < "warning"
 
 
 def problems_text(problems: Sequence[Problem]) -> str:
-    """The problems with their examples and remedies, or that there is none."""
+    """Format problems with their examples and remedies.
+
+    Parameters
+    ----------
+    problems : sequence of Problem
+        Problems in the order of the text.
+
+    Returns
+    -------
+    str
+        Several lines, or "no problems found".
+    """
     if not problems:
         return "no problems found"
     errors = sum(problem.severity == ERROR for problem in problems)
@@ -244,7 +368,18 @@ def problems_text(problems: Sequence[Problem]) -> str:
 
 
 def counts_table(counts: Mapping[str, Counts]) -> str:
-    """A table of the objects of each class, with a column for each of the named counts."""
+    """Format a table of the number of objects of each class.
+
+    Parameters
+    ----------
+    counts : mapping from str to Counts
+        Counts by the heading of their column.
+
+    Returns
+    -------
+    str
+        Several lines.
+    """
     names = list(dict.fromkeys(name for each in counts.values() for name in each.per_class))
     width = max(map(len, ["images without objects", *names]))
     rows = [(name, [each.per_class.get(name, 0) for each in counts.values()]) for name in names]

@@ -1,20 +1,30 @@
-"""Pages of drawn shapes: the easiest data a detector can learn from, and one whose boxes are exact by construction."""
+"""Pages of drawn shapes: easy to learn, with boxes that are exact by construction."""
 
 import numpy as np
 
 from rcnn.data.pages import DrawnPages, blend, clouds, extent, grain
 
 RADII = (10.0, 28.0)  # pixels, from a shape's centre to its farthest point
-MIN_VISIBLE = 0.75  # of every object's area, whatever lies over it
-MIN_CONTRAST = 90.0  # between a shape's colour and the page's, as a distance in RGB
-PLACES_TRIED = 10
+MIN_VISIBLE = 0.75  # share of every object's area that later objects leave visible
+MIN_CONTRAST = 90.0  # Euclidean distance in RGB between the colours of a shape and of the page
+POSITIONS_TRIED = 10
 
 
 class Shapes(DrawnPages):
-    """Pages of 1 to 7 overlapping shapes (now and then none) on a textured ground.
+    """Pages of 1 to 7 overlapping shapes (sometimes none) on a textured background.
 
-    A box goes around the whole shape, hidden parts included; at least 0.75 of each shape is in sight. Arguments as in
-    `DrawnPages`.
+    A box encloses the whole shape, including hidden parts. At least 0.75 of the area of each shape is visible.
+
+    Parameters
+    ----------
+    n, seed, split, size : int, int, str, (int, int)
+        As in `DrawnPages`.
+
+    Examples
+    --------
+    >>> image, target = Shapes(1)[0]
+    >>> image.shape, sorted(target)
+    ((128, 128, 3), ['boxes', 'labels'])
     """
 
     classes = ("background", "circle", "square", "triangle", "cross")
@@ -25,7 +35,18 @@ class Shapes(DrawnPages):
         super().__init__(n, split, seed, size)
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One page; see `DrawnPages.draw`."""
+        """Draw one page.
+
+        Parameters
+        ----------
+        rng : Generator
+            Source of everything random on the page.
+
+        Returns
+        -------
+        tuple of array
+            Image, coverage and labels, as in `DrawnPages.draw`.
+        """
         ground = rng.uniform(30, 225, 3)  # (3,)
         image = draw_texture(rng, self.size, ground)
         layers = np.zeros((0, *self.size), np.float32)
@@ -45,19 +66,58 @@ class Shapes(DrawnPages):
 
 
 def draw_count(rng: np.random.Generator) -> int:
-    """How many shapes a page is to hold: 1 to 7, but none on three pages of a hundred."""
+    """Draw the number of shapes of a page.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of randomness.
+
+    Returns
+    -------
+    int
+        0 with probability 0.03, else 1 to 7, uniformly.
+    """
     return 0 if rng.uniform() < 0.03 else int(rng.integers(1, 8))
 
 
 def draw_texture(rng: np.random.Generator, size: tuple[int, ...], colour: np.ndarray) -> np.ndarray:
-    """A cloudy, grainy surface (H, W, 3) float32 of about `colour` (3,)."""
+    """Draw a cloudy, grainy surface.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of randomness.
+    size : (int, int)
+        (height, width) in pixels.
+    colour : (3,) array
+        Mean colour.
+
+    Returns
+    -------
+    (H, W, 3) float32 array
+        Colours, approximately from 0 to 255.
+    """
     shade = clouds(rng, size, cells=int(rng.integers(3, 12))) * rng.uniform(0, 25)  # (H, W)
     surface: np.ndarray = colour + shade[:, :, None] + grain(rng, size, rng.uniform(1, 8))  # (H, W, 3)
     return surface.astype(np.float32)
 
 
 def contrasting_colour(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
-    """A random colour (3,) that stands out from `ground` (3,)."""
+    """Draw a random colour that differs from the background by at least `MIN_CONTRAST`.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of randomness.
+    ground : (3,) array
+        Colour of the background.
+
+    Returns
+    -------
+    (3,) array
+        Colour from 0 to 255.
+    """
     while True:
         colour = rng.uniform(0, 255, 3)
         if np.linalg.norm(colour - ground) >= MIN_CONTRAST:
@@ -65,9 +125,24 @@ def contrasting_colour(rng: np.random.Generator, ground: np.ndarray) -> np.ndarr
 
 
 def find_place(rng: np.random.Generator, kind: str, layers: np.ndarray) -> np.ndarray | None:
-    """Coverage (H, W) of a new shape that hides none of `layers` (G, H, W) too far, or None if no place is found."""
+    """Draw a shape at a random position where every shape stays visible enough (`MIN_VISIBLE`).
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of randomness.
+    kind : str
+        As in `shape_coverage`.
+    layers : (G, H, W) array
+        Coverage of the shapes on the page.
+
+    Returns
+    -------
+    (H, W) float32 array or None
+        Coverage of the new shape; None if `POSITIONS_TRIED` positions fail.
+    """
     height, width = layers.shape[1:]
-    for _ in range(PLACES_TRIED):
+    for _ in range(POSITIONS_TRIED):
         radius = np.exp(rng.uniform(*np.log(RADII)))
         centre = rng.uniform(radius, width - radius), rng.uniform(radius, height - radius)
         layer = shape_coverage(kind, centre, radius, rng.uniform(-0.35, 0.35), (height, width))
@@ -77,7 +152,18 @@ def find_place(rng: np.random.Generator, kind: str, layers: np.ndarray) -> np.nd
 
 
 def visible_shares(layers: np.ndarray) -> np.ndarray:
-    """What part of each of `layers` (G, H, W) no later layer covers, (G,)."""
+    """Return the share of each layer that no later layer covers.
+
+    Parameters
+    ----------
+    layers : (G, H, W) array
+        Coverage of each object; a pixel belongs to it above 0.5.
+
+    Returns
+    -------
+    (G,) array
+        Shares from 0 to 1.
+    """
     masks = layers > 0.5
     covered_later = np.logical_or.accumulate(masks[::-1])[::-1]  # (G, H, W): by this layer or a later one
     hidden = masks[:-1] & covered_later[1:]  # (G - 1, H, W)
@@ -89,16 +175,32 @@ def visible_shares(layers: np.ndarray) -> np.ndarray:
 def shape_coverage(
     kind: str, centre: tuple[float, float], radius: float, angle: float, size: tuple[int, int]
 ) -> np.ndarray:
-    """How much of each pixel (H, W) a shape covers, float32: 1 inside, 0 outside, between the two along the rim.
+    """Return the share of each pixel that a shape covers.
 
-    Args:
-        kind: "circle", "square", "triangle" or "cross".
-        centre: (x, y) in continuous coordinates.
-        radius: distance from the centre to the farthest point of the shape, in pixels.
-        angle: turn in radians, clockwise on the screen.
-        size: (height, width) of the page.
+    Parameters
+    ----------
+    kind : {"circle", "square", "triangle", "cross"}
+        Kind of shape.
+    centre : (float, float)
+        (x, y) in pixels, continuous.
+    radius : float
+        Distance from the centre to the farthest point of the shape, in pixels.
+    angle : float
+        Rotation in radians, clockwise on the screen.
+    size : (int, int)
+        (height, width) of the page, in pixels.
+
+    Returns
+    -------
+    (H, W) float32 array
+        1 inside, 0 outside, between the two along the edge.
+
+    Raises
+    ------
+    ValueError
+        If `kind` is unknown.
     """
-    dx = np.arange(size[1], dtype=np.float32) + np.float32(0.5 - centre[0])  # (W,) a pixel stands for its middle
+    dx = np.arange(size[1], dtype=np.float32) + np.float32(0.5 - centre[0])  # (W,) from the middle of each pixel
     dy = (np.arange(size[0], dtype=np.float32) + np.float32(0.5 - centre[1]))[:, None]  # (H, 1)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     distance = signed_distance(kind, cos * dx + sin * dy, cos * dy - sin * dx, np.float32(radius))  # (H, W)
@@ -106,10 +208,29 @@ def shape_coverage(
 
 
 def signed_distance(kind: str, x: np.ndarray, y: np.ndarray, radius: np.float32) -> np.ndarray:
-    """Distance of the points (x, y) from the rim of an upright shape around the origin: negative inside.
+    """Return the signed distance of points from the edge of an upright shape around the origin.
 
-    Beyond a corner it is the distance from the nearer side's line, which is less than the true one; a pixel wide rim
-    does not show the difference.
+    Beyond a corner this is the distance from the line through the nearer side, which is less than the true distance.
+    An edge that is one pixel wide does not show the difference.
+
+    Parameters
+    ----------
+    kind : {"circle", "square", "triangle", "cross"}
+        Kind of shape.
+    x, y : array
+        Coordinates of the points, in pixels.
+    radius : float32
+        Distance from the origin to the farthest point of the shape, in pixels.
+
+    Returns
+    -------
+    array
+        Distances in pixels, negative inside.
+
+    Raises
+    ------
+    ValueError
+        If `kind` is unknown.
     """
     distance: np.ndarray
     if kind == "circle":
@@ -128,5 +249,18 @@ def signed_distance(kind: str, x: np.ndarray, y: np.ndarray, radius: np.float32)
 
 
 def bar_distance(x: np.ndarray, y: np.ndarray, half_width: np.float32, half_height: np.float32) -> np.ndarray:
-    """Signed distance of the points (x, y) from the rim of an upright rectangle around the origin."""
+    """Return the signed distance of points from the edge of an upright rectangle around the origin.
+
+    Parameters
+    ----------
+    x, y : array
+        Coordinates of the points, in pixels.
+    half_width, half_height : float32
+        Half of each side of the rectangle, in pixels.
+
+    Returns
+    -------
+    array
+        max(|x| - half_width, |y| - half_height), negative inside.
+    """
     return np.maximum(np.abs(x) - half_width, np.abs(y) - half_height)

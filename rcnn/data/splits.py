@@ -1,4 +1,4 @@
-"""Which images are learned from and which are measured on, where a folder says so and where it does not."""
+"""Splits of a data set into training and validation images, stated by the data set or made by holding images out."""
 
 from __future__ import annotations
 
@@ -12,20 +12,37 @@ import numpy as np
 from rcnn.data.records import AnnotatedImages, Annotations
 
 TRAIN, VAL = "train", "val"
-HELD_OUT = 0.2  # of the images, for "val"
-SHOWN = 10  # splits, in a message
-OTHER_NAMES = {"valid": VAL, "validation": VAL, "training": TRAIN}  # what some programs call the two
+HELD_OUT = 0.2  # share of the images for "val"
+SHOWN = 10  # number of splits that a message lists
+OTHER_NAMES = {"valid": VAL, "validation": VAL, "training": TRAIN}  # names in some programs
 
 T = TypeVar("T", Annotations, AnnotatedImages)
 
 
 def split(images: T, share: float = HELD_OUT, seed: int = 0) -> tuple[T, T]:
-    """(those to train on, those held out): `share` of the images, rounded, but at least one on each side.
+    """Hold out a random share of the images.
 
-    Which are held out is drawn from `seed` over the images sorted by their files' names, so that it does not depend
-    on the order or the format of the annotations. Both parts keep the order that the images have.
+    The images are sorted by file name before the draw, so the result does not depend on the order or the format of
+    the annotations. Both parts keep the order of `images`.
 
-    ValueError for fewer than two images, and for a share that is not between 0 and 1.
+    Parameters
+    ----------
+    images : Annotations or AnnotatedImages
+        At least two images.
+    share : float
+        Share to hold out, between 0 and 1. It is rounded to whole images, at least one in each part.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    train, val : same type as `images`
+        Images to train on, and images held out.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two images, or `share` is not between 0 and 1.
     """
     if not 0 < share < 1:
         raise ValueError(f"share must be between 0 and 1, got {share!r}")
@@ -43,12 +60,36 @@ def _name(image: Path) -> tuple[str, str]:
 
 
 def source_of(split_name: str | None, known: Collection[str], place: str) -> tuple[str | None, bool]:
-    """(which of the `known` splits of a folder to read, None for all of it; whether to hold images out of that).
+    """Choose which images to read for a split.
 
-    A folder that has both "train" and "val" is taken at its word, and so is a "val" on its own. Without a "val", a
-    fifth of "train" is held out for it, else of "trainval", else, where the folder knows no splits, of everything.
+    The splits of the data set are used if it has "train" and "val", or only "val". Without "val", a fifth of "train"
+    is held out for it, else a fifth of "trainval", else, if the data set has no splits, a fifth of all images.
 
-    place: what the splits are of, for messages. Raises ValueError for a split that is not there.
+    Parameters
+    ----------
+    split_name : str or None
+        Requested split; None means every image.
+    known : collection of str
+        Splits of the data set.
+    place : str
+        Name of the data set in messages.
+
+    Returns
+    -------
+    source : str or None
+        The split to read; None means every image.
+    hold_out : bool
+        Whether to hold images out of it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such split.
+
+    Examples
+    --------
+    >>> source_of("val", ["train", "test"], "photos")
+    ('train', True)
     """
     if split_name is None:
         return None, False
@@ -59,36 +100,92 @@ def source_of(split_name: str | None, known: Collection[str], place: str) -> tup
         if source or not known:
             return source, True
     held_out = {TRAIN, VAL} if VAL not in known and {TRAIN, "trainval"} & set(known) else set()
-    names = sorted({*known, *held_out}, key=lambda name: (len(name), name))  # VOC has long ones for its classes besides
-    there = (
-        f"there is: {', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)}"
+    names = sorted({*known, *held_out}, key=lambda name: (len(name), name))  # last: VOC's long names for single classes
+    hint = (
+        f"it has {', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)}"
         if known
-        else f"it knows no splits, so there is {TRAIN} and {VAL}"
+        else f"it states no splits, so use {TRAIN} or {VAL}"
     )
-    raise ValueError(f"{place} has no split {split_name!r}; {there}")
+    raise ValueError(f"{place} has no split {split_name!r}; {hint}")
 
 
 def part_of(annotations: Annotations, split_name: str | None, hold_out: bool, place: str) -> Annotations:
-    """The annotations of a split, after `source_of` has said what was read for it; ValueError where there are none."""
+    """Return the annotations of a split from those that were read for it.
+
+    Parameters
+    ----------
+    annotations : Annotations
+        Annotations of the `source` that `source_of` returned.
+    split_name : str or None
+        Requested split.
+    hold_out : bool
+        As `source_of` returned it.
+    place : str
+        Name of the data set in messages.
+
+    Returns
+    -------
+    Annotations
+        All of them, or one part of `split`.
+
+    Raises
+    ------
+    ValueError
+        If there are no images, or only one to hold out from.
+    """
     count, broken = len(annotations.records), annotations.broken
     if count < 1 + hold_out and (hold_out or not broken):
-        wanted = f"at least two are needed to hold one out for {VAL}" if hold_out else "nothing can be done with that"
+        required = f"; at least two are needed to hold one out for {VAL}" if hold_out else ""
         first = f"; {len(broken)} cannot be read, the first: {broken[0].source}: {broken[0].reason}" if broken else ""
-        raise ValueError(f"{place} has {count or 'no'} image{'s' * (count != 1)}; {wanted}{first}")
+        raise ValueError(f"{place} has {count or 'no'} image{'s' * (count != 1)}{required}{first}")
     return split(annotations)[split_name == VAL] if hold_out else annotations
 
 
 def by_split(paths: Iterable[Path], name_of: Callable[[Path], str]) -> dict[str, Path]:
-    """The paths by the names of their splits as this package says them; ValueError where two are of one split."""
+    """Return the path of each split, under this package's name for it.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Files or folders, one for each split.
+    name_of : callable
+        name_of(path) returns the split as the path names it.
+
+    Returns
+    -------
+    dict from str to Path
+        The path of each split.
+
+    Raises
+    ------
+    ValueError
+        If two paths are of the same split.
+    """
     parts: dict[str, Path] = {}
     for path in paths:
         name = plain_name(name_of(path))
         other = parts.setdefault(name, path)
         if other != path:
-            raise ValueError(f"{other} and {path} are both of the split {name!r}; take one of them away, or name it")
+            raise ValueError(f"{other} and {path} both hold the split {name!r}; remove one of them, or pass its path")
     return parts
 
 
 def plain_name(name: str) -> str:
-    """The name of a split as this package says it: "valid" is "val"."""
+    """Return this package's name for a split.
+
+    Parameters
+    ----------
+    name : str
+        A name from a file or folder.
+
+    Returns
+    -------
+    str
+        "train" or "val" for its synonyms, else `name`.
+
+    Examples
+    --------
+    >>> plain_name("valid")
+    'val'
+    """
     return OTHER_NAMES.get(name, name)

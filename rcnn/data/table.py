@@ -1,4 +1,4 @@
-"""Boxes as rows: a CSV file, or rows in memory, such as a DataFrame's."""
+"""Readers of tables with one box per row: a CSV file, or rows in memory such as a DataFrame."""
 
 from __future__ import annotations
 
@@ -40,27 +40,45 @@ WHOLE = "annotations.csv"
 
 
 class Frame(Protocol):
-    """What a DataFrame has."""
+    """The part of a DataFrame that `Table` uses."""
 
     def to_dict(self, orient: str, /) -> list[dict[str, Any]]:
-        """With "records": a mapping for every row."""
+        """Return a mapping for every row.
+
+        Parameters
+        ----------
+        orient : str
+            "records".
+
+        Returns
+        -------
+        list of dict
+            From column to value.
+        """
         ...
 
 
 class CSV(AnnotatedImages):
     """Images whose boxes are rows of a CSV file (UTF-8, commas) with the columns image, x1, y1, x2, y2, label.
 
-    Coordinates are continuous: the image's left edge is 0. A row with nothing but an image is an image without
-    objects. The columns may stand in any order; split, difficult, crowd and truncated (0 or 1), width and height (of
-    the image) are used where they are there, others are not looked at.
+    Coordinates are in pixels and continuous: the left edge of the image is 0. A row with only an image is an image
+    without objects. The columns may be in any order. Optional columns: split; difficult, crowd and truncated (0 or 1);
+    width and height of the image. Other columns are ignored.
 
-    path: the file; or a folder with train.csv and val.csv, or with annotations.csv.
-    split: "train" or "val", or another of these files or of the column split; images are held out where there is none
-        for "val" (see `rcnn.data.split`). None means every image.
-    images: the folder in which the column image names files. None is the folder of the CSV file.
-    classes: the names of the labels 1, 2, ..., with or without "background" in front. None means those that a file
-        classes.txt beside the CSV file lists, a name per line; without one, the names of all rows, sorted.
-    on_error, progress: as in `AnnotatedImages`.
+    Parameters
+    ----------
+    path : path
+        The file, or a folder with train.csv and val.csv, or with annotations.csv.
+    split : str, optional
+        "train", "val", or the name of another file or in the column split. Without images for "val", images are held
+        out (see `rcnn.data.split`). By default every image.
+    images : path, optional
+        Folder to which the names in the column image are relative. By default the folder of the CSV file.
+    classes : sequence of str, optional
+        Names of the labels 1, 2, ..., with or without a leading "background". By default the names in classes.txt in
+        the folder of the CSV file, one per line; without that file, the names in all rows, sorted.
+    on_error, progress : str, bool
+        As in `AnnotatedImages`.
     """
 
     def __init__(
@@ -78,10 +96,19 @@ class CSV(AnnotatedImages):
 class Table(AnnotatedImages):
     """Images whose boxes are rows in memory: mappings from the columns of `CSV` to values, or a DataFrame.
 
-    NaN and None count as empty. With `classes`, a label that is an integer is the label itself, 1 for the first of
-    them; without, it is a name as any other.
+    NaN and None count as empty. With `classes`, an integer in the column label is a label: 1 is the first class.
+    Without `classes`, it is a class name like any other.
 
-    rows: the rows; images: the folder in which they name files. The other arguments are as in `CSV`.
+    Parameters
+    ----------
+    rows : iterable of mapping, or DataFrame
+        One mapping for each box.
+    images : path
+        Folder to which the names in the column image are relative.
+    split, classes : str, sequence of str
+        As in `CSV`, without classes.txt.
+    on_error, progress : str, bool
+        As in `AnnotatedImages`.
     """
 
     def __init__(
@@ -98,14 +125,14 @@ class Table(AnnotatedImages):
 
 @dataclass(frozen=True)
 class Row:
-    """A row, what messages call it, and what is wrong with it as a whole."""
+    """A row of a table."""
 
-    source: str
+    source: str  # its position, for messages
     cells: Mapping[str, Any]
-    fault: str = ""
+    fault: str = ""  # the error, if the whole row is invalid
 
 
-Entry = tuple[str | None, Record | Broken]  # an image, and the split that its rows name
+Entry = tuple[str | None, Record | Broken]  # the split that the rows of an image name, and the image
 
 
 def read_csv(
@@ -114,10 +141,24 @@ def read_csv(
     images: str | os.PathLike[str] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Annotations:
-    """What a CSV file, or a folder of them, says; arguments as in `CSV`.
+    """Read the annotations of a CSV file, or of a folder of CSV files.
 
-    Raises OSError for what is not there, ValueError for a folder without such files, a file without the columns, and a
-    split that it does not have; an image with a row that makes no sense is among the `broken`.
+    Parameters
+    ----------
+    path, split, images, classes : path, str, path, sequence of str
+        As in `CSV`.
+
+    Returns
+    -------
+    Annotations
+        Images with an invalid row are in `broken`.
+
+    Raises
+    ------
+    OSError
+        If the path is not found, or the folder has none of the expected files.
+    ValueError
+        If a column is missing, or the split does not exist.
     """
     files, one_per_split = _find_files(path)
     folder = files[0].parent
@@ -136,12 +177,30 @@ def read_table(
     split: str | None = None,
     classes: Sequence[str] | None = None,
 ) -> Annotations:
-    """What rows in memory say; arguments as in `Table`, errors as in `read_csv`."""
+    """Read annotations from rows in memory.
+
+    Parameters
+    ----------
+    rows, images, split, classes : iterable, path, str, sequence of str
+        As in `Table`.
+
+    Returns
+    -------
+    Annotations
+        Images with an invalid row are in `broken`.
+
+    Raises
+    ------
+    TypeError
+        If the rows are not mappings.
+    OSError, ValueError
+        As in `read_csv`.
+    """
     names = None if classes is None else check_classes(classes)
     if hasattr(rows, "to_dict"):
         mappings = rows.to_dict("records")
     else:
-        mappings = list(rows) if isinstance(rows, Iterable) else [rows]  # which is refused
+        mappings = list(rows) if isinstance(rows, Iterable) else [rows]  # refused below
     if not all(isinstance(row, Mapping) for row in mappings):
         raise TypeError(f"rows must be mappings, such as {{'image': ..., 'x1': ...}}, got {reprlib.repr(rows)}")
     if mappings:
@@ -151,7 +210,7 @@ def read_table(
 
 
 def _choose(entries: Sequence[Entry], split: str | None, classes: tuple[str, ...] | None, place: str) -> Annotations:
-    """The annotations of a split; what cannot be read and names no split is in all of them."""
+    """Return the annotations of a split; broken entries without a split are in every split."""
     known = {own for own, _ in entries if own is not None}
     source, hold_out = source_of(split, known, place)
     wanted = [entry for own, entry in entries if source is None or own in (source, None)]
@@ -163,7 +222,7 @@ def _choose(entries: Sequence[Entry], split: str | None, classes: tuple[str, ...
 
 
 def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], bool]:
-    """(the CSV files, whether there is one for each split)."""
+    """Return (the CSV files, whether each of them is one split)."""
     given = Path(path).expanduser()
     if given.is_file():
         return [given], False
@@ -174,19 +233,19 @@ def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], bool]:
     if (folder / WHOLE).is_file():
         return [folder / WHOLE], False
     raise FileNotFoundError(
-        f"{folder} holds no annotations in CSV; looked for {', '.join(f'{name}.csv' for name in SPLIT_FILES)}, {WHOLE}"
+        f"{folder} has no CSV annotations; looked for {', '.join(f'{name}.csv' for name in SPLIT_FILES)}, {WHOLE}"
     )
 
 
 def _read_rows(path: Path) -> list[Row]:
-    """The rows of a CSV file; ValueError, naming the file and the line, where it is none or lacks a column."""
+    """Read the rows of a CSV file; raise ValueError with file and line if it is invalid or lacks a column."""
     try:
         reader = csv.reader(
             io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), skipinitialspace=True, strict=True
         )
         lines = [(reader.line_num, cells) for cells in reader]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text in UTF-8: {error}") from error
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
     header = [name.strip() for name in lines[0][1]] if lines else []
@@ -195,7 +254,7 @@ def _read_rows(path: Path) -> list[Row]:
         Row(
             f"{path.name}, line {number}",
             dict(zip(header, cells, strict=False)),
-            "" if len(cells) == len(header) else f"it has {len(cells)} cells, the header has {len(header)}",
+            "" if len(cells) == len(header) else f"it must have {len(header)} cells like the header, got {len(cells)}",
         )
         for number, cells in lines[1:]
         if any(cell.strip() for cell in cells)
@@ -216,14 +275,14 @@ def _check_columns(names: Sequence[Any], place: str, in_file: bool = False) -> N
         )
     twice = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if names.count(name) > 1]
     if twice:
-        raise ValueError(f"{place} has the column {twice[0]} twice")
+        raise ValueError(f"{place} has the column {twice[0]} more than once")
 
 
 # ---------------------------------------------------------------------- rows
 
 
 def _read_images(rows: Iterable[Row], images: Path, classes: tuple[str, ...] | None) -> list[Entry]:
-    """The images in the order in which the rows name them first."""
+    """Return the images in the order of their first rows."""
     groups: dict[str, list[Row]] = {}
     entries: list[Entry] = []
     for row in rows:
@@ -232,13 +291,13 @@ def _read_images(rows: Iterable[Row], images: Path, classes: tuple[str, ...] | N
         if name:
             groups.setdefault(name, []).append(row)
         else:
-            reason = row.fault or f"its image is {reprlib.repr(row.cells.get('image'))}, not the name of a file"
+            reason = row.fault or f"its image must be a file name, got {reprlib.repr(row.cells.get('image'))}"
             entries.append((None, Broken(row.source, reason)))
     return [*(_read_image(name, group, images, classes) for name, group in groups.items()), *entries]
 
 
 def _read_image(name: str, rows: Sequence[Row], images: Path, classes: tuple[str, ...] | None) -> Entry:
-    """The image that some rows are about."""
+    """Return the image of a group of rows, and its split."""
     things: list[Thing] = []
     sizes, splits = set(), set()
     try:
@@ -253,14 +312,14 @@ def _read_image(name: str, rows: Sequence[Row], images: Path, classes: tuple[str
             splits.add(_split(row))
             if len(sizes) > 1 or len(splits) > 1:
                 what = "width and height" if len(sizes) > 1 else "split"
-                raise ValueError(f"another row has another {what} for {name}")
+                raise ValueError(f"{what} of {name} must be the same in all its rows")
         except ValueError as error:
             return None, Broken(row.source, str(error))
     return splits.pop(), make_record(image, rows[0].source, things, sizes.pop() if sizes else None, name)
 
 
 def _read_thing(row: Row, classes: tuple[str, ...] | None) -> list[Thing]:
-    """The object of a row; none, if box and label are empty."""
+    """Return the object of a row; an empty list if box and label are empty."""
     if row.fault:
         raise ValueError(row.fault)
     if all(_cell(row, column) == "" for column in (*BOX, "label")):
@@ -272,17 +331,17 @@ def _read_thing(row: Row, classes: tuple[str, ...] | None) -> list[Thing]:
 
 
 def _split(row: Row) -> str | None:
-    """The split that a row names; None in a table without such a column."""
+    """Return the split that a row names; None if the table has no such column."""
     if "split" not in row.cells:
         return None
     name = str(_cell(row, "split")).strip()
     if not name:
-        raise ValueError("its split is empty")
+        raise ValueError("its split must not be empty")
     return plain_name(name)
 
 
 def _class_name(value: Any, classes: tuple[str, ...] | None) -> str:
-    """The name of the class that a cell means: the name itself, or a label."""
+    """Return the class name of a cell that holds a name or a label."""
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if number and float(value).is_integer():
         label = int(value)
@@ -293,7 +352,7 @@ def _class_name(value: Any, classes: tuple[str, ...] | None) -> str:
 
 
 def _cell(row: Row, column: str) -> Any:
-    """The value in a column; "" where there is none, as None, NaN and pandas' NA say."""
+    """Return the value in a column; "" for a missing value: None, NaN, pandas' NA or blank."""
     value = row.cells.get(column)
     missing = (
         value is None

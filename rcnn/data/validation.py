@@ -1,8 +1,8 @@
-"""What is wrong with a data set, said before training shows it in its own obscure way.
+"""Validation of a data set before training.
 
-`validate` reads every image once and lists every problem with its count and its first examples, where a data set by
-itself raises an error at the first. Problems of severity "error" must be mended before training starts; a "warning"
-is worth a look. `rcnn.data.report.KINDS` has all that are looked for.
+`validate` reads every image once and lists every problem, with its count and its first examples. (A data set itself
+raises an error at the first problem.) Problems of severity "error" must be fixed before training; a "warning" is worth
+checking. `rcnn.data.report.KINDS` lists all kinds of problems.
 """
 
 from __future__ import annotations
@@ -23,15 +23,38 @@ from rcnn.data.report import Counts, Notes, Problem, Report
 def validate(
     dataset: Any, examples: int = 5, progress: bool = True, to_learn: bool = True, only: Sequence[int] | None = None
 ) -> Report:
-    """What `dataset` has, and what is wrong with it.
+    """Count the images and objects of a data set, and list its problems.
 
-    Args:
-        dataset: any `Dataset`. `AnnotatedImages` and the `Annotations` of a reader are looked at as they are written,
-            so that one wrong box does not hide the next.
-        examples: how many of each problem are described.
-        progress: whether to show a bar.
-        to_learn: whether it is to train with; few objects of a class are nothing wrong in a set to measure with.
-        only: the indices of the images to look at, rising; None for all.
+    Parameters
+    ----------
+    dataset : Dataset or Annotations
+        `AnnotatedImages` and the `Annotations` of a reader are checked as they are written, so that one invalid box
+        does not hide the next.
+    examples : int
+        Number of examples of each problem.
+    progress : bool
+        Show a progress bar.
+    to_learn : bool
+        The data set is for training. Classes with few objects are no problem in a data set for evaluation.
+    only : sequence of int, optional
+        Ascending indices of the images to check; by default all.
+
+    Returns
+    -------
+    Report
+        Counts and problems; `ok` is True without errors.
+
+    Raises
+    ------
+    ValueError
+        If `examples` is below 1.
+
+    Examples
+    --------
+    >>> from rcnn import data
+    >>> report = data.validate(data.Shapes(20), progress=False)
+    >>> report.ok, report.problems
+    (True, ())
     """
     if examples < 1:
         raise ValueError(f"examples must be at least 1, got {examples!r}")
@@ -41,7 +64,7 @@ def validate(
     looked_at = set(chosen[overlay.sample(len(chosen))].tolist())
     seen: list[Item] = []
     reduced: list[overlay.Reduced] = []
-    digests: list[bytes | None] = []  # of each that was seen
+    digests: list[bytes | None] = []  # one for each element of `seen`
     for index in tqdm(chosen.tolist(), desc="check", unit="image", disable=not progress):
         item = items.read(index, notes)
         if item is None:
@@ -50,7 +73,7 @@ def validate(
         digests.append(None if item.image is None else _digest(item.image))
         if index in looked_at and item.image is not None and item.upright is not None:
             reduced.append(overlay.reduce_image(index, item.image, faults.with_area(item.upright)))
-        seen.append(replace(item, image=None))  # which would fill the memory
+        seen.append(replace(item, image=None))  # all images together would fill the memory
 
     counts = _count(seen, items.classes, len(chosen))
     faults.check_coordinates(seen, overlay.examine(reduced), notes)
@@ -60,22 +83,35 @@ def validate(
 
 
 def shared_images(train: Report, val: Report, examples: int = 5) -> tuple[Problem, ...]:
-    """The problem that images of `val` are in `train`, too, pixel by pixel; nothing where none is."""
+    """Find images of the validation set that are also in the training set, by comparing all pixels.
+
+    Parameters
+    ----------
+    train, val : Report
+        Reports of the two data sets.
+    examples : int
+        Number of examples.
+
+    Returns
+    -------
+    tuple of Problem
+        One problem of the kind "shared-image", or none.
+    """
     notes = Notes(examples)
     for digest, example in val.digests.items():
         if digest in train.digests:
-            notes.add("shared-image", replace(example, detail=f"is {train.digests[digest].place} of train"))
+            notes.add("shared-image", replace(example, detail=f"same as {train.digests[digest].place} of train"))
     return notes.problems()
 
 
 def _digest(image: np.ndarray) -> bytes:
-    """The same 16 bytes for images (H, W, 3) uint8 that are equal, and for no others."""
+    """Return a hash of 16 bytes that is equal for equal images (H, W, 3) uint8, and for practically no others."""
     shape = repr(image.shape).encode()
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, key=shape).digest()
 
 
 def _count(seen: list[Item], classes: tuple[str, ...], images: int) -> Counts:
-    """How much there is; objects whose label has no class are in `objects` and in no class."""
+    """Count images and objects; an object whose label has no class counts in `objects` only."""
     labels = np.concatenate([np.zeros(0, np.int64), *(item.labels[item.counted] for item in seen)])  # (N,)
     per_class = {name: int((labels == label).sum()) for label, name in enumerate(classes) if label}
     boxes = sum(len(item.boxes) for item in seen)

@@ -1,7 +1,11 @@
-"""Folders in the form of the PASCAL VOC challenges: an XML file for each image.
+"""Reader of the format of the PASCAL VOC challenges: one XML file for each image.
 
-Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010, and the development kits. VOC counts pixels
-from 1, and both ends belong to the box: 1 .. 4 are the four pixels from 0 to 4 in continuous coordinates.
+VOC counts pixels from 1, and the last pixel belongs to the box: xmin=1, xmax=4 are four pixels, from 0 to 4 in
+continuous coordinates.
+
+References
+----------
+Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 2010, and the VOC development kits.
 """
 
 from __future__ import annotations
@@ -41,22 +45,28 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class VOC(AnnotatedImages):
-    """A folder of images with an XML file for each, as the PASCAL VOC challenges and labelImg have it.
+    """Images with one XML file for each, in the format of the PASCAL VOC challenges and of labelImg.
 
-    One of three forms: `Annotations` and `JPEGImages` (or `annotations` and `images`), with or without lists of names
-    in `ImageSets/Main`; images and XML files side by side; that once in each of the folders train, valid and test.
+    The image of an XML file has the same name, or else the name in its <filename>, with or without a suffix. An image
+    without an XML file is not part of the data set. Truncated objects are marked in the targets; they count like all
+    others, as in the challenges.
 
-    An annotation's image is the one that is named as the XML file is; else the one that its <filename> names, with or
-    without a suffix. An image without an XML file is not part of the set. Objects that are truncated, which their
-    targets say, count as all others do, as in the challenges.
-
-    folder: where all this is.
-    split: a list of ImageSets/Main, or "train" or "val", for which images are held out where there is no list for
-        "val" (see `rcnn.data.split`). None means every image.
-    classes: the names of the labels 1, 2, ..., with or without "background" in front. None means those that a file
-        classes.txt in the folder lists, a name per line; without one, the names of all splits' objects, sorted.
-    first_pixel: 1, as VOC counts, or 0 for annotations whose first pixel is 0.
-    on_error, progress: as in `AnnotatedImages`.
+    Parameters
+    ----------
+    folder : path
+        A folder in one of these layouts: Annotations and JPEGImages (or annotations and images), with or without lists
+        of names in ImageSets/Main; images and XML files in the same folder; the same in each of the folders train,
+        valid and test.
+    split : str, optional
+        "train", "val" or the name of another list in ImageSets/Main. Without a list for "val", images are held out
+        (see `rcnn.data.split`). By default every image.
+    classes : sequence of str, optional
+        Names of the labels 1, 2, ..., with or without a leading "background". By default the names in classes.txt in
+        the folder, one per line; without that file, the names of the objects of all splits, sorted.
+    first_pixel : {1, 0}
+        Number of the first pixel: 1 in VOC, 0 in some other programs.
+    on_error, progress : str, bool
+        As in `AnnotatedImages`.
     """
 
     def __init__(
@@ -73,11 +83,11 @@ class VOC(AnnotatedImages):
 
 @dataclass(frozen=True)
 class Sheet:
-    """An XML file, the folder of its image, and what messages call it."""
+    """An XML file."""
 
     path: Path
-    images: Path
-    source: str
+    images: Path  # folder of its image
+    source: str  # its name in messages
 
 
 Sheets = list[Sheet | Broken]
@@ -90,10 +100,24 @@ def read_voc(
     first_pixel: int = 1,
     progress: bool = True,
 ) -> Annotations:
-    """What the annotations of a folder say; arguments as in `VOC`.
+    """Read the annotations of a folder.
 
-    Raises OSError for a folder that is not there, ValueError for one of another form and for a split that it does not
-    have; an XML file that cannot be understood is among the `broken`.
+    Parameters
+    ----------
+    folder, split, classes, first_pixel, progress : path, str, sequence of str, int, bool
+        As in `VOC`.
+
+    Returns
+    -------
+    Annotations
+        Invalid XML files are in `broken`.
+
+    Raises
+    ------
+    OSError
+        If the folder is not found.
+    ValueError
+        If the folder has none of the layouts, the split does not exist, or `first_pixel` is neither 0 nor 1.
     """
     if first_pixel not in (0, 1):
         raise ValueError(f"first_pixel must be 0 or 1, got {first_pixel!r}")
@@ -112,13 +136,13 @@ def read_voc(
     return part_of(annotations, split, hold_out, str(root))
 
 
-# ---------------------------------------------------------------------- which files
+# ---------------------------------------------------------------------- the XML files
 
 
 def _find_sheets(root: Path) -> tuple[Sheets, dict[str, Callable[[], Sheets]]]:
-    """(the XML files of all images, for each split that the folder knows what gives its XML files).
+    """Return (the XML files of all images, for each split a function that returns its XML files).
 
-    VOC has four lists for each class besides, so a list is read only when it is wanted.
+    VOC also has four lists for each class, so a list is read only on request.
     """
     for xml_folder, image_folder in LAYOUTS:
         if everything := _sheets_of(root, root / xml_folder, root / image_folder):
@@ -133,7 +157,7 @@ def _find_sheets(root: Path) -> tuple[Sheets, dict[str, Callable[[], Sheets]]]:
     if not folders:
         looked_for = ", ".join(f"{xml_folder}/*.xml" for xml_folder, _ in LAYOUTS)
         raise ValueError(
-            f"{root} holds no VOC annotations; looked for {looked_for}, *.xml, "
+            f"{root} has no VOC annotations; looked for {looked_for}, *.xml, "
             + ", ".join(f"{name}/*.xml" for name in SPLIT_FOLDERS)
         )
     parts = by_split(folders, lambda path: path.name)
@@ -144,19 +168,19 @@ def _find_sheets(root: Path) -> tuple[Sheets, dict[str, Callable[[], Sheets]]]:
 
 
 def _sheets_of(root: Path, xml_folder: Path, image_folder: Path) -> Sheets:
-    """The XML files of a folder, by name, but for hidden ones, such as archives from a Mac bring along."""
+    """Return the XML files of a folder, sorted by name, without hidden files (archives made on macOS contain some)."""
     paths = sorted(xml_folder.glob("[!.]*.xml"))
     return [Sheet(path, image_folder, path.relative_to(root).as_posix()) for path in paths]
 
 
 def _listed(root: Path, path: Path, xml_folder: Path, image_folder: Path) -> Sheets:
-    """The XML files that a list names: one name per line, which may be followed by 1, 0 or -1."""
+    """Return the XML files that a list names: one name per line, optionally followed by 1, 0 or -1."""
     found: Sheets = []
-    place = path.relative_to(root).as_posix()
+    list_name = path.relative_to(root).as_posix()
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text in UTF-8: {error}") from error
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -167,27 +191,27 @@ def _listed(root: Path, path: Path, xml_folder: Path, image_folder: Path) -> She
         try:
             sheet = inside(xml_folder, f"{name}.xml")
         except ValueError as error:
-            found.append(Broken(f"{place}, line {number}", str(error)))
+            found.append(Broken(f"{list_name}, line {number}", str(error)))
             continue
         source = sheet.relative_to(root).as_posix()
         found.append(
             Sheet(sheet, image_folder, source)
             if sheet.is_file()
-            else Broken(f"{place}, line {number}", f"there is no {source}")
+            else Broken(f"{list_name}, line {number}", f"{source}: file not found")
         )
     return found
 
 
 class _ImageFolders:
-    """The image files of folders, each folder listed once."""
+    """Image files of folders; each folder is listed only once."""
 
     def __init__(self) -> None:
         self._listed: dict[Path, dict[str, list[str]]] = {}
 
     def find(self, folder: Path, stem: str, filename: str) -> Path:
-        """The image of an XML file that is called `stem` and says `filename`; it need not be there.
+        """Return the path of the image of the XML file `stem`.xml with <filename> `filename`; it need not exist.
 
-        Raises ValueError for a filename that leads out of the folder, and where several images could be meant.
+        Raise ValueError if the file name leads out of the folder, or if several images match.
         """
         stated = inside(folder, filename or stem)
         if stated.stem == stem and stated.is_file():
@@ -212,7 +236,7 @@ class _ImageFolders:
 
 def _only(folder: Path, names: Sequence[str]) -> Path:
     if len(names) > 1:
-        raise ValueError(f"its image could be any of {', '.join(names)}")
+        raise ValueError(f"several images match: {', '.join(names)}")
     return inside(folder, names[0])
 
 
@@ -224,14 +248,14 @@ def _read_sheet(sheet: Sheet | Broken, files: _ImageFolders, first_pixel: int) -
         return sheet
     try:
         return _read_annotation(ElementTree.fromstring(sheet.path.read_bytes()), sheet, files, first_pixel)
-    except (OSError, ValueError, LookupError, ParseError) as error:  # LookupError: an encoding nobody knows
+    except (OSError, ValueError, LookupError, ParseError) as error:  # LookupError: an unknown encoding
         return Broken(sheet.source, " ".join(str(error).split()) or type(error).__name__)
 
 
 def _read_annotation(root: Element, sheet: Sheet, files: _ImageFolders, first_pixel: int) -> Record:
-    """The record that an <annotation> makes; ValueError for what it lacks."""
+    """Return the record of an <annotation>; raise ValueError if it is invalid."""
     if root.tag != "annotation":
-        raise ValueError(f"it begins with <{root.tag}>, not with <annotation>")
+        raise ValueError(f"it must begin with <annotation>, got <{root.tag}>")
     image = files.find(sheet.images, sheet.path.stem, (root.findtext("filename") or "").strip())
     things = [_read_object(element, i, first_pixel) for i, element in enumerate(root.findall("object"))]
     size = as_size(root.findtext("size/width"), root.findtext("size/height"))
@@ -239,8 +263,8 @@ def _read_annotation(root: Element, sheet: Sheet, files: _ImageFolders, first_pi
 
 
 def _read_object(element: Element, number: int, first_pixel: int) -> Thing:
-    """An <object>; the boxes of its <part>s are not looked at."""
-    name = clean_name(element.findtext("name"), f"the name of object {number}")
+    """Return an <object>; its <part>s are ignored."""
+    name = clean_name(element.findtext("name"), f"name of object {number}")
     corners = [as_number(element.findtext(f"bndbox/{corner}"), f"{corner} of object {number}") for corner in CORNERS]
     x1, y1 = (corner - first_pixel for corner in corners[:2])
     x2, y2 = (corner + (1 - first_pixel) for corner in corners[2:])  # the last pixel belongs to the box

@@ -1,9 +1,10 @@
-"""Data sets written out as folders that `VOC`, `COCO` and `CSV` read back to the same bits.
+"""Writers of data sets in the formats of `VOC`, `COCO` and `CSV`, which read them back bit for bit.
 
-Images become PNG files. Coordinates are written with as many digits as they have, so float32 boxes come back as they
-were; in VOC, which counts from 1, to within 1e-16 of a pixel below 2e-9. What a form does not know is written as the
-nearest that it does: a crowd in VOC as a difficult object; the areas of objects are kept by COCO alone, which
-does not know whether an object is truncated.
+Images become PNG files. Coordinates are written with all their digits, so float32 boxes are read back unchanged. The
+exception is VOC: because it counts from 1, coordinates below 2e-9 pixels change by up to 1e-16 pixels.
+
+A format may lack a property of objects. VOC has no crowds; they become difficult objects. Only COCO keeps the areas of
+objects, and COCO does not keep whether an object is truncated.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ Target = dict[str, np.ndarray]
 
 
 class Images(Protocol):
-    """What is written: see `rcnn.data.Dataset`."""
+    """A data set to write; see `rcnn.data.Dataset`."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the labels, the background first."""
+        """Class names by label, the background first."""
         ...
 
     def __len__(self) -> int: ...
@@ -46,10 +47,27 @@ class Images(Protocol):
 
 
 def write_voc(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
-    """Writes JPEGImages, Annotations, ImageSets/Main/SPLIT.txt and classes.txt.
+    """Write a data set in VOC's format: JPEGImages, Annotations, ImageSets/Main/SPLIT.txt and classes.txt.
 
-    Called for another split of the same folder, it adds that one. Raises FileExistsError where the folder has such a
-    split already, ValueError where it has other classes, and for names of a split or a class that cannot be written.
+    A call for another split of the same folder adds that split.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Images and targets.
+    folder : path
+        Folder to write to; it is created if needed.
+    split : str
+        Name of the split: letters, digits, - and _.
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder already has this split.
+    ValueError
+        If the folder has other classes, a name cannot be written, or an image or a target is invalid.
     """
     root = Path(folder)
     image_set = root / "ImageSets" / "Main" / f"{split}.txt"
@@ -64,10 +82,19 @@ def write_voc(dataset: Images, folder: str | os.PathLike[str], split: str, progr
 
 
 def write_coco(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
-    """Writes images and annotations/instances_SPLIT.json.
+    """Write a data set in COCO's format: images and annotations/instances_SPLIT.json.
 
-    Categories have the numbers of `dataset.category_ids` if it has them, else those of the labels; images are
-    numbered from 1. Other splits, and errors, as in `write_voc`.
+    The ids of categories are `dataset.category_ids` if it has them, else the labels. Images are numbered from 1.
+
+    Parameters
+    ----------
+    dataset, folder, split, progress : Dataset, path, str, bool
+        As in `write_voc`.
+
+    Raises
+    ------
+    FileExistsError, ValueError
+        As in `write_voc`; other classes in the folder are no error here.
     """
     root = Path(folder)
     path = root / "annotations" / f"instances_{split}.json"
@@ -88,7 +115,18 @@ def write_coco(dataset: Images, folder: str | os.PathLike[str], split: str, prog
 
 
 def write_csv(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
-    """Writes images, SPLIT.csv and classes.txt; other splits, and errors, as in `write_voc`."""
+    """Write a data set as images, SPLIT.csv and classes.txt.
+
+    Parameters
+    ----------
+    dataset, folder, split, progress : Dataset, path, str, bool
+        As in `write_voc`.
+
+    Raises
+    ------
+    FileExistsError, ValueError
+        As in `write_voc`.
+    """
     root = Path(folder)
     path = root / f"{split}.csv"
     _prepare(dataset, root, split, path, "images")
@@ -107,35 +145,35 @@ def write_csv(dataset: Images, folder: str | os.PathLike[str], split: str, progr
     write_whole(path, text.getvalue().encode())
 
 
-# ---------------------------------------------------------------------- what every form needs
+# ---------------------------------------------------------------------- shared by all formats
 
 
 def _prepare(dataset: Images, root: Path, split: str, listing: Path, *folders: str) -> None:
-    """Makes the folders; errors where names cannot be written, or the split is there."""
+    """Create the folders; raise an error if a name cannot be written, or the split already exists."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", split):
-        raise ValueError(f"split must be a plain name such as 'train', got {split!r}")
+        raise ValueError(f"split must be letters, digits, - and _, such as 'train', got {split!r}")
     for name in dataset.classes:
         if name != name.strip() or not name.isprintable():
-            raise ValueError(f"the class {name!r} has blanks around its name, or what cannot be printed")
+            raise ValueError(f"class names must be printable, without surrounding blanks, got {name!r}")
     if check_classes(dataset.classes) != tuple(dataset.classes):
-        raise ValueError(f"the classes must begin with the background, got {dataset.classes}")
+        raise ValueError(f"classes must begin with the background, got {dataset.classes}")
     if listing.exists():
-        raise FileExistsError(f"{listing} is there already")
+        raise FileExistsError(f"{listing} already exists")
     for folder in folders:
         (root / folder).mkdir(parents=True, exist_ok=True)
 
 
 def _state_classes(root: Path, classes: Sequence[str]) -> None:
-    """Writes classes.txt, for not every class need occur, and labels follow its order."""
-    there = stated_classes(root)
-    if there is None:
+    """Write classes.txt, which keeps the order of the labels, and classes without objects."""
+    existing = stated_classes(root)
+    if existing is None:
         write_whole(root / CLASSES_FILE, "".join(f"{name}\n" for name in classes[1:]).encode())
-    elif there != tuple(classes):
-        raise ValueError(f"{root} has the classes {', '.join(there[1:])}, not {', '.join(classes[1:])}")
+    elif existing != tuple(classes):
+        raise ValueError(f"classes must be those of {root}, {', '.join(existing[1:])}, got {', '.join(classes[1:])}")
 
 
 def _images(dataset: Images, split: str, progress: bool) -> Iterator[tuple[str, np.ndarray, list[Thing]]]:
-    """(the name of its file without suffix, image, objects) of every image."""
+    """Yield (file name without suffix, image, objects) of every image."""
     for i in tqdm(range(len(dataset)), desc=f"write {split}", unit="image", disable=not progress):
         image, target = dataset[i]
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -143,13 +181,13 @@ def _images(dataset: Images, split: str, progress: bool) -> Iterator[tuple[str, 
         yield f"{split}_{i:06d}", image, _things(target, dataset.classes, f"image {i}")
 
 
-def _things(target: Target, classes: Sequence[str], place: str) -> list[Thing]:
-    """The objects of a target; ValueError for numbers that no reader would take."""
-    boxes = check_boxes(target["boxes"], f"boxes of {place}").astype(np.float64)  # (G, 4)
-    check_finite(boxes, f"boxes of {place}")
-    labels = as_index_array(target["labels"], f"labels of {place}", len(boxes))  # (G,)
+def _things(target: Target, classes: Sequence[str], source: str) -> list[Thing]:
+    """Return the objects of a target; raise ValueError for values that no reader accepts."""
+    boxes = check_boxes(target["boxes"], f"boxes of {source}").astype(np.float64)  # (G, 4)
+    check_finite(boxes, f"boxes of {source}")
+    labels = as_index_array(target["labels"], f"labels of {source}", len(boxes))  # (G,)
     if len(labels) and not 1 <= labels.min() <= labels.max() < len(classes):
-        raise ValueError(f"labels of {place} are {labels.tolist()}; labels are 1 to {len(classes) - 1}")
+        raise ValueError(f"labels of {source} must be from 1 to {len(classes) - 1}, got {labels.tolist()}")
     none = np.zeros(len(boxes), np.bool_)
     columns = (
         boxes.tolist(),
@@ -166,7 +204,7 @@ def _things(target: Target, classes: Sequence[str], place: str) -> list[Thing]:
 
 
 def _voc_xml(name: str, image: np.ndarray, things: Sequence[Thing]) -> bytes:
-    """The annotation of an image; the first pixel is 1, and the last one belongs to the box."""
+    """Return the XML of an image; VOC counts pixels from 1, and the last pixel belongs to the box."""
     root = ElementTree.Element("annotation")
     _add(root, "folder", "JPEGImages")
     _add(root, "filename", name)
@@ -188,7 +226,7 @@ def _voc_xml(name: str, image: np.ndarray, things: Sequence[Thing]) -> bytes:
 
 
 def _add(parent: ElementTree.Element, tag: str, value: object = None) -> ElementTree.Element:
-    """A new element in `parent`, with `value` for its text."""
+    """Add an element to `parent`, with `value` as its text, and return it."""
     element = ElementTree.SubElement(parent, tag)
     element.text = None if value is None else str(value)
     return element
@@ -206,5 +244,5 @@ def _coco_annotation(thing: Thing, ids: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _plain(value: float) -> int | float:
-    """A whole number as an integer, which reads better in a file."""
+    """Return a whole number as int, which is shorter in a file."""
     return int(value) if value.is_integer() else value

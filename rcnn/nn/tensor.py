@@ -33,7 +33,13 @@ _recording: contextvars.ContextVar[bool] = contextvars.ContextVar("recording", d
 
 @contextlib.contextmanager
 def recording(on: bool) -> Iterator[None]:
-    """Record what is computed in this block, or not."""
+    """Record what is computed in this block, or not.
+
+    Parameters
+    ----------
+    on : bool
+        Whether operations are recorded.
+    """
     token = _recording.set(on)
     try:
         yield

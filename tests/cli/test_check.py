@@ -93,7 +93,7 @@ def test_an_image_in_both_splits_is_a_warning(folder, capsys):
     assert cli.main(["check", f"voc:{folder}"]) == 0
     out = capsys.readouterr().out
     assert "train and val: 0 errors, 1 warning" in out and "(shared-image)" in out
-    assert "val_000004.png (Annotations/val_000004.xml): is train_000003.png (" in out
+    assert "val_000004.png (Annotations/val_000004.xml): same as train_000003.png (" in out
 
 
 def test_an_annotation_that_is_of_no_split_is_told_once(written, tmp_path, monkeypatch, capsys):

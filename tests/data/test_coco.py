@@ -1,4 +1,4 @@
-"""COCO's JSON: categories and their numbers, where the files are, and what is wrong in them."""
+"""Reader of COCO's JSON: categories and their ids, layouts of folders, and invalid files."""
 
 import json
 import re
@@ -16,7 +16,7 @@ def names(annotations):
     return [record.image.name for record in annotations.records]
 
 
-# ---------------------------------------------------------------------- what a file says
+# ---------------------------------------------------------------------- contents of a file
 
 
 def test_boxes_and_categories(tmp_path):
@@ -38,7 +38,7 @@ def test_boxes_and_categories(tmp_path):
     assert AnnotatedImages(found)[1][1]["areas"].tolist() == [123.5, 12]
 
 
-def test_images_may_have_names_for_numbers_and_no_size(tmp_path):
+def test_image_ids_may_be_strings_and_sizes_may_be_missing(tmp_path):
     images = [{"id": "x1", "file_name": "sub/1.png"}]
     record = read_coco(coco_folder(tmp_path, images=images, annotations=[coco_object("x1")])).records[0]
     assert (record.image_id, record.size, record.source) == ("x1", None, "all.json, image 'x1'")
@@ -57,7 +57,7 @@ def test_classes_are_the_categories_of_all_splits_used_or_not(tmp_path):
 
 
 @pytest.mark.parametrize("classes", [("dog", "cat"), ("background", "dog", "cat")])
-def test_classes_can_be_said(tmp_path, classes):
+def test_classes_can_be_given(tmp_path, classes):
     found = read_coco(
         coco_folder(tmp_path, annotations=[coco_object(category_id=7)], categories=CATEGORIES), classes=classes
     )
@@ -65,12 +65,12 @@ def test_classes_can_be_said(tmp_path, classes):
     assert found.records[0].labels.tolist() == [1]
 
 
-def test_a_class_that_is_no_category_is_named(tmp_path):
+def test_a_class_without_a_category_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="there is no category 'cow'; there are: cat, dog"):
         read_coco(coco_folder(tmp_path, categories=CATEGORIES), classes=("cat", "cow"))
 
 
-def test_an_unused_category_of_a_taken_name_and_a_background_are_left_out(tmp_path):
+def test_a_background_and_an_unused_category_with_the_name_of_another_are_left_out(tmp_path):
     categories = [
         {"id": 0, "name": "cat"},
         {"id": 1, "name": "cat"},
@@ -99,7 +99,7 @@ def test_a_group_without_objects_is_no_class(tmp_path):
     for split in ("train", "val"):
         found = read_coco(tmp_path, split)
         assert (found.classes, found.category_ids) == (("background", "cat", "dog"), (-1, 1, 2))
-    assert read_coco(tmp_path, classes=("dog", "pets")).category_ids == (-1, 2, 0)  # whoever names it, has it
+    assert read_coco(tmp_path, classes=("dog", "pets")).category_ids == (-1, 2, 0)  # unless it is given
 
 
 def test_a_group_with_an_object_in_any_split_is_a_class(tmp_path):
@@ -111,7 +111,7 @@ def test_a_group_with_an_object_in_any_split_is_a_class(tmp_path):
     assert read_coco(tmp_path, "train").classes == ("background", "pet", "cat")
 
 
-def test_two_used_categories_of_one_name_are_named(tmp_path):
+def test_two_used_categories_with_the_same_name_are_an_error(tmp_path):
     with pytest.raises(ValueError, match="categories 1 and 2 are both 'cat'"):
         read_coco(
             coco_folder(
@@ -122,7 +122,7 @@ def test_two_used_categories_of_one_name_are_named(tmp_path):
         )
 
 
-def test_splits_that_number_categories_differently_are_named(tmp_path):
+def test_splits_with_different_category_ids_are_an_error(tmp_path):
     for split, name in (("train", "cat"), ("val", "dog")):
         coco_folder(tmp_path, f"{split}.json", categories=[{"id": 1, "name": name}])
     with pytest.raises(ValueError, match="category 1 is 'cat' in one file and 'dog' in another"):
@@ -130,7 +130,7 @@ def test_splits_that_number_categories_differently_are_named(tmp_path):
     assert read_coco(tmp_path, "train", classes=("cat",)).category_ids == (-1, 1)
 
 
-# ---------------------------------------------------------------------- where the files are
+# ---------------------------------------------------------------------- layouts of folders
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_layouts_with_splits(tmp_path, train, val, images):
         pages = COCO(tmp_path, split)
         assert names(pages) == [name] and pages[0][1]["boxes"].tolist() == [[10, 5, 30, 25]]
     assert names(read_coco(tmp_path)) == ["1.png", "2.png"]
-    with pytest.raises(ValueError, match="has no split 'test'; there is: val, train"):
+    with pytest.raises(ValueError, match="has no split 'test'; it has val, train"):
         read_coco(tmp_path, "test")
 
 
@@ -178,7 +178,7 @@ def test_layouts_without_splits(tmp_path, name, images):
         assert AnnotatedImages(read_coco(path, "val"))[1][0].shape == (40, 60, 3)
 
 
-def test_images_where_the_user_says(tmp_path):
+def test_images_in_a_given_folder(tmp_path):
     coco_folder(tmp_path / "labels", "all.json", images=1)
     save_image(tmp_path / "photos" / "1.png")
     assert COCO(tmp_path / "labels" / "all.json", images=tmp_path / "photos").records[0].image.parent.name == "photos"
@@ -186,49 +186,49 @@ def test_images_where_the_user_says(tmp_path):
         COCO(tmp_path / "labels", images=tmp_path / "nowhere")
 
 
-def test_images_that_are_nowhere(tmp_path):
+def test_images_in_none_of_the_folders_are_an_error(tmp_path):
     write(tmp_path / "all.json", json.dumps(coco_content(2)))
     with pytest.raises(FileNotFoundError, match=r"none of the 2 images of .*all\.json \('1\.png', .* is in .*images"):
         read_coco(tmp_path)
 
 
-def test_an_image_that_is_not_there_is_named_when_it_is_asked_for(tmp_path):
+def test_a_missing_image_is_an_error_on_access(tmp_path):
     pages = COCO(coco_folder(tmp_path, images=2))
     (tmp_path / "images" / "2.png").unlink()
     assert pages[0][0].shape == (40, 60, 3)
-    with pytest.raises(FileNotFoundError, match=r"2\.png is not there"):
+    with pytest.raises(FileNotFoundError, match=r"2\.png"):
         pages[1]
 
 
 @pytest.mark.parametrize(
     "files, error, message",
     [
-        ((), ValueError, r"holds no JSON files; looked for annotations/instances_SPLIT\.json, .* train, val"),
+        ((), ValueError, r"has no JSON files; looked for annotations/instances_SPLIT\.json, .* train, val"),
         (
             ("a.json", "b.json"),
             ValueError,
-            "holds 2 JSON files whose names do not say their splits; name one of the files",
+            "has 2 JSON files whose names do not tell their splits; pass one of the files",
         ),
         (
             ("annotations/instances_train2014.json", "annotations/instances_train2017.json"),
             ValueError,
-            r"train2014\.json and .*train2017\.json are both of the split 'train'",
+            r"train2014\.json and .*train2017\.json both hold the split 'train'",
         ),
     ],
 )
-def test_folders_that_cannot_be_told(tmp_path, files, error, message):
+def test_ambiguous_folders_are_errors(tmp_path, files, error, message):
     for name in files:
         write(tmp_path / name, json.dumps(coco_content()))
     with pytest.raises(error, match=message):
         read_coco(tmp_path)
 
 
-def test_what_is_not_there_is_named(tmp_path):
+def test_a_missing_path_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent\.json"):
         read_coco(tmp_path / "absent.json")
 
 
-# ---------------------------------------------------------------------- what is wrong
+# ---------------------------------------------------------------------- invalid files
 
 
 @pytest.mark.parametrize(
@@ -239,9 +239,9 @@ def test_what_is_not_there_is_named(tmp_path):
         ("C:/1.png", "is not a path inside"),
         ("a/../../1.png", "is not a path inside"),
         ("link.png", "is a link to .*, outside"),
-        (None, "image is None"),
-        (17, "image is 17"),
-        ("", "image is ''"),
+        (None, "image name must be .*, got None"),
+        (17, "image name must be .*, got 17"),
+        ("", "image name must be .*, got ''"),
         ("a\0.png", "null"),
         ("\ud800.png", "surrogates"),
     ],
@@ -261,19 +261,19 @@ def test_an_image_outside_the_folder_is_never_opened(tmp_path, file_name, reason
 @pytest.mark.parametrize(
     "thing, reason",
     [
-        (coco_object(2, bbox=(1, 2, 3)), r"bbox of annotations\[1\] is \[1, 2, 3\], not x, y, width, height"),
-        (coco_object(2, bbox=(1, 2, 3, "wide")), r"bbox of annotations\[1\] is 'wide', not a number"),
-        (coco_object(2, bbox=(1, 2, 3, 10**400)), r"bbox of annotations\[1\] is 1000.*, not a number"),
-        (coco_object(2, bbox=(1, True, 3, 4)), "is True, not a number"),
-        (coco_object(2, area=-4), r"area of annotations\[1\] is -4.0; it must be at least 0"),
-        (coco_object(2, area=[]), r"area of annotations\[1\] is \[\], not a number"),
-        (coco_object(2, iscrowd=2), r"iscrowd of annotations\[1\] is 2; 0 or 1"),
-        (coco_object(2, category_id="cat"), r"category_id of annotations\[1\] is 'cat', not the number"),
-        ({"image_id": 2, "category_id": 1}, "bbox .* is None"),
-        ({"image_id": 2, "bbox": [1, 2, 3, 4]}, "category_id .* is None"),
+        (coco_object(2, bbox=(1, 2, 3)), r"bbox of annotations\[1\] must be \[x, y, width, height\], got \[1, 2, 3\]"),
+        (coco_object(2, bbox=(1, 2, 3, "wide")), r"bbox of annotations\[1\] must be a number, got 'wide'"),
+        (coco_object(2, bbox=(1, 2, 3, 10**400)), r"bbox of annotations\[1\] must be a number, got 1000"),
+        (coco_object(2, bbox=(1, True, 3, 4)), "must be a number, got True"),
+        (coco_object(2, area=-4), r"area of annotations\[1\] must be at least 0, got -4.0"),
+        (coco_object(2, area=[]), r"area of annotations\[1\] must be a number, got \[\]"),
+        (coco_object(2, iscrowd=2), r"iscrowd of annotations\[1\] must be 0 or 1, got 2"),
+        (coco_object(2, category_id="cat"), r"category_id of annotations\[1\] must be an integer, got 'cat'"),
+        ({"image_id": 2, "category_id": 1}, "bbox .* got None"),
+        ({"image_id": 2, "bbox": [1, 2, 3, 4]}, "category_id .* got None"),
     ],
 )
-def test_the_image_of_an_annotation_that_makes_no_sense_is_broken(tmp_path, thing, reason):
+def test_an_image_with_an_invalid_annotation_is_broken(tmp_path, thing, reason):
     coco_folder(tmp_path, images=2, annotations=[coco_object(1), thing])
     found = read_coco(tmp_path)
     assert names(found) == ["1.png"]
@@ -295,7 +295,7 @@ def test_the_image_of_an_annotation_that_makes_no_sense_is_broken(tmp_path, thin
         (coco_object(True), "it has no image_id"),
     ],
 )
-def test_an_annotation_of_no_image_is_broken(tmp_path, thing, reason):
+def test_an_annotation_without_an_image_is_broken(tmp_path, thing, reason):
     found = read_coco(coco_folder(tmp_path, annotations=[coco_object(), thing]))
     assert names(found) == ["1.png"] and len(found.records[0].boxes) == 1
     assert found.broken[0].source == "all.json, annotations[1]" and reason in found.broken[0].reason
@@ -309,18 +309,18 @@ def test_an_annotation_of_no_image_is_broken(tmp_path, thing, reason):
         (
             {"id": 2, "file_name": "a.png", "width": 1.5, "height": 2},
             "all.json, image 2",
-            "width is 1.5, not a number of",
+            "width must be a whole number of pixels, got 1.5",
         ),
-        ({"id": 2, "file_name": "a.png", "height": "x"}, "all.json, image 2", "height is 'x', not a number"),
+        ({"id": 2, "file_name": "a.png", "height": "x"}, "all.json, image 2", "height must be a number, got 'x'"),
     ],
 )
-def test_an_image_that_makes_no_sense_is_broken(tmp_path, image, source, reason):
+def test_an_invalid_image_entry_is_broken(tmp_path, image, source, reason):
     found = read_coco(coco_folder(tmp_path, images=[{"id": 1, "file_name": "1.png"}, image]))
     assert names(found) == ["1.png"]
     assert found.broken[0].source == source and reason in found.broken[0].reason
 
 
-def test_images_with_one_number_are_broken(tmp_path):
+def test_images_with_the_same_id_are_broken(tmp_path):
     images = [{"id": i, "file_name": f"{k}.png"} for k, i in enumerate((1, 2, 1))]
     found = read_coco(coco_folder(tmp_path, images=images, annotations=[coco_object(1), coco_object(2)]))
     assert names(found) == ["1.png"]
@@ -340,27 +340,27 @@ def test_an_unknown_category_is_an_unknown_class(tmp_path):
         (b"\xff\xff", "is not JSON"),
         ("[" * 200_000, "is not JSON"),
         (json.dumps(coco_content(0)), "has no images"),
-        ("[]", "it is not an object"),
+        ("[]", r"must be an object \{...\}, got list"),
         ("{}", "it has no list 'images'; it has nothing"),
         ('{"images": [], "annotations": {}}', "it has no list 'annotations'; it has 'images', 'annotations'"),
         ('{"images": [], "annotations": []}', "it has no list 'categories'"),
-        (json.dumps(coco_content(categories=["cat"])), r"categories\[0\] has no number: 'cat'"),
-        (json.dumps(coco_content(categories=[{"id": "1", "name": "cat"}])), r"categories\[0\] has no number"),
-        (json.dumps(coco_content(categories=[{"id": 1}])), r"categories\[0\]: the name is None"),
+        (json.dumps(coco_content(categories=["cat"])), r"categories\[0\] has no integer id: 'cat'"),
+        (json.dumps(coco_content(categories=[{"id": "1", "name": "cat"}])), r"categories\[0\] has no integer id"),
+        (json.dumps(coco_content(categories=[{"id": 1}])), r"categories\[0\]: the name must be a class name, got None"),
         (
             json.dumps(coco_content(categories=[{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}])),
-            r"categories\[1\] is 'dog', but category 1 is 'cat' already",
+            r"categories\[1\] is 'dog', but its id 1 already belongs to 'cat'",
         ),
     ],
 )
-def test_a_file_that_is_none_is_named(tmp_path, text, message):
+def test_an_invalid_file_is_an_error(tmp_path, text, message):
     save_image(tmp_path / "1.png")
     path = write(tmp_path / "all.json", text)
     with pytest.raises(ValueError, match=f"{path}.*{message}"):
         read_coco(path)
 
 
-def test_damaged_json_gives_annotations_or_an_error(tmp_path):
+def test_damaged_json_returns_annotations_or_raises_an_error(tmp_path):
     rng = np.random.default_rng(0)
     coco_folder(tmp_path, images=2, annotations=[coco_object(), coco_object(2, 7)], categories=CATEGORIES)
     path = tmp_path / "all.json"
@@ -384,19 +384,19 @@ def test_damaged_json_gives_annotations_or_an_error(tmp_path):
 JUNK = (None, True, -1, 1.5, float("nan"), "x", "", [], [1], {}, {"id": 1}, 10**400, "\ud800")
 
 
-def test_any_value_of_json_in_any_place_is_no_other_error(tmp_path):
+def test_any_json_value_at_any_position_raises_no_other_error(tmp_path):
     content = coco_content(2, [coco_object(iscrowd=0, area=4), coco_object(2, 7, ignore=1)], CATEGORIES)
     coco_folder(tmp_path, images=2)
     path = tmp_path / "all.json"
-    places = [(table, i, key) for table, entries in content.items() for i, entry in enumerate(entries) for key in entry]
-    places += [(table, i) for table in content for i in range(2)] + [(table,) for table in content]
-    for place in places:
+    paths = [(table, i, key) for table, entries in content.items() for i, entry in enumerate(entries) for key in entry]
+    paths += [(table, i) for table in content for i in range(2)] + [(table,) for table in content]
+    for keys in paths:
         for junk in JUNK:
             changed = json.loads(json.dumps(content))
             inner = changed
-            for key in place[:-1]:
+            for key in keys[:-1]:
                 inner = inner[key]
-            inner[place[-1]] = junk
+            inner[keys[-1]] = junk
             write(path, json.dumps(changed))
             try:
                 pages = AnnotatedImages(read_coco(path), on_error="skip", progress=False)

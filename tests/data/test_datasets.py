@@ -1,4 +1,4 @@
-"""The data sets: pages that depend on nothing but (seed, split, index), and boxes that fit what is drawn."""
+"""Data sets: pages that depend only on (seed, split, index), boxes that fit the drawn objects, and splits of files."""
 
 import hashlib
 import pickle
@@ -32,7 +32,7 @@ def digest(page) -> str:
     return hashlib.sha256(image.tobytes() + target["boxes"].tobytes() + target["labels"].tobytes()).hexdigest()
 
 
-def test_pages_have_the_promised_form(pages):
+def test_pages_have_the_documented_shapes_and_types(pages):
     assert pages.classes[0] == "background"
     counts = []
     for image, target in (pages[i] for i in range(len(pages))):
@@ -46,7 +46,7 @@ def test_pages_have_the_promised_form(pages):
     assert min(counts) <= 1 and max(counts) >= 7
 
 
-def test_a_page_does_not_depend_on_what_was_drawn_before(pages):
+def test_a_page_does_not_depend_on_earlier_pages(pages):
     forwards = [digest(pages[i]) for i in range(6)]
     assert [digest(pages[i]) for i in reversed(range(6))] == forwards[::-1]
     assert digest(pickle.loads(pickle.dumps(pages))[3]) == forwards[3]
@@ -71,14 +71,14 @@ def test_indices_work_as_those_of_a_list(pages):
     assert digest(pages[-1]) == digest(pages[PAGES - 1])
     assert digest(pages[np.int64(2)]) == digest(pages[2])
     for beyond in (PAGES, -PAGES - 1):
-        with pytest.raises(IndexError, match=f"page {beyond} of a data set of {PAGES} pages"):
+        with pytest.raises(IndexError, match=f"page index {beyond} is out of range; the data set has {PAGES} pages"):
             pages[beyond]
-    with pytest.raises(TypeError, match="a page of a data set is asked for by an integer, got slice"):
+    with pytest.raises(TypeError, match="the index of a page must be an integer, got slice"):
         pages[:2]
     assert sum(1 for _ in data.load("shapes", "val", n=3)) == 3
 
 
-def test_boxes_are_tight_around_what_is_drawn(pages):
+def test_boxes_are_tight_around_the_drawn_objects(pages):
     for i in range(PAGES):
         _, coverage, labels = pages.draw(pages.rng(i))
         target = pages[i][1]
@@ -92,17 +92,17 @@ def test_boxes_are_tight_around_what_is_drawn(pages):
     "kind, left, top, right, bottom",
     [
         # Half extents of an upright shape of radius 20: a square 20 / sqrt(2); a triangle 20 up, 10 down and 20 cos 30
-        # to either side; a cross three times as long as wide reaches 20 * 3 / sqrt(10).
+        # to either side; the arms of a cross, three times as long as wide, are 20 * 3 / sqrt(10) long.
         ("circle", 20, 20, 20, 20),
         ("square", 14.142, 14.142, 14.142, 14.142),
         ("triangle", 17.321, 20, 17.321, 10),
         ("cross", 18.974, 18.974, 18.974, 18.974),
     ],
 )
-def test_shapes_reach_as_far_as_geometry_says(kind, left, top, right, bottom):
+def test_shapes_have_their_geometric_extent(kind, left, top, right, bottom):
     coverage = shape_coverage(kind, (40.3, 50.8), 20.0, 0.0, (100, 90))
     expected = [40.3 - left, 50.8 - top, 40.3 + right, 50.8 + bottom]
-    tip = 1.0 if kind == "triangle" else 0.0  # a pixel at a pointed end is never half covered
+    tip = 1.0 if kind == "triangle" else 0.0  # the pixel at a sharp corner is never half covered
     np.testing.assert_allclose(tight_boxes(coverage[None])[0], expected, atol=0.5 + tip)
 
 
@@ -117,14 +117,14 @@ def test_shapes_have_their_area_at_every_angle(kind, area, angle):
 
 def test_shapes_turn_clockwise():
     turned = tight_boxes(shape_coverage("triangle", (50, 50), 30.0, np.pi / 2, (100, 100))[None])[0]
-    np.testing.assert_allclose(turned, [35, 24, 80, 76], atol=1.5)  # the corner that was at the top is at the right
+    np.testing.assert_allclose(turned, [35, 24, 80, 76], atol=1.5)  # the top corner is now on the right
 
 
-def test_visible_share_is_what_no_later_layer_covers():
+def test_visible_share_excludes_later_layers():
     layers = np.zeros((3, 4, 4), np.float32)
     layers[0, :, :2] = 1  # 8 pixels
-    layers[1, :2] = 1  # lies over 4 of them
-    layers[2, 3, :2] = 1  # and this over 2 more
+    layers[1, :2] = 1  # covers 4 of them
+    layers[2, 3, :2] = 1  # covers 2 more
     assert visible_shares(layers).tolist() == [0.25, 1.0, 1.0]
 
 
@@ -153,7 +153,7 @@ def test_pages_draw_only_glyphs_of_their_split(split):
     np.testing.assert_array_equal(pages.digits, values[own])
 
 
-def test_digits_are_dark_ink_that_hardly_overlaps():
+def test_digits_are_dark_and_overlap_little():
     pages = data.Digits(PAGES)
     for i in range(PAGES):
         image, coverage, _ = pages.draw(pages.rng(i))
@@ -162,7 +162,9 @@ def test_digits_are_dark_ink_that_hardly_overlaps():
         for layer, box in zip(coverage, boxes, strict=True):
             assert blank - np.median(image[layer > 0.9]) > 30
             sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])  # (G, 2)
-            shared = np.sort(np.clip(sides, 0, None).prod(axis=1))  # the largest is the box with itself
+            shared = np.sort(
+                np.clip(sides, 0, None).prod(axis=1)
+            )  # the largest is the intersection of the box with itself
             assert shared[:-1].sum() <= 0.25 * shared[-1]
 
 
@@ -172,7 +174,7 @@ def test_digits_come_in_many_sizes():
     assert 9 <= heights.min() <= 15 and 38 <= heights.max() <= 50
 
 
-def test_a_full_page_and_one_too_small_have_no_place():
+def test_a_full_page_and_a_small_page_have_no_free_position():
     rng = np.random.default_rng(0)
     assert digits.find_place(rng, (65, 10), (64, 90), np.zeros((0, 4))) is None
     assert digits.find_place(rng, (20, 20), (64, 90), np.array([[0, 0, 90, 64]])) is None
@@ -234,7 +236,7 @@ def test_tight_boxes_and_blend_by_hand():
         (lambda: shape_coverage("hexagon", (5, 5), 3.0, 0.0, (9, 9)), "got 'hexagon'"),
     ],
 )
-def test_bad_requests_are_named(call, message):
+def test_invalid_arguments_are_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -249,7 +251,7 @@ def test_lengths_of_the_splits():
 
 @pytest.fixture
 def folders(tmp_path):
-    """Ten pages in each form, by the form's name."""
+    """A folder with ten pages in each format; subfolders have the names of the formats."""
     pages = data.Shapes(10)
     for kind, write in (("voc", data.write_voc), ("coco", data.write_coco), ("csv", data.write_csv)):
         write(pages, tmp_path / kind, "train", progress=False)
@@ -264,7 +266,7 @@ def folders(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["voc", "coco", "csv", "masks"])
-def test_load_reads_every_form(folders, kind):
+def test_load_reads_every_format(folders, kind):
     train, val = (data.load(f"{kind}:{folders / kind}", split) for split in ("train", "val"))
     assert (len(train), len(val)) == (8, 2) and train.classes == val.classes
     image, target = train[0]
@@ -275,7 +277,7 @@ def test_load_reads_every_form(folders, kind):
     assert len(data.read_annotations(f"{kind}:{folders / kind}", None).records) == 10
 
 
-def test_load_hands_options_on(folders, monkeypatch):
+def test_load_passes_options_to_the_reader(folders, monkeypatch):
     classes = ["cross", "circle", "square", "triangle"]
     for kind in ("voc", "coco", "csv"):
         pages = data.load(f"{kind}:{folders / kind}", "val", options={"classes": classes})
@@ -294,7 +296,7 @@ def test_load_hands_options_on(folders, monkeypatch):
 
 
 def numbered(count):
-    """The annotations of images that are called 0.png, 1.png, ..."""
+    """Return annotations of the images 0.png, 1.png, ..."""
     return data.Annotations(("background", "class 1"), [record(Path(f"{i}.png")) for i in range(count)], [BROKEN])
 
 
@@ -310,13 +312,13 @@ def test_split_holds_out_a_share(count, share, held_out):
     assert (len(rest.records), len(part.records)) == (count - held_out, held_out)
     order = {id(record): i for i, record in enumerate(annotations.records)}
     for side in (rest, part):
-        places = [order[id(record)] for record in side.records]
-        assert places == sorted(places) and side.classes == annotations.classes
-        assert side.broken == [BROKEN]  # whose it is, nobody knows
+        positions = [order[id(record)] for record in side.records]
+        assert positions == sorted(positions) and side.classes == annotations.classes
+        assert side.broken == [BROKEN]  # in both parts, because it may belong to either
     assert {*map(id, rest.records)} | {*map(id, part.records)} == {*order}
 
 
-def test_split_depends_on_names_and_seed_alone():
+def test_split_depends_only_on_names_and_seed():
     annotations = numbered(40)
     chosen = {record.image.name for record in data.split(annotations)[1].records}
     backwards = data.split(annotations.subset(range(39, -1, -1)))[1].records
@@ -331,7 +333,7 @@ def test_split_depends_on_names_and_seed_alone():
     "count, share, message",
     [(1, 0.2, "at least two images are needed"), (4, 0, "share must be between 0 and 1, got 0"), (4, 1, "got 1")],
 )
-def test_split_refuses(count, share, message):
+def test_split_rejects_invalid_arguments(count, share, message):
     with pytest.raises(ValueError, match=message):
         data.split(numbered(count), share)
 
@@ -353,21 +355,21 @@ def test_split_refuses(count, share, message):
         (("train", "val"), None, (None, False)),
     ],
 )
-def test_where_a_split_is_read_from(known, split, expected):
+def test_source_of_a_split(known, split, expected):
     assert source_of(split, known, "x") == expected
 
 
 @pytest.mark.parametrize(
     "known, split, message",
     [
-        (("val",), "train", "x has no split 'train'; there is: val"),
-        (("test",), "train", "no split 'train'; there is: test"),
-        (("trainval", "test"), "tset", "there is: val, test, train, trainval$"),
-        (("train",), "test", "there is: val, train$"),
-        ((), "test", "it knows no splits, so there is train and val"),
-        ([f"s{i}" for i in range(12)], "train", "there is: s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, ...$"),
+        (("val",), "train", "x has no split 'train'; it has val"),
+        (("test",), "train", "no split 'train'; it has test"),
+        (("trainval", "test"), "tset", "it has val, test, train, trainval$"),
+        (("train",), "test", "it has val, train$"),
+        ((), "test", "it states no splits, so use train or val"),
+        ([f"s{i}" for i in range(12)], "train", "it has s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, ...$"),
     ],
 )
-def test_splits_that_are_not_there(known, split, message):
+def test_unknown_splits_are_errors(known, split, message):
     with pytest.raises(ValueError, match=message):
         source_of(split, known, "x")

@@ -1,4 +1,4 @@
-"""What images say about boxes: how well these fit, and what they suffer from as a whole."""
+"""Test of boxes on their images: how well they fit, and faults of all boxes together."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def kind(pages):
 
 
 def painted(n, contrast, place, seed=0, size=(96, 96)):
-    """Pages of cloudy noise with one to four ellipses each, where `place(rng)` says, so much lighter or darker."""
+    """Return pages of cloudy noise with 1 to 4 ellipses in boxes from place(rng), lighter or darker by `contrast`."""
     rng, pages = np.random.default_rng(seed), []
     for _ in range(n):
         page = 128 + 30 * clouds(rng, size, 6)[:, :, None] + grain(rng, size, 4)
@@ -69,14 +69,14 @@ def test_the_fit_of_a_box_is_its_rank_among_the_images():
     assert not fit.is_clear()
 
 
-def test_what_shows_nothing_is_left_out():
+def test_boxes_without_contrast_are_left_out():
     boxes = np.array([[10, 10, 50, 50], [0, 0, 128, 128], [10, 10, 11, 60], [100, 20, 140, 60]], float)
     entry = overlay.reduce_image(0, np.zeros((128, 128, 3), np.uint8), boxes)
     fits, _ = overlay.box_fits([entry], [entry], unchanged)
     assert len(fits) == 1  # the others fill the image, are too thin, leave it
 
 
-def test_how_likely_a_fit_is_by_chance():
+def test_number_of_images_that_fit_by_chance():
     # One box with fit 0.9 fits a tenth of images; of two boxes, -log 0.1 - log 0.1 = s is exceeded by e^-s (1 + s).
     assert overlay.by_chance(np.full((1, 10), 0.9)) == pytest.approx(np.full(10, 1.0))
     s = -2 * np.log(0.1)
@@ -96,13 +96,13 @@ def test_boxes_that_fit_give_no_verdict(clean):
         (lambda boxes, size: 2 * boxes, "wrong-scale"),
     ],
 )
-def test_wrong_coordinates_are_named(clean, change, expected):
+def test_wrong_coordinates_are_found(clean, change, expected):
     verdict = overlay.examine(reduced([(image, change(boxes, image.shape[:2])) for image, boxes in clean]))
     assert verdict.kind == expected and verdict.count >= 50 and "as they are" in verdict.numbers
 
 
 @pytest.mark.parametrize("slip", [1, 7])
-def test_boxes_of_another_image_are_named_with_that_image(clean, slip):
+def test_boxes_of_another_image_are_found_with_that_image(clean, slip):
     n = len(clean)
     verdict = overlay.examine(reduced([(clean[i][0], clean[(i + slip) % n][1]) for i in range(n)]))
     assert verdict.kind == "shuffled" and verdict.count == len(verdict.pairs) >= n / 3
@@ -119,12 +119,12 @@ def test_a_few_images_give_no_verdict(clean):
 @pytest.mark.parametrize("change", ["none", "swapped", "slipped"])
 @pytest.mark.parametrize(
     "case",
-    ["objects that look as what is around them", "the same place in every image", "boxes that fill the image"],
+    ["objects that look like their surroundings", "the same position in every image", "boxes that fill the image"],
 )
-def test_where_nothing_can_be_told_there_is_no_verdict(case, change):
+def test_images_without_evidence_give_no_verdict(case, change):
     pages = {
-        "objects that look as what is around them": lambda: painted(40, 0, anywhere),
-        "the same place in every image": lambda: painted(40, 60, lambda rng: (30, 30, 60, 60)),
+        "objects that look like their surroundings": lambda: painted(40, 0, anywhere),
+        "the same position in every image": lambda: painted(40, 60, lambda rng: (30, 30, 60, 60)),
         "boxes that fill the image": lambda: painted(40, 60, lambda rng: (2, 3, 95, 94)),
     }[case]()
     if change == "swapped":
@@ -140,7 +140,7 @@ def test_faint_objects_are_enough():
     assert kind([(image, overlay.swapped_axes(boxes, (96, 96))) for image, boxes in pages]) == "swapped-axes"
 
 
-def test_an_image_that_everything_fits_is_not_where_all_boxes_belong():
+def test_an_image_that_all_boxes_fit_gives_no_verdict():
     pages = painted(40, 0, anywhere)
     blocks = np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)
     pages[7] = (blocks.repeat(12, axis=0).repeat(12, axis=1), pages[7][1])
@@ -149,8 +149,8 @@ def test_an_image_that_everything_fits_is_not_where_all_boxes_belong():
     assert kind(pages) is None
 
 
-def test_boxes_that_fit_a_neighbour_as_well_belong_where_they_are():
-    """As in a film, of which two frames are nearly the same."""
+def test_boxes_that_also_fit_a_neighbour_give_no_verdict():
+    """Two frames of a video may be nearly the same."""
     pages = [
         (np.clip(image.astype(int) + step, 0, 255).astype(np.uint8), boxes)
         for image, boxes in painted(30, 60, anywhere)
@@ -159,13 +159,13 @@ def test_boxes_that_fit_a_neighbour_as_well_belong_where_they_are():
     assert kind(pages) is None
 
 
-def test_coordinates_change_as_they_say():
+def test_changes_of_coordinates():
     boxes = np.array([[1.0, 2, 5, 9]])
     assert overlay.swapped_axes(boxes, (10, 20)).tolist() == [[2, 1, 9, 5]]
     assert overlay.upside_down(boxes, (10, 20)).tolist() == [[1, 1, 5, 8]]
 
 
-def test_of_many_images_runs_of_neighbours_are_looked_at():
+def test_a_sample_of_many_images_has_runs_of_neighbours():
     assert overlay.sample(5).tolist() == [0, 1, 2, 3, 4]
     chosen = overlay.sample(100_000)
     assert len(chosen) == overlay.MAX_IMAGES and chosen[0] == 0 and chosen[-1] == 99_999

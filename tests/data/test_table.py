@@ -1,4 +1,4 @@
-"""Boxes as rows of a CSV file or of a table in memory."""
+"""Readers of boxes in the rows of a CSV file or of a table in memory."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ def names(annotations):
     return [record.image.name for record in annotations.records]
 
 
-# ---------------------------------------------------------------------- what rows say
+# ---------------------------------------------------------------------- rows
 
 
 def test_rows_of_an_image_are_its_objects(folder):
@@ -43,7 +43,7 @@ def test_rows_of_an_image_are_its_objects(folder):
     assert CSV(folder / "boxes.csv")[1][1]["labels"].tolist() == [2]
 
 
-def test_columns_stand_in_any_order_and_others_are_not_looked_at(folder):
+def test_columns_may_be_in_any_order_and_others_are_ignored(folder):
     text = (
         "\ufefflabel, y2, x2, y1, x1, score, width, height, crowd, difficult, image\r\n"
         "cat, 25, 30, 5, 10, high, 60, 40, 1, 0, sub/c.png\r\n\r\ncat, 4, 3, 2, 1, , 60, 40, , true, sub/c.png\r\n"
@@ -54,25 +54,25 @@ def test_columns_stand_in_any_order_and_others_are_not_looked_at(folder):
     assert record.size == (40, 60) and record.image == folder / "sub" / "c.png"
 
 
-def test_a_row_with_nothing_but_an_image_is_an_image_without_objects(folder):
+def test_a_row_with_only_an_image_is_an_image_without_objects(folder):
     found = read(folder, HEADER + "b.png,,,,,\n" + A)
     assert names(found) == ["b.png", "a.png"] and found.records[0].boxes.shape == (0, 4)
 
 
-def test_images_may_be_elsewhere(folder):
+def test_images_in_a_given_folder(folder):
     path = write(folder / "notes" / "boxes.csv", HEADER + A)
     assert read_csv(path, images=folder).records[0].image == folder / "a.png"
     with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
         read_csv(path, images=folder / "nowhere")
 
 
-def test_an_image_that_is_not_there_is_named_when_it_is_asked_for(folder):
+def test_a_missing_image_is_an_error_on_access(folder):
     read(folder, HEADER + "gone.png,1,2,3,4,cat\n")
-    with pytest.raises(FileNotFoundError, match=r"gone\.png is not there"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
         CSV(folder / "boxes.csv")[0]
 
 
-def test_classes_can_be_said(folder):
+def test_classes_can_be_given(folder):
     assert read(folder, HEADER + A, classes=("dog", "cat")).records[0].labels.tolist() == [2]
     assert read(folder, HEADER + A, classes=("dog",)).records[0].labels.tolist() == [-1]
     write(folder / "classes.txt", "zebra\ncat\n")
@@ -85,25 +85,25 @@ def test_classes_can_be_said(folder):
 # ---------------------------------------------------------------------- splits
 
 
-def test_a_column_says_the_splits(folder):
+def test_a_column_states_the_splits(folder):
     text = "split,image,x1,y1,x2,y2,label\ntrain,a.png,1,2,3,4,cat\nvalid,b.png,1,2,3,4,dog\n"
     for split, expected in (("train", ["a.png"]), ("val", ["b.png"]), (None, ["a.png", "b.png"])):
         found = read(folder, text, split)
         assert names(found) == expected and found.classes == ("background", "cat", "dog")
-    with pytest.raises(ValueError, match="has no split 'test'; there is: val, train"):
+    with pytest.raises(ValueError, match="has no split 'test'; it has val, train"):
         read(folder, text, "test")
 
 
-def test_files_say_the_splits(folder):
+def test_file_names_state_the_splits(folder):
     write(folder / "train.csv", HEADER + A)
     write(folder / "valid.csv", HEADER + "b.png,1,2,3,4,dog\nbad\n")
-    write(folder / "annotations.csv", "not looked at")
+    write(folder / "annotations.csv", "ignored")
     assert names(read_csv(folder, "train")) == ["a.png"] and not read_csv(folder, "train").broken
     assert names(read_csv(folder, "val")) == ["b.png"] and len(read_csv(folder, "val").broken) == 1
     assert names(read_csv(folder)) == ["a.png", "b.png"]
     assert read_csv(folder, "val").classes == ("background", "cat", "dog")
     write(folder / "val.csv", HEADER)
-    with pytest.raises(ValueError, match=r"valid\.csv and .*val\.csv are both of the split 'val'"):
+    with pytest.raises(ValueError, match=r"valid\.csv and .*val\.csv both hold the split 'val'"):
         read_csv(folder)
 
 
@@ -116,22 +116,24 @@ def test_without_splits_images_are_held_out(folder):
 @pytest.mark.parametrize(
     "text, reason",
     [
-        ("a.png,1,2,3,4,cat,train\na.png,1,2,3,4,cat,test\n", "another row has another split for a.png"),
-        ("a.png,1,2,3,4,cat,\n", "its split is empty"),
+        ("a.png,1,2,3,4,cat,train\na.png,1,2,3,4,cat,test\n", "split of a.png must be the same in all its rows"),
+        ("a.png,1,2,3,4,cat,\n", "its split must not be empty"),
     ],
 )
 def test_an_image_is_in_one_split(folder, text, reason):
     text = "image,x1,y1,x2,y2,label,split\n" + text + "b.png,1,2,3,4,cat,train\nsub/c.png,1,2,3,4,cat,val\n"
     found = read(folder, text)
     assert names(found) == ["b.png", "c.png"] and found.broken[0].reason == reason
-    assert len(read(folder, text, "train").broken) == len(read(folder, text, "val").broken) == 1  # whose, nobody knows
+    assert (
+        len(read(folder, text, "train").broken) == len(read(folder, text, "val").broken) == 1
+    )  # it may belong to either
 
 
 # ---------------------------------------------------------------------- in memory
 
 
 class Frame:
-    """As much of a DataFrame as is asked for."""
+    """The part of a DataFrame that the reader uses."""
 
     def __init__(self, rows):
         self.rows = rows
@@ -168,7 +170,7 @@ def test_flags_in_memory(folder, flag, expected):
 
 
 @pytest.mark.parametrize("label", [2, np.int64(2), 2.0, np.float32(2)])
-def test_an_integer_is_a_label_where_classes_are_said_and_a_name_where_not(folder, label):
+def test_an_integer_is_a_label_if_classes_are_given_and_else_a_name(folder, label):
     found = read_table([{**ROW, "label": label}], folder, classes=("cat", "dog"))
     assert found.records[0].labels.tolist() == [2] and found.records[0].names == ("dog",)
     found = read_table([{**ROW, "label": label}, {**ROW, "label": 10}], folder)
@@ -182,7 +184,7 @@ def test_labels_out_of_range_are_unknown(folder, label):
 
 
 @pytest.mark.parametrize("rows", [[(1, 2)], "text", {"image": 1}, [ROW, None], None, 3])
-def test_other_rows_are_refused(folder, rows):
+def test_other_rows_are_errors(folder, rows):
     with pytest.raises(TypeError, match="rows must be mappings"):
         read_table(rows, folder)
 
@@ -190,33 +192,33 @@ def test_other_rows_are_refused(folder, rows):
 def test_a_table_needs_its_columns(folder):
     with pytest.raises(ValueError, match="the table lacks the columns x1, label; it has image, xmin, y1, x2, y2, name"):
         read_table([{"image": "a.png", "xmin": 1, "y1": 2}, {"x2": 3, "y2": 4, "name": "cat"}], folder)
-    with pytest.raises(ValueError, match="the table has no images; nothing can be done with that"):
+    with pytest.raises(ValueError, match="the table has no images$"):
         read_table([], folder)
 
 
-# ---------------------------------------------------------------------- what is wrong
+# ---------------------------------------------------------------------- invalid files
 
 
 @pytest.mark.parametrize(
     "row, line, reason",
     [
-        ("b.png,1,2,3,cat\n", 4, "it has 5 cells, the header has 6"),
-        ("b.png,1,2,3,4,cat,1\n", 4, "it has 7 cells, the header has 6"),
-        ("bad\n", 4, "it has 1 cells, the header has 6"),
-        ("b.png,one,2,3,4,cat\n", 4, "x1 is 'one', not a number"),
-        ("b.png,1,2,,4,cat\n", 4, "x2 is '', not a number"),
-        ("b.png,1,2,3,4,\n", 4, "label is '', not the name of a class"),
-        ("b.png,,,,,cat\n", 4, "x1 is '', not a number"),
+        ("b.png,1,2,3,cat\n", 4, "it must have 6 cells like the header, got 5"),
+        ("b.png,1,2,3,4,cat,1\n", 4, "it must have 6 cells like the header, got 7"),
+        ("bad\n", 4, "it must have 6 cells like the header, got 1"),
+        ("b.png,one,2,3,4,cat\n", 4, "x1 must be a number, got 'one'"),
+        ("b.png,1,2,,4,cat\n", 4, "x2 must be a number, got ''"),
+        ("b.png,1,2,3,4,\n", 4, "label must be a class name, got ''"),
+        ("b.png,,,,,cat\n", 4, "x1 must be a number, got ''"),
         ("../secret.png,1,2,3,4,cat\n", 4, "'../secret.png' is not a path inside"),
         ("/etc/passwd,1,2,3,4,cat\n", 4, "is not a path inside"),
         ("D:\\a.png,1,2,3,4,cat\n", 4, "is not a path inside"),
         ("link.png,1,2,3,4,cat\n", 4, "is a link to .*, outside"),
-        (",1,2,3,4,cat\n", 4, "its image is '', not the name of a file"),
-        ('"b.\npng",1,2,3,x,cat\n', 5, "y2 is 'x', not a number"),
-        ("b.png,1,2,3,4,cat\nb.png,1,2,3,1_0,cat\n", 5, "y2 is '1_0', not a number"),
+        (",1,2,3,4,cat\n", 4, "its image must be a file name, got ''"),
+        ('"b.\npng",1,2,3,x,cat\n', 5, "y2 must be a number, got 'x'"),
+        ("b.png,1,2,3,4,cat\nb.png,1,2,3,1_0,cat\n", 5, "y2 must be a number, got '1_0'"),
     ],
 )
-def test_a_row_that_makes_no_sense_breaks_its_image(tmp_path, row, line, reason):
+def test_an_image_with_an_invalid_row_is_broken(tmp_path, row, line, reason):
     secret = save_image(tmp_path / "secret.png")
     root = tmp_path / "set"
     for name in ("a.png", "b.png"):
@@ -234,10 +236,10 @@ def test_a_row_that_makes_no_sense_breaks_its_image(tmp_path, row, line, reason)
 @pytest.mark.parametrize(
     "size, reason",
     [
-        ("60,40\na.png,1,2,3,4,cat,61,40", "another row has another width and height"),
-        ("60,forty", "height is 'forty'"),
-        ("60,40.5", "height is '40.5', not a number of pixels"),
-        ("60,inf", "height is 'inf', not a number of pixels"),
+        ("60,40\na.png,1,2,3,4,cat,61,40", "width and height of a.png must be the same in all its rows"),
+        ("60,forty", "height must be a number, got 'forty'"),
+        ("60,40.5", "height must be a whole number of pixels, got '40.5'"),
+        ("60,inf", "height must be a whole number of pixels, got 'inf'"),
     ],
 )
 def test_an_image_has_one_size(folder, size, reason):
@@ -256,26 +258,26 @@ def test_an_image_has_one_size(folder, size, reason):
             "a.png,1,2,3,4,cat\n",
             "has a.png, 1, 2, 3, 4, cat; the first line names the columns: image,x1,y1,x2,y2,label$",
         ),
-        ("image,x1,y1,x2,y2,label,x1\n", "has the column x1 twice"),
-        (HEADER.encode("utf-16"), r"boxes\.csv is not a text in UTF-8"),
+        ("image,x1,y1,x2,y2,label,x1\n", "has the column x1 more than once"),
+        (HEADER.encode("utf-16"), r"boxes\.csv is not UTF-8 text"),
         (HEADER + '"a.png,1,2', r"boxes\.csv, line 2: unexpected end"),
         (HEADER + 'a.png,1,2,3,4,"cat"s\n', r"boxes\.csv, line 2: "),
         (HEADER + "a" * 200_000, "line 2: field larger than"),
     ],
 )
-def test_a_file_that_is_none_is_named(folder, text, message):
+def test_an_invalid_file_is_an_error(folder, text, message):
     with pytest.raises(ValueError, match=message):
         read(folder, text)
 
 
-def test_folders_without_tables_are_named(folder):
-    with pytest.raises(FileNotFoundError, match=r"holds no annotations in CSV; looked for train\.csv, .*tions\.csv"):
+def test_folders_without_tables_are_errors(folder):
+    with pytest.raises(FileNotFoundError, match=r"has no CSV annotations; looked for train\.csv, .*tions\.csv"):
         read_csv(folder)
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent\.csv"):
         read_csv(folder / "absent.csv")
 
 
-def test_damaged_files_give_annotations_or_an_error(folder):
+def test_damaged_files_return_annotations_or_raise_an_error(folder):
     rng = np.random.default_rng(0)
     text = "image,x1,y1,x2,y2,label,difficult,width,height\na.png,10,5,30,25,cat,0,60,40\nb.png,,,,,,,60,40\n"
     content = np.frombuffer(text.encode(), np.uint8)

@@ -1,4 +1,4 @@
-"""Data sets with planted faults: each is found, once, with its count and where it is; clean ones have none."""
+"""Data sets with planted faults: each fault is found once, with its count and its position; clean sets have none."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from rcnn.data.validation import shared_images, validate
 
 
 class Own:
-    """A data set of one's own, from a list of pages."""
+    """A user's data set, from a list of pages."""
 
     def __init__(self, pages, classes=data.Shapes.classes):
         self.pages, self.classes = pages, classes
@@ -103,7 +103,7 @@ def test_a_clean_folder_has_no_problems(tmp_path, kind):
     assert check(annotations).counts == check(data.Shapes(30)).counts
 
 
-# ---------------------------------------------------------------------- a Dataset of one's own
+# ---------------------------------------------------------------------- a user's data set
 
 
 def set_box(box):
@@ -144,13 +144,13 @@ def put(key, change):
         (set_box([np.nan, 10, 20, 40]), "not-finite", "box 0: (nan, 10, 20, 40)"),
         (set_box([1, 10, np.inf, 40]), "not-finite", "box 0: (1, 10, inf, 40)"),
         (set_label(0), "background-label", "box 0: ("),
-        (set_label(5), "label-range", "box 0: label 5; classes have 1 .. 4"),
-        (set_label(-1), "label-range", "box 0: label -1; classes have 1 .. 4"),
-        (twice, "duplicate-box", "is box 0 once more"),
+        (set_label(5), "label-range", "box 0: label 5; labels are 1 to 4"),
+        (set_label(-1), "label-range", "box 0: label -1; labels are 1 to 4"),
+        (twice, "duplicate-box", "repeats box 0"),
         (put("labels", lambda labels: labels.astype(float)), "malformed-item", "labels must hold integers"),
         (put("labels", lambda labels: labels[1:]), "malformed-item", "labels must have shape (3,), got (2,)"),
         (put("boxes", lambda boxes: boxes[:, :3]), "malformed-item", "boxes must have shape (N, 4), got (3, 3)"),
-        (lambda page: page[1].pop("labels"), "malformed-item", "target is dict with 'boxes'"),
+        (lambda page: page[1].pop("labels"), "malformed-item", "got dict with 'boxes'"),
     ],
 )
 @pytest.mark.filterwarnings("error")
@@ -168,16 +168,24 @@ def test_each_fault_of_a_target_is_found_once(own, plant, kind, words):
     ("page", "kind", "words"),
     [
         (KeyError("gone"), "failing-item", "KeyError: 'gone'"),
-        (np.zeros((8, 8, 3), np.uint8), "malformed-item", "is ndarray, not (image, target)"),
-        ((np.zeros((3, 8, 8), np.uint8), {"boxes": [], "labels": []}), "malformed-item", "shape (3, 8, 8)"),
-        ((np.full((8, 8, 3), 255.0), {"boxes": [], "labels": []}), "malformed-item", "values from 255 to 255"),
-        ((np.zeros((8, 8, 3), int), {"boxes": [], "labels": []}), "malformed-item", "its image is int64"),
-        ((None, {"boxes": [], "labels": []}), "malformed-item", "its image is NoneType"),
-        (("missing.png", {"boxes": [], "labels": []}), "malformed-item", "missing.png is not there"),
-        ((np.zeros((8, 8, 3), np.uint8), [1]), "malformed-item", "its target is list"),
+        (np.zeros((8, 8, 3), np.uint8), "malformed-item", "must be (image, target), got ndarray"),
+        (
+            (np.zeros((3, 8, 8), np.uint8), {"boxes": [], "labels": []}),
+            "malformed-item",
+            "shape (H, W, 3), got (3, 8, 8)",
+        ),
+        (
+            (np.full((8, 8, 3), 255.0), {"boxes": [], "labels": []}),
+            "malformed-item",
+            "floats in [0, 1], got 255 to 255",
+        ),
+        ((np.zeros((8, 8, 3), int), {"boxes": [], "labels": []}), "malformed-item", "got int64"),
+        ((None, {"boxes": [], "labels": []}), "malformed-item", "got NoneType"),
+        (("missing.png", {"boxes": [], "labels": []}), "malformed-item", "missing.png"),
+        ((np.zeros((8, 8, 3), np.uint8), [1]), "malformed-item", "got list"),
     ],
 )
-def test_what_is_no_page_is_named_and_the_rest_is_looked_at(own, page, kind, words):
+def test_a_malformed_item_is_found_and_the_others_are_checked(own, page, kind, words):
     own[7] = page
     own[9][1]["labels"][0] = 0
     report = check(Own(own))
@@ -185,16 +193,16 @@ def test_what_is_no_page_is_named_and_the_rest_is_looked_at(own, page, kind, wor
     assert words in str(report.problems[0].examples[0]) and report.problems[0].examples[0].image == 7
 
 
-def test_what_detectors_take_for_images_is_right(own, tmp_path):
+def test_all_forms_of_an_image_are_valid(own, tmp_path):
     Image.fromarray(own[2][0]).save(tmp_path / "a.png")
     own[0] = (own[0][0] / 255, own[0][1])
     own[1] = (Image.fromarray(own[1][0]), own[1][1])
     own[2] = (tmp_path / "a.png", own[2][1])
-    own[3][1]["boxes"][0, 0] = -0.75  # rounding, which is cut
+    own[3][1]["boxes"][0, 0] = -0.75  # a rounded coordinate, which is clipped
     assert check(Own(own)).problems == ()
 
 
-def test_difficult_objects_and_crowds_are_counted_apart(own):
+def test_difficult_objects_and_crowds_are_counted_separately(own):
     plain = check(Own(own)).counts
     own[4][1].update(difficult=[True, False, False], crowd=[False, True, False])
     counts = check(Own(own)).counts
@@ -204,7 +212,7 @@ def test_difficult_objects_and_crowds_are_counted_apart(own):
     assert found(check(Own(own))) == [("malformed-item", 1)]
 
 
-def test_the_count_is_of_all_and_the_examples_are_the_first(own):
+def test_all_occurrences_are_counted_and_the_first_are_examples(own):
     for _, target in own:
         target["labels"][:] = 0
     total = sum(len(target["labels"]) for _, target in own)
@@ -239,7 +247,7 @@ def test_classes_without_objects_or_with_few(own):
         ((9, 30, 30), 0),
     ],
 )
-def test_how_many_are_few(counts, few):
+def test_numbers_of_objects_that_are_few(counts, few):
     image = np.zeros((100, 100, 3), np.uint8)
     boxes = np.arange(sum(counts))[:, None] + np.array([0, 0, 5, 5])
     labels = np.repeat(np.arange(len(counts)) + 1, counts)
@@ -247,7 +255,7 @@ def test_how_many_are_few(counts, few):
     assert found(report) == [("few-examples", few)] * (few > 0)
 
 
-def test_few_are_enough_to_measure_with(own):
+def test_few_objects_are_enough_for_evaluation(own):
     assert [kind for kind, _ in found(check(Own(own[:4])))] == ["few-examples"]
     assert check(Own(own[:4]), to_learn=False).problems == ()
 
@@ -257,7 +265,7 @@ def test_names_of_classes(own):
     assert found(check(Own(own, classes))) == [("no-background", 1), ("similar-names", 1)]
 
 
-def test_images_without_objects_are_ordinary_until_they_are_most(own):
+def test_images_without_objects_are_a_problem_only_if_they_are_the_majority(own):
     nothing = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}
     empty = [(np.full((9, 9, 3), i, np.uint8), nothing) for i in range(21)]
     half = 20 - 2 * check(Own(own)).counts.empty
@@ -274,7 +282,7 @@ def test_the_same_image_twice(own):
     report = check(Own(own))
     assert ("identical-images", 2) in found(report)
     examples = next(p for p in report.problems if p.kind == "identical-images").examples
-    assert [str(e) for e in examples] == ["image 5: is image 3", "image 8: is image 3, with other boxes"]
+    assert [str(e) for e in examples] == ["image 5: same as image 3", "image 8: same as image 3, with other boxes"]
 
 
 def test_the_same_image_in_train_and_val(own):
@@ -284,10 +292,10 @@ def test_the_same_image_in_train_and_val(own):
     val[2] = own[6]
     (problem,) = shared_images(train, check(Own(val)))
     assert (problem.kind, problem.count) == ("shared-image", 1)
-    assert str(problem.examples[0]) == "image 2: is image 6 of train"
+    assert str(problem.examples[0]) == "image 2: same as image 6 of train"
 
 
-# ---------------------------------------------------------------------- how all boxes are written
+# ---------------------------------------------------------------------- the format of all boxes
 
 
 def rewritten(pages, change):
@@ -330,10 +338,10 @@ def swap(boxes, shape):
         ),
     ],
 )
-def test_boxes_that_are_written_otherwise(size, change, kind):
+def test_boxes_in_another_format(size, change, kind):
     report = check(rewritten(drawn(data.Digits(50, size=size)), change))
     assert report.problems[0].kind == kind and not report.ok
-    assert {p.kind for p in report.problems[1:]} <= {"box-outside", "empty-box"}  # what follows from it
+    assert {p.kind for p in report.problems[1:]} <= {"box-outside", "empty-box"}  # consequences of the fault
     assert report.problems[0].examples[0].place == WHOLE and report.problems[0].count >= 200
     assert "more" not in str(report.problems[0])
 
@@ -346,7 +354,7 @@ def test_boxes_of_other_images():
         assert example.detail == f"its boxes fit image {(example.image - 1) % 50}"
 
 
-def test_a_few_boxes_outside_are_not_taken_for_swapped_axes():
+def test_a_few_boxes_outside_are_not_reported_as_swapped_axes():
     pages = drawn(data.Digits(30, size=(64, 200)))
     annotated = [target for _, target in pages if len(target["boxes"])]
     for target in annotated:
@@ -382,8 +390,8 @@ def cut_short(path):
     ("plant", "kind", "words"),
     [
         (lambda f: image(f, 4).unlink(), "missing-image", "train_000004.png (Annotations/train_000004.xml)"),
-        (lambda f: cut_short(image(f, 4)), "unreadable-image", "(Annotations/train_000004.xml): cannot be read"),
-        (lambda f: image(f, 4).write_text("no"), "unreadable-image", "not an image of a kind that can be read"),
+        (lambda f: cut_short(image(f, 4)), "unreadable-image", "(Annotations/train_000004.xml): "),
+        (lambda f: image(f, 4).write_text("no"), "unreadable-image", "(Annotations/train_000004.xml): "),
         (
             lambda f: annotation(f, 4).write_text("<annotation>"),
             "unreadable-annotation",
@@ -397,7 +405,7 @@ def cut_short(path):
         (
             lambda f: edit(annotation(f, 4), "<width>128", "<width>256"),
             "size-mismatch",
-            "says 256 x 128, the file has 128 x 128",
+            "states 256 x 128, the file has 128 x 128",
         ),
         (lambda f: edit(annotation(f, 4), "<xmax>.*?</xmax>", "<xmax>400</xmax>"), "box-outside", "box 0: ("),
         (lambda f: edit(annotation(f, 4), "<xmax>.*?</xmax>", "<xmax>0</xmax>"), "empty-box", "box 0: ("),
@@ -412,7 +420,7 @@ def test_each_fault_of_a_folder_is_found_once_and_stops_training(folder, plant, 
     assert words in str(report.problems[0].examples[0])
 
 
-def test_what_check_lets_pass_can_be_loaded_and_what_it_stops_cannot(folder):
+def test_an_image_can_be_loaded_exactly_if_it_has_no_errors(folder):
     for i, (pattern, replacement) in enumerate(
         [
             ("<xmax>.*?</xmax>", "<xmax>129</xmax>"),
@@ -439,7 +447,7 @@ def test_what_check_lets_pass_can_be_loaded_and_what_it_stops_cannot(folder):
     assert stopped == fails and len(fails) == 5
 
 
-def test_what_was_left_out_is_a_warning(folder):
+def test_skipped_entries_are_a_warning(folder):
     image(folder, 4).unlink()
     annotation(folder, 9).write_text("<annotation>")
     pages = data.VOC(folder, on_error="skip", progress=False)
@@ -452,7 +460,9 @@ def test_a_file_that_is_listed_twice(folder):
     again = dataclasses.replace(annotations.records[3], source="again.xml")
     report = check(dataclasses.replace(annotations, records=[*annotations.records, again]))
     assert found(report) == [("listed-twice", 1)] and report.ok
-    assert str(report.problems[0].examples[0]).startswith("train_000003.png (again.xml): as in train_000003.png (Ann")
+    assert str(report.problems[0].examples[0]).startswith(
+        "train_000003.png (again.xml): same file as train_000003.png (A"
+    )
 
 
 def test_annotations_that_count_from_0(folder):
@@ -470,22 +480,22 @@ def test_annotations_that_count_from_0(folder):
     assert check(data.read_voc(folder, first_pixel=0, progress=False)).problems == ()
 
 
-def test_boxes_at_minus_1_have_other_reasons_where_some_end_beyond_the_image(own):
+def test_boxes_at_minus_1_have_another_reason_if_some_end_beyond_the_image(own):
     own[4][1]["boxes"][0, 0] = -1
     assert found(check(Own(own))) == [("counts-from-0", 1)]
     own[5][1]["boxes"][0, 2] = 128.5
     assert check(Own(own)).problems == ()
 
 
-def test_difficult_objects_of_a_folder_are_counted_apart(folder):
+def test_difficult_objects_of_a_folder_are_counted_separately(folder):
     edit(annotation(folder, 4), "<difficult>0", "<difficult>1")
     report = check(data.read_voc(folder, progress=False))
     assert report.problems == () and report.counts.ignored == 1
 
 
 @pytest.mark.parametrize("upright", [False, True])
-def test_turned_images_are_looked_at_as_their_boxes_are_written(tmp_path, upright):
-    """Wide images that are stored high: boxes of either way up are where they belong."""
+def test_rotated_images_are_checked_in_the_orientation_of_their_boxes(tmp_path, upright):
+    """Wide images are stored rotated; boxes on the stored and on the upright image are both correct."""
     rows = []
     for i, (page, target) in enumerate(drawn(data.Digits(30, size=(64, 160)))):
         stored = Image.fromarray(page).transpose(Image.Transpose.ROTATE_90)  # orientation 6 turns it back
@@ -524,11 +534,11 @@ def test_a_report_is_the_same_every_time_as_text_and_as_json(own):
     assert json.loads(json.dumps(first.as_dict())) == second.as_dict()
     text = str(first)
     assert re.search(r"^circle +\d+$", text, re.MULTILINE) and "3 errors, 0 warnings" in text
-    assert re.search(r"^ +1  error: a box reaches more than a pixel .*\(box-outside\)$", text, re.MULTILINE)
+    assert re.search(r"^ +1  error: a box extends more than one pixel .*\(box-outside\)$", text, re.MULTILINE)
     assert text.count("to do: ") == 3 and text.index("failing-item") < text.index("box-outside")
 
 
-def test_errors_come_before_warnings_and_causes_before_what_follows():
+def test_errors_come_before_warnings_and_causes_before_effects():
     notes = Notes(1)
     for kind in reversed(KINDS):
         notes.add(kind, Example("here"))
@@ -546,7 +556,7 @@ def test_only_some_of_the_images():
     assert [example.image for example in some.digests.values()] == [1, 4]
 
 
-def test_whether_boxes_fit_is_looked_at_in_the_chosen_images():
+def test_boxes_are_tested_on_the_chosen_images_only():
     pages = drawn(data.Digits(100))
     half = Own(pages[:50] + rewritten(pages[50:], swap).pages, data.Digits.classes)
     assert found(check(half, only=range(50))) == []

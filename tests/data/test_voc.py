@@ -1,4 +1,4 @@
-"""VOC folders: which files belong together, what their XML says, and what is wrong with it."""
+"""Reader of VOC folders: pairs of files, contents of the XML, and invalid files."""
 
 import re
 
@@ -17,7 +17,7 @@ def read(folder, *arguments, **options):
 
 
 def one(folder, xml, **options):
-    """The annotations of a folder with one image, a.png."""
+    """Return the annotations of a folder with one image, a.png."""
     return read(voc_folder(folder, {"a": xml}), **options)
 
 
@@ -25,7 +25,7 @@ def names(annotations):
     return [record.image.name for record in annotations.records]
 
 
-# ---------------------------------------------------------------------- what an annotation says
+# ---------------------------------------------------------------------- contents of an annotation
 
 
 def test_pixels_count_from_one_and_both_ends_belong_to_the_box(tmp_path):
@@ -57,7 +57,7 @@ def test_difficult_and_truncated_objects_are_marked(tmp_path, flag, other, text,
     assert getattr(record, flag).tolist() == [expected] and getattr(record, other).tolist() == [True]
 
 
-def test_parts_are_no_objects(tmp_path):
+def test_parts_are_ignored(tmp_path):
     person = voc_object("person", extra="<pose>Left</pose>").replace(
         "</object>", f"<part>{voc_object('head', (1, 2, 3, 4))[8:-9]}</part></object>"
     )
@@ -76,7 +76,7 @@ def test_the_order_of_the_elements_does_not_matter(tmp_path):
 
 
 @pytest.mark.parametrize("size", [None, (0, 0)])
-def test_a_size_that_is_not_stated_is_not_known(tmp_path, size):
+def test_a_size_that_is_missing_or_0_is_unknown(tmp_path, size):
     assert one(tmp_path, voc_xml(CAT, size=size)).records[0].size is None
 
 
@@ -87,7 +87,7 @@ def test_an_image_without_objects_is_an_ordinary_one(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
-def test_xml_says_its_encoding(tmp_path, encoding):
+def test_xml_states_its_encoding(tmp_path, encoding):
     voc_folder(tmp_path, {"a": ""})
     text = f'<?xml version="1.0" encoding="{encoding}"?>' + voc_xml(voc_object("café"))
     write(tmp_path / "Annotations" / "a.xml", text.encode(encoding))
@@ -108,19 +108,19 @@ def test_classes_that_are_numbers_follow_their_values(tmp_path):
     assert one(tmp_path, voc_xml(*map(voc_object, ("10", "9", "1")))).classes == ("background", "1", "9", "10")
 
 
-def test_an_object_that_is_called_background_is_of_no_class(tmp_path):
+def test_an_object_with_the_name_background_has_no_class(tmp_path):
     found = one(tmp_path, voc_xml(CAT, voc_object("background")))
     assert found.classes == ("background", "cat") and found.records[0].labels.tolist() == [1, -1]
 
 
 @pytest.mark.parametrize("classes", [("dog", "cat"), ("background", "dog", "cat")])
-def test_classes_can_be_said(tmp_path, classes):
+def test_classes_can_be_given(tmp_path, classes):
     found = one(tmp_path, voc_xml(CAT, voc_object("cow"), voc_object("background")), classes=classes)
     assert found.classes == ("background", "dog", "cat")
     assert found.records[0].labels.tolist() == [2, -1, -1]
 
 
-def test_classes_can_be_said_by_a_file(tmp_path):
+def test_a_file_may_state_the_classes(tmp_path):
     voc_folder(tmp_path, {"a": voc_xml(CAT)})
     write(tmp_path / "classes.txt", "zebra\ncat\n\n")
     assert read(tmp_path).classes == ("background", "zebra", "cat")
@@ -139,22 +139,22 @@ def test_classes_can_be_said_by_a_file(tmp_path):
         (("cat", "background"), ValueError, "the background comes first"),
     ],
 )
-def test_classes_that_cannot_be(tmp_path, classes, error, message):
+def test_invalid_classes_are_errors(tmp_path, classes, error, message):
     with pytest.raises(error, match=message):
         one(tmp_path, voc_xml(CAT), classes=classes)
 
 
-# ---------------------------------------------------------------------- which files
+# ---------------------------------------------------------------------- layouts of folders
 
 
-def test_image_sets_say_the_splits(tmp_path):
+def test_image_sets_state_the_splits(tmp_path):
     sheets = {name: voc_xml(CAT) for name in "abcd"}
-    voc_folder(tmp_path, sheets, {"train": "b\n\na\n", "val": "c 1\nd -1\n", "mine": "\ufeffd\n"})
+    voc_folder(tmp_path, sheets, {"train": "b\n\na\n", "val": "c 1\nd -1\n", "own": "\ufeffd\n"})
     assert names(read(tmp_path, "train")) == ["b.png", "a.png"]
     assert names(read(tmp_path, "val")) == ["c.png", "d.png"]
-    assert names(read(tmp_path, "mine")) == ["d.png"]
+    assert names(read(tmp_path, "own")) == ["d.png"]
     assert names(read(tmp_path)) == ["a.png", "b.png", "c.png", "d.png"]
-    with pytest.raises(ValueError, match=f"{tmp_path} has no split 'test'; there is: val, mine, train"):
+    with pytest.raises(ValueError, match=f"{tmp_path} has no split 'test'; it has own, val, train"):
         read(tmp_path, "test")
 
 
@@ -163,7 +163,7 @@ def test_a_name_without_annotation_is_broken(tmp_path):
     found = read(tmp_path, "train")
     assert names(found) == ["a.png"]
     assert [broken.source for broken in found.broken] == [f"ImageSets/Main/train.txt, line {i}" for i in (2, 3)]
-    assert found.broken[0].reason == "there is no Annotations/absent.xml"
+    assert found.broken[0].reason == "Annotations/absent.xml: file not found"
     assert found.broken[1].reason.startswith("'../b.xml' is not a path inside")
     assert not read(tmp_path, "val").broken
 
@@ -176,7 +176,7 @@ def test_layouts_without_splits(tmp_path, xml_folder, image_folder):
         save_image(tmp_path / image_folder / f"{stem}.png")
         write(tmp_path / xml_folder / f"{stem}.xml", voc_xml(CAT, filename=f"{stem}.png"))
     save_image(tmp_path / image_folder / "without.png")
-    write(tmp_path / xml_folder / "._a.xml", b"\0\5\26\7")  # what a Mac's archive leaves behind
+    write(tmp_path / xml_folder / "._a.xml", b"\0\5\26\7")  # a hidden file from an archive made on macOS
     found = read(tmp_path)
     assert names(found) == ["a.png", "b.png"] and not found.broken
     assert len(data.AnnotatedImages(found)) == 2
@@ -196,7 +196,7 @@ def test_a_layout_with_a_folder_for_each_split(tmp_path):
     "filename, files, expected",
     [
         ("a.png", ("a.png", "a.jpg"), "a.png"),
-        ("other.png", ("a.JPG", "other.png"), "a.JPG"),  # a copied annotation whose filename nobody changed
+        ("other.png", ("a.JPG", "other.png"), "a.JPG"),  # a copied annotation with the old <filename>
         ("other.png", ("other.png",), "other.png"),
         ("other", ("other.jpeg",), "other.jpeg"),
         ("v1.2", ("v1.2.webp",), "v1.2.webp"),
@@ -217,7 +217,7 @@ def test_the_image_of_an_annotation(tmp_path, filename, files, expected):
 @pytest.mark.parametrize(
     "filename, files, reason",
     [
-        ("", ("a.jpg", "a.png"), "its image could be any of a.jpg, a.png"),
+        ("", ("a.jpg", "a.png"), "several images match: a.jpg, a.png"),
         ("../secret.png", ("a.png",), "'../secret.png' is not a path inside"),
         ("x/../../secret.png", (), "is not a path inside"),
         ("..\\secret.png", (), "is not a path inside"),
@@ -255,11 +255,11 @@ def test_a_link_inside_the_folder_and_a_folder_that_is_a_link_are_followed(tmp_p
     "path, error, message",
     [
         ("absent", FileNotFoundError, "there is no folder .*absent"),
-        ("file", NotADirectoryError, "file is a file; a folder"),
-        ("empty", ValueError, r"empty holds no VOC annotations; looked for Annotations/\*\.xml, .*valid/\*\.xml"),
+        ("file", NotADirectoryError, "file must be a folder, got a file"),
+        ("empty", ValueError, r"empty has no VOC annotations; looked for Annotations/\*\.xml, .*valid/\*\.xml"),
     ],
 )
-def test_other_folders_are_named(tmp_path, path, error, message):
+def test_other_folders_are_errors(tmp_path, path, error, message):
     write(tmp_path / "file", b"")
     (tmp_path / "empty" / "Annotations").mkdir(parents=True)
     with pytest.raises(error, match=message):
@@ -272,7 +272,7 @@ def test_the_first_pixel_is_0_or_1(tmp_path, first_pixel):
         one(tmp_path, voc_xml(CAT), first_pixel=first_pixel)
 
 
-# ---------------------------------------------------------------------- what is wrong
+# ---------------------------------------------------------------------- invalid files
 
 LAUGHS = "".join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True))
 BILLION = f'<!DOCTYPE l [<!ENTITY a "lol">{LAUGHS}]>'
@@ -286,19 +286,22 @@ BILLION = f'<!DOCTYPE l [<!ENTITY a "lol">{LAUGHS}]>'
         ("not xml", "syntax error"),
         (b"\xff\xfe\0", "unclosed token"),
         ('<?xml version="1.0" encoding="ebcdic-x"?><annotation/>', "encoding"),
-        ("<kml/>", "it begins with <kml>, not with <annotation>"),
-        (voc_xml("<object><name>cat</name></object>"), "xmin of object 0 is None, not a number"),
-        (voc_xml(CAT, voc_object(box=(1, "abc", 3, 4))), "ymin of object 1 is 'abc', not a number"),
-        (voc_xml(voc_object(box=(1, 2, "1_000", 4))), "xmax of object 0 is '1_000', not a number"),
-        (voc_xml(voc_object(" ")), "the name of object 0 is ' ', not the name of a class"),
-        (voc_xml(voc_object(extra="<difficult>maybe</difficult>")), "difficult of object 0 is 'maybe'; 0 or 1"),
-        (voc_xml(CAT, size=(60, -40)), "height is '-40', not a number of pixels"),
-        (voc_xml(CAT, size=("1e999", 40)), "width is '1e999', not a number of pixels"),
+        ("<kml/>", "it must begin with <annotation>, got <kml>"),
+        (voc_xml("<object><name>cat</name></object>"), "xmin of object 0 must be a number, got None"),
+        (voc_xml(CAT, voc_object(box=(1, "abc", 3, 4))), "ymin of object 1 must be a number, got 'abc'"),
+        (voc_xml(voc_object(box=(1, 2, "1_000", 4))), "xmax of object 0 must be a number, got '1_000'"),
+        (voc_xml(voc_object(" ")), "name of object 0 must be a class name, got ' '"),
+        (
+            voc_xml(voc_object(extra="<difficult>maybe</difficult>")),
+            "difficult of object 0 must be 0 or 1, got 'maybe'",
+        ),
+        (voc_xml(CAT, size=(60, -40)), "height must be a whole number of pixels, got '-40'"),
+        (voc_xml(CAT, size=("1e999", 40)), "width must be a whole number of pixels, got '1e999'"),
         (BILLION + voc_xml(voc_object("&i;")), "EntitiesForbidden"),
         ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]>' + voc_xml(voc_object("&x;")), "EntitiesForbidden"),
     ],
 )
-def test_an_annotation_that_makes_no_sense_is_broken(tmp_path, xml, reason):
+def test_an_invalid_annotation_is_broken(tmp_path, xml, reason):
     voc_folder(tmp_path, {"a": xml if isinstance(xml, str) else "", "b": voc_xml(CAT)})
     if isinstance(xml, bytes):
         write(tmp_path / "Annotations" / "a.xml", xml)
@@ -312,7 +315,7 @@ def test_an_annotation_that_makes_no_sense_is_broken(tmp_path, xml, reason):
     assert len(pages) == len(pages.skipped) == 1
 
 
-def test_damaged_xml_gives_annotations_or_is_broken(tmp_path):
+def test_damaged_xml_is_read_or_broken(tmp_path):
     rng = np.random.default_rng(0)
     content = np.frombuffer(voc_xml(CAT, DOG).encode(), np.uint8)
     sheet = voc_folder(tmp_path, {"a": ""}) / "Annotations" / "a.xml"
@@ -328,6 +331,6 @@ def test_damaged_xml_gives_annotations_or_is_broken(tmp_path):
     assert outcomes == {0, 1}
 
 
-def test_deeply_nested_xml_is_read_without_harm(tmp_path):
+def test_deeply_nested_xml_is_read(tmp_path):
     found = one(tmp_path, voc_xml(CAT, "<part>" * 50_000 + "</part>" * 50_000))
     assert found.records[0].boxes.tolist() == [[10, 5, 30, 25]]

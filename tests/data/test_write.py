@@ -1,4 +1,4 @@
-"""Data sets written as VOC, COCO and CSV come back to the same bits."""
+"""Data sets that are written as VOC, COCO and CSV are read back bit for bit."""
 
 import json
 import os
@@ -17,7 +17,7 @@ IMAGE = np.arange(40 * 60 * 3, dtype=np.uint8).reshape(40, 60, 3)
 
 
 class Pages:
-    """A data set of one's own."""
+    """A user's data set."""
 
     def __init__(self, *targets, classes=("background", "cat", "dog"), image=IMAGE):
         self.targets, self.classes, self.image = targets, classes, image
@@ -54,19 +54,19 @@ def same(page, other):
 
 
 @pytest.mark.parametrize("pages", [data.Digits, data.Shapes])
-def test_drawn_pages_come_back_to_the_same_bits(tmp_path, kind, pages):
+def test_drawn_pages_are_read_back_bit_for_bit(tmp_path, kind, pages):
     sources = {split: pages(5, split=split) for split in ("train", "val")}
     for split, source in sources.items():
         WRITERS[kind](source, tmp_path, split, progress=False)
     for split, source in sources.items():
         back = data.load(f"{kind}:{tmp_path}", split)
-        assert len(back) == 5 and back.classes == source.classes  # of which not every one occurs
+        assert len(back) == 5 and back.classes == source.classes  # even classes without objects
         for page, other in zip(back, source, strict=True):
             same(page, other)
             assert page[1]["areas"].tolist() == np.diff(other[1]["boxes"][:, [[0, 2], [1, 3]]])[..., 0].prod(1).tolist()
 
 
-def test_every_form_has_the_same_images_in_the_same_order_and_the_same_ones_held_out(tmp_path):
+def test_every_format_has_the_same_images_in_the_same_order_and_splits(tmp_path):
     parts = {}
     for kind, write in WRITERS.items():
         write(data.Shapes(12), tmp_path / kind, "train", progress=False)
@@ -89,7 +89,7 @@ BOXES = (
 @given(boxes=st.lists(BOXES, max_size=4))
 @settings(max_examples=40, deadline=None)
 @pytest.mark.parametrize("form", sorted(WRITERS))
-def test_boxes_come_back_to_the_same_bits(tmp_path_factory, form, boxes):
+def test_boxes_are_read_back_bit_for_bit(tmp_path_factory, form, boxes):
     page = target(boxes, [1] * len(boxes))
     back = written(form, Pages(page), tmp_path_factory.mktemp("set"))
     np.testing.assert_array_equal(back[0][1]["boxes"], page["boxes"], strict=True)
@@ -106,7 +106,7 @@ def test_difficult_objects_crowds_and_areas(tmp_path, kind):
     )
     back = written(kind, Pages(page), tmp_path)[0][1]
     assert back["labels"].tolist() == [2, 1, 2]
-    if kind == "voc":  # which knows no crowds
+    if kind == "voc":  # which has no crowds
         assert back["difficult"].tolist() == [False, True, True] and not back["crowd"].any()
     else:
         assert back["difficult"].tolist() == [False, True, False]
@@ -115,18 +115,18 @@ def test_difficult_objects_crowds_and_areas(tmp_path, kind):
     assert back["areas"].tolist() == ([3.25, 81, 1] if kind == "coco" else [29 * 38, 81, 1])
 
 
-def test_an_image_without_objects_stays_one(tmp_path, kind):
+def test_an_image_without_objects_is_kept(tmp_path, kind):
     back = written(kind, Pages(target((), ()), target()), tmp_path)
     assert [len(page["boxes"]) for _, page in back] == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["dog & <cat>", 'the "best", one', "Katze (groß)", "42", "a'b;c", "a_b"])
-def test_names_of_classes_come_back(tmp_path, kind, name):
+def test_names_of_classes_are_read_back(tmp_path, kind, name):
     back = written(kind, Pages(target(), classes=("background", name)), tmp_path)
     assert back.classes == ("background", name) and back.records[0].names == (name,)
 
 
-def test_what_is_read_can_be_written_in_another_form(tmp_path, kind):
+def test_a_data_set_can_be_converted_to_another_format(tmp_path, kind):
     image = save_image(tmp_path / "a.jpg", orientation=6)
     source = AnnotatedImages(Annotations(("background", "cat"), [record(image)], (), (-1, 44)))
     back = written(kind, source, tmp_path / "set")
@@ -143,7 +143,7 @@ def test_images_are_written_whole_and_readable_by_others(tmp_path, kind):
     assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
 
 
-def test_coco_files_are_what_pycocotools_takes(tmp_path):
+def test_pycocotools_reads_coco_files(tmp_path):
     from pycocotools.coco import COCO
 
     written("coco", Pages(target(), target([(0, 0, 1.5, 2)], [2])), tmp_path)
@@ -160,7 +160,7 @@ def test_coco_files_are_what_pycocotools_takes(tmp_path):
     assert coco.loadImgs([1]) == [{"id": 1, "file_name": "train_000000.png", "width": 60, "height": 40}]
 
 
-def test_whole_numbers_are_written_as_such(tmp_path):
+def test_whole_numbers_are_written_as_integers(tmp_path):
     pages = Pages(target([(10, 5, 30, 25.5)]))
     for kind, write in WRITERS.items():
         write(pages, tmp_path / kind, "train", progress=False)
@@ -174,33 +174,37 @@ def test_whole_numbers_are_written_as_such(tmp_path):
 
 def test_a_split_is_not_written_twice(tmp_path, kind):
     written(kind, Pages(target()), tmp_path)
-    with pytest.raises(FileExistsError, match=r"train.*is there already"):
+    with pytest.raises(FileExistsError, match=r"train.*already exists"):
         written(kind, Pages(target()), tmp_path)
 
 
 @pytest.mark.parametrize("form", ["voc", "csv"])
 def test_splits_of_one_folder_have_the_same_classes(tmp_path, form):
     written(form, Pages(target()), tmp_path)
-    with pytest.raises(ValueError, match="has the classes cat, dog, not dog, cat"):
+    with pytest.raises(ValueError, match="classes must be those of .*, cat, dog, got dog, cat"):
         written(form, Pages(target(), classes=("background", "dog", "cat")), tmp_path, "val")
 
 
 @pytest.mark.parametrize(
     "pages, split, message",
     [
-        (Pages(target()), "../train", "split must be a plain name such as 'train', got '../train'"),
-        (Pages(target()), "", "split must be a plain name"),
-        (Pages(target(), classes=("background", " cat")), "train", "class ' cat' has blanks"),
-        (Pages(target(), classes=("background", "a\nb")), "train", r"class 'a\\nb' has blanks"),
-        (Pages(target(), classes=("background", "a\0")), "train", "what cannot be printed"),
+        (Pages(target()), "../train", "split must be letters, digits, - and _, such as 'train', got '../train'"),
+        (Pages(target()), "", "split must be letters"),
+        (
+            Pages(target(), classes=("background", " cat")),
+            "train",
+            "class names must be printable, without surrounding blanks, got ' cat'",
+        ),
+        (Pages(target(), classes=("background", "a\nb")), "train", r"class names must be printable, .* got 'a\\nb'"),
+        (Pages(target(), classes=("background", "a\0")), "train", "class names must be printable"),
         (Pages(target(), classes=("cat", "dog")), "train", "must begin with the background"),
-        (Pages(target(), target(labels=[0])), "train", r"labels of image 1 are \[0\]; labels are 1 to 2"),
-        (Pages(target(labels=[3])), "train", r"labels of image 0 are \[3\]"),
+        (Pages(target(), target(labels=[0])), "train", r"labels of image 1 must be from 1 to 2, got \[0\]"),
+        (Pages(target(labels=[3])), "train", r"labels of image 0 must be from 1 to 2, got \[3\]"),
         (Pages(target([(1, 2, np.nan, 4)])), "train", r"boxes of image 0\[0\] is .*nan.*finite"),
         (Pages(target(), image=IMAGE / 255), "train", r"image 0 must be \(H, W, 3\) uint8 .* float64"),
     ],
 )
-def test_what_cannot_be_written_is_named(tmp_path, kind, pages, split, message):
+def test_invalid_data_sets_are_errors(tmp_path, kind, pages, split, message):
     with pytest.raises(ValueError, match=message):
         WRITERS[kind](pages, tmp_path, split, progress=False)
     listings = {"train.txt", "instances_train.json", "train.csv"}
