@@ -1,4 +1,4 @@
-"""What can be asked of any drawn figure: that its texts are legible and nothing is cut off."""
+"""Checks of drawn figures: texts are legible, and nothing is clipped."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -7,14 +7,14 @@ from matplotlib.text import Text
 
 
 def texts(figure):
-    """The texts of a figure once it is drawn, without the numbers on its axes (some of which lie outside the view)."""
+    """Return the texts of a drawn figure, without its tick labels (some lie outside the view)."""
     figure.draw_without_rendering()
     numbers = {text for ax in figure.findobj(Axes) for text in ax.get_xticklabels() + ax.get_yticklabels()}
     return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text() and text not in numbers]
 
 
 def assert_nothing_is_clipped(figure):
-    """Checks that a figure's outermost dots are white: whatever is cut off would touch them. No text is too small."""
+    """Check that no text is too small and the outermost dots are white (clipped content would reach them)."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     dots = np.asarray(canvas.buffer_rgba())[:, :, :3]

@@ -1,14 +1,14 @@
-"""The course: its notebooks as they are written, what a learner gets of them, and what they use themselves.
+"""The course: its notebooks, their export, and the functions that they use.
 
 In a notebook:
 
     from rcnn import course
 
-    course.source(boxes.iou)               # shows a function as it stands in the library
+    course.source(boxes.iou)               # shows the code of a function of the library
     course.compare(boxes.iou, a, b)        # runs it on NumPy and on the kernels, and prints both times
 
-For lecturers, `export` writes the course into a folder: for learners without the solutions, or whole, as a course of
-nbgrader. `rcnn course export` does the same from a terminal.
+Lecturers use `export` to write the course into a folder, either without solutions or as an nbgrader course. The command
+`rcnn course export` does the same.
 """
 
 from rcnn.course.aids import compare, source

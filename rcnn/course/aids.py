@@ -1,4 +1,4 @@
-"""What the notebooks use to show the library's own code, and how fast its kernels are."""
+"""Functions for the notebooks: show the library's own code, and time its kernels."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ import numpy as np
 
 from rcnn._ext import backend
 
-CLOSE = 1e-4  # of the largest number: what the two backends may differ by in float32
-LOOK = "font-size: 0.83em; white-space: pre; overflow-x: auto"  # 120 columns fit on a web page
+CLOSE = 1e-4  # float32 tolerance between the two backends, relative to the largest value
+LOOK = "font-size: 0.83em; white-space: pre; overflow-x: auto"  # fits 120 columns on a web page
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
 class Source:
-    """The text of functions as they stand in the library; a notebook shows it highlighted."""
+    """Source code of functions or classes, which a notebook shows with syntax highlighting.
+
+    Parameters
+    ----------
+    text : str
+        The code.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
 
     def _repr_html_(self) -> str:
-        """With its colours written into it, because a web page brings no style sheet."""
+        """Return HTML with inline colours, because a web page has no style sheet for it."""
         from pygments import highlight  # comes with every notebook
         from pygments.formatters import HtmlFormatter
         from pygments.lexers import PythonLexer
@@ -38,7 +44,18 @@ class Source:
 
 
 def source(*functions: Callable[..., Any] | type) -> Source:
-    """Return the source of functions or classes of the library, from their `def` on, as the running files have it."""
+    """Return the source code of functions or classes of the library.
+
+    Parameters
+    ----------
+    *functions : function or class
+        Objects to show; functions start at their `def` line.
+
+    Returns
+    -------
+    Source
+        The code as it is in the installed files.
+    """
     return Source("\n\n\n".join(map(_text, functions)))
 
 
@@ -48,26 +65,42 @@ def _text(function: Callable[..., Any] | type) -> str:
 
 
 def compare(function: Callable[..., Any], *arguments: Any, repeat: int = 15, **options: Any) -> None:
-    """Prints how long `function` takes on NumPy and on the kernels, and the ratio of the two.
+    """Print the time of a function on NumPy and on the kernels, and their ratio.
 
-    They take turns, `repeat` times each after one that does not count; what is printed are medians. Raises
-    AssertionError where the two give different answers. Where no kernels were compiled, only NumPy's time is printed.
+    The two backends run alternately, `repeat` times each after one warm-up, and medians are printed. Without compiled
+    kernels only the time of NumPy is printed.
+
+    Parameters
+    ----------
+    function : function
+        Function of the library with two backends.
+    *arguments : object
+        Positional arguments of `function`.
+    repeat : int, optional
+        Number of timed runs per backend.
+    **options : object
+        Keyword arguments of `function`.
+
+    Raises
+    ------
+    AssertionError
+        If the backends return different results.
     """
     names = ("numpy", "cython") if backend.info()["kernels"] else ("numpy",)
-    answers: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(repeat + 1):
         for name in names:
             with backend.use_backend(name):
-                begun = time.perf_counter()
-                answers[name] = function(*arguments, **options)
-                seconds[name].append(time.perf_counter() - begun)
+                start = time.perf_counter()
+                results[name] = function(*arguments, **options)
+                seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
     print(f"NumPy reference  {_duration(medians['numpy']):>9}")
     if "cython" not in names:
-        print("Cython kernel    none was compiled on this machine")
+        print("Cython kernel    not compiled on this machine")
         return
-    _check_same(function.__name__, answers["numpy"], answers["cython"])
+    _check_same(function.__name__, results["numpy"], results["cython"])
     threads = backend.get_num_threads()
     print(f"Cython kernel    {_duration(medians['cython']):>9}   at most {threads} thread{'s' * (threads != 1)}")
     print(f"ratio            {medians['numpy'] / medians['cython']:>9.1f}")
@@ -75,18 +108,18 @@ def compare(function: Callable[..., Any], *arguments: Any, repeat: int = 15, **o
 
 def _check_same(name: str, one: Any, other: Any) -> None:
     parts = zip(one, other, strict=True) if isinstance(one, tuple) else [(one, other)]
-    for numpys, kernels in parts:
-        largest = float(np.max(np.abs(numpys), initial=0))
+    for expected, computed in parts:
+        largest = float(np.max(np.abs(expected), initial=0))
         np.testing.assert_allclose(
-            kernels,
-            numpys,
+            computed,
+            expected,
             rtol=CLOSE,
             atol=CLOSE * largest,
-            err_msg=f"the two backends give different answers for {name}",
+            err_msg=f"{name}: the two backends return different results",
         )
 
 
 def _duration(seconds: float) -> str:
-    """Three digits and a unit: "1.23 ms"."""
+    """Return a time with three digits and a unit: "1.23 ms"."""
     size, unit = next((pair for pair in UNITS if seconds >= pair[0]), UNITS[-1])
     return f"{seconds / size:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""The course as a folder: for learners, or for a lecturer who grades with nbgrader."""
+"""Export of the course as a folder, for students or for grading with nbgrader."""
 
 from __future__ import annotations
 
@@ -8,24 +8,41 @@ from pathlib import Path
 from rcnn import _files
 from rcnn.course import sources
 
-CONFIG = '''"""nbgrader's settings for this course; its commands are run in this folder."""
+CONFIG = '''"""Settings of nbgrader for this course; run its commands in this folder."""
 
-c = get_config()  # noqa: F821 (nbgrader puts it here)
+c = get_config()  # noqa: F821 (nbgrader defines it)
 
 c.CourseDirectory.course_id = "rcnn"
-c.ExecutePreprocessor.timeout = 600  # seconds for one cell; the trainings of 11 and 13 need some minutes
+c.ExecutePreprocessor.timeout = 600  # seconds per cell; notebooks 11 and 13 train for some minutes
 c.ClearSolutions.code_stub = {"python": STUB}
 '''.replace("STUB", repr("\n".join(sources.STUB)))
 
 
 def export(folder: str | os.PathLike[str], solutions: bool = False) -> list[Path]:
-    """Writes the course into a new or empty folder, and gives the paths of its notebooks in order.
+    """Write the course into a new or empty folder.
 
-    Without solutions: NN_name.ipynb for each notebook, as learners get it. With them: a course of nbgrader, that is
-    source/NN_name/NN_name.ipynb and nbgrader_config.py; `nbgrader generate_assignment NN_name` there makes what is
-    handed out. No notebook has outputs.
+    Without solutions the folder contains NN_name.ipynb for each notebook, as students get them. With solutions it is an
+    nbgrader course: source/NN_name/NN_name.ipynb and nbgrader_config.py. Run `nbgrader generate_assignment NN_name`
+    there to make the version for students. No notebook contains outputs.
 
-    Raises OSError where the folder cannot be written or holds something, ImportError without jupytext.
+    Parameters
+    ----------
+    folder : str or path
+        Folder to write to; created if missing.
+    solutions : bool, optional
+        Write the nbgrader course with solutions.
+
+    Returns
+    -------
+    list of Path
+        Paths of the notebooks, in the order of the course.
+
+    Raises
+    ------
+    OSError
+        If the folder is not empty or cannot be written.
+    ImportError
+        If jupytext is not installed.
     """
     root = Path(folder).expanduser()
     _files.check_free(root)

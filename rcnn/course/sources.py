@@ -1,9 +1,9 @@
-"""The notebooks as they are written, and what is made of them.
+"""Sources of the notebooks, and the notebooks made from them.
 
 A source is a Python file in jupytext's percent format. The word after a cell's `# %%` is its id. Code between
-`### BEGIN SOLUTION` and `### END SOLUTION` is an exercise's answer, and `points=2` makes a cell a check that is worth
-two points. From these come the notebook with its solutions and the learner's, both in the format of nbgrader (whose
-markers these are), so that they can be handed out, collected and graded.
+`### BEGIN SOLUTION` and `### END SOLUTION` is the solution of an exercise. `points=2` makes a cell a check worth two
+points. A source yields two notebooks, one with solutions and one for students. Both use the markers and metadata of
+nbgrader, so they can be handed out, collected and graded.
 """
 
 from __future__ import annotations
@@ -13,29 +13,53 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-FOLDERS = (HERE / "src", HERE.parents[1] / "notebooks" / "src")  # of an installed package, and of a checkout
+FOLDERS = (HERE / "src", HERE.parents[1] / "notebooks" / "src")  # in an installed package, in a checkout
 ID = re.compile(r"[a-z]+(-[a-z]+)*")
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
-STUB = ("# YOUR CODE HERE", 'raise NotImplementedError("your own code goes in the place of this line")')
-NBGRADER_VERSION = 3  # of the metadata
+STUB = ("# YOUR CODE HERE", 'raise NotImplementedError("Replace this line with your code.")')
+NBGRADER_VERSION = 3  # version of the metadata
 
 
 def paths() -> list[Path]:
-    """The sources of all notebooks, in the order of the course. Raises FileNotFoundError where there are none."""
+    """Return the paths of all sources, in the order of the course.
+
+    Returns
+    -------
+    list of Path
+        Paths of the sources.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are none.
+    """
     for folder in FOLDERS:
         if found := sorted(folder.glob("[0-9][0-9]_*.py")):
             return found
     raise FileNotFoundError(
-        f"no notebooks in {' or '.join(map(str, FOLDERS))}; they come with the package and lie in "
-        "notebooks/src of a checkout"
+        f"no notebooks found in {' or '.join(map(str, FOLDERS))}; reinstall rcnn or restore notebooks/src"
     )
 
 
 def read(path: Path) -> Any:
-    """The notebook of a source (a NotebookNode), solved and not run: ids, and what nbgrader wants to know, in place.
+    """Read a source as a notebook with solutions, cell ids and nbgrader metadata, without outputs.
 
-    Raises ValueError for a cell without an id of its own, for a solution that is never closed, and for a notebook that
-    does not say how long it may take. Raises ImportError where jupytext is not installed.
+    Parameters
+    ----------
+    path : Path
+        Path of the source.
+
+    Returns
+    -------
+    NotebookNode
+        The notebook.
+
+    Raises
+    ------
+    ValueError
+        If a cell has no unique id, a solution is not closed, or the header has no time limit.
+    ImportError
+        If jupytext is not installed.
     """
     jupytext, nbformat = _libraries()
     notebook = nbformat.from_dict(jupytext.read(path, fmt="py:percent"))
@@ -48,14 +72,25 @@ def read(path: Path) -> Any:
         cell.metadata = _grading(cell, points, path)
     seconds = notebook.metadata.get("rcnn", {}).get("seconds")
     if not seconds:
-        raise ValueError(f"{path.name} must say in its header how many seconds it may take")
+        raise ValueError(f"{path.name}: the header must set rcnn.seconds, the time limit of the notebook")
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}, "rcnn": {"seconds": seconds}}
     return nbformat.from_dict(notebook)
 
 
 def student(notebook: Any) -> Any:
-    """The same notebook for a learner: a copy without solutions and without outputs."""
+    """Return a copy of a notebook without solutions and outputs.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+        Notebook with solutions.
+
+    Returns
+    -------
+    NotebookNode
+        Notebook for students.
+    """
     _, nbformat = _libraries()
     copy = nbformat.from_dict(notebook)
     for cell in copy.cells:
@@ -66,15 +101,46 @@ def student(notebook: Any) -> Any:
 
 
 def as_json(notebook: Any) -> bytes:
-    """What stands in the notebook's file."""
+    """Return the content of the notebook's file.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+        Notebook to convert.
+
+    Returns
+    -------
+    bytes
+        JSON, encoded as UTF-8.
+    """
     _, nbformat = _libraries()
     return (str(nbformat.writes(notebook)) + "\n").encode()
 
 
 def without_solutions(code: str) -> str:
-    """The code of a cell with each solution replaced by a line to be written and an error until it is.
+    r"""Return the code of a cell with each solution replaced by a placeholder that raises an error.
 
-    Raises ValueError for markers that do not come in pairs.
+    Parameters
+    ----------
+    code : str
+        Code of the cell.
+
+    Returns
+    -------
+    str
+        Code without solutions.
+
+    Raises
+    ------
+    ValueError
+        If a marker has no matching partner.
+
+    Examples
+    --------
+    >>> print(without_solutions("def twice(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"))
+    def twice(x):
+        # YOUR CODE HERE
+        raise NotImplementedError("Replace this line with your code.")
     """
     lines: list[str] = []
     inside = False
@@ -82,24 +148,46 @@ def without_solutions(code: str) -> str:
         marker = line.strip()
         if marker in (BEGIN, END):
             if inside == (marker == BEGIN):
-                raise ValueError(f"{marker!r} without its partner")
+                raise ValueError(f"{marker!r} has no matching marker")
             inside = not inside
             if inside:
                 lines += [line[: len(line) - len(line.lstrip())] + stub for stub in STUB]
         elif not inside:
             lines.append(line)
     if inside:
-        raise ValueError(f"{BEGIN!r} without its partner")
+        raise ValueError(f"{BEGIN!r} has no matching marker")
     return "\n".join(lines)
 
 
 def is_exercise(cell: Any) -> bool:
-    """True for a cell that holds a solution, or held one."""
+    """Return True if a cell has, or had, a solution.
+
+    Parameters
+    ----------
+    cell : NotebookNode
+        Cell of a notebook.
+
+    Returns
+    -------
+    bool
+        True for an exercise.
+    """
     return bool(cell.metadata.get("nbgrader", {}).get("solution"))
 
 
 def is_check(cell: Any) -> bool:
-    """True for a cell that says whether exercises were solved."""
+    """Return True if a cell checks exercises.
+
+    Parameters
+    ----------
+    cell : NotebookNode
+        Cell of a notebook.
+
+    Returns
+    -------
+    bool
+        True for a check.
+    """
     return bool(cell.metadata.get("nbgrader", {}).get("grade"))
 
 
@@ -107,14 +195,14 @@ def _id(cell: Any, path: Path, seen: set[str]) -> str:
     name = str(cell.metadata.get("title", ""))
     if not ID.fullmatch(name) or name in seen:
         raise ValueError(
-            f"{path.name}: a cell's id is words in small letters joined by hyphens, and its own; "
-            f"{name!r} is not, before {cell.source[:60]!r}"
+            f"{path.name}: a cell id must be unique and of the form word-word, in lower case, "
+            f"got {name!r} before {cell.source[:60]!r}"
         )
     return name
 
 
 def _grading(cell: Any, points: int, path: Path) -> dict[str, Any]:
-    """The metadata of a cell: empty, or nbgrader's for an exercise or a check."""
+    """Return the metadata of a cell: nbgrader's for an exercise or a check, otherwise empty."""
     solution = cell.cell_type == "code" and BEGIN in cell.source
     if solution:
         try:
@@ -122,7 +210,7 @@ def _grading(cell: Any, points: int, path: Path) -> dict[str, Any]:
         except ValueError as error:
             raise ValueError(f"{path.name}, cell {cell.id}: {error}") from None
     if solution and points:
-        raise ValueError(f"{path.name}, cell {cell.id}: an exercise and its check are two cells")
+        raise ValueError(f"{path.name}, cell {cell.id}: a cell must not be both an exercise and a check")
     if not solution and not points:
         return {}
     grading = {
@@ -143,7 +231,5 @@ def _libraries() -> tuple[Any, Any]:
         import jupytext
         import nbformat
     except ImportError:
-        raise ImportError(
-            "the course is written in jupytext's format; install it by pip install 'rcnn[notebooks]'"
-        ) from None
+        raise ImportError("the course requires jupytext; run pip install 'rcnn[notebooks]'") from None
     return jupytext, nbformat

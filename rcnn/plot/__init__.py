@@ -1,11 +1,11 @@
-"""Plots: every function takes axes and arrays and returns the axes, `(ax, arrays..., options) -> ax`.
+"""Plots of every stage of a detector, as functions `(ax, arrays..., options) -> ax`.
 
     figure = plot.figure()
     plot.detections(figure.subplots(), image, boxes, scores, labels, class_names)
 
-`trace_strip`, `stage_figures`, `training_curves`, `evaluation_page` and `contact_sheet` draw and return whole
-figures. `annotate` takes and returns an array, because it draws detections in the pixels of a photo. All plots share
-one style (`style`); its colours are safe for colour-blind readers. The other modules follow the chapters of the course.
+`trace_strip`, `stage_figures`, `training_curves`, `evaluation_page` and `contact_sheet` return whole figures.
+`annotate` takes and returns an array, because it draws detections in the pixels of a photo. All plots share one style
+(`style`), whose colours are safe for colour-blind readers. The other modules follow the chapters of the course.
 """
 
 from rcnn.plot.anchors import (

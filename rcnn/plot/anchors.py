@@ -1,7 +1,7 @@
-"""Plots of anchors: their order, how well they cover objects, and how they match.
+"""Plots of anchors: order, coverage of objects, and matching.
 
-Draws the indices of anchors, maps, scatter plots and histograms of coverage, the best anchor of each object, and the
-shares of positive, ignored and negative anchors.
+They show the indices of anchors, maps, scatter plots and histograms of coverage, the best anchor of each object, and
+the shares of positive, ignored and negative anchors.
 
 Boxes and anchors are (N, 4), `x1, y1, x2, y2` in pixels.
 """
@@ -25,22 +25,34 @@ from rcnn.plot.tags import Tags
 
 POSITIVE, IGNORED, NEGATIVE = style.SKY, style.ORANGE, "#bdbdbd"  # as in `matched_anchors`
 KINDS = (("positive", POSITIVE), ("ignored", IGNORED), ("negative", NEGATIVE))
-_MATCH_BINS = 50  # of a histogram over [0, 1]: whole hundredths, so that 0.3 and 0.7 are edges
+_MATCH_BINS = 50  # of a histogram over [0, 1]; 0.3 and 0.7 are bin edges
 _COVERAGE_BINS = 20  # of a histogram over [0, 1]
 _THRESHOLD_DASHES: tuple[Dashes, ...] = ("--", "-", ":", "-.")
-_NEAR = 1e-3  # pixels; anchors whose centres are no farther apart belong to one position
-_WIDE_ENOUGH = 0.08  # share of a bar from which a number fits into its part
-_ROUNDING = 1e-9  # an IoU below a threshold by no more than this counts as equal to it
-_MANY = 3000  # dots; so many are drawn smaller
-_MARK = 45  # square points, of the mark of an anchor
-_HEADROOM, _LINE_ROOM = 0.08, 0.09  # above the bars, of their height: in any case, and per line of the legend
+_NEAR = 1e-3  # pixels; anchors whose centres are at most this far apart belong to one position
+_WIDE_ENOUGH = 0.08  # least share of a bar with space for a number
+_ROUNDING = 1e-9  # tolerance of a comparison of an IoU with a threshold
+_MANY = 3000  # above this number, dots are drawn smaller
+_MARK = 45  # square points; size of the mark of an anchor
+# Space above the bars, as shares of their height: always, and per line of the legend.
+_HEADROOM, _LINE_ROOM = 0.08, 0.09
 
 
 def anchor_order(ax: Axes, anchors: np.ndarray, color_of: np.ndarray | None = None) -> Axes:
-    """Some positions' `anchors` (A, 4) with their indices: at each centre, from the first to the last of its own.
+    """Draw the anchors of several positions and write the range of their indices at each centre.
 
-    `color_of` (A,) are whole numbers, one colour each, such as the place of an anchor in its cell; without it all have
-    one colour. The axes are in pixels.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    anchors : (A, 4) array
+        Anchors in pixels.
+    color_of : (A,) int array, optional
+        Group of each anchor, such as its index in the cell; each group has one colour.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     corners = as_boxes("anchors", anchors)
     kinds = np.ones(len(corners), int) if color_of is None else as_array("color_of", color_of, (len(corners),)) + 1
@@ -78,15 +90,40 @@ def coverage_map(
     thresholds: Sequence[float] = (0.5, 0.7),
     log: bool = False,
 ) -> Axes:
-    """`iou` (Y, X) in [0, 1] as colour over the rising numbers `x` (X,) and `y` (Y,), two or more of each.
+    """Draw IoU as colour over two variables, with a contour line at each threshold.
 
-    A line surrounds what reaches each of `thresholds`. `log` makes both axes logarithmic, with ticks at powers of two;
-    otherwise y points down, as in an image, and both have one scale.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    x : (X,) array
+        Two or more ascending values.
+    y : (Y,) array
+        Two or more ascending values.
+    iou : (Y, X) array
+        Best IoU with an anchor, in [0, 1].
+    xlabel, ylabel : str
+        Axis labels.
+    thresholds : sequence of float, optional
+        IoU of the contour lines.
+    log : bool, optional
+        Make both axes logarithmic with ticks at powers of two. Otherwise y points down, as in an image, and both axes
+        have one scale.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, `x` or `y` is not ascending, or an IoU lies outside [0, 1].
     """
-    columns, rows = _rising("x", x), _rising("y", y)
+    columns, rows = _ascending("x", x), _ascending("y", y)
     values = as_array("iou", iou, (len(rows), len(columns))).astype(float)
     if not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"iou has values from {values.min():g} to {values.max():g}; they must lie in [0, 1]")
+        raise ValueError(f"iou must lie in [0, 1], got values from {values.min():g} to {values.max():g}")
     mesh = ax.pcolormesh(columns, rows, values, cmap=style.VALUES, vmin=0, vmax=1, shading="gouraud")
     handles = []
     for threshold, dashes in zip(thresholds, _THRESHOLD_DASHES, strict=False):
@@ -121,11 +158,32 @@ def coverage_map(
 def coverage(
     ax: Axes, sizes: np.ndarray, ratios: np.ndarray, best_iou: np.ndarray, anchors: np.ndarray | None = None
 ) -> Axes:
-    """Each object at its size and ratio, both logarithmic, coloured by the best IoU that an anchor has with it.
+    """Draw each object at its size and aspect ratio, coloured by its best IoU with an anchor.
 
-    `sizes` (G,) are square roots of areas in pixels of the batch, `ratios` (G,) heights / widths, `best_iou` (G,) in
-    [0, 1]: what `rcnn.evaluate.coverage` finds. The worst covered are drawn last. `anchors` (A, 4), cell anchors of all
-    levels, are marked by squares.
+    Both axes are logarithmic. The worst covered objects are drawn last. `rcnn.evaluate.coverage` computes the arrays.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    sizes : (G,) array
+        Square roots of the areas, in pixels of the batch.
+    ratios : (G,) array
+        Aspect ratios, height / width.
+    best_iou : (G,) array
+        Best IoU with an anchor, in [0, 1].
+    anchors : (A, 4) array, optional
+        Cell anchors of all levels in pixels, marked by squares.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a size or ratio is not above 0, an IoU lies outside [0, 1], or an anchor has no area.
     """
     x = _positive("sizes", sizes, None)
     y, iou = _positive("ratios", ratios, len(x)), _fractions("best_iou", best_iou, len(x))
@@ -167,7 +225,29 @@ def coverage(
 
 
 def coverage_histogram(ax: Axes, best_iou: np.ndarray, thresholds: Sequence[float] = (0.5, 0.7)) -> Axes:
-    """How many objects have which `best_iou` (G,) with an anchor, and the share that reaches each of `thresholds`."""
+    """Draw the distribution of the best IoU of objects with an anchor.
+
+    The legend contains the share of objects that reach each threshold.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    best_iou : (G,) array
+        Best IoU with an anchor, in [0, 1].
+    thresholds : sequence of float, optional
+        IoU thresholds in [0, 1].
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a value lies outside [0, 1].
+    """
     values = _fractions("best_iou", best_iou, None)
     limits = _fractions("thresholds", thresholds, None)
     style.graph(ax, "best IoU with an anchor", "objects")
@@ -197,9 +277,27 @@ def coverage_histogram(ax: Axes, best_iou: np.ndarray, thresholds: Sequence[floa
 
 
 def best_anchors(ax: Axes, image: np.ndarray, gt_boxes: np.ndarray, anchors: np.ndarray, iou: np.ndarray) -> Axes:
-    """Each object of `gt_boxes` (G, 4), dashed, with its best anchor (G, 4), coloured and tagged by `iou` (G,).
+    """Draw each object dashed with its best anchor, coloured and tagged by IoU.
 
-    An anchor may reach beyond the image; what lies outside is not drawn.
+    Anchors that extend beyond the image are clipped.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    image : (H, W, 3) array
+        Image, uint8 or float in [0, 1].
+    gt_boxes : (G, 4) array
+        Objects in pixels.
+    anchors : (G, 4) array
+        Best anchor of each object, in pixels.
+    iou : (G,) array
+        IoU of each object with its anchor.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     objects = as_boxes("gt_boxes", gt_boxes)
     corners = as_array("anchors", as_boxes("anchors", anchors), (len(objects), 4))
@@ -233,15 +331,35 @@ def best_anchors(ax: Axes, image: np.ndarray, gt_boxes: np.ndarray, anchors: np.
 
 
 def match_bands(ax: Axes, best_iou: np.ndarray, high: float, low: float) -> Axes:
-    """How many anchors have which `best_iou` (A,) with an object, on a logarithmic scale, in the colours of the bands.
+    """Draw the distribution of the best IoU of anchors with an object, coloured by match.
 
-    Below `low` is negative, from `high` on positive, between the two ignored; the legend counts each.
+    Anchors below `low` are negative, those from `high` upwards are positive, and those between are ignored. Counts are
+    on a logarithmic axis; the legend contains the totals.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    best_iou : (A,) array
+        Best IoU with an object, in [0, 1].
+    high, low : float
+        Matching thresholds, 0 <= low <= high <= 1.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If the thresholds are out of order or a value lies outside [0, 1].
     """
     values = as_array("best_iou", best_iou, (None,)).astype(float)
     if not 0 <= low <= high <= 1:
-        raise ValueError(f"thresholds must be 0 <= low <= high <= 1, got low={low:g} and high={high:g}")
+        raise ValueError(f"low and high must satisfy 0 <= low <= high <= 1, got low={low:g} and high={high:g}")
     if values.size and not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"best_iou has values from {values.min():g} to {values.max():g}; they must lie in [0, 1]")
+        raise ValueError(f"best_iou must lie in [0, 1], got values from {values.min():g} to {values.max():g}")
     style.graph(ax, "best IoU with an object", "anchors")
     ax.set_xlim(0, 1)
     if len(values) == 0:
@@ -263,17 +381,35 @@ def match_bands(ax: Axes, best_iou: np.ndarray, high: float, low: float) -> Axes
 
 
 def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
-    """A bar for each row of `counts` (R, 3), divided into its shares of positive, ignored and negative anchors.
+    """Draw a bar for each row, divided into the shares of positive, ignored and negative anchors.
 
-    `names` (R,) stand beside the bars. Each part is labelled with its share where it is wide enough, and the row's
-    counts stand at its right.
+    Wide parts are labelled with their shares. The counts are written to the right of each bar.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    counts : (R, 3) array
+        Numbers of positive, ignored and negative anchors.
+    names : sequence of str
+        Names of the rows, (R,).
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If `names` has another length than `counts`, a count is negative, or a row is all 0.
     """
     numbers = as_array("counts", counts, (None, 3)).astype(float)
     if len(names) != len(numbers):
-        raise ValueError(f"names has {len(names)} entries; counts has {len(numbers)} rows")
+        raise ValueError(f"names must have one entry per row of counts ({len(numbers)}), got {len(names)}")
     empty = np.flatnonzero(~((numbers >= 0).all(axis=1) & (numbers.sum(axis=1) > 0)))
     if empty.size:
-        raise ValueError(f"counts[{empty[0]}] is {numbers[empty[0]].tolist()}; counts are 0 or more, and not all 0")
+        raise ValueError(f"counts[{empty[0]}] must be 0 or more with a sum above 0, got {numbers[empty[0]].tolist()}")
     shares = numbers / numbers.sum(axis=1, keepdims=True)  # (R, 3)
     starts = np.cumsum(shares, axis=1) - shares
     style.graph(ax, "share of the anchors", "")
@@ -308,12 +444,12 @@ def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
 
 
 def _count_text(number: float) -> str:
-    """A count, or a mean of counts with a decimal where it is below 100: "1,415", "7.9", "8"."""
+    """Return a count, or a mean of counts with one decimal below 100, as text: "1,415", "7.9", "8"."""
     return f"{number:.1f}" if number < 100 and number != round(number) else f"{number:,.0f}"
 
 
 def _spans(indices: np.ndarray) -> str:
-    """Rising whole numbers in short: "4", "4-7", "0, 6, 12"."""
+    """Return ascending whole numbers in short form: "4", "4-7", "0, 6, 12"."""
     if len(indices) == 1:
         return str(indices[0])
     if (np.diff(indices) == 1).all():
@@ -321,32 +457,32 @@ def _spans(indices: np.ndarray) -> str:
     return ", ".join(str(index) for index in indices)
 
 
-def _rising(name: str, values: object) -> np.ndarray:
-    """`values` as float64 (N,), two or more, each above the one before, or a ValueError."""
+def _ascending(name: str, values: object) -> np.ndarray:
+    """Return `values` as float64 (N,); raise ValueError unless there are two or more in ascending order."""
     array = as_array(name, values, (None,)).astype(np.float64)
     if len(array) < 2 or not (np.diff(array) > 0).all():
-        raise ValueError(f"{name} must hold two or more rising numbers")
+        raise ValueError(f"{name} must have two or more ascending numbers, got {np.array2string(array, threshold=6)}")
     return array
 
 
 def _logarithmic(ax: Axes) -> None:
-    """Makes both axes of `ax` logarithmic with ticks at powers of two."""
+    """Make both axes of `ax` logarithmic with ticks at powers of two."""
     ax.set(xscale="log", yscale="log")
     for axis in (ax.xaxis, ax.yaxis):
         style.powers_of_two(axis)
 
 
 def _shapes(anchors: np.ndarray) -> np.ndarray:
-    """(size, ratio) of each anchor (A, 4), (A, 2); ValueError for a side that is not positive."""
+    """Return the size and ratio of each anchor (A, 4), as (A, 2); raise ValueError if a side is not above 0."""
     width, height = anchors[:, 2] - anchors[:, 0], anchors[:, 3] - anchors[:, 1]
     flat = np.flatnonzero((width <= 0) | (height <= 0))
     if flat.size:
-        raise ValueError(f"anchors[{flat[0]}] is {anchors[flat[0]].tolist()}; x2 > x1 and y2 > y1 are needed")
+        raise ValueError(f"anchors[{flat[0]}] must have x2 > x1 and y2 > y1, got {anchors[flat[0]].tolist()}")
     return np.stack([np.sqrt(width * height), height / width], axis=1)
 
 
 def _logarithmic_around(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
-    """Makes both axes logarithmic, from a power of two below what they hold to one above it."""
+    """Make both axes logarithmic, with limits at powers of two around the values."""
     _logarithmic(ax)
     for limit, values in ((ax.set_xlim, x), (ax.set_ylim, y)):
         low, high = np.floor(np.log2(values.min())), np.ceil(np.log2(values.max()))
@@ -354,12 +490,12 @@ def _logarithmic_around(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def _positive(name: str, values: object, length: int | None) -> np.ndarray:
-    """`values` as float64 (length,) or a ValueError that names the one that is not above 0 and finite."""
+    """Return `values` as float64 (length,); raise ValueError unless all are finite and above 0."""
     return _within(name, values, length, np.nextafter(0, 1), np.finfo(np.float64).max, "above 0 and finite")
 
 
 def _fractions(name: str, values: object, length: int | None) -> np.ndarray:
-    """`values` as float64 (length,) or a ValueError that names the one outside [0, 1]."""
+    """Return `values` as float64 (length,); raise ValueError unless all are in [0, 1]."""
     return _within(name, values, length, 0.0, 1.0, "in [0, 1]")
 
 
@@ -367,5 +503,5 @@ def _within(name: str, values: object, length: int | None, low: float, high: flo
     array = as_array(name, values, (length,)).astype(np.float64)
     wrong = np.flatnonzero(~((array >= low) & (array <= high)))
     if wrong.size:
-        raise ValueError(f"{name}[{wrong[0]}] is {array[wrong[0]]:g}; it must be {allowed}")
+        raise ValueError(f"{name}[{wrong[0]}] must be {allowed}, got {array[wrong[0]]:g}")
     return array

@@ -1,11 +1,11 @@
 """Plots of evaluation: ranked detections, precision and recall, and the errors of a detector.
 
-Draws rankings and their curves, average precision by class, the confusion matrix, kinds of error, recall by stage and a
-table of findings; `evaluation_page` puts the measures of a detector on one figure.
+They show rankings and their curves, average precision by class, the confusion matrix, kinds of error, recall by stage
+and a table of findings. `evaluation_page` draws the measures of a detector on one figure.
 
-Ranked detections come by descending score; `correct` (D,) says which are right. In every plot of them the right ones
-are blue with a dot and the wrong ones are orange with a cross. The first `admitted` detections count, and those below
-them are drawn pale.
+Ranked detections are in descending order of score, and `correct` (D,) marks the true positives. All plots of them use
+the same marks: blue with a dot for correct, orange with a cross for wrong. The first `admitted` detections are counted;
+the others are drawn pale.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from rcnn.plot.style import LINE_WIDTH, THIN_LINE, as_array, as_boxes
 from rcnn.plot.tags import Tags
 
 RIGHT, WRONG = style.BLUE, style.VERMILION
-_PALE = 0.3  # opacity of detections that are not admitted
-_MOST_RANKS = 16  # detections, beyond which the ranks along a curve would overlap
+_PALE = 0.3  # opacity of detections that are not counted
+_MOST_RANKS = 16  # most detections whose ranks are written along a curve
 _BAR = 0.72  # height of a bar, as a share of its row
-_FEW_RECALLS = 20  # up to so many are marked by a dot each
+_FEW_RECALLS = 20  # up to this number, sampled recalls have thick lines and large dots
 
-_AGREED = LinearSegmentedColormap.from_list("agreed", ["white", style.SKY, style.BLUE])
-_MISTAKEN = LinearSegmentedColormap.from_list("mistaken", ["white", style.ORANGE, style.VERMILION])
-_STRANGE = LinearSegmentedColormap.from_list("strange", ["white", style.ORANGE, style.VERMILION])
-_MOST_NUMBERED_CLASSES = 24  # classes, beyond which the cells of a confusion matrix are too small for numbers
-_MOST_CURVES = 10  # classes, beyond which curves cannot be told apart by colour
-_FEWEST_ROWS = 6  # rows for which a panel of bars has room, so that a single bar does not fill it
+_CORRECT_COLORS = LinearSegmentedColormap.from_list("correct", ["white", style.SKY, style.BLUE])
+_WRONG_COLORS = LinearSegmentedColormap.from_list("wrong", ["white", style.ORANGE, style.VERMILION])
+_DIFFERENCE_COLORS = LinearSegmentedColormap.from_list("difference", ["white", style.ORANGE, style.VERMILION])
+_MOST_NUMBERED_CLASSES = 24  # with more classes the cells of a confusion matrix are too small for numbers
+_MOST_CURVES = 10  # with more classes the curves cannot be distinguished by colour
+_FEWEST_ROWS = 6  # least rows of a panel of bars, so that a single bar does not fill it
 _RECALL_MARKS = (
     (style.BLUE, "o"),
     (style.ORANGE, "v"),
@@ -43,7 +43,7 @@ _RECALL_MARKS = (
     (style.PURPLE, "^"),
     (style.VERMILION, "D"),
 )
-_NAME_LENGTH = 18  # characters of a class name, beyond which it is cut
+_NAME_LENGTH = 18  # most characters of a class name; longer ones are shortened
 
 
 # ---- ranked detections
@@ -52,13 +52,33 @@ _NAME_LENGTH = 18  # characters of a class name, beyond which it is cut
 def ranking(
     ax: Axes, scores: np.ndarray, correct: np.ndarray, admitted: int | None = None, names: Sequence[str] | None = None
 ) -> Axes:
-    """The detections as a list, best on top: a bar for each of `scores` (D,), in [0, 1], marked right or wrong.
+    """Draw ranked detections as a list of bars with the best on top.
 
-    `names` (D,) stand before the bars, the ranks from 1 without it.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    scores : (D,) array
+        Scores in [0, 1], descending.
+    correct : (D,) bool array
+        True for correct detections.
+    admitted : int, optional
+        Number of detections that are counted; all by default.
+    names : sequence of str, optional
+        Labels of the bars; ranks from 1 by default.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong or the scores are not descending.
     """
     values = as_array("scores", scores, (None,)).astype(float)
-    if (np.diff(values) > 0).any():
-        raise ValueError("scores must not rise: the detections come by falling score")
+    style.check_descending("scores", values)
     right = as_array("correct", correct, (len(values),)).astype(bool)
     cut = len(values) if admitted is None else admitted
     labels = [f"{row + 1}" for row in range(len(values))] if names is None else list(names)
@@ -67,12 +87,12 @@ def ranking(
     for row, (value, good) in enumerate(zip(values, right, strict=True)):
         opacity = 1.0 if row < cut else _PALE
         ax.barh(row, value, height=_BAR, color=style.SKY if good else style.ORANGE, alpha=opacity)
-        _mark_right_or_wrong(ax, value, row, bool(good), opacity)
+        _mark_correct_or_wrong(ax, value, row, bool(good), opacity)
     if cut < len(values):
         ax.axhline(cut - 0.5, color=style.INK, linewidth=THIN_LINE, linestyle="--")
     ax.set_yticks(range(len(values)), labels)
     ax.set(xlim=(0, 1), ylim=(max(len(values), 1) - 0.4, -0.6), xticks=(0, 0.25, 0.5, 0.75, 1))
-    _right_and_wrong_legend(ax, right[:cut])
+    _correct_and_wrong_legend(ax, right[:cut])
     return ax if len(values) else style.note(ax, "no detections")
 
 
@@ -84,9 +104,29 @@ def ranked_boxes(
     gt_boxes: np.ndarray,
     names: Sequence[str] | None = None,
 ) -> Axes:
-    """The `boxes` (D, 4) of ranked detections over `image`, tagged with their `names` (D,), or ranks from 1 without.
+    """Draw the boxes of ranked detections over an image.
 
-    `correct` (D,) gives their colours. The objects, `gt_boxes` (G, 4), are dashed.
+    Objects are dashed.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    image : (H, W, 3) array
+        Image, uint8 or float in [0, 1].
+    boxes : (D, 4) array
+        Detected boxes in pixels.
+    correct : (D,) bool array
+        True for correct detections; it selects the colour.
+    gt_boxes : (G, 4) array
+        Objects in pixels.
+    names : sequence of str, optional
+        Tags of the boxes; ranks from 1 by default.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     corners = as_boxes("boxes", boxes)
     right = as_array("correct", correct, (len(corners),)).astype(bool)
@@ -104,9 +144,33 @@ def ranked_boxes(
 def ranked_curve(
     ax: Axes, recall: np.ndarray, precision: np.ndarray, correct: np.ndarray, admitted: int | None = None
 ) -> Axes:
-    """Precision over recall, (D,) each, with a mark for every detection: where the list stands once it is admitted.
+    """Draw precision over recall with a mark for each detection.
 
-    Of few detections each mark has its rank. The last one admitted has a ring, with lines to both axes.
+    The mark of a detection is the point of the curve that is reached once it is admitted. Up to 16 marks have their
+    ranks. A ring, with lines to both axes, marks the last admitted detection.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    recall : (D,) array
+        Recall after each detection, ascending, in [0, 1].
+    precision : (D,) array
+        Precision after each detection.
+    correct : (D,) bool array
+        True for correct detections.
+    admitted : int, optional
+        Number of detections that are counted; all by default, without a ring.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, or `recall` is not ascending or not in [0, 1].
     """
     x, y, right = _checked_curve(recall, precision, correct)
     cut = len(x) if admitted is None else admitted
@@ -114,7 +178,7 @@ def ranked_curve(
     ax.plot(x, y, color=style.GREY, linewidth=THIN_LINE, alpha=_PALE, clip_on=False)
     ax.plot(x[:cut], y[:cut], color=style.GREY, linewidth=THIN_LINE, clip_on=False)
     for i, (at, height, good) in enumerate(zip(x, y, right, strict=True)):
-        _mark_right_or_wrong(ax, at, height, bool(good), 1.0 if i < cut else _PALE)
+        _mark_correct_or_wrong(ax, at, height, bool(good), 1.0 if i < cut else _PALE)
         if len(x) <= _MOST_RANKS:
             ax.annotate(
                 f"{i + 1}",
@@ -138,18 +202,38 @@ def ranked_curve(
             zorder=5,
         )
     ax.set(xlim=(0, 1), ylim=(0, 1))
-    _right_and_wrong_legend(ax, right[:cut])
+    _correct_and_wrong_legend(ax, right[:cut])
     return ax if len(x) else style.note(ax, "no detections")
 
 
 def interpolation(ax: Axes, recall: np.ndarray, precision: np.ndarray, recalls: np.ndarray | None = None) -> Axes:
-    """One curve, (D,) each, and what an average precision makes of it: the best precision from every recall on.
+    """Draw a precision-recall curve and its envelope, from which average precision is computed.
 
-    With `recalls` (K,) that is read at these recalls, without it the area under it is taken. The detections themselves
-    are grey dots.
+    The envelope at recall r is the best precision at any recall of at least r. Grey dots mark the detections.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    recall : (D,) array
+        Recall after each detection, ascending, in [0, 1].
+    precision : (D,) array
+        Precision after each detection.
+    recalls : (K,) array, optional
+        Recalls at which the envelope is sampled; the default shades the area under it.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, or `recall` is not ascending or not in [0, 1].
     """
     x, y, _ = _checked_curve(recall, precision, np.zeros(len(np.asarray(recall)), bool))
-    best = np.append(np.maximum.accumulate(y[::-1])[::-1], 0)  # (D + 1,): beyond the highest recall it is 0
+    best = np.append(np.maximum.accumulate(y[::-1])[::-1], 0)  # (D + 1,); 0 beyond the highest recall
     edges = np.concatenate([[0], x, [1]])  # (D + 2,)
     style.graph(ax, "recall", "precision")
     ax.stairs(best, edges, color=style.BLUE, linewidth=LINE_WIDTH, baseline=None, clip_on=False)
@@ -182,9 +266,27 @@ def precision_recall(
     label: str | None = None,
     average_precision: float | None = None,
 ) -> Axes:
-    """Precision over recall, both (D,) in [0, 1], as detections are admitted by falling score.
+    """Draw one precision-recall curve.
 
-    Each call adds one curve in the next colour; `label` and `average_precision` name it in the legend.
+    Each call adds a curve in the next colour.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    recall : (D,) array
+        Recall in [0, 1], as detections are admitted by descending score.
+    precision : (D,) array
+        Precision in [0, 1].
+    label : str, optional
+        Name of the curve in the legend.
+    average_precision : float, optional
+        Average precision to write in the legend.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     x = as_array("recall", recall, (None,)).astype(float)
     y = as_array("precision", precision, (len(x),)).astype(float)
@@ -213,36 +315,70 @@ def precision_recall(
 
 
 def confusion_matrix(ax: Axes, counts: np.ndarray, class_names: Sequence[str] | None = None) -> Axes:
-    """How often each class (row) was called what (column); `counts` is (L, L), as `evaluate.confusion` gives it.
+    """Draw a confusion matrix: true classes as rows, predicted classes as columns.
 
-    Row and column 0, what is nothing and what was missed, are drawn last. What is right is blue, a mistake orange, and
-    the stronger the larger a share it is of its row's objects (in the row of what is nothing, of its column's
-    detections). With more than 24 classes there are no numbers, and with many more not every class is named.
+    The background (row and column 0) is drawn last. Correct cells are blue and errors orange. A cell is darker the
+    larger its share of the row; in the background row, of the column. Above 24 classes there are no numbers, and above
+    60 rows not every class is labelled.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    counts : (L, L) array
+        Counts from `evaluate.confusion`.
+    class_names : sequence of str, optional
+        Names by label; without it, labels are shown as numbers.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If `counts` is not a square of at least 2 by 2, or `class_names` has another length.
     """
     given = as_array("counts", counts, (None, None)).astype(float)
     if len(given) != len(given.T) or len(given) < 2:
-        raise ValueError(f"counts has the shape {given.shape}; wanted is (L, L) for L classes, the background included")
+        raise ValueError(f"counts must have shape (L, L) with L >= 2 (classes and background), got {given.shape}")
     order = np.append(np.arange(1, len(given)), 0)
     table = given[order][:, order]  # (L, L)
     names = _short_names(len(given), class_names)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)  # (L, L)
     shares[-1] = table[-1] / np.maximum(table.sum(axis=0), 1)
     diagonal = np.eye(len(table), dtype=bool)[:, :, None]
-    ax.imshow(np.where(diagonal, _AGREED(shares), _MISTAKEN(np.sqrt(shares))), aspect="equal")  # a root shows the few
+    # The root makes small shares of errors visible.
+    ax.imshow(np.where(diagonal, _CORRECT_COLORS(shares), _WRONG_COLORS(np.sqrt(shares))), aspect="equal")
     if len(table) - 1 <= _MOST_NUMBERED_CLASSES:
         _write_counts(ax, table, shares)
     for border in (ax.axhline, ax.axvline):
         border(len(table) - 1.5, color=style.GREY, linewidth=0.8)
-    _name_ticks(ax, [*names[1:], "nothing, or taken"], [*names[1:], "missed"])
-    ax.set_xlabel("what was said", fontsize=style.TEXT_SIZE + 1, color=style.INK)
-    ax.set_ylabel("what it is", fontsize=style.TEXT_SIZE + 1, color=style.INK)
+    _name_ticks(ax, [*names[1:], "background, duplicate"], [*names[1:], "missed"])
+    ax.set_xlabel("predicted class", fontsize=style.TEXT_SIZE + 1, color=style.INK)
+    ax.set_ylabel("true class", fontsize=style.TEXT_SIZE + 1, color=style.INK)
     return ax
 
 
 def ap_bars(ax: Axes, ap: np.ndarray, class_names: Sequence[str] | None = None, most: int = 24) -> Axes:
-    """A bar for the average precision of each class, the best on top; `ap` is (L,), NaN for a class without objects.
+    """Draw a bar for the average precision of each class, best on top.
 
-    Of more than `most` classes the best and the worst halves of so many are drawn.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    ap : (L,) array
+        Average precision by label; classes with NaN (no objects) are left out.
+    class_names : sequence of str, optional
+        Names by label; without it, labels are shown as numbers.
+    most : int, optional
+        Largest number of bars. With more classes, half of them are the best and half the worst.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     values = as_array("ap", ap, (None,)).astype(float)
     names = _short_names(len(values), class_names)
@@ -250,7 +386,8 @@ def ap_bars(ax: Axes, ap: np.ndarray, class_names: Sequence[str] | None = None, 
     ranked = known[np.argsort(-values[known], kind="stable")]
     cut = len(ranked) > most
     shown = np.concatenate([ranked[: most // 2], ranked[len(ranked) - most // 2 :]]) if cut else ranked
-    rows = np.arange(len(shown)) + cut * (np.arange(len(shown)) >= most // 2)  # an empty row where classes are left out
+    # One row stays empty where classes are left out.
+    rows = np.arange(len(shown)) + cut * (np.arange(len(shown)) >= most // 2)
     style.graph(ax, "average precision", "")
     ax.grid(False, axis="y")
     ax.barh(rows, values[shown], height=0.7, color=style.SKY)
@@ -272,9 +409,26 @@ def precision_recall_classes(
     ap: np.ndarray,
     class_names: Sequence[str] | None = None,
 ) -> Axes:
-    """Precision over recall of every class that has objects; all are (L,), index 0 being the background.
+    """Draw the precision-recall curve of every class with objects.
 
-    More than ten classes are drawn pale, and in black the mean over them of the best precision from each recall on.
+    More than ten curves are drawn pale, together with their mean in black. The mean is that of the envelopes, at 101
+    recalls.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    recalls, precisions : sequence of (D,) array
+        Recall and precision by label, (L,) each; index 0 is the background.
+    ap : (L,) array
+        Average precision by label; NaN for a class without objects.
+    class_names : sequence of str, optional
+        Names by label; without it, labels are shown as numbers.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     values = as_array("ap", ap, (None,)).astype(float)
     names = _short_names(len(values), class_names)
@@ -296,14 +450,32 @@ def precision_recall_classes(
 
 
 def error_kinds(ax: Axes, kinds: Sequence[str], gains: np.ndarray, detections: np.ndarray, objects: np.ndarray) -> Axes:
-    """A bar for each kind of error, the costliest on top: what average precision its repair would bring.
+    """Draw a bar for each kind of error, largest gain on top.
 
-    All are (K,): the names, the gains, and how many detections and how many lost objects are of the kind.
+    The gain is the average precision gained if all errors of that kind were fixed.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    kinds : sequence of str
+        Names of the kinds, (K,).
+    gains : (K,) array
+        Gain in average precision; NaN where it is undefined.
+    detections : (K,) array
+        Number of wrong detections of each kind.
+    objects : (K,) array
+        Number of missed objects of each kind.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     values = as_array("gains", gains, (len(kinds),)).astype(float)
     wrong, lost = as_array("detections", detections, (len(kinds),)), as_array("objects", objects, (len(kinds),))
     order = np.argsort(-np.nan_to_num(values), kind="stable")
-    style.graph(ax, "average precision gained by its repair", "")
+    style.graph(ax, "average precision gained if fixed", "")
     ax.grid(False, axis="y")
     ax.barh(np.arange(len(kinds)), np.nan_to_num(values[order]), height=0.66, color=style.ORANGE)
     for row, kind in enumerate(order):
@@ -316,18 +488,30 @@ def error_kinds(ax: Axes, kinds: Sequence[str], gains: np.ndarray, detections: n
         _write_at_end(ax, gain + ", ".join(parts or ["none"]), float(np.nan_to_num(values[kind])), row)
     ax.set_yticks(range(len(kinds)), [kinds[kind] for kind in order])
     longest = max(0.01, float(np.nan_to_num(values).max(initial=0)))
-    ax.set(xlim=(0, 2 * longest), ylim=(len(kinds) - 0.4, -0.6))  # the other half is for the words
+    ax.set(xlim=(0, 2 * longest), ylim=(len(kinds) - 0.4, -0.6))  # the right half is for the texts
     ax.set_xticks([tick for tick in MaxNLocator(3).tick_values(0, longest) if tick <= longest])
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     return ax
 
 
 def stage_recall(ax: Axes, stages: Sequence[str], recalls: Mapping[str, np.ndarray]) -> Axes:
-    """The share of the objects that each of the stages, from top to bottom, still reaches.
+    """Draw the recall of each stage, from top to bottom.
 
-    `recalls` has (S,) shares by name; the first is drawn as bars with their numbers, the others as marks.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    stages : sequence of str
+        Names of the stages, (S,).
+    recalls : mapping of str to (S,) array
+        Recalls by name. The first is drawn as bars with numbers, the others as marks.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
-    style.graph(ax, "share of the objects", "")
+    style.graph(ax, "recall", "")
     ax.grid(False, axis="y")
     rows = np.arange(len(stages))
     handles: list[Any] = []
@@ -347,7 +531,7 @@ def stage_recall(ax: Axes, stages: Sequence[str], recalls: Mapping[str, np.ndarr
                 )
             continue
         color, marker = _RECALL_MARKS[(number - 1) % len(_RECALL_MARKS)]
-        lane = (number - len(recalls) / 2) / len(recalls) * 0.78  # marks of one row lie one above the other
+        lane = (number - len(recalls) / 2) / len(recalls) * 0.78  # marks of one row are placed one above the other
         handles += ax.plot(
             values,
             rows + lane,
@@ -370,10 +554,25 @@ def stage_recall(ax: Axes, stages: Sequence[str], recalls: Mapping[str, np.ndarr
 def evaluation_page(
     evaluation: Any, confusion: np.ndarray, errors: Any, stages: Any, class_names: Sequence[str] | None = None
 ) -> Figure:
-    """A figure of five panels: average precision, curves, confusion, kinds of error, recall by stage.
+    """Draw a figure of five panels: average precision, curves, confusion, kinds of error and recall by stage.
 
-    They are drawn from what `rcnn.evaluate` gives: an `Evaluation`, the counts of `confusion`, an `Errors`, a
-    `StageRecall`, or anything with their attributes.
+    Parameters
+    ----------
+    evaluation : Evaluation
+        Result of `rcnn.evaluate`, or an object with the same attributes.
+    confusion : (L, L) array
+        Counts from `evaluate.confusion`.
+    errors : Errors
+        Result of `rcnn.evaluate`, or an object with the same attributes.
+    stages : StageRecall
+        Result of `rcnn.evaluate`, or an object with the same attributes.
+    class_names : sequence of str, optional
+        Names by label; without it, labels are shown as numbers.
+
+    Returns
+    -------
+    Figure
+        The figure.
     """
     count = len(confusion)
     side = float(np.clip(0.3 * count, 4.2, 8.0))  # inches of the confusion matrix
@@ -406,7 +605,7 @@ def evaluation_page(
         "IoU 0.7": stages.recall(0.7),
         **{name: stages.recall(of=group) for name, group in stages.by_size().items()},
     }
-    style.title(stage_recall(panels["stages"], stages.stages, recalls), "Objects that each stage reaches")
+    style.title(stage_recall(panels["stages"], stages.stages, recalls), "Recall by stage")
     panels["confusion"].set_anchor("NW")
     return figure
 
@@ -419,19 +618,38 @@ def findings(
     reference: Sequence[float],
     tolerance: float = 0.0,
 ) -> Axes:
-    """A table of `values` (N, M): a row for each of `names`, a column for each of `measures`.
+    """Draw a table of measures and highlight the values that differ from a reference.
 
-    A cell is the darker the more its value differs from the `reference` (M,) of its column, as a share of the larger
-    of the two, and white up to a share of `tolerance`; the reference is the first row. A NaN, shown as "none", differs
-    from every number.
+    The first row is the reference. A cell is darker the more its value differs from the reference of its column,
+    relative to the larger of the two absolute values. NaN is written as "none" and differs from every number.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    values : (N, M) array
+        Measured values.
+    names : sequence of str
+        Names of the rows, (N,).
+    measures : sequence of str
+        Names of the columns, (M,).
+    reference : (M,) array
+        Reference value of each column.
+    tolerance : float, optional
+        Relative difference, in [0, 1), up to which a cell stays white.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
-    sound = as_array("reference", reference, (len(measures),)).astype(float)
-    table = np.vstack([sound, as_array("values", values, (len(names), len(measures))).astype(float)])  # (N + 1, M)
-    largest = np.maximum(np.maximum(np.abs(table), np.abs(sound)), 1e-9)
-    share = np.abs(table - sound) / largest  # (N + 1, M)
-    share = np.clip(np.where(np.isnan(share), np.isnan(table) != np.isnan(sound), share), 0, 1)
-    strange = np.clip((share - tolerance) / (1 - tolerance), 0, 1)
-    ax.imshow(_STRANGE(strange), aspect="auto")
+    expected = as_array("reference", reference, (len(measures),)).astype(float)
+    table = np.vstack([expected, as_array("values", values, (len(names), len(measures))).astype(float)])  # (N + 1, M)
+    largest = np.maximum(np.maximum(np.abs(table), np.abs(expected)), 1e-9)
+    share = np.abs(table - expected) / largest  # (N + 1, M)
+    share = np.clip(np.where(np.isnan(share), np.isnan(table) != np.isnan(expected), share), 0, 1)
+    difference = np.clip((share - tolerance) / (1 - tolerance), 0, 1)
+    ax.imshow(_DIFFERENCE_COLORS(difference), aspect="auto")
     for row, column in np.ndindex(*table.shape):
         ax.text(
             column,
@@ -440,10 +658,10 @@ def findings(
             ha="center",
             va="center",
             fontsize=style.TEXT_SIZE,
-            color=style.contrasting(to_hex(_STRANGE(strange[row, column]))),
+            color=style.contrasting(to_hex(_DIFFERENCE_COLORS(difference[row, column]))),
         )
     style.ticks(ax)
-    ax.set_yticks(range(len(table)), ["sound", *names])
+    ax.set_yticks(range(len(table)), ["reference", *names])
     ax.set_xticks(range(len(measures)), measures)
     ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     ax.axhline(0.5, color=style.GREY, linewidth=1.0)
@@ -458,16 +676,17 @@ def findings(
 def _checked_curve(
     recall: np.ndarray, precision: np.ndarray, correct: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(recall (D,), precision (D,), correct (D,)), checked; ValueError for a recall that falls or is not known."""
+    """Return recall, precision and correct, (D,) each; raise ValueError unless recall is ascending in [0, 1]."""
     x = as_array("recall", recall, (None,)).astype(float)
-    if not (np.diff(x, prepend=0) >= 0).all() or not (x <= 1).all():
-        raise ValueError("recall must lie in [0, 1] and not fall")
+    wrong = np.flatnonzero(~((np.diff(x, prepend=0) >= 0) & (x <= 1)))
+    if wrong.size:
+        raise ValueError(f"recall must be ascending in [0, 1], got {x[wrong[0]]:g} at index {wrong[0]}")
     y = as_array("precision", precision, (len(x),)).astype(float)
     return x, y, as_array("correct", correct, (len(x),)).astype(bool)
 
 
-def _mark_right_or_wrong(ax: Axes, x: float, y: float, good: bool, opacity: float) -> None:
-    """A dot for what is right, a cross for what is wrong."""
+def _mark_correct_or_wrong(ax: Axes, x: float, y: float, good: bool, opacity: float) -> None:
+    """Draw a dot for a correct detection, a cross for a wrong one."""
     ax.plot(
         x,
         y,
@@ -482,12 +701,12 @@ def _mark_right_or_wrong(ax: Axes, x: float, y: float, good: bool, opacity: floa
     )
 
 
-def _right_and_wrong_legend(ax: Axes, admitted: np.ndarray) -> None:
-    """How many of the admitted detections, (D',) bool, are right and wrong, under the name of the horizontal axis."""
+def _correct_and_wrong_legend(ax: Axes, admitted: np.ndarray) -> None:
+    """Draw a legend with the numbers of correct and wrong detections in `admitted` (D',)."""
     handles = [
         Line2D([], [], color=color, linestyle="none", marker=marker, markersize=6.5, label=f"{word}: {count}")
         for color, marker, word, count in (
-            (RIGHT, "o", "right", int(admitted.sum())),
+            (RIGHT, "o", "correct", int(admitted.sum())),
             (WRONG, "X", "wrong", int((~admitted).sum())),
         )
     ]
@@ -498,26 +717,26 @@ def _right_and_wrong_legend(ax: Axes, admitted: np.ndarray) -> None:
 
 
 def _short_names(count: int, class_names: Sequence[str] | None) -> list[str]:
-    """A short name for each of `count` labels; the label itself without names."""
+    """Return a short name for each of `count` labels, or the labels if there are no names."""
     if class_names is None:
         return [str(label) for label in range(count)]
     if len(class_names) != count:
-        raise ValueError(f"class_names has {len(class_names)} names for {count} classes, the background included")
+        raise ValueError(f"class_names must have {count} entries (background included), got {len(class_names)}")
     return [name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}\u2026" for name in class_names]
 
 
 def _write_at_end(ax: Axes, text: str, x: float, row: float) -> None:
-    """Writes `text` at the end of a bar that ends at `x`."""
+    """Write `text` at the end of a bar that ends at `x`."""
     ax.annotate(
         text, (x, row), (4, 0), textcoords="offset points", va="center", fontsize=style.TEXT_SIZE, color=style.INK
     )
 
 
 def _write_counts(ax: Axes, table: np.ndarray, shares: np.ndarray) -> None:
-    """Writes each count of `table` that is not 0 into its cell, black or white, whichever is read better."""
+    """Write each non-zero count of `table` into its cell, in black or white by contrast."""
     for row, column in np.argwhere(table > 0):
         share = shares[row, column]
-        color = _AGREED(share) if row == column else _MISTAKEN(np.sqrt(share))
+        color = _CORRECT_COLORS(share) if row == column else _WRONG_COLORS(np.sqrt(share))
         ax.text(
             column,
             row,
@@ -530,7 +749,7 @@ def _write_counts(ax: Axes, table: np.ndarray, shares: np.ndarray) -> None:
 
 
 def _name_ticks(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """Names along both axes of a matrix, every n-th of very many."""
+    """Label both axes of a matrix, with every n-th name if there are many."""
     style.ticks(ax)
     step = -(-len(rows) // 60)
     at = [*range(0, len(rows) - 1, step), len(rows) - 1]
@@ -543,13 +762,13 @@ def _name_ticks(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
 
 
 def _best_from(at: np.ndarray, recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """The best precision that is reached at each recall of `at` or a higher one; 0 beyond the highest."""
+    """Return the best precision at a recall of at least each of `at`; 0 beyond the highest recall."""
     best = np.append(np.maximum.accumulate(np.asarray(precision)[::-1])[::-1], 0)
     return np.asarray(best[np.searchsorted(recall, at)])
 
 
 def _three_digits(value: float) -> str:
-    """Three digits at most, without an exponent where there is room."""
+    """Return a number with about three digits and no exponent, or "none" if it is not finite."""
     if not np.isfinite(value):
         return "none"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -1,10 +1,10 @@
-"""Plots of feature maps, of windows on them, and of the pixels that a cell sees.
+"""Plots of feature maps, sliding windows and receptive fields.
 
-Draws a feature map as its mean or channel by channel, the windows of a convolution, the cells and pixels that are
-connected, and the influence of each pixel on a cell.
+They show a feature map as its mean or channel by channel, the windows of a convolution, the connections between cells
+and pixels, and the influence of each pixel on a cell.
 
 Feature maps are drawn in cells: cell (row, column) is centred on y = row, x = column. A layer is (kernel, stride,
-padding), the three numbers that a convolution and a pooling have in common.
+padding), the numbers that define the windows of a convolution or pooling.
 """
 
 from __future__ import annotations
@@ -28,14 +28,27 @@ _FIELD_LOOKS: tuple[tuple[str, Dashes], ...] = (
     (style.GREEN, ":"),
     (style.PURPLE, "-."),
 )
-_UNSEEN = "#e8c4ae"  # a pale vermilion
+_UNCOVERED = "#e8c4ae"  # a pale vermilion
 
 
 def feature_map(ax: Axes, features: np.ndarray, max_channels: int | None = None, quantity: str = "activation") -> Axes:
-    """One image's `features` (C, H, W): the mean absolute activation of each cell, or the first channels side by side.
+    """Draw the mean absolute activation of each cell, or the first channels side by side.
 
-    `max_channels` is the number of channels to show; None asks for the mean. `quantity` is what the colour bar calls
-    the values.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    features : (C, H, W) array
+        Features of one image.
+    max_channels : int, optional
+        Number of channels to draw; the default draws the mean.
+    quantity : str, optional
+        Name of the values in the colour bar.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     array = as_array("features", features, (None, None, None))
     if max_channels is not None:
@@ -48,9 +61,33 @@ def feature_map(ax: Axes, features: np.ndarray, max_channels: int | None = None,
 
 
 def channel_tiles(ax: Axes, channels: np.ndarray, max_channels: int, quantity: str) -> Axes:
-    """The first `max_channels` of `channels` (C, h, w) as a grid of tiles, one blank cell apart, on one scale."""
+    """Draw channels as a grid of tiles, one blank cell apart, on a common scale.
+
+    The scale ranges from the 1st to the 99th percentile, so that outliers do not darken the other values.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    channels : (C, h, w) array
+        Channels.
+    max_channels : int
+        Number of channels to draw, at least 1.
+    quantity : str
+        Name of the values in the colour bar.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If `max_channels` is below 1.
+    """
     if max_channels < 1:
-        raise ValueError(f"max_channels is {max_channels}; it must be at least 1")
+        raise ValueError(f"max_channels must be at least 1, got {max_channels}")
     shown = channels[:max_channels].astype(float)
     count, height, width = shown.shape
     if shown.size == 0:
@@ -70,10 +107,33 @@ def channel_tiles(ax: Axes, channels: np.ndarray, max_channels: int, quantity: s
 
 
 def sliding_windows(ax: Axes, size: tuple[int, int], kernel: int, stride: int = 1, padding: int = 0) -> Axes:
-    """Where a window of `kernel` x `kernel` stops on a map of `size` (rows, columns), with `padding` cells around it.
+    """Draw the positions of a sliding window on a padded map.
 
-    The first window and the next one in its row are outlined, a dot is the middle of each, and cells that lie in no
-    window are shaded. Raises ValueError where the window does not fit.
+    The first window and the next one in its row are outlined. A dot marks the centre of each window. Cells outside all
+    windows are shaded.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    size : (int, int)
+        Rows and columns of the map.
+    kernel : int
+        Side of the window, in cells.
+    stride : int, optional
+        Distance between windows, in cells.
+    padding : int, optional
+        Padding on each side, in cells.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If the window is larger than the padded map.
     """
     rows, columns = (_window_starts(side, kernel, stride, padding) for side in size)
     for row in range(-padding, size[0] + padding):
@@ -112,13 +172,24 @@ def sliding_windows(ax: Axes, size: tuple[int, int], kernel: int, stride: int = 
 
 
 def windows_legend(ax: Axes) -> Axes:
-    """`ax` with a legend under it that says what `sliding_windows` draws."""
+    """Draw a legend of `sliding_windows` under the axes.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+    """
     handles = [
-        Line2D([], [], color=style.BLUE, linewidth=2.4, label="the first window"),
-        Line2D([], [], color=style.ORANGE, linewidth=2.4, linestyle="--", label="the next one"),
-        Line2D([], [], color=style.INK, marker="o", markersize=4, linestyle="none", label="middle of each window"),
+        Line2D([], [], color=style.BLUE, linewidth=2.4, label="first window"),
+        Line2D([], [], color=style.ORANGE, linewidth=2.4, linestyle="--", label="next window"),
+        Line2D([], [], color=style.INK, marker="o", markersize=4, linestyle="none", label="centre of each window"),
         Patch(facecolor="white", edgecolor=style.GREY, linewidth=0.6, label="padding"),
-        Patch(facecolor=_UNSEEN, edgecolor=style.GREY, linewidth=0.6, label="in no window"),
+        Patch(facecolor=_UNCOVERED, edgecolor=style.GREY, linewidth=0.6, label="outside all windows"),
     ]
     style.legend_below(ax, handles, columns=2)
     return ax
@@ -127,22 +198,45 @@ def windows_legend(ax: Axes) -> Axes:
 def cells_and_pixels(
     ax: Axes, layers: Sequence[Layer], pixels: int, cell: int | None = None, pixel: int | None = None
 ) -> Axes:
-    """One row of `pixels`, above it what each of `layers` makes of it: every cell over the middle of what it reads.
+    """Draw a row of pixels and, above it, the cells that each layer computes from it.
 
-    Lines lead from a `cell` of the last layer to all that it sees, and from a `pixel` to all that see it. Padding that
-    the cell reads is hollow. Raises ValueError where a window does not fit, or for a cell or a pixel that is not there.
+    A cell is placed over the centre of its receptive field. Lines connect `cell` to everything in its receptive field,
+    and `pixel` to every cell that depends on it. Padding that a cell reads is hollow.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    layers : sequence of (int, int, int)
+        Kernel, stride and padding of each layer.
+    pixels : int
+        Number of pixels in the row.
+    cell : int, optional
+        Index of a cell of the last layer.
+    pixel : int, optional
+        Index of a pixel.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a window is larger than its padded map, or an index is out of range.
     """
     counts, centres = _map_centres(layers, pixels)
     for name, index, count in (("cell", cell, counts[-1]), ("pixel", pixel, counts[0])):
         if index is not None and not 0 <= index < count:
-            raise ValueError(f"{name} is {index}; there are {count}, from 0 to {count - 1}")
+            raise ValueError(f"{name} must be in 0 to {count - 1}, got {index}")
     handles = []
     if cell is not None:
-        _draw_ways(ax, _ways_down(layers, cell, counts), centres, counts, style.BLUE)
-        handles.append(Line2D([], [], color=style.BLUE, label=f"what cell {cell} of the last map sees"))
+        _draw_connections(ax, _connections_down(layers, cell, counts), centres, counts, style.BLUE)
+        handles.append(Line2D([], [], color=style.BLUE, label=f"receptive field of cell {cell} of the last map"))
     if pixel is not None:
-        _draw_ways(ax, _ways_up(layers, pixel, counts), centres, counts, style.VERMILION)
-        handles.append(Line2D([], [], color=style.VERMILION, label=f"which cells see pixel {pixel}"))
+        _draw_connections(ax, _connections_up(layers, pixel, counts), centres, counts, style.VERMILION)
+        handles.append(Line2D([], [], color=style.VERMILION, label=f"cells that depend on pixel {pixel}"))
     for level, (start, step) in enumerate(centres):
         at = start + step * np.arange(counts[level])
         ax.plot(at, np.full(len(at), level), marker="s", color=style.INK, markersize=4.5, linestyle="none", zorder=3)
@@ -159,15 +253,33 @@ def cells_and_pixels(
 
 
 def influence(ax: Axes, gradient: np.ndarray, fields: Mapping[str, Sequence[float]] | None = None) -> Axes:
-    """How much each pixel moves a cell, (H, W), the size of a gradient: as a share of the largest.
+    """Draw the influence of each pixel on a cell, as absolute gradients relative to their maximum.
 
-    `fields` are boxes `x1, y1, x2, y2` in pixels, drawn over it and named in a legend. A pixel in row 0, column 0
-    covers 0 to 1 in x and in y.
+    Pixel (0, 0) covers 0 to 1 in x and in y.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    gradient : (H, W) array
+        Gradient of a cell with respect to the pixels.
+    fields : mapping of str to (4,) sequence, optional
+        Boxes `x1, y1, x2, y2` in pixels, by name, drawn over it with a legend; at most four.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If the gradient is not finite or a shape is wrong.
     """
     array = np.abs(as_array("gradient", gradient, (None, None)).astype(float))
     largest = float(array.max(initial=0.0))
     if not np.isfinite(largest):
-        raise ValueError(f"gradient holds {largest}; it must be finite")
+        raise ValueError(f"gradient must be finite, got {largest}")
     height, width = array.shape
     shown = ax.imshow(
         array / (largest or 1.0),
@@ -193,31 +305,33 @@ def influence(ax: Axes, gradient: np.ndarray, fields: Mapping[str, Sequence[floa
         )
     style.frame(ax)
     ax.set(xlim=(0, width), ylim=(height, 0))
-    style.color_bar(ax, shown, "|gradient|, share of the largest")
+    style.color_bar(ax, shown, "|gradient| / maximum")
     if handles:
         style.legend_below(ax, handles, columns=1)
     return ax
 
 
 def _window_starts(side: int, kernel: int, stride: int, padding: int) -> range:
-    """Where the windows along one side begin, the first at -padding."""
+    """Return the starts of the windows along one side, the first at -padding."""
     if kernel > side + 2 * padding:
-        raise ValueError(f"a window of {kernel} does not fit a side of {side} with padding {padding}")
+        raise ValueError(
+            f"kernel must be at most {side + 2 * padding} (side {side} with padding {padding}), got {kernel}"
+        )
     return range(-padding, side + padding - kernel + 1, stride)
 
 
-def _cell_color(place: tuple[int, int], size: tuple[int, int], windows: tuple[range, range], kernel: int) -> str:
-    """White for padding, pale where no window reads the cell, and grey for all others."""
-    if not all(0 <= index < side for index, side in zip(place, size, strict=True)):
+def _cell_color(cell: tuple[int, int], size: tuple[int, int], windows: tuple[range, range], kernel: int) -> str:
+    """Return white for padding, a pale colour for cells outside all windows, and grey for the others."""
+    if not all(0 <= index < side for index, side in zip(cell, size, strict=True)):
         return "white"
     read = (
-        any(first <= index < first + kernel for first in firsts) for index, firsts in zip(place, windows, strict=True)
+        any(first <= index < first + kernel for first in firsts) for index, firsts in zip(cell, windows, strict=True)
     )
-    return "#dfe3e8" if all(read) else _UNSEEN
+    return "#dfe3e8" if all(read) else _UNCOVERED
 
 
 def _map_centres(layers: Sequence[Layer], pixels: int) -> tuple[list[int], list[tuple[float, int]]]:
-    """For the pixels and each map: how many cells, and (where the first one's middle is, pixels from cell to cell)."""
+    """Return the number of cells of the pixels and each map, and the centre of its first cell with the spacing."""
     counts, centres = [pixels], [(0.0, 1)]
     for kernel, stride, padding in layers:
         start, step = centres[-1]
@@ -226,23 +340,23 @@ def _map_centres(layers: Sequence[Layer], pixels: int) -> tuple[list[int], list[
     return counts, centres
 
 
-def _ways_down(layers: Sequence[Layer], cell: int, counts: Sequence[int]) -> list[tuple[int, int, int]]:
-    """(map, cell in it, cell below) for every step from a cell of the last map to the pixels.
+def _connections_down(layers: Sequence[Layer], cell: int, counts: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return (map, cell in it, cell below) for every connection from a cell of the last map down to the pixels.
 
-    A cell below may lie in the padding, from which no step leads on.
+    A cell below may lie in the padding, which has no further connections.
     """
-    ways, cells = [], {cell}
+    connections, cells = [], {cell}
     for level in range(len(layers), 0, -1):
         kernel, stride, padding = layers[level - 1]
         steps = [(level, one, one * stride - padding + k) for one in sorted(cells) for k in range(kernel)]
-        ways += steps
+        connections += steps
         cells = {below for _, _, below in steps if 0 <= below < counts[level - 1]}
-    return ways
+    return connections
 
 
-def _ways_up(layers: Sequence[Layer], pixel: int, counts: Sequence[int]) -> list[tuple[int, int, int]]:
-    """The same from a pixel up to all cells that see it."""
-    ways, cells = [], {pixel}
+def _connections_up(layers: Sequence[Layer], pixel: int, counts: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return (map, cell in it, cell below) for every connection from a pixel up to the last map."""
+    connections, cells = [], {pixel}
     for level, (kernel, stride, padding) in enumerate(layers, start=1):
         steps = [
             (level, one, below)
@@ -250,27 +364,27 @@ def _ways_up(layers: Sequence[Layer], pixel: int, counts: Sequence[int]) -> list
             for below in sorted(cells)
             if 0 <= below - one * stride + padding < kernel
         ]
-        ways += steps
+        connections += steps
         cells = {one for _, one, _ in steps}
-    return ways
+    return connections
 
 
-def _draw_ways(
+def _draw_connections(
     ax: Axes,
-    ways: Sequence[tuple[int, int, int]],
+    connections: Sequence[tuple[int, int, int]],
     centres: Sequence[tuple[float, int]],
     counts: Sequence[int],
     color: str,
 ) -> None:
-    """Draws lines from map to map, and marks the cells that they touch, hollow where these are padding."""
+    """Draw connections between maps and mark their cells; padding is hollow."""
 
     def x(level: int, cell: int) -> float:
         start, step = centres[level]
         return start + step * cell
 
-    segments = [[(x(level, one), level), (x(level - 1, below), level - 1)] for level, one, below in ways]
+    segments = [[(x(level, one), level), (x(level - 1, below), level - 1)] for level, one, below in connections]
     ax.add_collection(LineCollection(segments, colors=color, linewidths=0.9, alpha=0.75, zorder=2))
-    hollow = sorted({(level - 1, below) for level, _, below in ways if not 0 <= below < counts[level - 1]})
+    hollow = sorted({(level - 1, below) for level, _, below in connections if not 0 <= below < counts[level - 1]})
     ax.plot(
         [x(level, cell) for level, cell in hollow],
         [level for level, _ in hollow],
@@ -282,8 +396,8 @@ def _draw_ways(
         zorder=3,
     )
     touched = sorted(
-        {(level, one) for level, one, _ in ways}
-        | {(level - 1, below) for level, _, below in ways if 0 <= below < counts[level - 1]}
+        {(level, one) for level, one, _ in connections}
+        | {(level - 1, below) for level, _, below in connections if 0 <= below < counts[level - 1]}
     )
     ax.plot(
         [x(level, cell) for level, cell in touched],

@@ -1,10 +1,9 @@
-"""Plots of boxes as geometry: their coordinates, their IoU and their deltas.
+"""Plots of box geometry: coordinates, IoU and deltas.
 
-Draws the numbers of a box, the pixels that it covers, boxes on single pixels, two boxes that overlap, IoU as a surface,
-histograms of deltas and of how well boxes fit, and arrows from boxes to their objects.
+They show the numbers of a box, the pixels that it covers, boxes on single pixels, two overlapping boxes, IoU as a
+surface, histograms of deltas and of box fits, and arrows from boxes to their objects.
 
-Boxes are (N, 4) or (4,), `x1, y1, x2, y2` in pixels, y pointing down; the pixel in row 0, column 0 covers 0 to 1 in x
-and in y.
+Boxes are `x1, y1, x2, y2` in pixels, and y points down. The pixel in row 0, column 0 covers 0 to 1 in x and in y.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from rcnn.plot import style
 from rcnn.plot.style import LINE_WIDTH, TEXT_SIZE, THIN_LINE, Dashes, as_array, as_boxes
 
 COVERED = "#bfe0f2"
-LEAVE_ROOM = 0.6  # pixels around boxes that are drawn without an image
+LEAVE_ROOM = 0.6  # pixels; least margin around boxes without an image
 DELTA_NAMES = ("dx", "dy", "dw", "dh")
-# Shifts are blue and stretches red; the second of each pair is dashed, so that both are seen where they coincide.
+# Shifts are blue and scalings red. The second of each pair is dashed, so that both remain visible where they coincide.
 DELTA_LOOK: tuple[tuple[str, Dashes], ...] = (
     (style.BLUE, "-"),
     (style.SKY, "--"),
@@ -35,13 +34,28 @@ DELTA_LOOK: tuple[tuple[str, Dashes], ...] = (
 )
 _DELTA_BINS = 50
 _FIT_BINS = 10
-_MOST_TICKS = 40  # pixels along a side, up to which each row and column has its number
-_THINNEST, _THICKER = 2.4, 2.0  # points: the last box's line, and by how much each is thicker than the next
+_MOST_TICKS = 40  # most ticks along a side
+_THINNEST, _THICKER = 2.4, 2.0  # points: width of the last line, and increase to each earlier one
 _BOX_DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.")
 
 
 def box_formats(ax: Axes, box: np.ndarray, size: tuple[int, int]) -> Axes:
-    """One `box` (4,) on a grid of pixels of `size` (height, width), with every number that a format states it by."""
+    """Draw one box on a pixel grid with the numbers of every box format.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    box : (4,) array
+        Box in pixels.
+    size : (int, int)
+        Height and width of the grid, in pixels.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+    """
     x1, y1, x2, y2 = as_boxes("box", [box])[0]
     _pixel_axes(ax, size)
     ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, facecolor=COVERED, edgecolor=style.BLUE, linewidth=2, zorder=2))
@@ -69,9 +83,23 @@ def box_formats(ax: Axes, box: np.ndarray, size: tuple[int, int]) -> Axes:
 
 
 def pixel_grid(ax: Axes, covered: np.ndarray, box: np.ndarray | None = None) -> Axes:
-    """Pixels with those `covered` (H, W) shaded and, inside, their columns' and rows' indices; axes count the edges.
+    """Draw a pixel grid with covered pixels shaded and labelled with their indices.
 
-    `box` (4,) is drawn over them.
+    The ticks count the edges of the pixels.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    covered : (H, W) bool array
+        Mask of the covered pixels.
+    box : (4,) array, optional
+        Box to draw over the pixels, in pixels.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     mask = as_array("covered", covered, (None, None)).astype(bool)
     _pixel_axes(ax, mask.shape)
@@ -107,14 +135,37 @@ def pixel_grid(ax: Axes, covered: np.ndarray, box: np.ndarray | None = None) -> 
 def pixel_boxes(
     ax: Axes, image: np.ndarray, boxes: np.ndarray, names: Sequence[str], colors: Sequence[str] | None = None
 ) -> Axes:
-    """A small `image` (H, W, 3) with its pixels' edges, whose coordinates are at the axes, and `boxes` (N, 4) on it.
+    """Draw boxes on a small image whose pixel edges are visible.
 
-    `names` (N,) say in the legend what each box is. Pixel (row, column) fills the square from (column, row) to
-    (column + 1, row + 1). Each line is thinner than those before it, so that edges on the same coordinate are all seen.
+    Pixel (row, column) fills the square from (column, row) to (column + 1, row + 1). Each line is thinner than those
+    before it, so edges at the same coordinate remain visible.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    image : (H, W, 3) array
+        Image, uint8 or float in [0, 1].
+    boxes : (N, 4) array
+        Boxes in pixels.
+    names : sequence of str
+        Name of each box in the legend, (N,).
+    colors : sequence of str, optional
+        Colour of each box, (N,).
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If `names` and `boxes` differ in length.
     """
     corners = as_boxes("boxes", boxes)
     if len(names) != len(corners):
-        raise ValueError(f"names has {len(names)} entries for {len(corners)} boxes")
+        raise ValueError(f"names must have one entry per box ({len(corners)}), got {len(names)}")
     style.image(ax, image)
     height, width = np.asarray(image).shape[:2]
     step = -(-max(width, height) // _MOST_TICKS)
@@ -151,9 +202,23 @@ def overlap(
     names: tuple[str, str] = ("A", "B"),
     limits: Sequence[float] | None = None,
 ) -> Axes:
-    """Two boxes, (4,) each, what they share shaded, and the four areas of an IoU in the legend (square pixels).
+    """Draw two boxes, shade their intersection, and list the four areas of an IoU in square pixels.
 
-    `limits` x1, y1, x2, y2 is what can be seen; without it, both boxes, or the image that is on `ax` already.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    box1, box2 : (4,) array
+        Boxes in pixels.
+    names : (str, str), optional
+        Names of the boxes in the legend.
+    limits : sequence of four floats, optional
+        View `x1, y1, x2, y2`. The default holds both boxes; it is ignored on axes with an image.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     first, second = as_boxes("box1", [box1])[0], as_boxes("box2", [box2])[0]
     on_image = bool(ax.images)
@@ -187,12 +252,12 @@ def overlap(
             Line2D(
                 [], [], color=style.VERMILION, linewidth=2, linestyle="--", label=_in_words(names[1], _size(second))
             ),
-            Patch(facecolor=style.GREEN, alpha=0.5, label=_in_words("both", inside)),
+            Patch(facecolor=style.GREEN, alpha=0.5, label=_in_words("overlap", inside)),
             Patch(facecolor="none", label=_in_words("union", _size(first) + _size(second) - inside)),
         ],
         columns=2,
     )
-    below = 4 if on_image else 32  # points, for there the axis has numbers and a name
+    below = 4 if on_image else 32  # points; without an image the axis has ticks and a label
     figure = ax.get_figure(root=True)
     assert figure is not None
     legend.set_bbox_to_anchor((0.0, 0.0), ax.transAxes + ScaledTranslation(0, -below / 72, figure.dpi_scale_trans))
@@ -209,14 +274,39 @@ def iou_surface(
     levels: Sequence[float] = (0.3, 0.5, 0.7),
     points: np.ndarray | None = None,
 ) -> Axes:
-    """`iou` (Y, X) in [0, 1] as colour over `x` (X,) and `y` (Y,), both rising; lines where it is one of `levels`.
+    """Draw IoU as colour over two variables, with contour lines.
 
-    `points` (K, 2), x and y, are drawn as dots over it.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    iou : (Y, X) array
+        IoU, in [0, 1].
+    x : (X,) array
+        Values along the x axis, ascending.
+    y : (Y,) array
+        Values along the y axis, ascending.
+    xlabel, ylabel : str
+        Axis labels.
+    levels : sequence of float, optional
+        IoU of the contour lines.
+    points : (K, 2) array, optional
+        Points x, y to draw as dots.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong or an IoU lies outside [0, 1].
     """
     across, up = as_array("x", x, (None,)).astype(float), as_array("y", y, (None,)).astype(float)
     values = as_array("iou", iou, (len(up), len(across))).astype(float)
     if not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"iou has values from {values.min():g} to {values.max():g}; they lie in [0, 1]")
+        raise ValueError(f"iou must lie in [0, 1], got values from {values.min():g} to {values.max():g}")
     style.graph(ax, xlabel, ylabel)
     ax.grid(False)
     mesh = ax.pcolormesh(across, up, values, cmap=style.VALUES, vmin=0, vmax=1, shading="gouraud", rasterized=True)
@@ -224,7 +314,7 @@ def iou_surface(
     if drawn:
         lines = ax.contour(across, up, values, levels=sorted(drawn), colors="white", linewidths=THIN_LINE)
         for text in ax.clabel(lines, fmt="%g", fontsize=TEXT_SIZE + 1):
-            text.set(zorder=4, path_effects=style.outline(0.4))  # legible among dots, too
+            text.set(zorder=4, path_effects=style.outline(0.4))  # keep it legible among dots
     if points is not None:
         dots = as_array("points", points, (None, 2))
         ax.scatter(dots[:, 0], dots[:, 1], s=9, color="black", edgecolors="white", linewidths=0.4, zorder=3)
@@ -234,18 +324,38 @@ def iou_surface(
 
 
 def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
-    """How well boxes fit their images, 0 to 1, as a step histogram for each named group of `fits` (B,).
+    """Draw a step histogram for each group of boxes: how well the boxes fit their images.
 
-    What boxes fit by chance alone, the same number in every bin, is a faint line; the legend says each group's mean.
+    The fit of a box is the share of the images on which it has less contrast than on its own image.
+
+    A faint line shows the distribution expected by chance, which is uniform. The legend contains the mean of each
+    group.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    fits : mapping of str to (B,) array
+        Fits by group, in [0, 1].
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a fit lies outside [0, 1].
     """
-    style.graph(ax, "fit: share of the images on which the box has less contrast", "share of the boxes")
+    style.graph(ax, "fit: share of images where the box has less contrast", "share of the boxes")
     ax.set_xlim(0, 1)
     handles = []
     for i, (name, values) in enumerate(fits.items()):
         array = as_array(f"fits[{name!r}]", values, (None,)).astype(np.float64)
         wrong = np.flatnonzero(~((array >= 0) & (array <= 1)))
         if wrong.size:
-            raise ValueError(f"fits[{name!r}][{wrong[0]}] is {array[wrong[0]]:g}; a fit lies in [0, 1]")
+            raise ValueError(f"fits[{name!r}][{wrong[0]}] must lie in [0, 1], got {array[wrong[0]]:g}")
         if len(array) == 0:
             continue
         shares, edges = np.histogram(array, _FIT_BINS, (0, 1), weights=np.full(len(array), 1 / len(array)))
@@ -271,9 +381,25 @@ def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
 
 
 def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = False) -> Axes:
-    """How often each of dx, dy, dw, dh has which value, from `deltas` (N, 4), between -`limit` and `limit`.
+    """Draw the distributions of dx, dy, dw and dh.
 
-    The legend gives the standard deviations. `unit` adds a normal distribution of mean 0 and deviation 1.
+    The legend contains the standard deviations.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    deltas : (N, 4) array
+        Deltas of N boxes.
+    limit : float
+        The x axis and the bins go from -`limit` to `limit`.
+    unit : bool, optional
+        Also draw the standard normal distribution.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     values = as_array("deltas", deltas, (None, 4)).astype(float)
     style.graph(ax, "delta", "density")
@@ -292,7 +418,7 @@ def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = Fa
                 color=color,
                 linestyle=dashes,
                 linewidth=LINE_WIDTH,
-                label=f"{name}: deviation {column.std():.2f}",
+                label=f"{name}: std {column.std():.2f}",
             )
         )
     if unit:
@@ -302,7 +428,7 @@ def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = Fa
             np.exp(-(at**2) / 2) / np.sqrt(2 * np.pi),
             color=style.INK,
             linewidth=THIN_LINE,
-            label="normal: deviation 1",
+            label="normal: std 1",
         )
     ax.set_ylim(0, ax.get_ylim()[1])
     style.legend_right(ax, handles)
@@ -310,7 +436,24 @@ def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = Fa
 
 
 def moves(ax: Axes, image: np.ndarray, boxes: np.ndarray, gt_boxes: np.ndarray) -> Axes:
-    """An arrow from the centre of each of `boxes` (N, 4) to that of its object in `gt_boxes` (N, 4), over `image`."""
+    """Draw an arrow from the centre of each box to the centre of its object.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    image : (H, W, 3) array
+        Image, uint8 or float in [0, 1].
+    boxes : (N, 4) array
+        Boxes in pixels.
+    gt_boxes : (N, 4) array
+        Object of each box, in pixels.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+    """
     start = as_boxes("boxes", boxes)
     goal = as_array("gt_boxes", as_boxes("gt_boxes", gt_boxes), (len(start), 4))
     style.image(ax, image, dimmed=True)
@@ -346,8 +489,8 @@ def moves(ax: Axes, image: np.ndarray, boxes: np.ndarray, gt_boxes: np.ndarray) 
     style.legend_below(
         ax,
         [
-            Line2D([], [], color=style.SKY, label="a box to start from"),
-            Line2D([], [], color=style.ORANGE, label="where its centre has to go"),
+            Line2D([], [], color=style.SKY, label="box"),
+            Line2D([], [], color=style.ORANGE, label="shift of its centre"),
             Line2D(
                 [],
                 [],
@@ -355,7 +498,7 @@ def moves(ax: Axes, image: np.ndarray, boxes: np.ndarray, gt_boxes: np.ndarray) 
                 linestyle="--",
                 linewidth=THIN_LINE,
                 path_effects=style.outline(THIN_LINE),
-                label="its object",
+                label="object",
             ),
         ],
         columns=2,
@@ -372,7 +515,7 @@ def _in_words(name: str, square_pixels: float) -> str:
 
 
 def _around(corners: np.ndarray) -> list[float]:
-    """What holds the boxes `corners` (N, 4) with some room to spare."""
+    """Return limits that contain the boxes `corners` (N, 4) and a margin."""
     low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
     room = max(LEAVE_ROOM, 0.08 * float((high - low).max()))
     return [*(low - room), *(high + room)]
@@ -395,7 +538,7 @@ def _measure(
     shift: tuple[float, float],
     align: tuple[str, str],
 ) -> None:
-    """Draws a double arrow from `start` to `end` with `text` at its middle, moved by `shift` points."""
+    """Draw a double arrow from `start` to `end` with `text` at its middle, shifted by `shift` points."""
     ax.annotate("", end, start, arrowprops={"arrowstyle": "<->", "color": style.GREY, "shrinkA": 0, "shrinkB": 0})
     middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
     ax.annotate(
@@ -411,7 +554,7 @@ def _measure(
 
 
 def _pixel_axes(ax: Axes, size: Sequence[int]) -> None:
-    """`ax` as an empty grid of pixels of `size` (height, width), whose ticks count the pixels' edges."""
+    """Style `ax` as an empty pixel grid of `size` (height, width) with ticks at the pixel edges."""
     height, width = size
     style.frame(ax).set(xlim=(0, width), ylim=(height, 0))
     style.ticks(ax)

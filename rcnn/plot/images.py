@@ -1,7 +1,7 @@
-"""Images with their boxes: a photo with its detections, and a contact sheet.
+"""Images with their boxes: annotated photos and contact sheets.
 
-`annotate` draws detections in the pixels of a photo, as `rcnn detect` writes it. `contact_sheet` draws up to sixteen
-images on one sheet with their boxes, to check at a glance whether the boxes are right.
+`annotate` draws detections in the pixels of a photo, as `rcnn detect` writes it. `contact_sheet` shows up to sixteen
+images with their boxes, to check annotations at a glance.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from rcnn.plot.style import as_array, as_boxes
 from rcnn.plot.tags import Tags, place, tag_texts
 
 # An annotated photo
-MAX_PHOTO_PIXELS = 24_000_000  # a photo with more is drawn smaller
+MAX_PHOTO_PIXELS = 24_000_000  # a larger photo is scaled down
 MIN_SIDE, MIN_SHORT_SIDE = 400, 160  # pixels; a smaller photo is enlarged
-MAX_TAG_SHARE = 0.25  # a photo is also enlarged where legible tags would cover a larger share of it
+MAX_TAG_SHARE = 0.25  # a photo is enlarged if its tags would cover a larger share
 MAX_LONG_SIDE = 4096  # pixels; a photo is not enlarged beyond this
-MIN_TEXT, TEXT_PER_SIDE = 12, 1 / 60  # pixels; of the side of a square that has as many pixels as the drawing
-_LINE_SHARE, _EDGE_SHARE = 1 / 6, 1 / 18  # widths of a box's line and of its black edges, in heights of the text
-_TAG_PADDING = np.array([0.3, 0.1])  # at the sides of a tag's text, and above and below it, in heights of the text
+MIN_TEXT, TEXT_PER_SIDE = 12, 1 / 60  # pixels; share of the square root of the drawing's area
+_LINE_SHARE, _EDGE_SHARE = 1 / 6, 1 / 18  # widths of a box's line and of its black edges, as shares of the text height
+_TAG_PADDING = np.array([0.3, 0.1])  # horizontal and vertical padding of a tag, as shares of the text height
 
 # A contact sheet
 MOST_TILES = 16  # images on a sheet
 COLUMNS = 4
-TILE, CAPTION, LEGEND = 3.2, 0.4, 0.4  # inches: a side of the square that shows an image, the heights of the rest
-MAX_TILE_SIDE = 720  # pixels of an image's longer side; a tile has half as many
+TILE, CAPTION, LEGEND = 3.2, 0.4, 0.4  # inches: side of the square of an image, heights of a caption and the legend
+MAX_TILE_SIDE = 720  # pixels; longer images are scaled down to this, twice the size of a tile
 TAG_LENGTH, HEADING_LENGTH, CAPTION_LENGTH = 14, 34, 50  # characters
-MAX_TAG_LENGTH = 160  # characters of all tags of an image; beyond these, colours alone show the classes
-MAX_EXCESS = 1.0  # pixels by which a box may reach beyond its image
-BEYOND = 0.25  # share of an image's sides that is shown around it where boxes leave it
-BORDER = 0.02  # share of the square that is left free around an image, for the lines of boxes along its border
-BROKEN = "#ff2a2a"  # no class has this colour
+MAX_TAG_LENGTH = 160  # characters of all tags of an image; with more, only colours show the classes
+MAX_EXCESS = 1.0  # pixels by which a valid box may extend beyond its image
+BEYOND = 0.25  # most that is shown around an image, as a share of its side
+BORDER = 0.02  # free border around an image, as a share of the square; it shows lines along the image border
+BROKEN = "#ff2a2a"  # colour of invalid boxes; no class has it
 
 _ELLIPSIS = "\u2026"
 
@@ -55,16 +55,39 @@ def annotate(
     labels: np.ndarray,
     class_names: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """`image` (H, W, 3) uint8 with its `boxes` (D, 4), tagged with class and score, as an array of the same kind.
+    """Draw detections on a photo, tagged with class and score.
 
-    It has the photo's own pixels, with two exceptions: more than `MAX_PHOTO_PIXELS` are scaled down; a small photo, or
-    one with more tags than it has room for, is enlarged by a whole number. Boxes are in the pixels of `image` all the
-    same. Lines and text grow with the photo. Lines have black edges, and so are seen on any ground; better detections
-    lie over worse ones. `class_names[label]` is what a tag calls the class; without names it is the number.
+    The result has the size of the photo, with two exceptions. A photo of more than `MAX_PHOTO_PIXELS` pixels is scaled
+    down. A photo that is small, or has too little space for its tags, is enlarged by a whole factor. Line width and
+    font size grow with the photo. Lines have black edges, which keeps them visible on any background. Better detections
+    are drawn over worse ones.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 array
+        Photo.
+    boxes : (D, 4) array
+        Boxes in pixels of `image`.
+    scores : (D,) array
+        Scores.
+    labels : (D,) array
+        Labels.
+    class_names : sequence of str, optional
+        Names by label; without it, labels are shown as numbers.
+
+    Returns
+    -------
+    (H', W', 3) uint8 array
+        The annotated photo.
+
+    Raises
+    ------
+    ValueError
+        If `image` is empty or not uint8, a shape is wrong, or a label has no name.
     """
     photo = as_array("image", image, (None, None, 3))
     if photo.dtype != np.uint8 or photo.size == 0:
-        raise ValueError(f"image is {photo.dtype} of shape {photo.shape}; it must be uint8 and have a pixel")
+        raise ValueError(f"image must be uint8 with at least one pixel, got {photo.dtype} of shape {photo.shape}")
     corners = as_boxes("boxes", boxes)
     numbers = as_array("labels", labels, (len(corners),)).astype(int)
     values = as_array("scores", scores, (len(corners),)).astype(float)
@@ -85,7 +108,7 @@ def annotate(
 
 
 def _canvas(photo: np.ndarray, texts: Sequence[str]) -> Image.Image:
-    """The photo (H, W, 3) in the size that it is drawn in, see `annotate`."""
+    """Return the photo (H, W, 3) in the size in which `annotate` draws it."""
     whole = Image.fromarray(photo)
     pixels = whole.width * whole.height
     if pixels > MAX_PHOTO_PIXELS:
@@ -93,13 +116,13 @@ def _canvas(photo: np.ndarray, texts: Sequence[str]) -> Image.Image:
         size = (max(int(whole.width * shrink), 1), max(int(whole.height * shrink), 1))
         return whole.resize(size, Image.Resampling.BOX)
     tags = _tag_sizes(texts, _font(MIN_TEXT)).prod(axis=1).sum()  # pixels
-    wanted = max(math.sqrt(max(MIN_SIDE**2, tags / MAX_TAG_SHARE) / pixels), MIN_SHORT_SIDE / min(whole.size))
-    factor = max(min(math.ceil(wanted), MAX_LONG_SIDE // max(whole.size)), 1)
+    needed = max(math.sqrt(max(MIN_SIDE**2, tags / MAX_TAG_SHARE) / pixels), MIN_SHORT_SIDE / min(whole.size))
+    factor = max(min(math.ceil(needed), MAX_LONG_SIDE // max(whole.size)), 1)
     return whole.resize((whole.width * factor, whole.height * factor), Image.Resampling.BICUBIC)
 
 
 def _text_height(size: tuple[int, int], texts: Sequence[str]) -> float:
-    """How high the text is on a drawing of `size` (width, height): in proportion, unless that crowds the drawing."""
+    """Return the font size for a drawing of `size` (width, height): proportional, or smaller to make room for tags."""
     pixels = size[0] * size[1]
     tags = _tag_sizes(texts, _font(MIN_TEXT))  # (D, 2)
     room = min(
@@ -109,15 +132,15 @@ def _text_height(size: tuple[int, int], texts: Sequence[str]) -> float:
 
 
 def _draw_box(pen: ImageDraw.ImageDraw, box: np.ndarray, color: str, size: tuple[int, int], text_height: float) -> None:
-    """Draws a box's line, edged with black, along the middle of its border but never outside of the drawing."""
+    """Draw a line with black edges along the border of a box, moved inside the drawing where needed."""
     line, edge = _line_widths(text_height)
     half = line / 2 + edge
     outer = np.round(np.concatenate([box[:2] - half, box[2:] + half]))  # (4,)
-    least = np.minimum(2 * half, size)  # a line that lies half outside is pushed in
+    least = np.minimum(2 * half, size)  # a line that would lie half outside is moved inside
     low = np.clip(outer[:2], 0, size - least)
     high = np.clip(outer[2:], low + least, size)
     for inset, width, ink in ((0, line + 2 * edge, "black"), (edge, line, color)):
-        (x1, y1), (x2, y2) = low + inset, high - inset - 1  # Pillow counts the last pixel in
+        (x1, y1), (x2, y2) = low + inset, high - inset - 1  # Pillow includes the last pixel
         if x2 >= x1 and y2 >= y1:
             pen.rectangle((x1, y1, x2, y2), outline=ink, width=width)
 
@@ -130,7 +153,7 @@ def _draw_tags(
     size: tuple[int, int],
     font: ImageFont.FreeTypeFont,
 ) -> None:
-    """Draws the tags of `boxes` (D, 4), the best first, where `place` finds room for them."""
+    """Draw the tags of `boxes` (D, 4), given best first, at the positions chosen by `place`."""
     edge = _line_widths(font.size)[1]
     texts = [_fitted_text(text, font, size[0]) for text in texts]
     sizes = _tag_sizes(texts, font)  # (D, 2)
@@ -146,14 +169,14 @@ def _draw_tags(
 
 
 def _tag_sizes(texts: Sequence[str], font: ImageFont.FreeTypeFont) -> np.ndarray:
-    """Widths and heights (D, 2) of tags in whole pixels."""
+    """Return the widths and heights of tags in whole pixels, (D, 2)."""
     height = sum(font.getmetrics())
     around = 2 * (_line_widths(font.size)[1] + _tag_padding(font))  # (2,)
     return np.array([np.ceil((font.getlength(text), height)) + around for text in texts]).reshape(-1, 2)
 
 
 def _fitted_text(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """The text, or as much of the class's name as fits in a tag of `width`, with the score."""
+    """Return the text, with the class name cut so that the tag is at most `width` pixels wide."""
     name, _, score = text.rpartition(" ")
     while name and _tag_sizes([text], font)[0, 0] > width:
         name = name[:-1]
@@ -162,17 +185,17 @@ def _fitted_text(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 def _line_widths(text_height: float) -> tuple[int, int]:
-    """Widths of a box's line and of the black on either side of it, in pixels."""
+    """Return the widths of a box's line and of the black edge on each side, in pixels."""
     return max(round(_LINE_SHARE * text_height), 3), max(round(_EDGE_SHARE * text_height), 1)
 
 
 def _tag_padding(font: ImageFont.FreeTypeFont) -> np.ndarray:
-    """Pixels (2,) beside a tag's text, and above and below it."""
+    """Return the horizontal and vertical padding of a tag's text, in pixels, (2,)."""
     return np.maximum(np.round(_TAG_PADDING * font.size), 1)
 
 
 def _font(height: float) -> ImageFont.FreeTypeFont:
-    """The font of all plots, which comes with matplotlib."""
+    """Return the font of all plots, which comes with matplotlib."""
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), height)
 
 
@@ -186,18 +209,40 @@ def contact_sheet(
     class_names: Sequence[str],
     captions: Sequence[str] | None = None,
 ) -> Figure:
-    """Up to sixteen `images` (H, W, 3), each with its boxes (G, 4), coloured and tagged by class.
+    """Draw up to sixteen images with their boxes, coloured and tagged by class.
 
-    A box that is empty, reaches beyond its image or has a label without a name is red and dashed; one that is not
-    finite cannot be drawn, and is counted under the image. None stands for an image that cannot be read. The first
-    line of a caption is bold, the second small.
+    A box is drawn red and dashed if it is empty, extends beyond its image, or has a label without a name. Boxes with
+    non-finite coordinates are not drawn; their number is written on the image.
+
+    Parameters
+    ----------
+    images : sequence of (H, W, 3) array or None
+        One to sixteen images; None stands for an unreadable image.
+    boxes_list : sequence of (G, 4) array
+        Boxes of each image, in pixels.
+    labels_list : sequence of (G,) array
+        Labels of each image.
+    class_names : sequence of str
+        Names by label.
+    captions : sequence of str, optional
+        Caption of each image; its first line is bold, the second small.
+
+    Returns
+    -------
+    Figure
+        The sheet.
+
+    Raises
+    ------
+    ValueError
+        If there are no images or too many, or the arguments differ in length.
     """
     if not 1 <= len(images) <= MOST_TILES:
-        raise ValueError(f"a sheet has room for 1 to {MOST_TILES} images, got {len(images)}")
+        raise ValueError(f"images must have 1 to {MOST_TILES} entries, got {len(images)}")
     words = [""] * len(images) if captions is None else captions
     for name, values in (("boxes_list", boxes_list), ("labels_list", labels_list), ("captions", words)):
         if len(values) != len(images):
-            raise ValueError(f"{name} has {len(values)} entries for {len(images)} images")
+            raise ValueError(f"{name} must have one entry per image ({len(images)}), got {len(values)}")
     columns = min(COLUMNS, math.ceil(math.sqrt(len(images))))
     rows = math.ceil(len(images) / columns)
     side = TILE * max(1.0, 2 / columns)
@@ -222,10 +267,10 @@ def contact_sheet(
 def _draw_tile(
     ax: Axes, image: np.ndarray | None, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
 ) -> bool:
-    """Whether one of the boxes (G, 4) is marked as broken; draws the image and its boxes on a square."""
+    """Draw an image and its boxes (G, 4) on a square, and return True if a box is marked as invalid."""
     if image is None:
         ax.set(xlim=(0, 1), ylim=(1, 0))
-        style.note(style.frame(ax), "cannot be read")
+        style.note(style.frame(ax), "unreadable")
         return False
     size = np.array(np.asarray(image).shape[1::-1])  # width, height
     finite = np.isfinite(boxes).all(axis=1)  # (G,)
@@ -238,9 +283,11 @@ def _draw_tile(
     corners = np.concatenate(
         [np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], axis=1
     )
-    colors = [BROKEN if wrong else style.label_color(label) for wrong, label in zip(broken, labels, strict=True)]
-    for corner, color, wrong in zip(corners, colors, broken, strict=True):
-        style.edged_box(ax, corner, color, "--" if wrong else "-")
+    colors = [
+        BROKEN if is_broken else style.label_color(label) for is_broken, label in zip(broken, labels, strict=True)
+    ]
+    for corner, color, is_broken in zip(corners, colors, broken, strict=True):
+        style.edged_box(ax, corner, color, "--" if is_broken else "-")
     texts = [
         _shortened_middle(class_names[label], TAG_LENGTH) if 1 <= label < len(class_names) else _unnamed_label(label)
         for label in labels.tolist()
@@ -250,7 +297,7 @@ def _draw_tile(
     _show_square(ax, corners, np.array(shown.shape[1::-1]))
     if not finite.all():
         ax.annotate(
-            f"not drawn: {(~finite).sum()} not finite",
+            f"{(~finite).sum()} not finite, not drawn",
             (0, 0),
             (4, 5),
             xycoords="axes fraction",
@@ -264,12 +311,12 @@ def _draw_tile(
 
 
 def _unnamed_label(label: int) -> str:
-    """What the tag of a label without a name says; readers give -1 to an object whose class they do not know."""
+    """Return the tag of a label without a name; readers use -1 for an unknown class."""
     return f"label {label}" if label >= 0 else "unknown"
 
 
 def _reduced(image: np.ndarray) -> np.ndarray:
-    """The image, made smaller where it has more pixels than a tile shows."""
+    """Return the image, scaled down if it has more pixels than a tile shows."""
     scale = MAX_TILE_SIDE / max(image.shape[:2])
     if scale >= 1 or image.dtype != np.uint8:
         return image
@@ -278,7 +325,7 @@ def _reduced(image: np.ndarray) -> np.ndarray:
 
 
 def _show_square(ax: Axes, corners: np.ndarray, size: np.ndarray) -> None:
-    """Makes `ax` show a square with an image of `size` (width, height) in it, and some more where boxes leave it."""
+    """Set a square view around an image of `size` (width, height), larger where boxes extend beyond the image."""
     low = np.clip(corners[:, :2].min(axis=0, initial=0), -BEYOND * size, 0)
     high = np.clip(corners[:, 2:].max(axis=0, initial=0), size, (1 + BEYOND) * size)
     middle, half = (low + high) / 2, (1 + BORDER) * (high - low).max() / 2
@@ -289,7 +336,7 @@ def _show_square(ax: Axes, corners: np.ndarray, size: np.ndarray) -> None:
 def _draw_sheet_legend(
     sheet: Figure, class_names: Sequence[str], labels_list: Sequence[np.ndarray], marked: bool, columns: int
 ) -> None:
-    """Names the colours of the classes on `sheet`, unless classes share them, and that of broken boxes if `marked`."""
+    """Draw the legend: class colours, unless classes share them, and invalid boxes if `marked`."""
     labels = np.unique(np.concatenate([np.asarray(labels, np.int64).ravel() for labels in labels_list])).tolist()
     handles = []
     if len(class_names) - 1 <= len(style.PALETTE):
@@ -305,7 +352,7 @@ def _draw_sheet_legend(
             if 1 <= label < len(class_names)
         ]
     if marked:
-        handles.append(Line2D([], [], color=BROKEN, linestyle="--", linewidth=2, label="cannot be right"))
+        handles.append(Line2D([], [], color=BROKEN, linestyle="--", linewidth=2, label="invalid box"))
     if handles:
         sheet.legend(
             handles=handles,
@@ -320,7 +367,7 @@ def _draw_sheet_legend(
 
 
 def _shortened_middle(text: str, length: int) -> str:
-    """The text, or where it is longer than `length` its two ends, more of the second, around an ellipsis."""
+    """Return the text, shortened to `length` by an ellipsis that leaves two thirds of the space to its end."""
     if len(text) <= length:
         return text
     end = 2 * (length - 1) // 3

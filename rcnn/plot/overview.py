@@ -1,12 +1,12 @@
-"""Plots of every stage of a detector, and of one whole pass through it.
+"""Plots of the stages of a detector, and of one complete forward pass.
 
-Draws boxes, anchors, objectness, proposals, matched anchors, detections and the number of boxes that each
-step keeps; `trace_strip` and `stage_figures` draw all stages of a trace.
+They show boxes, anchors, objectness, proposals, matched anchors, detections, and the number of boxes after each step.
+`trace_strip` and `stage_figures` draw all stages of a trace.
 
-Boxes and anchors are (N, 4), `x1, y1, x2, y2` in pixels. The pixel in row 0, column 0 covers 0 to 1 in x and in y: the
-box (0, 0, 1, 1) is the edge of that pixel. A trace is any object with the attributes of the model's `Trace`. Where a
-stage has many maps or boxes, the plots of a trace show one RoI, the one with the highest object probability, and
-the pyramid level that it is pooled from.
+Boxes and anchors are (N, 4), `x1, y1, x2, y2` in pixels. The pixel in row 0, column 0 covers 0 to 1 in x and in y, so
+the box (0, 0, 1, 1) is the edge of that pixel. A trace is any object with the attributes of the model's `Trace`. Where
+a stage has many maps or boxes, the plots of a trace show one RoI, the one with the highest object probability, and the
+pyramid level that it is pooled from.
 """
 
 from __future__ import annotations
@@ -43,10 +43,34 @@ def boxes(
     color: str | None = None,
     linestyle: str = "-",
 ) -> Axes:
-    """`boxes` (N, 4), tagged with their class and score where `labels` (N,) or `scores` (N,) are given.
+    """Draw boxes, tagged with class and score if these are given.
 
-    A box has the colour of its label unless `color` says otherwise. `class_names[label]` is what a tag calls the class;
-    without names it is the number.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    boxes : (N, 4) array
+        Boxes in pixels.
+    labels : (N,) array, optional
+        Labels; each selects the colour of its box.
+    scores : (N,) array, optional
+        Scores.
+    class_names : sequence of str, optional
+        Names by label; without it, labels are shown as numbers.
+    color : str, optional
+        One colour for all boxes.
+    linestyle : str, optional
+        Line style of matplotlib.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, a coordinate is not finite, or a label has no name.
     """
     corners = as_boxes("boxes", boxes)
     numbers = None if labels is None else as_array("labels", labels, (len(corners),)).astype(int)
@@ -59,13 +83,25 @@ def boxes(
     return _pixels(ax)
 
 
-_draw_boxes = boxes  # for functions that have an argument of that name
+_draw_boxes = boxes  # for functions with an argument named `boxes`
 
 
 def cell_anchors(ax: Axes, cell_anchors: np.ndarray, stride: float | tuple[float, float] | None = None) -> Axes:
-    """The anchors (k, 4) of one cell around its centre, coloured by aspect ratio, with axes in pixels.
+    """Draw the anchors of one cell around its centre, coloured by aspect ratio.
 
-    `stride` (rows, columns) draws the area that belongs to the cell, for comparison.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    cell_anchors : (k, 4) array
+        Anchors in pixels, relative to the centre.
+    stride : float or (float, float), optional
+        Stride (rows, columns) in pixels; it draws the area of the cell for comparison.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     anchors = as_boxes("cell_anchors", cell_anchors)
     handles = _draw_by_ratio(ax, anchors, LINE_WIDTH)
@@ -86,11 +122,27 @@ def cell_anchors(ax: Axes, cell_anchors: np.ndarray, stride: float | tuple[float
 def anchor_level(
     ax: Axes, image: np.ndarray, anchors: np.ndarray, near: tuple[float, float] | None = None, max_dots: int = 32
 ) -> Axes:
-    """The centres of a level's `anchors` (A, 4) over `image`, and all anchors of one cell.
+    """Draw the anchor centres of a pyramid level over an image, and all anchors of one cell.
 
-    The cell is the one whose centre is nearest to the point `near` (x, y), or to the middle of the image. The axes
-    grow where its anchors reach beyond the image. Of a level with more than `max_dots` rows or columns, only every
-    second, third, ... is drawn, and the x axis says so.
+    The axes extend beyond the image where these anchors do.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    image : (H, W, 3) array
+        Image, uint8 or float in [0, 1].
+    anchors : (A, 4) array
+        Anchors of the level in pixels.
+    near : (float, float), optional
+        Point x, y in pixels. The cell with the nearest centre is chosen; the default is the middle of the image.
+    max_dots : int, optional
+        Largest number of rows and columns of dots. With more, every n-th is drawn, and the x axis label states n.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     level = as_boxes("anchors", anchors)
     style.image(ax, image, dimmed=True)
@@ -100,8 +152,8 @@ def anchor_level(
     centers = _centers(level)
     per_cell = int((np.abs(centers - centers[0]).max(axis=1) < 1e-3).sum())
     cells = centers[::per_cell]  # (cells, 2)
-    wanted = (width / 2, height / 2) if near is None else near
-    cell = int(((cells - wanted) ** 2).sum(axis=1).argmin())
+    target = (width / 2, height / 2) if near is None else near
+    cell = int(((cells - target) ** 2).sum(axis=1).argmin())
     _dots(ax, _thinned(ax, cells, max_dots), "white", size=2.5)
     chosen = level[cell * per_cell : (cell + 1) * per_cell]  # (k, 4)
     _draw_by_ratio(ax, chosen, THIN_LINE)
@@ -118,23 +170,42 @@ def objectness(
     image_size: tuple[int, int] | None = None,
     offset: float = 0.0,
 ) -> Axes:
-    """How probable an object is at each cell, as colour over `image`.
+    """Draw the probability of an object at each cell as colour over an image.
 
-    `objectness` are probabilities (H, W), or (k, H, W) of which each cell shows its best. `image_size` is the (height,
-    width) in pixels that the map covers, padding included; without it, the image's own. `offset` is where in its cell
-    an anchor's centre lies, as in the anchor generator; a cell is drawn around that centre.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    image : (H, W, 3) array
+        Image, uint8 or float in [0, 1].
+    objectness : (H', W') or (k, H', W') array
+        Probabilities. Of k anchors per cell, the highest is shown.
+    image_size : (int, int), optional
+        Height and width in pixels that the map covers, padding included. The default is the size of `image`.
+    offset : float, optional
+        Position of the anchor centre in its cell, as in the anchor generator. A cell is drawn around that centre.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong or a value is no probability.
     """
     array = np.asarray(objectness, float)
     best = as_array("objectness", array.max(axis=0, initial=0) if array.ndim == 3 else array, (None, None))  # (H, W)
     if array.size and not (array.min() >= 0 and array.max() <= 1):
-        raise ValueError(f"objectness has values from {array.min():g} to {array.max():g}; probabilities are wanted")
+        raise ValueError(f"objectness must be probabilities, got values from {array.min():g} to {array.max():g}")
     style.image(ax, image, dimmed=True)
     if best.size == 0:
         return ax
     size = np.asarray(image).shape[:2] if image_size is None else image_size
     y, x = (_cell_borders(n, extent, offset) for n, extent in zip(best.shape, size, strict=True))
     mesh = ax.pcolormesh(x, y, best, cmap=style.VALUES, vmin=0, vmax=1, edgecolors="none", linewidth=0)
-    mesh.set(alpha=0.3 + 0.5 * best)  # improbable cells let the image through
+    mesh.set(alpha=0.3 + 0.5 * best)  # improbable cells are more transparent
     height, width = np.asarray(image).shape[:2]
     ax.set(xlim=(0, width), ylim=(height, 0))
     style.color_bar(ax, mesh, "objectness")
@@ -142,7 +213,26 @@ def objectness(
 
 
 def proposals(ax: Axes, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, top: int = 100) -> Axes:
-    """The `top` best of `boxes` (P, 4), coloured by their `scores` (P,) in [0, 1], the best drawn last."""
+    """Draw the best proposals, coloured by score, with the best on top.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    image : (H, W, 3) array
+        Image, uint8 or float in [0, 1].
+    boxes : (P, 4) array
+        Proposals in pixels.
+    scores : (P,) array
+        Scores in [0, 1].
+    top : int, optional
+        Number of proposals to draw.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+    """
     corners = as_boxes("boxes", boxes)
     values = as_array("scores", scores, (len(corners),)).astype(float)
     best = np.argsort(-values, kind="stable")[:top][::-1]
@@ -163,15 +253,36 @@ def proposals(ax: Axes, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray
 def matched_anchors(
     ax: Axes, image: np.ndarray, anchors: np.ndarray, matches: np.ndarray, gt_boxes: np.ndarray
 ) -> Axes:
-    """What training makes of each anchor: positive ones as boxes, the centres of negative and ignored ones as dots.
+    """Draw matched anchors: positive ones as boxes, the centres of negative and ignored ones as dots.
 
-    `matches` (A,) holds the index of an anchor's ground truth in `gt_boxes` (G, 4), -1 for negative, -2 for ignored.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    image : (H, W, 3) array
+        Image, uint8 or float in [0, 1].
+    anchors : (A, 4) array
+        Anchors in pixels.
+    matches : (A,) int array
+        Index of the object in `gt_boxes`; -1 for negative, -2 for ignored.
+    gt_boxes : (G, 4) array
+        Objects in pixels.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong or a match is out of range.
     """
     corners, objects = as_boxes("anchors", anchors), as_boxes("gt_boxes", gt_boxes)
     matched = as_array("matches", matches, (len(corners),))
     wrong = np.flatnonzero((matched < -2) | (matched >= len(objects)))
     if wrong.size:
-        raise ValueError(f"matches[{wrong[0]}] is {matched[wrong[0]]}; allowed are -2 to {len(objects) - 1}")
+        raise ValueError(f"matches[{wrong[0]}] must be in -2 to {len(objects) - 1}, got {matched[wrong[0]]}")
     style.image(ax, image, dimmed=True)
     positive, negative, ignored = corners[matched >= 0], corners[matched == -1], corners[matched == -2]
     _dots(ax, _centers(negative), "#bdbdbd", size=2.5)
@@ -199,9 +310,29 @@ def detections(
     class_names: Sequence[str] | None = None,
     gt_boxes: np.ndarray | None = None,
 ) -> Axes:
-    """The detected `boxes` (D, 4) over `image`, tagged with class and score; the ground truth dashed under them.
+    """Draw detections over an image, tagged with class and score, and the ground truth dashed under them.
 
-    `scores` may be None where the tags are to name the class alone.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    image : (H, W, 3) array
+        Image, uint8 or float in [0, 1].
+    boxes : (D, 4) array
+        Detected boxes in pixels.
+    scores : (D,) array or None
+        Scores; None tags the boxes with the class only.
+    labels : (D,) array
+        Labels.
+    class_names : sequence of str, optional
+        Names by label; without it, labels are shown as numbers.
+    gt_boxes : (G, 4) array, optional
+        Objects in pixels.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     style.image(ax, image)
     if gt_boxes is not None:
@@ -210,13 +341,31 @@ def detections(
 
 
 def funnel(ax: Axes, counts: Mapping[str, int]) -> Axes:
-    """A bar for each of `counts`, from top to bottom, as `Trace.counts` gives them: what each step leaves.
+    """Draw the number of boxes that each step keeps as horizontal bars.
 
-    Lengths are logarithmic, so that a step shows by which factor it thins the boxes out; a count of 0 has no bar.
+    The axis is logarithmic, so the length of a bar shows the factor by which a step reduces the boxes. A count of 0 has
+    no bar.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    counts : mapping of str to int
+        Count by step, from top to bottom, as `Trace.counts` returns them.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a count is negative.
     """
     for name, count in counts.items():
         if count < 0:
-            raise ValueError(f"counts[{name!r}] is {count}; it must be at least 0")
+            raise ValueError(f"counts[{name!r}] must be at least 0, got {count}")
     style.graph(ax, "boxes (logarithmic)", "")
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -243,10 +392,28 @@ def funnel(ax: Axes, counts: Mapping[str, int]) -> Axes:
 
 
 def trace_strip(trace: Any, index: int = 0, class_names: Sequence[str] | None = None, min_score: float = 0.5) -> Figure:
-    """A figure of eight panels, from the image at `index` to its detections, with the shapes and counts of each.
+    """Draw a figure of eight panels, from the image to its detections, with shapes and counts.
 
-    `trace` has the attributes of the model's `Trace`; `class_names[label]` is what a detection's tag says. Detections
-    with a score below `min_score` are counted, but not drawn.
+    Parameters
+    ----------
+    trace : Trace
+        Trace of a pass, or an object with the same attributes.
+    index : int, optional
+        Index of the image in the batch.
+    class_names : sequence of str, optional
+        Names by label; without it, labels are shown as numbers.
+    min_score : float, optional
+        Detections with a lower score are counted but not drawn.
+
+    Returns
+    -------
+    Figure
+        The figure.
+
+    Raises
+    ------
+    ValueError
+        If `index` is out of range.
     """
     view = _choose_view(trace, index, class_names, min_score, compact=True)
     height, width = view.image.shape[:2]
@@ -264,10 +431,28 @@ def trace_strip(trace: Any, index: int = 0, class_names: Sequence[str] | None = 
 def stage_figures(
     trace: Any, index: int = 0, class_names: Sequence[str] | None = None, min_score: float = 0.5
 ) -> Iterator[tuple[str, Figure]]:
-    """The stages' names and figures, one by one, from the image at `index` to its detections.
+    """Draw a figure of each stage, one after the other, from the image to its detections.
 
-    The arguments are those of `trace_strip`. A trace that holds anchor matches gives a ninth figure after the
-    objectness.
+    Parameters
+    ----------
+    trace : Trace
+        Trace of a pass, or an object with the same attributes.
+    index : int, optional
+        Index of the image in the batch.
+    class_names : sequence of str, optional
+        Names by label; without it, labels are shown as numbers.
+    min_score : float, optional
+        Detections with a lower score are counted but not drawn.
+
+    Yields
+    ------
+    (str, Figure)
+        Name of the stage and its figure. A trace with anchor matches has nine stages, otherwise eight.
+
+    Raises
+    ------
+    ValueError
+        If `index` is out of range.
     """
     view = _choose_view(trace, index, class_names, min_score, compact=False)
     for name, draw in _PANELS:
@@ -280,7 +465,7 @@ def stage_figures(
 
 
 def _draw_ground_truth(ax: Axes, gt_boxes: np.ndarray) -> Line2D:
-    """Draws `gt_boxes` (G, 4) dashed and returns a legend's handle."""
+    """Draw `gt_boxes` (G, 4) dashed and return a legend handle."""
     for corner in gt_boxes:
         style.edged_box(ax, corner, "white", "--", THIN_LINE)
     return Line2D(
@@ -303,21 +488,21 @@ def _centers(corners: np.ndarray) -> np.ndarray:
 
 
 def _dots(ax: Axes, points: np.ndarray, color: str, size: float) -> None:
-    """Dots at `points` (N, 2), `size` in square points; one at the border is drawn whole."""
+    """Draw dots of `size` square points at `points` (N, 2), without clipping them at the border."""
     ax.scatter(points[:, 0], points[:, 1], s=size, color=color, linewidths=0, clip_on=False, zorder=2)
 
 
 def _thinned(ax: Axes, cells: np.ndarray, max_dots: int) -> np.ndarray:
-    """Of the centres `cells` (cells, 2), every n-th row and column, so that at most `max_dots` of either remain."""
+    """Return every n-th row and column of the centres `cells` (cells, 2), at most `max_dots` of each."""
     x, y = (np.unique(cells[:, axis].round(3), return_inverse=True)[1] for axis in (0, 1))
     step = -(-int(max(x.max(), y.max()) + 1) // max_dots)
     if step > 1:
-        ax.set_xlabel(f"dots: 1 row and column in {step}", fontsize=style.TEXT_SIZE, color=style.GREY, loc="left")
+        ax.set_xlabel(f"dots: 1 of {step} rows and columns", fontsize=style.TEXT_SIZE, color=style.GREY, loc="left")
     return np.asarray(cells[(x % step == step // 2) & (y % step == step // 2)])
 
 
 def _draw_by_ratio(ax: Axes, anchors: np.ndarray, width: float) -> list[Artist]:
-    """Draws `anchors` (k, 4), one colour per aspect ratio, and returns a legend's handles by rising ratio."""
+    """Draw `anchors` (k, 4), one colour per aspect ratio, and return legend handles by ascending ratio."""
     ratios = _nominal_ratios(anchors)
     color_of = {ratio: style.PALETTE[i % len(style.PALETTE)] for i, ratio in enumerate(sorted(set(ratios)))}
     for corner, ratio in zip(anchors, ratios, strict=True):
@@ -329,20 +514,20 @@ def _draw_by_ratio(ax: Axes, anchors: np.ndarray, width: float) -> list[Artist]:
 
 
 def _nominal_ratios(anchors: np.ndarray) -> list[float]:
-    """Height / width of each anchor (k, 4), where anchors of about one ratio share that of the largest of them.
+    """Return the height / width of each anchor (k, 4); similar ratios are replaced by that of the largest such anchor.
 
-    Anchors are rounded to whole pixels, which makes 0.48 and 0.52 of two anchors that are both meant to be 0.5.
+    Anchors are rounded to whole pixels. Two anchors of the nominal ratio 0.5 may therefore have 0.48 and 0.52.
     """
     sides = np.maximum(anchors[:, 2:] - anchors[:, :2], 1e-6)
     ratios = sides[:, 1] / sides[:, 0]
     nominal = ratios.copy()
-    for i in np.argsort(sides.prod(axis=1), kind="stable"):  # the largest comes last and has the last word
+    for i in np.argsort(sides.prod(axis=1), kind="stable"):  # the largest comes last and overwrites the others
         nominal[np.abs(np.log(ratios / ratios[i])) < 0.2] = ratios[i]
     return [float(ratio) for ratio in nominal]
 
 
 def _pixels(ax: Axes) -> Axes:
-    """`ax` with limits around what was drawn, where no image has set them."""
+    """Set limits around the drawn boxes, unless an image has set them."""
     if ax.get_autoscale_on():
         ax.autoscale_view()
         style.frame(ax)
@@ -350,7 +535,7 @@ def _pixels(ax: Axes) -> Axes:
 
 
 def _cell_borders(count: int, extent: int, offset: float) -> np.ndarray:
-    """The borders (count + 1,) of cells around centres at (i + offset) * stride; the first and last fill `extent`."""
+    """Return the borders (count + 1,) of cells centred at (i + offset) * stride; the outer ones are 0 and `extent`."""
     stride = extent / count
     inner = (np.arange(1, count) - 0.5 + offset) * stride
     return np.concatenate([[0.0], inner, [extent]])
@@ -361,15 +546,15 @@ def _cell_borders(count: int, extent: int, offset: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _View:
-    """Which part of a trace is drawn: the index of an image, a pyramid level, a RoI (None if the image has none)."""
+    """Selected part of a trace: an image, a pyramid level and a RoI (None if the image has none)."""
 
     trace: Any
     index: int
     level: int
     roi: int | None
     class_names: Sequence[str] | None
-    min_score: float  # detections below are left out, or an image would vanish under doubtful ones
-    compact: bool  # a panel of the strip, without scores and ground truth
+    min_score: float  # detections with a lower score are not drawn, because they would cover the image
+    compact: bool  # True for a panel of the strip, without scores and ground truth
 
     @property
     def image(self) -> np.ndarray:
@@ -381,7 +566,7 @@ class _View:
 
     @property
     def per_cell(self) -> int:
-        """The number of anchors of one cell of the level."""
+        """Number of anchors per cell of the level."""
         height, width = self.features.shape[1:]
         return len(self.trace.anchors[self.level]) // (int(height) * int(width))
 
@@ -397,7 +582,7 @@ def _single_figure(view: _View, name: str, draw: Callable[[Axes, _View], str]) -
 
 def _choose_view(trace: Any, index: int, class_names: Sequence[str] | None, min_score: float, compact: bool) -> _View:
     if not 0 <= index < len(trace.images):
-        raise ValueError(f"index is {index}; the trace has the images 0 to {len(trace.images) - 1}")
+        raise ValueError(f"index must be in 0 to {len(trace.images) - 1} (images of the trace), got {index}")
     rows = np.flatnonzero(np.asarray(trace.roi_images) == index)
     if rows.size == 0:
         return _View(trace, index, 0, None, class_names, min_score, compact)
@@ -406,7 +591,7 @@ def _choose_view(trace: Any, index: int, class_names: Sequence[str] | None, min_
     return _View(trace, index, int(trace.roi_levels[roi]), roi, class_names, min_score, compact)
 
 
-# Each stage draws itself and returns its caption.
+# Each function draws one stage and returns its caption.
 
 
 def _panel_image(ax: Axes, view: _View) -> str:
@@ -484,11 +669,11 @@ def _panel_pooled_features(ax: Axes, view: _View) -> str:
 
 def _panel_detections(ax: Axes, view: _View) -> str:
     found = view.trace.detections[view.index]
-    sure = np.asarray(found["scores"]) >= view.min_score
-    boxes, scores, labels = (np.asarray(found[key])[sure] for key in ("boxes", "scores", "labels"))
+    confident = np.asarray(found["scores"]) >= view.min_score
+    boxes, scores, labels = (np.asarray(found[key])[confident] for key in ("boxes", "scores", "labels"))
     gt_boxes = None if view.compact or view.trace.gt_boxes is None else view.trace.gt_boxes[view.index]
     detections(ax, view.image, boxes, None if view.compact else scores, labels, view.class_names, gt_boxes)
-    return f"{len(sure):,}, of which {len(boxes):,} score {view.min_score:g} or more"
+    return f"{len(confident):,} in total, {len(boxes):,} with a score of {view.min_score:g} or more"
 
 
 _PANELS: tuple[tuple[str, Callable[[Axes, _View], str]], ...] = (

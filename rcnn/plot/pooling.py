@@ -1,6 +1,6 @@
-"""Plots of RoI pooling: where RoIPool and RoIAlign read a feature map, and their output.
+"""Plots of RoI pooling: the cells that RoIPool and RoIAlign read, and their outputs.
 
-Draws sample points, rounded bins and their values, pooled features, the output over the shift of a RoI, and a batch of
+They show sample points, rounded bins and their values, pooled features, the output as a RoI is shifted, and a batch of
 RoIs cut out of its image.
 
 Feature maps are drawn in cells: cell (row, column) is centred on y = row, x = column. RoIAlign samples in these
@@ -23,16 +23,16 @@ from rcnn.plot import style
 from rcnn.plot.features import channel_tiles
 from rcnn.plot.style import Dashes, as_array, as_boxes
 
-_BIN_COLORS = (style.SKY, style.YELLOW)  # of neighbouring bins, which may share cells
-_INSETS = (0.07, 0.20)  # cells by which the edges of neighbouring bins are drawn inside of them
-_UNDER_LABEL = 30.0  # points from the axis to a legend that lies under the axis's numbers and its name
+_BIN_COLORS = (style.SKY, style.YELLOW)  # alternating, because neighbouring bins may share cells
+_INSETS = (0.07, 0.20)  # cells between the edges of a bin and its drawn outline, alternating
+_UNDER_LABEL = 30.0  # points from the axis to a legend below its ticks and label
 _SHIFT_LOOKS: tuple[tuple[str, Dashes], ...] = (
     (style.VERMILION, "-"),
     (style.BLUE, "-"),
     (style.GREEN, "--"),
     (style.PURPLE, ":"),
 )
-_ROOM = 0.08  # between two cut-outs, as a share of their side
+_ROOM = 0.08  # between two crops, as a share of their side
 
 
 def sample_points(
@@ -45,13 +45,37 @@ def sample_points(
     aligned: bool = False,
     margin: float | None = 1.0,
 ) -> Axes:
-    """Where RoIAlign reads `feature_map` (H, W): the RoI, its bins and its sample points over the cells.
+    """Draw the RoI, bins and sample points of RoIAlign on a feature map.
 
-    `roi` (4,) is in pixels, and `spatial_scale` takes it to cells. A cross lies more than one cell outside the map and
-    counts as 0. The view is a square with the RoI in its middle and at least `margin` cells around it; None shows the
-    whole map.
+    A sample point more than one cell outside the map counts as 0 and is drawn as a cross.
 
-    Source: He et al., "Mask R-CNN" (2017), section 3 and figure 3.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    feature_map : (H, W) array
+        One channel of a feature map.
+    roi : (4,) array
+        RoI in pixels.
+    spatial_scale : float
+        Factor from pixels to cells.
+    output_size : (int, int), optional
+        Rows and columns of bins.
+    sampling_ratio : int, optional
+        Sample points per bin along each axis; 0 adapts to the size of the bins.
+    aligned : bool, optional
+        Shift the RoI by half a cell, as in RoIAlign with `aligned=True`.
+    margin : float or None, optional
+        Least distance in cells from the RoI to the edge of a square view; None shows the whole map.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    References
+    ----------
+    He et al., "Mask R-CNN" (2017), section 3 and figure 3.
     """
     cells = as_array("feature_map", feature_map, (None, None))
     corner = _roi_in_cells(as_array("roi", roi, (4,)).astype(float), spatial_scale, aligned)
@@ -88,13 +112,34 @@ def quantised_bins(
     output_size: tuple[int, int] = (7, 7),
     margin: float | None = 1.0,
 ) -> Axes:
-    """What RoIPool reads of `feature_map` (H, W): the RoI, its rounded bins, and the largest cell of each bin.
+    """Draw the RoI, rounded bins and largest cells of RoIPool on a feature map.
 
-    `roi` (4,) is in pixels, and `spatial_scale` takes it to cells. Dashed is the RoI before it was rounded. Bins have
-    two colours in turn, for neighbours may share cells; one without a cell is not drawn. The view is a square with at
-    least `margin` cells around all of this; None shows the whole map.
+    The RoI before rounding is dashed. Neighbouring bins have two alternating colours, because they may share cells.
+    Empty bins are not drawn.
 
-    Source: Girshick, "Fast R-CNN" (2015), section 2.1.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    feature_map : (H, W) array
+        One channel of a feature map.
+    roi : (4,) array
+        RoI in pixels.
+    spatial_scale : float
+        Factor from pixels to cells.
+    output_size : (int, int), optional
+        Rows and columns of bins.
+    margin : float or None, optional
+        Least distance in cells from the RoI and its bins to the edge of a square view; None shows the whole map.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    References
+    ----------
+    Girshick, "Fast R-CNN" (2015), section 2.1.
     """
     cells = as_array("feature_map", feature_map, (None, None))
     exact = as_array("roi", roi, (4,)).astype(float) * spatial_scale
@@ -132,13 +177,24 @@ def quantised_bins(
 
 
 def bins_legend(ax: Axes) -> Axes:
-    """`ax` with a legend under it that says what `quantised_bins` draws."""
-    box = Line2D([], [], color=style.ORANGE, linestyle="--", linewidth=style.LINE_WIDTH, label="the RoI as it came")
+    """Draw a legend of `quantised_bins` under the axes.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+    """
+    box = Line2D([], [], color=style.ORANGE, linestyle="--", linewidth=style.LINE_WIDTH, label="RoI before rounding")
     bins = [
         Line2D(
             [], [], color=color, linewidth=style.LINE_WIDTH, label=label, path_effects=style.outline(style.LINE_WIDTH)
         )
-        for color, label in zip(_BIN_COLORS, ("a bin", "its neighbours"), strict=True)
+        for color, label in zip(_BIN_COLORS, ("bin", "neighbouring bins"), strict=True)
     ]
     dot = Line2D([], [], marker="o", color="white", markeredgecolor="black", linestyle="none", label="largest cell")
     style.legend_below(ax, [box, dot, *bins], columns=2).set_bbox_to_anchor((0.0, -0.09))
@@ -146,9 +202,21 @@ def bins_legend(ax: Axes) -> Axes:
 
 
 def bin_values(ax: Axes, values: np.ndarray, limits: tuple[float, float] | None = None) -> Axes:
-    """The answers (ph, pw) of a RoI's bins as tiles, each with its number.
+    """Draw the pooled values of a RoI as tiles with numbers.
 
-    `limits` are the values of the darkest and of the brightest tile, for several plots on one scale.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    values : (ph, pw) array
+        Value of each bin.
+    limits : (float, float), optional
+        Values of the darkest and the brightest tile, for a scale shared by several plots.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     array = as_array("values", values, (None, None)).astype(float)
     if array.size == 0:
@@ -176,14 +244,30 @@ def bin_values(ax: Axes, values: np.ndarray, limits: tuple[float, float] | None 
 def shift_curves(
     ax: Axes, shifts: np.ndarray, curves: Mapping[str, np.ndarray], xlabel: str, ylabel: str, at: float | None = None
 ) -> Axes:
-    """What each of `curves` answers, (S,) by name, over the `shifts` (S,) of a RoI; a legend lies below.
+    """Draw curves over the shift of a RoI, with a legend below.
 
-    `at` marks one shift, and what each curve answers there. NaN leaves a gap.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    shifts : (S,) array
+        Shifts of the RoI, ascending.
+    curves : mapping of str to (S,) array
+        Values by name; NaN leaves a gap.
+    xlabel, ylabel : str
+        Axis labels.
+    at : float, optional
+        Shift to mark, with the value of each curve.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     positions = as_array("shifts", shifts, (None,)).astype(float)
     looks = dict(zip(curves, _SHIFT_LOOKS * (len(curves) // len(_SHIFT_LOOKS) + 1), strict=False))
-    for name, answers in curves.items():
-        values = as_array(f"curves[{name!r}]", answers, (len(positions),)).astype(float)
+    for name, outputs in curves.items():
+        values = as_array(f"curves[{name!r}]", outputs, (len(positions),)).astype(float)
         color, dashes = looks[name]
         ax.plot(positions, values, color=color, linestyle=dashes, linewidth=style.LINE_WIDTH)
         if at is not None and len(positions):
@@ -211,9 +295,23 @@ def shift_curves(
 
 
 def pooled_features(ax: Axes, pooled: np.ndarray, max_channels: int = 64) -> Axes:
-    """One RoI's pooled features (C, ph, pw): the first `max_channels` channels side by side, row by row, on one scale.
+    """Draw the pooled channels of one RoI as tiles on a common scale.
 
-    The scale leaves out the lowest and the highest hundredth, so that one outlier does not darken all others.
+    The scale ranges from the 1st to the 99th percentile, so that outliers do not darken the other values.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    pooled : (C, ph, pw) array
+        Pooled features of a RoI.
+    max_channels : int, optional
+        Number of channels to draw.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     return channel_tiles(ax, as_array("pooled", pooled, (None, None, None)), max_channels, "activation")
 
@@ -226,9 +324,29 @@ def roi_batch(
     class_names: Sequence[str] | None = None,
     most: int = 12,
 ) -> Axes:
-    """What the `rois` (R, 4) show of `image`, a row for each class of `labels` (R,), with how many there are of it.
+    """Draw the image content of RoIs, one row per class with its number of RoIs.
 
-    Each RoI is stretched to a square, as pooling does. Of each class the first `most` are shown.
+    Each RoI is resized to a square, as pooling does.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    image : (H, W, 3) array
+        Image, uint8 or float in [0, 1].
+    rois : (R, 4) array
+        RoIs in pixels.
+    labels : (R,) int array
+        Label of each RoI.
+    class_names : sequence of str, optional
+        Names by label; without it, labels are shown as numbers.
+    most : int, optional
+        Largest number of RoIs per class to draw.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     shown = np.asarray(image)
     shown = shown / 255.0 if shown.dtype == np.uint8 else np.clip(shown.astype(float), 0, 1)
@@ -243,7 +361,7 @@ def roi_batch(
         of_class = corners[classes == label]
         names.append(f"{class_names[label] if class_names is not None else label}: {len(of_class)}")
         for column, corner in enumerate(of_class[:most]):
-            _draw_cut_out(ax, shown, corner, column, row, style.label_color(int(label)))
+            _draw_crop(ax, shown, corner, column, row, style.label_color(int(label)))
         if len(of_class) > most:
             ax.text(most + 0.1, row + 0.5, "...", va="center", fontsize=style.TEXT_SIZE + 1, color=style.GREY)
     columns = min(most, int(np.bincount(classes).max()))
@@ -257,7 +375,7 @@ def roi_batch(
 
 
 def _roi_in_cells(roi: np.ndarray, spatial_scale: float, aligned: bool) -> np.ndarray:
-    """The RoI (4,) in the coordinates of the feature map; unaligned, it is at least one cell wide and high."""
+    """Return the RoI (4,) in cells; without `aligned` its sides are at least one cell."""
     corner = roi * spatial_scale - (0.5 if aligned else 0.0)
     if not aligned:
         corner[2:] = np.maximum(corner[2:], corner[:2] + 1)
@@ -265,9 +383,9 @@ def _roi_in_cells(roi: np.ndarray, spatial_scale: float, aligned: bool) -> np.nd
 
 
 def _points_in_cells(corner: np.ndarray, output_size: tuple[int, int], sampling_ratio: int) -> np.ndarray:
-    """The points (ph * sy * pw * sx, 2) as x, y at which a RoI is read, row by row.
+    """Return the sample points (ph * sy * pw * sx, 2) of a RoI as x, y, row by row.
 
-    A `sampling_ratio` of 0 takes as many per bin as the bin has cells, rounded up.
+    A `sampling_ratio` of 0 takes as many points per bin as the bin has cells, rounded up.
     """
     axes = []
     for start, end, bins in ((corner[0], corner[2], output_size[1]), (corner[1], corner[3], output_size[0])):
@@ -278,11 +396,11 @@ def _points_in_cells(corner: np.ndarray, output_size: tuple[int, int], sampling_
 
 
 def _draw_points(ax: Axes, points: np.ndarray, inside: np.ndarray) -> None:
-    """Draws `points` (N, 2) as large as their distance allows; crosses where not `inside` (N,)."""
+    """Draw `points` (N, 2) sized by their distance, as dots where `inside` (N,) and crosses elsewhere."""
     steps = np.diff(np.unique(points[:, 0].round(6))), np.diff(np.unique(points[:, 1].round(6)))
     step = min((each.min() for each in steps if each.size), default=1.0)
     dots = step / abs(np.diff(ax.get_xlim())[0]) * ax.bbox.width
-    size = float(np.clip(0.5 * dots * 72 / ax.figure.dpi, 1.6, 4.5))  # the diameter in points
+    size = float(np.clip(0.5 * dots * 72 / ax.figure.dpi, 1.6, 4.5))  # diameter in points
     ax.scatter(
         points[inside, 0],
         points[inside, 1],
@@ -296,19 +414,19 @@ def _draw_points(ax: Axes, points: np.ndarray, inside: np.ndarray) -> None:
 
 
 def _draw_grid(ax: Axes, x: np.ndarray, y: np.ndarray, extent: tuple[float, ...], color: str, width: float) -> None:
-    """Vertical lines at `x` and horizontal ones at `y` within `extent` (x1, y1, x2, y2)."""
+    """Draw vertical lines at `x` and horizontal lines at `y` within `extent` (x1, y1, x2, y2)."""
     x1, y1, x2, y2 = extent
     segments = [[(each, y1), (each, y2)] for each in x] + [[(x1, each), (x2, each)] for each in y]
     ax.add_collection(LineCollection(segments, colors=color, linewidths=width, zorder=2), autolim=False)
 
 
 def _round_away(value: float) -> int:
-    """The nearest whole number, a half away from zero."""
+    """Return the nearest whole number, with halves rounded away from zero."""
     return int(math.copysign(math.floor(abs(value) + 0.5), value))
 
 
 def _bin_bounds(first: int, last: int, bins: int, cells: int) -> list[tuple[int, int]]:
-    """Where each bin of the cells `first` .. `last`, both included, begins and ends (exclusive), clipped to the map."""
+    """Return (start, stop) of each bin over the cells `first` to `last` inclusive, clipped to the map."""
     length = max(last - first + 1, 1)
     starts = [first + i * length // bins for i in range(bins)]
     stops = [first - -(i + 1) * length // bins for i in range(bins)]
@@ -334,7 +452,7 @@ def _draw_bin(ax: Axes, bounds: tuple[int, int, int, int], turn: int) -> None:
 
 
 def _mark_largest(ax: Axes, cells: np.ndarray, bounds: tuple[int, int, int, int]) -> None:
-    """Draws a dot on the first of a bin's largest cells."""
+    """Draw a dot on the largest cell of a bin; ties keep the first."""
     left, top, right, bottom = bounds
     row, column = np.divmod(cells[top:bottom, left:right].argmax(), right - left)
     ax.plot(
@@ -357,15 +475,15 @@ def _draw_inner_edges(ax: Axes, size: tuple[int, ...]) -> None:
 
 
 def _look_at(ax: Axes, one: np.ndarray, other: np.ndarray, margin: float) -> None:
-    """Sets the view to a square around two boxes."""
+    """Set a square view around two boxes."""
     x1, y1 = np.minimum(one[:2], other[:2])
     x2, y2 = np.maximum(one[2:], other[2:])
     x, y, half = (x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, y2 - y1) / 2 + margin
     ax.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
 
 
-def _draw_cut_out(ax: Axes, image: np.ndarray, corner: np.ndarray, column: int, row: int, color: str) -> None:
-    """The pixels under a box, at least one, in the cell of this column and row."""
+def _draw_crop(ax: Axes, image: np.ndarray, corner: np.ndarray, column: int, row: int, color: str) -> None:
+    """Draw the pixels under a box, at least one, in the cell of this column and row."""
     height, width = image.shape[:2]
     left, top = (int(np.clip(np.floor(at), 0, side - 1)) for at, side in zip(corner[:2], (width, height), strict=True))
     right, bottom = (

@@ -1,6 +1,6 @@
-"""The style that all plots share: colours, sizes, axes, legends, images and boxes, and the checks of arguments.
+"""Shared style of all plots: colours, sizes, axes, legends, images, boxes and argument checks.
 
-Nothing here changes matplotlib's global settings. Every drawing function styles the axes that it is given, so a plot
+This module does not change matplotlib's global settings. Every drawing function styles the axes that it gets, so a plot
 looks the same on axes from `figure()` and on axes from `pyplot.subplots()`.
 """
 
@@ -24,37 +24,47 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
-# Okabe and Ito, "Color Universal Design" (2008): eight colours that people with any colour vision tell apart. Their
-# black is grey here, for black is what the boxes' outlines are made of.
+# Okabe and Ito, "Color Universal Design" (2008): eight colours that people with any colour vision can distinguish.
+# Their black is replaced by grey, because the edges of boxes are black.
 PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999")
 SKY, ORANGE, GREEN, YELLOW, PURPLE, VERMILION, BLUE, NEUTRAL = PALETTE
 VALUES = "viridis"  # scores and probabilities, on images
 ACTIVATIONS = "cividis"  # feature maps
 INK, GREY, FAINT, PAPER = "#222222", "#6b6b6b", "#d9d9d9", "#f2f2f2"
 
-# For curves: on white paper the darker half of the palette comes first.
+# Colours of curves: darker ones first, because the background is white.
 CURVE_COLORS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, NEUTRAL)
 
 Dashes = Literal["-", "--", "-.", ":"]
-Corner = Literal["upper left", "upper right", "lower right", "best"]  # where a legend lies
+Corner = Literal["upper left", "upper right", "lower right", "best"]  # location of a legend
 
-TITLE_SIZE, TEXT_SIZE = 10.0, 8.0  # points; nothing is smaller than TEXT_SIZE
+TITLE_SIZE, TEXT_SIZE = 10.0, 8.0  # points; no text is smaller than TEXT_SIZE
 LINE_WIDTH, THIN_LINE = 1.6, 1.0  # points
-DIMMED = (0.10, 0.48)  # what black and white become in an image under a drawing that matters more than it
+DIMMED = (0.10, 0.48)  # black and white of a dimmed image, in [0, 1]
 
 
 class _NotebookFigure(Figure):
-    """A figure that a notebook shows by itself, though pyplot does not know of it."""
+    """A figure that a notebook shows although pyplot does not know it."""
 
     def _repr_png_(self) -> bytes:
         return png(self)
 
 
 def png(figure: Figure) -> bytes:
-    """A PNG of 256 colours: a third of the bytes, for a notebook carries its plots along with it.
+    """Return a figure as a PNG of 256 colours.
 
-    Maximum coverage finds the colours of thin lines, which an average over pixels would lose; one round of k-means
-    then makes colour bars smoother.
+    Such a file has a third of the bytes of a full-colour PNG, which keeps notebooks small. Maximum coverage chooses the
+    colours, because an average over pixels would lose thin lines. One round of k-means then smooths colour bars.
+
+    Parameters
+    ----------
+    figure : Figure
+        Figure to draw.
+
+    Returns
+    -------
+    bytes
+        Content of the PNG file.
     """
     drawn, packed = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")
@@ -65,10 +75,20 @@ def png(figure: Figure) -> bytes:
 
 
 def figure(width: float = 10.0, height: float = 5.0) -> Figure:
-    """An empty figure of `width` by `height` inches at 100 dots per inch, on which nothing is clipped.
+    """Return an empty figure with a layout that clips nothing.
 
-    It needs no display and is not kept in pyplot's list, so it is freed with its last reference. As the last line of a
-    notebook's cell it shows itself. Axes come from its own method: `figure().subplots(1, 2)`.
+    The figure needs no display. pyplot does not keep it, so its memory is freed with the last reference. As the last
+    line of a notebook cell it shows itself. Its own method makes axes: `figure().subplots(1, 2)`.
+
+    Parameters
+    ----------
+    width, height : float
+        Size in inches, at 100 dots per inch.
+
+    Returns
+    -------
+    Figure
+        New figure with a white background.
     """
     empty = _NotebookFigure(figsize=(width, height), dpi=100, facecolor="white")
     empty.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
@@ -76,28 +96,77 @@ def figure(width: float = 10.0, height: float = 5.0) -> Figure:
 
 
 def label_color(label: int) -> str:
-    """The colour of class `label`; the background (0) is grey, and the ninth class has the first one's colour again."""
+    """Return the colour of a class.
+
+    Parameters
+    ----------
+    label : int
+        Label of the class; 0 is the background.
+
+    Returns
+    -------
+    str
+        Colour as "#RRGGBB"; grey for the background. Colours repeat after eight classes.
+    """
     return NEUTRAL if label == 0 else PALETTE[(label - 1) % len(PALETTE)]
 
 
 def contrasting(color: str) -> str:
-    """Black or white: whichever has the higher contrast with `color` (WCAG 2.2, relative luminance)."""
+    """Return black or white, whichever has the higher contrast with a colour.
+
+    Parameters
+    ----------
+    color : str
+        Colour that matplotlib knows.
+
+    Returns
+    -------
+    str
+        "black" or "white".
+
+    References
+    ----------
+    WCAG 2.2, definitions of relative luminance and contrast ratio.
+    """
     channels = np.asarray(to_rgb(color))
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return "black" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "white"
 
 
 def outline(width: float, color: str = "black") -> list[Stroke | Normal]:
-    """Path effects that edge a line of `width` points, so that it is seen on a background of its own colour.
+    """Return path effects that draw an edge around a line, so that it stands out from a background of its own colour.
 
-    The edge is solid under a dashed line, too: white dashes on black are seen everywhere.
+    The edge of a dashed line is solid, which keeps white dashes visible on any background.
+
+    Parameters
+    ----------
+    width : float
+        Width of the line in points.
+    color : str, optional
+        Colour of the edge.
+
+    Returns
+    -------
+    list of path effects
+        Value for the argument `path_effects` of an artist.
     """
     solid = {"dash_offset": 0, "dash_list": None}
     return [Stroke(linewidth=width + 1.2, foreground=color, alpha=0.75, dashes=solid), Normal()]
 
 
 def frame(ax: Axes) -> Axes:
-    """`ax` in pixels: y pointing down, square pixels, no ticks, a faint border."""
+    """Style axes for pixels: y points down, pixels are square, there are no ticks, and the border is faint.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+    """
     ax.set_aspect("equal")
     if not ax.yaxis_inverted():
         ax.invert_yaxis()
@@ -110,7 +179,20 @@ def frame(ax: Axes) -> Axes:
 
 
 def graph(ax: Axes, xlabel: str, ylabel: str) -> Axes:
-    """`ax` for curves: two spines, small ticks, a faint grid, named axes."""
+    """Style axes for curves: two spines, small ticks, a faint grid and axis labels.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    xlabel, ylabel : str
+        Axis labels.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+    """
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["bottom", "left"]].set(color=GREY, linewidth=0.8)
     ax.grid(True, color=FAINT, linewidth=0.6)
@@ -122,43 +204,87 @@ def graph(ax: Axes, xlabel: str, ylabel: str) -> Axes:
 
 
 def ticks(ax: Axes) -> None:
-    """Small grey ticks with legible numbers on `ax`."""
+    """Draw small grey ticks with legible numbers.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    """
     ax.tick_params(which="major", labelsize=TEXT_SIZE, length=2.5, width=0.6, color=GREY, labelcolor=INK)
     ax.tick_params(which="minor", length=0, labelsize=TEXT_SIZE, labelcolor=INK)
 
 
 def whole_number_ticks(ax: Axes) -> None:
-    """Puts about six ticks at whole numbers on both axes of `ax`."""
+    """Place about six ticks at whole numbers on each axis.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    """
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(6, integer=True))
     ticks(ax)
 
 
 def powers_of_two(axis: Axis) -> None:
-    """Puts the marks of a logarithmic axis at powers of two, written out."""
+    """Place the ticks of a logarithmic axis at powers of two, written without exponents.
+
+    Parameters
+    ----------
+    axis : Axis
+        The x or y axis to change.
+    """
     axis.set_major_locator(LogLocator(base=2))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
 def name_pixels(ax: Axes) -> None:
-    """Writes to both axes of an image that they count pixels."""
+    """Label both axes as pixel coordinates.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    """
     ax.set_xlabel("x, pixels", fontsize=TEXT_SIZE + 1, color=INK)
     ax.set_ylabel("y, pixels", fontsize=TEXT_SIZE + 1, color=INK)
 
 
 def image(ax: Axes, image: np.ndarray, dimmed: bool = False) -> Axes:
-    """`image` (H, W, 3) or (H, W), uint8 or float in [0, 1]; `dimmed` where other drawings on it matter more."""
+    """Draw an image with one unit per pixel.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    image : (H, W, 3) or (H, W) array
+        RGB or grey image, uint8 or float in [0, 1].
+    dimmed : bool, optional
+        Reduce the contrast of the image, so that drawings on it stand out.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong, the image is empty, or a float lies outside [0, 1].
+    """
     array = np.asarray(image)
     if array.ndim == 2:
         array = np.repeat(array[:, :, None], 3, axis=2)  # (H, W, 3)
     array = as_array("image", array, (None, None, 3))
     if array.size == 0:
-        raise ValueError(f"image has the shape {array.shape}; it must have at least one pixel")
+        raise ValueError(f"image must have at least one pixel, got shape {array.shape}")
     shown = array / 255.0 if array.dtype == np.uint8 else array.astype(np.float64)
     low, high = shown.min(), shown.max()
     if not (low >= -1e-6 and high <= 1 + 1e-6):
-        raise ValueError(f"image has values from {low:g} to {high:g}; floats lie between 0 and 1, else it is uint8")
+        raise ValueError(f"image must be uint8 or float in [0, 1], got floats from {low:g} to {high:g}")
     height, width = shown.shape[:2]
     black, white = DIMMED if dimmed else (0.0, 1.0)
     ax.imshow(np.clip(black + (white - black) * shown, 0, 1), extent=(0, width, height, 0))
@@ -167,7 +293,22 @@ def image(ax: Axes, image: np.ndarray, dimmed: bool = False) -> Axes:
 
 
 def title(ax: Axes, heading: str, caption: str = "") -> Axes:
-    """`ax` with a bold heading and, under it, a caption for shapes and counts."""
+    """Set a bold title and, under it, a small caption.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    heading : str
+        Title.
+    caption : str, optional
+        Caption, such as shapes and counts.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+    """
     ax.set_title(heading, loc="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK, pad=16 if caption else 5)
     if caption:
         ax.annotate(
@@ -186,13 +327,36 @@ def title(ax: Axes, heading: str, caption: str = "") -> Axes:
 
 
 def note(ax: Axes, text: str) -> Axes:
-    """`ax` with `text` in its middle: what is said where there is nothing to draw."""
+    """Write a text in the middle of axes that have no data to draw.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    text : str
+        Text to write.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+    """
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=TEXT_SIZE + 1, color=GREY)
     return ax
 
 
 def color_bar(ax: Axes, mappable: ScalarMappable, label: str = "") -> None:
-    """Draws the scale of `mappable` along the right edge of `ax`, as high as its image."""
+    """Draw a colour bar along the right edge, as high as the axes.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    mappable : ScalarMappable
+        Drawn artist with the colour map.
+    label : str, optional
+        Label of the colour bar.
+    """
     bar = ax.figure.colorbar(mappable, cax=ax.inset_axes((1.03, 0.0, 0.045, 1.0)))
     bar.locator = MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10])
     bar.formatter = FuncFormatter(lambda value, _: f"{value:g}")
@@ -203,17 +367,62 @@ def color_bar(ax: Axes, mappable: ScalarMappable, label: str = "") -> None:
 
 
 def legend_below(ax: Axes, handles: Sequence[Artist], columns: int) -> Legend:
-    """A legend under `ax`, in so many columns."""
+    """Draw a legend under the axes.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    handles : sequence of Artist
+        Legend entries.
+    columns : int
+        Number of columns.
+
+    Returns
+    -------
+    Legend
+        The new legend.
+    """
     return _legend(ax, handles, loc="upper left", bbox_to_anchor=(0.0, -0.02), ncols=columns)
 
 
 def legend_right(ax: Axes, handles: Sequence[Artist]) -> Legend:
-    """A legend without a border to the right of `ax`."""
+    """Draw a legend without a border to the right of the axes.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    handles : sequence of Artist
+        Legend entries.
+
+    Returns
+    -------
+    Legend
+        The new legend.
+    """
     return _legend(ax, handles, loc="upper left", bbox_to_anchor=(1.02, 1.0))
 
 
 def legend_inside(ax: Axes, handles: Sequence[Artist], where: Corner, length: float = 2.0) -> Legend:
-    """A legend on paper of its own inside `ax`; the lines in it are `length` letters long."""
+    """Draw a legend with its own background inside the axes.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    handles : sequence of Artist
+        Legend entries.
+    where : str
+        Location, such as "upper left", or "best".
+    length : float, optional
+        Length of the lines in the legend, in font sizes.
+
+    Returns
+    -------
+    Legend
+        The new legend.
+    """
     return ax.legend(
         handles=list(handles),
         loc=where,
@@ -226,7 +435,20 @@ def legend_inside(ax: Axes, handles: Sequence[Artist], where: Corner, length: fl
 
 
 def legend_under_name(ax: Axes, handles: Sequence[Artist]) -> Legend:
-    """A legend in one row under the name of the horizontal axis."""
+    """Draw a legend in one row under the label of the x axis.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    handles : sequence of Artist
+        Legend entries.
+
+    Returns
+    -------
+    Legend
+        The new legend.
+    """
     below = ax.transAxes + ScaledTranslation(0, -36 / 72, ax.figure.dpi_scale_trans)  # points
     return ax.legend(
         handles=list(handles),
@@ -259,36 +481,112 @@ def _legend(ax: Axes, handles: Sequence[Artist], **where: Any) -> Legend:
 
 
 def as_array(name: str, value: object, shape: Sequence[int | None]) -> np.ndarray:
-    """`value` as an array of `shape`, None standing for any length; what is empty fits where a length may be 0.
+    """Return a value as an array of the given shape.
 
-    Raises ValueError naming the argument, the shape it has and the shape that is wanted.
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the error message.
+    value : array_like
+        Value to convert. An empty list fits any shape whose first length is None.
+    shape : sequence of int or None
+        Required shape; None allows any length.
+
+    Returns
+    -------
+    array
+        `value` as an array of that shape.
+
+    Raises
+    ------
+    ValueError
+        If the shape differs; the message contains `name` and both shapes.
     """
     array = np.asarray(value)
     if array.size == 0 and array.ndim < len(shape) and shape[0] is None:
         return np.zeros([length or 0 for length in shape])
-    fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
+    fits = array.ndim == len(shape) and all(length in (None, n) for length, n in zip(shape, array.shape, strict=True))
     if not fits:
-        wanted = ", ".join("any" if length is None else str(length) for length in shape)
-        raise ValueError(f"{name} has the shape {array.shape}; wanted is ({wanted})")
+        required = ", ".join("any" if length is None else str(length) for length in shape)
+        raise ValueError(f"{name} must have shape ({required}), got {array.shape}")
     return array
 
 
+def check_descending(name: str, values: np.ndarray) -> None:
+    """Raise ValueError unless values are in descending order.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the error message.
+    values : (N,) array
+        Values to check; ties are allowed.
+    """
+    ascending = np.flatnonzero(np.diff(values) > 0)
+    if ascending.size:
+        i = ascending[0]
+        raise ValueError(f"{name} must be descending, got {values[i]:g} before {values[i + 1]:g} at index {i}")
+
+
 def as_boxes(name: str, value: object) -> np.ndarray:
-    """`value` as float64 boxes (N, 4) or a ValueError that names the argument and the box that is not finite."""
+    """Return a value as an array of boxes.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the error message.
+    value : (N, 4) array_like
+        Boxes `x1, y1, x2, y2` in pixels.
+
+    Returns
+    -------
+    (N, 4) float64 array
+        The boxes.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not (N, 4) or a coordinate is not finite; the message contains `name` and the index.
+    """
     boxes = as_array(name, value, (None, 4)).astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(boxes).all(axis=1))
     if bad.size:
-        raise ValueError(f"{name}[{bad[0]}] is {boxes[bad[0]].tolist()}; a box has four finite coordinates")
+        raise ValueError(f"{name}[{bad[0]}] must have four finite coordinates, got {boxes[bad[0]].tolist()}")
     return boxes
 
 
 def outlines(corners: np.ndarray) -> list[np.ndarray]:
-    """The closed outlines, each (5, 2), of boxes (N, 4)."""
+    """Return the closed outlines of boxes, as a `LineCollection` takes them.
+
+    Parameters
+    ----------
+    corners : (N, 4) array
+        Boxes in pixels.
+
+    Returns
+    -------
+    list of (5, 2) array
+        Points x, y of each outline; the last point repeats the first.
+    """
     return list(corners[:, [[0, 1], [2, 1], [2, 3], [0, 3], [0, 1]]])
 
 
 def edged_box(ax: Axes, corner: np.ndarray, color: str, linestyle: str = "-", width: float = LINE_WIDTH) -> None:
-    """Draws one box (4,) on `ax` as a line with dark edges."""
+    """Draw one box as a line with dark edges.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    corner : (4,) array
+        Box in pixels.
+    color : str
+        Colour of the line.
+    linestyle : str, optional
+        Line style of matplotlib.
+    width : float, optional
+        Line width in points.
+    """
     x1, y1, x2, y2 = corner
     ax.add_patch(
         Rectangle(

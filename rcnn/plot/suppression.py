@@ -1,7 +1,6 @@
-"""Plots of non-maximum suppression: its steps, what it keeps, and what it costs.
+"""Plots of non-maximum suppression: its steps, its effect on recall, and its running time.
 
-Draws the boxes and the list of one step, the recall that remains after each step, and the time over the number of
-boxes.
+They show the boxes and the ranked list of one step, the recall after each step, and the time over the number of boxes.
 """
 
 from __future__ import annotations
@@ -35,15 +34,35 @@ _SERIES_LOOKS = (
 )
 _ROW = 0.72  # height of a bar, as a share of its row
 _FAINT_BAR = 0.35  # opacity of the bar of a removed box
-_APART = 0.025  # shares that are written beside each other differ by more
-_TEXT_ROOM = 1.75  # length of the axis for bars up to 1: the rest is for words
+_APART = 0.025  # end values closer than this are written once
+_TEXT_ROOM = 1.75  # length of the axis; bars end at 1, the rest is for texts
 
 
 def suppression_step(ax: Axes, boxes: np.ndarray, states: Sequence[str], image: np.ndarray | None = None) -> Axes:
-    """The `boxes` (N, 4), by falling score, in the middle of suppression, over `image` if there is one.
+    """Draw boxes at one step of suppression.
 
-    `states` (N,) says what has become of each, by the names in `STATES`. A box is tagged with its rank, from 1, as long
-    as it may still be seen: those removed before are not.
+    Boxes are tagged with their ranks from 1, except those removed in earlier steps.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    boxes : (N, 4) array
+        Boxes in pixels, by descending score.
+    states : sequence of str
+        State of each box, one of `STATES`, (N,).
+    image : (H, W, 3) array, optional
+        Image to draw under the boxes, uint8 or float in [0, 1].
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If `states` has another length than `boxes` or an unknown state.
     """
     corners = as_boxes("boxes", boxes)
     _check_states(states, len(corners))
@@ -75,16 +94,36 @@ def suppression_step(ax: Axes, boxes: np.ndarray, states: Sequence[str], image: 
 
 
 def suppression_queue(ax: Axes, scores: np.ndarray, states: Sequence[str], overlaps: np.ndarray) -> Axes:
-    """The boxes of `suppression_step` as a list, best on top: a bar for each of `scores` (N,), in [0, 1].
+    """Draw the boxes of one step of suppression as a list of bars with the best on top.
 
-    Beside it stands what has become of the box, and for those that are removed now the IoU with the one that is kept
-    now, from `overlaps` (N,).
+    Each bar is labelled with the state of the box. Boxes that are removed now also show their IoU with the box kept
+    now.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    scores : (N,) array
+        Scores in [0, 1], descending.
+    states : sequence of str
+        State of each box, one of `STATES`, (N,).
+    overlaps : (N,) array
+        IoU of each box with the box kept now.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, a state is unknown, or the scores are not descending.
     """
     values = as_array("scores", scores, (None,)).astype(float)
     shared = as_array("overlaps", overlaps, (len(values),)).astype(float)
     _check_states(states, len(values))
-    if (np.diff(values) > 0).any():
-        raise ValueError("scores must not rise: the boxes come by falling score")
+    style.check_descending("scores", values)
     style.graph(ax, "score", "rank")
     ax.grid(False, axis="y")
     for row, (value, state) in enumerate(zip(values, states, strict=True)):
@@ -98,9 +137,9 @@ def suppression_queue(ax: Axes, scores: np.ndarray, states: Sequence[str], overl
             linewidth=0.5,
             alpha=_FAINT_BAR if state == "removed before" else 1,
         )
-        words = f"{state}, IoU {shared[row]:.2f}" if state == "removed now" else state
+        text = f"{state}, IoU {shared[row]:.2f}" if state == "removed now" else state
         ax.annotate(
-            words,
+            text,
             (value, row),
             (4, 0),
             textcoords="offset points",
@@ -114,7 +153,20 @@ def suppression_queue(ax: Axes, scores: np.ndarray, states: Sequence[str], overl
 
 
 def suppression_legend(ax: Axes, states: Sequence[str]) -> Axes:
-    """A legend under `ax`: how many boxes are in each state, the kept ones first."""
+    """Draw a legend under the axes with the number of boxes in each state, kept ones first.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    states : sequence of str
+        State of each box, one of `STATES`, (N,).
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+    """
     handles: list[Artist] = [
         Patch(facecolor=STATES[name][0], edgecolor=style.GREY, linewidth=0.5, label=f"{name}: {states.count(name)}")
         for name in ("kept before", "kept now", "removed now", "removed before", "waiting")
@@ -124,15 +176,28 @@ def suppression_legend(ax: Axes, states: Sequence[str]) -> Axes:
 
 
 def recall_steps(ax: Axes, steps: Sequence[str], counts: np.ndarray, recalls: Mapping[str, np.ndarray]) -> Axes:
-    """The share of the objects that is still reached after each of the S steps, from left to right.
+    """Draw the recall after each step, from left to right.
 
-    `counts` (S,), how many boxes there are after each, stand under its name. `recalls` holds (S,) shares by name: a
-    line for each, the first and the last of whose values are written beside it, once where lines meet.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    steps : sequence of str
+        Names of the steps, (S,).
+    counts : (S,) array
+        Number of boxes after each step, written under its name.
+    recalls : mapping of str to (S,) array
+        Recalls by name, one line each. The first and last values are written next to the line, once where lines meet.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     numbers = as_array("counts", counts, (len(steps),)).astype(float)
     at = np.arange(len(steps))
-    written = {0: np.zeros(0), -1: np.zeros(0)}  # values, beside the first and the last step
-    style.graph(ax, "", "share of the objects reached")
+    written = {0: np.zeros(0), -1: np.zeros(0)}  # values already written next to the first and last step
+    style.graph(ax, "", "recall")
     handles: list[Artist] = []
     for number, (name, shares) in enumerate(recalls.items()):
         values = as_array(f"recalls[{name!r}]", shares, (len(steps),)).astype(float)
@@ -170,9 +235,28 @@ def recall_steps(ax: Axes, steps: Sequence[str], counts: np.ndarray, recalls: Ma
 
 
 def growth(ax: Axes, sizes: np.ndarray, seconds: Mapping[str, np.ndarray], power: float) -> Axes:
-    """How long something takes, (K,) seconds by name, over how much of it there is, `sizes` (K,); both logarithmic.
+    """Draw running times over sizes, both logarithmic, each with a dotted power law for comparison.
 
-    A dotted line for each grows with the given `power` of the size, and meets it at the largest.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    sizes : (K,) array
+        Number of boxes.
+    seconds : mapping of str to (K,) array
+        Times in seconds by name; above 0.
+    power : float
+        Exponent of the power law, which meets each curve at the last size.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a time is not above 0.
     """
     x = as_array("sizes", sizes, (None,)).astype(float)
     style.graph(ax, "boxes", "milliseconds")
@@ -181,14 +265,14 @@ def growth(ax: Axes, sizes: np.ndarray, seconds: Mapping[str, np.ndarray], power
     for number, (name, values) in enumerate(seconds.items()):
         y = 1e3 * as_array(f"seconds[{name!r}]", values, (len(x),)).astype(float)
         if not (y > 0).all():
-            raise ValueError(f"seconds[{name!r}] must be above 0 throughout")
+            raise ValueError(f"seconds[{name!r}] must be above 0, got {y.min() / 1e3:g}")
         color, marker, line = _SERIES_LOOKS[number % len(_SERIES_LOOKS)]
         ax.plot(x, y[-1] * (x / x[-1]) ** power, color=style.GREY, linewidth=THIN_LINE, linestyle=":")
         handles += ax.plot(
             x, y, color=color, marker=marker, linestyle=line, markersize=4, linewidth=LINE_WIDTH, label=name
         )
     handles.append(
-        Line2D([], [], color=style.GREY, linewidth=THIN_LINE, linestyle=":", label=f"grows with power {power:g}")
+        Line2D([], [], color=style.GREY, linewidth=THIN_LINE, linestyle=":", label=f"power law, exponent {power:g}")
     )
     ax.xaxis.set_major_locator(FixedLocator(x.tolist()))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
@@ -201,9 +285,9 @@ def growth(ax: Axes, sizes: np.ndarray, seconds: Mapping[str, np.ndarray], power
 
 
 def _check_states(states: Sequence[str], count: int) -> None:
-    """Nothing, or a ValueError where there is no state, or an unknown one, for each of `count` boxes."""
+    """Raise ValueError unless there is a known state for each of `count` boxes."""
     if len(states) != count:
-        raise ValueError(f"states has {len(states)} entries for {count} boxes")
+        raise ValueError(f"states must have one entry per box ({count}), got {len(states)}")
     for i, state in enumerate(states):
         if state not in STATES:
-            raise ValueError(f"states[{i}] is {state!r}; allowed are {', '.join(STATES)}")
+            raise ValueError(f"states[{i}] must be one of {', '.join(STATES)}, got {state!r}")

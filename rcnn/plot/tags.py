@@ -1,4 +1,4 @@
-"""Small labels beside boxes that stay inside the axes and avoid each other."""
+"""Labels (tags) of boxes, placed inside the axes and apart from each other."""
 
 from __future__ import annotations
 
@@ -13,16 +13,24 @@ from matplotlib.transforms import Bbox, IdentityTransform
 
 from rcnn.plot.style import TEXT_SIZE, contrasting
 
-_PADDING = 0.18  # of the font size, around a tag's text
-_TAG_ON_TAG = 20.0  # how much worse it is to hide a part of a tag than a part of a box
-_APART = 3.0  # how many times its own area a tag would hide before it leaves its box
+_PADDING = 0.18  # around a tag's text, as a share of the font size
+_TAG_ON_TAG = 20.0  # cost of hiding a part of a tag, relative to the same part of a box
+_APART = 3.0  # cost of a position apart from the box, in areas of the tag
 
 
 class Tags(Artist):
-    """One tag per box: its text on a field of the box's colour.
+    """Artist with one tag per box: a text on a background of the box's colour.
 
-    Where a tag goes is decided each time the axes are drawn, for only then are the sizes of the text and of the axes
-    known. `boxes` are (N, 4) in the data coordinates of the axes.
+    The positions are chosen anew each time the axes are drawn, because the sizes of texts and axes are known only then.
+
+    Parameters
+    ----------
+    boxes : (N, 4) array
+        Boxes in data coordinates.
+    texts : sequence of str
+        Text of each tag, (N,).
+    colors : sequence of str
+        Colour of each tag, (N,).
     """
 
     def __init__(self, boxes: np.ndarray, texts: Sequence[str], colors: Sequence[str]) -> None:
@@ -33,22 +41,51 @@ class Tags(Artist):
         self.set_in_layout(False)  # tags lie inside the axes and must not push them
 
     def get_children(self) -> list[Artist]:
-        """The texts, in the order of the boxes."""
+        """Return the text artists.
+
+        Returns
+        -------
+        list of Artist
+            Texts, in the order of the boxes.
+        """
         return list(self.texts)
 
     def set_figure(self, fig: Any) -> None:
-        """Tells the texts, too, which figure they belong to."""
+        """Set the figure of this artist and of its texts.
+
+        Parameters
+        ----------
+        fig : Figure
+            Figure that contains the artist.
+        """
         super().set_figure(fig)
         for text in self.texts:
             text.set_figure(fig)
 
     def get_window_extent(self, renderer: RendererBase | None = None) -> Bbox:
-        """The region that all tags together cover, in dots."""
+        """Return the region that all tags cover together.
+
+        Parameters
+        ----------
+        renderer : RendererBase, optional
+            Renderer that measures the texts.
+
+        Returns
+        -------
+        Bbox
+            Region in dots; `Bbox.null()` without tags.
+        """
         visible = [text.get_window_extent(renderer) for text in self.texts]
         return Bbox.union(visible) if visible else Bbox.null()
 
     def draw(self, renderer: RendererBase) -> None:
-        """Places the tags and draws them."""
+        """Place the tags and draw them.
+
+        Parameters
+        ----------
+        renderer : RendererBase
+            Renderer to draw with.
+        """
         if not self.get_visible() or self.axes is None or not self.texts:
             return
         padding = np.asarray(renderer.points_to_pixels(_PADDING * TEXT_SIZE))
@@ -63,10 +100,25 @@ class Tags(Artist):
 
 
 def place(sizes: np.ndarray, boxes: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """The lower left corners (N, 2) of tags of `sizes` (N, 2) for `boxes` (N, 4) inside `window` (4,).
+    """Choose the positions of tags near their boxes.
 
-    Coordinates are dots with y pointing up. Each tag in turn takes, of the places at its box, the one where it hides
-    least: other tags count most, boxes less, and of equals the earlier wins, which is above the box at its left.
+    Tags are placed one after the other. Each takes the candidate position at its box where it hides least. Hiding
+    another tag costs more than hiding a box. Ties keep the first candidate; the first of all is above the box, aligned
+    left.
+
+    Parameters
+    ----------
+    sizes : (N, 2) array
+        Width and height of each tag, in dots.
+    boxes : (N, 4) array
+        Boxes in dots, with y pointing up.
+    window : (4,) array
+        Region that must contain the tags, in dots.
+
+    Returns
+    -------
+    (N, 2) array
+        Lower left corner of each tag, in dots.
     """
     placed = np.empty((0, 4))
     for size, box in zip(list(sizes), list(boxes), strict=True):
@@ -75,20 +127,20 @@ def place(sizes: np.ndarray, boxes: np.ndarray, window: np.ndarray) -> np.ndarra
         fields = np.concatenate([corners, corners + size], axis=1)  # (K, 4)
         area = size.prod()
         on_tags, on_boxes = _overlap(fields, placed), _overlap(fields, boxes)  # (K,), (K,)
-        on_tags[on_tags > 1e-6 * area] += area / 20  # a sliver is to be avoided, too; a touch is none
-        # Within many boxes is no worse than within two: a crowd must not drive tags onto each other.
+        on_tags[on_tags > 1e-6 * area] += area / 20  # avoid narrow overlaps, too; touching is no overlap
+        # Hiding many boxes costs no more than hiding two; otherwise a crowd would push tags onto each other.
         cost = _TAG_ON_TAG * on_tags + np.minimum(on_boxes, 2 * area)  # (K,)
-        # A hundredth of the tag per place down the list: order decides between places that hide about as little.
+        # Each later candidate costs another hundredth of the tag, so order decides between similar ones.
         cost += area * (0.01 * np.arange(len(corners)) + _APART * apart)
         placed = np.concatenate([placed, fields[[cost.argmin()]]])
     return placed[:, :2]
 
 
 def _positions_around(box: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lower left corners (K, 2) for a tag, the usual ones first, and which (K,) lie apart from the box.
+    """Return candidate corners (K, 2), best first, and a mask (K,) of those that do not touch the box.
 
-    The first eight are above the box, below, beside it, and in its upper corners. Then come places further along its
-    sides, and at last those one to three lines above and below it.
+    The first eight candidates are above, below and beside the box, and in its upper corners. Next come positions along
+    its sides. The last ones lie one to three lines above and below the box.
     """
     (left, bottom, right, top), (width, height) = box, size
     usual = [
@@ -119,7 +171,7 @@ def _positions_around(box: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _overlap(fields: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """The area (N,) that each of `fields` (N, 4) shares with `boxes` (M, 4), summed over the boxes."""
+    """Return the area (N,) that each of `fields` (N, 4) shares with `boxes` (M, 4), summed over the boxes."""
     low = np.maximum(fields[:, None, :2], boxes[None, :, :2])  # (N, M, 2)
     high = np.minimum(fields[:, None, 2:], boxes[None, :, 2:])  # (N, M, 2)
     return np.asarray(np.clip(high - low, 0, None).prod(axis=2).sum(axis=1))
@@ -128,12 +180,34 @@ def _overlap(fields: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 def tag_texts(
     count: int, labels: np.ndarray | None, scores: np.ndarray | None, class_names: Sequence[str] | None
 ) -> list[str]:
-    """What the tags of `count` boxes say: class, score, or both. Raises ValueError for a label without a name."""
+    """Return the texts of tags: class, score, or both.
+
+    Parameters
+    ----------
+    count : int
+        Number of boxes, N.
+    labels : (N,) array or None
+        Labels; None leaves out the class.
+    scores : (N,) array or None
+        Scores; None leaves them out.
+    class_names : sequence of str or None
+        Names by label; None shows labels as numbers.
+
+    Returns
+    -------
+    list of str
+        One text per box.
+
+    Raises
+    ------
+    ValueError
+        If a label has no name.
+    """
     words: list[list[str]] = [[] for _ in range(count)]
     if labels is not None:
         for i, label in enumerate(labels):
             if class_names is not None and not 0 <= label < len(class_names):
-                raise ValueError(f"labels[{i}] is {label}; class_names has the labels 0 to {len(class_names) - 1}")
+                raise ValueError(f"labels[{i}] must be in 0 to {len(class_names) - 1} (class_names), got {label}")
             words[i].append(str(label) if class_names is None else class_names[label])
     if scores is not None:
         for i, score in enumerate(scores):

@@ -1,6 +1,6 @@
-"""Plots of training: losses over the steps, gradients, and how proposals approach their objects.
+"""Plots of training: losses, gradients, and proposals as they converge to their objects.
 
-Draws named lines and levels, loss curves, the figure of a training run, proposals as they settle, the error of
+They show named lines and levels, loss curves, the curves of a training run, the nearest proposals, the error of
 numerical gradients, and gradients by part of the detector, by loss and by class.
 """
 
@@ -27,18 +27,18 @@ Values = Sequence[float] | np.ndarray
 
 _LINE_COLORS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE, style.SKY, style.NEUTRAL)
 _LINE_DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
-# On white paper, the darker colours first; the line style tells the curves apart without colour, too.
+# Darker colours first, because the background is white. Line styles distinguish the curves without colour, too.
 _ERROR_LOOKS = ((style.BLUE, "-"), (style.ORANGE, "--"), (style.GREEN, "-."), (style.PURPLE, ":"))
-_LEAST_ERROR = 1e-17  # where an error of 0 is drawn, because a logarithmic axis has no 0
-_LOG_TICKS = 9  # marks of a logarithmic axis, at most
-_COLOR_RANGE = 1e-4  # the smallest gradient with a colour of its own in a table, as a share of the largest
-_MOST_ROWS = 12  # rows of a plot that are numbered, at most
+_LEAST_ERROR = 1e-17  # an error of 0 is drawn here, because a logarithmic axis has no 0
+_LOG_TICKS = 9  # most ticks of a logarithmic axis
+_COLOR_RANGE = 1e-4  # lower end of the colour scale of a table, as a share of the largest gradient
+_MOST_ROWS = 12  # most numbered rows of a plot
 
-# The diagram of `gradient_flow`, in its own units.
+# The diagram of `gradient_flow`, in units of the diagram.
 _LOSS_COLORS = {"rpn": style.BLUE, "roi": style.VERMILION}
 _FLOW_SIZE = (10.4, 4.6)  # width and height of the diagram
 _HALF_BOX = (0.98, 0.5)  # half the width and height of a box
-_PARTS = {"backbone": (1.2, 2.3), "rpn": (4.0, 3.9), "roi_heads": (6.7, 0.7)}  # the learned parts and their places
+_PARTS = {"backbone": (1.2, 2.3), "rpn": (4.0, 3.9), "roi_heads": (6.7, 0.7)}  # positions of the parts with parameters
 _PART_NAMES = {
     "backbone": "backbone",
     "rpn": "RPN head",
@@ -48,7 +48,7 @@ _PART_NAMES = {
     "rpn loss": "RPN losses",
     "roi loss": "RoI losses",
 }
-_PLACES = {**_PARTS, "proposals": (6.7, 2.3), "pool": (4.0, 0.7), "rpn loss": (9.2, 3.9), "roi loss": (9.2, 0.7)}
+_POSITIONS = {**_PARTS, "proposals": (6.7, 2.3), "pool": (4.0, 0.7), "rpn loss": (9.2, 3.9), "roi loss": (9.2, 0.7)}
 _FORWARD = (
     ("backbone", "rpn"),
     ("rpn", "rpn loss"),
@@ -58,7 +58,7 @@ _FORWARD = (
     ("pool", "roi_heads"),
     ("roi_heads", "roi loss"),
 )
-_BESIDE = 0.13  # distance of a gradient's arrow from the forward arrow
+_ARROW_SHIFT = 0.13  # distance of a gradient arrow from the forward arrow
 
 
 def lines(
@@ -70,9 +70,27 @@ def lines(
     levels: Sequence[float] = (),
     log: bool = False,
 ) -> Axes:
-    """A line over `x` (K,) for each of `series`, by name; `levels` are dotted heights to compare with.
+    """Draw one line per series over a common x.
 
-    `log` makes the axis of x logarithmic with ticks at powers of two.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    x : (K,) array
+        Values along the x axis.
+    series : mapping of str to (K,) array
+        Values of each line, by name.
+    xlabel, ylabel : str
+        Axis labels.
+    levels : sequence of float, optional
+        Heights of dotted lines for comparison.
+    log : bool, optional
+        Make the x axis logarithmic with ticks at powers of two.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     at = as_array("x", x, (None,)).astype(float)
     style.graph(ax, xlabel, ylabel)
@@ -99,7 +117,20 @@ def lines(
 
 
 def levels(ax: Axes, values: Mapping[str, float]) -> Axes:
-    """A dotted line across `ax` at each of `values`, named at its right end, inside: what a curve is held against."""
+    """Draw dotted reference lines across the axes, labelled at their right ends.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    values : mapping of str to float
+        Height of each line, by name.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+    """
     for name, value in values.items():
         ax.axhline(value, color=style.GREY, linestyle=":", linewidth=1.2, zorder=1.5)
         ax.annotate(
@@ -123,13 +154,33 @@ def loss_curves(
     smoothing: int = 1,
     log: bool = False,
 ) -> Axes:
-    """The losses of `history`, name by name, over `steps` (1, 2, 3, ... without it); a total is drawn in black.
+    """Draw losses over training steps; a total is black.
 
-    `smoothing` is the number of steps that each point of a curve averages, half of them before and half after it; the
-    raw values stay visible, pale. `log` makes the losses' axis logarithmic.
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    history : mapping of str to (S,) array
+        Losses by name; a name that starts with "total" is a total.
+    steps : (S,) array, optional
+        Step of each value; 1, 2, 3, ... by default.
+    smoothing : int, optional
+        Window of a centred moving average, in steps; the raw values are drawn pale.
+    log : bool, optional
+        Make the loss axis logarithmic.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If `smoothing` is below 1 or a shape is wrong.
     """
     if smoothing < 1:
-        raise ValueError(f"smoothing is {smoothing}; it must be at least 1")
+        raise ValueError(f"smoothing must be at least 1, got {smoothing}")
     colors = iter(style.CURVE_COLORS * (len(history) // len(style.CURVE_COLORS) + 1))
     for name, losses in history.items():
         values = as_array(f"history[{name!r}]", losses, (None,)).astype(float)
@@ -156,7 +207,7 @@ def loss_curves(
     handles = ax.get_legend_handles_labels()[0]
     if handles:
         for line in style.legend_right(ax, handles).get_lines():
-            line.set_linewidth(2 * style.LINE_WIDTH)  # a thin line shows too little of its colour
+            line.set_linewidth(2 * style.LINE_WIDTH)  # thicker than the curves, so that the colour is visible
     return ax
 
 
@@ -165,31 +216,58 @@ def training_curves(
     lr: Sequence[float],
     validation: Mapping[str, Sequence[float]],
 ) -> Figure:
-    """A figure with the losses of a training run, those on its validation images, its AP50 and its learning rate.
+    """Draw a figure of a training run: losses, validation losses, AP50 and learning rate.
 
-    `history` holds the losses of every step by name, `lr` a number per step; `validation` holds "step", after how many
-    steps, "ap50" and the losses, a number per validation, of which there may be none.
+    Parameters
+    ----------
+    history : mapping of str to (S,) sequence
+        Losses of each step, by name.
+    lr : (S,) sequence
+        Learning rate of each step.
+    validation : mapping of str to (V,) sequence
+        "step" (number of steps taken), "ap50" and losses of each validation; V may be 0.
+
+    Returns
+    -------
+    Figure
+        The figure.
     """
     figure = style.figure(13, 8)
     (losses, validated), (scored, rated) = figure.subplots(2, 2, sharex=True)
     smoothing = max(len(lr) // 40, 1)
     loss_curves(losses, history, smoothing=smoothing, log=True)
-    style.title(losses, "Losses", f"mean of {smoothing} steps; pale: every step" if smoothing > 1 else "of every step")
+    style.title(losses, "Losses", f"mean of {smoothing} steps; pale: every step" if smoothing > 1 else "every step")
     style.graph(rated, "step", "learning rate")
     rated.plot(np.arange(1, len(lr) + 1), np.asarray(lr, float), color=style.BLUE, linewidth=style.LINE_WIDTH)
     rated.set(xlim=(0, max(len(lr), 1)), ylim=(0, None))
     style.title(rated, "Learning rate")
     _draw_validation(validated, scored, validation)
-    for ax in (losses, validated):  # the axis is that of the graph below
+    for ax in (losses, validated):  # shared with the plot below
         ax.set_xlabel("")
     return figure
 
 
 def settling(ax: Axes, steps: Sequence[int], best_iou: np.ndarray, threshold: float = 0.5) -> Axes:
-    """How near the best box comes to each object as training goes on: a pale line for each, the median in black.
+    """Draw the best IoU of each object with any box over the training steps.
 
-    `best_iou` is (S, G), a row for each of the `steps` (S,) at which was looked. These are drawn at equal distances,
-    for most happens at the beginning. The dotted line is the IoU from which on an object counts as found.
+    Each object has a pale line, and the median is black. The steps are drawn at equal distances, because most changes
+    happen early.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    steps : (S,) sequence of int
+        Steps of the measurements.
+    best_iou : (S, G) array
+        Best IoU of each of G objects at each step.
+    threshold : float, optional
+        IoU from which an object counts as found, drawn as a dotted line.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     values = as_array("best_iou", best_iou, (len(steps), None)).astype(float)  # (S, G)
     at = np.arange(len(steps))
@@ -225,10 +303,31 @@ def nearest_proposals(
     top: int = 100,
     scale: bool = True,
 ) -> Axes:
-    """The first `top` of `boxes` (P, 4), pale, and of these the one nearest to each object, coloured by its IoU.
+    """Draw the first proposals pale, and the best one for each object coloured by its IoU.
 
-    `overlaps` (P, G) is the IoU of each box with each of `gt_boxes` (G, 4), which are drawn dashed.
-    `scale` is False where the colours are explained beside another plot of a row.
+    Objects are dashed.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    image : (H, W, 3) array
+        Image, uint8 or float in [0, 1].
+    boxes : (P, 4) array
+        Proposals in pixels, by descending score.
+    overlaps : (P, G) array
+        IoU of each proposal with each object.
+    gt_boxes : (G, 4) array
+        Objects in pixels.
+    top : int, optional
+        Number of proposals to use.
+    scale : bool, optional
+        Draw a colour bar; False if another plot of the row has one.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
     """
     objects = as_boxes("gt_boxes", gt_boxes)
     every = as_boxes("boxes", boxes)
@@ -250,7 +349,7 @@ def nearest_proposals(
                 path_effects=style.outline(style.THIN_LINE),
             )
         )
-    found = shared.max(axis=0, initial=0) > 0  # (G,); one that no box touches has no nearest
+    found = shared.max(axis=0, initial=0) > 0  # (G,); an object without overlap has no nearest proposal
     nearest = shared.argmax(axis=0)[found] if len(corners) else np.zeros(0, int)
     lines = LineCollection(
         style.outlines(corners[nearest]),
@@ -264,15 +363,33 @@ def nearest_proposals(
     )
     ax.add_collection(lines, autolim=False)
     if scale:
-        style.color_bar(ax, lines, "IoU with its object")
+        style.color_bar(ax, lines, "IoU with the object")
     return ax
 
 
 def gradient_errors(ax: Axes, steps: Values, errors: Mapping[str, Values]) -> Axes:
-    """How far numerical gradients are off, over the step of their differences; both axes are logarithmic.
+    """Draw the error of numerical gradients over the step size, both logarithmic.
 
-    `steps` (n,) are above 0; each of `errors`, a name and its values (n,), is at least 0. The smallest error of each is
-    marked. An error of exactly 0 is drawn at 1e-17.
+    The minimum of each curve is marked. An error of exactly 0 is drawn at 1e-17.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    steps : (n,) array
+        Step sizes, above 0.
+    errors : mapping of str to (n,) array
+        Errors by name, at least 0; at most four curves.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a step or an error is out of range, a shape is wrong, or there are more than four curves.
     """
     at = _at_least("steps", as_array("steps", steps, (None,)).astype(float), np.nextafter(0, 1))
     style.graph(ax, "step", "error of the gradient")
@@ -288,7 +405,7 @@ def gradient_errors(ax: Axes, steps: Values, errors: Mapping[str, Values]) -> Ax
             color=color,
             linewidth=style.LINE_WIDTH,
             zorder=2.5,
-            label=f"{name}: best {y[best]:.0e} at a step of {at[best]:.0e}",
+            label=f"{name}: minimum {y[best]:.0e} at step {at[best]:.0e}",
         )
         ax.plot(at[best], max(y[best], _LEAST_ERROR), "o", color=color, markersize=7, zorder=3)
     for axis in (ax.xaxis, ax.yaxis):
@@ -300,24 +417,41 @@ def gradient_errors(ax: Axes, steps: Values, errors: Mapping[str, Values]) -> Ax
 
 
 def gradient_flow(ax: Axes, norms: Norms) -> Axes:
-    """The detector as a diagram: arrows of what is computed, and of the gradients that come back.
+    """Draw the detector as a diagram, with arrows for the forward pass and for the gradients.
 
-    `norms["rpn"]` and `norms["roi"]` say, for each of the parts "backbone", "rpn" and "roi_heads", the norm of the
-    gradient that the losses of the RPN and of the second stage give to its parameters. An arrow is drawn only where
-    what lies behind it gets a gradient; where none comes through the proposals, they are marked as cut off.
+    A gradient arrow is drawn only if the part behind it gets a gradient. If none passes through the proposals, they are
+    marked as cut off.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    norms : mapping of str to mapping of str to float
+        `norms[loss][part]` is the norm of the gradient of a loss ("rpn" or "roi") with respect to the parameters of a
+        part ("backbone", "rpn" or "roi_heads"). A missing part counts as 0.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a loss is missing or a norm is negative or not finite.
     """
     grads = {loss: {part: _gradient_norm(norms, loss, part) for part in _PARTS} for loss in _LOSS_COLORS}
     for start, end in _FORWARD:
-        _flow_arrow(ax, _PLACES[start], _PLACES[end], style.GREY, style.THIN_LINE, 0.0)
+        _flow_arrow(ax, _POSITIONS[start], _POSITIONS[end], style.GREY, style.THIN_LINE, 0.0)
     for loss, start, end in _gradient_arrows(grads):
-        _flow_arrow(ax, _PLACES[start], _PLACES[end], _LOSS_COLORS[loss], 2 * style.LINE_WIDTH, _BESIDE)
+        _flow_arrow(ax, _POSITIONS[start], _POSITIONS[end], _LOSS_COLORS[loss], 2 * style.LINE_WIDTH, _ARROW_SHIFT)
     if not grads["roi"]["rpn"]:
         _mark_cut(ax)
-    for name, place in _PLACES.items():
+    for name, position in _POSITIONS.items():
         _flow_box(
             ax,
             _PART_NAMES[name],
-            place,
+            position,
             {loss: grads[loss][name] for loss in grads} if name in _PARTS else {},
             _LOSS_COLORS.get(name.split()[0], style.GREY) if name.endswith("loss") else style.GREY,
         )
@@ -327,9 +461,26 @@ def gradient_flow(ax: Axes, norms: Norms) -> Axes:
 
 
 def gradient_table(ax: Axes, norms: Norms) -> Axes:
-    """A table of `norms[loss][part]`: the norm of the gradient that a loss (row) gives to a part (column).
+    """Draw a table of gradient norms, one row per loss and one column per part.
 
-    The colour is logarithmic; a cell without any gradient is white and says 0.
+    Colours are logarithmic. A zero gradient has a white cell.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    norms : mapping of str to mapping of str to float
+        `norms[loss][part]` is the norm of the gradient of a loss with respect to a part.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a norm is negative or not finite.
     """
     parts = list(dict.fromkeys(part for row in norms.values() for part in row))
     values = np.array([[_gradient_norm(norms, loss, part) for part in parts] for loss in norms]).reshape(
@@ -363,17 +514,37 @@ def gradient_table(ax: Axes, norms: Norms) -> Axes:
 def gradient_by_class(
     ax: Axes, gradient: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None = None
 ) -> Axes:
-    """How large the gradient of each RoI's deltas is, class by class; the true class of a RoI is outlined.
+    """Draw the gradient norm of each RoI's deltas by class, with the true class outlined.
 
-    `gradient` (R, L, 4) is that of `box_deltas`; a cell is the length of its four numbers, and white where they are 0.
-    `labels` (R,) are the true classes.
+    A cell is the Euclidean norm over the four deltas; it is white where all are 0.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    gradient : (R, L, 4) array
+        Gradient of `box_deltas`.
+    labels : (R,) int array
+        True class of each RoI.
+    class_names : sequence of str, optional
+        Names by label; without it, labels are shown as numbers.
+
+    Returns
+    -------
+    Axes
+        The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong or a label is out of range.
     """
     array = as_array("gradient", gradient, (None, None, 4)).astype(float)
     rows, classes = array.shape[:2]
     true = as_array("labels", labels, (rows,)).astype(int)
     wrong = np.flatnonzero((true < 0) | (true >= classes))
     if wrong.size:
-        raise ValueError(f"labels[{wrong[0]}] is {true[wrong[0]]}; allowed are 0 to {classes - 1}")
+        raise ValueError(f"labels[{wrong[0]}] must be in 0 to {classes - 1}, got {true[wrong[0]]}")
     style.graph(ax, "class", "RoI")
     if array.size == 0:
         return style.note(ax, "no RoIs")
@@ -394,7 +565,7 @@ def gradient_by_class(
     ax.set_xticks(np.arange(classes) + 0.5, names, rotation=90 if max(map(len, names)) > 2 else 0)
     marked = np.arange(0, rows, -(-rows // _MOST_ROWS))
     ax.set_yticks(marked + 0.5, [str(row) for row in marked])
-    style.color_bar(ax, mesh, "length of the gradient of four deltas")
+    style.color_bar(ax, mesh, "gradient norm of the four deltas")
     return ax
 
 
@@ -402,30 +573,32 @@ def gradient_by_class(
 
 
 def _draw_validation(losses: Axes, scores: Axes, validation: Mapping[str, Sequence[float]]) -> None:
-    """Draws the losses on the validation images, and the AP50 with its best value."""
-    style.title(losses, "Validation losses", "on images that training does not see")
+    """Draw the validation losses and the AP50 with its best value."""
+    style.title(losses, "Validation losses", "of images that are not trained on")
     steps, ap50 = np.asarray(validation["step"], float), np.asarray(validation["ap50"], float)
     if len(steps) == 0:
         for ax, name in ((losses, "loss"), (scores, "AP50")):
-            style.note(style.graph(ax, "step", name), "there was no validation")
+            style.note(style.graph(ax, "step", name), "no validation")
         style.title(scores, "AP50")
         return
-    loss_curves(losses, {name: of for name, of in validation.items() if name.endswith("_loss")}, steps, log=True)
-    for line in losses.get_lines():  # a single validation makes no line
+    loss_curves(
+        losses, {name: values for name, values in validation.items() if name.endswith("_loss")}, steps, log=True
+    )
+    for line in losses.get_lines():  # a single validation would not be visible as a line
         line.set(marker="o", markersize=3, clip_on=False)
     style.graph(scores, "step", "AP50")
     scores.plot(steps, ap50, color=style.GREEN, linewidth=style.LINE_WIDTH, marker="o", markersize=4, clip_on=False)
     scores.set_ylim(0, 1)
     if not np.isfinite(ap50).any():
-        style.title(scores, "AP50", "not known: there is no object to find")
+        style.title(scores, "AP50", "undefined: the validation images have no objects")
         return
     best = int(np.nanargmax(ap50))
-    style.title(scores, "AP50", f"best on the same images: {ap50[best]:.3f}, after step {steps[best]:.0f}")
+    style.title(scores, "AP50", f"best: {ap50[best]:.3f} after step {steps[best]:.0f}, chosen on the same images")
     scores.plot(steps[best], ap50[best], "o", color=style.VERMILION, markersize=7, clip_on=False, zorder=3)
 
 
 def _moving_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Each value averaged with its neighbours: `window` of them, fewer towards the two ends."""
+    """Return a centred moving average over `window` values, fewer at both ends."""
     if window == 1 or len(values) == 0:
         return values
     before, after = window // 2, (window - 1) // 2
@@ -435,9 +608,9 @@ def _moving_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def _error_looks(count: int) -> list[tuple[str, str]]:
-    """`count` pairs of a colour and a line style; ValueError where there are more curves than can be told apart."""
+    """Return `count` pairs of a colour and a line style; raise ValueError if there are too many to distinguish."""
     if count > len(_ERROR_LOOKS):
-        raise ValueError(f"there are {count} curves; at most {len(_ERROR_LOOKS)} can be told apart")
+        raise ValueError(f"errors must have at most {len(_ERROR_LOOKS)} curves, got {count}")
     return list(_ERROR_LOOKS[:count])
 
 
@@ -445,7 +618,7 @@ def _at_least(name: str, values: np.ndarray, least: float) -> np.ndarray:
     wrong = np.flatnonzero(~((values >= least) & np.isfinite(values)))
     if wrong.size:
         raise ValueError(
-            f"{name}[{wrong[0]}] is {values[wrong[0]]:g}; it must be finite and {'above' if least else 'at least'} 0"
+            f"{name}[{wrong[0]}] must be finite and {'above' if least else 'at least'} 0, got {values[wrong[0]]:g}"
         )
     return values
 
@@ -454,17 +627,17 @@ def _at_least(name: str, values: np.ndarray, least: float) -> np.ndarray:
 
 
 def _gradient_norm(norms: Norms, loss: str, part: str) -> float:
-    """The norm of a loss's gradient for a part, 0 where it is not listed; ValueError for what is none."""
+    """Return the norm of a loss's gradient for a part, 0 if it is missing; raise ValueError unless it is valid."""
     if loss not in norms:
-        raise ValueError(f"norms must have an entry {loss!r}; it has {', '.join(map(repr, norms)) or 'none'}")
+        raise ValueError(f"norms must have an entry {loss!r}, got {', '.join(map(repr, norms)) or 'no entry'}")
     value = float(norms[loss].get(part, 0.0))
     if not (value >= 0 and np.isfinite(value)):
-        raise ValueError(f"norms[{loss!r}][{part!r}] is {value:g}; a norm is finite and at least 0")
+        raise ValueError(f"norms[{loss!r}][{part!r}] must be finite and at least 0, got {value:g}")
     return value
 
 
 def _gradient_arrows(grads: Norms) -> list[tuple[str, str, str]]:
-    """(loss, from, to) of every step of a gradient that arrives somewhere."""
+    """Return (loss, from, to) for every gradient arrow to draw."""
     steps = {
         "rpn": [("rpn", "rpn loss", "rpn"), ("backbone", "rpn", "backbone")],
         "roi": [
@@ -479,17 +652,17 @@ def _gradient_arrows(grads: Norms) -> list[tuple[str, str, str]]:
 
 
 def _flow_arrow(
-    ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str, width: float, beside: float
+    ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str, width: float, shift: float
 ) -> None:
-    """An arrow from the edge of one box to that of another, so far to the left of the line between them."""
-    begin, target = np.array(start), np.array(end)
-    way = (target - begin) / np.hypot(*(target - begin))
-    aside = beside * np.array([-way[1], way[0]])
-    room = min(half / abs(step) for half, step in zip(_HALF_BOX, way, strict=True) if abs(step) > 1e-9) + 0.06
+    """Draw an arrow between the edges of two boxes, moved by `shift` to the left of the line between them."""
+    tail, head = np.array(start), np.array(end)
+    direction = (head - tail) / np.hypot(*(head - tail))
+    aside = shift * np.array([-direction[1], direction[0]])
+    room = min(half / abs(step) for half, step in zip(_HALF_BOX, direction, strict=True) if abs(step) > 1e-9) + 0.06
     ax.annotate(
         "",
-        target - room * way + aside,
-        begin + room * way + aside,
+        head - room * direction + aside,
+        tail + room * direction + aside,
         zorder=2,
         arrowprops={
             "arrowstyle": "-|>",
@@ -503,14 +676,14 @@ def _flow_arrow(
 
 
 def _mark_cut(ax: Axes) -> None:
-    """A mark across the two arrows that lead through the proposals: no gradient comes back along them."""
+    """Mark the two arrows through the proposals, along which no gradient returns."""
     for start, end in (("rpn", "proposals"), ("proposals", "pool")):
-        middle = (np.array(_PLACES[start]) + _PLACES[end]) / 2
+        middle = (np.array(_POSITIONS[start]) + _POSITIONS[end]) / 2
         ax.plot(*middle, "x", color=style.INK, markersize=10, markeredgewidth=2.5, zorder=3)
     ax.text(
-        _PLACES["proposals"][0] + 1.15,
-        _PLACES["proposals"][1],
-        "no gradient:\nthe boxes are\ntaken as given",
+        _POSITIONS["proposals"][0] + 1.15,
+        _POSITIONS["proposals"][1],
+        "no gradient:\nproposals are\nconstants",
         ha="left",
         va="center",
         fontsize=style.TEXT_SIZE,
@@ -518,9 +691,9 @@ def _mark_cut(ax: Axes) -> None:
     )
 
 
-def _flow_box(ax: Axes, name: str, place: tuple[float, float], gradients: Mapping[str, float], color: str) -> None:
-    """A named box; with the norms of the gradients that arrive at it, where it is learned."""
-    x, y = place
+def _flow_box(ax: Axes, name: str, position: tuple[float, float], gradients: Mapping[str, float], color: str) -> None:
+    """Draw a named box, with the norms of its gradients if it has parameters."""
+    x, y = position
     ax.add_patch(
         FancyBboxPatch(
             (x - _HALF_BOX[0], y - _HALF_BOX[1]),

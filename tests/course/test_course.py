@@ -1,4 +1,4 @@
-"""The course's sources, what is made of them, and the aids that the notebooks use."""
+"""Sources of the course, the notebooks made from them, and the functions that the notebooks use."""
 
 import re
 import time
@@ -40,10 +40,10 @@ def source(tmp_path):
     return write
 
 
-# ---------------------------------------------------------------------- what is made of a source
+# ---------------------------------------------------------------------- notebooks made from a source
 
 
-def test_a_source_becomes_a_notebook_that_nbgrader_knows(source):
+def test_source_becomes_an_nbgrader_notebook(source):
     notebook = sources.read(source())
     nbformat.validate(notebook)
     assert [(cell.id, cell.cell_type) for cell in notebook.cells] == [
@@ -65,21 +65,21 @@ def test_a_source_becomes_a_notebook_that_nbgrader_knows(source):
     assert notebook.metadata.rcnn.seconds == 7 and notebook.metadata.kernelspec.name == "python3"
 
 
-def test_a_learners_copy_has_neither_solutions_nor_outputs_and_leaves_the_original(source):
+def test_student_copy_has_no_solutions_or_outputs(source):
     notebook = sources.read(source())
     notebook.cells[2].outputs = [nbformat.v4.new_output("stream", text="4")]
     notebook.cells[2].execution_count = 5
     copy = sources.student(notebook)
     assert copy.cells[1].source == (
         'def twice(x):\n    """Two times x."""\n    # YOUR CODE HERE\n    raise '
-        'NotImplementedError("your own code goes in the place of this line")'
+        'NotImplementedError("Replace this line with your code.")'
     )
     assert copy.cells[2].outputs == [] and copy.cells[2].execution_count is None
     assert copy.cells[1].metadata == notebook.cells[1].metadata
     assert "return 2 * x" in notebook.cells[1].source and notebook.cells[2].outputs
 
 
-def test_two_solutions_in_a_cell_are_two_stubs():
+def test_two_solutions_in_a_cell_become_two_stubs():
     code = "a\n### BEGIN SOLUTION\nb\n### END SOLUTION\nc\n  ### BEGIN SOLUTION\n  d\n  ### END SOLUTION"
     stub, error = sources.STUB
     assert sources.without_solutions(code) == f"a\n{stub}\n{error}\nc\n  {stub}\n  {error}"
@@ -89,35 +89,35 @@ def test_two_solutions_in_a_cell_are_two_stubs():
 @pytest.mark.parametrize(
     "change, message",
     [
-        (("    ### END SOLUTION\n", ""), "cell twice-yours: '### BEGIN SOLUTION' without its partner"),
+        (("    ### END SOLUTION\n", ""), "cell twice-yours: '### BEGIN SOLUTION' has no matching marker"),
         (
             ("    ### BEGIN SOLUTION\n    return 2 * x\n    ### END", "    ### END SOLUTION\n    ### BEGIN"),
-            "cell twice-yours: '### END SOLUTION' without its partner",
+            "cell twice-yours: '### END SOLUTION' has no matching marker",
         ),
-        (("twice-check", "twice-yours"), "its own; 'twice-yours' is not"),
-        (("twice-check", "Twice"), "'Twice' is not, before 'assert twice"),
-        (("question [markdown]", "[markdown]"), "'' is not, before '# A heading'"),
-        (("twice-yours", "twice-yours points=1"), "an exercise and its check are two cells"),
+        (("twice-check", "twice-yours"), "must be unique .*, got 'twice-yours'"),
+        (("twice-check", "Twice"), "got 'Twice' before 'assert twice"),
+        (("question [markdown]", "[markdown]"), "got '' before '# A heading'"),
+        (("twice-yours", "twice-yours points=1"), "a cell must not be both an exercise and a check"),
     ],
 )
-def test_a_source_that_is_not_well_formed_is_named(source, change, message):
+def test_malformed_source_is_reported(source, change, message):
     with pytest.raises(ValueError, match=message) as failed:
         sources.read(source(CELLS.replace(*change)))
     assert str(failed.value).startswith("07_twice.py")
 
 
-def test_a_source_says_how_long_it_may_take(source):
-    with pytest.raises(ValueError, match="07_twice.py must say in its header how many seconds it may take"):
+def test_source_must_state_its_time_limit(source):
+    with pytest.raises(ValueError, match="07_twice.py: the header must set rcnn.seconds"):
         sources.read(source(header=""))
 
 
 # ---------------------------------------------------------------------- the course in a folder
 
 
-def test_learners_get_the_notebooks_alone(tmp_path, capsys):
-    assert cli.main(["course", "export", str(tmp_path / "mine")]) == 0
-    assert capsys.readouterr().out.startswith(f"{len(sources.paths())} notebooks in {tmp_path / 'mine'}\n")
-    written = sorted((tmp_path / "mine").iterdir())
+def test_export_for_students_has_only_notebooks(tmp_path, capsys):
+    assert cli.main(["course", "export", str(tmp_path / "course")]) == 0
+    assert capsys.readouterr().out.startswith(f"{len(sources.paths())} notebooks in {tmp_path / 'course'}\n")
+    written = sorted((tmp_path / "course").iterdir())
     assert [path.name for path in written] == [f"{path.stem}.ipynb" for path in sources.paths()]
     for path in written:
         notebook = nbformat.read(path, as_version=4)
@@ -126,7 +126,7 @@ def test_learners_get_the_notebooks_alone(tmp_path, capsys):
         assert not any(cell.get("outputs") for cell in notebook.cells)
 
 
-def test_lecturers_get_a_course_of_nbgrader(tmp_path, capsys):
+def test_export_with_solutions_is_an_nbgrader_course(tmp_path, capsys):
     assert cli.main(["course", "export", str(tmp_path), "--solution"]) == 0
     assert "nbgrader generate_assignment 00_" in capsys.readouterr().out
     names = [path.stem for path in sources.paths()]
@@ -139,23 +139,23 @@ def test_lecturers_get_a_course_of_nbgrader(tmp_path, capsys):
 
 
 class _NbgraderSettings:
-    """What `c` is in a file of settings: c.Anything.name = value."""
+    """Stand-in for `c` in a settings file: c.Anything.name = value."""
 
     def __getattr__(self, name):
         self.__dict__[name] = _NbgraderSettings()
         return self.__dict__[name]
 
 
-def test_a_folder_that_holds_something_is_left_alone(tmp_path, capsys):
-    (tmp_path / "mine.txt").write_text("mine")
+def test_non_empty_folder_is_not_changed(tmp_path, capsys):
+    (tmp_path / "course.txt").write_text("course")
     assert cli.main(["course", "export", str(tmp_path)]) == 2
     assert "is not empty; name a new folder" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
-    assert cli.main(["course", "export", str(tmp_path / "mine.txt")]) == 2
-    assert "mine.txt is a file" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["course.txt"]
+    assert cli.main(["course", "export", str(tmp_path / "course.txt")]) == 2
+    assert "course.txt is a file" in capsys.readouterr().err
 
 
-def test_both_versions_at_once_are_an_error(tmp_path):
+def test_both_versions_at_once_are_rejected(tmp_path):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["course", "export", str(tmp_path), "--student", "--solution"])
     assert stopped.value.code == 2
@@ -164,7 +164,7 @@ def test_both_versions_at_once_are_an_error(tmp_path):
 # ---------------------------------------------------------------------- aids
 
 
-def test_source_is_the_librarys_own_text():
+def test_source_is_the_text_of_the_library():
     shown = course.source(boxes.area, boxes.clip)
     text = repr(shown)
     assert text.startswith("def area(") and "\n\n\ndef clip(" in text and not text.endswith("\n")
@@ -177,7 +177,7 @@ def test_source_of_a_method_is_not_indented():
     assert repr(course.source(course.aids.Source.__repr__)).startswith("def __repr__(self)")
 
 
-def test_compare_takes_turns_and_prints_medians_and_their_ratio(capsys, monkeypatch):
+def test_compare_alternates_and_prints_medians_and_their_ratio(capsys, monkeypatch):
     clock = iter(np.cumsum([0, 9, 0, 9, *(0, 0.012, 0, 0.000_3) * 3]))
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     asked = []
@@ -194,15 +194,15 @@ def test_compare_takes_turns_and_prints_medians_and_their_ratio(capsys, monkeypa
     )
 
 
-def test_compare_tells_answers_that_differ():
+def test_compare_reports_different_results():
     def function(x):
         return x, x + (backend.get_backend() == "numpy")
 
-    with pytest.raises(AssertionError, match="the two backends give different answers for function"):
+    with pytest.raises(AssertionError, match="function: the two backends return different results"):
         course.compare(function, np.ones(3), repeat=1)
 
 
-def test_compare_without_kernels_says_so(capsys, monkeypatch):
+def test_compare_without_kernels_is_noted(capsys, monkeypatch):
     monkeypatch.setattr(backend, "info", lambda: {"kernels": False})
     course.compare(boxes.iou, np.ones((1, 4)), np.ones((1, 4)), repeat=1)
-    assert "none was compiled on this machine" in capsys.readouterr().out
+    assert "not compiled on this machine" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Explorers: sliders that redraw a plot, and the plots of a few positions where nothing moves."""
+"""Explorers: sliders that redraw a plot, and still plots for a few values."""
 
 import io
 
@@ -40,12 +40,12 @@ def size(png):
         return image.size
 
 
-def test_a_plot_stands_at_the_start_but_for_what_is_named(explorer, drawn):
+def test_png_uses_start_values_for_missing_controls(explorer, drawn):
     assert size(explorer.png(kind="one")) == (400, 200)
     assert drawn == [START | {"kind": "one"}]
 
 
-def test_the_still_shows_all_chosen_positions(explorer, drawn):
+def test_still_shows_all_chosen_values(explorer, drawn):
     assert size(explorer.still()) == (800, 400)
     assert drawn == [START | {"shift": 0}, START | {"shift": 2.5, "kind": "one"}, START]
 
@@ -63,14 +63,14 @@ def test_moving_a_control_redraws(explorer, drawn):
     assert drawing.value != before
 
 
-def test_a_notebook_gets_both(explorer):
+def test_notebook_gets_widget_and_still(explorer):
     bundle = explorer._repr_mimebundle_()
     assert bundle["image/png"] == explorer.still()
-    assert bundle["text/plain"] == "an explorer: run the cell to move it"
+    assert bundle["text/plain"] == "Interactive explorer: run the cell to use it."
     assert set(bundle[WIDGET]) == {"version_major", "version_minor", "model_id"}
 
 
-def test_without_ipywidgets_there_is_the_still(explorer, monkeypatch):
+def test_notebook_without_ipywidgets_gets_the_still(explorer, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert set(explorer._repr_mimebundle_()) == {"image/png", "text/plain"}
 
@@ -78,13 +78,13 @@ def test_without_ipywidgets_there_is_the_still(explorer, monkeypatch):
 @pytest.mark.parametrize(
     "stills, message",
     [
-        ([], "needs at least one still"),
-        ([{"shift": 5}], "reaches shift = 5"),
-        ([{"kind": "third"}], "reaches kind = 'third'"),
-        ([{"size": 1}], "reaches size = 1"),
+        ([], "stills must have at least one entry"),
+        ([{"shift": 5}], "got shift = 5"),
+        ([{"kind": "third"}], "got kind = 'third'"),
+        ([{"size": 1}], "got size = 1"),
     ],
 )
-def test_a_still_that_no_control_reaches_is_an_error(stills, message):
+def test_still_outside_the_controls_is_rejected(stills, message):
     with pytest.raises(ValueError, match=message):
         Explorer(print, CONTROLS, stills)
 
@@ -92,10 +92,10 @@ def test_a_still_that_no_control_reaches_is_an_error(stills, message):
 @pytest.mark.parametrize(
     "make", [lambda: Range(0, 1, start=2), lambda: Range(0, 1, start=0, step=0), lambda: Choice(("a",), "b")]
 )
-def test_a_control_starts_where_it_can_stand(make):
+def test_control_rejects_an_invalid_start(make):
     with pytest.raises(ValueError, match="start"):
         make()
 
 
-def test_a_range_holds_what_lies_between_its_ends():
+def test_range_holds_values_between_its_ends():
     assert [Range(0, 1, start=0).holds(value) for value in np.array([-0.1, 0, 1, 1.1])] == [False, True, True, False]

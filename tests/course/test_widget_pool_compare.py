@@ -1,4 +1,4 @@
-"""The explorer of RoIPool and RoIAlign: what it draws is what the two answer."""
+"""Explorer of RoIPool and RoIAlign: it draws the outputs of both."""
 
 import importlib
 import re
@@ -13,13 +13,13 @@ from rcnn.course import widgets
 
 matplotlib.use("agg")
 
-module = importlib.import_module("rcnn.course.widgets.pool_compare")  # whose function has its name
+module = importlib.import_module("rcnn.course.widgets.pool_compare")  # the function of the same name hides it
 MAP = np.random.default_rng(1).random((8, 9))
 FIRST = np.array(module.FIRST)
 
 
 def drawn(shift, samples=2, aligned=False, values=MAP):
-    """The explorer's plot, panel by panel: bins, its answers, points, its answers, curve."""
+    """Return the panels of the explorer: bins, their outputs, points, their outputs, curve."""
     figure = plot.figure(10, 5)
     module._draw(figure, values, shift, samples, aligned)
     panels = [ax for ax in figure.axes if ax.get_title(loc="left") or ax.lines]
@@ -31,18 +31,18 @@ def numbers(ax):
 
 
 @pytest.mark.parametrize("shift, samples, aligned", [(0.0, 2, False), (1.35, 1, False), (2.0, 4, True)])
-def test_the_numbers_are_those_of_the_two(shift, samples, aligned):
+def test_values_match_roi_pool_and_roi_align(shift, samples, aligned):
     figure, panels = drawn(shift, samples, aligned)
     box = (FIRST + (shift, 0, shift, 0))[None]
     pooled = roi.roi_pool(MAP[None, None], box, [0], (2, 2)).ravel()
     at_points = roi.roi_align(MAP[None, None], box, [0], (2, 2), 1.0, samples, aligned).ravel()
-    answers = {ax.get_title(loc="left"): numbers(ax) for ax in panels}
-    np.testing.assert_allclose(answers["largest cell"], pooled, atol=0.0051)
-    np.testing.assert_allclose(answers["mean of the points"], at_points, atol=0.0051)
+    outputs = {ax.get_title(loc="left"): numbers(ax) for ax in panels}
+    np.testing.assert_allclose(outputs["largest cell"], pooled, atol=0.0051)
+    np.testing.assert_allclose(outputs["mean of points"], at_points, atol=0.0051)
     assert_nothing_is_clipped(figure)
 
 
-def test_the_points_that_are_drawn_are_those_that_are_read(monkeypatch):
+def test_drawn_points_are_the_sampled_points(monkeypatch):
     drawn_with = []
     monkeypatch.setattr(plot, "sample_points", lambda *args, **options: drawn_with.append(args[2:] + (options,)))
     drawn(0.5, samples=4, aligned=True)
@@ -51,7 +51,7 @@ def test_the_points_that_are_drawn_are_those_that_are_read(monkeypatch):
     assert others == [1.0, (2, 2), 4, True, {"margin": None}]
 
 
-def test_one_jumps_where_the_other_glides():
+def test_roi_pool_jumps_and_roi_align_changes_smoothly():
     figure, panels = drawn(0.2, values=module._hills())
     (curve,) = (ax for ax in panels if ax.get_xlabel())
     steps = [np.abs(np.diff(line.get_ydata())) for line in curve.lines if len(line.get_xdata()) > 2]
@@ -61,10 +61,10 @@ def test_one_jumps_where_the_other_glides():
     assert 0 < align.max() < 0.02
 
 
-def test_the_stills_stand_on_either_side_of_a_jump():
+def test_stills_are_on_both_sides_of_a_jump():
     explorer = widgets.pool_compare()
     shifts = [still["shift_in_cells"] for still in explorer._stills]
-    before, after = (module._answers(module._hills(), np.array([shift]), 2, False) for shift in shifts)
+    before, after = (module._outputs(module._hills(), np.array([shift]), 2, False) for shift in shifts)
     assert abs(after[0][0, 0, 0] - before[0][0, 0, 0]) > 0.2
     assert abs(after[1][0, 0, 0] - before[1][0, 0, 0]) < 0.05
 
@@ -81,15 +81,15 @@ def test_it_is_an_explorer():
     assert len(drawings) == 4
 
 
-def test_the_default_map_is_always_the_same():
+def test_default_map_is_reproducible():
     np.testing.assert_array_equal(module._hills(), module._hills())
     assert (module._hills().shape, module._hills().max()) == ((7, 8), 1)
 
 
-def test_a_map_on_which_the_roi_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"at least 7 and 8 cells, not the shape \(6, 8\)"):
+def test_small_map_is_rejected():
+    with pytest.raises(ValueError, match=r"at least 7 x 8 cells, got shape \(6, 8\)"):
         widgets.pool_compare(np.zeros((6, 8)))
-    with pytest.raises(ValueError, match=r"not the shape \(7, 7\)"):
+    with pytest.raises(ValueError, match=r"got shape \(7, 7\)"):
         widgets.pool_compare(np.zeros((7, 7)))
-    with pytest.raises(ValueError, match=r"not the shape \(8,\)"):
+    with pytest.raises(ValueError, match=r"got shape \(8,\)"):
         widgets.pool_compare(np.zeros(8))

@@ -1,4 +1,4 @@
-"""The explorer of the score threshold shows the detections above it, and their point on the curve."""
+"""Explorer of the score threshold: detections above it, and their point on the curve."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ IMAGES = [np.zeros((40, 40, 3))] * 2
 
 
 def page(*rows):
-    """Detections from (box, score, label)."""
+    """Return detections from (box, score, label)."""
     return {
         "boxes": np.array([row[0] for row in rows], float).reshape(-1, 4),
         "scores": np.array([row[1] for row in rows]),
@@ -19,7 +19,7 @@ def page(*rows):
     }
 
 
-# Class 2 by falling score: right on page 1, a duplicate there, wrong and right on page 0; of three objects.
+# Class 2 by descending score: correct on image 1, a duplicate there, wrong and correct on image 0; three objects.
 DETECTIONS = [page((A, 0.3, 2), (B, 0.95, 1), (C, 0.4, 2)), page((B, 0.8, 2), (B, 0.6, 2))]
 TARGETS = [
     {"boxes": np.array([A, B], float), "labels": np.array([2, 2])},
@@ -56,7 +56,7 @@ def shown(monkeypatch):
         (0.9, 0, ([], [], [A, B], []), 0),
     ],
 )
-def test_what_is_above_the_threshold_is_shown(shown, threshold, number, boxes, admitted):
+def test_detections_above_the_threshold_are_shown(shown, threshold, number, boxes, admitted):
     widgets.score_threshold(IMAGES, DETECTIONS, TARGETS, 2).png(threshold=threshold, index=number)
     assert shown[0] == boxes
     recall, precision, correct, where = shown[1]
@@ -66,21 +66,21 @@ def test_what_is_above_the_threshold_is_shown(shown, threshold, number, boxes, a
 
 
 @pytest.mark.parametrize(
-    "threshold, said",
+    "threshold, text",
     [
         (0.7, "precision 1.00, recall 0.33; 3 objects"),
         (0.1, "precision 0.50, recall 0.67; 3 objects"),
-        (0.9, "nothing is above the threshold; 3 objects"),
+        (0.9, "no detection above the threshold; 3 objects"),
     ],
 )
-def test_the_title_says_what_the_admitted_amount_to(monkeypatch, threshold, said):
+def test_title_contains_precision_and_recall(monkeypatch, threshold, text):
     titles = []
     monkeypatch.setattr(plot, "title", lambda ax, title, subtitle="": titles.append(subtitle))
     widgets.score_threshold(IMAGES, DETECTIONS, TARGETS, 2).png(threshold=threshold)
-    assert titles[-1] == said
+    assert titles[-1] == text
 
 
-def test_it_draws_and_its_stills_differ():
+def test_stills_differ():
     explorer = widgets.score_threshold(IMAGES, DETECTIONS, TARGETS, 2, "two", index=1)
     assert explorer.still().startswith(b"\x89PNG")
     assert explorer.png(threshold=0.7) != explorer.png(threshold=0.5)
@@ -89,11 +89,15 @@ def test_it_draws_and_its_stills_differ():
 @pytest.mark.parametrize(
     "targets, label, message",
     [
-        (TARGETS, 3, "label 3 has 0 detections and 0 objects"),
-        ([{"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}] * 2, 2, "label 2 has 4 detections and 0 objects"),
-        ([{**target, "crowd": np.array([True, False])} for target in TARGETS], 2, "difficult, or crowds"),
+        (TARGETS, 3, "label 3 must .*, got 0 detections and 0 objects"),
+        (
+            [{"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}] * 2,
+            2,
+            "label 2 must .*, got 4 detections and 0 objects",
+        ),
+        ([{**target, "crowd": np.array([True, False])} for target in TARGETS], 2, "no difficult objects and no crowds"),
     ],
 )
-def test_what_has_no_curve_is_refused(targets, label, message):
+def test_input_without_a_curve_is_rejected(targets, label, message):
     with pytest.raises(ValueError, match=message):
         widgets.score_threshold(IMAGES, DETECTIONS, targets, label)

@@ -1,4 +1,4 @@
-"""Plots of evaluation: rankings, curves, measures and findings, legible and unclipped."""
+"""Plots of evaluation: rankings, curves, measures and findings; legible and unclipped."""
 
 from types import SimpleNamespace
 
@@ -38,7 +38,7 @@ def small_ax():
 
 
 def marks(ax):
-    """(x, y, right) of the marks, right where it has both the colour and the shape of it."""
+    """Return (x, y, correct) of each mark; correct if both colour and shape say so."""
     drawn = [line for line in ax.lines if line.get_marker() in ("o", "X") and line.get_markersize() == 6.5]
     for line in drawn:
         assert (line.get_color(), line.get_marker()) in ((RIGHT, "o"), (WRONG, "X"))
@@ -58,7 +58,7 @@ def tick_names(axis):
 
 
 def bars(ax):
-    """The bars' lengths by the name of their row."""
+    """Return the lengths of the bars by row label."""
     rows = {round(at): name for at, name in zip(ax.get_yticks(), tick_names(ax.yaxis), strict=True)}
     return {rows[round(bar.get_y() + bar.get_height() / 2)]: bar.get_width() for bar in ax.patches}
 
@@ -66,27 +66,27 @@ def bars(ax):
 # ---- ranked detections
 
 
-def test_a_ranking_has_a_bar_and_a_mark_for_each(ax):
+def test_ranking_has_a_bar_and_a_mark_per_detection(ax):
     assert plot.ranking(ax, SCORES, CORRECT) is ax
     assert [bar.get_width() for bar in ax.patches] == SCORES
     assert [bar.get_facecolor() == ax.patches[0].get_facecolor() for bar in ax.patches] == CORRECT
-    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the best on top
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the best is on top
     assert marks(ax) == [(0.9, 0, True), (0.6, 1, False), (0.2, 2, True)]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["1", "2", "3"]
-    assert legend(ax) == ["right: 2", "wrong: 1"]
+    assert legend(ax) == ["correct: 2", "wrong: 1"]
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_what_is_not_admitted_is_pale_and_does_not_count(ax):
+def test_detections_not_admitted_are_pale_and_not_counted(ax):
     plot.ranking(ax, SCORES, CORRECT, admitted=1, names=["a", "b", "c"])
     assert [bar.get_alpha() for bar in ax.patches] == [1, 0.3, 0.3]
-    assert legend(ax) == ["right: 1", "wrong: 0"]
+    assert legend(ax) == ["correct: 1", "wrong: 0"]
     assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--"] == [0.5]  # below the first row
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b", "c"]
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_ranked_boxes_are_tagged_in_their_colours(ax):
+def test_ranked_boxes_have_tags_in_their_colours(ax):
     boxes, objects = [[5, 5, 15, 15], [20, 5, 30, 15], [5, 20, 15, 30]], [[5, 5, 16, 16]]
     plot.ranked_boxes(ax, np.zeros((40, 40, 3)), boxes, CORRECT, objects)
     edges = [(patch.get_linestyle(), to_hex(patch.get_edgecolor()).upper()) for patch in ax.patches]
@@ -96,7 +96,7 @@ def test_ranked_boxes_are_tagged_in_their_colours(ax):
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_the_curve_has_every_detection_and_its_rank(ax):
+def test_ranked_curve_marks_every_detection_with_its_rank(ax):
     plot.ranked_curve(ax, RECALL, PRECISION, CORRECT)
     assert marks(ax) == [(0.5, 1, True), (0.5, 0.5, False), (1, 2 / 3, True)]
     assert [text.get_text() for text in ax.texts] == ["1", "2", "3"]
@@ -105,24 +105,24 @@ def test_the_curve_has_every_detection_and_its_rank(ax):
 
 
 @pytest.mark.parametrize("admitted, ring", [(2, [(0.5, 0.5)]), (3, [(1, 2 / 3)]), (0, [])])
-def test_a_ring_is_where_the_list_ends(ax, admitted, ring):
+def test_ranked_curve_has_a_ring_at_the_last_admitted_detection(ax, admitted, ring):
     plot.ranked_curve(ax, RECALL, PRECISION, CORRECT, admitted)
     rings = [line for line in ax.lines if line.get_markersize() == 12]
     pale = [line.get_alpha() < 1 for line in ax.lines if line.get_markersize() == 6.5]
     assert pale == [i >= admitted for i in range(3)]
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in rings] == ring
-    assert legend(ax) == [f"right: {sum(CORRECT[:admitted])}", f"wrong: {admitted - sum(CORRECT[:admitted])}"]
+    assert legend(ax) == [f"correct: {sum(CORRECT[:admitted])}", f"wrong: {admitted - sum(CORRECT[:admitted])}"]
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_many_detections_have_no_ranks(ax):
+def test_ranked_curve_of_many_detections_has_no_ranks(ax):
     count = 17
     plot.ranked_curve(ax, np.arange(1, count + 1) / count, np.ones(count), np.ones(count))
     assert not ax.texts
     assert len(marks(ax)) == count
 
 
-def test_the_area_is_that_under_the_best_precision(ax):
+def test_interpolation_fills_the_area_under_the_envelope(ax):
     plot.interpolation(ax, RECALL, PRECISION)
     outline, filled = ax.patches
     for stairs in (outline, filled):
@@ -139,25 +139,25 @@ def test_the_area_is_that_under_the_best_precision(ax):
         (np.arange(101) / 100, [1] * 51 + [2 / 3] * 50),
     ],
 )
-def test_the_best_precision_is_read_at_the_recalls(ax, recalls, expected):
+def test_interpolation_samples_the_envelope_at_recalls(ax, recalls, expected):
     plot.interpolation(ax, RECALL, PRECISION, recalls)
     np.testing.assert_allclose(ax.lines[0].get_xydata(), np.stack([recalls, expected], axis=1))
     np.testing.assert_allclose([segment[1, 1] for segment in ax.collections[0].get_segments()], expected)
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_a_better_precision_further_right_counts_before_it(ax):
+def test_interpolation_uses_higher_precision_at_higher_recall(ax):
     plot.interpolation(ax, [0.5, 1], [0.5, 2 / 3], [0, 0.5, 1])
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [2 / 3] * 3)
     np.testing.assert_allclose(ax.patches[0].get_data().values, [2 / 3, 2 / 3, 0])
 
 
-def test_beyond_the_highest_recall_it_is_zero(ax):
+def test_interpolation_is_zero_beyond_the_highest_recall(ax):
     plot.interpolation(ax, [0.5], [1], [0.5, 0.6])
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), [1, 0])
 
 
-def test_no_detections_are_said():
+def test_no_detections_are_noted():
     for draw in (lambda ax: plot.ranking(ax, [], []), lambda ax: plot.ranked_curve(ax, [], [], [])):
         ax = draw(plot.figure(5, 4).subplots())
         assert [text.get_text() for text in ax.texts] == ["no detections"]
@@ -179,20 +179,24 @@ def test_confusion_matrix_draws_the_background_last(large_ax):
     assert plot.confusion_matrix(large_ax, COUNTS, NAMES) is large_ax
     cells = {(text.get_position()): text.get_text() for text in large_ax.texts}  # (column, row)
     assert cells == {(0, 0): "7", (1, 0): "1", (2, 0): "2", (0, 1): "3", (1, 1): "5", (0, 2): "4"}
-    assert tick_names(large_ax.yaxis) == ["cat", "dog", "nothing, or taken"]
+    assert tick_names(large_ax.yaxis) == ["cat", "dog", "background, duplicate"]
     assert tick_names(large_ax.xaxis) == ["cat", "dog", "missed"]
 
 
-def test_confusion_matrix_tells_right_from_wrong_and_much_from_little(large_ax):
+def test_confusion_matrix_colours_show_errors_and_shares(large_ax):
     plot.confusion_matrix(large_ax, COUNTS, NAMES)
     red, green, blue = np.moveaxis(np.asarray(large_ax.images[0].get_array())[:, :, :3], 2, 0)
-    assert (blue > red)[[0, 1], [0, 1]].all()  # blue what is right
+    assert (blue > red)[[0, 1], [0, 1]].all()  # correct cells are blue
     wrong = [(0, 1), (0, 2), (1, 0), (2, 0)]
-    assert all(red[cell] > blue[cell] for cell in wrong)  # orange what is wrong
-    assert [tuple(cell) for cell in np.argwhere(red * green * blue == 1)] == [(1, 2), (2, 1), (2, 2)]  # white the rest
+    assert all(red[cell] > blue[cell] for cell in wrong)  # errors are orange
+    assert [tuple(cell) for cell in np.argwhere(red * green * blue == 1)] == [
+        (1, 2),
+        (2, 1),
+        (2, 2),
+    ]  # the others are white
     assert blue[0, 1] > blue[1, 0]  # one cat of ten is paler than three dogs of eight
-    assert red[0, 0] > 0.1  # seven of ten are not the whole
-    assert green[2, 0] > 0.5  # nor are four of fourteen detections that say cat, though all of their row
+    assert red[0, 0] > 0.1  # seven of ten are less than the whole row
+    assert green[2, 0] > 0.5  # four of fourteen detections of cats are pale, though they are all of their row
 
 
 @pytest.mark.parametrize("classes, numbers", [(24, True), (25, False)])
@@ -204,36 +208,36 @@ def test_confusion_matrix_of_many_classes_has_no_numbers(large_ax, classes, numb
 @pytest.mark.parametrize(
     "counts, message",
     [
-        (np.zeros((2, 3)), r"\(2, 3\); wanted is \(L, L\)"),
+        (np.zeros((2, 3)), r"counts must have shape \(L, L\) .*, got \(2, 3\)"),
         (np.zeros((1, 1)), r"\(L, L\)"),
         (np.zeros(4), "counts"),
-        (np.zeros((4, 4)), "3 names for 4 classes"),
+        (np.zeros((4, 4)), "class_names must have 4 entries .background included., got 3"),
     ],
 )
-def test_confusion_matrix_refuses(large_ax, counts, message):
+def test_confusion_matrix_rejects_invalid_counts(large_ax, counts, message):
     with pytest.raises(ValueError, match=message):
         plot.confusion_matrix(large_ax, counts, NAMES)
 
 
-def test_ap_bars_begin_with_the_best_and_leave_out_what_has_no_objects(large_ax):
+def test_ap_bars_are_descending_without_classes_that_have_no_objects(large_ax):
     assert plot.ap_bars(large_ax, np.array([np.nan, 0.25, np.nan, 0.75]), (*NAMES, "fox")) is large_ax
     assert tick_names(large_ax.yaxis) == ["fox", "cat"]
     assert bars(large_ax) == {"fox": 0.75, "cat": 0.25}
     assert {"0.750", "0.250"} == set(texts_of(large_ax))
 
 
-def test_long_names_are_cut(large_ax):
+def test_long_names_are_shortened(large_ax):
     plot.ap_bars(large_ax, np.array([np.nan, 0.5, 0.4]), ("background", "exactly 18 letters", "no more than eighteen"))
     assert tick_names(large_ax.yaxis) == ["exactly 18 letters", "no more than eigh\u2026"]
 
 
-def test_ap_bars_of_many_classes_are_the_best_and_the_worst(large_ax):
+def test_ap_bars_of_many_classes_show_the_best_and_the_worst(large_ax):
     plot.ap_bars(large_ax, np.append(np.nan, np.arange(30) / 30), most=6)
     assert tick_names(large_ax.yaxis) == ["30", "29", "28", "3", "2", "1"]
     assert " 24 more" in texts_of(large_ax)
 
 
-def test_precision_recall_of_few_classes_names_each(large_ax):
+def test_precision_recall_of_few_classes_has_a_legend(large_ax):
     curve = [np.zeros(0), np.array([0.5, 1.0]), np.array([1.0])]
     plot.precision_recall_classes(
         large_ax, curve, [np.zeros(0), np.array([1.0, 0.8]), np.array([0.5])], np.array([np.nan, 0.9, 0.5]), NAMES
@@ -242,7 +246,7 @@ def test_precision_recall_of_few_classes_names_each(large_ax):
 
 
 def test_precision_recall_of_many_classes_draws_their_mean(large_ax):
-    # Of 11 classes ten reach every recall with precision 1, one half of them with 0.12: 1, then 10/11.
+    # Ten of 11 classes reach every recall with precision 1, and one reaches half of them with 0.12: 1, then 10/11.
     recalls = [np.zeros(0), *[np.array([1.0])] * 10, np.array([0.0, 0.5])]
     precisions = [np.zeros(0), *[np.array([1.0])] * 10, np.array([0.0, 0.12])]
     plot.precision_recall_classes(large_ax, recalls, precisions, np.array([np.nan, *[1.0] * 10, 0.06]))
@@ -251,7 +255,7 @@ def test_precision_recall_of_many_classes_draws_their_mean(large_ax):
     np.testing.assert_allclose(mean.get_ydata()[[0, 50, 51, 100]], [10.12 / 11, 10.12 / 11, 10 / 11, 10 / 11])
 
 
-def test_error_kinds_begin_with_the_costliest(large_ax):
+def test_error_kinds_are_descending_by_gain(large_ax):
     assert (
         plot.error_kinds(large_ax, ["class", "missed"], np.array([0.01, 0.2]), np.array([1, 0]), np.array([1, 30]))
         is large_ax
@@ -274,7 +278,7 @@ def test_stage_recall(large_ax):
     assert large_ax.yaxis_inverted()
     large_ax.figure.draw_without_rendering()
     label, legend = large_ax.xaxis.label.get_window_extent(), large_ax.get_legend().get_window_extent()
-    assert 0 < label.y0 - legend.y1 < 12  # dots from one to the other
+    assert 0 < label.y0 - legend.y1 < 12  # distance in dots
     with pytest.raises(ValueError, match="small"):
         plot.stage_recall(large_ax, STAGES, {"small": np.zeros(2)})
 
@@ -283,7 +287,7 @@ def test_stage_recall(large_ax):
 
 
 def pages(num_classes, count, seed=0):
-    """Detections and targets of a detector that is right in most cases."""
+    """Return detections and targets of a mostly correct detector."""
     rng = np.random.default_rng(seed)
     detections, targets = [], []
     for _ in range(count):
@@ -291,8 +295,8 @@ def pages(num_classes, count, seed=0):
         corner = rng.uniform(0, 400, (g, 2))
         boxes = np.concatenate([corner, corner + rng.uniform(20, 90, (g, 2))], axis=1)
         labels = rng.integers(1, num_classes, g)
-        said = np.where(rng.random(g) < 0.7, labels, rng.integers(1, num_classes, g))
-        detections.append({"boxes": boxes + rng.choice([1, 20], (g, 1)), "scores": rng.random(g), "labels": said})
+        predicted = np.where(rng.random(g) < 0.7, labels, rng.integers(1, num_classes, g))
+        detections.append({"boxes": boxes + rng.choice([1, 20], (g, 1)), "scores": rng.random(g), "labels": predicted})
         targets.append({"boxes": boxes, "labels": labels})
     return detections, targets
 
@@ -323,7 +327,7 @@ def test_evaluation_page_is_legible(names, count):
         "Precision and recall",
         "Confusion",
         "Kinds of error",
-        "Objects that each stage reaches",
+        "Recall by stage",
     ]
     assert_nothing_is_clipped(page)
     gains = {kind: ap - errors.mean_ap for kind, ap in errors.repaired.items()}
@@ -331,7 +335,7 @@ def test_evaluation_page_is_legible(names, count):
         assert bars(panels["Kinds of error"]) == pytest.approx(gains)
 
 
-def test_evaluation_page_takes_anything_with_these_attributes():
+def test_evaluation_page_accepts_any_object_with_the_attributes():
     errors = SimpleNamespace(
         repaired={"class": 0.75, "missed": 0.5},
         mean_ap=0.5,
@@ -355,7 +359,7 @@ def test_evaluation_page_takes_anything_with_these_attributes():
 # ---- findings
 
 
-def test_findings_are_the_darker_the_stranger(small_ax):
+def test_findings_are_darker_the_more_they_differ(small_ax):
     values = [[1, 200], [0.5, 100], [np.nan, -100], [2, 0]]
     assert plot.findings(small_ax, values, list("ABCD"), ["deviation", "boxes"], [1, 100]) is small_ax
     shown = small_ax.images[0].get_array()
@@ -366,22 +370,22 @@ def test_findings_are_the_darker_the_stranger(small_ax):
     assert not np.array_equal(half, white) and not np.array_equal(half, full)
     texts = [text.get_text() for text in small_ax.texts]
     assert texts == ["1.00", "100", "1.00", "200", "0.50", "100", "none", "-100", "2.00", "0.00"]
-    assert [tick.get_text() for tick in small_ax.get_yticklabels()] == ["sound", *"ABCD"]
+    assert [tick.get_text() for tick in small_ax.get_yticklabels()] == ["reference", *"ABCD"]
     assert_nothing_is_clipped(small_ax.figure)
 
 
-def test_nothing_is_no_stranger_than_nothing(small_ax):
+def test_findings_treat_two_nans_as_equal(small_ax):
     plot.findings(small_ax, [[np.nan, 1]], ["A"], ["a", "b"], [np.nan, np.nan])
     shown = small_ax.images[0].get_array()[1]
     np.testing.assert_array_equal(shown[0, :3], 1)
     assert (shown[1, :3] < 1).any()
 
 
-def test_small_differences_are_tolerated(small_ax):
+def test_findings_ignore_differences_within_the_tolerance(small_ax):
     plot.findings(small_ax, [[75, 50, 20]], ["A"], ["a", "b", "c"], [100, 100, 100], tolerance=0.5)
-    sound, found = small_ax.images[0].get_array()
-    np.testing.assert_array_equal(found[:2], sound[:2])
-    assert not np.array_equal(found[2], sound[2])
+    expected, found = small_ax.images[0].get_array()
+    np.testing.assert_array_equal(found[:2], expected[:2])
+    assert not np.array_equal(found[2], expected[2])
     assert_nothing_is_clipped(small_ax.figure)
 
 
@@ -395,7 +399,7 @@ def test_small_differences_are_tolerated(small_ax):
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_nothing_draws_well(ax, draw):
+def test_empty_input_is_drawn(ax, draw):
     assert draw(ax) is ax
     ax.figure.draw_without_rendering()
 
@@ -403,17 +407,26 @@ def test_nothing_draws_well(ax, draw):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda ax: plot.ranking(ax, [0.1, 0.2], [True, True]), "scores must not rise"),
-        (lambda ax: plot.ranking(ax, [0.2, 0.1], [True]), r"correct has the shape \(1,\)"),
-        (lambda ax: plot.ranked_curve(ax, [0.5, 0.2], [1, 1], [True, True]), "recall must lie"),
-        (lambda ax: plot.ranked_curve(ax, [np.nan], [1], [True]), "recall must lie"),
-        (lambda ax: plot.interpolation(ax, [0.5, 1.5], [1, 1]), "recall must lie"),
-        (lambda ax: plot.interpolation(ax, [0.5], [1, 1]), r"precision has the shape \(2,\)"),
-        (lambda ax: plot.precision_recall(ax, [0, 1], [1]), r"precision has the shape"),
-        (lambda ax: plot.findings(ax, np.zeros((1, 2)), ["A"], ["a", "b"], [0]), r"reference has the shape \(1,\)"),
-        (lambda ax: plot.findings(ax, np.zeros((2, 2)), ["A"], ["a", "b"], [0, 0]), r"values has the shape \(2, 2\)"),
+        (
+            lambda ax: plot.ranking(ax, [0.1, 0.2], [True, True]),
+            "scores must be descending, got 0.1 before 0.2 at index 0",
+        ),
+        (lambda ax: plot.ranking(ax, [0.2, 0.1], [True]), r"correct must have shape .*, got \(1,\)"),
+        (lambda ax: plot.ranked_curve(ax, [0.5, 0.2], [1, 1], [True, True]), "recall must be ascending in .*, got"),
+        (lambda ax: plot.ranked_curve(ax, [np.nan], [1], [True]), "recall must be ascending in .*, got"),
+        (lambda ax: plot.interpolation(ax, [0.5, 1.5], [1, 1]), "recall must be ascending in .*, got"),
+        (lambda ax: plot.interpolation(ax, [0.5], [1, 1]), r"precision must have shape .*, got \(2,\)"),
+        (lambda ax: plot.precision_recall(ax, [0, 1], [1]), r"precision must have shape"),
+        (
+            lambda ax: plot.findings(ax, np.zeros((1, 2)), ["A"], ["a", "b"], [0]),
+            r"reference must have shape .*, got \(1,\)",
+        ),
+        (
+            lambda ax: plot.findings(ax, np.zeros((2, 2)), ["A"], ["a", "b"], [0, 0]),
+            r"values must have shape .*, got \(2, 2\)",
+        ),
     ],
 )
-def test_bad_input_is_named(ax, call, message):
+def test_invalid_input_is_reported(ax, call, message):
     with pytest.raises(ValueError, match=message):
         call(ax)

@@ -1,4 +1,4 @@
-"""Plots of feature maps, windows, receptive fields and influence: positions, values and rejected input."""
+"""Plots of feature maps, windows, receptive fields and influence: positions, values and invalid input."""
 
 import matplotlib
 import numpy as np
@@ -23,7 +23,7 @@ def ax():
 
 
 def cells(ax):
-    """The colours of the cells by (row, column)."""
+    """Return the colours of the cells by (row, column)."""
     return {
         (patch.get_y(), patch.get_x()): to_hex(patch.get_facecolor())
         for patch in ax.patches
@@ -54,7 +54,7 @@ def test_feature_map_is_the_mean_absolute_activation(ax):
     assert ax.child_axes[0].get_ylabel() == "mean |activation|"
 
 
-def test_feature_map_of_channels_names_its_quantity(ax):
+def test_feature_map_of_channels_labels_its_quantity(ax):
     plot.feature_map(ax, np.arange(8.0).reshape(2, 2, 2), max_channels=1, quantity="pixel value")
     assert np.asarray(ax.images[0].get_array()).tolist() == [[0, 1], [2, 3]]
     assert ax.child_axes[0].get_ylabel() == "pixel value"
@@ -63,7 +63,7 @@ def test_feature_map_of_channels_names_its_quantity(ax):
 # ---- windows
 
 
-def test_windows_stop_at_every_stride(ax):
+def test_windows_are_one_stride_apart(ax):
     assert plot.sliding_windows(ax, (4, 5), 3, stride=2, padding=1) is ax
     dots = np.array(ax.lines[0].get_data()).T
     np.testing.assert_array_equal(dots, [[0.5, 0.5], [2.5, 0.5], [4.5, 0.5], [0.5, 2.5], [2.5, 2.5], [4.5, 2.5]])
@@ -71,27 +71,27 @@ def test_windows_stop_at_every_stride(ax):
     assert ax.get_ylim() == (5.2, -1.2)  # row 0 on top
 
 
-def test_padding_is_white_and_unread_cells_are_shaded(ax):
+def test_padding_is_white_and_uncovered_cells_are_shaded(ax):
     plot.sliding_windows(ax, (4, 4), 2, stride=2, padding=1)  # windows begin at -1, 1, 3 and end before 5
     colors = cells(ax)
     assert len(colors) == 36
-    assert {place for place, color in colors.items() if color == PADDING} == {
+    assert {cell for cell, color in colors.items() if color == PADDING} == {
         (row, column) for row in range(-1, 5) for column in range(-1, 5) if not {row, column} <= set(range(4))
     }
     assert READ == colors[0, 0] == colors[3, 3]
     plot.sliding_windows(other := plot.figure(3, 3).subplots(), (4, 5), 3, stride=2)
-    unread = {place for place, color in cells(other).items() if color not in (PADDING, READ)}
-    assert unread == {(3, column) for column in range(5)}  # rows 0 .. 2 hold the one window along them
+    uncovered = {cell for cell, color in cells(other).items() if color not in (PADDING, READ)}
+    assert uncovered == {(3, column) for column in range(5)}  # the only window covers rows 0 .. 2
 
 
-def test_one_window_has_no_next_one(ax):
+def test_single_window_has_no_next_window(ax):
     plot.sliding_windows(ax, (3, 3), 3)
     assert outlines(ax) == [(0, 0, 3, 3)]
 
 
-def test_the_legend_of_windows_names_all_that_is_drawn(ax):
+def test_windows_legend_is_complete(ax):
     plot.windows_legend(plot.sliding_windows(ax, (7, 7), 3, 2, 1))
-    assert legend(ax) == ["the first window", "the next one", "middle of each window", "padding", "in no window"]
+    assert legend(ax) == ["first window", "next window", "centre of each window", "padding", "outside all windows"]
     assert_nothing_is_clipped(ax.figure)
 
 
@@ -99,12 +99,12 @@ def test_the_legend_of_windows_names_all_that_is_drawn(ax):
 
 
 def touched(ax, color):
-    """The marked cells of a colour: (map, place along the row of pixels)."""
+    """Return the marked cells of a colour as (map, position along the row of pixels)."""
     marks = [line for line in ax.lines if line.get_markersize() == 6.5 and line.get_color() == color]
     return {(int(level), x) for line in marks for x, level in zip(*line.get_data(), strict=True)}
 
 
-def test_a_cell_stands_over_the_middle_of_what_it_sees(ax):
+def test_cells_are_centred_over_their_receptive_fields(ax):
     layers = [(3, 2, 1), (2, 2, 0)]  # 8 pixels, 4 cells over 0, 2, 4, 6, then 2 over 1 and 5
     assert plot.cells_and_pixels(ax, layers, 8, cell=1) is ax
     everywhere = [line.get_xdata().tolist() for line in ax.lines if line.get_color() == style.INK]
@@ -114,7 +114,7 @@ def test_a_cell_stands_over_the_middle_of_what_it_sees(ax):
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_what_a_cell_sees_is_what_its_gradient_reaches():
+def test_receptive_field_equals_the_reach_of_the_gradient():
     rng = np.random.default_rng(5)
     for _ in range(12):
         layers = [tuple(rng.integers((1, 1, 0), (4, 3, 2)).tolist()) for _ in range(3)]
@@ -129,24 +129,24 @@ def test_what_a_cell_sees_is_what_its_gradient_reaches():
         assert {x for level, x in touched(ax, style.BLUE) if level == 0} == set(np.flatnonzero(row.grad))
 
 
-def test_padding_is_hollow_and_leads_nowhere(ax):
+def test_padding_is_hollow_and_not_connected_further(ax):
     plot.cells_and_pixels(ax, [(3, 1, 1), (3, 1, 1)], 6, cell=0)
     (hollow,) = (line for line in ax.lines if line.get_markerfacecolor() == "white")
     assert sorted(zip(*hollow.get_data(), strict=True)) == [(-1, 0), (-1, 1)]
     assert touched(ax, style.BLUE) == {(2, 0), (1, 0), (1, 1), (0, 0), (0, 1), (0, 2)}
 
 
-def test_a_pixel_is_seen_by_those_that_see_it(ax):
+def test_cells_of_a_pixel_have_it_in_their_receptive_fields(ax):
     plot.cells_and_pixels(ax, [(3, 2, 1), (3, 1, 1)], 12, pixel=4)  # cells over 0, 2, 4, ...: only cell 2 reads 3 .. 5
     assert touched(ax, style.VERMILION) == {(0, 4), (1, 4), (2, 2), (2, 4), (2, 6)}
-    assert legend(ax) == ["which cells see pixel 4"]
+    assert legend(ax) == ["cells that depend on pixel 4"]
     assert_nothing_is_clipped(ax.figure)
 
 
 # ---- influence
 
 
-def test_influence_is_a_share_of_the_largest(ax):
+def test_influence_is_relative_to_the_largest(ax):
     gradient = np.array([[0.0, -4], [1, 2]])
     assert plot.influence(ax, gradient, {"all": (0, 0, 2, 2), "one": (1, 0, 2, 1)}) is ax
     (shown,) = ax.images
@@ -158,7 +158,7 @@ def test_influence_is_a_share_of_the_largest(ax):
 
 
 @pytest.mark.filterwarnings("error")
-def test_no_influence_at_all_is_dark(ax):
+def test_zero_influence_is_dark(ax):
     plot.influence(ax, np.zeros((3, 2)))
     np.testing.assert_array_equal(ax.images[0].get_array(), np.zeros((3, 2)))
     assert ax.get_legend() is None
@@ -174,7 +174,7 @@ def test_no_influence_at_all_is_dark(ax):
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_nothing_draws_well(ax, draw):
+def test_empty_input_is_drawn(ax, draw):
     assert draw(ax) is ax
     ax.figure.draw_without_rendering()
 
@@ -182,16 +182,16 @@ def test_nothing_draws_well(ax, draw):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda ax: plot.feature_map(ax, np.zeros((4, 4))), r"features has the shape"),
-        (lambda ax: plot.sliding_windows(ax, (7, 2), 3), "a window of 3 does not fit a side of 2"),
-        (lambda ax: plot.cells_and_pixels(ax, [(9, 1, 0)], 8), "a window of 9 does not fit a side of 8"),
-        (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, cell=4), "cell is 4; there are 4, from 0 to 3"),
-        (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, pixel=-1), "pixel is -1; there are 8"),
-        (lambda ax: plot.influence(ax, np.zeros(4)), r"gradient has the shape \(4,\)"),
-        (lambda ax: plot.influence(ax, np.full((2, 2), np.inf)), "gradient holds inf"),
-        (lambda ax: plot.influence(ax, np.zeros((2, 2)), {"x": (0, 0, 1)}), r"fields\['x'\] has the shape"),
+        (lambda ax: plot.feature_map(ax, np.zeros((4, 4))), r"features must have shape"),
+        (lambda ax: plot.sliding_windows(ax, (7, 2), 3), r"kernel must be at most 2 \(side 2 with padding 0\), got 3"),
+        (lambda ax: plot.cells_and_pixels(ax, [(9, 1, 0)], 8), "kernel must be at most 8 .*, got 9"),
+        (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, cell=4), "cell must be in 0 to 3, got 4"),
+        (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, pixel=-1), "pixel must be in 0 to 7, got -1"),
+        (lambda ax: plot.influence(ax, np.zeros(4)), r"gradient must have shape .*, got \(4,\)"),
+        (lambda ax: plot.influence(ax, np.full((2, 2), np.inf)), "gradient must be finite, got inf"),
+        (lambda ax: plot.influence(ax, np.zeros((2, 2)), {"x": (0, 0, 1)}), r"fields\['x'\] must have shape"),
     ],
 )
-def test_bad_input_is_named(ax, call, message):
+def test_invalid_input_is_reported(ax, call, message):
     with pytest.raises(ValueError, match=message):
         call(ax)

@@ -1,4 +1,4 @@
-"""Annotated photos and contact sheets: lines and tags that can be read at any size, right and wrong boxes."""
+"""Annotated photos and contact sheets: legible lines and tags at any size, valid and invalid boxes."""
 
 import io
 
@@ -26,7 +26,7 @@ def ground(height, width, kind="grey"):
 
 
 def crowd(count, height, width, seed=0):
-    """Boxes (count, 4) of every size, falling scores, labels."""
+    """Return boxes (count, 4) of every size, descending scores, and labels."""
     rng = np.random.default_rng(seed)
     centers, sides = rng.random((count, 2)), np.exp(rng.uniform(np.log(0.02), np.log(0.5), (count, 2)))
     boxes = np.concatenate([centers - sides / 2, centers + sides / 2], axis=1).clip(0, 1)
@@ -35,7 +35,7 @@ def crowd(count, height, width, seed=0):
 
 @pytest.fixture
 def tags(monkeypatch):
-    """The fields (D, 4) of the tags that were placed last, and the window."""
+    """Return the fields (D, 4) and the window of the tags placed last."""
     seen = {}
 
     def spy(sizes, boxes, window):
@@ -48,7 +48,7 @@ def tags(monkeypatch):
 
 
 def overlaps(fields):
-    """The part (D,) of each field that the one which hides most of it hides."""
+    """Return the largest share (D,) of each field that another field covers."""
     low = np.maximum(fields[:, None, :2], fields[None, :, :2])
     high = np.minimum(fields[:, None, 2:], fields[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=2)
@@ -57,7 +57,7 @@ def overlaps(fields):
 
 
 @pytest.mark.parametrize("kind", ["black", "white", "grey", "noise"])
-def test_a_line_has_its_colour_and_black_edges_on_any_ground(kind):
+def test_lines_have_black_edges_on_any_background(kind):
     given = ground(480, 640, kind)
     drawn = plot.annotate(given, [[200, 100, 400, 300]], [0.5], [2], PHOTO_NAMES)
     assert drawn.shape == given.shape and drawn.dtype == np.uint8
@@ -82,8 +82,8 @@ def test_lines_and_text_grow_with_the_photo(tags):
     assert 3 < heights[1] / heights[0] < 5
 
 
-def test_no_line_lies_outside():
-    """A box around everything, one beyond it, and one that is nearly nothing in a corner have all their lines."""
+def test_lines_stay_inside_the_drawing():
+    """Check a box around the image, one outside it, and a tiny one in a corner."""
     for box in ([0, 0, 640, 480], [-50, -50, 700, 500]):
         drawn = plot.annotate(ground(480, 640), [box], [0.5], [1])
         for side in (drawn[1:4, 300], drawn[-4:-1, 300], drawn[240, 1:4], drawn[240, -4:-1]):
@@ -106,7 +106,7 @@ def test_no_line_lies_outside():
         ((5000, 6000), (4472, 5366)),
     ],
 )
-def test_sizes(size, expected, tags):
+def test_drawing_sizes(size, expected, tags):
     height, width = size
     box = [0.25 * width, 0.25 * height, 0.75 * width, 0.75 * height]
     drawn = plot.annotate(ground(*size), [box], [0.5], [1])
@@ -118,7 +118,7 @@ def test_sizes(size, expected, tags):
         assert 0 <= left < right <= expected[1] and 0 <= bottom < top <= expected[0]
 
 
-def test_enlarged_photos_are_the_same_photo():
+def test_enlarged_photos_keep_their_content():
     given = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
     drawn = plot.annotate(given, [], [], [])
     assert drawn.shape == (384, 512, 3)  # twice 192 x 256
@@ -128,7 +128,7 @@ def test_enlarged_photos_are_the_same_photo():
 
 @pytest.mark.parametrize("size", [(480, 640), (48, 64), (3000, 4000), (300, 3000), (3000, 300)])
 @pytest.mark.parametrize("count", [1, 5, 20])
-def test_tags_are_whole_and_apart(size, count, tags):
+def test_tags_stay_inside_and_apart_at_any_size(size, count, tags):
     for seed in range(2):
         plot.annotate(ground(*size), *crowd(count, *size, seed), PHOTO_NAMES)
         fields, window = tags["fields"], tags["window"]
@@ -137,46 +137,46 @@ def test_tags_are_whole_and_apart(size, count, tags):
 
 
 @pytest.mark.parametrize("same", [False, True])
-def test_a_hundred_tags_can_be_read(same, tags):
+def test_a_hundred_tags_are_legible(same, tags):
     boxes, scores, labels = crowd(100, 480, 640)
-    if same:  # one object that is taken for many, as detectors do
+    if same:  # many detections of one object
         boxes = boxes[np.arange(100) % 20]
     drawn = plot.annotate(ground(480, 640), boxes, scores, labels, PHOTO_NAMES)
-    assert drawn.shape == (960, 1280, 3)  # twice as large, to have room for them
+    assert drawn.shape == (960, 1280, 3)  # twice as large, to make room for the tags
     assert np.median(overlaps(tags["fields"])) == 0
     assert np.mean(overlaps(tags["fields"]) > 0.1) <= 0.15
 
 
-def test_better_detections_lie_over_worse_ones():
+def test_better_detections_are_drawn_on_top():
     boxes = [[200, 100, 400, 300]] * 2
     for scores in ([0.9, 0.2], [0.2, 0.9]):
         drawn = plot.annotate(ground(480, 640), boxes, scores, [1, 2])
         np.testing.assert_array_equal(drawn[200, 200], COLOURS[1 + int(np.argmax(scores))])
 
 
-def test_tags_say_class_and_score(monkeypatch):
-    said = []
-    monkeypatch.setattr(images.ImageDraw.ImageDraw, "text", lambda pen, at, text, *args, **kw: said.append(text))
+def test_tags_contain_class_and_score(monkeypatch):
+    written = []
+    monkeypatch.setattr(images.ImageDraw.ImageDraw, "text", lambda pen, at, text, *args, **kw: written.append(text))
     plot.annotate(ground(480, 640), [[9, 9, 99, 99]] * 2, [0.25, 0.876], [3, 1], PHOTO_NAMES)
     plot.annotate(ground(480, 640), [[9, 9, 99, 99]], [0.5], [3])
     plot.annotate(ground(480, 640), [[9, 9, 99, 99]], [0.5], [1], ("background", "two\n lines"))
-    assert said == ["hair drier 0.25", "cat 0.88", "3 0.50", "two lines 0.50"]  # the best last, on top
-    said.clear()
+    assert written == ["hair drier 0.25", "cat 0.88", "3 0.50", "two lines 0.50"]  # the best last, on top
+    written.clear()
     plot.annotate(ground(480, 640), [[9, 9, 99, 99]], [0.5], [1], ("background", "name" * 100))
-    assert said[0].startswith("namename") and said[0].endswith("\u2026 0.50") and len(said[0]) > 40
+    assert written[0].startswith("namename") and written[0].endswith("\u2026 0.50") and len(written[0]) > 40
 
 
-def test_anything_can_be_drawn():
+def test_unusual_sizes_and_boxes_are_drawn():
     rng = np.random.default_rng(0)
     for _ in range(60):
         height, width = np.exp(rng.uniform(0, np.log(300), 2)).astype(int)
-        boxes = rng.normal(0.5, 1, (4, 4)) * (width, height, width, height)  # turned over, outside, without area
+        boxes = rng.normal(0.5, 1, (4, 4)) * (width, height, width, height)  # inverted, outside, without area
         boxes[0, 2:] = boxes[0, :2]
         drawn = plot.annotate(ground(height, width, "noise"), boxes, rng.random(4), rng.integers(0, 4, 4), PHOTO_NAMES)
         assert drawn.shape[0] % height == 0 and drawn.shape[1] % width == 0
 
 
-def test_no_detections_leave_the_photo_alone():
+def test_photo_without_detections_is_unchanged():
     given = ground(480, 640, "noise")
     before = given.copy()
     np.testing.assert_array_equal(plot.annotate(given, np.zeros((0, 4)), [], []), given)
@@ -187,13 +187,13 @@ def test_no_detections_leave_the_photo_alone():
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"image": np.zeros((9, 9, 3))}, r"image is float64 of shape \(9, 9, 3\); it must be uint8"),
-        ({"image": np.zeros((0, 9, 3), np.uint8)}, r"image is uint8 of shape \(0, 9, 3\); it must .* have a pixel"),
-        ({"image": np.zeros((9, 9), np.uint8)}, r"image has the shape \(9, 9\)"),
-        ({"boxes": [[1, 2, np.nan, 4]]}, r"boxes\[0\] is \[1.0, 2.0, nan, 4.0\]"),
-        ({"scores": [0.5, 0.6]}, r"scores has the shape \(2,\)"),
-        ({"labels": []}, r"labels has the shape"),
-        ({"labels": [4]}, r"labels\[0\] is 4; class_names has the labels 0 to 3"),
+        ({"image": np.zeros((9, 9, 3))}, r"image must be uint8 .*, got float64 of shape \(9, 9, 3\)"),
+        ({"image": np.zeros((0, 9, 3), np.uint8)}, r"image must .* at least one pixel, got uint8 of shape \(0, 9, 3\)"),
+        ({"image": np.zeros((9, 9), np.uint8)}, r"image must have shape .*, got \(9, 9\)"),
+        ({"boxes": [[1, 2, np.nan, 4]]}, r"boxes\[0\] must have four finite coordinates, got \[1.0, 2.0, nan, 4.0\]"),
+        ({"scores": [0.5, 0.6]}, r"scores must have shape .*, got \(2,\)"),
+        ({"labels": []}, r"labels must have shape"),
+        ({"labels": [4]}, r"labels\[0\] must be in 0 to 3 \(class_names\), got 4"),
     ],
 )
 def test_errors_name_the_argument(changed, message):
@@ -216,7 +216,7 @@ def image(height=60, width=80):
 
 
 def drawn(figure):
-    """Per tile its boxes as (x1, y1, x2, y2, colour, line) and the texts of its tags."""
+    """Return the boxes of each tile as (x1, y1, x2, y2, colour, line) and the texts of its tags."""
     tiles = []
     for ax in figure.axes:
         boxes = [
@@ -235,7 +235,7 @@ def one(boxes, labels, page=None):
     return figure, *drawn(figure)[0]
 
 
-def test_right_boxes_have_the_colours_and_names_of_their_classes():
+def test_valid_boxes_have_the_colours_and_names_of_their_classes():
     figure, boxes, tags = one([[0, 0, 80, 60], [5, 6, 20, 30], [-1, 2, 81, 9]], [1, 2, 3])
     first, second, third = (style.label_color(label).lower() for label in (1, 2, 3))
     assert boxes == [(0, 0, 80, 60, first, "-"), (5, 6, 20, 30, second, "-"), (-1, 2, 81, 9, third, "-")]
@@ -254,28 +254,28 @@ def test_right_boxes_have_the_colours_and_names_of_their_classes():
         ([10, 10, 20, 40], -1, (10, 10, 20, 40), "unknown"),
     ],
 )
-def test_a_broken_box_is_red_and_dashed(box, label, corners, tag):
+def test_invalid_boxes_are_red_and_dashed(box, label, corners, tag):
     figure, boxes, tags = one([[5, 6, 20, 30], box], [1, label])
     assert boxes[0][4:] == (style.label_color(1).lower(), "-")
     assert boxes[1] == (*corners, images.BROKEN, "--") and tags[1] == tag
-    assert figure.legends[0].get_texts()[-1].get_text() == "cannot be right"
+    assert figure.legends[0].get_texts()[-1].get_text() == "invalid box"
     ax = figure.axes[0]
     assert ax.get_xlim()[0] < min(corners[0], 0) and ax.get_xlim()[1] > max(corners[2], 80)
 
 
-def test_far_away_boxes_do_not_shrink_the_image():
+def test_distant_boxes_do_not_shrink_the_image():
     figure, _, _ = one([[5000, 10, 6000, 20]], [1])
     low, high = figure.axes[0].get_xlim()
     assert high - low < 80 * 1.3
 
 
-def test_what_is_not_finite_is_counted():
+def test_non_finite_boxes_are_counted():
     figure, boxes, tags = one([[np.nan, 1, 2, 3], [5, 6, 20, 30], [1, 1, np.inf, 3]], [1, 2, 1])
     assert len(boxes) == 1 and tags == ["dog"]
-    assert [text.get_text() for text in figure.axes[0].texts] == ["not drawn: 2 not finite"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["2 not finite, not drawn"]
 
 
-def test_a_large_image_is_drawn_smaller_with_its_boxes():
+def test_large_images_and_their_boxes_are_scaled_down():
     figure, boxes, _ = one([[400, 300, 800, 1500]], [1], image(1500, 4000))
     shown = figure.axes[0].images[0].get_array().shape
     assert shown[:2] == (270, images.MAX_TILE_SIDE)
@@ -283,21 +283,21 @@ def test_a_large_image_is_drawn_smaller_with_its_boxes():
     assert boxes[0][5] == "-"
 
 
-def test_a_crowd_has_colours_and_no_tags():
+def test_many_boxes_have_colours_but_no_tags():
     boxes = np.tile([[5.0, 6, 20, 30]], (41, 1))
     assert len(one(boxes[:40], [1] * 40)[2]) == 40
     figure, drawn_boxes, tags = one(boxes, [1] * 41)
     assert len(drawn_boxes) == 41 and tags == [] and figure.legends[0].get_texts()[0].get_text() == "cat"
 
 
-def test_no_legend_where_classes_share_colours():
+def test_no_legend_if_classes_share_colours():
     names = ("background", *(f"class {i}" for i in range(9)))
     figure = plot.contact_sheet([image()], [[[5, 6, 20, 30]]], [[1]], names)
     assert figure.legends == [] and drawn(figure)[0][1] == ["class 0"]
 
 
 @pytest.mark.parametrize(("count", "grid"), [(1, (1, 1)), (2, (1, 2)), (5, (2, 3)), (16, (4, 4))])
-def test_all_tiles_are_squares_of_one_size(count, grid):
+def test_tiles_are_squares_of_equal_size(count, grid):
     shapes = [(60, 80), (300, 40), (30, 500), (7, 7)]
     pages = [None if i == 3 else image(*shapes[i % 4]) for i in range(count)]
     figure = plot.contact_sheet(
@@ -311,7 +311,7 @@ def test_all_tiles_are_squares_of_one_size(count, grid):
     assert [ax.get_title(loc="left") for ax in shown] == [f"{i}.png" for i in range(count)]
     assert all(ax.texts[-1].get_text() == "words" for ax in shown)
     if count > 3:
-        assert "cannot be read" in [text.get_text() for text in shown[3].texts]
+        assert "unreadable" in [text.get_text() for text in shown[3].texts]
 
 
 def test_long_captions_keep_their_ends():
@@ -323,13 +323,13 @@ def test_long_captions_keep_their_ends():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (([], [], [], NAMES), "room for 1 to 16 images, got 0"),
+        (([], [], [], NAMES), "images must have 1 to 16 entries, got 0"),
         (([image()] * 17, [[]] * 17, [[]] * 17, NAMES), "got 17"),
-        (([image()], [], [[]], NAMES), "boxes_list has 0 entries for 1 images"),
-        (([image()], [[]], [[1]], NAMES), r"labels_list\[0\] has the shape \(1,\)"),
-        (([image()], [[]], [[]], NAMES, []), "captions has 0 entries for 1 images"),
+        (([image()], [], [[]], NAMES), "boxes_list must have one entry per image .1., got 0"),
+        (([image()], [[]], [[1]], NAMES), r"labels_list\[0\] must have shape .*, got \(1,\)"),
+        (([image()], [[]], [[]], NAMES, []), "captions must have one entry per image .1., got 0"),
     ],
 )
-def test_what_does_not_fit_together(arguments, words):
+def test_inconsistent_arguments_are_reported(arguments, words):
     with pytest.raises(ValueError, match=words):
         plot.contact_sheet(*arguments)

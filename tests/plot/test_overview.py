@@ -1,4 +1,4 @@
-"""Plots of the stages of a detector and of whole traces: positions, values, and empty and invalid input."""
+"""Plots of the stages of a detector and of traces: positions, values, empty and invalid input."""
 
 from types import SimpleNamespace
 
@@ -82,12 +82,12 @@ def test_image_keeps_values_and_dims_on_request(image):
 @pytest.mark.parametrize(
     "bad", [np.zeros((3, 8, 8)), np.zeros((0, 4, 3)), np.full((4, 4, 3), 255.0), np.full((4, 4, 3), np.nan)]
 )
-def test_image_refuses_what_is_no_image(ax, bad):
+def test_image_rejects_invalid_arrays(ax, bad):
     with pytest.raises(ValueError, match="image"):
         plot.image(ax, bad)
 
 
-def test_boxes_are_where_they_are_said_to_be(ax, image):
+def test_boxes_are_drawn_at_their_coordinates(ax, image):
     plot.image(ax, image)
     assert plot.boxes(ax, BOXES, labels=[1, 2, 3, 1], scores=[0.9, 0.5, 0.25, 1], class_names=NAMES) is ax
     np.testing.assert_array_equal(corners(ax), BOXES)
@@ -104,14 +104,14 @@ def test_boxes_are_where_they_are_said_to_be(ax, image):
     assert (ax.get_xlim(), ax.get_ylim()) == ((0, 40), (32, 0))
 
 
-def test_boxes_say_what_they_are_given(ax):
+def test_boxes_tags_contain_labels_and_scores(ax):
     plot.boxes(ax, BOXES[:2])
     assert not ax.findobj(Tags)
     plot.boxes(ax, BOXES[:1], labels=[7])
     plot.boxes(ax, BOXES[:1], scores=[0.125], color="#123456")
     assert [tags.texts[0].get_text() for tags in ax.findobj(Tags)] == ["7", "0.12"]
     assert edge_colors(ax)[-1] == "#123456"
-    assert ax.yaxis_inverted()  # pixels, also without an image
+    assert ax.yaxis_inverted()  # pixel axes without an image, too
     left, right = ax.get_xlim()
     assert left <= 2 < 39 <= right
 
@@ -120,7 +120,7 @@ def test_boxes_say_what_they_are_given(ax):
 
 
 def test_cell_anchors_share_a_colour_by_ratio(ax):
-    # Sides 23 x 11, 45 x 23 and 23 x 45: rounding gave the first two 0.478 and 0.511; both are meant to be 0.5.
+    # Sides 23 x 11, 45 x 23 and 23 x 45: after rounding the first two ratios are 0.478 and 0.511, nominally 0.5.
     anchors = np.array([[-11.5, -5.5, 11.5, 5.5], [-22.5, -11.5, 22.5, 11.5], [-11.5, -22.5, 11.5, 22.5]])
     assert plot.cell_anchors(ax, anchors, stride=(8, 16)) is ax
     np.testing.assert_array_equal(corners(ax)[:3], anchors)
@@ -138,17 +138,17 @@ def test_anchor_level_shows_centres_and_one_cell(ax, image, near, center):
     (dots,) = points(ax)
     assert dots.tolist() == [[x, y] for y in (0, 8, 16, 24) for x in (0, 8, 16, 24, 32)]
     np.testing.assert_array_equal(corners(ax), CELL + np.tile(center, 2))
-    assert ax.get_xlim() == (min(0, center[0] - 4), 40)  # grows to hold the whole anchors
+    assert ax.get_xlim() == (min(0, center[0] - 4), 40)  # extended to show whole anchors
 
 
-def test_anchor_level_thins_what_is_too_dense(ax, image):
+def test_anchor_level_thins_dense_centres(ax, image):
     plot.anchor_level(ax, image, grid(6, 9, 4, CELL), max_dots=4)  # 9 columns: every third
     (dots,) = points(ax)
     assert dots.tolist() == [[x, y] for y in (4, 16) for x in (4, 16, 28)]
-    assert ax.get_xlabel() == "dots: 1 row and column in 3"
+    assert ax.get_xlabel() == "dots: 1 of 3 rows and columns"
 
 
-def test_objectness_lies_around_the_anchors_centres(ax, image):
+def test_objectness_cells_are_centred_on_anchors(ax, image):
     maps = np.zeros((2, 4, 5))
     maps[0, 1, 2], maps[1, 3, 4] = 0.9, 0.3
     assert plot.objectness(ax, image, maps) is ax
@@ -168,7 +168,7 @@ def test_objectness_of_a_padded_batch(ax, image):
     assert (ax.get_xlim(), ax.get_ylim()) == ((0, 40), (32, 0))
 
 
-def test_proposals_show_the_best_with_the_best_on_top(ax, image):
+def test_proposals_draw_the_best_on_top(ax, image):
     assert plot.proposals(ax, image, BOXES, [0.2, 0.9, 0.1, 0.5], top=3) is ax
     (lines,) = collections(ax, LineCollection)
     assert np.asarray(lines.get_array()).tolist() == [0.2, 0.5, 0.9]
@@ -177,7 +177,7 @@ def test_proposals_show_the_best_with_the_best_on_top(ax, image):
     np.testing.assert_array_equal(drawn.max(axis=1), BOXES[[0, 3, 1], 2:])
 
 
-def test_matched_anchors_are_told_apart(ax, image):
+def test_matched_anchors_distinguish_the_three_kinds(ax, image):
     anchors = np.array([[0, 0, 4, 4], [8, 8, 12, 12], [2, 2, 20, 20], [30, 20, 34, 24]])
     assert plot.matched_anchors(ax, image, anchors, [-1, -2, 1, -1], BOXES[:2]) is ax
     negative, ignored = points(ax)
@@ -213,7 +213,7 @@ def test_funnel_has_a_bar_and_a_number_for_each_count(ax):
 
 
 def make_trace(size=(64, 96), strides=(8,), proposals=30, objects=3, padding=16, targets=True):
-    """A made-up pass: one image on `size`, padded at the right and below, with `objects` found of `proposals` RoIs."""
+    """Return an invented trace: one image, padded to `size`, with `objects` detections of `proposals` RoIs."""
     rng = np.random.default_rng(0)
     height, width = size
     maps = [((height + padding) // stride, (width + padding) // stride) for stride in strides]
@@ -283,7 +283,7 @@ def test_trace_strip_has_eight_panels_and_clips_nothing(options):
     assert any("detections " in text.get_text() for text in shown)
 
 
-def test_trace_strip_follows_the_most_certain_roi():
+def test_trace_strip_shows_the_most_confident_roi():
     trace = make_trace(strides=(4, 8))
     trace.class_logits[17, 2] = 50.0
     trace.roi_levels[17] = 0
@@ -317,15 +317,15 @@ def test_stage_figures(options):
         assert_nothing_is_clipped(figure)
 
 
-def test_doubtful_detections_are_counted_but_not_drawn():
-    trace = make_trace(objects=3)  # of the scores 0.99, 0.745 and 0.5
+def test_low_scoring_detections_are_counted_but_not_drawn():
+    trace = make_trace(objects=3)  # scores 0.99, 0.745 and 0.5
     last = plot.trace_strip(trace, class_names=NAMES, min_score=0.7).axes[7]
     np.testing.assert_allclose(corners(last), trace.rois[:2])
-    assert "3, of which 2 score 0.7 or more" in {text.get_text() for text in texts(last.figure)}
+    assert "3 in total, 2 with a score of 0.7 or more" in {text.get_text() for text in texts(last.figure)}
 
 
-def test_traces_refuse_an_image_that_is_not_there():
-    with pytest.raises(ValueError, match="index is 1; the trace has the images 0 to 0"):
+def test_trace_plots_reject_an_index_out_of_range():
+    with pytest.raises(ValueError, match=r"index must be in 0 to 0 \(images of the trace\), got 1"):
         plot.trace_strip(make_trace(), index=1)
 
 
@@ -347,7 +347,7 @@ def test_traces_refuse_an_image_that_is_not_there():
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_nothing_draws_well(ax, image, draw):
+def test_empty_input_is_drawn(ax, image, draw):
     assert draw(ax, image) is ax
     ax.figure.draw_without_rendering()
 
@@ -355,20 +355,26 @@ def test_nothing_draws_well(ax, image, draw):
 @pytest.mark.parametrize(
     "message, draw",
     [
-        (r"boxes has the shape \(2, 5\)", lambda ax, p: plot.boxes(ax, np.zeros((2, 5)))),
-        (r"boxes\[1\] is .*nan", lambda ax, p: plot.boxes(ax, [[0, 0, 1, 1], [0, np.nan, 1, 1]])),
-        (r"labels has the shape \(1,\)", lambda ax, p: plot.boxes(ax, BOXES, [1])),
-        (r"labels\[1\] is 4; .* 0 to 3", lambda ax, p: plot.boxes(ax, BOXES[:2], [1, 4], class_names=NAMES)),
-        (r"scores has the shape \(1,\)", lambda ax, p: plot.proposals(ax, p, BOXES, [0.5])),
-        (r"objectness has values from -1 to 0", lambda ax, p: plot.objectness(ax, p, [[-1.0, 0]])),
-        (r"objectness has the shape \(3,\)", lambda ax, p: plot.objectness(ax, p, np.zeros(3))),
+        (r"boxes must have shape .*, got \(2, 5\)", lambda ax, p: plot.boxes(ax, np.zeros((2, 5)))),
+        (r"boxes\[1\] must .*nan", lambda ax, p: plot.boxes(ax, [[0, 0, 1, 1], [0, np.nan, 1, 1]])),
+        (r"labels must have shape .*, got \(1,\)", lambda ax, p: plot.boxes(ax, BOXES, [1])),
         (
-            r"matches\[0\] is 1; allowed are -2 to 0",
+            r"labels\[1\] must be in 0 to 3 .*, got 4",
+            lambda ax, p: plot.boxes(ax, BOXES[:2], [1, 4], class_names=NAMES),
+        ),
+        (r"scores must have shape .*, got \(1,\)", lambda ax, p: plot.proposals(ax, p, BOXES, [0.5])),
+        (
+            r"objectness must be probabilities, got values from -1 to 0",
+            lambda ax, p: plot.objectness(ax, p, [[-1.0, 0]]),
+        ),
+        (r"objectness must have shape .*, got \(3,\)", lambda ax, p: plot.objectness(ax, p, np.zeros(3))),
+        (
+            r"matches\[0\] must be in -2 to 0, got 1",
             lambda ax, p: plot.matched_anchors(ax, p, BOXES[:1], [1], BOXES[:1]),
         ),
-        (r"counts\['RoIs'\] is -1", lambda ax, p: plot.funnel(ax, {"RoIs": -1})),
+        (r"counts\['RoIs'\] must be at least 0, got -1", lambda ax, p: plot.funnel(ax, {"RoIs": -1})),
     ],
 )
-def test_bad_input_is_named(ax, image, message, draw):
+def test_invalid_input_is_reported(ax, image, message, draw):
     with pytest.raises(ValueError, match=message):
         draw(ax, image)

@@ -1,4 +1,4 @@
-"""Plots of sample points, bins, pooled features and RoI batches: positions, values and rejected input."""
+"""Plots of sample points, bins, pooled features and RoI batches: positions, values and invalid input."""
 
 import matplotlib
 import numpy as np
@@ -42,7 +42,7 @@ def solid(ax):
 
 
 def bins(ax):
-    """The drawn bins as (left, top, right, bottom) in cells, exclusive, without the insets of their edges."""
+    """Return the drawn bins as (left, top, right, bottom) in cells, exclusive, without their insets."""
     drawn = solid(ax)
     return [
         (
@@ -56,7 +56,7 @@ def bins(ax):
 
 
 def dots(ax):
-    """(row, column) of each dot."""
+    """Return (row, column) of each dot."""
     return [(line.get_ydata()[0], line.get_xdata()[0]) for line in ax.lines if line.get_marker() == "o"]
 
 
@@ -81,12 +81,12 @@ def test_sample_points(ax, aligned, xs, ys):
     assert points(ax)[0].tolist() == [[x, y] for y in ys for x in xs]
     shift = 0.5 if aligned else 0.0
     assert corners(ax).tolist() == [[1 - shift, 2 - shift, 3 - shift, 3 - shift]]
-    assert ax.get_xlim() == (0 - shift, 4 - shift)  # one cell around it, and as much again to make it square below
+    assert ax.get_xlim() == (0 - shift, 4 - shift)  # a margin of one cell; the view is extended below to be square
     assert ax.get_ylim() == (4.5 - shift, 0.5 - shift)
 
 
 def test_sample_points_outside_and_adaptive(ax):
-    # Cells -4 .. 2 across and 0 .. 1 down, one bin: adaptive sampling takes 6 points across and 1 down.
+    # One bin over cells -4 .. 2 across and 0 .. 1 down: adaptive sampling takes 6 points across and 1 down.
     plot.sample_points(ax, np.ones((4, 5)), [-4, 0, 2, 0.25], 1.0, (1, 1), 0, margin=None)
     inside, outside = points(ax)
     assert inside.tolist() == [[-0.5, 0.5], [0.5, 0.5], [1.5, 0.5]]  # within one cell of the map
@@ -116,7 +116,7 @@ def test_bins_are_rounded_twice(ax):
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_every_edge_lies_within_its_bin_and_neighbours_differ(ax):
+def test_bin_edges_lie_inside_and_neighbours_differ_in_colour(ax):
     plot.quantised_bins(ax, MAP, np.array([1, 1, 4, 4]), 1.0, (2, 2))
     drawn = solid(ax)
     for patch, (left, top, right, bottom) in zip(drawn, bins(ax), strict=True):
@@ -126,16 +126,16 @@ def test_every_edge_lies_within_its_bin_and_neighbours_differ(ax):
     assert colors[0] == colors[3] != colors[1] == colors[2]
 
 
-def test_a_dot_is_on_what_roi_pool_gives():
+def test_dots_mark_the_output_of_roi_pool():
     rng = np.random.default_rng(0)
     for _ in range(20):
-        values = 1.0 + rng.permutation(48).reshape(6, 8)  # none is 0, what an empty bin gives
+        values = 1.0 + rng.permutation(48).reshape(6, 8)  # no value is 0, the output of an empty bin
         box = rng.uniform(-2, 8, 4)
         box = np.concatenate([np.minimum(box[:2], box[2:]), np.maximum(box[:2], box[2:])])
         ax = plot.figure(3, 3).subplots()
         plot.quantised_bins(ax, values, box * 4, 0.25, (3, 2))
         given = roi.roi_pool(values[None, None], box[None] * 4, [0], (3, 2), 0.25)
-        assert [values[place] for place in dots(ax)] == given[given > 0].tolist()
+        assert [values[cell] for cell in dots(ax)] == given[given > 0].tolist()
 
 
 def test_a_bin_outside_the_map_is_not_drawn(ax):
@@ -144,25 +144,25 @@ def test_a_bin_outside_the_map_is_not_drawn(ax):
     assert len(dots(ax)) == 1
 
 
-def test_the_view_holds_the_rounded_box_or_the_map(ax):
+def test_view_contains_the_rounded_box_or_the_map(ax):
     plot.quantised_bins(ax, MAP, np.array([2, 2, 4, 4]), 1.0, (1, 1), margin=1)
     assert (ax.get_xlim(), ax.get_ylim()) == ((0.5, 5.5), (5.5, 0.5))  # 1.5 .. 4.5 and a cell around it
     plot.quantised_bins(other := plot.figure(3, 3).subplots(), MAP, np.array([2, 2, 4, 4]), 1.0, margin=None)
     assert (other.get_xlim(), other.get_ylim()) == ((-0.5, 7.5), (5.5, -0.5))
 
 
-def test_the_legend_of_bins_names_all_that_is_drawn(ax):
+def test_bins_legend_is_complete(ax):
     plot.bins_legend(plot.quantised_bins(ax, MAP, np.array([1, 1, 4, 4]), 1.0))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
-        "the RoI as it came",
+        "RoI before rounding",
         "largest cell",
-        "a bin",
-        "its neighbours",
+        "bin",
+        "neighbouring bins",
     ]
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_answers_are_tiles_with_numbers(ax):
+def test_bin_values_are_tiles_with_numbers(ax):
     assert plot.bin_values(ax, [[0, 0.256], [0.6, 1]]) is ax
     assert {text.get_position(): (text.get_text(), text.get_color()) for text in ax.texts} == {
         (0, 0): ("0.00", "white"),
@@ -175,7 +175,7 @@ def test_answers_are_tiles_with_numbers(ax):
 
 
 @pytest.mark.filterwarnings("error")
-def test_answers_on_a_scale_of_several_and_answers_all_alike():
+def test_bin_values_with_limits_and_with_equal_values():
     one, other, none = plot.figure(6, 2).subplots(1, 3)
     plot.bin_values(one, [[0.4]], limits=(0, 4))
     assert one.images[0].get_clim() == (0, 4)
@@ -186,45 +186,45 @@ def test_answers_on_a_scale_of_several_and_answers_all_alike():
     assert [text.get_text() for text in none.texts] == ["no bins"]
 
 
-def test_curves_are_marked_where_the_roi_is(ax):
+def test_shift_curves_are_marked_at_the_current_shift(ax):
     shifts = np.array([0.0, 1, 2])
-    assert plot.shift_curves(ax, shifts, {"one": [1, 3, 5], "other": [4, 4, 0]}, "shift, cells", "answer", 0.5) is ax
+    assert plot.shift_curves(ax, shifts, {"one": [1, 3, 5], "other": [4, 4, 0]}, "shift, cells", "output", 0.5) is ax
     curves = [line for line in ax.lines if len(line.get_xdata()) == 3]
     assert [line.get_ydata().tolist() for line in curves] == [[1, 3, 5], [4, 4, 0]]
     marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines if line.get_marker() == "o"]
     assert marks == [(0.5, 2), (0.5, 4)]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["one", "other"]
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("shift, cells", "answer")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("shift, cells", "output")
     assert [line.get_color() for line in curves] == [style.VERMILION, style.BLUE]
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_the_legend_lies_under_the_name_of_the_axis(ax):
-    plot.shift_curves(ax, [0, 1], {"a": [0, 1]}, "shift", "answer")
+def test_shift_curves_legend_is_below_the_axis_label(ax):
+    plot.shift_curves(ax, [0, 1], {"a": [0, 1]}, "shift", "output")
     assert_nothing_is_clipped(ax.figure)
     assert ax.get_legend().get_window_extent().y1 < ax.xaxis.label.get_window_extent().y0
     assert not [line for line in ax.lines if line.get_marker() == "o"]
 
 
 @pytest.mark.filterwarnings("error")
-def test_no_curves_and_many(ax):
-    plot.shift_curves(ax, [], {}, "shift", "answer", at=1)
+def test_shift_curves_without_curves_and_with_many(ax):
+    plot.shift_curves(ax, [], {}, "shift", "output", at=1)
     assert ax.get_legend() is None
-    plot.shift_curves(ax, [0, 1], {str(i): [i, i] for i in range(6)}, "shift", "answer")
+    plot.shift_curves(ax, [0, 1], {str(i): [i, i] for i in range(6)}, "shift", "output")
     assert len(ax.get_legend().get_texts()) == 6
 
 
 # ---- a RoI batch
 
 
-def test_rois_are_cut_out_and_sorted_by_class():
+def test_roi_batch_has_a_row_of_crops_per_class():
     ax = plot.figure(5, 3).subplots()
     rois = [[0, 0, 5, 5], [10, 5, 20, 10], [0, 10, 6, 20], [0, 12, 6, 20]]
     assert plot.roi_batch(ax, IMAGE, rois, [0, 3, 0, 0], ["background", "a", "b", "c"], most=2) is ax
     assert [text.get_text() for text in ax.get_yticklabels()] == ["background: 3", "c: 1"]
     assert [image.get_array().shape for image in ax.images] == [(5, 5, 3), (10, 6, 3), (5, 10, 3)]
     assert ax.images[2].get_array().min() == 0.2 and ax.images[0].get_array().max() == 0
-    assert ax.yaxis_inverted()  # background above
+    assert ax.yaxis_inverted()  # the background is on top
     assert [image.get_extent()[:2] for image in ax.images] == [[0, 0.92], [1, 1.92], [0, 0.92]]
     assert [to_hex(patch.get_edgecolor()).upper() for patch in ax.patches] == [
         style.NEUTRAL,
@@ -235,7 +235,7 @@ def test_rois_are_cut_out_and_sorted_by_class():
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_a_roi_beyond_the_image_or_without_area_shows_a_pixel():
+def test_roi_outside_the_image_or_without_area_shows_one_pixel():
     ax = plot.figure(5, 3).subplots()
     plot.roi_batch(ax, IMAGE, [[40, 40, 50, 50], [-9, -9, -5, -5], [12.5, 7.5, 12.5, 7.5]], [1, 1, 1])
     assert [image.get_array().shape for image in ax.images] == [(1, 1, 3)] * 3
@@ -243,7 +243,7 @@ def test_a_roi_beyond_the_image_or_without_area_shows_a_pixel():
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_no_rois_are_said_to_be_none(ax):
+def test_roi_batch_without_rois(ax):
     plot.roi_batch(ax, IMAGE, [], [])
     assert words(ax) == ["no RoIs"]
     other = plot.figure(4, 4).subplots()
@@ -261,7 +261,7 @@ def test_no_rois_are_said_to_be_none(ax):
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_nothing_draws_well(ax, draw):
+def test_empty_input_is_drawn(ax, draw):
     assert draw(ax) is ax
     ax.figure.draw_without_rendering()
 
@@ -269,16 +269,16 @@ def test_nothing_draws_well(ax, draw):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda ax: plot.sample_points(ax, np.zeros((1, 4, 4)), [0, 0, 1, 1], 1), r"feature_map has the shape"),
-        (lambda ax: plot.pooled_features(ax, np.zeros((4, 4))), r"pooled has the shape"),
-        (lambda ax: plot.pooled_features(ax, np.zeros((4, 2, 2)), 0), r"max_channels is 0"),
-        (lambda ax: plot.quantised_bins(ax, MAP[0], np.zeros(4), 1.0), r"feature_map has the shape \(8,\)"),
-        (lambda ax: plot.quantised_bins(ax, MAP, np.zeros(3), 1.0), r"roi has the shape \(3,\)"),
-        (lambda ax: plot.bin_values(ax, np.zeros(4)), r"values has the shape \(4,\)"),
-        (lambda ax: plot.shift_curves(ax, [0, 1], {"a": [1]}, "", ""), r"curves\['a'\] has the shape \(1,\)"),
-        (lambda ax: plot.roi_batch(ax, IMAGE, [[0, 0, 1, 1]], [1, 2]), r"labels has the shape \(2,\)"),
+        (lambda ax: plot.sample_points(ax, np.zeros((1, 4, 4)), [0, 0, 1, 1], 1), r"feature_map must have shape"),
+        (lambda ax: plot.pooled_features(ax, np.zeros((4, 4))), r"pooled must have shape"),
+        (lambda ax: plot.pooled_features(ax, np.zeros((4, 2, 2)), 0), r"max_channels must be at least 1, got 0"),
+        (lambda ax: plot.quantised_bins(ax, MAP[0], np.zeros(4), 1.0), r"feature_map must have shape .*, got \(8,\)"),
+        (lambda ax: plot.quantised_bins(ax, MAP, np.zeros(3), 1.0), r"roi must have shape .*, got \(3,\)"),
+        (lambda ax: plot.bin_values(ax, np.zeros(4)), r"values must have shape .*, got \(4,\)"),
+        (lambda ax: plot.shift_curves(ax, [0, 1], {"a": [1]}, "", ""), r"curves\['a'\] must have shape .*, got \(1,\)"),
+        (lambda ax: plot.roi_batch(ax, IMAGE, [[0, 0, 1, 1]], [1, 2]), r"labels must have shape .*, got \(2,\)"),
     ],
 )
-def test_bad_input_is_named(ax, call, message):
+def test_invalid_input_is_reported(ax, call, message):
     with pytest.raises(ValueError, match=message):
         call(ax)

@@ -1,4 +1,4 @@
-"""Shared style: colours that contrast, figures that show themselves and are freed, and global settings left alone."""
+"""Shared style: contrasting colours, figures that show themselves and are freed, unchanged global settings."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""Tags of boxes: they stay inside the axes and do not overlap."""
+"""Tags of boxes stay inside the axes and do not overlap."""
 
 import matplotlib
 import numpy as np

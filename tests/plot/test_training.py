@@ -1,4 +1,4 @@
-"""Plots of training: curves, gradients and proposals as they settle, legible and unclipped."""
+"""Plots of training: curves, gradients and nearest proposals; legible and unclipped."""
 
 import matplotlib
 import numpy as np
@@ -53,7 +53,7 @@ def validated(*scores: float) -> dict[str, list[float]]:
 
 
 def arrows(ax):
-    """How many arrows there are of each colour."""
+    """Return the number of arrows by colour."""
     drawn = [
         to_hex(found.arrow_patch.get_edgecolor()).upper()
         for found in ax.findobj(Annotation)
@@ -68,7 +68,7 @@ def arrows(ax):
 # ---- lines and levels
 
 
-def test_each_series_is_a_line_of_its_own_look(ax):
+def test_lines_differ_in_colour_and_line_style(ax):
     assert plot.lines(ax, [4, 8, 16], {"a": [1, 2, 3], "b": [3, 2, 1]}, "side", "IoU", levels=(2.5,), log=True) is ax
     level, first, second = ax.lines
     assert list(level.get_ydata()) == [2.5, 2.5]
@@ -80,12 +80,12 @@ def test_each_series_is_a_line_of_its_own_look(ax):
     assert [tick.get_text() for tick in ax.get_xticklabels() if 4 <= tick.get_position()[0] <= 16] == ["4", "8", "16"]
 
 
-def test_one_line_needs_no_legend(ax):
+def test_single_line_has_no_legend(ax):
     plot.lines(ax, [0, 1], {"a": [1, 2]}, "x", "y")
     assert ax.get_legend() is None and ax.get_xscale() == "linear"
 
 
-def test_levels_are_named_where_they_are(small_ax):
+def test_levels_are_labelled(small_ax):
     small_ax.plot([0, 1], [0, 3])
     assert plot.levels(small_ax, {"log 2": 0.69, "log 5": 1.61}) is small_ax
     assert [line.get_ydata()[0] for line in small_ax.lines[1:]] == [0.69, 1.61]
@@ -108,28 +108,28 @@ def test_loss_curves(ax):
     assert raw[1].get_ydata().tolist() == [9, 3, 3]
 
 
-def test_every_curve_is_there():
+def test_training_curves_are_complete():
     losses, on_val, ap50, lr = plot.training_curves(HISTORY, LR, validated(0.5, 0.25)).axes
     np.testing.assert_array_equal(losses.get_lines()[0].get_xydata(), [[1, 4], [2, 2], [3, 1], [4, 0.5]])
     assert [line.get_label() for line in on_val.get_lines()] == list(LOSSES)
     np.testing.assert_array_equal(on_val.get_lines()[0].get_xdata(), [2, 4])
     np.testing.assert_array_equal(ap50.get_lines()[0].get_xydata(), [[2, 0.5], [4, 0.25]])
     np.testing.assert_array_equal(ap50.get_lines()[1].get_xydata(), [[2, 0.5]])
-    assert any("0.500, after step 2" in text for text in words(ap50))
+    assert any("0.500 after step 2" in text for text in words(ap50))
     np.testing.assert_array_equal(lr.get_lines()[0].get_ydata(), LR)
 
 
 @pytest.mark.parametrize(
-    ("validation", "said"),
-    [(validated(), "there was no validation"), (validated(np.nan), "there is no object to find")],
+    ("validation", "text"),
+    [(validated(), "no validation"), (validated(np.nan), "the validation images have no objects")],
 )
-def test_what_is_not_known_is_said(tmp_path, validation, said):
+def test_missing_validation_is_noted(tmp_path, validation, text):
     page = plot.training_curves(HISTORY, LR, validation)
     page.savefig(tmp_path / "curves.png")
-    assert any(said in text for text in words(page.axes[2]))
+    assert any(text in written for written in words(page.axes[2]))
 
 
-def test_a_run_of_no_step(tmp_path):
+def test_training_curves_without_steps(tmp_path):
     plot.training_curves({name: [] for name in LOSSES}, [], validated()).savefig(tmp_path / "curves.png")
 
 
@@ -142,7 +142,7 @@ def test_long_runs_are_smoothed():
 # ---- proposals as they settle
 
 
-def test_each_object_has_its_nearest_proposal_in_the_colour_of_their_iou(small_ax):
+def test_nearest_proposals_are_coloured_by_iou(small_ax):
     assert plot.nearest_proposals(small_ax, PAGE, PROPOSALS, OVERLAPS, OBJECTS) is small_ax
     every, nearest = small_ax.collections
     assert len(every.get_segments()) == 3
@@ -154,7 +154,7 @@ def test_each_object_has_its_nearest_proposal_in_the_colour_of_their_iou(small_a
     assert_nothing_is_clipped(small_ax.figure)
 
 
-def test_only_the_first_proposals_count(small_ax):
+def test_nearest_proposals_use_the_first_ones_only(small_ax):
     plot.title(plot.nearest_proposals(small_ax, PAGE, PROPOSALS, OVERLAPS, OBJECTS, top=2, scale=False), "Two of three")
     every, nearest = small_ax.collections
     assert len(every.get_segments()) == 2
@@ -163,7 +163,7 @@ def test_only_the_first_proposals_count(small_ax):
     assert_nothing_is_clipped(small_ax.figure)
 
 
-def test_an_object_that_no_proposal_touches_has_none(small_ax):
+def test_object_without_overlap_has_no_nearest_proposal(small_ax):
     plot.nearest_proposals(small_ax, PAGE, PROPOSALS, OVERLAPS, OBJECTS, top=1)
     np.testing.assert_array_equal(small_ax.collections[1].get_array(), [0.64])
     assert len(small_ax.collections[1].get_segments()) == 1
@@ -171,7 +171,7 @@ def test_an_object_that_no_proposal_touches_has_none(small_ax):
 
 
 @pytest.mark.filterwarnings("error")
-def test_nothing_to_draw_is_no_error(small_ax):
+def test_nearest_proposals_of_empty_input(small_ax):
     plot.nearest_proposals(small_ax, PAGE, [], np.zeros((0, 2)), OBJECTS)
     assert [len(lines.get_segments()) for lines in small_ax.collections] == [0, 0]
     assert_nothing_is_clipped(small_ax.figure)
@@ -181,7 +181,7 @@ def test_nothing_to_draw_is_no_error(small_ax):
     assert_nothing_is_clipped(other.figure)
 
 
-def test_settling_draws_a_line_per_object_and_their_median(small_ax):
+def test_settling_draws_a_line_per_object_and_the_median(small_ax):
     best = np.array([[0.1, 0.2, 0.6], [0.3, 0.8, 0.4], [0.9, 0.9, 0.7]])
     assert plot.settling(small_ax, [0, 50, 1200], best, threshold=0.6) is small_ax
     *objects, level, median = small_ax.lines
@@ -198,28 +198,28 @@ def test_settling_draws_a_line_per_object_and_their_median(small_ax):
 # ---- numerical gradients
 
 
-def test_the_smallest_error_is_marked_and_named(ax):
+def test_gradient_errors_mark_the_minimum(ax):
     assert plot.gradient_errors(ax, STEPS, {"float64": [1e-9, 1e-11, 1e-5], "float32": [1e-2, 1e-3, 1e-4]}) is ax
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     curves, marks = ax.lines[::2], ax.lines[1::2]
     np.testing.assert_array_equal(curves[0].get_ydata(), [1e-9, 1e-11, 1e-5])
     assert [tuple(mark.get_xydata()[0]) for mark in marks] == [(1e-4, 1e-11), (1e-2, 1e-4)]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
-        "float64: best 1e-11 at a step of 1e-04",
-        "float32: best 1e-04 at a step of 1e-02",
+        "float64: minimum 1e-11 at step 1e-04",
+        "float32: minimum 1e-04 at step 1e-02",
     ]
     assert len({line.get_linestyle() for line in curves}) == len({line.get_color() for line in curves}) == 2
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_an_error_of_nothing_has_a_place(ax):
+def test_gradient_errors_draw_zero_at_the_lower_limit(ax):
     plot.gradient_errors(ax, STEPS, {"exact": [0, 1e-3, 1e-2]})
     assert ax.lines[0].get_ydata()[0] == ax.lines[1].get_ydata()[0] == 1e-17
-    assert ax.get_legend().get_texts()[0].get_text().startswith("exact: best 0e+00")
+    assert ax.get_legend().get_texts()[0].get_text().startswith("exact: minimum 0e+00")
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_no_curves_have_no_legend(ax):
+def test_gradient_errors_without_curves_have_no_legend(ax):
     plot.gradient_errors(ax, STEPS, {})
     assert ax.get_legend() is None
     assert_nothing_is_clipped(ax.figure)
@@ -228,14 +228,14 @@ def test_no_curves_have_no_legend(ax):
 @pytest.mark.parametrize(
     "steps, errors, message",
     [
-        ([0, 1, 2], {}, r"steps\[0\] is 0; it must be finite and above 0"),
-        (STEPS, {"a": [1, np.nan, 1]}, r"errors\['a'\]\[1\] is nan"),
-        (STEPS, {"a": [1, 1, -1]}, r"errors\['a'\]\[2\] is -1; it must be finite and at least 0"),
-        (STEPS, {"a": [1, 1]}, r"errors\['a'\] has the shape \(2,\)"),
-        (STEPS, {name: [1, 1, 1] for name in "abcde"}, "5 curves; at most 4"),
+        ([0, 1, 2], {}, r"steps\[0\] must be finite and above 0, got 0"),
+        (STEPS, {"a": [1, np.nan, 1]}, r"errors\['a'\]\[1\] must be finite and at least 0, got nan"),
+        (STEPS, {"a": [1, 1, -1]}, r"errors\['a'\]\[2\] must be finite and at least 0, got -1"),
+        (STEPS, {"a": [1, 1]}, r"errors\['a'\] must have shape .*, got \(2,\)"),
+        (STEPS, {name: [1, 1, 1] for name in "abcde"}, "errors must have at most 4 curves, got 5"),
     ],
 )
-def test_bad_steps_and_errors_are_named(ax, steps, errors, message):
+def test_gradient_errors_report_invalid_input(ax, steps, errors, message):
     with pytest.raises(ValueError, match=message):
         plot.gradient_errors(ax, steps, errors)
 
@@ -243,15 +243,15 @@ def test_bad_steps_and_errors_are_named(ax, steps, errors, message):
 # ---- gradients by part, loss and class
 
 
-def test_arrows_of_gradients_are_drawn_where_one_arrives(wide_ax):
+def test_gradient_flow_draws_arrows_to_parts_with_a_gradient(wide_ax):
     assert plot.gradient_flow(wide_ax, NORMS) is wide_ax
     assert arrows(wide_ax) == {"forward": 7, "rpn": 2, "roi": 3}
-    assert len(wide_ax.lines) == 2  # the two marks of the cut
+    assert len(wide_ax.lines) == 2  # two marks of the cut
     assert any(text.startswith("no gradient") for text in words(wide_ax))
     assert_nothing_is_clipped(wide_ax.figure)
 
 
-def test_the_numbers_stand_in_the_parts_that_learn(wide_ax):
+def test_gradient_flow_writes_norms_in_trained_parts(wide_ax):
     plot.gradient_flow(wide_ax, NORMS)
     found = words(wide_ax)
     for number in ("RPN losses: 0.3", "RPN losses: 0.03", "RoI losses: 0.5", "RoI losses: 4.8"):
@@ -259,19 +259,19 @@ def test_the_numbers_stand_in_the_parts_that_learn(wide_ax):
     assert found.count("RPN losses: 0") == found.count("RoI losses: 0") == 1
 
 
-def test_a_gradient_through_the_proposals_is_drawn_and_not_marked_as_cut(wide_ax):
+def test_gradient_flow_draws_a_gradient_through_the_proposals(wide_ax):
     plot.gradient_flow(wide_ax, {**NORMS, "roi": {**NORMS["roi"], "rpn": 0.1}})
     assert arrows(wide_ax) == {"forward": 7, "rpn": 2, "roi": 5}
     assert len(wide_ax.lines) == 0 and not any(text.startswith("no gradient") for text in words(wide_ax))
     assert_nothing_is_clipped(wide_ax.figure)
 
 
-def test_nothing_flows_without_gradients(wide_ax):
+def test_gradient_flow_without_gradients_has_no_gradient_arrows(wide_ax):
     plot.gradient_flow(wide_ax, {"rpn": {}, "roi": {}})
     assert arrows(wide_ax) == {"forward": 7, "rpn": 0, "roi": 0}
 
 
-def test_a_table_has_a_row_for_each_loss_and_a_white_cell_for_nothing(wide_ax):
+def test_gradient_table_has_a_row_per_loss_and_white_zeros(wide_ax):
     assert plot.gradient_table(wide_ax, {"first": {"a": 2.0, "b": 0.0}, "second": {"b": 1e-9, "c": 0.25}}) is wide_ax
     assert words(wide_ax) == ["2", "0", "0", "0", "1e-09", "0.25"]
     assert [text.get_text() for text in wide_ax.get_xticklabels()] == ["a", "b", "c"]
@@ -279,11 +279,11 @@ def test_a_table_has_a_row_for_each_loss_and_a_white_cell_for_nothing(wide_ax):
     faces = [to_hex(cell.get_facecolor()) for cell in wide_ax.patches]
     assert [face == "#ffffff" for face in faces] == [False, True, True, True, False, False]
     assert len({faces[0], faces[4], faces[5]}) == 3
-    assert wide_ax.yaxis_inverted()  # the first loss above the second
+    assert wide_ax.yaxis_inverted()  # the first loss is on top
     assert_nothing_is_clipped(wide_ax.figure)
 
 
-def test_a_table_of_zeros_and_an_empty_one(wide_ax):
+def test_gradient_table_of_zeros_and_without_entries(wide_ax):
     plot.gradient_table(wide_ax, {"only": {"a": 0.0}})
     assert words(wide_ax) == ["0"]
     empty = plot.figure(4, 3).subplots()
@@ -291,7 +291,7 @@ def test_a_table_of_zeros_and_an_empty_one(wide_ax):
     assert words(empty) == ["no gradients"]
 
 
-def test_a_row_shows_the_gradient_of_each_class_and_outlines_the_true_one(wide_ax):
+def test_gradient_by_class_outlines_the_true_class(wide_ax):
     gradient = np.zeros((2, 3, 4))
     gradient[0, 2] = [0, 3, 0, 4]
     assert plot.gradient_by_class(wide_ax, gradient, [2, 0], ["background", "cat", "dog"]) is wide_ax
@@ -304,7 +304,7 @@ def test_a_row_shows_the_gradient_of_each_class_and_outlines_the_true_one(wide_a
     assert_nothing_is_clipped(wide_ax.figure)
 
 
-def test_many_rows_are_numbered_now_and_then(wide_ax):
+def test_gradient_by_class_numbers_some_of_many_rows(wide_ax):
     plot.gradient_by_class(wide_ax, np.zeros((30, 3, 4)), np.zeros(30))
     assert [text.get_text() for text in wide_ax.get_yticklabels()] == [str(row) for row in range(0, 30, 3)]
     assert_nothing_is_clipped(wide_ax.figure)
@@ -321,7 +321,7 @@ def test_many_rows_are_numbered_now_and_then(wide_ax):
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_nothing_draws_well(ax, draw):
+def test_empty_input_is_drawn(ax, draw):
     assert draw(ax) is ax
     ax.figure.draw_without_rendering()
 
@@ -329,21 +329,24 @@ def test_nothing_draws_well(ax, draw):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda ax: plot.lines(ax, [0, 1], {"a": [1]}, "x", "y"), r"series\['a'\] has the shape \(1,\)"),
-        (lambda ax: plot.loss_curves(ax, {"total_loss": [1, 2, 3]}, [1, 2]), r"steps has the shape \(2,\)"),
-        (lambda ax: plot.loss_curves(ax, {}, smoothing=0), r"smoothing is 0"),
+        (lambda ax: plot.lines(ax, [0, 1], {"a": [1]}, "x", "y"), r"series\['a'\] must have shape .*, got \(1,\)"),
+        (lambda ax: plot.loss_curves(ax, {"total_loss": [1, 2, 3]}, [1, 2]), r"steps must have shape .*, got \(2,\)"),
+        (lambda ax: plot.loss_curves(ax, {}, smoothing=0), r"smoothing must be at least 1, got 0"),
         (
             lambda ax: plot.nearest_proposals(ax, PAGE, PROPOSALS, OVERLAPS.T, OBJECTS),
-            r"overlaps has the shape \(2, 3\)",
+            r"overlaps must have shape .*, got \(2, 3\)",
         ),
-        (lambda ax: plot.settling(ax, [0, 1], np.zeros((3, 2))), r"best_iou has the shape \(3, 2\)"),
+        (lambda ax: plot.settling(ax, [0, 1], np.zeros((3, 2))), r"best_iou must have shape .*, got \(3, 2\)"),
         (lambda ax: plot.gradient_flow(ax, {"rpn": {}}), "must have an entry 'roi'"),
-        (lambda ax: plot.gradient_flow(ax, {"rpn": {"rpn": np.nan}, "roi": {}}), r"norms\['rpn'\]\['rpn'\] is nan"),
-        (lambda ax: plot.gradient_table(ax, {"a": {"b": -1.0}}), r"norms\['a'\]\['b'\] is -1"),
-        (lambda ax: plot.gradient_by_class(ax, np.zeros((1, 3, 4)), [3]), r"labels\[0\] is 3; allowed are 0 to 2"),
-        (lambda ax: plot.gradient_by_class(ax, np.zeros((1, 3)), [0]), r"gradient has the shape \(1, 3\)"),
+        (
+            lambda ax: plot.gradient_flow(ax, {"rpn": {"rpn": np.nan}, "roi": {}}),
+            r"norms\['rpn'\]\['rpn'\] must be finite .*, got nan",
+        ),
+        (lambda ax: plot.gradient_table(ax, {"a": {"b": -1.0}}), r"norms\['a'\]\['b'\] must be .*, got -1"),
+        (lambda ax: plot.gradient_by_class(ax, np.zeros((1, 3, 4)), [3]), r"labels\[0\] must be in 0 to 2, got 3"),
+        (lambda ax: plot.gradient_by_class(ax, np.zeros((1, 3)), [0]), r"gradient must have shape .*, got \(1, 3\)"),
     ],
 )
-def test_bad_input_is_named(ax, call, message):
+def test_invalid_input_is_reported(ax, call, message):
     with pytest.raises(ValueError, match=message):
         call(ax)

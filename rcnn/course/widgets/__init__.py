@@ -1,9 +1,9 @@
-"""Explorers: plots that move when a slider does, for what is understood by moving it.
+"""Explorers: plots with sliders, for ideas that are easier to understand by moving something.
 
     widgets.box_iou()
 
-At the end of a notebook's cell each shows sliders and a plot that follows them. Where no kernel runs (a web page,
-a printout) or ipywidgets is not installed, it shows plots of a few chosen positions, which say the same.
+As the last line of a notebook cell, an explorer shows sliders and a plot that follows them. Without a running kernel
+(on a web page or in print) or without ipywidgets, it shows plots for a few chosen values instead.
 """
 
 from rcnn.course.widgets.anchor_painter import anchor_painter

@@ -1,7 +1,7 @@
-"""What all explorers share: controls, a plot that is drawn anew when one moves, and still plots in their place.
+"""Base of all explorers: controls, a plot that is redrawn when a control moves, and still plots.
 
-An explorer holds no state of its own: a function draws the plot for the values of the controls, and where
-nothing can move it draws several such plots below each other.
+An explorer has no state of its own. A function draws the plot for the values of the controls. Where no kernel runs, the
+explorer shows several such plots (stills) instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,22 @@ DOTS_PER_INCH = 100  # of a figure
 
 @dataclass(frozen=True)
 class Range:
-    """A number between two others, by steps: a slider."""
+    """A slider over numbers.
+
+    Attributes
+    ----------
+    low, high : float
+        Ends of the range.
+    start : float
+        Initial value.
+    step : float
+        Distance between values, above 0.
+
+    Raises
+    ------
+    ValueError
+        If `start` is outside the range or `step` is not above 0.
+    """
 
     low: float
     high: float
@@ -30,26 +45,61 @@ class Range:
 
     def __post_init__(self) -> None:
         if not self.low <= self.start <= self.high or self.step <= 0:
-            raise ValueError(f"a slider goes from low to high by steps above 0 and starts in between, not {self}")
+            raise ValueError(f"a slider must have low <= start <= high and a step above 0, got {self}")
 
     def holds(self, value: Any) -> bool:
-        """True where the slider can stand at `value`."""
+        """Return True if the slider allows a value.
+
+        Parameters
+        ----------
+        value : float
+            Value to test.
+
+        Returns
+        -------
+        bool
+            True from `low` to `high`.
+        """
         return bool(self.low <= value <= self.high)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values: a drop-down list."""
+    """A drop-down list of values.
+
+    Attributes
+    ----------
+    options : sequence
+        Values to choose from.
+    start : object
+        Initial value.
+
+    Raises
+    ------
+    ValueError
+        If `start` is not one of the options.
+    """
 
     options: Sequence[Any]
     start: Any
 
     def __post_init__(self) -> None:
         if self.start not in self.options:
-            raise ValueError(f"a choice starts with one of {list(self.options)}, not with {self.start!r}")
+            raise ValueError(f"start must be one of {list(self.options)}, got {self.start!r}")
 
     def holds(self, value: Any) -> bool:
-        """True where `value` can be chosen."""
+        """Return True if a value can be chosen.
+
+        Parameters
+        ----------
+        value : object
+            Value to test.
+
+        Returns
+        -------
+        bool
+            True for one of the options.
+        """
         return value in self.options
 
 
@@ -57,15 +107,25 @@ Control = Range | Choice
 
 
 class Explorer:
-    """A plot that follows its controls; the last expression of a notebook's cell shows it.
+    """A plot that follows its controls; as the last line of a notebook cell it shows itself.
 
-    draw: called as `draw(figure, **values)`; it draws on `figure` (which has `subplots`) and gives nothing.
-    controls: what can be moved, by the names that `draw` knows; the label is the name with spaces for underlines.
-    stills: values, by the same names, for which the plot is drawn where nothing can move; what is left out stands
-        at its start.
-    size: (width, height) of one plot in inches. columns: stills beside each other.
+    Parameters
+    ----------
+    draw : function
+        Called as `draw(figure, **values)` to draw on a figure or subfigure.
+    controls : mapping of str to Range or Choice
+        Controls by argument name of `draw`; the label replaces underscores by spaces.
+    stills : sequence of mapping
+        Values, by argument name, of each still plot; missing ones have their start values.
+    size : (float, float), optional
+        Width and height of one plot, in inches.
+    columns : int, optional
+        Number of stills side by side.
 
-    Raises ValueError for a still that no control can reach.
+    Raises
+    ------
+    ValueError
+        If there is no still, or a still has a value that no control allows.
     """
 
     def __init__(
@@ -77,22 +137,39 @@ class Explorer:
         columns: int = 1,
     ) -> None:
         if not stills:
-            raise ValueError("an explorer needs at least one still")
+            raise ValueError("stills must have at least one entry, got none")
         for still in stills:
             for name, value in still.items():
                 if name not in controls or not controls[name].holds(value):
-                    raise ValueError(f"no control of this explorer reaches {name} = {value!r}")
+                    raise ValueError(f"stills must use values that a control allows, got {name} = {value!r}")
         self._draw, self._controls, self._stills = draw, dict(controls), list(stills)
         self._size, self._columns = size, columns
 
     def png(self, **values: Any) -> bytes:
-        """A PNG for these values of the controls; what is left out stands at its start."""
+        """Return the plot for given values of the controls as a PNG.
+
+        Parameters
+        ----------
+        **values : object
+            Values by argument name; missing ones have their start values.
+
+        Returns
+        -------
+        bytes
+            Content of the PNG file.
+        """
         figure = plot.figure(*self._size)
         self._draw(figure, **self._at(values))
         return plot.png(figure)
 
     def still(self) -> bytes:
-        """A PNG of all stills, which says what moving the controls says."""
+        """Return all stills in one PNG.
+
+        Returns
+        -------
+        bytes
+            Content of the PNG file.
+        """
         rows = -(-len(self._stills) // self._columns)
         figure = plot.figure(self._size[0] * self._columns, self._size[1] * rows)
         parts = figure.subfigures(rows, self._columns, squeeze=False).flat
@@ -101,31 +178,45 @@ class Explorer:
         return plot.png(figure)
 
     def widget(self) -> Any:
-        """The controls over the plot, as a widget of ipywidgets. Raises ImportError where that is missing."""
+        """Return the controls and the plot as a widget.
+
+        Returns
+        -------
+        ipywidgets.VBox
+            The widget.
+
+        Raises
+        ------
+        ImportError
+            If ipywidgets is not installed.
+        """
         import ipywidgets
 
         size = {"width": f"{DOTS_PER_INCH * self._size[0]:.0f}px", "max_width": "100%"}
         drawing = ipywidgets.Image(value=self.png(), format="png", layout=size)
         controls = {name: _as_widget(name, control) for name, control in self._controls.items()}
 
-        def redraw(change: Any) -> None:
+        def _redraw(change: Any) -> None:
             del change
             drawing.value = self.png(**{name: control.value for name, control in controls.items()})
 
         for control in controls.values():
-            control.observe(redraw, names="value")
+            control.observe(_redraw, names="value")
         return ipywidgets.VBox([*controls.values(), drawing], layout={"align_items": "flex-start"})
 
     def _at(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: control.start for name, control in self._controls.items()} | dict(values)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        """What a notebook shows: it takes the widget where it can, the still plots elsewhere."""
+        """Return both versions for a notebook: the widget, and the stills for viewers without one."""
         del include, exclude
-        bundle: dict[str, Any] = {"image/png": self.still(), "text/plain": "an explorer: run the cell to move it"}
+        bundle: dict[str, Any] = {
+            "image/png": self.still(),
+            "text/plain": "Interactive explorer: run the cell to use it.",
+        }
         if importlib.util.find_spec("ipywidgets") is not None:
             bundle |= self.widget()._repr_mimebundle_()
-            bundle["text/plain"] = "an explorer: run the cell to move it"
+            bundle["text/plain"] = "Interactive explorer: run the cell to use it."
         return bundle
 
 

@@ -1,4 +1,4 @@
-"""Anchor painter: choose sizes, ratios and a stride, and see what they cover."""
+"""Explorer of anchors: choose sizes, ratios and a stride, and see the objects that they cover."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ RATIOS: Mapping[str, tuple[float, ...]] = {
     "0.5, 1 and 2": (0.5, 1.0, 2.0),
 }
 STRIDES = (4, 8, 16)
-SMALLEST = (6, 40)  # pixels; even the smallest anchor of ratio 2 is several pixels wide
+SMALLEST = (6, 40)  # pixels; range of the smallest size; at 6 an anchor of ratio 2 is still several pixels wide
 
 
-class _Kept:
-    """The items of a data set, read once: sizes and targets for `evaluate.coverage`, images to look at."""
+class _Items:
+    """Items of a data set, read once: sizes and targets for `evaluate.coverage`, and images to draw."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.items = [dataset[i] for i in range(len(dataset))]
         shapes = {image.shape[:2] for image, _ in self.items}
         if len(shapes) != 1:
-            raise ValueError(f"the images must all have one size, and there must be one; got {sorted(shapes)}")
+            raise ValueError(f"dataset must have images of one size, got {sorted(shapes) or 'no images'}")
         self.size: tuple[int, int] = shapes.pop()
 
     def __len__(self) -> int:
@@ -43,21 +43,38 @@ class _Kept:
 
 
 def anchor_painter(dataset: Dataset, index: int = 0) -> Explorer:
-    """An explorer of anchors on `dataset`, whose images have one size and are looked at as they are.
+    """Return an explorer of anchors on the images of a data set.
 
-    It shows one cell's anchors on an image, each object's best anchor and its IoU, and the best IoU of the objects of
-    all images. `index` is that of the image to begin with. Raises ValueError for images of several sizes, or none.
+    It shows the anchors of one cell, the best anchor of each object with its IoU, and the best IoU of the objects of
+    all images. Images are not resized.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Data set whose images all have one size.
+    index : int, optional
+        Index of the image to show first.
+
+    Returns
+    -------
+    Explorer
+        The explorer.
+
+    Raises
+    ------
+    ValueError
+        If there are no images or their sizes differ.
     """
-    kept = _Kept(dataset)
+    items = _Items(dataset)
 
-    def draw(
+    def _draw_at(
         figure: Any, index: int, smallest_size: float, number_of_sizes: int, factor: float, ratios: str, stride: int
     ) -> None:
         sizes = [smallest_size * factor**i for i in range(int(number_of_sizes))]
-        _draw(figure, kept, int(index), sizes, RATIOS[ratios], stride)
+        _draw(figure, items, int(index), sizes, RATIOS[ratios], stride)
 
     controls: dict[str, Range | Choice] = {
-        "index": Range(0, len(kept) - 1, index),
+        "index": Range(0, len(items) - 1, index),
         "smallest_size": Range(*SMALLEST, 16),
         "number_of_sizes": Range(1, 6, 3),
         "factor": Range(1.1, 2.5, 2.0, 0.1),
@@ -65,24 +82,24 @@ def anchor_painter(dataset: Dataset, index: int = 0) -> Explorer:
         "stride": Choice(STRIDES, 8),
     }
     fitted = {"smallest_size": 12, "factor": 1.5, "ratios": "1.4"}
-    return Explorer(draw, controls, [{}, fitted, {**fitted, "stride": 4}], size=(10.5, 4.0))
+    return Explorer(_draw_at, controls, [{}, fitted, {**fitted, "stride": 4}], size=(10.5, 4.0))
 
 
-def _draw(figure: Any, kept: _Kept, index: int, sizes: Sequence[float], ratios: Sequence[float], stride: int) -> None:
-    """The three panels."""
-    image, target = kept[index]
+def _draw(figure: Any, items: _Items, index: int, sizes: Sequence[float], ratios: Sequence[float], stride: int) -> None:
+    """Draw the three panels."""
+    image, target = items[index]
     objects = target["boxes"]  # (G, 4)
     cell = anchors.cell_anchors(sizes, ratios)  # (k, 4)
-    feature_size = (-(-kept.size[0] // stride), -(-kept.size[1] // stride))
+    feature_size = (-(-items.size[0] // stride), -(-items.size[1] // stride))
     grid = anchors.grid_anchors(cell, feature_size, (stride, stride))  # (A, 4)
     iou = boxes.iou(grid, objects)  # (A, G)
     best = grid[iou.argmax(axis=0)] if len(objects) else objects  # (G, 4)
     covered = evaluate.coverage(
-        kept,
+        items,
         anchors.AnchorGenerator(tuple(sizes), tuple(ratios)),
         [(stride, stride)],
-        min(kept.size),
-        max(kept.size),
+        min(items.size),
+        max(items.size),
         progress=False,
     )
     left, middle, right = figure.subplots(1, 3)
@@ -93,7 +110,7 @@ def _draw(figure: Any, kept: _Kept, index: int, sizes: Sequence[float], ratios: 
     )
     plot.title(
         plot.best_anchors(middle, image, objects, best, iou.max(axis=0, initial=0)),
-        "The best anchor of each object",
+        "Best anchor of each object",
         f"of {len(grid):,} anchors",
     )
     plot.title(

@@ -1,4 +1,4 @@
-"""The explorer of non-maximum suppression: one step after the other, at any threshold."""
+"""Explorer of non-maximum suppression, step by step, at any threshold."""
 
 from __future__ import annotations
 
@@ -11,28 +11,47 @@ from rcnn import plot
 from rcnn.course.widgets._explorer import Explorer, Range
 from rcnn.nms import nms
 
-LOW, HIGH = 0.1, 0.9  # thresholds
-HEIGHT = 4.3  # inches of the plot
+LOW, HIGH = 0.1, 0.9  # range of the threshold
+HEIGHT = 4.3  # inches
 
 
 def nms_stepper(
     boxes: np.ndarray, scores: np.ndarray, iou_threshold: float = 0.5, image: np.ndarray | None = None
 ) -> Explorer:
-    """NMS of a few boxes (N, 4) with scores (N,) in [0, 1]: which are kept, removed or waiting after each step.
+    """Return an explorer of NMS that shows which boxes are kept, removed or waiting after each step.
 
-    A step keeps the best box that is waiting and removes those that overlap it by more than the threshold. `image`
-    is what the boxes lie on. Where nothing can move: the beginning, the first two steps, and the end.
+    A step keeps the best waiting box and removes the boxes whose IoU with it exceeds the threshold. The stills show the
+    start, the first two steps, and the end.
 
-    Raises ValueError where there is no box.
+    Parameters
+    ----------
+    boxes : (N, 4) array
+        Boxes in pixels, at least one.
+    scores : (N,) array
+        Scores in [0, 1].
+    iou_threshold : float, optional
+        Start value of the threshold.
+    image : (H, W, 3) array, optional
+        Image to draw under the boxes.
+
+    Returns
+    -------
+    Explorer
+        The explorer.
+
+    Raises
+    ------
+    ValueError
+        If there is no box.
     """
     if not len(boxes):
-        raise ValueError("boxes has no row: without a box there is no step to show")
+        raise ValueError(f"boxes must have at least one row, got shape {np.shape(boxes)}")
     order = np.argsort(-np.asarray(scores), kind="stable")
-    ranked, falling = np.asarray(boxes)[order], np.asarray(scores)[order]  # (N, 4), (N,)
+    ranked, descending = np.asarray(boxes)[order], np.asarray(scores)[order]  # (N, 4), (N,)
     overlaps = box_ops.iou(ranked, ranked)  # (N, N)
 
-    def draw(figure: Any, steps: int, threshold: float) -> None:
-        kept = nms(ranked, falling, threshold)  # (K,), rising: the boxes are sorted
+    def _draw_at(figure: Any, steps: int, threshold: float) -> None:
+        kept = nms(ranked, descending, threshold)  # (K,), ascending because the boxes are sorted
         done = min(int(steps), len(kept))
         states = _states(overlaps, kept, done, threshold)
         left, right = figure.subplots(1, 2, width_ratios=(1.05, 1))
@@ -44,19 +63,19 @@ def nms_stepper(
             f"threshold {threshold:g}; {len(ranked)} boxes, tagged with their ranks",
         )
         with_best = overlaps[kept[done - 1]] if done else np.zeros(len(ranked))  # (N,)
-        plot.suppression_queue(right, falling, states, with_best)
-        plot.title(right, "The list, by falling score", "IoU: with the box that is kept now")
+        plot.suppression_queue(right, descending, states, with_best)
+        plot.title(right, "Boxes by descending score", "IoU: with the box kept now")
 
-    most, last = len(ranked), len(nms(ranked, falling, iou_threshold))
+    most, last = len(ranked), len(nms(ranked, descending, iou_threshold))
     controls = {"steps": Range(0, most, min(1, most)), "threshold": Range(LOW, HIGH, iou_threshold, 0.05)}
     stills = [{"steps": steps} for steps in sorted({0, 1, min(2, last), last})]
-    return Explorer(draw, controls, stills, size=(9.0, HEIGHT))
+    return Explorer(_draw_at, controls, stills, size=(9.0, HEIGHT))
 
 
 def _states(overlaps: np.ndarray, kept: np.ndarray, done: int, threshold: float) -> list[str]:
-    """What has become of each of N sorted boxes after `done` steps, as `plot.suppression_step` calls it.
+    """Return the state of each of N sorted boxes after `done` steps, as names from `plot.suppression_step`.
 
-    overlaps (N, N): their IoU. kept: indices of the boxes that are kept in the end, best first.
+    `overlaps` (N, N) are their IoU. `kept` (K,) are the indices of the boxes that NMS keeps, best first.
     """
     removes = overlaps[kept].astype(np.float64) > threshold  # (K, N)
     states = np.full(len(overlaps), "waiting", object)

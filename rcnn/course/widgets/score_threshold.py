@@ -1,4 +1,4 @@
-"""The explorer of the score threshold: where it puts a detector on its precision-recall curve."""
+"""Explorer of the score threshold: the operating point of a detector on its precision-recall curve."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from rcnn import evaluate, plot
 from rcnn.course.widgets._explorer import Explorer, Range
 
-PerImage = Mapping[str, np.ndarray]  # the detections on one image, or its target
+PerImage = Mapping[str, np.ndarray]  # detections on an image, or its target
 STILLS = (0.05, 0.5, 0.95)
 
 
@@ -22,50 +22,73 @@ def score_threshold(
     name: str = "",
     index: int = 0,
 ) -> Explorer:
-    """A threshold on the scores of one class, the detections that exceed it, and what that is on the curve.
+    """Return an explorer of a score threshold for one class.
 
-    images, detections and targets are those of the same images, as `evaluate.evaluate_detections` takes them; right is
-    what has an IoU of at least 0.5. `name` is what the class is called. On the left the image at `index`, on the
-    right the curve of all images. Where nothing can move: thresholds of 0.05, 0.5 and 0.95.
+    The left plot shows the detections above the threshold on one image, the right one their point on the
+    precision-recall curve of all images. A detection is correct at an IoU of at least 0.5. The stills use thresholds of
+    0.05, 0.5 and 0.95.
 
-    Raises ValueError where the class has no object or no detection, or where objects are difficult or crowds.
+    Parameters
+    ----------
+    images : sequence of (H, W, 3) array
+        Images.
+    detections : sequence of dict
+        Detections on each image, as in `evaluate.evaluate_detections`.
+    targets : sequence of dict
+        Target of each image, as in `evaluate.evaluate_detections`.
+    label : int
+        Label of the class.
+    name : str, optional
+        Name of the class.
+    index : int, optional
+        Index of the image to show first.
+
+    Returns
+    -------
+    Explorer
+        The explorer.
+
+    Raises
+    ------
+    ValueError
+        If the class has no objects or no detections, or an object is difficult or a crowd.
     """
     positions, scores, correct = _ranked(detections, targets, label)  # (D, 2), (D,), (D,)
     num_objects = sum(int((target["labels"] == label).sum()) for target in targets)
     precision, recall = evaluate.precision_recall(correct, num_objects)
 
-    def draw(figure: Any, threshold: float, index: int) -> None:
+    def _draw_at(figure: Any, threshold: float, index: int) -> None:
         admitted = int((scores > threshold).sum())
         left, right = figure.subplots(1, 2)
         here = np.flatnonzero(positions[:admitted, 0] == index)  # ranks from 0
         found = [detections[index]["boxes"][positions[i, 1]] for i in here]
-        wanted = targets[index]["boxes"][targets[index]["labels"] == label]
+        objects = targets[index]["boxes"][targets[index]["labels"] == label]
         plot.ranked_boxes(
             left,
             images[index],
             np.array(found).reshape(-1, 4),
             correct[here],
-            wanted,
+            objects,
             [f"{score:.2f}" for score in scores[here]],
         )
         plot.title(
             left,
             f"Image {index}: {name or f'class {label}'}, score above {threshold:.2f}",
-            f"dashed: objects of the class, {len(wanted)} on this image",
+            f"dashed: {len(objects)} objects of the class",
         )
         plot.ranked_curve(right, recall, precision, correct, admitted)
         plot.title(right, "All images", _summary(precision[:admitted], recall[:admitted], num_objects))
 
     controls = {"threshold": Range(0, 1, 0.5, 0.01), "index": Range(0, len(images) - 1, index)}
-    return Explorer(draw, controls, [{"threshold": threshold} for threshold in STILLS], size=(9.0, 4.6))
+    return Explorer(_draw_at, controls, [{"threshold": threshold} for threshold in STILLS], size=(9.0, 4.6))
 
 
 def _ranked(
     detections: Sequence[PerImage], targets: Sequence[PerImage], label: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(image and index in it, (D, 2); scores (D,); whether right, (D,)) of the class's detections by falling score."""
+    """Return positions (image, index) (D, 2), scores (D,) and correctness (D,) of a class, by descending score."""
     if any(np.any(target[flag]) for target in targets for flag in ("difficult", "crowd") if flag in target):
-        raise ValueError("targets has objects that are difficult, or crowds; what is found of them is not on the curve")
+        raise ValueError("targets must have no difficult objects and no crowds, because these are not on the curve")
     pairs = [(image, i) for image, found in enumerate(detections) for i in np.flatnonzero(found["labels"] == label)]
     positions = np.array(pairs, np.int64).reshape(-1, 2)
     scores = np.array([detections[image]["scores"][i] for image, i in positions], float)
@@ -73,15 +96,15 @@ def _ranked(
     result = evaluate.evaluate_detections(detections, targets, highest + 1)
     if not len(scores) or not result.num_objects[label]:
         raise ValueError(
-            f"label {label} has {len(scores)} detections and {result.num_objects[label]} objects; "
-            "there is no curve of it"
+            f"label {label} must have detections and objects, "
+            f"got {len(scores)} detections and {result.num_objects[label]} objects"
         )
     order = np.argsort(-scores, kind="stable")
     return positions[order], scores[order], np.diff(result.recall[label], prepend=0) > 0
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray, num_objects: int) -> str:
-    """What the admitted detections amount to."""
+    """Return precision and recall of the admitted detections as text."""
     if not len(precision):
-        return f"nothing is above the threshold; {num_objects} objects"
+        return f"no detection above the threshold; {num_objects} objects"
     return f"precision {precision[-1]:.2f}, recall {recall[-1]:.2f}; {num_objects} objects"
