@@ -1,12 +1,12 @@
-"""Checks of a learner's own functions: silent where one is right, and otherwise a message that helps.
+"""Checks of a learner's own functions.
 
     from rcnn import checks
 
     checks.iou(my_iou)
 
-Each takes a function of the arguments that rcnn's own takes, and raises `CheckFailed` with the smallest input for which
-it is wrong, what came out, what was expected, and what to think about. Inputs are drawn afresh each time, or from
-`seed=`. How long a function takes does not matter; a function that changes its arguments does not pass.
+Each check takes a function with the arguments of rcnn's own. It returns None if every answer is right. Otherwise it
+raises `CheckFailed`, which shows a smallest failing input, the function's output, the expected output and a hint.
+Inputs are drawn anew each time, or from `seed=`. Speed does not matter. A function that changes its arguments fails.
 """
 
 from rcnn.checks._engine import CheckFailed

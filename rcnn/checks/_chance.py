@@ -1,4 +1,4 @@
-"""What checks of a random choice share: generators that a message can show, and whether chance explains a count."""
+"""Shared parts of the checks of random choices: generators that a message can show, and a test against chance."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ import numpy as np
 
 from rcnn.checks._engine import Failure
 
-DRAWS = 400  # of the same candidates, to see how often each is chosen
-DEVIATIONS = 6  # standard deviations that a right answer stays within, but for once in 1e7
+DRAWS = 400  # choices from the same candidates, to count how often each is chosen
+DEVIATIONS = 6  # standard deviations; a right answer exceeds them less than once in 1e7
 
 
 @dataclass(frozen=True)
 class Seeded:
-    """What a message shows for a generator: how to make another that draws the same."""
+    """A random generator as a message shows it: the call that makes another with the same draws.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of the generator.
+    """
 
     seed: int
 
@@ -23,21 +29,55 @@ class Seeded:
         return f"np.random.default_rng({self.seed})"
 
     def made(self) -> np.random.Generator:
+        """Return a new generator with this seed.
+
+        Returns
+        -------
+        np.random.Generator
+            The generator, with nothing drawn yet.
+        """
         return np.random.default_rng(self.seed)
 
 
 def unrepeated(choose: Callable[[np.random.Generator], Hashable], seeded: Seeded, what: str) -> Failure | None:
-    """A failure if generators that draw the same lead to several choices of `what`."""
+    """Return a failure if generators with equal draws lead to different choices.
+
+    Parameters
+    ----------
+    choose : callable
+        Takes a generator and returns the choice, hashable.
+    seeded : Seeded
+        The generator.
+    what : str
+        Plural noun for the chosen elements, as in "boxes".
+
+    Returns
+    -------
+    Failure or None
+        None if three runs agree.
+    """
     if len({choose(seeded.made()) for _ in range(3)}) == 1:
         return None
     return Failure(
-        f"does not choose the same {what} again where `rng` draws the same again",
-        hint="all chance must "
-        "come from `rng`; what NumPy and Python draw by themselves comes from elsewhere, and nobody could "
-        "repeat the choice",
+        f"chooses other {what} when `rng` draws the same numbers again",
+        hint="Take every random number from `rng`. NumPy's and Python's global generators are not `rng`, and with "
+        "them nobody could repeat the choice.",
     )
 
 
 def unlike_chance(counts: np.ndarray, share: float) -> np.ndarray:
-    """Which of the `counts` (A,), of `DRAWS` choices with the probability `share`, chance does not explain, (A,)."""
+    """Return which counts chance does not explain.
+
+    Parameters
+    ----------
+    counts : (A,) array of int
+        How often each candidate was chosen in `DRAWS` choices.
+    share : float
+        Probability of each candidate in one choice.
+
+    Returns
+    -------
+    (A,) array of bool
+        True where a count is more than `DEVIATIONS` standard deviations from its expectation.
+    """
     return np.abs(counts - DRAWS * share) > DEVIATIONS * np.sqrt(DRAWS * share * (1 - share))

@@ -1,8 +1,7 @@
-"""What all checks share: calling a learner's function, comparing, and saying what is wrong so that it helps.
+"""Shared parts of all checks: call a learner's function, compare its output, and build a helpful message.
 
-A check goes through cases from the simplest to the most tangled. The first that fails is made as small as it can be
-while it still fails, and is then told: what went in, what came out, what was expected, and what to think about. The
-answer itself is never told.
+A check goes through its cases from the simplest to the most complex. The first case that fails is shrunk while it still
+fails. The message then shows the input, the output, the expected output and a hint. It never shows the solution.
 """
 
 from __future__ import annotations
@@ -17,22 +16,28 @@ import numpy as np
 Function = Callable[..., Any]
 Arguments = Mapping[str, Any]
 
-CLOSE = 1e-5  # of the largest number expected: what float32 may differ by
-MOST_TRIALS = 300  # calls that are spent on making a failing case smaller
-ROUNDED = 4  # digits of a number in a message
+CLOSE = 1e-5  # tolerance for float32, relative to the largest expected number
+MOST_TRIALS = 300  # calls spent on shrinking a failing case
+ROUNDED = 4  # digits after the decimal point in a message
 NOT_WRITTEN = "is not written yet: it raises NotImplementedError"
 
 
 class CheckFailed(AssertionError):
-    """A function does not do what it should; the message says for which input, and what to think about."""
+    """Error for a wrong function; the message shows a failing input and a hint."""
 
 
 @dataclass(frozen=True)
 class Case:
     """One call of the function under check.
 
-    arguments: by name, in the order in which the function takes them; those in `named` are passed by their names.
-    hint: what to think about if this is wrong.
+    Attributes
+    ----------
+    arguments : mapping of str to Any
+        Arguments by name, in the order in which the function takes them.
+    hint : str
+        Hint that is shown if the answer is wrong.
+    named : tuple of str
+        Names of the arguments that are passed by keyword.
     """
 
     arguments: Arguments
@@ -40,28 +45,68 @@ class Case:
     named: tuple[str, ...] = ()
 
     def call(self, function: Function) -> Any:
-        """What `function` gives for arguments of its own; they may be looked at afterwards in `arguments`."""
+        """Call a function with these arguments, not copied.
+
+        Parameters
+        ----------
+        function : callable
+            The function.
+
+        Returns
+        -------
+        Any
+            Whatever `function` returns.
+        """
         positional = [value for name, value in self.arguments.items() if name not in self.named]
         return function(*positional, **{name: self.arguments[name] for name in self.named})
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What is wrong with one case: a sentence, and what came out, if that helps."""
+    """One mistake in the answer to a case.
+
+    Attributes
+    ----------
+    sentence : str
+        What is wrong, as the end of a sentence that begins with "your function".
+    got : Any
+        The output, or None if it does not help.
+    expected : Any
+        The expected output, or None if it does not help.
+    hint : str or None
+        Hint that replaces the case's own.
+    """
 
     sentence: str
     got: Any = None
     expected: Any = None
-    hint: str | None = None  # in place of the case's own
+    hint: str | None = None  # replaces the case's own
 
 
 def run(
     name: str, function: Function, reference: Function, cases: Iterable[Case], rows: Sequence[Sequence[str]] = ()
 ) -> None:
-    """Nothing where `function` gives what `reference` gives for every case; else CheckFailed for the simplest.
+    """Raise CheckFailed unless `function` agrees with `reference` in every case.
 
-    rows: names of arguments that may be shortened to make a failing case smaller; those in one group have a row for
-        each other's rows and are shortened together.
+    Parameters
+    ----------
+    name : str
+        Name of the check.
+    function, reference : callable
+        The function under check, and one that is right.
+    cases : iterable of Case
+        The cases, simplest first.
+    rows : sequence of sequences of str, optional
+        Groups of arguments that may lose rows to shrink a failing case. The arguments of one group have corresponding
+        rows
+        and lose the same ones.
+
+    Raises
+    ------
+    CheckFailed
+        For the first case that fails, shrunk.
+    TypeError
+        If `function` is not callable.
     """
     check_callable(name, function)
     for case in cases:
@@ -72,16 +117,43 @@ def run(
 
 
 def examine(function: Function, reference: Function, case: Case) -> Failure | None:
-    """What is wrong with `function` for a case; None if nothing is."""
+    """Return the mistake that a function makes in a case, or None.
+
+    Parameters
+    ----------
+    function, reference : callable
+        The function under check, and one that is right.
+    case : Case
+        The case.
+
+    Returns
+    -------
+    Failure or None
+        None if the answer is right.
+    """
     expected = copied(case).call(reference)
     got, failure = answer(function, case)
     return replace(failure, expected=expected) if failure is not None else compare(got, expected)
 
 
 def answer(function: Function, case: Case, **live: Any) -> tuple[Any, Failure | None]:
-    """(what `function` gives for arguments of its own, what is wrong with how it came by that or None).
+    """Call a function with copies of a case's arguments.
 
-    live: arguments that are passed in the place of the case's and not copied, such as a generator that is drawn from.
+    Parameters
+    ----------
+    function : callable
+        The function under check.
+    case : Case
+        The case.
+    **live : Any
+        Arguments that replace the case's and are not copied, such as a generator to draw from.
+
+    Returns
+    -------
+    got : Any
+        The output; None if the call failed.
+    failure : Failure or None
+        Set if the function raised an error or changed an argument.
     """
     own = copied(case)
     own = replace(own, arguments={**own.arguments, **live})
@@ -92,13 +164,28 @@ def answer(function: Function, case: Case, **live: Any) -> tuple[Any, Failure | 
         if argument not in live and not _unchanged(before, own.arguments[argument]):
             return got, Failure(
                 f"changes its argument {argument!r}",
-                hint="work on a copy: whoever calls a function may still need what was passed",
+                hint="Work on a copy. The caller may still need the array that was passed.",
             )
     return got, None
 
 
 def attempt(function: Function, *arguments: Any) -> tuple[Any, Failure | None]:
-    """(what `function` gives, None), or (None, why it gives nothing)."""
+    """Call a function and catch its errors.
+
+    Parameters
+    ----------
+    function : callable
+        The function under check.
+    *arguments : Any
+        Its arguments.
+
+    Returns
+    -------
+    got : Any
+        The output; None if the function raised an error.
+    failure : Failure or None
+        Set if the function raised an error.
+    """
     try:
         return function(*arguments), None
     except NotImplementedError:
@@ -108,38 +195,66 @@ def attempt(function: Function, *arguments: Any) -> tuple[Any, Failure | None]:
 
 
 def check_callable(name: str, function: Any) -> None:
-    """TypeError for what is no function."""
+    """Raise TypeError unless `function` is callable.
+
+    Parameters
+    ----------
+    name : str
+        Name of the check, for the message.
+    function : Any
+        The object that was passed as the function.
+
+    Raises
+    ------
+    TypeError
+        If `function` is not callable.
+    """
     if not callable(function):
-        raise TypeError(f"checks.{name} takes a function, not {type(function).__name__}; pass it without calling it")
+        raise TypeError(
+            f"checks.{name} takes a function, got {type(function).__name__}; pass the function without calling it"
+        )
 
 
 def compare(got: Any, expected: Any) -> Failure | None:
-    """What is wrong with what came out; None if nothing is. Numbers may be given as arrays, lists or scalars."""
+    """Return the mistake in an output, or None.
+
+    Parameters
+    ----------
+    got : Any
+        The output: an array, nested lists, a scalar or a tuple of them.
+    expected : Any
+        The expected output.
+
+    Returns
+    -------
+    Failure or None
+        None if the two are equal, or close for floats.
+    """
     if got is None and expected is not None:
-        return Failure("gives None", None, expected, "a function without `return` gives None")
+        return Failure("returns None", None, expected, "A function without `return` returns None.")
     if isinstance(expected, tuple):
         return _compare_parts(got, expected)
     try:
         array = np.asarray(got)
     except ValueError:
-        return Failure("gives rows of different lengths", got, expected)
+        return Failure("returns rows of different lengths", got, expected)
     wanted = np.asarray(expected)
     if array.dtype.kind not in "fiub":
-        return Failure(f"gives {type(got).__name__}, which does not hold numbers", got, expected)
+        return Failure(f"returns {type(got).__name__}, which does not hold numbers", got, expected)
     if array.shape != wanted.shape and not array.size == wanted.size == 0:
-        return Failure(f"gives an array of shape {array.shape}; {wanted.shape} is expected", array, wanted)
+        return Failure(f"returns an array of shape {array.shape}; expected {wanted.shape}", array, wanted)
     if not _equal(array.reshape(wanted.shape), wanted):
-        return Failure("gives wrong numbers", array, wanted)
+        return Failure("returns wrong numbers", array, wanted)
     return None
 
 
 def _compare_parts(got: Any, expected: tuple[Any, ...]) -> Failure | None:
     if not isinstance(got, (tuple, list)) or len(got) != len(expected):
-        return Failure(f"must give {len(expected)} things, in a tuple", got, expected)
+        return Failure(f"must return {len(expected)} values, in a tuple", got, expected)
     for number, (part, wanted) in enumerate(zip(got, expected, strict=True)):
         failure = compare(part, wanted)
         if failure is not None:
-            return replace(failure, sentence=f"{failure.sentence} (the {_ordinal(number)} of what it gives)")
+            return replace(failure, sentence=f"{failure.sentence} (in the {_ordinal(number)} value that it returns)")
     return None
 
 
@@ -151,7 +266,18 @@ def _equal(got: np.ndarray, expected: np.ndarray) -> bool:
 
 
 def copied(case: Case) -> Case:
-    """The same case with arguments of its own."""
+    """Return a copy of a case with deep copies of its arguments.
+
+    Parameters
+    ----------
+    case : Case
+        The case.
+
+    Returns
+    -------
+    Case
+        The copy.
+    """
     return replace(case, arguments={name: copy.deepcopy(value) for name, value in case.arguments.items()})
 
 
@@ -164,7 +290,7 @@ def _unchanged(before: Any, after: Any) -> bool:
         )
     if isinstance(before, np.ndarray):
         return np.array_equal(before, after, equal_nan=before.dtype.kind == "f")
-    return isinstance(before, np.random.Generator) or bool(before == after)  # a generator is there to be drawn from
+    return isinstance(before, np.random.Generator) or bool(before == after)  # drawing from a generator is allowed
 
 
 # ---------------------------------------------------------------------- a smaller case
@@ -173,7 +299,7 @@ def _unchanged(before: Any, after: Any) -> bool:
 def _smallest(
     function: Function, reference: Function, case: Case, failure: Failure, rows: Sequence[Sequence[str]]
 ) -> tuple[Case, Failure]:
-    """A case that fails as well, none of whose rows can be left out, and what is wrong with it."""
+    """Return a failing case from which no row can be removed, and its mistake."""
     trials = 0
     shrinking = True
     while shrinking:
@@ -189,7 +315,7 @@ def _smallest(
 
 
 def _shortened(case: Case, rows: Sequence[Sequence[str]]) -> Iterator[Case]:
-    """The same case with half of a group's rows, then with one row less; a group keeps at least one."""
+    """Yield the case with half of a group's rows, then with one row less; a group keeps at least one."""
     for group in rows:
         length = len(case.arguments[group[0]])
         halves = [range(length // 2, length), range(length // 2)] if length > 2 else []
@@ -203,18 +329,33 @@ def _shortened(case: Case, rows: Sequence[Sequence[str]]) -> Iterator[Case]:
 
 
 def message(name: str, case: Case, failure: Failure) -> str:
-    """What a learner is told."""
+    """Return the text of a CheckFailed.
+
+    Parameters
+    ----------
+    name : str
+        Name of the check.
+    case : Case
+        The failing case.
+    failure : Failure
+        The mistake.
+
+    Returns
+    -------
+    str
+        The mistake, the input, the output, the expected output and a hint, on separate lines.
+    """
     lines = [f"{name}: your function {failure.sentence}", "for"]
     lines += [_assigned(argument, value) for argument, value in case.arguments.items()]
     if failure.got is not None:
-        lines.append(_assigned("came out", failure.got))
+        lines.append(_assigned("got", failure.got))
     if failure.expected is not None:
         lines.append(_assigned("expected", failure.expected))
-    return "\n".join([*lines, f"Think about it: {failure.hint or case.hint}"])
+    return "\n".join([*lines, f"Hint: {failure.hint or case.hint}"])
 
 
 def _assigned(name: str, value: Any) -> str:
-    """A line, or several for a matrix, that shows a value and what it is called."""
+    """Return a line that shows a value with its name, or several lines for a matrix."""
     heading = f"  {name} = "
     if isinstance(value, tuple):
         if not any(isinstance(part, (tuple, list, np.ndarray)) for part in value):

@@ -1,4 +1,4 @@
-"""Checks of the anchors: the shapes of one position, and their copies over a feature map."""
+"""Checks of the anchors: their shapes at one position, and their copies over a feature map."""
 
 from __future__ import annotations
 
@@ -7,17 +7,35 @@ from collections.abc import Iterator
 import numpy as np
 
 from rcnn import anchors
+from rcnn._ext.dispatch import original
 from rcnn.checks._engine import Case, Function, run
 
-CLEAR = 0.01  # pixels: so far from a half is every side that is not exactly one, and the precision rounds no answer off
+CLEAR = 0.01  # pixels: least distance from a rounding tie, unless a tie is meant, so that float32 rounds alike
 
 
+@original
 def cell_anchors(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(sizes, ratios)`, (S,) and (R,), gives the anchors of one position, (R * S, 4).
+    """Raise CheckFailed unless `function` returns the anchors of one position.
 
-    Corners x1, y1, x2, y2 about the origin; a ratio is height / width, and the area is the size squared whatever the
-    ratio. Corners are rounded to whole pixels, half to even as NumPy and Python do. All sizes of the first ratio come
-    first. Raises CheckFailed, which says what is wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(sizes, ratios)``. Takes (S,) sizes in pixels and (R,) ratios, height / width. Returns (R * S, 4)
+        corners x1, y1, x2, y2 around the origin. The area is the size squared for every ratio. Corners are rounded to
+        whole pixels, half to even as in NumPy and Python. All sizes of the first ratio come first.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a smallest failing input and a hint.
+    TypeError
+        If `function` is not callable.
+
+    References
+    ----------
+    Ren et al., "Faster R-CNN", 2015, section 3.1.1.
     """
     run(
         "cell_anchors",
@@ -28,12 +46,29 @@ def cell_anchors(function: Function, seed: int | None = None) -> None:
     )
 
 
+@original
 def grid_anchors(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(cell, feature_size, stride, offset=0.0)` gives every position's anchors, (H * W * A, 4).
+    """Raise CheckFailed unless `function` returns the anchors of every position.
 
-    `cell` (A, 4) are the anchors of one position, `feature_size` (H, W), `stride` (rows, columns) in pixels; the
-    anchors of row i and column j are centred (i + offset) and (j + offset) strides from the origin. Order: row, column,
-    then cell anchor. Raises CheckFailed, which says what is wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(cell, feature_size, stride, offset=0.0)``. Takes the (A, 4) anchors of one position, the feature
+        map's (H, W), and the stride (rows, columns) in pixels. Returns (H * W * A, 4) boxes. The anchors of row i and
+        column j are centred (i + offset) and (j + offset) strides from the origin. Order: row, column, cell anchor.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a smallest failing input and a hint.
+    TypeError
+        If `function` is not callable.
+
+    References
+    ----------
+    Ren et al., "Faster R-CNN", 2015, section 3.1.1.
     """
     run("grid_anchors", function, anchors.grid_anchors, _grid_cases(np.random.default_rng(seed)), rows=(("cell",),))
 
@@ -46,73 +81,72 @@ def _cell_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield shapes(
         [4 * whole + 2],
         [1],
-        "a square whose side is the size, centred on the origin: half of it lies left "
-        "of 0 and half right of it, and coordinates are continuous, with nothing to add or to take off; a row "
-        "of four numbers for each anchor",
+        "This anchor is a square with side `size`, centred on the origin: half of it lies left of 0 and half right. "
+        "Coordinates are continuous, so add and subtract nothing. Each anchor is a row of four numbers.",
     )
     yield shapes(
         [4 * whole],
         [4],
-        "a ratio is height / width, so this anchor is higher than wide; and its area is "
-        "still the size squared: what one side gains, the other must lose",
+        "A ratio is height / width, so this anchor is taller than wide. Its area is still the size squared: as one "
+        "side grows, the other must shrink.",
     )
     yield shapes(
         [4 * whole],
         [0.25],
-        "a ratio is height / width, so this anchor is wider than high; and its area is still the size squared",
+        "A ratio is height / width, so this anchor is wider than tall. Its area is still the size squared.",
     )
     for side in ("width", "height"):
         sizes, ratios = _to_be_rounded(rng, side)
         yield shapes(
             sizes.tolist(),
             ratios.tolist(),
-            "sides are seldom whole: the corners are rounded, each to the "
-            "whole number nearest to it, whether that is above or below, and only at the end",
+            "Sides are rarely whole numbers. The corners are rounded, each to the nearest whole number, up or down, "
+            "and only at the end.",
         )
     yield shapes(
         [4 * whole + 1],
         [1],
-        "half of an odd side lies halfway between two whole numbers, and goes to the "
-        "even one, on either side of 0; `+ 0.5` and rounding down treats the two sides differently",
+        "Half of an odd side lies halfway between two whole numbers. It is rounded to the even one on both sides of "
+        "0. Adding 0.5 and rounding down treats the two sides differently.",
     )
     yield shapes(
         [4 * whole + 3],
         [1],
-        "half of an odd side lies halfway between two whole numbers, and goes to the "
-        "even one, on either side of 0; `+ 0.5` and rounding down treats the two sides differently",
+        "Half of an odd side lies halfway between two whole numbers. It is rounded to the even one on both sides of "
+        "0. Adding 0.5 and rounding down treats the two sides differently.",
     )
     yield shapes(
         [4 * whole, 8 * whole],
         [1, 4],
-        "every size with every ratio, not the first with the first; and the "
-        "order is all sizes of the first ratio, then all of the second",
+        "Combine every size with every ratio, not the first with the first. All sizes of the first ratio come first, "
+        "then all sizes of the second.",
     )
     yield shapes(
         [4 * whole, 8 * whole, 16 * whole],
         [0.25, 1],
-        "every size with every ratio; the order is all sizes of the first ratio, then all of the second",
+        "Combine every size with every ratio. All sizes of the first ratio come first, then all sizes of the second.",
     )
     yield Case(
         {"sizes": np.array([4 * whole + 1, 4 * whole + 3]), "ratios": np.array([1, 4])},
-        "whole numbers are numbers, too; a quotient or a root of them is not whole",
+        "Integers are valid input, but a quotient or a square root of them is not an integer.",
     )
     sizes, ratios = _clear(rng, 2, 3)
     yield Case(
         {"sizes": sizes.astype(np.float32), "ratios": ratios.astype(np.float32)},
-        "float32 is as good as any other; the numbers are the same",
+        "float32 is valid input, with the same answer.",
     )
     for count in (1, 2, 3, 5):
         sizes, ratios = _clear(rng, count, count + 1)
         yield shapes(
             sizes.tolist(),
             ratios.tolist(),
-            "take one size and one ratio of these, work out width and height "
-            "by hand, and then where that anchor comes in the order",
+            "Take one size and one ratio of these, work out the width and height by hand, and then the index of that "
+            "anchor in the order.",
         )
 
 
 def _to_be_rounded(rng: np.random.Generator, side: str) -> tuple[np.ndarray, np.ndarray]:
-    """A size (1,) and a ratio (1,) half of whose `side` is rounded up, and half of whose other side is rounded down."""
+    """Draw a size (1,) and a ratio (1,): half of `side` is rounded up, half of the other side is rounded down."""
     while True:
         sizes, ratios = _clear(rng, 1, 1)
         width, height = (sizes / np.sqrt(ratios)).item(), (sizes * np.sqrt(ratios)).item()
@@ -122,7 +156,7 @@ def _to_be_rounded(rng: np.random.Generator, side: str) -> tuple[np.ndarray, np.
 
 
 def _clear(rng: np.random.Generator, sizes: int, ratios: int) -> tuple[np.ndarray, np.ndarray]:
-    """(S,) sizes of 10 to 300 pixels and (R,) ratios of 1/3 to 3, no half of a side near to a half."""
+    """Draw (S,) sizes of 10 to 300 pixels and (R,) ratios of 1/3 to 3; no half of a side is close to a rounding tie."""
     while True:
         size, ratio = rng.integers(10, 300, sizes).astype(float), rng.uniform(1 / 3, 3, ratios).round(2)
         halves = np.concatenate([np.outer(1 / np.sqrt(ratio), size), np.outer(np.sqrt(ratio), size)]) / 2
@@ -135,64 +169,65 @@ def _grid_cases(rng: np.random.Generator) -> Iterator[Case]:
         rest = {} if offset is None else {"offset": offset}
         return Case({"cell": cell, "feature_size": feature_size, "stride": stride, **rest}, hint)
 
-    stride = (2 * int(rng.integers(2, 6)) + 1, 2 * int(rng.integers(7, 12)) + 1)  # odd, and not alike
+    stride = (2 * int(rng.integers(2, 6)) + 1, 2 * int(rng.integers(7, 12)) + 1)  # odd, and different
     one, two = _cell(rng, 1), _cell(rng, 2)
     yield grid(
         one,
         (1, 1),
-        "a single position, in row 0 and column 0: with no offset nothing is added to the cell "
-        "anchor; a row of four numbers for each anchor",
+        "There is a single position, in row 0 and column 0. With offset 0 nothing is added to the cell anchor. Each "
+        "anchor is a row of four numbers.",
     )
     yield grid(
         one,
         (1, 3),
-        "sizes are (rows, columns), and so is the stride. From one column to the next an anchor "
-        "moves to the right, by the stride of the columns and by nothing else; both its corners move",
+        "Sizes and the stride are (rows, columns). From one column to the next an anchor moves to the right, by the "
+        "column stride only. Both its corners move.",
     )
     yield grid(
         one,
         (3, 1),
-        "sizes are (rows, columns), and so is the stride. From one row to the next an anchor "
-        "moves down, by the stride of the rows and by nothing else; both its corners move",
+        "Sizes and the stride are (rows, columns). From one row to the next an anchor moves down, by the row stride "
+        "only. Both its corners move.",
     )
     yield grid(
         one,
         (2, 3),
-        "the order is that in which one reads: all columns of the first row, then all of the "
-        "second; each of the rows with each of the columns",
+        "The order is the reading order: all columns of the first row, then all of the second. Combine each row with "
+        "each column.",
     )
     yield grid(
         two,
         (1, 2),
-        "the order within a position: all cell anchors of the first position come before those of the second",
+        "Within a position, the cell anchors keep their order: all cell anchors of the first position come before "
+        "those of the second.",
     )
-    yield grid(two, (2, 3), "the order is row, then column, then cell anchor: the last changes fastest")
+    yield grid(two, (2, 3), "The order is row, then column, then cell anchor. The cell anchor changes fastest.")
     yield grid(
         one,
         (1, 1),
-        "an offset is a part of a stride: 0.5 moves the anchors by half a stride, to the middle of "
-        "their cell, which may lie between two pixels; along y that is half the stride of the rows",
+        "An offset is a fraction of the stride: 0.5 moves the anchors by half a stride, to the middle of their cell. "
+        "That point may lie between two pixels. Along y it is half of the row stride.",
         0.5,
     )
-    yield grid(two, (2, 3), "an offset is a part of a stride, and moves all positions alike", 0.25)
+    yield grid(two, (2, 3), "An offset is a fraction of the stride, and moves all positions by the same amount.", 0.25)
     yield grid(
         two.astype(np.int64),
         (2, 2),
-        "whole numbers are numbers, too; half a stride added to them need not be whole",
+        "Integers are valid input, but half a stride added to them need not be an integer.",
         0.5,
     )
-    yield grid(two.astype(np.float32), (2, 2), "float32 is as good as any other; the numbers are the same")
+    yield grid(two.astype(np.float32), (2, 2), "float32 is valid input, with the same answer.")
     for rows, columns, count in ((2, 2, 1), (3, 4, 2), (5, 3, 3), (7, 9, 4)):
         yield grid(
             _cell(rng, count),
             (rows, columns),
-            "take one row, one column and one cell anchor, work out its box "
-            "by hand, and then how many boxes come before it",
+            "Take one row, one column and one cell anchor, and work out its box by hand. Then count the boxes that "
+            "come before it.",
             float(rng.choice([0, 0.5])),
         )
 
 
 def _cell(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Anchors (count, 4) about the origin, float64 of whole pixels, no two sides alike."""
+    """Draw anchors (count, 4) around the origin, float64 with whole pixels, no two sides equal."""
     half = rng.permutation(np.arange(5, 60))[: 2 * count].reshape(count, 2).astype(float)
     return np.concatenate([-half, half], axis=1)

@@ -1,4 +1,4 @@
-"""Checks of what is done with annotations: boxes that go along with their image, and faults that are found."""
+"""Checks of functions on annotations: boxes that are resized with their image, and faults that are found."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rcnn._ext.dispatch import original
 from rcnn.checks._engine import (
     NOT_WRITTEN,
     Case,
@@ -25,39 +26,66 @@ from rcnn.checks._engine import (
 from rcnn.data import Digits
 from rcnn.transform import Size, resized_size, scale_boxes
 
-KINDS = ("label", "empty", "outside", "twice", "elsewhere")  # in the order in which one is named before another
-INK, NO_INK = 20, 10  # grey values by which boxes are darker than their page: at least where they belong, at most else
-FALSE_ALARMS = {  # what to think about where a page is said to have this fault and has not
-    "label": "labels go from 1 to L-1, both included, where L counts the background",
-    "empty": "a box whose x2 is greater than x1 and y2 greater than y1 is not empty, however thin",
-    "outside": "hold x against the width and y against the height, and let up to a pixel pass",
-    "twice": "only the same four numbers *and* the same label are the same object twice",
-    "elsewhere": "these boxes are on their ink: compare the page's median with the mean inside each box, and average "
-    "over the boxes of the page",
+KINDS = ("label", "empty", "outside", "twice", "elsewhere")  # the first of several kinds counts
+INK, NO_INK = 20, 10  # grey values: boxes on ink are at least INK darker than the page, others at most NO_INK
+FALSE_ALARMS = {  # hints for a page that is reported with this fault and does not have it
+    "label": "Labels are 1 to L-1, both included, where L counts the background.",
+    "empty": "A box with x2 > x1 and y2 > y1 is not empty, however thin it is.",
+    "outside": "Compare x with the width and y with the height, and allow up to a pixel more.",
+    "twice": "Only the same four numbers *and* the same label are the same object twice.",
+    "elsewhere": "These boxes are on their ink. Compare the page's median with the mean inside each box, and average "
+    "over the boxes of the page.",
 }
 PAGES, ROUNDS = 12, 5
 POOL, PAGE_SIZE = 60, (96, 144)
 Page = tuple[np.ndarray, dict[str, np.ndarray]]
 
 
+@original
 def resize_boxes(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(boxes, size, min_size, max_size)` gives (boxes (G, 4), (height, width)) after resizing.
+    """Raise CheckFailed unless `function` resizes boxes with their image.
 
-    `size` is the image's (height, width). The shorter side becomes `min_size` unless the longer one would exceed
-    `max_size`; sides are cut to whole pixels; boxes are scaled by what the sides really became. Raises CheckFailed,
-    which says what is wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(boxes, size, min_size, max_size)``. Takes boxes (G, 4) and the image's (height, width), and returns
+        (boxes (G, 4), (height, width)) after resizing. The shorter side becomes `min_size` unless the longer one would
+        exceed `max_size`. Sides are rounded down to whole pixels, and boxes are scaled by the ratios of the rounded
+        sides.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a smallest failing input and a hint.
+    TypeError
+        If `function` is not callable.
     """
     run("resize_boxes", function, _resize_boxes, _resize_cases(np.random.default_rng(seed)), rows=(("boxes",),))
 
 
+@original
 def find_faults(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(dataset)` gives {index: kind} of exactly the pages in which something is wrong.
+    """Raise CheckFailed unless `function` finds exactly the faulty pages.
 
-    The data sets are pages of digits, five of which have a fault. Of several kinds the first of `KINDS` is meant:
-    "label", a label outside 1 .. L-1; "empty", a box without x2 > x1 and y2 > y1; "outside", a box more than a pixel
-    beyond its page; "twice", a box that is there again with the same label; "elsewhere", boxes beside the ink: their
-    mean grey value, averaged over the boxes, is not `NO_INK` below the page's median, where it should be `INK`. Raises
-    CheckFailed, which says what is wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(dataset)``. Returns {index: kind} of the pages with a fault; if a page has several, the first of
+        `KINDS` counts. The data sets are pages of digits, five of which have a fault: "label", a label outside 1 ..
+        L-1; "empty", a box without x2 > x1 and y2 > y1; "outside", a box more than a pixel beyond its page; "twice",
+        the same box with the same label again; "elsewhere", boxes beside the ink. Their mean grey value, averaged over
+        the boxes, is at most `NO_INK` below the page's median; with ink it is at least `INK` below.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a failing input and a hint.
+    TypeError
+        If `function` is not callable.
     """
     check_callable("find_faults", function)
     rng = np.random.default_rng(seed)
@@ -72,11 +100,11 @@ def find_faults(function: Function, seed: int | None = None) -> None:
             failure = alone[1]
         shown = pages[index or 0]
         raise CheckFailed(
-            message("find_faults", Case(shown.arguments(), shown.hint or "work on this page by hand"), failure)
+            message("find_faults", Case(shown.arguments(), shown.hint or "Work through this page by hand."), failure)
         )
 
 
-# ---------------------------------------------------------------------- boxes that go along
+# ---------------------------------------------------------------------- boxes resized with their image
 
 
 def _resize_boxes(boxes: np.ndarray, size: Size, min_size: int, max_size: int) -> tuple[np.ndarray, Size]:
@@ -100,21 +128,25 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
         (h, w),
         2 * h,
         20 * w,
-        "twice as large an image, so every coordinate of its boxes is twice as "
-        "large; and the answer is a pair: boxes, then (height, width)",
+        "The image becomes twice as large, so every coordinate of its boxes does, too. The answer is a pair: boxes, "
+        "then (height, width).",
     )
     yield case(
-        box, (w, h), 2 * h, 20 * w, "the shorter side decides, whichever of the two it is; a size is (height, width)"
+        box,
+        (w, h),
+        2 * h,
+        20 * w,
+        "The shorter side decides, whether it is the height or the width. A size is (height, width).",
     )
     yield case(
         np.multiply(box, 2),
         (2 * h, 2 * w),
         h,
         20 * w,
-        "an image may be too large as well: then it shrinks, and its boxes with it",
+        "An image may be too large as well. Then it shrinks, and its boxes with it.",
     )
-    yield case(box, (h, w), 8 * h, 3 * w, "the longer side would exceed `max_size`: then that side decides, for both")
-    yield case(box, (w, h), 8 * h, 3 * w, "the longer side would exceed `max_size`: then that side decides, for both")
+    yield case(box, (h, w), 8 * h, 3 * w, "The longer side would exceed `max_size`. Then that side decides, for both.")
+    yield case(box, (w, h), 8 * h, 3 * w, "The longer side would exceed `max_size`. Then that side decides, for both.")
     for tall in (False, True):
         size, least = _uneven(rng, tall)
         yield case(
@@ -122,22 +154,22 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
             size,
             least,
             10 * least,
-            "the longer side is cut to whole pixels, not rounded up; and a box "
-            "is scaled by what its image's sides really became, x by the width's ratio and y by the height's",
+            "The longer side is rounded down to whole pixels, not up. A box is scaled by the ratios of the final "
+            "sides, x by the width's ratio and y by the height's.",
         )
     yield case(
         np.zeros((0, 4)),
         (h, w),
         2 * h,
         20 * w,
-        "no boxes at all is an ordinary input: an image without objects is resized, too",
+        "Zero boxes are valid input: an image without objects is resized, too.",
     )
     yield case(
         box,
         (h, w),
         3 * h // 2 + 1,
         20 * w,
-        "whole numbers are numbers, too; scaled, they are no longer whole",
+        "Integers are valid input, but scaled boxes need not be integers.",
         np.int64,
     )
     for count in (1, 3, 8):
@@ -149,13 +181,13 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
             size,
             least,
             int(rng.integers(least + 1, 2 * least)) + 1,
-            "boxes as they come: work out the image's new sides first, then each side's ratio of new to old",
+            "These boxes are random. Work out the image's new sides first, then each side's ratio of new to old.",
             np.float32,
         )
 
 
 def _uneven(rng: np.random.Generator, tall: bool) -> tuple[Size, int]:
-    """(size, min_size) of which the longer side does not become whole, and well above one half where it is cut."""
+    """Draw (size, min_size) for which the longer side, before rounding, has a fraction clearly above one half."""
     while True:
         short, long, least = (int(v) for v in rng.integers((60, 150, 30), (100, 240, 90)))
         exact = Fraction(long * least, short)
@@ -164,12 +196,12 @@ def _uneven(rng: np.random.Generator, tall: bool) -> tuple[Size, int]:
             return size, least
 
 
-# ---------------------------------------------------------------------- faults that are found
+# ---------------------------------------------------------------------- finding faults
 
 
 @dataclass(frozen=True)
 class _Planted:
-    """A page as it is handed out, what is to be said of it (None: nothing), and what to think about."""
+    """A page, the fault kind that is expected (None for no fault), and a hint."""
 
     image: np.ndarray
     boxes: np.ndarray
@@ -181,7 +213,7 @@ class _Planted:
         return self.image.copy(), {"boxes": self.boxes.copy(), "labels": self.labels.copy()}
 
     def arguments(self) -> dict[str, Any]:
-        """What a message shows of it."""
+        """Return the values that a message shows for this page."""
         return {
             "image.shape": self.image.shape,
             "len(dataset.classes)": len(Digits.classes),
@@ -191,7 +223,7 @@ class _Planted:
 
 
 class _Pages:
-    """A data set of pages that are at hand."""
+    """A data set of pages in memory."""
 
     classes = Digits.classes
 
@@ -206,7 +238,7 @@ class _Pages:
 
 
 def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Failure] | None:
-    """(the page that shows what is wrong with `function`, None if that is no single one; what is wrong), or None."""
+    """Return (index of a page that shows the mistake, or None if there is no single one; the mistake), or None."""
     dataset = _Pages(pages)
     before = copy.deepcopy([dataset[i] for i in range(len(dataset))])
     expected = {i: page.kind for i, page in enumerate(pages) if page.kind is not None}
@@ -219,46 +251,48 @@ def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Fai
         if not same or any(
             not np.array_equal(target[name], dataset[i][1][name], equal_nan=name == "boxes") for name in target
         ):
-            return i, Failure("changes the data set that it looks at", hint="work on a copy: to find is not to mend")
+            return i, Failure(
+                "changes the data set", hint="Work on a copy. The function should find faults, not repair them."
+            )
     if got is None:
-        return None, Failure("gives None", None, expected, "a function without `return` gives None")
+        return None, Failure("returns None", None, expected, "A function without `return` returns None.")
     if not isinstance(got, Mapping):
-        return None, Failure(f"gives {type(got).__name__}; a dict {{index: kind}} is expected", got, expected)
+        return None, Failure(f"returns {type(got).__name__}; expected a dict {{index: kind}}", got, expected)
     answer = {int(index): kind for index, kind in got.items()}
     for i in sorted({*answer, *expected}):
         if answer.get(i) != expected.get(i):
             if not 0 <= i < len(pages):
                 return None, Failure(
-                    f"speaks of page {i}, and the pages are 0 to {len(pages) - 1}",
+                    f"reports page {i}, but the pages are 0 to {len(pages) - 1}",
                     answer,
                     expected,
-                    "indices count from 0",
+                    "Indices count from 0.",
                 )
             return i, _difference(i, answer, expected, pages[i])
     return None
 
 
 def _difference(i: int, answer: Mapping[int, Any], expected: Mapping[int, str | None], page: _Planted) -> Failure:
-    """What is said wrongly of page `i`."""
+    """Return the mistake in the answer for page `i`."""
     shown = (dict(answer), dict(expected))
     if i not in answer:
-        return Failure(f"says nothing of page {i}, in which something is wrong", *shown, page.hint)
-    alarm = FALSE_ALARMS.get(answer[i], f"the kinds are {', '.join(map(repr, KINDS))}")
+        return Failure(f"reports no fault for page {i}, which has one", *shown, page.hint)
+    alarm = FALSE_ALARMS.get(answer[i], f"The kinds are {', '.join(map(repr, KINDS))}.")
     if i not in expected:
-        hint = f"{alarm}; {page.hint}" if page.hint else alarm
-        return Failure(f"says {answer[i]!r} of page {i}, in which nothing is wrong", *shown, hint)
+        hint = f"{alarm} {page.hint}" if page.hint else alarm
+        return Failure(f"reports {answer[i]!r} for page {i}, which has no fault", *shown, hint)
     later = answer[i] in KINDS and KINDS.index(answer[i]) > KINDS.index(str(expected[i]))
-    hint = f"{page.hint}; of several kinds, the first of them in the list counts" if later else alarm
-    return Failure(f"says {answer[i]!r} of page {i}, which is wrong in another way", *shown, hint)
+    hint = f"{page.hint} If a page has several kinds of fault, the first kind in the list counts." if later else alarm
+    return Failure(f"reports {answer[i]!r} for page {i}, which has another fault", *shown, hint)
 
 
 def _first_failing(function: Function, pages: list[_Planted]) -> int | None:
-    """The first page for which `function` raises an error when it has no other; None if there is none such."""
+    """Return the first page for which `function` raises an error when it is the only one, or None."""
     return next((i for i, page in enumerate(pages) if attempt(function, _Pages([page]))[1] is not None), None)
 
 
 def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
-    """Pages in any order: one with each kind of fault, in its variant `number`, and others that are right."""
+    """Draw pages in any order: one with each kind of fault, in its variant `number`, and others without a fault."""
     chosen = [_pool()[i] for i in rng.choice(len(_pool()), PAGES, replace=False)]
     makers = [_PLANT[kind] for kind in KINDS]
     pages = [maker(rng, page, number) for maker, page in zip(makers, chosen, strict=False)]
@@ -268,7 +302,7 @@ def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
 
 @functools.cache
 def _pool() -> list[Page]:
-    """Pages to plant faults in: three digits or more, whose ink shows, and room beside them."""
+    """Return pages to plant faults in: at least three digits, with dark ink, and room beside them."""
     drawn = Digits(20 * POOL, split="val", seed=14, size=PAGE_SIZE)
     pages: list[Page] = []
     for i in range(len(drawn)):
@@ -282,22 +316,35 @@ def _pool() -> list[Page]:
 
 
 def ink(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """By how many grey values the inside of each of the boxes (G, 4) is darker than half of the page, (G,)."""
+    """Return how much darker than the page the inside of each box is.
+
+    Parameters
+    ----------
+    image : (H, W, 3) array
+        The page, in grey values 0 .. 255.
+    boxes : (G, 4) array
+        Boxes in pixels.
+
+    Returns
+    -------
+    (G,) array
+        The page's median minus each box's mean, in grey values.
+    """
     grey = image.mean(axis=2)  # (H, W)
     corners = [(slice(int(y1), int(np.ceil(y2))), slice(int(x1), int(np.ceil(x2)))) for x1, y1, x2, y2 in boxes]
     return np.median(grey) - np.array([grey[corner].mean() for corner in corners])
 
 
 def _moved(image: np.ndarray, boxes: np.ndarray, first: int) -> tuple[np.ndarray, str] | None:
-    """(the boxes (G, 4) where there is next to no ink, how they came there), one way after another from `first`."""
+    """Return (the boxes (G, 4) moved to little ink, the reason), or None; try the ways from `first` on."""
     height, width = image.shape[:2]
     x1, y1, x2, y2 = boxes.T
     ways = (
-        (np.stack([width - x2, y1, width - x1, y2], axis=1), "the image was mirrored, and its boxes were not"),
+        (np.stack([width - x2, y1, width - x1, y2], axis=1), "the image was mirrored, but its boxes were not"),
         (np.stack([x1, height - y2, x2, height - y1], axis=1), "y was counted from the bottom of the page"),
-        (boxes[:, [1, 0, 3, 2]], "x and y were swapped, and this page has room for that"),
-        (boxes / 2, "the boxes are those of a copy of half the size"),
-        (np.stack([width - x2, height - y2, width - x1, height - y1], axis=1), "the page was turned by half"),
+        (boxes[:, [1, 0, 3, 2]], "x and y were swapped, and fit into this page all the same"),
+        (boxes / 2, "the boxes belong to a copy of half the size"),
+        (np.stack([width - x2, height - y2, width - x1, height - y1], axis=1), "the page was rotated by 180 degrees"),
     )
     for k in range(len(ways)):
         moved, reason = ways[(first + k) % len(ways)]
@@ -307,7 +354,7 @@ def _moved(image: np.ndarray, boxes: np.ndarray, first: int) -> tuple[np.ndarray
 
 
 def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
-    """A page as it should be, even if it looks suspicious."""
+    """Return a page without a fault, which may look suspicious."""
     image, target = page
     boxes, labels = target["boxes"].copy(), target["labels"].copy()
     if number == 0:
@@ -317,7 +364,7 @@ def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
             np.zeros((0, 4), np.float32),
             np.zeros(0, np.int64),
             None,
-            "a page without objects is an ordinary page: nothing is wrong with it",
+            "A page without objects is valid: it has no fault.",
         )
     if number == 1:
         right, bottom = (int(side) for side in boxes[:, 2:].max(axis=0))
@@ -328,8 +375,8 @@ def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
             boxes,
             labels,
             None,
-            "coordinates are continuous: a box may end at the width itself, "
-            "and annotators round, so up to a pixel more is let pass",
+            "Coordinates are continuous: a box may end at the width itself. Annotators round, so up to a pixel more "
+            "is allowed.",
         )
     if number == 2:
         boxes, labels = np.concatenate([boxes, boxes[:1]]), np.append(labels, labels[0] % 10 + 1)
@@ -338,7 +385,7 @@ def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
             boxes,
             labels,
             None,
-            "the same box with *another* label is somebody else's doubt, not the same object twice",
+            "The same box with *another* label is a doubtful annotation, not the same object twice.",
         )
     if number == 3:
         labels[:] = len(Digits.classes) - 1
@@ -347,7 +394,7 @@ def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
             boxes,
             labels,
             None,
-            "a page may have many objects of one label, and this one's is the last that there is",
+            "A page may have many objects of one label, and this page has the last label, L-1.",
         )
     return _Planted(image, boxes, labels, None, "")
 
@@ -356,12 +403,12 @@ def _plant_label(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     image, target = page
     labels, i = target["labels"].copy(), int(rng.integers(len(target["labels"])))
     value, hint = (
-        (0, "0 is the background, and no object's label"),
-        (len(Digits.classes), "labels end with L-1: `classes` counts the background"),
-        (-1, "labels begin with 1; readers write -1 for a class that they do not know"),
+        (0, "0 is the background, and not a label of an object."),
+        (len(Digits.classes), "Labels end with L-1: `classes` counts the background."),
+        (-1, "Labels begin with 1. Readers write -1 for an unknown class."),
     )[number % 3]
     labels[i], boxes = value, target["boxes"].copy()
-    if number == 3:  # two kinds at once
+    if number == 3:  # two kinds
         boxes[i] = boxes[i, [2, 1, 0, 3]]
     return _Planted(image, boxes, labels, "label", hint)
 
@@ -369,23 +416,26 @@ def _plant_label(rng: np.random.Generator, page: Page, number: int) -> _Planted:
 def _plant_empty(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     image, target = page
     boxes, i = target["boxes"].copy(), int(rng.integers(len(target["boxes"])))
-    hint = "x2 > x1 and y2 > y1 are needed, of every box and both of them"
+    hint = "Every box must have both x2 > x1 and y2 > y1."
     if number == 0:
         boxes[i] = boxes[i, [2, 1, 0, 3]]
     elif number == 1:
         boxes[i] = boxes[i, [0, 3, 2, 1]]
     elif number == 2:
-        boxes[i, 2], hint = boxes[i, 0], "x2 equal to x1 is a line, not a box: there must be something inside"
+        boxes[i, 2], hint = boxes[i, 0], "x2 equal to x1 is a line, not a box: its area is 0."
     elif number == 3:
         boxes[i, 3], hint = (
             np.nan,
-            "NaN is neither greater nor less than a number: ask for what must hold, and negate that",
+            "NaN is neither greater nor less than a number. Test the condition that must hold, and negate the result.",
         )
-    else:  # x, y, width, height: in the rightmost box the width is less than x1
+    else:  # x, y, width, height; in the rightmost box the width is at most x1
         i = int(boxes[:, 0].argmax())
         boxes[:, 2:] -= boxes[:, :2]
         boxes[i, 2] = min(boxes[i, 2], boxes[i, 0])
-        hint = "the numbers are x, y, width and height; of what is wrong with a page, the first kind in the list counts"
+        hint = (
+            "The numbers are x, y, width and height. If a page has several kinds of fault, the first kind in the list "
+            "counts."
+        )
     return _Planted(image, boxes, target["labels"], "empty", hint)
 
 
@@ -402,23 +452,23 @@ def _plant_outside(rng: np.random.Generator, page: Page, number: int) -> _Plante
         boxes,
         target["labels"],
         "outside",
-        "a page has four edges: 0 on the left and at the top, "
-        "its width for x, its height for y, which are different here; a shape is (height, width, 3)",
+        "A page has four edges: 0 on the left and at the top, its width for x, and its height for y, which are "
+        "different here. A shape is (height, width, 3).",
     )
 
 
 def _plant_twice(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     image, target = page
     i = 0 if number == 0 else int(rng.integers(len(target["boxes"])))
-    place = len(target["boxes"]) if number % 2 else int(rng.integers(len(target["boxes"]) + 1))
-    boxes = np.insert(target["boxes"], place, target["boxes"][i], axis=0)
-    labels = np.insert(target["labels"], place, target["labels"][i])
+    position = len(target["boxes"]) if number % 2 else int(rng.integers(len(target["boxes"]) + 1))
+    boxes = np.insert(target["boxes"], position, target["boxes"][i], axis=0)
+    labels = np.insert(target["labels"], position, target["labels"][i])
     return _Planted(
         image,
         boxes,
         labels,
         "twice",
-        "the same four numbers and the same label, anywhere in the list: the two need not stand next to each other",
+        "The same four numbers and the same label appear twice, anywhere in the list: the two need not be neighbours.",
     )
 
 
@@ -427,14 +477,14 @@ def _plant_elsewhere(rng: np.random.Generator, page: Page, number: int) -> _Plan
     image, target = page
     moved = _moved(image, target["boxes"], number)
     if moved is None:
-        raise RuntimeError("a page of the pool has no place without ink")
+        raise RuntimeError("a page of the pool has no region without ink")
     return _Planted(
         image,
         moved[0],
         target["labels"],
         "elsewhere",
-        f"no number is impossible here, but {moved[1]}; "
-        "ink is dark, and the inside of a box that belongs to its digit is darker than the page",
+        f"No number is impossible here, but {moved[1]}. "
+        "Ink is dark, so the inside of a box on its digit is darker than the page.",
     )
 
 

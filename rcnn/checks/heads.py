@@ -1,4 +1,4 @@
-"""The check of the gradient of the second stage's loss."""
+"""Check of the gradient of the second stage's loss."""
 
 from __future__ import annotations
 
@@ -7,19 +7,37 @@ from typing import Any
 
 import numpy as np
 
+from rcnn._ext.dispatch import original
 from rcnn.checks._engine import Case, Function, run
 from rcnn.nn import Tensor
 from rcnn.roi_heads import RoITargets, loss
 
 
+@original
 def head_loss_gradient(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(class_logits, box_deltas, labels, deltas)` gives the gradient of the second stage's loss.
+    """Raise CheckFailed unless `function` returns the gradient of the second stage's loss.
 
-    (R, L), (R, L, 4), (R,) and (R, 4) come in; the derivatives with respect to the first two come out, in their shapes.
-    The loss is the mean over the RoIs of -log softmax(class_logits)[label], and beside it smooth L1 with beta 1/9
-    between a RoI's deltas and those of its true class, summed over the RoIs that are not background (label 0) and
-    divided by the number of all R. Without RoIs the gradients are as empty as they are. Raises CheckFailed, which says
-    what is wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(class_logits, box_deltas, labels, deltas)``. Takes (R, L) logits, (R, L, 4) deltas per class, (R,)
+        labels and (R, 4) target deltas. Returns the derivatives with respect to the first two, in their shapes. The
+        loss is a sum of two terms: the mean over the RoIs of -log softmax(class_logits)[label], and smooth L1 with beta
+        1/9 between a RoI's target deltas and the deltas of its true class, summed over the RoIs that are not background
+        (label 0) and divided by the number of all R. Without RoIs the gradients are empty.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a smallest failing input and a hint.
+    TypeError
+        If `function` is not callable.
+
+    References
+    ----------
+    Girshick, "Fast R-CNN", 2015, section 2.3.
     """
     run(
         "head_loss_gradient",
@@ -34,7 +52,7 @@ def _head_loss_gradient_of(
     class_logits: np.ndarray, box_deltas: np.ndarray, labels: np.ndarray, deltas: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     logits, moves = (Tensor(np.asarray(array, np.float64), requires_grad=True) for array in (class_logits, box_deltas))
-    rois = np.zeros((len(labels), 4))  # the loss does not look at where they are
+    rois = np.zeros((len(labels), 4))  # the loss does not read the boxes
     cls_loss, reg_loss = loss(logits, moves, [RoITargets(rois, labels, np.asarray(deltas, np.float64))])
     (cls_loss + reg_loss).backward()
     return np.asarray(logits.grad), np.asarray(moves.grad)
@@ -46,87 +64,86 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
     still = [0.0] * 4
 
     def one(labels: int, moves: list[float], hint: str) -> Case:
-        """One RoI without an opinion on the class, whose true class is off by `moves`, and the others by far more."""
+        """Return one RoI with equal class logits. Only the deltas of its true class are close to the target."""
         return _head_case(rng, np.zeros((1, classes)), [labels], [moves], hint)
 
     yield one(
         label,
         still,
-        "the box is right already, so all that is left is the class: all are equally likely here, "
-        "and the logit of the true one must rise, the others fall; and only the deltas of the true class are "
-        "held against the target, so those of the other classes have no slope, wherever they are",
+        "The box is already right, so only the class is left. All classes are equally likely here: the logit of the "
+        "true class must rise, the others must fall. Only the deltas of the true class are compared with the target, "
+        "so those of the other classes have derivative 0, whatever they are.",
     )
     yield one(
         0,
         [far, -far, near, 0],
-        "background learns its class as every other RoI does; but there is no box for "
-        "it to learn, so all its deltas have derivatives of 0, those of class 0 as well; nor may anything be "
-        "divided by the number of objects, which is 0 here",
+        "Background learns its class as every other RoI does. But it has no box to learn, so all its deltas have "
+        "derivative 0, those of class 0 as well. Do not divide by the number of objects, which is 0 here.",
     )
     yield one(
         label,
         [far, -far, 0, 0],
-        "far from the target smooth L1 is a straight line: its slope is the sign of "
-        "the difference, however large that is",
+        "Far from the target smooth L1 is a straight line. Its slope is the sign of the difference, however large "
+        "that is.",
     )
     yield one(
         label,
         [near, -near, 0, 0],
-        "near the target smooth L1 is a parabola, d^2 / (2 beta) with beta = 1/9: what is its slope?",
+        "Near the target smooth L1 is a parabola, d^2 / (2 beta) with beta = 1/9: what is its slope?",
     )
     yield _head_case(
         rng,
         _sixteenths(rng, 1, classes),
         [label],
         [still],
-        "the softmax of the row says how likely the head holds each class: compare it with what it should have said",
+        "The softmax of the row is the head's probability of each class. Compare it with the probabilities that it "
+        "should predict.",
     )
     yield _head_case(
         rng,
         _sixteenths(rng, 2, classes),
         [label, label + 1],
         [[far, 0, 0, 0], [0, -far, 0, 0]],
-        "each "
-        "RoI has a true class of its own, and both losses are divided by the number of RoIs: of RoIs, not "
-        "of coordinates, nor of classes",
+        "Each RoI has its own true class. Both losses are divided by the number of RoIs, not of coordinates or of "
+        "classes.",
     )
     yield _head_case(
         rng,
         _sixteenths(rng, 3, classes),
         [0, label, 0],
         [still, [far, near, 0, -far], still],
-        "both "
-        "losses are divided by the number of *all* RoIs, background included, though only one of these "
-        "has a box to learn",
+        "Both losses are divided by the number of *all* RoIs, background included, though only one of these has a box "
+        "to learn.",
     )
     yield _head_case(
         rng,
         _sixteenths(rng, 2, classes),
         [0, 0],
         [still, still],
-        "there are no objects: the boxes learn nothing, the classes do, and nothing may be divided by 0",
+        "There are no objects: the boxes learn nothing, the classes do, and nothing may be divided by 0.",
     )
     yield _head_case(
         rng,
         _sixteenths(rng, 1, classes) + 1000,
         [label],
         [still],
-        "exp(1000) is too large for any "
-        "float; the softmax does not change when the same number is taken from all logits of a row",
+        "exp(1000) is too large for any float. The softmax does not change when the same number is subtracted from "
+        "all logits of a row.",
     )
     yield _head_case(
         rng,
         _sixteenths(rng, 2, classes) + [[2000], [-2000]],
         [label, 0],
         [still, still],
-        "these rows lie far apart: what is taken from a row so that its exponentials fit must come from that row",
+        "These rows are far apart. The number that is subtracted from a row so that its exponentials fit must come "
+        "from that row.",
     )
     yield _head_case(
         rng,
         np.zeros((0, classes)),
         [],
         np.zeros((0, 4)),
-        "no RoIs at all are an ordinary input: the gradients have no rows, and nothing may be divided by 0",
+        "Zero RoIs are valid input: the gradients have no rows, and nothing may be divided by 0.",
     )
     whole = {
         "class_logits": rng.integers(-3, 4, (2, classes)),
@@ -134,7 +151,7 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
         "labels": np.array([label, 0]),
         "deltas": np.array([[9, -9, 9, 0], [0, 0, 0, 0]]),
     }
-    yield Case(whole, "whole numbers are numbers, too; a derivative is not whole")
+    yield Case(whole, "Integers are valid input, but a derivative is not an integer.")
     for count in (1, 2, 5, 20):
         labels = rng.integers(0, classes, count)
         moves = np.where(labels[:, None] > 0, rng.integers(-16, 17, (count, 4)) / 72, 0)
@@ -143,16 +160,16 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
             _sixteenths(rng, count, classes),
             labels.tolist(),
             moves,
-            "RoIs as they come: go through softmax, true class, slope and mean for this one by hand",
+            "These RoIs are random. Work out the softmax, the true class, the slope and the mean for this one by hand.",
         )
         if count == 2:
             outputs = {name: case.arguments[name].astype(np.float32) for name in ("class_logits", "box_deltas")}
-            case = Case({**case.arguments, **outputs}, "class logits and deltas come as float32 from a net")
+            case = Case({**case.arguments, **outputs}, "Class logits and deltas come as float32 from a network.")
         yield case
 
 
 def _head_case(rng: np.random.Generator, class_logits: np.ndarray, labels: list[int], moves: Any, hint: str) -> Case:
-    """RoIs that miss the deltas of their labels by `moves` (R, 4), and those of all other classes by more."""
+    """Return RoIs whose deltas miss the targets by `moves` (R, 4), and by more for all other classes."""
     rows, classes = class_logits.shape
     deltas = np.where(np.array(labels, int)[:, None] > 0, rng.integers(-16, 17, (rows, 4)) / 8, 0)
     box_deltas = deltas[:, None] + rng.choice([-1.0, 1.0], (rows, classes, 4)) * rng.integers(1, 9, (rows, classes, 4))
@@ -169,5 +186,5 @@ def _head_case(rng: np.random.Generator, class_logits: np.ndarray, labels: list[
 
 
 def _sixteenths(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Logits that float32 holds exactly, with 2000 added, too."""
+    """Draw logits that float32 represents exactly, also after adding 2000."""
     return rng.integers(-48, 49, shape) / 16

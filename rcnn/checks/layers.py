@@ -1,4 +1,4 @@
-"""Checks of what the layers of a backbone do: a convolution's gradients, and the pyramid's sum from the top down."""
+"""Checks of backbone operations: the gradients of a convolution, and the top-down sum of the pyramid."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from rcnn._ext.dispatch import original
 from rcnn.checks._engine import Case, Function, run
 from rcnn.nn import Tensor
 from rcnn.nn import functional as F
@@ -13,14 +14,27 @@ from rcnn.nn import functional as F
 # ---------------------------------------------------------------------- convolution
 
 
+@original
 def conv2d_backward(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(grad_out, x, weight, stride, padding)` gives a convolution's three gradients.
+    """Raise CheckFailed unless `function` returns the three gradients of a convolution.
 
-    The convolution does not turn its filters round (it is a cross-correlation) and adds a bias (O,) to each filter's
-    map. x: (N, C, H, W); weight: (O, C, kh, kw); stride, padding: whole numbers, the same along both sides, zeros for
-    padding; grad_out (N, O, H', W'): the gradient of a loss with respect to what came out, H' = (H + 2 padding - kh) //
-    stride + 1. Expected are the gradients with respect to x, weight and bias, each of the shape of its own. Raises
-    CheckFailed, which says what is wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(grad_out, x, weight, stride, padding)``. Takes the gradient of a loss with respect to the output, (N,
+        O, H', W'), the input (N, C, H, W), the filters (O, C, kh, kw), and two integers that hold for both axes.
+        Returns the gradients with respect to x, weight and bias, in their shapes. The convolution does not flip its
+        filters (it is a cross-correlation), pads with zeros and adds a bias (O,): H' = (H + 2 padding - kh) // stride +
+        1.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a smallest failing input and a hint.
+    TypeError
+        If `function` is not callable.
     """
     run(
         "conv2d_backward",
@@ -46,84 +60,85 @@ def _conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
         rng,
         (1, 1, 1, 1),
         (1, 1, 1),
-        "one number in, one weight, one number out: out = weight * x + bias; "
-        "what is its derivative with respect to each of the three, times what comes from above?",
+        "One element in, one weight, one element out: out = weight * x + bias. What is its derivative with respect to "
+        "each of the three, multiplied by the incoming gradient?",
     )
     yield _conv2d(
         rng,
         (1, 1, 2, 3),
         (1, 1, 1),
-        "the same weight and the same bias were used at every place of the "
-        "map: their gradients are sums over all places",
+        "The same weight and bias are used at every position of the map, so their gradients are sums over all "
+        "positions.",
     )
     yield _conv2d(
         rng,
         (1, 2, 1, 1),
         (3, 1, 1),
-        "every channel of the input goes into every filter: its gradient is a "
-        "sum over the filters, and weight[o, c] belongs to filter o and channel c",
+        "Every channel of the input goes into every filter, so its gradient is a sum over the filters. weight[o, c] "
+        "belongs to filter o and channel c.",
     )
     yield _conv2d(
         rng,
         (3, 2, 2, 1),
         (2, 1, 1),
-        "the filters are shared by all images of the batch: their gradients "
-        "are sums over the images, while each image has a gradient of its own",
+        "All images of the batch share the filters, so the filters' gradients are sums over the images. Each image "
+        "has its own gradient.",
     )
     yield _conv2d(
         rng,
         (1, 1, 3, 3),
         (1, 3, 3),
-        "here the filter lies on the whole map, and does not get turned round: "
-        "x[i, j] met weight[i, j], so x[i, j] hears from weight[i, j], and weight[i, j] from x[i, j]",
+        "Here the filter covers the whole map, and is not flipped: x[i, j] was multiplied by weight[i, j]. So x[i, j] "
+        "receives its gradient through weight[i, j], and weight[i, j] through x[i, j].",
     )
     yield _conv2d(
         rng,
         (1, 1, 4, 5),
         (1, 3, 3),
-        "windows overlap: a number that lies in several of them hears from each, and what it hears adds up",
+        "Windows overlap: an element that lies in several windows receives a gradient from each, and these add up.",
     )
     yield _conv2d(
         rng,
         (1, 2, 4, 6),
         (2, 2, 3),
-        "neither map nor filter is square here: rows go with the filter's height, columns with its width",
+        "Neither map nor filter is square here: rows go with the filter's height, columns with its width.",
     )
     yield _conv2d(
         rng,
         (1, 1, 3, 3),
         (1, 3, 3),
-        "with padding, windows reach over the border: what they send to the "
-        "zeros out there is lost, and the gradient has the shape of x",
+        "With padding, windows extend over the border. The gradient of the zeros outside is dropped, and the result "
+        "has the shape of x.",
         padding=1,
     )
     yield _conv2d(
         rng,
         (1, 1, 3, 4),
         (2, 1, 1),
-        "padding may be wider than the filter needs: the zeros have no gradient, but the bias has one from there, too",
+        "Padding may be wider than the filter needs. The zeros have no gradient, but the bias receives one from "
+        "there, too.",
         padding=2,
     )
     yield _conv2d(
         rng,
         (1, 1, 4, 6),
         (1, 2, 2),
-        "with a stride, window (i, j) begins at row i * stride, column j * stride",
+        "With a stride, window (i, j) begins at row i * stride, column j * stride.",
         stride=2,
     )
     yield _conv2d(
         rng,
         (1, 1, 6, 5),
         (1, 3, 3),
-        "the last rows or columns lie in no window, for the stride steps over "
-        "them: their gradient is 0, and the gradient still has the shape of x",
+        "The last rows or columns lie in no window, because the stride steps over them. Their gradient is 0, and the "
+        "gradient still has the shape of x.",
         stride=2,
     )
     yield _conv2d(
         rng,
         (2, 2, 6, 7),
         (2, 3, 3),
-        "stride and padding together: windows begin at i * stride - padding",
+        "Stride and padding together: windows begin at i * stride - padding.",
         stride=2,
         padding=1,
     )
@@ -131,13 +146,13 @@ def _conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
         rng,
         (1, 2, 3, 3),
         (2, 2, 2),
-        "whole numbers are numbers, too; a gradient of maps that are whole need not be whole",
+        "Integers are valid input, but a gradient of integer maps need not be an integer.",
     )
     yield Case(
         {**whole.arguments, "x": rng.integers(-4, 5, (1, 2, 3, 3)), "weight": rng.integers(-4, 5, (2, 2, 2, 2))},
         whole.hint,
     )
-    single = _conv2d(rng, (1, 2, 4, 4), (2, 3, 3), "maps come as float32 from a net", padding=1)
+    single = _conv2d(rng, (1, 2, 4, 4), (2, 3, 3), "Maps come as float32 from a network.", padding=1)
     yield Case(
         {
             name: value.astype(np.float32) if isinstance(value, np.ndarray) else value
@@ -153,8 +168,8 @@ def _conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
             rng,
             (n, channels, height, width),
             (filters, *kernel),
-            "maps as they come: choose one number of "
-            "the gradient that is wrong, and list the windows that its place lies in",
+            "These maps are random. Choose one wrong element of the gradient, and list the windows that contain its "
+            "position.",
             stride=int(rng.integers(1, 4)),
             padding=int(rng.integers(0, 3)),
         )
@@ -168,7 +183,7 @@ def _conv2d(
     stride: int = 1,
     padding: int = 0,
 ) -> Case:
-    """Maps of a shape (N, C, H, W), and `filters` (O, kh, kw)."""
+    """Return maps of `shape` (N, C, H, W) and `filters` (O, kh, kw)."""
     n, channels, *sides = shape
     count, *kernel = filters
     out = [(side + 2 * padding - k) // stride + 1 for side, k in zip(sides, kernel, strict=True)]
@@ -187,12 +202,29 @@ def _conv2d(
 # ---------------------------------------------------------------------- feature pyramid
 
 
+@original
 def top_down(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(finer, coarser)` gives the finer level plus the coarser one, enlarged to its size.
+    """Raise CheckFailed unless `function` adds the enlarged coarser level to the finer one.
 
-    finer: (N, C, H, W); coarser: (N, C, h, w), half as large, where H and W may be odd. It is enlarged by nearest
-    neighbours: row i of H shows row floor(i * h / H) of the coarser level, and columns alike. What comes out has the
-    shape of the finer level. Raises CheckFailed, which says what is wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(finer, coarser)``. Takes (N, C, H, W) and (N, C, h, w) maps, where h and w are about half of H and W,
+        which may be odd. Returns an array in the shape of `finer`. The coarser level is enlarged by nearest neighbours:
+        row i of H shows row floor(i * h / H), and columns alike.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a smallest failing input and a hint.
+    TypeError
+        If `function` is not callable.
+
+    References
+    ----------
+    Lin et al., "Feature Pyramid Networks for Object Detection", 2017, section 3.
     """
     run("top_down", function, _top_down_of, _top_down_cases(np.random.default_rng(seed)), rows=(("finer", "coarser"),))
 
@@ -204,36 +236,40 @@ def _top_down_of(finer: np.ndarray, coarser: np.ndarray) -> np.ndarray:
 
 def _top_down_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield _levels(
-        rng, (1, 1), (1, 1), (1, 1), "both levels have one place each: nothing is enlarged, and the two are added"
+        rng, (1, 1), (1, 1), (1, 1), "Both levels have one position each: nothing is enlarged, and the two are added."
     )
-    yield _levels(rng, (1, 1), (2, 2), (1, 1), "the coarser level's one number goes to every place of the finer one")
+    yield _levels(
+        rng, (1, 1), (2, 2), (1, 1), "The single element of the coarser level goes to every position of the finer one."
+    )
     yield _levels(
         rng,
         (1, 1),
         (4, 4),
         (2, 2),
-        "each number of the coarser level covers two by two neighbours of the "
-        "finer one, unchanged: nothing is blended, and no place is left out",
+        "Each element of the coarser level covers two by two neighbours of the finer one, unchanged: nothing is "
+        "blended, and no position is left out.",
     )
-    yield _levels(rng, (1, 1), (4, 6), (2, 3), "the levels need not be square: rows go with rows, columns with columns")
     yield _levels(
-        rng, (2, 3), (4, 2), (2, 1), "each channel of each image is enlarged for itself, along its last two axes"
+        rng, (1, 1), (4, 6), (2, 3), "The levels need not be square: rows go with rows, columns with columns."
+    )
+    yield _levels(
+        rng, (2, 3), (4, 2), (2, 1), "Each channel of each image is enlarged separately, along its last two axes."
     )
     yield _levels(
         rng,
         (1, 1),
         (3, 4),
         (2, 2),
-        "an odd height: the coarser level was rounded up, so twice its height "
-        "is one row more than the finer has; and what comes out has the finer level's size",
+        "An odd height: the coarser level was rounded up, so twice its height is one row too many. The result has the "
+        "finer level's size.",
     )
     yield _levels(
         rng,
         (1, 1),
         (4, 5),
         (2, 3),
-        "an odd width: the coarser level was rounded up, so twice its width is "
-        "one column more than the finer has; and what comes out has the finer level's size",
+        "An odd width: the coarser level was rounded up, so twice its width is one column too many. The result has "
+        "the finer level's size.",
     )
     height, width = (2 * rng.integers(3, 6, 2) - 1).tolist()
     yield _levels(
@@ -241,36 +277,34 @@ def _top_down_cases(rng: np.random.Generator) -> Iterator[Case]:
         (1, 1),
         (height, width),
         ((height + 1) // 2, (width + 1) // 2),
-        "odd sides: row i shows row "
-        "floor(i * h / H); write these down for every i, and mind that nothing is rounded up, nor moved by "
-        "half a row",
+        "Odd sides: row i shows row floor(i * h / H). Write these down for every i. Nothing is rounded up or shifted "
+        "by half a row.",
     )
     yield _levels(
         rng,
         (1, 1),
         (5, 7),
         (2, 3),
-        "odd sides of which the coarser level was rounded down: here twice its "
-        "side is too short, and row i shows row floor(i * h / H) all the same, for which the ratio of the "
-        "sides counts and not the number 2",
+        "Odd sides, and the coarser level was rounded down, so twice its side is too short here. Row i still shows "
+        "row floor(i * h / H): use the ratio of the sides, not the number 2.",
     )
     yield Case(
         {"finer": rng.integers(0, 9, (1, 2, 4, 4)), "coarser": _eighths(rng, (1, 2, 2, 2)) + 0.125},
-        "whole numbers are numbers, too; the sum with others is not whole",
+        "Integers are valid input, but the sum with floats is not an integer.",
     )
     yield Case(
         {
             "finer": _eighths(rng, (1, 2, 3, 3)).astype(np.float32),
             "coarser": _eighths(rng, (1, 2, 2, 2)).astype(np.float32),
         },
-        "maps come as float32 from a net",
+        "Maps come as float32 from a network.",
     )
     yield _levels(
         rng,
         (0, 2),
         (3, 4),
         (2, 2),
-        "no images at all are an ordinary input: nothing comes out, in the shape of the finer level",
+        "Zero images are valid input: the answer is empty, in the shape of the finer level.",
     )
     for _ in range(5):
         n, channels, h, w = rng.integers(1, 5, 4).tolist()
@@ -280,21 +314,21 @@ def _top_down_cases(rng: np.random.Generator) -> Iterator[Case]:
             (n, channels),
             size,
             (h, w),
-            "levels as they come: write down which row and which column of "
-            "the coarser level every place of the finer one shows",
+            "These levels are random. Write down the row and the column of the coarser level that every position of "
+            "the finer one shows.",
         )
 
 
 def _levels(
     rng: np.random.Generator, images: tuple[int, int], finer: tuple[int, int], coarser: tuple[int, int], hint: str
 ) -> Case:
-    """Two levels of the same (N, C) `images`, each of its own size; no sum of their numbers is 0."""
+    """Return two levels of the same (N, C) `images`, each with its own size; no sum of their elements is 0."""
     between_eighths = _eighths(rng, (*images, *coarser)) + 1 / 16
     return Case({"finer": _eighths(rng, (*images, *finer)), "coarser": between_eighths}, hint)
 
 
 def _eighths(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers of either sign that float32 holds exactly, none of them 0, 1 or -1; sizes are distinct."""
+    """Draw different sizes of either sign, none of them 0 or 1, which float32 represents exactly."""
     count = int(np.prod(shape))
     sizes = rng.permutation(np.delete(np.arange(max(count, 40) + 2), [0, 8]))[:count]
     return (sizes * rng.choice([-1, 1], count) / 8).reshape(shape)

@@ -1,4 +1,4 @@
-"""Checks of losses and of their gradients: smooth L1, both cross-entropies, the loss of the RPN's objectness."""
+"""Checks of losses and their gradients: smooth L1, both cross-entropies, and the objectness loss of the RPN."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from rcnn._ext.dispatch import original
 from rcnn.checks._engine import Case, Function, run
 from rcnn.nn import Tensor
 from rcnn.nn import functional as F
@@ -17,11 +18,29 @@ NOT_SAMPLED = -1
 # ---------------------------------------------------------------------- smooth L1
 
 
+@original
 def smooth_l1(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(prediction, target, beta)`, both (N, 4), gives the sum of their smooth L1, a number.
+    """Raise CheckFailed unless `function` returns the sum of the smooth L1 terms.
 
-    With d = prediction - target, a term is d^2 / (2 beta) where |d| < beta and |d| - beta / 2 elsewhere. Terms are
-    summed: what the sum is divided by is the business of whoever calls. Raises CheckFailed, which says what is wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(prediction, target, beta)``. Takes two (N, 4) arrays and returns a number. With d = prediction -
+        target, a term is d^2 / (2 beta) where |d| < beta, and |d| - beta / 2 elsewhere. The terms are summed; the
+        caller divides the sum.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a smallest failing input and a hint.
+    TypeError
+        If `function` is not callable.
+
+    References
+    ----------
+    Girshick, "Fast R-CNN", 2015, section 2.3, where beta is 1.
     """
     run(
         "smooth_l1",
@@ -32,11 +51,24 @@ def smooth_l1(function: Function, seed: int | None = None) -> None:
     )
 
 
+@original
 def smooth_l1_gradient(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(prediction, target, beta)`, both (N, 4), gives smooth L1's gradient, (N, 4).
+    """Raise CheckFailed unless `function` returns the gradient of smooth L1.
 
-    It is the derivative of the sum of all terms with respect to each number of the prediction. Raises CheckFailed,
-    which says what is wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(prediction, target, beta)``. Takes two (N, 4) arrays and returns the derivative of the sum of all
+        terms with respect to each element of `prediction`, (N, 4).
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a smallest failing input and a hint.
+    TypeError
+        If `function` is not callable.
     """
     run(
         "smooth_l1_gradient",
@@ -56,47 +88,47 @@ def _smooth_l1_gradient_of(prediction: np.ndarray, target: np.ndarray, beta: flo
 
 
 def _smooth_l1_cases(rng: np.random.Generator) -> Iterator[Case]:
-    yield _moved(rng, [0, 0, 0, 0], 1.0, "where prediction and target agree, nothing is lost")
+    yield _moved(rng, [0, 0, 0, 0], 1.0, "Prediction and target are equal, so the loss is 0.")
     far, near = float(rng.integers(3, 9)), float(rng.integers(1, 8)) / 8
-    yield _moved(rng, [near, 0, 0, 0], 1.0, "near the target the loss is a parabola: half the square, when beta is 1")
+    yield _moved(rng, [near, 0, 0, 0], 1.0, "Near the target the loss is a parabola: half the square, when beta is 1.")
     yield _moved(
         rng,
         [far, 0, 0, 0],
         1.0,
-        "far from the target the loss is a straight line, which must meet the "
-        "parabola where |d| is beta: at which height does it start there?",
+        "Far from the target the loss is a straight line. It must meet the parabola where |d| is beta: at which "
+        "height does it start there?",
     )
     yield _moved(
         rng,
         [-far, -near, 0, 0],
         1.0,
-        "a prediction below its target is as wrong as one above: it is the "
-        "size of the difference that counts, in the choice between the two forms as well as in each",
+        "A prediction below its target is as wrong as one above. Only the size of the difference counts, in the "
+        "choice between the two forms and in each form.",
     )
     yield _moved(
         rng,
         [near, far, -near, far + 1],
         1.0,
-        "the four numbers of a box each have a term of their own, and the terms are summed",
+        "Each of the four numbers of a box has its own term, and the terms are summed.",
     )
     yield _moved(
         rng,
         [near / 4, 0, 0, 0],
         0.25,
-        "beta is where the parabola ends and also how wide it is: with a "
-        "smaller beta the parabola is steeper, so that its slope is 1 at its end",
+        "Beta is where the parabola ends, and also sets how wide it is. A smaller beta makes the parabola steeper, so "
+        "that its slope is 1 where it ends.",
     )
     yield _moved(
         rng,
         [far, -far, 0, 0],
         0.5,
-        "the line lies beta / 2 below |d|: it must meet the parabola for every beta, not only for 1",
+        "The line lies beta / 2 below |d|. It must meet the parabola for every beta, not only for 1.",
     )
-    yield _moved(rng, [1.5, -1.25, 1.75, 0], 2.0, "the parabola reaches as far as beta, which may be larger than 1")
+    yield _moved(rng, [1.5, -1.25, 1.75, 0], 2.0, "The parabola reaches as far as beta, which may be larger than 1.")
     yield from _smooth_l1_others(
         rng,
-        "the sum over no boxes is 0",
-        "the loss of all rows is summed; what the sum is divided by is not this function's business",
+        "The sum over no boxes is 0.",
+        "The loss of all rows is summed. The caller divides the sum, not this function.",
     )
 
 
@@ -105,66 +137,66 @@ def _smooth_l1_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
         rng,
         [0, 0, 0, 0],
         1.0,
-        "where prediction and target agree the parabola has its lowest point: which slope has it there?",
+        "Prediction and target are equal, so the parabola is at its lowest point: what is the slope there?",
     )
     far, near = float(rng.integers(3, 9)), float(rng.integers(1, 8)) / 8
     yield _moved(
         rng,
         [near, 0, 0, 0],
         1.0,
-        "near the target the loss is a parabola, d^2 / 2 when beta is 1, and the "
-        "loss grows as the prediction moves away: what is its derivative with respect to the prediction?",
+        "Near the target the loss is a parabola, d^2 / 2 when beta is 1, and it grows as the prediction moves away. "
+        "What is its derivative with respect to the prediction?",
     )
     yield _moved(
         rng,
         [far, 0, 0, 0],
         1.0,
-        "far from the target the loss is a straight line: its slope no longer "
-        "depends on how far, which is why one bad box does not spoil a step",
+        "Far from the target the loss is a straight line. Its slope no longer depends on the distance, so one bad box "
+        "cannot dominate a step.",
     )
     yield _moved(
-        rng, [-near, 0, 0, 0], 1.0, "below the target the parabola falls: the slope has the sign of the difference"
+        rng, [-near, 0, 0, 0], 1.0, "Below the target the parabola falls: the slope has the sign of the difference."
     )
     yield _moved(
         rng,
         [-far, 0, 0, 0],
         1.0,
-        "below the target the line falls: the slope has the sign of the "
-        "difference, and which form holds is decided by its size",
+        "Below the target the line falls: the slope has the sign of the difference. Choose between the two forms by "
+        "its size.",
     )
-    yield _moved(rng, [near, far, -near, -far], 1.0, "each number of the prediction has a derivative of its own")
+    yield _moved(rng, [near, far, -near, -far], 1.0, "Each number of the prediction has its own derivative.")
     yield _moved(
         rng,
         [near / 4, 0, 0, 0],
         0.25,
-        "the parabola is d^2 / (2 beta), and beta stays in its derivative; "
-        "at |d| = beta the slope is 1, whatever beta is",
+        "The parabola is d^2 / (2 beta), and beta stays in its derivative. At |d| = beta the slope is 1 for every "
+        "beta.",
     )
     yield _moved(
         rng,
         [far, -far, 0, 0],
         0.5,
-        "the slope of the line is 1 or -1, whatever beta is: beta only moves the line up and down",
+        "The slope of the line is 1 or -1 for every beta. Beta only moves the line up and down.",
     )
-    yield _moved(rng, [1.5, -1.25, 1.75, 0], 2.0, "the parabola reaches as far as beta, which may be larger than 1")
+    yield _moved(rng, [1.5, -1.25, 1.75, 0], 2.0, "The parabola reaches as far as beta, which may be larger than 1.")
     yield from _smooth_l1_others(
         rng,
-        "no boxes at all have a gradient without rows",
-        "the loss is a sum, so a row's derivative does not know how many other rows there are",
+        "For zero boxes the gradient has no rows.",
+        "The loss is a sum, so a row's derivative does not depend on the number of rows.",
     )
 
 
 def _smooth_l1_others(rng: np.random.Generator, of_nothing: str, of_rows: str) -> Iterator[Case]:
-    """What is asked about the loss as well as about its gradient."""
+    """Yield the cases that the loss and its gradient share."""
     yield Case({"prediction": np.zeros((0, 4)), "target": np.zeros((0, 4)), "beta": 1.0}, of_nothing)
     yield Case({"prediction": _eighths(rng, (2, 4)), "target": _eighths(rng, (2, 4)) + 5, "beta": 1.0}, of_rows)
     yield Case(
         {"prediction": rng.integers(0, 4, (2, 4)), "target": rng.integers(4, 8, (2, 4)), "beta": 8.0},
-        "whole numbers are numbers, too; what comes out of a division is not whole",
+        "Integers are valid input, but the result of a division is not an integer.",
     )
     yield Case(
         {"prediction": _eighths(rng, (2, 4)).astype(np.float32), "target": _eighths(rng, (2, 4)), "beta": 1.0},
-        "predictions come as float32 from a net",
+        "Predictions come as float32 from a network.",
     )
     for count in (1, 3, 6, 20):
         yield Case(
@@ -178,25 +210,38 @@ def _smooth_l1_others(rng: np.random.Generator, of_nothing: str, of_rows: str) -
 
 
 def _moved(rng: np.random.Generator, differences: list[float], beta: float, hint: str) -> Case:
-    """One box (1, 4) that misses its target by `differences`."""
+    """Return a case of one box (1, 4) that misses its target by `differences`."""
     target = _eighths(rng, (1, 4))
     return Case({"prediction": target + differences, "target": target, "beta": beta}, hint)
 
 
 def _eighths(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers whose differences float32 holds exactly."""
+    """Draw numbers whose differences float32 represents exactly."""
     return rng.integers(-16, 17, shape) / 8
 
 
 # ---------------------------------------------------------------------- cross-entropy of classes
 
 
+@original
 def cross_entropy_gradient(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(logits, labels)`, (R, L) and (R,), gives the cross-entropy's gradient, (R, L).
+    """Raise CheckFailed unless `function` returns the gradient of the cross-entropy.
 
-    The loss is the mean over the rows of -log softmax(logits)[label]; labels are whole numbers in 0 .. L-1, and 0, the
-    background, is a class as any other. No rows have a gradient without rows. Raises CheckFailed, which says what is
-    wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(logits, labels)``. Takes (R, L) logits and (R,) integer labels in 0 .. L-1, and returns the
+        derivatives with respect to the logits, (R, L). The loss is the mean over the rows of -log
+        softmax(logits)[label]. Label 0, the background, is an ordinary class. Without rows the gradient has no rows.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a smallest failing input and a hint.
+    TypeError
+        If `function` is not callable.
     """
     run(
         "cross_entropy_gradient",
@@ -220,66 +265,81 @@ def _cross_entropy_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield rows(
         np.zeros((1, classes)),
         [label],
-        "all classes are equally likely here: raising the logit of the true "
-        "class makes the loss smaller, raising any other makes it larger, and raising all alike changes nothing",
+        "All classes are equally likely here. Raising the logit of the true class makes the loss smaller, raising any "
+        "other makes it larger, and raising all alike changes nothing.",
     )
     yield rows(
         _logits(rng, 1, classes),
         [label],
-        "the softmax of the row says how likely the net holds each class: "
-        "compare it with what it should have said, class by class",
+        "The softmax of the row is the network's probability of each class. Compare it, class by class, with the "
+        "probabilities that it should predict.",
     )
     yield rows(
-        _logits(rng, 1, classes), [0], "label 0 is the background, a class as any other: the head must learn to say it"
+        _logits(rng, 1, classes),
+        [0],
+        "Label 0 is the background, an ordinary class: the head must learn to predict it.",
     )
     yield rows(
         _logits(rng, 2, classes),
         [label, label],
-        "the loss is the mean over the rows, of which each has a softmax of its own: how much does one row count?",
+        "The loss is the mean over the rows, and each row has its own softmax. How much does one row count?",
     )
     yield rows(
         _logits(rng, 3, classes),
         [0, label, (label + 1) % classes],
-        "each row has its own true class: a row's label says nothing about the other rows",
+        "Each row has its own true class, and its label does not affect the other rows.",
     )
     yield rows(
         _logits(rng, 1, classes) + 1000,
         [label],
-        "exp(1000) is too large for any float; the softmax does not "
-        "change when the same number is taken from all logits of a row",
+        "exp(1000) is too large for any float. The softmax does not change when the same number is subtracted from "
+        "all logits of a row.",
     )
     yield rows(
         _logits(rng, 2, classes) + [[2000], [-2000]],
         [label, 0],
-        "these rows lie far apart: what is taken "
-        "from a row so that its exponentials fit must come from that row itself",
+        "These rows are far apart. The number that is subtracted from a row so that its exponentials fit must come "
+        "from that row itself.",
     )
     yield rows(
         np.zeros((0, classes)),
         [],
-        "no rows at all are an ordinary input: the mean over nothing must not become NaN, nor fail",
+        "Zero rows are valid input: the mean over no rows must not become NaN or raise an error.",
     )
     yield rows(
-        rng.integers(-3, 4, (2, classes)), [label, 0], "whole numbers are numbers, too; a probability is not whole"
+        rng.integers(-3, 4, (2, classes)), [label, 0], "Integers are valid input, but a probability is not an integer."
     )
-    yield rows(_logits(rng, 3, classes).astype(np.float32), [label, 0, label], "logits come as float32 from a net")
+    yield rows(_logits(rng, 3, classes).astype(np.float32), [label, 0, label], "Logits come as float32 from a network.")
     for count in (1, 2, 5, 30):
         yield rows(
             _logits(rng, count, classes),
             rng.integers(0, classes, count).tolist(),
-            "rows as they come: go through softmax, true class and mean for this row by hand",
+            "These rows are random. Work out the softmax, the true class and the mean for this row by hand.",
         )
 
 
 # ---------------------------------------------------------------------- cross-entropy of yes and no
 
 
+@original
 def binary_cross_entropy(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(logits, labels)`, both (A,), gives the mean binary cross-entropy, a number.
+    """Raise CheckFailed unless `function` returns the mean binary cross-entropy.
 
-    labels: 1 for an object, 0 for none. With p = sigmoid(logit), an anchor loses -log p where the label is 1 and
-    -log(1 - p) where it is 0; that must hold for logits of any size. The mean over nothing is 0. Raises CheckFailed,
-    which says what is wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(logits, labels)``. Takes (A,) logits and (A,) labels, 1 for an object and 0 for none, and returns a
+        number. With p = sigmoid(logit), the loss of an anchor is -log p if its label is 1 and -log(1 - p) if it is 0,
+        for logits of any size. The mean of no anchors is 0.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a smallest failing input and a hint.
+    TypeError
+        If `function` is not callable.
     """
     run(
         "binary_cross_entropy",
@@ -297,63 +357,86 @@ def _binary_cross_entropy_of(logits: np.ndarray, labels: np.ndarray) -> float:
 def _binary_cross_entropy_cases(rng: np.random.Generator) -> Iterator[Case]:
     z = float(rng.integers(2, 12)) / 4
     large = float(rng.integers(40, 60))
-    yield _anchors([0.0], [1], "a logit of 0 says one half: the natural logarithm of that, with which sign?")
+    yield _anchors(
+        [0.0],
+        [1],
+        "A logit of 0 is a probability of one half. What is its natural logarithm, and with which sign does it count?",
+    )
     yield _anchors(
         [z],
         [1],
-        "a logit is no probability yet: the sigmoid makes one of it, and the loss of an object is "
-        "small where that is near 1",
+        "A logit is not a probability. The sigmoid turns it into one, and the loss of an object is small where that "
+        "is near 1.",
     )
-    yield _anchors([-z], [0], "for an anchor without an object, 1 - p is the probability of the right answer")
-    yield _anchors([z], [0], "the surer the net is of an object where there is none, the more it loses")
-    yield _anchors([-z, z, 0.0], [1, 1, 0], "the loss is the mean over all anchors, those of both labels alike")
+    yield _anchors([-z], [0], "For an anchor without an object, 1 - p is the probability of the right answer.")
+    yield _anchors([z], [0], "The more certain the network is of an object where there is none, the larger the loss.")
+    yield _anchors([-z, z, 0.0], [1, 1, 0], "The loss is the mean over all anchors, with both labels alike.")
     yield _anchors(
-        [-large], [1], "a logit far on the wrong side: the loss grows as far as the logit does, and nothing cuts it off"
+        [-large],
+        [1],
+        "This logit is far on the wrong side. The loss grows as far as the logit does, and has no upper limit.",
     )
     yield _anchors(
         [large, 0.5],
         [0, 1],
-        "a logit far on the wrong side: here 1 - p is 0 in every float, and its "
-        "logarithm is lost; write log(1 - p) in terms of the logit before you compute it",
+        "This logit is far on the wrong side. Here 1 - p rounds to 0, so its logarithm is lost. Write log(1 - p) in "
+        "terms of the logit before you compute it.",
     )
     yield _anchors(
         [1000.0, 1000.0, z],
         [1, 0, 1],
-        "exp(1000) is too large for any float, and yet the loss of these is "
-        "finite; let only exponentials of numbers below 0 be computed",
+        "exp(1000) is too large for any float, but the loss of these is finite. Compute exponentials of numbers below "
+        "0 only.",
     )
     yield _anchors(
         [-1000.0, -1000.0, z],
         [1, 0, 0],
-        "exp(-z) is too large for any float where z is -1000, and yet the "
-        "loss of these is finite; let only exponentials of numbers below 0 be computed",
+        "exp(-z) is too large for any float where z is -1000, but the loss of these is finite. Compute exponentials "
+        "of numbers below 0 only.",
     )
-    yield _anchors([], [], "no anchors at all are an ordinary input: the mean over nothing is 0 here, not NaN")
+    yield _anchors([], [], "Zero anchors are valid input: the mean over no anchors is 0 here, not NaN.")
     yield Case(
         {"logits": rng.integers(1, 5, 3), "labels": np.array([1, 0, 1])},
-        "whole numbers are numbers, too; a loss is not whole",
+        "Integers are valid input, but a loss is not an integer.",
     )
     yield Case(
         {"logits": _logits(rng, 4).astype(np.float32), "labels": np.array([1, 0, 0, 1])},
-        "logits come as float32 from a net",
+        "Logits come as float32 from a network.",
     )
     for count in (1, 2, 8, 40):
         yield _anchors(
             _logits(rng, count).tolist(),
             rng.integers(0, 2, count).tolist(),
-            "anchors as they come: go through sigmoid, logarithm and mean for these by hand",
+            "These anchors are random. Work out the sigmoid, the logarithm and the mean for them by hand.",
         )
 
 
 # ---------------------------------------------------------------------- the loss of the RPN's objectness
 
 
+@original
 def rpn_loss_gradient(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(logits, labels)`, both (A,), gives the gradient of the RPN's objectness loss, (A,).
+    """Raise CheckFailed unless `function` returns the gradient of the RPN's objectness loss.
 
-    labels: 1 for an object, 0 for background, -1 for an anchor that was not sampled. The loss is the mean binary
-    cross-entropy over the anchors that were sampled; there is a derivative for each logit. If none was sampled, all are
-    0. Raises CheckFailed, which says what is wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(logits, labels)``. Takes (A,) logits and (A,) labels, 1 for an object, 0 for background, -1 for an
+        anchor that was not sampled. Returns the derivative for every logit, (A,). The loss is the mean binary
+        cross-entropy over the sampled anchors. If none was sampled, all derivatives are 0.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a smallest failing input and a hint.
+    TypeError
+        If `function` is not callable.
+
+    References
+    ----------
+    Ren et al., "Faster R-CNN", 2015, section 3.1.2.
     """
     run(
         "rpn_loss_gradient",
@@ -374,77 +457,76 @@ def _rpn_loss_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield _anchors(
         [0.0],
         [1],
-        "a larger logit makes the loss of an object smaller: which sign has the derivative? And "
-        "how far is one half from what it should be?",
+        "A larger logit makes the loss of an object smaller: which sign has the derivative? And how far is one half "
+        "from the label?",
     )
     yield _anchors(
         [z],
         [1],
-        "the derivative of -log(sigmoid) is simpler than the sigmoid's own: in the chain rule "
-        "nearly everything cancels",
+        "The derivative of -log(sigmoid) is simpler than the derivative of the sigmoid: in the chain rule nearly "
+        "everything cancels.",
     )
     yield _anchors(
         [z],
         [0],
-        "an anchor of the background pushes its logit down, the harder the surer it was; a "
-        "image without objects has only such anchors, and they teach as well",
+        "A background anchor pushes its logit down, and more strongly the more certain the network was. An image "
+        "without objects has only such anchors, and they contribute to the gradient as well.",
     )
     yield _anchors(
         [z, -z, 0.5],
         [1, 0, 0],
-        "the loss is the mean over the sampled anchors, positive and negative: how much does one of them count?",
+        "The loss is the mean over the sampled anchors, positive and negative. How much does one of them count?",
     )
     yield _anchors(
         [z, 0.5],
         [1, -1],
-        "an anchor that was not sampled has no part in the loss: moving its logit "
-        "changes nothing, nor does it count in the mean",
+        "An anchor that was not sampled has no part in the loss: moving its logit changes nothing, and it does not "
+        "count in the mean.",
     )
     yield _anchors(
         [z, 0.5, -z, z, -0.25],
         [-1, 0, -1, 1, 0],
-        "there is a derivative for every logit, in the order of "
-        "the anchors, and the mean is over those sampled: labels of -1 are neither objects nor background, "
-        "nor to be summed",
+        "There is a derivative for every logit, in the order of the anchors, and the mean is over the sampled ones. A "
+        "label of -1 is neither object nor background, and must not enter a sum.",
     )
     yield _anchors(
         [z, -z, 0.5],
         [-1, -1, -1],
-        "no anchor was sampled: the loss is 0 whatever the logits, so every "
-        "derivative is 0, and nothing may be divided by 0",
+        "No anchor was sampled, so the loss is 0 for any logits and every derivative is 0. Nothing may be divided by "
+        "0.",
     )
     yield _anchors(
         [1000.0, -1000.0],
         [0, 1],
-        "exp(1000) is too large for any float; let only exponentials of numbers below 0 be computed",
+        "exp(1000) is too large for any float. Compute exponentials of numbers below 0 only.",
     )
     yield _anchors(
         [-1000.0, 1000.0, z],
         [0, 1, 0],
-        "exp(1000) is too large for any float; let only exponentials of numbers below 0 be computed",
+        "exp(1000) is too large for any float. Compute exponentials of numbers below 0 only.",
     )
-    yield _anchors([], [], "no anchors at all are an ordinary input: the gradient is as empty as they are")
+    yield _anchors([], [], "Zero anchors are valid input: the gradient is empty, too.")
     yield Case(
         {"logits": rng.integers(-3, 4, 3), "labels": np.array([1, 0, -1])},
-        "whole numbers are numbers, too; a derivative is not whole",
+        "Integers are valid input, but a derivative is not an integer.",
     )
     yield Case(
         {"logits": _logits(rng, 4).astype(np.float32), "labels": np.array([1, 0, -1, 1])},
-        "logits come as float32 from a net",
+        "Logits come as float32 from a network.",
     )
     for count in (1, 3, 10, 50):
         yield _anchors(
             _logits(rng, count).tolist(),
             rng.integers(-1, 2, count).tolist(),
-            "anchors as they come: go through sigmoid, label and mean for these by hand",
+            "These anchors are random. Work out the sigmoid, the label and the mean for them by hand.",
         )
 
 
-# ---------------------------------------------------------------------- what they share
+# ---------------------------------------------------------------------- shared helpers
 
 
 def _gradient(loss: Callable[[Tensor], Tensor], at: np.ndarray) -> np.ndarray:
-    """The gradient of a scalar `loss` with respect to the array that it is taken at, of that array's shape."""
+    """Return the gradient of a scalar `loss` at the array `at`, in the shape of `at`."""
     moved = Tensor(_as_float(at), requires_grad=True)
     loss(moved).backward()
     return np.asarray(moved.grad)
@@ -459,5 +541,5 @@ def _anchors(logits: list[float], labels: list[int], hint: str) -> Case:
 
 
 def _logits(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Logits of any shape, of either sign, that float32 holds exactly, with 1000 added, too."""
+    """Draw logits of either sign in any shape, which float32 represents exactly, also after adding 1000."""
     return rng.integers(-48, 49, shape) / 16

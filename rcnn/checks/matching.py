@@ -1,4 +1,4 @@
-"""Checks of what each box is to learn: the object it is matched to, and the random minibatch."""
+"""Checks of training targets: the object that each box is matched to, and the random minibatch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rcnn import matching
+from rcnn._ext.dispatch import original
 from rcnn.checks._chance import DRAWS, Seeded, unlike_chance, unrepeated
 from rcnn.checks._engine import Case, CheckFailed, Failure, Function, answer, check_callable, message, run
 
@@ -17,13 +18,30 @@ HIGH, LOW = 0.75, 0.25  # exact in every precision
 Choice = tuple[tuple[int, ...], tuple[int, ...]]  # positive, negative
 
 
+@original
 def match(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(iou, high, low, force_best=False)`, `iou` (A, G), gives each box's object, (A,).
+    """Raise CheckFailed unless `function` matches each box to its object.
 
-    The index of the object that a box overlaps most, the first of equals, if that IoU is at least `high`; -1 where it
-    is below `low`; -2 in between. With `force_best`, every box that has the highest IoU with some object, ties
-    included, is matched to its own best object, too; an object that no box overlaps forces nothing. Raises CheckFailed,
-    which says what is wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(iou, high, low, force_best=False)``. Takes IoUs (A, G) and returns one integer per box, (A,): the
+        index of the object with the highest IoU (ties keep the first) if that IoU is at least `high`, -1 if it is below
+        `low`, -2 in between. With `force_best`, every box that has the highest IoU with some object, ties included, is
+        matched to its own best object, too. An object that no box overlaps forces nothing.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a smallest failing input and a hint.
+    TypeError
+        If `function` is not callable.
+
+    References
+    ----------
+    Ren et al., "Faster R-CNN", 2015, section 3.1.2.
     """
     run("match", function, matching.match, _match_cases(np.random.default_rng(seed)), rows=(("iou",),))
 
@@ -38,58 +56,60 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
     middle, below, least = (round(float(rng.uniform(*span)), 3) for span in ((0.4, 0.7), (0.12, 0.2), (0.02, 0.1)))
     yield boxes(
         [[above]],
-        "a box that overlaps the only object well: what is asked for is the object's index, and indices count from 0",
+        "The box overlaps the only object well. The answer is the object's index, and indices count from 0.",
     )
     yield boxes(
         [[below]],
-        "an IoU below `low` makes a box background, -1, whatever the other boxes have, unless "
-        "`force_best` is asked for",
+        "An IoU below `low` makes a box background, -1, whatever the IoUs of the other boxes, unless `force_best` is "
+        "set.",
     )
-    yield boxes([[middle]], "an IoU between `low` and `high` is neither one nor the other: such a box is ignored, -2")
-    yield boxes([[HIGH]], "an IoU of exactly `high`: a box is matched if its IoU is *at least* that")
-    yield boxes([[LOW]], "an IoU of exactly `low`: a box is background if its IoU is *below* that")
-    yield boxes([[0.5]], "where `high` and `low` are the same nothing lies in between", high=0.5, low=0.5)
+    yield boxes(
+        [[middle]], "An IoU between `low` and `high` is neither positive nor background: such a box is ignored, -2."
+    )
+    yield boxes([[HIGH]], "The IoU is exactly `high`: a box is matched if its IoU is *at least* that.")
+    yield boxes([[LOW]], "The IoU is exactly `low`: a box is background if its IoU is *below* that.")
+    yield boxes([[0.5]], "If `high` and `low` are equal, nothing lies in between.", high=0.5, low=0.5)
     for row in ([above, more], [more, above]):
         yield boxes(
-            [row], "rows are boxes, columns are objects: one answer for the row, the column where the IoU is highest"
+            [row], "Rows are boxes, columns are objects. Each row has one answer: the column where the IoU is highest."
         )
-    yield boxes([[below, above, above]], "two objects which the box overlaps alike: the first of them is taken")
+    yield boxes([[below, above, above]], "The box overlaps two objects equally. Ties keep the first.")
     yield boxes(
         [[below, above], [middle, below], [least, more], [below, least]],
-        "each box by itself: several boxes may have the same object, and an object may have none",
+        "Match each box separately: several boxes may have the same object, and an object may have none.",
     )
-    yield boxes(np.zeros((3, 0)), "an image without objects is an ordinary input: every box is background")
-    yield boxes(np.zeros((0, 2)), "no boxes at all is an ordinary input: the answer is empty")
+    yield boxes(np.zeros((3, 0)), "An image without objects is valid input: every box is background.")
+    yield boxes(np.zeros((0, 2)), "Zero boxes are valid input: the answer is empty.")
     yield boxes(
         [[below], [least]],
-        "`force_best`: an object that no box overlaps by `high` still is learned, from the box that overlaps it most",
+        "`force_best`: an object that no box overlaps by `high` is still matched, by the box that overlaps it most.",
         True,
     )
     yield boxes(
         [[least], [middle]],
-        "`force_best`: an object that no box overlaps by `high` still is learned, from "
-        "the box that overlaps it most, though the box lies between the thresholds",
+        "`force_best`: an object that no box overlaps by `high` is still matched, by the box that overlaps it most, "
+        "although that box lies between the thresholds.",
         True,
     )
     yield boxes(
         [[below], [least], [below]],
-        "`force_best`: two boxes tie for the best IoU with the object, and both are forced",
+        "`force_best`: two boxes tie for the best IoU with the object, and both are forced.",
         True,
     )
     yield boxes(
         [[middle, below], [above, least]],
-        "`force_best`: the first box is the best that the second object "
-        "has, and so becomes positive; but it is matched to the object that it overlaps most itself",
+        "`force_best`: the first box has the second object's best IoU, and so becomes positive. But it is matched to "
+        "the object that it overlaps most itself.",
         True,
     )
     yield boxes(
         [[more, 0], [below, 0]],
-        "`force_best`: no box overlaps the second object, so all of them tie at 0; such an object forces nothing",
+        "`force_best`: no box overlaps the second object, so all of them tie at 0. Such an object forces nothing.",
         True,
     )
-    yield boxes(np.zeros((2, 0)), "`force_best` without objects: nothing is forced", True)
-    yield boxes(np.zeros((0, 2)), "`force_best` without boxes: there is no best one, and the answer is empty", True)
-    yield boxes([[below], [least]], "`force_best=False`: nothing is forced", False)
+    yield boxes(np.zeros((2, 0)), "`force_best` without objects: nothing is forced.", True)
+    yield boxes(np.zeros((0, 2)), "`force_best` without boxes: there is no best box, and the answer is empty.", True)
+    yield boxes([[below], [least]], "`force_best=False`: nothing is forced.", False)
     for count, dtype in ((3, np.float32), (2, np.float64), (5, np.float64), (12, np.float64)):
         for force_best in (False, True):
             yield Case(
@@ -99,32 +119,49 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
                     "low": 0.3,
                     "force_best": force_best,
                 },
-                "go through this by hand: each row's best object and its IoU; then, "
-                "with `force_best`, each column's highest IoU and the rows that have it",
+                "Work this out by hand: each row's best object and its IoU; then, with `force_best`, each column's "
+                "highest IoU and the rows that have it.",
             )
 
 
 def _overlaps(rng: np.random.Generator, boxes: int, objects: int) -> np.ndarray:
-    """IoUs (A, G) with ties and zeros, none within 0.02 of 0.7 or 0.3."""
+    """Draw IoUs (A, G) with ties and zeros, none within 0.02 of 0.7 or 0.3."""
     return np.asarray(rng.choice([0, 0, 0.04, 0.08, 0.15, 0.22, 0.35, 0.45, 0.5, 0.6, 0.75, 0.9], (boxes, objects)))
 
 
 # ---------------------------------------------------------------------- a random minibatch
 
 
+@original
 def sample(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(labels, size, positive_fraction, rng)`, (A,), chooses as `rcnn.matching.sample` does.
+    """Raise CheckFailed unless `function` samples as `rcnn.matching.sample` does.
 
-    It gives (positive, negative), two sorted rows of indices of `labels`: at most `int(size * positive_fraction)` of
-    those with a label of 1 and above, and of those with label 0 as many as make the two `size` together. Where either
-    kind runs short, all of it is chosen. The choice is drawn from `rng` alone, without repetition, every candidate with
-    the same probability. Raises CheckFailed, which says what is wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(labels, size, positive_fraction, rng)``. Takes (A,) labels and returns (positive, negative), two
+        sorted arrays of indices into `labels`. At most `int(size * positive_fraction)` have labels of 1 and above;
+        indices with label 0 fill the batch up to `size`. If there are too few of either kind, all of them are chosen.
+        The choice is drawn from `rng` alone, without replacement, and every candidate has the same probability.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a failing input and a hint.
+    TypeError
+        If `function` is not callable.
+
+    References
+    ----------
+    Ren et al., "Faster R-CNN", 2015, section 3.1.3.
     """
     check_callable("sample", function)
     seeds = np.random.default_rng(seed)
     for case in _sample_cases(seeds):
         _choice(function, case, case.arguments["rng"].made())
-    hint = "this went well with other numbers from `rng`: what does your function do with an unlikely one?"
+    hint = "This worked with other numbers from `rng`. How does your function handle an unlikely one?"
     many = _sample_case(_labels(seeds, 26, 26, 5), 12, 0.5, seeds, hint)
     _raise_if(
         unrepeated(partial(_choice, function, many), many.arguments["rng"], "boxes") or _unmoved(function, many), many
@@ -148,38 +185,40 @@ def _sample_cases(rng: np.random.Generator) -> Iterator[Case]:
         0,
         8,
         0.5,
-        "there are plenty of both: `size` boxes in all, the fraction of them positive and the "
-        "rest negative; too many of one kind leave no room for the other",
+        "There are enough of both: `size` boxes in total, the fraction of them positive and the rest negative. Too "
+        "many of one kind leave no room for the other.",
     )
-    yield boxes(15, 15, 0, 8, 0.25, "the fraction is that of the positives, and of `size`, not of the candidates")
-    yield boxes(9, 9, 0, 7, 0.5, "*at most* the fraction is positive: half of 7 is not whole, and is rounded down")
-    yield boxes(9, 9, 6, 8, 0.5, "boxes labelled below 0 are ignored, and never chosen")
+    yield boxes(15, 15, 0, 8, 0.25, "The fraction is that of the positives, and of `size`, not of the candidates.")
+    yield boxes(
+        9, 9, 0, 7, 0.5, "*At most* the fraction is positive: half of 7 is not a whole number, and is rounded down."
+    )
+    yield boxes(9, 9, 6, 8, 0.5, "Boxes with a label below 0 are ignored, and never chosen.")
     labels = _labels(rng, 6, 9, 0)
     yield _sample_case(
         np.where(labels == 1, rng.integers(2, 6, labels.shape), labels),
         8,
         0.5,
         rng,
-        "labels of 1 and above are classes of objects: all of them are positive",
+        "Labels of 1 and above are classes of objects: all of them are positive.",
     )
-    yield boxes(1, 12, 2, 8, 0.5, "there are fewer positives than the fraction allows: negatives fill the batch up")
-    yield boxes(0, 9, 2, 4, 0.5, "there are no positives: the whole batch is negative")
+    yield boxes(1, 12, 2, 8, 0.5, "There are fewer positives than the fraction allows: negatives fill the batch up.")
+    yield boxes(0, 9, 2, 4, 0.5, "There are no positives: the whole batch is negative.")
     yield boxes(
         9,
         2,
         2,
         8,
         0.5,
-        "there are fewer negatives than room for them: all of them are chosen, and no more "
-        "positives than the fraction allows in their place",
+        "There are too few negatives to fill the batch. All of them are chosen, and no more positives than the "
+        "fraction allows.",
     )
-    yield boxes(3, 0, 2, 8, 0.5, "there are no negatives: the batch is smaller than `size`")
-    yield boxes(2, 2, 2, 20, 0.5, "there are fewer candidates than `size`: all of them are chosen")
-    yield boxes(0, 0, 3, 4, 0.5, "nothing can be chosen: both rows are empty")
-    yield boxes(0, 0, 0, 4, 0.5, "no boxes at all is an ordinary input: both rows are empty")
-    yield boxes(5, 5, 0, 0, 0.5, "a batch of 0 boxes has none of either")
-    yield boxes(5, 5, 0, 4, 0.0, "a fraction of 0 allows no positives")
-    yield boxes(5, 5, 0, 4, 1.0, "a fraction of 1 leaves room for negatives only where positives run short")
+    yield boxes(3, 0, 2, 8, 0.5, "There are no negatives: the batch is smaller than `size`.")
+    yield boxes(2, 2, 2, 20, 0.5, "There are fewer candidates than `size`: all of them are chosen.")
+    yield boxes(0, 0, 3, 4, 0.5, "There are no candidates: both arrays are empty.")
+    yield boxes(0, 0, 0, 4, 0.5, "Zero boxes are valid input: both arrays are empty.")
+    yield boxes(5, 5, 0, 0, 0.5, "A batch of 0 boxes has none of either kind.")
+    yield boxes(5, 5, 0, 4, 0.0, "A fraction of 0 allows no positives.")
+    yield boxes(5, 5, 0, 4, 1.0, "A fraction of 1 leaves room for negatives only where there are too few positives.")
     for count in (4, 16, 64):
         positive, negative, ignored = rng.integers(0, count, 3).tolist()
         yield boxes(
@@ -188,7 +227,7 @@ def _sample_cases(rng: np.random.Generator) -> Iterator[Case]:
             ignored,
             count,
             0.25,
-            "count the positives and the negatives among `labels`: how many of each does the batch hold?",
+            "Count the positives and the negatives among `labels`. How many of each does the batch hold?",
         )
 
 
@@ -199,12 +238,12 @@ def _sample_case(labels: np.ndarray, size: int, fraction: float, rng: np.random.
 
 
 def _labels(rng: np.random.Generator, positive: int, negative: int, ignored: int) -> np.ndarray:
-    """So many labels of 1, 0 and -1, mixed."""
+    """Draw these numbers of labels 1, 0 and -1, shuffled."""
     return rng.permutation(np.repeat([1, 0, -1], [positive, negative, ignored]))
 
 
 def _choice(function: Function, case: Case, rng: np.random.Generator) -> Choice:
-    """What `function` chooses with `rng`; raises CheckFailed for what is wrong with it whatever `rng` draws."""
+    """Return the choice that `function` makes with `rng`; raise CheckFailed if it is invalid."""
     labels, size, fraction, _ = case.arguments.values()
     got, failure = answer(function, case, rng=rng)
     _raise_if(failure, case)
@@ -214,11 +253,11 @@ def _choice(function: Function, case: Case, rng: np.random.Generator) -> Choice:
 
 
 def _judge(got: Any, labels: np.ndarray, size: int, fraction: float) -> Failure | None:
-    """What is wrong with the choice `got`, leaving aside how likely it was; None if nothing is."""
+    """Return the mistake in a choice, whatever its probability, or None."""
     if got is None:
-        return Failure("gives None", hint="a function without `return` gives None")
+        return Failure("returns None", hint="A function without `return` returns None.")
     if not isinstance(got, (tuple, list)) or len(got) != 2:
-        return Failure("must give two things, (positive, negative)", got)
+        return Failure("must return two arrays, (positive, negative)", got)
     positives = min(int((labels >= 1).sum()), int(size * fraction))
     counts = (positives, min(int((labels == 0).sum()), size - positives))
     for part, kind, allowed, count in zip(
@@ -231,45 +270,43 @@ def _judge(got: Any, labels: np.ndarray, size: int, fraction: float) -> Failure 
 
 
 def _examine_part(part: Any, kind: str, allowed: np.ndarray, count: int) -> Failure | None:
-    """What is wrong with the indices of one kind; `allowed` (A,) says which boxes are of it."""
+    """Return the mistake in the indices of one kind, or None; `allowed` (A,) marks the boxes of that kind."""
     try:
         indices = np.asarray(part)
     except ValueError:  # rows of different lengths
         indices = np.zeros((0, 0))
     if indices.ndim != 1 or indices.size and indices.dtype.kind not in "iu":
         return Failure(
-            f"must give the {kind} boxes as a row of whole numbers",
+            f"must return the {kind} boxes as a 1-D array of integers",
             part,
-            hint="indices are asked for, the "
-            "places where the chosen boxes stand among `labels`; not a mask, and not the labels",
+            hint="Return indices, the positions of the chosen boxes in `labels`, not a mask and not the labels.",
         )
     if not all(0 <= index < len(allowed) and allowed[index] for index in indices.tolist()):
         return Failure(
-            f"chooses boxes as {kind} that are not",
+            f"chooses boxes as {kind} that are not {kind}",
             part,
-            hint="look up the label of each index: positive "
-            "is 1 and above, negative is 0, and what lies below 0 is ignored; and a place among the "
-            "candidates is not yet an index of `labels`",
+            hint="Look up the label of each index: positive is 1 and above, negative is 0, and a label below 0 is "
+            "ignored. A position among the candidates is not yet an index into `labels`.",
         )
     if len(set(indices.tolist())) < len(indices):
         return Failure(
             f"chooses a {kind} box more than once",
             part,
-            hint="the boxes are drawn without repetition: what was drawn is not put back",
+            hint="The boxes are drawn without replacement: a drawn box is not put back.",
         )
     if len(indices) != count:
-        return Failure(f"chooses {len(indices)} {kind} boxes; {count} are expected", part)
+        return Failure(f"chooses {len(indices)} {kind} boxes; expected {count}", part)
     if indices.tolist() != sorted(indices.tolist()):
         return Failure(
-            f"gives the {kind} boxes out of order",
+            f"returns the {kind} boxes out of order",
             part,
-            hint="which boxes are chosen is left to chance, the order in which they are given is not: it rises",
+            hint="The choice is random, but the order of the indices is not: they ascend.",
         )
     return None
 
 
 def _unmoved(function: Function, case: Case) -> Failure | None:
-    """A failure if generators that draw differently all lead to one choice of either kind."""
+    """Return a failure if generators with different draws all lead to one choice of either kind."""
     first = case.arguments["rng"].seed
     choices = [_choice(function, case, np.random.default_rng(first + i)) for i in range(5)]
     for number, kind in enumerate(("positive", "negative")):
@@ -277,14 +314,14 @@ def _unmoved(function: Function, case: Case) -> Failure | None:
             return Failure(
                 f"chooses the same {kind} boxes whatever `rng` draws",
                 np.array(choices[0][number]),
-                hint="which of the candidates are chosen is left to chance, and chance comes from `rng`: "
-                "not from the order of the boxes, nor from a generator of your own",
+                hint="The choice is random, and randomness comes from `rng`: not from the order of the boxes, and not "
+                "from a generator of your own.",
             )
     return None
 
 
 def _unequal(function: Function, case: Case) -> Failure | None:
-    """A failure if some candidates, or some sets of them, are chosen more often than chance explains."""
+    """Return a failure if chance does not explain how often a candidate, or a set of them, is chosen."""
     labels, rng = case.arguments["labels"], case.arguments["rng"].made()
     choices = [_choice(function, case, rng) for _ in range(DRAWS)]
     for number, (kind, candidates) in enumerate((("positive", labels >= 1), ("negative", labels == 0))):
@@ -295,14 +332,14 @@ def _unequal(function: Function, case: Case) -> Failure | None:
         if (unlike & candidates).any():
             index = int((unlike & candidates).argmax())
             return Failure(
-                f"chooses box {index}, which is {kind}, {counts[index]} times in {DRAWS}; about "
-                f"{DRAWS * share:.0f} are expected",
-                hint="every candidate must be as likely to be chosen "
-                "as every other, wherever it stands; look at the first and the last",
+                f"chooses box {index}, which is {kind}, {counts[index]} times in {DRAWS}; "
+                f"expected about {DRAWS * share:.0f}",
+                hint="Every candidate must have the same probability, wherever it is in the array. Look at the first "
+                "and the last.",
             )
         if len(set(drawn)) < math.comb(int(candidates.sum()), len(drawn[0])):
             return Failure(
                 f"never chooses some sets of {kind} boxes in {DRAWS} draws",
-                hint="each box is as likely as every other, but not each set of them: do neighbours come together?",
+                hint="Each box is equally likely, but not each set of boxes: are neighbours chosen together?",
             )
     return None

@@ -1,4 +1,4 @@
-"""Checks of what is done with a folder of one's own: faulty annotations that are mended, anchors that are fitted."""
+"""Checks for a learner's own folder of images: faulty annotations that are repaired, anchors that are fitted."""
 
 from __future__ import annotations
 
@@ -12,26 +12,40 @@ from typing import Any
 import numpy as np
 
 from rcnn import anchors, evaluate
+from rcnn._ext.dispatch import original
 from rcnn.checks._engine import Case, CheckFailed, Failure, Function, attempt, check_callable, message
 from rcnn.data import Annotations, Record, Shapes, read_annotations, validate, write_voc
 from rcnn.transform import Size, resized_size
 
 PAGES, POOL, PAGE_SIZE = 11, 40, (64, 96)
-OF_ALL = ("no-images", "no-objects", "unused-class", "mostly-empty")  # what follows where too much was left out
+OF_ALL = ("no-images", "no-objects", "unused-class", "mostly-empty")  # problems that follow if too much was left out
 ARRAYS = ("boxes", "labels", "difficult", "crowd", "truncated", "areas")  # of a record, a row per object
-A_ROW_EACH = "every array of a record has a row for each of its objects, and `names` an entry"
-NEAR = 1.0  # pixels by which a mended box may differ from the true one
-STRIDE, IMAGES_TO_FIT, OBJECTS, SPREAD = 8, 40, 6, (2.4, 2.0)  # of sizes, of ratios: the largest over the smallest
+A_ROW_EACH = "Every array of a record has a row for each of its objects, and `names` an entry."
+NEAR = 1.0  # pixels by which a repaired box may differ from the true one
+STRIDE, IMAGES_TO_FIT, OBJECTS, SPREAD = 8, 40, 6, (2.4, 2.0)  # SPREAD: the largest over the smallest size, and ratio
 MOST = 3  # sizes, and ratios
 ASKED = {0.5: 0.99, 0.7: 0.90}  # recall of the anchors by IoU
 
 
+@original
 def repair(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(annotations)` gives `rcnn.data.Annotations` that are mended: see `FAULTS`.
+    """Raise CheckFailed unless `function` repairs annotations with the faults in `FAULTS`.
 
-    The validator must find nothing in them, and what could be saved must be there: boxes to within a pixel, labels,
-    names, marks and the image's size. What was passed must stay as it was. Raises CheckFailed, which says what is
-    wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(annotations)``. Takes damaged `rcnn.data.Annotations` and returns repaired ones. The validator must
+        find no problem in them, and every record and object that can be saved must be present: boxes to within a pixel,
+        labels, names, flags and the image's size. The function must not change its argument.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a failing input and a hint.
+    TypeError
+        If `function` is not callable.
     """
     check_callable("repair", function)
     damaged, truth, planted = _damaged(np.random.default_rng(seed))
@@ -41,35 +55,48 @@ def repair(function: Function, seed: int | None = None) -> None:
         raise _failed(
             None,
             failure.sentence,
-            "one fault after another, on one record at a time: the validator tells "
-            "which are left, and the notebook what each looks like",
+            "Repair one fault after another, on one record at a time. The validator reports which are left, and the "
+            "notebook shows what each looks like.",
         )
     if got is None:
-        raise _failed(None, "gives None", "a function without `return` gives None")
+        raise _failed(None, "returns None", "A function without `return` returns None.")
     if not isinstance(got, Annotations):
         raise _failed(
             None,
-            f"gives {type(got).__name__}; Annotations are expected",
-            "`dataclasses.replace(annotations, records=[...])` makes new Annotations of new records",
+            f"returns {type(got).__name__}; expected Annotations",
+            "`dataclasses.replace(annotations, records=[...])` makes new Annotations from new records.",
         )
     for old, new in zip(before.records, damaged.records, strict=False):
         if len(before.records) != len(damaged.records) or not _equal(old, new):
             raise _failed(
                 old,
-                "changes the annotations that it was given",
-                "work on copies: an array that is written into is the same array in the record that it came from",
+                "changes the annotations that were passed",
+                "Work on copies. An array that you write into is the same array as in the original record.",
             )
     _check_order_of_sizes(got)
     _check_problems(got, planted)
     _check_truth(got, truth, planted)
 
 
+@original
 def choose_anchors(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(dataset, strides, min_size, max_size)` gives (sizes, ratios) that cover more images.
+    """Raise CheckFailed unless `function` chooses anchors that also fit new images.
 
-    At most `MOST` sizes, in pixels of the batch, and as many ratios, height / width. On images of the same kind that
-    the function has not seen, the share of objects with an anchor of an IoU of 0.5, and of 0.7, must reach `ASKED`.
-    Raises CheckFailed, which says what is wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(dataset, strides, min_size, max_size)``. Returns (sizes, ratios): at most `MOST` sizes in pixels of
+        the batch, and at most as many ratios, height / width. On new images of the same kind, the share of objects with
+        an anchor at IoU 0.5, and at 0.7, must reach `ASKED`.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a failing input and a hint.
+    TypeError
+        If `function` is not callable.
     """
     check_callable("choose_anchors", function)
     rng = np.random.default_rng(seed)
@@ -79,24 +106,24 @@ def choose_anchors(function: Function, seed: int | None = None) -> None:
         _check_choice(function, dataset, others, kind.min_size)
 
 
-# ---------------------------------------------------------------------- annotations that are mended
+# ---------------------------------------------------------------------- repaired annotations
 
-FAULTS: Mapping[str, str] = {  # what a learner's function has to mend, and what to think about
-    "missing": "the image's file is not there: such a record cannot be saved, so it is left out; all others can be",
-    "capitals": "the class is written with other capitals, so the object has the label -1; both its name and its label "
-    "are to be those of the class",
-    "exchanged": "two corners were exchanged, x1 with x2 or y1 with y2: the object is still there, between the smaller "
-    "and the larger",
-    "beyond": "the box reaches beyond its image: it is to end at the border",
-    "other-size": "the annotation was made for an image of another size: boxes are to be multiplied by the file's "
-    "width or height over the stated one, and the record is to state the file's; cut boxes only then",
-    "twice": "the same box of the same class is there twice: one of the two remains, in boxes, names, labels and all "
-    "the other arrays of the record",
+FAULTS: Mapping[str, str] = {  # faults that the learner's function must repair, with a hint each
+    "missing": "The image's file is missing. Such a record cannot be saved, so leave it out. All others can be saved.",
+    "capitals": "The class is written with other capitals, so the object has the label -1. Give it both the name and "
+    "the label of the class.",
+    "exchanged": "Two corners were exchanged, x1 with x2 or y1 with y2. The object is still there, from the smaller "
+    "number to the larger.",
+    "beyond": "The box reaches beyond its image. It must end at the border.",
+    "other-size": "The annotation was made for an image of another size. Multiply the boxes by the file's width or "
+    "height over the stated one, and store the file's size in the record. Clip boxes only then.",
+    "twice": "The same box of the same class appears twice. Keep one of the two, in boxes, names, labels and all "
+    "other arrays of the record.",
 }
 
 
 def _failed(record: Record | None, sentence: str, hint: str) -> CheckFailed:
-    shown: dict[str, Any] = {"annotations": f"{PAGES} records of pages with shapes, of which most are damaged"}
+    shown: dict[str, Any] = {"annotations": f"{PAGES} records of pages with shapes, most of them damaged"}
     if record is not None:
         shown = {
             "record.image.name": record.image.name,
@@ -109,23 +136,23 @@ def _failed(record: Record | None, sentence: str, hint: str) -> CheckFailed:
 
 
 def _check_order_of_sizes(got: Annotations) -> None:
-    """CheckFailed for sizes as Pillow gives them, which the validator would call another fault."""
+    """Raise CheckFailed for sizes in Pillow's order, which the validator would report as another fault."""
     for record in got.records:
         if record.size is not None and tuple(record.size) == PAGE_SIZE[::-1]:
             raise _failed(
                 record,
-                "gives an image whose width stands where its height belongs",
-                "a record's `size` is (height, width); that of a Pillow image is (width, height)",
+                "returns a record whose size is (width, height)",
+                "A record's `size` is (height, width), but that of a Pillow image is (width, height).",
             )
 
 
 def _check_problems(got: Annotations, planted: Mapping[str, tuple[str, Record]]) -> None:
-    """CheckFailed for what the validator finds."""
+    """Raise CheckFailed for problems that the validator finds."""
     try:
         found = validate(got, progress=False, to_learn=False).problems
     except Exception as error:
         raise _failed(
-            None, f"gives records that cannot be read ({type(error).__name__}: {error})", A_ROW_EACH
+            None, f"returns records that cannot be read ({type(error).__name__}: {error})", A_ROW_EACH
         ) from error
     problems = [problem for problem in found if problem.kind not in OF_ALL]
     if problems:
@@ -134,57 +161,59 @@ def _check_problems(got: Annotations, planted: Mapping[str, tuple[str, Record]])
         fault, record = planted.get(name, ("", None))
         raise _failed(
             record,
-            f"leaves what the validator finds: {problems[0].sentence} ({problems[0].kind})",
+            f"leaves a problem that the validator finds: {problems[0].sentence} ({problems[0].kind})",
             FAULTS.get(fault, problems[0].remedy),
         )
 
 
 def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping[str, tuple[str, Record]]) -> None:
-    """CheckFailed for what the validator cannot know: records and objects that are gone, and boxes that are others."""
+    """Raise CheckFailed for missing records and objects and for changed boxes, which the validator cannot find."""
     found = {record.image.name: record for record in got.records}
     for name, true in truth.items():
         fault, record = planted.get(name, ("", true))
-        hint = FAULTS.get(fault, "nothing is wrong with this image: it must come out as it went in")
+        hint = FAULTS.get(fault, "This image has no fault: its record must stay unchanged.")
         if name not in found:
             raise _failed(
                 record,
                 "leaves out an image that can be saved",
-                f"the validator is silent, for it does not know what is gone; {hint}",
+                f"The validator cannot find a missing record or object. {hint}",
             )
         given = found[name]
         _check_lengths(given, record)
         if len(given.boxes) != len(true.boxes):
             raise _failed(
                 record,
-                f"gives {len(given.boxes)} objects for this record; {len(true.boxes)} are expected",
-                f"the validator is silent, for it does not know what is gone; {hint}",
+                f"returns the wrong number of objects for this record: {len(given.boxes)}; expected {len(true.boxes)}",
+                f"The validator cannot find a missing record or object. {hint}",
             )
         pairs = _same_objects(given, true)
         if pairs is None:
-            raise _failed(record, "gives other objects than there are on this image", hint)
+            raise _failed(record, "returns other objects for this image than it has", hint)
         if given.size is None or tuple(given.size) != true.size:
-            raise _failed(record, f"gives the size {given.size} for this record, whose file is {true.size}", hint)
+            raise _failed(record, f"returns the size {given.size} for this record; its file has {true.size}", hint)
         if wrong := _wrong_row(given, true, pairs):
             raise _failed(
                 record,
-                f"gives `{wrong}` of which a row is not that of its object",
-                f"every array of a record, and `names`, has the row of an object where `boxes` has it; {hint}",
+                f"returns `{wrong}` with a wrong row",
+                f"All arrays of a record, and `names`, keep the rows in the order of `boxes`. {hint}",
             )
     if len(got.records) != len(truth):
-        raise _failed(None, f"gives {len(got.records)} records; {len(truth)} are expected", "a record for each image")
+        raise _failed(
+            None, f"returns {len(got.records)} records; expected {len(truth)}", "Return one record for each image."
+        )
 
 
 def _check_lengths(given: Record, record: Record) -> None:
-    """CheckFailed where an array of a mended record has more or fewer rows than it has boxes."""
+    """Raise CheckFailed if an array of a repaired record has more or fewer rows than boxes."""
     for name in ("names", *ARRAYS):
         if len(getattr(given, name)) != len(given.boxes):
             raise _failed(
-                record, f"gives {len(getattr(given, name))} rows of `{name}` for {len(given.boxes)} boxes", A_ROW_EACH
+                record, f"returns {len(getattr(given, name))} rows of `{name}` for {len(given.boxes)} boxes", A_ROW_EACH
             )
 
 
 def _same_objects(given: Record, true: Record) -> list[int] | None:
-    """Where each true object stands in `given`, in any order; None if not each is there."""
+    """Return the index in `given` of each true object, in any order; None if one is missing."""
     rest, found = list(range(len(given.boxes))), []
     for box, label in zip(true.boxes, true.labels, strict=True):
         near = [i for i in rest if given.labels[i] == label and np.abs(given.boxes[i] - box).max() <= NEAR]
@@ -196,7 +225,7 @@ def _same_objects(given: Record, true: Record) -> list[int] | None:
 
 
 def _wrong_row(given: Record, true: Record, pairs: Sequence[int]) -> str | None:
-    """Which of the further arrays differs from the true one, whose row i is row pairs[i] of `given`; None for none."""
+    """Return the name of an array whose rows differ from the true ones, or None; row i is row pairs[i] of `given`."""
     if [given.names[i] for i in pairs] != list(true.names):
         return "names"
     marks = ("difficult", "crowd", "truncated")
@@ -220,20 +249,20 @@ def _equal(one: Record, other: Record) -> bool:
 
 @functools.cache
 def _folder() -> tuple[tempfile.TemporaryDirectory[str], Annotations]:
-    """A folder of pages of shapes, which goes with the process, and what is in it."""
+    """Return a folder with pages of shapes, deleted when the process ends, and its annotations."""
     folder = tempfile.TemporaryDirectory()
     write_voc(Shapes(POOL, seed=14, size=PAGE_SIZE), folder.name, "train", progress=False)
     return folder, read_annotations(f"voc:{folder.name}", None)
 
 
 def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], dict[str, tuple[str, Record]]]:
-    """(annotations with every fault, what they should be by the image's name, (fault, record) by the same)."""
+    """Return annotations with every fault, and by image name the true records and (fault, damaged record)."""
     everything = _folder()[1]
     several = [record for record in everything.records if len(record.boxes) >= 2]
     while True:
         chosen = [_marked(rng, several[i]) for i in rng.choice(len(several), PAGES, replace=False)]
         labels = {label for record in chosen[1:] for label in record.labels.tolist()}
-        if len(labels) == len(everything.classes) - 1:  # a class without objects would be a problem of its own
+        if len(labels) == len(everything.classes) - 1:  # the validator reports a class without objects
             break
     truth, planted, records = {}, {}, []
     faults = ["missing", "capitals", "exchanged", "exchanged", "beyond", "beyond", "other-size", "other-size", "twice"]
@@ -250,12 +279,12 @@ def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], 
 
 
 def _marked(rng: np.random.Generator, record: Record) -> Record:
-    """The record with one of its objects said to be truncated."""
+    """Return the record with one of its objects marked as truncated."""
     return replace(record, truncated=np.arange(len(record.boxes)) == rng.integers(len(record.boxes)))
 
 
 def _plant(rng: np.random.Generator, record: Record, fault: str, first: bool) -> tuple[Record, Record]:
-    """(what the record should be, the record with the fault); `first` chooses between two forms of it."""
+    """Return the true record and the record with the fault; `first` chooses between two forms of it."""
     boxes, i = record.boxes.copy(), int(rng.integers(len(record.boxes)))
     if fault == "missing":
         return record, replace(record, image=record.image.with_name(f"lost-{record.image.name}"))
@@ -283,12 +312,12 @@ def _plant(rng: np.random.Generator, record: Record, fault: str, first: bool) ->
 
 
 def _rows(record: Record, rows: Sequence[int]) -> Record:
-    """The record with these of its objects."""
+    """Return the record with these of its objects."""
     arrays = {name: getattr(record, name)[rows] for name in ARRAYS}
     return replace(record, names=tuple(record.names[i] for i in rows), **arrays)
 
 
-# ---------------------------------------------------------------------- anchors that are fitted
+# ---------------------------------------------------------------------- fitted anchors
 
 
 class _Boxes:
@@ -312,7 +341,7 @@ class _Boxes:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What images of one kind have in common: the objects' smallest size, in their pixels, and their smallest ratio."""
+    """A kind of images: their size, the `smallest` object size in their pixels, and the `lowest` ratio of an object."""
 
     size: Size
     min_size: int
@@ -320,7 +349,7 @@ class _Kind:
     lowest: float
 
     def images(self, rng: np.random.Generator) -> _Boxes:
-        """Images of this kind; the last of them has no object."""
+        """Draw images of this kind; the last of them has no object."""
         count = (IMAGES_TO_FIT, OBJECTS)
         sizes = self.smallest * SPREAD[0] ** rng.uniform(size=count)
         ratios = self.lowest * SPREAD[1] ** rng.uniform(size=count)
@@ -331,7 +360,7 @@ class _Kind:
 
 
 def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size: int) -> None:
-    """CheckFailed where the anchors that `function` chooses for `dataset` do not cover `others`."""
+    """Raise CheckFailed if the anchors that `function` chooses for `dataset` do not cover `others`."""
     strides, max_size = [(STRIDE, STRIDE)], 2 * min_size
     case = Case(
         {
@@ -347,25 +376,25 @@ def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size:
         raise _no_choice(
             case,
             failure.sentence,
-            "begin with the sizes of all objects on the resized images; a "
-            "image without objects is an ordinary one, with boxes of the shape (0, 4)",
+            "Begin with the sizes of all objects on the resized images. An image without objects is valid, with boxes "
+            "of the shape (0, 4).",
         )
     if got is None:
-        raise _no_choice(case, "gives None", "a function without `return` gives None")
+        raise _no_choice(case, "returns None", "A function without `return` returns None.")
     if not isinstance(got, (tuple, list)) or len(got) != 2:
-        raise _no_choice(case, "must give 2 things, in a tuple", "the sizes, and the ratios", got)
+        raise _no_choice(case, "must return 2 values, in a tuple", "Return the sizes, and the ratios.", got)
     try:
         sizes, ratios = (tuple(float(x) for x in numbers) for numbers in got)
         generator = anchors.AnchorGenerator(sizes, ratios)
     except (TypeError, ValueError) as error:
         raise _no_choice(
-            case, f"gives what is no sizes and ratios: {error}", "two sequences of positive numbers", got
+            case, f"returns invalid sizes and ratios: {error}", "Return two sequences of positive numbers.", got
         ) from error
     if max(len(sizes), len(ratios)) > MOST:
         raise _no_choice(
             case,
-            f"gives {len(sizes)} sizes and {len(ratios)} ratios; {MOST} of each are the most",
-            "with enough anchors everything is covered, and every one of them costs time",
+            f"returns {len(sizes)} sizes and {len(ratios)} ratios; at most {MOST} of each are allowed",
+            "With enough anchors everything is covered, but every anchor costs time.",
             (sizes, ratios),
         )
     reached = evaluate.coverage(others, generator, strides, min_size, max_size, progress=False)
@@ -373,8 +402,8 @@ def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size:
         if (recall := reached.recall(threshold)) < asked:
             raise _no_choice(
                 case,
-                f"gives anchors that reach {recall:.1%} of the objects of other images at an IoU of "
-                f"{threshold:g}; {asked:.0%} are asked for",
+                f"returns anchors that cover {recall:.1%} of the objects of new images at IoU "
+                f"{threshold:g}; at least {asked:.0%} are required",
                 _what_is_missed(reached, sizes, ratios, dataset.annotation(0)[0], min_size),
                 (sizes, ratios),
             )
@@ -383,27 +412,28 @@ def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size:
 def _what_is_missed(
     reached: evaluate.Coverage, sizes: Sequence[float], ratios: Sequence[float], size: Size, min_size: int
 ) -> str:
-    """What to think about where anchors of these sizes and ratios do not cover the objects."""
+    """Return a hint for anchors of these sizes and ratios that do not cover the objects."""
     scale = resized_size(size, min_size, 2 * min_size)[0] / size[0]
     middle, of_anchors = float(np.median(reached.sizes)), float(np.median(sizes))
     shape, of_shapes = float(np.median(reached.ratios)), float(np.median(ratios))
     near = 1.25
     if _apart(shape, of_shapes) > near and _apart(shape, 1 / of_shapes) < near:
-        return "a ratio is height / width"
+        return "A ratio is height / width."
     if _apart(middle, of_anchors) > near and _apart(middle, of_anchors * scale) < near:
-        return "anchors lie on the resized image, and so do the objects that they are held against"
+        return "Anchors lie on the resized image, and so do the objects that they are compared with."
     if _apart(middle, of_anchors) > near and _apart(middle, of_anchors**0.5) < near * scale:
-        return "a size is a length: the square root of an area"
+        return "A size is a length: the square root of an area."
     missed = reached.best_iou < 0.7
     return (
-        f"the sizes of all objects go from {reached.sizes.min():.0f} to {reached.sizes.max():.0f} pixels of the "
-        f"batch, their ratios from {reached.ratios.min():.2g} to {reached.ratios.max():.2g}; those that are missed "
-        f"at 0.7 have about {np.median(reached.sizes[missed]):.0f} and {np.median(reached.ratios[missed]):.2g}"
+        f"The sizes of all objects are {reached.sizes.min():.0f} to {reached.sizes.max():.0f} pixels of the "
+        f"batch, their ratios {reached.ratios.min():.2g} to {reached.ratios.max():.2g}. "
+        f"Objects missed at 0.7 have a median size of {np.median(reached.sizes[missed]):.0f} "
+        f"and a median ratio of {np.median(reached.ratios[missed]):.2g}."
     )
 
 
 def _apart(one: float, other: float) -> float:
-    """The factor, at least 1, between two positive numbers."""
+    """Return the factor, at least 1, between two positive numbers."""
     return max(one / other, other / one)
 
 

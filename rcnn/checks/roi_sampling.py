@@ -1,4 +1,4 @@
-"""The check of the RoIs that the second stage learns from: which are chosen, and what it should say about them."""
+"""Check of the RoIs that the second stage learns from: their choice, their labels and their deltas."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from rcnn import boxes
+from rcnn._ext.dispatch import original
 from rcnn.checks._chance import DRAWS, Seeded, unlike_chance, unrepeated
 from rcnn.checks._engine import Case, CheckFailed, Failure, Function, answer, check_callable, message
 from rcnn.matching import IGNORED, match
 from rcnn.roi_heads import RoITargets
 
-SIDE = 40  # pixels, of the objects in the cases
+SIDE = 40  # pixels: side of the objects
 APART = 100  # pixels from one object to the next
-SAME = 1e-3  # pixels and deltas: what float32 may differ by
+SAME = 1e-3  # tolerance for float32, of pixels and deltas
 
 
 SETTINGS = {
@@ -26,35 +27,61 @@ SETTINGS = {
     "batch_size": 8,
     "positive_fraction": 0.5,
     "weights": (10.0, 10.0, 5.0, 5.0),
-}  # of a case that says nothing else
+}  # defaults of a case
 
 
 @dataclass(frozen=True)
 class _Truth:
-    """What is right about every candidate (P + G) of a case: its box, its label (-1 if ignored) and its deltas."""
+    """Expected values for all P + G candidates of a case.
+
+    Attributes
+    ----------
+    rois : (P + G, 4) array
+        Boxes.
+    labels : (P + G,) array of int
+        Labels, 0 for background, -1 if ignored.
+    deltas : (P + G, 4) array
+        Deltas, 0 for background.
+    """
 
     rois: np.ndarray
     labels: np.ndarray
     deltas: np.ndarray
 
 
+@original
 def roi_targets(function: Function, seed: int | None = None) -> None:
     """Raise CheckFailed unless `function` returns the RoIs that the second stage learns from.
 
-    It is called as `function(proposals, gt_boxes, gt_labels, fg_iou_thresh=, bg_iou_thresh=, batch_size=,
-    positive_fraction=, weights=, rng=)`, as `rcnn.roi_heads.find_targets`, with (P, 4), (G, 4) and (G,), and returns
-    rois (R, 4), labels (R,) and deltas (R, 4), in any order of rows.
-    Candidates are the proposals and the true boxes. Each is matched to the object that it overlaps most, by
-    `fg_iou_thresh` and `bg_iou_thresh`. At most `batch_size` are drawn from `rng`, without
-    repetition, at most the share `positive_fraction` of them on objects, and background in the rest of the places.
-    A label is the object's class, 0 for background. Deltas lead from the RoI to its object, multiplied by
-    `weights`; they are 0 for background.
+    Parameters
+    ----------
+    function : callable
+        ``function(proposals, gt_boxes, gt_labels, fg_iou_thresh=, bg_iou_thresh=, batch_size=, positive_fraction=,
+        weights=, rng=)``. As `rcnn.roi_heads.find_targets`: takes (P, 4), (G, 4) and (G,) arrays, and returns rois (R,
+        4), labels (R,) and deltas (R, 4), with rows in any order. Candidates are the proposals and the true boxes. Each
+        is matched to the object that it overlaps most, by `fg_iou_thresh` and `bg_iou_thresh`. At most `batch_size` are
+        drawn from `rng`, without replacement: at most the share `positive_fraction` of them on objects, the rest
+        background. A label is the object's class, 0 for background. Deltas lead from the RoI to its object, multiplied
+        by `weights`; they are 0 for background.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a failing input and a hint.
+    TypeError
+        If `function` is not callable.
+
+    References
+    ----------
+    Girshick, "Fast R-CNN", 2015, section 2.3.
     """
     check_callable("roi_targets", function)
     seeds = np.random.default_rng(seed)
     for case in _roi_cases(seeds):
         _choice(function, case, case.arguments["rng"].made())
-    hint = "this went well with other numbers from `rng`: what does your function do with an unlikely one?"
+    hint = "This worked with other numbers from `rng`. How does your function handle an unlikely one?"
     many = _crowd(seeds, 12, hint)
     _raise_if(unrepeated(partial(_choice, function, many), many.arguments["rng"], "RoIs"), many)
     for count, examine in ((12, _unmoved), (3, _unequal)):
@@ -73,54 +100,52 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         [on],
         [one],
         rng,
-        "no proposal is on the object here, and yet something must be learned about "
-        "it: the true boxes join the proposals. The proposal is background, label 0; a match of -1 is no index "
-        "of an object",
+        "No proposal is on the object here, so the true boxes join the proposals. The proposal is background, label "
+        "0. A match of -1 is not the index of an object.",
     )
     yield _rois(
         [near],
         [on],
         [one],
         rng,
-        "the proposal lies on the object: the IoU is at least `fg_iou_thresh`, "
-        "and both it and the true box are RoIs of that object",
+        "The proposal lies on the object: the IoU is at least `fg_iou_thresh`. The proposal and the true box are both "
+        "RoIs of that object.",
     )
     yield _rois(
         [near],
         [on, beside],
         [one, other],
         rng,
-        "the proposal overlaps both objects: it belongs to the one that it overlaps most",
+        "The proposal overlaps both objects. It belongs to the one that it overlaps most.",
     )
     yield _rois(
         [near],
         [beside, on],
         [one, other],
         rng,
-        "the proposal overlaps both objects: it belongs to the one that it overlaps most",
+        "The proposal overlaps both objects. It belongs to the one that it overlaps most.",
     )
     yield _rois(
         [half],
         [on],
         [one],
         rng,
-        "the proposal is exactly half of the object, an IoU of 0.5: that is *at least* `fg_iou_thresh`",
+        "The proposal is exactly half of the object, an IoU of 0.5: that is *at least* `fg_iou_thresh`.",
     )
     yield _rois(
         [[x, y, x + 19, y + SIDE]],
         [on],
         [one],
         rng,
-        "the proposal overlaps the object by less than "
-        "`bg_iou_thresh`: it is background, though it shows a part of the object, and though no other "
-        "proposal is better: nothing is forced in the second stage",
+        "The proposal overlaps the object by less than `bg_iou_thresh`, so it is background. It does not matter that "
+        "it shows a part of the object, or that no other proposal is better: the second stage forces nothing.",
     )
     yield _rois(
         [[x, y, x + 15, y + SIDE]],
         [on],
         [one],
         rng,
-        "the IoU lies between the two thresholds: this proposal is neither object nor background, and is not chosen",
+        "The IoU lies between the two thresholds: this proposal is neither object nor background, and is not chosen.",
         bg_iou_thresh=0.25,
     )
     yield _rois(
@@ -128,7 +153,7 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         [on],
         [one],
         rng,
-        "the IoU lies below `bg_iou_thresh`: the proposal is background",
+        "The IoU lies below `bg_iou_thresh`: the proposal is background.",
         bg_iou_thresh=0.25,
     )
     yield _rois(
@@ -136,15 +161,21 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         [on],
         [one],
         rng,
-        "the deltas are in the units that `weights` make of them",
+        "Each delta is multiplied by its own weight.",
         weights=(1.0, 2.0, 4.0, 8.0),
     )
     yield from _counted_cases(rng)
-    yield _rois([on, off], [], [], rng, "an image without objects is an ordinary input: every RoI is background")
-    yield _rois([], [on], [one], rng, "there are no proposals: the true box is the only candidate")
-    yield _rois([], [], [], rng, "there is nothing to choose from: no rows come out")
+    yield _rois([on, off], [], [], rng, "An image without objects is valid input: every RoI is background.")
+    yield _rois([], [on], [one], rng, "There are no proposals: the true box is the only candidate.")
+    yield _rois([], [], [], rng, "There are no candidates: the answer has no rows.")
     wide, given = (
-        _rois([near, off], [on], [one], rng, "proposals come as float32 from a net, true boxes as float64 from a file"),
+        _rois(
+            [near, off],
+            [on],
+            [one],
+            rng,
+            "Proposals come as float32 from a network, true boxes as float64 from a file.",
+        ),
         np.float32,
     )
     yield replace(wide, arguments={**wide.arguments, "proposals": wide.arguments["proposals"].astype(given)})
@@ -152,8 +183,8 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         yield _crowd(
             rng,
             count,
-            "candidates as they come: find the IoU of each with each object, then count how many "
-            "of either kind there are, and how many the settings allow",
+            "These candidates are random. Find the IoU of each with each object. Then count how many of either kind "
+            "there are, and how many the settings allow.",
         )
 
 
@@ -167,8 +198,8 @@ def _counted_cases(rng: np.random.Generator) -> Iterator[Case]:
         12,
         8,
         0.25,
-        "there are plenty of both: the fraction is that of the RoIs on objects, and of "
-        "`batch_size`; true boxes count among them",
+        "There are enough of both. The fraction is that of the RoIs on objects, and of `batch_size`. True boxes count "
+        "as RoIs on objects.",
     )
     yield counted(
         2,
@@ -176,28 +207,30 @@ def _counted_cases(rng: np.random.Generator) -> Iterator[Case]:
         9,
         7,
         0.5,
-        "*at most* the fraction is on objects: half of 7 is not whole, and is rounded down; "
-        "background has all the other places",
+        "*At most* the fraction is on objects: half of 7 is not a whole number, and is rounded down. Background fills "
+        "the rest of the batch.",
     )
-    yield counted(1, 0, 12, 8, 0.5, "fewer RoIs on objects than the fraction allows: background fills the batch up")
+    yield counted(
+        1, 0, 12, 8, 0.5, "There are fewer RoIs on objects than the fraction allows: background fills the batch up."
+    )
     yield counted(
         1,
         9,
         2,
         8,
         0.5,
-        "less background than there is room for: the batch is smaller, for no more RoIs on "
-        "objects than the fraction allows take its place",
+        "There is too little background to fill the batch. The batch is smaller, and no more RoIs are on objects than "
+        "the fraction allows.",
     )
-    yield counted(2, 2, 3, 100, 0.5, "fewer candidates than `batch_size`: all of them are chosen, once")
+    yield counted(2, 2, 3, 100, 0.5, "There are fewer candidates than `batch_size`: all of them are chosen, once.")
     yield counted(
         5,
         0,
         9,
         8,
         0.25,
-        "there are more true boxes than the fraction allows RoIs on objects: a true box "
-        "is a candidate as any other, and none is sure of its place",
+        "There are more true boxes than the fraction allows RoIs on objects. A true box is an ordinary candidate, and "
+        "none is certain to be chosen.",
     )
 
 
@@ -219,13 +252,13 @@ def _rois(
 
 
 def _scene(rng: np.random.Generator, objects: int, on: int, off: int, hint: str, **settings: Any) -> Case:
-    """Objects in a row, so many proposals on some of them (IoU above 0.6), and so many off all (below 0.3).
+    """Return objects in a row, with proposals that are `on` some of them (IoU above 0.6) or `off` all (below 0.3).
 
-    Where there are objects, every third of the latter overlaps one of them a little.
+    If there are objects, every third of the latter overlaps one of them a little.
     """
     corner = np.array([[APART * i, 10] for i in range(objects)]) + rng.integers(0, 20, (objects, 2))  # (G, 2)
     gt_boxes = np.concatenate([corner, corner + SIDE], axis=1)
-    moved = _apart(rng, on, 4)  # a step of 4 pixels either way leaves an IoU of 0.68 at least
+    moved = _apart(rng, on, 4)  # an IoU of at least 0.68
     good = gt_boxes[rng.integers(0, objects, on)] + moved
     a_little = off // 3 if objects else 0
     below = gt_boxes[rng.integers(0, objects, a_little)] + [0, 26, 0, 26] + _apart(rng, a_little, 4)
@@ -235,18 +268,18 @@ def _scene(rng: np.random.Generator, objects: int, on: int, off: int, hint: str,
 
 
 def _apart(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
-    """Steps (count, 4) of up to `most` pixels, whole eighths, the first of which differ from row to row."""
+    """Draw steps (count, 4) of up to `most` pixels in eighths; the first column differs from row to row."""
     eighths = rng.integers(-8 * most, 8 * most + 1, (count, 4))
     eighths[:, 0] = rng.choice(np.delete(np.arange(-8 * most, 8 * most + 1), 8 * most), count, replace=False)
     return eighths / 8
 
 
 def _crowd(rng: np.random.Generator, count: int, hint: str) -> Case:
-    """`count` objects with proposals on them and beside them, more than the batch holds of either kind."""
+    """Return `count` objects with proposals on and beside them, more than the batch holds of either kind."""
     return _scene(rng, count, 2 * count, 3 * count + 4, hint, batch_size=6 + 2 * count, positive_fraction=0.5)
 
 
-# ---------------------------------------------------------------------- judging what was chosen
+# ---------------------------------------------------------------------- the choice
 
 
 def _raise_if(failure: Failure | None, case: Case) -> None:
@@ -255,7 +288,7 @@ def _raise_if(failure: Failure | None, case: Case) -> None:
 
 
 def _choice(function: Function, case: Case, rng: np.random.Generator) -> tuple[int, ...]:
-    """The indices of the candidates that `function` chooses; raises CheckFailed for what is wrong with the answer."""
+    """Return the indices of the candidates that `function` chooses; raise CheckFailed if the answer is wrong."""
     got, failure = answer(function, case, rng=rng)
     _raise_if(failure, case)
     if isinstance(got, RoITargets):
@@ -282,51 +315,50 @@ def _truth(case: Case) -> _Truth:
 
 
 def _malformed(got: Any) -> Failure | None:
-    """What is wrong with the form of the answer; None if nothing is."""
+    """Return the mistake in the form of the answer, or None."""
     if got is None:
-        return Failure("gives None", hint="a function without `return` gives None")
+        return Failure("returns None", hint="A function without `return` returns None.")
     if not isinstance(got, (tuple, list)) or len(got) != 3:
-        return Failure("must give three things, (rois, labels, deltas)", got)
+        return Failure("must return three arrays, (rois, labels, deltas)", got)
     try:
         rois, labels, deltas = (np.asarray(part) for part in got)
     except ValueError:  # rows of different lengths
-        return Failure("gives rows of different lengths", got)
+        return Failure("returns rows of different lengths", got)
     if any(part.size and part.dtype.kind not in "fiu" for part in (rois, labels, deltas)):
-        return Failure("gives what are not numbers", got)
+        return Failure("returns objects that are not numbers", got)
     rows = len(rois) if rois.ndim else 0
     for name, part, shape in (("rois", rois, (rows, 4)), ("labels", labels, (rows,)), ("deltas", deltas, (rows, 4))):
         if part.shape != shape and not (part.size == 0 and rows == 0):
             return Failure(
-                f"gives {name} of shape {part.shape}; {shape} is expected",
+                f"returns {name} of shape {part.shape}; expected {shape}",
                 got,
-                hint="rois (R, 4), labels "
-                "(R,) and deltas (R, 4) have a row for each chosen RoI, background as well, in one order",
+                hint="rois (R, 4), labels (R,) and deltas (R, 4) have a row for each chosen RoI, including "
+                "background, in the same order.",
             )
     return None
 
 
 def _index(roi: np.ndarray, candidates: np.ndarray) -> int | None:
-    """Which of `candidates` (K, 4) a RoI (4,) is; None if it is none of them."""
+    """Return the index of a RoI (4,) in `candidates` (K, 4), or None."""
     distance = np.abs(candidates - roi).max(axis=1, initial=0)  # (K,)
     return int(distance.argmin()) if len(distance) and distance.min() < SAME else None
 
 
 def _wrong_choice(rois: np.ndarray, chosen: Sequence[int | None], truth: _Truth, case: Case) -> Failure | None:
-    """What is wrong with which candidates were chosen, leaving aside how likely that was; None if nothing is."""
+    """Return the mistake in the choice of candidates, whatever its probability, or None."""
     if None in chosen:
         return Failure(
-            "gives a RoI that is neither a proposal nor a true box",
+            "returns a RoI that is neither a proposal nor a true box",
             rois[chosen.index(None)],
-            hint="RoIs "
-            "are chosen, not moved: they are rows of the proposals and of the true boxes as they are, and "
-            "where they ought to lie is what the deltas say",
+            hint="RoIs are chosen, not moved: they are unchanged rows of the proposals and of the true boxes. The "
+            "deltas describe where they should move.",
         )
     if len(set(chosen)) < len(chosen):
         return Failure(
             "chooses a RoI more than once",
             rois,
-            hint="RoIs are drawn without repetition: what was drawn "
-            "is not put back, and the true boxes join the proposals once",
+            hint="RoIs are drawn without replacement: a drawn RoI is not put back, and the true boxes join the "
+            "proposals once.",
         )
     labels = truth.labels[[index for index in chosen if index is not None]]  # (R,)
     size = case.arguments["batch_size"]
@@ -340,55 +372,54 @@ def _wrong_choice(rois: np.ndarray, chosen: Sequence[int | None], truth: _Truth,
         ("of background", (labels == 0).sum(), background),
     ):
         if count != wanted:
-            return Failure(f"chooses {count} RoIs {name}; {wanted} are expected", rois)
+            return Failure(f"chooses {count} RoIs {name}; expected {wanted}", rois)
     return None
 
 
 def _wrong_answers(
     labels: np.ndarray, deltas: np.ndarray, chosen: Sequence[int | None], truth: _Truth
 ) -> Failure | None:
-    """What is wrong with the labels and deltas of the chosen candidates; None if nothing is."""
+    """Return the mistake in the labels and deltas of the chosen candidates, or None."""
     rows = [index for index in chosen if index is not None]
     wanted, moves = truth.labels[rows], truth.deltas[rows]
     if not np.array_equal(labels.reshape(-1), wanted):
-        return Failure("gives wrong labels", labels, wanted, _label_hint(labels.reshape(-1), wanted))
+        return Failure("returns wrong labels", labels, wanted, _label_hint(labels.reshape(-1), wanted))
     wrong = ~np.isclose(deltas.reshape(-1, 4), moves, rtol=0, atol=SAME).all(axis=1)  # (R,)
     if (wrong & (wanted == 0)).any():
         return Failure(
-            "gives deltas to background",
+            "returns deltas for background that are not 0",
             deltas,
             moves,
-            "a RoI of background has no object to move to: its row holds zeros",
+            "A background RoI has no object to move to: its row holds zeros.",
         )
     if wrong.any():
         return Failure(
-            "gives wrong deltas",
+            "returns wrong deltas",
             deltas,
             moves,
-            "deltas lead from the RoI to the object that it was "
-            "matched to, not back; they are in units of the RoI's own sides, and multiplied by "
-            "`weights`; a true box that stands for itself has zeros",
+            "Deltas lead from the RoI to its matched object, not back. They are in units of the RoI's own sides, and "
+            "multiplied by `weights`. A true box has zeros, because it is its own object.",
         )
     return None
 
 
 def _label_hint(labels: np.ndarray, wanted: np.ndarray) -> str | None:
-    """What to think about where labels are wrong; None where the case's own hint is nearer."""
+    """Return a hint for wrong labels, or None if the case's own hint is better."""
     if sorted(labels.tolist()) == sorted(wanted.tolist()):
-        return "these are the right labels of other rows: the rows of rois, labels and deltas belong together"
+        return "These are the right labels of other rows: the rows of rois, labels and deltas belong together."
     if ((labels > 0) != (wanted > 0)).any():
         return None
     return (
-        "the label of a RoI is the class of the object that it overlaps most, which stands in `gt_labels`, and is "
-        "not the object's index; 0 is background"
+        "The label of a RoI is the class of the object that it overlaps most, from `gt_labels`, not the object's "
+        "index. 0 is background."
     )
 
 
-# ---------------------------------------------------------------------- judging how it was drawn
+# ---------------------------------------------------------------------- the probabilities
 
 
 def _unmoved(function: Function, case: Case) -> Failure | None:
-    """A failure if generators that draw differently all lead to one choice of either kind."""
+    """Return a failure if generators with different draws all lead to one choice of either kind."""
     labels, first = _truth(case).labels, case.arguments["rng"].seed
     choices = [_choice(function, case, np.random.default_rng(first + i)) for i in range(5)]
     for name, of_kind in (("on objects", labels > 0), ("of background", labels == 0)):
@@ -396,15 +427,14 @@ def _unmoved(function: Function, case: Case) -> Failure | None:
         if len(kinds) == 1:
             return Failure(
                 f"chooses the same RoIs {name} whatever `rng` draws",
-                hint="which of the candidates are "
-                "chosen is left to chance, and chance comes from `rng`: not from their order, nor from a "
-                "generator of your own",
+                hint="The choice is random, and randomness comes from `rng`: not from the order of the candidates, "
+                "and not from a generator of your own.",
             )
     return None
 
 
 def _unequal(function: Function, case: Case) -> Failure | None:
-    """A failure if some candidate is chosen more or less often than chance explains."""
+    """Return a failure if chance does not explain how often a candidate is chosen."""
     truth, rng = _truth(case), case.arguments["rng"].made()
     choices = np.concatenate([_choice(function, case, rng) for _ in range(DRAWS)]).astype(int)
     counts = np.bincount(choices, minlength=len(truth.rois))  # (P + G,)
@@ -415,9 +445,9 @@ def _unequal(function: Function, case: Case) -> Failure | None:
             index = int((unlike & of_kind).argmax())
             return Failure(
                 f"chooses the candidate {truth.rois[index].tolist()}, one of those {name}, {counts[index]} "
-                f"times in {DRAWS}; about {DRAWS * share:.0f} are expected",
-                hint="every candidate must be "
-                "as likely to be chosen as every other of its kind; a true box is one of them, no more and "
-                "no less, and the background that overlaps an object a little is as good as any other",
+                f"times in {DRAWS}; expected about {DRAWS * share:.0f}",
+                hint="Every candidate must have the same probability as the others of its kind. A true box is one of "
+                "them, with the same probability. Background that overlaps an object a little is as good as any "
+                "other.",
             )
     return None

@@ -1,4 +1,4 @@
-"""Checks of how a detector is trained: one step, and the learning rate of every step."""
+"""Checks of training: one step, and the learning rate of every step."""
 
 from __future__ import annotations
 
@@ -7,27 +7,40 @@ from typing import Any
 
 import numpy as np
 
+from rcnn._ext.dispatch import original
 from rcnn.checks._engine import Case, Function, check_callable, run
 from rcnn.nn import Module, Parameter, Tensor, optim
 
 LOSSES = ("rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss", "total_loss")
 SHARES = (0.125, 0.25, 0.25, 0.375)  # of the four losses in the total, for the small model below
-WIDE = 1e6  # a norm that no gradient of the cases reaches
+WIDE = 1e6  # larger than the norm of any gradient in the cases
 NOTHING_LEFT = 0.0
 
 
 # ---------------------------------------------------------------------- a step
 
 
+@original
 def training_step(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(model, optimizer, images, targets, max_norm, rng)` takes one step of training.
+    """Raise CheckFailed unless `function` takes one training step.
 
-    It gives (the five losses by name, as floats; the norm of all gradients together before they are clipped). The
-    model's `get_loss(images, targets, rng)` is asked once; gradients that are left over from before count nothing; the
-    gradient is that of the total loss, scaled down to a norm of at most `max_norm`; and the optimiser moves the
-    parameters, once. Where the total loss is not finite: FloatingPointError, and the parameters stay as they are. What
-    the check shows of a model is (K,) weights, and (K,) images and targets. Raises CheckFailed, which says what is
-    wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(model, optimizer, images, targets, max_norm, rng)``. Returns (the five losses by name, as floats; the
+        norm of all gradients together before clipping). It calls `model.get_loss(images, targets, rng)` once, clears
+        old gradients, computes the gradient of the total loss, scales it to a norm of at most `max_norm`, and moves the
+        parameters once with the optimiser. If the total loss is not finite, it raises FloatingPointError, and the
+        parameters stay unchanged. The check uses a small model with (K,) weights, and (K,) images and targets.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a smallest failing input and a hint.
+    TypeError
+        If `function` is not callable.
     """
     check_callable("training_step", function)
     run(
@@ -39,13 +52,13 @@ def training_step(function: Function, seed: int | None = None) -> None:
 
 
 class _SmallModel(Module):
-    """As many weights as images, each to be multiplied by its image and to come near its target."""
+    """A model with one weight per image; weight times image should equal the target."""
 
     def __init__(self, weights: np.ndarray) -> None:
         self.weights = Parameter(np.array(weights, np.float64))
 
     def get_loss(self, images: Any, targets: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        """The five losses; the generator moves the targets a little, as sampling moves a detector's losses."""
+        """Return the five losses; the generator moves the targets a little, as sampling changes a detector's losses."""
         noise = np.random.default_rng() if rng is None else rng
         wanted = np.asarray(targets, np.float64) + noise.integers(0, 4, len(targets)) / 4  # (K,)
         missed = self.weights * Tensor(np.asarray(images, np.float64)) - Tensor(wanted)  # (K,)
@@ -55,7 +68,10 @@ class _SmallModel(Module):
 
 
 def _on_a_small_model(function: Function) -> Callable[..., Any]:
-    """(weights (K,), losses (S, 5), norms (S,), whether it refused) after some steps that `function` takes."""
+    """Return a function that takes some steps with `function`.
+
+    It returns weights (K,), losses (S, 5), norms (S,), and whether a step raised FloatingPointError.
+    """
 
     def steps(
         weights: np.ndarray,
@@ -85,9 +101,9 @@ def _on_a_small_model(function: Function) -> Callable[..., Any]:
 
 
 def _checked(got: Any) -> tuple[Mapping[str, float], float]:
-    """What a step gave, or a TypeError that says what it should be."""
+    """Return the result of a step; raise TypeError if it has the wrong form."""
     if not isinstance(got, tuple) or len(got) != 2 or not isinstance(got[0], Mapping):
-        raise TypeError("a step gives two things, (losses by name, norm), and not what yours gives")
+        raise TypeError("a step must return two values, (losses by name, norm)")
     named, norm = got
     missing = [name for name in LOSSES if name not in named]
     if missing:
@@ -95,11 +111,11 @@ def _checked(got: Any) -> tuple[Mapping[str, float], float]:
     kept = [name for name in LOSSES if isinstance(named[name], Tensor)]
     if kept:
         raise TypeError(
-            f"{kept[0]} is a Tensor; a number is wanted, as its item() gives, for a tensor holds the whole "
-            "graph of its pass until backward() has walked it"
+            f"{kept[0]} is a Tensor; return a number, by its item(), because a tensor holds the whole "
+            "graph of its pass until backward() has freed it"
         )
     if norm is None:
-        raise TypeError("the norm is None; it is what the clipping of the gradients gives")
+        raise TypeError("the norm is None; return the norm that clipping the gradients returns")
     return {name: float(named[name]) for name in LOSSES}, float(norm)
 
 
@@ -121,53 +137,51 @@ def _step_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield _step(
         rng,
         1,
-        "backward() computes the gradient of the total loss, and the optimiser's step() moves the "
-        "parameters against it; the losses are those before the move, from one call of get_loss, which is "
-        "given the generator",
+        "backward() computes the gradient of the total loss, and the optimiser's step() moves the parameters against "
+        "it. The losses are those before the move, from one call of get_loss with the generator.",
     )
-    yield _step(rng, 3, "the same with more weights", size=3)
+    yield _step(rng, 3, "The same with more weights.", size=3)
     yield _step(
         rng,
         2,
-        "gradients that another batch has left over are no part of this step: backward() adds to what is there",
+        "Gradients left over from another batch do not belong to this step: backward() adds to the existing gradients.",
         left_over=float(rng.integers(2, 6)),
     )
     yield _step(
         rng,
         2,
-        "the second step must not see the gradient of the first one, for backward() adds to what is there",
+        "The second step must not see the gradient of the first one, because backward() adds to the existing "
+        "gradients.",
         steps=2,
     )
     yield _step(
         rng,
         1,
-        "the gradient is longer than max_norm: it is scaled down after backward() has made it and "
-        "before step() uses it; the norm that is wanted is the one before",
+        "The gradient is longer than max_norm. Scale it down after backward() and before step(). Return the norm "
+        "before scaling.",
         max_norm=0.125,
     )
     yield _step(
         rng,
         4,
-        "all gradients are scaled by one factor, so that their joint direction stays: it is the norm "
-        "of all that is held against max_norm",
+        "All gradients are scaled by one factor, so that their joint direction stays. Compare the norm of all "
+        "gradients together with max_norm.",
         max_norm=0.5,
         size=4,
     )
-    yield _step(
-        rng, 2, "momentum is the optimiser's own business: its step() moves the parameters, and once per batch", steps=3
-    )
+    yield _step(rng, 2, "Momentum is the optimiser's job: its step() moves the parameters, once per batch.", steps=3)
     yield _step(
         rng,
         2,
-        "the total loss is not a number here: raise FloatingPointError before the parameters move, for "
-        "after it there is nothing left to save",
+        "The total loss is NaN here. Raise FloatingPointError before the parameters move, because a move would "
+        "destroy them.",
         broken=True,
     )
     for _ in range(3):
         yield _step(
             rng,
             3,
-            "several steps with all of it: left-over gradients, clipping, momentum",
+            "Several steps with everything: left-over gradients, clipping, momentum.",
             size=3,
             steps=3,
             left_over=2.0,
@@ -185,7 +199,7 @@ def _step(
     steps: int = 1,
     broken: bool = False,
 ) -> Case:
-    """Steps of a model whose weights miss their targets by at least `least`."""
+    """Return steps of a model whose weights miss their targets by at least `least`."""
     images = rng.integers(1, 4, size) / 2
     weights = rng.integers(-4, 5, size) / 2
     targets = weights * images - rng.integers(least + 1, least + 5, size) * rng.choice([-1, 1])
@@ -208,12 +222,30 @@ def _step(
 # ---------------------------------------------------------------------- the learning rate
 
 
+@original
 def learning_rate(function: Function, seed: int | None = None) -> None:
-    """Nothing where `function(step, steps, base, warmup, final)` gives the learning rate of a step, a number.
+    """Raise CheckFailed unless `function` returns the learning rate of a step.
 
-    It is base * w * c. Over the first `warmup` steps w rises in a line from 0.001 at step 0 to 1 at step `warmup`, and
-    it stays 1; c falls along half a cosine from 1 at step 0 to `final` at step `steps`, and it stays there. `warmup`
-    may be 0. Raises CheckFailed, which says what is wrong.
+    Parameters
+    ----------
+    function : callable
+        ``function(step, steps, base, warmup, final)``. Returns base * w * c, a number. w rises linearly from 0.001 at
+        step 0 to 1 at step `warmup`, and stays 1. c falls along half a cosine from 1 at step 0 to `final` at step
+        `steps`, and stays there. `warmup` may be 0.
+    seed : int, optional
+        Seed of the drawn inputs. Without a seed, every call draws new ones.
+
+    Raises
+    ------
+    CheckFailed
+        Unless every answer is right. The message shows a smallest failing input and a hint.
+    TypeError
+        If `function` is not callable.
+
+    References
+    ----------
+    Loshchilov and Hutter, "SGDR", 2017, section 3 (the cosine).
+    Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.2 (the warm-up).
     """
     run("learning_rate", function, _reference_rate, _rate_cases(np.random.default_rng(seed)))
 
@@ -226,16 +258,15 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
     base, final = float(rng.integers(2, 9)), float(rng.integers(1, 4)) / 10
     half = int(rng.integers(20, 60))
     steps = 2 * half
-    yield _rate(0, steps, base, 0, final, "without a warm-up the first step has the whole rate")
-    yield _rate(steps, steps, base, 0, final, "at the end what is left is the share `final` of the base rate")
+    yield _rate(0, steps, base, 0, final, "Without a warm-up the first step has the full rate.")
+    yield _rate(steps, steps, base, 0, final, "At the end the rate is the share `final` of the base rate.")
     yield _rate(
         half,
         steps,
         base,
         0,
         0.0,
-        "half-way the cosine has fallen by half: the argument of the cosine goes "
-        "from 0 to pi while it falls from 1 to -1",
+        "Half-way the cosine has fallen by half. Its argument goes from 0 to pi while it falls from 1 to -1.",
     )
     yield _rate(
         half,
@@ -243,7 +274,7 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
         base,
         0,
         final,
-        "the cosine falls to `final`, not to 0: half-way the share lies in the middle between 1 and `final`",
+        "The cosine falls to `final`, not to 0: half-way the share is the middle between 1 and `final`.",
     )
     yield _rate(
         half // 2,
@@ -251,9 +282,9 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
         base,
         0,
         final,
-        "a quarter of the way the cosine has hardly fallen yet: it is flat at both ends, and no straight line",
+        "A quarter of the way the cosine has fallen only a little: it is flat at both ends, not a straight line.",
     )
-    yield _rate(steps + 7, steps, base, 0, final, "beyond the end the rate stays where it was, it does not rise again")
+    yield _rate(steps + 7, steps, base, 0, final, "Beyond the end the rate stays constant and does not rise again.")
     warmup = int(rng.integers(8, 16))
     yield _rate(
         0,
@@ -261,7 +292,7 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
         base,
         warmup,
         final,
-        "at step 0 the warm-up's factor is 0.001: small, but not 0, or the first batch would be read for nothing",
+        "At step 0 the warm-up factor is 0.001: small, but not 0, because a rate of 0 would waste the first batch.",
     )
     yield _rate(
         warmup,
@@ -269,8 +300,8 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
         base,
         warmup,
         final,
-        "at step `warmup` the warm-up is over; the cosine counts its steps "
-        "from step 0, too, not from the end of the warm-up",
+        "At step `warmup` the warm-up ends. The cosine also counts its steps from step 0, not from the end of the "
+        "warm-up.",
     )
     yield _rate(
         warmup // 2,
@@ -278,7 +309,7 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
         base,
         warmup,
         final,
-        "the warm-up is a straight line from 0.001 to 1, and the two factors are multiplied",
+        "The warm-up is a straight line from 0.001 to 1, and the two factors are multiplied.",
     )
     yield _rate(
         warmup // 4,
@@ -286,9 +317,9 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
         base,
         warmup,
         final,
-        "a quarter of the way up a straight line lies at about a quarter of its height",
+        "A quarter of the way up, a straight line is at about a quarter of its height.",
     )
-    yield _rate(steps - 1, steps, base, warmup, final, "after the warm-up its factor stays 1")
+    yield _rate(steps - 1, steps, base, warmup, final, "After the warm-up its factor stays 1.")
     for _ in range(6):
         yield _rate(
             int(rng.integers(0, steps + half)),
@@ -296,7 +327,7 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
             base,
             int(rng.integers(0, steps)),
             final,
-            "the product of two factors: draw both over the step and read this one off by hand",
+            "The rate is the product of two factors. Draw both over the steps and read this one off by hand.",
         )
 
 

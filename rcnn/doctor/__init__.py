@@ -1,9 +1,9 @@
-"""Where a trained detector breaks: a walk through its stages, each with the number that says so and the remedy.
+"""Diagnosis of a trained detector: which of its stages fails, by which number, and the remedy.
 
     for verdict in doctor.examine(model, train_images, val_images):
         print(verdict.stage, verdict.number, verdict.trouble)
 
-`rcnn doctor RUN` does this for a run that was saved in a folder.
+`rcnn doctor RUN` does this for a run folder.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from rcnn.model import FasterRCNN
 
 __all__ = ["Verdict", "examine", "report"]
 
-NUM_IMAGES = 100  # of either set
-WIDTH, INDENT = 100, 17  # of the report, in letters
+NUM_IMAGES = 100  # per set
+WIDTH, INDENT = 100, 17  # of the report, in characters
 
 
 def examine(
@@ -35,19 +35,38 @@ def examine(
     num_images: int = NUM_IMAGES,
     progress: bool = True,
 ) -> list[Verdict]:
-    """The verdicts on all stages of a detector, in the order in which an image meets them.
+    """Return the verdicts on all stages of a detector, in the order in which an image meets them.
 
-    Args:
-        model: the detector, trained.
-        train: what it was trained on; val: images that it has not seen, if there are any.
-        losses: (S,) the total loss of every step of its training, as far as they are known.
-        frozen: the names of the parameters that did not learn.
-        pretrained: what the names of the parameters begin with that had been trained before, and so may be frozen:
-            ("backbone.body",) of a ResNet that knows ImageNet.
-        num_images: how many images of either set are walked through, at most.
-        progress: whether to show a bar.
+    Parameters
+    ----------
+    model : FasterRCNN
+        The trained detector.
+    train : Dataset
+        Images that it was trained on.
+    val : Dataset, optional
+        Images that it has not seen.
+    losses : (S,) array_like, optional
+        Total loss of every training step.
+    frozen : sequence of str, optional
+        Names of the parameters that were frozen.
+    pretrained : sequence of str, optional
+        Name prefixes of the parameters that were pretrained and may therefore be frozen: ("backbone.body",) for a
+        ResNet with
+        ImageNet weights.
+    num_images : int, optional
+        Largest number of images of either set that go through the detector.
+    progress : bool, optional
+        Whether to show a progress bar.
 
-    Raises ValueError for an empty set, or one of another number of classes than the detector's.
+    Returns
+    -------
+    list of Verdict
+        The verdicts.
+
+    Raises
+    ------
+    ValueError
+        If a set is empty or has another number of classes than the detector, or if `num_images` is below 1.
     """
     if num_images < 1:
         raise ValueError(f"num_images must be at least 1, got {num_images}")
@@ -55,16 +74,27 @@ def examine(
         if dataset is None:
             continue
         if len(dataset) == 0:
-            raise ValueError(f"{name} is empty: there is nothing to examine")
+            raise ValueError(f"{name} is empty; pass a set with images")
         if len(dataset.classes) != model.config.num_classes:
             raise ValueError(
-                f"the detector tells {model.config.num_classes} classes apart, {name} has {len(dataset.classes)}"
+                f"{name} must have the detector's {model.config.num_classes} classes, got {len(dataset.classes)}"
             )
     return judge(gather(model, train, val, np.asarray(losses, np.float64), frozen, pretrained, num_images, progress))
 
 
 def report(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts as a text: each with its number, a trouble with its remedy, too, and which to begin with."""
+    """Return the verdicts as text.
+
+    Parameters
+    ----------
+    verdicts : sequence of Verdict
+        Verdicts of `examine`.
+
+    Returns
+    -------
+    str
+        Each verdict with its number, each trouble with its remedy, and the trouble to begin with.
+    """
     lines = []
     for verdict in verdicts:
         lines += _wrap(verdict.number, f"{'ok' if verdict.trouble is None else '!!':<3}{verdict.stage:<14}")
@@ -80,7 +110,7 @@ def report(verdicts: Sequence[Verdict]) -> str:
 
 
 def _wrap(text: str, heading: str = "") -> list[str]:
-    """The lines of a text beside its heading; a path is left whole, so that it can be copied."""
+    """Return the lines of a text beside its heading; paths are not broken, so that they can be copied."""
     return textwrap.wrap(
         text,
         WIDTH,

@@ -1,4 +1,4 @@
-"""What the doctor measures: one walk through the stages for each of a few images, summed up in numbers."""
+"""Measurements of the doctor: statistics of one pass over a sample of images."""
 
 from __future__ import annotations
 
@@ -19,19 +19,24 @@ from rcnn.model import FasterRCNN
 from rcnn.nn import BatchNorm2d, FrozenBatchNorm2d, Module, Tensor
 from rcnn.trace import Trace
 
-FOUND = 0.5  # an object is found by a box with at least this IoU
-CHECKED, RUN = 10, 8  # annotations are checked on ten times as many images, in runs, for a list may slip by one
+FOUND = 0.5  # least IoU of a box that finds an object
+CHECKED, RUN = 10, 8  # annotations are checked on ten times as many images, in runs, to find lists shifted by one
 
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """What becomes of the objects of some images on their way through the stages; G objects in all.
+    """The G objects of some images, with their best boxes at each stage.
 
-    labels: (G,) their classes.
-    anchors, proposals, detections: (G,) IoU with the best anchor, proposal and detection of any class.
-    predicted: (G,) the class of the detection with the highest score among those that have an IoU of at least 0.5 with
-        the object; 0 if there is none.
-    sampled: (P, 2) for every image that has objects, how many positive and negative anchors would teach the RPN.
+    Attributes
+    ----------
+    labels : (G,) array of int
+        Their classes.
+    anchors, proposals, detections : (G,) array
+        IoU with the best anchor, proposal, and detection of any class.
+    predicted : (G,) array of int
+        Class of the highest-scoring detection with an IoU of at least 0.5; 0 if there is none.
+    sampled : (P, 2) array of int
+        Numbers of positive and negative anchors that the RPN would sample, for every image with objects.
     """
 
     labels: np.ndarray
@@ -45,25 +50,51 @@ class Objects:
         return len(self.labels)
 
     def share(self, stage: str, threshold: float = FOUND) -> float:
-        """The share of the objects that a stage, "anchors", "proposals" or "detections", has a box for; NaN of none."""
+        """Return the share of the objects with a box.
+
+        Parameters
+        ----------
+        stage : str
+            "anchors", "proposals" or "detections".
+        threshold : float, optional
+            Least IoU of the box.
+
+        Returns
+        -------
+        float
+            The share; NaN without objects.
+        """
         best: np.ndarray = getattr(self, stage)
         return float((best >= threshold).mean()) if len(best) else float("nan")
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Everything that the rules judge by.
+    """Measurements that the rules read.
 
-    problems: what is wrong with the images and their annotations, if training should not have started with them.
-    pixel_mean, pixel_std: (3,) of the normalised images; NaN where none could be read.
-    drift: how far what reaches the first norm of the backbone is from what that norm has learned to expect: the median
-        over its channels of |mean - running mean| / running deviation; None without such a norm.
-    train, val: the objects of images that were trained on, and of others, if there are any.
-    losses: (S,) the total loss of every step.
-    frozen: names of the parameters that did not learn. pretrained: what the names of those begin with that may be
-        among them, for they began with weights that had been trained.
-    parameters: how many parameters each part of the network has, by the first two parts of its name.
-    class_names: of the labels.
+    Attributes
+    ----------
+    problems : sequence of Problem
+        Errors in images and annotations; training should not start with them.
+    pixel_mean, pixel_std : (3,) array
+        Mean and standard deviation of the normalised images; NaN if none could be read.
+    drift : float or None
+        Distance of the input of the backbone's first norm layer from its running mean, in running standard deviations:
+        the median over channels of |mean - running mean| / running deviation. None without such a layer.
+    train : Objects
+        Objects of images that the detector was trained on.
+    val : Objects or None
+        Objects of other images.
+    losses : (S,) array
+        Total loss of every training step.
+    frozen : sequence of str
+        Names of frozen parameters.
+    pretrained : sequence of str
+        Name prefixes of parameters that were pretrained and may be frozen.
+    parameters : mapping of str to int
+        Number of parameters in each part of the network, by the first two components of their names.
+    class_names : sequence of str
+        Names of the labels.
     """
 
     problems: Sequence[Problem]
@@ -89,11 +120,36 @@ def gather(
     num_images: int,
     progress: bool,
 ) -> Evidence:
-    """The evidence of a model and its data, from about `num_images` images of either set, spread over it."""
+    """Measure a model on its data, with about `num_images` images of either set, evenly spread.
+
+    Parameters
+    ----------
+    model : FasterRCNN
+        The detector.
+    train : Dataset
+        Images that it was trained on.
+    val : Dataset or None
+        Images that it has not seen.
+    losses : (S,) array
+        Total loss of every training step.
+    frozen : sequence of str
+        Names of frozen parameters.
+    pretrained : sequence of str
+        Name prefixes of parameters that were pretrained.
+    num_images : int
+        Number of images of either set.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Evidence
+        The measurements.
+    """
     walker = _Walker(model)
     trained = walker.objects(train, spread(len(train), num_images), "trained on", progress)
     unseen = None if val is None else walker.objects(val, spread(len(val), num_images), "others", progress)
-    # Warnings are about the set as a whole, of which this is a part, and no reason for a detector to be ill.
+    # Warnings concern the whole set, not a sample of it, and do not explain a failing detector.
     report = validate(train, progress=progress, only=spread(len(train), CHECKED * num_images, RUN))
     problems = [problem for problem in report.problems if problem.severity == ERROR]
     return Evidence(
@@ -112,7 +168,29 @@ def gather(
 
 
 def spread(length: int, n: int, run: int = 1) -> list[int]:
-    """About `n` of `length` indices, rising, in runs of `run` neighbours that are evenly spread over all."""
+    """Return about `n` of `length` indices, in runs that are evenly spread.
+
+    Parameters
+    ----------
+    length : int
+        Number of indices to choose from.
+    n : int
+        Number of indices to choose.
+    run : int, optional
+        Number of consecutive indices in a run.
+
+    Returns
+    -------
+    list of int
+        Ascending indices; all of them if `length` is at most `n`.
+
+    Examples
+    --------
+    >>> spread(8, 3)
+    [0, 4, 7]
+    >>> spread(30, 6, run=2)
+    [0, 1, 14, 15, 28, 29]
+    """
     if length <= n:
         return list(range(length))
     starts = np.linspace(0, max(length - run, 0), max(n // run, 1)).round().astype(np.int64)
@@ -131,7 +209,7 @@ NOTHING: tuple[np.ndarray, ...] = (
 
 
 class _Walker:
-    """Walks images through a model, one by one, and keeps sums of what it sees on the way."""
+    """A pass of images through a model, one by one, which accumulates statistics."""
 
     def __init__(self, model: FasterRCNN) -> None:
         self.model = model
@@ -140,23 +218,23 @@ class _Walker:
         self.norm_input = None if self.first_norm is None else Moments(len(self.first_norm.running_mean))
 
     def objects(self, dataset: Dataset, indices: Sequence[int], name: str, progress: bool) -> Objects:
-        """What becomes of the objects of these images; `name` stands before the bar."""
+        """Return the objects of these images; `name` labels the progress bar."""
         found = [NOTHING]
         for index in tqdm(indices, desc=name, unit="image", disable=not progress):
-            with suppress(OSError, ValueError):  # an image that cannot be read is among the problems of the data
+            with suppress(OSError, ValueError):  # `problems` lists unreadable images
                 image, target = dataset[index]
                 found.append(self._walk(image, usable(target, self.model.config.num_classes)))
         return Objects(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def drift(self) -> float | None:
-        """See `Evidence.drift`."""
+        """Return `Evidence.drift`."""
         if self.first_norm is None or self.norm_input is None:
             return None
         expected, spread = self.first_norm.running_mean, np.sqrt(self.first_norm.running_var + self.first_norm.eps)
         return float(np.median(np.abs(self.norm_input.mean - expected) / spread))
 
     def _walk(self, image: np.ndarray, target: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
-        """The fields of `Objects` for one image."""
+        """Return the fields of `Objects` for one image."""
         with _recording(self.first_norm, self.norm_input):
             trace = self.model.trace([image], [target], np.random.default_rng(0))
         (height, width), batch = trace.image_sizes[0], trace.batch[0]  # (3, H, W)
@@ -166,7 +244,7 @@ class _Walker:
 
 @original
 def _follow(trace: Trace) -> tuple[np.ndarray, ...]:
-    """The fields of `Objects` for the only image of a trace."""
+    """Return the fields of `Objects` for the only image of a trace."""
     assert trace.gt_boxes is not None and trace.gt_labels is not None and trace.sampled_anchors is not None
     boxes, labels = trace.gt_boxes[0], trace.gt_labels[0]  # (G, 4), (G,)
     sampled = [[len(indices) for indices in trace.sampled_anchors[0]]] if len(boxes) else []
@@ -183,9 +261,9 @@ def _follow(trace: Trace) -> tuple[np.ndarray, ...]:
 
 
 def _predicted_classes(overlaps: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(G,) the label of the first detection, which has the highest score, that finds each object; 0 for none.
+    """Return the label (G,) of the highest-scoring detection that finds each object; 0 for none.
 
-    overlaps: (D, G) IoU of the detections, by falling score, with the objects. labels: (D,).
+    `overlaps` are the IoUs (D, G) of the detections, by descending score, with the objects; `labels` is (D,).
     """
     finds = overlaps >= FOUND  # (D, G)
     if not len(labels):
@@ -194,9 +272,21 @@ def _predicted_classes(overlaps: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def usable(target: Mapping[str, np.ndarray], num_classes: int) -> dict[str, np.ndarray]:
-    """The boxes and labels of the objects of a target that one could learn from.
+    """Return the objects of a target that a detector can learn from.
 
-    Neither of difficult ones and crowds nor of what is wrong, which is among the problems of the data.
+    Difficult objects, crowds and invalid objects are left out.
+
+    Parameters
+    ----------
+    target : mapping of str to array
+        Target with "boxes" (G, 4) and "labels" (G,).
+    num_classes : int
+        Number of classes, including the background.
+
+    Returns
+    -------
+    dict of str to array
+        "boxes" (K, 4) and "labels" (K,).
     """
     boxes, labels = np.asarray(target["boxes"], np.float64).reshape(-1, 4), np.asarray(target["labels"])
     left_out = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # (G,)
@@ -206,13 +296,25 @@ def usable(target: Mapping[str, np.ndarray], num_classes: int) -> dict[str, np.n
 
 
 class Moments:
-    """Mean and standard deviation per channel of everything that was added."""
+    """Running mean and standard deviation per channel.
+
+    Parameters
+    ----------
+    channels : int
+        Number of channels C.
+    """
 
     def __init__(self, channels: int) -> None:
         self._count, self._sum, self._squares = 0, np.zeros(channels), np.zeros(channels)
 
     def add(self, values: np.ndarray) -> None:
-        """Takes values (C, H, W) in."""
+        """Add values to the statistics.
+
+        Parameters
+        ----------
+        values : (C, H, W) array
+            Values of each channel.
+        """
         flat = values.reshape(len(values), -1).astype(np.float64)  # (C, H * W)
         self._count += flat.shape[1]
         self._sum += flat.sum(axis=1)
@@ -220,17 +322,29 @@ class Moments:
 
     @property
     def mean(self) -> np.ndarray:
-        """(C,); NaN of nothing."""
+        """Mean per channel.
+
+        Returns
+        -------
+        (C,) array
+            The means; NaN before the first value.
+        """
         return self._sum / (self._count or np.nan)
 
     @property
     def std(self) -> np.ndarray:
-        """(C,); NaN of nothing."""
+        """Standard deviation per channel.
+
+        Returns
+        -------
+        (C,) array
+            The deviations; NaN before the first value.
+        """
         return np.sqrt(np.maximum(self._squares / (self._count or np.nan) - self.mean**2, 0))
 
 
 def _first_norm(backbone: Module) -> BatchNorm2d | FrozenBatchNorm2d | None:
-    """The first norm of a backbone, if it has learned what to expect; a new one expects mean 0 and deviation 1."""
+    """Return the first norm layer of a backbone; None if there is none or its running statistics are still initial."""
     for module in backbone.modules():
         if isinstance(module, (BatchNorm2d, FrozenBatchNorm2d)):
             is_new = not module.running_mean.any() and (module.running_var == 1).all()
@@ -240,7 +354,7 @@ def _first_norm(backbone: Module) -> BatchNorm2d | FrozenBatchNorm2d | None:
 
 @contextmanager
 def _recording(norm: Module | None, moments: Moments | None) -> Iterator[None]:
-    """A block in which what goes into `norm` is added to `moments`."""
+    """Add the inputs of `norm` to `moments` within the block."""
     if norm is None or moments is None:
         yield
         return
@@ -254,7 +368,7 @@ def _recording(norm: Module | None, moments: Moments | None) -> Iterator[None]:
 
 
 def _count_parameters(model: FasterRCNN) -> dict[str, int]:
-    """How many parameters each part of the model has, by the first two parts of their names, in order."""
+    """Return the number of parameters in each part of the model, by the first two components of their names."""
     counts: dict[str, int] = {}
     for name, _ in model.named_parameters():
         part = part_of(name)
@@ -263,5 +377,16 @@ def _count_parameters(model: FasterRCNN) -> dict[str, int]:
 
 
 def part_of(name: str) -> str:
-    """The part of a model that a parameter belongs to: "roi_heads.box_head" of "roi_heads.box_head.fc6.weight"."""
+    """Return the part of a model that a parameter belongs to.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, such as "roi_heads.box_head.fc6.weight".
+
+    Returns
+    -------
+    str
+        Its first two components, such as "roi_heads.box_head".
+    """
     return ".".join(name.split(".")[:2])

@@ -1,7 +1,7 @@
-"""What the measurements of a run mean: each rule looks at one stage and says its number, and what ails it.
+"""Rules of the doctor: each reads the measurements of one stage and states its number, its trouble and the remedy.
 
-The stages come in the order in which an image meets them, for a stage that is ill makes those after it look ill: the
-first trouble is the one to mend first.
+The stages are in the order in which an image meets them. A failing stage makes those after it fail as well, so the
+first trouble is the one to fix first.
 """
 
 from __future__ import annotations
@@ -14,31 +14,39 @@ import numpy as np
 
 from rcnn.doctor.evidence import FOUND, Evidence, Objects, part_of
 
-# Where a number begins to tell of trouble. Each lies well outside of what sound runs of the small network give, and
-# well inside of what the faults give that tests/test_doctor_faults.py plants.
-LEAST_STD, MOST_STD = 0.03, 10.0  # of the normalised pixels, in the channel with the most; dark ones have 0.1
+# Thresholds of trouble. Each is far from the numbers of good runs of the small network, and far from the numbers of the
+# faults that tests/doctor/test_doctor_faults.py plants.
+LEAST_STD, MOST_STD = 0.03, 10.0  # of the normalised pixels, in the channel with the most; 0.1 for dark images
 MOST_MEAN = 4.0  # of the normalised pixels, in either direction
-MOST_DRIFT = 1.0  # of what reaches the first norm, in its deviations
+MOST_DRIFT = 1.0  # of the first norm's input, in running standard deviations
 LEAST_COVERED = 0.5  # share of the objects with an anchor at IoU 0.5
-WELL_COVERED = 0.75  # the same; between the two, they are covered if the RPN finds them
+WELL_COVERED = 0.75  # the same; between the two, the anchors suffice if the RPN finds the objects
 LEAST_POSITIVE = 0.01  # share of the sampled anchors that are positive, unless the RPN finds the objects
 LEAST_PROPOSED = 0.85  # share of the objects with a proposal at IoU 0.5
-LEAST_KEPT = 0.85  # share of the objects with a proposal that have a detection, too
-MOST_CONFUSED = 0.15  # share of the objects found that are given another class
-LEAST_SHIFTED = 0.5  # share of the objects found whose class is off by the same one number; so of the mean class
-LEAST_FALL = 0.8  # the loss at the end as a share of that after a third; to call all background is learned before
-WELL = 0.75  # share of the objects that are found and named rightly: what is odd on the way there does no harm
-MOST_RISE = 1.5  # the loss at the end as a multiple of its lowest level on the way
-MOST_GAP = 0.25  # detected share on images that were trained on, less that on others
-FEW_OBJECTS, FEW_STEPS = 10, 100  # fewer say nothing
+LEAST_KEPT = 0.85  # share of the proposed objects that are detected
+MOST_CONFUSED = 0.15  # share of the objects found with a wrong class
+LEAST_SHIFTED = 0.5  # share of the objects found whose label is off by +1, or by -1; also the mean share per class
+LEAST_FALL = 0.8  # the final loss over that after a third of the steps; predicting background is learned earlier
+WELL = 0.75  # share of the objects found with the right class; above it, oddities of earlier stages are harmless
+MOST_RISE = 1.5  # the final loss over its lowest level
+MOST_GAP = 0.25  # share of objects that are right on training images, minus that on others
+FEW_OBJECTS, FEW_STEPS = 10, 100  # fewer are not enough to judge
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one rule says.
+    """The verdict of one rule.
 
-    stage: which it is about. number: the measurement, as a sentence. trouble: what is wrong, in a few words; None if
-    nothing is. remedy: what to do about it.
+    Attributes
+    ----------
+    stage : str
+        Name of the stage.
+    number : str
+        The measurement, as a sentence.
+    trouble : str or None
+        What is wrong, in a few words; None if the stage is fine.
+    remedy : str
+        What to do about it.
     """
 
     stage: str
@@ -48,49 +56,93 @@ class Verdict:
 
 
 def judge(evidence: Evidence) -> list[Verdict]:
-    """The verdicts on all stages, in their order."""
+    """Return the verdicts on all stages, in their order.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        The measurements.
+
+    Returns
+    -------
+    list of Verdict
+        The verdicts of all rules.
+    """
     return [verdict for rule in RULES for verdict in rule(evidence)]
 
 
 def data(evidence: Evidence) -> Iterator[Verdict]:
-    """Whether the annotations can be right."""
+    """Judge the annotations.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        The measurements.
+
+    Yields
+    ------
+    Verdict
+        One per problem, or one if there is none.
+    """
     for problem in evidence.problems:
         seen = f"{problem.count} times, first: {problem.examples[0]}" if problem.examples else f"{problem.count} times"
         yield Verdict("data", seen, problem.sentence, problem.remedy)
     if not evidence.problems:
-        yield Verdict("data", "nothing is wrong with the annotations")
+        yield Verdict("data", "no errors in the annotations")
 
 
 def normalisation(evidence: Evidence) -> Iterator[Verdict]:
-    """Whether the pixels reach the network centred and scaled, and as its norms expect them."""
+    """Judge the normalisation of the pixels.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        The measurements.
+
+    Yields
+    ------
+    Verdict
+        The pixel statistics, and the drift at the first norm layer. Nothing if no image could be read.
+    """
     mean, std = evidence.pixel_mean, evidence.pixel_std
     if not np.isfinite(mean).all():
         return  # no image could be read
-    number = f"normalised pixels have mean {_row(mean)} and deviation {_row(std)}"
+    number = f"the normalised pixels have mean {_row(mean)} and standard deviation {_row(std)}"
     wrong = std.max() < LEAST_STD or std.max() > MOST_STD or np.abs(mean).max() > MOST_MEAN
     yield Verdict(
         "normalisation",
         number,
         "the pixels are not normalised" if wrong else None,
-        "pixels lie in 0 .. 1 here: image_mean and image_std must be of that range, such as (0.485, 0.456, "
-        "0.406) and (0.229, 0.224, 0.225), not of 0 .. 255",
+        "pixels are in 0 .. 1: use image_mean and image_std for that range, such as (0.485, 0.456, 0.406) and (0.229, "
+        "0.224, 0.225), not for 0 .. 255",
     )
     if evidence.drift is not None:
         yield Verdict(
             "normalisation",
-            f"what reaches the first norm lies {evidence.drift:.2f} deviations from what it has learned to expect",
-            "the pixels are normalised otherwise than in training"
+            f"the input of the first norm layer is {evidence.drift:.2f} standard deviations from its running mean",
+            "the pixels are not normalised as in training"
             if evidence.drift > MOST_DRIFT and not _is_good(evidence.train)
             else None,
-            "use the image_mean and image_std, and the order of colours, that the weights were trained with",
+            "use the image_mean, image_std and channel order that the weights were trained with",
         )
 
 
 def anchors(evidence: Evidence) -> Iterator[Verdict]:
-    """Whether there are anchors near the objects."""
+    """Judge the anchors.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        The measurements.
+
+    Yields
+    ------
+    Verdict
+        The coverage of the objects, and the number of positive anchors.
+    """
     objects = evidence.train
     if len(objects) < FEW_OBJECTS:
-        yield Verdict("anchors", f"{len(objects)} objects are too few to judge this and what follows by")
+        yield Verdict("anchors", f"{len(objects)} objects are too few to judge this and later stages")
         return
     covered, is_found = objects.share("anchors"), objects.share("proposals") >= LEAST_PROPOSED
     yield Verdict(
@@ -98,20 +150,32 @@ def anchors(evidence: Evidence) -> Iterator[Verdict]:
         f"{_percent(covered)} of the objects have an anchor at IoU {FOUND} or more; the median of "
         f"the best IoU is {np.median(objects.anchors):.2f}",
         "the anchors do not cover the objects" if covered < (LEAST_COVERED if is_found else WELL_COVERED) else None,
-        'let them fit the data: in the run\'s file anchors = "fit" in place of anchor_sizes and '
-        "aspect_ratios; in Python evaluate.suggest, with more of them if need be",
+        'fit them to the data: in the plan, write anchors = "fit" instead of anchor_sizes and aspect_ratios; in '
+        "Python, use evaluate.suggest; if that is not enough, use more anchors",
     )
     positive, sampled = float(objects.sampled[:, 0].mean()), float(objects.sampled.sum(axis=1).mean())
     yield Verdict(
         "anchors",
-        f"of {sampled:.0f} anchors sampled on an image with objects, {positive:.1f} are positive",
+        f"{positive:.1f} of {sampled:.0f} sampled anchors are positive, on average over images with objects",
         "few positives per image" if positive < LEAST_POSITIVE * sampled and not is_found else None,
-        "anchors of the objects' own sizes and ratios, a lower rpn_fg_iou_thresh, or a lower rpn_batch_size_per_image",
+        "use anchors with the objects' sizes and ratios, a lower rpn_fg_iou_thresh, or a lower "
+        "rpn_batch_size_per_image",
     )
 
 
 def learning(evidence: Evidence) -> Iterator[Verdict]:
-    """Whether everything that should learn does, and the loss fell and stayed low."""
+    """Judge the frozen parameters and the loss curve.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        The measurements.
+
+    Yields
+    ------
+    Verdict
+        The frozen parameters, and the loss if enough steps are known.
+    """
     frozen = Counter(part_of(name) for name in evidence.frozen)
     stuck = [
         part
@@ -122,8 +186,7 @@ def learning(evidence: Evidence) -> Iterator[Verdict]:
         "learning",
         f"{len(evidence.frozen)} of {sum(evidence.parameters.values())} parameters are frozen",
         f"{', '.join(stuck)} cannot learn" if stuck else None,
-        "take the names out of the recipe's freeze, or set requires_grad; only layers that come with trained "
-        "weights may rest",
+        "remove the names from the recipe's freeze, or set requires_grad; only pretrained layers may stay frozen",
     )
     losses = evidence.losses
     if len(losses) < FEW_STEPS:
@@ -132,26 +195,37 @@ def learning(evidence: Evidence) -> Iterator[Verdict]:
     levels = np.convolve(losses, np.full(window, 1 / window), mode="valid")  # moving means
     first, third, last, lowest = levels[0], levels[len(losses) // 3], levels[-1], levels.min()
     number = (
-        f"the total loss went from {first:.2f} to {third:.2f} after a third of the steps and {last:.2f} at the "
-        f"end; its lowest level was {lowest:.2f}"
+        f"the total loss is {first:.2f} at the start, {third:.2f} after a third of the steps and {last:.2f} at the "
+        f"end; its lowest level is {lowest:.2f}"
     )
     trouble = None
     if not np.isfinite(losses).all():
         trouble = "the loss is not finite"
     elif last > MOST_RISE * lowest:
-        trouble = "the loss has risen again: the learning rate is too high"
+        trouble = "the loss rose again: the learning rate is too high"
     elif last > LEAST_FALL * third and not _is_good(evidence.train):
-        trouble = "the loss hardly falls: the learning rate is too low or too high"
+        trouble = "the loss barely falls: the learning rate is too low or too high"
     yield Verdict(
         "learning",
         number,
         trouble,
-        "try a third and three times the learning rate for a few hundred steps; with a high one, a longer warm-up",
+        "try a third and three times the learning rate for a few hundred steps; use a longer warm-up with a high one",
     )
 
 
 def proposals(evidence: Evidence) -> Iterator[Verdict]:
-    """Whether the RPN proposes a box for every object."""
+    """Judge the proposals.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        The measurements.
+
+    Yields
+    ------
+    Verdict
+        The RPN's recall. Nothing if there are too few objects.
+    """
     objects = evidence.train
     if len(objects) < FEW_OBJECTS:
         return
@@ -160,13 +234,24 @@ def proposals(evidence: Evidence) -> Iterator[Verdict]:
         "proposals",
         f"{_percent(share)} of the objects have a proposal at IoU {FOUND} or more",
         "the RPN's recall is low" if share < LEAST_PROPOSED else None,
-        "mend what is wrong above first; look, with rcnn check, whether the boxes lie on the objects; then "
-        "train longer, or raise rpn_post_nms_top_n_test",
+        "fix any trouble above first; check with rcnn check that the boxes lie on the objects; then train longer, or "
+        "raise rpn_post_nms_top_n_test",
     )
 
 
 def detections(evidence: Evidence) -> Iterator[Verdict]:
-    """Whether the head keeps the objects that were proposed, gives them their classes, and does so on new images."""
+    """Judge the detections, their classes, and the gap to new images.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        The measurements.
+
+    Yields
+    ------
+    Verdict
+        The share of proposed objects that are detected, the classes, and the gap. Nothing if too few are proposed.
+    """
     objects = evidence.train
     proposed = objects.proposals >= FOUND
     if proposed.sum() < FEW_OBJECTS:
@@ -174,41 +259,42 @@ def detections(evidence: Evidence) -> Iterator[Verdict]:
     kept = float((objects.detections[proposed] >= FOUND).mean())
     yield Verdict(
         "detections",
-        f"{_percent(kept)} of the objects that were proposed are detected, as any class",
+        f"{_percent(kept)} of the proposed objects are detected, with any class",
         "the head loses objects" if kept < LEAST_KEPT else None,
-        "train longer, or lower box_score_thresh; a head that learns nothing may be frozen",
+        "train longer, or lower box_score_thresh; check that the head is not frozen",
     )
     yield from _classes(objects, evidence)
     if evidence.val is not None and len(evidence.val) >= FEW_OBJECTS:
         right, right_on_new = _right(objects), _right(evidence.val)
         yield Verdict(
             "new images",
-            f"{_percent(right)} of the objects are found and named rightly on images that "
-            f"were trained on, {_percent(right_on_new)} on others",
-            "what was learned does not carry over" if right - right_on_new > MOST_GAP else None,
-            "more images, flip and scale_jitter, fewer steps, or weights that know something already; see "
-            "that both sets are annotated alike",
+            f"{_percent(right)} of the objects are found with the right class on training "
+            f"images, {_percent(right_on_new)} on others",
+            "the detector does not generalise to new images" if right - right_on_new > MOST_GAP else None,
+            "use more images, flip and scale_jitter, fewer steps, or pretrained weights; check that both sets are "
+            "annotated alike",
         )
 
 
 def _classes(objects: Objects, evidence: Evidence) -> Iterator[Verdict]:
-    """Whether the objects that are found are given their classes."""
+    """Judge the classes of the objects that are found."""
     found = objects.predicted > 0
     if found.sum() < FEW_OBJECTS:
         return
     predicted, labels = objects.predicted[found], objects.labels[found]
     wrong = predicted != labels
-    number = f"{_percent(wrong.mean())} of the objects found are given another class"
+    number = f"{_percent(wrong.mean())} of the objects found have a wrong class"
     for shift in (-1, 1):
         shifted = predicted == labels + shift
         share = float(shifted.mean())
-        # A head that gives one class to all is right about that one, and so shifts no more than half of the classes.
+        # A head that predicts one class for all is right about that class, so at most half of the classes shift.
         if min(share, np.mean([shifted[labels == label].mean() for label in np.unique(labels)])) > LEAST_SHIFTED:
             yield Verdict(
                 "classes",
                 f"for {_percent(share)} of the objects found, the detector's label is the annotation's {shift:+d}",
                 "the labels are shifted by one",
-                "count the classes from 1, for 0 is the background, both in training and here; names in the same order",
+                "number the classes from 1 in training and here, because 0 is the background, and keep their names in "
+                "the same order",
             )
             return
     if not wrong.any():
@@ -221,17 +307,18 @@ def _classes(objects: Objects, evidence: Evidence) -> Iterator[Verdict]:
         "classes",
         f"{number}, most often {names[label]} as {names[as_label]} ({count} times)",
         "the head confuses classes" if wrong.mean() > MOST_CONFUSED else None,
-        "look at what is confused, for the annotations may be; then more images of these classes, or more steps",
+        "look at confused objects, because their annotations may be wrong; then use more images of these classes, or "
+        "more steps",
     )
 
 
 def _right(objects: Objects) -> float:
-    """The share of the objects that are found and named rightly."""
+    """Return the share of the objects that are found with the right class."""
     return float((objects.predicted == objects.labels).mean())
 
 
 def _is_good(objects: Objects) -> bool:
-    """Whether the detector does what it should with these objects."""
+    """Return whether the detector finds and classifies these objects well."""
     return len(objects) >= FEW_OBJECTS and _right(objects) >= WELL
 
 

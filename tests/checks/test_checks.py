@@ -1,4 +1,4 @@
-"""The checks let right answers of every style pass, and reject what people get wrong with a hint that fits."""
+"""The checks accept right answers in every style, and reject plausible mistakes with a fitting hint."""
 
 import importlib
 import pkgutil
@@ -7,13 +7,14 @@ import mutants
 import numpy as np
 import pytest
 
+import rcnn
 from rcnn import checks
 from rcnn.boxes import iou
 from rcnn.checks import CheckFailed
 from rcnn.checks._engine import MOST_TRIALS, Case, run
 
 ANSWERS = {name: importlib.import_module(f"mutants.{name}") for _, name, _ in pkgutil.iter_modules(mutants.__path__)}
-LEAST_WRONG = 8  # of each check
+LEAST_WRONG = 8  # per check
 
 
 def named(pairs):
@@ -36,14 +37,14 @@ def test_a_right_answer_passes(name, answer, impl):
 @pytest.mark.parametrize(
     "name, answer, hint", named((name, wrong, hint) for name, module in ANSWERS.items() for wrong, hint in module.WRONG)
 )
-def test_a_wrong_answer_is_rejected_with_a_hint_that_fits(name, answer, hint, impl):
+def test_a_wrong_answer_is_rejected_with_a_fitting_hint(name, answer, hint, impl):
     for seed in range(3):
         with pytest.raises(CheckFailed, match=hint) as failed:
             getattr(checks, name)(answer, seed=seed)
         assert str(failed.value).startswith(f"{name}: your function ")
 
 
-# ---------------------------------------------------------------------- what all checks share
+# ---------------------------------------------------------------------- what all checks have in common
 
 ROWS = np.arange(20.0)
 DOUBLE = [Case({"rows": ROWS}, "think")]
@@ -53,44 +54,44 @@ def double(rows):
     return 2 * rows
 
 
-def test_the_smallest_failing_input_is_told():
+def test_the_message_shows_the_smallest_failing_input():
     def wrong(rows):
         return np.where(np.asarray(rows) == 13, 0, double(np.asarray(rows)))
 
     with pytest.raises(CheckFailed) as failed:
         run("double", wrong, double, DOUBLE, rows=(("rows",),))
     assert str(failed.value) == (
-        "double: your function gives wrong numbers\nfor\n  rows = [13.]\n  came out = [0.]\n"
-        "  expected = [26.]\nThink about it: think"
+        "double: your function returns wrong numbers\nfor\n  rows = [13.]\n  got = [0.]\n"
+        "  expected = [26.]\nHint: think"
     )
 
 
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        (lambda rows: None, "gives None"),
-        (lambda rows: "many", "gives str, which does not hold numbers"),
-        (lambda rows: [[1], [2, 3]], "gives rows of different lengths"),
-        (lambda rows: double(rows)[None], r"gives an array of shape \(1, 1\); \(1,\) is expected"),
-        (lambda rows: rows / 0 * np.nan, "gives wrong numbers"),
+        (lambda rows: None, "returns None"),
+        (lambda rows: "many", "returns str, which does not hold numbers"),
+        (lambda rows: [[1], [2, 3]], "returns rows of different lengths"),
+        (lambda rows: double(rows)[None], r"returns an array of shape \(1, 1\); expected \(1,\)"),
+        (lambda rows: rows / 0 * np.nan, "returns wrong numbers"),
         (lambda rows: rows.sort_values(), "raises AttributeError"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
-def test_what_came_out_is_named(wrong, message):
+def test_the_message_describes_the_output(wrong, message):
     with pytest.raises(CheckFailed, match=message):
         run("double", wrong, double, DOUBLE, rows=(("rows",),))
 
 
-def test_a_function_that_is_still_to_be_written_is_called_that():
+def test_an_unwritten_function_is_reported_as_such():
     def unwritten(rows):
         raise NotImplementedError
 
-    with pytest.raises(CheckFailed, match=r"your function is not written yet[^$]*expected[^$]*Think about it: think"):
+    with pytest.raises(CheckFailed, match=r"your function is not written yet[^$]*expected[^$]*Hint: think"):
         run("double", unwritten, double, DOUBLE)
 
 
-def test_a_function_that_changes_its_arguments_does_not_pass():
+def test_a_function_that_changes_its_arguments_fails():
     def changing(rows):
         rows *= 2
         return rows
@@ -99,7 +100,7 @@ def test_a_function_that_changes_its_arguments_does_not_pass():
         run("double", changing, double, DOUBLE)
 
 
-def test_a_slow_answer_is_asked_no_more_often_than_it_must():
+def test_shrinking_limits_the_number_of_calls():
     calls = []
 
     def wrong(rows):
@@ -111,19 +112,29 @@ def test_a_slow_answer_is_asked_no_more_often_than_it_must():
     assert calls[-1] == 1 and len(calls) <= MOST_TRIALS + 1
 
 
-def test_without_a_seed_the_inputs_are_others_each_time():
+def test_inputs_differ_from_call_to_call_without_a_seed():
     def recording(boxes1, boxes2):
         seen.append(boxes1.tobytes())
         return iou(boxes1, boxes2)
 
     seen: list[bytes] = []
     for seed in (None, None, 5, 5):
-        seen.append(b"from here")
+        seen.append(b"next call")
         checks.iou(recording, seed=seed)
-    first, second, third, fourth = b"".join(seen).split(b"from here")[1:]
+    first, second, third, fourth = b"".join(seen).split(b"next call")[1:]
     assert first != second and third == fourth
 
 
-def test_what_is_called_already_is_no_function():
-    with pytest.raises(TypeError, match="pass it without calling it"):
+def test_a_result_instead_of_a_function_is_an_error():
+    with pytest.raises(TypeError, match="pass the function without calling it"):
         checks.iou(np.zeros((1, 1)))
+
+
+def test_a_check_judges_by_the_librarys_own_functions():
+    """A wrong function stays wrong where it runs in place of ours, too."""
+
+    def everything(boxes1, boxes2):
+        return np.ones((len(boxes1), len(boxes2)))
+
+    with rcnn.replace("iou", everything), pytest.raises(checks.CheckFailed):
+        checks.iou(everything)

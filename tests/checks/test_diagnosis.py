@@ -1,4 +1,4 @@
-"""The planted faults are there, one each, and a diagnosis passes only where it is right for every patient."""
+"""The planted faults are present, one each, and a diagnosis passes only if it is right for every patient."""
 
 import numpy as np
 import pytest
@@ -11,18 +11,18 @@ from rcnn.checks.diagnosis import NAMES, PAGES, PLANTED, SOUND
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    with rcnn.set_num_threads(1):  # the pages are too small for two
+    with rcnn.set_num_threads(1):  # the pages are too small for two threads
         yield
 
 
 @pytest.fixture(scope="module")
 def planted():
-    """Per name (model, pages), all with the same pages."""
+    """Return (model, pages) per fault name, all with the same pages."""
     return {name: plant(np.random.default_rng(3)) for name, plant in PLANTED.items()}
 
 
 def diagnose(patient):
-    """The name of what a patient has, by its settings and by what it finds."""
+    """Return the fault of a patient, by its settings and its detections."""
     trace = patient.model.trace([image for image, _ in patient.pages])
     if not 0.1 < trace.batch.std() < 10:
         return "wrong normalisation"
@@ -48,26 +48,26 @@ def test_a_right_diagnosis_passes_on_any_ward():
 
 
 @pytest.mark.parametrize("fault", NAMES)
-def test_a_diagnosis_that_is_wrong_about_one_patient_is_rejected_with_its_hint(fault):
+def test_a_diagnosis_with_one_mistake_is_rejected_with_its_hint(fault):
     other = next(name for name in NAMES if name != fault)
 
     def mistaken(patient):
-        said = diagnose(patient)
-        return other if said == fault else said
+        answer = diagnose(patient)
+        return other if answer == fault else answer
 
-    with pytest.raises(CheckFailed, match=f"your function says '{other}', which it is not\nThink about it: ") as failed:
+    with pytest.raises(CheckFailed, match=f"your function returns '{other}', which is wrong\nHint: ") as failed:
         diagnosis.check(mistaken, seed=2)
     assert diagnosis.HINTS[fault] in str(failed.value)
     assert f"'{fault}'" not in str(failed.value)
 
 
-@pytest.mark.parametrize("said", [None, "healthy", 3, ["sound"]])
-def test_a_name_that_is_none_is_rejected(said):
-    with pytest.raises(CheckFailed, match="patient A: your function says .* is one of 'sound', 'swapped axes'"):
-        diagnosis.check(lambda patient: said)
+@pytest.mark.parametrize("answer", [None, "healthy", 3, ["sound"]])
+def test_an_unknown_fault_name_is_rejected(answer):
+    with pytest.raises(CheckFailed, match="patient A: your function returns .* must be one of 'sound', 'swapped axes'"):
+        diagnosis.check(lambda patient: answer)
 
 
-def test_what_is_called_already_is_no_function():
+def test_a_result_instead_of_a_function_is_an_error():
     for check in (diagnosis.check, diagnosis.check_recalls):
         with pytest.raises(TypeError, match=f"diagnosis.{check.__name__} takes a function.*without calling it"):
             check("sound")
@@ -77,11 +77,11 @@ def unwritten(*_):
     raise NotImplementedError
 
 
-def finds_the_largest_of_nothing(patient):
+def takes_the_maximum_of_an_empty_array(patient):
     return str(np.zeros(0).argmax())
 
 
-def turns_in_place(patient):
+def swaps_in_place(patient):
     for _, target in patient.pages:
         target["boxes"] = target["boxes"][:, [1, 0, 3, 2]]
     return SOUND
@@ -92,21 +92,21 @@ def turns_in_place(patient):
     [
         (
             unwritten,
-            "^diagnosis: your function, or one that it calls, is not written yet.*\nThink about it: begin with",
+            "^diagnosis: your function, or one that it calls, is not written yet.*\nHint: Begin with",
         ),
         (
-            finds_the_largest_of_nothing,
-            "^patient A: your function raises ValueError: .*empty.*\nThink about it: on some",
+            takes_the_maximum_of_an_empty_array,
+            "^patient A: your function raises ValueError: .*empty.*\nHint: Some pages",
         ),
-        (turns_in_place, "^patient A: your function changes the annotations\nThink about it: work on a copy"),
+        (swaps_in_place, "^patient A: your function changes the annotations\nHint: Work on a copy"),
     ],
 )
-def test_a_diagnosis_that_fails_or_does_harm_is_rejected_with_a_hint(function, message):
+def test_a_diagnosis_that_raises_or_changes_annotations_is_rejected(function, message):
     with pytest.raises(CheckFailed, match=message):
         diagnosis.check(function, seed=1)
 
 
-def test_a_ward_has_one_of_each_in_an_order_of_its_own():
+def test_a_ward_has_each_fault_once_in_random_order():
     names = []
     for ward in (diagnosis.ward(0), diagnosis.ward(1)):
         assert [patient.name for patient in ward] == list("ABCDEFG")
@@ -126,7 +126,7 @@ def test_a_ward_is_the_same_for_the_same_seed():
         )
 
 
-def test_faults_of_the_annotations_are_what_they_are_called(planted):
+def test_annotation_faults_match_their_names(planted):
     right = [target for _, target in planted[SOUND][1]]
     for (_, wrong), target in zip(planted["swapped axes"][1], right, strict=True):
         np.testing.assert_array_equal(wrong["boxes"][:, [1, 0, 3, 2]], target["boxes"])
@@ -145,7 +145,7 @@ def test_faults_of_the_annotations_are_what_they_are_called(planted):
         np.testing.assert_array_equal(shuffled[i]["boxes"], right[(i + by[0]) % PAGES]["boxes"])
 
 
-def test_faults_of_the_detector_leave_the_rest_as_it_was(planted):
+def test_detector_faults_change_nothing_else(planted):
     sound = planted[SOUND][0].state_dict()
     for name in ("large anchors", "wrong normalisation"):
         assert all((array == sound[key]).all() for key, array in planted[name][0].state_dict().items())
@@ -160,7 +160,7 @@ def test_faults_of_the_detector_leave_the_rest_as_it_was(planted):
     assert not (head.roi_heads.box_head.fc6.weight.data == sound["roi_heads.box_head.fc6.weight"]).any()
 
 
-def test_pages_are_those_that_training_never_sees_and_hold_objects(planted):
+def test_pages_are_unseen_and_hold_objects(planted):
     for model, pages in planted.values():
         assert pages.classes == data.Digits.classes == model.config.class_names
         assert all(len(target["boxes"]) >= 2 for _, target in pages)
@@ -168,7 +168,7 @@ def test_pages_are_those_that_training_never_sees_and_hold_objects(planted):
     assert any((unseen[0][0] == image).all() for image, _ in planted[SOUND][1])
 
 
-# ---------------------------------------------------------------------- recall after a fault has been undone
+# ---------------------------------------------------------------------- recall after undoing a fault
 
 
 def best_of_each(found, wanted, axis=0):
@@ -196,7 +196,7 @@ def with_each(found, wanted, share=share, order=(1, 0, 3, 2), moves=lambda n: ra
 
 
 def by_loops(found, wanted):
-    """The same by counting, the found pages moved instead."""
+    """Return the same by counting, with the detected pages moved instead."""
 
     def recall(found, wanted):
         hits = [
@@ -239,7 +239,7 @@ def best_page_each(found, wanted):
     return *with_each(found, wanted)[:2], np.mean(best)
 
 
-def turns_what_it_gets(found, wanted):
+def swaps_its_arguments_in_place(found, wanted):
     result = with_each(found, wanted)
     for page in wanted:
         page[:] = page[:, [1, 0, 3, 2]]
@@ -257,27 +257,27 @@ def test_right_recalls_pass(function, seed):
     "function, hint",
     [
         (unwritten, "recalls: your function is not written yet"),
-        (lambda found, wanted: with_each(found, wanted)[0], "must give 3 things"),
+        (lambda found, wanted: with_each(found, wanted)[0], "must return 3 values"),
         (lambda found, wanted: with_each(found, wanted, share=above), "0.5 is enough"),
         (
             lambda found, wanted: with_each(found, wanted, share=lambda f, w: share(f, w, 0.45)),
             "below 0.5 is not enough",
         ),
-        (lambda found, wanted: with_each(found, wanted, share=mean_of_pages), "all objects of all pages count alike"),
+        (lambda found, wanted: with_each(found, wanted, share=mean_of_pages), "All objects of all pages count alike"),
         (
             lambda found, wanted: with_each(found, wanted, share=of_pages_with_boxes),
-            "all objects of all pages count alike",
+            "All objects of all pages count alike",
         ),
-        (lambda found, wanted: with_each(found, wanted, share=precision), "asks each object|count alike"),
-        (lambda found, wanted: with_each(found, wanted, order=(2, 3, 0, 1)), "the second number"),
+        (lambda found, wanted: with_each(found, wanted, share=precision), "a box for each object|count alike"),
+        (lambda found, wanted: with_each(found, wanted, order=(2, 3, 0, 1)), "The second number"),
         (lambda found, wanted: with_each(found, wanted, order=(0, 1, 2, 3)), "two other readings"),
         (lambda found, wanted: with_each(found, wanted, moves=range), "two other readings"),
         (lambda found, wanted: with_each(found, wanted, moves=lambda n: [1]), "try every k"),
         (lambda found, wanted: with_each(found, wanted, moves=lambda n: range(1, max(n - 1, 2))), "try every k"),
         (best_page_each, "with the same k"),
-        (turns_what_it_gets, "changes its argument 'wanted'"),
+        (swaps_its_arguments_in_place, "changes its argument 'wanted'"),
     ],
 )
-def test_wrong_recalls_are_rejected_with_a_hint_that_fits(function, hint, seed):
+def test_wrong_recalls_are_rejected_with_a_fitting_hint(function, hint, seed):
     with pytest.raises(CheckFailed, match=hint):
         diagnosis.check_recalls(function, seed=seed)

@@ -1,4 +1,4 @@
-"""What the checks of measures expect is what `rcnn.evaluate` measures on whole pages."""
+"""The references of the checks of measures agree with `rcnn.evaluate` on whole pages."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from rcnn.checks import measures
 
 
 def page(rng):
-    """(detections, target) of one class: boxes near objects that overlap each other, with many equal scores."""
+    """Return (detections, target) of one class: boxes near overlapping objects, with many equal scores."""
     corner = rng.uniform(0, 40, (5, 2))
     objects = np.concatenate([corner, corner + rng.uniform(15, 25, (5, 2))], axis=1)
     found = objects[rng.integers(0, 5, 14)] + rng.uniform(-5, 5, (14, 4))
@@ -19,7 +19,7 @@ def page(rng):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_assignment_is_that_of_the_evaluation(seed):
+def test_assignment_agrees_with_the_evaluation(seed):
     found, wanted = page(np.random.default_rng(seed))
     right = measures._assign(found["boxes"], found["scores"], wanted["boxes"], 0.5)
     result = evaluate.evaluate_detections([found], [wanted], 2)
@@ -29,13 +29,13 @@ def test_assignment_is_that_of_the_evaluation(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_average_precision_is_cocos_where_the_two_assignments_agree(seed):
+def test_average_precision_is_that_of_coco_if_the_assignments_agree(seed):
     rng = np.random.default_rng(seed)
-    place = 50.0 * np.arange(12)  # apart, so that a detection overlaps one object at most
-    boxes = np.stack([place, place, place + 20, place + 20], axis=1)
+    offset = 50.0 * np.arange(12)  # apart, so that a detection overlaps one object at most
+    boxes = np.stack([offset, offset, offset + 20, offset + 20], axis=1)
     found = {"boxes": boxes[rng.integers(0, 12, 30)], "scores": rng.random(30), "labels": np.ones(30, int)}
     wanted = {"boxes": boxes[:7], "labels": np.ones(7, int)}
     curve = evaluate.evaluate_detections([found], [wanted], 2)
-    mine = measures._average_precision(curve.recall[1], curve.precision[1], "coco")
-    assert 0 < mine < 1
-    assert mine == pytest.approx(evaluate.evaluate_coco([found], [wanted], 2).ap50[1], abs=1e-12)
+    result = measures._average_precision(curve.recall[1], curve.precision[1], "coco")
+    assert 0 < result < 1
+    assert result == pytest.approx(evaluate.evaluate_coco([found], [wanted], 2).ap50[1], abs=1e-12)

@@ -1,4 +1,4 @@
-"""A folder of annotated images from end to end, by the commands of the README's "Your own images"."""
+"""A folder of annotated images from end to end, with the commands of the README's "Your own images"."""
 
 import re
 from pathlib import Path
@@ -13,8 +13,8 @@ from rcnn.train import run_folder
 FORMS = ("voc", "coco", "csv")
 
 
-def test_the_same_pages_in_every_form_train_to_the_same_bits(tmp_path: Path) -> None:
-    """Drawn pages, and what `rcnn convert` wrote of them as VOC, COCO and CSV: checked, trained, and compared."""
+def test_pages_in_every_format_train_to_the_same_bits(tmp_path: Path) -> None:
+    """Check, train on and compare drawn pages and their VOC, COCO and CSV copies from `rcnn convert`."""
     files = {}
     for form in FORMS:
         spec, out = f"{form}:{tmp_path / form}", tmp_path / "runs" / form
@@ -37,7 +37,7 @@ def test_the_same_pages_in_every_form_train_to_the_same_bits(tmp_path: Path) -> 
 
 
 def walk(folder: Path, spec: str, capsys: pytest.CaptureFixture[str], *training: str) -> tuple[float, int]:
-    """(AP50, exit status of the doctor) of a run on a data set, every command of the README having been run on it."""
+    """Run every command of the README on a data set; return (AP50, the doctor's exit status)."""
     out, page = folder / "run", next((folder / "pages").rglob("val_000001.png"))
     assert cli.main(["check", spec, "--sheet", str(folder / "sheet.png")]) == 0
     assert "warning" not in capsys.readouterr().out
@@ -64,7 +64,7 @@ def test_the_small_network_reads_a_folder_of_digits(tmp_path: Path, capsys: pyte
 
 @pytest.mark.slow
 def test_a_resnet_learns_from_the_same_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """From random weights, which takes longer than a test may; so what is asked of it is that it begins to."""
+    """Only require that the loss falls: training from random weights takes longer than a test may."""
     spec = f"coco:{tmp_path / 'pages'}"
     assert cli.main(["convert", "digits", spec, "--train", "40", "--val", "10"]) == 0
     walk(tmp_path, spec, capsys, "--model", "resnet18", "--steps", "30")

@@ -1,4 +1,4 @@
-"""The doctor: what it measures, and what each rule makes of the numbers. Trained faults are in test_doctor_faults."""
+"""Tests of the doctor's measurements and rules. Trained faults are in test_doctor_faults."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -53,8 +53,8 @@ HEALTHY = Evidence(
 )
 
 
-HALF_RIGHT = objects(predicted=np.where(np.arange(100) % 2, np.arange(100) % 3 + 1, 0))  # the others are not found
-HARDLY_FALLS = "the loss hardly falls: the learning rate is too low or too high"
+HALF_RIGHT = objects(predicted=np.where(np.arange(100) % 2, np.arange(100) % 3 + 1, 0))  # the others are missed
+BARELY_FALLS = "the loss barely falls: the learning rate is too low or too high"
 
 
 def troubles(**changes: object) -> list[str]:
@@ -84,18 +84,18 @@ def test_nothing_is_wrong_with_a_healthy_run() -> None:
         ({"pixel_std": np.full(3, 0.004)}, "the pixels are not normalised"),
         ({"pixel_std": np.full(3, 60.0)}, "the pixels are not normalised"),
         ({"pixel_mean": np.array([0, 5.0, 0])}, "the pixels are not normalised"),
-        ({"drift": 2.0, "train": HALF_RIGHT}, "the pixels are normalised otherwise than in training"),
+        ({"drift": 2.0, "train": HALF_RIGHT}, "the pixels are not normalised as in training"),
         ({"train": objects(anchors=0.4)}, "the anchors do not cover the objects"),  # though the RPN finds them
         ({"frozen": [f"roi_heads.box_head.{i}" for i in range(4)]}, "roi_heads.box_head cannot learn"),
         ({"frozen": [f"backbone.stem.{i}" for i in range(4)]}, "backbone.stem cannot learn"),
-        ({"losses": np.linspace(2, 1.9, 600), "train": HALF_RIGHT}, HARDLY_FALLS),
+        ({"losses": np.linspace(2, 1.9, 600), "train": HALF_RIGHT}, BARELY_FALLS),
         (
             {"losses": np.r_[np.linspace(2, 1.2, 60), np.linspace(1.2, 1, 540)], "train": HALF_RIGHT},
-            HARDLY_FALLS,
+            BARELY_FALLS,
         ),  # later
         (
             {"losses": np.concatenate([np.linspace(2, 0.4, 300), np.full(300, 1.0)])},
-            "the loss has risen again: the learning rate is too high",
+            "the loss rose again: the learning rate is too high",
         ),
         ({"losses": np.append(np.linspace(2, 0.4, 600), np.nan)}, "the loss is not finite"),
         ({"train": objects(proposals=0.4)}, "the RPN's recall is low"),
@@ -106,10 +106,10 @@ def test_nothing_is_wrong_with_a_healthy_run() -> None:
         ),
         ({"train": objects(predicted=np.arange(100) % 3), "val": None}, "the labels are shifted by one"),
         ({"train": objects(predicted=np.arange(100) % 3 + 2), "val": None}, "the labels are shifted by one"),
-        ({"val": objects(predicted=np.zeros(100, int))}, "what was learned does not carry over"),
+        ({"val": objects(predicted=np.zeros(100, int))}, "the detector does not generalise to new images"),
     ],
 )
-def test_each_trouble_has_its_name(changes: dict[str, object], trouble: str) -> None:
+def test_each_trouble_is_named(changes: dict[str, object], trouble: str) -> None:
     assert troubles(**changes) == [trouble]
 
 
@@ -118,20 +118,20 @@ def test_each_trouble_has_its_name(changes: dict[str, object], trouble: str) -> 
     [
         {"frozen": ["roi_heads.box_head.0"]},  # one of four
         {"frozen": [f"backbone.stem.{i}" for i in range(4)], "pretrained": ["backbone"]},
-        {"drift": 2.0},  # of a ResNet that knows photos, and has learned to do with other images
-        {"losses": np.linspace(0.5, 0.45, 600)},  # a good detector that goes on learning
-        {"losses": np.random.default_rng(20).lognormal(np.linspace(0.7, -0.7, 100), 0.5)},  # batches of an image each
+        {"drift": 2.0},  # a good detector whose pretrained ResNet saw other images
+        {"losses": np.linspace(0.5, 0.45, 600)},  # a good detector in late training
+        {"losses": np.random.default_rng(20).lognormal(np.linspace(0.7, -0.7, 100), 0.5)},  # batches of one image
         {"pixel_std": np.array([0.5, 0, 0])},  # a red image
         {"train": objects(positive=1)},  # one small object per image, and the RPN finds it
         {"drift": None},
         {"val": None},
         {"losses": np.zeros(0)},
         {"losses": np.full(99, 2.0), "train": HALF_RIGHT},
-        {"train": objects(n=5, anchors=0.1, proposals=0.1, detections=0.1), "val": None},  # too few to tell
+        {"train": objects(n=5, anchors=0.1, proposals=0.1, detections=0.1), "val": None},  # too few objects
         {"train": objects(predicted=[2, 2, 3] + (np.arange(3, 100) % 3 + 1).tolist())},  # one confused
     ],
 )
-def test_what_is_no_trouble(changes: dict[str, object]) -> None:
+def test_harmless_measurements_are_no_trouble(changes: dict[str, object]) -> None:
     assert troubles(**changes) == []
 
 
@@ -152,9 +152,9 @@ def test_a_head_that_gives_one_class_to_all_does_not_shift_them() -> None:
     assert troubles(train=everything_2, val=None) == ["the head confuses classes"]
 
 
-def test_too_few_objects_are_said_to_be() -> None:
+def test_too_few_objects_are_reported() -> None:
     assert [v.number for v in judge(dataclasses.replace(HEALTHY, train=objects(n=5))) if v.stage == "anchors"] == [
-        "5 objects are too few to judge this and what follows by"
+        "5 objects are too few to judge this and later stages"
     ]
 
 
@@ -164,7 +164,7 @@ def test_a_problem_of_the_data_comes_first() -> None:
     assert verdicts[0].stage == "data" and verdicts[0].trouble and "label" in verdicts[0].trouble
 
 
-def test_report_says_what_to_begin_with() -> None:
+def test_report_names_the_trouble_to_begin_with() -> None:
     text = doctor.report(judge(dataclasses.replace(HEALTHY, pixel_std=np.full(3, 60.0), train=objects(proposals=0.1))))
     assert text.endswith(
         "begin with the first: normalisation, the pixels are not normalised; it may explain those after it"
@@ -174,11 +174,11 @@ def test_report_says_what_to_begin_with() -> None:
     assert doctor.report(judge(HEALTHY)).endswith("\n\nnothing is wrong")
 
 
-# ---------------------------------------------------------------------- what is measured
+# ---------------------------------------------------------------------- measurements
 
 
 class Wrong:
-    """A data set with other targets."""
+    """A data set with changed targets."""
 
     def __init__(self, dataset: data.Dataset, change: object) -> None:
         self.dataset, self.change, self.classes = dataset, change, dataset.classes
@@ -192,7 +192,7 @@ class Wrong:
 
 
 def test_evidence_of_the_shipped_detector() -> None:
-    """It reads digits well; so the numbers can be foretold."""
+    """The detector reads digits well, so the numbers are predictable."""
     pages = data.Digits(6, split="val")
     model = rcnn.load_digits()
     found = gather(model, pages, pages, np.zeros(0), (), (), 6, progress=False)
@@ -219,7 +219,7 @@ def test_drift_of_other_normalisation_than_in_training() -> None:
     assert (gather(model, inverted, None, np.zeros(0), (), (), 3, progress=False).drift or 0) > 1
 
 
-def test_a_norm_that_has_learned_nothing_is_not_asked() -> None:
+def test_an_untrained_norm_has_no_drift() -> None:
     model = faster_rcnn_small(PAGES.classes)
     assert gather(model, PAGES, None, np.zeros(0), (), (), 2, progress=False).drift is None
 
@@ -230,7 +230,7 @@ def test_sample_is_spread_over_the_set() -> None:
     assert spread(30, 6, run=2) == [0, 1, 14, 15, 28, 29]
 
 
-def test_what_one_could_not_learn_from_does_not_count() -> None:
+def test_unusable_objects_do_not_count() -> None:
     boxes = [[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3], [4, 0, 4, 9], [0, np.nan, 5, 5], [0, 0, 6, 6], [0, 0, 7, 7]]
     target = {
         "boxes": np.array(boxes),
@@ -243,7 +243,7 @@ def test_what_one_could_not_learn_from_does_not_count() -> None:
     np.testing.assert_array_equal(left["labels"], [2])
 
 
-def test_an_image_that_cannot_be_read_is_a_problem_and_no_end() -> None:
+def test_an_unreadable_image_is_a_problem_and_not_an_error() -> None:
     class Torn(data.Shapes):
         def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             if index == 1:
@@ -254,7 +254,7 @@ def test_an_image_that_cannot_be_read_is_a_problem_and_no_end() -> None:
     assert verdicts[0].stage == "data" and "page 1 is torn" in verdicts[0].number
 
 
-def test_where_no_image_can_be_read_only_the_data_are_judged() -> None:
+def test_only_the_data_are_judged_if_no_image_can_be_read() -> None:
     class Torn(data.Digits):
         def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             raise OSError(f"page {index} is torn")
@@ -263,7 +263,7 @@ def test_where_no_image_can_be_read_only_the_data_are_judged() -> None:
     assert {v.stage for v in verdicts if v.trouble} == {"data"} and "nan" not in doctor.report(verdicts)
 
 
-def test_of_a_large_set_only_some_images_are_looked_at() -> None:
+def test_only_some_images_of_a_large_set_are_read() -> None:
     asked = []
 
     class Watched(data.Shapes):
@@ -272,7 +272,7 @@ def test_of_a_large_set_only_some_images_are_looked_at() -> None:
             return super().__getitem__(index)
 
     doctor.examine(faster_rcnn_small(PAGES.classes), Watched(100, seed=3), num_images=1, progress=False)
-    assert len(asked) == 1 + 8 and max(asked) < 100  # one is walked through, the annotations of a run are checked
+    assert len(asked) == 1 + 8 and max(asked) < 100  # one image is traced, a run of annotations is checked
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_of_a_large_set_only_some_images_are_looked_at() -> None:
         (Plan("shapes", kind="resnet50", weights="coco"), ("backbone", "rpn", "roi_heads.box_head")),
     ],
 )
-def test_what_of_a_run_had_been_trained_before(described: Plan | None, prefixes: tuple[str, ...]) -> None:
+def test_pretrained_prefixes_of_a_run(described: Plan | None, prefixes: tuple[str, ...]) -> None:
     assert _pretrained(described) == prefixes
 
 
@@ -313,9 +313,9 @@ def test_moments_of_several_arrays() -> None:
     [
         (data.Shapes(0), None, "train is empty"),
         (PAGES, data.Shapes(0), "val is empty"),
-        (PAGES, data.Digits(2), "5 classes apart, val has 11"),
+        (PAGES, data.Digits(2), "val must have the detector's 5 classes, got 11"),
     ],
 )
-def test_what_cannot_be_examined(train: data.Dataset, val: data.Dataset, message: str) -> None:
+def test_invalid_sets_are_errors(train: data.Dataset, val: data.Dataset, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         doctor.examine(faster_rcnn_small(PAGES.classes), train, val, progress=False)

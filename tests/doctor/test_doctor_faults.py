@@ -1,4 +1,4 @@
-"""Detectors trained with a fault: the doctor names each, and has nothing to say against one that is sound."""
+"""Detectors trained with a fault: the doctor names each fault, and finds no trouble in a good detector."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +12,12 @@ from rcnn.train.run_folder import frozen_names
 from rcnn.zoo.detectors import faster_rcnn_small
 
 TRAIN, VAL = data.Shapes(600, split="train"), data.Shapes(60, split="val")
-FEW_STEPS = 150  # enough for a fault to show
+FEW_STEPS = 150  # enough to reveal a fault
 Target = dict[str, np.ndarray]
 
 
 class Mistaken:
-    """A data set with a mistake in its targets. mistake: from (data set, index) to a target."""
+    """A data set with a mistake in its targets; `mistake` maps (data set, index) to a target."""
 
     def __init__(self, dataset: data.Dataset, mistake: Callable[[data.Dataset, int], Target]) -> None:
         self.dataset, self.mistake, self.classes = dataset, mistake, dataset.classes
@@ -48,7 +48,7 @@ def from_0(dataset: data.Dataset, index: int) -> Target:
 def troubles(
     recipe: train.Recipe, mistake: Callable[[data.Dataset, int], Target] | None = None, **config: Any
 ) -> dict[str, str]:
-    """What the doctor finds wrong with a detector trained so: the sentence of each trouble, and its stage."""
+    """Return the doctor's troubles with a detector trained with a mistake: the sentence and stage of each."""
     learned, others = (TRAIN, VAL) if mistake is None else (Mistaken(TRAIN, mistake), Mistaken(VAL, mistake))
     rcnn.seed(0)
     model = faster_rcnn_small(TRAIN.classes, **config)
@@ -58,7 +58,7 @@ def troubles(
 
 
 @pytest.mark.slow
-def test_a_sound_run_has_no_trouble_and_labels_from_0_are_found() -> None:
+def test_a_good_run_has_no_trouble_and_labels_from_0_are_found() -> None:
     rcnn.seed(1)
     model = faster_rcnn_small(TRAIN.classes)
     history = train.fit(model, data.Shapes(split="train"), train.RECIPES["shapes"], progress=False).history
@@ -92,7 +92,7 @@ def test_a_sound_run_has_no_trouble_and_labels_from_0_are_found() -> None:
         ),
         (
             {"recipe": train.Recipe(steps=FEW_STEPS, lr=1e-7)},
-            "the loss hardly falls: the learning rate is too low or too high",
+            "the loss barely falls: the learning rate is too low or too high",
             "learning",
         ),
     ],
@@ -100,8 +100,8 @@ def test_a_sound_run_has_no_trouble_and_labels_from_0_are_found() -> None:
         "swapped",
         "shuffled",
         "large anchors",
-        "mean and deviation of 0 .. 255",
-        "deviation of 0 .. 255",
+        "mean and deviation for 0 .. 255",
+        "deviation for 0 .. 255",
         "frozen head",
         "low learning rate",
     ],

@@ -1,5 +1,5 @@
-"""Answers to the checks of `rcnn.checks`: a module for each, with `RIGHT` and `WRONG` answers.
+"""Answers to the checks of `rcnn.checks`, right and wrong: one module per check, with `RIGHT` and `WRONG`.
 
-RIGHT: three functions or more, in different styles, that the check must let pass. WRONG: pairs of a function that
-people plausibly write and words (a regular expression) of the message that it must be rejected with.
+RIGHT: at least three functions in different styles that pass the check. WRONG: pairs of a function with a plausible
+mistake and a regular expression that its failure message must match.
 """

@@ -53,7 +53,7 @@ def _wrong(
     claims_anyway=False,
     claims=True,
 ):
-    """The turns with one of their steps replaced."""
+    """Return the answer with one step replaced."""
 
     def function(boxes, scores, gt_boxes, iou_threshold):
         right, taken = np.zeros(len(boxes), bool), np.zeros(len(gt_boxes), bool)
@@ -83,7 +83,7 @@ STEPS = _named(
     any_overlap=_wrong(enough=lambda overlap, threshold: overlap > 0),
     plus_one=_wrong(extra=1),
     duplicates_are_right=_wrong(claims=False),
-    what_is_wrong_claims=_wrong(claims_anyway=True),
+    wrong_detections_claim=_wrong(claims_anyway=True),
     positive_scores_only=_wrong(order=lambda scores: [d for d in np.argsort(-scores, kind="stable") if scores[d] > 0]),
 )
 
@@ -115,7 +115,7 @@ def the_first_detection_only(boxes, scores, gt_boxes, iou_threshold):
     return right & (np.cumsum(right[order])[np.argsort(order)] <= 1)
 
 
-def each_object_picks_by_iou(boxes, scores, gt_boxes, iou_threshold):
+def objects_choose_by_iou(boxes, scores, gt_boxes, iou_threshold):
     right = np.zeros(len(boxes), bool)
     overlaps = _overlaps(boxes, gt_boxes)
     for g in range(len(gt_boxes) if len(boxes) else 0):
@@ -129,7 +129,7 @@ def row_by_row(boxes, scores, gt_boxes, iou_threshold):
     return [d < len(gt_boxes) and overlaps[d, d] >= iou_threshold for d in range(len(boxes))]
 
 
-def by_falling_score(boxes, scores, gt_boxes, iou_threshold):
+def in_order_of_score(boxes, scores, gt_boxes, iou_threshold):
     return by_turns(boxes, scores, gt_boxes, iou_threshold)[np.argsort(-scores, kind="stable")]
 
 
@@ -172,29 +172,29 @@ def forgets_to_return(boxes, scores, gt_boxes, iou_threshold):
 
 RIGHT = (by_turns, by_loops, first_of_each_object)
 WRONG = (
-    (STEPS["not_sorted"], "wherever it stands"),
-    (STEPS["worst_first"], "it is found once"),
-    (STEPS["later_of_equals"], "of equal scores the earlier"),
-    (STEPS["not_stable"], "mix equals up"),
+    (STEPS["not_sorted"], "wherever it is in the array"),
+    (STEPS["worst_first"], "It is found once"),
+    (STEPS["later_of_equals"], "For equal scores the earlier"),
+    (STEPS["not_stable"], "reorder ties"),
     (STEPS["only_greater"], "exactly the threshold is enough"),
-    (STEPS["a_threshold_of_its_own"], "for the caller to say"),
+    (STEPS["a_threshold_of_its_own"], "The threshold is an argument"),
     (STEPS["any_overlap"], "the threshold is higher"),
     (STEPS["plus_one"], "a box from 3 to 7 is 4 wide"),
-    (STEPS["duplicates_are_right"], "it is found once"),
-    (STEPS["what_is_wrong_claims"], "claims nothing"),
-    (STEPS["positive_scores_only"], "a score may be 0 or less"),
-    (another_object_will_do, "does not help it"),
+    (STEPS["duplicates_are_right"], "It is found once"),
+    (STEPS["wrong_detections_claim"], "claims nothing"),
+    (STEPS["positive_scores_only"], "A score may be 0 or less"),
+    (another_object_will_do, "that does not help"),
     (the_first_object_that_fits, "that it overlaps most"),
     (the_first_detection_only, "leaves the others free"),
-    (each_object_picks_by_iou, "wherever it stands"),
-    (row_by_row, "in another order than they are listed"),
-    (by_falling_score, "in the order in which the boxes were given"),
+    (objects_choose_by_iou, "wherever it is in the array"),
+    (row_by_row, "in another order than their objects"),
+    (in_order_of_score, "in the order of `boxes`"),
     (indices, "whether it is right"),
-    (which_objects_are_found, r"\(2,\) is expected"),
+    (which_objects_are_found, r"expected \(2,\)"),
     (best_overlaps, "lies apart|the threshold is higher"),
-    (fails_without_objects, "no object at all"),
-    (right_without_objects, "no object at all"),
-    (fails_without_detections, "no detection at all"),
+    (fails_without_objects, "An image without objects"),
+    (right_without_objects, "An image without objects"),
+    (fails_without_detections, "Zero detections are valid"),
     (crosses_off_in_place, "changes its argument 'gt_boxes'"),
     (forgets_to_return, "without `return`"),
 )

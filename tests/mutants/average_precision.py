@@ -46,7 +46,7 @@ def from_the_end_in_float32(recall, precision, method):
 
 
 def _with_ends(recall, precision):
-    """The recalls with 0 before and 1 behind, and the best precision at each or to the right of it."""
+    """Return the recalls, with 0 before and 1 after them, and the best precision at each or to the right of it."""
     best = np.concatenate([[0], precision, [0]])
     return np.concatenate([[0], recall, [1]]), np.maximum.accumulate(best[::-1])[::-1]
 
@@ -85,7 +85,7 @@ def best_not_taken(recall, precision, method):
     return _known(recall, np.diff(recall, prepend=0) @ precision)
 
 
-def best_of_the_left(recall, precision, method):
+def best_to_the_left(recall, precision, method):
     if method != "voc2012":
         return vectorised(recall, precision, method)
     return _known(recall, np.diff(recall, prepend=0) @ np.maximum.accumulate(precision))
@@ -191,11 +191,11 @@ def coco_interpolated(recall, precision, method):
     return _known(recall, np.interp(np.arange(101) / 100, recall, precision, right=0).mean())
 
 
-def coco_of_nothing_is_minus_one(recall, precision, method):
+def coco_minus_one_without_objects(recall, precision, method):
     return -1.0 if method == "coco" and np.isnan(recall).any() else vectorised(recall, precision, method)
 
 
-def nothing_is_nan(recall, precision, method):
+def nan_without_detections(recall, precision, method):
     return vectorised(recall, precision, method) if len(recall) else np.nan
 
 
@@ -203,7 +203,7 @@ def fails_without_detections(recall, precision, method):
     return vectorised(recall, precision, method) + 0 * recall[-1]
 
 
-def unknown_is_zero(recall, precision, method):
+def zero_without_objects(recall, precision, method):
     return 0.0 if np.isnan(recall).any() else vectorised(recall, precision, method)
 
 
@@ -223,18 +223,18 @@ WRONG = (
     (trapezes_from_the_first_point, "begins at recall 0"),
     (trapezes, "made of rectangles"),
     (best_not_taken, "may be higher than at the point"),
-    (best_of_the_left, "best precision at its right edge or beyond"),
+    (best_to_the_left, "best precision at its right edge or beyond"),
     (best_of_all, "made of rectangles"),
     (last_precision_goes_on, "counts as 0"),
     (mean_of_the_precisions, "never found"),
-    (always_2012, "how many of how many"),
-    (always_2007, "beyond the highest recall"),
-    (reached_only_beyond, "at least there"),
-    (ten_recalls, "how many of how many"),
-    (divided_by_ten, "how many of how many"),
+    (always_2012, "How many of how many"),
+    (always_2007, "Beyond the highest recall"),
+    (reached_only_beyond, "at least as high"),
+    (ten_recalls, "How many of how many"),
+    (divided_by_ten, "How many of how many"),
     (eleven_of_the_nearest_point, "not that of the nearest point"),
     (eleven_interpolated, "nor interpolated"),
-    (coco_as_2012, "how many of how many"),
+    (coco_as_2012, "How many of how many"),
     (coco_as_2007, "0.01, ..., 0.5 are reached"),
     (a_hundred_recalls, "0.01, ..., 0.5 are reached"),
     (a_hundred_recalls_without_zero, "0.01, ..., 0.5 are reached"),
@@ -242,10 +242,10 @@ WRONG = (
     (coco_reached_only_beyond, "0.01, ..., 0.5 are reached"),
     (coco_without_the_best, "COCO, too"),
     (coco_interpolated, "nor one interpolated"),
-    (coco_of_nothing_is_minus_one, "not known either"),
-    (nothing_is_nan, "no detections at all"),
-    (fails_without_detections, "no detections at all"),
-    (unknown_is_zero, "not known either"),
+    (coco_minus_one_without_objects, "undefined, too"),
+    (nan_without_detections, "Zero detections are valid"),
+    (fails_without_detections, "Zero detections are valid"),
+    (zero_without_objects, "undefined, too"),
     (changes_the_precision, "changes its argument 'precision'"),
     (forgets_to_return, "without `return`"),
 )

@@ -13,7 +13,7 @@ def vectorised(logits, labels):
 def by_loops(logits, labels):
     total = 0.0
     for z, label in zip(logits, labels, strict=True):
-        wrong = -z if label == 1 else z  # how far on the wrong side
+        wrong = -z if label == 1 else z  # distance on the wrong side
         total += max(wrong, 0) + math.log1p(math.exp(-abs(wrong)))
     return total / len(logits) if len(logits) else 0.0
 
@@ -90,7 +90,7 @@ def exponential_of_minus_the_logit(logits, labels):
         return (np.log1p(np.exp(-z)) + z * (1 - labels)).sum() / _count(z)
 
 
-def nan_of_nothing(logits, labels):
+def nan_for_empty_input(logits, labels):
     with np.errstate(all="ignore"):
         return np.float64(vectorised(logits, labels) * _count(logits)) / len(logits)
 
@@ -114,18 +114,18 @@ RIGHT = (vectorised, by_loops, in_float32)
 WRONG = (
     (sign_flipped, "with which sign"),
     (base_two, "natural logarithm"),
-    (logits_as_probabilities, "says one half"),
-    (labels_swapped, "no probability yet"),
+    (logits_as_probabilities, "a probability of one half"),
+    (labels_swapped, "not a probability"),
     (objects_only, r"1 - p is the probability of the right answer"),
     (summed, "the mean over all anchors"),
-    (mean_over_objects, "of both labels alike"),
-    (not_averaged, r"\(\) is expected"),
-    (cut_off, "nothing cuts it off"),
+    (mean_over_objects, "with both labels alike"),
+    (not_averaged, r"expected \(\)"),
+    (cut_off, "no upper limit"),
     (logarithm_of_zero, "its logarithm is lost"),
     (exponential_of_the_logit, r"exp\(1000\)"),
     (exponential_of_minus_the_logit, r"exp\(-z\)"),
-    (nan_of_nothing, "mean over nothing"),
-    (whole_numbers, "a loss is not whole"),
+    (nan_for_empty_input, "mean over no anchors"),
+    (whole_numbers, "a loss is not an integer"),
     (changes_the_logits, "changes its argument 'logits'"),
     (forgets_to_return, "without `return`"),
 )

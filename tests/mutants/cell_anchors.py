@@ -30,7 +30,7 @@ def in_float32_by_areas(sizes, ratios):
 
 
 def _sides(sizes, ratios):
-    """(widths, heights) of all anchors, each (R, S)."""
+    """Return (widths, heights) of all anchors, each (R, S)."""
     sizes, root = np.asarray(sizes, float), np.sqrt(np.asarray(ratios, float))[:, None]
     return sizes / root, sizes * root
 
@@ -79,7 +79,7 @@ def sizes_outermost(sizes, ratios):
     return np.concatenate([vectorised([size], ratios) for size in sizes])
 
 
-def first_with_first(sizes, ratios):
+def sizes_paired_with_ratios(sizes, ratios):
     return [vectorised([size], [ratio])[0] for size, ratio in zip(sizes, ratios, strict=False)]
 
 
@@ -119,7 +119,7 @@ def not_flat(sizes, ratios):
     return vectorised(sizes, ratios).reshape(len(ratios), len(sizes), 4)
 
 
-def takes_the_root_in_place(sizes, ratios):
+def square_root_in_place(sizes, ratios):
     anchors = vectorised(sizes, ratios)
     ratios[:] = np.sqrt(ratios) + 1
     return anchors
@@ -136,18 +136,18 @@ WRONG = (
     (only_the_height_changes, "area is still the size squared"),
     (not_halved, "half of it lies left of 0"),
     (from_the_corner, "centred on the origin"),
-    (one_pixel_less, "nothing to add or to take off"),
+    (one_pixel_less, "add and subtract nothing"),
     (centre_and_sides, "half of it lies left of 0"),
-    (sizes_outermost, "all sizes of the first ratio"),
-    (first_with_first, "every size with every ratio"),
-    (not_rounded, "the corners are rounded"),
-    (cut_off, "whole number nearest to it"),
-    (rounded_outwards, "whole number nearest to it"),
-    (sides_rounded, "the corners are rounded"),
-    (halves_up, "goes to the even one"),
-    (halves_away_from_zero, "goes to the even one"),
-    (integer_division, "a quotient or a root of them is not whole"),
-    (not_flat, "a row of four numbers for each anchor"),
-    (takes_the_root_in_place, "changes its argument 'ratios'"),
+    (sizes_outermost, "All sizes of the first ratio"),
+    (sizes_paired_with_ratios, "every size with every ratio"),
+    (not_rounded, "The corners are rounded"),
+    (cut_off, "to the nearest whole number"),
+    (rounded_outwards, "to the nearest whole number"),
+    (sides_rounded, "The corners are rounded"),
+    (halves_up, "rounded to the even one"),
+    (halves_away_from_zero, "rounded to the even one"),
+    (integer_division, "square root of them is not an integer"),
+    (not_flat, "Each anchor is a row of four numbers"),
+    (square_root_in_place, "changes its argument 'ratios'"),
     (forgets_to_return, "without `return`"),
 )

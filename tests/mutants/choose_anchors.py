@@ -8,7 +8,7 @@ THIRDS = (1 / 6, 1 / 2, 5 / 6)
 
 
 def _shapes(dataset, min_size, max_size):
-    """(sizes (G,), ratios (G,)) of all objects, on the resized images."""
+    """Return (sizes (G,), ratios (G,)) of all objects on the resized images."""
     sizes, ratios = [], []
     for i in range(len(dataset)):
         image, target = dataset[i]
@@ -37,7 +37,7 @@ def by_even_factors(dataset, strides, min_size, max_size):
     return chosen
 
 
-def the_papers(dataset, strides, min_size, max_size):
+def sizes_of_the_paper(dataset, strides, min_size, max_size):
     return (128, 256, 512), (0.5, 1, 2)
 
 
@@ -106,18 +106,18 @@ def forgets_to_return(dataset, strides, min_size, max_size):
 
 RIGHT = (by_quantiles, by_search, by_even_factors)
 WRONG = (
-    (the_papers, "of the batch"),
+    (sizes_of_the_paper, "of the batch"),
     (not_resized, "on the resized image"),
     (width_over_height, "height / width"),
     (areas, "square root of an area"),
-    (squares_alone, "about"),
-    (the_mean_alone, "about"),
-    (the_smallest, "about"),
+    (squares_alone, "missed at 0.7"),
+    (the_mean_alone, "missed at 0.7"),
+    (the_smallest, "missed at 0.7"),
     (half_sides, "pixels of the batch|on the resized image"),
-    (one_size_per_level, "about"),
-    (ratios_first, "no sizes and ratios|about"),
+    (one_size_per_level, "missed at 0.7"),
+    (ratios_first, "invalid sizes and ratios|missed at 0.7"),
     (far_too_many, "costs time"),
-    (fails_without_objects, "an image without objects"),
+    (fails_without_objects, "An image without objects"),
     (anchors_themselves, "the sizes, and the ratios"),
     (forgets_to_return, "without `return`"),
 )

@@ -14,7 +14,7 @@ def window_by_window(grad_out, x, weight, stride, padding):
 
 
 def offset_by_offset(grad_out, x, weight, stride, padding):
-    """One matrix product for each place of the filter, over all windows at once, in float32."""
+    """Compute one matrix product for each element of the filter, over all windows at once, in float32."""
     maps = _padded(x, padding).astype(np.float32)
     g_maps, g_weight = np.zeros_like(maps), np.zeros(weight.shape, np.float32)
     rows, columns = (np.array(grad_out.shape[2:]) - 1) * stride + 1
@@ -48,7 +48,7 @@ def _unpadded(maps, x, padding):
 
 
 def _windows(grad_out, weight, stride):
-    """(row, column, where in the padded maps) of each window."""
+    """Yield (row, column, slice of the padded maps) of each window."""
     height, width = weight.shape[2:]
     for i, j in np.ndindex(*grad_out.shape[2:]):
         top, left = i * stride, j * stride
@@ -68,10 +68,10 @@ def grad_out_left_out(grad_out, x, weight, stride, padding):
     return window_by_window(np.ones(grad_out.shape), x, weight, stride, padding)
 
 
-def mean_over_places(grad_out, x, weight, stride, padding):
+def mean_over_positions(grad_out, x, weight, stride, padding):
     g_x, g_weight, g_bias = window_by_window(grad_out, x, weight, stride, padding)
-    places = np.prod(grad_out.shape[2:])
-    return g_x, g_weight / places, g_bias / places
+    positions = np.prod(grad_out.shape[2:])
+    return g_x, g_weight / positions, g_bias / positions
 
 
 def bias_of_every_place(grad_out, x, weight, stride, padding):
@@ -90,7 +90,7 @@ def bias_of_the_last_image(grad_out, x, weight, stride, padding):
 
 
 def one_filter_after_the_other(grad_out, x, weight, stride, padding):
-    """The last filter's gradient replaces those of the others."""
+    """Replace the gradients of earlier filters by that of the last."""
     g_x = window_by_window(grad_out[:, -1:], x, weight[-1:], stride, padding)[0]
     return g_x, *window_by_window(grad_out, x, weight, stride, padding)[1:]
 
@@ -100,12 +100,12 @@ def weight_axes_swapped(grad_out, x, weight, stride, padding):
     return g_x, g_weight.swapaxes(0, 1), g_bias
 
 
-def filter_turned_round(grad_out, x, weight, stride, padding):
+def filter_flipped(grad_out, x, weight, stride, padding):
     g_x = window_by_window(grad_out, x, weight[:, :, ::-1, ::-1], stride, padding)[0]
     return g_x, *window_by_window(grad_out, x, weight, stride, padding)[1:]
 
 
-def gradient_of_the_filter_turned_round(grad_out, x, weight, stride, padding):
+def filter_gradient_flipped(grad_out, x, weight, stride, padding):
     g_x, g_weight, g_bias = window_by_window(grad_out, x, weight, stride, padding)
     return g_x, g_weight[:, :, ::-1, ::-1], g_bias
 
@@ -193,27 +193,27 @@ def forgets_to_return(grad_out, x, weight, stride, padding):
 RIGHT = (window_by_window, offset_by_offset, by_loops)
 WRONG = (
     (weight_for_x, "an array of shape"),
-    (bias_left_out, "must give 3 things"),
-    (grad_out_left_out, "times what comes from above"),
-    (mean_over_places, "sums over all places"),
+    (bias_left_out, "must return 3 values"),
+    (grad_out_left_out, "multiplied by the incoming gradient"),
+    (mean_over_positions, "sums over all positions"),
     (bias_of_every_place, "an array of shape"),
     (mean_over_images, "sums over the images"),
     (bias_of_the_last_image, "sums over the images"),
     (one_filter_after_the_other, "a sum over the filters"),
     (weight_axes_swapped, "belongs to filter o and channel c"),
-    (filter_turned_round, "does not get turned round"),
-    (gradient_of_the_filter_turned_round, "does not get turned round"),
-    (filter_transposed, r"hears from weight\[i, j\]"),
-    (overlaps_replaced, "hears from each"),
+    (filter_flipped, "is not flipped"),
+    (filter_gradient_flipped, "is not flipped"),
+    (filter_transposed, r"through weight\[i, j\]"),
+    (overlaps_replaced, "receives a gradient from each"),
     (filters_are_square, "columns with its width"),
     (padding_not_removed, "has the shape of x"),
     (padding_cut_with_minus_zero, "an array of shape"),
-    (padding_cut_at_the_wrong_end, "windows reach over the border"),
-    (bias_of_the_map_alone, "the bias has one from there"),
+    (padding_cut_at_the_wrong_end, "windows extend over the border"),
+    (bias_of_the_map_alone, "the bias receives one from there"),
     (stride_left_out, r"begins at row i \* stride"),
     (as_large_as_the_windows, "the stride steps over them"),
     (padding_times_stride, r"begin at i \* stride - padding"),
-    (whole_numbers, "need not be whole"),
+    (whole_numbers, "need not be an integer"),
     (changes_the_maps, "changes its argument 'x'"),
     (forgets_to_return, "without `return`"),
 )

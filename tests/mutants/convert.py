@@ -26,7 +26,7 @@ def column_by_column(boxes, source, target):
 
 
 def _from(source, a, b, c, d):
-    """Corner and sides of one box."""
+    """Return corner and sides of one box."""
     if source == "xyxy":
         return a, b, c - a, d - b
     if source == "xywh":
@@ -156,21 +156,21 @@ def forgets_to_return(boxes, source, target):
 RIGHT = (vectorised, by_loops, column_by_column)
 WRONG = (
     (plus_one, "with nothing to add"),
-    (minus_one_at_the_far_corner, "nothing to take off"),
+    (minus_one_at_the_far_corner, "nothing to subtract"),
     (height_before_width, "first along x, then along y"),
     (axes_mixed, "one width to the right"),
     (centre_is_half_the_side, "halfway between the corners"),
     (centre_on_whole_pixels, "half a pixel"),
-    (whole_side_around_the_centre, "half of the width on either side"),
-    (corner_taken_for_the_centre, "half of the width on either side"),
-    (corners_on_the_way_only_for_xyxy, "from a corner to the centre"),
+    (whole_side_around_the_centre, "half of the width to either side"),
+    (corner_taken_for_the_centre, "half of the width to either side"),
+    (corners_on_the_way_only_for_xyxy, "From a corner to the centre"),
     (centre_shifted_the_wrong_way, "back to the corner"),
-    (source_and_target_mixed_up, "what lies between the edges"),
-    (no_answer_for_the_same_format, "an answer all the same"),
+    (source_and_target_mixed_up, "the distances between the edges"),
+    (no_answer_for_the_same_format, "must still be returned"),
     (every_row_from_the_first, "its own four numbers"),
-    (fails_without_boxes, "no boxes at all"),
+    (fails_without_boxes, "Zero boxes"),
     (nothing_below_zero, "coordinates below 0"),
-    (whole_numbers, "half of one need not be whole"),
+    (whole_numbers, "half of one need not be an integer"),
     (in_place, "changes its argument 'boxes'"),
     (forgets_to_return, "without `return`"),
 )

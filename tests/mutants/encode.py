@@ -38,7 +38,7 @@ def in_float32(gt_boxes, boxes, weights=ONES):
 
 
 def _parts(gt_boxes, boxes, extra=0):
-    """Shifts of the centres in sides of the box, (N, 2), and how many times longer the sides become, (N, 2)."""
+    """Return the centre shifts in sides of the box, (N, 2), and the ratios of the sides, (N, 2)."""
     gt_centre, gt_sides = _centre_and_sides(gt_boxes, extra)
     centre, sides = _centre_and_sides(boxes, extra)
     return (gt_centre - centre) / sides, gt_sides / sides
@@ -185,25 +185,25 @@ WRONG = (
     (logarithm_to_base_2, "natural logarithm of 2"),
     (the_wrong_way_round, "from `boxes` to `gt_boxes`"),
     (only_the_shift_the_wrong_way, "from `boxes` to `gt_boxes`"),
-    (growth_upside_down, "a side that doubles"),
+    (growth_upside_down, "A side that doubles"),
     (shift_in_pixels, "however many pixels"),
-    (shift_of_the_corner, "whatever their corners do"),
-    (shift_in_sides_of_the_other, "sides of the box one starts from"),
+    (shift_of_the_corner, "wherever their corners are"),
+    (shift_in_sides_of_the_other, "in sides of `boxes`"),
     (both_shifts_in_widths, "in heights of the box"),
     (in_pairs_of_an_axis, "dx, dy, dw, dh"),
-    (height_before_width, "a side that doubles"),
-    (only_the_width_in_logarithm_of_growth, "a side that doubles"),
+    (height_before_width, "A side that doubles"),
+    (only_the_width_in_logarithm_of_growth, "A side that doubles"),
     (never_smaller, "natural logarithm of a half"),
-    (capped, "has none"),
-    (weights_ignored, "a weight of its own"),
-    (weights_divide, "is multiplied by a weight"),
+    (capped, "has no limit"),
+    (weights_ignored, "its own weight"),
+    (weights_divide, "is multiplied by its own weight"),
     (weights_inside_the_logarithm, "after the logarithm"),
-    (one_weight_for_each_pair, "a weight of its own"),
+    (one_weight_for_each_pair, "its own weight"),
     (second_stage_weights_always, "0.5, however many pixels"),
-    (every_pair_of_boxes, r"\(1, 4\) is expected"),
+    (every_pair_of_boxes, r"expected \(1, 4\)"),
     (all_to_the_first, "a row for each pair"),
-    (fails_without_boxes, "no boxes at all"),
-    (whole_numbers, "deltas of them are not whole"),
+    (fails_without_boxes, "Zero boxes"),
+    (whole_numbers, "deltas of them are not integers"),
     (in_place, "changes its argument 'boxes'"),
     (forgets_to_return, "without `return`"),
 )

@@ -38,7 +38,7 @@ def kind_by_kind(dataset):
         kind: [kind in set(_kinds(*dataset[i], len(dataset.classes))) for i in range(len(dataset))] for kind in KINDS
     }
     found = {}
-    for kind in reversed(KINDS):  # what comes first has the last word
+    for kind in reversed(KINDS):  # the first kind is written last
         found.update({i: kind for i, wrong in enumerate(tests[kind]) if wrong})
     return dict(sorted(found.items(), reverse=True))
 
@@ -69,7 +69,7 @@ def _ink(image, boxes):
 
 
 def _without(kind):
-    """Finds all kinds but one."""
+    """Return a function that finds all kinds but one."""
 
     def function(dataset):
         return {i: found for i, found in by_masks(dataset).items() if found != kind}
@@ -79,7 +79,7 @@ def _without(kind):
 
 
 def _changed(change):
-    """`by_masks` of a data set whose boxes and labels `change` has made something else of."""
+    """Return `by_masks` on a data set whose boxes and labels are changed by `change`."""
 
     class Changed:
         def __init__(self, dataset):
@@ -204,7 +204,7 @@ def counts_from_one(dataset):
     return {i + 1: kind for i, kind in by_masks(dataset).items()}
 
 
-def mends(dataset):
+def repairs_instead(dataset):
     found = by_masks(dataset)
     for i in found:
         dataset[i][1]["labels"][:] = np.clip(dataset[i][1]["labels"], 1, len(dataset.classes) - 1)
@@ -217,27 +217,27 @@ def forgets_to_return(dataset):
 
 RIGHT = (by_masks, by_loops, kind_by_kind)
 WRONG = (
-    (_without("label"), "the background, and no object's label"),
+    (_without("label"), "the background, and not a label"),
     (_without("empty"), "x2 > x1 and y2 > y1"),
     (_without("outside"), "four edges"),
-    (_without("twice"), "the same four numbers"),
-    (_without("elsewhere"), "ink is dark"),
+    (_without("twice"), "The same four numbers"),
+    (_without("elsewhere"), "Ink is dark"),
     (zero_is_a_label, "0 is the background"),
-    (as_many_labels_as_classes, "labels end with L-1"),
-    (last_label_is_wrong, "from 1 to L-1"),
+    (as_many_labels_as_classes, "Labels end with L-1"),
+    (last_label_is_wrong, "Labels are 1 to L-1"),
     (a_line_is_a_box, "a line, not a box"),
-    (nan_is_not_seen, "ask for what must hold"),
-    (height_for_width, "x against the width"),
+    (nan_is_not_seen, "the condition that must hold"),
+    (height_for_width, "x with the width"),
     (nothing_before_zero, "four edges"),
     (to_the_pixel, "up to a pixel more"),
     (same_box_with_another_label, "with \\*another\\* label"),
-    (only_neighbours_are_compared, "need not stand next to each other"),
-    (no_objects_are_a_fault, "a page without objects"),
-    (fails_without_objects, "a page without objects"),
-    (last_kind_first, "the first of them in the list"),
-    (everything_is_elsewhere, "in which nothing is wrong"),
-    (only_the_indices, r"a dict \{index: kind\} is expected"),
-    (counts_from_one, "speaks of page|says"),
-    (mends, "to find is not to mend"),
+    (only_neighbours_are_compared, "need not be neighbours"),
+    (no_objects_are_a_fault, "A page without objects"),
+    (fails_without_objects, "A page without objects"),
+    (last_kind_first, "the first kind in the list"),
+    (everything_is_elsewhere, "which has no fault"),
+    (only_the_indices, r"expected a dict \{index: kind\}"),
+    (counts_from_one, "reports"),
+    (repairs_instead, "find faults, not repair them"),
     (forgets_to_return, "without `return`"),
 )

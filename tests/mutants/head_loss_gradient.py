@@ -46,7 +46,7 @@ def _class_part(class_logits, labels):
 
 
 def _box_part(box_deltas, labels, deltas, beta=BETA, rows=None, classes=None):
-    """As it should be, but for other `rows` to learn, or other `classes` whose deltas learn."""
+    """Return the right gradient, but with other `rows` that learn, or other `classes` whose deltas learn."""
     gradient = np.zeros(np.shape(box_deltas))
     rows = np.flatnonzero(labels > 0) if rows is None else rows
     classes = labels if classes is None else classes
@@ -152,7 +152,7 @@ def classes_averaged_over_classes(class_logits, box_deltas, labels, deltas):
     return _class_part(class_logits, labels) / class_logits.shape[1], _box_part(box_deltas, labels, deltas)
 
 
-def weighed_once_more(class_logits, box_deltas, labels, deltas):
+def deltas_weighted_again(class_logits, box_deltas, labels, deltas):
     return _class_part(class_logits, labels), _box_part(box_deltas, labels, deltas) * [10, 10, 5, 5]
 
 
@@ -164,7 +164,7 @@ def other_way_round(class_logits, box_deltas, labels, deltas):
     return vectorised(class_logits, box_deltas, labels, deltas)[::-1]
 
 
-def nan_of_nothing(class_logits, box_deltas, labels, deltas):
+def nan_for_empty_input(class_logits, box_deltas, labels, deltas):
     objects = np.float64((labels > 0).sum())
     with np.errstate(all="ignore"):
         return (_class_part(class_logits, labels), _box_part(box_deltas, labels, deltas) * (objects / objects))
@@ -210,19 +210,19 @@ def forgets_to_return(class_logits, box_deltas, labels, deltas):
 
 RIGHT = (vectorised, by_loops, by_masks)
 WRONG = (
-    (sign_flipped, "the logit of the true one must rise"),
+    (sign_flipped, "the logit of the true class must rise"),
     (sign_of_the_boxes_flipped, "the sign of the difference"),
-    (no_label, "the logit of the true one must rise"),
-    (no_softmax, "all are equally likely here"),
-    (softmax_over_rows, "all are equally likely here"),
-    (sigmoids, "all are equally likely here"),
-    (background_learns_no_class, "background learns its class"),
-    (background_learns_a_box, "no box for it to learn"),
-    (all_classes_learn_the_box, "only the deltas of the true class"),
-    (one_class_too_low, "only the deltas of the true class"),
-    (first_class_learns, "only the deltas of the true class"),
-    (likeliest_class_learns, "only the deltas of the true class"),
-    (other_classes_pushed_to_zero, "only the deltas of the true class"),
+    (no_label, "the logit of the true class must rise"),
+    (no_softmax, "All classes are equally likely here"),
+    (softmax_over_rows, "All classes are equally likely here"),
+    (sigmoids, "All classes are equally likely here"),
+    (background_learns_no_class, "Background learns its class"),
+    (background_learns_a_box, "no box to learn"),
+    (all_classes_learn_the_box, "Only the deltas of the true class"),
+    (one_class_too_low, "Only the deltas of the true class"),
+    (first_class_learns, "Only the deltas of the true class"),
+    (likeliest_class_learns, "Only the deltas of the true class"),
+    (other_classes_pushed_to_zero, "Only the deltas of the true class"),
     (beta_is_one, "with beta = 1/9"),
     (signs_alone, "what is its slope"),
     (squares, "a straight line"),
@@ -230,15 +230,15 @@ WRONG = (
     (boxes_by_the_number_of_coordinates, "a straight line"),
     (boxes_summed, "divided by the number of RoIs"),
     (classes_summed, "divided by the number of RoIs"),
-    (classes_averaged_over_classes, "all are equally likely here"),
-    (weighed_once_more, "a straight line"),
-    (true_class_only, r"an array of shape .* is expected"),
-    (other_way_round, r"an array of shape .* is expected"),
-    (nan_of_nothing, "the number of objects, which is 0 here"),
-    (fails_without_rois, "no RoIs at all"),
+    (classes_averaged_over_classes, "All classes are equally likely here"),
+    (deltas_weighted_again, "a straight line"),
+    (true_class_only, "an array of shape .*; expected"),
+    (other_way_round, "an array of shape .*; expected"),
+    (nan_for_empty_input, "the number of objects, which is 0 here"),
+    (fails_without_rois, "Zero RoIs are valid"),
     (overflows, r"exp\(1000\)"),
     (shifted_by_the_largest_of_all, "from that row"),
-    (whole_numbers, "a derivative is not whole"),
+    (whole_numbers, "a derivative is not an integer"),
     (changes_the_logits, "changes its argument 'class_logits'"),
     (forgets_to_return, "without `return`"),
 )

@@ -37,7 +37,7 @@ def _one(a, b):
 
 
 def _parts(boxes1, boxes2, extra=0):
-    """(widths, heights) of the intersections, not clamped, and (areas (N, 1), areas (M,))."""
+    """Return (widths, heights) of the intersections, not clamped, and (areas (N, 1), areas (M,))."""
     boxes1, boxes2 = np.asarray(boxes1, float), np.asarray(boxes2, float)
     sides = np.minimum(boxes1[:, None, 2:], boxes2[:, 2:]) - np.maximum(boxes1[:, None, :2], boxes2[:, :2]) + extra
     return sides[..., 0], sides[..., 1], _areas(boxes1, extra)[:, None], _areas(boxes2, extra)
@@ -89,7 +89,7 @@ def transposed(boxes1, boxes2):
     return vectorised(boxes1, boxes2).T
 
 
-def nan_of_nothing(boxes1, boxes2):
+def nan_for_empty_input(boxes1, boxes2):
     width, height, areas1, areas2 = _parts(boxes1, boxes2)
     intersection = np.maximum(width, 0) * np.maximum(height, 0)
     with np.errstate(all="ignore"):
@@ -125,14 +125,14 @@ WRONG = (
     (no_clamp, "apart, and overlap by nothing"),
     (clamped_after_the_product, "apart both ways"),
     (only_the_width_clamped, "height of the intersection"),
-    (union_without_subtraction, "counts what the two share once"),
+    (union_without_subtraction, "counts the shared part once"),
     (over_the_first_area, "only once in the union"),
     (over_the_smaller_area, "only once in the union"),
     (transposed, "a row for each of the first"),
-    (nan_of_nothing, "0/0"),
-    (one_by_one, r"\(1, 1\) is expected"),
-    (whole_numbers, "a quotient of them is not whole"),
-    (fails_without_boxes, "no boxes at all"),
+    (nan_for_empty_input, "0/0"),
+    (one_by_one, r"expected \(1, 1\)"),
+    (whole_numbers, "a quotient of them is not an integer"),
+    (fails_without_boxes, "Zero boxes"),
     (sorts_in_place, "changes its argument 'boxes1'"),
     (forgets_to_return, "without `return`"),
 )

@@ -48,7 +48,7 @@ def object_by_object(iou, high, low, force_best=False):
 
 
 def _parts(iou):
-    """(index of the best object, its IoU), each (A,); no object counts as one that nothing overlaps."""
+    """Return (index of the best object, its IoU), each (A,); without objects the IoU is 0."""
     iou = np.asarray(iou) if np.shape(iou)[1] else np.zeros((len(iou), 1))
     return iou.argmax(axis=1), iou.max(axis=1)
 
@@ -127,7 +127,7 @@ def always_forces(iou, high, low, force_best=True):
 
 
 def _forced(iou, high, low, force_best, rows_of):
-    """Matches after the thresholds, then `rows_of(iou)`, (row, object) pairs, forced upon them."""
+    """Return matches by the thresholds, then overwrite them with the (row, object) pairs of `rows_of(iou)`."""
     matches = vectorised(iou, high, low)
     if force_best and np.size(iou):
         for row, column in rows_of(np.asarray(iou)):
@@ -189,19 +189,19 @@ def forgets_to_return(iou, high, low, force_best=False):
 RIGHT = (vectorised, by_loops, object_by_object)
 WRONG = (
     (labels_instead_of_indices, "indices count from 0"),
-    (nothing_ignored, "neither one nor the other"),
+    (nothing_ignored, "neither positive nor background"),
     (background_and_ignored_swapped, "background, -1"),
     (more_than_high, r"\*at least\* that"),
     (at_most_low, r"\*below\* that"),
-    (the_other_axis, "rows are boxes, columns are objects"),
+    (the_other_axis, "Rows are boxes, columns are objects"),
     (first_above_high, "the column where the IoU is highest"),
     (last_above_high, "the column where the IoU is highest"),
-    (last_of_ties, "the first of them is taken"),
+    (last_of_ties, "Ties keep the first"),
     (each_object_once, "several boxes may have the same object"),
-    (fails_without_objects, "an image without objects"),
-    (fails_without_boxes, "no boxes at all"),
-    (no_best_rule, "from the box that overlaps it most"),
-    (always_forces, "unless `force_best` is asked for"),
+    (fails_without_objects, "An image without objects"),
+    (fails_without_boxes, "Zero boxes"),
+    (no_best_rule, "by the box that overlaps it most"),
+    (always_forces, "unless `force_best` is set"),
     (one_of_the_tied, "both are forced"),
     (the_object_that_forced_it, "the object that it overlaps most itself"),
     (nothing_overlapped_forces_all, "forces nothing"),

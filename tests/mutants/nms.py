@@ -50,7 +50,7 @@ def _wrong(
     removes=lambda overlaps, threshold: overlaps > threshold,
     overlap=_overlaps,
 ):
-    """A suppression with one of its steps replaced."""
+    """Return a suppression with one step replaced."""
 
     def function(boxes, scores, iou_threshold):
         remaining, kept = order(scores), []
@@ -87,17 +87,17 @@ STEPS = _named(
     later_of_equals=_wrong(order=lambda scores: np.argsort(scores, kind="stable")[::-1]),
     not_stable=_wrong(order=lambda scores: np.lexsort((np.arange(len(scores)) * 7 % 40, -scores))),
     at_the_threshold_too=_wrong(removes=lambda overlaps, threshold: overlaps >= threshold),
-    keeps_what_overlaps=_wrong(removes=lambda overlaps, threshold: overlaps <= threshold),
+    keeps_overlapping_boxes=_wrong(removes=lambda overlaps, threshold: overlaps <= threshold),
     any_overlap=_wrong(removes=lambda overlaps, threshold: overlaps > 0),
     a_threshold_of_its_own=_wrong(removes=lambda overlaps, threshold: overlaps > 0.5),
     only_the_next=_wrong(removes=lambda overlaps, threshold: (overlaps > threshold) & (np.arange(len(overlaps)) == 0)),
-    only_until_the_first_that_stays=_wrong(
+    only_until_the_first_kept=_wrong(
         removes=lambda overlaps, threshold: np.logical_and.accumulate(overlaps > threshold)
     ),
     plus_one=_wrong(overlap=lambda box, boxes: _overlaps(box, boxes, extra=1)),
     over_the_smaller_area=_wrong(overlap=_over_the_smaller_area),
     no_clamp=_wrong(overlap=_without_clamp),
-    nothing_overlaps_itself=_wrong(overlap=lambda box, boxes: _overlaps(box, boxes, of_nothing=1)),
+    zero_area_boxes_overlap=_wrong(overlap=lambda box, boxes: _overlaps(box, boxes, of_nothing=1)),
     whole_number_iou=_wrong(overlap=lambda box, boxes: _overlaps(box, boxes).astype(boxes.dtype)),
 )
 
@@ -106,7 +106,7 @@ def no_suppression(boxes, scores, iou_threshold):
     return np.argsort(-scores, kind="stable")
 
 
-def what_is_removed_removes(boxes, scores, iou_threshold):
+def removed_boxes_remove(boxes, scores, iou_threshold):
     order = np.argsort(-scores, kind="stable")
     return [i for place, i in enumerate(order) if not (_overlaps(boxes[i], boxes[order[:place]]) > iou_threshold).any()]
 
@@ -120,7 +120,7 @@ def only_the_best_removes(boxes, scores, iou_threshold):
     return order[~gone]
 
 
-def all_that_stay_must_overlap_it(boxes, scores, iou_threshold):
+def all_kept_must_overlap(boxes, scores, iou_threshold):
     kept = []
     for i in np.argsort(-scores, kind="stable"):
         if not kept or any(_iou(boxes[i], boxes[k]) <= iou_threshold for k in kept):
@@ -128,7 +128,7 @@ def all_that_stay_must_overlap_it(boxes, scores, iou_threshold):
     return kept
 
 
-def only_the_last_that_stays_removes(boxes, scores, iou_threshold):
+def only_the_last_kept_removes(boxes, scores, iou_threshold):
     kept = []
     for i in np.argsort(-scores, kind="stable"):
         if not kept or _iou(boxes[i], boxes[kept[-1]]) <= iou_threshold:
@@ -144,7 +144,7 @@ def equals_do_not_remove(boxes, scores, iou_threshold):
     return kept
 
 
-def zero_marks_what_is_gone(boxes, scores, iou_threshold):
+def zero_marks_removed(boxes, scores, iou_threshold):
     scores, kept = np.array(scores, float), []
     while len(scores) and scores.max() > 0:
         best = int(scores.argmax())
@@ -162,7 +162,7 @@ def the_boxes_themselves(boxes, scores, iou_threshold):
     return boxes[by_loops(boxes, scores, iou_threshold)]
 
 
-def what_is_removed(boxes, scores, iou_threshold):
+def removed_indices(boxes, scores, iou_threshold):
     return np.setdiff1d(np.arange(len(boxes)), by_loops(boxes, scores, iou_threshold))
 
 
@@ -198,34 +198,34 @@ def forgets_to_return(boxes, scores, iou_threshold):
 
 RIGHT = (by_crossing_off, by_loops, with_a_matrix_in_float32)
 WRONG = (
-    (STEPS["worst_first"], "both stay, the better first"),
-    (STEPS["not_sorted"], "by falling score"),
-    (STEPS["later_of_equals"], "of equal scores the earlier"),
-    (STEPS["not_stable"], "mix equals up"),
-    (STEPS["at_the_threshold_too"], "only one that is greater"),
-    (STEPS["keeps_what_overlaps"], "apart do not remove each other"),
+    (STEPS["worst_first"], "both are kept, the better first"),
+    (STEPS["not_sorted"], "by descending score"),
+    (STEPS["later_of_equals"], "For equal scores the earlier"),
+    (STEPS["not_stable"], "reorder ties"),
+    (STEPS["at_the_threshold_too"], "only a greater one removes"),
+    (STEPS["keeps_overlapping_boxes"], "apart do not remove each other"),
     (STEPS["any_overlap"], "the threshold is higher"),
-    (STEPS["a_threshold_of_its_own"], "for the caller to say"),
-    (STEPS["only_the_next"], "held against all that come after"),
-    (STEPS["only_until_the_first_that_stays"], "held against all that come after"),
+    (STEPS["a_threshold_of_its_own"], "The threshold is an argument"),
+    (STEPS["only_the_next"], "with all boxes after it"),
+    (STEPS["only_until_the_first_kept"], "with all boxes after it"),
     (STEPS["plus_one"], "a box from 3 to 7 is 4 wide"),
-    (STEPS["over_the_smaller_area"], "over the union"),
+    (STEPS["over_the_smaller_area"], "divides by the union"),
     (STEPS["no_clamp"], "apart do not remove each other"),
-    (STEPS["nothing_overlaps_itself"], "the IoU of nothing is 0"),
-    (STEPS["whole_number_iou"], "an IoU of them is not whole"),
-    (no_suppression, "the one with the better score stays"),
-    (what_is_removed_removes, "has been removed removes nothing"),
-    (only_the_best_removes, "the best of what is left has its turn"),
-    (all_that_stay_must_overlap_it, "one that stays is enough"),
-    (only_the_last_that_stays_removes, "held against all that come after"),
+    (STEPS["zero_area_boxes_overlap"], "defined as 0 here"),
+    (STEPS["whole_number_iou"], "an IoU of them is not an integer"),
+    (no_suppression, "the one with the higher score is kept"),
+    (removed_boxes_remove, "a removed box removes nothing"),
+    (only_the_best_removes, "the best of the remaining boxes"),
+    (all_kept_must_overlap, "one kept box is enough"),
+    (only_the_last_kept_removes, "with all boxes after it"),
     (equals_do_not_remove, "with the same score"),
-    (zero_marks_what_is_gone, "a score may be 0 or less"),
+    (zero_marks_removed, "A score may be 0 or less"),
     (a_mask, "the answer holds its index"),
-    (the_boxes_themselves, r"\(1,\) is expected"),
-    (what_is_removed, "a box that is alone stays"),
-    (sorted_indices, "by falling score"),
-    (indices_of_the_sorted, "not as they were sorted"),
-    (fails_without_boxes, "no boxes at all"),
+    (the_boxes_themselves, r"expected \(1,\)"),
+    (removed_indices, "A single box is kept"),
+    (sorted_indices, "by descending score"),
+    (indices_of_the_sorted, "not as sorted"),
+    (fails_without_boxes, "Zero boxes"),
     (sorts_in_place, "changes its argument 'scores'"),
     (crosses_off_in_place, "changes its argument 'scores'"),
     (forgets_to_return, "without `return`"),

@@ -116,8 +116,8 @@ def _rows(record, rows):
     )
 
 
-def _mended(function):
-    """An answer that passes every record which is mended through `function`; None leaves it out."""
+def _with_repair(function):
+    """Return an answer that passes every repaired record through `function`; None drops the record."""
 
     def answer(annotations):
         fixed = step_by_step(annotations)
@@ -129,7 +129,7 @@ def _mended(function):
     return answer
 
 
-def keeps_what_is_missing(annotations):
+def keeps_missing_images(annotations):
     return step_by_step(annotations, "missing")
 
 
@@ -195,7 +195,7 @@ def boxes_without_size(fixed, given):
     return replace(fixed, size=None) if fixed.size != given.size else fixed
 
 
-def size_as_pillow_says(fixed, given):
+def size_in_pillow_order(fixed, given):
     return replace(fixed, size=fixed.size[::-1]) if fixed.size != given.size else fixed
 
 
@@ -233,7 +233,7 @@ def keeps_one_object(fixed, given):
     return _rows(fixed, [0])
 
 
-def leaves_out_what_is_wrong(fixed, given):
+def leaves_out_faulty_records(fixed, given):
     same = fixed.boxes.shape == given.boxes.shape and np.array_equal(fixed.boxes, given.boxes)
     return fixed if same and fixed.names == given.names else None
 
@@ -252,7 +252,7 @@ def gives_a_list(annotations):
     return step_by_step(annotations).records
 
 
-def opens_what_is_missing(annotations):
+def opens_missing_images(annotations):
     for record in annotations.records:
         _size(record)
     return step_by_step(annotations)
@@ -264,32 +264,32 @@ def forgets_to_return(annotations):
 
 RIGHT = (step_by_step, in_one_go, the_last_of_each)
 WRONG = (
-    (keeps_what_is_missing, "missing.*\n(.*\n)*.*cannot be saved"),
+    (keeps_missing_images, "missing.*\n(.*\n)*.*cannot be saved"),
     (capitals_stay, "other capitals"),
-    (_mended(name_without_label), "its name and its label"),
-    (_mended(label_without_name), "its name and its label|`names` of which a row"),
-    (_mended(label_of_the_first_class), "other objects than there are(.*\n)*.*its name and its label"),
-    (exchanged_stay, "two corners were exchanged"),
-    (_mended(drops_exchanged_boxes), "does not know what is gone; two corners"),
-    (boxes_stay_beyond, "to end at the border"),
-    (_mended(drops_boxes_beyond), "does not know what is gone"),
-    (_mended(pushes_boxes_in), "to end at the border"),
-    (other_size_stays, "the record is to state the file's"),
+    (_with_repair(name_without_label), "both the name and the label"),
+    (_with_repair(label_without_name), "both the name and the label|`names` with a wrong row"),
+    (_with_repair(label_of_the_first_class), "other objects for this image(.*\n)*.*both the name and the label"),
+    (exchanged_stay, "Two corners were exchanged"),
+    (_with_repair(drops_exchanged_boxes), r"cannot find a missing record or object\. Two corners"),
+    (boxes_stay_beyond, "must end at the border"),
+    (_with_repair(drops_boxes_beyond), "cannot find a missing record or object"),
+    (_with_repair(pushes_boxes_in), "must end at the border"),
+    (other_size_stays, "store the file's size"),
     (size_without_boxes, "over the stated one"),
-    (_mended(boxes_without_size), "gives the size None(.*\n)*.*the record is to state the file's"),
-    (_mended(size_as_pillow_says), "Pillow image is"),
-    (cuts_before_it_scales, "cut boxes only then"),
-    (_mended(leaves_out_other_sizes), "an image that can be saved"),
-    (twice_stays, "one of the two remains"),
-    (_mended(drops_both), "one of the two remains"),
-    (_mended(boxes_alone_are_shortened), "a row for each of its objects"),
-    (_mended(marks_stay_long), "rows of `truncated`(.*\n)*.*a row for each of its objects"),
-    (_mended(forgets_marks), "`truncated` of which a row"),
-    (_mended(keeps_one_object), "does not know what is gone"),
-    (_mended(leaves_out_what_is_wrong), "an image that can be saved"),
-    (does_nothing, "leaves what the validator finds"),
+    (_with_repair(boxes_without_size), "returns the size None(.*\n)*.*store the file's size"),
+    (_with_repair(size_in_pillow_order), "Pillow image is"),
+    (cuts_before_it_scales, "Clip boxes only then"),
+    (_with_repair(leaves_out_other_sizes), "an image that can be saved"),
+    (twice_stays, "Keep one of the two"),
+    (_with_repair(drops_both), "Keep one of the two"),
+    (_with_repair(boxes_alone_are_shortened), "a row for each of its objects"),
+    (_with_repair(marks_stay_long), "rows of `truncated`(.*\n)*.*a row for each of its objects"),
+    (_with_repair(forgets_marks), "`truncated` with a wrong row"),
+    (_with_repair(keeps_one_object), "cannot find a missing record or object"),
+    (_with_repair(leaves_out_faulty_records), "an image that can be saved"),
+    (does_nothing, "leaves a problem that the validator finds"),
     (writes_into_the_boxes, "changes the annotations"),
-    (gives_a_list, "Annotations are expected"),
-    (opens_what_is_missing, "raises FileNotFoundError"),
+    (gives_a_list, "expected Annotations"),
+    (opens_missing_images, "raises FileNotFoundError"),
     (forgets_to_return, "without `return`"),
 )

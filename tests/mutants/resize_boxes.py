@@ -45,11 +45,11 @@ def _along(boxes, size, new):
     return np.asarray(boxes, float).reshape(-1, 4) * [x, y, x, y], new
 
 
-def boxes_as_they_were(boxes, size, min_size, max_size):
+def boxes_unchanged(boxes, size, min_size, max_size):
     return boxes, _new(size, _scale(size, min_size, max_size))
 
 
-def back_instead_of_there(boxes, size, min_size, max_size):
+def inverse_ratio(boxes, size, min_size, max_size):
     new = _new(size, _scale(size, min_size, max_size))
     return _along(boxes, new, size)[0], new
 
@@ -122,20 +122,20 @@ def forgets_to_return(boxes, size, min_size, max_size):
 
 RIGHT = (by_ratios, by_loops, corner_by_corner)
 WRONG = (
-    (boxes_as_they_were, "twice as large"),
-    (back_instead_of_there, "twice as large"),
-    (boxes_alone, "must give 2 things"),
+    (boxes_unchanged, "twice as large"),
+    (inverse_ratio, "twice as large"),
+    (boxes_alone, "must return 2 values"),
     (width_first, r"\(height, width\)"),
-    (height_is_the_short_side, "whichever of the two"),
+    (height_is_the_short_side, "whether it is the height or the width"),
     (never_enlarges, "twice as large"),
     (never_shrinks, "too large as well"),
     (no_upper_limit, "would exceed `max_size`"),
     (each_side_by_its_own, "for both"),
-    (rounded_up, "not rounded up"),
-    (one_scale_for_both_axes, "what its image's sides really became"),
+    (rounded_up, "rounded down to whole pixels, not up"),
+    (one_scale_for_both_axes, "the ratios of the final sides"),
     (x_by_the_height, "x by the width's ratio"),
-    (whole_numbers, "no longer whole"),
+    (whole_numbers, "scaled boxes need not be integers"),
     (in_place, "changes its argument 'boxes'"),
-    (fails_without_boxes, "no boxes at all"),
+    (fails_without_boxes, "Zero boxes"),
     (forgets_to_return, "without `return`"),
 )

@@ -10,7 +10,7 @@ def middles(start, side, samples):
 
 
 def linear(position, pixels):
-    """The pixels that a sample reads along one axis, with their weights."""
+    """Return the pixels that a sample reads along one axis, with their weights."""
     if position < -1 or position > pixels:
         return []
     position = min(max(position, 0), pixels - 1)
@@ -19,14 +19,14 @@ def linear(position, pixels):
 
 
 def corners(box, scale, aligned):
-    """Where a RoI starts (x, y), and its width and height, in feature pixels."""
+    """Return the start (x, y), width and height of a RoI, in feature pixels."""
     x1, y1, x2, y2 = (value * scale - 0.5 * aligned for value in np.asarray(box).tolist())
     width, height = x2 - x1, y2 - y1
     return (x1, y1, width, height) if aligned else (x1, y1, max(width, 1), max(height, 1))
 
 
 def reads(rois, output_size, scale, ratio, aligned, size, corners=corners, middles=middles, linear=linear):
-    """For each sample: its RoI, bin row and bin column, and the pixels (row, column, weight) that it reads."""
+    """Yield for each sample its RoI, bin row and bin column, and the pixels (row, column, weight) that it reads."""
     for r, box in enumerate(rois):
         x, y, width, height = corners(box, scale, aligned)
         high, wide = height / output_size[0], width / output_size[1]
@@ -76,7 +76,7 @@ def vectorised_in_float32(features, rois, roi_images, output_size, spatial_scale
 
 
 def _tents(start, side, bins, samples, pixels):
-    """How much each pixel counts in each bin of each RoI, (R, bins, pixels)."""
+    """Return the weight of each pixel in each bin of each RoI, (R, bins, pixels)."""
     steps = (np.arange(bins * samples, dtype=np.float32) + np.float32(0.5)) / np.float32(bins * samples)
     position = start[:, None] + steps * side[:, None]
     inside = (position >= -1) & (position <= pixels)
@@ -119,8 +119,8 @@ def weights_swapped(*given):
 
 def weights_of_x_and_y_swapped(features, rois, roi_images, output_size, scale, ratio, aligned):
     out = np.zeros((len(rois), features.shape[1], *output_size))
-    places = reads(rois, output_size, scale, ratio, aligned, features.shape[2:])
-    for r, i, j, pixels in places:
+    positions = reads(rois, output_size, scale, ratio, aligned, features.shape[2:])
+    for r, i, j, pixels in positions:
         if pixels:
             (y0, x0, a), (_, x1, b), (y1, _, c), (_, _, d) = pixels
             for row, column, weight in ((y0, x0, a), (y0, x1, c), (y1, x0, b), (y1, x1, d)):
@@ -157,7 +157,7 @@ def no_scale(features, rois, roi_images, output_size, scale, *rest):
     return by_samples(features, rois, roi_images, output_size, 1, *rest)
 
 
-def small_rois_as_they_are(*given):
+def small_rois_unchanged(*given):
     def bare(box, scale, aligned):
         x1, y1, x2, y2 = (value * scale - 0.5 * aligned for value in np.asarray(box).tolist())
         return x1, y1, x2 - x1, y2 - y1
@@ -217,7 +217,7 @@ def outside_is_the_border(*given):
     return _aligned(*given, linear=lambda position, pixels: linear(min(max(position, 0), pixels - 1), pixels))
 
 
-def average_over_what_is_inside(features, rois, roi_images, output_size, scale, ratio, aligned):
+def average_over_inside_samples(features, rois, roi_images, output_size, scale, ratio, aligned):
     inside = np.zeros((len(rois), 1, *output_size))
     for r, i, j, pixels in reads(rois, output_size, scale, ratio, aligned, features.shape[2:]):
         inside[r, 0, i, j] += bool(pixels)
@@ -258,20 +258,20 @@ def forgets_to_return(*given):
 
 RIGHT = (by_samples, by_lists, vectorised_in_float32)
 WRONG = (
-    (xy_swapped, "sits in the middle of the RoI"),
-    (half_a_pixel_off, "right on a pixel"),
+    (xy_swapped, "is in the middle of the RoI"),
+    (half_a_pixel_off, "exactly on a pixel"),
     (one_added_to_the_sides, "nothing added"),
-    (samples_at_the_corners, "sits in the middle of the RoI"),
+    (samples_at_the_corners, "is in the middle of the RoI"),
     (samples_on_the_edges, "a sample in the middle of each"),
-    (weights_swapped, "right on a pixel, whose value comes out"),
+    (weights_swapped, "exactly on a pixel, whose value is the answer"),
     (weights_of_x_and_y_swapped, "along x and along y"),
-    (nearest_pixel, "the nearer a pixel, the more it counts"),
+    (nearest_pixel, "The nearer a pixel, the more it counts"),
     (corners_rounded, "nothing is rounded"),
-    (sum_of_the_samples, "their average comes out"),
-    (average_over_the_side, "their average comes out"),
+    (sum_of_the_samples, "Their average is the answer"),
+    (average_over_the_side, "Their average is the answer"),
     (bins_transposed, "the first of the two divides the height"),
     (no_scale, "RoIs are in pixels of the image"),
-    (small_rois_as_they_are, "narrower than one feature pixel"),
+    (small_rois_unchanged, "narrower than one feature pixel"),
     (aligned_ignored, "half a feature pixel"),
     (shifted_before_scaling, "before or after scaling"),
     (shifted_the_other_way, "which way"),
@@ -280,11 +280,11 @@ WRONG = (
     (wraps_at_the_first_pixel, "what a negative index means"),
     (zeros_around_the_map, "border's value counts in full"),
     (outside_is_the_border, "counts as 0"),
-    (average_over_what_is_inside, "over all samples of a bin"),
-    (outside_from_one_pixel, "exactly one pixel outside"),
-    (first_image_for_all, "each RoI lies on the image"),
-    (fails_without_rois, "no RoIs at all"),
-    (whole_numbers, "an average of them is not whole"),
+    (average_over_inside_samples, "over all samples of a bin"),
+    (outside_from_one_pixel, "Exactly one pixel outside"),
+    (first_image_for_all, "Each RoI lies on the image"),
+    (fails_without_rois, "Zero RoIs are valid"),
+    (whole_numbers, "an average of them is not an integer"),
     (two_samples_always, "sampling_ratio by sampling_ratio"),
     (scales_in_place, "changes its argument 'rois'"),
     (forgets_to_return, "without `return`"),

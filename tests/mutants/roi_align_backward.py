@@ -40,7 +40,7 @@ def two_products_in_float32(grad, rois, roi_images, features_shape, spatial_scal
 
 
 def _tents(start, side, bins, samples, pixels):
-    """How much each pixel counts in each bin, (bins, pixels)."""
+    """Return the weight of each pixel in each bin, (bins, pixels)."""
     position = start + (np.arange(bins * samples, dtype=np.float32) + 0.5) * np.float32(side / (bins * samples))
     inside = (position >= -1) & (position <= pixels)
     tents = np.maximum(0, 1 - np.abs(np.clip(position, 0, pixels - 1)[:, None] - np.arange(pixels)))
@@ -69,11 +69,11 @@ def to_the_nearest_pixel(*given):
 
 
 def to_four_pixels_alike(*given):
-    def alike(position, pixels):
+    def equal_shares(position, pixels):
         read = [(pixel, weight) for pixel, weight in linear(position, pixels) if weight]
         return [(pixel, 1 / len(read)) for pixel, _ in read]
 
-    return _spread(*given, linear=alike)
+    return _spread(*given, linear=equal_shares)
 
 
 def no_average(*given):
@@ -125,7 +125,7 @@ def no_scale(grad, rois, roi_images, features_shape, scale, *rest):
     return by_samples(grad, rois, roi_images, features_shape, 1, *rest)
 
 
-def small_rois_as_they_are(*given):
+def small_rois_unchanged(*given):
     def bare(box, scale, aligned):
         x1, y1, x2, y2 = (value * scale - 0.5 * aligned for value in np.asarray(box).tolist())
         return x1, y1, x2 - x1, y2 - y1
@@ -196,27 +196,27 @@ def forgets_to_return(*given):
 RIGHT = (by_samples, by_lists, two_products_in_float32)
 WRONG = (
     (xy_swapped, "the whole gradient goes there"),
-    (half_a_pixel_off, "right on a pixel"),
+    (half_a_pixel_off, "exactly on a pixel"),
     (samples_at_the_corners, "in the middle of the RoI"),
-    (to_the_nearest_pixel, "by the same weights"),
-    (to_four_pixels_alike, "by the same weights"),
-    (no_average, "each has a quarter"),
-    (average_over_the_side, "each has a quarter"),
-    (the_last_sample_only, "several samples of a bin read the same pixel"),
+    (to_the_nearest_pixel, "times the same weight"),
+    (to_four_pixels_alike, "times the same weight"),
+    (no_average, "each receives a quarter"),
+    (average_over_the_side, "each receives a quarter"),
+    (the_last_sample_only, "Several samples of a bin read the same pixel"),
     (repeated_indices_once, "border's value counts in full"),
-    (the_last_roi_only, "two RoIs read the same pixel"),
+    (the_last_roi_only, "Two RoIs read the same pixel"),
     (nothing_without_rois, "in the shape of the features"),
     (bins_transposed, "the first of the two divides the height"),
     (no_scale, "RoIs are in pixels of the image"),
-    (small_rois_as_they_are, "narrower than one feature pixel"),
+    (small_rois_unchanged, "narrower than one feature pixel"),
     (aligned_ignored, "half a feature pixel"),
     (one_pixel_at_least_when_aligned, "stays as small as it is"),
     (lost_beyond_the_border, "border's value counts in full"),
     (wraps_at_the_first_pixel, "what a negative index means"),
     (outside_goes_to_the_border, "counts as 0"),
-    (outside_from_one_pixel, "exactly one pixel outside"),
-    (first_channel_for_all, "each channel is sampled by itself"),
-    (first_image_for_all, "each RoI lies on the image"),
+    (outside_from_one_pixel, "Exactly one pixel outside"),
+    (first_channel_for_all, "Each channel is sampled separately"),
+    (first_image_for_all, "Each RoI lies on the image"),
     (two_samples_always, "sampling_ratio by sampling_ratio"),
     (divides_in_place, "changes its argument 'grad'"),
     (forgets_to_return, "without `return`"),

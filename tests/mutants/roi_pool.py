@@ -10,7 +10,7 @@ def away(value):
 
 
 def edges(first, last, bins, pixels):
-    """Where each bin begins and ends, clipped."""
+    """Return the clipped start and end of each bin."""
     step = max(last - first + 1, 1) / bins
     return [
         (min(max(first + math.floor(i * step), 0), pixels), min(max(first + math.ceil((i + 1) * step), 0), pixels))
@@ -19,7 +19,7 @@ def edges(first, last, bins, pixels):
 
 
 def bins_of(box, output_size, scale, size, rounded=away, edges=edges):
-    """For each bin of a RoI: its row and column, and the rows and columns that it takes in."""
+    """Yield for each bin of a RoI its row and column, and the rows and columns of the map in it."""
     x1, y1, x2, y2 = (rounded(value * scale) for value in np.asarray(box).tolist())
     for i, (top, bottom) in enumerate(edges(y1, y2, output_size[0], size[0])):
         for j, (left, right) in enumerate(edges(x1, x2, output_size[1], size[1])):
@@ -76,7 +76,7 @@ def masked_in_float32(features, rois, roi_images, output_size, spatial_scale=1.0
 
 
 def _inside(first, last, bins, pixels):
-    """Whether each bin of each RoI takes in a pixel, (R, bins, pixels)."""
+    """Return whether each bin of each RoI contains a pixel, (R, bins, pixels)."""
     step = np.maximum(last - first + 1, 1)[:, None, None] / np.float32(bins)
     index, pixel = np.arange(bins, dtype=np.float32)[:, None], np.arange(pixels, dtype=np.float32)
     start = first[:, None, None] + np.floor(index * step)
@@ -195,10 +195,10 @@ def forgets_to_return(*given):
 RIGHT = (by_bins, by_pixels, masked_in_float32)
 WRONG = (
     (rows_and_columns_swapped, "by row, then column"),
-    (average, "largest value in a bin"),
-    (last_pixel_left_out, "both corner pixels"),
+    (average, "returns its largest value"),
+    (last_pixel_left_out, "Both corner pixels"),
     (maximum_from_zero, "what does your maximum start from"),
-    (one_maximum_of_all_channels, "each channel has a maximum of its own"),
+    (one_maximum_of_all_channels, "Each channel has its own maximum"),
     (bins_transposed, "the first of the two divides the height"),
     (whole_steps, "neighbours may share one"),
     (no_pixel_shared, "neighbours may share one"),
@@ -208,11 +208,11 @@ WRONG = (
     (halves_to_even, "halfway between two pixels"),
     (halves_up, "-0.5 becomes -1"),
     (negative_slices, "reaches over the edge"),
-    (roi_clipped_first, "only then clipped"),
-    (fails_without_pixels, "no pixel of the map lies in these bins"),
-    (infinity_without_pixels, "no pixel of the map lies in these bins"),
-    (first_image_for_all, "each RoI lies on the image"),
-    (fails_without_rois, "no RoIs at all"),
+    (roi_clipped_first, "clipped to the map only then"),
+    (fails_without_pixels, "No pixel of the map lies in these bins"),
+    (infinity_without_pixels, "No pixel of the map lies in these bins"),
+    (first_image_for_all, "Each RoI lies on the image"),
+    (fails_without_rois, "Zero RoIs are valid"),
     (scales_in_place, "changes its argument 'rois'"),
     (forgets_to_return, "without `return`"),
 )

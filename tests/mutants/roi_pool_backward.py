@@ -6,7 +6,7 @@ from mutants.roi_pool import away, bins_of, edges
 
 
 def winners(features, rois, roi_images, output_size, scale, **other):
-    """For each bin with pixels: its RoI, row and column, and the row and the column of each channel's maximum."""
+    """Yield for each bin with pixels its RoI, row and column, and the row and column of each channel's maximum."""
     for r, box in enumerate(rois):
         for i, j, rows, columns in bins_of(box, output_size, scale, features.shape[2:], **other):
             region = features[roi_images[r]][:, rows, columns]
@@ -72,7 +72,7 @@ def times_the_maximum(grad, features, *rest):
     return by_winners(grad, features, *rest) * features
 
 
-def place_within_the_bin(grad, features, rois, roi_images, scale):
+def position_within_the_bin(grad, features, rois, roi_images, scale):
     out, channels = np.zeros(features.shape), np.arange(features.shape[1])
     for r, box in enumerate(rois):
         for i, j, rows, columns in bins_of(box, grad.shape[2:], scale, features.shape[2:]):
@@ -170,20 +170,20 @@ WRONG = (
     (to_every_pixel, "and none to the others"),
     (shared_out_evenly, "and none to the others"),
     (times_the_maximum, "all of a bin's gradient goes to the pixel"),
-    (place_within_the_bin, "goes to the pixel that was its maximum"),
+    (position_within_the_bin, "goes to the pixel that was its maximum"),
     (the_last_bin_only, "maximum of several bins"),
-    (the_last_roi_only, "two RoIs that overlap"),
-    (average_over_the_rois, "two RoIs that overlap"),
+    (the_last_roi_only, "Two RoIs that overlap"),
+    (average_over_the_rois, "Two RoIs that overlap"),
     (nothing_without_rois, "in the shape of the features"),
     (type_of_the_features, "what type does your result have"),
-    (last_pixel_left_out, "both corner pixels"),
-    (channels_share_a_maximum, "each channel has a maximum of its own"),
+    (last_pixel_left_out, "Both corner pixels"),
+    (channels_share_a_maximum, "Each channel has its own maximum"),
     (no_scale, "RoIs are in pixels of the image"),
     (truncates, "nearest whole pixel"),
     (halves_to_even, "halfway between two pixels"),
-    (roi_clipped_first, "only then clipped"),
-    (empty_bins_at_the_border, "no pixel of the map lies in these bins"),
-    (first_image_for_all, "each RoI lies on the image"),
+    (roi_clipped_first, "clipped to the map only then"),
+    (empty_bins_at_the_border, "No pixel of the map lies in these bins"),
+    (first_image_for_all, "Each RoI lies on the image"),
     (rounds_in_place, "changes its argument 'rois'"),
     (forgets_to_return, "without `return`"),
 )

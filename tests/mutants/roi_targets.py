@@ -14,7 +14,7 @@ def as_rcnn(proposals, gt_boxes, gt_labels, **settings):
 
 
 def with_config(function):
-    """The function with its keyword arguments gathered in one, but for the generator."""
+    """Return the function with its keyword arguments in one object, except the generator."""
 
     @functools.wraps(function)
     def called(*given, rng, **settings):
@@ -30,7 +30,7 @@ def objects_first(proposals, gt_boxes, gt_labels, config, rng):
 
 @with_config
 def by_loops(proposals, gt_boxes, gt_labels, config, rng):
-    """Box by box, and a generator asked for one index at a time."""
+    """Choose box by box, with a generator that draws one index at a time."""
     kinds = {True: [], False: []}
     for roi in [*gt_boxes, *proposals.astype(float)]:
         overlaps = [float(boxes.iou([roi], [true])[0, 0]) for true in gt_boxes]
@@ -85,7 +85,7 @@ def _answer(
     drawn=_drawn,
     encode=_encode,
 ):
-    """The answer, any step of which can be another."""
+    """Return the answer; any step can be replaced."""
     rois = candidates(proposals, gt_boxes)
     matches = match(boxes.iou(rois, gt_boxes), config)
     classes = labels(matches, gt_labels)
@@ -222,7 +222,7 @@ def everything(*given):
 
 
 @with_config
-def put_back(*given):
+def with_replacement(*given):
     def drawn(labels, config, rng):
         positive, negative = sample(labels, config.batch_size, config.positive_fraction, rng)
         return np.concatenate(
@@ -258,7 +258,7 @@ def a_new_generator_each_time(*given):
 
 
 @with_config
-def true_boxes_are_sure(proposals, gt_boxes, gt_labels, config, rng):
+def true_boxes_always_chosen(proposals, gt_boxes, gt_labels, config, rng):
     def drawn(labels, config, rng):
         positive, negative = sample(labels, config.batch_size, config.positive_fraction, rng)
         sure = np.arange(len(proposals), len(labels))[: len(positive)]
@@ -291,7 +291,7 @@ def divided_by_the_weights(*given):
 
 
 @with_config
-def weights_by_heart(*given):
+def weights_hard_coded(*given):
     return _answer(*given, encode=lambda true, rois, config: boxes.encode(true, rois, (10, 10, 5, 5)))
 
 
@@ -386,29 +386,29 @@ WRONG = (
     (classes_count_from_zero, "the class of the object"),
     (background_is_minus_one, "0 is background"),
     (labels_in_another_order, "belong together"),
-    (not_filled_up, "background has all the other places"),
-    (no_fraction, "the fraction is that of the RoIs on objects"),
+    (not_filled_up, "Background fills the rest of the batch"),
+    (no_fraction, "The fraction is that of the RoIs on objects"),
     (rounded_up, "rounded down"),
-    (everything, "plenty of both"),
-    (put_back, "without repetition"),
+    (everything, "enough of both"),
+    (with_replacement, "without replacement"),
     (ignored_as_background, "neither object nor background"),
-    (the_first_ones, "left to chance"),
-    (a_generator_of_its_own, "nor from a generator of your own"),
+    (the_first_ones, "The choice is random"),
+    (a_generator_of_its_own, "not from a generator of your own"),
     (a_new_generator_each_time, "nobody could repeat the choice"),
-    (true_boxes_are_sure, "a true box is one of them, no more"),
+    (true_boxes_always_chosen, "A true box is one of them"),
     (easy_background_only, "overlaps an object a little is as good"),
     (no_weights, "multiplied by `weights`"),
     (divided_by_the_weights, "multiplied by `weights`"),
-    (weights_by_heart, "multiplied by `weights`"),
+    (weights_hard_coded, "multiplied by `weights`"),
     (from_the_object_back, "not back"),
-    (deltas_to_the_first_object, "the object that it was matched to"),
+    (deltas_to_the_first_object, "to its matched object"),
     (deltas_of_background, "no object to move to"),
     (deltas_of_objects_only, "have a row for each chosen RoI"),
-    (boxes_in_place_of_rois, "chosen, not moved|without repetition"),
+    (boxes_in_place_of_rois, "chosen, not moved|without replacement"),
     (in_cells_of_the_map, "chosen, not moved"),
     (indices, "rois of shape"),
-    (fails_without_objects, "without objects is an ordinary input"),
+    (fails_without_objects, "without objects is valid input"),
     (changes_the_proposals, "changes its argument 'proposals'"),
-    (two_things, "three things"),
+    (two_things, "three arrays"),
     (forgets_to_return, "without `return`"),
 )

@@ -49,7 +49,7 @@ def logits_without_sigmoid(logits, labels):
     return np.where(labels >= 0, logits - labels, 0) / _sampled(labels)
 
 
-def sigmoid_derived_once_more(logits, labels):
+def times_sigmoid_slope(logits, labels):
     p = _sigmoid(logits)
     return vectorised(logits, labels) * 4 * p * (1 - p)
 
@@ -74,7 +74,7 @@ def mean_over_all_anchors(logits, labels):
     return vectorised(logits, labels) * _sampled(labels) / max(len(labels), 1)
 
 
-def nothing_is_left_out(logits, labels):
+def unsampled_included(logits, labels):
     return (_sigmoid(logits) - labels) / max(len(labels), 1)
 
 
@@ -99,7 +99,7 @@ def nothing_without_objects(logits, labels):
     return vectorised(logits, labels) if (labels == 1).any() else np.zeros(len(logits))
 
 
-def nan_of_nothing(logits, labels):
+def nan_for_empty_input(logits, labels):
     with np.errstate(all="ignore"):
         return np.where(labels >= 0, _sigmoid(logits) - labels, 0) / (labels >= 0).sum()
 
@@ -131,21 +131,21 @@ WRONG = (
     (sign_flipped, "which sign"),
     (no_label, "how far is one half"),
     (logits_without_sigmoid, "how far is one half"),
-    (sigmoid_derived_once_more, "nearly everything cancels"),
+    (times_sigmoid_slope, "nearly everything cancels"),
     (objects_only, "pushes its logit down"),
     (background_pushed_up, "pushes its logit down"),
     (summed, "the mean over the sampled anchors"),
-    (mean_over_objects, "how much does one of them count"),
-    (mean_over_all_anchors, "nor does it count in the mean"),
-    (nothing_is_left_out, "no part in the loss"),
+    (mean_over_objects, "How much does one of them count"),
+    (mean_over_all_anchors, "does not count in the mean"),
+    (unsampled_included, "no part in the loss"),
     (unsampled_as_background, "no part in the loss"),
-    (counted_by_truth, "how much does one of them count"),
-    (only_the_sampled, r"an array of shape .* is expected"),
+    (counted_by_truth, "How much does one of them count"),
+    (only_the_sampled, "an array of shape .*; expected"),
     (sampled_first, "in the order of the anchors"),
     (nothing_without_objects, "without objects has only such anchors"),
-    (nan_of_nothing, "no anchor was sampled"),
+    (nan_for_empty_input, "No anchor was sampled"),
     (overflows, r"exp\(1000\)"),
-    (whole_numbers, "a derivative is not whole"),
+    (whole_numbers, "a derivative is not an integer"),
     (changes_the_labels, "changes its argument 'labels'"),
     (forgets_to_return, "without `return`"),
 )

@@ -50,7 +50,7 @@ def _chosen(labels, most, size, rng, candidates=_candidates, draw=_draw):
     return positive, draw(negative, size - len(positive), rng)
 
 
-def put_back(labels, size, positive_fraction, rng):
+def with_replacement(labels, size, positive_fraction, rng):
     return _chosen(
         labels,
         int(size * positive_fraction),
@@ -118,7 +118,7 @@ def only_the_first_class(labels, size, positive_fraction, rng):
     )
 
 
-def places_among_the_candidates(labels, size, positive_fraction, rng):
+def positions_among_the_candidates(labels, size, positive_fraction, rng):
     return _chosen(
         labels,
         int(size * positive_fraction),
@@ -220,7 +220,7 @@ def fails_at_rare_draws(labels, size, positive_fraction, rng):
     return by_choice(labels[:] if rng.random() < 0.95 else None, size, positive_fraction, rng)
 
 
-def disables_in_place(labels, size, positive_fraction, rng):
+def relabels_in_place(labels, size, positive_fraction, rng):
     positive, negative = by_choice(labels, size, positive_fraction, rng)
     rest = np.setdiff1d(np.arange(len(labels)), np.concatenate([positive, negative]))
     labels[rest] = -1
@@ -233,32 +233,32 @@ def forgets_to_return(labels, size, positive_fraction, rng):
 
 RIGHT = (by_permutation, by_loops, by_choice, by_random_keys)
 WRONG = (
-    (put_back, "without repetition"),
+    (with_replacement, "without replacement"),
     (not_filled_up, "negatives fill the batch up"),
-    (fraction_ignored, "too many of one kind"),
+    (fraction_ignored, "Too many of one kind"),
     (fraction_of_the_candidates, "of `size`, not of the candidates"),
-    (fraction_of_the_negatives, "the fraction is that of the positives"),
+    (fraction_of_the_negatives, "The fraction is that of the positives"),
     (rounded_up, "rounded down"),
     (positives_fill_up, "no more positives than the fraction allows"),
     (ignored_as_negative, "below 0 is ignored"),
     (ignored_as_positive, "below 0 is ignored"),
     (only_the_first_class, "all of them are positive"),
-    (places_among_the_candidates, "not yet an index"),
+    (positions_among_the_candidates, "not yet an index"),
     (masks, "not a mask"),
-    (negatives_first, "look up the label of each index"),
-    (one_row, r"two things, \(positive, negative\)"),
-    (out_of_order, "it rises"),
+    (negatives_first, "Look up the label of each index"),
+    (one_row, r"two arrays, \(positive, negative\)"),
+    (out_of_order, "they ascend"),
     (fails_where_few, "fewer positives than the fraction allows"),
-    (the_first_ones, "left to chance"),
+    (the_first_ones, "The choice is random"),
     (negatives_not_by_chance, "same negative boxes"),
     (from_the_global_generator, "nobody could repeat the choice"),
-    (a_generator_of_its_own, "nor from a generator of your own"),
-    (last_left_out, "every candidate must be as likely"),
-    (a_run, "every candidate must be as likely"),
-    (a_run_round_the_end, "do neighbours come together"),
+    (a_generator_of_its_own, "not from a generator of your own"),
+    (last_left_out, "Every candidate must have the same probability"),
+    (a_run, "Every candidate must have the same probability"),
+    (a_run_round_the_end, "are neighbours chosen together"),
     (one_past_the_end, "raises IndexError"),
     (each_by_a_coin, "chooses [0-9]+ (positive|negative) boxes; "),
     (fails_at_rare_draws, "raises TypeError"),
-    (disables_in_place, "changes its argument 'labels'"),
+    (relabels_in_place, "changes its argument 'labels'"),
     (forgets_to_return, "without `return`"),
 )

@@ -23,7 +23,7 @@ def by_matrices_in_float32(finer, coarser):
 
 
 def _picks(out, size):
-    """(out, size): a 1 in each row, at the one that is shown there."""
+    """Return a matrix (out, size) with a 1 in each row, at the element that is shown there."""
     matrix = np.zeros((out, size), np.float32)
     for i in range(out):
         matrix[i, i * size // out] = 1
@@ -31,7 +31,7 @@ def _picks(out, size):
 
 
 def _shown(finer, coarser, row):
-    """finer plus coarser, whose row `row(i, h, H)` is shown in row i, columns alike."""
+    """Return finer plus coarser; row i shows row `row(i, h, H)`, and columns likewise."""
     rows, columns = (
         [min(row(i, size, out), size - 1) for i in range(out)]
         for out, size in zip(finer.shape[2:], coarser.shape[2:], strict=True)
@@ -51,7 +51,7 @@ def averaged(finer, coarser):
     return by_index(finer, coarser) / 2
 
 
-def taken_from(finer, coarser):
+def subtracted(finer, coarser):
     return by_index(finer, -coarser)
 
 
@@ -83,7 +83,7 @@ def blended(finer, coarser):
 
 
 def _blends(out, size):
-    """(out, size): bilinear weights between pixel centres at half positions."""
+    """Return a matrix (out, size) of bilinear weights between pixel centres at half positions."""
     place = np.clip((np.arange(out) + 0.5) * size / out - 0.5, 0, size - 1)
     return np.maximum(1 - np.abs(place[:, None] - np.arange(size)), 0)
 
@@ -168,26 +168,26 @@ RIGHT = (by_index, by_loops, by_matrices_in_float32)
 WRONG = (
     (not_added, "the two are added"),
     (averaged, "the two are added"),
-    (taken_from, "the two are added"),
+    (subtracted, "the two are added"),
     (larger_of_both, "the two are added"),
     (not_enlarged, "unchanged: nothing is blended"),
-    (finer_made_smaller, "to every place"),
-    (zeros_between, "to every place"),
+    (finer_made_smaller, "to every position"),
+    (zeros_between, "to every position"),
     (tiled, "covers two by two neighbours"),
     (blended, "nothing is blended"),
     (sides_swapped, "rows go with rows"),
-    (ratios_swapped, "an odd height"),
-    (first_channel_for_all, "each channel of each image"),
+    (ratios_swapped, "An odd height"),
+    (first_channel_for_all, "Each channel of each image"),
     (enlarged_along_the_first_axes, "an array of shape"),
-    (twice, "an odd height"),
+    (twice, "An odd height"),
     (twice_and_finer_padded, "the finer level's size"),
-    (cut_at_the_start, "an odd height"),
-    (only_the_rows_cut, "an odd width"),
-    (half_a_row_off, "an odd height"),
-    (corner_on_corner, "an odd width"),
+    (cut_at_the_start, "An odd height"),
+    (only_the_rows_cut, "An odd width"),
+    (half_a_row_off, "An odd height"),
+    (corner_on_corner, "An odd width"),
     (rounded_up, "unchanged: nothing is blended"),
     (half_of_the_index, "rounded down"),
-    (whole_numbers, "is not whole"),
+    (whole_numbers, "is not an integer"),
     (changes_the_finer, "changes its argument 'finer'"),
     (forgets_to_return, "without `return`"),
 )

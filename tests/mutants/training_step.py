@@ -33,7 +33,7 @@ def clipped_by_hand(model, optimizer, images, targets, max_norm, rng):
     return values, norm
 
 
-def cleans_up_twice(model, optimizer, images, targets, max_norm, rng):
+def clears_gradients_twice(model, optimizer, images, targets, max_norm, rng):
     model.zero_grad()
     losses = model.get_loss(images, targets, rng=rng)
     total = losses["total_loss"]
@@ -55,7 +55,7 @@ def _wrong(
     values=lambda losses: {name: loss.item() for name, loss in losses.items()},
     refuses=True,
 ):
-    """A step with one of its parts replaced."""
+    """Return a step with one of its parts replaced."""
 
     def function(model, optimizer, images, targets, max_norm, rng):
         before(optimizer)
@@ -120,8 +120,8 @@ def _twice(optimizer):
 
 
 PARTS = _named(
-    never_forgets=_wrong(before=_nothing),
-    forgets_afterwards_only=_wrong(before=_nothing, after=lambda optimizer: optimizer.zero_grad()),
+    never_clears=_wrong(before=_nothing),
+    clears_afterwards_only=_wrong(before=_nothing, after=lambda optimizer: optimizer.zero_grad()),
     no_step=_wrong(move=_nothing),
     two_steps=_wrong(move=_twice),
     uphill=_wrong(move=_uphill),
@@ -161,7 +161,7 @@ def clips_after_the_step(model, optimizer, images, targets, max_norm, rng):
     return {name: loss.item() for name, loss in losses.items()}, optim.clip_grad_norm(optimizer.parameters, max_norm)
 
 
-def forgets_what_it_needs(model, optimizer, images, targets, max_norm, rng):
+def clears_its_own_gradient(model, optimizer, images, targets, max_norm, rng):
     losses = model.get_loss(images, targets, rng)
     if not np.isfinite(losses["total_loss"].item()):
         raise FloatingPointError("the loss is not finite")
@@ -172,7 +172,7 @@ def forgets_what_it_needs(model, optimizer, images, targets, max_norm, rng):
     return {name: loss.item() for name, loss in losses.items()}, norm
 
 
-def asks_twice(model, optimizer, images, targets, max_norm, rng):
+def calls_get_loss_twice(model, optimizer, images, targets, max_norm, rng):
     values = {name: loss.item() for name, loss in model.get_loss(images, targets, rng).items()}
     return values, in_the_usual_order(model, optimizer, images, targets, max_norm, rng)[1]
 
@@ -207,10 +207,10 @@ def forgets_to_return(model, optimizer, images, targets, max_norm, rng):
     in_the_usual_order(model, optimizer, images, targets, max_norm, rng)
 
 
-RIGHT = (in_the_usual_order, clipped_by_hand, cleans_up_twice)
+RIGHT = (in_the_usual_order, clipped_by_hand, clears_gradients_twice)
 WRONG = (
-    (PARTS["never_forgets"], "left over"),
-    (PARTS["forgets_afterwards_only"], "left over"),
+    (PARTS["never_clears"], "left over"),
+    (PARTS["clears_afterwards_only"], "left over"),
     (PARTS["no_step"], "moves the parameters against it"),
     (PARTS["two_steps"], "moves the parameters against it"),
     (PARTS["uphill"], "moves the parameters against it"),
@@ -220,20 +220,20 @@ WRONG = (
     (PARTS["total_twice"], "gradient of the total loss"),
     (PARTS["no_clipping"], "longer than max_norm"),
     (PARTS["always_scaled"], "moves the parameters against it"),
-    (PARTS["each_number_clipped"], "all gradients are scaled by one factor"),
-    (PARTS["the_norm_afterwards"], "the one before"),
+    (PARTS["each_number_clipped"], "All gradients are scaled by one factor"),
+    (PARTS["the_norm_afterwards"], "the norm before scaling"),
     (PARTS["no_norm"], "the norm is None"),
     (PARTS["keeps_tensors"], "holds the whole graph"),
     (PARTS["only_the_total"], "the losses lack rpn_cls_loss"),
     (PARTS["moves_on_nan"], "before the parameters move"),
     (clips_before_backward, "moves the parameters against it"),
     (clips_after_the_step, "before step"),
-    (forgets_what_it_needs, "moves the parameters against it"),
-    (asks_twice, "one call of get_loss"),
+    (clears_its_own_gradient, "moves the parameters against it"),
+    (calls_get_loss_twice, "one call of get_loss"),
     (losses_after_the_move, "before the move"),
-    (without_the_generator, "given the generator|with more weights|left over"),
+    (without_the_generator, "with the generator|with more weights|left over"),
     (refuses_too_late, "before the parameters move"),
     (another_error, "before the parameters move"),
-    (gives_the_total, "gives two things"),
-    (forgets_to_return, "gives two things"),
+    (gives_the_total, "must return two values"),
+    (forgets_to_return, "must return two values"),
 )
