@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from speed import machine, record
 
 from rcnn.boxes import area, convert
 from rcnn.evaluate import CocoEvaluation, evaluate_coco
@@ -127,7 +128,9 @@ def seconds(call: Callable[..., object], *arguments: object) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="how often each is timed")
+    parser.add_argument("--results", action="store_true", help="write the extremes to docs/results.json")
     options = parser.parse_args()
+    measured = []  # (seconds, ratio, difference) of every case
     print(f"{'images':>8} {'each':>5} {'classes':>7} {'rcnn':>9} {'pycocotools':>12} {'ratio':>6} {'difference':>11}")
     for images, each, classes in CASES:
         detections, targets = draw(images, each, classes, np.random.default_rng(0))
@@ -139,7 +142,17 @@ def main() -> None:
             for _ in range(options.repeats)
         ]
         own, theirs = (statistics.median(column) for column in zip(*times, strict=True))
+        measured.append((own, own / theirs, apart))
         print(f"{images:8d} {each:5d} {classes:7d} {own:7.3f} s {theirs:10.3f} s {own / theirs:6.3f} {apart:11.1e}")
+    if options.results:
+        seconds_, ratios, differences = zip(*measured, strict=True)
+        command = "python benchmarks/coco_measure.py"
+        entries = {
+            "seconds": record.entry([round(f(seconds_), 2) for f in (min, max)], "s", command),
+            "ratio": record.entry([round(f(ratios), 2) for f in (min, max)], "of the time of pycocotools", command),
+            "difference": record.entry(float(f"{max(differences):.0e}"), "largest difference", command),
+        }
+        record.update("coco", entries, machine.line())
 
 
 if __name__ == "__main__":

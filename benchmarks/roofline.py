@@ -29,7 +29,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from speed import convolutions, detector, inputs, machine
+from speed import convolutions, detector, inputs, machine, record
 from speed.inputs import Convolution
 from speed.processors import processors
 from speed.report import number, table
@@ -416,26 +416,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = make_parser().parse_args(arguments)
     facts = machine.facts(Settings(frozenset(), options.threads, 0.0, 1, Path()))
     print("\n".join(f"- {name}: {value}" for name, value in facts.items()))
+    found: dict[str, str] = {}
     if "profile" in options.only:
         model, image = detector.detector(inputs.IMAGE), inputs.textured_image(*inputs.IMAGE)
         with rcnn.set_num_threads(options.threads):
             model.predict([image])
             passes = [profile(model, image) for _ in range(PASSES)]
-        print(f"\n{profile_table(fastest(passes))}")
-    if not {"roofs", "layers"} & set(options.only) and not options.plot:
-        return
+        found["profile"] = profile_table(fastest(passes))
+        print(f"\n{found['profile']}")
+    if {"roofs", "layers"} & set(options.only) or options.plot:
+        found["roofs"] = measure_layers(options, facts)
+    if options.results:
+        command = "python benchmarks/roofline.py --only"
+        entries = {name: record.table(text, f"{command} {name}") for name, text in found.items()}
+        record.update("roofline", entries, machine.line())
+
+
+def measure_layers(options: argparse.Namespace, facts: Mapping[str, str]) -> str:
+    """Measure the roofs and the layers, print and draw them, and return the table of the roofs."""
     counts = sorted({1, options.threads, processors()})
     peaks = {threads: peak(threads) for threads in counts}
     moved = {threads: bandwidths(threads) for threads in counts}
     points = layer_points(options.threads, options.budget) if "layers" in options.only or options.plot else []
     for threads in counts:  # once more, for a processor's clock goes up and down meanwhile
         peaks[threads] = max(peaks[threads], peak(threads))
-    print(f"\n{roofs_table(peaks, moved)}")
+    roofs = roofs_table(peaks, moved)
+    print(f"\n{roofs}")
     if points:
         print(f"\n{layers_table(points, peaks[options.threads], moved[options.threads][LARGE])}")
     if options.plot:
         caption = f"{facts['processor']}, kernels of level {facts['kernels'].split()[0]}; {facts['date'][:10]}"
         draw(points, options.threads, peaks, moved, caption).savefig(options.plot)
+    return roofs
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -445,6 +457,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1, help="of the profile and the layers (default: 1)")
     parser.add_argument("--budget", type=float, default=0.5, metavar="SECONDS", help="for each layer")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the roofs and the layers")
+    parser.add_argument("--results", action="store_true", help="write the first two tables to docs/results.json")
     return parser
 
 

@@ -3,6 +3,7 @@
     python benchmarks/run.py                                  everything but the sweeps
     python benchmarks/run.py --only detector nms              rows whose names begin so; --list names them
     python benchmarks/run.py --sweeps --plot docs/benchmark.png
+    python benchmarks/run.py --results                        also write the medians to docs/results.json
 
 A peer runs where it is installed beside rcnn, as by `pip install -e '.[peers]'`; ONNX Runtime and OpenVINO need torch,
 torchvision and onnx as well, which write the file that they run. Each row but those of memory compares the answers
@@ -20,7 +21,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from speed import convolutions, detector, kernels, machine, memory, report, rows, sweeps, training
+from speed import convolutions, detector, kernels, machine, memory, record, report, rows, sweeps, training
 from speed.processors import processors
 from speed.rows import PEERS, Result, Row, Settings
 from speed.timing import CALM
@@ -56,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts["rows that others disturbed"] = ", ".join(result.name for result in results if result.others > CALM) or "none"
     if options.json:
         report.write_json(options.json, report.as_data(facts, results))
+    if options.results:
+        packages = dict.fromkeys(package for peer in settings.peers for package in PEERS[peer])
+        for section, entries in report.entries(results, options.results).items():
+            record.update(section, entries, machine.line(packages))
     print(report.markdown(facts, results))
     if options.plot and any(result.table in sweeps.TITLES for result in results):  # none where Ctrl-C came before
         sweeps.draw(results, f"{facts['processor']}; {facts['date']}").savefig(options.plot)
@@ -72,6 +77,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--peers", nargs="*", default=rows.installed(), choices=list(PEERS), help="those installed")
     parser.add_argument("--quick", action="store_true", help="few repeats: a look, not a measurement")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples, medians and quartiles")
+    parser.add_argument(
+        "--results",
+        nargs="?",
+        const="speed",
+        metavar="SECTION",
+        help="write the medians to this section of docs/results.json (default: speed)",
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the sweeps")
     return parser
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from speed import record
 from speed.inputs import seeded_state, textured_image
 from speed.torch_peer import resnet_detector, tensors
 
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--eps", type=float, default=1e-5)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--results", action="store_true", help="write the table to docs/results.json")
     options = parser.parse_args()
     ours, theirs = pair(options.seed, options.eps)
     images = [textured_image(h, w, options.seed + i) for i, (h, w) in enumerate(SIZES)]
@@ -144,11 +146,14 @@ def main() -> None:
     rows = [compare(trace, answer) for trace, answer in answers]
     common = [r.name for r in rows[0] if all(r.name in [x.name for x in other] for other in rows)]
     worst = [max((r for group in rows for r in group if r.name == name), key=lambda r: r.difference) for name in common]
-    print(
+    setting = (
         f"torch {torch.__version__}, torchvision {torchvision.__version__}, seed {options.seed}, "
-        f"eps {options.eps:g}, {len(images)} images\n"
+        f"eps {options.eps:g}, {len(images)} images"
     )
-    print(table(worst))
+    print(f"{setting}\n\n{table(worst)}")
+    if options.results:
+        command = "python benchmarks/torchvision_stages.py"
+        record.update("torchvision", {"stages": record.table(table(worst), command)}, setting)
     if options.plot:
         draw(options.plot, *answers[0])
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from speed import convolutions, inputs
+from speed import convolutions, inputs, machine, record
 from speed.inputs import Convolution
 from speed.processors import processors
 from speed.report import number, table
@@ -315,15 +315,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1, help="where the work says nothing else (default: 1)")
     parser.add_argument("--budget", type=float, default=3.0, metavar="SECONDS", help="for each trick")
+    parser.add_argument("--results", action="store_true", help="write the tables to docs/results.json")
     options = parser.parse_args(arguments)
+    tables: dict[str, str] = {}
     with rcnn.set_num_threads(options.threads):
-        print(tricks_table({trick.name: compare(trick, options.budget) for trick in tricks()}))
+        tables["tricks"] = tricks_table({trick.name: compare(trick, options.budget) for trick in tricks()})
+    print(tables["tricks"])
     rows = [[name, f"{most:.1e}", f"{usual:.1e}"] for name, (most, usual) in errors().items()]
-    print("\n" + table([["3x3, 256 to 256", "largest error", "usual error (rms)"], *rows], right=(1, 2)))
+    tables["rounding"] = table([["3x3, 256 to 256", "largest error", "usual error (rms)"], *rows], right=(1, 2))
+    print("\n" + tables["rounding"])
     same = "equal to the last bit" if same_on_any_threads(processors()) else "not equal"
     print(f"\nConvolutions on 1 to {processors()} threads: {same}.\n")
     levels = [[level, f"{found / 1e9:.0f}"] for level, found in peaks_by_level().items()]
-    print(table([["level", "peak of one core, GFLOP/s"], *levels], right=(1,)))
+    tables["levels"] = table([["level", "peak of one core, GFLOP/s"], *levels], right=(1,))
+    print(tables["levels"])
+    if options.results:
+        entries = {name: record.table(text, "python benchmarks/tricks.py") for name, text in tables.items()}
+        record.update("tricks", entries, machine.line())
 
 
 if __name__ == "__main__":

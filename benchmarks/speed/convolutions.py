@@ -96,7 +96,7 @@ ROWS = [
     *(
         Row(
             f"conv-{wanted}",
-            f"its gradient for the {wanted}",
+            f"gradient of this convolution for the {wanted}",
             functools.partial(backward_contest, layer=MIDDLE, wanted=wanted),
             flop=MIDDLE.flop,
         )

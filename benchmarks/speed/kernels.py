@@ -93,7 +93,11 @@ ROWS = [
         for n in (512, 1000)
     ),
     *(
-        Row(f"roi-align-backward-{n}", f"its gradient, {n:,} RoIs", functools.partial(align_backward_contest, count=n))
+        Row(
+            f"roi-align-backward-{n}",
+            f"gradient of RoIAlign, {n:,} RoIs",
+            functools.partial(align_backward_contest, count=n),
+        )
         for n in (512, 1000)
     ),
     *(Row(f"nms-{n}", f"NMS, {n:,} boxes", functools.partial(nms_contest, count=n)) for n in (1000, 6000, 20000)),

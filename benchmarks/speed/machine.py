@@ -46,3 +46,10 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def line(packages: Mapping[str, object] | tuple[str, ...] = ()) -> str:
+    """Return the machine and the versions in one line, as docs/results.json holds them."""
+    level = str(backend.info().get("simd", "none")).split()[0]
+    found = ", ".join(f"{name} {number}" for name, number in versions(dict.fromkeys(packages)).items())
+    return f"{processor()}, {processors()} processors, kernels of level {level}, {found}"

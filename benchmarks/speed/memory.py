@@ -87,7 +87,7 @@ ROWS = (
         ),
         Row(
             "memory-beyond",
-            f"of which beyond what the loaded detector holds, {_WORK}",
+            f"peak above the loaded detector, {_WORK}",
             table="memory",
             run=functools.partial(run, kind="beyond"),
         ),

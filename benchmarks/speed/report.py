@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from speed import record
 from speed.rows import GOALS, Result
 from speed.timing import summary
 
@@ -183,3 +184,39 @@ def _row_data(result: Result) -> dict[str, Any]:
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Writes the data."""
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def entries(results: Sequence[Result], section: str = "speed") -> dict[str, dict[str, record.Entry]]:
+    """Return the sections of docs/results.json: times in `section`, memory, and the sums over all convolutions."""
+    found: dict[str, dict[str, record.Entry]] = {}
+    for result in results:
+        if result.table in ("work", "memory"):
+            where = section if result.table == "work" else "memory"
+            found.setdefault(where, {})[result.name] = _entry(result)
+    shapes = [result for result in results if result.table == "shapes"]
+    command = "python benchmarks/run.py --only shape"
+    for peer in [name for name in shapes[0].samples if name != OURS] if shapes else []:
+        ours, theirs = (
+            sum(result.times * summary(result.samples[name]).median for result in shapes) for name in (OURS, peer)
+        )
+        found.setdefault("convolutions", {})[peer] = record.entry(round(theirs / ours, 2), "ratio", command)
+    return found
+
+
+def _entry(result: Result) -> record.Entry:
+    """Return the entry of a row: the median of rcnn, and those of its peers with their ratios."""
+    memory = result.table == "memory"
+    factor, unit = (1 / MEBIBYTE, "MiB") if memory else (1000.0, "ms")
+    medians = {name: summary(samples).median for name, samples in result.samples.items()}
+    ours = medians.pop(OURS)
+    peers: dict[str, record.Entry] = {}
+    for name, theirs in medians.items():
+        ratio = ours / theirs if memory else theirs / ours
+        peers[name] = {"value": float(f"{factor * theirs:.4g}"), "ratio": round(ratio, 2)}
+        if name in result.agreements:
+            peers[name]["answers"] = result.agreements[name].text
+    more: record.Entry = {"work": result.work, "threads": result.threads, "peers": peers}
+    if result.flop:
+        more["gflops"] = round(result.flop / ours / 1e9)
+    command = f"python benchmarks/run.py --only {result.name} --threads {result.threads}"
+    return record.entry(float(f"{factor * ours:.4g}"), unit, command, **more)

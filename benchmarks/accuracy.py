@@ -1,0 +1,123 @@
+"""Train the detectors whose average precision the pages quote, and time the course.
+
+    python benchmarks/accuracy.py                        print the results; a quarter of an hour on two cores
+    python benchmarks/accuracy.py --results              also write docs/results.json
+    python benchmarks/accuracy.py --only course          one of: shipped, digits, shapes, folder, course
+
+Every number comes from a command that a user can type: `rcnn demo`, `rcnn train`, `rcnn eval`, and
+`python notebooks/build.py`, which writes the notebooks anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from speed import machine, record
+from speed.record import Entry
+
+ROOT = Path(__file__).parents[1]
+SEEDS = (1, 2, 3)
+UNIT = "AP50"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), help="these numbers")
+    parser.add_argument("--results", action="store_true", help="write them to docs/results.json")
+    options = parser.parse_args(arguments)
+    for name in options.only:
+        section, measure = MEASUREMENTS[name]
+        with tempfile.TemporaryDirectory() as folder:
+            entries = measure(Path(folder))
+        for key, one in entries.items():
+            print(f"{section}.{key}: {one['value']} {one['unit']} {one.get('seconds', '')}", flush=True)
+        if options.results:
+            record.update(section, entries, machine.line())
+
+
+def shipped(folder: Path) -> dict[str, Entry]:
+    """Return the average precision of the weights in the package."""
+    printed = rcnn(folder, "demo")
+    found = re.search(r"^AP50 .*: ([\d.]+)$", printed, re.MULTILINE)
+    assert found, f"rcnn demo printed no AP50:\n{printed}"
+    return {"digits_shipped": record.entry(float(found[1]), UNIT, "rcnn demo")}
+
+
+def trained(name: str) -> Callable[[Path], dict[str, Entry]]:
+    """Return a function that trains a drawn set with each seed."""
+
+    def measure(folder: Path) -> dict[str, Entry]:
+        points, seconds = [], []
+        for seed in SEEDS:
+            start = time.perf_counter()
+            rcnn(folder, "train", name, "--seed", str(seed), "--out", f"{name}-{seed}")
+            seconds.append(round(time.perf_counter() - start))
+            points.append(evaluate(folder, name, f"{name}-{seed}/model.safetensors"))
+        command = f"rcnn train {name} --seed {', '.join(map(str, SEEDS))}"
+        return {name: record.entry(points, UNIT, command, seconds=[min(seconds), max(seconds)])}
+
+    return measure
+
+
+def own_folder(folder: Path) -> dict[str, Entry]:
+    """Return the average precision of the example in docs/your_own_images.md."""
+    rcnn(folder, "convert", "digits", "voc:digits-voc", "--train", "800", "--val", "200")
+    rcnn(folder, "train", "voc:digits-voc")
+    point = evaluate(folder, "voc:digits-voc", "runs/digits-voc")
+    return {"folder": record.entry(point, UNIT, "the commands of your_own_images.md")}
+
+
+def course(folder: Path) -> dict[str, Entry]:
+    """Return the seconds of all notebooks, and of notebook 11, which trains."""
+    del folder
+    printed = run([sys.executable, "notebooks/build.py"], ROOT)
+    seconds = {number: float(found) for number, found in re.findall(r"^(\d\d)_\S+ +([\d.]+) s", printed, re.MULTILINE)}
+    command = "python notebooks/build.py"
+    return {
+        "all": record.entry(round(sum(seconds.values())), "s", command),
+        "11": record.entry(round(seconds["11"]), "s", f"{command} 11"),
+    }
+
+
+MEASUREMENTS: dict[str, tuple[str, Callable[[Path], dict[str, Entry]]]] = {
+    "shipped": ("accuracy", shipped),
+    "digits": ("accuracy", trained("digits")),
+    "shapes": ("accuracy", trained("shapes")),
+    "folder": ("accuracy", own_folder),
+    "course": ("course", course),
+}
+
+
+def evaluate(folder: Path, dataset: str, weights: str) -> float:
+    """Return the mean average precision that `rcnn eval` prints."""
+    printed = rcnn(folder, "eval", dataset, "--weights", weights)
+    return mean_of(printed)
+
+
+def mean_of(printed: str) -> float:
+    """Return the mean average precision from the table of `rcnn eval`."""
+    found = re.search(r"^\s*mean\b.*?([\d.]+)$", printed, re.MULTILINE)
+    assert found, f"rcnn eval printed no mean:\n{printed}"
+    return float(found[1])
+
+
+def rcnn(folder: Path, *arguments: str) -> str:
+    """Run the command in a folder and return what it prints."""
+    return run([sys.executable, "-m", "rcnn", *arguments], folder)
+
+
+def run(command: Sequence[str], folder: Path) -> str:
+    """Run a program and return what it prints."""
+    return subprocess.run(command, cwd=folder, check=True, text=True, stdout=subprocess.PIPE).stdout
+
+
+if __name__ == "__main__":
+    main()

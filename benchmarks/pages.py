@@ -1,0 +1,216 @@
+"""Write the measured numbers of docs/results.json, and the usage of each command, into README.md and docs/*.md.
+
+    python benchmarks/pages.py             write the pages
+    python benchmarks/pages.py --check     change nothing; name the pages that differ, and exit with 1
+
+A page marks the text that this script writes:
+
+    <!-- results: speed -->
+    (the table)
+    <!-- /results -->
+
+or, within a sentence, `<!-- results: value course.all -->193<!-- /results -->`. The word after "results:" names one of
+`BLOCKS`; the words after it are its arguments. These commands write docs/results.json, each with the option --results:
+run.py, roofline.py, tricks.py, torchvision_stages.py, coco_measure.py, accuracy.py and setup_cost.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from unittest import mock
+
+from speed import record
+from speed.record import Entry
+from speed.report import number, table
+
+from rcnn import cli
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"(<!-- results: ([^>]+?) -->)(.*?)(<!-- /results -->)", re.DOTALL)
+Results = Mapping[str, Mapping[str, Entry]]
+
+
+def pages() -> list[Path]:
+    """Return the pages that may quote results."""
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def render(text: str, results: Results) -> str:
+    """Return a page with every marked text written anew."""
+
+    def block(match: re.Match[str]) -> str:
+        begin, words, _, end = match.groups()
+        name, *arguments = shlex.split(words)
+        new = BLOCKS[name](results, *arguments)
+        starts_a_line = match.start() == 0 or text[match.start() - 1] == "\n"
+        return f"{begin}\n{new}\n{end}" if starts_a_line else f"{begin}{new}{end}"
+
+    return BLOCK.sub(block, text)
+
+
+# ---------------------------------------------------------------- blocks
+
+
+def value(results: Results, path: str) -> str:
+    """A single number: `value course.all`, or `value alone.detector.ratio` for another key than "value"."""
+    section, name, *keys = path.split(".")
+    found = results[section][name]
+    for key in keys:
+        found = found[int(key)] if isinstance(found, list) else found[key]
+    return figure(found["value"] if isinstance(found, dict) else found)
+
+
+def rows(results: Results, section: str, name: str, *chosen: str) -> str:
+    """A table as a command printed it; `chosen` are the first words of the rows, all if there are none."""
+    found = results[section][name]
+    for start in chosen:
+        if not any(row[0].startswith(start) for row in found["rows"]):
+            raise ValueError(f"no row of {section}.{name} begins with {start!r}")
+    body = [row for row in found["rows"] if not chosen or row[0].startswith(chosen)]
+    return table([found["columns"], *body], right=found["right"])
+
+
+def speed(results: Results, section: str = "speed") -> str:
+    """The times of one section: a line for each piece of work and peer."""
+    lines = [["work", "threads", "rcnn, ms", "peer", "peer, ms", "ratio", "agreement of the answers"]]
+    for one in results[section].values():
+        work = one["work"] + (f", {one['gflops']} GFLOP/s" if "gflops" in one else "")
+        first = [work, str(one["threads"]), number(one["value"])]
+        for name, peer in one["peers"].items():
+            lines.append([*first, name, number(peer["value"]), f"{peer['ratio']:.2f}", peer.get("answers", "")])
+            first = [""] * 3
+    if not any(line[-1] for line in lines[1:]):
+        lines = [line[:-1] for line in lines]
+    return table(lines, right=(1, 2, 4, 5))
+
+
+def memory(results: Results) -> str:
+    """The memory of a process."""
+    lines = [["memory", "rcnn, MiB", "peer", "peer, MiB", "ratio"]]
+    for one in results["memory"].values():
+        first = [one["work"], f"{one['value']:.0f}"]
+        for name, peer in one["peers"].items():
+            lines.append([*first, name, f"{peer['value']:.0f}", f"{peer['ratio']:.2f}"])
+            first = [""] * 2
+    return table(lines, right=(1, 3, 4))
+
+
+def comparison(results: Results) -> str:
+    """The small table of the README: first the answers, then time and memory."""
+    peers = ["torchvision", "ONNX Runtime", "OpenVINO"]
+    detector, training = results["speed"]["detector"], results["speed"]["train-resnet"]
+    found = [agreement(detector["peers"][name]["answers"]) for name in peers]
+    lines = [["Faster R-CNN with ResNet-50-FPN, float32", "rcnn", *peers]]
+    lines.append(["detections equal to those of rcnn", "", *(count for count, _ in found)])
+    lines.append(["largest difference of a box, pixels", "", *(pixels for _, pixels in found)])
+    for work, one, unit in (
+        (f"detection, 800 x 1216 pixels, {detector['threads']} threads", detector, "ms"),
+        (f"training step, 512 x 512 pixels, {training['threads']} threads", training, "ms"),
+        ("peak memory of the process in detection", results["memory"]["memory-process"], "MiB"),
+    ):
+        measured = [one, *(one["peers"].get(name) for name in peers)]
+        lines.append([work, *(f"{figure(each['value'])} {unit}" if each else "" for each in measured)])
+    return table(lines, right=range(1, 5))
+
+
+def agreement(text: str) -> tuple[str, str]:
+    """Return ("100 of 100", "0.0002") of "100 of 100 detections, boxes 2e-04 pixels, scores 5e-06"."""
+    found = re.fullmatch(r"(\d+ of \d+) detections, boxes (\S+) pixels, scores \S+", text)
+    if found is None:
+        raise ValueError(f"these answers name no detections and no boxes: {text!r}")
+    return found[1], f"{float(found[2]):g}"
+
+
+def setup(results: Results) -> str:
+    """What the two set-ups of the README cost."""
+    lines = [["command", "download", "set-up", "run"]]
+    for name, title in (("demo", "the demo"), ("tests", "the tests")):
+        units = {"download": "{} MB".format, "install": duration, "run": duration}
+        measured = {key: results["setup"].get(f"{name}_{key}") for key in units}
+        lines.append([title, *(units[key](one["value"]) if one else "" for key, one in measured.items())])
+    return table(lines, right=(1, 2, 3))
+
+
+def accuracy(results: Results) -> str:
+    """Average precision of trained detectors."""
+    titles = {
+        "digits_shipped": "digits, the weights in the package",
+        "digits": "digits, trained from random weights",
+        "shapes": "shapes, trained from random weights",
+        "folder": "a folder of 800 digit pages, trained from random weights",
+    }
+    lines = [["detector", "AP at an IoU of 0.5", "training time", "command"]]
+    for name, one in results["accuracy"].items():
+        points = one["value"] if isinstance(one["value"], list) else [one["value"]]
+        seconds = " to ".join(figure(bound) for bound in one["seconds"]) + " s" if "seconds" in one else ""
+        command = one["command"] if one["command"].startswith("the ") else f"`{one['command']}`"
+        lines.append([titles[name], ", ".join(f"{point:.3f}" for point in points), seconds, command])
+    return table(lines)
+
+
+def machine(results: Results, section: str) -> str:
+    """The machine on which a section was measured; several if its entries differ."""
+    return "; ".join(dict.fromkeys(one["machine"] for one in results[section].values()))
+
+
+def usage(results: Results, *command: str) -> str:
+    """How a command is called, as its --help says."""
+    del results
+    printed = io.StringIO()
+    with (
+        contextlib.redirect_stdout(printed),
+        contextlib.suppress(SystemExit),
+        mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1"}),
+    ):
+        cli.main([*command, "--help"])
+    return f"```text\n{printed.getvalue().split(chr(10) * 2)[0]}\n```"
+
+
+BLOCKS: dict[str, Callable[..., str]] = {
+    function.__name__: function
+    for function in (value, rows, speed, memory, comparison, setup, accuracy, machine, usage)
+}
+
+
+def figure(number: float) -> str:
+    """Return a number as prose quotes it: 1,297 and 0.985 and 2e-16."""
+    return f"{number:,.0f}" if number == int(number) else f"{number:g}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in seconds, or in minutes if it is longer than 90 seconds."""
+    return f"{seconds:.0f} s" if seconds <= 90 else f"{seconds / 60:.0f} min"
+
+
+# ---------------------------------------------------------------- the command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write or check the pages; return 1 if a checked page differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a page differs")
+    options = parser.parse_args(arguments)
+    results = record.read()
+    stale = []
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        new = render(text, results)
+        if new != text:
+            stale.append(page.relative_to(ROOT))
+            if not options.check:
+                page.write_text(new, encoding="utf-8")
+    for page in stale:
+        print(f"{page}: {'differs from docs/results.json' if options.check else 'written'}")
+    return int(options.check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""The numbers of README and docs are those of docs/results.json, and benchmarks/pages.py writes them."""
+
+import json
+import re
+from pathlib import Path
+
+import accuracy
+import pages
+import pytest
+import run
+import setup_cost
+from speed import record, report
+from speed.agreement import Agreement
+from speed.rows import Result
+
+ROOT = Path(__file__).parents[1]
+RESULTS = record.read()
+PAGES = pages.pages()
+SOURCES = sorted((ROOT / "notebooks" / "src").glob("*.py"))
+
+# A measured number in prose, outside of the marked text: a number and one of these units.
+MEASURED = re.compile(
+    r"(?<![\w.])\d[\d.,]* ?(?:ms|GFLOP/s|GB/s|MiB|s|seconds|minutes|times (?:as|faster|slower|less|more))\b"
+)
+NOT_MEASURED = {  # what the pattern finds and is no measurement
+    "teaching": ["90 s", "180 s", "300 s"],  # the limits of the notebooks, compared with them below
+    "speed": ["4 times as"],  # the size of transformed filters: 36 numbers for 9
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_quotes_the_numbers_of_the_results(page):
+    text = page.read_text(encoding="utf-8")
+    assert text == pages.render(text, RESULTS), "run: python benchmarks/pages.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_quotes_no_other_measurement(page):
+    prose = re.sub(r"^```.*?^```", "", pages.BLOCK.sub("", page.read_text(encoding="utf-8")), flags=re.M | re.S)
+    found = [match[0] for match in MEASURED.finditer(prose)]
+    assert [text for text in found if text not in NOT_MEASURED.get(page.stem, [])] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_line_begins_with_a_marked_number(page):
+    """Markdown ends a paragraph at a line that begins with a comment."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        assert not re.match(r"\s*(?:[-*] )?<!-- results.*<!-- /results -->", line), line
+
+
+def test_every_entry_has_its_value_unit_command_and_machine():
+    for section, entries in RESULTS.items():
+        for name, entry in entries.items():
+            assert entry["command"] and entry["machine"], f"{section}.{name}"
+            if "rows" in entry:
+                assert {len(row) for row in entry["rows"]} == {len(entry["columns"])}, f"{section}.{name}"
+            else:
+                assert entry["unit"] and entry["value"] is not None, f"{section}.{name}"
+
+
+def test_every_section_is_quoted():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    words = {word.split(".")[0] for _, marked, _, _ in pages.BLOCK.findall(text) for word in marked.split()}
+    assert set(RESULTS) <= words
+
+
+def test_the_commands_of_the_results_exist():
+    commands = {entry["command"] for entries in RESULTS.values() for entry in entries.values()}
+    for command in commands:
+        script = re.match(r"python (\S+\.py)", command)
+        assert script is None or (ROOT / script[1]).exists(), command
+
+
+def test_the_times_of_the_notebooks_are_their_limits():
+    limits = {
+        path.name[:2]: int(re.search(r"^#     seconds: (\d+)$", path.read_text("utf-8"), re.M)[1]) for path in SOURCES
+    }
+    text = " ".join((ROOT / "docs" / "teaching.md").read_text(encoding="utf-8").split())
+    long = {number: seconds for number, seconds in limits.items() if seconds > 60}
+    stated = re.search(r"at most a minute, except for (.*?)\. We", text)[1]
+    groups = re.findall(r"([\d, and]+) \((\d+) s\)", stated)
+    assert {number: int(seconds) for names, seconds in groups for number in re.findall(r"\d\d", names)} == long
+    assert len(SOURCES) == 15  # "fifteen notebooks"
+
+
+# ---------------------------------------------------------------- pages.py
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A page and its results in a folder of their own."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("It takes <!-- results: value course.all -->1<!-- /results --> s.\n")
+    (tmp_path / "CONTRIBUTING.md").write_text("Nothing is marked here.\n")
+    path = tmp_path / "docs" / "results.json"
+    record.update("course", {"all": record.entry(1234, "s", "sleep 1234")}, "an abacus", path)
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    monkeypatch.setattr(pages.record, "read", lambda: json.loads(path.read_text()))
+    return tmp_path
+
+
+def test_the_command_writes_and_checks(site, capsys):
+    readme = site / "README.md"
+    assert pages.main(["--check"]) == 1
+    assert capsys.readouterr().out == "README.md: differs from docs/results.json\n"
+    assert pages.main([]) == 0 and "1,234<!-- /results --> s." in readme.read_text()
+    assert pages.main(["--check"]) == 0
+    readme.write_text(readme.read_text().replace("1,234", "1,235"))
+    assert pages.main(["--check"]) == 1
+
+
+def test_results_are_merged_by_name(tmp_path):
+    path = tmp_path / "results.json"
+    record.update("a", {"x": record.entry(1, "s", "x"), "y": record.entry(2, "s", "y")}, "old", path)
+    record.update("a", {"y": record.entry(3, "s", "y")}, "new", path)
+    found = record.read(path)["a"]
+    assert (found["x"]["value"], found["x"]["machine"], found["y"]["value"], found["y"]["machine"]) == (
+        1,
+        "old",
+        3,
+        "new",
+    )
+
+
+def test_a_markdown_table_is_kept_and_rows_can_be_chosen():
+    markdown = "| work | ms |\n| --- | ---: |\n| a b | 1 |\n| c | 2 |"
+    results = {"s": {"t": record.table(markdown, "command")}}
+    assert pages.rows(results, "s", "t") == markdown
+    assert pages.rows(results, "s", "t", "a") == "| work | ms |\n| --- | ---: |\n| a b | 1 |"
+    with pytest.raises(ValueError, match="no row of s.t begins with 'b'"):
+        pages.rows(results, "s", "t", "b")
+
+
+def test_a_run_of_the_benchmark_becomes_entries_and_tables():
+    results = [
+        Result(
+            "r", "work", "work", 2, {"rcnn": [0.001], "p": [0.0025]}, {"p": Agreement("equal", True)}, flop=2 * 10**9
+        ),
+        Result("m", "peak", "memory", 2, {"rcnn": [2.0**20], "p": [4 * 2.0**20]}),
+        Result("s1", "1x1", "shapes", 2, {"rcnn": [0.001], "p": [0.003]}, times=3),
+        Result("s2", "3x3", "shapes", 2, {"rcnn": [0.002], "p": [0.001]}),
+    ]
+    found = report.entries(results)
+    assert found["convolutions"] == {"p": record.entry(2.0, "ratio", "python benchmarks/run.py --only shape")}
+    lines = pages.speed(found).splitlines()
+    assert lines[2] == "| work, 2000 GFLOP/s | 2 | 1 | p | 2.5 | 2.50 | equal |"
+    assert pages.memory(found).splitlines()[2] == "| peak | 1 | p | 4 | 0.25 |"
+    assert list(report.entries(results[:1], "one_thread")) == ["one_thread"]
+
+
+def test_the_benchmark_writes_its_medians(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(run, "QUICK_BUDGET", 0.0)
+    monkeypatch.setattr(run, "QUICK_ROUNDS", 1)
+    assert run.main(["--quick", "--peers", "--threads", "1", "--only", "nms-1000", "--results", "one_thread"]) == 0
+    entry = record.read()["one_thread"]["nms-1000"]
+    assert entry["unit"] == "ms" and entry["value"] > 0 and entry["threads"] == 1 and entry["peers"] == {}
+    assert "Python" in entry["machine"]
+
+
+@pytest.mark.parametrize(("value", "text"), [(1297, "1,297"), (0.985, "0.985"), (2e-16, "2e-16"), (2.0, "2")])
+def test_numbers_in_prose(value, text):
+    assert pages.figure(value) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(12, "12 s"), (90, "90 s"), (100, "2 min"), (600, "10 min")])
+def test_durations(seconds, text):
+    assert pages.duration(seconds) == text
+
+
+# ---------------------------------------------------------------- the other scripts that write results
+
+
+def test_the_requirements_of_a_setup_are_those_of_pyproject():
+    core, everything = setup_cost.requirements("."), setup_cost.requirements(".[all]")
+    assert "numpy>=2" in core and not any(name.startswith(("pytest", "scikit-learn")) for name in core)
+    assert {"pytest", "jupyterlab", "scikit-learn"} <= set(everything) and set(core) <= set(everything)
+
+
+def test_the_mean_is_read_from_the_table_of_rcnn_eval():
+    assert accuracy.mean_of("class    objects  found  AP50\n1  3  4  0.900\nmean  21  29   0.985\n") == 0.985
