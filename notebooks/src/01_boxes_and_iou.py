@@ -416,7 +416,7 @@ for side, threshold in zip(rng.uniform(4, 200, 20), [1, *rng.uniform(0.05, 0.95,
     if not np.isclose(reached, threshold):
         raise checks.CheckFailed(
             f"{call} {d:.3f}, and after such a slide the IoU is {reached:.3f}\n"
-            "Think about it: it moves both ways; (s - d) squared is shared"
+            "Hint: it moves both ways; (s - d) squared is shared"
         )
 print("slip: right")
 print(f"{'side':>6}{'until 0.5':>12}{'until 0.7':>12}   pixels each way")

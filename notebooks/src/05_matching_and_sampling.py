@@ -269,7 +269,7 @@ for objects_of in [fresh[i][1]["boxes"] for i in range(len(fresh))] + [np.zeros(
             raise checks.CheckFailed(
                 f"anchor_labels: {where} an anchor that is {name} has the label "
                 f"{got[members][got[members] != label][0]}\n"
-                "Think about it: is an index a label already? Which rules apply?"
+                "Hint: is an index a label already? Which rules apply?"
             )
 print("anchor_labels: right, on 40 fresh pages and on an empty one")
 

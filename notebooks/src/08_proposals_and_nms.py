@@ -453,8 +453,8 @@ for count in (0, 1, *np.repeat(range(2, 9), 30), 200):
         )
         raise checks.CheckFailed(
             f"of {count} boxes, the first of which are\n{drawn[:8]}\nwith scores {marks[:8]}\n"
-            f"and groups {group[:8]},\ncame out {np.ravel(got)[:8]}, expected {wanted[:8]}\n"
-            f"Think about it: {hint}"
+            f"and groups {group[:8]},\ngot {np.ravel(got)[:8]}, expected {wanted[:8]}\n"
+            f"Hint: {hint}"
         )
 print("suppress_in_groups: right")
 

@@ -96,7 +96,7 @@ def read_masks(
     if not image_files:
         raise ValueError(f"{image_folder} has no images")
     known = frozenset(mask_files)
-    bar = tqdm(image_files, desc="masks", unit="file", disable=not progress, delay=1)
+    bar = tqdm(image_files, desc="masks", unit="file", disable=None if progress else True, delay=1)
     entries = [_read_image(image_folder, file, mask_folder, known, name) for file in bar]
     entries += _without_image(mask_folder, mask_files, image_files)
     return part_of(with_labels(entries, check_classes([name])), split, hold_out, str(root))

@@ -248,7 +248,7 @@ class AnnotatedImages:
         """Keep only the records whose image and boxes are valid, and list the others in `skipped`."""
         valid = []
         self.skipped = list(self.broken)
-        for i in tqdm(range(len(self)), desc="read", unit="image", disable=not progress):
+        for i in tqdm(range(len(self)), desc="read", unit="image", disable=None if progress else True):
             try:
                 self[i]
             except (OSError, ValueError) as error:

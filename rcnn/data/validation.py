@@ -65,7 +65,7 @@ def validate(
     seen: list[Item] = []
     reduced: list[overlay.Reduced] = []
     digests: list[bytes | None] = []  # one for each element of `seen`
-    for index in tqdm(chosen.tolist(), desc="check", unit="image", disable=not progress):
+    for index in tqdm(chosen.tolist(), desc="check", unit="image", disable=None if progress else True):
         item = items.read(index, notes)
         if item is None:
             continue

@@ -130,7 +130,9 @@ def read_voc(
     files = _ImageFolders()
     entries = {
         sheet: _read_sheet(sheet, files, first_pixel)
-        for sheet in tqdm(dict.fromkeys(needed), desc="annotations", unit="file", disable=not progress, delay=1)
+        for sheet in tqdm(
+            dict.fromkeys(needed), desc="annotations", unit="file", disable=None if progress else True, delay=1
+        )
     }
     annotations = with_labels([entries[sheet] for sheet in wanted], names or gather_classes(entries.values()))
     return part_of(annotations, split, hold_out, str(root))

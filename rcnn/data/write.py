@@ -174,7 +174,7 @@ def _state_classes(root: Path, classes: Sequence[str]) -> None:
 
 def _images(dataset: Images, split: str, progress: bool) -> Iterator[tuple[str, np.ndarray, list[Thing]]]:
     """Yield (file name without suffix, image, objects) of every image."""
-    for i in tqdm(range(len(dataset)), desc=f"write {split}", unit="image", disable=not progress):
+    for i in tqdm(range(len(dataset)), desc=f"write {split}", unit="image", disable=None if progress else True):
         image, target = dataset[i]
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"image {i} must be (H, W, 3) uint8 to be written, got {image.shape} {image.dtype}")

@@ -220,7 +220,7 @@ class _Walker:
     def objects(self, dataset: Dataset, indices: Sequence[int], name: str, progress: bool) -> Objects:
         """Return the objects of these images; `name` labels the progress bar."""
         found = [NOTHING]
-        for index in tqdm(indices, desc=name, unit="image", disable=not progress):
+        for index in tqdm(indices, desc=name, unit="image", disable=None if progress else True):
             with suppress(OSError, ValueError):  # `problems` lists unreadable images
                 image, target = dataset[index]
                 found.append(self._walk(image, usable(target, self.model.config.num_classes)))

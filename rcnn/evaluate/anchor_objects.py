@@ -136,7 +136,7 @@ def collect(dataset: Images, min_size: int, max_size: int, progress: bool = True
     if not 1 <= min_size <= max_size:
         raise ValueError(f"sizes must be 1 <= min_size <= max_size, got {min_size!r} and {max_size!r}")
     boxes, padded = [np.zeros((0, 4))], [(0, 0)]  # an entry without objects, because the data set may be empty
-    for index in tqdm(range(len(dataset)), desc="anchors", unit="image", disable=not progress):
+    for index in tqdm(range(len(dataset)), desc="anchors", unit="image", disable=None if progress else True):
         size, target = _annotation(dataset, index)
         resized = resized_size(size, min_size, max_size)
         y, x = resized[0] / size[0], resized[1] / size[1]

@@ -159,7 +159,7 @@ def batches(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
-    with tqdm(total=len(dataset), desc="evaluate", unit="image", disable=not progress) as bar:
+    with tqdm(total=len(dataset), desc="evaluate", unit="image", disable=None if progress else True) as bar:
         for first in range(0, len(dataset), batch_size):
             batch = [dataset[i] for i in range(first, min(first + batch_size, len(dataset)))]
             yield batch

@@ -78,7 +78,12 @@ def aspect_groups(dataset: Dataset, progress: bool = True) -> np.ndarray | None:
     sizes = [
         annotation(index)[0]
         for index in tqdm(
-            range(len(dataset)), desc="sizes", unit="image", leave=False, disable=not progress, dynamic_ncols=True
+            range(len(dataset)),
+            desc="sizes",
+            unit="image",
+            leave=False,
+            disable=None if progress else True,
+            dynamic_ncols=True,
         )
     ]
     return np.array([height > width for height, width in sizes])

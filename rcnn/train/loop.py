@@ -83,7 +83,9 @@ def fit(
     run = training.run
     end = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
     batches = _batches(model, dataset, recipe, range(run.steps, end), workers, progress)
-    bar = tqdm(total=recipe.steps, initial=run.steps, disable=not progress, unit="step", dynamic_ncols=True)
+    bar = tqdm(
+        total=recipe.steps, initial=run.steps, disable=None if progress else True, unit="step", dynamic_ncols=True
+    )
     with bar, backend.one_pool(), _interruptible() as interrupted, contextlib.closing(batches):
         if run.steps and training.validate_if_due(bar):  # it was stopped before it could be
             training.save()

@@ -212,7 +212,7 @@ def _copy(response: Any, file: IO[bytes], size: int | None, timeout: float, prog
         unit="B",
         unit_scale=True,
         unit_divisor=1024,
-        disable=not progress,
+        disable=None if progress else True,
         dynamic_ncols=True,
     ) as bar:
         while done <= MAX_SIZE:  # what is longer ends here, and fails by its hash
