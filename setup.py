@@ -1,8 +1,8 @@
-"""The extension modules and the course's notebooks; everything else about the package is in pyproject.toml.
+"""Extension modules and notebooks of the course; everything else about the package is in pyproject.toml.
 
 Environment at build time:
-    RCNN_REQUIRE_EXT=1   a kernel that cannot be compiled is an error; without it the package installs on NumPy alone
-    RCNN_NO_EXT=1        no kernels are compiled
+    RCNN_REQUIRE_EXT=1   fail if a kernel cannot be compiled; by default the package then installs on NumPy alone
+    RCNN_NO_EXT=1        compile no kernels
 """
 
 import os
@@ -19,15 +19,16 @@ from setuptools.errors import CompileError, LinkError
 NOTEBOOKS = Path("notebooks", "src")
 SOURCES = Path("rcnn", "_ext")
 
-# The table is read by itself: the package cannot be imported before it is built.
+# Run the table as a script: the package cannot be imported before it is built.
 TABLE = runpy.run_path(str(SOURCES / "table.py"))
 
-# -fno-trapping-math and -fno-math-errno change no value; they let the compiler vectorise a conditional division and a
-# square root.
+# -fno-trapping-math and -fno-math-errno change no value. With them the compiler can vectorise conditional divisions and
+# square roots.
 FAST = {"unix": ["-O3", "-fno-trapping-math", "-fno-math-errno"], "msvc": ["/O2", "/fp:precise"]}
 ROUNDING = {"fast": FAST, "exact": {"unix": [*FAST["unix"], "-ffp-contract=off"], "msvc": FAST["msvc"]}}
 
-# What to try, in order: flags for the compiler and for the linker. The second is Apple's clang with libomp.
+# Flags for the compiler and the linker, in the order in which they are tried. The second pair is for Apple's clang with
+# libomp.
 OPENMP = {
     "unix": [(["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])],
     "msvc": [(["/openmp"], [])],
@@ -37,12 +38,12 @@ PLAIN_PROGRAM = "int main(void) { return 0; }\n"
 
 
 class BuildKernels(build_ext):
-    """Compiles the kernels with the flags that the compiler at hand understands, and with OpenMP where it works."""
+    """Compile the kernels with the flags that the compiler supports, and with OpenMP if it works."""
 
     def finalize_options(self):
         super().finalize_options()
         if self.parallel is None:
-            self.parallel = True  # as many at a time as there are processors
+            self.parallel = True  # one compiler process per processor
 
     def build_extensions(self):
         kind = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
@@ -51,7 +52,7 @@ class BuildKernels(build_ext):
             levels += [
                 level for level, flags in TABLE["LEVELS"].items() if flags and self.links(PLAIN_PROGRAM, list(flags))
             ]
-        print(f"rcnn: the kernels are compiled for {', '.join(levels)}")
+        print(f"rcnn: compiling the kernels for {', '.join(levels)}")
         self.extensions = [extension for extension in self.extensions if extension.level in levels]
         compile_flags, link_flags = self.find_openmp(OPENMP[kind])
         for extension in self.extensions:
@@ -61,22 +62,22 @@ class BuildKernels(build_ext):
         super().build_extensions()
 
     def translate(self, extension):
-        """Turns the source into C, in a directory of its own: one source makes several modules.
+        """Translate the source to C, in a separate directory for each module: one source makes several modules.
 
-        One after the other, for Cython does not run in several threads; C compilers do, and take most of the time.
+        This is sequential, because Cython cannot run in several threads. C compilers can, and take most of the time.
         """
         extension.sources = cythonize(extension, build_dir=str(Path(self.build_temp, extension.name)))[0].sources
 
     def find_openmp(self, candidates):
-        """The first of `candidates` with which a program that calls OpenMP compiles and links, else no flags."""
+        """Return the first of `candidates` with which an OpenMP program compiles and links; otherwise no flags."""
         for compile_flags, link_flags in candidates:
             if self.links(OPENMP_PROGRAM, compile_flags, link_flags):
                 return compile_flags, link_flags
-        print("rcnn: no OpenMP with this compiler; the kernels will run on one thread")
+        print("rcnn: this compiler has no OpenMP; the kernels will run on one thread")
         return [], []
 
     def links(self, program, compile_flags, link_flags=()):
-        """Whether a C program compiles and links with these flags."""
+        """Return whether a C program compiles and links with these flags."""
         with tempfile.TemporaryDirectory() as directory:
             source = Path(directory, "program.c")
             source.write_text(program)
@@ -89,7 +90,7 @@ class BuildKernels(build_ext):
 
 
 def kernel(name, rounding, level="baseline"):
-    """A kernel for one level of processors; it may fail to build unless RCNN_REQUIRE_EXT=1."""
+    """Return a kernel for one level of processors; a failed build is ignored unless RCNN_REQUIRE_EXT=1."""
     extension = Extension(
         f"rcnn._ext.{name}" if level == "baseline" else f"rcnn._ext.{name}_{level}",
         [(SOURCES / f"{name}.pyx").as_posix()],
@@ -102,7 +103,7 @@ def kernel(name, rounding, level="baseline"):
 
 
 def kernels():
-    """Every kernel for every level that a compiler might know."""
+    """Return every kernel, for every level that a compiler may support."""
     if os.environ.get("RCNN_NO_EXT") == "1":
         return []
     compiled = [kernel(*item, level) for item in TABLE["KERNELS"].items() for level in TABLE["LEVELS"]]
@@ -110,11 +111,11 @@ def kernels():
 
 
 class BuildPackage(build_py):
-    """Puts the sources of the notebooks into the package, where `rcnn course export` finds them once installed."""
+    """Copy the sources of the notebooks into the package, where `rcnn course export` finds them."""
 
     def run(self):
         super().run()
-        if not self.editable_mode:  # which reads them where they are
+        if not self.editable_mode:  # an editable install reads them from notebooks/src
             target = Path(self.build_lib, "rcnn", "course", "src")
             self.mkpath(str(target))
             for source in sorted(NOTEBOOKS.glob("*.py")):

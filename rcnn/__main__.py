@@ -1,4 +1,4 @@
-"""`python -m rcnn`: the same as the `rcnn` command."""
+"""The command `python -m rcnn`, which is the same as `rcnn`."""
 
 import sys
 

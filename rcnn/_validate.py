@@ -1,4 +1,4 @@
-"""Input validation: the arrays that users pass to public functions, and the settings of configs, recipes and plans."""
+"""Input validation: arrays that users pass to public functions, and settings of configs, recipes and plans."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,37 +13,37 @@ T = TypeVar("T")
 
 
 def as_float_array(values: ArrayLike, name: str) -> np.ndarray:
-    """`values` as a C-contiguous, native-endian float array of the same shape.
+    """Return `values` as a C-contiguous, native-endian float array of the same shape.
 
-    float16 and float32 become float32; float64, integers, booleans and lists become float64. What already is such an
-    array comes back as it is, uncopied. `name` is the argument's name, for the message.
+    float16 and float32 become float32; float64, integers, booleans and lists become float64. An array that already has
+    this form is returned itself, not a copy. `name` is the argument's name, for the message.
 
-    Raises TypeError for anything but real numbers, ValueError for rows of different lengths.
+    Raises TypeError unless the values are real numbers, ValueError if rows differ in length.
     """
     array = _as_array(values, name)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers, got {_what(values, array)}")
+        raise TypeError(f"{name} must hold real numbers, got {_describe(values, array)}")
     single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
     return np.asarray(array, dtype=np.float32 if single else np.float64, order="C")
 
 
 def as_index_array(values: ArrayLike, name: str, length: int | None = None) -> np.ndarray:
-    """`values` as a C-contiguous int64 array of shape (length,); an empty list is an empty array.
+    """Return `values` as a C-contiguous int64 array of shape (length,); an empty list becomes an empty array.
 
-    Raises TypeError for anything but integers, ValueError for a wrong shape.
+    Raises TypeError unless the values are integers, ValueError for a wrong shape.
     """
     array = _as_array(values, name)
     if array.size == 0 and array.ndim == 1:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iub":
-        raise TypeError(f"{name} must hold integers, got {_what(values, array)}")
+        raise TypeError(f"{name} must hold integers, got {_describe(values, array)}")
     if array.ndim != 1 or (length is not None and len(array) != length):
         raise ValueError(f"{name} must have shape ({'N' if length is None else length},), got {array.shape}")
     return np.asarray(array, dtype=np.int64, order="C")
 
 
 def check_boxes(values: ArrayLike, name: str = "boxes") -> np.ndarray:
-    """`values` as a float array of boxes, (N, 4); an empty list is (0, 4). Coordinates are not judged.
+    """Return `values` as a float array of boxes, (N, 4); an empty list becomes (0, 4). Coordinates are not checked.
 
     Raises TypeError and ValueError as `as_float_array`, and ValueError for another shape.
     """
@@ -51,48 +51,48 @@ def check_boxes(values: ArrayLike, name: str = "boxes") -> np.ndarray:
     if boxes.ndim == 1 and boxes.size == 0:
         return boxes.reshape(0, 4)  # (0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        hint = "; one box is (1, 4), a list of one" if boxes.shape == (4,) else ""
+        hint = "; pass one box as [box], of shape (1, 4)" if boxes.shape == (4,) else ""
         raise ValueError(f"{name} must have shape (N, 4), got {boxes.shape}{hint}")
     return boxes
 
 
 def check_scores(values: ArrayLike, length: int, name: str = "scores") -> np.ndarray:
-    """`values` as a float array of shape (length,), a score for each box."""
+    """Return `values` as a float array of shape (length,), one score per box."""
     scores = as_float_array(values, name)
     if scores.shape != (length,):
-        raise ValueError(f"{name} must have shape ({length},), one for each box, got {scores.shape}")
+        raise ValueError(f"{name} must have shape ({length},), one per box, got {scores.shape}")
     return scores
 
 
 def check_finite(array: np.ndarray, name: str) -> None:
-    """Nothing, or a ValueError that names the first row of `array` (N, ...) that holds NaN or infinity."""
+    """Raise ValueError, with the first bad row, if `array` (N, ...) holds NaN or infinity."""
     finite = np.isfinite(array)
     if not finite.all():
         row = int(np.argmin(finite.reshape(len(array), -1).all(axis=1)))
-        raise ValueError(f"{name}[{row}] is {array[row].tolist()}; every coordinate must be finite")
+        raise ValueError(f"{name}[{row}] is {array[row].tolist()}; all coordinates must be finite")
 
 
 def check_flags(target: Mapping[str, ArrayLike], key: str, length: int, name: str) -> np.ndarray:
-    """(length,) bool, what a target says of each of its objects under `key`; False where it does not say it.
+    """Return the flags of a target's objects under `key`, (length,) bool; False if the key is missing.
 
-    Raises ValueError for another shape; `name` is the target's.
+    `name` is the name of the target. Raises ValueError for another shape.
     """
     flags = np.asarray(target.get(key, np.zeros(length)), np.bool_)
     if flags.shape != (length,):
-        raise ValueError(f"{name}['{key}'] must have shape ({length},), one for each box, got {flags.shape}")
+        raise ValueError(f"{name}['{key}'] must have shape ({length},), one per box, got {flags.shape}")
     return flags
 
 
 def counted(target: Mapping[str, ArrayLike], length: int, name: str) -> np.ndarray:
-    """(length,) bool, whether each object of a target counts: is neither marked difficult (VOC) nor a crowd (COCO).
+    """Return a mask of the objects of a target that count, (length,) bool: neither difficult (VOC) nor crowd (COCO).
 
-    Those that do not are neither learned nor asked for. Raises ValueError as `check_flags`.
+    The other objects are used neither in training nor in evaluation. Raises ValueError as `check_flags`.
     """
     return ~(check_flags(target, "difficult", length, name) | check_flags(target, "crowd", length, name))
 
 
 def check_pair(values: Sequence[int] | np.ndarray, name: str) -> tuple[int, int]:
-    """`values` as (rows, columns), two whole numbers of at least 1."""
+    """Return `values` as (rows, columns), two integers of at least 1; raise ValueError otherwise."""
     pair = tuple(values) if isinstance(values, (Sequence, np.ndarray)) else ()
     if len(pair) != 2 or not all(isinstance(v, (int, np.integer)) and v >= 1 for v in pair):
         raise ValueError(f"{name} must be two whole numbers of at least 1, (height, width), got {values!r}")
@@ -100,7 +100,7 @@ def check_pair(values: Sequence[int] | np.ndarray, name: str) -> tuple[int, int]
 
 
 def in_common_dtype(*arrays: np.ndarray) -> list[np.ndarray]:
-    """The float arrays, all of the widest dtype among them."""
+    """Return the float arrays, all in the widest dtype among them."""
     dtype = np.result_type(*arrays)
     return [array.astype(dtype, copy=False) for array in arrays]
 
@@ -109,10 +109,10 @@ def _as_array(values: ArrayLike, name: str) -> np.ndarray:
     try:
         return np.asarray(values)
     except ValueError as error:
-        raise ValueError(f"{name} is not an array: its rows differ in length") from error
+        raise ValueError(f"{name} must be an array: its rows differ in length") from error
 
 
-def _what(values: ArrayLike, array: np.ndarray) -> str:
+def _describe(values: ArrayLike, array: np.ndarray) -> str:
     return f"{type(values).__name__} of dtype {array.dtype}" if array.dtype != object else type(values).__name__
 
 
@@ -123,8 +123,14 @@ def _what(values: ArrayLike, array: np.ndarray) -> str:
 class Rule:
     """The values that a setting may have.
 
-    allowed: these values in words, for messages. convert: returns the normalised value; raises TypeError for a wrong
-    type, ValueError for a wrong value. accepts: whether a normalised value is in the allowed range.
+    Attributes
+    ----------
+    allowed : str
+        A description of these values, for messages.
+    convert : callable
+        Returns the normalised value; raises TypeError for a wrong type, ValueError for a wrong value.
+    accepts : callable
+        Returns whether a normalised value is in the allowed range.
     """
 
     allowed: str
@@ -157,7 +163,7 @@ def check_keys(table: Iterable[str], allowed: Sequence[str], name: str) -> None:
     """Raise ValueError that lists the allowed keys unless all keys of the table called `name` are among them."""
     for key in table:
         if key not in allowed:
-            raise ValueError(f"{name}: there is no key {key!r}; there are {', '.join(allowed)}")
+            raise ValueError(f"{name}: unknown key {key!r}; allowed keys are {', '.join(allowed)}")
 
 
 def wrong_type(name: str, value: Any, allowed: str) -> TypeError:

@@ -1,6 +1,6 @@
-"""Anchors: the boxes of fixed shapes, laid over every position of a feature map, that the RPN refines.
+"""Anchors: boxes of fixed shapes at every position of a feature map, which the RPN refines.
 
-Ren et al., "Faster R-CNN", 2015, section 3.1.1; one size per pyramid level after Lin et al., "Feature Pyramid Networks
+Ren et al., "Faster R-CNN", 2015, section 3.1.1; one size per pyramid level as in Lin et al., "Feature Pyramid Networks
 for Object Detection", 2017, section 4.1. The numbers are torchvision's.
 """
 
@@ -12,21 +12,38 @@ from numpy.typing import ArrayLike
 from rcnn._ext.dispatch import floats, replaceable
 from rcnn._validate import as_float_array, check_boxes, check_pair
 
-MIN_SIZE = 2.0  # pixels; half of a smaller side could round to nothing
+MIN_SIZE = 2.0  # pixels; half of a smaller side could round to 0
 
 
 @replaceable(lambda sizes, ratios: floats((len(sizes) * len(ratios), 4), np.float32(0)))
 def cell_anchors(sizes: ArrayLike, ratios: ArrayLike) -> np.ndarray:
-    """The anchors of one position, centred on the origin, (A, 4) float32: ratios outermost, sizes innermost.
+    """Return the anchors of one cell of the feature map, centred on the origin.
 
-    An anchor of size s and ratio r (height / width) is s / sqrt(r) wide and s * sqrt(r) high, so that its area is
-    s * s; its corners are then rounded to whole pixels, half to even.
+    An anchor of size s and ratio r is s / sqrt(r) wide and s * sqrt(r) high, so that its area is s * s. Its corners are
+    then rounded to whole pixels, half to even.
 
-    Args:
-        sizes: (S,) pixels, each at least 2.
-        ratios: (R,) each positive.
+    Parameters
+    ----------
+    sizes : (S,) array_like
+        The square roots of the areas, in pixels, each at least 2.
+    ratios : (R,) array_like
+        Aspect ratios, height / width, each positive.
 
-    Raises ValueError for a size or ratio out of range, and for a pair whose anchor would be less than a pixel across.
+    Returns
+    -------
+    (S * R, 4) float32 array
+        Boxes; the ratio is the outer loop, the size the inner one.
+
+    Raises
+    ------
+    ValueError
+        If a size or a ratio is out of range, or if an anchor would be less than a pixel across.
+
+    Examples
+    --------
+    >>> cell_anchors([16, 32], [1])
+    array([[ -8.,  -8.,   8.,   8.],
+           [-16., -16.,  16.,  16.]], dtype=float32)
     """
     side = _positive_row(sizes, "sizes")  # (S,)
     ratio = _positive_row(ratios, "ratios")  # (R,)
@@ -39,7 +56,9 @@ def cell_anchors(sizes: ArrayLike, ratios: ArrayLike) -> np.ndarray:
     flat = np.flatnonzero((anchors[:, :2] == 0).any(axis=1))
     if len(flat):
         r, s = divmod(int(flat[0]), len(side))
-        raise ValueError(f"an anchor of size {side[s]:g} and ratio {ratio[r]:g} is less than a pixel across")
+        raise ValueError(
+            f"an anchor of size {side[s]:g} and ratio {ratio[r]:g} is less than a pixel across; use a larger size"
+        )
     return anchors
 
 
@@ -47,13 +66,29 @@ def cell_anchors(sizes: ArrayLike, ratios: ArrayLike) -> np.ndarray:
 def grid_anchors(
     cell: ArrayLike, feature_size: Sequence[int], stride: Sequence[int], offset: float = 0.0
 ) -> np.ndarray:
-    """The anchors of every position of a feature map, (H * W * A, 4): by row, then column, then cell anchor.
+    """Return the anchors of every position of a feature map: by row, then column, then cell anchor.
 
-    Args:
-        cell: (A, 4), as from `cell_anchors`.
-        feature_size: (H, W), positions of the feature map.
-        stride: (rows, columns), pixels of the image from one position to the next.
-        offset: where in its stride a position's anchors are centred: 0 at its start, 0.5 in its middle.
+    Parameters
+    ----------
+    cell : (A, 4) array_like
+        The anchors of one cell, as from `cell_anchors`.
+    feature_size : (H, W)
+        The size of the feature map.
+    stride : (rows, columns)
+        The distance between neighbouring positions, in pixels of the image.
+    offset : float
+        Where in its cell an anchor is centred: 0 is the cell's top left corner, 0.5 its middle.
+
+    Returns
+    -------
+    (H * W * A, 4) array
+        Boxes in pixels of the image.
+
+    Examples
+    --------
+    >>> grid_anchors([[-8, -8, 8, 8]], feature_size=(1, 2), stride=(16, 16))
+    array([[-8., -8.,  8.,  8.],
+           [ 8., -8., 24.,  8.]])
     """
     shapes = check_boxes(cell, "cell")  # (A, 4)
     rows, columns = check_pair(feature_size, "feature_size")
@@ -67,9 +102,24 @@ def grid_anchors(
 
 
 def measure_stride(image_size: Sequence[int], feature_size: Sequence[int]) -> tuple[int, int]:
-    """(rows, columns): how many pixels of an image lie between two positions of its feature map, rounded down.
+    """Return the stride (rows, columns) of a feature map, rounded down: pixels of the image per position.
 
-    Both sizes are (height, width); the image's includes its padding. Raises ValueError if the feature map is larger.
+    Parameters
+    ----------
+    image_size : (height, width)
+        The size of the image with its padding, in pixels.
+    feature_size : (height, width)
+        The size of the feature map.
+
+    Returns
+    -------
+    (int, int)
+        The stride along y and along x.
+
+    Raises
+    ------
+    ValueError
+        If the feature map is larger than the image.
     """
     height, width = check_pair(image_size, "image_size")
     rows, columns = check_pair(feature_size, "feature_size")
@@ -79,14 +129,28 @@ def measure_stride(image_size: Sequence[int], feature_size: Sequence[int]) -> tu
 
 
 class AnchorGenerator:
-    """All anchors of an image, level by level.
+    """The anchors of an image, for every level of the feature pyramid.
 
-    Args (and attributes):
-        sizes: pixels; a tuple per pyramid level, or a flat tuple, of which every level has every size.
-        ratios: height / width; likewise.
-        offset: as in `grid_anchors`, 0 to 1.
+    Parameters
+    ----------
+    sizes : sequence of floats, or one such sequence per level
+        The sizes of the anchors, in pixels. A flat sequence is used at every level.
+    ratios : sequence of floats, or one such sequence per level
+        Aspect ratios, height / width. A flat sequence is used at every level.
+    offset : float
+        As in `grid_anchors`, in [0, 1].
 
-    Raises ValueError as `cell_anchors` does, and for tuples of different numbers of levels.
+    Attributes
+    ----------
+    cells : list of (A_l, 4) arrays
+        The cell anchors of each level, or a single entry that holds for every level.
+    num_levels : int or None
+        The number of levels; None if `sizes` and `ratios` are flat and any number will do.
+
+    Raises
+    ------
+    ValueError
+        As `cell_anchors`, and if `sizes` and `ratios` have different numbers of levels.
     """
 
     def __init__(
@@ -99,30 +163,49 @@ class AnchorGenerator:
             raise ValueError(f"offset must be between 0 and 1, got {offset!r}")
         counts = [len(values) for values in (sizes, ratios) if _is_nested(values)]
         if len(set(counts)) > 1:
-            raise ValueError(f"sizes and ratios must have as many levels, got {len(sizes)} and {len(ratios)}")
+            raise ValueError(
+                f"sizes and ratios must have the same number of levels, got {len(sizes)} and {len(ratios)}"
+            )
         self.sizes, self.ratios, self.offset = sizes, ratios, offset
         self.num_levels = counts[0] if counts else None  # None: any number of levels, all alike
         self.cells  # raises for what cannot be
 
     @property
-    def cells(self) -> list[np.ndarray]:
+    def cells(self) -> list[np.ndarray]:  # numpydoc ignore=RT01
         """The cell anchors of each level, [(A_l, 4) float32]; a single entry, for every level, if sizes and ratios are flat."""
         levels = self.num_levels or 1
         pairs = zip(_per_level(self.sizes, levels), _per_level(self.ratios, levels), strict=True)
         return [cell_anchors(sizes, ratios) for sizes, ratios in pairs]
 
     def num_anchors_per_location(self) -> list[int]:
-        """How many anchors a position has, level by level; one entry, which holds for every level, if all is flat."""
+        """Return the number of anchors per cell of each level.
+
+        Returns
+        -------
+        list of int
+            One number per level, or a single number that holds for every level if sizes and ratios are flat.
+        """
         return [len(cell) for cell in self.cells]
 
     def __call__(self, image_size: Sequence[int], feature_sizes: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """The anchors of every level in pixels of the image, [(H_l * W_l * A_l, 4) float32].
+        """Return the anchors of every level.
 
-        Args:
-            image_size: (height, width) of the image with its padding.
-            feature_sizes: (H_l, W_l) of every level; the strides are measured from them.
+        Parameters
+        ----------
+        image_size : (height, width)
+            The size of the image with its padding, in pixels.
+        feature_sizes : list of (height, width)
+            The size of each level's feature map; the strides are measured from them.
 
-        Raises ValueError for another number of levels than the sizes and ratios were given for.
+        Returns
+        -------
+        list of (H_l * W_l * A_l, 4) float32 arrays
+            Boxes in pixels of the image.
+
+        Raises
+        ------
+        ValueError
+            If the number of levels differs from that of the sizes and ratios.
         """
         return [
             grid_anchors(cell, size, measure_stride(image_size, size), self.offset)
@@ -130,17 +213,37 @@ class AnchorGenerator:
         ]
 
     def cells_of(self, levels: int, name: str = "levels") -> list[np.ndarray]:
-        """The cell anchors of each of so many levels, [(A_l, 4)]; `name` is what the error calls their source."""
+        """Return the cell anchors of each level.
+
+        Parameters
+        ----------
+        levels : int
+            The number of levels.
+        name : str
+            The name of the argument that has these levels, for the error message.
+
+        Returns
+        -------
+        list of (A_l, 4) arrays
+            One array per level.
+
+        Raises
+        ------
+        ValueError
+            If the number of levels differs from that of the sizes and ratios.
+        """
         if self.num_levels not in (None, levels):
-            raise ValueError(f"{name} must have {self.num_levels} levels as the anchor sizes do, got {levels}")
+            raise ValueError(
+                f"{name} must have {self.num_levels} levels, one for each level of anchor sizes, got {levels}"
+            )
         return self.cells if self.num_levels else self.cells * levels
 
 
 def _positive_row(values: ArrayLike, name: str) -> np.ndarray:
-    """`values` as (N,) float32, which is the precision that torchvision's rounding is decided in."""
+    """Return `values` as (N,) float32, the precision in which torchvision rounds."""
     row = as_float_array(values, name).astype(np.float32)
     if row.ndim != 1 or not len(row):
-        raise ValueError(f"{name} must be a tuple of one or more numbers, got {values!r}")
+        raise ValueError(f"{name} must be a sequence of one or more numbers, got {values!r}")
     if not (np.isfinite(row) & (row > 0)).all():
         raise ValueError(f"{name} must be positive and finite, got {values!r}")
     return row
@@ -151,5 +254,5 @@ def _is_nested(values: Sequence[float] | Sequence[Sequence[float]]) -> bool:
 
 
 def _per_level(values: Sequence[float] | Sequence[Sequence[float]], levels: int) -> Sequence[ArrayLike]:
-    """`values` of each level: as they come if nested, all of them every time if flat."""
+    """Return the values of each level; flat values are repeated for every level."""
     return values if _is_nested(values) else [values] * levels

@@ -1,4 +1,4 @@
-"""`FasterRCNNConfig`: every choice that makes one Faster R-CNN differ from another, checked once and then fixed."""
+"""`FasterRCNNConfig`: all settings of a Faster R-CNN, validated and frozen."""
 
 from __future__ import annotations
 
@@ -30,43 +30,83 @@ Nested = tuple[Numbers, ...]
 
 @dataclass(frozen=True, eq=False)
 class FasterRCNNConfig:
-    """The settings of a `FasterRCNN`. Defaults are those of the paper under torchvision's names.
+    """The settings of a `FasterRCNN`. Defaults are those of the paper, under torchvision's names.
 
-    Raises TypeError or ValueError, with the field, its value and what is allowed. Not comparable by `==`: it holds a
-    module. Two models made from one config share that module.
+    Configs are compared by identity, not by value, because they hold a module. Two models made from one config share
+    that module.
 
-    backbone: a module from (N, 3, H, W) to one feature map (N, feat_channels, H', W'), or with `use_fpn` to a list of
-        such maps, finest first.
-    feat_channels: channels of every feature map.
-    num_classes: number of classes, the background (label 0) included.
-    use_fpn: whether the backbone returns a list of levels.
-    anchor_sizes: sides of the square anchors, in pixels of the batch. With `use_fpn`, one per level when there are as
-        many as levels; nested tuples say it level by level; otherwise every size at every level.
-    aspect_ratios: height / width of the anchors; nested tuples say it level by level.
-    anchor_stride: pixels from one cell to the next. None measures it from the feature map; a number, or one per level,
-        is checked against what is measured.
-    pool_size: (height, width) of the features pooled from a RoI.
-    hidden_dim: width of the two layers of the head.
-    dropout: probability of an element of either layer to be dropped in training.
+    Attributes
+    ----------
+    backbone : Module
+        Maps (N, 3, H, W) to one feature map (N, feat_channels, H', W'), or, with `use_fpn`, to a list of such maps,
+        finest first.
+    feat_channels : int
+        The channels of every feature map.
+    num_classes : int
+        The number of classes, including the background (label 0).
+    use_fpn : bool
+        Whether the backbone returns a list of levels.
+    anchor_sizes : sequence of floats, or one such sequence per level
+        The square roots of the anchors' areas, in pixels of the batch. With `use_fpn`, a flat sequence with as many
+        sizes as there are levels gives one size to each level. Any other flat sequence is used at every level.
+    aspect_ratios : sequence of floats, or one such sequence per level
+        Height / width of the anchors.
+    anchor_stride : float, or one per level, optional
+        Pixels from one cell to the next. By default it is measured from the feature maps; a number given here is
+        checked against the measured stride.
+    pool_size : (height, width)
+        The size of the features pooled from a RoI.
+    hidden_dim : int
+        The width of the two hidden layers of the head.
+    dropout : float
+        The probability that an element of either hidden layer is dropped in training.
+    min_size, max_size : int
+        An image is resized so that its shorter side is `min_size`, or less if its longer side would exceed `max_size`.
+    image_mean, image_std : 3 floats
+        Subtracted from, and divided into, the three channels of pixels in [0, 1].
+    anchor_offset : float
+        Where in its cell an anchor is centred: 0 is the cell's top left corner, 0.5 its middle.
+    rpn_pre_nms_top_n_train, rpn_pre_nms_top_n_test : int
+        Anchors kept per level, by score, before NMS: in `get_loss` and in `predict`.
+    rpn_post_nms_top_n_train, rpn_post_nms_top_n_test : int
+        Proposals kept per image after NMS: in `get_loss` and in `predict`.
+    rpn_nms_thresh : float
+        A proposal is suppressed if its IoU with a proposal of higher score is above this.
+    rpn_fg_iou_thresh, rpn_bg_iou_thresh : float
+        An anchor is positive at or above the first IoU, negative below the second.
+    rpn_batch_size_per_image : int
+        Anchors sampled per image for the loss.
+    rpn_positive_fraction : float
+        The largest fraction of positive anchors in that sample.
+    rpn_score_thresh : float
+        A proposal's score must be at least this.
+    box_score_thresh : float
+        A detection's score must be greater than this.
+    box_nms_thresh : float
+        A detection is suppressed if its IoU with a detection of higher score and the same class is above this.
+    box_detections_per_img : int
+        Detections kept per image.
+    box_fg_iou_thresh, box_bg_iou_thresh : float
+        A RoI is positive at or above the first IoU, background below the second.
+    box_batch_size_per_image : int
+        RoIs sampled per image for the loss.
+    box_positive_fraction : float
+        The largest fraction of positive RoIs in that sample.
+    bbox_reg_weights : 4 floats
+        The weights of the second stage's deltas (the paper's 0.1 and 0.2, inverted).
+    sampling_ratio : int
+        As in `rcnn.roi.roi_align`.
+    aligned : bool
+        As in `rcnn.roi.roi_align`.
+    canonical_size, canonical_level : int
+        A RoI of this side, in pixels, is pooled from this level of a pyramid; level k has stride 2^k.
+    class_names : sequence of str, optional
+        One name per class, the background first.
 
-    min_size, max_size: an image is resized so that its shorter side is min_size, unless its longer one would then
-        exceed max_size.
-    image_mean, image_std: of the three channels, subtracted and divided by; pixels are in [0, 1].
-    anchor_offset: where in a cell its anchors are centred: 0 at the cell's corner, 0.5 in its middle.
-    rpn_pre_nms_top_n_*: anchors kept per level, by score, before suppression; `_train` in get_loss, `_test` in predict.
-    rpn_post_nms_top_n_*: proposals kept per image after suppression.
-    rpn_nms_thresh: IoU above which a proposal is suppressed by a better one.
-    rpn_fg_iou_thresh, rpn_bg_iou_thresh: an anchor is positive at or above the first, negative below the second.
-    rpn_batch_size_per_image, rpn_positive_fraction: anchors sampled for the loss, and how many may be positive.
-    rpn_score_thresh: a proposal's score must be at least this.
-    box_score_thresh, box_nms_thresh, box_detections_per_img: a detection's score must exceed the first; suppression
-        within a class; how many are kept per image.
-    box_fg_iou_thresh, box_bg_iou_thresh, box_batch_size_per_image, box_positive_fraction: as for the RPN, for RoIs.
-    bbox_reg_weights: of the second stage's deltas (the paper's 0.1 and 0.2, inverted).
-    sampling_ratio, aligned: of RoIAlign; see `rcnn.roi.roi_align`.
-    canonical_size, canonical_level: a RoI of this side (pixels) is pooled from this level of a pyramid; level k has
-        stride 2^k.
-    class_names: one name per class, the background first; None for no names.
+    Raises
+    ------
+    TypeError, ValueError
+        With the field, its value and what is allowed.
     """
 
     backbone: Module
@@ -113,22 +153,33 @@ class FasterRCNNConfig:
         if not isinstance(self.backbone, Module):
             raise wrong_type("backbone", self.backbone, "an rcnn.nn.Module")
         for name, value in check_settings(self.settings()).items():
-            object.__setattr__(self, name, value)  # the one way to normalise a field of a frozen dataclass
+            object.__setattr__(self, name, value)  # a frozen dataclass allows no plain assignment
 
     def settings(self) -> dict[str, Any]:
-        """Return all fields but the backbone, as values that JSON can hold."""
+        """Return all fields but the backbone, as values that JSON can hold.
+
+        Returns
+        -------
+        dict
+            Values by the names of their fields.
+        """
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "backbone"}
 
 
 def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a `FasterRCNNConfig`, any fields but the backbone, normalised.
+    """Return normalised settings of a `FasterRCNNConfig`; any subset of its fields without the backbone.
 
-    Settings that depend on each other are compared where both are given.
+    Settings that depend on each other are compared if both are given.
 
     Parameters
     ----------
     settings : mapping
-        Values by the name of their field.
+        Values by the names of their fields.
+
+    Returns
+    -------
+    dict
+        The normalised values.
 
     Raises
     ------
@@ -141,7 +192,9 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             raise wrong_value(low, checked[low], f"at most {high}, which is {checked[high]}")
     names, num_classes = checked.get("class_names"), checked.get("num_classes")
     if names is not None and num_classes is not None and len(names) != num_classes:
-        raise wrong_value("class_names", names, f"{num_classes} names, as num_classes says, the background first")
+        raise wrong_value(
+            "class_names", names, f"{num_classes} names, one per class (num_classes), the background first"
+        )
     return checked
 
 
@@ -155,7 +208,7 @@ ORDERED = (  # pairs of settings: the first must not exceed the second
 
 
 def _sizes(values: Any) -> Numbers | Nested:
-    """Convert a sequence of numbers, or a sequence of such sequences, one per level."""
+    """Convert a sequence of numbers, or one such sequence per level."""
     elements = as_tuple(values)
     is_nested = bool(elements) and not any(map(is_number, elements))
     return tuple(map(_numbers, elements)) if is_nested else _numbers(elements)
@@ -166,7 +219,7 @@ def _stride(value: Any) -> float | Numbers:
 
 
 def _all(is_allowed: Callable[[float], bool]) -> Callable[[Any], bool]:
-    """Return a function that tests every number of a value, of a sequence, or of each level of a nested sequence."""
+    """Return a function that tests every number of a value: a number, a sequence, or one sequence per level."""
 
     def test(value: Any) -> bool:
         if isinstance(value, tuple):

@@ -1,8 +1,8 @@
-"""The feature pyramid: levels of every resolution, each with the meaning of the deepest one.
+"""The feature pyramid network (FPN): feature maps of several resolutions that are all semantically strong.
 
-Lin et al., "Feature Pyramid Networks for Object Detection", 2017, section 3. A convolutional network's early levels are
-sharp but know little, its late ones know much but are coarse. The pyramid walks back from coarse to fine: each level is
-enlarged to the size of the next finer one and added to it.
+Lin et al., "Feature Pyramid Networks for Object Detection", 2017, section 3. The early levels of a convolutional
+network have a high resolution but weak semantics; the late levels have strong semantics but a low resolution. The FPN
+goes from coarse to fine: it enlarges each level to the size of the next finer one and adds it to that one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from rcnn.nn.layers import kaiming_uniform, same_conv2d
 
 
 class Pyramid(list[Tensor]):
-    """The levels of a feature pyramid, finest first, the last `num_extra` of which only the RPN reads."""
+    """The levels of a feature pyramid, finest first.
+
+    Parameters
+    ----------
+    levels : iterable of (N, C, H_l, W_l) tensors
+        The feature maps.
+    num_extra : int
+        The number of levels at the end that only the RPN reads. RoIs are never pooled from them.
+    """
 
     def __init__(self, levels: Iterable[Tensor], num_extra: int = 0) -> None:
         super().__init__(levels)
@@ -26,9 +34,17 @@ class Pyramid(list[Tensor]):
 class FPN(Module):
     """A feature pyramid on top of the levels of a backbone.
 
-    Takes levels (N, in_channels_list[i], H_i, W_i), finest first, and gives a `Pyramid` of as many maps
-    (N, out_channels, H_i, W_i), and with `extra_max_pool` one more, the coarsest at every second place.
+    It maps levels (N, in_channels_list[l], H_l, W_l), finest first, to a `Pyramid` of maps (N, out_channels, H_l, W_l).
     Parameters are named as in torchvision.
+
+    Parameters
+    ----------
+    in_channels_list : sequence of int
+        The channels of each level of the backbone.
+    out_channels : int
+        The channels of every level of the pyramid.
+    extra_max_pool : bool
+        Whether to add one more level for the RPN: every second row and column of the coarsest one.
     """
 
     def __init__(self, in_channels_list: Sequence[int], out_channels: int = 256, extra_max_pool: bool = True) -> None:
@@ -39,7 +55,9 @@ class FPN(Module):
 
     def forward(self, levels: Sequence[Tensor]) -> Pyramid:
         if len(levels) != len(self.inner_blocks):
-            raise ValueError(f"this pyramid was made for {len(self.inner_blocks)} levels, not {len(levels)}")
+            raise ValueError(
+                f"levels must have {len(self.inner_blocks)} feature maps, one per level, got {len(levels)}"
+            )
         merged = self.inner_blocks[-1](levels[-1])
         out = [self.layer_blocks[-1](merged)]
         for index in reversed(range(len(levels) - 1)):
@@ -51,7 +69,17 @@ class FPN(Module):
 
 
 class BackboneWithFPN(Module):
-    """A backbone whose `body` gives a list of levels, and the pyramid on top of them."""
+    """A backbone and the feature pyramid on top of it.
+
+    Parameters
+    ----------
+    body : Module
+        A backbone that returns a list of levels, finest first.
+    in_channels_list : sequence of int
+        The channels of each level of `body`.
+    out_channels : int
+        The channels of every level of the pyramid.
+    """
 
     def __init__(self, body: Module, in_channels_list: Sequence[int], out_channels: int = 256) -> None:
         self.body = body

@@ -1,4 +1,4 @@
-"""Image files and PIL images as (H, W, 3) uint8 RGB, the way up that the camera was held, on white."""
+"""Image files and PIL images as (H, W, 3) uint8 RGB arrays: turned upright, on a white background."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-# What a camera, a scanner or the web gives. Pillow knows more kinds, and starts another program to read one (EPS).
+# The formats of cameras, scanners and the web. Pillow reads more, and starts another program for one of them (EPS).
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = (
     ".jpg",
@@ -34,10 +34,10 @@ SUFFIXES = (
     ".pgm",
     ".pbm",
     ".pnm",
-)  # of their files' names, in small letters
+)  # of file names, in lower case
 
-_ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held
-_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257  # tags, too
+_ORIENTATION = 0x0112  # the EXIF tag of the orientation
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257  # TIFF tags
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,32 +47,54 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # the parts of a PNG that can say how the camera was held
+_PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # the chunks of a PNG that can hold the orientation
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the beginning of an image's file says: `stored_size` and `upright_size` (height, width), and between them
-    `orientation`, EXIF's 1 .. 8, which turns the stored image into the upright one (1 leaves it as it is).
+    """The header of an image file, which is read without decoding the image.
+
+    Attributes
+    ----------
+    stored_size : (height, width)
+        The size of the image as it is stored, in pixels.
+    orientation : int
+        EXIF's orientation, 1 .. 8, which turns the stored image upright; 1 leaves it as it is.
     """
 
     stored_size: tuple[int, int]
     orientation: int
 
     @property
-    def upright_size(self) -> tuple[int, int]:
-        """The (height, width) of the image that `read` gives."""
+    def upright_size(self) -> tuple[int, int]:  # numpydoc ignore=RT01
+        """The (height, width) of the image that `read` returns, in pixels."""
         height, width = self.stored_size
         return (width, height) if self.orientation >= 5 else (height, width)
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:
-    """The image in a file as (H, W, 3) uint8 RGB; of several frames the first.
+    """Return the image in a file; of several frames, the first.
 
-    The image is turned as its EXIF data say, transparent pixels lie on white, and 16 bits become 8 (see `to_rgb`).
-    Raises OSError for what is missing, is no file, or is no whole image of one of `FORMATS`, and ValueError for an
-    image that is refused: with more pixels than PIL.Image.MAX_IMAGE_PIXELS (None lifts that limit), or with values of
-    unknown range. The message begins with the path.
+    The image is turned upright as its EXIF data say. Transparent pixels become white, and 16 bits become 8 (see
+    `to_rgb`).
+
+    Parameters
+    ----------
+    path : path-like
+        A file in one of `FORMATS`.
+
+    Returns
+    -------
+    (H, W, 3) uint8 array
+        The image in RGB.
+
+    Raises
+    ------
+    OSError
+        If the file does not exist, is not a regular file, or is not a complete image in one of `FORMATS`.
+    ValueError
+        If the image has more than PIL.Image.MAX_IMAGE_PIXELS pixels (None lifts that limit), or values of unknown
+        range. The messages of both errors begin with the path.
     """
     with _opened(path) as image:
         image.load()
@@ -80,50 +102,105 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def header(path: str | os.PathLike[str]) -> Header:
-    """The size and the way up of the image in a file, without decoding it.
+    """Return the size and the orientation of the image in a file, without decoding it.
 
-    Raises as `read` does for what is no image; a file that is damaged further on is not noticed.
+    Damage further on in the file is not noticed.
+
+    Parameters
+    ----------
+    path : path-like
+        A file in one of `FORMATS`.
+
+    Returns
+    -------
+    Header
+        The stored size and the orientation.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `read`.
     """
     with _opened(path) as image:
         if image.format == "PNG" and "exif" not in image.info and _has_late_notes(path):
-            image.load()  # which reads to the end of the file
-        tags = getattr(image, "tag_v2", None)  # of a TIFF, whose size Pillow states upright
+            image.load()  # reads to the end of the file
+        tags = getattr(image, "tag_v2", None)  # of a TIFF; Pillow reports the size of a TIFF already turned upright
         width, height = image.size if tags is None else (tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT])
         return Header((int(height), int(width)), _orientation(image))
 
 
 def read_values(path: str | os.PathLike[str]) -> np.ndarray:
-    """The values (H, W) int64 of a grey or palette image as they are stored: what a mask tells objects apart by.
+    """Return the stored values of a greyscale or palette image, for example the object numbers of a mask.
 
-    Raises as `read` does, and ValueError for an image of colours.
+    Parameters
+    ----------
+    path : path-like
+        A file in one of `FORMATS`.
+
+    Returns
+    -------
+    (H, W) int64 array
+        Grey values, or indices into the palette.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `read`; also ValueError for a colour image.
     """
     with _opened(path) as image:
         image.load()
     if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
-        raise ValueError(f"{path} is an image of PIL's mode {image.mode}; a mask is grey or has a palette")
+        raise ValueError(f"{path} is an image of PIL's mode {image.mode}; a mask must be greyscale or have a palette")
     return np.asarray(image).astype(np.int64)
 
 
 def as_png(image: np.ndarray) -> bytes:
-    """The content of a PNG file of an image (H, W, 3) uint8, which keeps every pixel."""
+    """Return an image as the content of a PNG file, which preserves every pixel.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 array
+        The image in RGB.
+
+    Returns
+    -------
+    bytes
+        The content of the file.
+    """
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(file, format="PNG")
     return file.getvalue()
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> np.ndarray:
-    """A PIL image as (H, W, 3) uint8 RGB, turned as its EXIF data say, transparent pixels on white.
+    """Return a PIL image as an RGB array: turned upright as its EXIF data say, on a white background.
 
-    16-bit grey is scaled by its range, 0 .. 65535, to 0 .. 255. Raises ValueError where the range is not known (modes I
-    and F) and for colours that Pillow cannot convert.
+    16-bit greyscale is scaled from 0 .. 65535 to 0 .. 255.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        An image of any mode.
+    name : str
+        The name of the image, for error messages.
+
+    Returns
+    -------
+    (H, W, 3) uint8 array
+        The image in RGB.
+
+    Raises
+    ------
+    ValueError
+        If the range of the values is unknown (modes I and F), or if Pillow cannot convert the colours to RGB.
     """
     sixteen_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if image.mode[0] in "IF" and not sixteen_bit:
         raise ValueError(
-            f"{name} has more than 8 bits per channel, of a range that is not known (PIL's mode "
+            f"{name} has more than 8 bits per channel and an unknown range (PIL's mode "
             f"{image.mode}): scale it to [0, 1] and pass it as an array (H, W, 3)"
         )
-    image.load()  # Pillow turns a TIFF when it is loaded; only then does its tag say what is left to do
+    image.load()  # Pillow turns a TIFF upright when it loads it, and resets its orientation
     transparent = image.info.get("transparency")
     image = _turn_upright(image)
     if sixteen_bit:
@@ -131,62 +208,66 @@ def to_rgb(image: Image.Image, name: str = "image") -> np.ndarray:
     try:
         return np.asarray(_on_white(image).convert("RGB"))
     except ValueError as error:
-        raise ValueError(f"{name} has colours of PIL's mode {image.mode}, which cannot become RGB") from error
+        raise ValueError(f"{name} has PIL's mode {image.mode}, which cannot be converted to RGB") from error
 
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """The image of a file, its header read; the file is closed afterwards, and whatever goes wrong names it."""
+    """Open an image file, with its header read and its content checked against the limits, and close it afterwards.
+
+    Every error names the file.
+    """
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder, not an image")
-    if not Path(path).is_file():  # nor a pipe or a device, which could be read for ever
-        raise FileNotFoundError(f"{path} is not there, or is no file")
+    if not Path(path).is_file():
+        if Path(path).exists():  # a pipe or a device could be read forever
+            raise FileNotFoundError(f"{path}: not a regular file")
+        raise FileNotFoundError(f"{path}: file not found")
     Image.init()
     try:
         with _quiet(), Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
             if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise Image.DecompressionBombError  # Pillow itself fails at twice the limit, and warns before
+                raise Image.DecompressionBombError  # Pillow raises at twice the limit, and only warns below
             yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"{path} has more pixels than the limit of {Image.MAX_IMAGE_PIXELS:,}; it may be a "
-            "decompression bomb and is not read"
+            f"{path} has more pixels than the limit of {Image.MAX_IMAGE_PIXELS:,} and was not read: it may be a "
+            "decompression bomb"
         ) from error
     except UnidentifiedImageError as error:
-        raise OSError(f"{path} is not an image of a kind that can be read ({', '.join(FORMATS)})") from error
-    except Exception as error:  # a damaged file can make Pillow's decoders raise nearly anything
+        raise OSError(f"{path} is not an image in a supported format ({', '.join(FORMATS)})") from error
+    except Exception as error:  # Pillow's decoders can raise any exception on a damaged file
         reason = str(error) or type(error).__name__
         raise OSError(f"{path} cannot be read: {reason}") from error
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    """The image as it was seen when it was taken.
+    """Return the image turned as its EXIF orientation says.
 
-    Not by PIL.ImageOps.exif_transpose, which also writes the EXIF data anew, and fails where they are damaged.
+    PIL.ImageOps.exif_transpose is not used because it also rewrites the EXIF data, and fails if they are damaged.
     """
     method = _UPRIGHT.get(_orientation(image))
     return image if method is None else image.transpose(method)
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's number, 1 .. 8, for how the camera was held; 1 where the file does not say, or not in a way that counts.
+    """Return EXIF's orientation, 1 .. 8; 1 if the file has none or an invalid one.
 
-    Not by the image's own `getexif`, with which a PNG decodes itself.
+    The image's own `getexif` is not used because a PNG image decodes itself there.
     """
     with _quiet():
         try:
             value = Image.Image.getexif(image).get(_ORIENTATION, 1)
             return int(value) if value in _UPRIGHT else 1
-        except Exception:  # damaged data beside the image do not spoil the image
+        except Exception:  # damaged metadata must not make the image unreadable
             return 1
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings of odd metadata, which do not matter here.
+    """Silence the warnings of odd metadata inside the block, in the main thread only.
 
-    Warnings are silenced for the whole process, and threads that do so at the same time undo each other's settings;
-    so only the main thread does.
+    Python silences warnings for the whole process, and threads that do so at the same time undo each other's settings.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -197,21 +278,21 @@ def _quiet() -> Iterator[None]:
 
 
 def _has_late_notes(path: str | os.PathLike[str]) -> bool:
-    """Whether a PNG says more about its image after the image, where Pillow finds it only when decoding."""
+    """Return whether a PNG has metadata after its image data; Pillow reads those only when it decodes the image."""
     image_seen = False
     with open(path, "rb") as file:
-        file.seek(8)  # over the signature
+        file.seek(8)  # skip the signature
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
             if image_seen and kind in _PNG_NOTES:
                 return True
             image_seen = image_seen or kind == b"IDAT"
-            file.seek(length + 4, os.SEEK_CUR)  # over the content and its checksum
+            file.seek(length + 4, os.SEEK_CUR)  # skip the content and its checksum
     return False
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """The image with white behind what is transparent."""
+    """Return the image on a white background."""
     if not image.has_transparency_data:
         return image
     ground = Image.new("RGBA", image.size, "white")
@@ -220,7 +301,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _sixteen_bit_rgb(values: np.ndarray, transparent: int | None) -> np.ndarray:
-    """Grey values (H, W) in 0 .. 65535 as (H, W, 3) in 0 .. 255, each rounded; the `transparent` value is white."""
+    """Return grey values (H, W) in 0 .. 65535 as (H, W, 3) in 0 .. 255, rounded; the value `transparent` is white."""
     grey = (values.astype(np.uint32) + 128) // 257  # 65535 = 255 * 257
     if transparent is not None:
         grey[values == transparent] = 255

@@ -1,7 +1,7 @@
-"""Which object each box is to learn, and the balanced minibatch of boxes that the loss is computed on.
+"""Matching of boxes to ground-truth objects, and sampling of the balanced minibatch for the loss.
 
-Ren et al., "Faster R-CNN", 2015, section 3.1.2; Girshick, "Fast R-CNN", 2015, section 2.3. The semantics, down to ties,
-are those of torchvision's `Matcher` and `BalancedPositiveNegativeSampler`.
+Ren et al., "Faster R-CNN", 2015, section 3.1.2; Girshick, "Fast R-CNN", 2015, section 2.3. Results, including ties, are
+those of torchvision's `Matcher` and `BalancedPositiveNegativeSampler`.
 """
 
 import operator
@@ -18,21 +18,41 @@ IGNORED = -2
 
 @replaceable(lambda iou, **_: indices(len(iou), IGNORED, np.shape(iou)[1] - 1))
 def match(iou: ArrayLike, high: float, low: float, force_best: bool = False) -> np.ndarray:
-    """The index of the object that each box is matched to, (A,) int64; -1 is background, -2 is ignored.
+    """Return the index of the object that each box is matched to; -1 is background, -2 is ignored.
 
-    A box goes to the object it overlaps most, the first of equals, if that IoU is at least `high`; it is background if
-    the IoU is below `low`, and ignored in between. Thresholds are compared in the dtype of `iou`.
+    A box is matched to the object with which it has the highest IoU, if that IoU is at least `high`; ties keep the
+    first object. The box is background if the IoU is below `low`, and ignored in between. The thresholds are compared
+    in the dtype of `iou`.
 
-    With `force_best` an object counts even where no box reaches `high`: every box that has the highest IoU with some
-    object, ties included, becomes positive too. It is matched to its own best object, which need not be the one that
-    forced it. An object that no box overlaps forces nothing.
+    With `force_best`, an object gets a positive box even if no box reaches `high`: every box that has the highest IoU
+    with some object, ties included, becomes positive too. Such a box is matched to *its own* best object, which need
+    not be the object that forced it. An object that no box overlaps forces nothing.
 
-    Args:
-        iou: (A, G), boxes by objects. Without objects every box is background.
-        high, low: 0 <= low <= high <= 1.
-        force_best: the RPN does this, the second stage does not.
+    Parameters
+    ----------
+    iou : (A, G) array_like
+        IoU of each box with each object. Without objects (G = 0) every box is background.
+    high, low : float
+        Thresholds, 0 <= low <= high <= 1.
+    force_best : bool
+        True for the RPN, False for the second stage.
 
-    Raises ValueError for thresholds out of order, another shape, or NaN.
+    Returns
+    -------
+    (A,) int64 array
+        The index of an object, or -1, or -2.
+
+    Raises
+    ------
+    ValueError
+        If `low > high` or a threshold is outside [0, 1], if `iou` has another shape, or if it holds NaN.
+
+    Examples
+    --------
+    >>> match([[0.8, 0.1], [0.2, 0.4], [0.0, 0.0]], high=0.7, low=0.3)
+    array([ 0, -2, -1])
+    >>> match([[0.8, 0.1], [0.2, 0.4], [0.0, 0.0]], high=0.7, low=0.3, force_best=True)
+    array([ 0,  1, -1])
     """
     overlaps = as_float_array(iou, "iou")
     if overlaps.ndim != 2:
@@ -44,7 +64,7 @@ def match(iou: ArrayLike, high: float, low: float, force_best: bool = False) -> 
         return np.full(boxes, BACKGROUND, np.int64)
     best_object = overlaps.argmax(axis=1)  # (A,)
     best_iou = overlaps[np.arange(boxes), best_object]  # (A,)
-    if np.isnan(best_iou).any():  # argmax stops at a NaN, so none goes unseen
+    if np.isnan(best_iou).any():  # argmax returns the first NaN, so this finds every row with one
         raise ValueError(f"iou[{int(np.isnan(best_iou).argmax())}] holds NaN")
     matches: np.ndarray = best_object.astype(np.int64)  # (A,)
     matches[best_iou < overlaps.dtype.type(high)] = IGNORED
@@ -56,12 +76,20 @@ def match(iou: ArrayLike, high: float, low: float, force_best: bool = False) -> 
 
 
 def best_for_some_object(iou: np.ndarray) -> np.ndarray:
-    """Indices (F,) of the boxes that have the highest IoU some object has, if above 0; `iou` is (A, G).
+    """Return the indices of the boxes that have the highest IoU with some object, if that IoU is above 0.
 
-    A box that is best for several objects comes up several times.
+    Parameters
+    ----------
+    iou : (A, G) array
+        IoU of each box with each object.
+
+    Returns
+    -------
+    (F,) int64 array
+        Indices of boxes, ascending; a box that is best for several objects appears several times.
     """
     highest = iou.max(axis=0, initial=0)  # (G,)
-    highest[highest == 0] = np.nan  # equals nothing: an object that no box overlaps
+    highest[highest == 0] = np.nan  # NaN equals nothing: an object that no box overlaps forces no box
     return np.nonzero(iou == highest)[0]  # (F,)
 
 
@@ -74,16 +102,32 @@ def best_for_some_object(iou: np.ndarray) -> np.ndarray:
 def sample(
     labels: ArrayLike, size: int, positive_fraction: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(positive, negative): indices of a random minibatch of at most `size` boxes, sorted int64.
+    """Return the indices of a random minibatch of boxes, as (positive, negative).
 
-    At most `int(size * positive_fraction)` boxes are positive; negatives fill the rest. Where either kind runs short,
-    there are fewer: too few positives are made up for by negatives, too few negatives are not.
+    At most `int(size * positive_fraction)` boxes are positive, and negatives fill the rest. If there are too few
+    positives, negatives take their place; if there are too few negatives, the minibatch is smaller.
 
-    Args:
-        labels: (A,) integers: 1 and above positive, 0 negative, below 0 never chosen.
-        size: boxes to choose, 0 or more.
-        positive_fraction: 0 to 1.
-        rng: what the choice is drawn from.
+    Parameters
+    ----------
+    labels : (A,) array_like of int
+        1 and above is positive, 0 is negative; boxes below 0 are never sampled.
+    size : int
+        The largest number of boxes, at least 0.
+    positive_fraction : float
+        The largest fraction of positive boxes, in [0, 1].
+    rng : numpy.random.Generator
+        The source of randomness.
+
+    Returns
+    -------
+    positive, negative : (P,) and (Q,) int64 arrays
+        Indices, each sorted; P + Q <= `size`.
+
+    Examples
+    --------
+    >>> positive, negative = sample([1, 0, -1, 2, 0, 0], 4, 0.25, np.random.default_rng(0))
+    >>> len(positive), len(negative)
+    (1, 3)
     """
     classes = as_index_array(labels, "labels")  # (A,)
     if operator.index(size) < 0:
@@ -98,5 +142,20 @@ def sample(
 
 
 def choose(candidates: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` of `candidates` (N,) at random without repetition, sorted; all of them if there are fewer."""
+    """Return `count` of the candidates at random without repetition; all of them if there are fewer.
+
+    Parameters
+    ----------
+    candidates : (N,) array
+        Any indices.
+    count : int
+        How many to return.
+    rng : numpy.random.Generator
+        The source of randomness.
+
+    Returns
+    -------
+    (min(count, N),) array
+        The chosen candidates, sorted.
+    """
     return np.sort(rng.choice(candidates, min(count, len(candidates)), replace=False, shuffle=False))

@@ -1,9 +1,18 @@
-"""`FasterRCNN`: the stages put together.
+"""`FasterRCNN`: the detector, put together from its stages.
 
-An image meets them in this order: transform, backbone, anchors, RPN, proposals, RoIs, pooling, head, detections. Three
-steps hold that pass: `features`, `first_stage` (to proposals) and `second_stage` (to class logits and deltas). The
-methods that users call are views of it: `predict` runs it to the end, `trace` keeps all of it, and `get_loss` compares
-it with the targets.
+`make_batch` turns images into a padded batch. The forward pass then has three steps. Each stage below is named as an
+observer, `watch`, reports it:
+
+- `features`, the first part of `first_stage`: "backbone";
+- `first_stage`: "anchors", "RPN head", "proposals";
+- `second_stage`: "RoIAlign", "head" (class logits and deltas).
+
+The methods that users call are views of this pass. `predict` and `trace` continue to the detections; `trace` keeps all
+arrays, and times this stage as "detections". `get_loss` compares the results of both stages with the targets, and
+reports "losses".
+
+Sizes are (height, width), always. A batch is padded so that both are multiples of 32. L, the number of classes, counts
+the background (class 0).
 """
 
 from __future__ import annotations
@@ -26,31 +35,41 @@ from rcnn.nn.random import drawing_from, generator
 from rcnn.trace import Detections, Trace
 from rcnn.transform import Batch, Size
 
-PROBE_SIDE = 128  # pixels of the empty image that shows how many levels a backbone has
-STRIDE_PROBES = ((256, 256), (352, 224))  # (height, width) of those that its strides are measured and checked on
+PROBE_SIDE = 128  # pixels; the side of the empty image that shows how many levels a backbone has
+STRIDE_PROBES = ((256, 256), (352, 224))  # (height, width) of the empty images for measuring and checking strides
 
 Watch = Callable[..., None]
-"""An observer of a pass: `watch(stage, **values)` is called after each stage, with the arrays that it computed."""
+"""An observer of a pass: `watch(stage, **values)` is called after each stage with the arrays that it computed."""
 
 
 def ignore(stage: str, **values: Any) -> None:
-    """Observe nothing."""
+    """Observe nothing: the default observer.
+
+    Parameters
+    ----------
+    stage : str
+        The name of a stage.
+    **values : arrays
+        The arrays that the stage computed.
+    """
 
 
 @dataclass(frozen=True)
 class FirstStage:
-    """Everything that the first stage computed, for a batch of N images.
+    """The results of the first stage for a batch of N images.
 
     Attributes
     ----------
     features : Pyramid
-        Per level (N, C, H_l, W_l).
-    anchors : list of arrays
-        Per level (A_l, 4), in pixels of the batch.
-    objectness, deltas : lists of tensors
-        Per level (N, A_l) logits and (N, A_l, 4) deltas.
+        The feature maps, one (N, C, H_l, W_l) tensor per level.
+    anchors : list of (A_l, 4) arrays
+        The anchors of each level, in pixels of the batch.
+    objectness : list of (N, A_l) tensors
+        The logits of each level.
+    deltas : list of (N, A_l, 4) tensors
+        The deltas of each level.
     proposals : list of rpn.Proposals
-        One per image.
+        The proposals of each image.
     """
 
     features: Pyramid
@@ -60,24 +79,38 @@ class FirstStage:
     proposals: list[rpn.Proposals]
 
     def rois(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the proposals of all images (R, 4), and the index of the image of each (R,)."""
+        """Return the proposals of all images as RoIs.
+
+        Returns
+        -------
+        rois : (R, 4) array
+            Boxes in pixels of the batch.
+        roi_images : (R,) int array
+            The index of each RoI's image.
+        """
         return join([proposals.boxes for proposals in self.proposals])
 
 
 @dataclass(frozen=True)
 class SecondStage:
-    """Everything that the second stage computed.
+    """The results of the second stage.
 
     Attributes
     ----------
-    rois, roi_images : (R, 4), (R,)
-        Boxes in pixels of the batch, and the index of the image of each.
-    levels : (R,)
-        Index of the level that each RoI was pooled from.
+    rois : (R, 4) array
+        Boxes in pixels of the batch.
+    roi_images : (R,) int array
+        The index of each RoI's image.
+    levels : (R,) int array
+        The index of the level that each RoI was pooled from.
     scales : list of floats
-        Per level the feature pixels per pixel of the batch.
-    pooled : Tensor (R, C, ph, pw)
-    class_logits, box_deltas : Tensors (R, L), (R, L, 4)
+        Feature pixels per pixel of the batch for each level.
+    pooled : (R, C, ph, pw) tensor
+        The pooled features.
+    class_logits : (R, L) tensor
+        Logits; column 0 is the background.
+    box_deltas : (R, L, 4) tensor
+        Deltas of each class.
     """
 
     rois: np.ndarray
@@ -92,11 +125,16 @@ class SecondStage:
 class FasterRCNN(Module):
     """A Faster R-CNN. Ren, He, Girshick, Sun: "Faster R-CNN: Towards Real-Time Object Detection", 2015.
 
-    Images are a float batch (N, 3, H, W) that is normalised already, or a list of images: (H, W, 3) uint8, or float in
-    [0, 1], PIL images, or paths. A list is resized and normalised as the config says, and boxes come back in each
-    image's own pixels. `make_batch` does that beforehand; its result is accepted in place of the images everywhere.
+    Images are a normalised float batch (N, 3, H, W), or a list of images: (H, W, 3) uint8, or float in [0, 1], PIL
+    images, or paths. A list is resized and normalised as the config says, and boxes are returned in the pixels of each
+    original image. Every method also accepts the result of `make_batch` in place of images.
 
-    Any number of threads may call `predict`, `trace` and `get_loss` of one model.
+    Any number of threads may call `predict`, `trace` and `get_loss` of one model at the same time.
+
+    Parameters
+    ----------
+    config : FasterRCNNConfig
+        The settings.
     """
 
     def __init__(self, config: FasterRCNNConfig) -> None:
@@ -106,8 +144,8 @@ class FasterRCNN(Module):
         per_cell = set(self.anchor_generator.num_anchors_per_location())
         if len(per_cell) > 1:
             raise ValueError(
-                "every level needs the same number of anchors per cell, because one RPN head serves all levels; "
-                f"anchor_sizes and aspect_ratios give {sorted(per_cell)}"
+                "anchor_sizes and aspect_ratios must give every level the same number of anchors per cell, because one "
+                f"RPN head serves all levels; got {sorted(per_cell)}"
             )
         self.rpn = rpn.RPN(config.feat_channels, per_cell.pop())
         self.roi_heads = roi_heads.RoIHeads(
@@ -119,28 +157,44 @@ class FasterRCNN(Module):
         )
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype in which this model computes: float32, or what `astype` made of it."""
+    def dtype(self) -> np.dtype[Any]:  # numpydoc ignore=RT01
+        """The dtype in which this model computes: float32, or the dtype last passed to `astype`."""
         return self.roi_heads.box_predictor.cls_score.weight.dtype
 
     # ------------------------------------------------------------------ the pass, in three steps
 
     def features(self, batch: Batch) -> Pyramid:
-        """Return the backbone's levels, (N, C, H_l, W_l) each; a single map is a pyramid of one."""
+        """Return the feature maps of the backbone, finest first; a single map becomes a pyramid of one level.
+
+        Parameters
+        ----------
+        batch : Batch
+            N images, as from `make_batch`.
+
+        Returns
+        -------
+        Pyramid
+            One (N, C, H_l, W_l) tensor per level.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the backbone returns something else than the config promises.
+        """
         batch = self.make_batch(batch)
         features = self.backbone(Tensor(batch.images))
         is_list = isinstance(features, (list, tuple))
         if self.config.use_fpn != is_list:
-            wanted = "a list of feature maps (use_fpn=True)" if self.config.use_fpn else "one map (use_fpn=False)"
-            raise ValueError(f"the backbone must give {wanted}, not {type(features).__name__}")
+            required = "a list of feature maps (use_fpn=True)" if self.config.use_fpn else "one map (use_fpn=False)"
+            raise ValueError(f"the backbone must return {required}, got {type(features).__name__}")
         levels = features if isinstance(features, Pyramid) else Pyramid(features if is_list else [features])
         for index, level in enumerate(levels):
             if not isinstance(level, Tensor):
-                raise TypeError(f"level {index} of the backbone must be a Tensor, not {type(level).__name__}")
+                raise TypeError(f"level {index} of the backbone must be a Tensor, got {type(level).__name__}")
             if level.ndim != 4 or level.shape[:2] != (len(batch.images), self.config.feat_channels):
                 raise ValueError(
-                    f"level {index} of the backbone has the shape {level.shape}; "
-                    f"({len(batch.images)}, feat_channels={self.config.feat_channels}, H, W) is wanted"
+                    f"level {index} of the backbone must have the shape ({len(batch.images)}, "
+                    f"feat_channels={self.config.feat_channels}, H, W), got {level.shape}"
                 )
         return levels
 
@@ -152,16 +206,23 @@ class FasterRCNN(Module):
         post_nms_top_n: int | None = None,
         watch: Watch = ignore,
     ) -> FirstStage:
-        """Return everything from the backbone to the proposals.
+        """Run the first stage: from the batch to the proposals.
 
         Parameters
         ----------
         batch : Batch
-            As from `make_batch`.
-        pre_nms_top_n, post_nms_top_n : int, optional
-            How many anchors per level and proposals per image are kept; the config's counts for testing without them.
+            N images, as from `make_batch`.
+        pre_nms_top_n : int, optional
+            Anchors kept per level before NMS; by default the config's number for testing.
+        post_nms_top_n : int, optional
+            Proposals kept per image after NMS; by default the config's number for testing.
         watch : callable
-            An observer, called after each stage.
+            An observer, called as `watch(stage, **arrays)` after each stage.
+
+        Returns
+        -------
+        FirstStage
+            Features, anchors, logits, deltas and proposals.
         """
         c, batch = self.config, self.make_batch(batch)
         features = self.features(batch)
@@ -170,8 +231,9 @@ class FasterRCNN(Module):
         watch("anchors", anchors=anchors)
         objectness, deltas = self.rpn(features)
         watch("RPN head", objectness=_arrays(objectness), deltas=_arrays(deltas))
-        # .data: here the gradient stops. The second stage takes the proposals as given; it could otherwise lower its
-        # loss by moving them, and the choice among them has no gradient anyway (section 3.2 of the paper).
+        # `propose` decodes the deltas: it moves the best anchors by them, then clips, filters and suppresses the boxes.
+        # .data stops the gradient here. The second stage treats proposals as constants (section 3.2 of the paper):
+        # otherwise it could lower its loss by moving them, and the selection among them has no gradient.
         proposals = [
             rpn.propose(
                 [level.data[image] for level in objectness],
@@ -197,19 +259,36 @@ class FasterRCNN(Module):
         *,
         watch: Watch = ignore,
     ) -> SecondStage:
-        """Return everything from the RoIs to the class logits and deltas.
+        """Run the second stage: from the RoIs to the class logits and deltas.
 
-        rois (R, 4) in pixels of the batch, roi_images (R,) the index of the image of each; watch as in `first_stage`.
+        Parameters
+        ----------
+        batch : Batch
+            N images, as from `make_batch`.
+        features : Pyramid
+            Their feature maps, as from `first_stage`.
+        rois : (R, 4) array
+            Boxes in pixels of the batch.
+        roi_images : (R,) int array
+            The index of each RoI's image.
+        watch : callable
+            An observer, as in `first_stage`.
+
+        Returns
+        -------
+        SecondStage
+            Pooled features, logits and deltas.
         """
         c, batch = self.config, self.make_batch(batch)
         rois, roi_images = _check_rois(rois, roi_images, len(batch.images), self.dtype)
-        levels_read = len(features) - getattr(features, "num_extra", 0)
-        readable = features[:levels_read]
-        scales = roi.level_scales([level.shape[2] for level in readable], batch.images.shape[2])
+        # The last `num_extra` levels (FPN's max-pooled one) are for the RPN only; RoIs are pooled from the others.
+        roi_features = features[: len(features) - getattr(features, "num_extra", 0)]
+        # Heights suffice: RoIAlign takes one scale per level for both axes, as in torchvision.
+        scales = roi.level_scales([level.shape[2] for level in roi_features], batch.images.shape[2])
         canonical = {"canonical_size": c.canonical_size, "canonical_level": c.canonical_level}
         levels = roi.roi_levels(rois, scales, **canonical)  # (R,)
         pooled = roi_heads.pool(
-            readable,
+            roi_features,
             rois,
             roi_images,
             levels,
@@ -231,7 +310,26 @@ class FasterRCNN(Module):
         nms_thresh: float | None = None,
         top_k: int | None = None,
     ) -> list[Detections]:
-        """Return the detections of each image in pixels of the batch; arguments as in `predict`."""
+        """Return the detections of each image, in pixels of the batch.
+
+        Parameters
+        ----------
+        batch : Batch
+            N images, as from `make_batch`.
+        second : SecondStage
+            The results of the second stage.
+        score_thresh : float, optional
+            As in `predict`.
+        nms_thresh : float, optional
+            As in `predict`.
+        top_k : int, optional
+            As in `predict`.
+
+        Returns
+        -------
+        list of dicts
+            Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}, by descending score.
+        """
         score_thresh, nms_thresh, top_k = self._thresholds(score_thresh, nms_thresh, top_k)
         found = []
         for image, size in enumerate(batch.image_sizes):
@@ -251,15 +349,36 @@ class FasterRCNN(Module):
         return found
 
     # ------------------------------------------------------------------ views of the pass
+    #
+    # Every view runs inside `network_pass()`. It lets only one pool of threads work, the kernels' or BLAS's, because
+    # two would compete for the processors. At the end of the pass it returns unused memory to the system.
 
     def forward(self, images: Any, rois: Any = None, roi_images: Any = None) -> tuple[Tensor, Tensor]:
-        """Return (class_logits (R, L), box_deltas (R, L, 4)) of RoIs, with gradients where they are recorded.
+        """Return the class logits and box deltas of RoIs, with gradients unless they are switched off.
 
-        rois: (R, 4) in pixels of the batch, and roi_images: (R,) index of the image of each; without them the RPN's
-        proposals. Raises ValueError for RoIs of an image that does not exist.
+        Parameters
+        ----------
+        images : batch or list of images
+            N images.
+        rois : (R, 4) array_like, optional
+            Boxes in pixels of the batch; by default the proposals of the RPN.
+        roi_images : (R,) array_like of int, optional
+            The index of each RoI's image; required with `rois`.
+
+        Returns
+        -------
+        class_logits : (R, L) tensor
+            Logits; column 0 is the background.
+        box_deltas : (R, L, 4) tensor
+            Deltas of each class.
+
+        Raises
+        ------
+        ValueError
+            If only one of `rois` and `roi_images` is given, or a RoI's image does not exist.
         """
         if (rois is None) != (roi_images is None):
-            raise ValueError("rois and roi_images, the index of the image of each RoI, go together")
+            raise ValueError("pass both rois and roi_images (the index of each RoI's image), or neither")
         batch = self.make_batch(images)
         with network_pass():
             if rois is None:
@@ -276,10 +395,23 @@ class FasterRCNN(Module):
         nms_thresh: float | None = None,
         top_k: int | None = None,
     ) -> list[Detections]:
-        """Return the objects on each image: a list of {"boxes" (D, 4), "scores" (D,), "labels" (D,)}, best first.
+        """Return the objects on each image, by descending score.
 
-        A score exceeds `score_thresh`; boxes of one class do not overlap by more than `nms_thresh`; an image has at
-        most `top_k`. None means the config's box_score_thresh, box_nms_thresh and box_detections_per_img.
+        Parameters
+        ----------
+        images : batch or list of images
+            N images; an empty list returns [].
+        score_thresh : float, optional
+            A detection's score must be greater than this; by default the config's `box_score_thresh`.
+        nms_thresh : float, optional
+            The largest IoU of two detections of the same class; by default the config's `box_nms_thresh`.
+        top_k : int, optional
+            The largest number of detections per image; by default the config's `box_detections_per_img`.
+
+        Returns
+        -------
+        list of dicts
+            Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes in pixels of the image that was passed.
         """
         thresholds = self._thresholds(score_thresh, nms_thresh, top_k)
         if _is_empty(images):
@@ -292,9 +424,21 @@ class FasterRCNN(Module):
         return _in_original_pixels(found, batch)
 
     def trace(self, images: Any, targets: Any = None, rng: np.random.Generator | None = None) -> Trace:
-        """Return every intermediate array of one `predict`; with targets also how anchors and RoIs would be sampled.
+        """Return every intermediate array of one `predict`; with targets, also the sampled anchors and RoIs.
 
-        targets as in `get_loss`; rng draws the samples.
+        Parameters
+        ----------
+        images : batch or list of images
+            N images.
+        targets : list of dicts, optional
+            As in `get_loss`.
+        rng : numpy.random.Generator, optional
+            Draws the samples.
+
+        Returns
+        -------
+        Trace
+            All arrays, in the order of computation.
         """
         batch = self.make_batch(images)
         objects = None if targets is None else self._check_targets(targets, batch)
@@ -338,24 +482,29 @@ class FasterRCNN(Module):
     def get_loss(
         self, images: Any, targets: Any, rng: np.random.Generator | None = None, watch: Watch = ignore
     ) -> dict[str, Tensor]:
-        """Return the losses, scalars: rpn_cls_loss, rpn_reg_loss, roi_cls_loss, roi_reg_loss, total_loss (their sum).
+        """Return the losses of a batch.
 
         Parameters
         ----------
-        images
-            A batch, or a list of images.
+        images : batch or list of images
+            N images.
         targets : list of dicts
-            Per image {"boxes": (G, 4), "labels": (G,)}; boxes in the pixels of the images that were passed, labels in
-            1 .. num_classes - 1. G = 0 is an ordinary image.
+            Per image {"boxes": (G, 4), "labels": (G,)}: boxes in pixels of the image that was passed, labels in
+            1 .. num_classes - 1. Images without objects (G = 0) are allowed.
         rng : numpy.random.Generator, optional
-            Draws the samples and all dropout.
+            Draws the samples and the dropout.
         watch : callable
-            An observer, called after each stage.
+            An observer, called as `watch(stage, **arrays)` after each stage.
+
+        Returns
+        -------
+        dict of scalar tensors
+            rpn_cls_loss, rpn_reg_loss, roi_cls_loss, roi_reg_loss, and their sum total_loss.
 
         Raises
         ------
-        ValueError
-            Naming the image and the box, for a target that cannot be right.
+        TypeError, ValueError
+            If a target is invalid; the message names the image and the box.
         """
         rng = generator(rng)
         batch = self.make_batch(images)
@@ -380,37 +529,53 @@ class FasterRCNN(Module):
         return losses
 
     def strides(self) -> list[Size]:
-        """Return (rows, columns) of every level: the number of pixels between two positions of its feature map.
+        """Return the stride of every level: pixels of the batch between neighbouring positions of its feature map.
 
-        Measured on an empty image, and checked on another: a level of stride s has ceil(side / s) positions along a
-        side. Raises ValueError for a backbone whose maps have other numbers of them, as without padding.
+        Strides are measured on an empty image and checked on another: a level of stride s must have ceil(side / s)
+        positions along a side.
+
+        Returns
+        -------
+        list of (rows, columns)
+            One pair per level.
+
+        Raises
+        ------
+        ValueError
+            If the feature maps have other sizes, for example because convolutions do not pad their input.
         """
         probe, check = STRIDE_PROBES
         strides = [measure_stride(probe, size) for size in self._feature_sizes(probe)]
         for level, (stride, found) in enumerate(zip(strides, self._feature_sizes(check), strict=True)):
-            wanted = tuple(-(-side // step) for side, step in zip(check, stride, strict=True))
-            if found != wanted:
+            expected = tuple(-(-side // step) for side, step in zip(check, stride, strict=True))
+            if found != expected:
                 raise ValueError(
-                    f"level {level} of the backbone has the stride {stride} on an image of {probe}, but {found} "
-                    f"positions on one of {check}, where such a stride makes {wanted}; do its convolutions pad their "
-                    "input?"
+                    f"level {level} of the backbone has the stride {stride} for an image of {probe}; for an image of "
+                    f"{check} its feature map must therefore be {expected}, got {found}; do its "
+                    "convolutions pad their input?"
                 )
         return strides
 
     def make_batch(self, images: Any, scales: Sequence[float] | None = None) -> Batch:
-        """Return the images as a padded batch, as `predict`, `trace` and `get_loss` do first; a batch is itself.
+        """Return the images as a padded batch; `predict`, `trace` and `get_loss` do this first.
 
         Parameters
         ----------
-        images
-            A batch (N, 3, H, W) that is normalised already, or a list of images, which are resized and normalised.
+        images : batch or list of images
+            A normalised float array (N, 3, H, W), or a list of images, which are resized and normalised. A `Batch` is
+            returned unchanged.
         scales : sequence of floats, optional
-            Per image of a list, a factor of its size after resizing. Boxes stay in the pixels of the images.
+            With a list: a factor per image by which its resized size is multiplied. Boxes stay in pixels of the images.
+
+        Returns
+        -------
+        Batch
+            The batch; both sides are multiples of 32.
 
         Raises
         ------
         TypeError, ValueError
-            For anything else, with what to do instead.
+            If `images` is something else; the message says what to do.
         """
         if isinstance(images, Batch):
             return images
@@ -420,24 +585,24 @@ class FasterRCNN(Module):
             return transform.pad_batch(_check_batch(images).astype(self.dtype, copy=False))
         if not isinstance(images, (list, tuple)):
             raise TypeError(
-                f"images must be a batch (N, 3, H, W) or a list of images, not {type(images).__name__}; "
-                "a single image goes into a list: [image]"
+                f"images must be a batch (N, 3, H, W) or a list of images, got {type(images).__name__}; "
+                "pass a single image as [image]"
             )
         if not images:
-            raise ValueError("there is no image")
+            raise ValueError("images must hold at least one image, got none")
         c = self.config
         return transform.make_batch(images, c.min_size, c.max_size, c.image_mean, c.image_std, self.dtype, scales)
 
     # ------------------------------------------------------------------ parts of the steps
 
     def _anchors(self, batch: Batch, features: Sequence[Tensor]) -> list[np.ndarray]:
-        """Return the anchors of each level (A_l, 4), in pixels of the padded batch."""
+        """Return the anchors of each level (A_l, 4), in pixels of the batch."""
         size, feature_sizes = batch.images.shape[2:], _sizes_of(features)
         self._check_stride(size, feature_sizes)
         return [level.astype(self.dtype, copy=False) for level in self.anchor_generator(size, feature_sizes)]
 
     def _check_stride(self, size: Size, feature_sizes: list[Size]) -> None:
-        """Raise ValueError where the config states a stride that the feature maps do not have."""
+        """Raise ValueError if the config's `anchor_stride` differs from the strides of the feature maps."""
         stated = self.config.anchor_stride
         if stated is None:
             return
@@ -445,14 +610,14 @@ class FasterRCNN(Module):
         measured = [measure_stride(size, feature_size) for feature_size in feature_sizes]
         if len(strides) != len(measured) or any(pair != (s, s) for pair, s in zip(measured, strides, strict=True)):
             raise ValueError(
-                f"anchor_stride={stated}, but the feature maps have the strides (rows, columns) "
-                f"{measured} on a batch of {size[0]} x {size[1]}; anchor_stride=None measures them"
+                f"anchor_stride must match the feature maps, which have the strides (rows, columns) {measured} for a "
+                f"batch of {size[0]} x {size[1]}, got {stated}; use anchor_stride=None to measure them"
             )
 
     def _thresholds(
         self, score_thresh: float | None, nms_thresh: float | None, top_k: int | None
     ) -> tuple[float, float, int]:
-        """Return the checked thresholds of score and overlap and the largest number; the config's where None."""
+        """Return the checked score threshold, IoU threshold and largest number; None means the config's."""
         c = self.config
         score_thresh = c.box_score_thresh if score_thresh is None else score_thresh
         nms_thresh = c.box_nms_thresh if nms_thresh is None else nms_thresh
@@ -476,7 +641,7 @@ class FasterRCNN(Module):
     def _find_targets(
         self, objects: list[dict[str, np.ndarray]], first: FirstStage, rng: np.random.Generator
     ) -> tuple[list[rpn.AnchorTargets], list[roi_heads.RoITargets]]:
-        """Return per image the targets of the anchors, and of a sample of the proposals."""
+        """Return per image the targets of the anchors and of a sample of the proposals."""
         c, anchors = self.config, np.concatenate(first.anchors)  # (A, 4)
         anchor_targets = [
             rpn.find_targets(
@@ -509,7 +674,7 @@ class FasterRCNN(Module):
     def _trace_targets(
         self, objects: list[dict[str, np.ndarray]], first: FirstStage, rng: np.random.Generator
     ) -> dict[str, Any]:
-        """Return the fields that a trace has with targets."""
+        """Return the fields of a trace that depend on targets."""
         anchor_targets, roi_targets = self._find_targets(objects, first, rng)
         return {
             "gt_boxes": [target["boxes"] for target in objects],
@@ -523,13 +688,17 @@ class FasterRCNN(Module):
     # ------------------------------------------------------------------ probes of the backbone
 
     def _feature_sizes(self, image_size: Size) -> list[Size]:
-        """Return (height, width) of every level's feature map of an empty image."""
+        """Return the (height, width) of every level's feature map for an empty image."""
         with nn.evaluation(), nn.no_grad(), network_pass():
             levels = self.features(transform.pad_batch(np.zeros((1, 3, *image_size), self.dtype)))
         return _sizes_of(levels)
 
     def _sizes_by_level(self) -> Any:
-        """Return the config's anchor sizes, one per level of a pyramid where there are as many as levels."""
+        """Return the config's anchor sizes; a flat sequence with one size per level becomes nested.
+
+        The backbone is called directly to count its levels. `_feature_sizes` cannot be used yet: it needs `dtype`,
+        which is that of the heads, and these are made after the anchors.
+        """
         sizes = self.config.anchor_sizes
         if not self.config.use_fpn or isinstance(sizes[0], tuple):
             return sizes
@@ -551,7 +720,20 @@ class _Clock:
 
 
 def join(boxes_list: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return all boxes (R, 4), and the index of the image of each (R,), from the boxes of each image."""
+    """Return the boxes of all images as one array.
+
+    Parameters
+    ----------
+    boxes_list : list of (R_i, 4) arrays
+        The boxes of each image.
+
+    Returns
+    -------
+    boxes : (R, 4) array
+        All boxes, image by image.
+    box_images : (R,) int array
+        The index of each box's image.
+    """
     counts = [len(boxes) for boxes in boxes_list]
     return np.concatenate(boxes_list), np.repeat(np.arange(len(counts)), counts)
 
@@ -560,34 +742,36 @@ def _check_batch(images: np.ndarray) -> np.ndarray:
     """Return a batch (N, 3, H, W) of floats, or raise an error that says what to do."""
     if images.ndim == 3 and 3 in (images.shape[0], images.shape[2]):
         raise ValueError(
-            f"images must be a batch (N, 3, H, W) or a list of images; an array of shape {images.shape} "
-            "looks like a single image, which goes into a list: [image]"
+            f"images must be a batch (N, 3, H, W) or a list of images, got an array of shape {images.shape}; "
+            "pass a single image as [image]"
         )
     if images.ndim == 4 and images.shape[1] != 3 and images.shape[3] == 3:
         raise ValueError(
-            f"images of shape {images.shape} have their channels last; images (H, W, 3) go into a list: list(images)"
+            f"images must be a batch (N, 3, H, W) or a list of images, got an array of shape {images.shape}; "
+            "pass images (H, W, 3) as a list: list(images)"
         )
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-        raise ValueError(f"a batch must have the shape (N, 3, H, W), not {images.shape}")
+        raise ValueError(f"a batch must have the shape (N, 3, H, W), got {images.shape}")
     if images.dtype.kind != "f":
-        raise TypeError(f"a batch must be float and normalised, not {images.dtype}; images (H, W, 3) go into a list")
+        raise TypeError(f"a batch must be float and normalised, got {images.dtype}; pass images (H, W, 3) in a list")
     return images
 
 
 def _check_rois(rois: Any, roi_images: Any, num_images: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return RoIs (R, 4) of `dtype` and the images that they lie on (R,), or raise an error that names the RoI."""
+    """Return RoIs (R, 4) of `dtype` and their images (R,), or raise an error that names the RoI."""
     boxes = check_boxes(rois, "rois").astype(dtype, copy=False)
-    owners = as_index_array(roi_images, "roi_images", len(boxes))
-    absent = np.flatnonzero((owners < 0) | (owners >= num_images))
+    indices = as_index_array(roi_images, "roi_images", len(boxes))
+    absent = np.flatnonzero((indices < 0) | (indices >= num_images))
     if len(absent):
         raise ValueError(
-            f"roi_images[{absent[0]}] is {owners[absent[0]]}, but there are {num_images} images (0 .. {num_images - 1})"
+            f"roi_images[{absent[0]}] must be in 0 .. {num_images - 1}, the indices of {num_images} images, "
+            f"got {indices[absent[0]]}"
         )
-    return boxes, owners
+    return boxes, indices
 
 
 def _arrays(levels: Sequence[Tensor]) -> list[np.ndarray]:
-    """Return the values of tensors."""
+    """Return the arrays of tensors."""
     return [level.data for level in levels]
 
 
@@ -603,7 +787,7 @@ def _is_empty(images: Any) -> bool:
 
 
 def _in_original_pixels(detections: list[Detections], batch: Batch) -> list[Detections]:
-    """Return the detections with their boxes in the pixels of the images that were passed."""
+    """Return the detections with boxes in pixels of the images that were passed."""
     return [
         {**found, "boxes": transform.scale_boxes(found["boxes"], size, original)}
         for found, size, original in zip(detections, batch.image_sizes, batch.original_sizes, strict=True)

@@ -1,4 +1,4 @@
-"""Non-maximum suppression: of boxes that overlap too much, only the one with the best score is kept."""
+"""Non-maximum suppression (NMS): of boxes that overlap too much, keep only the one with the highest score."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,12 +12,34 @@ REAL = (np.float32, np.float64)
 
 @replaceable(lambda boxes, scores, **_: indices(None, 0, len(boxes) - 1, distinct=True, scores=np.asarray(scores)))
 def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> np.ndarray:
-    """Return the indices of the boxes (N, 4) that are kept, by descending score, (K,) int64.
+    """Return the indices of the boxes that non-maximum suppression keeps, by descending score.
 
-    From the best score down, each kept box removes those after it whose IoU with it is *greater than* `iou_threshold`.
-    Ties keep the first; a score that is NaN comes last.
+    The boxes are visited by descending score. Each kept box removes all later boxes whose IoU with it is *greater than*
+    `iou_threshold`. Ties keep the first; NaN scores come last.
 
-    Raises ValueError unless 0 <= iou_threshold <= 1 and there is a score (N,) for each box.
+    Parameters
+    ----------
+    boxes : (N, 4) array_like
+        Boxes in pixels.
+    scores : (N,) array_like
+        A score for each box.
+    iou_threshold : float
+        In [0, 1].
+
+    Returns
+    -------
+    (K,) int64 array
+        Indices of the kept boxes.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong or `iou_threshold` is outside [0, 1].
+
+    Examples
+    --------
+    >>> nms([[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]], [0.8, 0.9, 0.7], 0.5)
+    array([1, 2])
     """
     checked = check_boxes(boxes)
     return _nms(checked, check_scores(scores, len(checked)), _check_threshold(iou_threshold))
@@ -25,13 +47,31 @@ def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> np.ndarray
 
 @replaceable(lambda boxes, scores, **_: indices(None, 0, len(boxes) - 1, distinct=True, scores=np.asarray(scores)))
 def batched_nms(boxes: ArrayLike, scores: ArrayLike, groups: ArrayLike, iou_threshold: float) -> np.ndarray:
-    """Return the indices of the boxes (N, 4) that `nms` keeps within each group, by descending score, (K,) int64.
+    """Return the indices of the boxes that `nms` keeps within each group, by descending score over all groups.
 
-    `groups` (N,) holds any integers, such as class labels or pyramid levels. Boxes of different groups never remove
-    each other. Each group is suppressed on its own; the usual trick, one suppression after moving the groups apart,
-    rounds the coordinates.
+    Boxes of different groups never remove each other. Each group is suppressed separately. The usual shortcut, one
+    suppression after moving the groups apart, is not used because it rounds the coordinates.
 
-    Raises as `nms`.
+    Parameters
+    ----------
+    boxes : (N, 4) array_like
+        Boxes in pixels.
+    scores : (N,) array_like
+        A score for each box.
+    groups : (N,) array_like of int
+        The group of each box, for example its class label or pyramid level.
+    iou_threshold : float
+        In [0, 1].
+
+    Returns
+    -------
+    (K,) int64 array
+        Indices of the kept boxes.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong or `iou_threshold` is outside [0, 1].
     """
     checked = check_boxes(boxes)
     count = len(checked)
@@ -41,16 +81,27 @@ def batched_nms(boxes: ArrayLike, scores: ArrayLike, groups: ArrayLike, iou_thre
 
 @compiled("nms.descending_order")
 def descending_order(scores: np.ndarray) -> np.ndarray:
-    """Return the indices (N,) of the scores from highest to lowest; ties keep the first, NaN comes last."""
+    """Return the indices that sort the scores in descending order; ties keep the first, NaN comes last.
+
+    Parameters
+    ----------
+    scores : (N,) array
+        Scores of any float dtype.
+
+    Returns
+    -------
+    (N,) int64 array
+        Indices.
+    """
     return np.argsort(-scores, kind="stable")
 
 
 @compiled("nms.nms", REAL, uses=("iou", "area"))
 def _nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """Return the kept indices as the definition of `nms` puts it.
+    """Return the kept indices, step by step as in the definition of `nms`.
 
-    The IoU is compared as a double: NumPy would otherwise round the threshold to float32, and 0.3 is then not below
-    an IoU of float32(0.3).
+    The IoU is compared in float64. In float32 NumPy would round the threshold too, and an IoU of float32(0.3) would
+    then not be greater than 0.3.
     """
     kept = []
     remaining = descending_order(scores)
@@ -64,7 +115,7 @@ def _nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndar
 
 @compiled("nms.batched_nms", REAL, uses=("nms", "iou", "area"))
 def _batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """Return what `nms` keeps of each group, sorted by score."""
+    """Return the indices that `nms` keeps in each group, sorted by score."""
     kept = [np.zeros(0, np.int64)]
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)  # (M,)
@@ -76,5 +127,5 @@ def _batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_
 def _check_threshold(iou_threshold: float) -> float:
     threshold = float(iou_threshold)
     if not 0 <= threshold <= 1:
-        raise ValueError(f"iou_threshold must lie in 0 .. 1, got {iou_threshold}")
+        raise ValueError(f"iou_threshold must be between 0 and 1, got {iou_threshold}")
     return threshold

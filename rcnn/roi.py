@@ -1,8 +1,8 @@
-"""Regions of interest: a fixed grid of features for boxes of any size, by RoIAlign or RoIPool, and the gradients.
+"""Regions of interest (RoIs): a fixed grid of features for boxes of any size, by RoIAlign or RoIPool, with gradients.
 
-`features` have the shape (N, C, H, W) and lie in memory channels last, ideally; any other layout is copied first.
-`rois` (R, 4) are boxes in pixels of the batch, `roi_images` (R,) the index of the image that each lies on, and
-`spatial_scale` is feature pixels per image pixel. Results have the features' dtype and lie channels last, too.
+`features` have the shape (N, C, H, W). Channels last in memory is fastest; any other layout is copied first. `rois`,
+of shape (R, 4), are boxes in pixels of the batch; `roi_images` (R,) is the index of each RoI's image; `spatial_scale`
+is feature pixels per pixel of the batch. Results have the dtype of the features and lie in memory channels last too.
 
 RoIAlign: He et al., "Mask R-CNN", 2017, section 3. RoIPool: Girshick, "Fast R-CNN", 2015, section 2.1. Levels: Lin et
 al., "Feature Pyramid Networks for Object Detection", 2017, section 4.2.
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from rcnn._ext.dispatch import Result, compiled, floats, replaceable
 from rcnn._validate import as_float_array, as_index_array, check_boxes, check_finite, check_pair
 
-FARTHEST = 2**20  # feature pixels; a RoI beyond that is a mistake, and its adaptive samples would be too many to count
+FARTHEST = 2**20  # feature pixels; a larger coordinate is a mistake, and would need too many adaptive samples
 REAL = (np.float32, np.float64)
 
 
@@ -39,13 +39,47 @@ def roi_align(
     sampling_ratio: int = 2,
     aligned: bool = False,
 ) -> np.ndarray:
-    """Return the average of bilinear samples in each bin of each RoI, (R, C, ph, pw) with (ph, pw) = `output_size`.
+    """Return the average of bilinear samples in each bin of each RoI.
 
-    Each bin has `sampling_ratio` x `sampling_ratio` samples, or with 0 about one for each feature pixel. A sample more
-    than one pixel outside the features counts as 0. With `aligned`, coordinates shift by half a feature pixel so that a
-    pixel's value sits at its centre; without, a RoI is at least one feature pixel wide and high.
+    A sample more than one pixel outside the feature map counts as 0.
 
-    Raises ValueError for a RoI that is not finite, or whose image does not exist.
+    Parameters
+    ----------
+    features : (N, C, H, W) array_like
+        Feature maps.
+    rois : (R, 4) array_like
+        Boxes in pixels of the batch.
+    roi_images : (R,) array_like of int
+        The index of each RoI's image.
+    output_size : (height, width)
+        The number of bins.
+    spatial_scale : float
+        Feature pixels per pixel of the batch.
+    sampling_ratio : int
+        Samples per bin along each axis; 0 takes about one per feature pixel.
+    aligned : bool
+        Whether coordinates are shifted by half a feature pixel, so that a pixel's value lies at its centre. Otherwise a
+        RoI is at least one feature pixel wide and high.
+
+    Returns
+    -------
+    (R, C, height, width) array
+        The pooled features.
+
+    Raises
+    ------
+    ValueError
+        If a RoI is not finite or its image does not exist.
+
+    References
+    ----------
+    He et al., "Mask R-CNN", 2017, section 3.
+
+    Examples
+    --------
+    >>> columns = np.arange(8.0) * np.ones((1, 1, 8, 1))  # each pixel holds the index of its column
+    >>> roi_align(columns, [[1, 1, 5, 5]], [0], output_size=(1, 2))
+    array([[[[2., 4.]]]])
     """
     maps = _channels_last(features, "features")  # (N, H, W, C)
     boxes, images = _check_rois(rois, roi_images, maps.shape, maps.dtype, spatial_scale)
@@ -65,10 +99,29 @@ def roi_align_backward(
     sampling_ratio: int = 2,
     aligned: bool = False,
 ) -> np.ndarray:
-    """Return the gradient of `roi_align` with respect to its features, (N, C, H, W) = `features_shape`.
+    """Return the gradient of `roi_align` with respect to its features; its bits do not depend on the number of threads.
 
-    `grad` (R, C, ph, pw) is the gradient with respect to the result of `roi_align` for the same arguments. The bits do
-    not depend on the number of threads.
+    Parameters
+    ----------
+    grad : (R, C, ph, pw) array_like
+        The gradient with respect to the result of `roi_align` for the same arguments.
+    rois : (R, 4) array_like
+        Boxes in pixels of the batch.
+    roi_images : (R,) array_like of int
+        The index of each RoI's image.
+    features_shape : (N, C, H, W)
+        The shape of the features.
+    spatial_scale : float
+        As in `roi_align`.
+    sampling_ratio : int
+        As in `roi_align`.
+    aligned : bool
+        As in `roi_align`.
+
+    Returns
+    -------
+    (N, C, H, W) array
+        The gradient.
     """
     upstream = _channels_last(grad, "grad")  # (R, ph, pw, C)
     shape = _check_shape(features_shape)  # (N, H, W, C)
@@ -89,31 +142,45 @@ def multiscale_roi_align(
     sampling_ratio: int = 2,
     aligned: bool = False,
 ) -> np.ndarray:
-    """Return `roi_align` of each RoI on the pyramid level that it belongs to, (R, C, ph, pw).
+    """Return `roi_align` of each RoI on the pyramid level that it belongs to.
 
     Parameters
     ----------
-    features : sequence of arrays, (N, C, H_l, W_l) each
-    rois, roi_images, output_size, sampling_ratio, aligned
-        As in `roi_align`.
-    levels : (R,) integers
-        Index in `features` of each RoI's level, as from `roi_levels`.
+    features : sequence of (N, C, H_l, W_l) array_like
+        The levels of the pyramid.
+    rois : (R, 4) array_like
+        Boxes in pixels of the batch.
+    roi_images : (R,) array_like of int
+        The index of each RoI's image.
+    levels : (R,) array_like of int
+        The index in `features` of each RoI's level, as from `roi_levels`.
+    output_size : (height, width)
+        The number of bins.
     spatial_scales : sequence of floats
-        Feature pixels per image pixel, level by level, as from `level_scales`.
+        Feature pixels per pixel of the batch for each level, as from `level_scales`.
+    sampling_ratio : int
+        As in `roi_align`.
+    aligned : bool
+        As in `roi_align`.
+
+    Returns
+    -------
+    (R, C, height, width) array
+        The pooled features.
 
     Raises
     ------
     ValueError
-        As `roi_align`, and for a level that does not exist, or levels of different dtypes or numbers of channels.
+        As `roi_align`; also if a level does not exist, or if dtypes or numbers of channels differ between levels.
     """
     maps = [_channels_last(level, f"features[{index}]") for index, level in enumerate(features)]
     _check_alike(maps)
-    boxes, images, owners = _check_multiscale(
+    boxes, images, level_index = _check_multiscale(
         rois, roi_images, levels, [level.shape for level in maps], spatial_scales, maps[0].dtype
     )
     size = check_pair(output_size, "output_size")
     _check_sampling(sampling_ratio)
-    out = _multiscale_roi_align(maps, boxes, images, owners, size, list(spatial_scales), sampling_ratio, aligned)
+    out = _multiscale_roi_align(maps, boxes, images, level_index, size, list(spatial_scales), sampling_ratio, aligned)
     return out.transpose(0, 3, 1, 2)  # (R, C, ph, pw)
 
 
@@ -127,26 +194,47 @@ def multiscale_roi_align_backward(
     sampling_ratio: int = 2,
     aligned: bool = False,
 ) -> list[np.ndarray | None]:
-    """Return the gradient of `multiscale_roi_align` for each level, (N, C, H_l, W_l); None where no RoI belongs to it.
+    """Return the gradient of `multiscale_roi_align` with respect to each level.
 
-    `grad` (R, C, ph, pw) is the gradient with respect to its result, `features_shapes` are the shapes of its features,
-    and the other arguments are its own.
+    Parameters
+    ----------
+    grad : (R, C, ph, pw) array_like
+        The gradient with respect to the result of `multiscale_roi_align` for the same arguments.
+    rois : (R, 4) array_like
+        Boxes in pixels of the batch.
+    roi_images : (R,) array_like of int
+        The index of each RoI's image.
+    levels : (R,) array_like of int
+        The index of each RoI's level.
+    features_shapes : sequence of (N, C, H_l, W_l)
+        The shape of each level.
+    spatial_scales : sequence of floats
+        Feature pixels per pixel of the batch for each level.
+    sampling_ratio : int
+        As in `roi_align`.
+    aligned : bool
+        As in `roi_align`.
+
+    Returns
+    -------
+    list of (N, C, H_l, W_l) arrays or None
+        The gradient of each level; None for a level without RoIs.
     """
     upstream = _channels_last(grad, "grad")  # (R, ph, pw, C)
     shapes = [_check_shape(shape) for shape in features_shapes]  # (N, H_l, W_l, C) each
-    boxes, images, owners = _check_multiscale(rois, roi_images, levels, shapes, spatial_scales, upstream.dtype)
+    boxes, images, level_index = _check_multiscale(rois, roi_images, levels, shapes, spatial_scales, upstream.dtype)
     for shape in shapes:
         _check_grad(upstream, len(boxes), shape)
     _check_sampling(sampling_ratio)
     gradients = _multiscale_roi_align_backward(
-        upstream, boxes, images, owners, shapes, list(spatial_scales), sampling_ratio, aligned
+        upstream, boxes, images, level_index, shapes, list(spatial_scales), sampling_ratio, aligned
     )
     return [None if level is None else level.transpose(0, 3, 1, 2) for level in gradients]  # (N, C, H_l, W_l)
 
 
-# The reference. Bilinear interpolation is separable, and so is an average over a grid of samples: the result for a RoI
-# is Y @ F @ X.T for every channel F (H, W), where row i of Y (ph, H) says how much each feature row counts in the i-th
-# row of bins, and X (pw, W) the same for columns. The gradient follows from the product: Y.T @ G @ X.
+# The reference. Bilinear interpolation is separable, and so is the average over a grid of samples. The result for a RoI
+# is Y @ F @ X.T for every channel F (H, W): row i of Y (ph, H) holds the weights of the feature rows in the i-th row of
+# bins, and X (pw, W) holds those of the columns. The gradient is therefore Y.T @ G @ X.
 
 
 @compiled("roi.align", REAL)
@@ -178,7 +266,7 @@ def _roi_align_backward(
     sampling_ratio: int,
     aligned: bool,
 ) -> np.ndarray:
-    """Return the gradient for the features, of their `shape` (N, H, W, C)."""
+    """Return the gradient with respect to the features of `shape` (N, H, W, C)."""
     out = np.zeros(shape, grad.dtype)
     averages = _averages(rois, grad.shape[1:3], shape[1:3], scale, sampling_ratio, aligned)
     for r, (rows, columns, y, x) in enumerate(averages):
@@ -198,7 +286,7 @@ def _multiscale_roi_align(
     sampling_ratio: int,
     aligned: bool,
 ) -> np.ndarray:
-    """Return each RoI pooled from its own level, (R, ph, pw, C), level by level."""
+    """Return the pooled features of each RoI from its own level, (R, ph, pw, C)."""
     out = np.zeros((len(rois), *size, maps[0].shape[3]), maps[0].dtype)
     for level, (features, scale) in enumerate(zip(maps, scales, strict=True)):
         members = np.flatnonzero(levels == level)  # (M,)
@@ -220,7 +308,7 @@ def _multiscale_roi_align_backward(
     sampling_ratio: int,
     aligned: bool,
 ) -> list[np.ndarray | None]:
-    """Return the gradient for the features of each level, (N, H_l, W_l, C), or None for a level without RoIs."""
+    """Return the gradient of each level, (N, H_l, W_l, C), or None for a level without RoIs."""
     gradients: list[np.ndarray | None] = []
     for level, ((n, height, width, channels), scale) in enumerate(zip(shapes, scales, strict=True)):
         members = np.flatnonzero(levels == level)  # (M,)
@@ -241,7 +329,7 @@ def _averages(
     sampling_ratio: int,
     aligned: bool,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield for each RoI the feature rows (h,) and columns (w,) that it reads, the matrices Y (ph, h), X (pw, w)."""
+    """Yield for each RoI the feature rows (h,) and columns (w,) that it reads, and matrices Y (ph, h), X (pw, w)."""
     (ph, pw), (height, width) = output_size, feature_size
     for x1, y1, x2, y2 in rois:
         rows, y = _average(y1, y2, ph, height, scale, sampling_ratio, aligned)
@@ -258,29 +346,29 @@ def _average(
     sampling_ratio: int,
     aligned: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of `pixels` along an axis the interval low .. high reads, (k,), and their weights, (bins, k).
+    """Return the indices (k,) of the feature pixels that the interval low .. high reads, and their weights (bins, k).
 
-    All arithmetic is in the dtype of `low` and `high`: the answer to be matched was computed in float32.
+    All arithmetic is in the dtype of `low` and `high`, because torchvision computes in float32.
     """
     real = type(low)
     shift = real(0.5 if aligned else 0)
     start, stop = low * real(scale) - shift, high * real(scale) - shift
     side = stop - start if aligned else max(stop - start, real(1))
     step = side / real(bins)  # the side of a bin
-    samples = sampling_ratio or max(math.ceil(step), 0)  # per bin; none if the RoI is upside down
+    samples = sampling_ratio or max(math.ceil(step), 0)  # per bin; 0 if high < low
     weights = np.zeros((bins, pixels), real)
     if samples:
         bin_start = start + np.arange(bins, dtype=real)[:, None] * step  # (bins, 1)
         position = bin_start + (np.arange(samples, dtype=real) + real(0.5)) * step / real(samples)  # (bins, s)
-        share = ((position >= -1) & (position <= pixels)) / real(samples)  # (bins, samples); 0 for one too far outside
-        position = np.clip(position, 0, pixels - 1)  # within a pixel of the border: the border's value
+        share = ((position >= -1) & (position <= pixels)) / real(samples)  # (bins, samples); 0 if too far outside
+        position = np.clip(position, 0, pixels - 1)  # up to one pixel outside: the value at the border
         before = np.floor(position).astype(np.int64)  # (bins, samples)
         after = np.minimum(before + 1, pixels - 1)
         bin_index = np.arange(bins)[:, None]  # (bins, 1)
         np.add.at(weights, (bin_index, before), share * (1 - (position - before.astype(real))))
         np.add.at(weights, (bin_index, after), share * (position - before.astype(real)))
-    read = np.flatnonzero(weights.any(axis=0))  # (k,)
-    return read, weights[:, read]
+    used = np.flatnonzero(weights.any(axis=0))  # (k,)
+    return used, weights[:, used]
 
 
 # ---------------------------------------------------------------- RoIPool
@@ -294,12 +382,43 @@ def roi_pool(
     output_size: tuple[int, int],
     spatial_scale: float = 1.0,
 ) -> np.ndarray:
-    """Return the largest value of each bin of each RoI, (R, C, ph, pw) with (ph, pw) = `output_size`.
+    """Return the maximum of each bin of each RoI; a bin without pixels is 0.
 
-    A RoI's corners round to whole feature pixels, halves away from zero, and both corner pixels belong to it. A bin
-    without pixels has 0.
+    The corners of a RoI are rounded to whole feature pixels, halves away from zero. Both corner pixels belong to the
+    RoI.
 
-    Raises as `roi_align`.
+    Parameters
+    ----------
+    features : (N, C, H, W) array_like
+        Feature maps.
+    rois : (R, 4) array_like
+        Boxes in pixels of the batch.
+    roi_images : (R,) array_like of int
+        The index of each RoI's image.
+    output_size : (height, width)
+        The number of bins.
+    spatial_scale : float
+        Feature pixels per pixel of the batch.
+
+    Returns
+    -------
+    (R, C, height, width) array
+        The pooled features.
+
+    Raises
+    ------
+    ValueError
+        As `roi_align`.
+
+    References
+    ----------
+    Girshick, "Fast R-CNN", 2015, section 2.1.
+
+    Examples
+    --------
+    >>> columns = np.arange(8.0) * np.ones((1, 1, 8, 1))  # each pixel holds the index of its column
+    >>> roi_pool(columns, [[1, 1, 4, 4]], [0], output_size=(1, 2))
+    array([[[[2., 4.]]]])
     """
     maps = _channels_last(features, "features")  # (N, H, W, C)
     boxes, images = _check_rois(rois, roi_images, maps.shape, maps.dtype, spatial_scale)
@@ -315,11 +434,27 @@ def roi_pool_backward(
     roi_images: ArrayLike,
     spatial_scale: float = 1.0,
 ) -> np.ndarray:
-    """Return the gradient of `roi_pool` with respect to its features, (N, C, H, W).
+    """Return the gradient of `roi_pool` with respect to its features; its bits do not depend on the number of threads.
 
-    `grad` (R, C, ph, pw) is the gradient with respect to the result of `roi_pool` for the same `features`, `rois` and
-    scale; it goes to the pixel that was the maximum, to the first of several. The bits do not depend on the number of
-    threads.
+    The gradient of a bin goes to the pixel that was the maximum; ties keep the first.
+
+    Parameters
+    ----------
+    grad : (R, C, ph, pw) array_like
+        The gradient with respect to the result of `roi_pool` for the same arguments.
+    features : (N, C, H, W) array_like
+        Feature maps.
+    rois : (R, 4) array_like
+        Boxes in pixels of the batch.
+    roi_images : (R,) array_like of int
+        The index of each RoI's image.
+    spatial_scale : float
+        Feature pixels per pixel of the batch.
+
+    Returns
+    -------
+    (N, C, H, W) array
+        The gradient.
     """
     maps = _channels_last(features, "features")  # (N, H, W, C)
     upstream = _channels_last(grad, "grad").astype(maps.dtype, copy=False)  # (R, ph, pw, C)
@@ -333,9 +468,9 @@ def roi_pool_backward(
 def _pool_bounds(
     rois: np.ndarray, output_size: tuple[int, ...], feature_size: tuple[int, ...], spatial_scale: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the pixels of each bin: rows top .. bottom (R, ph), columns left .. right (R, pw); the ends are exclusive.
+    """Return the pixels of each bin: rows top .. bottom (R, ph) and columns left .. right (R, pw), the ends exclusive.
 
-    Neighbouring bins may share a pixel, and a bin outside the features is empty.
+    Neighbouring bins can share a pixel. A bin outside the feature map is empty.
     """
     corners = _round_away(rois * rois.dtype.type(spatial_scale))  # (R, 4)
     top, bottom = _bin_bounds(corners[:, 1], corners[:, 3], output_size[0], feature_size[0])
@@ -344,7 +479,7 @@ def _pool_bounds(
 
 
 def _bin_bounds(first: np.ndarray, last: np.ndarray, bins: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the bins of pixels first .. last (R,), both included, begin and end along an axis, (R, bins)."""
+    """Return the start and stop of each bin along an axis, (R, bins), for RoIs of pixels first .. last, inclusive."""
     step = (np.maximum(last - first + 1, 1) / first.dtype.type(bins))[:, None]  # (R, 1)
     index = np.arange(bins).astype(first.dtype)  # (bins,)
     start = np.clip(np.floor(index * step) + first[:, None], 0, pixels)  # (R, bins)
@@ -353,7 +488,7 @@ def _bin_bounds(first: np.ndarray, last: np.ndarray, bins: int, pixels: int) -> 
 
 
 def _round_away(values: np.ndarray) -> np.ndarray:
-    """Round to the nearest whole number, halves away from zero as C's round(); NumPy's own goes to even."""
+    """Round to the nearest integer, halves away from zero as C's round() does; NumPy rounds halves to even."""
     whole = np.trunc(values)
     return whole + np.where(np.abs(values - whole) >= 0.5, np.sign(values), 0).astype(values.dtype)
 
@@ -363,7 +498,7 @@ Bounds = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 @compiled("roi.pool", REAL)
 def _roi_pool(maps: np.ndarray, images: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
-    """Return the maxima (R, ph, pw, C) and their pixels: row * W + column, -1 for a bin without pixels."""
+    """Return the maxima (R, ph, pw, C) and their pixels: row * W + column, or -1 for a bin without pixels."""
     top, bottom, left, right = bounds
     width = maps.shape[2]
     shape = (*top.shape, left.shape[1], maps.shape[3])  # (R, ph, pw, C)
@@ -380,7 +515,7 @@ def _roi_pool(maps: np.ndarray, images: np.ndarray, bounds: Bounds) -> tuple[np.
 
 @compiled("roi.pool_backward", REAL)
 def _roi_pool_backward(grad: np.ndarray, images: np.ndarray, winners: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient for the features, of their `shape` (N, H, W, C)."""
+    """Return the gradient with respect to the features of `shape` (N, H, W, C)."""
     out = np.zeros(shape, grad.dtype)
     r, _, _, channel = np.nonzero(winners >= 0)
     chosen = winners[winners >= 0]
@@ -393,10 +528,28 @@ def _roi_pool_backward(grad: np.ndarray, images: np.ndarray, winners: np.ndarray
 
 
 def level_scales(feature_heights: Sequence[int], padded_height: int) -> list[float]:
-    """Return for each level the factor that turns a coordinate of the batch into one of the level.
+    """Return for each level the factor from coordinates of the batch to coordinates of the level.
 
-    It is the power of two nearest to feature height / padded height where that explains the height to within a row,
-    else the ratio itself.
+    The factor is the power of two nearest to feature height / padded height, if that predicts the feature height to
+    within one row; otherwise it is the ratio itself. As in torchvision, one factor serves both axes, and only the
+    heights are used.
+
+    Parameters
+    ----------
+    feature_heights : sequence of int
+        The height of each level.
+    padded_height : int
+        The height of the batch, in pixels.
+
+    Returns
+    -------
+    list of float
+        Feature pixels per pixel of the batch.
+
+    Examples
+    --------
+    >>> level_scales([200, 100, 13], 800)
+    [0.25, 0.125, 0.015625]
     """
     scales = []
     for height in feature_heights:
@@ -409,9 +562,23 @@ def level_scales(feature_heights: Sequence[int], padded_height: int) -> list[flo
 def roi_levels(
     rois: ArrayLike, spatial_scales: Sequence[float], *, canonical_size: float = 224, canonical_level: int = 4
 ) -> np.ndarray:
-    """Return the index in `spatial_scales` of the level that each RoI (R, 4) is pooled from, (R,) int64.
+    """Return the index of the level that each RoI is pooled from: large RoIs belong to coarse levels.
 
-    Large RoIs belong to coarse levels; see `assign_levels`.
+    Parameters
+    ----------
+    rois : (R, 4) array_like
+        Boxes in pixels of the batch.
+    spatial_scales : sequence of floats
+        Feature pixels per pixel of the batch for each level, finest first.
+    canonical_size : float
+        As in `assign_levels`.
+    canonical_level : int
+        As in `assign_levels`.
+
+    Returns
+    -------
+    (R,) int64 array
+        Indices into `spatial_scales`.
     """
     finest, coarsest = (round(-math.log2(scale)) for scale in (spatial_scales[0], spatial_scales[-1]))
     levels = assign_levels(rois, finest, coarsest, canonical_size, canonical_level)
@@ -421,19 +588,44 @@ def roi_levels(
 def assign_levels(
     rois: ArrayLike, min_level: int, max_level: int, canonical_size: float = 224, canonical_level: int = 4
 ) -> np.ndarray:
-    """Return the pyramid level that each RoI (R, 4) is pooled from, (R,) int64 in `min_level` .. `max_level`.
+    """Return the pyramid level k that each RoI is pooled from; level k has stride 2^k.
 
-    `floor(canonical_level + log2(sqrt(area) / canonical_size) + 1e-6)`, clipped: a RoI of the canonical size belongs to
-    the canonical level, one half as large to the level below. Lin et al., "Feature Pyramid Networks", 2017, equation 1.
+    The level is `floor(canonical_level + log2(sqrt(area) / canonical_size) + 1e-6)`, clipped to `min_level` ..
+    `max_level`. A RoI of the canonical size belongs to the canonical level, a RoI half as large to the level below.
+
+    Parameters
+    ----------
+    rois : (R, 4) array_like
+        Boxes in pixels of the batch.
+    min_level, max_level : int
+        The finest and the coarsest level.
+    canonical_size : float
+        The side of a square RoI, in pixels, that belongs to `canonical_level`.
+    canonical_level : int
+        The level of that RoI.
+
+    Returns
+    -------
+    (R,) int64 array
+        Levels in `min_level` .. `max_level`.
+
+    References
+    ----------
+    Lin et al., "Feature Pyramid Networks for Object Detection", 2017, equation 1.
+
+    Examples
+    --------
+    >>> assign_levels([[0, 0, 224, 224], [0, 0, 112, 112]], min_level=2, max_level=5)
+    array([4, 3])
     """
     boxes = check_boxes(rois, "rois")
     if min_level > max_level:
-        raise ValueError(f"min_level must not be above max_level, got {min_level} and {max_level}")
+        raise ValueError(f"min_level must be at most max_level, got {min_level} and {max_level}")
     if not canonical_size > 0:
         raise ValueError(f"canonical_size must be positive, got {canonical_size}")
     check_finite(boxes, "rois")
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])  # (R,)
-    with np.errstate(divide="ignore"):  # an empty RoI has level -inf, clipped to the lowest
+    with np.errstate(divide="ignore"):  # an empty RoI has level -inf, which is clipped to min_level
         exact = canonical_level + np.log2(np.sqrt(np.maximum(areas, 0)) / boxes.dtype.type(canonical_size))
     return np.clip(np.floor(exact + boxes.dtype.type(1e-6)), min_level, max_level).astype(np.int64)
 
@@ -442,7 +634,7 @@ def assign_levels(
 
 
 def _channels_last(values: ArrayLike, name: str) -> np.ndarray:
-    """Return (N, C, H, W) values as a C-contiguous (N, H, W, C) array, uncopied where they lie so already."""
+    """Return (N, C, H, W) values as a C-contiguous (N, H, W, C) array; no copy if they lie channels last."""
     array = values if isinstance(values, np.ndarray) else np.asarray(values)
     if array.ndim != 4:
         raise ValueError(f"{name} must have four dimensions, got shape {array.shape}")
@@ -452,7 +644,7 @@ def _channels_last(values: ArrayLike, name: str) -> np.ndarray:
 def _check_rois(
     rois: ArrayLike, roi_images: ArrayLike, shape: tuple[int, ...], dtype: np.dtype, spatial_scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return RoIs (R, 4) in `dtype` and their images (R,), checked against features of `shape` (N, H, W, C)."""
+    """Return RoIs (R, 4) in `dtype` and their images (R,), validated against features of `shape` (N, H, W, C)."""
     boxes = check_boxes(rois, "rois").astype(dtype, copy=False)
     images = as_index_array(roi_images, "roi_images", len(boxes))
     if not (math.isfinite(spatial_scale) and spatial_scale > 0):
@@ -462,13 +654,15 @@ def _check_rois(
     if far.any():
         row = int(np.argmax(far))
         raise ValueError(
-            f"rois[{row}] is {boxes[row].tolist()}; at spatial_scale {spatial_scale} a coordinate may not exceed "
-            f"{FARTHEST / spatial_scale:g}"
+            f"rois[{row}] is {boxes[row].tolist()}; at spatial_scale {spatial_scale} coordinates must be "
+            f"at most {FARTHEST / spatial_scale:g}"
         )
     absent = (images < 0) | (images >= shape[0])  # (R,)
     if absent.any():
         row = int(np.argmax(absent))
-        raise ValueError(f"roi_images[{row}] is {images[row]}, but there are {shape[0]} images (0 .. {shape[0] - 1})")
+        raise ValueError(
+            f"roi_images[{row}] must be in 0 .. {shape[0] - 1}, the indices of {shape[0]} images, got {images[row]}"
+        )
     if len(boxes) and 0 in shape[1:3]:
         raise ValueError(f"features must have at least one pixel, got {shape[1]} x {shape[2]}")
     return boxes, images
@@ -488,16 +682,16 @@ def _check_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check_grad(grad: np.ndarray, count: int, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless `grad` (R, ph, pw, C) has a row per RoI and the channels of features of this `shape`."""
+    """Raise ValueError unless `grad` (R, ph, pw, C) has one row per RoI and the channels of the features."""
     if len(grad) != count or grad.shape[3] != shape[3]:
         raise ValueError(
-            f"grad must have shape ({count}, {shape[3]}, height, width), a row for each RoI, "
+            f"grad must have shape ({count}, {shape[3]}, height, width), one row per RoI, "
             f"got {grad.transpose(0, 3, 1, 2).shape}"
         )
 
 
 def _check_alike(maps: Sequence[np.ndarray]) -> None:
-    """Raise ValueError unless there is a level, and all have as many images and channels and one dtype."""
+    """Raise ValueError unless there is a level and all levels agree in images, channels and dtype."""
     if not maps:
         raise ValueError("features must be a sequence of at least one map (N, C, H, W)")
     for index, level in enumerate(maps):
@@ -516,19 +710,20 @@ def _check_multiscale(
     scales: Sequence[float],
     dtype: np.dtype,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return RoIs (R, 4), their images (R,) and their levels (R,), checked for features of `shapes` (N, H, W, C)."""
+    """Return RoIs (R, 4), their images (R,) and levels (R,), checked for features of `shapes` (N, H, W, C)."""
     if not shapes or len(scales) != len(shapes):
-        raise ValueError(f"spatial_scales must be {len(shapes)}, one for each level, got {len(scales)}")
+        raise ValueError(f"spatial_scales must have {len(shapes)} numbers, one per level, got {len(scales)}")
     if len({shape[0] for shape in shapes}) > 1:
         raise ValueError(f"every level must have as many images, got {[shape[0] for shape in shapes]}")
     boxes, images = _check_rois(rois, roi_images, shapes[0], dtype, min(scales))
-    owners = as_index_array(levels, "levels", len(boxes))
-    absent = np.flatnonzero((owners < 0) | (owners >= len(shapes)))
+    level_index = as_index_array(levels, "levels", len(boxes))
+    absent = np.flatnonzero((level_index < 0) | (level_index >= len(shapes)))
     if len(absent):
         raise ValueError(
-            f"levels[{absent[0]}] is {owners[absent[0]]}, but there are {len(shapes)} levels (0 .. {len(shapes) - 1})"
+            f"levels[{absent[0]}] must be in 0 .. {len(shapes) - 1}, the indices of {len(shapes)} levels, "
+            f"got {level_index[absent[0]]}"
         )
     for level, (shape, scale) in enumerate(zip(shapes, scales, strict=True)):
-        members = owners == level
+        members = level_index == level
         _check_rois(boxes[members], images[members], shape, dtype, scale)
-    return boxes, images, owners
+    return boxes, images, level_index

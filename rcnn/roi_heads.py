@@ -1,8 +1,8 @@
-"""The second stage: what is in each proposal, and where exactly are its edges?
+"""The second stage: classify each proposal and refine its box.
 
 Girshick, "Fast R-CNN", 2015, section 2; Ren et al., "Faster R-CNN", 2015. Features are pooled from each region of
-interest (RoI), two fully connected layers look at them, and two more give the class and, for each class, the deltas
-from the RoI to the object.
+interest (RoI). Two fully connected layers follow; two more predict the class and, for each class, the deltas from the
+RoI to the object. L, the number of classes, counts the background (class 0).
 """
 
 from __future__ import annotations
@@ -43,39 +43,58 @@ def pool(
     sampling_ratio: int = 2,
     aligned: bool = False,
 ) -> Tensor:
-    """Return the features under each RoI, (R, C, *output_size), by RoIAlign on the level that the RoI belongs to.
+    """Return the features of each RoI, pooled by RoIAlign from the level that the RoI belongs to.
 
     The gradient flows to the features, not to the RoIs.
 
     Parameters
     ----------
-    features : sequence of tensors
-        Per level (N, C, H_l, W_l).
-    rois, roi_images : (R, 4), (R,)
-        Boxes in pixels of the batch, and the index of the image that each lies on.
-    levels : (R,)
-        Index in `features` of each RoI's level, as from `rcnn.roi.roi_levels`.
+    features : sequence of (N, C, H_l, W_l) tensors
+        The levels of the pyramid.
+    rois : (R, 4) array
+        Boxes in pixels of the batch.
+    roi_images : (R,) int array
+        The index of each RoI's image.
+    levels : (R,) int array
+        The index in `features` of each RoI's level, as from `rcnn.roi.roi_levels`.
     scales : sequence of floats
-        Per level the feature pixels per pixel of the batch, as from `rcnn.roi.level_scales`.
+        Feature pixels per pixel of the batch for each level, as from `rcnn.roi.level_scales`.
     output_size : (height, width)
-        The bins of a RoI.
-    sampling_ratio, aligned
+        The number of bins.
+    sampling_ratio : int
         As in `rcnn.roi.roi_align`.
+    aligned : bool
+        As in `rcnn.roi.roi_align`.
+
+    Returns
+    -------
+    (R, C, height, width) tensor
+        The pooled features.
     """
     for index, level in enumerate(features):
         check_tensor(f"pool (features[{index}])", level)
-    where = (rois, roi_images, levels)
+    regions = (rois, roi_images, levels)
     maps, options = [level.data for level in features], (scales, sampling_ratio, aligned)
-    pooled = roi.multiscale_roi_align(maps, *where, output_size, *options)  # (R, C, *output_size)
+    pooled = roi.multiscale_roi_align(maps, *regions, output_size, *options)  # (R, C, *output_size)
     shapes = [level.shape for level in features]
-    return record(pooled, features, lambda g: tuple(roi.multiscale_roi_align_backward(g, *where, shapes, *options)))
+    return record(pooled, features, lambda g: tuple(roi.multiscale_roi_align_backward(g, *regions, shapes, *options)))
 
 
 # ---------------------------------------------------------------------- the head
 
 
 class TwoMLPHead(Module):
-    """Two fully connected layers: pooled features (R, C, ph, pw) to (R, hidden_dim)."""
+    """Two fully connected layers: pooled features (R, C, ph, pw) to (R, hidden_dim).
+
+    Parameters
+    ----------
+    in_features : int
+        C * ph * pw.
+    hidden_dim : int
+        The width of both layers.
+    dropout : float
+        The probability that an element of either layer is dropped in training.
+    """
 
     def __init__(self, in_features: int, hidden_dim: int, dropout: float) -> None:
         self.fc6 = Linear(in_features, hidden_dim)
@@ -89,7 +108,15 @@ class TwoMLPHead(Module):
 
 
 class FastRCNNPredictor(Module):
-    """The last two layers: class logits (R, L), and for each class its deltas (R, L, 4)."""
+    """The last two layers: (R, in_features) to class logits (R, L) and box deltas (R, L, 4), one box per class.
+
+    Parameters
+    ----------
+    in_features : int
+        The width of the layer before.
+    num_classes : int
+        L, the background included.
+    """
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         self.cls_score = Linear(in_features, num_classes)
@@ -101,7 +128,21 @@ class FastRCNNPredictor(Module):
 
 
 class RoIHeads(Module):
-    """The learned part of the second stage: pooled features to class logits and box deltas."""
+    """The layers of the second stage: pooled features to class logits and box deltas.
+
+    Parameters
+    ----------
+    in_channels : int
+        The channels of the feature maps.
+    num_classes : int
+        L, the background included.
+    pool_size : (height, width)
+        The size of the pooled features.
+    hidden_dim : int
+        The width of the two hidden layers.
+    dropout : float
+        The probability that an element of either hidden layer is dropped in training.
+    """
 
     def __init__(
         self,
@@ -127,16 +168,16 @@ class RoIHeads(Module):
 
 @dataclass(frozen=True)
 class RoITargets:
-    """The RoIs of one image that the second stage learns from, and their targets.
+    """The sampled RoIs of one image and their targets.
 
     Attributes
     ----------
-    rois : (R, 4)
-        Proposals and ground truth.
-    labels : (R,) int64
-        Their classes, 0 for background.
-    deltas : (R, 4)
-        From each RoI to its object, weighted; zeros for background.
+    rois : (R, 4) array
+        Proposals and ground-truth boxes, in pixels.
+    labels : (R,) int64 array
+        Their classes; 0 is background.
+    deltas : (R, 4) array
+        The weighted deltas from each RoI to its object; zeros for background.
     """
 
     rois: np.ndarray
@@ -156,26 +197,34 @@ def find_targets(
     weights: Sequence[float] = DELTA_WEIGHTS,
     rng: np.random.Generator | None = None,
 ) -> RoITargets:
-    """Return a sample of the RoIs of one image with their targets.
+    """Return a sample of the RoIs of one image, and their targets.
 
-    The ground truth joins the proposals: while the RPN still proposes badly, the second stage has something to learn.
+    The ground-truth boxes are added to the proposals, so that there are positive RoIs even while the RPN still proposes
+    badly.
 
     Parameters
     ----------
-    proposals : (P, 4)
+    proposals : (P, 4) array
         In pixels.
-    gt_boxes, gt_labels : (G, 4), (G,)
-        The objects, in pixels, and their classes, 1 and above.
+    gt_boxes : (G, 4) array
+        The objects, in pixels.
+    gt_labels : (G,) int array
+        Their classes, 1 and above.
     fg_iou_thresh, bg_iou_thresh : float
-        A RoI is positive at or above the first, background below the second.
+        A RoI is positive at or above the first IoU, background below the second.
     batch_size : int
-        The largest number of RoIs that are sampled.
+        The largest number of RoIs to sample.
     positive_fraction : float
-        The largest fraction of them that may be positive.
+        The largest fraction of positive RoIs in the sample.
     weights : four floats
         The factors of dx, dy, dw, dh.
     rng : numpy.random.Generator, optional
-        Draws the sample; the library's own without it.
+        The source of randomness; by default the library's own.
+
+    Returns
+    -------
+    RoITargets
+        RoIs, labels and deltas.
     """
     proposals = check_boxes(proposals, "proposals")
     gt_boxes = check_boxes(gt_boxes, "gt_boxes")
@@ -196,16 +245,34 @@ def find_targets(
 
 
 def loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoITargets]) -> tuple[Tensor, Tensor]:
-    """Return the two losses of the second stage, scalars: of the class and of the deltas (Fast R-CNN, equation 1).
+    """Return the two losses of the second stage: of the class and of the deltas.
 
-    class_logits (R, L) and box_deltas (R, L, 4) over the RoIs of all images in order. Cross-entropy is averaged; smooth
-    L1 of the true class's deltas is summed over the objects and divided by the number of RoIs.
+    Cross-entropy is averaged over the RoIs. Smooth L1 (beta = 1/9) of the true class's deltas is summed over the RoIs
+    with an object and divided by the number of RoIs.
+
+    Parameters
+    ----------
+    class_logits : (R, L) tensor
+        The logits of the RoIs of all images, in order.
+    box_deltas : (R, L, 4) tensor
+        The deltas of each class.
+    targets : sequence of RoITargets
+        One per image.
+
+    Returns
+    -------
+    cls_loss, reg_loss : scalar tensors
+        Both are 0 if nothing was sampled.
+
+    References
+    ----------
+    Girshick, "Fast R-CNN", 2015, equation 1.
     """
     labels = np.concatenate([t.labels for t in targets])  # (R,)
-    wanted = np.concatenate([t.deltas for t in targets])  # (R, 4)
+    target_deltas = np.concatenate([t.deltas for t in targets])  # (R, 4)
     positive = np.flatnonzero(labels > 0)
     cls_loss = F.cross_entropy(class_logits, labels)
-    reg_loss = F.smooth_l1_loss(box_deltas[positive, labels[positive]], wanted[positive], SMOOTH_L1_BETA)
+    reg_loss = F.smooth_l1_loss(box_deltas[positive, labels[positive]], target_deltas[positive], SMOOTH_L1_BETA)
     return cls_loss, reg_loss * (1 / max(len(labels), 1))
 
 
@@ -223,27 +290,34 @@ def detect(
     top_k: int = 100,
     weights: Sequence[float] = DELTA_WEIGHTS,
 ) -> dict[str, np.ndarray]:
-    """Return the detections of one image, by descending score: {"boxes" (D, 4), "scores" (D,), "labels" (D,)}.
+    """Return the detections of one image, by descending score.
 
-    Each RoI may become one box of every class. Boxes are clipped to the image; those with a low score or a side below
-    1e-2 pixels are dropped; suppression runs within each class; the best of all classes remain.
+    Each RoI can become one box of every class. Boxes are clipped to the image. Boxes with a low score or a side below
+    1e-2 pixels are dropped. NMS runs within each class. The best boxes of all classes remain.
 
     Parameters
     ----------
-    class_logits, box_deltas : (R, L), (R, L, 4)
-        The head's results; class 0 is the background.
-    rois : (R, 4)
-        In pixels.
+    class_logits : (R, L) array
+        Logits; class 0 is the background.
+    box_deltas : (R, L, 4) array
+        Deltas of each class.
+    rois : (R, 4) array
+        Boxes in pixels.
     image_size : (height, width)
-        In pixels.
+        The size to which boxes are clipped, in pixels.
     score_thresh : float
-        A detection's score must exceed it.
+        A detection's score must be greater than this.
     nms_thresh : float
-        The IoU above which a box is suppressed by a better one of its class.
+        A box is suppressed if its IoU with a box of higher score of its class is above this.
     top_k : int
         The largest number of detections.
     weights : four floats
-        The factors of dx, dy, dw, dh that the deltas were learned with.
+        The factors of dx, dy, dw, dh that the deltas were encoded with.
+
+    Returns
+    -------
+    dict
+        {"boxes": (D, 4), "scores": (D,), "labels": (D,) int64}.
     """
     integer(1).check("top_k", top_k)
     boxes = check_boxes(rois, "rois")

@@ -1,8 +1,8 @@
-"""The region proposal network: where on the image might something be?
+"""The region proposal network (RPN), which proposes boxes that may contain an object.
 
-Ren et al., "Faster R-CNN", 2015, section 3.1. A small convolutional head looks at every cell of the feature map and
-says for each of the cell's anchors how likely it holds an object (*objectness*, a logit) and how to move it onto that
-object (*deltas*). `propose` turns this into boxes; the head learns from `find_targets` and `loss`.
+Ren et al., "Faster R-CNN", 2015, section 3.1. A small convolutional head visits every cell of the feature map. For each
+anchor of the cell it predicts how likely the anchor contains an object (*objectness*, a logit) and how to move the
+anchor onto that object (*deltas*). `propose` turns these into boxes; `find_targets` and `loss` train the head.
 """
 
 from __future__ import annotations
@@ -28,10 +28,17 @@ SMOOTH_L1_BETA = 1 / 9
 
 
 class RPNHead(Module):
-    """A 3x3 convolution, then two 1x1 ones, the same for every level.
+    """A 3x3 convolution followed by two 1x1 convolutions, shared by all levels.
 
-    Takes a list of maps (N, C, H_l, W_l); gives the objectness, a list of (N, A_l) logits, and the deltas, a list of
-    (N, A_l, 4), where A_l = H_l * W_l * anchors per cell, in the order of the anchors: row, column, cell anchor.
+    It maps feature maps (N, C, H_l, W_l) to objectness, a list of (N, A_l) logits, and deltas, a list of (N, A_l, 4),
+    where A_l = H_l * W_l * num_anchors. Both are in the order of the anchors: row, column, cell anchor.
+
+    Parameters
+    ----------
+    in_channels : int
+        The channels of the feature maps.
+    num_anchors : int
+        Anchors per cell.
     """
 
     def __init__(self, in_channels: int, num_anchors: int) -> None:
@@ -52,7 +59,15 @@ class RPNHead(Module):
 
 
 class RPN(Module):
-    """The region proposal network. Its `head` is learned; the rest is in this module's functions."""
+    """The region proposal network. Only its `head` has parameters; the rest are functions of this module.
+
+    Parameters
+    ----------
+    in_channels : int
+        The channels of the feature maps.
+    num_anchors : int
+        Anchors per cell.
+    """
 
     def __init__(self, in_channels: int, num_anchors: int) -> None:
         self.head = RPNHead(in_channels, num_anchors)
@@ -64,16 +79,16 @@ class RPN(Module):
 
 @dataclass(frozen=True)
 class Proposals:
-    """The RPN's proposals for one image.
+    """The proposals of the RPN for one image.
 
     Attributes
     ----------
-    boxes, scores : (P, 4), (P,)
-        The proposals, by descending score.
-    candidates, candidate_scores : (K, 4), (K,)
-        The boxes that suppression chose from, level by level.
+    boxes, scores : (P, 4) and (P,) arrays
+        The proposals in pixels and their probabilities, by descending score.
+    candidates, candidate_scores : (K, 4) and (K,) arrays
+        The boxes before NMS and their probabilities, level by level.
     num_after_nms : int
-        How many of them suppression kept, before the best P were taken.
+        The number of candidates that NMS kept; the proposals are the best P of these.
     """
 
     boxes: np.ndarray
@@ -96,24 +111,33 @@ def propose(
 ) -> Proposals:
     """Return the proposals for one image.
 
-    Per level the best anchors are moved by their deltas and clipped to the image; those with a side below 1e-3 pixels
-    or a low score are dropped; suppression runs within each level; the best of all levels remain. Ren et al., "Faster
-    R-CNN", 2015, section 3.1; per level as in Lin et al., "Feature Pyramid Networks", 2017.
+    On each level, the anchors with the highest scores are decoded with their deltas and clipped to the image. Boxes
+    with a side below 1e-3 pixels or a score below `score_thresh` are dropped. NMS runs within each level. The best
+    boxes of all levels remain.
 
     Parameters
     ----------
-    objectness, deltas, anchors : sequences of arrays, level by level
+    objectness, deltas, anchors : sequences of arrays, one per level
         (A_l,) logits, (A_l, 4) deltas and (A_l, 4) boxes in pixels.
     image_size : (height, width)
-        The size that boxes are clipped to, in pixels.
+        The size to which boxes are clipped, in pixels.
     pre_nms_top_n : int
-        The number of anchors of each level that are decoded, the best first.
+        The largest number of anchors per level that are decoded.
     post_nms_top_n : int
         The largest number of proposals.
     nms_thresh : float
-        The IoU above which a box is suppressed by a better one.
+        A box is suppressed if its IoU with a box of higher score is above this.
     score_thresh : float
         The lowest score of a proposal.
+
+    Returns
+    -------
+    Proposals
+        The proposals, and the candidates before NMS.
+
+    References
+    ----------
+    Ren et al., "Faster R-CNN", 2015, section 3.1; per level as in Lin et al., "Feature Pyramid Networks", 2017.
     """
     for name, count in (("pre_nms_top_n", pre_nms_top_n), ("post_nms_top_n", post_nms_top_n)):
         integer(1).check(name, count)
@@ -146,7 +170,20 @@ def _check_level(
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """Return the indices (min(k, A),) of the k largest of `scores` (A,), by descending score; ties keep the first."""
+    """Return the indices of the k largest scores, by descending score; ties keep the first.
+
+    Parameters
+    ----------
+    scores : (A,) array
+        Scores.
+    k : int
+        The largest number of indices.
+
+    Returns
+    -------
+    (min(k, A),) int64 array
+        Indices.
+    """
     if k < len(scores):
         smallest_kept = np.partition(scores, len(scores) - k)[len(scores) - k]
         above, equal = np.flatnonzero(scores > smallest_kept), np.flatnonzero(scores == smallest_kept)
@@ -162,12 +199,12 @@ class AnchorTargets:
 
     Attributes
     ----------
-    matches : (A,) int64
-        Index of each anchor's object, -1 for background, -2 for ignored.
-    positive, negative : int64
+    matches : (A,) int64 array
+        The index of each anchor's object; -1 is background, -2 is ignored.
+    positive, negative : int64 arrays
         Sorted indices of the anchors that were sampled for the loss.
-    deltas : (len(positive), 4)
-        From the positive anchors to their objects.
+    deltas : (len(positive), 4) array
+        The deltas from the positive anchors to their objects.
     """
 
     matches: np.ndarray
@@ -188,23 +225,32 @@ def find_targets(
 ) -> AnchorTargets:
     """Return the targets of the RPN for one image.
 
-    An anchor is positive when it overlaps an object well, or better than all other anchors do; negative when it
-    overlaps none; in between it is ignored. Ren et al., "Faster R-CNN", 2015, section 3.1.2.
+    An anchor is positive if its IoU with an object is high, or the highest of all anchors. It is negative if its IoU
+    with every object is low, and ignored in between.
 
     Parameters
     ----------
-    anchors : (A, 4)
+    anchors : (A, 4) array
         The anchors of all levels, in pixels.
-    gt_boxes : (G, 4)
+    gt_boxes : (G, 4) array
         The objects, in pixels.
     fg_iou_thresh, bg_iou_thresh : float
-        An anchor is positive at or above the first, negative below the second.
+        An anchor is positive at or above the first IoU, negative below the second.
     batch_size : int
-        The largest number of anchors that are sampled.
+        The largest number of anchors to sample.
     positive_fraction : float
-        The largest fraction of them that may be positive.
+        The largest fraction of positive anchors in the sample.
     rng : numpy.random.Generator, optional
-        Draws the sample; the library's own without it.
+        The source of randomness; by default the library's own.
+
+    Returns
+    -------
+    AnchorTargets
+        Matches, samples and deltas.
+
+    References
+    ----------
+    Ren et al., "Faster R-CNN", 2015, section 3.1.2.
     """
     anchors, gt_boxes = in_common_dtype(check_boxes(anchors, "anchors"), check_boxes(gt_boxes, "gt_boxes"))
     matches = match(box_ops.iou(anchors, gt_boxes), fg_iou_thresh, bg_iou_thresh, force_best=True)
@@ -216,13 +262,29 @@ def find_targets(
 def loss(
     objectness: Sequence[Tensor], deltas: Sequence[Tensor], targets: Sequence[AnchorTargets]
 ) -> tuple[Tensor, Tensor]:
-    """Return the two losses of the RPN, scalars: of objectness and of deltas (equation 1 of the paper).
+    """Return the two losses of the RPN: of objectness and of deltas.
 
-    objectness, deltas: per level (N, A_l) and (N, A_l, 4); targets: one per image. Binary cross-entropy is averaged
-    over all sampled anchors of the batch; smooth L1 is summed over the positive ones and divided by the number sampled.
+    Binary cross-entropy is averaged over all sampled anchors of the batch. Smooth L1 (beta = 1/9) is summed over the
+    positive ones and divided by the number of sampled anchors.
+
+    Parameters
+    ----------
+    objectness, deltas : sequences of tensors, one per level
+        (N, A_l) logits and (N, A_l, 4) deltas.
+    targets : sequence of AnchorTargets
+        One per image.
+
+    Returns
+    -------
+    cls_loss, reg_loss : scalar tensors
+        Both are 0 if nothing was sampled.
+
+    References
+    ----------
+    Ren et al., "Faster R-CNN", 2015, equation 1.
     """
     logits = concatenate(objectness, axis=1)  # (N, A)
-    moves = concatenate(deltas, axis=1)  # (N, A, 4)
+    all_deltas = concatenate(deltas, axis=1)  # (N, A, 4)
     positive_images = np.repeat(np.arange(len(targets)), [len(t.positive) for t in targets])
     negative_images = np.repeat(np.arange(len(targets)), [len(t.negative) for t in targets])
     positive = np.concatenate([t.positive for t in targets])
@@ -230,6 +292,6 @@ def loss(
     images, anchors = np.concatenate([positive_images, negative_images]), np.concatenate([positive, negative])
     is_object = np.repeat([1.0, 0.0], [len(positive), len(negative)])
     cls_loss = F.binary_cross_entropy_with_logits(logits[images, anchors], is_object)
-    wanted = np.concatenate([t.deltas for t in targets])
-    reg_loss = F.smooth_l1_loss(moves[positive_images, positive], wanted, SMOOTH_L1_BETA) * (1 / max(len(anchors), 1))
-    return cls_loss, reg_loss
+    target_deltas = np.concatenate([t.deltas for t in targets])
+    reg_loss = F.smooth_l1_loss(all_deltas[positive_images, positive], target_deltas, SMOOTH_L1_BETA)
+    return cls_loss, reg_loss * (1 / max(len(anchors), 1))

@@ -1,4 +1,4 @@
-"""`Trace`: every array between an image and its detections, in the order in which they are computed."""
+"""`Trace`: every array between an image and its detections, in the order of computation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ Detections = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Trace:
-    """Every intermediate array of one pass of a `FasterRCNN`, as `FasterRCNN.trace` gives it.
+    """All intermediate arrays of one forward pass, as returned by `FasterRCNN.trace`.
 
-    N images, levels l of the backbone, A_l anchors on level l, P_i proposals of image i, R RoIs in all, L classes. All
-    boxes are in pixels of the batch, except those in `outputs`. The last six are None without targets.
+    N images, levels l of the backbone, A_l anchors on level l, P_i proposals of image i, R RoIs in all, L classes (the
+    background included). All boxes are in pixels of the batch, except those in `outputs`. The last six fields are None
+    without targets.
     """
 
     images: list[np.ndarray]
@@ -28,47 +29,47 @@ class Trace:
     features: list[np.ndarray]
     """Per level (N, C, H_l, W_l): the feature maps of the backbone."""
     anchors: list[np.ndarray]
-    """Per level (A_l, 4): the boxes that are asked about, by row, column, cell anchor."""
+    """Per level (A_l, 4): the anchors, by row, column, cell anchor."""
     objectness: list[np.ndarray]
-    """Per level (N, A_l): the RPN's logit that an anchor holds an object."""
+    """Per level (N, A_l): the RPN's logit that an anchor contains an object."""
     rpn_deltas: list[np.ndarray]
-    """Per level (N, A_l, 4): how the RPN would move each anchor."""
+    """Per level (N, A_l, 4): the RPN's deltas, which move each anchor towards an object."""
     candidates: list[np.ndarray]
-    """Per image (K_i, 4): the best anchors of each level, moved, clipped and above the cuts; before suppression."""
+    """Per image (K_i, 4): the best anchors per level, decoded, clipped and filtered by size and score; before NMS."""
     candidate_scores: list[np.ndarray]
     """Per image (K_i,): their probabilities."""
     num_after_nms: list[int]
-    """Per image: how many candidates suppression left, before the best were taken."""
+    """Per image: the number of candidates that NMS kept, before the best were chosen."""
     proposals: list[np.ndarray]
-    """Per image (P_i, 4): where something might be, by falling score."""
+    """Per image (P_i, 4): the proposals, by descending score."""
     proposal_scores: list[np.ndarray]
     """Per image (P_i,): their probabilities."""
     rois: np.ndarray
-    """(R, 4): the regions that the second stage looks at, which are the proposals of all images."""
+    """(R, 4): the input boxes of the second stage, which are the proposals of all images."""
     roi_images: np.ndarray
-    """(R,): index of the image that each RoI lies on."""
+    """(R,): index of each RoI's image."""
     roi_levels: np.ndarray
     """(R,): index of the level that each RoI is pooled from."""
     roi_scales: list[float]
-    """Per level that RoIs are pooled from: what a coordinate is multiplied with to be one of the level."""
+    """Per level that RoIs are pooled from: the factor from coordinates of the batch to coordinates of the level."""
     pooled: np.ndarray
-    """(R, C, ph, pw): the features under each RoI."""
+    """(R, C, ph, pw): the features pooled from each RoI."""
     class_logits: np.ndarray
-    """(R, L): what each RoI might be; column 0 is background."""
+    """(R, L): the class logits of each RoI; column 0 is the background."""
     box_deltas: np.ndarray
-    """(R, L, 4): for each class, how the RoI would move onto the object."""
+    """(R, L, 4): for each class, the deltas from the RoI to the object."""
     detections: list[Detections]
-    """Per image {"boxes" (D, 4), "scores" (D,), "labels" (D,)}: what is found, by falling score."""
+    """Per image {"boxes" (D, 4), "scores" (D,), "labels" (D,)}: the detections, by descending score."""
     outputs: list[Detections]
-    """The same in each image's own pixels, as `predict` returns them."""
+    """The detections in pixels of the original images, as `predict` returns them."""
     output_size: Size
     """(ph, pw) of the pooled features."""
     sampling_ratio: int
-    """Of RoIAlign: sample points per bin and axis, 0 for as many as the bin has pixels."""
+    """Of RoIAlign: samples per bin along each axis; 0 takes about one per feature pixel."""
     aligned: bool
-    """Of RoIAlign: whether sample points are moved by half a pixel."""
+    """Of RoIAlign: whether coordinates are shifted by half a feature pixel."""
     times: dict[str, float] = field(default_factory=dict)
-    """Seconds that each stage took."""
+    """Seconds per stage."""
     gt_boxes: list[np.ndarray] | None = None
     """Per image (G_i, 4): the objects."""
     gt_labels: list[np.ndarray] | None = None
@@ -76,14 +77,25 @@ class Trace:
     anchor_matches: list[np.ndarray] | None = None
     """Per image (A,), all levels in order: index of each anchor's object, -1 background, -2 ignored."""
     sampled_anchors: list[tuple[np.ndarray, np.ndarray]] | None = None
-    """Per image the indices (positive, negative) of the anchors that the RPN's loss would look at."""
+    """Per image the indices (positive, negative) of the anchors sampled for the RPN's loss."""
     sampled_rois: list[np.ndarray] | None = None
-    """Per image (S_i, 4): the RoIs that the second stage's loss would look at, ground truth among them."""
+    """Per image (S_i, 4): the RoIs sampled for the second stage's loss, which may include ground-truth boxes."""
     sampled_labels: list[np.ndarray] | None = None
-    """Per image (S_i,): the classes they should be given; 0 is background."""
+    """Per image (S_i,): their target classes; 0 is background."""
 
     def counts(self, index: int = 0) -> dict[str, int]:
-        """The funnel of the image at `index`: how many boxes are left after each step from anchors to detections."""
+        """Return the number of boxes of one image that remain after each step from anchors to detections.
+
+        Parameters
+        ----------
+        index : int
+            The index of the image.
+
+        Returns
+        -------
+        dict
+            Numbers of boxes by step.
+        """
         return {
             "anchors": sum(len(level) for level in self.anchors),
             "above the score cut": len(self.candidates[index]),

@@ -1,4 +1,4 @@
-"""Fixtures that every test file may use."""
+"""Fixtures for all test files."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -14,18 +14,20 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @pytest.fixture(params=["numpy", "cython"])
 def impl(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Runs the test on the NumPy reference and on the kernels; missing kernels fail it, for tests do not skip them."""
+    """Run the test on the NumPy reference and on the kernels; missing kernels fail it, because tests never skip."""
     try:
         setting = rcnn.use_backend(request.param)
     except ImportError as error:
-        pytest.fail(f"this test needs the compiled kernels; RCNN_REQUIRE_EXT=1 pip install -e . builds them ({error})")
+        pytest.fail(
+            f"this test requires the compiled kernels; build them by RCNN_REQUIRE_EXT=1 pip install -e . ({error})"
+        )
     with setting:
         yield request.param
 
 
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], Mapping[str, np.ndarray]]:
-    """`golden(name)` gives the arrays of golden/NAME.npz: torchvision's answers, named CASE/INPUT and CASE/OUTPUT."""
+    """Return golden(name), the arrays of golden/NAME.npz: torchvision's results, named CASE/INPUT and CASE/OUTPUT."""
 
     @functools.cache
     def load(name: str) -> Mapping[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Anchors: torchvision's numbers, and the order, rounding and refusals that they do not show."""
+"""Anchors: torchvision's numbers, the order, the rounding and the error messages."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_offset_of_the_generator_moves_every_anchor_by_half_a_stride():
         np.testing.assert_array_equal(middle - corner, np.tile([columns / 2, rows / 2] * 2, (len(corner), 1)))
 
 
-def test_flat_sizes_stand_on_every_level_and_nested_ones_on_their_own():
+def test_flat_sizes_are_used_at_every_level_and_nested_ones_at_their_own():
     flat, nested = AnchorGenerator((16, 32), (1.0,)), AnchorGenerator(((16, 32), (64,)), (1.0, 2.0))
     assert flat.num_anchors_per_location() == [2]
     assert nested.num_anchors_per_location() == [4, 2]
@@ -62,12 +62,12 @@ def test_flat_sizes_stand_on_every_level_and_nested_ones_on_their_own():
     assert AnchorGenerator((16, 32), ((1.0,), (0.5, 1.0))).num_anchors_per_location() == [2, 4]
 
 
-def test_generator_tells_what_it_was_made_of():
+def test_generator_keeps_its_settings():
     generator = AnchorGenerator(((16, 32), (64,)), (1.0, 2.0), offset=0.5)
     assert (generator.sizes, generator.ratios, generator.offset) == (((16, 32), (64,)), (1.0, 2.0), 0.5)
     assert [len(cell) for cell in generator.cells_of(2)] == [4, 2]
     assert [len(cell) for cell in AnchorGenerator((16,), (1.0, 2.0)).cells_of(3)] == [2, 2, 2]
-    with pytest.raises(ValueError, match="strides must have 2 levels as the anchor sizes do, got 3"):
+    with pytest.raises(ValueError, match="strides must have 2 levels, one for each level of anchor sizes, got 3"):
         generator.cells_of(3, "strides")
 
 
@@ -87,18 +87,18 @@ def test_measured_stride_is_rounded_down_by_axis(image, feature, stride):
             lambda: cell_anchors((2,), (1, 9)),
             "size 2 and ratio 9 is less than a pixel",
         ),  # 2 / 3 wide: halves round to 0
-        (lambda: cell_anchors((), (1,)), "sizes must be a tuple of one or more"),
+        (lambda: cell_anchors((), (1,)), "sizes must be a sequence of one or more"),
         (lambda: cell_anchors((32,), (-1,)), "ratios must be positive"),
         (lambda: cell_anchors((32,), (np.inf,)), "ratios must be positive and finite"),
         (lambda: grid_anchors([[0, 0, 1, 1]], (0, 3), (8, 8)), "feature_size"),
         (lambda: measure_stride((8, 8), (4, 9)), r"feature_size \(4, 9\) exceeds the image's \(8, 8\)"),
         (lambda: AnchorGenerator((32,), (1,), offset=2), "offset must be between 0 and 1, got 2"),
-        (lambda: AnchorGenerator(((32,), (64,)), ((1,),)), "as many levels, got 2 and 1"),
+        (lambda: AnchorGenerator(((32,), (64,)), ((1,),)), "the same number of levels, got 2 and 1"),
         (lambda: AnchorGenerator((), (1,)), "sizes"),
-        (lambda: AnchorGenerator(((32,), (64,)), (1,))((64, 64), [(4, 4)]), "must have 2 levels .* got 1"),
+        (lambda: AnchorGenerator(((32,), (64,)), (1,))((64, 64), [(4, 4)]), "must have 2 levels.* got 1"),
         (lambda: AnchorGenerator(((32,), 64), (1,)), "sizes"),
     ],
 )
-def test_bad_input_is_named(call, message):
+def test_invalid_input_is_reported(call, message):
     with pytest.raises(ValueError, match=message):
         call()

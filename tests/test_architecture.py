@@ -1,4 +1,4 @@
-"""What the shape of the code promises, read from the syntax trees of rcnn/."""
+"""The architecture of the package, checked on the syntax trees of rcnn/."""
 
 import ast
 import dataclasses
@@ -30,7 +30,7 @@ LAYERS = (
     {"cli"},
 )
 LEVELS = {part: level for level, layer in enumerate(LAYERS) for part in layer}
-# Neighbours that one may import all the same.
+# Exceptions: modules that may import a neighbour.
 NEIGHBOURS = {"backbones": {"fpn"}, "model": {"config", "trace"}}
 # Modules below which everything lies: the public names, and the program.
 TOP = {"__init__", "__main__"}
@@ -49,7 +49,7 @@ RESERVED = {
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Dotted names that the file imports, relative ones resolved: "rcnn.nn.tensor", "numpy"."""
+    """Yield the dotted names that the file imports, relative ones resolved: "rcnn.nn.tensor", "numpy"."""
     package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -61,7 +61,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def part(name: str) -> str:
-    """The module or package right below rcnn that a dotted name belongs to: "rcnn.nn.tensor.Tensor" to "nn"."""
+    """Return the module or package below rcnn that a dotted name belongs to: "rcnn.nn.tensor.Tensor" to "nn"."""
     parts = name.split(".")[1:]
     is_module = parts and ((ROOT / "rcnn" / parts[0]).is_dir() or (ROOT / "rcnn" / f"{parts[0]}.py").exists())
     return parts[0] if is_module else "__init__"
@@ -99,7 +99,7 @@ def test_libraries_stay_where_they_belong(path):
 
 
 def config_fields_read(tree: ast.AST) -> set[str]:
-    """What is read of `config`, of `something.config`, or of a name that one of these was assigned to."""
+    """Return the attributes read from `config`, `something.config`, or a name that one of these was assigned to."""
 
     def is_config(node: ast.expr) -> bool:
         name = node.id if isinstance(node, ast.Name) else getattr(node, "attr", None)
@@ -119,14 +119,14 @@ def test_every_field_of_the_config_is_used():
 
 
 def project_files() -> list[Path]:
-    """The files that are written by hand, and so are read by others."""
+    """Return the files that are written by hand."""
     folders = ("rcnn", "tests", "notebooks", "benchmarks", ".ci")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*")] + list(ROOT.glob("*"))
     suffixes = {".py", ".pyx", ".pxd", ".pyi", ".md", ".toml", ".in", ".yaml", ".ipynb", ".json", ""}
     return [path for path in files if path.is_file() and path.suffix in suffixes and path.name != ".git"]
 
 
-def test_no_file_speaks_of_one_machine():
+def test_no_file_mentions_one_machine():
     private = re.compile(r"(?<![\w.])/(home|root|Users|work|tmp)" + r"/\w")
     for path in project_files():
         found = private.search(path.read_text(encoding="utf-8"))

@@ -28,7 +28,7 @@ def test_iou_is_torchvisions_to_the_bit(impl, golden, case):
     np.testing.assert_array_equal(boxes.iou(first, second), g[f"{case}/iou"])
 
 
-def test_iou_of_nothing_is_zero(impl):
+def test_iou_of_boxes_without_area_is_zero(impl):
     point = [[4, 4, 4, 4]]
     np.testing.assert_array_equal(boxes.iou(point, [*point, [0, 0, 8, 8]]), [[0, 0]])
 
@@ -95,14 +95,14 @@ def test_iou_does_not_depend_on_threads():
     ("argument", "error", "message"),
     [
         ([[1, 2, 3]], ValueError, r"boxes1 must have shape \(N, 4\), got \(1, 3\)"),
-        ([1, 2, 3, 4], ValueError, r"boxes1 .* got \(4,\); one box is \(1, 4\)"),
+        ([1, 2, 3, 4], ValueError, r"boxes1 .* got \(4,\); pass one box as \[box\]"),
         ([[1, 2, 3, 4], [1, 2]], ValueError, "boxes1 .* rows differ in length"),
         ([["a", "b", "c", "d"]], TypeError, "boxes1 must hold real numbers"),
         (np.zeros((1, 4), complex), TypeError, "boxes1 must hold real numbers, got ndarray of dtype complex128"),
         (None, TypeError, "boxes1 must hold real numbers, got NoneType"),
     ],
 )
-def test_iou_names_what_is_wrong(argument, error, message):
+def test_iou_reports_invalid_input(argument, error, message):
     with pytest.raises(error, match=message):
         boxes.iou(argument, TWO)
 
@@ -118,12 +118,12 @@ def test_convert_by_hand(box_format, values):
         np.testing.assert_array_equal(boxes.convert([values], box_format, target), [expected])
 
 
-def test_convert_gives_a_new_array():
+def test_convert_returns_a_new_array():
     same = boxes.convert(TWO, "xyxy", "xyxy")
     assert not np.shares_memory(same, TWO)
 
 
-def test_convert_refuses_an_unknown_format():
+def test_convert_rejects_an_unknown_format():
     with pytest.raises(ValueError, match="target must be one of xyxy, xywh, cxcywh, got 'yxyx'"):
         boxes.convert(TWO, "xyxy", "yxyx")
 
@@ -154,7 +154,7 @@ def test_remove_small_is_torchvisions(golden):
     assert keep.dtype == np.int64
 
 
-def test_remove_small_keeps_a_side_of_just_that_size():
+def test_remove_small_keeps_a_side_of_exactly_that_size():
     np.testing.assert_array_equal(boxes.remove_small([[0, 0, 2, 2], [0, 0, 1.9, 5], [0, 0, 5, 3]], 2), [0, 2])
 
 
@@ -181,13 +181,13 @@ def test_encode_and_decode_are_torchvisions(golden, case):
 
 
 @given(st.floats(-200, 200), st.floats(-200, 200), st.floats(1, 60), st.floats(1, 60))
-def test_decode_undoes_encode(x, y, width, height):
+def test_decode_inverts_encode(x, y, width, height):
     wanted = np.array([[x, y, x + width, y + height]])
     deltas = boxes.encode(wanted, [[0, 0, 20, 10]], (10, 10, 5, 5))
     np.testing.assert_allclose(boxes.decode(deltas, [[0, 0, 20, 10]], (10, 10, 5, 5)), wanted, atol=1e-9)
 
 
-def test_decode_caps_the_growth():
+def test_decode_caps_dw_and_dh():
     # A side of 16 may grow to 1000 and no further.
     np.testing.assert_allclose(boxes.decode([[0, 0, 100, 100]], [[0, 0, 16, 16]]), [[-492, -492, 508, 508]], rtol=1e-12)
 
@@ -198,10 +198,10 @@ def test_deltas_of_no_boxes():
     assert boxes.decode(np.zeros((0, 3, 4)), []).shape == (0, 3, 4)
 
 
-def test_deltas_name_what_is_wrong():
-    with pytest.raises(ValueError, match=r"gt_boxes\[1\] is \[3.0, 0.0, 3.0, 9.0\]; x2 > x1"):
+def test_deltas_report_invalid_input():
+    with pytest.raises(ValueError, match=r"gt_boxes\[1\] is \[3.0, 0.0, 3.0, 9.0\]; encode requires x2 > x1"):
         boxes.encode([[0, 0, 1, 1], [3, 0, 3, 9]], [[0, 0, 1, 1], [0, 0, 1, 1]])
-    with pytest.raises(ValueError, match="as many, got 1 and 2"):
+    with pytest.raises(ValueError, match="the same length, got 1 and 2"):
         boxes.encode(TWO[:1], TWO)
     with pytest.raises(ValueError, match=r"deltas must have shape \(2, 4\) or \(2, L, 4\) for 2 boxes, got \(1, 4\)"):
         boxes.decode([[0, 0, 0, 0]], TWO)

@@ -1,4 +1,4 @@
-"""Settings: their order, their checks, and the way to JSON and back."""
+"""Settings: their order, their validation, and their round trip through JSON."""
 
 import dataclasses
 import inspect
@@ -30,7 +30,7 @@ def make(**fields):
     return FasterRCNNConfig(**{"backbone": nn.Identity(), "feat_channels": 8, "num_classes": 3, **fields})
 
 
-def test_ten_fields_come_first_in_this_order_and_the_rest_by_keyword():
+def test_ten_fields_are_positional_and_the_rest_keyword_only():
     parameters = inspect.signature(FasterRCNNConfig).parameters.values()
     assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == FIRST
     assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} == set(FIELDS) - set(FIRST)
@@ -93,7 +93,7 @@ def test_it_is_frozen_and_equal_only_to_itself():
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_every_field_refuses_what_is_no_setting(field):
+def test_every_field_rejects_a_wrong_type(field):
     nonsense = object()
     with pytest.raises(TypeError, match=rf"^{field} must be .+, got {nonsense!r} \(object\)$"):
         make(**{field: nonsense})
@@ -108,7 +108,7 @@ FRACTIONS = [name for name in FIELDS if name.endswith(("_thresh", "_fraction"))]
     "value, error",
     [(-1, ValueError), (2.0, TypeError), (True, TypeError), ("2", TypeError), (np.array([2, 3]), TypeError)],
 )
-def test_whole_numbers_are_checked(field, value, error):
+def test_integers_are_checked(field, value, error):
     with pytest.raises(error, match=rf"^{field} must be an integer of at least \d"):
         make(**{field: value})
 
@@ -162,7 +162,7 @@ NAMES = "None, or a name per class, all different, the background first"
         ("pool_size", (7,), ValueError, PAIR),
         ("pool_size", (7, 0), ValueError, PAIR),
         ("image_std", {0.1: 1, 0.2: 2, 0.3: 3}, TypeError, "3 numbers above 0"),
-        ("class_names", (), ValueError, "3 names, as num_classes says"),
+        ("class_names", (), ValueError, "3 names, one per class"),
         ("dropout", 1.0, ValueError, r"a number in \[0, 1\)"),
         ("anchor_offset", 1.5, ValueError, r"a number in \[0, 1\]"),
         ("image_mean", (0.5, 0.5), ValueError, "3 numbers"),
@@ -174,11 +174,11 @@ NAMES = "None, or a name per class, all different, the background first"
         ("box_bg_iou_thresh", 0.6, ValueError, "at most box_fg_iou_thresh, which is 0.5"),
         ("class_names", "abc", TypeError, NAMES),
         ("class_names", ("background", 1, 2), TypeError, NAMES),
-        ("class_names", ("background", "a"), ValueError, "3 names, as num_classes says, the background first"),
+        ("class_names", ("background", "a"), ValueError, "3 names, one per class .num_classes., the background first"),
         ("class_names", ("background", "a", "a"), ValueError, NAMES),
     ],
 )
-def test_errors_name_field_value_and_what_is_allowed(field, value, error, allowed):
+def test_errors_name_the_field_the_value_and_what_is_allowed(field, value, error, allowed):
     with pytest.raises(error, match=f"^{field} must be {allowed}.*, got ") as caught:
         make(**{field: value})
     assert repr(value) in str(caught.value)
@@ -198,7 +198,7 @@ def test_errors_name_field_value_and_what_is_allowed(field, value, error, allowe
         ("anchor_sizes", (2,)),
     ],
 )
-def test_the_ends_of_a_range_belong_to_it(field, value):
+def test_the_ends_of_a_range_are_allowed(field, value):
     assert getattr(make(**{field: value}), field) == value
 
 
@@ -220,7 +220,7 @@ def test_the_ends_of_a_range_belong_to_it(field, value):
         ("class_names", ["background", "a", "b"], ("background", "a", "b")),
     ],
 )
-def test_sequences_and_numpys_numbers_are_normalised(field, given, kept):
+def test_sequences_and_numpy_scalars_are_normalised(field, given, kept):
     value = getattr(make(**{field: given}), field)
     assert value == kept
     assert json.loads(json.dumps(value)) == json.loads(json.dumps(kept))
@@ -249,11 +249,11 @@ def test_settings_are_checked_without_a_network():
     assert check_settings({"pool_size": [5, 5], "dropout": 0}) == {"pool_size": (5, 5), "dropout": 0.0}
     with pytest.raises(TypeError, match="^hidden_dim must be an integer of at least 1, got 'a'"):
         check_settings({"hidden_dim": "a"})
-    with pytest.raises(ValueError, match="^class_names must be 2 names, as num_classes says"):
+    with pytest.raises(ValueError, match="^class_names must be 2 names, one per class"):
         check_settings({"class_names": ["background"], "num_classes": 2})
 
 
-def test_settings_that_depend_on_each_other_are_compared_where_both_are_given():
+def test_settings_that_depend_on_each_other_are_compared_if_both_are_given():
     assert check_settings({"max_size": 200}) == {"max_size": 200}
     with pytest.raises(ValueError, match="^min_size must be at most max_size, which is 200, got 201$"):
         check_settings({"max_size": 200, "min_size": 201})

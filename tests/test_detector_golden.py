@@ -1,7 +1,7 @@
-"""ResNet-50-FPN against torchvision, stage by stage: golden/detector.npz, with weights drawn from their names.
+"""ResNet-50-FPN against torchvision, stage by stage: golden/detector.npz, with weights seeded by their names.
 
-Continuous stages agree to 2e-5 of the largest value. Discrete ones are fed torchvision's own inputs, and keep the same
-boxes in the same order.
+Continuous stages agree to 2e-5 of the largest value. Discrete stages get torchvision's own inputs, and must return the
+same boxes in the same order.
 """
 
 import numpy as np
@@ -22,13 +22,13 @@ LOSSES = {
     "rpn_cls_loss": "loss_objectness",
     "rpn_reg_loss": "loss_rpn_box_reg",
 }
-EVERYTHING = 10**6  # sampled: the losses do not hang on chance
+EVERYTHING = 10**6  # sample all anchors and RoIs, so that the losses are deterministic
 TOLERANCES = {np.float64: 1e-6, np.float32: 5e-3}
 
 
 @pytest.fixture(scope="module")
 def model():
-    """The detector of the golden file, in float32 and evaluation mode."""
+    """Return the detector of the golden file, in float32 and evaluation mode."""
     made = rcnn.faster_rcnn_resnet_50_fpn(
         5,
         min_size=160,
@@ -62,7 +62,7 @@ def traces():
 
 @pytest.fixture
 def trace(model, images, traces, impl):
-    """One trace per backend serves every test."""
+    """Return the trace of this backend, computed once for all tests."""
     if impl not in traces:
         traces[impl] = model.trace(images)
     return traces[impl]
@@ -74,14 +74,14 @@ def assert_close(ours, theirs, relative=2e-5):
 
 
 def by_anchor(head_output, per_anchor):
-    """The RPN's (N, A * n, H, W) as (N, H * W * A, n)."""
+    """Return the RPN's (N, A * n, H, W) as (N, H * W * A, n)."""
     n, channels, height, width = head_output.shape
     split = head_output.reshape(n, channels // per_anchor, per_anchor, height, width)
     return split.transpose(0, 3, 4, 1, 2).reshape(n, -1, per_anchor)
 
 
 def rpn_outputs(detector):
-    """torchvision's objectness [(N, A_l)] and deltas [(N, A_l, 4)]."""
+    """Return torchvision's objectness [(N, A_l)] and deltas [(N, A_l, 4)]."""
     return (
         [by_anchor(detector[f"eval/rpn_logits_{level}"], 1)[..., 0] for level in range(5)],
         [by_anchor(detector[f"eval/rpn_deltas_{level}"], 4) for level in range(5)],
@@ -123,7 +123,7 @@ def test_second_stage_on_proposals_of_every_level(model, trace, detector):
 
 
 def second_stage(model, trace, rois):
-    """(levels, pooled, class_logits, box_deltas) of given RoIs per image, on the features of a trace."""
+    """Return (levels, pooled, class_logits, box_deltas) of the RoIs of each image, on the features of a trace."""
     features = [Tensor(level) for level in trace.features[:4]]
     boxes, images = np.concatenate(rois), np.repeat(IMAGES, [len(r) for r in rois])
     levels = roi.roi_levels(boxes, trace.roi_scales)
@@ -192,7 +192,7 @@ def test_detections_are_the_same_in_the_same_order(model, detector, case, propos
 
 
 def nearest(ours, theirs):
-    """For each of our boxes the index of torchvision's nearest, and how far it is in pixels."""
+    """Return for each of our boxes the index of torchvision's nearest box, and the distance in pixels."""
     distance = np.abs(ours[:, None] - theirs[None]).max(axis=2)
     return distance.argmin(axis=1), distance.min(axis=1)
 
@@ -214,7 +214,7 @@ def test_detections_end_to_end(trace, detector):
         assert distance.max() <= 0.05
         np.testing.assert_array_equal(ours["labels"], theirs["labels"][index])
         assert np.abs(ours["scores"] - theirs["scores"][index]).max() <= 1e-4
-        behind = theirs["scores"][index]  # in our order it falls, but for differences of up to 1e-4
+        behind = theirs["scores"][index]  # descending in our order, except for differences of up to 1e-4
         assert (np.diff(behind) <= 1e-4).all()
 
 
@@ -227,7 +227,7 @@ def targets(detector):
 
 @pytest.fixture(params=[np.float64, np.float32])
 def trainee(request, model):
-    """(the model in training mode, its dtype, how close losses and gradient norms must be)."""
+    """Return (the model in training mode, its dtype, the tolerance of losses and gradient norms)."""
     yield model.astype(request.param).train(), request.param, TOLERANCES[request.param]
     model.astype(np.float32).eval().zero_grad()
 
@@ -239,7 +239,7 @@ def assert_losses(losses, detector, case, tolerance):
 
 
 def assert_gradient_norms(module, detector, case, tolerance):
-    """Every parameter's gradient has torchvision's norm."""
+    """Assert that every parameter's gradient has torchvision's norm."""
     ours = {name: np.linalg.norm(p.grad.ravel().astype(np.float64)) for name, p in module.named_parameters()}
     theirs = zip(detector[f"{case}/grad_names"].tolist(), detector[f"{case}/grad_norms"].tolist(), strict=True)
     assert ours == {name: pytest.approx(norm, rel=tolerance) for name, norm in theirs}
@@ -267,7 +267,7 @@ def test_losses_and_every_gradient(trainee, images, detector):
 
 
 def test_second_stage_in_training(trainee, images, detector):
-    """Losses and gradients of the RoI heads on given proposals of every level, many of them near an object."""
+    """Losses and gradients of the RoI heads for given proposals of every level, many of them near an object."""
     model, dtype, tolerance = trainee
     c = model.config
     batch = transform.make_batch(
@@ -298,7 +298,7 @@ def test_second_stage_in_training(trainee, images, detector):
         assert_close(grad[:, ::64], detector[f"second/grad_feature_{level}"], max(tolerance, 2e-5))
 
 
-def test_resnet_fpn_reads_five_levels_of_falling_size():
+def test_resnet_fpn_has_five_levels_of_decreasing_size():
     with no_grad():
         pyramid = ResNetFPN(18)(Tensor(np.zeros((1, 3, 64, 96), np.float32)))
     assert [level.shape for level in pyramid] == [(1, 256, 64 // s, 96 // s) for s in (4, 8, 16, 32)] + [(1, 256, 1, 2)]

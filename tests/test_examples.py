@@ -1,4 +1,4 @@
-"""The scripts in examples/, run as a newcomer runs them."""
+"""The scripts in examples/, run from the command line."""
 
 import os
 import re
@@ -17,7 +17,7 @@ DIGITS = Path(rcnn.__file__).parent / "zoo" / "weights" / "digits.safetensors"
 
 
 def run(name, *arguments, folder):
-    """What a script prints when it runs in a folder."""
+    """Return the output of a script that runs in a folder."""
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)

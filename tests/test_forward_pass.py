@@ -1,4 +1,4 @@
-"""The three steps of the pass, their observers, and many threads that predict with one model."""
+"""The three steps of the forward pass, their observers, and threads that share one model."""
 
 import threading
 
@@ -28,7 +28,7 @@ def assert_same(found, wanted):
 # ---------------------------------------------------------------------- steps
 
 
-def test_predict_is_its_steps(model):
+def test_predict_runs_the_steps(model):
     batch = model.make_batch(BATCH)
     with nn.evaluation(), nn.no_grad():
         first = model.first_stage(batch)
@@ -38,7 +38,7 @@ def test_predict_is_its_steps(model):
     assert_same(model.predict(BATCH), found)
 
 
-def test_a_step_can_be_run_with_inputs_of_ones_own(model):
+def test_a_step_accepts_other_inputs(model):
     model.eval()
     batch = model.make_batch(BATCH)
     first = model.first_stage(batch, pre_nms_top_n=7, post_nms_top_n=4)
@@ -91,7 +91,7 @@ def test_an_observer_sees_every_stage_in_order_with_its_arrays(model):
     assert all(seconds > 0 for seconds in traced.times.values())
 
 
-def test_what_an_observer_raises_stops_the_pass(model, monkeypatch):
+def test_an_exception_of_an_observer_stops_the_pass(model, monkeypatch):
     def stop(stage, **values):
         if stage == "proposals":
             raise InterruptedError(stage)
@@ -104,7 +104,7 @@ def test_what_an_observer_raises_stops_the_pass(model, monkeypatch):
 # ---------------------------------------------------------------------- threads
 
 
-def test_eight_threads_predict_with_a_fresh_model_as_one_does(model):
+def test_eight_threads_and_one_thread_predict_the_same(model):
     assert model.training
     wanted, wrong = model.predict(BATCH[:1]), []
 
@@ -112,7 +112,7 @@ def test_eight_threads_predict_with_a_fresh_model_as_one_does(model):
         for _ in range(10):
             try:
                 assert_same(model.predict(BATCH[:1]), wanted)
-            except Exception as error:  # in a thread, nobody would see it
+            except Exception as error:  # otherwise it would be lost in the thread
                 wrong.append(error)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
@@ -125,7 +125,7 @@ def test_eight_threads_predict_with_a_fresh_model_as_one_does(model):
 
 
 def test_a_thread_predicts_while_another_takes_losses(model):
-    """Predicting must neither see training mode nor switch it off for the other."""
+    """`predict` must neither run in training mode nor switch it off for the other thread."""
     model.backbone.requires_grad_(False)
     statistics = {name: array.copy() for name, array in model.state_dict().items() if "running" in name}
     done, modes = threading.Event(), []
@@ -145,11 +145,11 @@ def test_a_thread_predicts_while_another_takes_losses(model):
     assert any((model.state_dict()[name] != array).any() for name, array in statistics.items())
 
 
-# ---------------------------------------------------------------------- stages alone
+# ---------------------------------------------------------------------- stages without a model
 
 
-def test_the_stages_run_with_arrays_alone():
-    """As a course imports them: no config, no model."""
+def test_the_stages_need_only_arrays():
+    """A course imports them without a config or a model."""
     anchors = np.array([[0, 0, 20, 20], [30, 30, 60, 60], [0, 30, 20, 60]], np.float32)
     objects = np.array([[1, 1, 20, 20]], np.float32)
     found = rpn.propose([np.array([2.0, 0, -3])], [np.zeros((3, 4))], [anchors], (64, 64))
@@ -172,7 +172,7 @@ def test_stages_take_lists_and_name_what_is_wrong():
     assert sampled.deltas.dtype == np.float64 and (3 in sampled.labels)
     detections = roi_heads.detect([[0.0, 5]], [[[0, 0, 0, 0]] * 2], [[0, 0, 20, 20]], (64, 64))
     assert detections["boxes"].tolist() == [[0, 0, 20, 20]]
-    with pytest.raises(ValueError, match=r"objectness\[0\] must have shape \(1,\), one for each box, got \(2,\)"):
+    with pytest.raises(ValueError, match=r"objectness\[0\] must have shape \(1,\), one per box, got \(2,\)"):
         rpn.propose([[2, 0]], [[[0, 0, 0, 0]]], [[[0, 0, 20, 20]]], (64, 64))
     with pytest.raises(ValueError, match="pre_nms_top_n must be an integer of at least 1, got 0"):
         rpn.propose([[2]], [[[0, 0, 0, 0]]], [[[0, 0, 20, 20]]], (64, 64), pre_nms_top_n=0)
@@ -180,5 +180,5 @@ def test_stages_take_lists_and_name_what_is_wrong():
         roi_heads.find_targets([[0, 0, 9, 9]], [[0, 0, 9, 9]], [0])
     with pytest.raises(ValueError, match="class_logits and box_deltas must have the shapes"):
         roi_heads.detect([[0.0, 5]], [[[0, 0, 0, 0]]], [[0, 0, 20, 20]], (64, 64))
-    with pytest.raises(TypeError, match=r"pool \(features\[0\]\) takes a Tensor, not ndarray"):
+    with pytest.raises(TypeError, match=r"pool \(features\[0\]\) takes a Tensor, got ndarray"):
         roi_heads.pool([np.zeros((1, 1, 4, 4))], np.zeros((0, 4)), [], [], [1.0])

@@ -1,4 +1,4 @@
-"""The feature pyramid: what it adds up, how it names its parameters, which level is extra."""
+"""The feature pyramid: its sums, the names of its parameters, and its extra level."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from rcnn import nn
 from rcnn.fpn import FPN, BackboneWithFPN, Pyramid
 
 
-def pass_on(fpn):
-    """The same pyramid with convolutions that hand on their input."""
+def with_identity_convolutions(fpn):
+    """Return the pyramid with convolutions that return their input."""
     for block in fpn.inner_blocks + fpn.layer_blocks:
         weight = block[0].weight.data
         weight[...] = 0
@@ -24,14 +24,16 @@ def maps(*sizes, channels=2, seed=0):
 
 def test_coarse_levels_are_enlarged_and_added_to_finer_ones():
     fine, middle, coarse = maps((10, 6), (5, 3), (3, 2))  # odd sizes: 3 rows become 5
-    out = pass_on(FPN((2, 2, 2), 2))([fine, middle, coarse])
+    out = with_identity_convolutions(FPN((2, 2, 2), 2))([fine, middle, coarse])
     enlarged = coarse.data[:, :, [0, 0, 1, 1, 2]][..., [0, 0, 1]]  # nearest: floor(i * 3 / 5), floor(i * 2 / 3)
     merged = middle.data + enlarged
     np.testing.assert_array_equal(out[2].data, coarse.data)
     np.testing.assert_allclose(out[1].data, merged, rtol=1e-6)
     merged = fine.data + merged.repeat(2, axis=2).repeat(2, axis=3)
     np.testing.assert_allclose(out[0].data, merged, rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(out[3].data, coarse.data[:, :, ::2, ::2])  # the extra one: every second place
+    np.testing.assert_array_equal(
+        out[3].data, coarse.data[:, :, ::2, ::2]
+    )  # the extra level: every second row and column
 
 
 @pytest.mark.parametrize("extra, levels", [(True, 3), (False, 2)])
@@ -73,8 +75,8 @@ def test_initialisation_is_kaiming_uniform():
             np.testing.assert_allclose(array.std(), bound / np.sqrt(3), rtol=0.1)
 
 
-def test_another_number_of_levels_is_refused():
-    with pytest.raises(ValueError, match="made for 3 levels, not 2"):
+def test_a_wrong_number_of_levels_is_rejected():
+    with pytest.raises(ValueError, match="must have 3 feature maps, one per level, got 2"):
         FPN((2, 2, 2), 2)(maps((8, 8), (4, 4)))
 
 
@@ -87,7 +89,7 @@ class Body(nn.Module):
         return [fine, self.second(fine)]
 
 
-def test_backbone_with_pyramid_learns_throughout():
+def test_every_parameter_of_a_backbone_with_pyramid_gets_a_gradient():
     backbone = BackboneWithFPN(Body(), (2, 3), 4)
     out = backbone(*maps((32, 32), channels=3))
     assert [level.shape for level in out] == [(1, 4, 8, 8), (1, 4, 4, 4), (1, 4, 2, 2)]

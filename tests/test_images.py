@@ -1,4 +1,4 @@
-"""Image files: every kind that cameras and the web give, held every way, and everything that is no image."""
+"""Image files: every format and orientation, and files that are not images."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ WHITE = (255, 255, 255)
 
 
 def png(depth, kind, row, transparency=None):
-    """A PNG of one row, written by hand, for Pillow writes only some of the kinds."""
+    """Return a PNG of one row, assembled here because Pillow writes only some kinds of PNG."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -154,24 +154,24 @@ def test_pgm_of_ten_bits_and_big_endian_images(tmp_path):
 
 
 @pytest.mark.parametrize("kind, options", [("GIF", {}), ("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})])
-def test_of_several_frames_the_first(tmp_path, kind, options):
+def test_the_first_of_several_frames_is_read(tmp_path, kind, options):
     frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "lime", "blue")]
     array = read(tmp_path, saved(frames[0], kind, save_all=True, append_images=frames[1:], **options))
     np.testing.assert_array_equal(array, np.full((3, 4, 3), (255, 0, 0)))
 
 
-# ---------------------------------------------------------------------- the way up
+# ---------------------------------------------------------------------- orientation
 
 
 def held(orientation):
-    """EXIF data that say how the camera was held."""
+    """Return EXIF data with an orientation."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif
 
 
 def upright(stored, orientation):
-    """What is stored, as it is seen: the EXIF standard says where its row 0 and its column 0 lie then."""
+    """Return the stored image turned upright: EXIF defines where row 0 and column 0 appear."""
     row, column = {
         1: "top left",
         2: "top right",
@@ -190,7 +190,7 @@ def upright(stored, orientation):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind, options", [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
-def test_an_image_is_turned_the_way_it_was_held(tmp_path, kind, options, orientation):
+def test_an_image_is_turned_upright(tmp_path, kind, options, orientation):
     content = saved(Image.fromarray(RGB), kind, exif=held(orientation), **options)
     np.testing.assert_array_equal(read(tmp_path, content), upright(RGB, orientation))
     with Image.open(io.BytesIO(content)) as opened:
@@ -198,8 +198,8 @@ def test_an_image_is_turned_the_way_it_was_held(tmp_path, kind, options, orienta
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photo_is_turned_the_way_it_was_held(tmp_path, orientation):
-    blocks = RGB.repeat(16, axis=0).repeat(16, axis=1)  # JPEG keeps what fills its blocks
+def test_a_jpeg_is_turned_upright(tmp_path, orientation):
+    blocks = RGB.repeat(16, axis=0).repeat(16, axis=1)  # JPEG preserves colours that fill its blocks
     array = read(tmp_path, saved(Image.fromarray(blocks), "JPEG", quality=95, subsampling=0, exif=held(orientation)))
     np.testing.assert_allclose(array.astype(int), upright(blocks, orientation), atol=6)
 
@@ -213,7 +213,7 @@ def test_sixteen_bits_are_turned_too(tmp_path, orientation):
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6", held(9)])
-def test_nonsense_about_the_way_up_leaves_the_image(tmp_path, exif):
+def test_an_invalid_orientation_is_ignored(tmp_path, exif):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(read(tmp_path, saved(Image.fromarray(RGB), "PNG", exif=exif)), RGB)
@@ -227,7 +227,7 @@ def test_nonsense_about_the_way_up_leaves_the_image(tmp_path, exif):
     "kind, options",
     [("PNG", {}), ("JPEG", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {}), ("AVIF", {})],
 )
-def test_a_header_says_both_sizes(tmp_path, kind, options, orientation):
+def test_a_header_has_both_sizes(tmp_path, kind, options, orientation):
     (tmp_path / "image").write_bytes(saved(Image.new("RGB", (48, 32)), kind, exif=held(orientation), **options))
     header = images.header(tmp_path / "image")
     assert header == images.Header((32, 48), orientation)
@@ -242,13 +242,13 @@ def test_a_header_without_exif_data(tmp_path, kind):
 
 
 def late_exif(content, orientation):
-    """A PNG whose EXIF data stand behind the image, where the standard allows them, too."""
+    """Return a PNG with EXIF data after the image data, which the standard allows."""
     data = held(orientation).tobytes().removeprefix(b"Exif\0\0")
     chunk = struct.pack(">I", len(data)) + b"eXIf" + data + struct.pack(">I", zlib.crc32(b"eXIf" + data))
     return content[:-12] + chunk + content[-12:]
 
 
-def test_what_a_png_says_behind_the_image_counts(tmp_path):
+def test_exif_data_after_the_image_data_of_a_png_count(tmp_path):
     (tmp_path / "image").write_bytes(late_exif(saved(Image.fromarray(RGB), "PNG"), 6))
     assert images.header(tmp_path / "image") == images.Header((2, 3), 6)
     np.testing.assert_array_equal(images.read(tmp_path / "image"), upright(RGB, 6))
@@ -262,9 +262,13 @@ def test_a_header_decodes_nothing(tmp_path, monkeypatch, kind, options, size):
     assert images.header(tmp_path / "image").upright_size == size
 
 
-def test_headers_of_what_is_no_image(tmp_path, monkeypatch):
+def test_headers_of_files_that_are_not_images(tmp_path, monkeypatch):
     (tmp_path / "image").write_bytes(b"not an image")
-    for name, message in (("image", "is not an image of a kind"), ("absent", "is not there"), ("", "is a folder")):
+    for name, message in (
+        ("image", "is not an image in a supported"),
+        ("absent", "file not found"),
+        ("", "is a folder"),
+    ):
         with pytest.raises(OSError, match=message):
             images.header(tmp_path / name)
     (tmp_path / "image").write_bytes(saved(Image.new("RGB", (7, 3)), "PNG"))
@@ -279,7 +283,7 @@ def test_headers_of_what_is_no_image(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "mode, values", [("L", [0, 1, 255]), ("P", [0, 1, 2]), ("1", [0, 1, 1]), ("I;16", [0, 300, 65535])]
 )
-def test_values_are_those_that_are_stored(tmp_path, mode, values):
+def test_values_are_the_stored_ones(tmp_path, mode, values):
     image = Image.new(mode, (3, 1))
     image.putdata(values)
     if mode == "P":
@@ -290,13 +294,15 @@ def test_values_are_those_that_are_stored(tmp_path, mode, values):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "F"])
-def test_colours_are_no_values(tmp_path, mode):
+def test_colour_images_have_no_values(tmp_path, mode):
     (tmp_path / "mask").write_bytes(saved(Image.new(mode, (3, 1)), "TIFF"))
-    with pytest.raises(ValueError, match=f"mask is an image of PIL's mode {mode}; a mask is grey or has a palette"):
+    with pytest.raises(
+        ValueError, match=f"mask is an image of PIL's mode {mode}; a mask must be greyscale or have a palette"
+    ):
         images.read_values(tmp_path / "mask")
 
 
-# ---------------------------------------------------------------------- what is no image
+# ---------------------------------------------------------------------- files that are not images
 
 
 @pytest.mark.parametrize(
@@ -310,20 +316,20 @@ def test_colours_are_no_values(tmp_path, mode):
     ],
 )
 @pytest.mark.parametrize("name", ["image", "image.jpg", "image.eps"])
-def test_other_files_are_named(tmp_path, content, name):
+def test_other_files_are_reported(tmp_path, content, name):
     with pytest.raises(OSError, match=f"{name} (is not an image|cannot be read)"):
         read(tmp_path, content, name)
 
 
 @pytest.mark.parametrize("kind", ["EPS", "PCX"])
-def test_only_listed_kinds_are_tried(tmp_path, kind):
-    """Pillow would read these, the first by starting Ghostscript."""
-    with pytest.raises(OSError, match=r"image.eps is not an image of a kind that can be read \(AVIF, .*, WEBP\)"):
+def test_only_listed_formats_are_tried(tmp_path, kind):
+    """Pillow itself would read these formats, EPS by starting Ghostscript."""
+    with pytest.raises(OSError, match=r"image.eps is not an image in a supported format \(AVIF, .*, WEBP\)"):
         read(tmp_path, saved(Image.fromarray(RGB), kind), "image.eps")
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"])
-def test_truncated_files_are_named(tmp_path, kind):
+def test_truncated_files_are_reported(tmp_path, kind):
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     content = saved(Image.fromarray(noise), kind)
     assert read(tmp_path, content).shape == (40, 50, 3)
@@ -332,10 +338,10 @@ def test_truncated_files_are_named(tmp_path, kind):
             read(tmp_path, content[: int(share * len(content))])
 
 
-def test_folders_and_absent_files_are_named(tmp_path):
+def test_folders_and_missing_files_are_reported(tmp_path):
     with pytest.raises(IsADirectoryError, match=f"^{tmp_path} is a folder"):
         images.read(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"^.*absent.png is not there"):
+    with pytest.raises(FileNotFoundError, match=r"^.*absent.png: file not found"):
         images.read(tmp_path / "absent.png")
 
 
@@ -349,7 +355,7 @@ def test_folders_and_absent_files_are_named(tmp_path):
         SyntaxError("broken PNG file"),
     ],
 )
-def test_whatever_a_decoder_raises_names_the_file(tmp_path, monkeypatch, error):
+def test_any_exception_of_a_decoder_names_the_file(tmp_path, monkeypatch, error):
     def fails(*args, **kwargs):
         raise error
 
@@ -367,17 +373,19 @@ def test_values_of_unknown_range_are_refused(tmp_path, mode):
 
 
 def test_colours_that_pillow_cannot_convert_are_refused():
-    with pytest.raises(ValueError, match="photo has colours of PIL's mode La, which cannot become RGB"):
+    with pytest.raises(ValueError, match="photo has PIL's mode La, which cannot be converted to RGB"):
         images.to_rgb(Image.new("La", (1, 1)), "photo")
 
 
 @pytest.mark.parametrize("size, refused", [((5, 2), False), ((11, 1), True), ((20, 1), True), ((7, 3), True)])
 def test_decompression_bombs_are_refused(tmp_path, monkeypatch, size, refused):
-    """Above Pillow's limit, where it warns, as well as above twice the limit, where it fails."""
+    """Images above Pillow's limit are refused, also where Pillow only warns (below twice the limit)."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     content = saved(Image.new("RGB", size), "PNG")
     if refused:
-        with pytest.raises(ValueError, match="image has more pixels than the limit of 10; .*decompression bomb"):
+        with pytest.raises(
+            ValueError, match="image has more pixels than the limit of 10 and was not read: .*decompression bomb"
+        ):
             read(tmp_path, content)
     else:
         assert read(tmp_path, content).shape == (size[1], size[0], 3)
@@ -386,7 +394,7 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch, size, refused):
 
 
 def test_threads_leave_the_settings_of_warnings_alone(tmp_path, monkeypatch):
-    """Two threads read at the same time, and the one that began first ends first."""
+    """Two threads read at the same time; the one that starts first ends first."""
     Image.fromarray(RGB).save(tmp_path / "image.png")
     inside, done = [Event(), Event()], Event()
     real_load = ImageFile.ImageFile.load
@@ -446,7 +454,7 @@ def test_damaged_files_give_an_image_or_an_error_that_names_them(tmp_path, kind)
         at = rng.integers(0, min(len(content), 200 if rng.random() < 0.7 else len(content)), rng.integers(1, 5))
         damaged[at] = rng.integers(0, 256, len(at))
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # nor does a warning come through
+            warnings.simplefilter("error")  # no warning may appear either
             try:
                 array = read(tmp_path, damaged.tobytes())
             except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Matching and sampling: torchvision's answers, ties, and the empty cases."""
+"""Matching and sampling: torchvision's results, ties, and the empty cases."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from rcnn.matching import match, sample
 
 @pytest.mark.parametrize("case", range(3))
 @pytest.mark.parametrize("stage, high, low, force_best", [("rpn", 0.7, 0.3, True), ("roi", 0.5, 0.5, False)])
-def test_hand_made_matrices_are_torchvisions(golden, case, stage, high, low, force_best):
+def test_matches_of_hand_made_matrices_are_torchvisions(golden, case, stage, high, low, force_best):
     expected = golden("boxes")[f"match_hand{case}/{stage}"]
     matches = match(golden("boxes")[f"match_hand{case}/iou"], high, low, force_best)
     assert matches.dtype == np.int64
@@ -17,7 +17,7 @@ def test_hand_made_matrices_are_torchvisions(golden, case, stage, high, low, for
 
 
 @pytest.mark.parametrize("stage, force_best", [("rpn", True), ("roi", False)])
-def test_random_boxes_are_torchvisions(golden, stage, force_best):
+def test_matches_of_random_boxes_are_torchvisions(golden, stage, force_best):
     case = {key: golden("boxes")[f"match_{stage}/{key}"] for key in ("gt", "proposals", "high", "low", "matches")}
     matches = match(iou(case["proposals"], case["gt"]), float(case["high"]), float(case["low"]), force_best)
     np.testing.assert_array_equal(matches, case["matches"])
@@ -28,7 +28,7 @@ def test_random_boxes_are_torchvisions(golden, stage, force_best):
     [
         ([0.7, 0.2], 0),
         ([0.2, 0.9], 1),
-        ([0.8, 0.8], 0),  # at the upper threshold; the better one; the first of equals
+        ([0.8, 0.8], 0),  # at the upper threshold; the better one; ties keep the first
         ([0.69, 0.1], -2),
         ([0.1, 0.3], -2),
         ([0.29, 0.1], -1),
@@ -48,8 +48,8 @@ def test_thresholds_are_compared_in_the_dtype_of_the_iou():
 @pytest.mark.parametrize(
     "overlaps, expected",
     [
-        # Object 1 has at best 0.4, with boxes 1 and 2: both become positive.
-        # The best object of box 2 is 0: it goes there.
+        # The highest IoU of object 1 is 0.4, with boxes 1 and 2: both become positive.
+        # Box 2 is matched to object 0, which it overlaps most.
         ([[0.9, 0.1], [0.2, 0.4], [0.5, 0.4]], [0, 1, 0]),
         # Object 1 overlaps nothing and forces nothing.
         ([[0.4, 0.0], [0.1, 0.0]], [0, -1]),
@@ -81,7 +81,7 @@ def test_nothing_to_match(shape, force_best):
         (([[0.5, 0.1], [0.2, np.nan]], 0.7, 0.3), r"iou\[1\] holds NaN"),
     ],
 )
-def test_bad_matrices_are_named(arguments, message):
+def test_invalid_iou_is_reported(arguments, message):
     with pytest.raises(ValueError, match=message):
         match(*arguments)
 
@@ -94,8 +94,8 @@ LABELS = np.array([1, 0, -1, 3, 0, -2, 0, 2, 0, 0, 1], np.int64)  # positive 0, 
     [
         (4, 0.5, 2, 2),
         (6, 0.25, 1, 5),  # int(6 * 0.25) = 1
-        (8, 0.75, 4, 4),  # six positives wanted, four there: negatives fill the rest
-        (20, 0.1, 2, 5),  # too few negatives: positives do not make up for them
+        (8, 0.75, 4, 4),  # 6 positives allowed, 4 exist: negatives fill the rest
+        (20, 0.1, 2, 5),  # too few negatives: positives do not replace them
         (0, 0.5, 0, 0),
         (4, 0.0, 0, 4),
         (3, 1.0, 3, 0),
@@ -133,6 +133,6 @@ def test_sample_of_nothing(labels):
         (([0.5, 1.0], 4, 0.5, np.random.default_rng(0)), TypeError, "labels"),
     ],
 )
-def test_bad_samples_are_named(arguments, error, message):
+def test_invalid_arguments_of_sample_are_reported(arguments, error, message):
     with pytest.raises(error, match=message):
         sample(*arguments)

@@ -1,4 +1,4 @@
-"""The detector as a whole: its public face, its gradients, its modes, and what it does with unusual input."""
+"""The whole detector: public methods, gradients, modes, and unusual input."""
 
 import itertools
 
@@ -16,7 +16,7 @@ CHANNELS = 6
 
 
 class Single(nn.Module):
-    """One map of stride 8, with batch norm and dropout, whose modes can be told apart."""
+    """A backbone of stride 8 with batch norm and dropout, so that training and evaluation differ."""
 
     def __init__(self):
         self.net = nn.Sequential(
@@ -32,7 +32,7 @@ class Single(nn.Module):
 
 
 class Levels(nn.Module):
-    """A plain list of two maps, of strides 4 and 8."""
+    """A backbone that returns a plain list of two maps, of strides 4 and 8."""
 
     def __init__(self):
         self.first = nn.Conv2d(3, CHANNELS, 3, stride=4, padding=1)
@@ -59,7 +59,7 @@ KINDS = {"single": single, "list": plain_list, "pyramid": pyramid}
 
 
 def make(kind="single", seed=0, **fields):
-    """A detector of a few thousand parameters. Its RPN starts with larger weights than usual, so that scores differ."""
+    """Return a detector with a few thousand parameters; the large weights of its RPN make scores differ."""
     rcnn.seed(seed)
     backbone, fields = KINDS[kind](**fields)
     settings = {
@@ -116,7 +116,7 @@ def assert_same_detections(found, expected, **tolerance):
             np.testing.assert_allclose(one[key], other[key], **{"rtol": 0, "atol": 0, **tolerance})
 
 
-# ---------------------------------------------------------------------- the public face
+# ---------------------------------------------------------------------- public methods
 
 
 def test_the_example_of_the_readme():
@@ -155,7 +155,7 @@ def test_the_example_of_the_readme():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_losses_are_four_and_their_sum(kind):
+def test_total_loss_is_the_sum_of_the_four_losses(kind):
     losses = make(kind).get_loss(batch(), [OBJECTS, EMPTY], rng())
     assert list(losses) == [*LOSSES, "total_loss"]
     assert all(loss.item() > 0 for loss in losses.values())
@@ -164,7 +164,7 @@ def test_losses_are_four_and_their_sum(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_detections_lie_on_the_image_by_falling_score(kind):
+def test_detections_lie_on_the_image_by_descending_score(kind):
     images = [image(64, 80), image(50, 90, seed=1), image(200, 100, seed=2)]
     found = make(kind).predict(images, score_thresh=0.1)
     assert len(found) == 3
@@ -181,7 +181,7 @@ def test_detections_lie_on_the_image_by_falling_score(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_predict_is_the_end_of_trace_and_forward_its_middle(kind):
+def test_predict_and_forward_agree_with_trace(kind):
     model, images = make(kind), [image(64, 80), image(50, 90, seed=1)]
     traced = model.trace(images)
     assert_same_detections(model.predict(images), traced.outputs)
@@ -205,24 +205,24 @@ def test_both_backends_agree():
     np.testing.assert_allclose(list(losses[0].values()), list(losses[1].values()), rtol=1e-5)
 
 
-def test_cuts_of_predict_stand_in_for_the_configs():
+def test_thresholds_of_predict_override_the_configs():
     model = make(box_score_thresh=0.25, box_nms_thresh=0.3, box_detections_per_img=7)
     few = model.predict(batch(1))
     assert 0 < len(few[0]["scores"]) <= 7
     assert_same_detections(make().predict(batch(1), 0.25, 0.3, 7), few)
     many = model.predict(batch(1), score_thresh=0.0, nms_thresh=1.0, top_k=1000)[0]
-    assert len(many["scores"]) == 3 * len(model.trace(batch(1)).rois)  # every RoI as every class
+    assert len(many["scores"]) == 3 * len(model.trace(batch(1)).rois)  # every RoI as a box of every class
     assert_same_detections(model.predict(batch(1), 0.0, 1.0, 5), [{key: array[:5] for key, array in many.items()}])
 
 
 # ---------------------------------------------------------------------- gradients
 
 
-def hold_proposals(monkeypatch, num_images):
-    """From now on the proposals stay what the first pass makes them.
+def freeze_proposals(monkeypatch, num_images):
+    """Keep the proposals of the first pass for all later passes.
 
-    `get_loss` takes its proposals as constants, so they have to be constant when its derivative is measured. All that
-    is drawn (anchors, RoIs, dropout) then follows from the generator alone.
+    `get_loss` treats proposals as constants, so they must be constant when its derivative is measured. All random
+    choices (anchors, RoIs, dropout) then depend on the generator alone.
     """
     kept, calls, real = [], itertools.count(), rpn.propose
 
@@ -237,7 +237,7 @@ def hold_proposals(monkeypatch, num_images):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_of_the_whole_loss_by_finite_differences(kind, monkeypatch):
-    """In float64, along directions that mix each parameter's gradient with chance; relative error below 1e-6."""
+    """In float64, along directions that mix each parameter's gradient with noise; relative error below 1e-6."""
     model = make(kind, dropout=0.3, seed=1).astype(np.float64)
     images, targets = batch(2, 48, 60).astype(np.float64), [OBJECTS, EMPTY]
     draws = rng(5)
@@ -245,7 +245,7 @@ def test_gradient_of_the_whole_loss_by_finite_differences(kind, monkeypatch):
     def loss(name):
         return model.get_loss(images, targets, rng(3))[name]
 
-    hold_proposals(monkeypatch, len(images))
+    freeze_proposals(monkeypatch, len(images))
     for name in ("total_loss", *LOSSES):
         model.zero_grad()
         loss(name).backward()
@@ -312,7 +312,7 @@ def test_images_without_objects_train(kind):
 
 
 @pytest.mark.parametrize("targets, learns", [([OBJECTS, EMPTY], True), ([EMPTY, EMPTY], False)])
-def test_without_proposals_there_is_still_the_ground_truth(targets, learns):
+def test_without_proposals_the_ground_truth_is_still_sampled(targets, learns):
     model = make(rpn_score_thresh=1.0)
     losses = model.get_loss(batch(), targets, rng())
     assert (losses["roi_cls_loss"].item() > 0) == learns
@@ -331,9 +331,9 @@ def test_images_of_different_sizes_train_with_targets_in_their_own_pixels():
     assert values(model.get_loss([small, twice], [OBJECTS, OBJECTS], rng())) != pytest.approx(losses, rel=1e-2)
 
 
-def test_the_generator_decides_all_that_is_drawn():
+def test_the_generator_determines_every_random_choice():
     model = make(dropout=0.5)
-    model.eval().roi_heads.train()  # batch norm keeps still, dropout does not
+    model.eval().roi_heads.train()  # batch norm in evaluation mode, dropout in training mode
 
     def losses(generator):
         return values(model.get_loss(batch(), [OBJECTS, EMPTY], generator))
@@ -362,7 +362,7 @@ def test_get_loss_works_in_either_mode():
     assert (model.state_dict()["backbone.net.1.running_mean"] != before["backbone.net.1.running_mean"]).any()
 
 
-def test_input_is_left_as_it_was():
+def test_input_is_not_modified():
     model, images = make(), [image(64, 80), batch(1)]
     target = {key: np.array(value) for key, value in OBJECTS.items()}
     for array in (*images, *target.values()):
@@ -430,7 +430,7 @@ def test_counts_depend_on_the_method_and_not_on_the_mode(training, monkeypatch):
 
 
 @pytest.mark.parametrize("kind, rpn_levels, roi_levels", [("single", 1, 1), ("list", 2, 2), ("pyramid", 3, 2)])
-def test_which_levels_are_read(kind, rpn_levels, roi_levels, monkeypatch):
+def test_levels_read_by_the_rpn_and_the_head(kind, rpn_levels, roi_levels, monkeypatch):
     model, pooled_from, real = make(kind), [], roi_heads.pool
 
     def spy(features, *arguments, **options):
@@ -459,14 +459,14 @@ def test_which_levels_are_read(kind, rpn_levels, roi_levels, monkeypatch):
         ("pyramid", (12, 24, 48), [(12,), (24,), (48,)]),
     ],
 )
-def test_one_size_per_level_where_there_are_as_many(kind, sizes, per_level):
+def test_one_size_per_level_if_there_are_as_many(kind, sizes, per_level):
     model = make(kind, anchor_sizes=sizes, aspect_ratios=(1.0,))
     anchors = model.trace(batch(1)).anchors
     assert [tuple(dict.fromkeys((level[:, 2] - level[:, 0]).tolist())) for level in anchors] == per_level
 
 
-def test_every_level_has_as_many_anchors_per_cell():
-    with pytest.raises(ValueError, match=r"same number of anchors per cell, .* give \[1, 2\]"):
+def test_every_level_has_the_same_number_of_anchors_per_cell():
+    with pytest.raises(ValueError, match=r"same number of anchors per cell, .* got \[1, 2\]"):
         make("list", anchor_sizes=((12,), (24, 48)), aspect_ratios=(1.0,))
 
 
@@ -483,7 +483,7 @@ def test_anchors_lie_on_the_padded_size_and_boxes_are_clipped_to_the_images_own(
     "kind, stride",
     [("single", 8), ("single", 8.0), ("single", (8,)), ("list", (4, 8)), ("pyramid", (4, 8, 16)), ("single", None)],
 )
-def test_a_stated_stride_that_is_right(kind, stride):
+def test_a_correct_stride_is_accepted(kind, stride):
     assert len(make(kind, anchor_stride=stride).predict(batch(1))) == 1
 
 
@@ -495,18 +495,21 @@ def test_a_stated_stride_that_is_right(kind, stride):
         ("list", (4,), r"\[\(4, 4\), \(8, 8\)\]"),
     ],
 )
-def test_a_stated_stride_that_is_wrong(kind, stride, measured):
+def test_a_wrong_stride_is_rejected(kind, stride, measured):
     model = make(kind, anchor_stride=stride)
     for call in (model.predict, model.trace, model, lambda images: model.get_loss(images, [EMPTY])):
-        with pytest.raises(ValueError, match=rf"strides \(rows, columns\) {measured} on a batch of 64 x 96") as caught:
+        with pytest.raises(
+            ValueError, match=rf"strides \(rows, columns\) {measured} for a batch of 64 x 96, got"
+        ) as caught:
             call(batch(1))
-        assert str(caught.value).startswith(f"anchor_stride={stride}, but")
+        assert str(caught.value).startswith("anchor_stride must match")
+        assert f"got {stride};" in str(caught.value)
 
 
-def test_a_stated_stride_holds_for_rows_and_columns():
+def test_a_stride_must_hold_for_rows_and_columns():
     backbone = nn.Conv2d(3, CHANNELS, 3, stride=(8, 4), padding=1)
     config = FasterRCNNConfig(backbone, CHANNELS, 3, anchor_stride=8, hidden_dim=4)
-    with pytest.raises(ValueError, match=r"anchor_stride=8, but .* \[\(8, 4\)\] on a batch of 32 x 32"):
+    with pytest.raises(ValueError, match=r"anchor_stride .* \[\(8, 4\)\] for a batch of 32 x 32, got 8"):
         FasterRCNN(config).predict(batch(1, 32, 32))
 
 
@@ -525,20 +528,25 @@ def pooled_map(x, channels=CHANNELS):
 @pytest.mark.parametrize(
     "use_fpn, answer, error, message",
     [
-        (False, lambda x: [pooled_map(x)], ValueError, r"must give one map \(use_fpn=False\), not list"),
-        (True, pooled_map, ValueError, r"must give a list of feature maps \(use_fpn=True\), not Tensor"),
-        (False, lambda x: {"0": pooled_map(x)}, TypeError, "level 0 of the backbone must be a Tensor, not dict"),
-        (False, lambda x: x.data[:, :, ::8, ::8], TypeError, "level 0 of the backbone must be a Tensor, not ndarray"),
+        (False, lambda x: [pooled_map(x)], ValueError, r"must return one map \(use_fpn=False\), got list"),
+        (True, pooled_map, ValueError, r"must return a list of feature maps \(use_fpn=True\), got Tensor"),
+        (False, lambda x: {"0": pooled_map(x)}, TypeError, "level 0 of the backbone must be a Tensor, got dict"),
+        (False, lambda x: x.data[:, :, ::8, ::8], TypeError, "level 0 of the backbone must be a Tensor, got ndarray"),
         (
             True,
             lambda x: [pooled_map(x), pooled_map(x, 7)],
             ValueError,
-            r"level 1 of the backbone has the shape \(1, 7, 4, 4\); \(1, feat_channels=6, H, W\) is wanted",
+            r"level 1 of the backbone must have the shape \(1, feat_channels=6, H, W\), got \(1, 7, 4, 4\)",
         ),
-        (False, lambda x: pooled_map(x).reshape(x.shape[0], -1), ValueError, r"level 0 .* has the shape \(1, 96\)"),
+        (
+            False,
+            lambda x: pooled_map(x).reshape(x.shape[0], -1),
+            ValueError,
+            r"level 0 .* must have the shape .* got \(1, 96\)",
+        ),
     ],
 )
-def test_a_backbone_that_gives_something_else_is_named(use_fpn, answer, error, message):
+def test_a_wrong_result_of_the_backbone_is_reported(use_fpn, answer, error, message):
     model = FasterRCNN(FasterRCNNConfig(Wrong(answer), CHANNELS, 3, use_fpn, hidden_dim=4))
     with pytest.raises(error, match=message):
         model.predict(batch(1, 32, 32))
@@ -547,7 +555,7 @@ def test_a_backbone_that_gives_something_else_is_named(use_fpn, answer, error, m
 # ---------------------------------------------------------------------- images
 
 
-def test_a_batch_and_a_list_of_images_are_the_same_where_nothing_is_resized():
+def test_a_batch_and_a_list_of_images_agree_if_nothing_is_resized():
     model = make(image_mean=(0.5, 0.4, 0.3), image_std=(0.5, 0.6, 0.7))
     images = [image(64, 96), image(64, 96, seed=1)]
     normalised = (np.stack(images) / 255 - (0.5, 0.4, 0.3)) / (0.5, 0.6, 0.7)
@@ -557,14 +565,14 @@ def test_a_batch_and_a_list_of_images_are_the_same_where_nothing_is_resized():
     assert_same_detections(model.predict([Image.fromarray(images[0]), images[1] / 255]), found, atol=1e-4)
 
 
-def test_images_of_a_batch_do_not_influence_one_another():
+def test_images_of_a_batch_do_not_affect_each_other():
     model, images = make("pyramid"), [image(64, 90), image(60, 80, seed=1), image(64, 64, seed=2)]
     for one, found in zip(images, model.predict(images), strict=True):
         padded = [one, np.zeros((64, 96, 3), np.uint8)]  # to the same size
         assert_same_detections(model.predict(padded)[:1], [found], atol=1e-4)
 
 
-def test_boxes_come_back_in_the_images_own_pixels():
+def test_boxes_are_returned_in_pixels_of_the_original_image():
     model, one = make("pyramid"), image(64, 80)
     twice = one.repeat(2, axis=0).repeat(2, axis=1)  # resizing halves it again, to the same pixels
     small, large = model.predict([one])[0], model.predict([twice])[0]
@@ -573,63 +581,63 @@ def test_boxes_come_back_in_the_images_own_pixels():
 
 
 @pytest.mark.parametrize("nothing", [[], (), np.zeros((0, 3, 32, 32), np.float32)])
-def test_no_images_give_no_answers(nothing):
+def test_no_images_give_no_detections(nothing):
     assert make().predict(nothing) == []
 
 
 @pytest.mark.parametrize(
     "images, error, message",
     [
-        (image(8, 9), ValueError, r"\(8, 9, 3\) looks like a single image, which goes into a list: \[image\]"),
-        (batch(1)[0], ValueError, r"of shape \(3, 64, 96\) looks like a single image, which goes into a list"),
-        (np.stack([image(8, 9)] * 2), ValueError, r"\(2, 8, 9, 3\) have their channels last; .*: list\(images\)"),
+        (image(8, 9), ValueError, r"got an array of shape \(8, 9, 3\); pass a single image as \[image\]"),
+        (batch(1)[0], ValueError, r"of shape \(3, 64, 96\); pass a single image as"),
+        (np.stack([image(8, 9)] * 2), ValueError, r"\(2, 8, 9, 3\); .*: list\(images\)"),
         (list(batch(1)), ValueError, r"image 0 must have the shape \(H, W, 3\).* use image.transpose\(1, 2, 0\)"),
-        (np.zeros((1, 3, 8, 8), np.uint8), TypeError, r"must be float and normalised, not uint8; .* go into a list"),
-        (np.zeros((1, 1, 8, 8)), ValueError, r"must have the shape \(N, 3, H, W\), not \(1, 1, 8, 8\)"),
-        (np.zeros((1, 3, 0, 8)), ValueError, r"must have the shape \(N, 3, H, W\), not \(1, 3, 0, 8\)"),
-        (np.zeros(()), ValueError, r"must have the shape \(N, 3, H, W\), not \(\)"),
-        (Image.new("RGB", (8, 8)), TypeError, r"not Image; a single image goes into a list: \[image\]"),
-        ("page.png", TypeError, r"not str; a single image goes into a list"),
-        (None, TypeError, "not NoneType"),
+        (np.zeros((1, 3, 8, 8), np.uint8), TypeError, r"must be float and normalised, got uint8; .* in a list"),
+        (np.zeros((1, 1, 8, 8)), ValueError, r"must have the shape \(N, 3, H, W\), got \(1, 1, 8, 8\)"),
+        (np.zeros((1, 3, 0, 8)), ValueError, r"must have the shape \(N, 3, H, W\), got \(1, 3, 0, 8\)"),
+        (np.zeros(()), ValueError, r"must have the shape \(N, 3, H, W\), got \(\)"),
+        (Image.new("RGB", (8, 8)), TypeError, r"got Image; pass a single image as \[image\]"),
+        ("page.png", TypeError, r"got str; pass a single image as"),
+        (None, TypeError, "got NoneType"),
     ],
 )
-def test_images_that_cannot_be_taken_say_what_to_do(images, error, message):
+def test_errors_of_invalid_images_say_what_to_do(images, error, message):
     model = make()
     for call in (model.predict, model.trace, model, lambda given: model.get_loss(given, [EMPTY])):
         with pytest.raises(error, match=message):
             call(images)
 
 
-def test_nothing_to_train_or_trace_is_an_error():
+def test_no_images_to_train_or_trace_is_an_error():
     for call in (make().trace, make(), lambda images: make().get_loss(images, [])):
-        with pytest.raises(ValueError, match="there is no image"):
+        with pytest.raises(ValueError, match="at least one image, got none"):
             call([])
 
 
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        (([[0, 0, 9, 9]],), ValueError, "rois and roi_images, .* go together"),
-        ((None, [0]), ValueError, "rois and roi_images, .* go together"),
+        (([[0, 0, 9, 9]],), ValueError, "pass both rois and roi_images .* or neither"),
+        ((None, [0]), ValueError, "pass both rois and roi_images .* or neither"),
         (
             ([[0, 0, 9, 9]] * 2 + [[0, 0, 60, 60]], [0, 1, 2]),
             ValueError,  # the only one on its level
-            r"roi_images\[2\] is 2, but there are 2 images \(0 .. 1\)",
+            r"roi_images\[2\] must be in 0 .. 1, the indices of 2 images, got 2",
         ),
-        (([[0, 0, 9, 9]], [-1]), ValueError, r"roi_images\[0\] is -1"),
+        (([[0, 0, 9, 9]], [-1]), ValueError, r"roi_images\[0\] must be .* got -1"),
         (([[0, 0, 9, 9]], [0, 1]), ValueError, r"roi_images must have shape \(1,\)"),
         (([[0, 0, 9, 9]], [0.0]), TypeError, "roi_images must hold integers"),
         (([0, 0, 9, 9], [0]), ValueError, r"rois must have shape \(N, 4\)"),
         (([[0, 0, 9, 9], [0, 0, np.nan, 9]], [0, 1]), ValueError, r"rois\[1\] is .*nan"),
     ],
 )
-def test_bad_rois_are_named(arguments, error, message):
+def test_invalid_rois_are_reported(arguments, error, message):
     with pytest.raises(error, match=message):
         make("list")(batch(), *arguments)
 
 
 @pytest.mark.parametrize(
-    "cuts, message",
+    "thresholds, message",
     [
         ({"score_thresh": 1.5}, r"score_thresh must be a number in \[0, 1\], got 1.5"),
         ({"nms_thresh": -0.1}, r"nms_thresh must be a number in \[0, 1\], got -0.1"),
@@ -639,24 +647,24 @@ def test_bad_rois_are_named(arguments, error, message):
         ({"top_k": 2.5}, "top_k must be an integer"),
     ],
 )
-def test_bad_cuts_are_named(cuts, message):
+def test_invalid_thresholds_are_reported(thresholds, message):
     with pytest.raises((TypeError, ValueError), match=message):
-        make().predict(batch(1), **cuts)
+        make().predict(batch(1), **thresholds)
 
 
-def test_bad_targets_are_named():
+def test_invalid_targets_are_reported():
     with pytest.raises(ValueError, match=r"targets\[1\]: box 0 is \[5.0, 5.0, 4.0, 9.0\]"):
         make().get_loss(batch(), [OBJECTS, {"boxes": [[5, 5, 4, 9]], "labels": [1]}])
-    with pytest.raises(ValueError, match="one dict per image, 2 of them, not 1"):
+    with pytest.raises(ValueError, match="a list of 2 dicts, one per image, got 1"):
         make().trace(batch(), [OBJECTS])
-    with pytest.raises(TypeError, match="one dict per image, 2 of them, not NoneType"):
+    with pytest.raises(TypeError, match="a list of 2 dicts, one per image, got NoneType"):
         make().get_loss(batch(), None)
 
 
-# ---------------------------------------------------------------------- what it is made of
+# ---------------------------------------------------------------------- modules and parameters
 
 
-def test_models_of_one_config_share_its_backbone_alone():
+def test_models_of_one_config_share_only_its_backbone():
     config = make().config
     one, other = FasterRCNN(config), FasterRCNN(config)
     assert one.backbone is other.backbone is config.backbone

@@ -16,7 +16,7 @@ ROW = np.array([[0, 0, 10, 1], [2, 0, 12, 1], [4, 0, 14, 1]], np.float32)
         ([0.8, 0.9, 0.7], 0.5, [1]),  # the second removes both
         ([0.7, 0.8, 0.9], 0.4, [2]),
         ([0.7, 0.8, 0.9], 0.7, [2, 1, 0]),
-        ([0.5, 0.5, 0.5], 0.5, [0, 2]),  # of equal scores the earlier wins
+        ([0.5, 0.5, 0.5], 0.5, [0, 2]),  # ties keep the first
         ([0.1, 0.2, 0.3], 1, [2, 1, 0]),
     ],
 )
@@ -59,22 +59,22 @@ def test_an_iou_at_the_threshold_is_decided_to_the_bit(impl):
 
 @pytest.mark.parametrize("count", [63, 64, 65, 129])
 def test_every_kept_box_can_remove(impl, count):
-    # Boxes in a row that do not overlap, then a copy of each in turn, and a last box that is none of them.
+    # Boxes in a row that do not overlap, then a copy of each, then one more box.
     row = np.arange(count)[:, None] * [20.0, 0, 20, 0] + [0.0, 0, 10, 10]
     boxes = np.concatenate([row, row, [[10, 0, 20, 10]]])
     scores = np.arange(len(boxes))[::-1]
     np.testing.assert_array_equal(nms(boxes, scores, 0.5), [*range(count), 2 * count])
 
 
-def test_scores_of_every_kind_fall():
-    """The order for kernels is that of a stable sort; NaN last, whatever its sign, and -0 equal to 0."""
+def test_descending_order_of_special_values():
+    """The kernel's order is that of a stable sort: NaN of either sign comes last, and -0 equals 0."""
     special = np.array([0, -0.0, 1, -1, np.inf, -np.inf, np.nan, -np.nan, 1e-45, -1e-45, 3e38, 1, -0.0], np.float32)
     scores = np.concatenate([special, np.random.default_rng(0).integers(-9, 9, 300).astype(np.float32), special])
     with rcnn.use_backend("cython"):
         np.testing.assert_array_equal(descending_order(scores), np.argsort(-scores, kind="stable"))
 
 
-def test_groups_keep_to_themselves(impl):
+def test_groups_do_not_affect_each_other(impl):
     same = np.tile(ROW[:1], (4, 1))
     np.testing.assert_array_equal(batched_nms(same, [0.1, 0.4, 0.3, 0.4], [7, -2, 7, 2**62], 0.5), [1, 3, 2])
     extremes = [-(2**63), 2**63 - 1, -(2**63), 7]
@@ -90,7 +90,7 @@ def test_groups_far_from_the_origin_lose_no_precision(impl):
     np.testing.assert_array_equal(batched_nms(both, [0.9, 0.8, 0.7, 0.6], [0, 0, 1, 1], 0.1), [0, 2])
 
 
-def test_nothing_in_nothing_out(impl):
+def test_empty_input_gives_empty_output(impl):
     for keep in (nms([], [], 0.5), batched_nms(np.zeros((0, 4), np.float32), [], [], 0.5)):
         assert keep.shape == (0,)
         assert keep.dtype == np.int64
@@ -101,7 +101,7 @@ def test_boxes_without_area_stay(impl):
     np.testing.assert_array_equal(nms(points, [0.3, 0.2, 0.1], 0), [0, 1, 2])
 
 
-def test_nms_accepts_every_form(impl):
+def test_nms_accepts_every_layout_and_dtype(impl):
     frozen = ROW.copy()
     frozen.flags.writeable = False
     strided = np.repeat(ROW, 2, axis=0)[::2]
@@ -139,13 +139,13 @@ def test_groups_do_not_depend_on_threads():
     ("arguments", "error", "message"),
     [
         (([[0, 0, 1]], [1], [0], 0.5), ValueError, r"boxes must have shape \(N, 4\)"),
-        ((ROW, [1, 2], [0, 0, 0], 0.5), ValueError, r"scores must have shape \(3,\), one for each box, got \(2,\)"),
+        ((ROW, [1, 2], [0, 0, 0], 0.5), ValueError, r"scores must have shape \(3,\), one per box, got \(2,\)"),
         ((ROW, [1, 2, 3], [0, 0], 0.5), ValueError, r"groups must have shape \(3,\), got \(2,\)"),
         ((ROW, [1, 2, 3], [0.0, 0.0, 1.0], 0.5), TypeError, "groups must hold integers"),
-        ((ROW, [1, 2, 3], [0, 0, 0], 1.5), ValueError, r"iou_threshold must lie in 0 \.\. 1, got 1.5"),
+        ((ROW, [1, 2, 3], [0, 0, 0], 1.5), ValueError, r"iou_threshold must be between 0 and 1, got 1.5"),
         ((ROW, [1, 2, 3], [0, 0, 0], float("nan")), ValueError, "iou_threshold"),
     ],
 )
-def test_nms_names_what_is_wrong(arguments, error, message):
+def test_nms_reports_invalid_input(arguments, error, message):
     with pytest.raises(error, match=message):
         batched_nms(*arguments)

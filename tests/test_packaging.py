@@ -1,4 +1,4 @@
-"""What is built from the checkout: the sdist, the wheel made from it, and an install where nothing compiles."""
+"""Builds of the checkout: the sdist, the wheel made from it, and installs without a working compiler."""
 
 import os
 import platform
@@ -14,14 +14,14 @@ import pytest
 from rcnn import _ext
 
 ROOT = Path(__file__).parent.parent
-LEVELS = ("v3", "v4")  # beside the baseline, where the compiler knows them
+LEVELS = ("v3", "v4")  # in addition to the baseline, if the compiler supports them
 SOURCES = {".py", ".pyx", ".pxd", ".pyi", ".h"}
 
 pytestmark = pytest.mark.slow
 
 
 def run(*command, cwd, **environment):
-    """What the command prints; a failure shows all of it."""
+    """Return the output of the command; a failure shows all of it."""
     variables = {**os.environ, **environment}
     done = subprocess.run([str(part) for part in command], cwd=cwd, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -29,21 +29,21 @@ def run(*command, cwd, **environment):
 
 
 def package_files():
-    """Every file of the package that a reader or a user needs, relative to the root."""
+    """Return every source and data file of the package, relative to the root."""
     files = [path for path in (ROOT / "rcnn").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    wanted = [path for path in files if path.suffix in SOURCES or path.name == "py.typed" or "weights" in path.parts]
-    return {path.relative_to(ROOT).as_posix() for path in wanted}
+    shipped = [path for path in files if path.suffix in SOURCES or path.name == "py.typed" or "weights" in path.parts]
+    return {path.relative_to(ROOT).as_posix() for path in shipped}
 
 
 def expected_kernels():
-    """The names of the modules that this processor's compiler makes: one for each source and level."""
+    """Return the names of the modules that the compiler makes here: one for each source and level."""
     levels = LEVELS if platform.machine() in ("x86_64", "AMD64") and os.name == "posix" else ()
     return {"_build", *_ext.KERNELS} | {f"{kernel}_{level}" for kernel in _ext.KERNELS for level in levels}
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the checkout to build in, stale kernels and all."""
+    """Return a copy of the checkout to build in, including stale kernels."""
     copy = tmp_path_factory.mktemp("checkout") / "rcnn"
     skip = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*.egg-info", ".*_cache", ".hypothesis", "runs")
     shutil.copytree(ROOT, copy, ignore=skip)
@@ -53,14 +53,14 @@ def checkout(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def built(checkout):
-    """The sdist, and the wheel that was built from it."""
+    """Return the sdist, and the wheel that was built from it."""
     run(sys.executable, "-m", "build", "--no-isolation", cwd=checkout, RCNN_REQUIRE_EXT="1")
     (sdist,) = (checkout / "dist").glob("*.tar.gz")
     (wheel,) = (checkout / "dist").glob("*.whl")
     return sdist, wheel
 
 
-def test_the_sdist_holds_the_sources_and_nothing_generated(built):
+def test_the_sdist_contains_only_sources(built):
     with tarfile.open(built[0]) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     assert package_files() <= names
@@ -69,7 +69,7 @@ def test_the_sdist_holds_the_sources_and_nothing_generated(built):
     assert not [name for name in names if name.endswith((".c", ".so", ".pyd", ".pyc"))]
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(built):
+def test_the_wheel_contains_only_the_package(built):
     with zipfile.ZipFile(built[1]) as archive:
         names = set(archive.namelist())
         metadata = next(archive.read(name).decode() for name in names if name.endswith("METADATA"))
@@ -93,7 +93,7 @@ print("kernels", facts["kernels"], "openmp", facts.get("openmp"), "backend", fac
 
 
 def install(sdist, folder, **environment):
-    """Installs into folder/site, without dependencies, and gives what a program that imports it from there prints."""
+    """Install into folder/site, without dependencies, and return the output of a program that imports it from there."""
     pip = (sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--target", folder / "site")
     run(*pip, sdist, cwd=folder, **environment)
     clean = {"PYTHONPATH": str(folder / "site"), "RCNN_REQUIRE_EXT": "0", "RCNN_BACKEND": "", "RCNN_SIMD": ""}

@@ -30,12 +30,12 @@ ALIGN_CASES = [  # spatial_scale, output_size, sampling_ratio, aligned
 
 
 def cosines(shape, dtype=np.float32):
-    """The upstream gradient of the golden files."""
+    """Return the upstream gradient of the golden files."""
     return np.cos(np.arange(np.prod(shape), dtype=np.float32)).reshape(shape).astype(dtype)
 
 
 def assert_close(answer, expected, tolerance):
-    """Equal to `tolerance` of the largest expected value."""
+    """Assert equality to `tolerance` of the largest expected value."""
     assert answer.shape == expected.shape
     assert answer.dtype == expected.dtype
     np.testing.assert_allclose(answer, expected, rtol=0, atol=tolerance * np.abs(expected).max())
@@ -43,7 +43,7 @@ def assert_close(answer, expected, tolerance):
 
 @pytest.fixture
 def case(golden):
-    """Features and RoIs of the golden file: two images, RoIs of all shapes."""
+    """Return features and RoIs of the golden file: two images, RoIs of all shapes."""
     g = golden("roi")
     rois = g["roi/rois"]
     return g["roi/features"], rois[:, 1:], rois[:, 0].astype(np.int64)
@@ -94,7 +94,7 @@ def test_samples_outside(impl, roi, sampling, expected):
     np.testing.assert_allclose(roi_align(ONES, [roi], [0], (1, 1), 1.0, sampling), [[[[expected]]]], rtol=1e-12)
 
 
-def test_roi_upside_down(impl):
+def test_a_roi_with_swapped_corners(impl):
     # Not aligned, it counts as one pixel wide and high, from its first corner. Aligned and adaptive, it has no samples.
     np.testing.assert_allclose(roi_align(COLUMNS, [[5, 5, 1, 1]], [0], (1, 1)), [[[[5.5]]]], rtol=1e-12)
     np.testing.assert_array_equal(roi_align(COLUMNS, [[5, 5, 1, 1]], [0], (1, 1), 1.0, 0, True), [[[[0]]]])
@@ -128,7 +128,7 @@ def test_roi_align_kernel_and_reference_agree(data):
     np.testing.assert_allclose(answers[1][1], answers[0][1], rtol=0, atol=1e-12)
 
 
-def test_several_levels_are_pooled_each_from_its_own(impl):
+def test_each_roi_is_pooled_from_its_level(impl):
     finer = np.repeat(np.repeat(COLUMNS, 2, axis=2), 2, axis=3) * 10
     rois, images = [[0, 0, 3, 3], [3, 0, 6, 3], [0, 0, 3, 3]], [0, 0, 0]
     pooled = multiscale_roi_align([finer, COLUMNS], rois, images, [1, 1, 0], (3, 3), [2.0, 1.0])
@@ -136,7 +136,7 @@ def test_several_levels_are_pooled_each_from_its_own(impl):
     np.testing.assert_array_equal(pooled[2:], roi_align(finer, rois[2:], [0], (3, 3), 2.0))
 
 
-def test_the_gradient_of_several_levels_is_each_levels_own(impl):
+def test_each_level_has_its_own_gradient(impl):
     finer = np.repeat(np.repeat(COLUMNS, 2, axis=2), 2, axis=3)
     rois, images, levels = np.array([[0.0, 0, 3, 3], [3, 0, 6, 3], [1, 1, 4, 3]]), np.zeros(3, int), np.array([1, 1, 0])
     grad = cosines((3, 1, 2, 3), np.float64)
@@ -156,28 +156,28 @@ def test_the_gradient_of_several_levels_checks_each_of_their_shapes(impl):
         multiscale_roi_align_backward(*given, [(1, 1, 4, 4), (1, 9, 4, 4)], [1.0, 1.0])
     with pytest.raises(ValueError, match="every level must have as many images"):
         multiscale_roi_align_backward(*given, [(1, 1, 4, 4), (2, 1, 4, 4)], [1.0, 1.0])
-    with pytest.raises(ValueError, match="spatial_scales must be 0"):
+    with pytest.raises(ValueError, match="spatial_scales must have 0 numbers"):
         multiscale_roi_align_backward(*given, [], [1.0])
 
 
 @pytest.mark.parametrize(
     ("features", "levels", "scales", "message"),
     [
-        ([COLUMNS], [1], [1.0], r"levels\[0\] is 1, but there are 1 levels \(0 \.\. 0\)"),
-        ([COLUMNS], [-1], [1.0], r"levels\[0\] is -1"),
+        ([COLUMNS], [1], [1.0], r"levels\[0\] must be in 0 \.\. 0, the indices of 1 levels, got 1"),
+        ([COLUMNS], [-1], [1.0], r"levels\[0\] must be .* got -1"),
         ([COLUMNS], [0, 0], [1.0], r"levels must have shape \(1,\), got \(2,\)"),
-        ([COLUMNS], [0], [1.0, 0.5], "spatial_scales must be 1, one for each level, got 2"),
+        ([COLUMNS], [0], [1.0, 0.5], "spatial_scales must have 1 numbers, one per level, got 2"),
         ([COLUMNS, COLUMNS[:, :0]], [0], [1.0, 1.0], r"features\[1\] has 1 images and 0 channels"),
         ([], [0], [], "features must be a sequence of at least one map"),
         ([COLUMNS, np.zeros((2, 1, 3, 6))], [0], [1.0, 1.0], r"features\[1\] has 2 images and 1 channels"),
     ],
 )
-def test_what_is_wrong_with_levels_is_named(impl, features, levels, scales, message):
+def test_invalid_levels_are_reported(impl, features, levels, scales, message):
     with pytest.raises(ValueError, match=message):
         multiscale_roi_align(features, [[0, 0, 3, 3]], [0], levels, (3, 3), scales)
 
 
-def test_what_a_bin_does_not_read_does_not_matter(impl):
+def test_pixels_outside_a_bin_have_no_effect(impl):
     features = COLUMNS.copy()
     features[0, 0, 0, 0] = np.nan
     assert not roi_align(features, [[100, 100, 120, 120]], [0], (2, 2)).any()
@@ -212,7 +212,7 @@ SIXTEEN = np.arange(16.0).reshape(1, 1, 4, 4)
         ([0, 0, 2, 0], (1, 2), [[1, 2]]),  # three columns in two bins share the middle one
         ([1, 1, 1, 1], (2, 2), [[5, 5], [5, 5]]),  # more bins than pixels
         ([-9, -9, -5, -5], (1, 2), [[0, 0]]),  # outside
-        ([3, 3, 0, 0], (1, 1), [[15]]),  # upside down: the one pixel of its first corner
+        ([3, 3, 0, 0], (1, 1), [[15]]),  # corners swapped: the single pixel of its first corner
     ],
 )
 def test_roi_pool_by_hand(impl, roi, size, expected):
@@ -264,7 +264,7 @@ def test_memory_is_channels_last(impl, case):
 
 
 def forms(array):
-    """The same numbers as other arrays: channels last, channels first, strided, read-only, big-endian."""
+    """Return the same numbers in other layouts: channels last, channels first, strided, read-only, big-endian."""
     frozen = array.copy()
     frozen.flags.writeable = False
     last = np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
@@ -327,13 +327,13 @@ def test_results_are_the_same_bits_on_every_number_of_threads():
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"roi_images": [0, 2]}, ValueError, r"roi_images\[1\] is 2, but there are 2 images \(0 \.\. 1\)"),
-        ({"roi_images": [-1, 0]}, ValueError, r"roi_images\[0\] is -1"),
+        ({"roi_images": [0, 2]}, ValueError, r"roi_images\[1\] must be in 0 \.\. 1, the indices of 2 images, got 2"),
+        ({"roi_images": [-1, 0]}, ValueError, r"roi_images\[0\] must be .* got -1"),
         ({"roi_images": [0]}, ValueError, r"roi_images must have shape \(2,\), got \(1,\)"),
         ({"roi_images": [0.0, 1.0]}, TypeError, "roi_images must hold integers"),
         ({"rois": [[0, 0, 1, 1], [0, 0, np.nan, 1]]}, ValueError, r"rois\[1\] is .*nan.* must be finite"),
         ({"rois": [[0, 0, np.inf, 1], [0, 0, 1, 1]]}, ValueError, r"rois\[0\] is .*inf.* must be finite"),
-        ({"rois": [[0, 0, 1, 1], [0, 0, 1e30, 1]]}, ValueError, r"rois\[1\] is .* may not exceed"),
+        ({"rois": [[0, 0, 1, 1], [0, 0, 1e30, 1]]}, ValueError, r"rois\[1\] is .* coordinates must be at most"),
         ({"rois": [[0, 0, 1], [0, 0, 1]]}, ValueError, r"rois must have shape \(N, 4\)"),
         ({"features": np.ones((3, 4, 4))}, ValueError, "features must have four dimensions"),
         ({"features": np.ones((2, 3, 0, 4))}, ValueError, "features must have at least one pixel, got 0 x 4"),
@@ -342,14 +342,14 @@ def test_results_are_the_same_bits_on_every_number_of_threads():
         ({"spatial_scale": 0}, ValueError, "spatial_scale must be positive"),
     ],
 )
-def test_errors_name_what_is_wrong(impl, changes, error, message):
+def test_invalid_arguments_are_reported(impl, changes, error, message):
     arguments = {"features": np.ones((2, 3, 4, 4)), "rois": [[0, 0, 1, 1]] * 2, "roi_images": [0, 1]}
     for stage in (roi_align, roi_pool):
         with pytest.raises(error, match=message):
             stage(**{**arguments, "output_size": (2, 2), **changes})
 
 
-def test_errors_of_one_stage(impl):
+def test_invalid_settings_and_gradients_are_reported(impl):
     with pytest.raises(ValueError, match=r"sampling_ratio must be 0 \(adaptive\) or a positive integer, got -1"):
         roi_align(ONES, [[0, 0, 1, 1]], [0], (2, 2), 1.0, -1)
     with pytest.raises(ValueError, match=r"grad must have shape \(1, 3, height, width\).* got \(2, 3, 2, 2\)"):
@@ -397,11 +397,11 @@ def test_pooling_over_levels_is_torchvisions(impl, golden):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([[0, 0, 1, 1]], 5, 2), "min_level must not be above max_level, got 5 and 2"),
+        (([[0, 0, 1, 1]], 5, 2), "min_level must be at most max_level, got 5 and 2"),
         (([[0, 0, 1, 1]], 2, 5, 0), "canonical_size must be positive, got 0"),
     ],
 )
-def test_assign_levels_names_what_is_wrong(arguments, message):
+def test_assign_levels_reports_invalid_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         assign_levels(*arguments)
 
@@ -422,7 +422,7 @@ def test_assign_levels_names_what_is_wrong(arguments, message):
         ([64], 32, [2.0]),
     ],
 )
-def test_scales_are_powers_of_two_where_these_explain_the_height(heights, padded, scales):
+def test_scales_are_powers_of_two_if_these_predict_the_height(heights, padded, scales):
     assert level_scales(heights, padded) == scales
 
 

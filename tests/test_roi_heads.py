@@ -1,4 +1,4 @@
-"""The second stage: where it looks, what it pools, what it learns from, its losses, and what it finally says."""
+"""The second stage: pooling, head, targets, losses and detections."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_pooling_over_levels_is_torchvisions(golden, impl):
 
 
 def pyramid(dtype=np.float64):
-    """Two levels of two images of 64 x 96, and six RoIs on either level, in mixed order."""
+    """Return two levels of two images of 64 x 96, and six RoIs on each level, in mixed order."""
     rng = np.random.default_rng(0)
     features = [nn.Parameter(rng.standard_normal((2, 3, 64 // s, 96 // s)).astype(dtype)) for s in (4, 8)]
     corner = rng.uniform(0, 40, (6, 2))
@@ -145,10 +145,10 @@ def find_targets(proposals=PROPOSALS, gt=GT, labels=GT_LABELS, seed=0, **options
 
 def test_targets_worked_by_hand():
     targets = find_targets()
-    np.testing.assert_array_equal(targets.rois, np.concatenate([PROPOSALS, GT]))  # the ground truth has joined
+    np.testing.assert_array_equal(targets.rois, np.concatenate([PROPOSALS, GT]))  # the ground truth is added
     assert targets.labels.tolist() == [2, 0, 1, 0, 2, 1]
-    # The first is a pixel to the right of its object, -1/10 of its width, times 10; the third has its centre at 63 and
-    # its object at 70, 7/26 of its height, times 10, and is log(40/26) too short, times 5.
+    # The first is one pixel to the right of its object: dx = -1/10 of its width, times 10. The third has its centre at
+    # 63 and its object at 70: dy = 7/26 of its height, times 10; its height is too small: dh = log(40/26), times 5.
     expected = [[-1, 0, 0, 0], [0] * 4, [0, 70 / 26, 0, 5 * np.log(40 / 26)], [0] * 4, [0] * 4, [0] * 4]
     np.testing.assert_allclose(targets.deltas, expected, atol=1e-12)
 
@@ -167,7 +167,7 @@ def test_rois_between_the_thresholds_are_ignored():
     assert targets.labels.tolist() == [2, 0, 0, 2, 1]
 
 
-def test_without_proposals_there_is_the_ground_truth():
+def test_without_proposals_the_ground_truth_is_sampled():
     targets = find_targets(np.zeros((0, 4), np.float32))
     assert targets.rois.dtype == np.float32
     np.testing.assert_array_equal(targets.rois, GT)
@@ -176,7 +176,7 @@ def test_without_proposals_there_is_the_ground_truth():
 
 
 @pytest.mark.parametrize("proposals", [PROPOSALS, np.zeros((0, 4))])
-def test_without_objects_all_is_background(proposals):
+def test_without_objects_every_roi_is_background(proposals):
     targets = find_targets(proposals, np.zeros((0, 4)), np.zeros(0, np.int64))
     np.testing.assert_array_equal(targets.rois, proposals)
     assert not targets.labels.any()
@@ -187,7 +187,7 @@ def test_samples_follow_settings_and_generator():
     sizes = {"batch_size": 4, "positive_fraction": 0.25}
     draws = [find_targets(seed=seed, **sizes) for seed in (0, 0, *range(20))]
     assert {(t.labels > 0).sum() for t in draws} == {1}  # int(4 * 0.25)
-    assert {len(t.labels) for t in draws} == {3}  # both of background
+    assert {len(t.labels) for t in draws} == {3}  # plus both background RoIs
     np.testing.assert_array_equal(draws[0].rois, draws[1].rois)
     assert {tuple(t.rois[t.labels > 0][0]) for t in draws} == {tuple(r) for r in (*PROPOSALS[[0, 2]], *GT)}
 
@@ -219,7 +219,7 @@ def test_losses_worked_by_hand():
 
 
 @pytest.mark.parametrize("labels", [[], [0, 0]])
-def test_nothing_to_learn_costs_nothing(labels):
+def test_the_loss_of_no_samples_is_zero(labels):
     logits, deltas = nn.Parameter(np.ones((len(labels), 3))), nn.Parameter(np.ones((len(labels), 3, 4)))
     cls_loss, reg_loss = roi_heads.loss(logits, deltas, [targets_of(labels, np.zeros((len(labels), 4)))])
     np.testing.assert_allclose(cls_loss.item(), np.log(3) if labels else 0)
@@ -264,7 +264,7 @@ def test_a_score_must_exceed_its_threshold():
     assert detect(halves, [A], score_thresh=0.4999)["scores"].tolist() == [0.5]
 
 
-def test_every_class_has_deltas_of_its_own_in_the_second_stages_weights():
+def test_every_class_has_its_own_deltas_with_the_weights_of_the_second_stage():
     deltas = [[[9] * 4, [5, 0, 0, 0], [0, 0, 0, 5 * np.log(2)]]]  # half a width to the right; twice as high
     found = detect([[0.1, 0.6, 0.3]], [[20, 20, 30, 30]], deltas)
     np.testing.assert_allclose(found["boxes"], [[25, 20, 35, 30], [20, 15, 30, 35]])
@@ -279,7 +279,7 @@ def test_suppression_runs_within_a_class_only():
     assert len(detect([[0.1, 0.6, 0.3], [0.4, 0.1, 0.5]], [A, overlapping], nms_thresh=0.6)["boxes"]) == 4
 
 
-def test_the_top_k_are_of_all_classes():
+def test_top_k_counts_all_classes():
     found = detect([[0.1, 0.6, 0.3], [0.2, 0.35, 0.45]], [A, B], top_k=3)
     assert found["labels"].tolist() == [1, 2, 1]
     np.testing.assert_allclose(found["scores"], [0.6, 0.45, 0.35])
@@ -301,7 +301,7 @@ def test_no_rois_give_no_detections():
     }
 
 
-def test_a_layer_of_the_users_own_takes_the_place_of_one_of_the_heads():
+def test_a_user_can_replace_a_layer_of_the_head():
     class Halved(nn.Linear):
         def forward(self, x):
             return super().forward(x) * 0.5

@@ -1,4 +1,4 @@
-"""The region proposal network: the order of its outputs, what it proposes, what it learns from, its losses."""
+"""The region proposal network: the order of its outputs, proposals, targets and losses."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_outputs_come_in_the_order_of_the_anchors():
     for name, array in head.state_dict().items():
         array[...] = 0
         if name == "conv.0.0.weight":
-            array[0, 0, 1, 1] = 1  # hands on its input
+            array[0, 0, 1, 1] = 1  # the identity
     head.cls_logits.weight.data[...] = 1
     head.cls_logits.bias.data[...] = [0, 0.1, 0.2, 0.3]  # by cell anchor
     head.bbox_pred.weight.data[...] = 1
@@ -75,7 +75,7 @@ def test_parameters_are_torchvisions_and_start_near_zero():
 
 
 def propose(levels, size=(100, 100), pre=1000, post=1000, nms_thresh=0.5, score_thresh=0.0):
-    """Proposals of levels given as lists of (score, anchor) or (score, anchor, deltas)."""
+    """Return the proposals of levels given as lists of (score, anchor) or (score, anchor, deltas)."""
     scores = [np.array([row[0] for row in level], np.float64) for level in levels]
     anchors = [np.array([row[1] for row in level], np.float64).reshape(-1, 4) for level in levels]
     deltas = [
@@ -88,7 +88,7 @@ def propose(levels, size=(100, 100), pre=1000, post=1000, nms_thresh=0.5, score_
 A, B, C = [0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]  # far from one another
 
 
-def test_proposals_come_by_falling_score_with_their_probabilities():
+def test_proposals_come_by_descending_score_with_their_probabilities():
     found = propose([[(0.2, A), (0.9, B)], [(0.6, C)]])
     np.testing.assert_allclose(found.boxes, [B, C, A])
     np.testing.assert_allclose(found.scores, [0.9, 0.6, 0.2])
@@ -97,7 +97,7 @@ def test_proposals_come_by_falling_score_with_their_probabilities():
     assert found.num_after_nms == 3
 
 
-def test_the_best_k_of_each_level_are_looked_at():
+def test_the_best_k_of_each_level_are_decoded():
     found = propose([[(0.9, A), (0.8, B)], [(0.1, C)]], pre=1)
     np.testing.assert_allclose(found.boxes, [A, C])
 
@@ -114,13 +114,13 @@ def test_suppression_runs_within_a_level_only():
     assert (len(found.candidates), found.num_after_nms) == (3, 2)
 
 
-def test_suppression_wants_more_than_the_threshold():
+def test_suppression_requires_more_than_the_threshold():
     overlapping = [0, 0, 10, 5]  # IoU 0.5 with A
     assert len(propose([[(0.9, A), (0.8, overlapping)]], nms_thresh=0.5).boxes) == 2
     assert len(propose([[(0.9, A), (0.8, overlapping)]], nms_thresh=0.49).boxes) == 1
 
 
-def test_of_equal_scores_the_earlier_wins():
+def test_ties_keep_the_first():
     shifted = [1, 0, 11, 10]
     np.testing.assert_allclose(propose([[(0.5, A), (0.5, shifted)]]).boxes, [A])
     np.testing.assert_allclose(propose([[(0.5, shifted), (0.5, A)]]).boxes, [shifted])
@@ -138,24 +138,24 @@ def test_small_sides_are_dropped(side, kept):
     assert len(propose([[(0.9, [0, 0, 10, side])]]).boxes) == kept
 
 
-def test_what_lies_outside_is_clipped_to_nothing_and_dropped():
+def test_boxes_outside_the_image_are_dropped():
     found = propose([[(0.9, [100, 0, 120, 10]), (0.8, [-9, 0, 0, 10]), (0.7, A)]])
     np.testing.assert_allclose(found.boxes, [A])
 
 
-def test_a_score_at_the_cut_is_kept():
+def test_a_score_at_the_threshold_is_kept():
     levels = [[(0.5, A), (0.49, B)]]  # a logit of 0 is 0.5 exactly
     np.testing.assert_allclose(propose(levels, score_thresh=0.5).boxes, [A])
 
 
-def test_no_proposals_have_the_shape_of_none():
+def test_empty_proposals_have_the_right_shapes():
     found = propose([[(0.5, A)], [(0.5, B)]], score_thresh=0.9)
     assert found.boxes.shape == found.candidates.shape == (0, 4)
     assert found.scores.shape == found.candidate_scores.shape == (0,)
     assert found.num_after_nms == 0
 
 
-def test_a_network_that_overflows_proposes_nothing_of_it():
+def test_values_that_are_not_finite_are_not_proposed():
     wild = [[(0.9, A, [np.inf, 0, 0, 0]), (0.8, B, [0, np.nan, 0, 0]), (0.7, C)]]
     with np.errstate(invalid="ignore"):
         np.testing.assert_allclose(propose(wild).boxes, [C])
@@ -177,7 +177,7 @@ def test_float32_stays_float32():
         ([], 3, []),
     ],
 )
-def test_top_k_prefers_the_earlier_of_equals(scores, k, expected):
+def test_top_k_keeps_the_first_of_ties(scores, k, expected):
     assert rpn.top_k(np.array(scores, np.float32), k).tolist() == expected
 
 
@@ -221,7 +221,7 @@ def test_samples_follow_settings_and_generator(size, fraction, positives, negati
     assert {(len(t.positive), len(t.negative)) for t in draws} == {(positives, negatives)}
     assert all((t.matches[t.positive] >= 0).all() and (t.matches[t.negative] == -1).all() for t in draws)
     np.testing.assert_array_equal(draws[0].positive, draws[1].positive)
-    assert positives == 0 or len({tuple(t.positive) for t in draws}) == 3  # every choice comes up
+    assert positives == 0 or len({tuple(t.positive) for t in draws}) == 3  # every choice occurs
 
 
 # ---------------------------------------------------------------------- losses
@@ -237,7 +237,7 @@ def targets_of(positive, negative, deltas=()):
 
 
 def outputs():
-    """Logits and deltas of two images on two levels, of 3 and 2 anchors."""
+    """Return logits and deltas of two images on two levels with 3 and 2 anchors."""
     logits = [
         nn.Parameter(np.array([[0.0, 2.0, 9.0], [9.0, 9.0, -1.0]])),
         nn.Parameter(np.array([[9.0, -3.0], [9.0, 9.0]])),
@@ -259,7 +259,7 @@ def test_losses_worked_by_hand():
     np.testing.assert_allclose(reg_loss.item(), (0.01125 + (1 - 1 / 18) + (2 - 1 / 18)) / 4, rtol=1e-12)
 
 
-def test_gradients_reach_the_sampled_anchors_alone():
+def test_gradients_reach_only_the_sampled_anchors():
     logits, deltas = outputs()
     targets = [targets_of([0], [1, 4], [[0, 0, 0, 0]]), targets_of([2], [], [[0, 0, 0, 0]])]
     cls_loss, reg_loss = rpn.loss(logits, deltas, targets)
@@ -273,7 +273,7 @@ def test_gradients_reach_the_sampled_anchors_alone():
 
 
 @pytest.mark.parametrize("negative", [[], [1, 2]])
-def test_nothing_to_learn_costs_nothing(negative):
+def test_the_loss_of_no_samples_is_zero(negative):
     logits, deltas = outputs()
     cls_loss, reg_loss = rpn.loss(logits, deltas, [targets_of([], negative), targets_of([], negative)])
     assert (cls_loss.item() == 0) == (not negative)

@@ -1,4 +1,4 @@
-"""The trace: every field is what its docstring says, of the shape that it gives."""
+"""The trace: every field has the documented content and shape."""
 
 import ast
 import dataclasses
@@ -67,7 +67,7 @@ def traced(model):
 
 
 def docstrings():
-    """{field: the string below it}, read from the source."""
+    """Return {field: the string below it}, read from the source."""
     body = next(node for node in ast.parse(inspect.getsource(trace)).body if getattr(node, "name", "") == "Trace").body
     return {
         field.target.id: below.value.value
@@ -81,7 +81,7 @@ def test_every_field_is_documented():
 
 
 def test_shapes_are_as_documented(traced):
-    """Each "(N, C, H_l, W_l)" in a docstring is held against the array; a letter means the same number everywhere."""
+    """Each "(N, C, H_l, W_l)" in a docstring must match the array; a letter means the same number everywhere."""
     known = {"A": sum(len(level) for level in traced.anchors)}
     checked = set()
     for name, text in docstrings().items():
@@ -128,13 +128,17 @@ def test_sizes_and_settings(traced):
     assert traced.image_sizes == [(40, 60), (40, 48)]
     assert [p.shape[:2] for p in traced.images] == traced.image_sizes
     assert traced.batch.shape == (2, 3, 64, 64)
-    assert [level.shape[2:] for level in traced.features] == [(16, 16), (8, 8), (4, 4)]  # the last for the RPN alone
+    assert [level.shape[2:] for level in traced.features] == [
+        (16, 16),
+        (8, 8),
+        (4, 4),
+    ]  # the last one is for the RPN only
     assert traced.roi_scales == [1 / 4, 1 / 8]
     assert set(traced.roi_levels.tolist()) <= {0, 1}
     assert (traced.output_size, traced.sampling_ratio, traced.aligned) == ((3, 2), 0, True)
 
 
-def test_images_are_what_the_network_saw(traced):
+def test_images_are_those_of_the_network(traced):
     np.testing.assert_allclose(traced.images[0], IMAGES[0] / 255, atol=1e-6)
 
 
@@ -149,7 +153,7 @@ def test_the_funnel_narrows(traced, image):
 
 
 @pytest.mark.parametrize("image", [0, 1])
-def test_stages_follow_from_one_another(traced, image):
+def test_each_stage_follows_from_the_one_before(traced, image):
     height, width = traced.image_sizes[image]
     candidates, scores = traced.candidates[image], traced.candidate_scores[image]
     assert (scores >= 0.45).all()
@@ -161,10 +165,10 @@ def test_stages_follow_from_one_another(traced, image):
     proposals = zip(traced.proposals[image].tolist(), traced.proposal_scores[image].tolist(), strict=True)
     assert {(*box, score) for box, score in proposals} <= chosen
     assert (np.diff(traced.proposal_scores[image]) <= 0).all()
-    mine = traced.roi_images == image
-    np.testing.assert_array_equal(traced.rois[mine], traced.proposals[image])
+    own = traced.roi_images == image
+    np.testing.assert_array_equal(traced.rois[own], traced.proposals[image])
     found = traced.detections[image]
-    assert set(found["scores"].tolist()) <= set(F.softmax_of(traced.class_logits[mine])[:, 1:].ravel().tolist())
+    assert set(found["scores"].tolist()) <= set(F.softmax_of(traced.class_logits[own])[:, 1:].ravel().tolist())
     assert (np.diff(found["scores"]) <= 0).all()
     assert (found["scores"] > 0.2).all()
     scale = np.array(IMAGES[image].shape[:2])[[1, 0, 1, 0]] / np.array(traced.image_sizes[image])[[1, 0, 1, 0]]
@@ -188,7 +192,7 @@ def test_targets_are_matched_and_sampled(traced):
     assert not traced.sampled_labels[1].any()
 
 
-def test_without_targets_the_rest_is_the_same(model, traced):
+def test_without_targets_the_other_fields_are_the_same(model, traced):
     plain = model.trace(IMAGES)
     assert FIELDS[-6:] == WITH_TARGETS
     assert all(getattr(plain, name) is None for name in WITH_TARGETS)

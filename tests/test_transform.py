@@ -1,4 +1,4 @@
-"""Images to a batch and boxes there and back: sizes, resampling, padding, every kind of image, every mistake."""
+"""Images to a batch and boxes back: sizes, resampling, padding, kinds of images, invalid input."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def image(height, width, seed=0):
 @pytest.mark.parametrize(
     "size, min_size, max_size, expected",
     [
-        ((480, 640), 800, 1333, (800, 1066)),  # 640 * 800 / 480 = 1066.7: rounded down
+        ((480, 640), 800, 1333, (800, 1066)),  # 640 * 800 / 480 = 1066.7, rounded down
         ((640, 480), 800, 1333, (1066, 800)),
         ((100, 400), 160, 256, (64, 256)),  # the longer side decides
         (
@@ -35,7 +35,7 @@ def image(height, width, seed=0):
         ((154, 200), 160, 256, (159, 207)),
         ((882, 900), 800, 1333, (800, 816)),  # 799 in float32
         ((64, 96), 64, 96, (64, 96)),
-        ((1, 5000), 800, 1333, (1, 1333)),  # never without pixels
+        ((1, 5000), 800, 1333, (1, 1333)),  # at least one pixel
     ],
 )
 def test_resized_size(size, min_size, max_size, expected):
@@ -48,7 +48,7 @@ def test_resized_size(size, min_size, max_size, expected):
     [
         ([0, 1], [0, 0.25, 0.75, 1]),  # centres at -0.25 (the border's value), 0.25, 0.75, 1.25
         ([0, 1, 2, 3], [0.5, 2.5]),
-        ([0, 0, 0, 0, 0, 0, 0, 8], [0, 0]),  # centres at 1.5 and 5.5: without antialiasing the 8 is not seen
+        ([0, 0, 0, 0, 0, 0, 0, 8], [0, 0]),  # centres at 1.5 and 5.5: without antialiasing the 8 is skipped
         ([3], [3, 3, 3]),
     ],
 )
@@ -96,7 +96,7 @@ def test_batch_of_images_that_need_resizing():
 
 
 @pytest.mark.parametrize("size, padded", [((33, 64), (64, 64)), ((64, 32), (64, 32)), ((1, 1), (32, 32))])
-def test_a_batch_that_is_one_already_is_only_padded(size, padded):
+def test_pad_batch_only_pads(size, padded):
     images = np.random.default_rng(0).standard_normal((2, 3, *size)).astype(np.float32)
     batch = transform.pad_batch(images)
     assert batch.images.shape == (2, 3, *padded)
@@ -105,7 +105,7 @@ def test_a_batch_that_is_one_already_is_only_padded(size, padded):
     assert np.count_nonzero(batch.images) == images.size
 
 
-def test_images_come_back_from_the_batch_without_padding():
+def test_to_images_removes_the_padding():
     given = [image(20, 30), image(30, 25, seed=1)]
     batch = transform.make_batch(given, 20, 64, MEAN, STD)
     back = transform.to_images(batch, MEAN, STD)
@@ -114,7 +114,7 @@ def test_images_come_back_from_the_batch_without_padding():
     assert 0 <= min(p.min() for p in back) <= max(p.max() for p in back) <= 1
 
 
-def test_boxes_there_and_back():
+def test_boxes_are_scaled_there_and_back():
     boxes = np.array([[10.0, 20, 30, 60], [0, 0, 50, 100]])
     scaled = transform.scale_boxes(boxes, (100, 50), (50, 100))  # half as high, twice as wide
     np.testing.assert_array_equal(scaled, [[20, 10, 60, 30], [0, 0, 100, 50]])
@@ -173,15 +173,15 @@ def test_a_palette_becomes_rgb():
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_more_than_eight_bits_are_not_cut_in_silence(mode):
+def test_more_than_eight_bits_are_rejected(mode):
     with pytest.raises(ValueError, match=rf"image 1 has more than 8 bits .*mode {mode}\): scale it to \[0, 1\]"):
         transform.make_batch([image(2, 2), Image.new(mode, (3, 2))], 8, 8, MEAN, STD)
 
 
-def test_an_image_is_turned_the_way_it_was_held(tmp_path):
+def test_an_image_is_turned_upright(tmp_path):
     given = image(2, 3)
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: the camera was turned, a quarter turn clockwise puts it right
+    exif[0x0112] = 6  # orientation: a quarter turn clockwise makes it upright
     Image.fromarray(given).save(tmp_path / "turned.png", exif=exif)
     array = transform.as_image(tmp_path / "turned.png")
     np.testing.assert_array_equal(array * 255, np.rot90(given, -1))
@@ -192,31 +192,31 @@ def test_an_image_is_turned_the_way_it_was_held(tmp_path):
 @pytest.mark.parametrize(
     "wrong, error, message",
     [
-        (np.zeros((3, 8, 9), np.uint8), ValueError, r"not \(3, 8, 9\); .* use image.transpose\(1, 2, 0\)"),
+        (np.zeros((3, 8, 9), np.uint8), ValueError, r"got \(3, 8, 9\); .* use image.transpose\(1, 2, 0\)"),
         (
             np.zeros((8, 9), np.uint8),
             ValueError,
-            r"not \(8, 9\); a grey image .* np.stack\(\[image\] \* 3, axis=2\)",
+            r"got \(8, 9\); a grey image .* np.stack\(\[image\] \* 3, axis=2\)",
         ),
-        (np.zeros((8, 9, 4), np.uint8), ValueError, r"shape \(H, W, 3\), not \(8, 9, 4\)"),
-        (np.zeros((1, 8, 9, 3), np.uint8), ValueError, r"shape \(H, W, 3\), not \(1, 8, 9, 3\)"),
+        (np.zeros((8, 9, 4), np.uint8), ValueError, r"shape \(H, W, 3\), got \(8, 9, 4\)"),
+        (np.zeros((1, 8, 9, 3), np.uint8), ValueError, r"shape \(H, W, 3\), got \(1, 8, 9, 3\)"),
         (np.zeros((0, 9, 3), np.uint8), ValueError, r"has no pixels: its shape is \(0, 9, 3\)"),
         (Image.new("RGB", (0, 4)), ValueError, "has no pixels"),
-        (np.full((2, 2, 3), np.nan), ValueError, r"must lie in \[0, 1\], but spans nan .. nan"),
-        (np.full((2, 2, 3), 255.0), ValueError, r"must lie in \[0, 1\], but spans 255.0 .. 255.0"),
-        (np.full((2, 2, 3), -0.1), ValueError, r"must lie in \[0, 1\], but spans -0.1 .. -0.1"),
-        (np.zeros((2, 2, 3), np.int64), TypeError, r"must be uint8, or float in \[0, 1\], not int64"),
+        (np.full((2, 2, 3), np.nan), ValueError, r"must be in \[0, 1\], got values in nan .. nan"),
+        (np.full((2, 2, 3), 255.0), ValueError, r"must be in \[0, 1\], got values in 255.0 .. 255.0"),
+        (np.full((2, 2, 3), -0.1), ValueError, r"must be in \[0, 1\], got values in -0.1 .. -0.1"),
+        (np.zeros((2, 2, 3), np.int64), TypeError, r"must be uint8, or float in \[0, 1\], got int64"),
         (np.zeros((2, 2, 3), bool), TypeError, "must be uint8, or float"),
-        ([[[0, 0, 0]]], TypeError, r"must be an array \(H, W, 3\), a PIL image or a path, not list"),
-        (None, TypeError, "not NoneType"),
+        ([[[0, 0, 0]]], TypeError, r"must be an array \(H, W, 3\), a PIL image or a path, got list"),
+        (None, TypeError, "got NoneType"),
     ],
 )
-def test_bad_images_are_named(wrong, error, message):
+def test_invalid_images_are_reported(wrong, error, message):
     with pytest.raises(error, match=f"^image 1 .*{message}"):
         transform.make_batch([image(4, 4), wrong], 4, 8, MEAN, STD)
 
 
-def test_paths_that_cannot_be_read_are_named(tmp_path):
+def test_unreadable_paths_are_reported(tmp_path):
     (tmp_path / "text.png").write_text("not an image")
     for name in ("text.png", "absent.png"):
         with pytest.raises(OSError, match=name):
@@ -267,7 +267,7 @@ BOX = [0.0, 0.0, 4.0, 4.0]
         (
             {"boxes": [BOX, [3, 0, 3, 4]], "labels": [1, 1]},
             ValueError,
-            r"targets\[1\]: box 1 is \[3.0, 0.0, 3.0, 4.0\]; x1, y1, x2, y2 need x2 > x1 and y2 > y1",
+            r"targets\[1\]: box 1 is \[3.0, 0.0, 3.0, 4.0\]; x1, y1, x2, y2 must satisfy x2 > x1 and y2 > y1",
         ),
         ({"boxes": [[0, 5, 4, 4]], "labels": [1]}, ValueError, r"targets\[1\]: box 0 is \[0.0, 5.0, 4.0, 4.0\]"),
         ({"boxes": [BOX, [0, 0, np.nan, 4]], "labels": [1, 1]}, ValueError, r"box 1 is .*nan.* must be finite"),
@@ -275,12 +275,12 @@ BOX = [0.0, 0.0, 4.0, 4.0]
         (
             {"boxes": [BOX, BOX], "labels": [1, 0]},
             ValueError,
-            r"targets\[1\]: the label of box 1 is 0; labels are 1 .. 2 \(0 is the background\)",
+            r"targets\[1\]: the label of box 1 is 0; labels must be in 1 .. 2 \(0 is the background\)",
         ),
         ({"boxes": [BOX], "labels": [3]}, ValueError, "label of box 0 is 3"),
     ],
 )
-def test_bad_targets_name_image_box_and_value(target, error, message):
+def test_invalid_targets_are_reported_with_image_box_and_value(target, error, message):
     with pytest.raises(error, match=message):
         transform.check_targets([{"boxes": [BOX], "labels": [1]}, target], 2, 3)
 
@@ -289,6 +289,6 @@ def test_bad_targets_name_image_box_and_value(target, error, message):
     "targets, error, got",
     [({"boxes": [BOX], "labels": [1]}, TypeError, "dict"), (None, TypeError, "NoneType"), ([], ValueError, "0")],
 )
-def test_targets_are_as_many_as_images(targets, error, got):
-    with pytest.raises(error, match=f"targets must be a list with one dict per image, 1 of them, not {got}"):
+def test_targets_and_images_have_the_same_number(targets, error, got):
+    with pytest.raises(error, match=f"targets must be a list of 1 dicts, one per image, got {got}"):
         transform.check_targets(targets, 1, 3)

@@ -1,4 +1,4 @@
-"""The rules that the settings of configs, recipes and plans are checked by."""
+"""The rules that check the settings of configs, recipes and plans."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ def test_wrong_values(rule: Rule, value: Any, message: str) -> None:
         rule.check("x", value)
 
 
-def test_a_number_keeps_whether_it_is_an_integer() -> None:
+def test_as_number_keeps_integers_as_int() -> None:
     assert [type(as_number(x)) for x in (np.int32(2), np.float32(2), 2, 2.0)] == [int, float, int, float]
 
 
@@ -111,7 +111,7 @@ def test_fields_of_a_frozen_dataclass_are_normalised() -> None:
         normalise_fields(settings, {"steps": integer(4)}, "[recipe] ")
 
 
-def test_unknown_keys_are_named_with_those_that_exist() -> None:
+def test_unknown_keys_are_reported_with_the_allowed_ones() -> None:
     check_keys({"a": 1}, ("a", "b"), "[model]")
-    with pytest.raises(ValueError, match=r"^\[model\]: there is no key 'c'; there are a, b$"):
+    with pytest.raises(ValueError, match=r"^\[model\]: unknown key 'c'; allowed keys are a, b$"):
         check_keys({"a": 1, "c": 1}, ("a", "b"), "[model]")

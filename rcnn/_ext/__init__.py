@@ -1,13 +1,13 @@
 """The Cython kernels, and everything about running them.
 
-table       which kernels there are
-backend     whether they run, or the NumPy references, and on how many threads
-dispatch    how a function of a stage comes to its kernel, to its reference, or to a replacement
-memory, layout   where arrays lie
-others      the drivers: each prepares what one module's kernels need and calls them
+table            the list of kernels
+backend          whether kernels or NumPy references run, and on how many threads
+dispatch         how a function of a stage calls its kernel, its reference, or a replacement
+memory, layout   how arrays lie in memory
+other modules    the drivers: each prepares the arguments of one module's kernels and calls them
 
-From one source, `_roi.pyx`, come `_roi`, which every processor can run, `_roi_v3` and `_roi_v4` (see the table). The
-kernels of a process are all of one level. A kernel is loaded when its driver is first used.
+One source, `_roi.pyx`, is compiled to `_roi`, which every processor can run, and to `_roi_v3` and `_roi_v4` (see the
+table). All kernels of a process are of the same level. A kernel is loaded when its driver is first used.
 """
 
 import functools
@@ -20,13 +20,13 @@ from typing import Any
 
 from rcnn._ext.table import KERNELS
 
-WAITS = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}  # rounds for GCC's OpenMP, milliseconds for Clang's
+WAITS = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}  # iterations for GCC's OpenMP, milliseconds for Clang's
 
 
 def usable_levels() -> list[str]:
     """Return the levels that this processor can run and that every kernel was compiled for, lowest first.
 
-    Raises ImportError where none of the kernels' files can be loaded.
+    Raises ImportError if no kernel can be loaded.
     """
     with short_waits():
         from rcnn._ext import _build
@@ -37,25 +37,28 @@ def usable_levels() -> list[str]:
 
 @functools.cache
 def level() -> str:
-    """Return the level of the kernels: RCNN_SIMD where it is set, else the highest usable one.
+    """Return the level of the kernels: RCNN_SIMD if it is set, otherwise the highest usable one.
 
-    Raises ImportError where that level is not usable, or none is.
+    Raises ImportError if that level, or every level, is unusable.
     """
-    wanted = os.environ.get("RCNN_SIMD")
+    requested = os.environ.get("RCNN_SIMD")
     try:
         usable = usable_levels()
     except ImportError as error:
-        if not wanted:
+        if not requested:
             raise
         usable, reason = [], f": {error}"
     else:
         reason = ""
-    if wanted and wanted not in usable:
+    if requested and requested not in usable:
         usable_names = ", ".join(usable) or f"none, because the kernels were not compiled{reason}"
-        raise ImportError(f"RCNN_SIMD is {wanted!r}; usable here with these kernels and this processor: {usable_names}")
+        raise ImportError(
+            f"RCNN_SIMD must be a usable level, got {requested!r}; "
+            f"usable with these kernels and this processor: {usable_names}"
+        )
     if not usable:
-        raise ImportError("some of them are missing")
-    return wanted or usable[-1]
+        raise ImportError("some kernels are missing")
+    return requested or usable[-1]
 
 
 def load(kernel: str) -> Any:
@@ -73,11 +76,11 @@ def load(kernel: str) -> Any:
 
 @contextmanager
 def short_waits() -> Iterator[None]:
-    """A block in which OpenMP, if it is loaded and first used in it, is told not to spin for long while it waits.
+    """Make OpenMP's threads wait without spinning for long, if OpenMP is loaded and first used inside the block.
 
-    By default its threads spin for many milliseconds at the end of a loop. As soon as anything else runs on the machine
-    they spin where the one thread that still has work would run, and everything takes several times as long. A
-    millisecond bridges the time to the next kernel. What the user's environment says about waiting is left alone.
+    By default, threads spin for many milliseconds at the end of a parallel loop. If another process is running, they
+    occupy the processors that the last working thread needs, and everything takes several times as long. A wait of one
+    millisecond is long enough to reach the next kernel. Settings in the user's environment take precedence.
     """
     if "OMP_WAIT_POLICY" in os.environ:
         yield

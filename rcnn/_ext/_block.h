@@ -1,13 +1,13 @@
-/* The register block: the innermost loops of a matrix product, on which convolutions and linear layers stand.
+/* The register block: the innermost loops of the matrix product in convolutions and linear layers.
 
-A processor core can begin two vector multiply-adds in every cycle, if it never waits for memory. So a block of the
-result, ROWS x (VECTORS * LANES) numbers, stays in registers while the sum over k runs: each step loads one row of the
-right matrix (VECTORS loads) and one number for each row of the left one (ROWS broadcasts), and multiplies all with all.
-With 6 x 4 vectors that is 10 loads for 24 multiply-adds; a core can do as many loads as multiply-adds.
+A processor core can start two vector multiply-adds in every cycle, if it never waits for memory. So a block of the
+result, ROWS x (VECTORS * LANES) numbers, stays in registers during the sum over k. Each step loads one row of the right
+matrix (VECTORS loads) and one number per row of the left matrix (ROWS broadcasts), and multiplies all pairs. With 6 x 4
+vectors, that is 10 loads for 24 multiply-adds; a core can do as many loads as multiply-adds.
 
-`vec` is as wide as the processor that this file is compiled for; GCC and Clang know vectors as a language extension, for
-any other compiler they are arrays with loops. The block is as large as the registers allow: 16 of them up to AVX2, 32 on
-AVX-512 and arm64. A vector wider than the registers works, but is many times slower.
+`vec` has the vector width of the processor that this file is compiled for. GCC and Clang have vectors as a language
+extension; for other compilers they are arrays with loops. The block is as large as the registers allow: there are 16
+registers up to AVX2, and 32 on AVX-512 and arm64. A vector wider than the registers works, but is many times slower.
 */
 
 #ifndef RCNN_BLOCK_H
@@ -36,7 +36,7 @@ AVX-512 and arm64. A vector wider than the registers works, but is many times sl
 
 /* ------------------------------------------------------------------ vectors */
 
-/* Loops over a block are unrolled whole, or its numbers would not stay in registers. */
+/* Loops over a block are fully unrolled; otherwise its numbers would not stay in registers. */
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #elif defined(__GNUC__)
@@ -45,8 +45,8 @@ AVX-512 and arm64. A vector wider than the registers works, but is many times sl
 #define UNROLL
 #endif
 
-/* A loop up to `count`, at most `most`, which is a constant; `count` becomes one where the function is put into another.
-Clang gives up on a loop before that happens, if its bound is not known then. */
+/* A loop up to `count`, at most the constant `most`. `count` becomes a constant when the function is inlined. Clang
+decides about unrolling before that, so it needs a constant bound. */
 #define EACH(i, count, most) UNROLL for (i = 0; i < (most); i++) if (i < (count))
 
 #if defined(__GNUC__)
@@ -59,14 +59,14 @@ ALWAYS_INLINE vec vec_of(float x) { return x - (vec){0}; }
 ALWAYS_INLINE vec vec_add(vec a, vec b) { return a + b; }
 ALWAYS_INLINE vec vec_sub(vec a, vec b) { return a - b; }
 ALWAYS_INLINE vec vec_mul(vec a, vec b) { return a * b; }
-ALWAYS_INLINE vec vec_fma(vec a, vec b, vec c) { return a * b + c; } /* one instruction, where the processor has it */
+ALWAYS_INLINE vec vec_fma(vec a, vec b, vec c) { return a * b + c; } /* one instruction if the processor has FMA */
 ALWAYS_INLINE vec vec_relu(vec a) { return (vec)((vec_bits)a & ~(vec_bits)(a < vec_of(0))); } /* NaN stays NaN */
 #if defined(__clang__)
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vec_bits){__VA_ARGS__})
 #endif
-/* a0 b0 a1 b1 ...: the first lanes of both, and the last ones. */
+/* a0 b0 a1 b1 ...: of the first half of the lanes, and of the last half. */
 #if LANES == 16
 ALWAYS_INLINE vec vec_zip_first(vec a, vec b) { return SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); }
 ALWAYS_INLINE vec vec_zip_last(vec a, vec b) { return SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
@@ -111,9 +111,9 @@ ALWAYS_INLINE void vec_store_some(float* to, vec v, ptrdiff_t count) {
 
 /* ------------------------------------------------------------------ transposing
 
-to[k][r] = from[r * distance + k] for `rows` rows r and `count` values of each, both up to LANES; 0 for the rows up to
-LANES that are not there. Zipping row i with row i + LANES / 2 moves the bits of where a value lies, row and column, round
-by one place; after log2(LANES) times they have changed sides. */
+to[k][r] = from[r * distance + k] for `rows` rows r with `count` values each, both up to LANES; the other rows up to
+LANES are 0. Zipping row i with row i + LANES / 2 rotates the bits of a value's address (row, column) by one; after
+log2(LANES) steps row and column have changed places. */
 
 static void transpose(const float* from, ptrdiff_t distance, ptrdiff_t rows, ptrdiff_t count, float* to) {
     vec now[LANES], next[LANES];
@@ -141,8 +141,8 @@ static void transpose(const float* from, ptrdiff_t distance, ptrdiff_t rows, ptr
 
 out[r][o] = sum over taps t and k of in[r][t][k] * panel[t][k][o], for up to ROWS rows and PANEL columns.
 
-Row r begins at in + at[r]; its values lie in `taps` runs of `run` neighbours, run t at a distance of tap[t]. For a plain
-matrix that is one run. For a convolution the rows are windows on a feature map, which need not be copied out: their
+Row r begins at in + at[r]. Its values lie in `taps` runs of `run` neighbours; run t begins at an offset of tap[t]. A
+plain matrix has one run per row. In a convolution the rows are windows on a feature map, which need no copy: their
 addresses are enough. */
 
 typedef struct {
@@ -151,17 +151,17 @@ typedef struct {
     ptrdiff_t taps, run;
     const float* panel;       /* (taps * run, PANEL) */
     float* out;               /* row r begins at out + to[r] */
-    ptrdiff_t columns;        /* of the panel that exist, at most PANEL */
-    int begins, ends;         /* whether this is the first and the last part of the sum */
+    ptrdiff_t columns;        /* the number of columns of the panel, at most PANEL */
+    int begins, ends;         /* whether this is the first, or the last, part of the sum */
     const float* scale;       /* (PANEL,) or NULL. At the end: relu(sum * scale + shift + residual) */
     const float* shift;       /* (PANEL,) or NULL */
-    const float* residual;    /* lies as `out` does, or NULL */
+    const float* residual;    /* same layout as `out`, or NULL */
     int relu;
-    const float* soon;        /* what will be needed after this block, or NULL: `rate` cache lines of it are fetched */
-    int rate;                 /* for every LINE terms of the sum, one after the other */
+    const float* soon;        /* memory needed after this block, or NULL: `rate` cache lines of it are prefetched */
+    int rate;                 /* for every LINE terms of the sum, in order */
 } Product;
 
-/* Block row r ends: relu((sum + what is there) * scale + shift + residual), as far as `p` says so. `whole`: all columns. */
+/* Finish a row of the block: relu((sum + previous part) * scale + shift + residual), as in `p`. `whole`: all columns. */
 ALWAYS_INLINE void product_ends(const Product* p, const vec* sum, ptrdiff_t to, const int vectors, const int whole) {
     int v;
     EACH(v, vectors, VECTORS) {
@@ -228,8 +228,8 @@ ALWAYS_INLINE void product_of(const Product* p, const ptrdiff_t* at, const ptrdi
         if (r < rows) product_ends(p, sum[r], to[r], vectors, whole);
 }
 
-/* `at` has ROWS entries, of which `rows` are wanted; the others must be addresses that can be read. `ahead` is NULL or
-`at` of the block that comes next, and `next` is NULL or `to` of it: fetched meanwhile, where they come from far away. */
+/* `at` has ROWS entries; the first `rows` are used, and the others must be readable addresses. `ahead` is NULL or `at`
+of the next block, and `next` is NULL or `to` of the next block: if given, they are prefetched. */
 static void product(const Product* p, const ptrdiff_t* at, const ptrdiff_t* to, int rows,
                     const ptrdiff_t* ahead, const ptrdiff_t* next) {
     if (p->columns == PANEL) product_of(p, at, to, rows, ahead, next, VECTORS, 1);
@@ -243,10 +243,10 @@ static void product(const Product* p, const ptrdiff_t* at, const ptrdiff_t* to, 
 
 /* ------------------------------------------------------------------ columns times columns
 
-out[r][o] += sum over k of left[k][r] * right[k][o]: what a gradient for weights is, k running over the pixels.
+out[r][o] += sum over k of left[k][r] * right[k][o]. This is a weight gradient, with k running over the pixels.
 
-Row k of the left matrix begins at left + k * distance, and ROWS values of it are read; row k of the right one begins at
-right + at[k], for it may be a window on a feature map. `columns` of the block exist, at most PANEL. */
+Row k of the left matrix begins at left + k * distance, and ROWS values of it are read. Row k of the right matrix begins
+at right + at[k], because it may be a window on a feature map. The block has `columns` columns, at most PANEL. */
 
 ALWAYS_INLINE void outer_of(const float* left, ptrdiff_t distance, const float* right, const ptrdiff_t* at,
                             ptrdiff_t count, float* out, ptrdiff_t out_distance, int rows, ptrdiff_t columns,

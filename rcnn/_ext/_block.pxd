@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The register block of `_block.h`, for the kernels that stand on it."""
+"""The register block of `_block.h`, for the kernels that use it."""
 
 cdef extern from "_block.h" nogil:
     enum: ROWS
@@ -38,9 +38,9 @@ cdef extern from "_block.h" nogil:
 cdef inline void gather_filters(
     const float[:, :, :, :] weight, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop, float* to
 ) noexcept nogil:
-    """Fills to (stop - start, LANES) with weights start .. stop of LANES filters, from the first on, side by side.
+    """Fill to (stop - start, LANES) with weights start .. stop of LANES filters, from the first on, side by side.
 
-    Weights are numbered as in a filter of weight (O, C, kh, kw). Zeros for filters that are not there.
+    Weights are numbered as in a filter of weight (O, C, kh, kw). Filters beyond the last one are zeros.
     """
     cdef Py_ssize_t distance = weight.strides[0] // 4, rows = max(0, min(LANES, weight.shape[0] - first))
     cdef Py_ssize_t width = weight.shape[3], places = weight.shape[2] * width, k, r
@@ -55,7 +55,7 @@ cdef inline void gather_filters(
             transpose(source + k, distance, rows, min(LANES, stop - k), to + (k - start) * LANES)
             k += LANES
         return
-    for k in range(start, stop):  # filters turned round, for a gradient
+    for k in range(start, stop):  # rotated filters, for a gradient
         source = &weight[min(first, weight.shape[0] - 1), k // places, k % places // width, k % width]
         for r in range(LANES):
             to[(k - start) * LANES + r] = source[r * distance] if r < rows else 0

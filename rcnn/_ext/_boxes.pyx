@@ -8,7 +8,7 @@ from rcnn._ext._overlap cimport iou_row
 
 
 def iou(const floating[:, ::1] boxes1, const floating[:, ::1] columns2, floating[:, ::1] out, int threads):
-    """Fills out (N, M) with the IoU of boxes1 (N, 4) and the boxes whose coordinates are columns2 (4, M)."""
+    """Fill out (N, M) with the IoU of boxes1 (N, 4) and the boxes with the coordinates columns2 (4, M)."""
     cdef Py_ssize_t i, count = columns2.shape[1]
     if count == 0:
         return

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""How the kernels were compiled, and which of them the processor can run."""
+"""Compiler options of the kernels, and the levels that the processor can run."""
 
 cdef extern from *:
     """
@@ -25,13 +25,13 @@ cdef extern from *:
     #endif
 
     #if defined(__GNUC__) && defined(__x86_64__)
-    #define RCNN_HAS(feature) __builtin_cpu_supports(feature)  /* by the processor, and by the system's switching */
+    #define RCNN_HAS(feature) __builtin_cpu_supports(feature)  /* checks the processor and the system */
     #else
     #define RCNN_HAS(feature) 0
     #endif
 
-    /* Newer compilers know the levels by name. Older ones know these features; no processor that has them lacks the
-       others of their level (f16c, lzcnt, movbe). */
+    /* Newer compilers know the levels by name. Older ones know these features; every processor that has them also has
+       the other features of the level (f16c, lzcnt, movbe). */
     #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
     #define RCNN_V3 RCNN_HAS("x86-64-v3")
     #define RCNN_V4 RCNN_HAS("x86-64-v4")
@@ -49,20 +49,20 @@ cdef extern from *:
 
 
 def openmp():
-    """Whether the kernels can run on several threads."""
+    """Return whether the kernels can run on several threads."""
     return bool(RCNN_OPENMP)
 
 
 def start_openmp():
-    """Let OpenMP read its environment variables: GCC's does when it is loaded, Clang's when it is first called."""
+    """Make OpenMP read its environment variables: GCC's reads them when loaded, Clang's at the first call."""
     RCNN_START_OPENMP()
 
 
 def compiler():
-    """The C compiler and its version."""
+    """Return the C compiler and its version."""
     return RCNN_COMPILER.decode("utf-8", "replace").strip()
 
 
 def levels():
-    """The levels of vector instructions that this processor has, lowest first: of "baseline", "v3", "v4"."""
+    """Return the levels of vector instructions that this processor has, lowest first: "baseline", "v3", "v4"."""
     return ["baseline"] + ["v3"] * bool(RCNN_V3) + ["v4"] * bool(RCNN_V4)

@@ -1,14 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of `rcnn.nn.convolution`: matrix products whose rows are windows on feature maps. float32, (N, H, W, C).
+"""Kernels of `rcnn.nn.conv`: matrix products whose rows are windows on feature maps. float32, (N, H, W, C).
 
-The reference copies every window out ("im2col") and multiplies two matrices. Here nothing is copied: the block of
-`_block.h` takes the addresses of its rows, and with channels last the values of a window lie in a few long runs, one
-for each row of the filter. Only the weights are rearranged, once per call, into panels of as many filters as a block is
-wide, so that a block reads them front to back.
+The reference copies every window ("im2col") and multiplies two matrices. Here no window is copied: the block of
+`_block.h` takes the addresses of its rows. With channels last, the values of a window lie in a few long runs, one per
+row of the filter. Only the weights are rearranged, once per call, into panels of as many filters as a block has
+columns, so that a block reads them sequentially.
 
-What a block reads must come from the caches near the core. The rows are taken in groups and long sums in chunks, so
-that a chunk of a panel and a chunk of a group fit the second-level cache together. Threads share groups and panels;
-every number is summed by one thread in one order, so that no result depends on how many threads there are.
+The data that a block reads must be in the caches near the core. So rows are processed in groups and long sums in
+chunks: a chunk of a panel and a chunk of a group fit the second-level cache together. Threads share groups and panels.
+Every element is summed by one thread in one order, so results do not depend on the number of threads.
 """
 
 from cython.parallel cimport prange, threadid
@@ -18,23 +18,23 @@ from libc.string cimport memcpy, memset
 from rcnn._ext._block cimport LANES, LINE, PANEL, ROWS, Product, gather_filters, outer, product
 
 cdef enum:
-    GROUP = 252  # rows that are worked on together, at most, and pixels that a gradient sums over; a multiple of ROWS
-    CHUNK = 640  # terms of a sum that are worked on together
-    BLOCK = 16 * ROWS  # filters, and
-    SPAN = 512  # weights of each, whose gradients are worked on together
+    GROUP = 252  # rows per group, at most, and pixels per partial sum of a gradient; a multiple of ROWS
+    CHUNK = 640  # terms of a sum per chunk
+    BLOCK = 16 * ROWS  # filters per task of a weight gradient
+    SPAN = 512  # weights of each of these filters per task
     PACKED = 1024  # weights of a filter that are packed together
 
 
 cdef struct Windows:
-    # Windows on maps (N, H, W, C) and the places (N, H', W', O) that belong to them.
+    # Windows on maps (N, H, W, C) and their outputs (N, H', W', O).
     Py_ssize_t rows, columns, height_step, width_step, image_step  # H', W'; distances between windows
-    Py_ssize_t out_row, out_column, out_image  # distances between places
+    Py_ssize_t out_row, out_column, out_image  # distances between outputs
     Py_ssize_t taps, run  # a window is `taps` runs of `run` neighbours
     Py_ssize_t* tap  # (taps,) where each run begins in its window
 
 
 def padded_panels(Py_ssize_t filters):
-    """The number of filters, rounded up to whole panels."""
+    """Return the number of filters, rounded up to whole panels."""
     return (filters + PANEL - 1) // PANEL * PANEL
 
 
@@ -54,11 +54,11 @@ def convolve(
     float[::1] packed,
     int threads,
 ):
-    """Fills out (N, H', W', O) with the windows of maps (N, H, W, C) times weight (O, C, kh, kw).
+    """Fill out (N, H', W', O) with the windows of maps (N, H, W, C) times weight (O, C, kh, kw).
 
-    Then, where they are given: times scale (O,), plus shift (O,), plus residual, which lies in memory as `out` does,
-    and the positive part with `relu`. `out` has neighbouring channels and any other strides. `packed` is scratch of
-    padded_panels(O) * kh * kw * C numbers.
+    Then, if given: times scale (O,), plus shift (O,), plus residual, which has the memory layout of `out`; with `relu`,
+    the positive part. The channels of `out` are contiguous; its other strides are arbitrary. `packed` is scratch memory
+    for padded_panels(O) * kh * kw * C numbers.
     """
     cdef Windows w
     cdef Product p
@@ -85,9 +85,9 @@ def convolve(
     p.columns = filters
     p.scale = whole_panels(scale, tail, panels)
     p.shift = whole_panels(shift, tail + panels * PANEL, panels)
-    splits = (size + PACKED - 1) // PACKED  # the packing of a panel is shared, too
-    # A task is a group of rows and a share of the panels: all of them, unless that would leave a thread without work.
-    # Groups are as many as the threads, or two, three ... times as many, so that all end together.
+    splits = (size + PACKED - 1) // PACKED  # threads also share the packing of a panel
+    # A task is a group of rows and a share of the panels: all panels, unless that would leave a thread without work.
+    # The number of groups is a multiple of the number of threads, so that all threads finish together.
     groups = (groups + threads - 1) // threads * threads
     group = max(ROWS, ((rows + groups - 1) // groups + ROWS - 1) // ROWS * ROWS)
     groups = (rows + group - 1) // group
@@ -112,7 +112,7 @@ cdef void set_windows(
     Windows* w, const float[:, :, :, ::1] maps, Py_ssize_t kernel_height, Py_ssize_t kernel_width,
     const Py_ssize_t[::1] stride, const Py_ssize_t[::1] dilation, const float[:, :, :, :] out,
 ) noexcept:
-    """Fills w; w.tap is NULL where there is no memory for it."""
+    """Fill w; w.tap is NULL if there is no memory for it."""
     cdef Py_ssize_t channels = maps.shape[3], line = maps.shape[2] * channels, y, x
     cdef bint joined = dilation[1] == 1  # then a row of the filter reads neighbouring pixels
     w.rows = out.shape[1]
@@ -137,7 +137,7 @@ cdef void set_windows(
 
 
 cdef const float* whole_panels(const float[::1] values, float* into, Py_ssize_t panels) noexcept:
-    """A copy of values, zeros behind them up to whole panels; NULL for None."""
+    """Return a copy of values, padded with zeros to whole panels; NULL for None."""
     if values is None:
         return NULL
     memset(into, 0, panels * PANEL * sizeof(float))
@@ -148,16 +148,16 @@ cdef const float* whole_panels(const float[::1] values, float* into, Py_ssize_t 
 cdef void pack_panel(
     const float[:, :, :, :] weight, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop, float* to
 ) noexcept nogil:
-    """Fills to (kh * kw * C, PANEL) with weights start .. stop, up to PACKED, of the filters from the first on.
+    """Fill to (kh * kw * C, PANEL) with weights start .. stop, up to PACKED, of the filters from the first on.
 
-    Zeros for filters that are not there.
+    Filters beyond the last one are zeros.
     """
     cdef float lines[PACKED * LANES]
     cdef Py_ssize_t channels = weight.shape[1], places = weight.shape[2] * weight.shape[3], group, place, k
     cdef float* line
     for group in range(PANEL // LANES):
         gather_filters(weight, first + group * LANES, start, stop, lines)
-        for place in range(places):  # from (C, places) to (places, C), as maps have them
+        for place in range(places):  # from (C, places) to (places, C), the order of maps
             k = start + (place - start % places + places) % places
             line = to + (place * channels + k // places) * PANEL + group * LANES
             while k < stop:
@@ -170,12 +170,12 @@ cdef void convolve_group(
     const Windows* w, const Product* whole, Py_ssize_t first, Py_ssize_t count, Py_ssize_t rows, Py_ssize_t panel,
     Py_ssize_t panels, Py_ssize_t size,
 ) noexcept nogil:
-    """Computes `panels` panels from number `panel` on, for `count` of the windows, up to GROUP, from the first on."""
+    """Compute `panels` panels from number `panel` on, for `count` windows (at most GROUP) from number `first` on."""
     cdef Product p = whole[0]
     cdef Py_ssize_t at[GROUP]
     cdef Py_ssize_t to[GROUP]
     cdef Py_ssize_t tap, taps, k, run, strip, o, number, r
-    cdef Py_ssize_t part = max(1, w.run // max(1, (w.run + CHUNK - 1) // CHUNK))  # of a run, where it is too long
+    cdef Py_ssize_t part = max(1, w.run // max(1, (w.run + CHUNK - 1) // CHUNK))  # of a run that is too long
     cdef Py_ssize_t strips = (count + ROWS - 1) // ROWS
     cdef Py_ssize_t last_panel = min(panel + panels, (whole.columns + PANEL - 1) // PANEL)
     cdef const float* soon
@@ -202,7 +202,7 @@ cdef void convolve_group(
                 p.shift = whole.shift + o
             if whole.residual != NULL:
                 p.residual = whole.residual + o
-            soon = p.panel + PANEL * size  # the next panel's part
+            soon = p.panel + PANEL * size  # the same part of the next panel
             if number + 1 == last_panel:
                 soon = whole.panel + panel * PANEL * size + ((tap + (taps if k + run == w.run else 0)) * w.run
                                                              + (k + run) % w.run) * PANEL
@@ -225,7 +225,7 @@ cdef void convolve_group(
 cdef void find_places(
     const Windows* w, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t* at, Py_ssize_t* to
 ) noexcept nogil:
-    """Fills at and to (GROUP,) with where windows begin and where their results go; the last one repeats itself."""
+    """Fill at and to (GROUP,) with the offsets of windows and of their outputs; the last window is repeated."""
     cdef Py_ssize_t i, x = first % w.columns, y = first // w.columns % w.rows, n = first // w.columns // w.rows
     for i in range(GROUP):
         at[i] = n * w.image_step + y * w.height_step + x * w.width_step
@@ -241,7 +241,7 @@ cdef void find_places(
 
 
 def pad(const float[:, :, :, :] maps, const Py_ssize_t[::1] padding, float[:, :, :, ::1] out, int threads):
-    """Fills out (N, H + 2 * padding, W + 2 * padding, C) with maps (N, H, W, C) of any layout, and zeros around."""
+    """Fill out (N, H + 2 * padding, W + 2 * padding, C) with maps (N, H, W, C) of any layout, padded with zeros."""
     cdef Py_ssize_t height = maps.shape[1], width = maps.shape[2], channels = maps.shape[3], line, n, y, x
     cdef Py_ssize_t left = padding[1] * channels, row = out.shape[2] * channels
     cdef bint joined = maps.strides[2] == channels * 4 and maps.strides[3] == 4
@@ -270,7 +270,7 @@ cdef void copy_pixel(const float* source, Py_ssize_t step, Py_ssize_t channels, 
         to[c] = source[c * step]
 
 
-# ---------------------------------------------------------------- the gradient for the weights
+# ---------------------------------------------------------------- the gradient with respect to the weights
 
 
 def weight_gradient(
@@ -283,10 +283,10 @@ def weight_gradient(
     const Py_ssize_t[::1] dilation,
     int threads,
 ):
-    """Fills out (parts, O, kh * kw * C), whose sum over the parts is the gradient of a convolution for its weights.
+    """Fill out (parts, O, kh * kw * C); its sum over the parts is the weight gradient of a convolution.
 
-    maps (N, H, W, C) as in `convolve`, grad (N, H', W', O). Part s sums over its share of the windows; few weights seen
-    by many windows would otherwise keep one thread busy.
+    maps (N, H, W, C) as in `convolve`, grad (N, H', W', O). Each part sums over its share of the windows. Otherwise few
+    weights with many windows would occupy one thread only.
     """
     cdef Windows w
     cdef Py_ssize_t filters = out.shape[1], windows = grad.shape[0] * grad.shape[1] * grad.shape[2]
@@ -319,7 +319,7 @@ cdef void gradient_block(
     const Windows* w, const float* maps, const float* grad, Py_ssize_t filters, Py_ssize_t first, Py_ssize_t stop,
     Py_ssize_t windows, float* out, Py_ssize_t filter, Py_ssize_t tap, Py_ssize_t start, float* scratch,
 ) noexcept nogil:
-    """Adds the windows first .. stop to the gradients of BLOCK filters and SPAN weights of one run."""
+    """Add the windows first .. stop to the gradients of BLOCK filters and SPAN weights of one run."""
     cdef Py_ssize_t at[GROUP]
     cdef Py_ssize_t to[GROUP]
     cdef Py_ssize_t pixel, count, i, j, o, c, k, rows, size = w.taps * w.run
@@ -335,7 +335,7 @@ cdef void gradient_block(
             rows = min(ROWS, last - o)
             left = grad + pixel * filters + o
             distance = filters
-            if rows < ROWS:  # the block reads ROWS values of each row: beyond these there is nothing
+            if rows < ROWS:  # the block always reads ROWS values per row; pad with zeros
                 memset(scratch, 0, count * ROWS * sizeof(float))
                 for k in range(count):
                     memcpy(scratch + k * ROWS, left + k * distance, rows * sizeof(float))
@@ -351,12 +351,12 @@ cdef void gradient_block(
 
 
 def gradient_tasks(Py_ssize_t filters, Py_ssize_t taps, Py_ssize_t run):
-    """How many tasks of `weight_gradient` one part is, for windows that are `taps` runs of `run` neighbours."""
+    """Return the number of tasks per part of `weight_gradient`, for windows of `taps` runs of `run` neighbours."""
     return (filters + BLOCK - 1) // BLOCK * taps * ((run + SPAN - 1) // SPAN)
 
 
 def gather_weights(const float[:, :, ::1] parts, float[:, :, :, ::1] out, int threads):
-    """Fills out (O, C, kh, kw) with the sum over the parts (parts, O, kh * kw * C)."""
+    """Fill out (O, C, kh, kw) with the sum over the parts (parts, O, kh * kw * C)."""
     cdef Py_ssize_t o, places = out.shape[2] * out.shape[3]
     if out.size == 0:
         return
@@ -369,7 +369,7 @@ def gather_weights(const float[:, :, ::1] parts, float[:, :, :, ::1] out, int th
 cdef void gather_filter(
     const float* parts, Py_ssize_t count, Py_ssize_t distance, Py_ssize_t channels, Py_ssize_t places, float* out
 ) noexcept nogil:
-    """One filter: from (places, C) to (C, places)."""
+    """Sum the parts of one filter and reorder it from (places, C) to (C, places)."""
     cdef Py_ssize_t s, place, c
     cdef float value
     for c in range(channels):

@@ -1,13 +1,14 @@
 # cython: language_level=3
-"""Memory that is used again: what `rcnn._buffers` hands out.
+"""Reused memory blocks for the arrays of `rcnn._ext.memory`.
 
-A pass through a network makes and drops hundreds of megabytes of feature maps. Given back to the operating system, each
-page of them must be fetched and filled with zeros again at the next touch, which takes longer than many a convolution.
-So blocks that nobody uses are kept for the next array of about their size, on large pages where Linux has them. A block
-that a whole pass did without is given back; and, for not all work is a pass through a network, so are those that have
-waited longest as soon as what is kept would exceed twice what was in use at once.
+A pass through a network allocates and frees hundreds of megabytes of feature maps. If this memory were returned to the
+operating system, each page would have to be fetched and zeroed again at its next use, which takes longer than many
+convolutions. So unused blocks are kept for the next array of about their size, on large pages if Linux has them.
 
-Everything here runs under Python's global lock.
+A block that was not used during a whole pass is freed. Not all work is a pass through a network, so the blocks that
+have been unused longest are also freed as soon as the kept memory would exceed twice the largest memory in use.
+
+Everything here runs under Python's global interpreter lock.
 """
 
 from libc.stdint cimport uintptr_t
@@ -25,29 +26,29 @@ cdef extern from *:
     void rcnn_large_pages(void* address, size_t size) nogil
 
 cdef enum:
-    MOST = 128  # blocks that are kept
-    SHARE = 2  # times the most that was in use at once may be kept
-    LINE = 64  # bytes; where small blocks begin at a multiple of
-    PAGE = 2 << 20  # bytes of a large page; where large blocks begin
+    MOST = 128  # the largest number of kept blocks
+    SHARE = 2  # the largest ratio of kept memory to the largest memory in use
+    LINE = 64  # bytes; the alignment of small blocks
+    PAGE = 2 << 20  # bytes of a large page; the alignment of large blocks
 
 cdef struct Memory:
     void* allocated
-    char* begins  # within what was allocated, at a line or a page
+    char* begins  # the aligned address within the allocated memory
     size_t size
-    long long dropped  # when it was last dropped, counted in blocks that were
+    long long dropped  # when it was last dropped; the time is the number of dropped blocks
 
 cdef Memory kept[MOST]
 cdef int count = 0
-cdef size_t held = 0  # bytes of those that are kept
-cdef size_t in_use = 0  # bytes of all others,
-cdef size_t most = 0  # the most that they were since the end of a pass,
-cdef size_t most_before = 0  # and in the pass before it
-cdef long long now = 0  # blocks that were dropped
-cdef long long pass_began = 0  # how many they were then
+cdef size_t held = 0  # bytes of kept blocks
+cdef size_t in_use = 0  # bytes of all other blocks
+cdef size_t most = 0  # the maximum of in_use since the last pass ended
+cdef size_t most_before = 0  # the maximum of in_use in the pass before
+cdef long long now = 0  # the number of dropped blocks
+cdef long long pass_began = 0  # `now` at the start of this pass
 
 
 cdef class Block:
-    """Memory of a size; an array made of it (np.frombuffer) keeps it alive, and when the last is gone it is kept."""
+    """Memory of `size` bytes. An array made from it (np.frombuffer) keeps it alive; afterwards it is kept for reuse."""
 
     cdef Memory memory
     cdef Py_ssize_t size
@@ -80,7 +81,7 @@ cdef class Block:
 
 
 cdef Memory take(size_t size):
-    """The smallest kept block that is large enough and not wastefully larger, else a new one."""
+    """Return the smallest kept block of at least `size` and at most 4 * `size` bytes, otherwise a new one."""
     global in_use, most
     cdef Memory found
     cdef int i, best = -1
@@ -95,7 +96,7 @@ cdef Memory take(size_t size):
 
 
 cdef Memory remove(int i) noexcept:
-    """A block that is kept no longer."""
+    """Remove and return kept block number i."""
     global count, held
     cdef Memory found = kept[i]
     count -= 1
@@ -137,10 +138,10 @@ cdef void keep(Memory memory) noexcept:
 
 
 def pass_ends():
-    """Gives back the blocks that were not used since the end of the pass before."""
+    """Free the blocks that were not used since the previous pass ended."""
     global most, most_before, pass_began
     cdef int i
-    for i in range(count - 1, -1, -1):  # backwards, for the last one takes the place of one that goes
+    for i in range(count - 1, -1, -1):  # backwards, because the last block moves to the index of a removed one
         if kept[i].dropped <= pass_began:
             free(remove(i).allocated)
     pass_began = now
@@ -149,5 +150,5 @@ def pass_ends():
 
 
 def kept_bytes():
-    """How much memory is kept for later."""
+    """Return the number of bytes kept for reuse."""
     return held

@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernel of `rcnn.nms`: greedy suppression within groups of boxes that are sorted already.
+"""Kernel of `rcnn.nms`: greedy suppression within groups of sorted boxes.
 
-The reference lets each box that stays remove those after it. Here each box asks those that stay whether one of them
-removes it, in chunks, and no longer than until one does: most boxes lie in a crowd, whose best has come early. The
-boxes that stay lie in columns next to each other, so that a vector holds the same coordinate of several.
+In the reference, each kept box removes later ones. Here, each box is compared with the kept boxes, in chunks, until one
+of them removes it. Most boxes are in a crowd whose best box comes early, so this ends soon. The coordinates of the kept
+boxes are stored in columns, so that a vector holds the same coordinate of several boxes.
 """
 
 from cython cimport floating
@@ -13,7 +13,7 @@ from libc.string cimport memset
 from rcnn._ext._overlap cimport iou_row
 
 cdef enum:
-    CHUNK = 64  # boxes that are asked at once
+    CHUNK = 64  # kept boxes that are compared at once
 
 
 def nms(
@@ -25,10 +25,10 @@ def nms(
     floating[:, ::1] kept,
     int threads,
 ):
-    """Fills stays (N,) with 1 for each box that survives in its group, else 0; N is at least 1.
+    """Fill stays (N,) with 1 for each box that survives in its group, else 0; N is at least 1.
 
-    Group g is the boxes (N, 4) at order[starts[g] : starts[g + 1]], by falling score. Groups are independent, so that
-    the threads share them. `kept` (5, at least N + 64 * groups) is overwritten.
+    Group g is the boxes (N, 4) at order[starts[g] : starts[g + 1]], by descending score. Groups are independent, and
+    threads share them. `kept` (5, at least N + 64 * groups) is scratch memory.
     """
     cdef Py_ssize_t g, groups = starts.shape[0] - 1
     for g in prange(groups, nogil=True, num_threads=threads, schedule="dynamic"):
@@ -42,10 +42,10 @@ cdef void suppress(
     const floating* boxes, const long long* order, Py_ssize_t count, double threshold, unsigned char* stays,
     floating* kept, Py_ssize_t stride,
 ) noexcept nogil:
-    """Fills stays at order (count,), for one group.
+    """Fill stays at order (count,), for one group.
 
-    kept holds columns x1, y1, x2, y2 and area, `stride` apart. Its last chunk is filled up with boxes of no area, which
-    remove nothing, so that every chunk is compared as a whole.
+    kept holds the columns x1, y1, x2, y2 and area, `stride` apart. Its last chunk is padded with boxes without area,
+    which remove nothing, so that every chunk is compared as a whole.
     """
     cdef Py_ssize_t i, k, number = 0
     cdef floating[5] box
@@ -65,11 +65,12 @@ cdef void suppress(
 cdef inline bint is_removed(
     const floating* box, const floating* kept, Py_ssize_t stride, Py_ssize_t number, double threshold
 ) noexcept nogil:
-    """Whether a box x1, y1, x2, y2, area overlaps one of the kept ones by more than the threshold.
+    """Return whether the IoU of a box (x1, y1, x2, y2, area) with a kept one is greater than the threshold.
 
-    A division takes as long as all the rest. So the intersection is first held against a little less than the threshold
-    times the union. Where the quotient rounds to more than the threshold, the exact product is less than the
-    intersection, and rounds to no more than that; so no chunk is missed, and few are divided in vain.
+    The division takes as long as everything else. So the intersection is first compared with slightly less than the
+    threshold times the union, without a division. If the quotient rounds to more than the threshold, the exact product
+    is less than the intersection, and rounds to at most the intersection. So no chunk is missed, and few are divided
+    unnecessarily.
     """
     cdef floating limit = <floating>(threshold * (1 - 1e-6)) if threshold > 1e-30 else 0
     cdef floating[CHUNK] overlaps
@@ -81,7 +82,7 @@ cdef inline bint is_removed(
             continue
         iou_row(box[0], box[1], box[2], box[3], kept + first, stride, CHUNK, overlaps)
         for j in range(CHUNK):
-            found |= <double>overlaps[j] > threshold  # a double: 0.3 lies below float32(0.3), the IoU that may be meant
+            found |= <double>overlaps[j] > threshold  # in double: 0.3 is less than float32(0.3)
         if found:
             return True
     return False
@@ -90,7 +91,7 @@ cdef inline bint is_removed(
 cdef inline bint may_overlap(
     const floating* box, const floating* kept, Py_ssize_t stride, floating limit
 ) noexcept nogil:
-    """Whether the intersection of a box with one of CHUNK kept ones is at least `limit` times the union."""
+    """Return whether the intersection of a box with one of CHUNK kept ones is at least `limit` times the union."""
     cdef const floating* left = kept
     cdef const floating* top = kept + stride
     cdef const floating* right = kept + 2 * stride
@@ -100,7 +101,7 @@ cdef inline bint may_overlap(
     cdef floating width, height, intersection
     cdef Py_ssize_t j
     cdef int found = 0
-    for j in range(CHUNK):  # to the end, without a branch: this becomes vectors
+    for j in range(CHUNK):  # no early exit, so that the compiler vectorises the loop
         width = (x2 if x2 < right[j] else right[j]) - (x1 if x1 > left[j] else left[j])
         height = (y2 if y2 < bottom[j] else bottom[j]) - (y1 if y1 > top[j] else top[j])
         intersection = (width if width > 0 else 0) * (height if height > 0 else 0)

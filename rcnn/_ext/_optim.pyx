@@ -1,28 +1,28 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of `rcnn.nn.optim`: parameters and their gradients, each in one pass over memory. float32.
+"""Kernels of `rcnn.nn.optim`: updates of parameters and gradients, each in one pass over memory. float32.
 
-Threads share blocks of numbers, whose size does not depend on how many threads there are. A sum is made block by block,
-in float64, and NumPy adds those of the blocks; so it is the same to the bit for any number of threads.
+Threads share blocks of elements, whose size does not depend on the number of threads. Sums are computed block by block
+in float64, and NumPy adds the sums of the blocks. So their bits do not depend on the number of threads.
 """
 
 from cython.parallel cimport prange
 from libc.math cimport sqrtf
 
 cdef enum:
-    BLOCK = 32768  # numbers: those of several arrays fit the second-level cache
+    BLOCK = 32768  # elements; the blocks of several arrays fit the second-level cache
 
 block_size = BLOCK
 
 
 def square_sums(const float[::1] x, double[::1] sums, int threads):
-    """Fills sums (blocks,) with the sums of the squares of x in each block of `block_size` numbers."""
+    """Fill sums (blocks,) with the sums of the squares of x in each block of `block_size` elements."""
     cdef Py_ssize_t block, size = x.shape[0]
     for block in prange(sums.shape[0], nogil=True, num_threads=threads, schedule="static"):
         sums[block] = square_sum(&x[block * BLOCK], min(BLOCK, size - block * BLOCK))
 
 
 cdef double square_sum(const float* x, Py_ssize_t count) noexcept nogil:
-    """In 16 sums, which do not wait for each other."""
+    """Return the sum of squares, computed as 16 independent sums."""
     cdef double part[16]
     cdef double total = 0
     cdef Py_ssize_t i, j
@@ -39,7 +39,7 @@ cdef double square_sum(const float* x, Py_ssize_t count) noexcept nogil:
 
 
 def scale(float[::1] x, float factor, int threads):
-    """Multiplies x by the factor, in place."""
+    """Multiply x by the factor, in place."""
     cdef Py_ssize_t block, size = x.shape[0]
     for block in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads, schedule="static"):
         scale_block(&x[block * BLOCK], factor, min(BLOCK, size - block * BLOCK))
@@ -60,7 +60,7 @@ def sgd(
     float weight_decay,
     int threads,
 ):
-    """Moves values as `rcnn.nn.optim.SGD` says, all of one size."""
+    """Update values and velocity as `rcnn.nn.optim.SGD` does; all arrays have the same size."""
     cdef Py_ssize_t block, size = values.shape[0]
     for block in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads, schedule="static"):
         sgd_block(
@@ -93,9 +93,9 @@ def adam(
     float weight_decay,
     int threads,
 ):
-    """Moves values as `rcnn.nn.optim.Adam` says, all of one size.
+    """Update values, mean and square as `rcnn.nn.optim.Adam` does; all arrays have the same size.
 
-    lr: divided already by what `mean` lacks for having begun at 0; lack: what `square` lacks.
+    lr: the learning rate divided by the bias correction of `mean`. lack: the bias correction of `square`.
     """
     cdef Py_ssize_t block, size = values.shape[0]
     for block in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads, schedule="static"):

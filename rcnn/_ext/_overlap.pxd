@@ -1,4 +1,4 @@
-"""What the kernels of IoU and of NMS share, so that both round alike."""
+"""The IoU of boxes, shared by the kernels of IoU and of NMS so that both round in the same way."""
 
 from cython cimport floating
 
@@ -7,10 +7,10 @@ cdef inline void iou_row(
     floating x1, floating y1, floating x2, floating y2, const floating* columns, Py_ssize_t stride, Py_ssize_t count,
     floating* out,
 ) noexcept nogil:
-    """Fills out (count,) with the IoU of one box and each of `count` others.
+    """Fill out (count,) with the IoU of one box and each of `count` others.
 
-    The others come as four columns x1, y1, x2, y2, each `stride` after the one before. So the compiler can work on
-    several of them at once; hence also no early exit for the many pairs that do not overlap.
+    The others are stored as four columns x1, y1, x2, y2, `stride` apart, so that the compiler vectorises the loop. For
+    the same reason there is no early exit for the many pairs that do not overlap.
     """
     cdef const floating* left = columns
     cdef const floating* top = columns + stride

@@ -1,26 +1,26 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of `rcnn.nn.passes`: passes over feature maps, which memory limits rather than arithmetic. float32.
+"""Kernels of `rcnn.nn.elementwise`: memory-bound passes over feature maps. float32.
 
-Maps come as rows, (M, C): the channels of a place lie next to each other. What a pass needs is done while it goes by,
-so that nothing is read twice that need not be. The innermost loops are plain; compilers turn them into vector
-instructions. They are quick on long rows; `passes` makes several places one row where there are few channels.
+Maps are given as rows, (M, C): the channels of a pixel are contiguous. Each kernel does all its work in one pass, so
+that no value is read twice unnecessarily. The innermost loops are plain, and compilers vectorise them. They are fast on
+long rows; the driver puts several pixels into one row if there are few channels.
 
-Threads share blocks of rows, whose sizes do not depend on how many threads there are. A sum is made block by block, and
-the few sums of blocks are added by NumPy, in float64. So every result is the same to the bit for any number of threads,
-and rounding grows with the length of a block, not with the size of the map.
+Threads share blocks of rows, whose sizes do not depend on the number of threads. Sums are computed block by block, and
+NumPy adds the few sums of blocks in float64. So the bits of results do not depend on the number of threads, and
+rounding errors grow with the length of a block, not with the size of the map.
 """
 
 from cython.parallel cimport prange
 from libc.string cimport memcpy
 
 cdef enum:
-    BLOCK = 32768  # numbers, about: those of several arrays fit the second-level cache
-    FEWEST = 4  # rows of a block, for sums take so many at a time;
-    MOST = 512  # with more, sums would lose accuracy
+    BLOCK = 32768  # elements, approximately; the blocks of several arrays fit the second-level cache
+    FEWEST = 4  # rows per block, because sums read four at a time
+    MOST = 512  # rows per block; with more, sums would lose accuracy
 
 
 def block_rows(Py_ssize_t width):
-    """How many rows of `width` numbers make a block."""
+    """Return the number of rows of `width` elements per block."""
     return rows_of(width)
 
 
@@ -29,7 +29,7 @@ cdef Py_ssize_t rows_of(Py_ssize_t width) noexcept nogil:
 
 
 cdef const float* given(const float[:, ::1] rows, Py_ssize_t first) noexcept nogil:
-    """Where row number `first` begins; NULL if there are no rows."""
+    """Return the address of row number `first`; NULL if rows is None."""
     if rows is None:
         return NULL
     return &rows[first, 0]
@@ -39,7 +39,7 @@ cdef const float* given(const float[:, ::1] rows, Py_ssize_t first) noexcept nog
 
 
 def relu(const float[::1] x, float slope, float[::1] out, int threads):
-    """Fills out with x where it is above 0 and slope * x elsewhere, which is 0 for a slope of 0; NaN for NaN."""
+    """Fill out with x where it is above 0 and slope * x elsewhere, which is 0 for a slope of 0; NaN stays NaN."""
     cdef Py_ssize_t block, size = x.shape[0]
     if size == 0:
         return
@@ -49,7 +49,7 @@ def relu(const float[::1] x, float slope, float[::1] out, int threads):
 
 cdef void relu_block(const float* x, float slope, float* out, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t i
-    if slope == 0:  # of its own, for 0 times infinity is not 0
+    if slope == 0:  # a separate loop, because 0 times infinity is not 0
         for i in range(count):
             out[i] = 0 if x[i] < 0 else x[i]
     else:
@@ -58,7 +58,7 @@ cdef void relu_block(const float* x, float slope, float* out, Py_ssize_t count) 
 
 
 def leaky_relu_gradient(const float[::1] g, const float[::1] x, float slope, float[::1] out, int threads):
-    """Fills out with g where x is above 0 and slope * g elsewhere."""
+    """Fill out with g where x is above 0 and slope * g elsewhere."""
     cdef Py_ssize_t block, size = x.shape[0]
     if size == 0:
         return
@@ -84,9 +84,9 @@ def relu_gradient(
     float[:, ::1] scaled,
     int threads,
 ):
-    """Fills plain (M, C) with g where out is above 0, else 0; and scaled with the same times scale (C,).
+    """Fill plain (M, C) with g where out is above 0, else 0; and scaled with the same times scale (C,).
 
-    Either may be None; scale then, too, if `scaled` is.
+    Either may be None; scale must be None if `scaled` is.
     """
     cdef Py_ssize_t width = g.shape[1], count = rows_of(width), block
     cdef const float* factor = NULL
@@ -107,7 +107,7 @@ cdef void relu_gradient_block(
     Py_ssize_t width,
 ) noexcept nogil:
     cdef Py_ssize_t row, c, i
-    cdef float value  # is read in any case: a read under a condition is no vector on every processor
+    cdef float value  # read unconditionally: not every processor can vectorise a conditional read
     if scaled == NULL:
         for i in range(rows * width):
             value = g[i]
@@ -130,7 +130,7 @@ cdef void relu_gradient_block(
 
 
 def add(const float[::1] a, const float[::1] b, float[::1] out, int threads):
-    """Fills out with a + b; it may be either of them."""
+    """Fill out with a + b; out may be a or b."""
     cdef Py_ssize_t block, size = a.shape[0]
     if size == 0:
         return
@@ -148,7 +148,7 @@ cdef void add_block(const float* a, const float* b, float* out, Py_ssize_t count
 
 
 def take_rows(const float[:, ::1] rows, const long long[::1] places, float[:, ::1] out, int threads):
-    """Copies row places[i] of rows to row i of out."""
+    """Copy row places[i] of rows to row i of out."""
     cdef Py_ssize_t i
     if out.size == 0:
         return
@@ -156,11 +156,11 @@ def take_rows(const float[:, ::1] rows, const long long[::1] places, float[:, ::
         memcpy(&out[i, 0], &rows[places[i], 0], out.shape[1] * sizeof(float))
 
 
-# ---------------------------------------------------------------- sums over places
+# ---------------------------------------------------------------- sums over pixels
 
 
 def block_sums(const float[:, ::1] rows, float[:, ::1] sums, int threads):
-    """Fills sums (blocks, C) with the sums over the rows of each block."""
+    """Fill sums (blocks, C) with the sums over the rows of each block."""
     cdef Py_ssize_t width = rows.shape[1], count = rows_of(width), block
     sums[:] = 0
     if rows.shape[0] * width == 0:
@@ -170,10 +170,10 @@ def block_sums(const float[:, ::1] rows, float[:, ::1] sums, int threads):
 
 
 def block_moments(const float[:, ::1] rows, float[:, ::1] sums, float[:, ::1] squares, int threads):
-    """Fills sums (blocks, C) as `block_sums`, and squares with the sums of (x - the block's mean)^2.
+    """Fill sums (blocks, C) as `block_sums`, and squares with the sums of (x - the block's mean)^2.
 
-    A block is read twice, the second time from the cache. Squares of what is near 0 lose nothing, where the usual
-    sum(x^2) - sum(x)^2 / M would lose all that the variance is smaller than the mean.
+    A block is read twice, the second time from the cache. The usual formula sum(x^2) - sum(x)^2 / M would lose accuracy
+    by cancellation if the variance is small compared with the mean.
     """
     cdef Py_ssize_t width = rows.shape[1], count = rows_of(width), block, some
     sums[:] = 0
@@ -187,7 +187,7 @@ def block_moments(const float[:, ::1] rows, float[:, ::1] sums, float[:, ::1] sq
 
 
 cdef void add_rows(const float* rows, Py_ssize_t count, Py_ssize_t width, float* total) noexcept nogil:
-    """Adds rows (count, width) to total (width,), four at a time: a quarter of the additions that wait for another."""
+    """Add rows (count, width) to total (width,), four at a time: fewer additions depend on the one before."""
     cdef Py_ssize_t row, c
     cdef const float* a
     cdef const float* b
@@ -204,7 +204,7 @@ cdef void add_rows(const float* rows, Py_ssize_t count, Py_ssize_t width, float*
 cdef void add_squares(
     const float* rows, Py_ssize_t count, Py_ssize_t width, const float* sums, float* total
 ) noexcept nogil:
-    """Adds the squares of rows (count, width) less their mean, sums / count, to total (width,)."""
+    """Add the squares of rows (count, width) minus their mean, sums / count, to total (width,)."""
     cdef Py_ssize_t row, c
     cdef float mean, a, b, share = 1.0 / count
     cdef const float* x
@@ -235,7 +235,7 @@ def normalise(
     float[:, ::1] out,
     int threads,
 ):
-    """Fills out (M, C) with (x - mean) * gain + bias + residual, with `relu` its positive part.
+    """Fill out (M, C) with (x - mean) * gain + bias + residual, and with `relu` its positive part.
 
     mean, gain and bias are (C,); residual may be None.
     """
@@ -278,9 +278,9 @@ def normalise_sums(
     float[:, ::1] products,
     int threads,
 ):
-    """Fills sums (blocks, C) with the sums of g over the rows of each block, products with those of g * (x - mean).
+    """Fill sums (blocks, C) with the sums of g over the rows of each block, products with those of g * (x - mean).
 
-    Where `out` is given, g counts only where out is above 0, and goes into `passed` so, unless that is None.
+    If `out` is given, g is set to 0 where out is not above 0; the result is stored in `passed` unless that is None.
     """
     cdef Py_ssize_t width = g.shape[1], count = rows_of(width), block
     sums[:] = 0
@@ -301,7 +301,7 @@ cdef void normalise_sums_block(
 ) noexcept nogil:
     cdef Py_ssize_t _row, c
     cdef float value
-    if passed != NULL:  # a loop of its own: compilers do not make vectors of one that stores so much
+    if passed != NULL:  # a separate loop: compilers do not vectorise one with so many stores
         relu_gradient_block(g, out, NULL, passed, NULL, rows, width)
         g = passed
         out = NULL
@@ -332,7 +332,7 @@ def normalise_gradient(
     float[:, ::1] g_x,
     int threads,
 ):
-    """Fills g_x (M, C) with (g - shift - (x - mean) * slope) * gain; g counts only where out is above 0, if given."""
+    """Fill g_x (M, C) with (g - shift - (x - mean) * slope) * gain; g is 0 where `out`, if given, is not above 0."""
     cdef Py_ssize_t width = g.shape[1], count = rows_of(width), block
     if g.shape[0] * width == 0:
         return

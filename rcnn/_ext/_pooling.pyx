@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of `rcnn.nn.pooling`: the largest or the mean value under a window, and the gradients. float32, (N, H, W, C).
+"""Kernels of `rcnn.nn.pooling`: the maximum or the mean of each window, and the gradients. float32, (N, H, W, C).
 
-Channels lie next to each other, so the innermost loops run over them, and compilers turn them into vector instructions.
-Threads share rows of windows; of the gradient, rows of the map, each of which collects what the windows on it have.
+Channels are contiguous, so the innermost loops run over channels, and compilers vectorise them. Threads share rows of
+windows; for the gradient, they share rows of the map, each of which gathers from the windows that contain it.
 """
 
 from cython.parallel cimport prange
@@ -11,14 +11,14 @@ from libc.string cimport memcpy, memset
 
 cdef struct Pool:
     Py_ssize_t height, width, channels  # of the maps
-    Py_ssize_t rows, columns  # how many windows there are
+    Py_ssize_t rows, columns  # the number of windows along each axis
     Py_ssize_t kernel_height, kernel_width, stride_y, stride_x, padding_y, padding_x
 
 
 cdef Pool pool_of(
     const float[:, :, :, ::1] maps, const float[:, :, :, ::1] windows, const Py_ssize_t[:, ::1] how
 ) noexcept:
-    """`how` is (3, 2): the kernel's size, the stride and the padding, each (rows, columns)."""
+    """Return the geometry; `how` (3, 2) holds kernel size, stride and padding, each (rows, columns)."""
     cdef Pool p
     p.height = maps.shape[1]
     p.width = maps.shape[2]
@@ -42,11 +42,11 @@ def pool(
     float[:, :, :, ::1] winners,
     int threads,
 ):
-    """Fills out (N, H', W', C) with the largest value of each window on maps (N, H, W, C), or with `mean` the mean.
+    """Fill out (N, H', W', C) with the maximum of each window on maps (N, H, W, C), or with `mean` the mean.
 
-    What a window has outside the map is below everything for the largest, and 0 for the mean. Where `winners` is given,
-    it gets the number of the largest in its window, row by row: of equals the first, and -1 where there is NaN. Numbers
-    are floats, so that loops over them are vectors as long as those of values.
+    Elements outside the map are ignored by the maximum, and are 0 for the mean. If `winners` is given, it receives the
+    index of the maximum in its window, row by row; ties keep the first, and NaN gives -1. Indices are floats, so that
+    loops over them have as many vector elements as loops over values.
     """
     cdef Pool p = pool_of(maps, out, how)
     cdef Py_ssize_t line, n, y
@@ -67,7 +67,7 @@ def pool(
 cdef void pool_line(
     const Pool* p, const float* maps, Py_ssize_t y, bint mean, float* out, float* winner
 ) noexcept nogil:
-    """One row of windows on one image."""
+    """Pool one row of windows of one image."""
     cdef Py_ssize_t x, c, i, j, i_first, i_end, j_first, j_end, channels = p.channels
     cdef Py_ssize_t left, top = y * p.stride_y - p.padding_y
     cdef const float* window
@@ -97,7 +97,7 @@ cdef void pool_line(
         if winner != NULL:
             for c in range(channels):
                 winner[c] = -1
-            for i in range(i_end - 1, i_first - 1, -1):  # backwards, so that the first of equals is noted last
+            for i in range(i_end - 1, i_first - 1, -1):  # backwards, so that the first of ties is written last
                 for j in range(j_end - 1, j_first - 1, -1):
                     note(window + (i * p.width + j) * channels, out, channels, i * p.kernel_width + j, winner)
             winner += channels
@@ -121,7 +121,7 @@ cdef void take_larger(const float* values, Py_ssize_t count, float* out) noexcep
 cdef void note(
     const float* values, const float* best, Py_ssize_t count, float number, float* winner
 ) noexcept nogil:
-    """Writes `number` where a value is the best; NaN never is, for it equals nothing."""
+    """Write `number` where a value is the best; NaN never is, because it equals nothing."""
     cdef Py_ssize_t c
     for c in range(count):
         winner[c] = number if values[c] == best[c] else winner[c]
@@ -134,10 +134,10 @@ def pool_gradient(
     float[:, :, :, ::1] out,
     int threads,
 ):
-    """Fills out (N, H, W, C) with the gradient of `pool` for its maps, g being that for its windows (N, H', W', C).
+    """Fill out (N, H, W, C) with the gradient of `pool` with respect to its maps, from g of its windows (N, H', W', C).
 
-    With `winners` that of the largest, with None of the mean. Each place gathers from the windows that it lies in, so
-    that no two threads write to the same place and none is written twice.
+    It is the gradient of the maximum if `winners` is given, otherwise of the mean. Each element gathers from the
+    windows that contain it, so that no two threads write to the same element and none is written twice.
     """
     cdef Pool p = pool_of(out, g, how)
     cdef Py_ssize_t line, n, y, size = p.rows * p.columns * p.channels
@@ -155,9 +155,9 @@ def pool_gradient(
 cdef void pool_gradient_line(
     const Pool* p, const float* g, const float* winner, Py_ssize_t first, Py_ssize_t y, float* out
 ) noexcept nogil:
-    """One row of one image, whose winners begin at number `first`.
+    """Compute the gradient of one row of one image, whose winners begin at index `first`.
 
-    Place y lies in window number (y + padding - i) / stride as its row i, where that is whole.
+    Row y is row i of window number (y + padding - i) / stride, if that is an integer.
     """
     cdef Py_ssize_t x, i, j, c, row, column, at
     cdef float share = 1.0 / (p.kernel_height * p.kernel_width)

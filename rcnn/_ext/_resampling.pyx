@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of `rcnn.nn.resampling`, and of images' in `rcnn.transform`: maps of another size. float32, channels last.
+"""Kernels that resize maps, for `rcnn.nn.resize`, and images, for `rcnn.transform`. float32, channels last.
 
 Threads share rows of the result.
 """
@@ -16,7 +16,7 @@ def enlarge(
     float[:, :, :, ::1] out,
     int threads,
 ):
-    """Fills out (N, H', W', C) with maps[n, rows[y], columns[x]], plus `lateral` of the same shape unless that is None.
+    """Fill out (N, H', W', C) with maps[n, rows[y], columns[x]], plus `lateral` of the same shape, if given.
     """
     cdef Py_ssize_t line, n, y
     if out.shape[0] * out.shape[1] * out.shape[2] * out.shape[3] == 0:
@@ -59,10 +59,10 @@ def bilinear(
     float[:, :, ::1] out,
     int threads,
 ):
-    """Fills out (H', W', C) with x (H, W, C), interpolated bilinearly.
+    """Fill out (H', W', C) with x (H, W, C), interpolated bilinearly.
 
-    Row y lies between the rows above[y] and below[y], whose weight is down[y], and column x between left[x] and
-    right[x], whose weight is across[x]. scratch: (threads, W * C).
+    Row y lies between the rows above[y] and below[y]; the weight of the second is down[y]. Column x lies between
+    left[x] and right[x]; the weight of the second is across[x]. scratch: (threads, W * C).
     """
     cdef Py_ssize_t y
     if out.shape[0] * out.shape[1] * out.shape[2] == 0:
@@ -102,9 +102,9 @@ def gather(
     float[:, :, :, ::1] out,
     int threads,
 ):
-    """Fills out (N, H, W, C) with sums of g (N, H', W', C).
+    """Fill out (N, H, W, C) with sums of g (N, H', W', C).
 
-    At y, x over the rows rows[y] to rows[y + 1] and the columns columns[x] to columns[x + 1], the ends excluded.
+    Element (y, x) sums the rows rows[y] to rows[y + 1] and the columns columns[x] to columns[x + 1], the ends excluded.
     """
     cdef Py_ssize_t line, n, y, row
     if out.shape[0] * out.shape[1] * out.shape[2] * out.shape[3] == 0:

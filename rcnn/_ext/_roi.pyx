@@ -1,14 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of `rcnn.roi`: RoIAlign and RoIPool, forwards and backwards. Features are (N, H, W, C).
+"""Kernels of `rcnn.roi`: RoIAlign and RoIPool, forward and backward. Features are (N, H, W, C).
 
-Channels lie next to each other, so every bin is a weighted sum of contiguous vectors. Coordinates are computed in the
-precision of the features (`floating`), literals included: a plain 0.5 is a double, and one double turns a float32
-expression into a double one that rounds elsewhere than the answer to be matched.
+Channels are contiguous, so every bin is a weighted sum of contiguous vectors. Coordinates are computed in the precision
+of the features (`floating`), literals included. A plain 0.5 is a double, and one double makes a float32 expression a
+double one, which rounds differently from torchvision.
 
-Forwards, the threads share the RoIs, whose results are apart. Backwards, RoIs overlap; there the threads share the
-features instead, RoIAlign's in bands of rows and RoIPool's in blocks of channels, and each goes through all RoIs in
-order. So no two threads write to the same number, every number receives its terms in the same order whatever the number
-of threads, and nothing is locked.
+In the forward pass, threads share the RoIs, because each RoI has its own result. In the backward pass, RoIs overlap. So
+threads share the features instead, in bands of rows for RoIAlign and in blocks of channels for RoIPool, and each thread
+visits all RoIs in order. No two threads write to the same element, every element receives its terms in the same order
+for any number of threads, and no lock is needed.
 """
 
 from cython cimport floating
@@ -17,15 +17,16 @@ from libc.math cimport ceil
 from libc.string cimport memset
 
 cdef enum:
-    LINE = 16  # channels: float32 values in a cache line, which two threads should not share
+    LINE = 16  # channels: float32 values per cache line; two threads should not share a line
     TOGETHER = 8  # taps that are summed in one pass
 
 
 # ---------------------------------------------------------------- RoIAlign
 #
-# What a bin reads is a product of two short lists, of feature rows and of columns, each with weights: its taps, found
-# once for each RoI and axis. Several samples of a bin often lie between the same pixels (always, if a RoI has fewer
-# pixels than samples); their weights add up to one tap, which spares a quarter of the work on a detector's usual RoIs.
+# The pixels that a bin reads are the product of two short weighted lists, of feature rows and of columns. These are its
+# taps, computed once for each RoI and axis. Several samples of a bin often lie between the same pixels (always, if a
+# RoI has fewer pixels than samples). Their weights are merged into one tap, which saves a quarter of the work on the
+# usual RoIs of a detector.
 
 
 def find_taps(
@@ -39,9 +40,10 @@ def find_taps(
     int[:, ::1] places,
     floating[:, ::1] weights,
 ):
-    """Fills in the taps of RoIs that reach from `low` to `high` (R,) along an axis of `pixels`.
+    """Fill in the taps of RoIs that extend from `low` to `high` (R,) along an axis of `pixels`.
 
-    Those of bin i are places[r, starts[r, i] : starts[r, i + 1]], with `weights` alike; starts is (R, bins + 1).
+    The taps of bin i are places[r, starts[r, i] : starts[r, i + 1]], with the same elements of `weights`; starts is
+    (R, bins + 1).
     """
     cdef Py_ssize_t r
     for r in range(low.shape[0]):
@@ -78,7 +80,7 @@ cdef void find_roi_taps(
 cdef inline int add_tap(
     int first, int count, int* places, floating* weights, int place, floating weight
 ) noexcept nogil:
-    """The number of taps after a tap is added to those of a bin, which begin at `first`, or to one of its last two."""
+    """Add a tap to a bin whose taps begin at `first`, or to one of its last two taps; return the number of taps."""
     cdef int k
     for k in range(max(first, count - 2), count):
         if places[k] == place:
@@ -103,12 +105,12 @@ def roi_align(
     floating[:, :, :, ::1] out,
     int threads,
 ):
-    """Fills out (P, ph, pw, C) at `places` (R,) from the taps of each RoI along y and along x, in `order` (R,).
+    """Fill out (P, ph, pw, C) at `places` (R,) from the taps of each RoI along y and along x, in `order` (R,).
 
-    Neighbours in `order` should lie near each other, for then the second finds pixels of the first in the cache.
+    Neighbours in `order` should be close to each other, so that the second finds pixels of the first in the cache.
     """
     cdef Py_ssize_t k, r, i, j
-    cdef Py_ssize_t neighbours = max(1, order.shape[0] // (16 * threads))  # that one thread takes in a row
+    cdef Py_ssize_t neighbours = max(1, order.shape[0] // (16 * threads))  # consecutive RoIs per thread
     if out.size == 0:
         return
     for k in prange(order.shape[0], nogil=True, num_threads=threads, schedule="dynamic", chunksize=neighbours):
@@ -127,7 +129,7 @@ cdef inline void align_bin(
     const int* rows, const floating* weights_y, Py_ssize_t count_y,
     const int* columns, const floating* weights_x, Py_ssize_t count_x,
 ) noexcept nogil:
-    """Fills out (channels,), eight taps at a time, made up with weights of 0; without any tap it is 0."""
+    """Fill out (channels,), eight taps at a time, padded with weights of 0; without taps it is 0."""
     cdef Py_ssize_t[TOGETHER] places
     cdef floating[TOGETHER] weights
     cdef Py_ssize_t a, b, count = 0
@@ -154,9 +156,9 @@ cdef inline void sum_taps(
     const floating* features, const Py_ssize_t* places, const floating* w, floating* out, Py_ssize_t channels,
     bint fresh,
 ) noexcept nogil:
-    """Writes the weighted sum of eight taps to out (channels,), or adds it unless `fresh`.
+    """Write the weighted sum of eight taps to out (channels,) if `fresh`, otherwise add it.
 
-    Written out, the sum stays in a register, and every compiler makes vectors of the channels.
+    The sum is unrolled by hand: it stays in a register, and every compiler vectorises the loop over channels.
     """
     cdef const floating* p0 = features + places[0]
     cdef const floating* p1 = features + places[1]
@@ -191,13 +193,13 @@ def roi_align_backward(
     floating[:, :, :, ::1] out,
     int threads,
 ):
-    """Fills out (N, H, W, C) with what grad (R, ph, pw, C) makes of it, in bands of so many rows.
+    """Fill out (N, H, W, C) with the gradient from grad (R, ph, pw, C), in bands of `band` rows.
 
-    A band that fits the second-level cache stays there while all RoIs are added that overlap it, so that each number of
-    the result travels to the memory once.
+    A band that fits the second-level cache stays there while all overlapping RoIs are added, so that each element of
+    the result is written to memory once.
     """
     cdef Py_ssize_t k, r, first, last
-    cdef Py_ssize_t bands = (out.shape[1] + band - 1) // band  # of an image
+    cdef Py_ssize_t bands = (out.shape[1] + band - 1) // band  # per image
     if out.size == 0:
         return
     for k in prange(out.shape[0] * bands, nogil=True, num_threads=threads, schedule="dynamic"):
@@ -219,7 +221,7 @@ cdef void align_band_backward(
     const int* starts_y, const int* rows, const floating* weights_y,
     const int* starts_x, const int* columns, const floating* weights_x,
 ) noexcept nogil:
-    """Adds the gradient of one RoI to the rows first .. last - 1 of an image."""
+    """Add the gradient of one RoI to the rows first .. last - 1 of an image."""
     cdef Py_ssize_t i, j, a, b
     cdef floating* row
     for i in range(bins_y):
@@ -236,14 +238,14 @@ cdef void align_band_backward(
 
 
 cdef inline floating axis_start(floating low, floating scale, bint aligned) noexcept nogil:
-    """Where a RoI begins along one axis, in feature pixels."""
+    """Return where a RoI begins along one axis, in feature pixels."""
     return low * scale - (<floating>0.5 if aligned else <floating>0)
 
 
 cdef inline floating axis_step(
     floating low, floating high, floating scale, bint aligned, Py_ssize_t bins
 ) noexcept nogil:
-    """The side of a bin along one axis, in feature pixels."""
+    """Return the side of a bin along one axis, in feature pixels."""
     cdef floating side = axis_start(high, scale, aligned) - axis_start(low, scale, aligned)
     if not aligned and side < 1:
         side = 1
@@ -251,7 +253,7 @@ cdef inline floating axis_step(
 
 
 cdef inline Py_ssize_t axis_samples(floating step, Py_ssize_t sampling_ratio) noexcept nogil:
-    """Samples per bin along one axis; none if the RoI is upside down."""
+    """Return the samples per bin along one axis; 0 if the RoI's corners are swapped."""
     if sampling_ratio > 0:
         return sampling_ratio
     return <Py_ssize_t>ceil(step) if step > 0 else 0
@@ -264,7 +266,7 @@ cdef inline void add_scaled(floating* out, const floating* values, floating weig
 
 
 cdef inline Py_ssize_t block_width(Py_ssize_t channels, int threads) noexcept nogil:
-    """How many channels a thread takes: an equal share, in whole cache lines."""
+    """Return the number of channels per thread: an equal share, in whole cache lines."""
     cdef Py_ssize_t lines = (channels + LINE - 1) // LINE
     return LINE * max(1, (lines + threads - 1) // threads)
 
@@ -283,7 +285,7 @@ def roi_pool(
     int[:, :, :, ::1] winners,
     int threads,
 ):
-    """Fills out and winners (R, ph, pw, C), which come holding 0 and -1, from the bins' bounds (R, ph) and (R, pw)."""
+    """Fill out and winners (R, ph, pw, C), initially 0 and -1, from the bounds of the bins (R, ph) and (R, pw)."""
     cdef Py_ssize_t r, i, j
     if out.size == 0:
         return
@@ -300,9 +302,9 @@ cdef void pool_bin(
     const floating* features, Py_ssize_t width, Py_ssize_t channels,
     Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t left, Py_ssize_t right, floating* out, int* winners,
 ) noexcept nogil:
-    """Fills out and winners (channels,) unless the bin is empty; of equal maxima the first wins.
+    """Fill out and winners (channels,) unless the bin is empty; ties keep the first.
 
-    Both are always written, the old values if need be, for an assignment under a condition would not become a vector's.
+    Both are written unconditionally, with the old value if necessary: a conditional write would not be vectorised.
     """
     cdef Py_ssize_t y, x, c
     cdef int place
@@ -331,7 +333,7 @@ def roi_pool_backward(
     floating[:, :, :, ::1] out,
     int threads,
 ):
-    """Adds each of grad (R, ph, pw, C) to the pixel of out (N, H, W, C) that was the maximum."""
+    """Add each element of grad (R, ph, pw, C) to the pixel of out (N, H, W, C) that was the maximum."""
     cdef Py_ssize_t block, first, last, r, i, j, c
     cdef Py_ssize_t channels = out.shape[3], width = block_width(channels, threads)
     cdef floating* image

@@ -1,16 +1,16 @@
 /* The transforms of Winograd's convolution and of its gradient, for one tile and LANES channels at a time.
 
 Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016. Two short polynomials can be multiplied by
-evaluating both at a few points, multiplying the values, and interpolating. A 3x3 convolution of a tile is such a product
-in each direction: SIDE x SIDE outputs from (SIDE + 2) x (SIDE + 2) inputs need (SIDE + 2)^2 multiplications per channel
-instead of 9 SIDE^2, that is 36 instead of 144 for SIDE = 4 and 16 instead of 36 for SIDE = 2. The transforms themselves
-are additions and multiplications by constants, done once per channel and not once per pair of channels.
+evaluating both at a few points, multiplying the values, and interpolating. A 3x3 convolution of a tile is such a
+product in each direction: SIDE x SIDE outputs from (SIDE + 2) x (SIDE + 2) inputs need (SIDE + 2)^2 multiplications per
+channel instead of 9 SIDE^2, that is 36 instead of 144 for SIDE = 4 and 16 instead of 36 for SIDE = 2. The transforms
+themselves are additions and multiplications by constants, done once per channel and not once per pair of channels.
 
 Along one axis, with points 0, +-P, +-Q and infinity (SIDE = 4), the rows of the matrices are
     inputs    the polynomial that vanishes at all other points
-    weights   1, x, x^2 at the point, divided by what that polynomial is there
+    weights   1, x, x^2 at the point, divided by the value of that polynomial there
     outputs   1, x, x^2, x^3 at the point
-P^2 = 1/2 and Q^2 = 2 keep all entries near 1, which rounds some two to six times less than the customary 1 and 2.
+P^2 = 1/2 and Q^2 = 2 keep all entries near 1. Rounding errors are two to six times smaller than with the usual 1 and 2.
 SIDE = 2 has the points 0, +-1 and infinity. */
 
 #ifndef RCNN_WINOGRAD_H
@@ -21,7 +21,7 @@ SIDE = 2 has the points 0, +-1 and infinity. */
 #define P 0.70710678118654752f
 #define Q 1.41421356237309505f
 
-/* One axis, in place over vectors that lie `step` apart: six or four inputs. */
+/* One axis, in place, of vectors `step` apart: six or four inputs. */
 ALWAYS_INLINE void winograd_inputs(vec* d, const int step, const int side) {
 #define D(i) d[(i) * step]
     if (side == 4) {
@@ -59,7 +59,7 @@ ALWAYS_INLINE void winograd_outputs(vec* d, const int step, const int side) {
     }
 }
 
-/* One axis, the other way: four or two gradients of outputs to six or four. The adjoint of winograd_outputs. */
+/* One axis, backwards: four or two gradients of outputs to six or four. The adjoint of winograd_outputs. */
 ALWAYS_INLINE void winograd_gradients(vec* d, const int step, const int side) {
     if (side == 4) {
         vec d0 = D(0), d1 = D(1), d2 = D(2), d3 = D(3);
@@ -97,7 +97,7 @@ ALWAYS_INLINE void winograd_weights(vec* d, const int step, const int side) {
     }
 }
 
-/* One axis, the other way: six or four gradients to those of three weights. The adjoint of winograd_weights. */
+/* One axis, backwards: six or four gradients to those of three weights. The adjoint of winograd_weights. */
 ALWAYS_INLINE void winograd_weight_gradients(vec* d, const int step, const int side) {
     if (side == 4) {
         vec sum_p = vec_mul(vec_of(-2.f / 3), vec_add(D(1), D(2)));
@@ -116,14 +116,14 @@ ALWAYS_INLINE void winograd_weight_gradients(vec* d, const int step, const int s
 #undef D
 }
 
-#define GRID 6 /* vectors of a tile lie as a GRID x GRID matrix, whatever the side */
+#define GRID 6 /* the vectors of a tile form a GRID x GRID matrix, for either side */
 
 #define BOTH_AXES(transform, first, second) \
     EACH(i, first, GRID) transform(d + i, GRID, side); \
     EACH(i, second, GRID) transform(d + i * GRID, 1, side)
 
-/* A tile of inputs: value (i, j) at from[i * points + j] + channel, to to[(i * points + j) * distance + channel]. The
-values of the tile that comes next, at `next`, are fetched meanwhile: too many streams for a processor to foresee. */
+/* A tile of inputs: value (i, j) from from[i * points + j] + channel to to[(i * points + j) * distance + channel]. The
+values of the next tile, at `next`, are prefetched: there are too many streams for the processor's own prefetcher. */
 ALWAYS_INLINE void tile_inputs_of(const float* const* from, const float* const* next, float* to, ptrdiff_t distance,
                                   ptrdiff_t channels, const int side) {
     const int points = side + 2;
@@ -163,7 +163,7 @@ ALWAYS_INLINE void tile_gradients_of(const float* const* from, float* to, ptrdif
 }
 
 /* A tile of outputs from the products at from[(i * points + j) * distance + channel]. Output (i, j) lies at
-out + to[i * side + j] + channel, or nowhere where `to` is negative; scale, shift, residual and relu as in Product. */
+out + to[i * side + j] + channel; it is skipped if `to` is negative; scale, shift, residual and relu as in Product. */
 ALWAYS_INLINE void tile_outputs_of(const float* from, ptrdiff_t distance, ptrdiff_t next, float* out, const ptrdiff_t* to,
                                    ptrdiff_t channels, const float* scale, const float* shift, const float* residual,
                                    int relu, const int side) {
@@ -192,7 +192,7 @@ ALWAYS_INLINE void tile_outputs_of(const float* from, ptrdiff_t distance, ptrdif
     }
 }
 
-/* LANES filters, side by side: weight (i, j) at from[(i * 3 + j) * LANES], to to[(i * points + j) * distance]. */
+/* LANES filters, side by side: weight (i, j) from from[(i * 3 + j) * LANES] to to[(i * points + j) * distance]. */
 ALWAYS_INLINE void filter_weights_of(const float* from, float* to, ptrdiff_t distance, const int side) {
     const int points = side + 2;
     vec d[GRID * GRID];
@@ -229,7 +229,7 @@ ALWAYS_INLINE void filter_gradients_of(const float* from, ptrdiff_t distance, pt
     }
 }
 
-/* Each for side 4 and 2, so that the loops above have constant bounds and their vectors stay in registers. */
+/* One function each for sides 4 and 2: constant loop bounds keep the vectors in registers. */
 #define BOTH_SIDES(name, parameters, arguments4, arguments2) \
     static void name parameters { if (side == 4) name##_of arguments4; else name##_of arguments2; }
 

@@ -1,14 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of `rcnn.nn.convolution`: 3x3 convolutions of stride 1 by Winograd's algorithm. float32, (N, H, W, C).
+"""Kernels of `rcnn.nn.conv`: 3x3 convolutions of stride 1 by Winograd's algorithm. float32, (N, H, W, C).
 
-A map is cut into tiles of `side` x `side` outputs. Each tile of inputs, (side + 2)^2 of them, is transformed, and so
-are the filters; then output = transform back(sum over channels of inputs * filters), value by value. At each of the
-(side + 2)^2 positions that sum is a matrix product, tiles x C times C x O, on the register block of `_block.h`. What is
-done to a single tile stands in `_winograd.h`.
+A map is divided into tiles of `side` x `side` outputs. Each tile of (side + 2)^2 inputs is transformed, and so are the
+filters. Then output = inverse transform(sum over channels of inputs * filters), elementwise. At each of the (side +
+2)^2 positions that sum is a matrix product, tiles x C times C x O, computed with the register block of `_block.h`. The
+transforms of a single tile are in `_winograd.h`.
 
-Where tiles are many, each thread takes its share, some tiles at a time, and goes with them through all steps: nothing
-but the transformed filters passes from one core to another. Where they are few, every thread would read all filters for
-next to nothing; there the steps follow one another, and the threads share tiles, then positions, then tiles.
+If there are many tiles, each thread takes a share, some tiles at a time, and runs all steps on them: only the
+transformed filters move between cores. If there are few, every thread would read all filters for little work. So all
+threads run the same step, and share first the tiles, then the positions, then the tiles again.
 """
 
 from cython.parallel cimport prange, threadid
@@ -33,23 +33,23 @@ cdef extern from "_winograd.h" nogil:
     ) noexcept
 
 cdef enum:
-    FEW = 200  # tiles; up to so many the steps follow one another
-    MOST = 60  # tiles that a thread takes at a time
-    TOGETHER = 16  # channels whose filters are transformed together: their weights are neighbours in memory
-    PIXELS = 192  # tiles that a gradient sums over at a time
-    APART = 16  # numbers between positions: transforms at a power of two apart would displace each other in the cache
+    FEW = 200  # tiles; up to this number all threads run the same step
+    MOST = 60  # tiles that a thread processes at a time
+    TOGETHER = 16  # channels whose filters are transformed together: their weights are contiguous in memory
+    PIXELS = 192  # tiles per partial sum of a gradient
+    APART = 16  # extra numbers between positions: at powers of two they would evict each other from the cache
 
 
 cdef struct Tiles:
-    # How maps (N, H, W, C) are cut.
+    # How maps (N, H, W, C) are divided into tiles.
     const float* maps
-    float* zeros  # (C,) read where a tile hangs over the edge
+    float* zeros  # (C,) read where a tile extends beyond the map
     Py_ssize_t height, width, channels, pad_y, pad_x
     Py_ssize_t rows, columns, side, count  # tiles along the axes of an image, outputs along a tile, tiles in all
 
 
 def scratch_size(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t side, Py_ssize_t threads):
-    """How many numbers `convolve` wants as scratch."""
+    """Return the number of scratch elements that `convolve` requires."""
     cdef Py_ssize_t positions = (side + 2) * (side + 2), width = (filters + PANEL - 1) // PANEL * PANEL
     cdef Py_ssize_t block = block_size(tiles, threads)
     return positions * (channels * width + APART) + min(threads, (tiles + block - 1) // block) * share_size(
@@ -59,12 +59,12 @@ def scratch_size(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t filters, Py_s
 cdef Py_ssize_t share_size(
     Py_ssize_t positions, Py_ssize_t block, Py_ssize_t channels, Py_ssize_t width
 ) noexcept nogil:
-    """How many numbers the transforms and the products of a block of tiles are."""
+    """Return the number of elements of the transforms and the products of a block of tiles."""
     return positions * (block * (channels + width) + 2 * APART)
 
 
 cdef Py_ssize_t block_size(Py_ssize_t tiles, Py_ssize_t threads) noexcept nogil:
-    """How many tiles are worked on together: few all at once, many in equal shares for the threads."""
+    """Return the number of tiles per block: all of them if few, otherwise equal shares for the threads."""
     cdef Py_ssize_t shares = threads * ((tiles + threads * MOST - 1) // (threads * MOST))
     return tiles if tiles <= FEW else (tiles + shares - 1) // shares
 
@@ -82,15 +82,15 @@ def convolve(
     float[::1] scratch,
     int threads,
 ):
-    """Fills out (N, H', W', O) with the convolution of maps (N, H, W, C) and weight (O, C, 3, 3), side 4 or 2.
+    """Fill out (N, H', W', O) with the convolution of maps (N, H, W, C) and weight (O, C, 3, 3), side 4 or 2.
 
-    scale, shift, residual and relu as in `_conv.convolve`. `scratch` is `scratch_size` numbers.
+    scale, shift, residual and relu as in `_conv.convolve`. `scratch` has `scratch_size` elements.
     """
     cdef Tiles t
     cdef Py_ssize_t positions = (side + 2) * (side + 2), filters = weight.shape[0], channels = weight.shape[1]
     cdef Py_ssize_t panels = (filters + PANEL - 1) // PANEL, width = panels * PANEL, task, block, distance, apart, share
     cdef Py_ssize_t shares, share_panels, splits = (channels + TOGETHER - 1) // TOGETHER
-    cdef int workers  # threads with a part of the scratch: no more than there are blocks
+    cdef int workers  # threads with a part of the scratch memory: at most the number of blocks
     cdef Py_ssize_t filters_apart = panels * channels * PANEL + APART
     cdef const float* gain = NULL if scale is None else &scale[0]
     cdef const float* bias = NULL if shift is None else &shift[0]
@@ -103,7 +103,7 @@ def convolve(
     cut(&t, maps, out, padding, side)
     block = block_size(t.count, threads)
     workers = <int>min(threads, (t.count + block - 1) // block)
-    # Where positions are too few to keep the threads busy, they share the panels of a position, too.
+    # If there are too few positions to keep all threads busy, they also share the panels of a position.
     shares = min(panels, max(1, 4 * threads // positions))
     share_panels = (panels + shares - 1) // shares
     shares = (panels + share_panels - 1) // share_panels
@@ -164,7 +164,7 @@ cdef void cut(
 cdef void transform_filters(
     const float[:, :, :, :] weight, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t stop, float* to, int side
 ) noexcept nogil:
-    """Transforms what a panel of filters has for the channels first .. stop."""
+    """Transform the weights of a panel of filters for the channels first .. stop."""
     cdef float lines[9 * TOGETHER * LANES]
     cdef Py_ssize_t channel, group, channels = weight.shape[1]
     cdef Py_ssize_t apart = (weight.shape[0] + PANEL - 1) // PANEL * channels * PANEL + APART
@@ -178,7 +178,7 @@ cdef void transform_filters(
 
 
 cdef void transform_tile(const Tiles* t, Py_ssize_t tile, float* to, Py_ssize_t distance) noexcept nogil:
-    """Transforms the inputs of one tile."""
+    """Transform the inputs of one tile."""
     cdef const float* source[36]
     cdef const float* following[36]
     find_tile(t, tile, source)
@@ -187,7 +187,7 @@ cdef void transform_tile(const Tiles* t, Py_ssize_t tile, float* to, Py_ssize_t 
 
 
 cdef void find_tile(const Tiles* t, Py_ssize_t tile, const float** source) noexcept nogil:
-    """Fills source ((side + 2)^2,) with where the inputs of a tile lie."""
+    """Fill source ((side + 2)^2,) with the addresses of the inputs of a tile."""
     find_values(
         t.maps, t.zeros, t.height, t.width, t.channels, tile // (t.rows * t.columns),
         tile // t.columns % t.rows * t.side - t.pad_y, tile % t.columns * t.side - t.pad_x, t.side + 2, source,
@@ -198,7 +198,7 @@ cdef void find_values(
     const float* maps, const float* zeros, Py_ssize_t height, Py_ssize_t width, Py_ssize_t channels, Py_ssize_t image,
     Py_ssize_t top, Py_ssize_t left, Py_ssize_t points, const float** source,
 ) noexcept nogil:
-    """Fills source (points^2,) with where the pixels of a square lie, those outside the map on zeros."""
+    """Fill source (points^2,) with the addresses of the pixels of a square; zeros outside the map."""
     cdef Py_ssize_t i, j, y, x
     for i in range(points):
         y = top + i
@@ -214,7 +214,7 @@ cdef void multiply(
     const float* inputs, Py_ssize_t channels, Py_ssize_t tiles, const float* panel, Py_ssize_t panels, float* out,
     Py_ssize_t width,
 ) noexcept nogil:
-    """One position: fills some panels of out (tiles, width) with inputs (tiles, C) times panels (panels, C, PANEL)."""
+    """Fill panels of out (tiles, width), at one position, with inputs (tiles, C) times panels (panels, C, PANEL)."""
     cdef Product p
     cdef Py_ssize_t at[2 * ROWS]
     cdef Py_ssize_t to[2 * ROWS]
@@ -233,7 +233,7 @@ cdef void multiply(
         p.panel = panel + number * channels * PANEL
         p.out = out + number * PANEL
         for strip in range(strips):
-            for r in range(2 * ROWS):  # this strip's and the next one's
+            for r in range(2 * ROWS):  # of this strip and the next one
                 at[r] = min(strip * ROWS + r, tiles - 1) * channels
                 to[r] = min(strip * ROWS + r, tiles - 1) * width
             more = strip + 1 < strips
@@ -248,7 +248,7 @@ cdef void finish_tile(
     const Tiles* t, Py_ssize_t tile, const float* products, Py_ssize_t apart, float* out, Py_ssize_t height,
     Py_ssize_t width, Py_ssize_t filters, const float* scale, const float* shift, const float* residual, bint relu,
 ) noexcept nogil:
-    """Transforms the products of one tile back and stores what lies on the map."""
+    """Transform the products of one tile back and store the outputs that lie on the map."""
     cdef Py_ssize_t to[16]
     cdef Py_ssize_t i, j, y, x, image = tile // (t.rows * t.columns)
     for i in range(t.side):
@@ -267,7 +267,7 @@ cdef void convolve_block(
     Py_ssize_t apart, const float* transformed, Py_ssize_t panels, float* out, Py_ssize_t height, Py_ssize_t width,
     Py_ssize_t filters, const float* scale, const float* shift, const float* residual, bint relu,
 ) noexcept nogil:
-    """All steps for the tiles first .. first + count."""
+    """Run all steps for the tiles first .. first + count."""
     cdef Py_ssize_t tile, position
     for tile in range(count):
         transform_tile(t, first + tile, inputs + tile * t.channels, distance)
@@ -284,11 +284,11 @@ cdef void convolve_block(
         )
 
 
-# ---------------------------------------------------------------- the gradient for the weights
+# ---------------------------------------------------------------- the gradient with respect to the weights
 
 
 def weight_gradient_scratch_size(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t side):
-    """How many numbers `weight_gradient` wants as scratch for `tiles` at a time."""
+    """Return the number of scratch elements that `weight_gradient` requires for `tiles` at a time."""
     cdef Py_ssize_t positions = (side + 2) * (side + 2)
     return positions * (tiles * (channels + filters) + 2 * APART + channels * filters) + ROWS
 
@@ -303,11 +303,11 @@ def weight_gradient(
     float[::1] scratch,
     int threads,
 ):
-    """Fills out (O, C, 3, 3) with the gradient of the convolution for its weights; grad is (N, H', W', O).
+    """Fill out (O, C, 3, 3) with the weight gradient of the convolution; grad is (N, H', W', O).
 
-    The adjoint of `convolve`, step by step: grad is taken to the positions by the transposed transform of outputs,
-    there multiplied with the transformed inputs and summed over tiles, and the sums come back by the transposed
-    transform of filters. `most` tiles are worked on at a time.
+    This is the adjoint of `convolve`, step by step. The transposed output transform takes grad to the positions. There
+    it is multiplied with the transformed inputs and summed over tiles. The transposed filter transform takes the sums
+    back. `most` tiles are processed at a time.
     """
     cdef Tiles t
     cdef Py_ssize_t positions = (side + 2) * (side + 2), filters = out.shape[0], channels = out.shape[1]
@@ -351,7 +351,7 @@ cdef void transform_gradient(
     const Tiles* t, Py_ssize_t tile, const float* grad, Py_ssize_t height, Py_ssize_t width, Py_ssize_t filters,
     float* to, Py_ssize_t distance,
 ) noexcept nogil:
-    """Transforms the gradient of the outputs of one tile."""
+    """Transform the gradient of the outputs of one tile."""
     cdef const float* source[16]
     find_values(
         grad, t.zeros, height, width, filters, tile // (t.rows * t.columns), tile // t.columns % t.rows * t.side,
@@ -364,9 +364,7 @@ cdef void accumulate(
     const float* grads, const float* inputs, Py_ssize_t tiles, Py_ssize_t filters, Py_ssize_t channels,
     Py_ssize_t filter, Py_ssize_t channel, float* sums,
 ) noexcept nogil:
-    """One position, some filters and channels: adds to sums (O, C) the product of grads (tiles, O), transposed, and
-    inputs (tiles, C).
-    """
+    """Add grads.T @ inputs to sums (O, C), for grads (tiles, O), inputs (tiles, C), some filters and channels."""
     cdef Py_ssize_t at[PIXELS]
     cdef Py_ssize_t tile, count, i, j, o, c
     for i in range(PIXELS):

@@ -1,18 +1,18 @@
-"""Which implementation runs, and on how many threads; nothing else knows.
+"""The choice between kernels and NumPy references, and the number of threads; no other module decides these.
 
-Every kernel has a reference in NumPy. `rcnn._ext.dispatch` asks `runs_kernels()` which of the two to call, and a driver
-asks `threads_for(work)` how many threads its kernel may have.
+Every kernel has a reference in NumPy. `rcnn._ext.dispatch` calls `runs_kernels()` to choose between the two, and a
+driver calls `threads_for(work)` for the number of threads of its kernel.
 
-Two libraries can bring threads: OpenMP for the kernels, BLAS for NumPy's matrix products. When both keep a pool awake
-they fight for the same processors and cost several times the work itself. Inside `one_pool()` (a pass through a
-network) only one of them does: the kernels where they run, and BLAS, left with little, has one thread; on NumPy alone
-BLAS has them all.
+Two libraries have their own threads: OpenMP for the kernels, and BLAS for NumPy's matrix products. If both keep a pool
+awake, they compete for the same processors, and this costs several times the work itself. Inside `one_pool()` (a
+forward or backward pass) only one of them does. If kernels run, BLAS has little to do and gets one thread; on NumPy
+alone, BLAS gets all threads.
 
-Environment, read at import:
-    RCNN_BACKEND        "cython" or "numpy"; the kernels if left out and present
-    RCNN_REQUIRE_EXT    1 makes missing kernels an ImportError, whichever backend is asked for
-    RCNN_SIMD           "baseline", "v3" or "v4": which of the compiled kernels; the best for this processor if left out
-    OMP_NUM_THREADS     the number of threads to begin with, as for every OpenMP program
+Environment variables, read at import:
+    RCNN_BACKEND        "cython" or "numpy"; by default the kernels, if they are compiled
+    RCNN_REQUIRE_EXT    1 makes missing kernels an ImportError, for either backend
+    RCNN_SIMD           "baseline", "v3" or "v4", the level of the kernels; by default the best for this processor
+    OMP_NUM_THREADS     the initial number of threads, as for every OpenMP program
 """
 
 import functools
@@ -34,12 +34,18 @@ from rcnn._ext.table import KERNELS
 
 BACKENDS = ("cython", "numpy")
 CONV_ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
-MOST_THREADS = 16  # by default; beyond that the kernels wait for memory
-WORTH_THREADS = 200_000  # multiply-adds; below that, waking the threads takes longer than the work
+MOST_THREADS = 16  # by default; with more, the kernels are memory-bound
+WORTH_THREADS = 200_000  # multiply-adds; for less work, waking the threads takes longer than the work itself
 
 
 class Setting:
-    """A setting that has been made; leaving its `with` block puts the former one back."""
+    """A setting that has been made; leaving its `with` block restores the previous value.
+
+    Parameters
+    ----------
+    undo : callable
+        Restores the previous value.
+    """
 
     def __init__(self, undo: Callable[[], None]) -> None:
         self._undo = undo
@@ -52,7 +58,7 @@ class Setting:
 
 
 class _State:
-    """What is set at the moment, for the whole process."""
+    """The current settings of the process."""
 
     def __init__(self, backend: str, num_threads: int) -> None:
         self.backend = backend
@@ -60,19 +66,32 @@ class _State:
         self.forked = False
         self.lock = threading.RLock()
         self.conv_algorithm = "auto"
-        self.pool_depth = 0  # how many `one_pool()` blocks are open, over all threads
-        self.blas_before: list[int] = []  # what each BLAS library had before the first of them
+        self.pool_depth = 0  # the number of open `one_pool()` blocks, over all threads
+        self.blas_before: list[int] = []  # threads of each BLAS library before the first of these blocks
 
 
-# ---------------------------------------------------------------- which implementation
+# ---------------------------------------------------------------- the implementation
 
 
 def use_backend(name: str) -> Setting:
-    """The setting that every stage runs its Cython kernels ("cython") or its NumPy reference ("numpy").
+    """Choose between the Cython kernels ("cython") and the NumPy references ("numpy"), for the whole process.
 
-    A plain call lasts; `with use_backend(...)` lasts as long as the block. It holds for the whole process.
+    Parameters
+    ----------
+    name : {"cython", "numpy"}
+        The backend.
 
-    Raises ValueError for another name, ImportError for "cython" without compiled kernels.
+    Returns
+    -------
+    Setting
+        The previous value is restored at the end of a `with` block; without `with`, the setting stays.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    ImportError
+        If "cython" is chosen and the kernels are not compiled.
     """
     _check_backend(name, "name")
     former, _state.backend = _state.backend, name
@@ -80,22 +99,34 @@ def use_backend(name: str) -> Setting:
 
 
 def get_backend() -> str:
-    """The implementation that runs: "cython" or "numpy"."""
+    """Return the current backend.
+
+    Returns
+    -------
+    str
+        "cython" or "numpy".
+    """
     return _state.backend
 
 
 def has_kernels() -> bool:
-    """Return whether the kernels were compiled and can be loaded here."""
+    """Return whether the kernels are compiled and can be loaded.
+
+    Returns
+    -------
+    bool
+        True if they can run here.
+    """
     return _MISSING is None
 
 
 def runs_kernels() -> bool:
-    """Whether the Cython kernels run, rather than the NumPy references."""
+    """Return whether the Cython kernels run, rather than the NumPy references."""
     return _state.backend == "cython"
 
 
 def _find_kernels() -> ImportError | None:
-    """Return why the kernels cannot run here, or None; a level that the user asked for must be usable."""
+    """Return the reason why the kernels cannot run, or None; raise it if the user asked for a level (RCNN_SIMD)."""
     try:
         _ext.level()
         if os.environ.get("RCNN_REQUIRE_EXT") == "1":
@@ -112,22 +143,22 @@ def _check_backend(name: str, argument: str) -> None:
     if name not in BACKENDS:
         raise ValueError(f"{argument} must be one of {', '.join(BACKENDS)}, got {name!r}")
     if name == "cython" and _MISSING is not None:
-        raise ImportError(f"the kernels of rcnn were not compiled or cannot be loaded: {_MISSING}") from _MISSING
+        raise ImportError(f"rcnn's kernels were not compiled or cannot be loaded: {_MISSING}") from _MISSING
 
 
 def _choose_backend() -> str:
-    """The backend to begin with; warns once when the kernels are missing and nobody asked for NumPy."""
-    wanted = os.environ.get("RCNN_BACKEND")
+    """Return the initial backend; warn if the kernels are missing and RCNN_BACKEND is not set."""
+    requested = os.environ.get("RCNN_BACKEND")
     if os.environ.get("RCNN_REQUIRE_EXT") == "1":
         _check_backend("cython", "RCNN_REQUIRE_EXT")
-    if wanted:
-        _check_backend(wanted, "RCNN_BACKEND")
-        return wanted
+    if requested:
+        _check_backend(requested, "RCNN_BACKEND")
+        return requested
     if _MISSING is None:
         return "cython"
     warnings.warn(
         f"rcnn runs on NumPy alone, which is slower: its kernels were not compiled or cannot be loaded ({_MISSING}). "
-        "Installing again where there is a C compiler builds them; RCNN_BACKEND=numpy silences this warning.",
+        "To build them, reinstall rcnn with a C compiler; RCNN_BACKEND=numpy silences this warning.",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -135,15 +166,31 @@ def _choose_backend() -> str:
 
 
 def set_conv_algorithm(name: str) -> Setting:
-    """The setting by which algorithm kernels compute the convolutions that have a choice: 3x3 filters with stride 1.
+    """Choose the kernels' algorithm for 3x3 convolutions of stride 1, for the whole process.
 
-    "direct" multiplies as the sum is written. "winograd2" and "winograd4" (Lavin and Gray, 2016) need 2.25 and 4 times
-    fewer multiplications; winograd2 rounds about as much as direct, winograd4 some four times more, to 3e-6 of the
-    largest value. "auto", the default, is winograd4 where that is faster. A plain call lasts;
-    `with set_conv_algorithm(...)` lasts as long as the block. It holds for the whole process, and for nothing on NumPy
-    alone.
+    "direct" sums over each window as in the definition. "winograd2" and "winograd4" need 2.25 and 4 times fewer
+    multiplications. Rounding errors of winograd2 are about as large as those of direct; those of winograd4 are about
+    four times larger, up to 3e-6 of the largest value. "auto", the default, is winograd4 if that is faster. NumPy
+    references ignore this setting.
 
-    Raises ValueError for another name.
+    Parameters
+    ----------
+    name : {"auto", "direct", "winograd2", "winograd4"}
+        The algorithm.
+
+    Returns
+    -------
+    Setting
+        The previous value is restored at the end of a `with` block; without `with`, the setting stays.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+
+    References
+    ----------
+    Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016.
     """
     if name not in CONV_ALGORITHMS:
         raise ValueError(f"name must be one of {', '.join(CONV_ALGORITHMS)}, got {name!r}")
@@ -152,20 +199,41 @@ def set_conv_algorithm(name: str) -> Setting:
 
 
 def get_conv_algorithm() -> str:
-    """The algorithm for convolutions: "auto", "direct", "winograd2" or "winograd4"."""
+    """Return the current algorithm for 3x3 convolutions of stride 1.
+
+    Returns
+    -------
+    str
+        "auto", "direct", "winograd2" or "winograd4".
+    """
     return _state.conv_algorithm
 
 
-# ---------------------------------------------------------------- how many threads
+# ---------------------------------------------------------------- the number of threads
 
 
 def set_num_threads(n: int) -> Setting:
-    """The setting that kernels and BLAS use up to `n` threads; results do not depend on it, but for BLAS's rounding.
+    """Set the largest number of threads of the kernels and of BLAS, for the whole process.
 
-    A plain call lasts; `with set_num_threads(...)` lasts as long as the block. It holds for the whole process. In a
-    forked child the kernels stay on one thread, for OpenMP does not survive a fork; BLAS follows.
+    Results do not depend on it, except for the rounding of BLAS. In a forked child process the kernels always run on
+    one thread, because OpenMP does not survive a fork; BLAS follows this setting.
 
-    Raises TypeError unless `n` is an integer, ValueError unless it is at least 1.
+    Parameters
+    ----------
+    n : int
+        The number of threads, at least 1.
+
+    Returns
+    -------
+    Setting
+        The previous value is restored at the end of a `with` block; without `with`, the setting stays.
+
+    Raises
+    ------
+    TypeError
+        If `n` is not an integer.
+    ValueError
+        If `n` is less than 1.
     """
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
         raise TypeError(f"n must be an integer, got {n!r}")
@@ -173,27 +241,33 @@ def set_num_threads(n: int) -> Setting:
         raise ValueError(f"n must be at least 1, got {n}")
     with _state.lock:
         former, former_blas = _state.num_threads, _state.blas_before if _state.pool_depth else _blas_counts()
-        _put_threads(int(n), [int(n)] * len(former_blas))
-    return Setting(lambda: _put_threads(former, former_blas))
+        _apply_threads(int(n), [int(n)] * len(former_blas))
+    return Setting(lambda: _apply_threads(former, former_blas))
 
 
 def get_num_threads() -> int:
-    """The number of threads that kernels and BLAS may use."""
+    """Return the largest number of threads of the kernels and of BLAS.
+
+    Returns
+    -------
+    int
+        The number of threads.
+    """
     return _state.num_threads
 
 
 def threads_for(work: int) -> int:
-    """The number of threads for a kernel with `work` multiply-adds to do."""
+    """Return the number of threads for a kernel that performs `work` multiply-adds."""
     return 1 if work < WORTH_THREADS or _state.forked else _state.num_threads
 
 
 @contextmanager
 def one_pool() -> Iterator[None]:
-    """A block in which one pool of threads works: the kernels' where they run, else BLAS's.
+    """Let only one pool of threads work inside the block: the kernels' if kernels run, otherwise BLAS's.
 
-    BLAS runs one thread beside kernels; on NumPy alone at most the set number, and no more than it was already limited
-    to. Blocks nest, and may be open in several Python threads at once: the first to enter sets the limit, the last to
-    leave lifts it.
+    If kernels run, BLAS has one thread. On NumPy alone, BLAS has at most the set number of threads, and no more than it
+    was already limited to. Blocks can be nested, and can be open in several Python threads at once: the first to enter
+    sets the limit, the last to leave lifts it.
     """
     with _state.lock:
         if _state.pool_depth == 0:
@@ -210,20 +284,20 @@ def one_pool() -> Iterator[None]:
 
 
 def _blas_beside_kernels(counts: list[int]) -> list[int]:
-    """What BLAS libraries that may have `counts` threads have inside `one_pool()`."""
+    """Return the number of threads of each BLAS library inside `one_pool()`, at most its `counts`."""
     return [1 if runs_kernels() else min(count, _state.num_threads) for count in counts]
 
 
-def _put_threads(num_threads: int, blas: list[int]) -> None:
+def _apply_threads(num_threads: int, blas: list[int]) -> None:
     with _state.lock:
         _state.num_threads = num_threads
         _put_blas(_blas_beside_kernels(blas) if _state.pool_depth else blas)
-        _state.blas_before = blas  # an open `one_pool()` block must not undo this
+        _state.blas_before = blas  # the end of an open `one_pool()` block must not undo this
 
 
 @functools.cache
 def _blas_libraries() -> list[Any]:
-    """The loaded BLAS libraries whose threads can be counted and limited; found once, for searching takes 0.1 ms."""
+    """Return the loaded BLAS libraries whose threads can be limited; cached because the search takes 0.1 ms."""
     controller = threadpoolctl.ThreadpoolController().select(user_api="blas")
     return list(controller.lib_controllers)
 
@@ -233,11 +307,11 @@ def _blas_counts() -> list[int]:
 
 
 def _put_blas(counts: list[int]) -> None:
-    """Sets the threads of each BLAS library; the caller holds the lock.
+    """Set the threads of each BLAS library; the caller holds the lock.
 
-    A recent threadpoolctl lets only the thread that first set OpenBLAS's limit set it again, and ignores the others.
-    The lock orders our calls already, and the thread that leaves last need not be the one that entered first; so that
-    hold is released after each call.
+    In recent versions of threadpoolctl, only the thread that first set OpenBLAS's limit can set it again. Here the
+    thread that leaves last need not be the one that entered first, and the lock already orders the calls. So the claim
+    is released after each call.
     """
     for library, count in zip(_blas_libraries(), counts, strict=True):
         if library.num_threads != count:
@@ -247,17 +321,17 @@ def _put_blas(counts: list[int]) -> None:
 
 
 def _default_num_threads() -> int:
-    """OMP_NUM_THREADS if it is set, else the processors that this process may use, at most 16."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if wanted.isdecimal() and int(wanted) >= 1:
-        return int(wanted)
+    """Return OMP_NUM_THREADS if it is set, otherwise the processors that this process may use, at most 16."""
+    requested = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if requested.isdecimal() and int(requested) >= 1:
+        return int(requested)
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS or Windows
     processors = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, min(processors, _container_quota(processors), MOST_THREADS))
 
 
 def _container_quota(otherwise: int) -> int:
-    """The processors that a Linux container's quota amounts to, rounded up, or `otherwise`."""
+    """Return the CPU quota of a Linux container in processors, rounded up, or `otherwise` if there is none."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return -(-int(quota) // int(period))
@@ -266,18 +340,24 @@ def _container_quota(otherwise: int) -> int:
 
 
 def _after_fork() -> None:
-    """One thread in the child: the pools of the parent are gone, and libgomp would wait for them for ever."""
+    """Switch the child to one thread: the parent's pools are gone, and libgomp would wait for them forever."""
     _state.forked = True
     _state.num_threads = 1
     _state.lock = threading.RLock()  # another thread of the parent may have held it
     _state.pool_depth = 0
 
 
-# ---------------------------------------------------------------- what is there
+# ---------------------------------------------------------------- information
 
 
 def info() -> dict[str, str | int | bool]:
-    """What runs here: versions, backend, threads, and how the kernels were compiled; for `rcnn info`."""
+    """Return versions, backend, threads and compiler options; `rcnn info` prints them.
+
+    Returns
+    -------
+    dict
+        Values by name.
+    """
     facts: dict[str, str | int | bool] = {
         "rcnn": _version(),
         "python": platform.python_version(),
@@ -301,12 +381,12 @@ def info() -> dict[str, str | int | bool]:
 def _version() -> str:
     try:
         return version("rcnn")
-    except PackageNotFoundError:  # run from a checkout that was never installed
+    except PackageNotFoundError:  # run from a checkout that is not installed
         return "unknown"
 
 
 def _blas_name() -> str:
-    """The BLAS that NumPy calls, as far as it tells: "openblas 0.3.30 (Haswell)"."""
+    """Return the name of the BLAS that NumPy calls, if known: "openblas 0.3.30 (Haswell)"."""
     for library in _blas_libraries():
         architecture = getattr(library, "architecture", None)
         return f"{library.internal_api} {library.version}" + (f" ({architecture})" if architecture else "")

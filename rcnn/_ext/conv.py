@@ -1,13 +1,13 @@
-"""Convolutions by the kernels: the functions of `rcnn.nn.conv`'s reference, in float32.
+"""The drivers of the convolution kernels: the functions of the reference in `rcnn.nn.conv`, in float32.
 
-Two algorithms compute a convolution. The *direct* one sums over the window as it is written; it does every convolution.
-*Winograd's* does those with 3x3 filters and stride 1, with 4 (`winograd4`) or 2.25 (`winograd2`) times fewer
-multiplications; docs/speed.md explains how. `rcnn.set_conv_algorithm` chooses; "auto" takes winograd4 where it is
-faster, which is where there are channels enough to pay for the transforms.
+Two algorithms compute a convolution. The *direct* one sums over each window as in the definition, and handles every
+convolution. *Winograd's* handles 3x3 filters with stride 1, with 4 (`winograd4`) or 2.25 (`winograd2`) times fewer
+multiplications; docs/speed.md explains it. `rcnn.set_conv_algorithm` chooses; "auto" takes winograd4 if it is faster,
+which is the case if there are enough channels to outweigh the cost of the transforms.
 
-A gradient for the maps is itself a convolution, of the gradient with the filters turned round; with a stride s, one for
-each of the s x s kinds of places that differ in which weights reach them. A gradient for the weights multiplies windows
-with gradients and sums over all places.
+The gradient with respect to the maps is itself a convolution, of the upstream gradient with the filters rotated by 180
+degrees. With a stride s there is one such convolution for each of the s x s phases of the elements, which use different
+weights. The gradient with respect to the weights multiplies windows with gradients and sums over all positions.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ else:
 
 Pair = tuple[int, int]
 
-WORTH_WINOGRAD = 16  # channels and filters; with fewer, the transforms cost more than they save
-TASKS = 32  # of a weights' gradient: enough for many threads, and the same number for any
-TILES = 192  # that a weights' gradient by Winograd's algorithm takes at a time
+WORTH_WINOGRAD = 16  # channels and filters; with fewer, the transforms cost more time than they save
+TASKS = 32  # parts of a weight gradient: enough for many threads, and independent of their number
+TILES = 192  # processed at a time in a weight gradient by Winograd's algorithm
 
 
 def convolve(
@@ -47,14 +47,14 @@ def convolve(
 ) -> np.ndarray:
     """Return relu(convolution * scale + bias + residual), (N, O, *size); `size` is (H', W').
 
-    Declines a sum of no terms.
+    Declines input without channels.
     """
     if weight.shape[1] == 0:
         return NotImplemented
     out = empty_maps((len(x), len(weight), *size))
-    rest = None if residual is None else pixels(residual)
+    added = None if residual is None else pixels(residual)
     side = _winograd_side(weight.shape, stride, padding, dilation)
-    after = (None if scale is None else _vector(scale), None if bias is None else _vector(bias), rest, relu)
+    after = (None if scale is None else _vector(scale), None if bias is None else _vector(bias), added, relu)
     if out.size == 0:
         return out
     if side:
@@ -67,25 +67,25 @@ def convolve(
 def input_gradient(
     g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """Return the gradient for the maps, of their `shape` (N, C, H, W)."""
+    """Return the gradient with respect to the maps of `shape` (N, C, H, W)."""
     if weight.shape[1] == 0:
         return NotImplemented
     if 0 in shape:
         return empty_maps(shape)
-    turned = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)  # (C, O, kernel height, kernel width)
+    rotated = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)  # (C, O, kernel height, kernel width)
     reach = [d * (k - 1) - p for d, k, p in zip(dilation, weight.shape[2:], padding, strict=True)]
     if stride == (1, 1) and min(reach) >= 0:
         size = (shape[2], shape[3])
-        return convolve(g, turned, None, None, None, False, stride, (reach[0], reach[1]), dilation, size)
+        return convolve(g, rotated, None, None, None, False, stride, (reach[0], reach[1]), dilation, size)
     if dilation != (1, 1):
-        return _input_gradient_spread(g, turned, shape, stride, padding, dilation)
-    return _input_gradient_by_kind(g, weight, shape, stride, padding)
+        return _input_gradient_spread(g, rotated, shape, stride, padding, dilation)
+    return _input_gradient_by_phase(g, weight, shape, stride, padding)
 
 
 def weight_gradient(
     g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """Return the gradient for the filters, of their `shape` (O, C, kernel height, kernel width)."""
+    """Return the gradient with respect to the filters of `shape` (O, C, kernel height, kernel width)."""
     outs, channels, height, width = shape
     if channels == 0:
         return NotImplemented
@@ -110,14 +110,14 @@ def weight_gradient(
 
 
 def _winograd_side(weight_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> int:
-    """The side of the tiles with which Winograd's algorithm computes this convolution, or 0: directly."""
+    """Return the side of Winograd's tiles for this convolution, or 0 for the direct algorithm."""
     outs, channels, *kernel = weight_shape
-    wanted = backend.get_conv_algorithm()
-    if kernel != [3, 3] or stride != (1, 1) or dilation != (1, 1) or max(padding) > 2 or wanted == "direct":
+    algorithm = backend.get_conv_algorithm()
+    if kernel != [3, 3] or stride != (1, 1) or dilation != (1, 1) or max(padding) > 2 or algorithm == "direct":
         return 0
-    if wanted == "auto":
+    if algorithm == "auto":
         return 4 if min(outs, channels) >= WORTH_WINOGRAD else 0
-    return 4 if wanted == "winograd4" else 2
+    return 4 if algorithm == "winograd4" else 2
 
 
 def _direct(
@@ -128,7 +128,7 @@ def _direct(
     dilation: Pair,
     after: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, bool],
 ) -> None:
-    """Fills out (N, H', W', O), any places of a map, from maps (N, H, W, C) that are padded already."""
+    """Fill out (N, H', W', O), a view of any part of a map, from maps (N, H, W, C) that are already padded."""
     work = weight[0].size if len(weight) else 0
     packed = empty((max(kernels.padded_panels(len(weight)) * work, 1),))
     kernels.convolve(
@@ -144,7 +144,7 @@ def _winograd(
     after: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, bool],
     side: int,
 ) -> None:
-    """Fills out (N, H', W', O) from maps (N, H, W, C)."""
+    """Fill out (N, H', W', O) from maps (N, H, W, C)."""
     outs, channels = weight.shape[:2]
     threads = backend.threads_for(out.size * channels * 9)
     tiles = _count_tiles((len(out), outs, *out.shape[1:3]), side)
@@ -156,48 +156,50 @@ def _count_tiles(shape: tuple[int, ...], side: int) -> int:
     return shape[0] * -(-shape[2] // side) * -(-shape[3] // side)
 
 
-def _input_gradient_by_kind(
+def _input_gradient_by_phase(
     g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair
 ) -> np.ndarray:
-    """The gradient for the maps, one convolution for each kind of places: those reached by the same weights.
+    """Return the gradient with respect to the maps: one convolution per phase, the elements that use the same weights.
 
-    Along an axis, place p is under weight k of the window that begins at p + padding - k, if that is a multiple of the
-    stride. So all places with the same (p + padding) % stride see the same weights, every stride-th.
+    Along an axis, element p uses weight k of the window that begins at p + padding - k, if that is a multiple of the
+    stride. All elements with the same (p + padding) % stride therefore use the same weights, every stride-th one.
     """
     out = empty_maps(shape)
     positions = pixels(out)
     for phase_y in range(stride[0]):
         for phase_x in range(stride[1]):
-            some = weight[:, :, phase_y :: stride[0], phase_x :: stride[1]]
+            phase_weights = weight[:, :, phase_y :: stride[0], phase_x :: stride[1]]
             first_y, first_x = (phase_y - padding[0]) % stride[0], (phase_x - padding[1]) % stride[1]
             part = positions[:, first_y :: stride[0], first_x :: stride[1]]
-            if some.size == 0:
+            if phase_weights.size == 0:
                 part[...] = 0
             elif part.size:
-                _fill_kind(g, some, part, ((first_y + padding[0]) // stride[0], (first_x + padding[1]) // stride[1]))
+                _fill_phase(
+                    g, phase_weights, part, ((first_y + padding[0]) // stride[0], (first_x + padding[1]) // stride[1])
+                )
     return out
 
 
-def _fill_kind(g: np.ndarray, some: np.ndarray, part: np.ndarray, first: Pair) -> None:
-    """Fills `part` (N, rows, columns, C), places of one kind, of which the first is under window `first`.
+def _fill_phase(g: np.ndarray, weight: np.ndarray, part: np.ndarray, first: Pair) -> None:
+    """Fill `part` (N, rows, columns, C), the elements of one phase, the first of which belongs to window `first`.
 
-    some: the weights that reach them, (O, C, kernel height, kernel width).
+    weight: the weights of this phase, (O, C, kernel height, kernel width).
     """
-    turned = some[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
-    before = [k - 1 - f for k, f in zip(some.shape[2:], first, strict=True)]  # windows before the first of all
+    rotated = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+    before = [k - 1 - f for k, f in zip(weight.shape[2:], first, strict=True)]  # windows before the very first one
     after = [f + n - s for f, n, s in zip(first, part.shape[1:3], g.shape[2:], strict=True)]
     maps = pixels(g)
     pad = max(*before, *after, 0)
     maps = _padded(g, (pad, pad))[:, pad - before[0] :, pad - before[1] :]
     maps = np.ascontiguousarray(maps) if pad != before[0] or pad != before[1] else maps
-    _direct(maps, turned, part, (1, 1), (1, 1), (None, None, None, False))
+    _direct(maps, rotated, part, (1, 1), (1, 1), (None, None, None, False))
 
 
 def _input_gradient_spread(
-    g: np.ndarray, turned: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+    g: np.ndarray, rotated: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """The gradient for the maps: the places' gradients spread out by the stride, convolved with the filters turned."""
-    reach = [d * (k - 1) for d, k in zip(dilation, turned.shape[2:], strict=True)]
+    """Return the gradient with respect to the maps: gradients spaced by the stride, convolved with rotated filters."""
+    reach = [d * (k - 1) for d, k in zip(dilation, rotated.shape[2:], strict=True)]
     size = [s + 2 * p for s, p in zip(shape[2:], padding, strict=True)]  # of the padded maps
     spread = np.zeros((shape[0], size[0] + reach[0], size[1] + reach[1], g.shape[1]), g.dtype)
     spread[
@@ -206,12 +208,12 @@ def _input_gradient_spread(
         reach[1] : reach[1] + stride[1] * g.shape[3] : stride[1],
     ] = pixels(g)
     out = empty_maps((shape[0], shape[1], size[0], size[1]))
-    _direct(spread, turned, pixels(out), (1, 1), dilation, (None, None, None, False))
+    _direct(spread, rotated, pixels(out), (1, 1), dilation, (None, None, None, False))
     return out[:, :, padding[0] : padding[0] + shape[2], padding[1] : padding[1] + shape[3]]
 
 
 def _padded(x: np.ndarray, padding: Pair) -> np.ndarray:
-    """(N, H + 2 * padding, W + 2 * padding, C), contiguous, with zeros around."""
+    """Return x as (N, H + 2 * padding, W + 2 * padding, C), contiguous, padded with zeros."""
     if padding == (0, 0):
         return pixels(x)
     n, channels, height, width = x.shape

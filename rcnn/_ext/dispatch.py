@@ -1,13 +1,13 @@
-"""How a call reaches a kernel, the NumPy reference, or a function that a user put in its place.
+"""Dispatch of a call to a kernel, to the NumPy reference, or to a function that a user substituted.
 
-Two decorators make these choices, and nothing else does:
+Two decorators make all these choices:
 
     @replaceable(lambda boxes1, boxes2: floats(len(boxes1), len(boxes2)))
-    def iou(boxes1, boxes2):           # the public function: validates, then makes one call
+    def iou(boxes1, boxes2):           # the public function validates its input and makes one call
         return _iou(...)
 
     @compiled("boxes.iou", dtypes=(np.float32, np.float64))
-    def _iou(boxes1, boxes2):          # the reference; rcnn/_ext/boxes.py has the driver `iou` of the same arguments
+    def _iou(boxes1, boxes2):          # the reference; rcnn/_ext/boxes.py has the driver `iou` with the same arguments
         ...
 """
 
@@ -61,19 +61,24 @@ _replacements = contextvars.ContextVar("replacements", default=_NONE)
 def compiled(
     driver: str, dtypes: tuple[type[np.floating], ...] = (np.float32,), uses: tuple[str, ...] = ()
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator of a reference, which makes it run its kernel's driver where it can.
+    """Return a decorator that makes a reference call its kernel's driver if possible.
 
-    The driver runs where kernels run, where every array of floats among the arguments has one of `dtypes`,
-    and where none of `uses` is replaced. A driver may decline by returning NotImplemented; then the reference runs.
+    The driver runs if kernels are switched on, if every float array among the arguments has one of `dtypes`, and if
+    none of `uses` is replaced. A driver can decline by returning NotImplemented; then the reference runs.
 
     Parameters
     ----------
     driver : str
-        "module.function" in `rcnn._ext`; the function takes the same arguments as the reference and returns the same.
+        "module.function" in `rcnn._ext`; the function has the arguments and the results of the reference.
     dtypes : tuple of types
         The dtypes that the kernel was compiled for.
     uses : tuple of str
-        The replaceable functions that the reference calls and the kernel contains.
+        The replaceable functions that the reference calls and the kernel includes.
+
+    Returns
+    -------
+    callable
+        The decorator.
     """
     module, name = driver.split(".")
 
@@ -110,10 +115,22 @@ def _have(dtypes: tuple[type[np.floating], ...], values: Any) -> bool:
 
 @dataclass(frozen=True)
 class Result:
-    """What a replaced function must return: an array of `shape`, where None is any size.
+    """The requirements on the result of a replaced function.
 
-    dtype: to which floats are converted; None for indices, whole numbers in `least` .. `most`. These must differ from
-    each other where `distinct`, be True in the mask `among`, and be in descending order of `scores`.
+    Attributes
+    ----------
+    shape : tuple
+        The shape; None allows any size.
+    dtype : dtype or None
+        The dtype that floats are converted to; None requires indices.
+    least, most : int
+        The range of indices.
+    distinct : bool
+        Whether indices must differ from each other.
+    among : bool array, optional
+        The indices that are allowed.
+    scores : array, optional
+        Numbers by which the indices must be in descending order.
     """
 
     shape: tuple[int | None, ...]
@@ -139,12 +156,17 @@ def indices(count: int | None, least: int, most: int, **more: Any) -> Result:
 def replaceable(
     returns: Callable[..., Result | tuple[Result, ...]],
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator of a public function that lets `replace` put another in its place.
+    """Return a decorator that lets `replace` substitute another function for a public one.
 
     Parameters
     ----------
     returns : callable
-        Takes the arguments of a call, by name, and returns what the result of that call must be.
+        Takes the arguments of a call, by name, and returns the requirements on its result.
+
+    Returns
+    -------
+    callable
+        The decorator.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -176,7 +198,7 @@ def replaceable(
 
 @contextmanager
 def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Run `function` in place of the library's own function of this name, in this block and context.
+    """Run `function` instead of the library's function of this name, inside the block and its context only.
 
     The whole detector then uses it: `predict`, `trace` and `get_loss` call it with the arguments of the function that
     it replaces, all by position, and check what it returns. Inside of it, the name means the library's own function.
@@ -197,8 +219,7 @@ def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
     Raises
     ------
     ValueError
-        For another name; and from within the block, where the function returns a wrong shape or an index that does not
-        exist.
+        If the name is unknown; inside the block, if the function returns a wrong shape or an index that does not exist.
     TypeError
         Where `function` is not callable; and from within the block, where it takes other arguments, or returns
         something other than an array of the right kind.
@@ -241,7 +262,7 @@ def original(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _call(name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Return what the user's function returns; while it runs, the name means our own function again."""
+    """Return the result of the user's function; while it runs, the name refers to the library's function."""
     others = {other: value for other, value in _replacements.get().items() if other != name}
     given = [_read_only(value) for value in _accepted(name, function, arguments)]
     token = _replacements.set(others)
@@ -306,11 +327,11 @@ def _check(name: str, result: Any, required: Result) -> np.ndarray:
     outside = (array < required.least) | (array > required.most)
     if outside.any():
         raise ValueError(
-            f"your {name} returned the index {array[outside][0]}; it must lie in {required.least} .. {required.most}"
+            f"your {name} must return indices in {required.least} .. {required.most}, got {array[outside][0]}"
         )
     values, counts = np.unique(array, return_counts=True)
     if required.distinct and (counts > 1).any():
-        raise ValueError(f"your {name} returned the index {values[counts > 1][0]} more than once")
+        raise ValueError(f"your {name} must return distinct indices, got {values[counts > 1][0]} more than once")
     if required.among is not None and not required.among[array].all():
         raise ValueError(f"your {name} returned the index {array[~required.among[array]][0]}, which it must not choose")
     if required.scores is not None and (np.diff(required.scores[array]) > 0).any():
@@ -319,7 +340,7 @@ def _check(name: str, result: Any, required: Result) -> np.ndarray:
 
 
 def _kind(value: Any) -> str:
-    """Return how an error names what a value is."""
+    """Return a description of the value's type for an error message."""
     if isinstance(value, np.ndarray):
         return f"an array of dtype {value.dtype}"
     return "None (is `return` missing?)" if value is None else type(value).__name__

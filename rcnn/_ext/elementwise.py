@@ -1,15 +1,15 @@
 """The drivers of the kernels of `rcnn.nn.elementwise`.
 
-These operations compute little per element: memory limits them, so each kernel does in one pass what the references do
-in several.
+These operations compute little per element, so they are memory-bound. Each kernel makes a single pass over memory where
+the reference makes several.
 
-A kernel sees maps (N, C, H, W) as *rows*, a matrix (M, C) with a row per pixel: a view of maps that lie channels last,
-a copy of others. Arrays of other shapes are rows along their last axis. The kernels' innermost loops run along a row
-and are fast on long ones; where there are few channels, a row holds several pixels, and what belongs to channels is
-repeated along it.
+A kernel sees maps (N, C, H, W) as *rows*, a matrix (M, C) with one row per pixel. This is a view of maps that lie
+channels last, and a copy of other maps. Arrays of other shapes are rows along their last axis. The innermost loops of
+the kernels run along a row and are fast on long rows. If there are few channels, a row therefore holds several pixels,
+and per-channel values are repeated along it.
 
-Sums are computed block by block, in float32, and the sums of blocks are added in float64. Blocks do not depend on the
-number of threads, so results do not either.
+Sums are computed block by block in float32, and the sums of the blocks are added in float64. Blocks do not depend on
+the number of threads, so results do not either.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 else:
     kernels = load("_passes")
 
-MANY = 1 << 14  # elements; NumPy has added fewer before a kernel has started
-LONG = 128  # elements; in shorter rows, starting and ending the loops would take most of the time
+MANY = 1 << 14  # elements; for fewer, NumPy is faster than starting a kernel
+LONG = 128  # elements; in shorter rows, starting and ending the loops takes most of the time
 
 
 # ---------------------------------------------------------------------- activations
 
 
 def relu(x: np.ndarray, slope: float = 0.0) -> np.ndarray:
-    """Return x where it is above 0 and slope * x elsewhere; of any shape."""
+    """Return x where it is above 0 and slope * x elsewhere, for any shape."""
     out = _empty(x.shape)
     kernels.relu(_flat(x), slope, _flat(out), backend.threads_for(x.size))
     return out
 
 
 def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarray:
-    """Return g where x is above 0 and slope * g elsewhere; of any shape."""
+    """Return g where x is above 0 and slope * g elsewhere, for any shape."""
     out = _empty(x.shape)
     kernels.leaky_relu_gradient(_flat(g), _flat(x), slope, _flat(out), backend.threads_for(x.size))
     return out
@@ -72,7 +72,7 @@ def relu_gradient(
 
 
 def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return a + b, for two large arrays of one shape."""
+    """Return a + b for two large arrays of the same shape."""
     if a.size < MANY or a.shape != b.shape:
         return NotImplemented
     out = _empty(a.shape)
@@ -81,7 +81,7 @@ def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def add_to(a: np.ndarray, b: np.ndarray) -> Any:
-    """Add b to a, in place, for two large arrays of one shape, of which the rows of a are a view."""
+    """Add b to a in place, for two large arrays of the same shape; the rows of a must be a view of it."""
     if a.size < MANY or a.shape != b.shape or not _lies_in_rows(a):
         return NotImplemented
     _add(a, b, a)
@@ -105,7 +105,7 @@ def sum_per_channel(g: np.ndarray) -> np.ndarray:
 
 
 def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the variance (biased) of maps (N, C, H, W) over images and pixels, (C,) each.
+    """Return the mean and the biased variance of maps (N, C, H, W) over images and pixels, (C,) each.
 
     They are combined from the means and variances of blocks. Chan, Golub and LeVeque, "Updating formulae and a pairwise
     algorithm for computing sample variances", 1979.
@@ -146,7 +146,7 @@ def normalise(
     residual: np.ndarray | None = None,
     relu: bool = False,
 ) -> np.ndarray:
-    """Return (x - mean) * gain + bias + residual per channel, or with `relu` its positive part, (N, C, H, W)."""
+    """Return (x - mean) * gain + bias + residual per channel, with ReLU if `relu`, (N, C, H, W)."""
     out, k = _empty(x.shape), _pixels_per_row(x)
     kernels.normalise(
         _rows(x, k),
@@ -164,7 +164,7 @@ def normalise(
 def normalise_sums(
     g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarray | None = None, keep: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return the sums per channel of g and of g * (x - mean), (C,) each, and the g that counts, if `keep`."""
+    """Return the sums per channel of g and of g * (x - mean), (C,) each; with `keep`, also g where `out` is above 0."""
     k, passed = _pixels_per_row(g), _empty(g.shape) if keep else None
     rows = _rows(g, k)
     sums, products = _empty_sums(rows, 2)
@@ -211,12 +211,12 @@ def normalise_gradient(
 
 
 def _empty(shape: tuple[int, ...]) -> np.ndarray:
-    """Return an uninitialised array of this shape, whose rows are a view of it."""
+    """Return an uninitialised array of this shape whose rows are a view of it."""
     return empty_maps(shape) if len(shape) == 4 else empty(shape)
 
 
 def _rows(values: np.ndarray, k: int = 1) -> np.ndarray:
-    """Return the rows of an array, (M / k, k * C) contiguous: k pixels of maps each, else k times its last axis."""
+    """Return the rows of an array, (M / k, k * C) contiguous: k pixels of maps, or k times the last axis, per row."""
     last = pixels(values) if values.ndim == 4 else np.ascontiguousarray(np.atleast_1d(values))
     return last.reshape(math.prod(last.shape[:-1]) // k, k * last.shape[-1])
 
@@ -236,12 +236,12 @@ def _flat(values: np.ndarray) -> np.ndarray:
 
 
 def _tiled(vector: np.ndarray, k: int) -> np.ndarray:
-    """Return the elements of channels (C,), repeated for each pixel of a row, (k * C,)."""
+    """Return the per-channel values (C,) repeated for each pixel of a row, (k * C,)."""
     return np.concatenate([vector] * k)
 
 
 def _pixels_per_row(maps: np.ndarray) -> int:
-    """Return how many pixels of maps (N, C, H, W) make a row: a power of two, more than one where C is small."""
+    """Return the number of pixels of maps (N, C, H, W) per row: a power of two, more than 1 if C is small."""
     count, k = maps.size // max(maps.shape[1], 1), 1
     while k * maps.shape[1] < LONG and count % (2 * k) == 0 < count:
         k *= 2

@@ -1,7 +1,7 @@
-"""Arrays for what passes through a network, in memory that is used again.
+"""Arrays for the values of a network, in memory that is reused.
 
-`np.empty` fetches fresh pages from the operating system for every large array; here the memory of an array that nobody
-holds any longer goes to the next. Nothing else differs: an array is freed when its last reference goes.
+`np.empty` fetches fresh pages from the operating system for every large array. Here, the memory of an array that is no
+longer referenced is reused for the next one. Otherwise these are ordinary arrays, freed with their last reference.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from rcnn._ext import backend, load
 
-SMALL = 1 << 16  # bytes; what NumPy itself keeps ready
+SMALL = 1 << 16  # bytes; smaller arrays come from NumPy's own allocator
 
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
@@ -35,9 +35,10 @@ def empty_maps(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
 
 @contextmanager
 def network_pass() -> Iterator[None]:
-    """A block that is one pass through a network.
+    """Mark the block as one forward or backward pass through a network.
 
-    One pool of threads works in it. At its end, memory that the pass did not use is given back to the system.
+    Only one pool of threads works inside the block (see `one_pool`). At its end, memory that the pass did not use is
+    returned to the system.
     """
     try:
         with backend.one_pool():

@@ -1,4 +1,4 @@
-"""The drivers of the kernel of `rcnn.nms`: groups and scores sorted, so that the kernel only compares boxes."""
+"""The drivers of the kernel of `rcnn.nms`: they sort by group and score, so that the kernel only compares boxes."""
 
 from __future__ import annotations
 
@@ -27,28 +27,30 @@ def batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_t
 
 
 def descending_order(scores: np.ndarray) -> Any:
-    """Return the indices (N,) of the scores from highest to lowest; ties keep the first, NaN comes last.
+    """Return the indices (N,) that sort the scores in descending order; ties keep the first, NaN comes last.
 
-    NumPy sorts whole numbers several times as fast as float32. So a whole number is made of each score and its index:
-    above, the bits of the negative score, turned so that they rise as it does; below, the index. Only float32 has bits
-    to spare.
+    NumPy sorts integers several times as fast as float32. So each score and its index become one 64-bit integer. The
+    upper half holds the bits of the negated score, transformed so that they ascend as it does; the lower half holds the
+    index. Only float32 leaves enough bits for the index.
     """
     if scores.dtype != np.float32:
         return np.argsort(-scores, kind="stable")
-    bits = (0 - scores).view(np.uint32)  # (N,); 0 - 0 and 0 - -0 are the same
-    rising = np.where(bits >> 31, ~bits, bits | np.uint32(2**31))  # of negative floats, the bits fall as they rise
-    rising[np.isnan(scores)] = np.uint32(2**32 - 1)
-    keys = rising.astype(np.uint64) << np.uint64(32) | np.arange(len(scores), dtype=np.uint64)
+    bits = (0 - scores).view(np.uint32)  # (N,); 0 - 0 and 0 - -0 have the same bits
+    ascending = np.where(
+        bits >> 31, ~bits, bits | np.uint32(2**31)
+    )  # the bits of negative floats descend as they ascend
+    ascending[np.isnan(scores)] = np.uint32(2**32 - 1)
+    keys = ascending.astype(np.uint64) << np.uint64(32) | np.arange(len(scores), dtype=np.uint64)
     keys.sort()
     return (keys & np.uint64(2**32 - 1)).astype(np.int64)
 
 
 def _sort_groups(by_score: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices `by_score` (N,) group by group, and where groups start and the last ends, (groups + 1,)."""
+    """Return the indices `by_score` (N,) sorted by group, and the start of each group and the end, (groups + 1,)."""
     members = groups[by_score]  # (N,)
     least = groups.min(initial=0)
     if int(groups.max(initial=0)) - int(least) < 2**16:
-        members = (members - least).astype(np.uint16)  # which NumPy sorts by counting
+        members = (members - least).astype(np.uint16)  # NumPy sorts 16-bit integers in linear time
     order = np.argsort(members, kind="stable")  # (N,)
     changes = np.flatnonzero(np.diff(members[order])) + 1
     return by_score[order], np.concatenate([[0], changes, [len(groups)]])
@@ -60,7 +62,7 @@ def _suppress(
     """Return the kept indices in the order `by_score`; group g is boxes[by_group[starts[g]:starts[g + 1]]]."""
     keeps = np.zeros(len(boxes), bool)
     if len(boxes):
-        # The groups share the threads. A box asks at most those before it, in vectors, and most find one soon.
+        # Threads share the groups. A box is compared with kept boxes in vectors, and most are soon removed by one.
         work = int((np.diff(starts) ** 2).sum()) // 32 if len(starts) > 2 else 0
         kept = np.empty((5, len(boxes) + 64 * len(starts)), boxes.dtype)
         threads = backend.threads_for(work)

@@ -1,7 +1,7 @@
 """The drivers of the kernels of `rcnn.nn.optim`.
 
-An update computes little per element and reads and writes much: parameters, gradients, averages. Each kernel makes one
-pass over them, without arrays in between. Arrays are changed in place, so the kernels need them contiguous; the drivers
+An update computes little per element but reads and writes a lot: parameters, gradients, averages. Each kernel makes one
+pass over them, without intermediate arrays. Arrays are updated in place, so they must be contiguous; the drivers
 decline others.
 """
 
@@ -22,7 +22,7 @@ else:
 def sgd(
     values: np.ndarray, grad: np.ndarray, velocity: np.ndarray, lr: float, momentum: float, weight_decay: float
 ) -> Any:
-    """Change `values` and `velocity` by one step of SGD."""
+    """Update `values` and `velocity` by one step of SGD."""
     if not _fit(values, grad, velocity):
         return NotImplemented
     threads = backend.threads_for(values.size)
@@ -41,7 +41,7 @@ def adam(
     eps: float,
     weight_decay: float,
 ) -> Any:
-    """Change `values`, `mean` and `square` by step number `step` of Adam, counted from 1."""
+    """Update `values`, `mean` and `square` by step number `step` of Adam, counted from 1."""
     if not _fit(values, grad, mean, square):
         return NotImplemented
     beta1, beta2 = betas
@@ -62,7 +62,7 @@ def adam(
 
 
 def square_sum(grad: np.ndarray) -> float:
-    """Return the sum of squares, added in float64; the same bits for any number of threads."""
+    """Return the sum of squares, added in float64; its bits do not depend on the number of threads."""
     if not _fit(grad):
         return NotImplemented
     sums = np.empty(-(-grad.size // kernels.block_size))
@@ -79,6 +79,6 @@ def scale(grad: np.ndarray, factor: float) -> Any:
 
 
 def _fit(*arrays: np.ndarray) -> bool:
-    """Return whether the kernels can change these arrays in place: float32, contiguous and of one shape."""
+    """Return whether the kernels can update these arrays in place: float32, contiguous and of the same shape."""
     shape = arrays[0].shape
     return all(array.dtype == np.float32 and array.flags.c_contiguous and array.shape == shape for array in arrays)

@@ -1,4 +1,4 @@
-"""The drivers of the kernels of `rcnn.nn.pooling`. A window is a kernel's size, a stride and a padding."""
+"""The drivers of the kernels of `rcnn.nn.pooling`. A window is a kernel size, a stride and a padding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Pair = tuple[int, int]
 def max_pool(
     x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, size: Pair, with_winners: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the largest value of each window, (N, C, *size), and its index in the window, (N, *size, C), or None."""
+    """Return the maximum of each window, (N, C, *size), and its index in the window, (N, *size, C), or None."""
     winners = empty((len(x), *size, x.shape[1])) if with_winners else None
     return _pool(x, (kernel, stride, padding), size, False, winners), winners
 
@@ -29,7 +29,7 @@ def max_pool(
 def max_pool_gradient(
     g: np.ndarray, winners: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Return the gradient of `max_pool` with respect to its maps, of their `shape` (N, C, H, W)."""
+    """Return the gradient of `max_pool` with respect to its maps of `shape` (N, C, H, W)."""
     return _pool_gradient(g, winners, (kernel, stride, padding), shape)
 
 
@@ -39,14 +39,14 @@ def avg_pool(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, size: Pai
 
 
 def avg_pool_gradient(g: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient of `avg_pool` with respect to its maps, of their `shape` (N, C, H, W)."""
+    """Return the gradient of `avg_pool` with respect to its maps of `shape` (N, C, H, W)."""
     return _pool_gradient(g, None, (kernel, stride, padding), shape)
 
 
 def _pool(
     x: np.ndarray, window: tuple[Pair, Pair, Pair], size: Pair, mean: bool, winners: np.ndarray | None
 ) -> np.ndarray:
-    """Return the mean or the largest value of each window, (N, C, *size), and fill `winners` unless None."""
+    """Return the mean or the maximum of each window, (N, C, *size), and fill `winners` unless it is None."""
     out = empty_maps((len(x), x.shape[1], *size))
     threads = _threads(out, window)
     kernels.pool(pixels(x), np.array(window, np.intp), mean, pixels(out), winners, threads)
@@ -56,13 +56,13 @@ def _pool(
 def _pool_gradient(
     g: np.ndarray, winners: np.ndarray | None, window: tuple[Pair, Pair, Pair], shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Return the gradient of the largest value, whose winners are given, or of the mean, (N, C, H, W)."""
+    """Return the gradient of the maximum if `winners` is given, otherwise of the mean, (N, C, H, W)."""
     g_x = empty_maps(shape)
     kernels.pool_gradient(pixels(g), winners, np.array(window, np.intp), pixels(g_x), _threads(g, window))
     return g_x
 
 
 def _threads(windows: np.ndarray, window: tuple[Pair, Pair, Pair]) -> int:
-    """Return the number of threads that read every element of these windows, (N, C, H', W')."""
+    """Return the number of threads for reading every element of these windows, (N, C, H', W')."""
     kernel, _, _ = window
     return backend.threads_for(windows.size * kernel[0] * kernel[1])

@@ -1,4 +1,4 @@
-"""The drivers of the kernels of `rcnn.nn.resize`: maps resampled by the nearest value."""
+"""The drivers of the kernels of `rcnn.nn.resize`: nearest-neighbour resampling of maps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ else:
 
 
 def nearest(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, lateral: np.ndarray | None) -> np.ndarray:
-    """Return the given rows and columns of maps x (N, C, h, w), plus `lateral` unless None, (N, C, H, W)."""
+    """Return the given rows and columns of maps x (N, C, h, w), plus `lateral` if given, (N, C, H, W)."""
     out = empty_maps((*x.shape[:2], len(rows), len(columns)))
     added = None if lateral is None else pixels(lateral)
     kernels.enlarge(pixels(x), rows, columns, added, pixels(out), backend.threads_for(out.size))
@@ -25,9 +25,9 @@ def nearest(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, lateral: np.nd
 
 
 def nearest_gradient(g: np.ndarray, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient of `nearest` with respect to x, of its `shape` (N, C, h, w).
+    """Return the gradient of `nearest` with respect to x of `shape` (N, C, h, w).
 
-    Sources ascend, so the elements that show one of them are neighbours.
+    Rows and columns ascend, so the elements copied from one source are neighbours.
     """
     out = empty_maps(shape)
     row_starts = np.searchsorted(rows, np.arange(shape[2] + 1))  # (h + 1,)

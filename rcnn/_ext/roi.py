@@ -1,7 +1,8 @@
 """The drivers of the kernels of `rcnn.roi`.
 
-RoIAlign's kernels are given which pixels each bin reads. The samples of a bin form a grid, and bilinear interpolation
-is separable, so these are a product of two short lists with weights, the *taps* along rows and along columns.
+The driver of RoIAlign computes which pixels each bin reads. The samples of a bin form a grid, and bilinear
+interpolation is separable. These pixels are therefore the product of two short weighted lists, the *taps* along rows
+and along columns.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 else:
     kernels = load("_roi")
 
-ORDER_ROWS = 32  # of features; a band of the order in which RoIs are pooled
-BAND_BYTES = 2**20  # of features; half of a usual second-level cache
+ORDER_ROWS = 32  # feature rows per band in the order in which RoIs are pooled
+BAND_BYTES = 2**20  # bytes of features; half of a usual second-level cache
 
 Size = tuple[int, int]
 Bounds = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -52,7 +53,7 @@ def align_backward(
     sampling_ratio: int,
     aligned: bool,
 ) -> np.ndarray:
-    """Return the gradient of `align` for its features, of their `shape`, from that of its result (R, ph, pw, C)."""
+    """Return the gradient of `align` with respect to features of `shape` (N, H, W, C), from `grad` (R, ph, pw, C)."""
     out = empty(shape, grad.dtype)  # (N, H, W, C)
     threads = backend.threads_for(4 * max(sampling_ratio, 2) ** 2 * grad.size)
     rows, columns = _find_taps(rois, shape[1:3], grad.shape[1:3], scale, sampling_ratio, aligned)
@@ -70,7 +71,7 @@ def multiscale_align(
     sampling_ratio: int,
     aligned: bool,
 ) -> np.ndarray:
-    """Return what `align` gives for each RoI on the level that it belongs to, (R, ph, pw, C)."""
+    """Return `align` of each RoI on the level that it belongs to, (R, ph, pw, C)."""
     out = empty((len(rois), *size, maps[0].shape[3]), maps[0].dtype)  # (R, ph, pw, C)
     for level, (features, scale) in enumerate(zip(maps, scales, strict=True)):
         members = np.flatnonzero(levels == level)  # (M,)
@@ -93,7 +94,7 @@ def multiscale_align_backward(
     sampling_ratio: int,
     aligned: bool,
 ) -> list[np.ndarray | None]:
-    """Return the gradient of `multiscale_align` for each level, None for a level to which no RoI belongs."""
+    """Return the gradient of `multiscale_align` for each level; None for a level without RoIs."""
     gradients: list[np.ndarray | None] = []
     for level, (shape, scale) in enumerate(zip(shapes, scales, strict=True)):
         members = np.flatnonzero(levels == level)  # (M,)
@@ -117,12 +118,12 @@ def _find_taps(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield the taps of the rows, then of the columns, of a feature map.
 
-    For each axis: where the taps of each bin start (R, bins + 1), which pixels they are and how much they count, both
+    For each axis: where the taps of each bin start (R, bins + 1), the indices of their pixels, and their weights, both
     (R, most).
     """
     for axis in (1, 0):  # of a box: y, x
         bins, pixels = output_size[1 - axis], feature_size[1 - axis]
-        # Two taps for each sample; or, those of a bin on one pixel being one, two for each pixel that a bin lies on.
+        # At most two taps per sample; and at most two per pixel of a bin, because taps on the same pixel are merged.
         most = min(2 * bins * (sampling_ratio or pixels), 2 * (pixels + 2 * bins))
         starts, indices = np.empty((len(rois), bins + 1), np.int32), np.empty((len(rois), most), np.int32)
         weights = np.empty((len(rois), most), rois.dtype)
@@ -132,23 +133,23 @@ def _find_taps(
 
 
 def _nearest_next(rois: np.ndarray, images: np.ndarray, scale: float) -> np.ndarray:
-    """Return an order of the RoIs (R,) in which neighbours are near: image by image, band by band, left to right.
+    """Return an order of the RoIs (R,) in which neighbours are close: image by image, band by band, left to right.
 
-    So a RoI finds in the cache what it shares with those before it.
+    A RoI then finds in the cache the features that it shares with the RoIs before it.
     """
     middle = (rois[:, :2] + rois[:, 2:]) * (scale / 2)  # (R, 2) in feature pixels
     return np.lexsort((middle[:, 0], middle[:, 1] // ORDER_ROWS, images))
 
 
 def _band_rows(maps: np.ndarray, threads: int) -> int:
-    """Return how many rows of `maps` (N, H, W, C) a thread takes at a time: what fits the cache, a share for each."""
+    """Return the number of rows of `maps` (N, H, W, C) per task: they fit the cache and give every thread a share."""
     images, height, width, channels = maps.shape
     fit = BAND_BYTES // max(width * channels * maps.itemsize, 1)
     return max(1, min(fit, images * height // (4 * threads)))
 
 
 def _take(grad: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Return grad[members], (M, ph, pw, C); all of it uncopied."""
+    """Return grad[members], (M, ph, pw, C); grad itself, not a copy, if all are members."""
     if len(members) == len(grad):
         return grad
     if grad.dtype != np.float32:
@@ -163,7 +164,7 @@ def _take(grad: np.ndarray, members: np.ndarray) -> np.ndarray:
 
 
 def pool(maps: np.ndarray, images: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
-    """Return the maxima in each bin (R, ph, pw, C), and row * W + column of each, -1 in a bin without pixels."""
+    """Return the maximum of each bin (R, ph, pw, C) and its pixel, row * W + column; -1 for a bin without pixels."""
     top, _, left, _ = bounds
     shape = (*top.shape, left.shape[1], maps.shape[3])  # (R, ph, pw, C)
     out, winners = np.zeros(shape, maps.dtype), np.full(shape, -1, np.int32)
@@ -172,7 +173,7 @@ def pool(maps: np.ndarray, images: np.ndarray, bounds: Bounds) -> tuple[np.ndarr
 
 
 def pool_backward(grad: np.ndarray, images: np.ndarray, winners: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient of `pool` for its features, of their `shape` (N, H, W, C)."""
+    """Return the gradient of `pool` with respect to features of `shape` (N, H, W, C)."""
     out = np.zeros(shape, grad.dtype)
     kernels.roi_pool_backward(grad, images, winners, out, backend.threads_for(grad.size))
     return out

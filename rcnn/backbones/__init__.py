@@ -1,6 +1,6 @@
 """Backbones: networks that turn an image into feature maps.
 
-Any module from (N, 3, H, W) to (N, C, H', W') will do, or with a pyramid one that returns a list of such maps.
+A backbone is any module that maps (N, 3, H, W) to (N, C, H', W'), or, with `use_fpn`, to a list of such maps.
 """
 
 from rcnn.backbones.resnet import (

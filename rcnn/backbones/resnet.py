@@ -1,4 +1,4 @@
-"""ResNets of 18, 34, 50 and 101 layers, as bodies, as classifiers, and with a feature pyramid.
+"""ResNets of 18, 34, 50 and 101 layers: as bodies, as classifiers, and with a feature pyramid.
 
 He et al., "Deep residual learning for image recognition", 2016. Parameters are named as in torchvision.
 """
@@ -20,7 +20,19 @@ Norm = Callable[[int], Module]
 
 
 class BasicBlock(Module):
-    """Two 3x3 convolutions and the way past them: the block of ResNet-18 and 34. He et al., 2016, figure 5 left."""
+    """Two 3x3 convolutions and a shortcut: the block of ResNet-18 and 34. He et al., 2016, figure 5 left.
+
+    Parameters
+    ----------
+    in_channels : int
+        The channels of the input.
+    width : int
+        The channels of the 3x3 convolution.
+    stride : int
+        The stride of the block.
+    norm : callable
+        Makes the norm of a number of channels.
+    """
 
     expansion = 1
 
@@ -37,9 +49,21 @@ class BasicBlock(Module):
 
 
 class Bottleneck(Module):
-    """1x1 to few channels, 3x3 among them, 1x1 to four times as many: the block of ResNet-50 and 101; figure 5 right.
+    """1x1, 3x3 and 1x1 convolutions and a shortcut: the block of ResNet-50 and 101. He et al., 2016, figure 5 right.
 
-    The stride is on the 3x3 convolution, as in the public weights; the paper has it on the first 1x1.
+    The first convolution reduces the channels to `width`, the last one increases them to 4 * `width`. The stride is in
+    the 3x3 convolution, as in the public weights; in the paper it is in the first 1x1 convolution.
+
+    Parameters
+    ----------
+    in_channels : int
+        The channels of the input.
+    width : int
+        The channels of the 3x3 convolution.
+    stride : int
+        The stride of the block.
+    norm : callable
+        Makes the norm of a number of channels.
     """
 
     expansion = 4
@@ -63,21 +87,35 @@ BLOCKS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int
     34: (BasicBlock, (3, 4, 6, 3)),
     50: (Bottleneck, (3, 4, 6, 3)),
     101: (Bottleneck, (3, 4, 23, 3)),
-}  # layers -> block, and how many of it each stage has: table 1 of the paper
+}  # layers -> block, and the number of blocks per stage: table 1 of the paper
 
 
 class ResNet(Module):
     """A ResNet of 18, 34, 50 or 101 layers. He et al., "Deep residual learning for image recognition", 2016.
 
-    Without `num_classes` a body: (N, 3, H, W) to its four levels [(N, C_l, H/4, W/4), .., (N, 8 C_l, H/32, W/32)], with
-    `channels` telling the C of each. With `num_classes` a classifier: to logits (N, num_classes).
-    frozen: FrozenBatchNorm2d in place of BatchNorm2d, as detectors have it. eps: of either. Parameters are named as in
-    torchvision.
+    Parameters are named as in torchvision.
+
+    Parameters
+    ----------
+    layers : {18, 34, 50, 101}
+        The number of layers.
+    num_classes : int, optional
+        With it, the network is a classifier: (N, 3, H, W) to logits (N, num_classes). Without it, the network is a
+        body: (N, 3, H, W) to four levels (N, channels[l], H / 2^(l + 2), W / 2^(l + 2)), l = 0 .. 3.
+    frozen : bool
+        Whether to use FrozenBatchNorm2d in place of BatchNorm2d, as detectors do.
+    eps : float
+        The number that either norm adds to the variance.
+
+    Attributes
+    ----------
+    channels : tuple of int
+        The channels of the four levels.
     """
 
     def __init__(self, layers: int, num_classes: int | None = None, frozen: bool = False, eps: float = 1e-5) -> None:
         if layers not in BLOCKS:
-            raise ValueError(f"layers must be one of {', '.join(map(str, BLOCKS))}, not {layers!r}")
+            raise ValueError(f"layers must be one of {', '.join(map(str, BLOCKS))}, got {layers!r}")
         block, counts = BLOCKS[layers]
         norm = partial(FrozenBatchNorm2d if frozen else BatchNorm2d, eps=eps)
         self.layers, self.frozen = layers, frozen
@@ -91,11 +129,11 @@ class ResNet(Module):
             setattr(self, f"layer{stage + 1}", Sequential(first, *rest))
         self.fc = None if num_classes is None else Linear(self.channels[-1], num_classes)
         if self.fc is None:
-            self.ignored_state = ("fc.weight", "fc.bias")  # a body takes a classifier's weights, too
+            self.ignored_state = ("fc.weight", "fc.bias")  # a body can load a classifier's weights too
 
     @property
-    def eps(self) -> float:
-        """What the batch norms add to the variance."""
+    def eps(self) -> float:  # numpydoc ignore=RT01
+        """The number that the batch norms add to the variance."""
         return float(self.bn1.eps)
 
     @fused
@@ -109,57 +147,145 @@ class ResNet(Module):
         return levels if self.fc is None else self.fc(F.adaptive_avg_pool2d(x, 1).flatten(start_dim=1))
 
     def freeze(self, trainable_layers: int) -> None:
-        """Lets the last `trainable_layers` stages learn and no other, of: conv1, layer1, layer2, layer3, layer4.
+        """Freeze all but the last `trainable_layers` stages of: conv1, layer1, layer2, layer3, layer4.
 
-        0 freezes all, 5 nothing; the meaning is that of torchvision's `trainable_backbone_layers`.
+        The other stages, and the last layer of a classifier, are set to learn.
+
+        Parameters
+        ----------
+        trainable_layers : int
+            0 freezes all stages, 5 none, as torchvision's `trainable_backbone_layers`.
+
+        Raises
+        ------
+        ValueError
+            If `trainable_layers` is not in 0 .. 5.
         """
         if trainable_layers not in range(6):
-            raise ValueError(f"trainable_layers must be in 0 .. 5, not {trainable_layers!r}")
-        learning = ("layer4", "layer3", "layer2", "layer1", "conv1", "bn1")[
+            raise ValueError(f"trainable_layers must be in 0 .. 5, got {trainable_layers!r}")
+        trainable = ("layer4", "layer3", "layer2", "layer1", "conv1", "bn1")[
             : trainable_layers + (trainable_layers == 5)
         ]
         for name, parameter in self.named_parameters():
-            parameter.requires_grad = name.split(".")[0] in (*learning, "fc")
+            parameter.requires_grad = name.split(".")[0] in (*trainable, "fc")
 
 
 def resnet18(num_classes: int | None = None, **options: Any) -> ResNet:
-    """ResNet-18, a body or a classifier; see `ResNet`."""
+    """Return a ResNet-18, a body or a classifier.
+
+    Parameters
+    ----------
+    num_classes : int, optional
+        As in `ResNet`.
+    **options : dict
+        `frozen` and `eps`, as in `ResNet`.
+
+    Returns
+    -------
+    ResNet
+        The network.
+    """
     return ResNet(18, num_classes, **options)
 
 
 def resnet34(num_classes: int | None = None, **options: Any) -> ResNet:
-    """ResNet-34, a body or a classifier; see `ResNet`."""
+    """Return a ResNet-34, a body or a classifier.
+
+    Parameters
+    ----------
+    num_classes : int, optional
+        As in `ResNet`.
+    **options : dict
+        `frozen` and `eps`, as in `ResNet`.
+
+    Returns
+    -------
+    ResNet
+        The network.
+    """
     return ResNet(34, num_classes, **options)
 
 
 def resnet50(num_classes: int | None = None, **options: Any) -> ResNet:
-    """ResNet-50, a body or a classifier; see `ResNet`."""
+    """Return a ResNet-50, a body or a classifier.
+
+    Parameters
+    ----------
+    num_classes : int, optional
+        As in `ResNet`.
+    **options : dict
+        `frozen` and `eps`, as in `ResNet`.
+
+    Returns
+    -------
+    ResNet
+        The network.
+    """
     return ResNet(50, num_classes, **options)
 
 
 def resnet101(num_classes: int | None = None, **options: Any) -> ResNet:
-    """ResNet-101, a body or a classifier; see `ResNet`."""
+    """Return a ResNet-101, a body or a classifier.
+
+    Parameters
+    ----------
+    num_classes : int, optional
+        As in `ResNet`.
+    **options : dict
+        `frozen` and `eps`, as in `ResNet`.
+
+    Returns
+    -------
+    ResNet
+        The network.
+    """
     return ResNet(101, num_classes, **options)
 
 
 def biasless_conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> Conv2d:
-    """A convolution without bias, Kaiming normal by its fan-out. He et al., "Delving deep into rectifiers", 2015."""
+    """Return a convolution without bias, with Kaiming normal initialisation by fan-out and padding kernel_size // 2.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        The channels of the input and the output.
+    kernel_size : int
+        The side of the kernel.
+    stride : int
+        The stride along both axes.
+
+    Returns
+    -------
+    Conv2d
+        The convolution.
+
+    References
+    ----------
+    He et al., "Delving deep into rectifiers", 2015.
+    """
     conv = Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
     conv.weight.data = normal(conv.weight.shape, std=math.sqrt(2 / (kernel_size**2 * out_channels)))
     return conv
 
 
 def _downsample(in_channels: int, out_channels: int, stride: int, norm: Norm) -> Sequential | None:
-    """What brings the input of a block to the shape of its output: nothing, or a 1x1 convolution with its norm."""
+    """Return the shortcut of a block: None for the identity, or a 1x1 convolution with its norm."""
     if stride == 1 and in_channels == out_channels:
         return None
     return Sequential(biasless_conv(in_channels, out_channels, 1, stride), norm(out_channels))
 
 
 class ResNetFPN(BackboneWithFPN):
-    """A ResNet body with frozen batch norm and a pyramid of five levels: what the public detectors stand on.
+    """A ResNet body with frozen batch norm and a pyramid of five levels: the backbone of the public detectors.
 
-    layers: 18, 34, 50 or 101. eps: of the frozen batch norms.
+    Parameters
+    ----------
+    layers : {18, 34, 50, 101}
+        The number of layers of the body.
+    out_channels : int
+        The channels of every level.
+    eps : float
+        The number that the frozen batch norms add to the variance.
     """
 
     body: ResNet
@@ -170,12 +296,12 @@ class ResNetFPN(BackboneWithFPN):
         self.layers, self.out_channels = layers, out_channels
 
     @property
-    def eps(self) -> float:
+    def eps(self) -> float:  # numpydoc ignore=RT01
         """The number that the frozen batch norms add to the variance."""
         return self.body.eps
 
     @eps.setter
-    def eps(self, eps: float) -> None:
+    def eps(self, eps: float) -> None:  # numpydoc ignore=GL08,PR01
         for module in self.body.modules():
             if isinstance(module, FrozenBatchNorm2d):
                 module.eps = eps

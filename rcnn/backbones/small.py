@@ -1,4 +1,4 @@
-"""A backbone that is small enough to learn from random weights in minutes, without ImageNet."""
+"""A backbone that is small enough to train from random weights in minutes, without ImageNet."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from rcnn.nn.fusion import fused
 class SmallBackbone(Module):
     """A residual network of stride 8: (N, 3, H, W) to (N, out_channels, H/8, W/8).
 
-    Three convolutions of stride 2 bring the resolution down, `depth` residual blocks follow at the last one. With the
-    defaults it has a quarter of a million parameters.
+    Three convolutions of stride 2 reduce the resolution; `depth` residual blocks follow. With the defaults it has about
+    250,000 parameters.
+
+    Parameters
+    ----------
+    out_channels : int
+        The channels of the feature map.
+    depth : int
+        The number of residual blocks at stride 8.
     """
 
     def __init__(self, out_channels: int = 64, depth: int = 2) -> None:
@@ -32,7 +39,13 @@ class SmallBackbone(Module):
 
 
 class ResidualBlock(Module):
-    """Two 3x3 convolutions whose result is added to their input. He et al., "Deep residual learning", 2016, fig. 2."""
+    """Two 3x3 convolutions whose result is added to their input. He et al., "Deep residual learning", 2016, figure 2.
+
+    Parameters
+    ----------
+    channels : int
+        The channels of the input and the output.
+    """
 
     def __init__(self, channels: int) -> None:
         self.first = _conv_norm(channels, channels)
@@ -45,5 +58,5 @@ class ResidualBlock(Module):
 
 
 def _conv_norm(in_channels: int, out_channels: int, stride: int = 1) -> Sequential:
-    """A 3x3 convolution and its batch norm; the convolution needs no bias because the norm has one."""
+    """Return a 3x3 convolution and its batch norm; the convolution needs no bias because the norm has one."""
     return Sequential(biasless_conv(in_channels, out_channels, 3, stride), BatchNorm2d(out_channels))

@@ -87,7 +87,15 @@ class Digits(DrawnPages):
 
 @functools.cache
 def load_glyphs() -> tuple[np.ndarray, np.ndarray]:
-    """Return glyphs (1797, 12, 12) float32, ink 0 .. 1 with a blank margin, and digits (1797,) int64, read-only."""
+    """Return the glyphs and the digits that they show, read-only.
+
+    Returns
+    -------
+    glyphs : (1797, 12, 12) float32 array
+        Ink in 0 .. 1, with a blank margin.
+    digits : (1797,) int64 array
+        The digits.
+    """
     with np.load(GLYPHS) as file:
         images, digits = file["images"], file["labels"].astype(np.int64)  # (1797, 8, 8) uint8, 0 .. 16
     glyphs = np.pad(images / 16, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN))).astype(np.float32)

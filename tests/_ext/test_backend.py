@@ -13,13 +13,13 @@ from rcnn import _ext
 from rcnn._ext import backend
 from rcnn.boxes import iou
 
-MUCH = 10**9  # multiply-adds: worth every thread
+MUCH = 10**9  # multiply-adds: enough work for every thread
 
 
 def python(code, **environment):
-    """What a fresh interpreter prints for `code`, with the variables of `environment` set and None ones removed.
+    """Run `code` in a fresh interpreter, with the variables of `environment` set, or removed if None.
 
-    So is RCNN_SIMD, for kernels of a level that is asked for may not be missing.
+    RCNN_SIMD is removed too, because it makes missing kernels of its level an error.
     """
     changed = {**os.environ, "RCNN_SIMD": None, **environment}
     variables = {key: value for key, value in changed.items() if value is not None}
@@ -38,7 +38,7 @@ def limits():
     return backend._blas_counts()
 
 
-# ---------------------------------------------------------------- which implementation
+# ---------------------------------------------------------------- the implementation
 
 
 def test_use_backend_lasts_or_is_restored():
@@ -59,20 +59,20 @@ def test_use_backend_is_restored_after_an_error():
     assert backend.get_backend() == "cython"
 
 
-def test_the_setting_decides_who_computes(impl, monkeypatch):
+def test_the_setting_selects_the_implementation(impl, monkeypatch):
     calls = []
     monkeypatch.setattr("rcnn._ext.boxes.kernels", SimpleNamespace(iou=lambda *given: calls.append("cython")))
     iou([[0, 0, 1, 1]], [[0, 0, 1, 1]])
     assert calls == (["cython"] if impl == "cython" else [])
 
 
-def test_use_backend_refuses_another_name():
+def test_use_backend_rejects_an_unknown_name():
     with pytest.raises(ValueError, match="name must be one of cython, numpy, got 'torch'"):
         rcnn.use_backend("torch")
 
 
 BACKEND = "import rcnn._ext.backend as b; print(b.get_backend())"
-WITHOUT = "import sys; sys.modules['rcnn._ext._build'] = None; "  # an import of it then fails
+WITHOUT = "import sys; sys.modules['rcnn._ext._build'] = None; "  # importing it then fails
 
 
 @pytest.mark.parametrize(("variable", "backend"), [(None, "cython"), ("numpy", "numpy"), ("cython", "cython")])
@@ -81,11 +81,11 @@ def test_the_environment_chooses(variable, backend):
     assert (run.stdout.strip(), run.stderr) == (backend, "")
 
 
-def test_the_environment_names_a_wrong_backend():
+def test_an_unknown_backend_in_the_environment_is_reported():
     assert "RCNN_BACKEND must be one of cython, numpy, got 'cuda'" in python(BACKEND, RCNN_BACKEND="cuda").stderr
 
 
-def test_without_kernels_numpy_runs_and_says_so_once():
+def test_without_kernels_numpy_runs_with_one_warning():
     everything = WITHOUT + "import rcnn.boxes, rcnn.nms, rcnn.roi; " + BACKEND
     run = python(everything, RCNN_BACKEND=None, RCNN_REQUIRE_EXT=None)
     assert run.stdout.strip() == "numpy"
@@ -98,10 +98,10 @@ def test_without_kernels_numpy_runs_and_says_so_once():
 def test_missing_kernels_can_be_an_error(environment):
     run = python(WITHOUT + BACKEND, **{"RCNN_BACKEND": None, "RCNN_REQUIRE_EXT": None, **environment})
     assert run.returncode != 0
-    assert "ImportError: the kernels of rcnn were not compiled or cannot be loaded" in run.stderr
+    assert "ImportError: rcnn's kernels were not compiled or cannot be loaded" in run.stderr
 
 
-# ---------------------------------------------------------------- for which processors
+# ---------------------------------------------------------------- the level of the kernels
 
 LEVEL = """
 from rcnn import _ext
@@ -112,13 +112,13 @@ BASELINE = "baseline rcnn._ext._boxes rcnn._ext._roi\n"
 
 
 @pytest.mark.parametrize("level", _ext.usable_levels())
-def test_all_kernels_are_of_the_level_that_is_asked_for(level):
+def test_all_kernels_are_of_the_requested_level(level):
     suffix = "" if level == "baseline" else f"_{level}"
-    said = python(LEVEL, RCNN_SIMD=level).stdout
-    assert said == f"{level} rcnn._ext._boxes{suffix} rcnn._ext._roi{suffix}\n"
+    printed = python(LEVEL, RCNN_SIMD=level).stdout
+    assert printed == f"{level} rcnn._ext._boxes{suffix} rcnn._ext._roi{suffix}\n"
 
 
-def test_the_best_level_is_that_of_which_no_kernel_is_missing():
+def test_a_level_with_a_missing_kernel_is_not_chosen():
     assert python(LEVEL, RCNN_SIMD=None).stdout.split()[0] == _ext.usable_levels()[-1]
     lacking = "import sys; sys.modules['rcnn._ext._nms_v3'] = sys.modules['rcnn._ext._nms_v4'] = None; "
     assert python(lacking + LEVEL, RCNN_SIMD=None).stdout == BASELINE
@@ -128,7 +128,7 @@ def test_no_level_beyond_the_processor_is_chosen():
     weak = "import sys, types; "
     weak += "sys.modules['rcnn._ext._build'] = types.SimpleNamespace(levels=lambda: ['baseline'], start_openmp=int); "
     assert python(weak + LEVEL, RCNN_SIMD=None).stdout == BASELINE
-    assert "ImportError: RCNN_SIMD is 'v3'; " in python(weak + LEVEL, RCNN_SIMD="v3").stderr
+    assert "ImportError: RCNN_SIMD must be a usable level, got 'v3'; " in python(weak + LEVEL, RCNN_SIMD="v3").stderr
 
 
 @pytest.mark.parametrize(
@@ -141,13 +141,16 @@ def test_no_level_beyond_the_processor_is_chosen():
         ),
     ],
 )
-def test_the_environment_names_a_wrong_level(before, possible):
-    said = python(before + LEVEL, RCNN_SIMD="avx9").stderr
-    assert f"RCNN_SIMD is 'avx9'; usable here with these kernels and this processor: {possible}\n" in said
+def test_an_unusable_level_in_the_environment_is_reported(before, possible):
+    printed = python(before + LEVEL, RCNN_SIMD="avx9").stderr
+    assert (
+        f"RCNN_SIMD must be a usable level, got 'avx9'; usable with these kernels and this processor: {possible}\n"
+        in printed
+    )
 
 
 def test_every_level_gives_the_same_bits():
-    """Geometry is rounded as it is written, however wide the vectors are."""
+    """Geometry kernels round every operation, whatever the width of the vectors."""
     code = """
 import hashlib, numpy as np
 from rcnn import boxes, nms, roi
@@ -166,7 +169,7 @@ print(*(hashlib.sha256(a.tobytes()).hexdigest() for a in answers))
     assert len(answers.pop().split()) == 5
 
 
-# ---------------------------------------------------------------- how many threads
+# ---------------------------------------------------------------- the number of threads
 
 
 def test_set_num_threads_sets_kernels_and_blas():
@@ -179,25 +182,25 @@ def test_set_num_threads_sets_kernels_and_blas():
 @pytest.mark.parametrize(
     ("n", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError), (True, TypeError)]
 )
-def test_set_num_threads_names_what_is_wrong(n, error):
+def test_set_num_threads_reports_invalid_numbers(n, error):
     with pytest.raises(error, match=f"n must be .*, got {n!r}"):
         rcnn.set_num_threads(n)
 
 
-def test_little_work_takes_one_thread():
+def test_little_work_runs_on_one_thread():
     rcnn.set_num_threads(4)
     assert backend.threads_for(backend.WORTH_THREADS - 1) == 1
     assert backend.threads_for(backend.WORTH_THREADS) == 4
 
 
-def test_one_pool_of_threads_works(impl):
+def test_only_one_pool_of_threads_works(impl):
     rcnn.set_num_threads(3)
-    beside = 1 if impl == "cython" else 3
+    expected = 1 if impl == "cython" else 3
     with backend.one_pool():
         assert backend.threads_for(MUCH) == 3
         with backend.one_pool():
-            assert all(count == beside for count in limits())
-        assert all(count == beside for count in limits())
+            assert all(count == expected for count in limits())
+        assert all(count == expected for count in limits())
     assert all(count == 3 for count in limits())
 
 
@@ -245,7 +248,7 @@ def test_one_pool_of_several_python_threads():
 
 
 @pytest.mark.parametrize(("variable", "threads"), [("3", 3), ("2,4", 2)])
-def test_openmps_variable_sets_the_default(variable, threads):
+def test_omp_num_threads_sets_the_default(variable, threads):
     run = python("import rcnn._ext.backend as b; print(b.get_num_threads())", OMP_NUM_THREADS=variable)
     assert run.stdout == f"{threads}\n"
 
@@ -261,7 +264,7 @@ def test_the_default_is_the_processors_of_this_process(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "expected"), [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), (None, 8)]
 )
-def test_a_container_may_have_less(monkeypatch, tmp_path, text, expected):
+def test_a_container_may_have_fewer(monkeypatch, tmp_path, text, expected):
     file = tmp_path / "cpu.max"
     if text is not None:
         file.write_text(text)
@@ -298,7 +301,7 @@ def test_a_forked_child_computes_on_one_thread():
 # ---------------------------------------------------------------- info
 
 
-def test_info_says_what_runs(impl):
+def test_info_reports_the_backend(impl):
     facts = backend.info()
     assert facts["backend"] == impl
     assert facts["numpy"] == np.__version__

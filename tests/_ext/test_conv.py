@@ -1,4 +1,4 @@
-"""Convolutions by the kernels against the reference in float64: every algorithm, geometry and gradient."""
+"""The convolution kernels against the reference in float64: every algorithm, geometry and gradient."""
 
 import numpy as np
 import pytest
@@ -51,15 +51,15 @@ def draw(*shape):
     return np.random.default_rng(sum(shape)).standard_normal(shape)
 
 
-def close(got, wanted):
-    """Whether two arrays differ by float32's rounding of sums, as a part of the largest value."""
-    assert got.dtype == np.float32 and got.shape == wanted.shape
-    if wanted.size:
-        assert np.abs(got - wanted).max() <= 4e-6 * np.abs(wanted).max()
+def assert_close(got, expected):
+    """Assert that two arrays differ only by float32's rounding of sums, relative to the largest value."""
+    assert got.dtype == np.float32 and got.shape == expected.shape
+    if expected.size:
+        assert np.abs(got - expected).max() <= 4e-6 * np.abs(expected).max()
 
 
 def run(geometry, dtype, **what):
-    """(result, gradients of maps and filters) of a convolution of seeded numbers, in `dtype`."""
+    """Return (result, gradients of maps and filters) of a convolution of seeded numbers, in `dtype`."""
     shape, outs, kernel, stride, padding, dilation = geometry
     x = Tensor(channels_last(draw(*shape).astype(dtype)), requires_grad=True)
     weight = Tensor(draw(outs, shape[1], *kernel).astype(dtype), requires_grad=True)
@@ -70,8 +70,8 @@ def run(geometry, dtype, **what):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
 def test_the_kernels_agree_with_the_reference(algorithm, geometry):
-    for got, wanted in zip(run(geometry, np.float32), run(geometry, np.float64), strict=True):
-        close(got, wanted)
+    for got, expected in zip(run(geometry, np.float32), run(geometry, np.float64), strict=True):
+        assert_close(got, expected)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
@@ -87,7 +87,7 @@ def test_results_do_not_depend_on_the_threads(monkeypatch, algorithm, geometry):
 
 @pytest.mark.parametrize("name", ["1x1", "3x3", "3x3 of many tiles", "7x7 of an image", "long sums"])
 @pytest.mark.parametrize("parts", ["scale", "bias", "residual", "relu", "scale residual relu", "bias residual relu"])
-def test_what_follows_is_computed_with_it(algorithm, name, parts):
+def test_fused_steps_are_computed_with_the_convolution(algorithm, name, parts):
     shape, outs, kernel, stride, padding, dilation = GEOMETRIES[name]
     results = []
     for dtype in (np.float32, np.float64):
@@ -97,7 +97,9 @@ def test_what_follows_is_computed_with_it(algorithm, name, parts):
         plain = F.conv2d(x, weight, None, stride, padding, dilation)
         scale, rest = draw(outs + 1)[:outs].astype(dtype), Tensor(draw(*plain.shape).astype(dtype), requires_grad=True)
         shift, has_bias = np.cos(scale), "bias" in parts
-        out = followed(parts, x, weight, bias if has_bias else None, (stride, padding, dilation), scale, shift, rest)
+        out = convolve_fused(
+            parts, x, weight, bias if has_bias else None, (stride, padding, dilation), scale, shift, rest
+        )
         out.backward(draw(*out.shape))
         by_hand = plain.data + bias.data[:, None, None] if has_bias else plain.data
         if "scale" in parts:
@@ -108,15 +110,15 @@ def test_what_follows_is_computed_with_it(algorithm, name, parts):
             by_hand = np.maximum(by_hand, 0)
         np.testing.assert_allclose(out.data, by_hand, rtol=1e-4, atol=2e-4 if dtype == np.float32 else 1e-10)
         results.append((out.data, x.grad, weight.grad, bias.grad, rest.grad))
-    for got, wanted in zip(*results, strict=True):
-        assert (got is None) == (wanted is None)
-        if got is not None and "relu" not in parts:  # rounding near 0 may decide otherwise for an element
-            close(got, wanted)
+    for got, expected in zip(*results, strict=True):
+        assert (got is None) == (expected is None)
+        if got is not None and "relu" not in parts:  # rounding near 0 may switch an element on or off
+            assert_close(got, expected)
 
 
 @fused
-def followed(parts, x, weight, bias, geometry, scale, shift, rest):
-    """A convolution and some of the steps that can follow it, in one pass."""
+def convolve_fused(parts, x, weight, bias, geometry, scale, shift, rest):
+    """Return a convolution fused with some of the steps that can follow it."""
     out = F.conv2d(x, weight, bias, *geometry)
     if "scale" in parts:
         out = F.scale_and_shift(out, scale, shift)
@@ -130,7 +132,7 @@ def test_the_residual_may_lie_in_memory_in_any_order():
     rest = draw(1, 16, 6, 5).astype("f")
     with no_grad():
         first, second = (
-            followed("residual", x, weight, None, (1, 1, 1), None, None, Tensor(given))
+            convolve_fused("residual", x, weight, None, (1, 1, 1), None, None, Tensor(given))
             for given in (rest, channels_last(rest))
         )
     np.testing.assert_array_equal(first.data, second.data)
@@ -138,24 +140,24 @@ def test_the_residual_may_lie_in_memory_in_any_order():
 
 def test_relu_keeps_nan():
     x, weight = Tensor(np.full((1, 1, 2, 2), np.nan, np.float32)), Tensor(np.ones((1, 1, 1, 1), np.float32))
-    assert np.isnan(followed("relu", x, weight, None, (1, 0, 1), None, None, None).data).all()
+    assert np.isnan(convolve_fused("relu", x, weight, None, (1, 0, 1), None, None, None).data).all()
 
 
-def test_winograd_is_as_accurate_as_it_says():
-    """Against float64, as a part of the largest value: side 2 about as direct, side 4 some times above."""
+def test_winograd_is_as_accurate_as_documented():
+    """Compared with float64, relative to the largest value: side 2 is about as exact as direct, side 4 less."""
     x, weight = draw(1, 256, 40, 40), draw(64, 256, 3, 3)
-    wanted = F.conv2d(Tensor(x), Tensor(weight), padding=1).data
+    expected = F.conv2d(Tensor(x), Tensor(weight), padding=1).data
     errors = {}
     for name in ("direct", "winograd2", "winograd4"):
         with rcnn.set_conv_algorithm(name):
             got = F.conv2d(Tensor(x.astype("f")), Tensor(weight.astype("f")), padding=1).data
-        errors[name] = np.abs(got - wanted).max() / np.abs(wanted).max()
+        errors[name] = np.abs(got - expected).max() / np.abs(expected).max()
     assert errors["winograd4"] < 4e-6
     assert errors["winograd2"] < 1e-6
     assert errors["direct"] < 3e-6
 
 
-def test_auto_takes_winograd_where_there_are_channels_enough():
+def test_auto_takes_winograd_if_there_are_enough_channels():
     sides = [
         conv._winograd_side((outs, channels, 3, 3), (1, 1), (1, 1), (1, 1))
         for outs, channels in ((64, 64), (16, 16), (15, 64), (64, 3))
@@ -166,28 +168,28 @@ def test_auto_takes_winograd_where_there_are_channels_enough():
     assert conv._winograd_side((64, 64, 3, 3), (1, 1), (1, 1), (2, 2)) == 0
 
 
-def test_a_sum_that_broadcasts_is_computed_by_itself():
+def test_a_broadcasting_sum_is_not_fused():
     x, weight = Tensor(draw(1, 2, 4, 4).astype("f")), Tensor(draw(3, 2, 3, 3).astype("f"))
-    out = followed("residual", x, weight, None, (1, 0, 1), None, None, Tensor(np.full((1, 3, 1, 1), 2, "f")))
+    out = convolve_fused("residual", x, weight, None, (1, 0, 1), None, None, Tensor(np.full((1, 3, 1, 1), 2, "f")))
     np.testing.assert_array_equal(out.data, F.conv2d(x, weight).data + 2)
 
 
-def test_what_follows_may_be_of_another_precision():
-    """The result has the maps' precision whatever the scale and the residual have."""
+def test_fused_steps_may_have_another_precision():
+    """The result has the precision of the maps, whatever that of the scale and the residual."""
     x, weight = Tensor(draw(1, 8, 5, 4).astype("f"), requires_grad=True), Tensor(draw(8, 8, 3, 3).astype("f"))
     scale, rest = draw(8), draw(1, 8, 5, 4)
     results = []
     for dtype in (np.float32, np.float64):
         given = scale.astype(dtype), np.zeros(8, dtype), Tensor(rest.astype(dtype))
-        out = followed("scale residual", x, weight, None, (1, 1, 1), *given)
+        out = convolve_fused("scale residual", x, weight, None, (1, 1, 1), *given)
         out.backward(np.ones(out.shape, "f"))
         results.append((out.data, x.grad))
         x.grad = None
-    for got, wanted in zip(*results, strict=True):
-        close(got, wanted)
+    for got, expected in zip(*results, strict=True):
+        assert_close(got, expected)
 
 
-def test_sums_of_nothing_are_0():
+def test_empty_sums_are_0():
     x, weight = Tensor(np.zeros((1, 0, 4, 4), "f"), requires_grad=True), Tensor(np.zeros((2, 0, 1, 1), "f"))
     weight.requires_grad = True
     bias = Tensor(np.array([1, 2], "f"))
@@ -198,7 +200,7 @@ def test_sums_of_nothing_are_0():
     assert F.linear(Tensor(np.zeros((2, 0), "f")), Tensor(np.zeros((3, 0), "f"))).data.tolist() == [[0] * 3] * 2
 
 
-def test_padding_alone_has_no_gradient_for_maps():
+def test_windows_of_padding_only_give_no_gradient():
     x, weight = Tensor(np.zeros((1, 2, 0, 5), "f"), requires_grad=True), Tensor(np.ones((3, 2, 3, 3), "f"))
     out = F.conv2d(x, weight, padding=(2, 0))
     out.backward(np.ones(out.shape, "f"))
@@ -207,7 +209,7 @@ def test_padding_alone_has_no_gradient_for_maps():
 
 @pytest.mark.parametrize("threads", [15, 16, 24])
 def test_winograds_scratch_is_enough_for_any_number_of_threads(threads):
-    """15 x 15 tiles are 15 blocks for 16 threads: one of those has nothing to do, and no part of the scratch."""
+    """15 x 15 tiles are 15 blocks for 16 threads: one thread has no work and no part of the scratch."""
     maps, weight = draw(1, 60, 60, 16).astype("f"), draw(16, 16, 3, 3).astype("f")
     kernels, answers = load("_winograd"), []
     for number in (1, threads):
@@ -220,29 +222,29 @@ def test_winograds_scratch_is_enough_for_any_number_of_threads(threads):
     np.testing.assert_array_equal(*answers)
 
 
-def test_an_unknown_algorithm_is_an_error():
+def test_an_unknown_algorithm_is_rejected():
     with pytest.raises(ValueError, match="name must be one of auto, direct, winograd2, winograd4, got 'fft'"):
         rcnn.set_conv_algorithm("fft")
 
 
-# ---------------------------------------------------------------- memory that is used again
+# ---------------------------------------------------------------- memory that is reused
 
 
-def test_memory_that_nobody_holds_is_used_again():
+def test_unreferenced_memory_is_reused():
     for _ in range(3):
-        MEMORY.pass_ends()  # what other tests left
+        MEMORY.pass_ends()  # memory of other tests
     shape = (300, 1000)
     first = memory.empty(shape)
     view = first[10:20]
     address = first.__array_interface__["data"][0]
     del first
     second = memory.empty(shape)
-    assert second.__array_interface__["data"][0] != address  # a view still holds it
+    assert second.__array_interface__["data"][0] != address  # a view still references it
     del view
     assert memory.empty(shape).__array_interface__["data"][0] == address
 
 
-def test_a_pass_gives_back_what_it_did_without():
+def test_a_pass_returns_unused_memory():
     for _ in range(3):
         MEMORY.pass_ends()
     assert MEMORY.kept_bytes() == 0
@@ -259,11 +261,11 @@ def test_a_pass_gives_back_what_it_did_without():
     assert MEMORY.kept_bytes() == 0
 
 
-def test_no_more_is_kept_than_twice_what_was_in_use():
+def test_at_most_twice_the_memory_in_use_is_kept():
     for _ in range(3):
         MEMORY.pass_ends()
     base = memory.empty((100, 1000))
-    for side in range(200, 1000, 10):  # each larger than all that are kept
+    for side in range(200, 1000, 10):  # each larger than all kept blocks
         array = memory.empty((side, 1000))
         del array
     most = base.nbytes + 4 * 990 * 1000
@@ -271,7 +273,7 @@ def test_no_more_is_kept_than_twice_what_was_in_use():
     del base
 
 
-def test_blocks_in_any_number_are_given_back():
+def test_any_number_of_blocks_is_returned():
     for _ in range(3):
         MEMORY.pass_ends()
     arrays = [memory.empty((20_000,)) for _ in range(300)]
@@ -282,7 +284,7 @@ def test_blocks_in_any_number_are_given_back():
     assert MEMORY.kept_bytes() == 0
 
 
-def test_a_buffer_is_aligned_writable_and_of_its_shape():
+def test_a_buffer_is_aligned_and_writable_and_has_its_shape():
     for shape in ((5,), (7, 9, 11), (3, 1000, 1001)):
         array = memory.empty(shape)
         assert array.shape == shape and array.dtype == np.float32 and array.flags.c_contiguous and array.flags.writeable

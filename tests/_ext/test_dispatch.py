@@ -1,4 +1,4 @@
-"""How a call reaches a kernel, its reference, or a function that a user put in its place."""
+"""Dispatch of a call to a kernel, its reference, or a function that a user substituted."""
 
 import threading
 
@@ -19,7 +19,7 @@ SCORES = np.array([0.5, 0.9, 0.7])
 
 @pytest.fixture
 def double(monkeypatch):
-    """A function whose reference adds and whose "driver" multiplies; it declines an empty array."""
+    """Return a function whose reference adds and whose "driver" multiplies; it declines an empty array."""
 
     def driver(values, *others):
         return 2 * values if values.size else NotImplemented
@@ -49,19 +49,19 @@ ONE = np.ones(1, np.float32)
         ((ONE[:0],), False),  # declined
     ],
 )
-def test_the_driver_runs_where_the_kernel_knows_the_dtypes(impl, double, arguments, is_kernel):
+def test_the_driver_runs_if_the_kernel_supports_the_dtypes(impl, double, arguments, is_kernel):
     result = double(*arguments)
     assert (result != "reference") == (is_kernel and impl == "cython")
 
 
-def test_the_reference_runs_where_a_part_of_the_kernel_is_replaced(impl, double):
+def test_the_reference_runs_if_a_part_of_the_kernel_is_replaced(impl, double):
     with rcnn.replace("area", boxes.area):
         assert double(ONE) == "reference"
     assert double.__doc__ == "Return twice the values." and double.__wrapped__(ONE) == "reference"
 
 
 def test_every_driver_has_a_reference_with_the_same_arguments():
-    """The decorators of the stages and layers name drivers that exist."""
+    """Every driver named by a decorator of a stage or layer exists."""
     import importlib
     import inspect
     import re
@@ -93,7 +93,7 @@ FUNCTIONS = {
 }
 
 
-def test_the_replaceable_functions_are_those_that_are_listed():
+def test_the_list_of_replaceable_functions_is_complete():
     assert set(FUNCTIONS) == set(dispatch.REPLACEABLE)
     assert all(name in rcnn.replace.__doc__ for name in FUNCTIONS)
 
@@ -108,7 +108,7 @@ def page():
     return rcnn.data.Digits(1, split="val")[0]
 
 
-# The functions that a detector calls; area and iou run inside of NMS, cell_anchors only when a model is made.
+# The functions that a detector calls. area and iou run inside NMS; cell_anchors runs only when a model is made.
 CALLED = {
     "predict": ("batched_nms", "clip", "decode", "grid_anchors", "nms", "remove_small", "roi_align", "iou", "area"),
     "get_loss": ("encode", "match", "sample", "iou", "roi_align_backward"),
@@ -116,7 +116,7 @@ CALLED = {
 
 
 @pytest.mark.parametrize(("method", "name"), [(method, name) for method, names in CALLED.items() for name in names])
-def test_the_whole_detector_runs_with_a_function_in_place_of_ours(impl, model, page, method, name):
+def test_the_whole_detector_runs_with_a_replacement(impl, model, page, method, name):
     image, target = page
 
     def run():
@@ -169,7 +169,7 @@ def test_replacements_nest_and_end_with_their_blocks():
     assert boxes.area(BOXES).tolist() == [100, 100, 100]
 
 
-def test_inside_of_the_function_the_name_means_ours():
+def test_inside_the_replacement_the_name_refers_to_our_function():
     with rcnn.replace("area", lambda given: 2 * boxes.area(given)):
         assert boxes.area(BOXES).tolist() == [200, 200, 200]
 
@@ -183,7 +183,7 @@ def test_other_threads_are_not_affected():
     assert found == [[100, 100, 100]]
 
 
-def test_results_take_our_dtypes():
+def test_results_are_converted_to_our_dtypes():
     single = BOXES.astype(np.float32)
     with rcnn.replace("iou", lambda a, b: [[1, 0, 0]] * 3):
         assert boxes.iou(single, single).dtype == np.float32
@@ -208,12 +208,12 @@ def test_results_take_our_dtypes():
         ("iou", [[1], [1, 2], [1]], TypeError, "your iou must return an array, got rows of different lengths"),
         ("nms", [0.0, 1.0], TypeError, r"your nms must return integers of shape \(any,\), got list"),
         ("nms", [[0, 1]], ValueError, r"your nms must return an array of shape \(any,\), got \(1, 2\)"),
-        ("nms", [0, 3], ValueError, r"your nms returned the index 3; it must lie in 0 \.\. 2"),
-        ("nms", [1, 1], ValueError, "your nms returned the index 1 more than once"),
+        ("nms", [0, 3], ValueError, r"your nms must return indices in 0 \.\. 2, got 3"),
+        ("nms", [1, 1], ValueError, "your nms must return distinct indices, got 1 more than once"),
         ("nms", np.array([True, False, True]), TypeError, "your nms must return integers"),
     ],
 )
-def test_what_is_wrong_with_a_result_is_said_by_name(name, result, error, message):
+def test_an_invalid_result_is_reported_with_the_name_of_the_function(name, result, error, message):
     arguments = {"iou": (BOXES, BOXES), "nms": (BOXES, SCORES, 0.5)}[name]
     with rcnn.replace(name, lambda *given: result), pytest.raises(error, match=message):
         FUNCTIONS[name](*arguments)
@@ -223,7 +223,10 @@ def test_sample_must_return_two_arrays():
     labels = np.array([1, 0, 0])
     with rcnn.replace("sample", lambda *given: [0]), pytest.raises(TypeError, match="must return 2 arrays, got list"):
         matching.sample(labels, 2, 0.5, np.random.default_rng(0))
-    with rcnn.replace("sample", lambda *given: ([0], [9])), pytest.raises(ValueError, match="returned the index 9"):
+    with (
+        rcnn.replace("sample", lambda *given: ([0], [9])),
+        pytest.raises(ValueError, match="must return indices in .*, got 9"),
+    ):
         matching.sample(labels, 2, 0.5, np.random.default_rng(0))
 
 
@@ -286,6 +289,6 @@ def test_an_error_of_the_function_says_where_it_comes_from():
         ("iou", 3, TypeError, "function must be callable, got int"),
     ],
 )
-def test_replace_refuses(name, function, error, message):
+def test_replace_rejects_invalid_arguments(name, function, error, message):
     with pytest.raises(error, match=message), rcnn.replace(name, function):
         pass

@@ -1,4 +1,4 @@
-"""The small backbone, and the way back to it from a checkpoint's description."""
+"""The backbones, and how a checkpoint's description restores them."""
 
 import json
 
@@ -13,20 +13,20 @@ from rcnn.zoo.checkpoint import describe_backbone as describe
 
 
 @pytest.mark.parametrize("size, feature_size", [((64, 96), (8, 12)), ((32, 32), (4, 4)), ((33, 41), (5, 6))])
-def test_it_has_stride_8(size, feature_size):
+def test_small_backbone_has_stride_8(size, feature_size):
     features = SmallBackbone(out_channels=16)(nn.Tensor(np.zeros((2, 3, *size), np.float32)))
     assert features.shape == (2, 16, *feature_size)
     assert features.dtype == np.float32
 
 
-def test_it_has_a_quarter_of_a_million_parameters():
+def test_small_backbone_has_a_quarter_of_a_million_parameters():
     backbone = SmallBackbone()
     convolutions = 9 * (3 * 24 + 24 * 48 + 2 * 48 * 48 + 48 * 64 + 4 * 64 * 64)
     norms = 2 * (24 + 48 + 2 * 48 + 64 + 4 * 64)
     assert sum(p.size for p in backbone.parameters()) == convolutions + norms == 228_568
 
 
-def test_every_parameter_learns():
+def test_every_parameter_gets_a_gradient():
     backbone = SmallBackbone(out_channels=8, depth=1)
     x = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
     features = backbone(nn.Tensor(x))
@@ -78,7 +78,7 @@ def test_a_users_backbone_has_no_description():
         ({"name": "SmallBackbone", "arguments": {"depth": "2", "out_channels": 8}}, "takes the numbers"),
     ],
 )
-def test_a_description_that_cannot_be_built_is_refused(description, message):
+def test_an_invalid_description_is_rejected(description, message):
     with pytest.raises(ValueError, match=message):
         build(description)
 
@@ -96,17 +96,17 @@ def test_a_description_that_cannot_be_built_is_refused(description, message):
     ],
 )
 def test_resnet_has_the_published_number_of_parameters(layers, channels, parameters):
-    """torchvision's documentation gives these counts for 1000 classes."""
+    """These are the counts in torchvision's documentation, for 1000 classes."""
     net = backbones.ResNet(layers, num_classes=1000)
     assert sum(p.size for p in net.parameters()) == parameters
     assert net.channels == channels
 
 
-def test_resnet_body_gives_four_levels_and_classifier_logits():
+def test_resnet_body_returns_four_levels_and_classifier_logits():
     x = Tensor(np.random.default_rng(0).standard_normal((2, 3, 64, 96)).astype(np.float32))
     body, classifier = backbones.resnet18().eval(), backbones.resnet18(num_classes=10).eval()
     assert [level.shape for level in body(x)] == [(2, 64 * 2**i, 64 // 4 // 2**i, 96 // 4 // 2**i) for i in range(4)]
-    body.load_state_dict(classifier.state_dict())  # a body leaves the classifier's last layer out
+    body.load_state_dict(classifier.state_dict())  # a body skips the classifier's last layer
     logits = body(x)[-1].data.mean(axis=(2, 3)) @ classifier.fc.weight.data.T + classifier.fc.bias.data
     np.testing.assert_allclose(classifier(x).data, logits, rtol=1e-4, atol=1e-5)
 
@@ -123,12 +123,12 @@ def test_resnet_freezes_its_first_stages():
     assert {name.split(".")[0] for name, p in net.named_parameters() if p.grad is not None} == {"layer4"}
 
 
-def test_resnet_of_another_depth_is_an_error():
-    with pytest.raises(ValueError, match="layers must be one of 18, 34, 50, 101, not 20"):
+def test_resnet_of_an_unknown_depth_is_rejected():
+    with pytest.raises(ValueError, match="layers must be one of 18, 34, 50, 101, got 20"):
         backbones.ResNet(20)
 
 
-def test_frozen_resnet_has_no_batch_norm_to_learn():
+def test_frozen_resnet_has_no_trainable_batch_norm():
     frozen, learned = backbones.resnet18(frozen=True, eps=0.1), backbones.resnet18()
     assert frozen.eps == 0.1 and learned.eps == 1e-5
     assert list(frozen.state_dict()) == list(learned.state_dict())

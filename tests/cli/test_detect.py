@@ -196,7 +196,7 @@ def test_what_is_no_image_is_named_and_the_others_go_on(tmp_path, photo, finder,
     lines = captured.err.splitlines()
     assert len(lines) == len(bad)
     for line, path in zip(lines, bad, strict=True):
-        assert line.startswith(f"rcnn: {path} ")
+        assert line.startswith((f"rcnn: {path} ", f"rcnn: {path}: "))
     assert [entry["file"] for entry in json.loads(captured.out)] == [str(photo), str(last)]
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["last.png", "photo.png"]
 

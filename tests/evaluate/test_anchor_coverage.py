@@ -253,7 +253,7 @@ ONE = Annotated(((64, 64), [[0, 0, 16, 16]]))
             r"image 0\['crowd'\] must have shape",
         ),
         (Annotated(((0, 64), [])), [(8, 8)], (64, 64), "the size of image 0"),
-        (Annotated(((64, 64), [[0, 0, 0, 0]])), [(8, 8), (16, 16)], (64, 64), "strides must have 1 levels .* got 2"),
+        (Annotated(((64, 64), [[0, 0, 0, 0]])), [(8, 8), (16, 16)], (64, 64), "strides must have 1 levels.* got 2"),
         (ONE, [(8, 0)], (64, 64), "stride must be two whole numbers"),
         (ONE, [(8, 8)], (64, 32), "min_size <= max_size, got 64 and 32"),
     ],

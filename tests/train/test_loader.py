@@ -179,7 +179,7 @@ class GreyAt4:
 @pytest.mark.parametrize("flipped", [False, True])
 @pytest.mark.parametrize("shape", [(64, 64), (64,), (64, 64, 4)])
 def test_a_wrong_image_has_the_number_that_the_data_set_gave_it(shape: tuple[int, ...], flipped: bool) -> None:
-    with pytest.raises(ValueError, match=r"^image 4 must have the shape \(H, W, 3\), not \(64,"):
+    with pytest.raises(ValueError, match=r"^image 4 must have the shape \(H, W, 3\), got \(64,"):
         loader(GreyAt4(shape)).load([1, 4], [Change(), Change(flipped=flipped)])
 
 

@@ -98,9 +98,9 @@ def test_the_folder_of_the_images_is_a_path_but_for_masks(tmp_path: Path, spec: 
     [
         ("[data", "Expected ']'"),
         ("", r"\[data\] train is missing"),
-        ('[date]\ntrain = "x"', "the file: there is no key 'date'; there are data, model, recipe"),
+        ('[date]\ntrain = "x"', "the file: unknown key 'date'; allowed keys are data, model, recipe"),
         ('data = "shapes"', r"\[data\] must be a table, got 'shapes'"),
-        ('[data]\ntrian = "x"', r"\[data\]: there is no key 'trian'; there are train, val, options"),
+        ('[data]\ntrian = "x"', r"\[data\]: unknown key 'trian'; allowed keys are train, val, options"),
         ("[data]\ntrain = 3", r"\[data\] train must be a string, got 3"),
         ('[data]\ntrain = "x"\nval = true', r"\[data\] val must be a string, got True"),
         ('[data]\ntrain = "x"\noptions = 1', r"\[data\] options must be a table, got 1"),
@@ -112,7 +112,7 @@ def test_the_folder_of_the_images_is_a_path_but_for_masks(tmp_path: Path, spec: 
         ('[data]\ntrain = "x"\n[model]\nkind = "big"', r"\[model\] kind must be one of small, resnet18, .*, got 'big'"),
         (
             '[data]\ntrain = "x"\n[model]\nminsize = 3',
-            r"\[model\]: there is no key 'minsize'; there are kind, .*min_size",
+            r"\[model\]: unknown key 'minsize'; allowed keys are kind, .*min_size",
         ),
         (
             '[data]\ntrain = "x"\n[model]\nmin_size = "a"',
@@ -122,7 +122,7 @@ def test_the_folder_of_the_images_is_a_path_but_for_masks(tmp_path: Path, spec: 
             '[data]\ntrain = "x"\n[model]\nclass_names = 3',
             r"\[model\] class_names must be None, or a name per class",
         ),
-        ('[data]\ntrain = "x"\n[model]\nnum_classes = 3', r"\[model\]: there is no key 'num_classes'"),
+        ('[data]\ntrain = "x"\n[model]\nnum_classes = 3', r"\[model\]: unknown key 'num_classes'"),
         (
             '[data]\ntrain = "x"\n[model]\nanchors = "auto"',
             r"\[model\] anchors must be 'fit' or left out, got 'auto'",
@@ -139,7 +139,7 @@ def test_the_folder_of_the_images_is_a_path_but_for_masks(tmp_path: Path, spec: 
         ),
         (
             '[data]\ntrain = "x"\n[recipe]\nstepz = 3',
-            r"\[recipe\]: there is no key 'stepz'; there are steps, batch_size",
+            r"\[recipe\]: unknown key 'stepz'; allowed keys are steps, batch_size",
         ),
         ('[data]\ntrain = "x"\n[recipe]\nsteps = 0', r"\[recipe\] steps must be an integer of at least 1, got 0"),
         ('[data]\ntrain = "x"\n[recipe]\nsteps = "a"', r"\[recipe\] steps must be an integer of at least 1, got 'a'"),

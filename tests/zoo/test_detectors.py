@@ -78,7 +78,7 @@ def test_trainable_backbone_layers_counts_from_the_last(stages, learning):
 
 
 def test_trainable_backbone_layers_is_checked():
-    with pytest.raises(ValueError, match=r"trainable_layers must be in 0 .. 5, not 6"):
+    with pytest.raises(ValueError, match=r"trainable_layers must be in 0 .. 5, got 6"):
         make(trainable_backbone_layers=6)
 
 
