@@ -189,7 +189,7 @@ def windows_legend(ax: Axes) -> Axes:
         Line2D([], [], color=style.ORANGE, linewidth=2.4, linestyle="--", label="next window"),
         Line2D([], [], color=style.INK, marker="o", markersize=4, linestyle="none", label="centre of each window"),
         Patch(facecolor="white", edgecolor=style.GREY, linewidth=0.6, label="padding"),
-        Patch(facecolor=_UNCOVERED, edgecolor=style.GREY, linewidth=0.6, label="outside all windows"),
+        Patch(facecolor=_UNCOVERED, edgecolor=style.GREY, linewidth=0.6, label="in no window"),
     ]
     style.legend_below(ax, handles, columns=2)
     return ax
@@ -321,7 +321,7 @@ def _window_starts(side: int, kernel: int, stride: int, padding: int) -> range:
 
 
 def _cell_color(cell: tuple[int, int], size: tuple[int, int], windows: tuple[range, range], kernel: int) -> str:
-    """Return white for padding, a pale colour for cells outside all windows, and grey for the others."""
+    """Return white for padding, a pale colour for cells in no window, and grey for the others."""
     if not all(0 <= index < side for index, side in zip(cell, size, strict=True)):
         return "white"
     read = (

@@ -91,7 +91,7 @@ def test_single_window_has_no_next_window(ax):
 
 def test_windows_legend_is_complete(ax):
     plot.windows_legend(plot.sliding_windows(ax, (7, 7), 3, 2, 1))
-    assert legend(ax) == ["first window", "next window", "centre of each window", "padding", "outside all windows"]
+    assert legend(ax) == ["first window", "next window", "centre of each window", "padding", "in no window"]
     assert_nothing_is_clipped(ax.figure)
 
 
