@@ -1,10 +1,10 @@
-"""Makes the notebooks of the course that people read: solved, run, with their outputs.
+"""Build the notebooks of the course: solved, executed, with their outputs.
 
-    python notebooks/build.py           all of them
-    python notebooks/build.py 04 09     these two
+    python notebooks/build.py           all notebooks
+    python notebooks/build.py 04 09     notebooks 04 and 09
 
-Each is made from its source in notebooks/src, which is the only one of the two that anybody edits. What it took is
-printed beside what its source allows.
+Each notebook is built from its source in notebooks/src; edit only the source. The script prints the time of each
+notebook next to the time that its source allows.
 """
 
 import argparse
@@ -20,15 +20,14 @@ from rcnn.course import sources
 
 HERE = Path(__file__).parent
 MOST_BYTES = 1_000_000
-WIDGET = "application/vnd.jupyter.widget-view+json"  # nothing moves in a file; the still plot beside it stays
-CELL_SECONDS = 600  # so that a cell that hangs is an error
+WIDGET = "application/vnd.jupyter.widget-view+json"  # a stored widget does not work; its static plot is kept
+CELL_SECONDS = 600  # a cell that hangs is an error
 
 
 def execute(notebook, allow_errors=False):
-    """Runs a notebook in a folder of its own, outputs in place; gives the seconds that it took.
+    """Execute a notebook in its own temporary folder, storing the outputs in it; return the seconds that it took.
 
-    These are the seconds that passed, or, if those are fewer, the processor's seconds: on a busy machine a notebook
-    waits, which is not its fault.
+    That is the elapsed time or the CPU time, whichever is smaller, because a notebook has to wait on a busy machine.
     """
     with tempfile.TemporaryDirectory() as folder:
         client = nbclient.NotebookClient(
@@ -41,25 +40,25 @@ def execute(notebook, allow_errors=False):
             resources={"metadata": {"path": folder}},
             extra_arguments=["--log-level=ERROR"],
         )
-        begun, busy = time.perf_counter(), _busy()
+        start, cpu_start = time.perf_counter(), _cpu_seconds()
         client.execute()
-        passed = time.perf_counter() - begun
+        elapsed = time.perf_counter() - start
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)
     notebook.metadata.pop("widgets", None)
-    notebook.metadata.language_info = {"name": "python"}  # without the version that happened to run it
-    return min(passed, _busy() - busy)
+    notebook.metadata.language_info = {"name": "python"}  # without the version of this Python
+    return min(elapsed, _cpu_seconds() - cpu_start)
 
 
-def _busy():
-    """Processor seconds of all child processes that have ended."""
+def _cpu_seconds():
+    """Return the CPU seconds of all finished child processes."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def built(source):
-    """The notebook that people read, and the seconds that it took."""
+    """Return the executed notebook of a source, and the seconds that it took."""
     notebook = sources.read(source)
     return notebook, execute(notebook)
 
@@ -67,19 +66,19 @@ def built(source):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("numbers", nargs="*", metavar="NN", help="two digits (default: all)")
-    wanted = parser.parse_args().numbers
-    chosen = [path for path in sources.paths() if not wanted or path.name[:2] in wanted]
-    if missing := set(wanted) - {path.name[:2] for path in chosen}:
-        parser.error(f"no source for {', '.join(sorted(missing))}")
-    good = True
+    numbers = parser.parse_args().numbers
+    chosen = [path for path in sources.paths() if not numbers or path.name[:2] in numbers]
+    if missing := set(numbers) - {path.name[:2] for path in chosen}:
+        parser.error(f"no source for {', '.join(sorted(missing))} in notebooks/src")
+    within_limits = True
     for path in chosen:
         notebook, seconds = built(path)
         content = sources.as_json(notebook)
         (HERE / f"{path.stem}.ipynb").write_bytes(content)
         allowed = notebook.metadata.rcnn.seconds
         print(f"{path.stem:<40} {seconds:6.1f} s of {allowed:3d}   {len(content) / 1e6:.2f} MB of 1", flush=True)
-        good &= seconds <= allowed and len(content) <= MOST_BYTES
-    return 0 if good else 1
+        within_limits &= seconds <= allowed and len(content) <= MOST_BYTES
+    return 0 if within_limits else 1
 
 
 if __name__ == "__main__":

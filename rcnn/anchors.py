@@ -168,11 +168,11 @@ class AnchorGenerator:
             )
         self.sizes, self.ratios, self.offset = sizes, ratios, offset
         self.num_levels = counts[0] if counts else None  # None: any number of levels, all alike
-        self.cells  # raises for what cannot be
+        self.num_anchors_per_location()  # raises for invalid sizes and ratios
 
     @property
     def cells(self) -> list[np.ndarray]:  # numpydoc ignore=RT01
-        """The cell anchors of each level, [(A_l, 4) float32]; a single entry, for every level, if sizes and ratios are flat."""
+        """The cell anchors of each level, [(A_l, 4) float32]; one entry for all levels if sizes and ratios are flat."""
         levels = self.num_levels or 1
         pairs = zip(_per_level(self.sizes, levels), _per_level(self.ratios, levels), strict=True)
         return [cell_anchors(sizes, ratios) for sizes, ratios in pairs]

@@ -1,4 +1,4 @@
-"""Helpers for .pth files: the contents of tests/pth, an assembler for handmade files, and damage to real files."""
+"""Helpers for .pth files: contents of the files in tests/pth, an assembler for other files, and random damage."""
 
 import io
 import pickle
@@ -11,24 +11,24 @@ import numpy as np
 
 FOLDER = Path(__file__).parent / "pth"
 
-# ---------------------------------------------------------------------- contents of the real files
+# ---------------------------------------------------------------------- contents of the files in tests/pth
 
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8")
 
 
 def bits(dtype: str, count: int) -> np.ndarray:
-    """Return `count` numbers of a dtype, including a NaN with a payload, an infinity and a negative zero."""
+    """Return `count` numbers of a dtype, floats with a NaN with payload, an infinity and a negative zero."""
     size = np.dtype(dtype).itemsize
     spread = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     numbers = (spread >> np.uint64(64 - 8 * size)).astype(f"u{size}").view(dtype)
     if numbers.dtype.kind == "f":
         numbers[:3] = np.nan, -np.inf, -0.0
-        numbers.view(f"u{size}")[0] += 5  # a NaN with a payload
+        numbers.view(f"u{size}")[0] += 5  # a NaN with payload
     return numbers
 
 
 def kinds() -> dict[str, np.ndarray]:
-    """Return the contents of kinds*.pth: every dtype, and every kind of view of a storage."""
+    """Return the contents of the files kinds*.pth: every dtype, and every kind of view of a storage."""
     shared = bits("float32", 24)
     return {
         **{dtype: bits(dtype, 6).reshape(2, 3) for dtype in DTYPES},
@@ -46,7 +46,7 @@ def kinds() -> dict[str, np.ndarray]:
 
 
 def old_names() -> dict[str, np.ndarray]:
-    """Return the contents of old_names.pth: parameters as torchvision named them until 0.12, in minimal shapes."""
+    """Return the contents of old_names.pth: parameters under torchvision's names until 0.12, in the smallest shapes."""
     blocks = [f"backbone.fpn.{kind}_blocks.{level}" for level in range(4) for kind in ("inner", "layer")]
     names = [
         f"{part}.{suffix}"
@@ -97,7 +97,7 @@ def storage(key: str = "0", count: int = 6, kind: str = "FloatStorage") -> bytes
 def tensor(
     shape: bytes = numbers(2, 3), strides: bytes = numbers(3, 1), offset: bytes = number(0), of: bytes = storage()
 ) -> bytes:
-    """Return a tensor in assembler: by default six float32 in two rows."""
+    """Return an assembled tensor; by default six float32 in two rows."""
     return name("torch._utils", "_rebuild_tensor_v2") + tuple_of(of, offset, shape, strides, b"\x89", b"}") + b"R"
 
 
@@ -110,7 +110,7 @@ def archive(
     extra: Iterable[tuple[str | zipfile.ZipInfo, bytes]] = (),
     compression: int = zipfile.ZIP_STORED,
 ) -> bytes:
-    """Return a zip archive in the layout of torch.save for this pickle (without its first and last instruction)."""
+    """Return a zip archive as of torch.save around a pickle without its first and last instruction."""
     storages = {"0": SIX.tobytes()} if storages is None else storages
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
@@ -123,7 +123,7 @@ def archive(
 
 
 def stream(content: bytes, storages: Mapping[str, tuple[int, bytes]] | None = None) -> bytes:
-    """Return a legacy stream in the layout of torch.save for this pickle; a storage is its count and its bytes."""
+    """Return a legacy stream as of torch.save around a pickle; each storage is its count and its bytes."""
     storages = {"0": (6, SIX.tobytes())} if storages is None else storages
     start = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
     return b"".join(
@@ -189,7 +189,7 @@ EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 
 
 
 def damage(content: bytes, other: bytes, rng: np.random.Generator) -> bytes:
-    """Return the content with one to four random changes; `other` is another file that a piece may come from."""
+    """Return `content` with one to four random changes; a change may copy a piece of `other`."""
     changed = bytearray(content)
     for _ in range(rng.integers(1, 5)):
         at, length = int(rng.integers(max(len(changed), 1))), int(rng.integers(1, 64))

@@ -1,6 +1,6 @@
-"""The `rcnn` command. Each of its commands has a module with its arguments (`add_parser`) and its work (`run`).
+"""The `rcnn` command. Each subcommand is a module with its arguments (`add_parser`) and its action (`run`).
 
-What a user can do wrong ends in one line and exit status 2. matplotlib is imported only where a figure is drawn.
+A user's error ends in a message of one line and exit status 2. matplotlib is imported only to draw a figure.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ COMMANDS = (demo, check, train, evaluation, detect, doctor, convert, course)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and gives its exit status: 0, 1 where check or doctor find trouble, 2 for an error, or 130.
-
-    130 is for Ctrl-C.
-    """
+    """Run the command line; return 0, 1 if check or doctor finds a problem, 2 for an error, or 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
@@ -35,19 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as all of this command's are."""
+    """Parser whose errors are messages of one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; {self.prog} --help says more\n")
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="rcnn", description="A Faster R-CNN to read, to take apart and to use.")
+    parser = _Parser(prog="rcnn", description="Train, evaluate and run Faster R-CNN detectors.")
     parser.add_argument("--version", action="version", version=f"rcnn {rcnn.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)
-    commands.add_parser("info", help="versions, backend, threads").set_defaults(run=_info)
+    commands.add_parser("info", help="print versions, backend and threads").set_defaults(run=_info)
     return parser
 
 

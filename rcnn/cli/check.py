@@ -1,4 +1,4 @@
-"""What `rcnn check` does: reads a data set once, and says what is in it and what is wrong with it."""
+"""The command `rcnn check`: contents and faults of a data set."""
 
 from __future__ import annotations
 
@@ -22,46 +22,45 @@ from rcnn.train import plan
 
 SPLITS = ("train", "val")
 BOTH = "both"
-PAGES = {"train": 500, "val": 200}  # of the sets that are drawn
+PAGES = {"train": 500, "val": 200}  # of the drawn data sets
 SHEET = Path("rcnn-check.png")
 SHEET_IMAGES = 16
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds `rcnn check` to the commands."""
+    """Add `rcnn check` to the commands."""
     parser = commands.add_parser(
         "check",
-        help="look for what is wrong with a data set, before training",
-        description="Reads every image of a data set once, counts the objects of each class, lists what is wrong "
-        "with images, boxes and labels, and draws sixteen images with their boxes. The exit status is "
-        "0 if training may start, 1 if it must not, 2 if the data set cannot be found at all. To leave out "
-        'what is wrong instead of mending it, a RUN.toml has options = {on_error = "skip"} below its '
-        "[data].",
+        help="find faults in a data set before training",
+        description="Reads every image of a data set once, counts the objects of each class, lists faults in images, "
+        "boxes and labels, and draws sixteen images with their boxes. The exit status is 0 if training may start, "
+        "1 if there are errors, and 2 if the data set cannot be read at all. To skip faulty images instead of "
+        'correcting them, add options = {on_error = "skip"} to the [data] table of a plan (.toml).',
     )
     parser.add_argument(
         "dataset",
         metavar="DATASET|RUN.toml",
-        help="shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH, or a file that names one",
+        help="shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH, or a plan (.toml)",
     )
     parser.add_argument(
         "--split",
         default=BOTH,
         metavar="SPLIT",
-        help="train, val, both of them, or another that is there (default: %(default)s)",
+        help="train, val, both, or the name of another split (default: %(default)s)",
     )
     parser.add_argument(
         "--sheet",
         type=Path,
         default=SHEET,
         metavar="FILE",
-        help="the figure with sixteen of the images (default: %(default)s)",
+        help="PNG file for the figure of sixteen images (default: %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the report to this file (- for standard output)")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Checks, prints, draws; 0 if training may start, else 1."""
+    """Check, print and draw; return 0 if training may start, else 1."""
     _check_outputs(options)
     datasets = _datasets(options)
     reports = {
@@ -89,25 +88,25 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """An error, before any work is done, for what cannot be written."""
+    """Raise OSError or ValueError for an output that cannot be written, before the work starts."""
     for name, file in (("--sheet", options.sheet), ("--json", options.json)):
         check_file(name, file)
     if options.sheet.suffix.lower() != ".png":
-        raise ValueError(f"--sheet is a PNG file; {options.sheet} does not end in .png")
+        raise ValueError(f"--sheet must name a file that ends in .png, got {options.sheet}")
 
 
 def _datasets(options: argparse.Namespace) -> dict[str, Any]:
-    """By split, what is to be checked: what readers make of annotations, right or wrong, or pages that are drawn."""
-    wanted = SPLITS if options.split == BOTH else (options.split,)
+    """Return the data to check by split: annotations with their faults, or drawn pages."""
+    splits = SPLITS if options.split == BOTH else (options.split,)
     reader: Mapping[str, Any] = {}
-    specs: dict[str, tuple[str | None, int | None]] = dict.fromkeys(wanted, (options.dataset, None))
+    specs: dict[str, tuple[str | None, int | None]] = dict.fromkeys(splits, (options.dataset, None))
     if options.dataset.endswith(".toml"):
         chosen = plan.read(options.dataset)
         reader = chosen.options
-        specs = dict.fromkeys(wanted, (chosen.val or chosen.train, None))
+        specs = dict.fromkeys(splits, (chosen.val or chosen.train, None))
         specs |= {"train": (chosen.train, chosen.train_images), "val": (chosen.val, chosen.val_images)}
     datasets = {
-        split: _load(spec, split, specs[split][1], reader) for split in wanted if (spec := specs[split][0]) is not None
+        split: _load(spec, split, specs[split][1], reader) for split in splits if (spec := specs[split][0]) is not None
     }
     if not datasets:
         raise ValueError(f"{options.dataset} names no data set for {options.split}")
@@ -118,13 +117,13 @@ def _load(spec: str, split: str, count: int | None, reader: Mapping[str, Any]) -
     if spec in data.DRAWN:
         return data.load(spec, split, count or PAGES.get(split))
     further = dict(reader)
-    if further.pop("on_error", "raise") == "skip":  # training then goes on without what is wrong, which is named
+    if further.pop("on_error", "raise") == "skip":  # training then skips and reports faulty images
         return data.load(spec, split, count, options=reader)
     return data.read_annotations(spec, split, count, further)
 
 
 def _broken_once(datasets: dict[str, Any]) -> dict[str, Any]:
-    """The same, where an annotation that cannot be read, and so could be of either split, is of the first alone."""
+    """Report an unreadable annotation, which may belong to either split, in the first split only."""
     first = next(iter(datasets.values()))
     seen = set(getattr(first, "broken", ()))
     return {
@@ -135,11 +134,11 @@ def _broken_once(datasets: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# ---------------------------------------------------------------------- what is said
+# ---------------------------------------------------------------------- printed text
 
 
 def _text(reports: Mapping[str, Report], shared: Sequence[Problem], sheet: str) -> str:
-    """The table of counts, the problems of each split, and what may be done now."""
+    """Return the table of counts, the problems of each split, and the verdict."""
     parts = [counts_table({split: report.counts for split, report in reports.items()})]
     parts += [f"{split}: {problems_text(report.problems)}" for split, report in reports.items()]
     parts += [f"train and val: {problems_text(shared)}"] if shared else []
@@ -151,8 +150,8 @@ def _text(reports: Mapping[str, Report], shared: Sequence[Problem], sheet: str) 
 
 
 def _write_sheet(path: Path, datasets: Mapping[str, Any], reports: Mapping[str, Report]) -> str:
-    """Says where the sheet is, once it is written."""
-    from rcnn import plot  # matplotlib, which takes a while, only where something is drawn
+    """Write the sheet, and return a line about it."""
+    from rcnn import plot  # imports matplotlib, which is slow
 
     chosen = choose(reports)
     if not chosen:
@@ -166,26 +165,26 @@ def _write_sheet(path: Path, datasets: Mapping[str, Any], reports: Mapping[str, 
 
 
 def _tile(items: Items, index: int, split: str, kinds: Sequence[str]) -> tuple[Any, np.ndarray, np.ndarray, str]:
-    """(image, boxes (G, 4), labels (G,), caption) of an image, as much of it as there is."""
+    """Return image, boxes (G, 4), labels (G,) and caption; the image is None if it cannot be read."""
     item = items.read(index)
     if item is None:
         return None, np.zeros((0, 4)), np.zeros(0, np.int64), f"{split}, image {index}\n{', '.join(kinds)}"
     boxes = item.boxes if item.upright is None else item.upright
     name = item.place if item.file is None else item.file.name
-    words = ", ".join(kinds) or f"{len(boxes)} object{'s' * (len(boxes) != 1)}"
-    return item.image, boxes, item.labels, f"{split}, {name}\n{words}"
+    text = ", ".join(kinds) or f"{len(boxes)} object{'s' * (len(boxes) != 1)}"
+    return item.image, boxes, item.labels, f"{split}, {name}\n{text}"
 
 
 def choose(reports: Mapping[str, Report], count: int = SHEET_IMAGES) -> list[tuple[str, int]]:
-    """The (split, index) of up to `count` images: of each problem in turn, then some spread over all images."""
+    """Return the (split, index) of up to `count` images: from each problem in turn, then spread over all images."""
     columns = [
         [(split, example.image) for example in problem.examples if example.image is not None]
         for split, report in reports.items()
         for problem in report.problems
     ]
     depth = max(map(len, columns), default=0)
-    wrong = [column[row] for row in range(depth) for column in columns if row < len(column)]
-    chosen = list(dict.fromkeys(wrong))[:count]
+    faulty = [column[row] for row in range(depth) for column in columns if row < len(column)]
+    chosen = list(dict.fromkeys(faulty))[:count]
     everything = [(split, i) for split, report in reports.items() for i in range(report.counts.images)]
     rest = [image for image in everything if image not in set(chosen)]
     spread = np.unique(np.linspace(0, len(rest) - 1, min(count - len(chosen), len(rest))).astype(int))
@@ -193,5 +192,5 @@ def choose(reports: Mapping[str, Report], count: int = SHEET_IMAGES) -> list[tup
 
 
 def _kinds_of(report: Report, index: int) -> list[str]:
-    """The kinds of problems that the image at `index` is an example of."""
+    """Return the kinds of problems of the image at `index`."""
     return [problem.kind for problem in report.problems if any(example.image == index for example in problem.examples)]

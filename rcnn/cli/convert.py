@@ -1,4 +1,4 @@
-"""What `rcnn convert` does: a data set in another form, its images as PNG files."""
+"""The command `rcnn convert`: a data set in another format, with its images as PNG files."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SPLITS = ("train", "val")
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds `rcnn convert` to the commands."""
+    """Add `rcnn convert` to the commands."""
     parser = commands.add_parser(
         "convert",
-        help="write a data set as a VOC folder, as COCO JSON or as CSV",
-        description="Writes the train and the val split of a data set in another form. Images become PNG files by "
-        "the names of train_000000.png and so on; boxes keep every digit. What the target's form does not "
-        "know becomes the nearest that it does (a crowd is difficult in VOC).",
+        help="convert a data set to VOC, COCO or CSV format",
+        description="Writes the train and val splits of a data set in another format. Images become PNG files named "
+        "train_000000.png and so on; boxes keep every digit. A property that the target format does not have is "
+        "replaced by the nearest one (a crowd becomes difficult in VOC).",
     )
     parser.add_argument("source", metavar="SOURCE", help="shapes, digits, voc:PATH, coco:PATH, csv:PATH or masks:PATH")
     parser.add_argument("target", metavar="TARGET", help="voc:PATH, coco:PATH or csv:PATH; a new or empty folder")
@@ -35,17 +35,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             f"--{split}",
             type=int,
             metavar="N",
-            help=f"the first N images of the {split} split, 0 for none (default: all)",
+            help=f"convert the first N images of the {split} split only, 0 for none (default: all)",
         )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Converts, and says what was written; nothing is left of a conversion that was interrupted or failed."""
+    """Convert and print the result; return 0. A failed or interrupted conversion leaves no files."""
     kind, _, path = options.target.partition(":")
     if kind not in WRITERS or not path:
         raise ValueError(
-            f"a data set can be written as {', '.join(f'{kind}:PATH' for kind in WRITERS)}, not as {options.target!r}"
+            f"TARGET must be one of {', '.join(f'{kind}:PATH' for kind in WRITERS)}, got {options.target!r}"
         )
     target = Path(os.path.abspath(Path(path).expanduser()))
     check_free(target)
@@ -56,15 +56,15 @@ def run(options: argparse.Namespace) -> int:
     datasets = {split: data.load(options.source, split, n) for split, n in counts.items() if n != 0}
     if not datasets:
         raise ValueError("--train 0 and --val 0 leave nothing to write")
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         for split, dataset in datasets.items():
-            WRITERS[kind](dataset, beside, split)
+            WRITERS[kind](dataset, partial, split)
         if target.exists():
-            target.rmdir()  # it is empty; os.replace over an empty folder is not for every system
-        os.replace(beside, target)
+            target.rmdir()  # it is empty; not every system allows os.replace over an empty folder
+        os.replace(partial, target)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
     written = ", ".join(f"{len(dataset)} for {split}" for split, dataset in datasets.items())
     print(f"{kind}:{path}: {written}")
     return 0

@@ -1,4 +1,4 @@
-"""What `rcnn course` does: the course's notebooks, written into a folder."""
+"""The command `rcnn course`: export of the course's notebooks to a folder."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from rcnn import course
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds `rcnn course` to the commands."""
-    parser = commands.add_parser("course", help="write the course's notebooks into a folder of your own")
+    """Add `rcnn course` to the commands."""
+    parser = commands.add_parser("course", help="export the notebooks of the course")
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     export = actions.add_parser(
         "export",
-        help="the notebooks for a learner, or with solutions for a lecturer",
-        description="Writes the fifteen notebooks into a folder. For a learner the solutions are left out, and every "
-        "check fails until its exercise is solved. For a lecturer they are left in, and the folder is a "
-        "course of nbgrader: source/NN_name/NN_name.ipynb and nbgrader_config.py.",
+        help="write the notebooks for students, or with solutions for lecturers",
+        description="Writes the fifteen notebooks to a folder. The student version has no solutions, and each check "
+        "fails until its exercise is solved. The lecturer version has the solutions, and its folder is an nbgrader "
+        "course: source/NN_name/NN_name.ipynb and nbgrader_config.py.",
     )
     export.add_argument("folder", metavar="DIR", help="a new or empty folder")
     version = export.add_mutually_exclusive_group()
@@ -26,7 +26,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(options: argparse.Namespace) -> int:
-    """Writes the notebooks, and says what to do with them."""
+    """Write the notebooks and print the next command; return 0."""
     written = course.export(options.folder, solutions=options.solution)
     print(f"{len(written)} notebooks in {options.folder}")
     if options.solution:

@@ -1,4 +1,4 @@
-"""What `rcnn detect` does: the objects in image files, one file in memory at a time."""
+"""The command `rcnn detect`: objects in image files, with one image in memory at a time."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from rcnn.cli.shared import check_file, fail, load_weights, say
 from rcnn.model import FasterRCNN
 
 Entry = dict[str, Any]
-FEW_IMAGES = 3  # more of them get a progress bar
+FEW_IMAGES = 3  # more images get a progress bar
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds `rcnn detect` to the commands."""
+    """Add `rcnn detect` to the commands."""
     parser = commands.add_parser(
         "detect",
         help="find objects in images",
-        description="Finds objects in images (JPEG, PNG, WebP, TIFF, GIF, BMP and others), draws them, and goes on "
-        "past files that cannot be read; the exit status is then 2. Boxes are x1, y1, x2, y2 in the pixels "
-        "of the image as it is seen: turned the way that its EXIF data say.",
+        description="Finds objects in images (JPEG, PNG, WebP, TIFF, GIF, BMP and others) and draws them. Unreadable "
+        "files are reported and skipped; the exit status is then 2. Boxes are x1, y1, x2, y2 in pixels of the upright "
+        "image, after its EXIF rotation.",
     )
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image file")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files")
     parser.add_argument(
         "--weights",
         required=True,
         metavar="PATH|RUN|coco",
-        help="a model.safetensors, a .pth of torchvision's, the folder of a run, of which the best "
-        "weights are taken, or torchvision's COCO detector",
+        help="a file of rcnn (.safetensors) or torchvision (.pth), the folder of a run (its best weights are used), "
+        "or coco, torchvision's COCO detector",
     )
-    parser.add_argument("--score", type=float, metavar="S", help="least score (default: the model's own)")
+    parser.add_argument("--score", type=float, metavar="S", help="lowest score (default: the model's own)")
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("rcnn-detections"),
         metavar="DIR",
-        help="folder for the annotated images, as PNG (default: %(default)s)",
+        help="folder for the annotated images, as PNG files (default: %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the detections to this file (- for standard output)")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Detects, draws, and says what was found; 0, or 2 where a file could not be read."""
+    """Detect, draw and print; return 0, or 2 if a file could not be read."""
     if options.score is not None and not 0 <= options.score <= 1:
-        raise ValueError(f"--score must be in 0 .. 1, not {options.score}")
+        raise ValueError(f"--score must be in 0 .. 1, got {options.score}")
     check_file("--json", options.json)
     model = load_weights(options.weights)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -74,8 +74,8 @@ def run(options: argparse.Namespace) -> int:
                 continue
             entries.append(outcome)
             if options.json != "-":
-                say(f"{file}: {len(outcome['detections'])} found, drawn in {outcome['drawing']}")
-    finally:  # after Ctrl-C, too: what was found is not lost
+                say(f"{file}: {len(outcome['detections'])} detected, drawing: {outcome['drawing']}")
+    finally:  # keep the detections after Ctrl-C, too
         if options.json == "-":
             sys.stdout.write(as_json(entries))
         elif options.json:
@@ -86,12 +86,12 @@ def run(options: argparse.Namespace) -> int:
 def detect_files(
     model: FasterRCNN, files: Sequence[Path], folder: Path, score_thresh: float | None = None
 ) -> Iterator[tuple[Path, Entry | str]]:
-    """For each file, in turn, what was found in it, or in words why it failed.
+    """Yield each file with its entry for the JSON file, or with an error message.
 
-    What was found is as JSON has it: "file"; "drawing", the PNG in `folder`; "size", "width" and "height" of the
-    photo held upright; "detections", each "box" (x1, y1, x2, y2 in that photo's pixels), "score", "label" and, where
-    the model has names, "name". Two files of one name get drawings of different names, and no drawing replaces a file
-    of `files`.
+    An entry has "file"; "drawing", the PNG in `folder`; "size" with "width" and "height" of the upright image; and
+    "detections", each with "box" (x1, y1, x2, y2 in pixels of that image), "score", "label" and, if the model has
+    class names, "name". Two files of the same name get drawings of different names, and no drawing replaces a file of
+    `files`.
     """
     taken = {_identity(file) for file in files}
     for file in files:
@@ -104,13 +104,13 @@ def detect_files(
 
 
 def as_json(entries: Sequence[Entry]) -> str:
-    """The entries as the text of a JSON file."""
+    """Return the entries as the text of a JSON file."""
     return json.dumps(entries, indent=1) + "\n"
 
 
 def _detect_file(model: FasterRCNN, file: Path, folder: Path, score_thresh: float | None, taken: set[str]) -> Entry:
-    """The entry of one file, whose drawing is written, and its name noted in `taken`."""
-    from rcnn import plot  # matplotlib, which takes a while, only where something is drawn
+    """Return the entry of one file; write its drawing, and add the drawing's name to `taken`."""
+    from rcnn import plot  # imports matplotlib, which is slow
 
     image = images.read(file)  # (H, W, 3)
     found = model.predict([image], score_thresh=score_thresh)[0]
@@ -129,7 +129,7 @@ def _detect_file(model: FasterRCNN, file: Path, folder: Path, score_thresh: floa
 
 
 def _detections(found: dict[str, np.ndarray], names: Sequence[str] | None) -> list[Entry]:
-    """What was found, as plain numbers."""
+    """Return the detections as plain numbers."""
     return [
         {
             "box": [round(float(x), 2) for x in box],
@@ -142,7 +142,7 @@ def _detections(found: dict[str, np.ndarray], names: Sequence[str] | None) -> li
 
 
 def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
-    """`folder`/`stem`.png, with a number where that is taken."""
+    """Return `folder`/`stem`.png, with a number if that name is taken."""
     number, path = 1, folder / f"{stem}.png"
     while _identity(path) in taken:
         number += 1
@@ -151,11 +151,11 @@ def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
 
 
 def _identity(path: Path) -> str:
-    """The same text for two paths that may lead to the same file; some file systems do not tell A from a."""
+    """Return a text that is equal for paths of the same file, also on case-insensitive file systems."""
     return os.path.realpath(path).casefold()
 
 
 def _reason(file: Path, error: Exception) -> str:
-    """Return the text of an error, starting with the file's name, as errors of `images.read` do."""
+    """Return the text of an error, starting with the name of the file like the errors of `images.read`."""
     text = str(error) or type(error).__name__
-    return text if text.startswith(f"{file} ") else f"{file}: {text}"
+    return text if text.startswith((f"{file} ", f"{file}:")) else f"{file}: {text}"

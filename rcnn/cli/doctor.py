@@ -1,4 +1,4 @@
-"""`rcnn doctor`: where a trained run breaks, stage by stage."""
+"""The command `rcnn doctor`: a report on each stage of a trained run."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from rcnn import data, doctor
 from rcnn.cli.shared import load_weights
 from rcnn.train import plan, run_folder
 
-ILL = 1  # the exit status where something is wrong
+PROBLEM = 1  # exit status if a stage has a problem
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds `rcnn doctor` to the commands."""
+    """Add `rcnn doctor` to the commands."""
     parser = commands.add_parser(
         "doctor",
-        help="say where a trained run breaks, and what to do about it",
-        description="Walks a run's detector and its images through the stages, from the data to the detections; says "
-        "each one's number, what is wrong, and the remedy. The exit status is 1 where something is wrong.",
+        help="find the stage at which a trained run fails, and suggest a remedy",
+        description="Examines a trained run stage by stage, from the data to the detections. Prints a measure for each "
+        "stage, its problem if any, and a remedy. The exit status is 1 if there is a problem.",
     )
-    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a run, as rcnn train writes it")
-    parser.add_argument("--data", metavar="DATASET", help="another data set than the one that the run was trained on")
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a run of rcnn train")
+    parser.add_argument("--data", metavar="DATASET", help="data set to use (default: that of the run)")
     parser.add_argument(
         "--images",
         type=int,
         default=doctor.NUM_IMAGES,
         metavar="N",
-        help="how many images of either split to examine (default: %(default)s)",
+        help="number of images to examine in each split (default: %(default)s)",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the doctor's report; 0 for a healthy run, 1 for one with a trouble."""
+    """Print the report; return 0, or 1 if there is a problem."""
     saved = run_folder.open_run(options.folder)
     train, val = _datasets(saved, options.data)
     model = load_weights(str(saved.folder))
@@ -49,23 +49,22 @@ def run(options: argparse.Namespace) -> int:
         progress=sys.stderr.isatty(),
     )
     print(doctor.report(verdicts))
-    return ILL if any(verdict.trouble for verdict in verdicts) else 0
+    return PROBLEM if any(verdict.trouble for verdict in verdicts) else 0
 
 
 def _datasets(saved: run_folder.SavedRun, spec: str | None) -> tuple[data.Dataset, data.Dataset | None]:
-    """What the run was trained and validated on, or the splits of another data set."""
+    """Return the training and validation data of the run, or of another data set."""
     if spec is not None:
         return data.load(spec, "train"), data.load(spec, "val")
     if saved.plan is None:
         raise FileNotFoundError(
-            f"{saved.folder} holds no {run_folder.PLAN} that says what it was trained on; name "
-            "the data set: --data DATASET"
+            f"{run_folder.PLAN} not found in {saved.folder}; name the data set of the run: --data DATASET"
         )
     return saved.plan.load_train(), saved.plan.load_val()
 
 
 def _pretrained(described: plan.Plan | None) -> tuple[str, ...]:
-    """What the names of the parameters begin with that had been trained before; the classes are always new."""
+    """Return the name prefixes of the pretrained parameters; those of the classes are never pretrained."""
     if described is None:
         return ()
     if described.weights is not None:

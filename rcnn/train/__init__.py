@@ -1,6 +1,6 @@
-"""Training: recipes, plans and their defaults, the loop, its data loader, run folders, and the first non-finite value.
+"""Training: recipes, plans and their defaults, the loop, its data loader, run folders, the first non-finite value.
 
-run = train.fit(model, dataset, train.Recipe(steps=1000), out="runs/mine", val=val)
+run = train.fit(model, dataset, train.Recipe(steps=1000), out="runs/first", val=val)
 """
 
 from rcnn.train.defaults import RECIPES

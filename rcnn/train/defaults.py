@@ -1,4 +1,4 @@
-"""What a data set suggests: the plan to begin with, and the settings that a plan leaves open."""
+"""Defaults from a data set: the plan to start from, and the settings that a plan leaves open."""
 
 from __future__ import annotations
 
@@ -13,41 +13,42 @@ from rcnn.model import FasterRCNN
 from rcnn.train.plan import FIT, SETTINGS, Plan, absolute_spec
 from rcnn.train.recipe import Recipe
 
-RECIPES = {"shapes": Recipe(steps=1300), "digits": Recipe(steps=2500)}  # of the drawn sets
+RECIPES = {"shapes": Recipe(steps=1300), "digits": Recipe(steps=2500)}  # for the drawn data sets
 EPOCHS = 20
 MIN_STEPS, MAX_STEPS = 1500, 6000
 VALIDATIONS = 10
 MAX_SHORT_SIDE = 320  # pixels; larger images take a CPU too long
 SCALE_JITTER = (0.8, 1.25)
-RESNET_ROIS = 128  # box_batch_size_per_image; torchvision's 512 make the head nine tenths of a step on small images
-RESNET_LR = 3e-4  # a ResNet with frozen norms begins with large gradients: a norm of 44 on pages of digits
+RESNET_ROIS = 128  # box_batch_size_per_image; with torchvision's 512 the head takes 90 % of a step on small images
+RESNET_LR = 3e-4  # a ResNet with frozen norms starts with large gradients: a norm of 44 on pages of digits
 
 
 def for_dataset(
     spec: str, kind: str = "small", steps: int | None = None, options: Mapping[str, Any] | None = None
 ) -> Plan:
-    """Return the plan to begin with for a data set, with absolute paths.
+    """Return the plan to start from for a data set, with absolute paths.
 
-    The drawn sets have recipes of their own. A data set of your own gets: its own size up to a short side of 320
-    pixels, resized by a random factor each time; anchors chosen from its boxes; 20 epochs, but at least 1,500 and at
-    most 6,000 steps. No image is flipped, because a mirrored 2 is not a 2 (on 400 pages of digits, flip=0.5 lowers
-    the AP50 from 0.94 to 0.86). Objects that look the same in a mirror benefit from recipe.flip = 0.5 (on 60 pages of
-    shapes it raises the AP50 from 0.69 to 0.79).
+    The drawn data sets have their own recipes. For any other data set, the plan uses the median short side of its
+    images, at most 320 pixels, with a random resize factor for each image; anchors chosen from its boxes; and 20
+    epochs, but at least 1,500 and at most 6,000 steps. No image is flipped, because a mirrored 2 is not a 2 (on 400
+    pages of digits, flip=0.5 lowers the AP50 from 0.94 to 0.86). Set recipe.flip = 0.5 if your objects look the same
+    in a mirror (on 60 pages of shapes it raises the AP50 from 0.69 to 0.79).
 
     Parameters
     ----------
     spec : str
-        As `rcnn.data.load` takes it.
+        The data set, as `rcnn.data.load` takes it.
     kind : str
         One of `rcnn.train.plan.KINDS`.
     steps : int, optional
-        Number of steps. None leaves it to the data set.
+        Number of steps; by default it depends on the size of the data set.
     options : mapping, optional
         Options of the data set's reader.
 
     Returns
     -------
     Plan
+        A plan whose anchors and class names are still open; see `resolve`.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def _recipe(num_images: int, steps: int | None) -> Recipe:
 
 
 def _median_short_side(dataset: Dataset) -> int:
-    """Return the median of the shorter sides in pixels, from the files' headers where the data set can read them."""
+    """Return the median short side in pixels, read from the files' headers where the data set can do so."""
     annotation = getattr(dataset, "annotation", None)
     sizes = [annotation(i)[0] if annotation else dataset[i][0].shape[:2] for i in range(len(dataset))]
     if not sizes:
@@ -85,25 +86,26 @@ def _median_short_side(dataset: Dataset) -> int:
 
 
 def resolve(plan: Plan, dataset: Dataset, progress: bool = True) -> Plan:
-    """Return the plan with nothing left open: the class names, the anchors and every other setting of the model.
+    """Return the plan with every setting of the model filled in, including the class names and the anchors.
 
     Parameters
     ----------
     plan : Plan
+        The plan to complete.
     dataset : Dataset
-        As from `plan.load_train`.
+        The training data, as from `plan.load_train`.
     progress : bool
-        Show a bar while anchors are chosen.
+        Show a progress bar while anchors are chosen.
 
     Returns
     -------
     Plan
-        A plan whose `make_model` needs no data set; to resolve it again changes nothing.
+        A plan whose `make_model` needs no data set. Resolving it again changes nothing.
 
     Raises
     ------
     ValueError
-        Where the data set has no objects, or other classes than the plan names.
+        If the data set has no objects, or if its classes are not the plan's.
     """
     plan = _with_class_names(plan, dataset)
     untrained = dataclasses.replace(plan, anchors=None, weights=None, weights_backbone=None)
@@ -114,10 +116,10 @@ def resolve(plan: Plan, dataset: Dataset, progress: bool = True) -> Plan:
 
 
 def _with_class_names(plan: Plan, dataset: Dataset) -> Plan:
-    """Return the plan with the data set's class names; raise ValueError if it names others."""
+    """Return the plan with the data set's class names; raise ValueError if the plan has different ones."""
     classes = tuple(dataset.classes)
     if len(classes) < 2:
-        raise ValueError(f"{plan.train} has no objects to learn from; rcnn check says more")
+        raise ValueError(f"{plan.train} has no objects to learn from; run rcnn check for details")
     names = plan.settings.get("class_names")
     if names is not None and names != classes:
         raise ValueError(f"[model] class_names are {', '.join(names)}, but {plan.train} has {', '.join(classes)}")
@@ -125,7 +127,7 @@ def _with_class_names(plan: Plan, dataset: Dataset) -> Plan:
 
 
 def _fit_anchors(model: FasterRCNN, dataset: Dataset, progress: bool) -> dict[str, Any]:
-    """Return the anchor settings that suit the boxes of a data set."""
+    """Return the anchor settings that fit the boxes of a data set."""
     config = model.config
     found = evaluate.suggest(
         dataset,

@@ -1,6 +1,6 @@
-"""From a data set to the batches of a training run: which images a step sees, and threads that read them ahead.
+"""The data loader of training: the images of each step, their augmentation, and threads that prefetch them.
 
-Which images, and how they are changed, depends on the seed and the step alone, not on the threads that read them.
+The images of a step and their augmentation depend only on the seed and the step, not on the number of threads.
 """
 
 from __future__ import annotations
@@ -20,23 +20,31 @@ from rcnn import transform
 from rcnn._validate import counted
 from rcnn.data import AnnotatedImages, Dataset
 
-_ORDER, _CHANGES = 0, 2  # streams of random numbers; step.py has 1 and loop.py 3
+_ORDER, _CHANGES = 0, 2  # streams of random numbers; step.py uses 1 and loop.py uses 3
 T = TypeVar("T")
 U = TypeVar("U")
 Target = dict[str, np.ndarray]
 
 
-# ---------------------------------------------------------------------- which images
+# ---------------------------------------------------------------------- the images of a step
 
 
 class Order:
-    """Which images each step sees. Every image comes once per epoch, in an order of the epoch's own.
+    """Order of the training images. Each image appears once per epoch; each epoch has its own random order.
 
-    length: how many images there are. groups: (length,) of each image, where those of a group shall share batches;
-    without it, or where all are of one group, the order of an epoch is a plain permutation.
+    If the batch size does not divide the number of images, a batch may span two epochs. Such a batch may mix groups,
+    and so may one other batch of each epoch, which holds the rest of the groups.
 
-    Batches run on from one epoch into the next where their size does not divide the length. Such a batch may hold
-    images of several groups, and so may one more of each epoch: what is left over of its groups.
+    Parameters
+    ----------
+    length : int
+        Number of images.
+    batch_size : int
+        Images per step.
+    seed : int
+        Seed of the random order.
+    groups : (length,) array, optional
+        Group of each image. A batch holds images of one group. By default an epoch is a plain permutation.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int, groups: np.ndarray | None = None) -> None:
@@ -44,21 +52,32 @@ class Order:
         self._epoch = functools.lru_cache(maxsize=2)(self._draw_epoch)
 
     def batch(self, step: int) -> list[int]:
-        """Indices of the images of a step."""
+        """Return the indices of the images of a step.
+
+        Parameters
+        ----------
+        step : int
+            Number of the step, from 0.
+
+        Returns
+        -------
+        list of int
+            `batch_size` indices into the data set.
+        """
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
         return [self._epoch(position // self.length)[position % self.length] for position in positions]
 
     def _draw_epoch(self, epoch: int) -> list[int]:
-        """Indices of the images of an epoch, in order."""
+        """Return the indices of the images of an epoch, in order."""
         order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self.length).tolist()
         if self.groups is None:
             return order
-        start = -epoch * self.length % self.batch_size  # the images before it complete the last epoch's last batch
+        start = -epoch * self.length % self.batch_size  # the first images complete the last batch of the last epoch
         return order[:start] + _group_batches(order[start:], self.groups, self.batch_size)
 
 
 def _group_batches(order: Sequence[int], groups: np.ndarray, batch_size: int) -> list[int]:
-    """Return the indices `order` in batches of one group each, as these become full; incomplete batches come last."""
+    """Return `order` rearranged into batches of one group each; incomplete batches come last."""
     full: list[int] = []
     incomplete: dict[int, list[int]] = {}
     for index in order:
@@ -71,7 +90,20 @@ def _group_batches(order: Sequence[int], groups: np.ndarray, batch_size: int) ->
 
 
 def aspect_groups(dataset: Dataset, progress: bool = True) -> np.ndarray | None:
-    """(length,) bool, whether each image is higher than wide; None where the data set would have to decode them."""
+    """Return a mask of the images that are higher than wide, without decoding them.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The images.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    (length,) bool array or None
+        None if the data set cannot tell the sizes without decoding the images.
+    """
     annotation = getattr(dataset, "annotation", None)
     if annotation is None:
         return None
@@ -94,17 +126,39 @@ def aspect_groups(dataset: Dataset, progress: bool = True) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class Change:
-    """What is done to one image: whether it is mirrored, and by how much its size after resizing is multiplied."""
+    """Augmentation of one image.
+
+    Attributes
+    ----------
+    flipped : bool
+        Mirror the image horizontally.
+    scale : float
+        Factor on the size to which the image is resized.
+    """
 
     flipped: bool = False
     scale: float = 1.0
 
 
 def draw_change(rng: np.random.Generator, flip: float, scale_jitter: tuple[float, float]) -> Change:
-    """A change drawn from `rng`: mirrored with probability `flip`, scaled by a factor between those of `scale_jitter`.
+    """Return a random augmentation of one image.
 
-    The factor is uniform in its logarithm, so that half the size is as likely as twice the size. Two numbers are drawn
+    The scale is log-uniform, so that half the size is as likely as twice the size. Two random numbers are drawn
     whatever the settings are.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of the random numbers.
+    flip : float
+        Probability of a horizontal flip.
+    scale_jitter : (float, float)
+        Lowest and highest scale.
+
+    Returns
+    -------
+    Change
+        The augmentation.
     """
     mirrored, position = rng.random(2)
     low, high = map(math.log, scale_jitter)
@@ -112,10 +166,26 @@ def draw_change(rng: np.random.Generator, flip: float, scale_jitter: tuple[float
 
 
 def flip(image: Any, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the image (H, W, 3) mirrored left for right, its boxes (G, 4) where they are then).
+    """Mirror an image and its boxes horizontally.
 
-    image: whatever `transform.as_image` takes, which raises ValueError or TypeError for what is none. The image's
-        array is a view where it was an array already.
+    Parameters
+    ----------
+    image : array, PIL image or path
+        An image, as `rcnn.transform.as_image` takes it.
+    boxes : (G, 4) array
+        Boxes in pixels.
+
+    Returns
+    -------
+    image : (H, W, 3) array
+        The mirrored image; a view if `image` is an array.
+    boxes : (G, 4) array
+        The mirrored boxes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `image` is not an image.
     """
     is_array = isinstance(image, np.ndarray) and image.ndim == 3
     array = image if is_array else transform.as_image(image)
@@ -125,16 +195,23 @@ def flip(image: Any, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return array[:, ::-1], mirrored
 
 
-# ---------------------------------------------------------------------- reading them
+# ---------------------------------------------------------------------- reading
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
     """Images ready for the network, with their targets.
 
-    indices: of the images in their data set. images: resized, normalised and padded. targets: per image what it is
-    learned from, {"boxes": (G, 4), "labels": (G,)}, in the pixels of the image before it was resized. complete: per
-    image the target as the data set has it.
+    Attributes
+    ----------
+    indices : list of int
+        Indices of the images in the data set.
+    images : rcnn.transform.Batch
+        The images, resized, normalised and padded.
+    targets : list of dict
+        Per image the training target {"boxes": (G, 4), "labels": (G,)}, in pixels of the image before resizing.
+    complete : list of dict
+        Per image the unchanged target of the data set, with difficult objects and crowds.
     """
 
     indices: list[int]
@@ -147,7 +224,14 @@ class TrainingBatch:
 class Loader:
     """Reader of training batches from a data set.
 
-    make_batch: (images, scales) to a batch, as `FasterRCNN.make_batch`. num_classes: the background included.
+    Attributes
+    ----------
+    dataset : Dataset
+        The images and their targets.
+    make_batch : callable
+        (images, scales) -> `rcnn.transform.Batch`, as `FasterRCNN.make_batch`.
+    num_classes : int
+        Number of classes, including the background.
     """
 
     dataset: Dataset
@@ -155,10 +239,26 @@ class Loader:
     num_classes: int
 
     def load(self, indices: Sequence[int], changes: Sequence[Change] | None = None) -> TrainingBatch:
-        """Return the images of these indices, each with its change applied.
+        """Read and augment images, and return them as a batch.
 
-        Raises what the data set raises, with a note that names the image, and ValueError or TypeError that begins
-        with the image for a target or an image that cannot be right.
+        Parameters
+        ----------
+        indices : sequence of int
+            Indices of the images in the data set.
+        changes : sequence of Change, optional
+            One augmentation per image; none by default.
+
+        Returns
+        -------
+        TrainingBatch
+            The images and their targets.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an invalid image or target. The message starts with the index of the image.
+        Exception
+            Any error of the data set, with a note that names the image.
         """
         changes = changes or [Change()] * len(indices)
         read = [self._read(index) for index in indices]
@@ -170,7 +270,7 @@ class Loader:
                     images[i], targets[i]["boxes"] = flip(images[i], targets[i]["boxes"])
             batch = self.make_batch(images, [change.scale for change in changes])
         except (ValueError, TypeError):
-            for index, (image, _) in zip(indices, read, strict=True):  # says which of the data set's it is
+            for index, (image, _) in zip(indices, read, strict=True):  # raise an error that names the image
                 transform.as_image(image, describe(self.dataset, index))
             raise
         return TrainingBatch(list(indices), batch, targets, complete)
@@ -179,12 +279,12 @@ class Loader:
         try:
             image, target = self.dataset[index]
         except Exception as error:
-            error.add_note(f"This came of {describe(self.dataset, index)}.")
+            error.add_note(f"The error occurred while reading {describe(self.dataset, index)}.")
             raise
         return image, target
 
     def _learned(self, index: int, target: Target) -> Target:
-        """The checked target without the objects that are marked difficult, and without boxes round a crowd."""
+        """Return the validated target without difficult objects and crowd boxes."""
         try:
             checked = transform.check_target(target, "target", self.num_classes, np.float64)
             kept = counted(target, len(checked["boxes"]), "target")  # (G,)
@@ -194,31 +294,77 @@ class Loader:
 
 
 def draw_changes(seed: int, step: int, count: int, flip: float, scale_jitter: tuple[float, float]) -> list[Change]:
-    """How each of the `count` images of a step is changed."""
+    """Return the random augmentations of the images of a step.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the run.
+    step : int
+        Number of the step.
+    count : int
+        Number of images.
+    flip : float
+        Probability of a horizontal flip.
+    scale_jitter : (float, float)
+        Lowest and highest scale.
+
+    Returns
+    -------
+    list of Change
+        One augmentation per image.
+    """
     rng = np.random.default_rng([seed, _CHANGES, step])
     return [draw_change(rng, flip, scale_jitter) for _ in range(count)]
 
 
 def describe(dataset: Dataset, index: int) -> str:
-    """How messages name an image: "image 17", with its file where the data set has one."""
+    """Return the name of an image for messages: "image 17", followed by its file if it has one.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The data set.
+    index : int
+        Index of the image.
+
+    Returns
+    -------
+    str
+        For example "image 17 (photos/cat.jpg)".
+    """
     if not isinstance(dataset, AnnotatedImages):
         return f"image {index}"
     return f"image {index} ({dataset.records[index].image})"
 
 
-# ---------------------------------------------------------------------- ahead of time
+# ---------------------------------------------------------------------- prefetching
 
 
 def prefetch(make: Callable[[T], U], items: Iterable[T], workers: int) -> Generator[U]:
-    """`make` of each item, in order; `workers` threads make the next ones meanwhile, at most one more than they are.
+    """Yield `make(item)` for each item in order, while threads compute the next results.
 
-    With 0 workers each is made when it is asked for. What `make` raises is raised when its turn comes. Close the
-    iterator (`contextlib.closing`) where it may be left early: then the threads end.
+    At most `workers` + 1 results are in progress or waiting. An error of `make` is raised when the item's turn comes.
+    If the loop may end early, close the iterator (`contextlib.closing`) so that the threads end.
+
+    Parameters
+    ----------
+    make : callable
+        Function of one item.
+    items : iterable
+        The items.
+    workers : int
+        Number of threads; with 0, each result is computed when it is requested.
+
+    Yields
+    ------
+    object
+        The results, in the order of the items.
     """
     if workers == 0:
         yield from map(make, items)
         return
-    pool = ThreadPoolExecutor(workers, "rcnn-loader")  # made here, so that a forked child has threads of its own
+    pool = ThreadPoolExecutor(workers, "rcnn-loader")  # created here, so that a forked child has its own threads
     ahead: deque[Future[U]] = deque()
     try:
         for item in items:

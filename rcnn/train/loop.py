@@ -1,8 +1,8 @@
-"""The training loop: validation, checkpoints, resume, progress around `train_step`.
+"""The training loop: validation, checkpoints, resuming and progress bars around `train_step`.
 
-Everything random in step k is drawn from (seed, k) alone: which images and how they are changed, which anchors and
-RoIs are sampled, what dropout drops. A run that was stopped and resumed at step k therefore goes on to the same bits,
-from the weights and the optimiser's state, with any number of threads that read the images.
+Everything random in step k depends only on (seed, k): the images and their augmentation, the sampled anchors and RoIs,
+and dropout. A run that is stopped and resumed at step k therefore gives bit-identical results. It needs only the
+weights and the optimiser's state, and the number of loader threads does not matter.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from rcnn.train.recipe import Recipe
 from rcnn.train.run_folder import LOSSES, Run
 from rcnn.train.step import train_step
 
-WORKERS = 1  # a step then takes 0.88 to 1 of the time; 2 gain no more, and 1 is safe for any data set
-_VALIDATION = 3  # the stream of the samples of a validation; step.py and loader.py have the others
+WORKERS = 1  # a step takes 0.88 to 1 times as long as with 0; 2 are no faster, and 1 is safe for any data set
+_VALIDATION = 3  # the random stream of validation samples; step.py and loader.py use the others
 
 
 def fit(
@@ -47,30 +47,56 @@ def fit(
     workers: int = WORKERS,
     progress: bool = True,
 ) -> Run:
-    """Trains the model on the data set, in place, and leaves it in training mode.
+    """Train the model on the data set, in place, and leave it in training mode.
 
-    Objects that the data set marks difficult, and boxes round a crowd, are not learned. A batch norm that the recipe
-    or the model freezes keeps its statistics, too.
+    Difficult objects and crowd boxes are not learned. A batch norm that the recipe or the model freezes keeps its
+    running statistics, too. Ctrl-C finishes the current step or validation, saves and returns; a second Ctrl-C stops
+    at once.
 
-    out: a folder for the files that `rcnn.train.run_folder` lists, written every `save_every` steps, at every
-        validation and at the end; None writes nothing. What another run left there is replaced.
-    val: images on which the model is validated every `recipe.val_every` steps and at the end.
-    resume: goes on from what is in `out`, with the same recipe, to the same bits as a run that was not stopped.
-    stop_at: a step to stop at, as if interrupted there.
-    workers: threads that read the next images while a step computes; 0 reads them in between. More than 1 call the
-        data set from several threads at once. The result does not depend on it.
+    Parameters
+    ----------
+    model : FasterRCNN
+        The model to train.
+    dataset : Dataset
+        Training images and targets.
+    recipe : Recipe
+        How to train.
+    out : path, optional
+        Folder for the files that `rcnn.train.run_folder` lists. They are written every `save_every` steps, at every
+        validation and at the end, and replace those of an earlier run. By default nothing is written.
+    val : Dataset, optional
+        Images for validation, every `recipe.val_every` steps and at the end.
+    resume : bool
+        Continue the run in `out` with the same recipe. The result is bit-identical to that of an uninterrupted run.
+    save_every : int
+        Steps between two saves.
+    stop_at : int, optional
+        Stop at this step, as if interrupted.
+    workers : int
+        Threads that prefetch images; with 0, images are read between the steps. With 2 or more, several threads call
+        the data set at once. The result does not depend on it.
+    progress : bool
+        Show a progress bar.
 
-    Ctrl-C finishes the step, or the validation, saves and returns; a second one breaks off at once. Raises ValueError
-    for an empty data set, for classes that are not the model's, for another recipe, model or number of images than
-    those of the run to resume, or for a name in `recipe.freeze` that the model does not have; and FloatingPointError
-    where a loss or the gradients are not finite: before the parameters move, naming the images and the first stage
-    that is not (see `rcnn.train.nonfinite`). What was saved before stays.
+    Returns
+    -------
+    Run
+        The history of the run.
+
+    Raises
+    ------
+    ValueError
+        For an empty data set; for classes that are not the model's; if the recipe, the model or the number of images
+        is not that of the run to resume; for a name in `recipe.freeze` that the model does not have.
+    FloatingPointError
+        If a loss or a gradient is not finite. It is raised before the parameters change, and names the images and the
+        first non-finite stage (see `rcnn.train.first_non_finite`). Files saved before are kept.
     """
     _check_data(model, dataset, "the data set")
     if val is not None:
         _check_data(model, val, "the data set to validate on")
     if resume and out is None:
-        raise ValueError("to resume, name the folder that the run was saved in: out=...")
+        raise ValueError("resume=True requires the folder of the run: pass out=...")
     integer(0).check("workers", workers)
     integer(1).check("save_every", save_every)
     freeze(model, recipe.freeze)
@@ -87,7 +113,7 @@ def fit(
         total=recipe.steps, initial=run.steps, disable=None if progress else True, unit="step", dynamic_ncols=True
     )
     with bar, backend.one_pool(), _interruptible() as interrupted, contextlib.closing(batches):
-        if run.steps and training.validate_if_due(bar):  # it was stopped before it could be
+        if run.steps and training.validate_if_due(bar):  # the run was stopped before this validation
             training.save()
         _training_mode(model)
         for batch in batches:
@@ -104,12 +130,19 @@ def fit(
 
 
 def freeze(model: FasterRCNN, prefixes: Sequence[str]) -> None:
-    """Freeze every parameter whose name is one of `prefixes` or begins with one of them and a dot.
+    """Freeze every parameter whose name is one of `prefixes` or starts with one of them and a dot.
+
+    Parameters
+    ----------
+    model : FasterRCNN
+        The model; its parameters' `requires_grad` changes.
+    prefixes : sequence of str
+        Names of parameters or of modules, such as "backbone" or "backbone.stem.0".
 
     Raises
     ------
     ValueError
-        For a prefix of no parameter's name, listing the first parts of the names.
+        For a prefix that matches no parameter; the message lists the first parts of the names.
     """
     parameters = dict(model.named_parameters())
     for prefix in prefixes:
@@ -117,7 +150,7 @@ def freeze(model: FasterRCNN, prefixes: Sequence[str]) -> None:
         if not chosen:
             first_parts = dict.fromkeys(name.split(".")[0] for name in parameters)
             raise ValueError(
-                f"freeze: no parameter's name is or begins with {prefix!r}; they begin with {', '.join(first_parts)}"
+                f"freeze: no parameter name starts with {prefix!r}; the names start with {', '.join(first_parts)}"
             )
         for parameter in chosen:
             parameter.requires_grad = False
@@ -126,11 +159,33 @@ def freeze(model: FasterRCNN, prefixes: Sequence[str]) -> None:
 def validate(
     model: FasterRCNN, dataset: Dataset, batch_size: int = 4, seed: int = 0, workers: int = WORKERS
 ) -> dict[str, float]:
-    """{"ap50": VOC 2012's mean AP at an IoU of 0.5, and the five losses} of the model in evaluation mode on a data set.
+    """Return the AP50 and the losses of a model on a data set, computed in evaluation mode.
 
-    A loss is that of `get_loss`, each batch's weighed with its images; its samples are drawn from the seed, the same
-    whenever it is called. Difficult objects and crowds are not in the losses. The model stays as it is. Raises
-    FloatingPointError where a loss is not finite.
+    The losses are those of `get_loss`, averaged over the images. Their samples depend only on the seed. Difficult
+    objects and crowds do not count in the losses. The model does not change.
+
+    Parameters
+    ----------
+    model : FasterRCNN
+        The model.
+    dataset : Dataset
+        Images and targets.
+    batch_size : int
+        Images per batch.
+    seed : int
+        Seed of the samples.
+    workers : int
+        Threads that prefetch images.
+
+    Returns
+    -------
+    dict of str to float
+        "ap50", the mean AP of VOC 2012 at an IoU of 0.5, and the five losses.
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss is not finite.
     """
     sums, detections, targets = dict.fromkeys(LOSSES, 0.0), [], []
     loader = Loader(dataset, model.make_batch, model.config.num_classes)
@@ -144,7 +199,7 @@ def validate(
                 sums[name] += loss.item() * len(batch.indices)
             if not np.isfinite(sums["total_loss"]):
                 raise FloatingPointError(
-                    f"the loss is not finite on {describe(dataset, batch.indices[0])} or those after it in its batch"
+                    f"the loss is not finite in the batch that starts with {describe(dataset, batch.indices[0])}"
                 )
             detections += model.predict(batch.images)
             targets += batch.complete
@@ -157,7 +212,7 @@ def validate(
 
 @dataclass
 class _Training:
-    """What a run works on, and where it is."""
+    """State of a run in progress."""
 
     model: FasterRCNN
     dataset: Dataset
@@ -169,18 +224,18 @@ class _Training:
     run: Run = field(default_factory=Run)
 
     def step(self, batch: TrainingBatch) -> None:
-        """Take a step and append its losses and the norm of its gradients to the history."""
+        """Take a step; append its losses and its gradient norm to the history."""
         try:
             losses, norm = train_step(self.model, self.optimizer, batch, self.recipe, self.run.steps)
         except FloatingPointError as error:
             shown = ", ".join(describe(self.dataset, index) for index in batch.indices)
-            raise FloatingPointError(f"{error}. The step saw {shown}") from error
+            raise FloatingPointError(f"{error}; images of this step: {shown}") from error
         for name in LOSSES:
             self.run.history[name].append(losses[name])
         self.run.grad_norms.append(norm)
 
     def validate_if_due(self, bar: tqdm[Any]) -> bool:
-        """Whether there was a validation to do; then it is done, noted, and the model saved if it is the best."""
+        """Validate if it is due, record the scores, and save the model if it is the best; return whether it was due."""
         run, every = self.run, self.recipe.val_every
         due = run.steps == self.recipe.steps or (every > 0 and run.steps % every == 0)
         if self.val is None or not due or run.validation["step"][-1:] == [run.steps]:
@@ -188,7 +243,7 @@ class _Training:
         bar.set_description("validating")
         try:
             scores = validate(self.model, self.val, self.recipe.batch_size, self.recipe.seed, self.workers)
-        except BaseException:  # an image that cannot be read, or a second Ctrl-C: the steps before are not lost
+        except BaseException:  # an unreadable image or a second Ctrl-C: keep the steps before
             self.save()
             raise
         for name, value in {"step": run.steps, **scores}.items():
@@ -200,22 +255,22 @@ class _Training:
         return True
 
     def save(self) -> None:
-        """Writes the run's files, if it has a folder."""
+        """Write the run's files if it has a folder."""
         if self.folder is not None:
             self._check_weights()
             run_folder.save(self.folder, self.model, self.optimizer, self.recipe, self.run, len(self.dataset))
 
     def _check_weights(self) -> None:
-        """FloatingPointError for weights that are not finite: what was saved before is better."""
+        """Raise FloatingPointError for non-finite weights, so that they do not replace valid files."""
         for name, array in self.model.state_dict().items():
             if not np.isfinite(array).all():
                 raise FloatingPointError(
                     f"{name} is not finite after step {self.run.steps - 1} and is not saved; "
-                    f"a lower learning rate than {self.recipe.lr:g} may help"
+                    f"try a lower learning rate than {self.recipe.lr:g}"
                 )
 
     def show(self, bar: tqdm[Any]) -> None:
-        """Moves the bar on by a step."""
+        """Advance the progress bar by a step."""
         bar.update()
         bar.set_postfix(
             {name.removesuffix("_loss"): f"{self.run.history[name][-1]:.3f}" for name in LOSSES}, refresh=False
@@ -223,22 +278,22 @@ class _Training:
 
 
 def _check_data(model: FasterRCNN, dataset: Dataset, name: str) -> None:
-    """ValueError for a data set without images, or whose labels mean something else than the model's."""
+    """Raise ValueError for a data set without images, or with other classes than the model's."""
     if len(dataset) == 0:
         raise ValueError(f"{name} is empty")
     config, classes = model.config, tuple(dataset.classes)
     if len(classes) != config.num_classes or classes != (config.class_names or classes):
         names = "" if config.class_names is None else f", {', '.join(config.class_names)}"
         raise ValueError(
-            f"{name} has {len(classes)} classes, {', '.join(classes)}; the model tells "
-            f"{config.num_classes} apart{names} (the background is one)"
+            f"{name} has {len(classes)} classes, {', '.join(classes)}; the model has "
+            f"{config.num_classes}{names} (both counts include the background)"
         )
 
 
 def _batches(
     model: FasterRCNN, dataset: Dataset, recipe: Recipe, steps: range, workers: int, progress: bool
 ) -> Generator[TrainingBatch]:
-    """Yield the batch of each of these steps."""
+    """Yield the batch of each step."""
     groups = aspect_groups(dataset, progress) if recipe.group_by_aspect and steps else None
     order = Order(len(dataset), recipe.batch_size, recipe.seed, groups)
     loader = Loader(dataset, model.make_batch, model.config.num_classes)
@@ -251,7 +306,7 @@ def _batches(
 
 
 def _training_mode(model: FasterRCNN) -> None:
-    """Switches the model to training, but for modules with parameters of which none learns: their statistics stay."""
+    """Set training mode, except in modules whose own parameters are all frozen: their statistics stay."""
     model.train()
     for module in model.modules():
         own = [value for value in vars(module).values() if isinstance(value, Parameter)]
@@ -261,11 +316,11 @@ def _training_mode(model: FasterRCNN) -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets instead of breaking off; the second breaks off as usual."""
+    """Yield an event that the first Ctrl-C sets; a second Ctrl-C interrupts as usual."""
     event = threading.Event()
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield event  # only the main thread hears signals, and nobody does who was started in a shell's background
+        yield event  # only the main thread receives signals; a shell's background jobs ignore Ctrl-C
         return
 
     def on_interrupt(number: int, frame: Any) -> None:

@@ -1,4 +1,4 @@
-"""The search for the stage of a training step whose values are the first that are not finite."""
+"""The search for the first stage of a training step with a non-finite value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _searching: contextvars.ContextVar[bool] = contextvars.ContextVar("searching", d
 
 
 class NotFinite(Exception):
-    """The search has found the stage that its argument names."""
+    """The result of the search, raised to end it; the argument is the name of the stage."""
 
 
 def first_non_finite(
@@ -28,10 +28,26 @@ def first_non_finite(
 ) -> str | None:
     """Return the first stage of `model.get_loss(batch, targets, rng)`, or of its gradients, with a non-finite value.
 
-    In the order in which they are computed: the batch, the backbone (by the first module in it, or in its pyramid,
-    whose output is not finite), the RPN head, the proposals, the pooled features, the head, the losses; then the
-    gradients from the last parameter to the first, and their joint norm. None where all are finite. Gradients are as
-    they were afterwards; the running statistics of batch norms move as in `get_loss`.
+    The stages are searched in the order in which they are computed: the batch, the backbone (naming its first module,
+    or its pyramid's, with a non-finite output), the RPN head, the proposals, the pooled features, the head, the
+    losses; then the gradients from the last parameter to the first, and their joint norm. Afterwards the parameters
+    have their old gradients again. The running statistics of batch norms change as in `get_loss`.
+
+    Parameters
+    ----------
+    model : FasterRCNN
+        The model.
+    batch : rcnn.transform.Batch
+        The images of the step.
+    targets : sequence of mapping
+        Per image {"boxes": (G, 4), "labels": (G,)}.
+    rng : numpy.random.Generator
+        Source of everything random in the step.
+
+    Returns
+    -------
+    str or None
+        The name of the stage; None if all values are finite.
     """
     before = [(parameter, parameter.grad) for parameter in model.parameters()]
     model.zero_grad()
@@ -49,7 +65,7 @@ def first_non_finite(
 def _search(
     model: FasterRCNN, batch: transform.Batch, targets: Sequence[Mapping[str, Any]], rng: np.random.Generator
 ) -> None:
-    """Run a step, and raise NotFinite at its first value that is not finite."""
+    """Run a step; raise NotFinite at the first non-finite value."""
     _look("the batch", batch.images)
     with _watched(model.backbone):
         losses = model.get_loss(batch, targets, rng, watch=_watch)
@@ -61,7 +77,7 @@ def _search(
 
 
 def _watch(stage: str, **values: Any) -> None:
-    """Look at the values of a stage, in the order in which they are computed."""
+    """Check the values of a stage, in the order in which they are computed."""
     for name, value in values.items():
         title = {
             "RPN head": f"the RPN head ({name})",
@@ -81,11 +97,11 @@ def _look(name: str, values: Any) -> None:
 
 @contextlib.contextmanager
 def _watched(root: Module) -> Iterator[None]:
-    """Look in this block at the output of `root` and of every module below it, as soon as it is computed."""
+    """Check the output of `root` and of every module below it as soon as it is computed, within this block."""
 
     def hook(name: str) -> Hook:
         def look(module: Module, args: tuple[Any, ...], result: Any) -> None:
-            if not _searching.get():  # another thread predicts with the same modules
+            if not _searching.get():  # another thread uses the same modules
                 return
             for item in result if isinstance(result, (list, tuple)) else [result]:
                 if isinstance(item, Tensor):

@@ -1,19 +1,19 @@
-"""`Plan`: the data, the model and the recipe of a training run, and the TOML file that holds them.
+"""`Plan`: the data, the model and the recipe of a training run, and their TOML file.
 
-See `rcnn.train.defaults` for the plan that suits a data set.
+See `rcnn.train.defaults` for the default plan of a data set.
 
 [data]
-train = "voc:photos"        # as `rcnn.data.load` has it; paths are relative to the file's folder
-val = "voc:photos"          # its val split; left out, nothing is validated
+train = "voc:photos"        # as `rcnn.data.load` takes it; paths are relative to the file's folder
+val = "voc:photos"          # uses the val split; without this line there is no validation
 options = {}                # of the reader
 
 [model]
 kind = "small"              # or resnet18, resnet34, resnet50, resnet101
-anchors = "fit"             # chosen from the data; left out, the model's own
-min_size = 256              # and any other setting of `FasterRCNNConfig`
+anchors = "fit"             # choose anchors from the data; without this line, use the model's defaults
+min_size = 256              # or any other setting of `FasterRCNNConfig`
 
 [recipe]
-steps = 2000                # and any other field of `Recipe`
+steps = 2000                # or any other field of `Recipe`
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from rcnn.zoo.detectors import RESNETS, TRAINABLE_STAGES, faster_rcnn_resnet_fpn
 
 KINDS = ("small", *RESNETS)
 FIT = "fit"
-NAMED_WEIGHTS = ("coco", "imagenet")  # that are no paths
+NAMED_WEIGHTS = ("coco", "imagenet")  # names, not paths
 TABLES = ("data", "model", "recipe")
 TABLE = Rule("a table", as_table)
 DATA_RULES = {
@@ -71,26 +71,45 @@ MODEL_RULES = {
     "weights_backbone": optional(STRING),
     "trainable_backbone_layers": optional(Rule("an integer from 0 to 5", as_integer, lambda x: 0 <= x <= 5)),
 }
-STRUCTURE = ("backbone", "feat_channels", "num_classes", "use_fpn")  # of the config: what the kind and the data decide
+STRUCTURE = ("backbone", "feat_channels", "num_classes", "use_fpn")  # config fields set by the kind and the data
 SETTINGS = tuple(f.name for f in dataclasses.fields(FasterRCNNConfig) if f.name not in STRUCTURE)
-ARRAY = re.compile(r"\[\n((?: +[^\s\]][^\n]*,\n)+) *\]")  # with an item on each line, as tomli_w writes it
+ARRAY = re.compile(r"\[\n((?: +[^\s\]][^\n]*,\n)+) *\]")  # one item per line, as tomli_w writes it
 HEADER = "# A training run of rcnn. `rcnn train THIS_FILE` follows it; see the docstring of rcnn.train.plan.\n"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A training run to be: with the same files and the same library it has the same result, to the last bit.
+    """Description of a training run. The same plan, files and library give bit-identical results.
 
-    train, val: specs of data sets as `rcnn.data.load` takes them, of which the splits of these names are loaded; no
-        val, no validation. options: of their reader. train_images, val_images: how many, the first ones; None for
-        all.
-    kind: one of KINDS. weights: what the detector begins with, a file or "coco"; where it was made for other classes,
-        what does not fit is left out. weights_backbone: what its ResNet alone begins with, a file or "imagenet".
-    trainable_backbone_layers: of a ResNet; see `rcnn.faster_rcnn_resnet_fpn`.
-    anchors: "fit" chooses anchor_sizes and aspect_ratios from the training data; None leaves them to `settings`.
-    settings: fields of `FasterRCNNConfig` other than the kind's own defaults.
+    Attributes
+    ----------
+    train, val : str
+        Data sets, as `rcnn.data.load` takes them; their train and val splits are loaded. Without `val` there is no
+        validation.
+    options : mapping
+        Options of the reader.
+    train_images, val_images : int or None
+        Use the first N images only; None uses all.
+    kind : str
+        The model, one of `KINDS`.
+    weights : str or None
+        Initial weights of the detector: a file or "coco". Weights whose shapes do not match, as for other classes,
+        are skipped.
+    weights_backbone : str or None
+        Initial weights of the ResNet alone: a file or "imagenet".
+    trainable_backbone_layers : int or None
+        Number of trainable stages of a ResNet; see `rcnn.faster_rcnn_resnet_fpn`.
+    anchors : str or None
+        "fit" chooses anchor_sizes and aspect_ratios from the training data; None takes them from `settings`.
+    settings : mapping
+        Fields of `FasterRCNNConfig` that differ from the kind's defaults.
+    recipe : Recipe
+        How to train.
 
-    Raises TypeError or ValueError that names the key, its value and what is allowed.
+    Raises
+    ------
+    TypeError, ValueError
+        For an invalid value; the message names the key, the value and what is allowed.
     """
 
     train: str
@@ -110,39 +129,51 @@ class Plan:
         normalise_fields(self, DATA_RULES, "[data] ")
         normalise_fields(self, MODEL_RULES, "[model] ")
         if self.kind == "small" and (self.weights_backbone, self.trainable_backbone_layers) != (None, None):
-            raise ValueError('[model] weights_backbone and trainable_backbone_layers are for a ResNet; kind is "small"')
+            raise ValueError('[model] weights_backbone and trainable_backbone_layers require a ResNet; kind is "small"')
         if self.anchors == FIT and {"anchor_sizes", "aspect_ratios"} & self.settings.keys():
-            raise ValueError(f"[model] anchors = {FIT!r} chooses anchor_sizes and aspect_ratios; leave these out")
+            raise ValueError(f"[model] anchors = {FIT!r} chooses anchor_sizes and aspect_ratios; remove these keys")
         check_keys(self.settings, SETTINGS, "[model]")
         with _prefixed("[model]"):
             object.__setattr__(self, "settings", check_settings(self.settings))
 
-    # ------------------------------------------------------------------ what it describes
+    # ------------------------------------------------------------------ data and model
 
     def load_train(self) -> Dataset:
-        """Return the data set to learn from."""
+        """Return the training data set.
+
+        Returns
+        -------
+        Dataset
+            The train split of `train`.
+        """
         return _load(self.train, "train", self.train_images, self.options)
 
     def load_val(self) -> Dataset | None:
-        """Return the data set to validate on, or None where there is none."""
+        """Return the validation data set.
+
+        Returns
+        -------
+        Dataset or None
+            The val split of `val`; None if the plan has none.
+        """
         return None if self.val is None else _load(self.val, "val", self.val_images, self.options)
 
     def make_model(self) -> tuple[FasterRCNN, list[str]]:
-        """Return the model of a plan that names its classes, and the names of the weights that did not fit it.
+        """Return the initial model of a plan that has class names, and the names of the skipped weights.
 
-        Its random weights are drawn after the library's own generator is set to the recipe's seed.
+        The library's random generator is first set to the recipe's seed; random weights are then drawn from it.
 
         Returns
         -------
         model : FasterRCNN
+            The model.
         left_out : list of str
-            Parameters and buffers of the model that `weights` hold in another shape, as where they are of other
-            classes.
+            Parameters and buffers that have another shape in `weights`, for example because of other classes.
 
         Raises
         ------
         CheckpointError, DownloadError, OSError
-            For weights that do not fit at all, or cannot be fetched or read.
+            For weights of another model, and for weights that cannot be fetched or read.
         """
         seed(self.recipe.seed)
         model = self._make_small() if self.kind == "small" else self._make_resnet()
@@ -177,23 +208,41 @@ def _load(spec: str, split: str, count: int | None, options: Mapping[str, Any]) 
 def read(path: str | os.PathLike[str]) -> Plan:
     """Return the plan in a TOML file, with absolute paths.
 
+    Parameters
+    ----------
+    path : path
+        The TOML file.
+
+    Returns
+    -------
+    Plan
+        The plan.
+
     Raises
     ------
     OSError
-        Where the file cannot be read.
+        If the file cannot be read.
     ValueError
-        With the path: for text that is not TOML, for an unknown key, listing those that exist, and for a value that
-        is not allowed.
+        For text that is not TOML, an unknown key (the message lists the known keys) or an invalid value. The message
+        starts with the path.
     """
     try:
-        text = Path(path).read_text("utf-8-sig")  # editors of Windows may begin a file with a mark
+        text = Path(path).read_text("utf-8-sig")  # some Windows editors start a file with a byte order mark
         return _from_tables(tomllib.loads(text), Path(os.path.abspath(path)).parent)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def write(path: str | os.PathLike[str], plan: Plan) -> None:
-    """Write a plan to a TOML file for `read`, whole or not at all; fields that are None are left out."""
+    """Write a plan to a TOML file, atomically; fields that are None are omitted.
+
+    Parameters
+    ----------
+    path : path
+        The file to write.
+    plan : Plan
+        The plan.
+    """
     text = tomli_w.dumps(_as_tables(plan))
     for _ in range(2):  # the inner arrays first
         text = ARRAY.sub(lambda found: "[" + ", ".join(re.split(r",\n *", found[1].strip(" ,\n"))) + "]", text)
@@ -201,14 +250,14 @@ def write(path: str | os.PathLike[str], plan: Plan) -> None:
 
 
 def _from_tables(tables: Mapping[str, Any], base: Path) -> Plan:
-    """Return the plan of a file's tables, whose paths are relative to `base`."""
+    """Return the plan in the tables of a file, whose paths are relative to `base`."""
     check_keys(tables, TABLES, "the file")
     data_table, model_table, recipe_table = (TABLE.check(f"[{name}]", tables.get(name, {})) for name in TABLES)
     check_keys(data_table, tuple(DATA_RULES), "[data]")
     check_keys(model_table, (*MODEL_RULES, *SETTINGS), "[model]")
     check_keys(recipe_table, [f.name for f in dataclasses.fields(Recipe)], "[recipe]")
     if "train" not in data_table:
-        raise ValueError("[data] train is missing: the data set to learn from")
+        raise ValueError('[data] train is missing; name the training data set, for example train = "voc:photos"')
     model_fields = {name: model_table.pop(name) for name in MODEL_RULES if name in model_table}
     with _prefixed("[recipe]"):
         recipe = Recipe(**recipe_table)
@@ -220,7 +269,7 @@ def _with_absolute_paths(plan: Plan, base: Path) -> Plan:
     """Return the plan with its paths, which are relative to `base`, made absolute."""
     options = dict(plan.options)
     images = options.get("images")
-    if isinstance(images, str) and not plan.train.startswith("masks:"):  # there it is a name, not a path
+    if isinstance(images, str) and not plan.train.startswith("masks:"):  # for masks it is a name, not a path
         options["images"] = _absolute(images, base)
     return dataclasses.replace(
         plan,
@@ -238,7 +287,7 @@ def _absolute_weights(source: str | None, base: Path) -> str | None:
 
 @contextlib.contextmanager
 def _prefixed(prefix: str) -> Iterator[None]:
-    """Precede the messages of errors in this block with the name of a table."""
+    """Prefix the messages of errors in this block with the name of a table."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -253,7 +302,20 @@ def _as_tables(plan: Plan) -> dict[str, dict[str, Any]]:
 
 
 def absolute_spec(spec: str, base: Path | None = None) -> str:
-    """Return a data set's spec with its path, if any, made absolute: relative to `base`, or to the current folder."""
+    """Return the spec of a data set with an absolute path.
+
+    Parameters
+    ----------
+    spec : str
+        The data set, as `rcnn.data.load` takes it.
+    base : Path, optional
+        Folder that a relative path starts from; by default the current folder.
+
+    Returns
+    -------
+    str
+        The spec; unchanged if it has no path.
+    """
     prefix, _, path = spec.partition(":")
     return f"{prefix}:{_absolute(path, base or Path.cwd())}" if path else spec
 

@@ -1,4 +1,4 @@
-"""`Recipe`: how to train. With the model and the data it decides the result, to the last bit."""
+"""`Recipe`: how to train. Model, data and recipe determine the result to the last bit."""
 
 from __future__ import annotations
 
@@ -27,23 +27,52 @@ SCHEDULES = ("cosine", "steps")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: everything that, with the model and the data, decides the result.
+    """Settings of a training run. Together with the model and the data they determine the result.
 
-    steps: how many batches of `batch_size` images.
-    optimizer: "adam" or "sgd" (with `momentum`); weight_decay as in PyTorch's optimisers of these names.
-    lr: the learning rate. It rises over the first `warmup_steps`; `schedule` says how it falls: "cosine", along half a
-        cosine to `final_lr` times itself at the end; "steps", by the factor `gamma` at each step of `milestones`.
-    max_norm: gradients are scaled down to this joint norm.
-    seed: of everything random but the first weights, which the model brings along.
-    flip: probability that an image is mirrored, left for right, with its boxes.
-    scale_jitter: (lowest, highest) factor of the size to which an image is resized, drawn evenly on a logarithmic
-        scale for each; (1, 1) leaves it as the config says.
-    group_by_aspect: whether a batch holds only upright or only other images, where the data set tells their sizes
-        without decoding them; less of a batch is then padding.
-    freeze: what does not learn: names of parameters, or what these begin with ("backbone", "backbone.stem.0").
-    val_every: steps from one validation to the next; there is one at the end in any case.
+    Attributes
+    ----------
+    steps : int
+        Number of batches.
+    batch_size : int
+        Images per batch.
+    optimizer : str
+        "adam" or "sgd", as PyTorch's optimisers of these names.
+    lr : float
+        Peak learning rate.
+    momentum : float
+        Momentum of "sgd".
+    weight_decay : float
+        Weight decay, as in PyTorch.
+    warmup_steps : int
+        Steps of linear warm-up of the learning rate.
+    final_lr : float
+        Learning rate at the end of the "cosine" schedule, as a fraction of `lr`.
+    max_norm : float
+        Gradients are scaled down to this joint norm.
+    seed : int
+        Seed of everything random except the initial weights, which belong to the model.
+    schedule : str
+        "cosine": half a cosine from `lr` to `final_lr * lr`. "steps": times `gamma` at each step of `milestones`.
+    milestones : tuple of int
+        Ascending steps of the "steps" schedule.
+    gamma : float
+        Factor of the "steps" schedule.
+    flip : float
+        Probability that an image is mirrored horizontally, with its boxes.
+    scale_jitter : (float, float)
+        Lowest and highest factor on the size to which an image is resized. It is log-uniform; (1, 1) turns it off.
+    group_by_aspect : bool
+        Do not mix upright images with others in a batch, so that less of a batch is padding. It has an effect if the
+        data set knows the sizes without decoding the images.
+    freeze : tuple of str
+        Parameters to freeze: their names, or the names of their modules ("backbone", "backbone.stem.0").
+    val_every : int
+        Steps between validations. There is always one at the end; 0 means no others.
 
-    Raises TypeError or ValueError that names the field, its value and what is allowed.
+    Raises
+    ------
+    TypeError, ValueError
+        For an invalid value; the message names the field, the value and what is allowed.
     """
 
     steps: int = 2500
@@ -71,19 +100,54 @@ class Recipe:
             raise wrong_value("milestones", self.milestones, f"empty where schedule is {self.schedule!r}")
 
     def replace(self, steps: int | None = None, seed: int | None = None) -> Recipe:
-        """The same recipe with another number of steps or another seed; None leaves it as it is."""
+        """Return the recipe with another number of steps or another seed.
+
+        Parameters
+        ----------
+        steps : int, optional
+            Number of steps; None keeps it.
+        seed : int, optional
+            Seed; None keeps it.
+
+        Returns
+        -------
+        Recipe
+            A new recipe.
+        """
         return dataclasses.replace(
             self, steps=self.steps if steps is None else steps, seed=self.seed if seed is None else seed
         )
 
     def make_optimizer(self, model: Module) -> optim.Optimizer:
-        """The optimiser of the model's parameters."""
+        """Return an optimiser for the model's parameters.
+
+        Parameters
+        ----------
+        model : Module
+            The model.
+
+        Returns
+        -------
+        Optimizer
+            Adam or SGD.
+        """
         if self.optimizer == "adam":
             return optim.Adam(model.parameters(), self.lr, weight_decay=self.weight_decay)
         return optim.SGD(model.parameters(), self.lr, self.momentum, self.weight_decay)
 
     def lr_at(self, step: int) -> float:
-        """The learning rate of a step."""
+        """Return the learning rate of a step.
+
+        Parameters
+        ----------
+        step : int
+            Number of the step, from 0.
+
+        Returns
+        -------
+        float
+            The learning rate.
+        """
         if self.schedule == "cosine":
             fall = optim.cosine(self.steps, self.final_lr)
         else:
@@ -104,7 +168,7 @@ RULES: dict[str, Rule] = {
     "seed": integer(0),
     "schedule": one_of(SCHEDULES),
     "milestones": Rule(
-        "a rising sequence of steps, integers of at least 1",
+        "an ascending sequence of steps, integers of at least 1",
         tuple_of(as_integer),
         lambda steps: list(steps) == sorted(set(steps)) and min(steps, default=1) >= 1,
     ),
@@ -116,6 +180,6 @@ RULES: dict[str, Rule] = {
         lambda factors: len(factors) == 2 and 0 < factors[0] <= factors[1],
     ),
     "group_by_aspect": FLAG,
-    "freeze": Rule("a sequence of parameter names or of beginnings of them", tuple_of(as_string), all),
+    "freeze": Rule("a sequence of parameter names or prefixes", tuple_of(as_string), all),
     "val_every": integer(0),
 }

@@ -1,12 +1,12 @@
-"""The folder of a training run: what its files are called, how they are written, and how they are read again.
+"""The folder of a training run: names, writing and reading of its files.
 
-model.safetensors   the weights after the last step that was saved (see `rcnn.load`)
-best.safetensors    those with the best AP50 on the validation images
-state.safetensors   what a run needs to go on: weights, optimiser, recipe, history, how many images it learns from
-history.csv         per step the learning rate, the losses and the norm of the gradients
-validation.csv      per validation the AP50 and the losses on the validation images
-run.toml            the plan that was followed (see `rcnn.train.plan`)
-curves.png          what the two tables look like
+model.safetensors   the weights after the last saved step (see `rcnn.load`)
+best.safetensors    the weights with the best AP50 on the validation images
+state.safetensors   everything needed to resume: weights, optimiser, recipe, history, number of training images
+history.csv         per step: learning rate, losses and gradient norm
+validation.csv      per validation: AP50 and losses on the validation images
+run.toml            the plan of the run (see `rcnn.train.plan`)
+curves.png          a plot of the two tables
 """
 
 from __future__ import annotations
@@ -43,11 +43,18 @@ def _columns(names: Iterable[str]) -> dict[str, list[float]]:
 
 @dataclass
 class Run:
-    """A training run so far.
+    """The history of a training run.
 
-    history: the losses of every step, by name. grad_norms: of every step, before they are scaled down. validation: per
-    validation "step", how many steps had been taken, "ap50", NaN where there is no object to find, and the losses.
-    interrupted: whether it was stopped before its end.
+    Attributes
+    ----------
+    history : dict of str to list of float
+        The losses of every step, by name.
+    grad_norms : list of float
+        Gradient norm of every step, before it is scaled down.
+    validation : dict of str to list of float
+        Per validation: "step", the number of steps taken; "ap50", NaN if there are no objects; and the losses.
+    interrupted : bool
+        True if the run was stopped before its end.
     """
 
     history: dict[str, list[float]] = field(default_factory=lambda: _columns(LOSSES))
@@ -56,23 +63,35 @@ class Run:
     interrupted: bool = False
 
     @property
-    def steps(self) -> int:
-        """How many steps have been taken."""
+    def steps(self) -> int:  # numpydoc ignore=RT01
+        """Number of steps taken."""
         return len(self.history["total_loss"])
 
     @property
-    def best(self) -> int | None:
-        """Index of the validation with the highest AP50, the first of equals; None where there is none."""
+    def best(self) -> int | None:  # numpydoc ignore=RT01
+        """Index of the validation with the highest AP50 (ties keep the first); None if there is none."""
         scores = self.validation["ap50"]
         return max((i for i, ap in enumerate(scores) if not math.isnan(ap)), key=scores.__getitem__, default=None)
 
 
 @dataclass(frozen=True, eq=False)
 class SavedRun:
-    """What the folder of a run holds.
+    """Contents of a run's folder.
 
-    plan: None where no run.toml was written, as by `train.fit` alone. model: after the last step that was saved, in
-    evaluation mode; what did not learn requires no gradient. frozen: the names of the parameters that did not.
+    Attributes
+    ----------
+    folder : Path
+        The folder.
+    plan : Plan or None
+        The plan; None if there is no run.toml, because `train.fit` alone writes none.
+    recipe : Recipe
+        The recipe.
+    model : FasterRCNN
+        The model after the last saved step, in evaluation mode. Frozen parameters require no gradient.
+    run : Run
+        The history of the run.
+    frozen : tuple of str
+        Names of the frozen parameters.
     """
 
     folder: Path
@@ -83,13 +102,13 @@ class SavedRun:
     frozen: tuple[str, ...]
 
     @property
-    def history(self) -> dict[str, list[float]]:
-        """Per step the losses, by name."""
+    def history(self) -> dict[str, list[float]]:  # numpydoc ignore=RT01
+        """Loss values of every step, by name."""
         return self.run.history
 
     @property
-    def validation(self) -> dict[str, list[float]]:
-        """Per validation the step, the AP50 and the losses, by name."""
+    def validation(self) -> dict[str, list[float]]:  # numpydoc ignore=RT01
+        """Step, AP50 and losses of every validation, by name."""
         return self.run.validation
 
 
@@ -99,10 +118,25 @@ class SavedRun:
 def save(
     folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run, num_images: int
 ) -> None:
-    """Writes the run's files.
+    """Write the run's files.
 
-    Only state.safetensors is read to resume, and it comes last: wherever the writing breaks off, a run that goes on
-    from it writes the others again.
+    Only state.safetensors is read to resume, and it is written last. If writing stops early, the resumed run writes
+    the other files again.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the run.
+    model : FasterRCNN
+        The model.
+    optimizer : Optimizer
+        Its optimiser.
+    recipe : Recipe
+        The recipe.
+    run : Run
+        The history of the run.
+    num_images : int
+        Number of training images.
     """
     checkpoint.save(folder / WEIGHTS, model)
     steps = range(run.steps)
@@ -112,7 +146,7 @@ def save(
     )
     if run.validation["step"]:
         _write_table(folder / VALIDATION, {**run.validation, "step": map(int, run.validation["step"])})
-    else:  # another run was in this folder
+    else:  # remove the file of an earlier run in this folder
         (folder / VALIDATION).unlink(missing_ok=True)
     if run.best is None:
         (folder / BEST).unlink(missing_ok=True)
@@ -137,12 +171,31 @@ def _save_state(
 
 
 def save_best(folder: Path, model: FasterRCNN) -> None:
-    """Writes the weights of a model that did better on the validation images than all before."""
+    """Write the weights of the best model so far.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the run.
+    model : FasterRCNN
+        The model.
+    """
     checkpoint.save(folder / BEST, model)
 
 
 def frozen_names(model: FasterRCNN) -> list[str]:
-    """The names of the parameters that do not learn."""
+    """Return the names of the frozen parameters.
+
+    Parameters
+    ----------
+    model : FasterRCNN
+        The model.
+
+    Returns
+    -------
+    list of str
+        Names of the parameters that require no gradient.
+    """
     return [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
 
 
@@ -158,7 +211,18 @@ def _write_table(path: Path, columns: Mapping[str, Iterable[float]]) -> None:
 
 
 def read_table(path: str | os.PathLike[str]) -> dict[str, list[float]]:
-    """The columns of a history.csv or a validation.csv, by name."""
+    """Read history.csv or validation.csv.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    dict of str to list of float
+        The columns, by name.
+    """
     with open(path, newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
@@ -166,14 +230,32 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, list[float]]:
 
 
 def open_run(folder: str | os.PathLike[str], backbone: Module | None = None) -> SavedRun:
-    """What the folder of a run holds; with `fit(..., resume=True)` its model goes on.
+    """Read the folder of a run; `fit(..., resume=True)` continues it with the model.
 
-    backbone: a module like the one that was trained, where it was not one of the library's own. Raises OSError where
-    there is no run, CheckpointError for a file that does not hold one, ValueError for a run.toml that is no plan.
+    Parameters
+    ----------
+    folder : path
+        The folder.
+    backbone : Module, optional
+        A module like the trained backbone; required if that is not one of the library's.
+
+    Returns
+    -------
+    SavedRun
+        The plan, the model and the history.
+
+    Raises
+    ------
+    OSError
+        If there is no run in the folder.
+    CheckpointError
+        For an invalid state.safetensors.
+    ValueError
+        For an invalid run.toml.
     """
     path = Path(folder) / STATE
     if not path.is_file():
-        raise FileNotFoundError(f"there is no run in {folder}: no file {path}")
+        raise FileNotFoundError(f"{folder} is not the folder of a run: {path} not found")
     tensors, metadata = checkpoint.read_tensors(path)
     recipe = _recipe(metadata, path)
     model = checkpoint.restore(_part(tensors, "model."), metadata, str(path), backbone)
@@ -187,27 +269,46 @@ def open_run(folder: str | os.PathLike[str], backbone: Module | None = None) -> 
 
 
 def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, num_images: int) -> Run:
-    """The run that was saved in a folder; its weights and state go into the model and the optimiser.
+    """Load the run saved in a folder into the model and the optimiser, and return its history.
 
-    Raises ValueError that says which where the recipe, the model's settings, what learns or the number of images are
-    others than they were: it would be another run.
+    Parameters
+    ----------
+    folder : Path
+        The folder of the run.
+    model : FasterRCNN
+        A model of the same settings.
+    optimizer : Optimizer
+        Its optimiser.
+    recipe : Recipe
+        The recipe of the run.
+    num_images : int
+        Number of training images.
+
+    Returns
+    -------
+    Run
+        The history of the run.
+
+    Raises
+    ------
+    ValueError
+        If the recipe, the model's settings, the frozen parameters or the number of images differ from the saved ones.
     """
     path = folder / STATE
     tensors, metadata = checkpoint.read_tensors(path)
     saved = dataclasses.asdict(_recipe(metadata, path)) | _settings(metadata, path)
     now = dataclasses.asdict(recipe) | _settings(json.loads(json.dumps(checkpoint.describe(model))), path)
     if changed := differences(saved, now):
-        raise ValueError(f"the run in {folder} cannot go on with other settings: {changed}")
+        raise ValueError(f"cannot resume the run in {folder} with other settings: {changed}")
     if (images := metadata.get("images")) != num_images:
         raise ValueError(
-            f"the run in {folder} learns from {images} images, but now there are {num_images}; with "
-            "other images it is a new run, which may begin with its weights"
+            f"cannot resume the run in {folder}: it was trained on {images} images, got {num_images}; "
+            f"start a new run, whose initial weights may be {folder / WEIGHTS}"
         )
     if _frozen(metadata, model, path) != frozen_names(model):
         raise ValueError(
-            f"in {folder} other parameters learned: all but "
-            f"{', '.join(_frozen(metadata, model, path)) or 'none'}, not all but "
-            f"{', '.join(frozen_names(model)) or 'none'}"
+            f"cannot resume the run in {folder} with other frozen parameters: its frozen parameters are "
+            f"{', '.join(_frozen(metadata, model, path)) or 'none'}, got {', '.join(frozen_names(model)) or 'none'}"
         )
     model.load_state_dict(_part(tensors, "model."))
     optimizer.load_state_dict(_part(tensors, "optimizer."))
@@ -215,16 +316,29 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
 
 
 def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Which of the `wanted` settings are others than those that were saved, for messages; "" where none is."""
+    """Return a list of the settings that differ from the saved ones, for messages.
+
+    Parameters
+    ----------
+    saved : mapping
+        Settings of the saved run.
+    wanted : mapping
+        Settings to compare.
+
+    Returns
+    -------
+    str
+        For example "steps was 5, got 6"; empty if none differs.
+    """
     return ", ".join(
-        f"{name} is {saved.get(name)!r}, not {value!r}" for name, value in wanted.items() if saved.get(name) != value
+        f"{name} was {saved.get(name)!r}, got {value!r}" for name, value in wanted.items() if saved.get(name) != value
     )
 
 
 def _settings(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The settings of a model and its backbone, as JSON has them."""
+    """Return the settings of a model and its backbone, in JSON types."""
     if not isinstance(metadata.get("settings"), dict):
-        raise checkpoint.CheckpointError(f"{path} does not say how its model was made")
+        raise checkpoint.CheckpointError(f"{path} does not contain the settings of its model")
     return {**metadata["settings"], "backbone": metadata.get("backbone")}
 
 
@@ -232,21 +346,21 @@ def _recipe(metadata: Mapping[str, Any], path: Path) -> Recipe:
     try:
         return Recipe(**metadata["recipe"])
     except (KeyError, TypeError, ValueError) as error:
-        raise checkpoint.CheckpointError(f"{path} does not hold a recipe to go on with: {error!r}") from error
+        raise checkpoint.CheckpointError(f"{path} does not contain a valid recipe: {error!r}") from error
 
 
 def _frozen(metadata: Mapping[str, Any], model: FasterRCNN, path: Path) -> list[str]:
-    """The names of the parameters that did not learn."""
+    """Return the names of the frozen parameters of a saved run."""
     names = metadata.get("frozen", [])
     if not isinstance(names, list) or not set(names) <= {name for name, _ in model.named_parameters()}:
-        raise checkpoint.CheckpointError(f"{path} names frozen parameters that its model does not have: {names!r}")
+        raise checkpoint.CheckpointError(f"{path} lists frozen parameters that its model does not have: {names!r}")
     return names
 
 
 def _run(tensors: Mapping[str, np.ndarray], path: Path) -> Run:
     history, validation = (_part(tensors, prefix) for prefix in ("history.", "validation."))
     if not history.keys() >= set(LOSSES) or not validation.keys() >= set(VALIDATED) or "grad_norms" not in tensors:
-        raise checkpoint.CheckpointError(f"{path} does not hold the history of its run")
+        raise checkpoint.CheckpointError(f"{path} does not contain the history of its run")
     return Run(
         {name: history[name].tolist() for name in LOSSES},
         tensors["grad_norms"].tolist(),
@@ -255,5 +369,5 @@ def _run(tensors: Mapping[str, np.ndarray], path: Path) -> Run:
 
 
 def _part(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The tensors whose names begin with a prefix, without it."""
+    """Return the tensors whose names start with `prefix`, under their names without it."""
     return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}

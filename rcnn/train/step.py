@@ -1,4 +1,4 @@
-"""One training step: the losses, their gradients, the optimiser; and an error that names a stage that is not finite."""
+"""One training step: losses, gradients, optimiser, and an error that names the first non-finite stage."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from rcnn.train.loader import TrainingBatch
 from rcnn.train.nonfinite import first_non_finite
 from rcnn.train.recipe import Recipe
 
-_SAMPLES = 1  # the stream of the samples and the dropout of a step; loader.py and loop.py have the others
+_SAMPLES = 1  # the random stream of a step's samples and dropout; loader.py and loop.py use the others
 
 
 def train_step(
     model: FasterRCNN, optimizer: optim.Optimizer, batch: TrainingBatch, recipe: Recipe, step: int
 ) -> tuple[dict[str, float], float]:
-    """Move the parameters by one step; return its losses and the norm of its gradients.
+    """Update the parameters by one step; return its losses and its gradient norm.
 
     Parameters
     ----------
     model : FasterRCNN
-        In training mode.
+        The model, in training mode.
     optimizer : Optimizer
-        Of the model's parameters, from `recipe.make_optimizer`.
+        The optimiser of its parameters, from `recipe.make_optimizer`.
     batch : TrainingBatch
+        The images and targets of the step.
     recipe : Recipe
+        Seed, learning rate and maximum norm.
     step : int
-        Number of steps before this one. With the recipe's seed it decides which anchors and RoIs are sampled.
+        Number of the step, from 0. The seed and the step determine the sampled anchors and RoIs.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def train_step(
     Raises
     ------
     FloatingPointError
-        Where a loss or the gradients are not finite, with the first stage that is not. The model is as before the step.
+        If a loss or a gradient is not finite; the message names the first such stage. The model does not change.
     """
     buffers = {name: array.copy() for name, array in _buffers(model).items()}
     optimizer.zero_grad()
@@ -52,14 +54,14 @@ def train_step(
             losses["total_loss"].backward()
             norm = optim.clip_grad_norm(optimizer.parameters, recipe.max_norm)
         if not np.isfinite(norm):
-            raise FloatingPointError(f"the losses are {values}, the norm of the gradients is {norm}")
-    except (ValueError, FloatingPointError) as error:  # a check within a stage may find NaN before the losses show it
+            raise FloatingPointError(f"the losses are {values}, the gradient norm is {norm}")
+    except (ValueError, FloatingPointError) as error:  # a check inside a stage may find NaN before the losses do
         optimizer.zero_grad()
         stage = _diagnose(model, batch, recipe, step, buffers)
         if stage is None:
             raise
         raise FloatingPointError(
-            f"step {step} is not finite, first in {stage}: {error}; a lower learning rate than {recipe.lr:g} may help"
+            f"step {step} is not finite, first in {stage}: {error}; try a lower learning rate than {recipe.lr:g}"
         ) from error
     optimizer.lr = recipe.lr_at(step)
     optimizer.step()
@@ -67,12 +69,12 @@ def train_step(
 
 
 def _rng(recipe: Recipe, step: int) -> np.random.Generator:
-    """Return the generator of everything random within a step."""
+    """Return the generator of everything random in a step."""
     return np.random.default_rng([recipe.seed, _SAMPLES, step])
 
 
 def _buffers(model: FasterRCNN) -> dict[str, np.ndarray]:
-    """Return the part of the state that moves in training without being learned: the statistics of batch norms."""
+    """Return the state that changes in training but is not learned: the statistics of batch norms."""
     learned = {id(parameter.data) for parameter in model.parameters()}
     return {name: array for name, array in model.state_dict().items() if id(array) not in learned}
 
@@ -80,11 +82,11 @@ def _buffers(model: FasterRCNN) -> dict[str, np.ndarray]:
 def _diagnose(
     model: FasterRCNN, batch: TrainingBatch, recipe: Recipe, step: int, buffers: Mapping[str, np.ndarray]
 ) -> str | None:
-    """Return the first stage of a step that is not finite, and restore the buffers to those before the step."""
+    """Return the first non-finite stage of a step, and restore the buffers from before the step."""
     model.load_state_dict(buffers, strict=False)
     try:
         return first_non_finite(model, batch.images, batch.targets, _rng(recipe, step))
-    except ValueError:  # the same as before, with nothing that is not finite up to it
+    except ValueError:  # the same error again, with only finite values before it
         return None
     finally:
         model.load_state_dict(buffers, strict=False)

@@ -1,7 +1,7 @@
-"""Saving and loading: weights as safetensors, with the config beside them, and public .pth files.
+"""Saving and loading: safetensors files with weights and config, and public .pth files.
 
-A file that `save` writes holds every parameter and buffer under its name, and in its metadata what is needed to build
-the model again. A public file holds names and arrays alone; `load_into` brings them into a model that is there already.
+A file of `save` contains every parameter and buffer under its name, and the model's config in its metadata, so that
+`load` can rebuild the model. A public file contains only names and arrays; `load_into` copies them into a model.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ __all__ = [
     "write_tensors",
 ]
 
-FORMAT = "rcnn-1"  # a reader refuses what it does not know
+FORMAT = "rcnn-1"  # readers refuse any other format
 KEY = "rcnn"  # of the metadata
 
-# The library's own backbones by name, with the arguments they were made with, which they keep as attributes: what a
-# checkpoint can rebuild without the user's help.
+# The library's own backbones and the names of their arguments, which they keep as attributes. A checkpoint can rebuild
+# these without the user's help.
 OWN_BACKBONES: dict[str, tuple[type[Module], tuple[str, ...]]] = {
     "SmallBackbone": (SmallBackbone, ("out_channels", "depth")),
     "ResNetFPN": (ResNetFPN, ("layers", "out_channels", "eps")),
 }
 
-# What torchvision called two of its parts until 0.12, and what it has called them since.
+# Two names that torchvision used until 0.12, and their replacements.
 OLD_NAMES = (
     (re.compile(r"^rpn\.head\.conv\.(?=weight$|bias$)"), "rpn.head.conv.0.0."),
     (re.compile(r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(?=weight$|bias$)"), r"\1.0."),
@@ -64,31 +64,80 @@ OLD_NAMES = (
 
 
 def save(path: str | os.PathLike[str], model: FasterRCNN) -> None:
-    """Writes the model's weights and config to a .safetensors file; `load` needs nothing else.
+    """Write the model's weights and config to a .safetensors file, atomically.
 
-    The file appears whole or not at all. Raises OSError where it cannot be written.
+    Parameters
+    ----------
+    path : path
+        The file to write.
+    model : FasterRCNN
+        The model.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
     """
     write_tensors(path, model.state_dict(), describe(model))
 
 
 def load(path: str | os.PathLike[str], backbone: Module | None = None) -> FasterRCNN:
-    """The model that `save` wrote, in evaluation mode.
+    """Return the model in a file of `save`, in evaluation mode.
 
-    backbone: a module like the one that was saved, where it was not one of the library's own. Raises CheckpointError
-    for a file that is no checkpoint or does not fit, and OSError where it cannot be read.
+    Parameters
+    ----------
+    path : path
+        The file.
+    backbone : Module, optional
+        A module like the saved backbone; required if that is not one of the library's.
+
+    Returns
+    -------
+    FasterRCNN
+        The model.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not a checkpoint, or does not match the backbone.
+    OSError
+        If the file cannot be read.
     """
     tensors, metadata = read_tensors(path)
     return restore(tensors, metadata, str(path), backbone)
 
 
 def load_digits() -> FasterRCNN:
-    """The detector of handwritten digits that comes with the package; it was trained as rcnn/weights/README.md says."""
+    """Return the detector of handwritten digits that is shipped with the package, in evaluation mode.
+
+    Returns
+    -------
+    FasterRCNN
+        The detector; rcnn/zoo/weights/README.md describes its training.
+
+    Examples
+    --------
+    >>> import rcnn
+    >>> rcnn.load_digits().config.class_names[:3]
+    ('background', '0', '1')
+    """
     with resources.as_file(resources.files("rcnn.zoo") / "weights" / "digits.safetensors") as path:
         return load(path)
 
 
 def describe(model: FasterRCNN) -> dict[str, Any]:
-    """The metadata from which `restore` builds the model again."""
+    """Return the metadata from which `restore` rebuilds the model.
+
+    Parameters
+    ----------
+    model : FasterRCNN
+        The model.
+
+    Returns
+    -------
+    dict
+        Values that JSON can represent.
+    """
     return {
         "format": FORMAT,
         "backbone": describe_backbone(model.backbone),
@@ -100,26 +149,48 @@ def describe(model: FasterRCNN) -> dict[str, Any]:
 def restore(
     tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], name: str, backbone: Module | None = None
 ) -> FasterRCNN:
-    """The model of these tensors and metadata, in evaluation mode. `name` is the file's, for messages."""
+    """Return the model of tensors and metadata, in evaluation mode.
+
+    Parameters
+    ----------
+    tensors : mapping of str to array
+        Parameters and buffers.
+    metadata : mapping
+        The metadata, as from `describe`.
+    name : str
+        Name of the file, for messages.
+    backbone : Module, optional
+        As in `load`.
+
+    Returns
+    -------
+    FasterRCNN
+        The model.
+
+    Raises
+    ------
+    CheckpointError
+        For invalid metadata, or tensors that do not match the model.
+    """
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
-            f"{name} was not written by rcnn.save: its format is {metadata.get('format')!r}, {FORMAT!r} is wanted"
+            f"{name} was not written by rcnn.save: its format must be {FORMAT!r}, got {metadata.get('format')!r}"
         )
     try:
         description, class_name, settings = (metadata[key] for key in ("backbone", "backbone_class", "settings"))
         if backbone is None and description is not None:
             backbone = build_backbone(description)
     except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{name} does not say how to build its model: {error!r}") from error
+        raise CheckpointError(f"{name} does not contain a valid description of its model: {error!r}") from error
     if backbone is None:
         raise CheckpointError(
-            f"{name} was saved with a backbone that is not the library's own ({class_name}); "
-            f"pass one like it: rcnn.load({name!r}, backbone={class_name}())"
+            f"{name} was saved with a backbone of your own, {class_name}; "
+            f"pass a new one: rcnn.load({name!r}, backbone={class_name}())"
         )
     try:
         model = FasterRCNN(FasterRCNNConfig(backbone, **settings))
         names = tensors.keys() & {name for name, _ in model.named_parameters()}
-        if any(tensors[name].dtype == np.float64 for name in names):  # a buffer may be so in a float32 model, too
+        if any(tensors[name].dtype == np.float64 for name in names):  # buffers may be float64 anyway
             model.astype(np.float64)
         model.load_state_dict(tensors)
     except (TypeError, ValueError) as error:
@@ -129,7 +200,18 @@ def restore(
 
 
 def describe_backbone(backbone: Module) -> dict[str, object] | None:
-    """What `build_backbone` makes such a backbone from, as values that JSON can hold; None for a user's own."""
+    """Return the name and arguments from which `build_backbone` rebuilds a backbone.
+
+    Parameters
+    ----------
+    backbone : Module
+        The backbone.
+
+    Returns
+    -------
+    dict or None
+        Values that JSON can represent; None if the backbone is not one of the library's.
+    """
     for name, (kind, arguments) in OWN_BACKBONES.items():
         if type(backbone) is kind:
             return {"name": name, "arguments": {argument: getattr(backbone, argument) for argument in arguments}}
@@ -137,43 +219,81 @@ def describe_backbone(backbone: Module) -> dict[str, object] | None:
 
 
 def build_backbone(description: object) -> Module:
-    """A new backbone from what `describe_backbone` gave; ValueError for anything else, for any file may hold it."""
+    """Return a new backbone from the description of `describe_backbone`.
+
+    Parameters
+    ----------
+    description : dict
+        The description. It may come from any file, so it is validated.
+
+    Returns
+    -------
+    Module
+        The backbone.
+
+    Raises
+    ------
+    ValueError
+        For an invalid description.
+    """
     if not isinstance(description, dict):
-        raise ValueError(f"a backbone is described by its name and arguments, not by {description!r}")
+        raise ValueError(f"the description of a backbone must be a dict of name and arguments, got {description!r}")
     name, arguments = description.get("name"), description.get("arguments")
     if not isinstance(name, str) or name not in OWN_BACKBONES or not isinstance(arguments, dict):
-        raise ValueError(f"no backbone {name!r} here; there are {', '.join(OWN_BACKBONES)}")
+        raise ValueError(f"the name of a backbone must be one of {', '.join(OWN_BACKBONES)}, got {name!r}")
     kind, allowed = OWN_BACKBONES[name]
     if set(arguments) != set(allowed) or not all(isinstance(value, (int, float)) for value in arguments.values()):
-        raise ValueError(f"{name} takes the numbers {', '.join(allowed)}, not {arguments}")
+        raise ValueError(f"{name} takes the numbers {', '.join(allowed)}, got {arguments}")
     return kind(**arguments)
 
 
-# ---------------------------------------------------------------------- into a model that is there
+# ---------------------------------------------------------------------- into an existing model
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What a file holds: arrays by name, under today's names, and the metadata of `save`, where it wrote the file."""
+    """Contents of a file of weights.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    tensors : dict of str to array
+        The arrays, under torchvision's current names.
+    metadata : dict
+        The metadata of `save`; empty if another program wrote the file.
+    """
 
     path: Path
     tensors: dict[str, np.ndarray]
     metadata: dict[str, Any]
 
     def norm_eps(self) -> float | None:
-        """The eps of the frozen batch norms that these weights were trained with, where that is known."""
+        """Return the eps of the frozen batch norms in the training of these weights.
+
+        Returns
+        -------
+        float or None
+            None if it is unknown.
+        """
         if not self.metadata and download.is_coco(self.path):
-            return 0.0  # that file was trained so, and does not say it
+            return 0.0  # this file was trained with eps 0, but does not record it
         eps = self._entry("backbone", "arguments", "eps")
         return eps if isinstance(eps, (int, float)) else None
 
     def class_names(self) -> list[str] | None:
-        """The names that the file gives its classes; None where it gives none."""
+        """Return the class names in the file.
+
+        Returns
+        -------
+        list of str or None
+            None if the file has none.
+        """
         names = self._entry("settings", "class_names")
         return names if isinstance(names, list) else None
 
     def _entry(self, *keys: str) -> object:
-        """Return the value of the metadata under a path of keys; None if there is none, as any file may be given."""
+        """Return the value of the metadata under nested keys; None if there is none, because a file may have any."""
         value: object = self.metadata
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
@@ -182,9 +302,14 @@ class Weights:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """The parameters and buffers that were copied from a file into a module, and those that were left out.
+    """Copied and skipped parameters and buffers of `load_into`.
 
-    names: of those that were copied. left_out: {name: (shape in the file, shape in the module)} of the others.
+    Attributes
+    ----------
+    names : list of str
+        Names of the copied ones.
+    left_out : dict of str to (tuple, tuple)
+        Skipped ones, with the shape in the file and the shape in the module.
     """
 
     names: list[str]
@@ -192,18 +317,54 @@ class LoadReport:
 
 
 def load_into(module: Module, source: str | os.PathLike[str], skip_mismatched: bool = False) -> LoadReport:
-    """Copies the weights of a file into a module: a detector, a ResNet, anything whose names are in the file.
+    """Copy the weights in a file into a module, such as a detector or a ResNet.
 
-    source: a .safetensors or a .pth file, or "coco" (for the 50-layer detector) or "imagenet" (for a ResNet), which are
-    fetched once. skip_mismatched: leaves out what has another shape, such as the last layers of a detector for other
-    classes, instead of refusing. Raises CheckpointError that names every missing, unexpected and misshapen parameter,
-    having changed nothing.
+    Parameters
+    ----------
+    module : Module
+        The module; it changes in place.
+    source : path or "coco" or "imagenet"
+        A .safetensors or .pth file, or "coco" (for the ResNet-50 detector) or "imagenet" (for a ResNet), downloaded
+        once.
+    skip_mismatched : bool
+        Skip parameters of another shape, such as the last layers of a detector for other classes, instead of raising.
+
+    Returns
+    -------
+    LoadReport
+        The copied and the skipped names.
+
+    Raises
+    ------
+    CheckpointError
+        If names or shapes do not match; the message lists every missing, unexpected and misshapen parameter. The
+        module does not change.
     """
     return put_into(module, read_weights(locate(source, module)), skip_mismatched)
 
 
 def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) -> LoadReport:
-    """Copies weights that were read into a module; see `load_into`."""
+    """Copy weights in memory into a module.
+
+    Parameters
+    ----------
+    module : Module
+        The module; it changes in place.
+    weights : Weights
+        The weights, as from `read_weights`.
+    skip_mismatched : bool
+        As in `load_into`.
+
+    Returns
+    -------
+    LoadReport
+        The copied and the skipped names.
+
+    Raises
+    ------
+    CheckpointError
+        As in `load_into`.
+    """
     tensors, state = weights.tensors, module.state_dict()
     mismatched = [
         name for name in state if skip_mismatched and name in tensors and tensors[name].shape != state[name].shape
@@ -220,20 +381,55 @@ def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) ->
 
 
 def locate(source: str | os.PathLike[str], module: Module | None = None) -> Path:
-    """The path of a file, which is fetched where it is named "coco", or "imagenet" for a ResNet `module`."""
+    """Return the path of a source of weights; "coco" and "imagenet" are downloaded once.
+
+    Parameters
+    ----------
+    source : path or "coco" or "imagenet"
+        As in `load_into`.
+    module : Module, optional
+        The ResNet that "imagenet" is for.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        For "imagenet" if `module` is not a ResNet.
+    DownloadError
+        If the file cannot be downloaded.
+    """
     if source == "coco":
         return download.fetch("coco")
     if source == "imagenet":
         if not isinstance(module, ResNet):
-            raise ValueError(f'"imagenet" are weights for a ResNet, not for {type(module).__name__}')
+            raise ValueError(f'weights "imagenet" require a ResNet, got {type(module).__name__}')
         return download.fetch(f"resnet{module.layers}")
     return Path(source)
 
 
 def read_weights(path: str | os.PathLike[str]) -> Weights:
-    """What a .safetensors or a .pth file holds, whatever the file is called.
+    """Read a .safetensors or .pth file; the format is detected from its content, not from its name.
 
-    Raises CheckpointError for a file that is neither, OSError where it cannot be read.
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    Weights
+        The arrays and the metadata.
+
+    Raises
+    ------
+    CheckpointError
+        If the file has neither format.
+    OSError
+        If the file cannot be read.
     """
     _check_is_file(path)
     with open(path, "rb") as file:
@@ -243,9 +439,20 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
 
 
 def modern_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays under today's names, where torchvision has changed them since the file was written."""
+    """Rename arrays from torchvision's old names to its current ones.
 
-    def modern(name: str) -> str:
+    Parameters
+    ----------
+    tensors : mapping of str to array
+        The arrays.
+
+    Returns
+    -------
+    dict of str to array
+        The same arrays.
+    """
+
+    def modern(name: str) -> str:  # numpydoc ignore=GL08
         for old, new in OLD_NAMES:
             name = old.sub(new, name)
         return name
@@ -257,17 +464,49 @@ def modern_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
-    """Writes arrays, and metadata that JSON can hold, to a .safetensors file, whole or not at all."""
-    # Contiguous before anything else: safetensors 0.8.0 writes the memory of a strided array, not its values.
+    """Write arrays and metadata to a .safetensors file, atomically.
+
+    Parameters
+    ----------
+    path : path
+        The file to write.
+    tensors : mapping of str to array
+        The arrays.
+    metadata : mapping
+        Values that JSON can represent.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    # Copy to contiguous arrays first: safetensors 0.8.0 writes the memory of a strided array, not its values.
     contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    # Under one key, for safetensors writes several in no particular order, and equal models shall make equal files.
+    # One key: safetensors writes several keys in arbitrary order, and files of equal models must be equal.
     write_whole(path, safetensors.numpy.save(contiguous, {KEY: json.dumps(metadata)}))
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the metadata of a .safetensors file; no metadata, where another program wrote it.
+    """Read the arrays and the metadata of a .safetensors file.
 
-    Raises CheckpointError for a file that is none, OSError where it cannot be read.
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    tensors : dict of str to array
+        The arrays.
+    metadata : dict
+        The metadata; empty if another program wrote the file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not a safetensors file.
+    OSError
+        If the file cannot be read.
     """
     _check_is_file(path)
     try:
@@ -275,12 +514,12 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = json.loads((file.metadata() or {}).get(KEY, "{}"))
     except (safetensors.SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a safetensors file of rcnn: {error}") from error
+        raise CheckpointError(f"{path} is not a valid safetensors file: {error}") from error
     except (AttributeError, TypeError) as error:  # safetensors asked NumPy for bfloat16 or float8
-        raise CheckpointError(f"{path} holds numbers of a kind that NumPy does not have: {error}") from error
+        raise CheckpointError(f"{path} contains a dtype that NumPy does not have: {error}") from error
     return tensors, metadata if isinstance(metadata, dict) else {}
 
 
 def _check_is_file(path: str | os.PathLike[str]) -> None:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError(f"{path}: file not found")

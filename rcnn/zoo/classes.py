@@ -1,7 +1,7 @@
-"""The names of COCO's classes, by the labels that the public detectors give.
+"""Names of COCO's classes, indexed by the labels of the public detectors.
 
-Lin et al., "Microsoft COCO: Common Objects in Context", 2014. The set numbers its categories up to 90 and uses 80 of
-the numbers; the public detectors have an output for each number.
+COCO numbers its categories up to 90 and uses 80 of the numbers; the public detectors have an output for each number.
+Source: Lin et al., "Microsoft COCO: Common Objects in Context", 2014.
 """
 
 COCO_NAMES = (

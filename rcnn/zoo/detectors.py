@@ -17,16 +17,35 @@ from rcnn.zoo.pth.bounded import CheckpointError
 Source = str | os.PathLike[str]
 
 BLOCK_NAME = r"backbone\.body\.layer([1-4])\.(\d+)\."
-DEFAULT_CLASSES = 21  # PASCAL VOC's twenty and the background
+DEFAULT_CLASSES = 21  # PASCAL VOC's 20 classes and the background
 RESNETS = {f"resnet{layers}": layers for layers in BLOCKS}
-TRAINABLE_STAGES = 3  # of a backbone that knows something already: its early features serve any task
+TRAINABLE_STAGES = 3  # of a pretrained backbone: its early features suit any task
 
 
 def faster_rcnn_small(class_names: Sequence[str], **config: Any) -> FasterRCNN:
-    """A detector of half a million parameters for small images, which learns from random weights in minutes.
+    """Return a small detector for small images, with random weights.
 
-    class_names: one per class, the background first. config: fields of `FasterRCNNConfig` other than these defaults,
-    which suit objects of 12 to 48 pixels on images of about 128.
+    It has half a million parameters and trains from scratch in minutes. The defaults suit objects of 12 to 48 pixels
+    in images of about 128 pixels.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+        One name per class, the background first.
+    **config
+        Fields of `FasterRCNNConfig` that replace the defaults.
+
+    Returns
+    -------
+    FasterRCNN
+        The detector, in training mode.
+
+    Examples
+    --------
+    >>> import rcnn
+    >>> model = rcnn.faster_rcnn_small(("background", "cat", "dog"), dropout=0.5)
+    >>> model.config.num_classes
+    3
     """
     settings: dict[str, Any] = {
         "anchor_sizes": (14, 24, 40),
@@ -60,7 +79,18 @@ def faster_rcnn_resnet_50_fpn(
     trainable_backbone_layers: int | None = None,
     **config: Any,
 ) -> FasterRCNN:
-    """Faster R-CNN on ResNet-50 with a feature pyramid; arguments as of `faster_rcnn_resnet_fpn`."""
+    """Return a Faster R-CNN with a ResNet-50 and a feature pyramid.
+
+    Parameters
+    ----------
+    num_classes, weights, trainable_backbone_layers, **config
+        As in `faster_rcnn_resnet_fpn`.
+
+    Returns
+    -------
+    FasterRCNN
+        The detector, in training mode.
+    """
     return faster_rcnn_resnet_fpn(
         num_classes, backbone="resnet50", weights=weights, trainable_backbone_layers=trainable_backbone_layers, **config
     )
@@ -73,7 +103,18 @@ def faster_rcnn_resnet_101_fpn(
     trainable_backbone_layers: int | None = None,
     **config: Any,
 ) -> FasterRCNN:
-    """Faster R-CNN on ResNet-101 with a feature pyramid; arguments as of `faster_rcnn_resnet_fpn`."""
+    """Return a Faster R-CNN with a ResNet-101 and a feature pyramid.
+
+    Parameters
+    ----------
+    num_classes, weights, trainable_backbone_layers, **config
+        As in `faster_rcnn_resnet_fpn`.
+
+    Returns
+    -------
+    FasterRCNN
+        The detector, in training mode.
+    """
     return faster_rcnn_resnet_fpn(
         num_classes,
         backbone="resnet101",
@@ -92,32 +133,69 @@ def faster_rcnn_resnet_fpn(
     trainable_backbone_layers: int | None = None,
     **config: Any,
 ) -> FasterRCNN:
-    """Torchvision's Faster R-CNN on a ResNet with a feature pyramid.
+    """Return torchvision's Faster R-CNN with a ResNet and a feature pyramid.
 
-    backbone: "resnet18", "resnet34", "resnet50" or "resnet101".
-    num_classes: the background included. None is the file's own count, or 21 without `weights`.
-    weights: of the whole detector, a .safetensors or .pth file, or "coco" (50 layers only), which is fetched once.
-    weights_backbone: of the ResNet alone, a file or "imagenet".
-    trainable_backbone_layers: how many of the ResNet's stages learn, from the last; 0 to 5. None is 3 with weights of
-        either kind, else 5.
-    config: fields of `FasterRCNNConfig` other than the defaults, which are torchvision's: hidden_dim=1024, dropout=0,
-        one anchor size of (32, 64, 128, 256, 512) per level.
+    Parameters
+    ----------
+    num_classes : int, optional
+        Number of classes, including the background. By default that of the file, or 21 without `weights`.
+    backbone : str
+        "resnet18", "resnet34", "resnet50" or "resnet101".
+    weights : path or "coco", optional
+        Weights of the whole detector: a .safetensors or .pth file, or "coco" (ResNet-50 only), downloaded once.
+    weights_backbone : path or "imagenet", optional
+        Weights of the ResNet alone: a file, or "imagenet", downloaded once.
+    trainable_backbone_layers : int, optional
+        Number of trainable stages of the ResNet, counted from the last; 0 to 5. By default 3 with weights of either
+        kind, else 5.
+    **config
+        Fields of `FasterRCNNConfig` that replace torchvision's defaults: hidden_dim=1024, dropout=0, one anchor size
+        of (32, 64, 128, 256, 512) per level.
 
-    Raises ValueError for a number of classes that contradicts the file, CheckpointError for a file that does not fit,
-    and DownloadError where "coco" or "imagenet" cannot be fetched.
+    Returns
+    -------
+    FasterRCNN
+        The detector, in training mode.
+
+    Raises
+    ------
+    ValueError
+        For an unknown backbone, or a number of classes that is not the file's.
+    CheckpointError
+        For a file that does not match the model.
+    DownloadError
+        If "coco" or "imagenet" cannot be downloaded.
+
+    References
+    ----------
+    Ren et al., "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks", 2015. Lin et al.,
+    "Feature Pyramid Networks for Object Detection", 2017. Code: torchvision, models/detection/faster_rcnn.py.
     """
     if backbone not in RESNETS:
-        raise ValueError(f"backbone must be one of {', '.join(RESNETS)}, not {backbone!r}")
+        raise ValueError(f"backbone must be one of {', '.join(RESNETS)}, got {backbone!r}")
     if weights == "coco" and backbone != "resnet50":
-        raise ValueError(f'weights="coco" are for backbone="resnet50", not for {backbone!r}')
+        raise ValueError(f'weights="coco" requires backbone="resnet50", got {backbone!r}')
     read = None if weights is None else checkpoint.read_weights(checkpoint.locate(weights))
     return _resnet_detector(RESNETS[backbone], num_classes, read, weights_backbone, trainable_backbone_layers, config)
 
 
 def load_detector(source: Source) -> FasterRCNN:
-    """The detector of a file, in evaluation mode: one that `rcnn.save` wrote, a ResNet-FPN of torchvision's, or "coco".
+    """Return the detector in a file, in evaluation mode.
 
-    Raises CheckpointError where the file holds no such detector.
+    Parameters
+    ----------
+    source : path or "coco"
+        A file of `rcnn.save`, weights of a ResNet-FPN detector of torchvision, or "coco", downloaded once.
+
+    Returns
+    -------
+    FasterRCNN
+        The detector.
+
+    Raises
+    ------
+    CheckpointError
+        If the file does not contain such a detector.
     """
     weights = checkpoint.read_weights(checkpoint.locate(source))
     if weights.metadata:
@@ -133,14 +211,14 @@ def _resnet_detector(
     trainable_layers: int | None,
     config: Mapping[str, Any],
 ) -> FasterRCNN:
-    """See `faster_rcnn_resnet_fpn`; `weights` have been read."""
+    """Return the detector of `faster_rcnn_resnet_fpn` from weights in memory."""
     settings: dict[str, Any] = {"anchor_sizes": (32, 64, 128, 256, 512), "hidden_dim": 1024, "dropout": 0.0}
     if weights is not None:
         in_file, settings["hidden_dim"] = _head_shape(weights)
         if num_classes not in (None, in_file):
             raise ValueError(
-                f"num_classes={num_classes}, but {weights.path} holds weights for {in_file} classes; "
-                "checkpoint.load_into(model, path, skip_mismatched=True) starts from weights for others"
+                f"num_classes={num_classes}, but {weights.path} has weights for {in_file} classes; to start from "
+                "weights for other classes, use checkpoint.load_into(model, path, skip_mismatched=True)"
             )
         num_classes = in_file
         settings["class_names"] = _class_names(weights, in_file)
@@ -151,27 +229,27 @@ def _resnet_detector(
         checkpoint.load_into(backbone.body, weights_backbone)
     if weights is not None:
         checkpoint.put_into(model, weights)
-    knows_something = weights is not None or weights_backbone is not None
-    backbone.body.freeze((TRAINABLE_STAGES if knows_something else 5) if trainable_layers is None else trainable_layers)
+    pretrained = weights is not None or weights_backbone is not None
+    backbone.body.freeze((TRAINABLE_STAGES if pretrained else 5) if trainable_layers is None else trainable_layers)
     return model
 
 
 def _head_shape(weights: checkpoint.Weights) -> tuple[int, int]:
-    """(how many classes the detector of a file tells apart, the width of its head)."""
+    """Return the number of classes and the width of the head of the detector in a file."""
     name = "roi_heads.box_predictor.cls_score.weight"
     if name not in weights.tensors or weights.tensors[name].ndim != 2:
-        raise CheckpointError(f"{weights.path} holds no detector: there is no matrix {name!r} in it")
+        raise CheckpointError(f"{weights.path} does not contain a detector: matrix {name!r} not found")
     num_classes, hidden_dim = weights.tensors[name].shape
     return num_classes, hidden_dim
 
 
 def _class_names(weights: checkpoint.Weights, num_classes: int) -> Sequence[str] | None:
-    """The names that the file gives its classes, or COCO's where it tells as many classes apart as COCO's files do."""
+    """Return the class names in the file, or COCO's if it has none and its number of classes is COCO's."""
     return weights.class_names() or (COCO_NAMES if num_classes == len(COCO_NAMES) else None)
 
 
 def _layers(weights: checkpoint.Weights) -> int:
-    """How many layers the ResNet of a file has, from the names of its blocks."""
+    """Return the number of layers of the ResNet in a file, from the names of its blocks."""
     found = {match.groups() for name in weights.tensors if (match := re.match(BLOCK_NAME, name))}
     counts = tuple(sum(stage == str(number) for stage, _ in found) for number in (1, 2, 3, 4))
     kind = Bottleneck if "backbone.body.layer1.0.conv3.weight" in weights.tensors else BasicBlock
@@ -179,6 +257,6 @@ def _layers(weights: checkpoint.Weights) -> int:
         if (block, block_counts) == (kind, counts):
             return layers
     raise CheckpointError(
-        f"{weights.path} was not written by rcnn.save, and holds no ResNet of "
+        f"{weights.path} does not contain a known detector: it was not written by rcnn.save, and is not a ResNet of "
         f"{', '.join(map(str, BLOCKS))} layers with a feature pyramid"
     )

@@ -1,7 +1,7 @@
-"""Published weights by name: torchvision's files, fetched once into the user's cache.
+"""Published weights by name: torchvision's files, downloaded once into the user's cache.
 
-The first eight hex digits of a file's SHA-256 are part of its name. A file is checked against them when it has come and
-each time it is asked for, which takes a fraction of the second that reading it takes.
+The name of a file contains the first eight hex digits of its SHA-256. The hash is checked after the download and each
+time the file is requested, which is much faster than reading the weights.
 """
 
 from __future__ import annotations
@@ -25,67 +25,96 @@ from tqdm import tqdm
 
 BASE = "https://download.pytorch.org/models/"
 FILES = {
-    "coco": "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",  # the detector; those below are classifiers of ImageNet, V1
+    "coco": "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",  # the detector; the others are ImageNet classifiers, V1
     "resnet18": "resnet18-f37072fd.pth",
     "resnet34": "resnet34-b627a593.pth",
     "resnet50": "resnet50-0676ba61.pth",
     "resnet101": "resnet101-63fe2227.pth",
 }
-MAX_SIZE = 1 << 28  # bytes, half as much again as the largest of these files: an endless answer shall not fill the disk
+MAX_SIZE = 1 << 28  # bytes, 1.5 times the largest of these files, so that an endless response cannot fill the disk
 CHUNK = 1 << 20  # bytes
-TRIES = 5  # requests in one call of `fetch`, where the line keeps breaking
-POLL = 0.1  # seconds between two looks at a lock
+TRIES = 5  # requests in one call of `fetch` if the connection keeps breaking
+POLL = 0.1  # seconds between two attempts to take a lock
 
 
 class DownloadError(OSError):
-    """A published file that could not be fetched; the message says why, and which file to put where by hand."""
+    """Failed download; the message has the reason and the path for a manual copy."""
 
 
 def fetch(name: str, *, base: str = BASE, timeout: float = 30.0, progress: bool = True) -> Path:
-    """The path of a published file in the user's cache; what is not there yet, or is damaged, is downloaded first.
+    """Return the path of a published file in the user's cache; download it if it is missing or damaged.
 
-    Until it is whole and checked, the file is called NAME.part. Where the line broke or Ctrl-C came between, the next
-    call goes on from there. Of several processes that want one file, one fetches it and the others wait.
+    An incomplete file is called NAME.part. After a broken connection or Ctrl-C, the next call resumes from it. If
+    several processes request the same file, one downloads it and the others wait.
 
-    Args:
-        name: "coco" is the detector, "resnet18", "resnet34", "resnet50" and "resnet101" are ImageNet's classifiers.
-        base: the address that the file's name is appended to.
-        timeout: seconds without a byte after which the line counts as broken.
-        progress: whether to show a bar.
+    Parameters
+    ----------
+    name : str
+        "coco" (the detector), "resnet18", "resnet34", "resnet50" or "resnet101" (ImageNet classifiers).
+    base : str
+        The address that the file's name is appended to.
+    timeout : float
+        Seconds without data after which the connection counts as broken.
+    progress : bool
+        Show a progress bar.
 
-    Raises ValueError for an unknown name or an unfit argument, and DownloadError for everything that goes wrong on the
-    way: no network, an answer such as 404, a file whose hash is wrong, a cache that cannot be written.
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or an invalid address or timeout.
+    DownloadError
+        If the download fails: no network, a response such as 404, a wrong hash, a cache that cannot be written.
     """
     if name not in FILES:
-        raise ValueError(f"there are no published weights {name!r}; there are: {', '.join(FILES)}")
+        raise ValueError(f"name of published weights must be one of {', '.join(FILES)}, got {name!r}")
     if urlsplit(base).scheme not in ("http", "https"):
-        raise ValueError(f"base must be an http or https address, not {base!r}")
+        raise ValueError(f"base must be an http or https address, got {base!r}")
     if not timeout > 0:
-        raise ValueError(f"timeout must be above 0 seconds, not {timeout}")
+        raise ValueError(f"timeout must be above 0 seconds, got {timeout}")
     url = f"{base.rstrip('/')}/{FILES[name]}"
     target = cache_folder() / FILES[name]
     part = target.with_name(f"{target.name}.part")
     try:
-        if not is_published(target, name):  # a cache that is complete need not be writable
+        if not is_published(target, name):  # a complete cache may be read-only
             target.parent.mkdir(parents=True, exist_ok=True)
             with _locked(target.with_name(f"{target.name}.lock"), progress):
                 _put(target, part, name, url, timeout, progress)
-    except _LineError as error:
-        kept = "what has come is kept, and the next try goes on from there; " if _size(part) else ""
+    except _NetworkError as error:
+        kept = "the partial file is kept and the next attempt resumes from it; " if _size(part) else ""
         raise DownloadError(
-            f"cannot fetch {url}: {error}; {kept}a copy from elsewhere will do: put it at {target}"
+            f"cannot download {url}: {error}; {kept}to install the file by hand, save it as {target}"
         ) from error
     except OSError as error:
         raise DownloadError(
-            f"cannot keep {url} as {target}: {error}; the environment variable RCNN_CACHE may name another folder"
+            f"cannot save {url} as {target}: {error}; set the environment variable RCNN_CACHE to use another folder"
         ) from error
     return target
 
 
 def is_published(path: str | os.PathLike[str], name: str) -> bool:
-    """Whether the file at `path`, whatever it is called, is the published one: whether its hash is. False without one.
+    """Return True if a file has the hash of a published one; its own name does not matter.
 
-    Raises OSError where it cannot be read.
+    Parameters
+    ----------
+    path : path
+        The file.
+    name : str
+        Name of the published weights, as in `fetch`.
+
+    Returns
+    -------
+    bool
+        False if the file does not exist.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
     """
     try:
         return digest(path).startswith(_hash_in_name(name))
@@ -94,20 +123,57 @@ def is_published(path: str | os.PathLike[str], name: str) -> bool:
 
 
 def is_coco(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is the published detector "coco", which has something about it that the file does not say."""
+    """Return True if a file is the published detector "coco", whose batch norms have an eps that it does not record.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    bool
+        True for a file of the same hash.
+    """
     return is_published(path, "coco")
 
 
 def digest(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file, as 64 hex digits. Raises OSError where it cannot be read."""
+    """Return the SHA-256 of a file.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_folder() -> Path:
-    """The folder for published files: $RCNN_CACHE, or `rcnn` in $XDG_CACHE_HOME or in the system's place for caches.
+    """Return the folder for published files.
 
-    It need not exist. Raises DownloadError where the user has no home and no variable names a folder.
+    It is $RCNN_CACHE if set, otherwise `rcnn` in $XDG_CACHE_HOME or in the system's cache folder.
+
+    Returns
+    -------
+    Path
+        The folder; it may not exist yet.
+
+    Raises
+    ------
+    DownloadError
+        If the user has no home folder and neither variable is set.
     """
     try:
         if own := os.environ.get("RCNN_CACHE"):
@@ -117,53 +183,53 @@ def cache_folder() -> Path:
         if sys.platform == "win32":
             return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "rcnn"
         return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "rcnn"
-    except RuntimeError as error:  # a user without a home, as in many containers
+    except RuntimeError as error:  # a user without a home folder, as in many containers
         raise DownloadError(
-            f"there is no folder for downloads: {error} The environment variable RCNN_CACHE may name one"
+            f"no folder for downloads: {error} Set the environment variable RCNN_CACHE to a folder"
         ) from error
 
 
 # ---------------------------------------------------------------------- one file
 
 
-class _LineError(Exception):
-    """What went wrong between us and the server, in words; `status` is that of an answer which is an error."""
+class _NetworkError(Exception):
+    """Network error as a short text; `status` is the HTTP status of an error response."""
 
     def __init__(self, text: str, status: int | None = None) -> None:
-        printable = "".join(letter if letter.isprintable() else " " for letter in text)  # some of it is the server's
+        printable = "".join(letter if letter.isprintable() else " " for letter in text)  # partly the server's text
         super().__init__(textwrap.shorten(printable, 300))
         self.status = status
 
 
 def _put(target: Path, part: Path, name: str, url: str, timeout: float, progress: bool) -> None:
-    """Downloads `target` by way of `part`, unless another process has done so while this one waited for the lock."""
+    """Download `target` by way of `part`, unless another process did so while this one waited for the lock."""
     if is_published(target, name):
         return
     if target.exists():
-        warnings.warn(f"{target} is damaged, for its hash is not the one in its name: fetching it anew", stacklevel=3)
+        warnings.warn(f"{target} is damaged: its hash is not the one in its name; downloading it again", stacklevel=3)
     _complete(part, name, url, timeout, progress)
     os.replace(part, target)
 
 
 def _complete(part: Path, name: str, url: str, timeout: float, progress: bool) -> None:
-    """Makes `part` the published file, with as many requests as a breaking line takes. Raises _LineError.
+    """Complete `part` with up to TRIES requests; raise _NetworkError if that fails.
 
-    It goes on while that helps: after a try that brought something, and once from the beginning where an earlier piece
-    may be what spoiled the hash. A part that cannot become the file is removed, any other is left for the next time.
+    It tries again after each attempt that received data, and once from the beginning if an old part may be the cause
+    of a wrong hash. A part with a wrong hash is removed; any other part is kept for the next call.
     """
     for left in reversed(range(TRIES)):
         start, problem = _size(part), None
         try:
             _receive(part, start, url, timeout, progress)
-        except _LineError as error:
+        except _NetworkError as error:
             problem = error
-        if is_published(part, name):  # even after a problem: a length may have been announced that is too long
+        if is_published(part, name):  # even after an error: the announced length may be too long
             return
         if problem:
             helped = _size(part) > start
         else:
-            problem = _LineError(
-                f"the SHA-256 of what comes is {digest(part)}, and should begin with {_hash_in_name(name)}"
+            problem = _NetworkError(
+                f"the SHA-256 of the received file must start with {_hash_in_name(name)}, got {digest(part)}"
             )
             part.unlink()
             helped = start > 0
@@ -172,30 +238,29 @@ def _complete(part: Path, name: str, url: str, timeout: float, progress: bool) -
 
 
 def _receive(part: Path, start: int, url: str, timeout: float, progress: bool) -> None:
-    """Appends to `part`, which has `start` bytes, the rest of the file; replaces it where the server sends all.
+    """Append the rest of the file to `part`, which has `start` bytes; replace it if the server sends the whole file.
 
-    It returns when the server has no more to give. Raises _LineError where the line broke or the answer is an error;
-    what came before is in `part`.
+    Raise _NetworkError for a broken connection or an error response. Data received before the error is in `part`.
     """
     request = urllib.request.Request(url, headers={"User-Agent": "rcnn"})
     if start:
         request.add_header("Range", f"bytes={start}-")
     try:
-        with _line_errors(timeout):
+        with _network_errors(timeout):
             response = urllib.request.build_opener(_Redirects).open(request, timeout=timeout)
-    except _LineError as error:
+    except _NetworkError as error:
         if start and error.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # the file ends where `part` does, or before
+            return  # `part` is as long as the file, or longer
         raise
     with response:
         resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             if start:
-                return  # then without ranges
-            raise _LineError("the server sends a part of the file, where all of it was asked for")
+                return  # the next attempt requests no range
+            raise _NetworkError("the server sent a part of the file; the whole file was requested")
         size = None if response.length is None else response.length + (start if resumed else 0)
         if size is not None and size > MAX_SIZE:
-            raise _LineError(f"the server announces {size} bytes, and no published file has so many")
+            raise _NetworkError(f"the server announced {size} bytes; no published file is larger than {MAX_SIZE}")
         with open(part, "ab" if resumed else "wb") as file:
             _copy(response, file, size, timeout, progress)
             file.flush()
@@ -203,7 +268,7 @@ def _receive(part: Path, start: int, url: str, timeout: float, progress: bool) -
 
 
 def _copy(response: Any, file: IO[bytes], size: int | None, timeout: float, progress: bool) -> None:
-    """Writes the body of the response to the end of `file`, which then shall have `size` bytes. Raises _LineError."""
+    """Append the body of the response to `file`; raise _NetworkError if it then has fewer than `size` bytes."""
     done = file.tell()
     with tqdm(
         desc=Path(file.name).stem,
@@ -215,20 +280,20 @@ def _copy(response: Any, file: IO[bytes], size: int | None, timeout: float, prog
         disable=None if progress else True,
         dynamic_ncols=True,
     ) as bar:
-        while done <= MAX_SIZE:  # what is longer ends here, and fails by its hash
-            with _line_errors(timeout):
-                piece = response.read1(CHUNK)  # what has come; read() would lose it when the line breaks
+        while done <= MAX_SIZE:  # a longer response is cut here and fails the hash check
+            with _network_errors(timeout):
+                piece = response.read1(CHUNK)  # data received so far; read() would lose it if the connection breaks
             if not piece:
                 break
             file.write(piece)
             done += len(piece)
             bar.update(len(piece))
     if size is not None and done < size:
-        raise _LineError(f"the line broke after {done} of {size} bytes")
+        raise _NetworkError(f"the connection broke after {done} of {size} bytes")
 
 
 def _size(path: Path) -> int:
-    """The file's length in bytes, 0 where it is not there."""
+    """Return the size of a file in bytes; 0 if it does not exist."""
     try:
         return path.stat().st_size
     except OSError:
@@ -236,7 +301,7 @@ def _size(path: Path) -> int:
 
 
 def _hash_in_name(name: str) -> str:
-    """The first hex digits of the SHA-256 of a published file."""
+    """Return the first hex digits of the SHA-256 of a published file."""
     return Path(FILES[name]).stem.rpartition("-")[2]
 
 
@@ -244,7 +309,7 @@ def _hash_in_name(name: str) -> str:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to the same kind of address or to https. urllib by itself would go from https to http, or to ftp."""
+    """Redirects to the same scheme or to https only; urllib alone would follow from https to http or ftp."""
 
     def redirect_request(
         self,
@@ -261,20 +326,20 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 @contextlib.contextmanager
-def _line_errors(timeout: float) -> Iterator[None]:
-    """Turns whatever the network raises within it into a _LineError that says what happened."""
+def _network_errors(timeout: float) -> Iterator[None]:
+    """Convert every network error in this block into a _NetworkError."""
     try:
         yield
     except HTTPError as error:
         error.close()
-        raise _LineError(f"the server answers {error.code} {error.reason}", error.code) from error
+        raise _NetworkError(f"the server responded {error.code} {error.reason}", error.code) from error
     except URLError as error:
-        raise _LineError(f"no connection ({error.reason})") from error
+        raise _NetworkError(f"no connection ({error.reason})") from error
     except TimeoutError as error:
-        raise _LineError(f"nothing came for {timeout:g} seconds") from error
+        raise _NetworkError(f"no data for {timeout:g} seconds") from error
     except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
-        # ValueError and OverflowError: a redirect to what is no address, or to port 99999999999999999999
-        raise _LineError(f"the line broke ({error or type(error).__name__})") from error
+        # ValueError and OverflowError: a redirect to an invalid address, or to port 99999999999999999999
+        raise _NetworkError(f"the connection broke ({error or type(error).__name__})") from error
 
 
 # ---------------------------------------------------------------------- one at a time
@@ -282,14 +347,14 @@ def _line_errors(timeout: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(path: Path, progress: bool) -> Iterator[None]:
-    """Lets one process or thread in at a time. The system frees the lock of one that dies.
+    """Hold a lock that excludes other processes and threads; the system frees it if the process dies.
 
-    The empty file stays: were it removed, one could lock the old file and another a new one of the same name.
+    The empty file is kept. If it were removed, one process could lock the old file and another a new file of that name.
     """
     with open(path, "ab") as file:
         if not _try_lock(file):
             if progress:
-                print(f"waiting for another process that fetches {path.stem}", file=sys.stderr)
+                print(f"waiting for another process that is downloading {path.stem}", file=sys.stderr)
             while not _try_lock(file):
                 time.sleep(POLL)
         yield  # closing the file frees the lock
@@ -299,7 +364,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _try_lock(file: IO[bytes]) -> bool:
-        """Whether the lock is ours now."""
+        """Try to take the lock; return True on success."""
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         except PermissionError:
@@ -309,7 +374,7 @@ else:
     import fcntl
 
     def _try_lock(file: IO[bytes]) -> bool:
-        """Whether the lock is ours now."""
+        """Try to take the lock; return True on success."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

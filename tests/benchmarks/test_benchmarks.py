@@ -1,4 +1,4 @@
-"""What of benchmarks/ needs no peer: the clock, the comparisons, the inputs, the tables, and every kernel once."""
+"""Parts of benchmarks/ that require no peer: timing, comparisons, inputs, tables, and one call of every kernel."""
 
 import json
 import re
@@ -34,7 +34,7 @@ FACTS = {"date": "2026-01-02", "processor": "abacus"}
 
 @pytest.fixture
 def settings(tmp_path):
-    """One round of every row, of rcnn alone."""
+    """Settings for one round of every row with rcnn alone."""
     return Settings(frozenset(), 2, 0.0, 1, tmp_path)
 
 
@@ -42,7 +42,7 @@ def settings(tmp_path):
 
 
 class Clock:
-    """Time that passes only where it is spent, and who spent it."""
+    """Simulated clock with a log of the calls."""
 
     def __init__(self):
         self.now, self.log = 0.0, []
@@ -52,7 +52,7 @@ class Clock:
         self.log.append(f"pause {seconds:g}")
 
     def contestant(self, name, *costs):
-        """Whose calls take these seconds, the last of them from then on."""
+        """Return a contestant whose calls take these seconds; the last value repeats."""
         costs = list(costs)
 
         def call(given):
@@ -61,7 +61,7 @@ class Clock:
             self.log.append(name)
 
         def before():
-            self.now += 100  # is not counted
+            self.now += 100  # not counted
             return f"before {name}"
 
         return Contestant(name, call, before)
@@ -75,51 +75,51 @@ def clock(monkeypatch):
     return clock
 
 
-def test_a_turn_counts_after_a_pause_and_after_waking_until_it_is_over(clock):
+def test_turn_counts_calls_after_the_pause_and_the_warm_up(clock):
     seconds = timing.turn(clock.contestant("a", 0.008, 0.003, 0.015, 0.02, 0.025))
     assert seconds == pytest.approx([0.015, 0.02, 0.025])
     assert clock.log == ["pause 0.12", *"aaaaa"]
 
 
-def test_a_turn_of_calls_that_take_no_time_ends(clock):
+def test_turn_of_calls_that_take_no_time_ends(clock):
     assert timing.turn(clock.contestant("a", 0.0)) == [0.0] * 200
 
 
-def test_a_long_call_is_counted_from_the_first(clock):
+def test_first_long_call_is_counted(clock):
     assert timing.turn(clock.contestant("a", 0.2, 5.0)) == pytest.approx([0.2])
 
 
-def test_contestants_take_turns_there_and_back(clock):
+def test_contestants_take_turns_in_alternating_order(clock):
     times, _ = race([clock.contestant("a", 1.0, 2.0, 3.0), clock.contestant("b", 4.0)], budget=0, rounds=3, pause=0)
     assert times == {"a": pytest.approx([1, 2, 3]), "b": pytest.approx([4, 4, 4])}
-    assert [who for who in clock.log if who != "pause 0"] == list("abbaab")
+    assert [entry for entry in clock.log if entry != "pause 0"] == list("abbaab")
 
 
-def test_a_race_goes_on_until_the_budget_is_spent(clock):
+def test_race_continues_until_the_budget_is_spent(clock):
     assert len(race([clock.contestant("a", 1.0)], budget=250, rounds=1)[0]["a"]) == 3  # of 101 seconds each
 
 
 @pytest.mark.parametrize(
     ("shares", "counted", "others"),
     [
-        ([0.5, 0.0, 0.03, 0.2, 0.01], [2, 3], 0.015),  # two calm ones by the end of the budget, which is three rounds
-        ([0.5, 0.2, 0.0, 0.3, 0.04, 0.0], [3, 5], 0.02),  # the second calm one comes later
+        ([0.5, 0.0, 0.03, 0.2, 0.01], [2, 3], 0.015),  # two undisturbed rounds within the budget of three rounds
+        ([0.5, 0.2, 0.0, 0.3, 0.04, 0.0], [3, 5], 0.02),  # the second undisturbed round comes later
         (
             [0.5, 0.2, 0.1, 0.3, 0.0, 0.6, 0.7, 0.8, 0.9, 0.0],
             [3, 5],
             0.05,
-        ),  # there is but one in three times the budget
+        ),  # only one undisturbed round in three times the budget
     ],
 )
-def test_rounds_that_others_disturbed_do_not_count(clock, monkeypatch, shares, counted, others):
-    known = iter(shares)
-    monkeypatch.setattr(timing, "Others", lambda: SimpleNamespace(share=lambda: next(known)))
+def test_rounds_disturbed_by_other_processes_do_not_count(clock, monkeypatch, shares, counted, others):
+    remaining = iter(shares)
+    monkeypatch.setattr(timing, "Others", lambda: SimpleNamespace(share=lambda: next(remaining)))
     contestant = clock.contestant("a", *map(float, range(1, 11)))  # the first round takes a second, and so on
     times, share = race([contestant], budget=250, rounds=2)
     assert sorted(times["a"]) == counted and share == pytest.approx(others)
 
 
-def test_others_do_no_harm_on_processors_that_are_left_to_them(clock, monkeypatch):
+def test_other_processes_on_spare_processors_do_not_count(clock, monkeypatch):
     monkeypatch.setattr(timing, "Others", lambda: SimpleNamespace(share=lambda: 0.52))
     assert race([clock.contestant("a", 1.0)], 0, 1, spare=0.5)[1] == pytest.approx(0.02)
     assert race([clock.contestant("a", 1.0)], 0, 1, spare=0.75)[1] == 0
@@ -141,7 +141,7 @@ def test_summary(samples, expected):
 
 
 def found(*detections):
-    """Detections of an image from (x1, score, label), all 10 pixels wide and high."""
+    """Return detections of an image from (x1, score, label), all 10 pixels wide and high."""
     x, scores, labels = (np.array(column, np.float32) for column in zip(*detections, strict=True))
     boxes = np.stack([x, 0 * x, x + 10, 0 * x + 10], axis=1)
     return {"boxes": boxes, "scores": scores, "labels": labels.astype(int)}
@@ -174,9 +174,9 @@ def test_detections_that_differ_are_counted(theirs, matched):
     assert agreement.text.startswith(f"{matched} detections")
 
 
-def test_two_detections_have_not_the_same_partner():
-    mine, other = partners(found((0, 1, 1), (1, 1, 1)), found((0.6, 1, 1)))
-    assert (mine.tolist(), other.tolist()) == ([1], [0])
+def test_two_detections_do_not_share_a_partner():
+    first, second = partners(found((0, 1, 1), (1, 1, 1)), found((0.6, 1, 1)))
+    assert (first.tolist(), second.tolist()) == ([1], [0])
 
 
 @pytest.mark.parametrize(
@@ -215,23 +215,23 @@ def test_steps_of_training(losses, gradients, holds, text):
     assert (agreement.holds, agreement.text) == (holds, text)
 
 
-def test_detecting_nothing_is_no_agreement():
+def test_no_detections_are_not_an_agreement():
     assert not same_detections([NOTHING], [NOTHING]).holds
 
 
 # ---------------------------------------------------------------- inputs
 
 
-def test_the_convolutions_are_those_of_the_detector():
+def test_convolutions_are_those_of_the_detector():
     listed = [(c.out_channels, c.in_channels, c.kernel, c.kernel) for c in inputs.resnet_fpn_convolutions()]
     named = {name: array.shape for name, array in rcnn.faster_rcnn_resnet_50_fpn(2).state_dict().items()}
-    wanted = [shape for name, shape in named.items() if len(shape) == 4 and not name.startswith("rpn")]
+    backbone = [shape for name, shape in named.items() if len(shape) == 4 and not name.startswith("rpn")]
     levels = [shape for name, shape in named.items() if len(shape) == 4 and name.startswith("rpn")] * 5
-    assert sorted(listed) == sorted(wanted + levels)
+    assert sorted(listed) == sorted(backbone + levels)
 
 
-def test_the_convolutions_cost_what_is_published():
-    """4.09e9 multiply-adds for ResNet-50 with the stride in its 3x3 convolutions, of which 2e6 are the classifier's."""
+def test_cost_of_the_convolutions_is_the_published_one():
+    """ResNet-50 with the stride in its 3x3 convolutions: 4.09e9 multiply-adds, including 2e6 of the classifier."""
     assert sum(c.flop for c in inputs._resnet(224, 224)) / 2 == pytest.approx(4.09e9 - 2e6, rel=1e-3)
     assert Convolution(3, 64, 7, 2, 5, 6).output_size == (3, 3)
     assert str(Convolution(3, 64, 7, 2, 5, 6)) == "7x7, stride 2, 3 to 64, 5 x 6"
@@ -248,37 +248,37 @@ def test_boxes_are_inside_the_image_and_scores_differ():
 # ---------------------------------------------------------------- rows
 
 
-def test_goals_are_of_rows_and_rows_have_names_of_their_own():
+def test_goals_belong_to_rows_and_row_names_are_unique():
     names = [row.name for row in [*run.USUAL, *sweeps.ROWS]]
     assert len(set(names)) == len(names)
-    assert {row for row, _ in rows.GOALS} <= {*names, "memory-process"}  # which is for Linux alone
-    assert {peer for _, peer in rows.GOALS} <= set(sweeps.LOOKS)  # which has everyone's colour
+    assert {row for row, _ in rows.GOALS} <= {*names, "memory-process"}  # only on Linux
+    assert {peer for _, peer in rows.GOALS} <= set(sweeps.LOOKS)  # a colour for every peer
 
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(0.9, "no"), (1.0, "yes"), (2.0, "aim")])
-def test_a_goal_is_met_or_not(ratio, verdict):
+def test_verdict_of_a_goal(ratio, verdict):
     assert Goal(1.0, 2.0).verdict(ratio) == verdict
     assert Goal(1.0, 0.5, most=True).verdict(1 / ratio) == verdict
 
 
-@pytest.mark.parametrize("wanted", ["input", "weights"])
-def test_the_gradient_that_is_timed_is_that_of_a_leaf_and_no_other_is_computed(wanted, monkeypatch):
+@pytest.mark.parametrize("leaf", ["input", "weights"])
+def test_only_the_gradient_of_one_leaf_is_computed_and_timed(leaf, monkeypatch):
     layer = Convolution(3, 4, 3, 2, 7, 8)
     x, weight = convolutions.arrays(layer)
     grad = inputs.feature_maps(1, 4, *layer.output_size, seed=2)
     leaves = {"input": Parameter(x), "weights": Parameter(weight)}
     functional.conv2d(leaves["input"], leaves["weights"], None, 2, 1).backward(grad)
-    asked = []
+    required = []
 
-    def spying(x, weight, *rest, conv2d=functional.conv2d):
-        asked.append((x.requires_grad, weight.requires_grad))
+    def spy(x, weight, *rest, conv2d=functional.conv2d):
+        required.append((x.requires_grad, weight.requires_grad))
         return conv2d(x, weight, *rest)
 
-    monkeypatch.setattr(convolutions.functional, "conv2d", spying)
-    contestant = convolutions.convolving_backward(layer, x, weight, grad, wanted)
-    for _ in range(2):  # nothing adds up
-        np.testing.assert_allclose(contestant.answer(), leaves[wanted].grad, atol=1e-5)
-    assert asked == [(wanted == "input", wanted == "weights")] * 2
+    monkeypatch.setattr(convolutions.functional, "conv2d", spy)
+    contestant = convolutions.convolving_backward(layer, x, weight, grad, leaf)
+    for _ in range(2):  # gradients do not accumulate
+        np.testing.assert_allclose(contestant.answer(), leaves[leaf].grad, atol=1e-5)
+    assert required == [(leaf == "input", leaf == "weights")] * 2
 
 
 @pytest.mark.parametrize(
@@ -300,17 +300,17 @@ def test_rcnn_runs_alone(make, settings, monkeypatch):
     assert (result.flop, result.times, result.x) == (3, 4, 5)
 
 
-def test_a_row_with_threads_of_its_own_has_them(settings, monkeypatch):
+def test_row_with_its_own_number_of_threads(settings, monkeypatch):
     before, seen = rcnn._ext.backend.get_num_threads(), []
     contestant = Contestant("rcnn", lambda _: seen.append(rcnn._ext.backend.get_num_threads()))
     monkeypatch.setattr(rows, "processors", lambda: 4)
     monkeypatch.setattr(timing, "Others", lambda: SimpleNamespace(share=lambda: 0.8))
     result = rows.run(Row("row", "work", lambda s: rows.by_answer([contestant], same_array), threads=1), settings)
-    assert result.others == pytest.approx(0.05)  # three of the four processors were left to others
+    assert result.others == pytest.approx(0.05)  # three of the four processors were spare
     assert (set(seen), result.threads, rcnn._ext.backend.get_num_threads()) == ({1}, 1, before)
 
 
-def test_answers_are_compared_with_rcnns(settings):
+def test_answers_are_compared_with_those_of_rcnn(settings):
     contestants = [
         Contestant(name, lambda _, value=value: value, read=np.array)
         for name, value in (("rcnn", [1]), ("a", [1]), ("b", [2]))
@@ -321,8 +321,8 @@ def test_answers_are_compared_with_rcnns(settings):
 
 
 @pytest.mark.slow
-def test_a_process_of_its_own_is_measured(settings):
-    """Only on Linux, as the rows; elsewhere there are none, and that is what is tested."""
+def test_memory_of_a_separate_process_is_measured(settings):
+    """There are rows on Linux only; on other systems this tests that there are none."""
     if not memory.ROWS:
         assert not memory_probe.RESET.exists()
         return
@@ -332,29 +332,29 @@ def test_a_process_of_its_own_is_measured(settings):
     assert weights < process["rcnn"][0] < 10 * weights and 0 < beyond["rcnn"][0] < process["rcnn"][0] - weights
 
 
-def test_memory_is_what_the_system_says_before_and_after_the_mark_is_reset(monkeypatch, tmp_path, capsys):
-    def says(most, now):
+def test_memory_is_read_before_and_after_the_peak_is_reset(monkeypatch, tmp_path, capsys):
+    def write_status(most, now):
         memory_probe.STATUS.write_text(f"Name:\tpython\nVmHWM:\t  {most} kB\nVmRSS:\t  {now} kB\n")
 
     def look():
         assert memory_probe.RESET.read_text() == "5"
-        says(90, 70)
+        write_status(90, 70)
 
     for name in ("STATUS", "RESET"):
         monkeypatch.setattr(memory_probe, name, tmp_path / name)
-    monkeypatch.setitem(memory_probe.LOADERS, "someone", lambda path, image, threads: says(100, 60) or look)
+    monkeypatch.setitem(memory_probe.LOADERS, "someone", lambda path, image, threads: write_status(100, 60) or look)
     memory_probe.main("someone", "file", "1")
     assert json.loads(capsys.readouterr().out) == {"process": 100 * 1024, "beyond": 30 * 1024}
 
 
-def test_what_others_do_is_not_what_this_process_does(monkeypatch):
-    had = {"_busy": 10.0, "_own": 4.0}
-    monkeypatch.setattr(processors, "_busy", lambda: had["_busy"])
-    monkeypatch.setattr(processors, "_own", lambda: had["_own"])
+def test_share_of_other_processes_excludes_this_process(monkeypatch):
+    seconds = {"_busy": 10.0, "_own": 4.0}
+    monkeypatch.setattr(processors, "_busy", lambda: seconds["_busy"])
+    monkeypatch.setattr(processors, "_own", lambda: seconds["_own"])
     monkeypatch.setattr(processors, "processors", lambda: 2)
-    monkeypatch.setattr(processors, "time", SimpleNamespace(perf_counter=lambda: had["_busy"] - 10))
+    monkeypatch.setattr(processors, "time", SimpleNamespace(perf_counter=lambda: seconds["_busy"] - 10))
     others = processors.Others()
-    had.update(_busy=15.0, _own=8.0)  # in 5 seconds of 2 processors this process worked for 4, and 1 was another's
+    seconds.update(_busy=15.0, _own=8.0)  # in 5 seconds on 2 processors: 4 of this process, 1 of another
     assert others.share() == pytest.approx(0.1)
 
 
@@ -379,7 +379,7 @@ RESULTS = [
 ]
 
 
-def test_the_report_by_hand():
+def test_report_by_hand():
     lines = [line for line in report.markdown(FACTS, RESULTS).splitlines() if line.startswith(("- ", "| "))]
     assert lines[:2] == ["- date: 2026-01-02", "- processor: abacus"]
     assert [line for line in lines[2:] if "---" not in line] == [
@@ -412,7 +412,7 @@ def test_json_has_every_sample(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "wanted"),
+    ("low", "high", "expected"),
     [
         (230, 1571, [200, 500, 1000, 2000]),
         (0.64, 3, [0.5, 1, 2, 5]),
@@ -420,11 +420,11 @@ def test_json_has_every_sample(tmp_path):
         (3, 4, [2, 5]),
     ],
 )
-def test_an_axis_reaches_from_a_mark_to_a_mark(low, high, wanted):
-    assert sweeps.ticks(low, high) == pytest.approx(wanted)
+def test_axis_starts_and_ends_at_a_tick(low, high, expected):
+    assert sweeps.ticks(low, high) == pytest.approx(expected)
 
 
-def test_the_plot_of_a_sweep():
+def test_plot_of_a_sweep():
     figure = sweeps.draw(RESULTS, "a machine")
     panel, hidden = figure.axes
     drawn = zip(*panel.get_legend_handles_labels(), strict=True)
@@ -450,7 +450,7 @@ def quickest(monkeypatch):
     monkeypatch.setattr(run, "QUICK_ROUNDS", 1)
 
 
-def test_the_command_prints_a_table_and_writes_files(quickest, tmp_path, capsys):
+def test_command_prints_a_table_and_writes_files(quickest, tmp_path, capsys):
     files = ["--json", str(tmp_path / "all.json"), "--plot", str(tmp_path / "sweeps.png")]
     status = run.main(["--quick", "--peers", "--threads", "1", "--only", "nms-1000", "sweep-rois-100", *files])
     printed = capsys.readouterr()
@@ -462,7 +462,7 @@ def test_the_command_prints_a_table_and_writes_files(quickest, tmp_path, capsys)
     assert (tmp_path / "sweeps.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_command_ends_with_1_where_answers_disagree_and_early_with_what_there_is(quickest, monkeypatch, capsys):
+def test_interrupted_command_reports_its_rows_and_returns_1_if_answers_differ(quickest, monkeypatch, capsys):
     def interrupted(settings):
         raise KeyboardInterrupt
 
@@ -493,19 +493,19 @@ def test_the_command_ends_with_1_where_answers_disagree_and_early_with_what_ther
         (["--peers", "tensorflow"], "invalid choice: 'tensorflow'"),
     ],
 )
-def test_the_command_says_what_is_wrong(arguments, message, capsys):
+def test_invalid_arguments_are_errors(arguments, message, capsys):
     with pytest.raises(SystemExit) as end:
         run.main(arguments)
     assert end.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_the_command_lists_its_rows(capsys):
+def test_command_lists_its_rows(capsys):
     assert run.main(["--list", "--only", "iou", "sweep-rois"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == ["iou-square", "iou-tall", *(f"sweep-rois-{n}" for n in sweeps.ROIS)]
 
 
-def test_peers_that_are_not_there_do_not_run(monkeypatch):
+def test_peers_that_are_not_installed_do_not_run(monkeypatch):
     monkeypatch.setattr(rows, "find_spec", lambda package: package in ("torch", "torchvision", "onnx", "openvino"))
     assert rows.installed() == ["torchvision", "openvino"]
 

@@ -1,4 +1,4 @@
-"""What benchmarks/roofline.py and tricks.py count and draw; not how fast anything is."""
+"""Counts, tables and figures of benchmarks/roofline.py and tricks.py; speed is not tested."""
 
 import numpy as np
 import pytest
@@ -11,14 +11,14 @@ from speed.inputs import Convolution
 import rcnn
 
 WINDOWS = Convolution(256, 256, 3, 1, 200, 304)
-PASSED_OVER = Convolution(8, 16, 1, 2, 7, 9)  # 4 x 5 of the pixels are read
+STRIDED = Convolution(8, 16, 1, 2, 7, 9)  # it reads 4 x 5 of the pixels
 PEAKS = {1: 100e9, 4: 400e9}
 MOVED = {1: dict.fromkeys(roofline.SIZES, 20e9), 4: dict.fromkeys(roofline.SHOWN[2:], 50e9)}
 
 
 @pytest.fixture(autouse=True)
 def kernels():
-    """These programs are about the kernels, whichever implementation the other tests run on."""
+    """Use the kernels, which these programs measure, whatever implementation the other tests use."""
     with rcnn.use_backend("cython"):
         yield
 
@@ -27,32 +27,32 @@ def points():
     return [
         Point(WINDOWS, "direct", 2, WINDOWS.flop / 90e9),
         Point(WINDOWS, "winograd4", 2, WINDOWS.flop / 270e9),
-        Point(PASSED_OVER, "direct", 1, PASSED_OVER.flop / 10e9),
+        Point(STRIDED, "direct", 1, STRIDED.flop / 10e9),
     ]
 
 
 # ---------------------------------------------------------------- counting
 
 
-def test_every_value_travels_once():
+def test_every_value_is_moved_once():
     assert roofline.bytes_moved(WINDOWS) == 4 * (2 * 256 * 200 * 304 + 256 * 256 * 9)
-    assert roofline.bytes_moved(PASSED_OVER) == 4 * (4 * 5 * 8 + 4 * 5 * 16 + 8 * 16)
+    assert roofline.bytes_moved(STRIDED) == 4 * (4 * 5 * 8 + 4 * 5 * 16 + 8 * 16)
 
 
-def test_intensity_is_operations_by_bytes():
-    assert roofline.intensity(PASSED_OVER) == pytest.approx(2 * 20 * 16 * 8 / (4 * 608))
+def test_intensity_is_operations_per_byte():
+    assert roofline.intensity(STRIDED) == pytest.approx(2 * 20 * 16 * 8 / (4 * 608))
 
 
 @pytest.mark.parametrize(("of", "allowed"), [(2, 40e9), (5, 100e9), (50, 100e9)])
-def test_the_lower_roof_counts(of, allowed):
+def test_lower_roof_limits_the_speed(of, allowed):
     assert roofline.attainable(of, 100e9, 20e9) == allowed
 
 
-def test_a_layer_counts_as_direct_whatever_computes_it():
+def test_operations_are_those_of_the_direct_algorithm():
     assert [round(point.speed / 1e9) for point in points()] == [90, 270, 10]
 
 
-def test_a_profile_counts_what_a_pass_calls_and_leaves_nothing_behind(monkeypatch):
+def test_profile_counts_the_calls_of_a_pass_and_restores_the_functions(monkeypatch):
     ticks = iter(range(1000))
     monkeypatch.setattr(roofline.time, "perf_counter", lambda: float(next(ticks)))
     before = roofline.conv_kernels.convolve
@@ -69,7 +69,7 @@ def test_a_profile_counts_what_a_pass_calls_and_leaves_nothing_behind(monkeypatc
     assert spent["3x3 convolutions, stride 2"].bytes == 4 * (3 * 4 * height * width + 3 * 8 * 9 + 8 * height * width)
 
 
-def test_the_fastest_pass_is_shown_most_expensive_first():
+def test_fastest_pass_is_sorted_by_descending_time():
     slow, quick = {"a": Spent(1, 9.0)}, {"a": Spent(1, 1.0), "b": Spent(1, 3.0)}
     assert list(roofline.fastest([slow, quick]).items()) == [("b", Spent(1, 3.0)), ("a", Spent(1, 1.0))]
 
@@ -77,7 +77,7 @@ def test_the_fastest_pass_is_shown_most_expensive_first():
 # ---------------------------------------------------------------- measuring
 
 
-def test_work_is_called_until_patience_ends_and_the_first_call_does_not_count(monkeypatch):
+def test_best_repeats_until_patience_ends_and_ignores_the_first_call(monkeypatch):
     now, costs = [0.0], iter([0.5, 3.0, 2.0, 5.0, 1.0])
     monkeypatch.setattr(roofline.time, "perf_counter", lambda: now[0])
 
@@ -88,7 +88,7 @@ def test_work_is_called_until_patience_ends_and_the_first_call_does_not_count(mo
 
 
 @pytest.mark.parametrize(("size", "threads"), [(8192, 1), (roofline.MIB, 1), (16 * roofline.MIB, 2)])
-def test_a_bandwidth_is_what_three_arrays_by_the_time_are(monkeypatch, size, threads):
+def test_bandwidth_is_three_arrays_divided_by_the_time(monkeypatch, size, threads):
     calls = []
     monkeypatch.setattr(roofline, "best", lambda work, patience: calls.append(work()) or 1e-3)
     times = roofline.TOGETHER // size - 1 if size <= roofline.BRIEF else 1
@@ -99,18 +99,18 @@ def test_a_bandwidth_is_what_three_arrays_by_the_time_are(monkeypatch, size, thr
 # ---------------------------------------------------------------- showing
 
 
-def test_tables_say_what_was_found():
+def test_tables():
     spent = {"x": Spent(2, 0.75, int(3e9), int(5e6)), "the rest": Spent(1, 0.25)}
     assert "| x | 2 | 1.5 | 5 | 750 | 75.0% | 4 |" in roofline.profile_table(spent)
     assert "| all | 3 | 1.5 | 5 | 1000 | 100.0% | 3 |" in roofline.profile_table(spent)
     assert "| 4 | 400 |  |  | 50 | 50 | 8.0 |" in roofline.roofs_table(PEAKS, MOVED)
     direct, fewer, _ = points()
-    other = Point(PASSED_OVER, "direct", 1, 6 * fewer.seconds)  # the first takes 2: what is used is the quicker way
+    other = Point(STRIDED, "direct", 1, 6 * fewer.seconds)  # the first layer takes 2: the faster algorithm counts
     lines = roofline.layers_table([direct, fewer, other], 100e9, 20e9).splitlines()
     assert len(lines) == 4 and " 100 | 90 | 90% | 270 | 25.0% |" in lines[2]
 
 
-def test_the_plot_is_legible_and_shows_every_layer():
+def test_plot_is_legible_and_shows_every_layer():
     figure = roofline.draw(points(), 1, PEAKS, MOVED, "abacus; 2026-01-02")
     left, right = figure.axes
     assert sum(len(marks.get_offsets()) for marks in left.collections) == 3
@@ -124,7 +124,7 @@ def test_the_plot_is_legible_and_shows_every_layer():
 def test_winograd_in_one_dimension_by_hand():
     into, of_weights, back = tricks.winograd_matrices((0, 1, -1))
     inputs, weights = into @ (1, 2, 3, 5), of_weights @ (1, 2, 3)
-    # The row of point 0 has the opposite sign in both, which is the same in their product.
+    # The row of point 0 has the opposite sign in both factors, so their product is unchanged.
     assert weights.tolist() == pytest.approx([-1, 3, 1, 3])
     assert inputs.tolist() == pytest.approx([2, 5, 1, 3])
     assert (back @ (inputs * weights)).tolist() == pytest.approx([14, 23])  # 1 + 4 + 9, 2 + 6 + 15
@@ -138,7 +138,7 @@ def test_winograd_by_matrices_is_the_convolution(points):
     np.testing.assert_allclose(tricks.by_matrices(x[0], weight, points, np.float64), exact, atol=1e-13)
 
 
-def test_every_trick_gives_the_same_answer_with_it_and_without(monkeypatch):
+def test_answers_are_equal_with_and_without_every_trick(monkeypatch):
     monkeypatch.setattr(tricks, "FINEST", (12, 16))
     monkeypatch.setattr(tricks, "MIDDLE", (8, 8))
     found = list(tricks.tricks())
@@ -150,7 +150,7 @@ def test_every_trick_gives_the_same_answer_with_it_and_without(monkeypatch):
         )
         if trick.name.startswith("256 channels"):
             without = without.T
-        if without is not None:  # as of what fills memory
+        if without is not None:  # a trick about memory has no answer
             np.testing.assert_allclose(with_it, without, atol=1e-4, err_msg=trick.name)
 
 
@@ -164,13 +164,13 @@ def test_errors_are_small_and_grow_with_the_tile():
     assert with_ours < with_customary / 1.5 and with_ours == pytest.approx(found["winograd4"][1], rel=0.3)
 
 
-def test_threads_do_not_change_the_answer(monkeypatch):
+def test_answer_does_not_depend_on_threads(monkeypatch):
     assert tricks.same_on_any_threads(3)
     monkeypatch.setattr(tricks, "convolution", lambda *_: lambda: rcnn.nn.Tensor(np.random.default_rng().random(2)))
     assert not tricks.same_on_any_threads(2)
 
 
-def test_a_trick_is_judged_by_its_fastest_calls(monkeypatch):
+def test_trick_is_measured_by_its_fastest_calls(monkeypatch):
     monkeypatch.setattr(tricks, "race", lambda *_: ({"without": [0.5, 0.4, 0.9], "with": [0.2, 0.1]}, 0.0))
     found = tricks.compare(tricks.Trick("t", list, list), 1.0)
     assert "| t | 400 | 100 | 4.00 |" in tricks.tricks_table({"t": found})
@@ -180,8 +180,8 @@ def test_a_trick_is_judged_by_its_fastest_calls(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_roofline_is_printed_and_drawn(monkeypatch, capsys, tmp_path):
-    """All of it, with each thing called once."""
+def test_roofline_is_printed_and_drawn(monkeypatch, capsys, tmp_path):
+    """The whole program, with one call of each function."""
 
     def best(work, patience=0.0):
         work()
@@ -196,7 +196,7 @@ def test_the_roofline_is_printed_and_drawn(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_tricks_are_printed(monkeypatch, capsys):
+def test_tricks_are_printed(monkeypatch, capsys):
     monkeypatch.setattr(tricks, "race", lambda *_: ({"without": [0.4], "with": [0.1]}, 0.0))
     monkeypatch.setattr(tricks, "errors", lambda: {"direct": (2e-7, 1e-7)})
     tricks.main([])

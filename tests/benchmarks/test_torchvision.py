@@ -1,4 +1,4 @@
-"""rcnn against torchvision itself, where installed: `pytest -m proof tests/benchmarks/test_torchvision.py -s`."""
+"""Comparison of rcnn with torchvision, if installed: `pytest -m proof tests/benchmarks/test_torchvision.py -s`."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SMALL = {"min_size": 128, "max_size": 224, "rpn_pre_nms_top_n_train": 300, "rpn_
 
 @pytest.fixture(scope="module")
 def stages():
-    """benchmarks/torchvision_stages.py, which needs torch."""
+    """The module benchmarks/torchvision_stages.py, which requires torch."""
     import torchvision_stages
 
     return torchvision_stages
@@ -80,12 +80,12 @@ def test_losses_and_every_gradient(stages, seed, dtype, tolerance):
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy stream"])
-def test_a_file_that_torch_wrote_gives_the_same_detections(stages, tmp_path, zipped):
-    """A state dict of fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None), in both formats; 91 classes."""
+def test_file_of_torch_has_the_same_detections(stages, tmp_path, zipped):
+    """A state dict of fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None) with 91 classes, in both formats."""
     import torch
     from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
-    theirs = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).eval()  # its batch norms are learned ones
+    theirs = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).eval()  # its batch norms are not frozen
     seeded = stages.seeded_state({name: tuple(value.shape) for name, value in theirs.state_dict().items()}, 31)
     theirs.load_state_dict({name: torch.from_numpy(array) for name, array in seeded.items()}, strict=False)
     assert any(name.endswith("num_batches_tracked") for name in theirs.state_dict())
@@ -107,7 +107,7 @@ def test_a_file_that_torch_wrote_gives_the_same_detections(stages, tmp_path, zip
 
 
 def old_names(state):
-    """The state dict under the names of torchvision before 0.13."""
+    """Return the state dict under the names of torchvision before 0.13."""
     renamed = {}
     for name, value in state.items():
         name = name.replace("rpn.head.conv.0.0.", "rpn.head.conv.")

@@ -1,4 +1,4 @@
-"""`rcnn check`: what it prints, writes and returns."""
+"""`rcnn check`: its output, files and exit status."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from rcnn.data.report import Counts, Example, Problem, Report
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A VOC folder with 24 pages of shapes to train on and 12 for validation."""
+    """A VOC folder with 24 training pages and 12 validation pages of shapes."""
     folder = tmp_path_factory.mktemp("voc") / "shapes"
     for split, n in (("train", 24), ("val", 12)):
         data.write_voc(data.Shapes(n, split=split), folder, split, progress=False)
@@ -24,7 +24,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture
 def folder(written, tmp_path, monkeypatch):
-    """A copy that a test may change, seen from where commands write by default."""
+    """A copy that a test may change; the current folder is the one that commands write to by default."""
     monkeypatch.chdir(tmp_path)
     return shutil.copytree(written, tmp_path / "shapes")
 
@@ -36,7 +36,7 @@ def edit(path, pattern, replacement):
     path.write_text(changed)
 
 
-def test_a_clean_set_may_be_trained_on(folder, tmp_path, capsys):
+def test_data_set_without_faults(folder, tmp_path, capsys):
     assert cli.main(["check", f"voc:{folder}"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^class +train +val$", out, re.MULTILINE) and re.search(r"^images +24 +12$", out, re.MULTILINE)
@@ -51,13 +51,13 @@ def test_a_clean_set_may_be_trained_on(folder, tmp_path, capsys):
         assert min(sheet.size) >= 1000
 
 
-def test_every_fault_is_listed_though_the_data_set_itself_could_not_be_made(folder, tmp_path, capsys):
+def test_every_fault_is_listed_though_the_data_set_cannot_be_loaded(folder, tmp_path, capsys):
     sheets = folder / "Annotations"
     (sheets / "train_000002.xml").write_text("<annotation>")
     (folder / "JPEGImages" / "train_000005.png").unlink()
     edit(sheets / "train_000007.xml", "<xmax>.*?<", "<xmax>300<")
     edit(sheets / "val_000001.xml", "<name>.*?<", "<name>cat<")
-    with pytest.raises(ValueError, match="train_000002.xml cannot be read"):
+    with pytest.raises(ValueError, match="train_000002.xml"):
         data.load(f"voc:{folder}", "train")
     sheet = tmp_path / "sheet.png"
     assert cli.main(["check", f"voc:{folder}", "--sheet", str(sheet), "--json", str(tmp_path / "report.json")]) == 1
@@ -77,7 +77,7 @@ def test_every_fault_is_listed_though_the_data_set_itself_could_not_be_made(fold
     assert report["splits"]["val"]["counts"]["images"] == 12
 
 
-def test_one_split_alone_and_json_to_standard_output(folder, capsys):
+def test_one_split_and_json_to_standard_output(folder, capsys):
     edit(folder / "Annotations" / "val_000001.xml", "<xmax>.*?<", "<xmax>300<")
     assert cli.main(["check", f"voc:{folder}", "--split", "train", "--json", "-"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -86,7 +86,7 @@ def test_one_split_alone_and_json_to_standard_output(folder, capsys):
     assert "train" not in capsys.readouterr().out.split("shapes")[0].split("training")[0]
 
 
-def test_an_image_in_both_splits_is_a_warning(folder, capsys):
+def test_image_in_both_splits_is_a_warning(folder, capsys):
     for place, suffix in (("JPEGImages", "png"), ("Annotations", "xml")):
         shutil.copy(folder / place / f"train_000003.{suffix}", folder / place / f"val_000004.{suffix}")
     edit(folder / "Annotations" / "val_000004.xml", "<filename>.*?<", "<filename>val_000004.png<")
@@ -96,8 +96,8 @@ def test_an_image_in_both_splits_is_a_warning(folder, capsys):
     assert "val_000004.png (Annotations/val_000004.xml): same as train_000003.png (" in out
 
 
-def test_an_annotation_that_is_of_no_split_is_told_once(written, tmp_path, monkeypatch, capsys):
-    """Without lists, images are held out for val, and nobody knows where a broken annotation belongs."""
+def test_unreadable_annotation_of_unknown_split_is_reported_once(written, tmp_path, monkeypatch, capsys):
+    """Without lists, val is held out at random, so the split of a broken annotation is unknown."""
     monkeypatch.chdir(tmp_path)
     folder = shutil.copytree(written, tmp_path / "shapes")
     shutil.rmtree(folder / "ImageSets")
@@ -107,7 +107,7 @@ def test_an_annotation_that_is_of_no_split_is_told_once(written, tmp_path, monke
     assert out.count("unreadable-annotation") == 1 and "train: 1 error" in out and "val: no problems found" in out
 
 
-def test_a_plan_names_the_sets_and_how_they_are_read(folder, tmp_path, capsys):
+def test_plan_names_the_data_sets_and_reader_options(folder, tmp_path, capsys):
     (folder / "JPEGImages" / "train_000005.png").unlink()
     file = tmp_path / "run.toml"
     file.write_text('[data]\ntrain = "voc:shapes"\n')
@@ -125,7 +125,7 @@ def test_a_plan_names_the_sets_and_how_they_are_read(folder, tmp_path, capsys):
     assert "names no data set for val" in capsys.readouterr().err
 
 
-def test_any_split_that_is_there_can_be_checked(folder, tmp_path, capsys):
+def test_any_existing_split_can_be_checked(folder, tmp_path, capsys):
     lists = folder / "ImageSets" / "Main"
     (lists / "test.txt").write_text((lists / "val.txt").read_text())
     plan = tmp_path / "run.toml"
@@ -145,22 +145,22 @@ def test_drawn_sets_are_checked_in_part(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
-        (["voc:nowhere"], "there is no folder nowhere"),
-        (["cats"], "there is no data set 'cats'"),
-        (["shapes", "--sheet", "nowhere/a.png"], "there is no folder nowhere for --sheet"),
-        (["shapes", "--sheet", "."], "--sheet must name a file"),
-        (["shapes", "--sheet", "a.pdf"], "does not end in .png"),
-        (["shapes", "--json", "nowhere/a.json"], "there is no folder nowhere for --json"),
+        (["voc:nowhere"], "nowhere"),
+        (["cats"], "'cats'"),
+        (["shapes", "--sheet", "nowhere/a.png"], "--sheet nowhere/a.png: folder nowhere not found"),
+        (["shapes", "--sheet", "."], "--sheet must name a file, got the folder ."),
+        (["shapes", "--sheet", "a.pdf"], "--sheet must name a file that ends in .png, got a.pdf"),
+        (["shapes", "--json", "nowhere/a.json"], "--json nowhere/a.json: folder nowhere not found"),
         (["no.toml"], "rcnn: no.toml: No such file or directory\n"),
     ],
 )
-def test_wrong_usage(arguments, words, tmp_path, monkeypatch, capsys):
+def test_wrong_usage(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["check", *arguments]) == 2
     error = capsys.readouterr().err
-    assert words in error and error.count("\n") == 1 and list(tmp_path.iterdir()) == []
+    assert message in error and error.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
 def report_of(images, *columns):
@@ -169,7 +169,7 @@ def report_of(images, *columns):
     return Report(Counts(images, 0, 0, 0, {}), tuple(problems), {})
 
 
-def test_the_sheet_shows_each_problem_first_and_then_images_from_all_over():
+def test_sheet_shows_each_problem_first_and_then_images_of_the_whole_set():
     clean = {"train": report_of(60), "val": report_of(20)}
     assert check_command.choose(clean, 5) == [("train", 0), ("train", 19), ("train", 39), ("train", 59), ("val", 19)]
     assert check_command.choose({"val": report_of(3)}) == [("val", 0), ("val", 1), ("val", 2)]
@@ -179,8 +179,8 @@ def test_the_sheet_shows_each_problem_first_and_then_images_from_all_over():
     assert check_command.choose({"train": report_of(0)}) == []
 
 
-def test_what_cannot_be_read_has_a_tile_of_its_own(folder, monkeypatch):
-    """The captions say what is wrong with the images that come first."""
+def test_unreadable_image_has_its_own_tile(folder, monkeypatch):
+    """The captions name the problems of the first images."""
     from rcnn import plot
 
     (folder / "JPEGImages" / "train_000005.png").write_bytes(b"no")

@@ -1,4 +1,4 @@
-"""The command line: what it prints, writes and returns, and how it fails."""
+"""The command line: output, files, exit status and errors."""
 
 import re
 import subprocess
@@ -26,12 +26,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def digits_weights() -> Path:
-    """The weights that ship in the package."""
+    """Path of the weights that are shipped with the package."""
     return Path(rcnn.__file__).parent / "zoo" / "weights" / "digits.safetensors"
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line that a command leaves on standard error when it ends with status 2."""
+    """Run a command that must fail with status 2, and return its one line on standard error."""
     assert cli.main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("rcnn: ") and error.count("\n") == 1
@@ -101,8 +101,8 @@ def test_training_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert len(run_folder.read_table(tmp_path / run_folder.HISTORY)["total_loss"]) == 3
 
 
-def test_resuming_something_else_is_an_error(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "steps is 2, not 9" in fails(capsys, "train", "shapes", "--resume", str(trained), "--steps", "9")
+def test_resuming_another_run_is_an_error(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "steps was 2, got 9" in fails(capsys, "train", "shapes", "--resume", str(trained), "--steps", "9")
     assert "circle" in fails(capsys, "train", "digits", "--resume", str(trained))
     assert "state.safetensors" in fails(capsys, "train", "digits", "--resume", str(trained / "nowhere"))
 
@@ -118,11 +118,11 @@ def test_info_names_versions_backend_and_threads(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "cats"], "there is no data set 'cats'; there are: shapes, digits"),
+        (["train", "cats"], "'cats'"),
         (["train", "shapes", "--steps", "0"], "steps must be an integer of at least 1"),
-        (["eval", "shapes", "--weights", "nowhere.safetensors"], "there is no file nowhere.safetensors"),
-        (["eval", "shapes", "--weights", __file__], "is not a .pth file that can be read"),
-        (["detect", "a.png", "--weights", "nowhere.safetensors"], "there is no file nowhere.safetensors"),
+        (["eval", "shapes", "--weights", "nowhere.safetensors"], "nowhere.safetensors: file not found"),
+        (["eval", "shapes", "--weights", __file__], "is not a readable .pth file"),
+        (["detect", "a.png", "--weights", "nowhere.safetensors"], "nowhere.safetensors: file not found"),
         (["detect", "a.png", "--weights", "nowhere.safetensors", "--score", "7"], "--score must be in 0 .. 1"),
     ],
 )
@@ -151,21 +151,21 @@ def test_weights_of_other_classes_are_an_error(capsys: pytest.CaptureFixture[str
     assert "11 classes" in fails(capsys, "eval", "shapes", "--weights", str(digits_weights))
 
 
-def test_command_needs_no_matplotlib_to_start() -> None:
-    """Drawing is loaded where something is drawn: `rcnn info` and training start without it."""
+def test_command_starts_without_matplotlib() -> None:
+    """matplotlib is imported only to draw: `rcnn info` and training start without it."""
     code = "import sys, rcnn.cli; rcnn.cli.main(['info']); sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
-def test_ctrl_c_ends_with_a_line_that_says_how_to_go_on(tmp_path: Path) -> None:
-    """The whole command in a process of its own, with a Ctrl-C while it reads its first page."""
+def test_ctrl_c_ends_with_the_command_to_continue(tmp_path: Path) -> None:
+    """The whole command in its own process, with a Ctrl-C while it reads its first page."""
     code = """
 import os, signal, sys
 from rcnn import cli, data
-page, asked = data.Shapes.__getitem__, []
+page, indices = data.Shapes.__getitem__, []
 def interrupted(self, index):
-    asked.append(index)
-    if len(asked) == 1:
+    indices.append(index)
+    if len(indices) == 1:
         os.kill(os.getpid(), signal.SIGINT)
     return page(self, index)
 data.Shapes.__getitem__ = interrupted
@@ -173,5 +173,5 @@ sys.exit(cli.main(["train", "shapes", "--steps", "4", "--out", sys.argv[1]]))
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == INTERRUPTED
-    assert done.stdout == (f"stopped after step 1 of 4 and saved; to go on: rcnn train --resume {tmp_path}\n")
+    assert done.stdout == f"interrupted after step 1 of 4 and saved; to continue: rcnn train --resume {tmp_path}\n"
     assert len(run_folder.read_table(tmp_path / run_folder.HISTORY)["total_loss"]) == 1

@@ -1,4 +1,4 @@
-"""`rcnn convert`: a data set in another form, whole or not at all."""
+"""`rcnn convert`: a data set in another format, complete or not at all."""
 
 import argparse
 
@@ -17,8 +17,8 @@ def convert(*arguments):
 
 
 @pytest.mark.parametrize("kind", ["voc", "coco", "csv"])
-def test_pages_become_a_folder_and_another_one(tmp_path, kind, capsys):
-    (tmp_path / "first").mkdir()  # an empty folder is as good as none
+def test_pages_are_converted_twice(tmp_path, kind, capsys):
+    (tmp_path / "first").mkdir()  # an empty folder is allowed
     assert convert("digits", f"{kind}:{tmp_path / 'first'}", "--train", 6, "--val", 3) == 0
     assert capsys.readouterr().out == f"{kind}:{tmp_path / 'first'}: 6 for train, 3 for val\n"
     assert convert(f"{kind}:{tmp_path / 'first'}", f"coco:{tmp_path / 'new' / 'second'}", "--val", 2) == 0
@@ -33,7 +33,7 @@ def test_pages_become_a_folder_and_another_one(tmp_path, kind, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "new"]
 
 
-def test_a_split_can_be_left_out(tmp_path):
+def test_split_can_be_skipped(tmp_path):
     convert("shapes", f"csv:{tmp_path / 'set'}", "--train", 0, "--val", 2)
     assert {path.name for path in (tmp_path / "set").iterdir()} == {"val.csv", "classes.txt", "images"}
 
@@ -41,25 +41,25 @@ def test_a_split_can_be_left_out(tmp_path):
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        (("shapes", "masks:{}/new"), ValueError, "can be written as voc:PATH, coco:PATH, csv:PATH, not as 'masks:"),
-        (("shapes", "{}/new"), ValueError, "can be written as"),
-        (("shapes", "voc:"), ValueError, "not as 'voc:'"),
-        (("shapes", "voc:{}"), FileExistsError, "is not empty; name a new folder"),
-        (("shapes", "voc:{}/file"), NotADirectoryError, "file is a file; a folder is expected"),
-        (("cats", "voc:{}/new"), ValueError, "no data set 'cats'"),
+        (("shapes", "masks:{}/new"), ValueError, "must be one of voc:PATH, coco:PATH, csv:PATH, got 'masks:"),
+        (("shapes", "{}/new"), ValueError, "TARGET must be one of"),
+        (("shapes", "voc:"), ValueError, "got 'voc:'"),
+        (("shapes", "voc:{}"), FileExistsError, "not empty"),
+        (("shapes", "voc:{}/file"), NotADirectoryError, "file"),
+        (("cats", "voc:{}/new"), ValueError, "'cats'"),
         (("shapes", "voc:{}/new", "--train", "-1"), ValueError, "--train must not be negative, got -1"),
         (("shapes", "voc:{}/new", "--train", "0", "--val", "0"), ValueError, "leave nothing to write"),
     ],
 )
-def test_what_cannot_be_converted_is_named(tmp_path, arguments, error, message):
-    (tmp_path / "file").write_text("mine")
+def test_invalid_arguments_are_errors(tmp_path, arguments, error, message):
+    (tmp_path / "file").write_text("text")
     with pytest.raises(error, match=message):
         convert(*(argument.format(tmp_path) for argument in arguments))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_nothing_is_left_of_a_conversion_that_does_not_end(tmp_path, monkeypatch, error):
+def test_failed_conversion_leaves_no_files(tmp_path, monkeypatch, error):
     def fails(dataset, folder, split):
         data.write_csv(dataset, folder, split, progress=False)
         raise error

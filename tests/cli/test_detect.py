@@ -1,4 +1,4 @@
-"""`rcnn detect`: photos of every kind to annotated images and JSON, past files that are none."""
+"""`rcnn detect`: images of every format to annotated images and JSON; other files are skipped."""
 
 import io
 import json
@@ -23,7 +23,7 @@ NAMES = ("background", "red", "blue")
 
 
 class Finder:
-    """A detector that finds what is red, and remembers the thresholds that it was given."""
+    """Detector of red regions that records the thresholds of its calls."""
 
     def __init__(self, names=NAMES):
         self.config = SimpleNamespace(class_names=names)
@@ -42,7 +42,7 @@ class Finder:
 
 @pytest.fixture
 def finder(monkeypatch):
-    """What `--weights` gives, whatever it says."""
+    """The detector that every `--weights` loads."""
     model = Finder()
     monkeypatch.setattr(shared, "load_detector", lambda weights: model)
     return model
@@ -65,7 +65,7 @@ def detect(*arguments):
     return cli.main(["detect", *map(str, arguments), "--weights", "any"])
 
 
-# ---------------------------------------------------------------------- what comes out
+# ---------------------------------------------------------------------- output
 
 
 def test_the_shipped_digits(tmp_path, capsys):
@@ -87,11 +87,11 @@ def test_the_shipped_digits(tmp_path, capsys):
     assert all(d["name"] == str(d["label"] - 1) and d["score"] > 0.5 for d in entry["detections"])
     with Image.open(out / "page.png") as drawn:
         assert min(drawn.size) >= 400
-    assert f"{page}: {len(expected['boxes'])} found, drawn in {out / 'page.png'}" in capsys.readouterr().out
+    assert f"{page}: {len(expected['boxes'])} detected, drawing: {out / 'page.png'}" in capsys.readouterr().out
 
 
 def test_a_real_photograph(tmp_path):
-    """End to end on a JPEG that comes with matplotlib; digits are not in it, but there may be what looks like some."""
+    """End to end on a JPEG of matplotlib; it shows no digits, but there may be false positives."""
     photograph = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
     assert (
         cli.main(
@@ -118,7 +118,7 @@ def test_a_real_photograph(tmp_path):
         assert drawn.width % 512 == 0 and drawn.height % 600 == 0
 
 
-def test_json_says_file_drawing_size_and_detections(photo, finder, tmp_path):
+def test_json_has_file_drawing_size_and_detections(photo, finder, tmp_path):
     assert detect(photo, "--out", tmp_path / "a" / "b", "--json", tmp_path / "found.json", "--score", "0.25") == 0
     assert json.loads((tmp_path / "found.json").read_text()) == [
         {
@@ -131,7 +131,7 @@ def test_json_says_file_drawing_size_and_detections(photo, finder, tmp_path):
     assert finder.thresholds == [0.25]
 
 
-def test_without_names_there_is_the_number(photo, tmp_path):
+def test_without_class_names_the_label_is_shown(photo, tmp_path):
     ((_, entry),) = detect_files(Finder(names=None), [photo], tmp_path)
     assert entry["detections"] == [{"box": [16.0, 32.0, 48.0, 40.0], "score": 0.8765, "label": 1}]
 
@@ -162,7 +162,7 @@ def test_boxes_are_in_the_pixels_of_the_upright_photo(tmp_path, finder, orientat
         assert drawn.size == (512, 384)
 
 
-def test_the_drawing_is_the_photo_with_its_detections(tmp_path, finder):
+def test_drawing_is_the_photo_with_its_detections(tmp_path, finder):
     photo = paint(tmp_path / "photo.png", (640, 480), (160, 320, 480, 400))
     assert detect(photo, "--out", tmp_path / "drawn") == 0
     given, drawn = images.read(photo), images.read(tmp_path / "drawn" / "photo.png")
@@ -179,10 +179,10 @@ def test_every_kind_of_photo(tmp_path, finder, mode):
     assert images.read(tmp_path / "drawn" / "photo.png").shape == (384, 512, 3)
 
 
-# ---------------------------------------------------------------------- many files, some of them bad
+# ---------------------------------------------------------------------- many files, some unreadable
 
 
-def test_what_is_no_image_is_named_and_the_others_go_on(tmp_path, photo, finder, capsys, monkeypatch):
+def test_unreadable_files_are_reported_and_skipped(tmp_path, photo, finder, capsys, monkeypatch):
     bad = [tmp_path / name for name in ("text.png", "empty.jpg", "folder", "absent.png", "cut.png", "bomb.png")]
     bad[0].write_text("not an image")
     bad[1].write_bytes(b"")
@@ -196,13 +196,13 @@ def test_what_is_no_image_is_named_and_the_others_go_on(tmp_path, photo, finder,
     lines = captured.err.splitlines()
     assert len(lines) == len(bad)
     for line, path in zip(lines, bad, strict=True):
-        assert line.startswith((f"rcnn: {path} ", f"rcnn: {path}: "))
+        assert line.startswith((f"rcnn: {path} ", f"rcnn: {path}: ")) and line.count(str(path)) == 1
     assert [entry["file"] for entry in json.loads(captured.out)] == [str(photo), str(last)]
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["last.png", "photo.png"]
 
 
 @pytest.mark.parametrize("error", [ValueError("odd"), MemoryError(), OSError("no space left")])
-def test_a_detector_or_a_disk_that_fails_is_the_files_failure(tmp_path, photo, finder, capsys, monkeypatch, error):
+def test_error_of_detector_or_disk_is_reported_for_the_file(tmp_path, photo, finder, capsys, monkeypatch, error):
     other = paint(tmp_path / "other.png")
     find = finder.find
 
@@ -214,7 +214,7 @@ def test_a_detector_or_a_disk_that_fails_is_the_files_failure(tmp_path, photo, f
     assert detect(photo, other, "--out", tmp_path / "drawn") == 2
     captured = capsys.readouterr()
     assert captured.err == f"rcnn: {photo}: {str(error) or 'MemoryError'}\n"
-    assert captured.out == f"{other}: 1 found, drawn in {tmp_path / 'drawn' / 'other.png'}\n"
+    assert captured.out == f"{other}: 1 detected, drawing: {tmp_path / 'drawn' / 'other.png'}\n"
 
 
 def test_no_drawing_replaces_another_or_a_photo(tmp_path, finder):
@@ -229,7 +229,7 @@ def test_no_drawing_replaces_another_or_a_photo(tmp_path, finder):
     assert len(list(tmp_path.glob("y*.png"))) == 1
 
 
-def test_one_photo_is_in_memory_at_a_time(tmp_path):
+def test_only_one_photo_is_in_memory_at_a_time(tmp_path):
     class Watcher(Finder):
         seen: list[weakref.ref] = []
 
@@ -244,7 +244,7 @@ def test_one_photo_is_in_memory_at_a_time(tmp_path):
     assert len(Watcher.seen) == 4
 
 
-def test_ctrl_c_keeps_what_was_found(tmp_path, photo, finder, capsys, monkeypatch):
+def test_ctrl_c_keeps_the_detections_so_far(tmp_path, photo, finder, capsys, monkeypatch):
     def stop(image):
         raise KeyboardInterrupt
 
@@ -272,45 +272,45 @@ def test_names_that_the_output_cannot_show(tmp_path, finder, monkeypatch):
     monkeypatch.setattr(sys, "stdout", out)
     assert detect(photo, "--out", tmp_path / "drawn", "--json", tmp_path / "found.json") == 0
     out.flush()
-    assert b"\\u2603.png: 1 found" in out.buffer.getvalue()
+    assert b"\\u2603.png: 1 detected" in out.buffer.getvalue()
     assert json.loads((tmp_path / "found.json").read_text())[0]["file"] == str(photo)
 
 
-# ---------------------------------------------------------------------- mistakes
+# ---------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--score", "nan"], "--score must be in 0 .. 1, not nan"),
-        (["--score", "-0.1"], "--score must be in 0 .. 1, not -0.1"),
-        (["--json", "nowhere/found.json"], "there is no folder nowhere for --json to write to"),
-        (["--json", "."], "--json must name a file; . is a folder"),
+        (["--score", "nan"], "--score must be in 0 .. 1, got nan"),
+        (["--score", "-0.1"], "--score must be in 0 .. 1, got -0.1"),
+        (["--json", "nowhere/found.json"], "--json nowhere/found.json: folder nowhere not found"),
+        (["--json", "."], "--json must name a file, got the folder ."),
     ],
 )
-def test_mistakes_are_told_before_the_work(photo, finder, capsys, arguments, message):
+def test_errors_are_raised_before_the_work(photo, finder, capsys, arguments, message):
     assert detect(photo, *arguments) == 2
     assert capsys.readouterr().err == f"rcnn: {message}\n"
     assert finder.thresholds == []
 
 
-def test_weights_are_passed_on_as_they_are(photo, capsys, monkeypatch):
-    asked = []
+def test_weights_are_passed_on_unchanged(photo, capsys, monkeypatch):
+    requested = []
 
     def load(weights):
-        asked.append(weights)
+        requested.append(weights)
         raise OSError("offline")
 
     monkeypatch.setattr(shared, "load_detector", load)
     assert cli.main(["detect", str(photo), "--weights", "coco"]) == 2
-    assert asked == ["coco"] and capsys.readouterr().err == "rcnn: offline\n"
+    assert requested == ["coco"] and capsys.readouterr().err == "rcnn: offline\n"
 
 
-def test_of_a_run_the_best_weights_are_taken(photo, tmp_path, capsys):
+def test_folder_of_a_run_means_its_best_weights(photo, tmp_path, capsys):
     run = tmp_path / "run"
     run.mkdir()
     assert cli.main(["detect", str(photo), "--weights", str(run)]) == 2
-    assert "run is no folder of a run: there is neither best.safetensors nor" in capsys.readouterr().err
+    assert "run is not the folder of a run: neither best.safetensors nor" in capsys.readouterr().err
     (run / "model.safetensors").write_text("no weights")
     (run / "best.safetensors").write_bytes(DIGITS.read_bytes())
     assert cli.main(["detect", str(photo), "--weights", str(run), "--out", str(tmp_path / "out")]) == 0

@@ -1,4 +1,4 @@
-"""`rcnn eval`: what it prints and writes, with the detector that comes with the package."""
+"""`rcnn eval`: its output and files, with the shipped detector."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ PAGES = 6
 
 
 def run(*arguments):
-    """The exit status of `rcnn eval` with these arguments."""
+    """Return the exit status of `rcnn eval` with these arguments."""
     parser = argparse.ArgumentParser()
     eval_command.add_parser(parser.add_subparsers())
     options = parser.parse_args(["eval", *map(str, arguments)])
@@ -29,20 +29,20 @@ def run(*arguments):
 
 
 def table(text):
-    """The words of each line up to the mean's."""
+    """Return the words of each line up to the line of the mean."""
     lines = [line.split() for line in text.splitlines()]
     return lines[: [line[:1] for line in lines].index(["mean"]) + 1]
 
 
 @pytest.fixture(scope="module")
 def measured():
-    """(detections, targets) of the detector on the pages."""
+    """Detections and targets of the detector on the pages."""
     return evaluate.predictions(rcnn.load_digits(), data.Digits(PAGES, split="val"), progress=False)
 
 
 @pytest.fixture
 def load(monkeypatch):
-    """A function that makes a data set the one that every name stands for."""
+    """A function that replaces every data set by its argument."""
 
     def replace(dataset):
         monkeypatch.setattr(eval_command.data, "load", lambda name, split, n, options: dataset)
@@ -51,7 +51,7 @@ def load(monkeypatch):
 
 
 class Renamed:
-    """The digit pages with their classes in another order, or without objects of some classes."""
+    """Digit pages with their classes in another order, or without objects of some classes."""
 
     def __init__(self, classes):
         self.pages, self.classes = data.Digits(PAGES, split="val"), ("background", *classes)
@@ -67,7 +67,7 @@ class Renamed:
         return image, {"boxes": target["boxes"][known], "labels": labels}
 
 
-def test_prints_the_measure_of_every_class(capsys, measured):
+def test_measure_of_every_class_is_printed(capsys, measured):
     assert run("digits", "--weights", DIGITS, "--images", PAGES) == 0
     result = evaluate.evaluate_detections(*measured, 11)
     header, *rows, mean = table(capsys.readouterr().out)
@@ -85,10 +85,10 @@ def test_prints_the_measure_of_every_class(capsys, measured):
 
 
 def test_the_split_and_the_number_of_images(tmp_path, monkeypatch):
-    asked = []
+    calls = []
 
     def load(*arguments, options):
-        asked.append((*arguments, options))
+        calls.append((*arguments, options))
         return data.Digits(1)
 
     monkeypatch.setattr(eval_command.data, "load", load)
@@ -104,7 +104,7 @@ def test_the_split_and_the_number_of_images(tmp_path, monkeypatch):
         [toml, "--split", "train"],
     ):
         run(*arguments, "--weights", DIGITS)
-    assert asked == [
+    assert calls == [
         ("digits", "val", 200, None),
         ("shapes", "val", 3, None),
         ("voc:a", "val", None, None),
@@ -116,7 +116,7 @@ def test_the_split_and_the_number_of_images(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("measure, ap", [("voc", "0.500"), ("voc2007", "0.545")])
-def test_voc2007_reads_precision_off_at_eleven_recalls(capsys, monkeypatch, measure, ap):
+def test_voc2007_takes_precision_at_eleven_recalls(capsys, monkeypatch, measure, ap):
     # One object of two is found: an area of 1/2, or a precision of 1 at the recalls 0, 0.1, ..., 0.5, six of eleven.
     target = {"boxes": np.array([[0, 0, 10, 10], [20, 0, 30, 10]]), "labels": np.array([1, 1])}
     found = {"boxes": target["boxes"][:1], "scores": np.ones(1), "labels": np.ones(1, int)}
@@ -148,7 +148,7 @@ def test_classes_in_another_order_are_matched_by_name(capsys, measured, load):
         assert ap == ("-" if np.isnan(expected) else f"{expected:.3f}")
 
 
-def test_detections_of_other_classes_are_left_out_and_counted(capsys, measured, load):
+def test_detections_of_other_classes_are_skipped_and_counted(capsys, measured, load):
     load(Renamed("73"))
     assert run("digits", "--weights", DIGITS, "--errors") == 0
     out = capsys.readouterr().out
@@ -158,7 +158,7 @@ def test_detections_of_other_classes_are_left_out_and_counted(capsys, measured, 
         rcnn.load_digits(), Renamed("73"), progress=False, labels=np.array([0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0])
     )
     assert str(stages) in out and stages.recall()[-1] > 0
-    assert f"left out: {found.sum() - found[8] - found[4]} detections of classes that digits does not have" in out
+    assert f"skipped {found.sum() - found[8] - found[4]} detections of classes that digits does not have" in out
 
 
 def test_errors_and_stages_are_printed(capsys, measured):
@@ -167,12 +167,12 @@ def test_errors_and_stages_are_printed(capsys, measured):
     assert str(evaluate.error_kinds(*measured, 11)) in out
     assert str(evaluate.recall_by_stage(rcnn.load_digits(), data.Digits(PAGES, split="val"), progress=False)) in out
     confusion = evaluate.confusion(*measured, 11)
-    named = re.search(r"taken for another class, above a score of 0.5: (.*)", out)[1]
+    named = re.search(r"confusions of classes, with a score above 0.5: (.*)", out)[1]
     inner = confusion[1:, 1:] * (1 - np.eye(10, dtype=int))
     assert sum(map(int, re.findall(r"\((\d+)\)", named))) == min(inner.sum(), 6) and inner.max() <= 1
 
 
-def test_confusions_in_words_begin_with_the_most_frequent():
+def test_confusions_start_with_the_most_frequent():
     counts = np.array([[0, 9, 9], [9, 9, 2], [9, 5, 9]])
     assert eval_command._confusions(counts, ("background", "cat", "dog")) == "dog as cat (5), cat as dog (2)"
     assert eval_command._confusions(np.diag([0, 4]), ("background", "cat")) == "none"
@@ -186,7 +186,7 @@ def test_plots(tmp_path, capsys):
         assert min(image.size) > 600
 
 
-def test_json_holds_the_detections(tmp_path, measured):
+def test_json_contains_the_detections(tmp_path, measured):
     file = tmp_path / "results.json"
     assert run("digits", "--weights", DIGITS, "--images", PAGES, "--json", file) == 0
     entries = json.loads(file.read_text())
@@ -201,7 +201,7 @@ def test_json_holds_the_detections(tmp_path, measured):
     }
 
 
-def test_json_has_the_numbers_of_the_annotations(tmp_path, load, measured):
+def test_json_has_the_ids_of_the_annotations(tmp_path, load, measured):
     pages = Renamed("9876543210")
     pages.records = [SimpleNamespace(image_id=100 + i) for i in range(PAGES)]
     pages.category_ids = (0, *range(90, 0, -9))
@@ -226,8 +226,8 @@ def test_the_detector_sees_every_image_once(monkeypatch, others):
     assert sum(seen) == PAGES
 
 
-def test_of_a_run_the_best_weights_are_taken(tmp_path, capsys):
-    with pytest.raises(FileNotFoundError, match=r"no folder of a run: there is neither best\.safetensors nor model"):
+def test_folder_of_a_run_means_its_best_weights(tmp_path, capsys):
+    with pytest.raises(FileNotFoundError, match=r"not the folder of a run: neither best\.safetensors nor model"):
         run("digits", "--weights", tmp_path, "--images", 1)
     shutil.copy(DIGITS, tmp_path / "model.safetensors")
     assert run("digits", "--weights", tmp_path, "--images", 1) == 0
@@ -238,7 +238,7 @@ def test_of_a_run_the_best_weights_are_taken(tmp_path, capsys):
     assert first == second
 
 
-def test_a_detector_without_names_must_have_as_many_classes(tmp_path, capsys):
+def test_detector_without_class_names_must_have_the_same_number(tmp_path, capsys):
     weights = tmp_path / "nameless.safetensors"
     model = rcnn.load_digits()
     object.__setattr__(model.config, "class_names", None)
@@ -254,10 +254,14 @@ def test_a_detector_without_names_must_have_as_many_classes(tmp_path, capsys):
         (["shapes", "--weights", DIGITS], ValueError, "does not know circle, .* of the data set; its 11 classes are"),
         (["digits", "--weights", "nowhere.safetensors"], OSError, "nowhere.safetensors"),
         (["digits", "--weights", DIGITS, "--images", "0"], ValueError, "--images must be at least 1"),
-        (["digits", "--weights", DIGITS, "--json", "nowhere/a.json"], OSError, "no folder nowhere for --json"),
+        (
+            ["digits", "--weights", DIGITS, "--json", "nowhere/a.json"],
+            OSError,
+            "--json .*: folder nowhere not found",
+        ),
         (["digits", "--weights", DIGITS, "--json", "."], OSError, "--json must name a file"),
     ],
 )
-def test_errors_name_what_is_wrong(arguments, error, message):
+def test_errors_name_the_argument(arguments, error, message):
     with pytest.raises(error, match=message):
         run(*arguments)

@@ -1,4 +1,4 @@
-"""`rcnn train`: from a data set or a plan to a folder, resumed, repeated, and what it refuses."""
+"""`rcnn train`: training from a data set or a plan, resuming, repeating, and errors."""
 
 import argparse
 import dataclasses
@@ -31,7 +31,7 @@ FILES = {
 
 
 def command(*arguments: str) -> int:
-    """The status of `rcnn train` with these arguments."""
+    """Return the exit status of `rcnn train` with these arguments."""
     parser = argparse.ArgumentParser()
     train_command.add_parser(parser.add_subparsers())
     options = parser.parse_args(["train", *map(str, arguments)])
@@ -41,7 +41,7 @@ def command(*arguments: str) -> int:
 
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A plan for a VOC folder beside it, with anchors to be fitted."""
+    """A plan, next to its VOC folder, whose anchors are fitted."""
     root = tmp_path_factory.mktemp("own")
     data.write_voc(data.Shapes(5, size=(64, 96)), root / "photos", "train", progress=False)
     data.write_voc(data.Shapes(2, split="val", size=(64, 96)), root / "photos", "val", progress=False)
@@ -54,7 +54,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(planned: Path) -> Path:
-    """The folder of the run that the plan describes."""
+    """The folder of the run of that plan."""
     assert command(planned, "--out", planned.parent / "run") == 0
     return planned.parent / "run"
 
@@ -74,37 +74,35 @@ def test_files_of_a_run(trained: Path) -> None:
         assert min(image.size) >= 500
 
 
-def test_the_plan_in_the_folder_repeats_the_run(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_plan_in_the_folder_repeats_the_run(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(trained / run_folder.PLAN, "--out", tmp_path / "again", "--workers", "0") == 0
     assert same(trained, tmp_path / "again", FILES)
     out = capsys.readouterr().out
     assert f"weights: {tmp_path / 'again' / run_folder.WEIGHTS}\n" in out and "best AP50 on voc:" in out
 
 
-def test_a_run_that_ctrl_c_stopped_goes_on_to_the_same_bits(
+def test_interrupted_run_resumes_bit_identically(
     planned: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own, asked = data.records.AnnotatedImages.__getitem__, []
+    getitem, indices = data.records.AnnotatedImages.__getitem__, []
 
     def interrupted(self: object, index: int) -> object:
-        asked.append(index)
-        if len(asked) == 1:
+        indices.append(index)
+        if len(indices) == 1:
             os.kill(os.getpid(), signal.SIGINT)
-        return own(self, index)
+        return getitem(self, index)
 
     with monkeypatch.context() as patch:
         patch.setattr(data.records.AnnotatedImages, "__getitem__", interrupted)
         assert command(planned, "--out", tmp_path / "run") == train_command.INTERRUPTED
     assert capsys.readouterr().out == (
-        f"stopped after step 1 of 3 and saved; to go on: rcnn train --resume {tmp_path / 'run'}\n"
+        f"interrupted after step 1 of 3 and saved; to continue: rcnn train --resume {tmp_path / 'run'}\n"
     )
     assert command("--resume", tmp_path / "run", "--steps", "3") == 0
     assert same(trained, tmp_path / "run", FILES)
 
 
-def test_a_data_set_on_the_command_line_is_where_the_images_are_now(trained: Path) -> None:
+def test_data_set_on_the_command_line_is_the_new_location_of_the_images(trained: Path) -> None:
     saved = run_folder.open_run(trained)
     assert saved.plan is not None
     options = argparse.Namespace(dataset="voc:/moved", resume=trained, steps=None, seed=None, on_error=None)
@@ -116,7 +114,7 @@ def test_a_data_set_on_the_command_line_is_where_the_images_are_now(trained: Pat
     assert train_command._followed(options, elsewhere) == saved.plan
 
 
-def test_a_drawn_set_is_trained_into_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_folder_has_the_name_of_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(data.Shapes, "__len__", lambda self: 4)
     assert command("shapes", "--steps", "1", "--seed", "3") == 0
@@ -132,7 +130,7 @@ def test_names_of_runs(spec: str, name: str) -> None:
     assert train_command._name(spec) == name
 
 
-def test_plan_is_written_to_be_edited(
+def test_plan_is_written_for_editing(
     planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(planned.parent)
@@ -144,9 +142,9 @@ def test_plan_is_written_to_be_edited(
     assert not (planned.parent / "runs").exists()
 
 
-def test_a_run_is_not_overwritten(planned: Path, trained: Path) -> None:
+def test_run_is_not_overwritten(planned: Path, trained: Path) -> None:
     before = (trained / run_folder.STATE).read_bytes()
-    with pytest.raises(FileExistsError, match=f"rcnn train --resume {trained} goes on with it; another --out"):
+    with pytest.raises(FileExistsError, match=f"to continue it: rcnn train --resume {trained}; for a new"):
         command(planned, "--out", trained)
     assert (trained / run_folder.STATE).read_bytes() == before
 
@@ -154,24 +152,21 @@ def test_a_run_is_not_overwritten(planned: Path, trained: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "name what to learn from"),
+        ((), "name a data set, a plan or a run"),
         (
             ("--resume", "RUN", "--steps", "9"),
-            "cannot go on with other settings: steps is 3, not 9; a new run has them",
+            "cannot resume the run in .* with other settings: steps was 3, got 9; start a new run",
         ),
-        (("--resume", "RUN", "--seed", "0"), "cannot go on with other settings: seed is 2, not 0; "),
-        (
-            ("--resume", "RUN", "--model", "resnet18"),
-            "cannot go on with other settings: model is 'small', not 'resnet18'",
-        ),
-        (("EDITED", "--resume", "RUN"), "other settings: min_size is 64, not 80, lr is 0.003, not 0.01; "),
-        (("shapes", "--plan", "edit-me"), "the name of a plan ends in .toml, not 'edit-me'"),
-        (("digits", "--resume", "RUN"), "is not one of digits: it learns circle, square, triangle, cross"),
-        (("PLAN", "--model", "resnet18", "--out", "x"), "plans a small, not a resnet18"),
+        (("--resume", "RUN", "--seed", "0"), "with other settings: seed was 2, got 0; "),
+        (("--resume", "RUN", "--model", "resnet18"), "with other settings: model was 'small', got 'resnet18'"),
+        (("EDITED", "--resume", "RUN"), "other settings: min_size was 64, got 80, lr was 0.003, got 0.01; "),
+        (("shapes", "--plan", "edit-me"), "--plan must name a file that ends in .toml, got 'edit-me'"),
+        (("digits", "--resume", "RUN"), "with digits: its classes are circle, square, triangle, cross, got 0, 1"),
+        (("PLAN", "--model", "resnet18", "--out", "x"), "--model resnet18 contradicts .*, where kind is 'small'"),
         (("PLAN", "--steps", "0", "--out", "x"), "steps must be an integer of at least 1, got 0"),
     ],
 )
-def test_what_does_not_agree_is_an_error(
+def test_contradictory_arguments_are_an_error(
     planned: Path, trained: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     edited = tmp_path / "edited.toml"
@@ -181,21 +176,21 @@ def test_what_does_not_agree_is_an_error(
         command(*(str(paths.get(word, word)) for word in arguments))
 
 
-def test_a_plan_in_the_folder_that_was_edited_since_is_noticed(trained: Path, tmp_path: Path) -> None:
+def test_edited_plan_in_the_folder_is_an_error(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     toml = tmp_path / run_folder.PLAN
     toml.write_text(toml.read_text().replace("steps = 3", "steps = 300"))
-    with pytest.raises(ValueError, match="cannot go on with other settings: steps is 3, not 300; a new run has them"):
+    with pytest.raises(ValueError, match="with other settings: steps was 3, got 300; start a new run"):
         command("--resume", tmp_path)
 
 
-def test_a_plan_resumes_the_run_that_it_began(planned: Path, trained: Path, tmp_path: Path) -> None:
+def test_plan_resumes_its_run(planned: Path, trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     assert command(planned, "--resume", tmp_path, "--steps", "3", "--seed", "2") == 0
     assert same(trained, tmp_path, FILES)
 
 
-def test_a_run_without_a_plan_needs_its_data_set(planned: Path, tmp_path: Path) -> None:
+def test_resuming_a_run_without_a_plan_requires_its_data_set(planned: Path, tmp_path: Path) -> None:
     from rcnn import train
 
     spec = f"voc:{planned.parent / 'photos'}"
@@ -203,9 +198,9 @@ def test_a_run_without_a_plan_needs_its_data_set(planned: Path, tmp_path: Path) 
     rcnn.seed(1)
     model = rcnn.faster_rcnn_small(pages.classes)
     train.fit(model, pages, Recipe(steps=2, batch_size=1), tmp_path, stop_at=1, progress=False)
-    with pytest.raises(ValueError, match="there is no run.toml in .*; name what it learns from"):
+    with pytest.raises(ValueError, match="run.toml not found in .*; name the data set"):
         command("--resume", tmp_path)
-    with pytest.raises(ValueError, match="learns from 5 images, but now there are 20000"):
+    with pytest.raises(ValueError, match="was trained on 5 images, got 20000"):
         command("shapes", "--resume", tmp_path)
     assert command(spec, "--resume", tmp_path) == 0
     assert run_folder.open_run(tmp_path).run.steps == 2
@@ -213,11 +208,11 @@ def test_a_run_without_a_plan_needs_its_data_set(planned: Path, tmp_path: Path) 
 
 def test_classes_of_the_two_splits_must_agree(tmp_path: Path) -> None:
     plan.write(tmp_path / "a.toml", Plan("shapes", "digits"))
-    with pytest.raises(ValueError, match="shapes has the classes circle, .*, but digits, to validate on, has 0, 1"):
+    with pytest.raises(ValueError, match="classes must be equal: shapes has circle, .*, digits has 0, 1"):
         command(tmp_path / "a.toml", "--out", tmp_path / "run")
 
 
-def test_weights_that_do_not_fit_are_reported(
+def test_skipped_weights_are_reported(
     planned: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cats = tmp_path / "cats.safetensors"
@@ -227,11 +222,11 @@ def test_weights_that_do_not_fit_are_reported(
     plan.write(tmp_path / "a.toml", Plan(chosen.train, weights=str(cats), settings=settings, recipe=Recipe(steps=1)))
     assert command(tmp_path / "a.toml", "--out", tmp_path / "run") == 0
     out = capsys.readouterr().out
-    assert f"of {cats} did not fit, and begin at random: roi_heads.box_predictor.cls_score.weight, " in out
+    assert f"skipped from {cats} (shape mismatch), randomly initialised: roi_heads.box_predictor.cls_score." in out
     assert np.isfinite(run_folder.open_run(tmp_path / "run").history["total_loss"]).all()
 
 
-def test_what_cannot_be_used_is_left_out_and_counted(
+def test_unusable_images_are_skipped_and_counted(
     planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(planned.parent / "photos", tmp_path / "photos")
@@ -244,22 +239,22 @@ def test_what_cannot_be_used_is_left_out_and_counted(
     assert command(spec, "--on-error", "skip", "--steps", "2", "--plan", toml) == 0
     assert plan.read(toml).options == {"on_error": "skip"}
     assert command(toml, "--out", tmp_path / "run") == 0
-    assert "2 left out of train, first " in capsys.readouterr().out
+    assert "train: 2 skipped, first " in capsys.readouterr().out
     with pytest.raises(OSError, match=r"train_00000\d.png"):
         command(toml, "--on-error", "raise", "--out", tmp_path / "other")
 
 
-def test_a_plan_is_not_overwritten(planned: Path) -> None:
-    with pytest.raises(FileExistsError, match="plan.toml is there already"):
+def test_plan_is_not_overwritten(planned: Path) -> None:
+    with pytest.raises(FileExistsError, match="plan.toml already exists"):
         command("shapes", "--plan", planned)
 
 
-def test_a_set_without_objects_says_so(tmp_path: Path) -> None:
+def test_data_set_without_objects_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "JPEGImages").mkdir()
     for name in "abc":
         Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "JPEGImages" / f"{name}.png")
     (tmp_path / "train.csv").write_text(
         "image,x1,y1,x2,y2,label\n" + "".join(f"JPEGImages/{name}.png,,,,,\n" for name in "abc")
     )
-    with pytest.raises(ValueError, match="no objects to learn from; rcnn check"):
+    with pytest.raises(ValueError, match="no objects to learn from; run rcnn check"):
         command(f"csv:{tmp_path}", "--out", tmp_path / "run")

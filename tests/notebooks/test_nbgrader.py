@@ -1,4 +1,4 @@
-"""nbgrader releases and grades every notebook of the exported course: all points when solved, none when untouched."""
+"""nbgrader releases and grades every exported notebook: all points if solved, none if untouched."""
 
 import csv
 import os
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.proof
 
 
 def nbgrader(folder, *arguments):
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # nbgrader calls alembic by its name
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # nbgrader looks for alembic in PATH
     done = subprocess.run(
         [sys.executable, "-m", "nbgrader", *arguments],
         cwd=folder,
@@ -34,20 +34,20 @@ def cells(path):
 
 
 def test_every_notebook_is_released_and_graded(tmp_path):
-    ours, mine = tmp_path / "ours", tmp_path / "mine"
-    solved = course.export(ours, solutions=True)
-    learners = {path.name: path for path in course.export(mine)}
+    lecturer, student = tmp_path / "lecturer", tmp_path / "student"
+    solved = course.export(lecturer, solutions=True)
+    unsolved = {path.name: path for path in course.export(student)}
     for path in solved:
-        nbgrader(ours, "generate_assignment", path.stem)
-        released = ours / "release" / path.stem / path.name
-        assert cells(released) == cells(learners[path.name]), path.stem
+        nbgrader(lecturer, "generate_assignment", path.stem)
+        released = lecturer / "release" / path.stem / path.name
+        assert cells(released) == cells(unsolved[path.name]), path.stem
         for name, submission in (("ada", path), ("blaise", released)):
-            folder = ours / "submitted" / name / path.stem
+            folder = lecturer / "submitted" / name / path.stem
             folder.mkdir(parents=True)
             shutil.copy(submission, folder)
-        nbgrader(ours, "autograde", path.stem)
-    nbgrader(ours, "export")
-    with open(ours / "grades.csv", newline="") as file:
+        nbgrader(lecturer, "autograde", path.stem)
+    nbgrader(lecturer, "export")
+    with open(lecturer / "grades.csv", newline="") as file:
         grades = {(row["assignment"], row["student_id"]): row for row in csv.DictReader(file)}
     assert set(grades) == {(source.stem, name) for source in sources.paths() for name in ("ada", "blaise")}
     for (assignment, name), row in grades.items():

@@ -1,4 +1,4 @@
-"""The notebooks: what people read is what the source says, runs in its time, and asks learners for what it should."""
+"""The notebooks: the stored files match their sources, run in time, and fail only at unsolved exercises."""
 
 import base64
 import io
@@ -16,10 +16,10 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 SOURCES = sources.paths()
 TRAINING = ("11", "13", "14")  # they train for a minute or more
 MOST_CELLS = 32
-MOST_COLUMNS = 108  # of code: a page on the web is no wider
+MOST_COLUMNS = 108  # of code; the web pages are no wider
 SHAPE_LINE = re.compile(r"^(\S+) +(\([\d, ]+\)) +\w*\d\d$", re.MULTILINE)  # name, shape, dtype
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/\w[\w.-]*/|\b[A-Za-z]:\\")
-HELPFUL = {"CheckFailed", "AssertionError", "NotImplementedError"}  # errors that say what to do
+HELPFUL = {"CheckFailed", "AssertionError", "NotImplementedError"}  # errors with an instruction
 
 every_source = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 every_run = pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def code_cells(notebook):
 
 
 def texts(cell):
-    """All that a cell printed or that stands for its figures."""
+    """Return the printed text of a cell, and the text that stands for its figures."""
     return [output.get("text") or output.data["text/plain"] for output in cell.outputs]
 
 
@@ -51,26 +51,26 @@ def figures(cell):
 
 
 def shapes(cell, without):
-    """Name and shape of every array that a cell prints, but for names that contain `without`."""
+    """Return name and shape of every array that a cell prints, except names that contain `without`."""
     lines = [line for text in texts(cell) for line in SHAPE_LINE.findall(text)]
     return [(name, shape) for name, shape in lines if without not in name]
 
 
-def test_the_course_is_whole():
+def test_course_is_complete():
     assert [source.name[:2] for source in SOURCES] == [f"{number:02d}" for number in range(15)]
     assert {path.stem for path in FOLDER.glob("*.ipynb")} == {source.stem for source in SOURCES}
 
 
-# ---------------------------------------------------------------------- as people read them
+# ---------------------------------------------------------------------- stored files
 
 
 @every_source
-def test_the_file_is_what_its_source_says(source):
+def test_stored_file_matches_its_source(source):
     written, read = sources.read(source), stored(source)
     assert read.metadata == written.metadata
     assert [(cell.id, cell.cell_type, cell.source, cell.metadata) for cell in read.cells] == [
         (cell.id, cell.cell_type, cell.source, cell.metadata) for cell in written.cells
-    ], f"python notebooks/build.py {source.name[:2]} makes {source.stem}.ipynb anew"
+    ], f"rebuild {source.stem}.ipynb: python notebooks/build.py {source.name[:2]}"
 
 
 @every_source
@@ -90,39 +90,39 @@ def test_stored_outputs_are_complete_and_clean(source):
 
 
 @every_source
-def test_the_file_is_small(source):
+def test_stored_file_is_small(source):
     assert (FOLDER / f"{source.stem}.ipynb").stat().st_size <= build.MOST_BYTES
 
 
 @every_source
-def test_a_notebook_is_short_asks_a_question_and_has_something_to_solve(source):
+def test_notebook_is_short_and_has_a_question_and_an_exercise(source):
     cells = sources.read(source).cells
     assert len(cells) <= MOST_CELLS
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     assert [line for line in code.split("\n") if len(line) > MOST_COLUMNS] == []
     assert "**The question.**" in cells[0].source
-    words = "\n".join(cell.source for cell in cells)
+    text = "\n".join(cell.source for cell in cells)
     for part in ("What people get wrong", "A number to check", "arXiv" if source.name[:2] != "14" else ""):
-        assert part in words, part
+        assert part in text, part
     assert any(map(sources.is_exercise, cells)) and any(map(sources.is_check, cells))
 
 
-# ---------------------------------------------------------------------- run
+# ---------------------------------------------------------------------- execution
 
 
 @every_run
-def test_runs_in_its_time_and_gives_what_is_stored(source):
+def test_notebook_runs_in_time_and_reproduces_the_stored_outputs(source):
     fresh, seconds = build.built(source)
     assert seconds <= fresh.metadata.rcnn.seconds
     for old, new in zip(code_cells(stored(source)), code_cells(fresh), strict=True):
-        # How many detections there are may hang on the last bit of a score; every other shape is the same anywhere.
+        # The number of detections may depend on the last bit of a score; all other shapes are the same everywhere.
         assert shapes(new, without="outputs") == shapes(old, without="outputs"), new.id
         assert len(figures(new)) == len(figures(old)), new.id
 
 
 @pytest.mark.slow
 @every_source
-def test_a_learners_copy_runs_but_for_what_is_to_be_solved_and_says_what_that_is(source):
+def test_students_copy_fails_only_in_the_checks_of_exercises(source):
     notebook = sources.student(sources.read(source))
     assert sources.BEGIN not in sources.as_json(notebook).decode()
     build.execute(notebook, allow_errors=True)
@@ -135,6 +135,6 @@ def test_a_learners_copy_runs_but_for_what_is_to_be_solved_and_says_what_that_is
             assert not errors, f"{cell.id} cannot run before the exercises are solved: {errors[0].evalue}"
 
 
-def test_absolute_paths_are_told_from_other_slashes():
+def test_absolute_paths_are_distinguished_from_other_slashes():
     assert ABSOLUTE_PATH.search("saved in /srv/pages/1.png") and ABSOLUTE_PATH.search(r"C:\pages")
     assert not ABSOLUTE_PATH.search("height / width, 3/4, notebooks/00.ipynb, ../pages/1.png, https://arxiv.org/abs/1")

@@ -1,4 +1,4 @@
-"""The cell of the last notebook that needs a download, run with a file that stands in for it."""
+"""The cell of the last notebook that requires a download, run with a substitute file."""
 
 import numpy as np
 import pytest
@@ -16,15 +16,15 @@ def cell():
     return next(cell.source for cell in sources.read(path).cells if cell.id == "coco-shown")
 
 
-def test_without_weights_it_says_so(cell, capsys):
+def test_cell_without_weights_prints_a_message(cell, capsys):
     names = {"COCO_WEIGHTS": None}
     exec(cell, names)
     assert names["figure"] is None and "COCO_WEIGHTS is None" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_with_a_file_of_cocos_form_it_detects_and_names(cell, tmp_path, monkeypatch):
-    """Random weights that are sure of one class: what is drawn must be what the detector says, under COCO's name."""
+def test_cell_with_coco_weights_draws_named_detections(cell, tmp_path, monkeypatch):
+    """Random weights that always predict one class: the figure must show the detections under COCO's class name."""
     rcnn.seed(14)
     state = rcnn.faster_rcnn_resnet_50_fpn(91, hidden_dim=8).state_dict()
     state["roi_heads.box_predictor.cls_score.bias"] = np.where(np.arange(91) == COCO_NAMES.index("boat"), 9, 0).astype(

@@ -1,9 +1,9 @@
-"""Writes the .pth files beside it. It wants PyTorch: PYTHONPATH=tests python tests/pth/make.py
+"""Write the .pth files in this folder. It requires PyTorch: PYTHONPATH=tests python tests/pth/make.py
 
 kinds.pth, kinds_legacy.pth: `pthfiles.kinds()` as a state dict, in both formats.
 kinds_protocol4.pth: the same with another pickle protocol, and without checksums.
 old_names.pth: `pthfiles.old_names()` in the legacy format, as torchvision published such files.
-training.pth: what a training script saves: the state dict of a small network under "model", an optimizer, an epoch.
+training.pth: file of a training script with the state dict of a small network under "model", an optimizer, an epoch.
 """
 
 from collections import OrderedDict
@@ -14,7 +14,7 @@ import torch
 
 
 def kinds() -> "OrderedDict[str, torch.Tensor]":
-    """`pthfiles.kinds()` as PyTorch holds it, with shared storages and strides."""
+    """Return `pthfiles.kinds()` as PyTorch tensors, with shared storages and strides."""
     arrays = pthfiles.kinds()
     shared = torch.from_numpy(arrays["whole"].copy())
     special = {
@@ -34,7 +34,7 @@ def kinds() -> "OrderedDict[str, torch.Tensor]":
 
 
 def training() -> dict[str, object]:
-    """What a training script saves after a step: the weights are 0, 1, 2, ... in order."""
+    """Return the state of a training script after a step; the weights are 0, 1, 2, ... in order."""
     network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     network(torch.ones(4, 2)).sum().backward()

@@ -1,4 +1,4 @@
-"""Images mirrored and scaled, and their boxes with them: by hand, and by what is in the boxes."""
+"""Flips and scales of images and boxes: values by hand, and the pixels inside the boxes."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_boxes_of_a_mirrored_image_by_hand() -> None:
     np.testing.assert_array_equal(home, boxes)
 
 
-def test_a_box_still_holds_what_it_held() -> None:
+def test_mirrored_box_encloses_the_same_object() -> None:
     image = np.zeros((8, 12, 3), np.uint8)
     image[2:5, 7:11] = 200
     mirrored, (box,) = loader.flip(image, np.array([[7, 2, 11, 5]]))
@@ -36,18 +36,18 @@ def test_no_boxes_and_images_of_other_kinds() -> None:
 
 
 @pytest.mark.parametrize(("flip", "flipped"), [(0.0, 0), (1.0, 1000), (0.25, 250)])
-def test_flips_come_as_often_as_asked(flip: float, flipped: int) -> None:
+def test_flip_is_a_probability(flip: float, flipped: int) -> None:
     rng = np.random.default_rng(0)
     changes = [loader.draw_change(rng, flip, (1.0, 1.0)) for _ in range(1000)]
     assert sum(change.flipped for change in changes) == pytest.approx(flipped, abs=50 * (0 < flip < 1))
     assert all(change.scale == 1.0 for change in changes)
 
 
-def test_scales_are_even_in_their_logarithm() -> None:
+def test_scales_are_log_uniform() -> None:
     rng = np.random.default_rng(1)
     scales = np.array([loader.draw_change(rng, 0, (0.5, 2.0)).scale for _ in range(2000)])
     assert 0.5 <= scales.min() < 0.51 and 1.96 < scales.max() <= 2.0
-    assert np.mean(scales < 1) == pytest.approx(0.5, abs=0.04)  # evenly spread factors would give a third
+    assert np.mean(scales < 1) == pytest.approx(0.5, abs=0.04)  # uniform factors would give a third
 
 
 def test_scales_do_not_depend_on_flips() -> None:

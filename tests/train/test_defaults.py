@@ -1,4 +1,4 @@
-"""The plan that suits a data set, and what a plan leaves open to it."""
+"""The default plan of a data set, and the settings that are filled in from the data."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +17,15 @@ from rcnn.zoo.detectors import faster_rcnn_small
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pages of shapes, wider than high, as a VOC folder, of which two are for validation."""
+    """Six pages of shapes, wider than high, as a VOC folder; two are for validation."""
     root = tmp_path_factory.mktemp("pages") / "shapes-voc"
     data.write_voc(data.Shapes(4, size=(64, 96)), root, "train", progress=False)
     data.write_voc(data.Shapes(2, split="val", size=(64, 96)), root, "val", progress=False)
     return root
 
 
-def test_a_drawn_set_is_trained_as_ever() -> None:
-    """The shipped weights were made so: a small net from the seed, with the set's own recipe."""
+def test_drawn_data_set_has_its_own_recipe() -> None:
+    """The shipped weights were trained this way: a small net from the seed, with the data set's own recipe."""
     chosen = defaults.for_dataset("digits")
     assert chosen.recipe == RECIPES["digits"] and chosen.anchors is None and not chosen.settings
     chosen = replace(chosen, recipe=chosen.recipe.replace(seed=3))
@@ -38,7 +38,7 @@ def test_a_drawn_set_is_trained_as_ever() -> None:
     )
 
 
-def test_the_plan_for_images_of_ones_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_of_a_users_data_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     chosen = defaults.for_dataset("voc:shapes-voc")
     assert chosen.train == chosen.val == f"voc:{folder}"
@@ -48,7 +48,7 @@ def test_the_plan_for_images_of_ones_own(folder: Path, monkeypatch: pytest.Monke
 
 
 class Many:
-    """So many images of one size."""
+    """A given number of images of one size."""
 
     def __init__(self, n: int, size: tuple[int, int]) -> None:
         self.n, self.size = n, size
@@ -79,23 +79,23 @@ def test_steps_and_sizes_follow_the_data(
     assert shorter == replace(chosen, recipe=replace(chosen.recipe, steps=70, val_every=7))
 
 
-def test_unknown_data_sets_and_empty_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="there is no data set 'cats'"):
+def test_unknown_and_empty_data_sets_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="data set 'cats'"):
         defaults.for_dataset("cats")
     monkeypatch.setattr(data, "load", lambda *_, **__: Many(0, (1, 1)))
     with pytest.raises(ValueError, match="the data set is empty"):
         defaults.for_dataset("voc:/x")
 
 
-def test_a_reader_without_a_path_does_not_mean_the_folder_that_we_are_in(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no data set 'voc:'"):
+def test_reader_without_a_path_does_not_mean_the_current_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="data set 'voc:'"):
         defaults.for_dataset("voc:")
 
 
-# ---------------------------------------------------------------------- what a plan leaves open
+# ---------------------------------------------------------------------- open settings
 
 
-def test_resolving_leaves_nothing_open(tmp_path: Path, folder: Path) -> None:
+def test_resolve_fills_in_every_setting(tmp_path: Path, folder: Path) -> None:
     chosen = Plan(f"voc:{folder}", anchors="fit", settings={"min_size": 64, "max_size": 96})
     dataset = chosen.load_train()
     resolved = defaults.resolve(chosen, dataset, progress=False)
@@ -111,7 +111,7 @@ def test_resolving_leaves_nothing_open(tmp_path: Path, folder: Path) -> None:
     )
 
 
-def test_anchors_are_fitted_level_by_level_to_a_pyramid(folder: Path) -> None:
+def test_anchors_are_fitted_to_each_level_of_a_pyramid(folder: Path) -> None:
     chosen = Plan(
         f"voc:{folder}", kind="resnet18", anchors="fit", settings={"min_size": 64, "max_size": 96, "hidden_dim": 8}
     )
@@ -121,6 +121,6 @@ def test_anchors_are_fitted_level_by_level_to_a_pyramid(folder: Path) -> None:
     assert model.config.class_names == resolved.settings["class_names"]
 
 
-def test_other_classes_than_planned_are_an_error() -> None:
+def test_classes_that_differ_from_the_plan_are_an_error() -> None:
     with pytest.raises(ValueError, match="class_names are background, cat, but shapes has background, circle"):
         defaults.resolve(Plan("shapes", settings={"class_names": ("background", "cat")}), data.Shapes(1))

@@ -1,4 +1,4 @@
-"""The training loop: determinism, resuming, interruption, what it writes."""
+"""The training loop: determinism, resuming, interruption and files."""
 
 import dataclasses
 import multiprocessing
@@ -28,26 +28,26 @@ def small_model(dropout: float = 0.3) -> FasterRCNN:
 
 
 def assert_same_state(a: FasterRCNN, b: FasterRCNN) -> None:
-    ours, theirs = a.state_dict(), b.state_dict()
-    assert list(ours) == list(theirs)
-    different = [name for name in ours if not np.array_equal(ours[name], theirs[name])]
+    first, second = a.state_dict(), b.state_dict()
+    assert list(first) == list(second)
+    different = [name for name in first if not np.array_equal(first[name], second[name])]
     assert not different
 
 
 class InterruptedPages:
-    """PAGES, but the n-th page that is asked for comes with a Ctrl-C."""
+    """PAGES with a Ctrl-C when the n-th page is read."""
 
     classes = PAGES.classes
 
     def __init__(self, at: int) -> None:
-        self.at, self.asked = at, 0
+        self.at, self.reads = at, 0
 
     def __len__(self) -> int:
         return len(PAGES)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        self.asked += 1
-        if self.asked == self.at:
+        self.reads += 1
+        if self.reads == self.at:
             os.kill(os.getpid(), signal.SIGINT)
         return PAGES[index]
 
@@ -67,7 +67,7 @@ def test_another_seed_is_another_run() -> None:
 
 
 class MixedPages:
-    """Pages of two shapes that tell their sizes without being drawn, as annotated image files do."""
+    """Pages of two shapes with known sizes, like annotated image files."""
 
     classes = PAGES.classes
 
@@ -108,7 +108,7 @@ def assert_same_files(a: Path, b: Path) -> None:
 
 @pytest.mark.parametrize("stop_at", [2, 3])  # at a validation and between two
 @pytest.mark.parametrize(("recipe", "val"), [(RECIPE, None), (FULL, PAGES)], ids=["plain", "full"])
-def test_resumed_run_equals_one_that_was_not_stopped(
+def test_resumed_run_equals_an_uninterrupted_run(
     tmp_path: Path, recipe: Recipe, val: data.Dataset | None, stop_at: int
 ) -> None:
     whole = small_model()
@@ -123,7 +123,7 @@ def test_resumed_run_equals_one_that_was_not_stopped(
     assert_same_files(tmp_path / "parts", tmp_path / "whole")
 
 
-def test_validation_that_ctrl_c_prevented_is_made_up_for(tmp_path: Path) -> None:
+def test_resumed_run_does_the_validation_that_ctrl_c_prevented(tmp_path: Path) -> None:
     expected = train.fit(small_model(), PAGES, FULL, tmp_path / "whole", PAGES, progress=False)
     pages = InterruptedPages(at=3)  # in step 1, after which a validation is due
     run = train.fit(small_model(), pages, FULL, tmp_path / "parts", PAGES, workers=0, progress=False)
@@ -137,7 +137,7 @@ def test_interrupt_finishes_the_step_saves_and_resumes(tmp_path: Path) -> None:
     whole = small_model()
     train.fit(whole, PAGES, RECIPE, progress=False)
     before = signal.getsignal(signal.SIGINT)
-    pages = InterruptedPages(at=6)  # in step 2, for a step takes two
+    pages = InterruptedPages(at=6)  # in step 2, because a step reads two pages
     run = train.fit(small_model(), pages, RECIPE, tmp_path, workers=0, progress=False)
     assert run.interrupted and run.steps == 3
     assert signal.getsignal(signal.SIGINT) is before
@@ -147,11 +147,11 @@ def test_interrupt_finishes_the_step_saves_and_resumes(tmp_path: Path) -> None:
     assert_same_state(model, whole)
 
 
-def test_saves_on_the_way(tmp_path: Path) -> None:
+def test_saves_during_the_run(tmp_path: Path) -> None:
     class Broken(InterruptedPages):
         def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-            self.asked += 1
-            if self.asked == self.at:
+            self.reads += 1
+            if self.reads == self.at:
                 raise RuntimeError("the disk is gone")
             return PAGES[index]
 
@@ -160,10 +160,10 @@ def test_saves_on_the_way(tmp_path: Path) -> None:
     assert run_folder.open_run(tmp_path).run.steps == 4
 
 
-def test_wherever_the_writing_breaks_off_the_run_goes_on_to_the_same_files(
+def test_run_resumes_to_the_same_files_after_an_incomplete_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after `kill -9`, or on a full disk: at each file that this run writes after the first state."""
+    """As after `kill -9` or on a full disk: fail at each file that this run writes after the first state."""
     written: list[str] = []
     pages = data.Shapes(2, seed=3)
 
@@ -192,7 +192,7 @@ def test_wherever_the_writing_breaks_off_the_run_goes_on_to_the_same_files(
         assert_same_files(out, tmp_path / "whole")
 
 
-def test_a_validation_that_fails_does_not_cost_the_steps_before_it(tmp_path: Path) -> None:
+def test_steps_before_a_failed_validation_are_saved(tmp_path: Path) -> None:
     class Gone(InterruptedPages):
         def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             raise OSError("val/4.png is gone")
@@ -205,7 +205,7 @@ def test_a_validation_that_fails_does_not_cost_the_steps_before_it(tmp_path: Pat
     assert_same_files(tmp_path / "parts", tmp_path / "whole")
 
 
-def test_diverged_run_keeps_what_was_saved(tmp_path: Path) -> None:
+def test_diverged_run_keeps_saved_files(tmp_path: Path) -> None:
     train.fit(small_model(), PAGES, RECIPE, tmp_path, stop_at=1, progress=False)
     before = (tmp_path / run_folder.WEIGHTS).read_bytes()
     model = small_model()
@@ -215,7 +215,7 @@ def test_diverged_run_keeps_what_was_saved(tmp_path: Path) -> None:
     assert (tmp_path / run_folder.WEIGHTS).read_bytes() == before
 
 
-def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
+def test_wrong_arguments_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="data set is empty"):
         train.fit(small_model(), data.Shapes(0), RECIPE)
     with pytest.raises(ValueError, match="out="):
@@ -223,12 +223,12 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="state.safetensors"):
         train.fit(small_model(), PAGES, RECIPE, tmp_path / "nothing", resume=True)
     train.fit(small_model(), PAGES, RECIPE, tmp_path, stop_at=1, progress=False)
-    with pytest.raises(ValueError, match=r"cannot go on with other settings: steps is 5, not 6$"):
+    with pytest.raises(ValueError, match=r"^cannot resume the run in .* with other settings: steps was 5, got 6$"):
         train.fit(small_model(), PAGES, RECIPE.replace(steps=6), tmp_path, resume=True)
     other = faster_rcnn_small(PAGES.classes, dropout=0.3, min_size=96)
-    with pytest.raises(ValueError, match=r"cannot go on with other settings: min_size is 128, not 96$"):
+    with pytest.raises(ValueError, match=r"with other settings: min_size was 128, got 96$"):
         train.fit(other, PAGES, RECIPE, tmp_path, resume=True)
-    with pytest.raises(ValueError, match="learns from 6 images, but now there are 5"):
+    with pytest.raises(ValueError, match="it was trained on 6 images, got 5; start a new run"):
         train.fit(small_model(), data.Shapes(5, seed=3), RECIPE, tmp_path, resume=True)
 
 
@@ -239,25 +239,25 @@ class Renamed(InterruptedPages):
 
 
 @pytest.mark.parametrize("classes", [("cross", "triangle", "square", "circle"), ("circle", "square", "triangle")])
-def test_labels_must_mean_what_they_mean_to_the_model(classes: tuple[str, ...]) -> None:
+def test_classes_must_be_those_of_the_model(classes: tuple[str, ...]) -> None:
     pages = Renamed(*classes)
-    with pytest.raises(ValueError, match=f"the data set has {len(classes) + 1} classes, .*; the model tells 5 apart, "):
+    with pytest.raises(ValueError, match=f"the data set has {len(classes) + 1} classes, .*; the model has 5, "):
         train.fit(small_model(), pages, RECIPE, progress=False)
     with pytest.raises(ValueError, match="the data set to validate on has"):
         train.fit(small_model(), PAGES, RECIPE, val=pages, progress=False)
 
 
-def test_a_model_that_names_no_classes_takes_any_so_many() -> None:
+def test_model_without_class_names_accepts_any_classes_of_the_same_number() -> None:
     config = small_model().config
     model = FasterRCNN(dataclasses.replace(config, class_names=None))
     assert train.fit(model, Renamed("a", "b", "c", "d"), RECIPE.replace(steps=1), progress=False).steps == 1
-    with pytest.raises(ValueError, match=r"has 2 classes, background, a; the model tells 5 apart \("):
+    with pytest.raises(ValueError, match=r"has 2 classes, background, a; the model has 5 \("):
         train.fit(model, Renamed("a"), RECIPE, progress=False)
     with pytest.raises(ValueError, match="the data set to validate on is empty"):
         train.fit(model, PAGES, RECIPE, val=data.Shapes(0), progress=False)
 
 
-def test_frozen_parameters_stay() -> None:
+def test_frozen_parameters_do_not_change() -> None:
     model = small_model()
     model.backbone.requires_grad_(False)
     before = {name: p.data.copy() for name, p in model.named_parameters()}
@@ -267,7 +267,7 @@ def test_frozen_parameters_stay() -> None:
 
 
 def test_one_page_of_digits_can_be_overfitted() -> None:
-    """Loss below 0.05 and every box found with IoU above 0.85: no stage stands in the way of learning."""
+    """Loss below 0.05 and every box found with IoU above 0.85: every stage can learn."""
     pages = data.Digits(1, seed=4)
     image, target = pages[0]
     assert len(target["boxes"]) >= 3
@@ -283,8 +283,8 @@ def test_one_page_of_digits_can_be_overfitted() -> None:
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize(("name", "wanted"), [("digits", 0.87), ("shapes", 0.97)])
-def test_trained_from_scratch_reaches_its_average_precision(name: str, wanted: float) -> None:
+@pytest.mark.parametrize(("name", "minimum"), [("digits", 0.87), ("shapes", 0.97)])
+def test_trained_from_scratch_reaches_its_average_precision(name: str, minimum: float) -> None:
     pages, unseen = data.load(name, "train"), data.load(name, "val")
     scores = []
     for seed in (1, 2, 3):
@@ -293,11 +293,11 @@ def test_trained_from_scratch_reaches_its_average_precision(name: str, wanted: f
         train.fit(model, pages, train.RECIPES[name].replace(seed=seed))
         scores.append(evaluate.evaluate(model, unseen).mean_ap)
         print(f"{name}, seed {seed}: AP50 {scores[-1]:.3f}")
-    assert np.mean(scores) >= wanted
+    assert np.mean(scores) >= minimum
 
 
-def test_dropout_in_a_users_backbone_resumes_to_the_same_bits(tmp_path: Path) -> None:
-    """get_loss(rng=...) governs everything that is random in a pass, not only what the library's own head draws."""
+def test_dropout_in_a_users_backbone_resumes_bit_identically(tmp_path: Path) -> None:
+    """get_loss(rng=...) controls everything random in a pass, not only the library's own head."""
 
     class Wavering(rcnn.nn.Module):
         def __init__(self) -> None:
@@ -326,7 +326,7 @@ def test_dropout_in_a_users_backbone_resumes_to_the_same_bits(tmp_path: Path) ->
 # ---------------------------------------------------------------------- validation
 
 
-def test_validation_is_what_evaluate_and_get_loss_say() -> None:
+def test_validation_equals_evaluate_and_get_loss() -> None:
     model = small_model().train()
     state = {name: array.copy() for name, array in model.state_dict().items()}
     scores = train.validate(model, PAGES, batch_size=6)
@@ -339,7 +339,7 @@ def test_validation_is_what_evaluate_and_get_loss_say() -> None:
     assert {name: loss.item() for name, loss in losses.items()} == {name: scores[name] for name in run_folder.LOSSES}
 
 
-def test_losses_of_a_smaller_last_batch_count_by_its_images() -> None:
+def test_losses_are_weighted_by_the_images_of_a_batch() -> None:
     model = small_model().eval()
     four, all_six = (train.validate(model, pages, 4)["total_loss"] for pages in (data.Shapes(4, seed=3), PAGES))
     last = [PAGES[4], PAGES[5]]
@@ -347,10 +347,10 @@ def test_losses_of_a_smaller_last_batch_count_by_its_images() -> None:
     assert all_six == pytest.approx((4 * four + 2 * two.item()) / 6)
 
 
-def test_validation_with_a_loss_that_is_not_finite_names_the_images() -> None:
+def test_error_of_a_non_finite_validation_loss_names_the_batch() -> None:
     model = small_model()
     model.rpn.head.cls_logits.bias.data[...] = np.nan
-    with pytest.raises(FloatingPointError, match="the loss is not finite on image 0 or those after it"):
+    with pytest.raises(FloatingPointError, match="the loss is not finite in the batch that starts with image 0"):
         train.validate(model, PAGES)
 
 
@@ -364,10 +364,10 @@ def test_best_model_is_the_first_with_the_highest_ap(tmp_path: Path, monkeypatch
     assert saved == [0, 1]
 
 
-# ---------------------------------------------------------------------- what does not learn
+# ---------------------------------------------------------------------- freezing
 
 
-def test_names_that_are_frozen_stay_with_their_statistics() -> None:
+def test_frozen_names_keep_their_parameters_and_statistics() -> None:
     model = small_model()
     before = {name: array.copy() for name, array in model.state_dict().items()}
     train.fit(
@@ -384,15 +384,15 @@ def test_names_that_are_frozen_stay_with_their_statistics() -> None:
 
 @pytest.mark.parametrize("prefix", ["backbones", "backbone.ste", "rpn.head.cls_logits.weight.x"])
 def test_unknown_names_to_freeze_are_an_error(prefix: str) -> None:
-    with pytest.raises(ValueError, match=rf"begins with '{prefix}'; they begin with backbone, rpn, roi_heads$"):
+    with pytest.raises(ValueError, match=rf"starts with '{prefix}'; the names start with backbone, rpn, roi_heads$"):
         train.fit(small_model(), PAGES, Recipe(freeze=(prefix,)), progress=False)
 
 
-# ---------------------------------------------------------------------- numbers that are not finite
+# ---------------------------------------------------------------------- non-finite values
 
 
-@pytest.mark.filterwarnings("ignore:invalid value encountered")  # the numbers are not finite on purpose
-def test_a_step_that_is_not_finite_changes_nothing_and_names_its_images(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:invalid value encountered")  # non-finite on purpose
+def test_non_finite_step_changes_nothing_and_names_its_images(tmp_path: Path) -> None:
     model = small_model()
     model.roi_heads.box_predictor.bbox_pred.weight.data[...] = np.inf
     before = {name: array.copy() for name, array in model.state_dict().items()}
@@ -400,7 +400,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_names_its_images(tmp_path
     with pytest.raises(
         FloatingPointError,
         match=r"step 0 is not finite, first in the head \(box deltas\).*"
-        rf"image {indices[0]}, image {indices[1]}$",
+        rf"; images of this step: image {indices[0]}, image {indices[1]}$",
     ):
         train.fit(model, PAGES, RECIPE, tmp_path, progress=False)
     assert not [name for name, array in model.state_dict().items() if not np.array_equal(array, before[name])]
@@ -409,20 +409,20 @@ def test_a_step_that_is_not_finite_changes_nothing_and_names_its_images(tmp_path
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(("lr", "steps"), [(1e30, 1), (1e300, 0)])  # the second makes the weights themselves infinite
-def test_a_learning_rate_that_diverges_is_said_and_never_saved(tmp_path: Path, lr: float, steps: int) -> None:
+def test_diverging_learning_rate_is_an_error_and_never_saved(tmp_path: Path, lr: float, steps: int) -> None:
     recipe = Recipe(steps=4, batch_size=2, lr=lr, warmup_steps=0)
-    with pytest.raises(FloatingPointError, match="a lower learning rate than 1e[+]30"):
+    with pytest.raises(FloatingPointError, match="try a lower learning rate than 1e[+]30"):
         train.fit(small_model(), PAGES, recipe, tmp_path, save_every=1, progress=False)
     assert (tmp_path / run_folder.STATE).exists() == (steps > 0)
     if steps:
         assert run_folder.open_run(tmp_path).run.steps == steps
 
 
-# ---------------------------------------------------------------------- who reads the images
+# ---------------------------------------------------------------------- threads and signals
 
 
-def test_a_forked_child_trains_with_workers_too() -> None:
-    """Threads do not survive a fork; every run has its own."""
+def test_forked_child_trains_with_workers() -> None:
+    """Threads do not survive a fork, so every run starts its own."""
     train.fit(small_model(), PAGES, RECIPE, workers=2, progress=False)
     child = multiprocessing.get_context("fork").Process(
         target=train.fit, args=(small_model(), PAGES, RECIPE), kwargs={"workers": 2, "progress": False}
@@ -435,14 +435,14 @@ def test_a_forked_child_trains_with_workers_too() -> None:
     assert child.exitcode == 0
 
 
-def test_a_second_ctrl_c_breaks_off_and_leaves_no_thread() -> None:
+def test_second_ctrl_c_stops_at_once_and_leaves_no_thread() -> None:
     before = signal.getsignal(signal.SIGINT)
 
     class TwiceInterrupted(InterruptedPages):
         def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             page = super().__getitem__(index)
-            if self.asked == self.at:
-                while signal.getsignal(signal.SIGINT) is not before:  # until the first one has been heard
+            if self.reads == self.at:
+                while signal.getsignal(signal.SIGINT) is not before:  # until the first one has arrived
                     pass
                 os.kill(os.getpid(), signal.SIGINT)
             return page
@@ -454,7 +454,7 @@ def test_a_second_ctrl_c_breaks_off_and_leaves_no_thread() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_second_ctrl_c_in_a_validation_keeps_the_steps_before_it(tmp_path: Path) -> None:
+def test_second_ctrl_c_in_a_validation_keeps_the_steps_before_it(tmp_path: Path) -> None:
     class TwiceInterrupted(InterruptedPages):
         def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             raise KeyboardInterrupt
@@ -464,7 +464,7 @@ def test_a_second_ctrl_c_in_a_validation_keeps_the_steps_before_it(tmp_path: Pat
     assert run_folder.open_run(tmp_path).run.steps == 2
 
 
-def test_a_run_in_the_background_of_a_shell_ignores_ctrl_c_as_before() -> None:
+def test_background_job_of_a_shell_still_ignores_ctrl_c() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         run = train.fit(small_model(), InterruptedPages(at=2), RECIPE, workers=0, progress=False)
@@ -473,7 +473,7 @@ def test_a_run_in_the_background_of_a_shell_ignores_ctrl_c_as_before() -> None:
     assert run.steps == 5 and not run.interrupted
 
 
-def test_a_thread_of_its_own_trains_to_the_same_bits() -> None:
+def test_training_in_another_thread_is_bit_identical() -> None:
     whole, other = small_model(), small_model()
     train.fit(whole, PAGES, RECIPE, progress=False)
     thread = threading.Thread(target=train.fit, args=(other, PAGES, RECIPE), kwargs={"progress": False, "workers": 3})

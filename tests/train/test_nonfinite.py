@@ -1,4 +1,4 @@
-"""Planted infinities: the first stage that they reach is the one that is named."""
+"""The search for the first non-finite stage, with planted NaN and infinities."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,7 +38,7 @@ def plant(model: FasterRCNN, name: str, value: float = np.nan) -> None:
     dict(model.named_parameters())[name].data.flat[0] = value
 
 
-def test_a_healthy_pass_has_none_and_leaves_no_gradient(small: FasterRCNN) -> None:
+def test_finite_pass_returns_none_and_leaves_no_gradient(small: FasterRCNN) -> None:
     small.rpn.head.cls_logits.bias.grad = np.ones_like(small.rpn.head.cls_logits.bias.data)
     assert first(small) is None
     graded = [name for name, parameter in small.named_parameters() if parameter.grad is not None]
@@ -119,7 +119,7 @@ def test_losses(small: FasterRCNN, monkeypatch: pytest.MonkeyPatch, module: str,
 
 
 def test_total_loss(small: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four finite losses whose sum is beyond float32."""
+    """Four finite losses whose sum overflows float32."""
     replaced(monkeypatch, rcnn.rpn, "loss", lambda losses: [loss * 0.0 + 3e38 for loss in losses])
     assert first(small) == "total_loss"
 
@@ -127,7 +127,7 @@ def test_total_loss(small: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
 def added_to_the_loss(
     model: FasterRCNN, monkeypatch: pytest.MonkeyPatch, names: list[str], term: Callable[[Tensor], Tensor]
 ) -> None:
-    """Adds `term` of the sum of each of these parameters to a loss."""
+    """Add `term` of the sum of each of these parameters to a loss."""
     parameters = dict(model.named_parameters())
     replaced(
         monkeypatch,
@@ -144,12 +144,12 @@ HEAD, STEM = "roi_heads.box_predictor.cls_score.bias", "backbone.stem.0.0.weight
 def test_gradients_are_named_from_the_last_parameter_to_the_first(
     small: FasterRCNN, monkeypatch: pytest.MonkeyPatch, names: list[str], named: str
 ) -> None:
-    """The root of 0 is 0, and its slope is infinite."""
+    """The square root of 0 is 0, and its derivative is infinite."""
     added_to_the_loss(small, monkeypatch, names, lambda total: (total * 0.0).sqrt())
     assert first(small) == f"the gradient of {named}"
 
 
-def test_norm_of_gradients_that_are_finite_one_by_one(small: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_infinite_norm_of_finite_gradients(small: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
     small.astype(np.float64)
     added_to_the_loss(small, monkeypatch, [HEAD], lambda total: total * 1e200)
     assert first(small) == "the norm of the gradients"

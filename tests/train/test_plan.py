@@ -1,4 +1,4 @@
-"""Plans: the keys and values of their TOML files, and the data sets and the model that they describe."""
+"""Plans: keys and values of their TOML files, their data sets and their model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from rcnn.zoo.detectors import faster_rcnn_small
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pages of shapes, wider than high, as a VOC folder, of which two are for validation."""
+    """Six pages of shapes, wider than high, as a VOC folder; two are for validation."""
     root = tmp_path_factory.mktemp("pages") / "shapes-voc"
     data.write_voc(data.Shapes(4, size=(64, 96)), root, "train", progress=False)
     data.write_voc(data.Shapes(2, split="val", size=(64, 96)), root, "val", progress=False)
@@ -52,22 +52,22 @@ FULL = Plan(
 
 
 @pytest.mark.parametrize("chosen", [Plan("shapes"), Plan("digits", anchors="fit"), FULL], ids=["least", "fit", "full"])
-def test_what_is_written_is_read(tmp_path: Path, chosen: Plan) -> None:
+def test_written_plan_is_read_back(tmp_path: Path, chosen: Plan) -> None:
     plan.write(tmp_path / "run.toml", chosen)
     assert plan.read(tmp_path / "run.toml") == chosen
 
 
-def test_a_list_is_one_line(tmp_path: Path) -> None:
+def test_list_is_written_on_one_line(tmp_path: Path) -> None:
     plan.write(tmp_path / "run.toml", FULL)
     lines = (tmp_path / "run.toml").read_text().splitlines()
     assert "anchor_sizes = [[8], [16], [32], [64], [128]]" in lines and "milestones = [3, 5]" in lines
 
 
-def test_a_short_file_means_the_defaults(tmp_path: Path) -> None:
+def test_missing_keys_get_the_defaults(tmp_path: Path) -> None:
     assert plan.read(text(tmp_path / "a.toml", '[data]\ntrain = "shapes"\n')) == Plan("shapes")
 
 
-def test_what_an_editor_of_windows_writes_is_read(tmp_path: Path) -> None:
+def test_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_bytes('\ufeff[data]\r\ntrain = "voc:fünf"\r\n'.encode())
     assert plan.read(tmp_path / "a.toml") == Plan(f"voc:{tmp_path / 'fünf'}")
 
@@ -86,11 +86,11 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert read.weights == str(tmp_path / "plans" / "w.pth") and read.weights_backbone == "imagenet"
 
 
-@pytest.mark.parametrize(("spec", "wanted"), [("csv:a.csv", "/b/photos"), ("masks:a", "../photos")])
-def test_the_folder_of_the_images_is_a_path_but_for_masks(tmp_path: Path, spec: str, wanted: str) -> None:
+@pytest.mark.parametrize(("spec", "expected"), [("csv:a.csv", "/b/photos"), ("masks:a", "../photos")])
+def test_images_option_is_a_path_except_for_masks(tmp_path: Path, spec: str, expected: str) -> None:
     (tmp_path / "a.toml").write_text(f'data = {{train = "{spec}", options = {{images = "../photos"}}}}')
     found = plan.read(tmp_path / "a.toml").options["images"]
-    assert found == wanted.replace("/b", str(tmp_path.parent))
+    assert found == expected.replace("/b", str(tmp_path.parent))
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_the_folder_of_the_images_is_a_path_but_for_masks(tmp_path: Path, spec: 
             '[data]\ntrain = "x"\n[model]\nanchors = "auto"',
             r"\[model\] anchors must be 'fit' or left out, got 'auto'",
         ),
-        ('[data]\ntrain = "x"\n[model]\nanchors = "fit"\nanchor_sizes = [9]', "leave these out"),
-        ('[data]\ntrain = "x"\n[model]\ntrainable_backbone_layers = 2', 'for a ResNet; kind is "small"'),
+        ('[data]\ntrain = "x"\n[model]\nanchors = "fit"\nanchor_sizes = [9]', "remove these keys"),
+        ('[data]\ntrain = "x"\n[model]\ntrainable_backbone_layers = 2', 'require a ResNet; kind is "small"'),
         (
             '[data]\ntrain = "x"\n[model]\nkind = "resnet18"\ntrainable_backbone_layers = 6',
             r"\[model\] trainable_backbone_layers must be an integer from 0 to 5, got 6",
@@ -145,7 +145,7 @@ def test_the_folder_of_the_images_is_a_path_but_for_masks(tmp_path: Path, spec: 
         ('[data]\ntrain = "x"\n[recipe]\nsteps = "a"', r"\[recipe\] steps must be an integer of at least 1, got 'a'"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> None:
+def test_wrong_keys_and_values_are_named(tmp_path: Path, content: str, message: str) -> None:
     path = text(tmp_path / "a.toml", content)
     with pytest.raises(ValueError, match=rf"^{path}: .*{message}"):
         plan.read(path)
@@ -160,15 +160,15 @@ def test_wrong_types_and_wrong_values_are_named() -> None:
         Plan("shapes", settings={"dropout": 1})
 
 
-def test_settings_are_compared_with_each_other_alone() -> None:
-    """The smaller net has a smaller min_size than the config's default, so that a small max_size suits it."""
+def test_settings_are_checked_without_the_defaults_of_the_config() -> None:
+    """The small net's min_size is below the config's default, so a small max_size is valid."""
     assert Plan("shapes", settings={"max_size": 200}).settings == {"max_size": 200}
 
 
-# ---------------------------------------------------------------------- what is made of it
+# ---------------------------------------------------------------------- data and model
 
 
-def test_weights_for_other_classes_are_taken_as_far_as_they_fit(tmp_path: Path) -> None:
+def test_weights_of_other_shapes_are_skipped(tmp_path: Path) -> None:
     other = faster_rcnn_small(("background", "cat"))
     checkpoint.save(tmp_path / "cat.safetensors", other)
     chosen = Plan("shapes", weights=str(tmp_path / "cat.safetensors"), settings={"class_names": data.Shapes.classes})
@@ -185,7 +185,7 @@ RESNET = Plan("shapes", kind="resnet18", settings={"hidden_dim": 8, "class_names
 
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a ResNet."""
+    """Path of a ResNet's weights."""
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     checkpoint.save(path, RESNET.make_model()[0])
     return path
@@ -194,13 +194,13 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("layers", "frozen"), [(None, {"conv1", "layer1"}), (1, {"conv1", "layer1", "layer2", "layer3"}), (5, set())]
 )
-def test_stages_of_a_resnet_that_knows_something_rest(resnet: Path, layers: int | None, frozen: set[str]) -> None:
+def test_early_stages_of_a_pretrained_resnet_are_frozen(resnet: Path, layers: int | None, frozen: set[str]) -> None:
     model, _ = replace(RESNET, weights=str(resnet), trainable_backbone_layers=layers).make_model()
     names = {name.split(".")[2] for name, p in model.named_parameters() if not p.requires_grad}
     assert names == frozen
 
 
-def test_images_are_counted(folder: Path) -> None:
+def test_number_of_images_is_limited(folder: Path) -> None:
     chosen = Plan(f"voc:{folder}", f"voc:{folder}", {"on_error": "skip"}, train_images=3, val_images=1)
     val = chosen.load_val()
     assert len(chosen.load_train()) == 3 and val is not None and len(val) == 1

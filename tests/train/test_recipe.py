@@ -1,4 +1,4 @@
-"""The recipe of a run: its learning rate, its optimiser, and what it refuses."""
+"""The recipe of a run: learning rate, optimiser and validation of its fields."""
 
 import numpy as np
 import pytest
@@ -22,19 +22,19 @@ def test_learning_rate_falls_in_steps() -> None:
     assert recipe.lr_at(5) == pytest.approx(2.0 * (1e-3 + 0.999 * 0.5))
 
 
-def test_optimizer_is_the_one_that_is_named() -> None:
+def test_optimizer_by_name() -> None:
     sgd = Recipe(optimizer="sgd", lr=0.5, momentum=0.75, weight_decay=0.25).make_optimizer(Linear(2, 2))
     assert isinstance(sgd, optim.SGD) and (sgd.lr, sgd.momentum, sgd.weight_decay) == (0.5, 0.75, 0.25)
     assert isinstance(Recipe().make_optimizer(Linear(2, 2)), optim.Adam)
 
 
-def test_lists_and_integers_are_as_good_as_tuples_and_floats() -> None:
+def test_lists_and_integers_are_accepted() -> None:
     recipe = Recipe(lr=1, schedule="steps", milestones=[3, 5], scale_jitter=[1, 2], freeze=["backbone"])
     assert recipe == Recipe(lr=1.0, schedule="steps", milestones=(3, 5), scale_jitter=(1.0, 2.0), freeze=("backbone",))
     assert hash(recipe) and isinstance(recipe.lr, float)
 
 
-def test_replace_keeps_what_is_none() -> None:
+def test_replace_with_none_keeps_the_value() -> None:
     assert Recipe(flip=0.5).replace(steps=3) == Recipe(steps=3, flip=0.5)
     assert Recipe(flip=0.5).replace(seed=3) == Recipe(seed=3, flip=0.5)
 
@@ -96,11 +96,11 @@ def test_wrong_types_are_named(name: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("milestones", [(3, 3), (5, 3), (0,)])
-def test_milestones_rise(milestones: object) -> None:
-    with pytest.raises(ValueError, match="milestones must be a rising sequence of steps"):
+def test_milestones_must_ascend(milestones: object) -> None:
+    with pytest.raises(ValueError, match="milestones must be an ascending sequence of steps"):
         Recipe(schedule="steps", milestones=milestones)
 
 
-def test_milestones_that_nothing_reads_are_an_error() -> None:
+def test_milestones_without_the_steps_schedule_are_an_error() -> None:
     with pytest.raises(ValueError, match="milestones must be empty where schedule is 'cosine', got "):
         Recipe(milestones=(3,))

@@ -1,4 +1,4 @@
-"""The folder of a run: what is in its files, and what they refuse to be."""
+"""The folder of a run: contents of its files and their validation."""
 
 import csv
 import shutil
@@ -23,7 +23,7 @@ FROZEN = ("rpn.head.conv.0.0.weight", "rpn.head.conv.0.0.bias")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
-    """(the folder of a run of three steps with two validations, the run)."""
+    """The folder of a run of three steps with two validations, and the run."""
     folder = tmp_path_factory.mktemp("runs") / "shapes"
     rcnn.seed(5)
     run = train.fit(faster_rcnn_small(PAGES.classes), PAGES, RECIPE, folder, PAGES, progress=False)
@@ -62,7 +62,7 @@ def test_validation_is_a_table_too(trained: tuple[Path, Run]) -> None:
     assert (folder / run_folder.VALIDATION).read_text().splitlines()[1].startswith("2,0.")
 
 
-def test_open_run_gives_everything_back(trained: tuple[Path, Run]) -> None:
+def test_open_run_returns_everything(trained: tuple[Path, Run]) -> None:
     folder, run = trained
     saved = run_folder.open_run(folder)
     assert (saved.folder, saved.plan, saved.recipe, saved.run, saved.frozen) == (folder, None, RECIPE, run, FROZEN)
@@ -85,14 +85,14 @@ def test_best_is_the_first_with_the_highest_ap(scores: list[float], best: int | 
     assert Run(validation={"ap50": scores}).best == best
 
 
-def test_what_another_run_left_is_gone(trained: tuple[Path, Run], tmp_path: Path) -> None:
+def test_files_of_an_earlier_run_are_removed(trained: tuple[Path, Run], tmp_path: Path) -> None:
     shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
     train.fit(faster_rcnn_small(PAGES.classes), PAGES, Recipe(steps=1, batch_size=1), tmp_path, progress=False)
     assert {path.name for path in tmp_path.iterdir()} == {run_folder.WEIGHTS, run_folder.STATE, run_folder.HISTORY}
     assert run_folder.open_run(tmp_path).run.steps == 1
 
 
-def test_the_best_of_another_run_does_not_stay_where_no_validation_had_an_object(
+def test_best_of_an_earlier_run_is_removed_if_no_validation_had_an_object(
     trained: tuple[Path, Run], tmp_path: Path
 ) -> None:
     class Empty:
@@ -119,7 +119,7 @@ def test_the_best_of_another_run_does_not_stay_where_no_validation_had_an_object
     }
 
 
-def test_a_backbone_of_ones_own(tmp_path: Path) -> None:
+def test_users_backbone(tmp_path: Path) -> None:
     class Own(Module):
         def __init__(self) -> None:
             self.conv = Conv2d(3, 4, 3, stride=16, padding=1)
@@ -134,13 +134,13 @@ def test_a_backbone_of_ones_own(tmp_path: Path) -> None:
         run_folder.open_run(tmp_path)
 
 
-def test_what_is_no_run_is_an_error(trained: tuple[Path, Run], tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no run in .*nowhere: no file .*state.safetensors"):
+def test_invalid_run_folder_is_an_error(trained: tuple[Path, Run], tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere is not the folder of a run: .*state.safetensors not found"):
         run_folder.open_run(tmp_path / "nowhere")
     tensors, metadata = checkpoint.read_tensors(trained[0] / run_folder.STATE)
     for wrong, message in (
-        (metadata | {"recipe": {"steps": 0}}, "recipe to go on with: .*steps must be"),
-        (metadata | {"recipe": {"stepz": 1}}, "recipe to go on with: .*stepz"),
+        (metadata | {"recipe": {"steps": 0}}, "valid recipe: .*steps must be"),
+        (metadata | {"recipe": {"stepz": 1}}, "valid recipe: .*stepz"),
         (metadata | {"frozen": ["rpn.tail"]}, r"does not have: \['rpn.tail'\]"),
     ):
         checkpoint.write_tensors(tmp_path / run_folder.STATE, tensors, wrong)
@@ -149,7 +149,7 @@ def test_what_is_no_run_is_an_error(trained: tuple[Path, Run], tmp_path: Path) -
     checkpoint.write_tensors(
         tmp_path / run_folder.STATE, {n: a for n, a in tensors.items() if n != "grad_norms"}, metadata
     )
-    with pytest.raises(checkpoint.CheckpointError, match="does not hold the history"):
+    with pytest.raises(checkpoint.CheckpointError, match="does not contain the history"):
         run_folder.open_run(tmp_path)
 
 
@@ -158,6 +158,6 @@ def test_resuming_with_other_parameters_frozen_is_an_error(trained: tuple[Path, 
     model.backbone.requires_grad_(False)
     with pytest.raises(
         ValueError,
-        match="other parameters learned: all but rpn.head.conv.0.0.weight, .*, not all but backbone.stem.0.0.weight",
+        match="its frozen parameters are rpn.head.conv.0.0.weight, .*, got backbone.stem.0.0.weight",
     ):
         train.fit(model, PAGES, RECIPE, trained[0], resume=True, progress=False)

@@ -1,4 +1,4 @@
-"""One training step: what it moves, what it draws, and what it takes back."""
+"""One training step: updates, random samples, and the state after an error."""
 
 import numpy as np
 import pytest
@@ -32,11 +32,11 @@ def state(model: FasterRCNN) -> dict[str, np.ndarray]:
 
 
 def changed(model: FasterRCNN, before: dict[str, np.ndarray]) -> set[str]:
-    """The names of the parameters and buffers that are not what they were."""
+    """Return the names of the parameters and buffers that changed."""
     return {name for name, array in model.state_dict().items() if not np.array_equal(array, before[name])}
 
 
-def test_a_step_moves_every_parameter_as_the_loop_does() -> None:
+def test_step_updates_every_parameter_as_the_loop_does() -> None:
     model, other = small_model().train(), small_model()
     before = state(model)
     losses, norm = train.train_step(model, RECIPE.make_optimizer(model), first_batch(model), RECIPE, 0)
@@ -47,7 +47,7 @@ def test_a_step_moves_every_parameter_as_the_loop_does() -> None:
     assert losses == {name: run.history[name][0] for name in LOSSES} and run.grad_norms == [norm]
 
 
-def test_the_learning_rate_is_that_of_the_step() -> None:
+def test_learning_rate_is_that_of_the_step() -> None:
     model = small_model().train()
     optimizer = RECIPE.make_optimizer(model)
     train.train_step(model, optimizer, first_batch(model), RECIPE, 3)
@@ -63,7 +63,7 @@ def test_gradients_are_scaled_down_to_the_largest_norm() -> None:
     assert optim.clip_grad_norm(optimizer.parameters, np.inf) == pytest.approx(1e-3, rel=1e-4)
 
 
-def test_every_step_draws_samples_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_step_draws_its_own_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model().train()
     optimizer, batch = RECIPE.make_optimizer(model), first_batch(model)
     drawn: list[float] = []
@@ -78,20 +78,20 @@ def test_every_step_draws_samples_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     assert drawn == [np.random.default_rng([7, 1, step]).random() for step in range(3)]
 
 
-@pytest.mark.filterwarnings("ignore:invalid value encountered")  # the numbers are not finite on purpose
-def test_a_step_that_is_not_finite_changes_nothing_and_names_the_stage() -> None:
+@pytest.mark.filterwarnings("ignore:invalid value encountered")  # non-finite on purpose
+def test_non_finite_step_changes_nothing_and_names_the_stage() -> None:
     model = small_model().train()
     model.roi_heads.box_predictor.bbox_pred.weight.data[...] = np.inf
     before = state(model)
     with pytest.raises(
         FloatingPointError,
-        match=r"^step 2 is not finite, first in the head \(box deltas\): .*; a lower learning rate than 0.003 ",
+        match=r"^step 2 is not finite, first in the head \(box deltas\): .*; try a lower learning rate than 0.003$",
     ):
         train.train_step(model, RECIPE.make_optimizer(model), first_batch(model), RECIPE, 2)
     assert not changed(model, before)
 
 
-def test_an_error_that_is_not_of_numbers_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_non_finite_values_is_raised_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model().train()
     batch, before = first_batch(model), state(model)
 

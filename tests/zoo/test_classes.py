@@ -1,4 +1,4 @@
-"""COCO's class names stand at the labels of the public detectors."""
+"""COCO's class names are indexed by the labels of the public detectors."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from rcnn.zoo.classes import COCO_NAMES
 def test_ninety_numbers_for_eighty_classes():
     used = [name for name in COCO_NAMES[1:] if not name.startswith("unused")]
     assert len(COCO_NAMES) == 91 and len(used) == 80
-    assert len(set(COCO_NAMES)) == 91  # so that a name tells the label
+    assert len(set(COCO_NAMES)) == 91  # so that names are unique
     unused = [label for label, name in enumerate(COCO_NAMES) if name == f"unused {label}"]
     assert unused == [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]
 
@@ -32,5 +32,5 @@ def test_ninety_numbers_for_eighty_classes():
         (90, "toothbrush"),
     ],
 )
-def test_names_stand_at_their_labels(label, name):
+def test_names_are_indexed_by_label(label, name):
     assert COCO_NAMES[label] == name

@@ -1,4 +1,4 @@
-"""Ada's answers: all of them right, in her own way."""
+"""Ada's submission: all functions are correct."""
 
 import numpy as np
 
@@ -30,5 +30,5 @@ def encode(gt_boxes, boxes, weights=(1, 1, 1, 1)):
         size = b[:, 2:] - b[:, :2]
         return b[:, :2] + size / 2, size
 
-    (there, wanted), (here, size) = centre_and_size(gt_boxes), centre_and_size(boxes)
-    return np.hstack([(there - here) / size, np.log(wanted / size)]) * np.asarray(weights, float)
+    (gt_centre, gt_size), (centre, size) = centre_and_size(gt_boxes), centre_and_size(boxes)
+    return np.hstack([(gt_centre - centre) / size, np.log(gt_size / size)]) * np.asarray(weights, float)

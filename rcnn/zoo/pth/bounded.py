@@ -1,70 +1,142 @@
-"""Reading a file that may come from anywhere: never past its end, and never for more memory than it was given."""
+"""Bounded reading of untrusted files: never past the end, and never with more memory than allowed."""
 
 from __future__ import annotations
 
 from typing import BinaryIO
 
-# What one read may leave in memory: an empty list or dict, the costliest things that a pickle makes of one byte, take
-# about 70 bytes with their place on the stack. A file of 10,000 tensors stays within 100 MB by this reckoning.
+# Memory that one read may leave behind. An empty list or dict, the largest object that a pickle creates from one byte,
+# takes about 70 bytes with its entry on the stack. With these costs a file of 10,000 tensors stays within 100 MB.
 READ_COST = 90
-BYTE_COST = 5  # a byte of a text may become a character of 4 bytes, and both are there for a moment
+BYTE_COST = 5  # a byte of a text may become a character of 4 bytes, and both exist for a moment
 
-LONGEST_ITEM = 1 << 20  # bytes; a state dict has names, and names are shorter
-LONGEST_LINE = 256  # bytes; only names of modules and functions come in lines
+LONGEST_ITEM = 1 << 20  # bytes; the longest items of a state dict are names, which are shorter
+LONGEST_LINE = 256  # bytes; only names of modules and functions are lines
 
 
 class CheckpointError(ValueError):
-    """A file that cannot be read as a checkpoint, or that does not fit the model; the message says what is wrong."""
+    """Invalid checkpoint, or a checkpoint of another model; the message names the reason."""
 
 
 class Budget:
-    """How many bytes may still be allocated on a file's behalf."""
+    """Memory that may still be allocated for a file.
+
+    Parameters
+    ----------
+    left : int
+        Bytes.
+    """
 
     def __init__(self, left: int):
         self.left = left
 
     def spend(self, size: int, on: str) -> None:
-        """Takes `size` bytes off; CheckpointError that names what they were wanted for, where there are not so many."""
+        """Subtract `size` bytes.
+
+        Parameters
+        ----------
+        size : int
+            Bytes to allocate.
+        on : str
+            Purpose of the bytes, for the message.
+
+        Raises
+        ------
+        CheckpointError
+            If fewer bytes are left.
+        """
         self.left -= size
         if self.left < 0:
-            raise CheckpointError(f"{on} would take more memory than a file of this size may")
+            raise CheckpointError(f"{on} would take more memory than allowed for a file of this size")
 
 
 class Stream:
-    """A stretch of a file: reads no further than its end, and pays for what it reads."""
+    """Part of a file; reads never pass its end, and count against a budget.
+
+    Parameters
+    ----------
+    file : binary file
+        The file.
+    start, end : int
+        First byte of the part, and the byte after its last.
+    budget : Budget
+        Memory that reads may allocate.
+    """
 
     def __init__(self, file: BinaryIO, start: int, end: int, budget: Budget):
         self._file, self.at, self.end, self._budget = file, start, end, budget
         file.seek(start)
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes; CheckpointError where there are fewer, or where they are too many for one item."""
+        """Return the next bytes.
+
+        Parameters
+        ----------
+        size : int
+            Number of bytes.
+
+        Returns
+        -------
+        bytes
+            Exactly `size` bytes.
+
+        Raises
+        ------
+        CheckpointError
+            If fewer bytes are left, or `size` exceeds LONGEST_ITEM.
+        """
         if size > min(self.end - self.at, LONGEST_ITEM):
             raise CheckpointError(
-                f"at byte {self.at} it asks for {size:,} bytes, and {self.end - self.at:,} are left "
-                f"(one item may have {LONGEST_ITEM:,})"
+                f"byte {self.at}: an item of {size:,} bytes, but only {self.end - self.at:,} are left "
+                f"(an item may have at most {LONGEST_ITEM:,})"
             )
-        self._budget.spend(READ_COST + BYTE_COST * size, "what its pickle or its table of contents makes")
+        self._budget.spend(READ_COST + BYTE_COST * size, "its pickle or its table of contents")
         data = self._file.read(size)
         if len(data) != size:
-            raise CheckpointError("it became shorter while it was read")
+            raise CheckpointError("the file shrank while it was read")
         self.at += size
         return data
 
     def readline(self) -> bytes:
-        """The next line, its end included; CheckpointError where none ends soon enough."""
-        self._budget.spend(READ_COST + BYTE_COST * LONGEST_LINE, "what its pickle makes")
+        """Return the next line.
+
+        Returns
+        -------
+        bytes
+            The line with its line break.
+
+        Raises
+        ------
+        CheckpointError
+            If the line is longer than LONGEST_LINE or does not end.
+        """
+        self._budget.spend(READ_COST + BYTE_COST * LONGEST_LINE, "its pickle")
         line = self._file.readline(min(self.end - self.at, LONGEST_LINE))
         self.at += len(line)
         if not line.endswith(b"\n"):
-            raise CheckpointError(f"at byte {self.at} a line of its pickle has no end")
+            raise CheckpointError(f"byte {self.at}: a line of its pickle has no end")
         return line
 
     def skip(self, size: int) -> int:
-        """Where the next `size` bytes begin, which are passed over; CheckpointError where there are fewer."""
+        """Skip the next bytes.
+
+        Parameters
+        ----------
+        size : int
+            Number of bytes.
+
+        Returns
+        -------
+        int
+            Position of the first skipped byte in the file.
+
+        Raises
+        ------
+        CheckpointError
+            If fewer bytes are left.
+        """
         if size > self.end - self.at:
             raise CheckpointError(
-                f"it is cut off: at byte {self.at} {size:,} bytes are wanted, and {self.end - self.at:,} are left"
+                f"it is truncated at byte {self.at}: {size:,} bytes expected, {self.end - self.at:,} left"
             )
         start = self.at
         self.at += size
@@ -73,5 +145,16 @@ class Stream:
 
 
 def quote(text: str) -> str:
-    """A text from a file as it can be shown to a person: escaped, and not too long."""
+    """Return a text from a file in a form for messages: escaped, and at most 100 characters long.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+
+    Returns
+    -------
+    str
+        The quoted text.
+    """
     return repr(text if len(text) <= 100 else text[:100] + "...")

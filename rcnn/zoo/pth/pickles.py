@@ -1,10 +1,9 @@
-"""Pickles read without running what is in them.
+"""A reader of pickles that runs no code from them.
 
-A pickle is a program for a small stack machine, and Python's own machine imports and calls whatever the program names.
-The one here knows the instructions that a state dict needs and no others, looks names up in a table instead of
-importing them, and pays for everything that it reads out of a budget, so that a few bytes cannot ask for gigabytes or
-hours. It stands on Python's pure machine, because the one in C allocates what a length field says before it looks for
-the bytes.
+A pickle is a program for a small stack machine. Python's own machine imports and calls any object that the program
+names. This machine has only the instructions that a state dict needs, looks names up in a table instead of importing
+them, and counts all reads against a budget, so that a few bytes cannot cause gigabytes or hours of work. It extends
+Python's pure-Python machine, because the C machine allocates the size in a length field before it reads the bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any, NoReturn
 
 from rcnn.zoo.pth.bounded import CheckpointError, Stream, quote
 
-LARGEST_KEY = 1 << 16  # of integer keys in a dict, which optimisers use; unbounded ones could all be made to collide
+LARGEST_KEY = 1 << 16  # integer keys of a dict, as optimisers use; an attacker could make unbounded ones collide
 
 KEPT = (
     "PROTO",
@@ -54,33 +53,51 @@ OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 def load(
     stream: Stream, names: Mapping[tuple[str, str], Any], persistent_load: Callable[[object], object] | None = None
 ) -> object:
-    """What the pickle at the stream's place stands for; the stream is left behind it.
+    """Read the next pickle of a stream.
 
-    names: what stands for each (module, name) that the pickle may use; plain functions among them may be called by it,
-    and must check their arguments. persistent_load: what makes an object of a persistent id. An OrderedDict is a dict,
-    and what was attached to it is dropped. Raises CheckpointError for everything else, and for what is damaged.
+    An OrderedDict becomes a dict without its extra attributes.
+
+    Parameters
+    ----------
+    stream : Stream
+        The stream; afterwards it is positioned after the pickle.
+    names : mapping of (str, str) to object
+        The object for each (module, name) that the pickle may use. The pickle may call the plain functions among them,
+        so they must check their arguments.
+    persistent_load : callable, optional
+        Function that returns the object of a persistent id.
+
+    Returns
+    -------
+    object
+        The pickled object.
+
+    Raises
+    ------
+    CheckpointError
+        For a damaged pickle, and for instructions and names that are not allowed.
     """
     machine = _Machine(stream, names, persistent_load)
     try:
         return machine.load()
     except (CheckpointError, OSError, MemoryError):
         raise
-    except Exception as error:  # a damaged pickle gives a dozen kinds, from IndexError to UnicodeDecodeError
+    except Exception as error:  # a damaged pickle causes many types of error, from IndexError to UnicodeDecodeError
         raise CheckpointError(f"its pickle is damaged before byte {stream.at} ({type(error).__name__})") from error
 
 
 class _Instructions(dict[int, Callable[[Any], None]]):
-    """The machine's instructions by code; asking for another is an error that names it."""
+    """Instructions of the machine by code; a missing code is an error that names it."""
 
     def __missing__(self, code: int) -> NoReturn:
         raise CheckpointError(
-            f"its pickle uses the instruction {OPCODES.get(code, hex(code))}, which is not among the "
-            "few that a state dict needs; nothing of it was run"
+            f"its pickle uses the instruction {OPCODES.get(code, hex(code))}, which is not allowed because no state "
+            "dict needs it; no code from the file was run"
         )
 
 
 class _Machine(pickle._Unpickler):
-    """Python's machine with fewer instructions, and with every one that acts on an object narrowed to plain ones."""
+    """Python's machine with fewer instructions, restricted to plain objects."""
 
     dispatch = _Instructions(
         {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in KEPT}
@@ -99,36 +116,36 @@ class _Machine(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._names:
             raise CheckpointError(
-                f"its pickle names {quote(f'{module}.{name}')}, which is not among the few that a "
-                "state dict needs; nothing of it was run"
+                f"its pickle names {quote(f'{module}.{name}')}, which is not allowed because no state dict needs it; "
+                "no code from the file was run"
             )
         return self._names[module, name]
 
     def persistent_load(self, pid: object) -> object:
         if self._persistent_load is None:
-            raise CheckpointError("its pickle refers to a storage where none can be")
+            raise CheckpointError("its pickle refers to a storage where none is allowed")
         return self._persistent_load(pid)
 
     def load_frame(self) -> None:
-        self.read(8)  # the length of what follows, for readers that fetch it at once; this one does not
+        self.read(8)  # length of the frame; this machine does not need it
 
     def load_long_binput(self) -> None:
         index = int.from_bytes(self.read(4), "little")
-        if index > len(self.memo):  # they are counted up; chosen freely, they could all be made to collide
-            raise CheckpointError(f"its pickle numbers its memo wrongly: {index} follows {len(self.memo)} entries")
+        if index > len(self.memo):  # indices ascend one by one; an attacker could make arbitrary ones collide
+            raise CheckpointError(f"memo indices of its pickle must ascend from 0, got {index} after {len(self.memo)}")
         self.memo[index] = self.stack[-1]
 
     def load_reduce(self) -> None:
         arguments = self.stack.pop()
         function = self.stack[-1]
         if type(function) is not FunctionType or type(arguments) is not tuple:
-            raise CheckpointError("its pickle calls what is no function")
+            raise CheckpointError("its pickle calls an object that is not a function")
         self.stack[-1] = function(*arguments)
 
     def load_build(self) -> None:
         state = self.stack.pop()
         if type(state) is not dict or type(self.stack[-1]) is not dict:
-            raise CheckpointError("its pickle sets attributes of something other than an OrderedDict")
+            raise CheckpointError("its pickle sets attributes of an object that is not an OrderedDict")
 
     def load_append(self) -> None:
         value = self.stack.pop()
@@ -139,7 +156,7 @@ class _Machine(pickle._Unpickler):
 
     def _append(self, values: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
-            raise CheckpointError("its pickle appends to something other than a list")
+            raise CheckpointError("its pickle appends to an object that is not a list")
         self.stack[-1].extend(values)
 
     def load_setitem(self) -> None:
@@ -152,13 +169,15 @@ class _Machine(pickle._Unpickler):
     def _set(self, keys_and_values: list[Any]) -> None:
         target = self.stack[-1]
         if type(target) is not dict:
-            raise CheckpointError("its pickle sets items of something other than a dict")
+            raise CheckpointError("its pickle sets items of an object that is not a dict")
         for key, value in zip(keys_and_values[::2], keys_and_values[1::2], strict=True):
-            # Checked before it is hashed: the hash of nested tuples can take longer than anyone lives.
+            # Check the type before hashing: the hash of nested tuples can take practically forever.
             if type(key) is not str and not (type(key) is int and 0 <= key < LARGEST_KEY):
-                raise CheckpointError(f"a key of a dict must be a text or a small number, not {type(key).__name__}")
+                raise CheckpointError(
+                    f"a key of a dict must be a string or an integer below {LARGEST_KEY}, got {type(key).__name__}"
+                )
             if key in target:
-                raise CheckpointError(f"the key {quote(key) if type(key) is str else key} comes twice in a dict")
+                raise CheckpointError(f"the key {quote(key) if type(key) is str else key} appears twice in a dict")
             target[key] = value
 
     dispatch.update(

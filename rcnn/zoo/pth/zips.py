@@ -1,8 +1,8 @@
-"""Where the entries of an uncompressed zip archive lie, every size and place of it checked against the file.
+"""Extents of the entries of an uncompressed zip archive, with every size and offset checked against the file.
 
-Python's zipfile makes an object of half a kilobyte for each entry that the archive claims, takes the last of two
-entries of one name, and inflates whatever it is told to. An archive of torch.save needs none of this. Source: PKWARE's
-APPNOTE.TXT, sections 4.3 and 4.5.
+Python's zipfile is not used on untrusted files: it creates an object of half a kilobyte for each entry that the archive
+claims, takes the last of two entries of one name, and inflates any compressed entry. An archive of torch.save needs
+none of this. Source: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ END = struct.Struct("<4sHHHHIIH")
 END64 = struct.Struct("<4sQHHIIQQQQ")
 END64_LOCATOR = struct.Struct("<4sIQI")
 LONGEST_COMMENT = 0xFFFF
-HARMLESS_FLAGS = 0x0808  # sizes again behind the data, and names in UTF-8; others mean encryption and the like
+HARMLESS_FLAGS = 0x0808  # sizes after the data, and names in UTF-8; other flags mean, for example, encryption
 CHUNK = 1 << 20
 
 
 class Extent(NamedTuple):
-    """Where bytes lie in a file, and their checksum, where there is one."""
+    """Position and size of bytes in a file, and their checksum, if any."""
 
     start: int
     size: int
@@ -40,13 +40,30 @@ class _Entry(NamedTuple):
     flags: int
     crc: int
     size: int
-    header: int  # where the local header begins
+    header: int  # offset of the local header
 
 
 def entries(file: BinaryIO, size: int, budget: Budget) -> dict[str, Extent]:
-    """Where the data of each entry lie, by name.
+    """Return the extent of the data of each entry.
 
-    Raises CheckpointError unless every entry is stored as it is, has a name of its own, and overlaps with no other.
+    Parameters
+    ----------
+    file : binary file
+        The archive.
+    size : int
+        Its size in bytes.
+    budget : Budget
+        Memory that may be allocated.
+
+    Returns
+    -------
+    dict of str to Extent
+        The extents by name.
+
+    Raises
+    ------
+    CheckpointError
+        For a damaged archive, a compressed entry, two entries of one name, or entries that overlap.
     """
     start, end, count = _table(file, size, budget)
     stream = Stream(file, start, end, budget)
@@ -54,10 +71,10 @@ def entries(file: BinaryIO, size: int, budget: Budget) -> dict[str, Extent]:
     for _ in range(count):
         entry = _entry(stream)
         if entry.name in found:
-            raise CheckpointError(f"its zip archive has two entries {quote(entry.name)}")
+            raise CheckpointError(f"its zip archive has two entries named {quote(entry.name)}")
         found[entry.name] = entry
     if stream.at != end:
-        raise CheckpointError(f"its zip archive lists more than the {count:,} entries that it counts")
+        raise CheckpointError(f"its zip archive has more than the announced {count:,} entries")
     extents = {name: _extent(file, entry, start, budget) for name, entry in found.items()}
     spans = sorted((entry.header, extents[name].start + extents[name].size) for name, entry in found.items())
     if any(stop > following for (_, stop), (following, _) in pairwise(spans)):
@@ -66,7 +83,17 @@ def entries(file: BinaryIO, size: int, budget: Budget) -> dict[str, Extent]:
 
 
 def check_crc(file: BinaryIO, extent: Extent, name: str) -> None:
-    """CheckpointError where the bytes do not have their checksum."""
+    """Raise CheckpointError unless the bytes have their checksum.
+
+    Parameters
+    ----------
+    file : binary file
+        The file.
+    extent : Extent
+        The bytes and their checksum; without a checksum nothing is checked.
+    name : str
+        Name of the entry, for the message.
+    """
     if extent.crc is None:
         return
     crc, left = 0, extent.size
@@ -74,11 +101,11 @@ def check_crc(file: BinaryIO, extent: Extent, name: str) -> None:
     while left and (data := file.read(min(left, CHUNK))):
         crc, left = zlib.crc32(data, crc), left - len(data)
     if crc != extent.crc:
-        raise CheckpointError(f"{name} is damaged: its checksum is wrong")
+        raise CheckpointError(f"{name} is damaged: wrong checksum")
 
 
 def _table(file: BinaryIO, size: int, budget: Budget) -> tuple[int, int, int]:
-    """Where the table of contents begins and ends, and how many entries it has."""
+    """Return the start, the end and the number of entries of the table of contents."""
     end, fields = _end_record(file, size)
     locator_at = end - END64_LOCATOR.size
     if locator_at >= 0:
@@ -87,16 +114,16 @@ def _table(file: BinaryIO, size: int, budget: Budget) -> tuple[int, int, int]:
         if signature == b"PK\6\7":
             end = record_at
             fields = _large_fields(file, record_at, locator_at, fields, budget)
-    disk, table_disk, here, count, length, start = fields
-    if disk or table_disk or here != count:
+    disk, table_disk, disk_count, count, length, start = fields
+    if disk or table_disk or disk_count != count:
         raise CheckpointError("it is one of several parts of a zip archive")
     if start + length != end:
-        raise CheckpointError("the table of contents of its zip archive is not where the archive says")
+        raise CheckpointError("the table of contents of its zip archive is not at the recorded offset")
     return start, end, count
 
 
 def _end_record(file: BinaryIO, size: int) -> tuple[int, tuple[int, ...]]:
-    """Where the end record is, and its fields: the last one whose comment reaches to the end of the file."""
+    """Return the offset and the fields of the end record: the last one whose comment reaches the end of the file."""
     tail_at = max(size - END.size - LONGEST_COMMENT, 0)
     file.seek(tail_at)
     tail = file.read(END.size + LONGEST_COMMENT)
@@ -105,16 +132,16 @@ def _end_record(file: BinaryIO, size: int) -> tuple[int, tuple[int, ...]]:
         *fields, comment_length = END.unpack_from(tail, found)
         if found + END.size + comment_length == len(tail):
             return tail_at + found, tuple(fields[1:])
-        found += 3  # the next one to the left ends before the signature that was just seen
-    raise CheckpointError("it begins as a zip archive and has no table of contents: it is cut off, or was appended to")
+        found += 3  # the next candidate to the left ends before this signature
+    raise CheckpointError("its zip archive has no table of contents: the file is truncated, or has extra bytes")
 
 
 def _large_fields(
     file: BinaryIO, record_at: int, locator_at: int, small: tuple[int, ...], budget: Budget
 ) -> tuple[int, ...]:
-    """The fields of the end record in its 64-bit form, where the 32-bit form says the same or that it cannot."""
+    """Return the fields of the 64-bit end record, after checking that they agree with the 32-bit record."""
     if record_at + END64.size != locator_at:
-        raise CheckpointError("the 64-bit record of its zip archive is not where the archive says")
+        raise CheckpointError("the 64-bit end record of its zip archive is not at the recorded offset")
     record = END64.unpack(Stream(file, record_at, locator_at, budget).read(END64.size))
     large = record[4:]
     limits = (0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
@@ -125,7 +152,7 @@ def _large_fields(
 
 
 def _entry(stream: Stream) -> _Entry:
-    """The next entry of the table of contents."""
+    """Return the next entry of the table of contents."""
     (
         signature,
         _,
@@ -153,8 +180,8 @@ def _entry(stream: Stream) -> _Entry:
     size, packed, header = _large_sizes(extra, (size, packed, header))
     if method or size != packed:
         raise CheckpointError(
-            f"entry {quote(name)} of its zip archive is compressed; torch.save compresses nothing "
-            "(torch.jit.save does, but it writes programs)"
+            f"entry {quote(name)} of its zip archive is compressed, which torch.save never does "
+            "(files of torch.jit.save contain programs and are not supported)"
         )
     if flags & ~HARMLESS_FLAGS or disk:
         raise CheckpointError(f"entry {quote(name)} of its zip archive is encrypted or split")
@@ -162,7 +189,7 @@ def _entry(stream: Stream) -> _Entry:
 
 
 def _large_sizes(extra: bytes, small: tuple[int, int, int]) -> tuple[int, ...]:
-    """The sizes and the place of an entry, those that 32 bits cannot hold taken from its extra field."""
+    """Return the sizes and the offset of an entry, taking values beyond 32 bits from its extra field."""
     if 0xFFFFFFFF not in small:
         return small
     at = 0
@@ -173,11 +200,11 @@ def _large_sizes(extra: bytes, small: tuple[int, int, int]) -> tuple[int, ...]:
             if len(large) >= small.count(0xFFFFFFFF) and at + 4 + length <= len(extra):
                 return tuple(large.pop(0) if value == 0xFFFFFFFF else value for value in small)
         at += 4 + length
-    raise CheckpointError("an entry of its zip archive lacks the sizes that it says are in its extra field")
+    raise CheckpointError("an entry of its zip archive has no 64-bit sizes in its extra field")
 
 
 def _extent(file: BinaryIO, entry: _Entry, table: int, budget: Budget) -> Extent:
-    """Where the data of an entry lie: behind its local header, which must agree with the table of contents."""
+    """Return the extent of an entry, after its local header, which must agree with the table of contents."""
     stream = Stream(file, min(entry.header, table), table, budget)
     signature, _, flags, method, _, _, crc, packed, size, name_length, extra_length = LOCAL.unpack(
         stream.read(LOCAL.size)
@@ -191,9 +218,9 @@ def _extent(file: BinaryIO, entry: _Entry, table: int, budget: Budget) -> Extent
         and (sizes_come_later or crc == entry.crc and {packed, size} <= {entry.size, 0xFFFFFFFF})
     )
     if not agrees:
-        raise CheckpointError(f"entry {quote(entry.name)} of its zip archive contradicts its table of contents")
+        raise CheckpointError(f"entry {quote(entry.name)} of its zip archive contradicts the table of contents")
     stream.skip(extra_length)
-    return Extent(stream.skip(entry.size), entry.size, entry.crc or None)  # torch writes 0 where it computed none
+    return Extent(stream.skip(entry.size), entry.size, entry.crc or None)  # torch writes 0 if it computed no checksum
 
 
 def _decode(name: bytes) -> str:
