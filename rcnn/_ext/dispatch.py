@@ -84,11 +84,12 @@ def compiled(
 
     def decorate(reference: Callable[P, R]) -> Callable[P, R]:
         load = functools.cache(functools.partial(importlib.import_module, f"rcnn._ext.{module}"))
+        refused = frozenset(np.dtype(kind).num for kind in _FLOATS if kind not in dtypes)
 
         @functools.wraps(reference)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            runs_driver = backend.runs_kernels() and _have(dtypes, args) and _have(dtypes, kwargs.values())
-            if runs_driver and not any(map(is_replaced, uses)):
+            given = (*args, *kwargs.values()) if kwargs else args
+            if backend.runs_kernels() and not _any_of(refused, given) and not (uses and any(map(is_replaced, uses))):
                 result: R = getattr(load(), name)(*args, **kwargs)
                 if result is not NotImplemented:
                     return result
@@ -99,15 +100,18 @@ def compiled(
     return decorate
 
 
-def _have(dtypes: tuple[type[np.floating], ...], values: Any) -> bool:
-    """Return whether every array of floats among the values, or in sequences among them, has one of the dtypes."""
+_FLOATS = (np.float16, np.float32, np.float64, np.longdouble)
+
+
+def _any_of(dtype_numbers: frozenset[int], values: Any) -> bool:
+    """Return whether an array among the values, or in sequences among them, has one of the dtypes of these numbers."""
     for value in values:
         if isinstance(value, np.ndarray):
-            if value.dtype.kind == "f" and value.dtype.type not in dtypes:
-                return False
-        elif isinstance(value, (list, tuple)) and not _have(dtypes, value):
-            return False
-    return True
+            if value.dtype.num in dtype_numbers:
+                return True
+        elif isinstance(value, (list, tuple)) and _any_of(dtype_numbers, value):
+            return True
+    return False
 
 
 # ---------------------------------------------------------------- replacements

@@ -217,7 +217,10 @@ class Module:
 
     def _attributes(self) -> list[tuple[str, Any]]:
         """Return the attributes that may hold parts; a list, because another thread may set a mode meanwhile."""
-        return [(name, value) for name, value in list(vars(self).items()) if name != "_forward_hooks"]
+        attributes = list(vars(self).items())
+        if "_forward_hooks" in vars(self):
+            attributes = [(name, value) for name, value in attributes if name != "_forward_hooks"]
+        return attributes
 
     def _own_buffers(self) -> list[tuple[str, np.ndarray]]:
         """Return the buffers of this module alone, with their names."""
