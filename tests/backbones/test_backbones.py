@@ -70,10 +70,10 @@ def test_a_users_backbone_has_no_description():
 @pytest.mark.parametrize(
     "description, message",
     [
-        ({"name": "BigBackbone", "arguments": {}}, "no backbone 'BigBackbone' here; there are SmallBackbone"),
-        ({"arguments": {}}, "no backbone None here"),
-        ({"name": "SmallBackbone"}, "no backbone 'SmallBackbone'"),
-        ("SmallBackbone", "described by its name and arguments, not by 'SmallBackbone'"),
+        ({"name": "BigBackbone", "arguments": {}}, "must be one of SmallBackbone, ResNetFPN, got 'BigBackbone'"),
+        ({"arguments": {}}, "must be one of SmallBackbone, ResNetFPN, got None"),
+        ({"name": "SmallBackbone"}, "must be one of SmallBackbone, ResNetFPN, got 'SmallBackbone'"),
+        ("SmallBackbone", "must be a dict of name and arguments, got 'SmallBackbone'"),
         ({"name": "SmallBackbone", "arguments": {"depth": 2}}, "SmallBackbone takes the numbers out_channels, depth"),
         ({"name": "SmallBackbone", "arguments": {"depth": "2", "out_channels": 8}}, "takes the numbers"),
     ],

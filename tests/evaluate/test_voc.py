@@ -1,5 +1,7 @@
 """Average precision on cases by hand, and on random ones against the rules in plain loops."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -230,7 +232,8 @@ class FindsOnEvenImages:
 
 
 @pytest.mark.parametrize("progress", [True, False])
-def test_evaluate_runs_the_model_in_batches(capsys, progress):
+def test_evaluate_runs_the_model_in_batches(capsys, progress, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     model = FindsOnEvenImages()
     result = evaluate(model, Images(), batch_size=2, progress=progress)
     assert model.batches == [[0, 1], [2, 3], [4]]
