@@ -1,10 +1,10 @@
-"""COCO's measure in rcnn and in pycocotools, side by side in one process.
+"""Compare COCO evaluation in rcnn and pycocotools, in one process.
 
     python benchmarks/coco_measure.py [--repeats 5]
 
-Both judge the same drawn detections: first their precision and recall are compared, then they are timed in turn, and
-the medians and their ratio are printed. Timed is the evaluation alone, from arrays here and from loaded annotations
-there. Needs pycocotools beside rcnn.
+Both evaluate the same randomly drawn detections. The script first compares their precision and recall, then times them
+in turn and prints the medians and their ratio. Only the evaluation is timed: rcnn starts from arrays, pycocotools from
+loaded annotations. Requires rcnn and pycocotools.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CASES = ((200, 100, 80), (200, 100, 1), (2000, 10, 80), (2000, 10, 1))  # images
 
 
 def annotations(targets: Sequence[PerImage], num_classes: int) -> COCO:
-    """The targets as pycocotools has them: the id of image i is i + 1, and a category is a label."""
+    """Return the targets as a pycocotools data set: image i has the id i + 1, and the category is the label."""
     objects = []
     for i, target in enumerate(targets):
         areas = target.get("areas", area(target["boxes"]))
@@ -48,20 +48,20 @@ def annotations(targets: Sequence[PerImage], num_classes: int) -> COCO:
 
 
 def results(detections: Sequence[PerImage], truth: COCO) -> COCO:
-    """The detections as pycocotools has them, of the images of `annotations`."""
+    """Return the detections as pycocotools results on the images of `annotations`."""
     entries = [
         {"image_id": i + 1, "category_id": int(label), "bbox": box, "score": float(score)}
         for i, detected in enumerate(detections)
         for box, label, score in zip(sides(detected), detected["labels"], detected["scores"], strict=True)
     ]
-    if not entries:  # which `loadRes` does not take
+    if not entries:  # `loadRes` rejects an empty list
         return indexed({**truth.dataset, "annotations": []})
     with contextlib.redirect_stdout(io.StringIO()):
         return truth.loadRes(entries)
 
 
 def peer(truth: COCO, found: COCO, evaluation: type[COCOeval] = COCOeval) -> COCOeval:
-    """pycocotools' evaluation, without what it prints."""
+    """Run pycocotools' evaluation without its printed output."""
     with contextlib.redirect_stdout(io.StringIO()):
         result = evaluation(truth, found, "bbox")
         result.evaluate()
@@ -70,7 +70,7 @@ def peer(truth: COCO, found: COCO, evaluation: type[COCOeval] = COCOeval) -> COC
 
 
 def difference(own: CocoEvaluation, theirs: COCOeval) -> float:
-    """The greatest difference in any precision, recall or number; NaN counts as the -1 that it is there."""
+    """Return the largest difference in any precision, recall or metric; NaN counts as pycocotools' -1."""
     with contextlib.redirect_stdout(io.StringIO()):
         theirs.summarize()
     pairs = (
@@ -82,12 +82,12 @@ def difference(own: CocoEvaluation, theirs: COCOeval) -> float:
 
 
 def sides(entry: PerImage) -> list[list[float]]:
-    """The boxes as COCO's files state them: corner and sides."""
+    """Return the boxes in COCO's format: (x, y, width, height)."""
     return convert(np.asarray(entry["boxes"], np.float64).reshape(-1, 4), "xyxy", "xywh").tolist()
 
 
 def indexed(dataset: dict[str, object]) -> COCO:
-    """`dataset` as an object of pycocotools."""
+    """Return `dataset` as an indexed `COCO` object."""
     coco = COCO()
     coco.dataset = dataset
     with contextlib.redirect_stdout(io.StringIO()):
@@ -96,7 +96,7 @@ def indexed(dataset: dict[str, object]) -> COCO:
 
 
 def draw(images: int, detections: int, classes: int, rng: np.random.Generator) -> tuple[list[PerImage], list[PerImage]]:
-    """(detections, targets) about seven objects in an image, some of them crowds, with boxes scattered round them."""
+    """Return (detections, targets): about seven objects per image, some of them crowds, with boxes around them."""
     found: list[PerImage] = []
     wanted: list[PerImage] = []
     for _ in range(images):
@@ -119,7 +119,7 @@ def draw(images: int, detections: int, classes: int, rng: np.random.Generator) -
 
 
 def seconds(call: Callable[..., object], *arguments: object) -> float:
-    """How long the call takes."""
+    """Return the seconds that one call takes."""
     start = time.perf_counter()
     call(*arguments)
     return time.perf_counter() - start

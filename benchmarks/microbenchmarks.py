@@ -5,8 +5,8 @@
     pytest benchmarks/microbenchmarks.py -k convolution --benchmark-autosave       and after a change:
     pytest benchmarks/microbenchmarks.py -k convolution --benchmark-compare
 
-The arrays are those of a small image, so that a reference takes less than a second. For rcnn beside other libraries
-there is run.py.
+The arrays have the sizes of a small image, so that a reference takes less than a second. To compare rcnn with other
+libraries, use run.py.
 """
 
 from __future__ import annotations
@@ -194,31 +194,31 @@ def test_kernel(benchmark: Any, name: str, backend: str) -> None:
         benchmark(KERNELS[name]())
 
 
-# ---------------------------------------------------------------- what they work on
+# ---------------------------------------------------------------- inputs
 
 
 def maps() -> np.ndarray:
-    """(1, CHANNELS, HEIGHT, WIDTH) features, channels last in memory."""
+    """Return (1, CHANNELS, HEIGHT, WIDTH) features, channels last in memory."""
     return inputs.feature_maps(1, CHANNELS, HEIGHT, WIDTH)
 
 
 def pooled_maps() -> np.ndarray:
-    """(REGIONS, CHANNELS, 7, 7), as RoIAlign makes them."""
+    """Return (REGIONS, CHANNELS, 7, 7) features, laid out like the output of RoIAlign."""
     return inputs.feature_maps(REGIONS, CHANNELS, 7, 7, seed=1)
 
 
 def filters(kernel: int) -> Parameter:
-    """(CHANNELS, CHANNELS, kernel, kernel)."""
+    """Return filters of shape (CHANNELS, CHANNELS, kernel, kernel)."""
     return Parameter(np.random.default_rng(2).standard_normal((CHANNELS, CHANNELS, kernel, kernel), np.float32))
 
 
 def ones() -> np.ndarray:
-    """(CHANNELS,)."""
+    """Return ones of shape (CHANNELS,)."""
     return np.ones(CHANNELS, np.float32)
 
 
 def moving(kind: type[optim.Optimizer]) -> Work:
-    """A first step of an optimiser with SIZE parameters; gives where they are then."""
+    """Return a function that takes the first step of an optimiser with SIZE parameters and returns the parameters."""
     weight = Parameter(np.zeros(SIZE, np.float32))
     weight.grad = np.random.default_rng(7).standard_normal(SIZE, np.float32)
 
@@ -231,7 +231,7 @@ def moving(kind: type[optim.Optimizer]) -> Work:
 
 
 def without_gradient(forward: Callable[[], Tensor]) -> Work:
-    """What gives the operation's value."""
+    """Return a function that computes the operation without recording gradients."""
 
     def work() -> np.ndarray:
         with no_grad():
@@ -241,7 +241,7 @@ def without_gradient(forward: Callable[[], Tensor]) -> Work:
 
 
 def there_and_back(forward: Callable[[], Tensor], *leaves: Parameter) -> Work:
-    """What gives the gradients of the leaves, for a normal one that arrives."""
+    """Return a function that runs forward and backward and returns the gradients of `leaves`."""
     batch, channels, height, width = forward().shape
     grad = inputs.feature_maps(batch, channels, height, width, seed=3)
 

@@ -60,7 +60,7 @@ def render(text: str, results: Results) -> str:
 
 
 def value(results: Results, path: str) -> str:
-    """A single number: `value course.all`, or `value alone.detector.ratio` for another key than "value"."""
+    """Return a single number: `value course.all`, or `value alone.detector.ratio` for a key other than "value"."""
     section, name, *keys = path.split(".")
     found = results[section][name]
     for key in keys:
@@ -69,7 +69,7 @@ def value(results: Results, path: str) -> str:
 
 
 def rows(results: Results, section: str, name: str, *chosen: str) -> str:
-    """A table as a command printed it; `chosen` are the first words of the rows, all if there are none."""
+    """Return a table as a command printed it, or only the rows whose first words are `chosen`."""
     found = results[section][name]
     for start in chosen:
         if not any(row[0].startswith(start) for row in found["rows"]):
@@ -79,7 +79,7 @@ def rows(results: Results, section: str, name: str, *chosen: str) -> str:
 
 
 def speed(results: Results, section: str = "speed") -> str:
-    """The times of one section: a line for each piece of work and peer."""
+    """Return the times of one section: a line for each piece of work and peer."""
     lines = [["work", "threads", "rcnn, ms", "peer", "peer, ms", "ratio", "agreement of the answers"]]
     for one in results[section].values():
         work = one["work"] + (f", {one['gflops']} GFLOP/s" if "gflops" in one else "")
@@ -93,7 +93,7 @@ def speed(results: Results, section: str = "speed") -> str:
 
 
 def memory(results: Results) -> str:
-    """The memory of a process."""
+    """Return the table of peak memory."""
     lines = [["memory", "rcnn, MiB", "peer", "peer, MiB", "ratio"]]
     for one in results["memory"].values():
         first = [one["work"], f"{one['value']:.0f}"]
@@ -104,7 +104,7 @@ def memory(results: Results) -> str:
 
 
 def comparison(results: Results) -> str:
-    """The small table of the README: first the answers, then time and memory."""
+    """Return the small table of the README: first the agreement, then time and memory."""
     peers = ["torchvision", "ONNX Runtime", "OpenVINO"]
     detector, training = results["speed"]["detector"], results["speed"]["train-resnet"]
     found = [agreement(detector["peers"][name]["answers"]) for name in peers]
@@ -130,7 +130,7 @@ def agreement(text: str) -> tuple[str, str]:
 
 
 def setup(results: Results) -> str:
-    """What the two set-ups of the README cost."""
+    """Return the cost of the two set-ups in the README."""
     lines = [["command", "download", "set-up", "run"]]
     for name, title in (("demo", "the demo"), ("tests", "the tests")):
         units = {"download": "{} MB".format, "install": duration, "run": duration}
@@ -140,7 +140,7 @@ def setup(results: Results) -> str:
 
 
 def accuracy(results: Results) -> str:
-    """Average precision of trained detectors."""
+    """Return the average precision of trained detectors."""
     titles = {
         "digits_shipped": "digits, the weights in the package",
         "digits": "digits, trained from random weights",
@@ -157,12 +157,12 @@ def accuracy(results: Results) -> str:
 
 
 def machine(results: Results, section: str) -> str:
-    """The machine on which a section was measured; several if its entries differ."""
+    """Return the machine on which a section was measured; several if its entries differ."""
     return "; ".join(dict.fromkeys(one["machine"] for one in results[section].values()))
 
 
 def usage(results: Results, *command: str) -> str:
-    """How a command is called, as its --help says."""
+    """Return the usage of a command, as its --help prints it."""
     del results
     printed = io.StringIO()
     with (

@@ -1,14 +1,14 @@
-"""What limits the detector's layers: arithmetic or memory. The measurements of docs/speed.md, in Markdown.
+"""Measure whether arithmetic or memory limits each layer of the detector, and print the tables of docs/speed.md.
 
     python benchmarks/roofline.py                             all tables
     python benchmarks/roofline.py --only profile              one of them
     python benchmarks/roofline.py --plot docs/roofline.png    with the plot
 
-A roofline (Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", 2009) compares how
-fast a layer is with what the machine could do at best: so many operations in a second, or so many bytes from memory.
-All figures are those of the fastest of many calls, for they are to say what is possible, and other processes make the
-others slower; for the same reason the layers run on one core by default. (Where rcnn is compared with its peers, in
-run.py, medians count.) It needs nothing beside rcnn.
+A roofline (Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", 2009) compares the
+speed of a layer with two limits of the machine: its peak operations per second and its memory bandwidth. Every figure
+is that of the fastest of many calls, because the limits are about what is possible and other processes slow the calls
+down. For the same reason the layers run on one core by default. (run.py, which compares rcnn with its peers, uses
+medians.) Requires rcnn only.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ KIB, MIB = 1 << 10, 1 << 20
 SIZES = tuple(8 * KIB * 2**k for k in range(17))  # bytes, 8 KiB to 512 MiB
 SHOWN = (32 * KIB, MIB, 16 * MIB, 512 * MIB)  # usually in the first, second and third cache, and beyond all
 LARGE = SHOWN[-1]
-BRIEF = 256 * KIB  # bytes that are gone through so quickly that the call itself would count
-TOGETHER = 4 * MIB  # bytes to go through in one call, instead
-PRODUCTS = ((2016, 512, 256), (4032, 640, 64), (8064, 256, 256))  # rows, terms and columns, of which caches hold a part
-PATIENCE = 1.0  # seconds of calls of which the best counts
+BRIEF = 256 * KIB  # bytes: for smaller arrays the overhead of the call would count
+TOGETHER = 4 * MIB  # bytes to process in one call instead
+PRODUCTS = ((2016, 512, 256), (4032, 640, 64), (8064, 256, 256))  # rows, terms and columns; blocks fit in the caches
+PATIENCE = 1.0  # seconds of calls; the fastest counts
 PASSES = 15  # of the profile
 TABLES = ("profile", "roofs", "layers")
 
-Bytes = Mapping[int, float]  # from bytes gone through to bytes per second
+Bytes = Mapping[int, float]  # from working set in bytes to bytes per second
 
 
 # ---------------------------------------------------------------- roofs
 
 
 def best(work: Callable[[], object], patience: float = PATIENCE) -> float:
-    """The seconds of the fastest of the calls that begin in so many seconds; it is never the first."""
+    """Return the seconds of the fastest call that starts within `patience` seconds, not counting the first call."""
     contestant = Contestant("", lambda _: work())
     start, fastest = time.perf_counter(), math.inf
     seconds(contestant)  # wakes the threads
@@ -71,7 +71,7 @@ def best(work: Callable[[], object], patience: float = PATIENCE) -> float:
 
 
 def peak(threads: int, patience: float = PATIENCE) -> float:
-    """Operations per second, a multiply-add being two, at which rcnn multiplies matrices that the caches hold."""
+    """Return the operations per second of a cached matrix product in rcnn; a multiply-add counts as two."""
     rng = np.random.default_rng(0)
     found = 0.0
     with rcnn.set_num_threads(threads), no_grad():
@@ -83,10 +83,10 @@ def peak(threads: int, patience: float = PATIENCE) -> float:
 
 
 def bandwidth(size: int, threads: int, patience: float = PATIENCE / 4) -> float:
-    """Bytes per second that b += a moves, two reads and a write, where a and b are `size` bytes together."""
+    """Return the bytes per second moved by b += a (two reads, one write), where a and b together have `size` bytes."""
     count = size // (2 * FLOAT)
     total, term = np.zeros(count, np.float32), np.ones(count, np.float32)
-    if size <= BRIEF and threads == 1:  # many times in one call, which NumPy does for us: a, and + a, + a, ...
+    if size <= BRIEF and threads == 1:  # repeat the addition within one NumPy call
         rows = TOGETHER // size
         terms = np.broadcast_to(term, (rows, count))
         return 3 * FLOAT * count * (rows - 1) / best(partial(np.add.reduce, terms, axis=0, out=total), patience)
@@ -95,7 +95,7 @@ def bandwidth(size: int, threads: int, patience: float = PATIENCE / 4) -> float:
 
 
 def bandwidths(threads: int, sizes: Sequence[int] = SIZES) -> Bytes:
-    """The bandwidth by size. Several threads are only worth asking beyond the cores' own caches."""
+    """Return the bandwidth by size; several threads only matter beyond the private caches of the cores."""
     return {size: bandwidth(size, threads) for size in sizes if threads == 1 or size >= 16 * MIB}
 
 
@@ -103,27 +103,27 @@ def bandwidths(threads: int, sizes: Sequence[int] = SIZES) -> Bytes:
 
 
 def bytes_moved(layer: Convolution) -> int:
-    """What must travel at least: each value that is read, each weight and each result once."""
+    """Return the minimum bytes moved: each input value, weight and output value once."""
     out = math.prod(layer.output_size)
-    read = out if layer.kernel == 1 else layer.height * layer.width  # a 1x1 filter passes over what its stride skips
+    read = out if layer.kernel == 1 else layer.height * layer.width  # a 1x1 filter does not read skipped pixels
     return FLOAT * (
         read * layer.in_channels + out * layer.out_channels + layer.in_channels * layer.out_channels * layer.kernel**2
     )
 
 
 def intensity(layer: Convolution) -> float:
-    """Operations of the direct algorithm for each byte moved."""
+    """Return the operations of the direct algorithm per byte moved."""
     return layer.flop / bytes_moved(layer)
 
 
 def attainable(of: float, peak: float, bandwidth: float) -> float:
-    """The operations per second that both roofs allow at an intensity."""
+    """Return the operations per second that both roofs allow at an intensity."""
     return min(peak, of * bandwidth)
 
 
 @dataclass(frozen=True)
 class Point:
-    """A layer by one algorithm. times: how often the detector has it. seconds: by call."""
+    """A layer computed by one algorithm. times: its count in the detector. seconds: per call."""
 
     layer: Convolution
     algorithm: str
@@ -132,12 +132,12 @@ class Point:
 
     @property
     def speed(self) -> float:
-        """Operations of the direct algorithm per second, even where another needs fewer."""
+        """Operations of the direct algorithm per second, even if the algorithm used needs fewer."""
         return self.layer.flop / self.seconds
 
 
 def layer_points(threads: int, budget: float) -> list[Point]:
-    """Every distinct convolution of the detector directly and, where there is a choice, by Winograd's algorithm."""
+    """Measure every distinct convolution of the detector, directly and, if possible, by Winograd's algorithm."""
     points = []
     with rcnn.set_num_threads(threads):
         for layer, times in convolutions.SHAPES.items():
@@ -149,7 +149,7 @@ def layer_points(threads: int, budget: float) -> list[Point]:
 
 
 def by(algorithm: str, work: Callable[[], object]) -> object:
-    """What the work gives, computed by that algorithm."""
+    """Return the result of `work`, computed by `algorithm`."""
     with rcnn.set_conv_algorithm(algorithm):
         return work()
 
@@ -159,7 +159,7 @@ def by(algorithm: str, work: Callable[[], object]) -> object:
 
 @dataclass
 class Spent:
-    """What the calls of one kind came to."""
+    """Totals over all calls of one kind: count, time, operations and bytes."""
 
     calls: int = 0
     seconds: float = 0.0
@@ -168,13 +168,13 @@ class Spent:
 
 
 class Clocks:
-    """Clocks around the functions that a pass calls, by the kind of work."""
+    """Timers around the functions that a forward pass calls, by the kind of work."""
 
     def __init__(self) -> None:
         self.spent: dict[str, Spent] = defaultdict(Spent)
 
     def around(self, function: Callable[..., Any], judge: Callable[..., tuple[str, int, int]]) -> Callable[..., Any]:
-        """The function with a clock. judge: from its arguments and its result to (kind, operations, bytes)."""
+        """Return `function` with a timer; `judge` maps its result and arguments to (kind, operations, bytes)."""
 
         def timed(*arguments: Any, **options: Any) -> Any:
             start = time.perf_counter()
@@ -200,7 +200,7 @@ def judge_convolution(
     stride: tuple[int, int],
     *rest: object,
 ) -> tuple[str, int, int]:
-    """(kind, operations, bytes) of a call of `conv_kernels.convolve`."""
+    """Return (kind, operations, bytes) of a call of `conv_kernels.convolve`."""
     kernel = weight.shape[2:]
     read = out[0, 0].size * len(x) * x.shape[1] if kernel == (1, 1) else x.size
     size = FLOAT * (read + weight.size + out.size + (0 if residual is None else residual.size))
@@ -212,11 +212,11 @@ def judge_convolution(
 
 
 def judge_other(kind: str, *_: object) -> tuple[str, int, int]:
-    """Of a function whose operations are not counted."""
+    """Return (kind, 0, 0): the operations of this function are not counted."""
     return kind, 0, 0
 
 
-WATCHED = (  # where a function is looked up, its name, and what it is
+WATCHED = (  # the module that looks the function up, the function's name, and its judge
     (functional, "max_pool2d", "max pooling"),
     (functional, "upsample_add", "sums of pyramid levels"),
     (roi, "multiscale_roi_align", "RoIAlign"),
@@ -226,7 +226,7 @@ WATCHED = (  # where a function is looked up, its name, and what it is
 
 
 def profile(model: rcnn.FasterRCNN, image: np.ndarray) -> dict[str, Spent]:
-    """Where the time of one pass from an image to detections goes; what no clock stands at is "the rest"."""
+    """Return the time of one pass from image to detections by kind of work; untimed work is "the rest"."""
     clocks = Clocks()
     with ExitStack() as stack:
         timed = clocks.around(conv_kernels.convolve, judge_convolution)
@@ -242,16 +242,16 @@ def profile(model: rcnn.FasterRCNN, image: np.ndarray) -> dict[str, Spent]:
 
 
 def fastest(passes: Sequence[Mapping[str, Spent]]) -> dict[str, Spent]:
-    """The pass that took the least time, its most expensive kinds first."""
+    """Return the fastest pass, its most expensive kinds first."""
     of = min(passes, key=lambda one: sum(spent.seconds for spent in one.values()))
     return dict(sorted(of.items(), key=lambda item: -item[1].seconds))
 
 
-# ---------------------------------------------------------------- what is shown
+# ---------------------------------------------------------------- tables and plots
 
 
 def profile_table(spent: Mapping[str, Spent]) -> str:
-    """A line for each kind of work, and one for all."""
+    """Return a table with a line for each kind of work, and one for the total."""
     total = sum(one.seconds for one in spent.values())
     everything = Spent(
         sum(one.calls for one in spent.values()),
@@ -268,7 +268,7 @@ def profile_table(spent: Mapping[str, Spent]) -> str:
 
 
 def roofs_table(peaks: Mapping[int, float], moved: Mapping[int, Bytes]) -> str:
-    """By threads: the peak, the bandwidths, and the intensity from which on arithmetic is the limit."""
+    """Return, per number of threads, the peak, the bandwidths and the intensity above which arithmetic is the limit."""
     rows = [["threads", "peak, GFLOP/s", *(f"{human(size)}, GB/s" for size in SHOWN), "FLOP/byte where the roofs meet"]]
     for threads, found in peaks.items():
         cells = [f"{moved[threads][size] / 1e9:.0f}" if size in moved[threads] else "" for size in SHOWN]
@@ -277,7 +277,7 @@ def roofs_table(peaks: Mapping[int, float], moved: Mapping[int, Bytes]) -> str:
 
 
 def layers_table(points: Sequence[Point], peak: float, bandwidth: float) -> str:
-    """A line for each layer: what it could reach directly, and what it reaches."""
+    """Return a table with a line for each layer: its attainable speed (direct algorithm) and its measured speed."""
     rows = [["layer", "times", "FLOP/byte", "roof", "direct", "of the roof", "winograd4", "of the time in all"]]
     found = {(point.layer, point.algorithm): point for point in points}
     used = {point.layer: point for point in points}  # the last one: Winograd's where there is one
@@ -301,14 +301,14 @@ def layers_table(points: Sequence[Point], peak: float, bandwidth: float) -> str:
 
 
 def human(size: int) -> str:
-    """The size in KiB or MiB."""
+    """Return the size in KiB or MiB."""
     return f"{size // KIB} KiB" if size < MIB else f"{size // MIB} MiB"
 
 
 def draw(
     points: Sequence[Point], threads: int, peaks: Mapping[int, float], moved: Mapping[int, Bytes], caption: str = ""
 ) -> Figure:
-    """The roofline with the layers under it, and the bandwidths by size."""
+    """Draw the roofline with the layers under it, and the bandwidths by size."""
     figure = style.figure(10, 4.9)
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     draw_roofline(left, points, threads, peaks, moved)
@@ -318,7 +318,7 @@ def draw(
 
 
 def cores(threads: int) -> str:
-    """So many cores, in words."""
+    """Return the number of cores in words."""
     return "one core" if threads == 1 else f"{threads} cores"
 
 
@@ -330,7 +330,7 @@ LOOKS = {
 
 
 def look(point: Point) -> str:
-    """Which of `LOOKS` a point has."""
+    """Return the key in `LOOKS` for a point."""
     if point.algorithm != "direct":
         return "3x3, Winograd's F(4x4, 3x3)"
     return "1x1, direct" if point.layer.kernel == 1 else "others, direct"
@@ -339,7 +339,7 @@ def look(point: Point) -> str:
 def draw_roofline(
     ax: Axes, points: Sequence[Point], threads: int, peaks: Mapping[int, float], moved: Mapping[int, Bytes]
 ) -> Axes:
-    """`ax` with the roofs for each number of threads; that of the points is drawn through."""
+    """Draw the roofs for each number of threads; those of the points are solid lines."""
     style.graph(ax, "operations for each byte from memory, FLOP/byte", "GFLOP/s, counted as direct")
     ax.set(xscale="log", yscale="log")
     at = np.geomspace(0.7, 700, 400)
@@ -385,7 +385,7 @@ def draw_roofline(
 
 
 def draw_bandwidths(ax: Axes, moved: Mapping[int, Bytes]) -> Axes:
-    """`ax` with the bytes per second by the size of what is gone through."""
+    """Draw the bytes per second by the size of the working set."""
     style.graph(ax, "size of both arrays", "GB/s")
     ax.set_xscale("log", base=2)
     looks = (style.BLUE, "o"), (style.ORANGE, "s"), (style.VERMILION, "^")
@@ -412,7 +412,7 @@ def draw_bandwidths(ax: Axes, moved: Mapping[int, Bytes]) -> Axes:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures what is asked for, and prints it."""
+    """Run the selected measurements and print them."""
     options = make_parser().parse_args(arguments)
     facts = machine.facts(Settings(frozenset(), options.threads, 0.0, 1, Path()))
     print("\n".join(f"- {name}: {value}" for name, value in facts.items()))
@@ -438,7 +438,7 @@ def measure_layers(options: argparse.Namespace, facts: Mapping[str, str]) -> str
     peaks = {threads: peak(threads) for threads in counts}
     moved = {threads: bandwidths(threads) for threads in counts}
     points = layer_points(options.threads, options.budget) if "layers" in options.only or options.plot else []
-    for threads in counts:  # once more, for a processor's clock goes up and down meanwhile
+    for threads in counts:  # measure again, because the clock rate of the CPU changes meanwhile
         peaks[threads] = max(peaks[threads], peak(threads))
     roofs = roofs_table(peaks, moved)
     print(f"\n{roofs}")
@@ -451,7 +451,7 @@ def measure_layers(options: argparse.Namespace, facts: Mapping[str, str]) -> str
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """What reads the command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES), help="these tables")
     parser.add_argument("--threads", type=int, default=1, help="of the profile and the layers (default: 1)")

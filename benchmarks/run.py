@@ -1,15 +1,14 @@
-"""rcnn beside its peers: the same work, weights and inputs, in turn in one process; medians and their ratios.
+"""Compare rcnn with its peers: same work, weights and inputs, in turn in one process; medians and their ratios.
 
     python benchmarks/run.py                                  everything but the sweeps
-    python benchmarks/run.py --only detector nms              rows whose names begin so; --list names them
+    python benchmarks/run.py --only detector nms              rows whose names start so; --list prints the names
     python benchmarks/run.py --sweeps --plot docs/benchmark.png
     python benchmarks/run.py --results                        also write the medians to docs/results.json
 
-A peer runs where it is installed beside rcnn, as by `pip install -e '.[peers]'`; ONNX Runtime and OpenVINO need torch,
-torchvision and onnx as well, which write the file that they run. Each row but those of memory compares the answers
-before it takes the time, and where some disagree, the command ends with 1; whether goals are met stands in the table
-alone. How it is timed, and why so, is told in speed/timing.py. Ctrl-C ends the run early, with the table of what there
-is.
+A peer runs if it is installed, for example with `pip install -e '.[peers]'`. ONNX Runtime and OpenVINO also require
+torch, torchvision and onnx, which write the file that they run. Every row, except those of memory, compares the answers
+before it measures the time. If some answers disagree, the exit status is 1; a missed goal only shows in the table.
+speed/timing.py explains the timing method. Ctrl-C ends the run early and prints the table of the finished rows.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from speed.timing import CALM
 
 USUAL = [*detector.ROWS, *memory.ROWS, *kernels.ROWS, *convolutions.ROWS, *training.ROWS, *convolutions.SHAPE_ROWS]
 BUDGET, QUICK_BUDGET = 10.0, 1.0  # seconds for a row
-ROUNDS, QUICK_ROUNDS = 5, 2  # at least; the row takes longer where they do
+ROUNDS, QUICK_ROUNDS = 5, 2  # at least; a row may exceed its budget for them
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """What the shell gets: 0, or 1 where answers disagree."""
+    """Run the selected rows and return the exit status: 0, or 1 if answers disagree."""
     parser = make_parser()
     options = parser.parse_args(arguments)
     try:
@@ -62,13 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for section, entries in report.entries(results, options.results).items():
             record.update(section, entries, machine.line(packages))
     print(report.markdown(facts, results))
-    if options.plot and any(result.table in sweeps.TITLES for result in results):  # none where Ctrl-C came before
+    if options.plot and any(result.table in sweeps.TITLES for result in results):  # none after an early Ctrl-C
         sweeps.draw(results, f"{facts['processor']}; {facts['date']}").savefig(options.plot)
     return 0 if all(result.holds for result in results) else 1
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """What reads the command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="rows whose names begin so")
     parser.add_argument("--sweeps", action="store_true", help="also how cost grows with the work")
@@ -89,7 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def count(text: str) -> int:
-    """A number of at least 1, or an error that argparse shows."""
+    """Return a number of at least 1, or raise an error that argparse shows."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than 1")
@@ -97,14 +96,14 @@ def count(text: str) -> int:
 
 
 def wanted_rows(only: Sequence[str], with_sweeps: bool) -> list[Row]:
-    """The rows to run; `only` chooses among all of them. ValueError for a name that is none."""
+    """Return the rows to run; `only` selects among all of them. Raise ValueError for an unknown name."""
     if only:
         return rows.chosen([*USUAL, *sweeps.ROWS], only)
     return [*USUAL, *sweeps.ROWS] if with_sweeps else USUAL
 
 
 def measure(wanted: Sequence[Row], settings: Settings) -> list[Result]:
-    """The rows' results, as many as there are until Ctrl-C; progress goes to the standard error."""
+    """Return the results of the rows finished before Ctrl-C; print the progress to standard error."""
     results: list[Result] = []
     for number, row in enumerate(wanted, 1):
         say(f"{number:3d} of {len(wanted)}  {row.name}: {row.work}", end="")
@@ -119,7 +118,7 @@ def measure(wanted: Sequence[Row], settings: Settings) -> list[Result]:
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Shows how far the run has come, beside what it prints."""
+    """Print progress to standard error."""
     print(text, end=end, file=sys.stderr, flush=True)
 
 

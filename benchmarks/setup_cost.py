@@ -95,7 +95,7 @@ def timed(command: Sequence[str], folder: Path) -> tuple[float, int]:
 
 
 def without_rcnn() -> dict[str, str]:
-    """Return the environment without what would choose another copy of the package."""
+    """Return the environment without variables that could select another copy of the package."""
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
 
 

@@ -1,9 +1,9 @@
-"""Every stage of ResNet-50-FPN in rcnn beside torchvision's, on the same weights and images.
+"""Compare every stage of ResNet-50-FPN in rcnn with torchvision's, on the same weights and images.
 
     python benchmarks/torchvision_stages.py [--seed 1] [--eps 1e-5] [--plot docs/torchvision.png]
 
-Prints a Markdown table of the largest differences. The weights are random, but drawn so that boxes are found. Needs
-torch and torchvision beside rcnn.
+Prints a Markdown table of the largest differences. The weights are random, but drawn so that the detector finds boxes.
+Requires rcnn, torch and torchvision.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIZES = ((480, 640), (375, 500), (640, 427), (333, 1000), (300, 300), (512, 384)
 
 @dataclass
 class Stage:
-    """One row: what was compared, the largest difference, what it is measured in, and what is allowed."""
+    """One row: the stage, the largest difference, its unit, and the allowed difference."""
 
     name: str
     shape: tuple[int, ...]
@@ -38,7 +38,7 @@ class Stage:
 
 
 def pair(seed: int, eps: float, num_classes: int = 7, **settings: Any) -> tuple[rcnn.FasterRCNN, torch.nn.Module]:
-    """(rcnn's detector, torchvision's) with the same seeded weights."""
+    """Return (rcnn's detector, torchvision's) with the same seeded weights."""
     ours = rcnn.faster_rcnn_resnet_50_fpn(num_classes, **settings)
     ours.backbone.eps = eps
     state = seeded_state({name: array.shape for name, array in ours.state_dict().items()}, seed)
@@ -47,7 +47,7 @@ def pair(seed: int, eps: float, num_classes: int = 7, **settings: Any) -> tuple[
 
 
 def run_torch(net: torch.nn.Module, images: list[np.ndarray]) -> dict[str, Any]:
-    """torchvision's answer at every stage; images are (H, W, 3) in [0, 1]."""
+    """Return torchvision's output at every stage; images are (H, W, 3) in [0, 1]."""
     given = tensors(images)
     with torch.no_grad():
         batch, _ = net.transform(given)
@@ -71,14 +71,14 @@ def run_torch(net: torch.nn.Module, images: list[np.ndarray]) -> dict[str, Any]:
 
 
 def by_anchor(head_output: np.ndarray, per_anchor: int) -> np.ndarray:
-    """The RPN's (N, A * n, H, W) as (N, H * W * A, n)."""
+    """Reshape the RPN's output (N, A * n, H, W) to (N, H * W * A, n)."""
     n, channels, height, width = head_output.shape
     split = head_output.reshape(n, channels // per_anchor, per_anchor, height, width)
     return split.transpose(0, 3, 4, 1, 2).reshape(n, -1, per_anchor)
 
 
 def compare(trace: Trace, theirs: dict[str, Any]) -> list[Stage]:
-    """The stages' largest differences; infinite where the two did not keep as many boxes or not the same classes."""
+    """Return the largest difference of each stage; infinite if the numbers of boxes or the classes differ."""
     rows = [relative("batch", [trace.batch], [theirs["batch"]])]
     rows += [relative(name, getattr(trace, name), theirs[name]) for name in ("features", "objectness", "rpn_deltas")]
     count = sum(map(len, trace.proposals))
@@ -106,18 +106,18 @@ def compare(trace: Trace, theirs: dict[str, Any]) -> list[Stage]:
 
 
 def relative(name: str, ours: list[np.ndarray], theirs: list[np.ndarray]) -> Stage:
-    """The largest difference over all levels, in units of the level's largest value."""
+    """Return the largest difference over all levels, relative to the largest value of the level."""
     worst = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(ours, theirs, strict=True))
     return Stage(name, ours[0].shape, worst, "of the largest value", 2e-5)
 
 
 def order(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """For each of our boxes the index of the nearest of theirs."""
+    """Return, for each of our boxes, the index of the nearest of theirs."""
     return np.abs(ours[:, None] - theirs[None]).max(axis=2).argmin(axis=1) if len(theirs) else np.zeros(0, int)
 
 
 def farthest(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """How far the farthest of our boxes is from its own of theirs; infinite where they do not pair up."""
+    """Return the largest distance between matched boxes; infinite if the boxes do not match one to one."""
     match = order(ours, theirs)
     if len(ours) != len(theirs) or len(set(match)) != len(theirs):
         return np.inf
@@ -125,7 +125,7 @@ def farthest(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def table(rows: list[Stage]) -> str:
-    """The rows in Markdown."""
+    """Return the rows as a Markdown table."""
     lines = ["| stage | shape (first level) | largest difference | allowed |", "|---|---|---|---|"]
     lines += [
         f"| {r.name} | {' x '.join(map(str, r.shape))} | {r.difference:.1e} {r.unit} | {r.allowed:.0e} |" for r in rows
@@ -159,7 +159,7 @@ def main() -> None:
 
 
 def draw(path: Path, trace: Trace, theirs: dict[str, Any]) -> None:
-    """Both answers side by side: detections, and a feature map with the difference of the two."""
+    """Draw both results side by side: detections, and a feature map with the difference of the two."""
     from rcnn import plot
 
     figure = plot.figure(10, 6.6)

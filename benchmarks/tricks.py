@@ -1,10 +1,10 @@
-"""What each trick of the fast path is worth, one by one. The smaller measurements of docs/speed.md, in Markdown.
+"""Measure the speed-up of each optimisation by itself, and print the smaller tables of docs/speed.md.
 
     python benchmarks/tricks.py
 
-Each line is the same work done twice, without the trick and with it, in turn in one process and on one core unless it
-says otherwise; the fastest call of each and their ratio, for the reasons given in roofline.py. Then how far Winograd's
-algorithms round, and the peak on each level of processors. It needs nothing beside rcnn.
+Each line is the same work without the trick and with it, in turn in one process, on one core unless the line says
+otherwise. It shows the fastest call of each and their ratio; roofline.py explains why. The script also prints the
+rounding errors of Winograd's algorithms and the peak at each SIMD level. Requires rcnn only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from rcnn.nn import Parameter, Tensor, functional, fused, no_grad
 
 Work = Callable[[], Any]
 
-PLACES = 4096  # pixels that are picked from a map
+PLACES = 4096  # pixels to read from a map
 FINEST, MIDDLE = (200, 304), (50, 76)  # levels of a pyramid
 CUSTOMARY = (0.0, 1.0, -1.0, 2.0, -2.0)  # points of F(4x4, 3x3) in the paper
 OURS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
@@ -55,7 +55,7 @@ class Trick:
 
 
 def tricks() -> Iterator[Trick]:
-    """One after the other, for each has some hundred megabytes of arrays."""
+    """Yield the tricks one by one, because each holds some hundred megabytes of arrays."""
     yield picking_pixels()
     yield from feeding_convolutions()
     yield leaving_windows()
@@ -66,7 +66,7 @@ def tricks() -> Iterator[Trick]:
 
 
 def picking_pixels() -> Trick:
-    """All channels of some pixels: what a sample of RoIAlign reads."""
+    """Read all channels of some pixels, as a sample of RoIAlign does."""
     last = np.ascontiguousarray(features(*FINEST)[0].transpose(1, 2, 0))  # (H, W, C)
     first = np.ascontiguousarray(last.transpose(2, 0, 1))  # (C, H, W)
     rng = np.random.default_rng(0)
@@ -77,7 +77,7 @@ def picking_pixels() -> Trick:
 
 
 def feeding_convolutions() -> Iterator[Trick]:
-    """The same convolution of maps in both orders; those that lie channels first are copied."""
+    """Compute the same convolution of maps in both memory layouts; channels-first maps are copied."""
     for kernel in (1, 3):
         layer = Convolution(256, 64, kernel, 1, *FINEST)
         x, weight = convolutions.arrays(layer)
@@ -89,7 +89,7 @@ def feeding_convolutions() -> Iterator[Trick]:
 
 
 def leaving_windows() -> Trick:
-    """The reference, which copies windows out and leaves the product to BLAS, and the kernel, which does neither."""
+    """Compare the reference, which copies windows and calls BLAS, with the kernel, which does neither."""
     layer = Convolution(256, 256, 3, 1, *MIDDLE)
     work = convolution(layer, *convolutions.arrays(layer))
     return Trick(
@@ -100,7 +100,7 @@ def leaving_windows() -> Trick:
 
 
 def fewer_multiplications() -> Iterator[Trick]:
-    """Winograd's algorithms beside the sum as it is written."""
+    """Compare Winograd's algorithms with the direct sum."""
     layer = Convolution(256, 256, 3, 1, *FINEST)
     work = convolution(layer, *convolutions.arrays(layer))
     for name in ("winograd2", "winograd4"):
@@ -112,7 +112,7 @@ def fewer_multiplications() -> Iterator[Trick]:
 
 
 def finishing_in_the_same_pass() -> Trick:
-    """The end of a bottleneck block: batch norm, shortcut and ReLU, pass by pass or at once."""
+    """Compute the end of a bottleneck block (batch norm, shortcut, ReLU) pass by pass or fused."""
     layer = Convolution(64, 256, 1, 1, *FINEST)
     x, weight = convolutions.arrays(layer)
     maps, filters, shortcut = Tensor(x), Parameter(weight), Tensor(features(*FINEST, seed=1))
@@ -132,9 +132,9 @@ def finishing_in_the_same_pass() -> Trick:
 
 
 def using_memory_again() -> Iterator[Trick]:
-    """Filling maps of the finest level, in new memory and in what others have left.
+    """Fill maps of the finest level, in new memory and in reused memory.
 
-    NumPy asks Linux for pages of 2 MiB where it gives them on request; without being asked it gives those of 4 KiB.
+    NumPy requests pages of 2 MiB from Linux, if the system grants them on request; the default is 4 KiB.
     """
     shape = (1, *FINEST, 256)
     size = 4 * math.prod(shape)
@@ -155,7 +155,7 @@ def using_memory_again() -> Iterator[Trick]:
 
 
 def small_pages(size: int) -> mmap.mmap:
-    """New memory of the process's own, not of others too, as that of `np.empty`, on pages of the usual size."""
+    """Return new private memory, like that of `np.empty`, on pages of the default size."""
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):  # on Linux
         memory.madvise(mmap.MADV_NOHUGEPAGE)
@@ -163,7 +163,7 @@ def small_pages(size: int) -> mmap.mmap:
 
 
 def one_pool_at_a_time() -> Trick:
-    """A kernel and a product of matrices by turns, with two pools of threads and with one."""
+    """Alternate a kernel and a matrix product, with two thread pools and with one."""
     layer = Convolution(256, 256, 3, 1, *MIDDLE)
     work, matrix = convolution(layer, *convolutions.arrays(layer)), np.ones((256, 256), np.float32)
 
@@ -181,17 +181,17 @@ def one_pool_at_a_time() -> Trick:
 
 
 def features(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """(1, 256, height, width), channels last in memory."""
+    """Return features (1, 256, height, width), channels last in memory."""
     return inputs.feature_maps(1, 256, height, width, seed)
 
 
 def convolution(layer: Convolution, x: np.ndarray, weight: np.ndarray) -> Work:
-    """What computes a layer."""
+    """Return a function that computes a layer."""
     return partial(convolutions.convolving(layer, x, weight).call, None)
 
 
 def inside(block: Callable[[], Any], work: Work) -> Work:
-    """The work within `with block():`."""
+    """Return `work` wrapped in `with block():`."""
 
     def within() -> Any:
         with block():
@@ -204,10 +204,10 @@ def inside(block: Callable[[], Any], work: Work) -> Work:
 
 
 def winograd_matrices(points: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(inputs (n, n), weights (n, 3), outputs (n - 2, n)) of the algorithm with n - 1 points and infinity.
+    """Return inputs (n, n), weights (n, 3) and outputs (n - 2, n) of the algorithm with n - 1 points and infinity.
 
     For n inputs d and 3 weights g, outputs @ ((weights @ g) * (inputs @ d)) are the n - 2 sums of d[i + k] * g[k].
-    How the rows come about stands in rcnn/_ext/_winograd.h.
+    rcnn/_ext/_winograd.h derives the rows.
     """
     n = len(points) + 1
     inputs_, weights, outputs = np.zeros((n, n)), np.zeros((n, 3)), np.zeros((n - 2, n))
@@ -222,9 +222,9 @@ def winograd_matrices(points: Sequence[float]) -> tuple[np.ndarray, np.ndarray, 
 
 
 def by_matrices(x: np.ndarray, weight: np.ndarray, points: Sequence[float], dtype: Any = np.float32) -> np.ndarray:
-    """The 3x3 convolution (O, H, W) of x (C, H, W) with weight (O, C, 3, 3), zeros around, every step in `dtype`.
+    """Return the zero-padded 3x3 convolution (O, H, W) of x (C, H, W) with weight (O, C, 3, 3), computed in `dtype`.
 
-    H and W are multiples of the tiles' side.
+    H and W must be multiples of the tile size.
     """
     into, of_weights, back = (matrix.astype(dtype) for matrix in winograd_matrices(points))
     side, size = back.shape
@@ -240,7 +240,7 @@ def by_matrices(x: np.ndarray, weight: np.ndarray, points: Sequence[float], dtyp
 
 
 def errors(height: int = 48, width: int = 76, channels: int = 256) -> dict[str, tuple[float, float]]:
-    """By algorithm the (largest, root mean square) difference from float64, in units of the largest value."""
+    """Return the (largest, root mean square) error against float64 by algorithm, relative to the largest value."""
     layer = Convolution(channels, channels, 3, 1, height, width)
     x, weight = convolutions.arrays(layer)
     exact = convolution(layer, x.astype(np.float64), weight.astype(np.float64))().data[0]
@@ -254,7 +254,7 @@ def errors(height: int = 48, width: int = 76, channels: int = 256) -> dict[str, 
 
 
 def difference(out: np.ndarray, exact: np.ndarray) -> tuple[float, float]:
-    """The (largest, root mean square) difference, in units of the largest value."""
+    """Return the (largest, root mean square) difference, relative to the largest value."""
     apart, largest = np.abs(out - exact), np.abs(exact).max()
     return float(apart.max() / largest), float(np.sqrt((apart**2).mean()) / largest)
 
@@ -263,7 +263,7 @@ def difference(out: np.ndarray, exact: np.ndarray) -> tuple[float, float]:
 
 
 def same_on_any_threads(most: int) -> bool:
-    """Whether convolutions by every algorithm are equal to the last bit on 1 .. most threads."""
+    """Return True if every convolution algorithm is bit-identical on 1 to `most` threads."""
     layer = Convolution(64, 64, 3, 1, *MIDDLE)
     work = convolution(layer, *convolutions.arrays(layer))
     for name in ("direct", "winograd2", "winograd4"):
@@ -275,7 +275,7 @@ def same_on_any_threads(most: int) -> bool:
 
 
 def peaks_by_level() -> dict[str, float]:
-    """The peak of one core with the kernels of each level, each in a process of its own."""
+    """Return the peak of one core with the kernels of each SIMD level, each measured in its own process."""
     found = {}
     for level in _ext.usable_levels():
         output = subprocess.run(
@@ -294,14 +294,14 @@ def peaks_by_level() -> dict[str, float]:
 
 
 def compare(trick: Trick, budget: float) -> tuple[float, float]:
-    """(seconds without it, seconds with it): of the fastest calls."""
+    """Return (seconds without the trick, seconds with it) of the fastest calls."""
     contestants = [Contestant("without", lambda _: trick.without()), Contestant("with", lambda _: trick.with_it())]
     samples, _ = race(contestants, budget, 8)
     return min(samples["without"]), min(samples["with"])
 
 
 def tricks_table(found: Mapping[str, tuple[float, float]]) -> str:
-    """A line for each trick."""
+    """Return a table with a line for each trick."""
     rows = [["work, with the trick", "without, ms", "with, ms", "ratio"]]
     rows += [
         [name, number(1000 * without), number(1000 * with_it), f"{without / with_it:.2f}"]
@@ -311,7 +311,7 @@ def tricks_table(found: Mapping[str, tuple[float, float]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures everything and prints it."""
+    """Measure everything and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1, help="where the work says nothing else (default: 1)")
     parser.add_argument("--budget", type=float, default=3.0, metavar="SECONDS", help="for each trick")

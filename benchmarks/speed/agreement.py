@@ -1,4 +1,4 @@
-"""Whether two answers are the same."""
+"""Comparison of the answers of two programs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 Detections = Mapping[str, np.ndarray]
 Arrays = Mapping[str, np.ndarray]
 
-FEW = 0.02  # of the detections; a last bit decides whether a box is suppressed, and so what else is found
-PIXELS, SCORE = 0.05, 1e-4  # how far a detection may lie from its partner
+FEW = 0.02  # of the detections may differ: the last bit of a score can decide whether a box is suppressed
+PIXELS, SCORE = 0.05, 1e-4  # largest differences between matched detections
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well an answer agrees with another: in words, whether that is well enough, and the largest difference."""
+    """The agreement of two answers: a description, whether it is close enough, and the largest difference."""
 
     text: str
     holds: bool
@@ -24,14 +24,14 @@ class Agreement:
 
 
 def same_array(ours: np.ndarray, theirs: np.ndarray) -> Agreement:
-    """Equal to the bit; NaN, which torchvision says where 0 is divided by 0, counts as 0."""
+    """Compare bit by bit; NaN, which torchvision returns for 0 / 0, counts as 0."""
     theirs = np.where(np.isnan(theirs), 0, theirs)
     same = np.array_equal(ours, theirs)
     return Agreement("equal" if same else "not equal", same, 0.0 if same else np.inf)
 
 
 def close(ours: np.ndarray, theirs: np.ndarray, allowed: float) -> Agreement:
-    """As far apart as `allowed` at most, in units of the largest value."""
+    """Compare within `allowed`, relative to the largest absolute value."""
     if ours.shape != theirs.shape:
         return Agreement(f"shape {ours.shape}, not {theirs.shape}", False, np.inf)
     difference = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
@@ -40,10 +40,10 @@ def close(ours: np.ndarray, theirs: np.ndarray, allowed: float) -> Agreement:
 
 
 def same_detections(ours: Sequence[Detections], theirs: Sequence[Detections]) -> Agreement:
-    """Of each image the same detections, but for a few; and there are some, for nothing found says nothing.
+    """Compare the detections of each image; a fraction `FEW` may differ, and there must be at least one.
 
-    Two detections are partners where their labels are equal and each is nearest to the other; they must lie within
-    `PIXELS` and `SCORE` of each other.
+    Two detections match if their labels are equal and each is the nearest to the other. Their boxes must agree within
+    `PIXELS` and their scores within `SCORE`.
     """
     matched, count, boxes, scores = 0, 0, 0.0, 0.0
     for a, b in zip(ours, theirs, strict=True):
@@ -59,7 +59,7 @@ def same_detections(ours: Sequence[Detections], theirs: Sequence[Detections]) ->
 
 
 def partners(ours: Detections, theirs: Detections) -> tuple[np.ndarray, np.ndarray]:
-    """(indices of ours, indices of theirs) of detections that are nearest to each other, of equal label."""
+    """Return (indices of ours, indices of theirs) of mutually nearest detections with equal labels."""
     if len(ours["boxes"]) == 0 or len(theirs["boxes"]) == 0:
         return np.zeros(0, int), np.zeros(0, int)
     distances = np.abs(ours["boxes"][:, None] - theirs["boxes"]).max(axis=2)  # (D, E)
@@ -72,10 +72,10 @@ def partners(ours: Detections, theirs: Detections) -> tuple[np.ndarray, np.ndarr
 def same_step(
     ours: tuple[Arrays, Arrays], theirs: tuple[Arrays, Arrays], allowed: float, allowed_gradients: float
 ) -> Agreement:
-    """Two steps of training, each (losses by name, gradients by name of the parameter).
+    """Compare two training steps, each (losses by name, gradients by parameter name).
 
-    Every loss may be as far apart as `allowed`, in units of itself, and all gradients together as far as
-    `allowed_gradients`, in units of their norm. NaN agrees with nothing.
+    The relative difference of every loss may be at most `allowed`, and that of all gradients together, in norm, at most
+    `allowed_gradients`. NaN never agrees.
     """
     losses, gradients = theirs
     if set(ours[1]) != set(gradients):

@@ -19,7 +19,7 @@ ALLOWED = 1e-4  # of the largest value; Winograd's algorithms round more than a 
 
 
 def contest(settings: Settings, layer: Convolution) -> Contest:
-    """The convolution without gradients, in both of PyTorch's layouts."""
+    """Return the contest of a convolution without gradients, in both of PyTorch's layouts."""
     x, weight = arrays(layer)
     contestants = [convolving(layer, x, weight)]
     if "torchvision" in settings.peers:
@@ -30,7 +30,7 @@ def contest(settings: Settings, layer: Convolution) -> Contest:
 
 
 def backward_contest(settings: Settings, layer: Convolution, wanted: str) -> Contest:
-    """The gradient for the "input" or for the "weights" alone."""
+    """Return the contest of the gradient with respect to the "input" or the "weights" alone."""
     x, weight = arrays(layer)
     grad = inputs.feature_maps(1, layer.out_channels, *layer.output_size, seed=2)
     contestants = [convolving_backward(layer, x, weight, grad, wanted)]
@@ -45,7 +45,7 @@ def backward_contest(settings: Settings, layer: Convolution, wanted: str) -> Con
 
 
 def arrays(layer: Convolution) -> tuple[np.ndarray, np.ndarray]:
-    """(an input (1, C, H, W), filters (O, C, k, k) that keep its scale), the input channels last in memory."""
+    """Return an input (1, C, H, W), channels last in memory, and filters (O, C, k, k) that keep its scale."""
     x = inputs.feature_maps(1, layer.in_channels, layer.height, layer.width)
     shape = (layer.out_channels, layer.in_channels, layer.kernel, layer.kernel)
     weight = np.random.default_rng(1).standard_normal(shape, np.float32)
@@ -53,7 +53,7 @@ def arrays(layer: Convolution) -> tuple[np.ndarray, np.ndarray]:
 
 
 def convolving(layer: Convolution, x: np.ndarray, weight: np.ndarray) -> Contestant:
-    """rcnn's convolution."""
+    """Return rcnn's convolution."""
     maps, filters = Tensor(x), Parameter(weight)
 
     def call(_: None) -> Tensor:
@@ -66,7 +66,7 @@ def convolving(layer: Convolution, x: np.ndarray, weight: np.ndarray) -> Contest
 def convolving_backward(
     layer: Convolution, x: np.ndarray, weight: np.ndarray, grad: np.ndarray, wanted: str
 ) -> Contestant:
-    """Its gradient; the way forward, without which there is none, is not timed."""
+    """Return the gradient of rcnn's convolution; the forward pass is not timed."""
     filters = Parameter(weight, requires_grad=wanted == "weights")
     arrived: list[np.ndarray] = []
 
@@ -75,7 +75,7 @@ def convolving_backward(
         return (None,)
 
     def before() -> Tensor:
-        # The input is no leaf, which would store a copy of its gradient, but a link in a chain, as inside a network.
+        # The input is not a leaf, because a leaf would store a copy of its gradient; inside a network it is not one.
         maps = Tensor(x) if wanted == "weights" else record(x, (Parameter(np.zeros(1, np.float32)),), catch)
         filters.grad = None
         return functional.conv2d(maps, filters, None, layer.stride, layer.kernel // 2)

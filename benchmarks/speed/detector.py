@@ -1,4 +1,4 @@
-"""Rows of the whole detector: from an image to what is on it."""
+"""Rows of the whole detector: from an image to its detections."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Size = tuple[int, int]
 
 
 def contest(settings: Settings, size: Size = inputs.IMAGE) -> Contest:
-    """Everyone on the same image with the same weights."""
+    """Return the contest of all contestants on one image with the same weights."""
     image = inputs.textured_image(*size)
     contestants = [*batch_contestants(settings, size, [image]), *onnx_contestants(settings, size, image)]
     return by_answer(contestants, same_detections)
 
 
 def batch_contest(settings: Settings, size: Size, batch: int) -> Contest:
-    """Everyone on so many images at once, but for the runtimes of ONNX files, which are of one image."""
+    """Return the contest on a batch of images, without the ONNX runtimes, whose file takes one image."""
     images = [inputs.textured_image(*size, seed) for seed in range(inputs.SEED, inputs.SEED + batch)]
     return by_answer(batch_contestants(settings, size, images), same_detections)
 
 
 def batch_contestants(settings: Settings, size: Size, images: Sequence[np.ndarray]) -> list[Contestant]:
-    """rcnn, and torchvision in both of PyTorch's layouts."""
+    """Return rcnn, and torchvision in both of PyTorch's layouts."""
     model = detector(size)
     contestants = [Contestant("rcnn", lambda _: model.predict(images))]
     if "torchvision" in settings.peers:
@@ -46,7 +46,7 @@ def batch_contestants(settings: Settings, size: Size, images: Sequence[np.ndarra
 
 
 def onnx_contestants(settings: Settings, size: Size, image: np.ndarray) -> list[Contestant]:
-    """The runtimes of ONNX files that take part."""
+    """Return the selected runtimes of ONNX files."""
     wanted = [peer for peer in ("onnxruntime", "openvino") if peer in settings.peers]
     if not wanted:
         return []
@@ -58,7 +58,7 @@ def onnx_contestants(settings: Settings, size: Size, image: np.ndarray) -> list[
 
 
 def exported(size: Size, folder: Path) -> Path:
-    """The ONNX file for images of a size, written when it is first asked for."""
+    """Return the ONNX file for images of a size; write it on the first call."""
     from speed import onnx_peer
 
     path = folder / f"detector-{size[0]}-{size[1]}.onnx"
@@ -66,20 +66,20 @@ def exported(size: Size, folder: Path) -> Path:
 
 
 def sizes(size: Size) -> dict[str, Any]:
-    """Settings with which an image of this size is not resized."""
+    """Return settings that leave an image of this size unresized."""
     return {"min_size": min(size), "max_size": max(size)}
 
 
 @functools.lru_cache(maxsize=1)
 def weights() -> Mapping[str, np.ndarray]:
-    """Those of every detector here; they have no size of image in them."""
+    """Return the weights of every detector here; they do not depend on the image size."""
     model = rcnn.faster_rcnn_resnet_50_fpn(inputs.NUM_CLASSES)
     return inputs.detector_weights({name: array.shape for name, array in model.state_dict().items()})
 
 
 @functools.lru_cache(maxsize=1)
 def detector(size: Size) -> rcnn.FasterRCNN:
-    """rcnn's, for images of a size."""
+    """Return rcnn's detector for images of a size."""
     model = rcnn.faster_rcnn_resnet_50_fpn(inputs.NUM_CLASSES, **sizes(size))
     model.load_state_dict(weights())
     return model.eval()
@@ -87,7 +87,7 @@ def detector(size: Size) -> rcnn.FasterRCNN:
 
 @functools.lru_cache(maxsize=1)
 def torch_detector(size: Size) -> Any:
-    """torchvision's, for images of a size."""
+    """Return torchvision's detector for images of a size."""
     from speed import torch_peer
 
     return torch_peer.resnet_detector(weights(), inputs.NUM_CLASSES, **sizes(size))
@@ -95,7 +95,7 @@ def torch_detector(size: Size) -> Any:
 
 @functools.lru_cache(maxsize=1)
 def torch_channels_last(size: Size) -> Any:
-    """torchvision's with filters that lie channels last in memory; the feature maps then do so, too."""
+    """Return torchvision's detector with channels-last filters, which make the feature maps channels last too."""
     import torch
 
     from speed import torch_peer

@@ -1,4 +1,4 @@
-"""What the contestants work on; seeded, and in NumPy alone."""
+"""Seeded inputs of the contestants, made with NumPy only."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from seeded import seeded_image, seeded_state  # noqa: E402
 
-IMAGE = (800, 1216)  # height, width: what most photos of COCO are resized and padded to
+IMAGE = (800, 1216)  # height, width: most photos of COCO are resized and padded to this
 FEATURES = (200, 304)  # the finest level of its feature pyramid
 CHANNELS = 256
 NUM_CLASSES = 91
-SEED = 2  # whose weights make 1,000 proposals on all levels, and 100 detections, on the image of this seed
+SEED = 2  # with it, weights and image yield 1,000 proposals on all levels and 100 detections
 BLOCKS = (3, 4, 6, 3)  # of the four stages of ResNet-50
 STAGE_CHANNELS = (256, 512, 1024, 2048)
 
 
 def textured_image(height: int, width: int, seed: int = SEED) -> np.ndarray:
-    """A seeded (H, W, 3) image with grain: on a plain surface boxes tie, and the last bit of a score decides."""
+    """Return a seeded (H, W, 3) image with grain: on a plain surface scores tie up to rounding."""
     grain = np.random.default_rng(seed).normal(0, 0.08, (height, width, 3))
     return np.clip(seeded_image(height, width, seed).transpose(1, 2, 0) + grain, 0, 1).astype(np.float32)
 
 
 def detector_weights(shapes: Mapping[str, tuple[int, ...]], seed: int = SEED) -> dict[str, np.ndarray]:
-    """Weights of a detector, {name: array} for {name: shape}, random but so that objects are found."""
+    """Return random weights {name: array} for {name: shape} with which the detector finds objects."""
     return seeded_state(shapes, seed)
 
 
 def clustered_boxes(count: int, seed: int = 0, per_object: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """(boxes (count, 4), scores (count,)) as a detector proposes them: about `per_object` round each object.
+    """Return boxes (count, 4) and scores (count,) like a detector's proposals, about `per_object` around each object.
 
-    Of ten, two or three are left by suppression at an IoU of 0.7. No two scores are equal.
+    Suppression at an IoU of 0.7 keeps two or three in ten. All scores are distinct.
     """
     rng = np.random.default_rng(seed)
     height, width = IMAGE
@@ -51,8 +51,7 @@ def clustered_boxes(count: int, seed: int = 0, per_object: int = 10) -> tuple[np
 
 
 def rois(count: int, seed: int = 0) -> np.ndarray:
-    """(count, 4) RoIs inside the image, small ones and large ones: the square root of the area spreads evenly, on a
-    logarithmic scale, from 16 to 512 pixels."""
+    """Return (count, 4) RoIs inside the image; the square root of their area is log-uniform from 16 to 512 pixels."""
     rng = np.random.default_rng(seed)
     height, width = IMAGE
     size, ratio = np.exp(rng.uniform(np.log(16), np.log(512), count)), np.exp(rng.uniform(-0.7, 0.7, count) / 2)
@@ -62,13 +61,13 @@ def rois(count: int, seed: int = 0) -> np.ndarray:
 
 
 def feature_maps(batch: int, channels: int, height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Normal (N, C, H, W) features that lie channels last in memory."""
+    """Return normally distributed (N, C, H, W) features, channels last in memory."""
     values = np.random.default_rng(seed).standard_normal((batch, height, width, channels), np.float32)
     return values.transpose(0, 3, 1, 2)
 
 
 def targets(height: int, width: int, count: int = 8, seed: int = SEED) -> list[dict[str, np.ndarray]]:
-    """Objects of one image, for a training step: boxes (count, 4) and labels (count,)."""
+    """Return the targets of one image for a training step: boxes (count, 4) and labels (count,)."""
     rng = np.random.default_rng(seed)
     sides = rng.uniform(0.1, 0.5, (count, 2)) * (width, height)
     corners = rng.uniform(size=(count, 2)) * (np.array([width, height]) - sides)
@@ -92,7 +91,7 @@ class Convolution:
 
     @property
     def output_size(self) -> tuple[int, int]:
-        """(height, width) of what comes out."""
+        """(height, width) of the output."""
         return -(-self.height // self.stride), -(-self.width // self.stride)
 
     @property
@@ -110,7 +109,7 @@ class Convolution:
 
 
 def resnet_fpn_convolutions(height: int = IMAGE[0], width: int = IMAGE[1]) -> list[Convolution]:
-    """Every convolution of a ResNet-50-FPN detector on one image, in order, the RPN's included."""
+    """Return every convolution of a ResNet-50-FPN detector on one image, in order, including the RPN's."""
     return [*_resnet(height, width), *_pyramid(height, width)]
 
 
@@ -134,7 +133,7 @@ def _pyramid(height: int, width: int) -> Iterator[Convolution]:
         yield Convolution(channels, CHANNELS, 1, 1, *size)
         yield Convolution(CHANNELS, CHANNELS, 3, 1, *size)
     for size in levels:
-        yield Convolution(CHANNELS, CHANNELS, 3, 1, *size)  # the RPN's, and what it says of three anchors
+        yield Convolution(CHANNELS, CHANNELS, 3, 1, *size)  # the RPN's, and its outputs for three anchors
         yield Convolution(CHANNELS, 3, 1, 1, *size)
         yield Convolution(CHANNELS, 12, 1, 1, *size)
 

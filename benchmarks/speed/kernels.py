@@ -14,11 +14,11 @@ from speed.timing import Contestant
 
 SCALE = inputs.FEATURES[0] / inputs.IMAGE[0]
 NMS_THRESHOLD = 0.7  # the RPN's
-LEVELS = (1000, 1000, 1000, 1000, 800)  # candidates that the five levels of a pyramid bring
+LEVELS = (1000, 1000, 1000, 1000, 800)  # candidates from the five levels of a pyramid
 
 
 def align_contest(settings: Settings, count: int) -> Contest:
-    """RoIAlign on the finest level of an image's pyramid."""
+    """Return the contest of RoIAlign on the finest level of an image's pyramid."""
     features, rois = inputs.feature_maps(1, inputs.CHANNELS, *inputs.FEATURES), inputs.rois(count)
     images = np.zeros(count, np.int64)
     contestants = [Contestant("rcnn", lambda _: roi.roi_align(features, rois, images, (7, 7), SCALE))]
@@ -30,7 +30,7 @@ def align_contest(settings: Settings, count: int) -> Contest:
 
 
 def align_backward_contest(settings: Settings, count: int) -> Contest:
-    """Its gradient for the features."""
+    """Return the contest of RoIAlign's gradient with respect to the features."""
     features, rois = inputs.feature_maps(1, inputs.CHANNELS, *inputs.FEATURES), inputs.rois(count)
     grad, images = inputs.feature_maps(count, inputs.CHANNELS, 7, 7, seed=1), np.zeros(count, np.int64)
     contestants = [Contestant("rcnn", lambda _: roi.roi_align_backward(grad, rois, images, features.shape, SCALE))]
@@ -42,7 +42,7 @@ def align_backward_contest(settings: Settings, count: int) -> Contest:
 
 
 def nms_contest(settings: Settings, count: int) -> Contest:
-    """Suppression among boxes of which some ten surround each object."""
+    """Return the contest of suppression, with about ten boxes around each object."""
     candidates, scores = inputs.clustered_boxes(count)
     contestants = [Contestant("rcnn", lambda _: nms.nms(candidates, scores, NMS_THRESHOLD))]
     if "torchvision" in settings.peers:
@@ -55,7 +55,7 @@ def nms_contest(settings: Settings, count: int) -> Contest:
 
 
 def batched_nms_contest(settings: Settings) -> Contest:
-    """Suppression level by level, as of the RPN's candidates."""
+    """Return the contest of suppression level by level, as for the RPN's candidates."""
     candidates = np.concatenate([inputs.clustered_boxes(count, seed)[0] for seed, count in enumerate(LEVELS)])
     scores = inputs.clustered_boxes(sum(LEVELS))[1]
     levels = np.repeat(np.arange(len(LEVELS)), LEVELS)
@@ -70,7 +70,7 @@ def batched_nms_contest(settings: Settings) -> Contest:
 
 
 def iou_contest(settings: Settings, rows: int, columns: int) -> Contest:
-    """Overlap of every box with every other."""
+    """Return the contest of the IoU of every pair of boxes."""
     first, second = inputs.clustered_boxes(rows)[0], inputs.clustered_boxes(columns, seed=1)[0]
     contestants = [Contestant("rcnn", lambda _: boxes.iou(first, second))]
     if "torchvision" in settings.peers:
@@ -83,7 +83,7 @@ def iou_contest(settings: Settings, rows: int, columns: int) -> Contest:
 
 
 def align_work() -> str:
-    """What is aligned, but for the number of RoIs."""
+    """Return the description of the RoIAlign rows without the number of RoIs."""
     return f"RoIAlign, {inputs.CHANNELS} channels at {inputs.FEATURES[0]} x {inputs.FEATURES[1]}"
 
 

@@ -1,4 +1,4 @@
-"""What the table was made on: the machine, the versions, the date."""
+"""The machine, the versions and the date of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def facts(settings: Settings) -> dict[str, str]:
-    """What there is to say, by name, in order."""
+    """Return the facts about a run by name, in order."""
     packages = dict.fromkeys(package for peer in PEERS if peer in settings.peers for package in PEERS[peer])
     info = backend.info()
     return {
@@ -31,7 +31,7 @@ def facts(settings: Settings) -> dict[str, str]:
 
 
 def versions(packages: Mapping[str, object]) -> dict[str, str]:
-    """Of Python, rcnn, NumPy and these packages."""
+    """Return the versions of Python, rcnn, NumPy and these packages."""
     return {
         "Python": platform.python_version(),
         "rcnn": str(backend.info()["rcnn"]),
@@ -40,7 +40,7 @@ def versions(packages: Mapping[str, object]) -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the name of the processor as the system reports it."""
     if CPU_INFO.exists():
         for line in CPU_INFO.read_text().splitlines():
             if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""Rows of memory: how much a process holds at most that loads the detector and looks at an image.
+"""Rows of memory: the peak memory of a process that loads the detector and runs it on an image.
 
 Each contestant has a process of its own, `speed/memory_probe.py`.
 """
@@ -21,19 +21,19 @@ NAMES = {"torchvision": "torchvision", "onnxruntime": "ONNX Runtime", "openvino"
 
 
 def measure(settings: Settings, kind: str) -> dict[str, list[float]]:
-    """By contestant its bytes, of the "process" or "beyond" what was resident once the detector was loaded."""
+    """Return peak bytes by contestant: of the "process", or "beyond" the memory resident after loading the detector."""
     names = {"rcnn": "rcnn", **{peer: name for peer, name in NAMES.items() if peer in settings.peers}}
     return {name: [float(_measured(who, settings.folder, settings.threads)[kind])] for who, name in names.items()}
 
 
 def run(row: Row, settings: Settings, kind: str) -> Result:
-    """The row's result."""
+    """Measure a row and return its result."""
     return Result(row.name, row.work, row.table, settings.threads, measure(settings, kind))
 
 
 @functools.lru_cache(maxsize=8)
 def _measured(who: str, folder: Path, threads: int) -> dict[str, int]:
-    """{"process": bytes, "beyond": bytes} of one contestant, whose process starts, works and ends."""
+    """Return {"process": bytes, "beyond": bytes} of one contestant, run in a new process."""
     path = WRITERS[who](folder)
     paths = os.pathsep.join([str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
@@ -46,7 +46,7 @@ def _measured(who: str, folder: Path, threads: int) -> dict[str, int]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-# ---------------------------------------------------------------- the file that each of them loads
+# ---------------------------------------------------------------- the file that each contestant loads
 
 
 def _write_rcnn(folder: Path) -> Path:

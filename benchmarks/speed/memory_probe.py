@@ -1,11 +1,10 @@
-"""One process that loads the detector, looks at an image, and says how much memory it needed at most.
+"""Load the detector, run it on an image, and print the peak memory of this process.
 
     python -m speed.memory_probe WHO FILE THREADS
 
-It imports what WHO needs, and nothing else. The file is the detector's: .safetensors for rcnn, .pth for torchvision,
-.onnx for the others. What Linux calls VmHWM is the most that was ever resident; the mark can be reset, so that the look
-at the image is measured by itself. Prints {"process": bytes, "beyond": bytes}, the latter counted from what was
-resident once the detector was loaded.
+It imports only what WHO needs. FILE holds the detector: .safetensors for rcnn, .pth for torchvision, .onnx for the
+others. VmHWM in Linux is the peak resident memory. It can be reset, so that the forward pass is measured by itself.
+Prints {"process": bytes, "beyond": bytes}; "beyond" is counted from the memory resident after loading the detector.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ import numpy as np
 
 from speed import inputs
 
-RESET = Path("/proc/self/clear_refs")  # 5 written to it makes VmHWM what is resident now
+RESET = Path("/proc/self/clear_refs")  # writing 5 to it resets VmHWM to the current resident memory
 STATUS = Path("/proc/self/status")
-LOOKS = 2  # at the image: the first may leave behind what the second needs besides
+LOOKS = 2  # passes over the image: memory kept after the first adds to that of the second
 Look = Callable[[], object]
 
 
@@ -69,7 +68,7 @@ LOADERS = {
 
 
 def status(field: str) -> int:
-    """A size in bytes that Linux states of this process: "VmHWM" or "VmRSS"."""
+    """Return a size in bytes that Linux reports for this process: "VmHWM" or "VmRSS"."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024
 

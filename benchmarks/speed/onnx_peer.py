@@ -1,6 +1,6 @@
 """ONNX Runtime and OpenVINO: torchvision's detector, exported to one ONNX file per size of image.
 
-torchvision's exporter writes the sizes that it saw into the file here and there, so one file serves one size.
+The export stores some image sizes as constants, so one file serves one size.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ import numpy as np
 
 from speed.timing import Contestant
 
-if TYPE_CHECKING:  # who runs a file does not need what wrote it, and its memory is measured
+if TYPE_CHECKING:  # running a file must not load torch, because memory is measured
     import torch
 
 OPSET = 17
 
 
 def export(net: torch.nn.Module, size: tuple[int, int], path: Path) -> Path:
-    """`path`, to which the detector is written for images of `size` (height, width)."""
+    """Write the detector for images of `size` (height, width) to `path` and return `path`."""
     import torch
 
     image = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # a hundred of them: what is a constant in the file, as intended here
+        warnings.simplefilter("ignore")  # about a hundred, on values that become constants, as intended
         torch.onnx.export(net, ([image],), str(path), opset_version=OPSET, dynamo=False)
     return path
 
 
 def planar(image: np.ndarray) -> np.ndarray:
-    """An image (H, W, 3) as the file wants it: (3, H, W)."""
+    """Return an image (H, W, 3) as (3, H, W), the layout that the file requires."""
     return np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
 def with_onnxruntime(path: Path, image: np.ndarray, threads: int) -> Contestant:
-    """The detector of the file in ONNX Runtime, on one image."""
+    """Return the detector of the file in ONNX Runtime, on one image."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -52,10 +52,10 @@ def with_onnxruntime(path: Path, image: np.ndarray, threads: int) -> Contestant:
 
 
 def with_openvino(path: Path, image: np.ndarray, threads: int) -> Contestant:
-    """The detector of the file in OpenVINO, on one image, in float32.
+    """Return the detector of the file in OpenVINO, on one image, in float32.
 
-    On a processor that multiplies matrices of bfloat16 (AMX, AVX512_BF16), OpenVINO would do so without being asked,
-    and answer with three digits; the hint keeps it to what all others compute in.
+    On a processor with bfloat16 matrix instructions (AMX, AVX512_BF16), OpenVINO uses bfloat16 by default, which has
+    about three significant digits. The hint selects float32, the type that all others use.
     """
     import openvino
 

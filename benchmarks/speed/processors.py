@@ -1,4 +1,4 @@
-"""The processors that this process may use, and who else uses them."""
+"""The processors that this process may use, and their use by other processes."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ IDLE = (3, 4)  # columns of it: idle, and waiting for a disk
 
 
 def processors() -> int:
-    """How many processors this process may use."""
+    """Return the number of processors that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS or Windows
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 class Others:
-    """A clock of what other processes did on this one's processors; what they did makes every figure worth less."""
+    """A clock of the CPU time that other processes use on this process's processors, which disturbs the timing."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter(), _busy(), _own()
 
     def share(self) -> float:
-        """Of the time of all processors since this clock was made, the part that others had; 0 but on Linux."""
+        """Return the fraction of CPU time used by other processes since the start of this clock; 0 except on Linux."""
         start, busy, own = self._start
         had = (_busy() - busy) - (_own() - own)
         return max(had, 0.0) / ((time.perf_counter() - start) * processors())
 
 
 def _busy() -> float:
-    """Seconds that the processors which this process may use have worked, whoever for."""
+    """Return the busy seconds of the processors that this process may use, over all processes."""
     if not TIMES.exists():
         return 0.0
     ticks = 0
@@ -42,5 +42,5 @@ def _busy() -> float:
 
 
 def _own() -> float:
-    """Seconds that this process and its children have worked."""
+    """Return the CPU seconds of this process and its children."""
     return time.process_time() + sum(os.times()[2:4])

@@ -17,7 +17,7 @@ OURS = "rcnn"
 
 
 def markdown(facts: Mapping[str, str], results: Sequence[Result]) -> str:
-    """A heading with the facts, and a table for each kind of result."""
+    """Return a heading with the facts, and a table for each kind of result."""
     parts = ["\n".join(f"- {name}: {value}" for name, value in facts.items())]
     for name in dict.fromkeys(result.table for result in results):
         mine = [result for result in results if result.table == name]
@@ -26,7 +26,7 @@ def markdown(facts: Mapping[str, str], results: Sequence[Result]) -> str:
 
 
 def work_table(results: Sequence[Result]) -> str:
-    """Times: a line per row and peer."""
+    """Return the table of times: a line per row and peer."""
     rows = [["work", "threads", "rcnn, ms", "peer", "peer, ms", "ratio", "goal, aim", "met", "answers"]]
     for result in results:
         ours = summary(result.samples[OURS]).median
@@ -52,7 +52,7 @@ def work_table(results: Sequence[Result]) -> str:
 
 
 def memory_table(results: Sequence[Result]) -> str:
-    """Mebibytes: a line per row and peer."""
+    """Return the table of memory in MiB: a line per row and peer."""
     rows = [["peak memory", "rcnn, MiB", "peer", "peer, MiB", "ratio", "goal, aim", "met"]]
     for result in results:
         ours = summary(result.samples[OURS]).median
@@ -76,7 +76,7 @@ def memory_table(results: Sequence[Result]) -> str:
 
 
 def shape_table(results: Sequence[Result]) -> str:
-    """Convolutions: a line per shape, and one for all of them."""
+    """Return the table of convolutions: a line per shape, and one for the total."""
     peers = [name for name in results[0].samples if name != OURS]
     rows = [
         [
@@ -107,7 +107,7 @@ def shape_table(results: Sequence[Result]) -> str:
 
 
 def sweep_table(results: Sequence[Result]) -> str:
-    """A line for each amount of work."""
+    """Return the table of a sweep: a line for each amount of work."""
     peers = [name for name in dict.fromkeys(name for result in results for name in result.samples) if name != OURS]
     rows = [[results[0].table, "rcnn, ms", *(f"{name}, ms (ratio)" for name in peers)]]
     for result in results:
@@ -141,30 +141,30 @@ def _against(seconds: Mapping[str, float], flop: int) -> Iterator[str]:
 
 
 def speed(result: Result) -> str:
-    """How fast rcnn computes, where the row says how much there is to compute."""
+    """Return rcnn's speed in GFLOP/s, or an empty string if the row has no operation count."""
     return f", {result.flop / summary(result.samples[OURS]).median / 1e9:.0f} GFLOP/s" if result.flop else ""
 
 
 def goal(row: str, peer: str, ratio: float) -> tuple[str, str]:
-    """What is wanted of a row against a peer, and whether it is met; empty where nothing is."""
+    """Return a row's goal against a peer and whether it is met; empty strings if there is no goal."""
     wanted = GOALS.get((row, peer))
     return ("", "") if wanted is None else (f"{wanted.least:g}, {wanted.aim:g}", wanted.verdict(ratio))
 
 
 def number(value: float) -> str:
-    """Three digits, and all before the point."""
+    """Return the value with three significant digits, or with all digits of its integer part."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Cells in Markdown, the first row being the heading; the columns `right` are aligned so."""
+    """Return a Markdown table whose first row is the heading; the columns `right` are right-aligned."""
     head, *body = rows
     rule = ["---:" if column in right else "---" for column in range(len(head))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *body))
 
 
 def as_data(facts: Mapping[str, str], results: Sequence[Result]) -> dict[str, Any]:
-    """Everything, for `json`: the facts, each row with samples, medians and quartiles, ratios and goals."""
+    """Return everything for `json`: the facts, and each row with samples, medians, quartiles, ratios and goals."""
     return {"facts": dict(facts), "rows": [_row_data(result) for result in results]}
 
 
@@ -182,7 +182,7 @@ def _row_data(result: Result) -> dict[str, Any]:
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Writes the data."""
+    """Write the data as JSON."""
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 

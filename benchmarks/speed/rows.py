@@ -1,4 +1,4 @@
-"""What a row of the table is, how it is run, and what is hoped for."""
+"""Rows of the table, how they run, and their goals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from speed.agreement import Agreement
 from speed.processors import processors
 from speed.timing import Contestant, race
 
-# What a peer needs. The ONNX file that two of them run is written by torchvision.
+# The packages that each peer requires. torchvision writes the ONNX file that two of them run.
 PEERS = {
     "torchvision": ("torch", "torchvision"),
     "onnxruntime": ("onnxruntime", "onnx", "torch", "torchvision"),
@@ -25,9 +25,9 @@ PEERS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How the rows are run.
+    """Settings of a run.
 
-    peers: those to run, of `PEERS`. threads: for each of them. budget: seconds for a row. rounds: at least.
+    peers: the selected keys of `PEERS`. threads: per contestant. budget: seconds for a row. rounds: the minimum number.
     folder: for files that a row needs.
     """
 
@@ -40,7 +40,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Contest:
-    """The contestants of a row, rcnn first, and what says whether their answers agree: by peer."""
+    """The contestants of a row, rcnn first, and a function that returns the agreement by peer."""
 
     contestants: Sequence[Contestant]
     agreements: Callable[[], dict[str, Agreement]]
@@ -50,11 +50,11 @@ class Contest:
 class Row:
     """A piece of work that is measured.
 
-    name: by which it is chosen. work: what it is. make: the contest, made when it is its turn. threads: of everyone,
-    where the row has a number of its own. table: which it belongs to. flop: multiplications and additions, where the
-    speed is worth stating. times: how often the work is done in a pass through the network, where it is a part of one.
-    run: what measures it, where that is not time. share: of the budget for a row that it gets. x: where it
-    lies in its table, if that shows how cost grows.
+    name: selects the row. work: its description. make: creates the contest when the row runs. threads: per contestant,
+    if the row sets its own number. table: the table it belongs to. flop: multiplications and additions, if the table
+    shows the speed. times: the number of repetitions in one forward pass, if it is part of a network. run: a function
+    that measures something other than time. share: its fraction of the budget for a row. x: its position on the axis of
+    a sweep.
     """
 
     name: str
@@ -71,9 +71,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a row: by contestant the seconds of its calls, or its bytes; by peer the agreement with rcnn.
+    """The result of a row: the seconds of the calls, or the bytes, by contestant; the agreement with rcnn by peer.
 
-    The rest is the row's, and `others` the part of the processors' time that other processes had meanwhile.
+    `others` is the fraction of CPU time that other processes used meanwhile. The other fields come from the row.
     """
 
     name: str
@@ -89,20 +89,20 @@ class Result:
 
     @property
     def holds(self) -> bool:
-        """Whether every answer agrees with rcnn's."""
+        """True if every answer agrees with rcnn's."""
         return all(agreement.holds for agreement in self.agreements.values())
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a ratio is to be. Of times, a peer's by rcnn's, at least; of memory, rcnn's by a peer's, at most."""
+    """A goal for a ratio: a minimum of a peer's time over rcnn's, or a maximum of rcnn's memory over a peer's."""
 
     least: float
     aim: float
     most: bool = False
 
     def verdict(self, ratio: float) -> str:
-        """Whether the ratio meets it."""
+        """Return "aim" or "yes" if the ratio meets the goal, otherwise "no"."""
         sign = -1 if self.most else 1
         if sign * ratio >= sign * self.aim:
             return "aim"
@@ -131,7 +131,7 @@ GOALS = {
 
 
 def run(row: Row, settings: Settings) -> Result:
-    """The row's contestants, all on as many threads: each answers once, the answers are compared, then they race."""
+    """Run a row with equal threads for all: compare one answer of each contestant, then time them in turn."""
     settings = dataclasses.replace(
         settings, threads=row.threads or settings.threads, budget=settings.budget * row.share
     )
@@ -150,7 +150,7 @@ def run(row: Row, settings: Settings) -> Result:
 
 
 def by_answer(contestants: Sequence[Contestant], compare: Callable[[Any, Any], Agreement]) -> Contest:
-    """A contest in which the answers themselves are compared, each peer's with rcnn's."""
+    """Return a contest that compares each peer's answer with rcnn's."""
 
     def agreements() -> dict[str, Agreement]:
         ours, *peers = contestants
@@ -161,7 +161,7 @@ def by_answer(contestants: Sequence[Contestant], compare: Callable[[Any, Any], A
 
 
 def threads_of_all(settings: Settings) -> AbstractContextManager[object]:
-    """A block in which rcnn and PyTorch, if it takes part, have the threads; the others are told when they are made."""
+    """Return a context that sets the threads of rcnn and PyTorch; the other peers are created with theirs."""
     stack = ExitStack()
     stack.enter_context(rcnn.set_num_threads(settings.threads))
     if "torchvision" in settings.peers:
@@ -174,12 +174,12 @@ def threads_of_all(settings: Settings) -> AbstractContextManager[object]:
 
 
 def installed() -> list[str]:
-    """The peers that can be run here."""
+    """Return the installed peers."""
     return [peer for peer, packages in PEERS.items() if all(find_spec(package) for package in packages)]
 
 
 def chosen(rows: Sequence[Row], wanted: Sequence[str]) -> list[Row]:
-    """The rows whose names begin with one of `wanted`; all without any. ValueError for one that is no row's."""
+    """Return the rows whose names start with one of `wanted`, or all. Raise ValueError for a prefix of no row."""
     for name in wanted:
         if not any(row.name.startswith(name) for row in rows):
             raise ValueError(f"no row is or begins with {name!r}; there are {', '.join(row.name for row in rows)}")

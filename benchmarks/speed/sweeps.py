@@ -15,13 +15,13 @@ from speed.processors import processors
 from speed.rows import Result, Row
 from speed.timing import summary
 
-SIDE = 640  # pixels of the square images of the sweeps in which the size is none
+SIDE = 640  # pixels: the side of the square images in sweeps over something else
 SIDES = (320, 480, 640, 800, 1066, 1333)
 BATCHES = (1, 2, 4, 8)
 SHARE = 0.5  # of the budget for a row, for each point of a curve
 ROIS = (100, 250, 500, 1000, 2000, 4000)
 
-# The tables, which are named after their axes, and what each panel is called.
+# The tables, named after their axes, and the titles of their panels.
 THREADS, PIXELS, IMAGES, REGIONS = "threads", "side of the image, pixels", "images in a batch", "RoIs"
 TITLES = {
     THREADS: f"Detector, {SIDE} x {SIDE} pixels",
@@ -39,7 +39,7 @@ LOOKS = {
 
 
 def thread_counts(most: int) -> list[int]:
-    """1, 2, 4, ... and the most that there can be."""
+    """Return 1, 2, 4, ... and `most`."""
     powers = [2**power for power in range(most.bit_length()) if 2**power < most]
     return [*powers, most]
 
@@ -94,10 +94,10 @@ ROWS = [
 
 
 def draw(results: Sequence[Result], caption: str = "") -> Figure:
-    """A panel for every sweep among the results, under a caption that says on which machine.
+    """Draw a panel for every sweep among the results, under a caption that names the machine.
 
-    Both axes are logarithmic: what costs twice as much for twice the work is a line of slope 1. Raises ValueError
-    where no result belongs to a sweep.
+    Both axes are logarithmic: a cost proportional to the work is a line of slope 1. Raise ValueError if no result
+    belongs to a sweep.
     """
     tables = [table for table in TITLES if any(result.table == table for result in results)]
     if not tables:
@@ -124,14 +124,14 @@ def draw(results: Sequence[Result], caption: str = "") -> Figure:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Of ..., 1, 2, 5, 10, ... those from the last one up to `low` to the first one from `high` on."""
+    """Return the numbers of ..., 1, 2, 5, 10, ... that just enclose `low` and `high`."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
     return [tick for tick in every if max(t for t in every if t <= low) <= tick <= min(t for t in every if t >= high)]
 
 
 def curves(ax: Axes, results: Sequence[Result], table: str) -> Axes:
-    """`ax` with everyone's median over the amount of work; the bars reach from one quartile to the other."""
+    """Draw each contestant's median over the amount of work, with bars between the quartiles."""
     for name in dict.fromkeys(name for result in results for name in result.samples):
         color, marker, line = LOOKS[name]
         there = [result for result in results if name in result.samples]

@@ -1,25 +1,25 @@
-"""How two programs are timed fairly beside each other in one process.
+"""Fair timing of several programs in one process.
 
-They take turns, A B A B ..., so that whatever slows the machine down for a while slows them all, and each is judged by
-the median of its calls. What stands between them is their threads: a pool that has finished its work keeps spinning
-for a while, in case there is more, and whoever comes next has to share the processors with it. How long, shows in the
-processor time that a process goes on spending when it sleeps after a call, on every thread of the pool: OpenBLAS
-100 ms, ONNX Runtime 28 ms, the OpenMP of GCC 4 ms, or 1 ms where rcnn has loaded it, oneTBB (in OpenVINO) none. A
-convolution of 2.6 ms in PyTorch took 30 ms right after a product of matrices in NumPy. Less spinning can be asked for
-by environment variables (OPENBLAS_THREAD_TIMEOUT, OMP_WAIT_POLICY, GOMP_SPINCOUNT), but then nobody runs as their users
-run them. So everything stays as it is by default. (PyTorch and rcnn, being in one process, share the OpenMP library of
-the one that was imported first, here rcnn's with its shorter waits. It makes no difference that could be measured: in
-three runs with either order, PyTorch's detector took 3.2 to 3.4 and 3.1 to 3.4 times as long as rcnn's.) And
+The programs take turns, A B A B ..., so that a temporary slowdown of the machine affects all of them. The result of
+each is the median of its calls. Their thread pools can disturb each other: after its work a pool keeps spinning for a
+while, waiting for more, and the next program shares the processors with it. A process that sleeps after a call shows
+the duration: every thread of the pool keeps using CPU time, 100 ms with OpenBLAS, 28 ms with ONNX Runtime, 4 ms with
+GCC's OpenMP (1 ms if rcnn loaded it) and 0 ms with oneTBB (in OpenVINO). A convolution of 2.6 ms in PyTorch took 30 ms
+right after a matrix product in NumPy. Environment variables can shorten the spinning (OPENBLAS_THREAD_TIMEOUT,
+OMP_WAIT_POLICY, GOMP_SPINCOUNT), but users run these programs without them, so the defaults stay. (PyTorch and rcnn
+share one OpenMP library in a process, that of the first import, here rcnn's with its shorter waits. The order makes no
+measurable difference: in three runs with either order, PyTorch's detector took 3.2 to 3.4 and 3.1 to 3.4 times as long
+as rcnn's.) Therefore each turn has three parts:
 
-- every turn begins with a pause, in which the others' threads fall asleep;
-- then come calls that are not counted: they wake the own threads, and bring back to the caches what the others
-  displaced. Two calls and 10 ms are enough; a call that is long itself is counted from the first;
-- then calls are counted until the turn is over.
+- a pause, in which the threads of the other programs go to sleep;
+- uncounted calls, which wake the program's own threads and refill the caches. Two calls and 10 ms are enough; long
+  calls are counted from the first;
+- counted calls until the turn is over.
 
-Other processes do more harm than these. A program whose threads each have a fixed part of the work, as with OpenMP,
-waits for the one whose processor is shared: where others had a fifth of the processors, its calls took up to twenty
-times as long, and those of ONNX Runtime and OpenVINO twice. So a round in which others had more than 5 % does not
-count, as long as there are calm ones to count.
+Other processes disturb more. A program that gives each thread a fixed part of the work, as with OpenMP, waits for the
+thread whose processor is shared. When other processes used a fifth of the CPU, its calls took up to twenty times as
+long, and those of ONNX Runtime and OpenVINO twice as long. Therefore a round in which other processes used more than
+5 % is dropped, as long as there are enough calm rounds.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from typing import Any
 from speed.processors import Others
 
 PAUSE = 0.12  # seconds before each turn
-WAKING = 0.01  # seconds of calls that are not counted, then
-TURN = 0.04  # seconds of calls that are
-MOST = 200  # calls in either
-CALM = 0.05  # of the processors that others may have in a round that counts
-PATIENCE = 3  # times the budget
-LONG = 0.2  # seconds of a call of which waking up is less than a hundredth
+WAKING = 0.01  # seconds of uncounted calls after the pause
+TURN = 0.04  # seconds of counted calls
+MOST = 200  # calls at most, in either part
+CALM = 0.05  # largest fraction of CPU time that other processes may use in a calm round
+PATIENCE = 3  # times the budget, at most, while waiting for calm rounds
+LONG = 0.2  # seconds: the wake-up time is less than 1 % of such a call
 
 
 def nothing() -> None:
-    """What a contestant does before a call by default."""
+    """Do nothing: the default of `Contestant.before`."""
 
 
 @dataclass(frozen=True)
 class Contestant:
     """One way to do a piece of work.
 
-    call: what is timed; it gets what `before` gave, which is called each time and not timed.
-    read: what `call` gave, as arrays that can be compared.
+    before: called before each call, not timed. call: timed; receives the result of `before`.
+    read: converts the result of `call` to arrays that can be compared.
     """
 
     name: str
@@ -59,13 +59,13 @@ class Contestant:
     read: Callable[[Any], Any] = lambda answer: answer
 
     def answer(self) -> Any:
-        """What the work gives, read."""
+        """Return the result of one call, converted by `read`."""
         return self.read(self.call(self.before()))
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The middle of some samples, in their unit."""
+    """The median and the quartiles of some samples, in their unit."""
 
     median: float
     lower: float
@@ -74,7 +74,7 @@ class Summary:
 
 
 def summary(samples: Sequence[float]) -> Summary:
-    """The median and the quartiles; those of a single sample are the sample."""
+    """Return the median and the quartiles; for a single sample all are the sample."""
     if len(samples) == 1:
         return Summary(samples[0], samples[0], samples[0], 1)
     lower, median, upper = statistics.quantiles(samples, n=4, method="inclusive")
@@ -84,13 +84,13 @@ def summary(samples: Sequence[float]) -> Summary:
 def race(
     contestants: Sequence[Contestant], budget: float, rounds: int, pause: float = PAUSE, spare: float = 0.0
 ) -> tuple[dict[str, list[float]], float]:
-    """(the seconds of every counted call by contestant, the part of the processors that other processes had meanwhile).
+    """Return the seconds of every counted call by contestant, and the fraction of CPU time used by other processes.
 
-    spare: the part of the processors that the contestants leave to others, who do no harm there and are not counted.
+    spare: the fraction of the CPU that the contestants leave free; its use by other processes does not count.
 
-    In each round everyone has a turn, in every second one from the last to the first, so that nobody always follows
-    the same. There are at least so many `rounds`, and more until `budget` seconds have passed, or `PATIENCE` times as
-    many where too few have been calm. The calm rounds count; where they are too few, so do the calmest of the others.
+    Every contestant has one turn in a round. Every second round runs in reverse order, so that no contestant always
+    follows the same one. There are at least `rounds` rounds, and more until `budget` seconds have passed, or `PATIENCE`
+    times as many if too few rounds are calm. Only calm rounds count; if they are too few, the calmest others do too.
     """
     start, done = time.perf_counter(), list[tuple[float, dict[str, list[float]]]]()
     while True:
@@ -108,7 +108,7 @@ def race(
 
 
 def turn(contestant: Contestant, pause: float = PAUSE) -> list[float]:
-    """The seconds of the counted calls of one turn; at least one."""
+    """Return the seconds of the counted calls of one turn, at least one."""
     time.sleep(pause)
     waking = seconds(contestant)
     if waking >= LONG:
@@ -118,7 +118,7 @@ def turn(contestant: Contestant, pause: float = PAUSE) -> list[float]:
 
 
 def calls(contestant: Contestant, time_to_spend: float) -> list[float]:
-    """The seconds of calls, one at least, that together take so long, or of `MOST` calls."""
+    """Return the seconds of 1 to `MOST` calls that together take about `time_to_spend` seconds."""
     counted: list[float] = []
     spent = 0.0
     while not counted or (spent < time_to_spend and len(counted) < MOST):
@@ -128,7 +128,7 @@ def calls(contestant: Contestant, time_to_spend: float) -> list[float]:
 
 
 def seconds(contestant: Contestant) -> float:
-    """How long one call takes; what it gives is thrown away after the clock has stopped."""
+    """Return the seconds of one call; its result is freed after the clock has stopped."""
     given = contestant.before()
     start = time.perf_counter()
     answer = contestant.call(given)

@@ -34,17 +34,20 @@ LOSS_NAMES = {
 def resnet_detector(
     state: Mapping[str, np.ndarray], num_classes: int, eps: float = 1e-5, **settings: Any
 ) -> torch.nn.Module:
-    """torchvision's detector on a ResNet-50-FPN with these weights, in evaluation mode; a new one each time, for it
-    caches scales."""
+    """Return a new torchvision ResNet-50-FPN detector with these weights, in evaluation mode.
+
+    It is new for each call because it caches scales.
+    """
     net = empty_resnet_detector(num_classes, eps, **settings)
     net.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in state.items()})
     return net
 
 
 def empty_resnet_detector(num_classes: int, eps: float = 1e-5, **settings: Any) -> torch.nn.Module:
-    """The same before it has been given weights.
+    """Return the same detector before its weights are loaded.
 
-    Its batch norms are frozen, as they are where torchvision provides the weights; without, it would have learned ones.
+    Its batch norms are frozen, as in torchvision with pretrained weights. Without such weights, torchvision makes
+    trainable ones.
     """
     net = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=num_classes, **settings)
     freeze_batch_norms(net, eps)
@@ -52,7 +55,7 @@ def empty_resnet_detector(num_classes: int, eps: float = 1e-5, **settings: Any) 
 
 
 def freeze_batch_norms(net: torch.nn.Module, eps: float) -> None:
-    """Puts FrozenBatchNorm2d in place of every batch norm."""
+    """Replace every batch norm by FrozenBatchNorm2d."""
     for module in net.modules():
         for name, child in list(module.named_children()):
             if isinstance(child, (torch.nn.BatchNorm2d, FrozenBatchNorm2d)):
@@ -60,13 +63,13 @@ def freeze_batch_norms(net: torch.nn.Module, eps: float) -> None:
 
 
 def tensors(images: Sequence[np.ndarray]) -> list[torch.Tensor]:
-    """Images (H, W, 3), uint8 or in [0, 1], as torchvision wants them: (3, H, W) in [0, 1]."""
+    """Convert images (H, W, 3), uint8 or in [0, 1], to torchvision's format: (3, H, W) in [0, 1]."""
     arrays = [image / np.float32(255) if image.dtype == np.uint8 else image for image in images]
     return [torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1))) for array in arrays]
 
 
 def detecting(name: str, net: torch.nn.Module, images: Sequence[np.ndarray]) -> Contestant:
-    """`net` finding what is on the images."""
+    """Return `net` as a contestant that detects the objects on the images."""
     given = tensors(images)
 
     def call(_: None) -> list[dict[str, torch.Tensor]]:
@@ -80,7 +83,7 @@ def detecting(name: str, net: torch.nn.Module, images: Sequence[np.ndarray]) -> 
 
 
 def aligning(features: np.ndarray, rois: np.ndarray, scale: float) -> Contestant:
-    """RoIAlign of one image's features, 7 x 7 bins of 2 x 2 samples."""
+    """Return RoIAlign of one image's features, 7 x 7 bins of 2 x 2 samples."""
     maps, boxes = torch.from_numpy(np.ascontiguousarray(features)), [torch.from_numpy(rois)]
 
     def call(_: None) -> torch.Tensor:
@@ -91,7 +94,7 @@ def aligning(features: np.ndarray, rois: np.ndarray, scale: float) -> Contestant
 
 
 def aligning_backward(features: np.ndarray, rois: np.ndarray, scale: float, grad: np.ndarray) -> Contestant:
-    """The gradient of `aligning`, for `grad` (R, C, 7, 7)."""
+    """Return the gradient of `aligning` for the output gradient `grad` (R, C, 7, 7)."""
     maps = torch.from_numpy(np.ascontiguousarray(features)).requires_grad_()
     pooled, upstream = roi_align(maps, [torch.from_numpy(rois)], 7, scale, 2), torch.from_numpy(np.array(grad))
     return Contestant(
@@ -102,7 +105,7 @@ def aligning_backward(features: np.ndarray, rois: np.ndarray, scale: float, grad
 
 
 def calling(function: Any, *arguments: Any) -> Contestant:
-    """A function of torchvision.ops on arrays and numbers."""
+    """Return a function of torchvision.ops, applied to arrays and numbers."""
     given = [torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in arguments]
 
     def call(_: None) -> torch.Tensor:
@@ -113,7 +116,7 @@ def calling(function: Any, *arguments: Any) -> Contestant:
 
 
 def convolving(layer: Convolution, x: np.ndarray, weight: np.ndarray, channels_last: bool) -> Contestant:
-    """A convolution without gradients."""
+    """Return a convolution without gradients."""
     maps, filters = in_layout(x, channels_last), in_layout(weight, channels_last)
 
     def call(_: None) -> torch.Tensor:
@@ -126,7 +129,7 @@ def convolving(layer: Convolution, x: np.ndarray, weight: np.ndarray, channels_l
 def convolving_backward(
     layer: Convolution, x: np.ndarray, weight: np.ndarray, grad: np.ndarray, wanted: str, channels_last: bool
 ) -> Contestant:
-    """The gradient of a convolution for its "input" or its "weights", given `grad`."""
+    """Return the gradient of a convolution with respect to its "input" or its "weights", given `grad`."""
     maps, filters, upstream = (in_layout(array, channels_last) for array in (x, weight, grad))
     of = (maps if wanted == "input" else filters).requires_grad_()
     out = torch.nn.functional.conv2d(maps, filters, None, layer.stride, layer.kernel // 2)
@@ -138,7 +141,7 @@ def convolving_backward(
 
 
 def in_layout(array: np.ndarray, channels_last: bool) -> torch.Tensor:
-    """The array (N, C, H, W) as a tensor, in one of the two orders in memory."""
+    """Return the array (N, C, H, W) as a tensor in one of the two memory layouts."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return tensor.to(memory_format=torch.channels_last) if channels_last else tensor
 
@@ -154,7 +157,7 @@ class TrainingStep:
         self.parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
 
     def __call__(self, images: Sequence[np.ndarray], targets: Sequence[Mapping[str, np.ndarray]]) -> float:
-        """The total loss, after which the parameters have moved."""
+        """Update the parameters and return the total loss."""
         loss = sum(self.losses(images, targets).values())
         self.optimizer.zero_grad()
         loss.backward()
@@ -167,7 +170,7 @@ class TrainingStep:
         images: Sequence[np.ndarray],
         targets: Sequence[Mapping[str, np.ndarray]],
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """The losses, and the gradient of each parameter that learns, by name; no parameter moves."""
+        """Return the losses and the gradients of the trainable parameters, by name, without an update."""
         losses = self.losses(images, targets)
         sum(losses.values()).backward()
         return (
@@ -182,14 +185,14 @@ class TrainingStep:
     def losses(
         self, images: Sequence[np.ndarray], targets: Sequence[Mapping[str, np.ndarray]]
     ) -> dict[str, torch.Tensor]:
-        """The four losses under rcnn's names."""
+        """Return the four losses under rcnn's names."""
         objects = [{name: torch.from_numpy(np.asarray(value)) for name, value in target.items()} for target in targets]
         losses = self.net(tensors(images), objects)
         return {LOSS_NAMES[name]: value for name, value in losses.items()}
 
 
 def small_detector(model: rcnn.FasterRCNN) -> FasterRCNN:
-    """torchvision's Faster R-CNN with the settings and the weights of `rcnn.faster_rcnn_small`'s `model`."""
+    """Return torchvision's Faster R-CNN with the settings and weights of `model`, an `rcnn.faster_rcnn_small`."""
     c = model.config
     same = {
         name: getattr(c, name)
@@ -256,7 +259,7 @@ class SmallBackbone(torch.nn.Module):
 
 
 class ResidualBlock(torch.nn.Module):
-    """`rcnn.backbones.SmallBackbone`'s block."""
+    """The block of `rcnn.backbones.SmallBackbone`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

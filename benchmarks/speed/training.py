@@ -1,4 +1,4 @@
-"""Rows of training: a step from images to moved parameters. The peer is torchvision's detector in PyTorch."""
+"""Rows of training: a step from images to updated parameters. The peer is torchvision's detector in PyTorch."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from speed.timing import Contestant
 SIZE = (512, 512)
 TRAINED_STAGES = 3  # of the backbone, as torchvision fine-tunes it
 RECIPE = Recipe(steps=10_000, batch_size=1, optimizer="sgd", lr=1e-4, warmup_steps=0, max_norm=5.0)
-EVERYTHING = {"rpn_batch_size_per_image": 10**6, "box_batch_size_per_image": 10**6}  # sampled: chance plays no part
-LOSS, GRADIENTS = 1e-3, 1e-2  # that they may be apart: of a loss, and of the norm of all gradients
+EVERYTHING = {"rpn_batch_size_per_image": 10**6, "box_batch_size_per_image": 10**6}  # all sampled: no randomness
+LOSS, GRADIENTS = 1e-3, 1e-2  # largest relative differences: of a loss, and of all gradients in norm
 
 
 def resnet_contest(settings: Settings) -> Contest:
-    """ResNet-50-FPN on one image, by SGD with momentum."""
+    """Return the contest of ResNet-50-FPN on one image, by SGD with momentum."""
     dataset = [(inputs.textured_image(*SIZE), inputs.targets(*SIZE)[0])]
     contestants = [our_training(resnet(), dataset, RECIPE)]
     if "torchvision" not in settings.peers:
@@ -47,7 +47,7 @@ def resnet_contest(settings: Settings) -> Contest:
 
 
 def digits_contest(settings: Settings) -> Contest:
-    """The small detector on pages of handwritten digits, by the recipe with which it is trained."""
+    """Return the contest of the small detector on pages of handwritten digits, with its training recipe."""
     dataset, recipe = data.load("digits", "train"), RECIPES["digits"]
     rcnn.seed(0)
     model = rcnn.faster_rcnn_small(dataset.classes)
@@ -70,7 +70,7 @@ def digits_contest(settings: Settings) -> Contest:
 
 
 def our_training(model: rcnn.FasterRCNN, dataset: Any, recipe: Recipe) -> Contestant:
-    """Steps of rcnn, one after the other, reading the images included."""
+    """Return consecutive training steps of rcnn, including the reading of the images."""
     loader = Loader(dataset, model.make_batch, model.config.num_classes)
     order, steps = Order(len(dataset), recipe.batch_size, recipe.seed), itertools.count()
     optimizer = recipe.make_optimizer(model)
@@ -85,7 +85,7 @@ def our_training(model: rcnn.FasterRCNN, dataset: Any, recipe: Recipe) -> Contes
 
 
 def their_training(step: Callable[..., float], dataset: Any, recipe: Recipe) -> Contestant:
-    """Steps of torchvision on the same images in the same order, reading included."""
+    """Return training steps of torchvision on the same images in the same order, including the reading."""
     order, steps = Order(len(dataset), recipe.batch_size, recipe.seed), itertools.count()
 
     def call(_: None) -> float:
@@ -99,7 +99,7 @@ def their_training(step: Callable[..., float], dataset: Any, recipe: Recipe) -> 
 
 
 def steps_agree(model: rcnn.FasterRCNN, net: Any, dataset: Sequence[tuple[np.ndarray, Arrays]]) -> Agreement:
-    """Whether a step of both has the same losses and gradients. Both sample everything: chance plays no part."""
+    """Compare the losses and gradients of one step. Both sample all anchors and proposals, without randomness."""
     from speed import torch_peer
 
     images, targets = [image for image, _ in dataset], [target for _, target in dataset]
@@ -113,7 +113,7 @@ def steps_agree(model: rcnn.FasterRCNN, net: Any, dataset: Sequence[tuple[np.nda
 
 
 def resnet(**settings: Any) -> rcnn.FasterRCNN:
-    """rcnn's detector, of whose backbone the last stages learn."""
+    """Return rcnn's detector with the last backbone stages trainable."""
     model = rcnn.faster_rcnn_resnet_50_fpn(
         inputs.NUM_CLASSES, trainable_backbone_layers=TRAINED_STAGES, **detector.sizes(SIZE), **settings
     )
@@ -122,7 +122,7 @@ def resnet(**settings: Any) -> rcnn.FasterRCNN:
 
 
 def torch_resnet(**settings: Any) -> Any:
-    """torchvision's, of whose backbone the same stages learn."""
+    """Return torchvision's detector with the same backbone stages trainable."""
     from speed import torch_peer
 
     net = torch_peer.resnet_detector(detector.weights(), inputs.NUM_CLASSES, **detector.sizes(SIZE), **settings)
