@@ -15,6 +15,7 @@ from rcnn import _ext
 
 ROOT = Path(__file__).parent.parent
 LEVELS = ("v3", "v4")  # in addition to the baseline, if the compiler supports them
+DATA = {"py.typed", "digits.npz"}
 SOURCES = {".py", ".pyx", ".pxd", ".pyi", ".h"}
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ def run(*command, cwd, **environment):
 def package_files():
     """Return every source and data file of the package, relative to the root."""
     files = [path for path in (ROOT / "rcnn").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    shipped = [path for path in files if path.suffix in SOURCES or path.name == "py.typed" or "weights" in path.parts]
+    shipped = [path for path in files if path.suffix in SOURCES or path.name in DATA or "weights" in path.parts]
     return {path.relative_to(ROOT).as_posix() for path in shipped}
 
 

@@ -202,20 +202,20 @@ def replaceable(
 
 @contextmanager
 def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Run `function` instead of the library's function of this name, inside the block and its context only.
+    """Run `function` instead of the library's function of this name, within the block and the current context.
 
-    The whole detector then uses it: `predict`, `trace` and `get_loss` call it with the arguments of the function that
-    it replaces, all by position, and check what it returns. Inside of it, the name means the library's own function.
-    Checks and measures (`rcnn.checks`, `rcnn.evaluate`) keep to the library's own functions. Threads that are started
-    in the block do not inherit it.
+    The whole detector uses it: `predict`, `trace` and `get_loss` call it with the arguments of the function that it
+    replaces, all by position, and check its results. Within `function` itself, the name still refers to the library's
+    own function. Checks and metrics (`rcnn.checks`, `rcnn.evaluate`) always use the library's own functions. Threads
+    that are started in the block do not inherit the replacement.
 
     Parameters
     ----------
     name : str
         A function of a stage: area, batched_nms, cell_anchors, clip, decode, encode, grid_anchors, iou, match, nms,
-        remove_small, roi_align, roi_align_backward, roi_pool or sample. The detector pools by RoIAlign, so that
-        roi_pool is only called directly. A detector that is trained needs the gradient of a roi_align of your own:
-        replace roi_align_backward, too, and call `backward` in the same block.
+        remove_small, roi_align, roi_align_backward, roi_pool or sample. The detector pools with RoIAlign, so a replaced
+        roi_pool takes effect only where you call it directly. To train with your own roi_align, also replace
+        roi_align_backward, and call `backward` in the same block.
     function : callable
         Takes the arguments of that function, in its order; arrays are read-only. It may leave out trailing arguments
         that have a default. It returns arrays of the same shapes.
@@ -225,8 +225,8 @@ def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
     ValueError
         If the name is unknown; inside the block, if the function returns a wrong shape or an index that does not exist.
     TypeError
-        Where `function` is not callable; and from within the block, where it takes other arguments, or returns
-        something other than an array of the right kind.
+        If `function` is not callable; inside the block, if it takes other arguments or does not return an array of the
+        right kind.
 
     Examples
     --------

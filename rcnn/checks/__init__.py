@@ -5,7 +5,7 @@
     checks.iou(my_iou)
 
 Each check takes a function with the arguments of rcnn's own. It returns None if every answer is right. Otherwise it
-raises `CheckFailed`, which shows a smallest failing input, the function's output, the expected output and a hint.
+raises `CheckFailed`, which shows the smallest failing input, the function's output, the expected output and a hint.
 Inputs are drawn anew each time, or from `seed=`. Speed does not matter. A function that changes its arguments fails.
 """
 

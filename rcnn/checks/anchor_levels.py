@@ -25,12 +25,12 @@ def anchor_generator(function: Function, seed: int | None = None) -> None:
         Returns a list with one (H_l * W_l * A_l, 4) array per level. The stride of a level is measured along each axis:
         image side // feature side.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 

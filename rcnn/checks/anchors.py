@@ -24,12 +24,12 @@ def cell_anchors(function: Function, seed: int | None = None) -> None:
         corners x1, y1, x2, y2 around the origin. The area is the size squared for every ratio. Corners are rounded to
         whole pixels, half to even as in NumPy and Python. All sizes of the first ratio come first.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 
@@ -57,12 +57,12 @@ def grid_anchors(function: Function, seed: int | None = None) -> None:
         map's (H, W), and the stride (rows, columns) in pixels. Returns (H * W * A, 4) boxes. The anchors of row i and
         column j are centred (i + offset) and (j + offset) strides from the origin. Order: row, column, cell anchor.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 

@@ -23,12 +23,12 @@ def iou(function: Function, seed: int | None = None) -> None:
         ``function(boxes1, boxes2)``. Takes (N, 4) and (M, 4) boxes in pixels and returns their IoUs, (N, M). The IoU is
         0 for boxes that only touch, and for two boxes without area.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 
@@ -131,12 +131,12 @@ def convert(function: Function, seed: int | None = None) -> None:
         format, (N, 4). Formats: "xyxy" two corners, "xywh" top left corner and sides, "cxcywh" centre and sides. A side
         is x2 - x1, with nothing added. A centre need not be a whole number.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
     """
@@ -226,12 +226,12 @@ def encode(function: Function, seed: int | None = None) -> None:
         shift of the centre in widths and heights of boxes[i]; dw and dh are the natural logarithms of the ratios of the
         sides. Each is multiplied by its weight, and has no limit.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 
@@ -345,12 +345,12 @@ def decode(function: Function, seed: int | None = None) -> None:
         boxes (N, 4). Returns boxes in the shape of `deltas`. It undoes `encode`: deltas are divided by their weights,
         then dw and dh (and only they) are capped at log(1000/16). Boxes may leave the image.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 

@@ -377,12 +377,12 @@ def check_recalls(function: Function, seed: int | None = None) -> None:
         with an IoU of at least 0.5; the same with the annotated boxes read as y1, x1, y2, x2; and the best share if
         page i has the annotated boxes of page (i + k) % N, over k = 1 .. N - 1.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
     """

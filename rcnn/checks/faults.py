@@ -53,12 +53,12 @@ def resize_boxes(function: Function, seed: int | None = None) -> None:
         exceed `max_size`. Sides are rounded down to whole pixels, and boxes are scaled by the ratios of the rounded
         sides.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
     """
@@ -78,12 +78,12 @@ def find_faults(function: Function, seed: int | None = None) -> None:
         the same box with the same label again; "elsewhere", boxes beside the ink. Their mean grey value, averaged over
         the boxes, is at most `NO_INK` below the page's median; with ink it is at least `INK` below.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a failing input and a hint.
+        If any answer is wrong. The message shows a failing input and a hint.
     TypeError
         If `function` is not callable.
     """

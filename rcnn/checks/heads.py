@@ -26,12 +26,12 @@ def head_loss_gradient(function: Function, seed: int | None = None) -> None:
         1/9 between a RoI's target deltas and the deltas of its true class, summed over the RoIs that are not background
         (label 0) and divided by the number of all R. Without RoIs the gradients are empty.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 

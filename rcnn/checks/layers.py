@@ -27,12 +27,12 @@ def conv2d_backward(function: Function, seed: int | None = None) -> None:
         filters (it is a cross-correlation), pads with zeros and adds a bias (O,): H' = (H + 2 padding - kh) // stride +
         1.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
     """
@@ -213,12 +213,12 @@ def top_down(function: Function, seed: int | None = None) -> None:
         which may be odd. Returns an array in the shape of `finer`. The coarser level is enlarged by nearest neighbours:
         row i of H shows row floor(i * h / H), and columns alike.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 

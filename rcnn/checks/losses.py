@@ -29,12 +29,12 @@ def smooth_l1(function: Function, seed: int | None = None) -> None:
         target, a term is d^2 / (2 beta) where |d| < beta, and |d| - beta / 2 elsewhere. The terms are summed; the
         caller divides the sum.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 
@@ -61,12 +61,12 @@ def smooth_l1_gradient(function: Function, seed: int | None = None) -> None:
         ``function(prediction, target, beta)``. Takes two (N, 4) arrays and returns the derivative of the sum of all
         terms with respect to each element of `prediction`, (N, 4).
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
     """
@@ -234,12 +234,12 @@ def cross_entropy_gradient(function: Function, seed: int | None = None) -> None:
         derivatives with respect to the logits, (R, L). The loss is the mean over the rows of -log
         softmax(logits)[label]. Label 0, the background, is an ordinary class. Without rows the gradient has no rows.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
     """
@@ -332,12 +332,12 @@ def binary_cross_entropy(function: Function, seed: int | None = None) -> None:
         number. With p = sigmoid(logit), the loss of an anchor is -log p if its label is 1 and -log(1 - p) if it is 0,
         for logits of any size. The mean of no anchors is 0.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
     """
@@ -425,12 +425,12 @@ def rpn_loss_gradient(function: Function, seed: int | None = None) -> None:
         anchor that was not sampled. Returns the derivative for every logit, (A,). The loss is the mean binary
         cross-entropy over the sampled anchors. If none was sampled, all derivatives are 0.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 

@@ -30,12 +30,12 @@ def match(function: Function, seed: int | None = None) -> None:
         `low`, -2 in between. With `force_best`, every box that has the highest IoU with some object, ties included, is
         matched to its own best object, too. An object that no box overlaps forces nothing.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 
@@ -144,12 +144,12 @@ def sample(function: Function, seed: int | None = None) -> None:
         indices with label 0 fill the batch up to `size`. If there are too few of either kind, all of them are chosen.
         The choice is drawn from `rng` alone, without replacement, and every candidate has the same probability.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a failing input and a hint.
+        If any answer is wrong. The message shows a failing input and a hint.
     TypeError
         If `function` is not callable.
 

@@ -33,12 +33,12 @@ def assign(function: Function, seed: int | None = None) -> None:
         ties keep the first. Each is compared with the one object that it overlaps most. It is right if that IoU is *at
         least* the threshold and no earlier detection was right with the same object.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 
@@ -238,12 +238,12 @@ def average_precision(function: Function, seed: int | None = None) -> None:
         recall from 0 to 1; "coco" its mean at the recalls 0, 0.01, ..., 1. Without points it is 0. If recall is NaN,
         because there was no object, it is NaN.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 

@@ -38,12 +38,12 @@ def repair(function: Function, seed: int | None = None) -> None:
         find no problem in them, and every record and object that can be saved must be present: boxes to within a pixel,
         labels, names, flags and the image's size. The function must not change its argument.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a failing input and a hint.
+        If any answer is wrong. The message shows a failing input and a hint.
     TypeError
         If `function` is not callable.
     """
@@ -89,12 +89,12 @@ def choose_anchors(function: Function, seed: int | None = None) -> None:
         the batch, and at most as many ratios, height / width. On new images of the same kind, the share of objects with
         an anchor at IoU 0.5, and at 0.7, must reach `ASKED`.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a failing input and a hint.
+        If any answer is wrong. The message shows a failing input and a hint.
     TypeError
         If `function` is not callable.
     """

@@ -28,12 +28,12 @@ def roi_pool(function: Function, seed: int | None = None) -> None:
         divide the RoI evenly: each goes from the floor of its start to the ceiling of its end, clipped to the map. The
         value of a bin is its maximum, or 0 if it has no pixel.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 
@@ -55,12 +55,12 @@ def roi_pool_backward(function: Function, seed: int | None = None) -> None:
         output, (R, C, ph, pw), and returns the gradient with respect to `features`, (N, C, H, W). The conventions are
         those of `checks.roi_pool`. No two pixels of a map are equal.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 
@@ -90,12 +90,12 @@ def roi_align(function: Function, seed: int | None = None) -> None:
         the nearest position inside; one farther outside counts as 0. With `aligned`, coordinates shift by half a
         feature pixel after scaling. Without it, a RoI is at least one feature pixel wide and high.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 
@@ -117,12 +117,12 @@ def roi_align_backward(function: Function, seed: int | None = None) -> None:
         with respect to RoIAlign's output, (R, C, ph, pw), and the shape (N, C, H, W) of the features. Returns the
         gradient with respect to the features, in that shape. The conventions are those of `checks.roi_align`.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
     """

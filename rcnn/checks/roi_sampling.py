@@ -64,12 +64,12 @@ def roi_targets(function: Function, seed: int | None = None) -> None:
         background. A label is the object's class, 0 for background. Deltas lead from the RoI to its object, multiplied
         by `weights`; they are 0 for background.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a failing input and a hint.
+        If any answer is wrong. The message shows a failing input and a hint.
     TypeError
         If `function` is not callable.
 

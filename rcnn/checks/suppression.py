@@ -25,12 +25,12 @@ def nms(function: Function, seed: int | None = None) -> None:
         `boxes`, (K,), by descending score; ties keep the first. A kept box removes the boxes after it whose IoU with it
         is *greater than* the threshold. The IoU of two boxes without area is 0.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
     """

@@ -33,12 +33,12 @@ def training_step(function: Function, seed: int | None = None) -> None:
         parameters once with the optimiser. If the total loss is not finite, it raises FloatingPointError, and the
         parameters stay unchanged. The check uses a small model with (K,) weights, and (K,) images and targets.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
     """
@@ -233,12 +233,12 @@ def learning_rate(function: Function, seed: int | None = None) -> None:
         step 0 to 1 at step `warmup`, and stays 1. c falls along half a cosine from 1 at step 0 to `final` at step
         `steps`, and stays there. `warmup` may be 0.
     seed : int, optional
-        Seed of the drawn inputs. Without a seed, every call draws new ones.
+        Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        Unless every answer is right. The message shows a smallest failing input and a hint.
+        If any answer is wrong. The message shows the smallest failing input found and a hint.
     TypeError
         If `function` is not callable.
 
