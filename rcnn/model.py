@@ -280,7 +280,8 @@ class FasterRCNN(Module):
             Pooled features, logits and deltas.
         """
         c, batch = self.config, self.make_batch(batch)
-        rois, roi_images = _check_rois(rois, roi_images, len(batch.images), self.dtype)
+        rois = check_boxes(rois, "rois").astype(self.dtype, copy=False)
+        roi_images = as_index_array(roi_images, "roi_images", len(rois))
         # The last `num_extra` levels (FPN's max-pooled one) are for the RPN only; RoIs are pooled from the others.
         roi_features = features[: len(features) - getattr(features, "num_extra", 0)]
         # Heights suffice: RoIAlign takes one scale per level for both axes, as in torchvision.
@@ -755,19 +756,6 @@ def _check_batch(images: np.ndarray) -> np.ndarray:
     if images.dtype.kind != "f":
         raise TypeError(f"a batch must be float and normalised, got {images.dtype}; pass images (H, W, 3) in a list")
     return images
-
-
-def _check_rois(rois: Any, roi_images: Any, num_images: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return RoIs (R, 4) of `dtype` and their images (R,), or raise an error that names the RoI."""
-    boxes = check_boxes(rois, "rois").astype(dtype, copy=False)
-    indices = as_index_array(roi_images, "roi_images", len(boxes))
-    absent = np.flatnonzero((indices < 0) | (indices >= num_images))
-    if len(absent):
-        raise ValueError(
-            f"roi_images[{absent[0]}] must be in 0 .. {num_images - 1}, the indices of {num_images} images, "
-            f"got {indices[absent[0]]}"
-        )
-    return boxes, indices
 
 
 def _arrays(levels: Sequence[Tensor]) -> list[np.ndarray]:

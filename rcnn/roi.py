@@ -82,7 +82,8 @@ def roi_align(
     array([[[[2., 4.]]]])
     """
     maps = _channels_last(features, "features")  # (N, H, W, C)
-    boxes, images = _check_rois(rois, roi_images, maps.shape, maps.dtype, spatial_scale)
+    boxes, images = _check_rois(rois, roi_images, len(maps), maps.dtype)
+    _check_level(boxes, maps.shape, spatial_scale)
     size = check_pair(output_size, "output_size")
     _check_sampling(sampling_ratio)
     out = _roi_align(maps, boxes, images, size, spatial_scale, sampling_ratio, aligned)  # (R, ph, pw, C)
@@ -125,7 +126,8 @@ def roi_align_backward(
     """
     upstream = _channels_last(grad, "grad")  # (R, ph, pw, C)
     shape = _check_shape(features_shape)  # (N, H, W, C)
-    boxes, images = _check_rois(rois, roi_images, shape, upstream.dtype, spatial_scale)
+    boxes, images = _check_rois(rois, roi_images, shape[0], upstream.dtype)
+    _check_level(boxes, shape, spatial_scale)
     _check_grad(upstream, len(boxes), shape)
     _check_sampling(sampling_ratio)
     out = _roi_align_backward(upstream, boxes, images, shape, spatial_scale, sampling_ratio, aligned)
@@ -421,7 +423,8 @@ def roi_pool(
     array([[[[2., 4.]]]])
     """
     maps = _channels_last(features, "features")  # (N, H, W, C)
-    boxes, images = _check_rois(rois, roi_images, maps.shape, maps.dtype, spatial_scale)
+    boxes, images = _check_rois(rois, roi_images, len(maps), maps.dtype)
+    _check_level(boxes, maps.shape, spatial_scale)
     bounds = _pool_bounds(boxes, check_pair(output_size, "output_size"), maps.shape[1:3], spatial_scale)
     out, _ = _roi_pool(maps, images, bounds)  # (R, ph, pw, C)
     return out.transpose(0, 3, 1, 2)  # (R, C, ph, pw)
@@ -458,7 +461,8 @@ def roi_pool_backward(
     """
     maps = _channels_last(features, "features")  # (N, H, W, C)
     upstream = _channels_last(grad, "grad").astype(maps.dtype, copy=False)  # (R, ph, pw, C)
-    boxes, images = _check_rois(rois, roi_images, maps.shape, maps.dtype, spatial_scale)
+    boxes, images = _check_rois(rois, roi_images, len(maps), maps.dtype)
+    _check_level(boxes, maps.shape, spatial_scale)
     _check_grad(upstream, len(boxes), maps.shape)
     bounds = _pool_bounds(boxes, upstream.shape[1:3], maps.shape[1:3], spatial_scale)
     _, winners = _roi_pool(maps, images, bounds)  # (R, ph, pw, C)
@@ -642,30 +646,36 @@ def _channels_last(values: ArrayLike, name: str) -> np.ndarray:
 
 
 def _check_rois(
-    rois: ArrayLike, roi_images: ArrayLike, shape: tuple[int, ...], dtype: np.dtype, spatial_scale: float
+    rois: ArrayLike, roi_images: ArrayLike, num_images: int, dtype: np.dtype
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return RoIs (R, 4) in `dtype` and their images (R,), validated against features of `shape` (N, H, W, C)."""
+    """Return finite RoIs (R, 4) in `dtype` and their images (R,), below `num_images`."""
     boxes = check_boxes(rois, "rois").astype(dtype, copy=False)
     images = as_index_array(roi_images, "roi_images", len(boxes))
-    if not (math.isfinite(spatial_scale) and spatial_scale > 0):
-        raise ValueError(f"spatial_scale must be positive and finite, got {spatial_scale}")
     check_finite(boxes, "rois")
-    far = (np.abs(boxes) > FARTHEST / spatial_scale).any(axis=1)  # (R,)
-    if far.any():
-        row = int(np.argmax(far))
-        raise ValueError(
-            f"rois[{row}] is {boxes[row].tolist()}; at spatial_scale {spatial_scale} coordinates must be "
-            f"at most {FARTHEST / spatial_scale:g}"
-        )
-    absent = (images < 0) | (images >= shape[0])  # (R,)
+    absent = (images < 0) | (images >= num_images)  # (R,)
     if absent.any():
         row = int(np.argmax(absent))
         raise ValueError(
-            f"roi_images[{row}] must be in 0 .. {shape[0] - 1}, the indices of {shape[0]} images, got {images[row]}"
+            f"roi_images[{row}] must be in 0 .. {num_images - 1}, the indices of {num_images} images, got {images[row]}"
         )
-    if len(boxes) and 0 in shape[1:3]:
-        raise ValueError(f"features must have at least one pixel, got {shape[1]} x {shape[2]}")
     return boxes, images
+
+
+def _check_level(
+    rois: np.ndarray, shape: tuple[int, ...], spatial_scale: float, members: np.ndarray | bool = True
+) -> None:
+    """Raise ValueError unless `members` (R,) of the RoIs can be pooled from features of `shape` (N, H, W, C)."""
+    if not (math.isfinite(spatial_scale) and spatial_scale > 0):
+        raise ValueError(f"spatial_scale must be positive and finite, got {spatial_scale}")
+    far = (np.abs(rois) > FARTHEST / spatial_scale).any(axis=1) & members  # (R,)
+    if far.any():
+        row = int(np.argmax(far))
+        raise ValueError(
+            f"rois[{row}] is {rois[row].tolist()}; at spatial_scale {spatial_scale} coordinates must be "
+            f"at most {FARTHEST / spatial_scale:g}"
+        )
+    if 0 in shape[1:3] and len(rois) and np.any(members):
+        raise ValueError(f"features must have at least one pixel, got {shape[1]} x {shape[2]}")
 
 
 def _check_sampling(sampling_ratio: int) -> None:
@@ -715,7 +725,7 @@ def _check_multiscale(
         raise ValueError(f"spatial_scales must have {len(shapes)} numbers, one per level, got {len(scales)}")
     if len({shape[0] for shape in shapes}) > 1:
         raise ValueError(f"every level must have as many images, got {[shape[0] for shape in shapes]}")
-    boxes, images = _check_rois(rois, roi_images, shapes[0], dtype, min(scales))
+    boxes, images = _check_rois(rois, roi_images, shapes[0][0], dtype)
     level_index = as_index_array(levels, "levels", len(boxes))
     absent = np.flatnonzero((level_index < 0) | (level_index >= len(shapes)))
     if len(absent):
@@ -724,6 +734,5 @@ def _check_multiscale(
             f"got {level_index[absent[0]]}"
         )
     for level, (shape, scale) in enumerate(zip(shapes, scales, strict=True)):
-        members = level_index == level
-        _check_rois(boxes[members], images[members], shape, dtype, scale)
+        _check_level(boxes, shape, scale, level_index == level)
     return boxes, images, level_index

@@ -150,6 +150,15 @@ def test_each_level_has_its_own_gradient(impl):
         )
 
 
+def test_a_roi_too_far_away_for_its_own_level_is_named_by_its_row(impl):
+    """2^19 pixels are allowed at a scale of 1, but not at 4."""
+    near, far = [0, 0, 3, 3], [0, 0, 2**19, 3]
+    given = [COLUMNS, COLUMNS], [near, far, near, far], [0] * 4
+    multiscale_roi_align(*given, [0, 0, 1, 0], (2, 2), [1.0, 4.0])
+    with pytest.raises(ValueError, match=r"rois\[3\] is .*; at spatial_scale 4.0 coordinates must be at most 262144"):
+        multiscale_roi_align(*given, [0, 0, 1, 1], (2, 2), [1.0, 4.0])
+
+
 def test_the_gradient_of_several_levels_checks_each_of_their_shapes(impl):
     given = np.ones((1, 1, 2, 2)), [[0, 0, 3, 3]], [0], [0]
     with pytest.raises(ValueError, match="grad must have shape"):
