@@ -109,17 +109,6 @@ def get_backend() -> str:
     return _state.backend
 
 
-def has_kernels() -> bool:
-    """Return whether the kernels are compiled and can be loaded.
-
-    Returns
-    -------
-    bool
-        True if they can run here.
-    """
-    return _MISSING is None
-
-
 def runs_kernels() -> bool:
     """Return whether the Cython kernels run, rather than the NumPy references."""
     return _state.backend == "cython"

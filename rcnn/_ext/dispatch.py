@@ -25,6 +25,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from rcnn._ext import backend
+from rcnn._ext.layout import read_only
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,9 +48,6 @@ REPLACEABLE = (
     "sample",
 )
 """The functions that `replace` accepts."""
-
-OWN: dict[str, Callable[..., Any]] = {}
-"""Those functions, as far as their modules have been imported."""
 
 _NONE: Mapping[str, Callable[..., Any]] = {}
 _replacements = contextvars.ContextVar("replacements", default=_NONE)
@@ -177,7 +175,6 @@ def replaceable(
         name, signature = function.__name__, inspect.signature(function)
         if name not in REPLACEABLE:
             raise ValueError(f"{name} is missing in REPLACEABLE")
-        OWN[name] = function
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -186,7 +183,7 @@ def replaceable(
                 return function(*args, **kwargs)
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            result = _call(name, replacement, bound.arguments)
+            result = _call(name, replacement, signature, bound.arguments)
             required: Any = returns(**bound.arguments)
             if not isinstance(required, tuple):
                 return _check(name, result, required)  # type: ignore[return-value]
@@ -239,7 +236,14 @@ def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
         raise ValueError(f"name must be one of {', '.join(REPLACEABLE)}, got {name!r}")
     if not callable(function):
         raise TypeError(f"function must be callable, got {_kind(function)}")
-    token = _replacements.set({**_replacements.get(), name: function})
+    with _replacing({**_replacements.get(), name: function}):
+        yield
+
+
+@contextmanager
+def _replacing(replacements: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Let exactly these replacements hold inside the block."""
+    token = _replacements.set(replacements)
     try:
         yield
     finally:
@@ -256,57 +260,44 @@ def original(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        token = _replacements.set(_NONE)
-        try:
+        with _replacing(_NONE):
             return function(*args, **kwargs)
-        finally:
-            _replacements.reset(token)
 
     return run
 
 
-def _call(name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+def _call(name: str, function: Callable[..., Any], signature: inspect.Signature, arguments: Mapping[str, Any]) -> Any:
     """Return the result of the user's function; while it runs, the name refers to the library's function."""
-    others = {other: value for other, value in _replacements.get().items() if other != name}
-    given = [_read_only(value) for value in _accepted(name, function, arguments)]
-    token = _replacements.set(others)
-    try:
-        return function(*given)
-    except Exception as error:
-        error.add_note(f"This was raised by the function that replaces {name}.")
-        raise
-    finally:
-        _replacements.reset(token)
+    given = [
+        read_only(value) if isinstance(value, np.ndarray) else value
+        for value in _accepted(name, function, signature, arguments)
+    ]
+    with _replacing({other: value for other, value in _replacements.get().items() if other != name}):
+        try:
+            return function(*given)
+        except Exception as error:
+            error.add_note(f"This was raised by the function that replaces {name}.")
+            raise
 
 
-def _accepted(name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> list[Any]:
+def _accepted(
+    name: str, function: Callable[..., Any], signature: inspect.Signature, arguments: Mapping[str, Any]
+) -> list[Any]:
     """Return the arguments of a call as far as the user's function takes them; it may leave out trailing defaults."""
     try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # a builtin, which does not tell
+        own = inspect.signature(function)
+    except (TypeError, ValueError):  # a builtin without a signature
         return list(arguments.values())
-    defaults = {key: one.default for key, one in inspect.signature(OWN[name]).parameters.items()}
     given = dict(arguments)
     while True:
         try:
-            signature.bind(*given.values())
+            own.bind(*given.values())
             return list(given.values())
         except TypeError as error:
             last = next(reversed(given), None)
-            if last is None or defaults[last] is inspect.Parameter.empty or given[last] is not defaults[last]:
-                raise TypeError(
-                    f"your {name} must take ({', '.join(arguments)}), got a function of {signature}"
-                ) from error
+            if last is None or given[last] is not signature.parameters[last].default:
+                raise TypeError(f"your {name} must take ({', '.join(arguments)}), got a function of {own}") from error
             del given[last]
-
-
-def _read_only(value: Any) -> Any:
-    """Return a read-only view of an array, and anything else as it is."""
-    if not isinstance(value, np.ndarray):
-        return value
-    view = value.view()
-    view.flags.writeable = False
-    return view
 
 
 def _check(name: str, result: Any, required: Result) -> np.ndarray:

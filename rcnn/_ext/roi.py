@@ -16,9 +16,10 @@ from rcnn._ext import backend, load
 from rcnn._ext.memory import empty
 
 if TYPE_CHECKING:
+    from rcnn._ext import _passes as passes
     from rcnn._ext import _roi as kernels
 else:
-    kernels = load("_roi")
+    kernels, passes = load("_roi"), load("_passes")
 
 ORDER_ROWS = 32  # feature rows per band in the order in which RoIs are pooled
 BAND_BYTES = 2**20  # bytes of features; half of a usual second-level cache
@@ -155,8 +156,7 @@ def _take(grad: np.ndarray, members: np.ndarray) -> np.ndarray:
     if grad.dtype != np.float32:
         return grad[members]
     out, size = empty((len(members), *grad.shape[1:])), grad[0].size
-    rows = load("_passes").take_rows
-    rows(grad.reshape(-1, size), members, out.reshape(-1, size), backend.threads_for(out.size))
+    passes.take_rows(grad.reshape(-1, size), members, out.reshape(-1, size), backend.threads_for(out.size))
     return out
 
 
