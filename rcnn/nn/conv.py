@@ -17,7 +17,7 @@ import numpy as np
 
 from rcnn._ext.dispatch import compiled
 from rcnn.nn.elementwise import relu_gradient, sum_per_channel
-from rcnn.nn.fusion import result_of
+from rcnn.nn.fusion import Operation, result_of
 from rcnn.nn.tensor import Tensor, concatenate
 from rcnn.nn.windows import Pair, check_maps, output_size, padded, pair, scatter_windows, windows
 
@@ -97,13 +97,11 @@ def matrix_product(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     maps = maps.computed()
     filters = weight.reshape(len(weight), *maps.shape[1:])  # (O, C, H, W)
     size = (maps.shape[2], maps.shape[3])
-    return result_of(
-        MatrixProduct(Convolution(maps, filters, bias, stride=size, padding=(0, 0), dilation=(1, 1), size=(1, 1)))
-    )
+    return result_of(MatrixProduct(maps, filters, bias, stride=size, padding=(0, 0), dilation=(1, 1), size=(1, 1)))
 
 
 @dataclass(frozen=True)
-class Convolution:
+class Convolution(Operation):
     """The operation relu(convolution * scale + bias + residual); see `rcnn.nn.fusion`.
 
     Attributes
@@ -114,10 +112,6 @@ class Convolution:
         Height and width of the result.
     scale : (O,) array or None
         A constant factor for each filter.
-    residual : (N, O, *size) Tensor or None
-        A term that is added before the ReLU.
-    relu : bool
-        If True, the ReLU is applied.
     """
 
     x: Tensor
@@ -128,8 +122,6 @@ class Convolution:
     dilation: Pair
     size: Pair
     scale: np.ndarray | None = None
-    residual: Tensor | None = None
-    relu: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -148,14 +140,6 @@ class Convolution:
         if not is_plain or scale.dtype != self.dtype:
             return None
         return replace(self, scale=scale, bias=Tensor(shift))
-
-    def added(self, residual: Tensor) -> Convolution | None:
-        if self.relu or self.residual is not None or (residual.shape, residual.dtype) != (self.shape, self.dtype):
-            return None
-        return replace(self, residual=residual)
-
-    def rectified(self) -> Convolution:
-        return replace(self, relu=True)
 
     def compute(self) -> np.ndarray:
         bias, residual = (None if tensor is None else tensor.data for tensor in (self.bias, self.residual))
@@ -178,38 +162,21 @@ class Convolution:
         return tuple(gradient for parent, gradient in gradients if parent is not None)
 
 
-@dataclass(frozen=True)
-class MatrixProduct:
-    """A convolution whose window is the whole map. Its result (N, O, 1, 1) is returned as (N, O)."""
-
-    convolution: Convolution
+class MatrixProduct(Convolution):
+    """A convolution whose window is the whole map. Its value (N, O, 1, 1) is returned as (N, O)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.convolution.shape[:2]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.convolution.dtype
-
-    @property
-    def parents(self) -> tuple[Tensor, ...]:
-        return self.convolution.parents
-
-    def scaled(self, scale: np.ndarray, shift: np.ndarray) -> None:
-        return None
+        return super().shape[:2]
 
     def added(self, residual: Tensor) -> None:
         return None
 
-    def rectified(self) -> MatrixProduct:
-        return MatrixProduct(self.convolution.rectified())
-
     def compute(self) -> np.ndarray:
-        return self.convolution.compute().reshape(self.shape)
+        return super().compute().reshape(self.shape)
 
     def gradient(self, out: np.ndarray, g: np.ndarray) -> tuple[np.ndarray | None, ...]:
-        return self.convolution.gradient(out[:, :, None, None], g[:, :, None, None])
+        return super().gradient(out[:, :, None, None], g[:, :, None, None])
 
 
 def _before(

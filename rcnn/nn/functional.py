@@ -7,14 +7,14 @@ too, so that every operation is found in `functional`. A loss over no rows or no
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rcnn.nn import elementwise
 from rcnn.nn.conv import conv2d, matrix_product
-from rcnn.nn.fusion import extend, result_of
+from rcnn.nn.fusion import Operation, extend, result_of
 from rcnn.nn.pooling import avg_pool2d, max_pool2d
 from rcnn.nn.random import generator
 from rcnn.nn.resize import adaptive_avg_pool2d, interpolate, upsample_add
@@ -261,7 +261,7 @@ def batch_norm(
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class Normalisation(Operation):
     """The operation relu((x - mean) * scale * weight + bias + residual), per channel; see `rcnn.nn.fusion`.
 
     Attributes
@@ -274,10 +274,6 @@ class Normalisation:
         Mean of each channel, and 1 / its standard deviation.
     depends : bool
         True if mean and scale are those of x, as in training; then the gradient flows through them, too.
-    residual : (N, C, H, W) Tensor or None
-        A term that is added before the ReLU.
-    relu : bool
-        If True, the ReLU is applied.
     """
 
     x: Tensor
@@ -286,8 +282,6 @@ class Normalisation:
     mean: np.ndarray
     scale: np.ndarray
     depends: bool
-    residual: Tensor | None = None
-    relu: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -301,17 +295,6 @@ class Normalisation:
     def parents(self) -> tuple[Tensor, ...]:
         own = (self.x, self.weight, self.bias)
         return own if self.residual is None else (*own, self.residual)
-
-    def scaled(self, scale: np.ndarray, shift: np.ndarray) -> None:
-        return None
-
-    def added(self, residual: Tensor) -> Normalisation | None:
-        if self.relu or self.residual is not None or (residual.shape, residual.dtype) != (self.shape, self.dtype):
-            return None
-        return replace(self, residual=residual)
-
-    def rectified(self) -> Normalisation:
-        return replace(self, relu=True)
 
     def compute(self) -> np.ndarray:
         gain, residual = self.weight.data * self.scale, None if self.residual is None else self.residual.data

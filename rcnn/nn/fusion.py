@@ -15,14 +15,17 @@ reads as in the paper and takes one pass. A forward hook that reads the value of
 
 from __future__ import annotations
 
+import abc
 import contextvars
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any, ParamSpec, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from rcnn._ext.layout import read_only
 from rcnn.nn.tensor import Tensor, is_recording, record, recording
 
 P = ParamSpec("P")
@@ -31,27 +34,51 @@ R = TypeVar("R")
 _pending: contextvars.ContextVar[weakref.WeakSet[Deferred] | None] = contextvars.ContextVar("pending", default=None)
 
 
-class Operation(Protocol):
-    """An operation that is not computed yet, and the steps that can be fused into it.
+@dataclass(frozen=True, kw_only=True)
+class Operation(abc.ABC):
+    """An operation that is not computed yet, and the steps that are fused into it.
 
     `scaled(scale, shift)` multiplies and adds constants (C,) for each channel, `added(residual)` adds a tensor, and
     `rectified()` applies a ReLU. Each returns the operation with this step, or None if it cannot be fused.
 
     `compute()` returns the value. `gradient(out, g)` returns the gradient of each of the `parents`, given the value
     `out` and its gradient `g`. `shape` and `dtype` are those of the value.
+
+    Attributes
+    ----------
+    residual : Tensor or None
+        A term of the value's shape and dtype that is added before the ReLU.
+    relu : bool
+        If True, the ReLU is applied.
     """
 
+    residual: Tensor | None = None
+    relu: bool = False
+
     @property
+    @abc.abstractmethod
     def shape(self) -> tuple[int, ...]: ...
     @property
+    @abc.abstractmethod
     def dtype(self) -> np.dtype[Any]: ...
     @property
+    @abc.abstractmethod
     def parents(self) -> tuple[Tensor, ...]: ...
+    @abc.abstractmethod
     def compute(self) -> np.ndarray: ...
+    @abc.abstractmethod
     def gradient(self, out: np.ndarray, g: np.ndarray) -> tuple[np.ndarray | None, ...]: ...
-    def scaled(self, scale: np.ndarray, shift: np.ndarray) -> Operation | None: ...
-    def added(self, residual: Tensor) -> Operation | None: ...
-    def rectified(self) -> Operation | None: ...
+
+    def scaled(self, scale: np.ndarray, shift: np.ndarray) -> Operation | None:
+        return None
+
+    def added(self, residual: Tensor) -> Operation | None:
+        if self.relu or self.residual is not None or (residual.shape, residual.dtype) != (self.shape, self.dtype):
+            return None
+        return replace(self, residual=residual)
+
+    def rectified(self) -> Operation:
+        return replace(self, relu=True)
 
 
 class Deferred(Tensor):
@@ -76,9 +103,7 @@ class Deferred(Tensor):
     @property
     def data(self) -> np.ndarray:  # type: ignore[override]
         """The value, read-only: a pass that has taken up more steps would not see a change."""
-        value = self.computed().data.view()
-        value.flags.writeable = False
-        return value
+        return read_only(self.computed().data)
 
     @property
     def shape(self) -> tuple[int, ...]:
