@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from rcnn import transform
-from rcnn._ext import backend
 from rcnn.model import FasterRCNN
 from rcnn.nn import Module, Tensor, optim
 from rcnn.nn.module import Hook
-from rcnn.nn.random import drawing_from
 
 _searching: contextvars.ContextVar[bool] = contextvars.ContextVar("searching", default=False)
 
@@ -52,7 +50,7 @@ def first_non_finite(
     before = [(parameter, parameter.grad) for parameter in model.parameters()]
     model.zero_grad()
     try:
-        with np.errstate(all="ignore"), backend.one_pool(), drawing_from(rng):
+        with np.errstate(all="ignore"):
             _search(model, batch, targets, rng)
     except NotFinite as found:
         return str(found)
