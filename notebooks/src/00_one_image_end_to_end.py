@@ -194,8 +194,8 @@ figure
 # expect anchor 0 of row 3, column 5? Its area is the square of the first size.
 #
 # > **What people get wrong.** Anchors are neither learned nor predicted: every page of this size has the same ones. The
-# > first are centred on the image's corner (0, 0), not half a stride inside, for there a convolution of stride 2 and
-# > padding 1 has its first centre. So many anchors reach beyond the image.
+# > first are centred on the image's corner (0, 0), not half a stride inside, because a convolution of stride 2 and
+# > padding 1 has its first centre there. So many anchors reach beyond the image.
 
 # %% anchors-shapes
 show("anchors[0]", trace.anchors[0])

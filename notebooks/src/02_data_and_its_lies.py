@@ -168,7 +168,7 @@ course.source(transform.resized_size)
 #
 # > **What people get wrong.** They resize the image in the data set and forget the boxes; or resize both, and the
 # > transform of the detector resizes the image again, with boxes that are in neither's pixels. One place should do
-# > both: give rcnn the image as it is, with its boxes, and what comes out is in the pixels that came in.
+# > both: give rcnn the image as it is, with its boxes, and the detections are in the pixels of that image.
 
 
 # %% resize-yours

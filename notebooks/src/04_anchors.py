@@ -370,8 +370,8 @@ figure
 # The cheap mistake is on the left: anchors for photographs of 600 pixels, used on pages of 128. Nothing fails: every
 # shape is right, and the losses fall. In the middle a third of the anchors is wider than high, and hardly a digit is.
 #
-# > **What people get wrong.** Anchors are chosen for the images *as the network gets them*. Whoever resizes images,
-# > or uses another backbone stride, must look at the coverage again. And more anchors are not a remedy for wrong ones:
+# > **What people get wrong.** Anchors are chosen for the images *as the network gets them*. If you resize images,
+# > or use another backbone stride, look at the coverage again. And more anchors are not a remedy for wrong ones:
 # > the nine in the middle do worse than the six on the right.
 #
 # Move the sizes, the ratios and the stride. (Where no kernel runs, three positions are shown: the factors of two; a

@@ -471,8 +471,8 @@ figure
 #
 # Where a part is frozen, its batch norms must be, too, or their running means would follow the new pages. What is left
 # of each is a factor and a sum per channel, a *frozen batch norm*; `train.fit` sees to that. The ResNet detector whose
-# COCO weights notebook 14 can load has no other kind, for the one or two large images of a batch are too few for
-# statistics.
+# COCO weights notebook 14 can load has no other kind, because the one or two large images of a batch are too few
+# for statistics.
 
 
 # %% settings-yours

@@ -349,7 +349,7 @@ print("average_precision: right, three ways")
 # %% whole-text [markdown]
 # ## 8  The whole measure, from your two functions
 #
-# All sheets: assignment runs sheet by sheet, for a detection can only find an object of its own image. Then the
+# All sheets: assignment runs sheet by sheet, because a detection can only find an object of its own image. Then the
 # detections of *all* sheets go into one list by falling score, and that list has one curve. The check below does this
 # with your functions for each digit and compares with `evaluate.evaluate_detections`.
 #

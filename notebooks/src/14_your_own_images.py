@@ -297,8 +297,8 @@ for factor in (1, 2, 3):
 # call it; but a few lines that know what the last section says will do.
 #
 # > **What people get wrong.** Anchors are in pixels of the *batch*, the boxes of a data set in pixels of their images.
-# > If 600 pixels become 800, an object of 60 becomes one of 80. And whoever fits anchors to all images, those of
-# > validation included, measures a little of their own choice.
+# > If 600 pixels become 800, an object of 60 becomes one of 80. If you fit anchors to all images, those of
+# > validation included, you measure a little of your own choice.
 
 
 # %% choose-yours
