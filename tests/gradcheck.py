@@ -38,7 +38,7 @@ def gradients(function: Callable[..., Tensor], weights, arrays, required):
 
 
 def in_layouts(function: Callable[..., Tensor], arrays, arrange, upstream):
-    """Return pairs of the value, and of each gradient: in C order, and in the layout of `arrange`.
+    """Return pairs of the value and of each gradient: one in C order, one in the layout of `arrange`.
 
     `upstream(size)` returns the gradient of the result, flat.
     """
@@ -53,7 +53,7 @@ def in_layouts(function: Callable[..., Tensor], arrays, arrange, upstream):
 
 
 def central_differences(function: Callable[..., Tensor], weights, arrays, index: int) -> np.ndarray:
-    """Return the same gradient from the change of the result when each element moves by a small step both ways."""
+    """Return the gradient from the change of the result when each element moves by a small step in both directions."""
     moved = [array.copy() for array in arrays]
     out = np.zeros_like(arrays[index])
     for element in np.ndindex(out.shape):

@@ -17,7 +17,7 @@ DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "u
 
 
 def bits(dtype: str, count: int) -> np.ndarray:
-    """Return `count` numbers of a dtype, floats with a NaN with payload, an infinity and a negative zero."""
+    """Return `count` numbers of a dtype; floats include a NaN with payload, an infinity and a negative zero."""
     size = np.dtype(dtype).itemsize
     spread = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     numbers = (spread >> np.uint64(64 - 8 * size)).astype(f"u{size}").view(dtype)
@@ -110,7 +110,7 @@ def archive(
     extra: Iterable[tuple[str | zipfile.ZipInfo, bytes]] = (),
     compression: int = zipfile.ZIP_STORED,
 ) -> bytes:
-    """Return a zip archive as of torch.save around a pickle without its first and last instruction."""
+    """Return a zip archive like those of torch.save, around a pickle without its first and last instruction."""
     storages = {"0": SIX.tobytes()} if storages is None else storages
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
@@ -123,7 +123,7 @@ def archive(
 
 
 def stream(content: bytes, storages: Mapping[str, tuple[int, bytes]] | None = None) -> bytes:
-    """Return a legacy stream as of torch.save around a pickle; each storage is its count and its bytes."""
+    """Return a legacy stream like those of torch.save, around a pickle; a storage is its count and its bytes."""
     storages = {"0": (6, SIX.tobytes())} if storages is None else storages
     start = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
     return b"".join(

@@ -6,7 +6,7 @@ import pytest
 from rcnn.anchors import AnchorGenerator, cell_anchors, grid_anchors, measure_stride
 
 
-def test_cell_anchors_worked_by_hand():
+def test_cell_anchors_by_hand():
     # size 32: ratio 1 is 32 x 32; ratio 4 is 32 / 2 = 16 wide and 32 * 2 = 64 high. Size 8 likewise: 8 x 8, 4 x 16.
     expected = [[-16, -16, 16, 16], [-4, -4, 4, 4], [-8, -32, 8, 32], [-2, -8, 2, 8]]
     cell = cell_anchors((32, 8), (1.0, 4.0))
@@ -19,14 +19,14 @@ def test_halves_are_rounded_to_even(size, half):
     np.testing.assert_array_equal(cell_anchors([size], [1]), [[-half, -half, half, half]])
 
 
-def test_cell_anchors_are_torchvisions(golden):
+def test_cell_anchors_match_torchvision(golden):
     case = golden("boxes")
     cell = cell_anchors(case["anchors_half/sizes"], case["anchors_half/ratios"])
     np.testing.assert_array_equal(cell, case["anchors_half/cell"])
 
 
 @pytest.mark.parametrize("name, one_size_per_level", [("fpn", True), ("c4", False), ("odd", False)])
-def test_generator_is_torchvisions(golden, name, one_size_per_level):
+def test_generator_matches_torchvision(golden, name, one_size_per_level):
     image, levels, sizes, ratios, expected = (
         golden("boxes")[f"anchors_{name}/{key}"] for key in ("image", "levels", "sizes", "ratios", "anchors")
     )
@@ -37,7 +37,7 @@ def test_generator_is_torchvisions(golden, name, one_size_per_level):
 
 
 @pytest.mark.parametrize("offset, x, y", [(0.0, 0, 0), (0.5, 4, 5)])
-def test_grid_goes_by_row_then_column_then_cell(offset, x, y):
+def test_grid_is_ordered_by_row_then_column_then_cell_anchor(offset, x, y):
     cell = np.array([[-1, -2, 1, 2], [-3, -3, 3, 3]], np.float32)
     centres = [(x, y), (x + 8, y), (x + 16, y), (x, y + 10), (x + 8, y + 10), (x + 16, y + 10)]  # 2 rows, 3 columns
     expected = [[cx + a, cy + b, cx + c, cy + d] for cx, cy in centres for a, b, c, d in cell.tolist()]
@@ -53,7 +53,7 @@ def test_offset_of_the_generator_moves_every_anchor_by_half_a_stride():
         np.testing.assert_array_equal(middle - corner, np.tile([columns / 2, rows / 2] * 2, (len(corner), 1)))
 
 
-def test_flat_sizes_are_used_at_every_level_and_nested_ones_at_their_own():
+def test_flat_sizes_apply_to_every_level_and_nested_sizes_to_one_level_each():
     flat, nested = AnchorGenerator((16, 32), (1.0,)), AnchorGenerator(((16, 32), (64,)), (1.0, 2.0))
     assert flat.num_anchors_per_location() == [2]
     assert nested.num_anchors_per_location() == [4, 2]
@@ -75,7 +75,7 @@ def test_generator_keeps_its_settings():
     "image, feature, stride",
     [((97, 130), (5, 7), (19, 18)), ((800, 1216), (61, 76), (13, 16)), ((32, 32), (32, 32), (1, 1))],
 )
-def test_measured_stride_is_rounded_down_by_axis(image, feature, stride):
+def test_measured_stride_is_rounded_down_along_each_axis(image, feature, stride):
     assert measure_stride(image, feature) == stride
 
 

@@ -76,13 +76,13 @@ def test_every_part_has_a_layer():
     assert parts - TOP == set(LEVELS)
 
 
-def test_the_package_shows_the_detector_at_a_glance():
+def test_the_package_folder_has_few_entries():
     entries = [path for path in (ROOT / "rcnn").iterdir() if path.name != "__pycache__"]
     assert len(entries) <= 32
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_point_one_way(path):
+def test_imports_follow_the_order_of_the_layers(path):
     own = part(name_of(path))
     if own in TOP:
         return
@@ -92,7 +92,7 @@ def test_imports_point_one_way(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_libraries_stay_where_they_belong(path):
+def test_libraries_are_imported_only_where_allowed(path):
     for name in imports(path):
         owners = RESERVED.get(name.split(".")[0])
         assert owners is None or part(name_of(path)) in owners, f"{name} belongs to {owners}"
@@ -126,7 +126,7 @@ def project_files() -> list[Path]:
     return [path for path in files if path.is_file() and path.suffix in suffixes and path.name != ".git"]
 
 
-def test_no_file_mentions_one_machine():
+def test_no_file_contains_an_absolute_path_of_one_machine():
     private = re.compile(r"(?<![\w.])/(home|root|Users|work|tmp)" + r"/\w")
     for path in project_files():
         found = private.search(path.read_text(encoding="utf-8"))

@@ -21,7 +21,7 @@ def test_iou_by_hand(impl):
 
 
 @pytest.mark.parametrize("case", ["iou", "iou_edge"])
-def test_iou_is_torchvisions_to_the_bit(impl, golden, case):
+def test_iou_is_bit_identical_to_torchvision(impl, golden, case):
     g = golden("boxes")
     first = g.get(f"{case}/boxes1", g.get(f"{case}/boxes"))
     second = g.get(f"{case}/boxes2", g.get(f"{case}/boxes"))
@@ -47,7 +47,7 @@ def test_iou_without_boxes(impl, n, m):
     ("given_dtype", "dtype"),
     [("f2", "f4"), ("f4", "f4"), (">f4", "f4"), ("f8", "f8"), (">f8", "f8"), ("i4", "f8"), ("u1", "f8")],
 )
-def test_iou_accepts_every_number(impl, given_dtype, dtype):
+def test_iou_accepts_every_numeric_dtype(impl, given_dtype, dtype):
     answer = boxes.iou(TWO.astype(given_dtype), TWO.astype(given_dtype))
     assert answer.dtype == dtype
     np.testing.assert_array_equal(answer, boxes.iou(TWO.astype(dtype), TWO.astype(dtype)))
@@ -63,7 +63,7 @@ def test_iou_accepts_strides_read_only_arrays_and_lists(impl):
     np.testing.assert_allclose(boxes.iou(TWO.tolist(), TWO.tolist()), expected, rtol=1e-6)
 
 
-def test_iou_of_mixed_precision_is_double(impl):
+def test_iou_of_mixed_precision_is_float64(impl):
     assert boxes.iou(TWO, TWO.astype(np.float64)).dtype == np.float64
 
 
@@ -80,7 +80,7 @@ def test_iou_kernel_and_reference_agree_to_the_bit(first, second):
         np.testing.assert_array_equal(boxes.iou(first, second), expected)
 
 
-def test_iou_does_not_depend_on_threads():
+def test_iou_does_not_depend_on_the_number_of_threads():
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 100, (3000, 2))
     many = np.concatenate([corner, corner + rng.uniform(1, 50, (3000, 2))], axis=1).astype(np.float32)
@@ -133,7 +133,7 @@ def test_area_by_hand():
     assert boxes.area([]).shape == (0,)
 
 
-def test_clip_is_torchvisions(golden):
+def test_clip_matches_torchvision(golden):
     g = golden("boxes")
     np.testing.assert_array_equal(boxes.clip(g["clip/boxes"], g["clip/size"]), g["clip/clipped"])
 
@@ -147,7 +147,7 @@ def test_clip_takes_boxes_per_class():
         boxes.clip([[1, 2]], (20, 10))
 
 
-def test_remove_small_is_torchvisions(golden):
+def test_remove_small_matches_torchvision(golden):
     g = golden("boxes")
     keep = boxes.remove_small(g["small/boxes"], g["small/min_size"])
     np.testing.assert_array_equal(keep, g["small/keep"])
@@ -171,7 +171,7 @@ def test_encode_by_hand():
 
 
 @pytest.mark.parametrize("case", ["coder1", "coder10"])
-def test_encode_and_decode_are_torchvisions(golden, case):
+def test_encode_and_decode_match_torchvision(golden, case):
     g = {key.split("/")[1]: value for key, value in golden("boxes").items() if key.startswith(f"{case}/")}
     encoded = boxes.encode(g["gt"], g["proposals"], g["weights"])
     decoded = boxes.decode(g["deltas"].reshape(50, 3, 4), g["proposals"], g["weights"])

@@ -41,7 +41,7 @@ def test_ten_fields_are_positional_and_the_rest_keyword_only():
         FasterRCNNConfig(*values, 800)
 
 
-def test_defaults_are_the_papers_under_torchvisions_names():
+def test_defaults_are_those_of_the_paper_under_torchvisions_names():
     expected = {
         "use_fpn": False,
         "anchor_sizes": (128, 256, 512),
@@ -82,7 +82,7 @@ def test_defaults_are_the_papers_under_torchvisions_names():
     assert make().settings() == {"feat_channels": 8, "num_classes": 3, **expected}
 
 
-def test_it_is_frozen_and_equal_only_to_itself():
+def test_config_is_frozen_and_equal_only_to_itself():
     backbone = nn.Identity()
     config, twin = make(backbone=backbone), make(backbone=backbone)
     assert config == config

@@ -1,7 +1,7 @@
-"""ResNet-50-FPN against torchvision, stage by stage: golden/detector.npz, with weights seeded by their names.
+"""ResNet-50-FPN compared with torchvision, stage by stage: golden/detector.npz; names give the seeds of weights.
 
-Continuous stages agree to 2e-5 of the largest value. Discrete stages get torchvision's own inputs, and must return the
-same boxes in the same order.
+Continuous stages agree to within 2e-5 of the largest value. Discrete stages get torchvision's own inputs, and must
+return the same boxes in the same order.
 """
 
 import numpy as np

@@ -148,8 +148,8 @@ def test_a_thread_predicts_while_another_takes_losses(model):
 # ---------------------------------------------------------------------- stages without a model
 
 
-def test_the_stages_need_only_arrays():
-    """A course imports them without a config or a model."""
+def test_the_stages_work_on_arrays_alone():
+    """A course can use the stages without a config or a model."""
     anchors = np.array([[0, 0, 20, 20], [30, 30, 60, 60], [0, 30, 20, 60]], np.float32)
     objects = np.array([[1, 1, 20, 20]], np.float32)
     found = rpn.propose([np.array([2.0, 0, -3])], [np.zeros((3, 4))], [anchors], (64, 64))

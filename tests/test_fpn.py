@@ -51,7 +51,7 @@ def test_a_pyramid_of_a_plain_list_has_no_extra_level():
     assert Pyramid(levels).num_extra == 0
 
 
-def test_parameters_are_torchvisions():
+def test_parameters_match_torchvision():
     shapes = {name: array.shape for name, array in FPN((2, 3), 4).state_dict().items()}
     assert shapes == {
         "inner_blocks.0.0.weight": (4, 2, 1, 1),

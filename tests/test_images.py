@@ -62,7 +62,7 @@ def read(folder, content, name="image"):
         ("JPEG2000", {}),
     ],
 )
-def test_files_without_loss(tmp_path, kind, options):
+def test_lossless_files_are_read_exactly(tmp_path, kind, options):
     array = read(tmp_path, saved(Image.fromarray(RGB), kind, **options))
     assert array.dtype == np.uint8
     np.testing.assert_array_equal(array, RGB)
@@ -205,7 +205,7 @@ def test_a_jpeg_is_turned_upright(tmp_path, orientation):
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_sixteen_bits_are_turned_too(tmp_path, orientation):
+def test_sixteen_bit_images_are_turned_upright_too(tmp_path, orientation):
     values = np.array([[0, 257, 514], [771, 1028, 1285]], np.uint16)
     array = read(tmp_path, saved(Image.fromarray(values), "PNG", exif=held(orientation)))
     expected = upright(np.repeat(np.arange(6).reshape(2, 3, 1), 3, axis=2), orientation)
@@ -227,7 +227,7 @@ def test_an_invalid_orientation_is_ignored(tmp_path, exif):
     "kind, options",
     [("PNG", {}), ("JPEG", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {}), ("AVIF", {})],
 )
-def test_a_header_has_both_sizes(tmp_path, kind, options, orientation):
+def test_a_header_has_the_stored_and_the_upright_size(tmp_path, kind, options, orientation):
     (tmp_path / "image").write_bytes(saved(Image.new("RGB", (48, 32)), kind, exif=held(orientation), **options))
     header = images.header(tmp_path / "image")
     assert header == images.Header((32, 48), orientation)
@@ -283,7 +283,7 @@ def test_headers_of_files_that_are_not_images(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "mode, values", [("L", [0, 1, 255]), ("P", [0, 1, 2]), ("1", [0, 1, 1]), ("I;16", [0, 300, 65535])]
 )
-def test_values_are_the_stored_ones(tmp_path, mode, values):
+def test_mask_values_are_read_as_stored(tmp_path, mode, values):
     image = Image.new(mode, (3, 1))
     image.putdata(values)
     if mode == "P":
@@ -294,7 +294,7 @@ def test_values_are_the_stored_ones(tmp_path, mode, values):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "F"])
-def test_colour_images_have_no_values(tmp_path, mode):
+def test_colour_images_are_refused_as_masks(tmp_path, mode):
     (tmp_path / "mask").write_bytes(saved(Image.new(mode, (3, 1)), "TIFF"))
     with pytest.raises(
         ValueError, match=f"mask is an image of PIL's mode {mode}; a mask must be greyscale or have a palette"

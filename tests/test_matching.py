@@ -9,7 +9,7 @@ from rcnn.matching import match, sample
 
 @pytest.mark.parametrize("case", range(3))
 @pytest.mark.parametrize("stage, high, low, force_best", [("rpn", 0.7, 0.3, True), ("roi", 0.5, 0.5, False)])
-def test_matches_of_hand_made_matrices_are_torchvisions(golden, case, stage, high, low, force_best):
+def test_matching_of_small_matrices_agrees_with_torchvision(golden, case, stage, high, low, force_best):
     expected = golden("boxes")[f"match_hand{case}/{stage}"]
     matches = match(golden("boxes")[f"match_hand{case}/iou"], high, low, force_best)
     assert matches.dtype == np.int64
@@ -17,7 +17,7 @@ def test_matches_of_hand_made_matrices_are_torchvisions(golden, case, stage, hig
 
 
 @pytest.mark.parametrize("stage, force_best", [("rpn", True), ("roi", False)])
-def test_matches_of_random_boxes_are_torchvisions(golden, stage, force_best):
+def test_matching_of_random_boxes_agrees_with_torchvision(golden, stage, force_best):
     case = {key: golden("boxes")[f"match_{stage}/{key}"] for key in ("gt", "proposals", "high", "low", "matches")}
     matches = match(iou(case["proposals"], case["gt"]), float(case["high"]), float(case["low"]), force_best)
     np.testing.assert_array_equal(matches, case["matches"])
@@ -66,7 +66,7 @@ def test_without_force_best_nothing_is_forced():
 
 @pytest.mark.parametrize("force_best", [False, True])
 @pytest.mark.parametrize("shape", [(3, 0), (0, 2), (0, 0)])
-def test_nothing_to_match(shape, force_best):
+def test_matching_without_anchors_or_objects(shape, force_best):
     matches = match(np.zeros(shape, np.float32), 0.7, 0.3, force_best)
     assert matches.dtype == np.int64
     assert matches.tolist() == [-1] * shape[0]
@@ -109,7 +109,7 @@ def test_sample_counts(size, fraction, positives, negatives):
         assert chosen.tolist() == sorted(set(chosen.tolist()) & allowed)
 
 
-def test_sample_follows_its_generator_and_reaches_everything():
+def test_sample_depends_on_its_generator_and_can_choose_every_element():
     draws = [sample(LABELS, 4, 0.5, np.random.default_rng(seed)) for seed in (*range(60), 0)]
     np.testing.assert_array_equal(draws[0], draws[-1])
     assert {int(i) for positive, _ in draws for i in positive} == {0, 3, 7, 10}
@@ -117,7 +117,7 @@ def test_sample_follows_its_generator_and_reaches_everything():
 
 
 @pytest.mark.parametrize("labels", [[], [-1, -2]])
-def test_sample_of_nothing(labels):
+def test_sample_of_no_elements(labels):
     for chosen in sample(labels, 4, 0.5, np.random.default_rng(0)):
         assert chosen.dtype == np.int64
         assert chosen.shape == (0,)

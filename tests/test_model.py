@@ -205,7 +205,7 @@ def test_both_backends_agree():
     np.testing.assert_allclose(list(losses[0].values()), list(losses[1].values()), rtol=1e-5)
 
 
-def test_thresholds_of_predict_override_the_configs():
+def test_thresholds_of_predict_override_those_of_the_config():
     model = make(box_score_thresh=0.25, box_nms_thresh=0.3, box_detections_per_img=7)
     few = model.predict(batch(1))
     assert 0 < len(few[0]["scores"]) <= 7
@@ -459,7 +459,7 @@ def test_levels_read_by_the_rpn_and_the_head(kind, rpn_levels, roi_levels, monke
         ("pyramid", (12, 24, 48), [(12,), (24,), (48,)]),
     ],
 )
-def test_one_size_per_level_if_there_are_as_many(kind, sizes, per_level):
+def test_each_level_gets_one_size_if_there_are_as_many_sizes_as_levels(kind, sizes, per_level):
     model = make(kind, anchor_sizes=sizes, aspect_ratios=(1.0,))
     anchors = model.trace(batch(1)).anchors
     assert [tuple(dict.fromkeys((level[:, 2] - level[:, 0]).tolist())) for level in anchors] == per_level
@@ -470,7 +470,7 @@ def test_every_level_has_the_same_number_of_anchors_per_cell():
         make("list", anchor_sizes=((12,), (24, 48)), aspect_ratios=(1.0,))
 
 
-def test_anchors_lie_on_the_padded_size_and_boxes_are_clipped_to_the_images_own():
+def test_anchors_cover_the_padded_size_and_boxes_are_clipped_to_the_image():
     traced = make(anchor_sizes=(24,), aspect_ratios=(1.0,)).trace(batch(1, 40, 70))
     assert traced.batch.shape == (1, 3, 64, 96)
     assert traced.image_sizes == [(40, 70)]

@@ -27,19 +27,19 @@ def test_nms_by_hand(impl, scores, threshold, keep):
 
 
 @pytest.mark.parametrize("case", ["nms0", "nms1", "nms2", "nms3", "nms_threshold"])
-def test_nms_is_torchvisions(impl, golden, case):
+def test_nms_matches_torchvision(impl, golden, case):
     g = golden("boxes")
     keep = nms(g[f"{case}/boxes"], g[f"{case}/scores"], g[f"{case}/iou_threshold"])
     np.testing.assert_array_equal(keep, g[f"{case}/keep"])
 
 
-def test_batched_nms_is_torchvisions(impl, golden):
+def test_batched_nms_matches_torchvision(impl, golden):
     g = {key.split("/")[1]: value for key, value in golden("boxes").items() if key.startswith("batched_nms/")}
     keep = batched_nms(g["boxes"], g["scores"], g["idxs"], g["iou_threshold"])
     np.testing.assert_array_equal(keep, g["keep"])
 
 
-def test_only_an_iou_above_the_threshold_removes(impl):
+def test_a_box_is_removed_only_if_its_iou_is_above_the_threshold(impl):
     # The intersection is half of the larger box: the IoU is 0.5, exactly.
     halves = [[0, 0, 4, 4], [0, 0, 4, 2]]
     np.testing.assert_array_equal(nms(halves, [0.9, 0.8], 0.5), [0, 1])
@@ -58,7 +58,7 @@ def test_an_iou_at_the_threshold_is_decided_to_the_bit(impl):
 
 
 @pytest.mark.parametrize("count", [63, 64, 65, 129])
-def test_every_kept_box_can_remove(impl, count):
+def test_every_kept_box_can_remove_others(impl, count):
     # Boxes in a row that do not overlap, then a copy of each, then one more box.
     row = np.arange(count)[:, None] * [20.0, 0, 20, 0] + [0.0, 0, 10, 10]
     boxes = np.concatenate([row, row, [[10, 0, 20, 10]]])
@@ -123,7 +123,7 @@ def test_kernel_and_reference_agree_on_crowds():
                     np.testing.assert_array_equal(batched_nms(boxes.astype(dtype), scores, groups, threshold), expected)
 
 
-def test_groups_do_not_depend_on_threads():
+def test_groups_do_not_depend_on_the_number_of_threads():
     rng = np.random.default_rng(1)
     corner = rng.uniform(0, 300, (9000, 2))
     boxes = np.concatenate([corner, corner + 60], axis=1).astype(np.float32)

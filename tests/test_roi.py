@@ -35,7 +35,7 @@ def cosines(shape, dtype=np.float32):
 
 
 def assert_close(answer, expected, tolerance):
-    """Assert equality to `tolerance` of the largest expected value."""
+    """Assert that no value is wrong by more than `tolerance` times the largest expected value."""
     assert answer.shape == expected.shape
     assert answer.dtype == expected.dtype
     np.testing.assert_allclose(answer, expected, rtol=0, atol=tolerance * np.abs(expected).max())
@@ -53,7 +53,7 @@ def case(golden):
 
 
 @pytest.mark.parametrize(("scale", "size", "sampling", "aligned"), ALIGN_CASES)
-def test_roi_align_is_torchvisions(impl, golden, case, scale, size, sampling, aligned):
+def test_roi_align_matches_torchvision(impl, golden, case, scale, size, sampling, aligned):
     features, rois, images = case
     g, name = golden("roi"), f"roi_align_{scale}_{size[0]}x{size[1]}_{sampling}_{int(aligned)}"
     out = roi_align(features, rois, images, size, scale, sampling, aligned)
@@ -150,7 +150,7 @@ def test_each_level_has_its_own_gradient(impl):
         )
 
 
-def test_a_roi_too_far_away_for_its_own_level_is_named_by_its_row(impl):
+def test_error_of_a_roi_too_far_away_for_its_level_names_its_row(impl):
     """2^19 pixels are allowed at a scale of 1, but not at 4."""
     near, far = [0, 0, 3, 3], [0, 0, 2**19, 3]
     given = [COLUMNS, COLUMNS], [near, far, near, far], [0] * 4
@@ -202,7 +202,7 @@ def test_roi_pool_does_not_hide_nan(impl):
     np.testing.assert_array_equal(pooled.ravel(), [np.nan, 7])
 
 
-def test_roi_pool_is_torchvisions(impl, golden, case):
+def test_roi_pool_matches_torchvision(impl, golden, case):
     features, rois, images = case
     out = roi_pool(features, rois, images, (7, 7), 0.125)
     np.testing.assert_array_equal(out, golden("roi")["roi_pool_0.125_7x7/out"])
@@ -280,7 +280,7 @@ def forms(array):
     return last, np.ascontiguousarray(array), np.repeat(array, 2, axis=3)[..., ::2], frozen, array.astype(">f4")
 
 
-def test_every_layout_gives_the_same_answer(impl, case):
+def test_every_layout_gives_the_same_result(impl, case):
     features, rois, images = case
     out = roi_align(features, rois, images, (3, 3), 0.125)
     upstream = cosines(out.shape)
@@ -310,7 +310,7 @@ def test_a_single_row_of_features(impl):
     np.testing.assert_allclose(grad, [[[[2, 6, 4]]]], rtol=1e-12)  # samples at columns 1/4, 3/4, 5/4 and 7/4
 
 
-def test_results_are_the_same_bits_on_every_number_of_threads():
+def test_results_are_bit_identical_for_any_number_of_threads():
     rng = np.random.default_rng(3)
     features = rng.normal(size=(2, 40, 30, 30)).astype(np.float32)  # 40 channels: uneven shares
     corner = rng.uniform(-5, 25, (120, 2))
@@ -381,7 +381,7 @@ def test_assign_levels_by_hand(side, level):
     assert answer.dtype == np.int64
 
 
-def test_assign_levels_is_torchvisions(golden):
+def test_assign_levels_matches_torchvision(golden):
     g = golden("roi")
     np.testing.assert_array_equal(assign_levels(g["multiscale/boxes"], 2, 5) - 2, g["multiscale/levels"])
 
@@ -391,7 +391,7 @@ def test_the_canonical_size_can_be_smaller():
     assert assign_levels([], 2, 5).shape == (0,)
 
 
-def test_pooling_over_levels_is_torchvisions(impl, golden):
+def test_pooling_over_levels_matches_torchvision(impl, golden):
     g = golden("roi")
     boxes, expected = g["multiscale/boxes"], g["multiscale/out"]
     levels = assign_levels(boxes, 2, 5)
@@ -435,7 +435,7 @@ def test_scales_are_powers_of_two_if_these_predict_the_height(heights, padded, s
     assert level_scales(heights, padded) == scales
 
 
-def test_levels_are_torchvisions(golden):
+def test_levels_match_torchvision(golden):
     case = golden("roi")
     scales = level_scales([case[f"multiscale/feature{i}"].shape[2] for i in range(4)], int(case["multiscale/image"][0]))
     assert scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]

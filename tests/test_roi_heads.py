@@ -17,7 +17,7 @@ def make_heads(**options):
 # ---------------------------------------------------------------------- pooling
 
 
-def test_pooling_over_levels_is_torchvisions(golden, impl):
+def test_pooling_over_levels_matches_torchvision(golden, impl):
     case = golden("roi")
     features = [Tensor(case[f"multiscale/feature{i}"]) for i in range(4)]
     rois, levels = case["multiscale/boxes"], case["multiscale/levels"]
@@ -76,7 +76,7 @@ def test_a_level_without_rois_gets_no_gradient():
     assert features[1].grad is None
 
 
-def test_no_rois_pool_to_nothing():
+def test_pooling_of_no_rois_is_empty():
     features, _, _, _, scales = pyramid(np.float32)
     none = np.zeros(0, np.int64)
     pooled = roi_heads.pool(features, np.zeros((0, 4), np.float32), none, none, scales)
@@ -88,7 +88,7 @@ def test_no_rois_pool_to_nothing():
 # ---------------------------------------------------------------------- the head
 
 
-def test_the_head_worked_by_hand():
+def test_head_by_hand():
     heads = make_heads(pool_size=(2, 2))
     pooled = np.random.default_rng(0).standard_normal((2, 2, 5, 4)).transpose(1, 3, 0, 2)[:2, :, :, :2]  # strided
     pooled = pooled.astype(np.float32)  # (2, 4, 2, 2)
@@ -104,7 +104,7 @@ def test_the_head_worked_by_hand():
     np.testing.assert_allclose(box_deltas.data, deltas.reshape(2, 3, 4), atol=1e-6)  # class, then coordinate
 
 
-def test_parameters_are_torchvisions():
+def test_parameters_match_torchvision():
     state = make_heads(pool_size=(2, 3)).state_dict()
     assert {name: array.shape for name, array in state.items()} == {
         "box_head.fc6.weight": (8, 24),
@@ -143,7 +143,7 @@ def find_targets(proposals=PROPOSALS, gt=GT, labels=GT_LABELS, seed=0, **options
     return roi_heads.find_targets(proposals, gt, labels, rng=np.random.default_rng(seed), **options)
 
 
-def test_targets_worked_by_hand():
+def test_targets_by_hand():
     targets = find_targets()
     np.testing.assert_array_equal(targets.rois, np.concatenate([PROPOSALS, GT]))  # the ground truth is added
     assert targets.labels.tolist() == [2, 0, 1, 0, 2, 1]
@@ -201,7 +201,7 @@ def targets_of(labels, deltas):
     )
 
 
-def test_losses_worked_by_hand():
+def test_losses_by_hand():
     logits = nn.Parameter(np.array([[0.0, 0, 0], [2, 0, 0], [0, 0, 1]]))
     deltas = nn.Parameter(np.full((3, 3, 4), 9.0))
     deltas.data[0, 2] = [1, 1, 1, 1]  # the true class of RoI 0

@@ -17,7 +17,7 @@ def logit(score):
 # ---------------------------------------------------------------------- the head
 
 
-def test_outputs_come_in_the_order_of_the_anchors():
+def test_outputs_have_the_order_of_the_anchors():
     generator = AnchorGenerator((8, 16), (1.0, 4.0))  # four anchors per cell, of different widths and heights
     (anchors,) = generator((40, 60), [(5, 6)])  # strides 8 and 10
     head = rpn.RPNHead(1, 4)
@@ -57,7 +57,7 @@ def test_one_head_serves_every_level():
     np.testing.assert_array_equal(objectness[1].data, alone[0].data)
 
 
-def test_parameters_are_torchvisions_and_start_near_zero():
+def test_parameters_match_torchvision_and_start_near_zero():
     state = rpn.RPN(4, num_anchors=9).state_dict()
     assert {name: array.shape for name, array in state.items()} == {
         "head.conv.0.0.weight": (4, 4, 3, 3),
@@ -88,7 +88,7 @@ def propose(levels, size=(100, 100), pre=1000, post=1000, nms_thresh=0.5, score_
 A, B, C = [0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]  # far from one another
 
 
-def test_proposals_come_by_descending_score_with_their_probabilities():
+def test_proposals_are_sorted_by_descending_score_and_have_probabilities():
     found = propose([[(0.2, A), (0.9, B)], [(0.6, C)]])
     np.testing.assert_allclose(found.boxes, [B, C, A])
     np.testing.assert_allclose(found.scores, [0.9, 0.6, 0.2])
@@ -155,7 +155,7 @@ def test_empty_proposals_have_the_right_shapes():
     assert found.num_after_nms == 0
 
 
-def test_values_that_are_not_finite_are_not_proposed():
+def test_non_finite_boxes_are_not_proposed():
     wild = [[(0.9, A, [np.inf, 0, 0, 0]), (0.8, B, [0, np.nan, 0, 0]), (0.7, C)]]
     with np.errstate(invalid="ignore"):
         np.testing.assert_allclose(propose(wild).boxes, [C])
@@ -194,7 +194,7 @@ ANCHORS = np.array([[0, 0, 10, 10], [0, 0, 10, 8], [0, 5, 10, 15], [50, 50, 60, 
 GT = np.array([[0, 0, 10, 10], [68, 0, 80, 30]], np.float64)  # IoU with the second: 100 / 360 at best, forced
 
 
-def test_targets_worked_by_hand():
+def test_targets_by_hand():
     options = {"batch_size": 4, "positive_fraction": 1.0, "rng": np.random.default_rng(0)}
     targets = rpn.find_targets(ANCHORS, GT, **options)
     assert targets.matches.tolist() == [0, 0, -2, -1, 1]  # IoU 1, 0.8, 1/3 (ignored), 0, best of its object
@@ -248,7 +248,7 @@ def outputs():
     return logits, deltas
 
 
-def test_losses_worked_by_hand():
+def test_losses_by_hand():
     logits, deltas = outputs()
     targets = [targets_of([0], [1, 4], [[0, 0, 0, 0]]), targets_of([2], [], [[0, 0, 0, 0]])]
     cls_loss, reg_loss = rpn.loss(logits, deltas, targets)

@@ -138,7 +138,7 @@ def test_sizes_and_settings(traced):
     assert (traced.output_size, traced.sampling_ratio, traced.aligned) == ((3, 2), 0, True)
 
 
-def test_images_are_those_of_the_network(traced):
+def test_images_equal_the_input(traced):
     np.testing.assert_allclose(traced.images[0], IMAGES[0] / 255, atol=1e-6)
 
 
@@ -153,7 +153,7 @@ def test_the_funnel_narrows(traced, image):
 
 
 @pytest.mark.parametrize("image", [0, 1])
-def test_each_stage_follows_from_the_one_before(traced, image):
+def test_each_stage_follows_from_the_previous_stage(traced, image):
     height, width = traced.image_sizes[image]
     candidates, scores = traced.candidates[image], traced.candidate_scores[image]
     assert (scores >= 0.45).all()

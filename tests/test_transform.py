@@ -1,4 +1,4 @@
-"""Images to a batch and boxes back: sizes, resampling, padding, kinds of images, invalid input."""
+"""Images to a batch, and boxes back to the images: sizes, resampling, padding, kinds of images, invalid input."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_resized_size(size, min_size, max_size, expected):
         ([3], [3, 3, 3]),
     ],
 )
-def test_resizing_worked_by_hand(impl, dtype, row, expected):
+def test_resizing_by_hand(impl, dtype, row, expected):
     line = np.array(row, dtype)[None, :, None]  # (1, W, 1)
     np.testing.assert_array_equal(transform.resize(line, (1, len(expected)))[0, :, 0], expected)
     np.testing.assert_array_equal(transform.resize(line.swapaxes(0, 1), (len(expected), 1))[:, 0, 0], expected)

@@ -1,11 +1,16 @@
-"""Plots of every stage of a detector, as functions `(ax, arrays..., options) -> ax`.
+"""Plots of every stage of a detector.
+
+Most functions draw on axes and return these axes. Their arguments are the axes, then arrays, then options:
 
     figure = plot.figure()
     plot.detections(figure.subplots(), image, boxes, scores, labels, class_names)
 
-`trace_strip`, `stage_figures`, `training_curves`, `evaluation_page` and `contact_sheet` return whole figures.
-`annotate` takes and returns an array, because it draws detections in the pixels of a photo. All plots share one style
-(`style`), whose colours are safe for colour-blind readers. The other modules follow the chapters of the course.
+`trace_strip`, `training_curves`, `evaluation_page` and `contact_sheet` return a whole figure, and `stage_figures`
+yields one figure for each stage. `annotate` takes and returns an array, because it draws detections in the pixels of a
+photo.
+
+The module `style` defines the common style of all plots. Its colours are safe for colour-blind readers. The other
+modules group the plots by topic, as in the course.
 """
 
 from rcnn.plot.anchors import (

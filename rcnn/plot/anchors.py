@@ -1,9 +1,9 @@
-"""Plots of anchors: order, coverage of objects, and matching.
+"""Plots of anchors: their order, how well they cover objects, and how they are matched.
 
-They show the indices of anchors, maps, scatter plots and histograms of coverage, the best anchor of each object, and
-the shares of positive, ignored and negative anchors.
+The plots show the indices of anchors, the coverage of objects (as a map, a scatter plot or a histogram), the best
+anchor of each object, and the shares of positive, ignored and negative anchors.
 
-Boxes and anchors are (N, 4), `x1, y1, x2, y2` in pixels.
+Boxes and anchors are arrays of shape (N, 4) with the columns `x1, y1, x2, y2`, in pixels.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from rcnn.plot.tags import Tags
 
 POSITIVE, IGNORED, NEGATIVE = style.SKY, style.ORANGE, "#bdbdbd"  # as in `matched_anchors`
 KINDS = (("positive", POSITIVE), ("ignored", IGNORED), ("negative", NEGATIVE))
-_MATCH_BINS = 50  # of a histogram over [0, 1]; 0.3 and 0.7 are bin edges
-_COVERAGE_BINS = 20  # of a histogram over [0, 1]
+_MATCH_BINS = 50  # number of bins over [0, 1]; 0.3 and 0.7 are bin edges
+_COVERAGE_BINS = 20  # number of bins over [0, 1]
 _THRESHOLD_DASHES: tuple[Dashes, ...] = ("--", "-", ":", "-.")
-_NEAR = 1e-3  # pixels; anchors whose centres are at most this far apart belong to one position
-_WIDE_ENOUGH = 0.08  # least share of a bar with space for a number
+_NEAR = 1e-3  # pixels; anchors with centres this close belong to the same position
+_WIDE_ENOUGH = 0.08  # smallest share of a bar that has space for a number
 _ROUNDING = 1e-9  # tolerance of a comparison of an IoU with a threshold
-_MANY = 3000  # above this number, dots are drawn smaller
-_MARK = 45  # square points; size of the mark of an anchor
-# Space above the bars, as shares of their height: always, and per line of the legend.
+_MANY = 3000  # if there are more dots than this, they are drawn smaller
+_MARK = 45  # square points; area of the mark of an anchor
+# Space above the bars, relative to the highest bar: a fixed part, and a part for each line of the legend.
 _HEADROOM, _LINE_ROOM = 0.08, 0.09
 
 
 def anchor_order(ax: Axes, anchors: np.ndarray, color_of: np.ndarray | None = None) -> Axes:
-    """Draw the anchors of several positions and write the range of their indices at each centre.
+    """Draw the anchors of several positions, and write the indices of the anchors at each centre.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     anchors : (A, 4) array
-        Anchors in pixels.
+        The A anchors, in pixels.
     color_of : (A,) int array, optional
-        Group of each anchor, such as its index in the cell; each group has one colour.
+        Group of each anchor, such as its index within the cell. The anchors of a group have the same colour.
 
     Returns
     -------
@@ -90,25 +90,27 @@ def coverage_map(
     thresholds: Sequence[float] = (0.5, 0.7),
     log: bool = False,
 ) -> Axes:
-    """Draw IoU as colour over two variables, with a contour line at each threshold.
+    """Draw IoU as a function of two variables, with a contour line at each threshold.
+
+    The colour of a point shows the IoU.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     x : (X,) array
-        Two or more ascending values.
+        Two or more values along the x axis, ascending.
     y : (Y,) array
-        Two or more ascending values.
+        Two or more values along the y axis, ascending.
     iou : (Y, X) array
-        Best IoU with an anchor, in [0, 1].
+        Best IoU with an anchor for each pair of values, in [0, 1].
     xlabel, ylabel : str
         Axis labels.
     thresholds : sequence of float, optional
         IoU of the contour lines.
     log : bool, optional
-        Make both axes logarithmic with ticks at powers of two. Otherwise y points down, as in an image, and both axes
-        have one scale.
+        If True, both axes are logarithmic, with ticks at powers of two. If False, y points down, as in an image, and
+        both axes have the same scale.
 
     Returns
     -------
@@ -158,22 +160,22 @@ def coverage_map(
 def coverage(
     ax: Axes, sizes: np.ndarray, ratios: np.ndarray, best_iou: np.ndarray, anchors: np.ndarray | None = None
 ) -> Axes:
-    """Draw each object at its size and aspect ratio, coloured by its best IoU with an anchor.
+    """Draw each object as a dot at its size and aspect ratio, coloured by its best IoU with an anchor.
 
-    Both axes are logarithmic. The worst covered objects are drawn last. `rcnn.evaluate.coverage` computes the arrays.
+    Both axes are logarithmic. Objects with a low IoU are drawn on top. `rcnn.evaluate.coverage` computes the arrays.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     sizes : (G,) array
-        Square roots of the areas, in pixels of the batch.
+        Square root of the area of each of G objects, in pixels of the resized image.
     ratios : (G,) array
-        Aspect ratios, height / width.
+        Aspect ratio of each object, height / width.
     best_iou : (G,) array
-        Best IoU with an anchor, in [0, 1].
+        Best IoU of each object with an anchor, in [0, 1].
     anchors : (A, 4) array, optional
-        Cell anchors of all levels in pixels, marked by squares.
+        The A cell anchors of all levels, in pixels. Squares mark their sizes and aspect ratios.
 
     Returns
     -------
@@ -225,16 +227,16 @@ def coverage(
 
 
 def coverage_histogram(ax: Axes, best_iou: np.ndarray, thresholds: Sequence[float] = (0.5, 0.7)) -> Axes:
-    """Draw the distribution of the best IoU of objects with an anchor.
+    """Draw a histogram of the best IoU that each object has with an anchor.
 
-    The legend contains the share of objects that reach each threshold.
+    For each threshold, the legend states the share of the objects whose IoU reaches it.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     best_iou : (G,) array
-        Best IoU with an anchor, in [0, 1].
+        Best IoU of each of G objects with an anchor, in [0, 1].
     thresholds : sequence of float, optional
         IoU thresholds in [0, 1].
 
@@ -277,9 +279,10 @@ def coverage_histogram(ax: Axes, best_iou: np.ndarray, thresholds: Sequence[floa
 
 
 def best_anchors(ax: Axes, image: np.ndarray, gt_boxes: np.ndarray, anchors: np.ndarray, iou: np.ndarray) -> Axes:
-    """Draw each object dashed with its best anchor, coloured and tagged by IoU.
+    """Draw each object and its best anchor.
 
-    Anchors that extend beyond the image are clipped.
+    Objects are dashed boxes. Anchors have a colour and a tag that show their IoU with the object. The part of an anchor
+    that lies outside the image is not drawn.
 
     Parameters
     ----------
@@ -288,11 +291,11 @@ def best_anchors(ax: Axes, image: np.ndarray, gt_boxes: np.ndarray, anchors: np.
     image : (H, W, 3) array
         Image, uint8 or float in [0, 1].
     gt_boxes : (G, 4) array
-        Objects in pixels.
+        Boxes of G objects, in pixels.
     anchors : (G, 4) array
         Best anchor of each object, in pixels.
     iou : (G,) array
-        IoU of each object with its anchor.
+        IoU of each object with its best anchor.
 
     Returns
     -------
@@ -331,19 +334,19 @@ def best_anchors(ax: Axes, image: np.ndarray, gt_boxes: np.ndarray, anchors: np.
 
 
 def match_bands(ax: Axes, best_iou: np.ndarray, high: float, low: float) -> Axes:
-    """Draw the distribution of the best IoU of anchors with an object, coloured by match.
+    """Draw a histogram of the best IoU that each anchor has with an object, coloured by match.
 
-    Anchors below `low` are negative, those from `high` upwards are positive, and those between are ignored. Counts are
-    on a logarithmic axis; the legend contains the totals.
+    An anchor is negative if its best IoU is below `low`, positive if it is at least `high`, and otherwise ignored. The
+    axis of the counts is logarithmic. The legend states the number of anchors of each kind.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     best_iou : (A,) array
-        Best IoU with an object, in [0, 1].
+        Best IoU of each of A anchors with an object, in [0, 1].
     high, low : float
-        Matching thresholds, 0 <= low <= high <= 1.
+        Thresholds of the matching, with 0 <= low <= high <= 1.
 
     Returns
     -------
@@ -381,18 +384,19 @@ def match_bands(ax: Axes, best_iou: np.ndarray, high: float, low: float) -> Axes
 
 
 def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
-    """Draw a bar for each row, divided into the shares of positive, ignored and negative anchors.
+    """Draw bars that are divided into the shares of positive, ignored and negative anchors.
 
-    Wide parts are labelled with their shares. The counts are written to the right of each bar.
+    Each row of `counts` has one bar. The share is written inside each part that is wide enough. The three counts are
+    written to the right of the bar.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     counts : (R, 3) array
-        Numbers of positive, ignored and negative anchors.
+        Numbers of positive, ignored and negative anchors in each of R rows.
     names : sequence of str
-        Names of the rows, (R,).
+        Name of each row, (R,).
 
     Returns
     -------
@@ -402,14 +406,16 @@ def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
     Raises
     ------
     ValueError
-        If `names` has another length than `counts`, a count is negative, or a row is all 0.
+        If `names` and `counts` differ in length, a count is negative, or all counts of a row are 0.
     """
     numbers = as_array("counts", counts, (None, 3)).astype(float)
     if len(names) != len(numbers):
         raise ValueError(f"names must have one entry per row of counts ({len(numbers)}), got {len(names)}")
     empty = np.flatnonzero(~((numbers >= 0).all(axis=1) & (numbers.sum(axis=1) > 0)))
     if empty.size:
-        raise ValueError(f"counts[{empty[0]}] must be 0 or more with a sum above 0, got {numbers[empty[0]].tolist()}")
+        raise ValueError(
+            f"counts[{empty[0]}] must be at least 0 and have a sum above 0, got {numbers[empty[0]].tolist()}"
+        )
     shares = numbers / numbers.sum(axis=1, keepdims=True)  # (R, 3)
     starts = np.cumsum(shares, axis=1) - shares
     style.graph(ax, "share of the anchors", "")
@@ -444,12 +450,12 @@ def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
 
 
 def _count_text(number: float) -> str:
-    """Return a count, or a mean of counts with one decimal below 100, as text: "1,415", "7.9", "8"."""
+    """Return a count as text, or a mean of counts with one decimal if it is below 100: "1,415", "7.9", "8"."""
     return f"{number:.1f}" if number < 100 and number != round(number) else f"{number:,.0f}"
 
 
 def _spans(indices: np.ndarray) -> str:
-    """Return ascending whole numbers in short form: "4", "4-7", "0, 6, 12"."""
+    """Return ascending indices as a short text: "4", "4-7", "0, 6, 12"."""
     if len(indices) == 1:
         return str(indices[0])
     if (np.diff(indices) == 1).all():
@@ -458,10 +464,10 @@ def _spans(indices: np.ndarray) -> str:
 
 
 def _ascending(name: str, values: object) -> np.ndarray:
-    """Return `values` as float64 (N,); raise ValueError unless there are two or more in ascending order."""
+    """Return `values` as a float64 array (N,); raise ValueError unless it has two or more ascending values."""
     array = as_array(name, values, (None,)).astype(np.float64)
     if len(array) < 2 or not (np.diff(array) > 0).all():
-        raise ValueError(f"{name} must have two or more ascending numbers, got {np.array2string(array, threshold=6)}")
+        raise ValueError(f"{name} must have two or more ascending values, got {np.array2string(array, threshold=6)}")
     return array
 
 
@@ -473,7 +479,7 @@ def _logarithmic(ax: Axes) -> None:
 
 
 def _shapes(anchors: np.ndarray) -> np.ndarray:
-    """Return the size and ratio of each anchor (A, 4), as (A, 2); raise ValueError if a side is not above 0."""
+    """Return the size and aspect ratio (A, 2) of the anchors (A, 4); raise ValueError if a side is not above 0."""
     width, height = anchors[:, 2] - anchors[:, 0], anchors[:, 3] - anchors[:, 1]
     flat = np.flatnonzero((width <= 0) | (height <= 0))
     if flat.size:
@@ -490,12 +496,12 @@ def _logarithmic_around(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def _positive(name: str, values: object, length: int | None) -> np.ndarray:
-    """Return `values` as float64 (length,); raise ValueError unless all are finite and above 0."""
+    """Return `values` as a float64 array (length,); raise ValueError unless all are finite and above 0."""
     return _within(name, values, length, np.nextafter(0, 1), np.finfo(np.float64).max, "above 0 and finite")
 
 
 def _fractions(name: str, values: object, length: int | None) -> np.ndarray:
-    """Return `values` as float64 (length,); raise ValueError unless all are in [0, 1]."""
+    """Return `values` as a float64 array (length,); raise ValueError unless all are in [0, 1]."""
     return _within(name, values, length, 0.0, 1.0, "in [0, 1]")
 
 

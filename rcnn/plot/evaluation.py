@@ -1,11 +1,12 @@
 """Plots of evaluation: ranked detections, precision and recall, and the errors of a detector.
 
-They show rankings and their curves, average precision by class, the confusion matrix, kinds of error, recall by stage
-and a table of findings. `evaluation_page` draws the measures of a detector on one figure.
+The plots show ranked detections and their curves, average precision by class, the confusion matrix, kinds of error,
+recall by stage and a table of findings. `evaluation_page` draws the main results of an evaluation in one figure.
 
-Ranked detections are in descending order of score, and `correct` (D,) marks the true positives. All plots of them use
-the same marks: blue with a dot for correct, orange with a cross for wrong. The first `admitted` detections are counted;
-the others are drawn pale.
+Ranked detections are sorted by descending score. The array `correct` (D,) is True for true positives, where D is the
+number of detections. In all plots of ranked detections, correct detections are blue with a dot, and wrong detections
+are orange with a cross. Only the first `admitted` detections are counted. The other detections are drawn in pale
+colours.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from rcnn.plot.tags import Tags
 
 RIGHT, WRONG = style.BLUE, style.VERMILION
 _PALE = 0.3  # opacity of detections that are not counted
-_MOST_RANKS = 16  # most detections whose ranks are written along a curve
+_MOST_RANKS = 16  # ranks are written along a curve of at most this many detections
 _BAR = 0.72  # height of a bar, as a share of its row
-_FEW_RECALLS = 20  # up to this number, sampled recalls have thick lines and large dots
+_FEW_RECALLS = 20  # up to this number of sampled recalls, lines are thick and dots are large
 
 _CORRECT_COLORS = LinearSegmentedColormap.from_list("correct", ["white", style.SKY, style.BLUE])
 _WRONG_COLORS = LinearSegmentedColormap.from_list("wrong", ["white", style.ORANGE, style.VERMILION])
 _DIFFERENCE_COLORS = LinearSegmentedColormap.from_list("difference", ["white", style.ORANGE, style.VERMILION])
-_MOST_NUMBERED_CLASSES = 24  # with more classes the cells of a confusion matrix are too small for numbers
-_MOST_CURVES = 10  # with more classes the curves cannot be distinguished by colour
-_FEWEST_ROWS = 6  # least rows of a panel of bars, so that a single bar does not fill it
+_MOST_NUMBERED_CLASSES = 24  # with more classes, the cells are too small for numbers
+_MOST_CURVES = 10  # with more classes, the curves cannot be distinguished by colour
+_FEWEST_ROWS = 6  # bars leave space for this many rows, so that a single bar does not fill the axes
 _RECALL_MARKS = (
     (style.BLUE, "o"),
     (style.ORANGE, "v"),
@@ -43,7 +44,7 @@ _RECALL_MARKS = (
     (style.PURPLE, "^"),
     (style.VERMILION, "D"),
 )
-_NAME_LENGTH = 18  # most characters of a class name; longer ones are shortened
+_NAME_LENGTH = 18  # characters; longer class names are shortened
 
 
 # ---- ranked detections
@@ -52,20 +53,20 @@ _NAME_LENGTH = 18  # most characters of a class name; longer ones are shortened
 def ranking(
     ax: Axes, scores: np.ndarray, correct: np.ndarray, admitted: int | None = None, names: Sequence[str] | None = None
 ) -> Axes:
-    """Draw ranked detections as a list of bars with the best on top.
+    """Draw ranked detections as horizontal bars, with the best detection on top.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     scores : (D,) array
-        Scores in [0, 1], descending.
+        Scores of D detections in [0, 1], descending.
     correct : (D,) bool array
         True for correct detections.
     admitted : int, optional
-        Number of detections that are counted; all by default.
+        Number of detections that are counted, starting with the best; by default all.
     names : sequence of str, optional
-        Labels of the bars; ranks from 1 by default.
+        Labels of the bars; by default the ranks, starting at 1.
 
     Returns
     -------
@@ -106,7 +107,7 @@ def ranked_boxes(
 ) -> Axes:
     """Draw the boxes of ranked detections over an image.
 
-    Objects are dashed.
+    The boxes of the objects are dashed.
 
     Parameters
     ----------
@@ -115,13 +116,13 @@ def ranked_boxes(
     image : (H, W, 3) array
         Image, uint8 or float in [0, 1].
     boxes : (D, 4) array
-        Detected boxes in pixels.
+        Boxes of D detections, in pixels.
     correct : (D,) bool array
-        True for correct detections; it selects the colour.
+        True for correct detections. The value determines the colour of the box.
     gt_boxes : (G, 4) array
-        Objects in pixels.
+        Boxes of G objects, in pixels.
     names : sequence of str, optional
-        Tags of the boxes; ranks from 1 by default.
+        Tags of the boxes; by default the ranks, starting at 1.
 
     Returns
     -------
@@ -144,23 +145,24 @@ def ranked_boxes(
 def ranked_curve(
     ax: Axes, recall: np.ndarray, precision: np.ndarray, correct: np.ndarray, admitted: int | None = None
 ) -> Axes:
-    """Draw precision over recall with a mark for each detection.
+    """Draw precision against recall, with a mark for each detection.
 
-    The mark of a detection is the point of the curve that is reached once it is admitted. Up to 16 marks have their
-    ranks. A ring, with lines to both axes, marks the last admitted detection.
+    The mark of a detection shows the precision and the recall when this detection and all better ones are counted. If
+    there are at most 16 detections, their ranks are written next to the marks. A ring with lines to both axes shows the
+    last counted detection.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     recall : (D,) array
-        Recall after each detection, ascending, in [0, 1].
+        Recall after each of D detections, ascending, in [0, 1].
     precision : (D,) array
         Precision after each detection.
     correct : (D,) bool array
         True for correct detections.
     admitted : int, optional
-        Number of detections that are counted; all by default, without a ring.
+        Number of detections that are counted, starting with the best; by default all, without a ring.
 
     Returns
     -------
@@ -207,20 +209,21 @@ def ranked_curve(
 
 
 def interpolation(ax: Axes, recall: np.ndarray, precision: np.ndarray, recalls: np.ndarray | None = None) -> Axes:
-    """Draw a precision-recall curve and its envelope, from which average precision is computed.
+    """Draw the points of a precision-recall curve, and the envelope from which average precision is computed.
 
-    The envelope at recall r is the best precision at any recall of at least r. Grey dots mark the detections.
+    The value of the envelope at recall r is the best precision at any recall of at least r. Each grey dot shows a
+    detection.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     recall : (D,) array
-        Recall after each detection, ascending, in [0, 1].
+        Recall after each of D detections, ascending, in [0, 1].
     precision : (D,) array
         Precision after each detection.
     recalls : (K,) array, optional
-        Recalls at which the envelope is sampled; the default shades the area under it.
+        K recalls at which the envelope is sampled. By default, the area under the envelope is shaded.
 
     Returns
     -------
@@ -268,20 +271,20 @@ def precision_recall(
 ) -> Axes:
     """Draw one precision-recall curve.
 
-    Each call adds a curve in the next colour.
+    Each call adds a curve to the axes, in the next colour.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     recall : (D,) array
-        Recall in [0, 1], as detections are admitted by descending score.
+        Recall in [0, 1] after each of D detections, in descending order of score.
     precision : (D,) array
-        Precision in [0, 1].
+        Precision in [0, 1] after each detection.
     label : str, optional
         Name of the curve in the legend.
     average_precision : float, optional
-        Average precision to write in the legend.
+        Average precision, which is written in the legend.
 
     Returns
     -------
@@ -315,20 +318,21 @@ def precision_recall(
 
 
 def confusion_matrix(ax: Axes, counts: np.ndarray, class_names: Sequence[str] | None = None) -> Axes:
-    """Draw a confusion matrix: true classes as rows, predicted classes as columns.
+    """Draw a confusion matrix, with true classes as rows and predicted classes as columns.
 
-    The background (row and column 0) is drawn last. Correct cells are blue and errors orange. A cell is darker the
-    larger its share of the row; in the background row, of the column. Above 24 classes there are no numbers, and above
-    60 rows not every class is labelled.
+    The background (row and column 0) is drawn last. Cells on the diagonal are blue, and errors are orange. A cell is
+    darker if it has a larger share of its row. In the row of the background, the share of the column is used instead.
+    If there are more than 24 classes, the cells have no numbers. If there are more than 60 rows, only every n-th class
+    is labelled.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     counts : (L, L) array
-        Counts from `evaluate.confusion`.
+        Counts from `rcnn.evaluate.confusion` for L classes, background included.
     class_names : sequence of str, optional
-        Names by label; without it, labels are shown as numbers.
+        Class names, indexed by label; if omitted, labels are shown as numbers.
 
     Returns
     -------
@@ -338,7 +342,7 @@ def confusion_matrix(ax: Axes, counts: np.ndarray, class_names: Sequence[str] | 
     Raises
     ------
     ValueError
-        If `counts` is not a square of at least 2 by 2, or `class_names` has another length.
+        If `counts` is not a square matrix with at least 2 rows, or `class_names` does not have L entries.
     """
     given = as_array("counts", counts, (None, None)).astype(float)
     if len(given) != len(given.T) or len(given) < 2:
@@ -349,7 +353,7 @@ def confusion_matrix(ax: Axes, counts: np.ndarray, class_names: Sequence[str] | 
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)  # (L, L)
     shares[-1] = table[-1] / np.maximum(table.sum(axis=0), 1)
     diagonal = np.eye(len(table), dtype=bool)[:, :, None]
-    # The root makes small shares of errors visible.
+    # The square root makes small shares of errors visible.
     ax.imshow(np.where(diagonal, _CORRECT_COLORS(shares), _WRONG_COLORS(np.sqrt(shares))), aspect="equal")
     if len(table) - 1 <= _MOST_NUMBERED_CLASSES:
         _write_counts(ax, table, shares)
@@ -362,18 +366,18 @@ def confusion_matrix(ax: Axes, counts: np.ndarray, class_names: Sequence[str] | 
 
 
 def ap_bars(ax: Axes, ap: np.ndarray, class_names: Sequence[str] | None = None, most: int = 24) -> Axes:
-    """Draw a bar for the average precision of each class, best on top.
+    """Draw the average precision of each class as a bar, with the best class on top.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     ap : (L,) array
-        Average precision by label; classes with NaN (no objects) are left out.
+        Average precision of each of L classes, indexed by label. Classes with NaN (no objects) are left out.
     class_names : sequence of str, optional
-        Names by label; without it, labels are shown as numbers.
+        Class names, indexed by label; if omitted, labels are shown as numbers.
     most : int, optional
-        Largest number of bars. With more classes, half of them are the best and half the worst.
+        Largest number of bars. If there are more classes, half of the bars show the best and half the worst classes.
 
     Returns
     -------
@@ -386,7 +390,7 @@ def ap_bars(ax: Axes, ap: np.ndarray, class_names: Sequence[str] | None = None, 
     ranked = known[np.argsort(-values[known], kind="stable")]
     cut = len(ranked) > most
     shown = np.concatenate([ranked[: most // 2], ranked[len(ranked) - most // 2 :]]) if cut else ranked
-    # One row stays empty where classes are left out.
+    # One empty row stands for the classes that are left out.
     rows = np.arange(len(shown)) + cut * (np.arange(len(shown)) >= most // 2)
     style.graph(ax, "average precision", "")
     ax.grid(False, axis="y")
@@ -409,21 +413,22 @@ def precision_recall_classes(
     ap: np.ndarray,
     class_names: Sequence[str] | None = None,
 ) -> Axes:
-    """Draw the precision-recall curve of every class with objects.
+    """Draw the precision-recall curve of every class that has objects.
 
-    More than ten curves are drawn pale, together with their mean in black. The mean is that of the envelopes, at 101
-    recalls.
+    If there are more than ten of these classes, their curves are pale, and the mean of their envelopes at 101 recalls
+    is drawn in black.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     recalls, precisions : sequence of (D,) array
-        Recall and precision by label, (L,) each; index 0 is the background.
+        Recall and precision of each of L classes, indexed by label (0 is the background). Each array has one value for
+        each of the D detections of the class.
     ap : (L,) array
-        Average precision by label; NaN for a class without objects.
+        Average precision of each class, indexed by label; NaN for a class without objects.
     class_names : sequence of str, optional
-        Names by label; without it, labels are shown as numbers.
+        Class names, indexed by label; if omitted, labels are shown as numbers.
 
     Returns
     -------
@@ -450,16 +455,16 @@ def precision_recall_classes(
 
 
 def error_kinds(ax: Axes, kinds: Sequence[str], gains: np.ndarray, detections: np.ndarray, objects: np.ndarray) -> Axes:
-    """Draw a bar for each kind of error, largest gain on top.
+    """Draw a bar for each kind of error, with the largest gain on top.
 
-    The gain is the average precision gained if all errors of that kind were fixed.
+    The gain of a kind is the increase in average precision if all errors of this kind were corrected.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     kinds : sequence of str
-        Names of the kinds, (K,).
+        Name of each of K kinds.
     gains : (K,) array
         Gain in average precision; NaN where it is undefined.
     detections : (K,) array
@@ -495,16 +500,16 @@ def error_kinds(ax: Axes, kinds: Sequence[str], gains: np.ndarray, detections: n
 
 
 def stage_recall(ax: Axes, stages: Sequence[str], recalls: Mapping[str, np.ndarray]) -> Axes:
-    """Draw the recall of each stage, from top to bottom.
+    """Draw the recall of each stage, with the first stage on top.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     stages : sequence of str
-        Names of the stages, (S,).
+        Name of each of S stages.
     recalls : mapping of str to (S,) array
-        Recalls by name. The first is drawn as bars with numbers, the others as marks.
+        Recall of each stage, by name. The first array is drawn as bars with numbers, all other arrays as marks.
 
     Returns
     -------
@@ -554,20 +559,23 @@ def stage_recall(ax: Axes, stages: Sequence[str], recalls: Mapping[str, np.ndarr
 def evaluation_page(
     evaluation: Any, confusion: np.ndarray, errors: Any, stages: Any, class_names: Sequence[str] | None = None
 ) -> Figure:
-    """Draw a figure of five panels: average precision, curves, confusion, kinds of error and recall by stage.
+    """Draw a figure of five panels that show the results of an evaluation.
+
+    The panels show the average precision, the precision-recall curves, the confusion matrix, the kinds of error, and
+    the recall by stage.
 
     Parameters
     ----------
     evaluation : Evaluation
-        Result of `rcnn.evaluate`, or an object with the same attributes.
+        Result of `rcnn.evaluate.evaluate`, or an object with the same attributes.
     confusion : (L, L) array
-        Counts from `evaluate.confusion`.
+        Counts from `rcnn.evaluate.confusion` for L classes, background included.
     errors : Errors
-        Result of `rcnn.evaluate`, or an object with the same attributes.
+        Result of `rcnn.evaluate.error_kinds`, or an object with the same attributes.
     stages : StageRecall
-        Result of `rcnn.evaluate`, or an object with the same attributes.
+        Result of `rcnn.evaluate.recall_by_stage`, or an object with the same attributes.
     class_names : sequence of str, optional
-        Names by label; without it, labels are shown as numbers.
+        Class names, indexed by label; if omitted, labels are shown as numbers.
 
     Returns
     -------
@@ -575,7 +583,7 @@ def evaluation_page(
         The figure.
     """
     count = len(confusion)
-    side = float(np.clip(0.3 * count, 4.2, 8.0))  # inches of the confusion matrix
+    side = float(np.clip(0.3 * count, 4.2, 8.0))  # side of the confusion matrix in inches
     figure = style.figure(side + 6.5, 4.0 + side + 1.5)
     panels = figure.subplot_mosaic(
         [["ap", "curves"], ["confusion", "errors"], ["confusion", "stages"]],
@@ -620,23 +628,24 @@ def findings(
 ) -> Axes:
     """Draw a table of measures and highlight the values that differ from a reference.
 
-    The first row is the reference. A cell is darker the more its value differs from the reference of its column,
-    relative to the larger of the two absolute values. NaN is written as "none" and differs from every number.
+    The first row is the reference. The more a value differs from the reference in its column, the darker its cell is.
+    This difference is relative to the larger of the two absolute values. NaN is written as "none" and differs from
+    every number.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     values : (N, M) array
-        Measured values.
+        Measured values in N rows, with one column for each of M measures.
     names : sequence of str
-        Names of the rows, (N,).
+        Name of each row, (N,).
     measures : sequence of str
-        Names of the columns, (M,).
+        Name of each measure, (M,).
     reference : (M,) array
-        Reference value of each column.
+        Reference value of each measure.
     tolerance : float, optional
-        Relative difference, in [0, 1), up to which a cell stays white.
+        Largest relative difference, in [0, 1), for which a cell is white.
 
     Returns
     -------
@@ -670,23 +679,23 @@ def findings(
     return ax
 
 
-# ---- helpers of ranked detections
+# ---- helpers for ranked detections
 
 
 def _checked_curve(
     recall: np.ndarray, precision: np.ndarray, correct: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return recall, precision and correct, (D,) each; raise ValueError unless recall is ascending in [0, 1]."""
+    """Return the three arrays (D,) after a check; raise ValueError unless recall is ascending and in [0, 1]."""
     x = as_array("recall", recall, (None,)).astype(float)
     wrong = np.flatnonzero(~((np.diff(x, prepend=0) >= 0) & (x <= 1)))
     if wrong.size:
-        raise ValueError(f"recall must be ascending in [0, 1], got {x[wrong[0]]:g} at index {wrong[0]}")
+        raise ValueError(f"recall must be ascending and in [0, 1], got {x[wrong[0]]:g} at index {wrong[0]}")
     y = as_array("precision", precision, (len(x),)).astype(float)
     return x, y, as_array("correct", correct, (len(x),)).astype(bool)
 
 
 def _mark_correct_or_wrong(ax: Axes, x: float, y: float, good: bool, opacity: float) -> None:
-    """Draw a dot for a correct detection, a cross for a wrong one."""
+    """Draw a dot for a correct detection, or a cross for a wrong one."""
     ax.plot(
         x,
         y,
@@ -702,7 +711,7 @@ def _mark_correct_or_wrong(ax: Axes, x: float, y: float, good: bool, opacity: fl
 
 
 def _correct_and_wrong_legend(ax: Axes, admitted: np.ndarray) -> None:
-    """Draw a legend with the numbers of correct and wrong detections in `admitted` (D',)."""
+    """Draw a legend with the number of correct (True) and wrong (False) detections in the array `admitted`."""
     handles = [
         Line2D([], [], color=color, linestyle="none", marker=marker, markersize=6.5, label=f"{word}: {count}")
         for color, marker, word, count in (
@@ -713,11 +722,11 @@ def _correct_and_wrong_legend(ax: Axes, admitted: np.ndarray) -> None:
     style.legend_under_name(ax, handles)
 
 
-# ---- helpers of measures
+# ---- helpers for measures
 
 
 def _short_names(count: int, class_names: Sequence[str] | None) -> list[str]:
-    """Return a short name for each of `count` labels, or the labels if there are no names."""
+    """Return a short name for each of `count` labels, or the labels as text if there are no names."""
     if class_names is None:
         return [str(label) for label in range(count)]
     if len(class_names) != count:
@@ -749,7 +758,7 @@ def _write_counts(ax: Axes, table: np.ndarray, shares: np.ndarray) -> None:
 
 
 def _name_ticks(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """Label both axes of a matrix, with every n-th name if there are many."""
+    """Label the rows and columns of a matrix; if there are many, label only every n-th."""
     style.ticks(ax)
     step = -(-len(rows) // 60)
     at = [*range(0, len(rows) - 1, step), len(rows) - 1]
@@ -762,13 +771,13 @@ def _name_ticks(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
 
 
 def _best_from(at: np.ndarray, recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Return the best precision at a recall of at least each of `at`; 0 beyond the highest recall."""
+    """Return, for each recall in `at`, the best precision at this or a higher recall; 0 beyond the highest recall."""
     best = np.append(np.maximum.accumulate(np.asarray(precision)[::-1])[::-1], 0)
     return np.asarray(best[np.searchsorted(recall, at)])
 
 
 def _three_digits(value: float) -> str:
-    """Return a number with about three digits and no exponent, or "none" if it is not finite."""
+    """Return a number as text with about three digits and no exponent, or "none" if it is not finite."""
     if not np.isfinite(value):
         return "none"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -1,10 +1,10 @@
 """Plots of feature maps, sliding windows and receptive fields.
 
-They show a feature map as its mean or channel by channel, the windows of a convolution, the connections between cells
-and pixels, and the influence of each pixel on a cell.
+The plots show a feature map (its mean, or channel by channel), the windows of a convolution, the connections between
+cells and pixels, and the influence of each pixel on a cell.
 
-Feature maps are drawn in cells: cell (row, column) is centred on y = row, x = column. A layer is (kernel, stride,
-padding), the numbers that define the windows of a convolution or pooling.
+The axes of a feature map count cells: the cell in row r, column c is centred at y = r, x = c. A layer is given as a
+tuple (kernel, stride, padding), which defines the windows of a convolution or a pooling.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def feature_map(ax: Axes, features: np.ndarray, max_channels: int | None = None,
     ax : Axes
         Axes to draw on.
     features : (C, H, W) array
-        Features of one image.
+        Features of one image, with C channels.
     max_channels : int, optional
-        Number of channels to draw; the default draws the mean.
+        Number of channels to draw. By default, the mean over all channels is drawn.
     quantity : str, optional
-        Name of the values in the colour bar.
+        Name of the values, written next to the colour bar.
 
     Returns
     -------
@@ -61,20 +61,21 @@ def feature_map(ax: Axes, features: np.ndarray, max_channels: int | None = None,
 
 
 def channel_tiles(ax: Axes, channels: np.ndarray, max_channels: int, quantity: str) -> Axes:
-    """Draw channels as a grid of tiles, one blank cell apart, on a common scale.
+    """Draw channels as a grid of tiles with a common colour scale.
 
-    The scale ranges from the 1st to the 99th percentile, so that outliers do not darken the other values.
+    A gap of one cell separates neighbouring tiles. The scale ranges from the 1st to the 99th percentile, so outliers do
+    not darken all other values.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     channels : (C, h, w) array
-        Channels.
+        C channels with h rows and w columns.
     max_channels : int
         Number of channels to draw, at least 1.
     quantity : str
-        Name of the values in the colour bar.
+        Name of the values, written next to the colour bar.
 
     Returns
     -------
@@ -109,8 +110,8 @@ def channel_tiles(ax: Axes, channels: np.ndarray, max_channels: int, quantity: s
 def sliding_windows(ax: Axes, size: tuple[int, int], kernel: int, stride: int = 1, padding: int = 0) -> Axes:
     """Draw the positions of a sliding window on a padded map.
 
-    The first window and the next one in its row are outlined. A dot marks the centre of each window. Cells outside all
-    windows are shaded.
+    The first window and its right neighbour are outlined. A dot marks the centre of each window. Cells that belong to
+    no window are shaded.
 
     Parameters
     ----------
@@ -172,7 +173,7 @@ def sliding_windows(ax: Axes, size: tuple[int, int], kernel: int, stride: int = 
 
 
 def windows_legend(ax: Axes) -> Axes:
-    """Draw a legend of `sliding_windows` under the axes.
+    """Draw the legend of a `sliding_windows` plot under the axes.
 
     Parameters
     ----------
@@ -198,10 +199,10 @@ def windows_legend(ax: Axes) -> Axes:
 def cells_and_pixels(
     ax: Axes, layers: Sequence[Layer], pixels: int, cell: int | None = None, pixel: int | None = None
 ) -> Axes:
-    """Draw a row of pixels and, above it, the cells that each layer computes from it.
+    """Draw a row of pixels and, above it, a row of cells for each layer.
 
-    A cell is placed over the centre of its receptive field. Lines connect `cell` to everything in its receptive field,
-    and `pixel` to every cell that depends on it. Padding that a cell reads is hollow.
+    Each cell is above the centre of its receptive field. Lines connect `cell` to all cells and pixels in its receptive
+    field, and `pixel` to all cells that depend on it. Padding in the receptive field is drawn as hollow squares.
 
     Parameters
     ----------
@@ -253,9 +254,10 @@ def cells_and_pixels(
 
 
 def influence(ax: Axes, gradient: np.ndarray, fields: Mapping[str, Sequence[float]] | None = None) -> Axes:
-    """Draw the influence of each pixel on a cell, as absolute gradients relative to their maximum.
+    """Draw the influence of each pixel on a cell.
 
-    Pixel (0, 0) covers 0 to 1 in x and in y.
+    The influence of a pixel is its absolute gradient, divided by the largest absolute gradient. Pixel
+    (0, 0) covers 0 to 1 in x and in y.
 
     Parameters
     ----------
@@ -264,7 +266,7 @@ def influence(ax: Axes, gradient: np.ndarray, fields: Mapping[str, Sequence[floa
     gradient : (H, W) array
         Gradient of a cell with respect to the pixels.
     fields : mapping of str to (4,) sequence, optional
-        Boxes `x1, y1, x2, y2` in pixels, by name, drawn over it with a legend; at most four.
+        Boxes `x1, y1, x2, y2` in pixels, by name. At most four are drawn, with a legend.
 
     Returns
     -------
@@ -312,7 +314,7 @@ def influence(ax: Axes, gradient: np.ndarray, fields: Mapping[str, Sequence[floa
 
 
 def _window_starts(side: int, kernel: int, stride: int, padding: int) -> range:
-    """Return the starts of the windows along one side, the first at -padding."""
+    """Return the start of each window along one side; the first window starts at -padding."""
     if kernel > side + 2 * padding:
         raise ValueError(
             f"kernel must be at most {side + 2 * padding} (side {side} with padding {padding}), got {kernel}"
@@ -321,7 +323,7 @@ def _window_starts(side: int, kernel: int, stride: int, padding: int) -> range:
 
 
 def _cell_color(cell: tuple[int, int], size: tuple[int, int], windows: tuple[range, range], kernel: int) -> str:
-    """Return white for padding, a pale colour for cells in no window, and grey for the others."""
+    """Return the colour of a cell: white for padding, a pale colour outside all windows, and otherwise grey."""
     if not all(0 <= index < side for index, side in zip(cell, size, strict=True)):
         return "white"
     read = (
@@ -331,7 +333,7 @@ def _cell_color(cell: tuple[int, int], size: tuple[int, int], windows: tuple[ran
 
 
 def _map_centres(layers: Sequence[Layer], pixels: int) -> tuple[list[int], list[tuple[float, int]]]:
-    """Return the number of cells of the pixels and each map, and the centre of its first cell with the spacing."""
+    """Return the number of cells, and (first centre, spacing), for the row of pixels and for each map."""
     counts, centres = [pixels], [(0.0, 1)]
     for kernel, stride, padding in layers:
         start, step = centres[-1]
@@ -341,9 +343,9 @@ def _map_centres(layers: Sequence[Layer], pixels: int) -> tuple[list[int], list[
 
 
 def _connections_down(layers: Sequence[Layer], cell: int, counts: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Return (map, cell in it, cell below) for every connection from a cell of the last map down to the pixels.
+    """Return (map, cell of the map, cell below) for each connection from a cell of the last map down to the pixels.
 
-    A cell below may lie in the padding, which has no further connections.
+    The cell below may lie in the padding. Padding has no further connections.
     """
     connections, cells = [], {cell}
     for level in range(len(layers), 0, -1):
@@ -355,7 +357,7 @@ def _connections_down(layers: Sequence[Layer], cell: int, counts: Sequence[int])
 
 
 def _connections_up(layers: Sequence[Layer], pixel: int, counts: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Return (map, cell in it, cell below) for every connection from a pixel up to the last map."""
+    """Return (map, cell of the map, cell below) for each connection from a pixel up to the last map."""
     connections, cells = [], {pixel}
     for level, (kernel, stride, padding) in enumerate(layers, start=1):
         steps = [
@@ -376,7 +378,7 @@ def _draw_connections(
     counts: Sequence[int],
     color: str,
 ) -> None:
-    """Draw connections between maps and mark their cells; padding is hollow."""
+    """Draw connections between maps and mark the connected cells; cells in the padding are hollow."""
 
     def x(level: int, cell: int) -> float:
         start, step = centres[level]

@@ -1,9 +1,10 @@
 """Plots of box geometry: coordinates, IoU and deltas.
 
-They show the numbers of a box, the pixels that it covers, boxes on single pixels, two overlapping boxes, IoU as a
-surface, histograms of deltas and of box fits, and arrows from boxes to their objects.
+The plots show the numbers of a box, the pixels that a box covers, boxes on enlarged pixels, two overlapping boxes, IoU
+as a surface, histograms of deltas and of box fits, and arrows from boxes to their objects.
 
-Boxes are `x1, y1, x2, y2` in pixels, and y points down. The pixel in row 0, column 0 covers 0 to 1 in x and in y.
+Boxes are given as `x1, y1, x2, y2` in pixels, and y points down. The pixel in row 0, column 0 covers 0 to 1 in x and
+in y.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from rcnn.plot import style
 from rcnn.plot.style import LINE_WIDTH, TEXT_SIZE, THIN_LINE, Dashes, as_array, as_boxes
 
 COVERED = "#bfe0f2"
-LEAVE_ROOM = 0.6  # pixels; least margin around boxes without an image
+LEAVE_ROOM = 0.6  # pixels; smallest margin around boxes that are drawn without an image
 DELTA_NAMES = ("dx", "dy", "dw", "dh")
-# Shifts are blue and scalings red. The second of each pair is dashed, so that both remain visible where they coincide.
+# dx and dy are blue, dw and dh are red. The second line of each pair is dashed, so both are visible if they coincide.
 DELTA_LOOK: tuple[tuple[str, Dashes], ...] = (
     (style.BLUE, "-"),
     (style.SKY, "--"),
@@ -34,13 +35,13 @@ DELTA_LOOK: tuple[tuple[str, Dashes], ...] = (
 )
 _DELTA_BINS = 50
 _FIT_BINS = 10
-_MOST_TICKS = 40  # most ticks along a side
-_THINNEST, _THICKER = 2.4, 2.0  # points: width of the last line, and increase to each earlier one
+_MOST_TICKS = 40  # largest number of ticks along a side
+_THINNEST, _THICKER = 2.4, 2.0  # points: width of the last line, and how much thicker each earlier line is
 _BOX_DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.")
 
 
 def box_formats(ax: Axes, box: np.ndarray, size: tuple[int, int]) -> Axes:
-    """Draw one box on a pixel grid with the numbers of every box format.
+    """Draw one box on a pixel grid, with the numbers of every box format.
 
     Parameters
     ----------
@@ -83,9 +84,9 @@ def box_formats(ax: Axes, box: np.ndarray, size: tuple[int, int]) -> Axes:
 
 
 def pixel_grid(ax: Axes, covered: np.ndarray, box: np.ndarray | None = None) -> Axes:
-    """Draw a pixel grid with covered pixels shaded and labelled with their indices.
+    """Draw a pixel grid in which covered pixels are shaded and labelled with their indices.
 
-    The ticks count the edges of the pixels.
+    The ticks are at the edges of the pixels.
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ def pixel_grid(ax: Axes, covered: np.ndarray, box: np.ndarray | None = None) -> 
     covered : (H, W) bool array
         Mask of the covered pixels.
     box : (4,) array, optional
-        Box to draw over the pixels, in pixels.
+        Box to draw over the grid, in pixels.
 
     Returns
     -------
@@ -137,8 +138,8 @@ def pixel_boxes(
 ) -> Axes:
     """Draw boxes on a small image whose pixel edges are visible.
 
-    Pixel (row, column) fills the square from (column, row) to (column + 1, row + 1). Each line is thinner than those
-    before it, so edges at the same coordinate remain visible.
+    The pixel in row r, column c fills the square from x = c, y = r to x = c + 1, y = r + 1. The line of each box is
+    thinner than that of the box before it, so edges at the same coordinate remain visible.
 
     Parameters
     ----------
@@ -147,7 +148,7 @@ def pixel_boxes(
     image : (H, W, 3) array
         Image, uint8 or float in [0, 1].
     boxes : (N, 4) array
-        Boxes in pixels.
+        N boxes, in pixels.
     names : sequence of str
         Name of each box in the legend, (N,).
     colors : sequence of str, optional
@@ -202,7 +203,9 @@ def overlap(
     names: tuple[str, str] = ("A", "B"),
     limits: Sequence[float] | None = None,
 ) -> Axes:
-    """Draw two boxes, shade their intersection, and list the four areas of an IoU in square pixels.
+    """Draw two boxes, shade their intersection, and list the areas from which the IoU is computed.
+
+    The legend lists the areas of both boxes, the intersection and the union, in square pixels.
 
     Parameters
     ----------
@@ -213,7 +216,8 @@ def overlap(
     names : (str, str), optional
         Names of the boxes in the legend.
     limits : sequence of four floats, optional
-        View `x1, y1, x2, y2`. The default holds both boxes; it is ignored on axes with an image.
+        Limits of the axes, `x1, y1, x2, y2`. By default, the axes show both boxes. If the axes already show an image,
+        the limits of the image are kept.
 
     Returns
     -------
@@ -257,7 +261,7 @@ def overlap(
         ],
         columns=2,
     )
-    below = 4 if on_image else 32  # points; without an image the axis has ticks and a label
+    below = 4 if on_image else 32  # points; without an image, the axis has ticks and a label
     figure = ax.get_figure(root=True)
     assert figure is not None
     legend.set_bbox_to_anchor((0.0, 0.0), ax.transAxes + ScaledTranslation(0, -below / 72, figure.dpi_scale_trans))
@@ -274,14 +278,16 @@ def iou_surface(
     levels: Sequence[float] = (0.3, 0.5, 0.7),
     points: np.ndarray | None = None,
 ) -> Axes:
-    """Draw IoU as colour over two variables, with contour lines.
+    """Draw IoU as a function of two variables, with contour lines.
+
+    The colour of a point shows the IoU.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     iou : (Y, X) array
-        IoU, in [0, 1].
+        IoU for each pair of values, in [0, 1].
     x : (X,) array
         Values along the x axis, ascending.
     y : (Y,) array
@@ -291,7 +297,7 @@ def iou_surface(
     levels : sequence of float, optional
         IoU of the contour lines.
     points : (K, 2) array, optional
-        Points x, y to draw as dots.
+        K points (x, y) to draw as dots.
 
     Returns
     -------
@@ -314,7 +320,7 @@ def iou_surface(
     if drawn:
         lines = ax.contour(across, up, values, levels=sorted(drawn), colors="white", linewidths=THIN_LINE)
         for text in ax.clabel(lines, fmt="%g", fontsize=TEXT_SIZE + 1):
-            text.set(zorder=4, path_effects=style.outline(0.4))  # keep it legible among dots
+            text.set(zorder=4, path_effects=style.outline(0.4))  # legible on top of dots
     if points is not None:
         dots = as_array("points", points, (None, 2))
         ax.scatter(dots[:, 0], dots[:, 1], s=9, color="black", edgecolors="white", linewidths=0.4, zorder=3)
@@ -324,19 +330,17 @@ def iou_surface(
 
 
 def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
-    """Draw a step histogram for each group of boxes: how well the boxes fit their images.
+    """Draw, for each group of boxes, a histogram of how well the boxes fit their images.
 
-    The fit of a box is the share of the images on which it has less contrast than on its own image.
-
-    A faint line shows the distribution expected by chance, which is uniform. The legend contains the mean of each
-    group.
+    The fit of a box is the share of the images on which the box has less contrast than on its own image. A faint line
+    shows the uniform distribution, which is expected by chance. The legend states the mean of each group.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     fits : mapping of str to (B,) array
-        Fits by group, in [0, 1].
+        Fits of the B boxes of each group, in [0, 1].
 
     Returns
     -------
@@ -381,18 +385,18 @@ def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
 
 
 def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = False) -> Axes:
-    """Draw the distributions of dx, dy, dw and dh.
+    """Draw a histogram of each of dx, dy, dw and dh.
 
-    The legend contains the standard deviations.
+    The legend states the standard deviations.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     deltas : (N, 4) array
-        Deltas of N boxes.
+        Deltas `dx, dy, dw, dh` of N boxes.
     limit : float
-        The x axis and the bins go from -`limit` to `limit`.
+        The x axis and the bins extend from -`limit` to `limit`.
     unit : bool, optional
         Also draw the standard normal distribution.
 
@@ -445,9 +449,9 @@ def moves(ax: Axes, image: np.ndarray, boxes: np.ndarray, gt_boxes: np.ndarray) 
     image : (H, W, 3) array
         Image, uint8 or float in [0, 1].
     boxes : (N, 4) array
-        Boxes in pixels.
+        N boxes, in pixels.
     gt_boxes : (N, 4) array
-        Object of each box, in pixels.
+        Box of the object that belongs to each box, in pixels.
 
     Returns
     -------
@@ -515,7 +519,7 @@ def _in_words(name: str, square_pixels: float) -> str:
 
 
 def _around(corners: np.ndarray) -> list[float]:
-    """Return limits that contain the boxes `corners` (N, 4) and a margin."""
+    """Return axis limits around the boxes `corners` (N, 4), with a margin."""
     low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
     room = max(LEAVE_ROOM, 0.08 * float((high - low).max()))
     return [*(low - room), *(high + room)]
@@ -538,7 +542,7 @@ def _measure(
     shift: tuple[float, float],
     align: tuple[str, str],
 ) -> None:
-    """Draw a double arrow from `start` to `end` with `text` at its middle, shifted by `shift` points."""
+    """Draw a double arrow from `start` to `end` with `text` at the middle, shifted by `shift` points."""
     ax.annotate("", end, start, arrowprops={"arrowstyle": "<->", "color": style.GREY, "shrinkA": 0, "shrinkB": 0})
     middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
     ax.annotate(

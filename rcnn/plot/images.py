@@ -1,7 +1,7 @@
 """Images with their boxes: annotated photos and contact sheets.
 
-`annotate` draws detections in the pixels of a photo, as `rcnn detect` writes it. `contact_sheet` shows up to sixteen
-images with their boxes, to check annotations at a glance.
+`annotate` draws detections in the pixels of a photo, and the command `rcnn detect` saves the result. `contact_sheet`
+shows up to sixteen images with their boxes, so that you can check annotations at a glance.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ from rcnn.plot.tags import Tags, place, tag_texts
 # An annotated photo
 MAX_PHOTO_PIXELS = 24_000_000  # a larger photo is scaled down
 MIN_SIDE, MIN_SHORT_SIDE = 400, 160  # pixels; a smaller photo is enlarged
-MAX_TAG_SHARE = 0.25  # a photo is enlarged if its tags would cover a larger share
+MAX_TAG_SHARE = 0.25  # a photo is enlarged if its tags would cover a larger share of it
 MAX_LONG_SIDE = 4096  # pixels; a photo is not enlarged beyond this
-MIN_TEXT, TEXT_PER_SIDE = 12, 1 / 60  # pixels; share of the square root of the drawing's area
-_LINE_SHARE, _EDGE_SHARE = 1 / 6, 1 / 18  # widths of a box's line and of its black edges, as shares of the text height
-_TAG_PADDING = np.array([0.3, 0.1])  # horizontal and vertical padding of a tag, as shares of the text height
+# Font size: the minimum in pixels, and the usual size as a share of the square root of the drawing's area.
+MIN_TEXT, TEXT_PER_SIDE = 12, 1 / 60
+_LINE_SHARE, _EDGE_SHARE = 1 / 6, 1 / 18  # widths of a box's line and of its black edges, as shares of the font size
+_TAG_PADDING = np.array([0.3, 0.1])  # horizontal and vertical padding of a tag, as shares of the font size
 
 # A contact sheet
-MOST_TILES = 16  # images on a sheet
+MOST_TILES = 16  # largest number of images on a sheet
 COLUMNS = 4
-TILE, CAPTION, LEGEND = 3.2, 0.4, 0.4  # inches: side of the square of an image, heights of a caption and the legend
-MAX_TILE_SIDE = 720  # pixels; longer images are scaled down to this, twice the size of a tile
-TAG_LENGTH, HEADING_LENGTH, CAPTION_LENGTH = 14, 34, 50  # characters
-MAX_TAG_LENGTH = 160  # characters of all tags of an image; with more, only colours show the classes
-MAX_EXCESS = 1.0  # pixels by which a valid box may extend beyond its image
-BEYOND = 0.25  # most that is shown around an image, as a share of its side
-BORDER = 0.02  # free border around an image, as a share of the square; it shows lines along the image border
-BROKEN = "#ff2a2a"  # colour of invalid boxes; no class has it
+TILE, CAPTION, LEGEND = 3.2, 0.4, 0.4  # inches: side of a tile, height of a caption, height of the legend
+MAX_TILE_SIDE = 720  # pixels; a larger image is scaled down to this side, about twice that of a tile
+TAG_LENGTH, HEADING_LENGTH, CAPTION_LENGTH = 14, 34, 50  # largest numbers of characters
+MAX_TAG_LENGTH = 160  # characters; if the tags of an image have more in total, only colours show the classes
+MAX_EXCESS = 1.0  # pixels; a valid box may extend beyond its image by this much
+BEYOND = 0.25  # largest margin shown around an image, as a share of the image's side
+BORDER = 0.02  # free border of a tile, as a share of its side, so that lines along the image border are visible
+BROKEN = "#ff2a2a"  # colour of invalid boxes; no class has this colour
 
 _ELLIPSIS = "\u2026"
 
@@ -58,27 +59,27 @@ def annotate(
     """Draw detections on a photo, tagged with class and score.
 
     The result has the size of the photo, with two exceptions. A photo of more than `MAX_PHOTO_PIXELS` pixels is scaled
-    down. A photo that is small, or has too little space for its tags, is enlarged by a whole factor. Line width and
-    font size grow with the photo. Lines have black edges, which keeps them visible on any background. Better detections
-    are drawn over worse ones.
+    down. A photo that is small, or has too little space for its tags, is enlarged by an integer factor. Line width and
+    font size grow with the photo. Lines have black edges, so that they are visible on any background. Detections with a
+    higher score are drawn on top.
 
     Parameters
     ----------
     image : (H, W, 3) uint8 array
         Photo.
     boxes : (D, 4) array
-        Boxes in pixels of `image`.
+        Boxes of D detections, in pixels of `image`.
     scores : (D,) array
-        Scores.
+        Score of each detection.
     labels : (D,) array
-        Labels.
+        Label of each detection.
     class_names : sequence of str, optional
-        Names by label; without it, labels are shown as numbers.
+        Class names, indexed by label; if omitted, labels are shown as numbers.
 
     Returns
     -------
     (H', W', 3) uint8 array
-        The annotated photo.
+        The annotated photo, with height H' and width W'.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def annotate(
 
 
 def _canvas(photo: np.ndarray, texts: Sequence[str]) -> Image.Image:
-    """Return the photo (H, W, 3) in the size in which `annotate` draws it."""
+    """Return the photo (H, W, 3), resized to the size at which `annotate` draws it."""
     whole = Image.fromarray(photo)
     pixels = whole.width * whole.height
     if pixels > MAX_PHOTO_PIXELS:
@@ -122,7 +123,7 @@ def _canvas(photo: np.ndarray, texts: Sequence[str]) -> Image.Image:
 
 
 def _text_height(size: tuple[int, int], texts: Sequence[str]) -> float:
-    """Return the font size for a drawing of `size` (width, height): proportional, or smaller to make room for tags."""
+    """Return the font size for a drawing of `size` (width, height), reduced if the tags need more space."""
     pixels = size[0] * size[1]
     tags = _tag_sizes(texts, _font(MIN_TEXT))  # (D, 2)
     room = min(
@@ -132,11 +133,11 @@ def _text_height(size: tuple[int, int], texts: Sequence[str]) -> float:
 
 
 def _draw_box(pen: ImageDraw.ImageDraw, box: np.ndarray, color: str, size: tuple[int, int], text_height: float) -> None:
-    """Draw a line with black edges along the border of a box, moved inside the drawing where needed."""
+    """Draw the border of a box as a line with black edges, moved inside the drawing if necessary."""
     line, edge = _line_widths(text_height)
     half = line / 2 + edge
     outer = np.round(np.concatenate([box[:2] - half, box[2:] + half]))  # (4,)
-    least = np.minimum(2 * half, size)  # a line that would lie half outside is moved inside
+    least = np.minimum(2 * half, size)  # a line that would lie partly outside is moved inside
     low = np.clip(outer[:2], 0, size - least)
     high = np.clip(outer[2:], low + least, size)
     for inset, width, ink in ((0, line + 2 * edge, "black"), (edge, line, color)):
@@ -153,7 +154,7 @@ def _draw_tags(
     size: tuple[int, int],
     font: ImageFont.FreeTypeFont,
 ) -> None:
-    """Draw the tags of `boxes` (D, 4), given best first, at the positions chosen by `place`."""
+    """Draw the tags of `boxes` (D, 4), which are sorted best first, at the positions that `place` chooses."""
     edge = _line_widths(font.size)[1]
     texts = [_fitted_text(text, font, size[0]) for text in texts]
     sizes = _tag_sizes(texts, font)  # (D, 2)
@@ -169,14 +170,14 @@ def _draw_tags(
 
 
 def _tag_sizes(texts: Sequence[str], font: ImageFont.FreeTypeFont) -> np.ndarray:
-    """Return the widths and heights of tags in whole pixels, (D, 2)."""
+    """Return the width and height (D, 2) of each tag, in whole pixels."""
     height = sum(font.getmetrics())
     around = 2 * (_line_widths(font.size)[1] + _tag_padding(font))  # (2,)
     return np.array([np.ceil((font.getlength(text), height)) + around for text in texts]).reshape(-1, 2)
 
 
 def _fitted_text(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """Return the text, with the class name cut so that the tag is at most `width` pixels wide."""
+    """Return the text, with the class name shortened so that the tag is at most `width` pixels wide."""
     name, _, score = text.rpartition(" ")
     while name and _tag_sizes([text], font)[0, 0] > width:
         name = name[:-1]
@@ -185,17 +186,17 @@ def _fitted_text(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 def _line_widths(text_height: float) -> tuple[int, int]:
-    """Return the widths of a box's line and of the black edge on each side, in pixels."""
+    """Return the width of a box's line and the width of each of its black edges, in pixels."""
     return max(round(_LINE_SHARE * text_height), 3), max(round(_EDGE_SHARE * text_height), 1)
 
 
 def _tag_padding(font: ImageFont.FreeTypeFont) -> np.ndarray:
-    """Return the horizontal and vertical padding of a tag's text, in pixels, (2,)."""
+    """Return the horizontal and vertical padding (2,) of a tag's text, in pixels."""
     return np.maximum(np.round(_TAG_PADDING * font.size), 1)
 
 
 def _font(height: float) -> ImageFont.FreeTypeFont:
-    """Return the font of all plots, which comes with matplotlib."""
+    """Return the font of all plots, which is installed with matplotlib."""
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), height)
 
 
@@ -211,31 +212,31 @@ def contact_sheet(
 ) -> Figure:
     """Draw up to sixteen images with their boxes, coloured and tagged by class.
 
-    A box is drawn red and dashed if it is empty, extends beyond its image, or has a label without a name. Boxes with
-    non-finite coordinates are not drawn; their number is written on the image.
+    A box is invalid if it is empty, extends beyond its image, or has a label without a name. Invalid boxes are red and
+    dashed. Boxes with non-finite coordinates are not drawn; their number is written on the image.
 
     Parameters
     ----------
     images : sequence of (H, W, 3) array or None
         One to sixteen images; None stands for an unreadable image.
     boxes_list : sequence of (G, 4) array
-        Boxes of each image, in pixels.
+        Boxes of the G objects of each image, in pixels.
     labels_list : sequence of (G,) array
-        Labels of each image.
+        Labels of the objects of each image.
     class_names : sequence of str
-        Names by label.
+        Class names, indexed by label.
     captions : sequence of str, optional
-        Caption of each image; its first line is bold, the second small.
+        Caption of each image. Its first line is bold, and its second line is small.
 
     Returns
     -------
     Figure
-        The sheet.
+        The contact sheet.
 
     Raises
     ------
     ValueError
-        If there are no images or too many, or the arguments differ in length.
+        If there are no images or more than sixteen, or the sequences differ in length.
     """
     if not 1 <= len(images) <= MOST_TILES:
         raise ValueError(f"images must have 1 to {MOST_TILES} entries, got {len(images)}")
@@ -267,7 +268,7 @@ def contact_sheet(
 def _draw_tile(
     ax: Axes, image: np.ndarray | None, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
 ) -> bool:
-    """Draw an image and its boxes (G, 4) on a square, and return True if a box is marked as invalid."""
+    """Draw an image and its boxes (G, 4) in a square, and return True if any box is invalid."""
     if image is None:
         ax.set(xlim=(0, 1), ylim=(1, 0))
         style.note(style.frame(ax), "unreadable")
@@ -311,7 +312,7 @@ def _draw_tile(
 
 
 def _unnamed_label(label: int) -> str:
-    """Return the tag of a label without a name; readers use -1 for an unknown class."""
+    """Return the tag of a label without a name; the data set readers use -1 for an unknown class."""
     return f"label {label}" if label >= 0 else "unknown"
 
 
@@ -325,7 +326,7 @@ def _reduced(image: np.ndarray) -> np.ndarray:
 
 
 def _show_square(ax: Axes, corners: np.ndarray, size: np.ndarray) -> None:
-    """Set a square view around an image of `size` (width, height), larger where boxes extend beyond the image."""
+    """Set square limits around an image of `size` (width, height), wider if boxes extend beyond the image."""
     low = np.clip(corners[:, :2].min(axis=0, initial=0), -BEYOND * size, 0)
     high = np.clip(corners[:, 2:].max(axis=0, initial=0), size, (1 + BEYOND) * size)
     middle, half = (low + high) / 2, (1 + BORDER) * (high - low).max() / 2
@@ -336,7 +337,7 @@ def _show_square(ax: Axes, corners: np.ndarray, size: np.ndarray) -> None:
 def _draw_sheet_legend(
     sheet: Figure, class_names: Sequence[str], labels_list: Sequence[np.ndarray], marked: bool, columns: int
 ) -> None:
-    """Draw the legend: class colours, unless classes share them, and invalid boxes if `marked`."""
+    """Draw the legend: class colours, unless several classes share one, and invalid boxes if `marked`."""
     labels = np.unique(np.concatenate([np.asarray(labels, np.int64).ravel() for labels in labels_list])).tolist()
     handles = []
     if len(class_names) - 1 <= len(style.PALETTE):
@@ -367,7 +368,7 @@ def _draw_sheet_legend(
 
 
 def _shortened_middle(text: str, length: int) -> str:
-    """Return the text, shortened to `length` by an ellipsis that leaves two thirds of the space to its end."""
+    """Return the text; if it is longer than `length`, an ellipsis replaces its middle, and most of its end is kept."""
     if len(text) <= length:
         return text
     end = 2 * (length - 1) // 3

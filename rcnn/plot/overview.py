@@ -1,12 +1,14 @@
 """Plots of the stages of a detector, and of one complete forward pass.
 
-They show boxes, anchors, objectness, proposals, matched anchors, detections, and the number of boxes after each step.
-`trace_strip` and `stage_figures` draw all stages of a trace.
+The plots show boxes, anchors, objectness, proposals, matched anchors, detections, and the number of boxes after each
+step. `trace_strip` and `stage_figures` draw all stages of a trace.
 
-Boxes and anchors are (N, 4), `x1, y1, x2, y2` in pixels. The pixel in row 0, column 0 covers 0 to 1 in x and in y, so
-the box (0, 0, 1, 1) is the edge of that pixel. A trace is any object with the attributes of the model's `Trace`. Where
-a stage has many maps or boxes, the plots of a trace show one RoI, the one with the highest object probability, and the
-pyramid level that it is pooled from.
+Boxes and anchors are arrays of shape (N, 4) with the columns `x1, y1, x2, y2`, in pixels. The pixel in row 0, column 0
+covers 0 to 1 in x and in y, so the box (0, 0, 1, 1) is the outline of that pixel.
+
+A trace is an `rcnn.trace.Trace`, or any object with the same attributes. Many stages have several feature maps or
+several RoIs. In these stages, the plots of a trace show the RoI with the highest object probability, and the pyramid
+level from which this RoI is pooled.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from rcnn.plot.pooling import pooled_features, sample_points
 from rcnn.plot.style import LINE_WIDTH, THIN_LINE, as_array, as_boxes
 from rcnn.plot.tags import Tags, tag_texts
 
-_FUNNEL_START = 0.5  # left end of the bars, so that a count of 1 has a bar
+_FUNNEL_START = 0.5  # x value at which the bars start; below 1, so that a count of 1 has a bar
 
 
 def boxes(
@@ -43,24 +45,24 @@ def boxes(
     color: str | None = None,
     linestyle: str = "-",
 ) -> Axes:
-    """Draw boxes, tagged with class and score if these are given.
+    """Draw boxes, and tag them with class and score if these are given.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     boxes : (N, 4) array
-        Boxes in pixels.
+        N boxes, in pixels.
     labels : (N,) array, optional
-        Labels; each selects the colour of its box.
+        Label of each box. It determines the colour of the box.
     scores : (N,) array, optional
-        Scores.
+        Score of each box.
     class_names : sequence of str, optional
-        Names by label; without it, labels are shown as numbers.
+        Class names, indexed by label; if omitted, labels are shown as numbers.
     color : str, optional
-        One colour for all boxes.
+        Colour of all boxes, instead of the colours of the classes.
     linestyle : str, optional
-        Line style of matplotlib.
+        Line style, as in matplotlib.
 
     Returns
     -------
@@ -94,9 +96,9 @@ def cell_anchors(ax: Axes, cell_anchors: np.ndarray, stride: float | tuple[float
     ax : Axes
         Axes to draw on.
     cell_anchors : (k, 4) array
-        Anchors in pixels, relative to the centre.
+        The k anchors, in pixels relative to the centre.
     stride : float or (float, float), optional
-        Stride (rows, columns) in pixels; it draws the area of the cell for comparison.
+        Stride in pixels, or the strides of rows and columns. If given, the area of the cell is drawn for comparison.
 
     Returns
     -------
@@ -124,7 +126,7 @@ def anchor_level(
 ) -> Axes:
     """Draw the anchor centres of a pyramid level over an image, and all anchors of one cell.
 
-    The axes extend beyond the image where these anchors do.
+    If these anchors extend beyond the image, the limits of the axes include them.
 
     Parameters
     ----------
@@ -133,11 +135,12 @@ def anchor_level(
     image : (H, W, 3) array
         Image, uint8 or float in [0, 1].
     anchors : (A, 4) array
-        Anchors of the level in pixels.
+        The A anchors of the level, in pixels.
     near : (float, float), optional
-        Point x, y in pixels. The cell with the nearest centre is chosen; the default is the middle of the image.
+        Point (x, y) in pixels. The cell with the nearest centre is chosen. The default is the middle of the image.
     max_dots : int, optional
-        Largest number of rows and columns of dots. With more, every n-th is drawn, and the x axis label states n.
+        Largest number of rows and columns of dots. If there are more, only every n-th is drawn, and the label of the
+        x axis states n.
 
     Returns
     -------
@@ -179,11 +182,12 @@ def objectness(
     image : (H, W, 3) array
         Image, uint8 or float in [0, 1].
     objectness : (H', W') or (k, H', W') array
-        Probabilities. Of k anchors per cell, the highest is shown.
+        Probabilities, in [0, 1]. If cells have k anchors each, the highest probability of each cell is shown.
     image_size : (int, int), optional
-        Height and width in pixels that the map covers, padding included. The default is the size of `image`.
+        Height and width of the area that the map covers, in pixels, including padding. The default is the size of
+        `image`.
     offset : float, optional
-        Position of the anchor centre in its cell, as in the anchor generator. A cell is drawn around that centre.
+        Position of the anchor centre in its cell, as in `AnchorGenerator`. Each cell is drawn around this centre.
 
     Returns
     -------
@@ -193,12 +197,12 @@ def objectness(
     Raises
     ------
     ValueError
-        If the shape is wrong or a value is no probability.
+        If the shape is wrong or a value lies outside [0, 1].
     """
     array = np.asarray(objectness, float)
     best = as_array("objectness", array.max(axis=0, initial=0) if array.ndim == 3 else array, (None, None))  # (H, W)
     if array.size and not (array.min() >= 0 and array.max() <= 1):
-        raise ValueError(f"objectness must be probabilities, got values from {array.min():g} to {array.max():g}")
+        raise ValueError(f"objectness must lie in [0, 1], got values from {array.min():g} to {array.max():g}")
     style.image(ax, image, dimmed=True)
     if best.size == 0:
         return ax
@@ -222,9 +226,9 @@ def proposals(ax: Axes, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray
     image : (H, W, 3) array
         Image, uint8 or float in [0, 1].
     boxes : (P, 4) array
-        Proposals in pixels.
+        P proposals, in pixels.
     scores : (P,) array
-        Scores in [0, 1].
+        Score of each proposal, in [0, 1].
     top : int, optional
         Number of proposals to draw.
 
@@ -253,7 +257,7 @@ def proposals(ax: Axes, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray
 def matched_anchors(
     ax: Axes, image: np.ndarray, anchors: np.ndarray, matches: np.ndarray, gt_boxes: np.ndarray
 ) -> Axes:
-    """Draw matched anchors: positive ones as boxes, the centres of negative and ignored ones as dots.
+    """Draw positive anchors as boxes, and the centres of negative and ignored anchors as dots.
 
     Parameters
     ----------
@@ -262,11 +266,11 @@ def matched_anchors(
     image : (H, W, 3) array
         Image, uint8 or float in [0, 1].
     anchors : (A, 4) array
-        Anchors in pixels.
+        The A anchors, in pixels.
     matches : (A,) int array
-        Index of the object in `gt_boxes`; -1 for negative, -2 for ignored.
+        For each anchor, the index of its object in `gt_boxes`; -1 for negative, -2 for ignored anchors.
     gt_boxes : (G, 4) array
-        Objects in pixels.
+        Boxes of G objects, in pixels.
 
     Returns
     -------
@@ -310,7 +314,9 @@ def detections(
     class_names: Sequence[str] | None = None,
     gt_boxes: np.ndarray | None = None,
 ) -> Axes:
-    """Draw detections over an image, tagged with class and score, and the ground truth dashed under them.
+    """Draw detections over an image, tagged with class and score.
+
+    If `gt_boxes` is given, the ground truth is drawn as dashed boxes under the detections.
 
     Parameters
     ----------
@@ -319,15 +325,15 @@ def detections(
     image : (H, W, 3) array
         Image, uint8 or float in [0, 1].
     boxes : (D, 4) array
-        Detected boxes in pixels.
+        Boxes of D detections, in pixels.
     scores : (D,) array or None
-        Scores; None tags the boxes with the class only.
+        Score of each detection. With None, the tags show only the class.
     labels : (D,) array
-        Labels.
+        Label of each detection.
     class_names : sequence of str, optional
-        Names by label; without it, labels are shown as numbers.
+        Class names, indexed by label; if omitted, labels are shown as numbers.
     gt_boxes : (G, 4) array, optional
-        Objects in pixels.
+        Boxes of G objects, in pixels.
 
     Returns
     -------
@@ -341,17 +347,17 @@ def detections(
 
 
 def funnel(ax: Axes, counts: Mapping[str, int]) -> Axes:
-    """Draw the number of boxes that each step keeps as horizontal bars.
+    """Draw the number of boxes after each step as horizontal bars.
 
-    The axis is logarithmic, so the length of a bar shows the factor by which a step reduces the boxes. A count of 0 has
-    no bar.
+    The axis is logarithmic, so the difference in length between two bars shows the factor between their counts. A count
+    of 0 has no bar.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     counts : mapping of str to int
-        Count by step, from top to bottom, as `Trace.counts` returns them.
+        Number of boxes by the name of the step, from top to bottom, as returned by `Trace.counts`.
 
     Returns
     -------
@@ -397,11 +403,11 @@ def trace_strip(trace: Any, index: int = 0, class_names: Sequence[str] | None = 
     Parameters
     ----------
     trace : Trace
-        Trace of a pass, or an object with the same attributes.
+        Trace of a forward pass, or an object with the same attributes.
     index : int, optional
         Index of the image in the batch.
     class_names : sequence of str, optional
-        Names by label; without it, labels are shown as numbers.
+        Class names, indexed by label; if omitted, labels are shown as numbers.
     min_score : float, optional
         Detections with a lower score are counted but not drawn.
 
@@ -417,7 +423,7 @@ def trace_strip(trace: Any, index: int = 0, class_names: Sequence[str] | None = 
     """
     view = _choose_view(trace, index, class_names, min_score, compact=True)
     height, width = view.image.shape[:2]
-    rows = (float(np.clip(height / width, 0.4, 1.6)), max(1.0, min(height / width, 1.6)))  # in widths of a panel
+    rows = (float(np.clip(height / width, 0.4, 1.6)), max(1.0, min(height / width, 1.6)))  # heights in panel widths
     strip = style.figure(10.0, 1.75 * sum(rows) + 1.6)
     panels = strip.subplots(2, 4, height_ratios=rows).flat
     for number, (ax, (name, draw)) in enumerate(zip(panels, _PANELS, strict=True), start=1):
@@ -431,23 +437,23 @@ def trace_strip(trace: Any, index: int = 0, class_names: Sequence[str] | None = 
 def stage_figures(
     trace: Any, index: int = 0, class_names: Sequence[str] | None = None, min_score: float = 0.5
 ) -> Iterator[tuple[str, Figure]]:
-    """Draw a figure of each stage, one after the other, from the image to its detections.
+    """Yield one figure for each stage, from the image to its detections.
 
     Parameters
     ----------
     trace : Trace
-        Trace of a pass, or an object with the same attributes.
+        Trace of a forward pass, or an object with the same attributes.
     index : int, optional
         Index of the image in the batch.
     class_names : sequence of str, optional
-        Names by label; without it, labels are shown as numbers.
+        Class names, indexed by label; if omitted, labels are shown as numbers.
     min_score : float, optional
         Detections with a lower score are counted but not drawn.
 
     Yields
     ------
     (str, Figure)
-        Name of the stage and its figure. A trace with anchor matches has nine stages, otherwise eight.
+        Name of the stage, and its figure. There are nine stages if the trace has anchor matches, otherwise eight.
 
     Raises
     ------
@@ -461,7 +467,7 @@ def stage_figures(
             yield "Matched anchors", _single_figure(view, "Matched anchors", _panel_matched_anchors)
 
 
-# ---- helpers of the stages
+# ---- helpers for the stages
 
 
 def _draw_ground_truth(ax: Axes, gt_boxes: np.ndarray) -> Line2D:
@@ -488,12 +494,12 @@ def _centers(corners: np.ndarray) -> np.ndarray:
 
 
 def _dots(ax: Axes, points: np.ndarray, color: str, size: float) -> None:
-    """Draw dots of `size` square points at `points` (N, 2), without clipping them at the border."""
+    """Draw dots with an area of `size` square points at `points` (N, 2), without clipping them at the border."""
     ax.scatter(points[:, 0], points[:, 1], s=size, color=color, linewidths=0, clip_on=False, zorder=2)
 
 
 def _thinned(ax: Axes, cells: np.ndarray, max_dots: int) -> np.ndarray:
-    """Return every n-th row and column of the centres `cells` (cells, 2), at most `max_dots` of each."""
+    """Return the centres in every n-th row and column of `cells` (cells, 2), at most `max_dots` rows and columns."""
     x, y = (np.unique(cells[:, axis].round(3), return_inverse=True)[1] for axis in (0, 1))
     step = -(-int(max(x.max(), y.max()) + 1) // max_dots)
     if step > 1:
@@ -502,7 +508,7 @@ def _thinned(ax: Axes, cells: np.ndarray, max_dots: int) -> np.ndarray:
 
 
 def _draw_by_ratio(ax: Axes, anchors: np.ndarray, width: float) -> list[Artist]:
-    """Draw `anchors` (k, 4), one colour per aspect ratio, and return legend handles by ascending ratio."""
+    """Draw `anchors` (k, 4) with one colour per aspect ratio, and return legend handles by ascending ratio."""
     ratios = _nominal_ratios(anchors)
     color_of = {ratio: style.PALETTE[i % len(style.PALETTE)] for i, ratio in enumerate(sorted(set(ratios)))}
     for corner, ratio in zip(anchors, ratios, strict=True):
@@ -514,9 +520,9 @@ def _draw_by_ratio(ax: Axes, anchors: np.ndarray, width: float) -> list[Artist]:
 
 
 def _nominal_ratios(anchors: np.ndarray) -> list[float]:
-    """Return the height / width of each anchor (k, 4); similar ratios are replaced by that of the largest such anchor.
+    """Return the height / width of each anchor (k, 4); anchors with similar ratios get that of the largest one.
 
-    Anchors are rounded to whole pixels. Two anchors of the nominal ratio 0.5 may therefore have 0.48 and 0.52.
+    Anchors are rounded to whole pixels, so two anchors with the nominal ratio 0.5 may have the ratios 0.48 and 0.52.
     """
     sides = np.maximum(anchors[:, 2:] - anchors[:, :2], 1e-6)
     ratios = sides[:, 1] / sides[:, 0]
@@ -535,18 +541,18 @@ def _pixels(ax: Axes) -> Axes:
 
 
 def _cell_borders(count: int, extent: int, offset: float) -> np.ndarray:
-    """Return the borders (count + 1,) of cells centred at (i + offset) * stride; the outer ones are 0 and `extent`."""
+    """Return the borders (count + 1,) of cells centred at (i + offset) * stride; the first is 0, the last `extent`."""
     stride = extent / count
     inner = (np.arange(1, count) - 0.5 + offset) * stride
     return np.concatenate([[0.0], inner, [extent]])
 
 
-# ---- helpers of a trace
+# ---- helpers for a trace
 
 
 @dataclass(frozen=True)
 class _View:
-    """Selected part of a trace: an image, a pyramid level and a RoI (None if the image has none)."""
+    """Selected part of a trace: an image, a pyramid level and a RoI (None if the image has no RoI)."""
 
     trace: Any
     index: int
@@ -554,7 +560,7 @@ class _View:
     roi: int | None
     class_names: Sequence[str] | None
     min_score: float  # detections with a lower score are not drawn, because they would cover the image
-    compact: bool  # True for a panel of the strip, without scores and ground truth
+    compact: bool  # True for a small panel of the strip, which shows no scores and no ground truth
 
     @property
     def image(self) -> np.ndarray:
@@ -591,7 +597,7 @@ def _choose_view(trace: Any, index: int, class_names: Sequence[str] | None, min_
     return _View(trace, index, int(trace.roi_levels[roi]), roi, class_names, min_score, compact)
 
 
-# Each function draws one stage and returns its caption.
+# Each of the following functions draws one stage and returns the caption of the plot.
 
 
 def _panel_image(ax: Axes, view: _View) -> str:

@@ -1,9 +1,9 @@
 """Plots of RoI pooling: the cells that RoIPool and RoIAlign read, and their outputs.
 
-They show sample points, rounded bins and their values, pooled features, the output as a RoI is shifted, and a batch of
-RoIs cut out of its image.
+The plots show sample points, rounded bins and their values, pooled features, how the output changes when a RoI is
+shifted, and the image content of the RoIs of a batch.
 
-Feature maps are drawn in cells: cell (row, column) is centred on y = row, x = column. RoIAlign samples in these
+The axes of a feature map count cells: the cell in row r, column c is centred at y = r, x = c. RoIAlign uses the same
 coordinates.
 """
 
@@ -24,15 +24,15 @@ from rcnn.plot.features import channel_tiles
 from rcnn.plot.style import Dashes, as_array, as_boxes
 
 _BIN_COLORS = (style.SKY, style.YELLOW)  # alternating, because neighbouring bins may share cells
-_INSETS = (0.07, 0.20)  # cells between the edges of a bin and its drawn outline, alternating
-_UNDER_LABEL = 30.0  # points from the axis to a legend below its ticks and label
+_INSETS = (0.07, 0.20)  # distances, in cells, between the edges of a bin and its outline; they alternate, too
+_UNDER_LABEL = 30.0  # points; distance between the axis and a legend below its ticks and label
 _SHIFT_LOOKS: tuple[tuple[str, Dashes], ...] = (
     (style.VERMILION, "-"),
     (style.BLUE, "-"),
     (style.GREEN, "--"),
     (style.PURPLE, ":"),
 )
-_ROOM = 0.08  # between two crops, as a share of their side
+_ROOM = 0.08  # gap between two crops, as a share of their side
 
 
 def sample_points(
@@ -62,11 +62,11 @@ def sample_points(
     output_size : (int, int), optional
         Rows and columns of bins.
     sampling_ratio : int, optional
-        Sample points per bin along each axis; 0 adapts to the size of the bins.
+        Number of sample points per bin along each axis; 0 adapts the number to the size of the bins.
     aligned : bool, optional
         Shift the RoI by half a cell, as in RoIAlign with `aligned=True`.
     margin : float or None, optional
-        Least distance in cells from the RoI to the edge of a square view; None shows the whole map.
+        Smallest distance, in cells, between the RoI and the edge of a square view. None shows the whole map.
 
     Returns
     -------
@@ -112,10 +112,10 @@ def quantised_bins(
     output_size: tuple[int, int] = (7, 7),
     margin: float | None = 1.0,
 ) -> Axes:
-    """Draw the RoI, rounded bins and largest cells of RoIPool on a feature map.
+    """Draw the RoI and the rounded bins of RoIPool on a feature map, with a dot on the largest cell of each bin.
 
-    The RoI before rounding is dashed. Neighbouring bins have two alternating colours, because they may share cells.
-    Empty bins are not drawn.
+    The dashed box is the RoI before rounding. Bins alternate between two colours, because neighbouring bins may share
+    cells. Empty bins are not drawn.
 
     Parameters
     ----------
@@ -130,7 +130,8 @@ def quantised_bins(
     output_size : (int, int), optional
         Rows and columns of bins.
     margin : float or None, optional
-        Least distance in cells from the RoI and its bins to the edge of a square view; None shows the whole map.
+        Smallest distance, in cells, between the RoI or its bins and the edge of a square view. None shows the whole
+        map.
 
     Returns
     -------
@@ -177,7 +178,7 @@ def quantised_bins(
 
 
 def bins_legend(ax: Axes) -> Axes:
-    """Draw a legend of `quantised_bins` under the axes.
+    """Draw the legend of a `quantised_bins` plot under the axes.
 
     Parameters
     ----------
@@ -209,9 +210,9 @@ def bin_values(ax: Axes, values: np.ndarray, limits: tuple[float, float] | None 
     ax : Axes
         Axes to draw on.
     values : (ph, pw) array
-        Value of each bin.
+        Value of each bin, for ph rows and pw columns of bins.
     limits : (float, float), optional
-        Values of the darkest and the brightest tile, for a scale shared by several plots.
+        Values of the darkest and the brightest tile, so that several plots can have the same scale.
 
     Returns
     -------
@@ -244,20 +245,20 @@ def bin_values(ax: Axes, values: np.ndarray, limits: tuple[float, float] | None 
 def shift_curves(
     ax: Axes, shifts: np.ndarray, curves: Mapping[str, np.ndarray], xlabel: str, ylabel: str, at: float | None = None
 ) -> Axes:
-    """Draw curves over the shift of a RoI, with a legend below.
+    """Draw values against the shift of a RoI, with a legend below the plot.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     shifts : (S,) array
-        Shifts of the RoI, ascending.
+        S shifts of the RoI, ascending.
     curves : mapping of str to (S,) array
-        Values by name; NaN leaves a gap.
+        Values of each curve, by name. NaN leaves a gap.
     xlabel, ylabel : str
         Axis labels.
     at : float, optional
-        Shift to mark, with the value of each curve.
+        Shift that is marked by a line, and by a dot on each curve.
 
     Returns
     -------
@@ -295,16 +296,16 @@ def shift_curves(
 
 
 def pooled_features(ax: Axes, pooled: np.ndarray, max_channels: int = 64) -> Axes:
-    """Draw the pooled channels of one RoI as tiles on a common scale.
+    """Draw the pooled channels of one RoI as tiles with a common colour scale.
 
-    The scale ranges from the 1st to the 99th percentile, so that outliers do not darken the other values.
+    The scale ranges from the 1st to the 99th percentile, so outliers do not darken all other values.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     pooled : (C, ph, pw) array
-        Pooled features of a RoI.
+        Pooled features of a RoI: C channels of ph rows and pw columns.
     max_channels : int, optional
         Number of channels to draw.
 
@@ -324,9 +325,9 @@ def roi_batch(
     class_names: Sequence[str] | None = None,
     most: int = 12,
 ) -> Axes:
-    """Draw the image content of RoIs, one row per class with its number of RoIs.
+    """Draw the image content of RoIs, with one row for each class.
 
-    Each RoI is resized to a square, as pooling does.
+    The label of a row contains the class and the number of its RoIs. Each RoI is resized to a square, as in pooling.
 
     Parameters
     ----------
@@ -335,13 +336,13 @@ def roi_batch(
     image : (H, W, 3) array
         Image, uint8 or float in [0, 1].
     rois : (R, 4) array
-        RoIs in pixels.
+        R RoIs, in pixels.
     labels : (R,) int array
         Label of each RoI.
     class_names : sequence of str, optional
-        Names by label; without it, labels are shown as numbers.
+        Class names, indexed by label; if omitted, labels are shown as numbers.
     most : int, optional
-        Largest number of RoIs per class to draw.
+        Largest number of RoIs to draw for each class.
 
     Returns
     -------
@@ -375,7 +376,7 @@ def roi_batch(
 
 
 def _roi_in_cells(roi: np.ndarray, spatial_scale: float, aligned: bool) -> np.ndarray:
-    """Return the RoI (4,) in cells; without `aligned` its sides are at least one cell."""
+    """Return the RoI (4,) in cells; if `aligned` is False, its sides are at least one cell long."""
     corner = roi * spatial_scale - (0.5 if aligned else 0.0)
     if not aligned:
         corner[2:] = np.maximum(corner[2:], corner[:2] + 1)
@@ -383,9 +384,9 @@ def _roi_in_cells(roi: np.ndarray, spatial_scale: float, aligned: bool) -> np.nd
 
 
 def _points_in_cells(corner: np.ndarray, output_size: tuple[int, int], sampling_ratio: int) -> np.ndarray:
-    """Return the sample points (ph * sy * pw * sx, 2) of a RoI as x, y, row by row.
+    """Return the sample points (number of points, 2) of a RoI as x, y, row by row.
 
-    A `sampling_ratio` of 0 takes as many points per bin as the bin has cells, rounded up.
+    If `sampling_ratio` is 0, the number of points per bin along each axis is the side of the bin in cells, rounded up.
     """
     axes = []
     for start, end, bins in ((corner[0], corner[2], output_size[1]), (corner[1], corner[3], output_size[0])):
@@ -396,7 +397,7 @@ def _points_in_cells(corner: np.ndarray, output_size: tuple[int, int], sampling_
 
 
 def _draw_points(ax: Axes, points: np.ndarray, inside: np.ndarray) -> None:
-    """Draw `points` (N, 2) sized by their distance, as dots where `inside` (N,) and crosses elsewhere."""
+    """Draw `points` (N, 2) as dots if `inside` (N,) is True, else as crosses; the size depends on their distance."""
     steps = np.diff(np.unique(points[:, 0].round(6))), np.diff(np.unique(points[:, 1].round(6)))
     step = min((each.min() for each in steps if each.size), default=1.0)
     dots = step / abs(np.diff(ax.get_xlim())[0]) * ax.bbox.width
@@ -452,7 +453,7 @@ def _draw_bin(ax: Axes, bounds: tuple[int, int, int, int], turn: int) -> None:
 
 
 def _mark_largest(ax: Axes, cells: np.ndarray, bounds: tuple[int, int, int, int]) -> None:
-    """Draw a dot on the largest cell of a bin; ties keep the first."""
+    """Draw a dot on the largest cell of a bin; in a tie, on the first of these cells."""
     left, top, right, bottom = bounds
     row, column = np.divmod(cells[top:bottom, left:right].argmax(), right - left)
     ax.plot(
@@ -483,7 +484,7 @@ def _look_at(ax: Axes, one: np.ndarray, other: np.ndarray, margin: float) -> Non
 
 
 def _draw_crop(ax: Axes, image: np.ndarray, corner: np.ndarray, column: int, row: int, color: str) -> None:
-    """Draw the pixels under a box, at least one, in the cell of this column and row."""
+    """Draw the pixels of a box, at least one, in the square at this column and row of the plot."""
     height, width = image.shape[:2]
     left, top = (int(np.clip(np.floor(at), 0, side - 1)) for at, side in zip(corner[:2], (width, height), strict=True))
     right, bottom = (

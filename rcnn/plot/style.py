@@ -1,6 +1,6 @@
 """Shared style of all plots: colours, sizes, axes, legends, images, boxes and argument checks.
 
-This module does not change matplotlib's global settings. Every drawing function styles the axes that it gets, so a plot
+This module does not change matplotlib's global settings. Every drawing function sets the style of its axes, so a plot
 looks the same on axes from `figure()` and on axes from `pyplot.subplots()`.
 """
 
@@ -25,36 +25,37 @@ from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
 # Okabe and Ito, "Color Universal Design" (2008): eight colours that people with any colour vision can distinguish.
-# Their black is replaced by grey, because the edges of boxes are black.
+# Grey replaces the black of their palette, because the edges of boxes are black.
 PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999")
 SKY, ORANGE, GREEN, YELLOW, PURPLE, VERMILION, BLUE, NEUTRAL = PALETTE
-VALUES = "viridis"  # scores and probabilities, on images
-ACTIVATIONS = "cividis"  # feature maps
+VALUES = "viridis"  # colour map of scores, probabilities and IoU
+ACTIVATIONS = "cividis"  # colour map of feature maps
 INK, GREY, FAINT, PAPER = "#222222", "#6b6b6b", "#d9d9d9", "#f2f2f2"
 
-# Colours of curves: darker ones first, because the background is white.
+# Colours of curves. Darker colours come first, because the background is white.
 CURVE_COLORS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, NEUTRAL)
 
 Dashes = Literal["-", "--", "-.", ":"]
-Corner = Literal["upper left", "upper right", "lower right", "best"]  # location of a legend
+Corner = Literal["upper left", "upper right", "lower right", "best"]  # position of a legend
 
 TITLE_SIZE, TEXT_SIZE = 10.0, 8.0  # points; no text is smaller than TEXT_SIZE
 LINE_WIDTH, THIN_LINE = 1.6, 1.0  # points
-DIMMED = (0.10, 0.48)  # black and white of a dimmed image, in [0, 1]
+DIMMED = (0.10, 0.48)  # values of black and white in a dimmed image, in [0, 1]
 
 
 class _NotebookFigure(Figure):
-    """A figure that a notebook shows although pyplot does not know it."""
+    """Figure that a notebook can display although pyplot does not manage it."""
 
     def _repr_png_(self) -> bytes:
         return png(self)
 
 
 def png(figure: Figure) -> bytes:
-    """Return a figure as a PNG of 256 colours.
+    """Return a figure as a PNG image with 256 colours.
 
-    Such a file has a third of the bytes of a full-colour PNG, which keeps notebooks small. Maximum coverage chooses the
-    colours, because an average over pixels would lose thin lines. One round of k-means then smooths colour bars.
+    The file is about a third as large as a full-colour PNG, which keeps notebooks small. The colours are chosen by
+    maximum coverage, because averages over many pixels would lose the colours of thin lines. One round of k-means then
+    makes colour bars smooth.
 
     Parameters
     ----------
@@ -77,8 +78,9 @@ def png(figure: Figure) -> bytes:
 def figure(width: float = 10.0, height: float = 5.0) -> Figure:
     """Return an empty figure with a layout that clips nothing.
 
-    The figure needs no display. pyplot does not keep it, so its memory is freed with the last reference. As the last
-    line of a notebook cell it shows itself. Its own method makes axes: `figure().subplots(1, 2)`.
+    The figure needs no display. pyplot does not store the figure, so its memory is freed when no reference to it is
+    left. A notebook displays the figure if it is the last line of a cell. Create axes with a
+    method of the figure, for example `figure().subplots(1, 2)`.
 
     Parameters
     ----------
@@ -117,7 +119,7 @@ def contrasting(color: str) -> str:
     Parameters
     ----------
     color : str
-        Colour that matplotlib knows.
+        Colour in any form that matplotlib accepts.
 
     Returns
     -------
@@ -134,9 +136,9 @@ def contrasting(color: str) -> str:
 
 
 def outline(width: float, color: str = "black") -> list[Stroke | Normal]:
-    """Return path effects that draw an edge around a line, so that it stands out from a background of its own colour.
+    """Return path effects that draw an edge around a line, so that the line is visible on any background.
 
-    The edge of a dashed line is solid, which keeps white dashes visible on any background.
+    The edge of a dashed line is solid, so that white dashes are visible on a white background.
 
     Parameters
     ----------
@@ -254,7 +256,7 @@ def name_pixels(ax: Axes) -> None:
 
 
 def image(ax: Axes, image: np.ndarray, dimmed: bool = False) -> Axes:
-    """Draw an image with one unit per pixel.
+    """Draw an image so that one unit of the axes is one pixel.
 
     Parameters
     ----------
@@ -263,7 +265,7 @@ def image(ax: Axes, image: np.ndarray, dimmed: bool = False) -> Axes:
     image : (H, W, 3) or (H, W) array
         RGB or grey image, uint8 or float in [0, 1].
     dimmed : bool, optional
-        Reduce the contrast of the image, so that drawings on it stand out.
+        Reduce the contrast of the image, so that anything drawn on it stands out.
 
     Returns
     -------
@@ -273,7 +275,7 @@ def image(ax: Axes, image: np.ndarray, dimmed: bool = False) -> Axes:
     Raises
     ------
     ValueError
-        If the shape is wrong, the image is empty, or a float lies outside [0, 1].
+        If the shape is wrong, the image is empty, or a floating-point value lies outside [0, 1].
     """
     array = np.asarray(image)
     if array.ndim == 2:
@@ -327,7 +329,7 @@ def title(ax: Axes, heading: str, caption: str = "") -> Axes:
 
 
 def note(ax: Axes, text: str) -> Axes:
-    """Write a text in the middle of axes that have no data to draw.
+    """Write a text in the middle of axes that show no data.
 
     Parameters
     ----------
@@ -353,7 +355,7 @@ def color_bar(ax: Axes, mappable: ScalarMappable, label: str = "") -> None:
     ax : Axes
         Axes to draw on.
     mappable : ScalarMappable
-        Drawn artist with the colour map.
+        Drawn artist whose colours the colour bar explains.
     label : str, optional
         Label of the colour bar.
     """
@@ -488,19 +490,19 @@ def as_array(name: str, value: object, shape: Sequence[int | None]) -> np.ndarra
     name : str
         Name of the argument, for the error message.
     value : array_like
-        Value to convert. An empty list fits any shape whose first length is None.
+        Value to convert. An empty list is accepted for any shape whose first length is None.
     shape : sequence of int or None
         Required shape; None allows any length.
 
     Returns
     -------
     array
-        `value` as an array of that shape.
+        The value as an array with this shape.
 
     Raises
     ------
     ValueError
-        If the shape differs; the message contains `name` and both shapes.
+        If the value has another shape. The message contains `name` and both shapes.
     """
     array = np.asarray(value)
     if array.size == 0 and array.ndim < len(shape) and shape[0] is None:
@@ -546,7 +548,8 @@ def as_boxes(name: str, value: object) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the shape is not (N, 4) or a coordinate is not finite; the message contains `name` and the index.
+        If the shape is not (N, 4) or a coordinate is not finite. The message contains `name`, and the index of the
+        box.
     """
     boxes = as_array(name, value, (None, 4)).astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(boxes).all(axis=1))
@@ -556,12 +559,12 @@ def as_boxes(name: str, value: object) -> np.ndarray:
 
 
 def outlines(corners: np.ndarray) -> list[np.ndarray]:
-    """Return the closed outlines of boxes, as a `LineCollection` takes them.
+    """Return the closed outlines of boxes, in the form that a `LineCollection` requires.
 
     Parameters
     ----------
     corners : (N, 4) array
-        Boxes in pixels.
+        N boxes, in pixels.
 
     Returns
     -------
@@ -583,7 +586,7 @@ def edged_box(ax: Axes, corner: np.ndarray, color: str, linestyle: str = "-", wi
     color : str
         Colour of the line.
     linestyle : str, optional
-        Line style of matplotlib.
+        Line style, as in matplotlib.
     width : float, optional
         Line width in points.
     """

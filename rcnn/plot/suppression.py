@@ -1,6 +1,7 @@
 """Plots of non-maximum suppression: its steps, its effect on recall, and its running time.
 
-They show the boxes and the ranked list of one step, the recall after each step, and the time over the number of boxes.
+The plots show the boxes and the ranked list at one step, the recall after each step, and the running time against the
+number of boxes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rcnn.plot import style
 from rcnn.plot.style import LINE_WIDTH, THIN_LINE, as_array, as_boxes
 from rcnn.plot.tags import Tags
 
-# The states of a box, each with its colour, line and width. Later states are drawn on top.
+# The states of a box, each with its colour, line style and line width. Later states are drawn on top.
 STATES = {
     "removed before": ("#a8a8a8", ":", THIN_LINE),
     "waiting": (style.SKY, "-", THIN_LINE),
@@ -34,23 +35,23 @@ _SERIES_LOOKS = (
 )
 _ROW = 0.72  # height of a bar, as a share of its row
 _FAINT_BAR = 0.35  # opacity of the bar of a removed box
-_APART = 0.025  # end values closer than this are written once
-_TEXT_ROOM = 1.75  # length of the axis; bars end at 1, the rest is for texts
+_APART = 0.025  # if two end values are closer than this, only one is written
+_TEXT_ROOM = 1.75  # length of the x axis; bars end at 1 at most, and the rest is for texts
 
 
 def suppression_step(ax: Axes, boxes: np.ndarray, states: Sequence[str], image: np.ndarray | None = None) -> Axes:
-    """Draw boxes at one step of suppression.
+    """Draw the boxes at one step of suppression.
 
-    Boxes are tagged with their ranks from 1, except those removed in earlier steps.
+    Each box is tagged with its rank, starting at 1. Boxes that were removed in earlier steps have no tag.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     boxes : (N, 4) array
-        Boxes in pixels, by descending score.
+        N boxes, in pixels, by descending score.
     states : sequence of str
-        State of each box, one of `STATES`, (N,).
+        State of each box, (N,). The states are the keys of `STATES`.
     image : (H, W, 3) array, optional
         Image to draw under the boxes, uint8 or float in [0, 1].
 
@@ -62,7 +63,7 @@ def suppression_step(ax: Axes, boxes: np.ndarray, states: Sequence[str], image: 
     Raises
     ------
     ValueError
-        If `states` has another length than `boxes` or an unknown state.
+        If `states` and `boxes` differ in length, or a state is unknown.
     """
     corners = as_boxes("boxes", boxes)
     _check_states(states, len(corners))
@@ -94,21 +95,21 @@ def suppression_step(ax: Axes, boxes: np.ndarray, states: Sequence[str], image: 
 
 
 def suppression_queue(ax: Axes, scores: np.ndarray, states: Sequence[str], overlaps: np.ndarray) -> Axes:
-    """Draw the boxes of one step of suppression as a list of bars with the best on top.
+    """Draw the boxes at one step of suppression as horizontal bars, with the best box on top.
 
-    Each bar is labelled with the state of the box. Boxes that are removed now also show their IoU with the box kept
-    now.
+    Each bar is labelled with the state of its box. If the box is removed at this step, the label also contains its IoU
+    with the box that is kept at this step.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     scores : (N,) array
-        Scores in [0, 1], descending.
+        Scores of N boxes in [0, 1], descending.
     states : sequence of str
-        State of each box, one of `STATES`, (N,).
+        State of each box, (N,). The states are the keys of `STATES`.
     overlaps : (N,) array
-        IoU of each box with the box kept now.
+        IoU of each box with the box that is kept at this step.
 
     Returns
     -------
@@ -153,14 +154,14 @@ def suppression_queue(ax: Axes, scores: np.ndarray, states: Sequence[str], overl
 
 
 def suppression_legend(ax: Axes, states: Sequence[str]) -> Axes:
-    """Draw a legend under the axes with the number of boxes in each state, kept ones first.
+    """Draw a legend under the axes with the number of boxes in each state, with kept boxes first.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     states : sequence of str
-        State of each box, one of `STATES`, (N,).
+        State of each box, (N,). The states are the keys of `STATES`.
 
     Returns
     -------
@@ -183,11 +184,12 @@ def recall_steps(ax: Axes, steps: Sequence[str], counts: np.ndarray, recalls: Ma
     ax : Axes
         Axes to draw on.
     steps : sequence of str
-        Names of the steps, (S,).
+        Name of each of S steps.
     counts : (S,) array
-        Number of boxes after each step, written under its name.
+        Number of boxes after each step, written under the name of the step.
     recalls : mapping of str to (S,) array
-        Recalls by name, one line each. The first and last values are written next to the line, once where lines meet.
+        Recall after each step, by name; each array is drawn as a line. The first and the last value are written next to
+        the line. If several lines end at the same point, the value is written only once.
 
     Returns
     -------
@@ -235,18 +237,20 @@ def recall_steps(ax: Axes, steps: Sequence[str], counts: np.ndarray, recalls: Ma
 
 
 def growth(ax: Axes, sizes: np.ndarray, seconds: Mapping[str, np.ndarray], power: float) -> Axes:
-    """Draw running times over sizes, both logarithmic, each with a dotted power law for comparison.
+    """Draw running times against the number of boxes, on logarithmic axes.
+
+    A dotted line shows a power law for comparison with each curve.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     sizes : (K,) array
-        Number of boxes.
+        K numbers of boxes.
     seconds : mapping of str to (K,) array
-        Times in seconds by name; above 0.
+        Running times in seconds, above 0, for the K numbers of boxes, by name of the curve.
     power : float
-        Exponent of the power law, which meets each curve at the last size.
+        Exponent of the power law. Its line meets each curve at the last number of boxes.
 
     Returns
     -------
@@ -285,7 +289,7 @@ def growth(ax: Axes, sizes: np.ndarray, seconds: Mapping[str, np.ndarray], power
 
 
 def _check_states(states: Sequence[str], count: int) -> None:
-    """Raise ValueError unless there is a known state for each of `count` boxes."""
+    """Raise ValueError unless `states` contains a known state for each of `count` boxes."""
     if len(states) != count:
         raise ValueError(f"states must have one entry per box ({count}), got {len(states)}")
     for i, state in enumerate(states):

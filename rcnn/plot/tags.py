@@ -1,4 +1,4 @@
-"""Labels (tags) of boxes, placed inside the axes and apart from each other."""
+"""Tags (text labels) of boxes, placed inside the axes and apart from each other."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from matplotlib.transforms import Bbox, IdentityTransform
 
 from rcnn.plot.style import TEXT_SIZE, contrasting
 
-_PADDING = 0.18  # around a tag's text, as a share of the font size
-_TAG_ON_TAG = 20.0  # cost of hiding a part of a tag, relative to the same part of a box
-_APART = 3.0  # cost of a position apart from the box, in areas of the tag
+_PADDING = 0.18  # space around the text of a tag, as a share of the font size
+_TAG_ON_TAG = 20.0  # cost of hiding a part of a tag, relative to an equal area of a box
+_APART = 3.0  # extra cost of a position that does not touch the box, in areas of the tag
 
 
 class Tags(Artist):
-    """Artist with one tag per box: a text on a background of the box's colour.
+    """Artist with one tag per box: a text on a background in the colour of the box.
 
-    The positions are chosen anew each time the axes are drawn, because the sizes of texts and axes are known only then.
+    The positions are chosen each time the axes are drawn, because the sizes of texts and axes are known only then.
 
     Parameters
     ----------
     boxes : (N, 4) array
-        Boxes in data coordinates.
+        N boxes, in data coordinates.
     texts : sequence of str
         Text of each tag, (N,).
     colors : sequence of str
@@ -38,7 +38,7 @@ class Tags(Artist):
         self.boxes = boxes
         self.texts = [_tag_text(text, color) for text, color in zip(texts, colors, strict=True)]
         self.set_zorder(5)
-        self.set_in_layout(False)  # tags lie inside the axes and must not push them
+        self.set_in_layout(False)  # tags lie inside the axes and must not affect the layout
 
     def get_children(self) -> list[Artist]:
         """Return the text artists.
@@ -73,7 +73,7 @@ class Tags(Artist):
         Returns
         -------
         Bbox
-            Region in dots; `Bbox.null()` without tags.
+            Region in dots; `Bbox.null()` if there are no tags.
         """
         visible = [text.get_window_extent(renderer) for text in self.texts]
         return Bbox.union(visible) if visible else Bbox.null()
@@ -102,9 +102,9 @@ class Tags(Artist):
 def place(sizes: np.ndarray, boxes: np.ndarray, window: np.ndarray) -> np.ndarray:
     """Choose the positions of tags near their boxes.
 
-    Tags are placed one after the other. Each takes the candidate position at its box where it hides least. Hiding
-    another tag costs more than hiding a box. Ties keep the first candidate; the first of all is above the box, aligned
-    left.
+    Tags are placed one after the other. Each tag has several candidate positions near its box, and gets the one where
+    it hides least. Hiding another tag costs more than hiding a box. In a tie, the first candidate is chosen. The very
+    first candidate is above the box, aligned with its left side.
 
     Parameters
     ----------
@@ -127,20 +127,20 @@ def place(sizes: np.ndarray, boxes: np.ndarray, window: np.ndarray) -> np.ndarra
         fields = np.concatenate([corners, corners + size], axis=1)  # (K, 4)
         area = size.prod()
         on_tags, on_boxes = _overlap(fields, placed), _overlap(fields, boxes)  # (K,), (K,)
-        on_tags[on_tags > 1e-6 * area] += area / 20  # avoid narrow overlaps, too; touching is no overlap
-        # Hiding many boxes costs no more than hiding two; otherwise a crowd would push tags onto each other.
+        on_tags[on_tags > 1e-6 * area] += area / 20  # even a narrow overlap is costly; touching is not
+        # The cost of hiding boxes has a limit. Otherwise, in a crowd of boxes, tags would hide each other instead.
         cost = _TAG_ON_TAG * on_tags + np.minimum(on_boxes, 2 * area)  # (K,)
-        # Each later candidate costs another hundredth of the tag, so order decides between similar ones.
+        # Each later candidate costs another hundredth of the tag's area, so the first of similar candidates is chosen.
         cost += area * (0.01 * np.arange(len(corners)) + _APART * apart)
         placed = np.concatenate([placed, fields[[cost.argmin()]]])
     return placed[:, :2]
 
 
 def _positions_around(box: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return candidate corners (K, 2), best first, and a mask (K,) of those that do not touch the box.
+    """Return candidate corners (K, 2), best first, and a mask (K,) of the candidates that do not touch the box.
 
-    The first eight candidates are above, below and beside the box, and in its upper corners. Next come positions along
-    its sides. The last ones lie one to three lines above and below the box.
+    The first eight candidates are above, below and beside the box, and in its upper corners. The next ones are along
+    its sides. The last ones are one to three lines above and below the box.
     """
     (left, bottom, right, top), (width, height) = box, size
     usual = [
@@ -171,7 +171,7 @@ def _positions_around(box: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _overlap(fields: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return the area (N,) that each of `fields` (N, 4) shares with `boxes` (M, 4), summed over the boxes."""
+    """Return the area (N,) that each of `fields` (N, 4) shares with each of `boxes` (M, 4), summed over the boxes."""
     low = np.maximum(fields[:, None, :2], boxes[None, :, :2])  # (N, M, 2)
     high = np.minimum(fields[:, None, 2:], boxes[None, :, 2:])  # (N, M, 2)
     return np.asarray(np.clip(high - low, 0, None).prod(axis=2).sum(axis=1))
@@ -187,11 +187,11 @@ def tag_texts(
     count : int
         Number of boxes, N.
     labels : (N,) array or None
-        Labels; None leaves out the class.
+        Label of each box; None leaves out the class.
     scores : (N,) array or None
-        Scores; None leaves them out.
+        Score of each box; None leaves out the score.
     class_names : sequence of str or None
-        Names by label; None shows labels as numbers.
+        Class names, indexed by label; with None, labels are shown as numbers.
 
     Returns
     -------

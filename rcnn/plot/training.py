@@ -1,7 +1,7 @@
 """Plots of training: losses, gradients, and proposals as they converge to their objects.
 
-They show named lines and levels, loss curves, the curves of a training run, the nearest proposals, the error of
-numerical gradients, and gradients by part of the detector, by loss and by class.
+The plots show lines and reference levels, loss curves, the curves of a training run, the nearest proposal of each
+object, the error of numerical gradients, and gradients by part of the detector, by loss and by class.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Values = Sequence[float] | np.ndarray
 
 _LINE_COLORS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE, style.SKY, style.NEUTRAL)
 _LINE_DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
-# Darker colours first, because the background is white. Line styles distinguish the curves without colour, too.
+# Darker colours come first, because the background is white. Each curve also has its own line style.
 _ERROR_LOOKS = ((style.BLUE, "-"), (style.ORANGE, "--"), (style.GREEN, "-."), (style.PURPLE, ":"))
 _LEAST_ERROR = 1e-17  # an error of 0 is drawn here, because a logarithmic axis has no 0
-_LOG_TICKS = 9  # most ticks of a logarithmic axis
+_LOG_TICKS = 9  # largest number of ticks on a logarithmic axis
 _COLOR_RANGE = 1e-4  # lower end of the colour scale of a table, as a share of the largest gradient
-_MOST_ROWS = 12  # most numbered rows of a plot
+_MOST_ROWS = 12  # largest number of rows that are numbered
 
-# The diagram of `gradient_flow`, in units of the diagram.
+# The layout of the diagram of `gradient_flow`, in its own units.
 _LOSS_COLORS = {"rpn": style.BLUE, "roi": style.VERMILION}
 _FLOW_SIZE = (10.4, 4.6)  # width and height of the diagram
 _HALF_BOX = (0.98, 0.5)  # half the width and height of a box
@@ -70,7 +70,7 @@ def lines(
     levels: Sequence[float] = (),
     log: bool = False,
 ) -> Axes:
-    """Draw one line per series over a common x.
+    """Draw one line for each series of values, with common x values.
 
     Parameters
     ----------
@@ -83,9 +83,9 @@ def lines(
     xlabel, ylabel : str
         Axis labels.
     levels : sequence of float, optional
-        Heights of dotted lines for comparison.
+        Values at which dotted horizontal lines are drawn for comparison.
     log : bool, optional
-        Make the x axis logarithmic with ticks at powers of two.
+        Make the x axis logarithmic, with ticks at powers of two.
 
     Returns
     -------
@@ -117,14 +117,14 @@ def lines(
 
 
 def levels(ax: Axes, values: Mapping[str, float]) -> Axes:
-    """Draw dotted reference lines across the axes, labelled at their right ends.
+    """Draw dotted horizontal lines for comparison, labelled at their right ends.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     values : mapping of str to float
-        Height of each line, by name.
+        Value of each line, by name.
 
     Returns
     -------
@@ -154,18 +154,18 @@ def loss_curves(
     smoothing: int = 1,
     log: bool = False,
 ) -> Axes:
-    """Draw losses over training steps; a total is black.
+    """Draw losses against training steps, with total losses in black.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     history : mapping of str to (S,) array
-        Losses by name; a name that starts with "total" is a total.
+        Losses by name. A loss whose name starts with "total" is a total loss.
     steps : (S,) array, optional
-        Step of each value; 1, 2, 3, ... by default.
+        Step of each of the S values; by default 1, 2, 3, ...
     smoothing : int, optional
-        Window of a centred moving average, in steps; the raw values are drawn pale.
+        Number of values in a centred moving average. If it is above 1, the original values are drawn in pale colours.
     log : bool, optional
         Make the loss axis logarithmic.
 
@@ -221,11 +221,12 @@ def training_curves(
     Parameters
     ----------
     history : mapping of str to (S,) sequence
-        Losses of each step, by name.
+        Loss at each of S steps, by name.
     lr : (S,) sequence
-        Learning rate of each step.
+        Learning rate at each step.
     validation : mapping of str to (V,) sequence
-        "step" (number of steps taken), "ap50" and losses of each validation; V may be 0.
+        Values of V validations, by name: "step" (the number of training steps before the validation), "ap50", and the
+        validation losses. V may be 0.
 
     Returns
     -------
@@ -242,27 +243,27 @@ def training_curves(
     rated.set(xlim=(0, max(len(lr), 1)), ylim=(0, None))
     style.title(rated, "Learning rate")
     _draw_validation(validated, scored, validation)
-    for ax in (losses, validated):  # shared with the plot below
+    for ax in (losses, validated):  # the plot below has the same x axis and the label
         ax.set_xlabel("")
     return figure
 
 
 def settling(ax: Axes, steps: Sequence[int], best_iou: np.ndarray, threshold: float = 0.5) -> Axes:
-    """Draw the best IoU of each object with any box over the training steps.
+    """Draw the best IoU of each object with any box, at several training steps.
 
-    Each object has a pale line, and the median is black. The steps are drawn at equal distances, because most changes
-    happen early.
+    Each object has a pale line, and the median of all objects is black. The measurements are drawn at equal distances,
+    because most changes happen in early steps.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     steps : (S,) sequence of int
-        Steps of the measurements.
+        Training step of each of S measurements.
     best_iou : (S, G) array
-        Best IoU of each of G objects at each step.
+        Best IoU of each of G objects at each measurement.
     threshold : float, optional
-        IoU from which an object counts as found, drawn as a dotted line.
+        Smallest IoU at which an object counts as found. It is drawn as a dotted line.
 
     Returns
     -------
@@ -303,9 +304,10 @@ def nearest_proposals(
     top: int = 100,
     scale: bool = True,
 ) -> Axes:
-    """Draw the first proposals pale, and the best one for each object coloured by its IoU.
+    """Draw the proposals with the highest scores, and highlight the nearest proposal of each object.
 
-    Objects are dashed.
+    The nearest proposal has the highest IoU with the object, and its colour shows this IoU. All other proposals are
+    drawn in a pale colour. The boxes of the objects are dashed.
 
     Parameters
     ----------
@@ -314,15 +316,15 @@ def nearest_proposals(
     image : (H, W, 3) array
         Image, uint8 or float in [0, 1].
     boxes : (P, 4) array
-        Proposals in pixels, by descending score.
+        P proposals, in pixels, by descending score.
     overlaps : (P, G) array
         IoU of each proposal with each object.
     gt_boxes : (G, 4) array
-        Objects in pixels.
+        Boxes of G objects, in pixels.
     top : int, optional
-        Number of proposals to use.
+        Number of proposals to use, starting with the best.
     scale : bool, optional
-        Draw a colour bar; False if another plot of the row has one.
+        Draw a colour bar. Pass False if a neighbouring plot already has one.
 
     Returns
     -------
@@ -368,18 +370,18 @@ def nearest_proposals(
 
 
 def gradient_errors(ax: Axes, steps: Values, errors: Mapping[str, Values]) -> Axes:
-    """Draw the error of numerical gradients over the step size, both logarithmic.
+    """Draw the error of numerical gradients against the step size, on logarithmic axes.
 
-    The minimum of each curve is marked. An error of exactly 0 is drawn at 1e-17.
+    A dot marks the minimum of each curve. An error of exactly 0 is drawn at 1e-17.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     steps : (n,) array
-        Step sizes, above 0.
+        n step sizes, above 0.
     errors : mapping of str to (n,) array
-        Errors by name, at least 0; at most four curves.
+        Error at each step size, by name. Errors must be at least 0. At most four curves can be drawn.
 
     Returns
     -------
@@ -419,8 +421,8 @@ def gradient_errors(ax: Axes, steps: Values, errors: Mapping[str, Values]) -> Ax
 def gradient_flow(ax: Axes, norms: Norms) -> Axes:
     """Draw the detector as a diagram, with arrows for the forward pass and for the gradients.
 
-    A gradient arrow is drawn only if the part behind it gets a gradient. If none passes through the proposals, they are
-    marked as cut off.
+    A gradient arrow is drawn only if the part to which it leads gets a gradient. If no gradient passes through the
+    proposals, the arrows to and from the proposals are crossed out.
 
     Parameters
     ----------
@@ -461,16 +463,16 @@ def gradient_flow(ax: Axes, norms: Norms) -> Axes:
 
 
 def gradient_table(ax: Axes, norms: Norms) -> Axes:
-    """Draw a table of gradient norms, one row per loss and one column per part.
+    """Draw a table of gradient norms, with one row per loss and one column per part of the detector.
 
-    Colours are logarithmic. A zero gradient has a white cell.
+    The colour scale is logarithmic. The cell of a zero gradient is white.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     norms : mapping of str to mapping of str to float
-        `norms[loss][part]` is the norm of the gradient of a loss with respect to a part.
+        `norms[loss][part]` is the norm of the gradient of a loss with respect to the parameters of a part.
 
     Returns
     -------
@@ -514,20 +516,20 @@ def gradient_table(ax: Axes, norms: Norms) -> Axes:
 def gradient_by_class(
     ax: Axes, gradient: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None = None
 ) -> Axes:
-    """Draw the gradient norm of each RoI's deltas by class, with the true class outlined.
+    """Draw the gradient norm of the deltas of each RoI and class, with the true class outlined.
 
-    A cell is the Euclidean norm over the four deltas; it is white where all are 0.
+    A cell shows the Euclidean norm of the gradient of four deltas. It is white if the norm is 0.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     gradient : (R, L, 4) array
-        Gradient of `box_deltas`.
+        Gradient of a loss with respect to `box_deltas`, for R RoIs and L classes (background included).
     labels : (R,) int array
         True class of each RoI.
     class_names : sequence of str, optional
-        Names by label; without it, labels are shown as numbers.
+        Class names, indexed by label; if omitted, labels are shown as numbers.
 
     Returns
     -------
@@ -569,12 +571,12 @@ def gradient_by_class(
     return ax
 
 
-# ---- helpers of the curves
+# ---- helpers for curves
 
 
 def _draw_validation(losses: Axes, scores: Axes, validation: Mapping[str, Sequence[float]]) -> None:
-    """Draw the validation losses and the AP50 with its best value."""
-    style.title(losses, "Validation losses", "of images that are not trained on")
+    """Draw the validation losses, and the AP50 with its best value."""
+    style.title(losses, "Validation losses", "on images that are not used for training")
     steps, ap50 = np.asarray(validation["step"], float), np.asarray(validation["ap50"], float)
     if len(steps) == 0:
         for ax, name in ((losses, "loss"), (scores, "AP50")):
@@ -598,7 +600,7 @@ def _draw_validation(losses: Axes, scores: Axes, validation: Mapping[str, Sequen
 
 
 def _moving_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Return a centred moving average over `window` values, fewer at both ends."""
+    """Return a centred moving average over `window` values, or over fewer values near both ends."""
     if window == 1 or len(values) == 0:
         return values
     before, after = window // 2, (window - 1) // 2
@@ -608,7 +610,7 @@ def _moving_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def _error_looks(count: int) -> list[tuple[str, str]]:
-    """Return `count` pairs of a colour and a line style; raise ValueError if there are too many to distinguish."""
+    """Return `count` pairs of a colour and a line style; raise ValueError if there are not enough pairs."""
     if count > len(_ERROR_LOOKS):
         raise ValueError(f"errors must have at most {len(_ERROR_LOOKS)} curves, got {count}")
     return list(_ERROR_LOOKS[:count])
@@ -623,11 +625,11 @@ def _at_least(name: str, values: np.ndarray, least: float) -> np.ndarray:
     return values
 
 
-# ---- helpers of the gradients
+# ---- helpers for gradients
 
 
 def _gradient_norm(norms: Norms, loss: str, part: str) -> float:
-    """Return the norm of a loss's gradient for a part, 0 if it is missing; raise ValueError unless it is valid."""
+    """Return the gradient norm of a loss for a part, 0 if the part is missing; raise ValueError if it is invalid."""
     if loss not in norms:
         raise ValueError(f"norms must have an entry {loss!r}, got {', '.join(map(repr, norms)) or 'no entry'}")
     value = float(norms[loss].get(part, 0.0))
@@ -637,7 +639,7 @@ def _gradient_norm(norms: Norms, loss: str, part: str) -> float:
 
 
 def _gradient_arrows(grads: Norms) -> list[tuple[str, str, str]]:
-    """Return (loss, from, to) for every gradient arrow to draw."""
+    """Return (loss, start, end) for every gradient arrow to draw."""
     steps = {
         "rpn": [("rpn", "rpn loss", "rpn"), ("backbone", "rpn", "backbone")],
         "roi": [
@@ -676,7 +678,7 @@ def _flow_arrow(
 
 
 def _mark_cut(ax: Axes) -> None:
-    """Mark the two arrows through the proposals, along which no gradient returns."""
+    """Cross out the two arrows through the proposals, because no gradient flows back along them."""
     for start, end in (("rpn", "proposals"), ("proposals", "pool")):
         middle = (np.array(_POSITIONS[start]) + _POSITIONS[end]) / 2
         ax.plot(*middle, "x", color=style.INK, markersize=10, markeredgewidth=2.5, zorder=3)

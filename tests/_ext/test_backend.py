@@ -17,7 +17,7 @@ MUCH = 10**9  # multiply-adds: enough work for every thread
 
 
 def python(code, **environment):
-    """Run `code` in a fresh interpreter, with the variables of `environment` set, or removed if None.
+    """Run `code` in a new interpreter; set the variables of `environment`, or remove those that are None.
 
     RCNN_SIMD is removed too, because it makes missing kernels of its level an error.
     """
@@ -41,7 +41,7 @@ def limits():
 # ---------------------------------------------------------------- the implementation
 
 
-def test_use_backend_lasts_or_is_restored():
+def test_use_backend_lasts_or_ends_with_its_block():
     rcnn.use_backend("numpy")
     assert backend.get_backend() == "numpy"
     with rcnn.use_backend("cython"):
@@ -150,7 +150,7 @@ def test_an_unusable_level_in_the_environment_is_reported(before, possible):
 
 
 def test_every_level_gives_the_same_bits():
-    """Geometry kernels round every operation, whatever the width of the vectors."""
+    """Geometry kernels round after every operation, so the width of the vectors does not matter."""
     code = """
 import hashlib, numpy as np
 from rcnn import boxes, nms, roi
@@ -193,7 +193,7 @@ def test_little_work_runs_on_one_thread():
     assert backend.threads_for(backend.WORTH_THREADS) == 4
 
 
-def test_only_one_pool_of_threads_works(impl):
+def test_only_one_pool_of_threads_runs_at_a_time(impl):
     rcnn.set_num_threads(3)
     expected = 1 if impl == "cython" else 3
     with backend.one_pool():
@@ -204,7 +204,7 @@ def test_only_one_pool_of_threads_works(impl):
     assert all(count == 3 for count in limits())
 
 
-def test_one_pool_lowers_and_restores_but_never_raises(impl):
+def test_one_pool_lowers_and_restores_thread_counts_but_never_increases_them(impl):
     rcnn.set_num_threads(2)
     for outside, inside in ((4, 2), (1, 1)):
         backend._put_blas([outside] * len(limits()))
@@ -253,7 +253,7 @@ def test_omp_num_threads_sets_the_default(variable, threads):
     assert run.stdout == f"{threads}\n"
 
 
-def test_the_default_is_the_processors_of_this_process(monkeypatch):
+def test_the_default_is_the_number_of_processors_of_this_process(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(backend, "_container_quota", lambda otherwise: otherwise)
     for processors, expected in ((1, 1), (3, 3), (200, backend.MOST_THREADS)):
@@ -264,7 +264,7 @@ def test_the_default_is_the_processors_of_this_process(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "expected"), [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), (None, 8)]
 )
-def test_a_container_may_have_fewer(monkeypatch, tmp_path, text, expected):
+def test_a_container_may_have_fewer_processors(monkeypatch, tmp_path, text, expected):
     file = tmp_path / "cpu.max"
     if text is not None:
         file.write_text(text)

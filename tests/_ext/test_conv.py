@@ -1,4 +1,4 @@
-"""The convolution kernels against the reference in float64: every algorithm, geometry and gradient."""
+"""Comparison of the convolution kernels with the reference in float64: every algorithm, geometry and gradient."""
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ def test_the_kernels_agree_with_the_reference(algorithm, geometry):
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
-def test_results_do_not_depend_on_the_threads(monkeypatch, algorithm, geometry):
+def test_results_do_not_depend_on_the_number_of_threads(monkeypatch, algorithm, geometry):
     monkeypatch.setattr(backend, "WORTH_THREADS", 1)
     with rcnn.set_num_threads(1):
         one = run(geometry, np.float32)
@@ -144,7 +144,7 @@ def test_relu_keeps_nan():
 
 
 def test_winograd_is_as_accurate_as_documented():
-    """Compared with float64, relative to the largest value: side 2 is about as exact as direct, side 4 less."""
+    """Tiles of side 2 are about as accurate as the direct algorithm; tiles of side 4 are less accurate."""
     x, weight = draw(1, 256, 40, 40), draw(64, 256, 3, 3)
     expected = F.conv2d(Tensor(x), Tensor(weight), padding=1).data
     errors = {}
@@ -175,7 +175,7 @@ def test_a_broadcasting_sum_is_not_fused():
 
 
 def test_fused_steps_may_have_another_precision():
-    """The result has the precision of the maps, whatever that of the scale and the residual."""
+    """The result has the precision of the maps, even if the scale and the residual have another one."""
     x, weight = Tensor(draw(1, 8, 5, 4).astype("f"), requires_grad=True), Tensor(draw(8, 8, 3, 3).astype("f"))
     scale, rest = draw(8), draw(1, 8, 5, 4)
     results = []
@@ -209,7 +209,7 @@ def test_windows_of_padding_only_give_no_gradient():
 
 @pytest.mark.parametrize("threads", [15, 16, 24])
 def test_winograds_scratch_is_enough_for_any_number_of_threads(threads):
-    """15 x 15 tiles are 15 blocks for 16 threads: one thread has no work and no part of the scratch."""
+    """15 x 15 tiles are 15 blocks, so one of 16 threads has no work and no part of the scratch memory."""
     maps, weight = draw(1, 60, 60, 16).astype("f"), draw(16, 16, 3, 3).astype("f")
     kernels, answers = load("_winograd"), []
     for number in (1, threads):

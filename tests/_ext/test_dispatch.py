@@ -142,7 +142,7 @@ def test_the_whole_detector_runs_with_a_replacement(impl, model, page, method, n
     assert len(calls) == count
 
 
-def test_the_detector_lays_cell_anchors_of_ones_own_in_the_block_alone(model, page):
+def test_a_detector_uses_replaced_cell_anchors_only_inside_the_block(model, page):
     plain = model.trace([page[0]]).anchors[0]
     with rcnn.replace("cell_anchors", lambda sizes, ratios: FUNCTIONS["cell_anchors"](sizes, ratios) * 2):
         wide = model.trace([page[0]]).anchors[0]
@@ -169,7 +169,7 @@ def test_replacements_nest_and_end_with_their_blocks():
     assert boxes.area(BOXES).tolist() == [100, 100, 100]
 
 
-def test_inside_the_replacement_the_name_refers_to_our_function():
+def test_inside_the_replacement_the_name_refers_to_the_librarys_function():
     with rcnn.replace("area", lambda given: 2 * boxes.area(given)):
         assert boxes.area(BOXES).tolist() == [200, 200, 200]
 
@@ -183,7 +183,7 @@ def test_other_threads_are_not_affected():
     assert found == [[100, 100, 100]]
 
 
-def test_results_are_converted_to_our_dtypes():
+def test_results_are_converted_to_the_librarys_dtypes():
     single = BOXES.astype(np.float32)
     with rcnn.replace("iou", lambda a, b: [[1, 0, 0]] * 3):
         assert boxes.iou(single, single).dtype == np.float32
@@ -265,14 +265,14 @@ def test_a_sample_of_the_wrong_kind_and_an_unsorted_nms_are_refused():
         nms.nms(BOXES, SCORES, 0.5)
 
 
-def test_measures_keep_to_the_librarys_own_functions():
+def test_measures_always_use_the_librarys_own_functions():
     detections = [{"boxes": BOXES, "scores": SCORES, "labels": [1, 1, 1]}]
     targets = [{"boxes": BOXES, "labels": [1, 1, 1]}]
     with rcnn.replace("iou", lambda boxes1, boxes2: np.zeros((len(boxes1), len(boxes2)))):
         assert rcnn.evaluate.evaluate_detections(detections, targets, 2).mean_ap == 1
 
 
-def test_an_error_of_the_function_says_where_it_comes_from():
+def test_an_error_in_the_function_names_its_source():
     def broken(boxes1, boxes2):
         return boxes1[99]
 

@@ -1,4 +1,4 @@
-"""Parts of benchmarks/ that require no peer: timing, comparisons, inputs, tables, and one call of every kernel."""
+"""Parts of benchmarks/ that require no other library: timing, comparisons, inputs, tables, one call per kernel."""
 
 import json
 import re
@@ -191,7 +191,7 @@ def test_two_detections_do_not_share_a_partner():
         (close(np.ones(2), np.ones(3), 1.0), False, "shape (2,), not (3,)"),
     ],
 )
-def test_arrays(agreement, holds, text):
+def test_agreement_of_arrays(agreement, holds, text):
     assert (agreement.holds, agreement.text) == (holds, text)
 
 
@@ -209,13 +209,13 @@ STEP = ({"a": np.array(2.0), "b": np.array(1.0)}, {"v": np.array([3.0]), "w": np
         ({"a": 2.0, "b": 1.0}, {"v": 3.0}, False, "gradients of other parameters: ['w']"),
     ],
 )
-def test_steps_of_training(losses, gradients, holds, text):
+def test_agreement_of_training_steps(losses, gradients, holds, text):
     ours = losses, {name: np.full_like(STEP[1][name], value) for name, value in gradients.items()}
     agreement = same_step(ours, STEP, 0.02, 0.05)
     assert (agreement.holds, agreement.text) == (holds, text)
 
 
-def test_no_detections_are_not_an_agreement():
+def test_two_results_without_detections_do_not_count_as_agreement():
     assert not same_detections([NOTHING], [NOTHING]).holds
 
 
@@ -379,7 +379,7 @@ RESULTS = [
 ]
 
 
-def test_report_by_hand():
+def test_report_of_known_measurements():
     lines = [line for line in report.markdown(FACTS, RESULTS).splitlines() if line.startswith(("- ", "| "))]
     assert lines[:2] == ["- date: 2026-01-02", "- processor: abacus"]
     assert [line for line in lines[2:] if "---" not in line] == [

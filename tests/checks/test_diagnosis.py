@@ -1,4 +1,4 @@
-"""The planted faults are present, one each, and a diagnosis passes only if it is right for every patient."""
+"""Each patient has one planted fault, and a diagnosis passes only if it is right for every patient."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def planted():
 
 
 def diagnose(patient):
-    """Return the fault of a patient, by its settings and its detections."""
+    """Return the fault of a patient, found from its settings and its detections."""
     trace = patient.model.trace([image for image, _ in patient.pages])
     if not 0.1 < trace.batch.std() < 10:
         return "wrong normalisation"

@@ -158,7 +158,7 @@ def test_command_starts_without_matplotlib() -> None:
 
 
 def test_ctrl_c_ends_with_the_command_to_continue(tmp_path: Path) -> None:
-    """The whole command in its own process, with a Ctrl-C while it reads its first page."""
+    """Run the whole command in its own process, and send Ctrl-C while it reads its first page."""
     code = """
 import os, signal, sys
 from rcnn import cli, data

@@ -1,4 +1,4 @@
-"""`rcnn detect`: images of every format to annotated images and JSON; other files are skipped."""
+"""`rcnn detect`: it writes annotated images and JSON for images of every format, and skips other files."""
 
 import io
 import json

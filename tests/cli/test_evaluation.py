@@ -67,7 +67,7 @@ class Renamed:
         return image, {"boxes": target["boxes"][known], "labels": labels}
 
 
-def test_measure_of_every_class_is_printed(capsys, measured):
+def test_average_precision_of_every_class_is_printed(capsys, measured):
     assert run("digits", "--weights", DIGITS, "--images", PAGES) == 0
     result = evaluate.evaluate_detections(*measured, 11)
     header, *rows, mean = table(capsys.readouterr().out)
@@ -84,7 +84,7 @@ def test_measure_of_every_class_is_printed(capsys, measured):
     assert mean == ["mean", str(result.num_objects.sum()), str(result.num_detections.sum()), f"{result.mean_ap:.3f}"]
 
 
-def test_the_split_and_the_number_of_images(tmp_path, monkeypatch):
+def test_options_select_the_split_and_the_number_of_images(tmp_path, monkeypatch):
     calls = []
 
     def load(*arguments, options):

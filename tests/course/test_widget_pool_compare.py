@@ -69,7 +69,7 @@ def test_stills_are_on_both_sides_of_a_jump():
     assert abs(after[1][0, 0, 0] - before[1][0, 0, 0]) < 0.05
 
 
-def test_it_is_an_explorer():
+def test_pool_compare_is_an_explorer():
     explorer = widgets.pool_compare(MAP)
     assert explorer.still()[:4] == b"\x89PNG"
     drawings = {

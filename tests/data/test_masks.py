@@ -1,4 +1,4 @@
-"""Reader of masks: one value for each object, and boxes tightly around its pixels."""
+"""Reader of masks: each value is an object, and its box fits tightly around its pixels."""
 
 import re
 
@@ -159,7 +159,7 @@ def test_links_that_lead_outside_are_broken(tmp_path):
         (("images", "masks"), ValueError, "images has no images"),
     ],
 )
-def test_other_folders_are_errors(tmp_path, folders, error, message):
+def test_unknown_folder_layouts_are_errors(tmp_path, folders, error, message):
     for name in folders:
         (tmp_path / name).mkdir()
     with pytest.raises(error, match=message):

@@ -1,4 +1,4 @@
-"""Test of boxes on their images: how well they fit, and faults of all boxes together."""
+"""Check of boxes against the pixels of their images: the fit of each box, and faults that all boxes share."""
 
 import numpy as np
 import pytest

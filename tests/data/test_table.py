@@ -120,7 +120,7 @@ def test_without_splits_images_are_held_out(folder):
         ("a.png,1,2,3,4,cat,\n", "its split must not be empty"),
     ],
 )
-def test_an_image_is_in_one_split(folder, text, reason):
+def test_an_image_belongs_to_one_split(folder, text, reason):
     text = "image,x1,y1,x2,y2,label,split\n" + text + "b.png,1,2,3,4,cat,train\nsub/c.png,1,2,3,4,cat,val\n"
     found = read(folder, text)
     assert names(found) == ["b.png", "c.png"] and found.broken[0].reason == reason
@@ -184,7 +184,7 @@ def test_labels_out_of_range_are_unknown(folder, label):
 
 
 @pytest.mark.parametrize("rows", [[(1, 2)], "text", {"image": 1}, [ROW, None], None, 3])
-def test_other_rows_are_errors(folder, rows):
+def test_rows_that_are_not_mappings_are_errors(folder, rows):
     with pytest.raises(TypeError, match="rows must be mappings"):
         read_table(rows, folder)
 

@@ -247,7 +247,7 @@ def test_classes_without_objects_or_with_few(own):
         ((9, 30, 30), 0),
     ],
 )
-def test_numbers_of_objects_that_are_few(counts, few):
+def test_only_low_numbers_of_objects_are_reported(counts, few):
     image = np.zeros((100, 100, 3), np.uint8)
     boxes = np.arange(sum(counts))[:, None] + np.array([0, 0, 5, 5])
     labels = np.repeat(np.arange(len(counts)) + 1, counts)

@@ -259,7 +259,7 @@ def test_a_link_inside_the_folder_and_a_folder_that_is_a_link_are_followed(tmp_p
         ("empty", ValueError, r"empty has no VOC annotations; looked for Annotations/\*\.xml, .*valid/\*\.xml"),
     ],
 )
-def test_other_folders_are_errors(tmp_path, path, error, message):
+def test_unknown_folder_layouts_are_errors(tmp_path, path, error, message):
     write(tmp_path / "file", b"")
     (tmp_path / "empty" / "Annotations").mkdir(parents=True)
     with pytest.raises(error, match=message):

@@ -61,7 +61,7 @@ def troubles(**changes: object) -> list[str]:
     return [v.trouble for v in judge(dataclasses.replace(HEALTHY, **changes)) if v.trouble is not None]
 
 
-def test_nothing_is_wrong_with_a_healthy_run() -> None:
+def test_healthy_run_has_no_trouble() -> None:
     assert troubles() == []
     assert [v.stage for v in judge(HEALTHY)] == [
         "data",
@@ -135,7 +135,7 @@ def test_harmless_measurements_are_no_trouble(changes: dict[str, object]) -> Non
     assert troubles(**changes) == []
 
 
-def test_few_positives_and_some_anchors_are_a_trouble_where_the_rpn_finds_little() -> None:
+def test_few_positives_and_poor_anchors_are_a_trouble_only_if_the_rpn_finds_little() -> None:
     found = dataclasses.replace(objects(positive=1), anchors=np.linspace(0.3, 0.8, 100))  # 60 of 100
     assert troubles(train=found) == []
     missed = dataclasses.replace(found, proposals=np.repeat([0.8, 0.2], [80, 20]))
@@ -146,7 +146,7 @@ def test_few_positives_and_some_anchors_are_a_trouble_where_the_rpn_finds_little
     ]
 
 
-def test_a_head_that_gives_one_class_to_all_does_not_shift_them() -> None:
+def test_a_head_that_predicts_one_class_is_not_reported_as_shifted_labels() -> None:
     labels = np.repeat([1, 2], [60, 40])
     everything_2 = dataclasses.replace(objects(), labels=labels, predicted=np.full(100, 2))
     assert troubles(train=everything_2, val=None) == ["the head confuses classes"]
@@ -164,7 +164,7 @@ def test_a_problem_of_the_data_comes_first() -> None:
     assert verdicts[0].stage == "data" and verdicts[0].trouble and "label" in verdicts[0].trouble
 
 
-def test_report_names_the_trouble_to_begin_with() -> None:
+def test_report_names_the_trouble_to_fix_first() -> None:
     text = doctor.report(judge(dataclasses.replace(HEALTHY, pixel_std=np.full(3, 60.0), train=objects(proposals=0.1))))
     assert text.endswith(
         "begin with the first: normalisation, the pixels are not normalised; it may explain those after it"
@@ -210,7 +210,7 @@ def test_evidence_of_the_shipped_detector() -> None:
     assert "forward" not in vars(measured._first_norm(model.backbone))
 
 
-def test_drift_of_other_normalisation_than_in_training() -> None:
+def test_normalisation_that_differs_from_training_causes_drift() -> None:
     model = rcnn.load_digits()
     inverted = Wrong(data.Digits(3, split="val"), lambda target: target)
     inverted.__class__ = type(
@@ -219,7 +219,7 @@ def test_drift_of_other_normalisation_than_in_training() -> None:
     assert (gather(model, inverted, None, np.zeros(0), (), (), 3, progress=False).drift or 0) > 1
 
 
-def test_an_untrained_norm_has_no_drift() -> None:
+def test_an_untrained_norm_layer_has_no_drift() -> None:
     model = faster_rcnn_small(PAGES.classes)
     assert gather(model, PAGES, None, np.zeros(0), (), (), 2, progress=False).drift is None
 

@@ -89,7 +89,7 @@ def naive(dataset, generator, strides, min_size, max_size):
         ((9, 20), (1.0,), [(32, 16), (3, 5)]),
     ],
 )
-def test_arithmetic_equals_computing_every_anchor(sizes, ratios, strides, offset):
+def test_arithmetic_agrees_with_computing_every_anchor(sizes, ratios, strides, offset):
     generator = AnchorGenerator(sizes, ratios, offset)
     rng = np.random.default_rng(len(strides))
     num_positive = 0
@@ -384,7 +384,7 @@ def test_a_suggestion_is_about_as_good_as_the_best_of_many(strides, candidates, 
 
 
 @pytest.mark.parametrize("strides", [[(4, 4)], [(4, 4), (8, 8), (16, 16)]])
-def test_no_size_of_a_suggestion_gains_by_a_step_of_two_pixels(strides):
+def test_changing_a_suggested_size_by_two_pixels_gains_nothing(strides):
     dataset = drawn([(12, 45)], [(0.5, 1.5)], num_pages=15)
     found = suggest(dataset, strides, 240, 320, num_ratios=2, progress=False)
     for index, step in [(index, step) for index in range(3) for step in (-2, -1, 1, 2)]:
@@ -456,7 +456,7 @@ def test_a_misleading_sample_is_detected(monkeypatch):
     assert suggest(dataset, [(8, 8)], 128, 128, 1, 1, generator=given, progress=False).generator is given
 
 
-def test_a_sample_must_be_two_standard_errors_better():
+def test_recall_on_a_sample_must_rise_by_two_standard_errors():
     dataset = centred_squares(*[16] * 5, *[40] * 5)
     before = coverage(dataset, AnchorGenerator((16,), (1.0,)), [(8, 8)], 128, 128, progress=False)
     assert recalls(before) == [0.5, 0.5]
@@ -464,7 +464,7 @@ def test_a_sample_must_be_two_standard_errors_better():
     assert _floors(before, sampled=True) == pytest.approx([0.51, 0.51])  # sqrt(0.25 / 10,000) is 0.005
 
 
-def test_the_offset_is_that_of_the_anchors_to_beat():
+def test_the_default_offset_is_that_of_the_given_anchors():
     dataset = Annotated(((64, 64), [[12, 12, 28, 28], [28, 20, 44, 36]]))  # centres in the middle of cells of 8
     wide = AnchorGenerator((40,), (1.0,), offset=0.5)
     found = suggest(dataset, [(8, 8)], 64, 64, 1, 1, generator=wide, progress=False)

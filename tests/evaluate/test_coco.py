@@ -1,4 +1,4 @@
-"""COCO's measure on cases by hand, and against pycocotools on random ones with many ties."""
+"""COCO's metrics: cases worked out by hand, and comparison with pycocotools on random images with many ties."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def check(numbers, **expected):
     np.testing.assert_allclose([numbers[name] for name in expected], list(expected.values()), atol=1e-12)
 
 
-def test_one_object_and_a_box_that_fits_it_in_part():
+def test_one_object_and_a_box_that_partly_fits_it():
     # IoU 77/100 reaches the thresholds 0.5 to 0.75, six of ten, and there precision and recall are 1.
     result = evaluate_coco([found(([0, 0, 10, 7.7], 0.9, 1))], [wanted((A, 1))], 2)
     check(

@@ -1,4 +1,4 @@
-"""Confusion and kinds of error: cases by hand, and sums that hold for random ones."""
+"""Confusion and kinds of error: cases worked out by hand, and sums that hold for random images."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""COCO result files: their content, and that pycocotools reads the same from them."""
+"""COCO result files: their content, and the numbers that pycocotools computes from them."""
 
 import contextlib
 import io
@@ -53,7 +53,7 @@ def test_reading_sorts_the_entries_by_image(tmp_path):
         max_size=4,
     )
 )
-def test_a_written_file_is_read_to_the_bit(tmp_path_factory, pages):
+def test_a_written_file_is_read_back_bit_for_bit(tmp_path_factory, pages):
     # Sides of float32 boxes are exact in float64 unless a corner is tiny, which the rounding to 1/16 pixel excludes.
     detections = []
     for rows in pages:

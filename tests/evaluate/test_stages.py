@@ -1,4 +1,4 @@
-"""Recall by stage: of a detector with known boxes, and of a real one."""
+"""Recall by stage, for a detector with known boxes and for a real detector."""
 
 from types import SimpleNamespace
 
@@ -37,7 +37,7 @@ class Images:
 
 
 class Detector:
-    """Returns fixed boxes for the two images. In the batch the first is twice as large, the second twice as wide."""
+    """Fixed boxes for the two images. In the batch, the first image is twice as large, the second twice as wide."""
 
     image_sizes = ((16, 32), (20, 20))
     anchors = ([[0, 0, 8, 8]], [[0, 0, 20, 10], [16, 0, 32, 12]])  # two levels, for all images; 3/4 of the dog

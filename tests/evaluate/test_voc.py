@@ -1,4 +1,4 @@
-"""Average precision on cases by hand, and on random ones against the rules in plain loops."""
+"""Average precision: cases worked out by hand, and comparison with plain loops on random images."""
 
 import sys
 

@@ -46,7 +46,7 @@ def from_the_end_in_float32(recall, precision, method):
 
 
 def _with_ends(recall, precision):
-    """Return the recalls, with 0 before and 1 after them, and the best precision at each or to the right of it."""
+    """Return 0, the recalls and 1, and the best precision at each of these recalls or a higher one."""
     best = np.concatenate([[0], precision, [0]])
     return np.concatenate([[0], recall, [1]]), np.maximum.accumulate(best[::-1])[::-1]
 

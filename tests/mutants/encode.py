@@ -1,4 +1,4 @@
-"""Answers to `checks.encode`. Most of the wrong ones come through a round trip with a decoder that is as wrong."""
+"""Answers to `checks.encode`. Most wrong answers pass a round trip with a decoder that has the same mistake."""
 
 import math
 

@@ -46,7 +46,7 @@ def _class_part(class_logits, labels):
 
 
 def _box_part(box_deltas, labels, deltas, beta=BETA, rows=None, classes=None):
-    """Return the right gradient, but with other `rows` that learn, or other `classes` whose deltas learn."""
+    """Return the right gradient, except that other `rows`, or the deltas of other `classes`, get a gradient."""
     gradient = np.zeros(np.shape(box_deltas))
     rows = np.flatnonzero(labels > 0) if rows is None else rows
     classes = labels if classes is None else classes

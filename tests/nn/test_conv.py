@@ -1,4 +1,4 @@
-"""Convolution: against plain loops, over memory layouts, and at the edges."""
+"""Convolution: comparison with plain loops, memory layouts, and edge cases."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Elementwise functions: kernels and references in float32 against the references in float64, and values by hand."""
+"""Elementwise functions: float32 kernels and references, compared with float64 and with values worked out by hand."""
 
 import numpy as np
 import pytest

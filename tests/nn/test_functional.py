@@ -68,7 +68,7 @@ def test_every_golden_case_is_run(golden):
 
 @pytest.mark.parametrize("layout", ["C order", "channels last"])
 @pytest.mark.parametrize("name", GOLDEN_CASES)
-def test_outputs_and_gradients_equal_pytorchs(golden, impl, name, layout):
+def test_outputs_and_gradients_match_pytorch(golden, impl, name, layout):
     case = {key.split("/")[1]: array for key, array in golden("layers").items() if key.split("/")[0] == name}
     differentiable = [key.replace("grad", "in") for key in sorted(case) if key.startswith("grad")]
     assert all(case[key].dtype != np.float32 for key in case if key[:2] == "in" and key not in differentiable)
@@ -339,7 +339,7 @@ def test_dropout_without_an_rng_follows_the_library_seed():
     assert not np.array_equal(drawn[0], drawn[2])
 
 
-def test_in_a_drawing_from_block_dropout_draws_from_the_given_rng():
+def test_dropout_in_a_drawing_from_block_uses_the_given_rng():
     x = Tensor(np.ones(1000))
 
     def drawn(seed):
@@ -381,7 +381,7 @@ def test_batch_norm_by_hand():
     assert mean.tolist() == [7.0]  # evaluation does not change the statistics
 
 
-def test_running_statistics_converge_to_those_of_the_data():
+def test_running_statistics_converge_to_the_statistics_of_the_data():
     rng = np.random.default_rng(0)
     mean, var = np.zeros(2, np.float32), np.ones(2, np.float32)
     one, zero = Tensor(np.ones(2, np.float32)), Tensor(np.zeros(2, np.float32))

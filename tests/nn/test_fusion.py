@@ -19,7 +19,7 @@ REST = RNG.normal(size=(2, 8, 6, 7))
 
 
 def norm_layer(kind):
-    """Return a norm of 8 channels with random parameters, or None."""
+    """Return a norm layer of 8 channels with random parameters, or None."""
     if kind == "none":
         return None
     norm = (nn.FrozenBatchNorm2d if kind == "frozen" else nn.BatchNorm2d)(8).astype(np.float64)
@@ -57,7 +57,7 @@ def step(function, kind, bias, with_residual, with_relu):
 
 @pytest.mark.parametrize("kind", ["none", "frozen", "training", "evaluation"])
 @pytest.mark.parametrize(("bias", "residual", "relu"), list(itertools.product((False, True), repeat=3)))
-def test_fused_and_separate_layers_give_the_same(impl, kind, bias, residual, relu):
+def test_fused_and_separate_layers_give_the_same_result(impl, kind, bias, residual, relu):
     at_once, in_turn = (step(function, kind, bias, residual, relu) for function in (fused(one_by_one), one_by_one))
     assert len(at_once) == len(in_turn)
     for got, expected in zip(at_once, in_turn, strict=True):
@@ -65,7 +65,7 @@ def test_fused_and_separate_layers_give_the_same(impl, kind, bias, residual, rel
 
 
 @pytest.mark.parametrize("kind", ["none", "frozen", "training", "evaluation"])
-def test_fused_and_separate_layers_give_the_same_without_gradients(impl, kind):
+def test_fused_and_separate_layers_give_the_same_result_without_gradients(impl, kind):
     found = []
     for function in (fused(one_by_one), one_by_one):
         conv, norm = layers(kind, bias=False)
@@ -74,7 +74,7 @@ def test_fused_and_separate_layers_give_the_same_without_gradients(impl, kind):
     np.testing.assert_allclose(*found, rtol=1e-12, atol=1e-12)
 
 
-def test_a_sequential_is_its_modules_one_after_the_other():
+def test_a_sequential_applies_its_modules_in_order():
     conv, norm = layers("frozen", bias=False)
     last = nn.Conv2d(8, 3, 1).astype(np.float64)
     net = nn.Sequential(nn.Sequential(conv, norm, nn.ReLU()), nn.MaxPool2d(2), nn.ReLU(), last)
@@ -112,7 +112,7 @@ def test_a_block_takes_one_pass_per_convolution(passes):
     assert passes == ["scale relu", "scale relu", "scale residual relu"]
 
 
-def test_hooks_get_each_layers_own_value_and_keep_the_bits_of_the_result(passes):
+def test_hooks_get_the_value_of_each_layer_and_leave_the_result_bit_identical(passes):
     network, outputs = block(), {}
     expected = network(X).data
     for name in ("conv1", "bn1", "conv3"):
@@ -179,8 +179,8 @@ def test_gradients_flow_through_a_value_that_is_read_twice():
 
 
 @pytest.mark.parametrize("where", ["outside", "inside"])
-def test_recording_is_that_of_the_moment_when_a_layer_is_called(where):
-    """A value that is first read under no_grad keeps its gradient, and one that is made there gets none."""
+def test_no_grad_counts_when_a_layer_is_called_and_not_when_its_value_is_read(where):
+    """A value that is only read under no_grad keeps its gradient; a value that is computed there gets none."""
     conv, _ = layers("none", bias=True)
 
     @fused
@@ -214,7 +214,7 @@ def test_a_deferred_value_is_read_only():
         forward(Tensor(MAPS))
 
 
-def test_what_somebody_keeps_is_computed_at_the_end_of_the_block():
+def test_a_value_that_is_still_referenced_is_computed_at_the_end_of_the_block():
     conv, _ = layers("none", bias=True)
     kept = []
 
@@ -231,7 +231,7 @@ def test_what_somebody_keeps_is_computed_at_the_end_of_the_block():
     np.testing.assert_array_equal(twin.data, kept[0].data)
 
 
-def test_channels_are_checked_as_without_fusing():
+def test_channels_are_checked_as_in_separate_layers():
     network = nn.Sequential(nn.Conv2d(5, 8, 3, bias=False), nn.FrozenBatchNorm2d(2))
     with pytest.raises(ValueError, match=r"scale and shift must have the shape \(8,\), got \(2,\) and \(2,\)"):
         network(Tensor(MAPS.astype(np.float32)))

@@ -74,7 +74,7 @@ class Shared(nn.Module):
 # ---------------------------------------------------------------------- parts of a module
 
 
-def test_names_walk_attributes_lists_tuples_and_dicts():
+def test_names_include_parts_in_attributes_lists_tuples_and_dicts():
     tree = Tree()
     assert list(tree.state_dict()) == NAMES
     assert [name for name, _ in tree.named_parameters()] == [name for name in NAMES if name != "offset"]
@@ -97,7 +97,7 @@ def test_children_and_modules():
 
 
 @pytest.mark.parametrize("kind", [Plain, CallsSuper])
-def test_a_users_module_works_with_and_without_super(kind):
+def test_a_users_module_works_with_and_without_super_init(kind):
     module = kind()
     assert list(module.state_dict()) == ["conv.weight", "conv.bias"]
     assert module.training
@@ -106,7 +106,7 @@ def test_a_users_module_works_with_and_without_super(kind):
     assert list(module.state_dict()) == ["mean", "conv.weight", "conv.bias"]
 
 
-def test_shared_parameters_come_once():
+def test_shared_parameters_are_listed_once():
     shared = Shared()
     assert [name for name, _ in shared.named_parameters()] == ["tied", "one.bias"]
     assert set(shared.state_dict()) == {"tied", "one.weight", "one.bias", "other.weight", "other.bias"}
@@ -126,7 +126,7 @@ def test_forward_must_be_defined():
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
-def test_a_copy_is_a_module_of_its_own(duplicate):
+def test_a_copy_is_independent_of_the_original(duplicate):
     module = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
     twin = duplicate(module)
     for name, array in twin.state_dict().items():
@@ -138,7 +138,7 @@ def test_a_copy_is_a_module_of_its_own(duplicate):
 # ---------------------------------------------------------------------- state
 
 
-def test_a_state_moves_from_one_module_to_another():
+def test_the_state_of_one_module_can_be_loaded_into_another():
     source, target = (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)) for _ in range(2))
     source[1].running_mean[...] = 5
     weight = target[0].weight.data
@@ -177,7 +177,7 @@ def test_loading_without_strict_reports_missing_and_unexpected_names():
     assert np.array_equal(linear.bias.data, bias)
 
 
-def test_buffers_are_saved_but_not_learned():
+def test_buffers_are_saved_but_not_trained():
     norm = nn.BatchNorm2d(2)
     assert [name for name, _ in norm.named_parameters()] == ["weight", "bias"]
     norm.register_buffer("running_mean", np.full(2, 3.0, np.float32))  # again: replaces it
@@ -246,7 +246,7 @@ def test_layers_are_initialised_as_in_pytorch(layer, fan_in):
     assert np.abs(made.bias.data).max() > 0.9 * bound
 
 
-def test_kaiming_uniform_with_a_1():
+def test_kaiming_uniform_with_a_equal_to_1():
     assert_uniform(kaiming_uniform((64, 32, 3, 3), a=1, rng=np.random.default_rng(0)), math.sqrt(3 / 288))
 
 
@@ -316,7 +316,7 @@ MAPS = np.random.default_rng(0).normal(size=(2, 4, 6, 8)).astype(np.float32)
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
-def test_a_layer_is_its_function(layer, function):
+def test_a_layer_computes_its_function(layer, function):
     x = nn.Tensor(MAPS)
     out = layer(x)
     assert out.dtype == np.float32
@@ -369,7 +369,7 @@ def test_dropout_follows_its_mode_and_its_rng():
     assert dropout.eval()(x) is x
 
 
-def test_sequential_is_a_list():
+def test_sequential_behaves_like_a_list():
     parts = [nn.ReLU(), nn.Flatten(), nn.Identity()]
     sequence = nn.Sequential(*parts)
     assert len(sequence) == 3

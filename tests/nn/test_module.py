@@ -29,7 +29,7 @@ def modes(net):
 # ---------------------------------------------------------------------- evaluation
 
 
-def test_evaluation_holds_for_its_block_and_writes_nothing():
+def test_evaluation_lasts_for_its_block_and_changes_no_module():
     net = Net()
     net.parts["norm"].eval()
     assert modes(net) == [True, True, False]
@@ -47,7 +47,7 @@ def test_evaluation_holds_for_its_block_and_writes_nothing():
     np.testing.assert_array_equal(net.parts["norm"].running_mean, before["running_mean"])
 
 
-def test_evaluation_ends_with_an_error_and_decorates_a_function():
+def test_evaluation_ends_after_an_error_and_works_as_a_decorator():
     net = Net()
     with pytest.raises(KeyError), nn.evaluation():
         raise KeyError
@@ -55,7 +55,7 @@ def test_evaluation_ends_with_an_error_and_decorates_a_function():
     assert nn.evaluation()(modes)(net) == [False] * 3
 
 
-def test_modes_can_be_set_inside_of_the_block_and_hold_after_it():
+def test_modes_that_are_set_inside_the_block_last_after_it():
     net = Net().eval()
     with nn.evaluation():
         net.train()
@@ -114,14 +114,14 @@ def test_a_hook_may_remove_itself():
     assert calls == [1]
 
 
-def test_an_error_of_a_hook_is_raised():
+def test_an_error_in_a_hook_is_raised():
     net = nn.Identity()
     net.register_forward_hook(lambda m, a, r: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         net(X)
 
 
-def test_a_hook_is_no_part_of_the_state_and_is_copied_with_its_module():
+def test_a_hook_is_not_in_the_state_but_is_copied_with_its_module():
     net = Net().eval()
     names = list(net.state_dict())
     net.register_forward_hook(doubled)
@@ -130,7 +130,7 @@ def test_a_hook_is_no_part_of_the_state_and_is_copied_with_its_module():
         np.testing.assert_array_equal(twin(X).data, net(X).data)
 
 
-def test_a_module_may_be_a_hook_without_becoming_a_part():
+def test_a_module_can_be_a_hook_without_becoming_a_child():
     net = nn.Sequential(nn.Identity())
     net.register_forward_hook(lambda *given: None)
     net.register_forward_hook(nn.Linear(2, 2).forward)

@@ -1,4 +1,4 @@
-"""Optimisers and schedules against values worked out by hand, and PyTorch's over five steps."""
+"""Optimisers and schedules: values worked out by hand, and PyTorch's values after five steps."""
 
 import math
 import re
@@ -62,7 +62,7 @@ PYTORCH = [
 
 
 @pytest.mark.parametrize("kind, settings, expected", PYTORCH)
-def test_five_steps_equal_pytorchs(kind, settings, expected):
+def test_five_steps_match_pytorch(kind, settings, expected):
     moved = parameter(1.0, -2.0)
     optimizer = kind([moved], **settings)
     for k in range(5):
@@ -85,7 +85,7 @@ def train(optimizer, first, last):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_resumed_run_gives_the_same_bits(kind):
+def test_a_resumed_run_is_bit_identical(kind):
     def fresh():
         return [Parameter(np.ones((3, 2), np.float32)), Parameter(np.ones((), np.float32))]
 
@@ -124,7 +124,7 @@ LARGE = 300_000  # numbers: several blocks of a kernel, and worth several thread
 
 @pytest.mark.parametrize("shape", [(), (5, 3), (LARGE,)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_float32_moves_as_float64(impl, kind, shape):
+def test_steps_in_float32_and_float64_agree(impl, kind, shape):
     single, double = (Parameter(np.ones(shape, dtype)) for dtype in (np.float32, np.float64))
     for optimizer in (kind([single]), kind([double])):
         train(optimizer, 0, 3)
@@ -179,7 +179,7 @@ def test_an_optimizer_defines_only_its_update():
     [np.array([1, 2]), np.array([1, 2], ">f4"), np.array([1.0, 2.0]), np.array([1, 9, 2], np.float32)[::2]],
     ids=["integers", "big-endian", "float64", "strided"],
 )
-def test_a_gradient_that_a_user_set_may_be_of_any_kind(impl, kind, grad):
+def test_a_user_can_set_a_gradient_of_any_type(impl, kind, grad):
     plain, moved = (Parameter(np.ones(2, np.float32)) for _ in range(2))
     plain.grad, moved.grad = np.array([1, 2], np.float32), grad
     for one in (plain, moved):

@@ -1,4 +1,4 @@
-"""Pooling: against its definition, over memory layouts, at the edges. float64 runs the reference alone."""
+"""Pooling: comparison with its definition, memory layouts, and edge cases. float64 runs only the reference."""
 
 import itertools
 import re

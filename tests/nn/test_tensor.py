@@ -430,14 +430,14 @@ def test_an_input_is_freed_with_the_operation_that_needed_it(no_collector):
     assert alive == [[False, False]]
 
 
-def test_without_gradients_a_chain_keeps_nothing(no_collector):
+def test_without_gradients_a_chain_keeps_no_tensors(no_collector):
     out, inner = chain(Tensor([1.0]), 100)
     assert all(reference() is None for reference in inner)
     assert out._parents == ()
 
 
 @pytest.mark.parametrize("function, arrays", USES)
-def test_no_operation_makes_a_cycle(no_collector, function, arrays):
+def test_no_operation_creates_a_reference_cycle(no_collector, function, arrays):
     out = function(*map(leaf, arrays))
     reference = weakref.ref(out)
     del out
@@ -447,7 +447,7 @@ def test_no_operation_makes_a_cycle(no_collector, function, arrays):
 # ---------------------------------------------------------------------- recording
 
 
-def test_no_grad_records_nothing_and_ends():
+def test_no_grad_records_nothing_until_its_block_ends():
     x = leaf([1.0])
     with no_grad():
         with no_grad():
@@ -472,7 +472,7 @@ def test_no_grad_is_a_decorator():
     assert (leaf([1.0]) * 2).requires_grad
 
 
-def test_no_grad_holds_for_its_own_thread_alone():
+def test_no_grad_affects_only_its_own_thread():
     x, inside, leave, found = leaf([1.0]), threading.Event(), threading.Event(), []
 
     def work():
@@ -521,7 +521,7 @@ def test_dtypes(data, dtype):
 
 
 @pytest.mark.parametrize("data", [None, "3", [1j], object(), ["a"], {}], ids=lambda data: type(data).__name__)
-def test_only_real_numbers(data):
+def test_only_real_numbers_are_accepted(data):
     with pytest.raises(TypeError, match="a tensor holds real numbers"):
         Tensor(data)
     with pytest.raises(TypeError, match="a tensor holds real numbers"):
@@ -643,6 +643,6 @@ def test_sum_and_mean_of_no_elements(axis):
         (lambda x: x.transpose(0, 0), "repeated axis"),
     ],
 )
-def test_errors_of_shapes(function, message):
+def test_shape_errors(function, message):
     with pytest.raises(ValueError, match=message):
         function(leaf(np.ones((2, 2))))

@@ -38,7 +38,7 @@ def small_ax():
 
 
 def marks(ax):
-    """Return (x, y, correct) of each mark; correct if both colour and shape say so."""
+    """Return (x, y, correct) of each mark; correct is True if both the colour and the shape mean correct."""
     drawn = [line for line in ax.lines if line.get_marker() in ("o", "X") and line.get_markersize() == 6.5]
     for line in drawn:
         assert (line.get_color(), line.get_marker()) in ((RIGHT, "o"), (WRONG, "X"))
@@ -412,9 +412,9 @@ def test_empty_input_is_drawn(ax, draw):
             "scores must be descending, got 0.1 before 0.2 at index 0",
         ),
         (lambda ax: plot.ranking(ax, [0.2, 0.1], [True]), r"correct must have shape .*, got \(1,\)"),
-        (lambda ax: plot.ranked_curve(ax, [0.5, 0.2], [1, 1], [True, True]), "recall must be ascending in .*, got"),
-        (lambda ax: plot.ranked_curve(ax, [np.nan], [1], [True]), "recall must be ascending in .*, got"),
-        (lambda ax: plot.interpolation(ax, [0.5, 1.5], [1, 1]), "recall must be ascending in .*, got"),
+        (lambda ax: plot.ranked_curve(ax, [0.5, 0.2], [1, 1], [True, True]), "recall must be ascending and in .*, got"),
+        (lambda ax: plot.ranked_curve(ax, [np.nan], [1], [True]), "recall must be ascending and in .*, got"),
+        (lambda ax: plot.interpolation(ax, [0.5, 1.5], [1, 1]), "recall must be ascending and in .*, got"),
         (lambda ax: plot.interpolation(ax, [0.5], [1, 1]), r"precision must have shape .*, got \(2,\)"),
         (lambda ax: plot.precision_recall(ax, [0, 1], [1]), r"precision must have shape"),
         (

@@ -364,7 +364,7 @@ def test_empty_input_is_drawn(ax, image, draw):
         ),
         (r"scores must have shape .*, got \(1,\)", lambda ax, p: plot.proposals(ax, p, BOXES, [0.5])),
         (
-            r"objectness must be probabilities, got values from -1 to 0",
+            r"objectness must lie in \[0, 1\], got values from -1 to 0",
             lambda ax, p: plot.objectness(ax, p, [[-1.0, 0]]),
         ),
         (r"objectness must have shape .*, got \(3,\)", lambda ax, p: plot.objectness(ax, p, np.zeros(3))),

@@ -1,4 +1,4 @@
-"""Shared style: contrasting colours, figures that show themselves and are freed, unchanged global settings."""
+"""Shared style: contrasting colours, figures that notebooks display and that are freed, unchanged global settings."""
 
 import gc
 import os
@@ -26,7 +26,7 @@ def test_tag_text_contrasts(color, text):
     assert style.contrasting(color) == text
 
 
-def test_figures_show_themselves_and_are_freed():
+def test_figures_are_displayed_by_notebooks_and_freed():
     figure = plot.figure(2, 1)
     figure.subplots()
     assert figure._repr_png_().startswith(b"\x89PNG")

@@ -58,7 +58,7 @@ def test_suppression_queue_writes_state_and_iou(ax):
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_recall_steps_write_counts_and_end_values_once(ax):
+def test_recall_steps_write_counts_and_write_each_end_value_once(ax):
     plot.recall_steps(ax, ["anchors", "NMS"], [1536, 190.4], {"one": [0.85, 0.95], "other": [0.85, 0.5]})
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), [0.85, 0.5])
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["anchors\n1,536", "NMS\n190"]

@@ -181,7 +181,7 @@ def test_nearest_proposals_of_empty_input(small_ax):
     assert_nothing_is_clipped(other.figure)
 
 
-def test_settling_draws_a_line_per_object_and_the_median(small_ax):
+def test_settling_draws_a_line_for_each_object_and_the_median(small_ax):
     best = np.array([[0.1, 0.2, 0.6], [0.3, 0.8, 0.4], [0.9, 0.9, 0.7]])
     assert plot.settling(small_ax, [0, 50, 1200], best, threshold=0.6) is small_ax
     *objects, level, median = small_ax.lines

@@ -38,7 +38,7 @@ def test_drawn_data_set_has_its_own_recipe() -> None:
     )
 
 
-def test_plan_of_a_users_data_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_plan_of_a_users_data_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     chosen = defaults.for_dataset("voc:shapes-voc")
     assert chosen.train == chosen.val == f"voc:{folder}"

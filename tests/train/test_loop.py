@@ -52,14 +52,14 @@ class InterruptedPages:
         return PAGES[index]
 
 
-def test_same_seed_same_bits() -> None:
+def test_the_same_seed_gives_bit_identical_results() -> None:
     first, second = small_model(), small_model()
     runs = [train.fit(model, PAGES, RECIPE, progress=False) for model in (first, second)]
     assert runs[0].history == runs[1].history
     assert_same_state(first, second)
 
 
-def test_another_seed_is_another_run() -> None:
+def test_another_seed_gives_another_run() -> None:
     histories = [
         train.fit(small_model(), PAGES, RECIPE.replace(seed=seed, steps=2), progress=False).history for seed in (1, 2)
     ]
@@ -163,7 +163,7 @@ def test_saves_during_the_run(tmp_path: Path) -> None:
 def test_run_resumes_to_the_same_files_after_an_incomplete_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after `kill -9` or on a full disk: fail at each file that this run writes after the first state."""
+    """Simulate `kill -9` or a full disk: fail at each file that this run writes after the first state."""
     written: list[str] = []
     pages = data.Shapes(2, seed=3)
 
@@ -267,7 +267,7 @@ def test_frozen_parameters_do_not_change() -> None:
 
 
 def test_one_page_of_digits_can_be_overfitted() -> None:
-    """Loss below 0.05 and every box found with IoU above 0.85: every stage can learn."""
+    """A loss below 0.05, and every box found with an IoU above 0.85, show that every stage learns."""
     pages = data.Digits(1, seed=4)
     image, target = pages[0]
     assert len(target["boxes"]) >= 3

@@ -30,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
     return folder, run
 
 
-def test_files(trained: tuple[Path, Run]) -> None:
+def test_a_run_folder_has_all_files(trained: tuple[Path, Run]) -> None:
     folder, _ = trained
     assert {path.name for path in folder.iterdir()} == {
         run_folder.WEIGHTS,

@@ -47,7 +47,7 @@ def test_step_updates_every_parameter_as_the_loop_does() -> None:
     assert losses == {name: run.history[name][0] for name in LOSSES} and run.grad_norms == [norm]
 
 
-def test_learning_rate_is_that_of_the_step() -> None:
+def test_learning_rate_is_that_of_the_recipe_at_this_step() -> None:
     model = small_model().train()
     optimizer = RECIPE.make_optimizer(model)
     train.train_step(model, optimizer, first_batch(model), RECIPE, 3)

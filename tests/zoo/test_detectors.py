@@ -41,7 +41,7 @@ def fetched(monkeypatch, path, published=True):
     return requested
 
 
-def test_defaults_are_torchvisions():
+def test_defaults_match_torchvision():
     model = rcnn.faster_rcnn_resnet_50_fpn()
     c = model.config
     assert (c.num_classes, c.hidden_dim, c.dropout, c.use_fpn) == (21, 1024, 0.0, True)

@@ -1,4 +1,4 @@
-"""Downloads of published files: complete or an error, whatever the server, the network or the user does."""
+"""Downloads of published files: each one is complete or an error, whatever the server, the network or the user does."""
 
 import errno
 import hashlib
@@ -141,7 +141,7 @@ def get(server, timeout=DEADLINE, progress=False):
 
 
 def fails(server, message, target, **arguments):
-    """Check that fetching fails with an error of reason, address and target, and that there is no target."""
+    """Check that fetching fails with an error that names reason, address and target, and creates no target."""
     with pytest.raises(DownloadError, match=message) as caught:
         get(server, **arguments)
     assert str(target) in str(caught.value) and server.base + FILE in str(caught.value)

@@ -196,7 +196,7 @@ def test_missing_file_is_an_oserror(tmp_path):
     ],
     ids=in_words,
 )
-def test_other_files(refuse, content, match):
+def test_invalid_files_are_refused(refuse, content, match):
     refuse(content, match)
 
 
