@@ -1,11 +1,11 @@
-"""Train the detectors whose average precision the pages quote, and time the course.
+"""Measure the average precision of the detectors in the pages, and the running time of the notebooks.
 
-    python benchmarks/accuracy.py                        print the results; a quarter of an hour on two cores
+    python benchmarks/accuracy.py                        print the results; takes 15 minutes on two cores
     python benchmarks/accuracy.py --results              also write docs/results.json
-    python benchmarks/accuracy.py --only course          one of: shipped, digits, shapes, folder, course
+    python benchmarks/accuracy.py --only course          only one of: shipped, digits, shapes, folder, course
 
-Every number comes from a command that a user can type: `rcnn demo`, `rcnn train`, `rcnn eval`, and
-`python notebooks/build.py`, which writes the notebooks anew.
+Every number comes from a command that a user can type: `rcnn demo`, `rcnn train`, `rcnn eval`, or
+`python notebooks/build.py`, which runs all notebooks and overwrites them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ UNIT = "AP50"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the selected measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), help="these numbers")
-    parser.add_argument("--results", action="store_true", help="write them to docs/results.json")
+    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), help="run only these")
+    parser.add_argument("--results", action="store_true", help="write the results to docs/results.json")
     options = parser.parse_args(arguments)
     for name in options.only:
         section, measure = MEASUREMENTS[name]
@@ -44,15 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def shipped(folder: Path) -> dict[str, Entry]:
-    """Return the average precision of the weights in the package."""
+    """Return the average precision of the digit detector with the weights in the package."""
     printed = rcnn(folder, "demo")
     found = re.search(r"^AP50 .*: ([\d.]+)$", printed, re.MULTILINE)
-    assert found, f"rcnn demo printed no AP50:\n{printed}"
+    assert found, f"rcnn demo printed no line with AP50:\n{printed}"
     return {"digits_shipped": record.entry(float(found[1]), UNIT, "rcnn demo")}
 
 
 def trained(name: str) -> Callable[[Path], dict[str, Entry]]:
-    """Return a function that trains a drawn set with each seed."""
+    """Return a function that trains on the data set `name` once for each seed and measures the average precision."""
 
     def measure(folder: Path) -> dict[str, Entry]:
         points, seconds = [], []
@@ -68,15 +68,15 @@ def trained(name: str) -> Callable[[Path], dict[str, Entry]]:
 
 
 def own_folder(folder: Path) -> dict[str, Entry]:
-    """Return the average precision of the example in docs/your_own_images.md."""
+    """Run the example in docs/your_own_images.md and return its average precision."""
     rcnn(folder, "convert", "digits", "voc:digits-voc", "--train", "800", "--val", "200")
     rcnn(folder, "train", "voc:digits-voc")
     point = evaluate(folder, "voc:digits-voc", "runs/digits-voc")
-    return {"folder": record.entry(point, UNIT, "the commands of your_own_images.md")}
+    return {"folder": record.entry(point, UNIT, "the commands in your_own_images.md")}
 
 
 def course(folder: Path) -> dict[str, Entry]:
-    """Return the seconds of all notebooks, and of notebook 11, which trains."""
+    """Return the running time of all notebooks, and of notebook 11, which trains a detector."""
     del folder
     printed = run([sys.executable, "notebooks/build.py"], ROOT)
     seconds = {number: float(found) for number, found in re.findall(r"^(\d\d)_\S+ +([\d.]+) s", printed, re.MULTILINE)}
@@ -97,25 +97,25 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[Path], dict[str, Entry]]]] = {
 
 
 def evaluate(folder: Path, dataset: str, weights: str) -> float:
-    """Return the mean average precision that `rcnn eval` prints."""
+    """Evaluate weights with `rcnn eval` and return the mean average precision."""
     printed = rcnn(folder, "eval", dataset, "--weights", weights)
     return mean_of(printed)
 
 
 def mean_of(printed: str) -> float:
-    """Return the mean average precision from the table of `rcnn eval`."""
+    """Return the mean average precision from the table that `rcnn eval` prints."""
     found = re.search(r"^\s*mean\b.*?([\d.]+)$", printed, re.MULTILINE)
-    assert found, f"rcnn eval printed no mean:\n{printed}"
+    assert found, f"rcnn eval printed no line with the mean:\n{printed}"
     return float(found[1])
 
 
 def rcnn(folder: Path, *arguments: str) -> str:
-    """Run the command in a folder and return what it prints."""
+    """Run the command `rcnn` in a folder and return its output."""
     return run([sys.executable, "-m", "rcnn", *arguments], folder)
 
 
 def run(command: Sequence[str], folder: Path) -> str:
-    """Run a program and return what it prints."""
+    """Run a program in a folder and return its output."""
     return subprocess.run(command, cwd=folder, check=True, text=True, stdout=subprocess.PIPE).stdout
 
 

@@ -1,10 +1,10 @@
-"""Compare COCO evaluation in rcnn and pycocotools, in one process.
+"""Compare the COCO evaluation of rcnn with that of pycocotools, in one process.
 
     python benchmarks/coco_measure.py [--repeats 5]
 
-Both evaluate the same randomly drawn detections. The script first compares their precision and recall, then times them
-in turn and prints the medians and their ratio. Only the evaluation is timed: rcnn starts from arrays, pycocotools from
-loaded annotations. Requires rcnn and pycocotools.
+Both libraries evaluate the same random detections. The script first compares their precision and recall. Then it times
+the two libraries alternately, and prints the median times and their ratio. Only the evaluation is timed: rcnn starts
+from arrays, and pycocotools starts from loaded annotations. The script requires rcnn and pycocotools.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from speed import machine, record
 from rcnn.boxes import area, convert
 from rcnn.evaluate import CocoEvaluation, evaluate_coco
 
-PerImage = Mapping[str, np.ndarray]  # the detections on one image, or its target
-CASES = ((200, 100, 80), (200, 100, 1), (2000, 10, 80), (2000, 10, 1))  # images, detections in each, classes
+PerImage = Mapping[str, np.ndarray]  # the detections or the target of one image
+CASES = ((200, 100, 80), (200, 100, 1), (2000, 10, 80), (2000, 10, 1))  # (images, detections per image, classes)
 
 
 def annotations(targets: Sequence[PerImage], num_classes: int) -> COCO:
-    """Return the targets as a pycocotools data set: image i has the id i + 1, and the category is the label."""
+    """Return the targets as a pycocotools data set; image i has the id i + 1, and the category id is the label."""
     objects = []
     for i, target in enumerate(targets):
         areas = target.get("areas", area(target["boxes"]))
@@ -48,7 +48,7 @@ def annotations(targets: Sequence[PerImage], num_classes: int) -> COCO:
 
 
 def results(detections: Sequence[PerImage], truth: COCO) -> COCO:
-    """Return the detections as pycocotools results on the images of `annotations`."""
+    """Return the detections as pycocotools results for `truth`, a data set from `annotations`."""
     entries = [
         {"image_id": i + 1, "category_id": int(label), "bbox": box, "score": float(score)}
         for i, detected in enumerate(detections)
@@ -61,7 +61,7 @@ def results(detections: Sequence[PerImage], truth: COCO) -> COCO:
 
 
 def peer(truth: COCO, found: COCO, evaluation: type[COCOeval] = COCOeval) -> COCOeval:
-    """Run pycocotools' evaluation without its printed output."""
+    """Evaluate with pycocotools, without its printed output."""
     with contextlib.redirect_stdout(io.StringIO()):
         result = evaluation(truth, found, "bbox")
         result.evaluate()
@@ -70,7 +70,7 @@ def peer(truth: COCO, found: COCO, evaluation: type[COCOeval] = COCOeval) -> COC
 
 
 def difference(own: CocoEvaluation, theirs: COCOeval) -> float:
-    """Return the largest difference in any precision, recall or metric; NaN counts as pycocotools' -1."""
+    """Return the largest difference of any precision, recall or metric; NaN counts as -1, as in pycocotools."""
     with contextlib.redirect_stdout(io.StringIO()):
         theirs.summarize()
     pairs = (
@@ -82,7 +82,7 @@ def difference(own: CocoEvaluation, theirs: COCOeval) -> float:
 
 
 def sides(entry: PerImage) -> list[list[float]]:
-    """Return the boxes in COCO's format: (x, y, width, height)."""
+    """Return the boxes in the format of COCO, (x, y, width, height)."""
     return convert(np.asarray(entry["boxes"], np.float64).reshape(-1, 4), "xyxy", "xywh").tolist()
 
 
@@ -96,7 +96,10 @@ def indexed(dataset: dict[str, object]) -> COCO:
 
 
 def draw(images: int, detections: int, classes: int, rng: np.random.Generator) -> tuple[list[PerImage], list[PerImage]]:
-    """Return (detections, targets): about seven objects per image, some of them crowds, with boxes around them."""
+    """Return random (detections, targets) for some images.
+
+    An image has about seven objects, some of which are crowds. The detections are boxes near the objects.
+    """
     found: list[PerImage] = []
     wanted: list[PerImage] = []
     for _ in range(images):
@@ -119,7 +122,7 @@ def draw(images: int, detections: int, classes: int, rng: np.random.Generator) -
 
 
 def seconds(call: Callable[..., object], *arguments: object) -> float:
-    """Return the seconds that one call takes."""
+    """Return the time of one call in seconds."""
     start = time.perf_counter()
     call(*arguments)
     return time.perf_counter() - start
@@ -127,11 +130,11 @@ def seconds(call: Callable[..., object], *arguments: object) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5, help="how often each is timed")
-    parser.add_argument("--results", action="store_true", help="write the extremes to docs/results.json")
+    parser.add_argument("--repeats", type=int, default=5, help="number of timed calls for each library (default: 5)")
+    parser.add_argument("--results", action="store_true", help="write the result ranges to docs/results.json")
     options = parser.parse_args()
-    measured = []  # (seconds, ratio, difference) of every case
-    print(f"{'images':>8} {'each':>5} {'classes':>7} {'rcnn':>9} {'pycocotools':>12} {'ratio':>6} {'difference':>11}")
+    measured = []  # (seconds, ratio, difference) for each case
+    print(f"{'images':>8} {'boxes':>5} {'classes':>7} {'rcnn':>9} {'pycocotools':>12} {'ratio':>6} {'difference':>11}")
     for images, each, classes in CASES:
         detections, targets = draw(images, each, classes, np.random.default_rng(0))
         truth = annotations(targets, classes + 1)

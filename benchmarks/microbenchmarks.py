@@ -1,11 +1,11 @@
-"""Every kernel by itself, on the NumPy references and on the compiled kernels, for pytest-benchmark.
+"""Benchmarks of each kernel separately, in the NumPy reference and in the compiled version, for pytest-benchmark.
 
     pip install -e '.[bench]'
-    pytest benchmarks/microbenchmarks.py
-    pytest benchmarks/microbenchmarks.py -k convolution --benchmark-autosave       and after a change:
-    pytest benchmarks/microbenchmarks.py -k convolution --benchmark-compare
+    pytest benchmarks/microbenchmarks.py                                           all kernels
+    pytest benchmarks/microbenchmarks.py -k convolution --benchmark-autosave       before a change: save the times
+    pytest benchmarks/microbenchmarks.py -k convolution --benchmark-compare        after the change: compare with them
 
-The arrays have the sizes of a small image, so that a reference takes less than a second. To compare rcnn with other
+The arrays are as large as those of a small image, so a reference takes less than a second. To compare rcnn with other
 libraries, use run.py.
 """
 
@@ -25,7 +25,7 @@ from rcnn.nn import Parameter, Tensor, functional, fused, no_grad, optim
 HEIGHT, WIDTH, CHANNELS = 50, 76, 64
 SCALE = HEIGHT / inputs.IMAGE[0]
 REGIONS = 64
-SIZE = 1_000_000  # parameters
+SIZE = 1_000_000  # the number of parameters for the optimisers
 
 Work = Callable[[], Any]
 
@@ -198,27 +198,27 @@ def test_kernel(benchmark: Any, name: str, backend: str) -> None:
 
 
 def maps() -> np.ndarray:
-    """Return (1, CHANNELS, HEIGHT, WIDTH) features, channels last in memory."""
+    """Return random features (1, CHANNELS, HEIGHT, WIDTH), stored channels last."""
     return inputs.feature_maps(1, CHANNELS, HEIGHT, WIDTH)
 
 
 def pooled_maps() -> np.ndarray:
-    """Return (REGIONS, CHANNELS, 7, 7) features, laid out like the output of RoIAlign."""
+    """Return random features (REGIONS, CHANNELS, 7, 7), with the memory layout of the output of RoIAlign."""
     return inputs.feature_maps(REGIONS, CHANNELS, 7, 7, seed=1)
 
 
 def filters(kernel: int) -> Parameter:
-    """Return filters of shape (CHANNELS, CHANNELS, kernel, kernel)."""
+    """Return random filters of shape (CHANNELS, CHANNELS, kernel, kernel)."""
     return Parameter(np.random.default_rng(2).standard_normal((CHANNELS, CHANNELS, kernel, kernel), np.float32))
 
 
 def ones() -> np.ndarray:
-    """Return ones of shape (CHANNELS,)."""
+    """Return an array of ones with the shape (CHANNELS,)."""
     return np.ones(CHANNELS, np.float32)
 
 
 def moving(kind: type[optim.Optimizer]) -> Work:
-    """Return a function that takes the first step of an optimiser with SIZE parameters and returns the parameters."""
+    """Return a function that runs the first step of an optimiser on SIZE parameters and returns the parameters."""
     weight = Parameter(np.zeros(SIZE, np.float32))
     weight.grad = np.random.default_rng(7).standard_normal(SIZE, np.float32)
 
@@ -231,7 +231,7 @@ def moving(kind: type[optim.Optimizer]) -> Work:
 
 
 def without_gradient(forward: Callable[[], Tensor]) -> Work:
-    """Return a function that computes the operation without recording gradients."""
+    """Return a function that computes `forward` without recording gradients."""
 
     def work() -> np.ndarray:
         with no_grad():
@@ -241,7 +241,7 @@ def without_gradient(forward: Callable[[], Tensor]) -> Work:
 
 
 def there_and_back(forward: Callable[[], Tensor], *leaves: Parameter) -> Work:
-    """Return a function that runs forward and backward and returns the gradients of `leaves`."""
+    """Return a function that runs the forward and the backward pass and returns the gradients of `leaves`."""
     batch, channels, height, width = forward().shape
     grad = inputs.feature_maps(batch, channels, height, width, seed=3)
 

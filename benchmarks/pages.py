@@ -1,17 +1,17 @@
-"""Write the measured numbers of docs/results.json, and the usage of each command, into README.md and docs/*.md.
+"""Copy measured numbers from docs/results.json, and the usage of each command, into README.md and docs/*.md.
 
     python benchmarks/pages.py             write the pages
-    python benchmarks/pages.py --check     change nothing; name the pages that differ, and exit with 1
+    python benchmarks/pages.py --check     change nothing; print the pages that are out of date; exit with 1 if any are
 
-A page marks the text that this script writes:
+This script writes only the text between two comments in a page:
 
     <!-- results: speed -->
     (the table)
     <!-- /results -->
 
-or, within a sentence, `<!-- results: value course.all -->193<!-- /results -->`. The word after "results:" names one of
-`BLOCKS`; the words after it are its arguments. These commands write docs/results.json, each with the option --results:
-run.py, roofline.py, tricks.py, torchvision_stages.py, coco_measure.py, accuracy.py and setup_cost.py.
+or, inside a sentence, `<!-- results: value course.all -->193<!-- /results -->`. The word after "results:" is the name
+of a function in `BLOCKS`, and the words after it are its arguments. With the option --results, these scripts write
+docs/results.json: run.py, roofline.py, tricks.py, torchvision_stages.py, coco_measure.py, accuracy.py, setup_cost.py.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ Results = Mapping[str, Mapping[str, Entry]]
 
 
 def pages() -> list[Path]:
-    """Return the pages that may quote results."""
+    """Return the paths of the pages that may contain results."""
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def render(text: str, results: Results) -> str:
-    """Return a page with every marked text written anew."""
+    """Return the text of a page with every marked block replaced by current results."""
 
     def block(match: re.Match[str]) -> str:
         begin, words, _, end = match.groups()
@@ -60,7 +60,7 @@ def render(text: str, results: Results) -> str:
 
 
 def value(results: Results, path: str) -> str:
-    """Return a single number: `value course.all`, or `value alone.detector.ratio` for a key other than "value"."""
+    """Return one number: the value of an entry ("course.all") or of a key inside it ("coco.seconds.value.0")."""
     section, name, *keys = path.split(".")
     found = results[section][name]
     for key in keys:
@@ -69,7 +69,7 @@ def value(results: Results, path: str) -> str:
 
 
 def rows(results: Results, section: str, name: str, *chosen: str) -> str:
-    """Return a table as a command printed it, or only the rows whose first words are `chosen`."""
+    """Return a recorded table: all rows, or only the rows that begin with one of `chosen`."""
     found = results[section][name]
     for start in chosen:
         if not any(row[0].startswith(start) for row in found["rows"]):
@@ -79,8 +79,8 @@ def rows(results: Results, section: str, name: str, *chosen: str) -> str:
 
 
 def speed(results: Results, section: str = "speed") -> str:
-    """Return the times of one section: a line for each piece of work and peer."""
-    lines = [["work", "threads", "rcnn, ms", "peer", "peer, ms", "ratio", "agreement of the answers"]]
+    """Return the table of times in one section, with a line for each piece of work and each other library."""
+    lines = [["work", "threads", "rcnn, ms", "other library", "its time, ms", "ratio", "agreement of the results"]]
     for one in results[section].values():
         work = one["work"] + (f", {one['gflops']} GFLOP/s" if "gflops" in one else "")
         first = [work, str(one["threads"]), number(one["value"])]
@@ -93,8 +93,8 @@ def speed(results: Results, section: str = "speed") -> str:
 
 
 def memory(results: Results) -> str:
-    """Return the table of peak memory."""
-    lines = [["memory", "rcnn, MiB", "peer", "peer, MiB", "ratio"]]
+    """Return the table of peak memory, with a line for each other library."""
+    lines = [["memory", "rcnn, MiB", "other library", "its memory, MiB", "ratio"]]
     for one in results["memory"].values():
         first = [one["work"], f"{one['value']:.0f}"]
         for name, peer in one["peers"].items():
@@ -104,7 +104,7 @@ def memory(results: Results) -> str:
 
 
 def comparison(results: Results) -> str:
-    """Return the small table of the README: first the agreement, then time and memory."""
+    """Return the table in the README, which shows the agreement of the libraries, then their time and memory."""
     peers = ["torchvision", "ONNX Runtime", "OpenVINO"]
     detector, training = results["speed"]["detector"], results["speed"]["train-resnet"]
     found = [agreement(detector["peers"][name]["answers"]) for name in peers]
@@ -122,15 +122,15 @@ def comparison(results: Results) -> str:
 
 
 def agreement(text: str) -> tuple[str, str]:
-    """Return ("100 of 100", "0.0002") of "100 of 100 detections, boxes 2e-04 pixels, scores 5e-06"."""
-    found = re.fullmatch(r"(\d+ of \d+) detections, boxes (\S+) pixels, scores \S+", text)
+    """Return ("1 of 2", "0.0002") from "1 of 2 detections, boxes within 2e-04 pixels, scores within 5e-06"."""
+    found = re.fullmatch(r"(\d+ of \d+) detections, boxes within (\S+) pixels, scores within \S+", text)
     if found is None:
-        raise ValueError(f"these answers name no detections and no boxes: {text!r}")
+        raise ValueError(f'must be "N of M detections, boxes within X pixels, scores within Y", got {text!r}')
     return found[1], f"{float(found[2]):g}"
 
 
 def setup(results: Results) -> str:
-    """Return the cost of the two set-ups in the README."""
+    """Return the table in the README that shows the cost of its two set-ups."""
     lines = [["command", "download", "set-up", "run"]]
     for name, title in (("demo", "the demo"), ("tests", "the tests")):
         units = {"download": "{} MB".format, "install": duration, "run": duration}
@@ -140,9 +140,9 @@ def setup(results: Results) -> str:
 
 
 def accuracy(results: Results) -> str:
-    """Return the average precision of trained detectors."""
+    """Return the table of the average precision of trained detectors."""
     titles = {
-        "digits_shipped": "digits, the weights in the package",
+        "digits_shipped": "digits, weights from the package",
         "digits": "digits, trained from random weights",
         "shapes": "shapes, trained from random weights",
         "folder": "a folder of 800 digit pages, trained from random weights",
@@ -157,12 +157,12 @@ def accuracy(results: Results) -> str:
 
 
 def machine(results: Results, section: str) -> str:
-    """Return the machine on which a section was measured; several if its entries differ."""
+    """Return the machine on which a section was measured, or all machines if its entries differ."""
     return "; ".join(dict.fromkeys(one["machine"] for one in results[section].values()))
 
 
 def usage(results: Results, *command: str) -> str:
-    """Return the usage of a command, as its --help prints it."""
+    """Return the usage of a command as printed by its option --help."""
     del results
     printed = io.StringIO()
     with (
@@ -181,12 +181,12 @@ BLOCKS: dict[str, Callable[..., str]] = {
 
 
 def figure(number: float) -> str:
-    """Return a number as prose quotes it: 1,297 and 0.985 and 2e-16."""
+    """Return a number formatted for a sentence, such as 1,297 or 0.985 or 2e-16."""
     return f"{number:,.0f}" if number == int(number) else f"{number:g}"
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in seconds, or in minutes if it is longer than 90 seconds."""
+    """Return a duration as text, in seconds up to 90 s and in minutes above."""
     return f"{seconds:.0f} s" if seconds <= 90 else f"{seconds / 60:.0f} min"
 
 
@@ -194,9 +194,9 @@ def duration(seconds: float) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write or check the pages; return 1 if a checked page differs."""
+    """Write or check the pages; return the exit status: 1 if --check finds a page that is out of date, otherwise 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a page differs")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a page is out of date")
     options = parser.parse_args(arguments)
     results = record.read()
     stale = []

@@ -1,14 +1,14 @@
 """Measure whether arithmetic or memory limits each layer of the detector, and print the tables of docs/speed.md.
 
     python benchmarks/roofline.py                             all tables
-    python benchmarks/roofline.py --only profile              one of them
-    python benchmarks/roofline.py --plot docs/roofline.png    with the plot
+    python benchmarks/roofline.py --only profile              only this table
+    python benchmarks/roofline.py --plot docs/roofline.png    all tables and the plot
 
 A roofline (Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", 2009) compares the
-speed of a layer with two limits of the machine: its peak operations per second and its memory bandwidth. Every figure
-is that of the fastest of many calls, because the limits are about what is possible and other processes slow the calls
-down. For the same reason the layers run on one core by default. (run.py, which compares rcnn with its peers, uses
-medians.) Requires rcnn only.
+speed of a layer with two limits of the machine: its peak operations per second and its memory bandwidth. The limits
+show what is possible, and other processes slow some calls down. Therefore every number comes from the fastest of many
+calls, and the layers run on one core by default. (run.py, which compares rcnn with other libraries, uses medians.) The
+script requires only rcnn.
 """
 
 from __future__ import annotations
@@ -45,33 +45,40 @@ from rcnn.plot import style
 FLOAT = 4  # bytes
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = tuple(8 * KIB * 2**k for k in range(17))  # bytes, 8 KiB to 512 MiB
-SHOWN = (32 * KIB, MIB, 16 * MIB, 512 * MIB)  # usually in the first, second and third cache, and beyond all
+SHOWN = (32 * KIB, MIB, 16 * MIB, 512 * MIB)  # usually fit into the first, second, third cache; into none
 LARGE = SHOWN[-1]
-BRIEF = 256 * KIB  # bytes: for smaller arrays the overhead of the call would count
-TOGETHER = 4 * MIB  # bytes to process in one call instead
-PRODUCTS = ((2016, 512, 256), (4032, 640, 64), (8064, 256, 256))  # rows, terms and columns; blocks fit in the caches
-PATIENCE = 1.0  # seconds of calls; the fastest counts
-PASSES = 15  # of the profile
+BRIEF = 256 * KIB  # bytes; for arrays up to this size, the overhead of a call would be measurable
+TOGETHER = 4 * MIB  # bytes that one call processes for these arrays
+PRODUCTS = (
+    (2016, 512, 256),
+    (4032, 640, 64),
+    (8064, 256, 256),
+)  # (rows, terms, columns); the blocks fit into the caches
+PATIENCE = 1.0  # seconds in which calls are repeated; the fastest call counts
+PASSES = 15  # the number of passes of the profile
 TABLES = ("profile", "roofs", "layers")
 
-Bytes = Mapping[int, float]  # from working set in bytes to bytes per second
+Bytes = Mapping[int, float]  # maps the size of a working set in bytes to a bandwidth in bytes per second
 
 
 # ---------------------------------------------------------------- roofs
 
 
 def best(work: Callable[[], object], patience: float = PATIENCE) -> float:
-    """Return the seconds of the fastest call that starts within `patience` seconds, not counting the first call."""
+    """Return the seconds of the fastest call.
+
+    Calls are repeated until `patience` seconds have passed. The first call does not count.
+    """
     contestant = Contestant("", lambda _: work())
     start, fastest = time.perf_counter(), math.inf
-    seconds(contestant)  # wakes the threads
+    seconds(contestant)  # wakes up the threads
     while math.isinf(fastest) or time.perf_counter() - start < patience:
         fastest = min(fastest, seconds(contestant))
     return fastest
 
 
 def peak(threads: int, patience: float = PATIENCE) -> float:
-    """Return the operations per second of a cached matrix product in rcnn; a multiply-add counts as two."""
+    """Return the operations per second of a matrix product in the caches; a multiply-add counts as two operations."""
     rng = np.random.default_rng(0)
     found = 0.0
     with rcnn.set_num_threads(threads), no_grad():
@@ -83,7 +90,7 @@ def peak(threads: int, patience: float = PATIENCE) -> float:
 
 
 def bandwidth(size: int, threads: int, patience: float = PATIENCE / 4) -> float:
-    """Return the bytes per second moved by b += a (two reads, one write), where a and b together have `size` bytes."""
+    """Return the bytes per second that b += a moves (two reads, one write) if a and b together have `size` bytes."""
     count = size // (2 * FLOAT)
     total, term = np.zeros(count, np.float32), np.ones(count, np.float32)
     if size <= BRIEF and threads == 1:  # repeat the addition within one NumPy call
@@ -95,7 +102,10 @@ def bandwidth(size: int, threads: int, patience: float = PATIENCE / 4) -> float:
 
 
 def bandwidths(threads: int, sizes: Sequence[int] = SIZES) -> Bytes:
-    """Return the bandwidth by size; several threads only matter beyond the private caches of the cores."""
+    """Map each size to its bandwidth.
+
+    With several threads, sizes that fit into the private caches of the cores are left out.
+    """
     return {size: bandwidth(size, threads) for size in sizes if threads == 1 or size >= 16 * MIB}
 
 
@@ -103,27 +113,30 @@ def bandwidths(threads: int, sizes: Sequence[int] = SIZES) -> Bytes:
 
 
 def bytes_moved(layer: Convolution) -> int:
-    """Return the minimum bytes moved: each input value, weight and output value once."""
+    """Return the minimum number of bytes that a layer moves: each input value, weight and output value once."""
     out = math.prod(layer.output_size)
-    read = out if layer.kernel == 1 else layer.height * layer.width  # a 1x1 filter does not read skipped pixels
+    read = out if layer.kernel == 1 else layer.height * layer.width  # a 1x1 filter with a stride skips pixels
     return FLOAT * (
         read * layer.in_channels + out * layer.out_channels + layer.in_channels * layer.out_channels * layer.kernel**2
     )
 
 
 def intensity(layer: Convolution) -> float:
-    """Return the operations of the direct algorithm per byte moved."""
+    """Return the arithmetic intensity of a layer: the operations of the direct algorithm per byte moved."""
     return layer.flop / bytes_moved(layer)
 
 
 def attainable(of: float, peak: float, bandwidth: float) -> float:
-    """Return the operations per second that both roofs allow at an intensity."""
+    """Return the operations per second that both limits allow for the intensity `of`."""
     return min(peak, of * bandwidth)
 
 
 @dataclass(frozen=True)
 class Point:
-    """A layer computed by one algorithm. times: its count in the detector. seconds: per call."""
+    """The measurement of one layer with one algorithm.
+
+    times: how often the layer occurs in the detector. seconds: the time of one call.
+    """
 
     layer: Convolution
     algorithm: str
@@ -132,12 +145,12 @@ class Point:
 
     @property
     def speed(self) -> float:
-        """Operations of the direct algorithm per second, even if the algorithm used needs fewer."""
+        """Operations of the direct algorithm per second, even if `algorithm` needs fewer operations."""
         return self.layer.flop / self.seconds
 
 
 def layer_points(threads: int, budget: float) -> list[Point]:
-    """Measure every distinct convolution of the detector, directly and, if possible, by Winograd's algorithm."""
+    """Measure each distinct convolution of the detector, directly and, if possible, with Winograd's algorithm."""
     points = []
     with rcnn.set_num_threads(threads):
         for layer, times in convolutions.SHAPES.items():
@@ -149,7 +162,7 @@ def layer_points(threads: int, budget: float) -> list[Point]:
 
 
 def by(algorithm: str, work: Callable[[], object]) -> object:
-    """Return the result of `work`, computed by `algorithm`."""
+    """Return the result of `work`, computed with the convolution algorithm `algorithm`."""
     with rcnn.set_conv_algorithm(algorithm):
         return work()
 
@@ -159,7 +172,7 @@ def by(algorithm: str, work: Callable[[], object]) -> object:
 
 @dataclass
 class Spent:
-    """Totals over all calls of one kind: count, time, operations and bytes."""
+    """Totals over all calls of one kind of work: number, time, operations and bytes."""
 
     calls: int = 0
     seconds: float = 0.0
@@ -168,13 +181,13 @@ class Spent:
 
 
 class Clocks:
-    """Timers around the functions that a forward pass calls, by the kind of work."""
+    """Timers for the functions that a forward pass calls, with totals for each kind of work."""
 
     def __init__(self) -> None:
         self.spent: dict[str, Spent] = defaultdict(Spent)
 
     def around(self, function: Callable[..., Any], judge: Callable[..., tuple[str, int, int]]) -> Callable[..., Any]:
-        """Return `function` with a timer; `judge` maps its result and arguments to (kind, operations, bytes)."""
+        """Return `function` with a timer; `judge(result, *arguments)` returns (kind, operations, bytes) of a call."""
 
         def timed(*arguments: Any, **options: Any) -> Any:
             start = time.perf_counter()
@@ -200,7 +213,7 @@ def judge_convolution(
     stride: tuple[int, int],
     *rest: object,
 ) -> tuple[str, int, int]:
-    """Return (kind, operations, bytes) of a call of `conv_kernels.convolve`."""
+    """Return (kind, operations, bytes) of one call of `conv_kernels.convolve`."""
     kernel = weight.shape[2:]
     read = out[0, 0].size * len(x) * x.shape[1] if kernel == (1, 1) else x.size
     size = FLOAT * (read + weight.size + out.size + (0 if residual is None else residual.size))
@@ -212,11 +225,11 @@ def judge_convolution(
 
 
 def judge_other(kind: str, *_: object) -> tuple[str, int, int]:
-    """Return (kind, 0, 0): the operations of this function are not counted."""
+    """Return (kind, 0, 0): operations and bytes of these functions are not counted."""
     return kind, 0, 0
 
 
-WATCHED = (  # the module that looks the function up, the function's name, and its judge
+WATCHED = (  # the module that calls the function, the name of the function, and its kind of work
     (functional, "max_pool2d", "max pooling"),
     (functional, "upsample_add", "sums of pyramid levels"),
     (roi, "multiscale_roi_align", "RoIAlign"),
@@ -226,7 +239,7 @@ WATCHED = (  # the module that looks the function up, the function's name, and i
 
 
 def profile(model: rcnn.FasterRCNN, image: np.ndarray) -> dict[str, Spent]:
-    """Return the time of one pass from image to detections by kind of work; untimed work is "the rest"."""
+    """Run one pass from an image to its detections; return the time of each kind of work, and of "the rest"."""
     clocks = Clocks()
     with ExitStack() as stack:
         timed = clocks.around(conv_kernels.convolve, judge_convolution)
@@ -242,7 +255,7 @@ def profile(model: rcnn.FasterRCNN, image: np.ndarray) -> dict[str, Spent]:
 
 
 def fastest(passes: Sequence[Mapping[str, Spent]]) -> dict[str, Spent]:
-    """Return the fastest pass, its most expensive kinds first."""
+    """Return the fastest pass, with the kinds of work in descending order of time."""
     of = min(passes, key=lambda one: sum(spent.seconds for spent in one.values()))
     return dict(sorted(of.items(), key=lambda item: -item[1].seconds))
 
@@ -251,7 +264,7 @@ def fastest(passes: Sequence[Mapping[str, Spent]]) -> dict[str, Spent]:
 
 
 def profile_table(spent: Mapping[str, Spent]) -> str:
-    """Return a table with a line for each kind of work, and one for the total."""
+    """Return a table with a line for each kind of work and a line for the total."""
     total = sum(one.seconds for one in spent.values())
     everything = Spent(
         sum(one.calls for one in spent.values()),
@@ -268,8 +281,10 @@ def profile_table(spent: Mapping[str, Spent]) -> str:
 
 
 def roofs_table(peaks: Mapping[int, float], moved: Mapping[int, Bytes]) -> str:
-    """Return, per number of threads, the peak, the bandwidths and the intensity above which arithmetic is the limit."""
-    rows = [["threads", "peak, GFLOP/s", *(f"{human(size)}, GB/s" for size in SHOWN), "FLOP/byte where the roofs meet"]]
+    """Return a table of the peak, the bandwidths, and the intensity at which both limits are equal, by threads."""
+    rows = [
+        ["threads", "peak, GFLOP/s", *(f"{human(size)}, GB/s" for size in SHOWN), "FLOP/byte where the limits meet"]
+    ]
     for threads, found in peaks.items():
         cells = [f"{moved[threads][size] / 1e9:.0f}" if size in moved[threads] else "" for size in SHOWN]
         rows.append([str(threads), f"{found / 1e9:.0f}", *cells, f"{found / moved[threads][LARGE]:.1f}"])
@@ -277,10 +292,10 @@ def roofs_table(peaks: Mapping[int, float], moved: Mapping[int, Bytes]) -> str:
 
 
 def layers_table(points: Sequence[Point], peak: float, bandwidth: float) -> str:
-    """Return a table with a line for each layer: its attainable speed (direct algorithm) and its measured speed."""
-    rows = [["layer", "times", "FLOP/byte", "roof", "direct", "of the roof", "winograd4", "of the time in all"]]
+    """Return a table with a line for each layer: its limit (for the direct algorithm) and its measured speeds."""
+    rows = [["layer", "times", "FLOP/byte", "limit", "direct", "of the limit", "winograd4", "share of the time"]]
     found = {(point.layer, point.algorithm): point for point in points}
-    used = {point.layer: point for point in points}  # the last one: Winograd's where there is one
+    used = {point.layer: point for point in points}  # the last point of each layer: Winograd's if there is one
     total = sum(point.times * point.seconds for point in used.values())
     for layer, point in used.items():
         roof, direct = attainable(intensity(layer), peak, bandwidth), found[layer, "direct"].speed
@@ -301,14 +316,14 @@ def layers_table(points: Sequence[Point], peak: float, bandwidth: float) -> str:
 
 
 def human(size: int) -> str:
-    """Return the size in KiB or MiB."""
+    """Return a size in bytes as text, in KiB or MiB."""
     return f"{size // KIB} KiB" if size < MIB else f"{size // MIB} MiB"
 
 
 def draw(
     points: Sequence[Point], threads: int, peaks: Mapping[int, float], moved: Mapping[int, Bytes], caption: str = ""
 ) -> Figure:
-    """Draw the roofline with the layers under it, and the bandwidths by size."""
+    """Draw the roofline with the layers below it, and the bandwidth against the size of the arrays."""
     figure = style.figure(10, 4.9)
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     draw_roofline(left, points, threads, peaks, moved)
@@ -318,7 +333,7 @@ def draw(
 
 
 def cores(threads: int) -> str:
-    """Return the number of cores in words."""
+    """Return "one core", or "2 cores", "3 cores", ..."""
     return "one core" if threads == 1 else f"{threads} cores"
 
 
@@ -330,7 +345,7 @@ LOOKS = {
 
 
 def look(point: Point) -> str:
-    """Return the key in `LOOKS` for a point."""
+    """Return the key in `LOOKS` for the marker of a point."""
     if point.algorithm != "direct":
         return "3x3, Winograd's F(4x4, 3x3)"
     return "1x1, direct" if point.layer.kernel == 1 else "others, direct"
@@ -339,8 +354,8 @@ def look(point: Point) -> str:
 def draw_roofline(
     ax: Axes, points: Sequence[Point], threads: int, peaks: Mapping[int, float], moved: Mapping[int, Bytes]
 ) -> Axes:
-    """Draw the roofs for each number of threads; those of the points are solid lines."""
-    style.graph(ax, "operations for each byte from memory, FLOP/byte", "GFLOP/s, counted as direct")
+    """Draw the layers, and the limits for each number of threads; the limits for `threads` are solid lines."""
+    style.graph(ax, "arithmetic intensity, FLOP/byte", "GFLOP/s, operations of the direct algorithm")
     ax.set(xscale="log", yscale="log")
     at = np.geomspace(0.7, 700, 400)
     for count, found in peaks.items():
@@ -378,15 +393,15 @@ def draw_roofline(
     style.title(
         ax,
         f"Roofline, layers on {cores(threads)}",
-        "a mark is a layer of ResNet-50-FPN; dotted: the roof for a quarter of the multiplications",
+        "each mark is a layer of ResNet-50-FPN; dotted line: the limit for a quarter of the operations",
     )
     style.legend_inside(ax, ax.get_legend_handles_labels()[0], "lower right")
     return ax
 
 
 def draw_bandwidths(ax: Axes, moved: Mapping[int, Bytes]) -> Axes:
-    """Draw the bytes per second by the size of the working set."""
-    style.graph(ax, "size of both arrays", "GB/s")
+    """Draw the bandwidth against the size of the working set."""
+    style.graph(ax, "size of both arrays together", "GB/s")
     ax.set_xscale("log", base=2)
     looks = (style.BLUE, "o"), (style.ORANGE, "s"), (style.VERMILION, "^")
     for (threads, of), (color, marker) in zip(moved.items(), looks, strict=False):
@@ -412,7 +427,7 @@ def draw_bandwidths(ax: Axes, moved: Mapping[int, Bytes]) -> Axes:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the selected measurements and print them."""
+    """Run the selected measurements and print their tables."""
     options = make_parser().parse_args(arguments)
     facts = machine.facts(Settings(frozenset(), options.threads, 0.0, 1, Path()))
     print("\n".join(f"- {name}: {value}" for name, value in facts.items()))
@@ -433,12 +448,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure_layers(options: argparse.Namespace, facts: Mapping[str, str]) -> str:
-    """Measure the roofs and the layers, print and draw them, and return the table of the roofs."""
+    """Measure the limits and the layers, print and draw them, and return the table of the limits."""
     counts = sorted({1, options.threads, processors()})
     peaks = {threads: peak(threads) for threads in counts}
     moved = {threads: bandwidths(threads) for threads in counts}
     points = layer_points(options.threads, options.budget) if "layers" in options.only or options.plot else []
-    for threads in counts:  # measure again, because the clock rate of the CPU changes meanwhile
+    for threads in counts:  # measure again, because the clock rate of the CPU changes over time
         peaks[threads] = max(peaks[threads], peak(threads))
     roofs = roofs_table(peaks, moved)
     print(f"\n{roofs}")
@@ -453,11 +468,13 @@ def measure_layers(options: argparse.Namespace, facts: Mapping[str, str]) -> str
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES), help="these tables")
-    parser.add_argument("--threads", type=int, default=1, help="of the profile and the layers (default: 1)")
-    parser.add_argument("--budget", type=float, default=0.5, metavar="SECONDS", help="for each layer")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the roofs and the layers")
-    parser.add_argument("--results", action="store_true", help="write the first two tables to docs/results.json")
+    parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES), help="print only these tables")
+    parser.add_argument("--threads", type=int, default=1, help="threads for the profile and the layers (default: 1)")
+    parser.add_argument("--budget", type=float, default=0.5, metavar="SECONDS", help="for each layer (default: 0.5)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the limits and the layers into this file")
+    parser.add_argument(
+        "--results", action="store_true", help="write the tables profile and roofs to docs/results.json"
+    )
     return parser
 
 

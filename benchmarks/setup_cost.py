@@ -1,10 +1,10 @@
-"""Measure what the two commands at the top of the README cost: seconds, and megabytes to download.
+"""Measure the cost of the two set-ups at the top of the README: the time, and the size of the downloads.
 
-    python benchmarks/setup_cost.py                  print a table
+    python benchmarks/setup_cost.py                  print the results
     python benchmarks/setup_cost.py --results        also write the section "setup" of docs/results.json
 
-Each set-up starts from a clone of the last commit, in a new environment, and without pip's cache. Its seconds include
-the downloads, so they depend on the network. The script needs git and a network.
+Each set-up starts from a clone of the last commit, in a new environment, and without pip's cache. The time includes the
+downloads, so it depends on the network. The script requires git and a network connection.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ SETUPS = {"demo": (".", ("rcnn", "demo")), "tests": (".[all]", ("pytest", "-q", 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure the set-ups and return 0, or 1 if a command failed."""
+    """Measure the set-ups; return the exit status: 0, or 1 if a command failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=SETUPS, nargs="+", default=list(SETUPS), help="these set-ups")
-    parser.add_argument("--add", nargs="*", default=[], metavar="PACKAGE", help="install these before the command")
-    parser.add_argument("--results", action="store_true", help="write the section of docs/results.json")
+    parser.add_argument("--only", choices=SETUPS, nargs="+", default=list(SETUPS), help="measure only these set-ups")
+    parser.add_argument("--add", nargs="*", default=[], metavar="PACKAGE", help="packages to install before the run")
+    parser.add_argument("--results", action="store_true", help="write the results to docs/results.json")
     options = parser.parse_args(arguments)
     entries: dict[str, record.Entry] = {}
     failed = False
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def install_in(folder: Path, target: str, packages: Sequence[str]) -> tuple[float, float]:
-    """Clone the last commit, create an environment, install `target`; return (seconds, megabytes)."""
+    """Clone the last commit, create an environment and install `target`; return (seconds, megabytes)."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder / "rcnn")], check=True)
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
@@ -68,7 +68,7 @@ def install_in(folder: Path, target: str, packages: Sequence[str]) -> tuple[floa
 
 
 def requirements(target: str) -> list[str]:
-    """Return what `target` requires, to build and to run, as pyproject.toml lists it."""
+    """Return the requirements of `target`, for building and for running, as listed in pyproject.toml."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = settings["project"]
     found, extras = [*settings["build-system"]["requires"], *project["dependencies"]], extras_of(target)
@@ -82,7 +82,7 @@ def requirements(target: str) -> list[str]:
 
 
 def extras_of(requirement: str) -> list[str]:
-    """Return the extras of a requirement: ["a", "b"] of "rcnn[a,b]"."""
+    """Return the extras of a requirement, for example ["a", "b"] for "rcnn[a,b]"."""
     found = re.search(r"\[(.*)\]", requirement)
     return found[1].split(",") if found else []
 
@@ -95,7 +95,7 @@ def timed(command: Sequence[str], folder: Path) -> tuple[float, int]:
 
 
 def without_rcnn() -> dict[str, str]:
-    """Return the environment without variables that could select another copy of the package."""
+    """Return the environment variables, without those that could select another copy of the package."""
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
 
 

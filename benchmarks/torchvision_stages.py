@@ -1,9 +1,9 @@
-"""Compare every stage of ResNet-50-FPN in rcnn with torchvision's, on the same weights and images.
+"""Compare every stage of a ResNet-50-FPN detector in rcnn and torchvision, with the same weights and images.
 
     python benchmarks/torchvision_stages.py [--seed 1] [--eps 1e-5] [--plot docs/torchvision.png]
 
-Prints a Markdown table of the largest differences. The weights are random, but drawn so that the detector finds boxes.
-Requires rcnn, torch and torchvision.
+The script prints a Markdown table of the largest differences. The weights are random, but they are scaled so that the
+detector finds boxes. The script requires rcnn, torch and torchvision.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIZES = ((480, 640), (375, 500), (640, 427), (333, 1000), (300, 300), (512, 384)
 
 @dataclass
 class Stage:
-    """One row: the stage, the largest difference, its unit, and the allowed difference."""
+    """One row of the table: a stage, its largest difference, and the largest allowed difference."""
 
     name: str
     shape: tuple[int, ...]
@@ -38,7 +38,7 @@ class Stage:
 
 
 def pair(seed: int, eps: float, num_classes: int = 7, **settings: Any) -> tuple[rcnn.FasterRCNN, torch.nn.Module]:
-    """Return (rcnn's detector, torchvision's) with the same seeded weights."""
+    """Return a detector of rcnn and a detector of torchvision, with the same seeded random weights."""
     ours = rcnn.faster_rcnn_resnet_50_fpn(num_classes, **settings)
     ours.backbone.eps = eps
     state = seeded_state({name: array.shape for name, array in ours.state_dict().items()}, seed)
@@ -47,7 +47,7 @@ def pair(seed: int, eps: float, num_classes: int = 7, **settings: Any) -> tuple[
 
 
 def run_torch(net: torch.nn.Module, images: list[np.ndarray]) -> dict[str, Any]:
-    """Return torchvision's output at every stage; images are (H, W, 3) in [0, 1]."""
+    """Return the output of torchvision at every stage; images are (H, W, 3) with values in [0, 1]."""
     given = tensors(images)
     with torch.no_grad():
         batch, _ = net.transform(given)
@@ -71,14 +71,17 @@ def run_torch(net: torch.nn.Module, images: list[np.ndarray]) -> dict[str, Any]:
 
 
 def by_anchor(head_output: np.ndarray, per_anchor: int) -> np.ndarray:
-    """Reshape the RPN's output (N, A * n, H, W) to (N, H * W * A, n)."""
+    """Reshape an output of the RPN head from (N, A * n, H, W) to (N, H * W * A, n).
+
+    N is the number of images, A the number of anchors per pixel, and n = `per_anchor`.
+    """
     n, channels, height, width = head_output.shape
     split = head_output.reshape(n, channels // per_anchor, per_anchor, height, width)
     return split.transpose(0, 3, 4, 1, 2).reshape(n, -1, per_anchor)
 
 
 def compare(trace: Trace, theirs: dict[str, Any]) -> list[Stage]:
-    """Return the largest difference of each stage; infinite if the numbers of boxes or the classes differ."""
+    """Return the largest difference of each stage; it is infinite if the numbers of boxes or the labels differ."""
     rows = [relative("batch", [trace.batch], [theirs["batch"]])]
     rows += [relative(name, getattr(trace, name), theirs[name]) for name in ("features", "objectness", "rpn_deltas")]
     count = sum(map(len, trace.proposals))
@@ -87,7 +90,7 @@ def compare(trace: Trace, theirs: dict[str, Any]) -> list[Stage]:
     if all(
         np.array_equal(order(a, b), np.arange(len(b)))
         for a, b in zip(trace.proposals, theirs["proposals"], strict=True)
-    ):  # the same order: row by row
+    ):  # the proposals have the same order, so these arrays can be compared row by row
         for name in ("pooled", "class_logits", "box_deltas"):
             rows.append(relative(name, [getattr(trace, name)], [theirs[name]]))
     boxes, scores = 0.0, 0.0
@@ -106,18 +109,18 @@ def compare(trace: Trace, theirs: dict[str, Any]) -> list[Stage]:
 
 
 def relative(name: str, ours: list[np.ndarray], theirs: list[np.ndarray]) -> Stage:
-    """Return the largest difference over all levels, relative to the largest value of the level."""
+    """Return the largest difference on any level, divided by the largest value of this level."""
     worst = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(ours, theirs, strict=True))
     return Stage(name, ours[0].shape, worst, "of the largest value", 2e-5)
 
 
 def order(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Return, for each of our boxes, the index of the nearest of theirs."""
+    """Return, for each box in `ours`, the index of the nearest box in `theirs`."""
     return np.abs(ours[:, None] - theirs[None]).max(axis=2).argmin(axis=1) if len(theirs) else np.zeros(0, int)
 
 
 def farthest(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Return the largest distance between matched boxes; infinite if the boxes do not match one to one."""
+    """Return the largest difference between matched boxes, or infinity if the boxes do not match one to one."""
     match = order(ours, theirs)
     if len(ours) != len(theirs) or len(set(match)) != len(theirs):
         return np.inf
@@ -135,9 +138,9 @@ def table(rows: list[Stage]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--eps", type=float, default=1e-5)
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--seed", type=int, default=1, help="seed of the weights and images (default: 1)")
+    parser.add_argument("--eps", type=float, default=1e-5, help="eps of the batch norms (default: 1e-5)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the first image into this file")
     parser.add_argument("--results", action="store_true", help="write the table to docs/results.json")
     options = parser.parse_args()
     ours, theirs = pair(options.seed, options.eps)
@@ -159,7 +162,7 @@ def main() -> None:
 
 
 def draw(path: Path, trace: Trace, theirs: dict[str, Any]) -> None:
-    """Draw both results side by side: detections, and a feature map with the difference of the two."""
+    """Draw the detections of both libraries, a feature map of rcnn, and its difference from torchvision."""
     from rcnn import plot
 
     figure = plot.figure(10, 6.6)
@@ -176,7 +179,7 @@ def draw(path: Path, trace: Trace, theirs: dict[str, Any]) -> None:
     plot.feature_map(left, trace.features[1][0])
     plot.title(left, "rcnn, features[1]", "mean over 256 channels")
     plot.feature_map(right, np.abs(trace.features[1][0] - theirs["features"][1][0]), quantity="difference")
-    plot.title(right, "its difference from torchvision's", "mean over 256 channels")
+    plot.title(right, "absolute difference from torchvision", "mean over 256 channels")
     figure.savefig(path)
 
 

@@ -1,10 +1,11 @@
-"""Measure the speed-up of each optimisation by itself, and print the smaller tables of docs/speed.md.
+"""Measure the speed-up of each optimisation separately, and print the smaller tables of docs/speed.md.
 
     python benchmarks/tricks.py
 
-Each line is the same work without the trick and with it, in turn in one process, on one core unless the line says
-otherwise. It shows the fastest call of each and their ratio; roofline.py explains why. The script also prints the
-rounding errors of Winograd's algorithms and the peak at each SIMD level. Requires rcnn only.
+Each line of the first table compares the same work without and with one technique (a "trick"). The two versions run
+alternately in one process, on one core unless the line states otherwise. The line shows the time of the fastest call of
+each version and the ratio of the two times; roofline.py explains why the fastest call counts. The script also prints
+the rounding errors of Winograd's algorithms and the peak speed at each SIMD level. It requires only rcnn.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ from rcnn.nn import Parameter, Tensor, functional, fused, no_grad
 
 Work = Callable[[], Any]
 
-PLACES = 4096  # pixels to read from a map
-FINEST, MIDDLE = (200, 304), (50, 76)  # levels of a pyramid
-CUSTOMARY = (0.0, 1.0, -1.0, 2.0, -2.0)  # points of F(4x4, 3x3) in the paper
-OURS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
+PLACES = 4096  # the number of pixels to read from a feature map
+FINEST, MIDDLE = (200, 304), (50, 76)  # (height, width) of two levels of a feature pyramid
+CUSTOMARY = (0.0, 1.0, -1.0, 2.0, -2.0)  # points of F(4x4, 3x3) in the paper of Lavin and Gray
+OURS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))  # points of F(4x4, 3x3) in rcnn
 PEAK = "import roofline; print(roofline.peak(1))"
 
 
 @dataclass(frozen=True)
 class Trick:
-    """Work without a trick and with it."""
+    """The same work without and with a technique."""
 
     name: str
     without: Work
@@ -55,7 +56,7 @@ class Trick:
 
 
 def tricks() -> Iterator[Trick]:
-    """Yield the tricks one by one, because each holds some hundred megabytes of arrays."""
+    """Yield the tricks one by one, because the arrays of each trick need hundreds of megabytes."""
     yield picking_pixels()
     yield from feeding_convolutions()
     yield leaving_windows()
@@ -66,53 +67,55 @@ def tricks() -> Iterator[Trick]:
 
 
 def picking_pixels() -> Trick:
-    """Read all channels of some pixels, as a sample of RoIAlign does."""
+    """Read all channels of random pixels, as RoIAlign does for its samples."""
     last = np.ascontiguousarray(features(*FINEST)[0].transpose(1, 2, 0))  # (H, W, C)
     first = np.ascontiguousarray(last.transpose(2, 0, 1))  # (C, H, W)
     rng = np.random.default_rng(0)
     y, x = rng.integers(FINEST[0], size=PLACES), rng.integers(FINEST[1], size=PLACES)
     return Trick(
-        "256 channels of a pixel, from maps that lie channels last", lambda: first[:, y, x], lambda: last[y, x]
+        f"256 channels of {PLACES:,} pixels, channels last instead of channels first",
+        lambda: first[:, y, x],
+        lambda: last[y, x],
     )
 
 
 def feeding_convolutions() -> Iterator[Trick]:
-    """Compute the same convolution of maps in both memory layouts; channels-first maps are copied."""
+    """Compute a convolution of feature maps in both memory layouts; channels-first maps are copied first."""
     for kernel in (1, 3):
         layer = Convolution(256, 64, kernel, 1, *FINEST)
         x, weight = convolutions.arrays(layer)
         yield Trick(
-            f"convolution {layer}, of maps that lie channels last",
+            f"convolution {layer}, channels last instead of channels first",
             convolution(layer, np.ascontiguousarray(x), weight),
             convolution(layer, x, weight),
         )
 
 
 def leaving_windows() -> Trick:
-    """Compare the reference, which copies windows and calls BLAS, with the kernel, which does neither."""
+    """Compare the reference, which copies the windows and calls BLAS, with the kernel, which does neither."""
     layer = Convolution(256, 256, 3, 1, *MIDDLE)
     work = convolution(layer, *convolutions.arrays(layer))
     return Trick(
-        f"convolution {layer}, without im2col (both direct)",
+        f"convolution {layer}, direct kernel instead of im2col and BLAS",
         inside(partial(rcnn.use_backend, "numpy"), work),
         inside(partial(rcnn.set_conv_algorithm, "direct"), work),
     )
 
 
 def fewer_multiplications() -> Iterator[Trick]:
-    """Compare Winograd's algorithms with the direct sum."""
+    """Compare Winograd's algorithms with the direct algorithm."""
     layer = Convolution(256, 256, 3, 1, *FINEST)
     work = convolution(layer, *convolutions.arrays(layer))
     for name in ("winograd2", "winograd4"):
         yield Trick(
-            f"convolution {layer}, {name}",
+            f"convolution {layer}, {name} instead of direct",
             inside(partial(rcnn.set_conv_algorithm, "direct"), work),
             inside(partial(rcnn.set_conv_algorithm, name), work),
         )
 
 
 def finishing_in_the_same_pass() -> Trick:
-    """Compute the end of a bottleneck block (batch norm, shortcut, ReLU) pass by pass or fused."""
+    """Compute the end of a bottleneck block (batch norm, shortcut, ReLU) as separate operations and fused."""
     layer = Convolution(64, 256, 1, 1, *FINEST)
     x, weight = convolutions.arrays(layer)
     maps, filters, shortcut = Tensor(x), Parameter(weight), Tensor(features(*FINEST, seed=1))
@@ -125,16 +128,16 @@ def finishing_in_the_same_pass() -> Trick:
 
     zeros, ones = np.zeros(256, np.float32), np.ones(256, np.float32)
     return Trick(
-        f"convolution {layer}, batch norm, shortcut and ReLU in one pass",
+        f"convolution {layer}, with batch norm, shortcut and ReLU in one pass",
         inside(no_grad, separately),
         inside(no_grad, fused(separately)),
     )
 
 
 def using_memory_again() -> Iterator[Trick]:
-    """Fill maps of the finest level, in new memory and in reused memory.
+    """Fill feature maps of the finest level with zeros, in new memory and in reused memory.
 
-    NumPy requests pages of 2 MiB from Linux, if the system grants them on request; the default is 4 KiB.
+    Linux has pages of 4 KiB by default. NumPy requests pages of 2 MiB, which Linux provides if its settings allow it.
     """
     shape = (1, *FINEST, 256)
     size = 4 * math.prod(shape)
@@ -143,19 +146,19 @@ def using_memory_again() -> Iterator[Trick]:
         memory.empty(shape).fill(0)
 
     yield Trick(
-        f"zeros in {size / 1e6:.0f} MB used again; without: from np.empty",
+        f"zeros written to {size / 1e6:.0f} MB, reused memory instead of np.empty",
         lambda: np.empty(shape, np.float32).fill(0),
         fill_again,
     )
     yield Trick(
-        f"zeros in {size / 1e6:.0f} MB used again; without: new pages of 4 KiB",
+        f"zeros written to {size / 1e6:.0f} MB, reused memory instead of new pages of 4 KiB",
         lambda: np.frombuffer(small_pages(size), np.float32).fill(0),
         fill_again,
     )
 
 
 def small_pages(size: int) -> mmap.mmap:
-    """Return new private memory, like that of `np.empty`, on pages of the default size."""
+    """Return new private memory, as `np.empty` does, but on pages of the default size."""
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):  # on Linux
         memory.madvise(mmap.MADV_NOHUGEPAGE)
@@ -163,7 +166,7 @@ def small_pages(size: int) -> mmap.mmap:
 
 
 def one_pool_at_a_time() -> Trick:
-    """Alternate a kernel and a matrix product, with two thread pools and with one."""
+    """Run a kernel and a BLAS matrix product alternately, with two thread pools and with one."""
     layer = Convolution(256, 256, 3, 1, *MIDDLE)
     work, matrix = convolution(layer, *convolutions.arrays(layer)), np.ones((256, 256), np.float32)
 
@@ -174,24 +177,24 @@ def one_pool_at_a_time() -> Trick:
 
     on_all = partial(rcnn.set_num_threads, processors())
     return Trick(
-        f"kernels and BLAS by turns on {processors()} cores, one pool of threads at a time",
+        f"kernels and BLAS alternately on {processors()} cores, one thread pool instead of two",
         inside(on_all, by_turns),
         inside(on_all, inside(backend.one_pool, by_turns)),
     )
 
 
 def features(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Return features (1, 256, height, width), channels last in memory."""
+    """Return random features (1, 256, height, width), stored channels last."""
     return inputs.feature_maps(1, 256, height, width, seed)
 
 
 def convolution(layer: Convolution, x: np.ndarray, weight: np.ndarray) -> Work:
-    """Return a function that computes a layer."""
+    """Return a function that computes the convolution `layer` of `x` with `weight`."""
     return partial(convolutions.convolving(layer, x, weight).call, None)
 
 
 def inside(block: Callable[[], Any], work: Work) -> Work:
-    """Return `work` wrapped in `with block():`."""
+    """Return a function that runs `work` inside `with block():`."""
 
     def within() -> Any:
         with block():
@@ -204,16 +207,16 @@ def inside(block: Callable[[], Any], work: Work) -> Work:
 
 
 def winograd_matrices(points: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return inputs (n, n), weights (n, 3) and outputs (n - 2, n) of the algorithm with n - 1 points and infinity.
+    """Return Winograd's matrices for n - 1 points and infinity: inputs (n, n), weights (n, 3), outputs (n - 2, n).
 
-    For n inputs d and 3 weights g, outputs @ ((weights @ g) * (inputs @ d)) are the n - 2 sums of d[i + k] * g[k].
-    rcnn/_ext/_winograd.h derives the rows.
+    Let d be n inputs and g be 3 weights. Then element i of outputs @ ((weights @ g) * (inputs @ d)) is the sum of
+    d[i + k] * g[k] over k, for i = 0 .. n - 3. rcnn/_ext/_winograd.h explains the rows of the matrices.
     """
     n = len(points) + 1
     inputs_, weights, outputs = np.zeros((n, n)), np.zeros((n, 3)), np.zeros((n - 2, n))
     for row, point in enumerate(points):
         others = [other for other in points if other != point]
-        inputs_[row, : n - 1] = np.poly(others)[::-1]  # coefficients, the constant first
+        inputs_[row, : n - 1] = np.poly(others)[::-1]  # coefficients, starting with the constant
         weights[row] = np.power(point, range(3)) / np.prod(np.subtract(point, others))
         outputs[:, row] = np.power(point, range(n - 2))
     inputs_[-1] = np.poly(points)[::-1]
@@ -224,7 +227,7 @@ def winograd_matrices(points: Sequence[float]) -> tuple[np.ndarray, np.ndarray, 
 def by_matrices(x: np.ndarray, weight: np.ndarray, points: Sequence[float], dtype: Any = np.float32) -> np.ndarray:
     """Return the zero-padded 3x3 convolution (O, H, W) of x (C, H, W) with weight (O, C, 3, 3), computed in `dtype`.
 
-    H and W must be multiples of the tile size.
+    C and O are the numbers of channels and filters. H and W must be multiples of the tile size, `len(points) - 1`.
     """
     into, of_weights, back = (matrix.astype(dtype) for matrix in winograd_matrices(points))
     side, size = back.shape
@@ -240,7 +243,7 @@ def by_matrices(x: np.ndarray, weight: np.ndarray, points: Sequence[float], dtyp
 
 
 def errors(height: int = 48, width: int = 76, channels: int = 256) -> dict[str, tuple[float, float]]:
-    """Return the (largest, root mean square) error against float64 by algorithm, relative to the largest value."""
+    """Map each algorithm to its errors against float64: (largest, root mean square), relative to the largest value."""
     layer = Convolution(channels, channels, 3, 1, height, width)
     x, weight = convolutions.arrays(layer)
     exact = convolution(layer, x.astype(np.float64), weight.astype(np.float64))().data[0]
@@ -254,7 +257,7 @@ def errors(height: int = 48, width: int = 76, channels: int = 256) -> dict[str, 
 
 
 def difference(out: np.ndarray, exact: np.ndarray) -> tuple[float, float]:
-    """Return the (largest, root mean square) difference, relative to the largest value."""
+    """Return the (largest, root mean square) difference, relative to the largest value of `exact`."""
     apart, largest = np.abs(out - exact), np.abs(exact).max()
     return float(apart.max() / largest), float(np.sqrt((apart**2).mean()) / largest)
 
@@ -263,7 +266,7 @@ def difference(out: np.ndarray, exact: np.ndarray) -> tuple[float, float]:
 
 
 def same_on_any_threads(most: int) -> bool:
-    """Return True if every convolution algorithm is bit-identical on 1 to `most` threads."""
+    """Return True if every convolution algorithm gives bit-identical results on 1 to `most` threads."""
     layer = Convolution(64, 64, 3, 1, *MIDDLE)
     work = convolution(layer, *convolutions.arrays(layer))
     for name in ("direct", "winograd2", "winograd4"):
@@ -275,7 +278,7 @@ def same_on_any_threads(most: int) -> bool:
 
 
 def peaks_by_level() -> dict[str, float]:
-    """Return the peak of one core with the kernels of each SIMD level, each measured in its own process."""
+    """Map each SIMD level to the peak FLOP/s of one core with its kernels, measured in a separate process."""
     found = {}
     for level in _ext.usable_levels():
         output = subprocess.run(
@@ -294,15 +297,15 @@ def peaks_by_level() -> dict[str, float]:
 
 
 def compare(trick: Trick, budget: float) -> tuple[float, float]:
-    """Return (seconds without the trick, seconds with it) of the fastest calls."""
+    """Return the seconds of the fastest call without the trick and of the fastest call with it."""
     contestants = [Contestant("without", lambda _: trick.without()), Contestant("with", lambda _: trick.with_it())]
     samples, _ = race(contestants, budget, 8)
     return min(samples["without"]), min(samples["with"])
 
 
 def tricks_table(found: Mapping[str, tuple[float, float]]) -> str:
-    """Return a table with a line for each trick."""
-    rows = [["work, with the trick", "without, ms", "with, ms", "ratio"]]
+    """Return a Markdown table with a line for each trick, from its seconds (without, with)."""
+    rows = [["work and technique", "without it, ms", "with it, ms", "speed-up"]]
     rows += [
         [name, number(1000 * without), number(1000 * with_it), f"{without / with_it:.2f}"]
         for name, (without, with_it) in found.items()
@@ -311,10 +314,10 @@ def tricks_table(found: Mapping[str, tuple[float, float]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure everything and print it."""
+    """Measure and print all tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1, help="where the work says nothing else (default: 1)")
-    parser.add_argument("--budget", type=float, default=3.0, metavar="SECONDS", help="for each trick")
+    parser.add_argument("--threads", type=int, default=1, help="unless the line states another number (default: 1)")
+    parser.add_argument("--budget", type=float, default=3.0, metavar="SECONDS", help="time per trick (default: 3)")
     parser.add_argument("--results", action="store_true", help="write the tables to docs/results.json")
     options = parser.parse_args(arguments)
     tables: dict[str, str] = {}
@@ -322,10 +325,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tables["tricks"] = tricks_table({trick.name: compare(trick, options.budget) for trick in tricks()})
     print(tables["tricks"])
     rows = [[name, f"{most:.1e}", f"{usual:.1e}"] for name, (most, usual) in errors().items()]
-    tables["rounding"] = table([["3x3, 256 to 256", "largest error", "usual error (rms)"], *rows], right=(1, 2))
+    tables["rounding"] = table([["algorithm", "largest error", "root mean square error"], *rows], right=(1, 2))
     print("\n" + tables["rounding"])
     same = "equal to the last bit" if same_on_any_threads(processors()) else "not equal"
-    print(f"\nConvolutions on 1 to {processors()} threads: {same}.\n")
+    print(f"\nResults of the convolutions on 1 to {processors()} threads: {same}.\n")
     levels = [[level, f"{found / 1e9:.0f}"] for level, found in peaks_by_level().items()]
     tables["levels"] = table([["level", "peak of one core, GFLOP/s"], *levels], right=(1,))
     print(tables["levels"])

@@ -1,4 +1,7 @@
-"""Rows of convolutions: one with both gradients, and every shape in a ResNet-50-FPN. The peer is PyTorch (oneDNN)."""
+"""Rows that measure convolutions. The peer is PyTorch, which uses oneDNN.
+
+One convolution is measured with its two gradients. The other rows measure every convolution shape in a ResNet-50-FPN.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from speed.inputs import Convolution
 from speed.rows import Contest, Row, Settings, by_answer
 from speed.timing import Contestant
 
-ALLOWED = 1e-4  # of the largest value; Winograd's algorithms round more than a plain sum of products
+ALLOWED = 1e-4  # difference relative to the largest value; Winograd's algorithms round more than the direct algorithm
 
 
 def contest(settings: Settings, layer: Convolution) -> Contest:
-    """Return the contest of a convolution without gradients, in both of PyTorch's layouts."""
+    """Return the contest of a convolution without gradients, with PyTorch in both memory layouts."""
     x, weight = arrays(layer)
     contestants = [convolving(layer, x, weight)]
     if "torchvision" in settings.peers:
@@ -30,7 +33,7 @@ def contest(settings: Settings, layer: Convolution) -> Contest:
 
 
 def backward_contest(settings: Settings, layer: Convolution, wanted: str) -> Contest:
-    """Return the contest of the gradient with respect to the "input" or the "weights" alone."""
+    """Return the contest of one gradient of a convolution, with respect to its "input" or its "weights"."""
     x, weight = arrays(layer)
     grad = inputs.feature_maps(1, layer.out_channels, *layer.output_size, seed=2)
     contestants = [convolving_backward(layer, x, weight, grad, wanted)]
@@ -45,7 +48,11 @@ def backward_contest(settings: Settings, layer: Convolution, wanted: str) -> Con
 
 
 def arrays(layer: Convolution) -> tuple[np.ndarray, np.ndarray]:
-    """Return an input (1, C, H, W), channels last in memory, and filters (O, C, k, k) that keep its scale."""
+    """Return random inputs of a layer: feature maps (1, C, H, W), stored channels last, and filters (O, C, k, k).
+
+    C and O are the numbers of channels and filters, and k is the filter size. The filters are scaled so that the output
+    has about the same standard deviation as the input.
+    """
     x = inputs.feature_maps(1, layer.in_channels, layer.height, layer.width)
     shape = (layer.out_channels, layer.in_channels, layer.kernel, layer.kernel)
     weight = np.random.default_rng(1).standard_normal(shape, np.float32)
@@ -53,7 +60,7 @@ def arrays(layer: Convolution) -> tuple[np.ndarray, np.ndarray]:
 
 
 def convolving(layer: Convolution, x: np.ndarray, weight: np.ndarray) -> Contestant:
-    """Return rcnn's convolution."""
+    """Return a contestant that computes the convolution in rcnn."""
     maps, filters = Tensor(x), Parameter(weight)
 
     def call(_: None) -> Tensor:
@@ -66,7 +73,7 @@ def convolving(layer: Convolution, x: np.ndarray, weight: np.ndarray) -> Contest
 def convolving_backward(
     layer: Convolution, x: np.ndarray, weight: np.ndarray, grad: np.ndarray, wanted: str
 ) -> Contestant:
-    """Return the gradient of rcnn's convolution; the forward pass is not timed."""
+    """Return a contestant that computes the gradient in rcnn; the forward pass is not timed."""
     filters = Parameter(weight, requires_grad=wanted == "weights")
     arrived: list[np.ndarray] = []
 
@@ -75,7 +82,7 @@ def convolving_backward(
         return (None,)
 
     def before() -> Tensor:
-        # The input is not a leaf, because a leaf would store a copy of its gradient; inside a network it is not one.
+        # The input is not a leaf, as inside a network: a leaf would also copy its gradient.
         maps = Tensor(x) if wanted == "weights" else record(x, (Parameter(np.zeros(1, np.float32)),), catch)
         filters.grad = None
         return functional.conv2d(maps, filters, None, layer.stride, layer.kernel // 2)
@@ -96,7 +103,7 @@ ROWS = [
     *(
         Row(
             f"conv-{wanted}",
-            f"gradient of this convolution for the {wanted}",
+            f"gradient of this convolution with respect to the {wanted}",
             functools.partial(backward_contest, layer=MIDDLE, wanted=wanted),
             flop=MIDDLE.flop,
         )

@@ -1,4 +1,4 @@
-"""Rows of the whole detector: from an image to its detections."""
+"""Rows that measure the whole detector, from an image to its detections."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Size = tuple[int, int]
 
 
 def contest(settings: Settings, size: Size = inputs.IMAGE) -> Contest:
-    """Return the contest of all contestants on one image with the same weights."""
+    """Return the contest of all contestants on one image, with the same weights."""
     image = inputs.textured_image(*size)
     contestants = [*batch_contestants(settings, size, [image]), *onnx_contestants(settings, size, image)]
     return by_answer(contestants, same_detections)
 
 
 def batch_contest(settings: Settings, size: Size, batch: int) -> Contest:
-    """Return the contest on a batch of images, without the ONNX runtimes, whose file takes one image."""
+    """Return the contest on a batch of images, without the ONNX peers, because an ONNX file is for one image."""
     images = [inputs.textured_image(*size, seed) for seed in range(inputs.SEED, inputs.SEED + batch)]
     return by_answer(batch_contestants(settings, size, images), same_detections)
 
 
 def batch_contestants(settings: Settings, size: Size, images: Sequence[np.ndarray]) -> list[Contestant]:
-    """Return rcnn, and torchvision in both of PyTorch's layouts."""
+    """Return rcnn, and torchvision in both memory layouts, as contestants."""
     model = detector(size)
     contestants = [Contestant("rcnn", lambda _: model.predict(images))]
     if "torchvision" in settings.peers:
@@ -46,7 +46,7 @@ def batch_contestants(settings: Settings, size: Size, images: Sequence[np.ndarra
 
 
 def onnx_contestants(settings: Settings, size: Size, image: np.ndarray) -> list[Contestant]:
-    """Return the selected runtimes of ONNX files."""
+    """Return the selected contestants that run ONNX files."""
     wanted = [peer for peer in ("onnxruntime", "openvino") if peer in settings.peers]
     if not wanted:
         return []
@@ -58,7 +58,7 @@ def onnx_contestants(settings: Settings, size: Size, image: np.ndarray) -> list[
 
 
 def exported(size: Size, folder: Path) -> Path:
-    """Return the ONNX file for images of a size; write it on the first call."""
+    """Return the path of the ONNX file for images of a size; the first call writes the file."""
     from speed import onnx_peer
 
     path = folder / f"detector-{size[0]}-{size[1]}.onnx"
@@ -66,20 +66,20 @@ def exported(size: Size, folder: Path) -> Path:
 
 
 def sizes(size: Size) -> dict[str, Any]:
-    """Return settings that leave an image of this size unresized."""
+    """Return detector settings with which an image of this size is not resized."""
     return {"min_size": min(size), "max_size": max(size)}
 
 
 @functools.lru_cache(maxsize=1)
 def weights() -> Mapping[str, np.ndarray]:
-    """Return the weights of every detector here; they do not depend on the image size."""
+    """Return the weights of all detectors in this module, which do not depend on the image size."""
     model = rcnn.faster_rcnn_resnet_50_fpn(inputs.NUM_CLASSES)
     return inputs.detector_weights({name: array.shape for name, array in model.state_dict().items()})
 
 
 @functools.lru_cache(maxsize=1)
 def detector(size: Size) -> rcnn.FasterRCNN:
-    """Return rcnn's detector for images of a size."""
+    """Return the detector of rcnn for images of a size."""
     model = rcnn.faster_rcnn_resnet_50_fpn(inputs.NUM_CLASSES, **sizes(size))
     model.load_state_dict(weights())
     return model.eval()
@@ -87,7 +87,7 @@ def detector(size: Size) -> rcnn.FasterRCNN:
 
 @functools.lru_cache(maxsize=1)
 def torch_detector(size: Size) -> Any:
-    """Return torchvision's detector for images of a size."""
+    """Return the detector of torchvision for images of a size."""
     from speed import torch_peer
 
     return torch_peer.resnet_detector(weights(), inputs.NUM_CLASSES, **sizes(size))
@@ -95,7 +95,7 @@ def torch_detector(size: Size) -> Any:
 
 @functools.lru_cache(maxsize=1)
 def torch_channels_last(size: Size) -> Any:
-    """Return torchvision's detector with channels-last filters, which make the feature maps channels last too."""
+    """Return the detector of torchvision with channels-last filters; its feature maps are then channels last, too."""
     import torch
 
     from speed import torch_peer

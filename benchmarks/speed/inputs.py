@@ -1,4 +1,4 @@
-"""Seeded inputs of the contestants, made with NumPy only."""
+"""Seeded random inputs for the contestants, created with NumPy only."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from seeded import seeded_image, seeded_state  # noqa: E402
 
-IMAGE = (800, 1216)  # height, width: most photos of COCO are resized and padded to this
-FEATURES = (200, 304)  # the finest level of its feature pyramid
+IMAGE = (800, 1216)  # (height, width): usual size of a COCO photo after resizing and padding
+FEATURES = (200, 304)  # (height, width) of the finest level of its feature pyramid
 CHANNELS = 256
 NUM_CLASSES = 91
-SEED = 2  # with it, weights and image yield 1,000 proposals on all levels and 100 detections
-BLOCKS = (3, 4, 6, 3)  # of the four stages of ResNet-50
-STAGE_CHANNELS = (256, 512, 1024, 2048)
+SEED = 2  # with this seed, the detector finds 1,000 proposals, from all levels, and 100 detections
+BLOCKS = (3, 4, 6, 3)  # the number of blocks in each stage of ResNet-50
+STAGE_CHANNELS = (256, 512, 1024, 2048)  # the output channels of each stage
 
 
 def textured_image(height: int, width: int, seed: int = SEED) -> np.ndarray:
-    """Return a seeded (H, W, 3) image with grain: on a plain surface scores tie up to rounding."""
+    """Return a random image (H, W, 3). Its noise avoids plain surfaces, where many scores are equal up to rounding."""
     grain = np.random.default_rng(seed).normal(0, 0.08, (height, width, 3))
     return np.clip(seeded_image(height, width, seed).transpose(1, 2, 0) + grain, 0, 1).astype(np.float32)
 
 
 def detector_weights(shapes: Mapping[str, tuple[int, ...]], seed: int = SEED) -> dict[str, np.ndarray]:
-    """Return random weights {name: array} for {name: shape} with which the detector finds objects."""
+    """Return random weights {name: array} for {name: shape}, such that the detector finds objects."""
     return seeded_state(shapes, seed)
 
 
 def clustered_boxes(count: int, seed: int = 0, per_object: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """Return boxes (count, 4) and scores (count,) like a detector's proposals, about `per_object` around each object.
+    """Return boxes (count, 4) and scores (count,) that resemble proposals: about `per_object` boxes for each object.
 
-    Suppression at an IoU of 0.7 keeps two or three in ten. All scores are distinct.
+    NMS with a threshold of 0.7 keeps 20% to 30% of the boxes. All scores are different.
     """
     rng = np.random.default_rng(seed)
     height, width = IMAGE
@@ -51,7 +51,7 @@ def clustered_boxes(count: int, seed: int = 0, per_object: int = 10) -> tuple[np
 
 
 def rois(count: int, seed: int = 0) -> np.ndarray:
-    """Return (count, 4) RoIs inside the image; the square root of their area is log-uniform from 16 to 512 pixels."""
+    """Return RoIs (count, 4) inside the image; the square root of their area is log-uniform from 16 to 512 pixels."""
     rng = np.random.default_rng(seed)
     height, width = IMAGE
     size, ratio = np.exp(rng.uniform(np.log(16), np.log(512), count)), np.exp(rng.uniform(-0.7, 0.7, count) / 2)
@@ -61,13 +61,13 @@ def rois(count: int, seed: int = 0) -> np.ndarray:
 
 
 def feature_maps(batch: int, channels: int, height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Return normally distributed (N, C, H, W) features, channels last in memory."""
+    """Return normally distributed features (batch, channels, height, width), stored channels last."""
     values = np.random.default_rng(seed).standard_normal((batch, height, width, channels), np.float32)
     return values.transpose(0, 3, 1, 2)
 
 
 def targets(height: int, width: int, count: int = 8, seed: int = SEED) -> list[dict[str, np.ndarray]]:
-    """Return the targets of one image for a training step: boxes (count, 4) and labels (count,)."""
+    """Return the target of one image in a list: random boxes (count, 4) and labels (count,)."""
     rng = np.random.default_rng(seed)
     sides = rng.uniform(0.1, 0.5, (count, 2)) * (width, height)
     corners = rng.uniform(size=(count, 2)) * (np.array([width, height]) - sides)
@@ -80,7 +80,7 @@ def targets(height: int, width: int, count: int = 8, seed: int = SEED) -> list[d
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution with padding `kernel // 2`, on an input of height x width."""
+    """A convolution with padding `kernel // 2`, for an input of `height` x `width` pixels."""
 
     in_channels: int
     out_channels: int
@@ -91,12 +91,12 @@ class Convolution:
 
     @property
     def output_size(self) -> tuple[int, int]:
-        """(height, width) of the output."""
+        """The (height, width) of the output."""
         return -(-self.height // self.stride), -(-self.width // self.stride)
 
     @property
     def flop(self) -> int:
-        """Multiplications and additions of the direct algorithm, for one image."""
+        """The number of multiplications and additions of the direct algorithm for one image."""
         height, width = self.output_size
         return 2 * height * width * self.out_channels * self.in_channels * self.kernel**2
 
@@ -109,7 +109,7 @@ class Convolution:
 
 
 def resnet_fpn_convolutions(height: int = IMAGE[0], width: int = IMAGE[1]) -> list[Convolution]:
-    """Return every convolution of a ResNet-50-FPN detector on one image, in order, including the RPN's."""
+    """Return all convolutions of a ResNet-50-FPN detector for one image, in order, including those of the RPN."""
     return [*_resnet(height, width), *_pyramid(height, width)]
 
 
@@ -133,7 +133,7 @@ def _pyramid(height: int, width: int) -> Iterator[Convolution]:
         yield Convolution(channels, CHANNELS, 1, 1, *size)
         yield Convolution(CHANNELS, CHANNELS, 3, 1, *size)
     for size in levels:
-        yield Convolution(CHANNELS, CHANNELS, 3, 1, *size)  # the RPN's, and its outputs for three anchors
+        yield Convolution(CHANNELS, CHANNELS, 3, 1, *size)  # the RPN; then scores and deltas of 3 anchors
         yield Convolution(CHANNELS, 3, 1, 1, *size)
         yield Convolution(CHANNELS, 12, 1, 1, *size)
 

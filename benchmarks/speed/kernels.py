@@ -1,4 +1,4 @@
-"""Rows of the kernels between the networks: RoIAlign, suppression, overlap. Peers call torchvision.ops."""
+"""Rows that measure the other kernels of a detector: RoIAlign, NMS and IoU. The peer is torchvision.ops."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from speed.rows import Contest, Row, Settings, by_answer
 from speed.timing import Contestant
 
 SCALE = inputs.FEATURES[0] / inputs.IMAGE[0]
-NMS_THRESHOLD = 0.7  # the RPN's
-LEVELS = (1000, 1000, 1000, 1000, 800)  # candidates from the five levels of a pyramid
+NMS_THRESHOLD = 0.7  # as in the RPN
+LEVELS = (1000, 1000, 1000, 1000, 800)  # the number of candidates on each of the five levels of a feature pyramid
 
 
 def align_contest(settings: Settings, count: int) -> Contest:
-    """Return the contest of RoIAlign on the finest level of an image's pyramid."""
+    """Return the contest of RoIAlign on the finest level of a feature pyramid."""
     features, rois = inputs.feature_maps(1, inputs.CHANNELS, *inputs.FEATURES), inputs.rois(count)
     images = np.zeros(count, np.int64)
     contestants = [Contestant("rcnn", lambda _: roi.roi_align(features, rois, images, (7, 7), SCALE))]
@@ -30,7 +30,7 @@ def align_contest(settings: Settings, count: int) -> Contest:
 
 
 def align_backward_contest(settings: Settings, count: int) -> Contest:
-    """Return the contest of RoIAlign's gradient with respect to the features."""
+    """Return the contest of the gradient of RoIAlign with respect to the features."""
     features, rois = inputs.feature_maps(1, inputs.CHANNELS, *inputs.FEATURES), inputs.rois(count)
     grad, images = inputs.feature_maps(count, inputs.CHANNELS, 7, 7, seed=1), np.zeros(count, np.int64)
     contestants = [Contestant("rcnn", lambda _: roi.roi_align_backward(grad, rois, images, features.shape, SCALE))]
@@ -42,7 +42,7 @@ def align_backward_contest(settings: Settings, count: int) -> Contest:
 
 
 def nms_contest(settings: Settings, count: int) -> Contest:
-    """Return the contest of suppression, with about ten boxes around each object."""
+    """Return the contest of NMS, with about ten boxes for each object."""
     candidates, scores = inputs.clustered_boxes(count)
     contestants = [Contestant("rcnn", lambda _: nms.nms(candidates, scores, NMS_THRESHOLD))]
     if "torchvision" in settings.peers:
@@ -55,7 +55,7 @@ def nms_contest(settings: Settings, count: int) -> Contest:
 
 
 def batched_nms_contest(settings: Settings) -> Contest:
-    """Return the contest of suppression level by level, as for the RPN's candidates."""
+    """Return the contest of NMS on each level separately, as in the RPN."""
     candidates = np.concatenate([inputs.clustered_boxes(count, seed)[0] for seed, count in enumerate(LEVELS)])
     scores = inputs.clustered_boxes(sum(LEVELS))[1]
     levels = np.repeat(np.arange(len(LEVELS)), LEVELS)
@@ -70,7 +70,7 @@ def batched_nms_contest(settings: Settings) -> Contest:
 
 
 def iou_contest(settings: Settings, rows: int, columns: int) -> Contest:
-    """Return the contest of the IoU of every pair of boxes."""
+    """Return the contest of the IoU of all pairs of boxes."""
     first, second = inputs.clustered_boxes(rows)[0], inputs.clustered_boxes(columns, seed=1)[0]
     contestants = [Contestant("rcnn", lambda _: boxes.iou(first, second))]
     if "torchvision" in settings.peers:

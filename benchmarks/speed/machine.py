@@ -1,4 +1,4 @@
-"""The machine, the versions and the date of a run."""
+"""Information about a run: the machine, the versions and the date."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def facts(settings: Settings) -> dict[str, str]:
-    """Return the facts about a run by name, in order."""
+    """Return the information about a run, as {name: text} in the order of printing."""
     packages = dict.fromkeys(package for peer in PEERS if peer in settings.peers for package in PEERS[peer])
     info = backend.info()
     return {
@@ -31,7 +31,7 @@ def facts(settings: Settings) -> dict[str, str]:
 
 
 def versions(packages: Mapping[str, object]) -> dict[str, str]:
-    """Return the versions of Python, rcnn, NumPy and these packages."""
+    """Return the versions of Python, rcnn, NumPy and the given packages, as {name: version}."""
     return {
         "Python": platform.python_version(),
         "rcnn": str(backend.info()["rcnn"]),
@@ -40,7 +40,7 @@ def versions(packages: Mapping[str, object]) -> dict[str, str]:
 
 
 def processor() -> str:
-    """Return the name of the processor as the system reports it."""
+    """Return the name of the processor as reported by the operating system."""
     if CPU_INFO.exists():
         for line in CPU_INFO.read_text().splitlines():
             if line.startswith("model name"):
@@ -49,7 +49,7 @@ def processor() -> str:
 
 
 def line(packages: Mapping[str, object] | tuple[str, ...] = ()) -> str:
-    """Return the machine and the versions in one line, as docs/results.json holds them."""
+    """Return the machine and the versions in one line, for docs/results.json."""
     level = str(backend.info().get("simd", "none")).split()[0]
     found = ", ".join(f"{name} {number}" for name, number in versions(dict.fromkeys(packages)).items())
     return f"{processor()}, {processors()} processors, kernels of level {level}, {found}"

@@ -1,6 +1,6 @@
-"""Rows of memory: the peak memory of a process that loads the detector and runs it on an image.
+"""Rows that measure memory: the peak memory of a process that loads the detector and runs it on one image.
 
-Each contestant has a process of its own, `speed/memory_probe.py`.
+Each contestant runs in its own process, which executes `speed/memory_probe.py`.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from speed import inputs, memory_probe
 from speed.rows import Result, Row, Settings
 
 BENCHMARKS = Path(__file__).parents[1]
-NAMES = {"torchvision": "torchvision", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}  # of peers in the table
+# The names of the peers in the table.
+NAMES = {"torchvision": "torchvision", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 def measure(settings: Settings, kind: str) -> dict[str, list[float]]:
-    """Return peak bytes by contestant: of the "process", or "beyond" the memory resident after loading the detector."""
+    """Map each contestant to its peak bytes: of its "process", or "beyond" its memory after loading the detector."""
     names = {"rcnn": "rcnn", **{peer: name for peer, name in NAMES.items() if peer in settings.peers}}
     return {name: [float(_measured(who, settings.folder, settings.threads)[kind])] for who, name in names.items()}
 
 
 def run(row: Row, settings: Settings, kind: str) -> Result:
-    """Measure a row and return its result."""
+    """Measure one kind of memory and return the result of the row."""
     return Result(row.name, row.work, row.table, settings.threads, measure(settings, kind))
 
 
 @functools.lru_cache(maxsize=8)
 def _measured(who: str, folder: Path, threads: int) -> dict[str, int]:
-    """Return {"process": bytes, "beyond": bytes} of one contestant, run in a new process."""
+    """Run one contestant in a new process and return {"process": bytes, "beyond": bytes}."""
     path = WRITERS[who](folder)
     paths = os.pathsep.join([str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
@@ -46,7 +47,7 @@ def _measured(who: str, folder: Path, threads: int) -> dict[str, int]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-# ---------------------------------------------------------------- the file that each contestant loads
+# ---------------------------------------------------------------- files that the contestants load
 
 
 def _write_rcnn(folder: Path) -> Path:
@@ -87,7 +88,7 @@ ROWS = (
         ),
         Row(
             "memory-beyond",
-            f"peak above the loaded detector, {_WORK}",
+            f"peak minus the memory of the loaded detector, {_WORK}",
             table="memory",
             run=functools.partial(run, kind="beyond"),
         ),

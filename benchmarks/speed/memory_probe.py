@@ -2,9 +2,13 @@
 
     python -m speed.memory_probe WHO FILE THREADS
 
-It imports only what WHO needs. FILE holds the detector: .safetensors for rcnn, .pth for torchvision, .onnx for the
-others. VmHWM in Linux is the peak resident memory. It can be reset, so that the forward pass is measured by itself.
-Prints {"process": bytes, "beyond": bytes}; "beyond" is counted from the memory resident after loading the detector.
+WHO is a key of `LOADERS`. Only the modules that WHO needs are imported. FILE contains the detector: .safetensors for
+rcnn, .pth for torchvision, .onnx for the other two. The script prints {"process": bytes, "beyond": bytes}:
+
+process    the peak resident memory of the process, which Linux calls VmHWM
+beyond     the peak during the forward passes, minus the resident memory after loading the detector
+
+VmHWM is reset after the detector is loaded, so that the forward passes can be measured separately.
 """
 
 from __future__ import annotations
@@ -18,9 +22,9 @@ import numpy as np
 
 from speed import inputs
 
-RESET = Path("/proc/self/clear_refs")  # writing 5 to it resets VmHWM to the current resident memory
+RESET = Path("/proc/self/clear_refs")  # writing "5" to this file resets VmHWM to the current resident memory
 STATUS = Path("/proc/self/status")
-LOOKS = 2  # passes over the image: memory kept after the first adds to that of the second
+LOOKS = 2  # the number of passes; memory kept after the first one adds to the peak of the second one
 Look = Callable[[], object]
 
 
@@ -68,7 +72,7 @@ LOADERS = {
 
 
 def status(field: str) -> int:
-    """Return a size in bytes that Linux reports for this process: "VmHWM" or "VmRSS"."""
+    """Return "VmHWM" (peak) or "VmRSS" (current), the resident memory of this process in bytes."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024
 

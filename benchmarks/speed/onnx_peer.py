@@ -1,6 +1,6 @@
-"""ONNX Runtime and OpenVINO: torchvision's detector, exported to one ONNX file per size of image.
+"""The peers ONNX Runtime and OpenVINO, which run the detector of torchvision from an ONNX file.
 
-The export stores some image sizes as constants, so one file serves one size.
+The export stores some sizes as constants, so each image size needs its own file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from speed.timing import Contestant
 
-if TYPE_CHECKING:  # running a file must not load torch, because memory is measured
+if TYPE_CHECKING:  # not imported at run time, because torch would add to the measured memory
     import torch
 
 OPSET = 17
@@ -29,18 +29,18 @@ def export(net: torch.nn.Module, size: tuple[int, int], path: Path) -> Path:
     image = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # about a hundred, on values that become constants, as intended
+        warnings.simplefilter("ignore")  # 100 warnings about values that become constants, as intended
         torch.onnx.export(net, ([image],), str(path), opset_version=OPSET, dynamo=False)
     return path
 
 
 def planar(image: np.ndarray) -> np.ndarray:
-    """Return an image (H, W, 3) as (3, H, W), the layout that the file requires."""
+    """Return an image (H, W, 3) as a contiguous array (3, H, W), which the file requires."""
     return np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
 def with_onnxruntime(path: Path, image: np.ndarray, threads: int) -> Contestant:
-    """Return the detector of the file in ONNX Runtime, on one image."""
+    """Return a contestant that runs the detector from the file on one image in ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -52,10 +52,10 @@ def with_onnxruntime(path: Path, image: np.ndarray, threads: int) -> Contestant:
 
 
 def with_openvino(path: Path, image: np.ndarray, threads: int) -> Contestant:
-    """Return the detector of the file in OpenVINO, on one image, in float32.
+    """Return a contestant that runs the detector from the file on one image in OpenVINO, in float32.
 
-    On a processor with bfloat16 matrix instructions (AMX, AVX512_BF16), OpenVINO uses bfloat16 by default, which has
-    about three significant digits. The hint selects float32, the type that all others use.
+    On processors with bfloat16 instructions (AMX, AVX512_BF16), OpenVINO uses bfloat16 by default, which has about
+    three significant digits. INFERENCE_PRECISION_HINT selects float32, which all other contestants use.
     """
     import openvino
 
@@ -74,5 +74,5 @@ def with_openvino(path: Path, image: np.ndarray, threads: int) -> Contestant:
 
 
 def _as_detections(answer: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
-    boxes, labels, scores = answer  # in the order in which torchvision's dict has them
+    boxes, labels, scores = answer  # the order of the keys in the dict of torchvision
     return [{"boxes": boxes, "labels": labels, "scores": scores}]

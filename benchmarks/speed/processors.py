@@ -1,4 +1,4 @@
-"""The processors that this process may use, and their use by other processes."""
+"""The CPUs that this process may use, and how much of them other processes use."""
 
 from __future__ import annotations
 
@@ -7,30 +7,33 @@ import time
 from pathlib import Path
 
 TIMES = Path("/proc/stat")
-IDLE = (3, 4)  # columns of it: idle, and waiting for a disk
+IDLE = (3, 4)  # its columns for idle time and for time spent waiting for a disk
 
 
 def processors() -> int:
-    """Return the number of processors that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS or Windows
+    """Return the number of CPUs that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # does not exist on macOS and Windows
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 class Others:
-    """A clock of the CPU time that other processes use on this process's processors, which disturbs the timing."""
+    """A meter of the CPU time that other processes use on the CPUs of this process, because they disturb the timing."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter(), _busy(), _own()
 
     def share(self) -> float:
-        """Return the fraction of CPU time used by other processes since the start of this clock; 0 except on Linux."""
+        """Return the fraction of the CPU time that other processes used since this object was created; 0 if unknown.
+
+        It is known only on Linux.
+        """
         start, busy, own = self._start
         had = (_busy() - busy) - (_own() - own)
         return max(had, 0.0) / ((time.perf_counter() - start) * processors())
 
 
 def _busy() -> float:
-    """Return the busy seconds of the processors that this process may use, over all processes."""
+    """Return the seconds for which all processes together have used the CPUs of this process."""
     if not TIMES.exists():
         return 0.0
     ticks = 0
@@ -42,5 +45,5 @@ def _busy() -> float:
 
 
 def _own() -> float:
-    """Return the CPU seconds of this process and its children."""
+    """Return the CPU time of this process and its children, in seconds."""
     return time.process_time() + sum(os.times()[2:4])

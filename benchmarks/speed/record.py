@@ -1,8 +1,8 @@
-"""docs/results.json: every number that the pages quote from a run.
+"""The file docs/results.json, which contains every measured number in the pages.
 
 The file has a section for each kind of measurement. A section maps names to entries. An entry has a `value`, a `unit`,
-the `command` that measured it and the `machine` it ran on, and further keys for the tables of that section.
-`benchmarks/pages.py` writes the numbers into the pages.
+the `command` that measured the value, the `machine` on which it was measured, and other keys that the tables of the
+section need. `benchmarks/pages.py` copies the numbers into the pages.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ Entry = dict[str, Any]
 
 
 def entry(value: float | list[float], unit: str, command: str, **more: object) -> Entry:
-    """Return an entry; `update` adds the machine."""
+    """Return an entry without its machine, which `update` adds."""
     return {"value": value, "unit": unit, "command": command, **more}
 
 
 def read(path: Path | None = None) -> dict[str, dict[str, Entry]]:
-    """Return all sections."""
+    """Read the file and return all sections."""
     sections: dict[str, dict[str, Entry]] = json.loads((path or RESULTS).read_text(encoding="utf-8"))
     return sections
 
 
 def update(section: str, entries: Mapping[str, Entry], machine: str, path: Path | None = None) -> None:
-    """Replace the entries of these names in a section, and keep the others."""
+    """Replace the given entries in a section of the file, and keep all other entries."""
     path = path or RESULTS
     sections = read(path) if path.exists() else {}
     measured = {name: {**one, "machine": machine} for name, one in entries.items()}
@@ -38,12 +38,12 @@ def update(section: str, entries: Mapping[str, Entry], machine: str, path: Path 
 
 
 def write(sections: Mapping[str, Mapping[str, Entry]], path: Path | None = None) -> None:
-    """Write all sections."""
+    """Write all sections to the file."""
     (path or RESULTS).write_text(json.dumps(sections, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def table(markdown: str, command: str) -> Entry:
-    """Return an entry that holds a Markdown table; the units stand in its heads."""
+    """Return an entry that contains a Markdown table, whose header gives the units."""
     head, rule, *body = [[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in markdown.splitlines()]
     right = [column for column, cell in enumerate(rule) if cell.endswith(":")]
     return {"columns": head, "rows": body, "right": right, "command": command}

@@ -1,4 +1,4 @@
-"""The results in Markdown, and in JSON with everything that was measured."""
+"""Reports of the results: tables in Markdown, and JSON with everything that was measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OURS = "rcnn"
 
 
 def markdown(facts: Mapping[str, str], results: Sequence[Result]) -> str:
-    """Return a heading with the facts, and a table for each kind of result."""
+    """Return a list of the facts about the run, followed by a table for each kind of result."""
     parts = ["\n".join(f"- {name}: {value}" for name, value in facts.items())]
     for name in dict.fromkeys(result.table for result in results):
         mine = [result for result in results if result.table == name]
@@ -26,8 +26,8 @@ def markdown(facts: Mapping[str, str], results: Sequence[Result]) -> str:
 
 
 def work_table(results: Sequence[Result]) -> str:
-    """Return the table of times: a line per row and peer."""
-    rows = [["work", "threads", "rcnn, ms", "peer", "peer, ms", "ratio", "goal, aim", "met", "answers"]]
+    """Return the table of times, with a line for each row and peer."""
+    rows = [["work", "threads", "rcnn, ms", "peer", "peer, ms", "ratio", "goal, aim", "met", "agreement"]]
     for result in results:
         ours = summary(result.samples[OURS]).median
         first = [result.work + speed(result), str(result.threads), number(1000 * ours)]
@@ -52,7 +52,7 @@ def work_table(results: Sequence[Result]) -> str:
 
 
 def memory_table(results: Sequence[Result]) -> str:
-    """Return the table of memory in MiB: a line per row and peer."""
+    """Return the table of memory in MiB, with a line for each row and peer."""
     rows = [["peak memory", "rcnn, MiB", "peer", "peer, MiB", "ratio", "goal, aim", "met"]]
     for result in results:
         ours = summary(result.samples[OURS]).median
@@ -76,7 +76,7 @@ def memory_table(results: Sequence[Result]) -> str:
 
 
 def shape_table(results: Sequence[Result]) -> str:
-    """Return the table of convolutions: a line per shape, and one for the total."""
+    """Return the table of convolutions, with a line for each shape and a line for the total."""
     peers = [name for name in results[0].samples if name != OURS]
     rows = [
         [
@@ -107,7 +107,7 @@ def shape_table(results: Sequence[Result]) -> str:
 
 
 def sweep_table(results: Sequence[Result]) -> str:
-    """Return the table of a sweep: a line for each amount of work."""
+    """Return the table of a sweep, with a line for each amount of work."""
     peers = [name for name in dict.fromkeys(name for result in results for name in result.samples) if name != OURS]
     rows = [[results[0].table, "rcnn, ms", *(f"{name}, ms (ratio)" for name in peers)]]
     for result in results:
@@ -122,12 +122,14 @@ def sweep_table(results: Sequence[Result]) -> str:
 
 TABLES = {"work": work_table, "memory": memory_table, "shapes": shape_table}
 NOTES = {
-    "work": "Medians of calls in turn, all in float32. The ratio is the peer's time by rcnn's: above 1, rcnn is "
-    "faster. GFLOP/s are rcnn's, in multiplications and additions of the direct algorithm.",
-    "memory": "A process for each. The ratio is rcnn's by the peer's: below 1, rcnn needs less.",
-    "shapes": "Every convolution of the detector, with how often it occurs in a pass, as the last line counts it.",
+    "work": "Times are medians, in float32. The ratio is the time of the peer divided by the time of rcnn. Above 1, "
+    "rcnn is faster. GFLOP/s are those of rcnn, and count the operations of the direct algorithm.",
+    "memory": "Each library runs in its own process. The ratio is the memory of rcnn divided by that of the peer. "
+    "Below 1, rcnn needs less.",
+    "shapes": 'All convolutions of the detector. "times" is how often each one occurs in a forward pass. The last line '
+    "is their total.",
 }
-SWEEP_NOTE = "Cost as work grows; in brackets the peer's time by rcnn's."
+SWEEP_NOTE = "Time against the amount of work. The ratio is the time of the peer divided by the time of rcnn."
 
 
 def _against(seconds: Mapping[str, float], flop: int) -> Iterator[str]:
@@ -141,30 +143,30 @@ def _against(seconds: Mapping[str, float], flop: int) -> Iterator[str]:
 
 
 def speed(result: Result) -> str:
-    """Return rcnn's speed in GFLOP/s, or an empty string if the row has no operation count."""
+    """Return the speed of rcnn in GFLOP/s as text, or an empty string if the row has no number of operations."""
     return f", {result.flop / summary(result.samples[OURS]).median / 1e9:.0f} GFLOP/s" if result.flop else ""
 
 
 def goal(row: str, peer: str, ratio: float) -> tuple[str, str]:
-    """Return a row's goal against a peer and whether it is met; empty strings if there is no goal."""
+    """Return the goal of a row against a peer and whether it is met, or two empty strings if there is no goal."""
     wanted = GOALS.get((row, peer))
     return ("", "") if wanted is None else (f"{wanted.least:g}, {wanted.aim:g}", wanted.verdict(ratio))
 
 
 def number(value: float) -> str:
-    """Return the value with three significant digits, or with all digits of its integer part."""
+    """Return the value with three significant digits, or without decimals if it is at least 100."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Return a Markdown table whose first row is the heading; the columns `right` are right-aligned."""
+    """Return a Markdown table whose header is the first row; the columns in `right` are right-aligned."""
     head, *body = rows
     rule = ["---:" if column in right else "---" for column in range(len(head))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *body))
 
 
 def as_data(facts: Mapping[str, str], results: Sequence[Result]) -> dict[str, Any]:
-    """Return everything for `json`: the facts, and each row with samples, medians, quartiles, ratios and goals."""
+    """Return all data for JSON: the facts, and each row with its samples, medians, quartiles, ratios and goals."""
     return {"facts": dict(facts), "rows": [_row_data(result) for result in results]}
 
 
@@ -182,12 +184,12 @@ def _row_data(result: Result) -> dict[str, Any]:
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write the data as JSON."""
+    """Write the data to a file as JSON."""
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def entries(results: Sequence[Result], section: str = "speed") -> dict[str, dict[str, record.Entry]]:
-    """Return the sections of docs/results.json: times in `section`, memory, and the sums over all convolutions."""
+    """Return the entries for docs/results.json: times in `section`, memory, and the ratios for all convolutions."""
     found: dict[str, dict[str, record.Entry]] = {}
     for result in results:
         if result.table in ("work", "memory"):
@@ -204,7 +206,7 @@ def entries(results: Sequence[Result], section: str = "speed") -> dict[str, dict
 
 
 def _entry(result: Result) -> record.Entry:
-    """Return the entry of a row: the median of rcnn, and those of its peers with their ratios."""
+    """Return the entry of a row: the median of rcnn, and the medians and ratios of the peers."""
     memory = result.table == "memory"
     factor, unit = (1 / MEBIBYTE, "MiB") if memory else (1000.0, "ms")
     medians = {name: summary(samples).median for name, samples in result.samples.items()}

@@ -1,4 +1,4 @@
-"""Rows of the table, how they run, and their goals."""
+"""The rows of the tables, the function that runs them, and their goals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from speed.agreement import Agreement
 from speed.processors import processors
 from speed.timing import Contestant, race
 
-# The packages that each peer requires. torchvision writes the ONNX file that two of them run.
+# The packages that each peer requires. torchvision writes the ONNX file for two of the peers.
 PEERS = {
     "torchvision": ("torch", "torchvision"),
     "onnxruntime": ("onnxruntime", "onnx", "torch", "torchvision"),
@@ -25,10 +25,10 @@ PEERS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a run.
+    """The settings of a run.
 
-    peers: the selected keys of `PEERS`. threads: per contestant. budget: seconds for a row. rounds: the minimum number.
-    folder: for files that a row needs.
+    peers: the selected keys of `PEERS`. threads: the number of threads of each contestant. budget: the seconds for each
+    row. rounds: the minimum number of rounds. folder: the folder for temporary files.
     """
 
     peers: frozenset[str]
@@ -40,7 +40,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Contest:
-    """The contestants of a row, rcnn first, and a function that returns the agreement by peer."""
+    """The contestants of a row, starting with rcnn, and a function that returns {peer: agreement with rcnn}."""
 
     contestants: Sequence[Contestant]
     agreements: Callable[[], dict[str, Agreement]]
@@ -50,11 +50,11 @@ class Contest:
 class Row:
     """A piece of work that is measured.
 
-    name: selects the row. work: its description. make: creates the contest when the row runs. threads: per contestant,
-    if the row sets its own number. table: the table it belongs to. flop: multiplications and additions, if the table
-    shows the speed. times: the number of repetitions in one forward pass, if it is part of a network. run: a function
-    that measures something other than time. share: its fraction of the budget for a row. x: its position on the axis of
-    a sweep.
+    name: the name, by which users select the row. work: the description in the table. make: creates the contest when
+    the row runs. threads: the number of threads, or None for the number in the settings. table: the table that contains
+    the row. flop: the number of multiplications and additions, or 0 if the table does not show the speed. times: how
+    often this work occurs in one forward pass. run: a function that runs the row, if it does not measure time. share:
+    the fraction of the budget that the row may use. x: the position on the x axis of a sweep.
     """
 
     name: str
@@ -71,9 +71,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a row: the seconds of the calls, or the bytes, by contestant; the agreement with rcnn by peer.
+    """The result of a row.
 
-    `others` is the fraction of CPU time that other processes used meanwhile. The other fields come from the row.
+    samples: the seconds of all calls, or the bytes, for each contestant. agreements: the agreement of each peer with
+    rcnn. others: the fraction of the CPU time that other processes used during the measurement. The other fields are
+    copied from the row.
     """
 
     name: str
@@ -89,20 +91,24 @@ class Result:
 
     @property
     def holds(self) -> bool:
-        """True if every answer agrees with rcnn's."""
+        """True if the results of all peers agree with those of rcnn."""
         return all(agreement.holds for agreement in self.agreements.values())
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A goal for a ratio: a minimum of a peer's time over rcnn's, or a maximum of rcnn's memory over a peer's."""
+    """A goal for a ratio, with a limit `least` that must be met and a more ambitious limit `aim`.
+
+    The ratio of times (peer / rcnn) must be at least the limit. With `most`, the ratio of memory (rcnn / peer) must be
+    at most the limit.
+    """
 
     least: float
     aim: float
     most: bool = False
 
     def verdict(self, ratio: float) -> str:
-        """Return "aim" or "yes" if the ratio meets the goal, otherwise "no"."""
+        """Return "aim" if the ratio meets `aim`, "yes" if it meets only `least`, otherwise "no"."""
         sign = -1 if self.most else 1
         if sign * ratio >= sign * self.aim:
             return "aim"
@@ -131,13 +137,16 @@ GOALS = {
 
 
 def run(row: Row, settings: Settings) -> Result:
-    """Run a row with equal threads for all: compare one answer of each contestant, then time them in turn."""
+    """Run a row: compare one result of each contestant, then time the contestants alternately.
+
+    All contestants have the same number of threads.
+    """
     settings = dataclasses.replace(
         settings, threads=row.threads or settings.threads, budget=settings.budget * row.share
     )
     if row.run is not None:
         return row.run(row, settings)
-    assert row.make is not None, f"the row {row.name} has neither `make` nor `run`"
+    assert row.make is not None, f"row {row.name} has neither `make` nor `run`"
     with threads_of_all(settings):
         contest = row.make(settings)
         agreements = contest.agreements()
@@ -150,7 +159,7 @@ def run(row: Row, settings: Settings) -> Result:
 
 
 def by_answer(contestants: Sequence[Contestant], compare: Callable[[Any, Any], Agreement]) -> Contest:
-    """Return a contest that compares each peer's answer with rcnn's."""
+    """Return a contest that compares the result of each peer with that of rcnn, the first contestant."""
 
     def agreements() -> dict[str, Agreement]:
         ours, *peers = contestants
@@ -161,7 +170,7 @@ def by_answer(contestants: Sequence[Contestant], compare: Callable[[Any, Any], A
 
 
 def threads_of_all(settings: Settings) -> AbstractContextManager[object]:
-    """Return a context that sets the threads of rcnn and PyTorch; the other peers are created with theirs."""
+    """Return a context that sets the threads of rcnn and PyTorch; the other peers get theirs when they are created."""
     stack = ExitStack()
     stack.enter_context(rcnn.set_num_threads(settings.threads))
     if "torchvision" in settings.peers:
@@ -174,13 +183,16 @@ def threads_of_all(settings: Settings) -> AbstractContextManager[object]:
 
 
 def installed() -> list[str]:
-    """Return the installed peers."""
+    """Return the peers whose packages are all installed."""
     return [peer for peer, packages in PEERS.items() if all(find_spec(package) for package in packages)]
 
 
 def chosen(rows: Sequence[Row], wanted: Sequence[str]) -> list[Row]:
-    """Return the rows whose names start with one of `wanted`, or all. Raise ValueError for a prefix of no row."""
+    """Return the rows whose names start with an element of `wanted`, or all rows if it is empty.
+
+    Raise ValueError if an element of `wanted` matches no row.
+    """
     for name in wanted:
         if not any(row.name.startswith(name) for row in rows):
-            raise ValueError(f"no row is or begins with {name!r}; there are {', '.join(row.name for row in rows)}")
+            raise ValueError(f"no row starts with {name!r}; the rows are: {', '.join(row.name for row in rows)}")
     return [row for row in rows if not wanted or any(row.name.startswith(name) for name in wanted)]

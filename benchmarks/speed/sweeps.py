@@ -1,4 +1,4 @@
-"""Rows that show how cost grows: with threads, with the image, with the batch, with RoIs; and their plot."""
+"""Rows that measure the time for growing numbers of threads, pixels, images and RoIs, and their plot."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from speed.processors import processors
 from speed.rows import Result, Row
 from speed.timing import summary
 
-SIDE = 640  # pixels: the side of the square images in sweeps over something else
+SIDE = 640  # pixels; the side of the square images in the sweeps in which the image size is fixed
 SIDES = (320, 480, 640, 800, 1066, 1333)
 BATCHES = (1, 2, 4, 8)
-SHARE = 0.5  # of the budget for a row, for each point of a curve
+SHARE = 0.5  # the fraction of the budget of a row for each point of a curve
 ROIS = (100, 250, 500, 1000, 2000, 4000)
 
-# The tables, named after their axes, and the titles of their panels.
+# The names of the tables, which are also the labels of the x axes, and the titles of the panels.
 THREADS, PIXELS, IMAGES, REGIONS = "threads", "side of the image, pixels", "images in a batch", "RoIs"
 TITLES = {
     THREADS: f"Detector, {SIDE} x {SIDE} pixels",
@@ -39,7 +39,7 @@ LOOKS = {
 
 
 def thread_counts(most: int) -> list[int]:
-    """Return 1, 2, 4, ... and `most`."""
+    """Return the powers of two below `most` (1, 2, 4, ...), followed by `most`."""
     powers = [2**power for power in range(most.bit_length()) if 2**power < most]
     return [*powers, most]
 
@@ -94,14 +94,14 @@ ROWS = [
 
 
 def draw(results: Sequence[Result], caption: str = "") -> Figure:
-    """Draw a panel for every sweep among the results, under a caption that names the machine.
+    """Draw a panel for each sweep in the results, and a caption that describes the machine.
 
-    Both axes are logarithmic: a cost proportional to the work is a line of slope 1. Raise ValueError if no result
-    belongs to a sweep.
+    Both axes are logarithmic. If the time is proportional to the work, the curve is a line with slope 1. Raise
+    ValueError if no result belongs to a sweep.
     """
     tables = [table for table in TITLES if any(result.table == table for result in results)]
     if not tables:
-        raise ValueError("none of the results belongs to a sweep; --sweeps measures them")
+        raise ValueError("none of the results belong to a sweep: run the sweeps with --sweeps")
     figure = style.figure(10, 3.9 * -(-len(tables) // 2) + 0.6)
     panels = figure.subplots(-(-len(tables) // 2), 2, squeeze=False).ravel()
     for ax, table in zip(panels, tables, strict=False):
@@ -124,14 +124,14 @@ def draw(results: Sequence[Result], caption: str = "") -> Figure:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Return the numbers of ..., 1, 2, 5, 10, ... that just enclose `low` and `high`."""
+    """Return consecutive numbers from ..., 1, 2, 5, 10, 20, ... for an axis that contains `low` and `high`."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
     return [tick for tick in every if max(t for t in every if t <= low) <= tick <= min(t for t in every if t >= high)]
 
 
 def curves(ax: Axes, results: Sequence[Result], table: str) -> Axes:
-    """Draw each contestant's median over the amount of work, with bars between the quartiles."""
+    """Draw the median time of each contestant against the amount of work, with bars between the quartiles."""
     for name in dict.fromkeys(name for result in results for name in result.samples):
         color, marker, line = LOOKS[name]
         there = [result for result in results if name in result.samples]

@@ -1,25 +1,29 @@
-"""Fair timing of several programs in one process.
+"""Fair timing of several contestants (libraries) in one process.
 
-The programs take turns, A B A B ..., so that a temporary slowdown of the machine affects all of them. The result of
-each is the median of its calls. Their thread pools can disturb each other: after its work a pool keeps spinning for a
-while, waiting for more, and the next program shares the processors with it. A process that sleeps after a call shows
-the duration: every thread of the pool keeps using CPU time, 100 ms with OpenBLAS, 28 ms with ONNX Runtime, 4 ms with
-GCC's OpenMP (1 ms if rcnn loaded it) and 0 ms with oneTBB (in OpenVINO). A convolution of 2.6 ms in PyTorch took 30 ms
-right after a matrix product in NumPy. Environment variables can shorten the spinning (OPENBLAS_THREAD_TIMEOUT,
-OMP_WAIT_POLICY, GOMP_SPINCOUNT), but users run these programs without them, so the defaults stay. (PyTorch and rcnn
-share one OpenMP library in a process, that of the first import, here rcnn's with its shorter waits. The order makes no
-measurable difference: in three runs with either order, PyTorch's detector took 3.2 to 3.4 and 3.1 to 3.4 times as long
-as rcnn's.) Therefore each turn has three parts:
+The contestants take turns, A B A B ..., so that a temporary slowdown of the machine affects all of them. The result of
+a contestant is the median time of its calls.
 
-- a pause, in which the threads of the other programs go to sleep;
-- uncounted calls, which wake the program's own threads and refill the caches. Two calls and 10 ms are enough; long
-  calls are counted from the first;
+The thread pools of the contestants can disturb each other. When a pool has finished its work, its threads keep running
+in a loop for a while and wait for more work (*spinning*). The next contestant then has to share the CPUs with them. We
+measured the duration of the spinning as the CPU time that a process uses while it sleeps after a call. For each
+thread, it was 100 ms with OpenBLAS, 28 ms with ONNX Runtime, 4 ms with GCC's OpenMP (1 ms if rcnn loaded it) and 0 ms
+with oneTBB (in OpenVINO). A convolution that takes 2.6 ms in PyTorch took 30 ms right after a matrix product in NumPy.
+Environment variables can shorten the spinning (OPENBLAS_THREAD_TIMEOUT, OMP_WAIT_POLICY, GOMP_SPINCOUNT). But users run
+these libraries without them, so the benchmark does not set them either. Therefore each turn has three parts:
+
+- a pause, in which the threads of the other contestants go to sleep;
+- uncounted calls, which wake up the contestant's own threads and refill the caches. Two calls and 10 ms are enough. If
+  the first call is long, it is counted, and the turn ends;
 - counted calls until the turn is over.
 
-Other processes disturb more. A program that gives each thread a fixed part of the work, as with OpenMP, waits for the
-thread whose processor is shared. When other processes used a fifth of the CPU, its calls took up to twenty times as
-long, and those of ONNX Runtime and OpenVINO twice as long. Therefore a round in which other processes used more than
-5 % is dropped, as long as there are enough calm rounds.
+PyTorch and rcnn share one OpenMP library in a process: the one that is imported first, here that of rcnn with its
+shorter waits. The order makes no measurable difference. In three runs with each order, the detector of PyTorch took 3.2
+to 3.4 and 3.1 to 3.4 times as long as that of rcnn.
+
+Other processes disturb the timing even more. With OpenMP, for example, each thread has a fixed part of the work. All
+threads then wait for the thread that has to share its CPU. When other processes used a fifth of the CPU, calls of such
+libraries took up to twenty times as long, and calls of ONNX Runtime and OpenVINO took twice as long. Therefore a round
+is dropped if other processes used more than 5 % of the CPU, as long as enough calm rounds remain.
 """
 
 from __future__ import annotations
@@ -32,25 +36,25 @@ from typing import Any
 
 from speed.processors import Others
 
-PAUSE = 0.12  # seconds before each turn
+PAUSE = 0.12  # seconds of pause before each turn
 WAKING = 0.01  # seconds of uncounted calls after the pause
 TURN = 0.04  # seconds of counted calls
-MOST = 200  # calls at most, in either part
-CALM = 0.05  # largest fraction of CPU time that other processes may use in a calm round
-PATIENCE = 3  # times the budget, at most, while waiting for calm rounds
-LONG = 0.2  # seconds: the wake-up time is less than 1 % of such a call
+MOST = 200  # the largest number of calls in each part of a turn
+CALM = 0.05  # a round is calm if other processes use at most this fraction of the CPU time
+PATIENCE = 3  # a race takes at most this many times its budget if it waits for calm rounds
+LONG = 0.2  # seconds; the wake-up time is less than 1 % of a call that takes this long
 
 
 def nothing() -> None:
-    """Do nothing: the default of `Contestant.before`."""
+    """Do nothing. This is the default of `Contestant.before`."""
 
 
 @dataclass(frozen=True)
 class Contestant:
     """One way to do a piece of work.
 
-    before: called before each call, not timed. call: timed; receives the result of `before`.
-    read: converts the result of `call` to arrays that can be compared.
+    before: a function that is called before each call and is not timed. call: the timed function, which receives the
+    result of `before`. read: a function that converts the result of `call` to arrays that can be compared.
     """
 
     name: str
@@ -59,13 +63,13 @@ class Contestant:
     read: Callable[[Any], Any] = lambda answer: answer
 
     def answer(self) -> Any:
-        """Return the result of one call, converted by `read`."""
+        """Call the contestant once and return its result, converted by `read`."""
         return self.read(self.call(self.before()))
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The median and the quartiles of some samples, in their unit."""
+    """The median, the lower and the upper quartile, and the number of samples, in the unit of the samples."""
 
     median: float
     lower: float
@@ -74,7 +78,7 @@ class Summary:
 
 
 def summary(samples: Sequence[float]) -> Summary:
-    """Return the median and the quartiles; for a single sample all are the sample."""
+    """Return the median and the quartiles of the samples; all three are equal to a single sample."""
     if len(samples) == 1:
         return Summary(samples[0], samples[0], samples[0], 1)
     lower, median, upper = statistics.quantiles(samples, n=4, method="inclusive")
@@ -84,13 +88,14 @@ def summary(samples: Sequence[float]) -> Summary:
 def race(
     contestants: Sequence[Contestant], budget: float, rounds: int, pause: float = PAUSE, spare: float = 0.0
 ) -> tuple[dict[str, list[float]], float]:
-    """Return the seconds of every counted call by contestant, and the fraction of CPU time used by other processes.
+    """Return the seconds of all counted calls of each contestant, and the fraction of CPU time of other processes.
 
-    spare: the fraction of the CPU that the contestants leave free; its use by other processes does not count.
+    spare: the fraction of the CPU that the contestants do not use. Other processes may use it without disturbing them.
 
-    Every contestant has one turn in a round. Every second round runs in reverse order, so that no contestant always
-    follows the same one. There are at least `rounds` rounds, and more until `budget` seconds have passed, or `PATIENCE`
-    times as many if too few rounds are calm. Only calm rounds count; if they are too few, the calmest others do too.
+    In each round, every contestant has one turn. Every second round runs in reverse order, so that no contestant always
+    follows the same one. There are at least `rounds` rounds. Further rounds run until `budget` seconds have passed, or
+    `PATIENCE * budget` seconds if fewer than `rounds` rounds were calm. Only calm rounds count. If there are fewer than
+    `rounds` of them, the rounds with the least disturbance also count.
     """
     start, done = time.perf_counter(), list[tuple[float, dict[str, list[float]]]]()
     while True:
@@ -108,7 +113,7 @@ def race(
 
 
 def turn(contestant: Contestant, pause: float = PAUSE) -> list[float]:
-    """Return the seconds of the counted calls of one turn, at least one."""
+    """Run one turn and return the seconds of its counted calls, at least one."""
     time.sleep(pause)
     waking = seconds(contestant)
     if waking >= LONG:
@@ -118,7 +123,7 @@ def turn(contestant: Contestant, pause: float = PAUSE) -> list[float]:
 
 
 def calls(contestant: Contestant, time_to_spend: float) -> list[float]:
-    """Return the seconds of 1 to `MOST` calls that together take about `time_to_spend` seconds."""
+    """Make between 1 and `MOST` calls, for about `time_to_spend` seconds, and return the seconds of each call."""
     counted: list[float] = []
     spent = 0.0
     while not counted or (spent < time_to_spend and len(counted) < MOST):
@@ -128,7 +133,7 @@ def calls(contestant: Contestant, time_to_spend: float) -> list[float]:
 
 
 def seconds(contestant: Contestant) -> float:
-    """Return the seconds of one call; its result is freed after the clock has stopped."""
+    """Return the seconds of one call; the time to free its result does not count."""
     given = contestant.before()
     start = time.perf_counter()
     answer = contestant.call(given)

@@ -1,4 +1,4 @@
-"""PyTorch and torchvision: the same networks, weights and kernels."""
+"""The peers PyTorch and torchvision, with the same networks, weights and inputs as rcnn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from speed.inputs import Convolution
 from speed.timing import Contestant
 
-if TYPE_CHECKING:  # a process that measures torchvision's memory does not load rcnn
+if TYPE_CHECKING:  # not imported at run time, because rcnn would add to the memory measured for torchvision
     import rcnn
 
 LOSS_NAMES = {
@@ -34,9 +34,9 @@ LOSS_NAMES = {
 def resnet_detector(
     state: Mapping[str, np.ndarray], num_classes: int, eps: float = 1e-5, **settings: Any
 ) -> torch.nn.Module:
-    """Return a new torchvision ResNet-50-FPN detector with these weights, in evaluation mode.
+    """Return a new ResNet-50-FPN detector of torchvision with the weights `state`, in evaluation mode.
 
-    It is new for each call because it caches scales.
+    Each call creates a new detector, because a detector of torchvision caches scales.
     """
     net = empty_resnet_detector(num_classes, eps, **settings)
     net.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in state.items()})
@@ -44,10 +44,10 @@ def resnet_detector(
 
 
 def empty_resnet_detector(num_classes: int, eps: float = 1e-5, **settings: Any) -> torch.nn.Module:
-    """Return the same detector before its weights are loaded.
+    """Return the detector of `resnet_detector` before its weights are loaded.
 
-    Its batch norms are frozen, as in torchvision with pretrained weights. Without such weights, torchvision makes
-    trainable ones.
+    Its batch norms are frozen, as in a pretrained detector of torchvision. (Without pretrained weights, the batch norms
+    in torchvision are trainable.)
     """
     net = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=num_classes, **settings)
     freeze_batch_norms(net, eps)
@@ -55,7 +55,7 @@ def empty_resnet_detector(num_classes: int, eps: float = 1e-5, **settings: Any) 
 
 
 def freeze_batch_norms(net: torch.nn.Module, eps: float) -> None:
-    """Replace every batch norm by FrozenBatchNorm2d."""
+    """Replace each batch norm with a FrozenBatchNorm2d."""
     for module in net.modules():
         for name, child in list(module.named_children()):
             if isinstance(child, (torch.nn.BatchNorm2d, FrozenBatchNorm2d)):
@@ -69,7 +69,7 @@ def tensors(images: Sequence[np.ndarray]) -> list[torch.Tensor]:
 
 
 def detecting(name: str, net: torch.nn.Module, images: Sequence[np.ndarray]) -> Contestant:
-    """Return `net` as a contestant that detects the objects on the images."""
+    """Return a contestant that detects the objects in the images with `net`."""
     given = tensors(images)
 
     def call(_: None) -> list[dict[str, torch.Tensor]]:
@@ -83,7 +83,7 @@ def detecting(name: str, net: torch.nn.Module, images: Sequence[np.ndarray]) -> 
 
 
 def aligning(features: np.ndarray, rois: np.ndarray, scale: float) -> Contestant:
-    """Return RoIAlign of one image's features, 7 x 7 bins of 2 x 2 samples."""
+    """Return a contestant that computes RoIAlign for one image, with 7 x 7 bins and 2 x 2 samples per bin."""
     maps, boxes = torch.from_numpy(np.ascontiguousarray(features)), [torch.from_numpy(rois)]
 
     def call(_: None) -> torch.Tensor:
@@ -94,7 +94,7 @@ def aligning(features: np.ndarray, rois: np.ndarray, scale: float) -> Contestant
 
 
 def aligning_backward(features: np.ndarray, rois: np.ndarray, scale: float, grad: np.ndarray) -> Contestant:
-    """Return the gradient of `aligning` for the output gradient `grad` (R, C, 7, 7)."""
+    """Return a contestant that computes the gradient of RoIAlign, given `grad` (R, C, 7, 7) for R RoIs, C channels."""
     maps = torch.from_numpy(np.ascontiguousarray(features)).requires_grad_()
     pooled, upstream = roi_align(maps, [torch.from_numpy(rois)], 7, scale, 2), torch.from_numpy(np.array(grad))
     return Contestant(
@@ -105,7 +105,7 @@ def aligning_backward(features: np.ndarray, rois: np.ndarray, scale: float, grad
 
 
 def calling(function: Any, *arguments: Any) -> Contestant:
-    """Return a function of torchvision.ops, applied to arrays and numbers."""
+    """Return a contestant that calls a function of torchvision.ops with arrays and numbers."""
     given = [torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in arguments]
 
     def call(_: None) -> torch.Tensor:
@@ -116,7 +116,7 @@ def calling(function: Any, *arguments: Any) -> Contestant:
 
 
 def convolving(layer: Convolution, x: np.ndarray, weight: np.ndarray, channels_last: bool) -> Contestant:
-    """Return a convolution without gradients."""
+    """Return a contestant that computes a convolution without recording gradients."""
     maps, filters = in_layout(x, channels_last), in_layout(weight, channels_last)
 
     def call(_: None) -> torch.Tensor:
@@ -129,7 +129,7 @@ def convolving(layer: Convolution, x: np.ndarray, weight: np.ndarray, channels_l
 def convolving_backward(
     layer: Convolution, x: np.ndarray, weight: np.ndarray, grad: np.ndarray, wanted: str, channels_last: bool
 ) -> Contestant:
-    """Return the gradient of a convolution with respect to its "input" or its "weights", given `grad`."""
+    """Return a contestant that computes a gradient of a convolution, for its "input" or its "weights"."""
     maps, filters, upstream = (in_layout(array, channels_last) for array in (x, weight, grad))
     of = (maps if wanted == "input" else filters).requires_grad_()
     out = torch.nn.functional.conv2d(maps, filters, None, layer.stride, layer.kernel // 2)
@@ -141,7 +141,7 @@ def convolving_backward(
 
 
 def in_layout(array: np.ndarray, channels_last: bool) -> torch.Tensor:
-    """Return the array (N, C, H, W) as a tensor in one of the two memory layouts."""
+    """Return an array (N, C, H, W) as a tensor that is stored channels last or channels first."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return tensor.to(memory_format=torch.channels_last) if channels_last else tensor
 
@@ -150,14 +150,14 @@ def in_layout(array: np.ndarray, channels_last: bool) -> torch.Tensor:
 
 
 class TrainingStep:
-    """A step of `net` with `optimizer` on one batch after the other, gradients clipped to the norm `max_norm`."""
+    """A function that runs training steps of `net` with `optimizer` and clips the gradients to the norm `max_norm`."""
 
     def __init__(self, net: torch.nn.Module, optimizer: torch.optim.Optimizer, max_norm: float) -> None:
         self.net, self.optimizer, self.max_norm = net.train(), optimizer, max_norm
         self.parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
 
     def __call__(self, images: Sequence[np.ndarray], targets: Sequence[Mapping[str, np.ndarray]]) -> float:
-        """Update the parameters and return the total loss."""
+        """Run one step: update the parameters and return the total loss."""
         loss = sum(self.losses(images, targets).values())
         self.optimizer.zero_grad()
         loss.backward()
@@ -170,7 +170,7 @@ class TrainingStep:
         images: Sequence[np.ndarray],
         targets: Sequence[Mapping[str, np.ndarray]],
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Return the losses and the gradients of the trainable parameters, by name, without an update."""
+        """Return {name: loss} and {name: gradient} for the trainable parameters, without updating them."""
         losses = self.losses(images, targets)
         sum(losses.values()).backward()
         return (
@@ -185,14 +185,14 @@ class TrainingStep:
     def losses(
         self, images: Sequence[np.ndarray], targets: Sequence[Mapping[str, np.ndarray]]
     ) -> dict[str, torch.Tensor]:
-        """Return the four losses under rcnn's names."""
+        """Return the four losses, with the names that rcnn uses."""
         objects = [{name: torch.from_numpy(np.asarray(value)) for name, value in target.items()} for target in targets]
         losses = self.net(tensors(images), objects)
         return {LOSS_NAMES[name]: value for name, value in losses.items()}
 
 
 def small_detector(model: rcnn.FasterRCNN) -> FasterRCNN:
-    """Return torchvision's Faster R-CNN with the settings and weights of `model`, an `rcnn.faster_rcnn_small`."""
+    """Return a Faster R-CNN of torchvision with the settings and weights of `model`, an `rcnn.faster_rcnn_small`."""
     c = model.config
     same = {
         name: getattr(c, name)
@@ -237,7 +237,7 @@ def small_detector(model: rcnn.FasterRCNN) -> FasterRCNN:
 
 
 class SmallBackbone(torch.nn.Module):
-    """`rcnn.backbones.SmallBackbone`, with the same parameter names."""
+    """The same network as `rcnn.backbones.SmallBackbone`, with the same parameter names."""
 
     def __init__(self, out_channels: int = 64, depth: int = 2) -> None:
         super().__init__()
@@ -259,7 +259,7 @@ class SmallBackbone(torch.nn.Module):
 
 
 class ResidualBlock(torch.nn.Module):
-    """The block of `rcnn.backbones.SmallBackbone`."""
+    """The residual block of `rcnn.backbones.SmallBackbone`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Rows of training: a step from images to updated parameters. The peer is torchvision's detector in PyTorch."""
+"""Rows that measure a training step, from images to updated parameters. The peer is torchvision."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from speed.rows import Contest, Row, Settings
 from speed.timing import Contestant
 
 SIZE = (512, 512)
-TRAINED_STAGES = 3  # of the backbone, as torchvision fine-tunes it
+TRAINED_STAGES = 3  # the number of trainable backbone stages, as in the fine-tuning of torchvision
 RECIPE = Recipe(steps=10_000, batch_size=1, optimizer="sgd", lr=1e-4, warmup_steps=0, max_norm=5.0)
-EVERYTHING = {"rpn_batch_size_per_image": 10**6, "box_batch_size_per_image": 10**6}  # all sampled: no randomness
-LOSS, GRADIENTS = 1e-3, 1e-2  # largest relative differences: of a loss, and of all gradients in norm
+EVERYTHING = {"rpn_batch_size_per_image": 10**6, "box_batch_size_per_image": 10**6}  # sample all, not at random
+LOSS, GRADIENTS = 1e-3, 1e-2  # allowed relative differences of each loss and of all gradients
 
 
 def resnet_contest(settings: Settings) -> Contest:
-    """Return the contest of ResNet-50-FPN on one image, by SGD with momentum."""
+    """Return the contest of training ResNet-50-FPN on one image with SGD and momentum."""
     dataset = [(inputs.textured_image(*SIZE), inputs.targets(*SIZE)[0])]
     contestants = [our_training(resnet(), dataset, RECIPE)]
     if "torchvision" not in settings.peers:
@@ -47,7 +47,7 @@ def resnet_contest(settings: Settings) -> Contest:
 
 
 def digits_contest(settings: Settings) -> Contest:
-    """Return the contest of the small detector on pages of handwritten digits, with its training recipe."""
+    """Return the contest of training the small detector on pages of handwritten digits, with its usual recipe."""
     dataset, recipe = data.load("digits", "train"), RECIPES["digits"]
     rcnn.seed(0)
     model = rcnn.faster_rcnn_small(dataset.classes)
@@ -70,7 +70,7 @@ def digits_contest(settings: Settings) -> Contest:
 
 
 def our_training(model: rcnn.FasterRCNN, dataset: Any, recipe: Recipe) -> Contestant:
-    """Return consecutive training steps of rcnn, including the reading of the images."""
+    """Return a contestant whose calls are consecutive training steps in rcnn, including the reading of the images."""
     loader = Loader(dataset, model.make_batch, model.config.num_classes)
     order, steps = Order(len(dataset), recipe.batch_size, recipe.seed), itertools.count()
     optimizer = recipe.make_optimizer(model)
@@ -85,21 +85,21 @@ def our_training(model: rcnn.FasterRCNN, dataset: Any, recipe: Recipe) -> Contes
 
 
 def their_training(step: Callable[..., float], dataset: Any, recipe: Recipe) -> Contestant:
-    """Return training steps of torchvision on the same images in the same order, including the reading."""
+    """Return a contestant whose calls are training steps in torchvision on the same images in the same order."""
     order, steps = Order(len(dataset), recipe.batch_size, recipe.seed), itertools.count()
 
     def call(_: None) -> float:
         batch = [dataset[index] for index in order.batch(next(steps))]
         loss = step([image for image, _ in batch], [target for _, target in batch])
         if not np.isfinite(loss):
-            raise FloatingPointError("torchvision's training has diverged, and is no measure of anything")
+            raise FloatingPointError(f"the training of torchvision has diverged: its loss is {loss}")
         return loss
 
     return Contestant("torchvision", call)
 
 
 def steps_agree(model: rcnn.FasterRCNN, net: Any, dataset: Sequence[tuple[np.ndarray, Arrays]]) -> Agreement:
-    """Compare the losses and gradients of one step. Both sample all anchors and proposals, without randomness."""
+    """Compare the losses and gradients of one training step of two detectors that sample everything (`EVERYTHING`)."""
     from speed import torch_peer
 
     images, targets = [image for image, _ in dataset], [target for _, target in dataset]
@@ -113,7 +113,7 @@ def steps_agree(model: rcnn.FasterRCNN, net: Any, dataset: Sequence[tuple[np.nda
 
 
 def resnet(**settings: Any) -> rcnn.FasterRCNN:
-    """Return rcnn's detector with the last backbone stages trainable."""
+    """Return the detector of rcnn, in which the last backbone stages are trainable."""
     model = rcnn.faster_rcnn_resnet_50_fpn(
         inputs.NUM_CLASSES, trainable_backbone_layers=TRAINED_STAGES, **detector.sizes(SIZE), **settings
     )
@@ -122,7 +122,7 @@ def resnet(**settings: Any) -> rcnn.FasterRCNN:
 
 
 def torch_resnet(**settings: Any) -> Any:
-    """Return torchvision's detector with the same backbone stages trainable."""
+    """Return the detector of torchvision, in which the same backbone stages are trainable."""
     from speed import torch_peer
 
     net = torch_peer.resnet_detector(detector.weights(), inputs.NUM_CLASSES, **detector.sizes(SIZE), **settings)

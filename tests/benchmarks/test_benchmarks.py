@@ -154,7 +154,7 @@ def test_detections_agree_in_any_order():
     ours, theirs = found((0, 0.9, 1), (50, 0.5, 2)), found((50.01, 0.50001, 2), (0, 0.9, 1))
     agreement = same_detections([ours, NOTHING], [theirs, NOTHING])
     assert agreement.holds
-    assert agreement.text == "2 of 2 detections, boxes 1e-02 pixels, scores 1e-05"
+    assert agreement.text == "2 of 2 detections, boxes within 1e-02 pixels, scores within 1e-05"
 
 
 @pytest.mark.parametrize(
@@ -186,9 +186,9 @@ def test_two_detections_do_not_share_a_partner():
         (same_array(np.array([0, 1]), np.array([1, 0])), False, "not equal"),
         (same_array(np.array([0]), np.array([0, 0])), False, "not equal"),
         (close(np.array([1.0, -4.0]), np.array([1.0, -4.0]), 0), True, "equal"),
-        (close(np.array([1.08, -4.0]), np.array([1.0, -4.0]), 0.03), True, "2e-02 of the largest"),
-        (close(np.array([1.2, -4.0]), np.array([1.0, -4.0]), 0.03), False, "5e-02 of the largest"),
-        (close(np.ones(2), np.ones(3), 1.0), False, "shape (2,), not (3,)"),
+        (close(np.array([1.08, -4]), np.array([1.0, -4]), 0.03), True, "within 2e-02, relative to the largest value"),
+        (close(np.array([1.2, -4]), np.array([1.0, -4]), 0.03), False, "within 5e-02, relative to the largest value"),
+        (close(np.ones(2), np.ones(3), 1.0), False, "shapes (2,) and (3,) differ"),
     ],
 )
 def test_agreement_of_arrays(agreement, holds, text):
@@ -201,12 +201,12 @@ STEP = ({"a": np.array(2.0), "b": np.array(1.0)}, {"v": np.array([3.0]), "w": np
 @pytest.mark.parametrize(
     ("losses", "gradients", "holds", "text"),
     [
-        ({"a": 2.02, "b": 1.0, "total": 9}, {"v": 3.0, "w": 4.0}, True, "losses 1e-02 apart, gradients 0e+00"),
-        ({"a": 2.0, "b": 0.97}, {"v": 3.0, "w": 4.0}, False, "losses 3e-02 apart, gradients 0e+00"),
-        ({"a": 2.0, "b": np.nan}, {"v": 3.0, "w": 4.0}, False, "losses nan apart, gradients 0e+00"),
-        ({"a": 2.0, "b": 1.0}, {"v": 3.0, "w": 4.5}, False, "losses 0e+00 apart, gradients 1e-01"),
-        ({"a": 2.0, "b": 1.0}, {"v": np.nan, "w": 4.0}, False, "losses 0e+00 apart, gradients nan"),
-        ({"a": 2.0, "b": 1.0}, {"v": 3.0}, False, "gradients of other parameters: ['w']"),
+        ({"a": 2.02, "b": 1.0, "total": 9}, {"v": 3.0, "w": 4.0}, True, "losses within 1e-02, gradients within 0e+00"),
+        ({"a": 2.0, "b": 0.97}, {"v": 3.0, "w": 4.0}, False, "losses within 3e-02, gradients within 0e+00"),
+        ({"a": 2.0, "b": np.nan}, {"v": 3.0, "w": 4.0}, False, "losses within nan, gradients within 0e+00"),
+        ({"a": 2.0, "b": 1.0}, {"v": 3.0, "w": 4.5}, False, "losses within 0e+00, gradients within 1e-01"),
+        ({"a": 2.0, "b": 1.0}, {"v": np.nan, "w": 4.0}, False, "losses within 0e+00, gradients within nan"),
+        ({"a": 2.0, "b": 1.0}, {"v": 3.0}, False, "only one has gradients of ['w']"),
     ],
 )
 def test_agreement_of_training_steps(losses, gradients, holds, text):
@@ -383,7 +383,7 @@ def test_report_of_known_measurements():
     lines = [line for line in report.markdown(FACTS, RESULTS).splitlines() if line.startswith(("- ", "| "))]
     assert lines[:2] == ["- date: 2026-01-02", "- processor: abacus"]
     assert [line for line in lines[2:] if "---" not in line] == [
-        "| work | threads | rcnn, ms | peer | peer, ms | ratio | goal, aim | met | answers |",
+        "| work | threads | rcnn, ms | peer | peer, ms | ratio | goal, aim | met | agreement |",
         "| IoU | 2 | 2 | torchvision | 42 | 21.00 | 10, 25 | yes | equal |",
         "|  |  |  | other | 1 | 0.50 |  |  | not equal (!) |",
         "| work, 16 GFLOP/s | 1 | 123 |  |  |  |  |  |  |",
@@ -432,7 +432,7 @@ def test_plot_of_a_sweep():
     assert lines == {"rcnn": [[1, 2000], [2, 1000]], "torchvision": [[1, 4000]]}
     assert panel.get_xlabel() == "threads" and not hidden.get_visible()
     assert figure.legends[0].get_title().get_text() == "a machine"
-    with pytest.raises(ValueError, match="none of the results belongs to a sweep"):
+    with pytest.raises(ValueError, match="none of the results belong to a sweep"):
         sweeps.draw(RESULTS[:3], "")
 
 
@@ -481,15 +481,15 @@ def test_interrupted_command_reports_its_rows_and_returns_1_if_answers_differ(qu
     assert run.main(["--quick", "--peers"]) == 1
     printed = capsys.readouterr()
     assert "| a row |" in printed.out and "a third" not in printed.out and "stopped" in printed.err
-    assert "- rows that others disturbed: one\n" in printed.out
+    assert "- rows disturbed by other processes: one\n" in printed.out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "nothing"], "no row is or begins with 'nothing'; there are detector,"),
+        (["--only", "nothing"], "no row starts with 'nothing'; the rows are: detector,"),
         (["--plot", "file.png"], "--plot draws sweeps"),
-        (["--threads", "0"], "0 is less than 1"),
+        (["--threads", "0"], "must be at least 1, got 0"),
         (["--peers", "tensorflow"], "invalid choice: 'tensorflow'"),
     ],
 )
