@@ -1,9 +1,9 @@
-"""Run the whole detector with a stage of your own: here, an NMS of ten lines in place of the library's.
+"""Run the whole detector with your own NMS (non-maximum suppression) instead of the library's.
 
     python examples/replace_a_stage.py
 
-Change `my_nms`, and look at how the average precision changes. The first argument of `rcnn.replace` names the stage;
-its docstring lists them all.
+Change `my_nms`, and see how the average precision changes. The first argument of `rcnn.replace` is the name of the
+function to replace. The docstring of `rcnn.replace` lists all names.
 """
 
 import rcnn
@@ -11,8 +11,8 @@ from rcnn import boxes, checks, data, evaluate
 
 
 def my_nms(candidates, scores, iou_threshold):
-    """Return the indices of the boxes (N, 4) to keep, by descending score."""
-    order = list((-scores).argsort(kind="stable"))  # ties keep the first
+    """Return the indices of the boxes to keep, in descending order of score; `candidates` (N, 4), `scores` (N,)."""
+    order = list((-scores).argsort(kind="stable"))  # of two equal scores, the first box comes first
     kept = []
     while order:
         best = order.pop(0)
@@ -22,7 +22,7 @@ def my_nms(candidates, scores, iou_threshold):
     return kept
 
 
-model = rcnn.load_digits()  # the detector that ships with the package
+model = rcnn.load_digits()  # the detector that is included in the package
 pages = data.Digits(20, split="val")
 ours = evaluate.evaluate(model, pages).mean_ap
 with rcnn.replace("nms", my_nms):
@@ -31,6 +31,6 @@ print(f"average precision on {len(pages)} pages: {ours:.4f} with the library's N
 
 try:
     checks.nms(my_nms)
-    print("checks.nms: right")
+    print("checks.nms: correct")
 except checks.CheckFailed as failed:
     print(failed)

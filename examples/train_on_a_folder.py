@@ -1,10 +1,10 @@
-"""Train a detector on a folder of annotated images, and measure it.
+"""Train a detector on a folder of annotated images, and measure its average precision.
 
     python examples/train_on_a_folder.py voc:my-photos
     python examples/train_on_a_folder.py coco:my-photos --steps 3000
 
-Anchors, image size and number of steps are chosen from the data; `rcnn check voc:my-photos` says first whether the
-annotations are sound.
+The script chooses the anchors, the image size and the number of steps from the data. Run `rcnn check voc:my-photos`
+first, to find faults in the annotations.
 """
 
 import argparse
@@ -14,14 +14,14 @@ from rcnn.train import defaults
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("dataset", help="voc:FOLDER, coco:FOLDER, csv:FOLDER or masks:FOLDER")
-parser.add_argument("--steps", type=int, help="the number of training steps (default: as many as the data suggest)")
-parser.add_argument("--out", default="runs/example", help="the folder of the run (default: %(default)s)")
+parser.add_argument("--steps", type=int, help="number of training steps (default: depends on the data set)")
+parser.add_argument("--out", default="runs/example", help="folder for the results (default: %(default)s)")
 options = parser.parse_args()
 
 plan = defaults.for_dataset(options.dataset, steps=options.steps)
 dataset, val = plan.load_train(), plan.load_val()
 plan = defaults.resolve(plan, dataset)
-print(f"{len(dataset)} images to train on, {len(val)} to validate on; classes: {', '.join(dataset.classes[1:])}")
+print(f"{len(dataset)} training images, {len(val)} validation images; classes: {', '.join(dataset.classes[1:])}")
 
 model, _ = plan.make_model()
 train.fit(model, dataset, plan.recipe, out=options.out, val=val)

@@ -1,10 +1,10 @@
-"""Build the notebooks of the course: solved, executed, with their outputs.
+"""Build the notebooks of the course with solutions, run them, and store their outputs.
 
     python notebooks/build.py           all notebooks
     python notebooks/build.py 04 09     notebooks 04 and 09
 
-Each notebook is built from its source in notebooks/src; edit only the source. The script prints the time of each
-notebook next to the time that its source allows.
+Each notebook is built from its source in notebooks/src. Edit only the source. For each notebook, the script prints the
+running time and the time limit in the source. If a notebook is too slow or its file is too large, the exit status is 1.
 """
 
 import argparse
@@ -20,14 +20,14 @@ from rcnn.course import sources
 
 HERE = Path(__file__).parent
 MOST_BYTES = 1_000_000
-WIDGET = "application/vnd.jupyter.widget-view+json"  # a stored widget does not work; its static plot is kept
-CELL_SECONDS = 600  # a cell that hangs is an error
+WIDGET = "application/vnd.jupyter.widget-view+json"  # removed: a stored widget does not work, but its still plot does
+CELL_SECONDS = 600  # a cell that runs longer is an error
 
 
 def execute(notebook, allow_errors=False):
-    """Execute a notebook in its own temporary folder, storing the outputs in it; return the seconds that it took.
+    """Run a notebook in a temporary folder, store the outputs in the notebook, and return the seconds that it took.
 
-    That is the elapsed time or the CPU time, whichever is smaller, because a notebook has to wait on a busy machine.
+    The result is the elapsed time or the CPU time, whichever is smaller, because a busy machine makes a notebook wait.
     """
     with tempfile.TemporaryDirectory() as folder:
         client = nbclient.NotebookClient(
@@ -47,29 +47,29 @@ def execute(notebook, allow_errors=False):
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)
     notebook.metadata.pop("widgets", None)
-    notebook.metadata.language_info = {"name": "python"}  # without the version of this Python
+    notebook.metadata.language_info = {"name": "python"}  # without the Python version
     return min(elapsed, _cpu_seconds() - cpu_start)
 
 
 def _cpu_seconds():
-    """Return the CPU seconds of all finished child processes."""
+    """Return the CPU time of all finished child processes, in seconds."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def built(source):
-    """Return the executed notebook of a source, and the seconds that it took."""
+    """Return the notebook of a source after running it, and the seconds that it took."""
     notebook = sources.read(source)
     return notebook, execute(notebook)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("numbers", nargs="*", metavar="NN", help="two digits (default: all)")
+    parser.add_argument("numbers", nargs="*", metavar="NN", help="number of a notebook, two digits (default: all)")
     numbers = parser.parse_args().numbers
     chosen = [path for path in sources.paths() if not numbers or path.name[:2] in numbers]
     if missing := set(numbers) - {path.name[:2] for path in chosen}:
-        parser.error(f"no source for {', '.join(sorted(missing))} in notebooks/src")
+        parser.error(f"no source found in notebooks/src for {', '.join(sorted(missing))}")
     within_limits = True
     for path in chosen:
         notebook, seconds = built(path)

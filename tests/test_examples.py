@@ -35,7 +35,7 @@ def test_detect_on_a_photo(tmp_path):
     Image.fromarray(page).save(tmp_path / "page.png")
     printed = run("detect_on_a_photo.py", "page.png", "--weights", DIGITS, folder=tmp_path)
     *objects, summary = printed.splitlines()
-    assert re.match(rf"{len(objects)} objects, drawn in detections\.png", summary)
+    assert re.match(rf"{len(objects)} objects, drawing: detections\.png", summary)
     assert abs(len(objects) - len(target["labels"])) <= 2
     assert re.fullmatch(r"\d +[01]\.\d\d   x1, y1, x2, y2 = \d+, \d+, \d+, \d+", objects[0])
     with Image.open(tmp_path / "detections.png") as drawing:
@@ -46,7 +46,7 @@ def test_train_on_a_folder(tmp_path):
     for split, count in (("train", 6), ("val", 3)):
         data.write_voc(data.Shapes(count, split=split), tmp_path / "photos", split, progress=False)
     printed = run("train_on_a_folder.py", "voc:photos", "--steps", 3, "--out", "run", folder=tmp_path)
-    assert "6 images to train on, 3 to validate on; classes: " in printed
+    assert "6 training images, 3 validation images; classes: " in printed
     assert re.search(r"average precision at an IoU of 0\.5: \d\.\d{3}; weights: run/model\.safetensors", printed)
     assert rcnn.load(tmp_path / "run" / "model.safetensors").config.num_classes == len(data.Shapes.classes)
 
@@ -55,4 +55,4 @@ def test_replace_a_stage(tmp_path):
     printed = run("replace_a_stage.py", folder=tmp_path)
     ours, yours = re.findall(r"(\d\.\d{4}) with", printed)
     assert ours == yours and float(ours) > 0.95
-    assert printed.endswith("checks.nms: right\n")
+    assert printed.endswith("checks.nms: correct\n")

@@ -1,6 +1,7 @@
-"""The `rcnn` command. Each subcommand is a module with its arguments (`add_parser`) and its action (`run`).
+"""The command `rcnn`. Each subcommand is a module that defines its arguments (`add_parser`) and its action (`run`).
 
-A user's error ends in a message of one line and exit status 2. matplotlib is imported only to draw a figure.
+If the user makes a mistake, the command prints a message of one line and exits with status 2. It imports matplotlib
+only when it draws a figure.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ COMMANDS = (demo, check, train, evaluation, detect, doctor, convert, course)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 1 if check or doctor finds a problem, 2 for an error, or 130 for Ctrl-C."""
+    """Run the command; return 0, or 1 if check or doctor finds a problem, 2 for an error, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
@@ -32,10 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Parser whose errors are messages of one line."""
+    """Parser that reports a wrong command line in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {message}; for help, run: {self.prog} --help\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)
-    commands.add_parser("info", help="print versions, backend and threads").set_defaults(run=_info)
+    commands.add_parser("info", help="print versions, backend and number of threads").set_defaults(run=_info)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The command `rcnn check`: contents and faults of a data set."""
+"""The command `rcnn check`, which reports the contents and the faults of a data set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rcnn.train import plan
 
 SPLITS = ("train", "val")
 BOTH = "both"
-PAGES = {"train": 500, "val": 200}  # of the drawn data sets
+PAGES = {"train": 500, "val": 200}  # number of pages to check in the drawn data sets
 SHEET = Path("rcnn-check.png")
 SHEET_IMAGES = 16
 
@@ -32,9 +32,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "check",
         help="find faults in a data set before training",
-        description="Reads every image of a data set once, counts the objects of each class, lists faults in images, "
-        "boxes and labels, and draws sixteen images with their boxes. The exit status is 0 if training may start, "
-        "1 if there are errors, and 2 if the data set cannot be read at all. To skip faulty images instead of "
+        description="Read every image of a data set once, count the objects of each class, list faults in images, "
+        "boxes and labels, and draw sixteen images with their boxes. The exit status is 0 if training may start, 1 "
+        "if there are errors, and 2 if the data set cannot be read at all. To skip faulty images instead of "
         'correcting them, add options = {on_error = "skip"} to the [data] table of a plan (.toml).',
     )
     parser.add_argument(
@@ -46,21 +46,23 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--split",
         default=BOTH,
         metavar="SPLIT",
-        help="train, val, both, or the name of another split (default: %(default)s)",
+        help="split to check: train, val, both, or another name (default: %(default)s)",
     )
     parser.add_argument(
         "--sheet",
         type=Path,
         default=SHEET,
         metavar="FILE",
-        help="PNG file for the figure of sixteen images (default: %(default)s)",
+        help="PNG file for the drawing of sixteen images (default: %(default)s)",
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the report to this file (- for standard output)")
+    parser.add_argument(
+        "--json", metavar="FILE", help="also write the report to this JSON file (- for standard output)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check, print and draw; return 0 if training may start, else 1."""
+    """Check the data set, print a report and draw images; return 0 if training can start, otherwise 1."""
     _check_outputs(options)
     datasets = _datasets(options)
     reports = {
@@ -88,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Raise OSError or ValueError for an output that cannot be written, before the work starts."""
+    """Raise OSError or ValueError if an output file cannot be written, before any image is read."""
     for name, file in (("--sheet", options.sheet), ("--json", options.json)):
         check_file(name, file)
     if options.sheet.suffix.lower() != ".png":
@@ -96,7 +98,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
 
 
 def _datasets(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the data to check by split: annotations with their faults, or drawn pages."""
+    """Return the data set to check for each split: annotations with their faults, or drawn pages."""
     splits = SPLITS if options.split == BOTH else (options.split,)
     reader: Mapping[str, Any] = {}
     specs: dict[str, tuple[str | None, int | None]] = dict.fromkeys(splits, (options.dataset, None))
@@ -109,7 +111,9 @@ def _datasets(options: argparse.Namespace) -> dict[str, Any]:
         split: _load(spec, split, specs[split][1], reader) for split in splits if (spec := specs[split][0]) is not None
     }
     if not datasets:
-        raise ValueError(f"{options.dataset} names no data set for {options.split}")
+        raise ValueError(
+            f"{options.dataset} defines no data set for {options.split}; add {options.split} to its [data] table"
+        )
     return _broken_once(datasets)
 
 
@@ -117,13 +121,13 @@ def _load(spec: str, split: str, count: int | None, reader: Mapping[str, Any]) -
     if spec in data.DRAWN:
         return data.load(spec, split, count or PAGES.get(split))
     further = dict(reader)
-    if further.pop("on_error", "raise") == "skip":  # training then skips and reports faulty images
+    if further.pop("on_error", "raise") == "skip":  # training skips faulty images; the report counts them
         return data.load(spec, split, count, options=reader)
     return data.read_annotations(spec, split, count, further)
 
 
 def _broken_once(datasets: dict[str, Any]) -> dict[str, Any]:
-    """Report an unreadable annotation, which may belong to either split, in the first split only."""
+    """Keep each unreadable annotation only in the first split, because its split is unknown."""
     first = next(iter(datasets.values()))
     seen = set(getattr(first, "broken", ()))
     return {
@@ -150,12 +154,12 @@ def _text(reports: Mapping[str, Report], shared: Sequence[Problem], sheet: str) 
 
 
 def _write_sheet(path: Path, datasets: Mapping[str, Any], reports: Mapping[str, Report]) -> str:
-    """Write the sheet, and return a line about it."""
+    """Write the contact sheet, and return a line of text about it."""
     from rcnn import plot  # imports matplotlib, which is slow
 
     chosen = choose(reports)
     if not chosen:
-        return "there are no images to draw"
+        return "no drawing, because there are no images"
     items = {split: Items(dataset) for split, dataset in datasets.items()}
     tiles = [_tile(items[split], index, split, _kinds_of(reports[split], index)) for split, index in chosen]
     images, boxes_list, labels_list, captions = zip(*tiles, strict=True)
@@ -165,7 +169,7 @@ def _write_sheet(path: Path, datasets: Mapping[str, Any], reports: Mapping[str, 
 
 
 def _tile(items: Items, index: int, split: str, kinds: Sequence[str]) -> tuple[Any, np.ndarray, np.ndarray, str]:
-    """Return image, boxes (G, 4), labels (G,) and caption; the image is None if it cannot be read."""
+    """Return an image, its G boxes (G, 4), labels (G,) and caption; the image is None if it cannot be read."""
     item = items.read(index)
     if item is None:
         return None, np.zeros((0, 4)), np.zeros(0, np.int64), f"{split}, image {index}\n{', '.join(kinds)}"
@@ -176,7 +180,7 @@ def _tile(items: Items, index: int, split: str, kinds: Sequence[str]) -> tuple[A
 
 
 def choose(reports: Mapping[str, Report], count: int = SHEET_IMAGES) -> list[tuple[str, int]]:
-    """Return the (split, index) of up to `count` images: from each problem in turn, then spread over all images."""
+    """Return (split, index) of up to `count` images: first one image of each problem in turn, then any others."""
     columns = [
         [(split, example.image) for example in problem.examples if example.image is not None]
         for split, report in reports.items()

@@ -1,4 +1,4 @@
-"""The command `rcnn convert`: a data set in another format, with its images as PNG files."""
+"""The command `rcnn convert`, which writes a data set in another format, with PNG images."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "convert",
         help="convert a data set to VOC, COCO or CSV format",
-        description="Writes the train and val splits of a data set in another format. Images become PNG files named "
-        "train_000000.png and so on; boxes keep every digit. A property that the target format does not have is "
-        "replaced by the nearest one (a crowd becomes difficult in VOC).",
+        description="Write the train and val splits of a data set in another format. Images become PNG files with the "
+        "names train_000000.png, train_000001.png and so on. Box coordinates are not rounded. If the target format "
+        "has no field for a property of an object, the most similar field is used; for example, a crowd becomes a "
+        "difficult object in VOC.",
     )
     parser.add_argument("source", metavar="SOURCE", help="shapes, digits, voc:PATH, coco:PATH, csv:PATH or masks:PATH")
-    parser.add_argument("target", metavar="TARGET", help="voc:PATH, coco:PATH or csv:PATH; a new or empty folder")
+    parser.add_argument("target", metavar="TARGET", help="voc:PATH, coco:PATH or csv:PATH of a new or empty folder")
     for split in SPLITS:
         parser.add_argument(
             f"--{split}",
             type=int,
             metavar="N",
-            help=f"convert the first N images of the {split} split only, 0 for none (default: all)",
+            help=f"convert only the first N images of the {split} split, or none if N is 0 (default: all)",
         )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Convert and print the result; return 0. A failed or interrupted conversion leaves no files."""
+    """Convert the data set and print what was written; return 0. If the conversion fails, no files remain."""
     kind, _, path = options.target.partition(":")
     if kind not in WRITERS or not path:
         raise ValueError(
@@ -55,13 +56,13 @@ def run(options: argparse.Namespace) -> int:
     counts = {split: getattr(options, split) for split in SPLITS}
     datasets = {split: data.load(options.source, split, n) for split, n in counts.items() if n != 0}
     if not datasets:
-        raise ValueError("--train 0 and --val 0 leave nothing to write")
+        raise ValueError("--train and --val must not both be 0, because no images would be written")
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         for split, dataset in datasets.items():
             WRITERS[kind](dataset, partial, split)
         if target.exists():
-            target.rmdir()  # it is empty; not every system allows os.replace over an empty folder
+            target.rmdir()  # the folder is empty; on some systems, os.replace cannot replace even an empty folder
         os.replace(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

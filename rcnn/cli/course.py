@@ -1,4 +1,4 @@
-"""The command `rcnn course`: export of the course's notebooks to a folder."""
+"""The command `rcnn course`, which exports the notebooks of the course to a folder."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     export = actions.add_parser(
         "export",
-        help="write the notebooks for students, or with solutions for lecturers",
-        description="Writes the fifteen notebooks to a folder. The student version has no solutions, and each check "
-        "fails until its exercise is solved. The lecturer version has the solutions, and its folder is an nbgrader "
-        "course: source/NN_name/NN_name.ipynb and nbgrader_config.py.",
+        help="write the notebooks to a folder, for students or with solutions for lecturers",
+        description="Write the fifteen notebooks to a folder. The version for students has no solutions, and each "
+        "check fails until its exercise is solved. The version for lecturers has solutions, and its folder is an "
+        "nbgrader course with the files source/NN_name/NN_name.ipynb and nbgrader_config.py.",
     )
     export.add_argument("folder", metavar="DIR", help="a new or empty folder")
     version = export.add_mutually_exclusive_group()
-    version.add_argument("--student", action="store_true", help="without the solutions (the default)")
-    version.add_argument("--solution", action="store_true", help="with the solutions, for nbgrader")
+    version.add_argument("--student", action="store_true", help="write the version for students (the default)")
+    version.add_argument("--solution", action="store_true", help="write the version for lecturers")
     export.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the notebooks and print the next command; return 0."""
+    """Write the notebooks, and print the next command to run; return 0."""
     written = course.export(options.folder, solutions=options.solution)
     print(f"{len(written)} notebooks in {options.folder}")
     if options.solution:

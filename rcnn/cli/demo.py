@@ -1,4 +1,4 @@
-"""The command `rcnn demo`: one unseen page, stage by stage, and 200 more evaluated."""
+"""The command `rcnn demo`, which shows every stage on one unseen page and evaluates 200 unseen pages."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from rcnn.trace import Trace
 from rcnn.zoo import checkpoint
 
 VAL_PAGES = 200
-PAGE = 7  # of the val split: squared paper with ten digits of every size
-MIN_SCORE = 0.5  # of a detection that is shown
+PAGE = 7  # index in the val split: a page of squared paper with ten digits of many sizes
+MIN_SCORE = 0.5  # the demo shows detections above this score
 NEXT = """\
 Try next:
-  rcnn detect PHOTO.jpg --weights coco     find 80 kinds of objects on a photo (downloads 160 MB once)
-  rcnn train shapes                        train a detector from random weights, in about a minute
-  rcnn course export my-course             copy the fifteen notebooks, and open them with jupyter lab"""
+  rcnn detect PHOTO.jpg --weights coco     find objects of 80 classes in a photo (downloads 160 MB once)
+  rcnn train shapes                        train a detector from random weights in about a minute
+  rcnn course export my-course             write the fifteen notebooks to a folder; open it with jupyter lab"""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `rcnn demo` to the commands."""
     parser = commands.add_parser(
         "demo",
-        help="detect digits on an unseen page, stage by stage, and evaluate 200 more",
-        description="Detects the digits on a page that the detector has not seen, draws each stage, prints the number "
-        "of boxes after each step and the time that it takes, and evaluates 200 more pages.",
+        help="show every stage of the detector on an unseen page of digits, and evaluate 200 pages",
+        description="Detect the digits on a page that was not used for training, draw each stage, print the number of "
+        "boxes after each step and the time of each stage, and evaluate the detector on 200 such pages.",
     )
     parser.add_argument(
         "--out",
@@ -37,19 +37,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="DIR",
         help="folder for the figures (default: %(default)s)",
     )
-    parser.add_argument("--open", action="store_true", help="open the figure of all stages at the end")
+    parser.add_argument("--open", action="store_true", help="at the end, open the figure of all stages")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Detect, draw and evaluate; return 0."""
+    """Detect the digits, draw every stage and evaluate the detector; return 0."""
     from rcnn import plot
 
     model = checkpoint.load_digits()
     pages = data.load("digits", "val", VAL_PAGES)
     names = model.config.class_names
     image, _ = pages[PAGE]
-    model.predict([image])  # the first pass finds memory and threads; the times below are of the second
+    model.predict([image])  # the first pass allocates memory and starts threads, so only the second is timed
     trace = model.trace([image])
     print(f"An unseen page of handwritten digits, {image.shape[0]} x {image.shape[1]} pixels:")
     _print_funnel(trace)
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         for label, score in zip(found["labels"], found["scores"], strict=True)
         if score > MIN_SCORE
     ]
-    print(f"found with a score above {MIN_SCORE}: {', '.join(digits) or 'nothing'}\n")
+    print(f"detections with a score above {MIN_SCORE}: {', '.join(digits) or 'none'}\n")
 
     options.out.mkdir(parents=True, exist_ok=True)
     for number, (name, figure) in enumerate(plot.stage_figures(trace, class_names=names, min_score=MIN_SCORE), start=1):
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
 
     result = evaluate.evaluate(model, pages)
     print(f"AP50 on {VAL_PAGES} unseen pages: {result.mean_ap:.3f}")
-    print(f"All stages in one figure: {strip.resolve()}; a figure of each: {options.out.resolve()}{os.sep}\n")
+    print(f"Figure of all stages: {strip.resolve()}; one figure for each stage: {options.out.resolve()}{os.sep}\n")
     print(NEXT)
     if options.open:
         webbrowser.open(strip.resolve().as_uri())
@@ -77,8 +77,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print_funnel(trace: Trace) -> None:
-    """Print how many boxes are left after each step, and the time of each stage."""
+    """Print the number of boxes that remain after each step, and the time of each stage."""
     for name, count in trace.counts().items():
         print(f"  {name:<20} {count:>6,}")
     times = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in trace.times.items())
-    print(f"  milliseconds: {times}; together {1000 * sum(trace.times.values()):.1f}")
+    print(f"  milliseconds: {times}; in total {1000 * sum(trace.times.values()):.1f}")

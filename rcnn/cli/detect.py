@@ -1,4 +1,4 @@
-"""The command `rcnn detect`: objects in image files, with one image in memory at a time."""
+"""The command `rcnn detect`, which finds objects in image files and keeps only one image in memory at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rcnn.cli.shared import check_file, fail, load_weights, say
 from rcnn.model import FasterRCNN
 
 Entry = dict[str, Any]
-FEW_IMAGES = 3  # more images get a progress bar
+FEW_IMAGES = 3  # if there are more images, the command shows a progress bar
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,34 +27,36 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "detect",
         help="find objects in images",
-        description="Finds objects in images (JPEG, PNG, WebP, TIFF, GIF, BMP and others) and draws them. Unreadable "
-        "files are reported and skipped; the exit status is then 2. Boxes are x1, y1, x2, y2 in pixels of the upright "
-        "image, after its EXIF rotation.",
+        description="Find objects in images (JPEG, PNG, WebP, TIFF, GIF, BMP and others), and draw their boxes. "
+        "Unreadable files are reported and skipped; the exit status is then 2. Boxes are x1, y1, x2, y2 in pixels of "
+        "the image after its EXIF rotation.",
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files")
     parser.add_argument(
         "--weights",
         required=True,
         metavar="PATH|RUN|coco",
-        help="a file of rcnn (.safetensors) or torchvision (.pth), the folder of a run (its best weights are used), "
-        "or coco, torchvision's COCO detector",
+        help="a weights file of rcnn (.safetensors) or torchvision (.pth); the folder of a run, to use its best "
+        "weights; or coco, for torchvision's COCO detector",
     )
-    parser.add_argument("--score", type=float, metavar="S", help="lowest score (default: the model's own)")
+    parser.add_argument(
+        "--score", type=float, metavar="S", help="keep detections above this score (default: set by the model)"
+    )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("rcnn-detections"),
         metavar="DIR",
-        help="folder for the annotated images, as PNG files (default: %(default)s)",
+        help="folder for the drawings, which are PNG files (default: %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the detections to this file (- for standard output)")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Detect, draw and print; return 0, or 2 if a file could not be read."""
+    """Detect objects, draw and print the detections; return 0, or 2 if a file cannot be read."""
     if options.score is not None and not 0 <= options.score <= 1:
-        raise ValueError(f"--score must be in 0 .. 1, got {options.score}")
+        raise ValueError(f"--score must be between 0 and 1, got {options.score}")
     check_file("--json", options.json)
     model = load_weights(options.weights)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
             entries.append(outcome)
             if options.json != "-":
                 say(f"{file}: {len(outcome['detections'])} detected, drawing: {outcome['drawing']}")
-    finally:  # keep the detections after Ctrl-C, too
+    finally:  # also write the detections after Ctrl-C
         if options.json == "-":
             sys.stdout.write(as_json(entries))
         elif options.json:
@@ -88,10 +90,10 @@ def detect_files(
 ) -> Iterator[tuple[Path, Entry | str]]:
     """Yield each file with its entry for the JSON file, or with an error message.
 
-    An entry has "file"; "drawing", the PNG in `folder`; "size" with "width" and "height" of the upright image; and
-    "detections", each with "box" (x1, y1, x2, y2 in pixels of that image), "score", "label" and, if the model has
-    class names, "name". Two files of the same name get drawings of different names, and no drawing replaces a file of
-    `files`.
+    The keys of an entry are "file", "drawing" (the path of the PNG in `folder`), "size" ("width" and "height" of the
+    image after its EXIF rotation) and "detections". The keys of a detection are "box" (x1, y1, x2, y2 in pixels of the
+    same image), "score", "label" and, if the model has class names, "name". If two files have the same name, their
+    drawings have different names. A drawing never overwrites one of `files`.
     """
     taken = {_identity(file) for file in files}
     for file in files:
@@ -104,12 +106,12 @@ def detect_files(
 
 
 def as_json(entries: Sequence[Entry]) -> str:
-    """Return the entries as the text of a JSON file."""
+    """Return the content of the JSON file as text."""
     return json.dumps(entries, indent=1) + "\n"
 
 
 def _detect_file(model: FasterRCNN, file: Path, folder: Path, score_thresh: float | None, taken: set[str]) -> Entry:
-    """Return the entry of one file; write its drawing, and add the drawing's name to `taken`."""
+    """Return the entry of one file; also write its drawing, and add the path of the drawing to `taken`."""
     from rcnn import plot  # imports matplotlib, which is slow
 
     image = images.read(file)  # (H, W, 3)
@@ -129,7 +131,7 @@ def _detect_file(model: FasterRCNN, file: Path, folder: Path, score_thresh: floa
 
 
 def _detections(found: dict[str, np.ndarray], names: Sequence[str] | None) -> list[Entry]:
-    """Return the detections as plain numbers."""
+    """Return the detections as dicts of Python numbers."""
     return [
         {
             "box": [round(float(x), 2) for x in box],
@@ -142,7 +144,7 @@ def _detections(found: dict[str, np.ndarray], names: Sequence[str] | None) -> li
 
 
 def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
-    """Return `folder`/`stem`.png, with a number if that name is taken."""
+    """Return the path `folder`/`stem`.png, or with a number after `stem` if this path is taken."""
     number, path = 1, folder / f"{stem}.png"
     while _identity(path) in taken:
         number += 1
@@ -151,11 +153,11 @@ def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
 
 
 def _identity(path: Path) -> str:
-    """Return a text that is equal for paths of the same file, also on case-insensitive file systems."""
+    """Return a string that is equal for all paths of a file, even if the file system ignores upper and lower case."""
     return os.path.realpath(path).casefold()
 
 
 def _reason(file: Path, error: Exception) -> str:
-    """Return the text of an error, starting with the name of the file like the errors of `images.read`."""
+    """Return the message of an error; it starts with the path of the file, as in the errors of `images.read`."""
     text = str(error) or type(error).__name__
     return text if text.startswith((f"{file} ", f"{file}:")) else f"{file}: {text}"

@@ -1,4 +1,4 @@
-"""The command `rcnn doctor`: a report on each stage of a trained run."""
+"""The command `rcnn doctor`, which reports on each stage of a trained detector."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add `rcnn doctor` to the commands."""
     parser = commands.add_parser(
         "doctor",
-        help="find the stage at which a trained run fails, and suggest a remedy",
-        description="Examines a trained run stage by stage, from the data to the detections. Prints a measure for each "
-        "stage, its problem if any, and a remedy. The exit status is 1 if there is a problem.",
+        help="find the stage in which a trained detector fails, and suggest what to change",
+        description="Examine a trained detector stage by stage, from the data to the detections. For each stage, print "
+        "a measurement and, if there is a problem, what to change. The exit status is 1 if there is a problem.",
     )
-    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a run of rcnn train")
-    parser.add_argument("--data", metavar="DATASET", help="data set to use (default: that of the run)")
+    parser.add_argument("folder", type=Path, metavar="RUN", help="folder that rcnn train has written")
+    parser.add_argument("--data", metavar="DATASET", help="data set to use (default: the data set of the run)")
     parser.add_argument(
         "--images",
         type=int,
@@ -34,7 +34,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the report; return 0, or 1 if there is a problem."""
+    """Examine the detector and print the report; return 0, or 1 if there is a problem."""
     saved = run_folder.open_run(options.folder)
     train, val = _datasets(saved, options.data)
     model = load_weights(str(saved.folder))
@@ -58,13 +58,13 @@ def _datasets(saved: run_folder.SavedRun, spec: str | None) -> tuple[data.Datase
         return data.load(spec, "train"), data.load(spec, "val")
     if saved.plan is None:
         raise FileNotFoundError(
-            f"{run_folder.PLAN} not found in {saved.folder}; name the data set of the run: --data DATASET"
+            f"{run_folder.PLAN} not found in {saved.folder}; add the data set of the run: --data DATASET"
         )
     return saved.plan.load_train(), saved.plan.load_val()
 
 
 def _pretrained(described: plan.Plan | None) -> tuple[str, ...]:
-    """Return the name prefixes of the pretrained parameters; those of the classes are never pretrained."""
+    """Return the name prefixes of the pretrained parameters, without the last layers, which depend on the classes."""
     if described is None:
         return ()
     if described.weights is not None:

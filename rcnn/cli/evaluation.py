@@ -1,4 +1,4 @@
-"""The command `rcnn eval`: average precision and kinds of error of a detector on a data set."""
+"""The command `rcnn eval`, which prints the average precision and the kinds of error of a detector on a data set."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rcnn.cli.shared import check_file, load_weights, write_figure
 from rcnn.trace import Detections
 from rcnn.train import plan
 
-VAL_PAGES = 200  # of the drawn data sets
+VAL_PAGES = 200  # number of pages from the drawn data sets
 METHODS = {"voc": "voc2012", "voc2007": "voc2007"}
 FIGURE = "evaluation.png"
-FEW = 6  # confusions to list
+FEW = 6  # number of confusions to list
 
 Targets = list[dict[str, np.ndarray]]
 
@@ -27,9 +27,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "eval",
         help="print average precision, kinds of error and recall by stage",
-        description="Runs a detector on a data set and prints the average precision of each class; optionally COCO's "
-        "measure, the kinds of error, and the fraction of objects that each stage still finds. Classes are matched by "
-        "name, in any order.",
+        description="Run a detector on a data set, and print the average precision of each class. Options also print "
+        "COCO's twelve numbers, the kinds of error, and the recall by stage, which is the fraction of objects that are "
+        "still found after each stage. The classes of the detector and the data set are matched by name, in any order.",
     )
     parser.add_argument(
         "dataset",
@@ -40,44 +40,44 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--weights",
         required=True,
         metavar="PATH|RUN|coco",
-        help="a file of rcnn (.safetensors) or torchvision (.pth), the folder of a run (its best weights are used), "
-        "or coco, torchvision's COCO detector",
+        help="a weights file of rcnn (.safetensors) or torchvision (.pth); the folder of a run, to use its best "
+        "weights; or coco, for torchvision's COCO detector",
     )
     parser.add_argument(
-        "--split", default="val", help="train, val, or the name of another split (default: %(default)s)"
+        "--split", default="val", help="split to use: train, val, or another name (default: %(default)s)"
     )
     parser.add_argument(
         "--measure",
         choices=(*METHODS, "coco"),
         default="voc",
-        help="voc (2012 and later), voc2007, or coco (twelve numbers) (default: %(default)s)",
+        help="average precision as in voc (2012), voc2007, or coco, which prints twelve numbers (default: %(default)s)",
     )
     parser.add_argument(
         "--errors",
         action="store_true",
         help="also print the kinds of error, the confusions of classes, and the recall by stage",
     )
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="also write all results as a figure to this folder")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="also write a figure of all results to this folder")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the detections to this file, in COCO's result format"
+        "--json", type=Path, metavar="FILE", help="also write the detections to this file, in COCO's results format"
     )
     parser.add_argument(
         "--images",
         type=int,
         metavar="N",
-        help=f"use the first N images only (default: all; {VAL_PAGES} of {' and '.join(data.DRAWN)})",
+        help=f"use only the first N images (default: all; for {' and '.join(data.DRAWN)}: {VAL_PAGES})",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate, print and write; return 0."""
+    """Evaluate the detector, print the results and write files; return 0."""
     _check_outputs(options)
     model = load_weights(options.weights)
     dataset = _load(options)
     labels = evaluate.match_classes(model.config.class_names or model.config.num_classes, dataset.classes)
     stages = None
-    if options.errors or options.plots:  # a pass that keeps the stages has the same detections
+    if options.errors or options.plots:  # tracing all stages gives the same detections
         stages, detections, targets = evaluate.trace_dataset(model, dataset, labels=labels)
     else:
         detections, targets = evaluate.predictions(model, dataset)
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Raise OSError or ValueError for an output that cannot be written or for no images, before the work starts."""
+    """Raise OSError if an output cannot be written, and ValueError for a wrong --images, before the computation."""
     if options.images is not None and options.images < 1:
         raise ValueError(f"--images must be at least 1, got {options.images}")
     check_file("--json", options.json)
@@ -103,7 +103,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
 
 
 def _load(options: argparse.Namespace) -> data.Dataset:
-    """Return the data set to evaluate on; for a plan, its validation or training data."""
+    """Return the data set for the evaluation; for a plan, its validation or training data."""
     spec, count, reader = options.dataset, None, None
     if spec.endswith(".toml"):
         chosen = plan.read(spec)
@@ -117,7 +117,7 @@ def _load(options: argparse.Namespace) -> data.Dataset:
 
 
 def _as_results(detections: Sequence[Detections], dataset: data.Dataset) -> str:
-    """Return the text of a COCO result file, with the annotations' ids of images and categories."""
+    """Return the text of a COCO results file; the ids of images and categories are those of the annotations."""
     records = getattr(dataset, "records", None)
     image_ids = list(range(len(dataset))) if records is None else [record.image_id for record in records]
     category_ids = getattr(dataset, "category_ids", ()) or range(len(dataset.classes))
@@ -132,7 +132,7 @@ def _count(detections: Sequence[Detections]) -> int:
 
 
 def _print_measure(measure: str, detections: Sequence[Detections], targets: Targets, classes: Sequence[str]) -> None:
-    """Print a row for each class, the mean and, for COCO's measure, the twelve numbers."""
+    """Print a row for each class, the mean and, with --measure coco, the twelve numbers."""
     if measure != "coco":
         result = evaluate.evaluate_detections(detections, targets, len(classes), method=METHODS[measure])
         _print_table(classes, result.num_objects, result.num_detections, {"AP50": result.ap})
@@ -147,7 +147,7 @@ def _print_measure(measure: str, detections: Sequence[Detections], targets: Targ
 def _print_table(
     classes: Sequence[str], num_objects: np.ndarray, num_detections: np.ndarray, columns: dict[str, np.ndarray]
 ) -> None:
-    """Print objects, detections and each column (L,) by class, then the sums and the means."""
+    """Print the objects, the detections and each column (L,) for the L classes, then the sums and the means."""
     width = max(12, *map(len, classes))
     print(f"{'class':<{width}} {'objects':>8} {'found':>8}" + "".join(f" {name:>7}" for name in columns))
     for label, name in enumerate(classes[1:], start=1):
@@ -163,7 +163,7 @@ def _print_table(
 
 
 def _number(value: float) -> str:
-    """Return a number in seven columns; a dash for NaN, which means that there are no objects."""
+    """Return a number as seven characters; NaN, which means that there are no objects, becomes a dash."""
     return f"{'-':>7}" if np.isnan(value) else f"{value:>7.3f}"
 
 
@@ -174,13 +174,13 @@ def _show_errors(
     stages: evaluate.StageRecall,
     classes: Sequence[str],
 ) -> None:
-    """Print and draw, as the options say, the kinds of error and the recall by stage."""
+    """Print or draw the kinds of error and the recall by stage, or do both, depending on the options."""
     method = METHODS.get(options.measure, METHODS["voc"])
     errors = evaluate.error_kinds(detections, targets, len(classes), method=method)
     confusion = evaluate.confusion(detections, targets, len(classes))
     if options.errors:
         print(
-            f"\n{errors}\n\nconfusions of classes, with a score above 0.5: {_confusions(confusion, classes)}"
+            f"\n{errors}\n\nconfused classes, for detections with a score above 0.5: {_confusions(confusion, classes)}"
             f"\n\n{stages}"
         )
     if options.plots:
@@ -192,7 +192,7 @@ def _show_errors(
 
 
 def _confusions(counts: np.ndarray, classes: Sequence[str]) -> str:
-    """Return the most frequent confusions of a matrix (L, L) as text."""
+    """Return the most frequent confusions in a confusion matrix (L, L) as text."""
     off_diagonal = counts * ~np.eye(len(counts), dtype=bool)
     off_diagonal[0] = off_diagonal[:, 0] = 0
     order = np.argsort(-off_diagonal, axis=None, kind="stable")[:FEW]

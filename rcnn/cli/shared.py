@@ -1,4 +1,4 @@
-"""Shared by the commands: messages, exit statuses, output files and the loading of a detector."""
+"""Functions that all commands share, for messages, exit statuses, output files and loading a detector."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INTERRUPTED = 130  # conventional exit status after Ctrl-C
 
 
 def say(text: str) -> None:
-    """Print a line above the progress bar; characters that the output cannot show are escaped."""
+    """Print a line above the progress bar, and escape characters that the output encoding does not have."""
     encoding = sys.stdout.encoding or "utf-8"
     tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
@@ -33,14 +33,14 @@ def fail(error: BaseException | str) -> int:
 
 
 def _message(error: BaseException | str) -> str:
-    """Return the message of an error; for an OSError the file and the reason, without the error number."""
+    """Return the message of an error; for an OSError, only the file and the reason."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error)
 
 
 def check_file(option: str, file: str | Path | None) -> None:
-    """Raise OSError if the file of an option cannot be written, so that the error comes before the work."""
+    """Raise OSError if the file of an option cannot be written; call this before the long computation."""
     if file is None or file == STANDARD_OUTPUT:
         return
     if Path(file).is_dir():
@@ -50,16 +50,17 @@ def check_file(option: str, file: str | Path | None) -> None:
 
 
 def write_figure(path: Path, figure: Any) -> None:
-    """Write a matplotlib figure as a PNG file, atomically."""
+    """Write a matplotlib figure to a PNG file, either completely or not at all."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     write_whole(path, drawn.getvalue())
 
 
 def load_weights(source: str) -> FasterRCNN:
-    """Return the detector of a file, of "coco", or of a run's folder (its best weights, otherwise its last).
+    """Return the detector from a weights file, from "coco", or from the folder of a run.
 
-    Raise FileNotFoundError for a folder with neither, and the errors of `load_detector`.
+    From a run, load the best weights if there are any, otherwise the last weights. Raise FileNotFoundError if the
+    folder contains no weights. Also raise the errors of `load_detector`.
     """
     folder = Path(source)
     if source == "coco" or not folder.is_dir():
@@ -67,4 +68,4 @@ def load_weights(source: str) -> FasterRCNN:
     for name in (BEST, WEIGHTS):
         if (folder / name).is_file():
             return load_detector(folder / name)
-    raise FileNotFoundError(f"{folder} is not the folder of a run: neither {BEST} nor {WEIGHTS} found")
+    raise FileNotFoundError(f"{folder} is not the folder of a run: it contains neither {BEST} nor {WEIGHTS}")

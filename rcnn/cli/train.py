@@ -1,4 +1,4 @@
-"""The command `rcnn train`: training of a detector from a data set or a plan, into the folder of a run."""
+"""The command `rcnn train`, which trains a detector on a data set and writes the results to the folder of a run."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "train",
         help="train a detector on drawn pages or on your own images",
-        description="Trains a detector. The folder of the run gets the weights (best.safetensors with the best AP50 on "
-        "the val split, model.safetensors after the last step), the losses as tables and as a plot, and run.toml, the "
-        "plan of the run. Ctrl-C saves and stops; --resume continues with bit-identical results.",
+        description="Train a detector and write the results to the folder of the run. The folder then contains the "
+        "weights with the best AP50 on the val split (best.safetensors), the weights after the last step "
+        "(model.safetensors), the losses as tables and as a plot, and the plan of the run with all settings "
+        "(run.toml). If you press Ctrl-C, the command saves the run and stops. If you continue the run with --resume, "
+        "the results are bit-identical to those of an uninterrupted run.",
     )
     parser.add_argument(
         "dataset",
@@ -35,38 +37,38 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--model", choices=plan.KINDS, metavar="KIND", help=f"{', '.join(plan.KINDS)} (default: small)")
     parser.add_argument("--steps", type=int, metavar="N", help="number of steps (default: depends on the data set)")
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random (default: 0)")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed for all random numbers (default: 0)")
     parser.add_argument(
         "--workers",
         type=int,
         default=train.WORKERS,
         metavar="N",
-        help="threads that prefetch images; the result does not depend on it (default: %(default)s)",
+        help="number of threads that prefetch images; any number gives the same result (default: %(default)s)",
     )
     parser.add_argument(
         "--on-error",
         choices=ON_ERROR,
         metavar="ACTION",
-        help="raise: stop at an unusable image or annotation; skip: skip such images and print their number "
-        "(default: raise; rcnn check lists them)",
+        help="raise: stop at the first unusable image or annotation; skip: skip all of them and print their number "
+        "(default: raise). To list them, use rcnn check",
     )
     folder = parser.add_mutually_exclusive_group()
     folder.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME_OF_THE_DATASET)")
     folder.add_argument("--resume", type=Path, metavar="DIR", help="continue the run in this folder")
-    folder.add_argument("--plan", type=Path, metavar="FILE", help="write the plan to this file for editing, and stop")
+    folder.add_argument("--plan", type=Path, metavar="FILE", help="write the plan to this file for editing, then stop")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train; return 0, or 130 after Ctrl-C."""
+    """Train the detector; return 0, or 130 after Ctrl-C."""
     if options.resume:
         return _resume(options)
     if options.dataset is None:
-        raise ValueError("name a data set, a plan or a run: rcnn train DATASET | RUN.toml | --resume DIR")
+        raise ValueError("nothing to train on; add a data set, a plan (RUN.toml), or --resume DIR")
     if options.plan and not _is_plan(options.plan.name):
         raise ValueError(f"--plan must name a file that ends in .toml, got {options.plan.name!r}")
     if options.plan and options.plan.exists():  # the user may have edited it
-        raise FileExistsError(f"{options.plan} already exists; remove it or name another file")
+        raise FileExistsError(f"{options.plan} already exists; delete it or choose another file")
     chosen = _plan(options)
     if options.plan:
         plan.write(options.plan, chosen)
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or Path("runs") / _name(chosen.train)
     if (out / run_folder.STATE).exists():
         raise FileExistsError(
-            f"{out} already contains a run; to continue it: rcnn train --resume {out}; for a new one, set --out"
+            f"{out} already contains a run; to continue it: rcnn train --resume {out}; for a new run, set --out"
         )
     dataset, val = _data(chosen)
     chosen = defaults.resolve(chosen, dataset)
@@ -88,25 +90,25 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    """Continue the run of --resume, after checking that the command line agrees with it."""
+    """Continue the run in the folder --resume; raise ValueError if the command line contradicts the saved run."""
     saved = run_folder.open_run(options.resume)
     followed = _followed(options, saved)
     _check_resumed(options, saved, followed)
     dataset, val = _data(followed)
     if saved.model.config.class_names != tuple(dataset.classes):
         raise ValueError(
-            f"cannot resume the run in {options.resume} with {followed.train}: its classes are "
+            f"cannot resume the run in {options.resume} with {followed.train}: the classes of the run are "
             f"{', '.join((saved.model.config.class_names or ())[1:])}, got {', '.join(dataset.classes[1:])}"
         )
     return _fit(options.resume, followed, saved.model, dataset, val, options.workers, resume=True)
 
 
 def _followed(options: argparse.Namespace, saved: run_folder.SavedRun) -> Plan:
-    """Return the plan of a resumed run; a data set on the command line is the new location of its images."""
+    """Return the plan of a resumed run; a data set on the command line replaces the data set of the run."""
     if options.dataset is None:
         if saved.plan is None:
             raise ValueError(
-                f"{run_folder.PLAN} not found in {options.resume}; name the data set of the run: "
+                f"{run_folder.PLAN} not found in {options.resume}; add the data set of the run: "
                 f"rcnn train DATASET --resume {options.resume}"
             )
         return _with_options(saved.plan, options)
@@ -120,7 +122,7 @@ def _followed(options: argparse.Namespace, saved: run_folder.SavedRun) -> Plan:
 
 
 def _check_resumed(options: argparse.Namespace, saved: run_folder.SavedRun, followed: Plan) -> None:
-    """Raise ValueError if the command line or an edited plan differs from the saved run."""
+    """Raise ValueError if the command line or an edited plan contradicts the settings of the saved run."""
     was = {"model": (saved.plan or followed).kind, **saved.model.config.settings()} | dataclasses.asdict(saved.recipe)
     now = {"model": options.model or followed.kind, **followed.settings} | dataclasses.asdict(followed.recipe)
     if changed := run_folder.differences(was, now):
@@ -130,7 +132,7 @@ def _check_resumed(options: argparse.Namespace, saved: run_folder.SavedRun, foll
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    """Return the plan that the command line describes."""
+    """Return the plan for the data set or the plan file on the command line, with the other options."""
     if not _is_plan(options.dataset):
         reader = {"on_error": options.on_error} if options.on_error else {}
         return _with_options(
@@ -139,19 +141,19 @@ def _plan(options: argparse.Namespace) -> Plan:
     chosen = plan.read(options.dataset)
     if options.model not in (None, chosen.kind):
         raise ValueError(
-            f"--model {options.model} contradicts {options.dataset}, where kind is {chosen.kind!r}; edit the file"
+            f"--model {options.model} contradicts kind = {chosen.kind!r} in {options.dataset}; edit the file instead"
         )
     return _with_options(chosen, options)
 
 
 def _with_options(chosen: Plan, options: argparse.Namespace) -> Plan:
-    """Return the plan with the options of the command line: steps, seed, treatment of unusable images."""
+    """Return the plan with --steps, --seed and --on-error from the command line."""
     reader = dict(chosen.options) | ({"on_error": options.on_error} if options.on_error else {})
     return dataclasses.replace(chosen, options=reader, recipe=chosen.recipe.replace(options.steps, options.seed))
 
 
 def _is_plan(source: str) -> bool:
-    """Return True if DATASET names a plan."""
+    """Return True if DATASET is the path of a plan."""
     return source.endswith(".toml")
 
 
@@ -160,7 +162,7 @@ def _data(chosen: Plan) -> tuple[Dataset, Dataset | None]:
     dataset, val = chosen.load_train(), chosen.load_val()
     for name, loaded in (("train", dataset), ("val", val)):
         if skipped := getattr(loaded, "skipped", ()):
-            say(f"{name}: {len(skipped)} skipped, first {skipped[0].source}: {skipped[0].reason}")
+            say(f"{name}: {len(skipped)} skipped; the first is {skipped[0].source}: {skipped[0].reason}")
     if val is not None and tuple(val.classes) != tuple(dataset.classes):
         raise ValueError(
             f"training and validation classes must be equal: {chosen.train} has {', '.join(dataset.classes[1:])}, "
@@ -170,7 +172,7 @@ def _data(chosen: Plan) -> tuple[Dataset, Dataset | None]:
 
 
 def _name(spec: str) -> str:
-    """Return the name of a run: "digits" for "digits", "photos" for "voc:pets/photos" or "csv:photos.csv"."""
+    """Return the default name of a run: "digits" for "digits", "photos" for "voc:pets/photos" or "csv:photos.csv"."""
     path = spec.partition(":")[2]
     return (Path(path).stem or "run") if path else spec
 
@@ -178,7 +180,7 @@ def _name(spec: str) -> str:
 def _fit(
     out: Path, followed: Plan, model: FasterRCNN, dataset: Dataset, val: Dataset | None, workers: int, resume: bool
 ) -> int:
-    """Train, draw the curves and print a summary; return the exit status."""
+    """Train the detector, draw the curves and print a summary; return the exit status."""
     started = time.perf_counter()
     done = train.fit(model, dataset, followed.recipe, out, val, resume, workers=workers)
     _draw_curves(out, done, followed.recipe)
@@ -198,7 +200,7 @@ def _fit(
 
 
 def _draw_curves(out: Path, done: Run, recipe: Recipe) -> None:
-    """Draw the losses of history.csv and the scores of validation.csv."""
+    """Draw the losses in history.csv and the scores in validation.csv."""
     from rcnn import plot  # imports matplotlib, which is slow
 
     rates = [recipe.lr_at(step) for step in range(done.steps)]

@@ -1,14 +1,14 @@
-"""The course: its notebooks, their export, and the functions that they use.
+"""Course: functions for the notebooks, and the export of the notebooks to a folder.
 
 In a notebook:
 
     from rcnn import course
 
-    course.source(boxes.iou)               # shows the code of a function of the library
-    course.compare(boxes.iou, a, b)        # runs it on NumPy and on the kernels, and prints both times
+    course.source(boxes.iou)               # shows the source code of a function of the library
+    course.compare(boxes.iou, a, b)        # runs it with NumPy and with the kernels, and prints both times
 
-Lecturers use `export` to write the course into a folder, either without solutions or as an nbgrader course. The command
-`rcnn course export` does the same.
+Lecturers use `export` to write the notebooks to a folder, either without solutions or as an nbgrader course. The
+command `rcnn course export` does the same.
 """
 
 from rcnn.course.aids import compare, source

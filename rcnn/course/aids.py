@@ -1,4 +1,4 @@
-"""Functions for the notebooks: show the library's own code, and time its kernels."""
+"""Functions for the notebooks that show the library's source code and measure the speed of its kernels."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ import numpy as np
 from rcnn._ext import backend
 
 CLOSE = 1e-4  # float32 tolerance between the two backends, relative to the largest value
-LOOK = "font-size: 0.83em; white-space: pre; overflow-x: auto"  # fits 120 columns on a web page
+LOOK = "font-size: 0.83em; white-space: pre; overflow-x: auto"  # small enough for 120 columns on a web page
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
 class Source:
-    """Source code of functions or classes, which a notebook shows with syntax highlighting.
+    """Source code that a notebook shows with syntax highlighting.
 
     Parameters
     ----------
     text : str
-        The code.
+        Code to show.
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
 
     def _repr_html_(self) -> str:
-        """Return HTML with inline colours, because a web page has no style sheet for it."""
-        from pygments import highlight  # comes with every notebook
+        """Return the code as HTML with inline colours, because a web page has no style sheet for the code."""
+        from pygments import highlight  # installed with Jupyter
         from pygments.formatters import HtmlFormatter
         from pygments.lexers import PythonLexer
 
@@ -49,12 +49,12 @@ def source(*functions: Callable[..., Any] | type) -> Source:
     Parameters
     ----------
     *functions : function or class
-        Objects to show; functions start at their `def` line.
+        Objects to show. The code of a function starts at its `def` line, without decorators.
 
     Returns
     -------
     Source
-        The code as it is in the installed files.
+        Source code from the installed files.
     """
     return Source("\n\n\n".join(map(_text, functions)))
 
@@ -65,19 +65,19 @@ def _text(function: Callable[..., Any] | type) -> str:
 
 
 def compare(function: Callable[..., Any], *arguments: Any, repeat: int = 15, **options: Any) -> None:
-    """Print the time of a function on NumPy and on the kernels, and their ratio.
+    """Print the running time of a function with NumPy and with the kernels, and the ratio of the two times.
 
-    The two backends run alternately, `repeat` times each after one warm-up, and medians are printed. Without compiled
-    kernels only the time of NumPy is printed.
+    After one warm-up run with each backend, the function runs `repeat` times with each backend, alternately. The
+    printed times are medians. If the kernels are not compiled, only the time with NumPy is printed.
 
     Parameters
     ----------
     function : function
-        Function of the library with two backends.
+        Function of the library that both backends can run.
     *arguments : object
         Positional arguments of `function`.
     repeat : int, optional
-        Number of timed runs per backend.
+        Number of timed runs with each backend.
     **options : object
         Keyword arguments of `function`.
 
@@ -120,6 +120,6 @@ def _check_same(name: str, one: Any, other: Any) -> None:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time with three digits and a unit: "1.23 ms"."""
+    """Return a time as text with three digits and a unit, such as "1.23 ms"."""
     size, unit = next((pair for pair in UNITS if seconds >= pair[0]), UNITS[-1])
     return f"{seconds / size:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""Export of the course as a folder, for students or for grading with nbgrader."""
+"""Export of the course to a folder, for students or for grading with nbgrader."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from rcnn import _files
 from rcnn.course import sources
 
-CONFIG = '''"""Settings of nbgrader for this course; run its commands in this folder."""
+CONFIG = '''"""Settings of nbgrader for this course; run nbgrader's commands in this folder."""
 
 c = get_config()  # noqa: F821 (nbgrader defines it)
 
 c.CourseDirectory.course_id = "rcnn"
-c.ExecutePreprocessor.timeout = 600  # seconds per cell; notebooks 11 and 13 train for some minutes
+c.ExecutePreprocessor.timeout = 600  # seconds per cell; cells that train a detector take long
 c.ClearSolutions.code_stub = {"python": STUB}
 '''.replace("STUB", repr("\n".join(sources.STUB)))
 
@@ -21,16 +21,17 @@ c.ClearSolutions.code_stub = {"python": STUB}
 def export(folder: str | os.PathLike[str], solutions: bool = False) -> list[Path]:
     """Write the course into a new or empty folder.
 
-    Without solutions the folder contains NN_name.ipynb for each notebook, as students get them. With solutions it is an
-    nbgrader course: source/NN_name/NN_name.ipynb and nbgrader_config.py. Run `nbgrader generate_assignment NN_name`
-    there to make the version for students. No notebook contains outputs.
+    Without solutions, the folder contains a file NN_name.ipynb for each notebook, in the version for students. With
+    solutions, the folder is an nbgrader course: it contains the files source/NN_name/NN_name.ipynb and
+    nbgrader_config.py. To make the version for students, run `nbgrader generate_assignment NN_name` in this folder. The
+    notebooks contain no outputs.
 
     Parameters
     ----------
     folder : str or path
         Folder to write to; created if missing.
     solutions : bool, optional
-        Write the nbgrader course with solutions.
+        True writes the nbgrader course with solutions; False writes the notebooks for students.
 
     Returns
     -------

@@ -1,9 +1,9 @@
-"""Sources of the notebooks, and the notebooks made from them.
+"""Sources of the notebooks, and the notebooks that are made from them.
 
-A source is a Python file in jupytext's percent format. The word after a cell's `# %%` is its id. Code between
-`### BEGIN SOLUTION` and `### END SOLUTION` is the solution of an exercise. `points=2` makes a cell a check worth two
-points. A source yields two notebooks, one with solutions and one for students. Both use the markers and metadata of
-nbgrader, so they can be handed out, collected and graded.
+A source is a Python file in jupytext's percent format. The word after `# %%` is the id of the cell. Code between
+`### BEGIN SOLUTION` and `### END SOLUTION` is the solution of an exercise. `points=2` makes a cell a check that is
+worth two points. This module makes two notebooks from each source, one with solutions and one for students. Both
+contain the metadata that nbgrader needs to hand out, collect and grade them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-FOLDERS = (HERE / "src", HERE.parents[1] / "notebooks" / "src")  # in an installed package, in a checkout
+FOLDERS = (HERE / "src", HERE.parents[1] / "notebooks" / "src")  # of an installed package, and of a clone
 ID = re.compile(r"[a-z]+(-[a-z]+)*")
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = ("# YOUR CODE HERE", 'raise NotImplementedError("Replace this line with your code.")')
@@ -31,7 +31,7 @@ def paths() -> list[Path]:
     Raises
     ------
     FileNotFoundError
-        If there are none.
+        If there are no sources.
     """
     for folder in FOLDERS:
         if found := sorted(folder.glob("[0-9][0-9]_*.py")):
@@ -42,7 +42,7 @@ def paths() -> list[Path]:
 
 
 def read(path: Path) -> Any:
-    """Read a source as a notebook with solutions, cell ids and nbgrader metadata, without outputs.
+    """Read a source as a notebook with solutions, cell ids and nbgrader metadata, but without outputs.
 
     Parameters
     ----------
@@ -57,13 +57,14 @@ def read(path: Path) -> Any:
     Raises
     ------
     ValueError
-        If a cell has no unique id, a solution is not closed, or the header has no time limit.
+        If a cell has no valid and unique id, a solution has only one of its two markers, a cell is both an exercise and
+        a check, or the header has no time limit.
     ImportError
         If jupytext is not installed.
     """
     jupytext, nbformat = _libraries()
     notebook = nbformat.from_dict(jupytext.read(path, fmt="py:percent"))
-    notebook.nbformat, notebook.nbformat_minor = 4, 5  # the first version with ids
+    notebook.nbformat, notebook.nbformat_minor = 4, 5  # the first version of the format with cell ids
     seen: set[str] = set()
     for cell in notebook.cells:
         cell.id = _id(cell, path, seen)
@@ -101,7 +102,7 @@ def student(notebook: Any) -> Any:
 
 
 def as_json(notebook: Any) -> bytes:
-    """Return the content of the notebook's file.
+    """Return a notebook as the content of a file.
 
     Parameters
     ----------
@@ -133,7 +134,7 @@ def without_solutions(code: str) -> str:
     Raises
     ------
     ValueError
-        If a marker has no matching partner.
+        If a solution has only one of its two markers.
 
     Examples
     --------
@@ -160,7 +161,7 @@ def without_solutions(code: str) -> str:
 
 
 def is_exercise(cell: Any) -> bool:
-    """Return True if a cell has, or had, a solution.
+    """Return True if a cell is an exercise, with or without its solution.
 
     Parameters
     ----------
@@ -170,7 +171,7 @@ def is_exercise(cell: Any) -> bool:
     Returns
     -------
     bool
-        True for an exercise.
+        True if the cell is an exercise.
     """
     return bool(cell.metadata.get("nbgrader", {}).get("solution"))
 
@@ -186,7 +187,7 @@ def is_check(cell: Any) -> bool:
     Returns
     -------
     bool
-        True for a check.
+        True if the cell is a check.
     """
     return bool(cell.metadata.get("nbgrader", {}).get("grade"))
 
@@ -195,14 +196,14 @@ def _id(cell: Any, path: Path, seen: set[str]) -> str:
     name = str(cell.metadata.get("title", ""))
     if not ID.fullmatch(name) or name in seen:
         raise ValueError(
-            f"{path.name}: a cell id must be unique and of the form word-word, in lower case, "
+            f"{path.name}: a cell id must be unique and consist of lower-case words joined by hyphens, "
             f"got {name!r} before {cell.source[:60]!r}"
         )
     return name
 
 
 def _grading(cell: Any, points: int, path: Path) -> dict[str, Any]:
-    """Return the metadata of a cell: nbgrader's for an exercise or a check, otherwise empty."""
+    """Return the metadata of a cell: the fields of nbgrader for an exercise or a check, otherwise an empty dict."""
     solution = cell.cell_type == "code" and BEGIN in cell.source
     if solution:
         try:

@@ -54,7 +54,7 @@ def test_demo_shows_the_funnel_draws_every_stage_and_evaluates(
     assert len(counts) == 6 and counts == sorted(counts, reverse=True) and counts[-1] >= 5
     assert re.search(r"milliseconds: backbone \d", out)
     shown_scores = re.findall(
-        r"\((\d\.\d\d)\)", re.search(r"^found with a score above 0\.5: .*$", out, re.MULTILINE)[0]
+        r"\((\d\.\d\d)\)", re.search(r"^detections with a score above 0\.5: .*$", out, re.MULTILINE)[0]
     )
     assert len(shown_scores) >= 5 and all(float(score) >= 0.5 for score in shown_scores)
     assert re.findall(r"^  (rcnn \w+)", out[out.index("Try next:") :], re.MULTILINE) == [
@@ -123,7 +123,7 @@ def test_info_names_versions_backend_and_threads(capsys: pytest.CaptureFixture[s
         (["eval", "shapes", "--weights", "nowhere.safetensors"], "nowhere.safetensors: file not found"),
         (["eval", "shapes", "--weights", __file__], "is not a readable .pth file"),
         (["detect", "a.png", "--weights", "nowhere.safetensors"], "nowhere.safetensors: file not found"),
-        (["detect", "a.png", "--weights", "nowhere.safetensors", "--score", "7"], "--score must be in 0 .. 1"),
+        (["detect", "a.png", "--weights", "nowhere.safetensors", "--score", "7"], "--score must be between 0 and 1"),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,7 +48,7 @@ def test_split_can_be_skipped(tmp_path):
         (("shapes", "voc:{}/file"), NotADirectoryError, "file"),
         (("cats", "voc:{}/new"), ValueError, "'cats'"),
         (("shapes", "voc:{}/new", "--train", "-1"), ValueError, "--train must not be negative, got -1"),
-        (("shapes", "voc:{}/new", "--train", "0", "--val", "0"), ValueError, "leave nothing to write"),
+        (("shapes", "voc:{}/new", "--train", "0", "--val", "0"), ValueError, "must not both be 0"),
     ],
 )
 def test_invalid_arguments_are_errors(tmp_path, arguments, error, message):

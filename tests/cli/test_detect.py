@@ -282,8 +282,8 @@ def test_names_that_the_output_cannot_show(tmp_path, finder, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--score", "nan"], "--score must be in 0 .. 1, got nan"),
-        (["--score", "-0.1"], "--score must be in 0 .. 1, got -0.1"),
+        (["--score", "nan"], "--score must be between 0 and 1, got nan"),
+        (["--score", "-0.1"], "--score must be between 0 and 1, got -0.1"),
         (["--json", "nowhere/found.json"], "--json nowhere/found.json: folder nowhere not found"),
         (["--json", "."], "--json must name a file, got the folder ."),
     ],
@@ -310,7 +310,7 @@ def test_folder_of_a_run_means_its_best_weights(photo, tmp_path, capsys):
     run = tmp_path / "run"
     run.mkdir()
     assert cli.main(["detect", str(photo), "--weights", str(run)]) == 2
-    assert "run is not the folder of a run: neither best.safetensors nor" in capsys.readouterr().err
+    assert "run is not the folder of a run: it contains neither best.safetensors nor" in capsys.readouterr().err
     (run / "model.safetensors").write_text("no weights")
     (run / "best.safetensors").write_bytes(DIGITS.read_bytes())
     assert cli.main(["detect", str(photo), "--weights", str(run), "--out", str(tmp_path / "out")]) == 0

@@ -167,7 +167,7 @@ def test_errors_and_stages_are_printed(capsys, measured):
     assert str(evaluate.error_kinds(*measured, 11)) in out
     assert str(evaluate.recall_by_stage(rcnn.load_digits(), data.Digits(PAGES, split="val"), progress=False)) in out
     confusion = evaluate.confusion(*measured, 11)
-    named = re.search(r"confusions of classes, with a score above 0.5: (.*)", out)[1]
+    named = re.search(r"confused classes, for detections with a score above 0.5: (.*)", out)[1]
     inner = confusion[1:, 1:] * (1 - np.eye(10, dtype=int))
     assert sum(map(int, re.findall(r"\((\d+)\)", named))) == min(inner.sum(), 6) and inner.max() <= 1
 
@@ -227,7 +227,7 @@ def test_the_detector_sees_every_image_once(monkeypatch, others):
 
 
 def test_folder_of_a_run_means_its_best_weights(tmp_path, capsys):
-    with pytest.raises(FileNotFoundError, match=r"not the folder of a run: neither best\.safetensors nor model"):
+    with pytest.raises(FileNotFoundError, match=r"it contains neither best\.safetensors nor model"):
         run("digits", "--weights", tmp_path, "--images", 1)
     shutil.copy(DIGITS, tmp_path / "model.safetensors")
     assert run("digits", "--weights", tmp_path, "--images", 1) == 0

@@ -152,7 +152,7 @@ def test_run_is_not_overwritten(planned: Path, trained: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "name a data set, a plan or a run"),
+        ((), "add a data set, a plan"),
         (
             ("--resume", "RUN", "--steps", "9"),
             "cannot resume the run in .* with other settings: steps was 3, got 9; start a new run",
@@ -161,8 +161,8 @@ def test_run_is_not_overwritten(planned: Path, trained: Path) -> None:
         (("--resume", "RUN", "--model", "resnet18"), "with other settings: model was 'small', got 'resnet18'"),
         (("EDITED", "--resume", "RUN"), "other settings: min_size was 64, got 80, lr was 0.003, got 0.01; "),
         (("shapes", "--plan", "edit-me"), "--plan must name a file that ends in .toml, got 'edit-me'"),
-        (("digits", "--resume", "RUN"), "with digits: its classes are circle, square, triangle, cross, got 0, 1"),
-        (("PLAN", "--model", "resnet18", "--out", "x"), "--model resnet18 contradicts .*, where kind is 'small'"),
+        (("digits", "--resume", "RUN"), "with digits: the classes of the run are circle, square, .*, got 0, 1"),
+        (("PLAN", "--model", "resnet18", "--out", "x"), "--model resnet18 contradicts kind = 'small' in .*; edit"),
         (("PLAN", "--steps", "0", "--out", "x"), "steps must be an integer of at least 1, got 0"),
     ],
 )
@@ -198,7 +198,7 @@ def test_resuming_a_run_without_a_plan_requires_its_data_set(planned: Path, tmp_
     rcnn.seed(1)
     model = rcnn.faster_rcnn_small(pages.classes)
     train.fit(model, pages, Recipe(steps=2, batch_size=1), tmp_path, stop_at=1, progress=False)
-    with pytest.raises(ValueError, match="run.toml not found in .*; name the data set"):
+    with pytest.raises(ValueError, match="run.toml not found in .*; add the data set"):
         command("--resume", tmp_path)
     with pytest.raises(ValueError, match="was trained on 5 images, got 20000"):
         command("shapes", "--resume", tmp_path)
@@ -239,7 +239,7 @@ def test_unusable_images_are_skipped_and_counted(
     assert command(spec, "--on-error", "skip", "--steps", "2", "--plan", toml) == 0
     assert plan.read(toml).options == {"on_error": "skip"}
     assert command(toml, "--out", tmp_path / "run") == 0
-    assert "train: 2 skipped, first " in capsys.readouterr().out
+    assert "train: 2 skipped; the first is " in capsys.readouterr().out
     with pytest.raises(OSError, match=r"train_00000\d.png"):
         command(toml, "--on-error", "raise", "--out", tmp_path / "other")
 

@@ -1,9 +1,10 @@
-"""Explorers: plots with sliders, for ideas that are easier to understand by moving something.
+"""Explorers: interactive plots with sliders.
 
     widgets.box_iou()
 
-As the last line of a notebook cell, an explorer shows sliders and a plot that follows them. Without a running kernel
-(on a web page or in print) or without ipywidgets, it shows plots for a few chosen values instead.
+If an explorer is the last line of a notebook cell, Jupyter shows its sliders and its plot. The plot changes when you
+move a slider. If no kernel is running (on a web page or in print), or if ipywidgets is not installed, the explorer
+shows plots for a few fixed values instead.
 """
 
 from rcnn.course.widgets.anchor_painter import anchor_painter

@@ -1,7 +1,7 @@
-"""Base of all explorers: controls, a plot that is redrawn when a control moves, and still plots.
+"""Base of all explorers: controls, a plot that is redrawn when a control changes, and still plots.
 
-An explorer has no state of its own. A function draws the plot for the values of the controls. Where no kernel runs, the
-explorer shows several such plots (stills) instead.
+An explorer has no state of its own. It has a function that draws the plot for given values of the controls. If no
+kernel is running, the explorer shows several plots with fixed values (stills) instead.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from rcnn import plot
 Draw = Callable[..., None]
 LABEL_WIDTH = "9em"
 CONTROL_WIDTH = "32em"
-DOTS_PER_INCH = 100  # of a figure
+DOTS_PER_INCH = 100  # resolution of a figure
 
 
 @dataclass(frozen=True)
 class Range:
-    """A slider over numbers.
+    """A slider for a number.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Range:
     start : float
         Initial value.
     step : float
-        Distance between values, above 0.
+        Distance between two neighbouring values; above 0.
 
     Raises
     ------
@@ -58,14 +58,14 @@ class Range:
         Returns
         -------
         bool
-            True from `low` to `high`.
+            True if the value is between `low` and `high`, inclusive.
         """
         return bool(self.low <= value <= self.high)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A drop-down list of values.
+    """A drop-down list from which a value is chosen.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class Choice:
         Returns
         -------
         bool
-            True for one of the options.
+            True if the value is one of the options.
         """
         return value in self.options
 
@@ -107,16 +107,18 @@ Control = Range | Choice
 
 
 class Explorer:
-    """A plot that follows its controls; as the last line of a notebook cell it shows itself.
+    """A plot with interactive controls.
+
+    If an explorer is the last line of a notebook cell, Jupyter displays it.
 
     Parameters
     ----------
     draw : function
-        Called as `draw(figure, **values)` to draw on a figure or subfigure.
+        Function that draws on a figure or subfigure. It is called as `draw(figure, **values)`.
     controls : mapping of str to Range or Choice
-        Controls by argument name of `draw`; the label replaces underscores by spaces.
+        Maps each argument name of `draw` to its control. The name is also the label; its underscores become spaces.
     stills : sequence of mapping
-        Values, by argument name, of each still plot; missing ones have their start values.
+        For each still plot, a mapping of argument names to values. Arguments that are left out have their start values.
     size : (float, float), optional
         Width and height of one plot, in inches.
     columns : int, optional
@@ -125,7 +127,7 @@ class Explorer:
     Raises
     ------
     ValueError
-        If there is no still, or a still has a value that no control allows.
+        If `stills` is empty, or a still has a value that its control does not allow.
     """
 
     def __init__(
@@ -141,17 +143,17 @@ class Explorer:
         for still in stills:
             for name, value in still.items():
                 if name not in controls or not controls[name].holds(value):
-                    raise ValueError(f"stills must use values that a control allows, got {name} = {value!r}")
+                    raise ValueError(f"stills must have only values that a control allows, got {name} = {value!r}")
         self._draw, self._controls, self._stills = draw, dict(controls), list(stills)
         self._size, self._columns = size, columns
 
     def png(self, **values: Any) -> bytes:
-        """Return the plot for given values of the controls as a PNG.
+        """Return a PNG of the plot for given values of the controls.
 
         Parameters
         ----------
         **values : object
-            Values by argument name; missing ones have their start values.
+            Values of the controls, by argument name. Arguments that are left out have their start values.
 
         Returns
         -------
@@ -163,7 +165,7 @@ class Explorer:
         return plot.png(figure)
 
     def still(self) -> bytes:
-        """Return all stills in one PNG.
+        """Return one PNG with all still plots.
 
         Returns
         -------
@@ -208,7 +210,7 @@ class Explorer:
         return {name: control.start for name, control in self._controls.items()} | dict(values)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        """Return both versions for a notebook: the widget, and the stills for viewers without one."""
+        """Return both versions for a notebook: the widget, and the still plots for viewers that show no widgets."""
         del include, exclude
         bundle: dict[str, Any] = {
             "image/png": self.still(),

@@ -1,4 +1,4 @@
-"""Explorer of anchors: choose sizes, ratios and a stride, and see the objects that they cover."""
+"""Explorer of anchors: choose sizes, ratios and a stride, and see how well the anchors cover the objects."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ RATIOS: Mapping[str, tuple[float, ...]] = {
     "0.5, 1 and 2": (0.5, 1.0, 2.0),
 }
 STRIDES = (4, 8, 16)
-SMALLEST = (6, 40)  # pixels; range of the smallest size; at 6 an anchor of ratio 2 is still several pixels wide
+SMALLEST = (6, 40)  # range of the smallest size, in pixels; with size 6 and ratio 2, an anchor is still 4 pixels wide
 
 
 class _Items:
-    """Items of a data set, read once: sizes and targets for `evaluate.coverage`, and images to draw."""
+    """Items of a data set, in memory: sizes and targets for `evaluate.coverage`, and images to draw."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.items = [dataset[i] for i in range(len(dataset))]
@@ -45,13 +45,13 @@ class _Items:
 def anchor_painter(dataset: Dataset, index: int = 0) -> Explorer:
     """Return an explorer of anchors on the images of a data set.
 
-    It shows the anchors of one cell, the best anchor of each object with its IoU, and the best IoU of the objects of
-    all images. Images are not resized.
+    The left plot shows the anchors of one cell. The middle plot shows the best anchor of each object with its IoU. The
+    right plot is a histogram of the best IoU of every object in all images. The images are not resized.
 
     Parameters
     ----------
     dataset : Dataset
-        Data set whose images all have one size.
+        Data set with images of equal size.
     index : int, optional
         Index of the image to show first.
 
@@ -86,7 +86,7 @@ def anchor_painter(dataset: Dataset, index: int = 0) -> Explorer:
 
 
 def _draw(figure: Any, items: _Items, index: int, sizes: Sequence[float], ratios: Sequence[float], stride: int) -> None:
-    """Draw the three panels."""
+    """Draw the three plots."""
     image, target = items[index]
     objects = target["boxes"]  # (G, 4)
     cell = anchors.cell_anchors(sizes, ratios)  # (k, 4)

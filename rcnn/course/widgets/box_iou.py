@@ -1,4 +1,4 @@
-"""Explorer of IoU: a box moves over another and grows."""
+"""Explorer of IoU: a box moves over another box and changes its size."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ GROWTH = 2.0  # largest scale of B; the smallest is its inverse
 
 
 def box_iou(side: int = 20) -> Explorer:
-    """Return an explorer of the IoU of a fixed square A with a box B that moves and grows.
+    """Return an explorer of the IoU of a fixed square A and a square B that moves and changes its size.
 
-    Its stills show B on A, shifted by a quarter, shifted both ways, twice and half as large, and apart from A.
+    The still plots show B in six positions: exactly on A, shifted by a quarter of the side, shifted in both directions,
+    with sides twice as long, with sides half as long, and completely outside A.
 
     Parameters
     ----------
     side : int, optional
-        Side of A in pixels, at least 4.
+        Side of A in pixels; at least 4.
 
     Returns
     -------

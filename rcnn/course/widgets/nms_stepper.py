@@ -1,4 +1,4 @@
-"""Explorer of non-maximum suppression, step by step, at any threshold."""
+"""Explorer of non-maximum suppression (NMS), step by step, with any threshold."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def nms_stepper(
 ) -> Explorer:
     """Return an explorer of NMS that shows which boxes are kept, removed or waiting after each step.
 
-    A step keeps the best waiting box and removes the boxes whose IoU with it exceeds the threshold. The stills show the
-    start, the first two steps, and the end.
+    Each step keeps the waiting box with the highest score. Then it removes the waiting boxes whose IoU with this box
+    exceeds the threshold. The still plots show the start, the first two steps, and the end.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def nms_stepper(
     iou_threshold : float, optional
         Start value of the threshold.
     image : (H, W, 3) array, optional
-        Image to draw under the boxes.
+        Image to draw behind the boxes.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def nms_stepper(
     Raises
     ------
     ValueError
-        If there is no box.
+        If there are no boxes.
     """
     if not len(boxes):
         raise ValueError(f"boxes must have at least one row, got shape {np.shape(boxes)}")
@@ -60,11 +60,11 @@ def nms_stepper(
         plot.title(
             left,
             f"After step {done} of {len(kept)}" if done else "Before the first step",
-            f"threshold {threshold:g}; {len(ranked)} boxes, tagged with their ranks",
+            f"threshold {threshold:g}; {len(ranked)} boxes, labelled with their ranks",
         )
         with_best = overlaps[kept[done - 1]] if done else np.zeros(len(ranked))  # (N,)
         plot.suppression_queue(right, descending, states, with_best)
-        plot.title(right, "Boxes by descending score", "IoU: with the box kept now")
+        plot.title(right, "Boxes by descending score", "IoU with the box kept now")
 
     most, last = len(ranked), len(nms(ranked, descending, iou_threshold))
     controls = {"steps": Range(0, most, min(1, most)), "threshold": Range(LOW, HIGH, iou_threshold, 0.05)}
@@ -73,9 +73,10 @@ def nms_stepper(
 
 
 def _states(overlaps: np.ndarray, kept: np.ndarray, done: int, threshold: float) -> list[str]:
-    """Return the state of each of N sorted boxes after `done` steps, as names from `plot.suppression_step`.
+    """Return the state of each of N sorted boxes after `done` steps, by the names of `plot.suppression_step`.
 
-    `overlaps` (N, N) are their IoU. `kept` (K,) are the indices of the boxes that NMS keeps, best first.
+    `overlaps` (N, N) contains the IoU of each pair of boxes. `kept` (K,) contains the indices of the K boxes that NMS
+    keeps, in descending order of score.
     """
     removes = overlaps[kept].astype(np.float64) > threshold  # (K, N)
     states = np.full(len(overlaps), "waiting", object)

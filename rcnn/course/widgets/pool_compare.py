@@ -1,4 +1,4 @@
-"""Explorer of RoIPool and RoIAlign: a RoI moves by fractions of a cell; RoIPool jumps, RoIAlign changes smoothly."""
+"""Explorer of RoIPool and RoIAlign: when a RoI moves, RoIPool's output jumps and RoIAlign's output changes smoothly."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from rcnn import plot, roi
 from rcnn.course.widgets._explorer import Choice, Control, Explorer, Range
 
 OUTPUT_SIZE = (2, 2)
-MOST = 2.0  # cells; largest shift of the RoI
-STEP = 0.05  # cells
-CURVE = np.arange(0, MOST + STEP / 8, STEP / 4)  # cells; finer than the slider, so that jumps look steep
-FIRST = (1.25, 1.5, 4.0, 4.75)  # cells; the RoI before any shift
-READ = 6  # cells of the map in each direction that the RoI can reach
+MOST = 2.0  # largest shift of the RoI, in cells
+STEP = 0.05  # step of the slider, in cells
+CURVE = np.arange(0, MOST + STEP / 8, STEP / 4)  # shifts of the curves, in cells; small steps make jumps look steep
+FIRST = (1.25, 1.5, 4.0, 4.75)  # the RoI before it is shifted, in cells
+READ = 6  # the RoI stays within this number of cells in each direction
 
 
 def pool_compare(feature_map: ArrayLike | None = None) -> Explorer:
     """Return an explorer that shifts a RoI by fractions of a cell and shows the outputs of RoIPool and RoIAlign.
 
-    The upper row is RoIPool with its rounded bins, the lower row RoIAlign with its sample points. Next to them are the
-    outputs of the 2 x 2 bins, and the output of the first bin over the shift.
+    The upper row shows RoIPool with its rounded bins. The lower row shows RoIAlign with its sample points. Each row
+    also shows the outputs of the 2 x 2 bins. The plot on the right shows the output of the first bin for every shift.
 
     Parameters
     ----------
     feature_map : (H, W) array, optional
-        Map of at least 7 x 8 cells; the default is a smooth map with a little noise.
+        Feature map of at least 7 x 8 cells. The default is a smooth map with a little noise.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def pool_compare(feature_map: ArrayLike | None = None) -> Explorer:
     Raises
     ------
     ValueError
-        If the map is too small.
+        If `feature_map` is not 2-D or is too small.
     """
     values = _hills() if feature_map is None else np.asarray(feature_map, float)
     if values.ndim != 2 or values.shape[0] < READ + 1 or values.shape[1] < READ + 2:
@@ -83,12 +83,12 @@ def _draw(figure: Any, values: np.ndarray, shift: float, samples: int, aligned: 
 
 
 def _moved(shifts: ArrayLike) -> np.ndarray:
-    """Return the RoI shifted to the right by each of `shifts` (S,), as (S, 4) in cells."""
+    """Return the RoI after each of S shifts to the right, (S, 4) in cells."""
     return np.array(FIRST) + np.asarray(shifts, float)[:, None] * (1, 0, 1, 0)
 
 
 def _outputs(values: np.ndarray, shifts: np.ndarray, samples: int, aligned: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the outputs of RoIPool and RoIAlign for each of `shifts` (S,), (S, 2, 2) each."""
+    """Return two arrays (S, 2, 2), the outputs of RoIPool and of RoIAlign for each of S shifts."""
     rois, images = _moved(shifts), np.zeros(len(shifts), np.int64)
     maps = values[None, None]  # (1, 1, H, W)
     return (
@@ -98,7 +98,7 @@ def _outputs(values: np.ndarray, shifts: np.ndarray, samples: int, aligned: bool
 
 
 def _hills() -> np.ndarray:
-    """Return a map (7, 8) with values in [0, 1]: one hill and a little noise with a fixed seed."""
+    """Return a feature map (7, 8) of one hill and a little noise with a fixed seed; the values are in [0, 1]."""
     y, x = np.mgrid[: READ + 1, : READ + 2]
     hill = np.exp(-((x - 5.2) ** 2 + (y - 2.8) ** 2) / 7)
     hill += 0.12 * np.random.default_rng(3).random(hill.shape)

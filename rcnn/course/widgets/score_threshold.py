@@ -1,4 +1,4 @@
-"""Explorer of the score threshold: the operating point of a detector on its precision-recall curve."""
+"""Explorer of the score threshold: it selects a point on the precision-recall curve of a detector."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from rcnn import evaluate, plot
 from rcnn.course.widgets._explorer import Explorer, Range
 
-PerImage = Mapping[str, np.ndarray]  # detections on an image, or its target
+PerImage = Mapping[str, np.ndarray]  # the detections on an image, or the target of an image
 STILLS = (0.05, 0.5, 0.95)
 
 
@@ -24,14 +24,14 @@ def score_threshold(
 ) -> Explorer:
     """Return an explorer of a score threshold for one class.
 
-    The left plot shows the detections above the threshold on one image, the right one their point on the
-    precision-recall curve of all images. A detection is correct at an IoU of at least 0.5. The stills use thresholds of
-    0.05, 0.5 and 0.95.
+    The left plot shows the detections above the threshold on one image. The right plot shows the precision-recall curve
+    of all images, and the point on this curve that belongs to the threshold. A detection is correct if its IoU with an
+    object is at least 0.5. The still plots use the thresholds 0.05, 0.5 and 0.95.
 
     Parameters
     ----------
     images : sequence of (H, W, 3) array
-        Images.
+        Images on which the detector ran.
     detections : sequence of dict
         Detections on each image, as in `evaluate.evaluate_detections`.
     targets : sequence of dict
@@ -51,7 +51,7 @@ def score_threshold(
     Raises
     ------
     ValueError
-        If the class has no objects or no detections, or an object is difficult or a crowd.
+        If the class has no objects or no detections, or a target contains a difficult object or a crowd.
     """
     positions, scores, correct = _ranked(detections, targets, label)  # (D, 2), (D,), (D,)
     num_objects = sum(int((target["labels"] == label).sum()) for target in targets)
@@ -74,7 +74,7 @@ def score_threshold(
         plot.title(
             left,
             f"Image {index}: {name or f'class {label}'}, score above {threshold:.2f}",
-            f"dashed: {len(objects)} objects of the class",
+            f"dashed: {len(objects)} objects of this class",
         )
         plot.ranked_curve(right, recall, precision, correct, admitted)
         plot.title(right, "All images", _summary(precision[:admitted], recall[:admitted], num_objects))
@@ -86,9 +86,9 @@ def score_threshold(
 def _ranked(
     detections: Sequence[PerImage], targets: Sequence[PerImage], label: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return positions (image, index) (D, 2), scores (D,) and correctness (D,) of a class, by descending score."""
+    """Return the (image, index) (D, 2), score (D,) and correctness (D,) of the D detections of a class, best first."""
     if any(np.any(target[flag]) for target in targets for flag in ("difficult", "crowd") if flag in target):
-        raise ValueError("targets must have no difficult objects and no crowds, because these are not on the curve")
+        raise ValueError("targets must have no difficult objects and no crowds, because the curve ignores them")
     pairs = [(image, i) for image, found in enumerate(detections) for i in np.flatnonzero(found["labels"] == label)]
     positions = np.array(pairs, np.int64).reshape(-1, 2)
     scores = np.array([detections[image]["scores"][i] for image, i in positions], float)
@@ -104,7 +104,7 @@ def _ranked(
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray, num_objects: int) -> str:
-    """Return precision and recall of the admitted detections as text."""
+    """Return the precision and recall of the detections above the threshold as text."""
     if not len(precision):
         return f"no detection above the threshold; {num_objects} objects"
     return f"precision {precision[-1]:.2f}, recall {recall[-1]:.2f}; {num_objects} objects"
