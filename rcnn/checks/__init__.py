@@ -1,12 +1,13 @@
-"""Checks of a learner's own functions.
+"""Checks of functions that learners have written.
 
     from rcnn import checks
 
     checks.iou(my_iou)
 
-Each check takes a function with the arguments of rcnn's own. It returns None if every answer is right. Otherwise it
-raises `CheckFailed`, which shows the smallest failing input, the function's output, the expected output and a hint.
-Inputs are drawn anew each time, or from `seed=`. Speed does not matter. A function that changes its arguments fails.
+Each check takes a function. The docstring of the check describes the arguments and the result of that function. If
+every answer is right, the check returns None. Otherwise, it raises `CheckFailed`, whose message shows a failing input,
+the function's output, the expected output and a hint. The input is as small as possible. Every call uses new random
+inputs, unless you pass `seed=`. The check ignores speed. A function that changes its arguments fails.
 """
 
 from rcnn.checks._engine import CheckFailed

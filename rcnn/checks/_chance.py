@@ -1,4 +1,4 @@
-"""Shared parts of the checks of random choices: generators that a message can show, and a test against chance."""
+"""Helpers for checks of random choices: generators that can be repeated, and a test for equal probabilities."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 from rcnn.checks._engine import Failure
 
-DRAWS = 400  # choices from the same candidates, to count how often each is chosen
-DEVIATIONS = 6  # standard deviations; a right answer exceeds them less than once in 1e7
+DRAWS = 400  # number of choices from the same candidates, to count how often each candidate is chosen
+DEVIATIONS = 6  # allowed error of a count in standard deviations; chance exceeds it less than once in 1e7
 
 
 @dataclass(frozen=True)
 class Seeded:
-    """A random generator as a message shows it: the call that makes another with the same draws.
+    """Seed of a random generator, shown in messages as the call that creates the generator.
 
     Attributes
     ----------
@@ -34,50 +34,50 @@ class Seeded:
         Returns
         -------
         np.random.Generator
-            The generator, with nothing drawn yet.
+            The generator; no number has been drawn from it.
         """
         return np.random.default_rng(self.seed)
 
 
 def unrepeated(choose: Callable[[np.random.Generator], Hashable], seeded: Seeded, what: str) -> Failure | None:
-    """Return a failure if generators with equal draws lead to different choices.
+    """Return a failure if `choose` makes different choices with generators of the same seed.
 
     Parameters
     ----------
     choose : callable
-        Takes a generator and returns the choice, hashable.
+        Function of a generator that returns the choice as a hashable object.
     seeded : Seeded
-        The generator.
+        The seed for the generators.
     what : str
         Plural noun for the chosen elements, as in "boxes".
 
     Returns
     -------
     Failure or None
-        None if three runs agree.
+        None if three calls make the same choice.
     """
     if len({choose(seeded.made()) for _ in range(3)}) == 1:
         return None
     return Failure(
-        f"chooses other {what} when `rng` draws the same numbers again",
-        hint="Take every random number from `rng`. NumPy's and Python's global generators are not `rng`, and with "
-        "them nobody could repeat the choice.",
+        f"chooses different {what} when it is called again with an `rng` of the same seed",
+        hint="Take every random number from `rng`, not from the global generators of NumPy or Python. Otherwise, the "
+        "choice cannot be repeated.",
     )
 
 
 def unlike_chance(counts: np.ndarray, share: float) -> np.ndarray:
-    """Return which counts chance does not explain.
+    """Return which counts are too far from their expected value to be due to chance.
 
     Parameters
     ----------
     counts : (A,) array of int
-        How often each candidate was chosen in `DRAWS` choices.
+        How often each of the A candidates was chosen in `DRAWS` choices.
     share : float
-        Probability of each candidate in one choice.
+        Probability that one choice contains a given candidate.
 
     Returns
     -------
     (A,) array of bool
-        True where a count is more than `DEVIATIONS` standard deviations from its expectation.
+        True where a count is more than `DEVIATIONS` standard deviations from its expected value.
     """
     return np.abs(counts - DRAWS * share) > DEVIATIONS * np.sqrt(DRAWS * share * (1 - share))

@@ -1,7 +1,8 @@
-"""Shared parts of all checks: call a learner's function, compare its output, and build a helpful message.
+"""Shared code of all checks, which calls a learner's function, compares its output and builds the message.
 
-A check goes through its cases from the simplest to the most complex. The first case that fails is shrunk while it still
-fails. The message then shows the input, the output, the expected output and a hint. It never shows the solution.
+A check tries its cases in order, from the simplest to the most complex. When a case fails, the check removes rows from
+its input as long as the case still fails. The message then shows the input, the output, the expected output and a hint.
+It never shows the solution.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ Function = Callable[..., Any]
 Arguments = Mapping[str, Any]
 
 CLOSE = 1e-5  # tolerance for float32, relative to the largest expected number
-MOST_TRIALS = 300  # calls spent on shrinking a failing case
+MOST_TRIALS = 300  # maximum number of calls to shrink a failing case
 ROUNDED = 4  # digits after the decimal point in a message
 NOT_WRITTEN = "is not written yet: it raises NotImplementedError"
 
 
 class CheckFailed(AssertionError):
-    """Error for a wrong function; the message shows a failing input and a hint."""
+    """Error for a wrong function. Its message shows a failing input and a hint."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One call of the function under check.
+    """One call of the function that is checked.
 
     Attributes
     ----------
     arguments : mapping of str to Any
-        Arguments by name, in the order in which the function takes them.
+        Value of each argument by name, in the order of the function's parameters.
     hint : str
-        Hint that is shown if the answer is wrong.
+        Hint to show if the answer is wrong.
     named : tuple of str
         Names of the arguments that are passed by keyword.
     """
@@ -45,7 +46,7 @@ class Case:
     named: tuple[str, ...] = ()
 
     def call(self, function: Function) -> Any:
-        """Call a function with these arguments, not copied.
+        """Call a function with the arguments of this case, without copying them.
 
         Parameters
         ----------
@@ -55,7 +56,7 @@ class Case:
         Returns
         -------
         Any
-            Whatever `function` returns.
+            The result of `function`.
         """
         positional = [value for name, value in self.arguments.items() if name not in self.named]
         return function(*positional, **{name: self.arguments[name] for name in self.named})
@@ -68,19 +69,19 @@ class Failure:
     Attributes
     ----------
     sentence : str
-        What is wrong, as the end of a sentence that begins with "your function".
+        Description of the mistake. It completes a sentence that begins with "your function".
     got : Any
-        The output, or None if it does not help.
+        The output to show in the message, or None to show no output.
     expected : Any
-        The expected output, or None if it does not help.
+        The expected output to show in the message, or None to show none.
     hint : str or None
-        Hint that replaces the case's own.
+        Hint that replaces the hint of the case; None keeps the hint of the case.
     """
 
     sentence: str
     got: Any = None
     expected: Any = None
-    hint: str | None = None  # replaces the case's own
+    hint: str | None = None  # replaces the hint of the case
 
 
 def run(
@@ -93,18 +94,17 @@ def run(
     name : str
         Name of the check.
     function, reference : callable
-        The function under check, and one that is right.
+        The function to check, and a correct function.
     cases : iterable of Case
         The cases, simplest first.
     rows : sequence of sequences of str, optional
-        Groups of arguments that may lose rows to shrink a failing case. The arguments of one group have corresponding
-        rows
-        and lose the same ones.
+        Groups of argument names. To shrink a failing case, the check removes rows from the arguments of a group. All
+        arguments of a group lose the same rows.
 
     Raises
     ------
     CheckFailed
-        For the first case that fails, shrunk.
+        If the answer to a case is wrong. The message shows the first such case, made as small as possible.
     TypeError
         If `function` is not callable.
     """
@@ -117,12 +117,12 @@ def run(
 
 
 def examine(function: Function, reference: Function, case: Case) -> Failure | None:
-    """Return the mistake that a function makes in a case, or None.
+    """Return the mistake in a function's answer to a case, or None.
 
     Parameters
     ----------
     function, reference : callable
-        The function under check, and one that is right.
+        The function to check, and a correct function.
     case : Case
         The case.
 
@@ -142,18 +142,18 @@ def answer(function: Function, case: Case, **live: Any) -> tuple[Any, Failure | 
     Parameters
     ----------
     function : callable
-        The function under check.
+        The function to check.
     case : Case
         The case.
     **live : Any
-        Arguments that replace the case's and are not copied, such as a generator to draw from.
+        Arguments that replace those of the case and are not copied, such as a random generator.
 
     Returns
     -------
     got : Any
         The output; None if the call failed.
     failure : Failure or None
-        Set if the function raised an error or changed an argument.
+        The failure if the function raised an error or changed an argument, otherwise None.
     """
     own = copied(case)
     own = replace(own, arguments={**own.arguments, **live})
@@ -164,7 +164,7 @@ def answer(function: Function, case: Case, **live: Any) -> tuple[Any, Failure | 
         if argument not in live and not _unchanged(before, own.arguments[argument]):
             return got, Failure(
                 f"changes its argument {argument!r}",
-                hint="Work on a copy. The caller may still need the array that was passed.",
+                hint="Work on a copy, because the caller may still need the original.",
             )
     return got, None
 
@@ -175,16 +175,16 @@ def attempt(function: Function, *arguments: Any) -> tuple[Any, Failure | None]:
     Parameters
     ----------
     function : callable
-        The function under check.
+        The function to check.
     *arguments : Any
-        Its arguments.
+        Arguments of the function.
 
     Returns
     -------
     got : Any
         The output; None if the function raised an error.
     failure : Failure or None
-        Set if the function raised an error.
+        The failure if the function raised an error, otherwise None.
     """
     try:
         return function(*arguments), None
@@ -202,7 +202,7 @@ def check_callable(name: str, function: Any) -> None:
     name : str
         Name of the check, for the message.
     function : Any
-        The object that was passed as the function.
+        The object that should be a function.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def compare(got: Any, expected: Any) -> Failure | None:
     Returns
     -------
     Failure or None
-        None if the two are equal, or close for floats.
+        None if the output equals the expected output; floats need only be close.
     """
     if got is None and expected is not None:
         return Failure("returns None", None, expected, "A function without `return` returns None.")
@@ -240,7 +240,7 @@ def compare(got: Any, expected: Any) -> Failure | None:
         return Failure("returns rows of different lengths", got, expected)
     wanted = np.asarray(expected)
     if array.dtype.kind not in "fiub":
-        return Failure(f"returns {type(got).__name__}, which does not hold numbers", got, expected)
+        return Failure(f"returns a value of type {type(got).__name__}, which does not contain numbers", got, expected)
     if array.shape != wanted.shape and not array.size == wanted.size == 0:
         return Failure(f"returns an array of shape {array.shape}; expected {wanted.shape}", array, wanted)
     if not _equal(array.reshape(wanted.shape), wanted):
@@ -250,11 +250,11 @@ def compare(got: Any, expected: Any) -> Failure | None:
 
 def _compare_parts(got: Any, expected: tuple[Any, ...]) -> Failure | None:
     if not isinstance(got, (tuple, list)) or len(got) != len(expected):
-        return Failure(f"must return {len(expected)} values, in a tuple", got, expected)
+        return Failure(f"must return a tuple of {len(expected)} values", got, expected)
     for number, (part, wanted) in enumerate(zip(got, expected, strict=True)):
         failure = compare(part, wanted)
         if failure is not None:
-            return replace(failure, sentence=f"{failure.sentence} (in the {_ordinal(number)} value that it returns)")
+            return replace(failure, sentence=f"{failure.sentence} (in the {_ordinal(number)} return value)")
     return None
 
 
@@ -299,7 +299,7 @@ def _unchanged(before: Any, after: Any) -> bool:
 def _smallest(
     function: Function, reference: Function, case: Case, failure: Failure, rows: Sequence[Sequence[str]]
 ) -> tuple[Case, Failure]:
-    """Return a failing case from which no row can be removed, and its mistake."""
+    """Return a smaller failing case, if possible one from which no row can be removed, and its mistake."""
     trials = 0
     shrinking = True
     while shrinking:
@@ -315,7 +315,7 @@ def _smallest(
 
 
 def _shortened(case: Case, rows: Sequence[Sequence[str]]) -> Iterator[Case]:
-    """Yield the case with half of a group's rows, then with one row less; a group keeps at least one."""
+    """Yield the case with half of the rows of a group, then with one row less. A group keeps at least one row."""
     for group in rows:
         length = len(case.arguments[group[0]])
         halves = [range(length // 2, length), range(length // 2)] if length > 2 else []

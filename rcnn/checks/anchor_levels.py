@@ -20,10 +20,11 @@ def anchor_generator(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(image_size, feature_sizes, sizes, ratios, offset=0.0)``. Takes the (height, width) of the padded
-        image, a (rows, columns) pair and a tuple of anchor sizes per level, and one tuple of ratios for all levels.
-        Returns a list with one (H_l * W_l * A_l, 4) array per level. The stride of a level is measured along each axis:
-        image side // feature side.
+        ``function(image_size, feature_sizes, sizes, ratios, offset=0.0)``. `image_size` is the (height, width) of the
+        padded image. For each level, `feature_sizes` contains the (rows, columns) of the feature map, and `sizes`
+        contains a tuple of anchor sizes. `ratios` is one tuple for all levels. The function returns a list with one
+        array per level, (H * W * A, 4), for the H x W positions of the feature map with A anchors each. The stride of a
+        level is measured along each axis: image side // feature side.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -55,7 +56,7 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
     def levels(
         strides: Sequence[Size], counts: Sequence[int], hint: str, rest: Size = (0, 0), offset: float | None = None
     ) -> Case:
-        """Return an image of 2 x 3 of the last level's cells; `rest` pixels are added that make no further cell."""
+        """Return a case whose image has 2 x 3 cells of the last level, plus `rest` pixels, too few for another cell."""
         height, width = 2 * strides[-1][0], 3 * strides[-1][1]
         feature_sizes = [(height // rows, width // columns) for rows, columns in strides]
         drawn = iter((2 * rng.permutation(np.arange(4, 40))).tolist())  # all different
@@ -77,14 +78,14 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
     yield levels(
         [(rows, rows)],
         [1],
-        "A single level is still a list of one array, which holds the anchors of every position. The stride is image "
-        "side // feature side.",
+        "For a single level, too, return a list. It contains one array with the anchors of every position. The stride "
+        "is image side // feature side.",
     )
     yield levels(
         [(rows, columns)],
         [2],
-        "The stride is measured along each axis separately, as (rows, columns): image height // rows of the map, "
-        "image width // columns of the map.",
+        "The stride is measured along each axis separately: it is (image height // rows of the map, image width // "
+        "columns of the map).",
     )
     yield levels(
         [(rows, columns)],
@@ -96,12 +97,12 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         [(rows, rows), (2 * rows, 2 * rows)],
         [1, 1],
         "Each level has its own stride and its own sizes: entry 0 of `sizes` belongs to entry 0 of `feature_sizes`. "
-        "Every level has all ratios.",
+        "Every level uses all ratios.",
     )
     yield levels(
         [(rows, columns), (2 * rows, 2 * columns)],
         [2, 1],
-        "Levels may have different numbers of sizes. The anchors of each level are a separate array.",
+        "Levels may have different numbers of sizes. Return a separate array for each level.",
         offset=None,
     )
     yield levels(
@@ -115,7 +116,7 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         yield levels(
             strides,
             rng.integers(1, 3, count).tolist(),
-            "Take one of these levels and work out by hand its stride, its cell anchors, and its first and last box.",
+            "Choose one of these levels. Work out its stride, its cell anchors, and its first and last box by hand.",
             rest=(3, 1),
             offset=float(rng.choice([0, 0.5])),
         )

@@ -1,4 +1,4 @@
-"""Checks of the anchors: their shapes at one position, and their copies over a feature map."""
+"""Checks of anchors: the anchors at one position, and their copies at every position of a feature map."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rcnn import anchors
 from rcnn._ext.dispatch import original
 from rcnn.checks._engine import Case, Function, run
 
-CLEAR = 0.01  # pixels: least distance from a rounding tie, unless a tie is meant, so that float32 rounds alike
+CLEAR = 0.01  # pixels from a rounding tie, at least (except in the cases for ties), so that float32 rounds alike
 
 
 @original
@@ -20,9 +20,10 @@ def cell_anchors(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(sizes, ratios)``. Takes (S,) sizes in pixels and (R,) ratios, height / width. Returns (R * S, 4)
-        corners x1, y1, x2, y2 around the origin. The area is the size squared for every ratio. Corners are rounded to
-        whole pixels, half to even as in NumPy and Python. All sizes of the first ratio come first.
+        ``function(sizes, ratios)``. The arguments are S sizes in pixels, (S,), and R ratios (height / width), (R,). The
+        function returns the corners x1, y1, x2, y2 of R * S anchors around the origin, (R * S, 4). For every ratio, the
+        area of an anchor is its size squared. The corners are rounded to whole pixels, and halves are rounded to even,
+        as in NumPy and Python. All sizes of the first ratio come first.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -53,9 +54,10 @@ def grid_anchors(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(cell, feature_size, stride, offset=0.0)``. Takes the (A, 4) anchors of one position, the feature
-        map's (H, W), and the stride (rows, columns) in pixels. Returns (H * W * A, 4) boxes. The anchors of row i and
-        column j are centred (i + offset) and (j + offset) strides from the origin. Order: row, column, cell anchor.
+        ``function(cell, feature_size, stride, offset=0.0)``. The arguments are the A anchors of one position, (A, 4),
+        the (H, W) of the feature map, and the stride in pixels, as (rows, columns). The function returns H * W * A
+        boxes, (H * W * A, 4). The anchors in row i and column j are centred (i + offset) row strides below the origin
+        and (j + offset) column strides to its right. The order is row, column, cell anchor.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -81,72 +83,73 @@ def _cell_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield shapes(
         [4 * whole + 2],
         [1],
-        "This anchor is a square with side `size`, centred on the origin: half of it lies left of 0 and half right. "
-        "Coordinates are continuous, so add and subtract nothing. Each anchor is a row of four numbers.",
+        "This anchor is a square with side `size`, centred on the origin: half of it lies to the left of 0, and half "
+        "to the right. Coordinates are continuous, so do not add or subtract 1. Each anchor is a row of four numbers.",
     )
     yield shapes(
         [4 * whole],
         [4],
-        "A ratio is height / width, so this anchor is taller than wide. Its area is still the size squared: as one "
-        "side grows, the other must shrink.",
+        "A ratio is height / width, so this anchor is taller than it is wide. Its area is still the size squared: "
+        "when one side grows, the other must shrink.",
     )
     yield shapes(
         [4 * whole],
         [0.25],
-        "A ratio is height / width, so this anchor is wider than tall. Its area is still the size squared.",
+        "A ratio is height / width, so this anchor is wider than it is tall. Its area is still the size squared.",
     )
     for side in ("width", "height"):
         sizes, ratios = _to_be_rounded(rng, side)
         yield shapes(
             sizes.tolist(),
             ratios.tolist(),
-            "Sides are rarely whole numbers. The corners are rounded, each to the nearest whole number, up or down, "
-            "and only at the end.",
+            "Sides are rarely whole numbers. Round each corner to the nearest whole number, up or down, and only at "
+            "the end.",
         )
     yield shapes(
         [4 * whole + 1],
         [1],
-        "Half of an odd side lies halfway between two whole numbers. It is rounded to the even one on both sides of "
-        "0. Adding 0.5 and rounding down treats the two sides differently.",
+        "Half of an odd side lies halfway between two whole numbers. It is rounded to the even one, both for negative "
+        "and for positive coordinates. Adding 0.5 and rounding down treats the two signs differently.",
     )
     yield shapes(
         [4 * whole + 3],
         [1],
-        "Half of an odd side lies halfway between two whole numbers. It is rounded to the even one on both sides of "
-        "0. Adding 0.5 and rounding down treats the two sides differently.",
+        "Half of an odd side lies halfway between two whole numbers. It is rounded to the even one, both for negative "
+        "and for positive coordinates. Adding 0.5 and rounding down treats the two signs differently.",
     )
     yield shapes(
         [4 * whole, 8 * whole],
         [1, 4],
-        "Combine every size with every ratio, not the first with the first. All sizes of the first ratio come first, "
-        "then all sizes of the second.",
+        "Combine every size with every ratio, not only the first size with the first ratio. All sizes of the first "
+        "ratio come first, then all sizes of the second ratio.",
     )
     yield shapes(
         [4 * whole, 8 * whole, 16 * whole],
         [0.25, 1],
-        "Combine every size with every ratio. All sizes of the first ratio come first, then all sizes of the second.",
+        "Combine every size with every ratio. All sizes of the first ratio come first, then all sizes of the second "
+        "ratio.",
     )
     yield Case(
         {"sizes": np.array([4 * whole + 1, 4 * whole + 3]), "ratios": np.array([1, 4])},
-        "Integers are valid input, but a quotient or a square root of them is not an integer.",
+        "Integers are valid input, but their quotients and square roots need not be integers.",
     )
     sizes, ratios = _clear(rng, 2, 3)
     yield Case(
         {"sizes": sizes.astype(np.float32), "ratios": ratios.astype(np.float32)},
-        "float32 is valid input, with the same answer.",
+        "float32 is valid input and must give the same answer.",
     )
     for count in (1, 2, 3, 5):
         sizes, ratios = _clear(rng, count, count + 1)
         yield shapes(
             sizes.tolist(),
             ratios.tolist(),
-            "Take one size and one ratio of these, work out the width and height by hand, and then the index of that "
-            "anchor in the order.",
+            "Choose one of these sizes and one of these ratios. Work out the width and the height of that anchor by "
+            "hand, and then its index in the result.",
         )
 
 
 def _to_be_rounded(rng: np.random.Generator, side: str) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a size (1,) and a ratio (1,): half of `side` is rounded up, half of the other side is rounded down."""
+    """Draw a size (1,) and a ratio (1,) for which half of `side` rounds up and half of the other side rounds down."""
     while True:
         sizes, ratios = _clear(rng, 1, 1)
         width, height = (sizes / np.sqrt(ratios)).item(), (sizes * np.sqrt(ratios)).item()
@@ -174,60 +177,65 @@ def _grid_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield grid(
         one,
         (1, 1),
-        "There is a single position, in row 0 and column 0. With offset 0 nothing is added to the cell anchor. Each "
+        "There is a single position, in row 0 and column 0. With offset 0, nothing is added to the cell anchor. Each "
         "anchor is a row of four numbers.",
     )
     yield grid(
         one,
         (1, 3),
-        "Sizes and the stride are (rows, columns). From one column to the next an anchor moves to the right, by the "
-        "column stride only. Both its corners move.",
+        "Sizes and strides are (rows, columns). From one column to the next, an anchor moves only to the right, by "
+        "the column stride. Both of its corners move.",
     )
     yield grid(
         one,
         (3, 1),
-        "Sizes and the stride are (rows, columns). From one row to the next an anchor moves down, by the row stride "
-        "only. Both its corners move.",
+        "Sizes and strides are (rows, columns). From one row to the next, an anchor moves only down, by the row "
+        "stride. Both of its corners move.",
     )
     yield grid(
         one,
         (2, 3),
-        "The order is the reading order: all columns of the first row, then all of the second. Combine each row with "
-        "each column.",
+        "The boxes are in reading order: all columns of the first row, then all columns of the second row. Combine "
+        "each row with each column.",
     )
     yield grid(
         two,
         (1, 2),
-        "Within a position, the cell anchors keep their order: all cell anchors of the first position come before "
+        "At each position, the cell anchors keep their order: all cell anchors of the first position come before "
         "those of the second.",
     )
     yield grid(two, (2, 3), "The order is row, then column, then cell anchor. The cell anchor changes fastest.")
     yield grid(
         one,
         (1, 1),
-        "An offset is a fraction of the stride: 0.5 moves the anchors by half a stride, to the middle of their cell. "
-        "That point may lie between two pixels. Along y it is half of the row stride.",
+        "The offset is a fraction of the stride: 0.5 moves the anchors by half a stride, to the middle of their cell, "
+        "which may lie between two pixels. Along y, they move by half of the row stride.",
         0.5,
     )
-    yield grid(two, (2, 3), "An offset is a fraction of the stride, and moves all positions by the same amount.", 0.25)
+    yield grid(
+        two,
+        (2, 3),
+        "The offset is a fraction of the stride. It moves the anchors of all positions by the same amount.",
+        0.25,
+    )
     yield grid(
         two.astype(np.int64),
         (2, 2),
-        "Integers are valid input, but half a stride added to them need not be an integer.",
+        "Integers are valid input, but the sum of an integer and half a stride need not be an integer.",
         0.5,
     )
-    yield grid(two.astype(np.float32), (2, 2), "float32 is valid input, with the same answer.")
+    yield grid(two.astype(np.float32), (2, 2), "float32 is valid input and must give the same answer.")
     for rows, columns, count in ((2, 2, 1), (3, 4, 2), (5, 3, 3), (7, 9, 4)):
         yield grid(
             _cell(rng, count),
             (rows, columns),
-            "Take one row, one column and one cell anchor, and work out its box by hand. Then count the boxes that "
-            "come before it.",
+            "Choose one row, one column and one cell anchor. Work out its box by hand, then count the boxes that come "
+            "before it.",
             float(rng.choice([0, 0.5])),
         )
 
 
 def _cell(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Draw anchors (count, 4) around the origin, float64 with whole pixels, no two sides equal."""
+    """Draw float64 anchors (count, 4) around the origin, in whole pixels, in which no two sides are equal."""
     half = rng.permutation(np.arange(5, 60))[: 2 * count].reshape(count, 2).astype(float)
     return np.concatenate([-half, half], axis=1)

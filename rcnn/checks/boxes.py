@@ -20,8 +20,8 @@ def iou(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(boxes1, boxes2)``. Takes (N, 4) and (M, 4) boxes in pixels and returns their IoUs, (N, M). The IoU is
-        0 for boxes that only touch, and for two boxes without area.
+        ``function(boxes1, boxes2)``. The arguments are N and M boxes in pixels, (N, 4) and (M, 4). The function returns
+        the IoU of every pair, (N, M). The IoU is 0 for boxes that only touch, and for two boxes without area.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -54,68 +54,68 @@ def _iou_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield pair(
         box,
         box,
-        "A box and itself: both areas, the intersection and the union are the same number. A union counts the shared "
-        "part once.",
+        "The two boxes are the same, so both areas, the intersection and the union are equal. The union counts the "
+        "shared part only once.",
     )
     yield pair(
         box,
         [x + w / 2, y, x + 1.5 * w, y + h],
-        "Coordinates are continuous: a box from 3 to 8 is 5 wide, with nothing to add. The shared part lies in both "
-        "areas, but counts only once in the union.",
+        "Coordinates are continuous: a box from 3 to 8 is 5 pixels wide, so do not add 1. The shared part belongs to "
+        "both areas, but counts only once in the union.",
     )
     yield pair(
         box,
         [x + w / 4, y + h / 3, x + w / 2, y + h / 2],
-        "The second box lies inside the first, so the intersection is the whole second box. It goes from the larger "
-        "of the left edges to the smaller of the right edges.",
+        "The second box lies inside the first, so the intersection is the whole second box. It extends from the "
+        "larger of the two left edges to the smaller of the two right edges.",
     )
     yield pair(
         box,
         [x + 2 * w, y, x + 3 * w, y + h],
-        "These boxes are apart, and overlap by nothing. How wide is an intersection whose right edge is left of its "
+        "These boxes do not overlap along x. How wide is an intersection whose right edge lies to the left of its "
         "left edge?",
     )
     yield pair(
         box,
         [x, y + 2 * h, x + w, y + 3 * h],
-        "One of these boxes is above the other, and they overlap by nothing. Look at the height of the intersection "
-        "as well as at its width.",
+        "One of these boxes is above the other, so they do not overlap along y. Check the height of the intersection "
+        "as well as its width.",
     )
     yield pair(
         box,
         [x + 2 * w, y + 2 * h, x + 3 * w, y + 3 * h],
-        "These boxes are apart both ways: width and height are both negative, but their product is positive. Look at "
-        "each side before you multiply.",
+        "These boxes do not overlap, neither along x nor along y. The width and the height of the intersection are "
+        "both negative, but their product is positive. Check each side before you multiply.",
     )
-    yield pair(box, [x + w, y, x + 2 * w, y + h], "Boxes that share an edge touch, and share no area.")
+    yield pair(box, [x + w, y, x + 2 * w, y + h], "These boxes share an edge, but no area.")
     yield pair(
         [x, y, x, y + h],
         [x, y, x, y + h],
         "These boxes have no area: the union is 0, and 0/0 is NaN. The IoU is defined as 0 here.",
     )
-    yield pair([x, y, x, y], box, "A point has no area, and overlaps nothing.")
+    yield pair([x, y, x, y], box, "A point has no area, so its intersection with a box is 0.")
     yield Case(
         {"boxes1": _drawn(rng, 2), "boxes2": _drawn(rng, 3)},
-        "Pair every box of the first array with every box of the second: a row for each of the first, a column for "
-        "each of the second.",
+        "Compare every box of `boxes1` with every box of `boxes2`. The answer has one row for each box of `boxes1` "
+        "and one column for each box of `boxes2`.",
     )
     yield Case(
         {"boxes1": np.zeros((0, 4)), "boxes2": _drawn(rng, 2)},
-        "Zero boxes are valid input: the answer has no rows, and a column for each box of the other array.",
+        "Zero boxes are valid input: the answer has no rows, and one column for each box of `boxes2`.",
     )
     yield Case(
         {"boxes1": _drawn(rng, 2), "boxes2": np.zeros((0, 4))},
-        "Zero boxes are valid input: the answer has a row for each of the first, and no columns.",
+        "Zero boxes are valid input: the answer has one row for each box of `boxes1`, and no columns.",
     )
     whole = np.array([[x, y, x + w, y + h]])
     yield Case(
         {"boxes1": whole, "boxes2": whole + [1, 0, 1, 0]},
-        "Integers are valid input, but a quotient of them is not an integer.",
+        "Integers are valid input, but their quotient need not be an integer.",
     )
     for count in (1, 2, 4, 30):
         yield Case(
             {"boxes1": _drawn(rng, count), "boxes2": _drawn(rng, count + 1)},
-            "These boxes are random. Work this pair out by hand: the overlap along x, the overlap along y, the two "
+            "These boxes are random. Work out this pair by hand: the overlap along x, the overlap along y, the two "
             "areas, and the union.",
         )
 
@@ -127,9 +127,10 @@ def convert(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(boxes, source, target)``. Takes (N, 4) boxes and two formats, and returns the boxes in the second
-        format, (N, 4). Formats: "xyxy" two corners, "xywh" top left corner and sides, "cxcywh" centre and sides. A side
-        is x2 - x1, with nothing added. A centre need not be a whole number.
+        ``function(boxes, source, target)``. The arguments are N boxes, (N, 4), their format, and the format to convert
+        them to. The function returns the boxes in the target format, (N, 4). The formats are "xyxy" (two corners),
+        "xywh" (top left corner and sides) and "cxcywh" (centre and sides). The width is x2 - x1, and the height is y2 -
+        y1. A centre need not be a whole number.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -154,22 +155,32 @@ def _convert_cases(rng: np.random.Generator) -> Iterator[Case]:
         (
             "xyxy",
             "xywh",
-            "The corner stays. The sides are the distances between the edges, first along x, then along y. "
-            "Coordinates are continuous: a box from 3 to 8 is 5 wide, with nothing to add.",
+            "The top left corner stays. The width is the distance between the left and the right edge, and the height "
+            "is the distance between the top and the bottom edge. Coordinates are continuous: a box from 3 to 8 is 5 "
+            "pixels wide, so do not add 1.",
         ),
         (
             "xywh",
             "xyxy",
-            "The corner stays. The other corner is one width to the right and one height below, with nothing to "
-            "subtract.",
+            "The top left corner stays. The other corner lies one width to the right and one height below, so do not "
+            "subtract 1.",
         ),
-        ("xyxy", "cxcywh", "The centre is halfway between the corners, which may be at half a pixel."),
-        ("cxcywh", "xyxy", "The box reaches half of the width to either side of the centre, and half of the height."),
-        ("xywh", "cxcywh", "From a corner to the centre it is half a side, along x and along y. The sides stay."),
+        ("xyxy", "cxcywh", "The centre is halfway between the corners. It may be at half a pixel."),
+        (
+            "cxcywh",
+            "xyxy",
+            "From its centre, the box extends half a width to the left and to the right, and half a height up and "
+            "down.",
+        ),
+        (
+            "xywh",
+            "cxcywh",
+            "The centre lies half a width to the right of the corner and half a height below it. The sides stay.",
+        ),
         (
             "cxcywh",
             "xywh",
-            "From the centre back to the corner it is half a side, along x and along y. The sides stay.",
+            "The corner lies half a width to the left of the centre and half a height above it. The sides stay.",
         ),
     ):
         yield case(np.array([same[source]], float), source, target, hint)
@@ -178,28 +189,32 @@ def _convert_cases(rng: np.random.Generator) -> Iterator[Case]:
             np.array([same[name]], float),
             name,
             name,
-            "Source and target are the same format, so nothing changes, but the boxes must still be returned.",
+            "The source and target formats are the same, so no number changes. The function must still return the "
+            "boxes.",
         )
     for target in FORMATS[1:]:
         yield case(
-            _drawn(rng, 3), "xyxy", target, "The answer has a row for each box, computed from its own four numbers."
+            _drawn(rng, 3),
+            "xyxy",
+            target,
+            "The answer has one row for each box. Compute it from the four numbers of that box.",
         )
     yield case(np.zeros((0, 4)), "xyxy", "cxcywh", "Zero boxes are valid input: the answer has no rows.")
     yield case(
-        np.array([[x, y, x, y]], float), "xyxy", "cxcywh", "A point is a box with sides of 0, and is its own centre."
+        np.array([[x, y, x, y]], float), "xyxy", "cxcywh", "A point is a box whose sides are 0. It is its own centre."
     )
     yield case(
         np.array([[-x, -y, w, h]], float),
         "xyxy",
         "xywh",
-        "A box may begin left of the image or above it, so coordinates below 0 are valid.",
+        "A box may start to the left of the image or above it, so negative coordinates are valid.",
     )
     for source, target in (("xyxy", "cxcywh"), ("xywh", "cxcywh")):
         yield case(
             np.array([same[source]]).astype(np.int64),
             source,
             target,
-            "Integers are valid input, but half of one need not be an integer.",
+            "Integers are valid input, but half of an integer need not be an integer.",
         )
     for count in (1, 2, 4, 30):
         given = _drawn(rng, count)
@@ -209,8 +224,8 @@ def _convert_cases(rng: np.random.Generator) -> Iterator[Case]:
                     boxes.convert(given, "xyxy", source).astype(np.float32),
                     source,
                     target,
-                    "These boxes are random. Work out by hand the corner of this one, its width and height, and then "
-                    "its centre.",
+                    "These boxes are random. For this one, work out the corner, the width and the height by hand, and "
+                    "then the centre.",
                 )
 
 
@@ -221,10 +236,11 @@ def encode(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(gt_boxes, boxes, weights=(1, 1, 1, 1))``. Takes (N, 4) ground truth and (N, 4) boxes, both with sides
-        above 0, and returns the deltas dx, dy, dw, dh that lead from boxes[i] to gt_boxes[i], (N, 4). dx and dy are the
-        shift of the centre in widths and heights of boxes[i]; dw and dh are the natural logarithms of the ratios of the
-        sides. Each is multiplied by its weight, and has no limit.
+        ``function(gt_boxes, boxes, weights=(1, 1, 1, 1))``. The arguments are N ground-truth boxes, (N, 4), and N
+        boxes, (N, 4); all sides are above 0. The function returns the deltas dx, dy, dw, dh that lead from boxes[i] to
+        gt_boxes[i], (N, 4). dx and dy are the shift of the centre, in widths and heights of boxes[i]. dw and dh are the
+        natural logarithms of the ratios of the sides, ground truth / box. Each delta is multiplied by its weight. No
+        delta is limited.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -237,7 +253,8 @@ def encode(function: Function, seed: int | None = None) -> None:
 
     Notes
     -----
-    The deltas themselves are compared, because an encoder and a decoder may have the same mistake.
+    The check compares the deltas themselves. It does not decode them again, because an encoder and a decoder may
+    contain the same mistake.
 
     References
     ----------
@@ -250,60 +267,61 @@ def _encode_cases(rng: np.random.Generator) -> Iterator[Case]:
     x, y, w, h = _unlike(rng)
 
     def case(centre: tuple[float, float], sides: tuple[float, float], hint: str, *weights: float) -> Case:
-        """Return a case: the ground truth has its centre `centre` (in w and h) away from the box's, and these sides."""
+        """Return a case: the ground truth has these sides, and its centre is shifted by `centre` times (w, h)."""
         dx, dy, gt_w, gt_h = centre[0] * w, centre[1] * h, *sides
         middle = [x + w / 2 + dx, y + h / 2 + dy]
         gt_box = [middle[0] - gt_w / 2, middle[1] - gt_h / 2, middle[0] + gt_w / 2, middle[1] + gt_h / 2]
         arguments = {"gt_boxes": np.array([gt_box]), "boxes": np.array([[x, y, x + w, y + h]])}
         return Case({**arguments, "weights": weights} if weights else arguments, hint)
 
-    yield case((0, 0), (w, h), "This box already fits: there is no shift, and the logarithm of 1 is 0.")
+    yield case((0, 0), (w, h), "This box already fits its object. There is no shift, and the logarithm of 1 is 0.")
     yield case(
         (0.5, 0),
         (w, h),
-        "Deltas lead from `boxes` to `gt_boxes`, and measure a shift in widths of the box. A shift to the right by "
-        "half of the width is 0.5, however many pixels that is (a box from 3 to 8 is 5 wide).",
+        "Deltas lead from `boxes` to `gt_boxes`. A shift is measured in widths of the box: half of the width to the "
+        "right is 0.5, however many pixels that is (a box from 3 to 8 is 5 pixels wide).",
     )
     yield case(
         (0, -0.25),
         (w, h),
-        "A shift along y is measured in heights of the box. Upwards is negative. The order is dx, dy, dw, dh.",
+        "A shift along y is measured in heights of the box. A shift upwards is negative. The order is dx, dy, dw, dh.",
     )
     yield case(
         (0, 0),
         (2 * w, h),
-        "The two boxes have the same centre, so dx and dy are 0, wherever their corners are. A side that doubles has "
-        "the natural logarithm of 2.",
+        "The two boxes have the same centre, so dx and dy are 0, although the corners differ. The width doubles, so "
+        "dw is the natural logarithm of 2.",
     )
     yield case(
         (0, 0),
         (w, h / 2),
-        "Height and width change independently, and dh comes last. Half the height is the natural logarithm of a "
-        "half: as far below 0 as the logarithm of 2 is above.",
+        "Width and height change independently, and dh comes last. Half the height gives the natural logarithm of "
+        "1/2, which is as far below 0 as the logarithm of 2 is above 0.",
     )
     yield case(
         (0.5, 0.25),
         (4 * w, 2 * h),
-        "The box moves and grows. A shift is measured in sides of `boxes`, because the other box is unknown when "
-        "deltas are decoded.",
+        "The box moves and grows. The shift is measured in sides of the box from `boxes`, because the ground truth is "
+        "unknown when deltas are decoded.",
     )
     yield case(
         (0.25, -0.5),
         (100 * w, h),
-        "A box may have to grow a hundredfold. Decoding limits the deltas that a network predicts; the encoded target "
-        "has no limit.",
+        "The box must become 100 times as wide. `decode` limits the deltas that a network predicts, but `encode` must "
+        "not limit its targets.",
     )
     order = rng.permutation([2.0, 4.0, 5.0, 10.0]).tolist()
     yield case(
         (0.5, -0.25),
         (2 * w, h / 2),
-        "Each of dx, dy, dw, dh is multiplied by its own weight, in this order, after the logarithm.",
+        "Multiply each of dx, dy, dw, dh by its own weight, after taking the logarithm. The weights are in the same "
+        "order.",
         *order,
     )
     yield case(
         (-0.5, 0.25),
         (w / 2, 2 * h),
-        "The second stage multiplies its deltas by 10, 10, 5, 5, so that targets are scaled to roughly unit standard "
+        "The second stage multiplies its deltas by 10, 10, 5, 5. This scales its targets to roughly unit standard "
         "deviation.",
         10.0,
         10.0,
@@ -312,7 +330,7 @@ def _encode_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield Case(
         {"gt_boxes": _quarters(rng, 3), "boxes": _quarters(rng, 3)},
-        "The answer has a row for each pair: the first of one array with the first of the other, and so on.",
+        "The answer has one row for each pair: row i belongs to gt_boxes[i] and boxes[i].",
     )
     yield Case(
         {"gt_boxes": np.zeros((0, 4)), "boxes": np.zeros((0, 4))},
@@ -323,14 +341,14 @@ def _encode_cases(rng: np.random.Generator) -> Iterator[Case]:
             "gt_boxes": np.array([[x, y, x + 2 * w, y + h]]).astype(np.int64),
             "boxes": np.array([[x, y, x + w, y + h]]).astype(np.int64),
         },
-        "Integers are valid input, but deltas of them are not integers.",
+        "Integers are valid input, but their deltas need not be integers.",
     )
     for dtype in (np.float64, np.float32):
         for count in (1, 2, 4, 30):
             yield Case(
                 {"gt_boxes": _quarters(rng, count).astype(dtype), "boxes": _quarters(rng, count).astype(dtype)},
-                "These boxes are random. Write down the centre and sides of both, and work out the four deltas by "
-                "hand.",
+                "These boxes are random. Write down the centre and the sides of both boxes, then work out the four "
+                "deltas by hand.",
             )
 
 
@@ -341,9 +359,10 @@ def decode(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(deltas, boxes, weights=(1, 1, 1, 1))``. Takes deltas (N, 4), or (N, L, 4) for L boxes from each, and
-        boxes (N, 4). Returns boxes in the shape of `deltas`. It undoes `encode`: deltas are divided by their weights,
-        then dw and dh (and only they) are capped at log(1000/16). Boxes may leave the image.
+        ``function(deltas, boxes, weights=(1, 1, 1, 1))``. The arguments are N boxes, (N, 4), and their deltas: (N, 4),
+        or (N, L, 4) with deltas for each of L classes. The function returns boxes in the shape of `deltas`. It reverses
+        `encode`: it divides the deltas by their weights, then caps dw and dh (but not dx and dy) at log(1000/16). The
+        resulting boxes may extend beyond the image.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -363,7 +382,7 @@ def decode(function: Function, seed: int | None = None) -> None:
 
 def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:
     x, y, w, h = _unlike(rng)
-    x, y = x + 30, y + 30  # so that only one case leaves the image
+    x, y = x + 30, y + 30  # so that a box extends beyond the image in only one case
     box = [x, y, x + w, y + h]
 
     def case(deltas: list[float], hint: str, *weights: float) -> Case:
@@ -372,8 +391,8 @@ def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:
 
     yield case(
         [0, 0, 0, 0],
-        "Deltas of 0 leave the box unchanged: which factor has the logarithm 0? From the centre it is half a side to "
-        "each edge, with nothing to add (a box from 3 to 8 is 5 wide).",
+        "Deltas of 0 leave the box unchanged: which factor has the logarithm 0? Each edge is half a side away from "
+        "the centre, so do not add 1 (a box from 3 to 8 is 5 pixels wide).",
     )
     yield case(
         [0.5, 0, 0, 0],
@@ -381,38 +400,44 @@ def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield case(
         [0, -0.25, 0, 0],
-        "A shift along y is measured in heights of the box. Negative is upwards. The order is dx, dy, dw, dh.",
+        "A shift along y is measured in heights of the box. A negative shift goes upwards. The order is dx, dy, dw, "
+        "dh.",
     )
     yield case(
         [0, 0, float(np.log(2)), 0],
-        "dw is the natural logarithm of the new width over the old. The box grows to both sides of a centre that "
-        "stays.",
+        "dw is the natural logarithm of new width / old width. The centre stays, so the box grows equally on both "
+        "sides.",
     )
     yield case(
         [0, 0, 0, -float(np.log(2))],
-        "dh is the natural logarithm of the new height over the old. Below 0 the box becomes lower, around a centre "
-        "that stays.",
+        "dh is the natural logarithm of new height / old height. If dh is negative, the height decreases. The centre "
+        "stays.",
     )
     yield case(
         [0.5, 0.25, 0.75, -0.5],
-        "The box moves and changes its sides. The shift is measured in the old sides.",
+        "The box moves, and its sides change. The shift is measured in the old sides.",
     )
-    yield case([-9, -9, 0.5, 0.5], "A box may leave the image, and a shift has no limit. Clipping is a separate step.")
+    yield case(
+        [-9, -9, 0.5, 0.5], "A box may extend beyond the image, and a shift has no limit. Clipping is a separate step."
+    )
     order = rng.permutation([2.0, 4.0, 5.0, 10.0]).tolist()
     yield case(
         [3, -2, 2.5, -1.5],
-        "Encoding multiplied each delta by its own weight. Undo that first, before exp.",
+        "Encoding multiplied each delta by its own weight. Undo this multiplication first, before exp.",
         *order,
     )
-    yield case([0, 0, 4.1, 4.05], "A cap at log(1000/16), about 4.135, does not change deltas below it.")
-    yield case([0, 0, -6, -8], "The cap is an upper limit: a side may become as small as it likes.")
-    yield case([0.5, 0.5, 5, 0], "dw is capped at log(1000/16), so that no side grows more than 62.5 times.")
-    yield case([0.5, 0.5, 0, 6], "dh is capped at log(1000/16) as dw is, so that no side grows more than 62.5 times.")
-    yield case([5, -7, 5, 5], "dw and dh are capped at log(1000/16), dx and dy are not.")
+    yield case([0, 0, 4.1, 4.05], "The cap is log(1000/16), about 4.135. It does not change smaller deltas.")
+    yield case([0, 0, -6, -8], "The cap is only an upper limit: a side may become arbitrarily small.")
+    yield case([0.5, 0.5, 5, 0], "dw is capped at log(1000/16), so that the width becomes at most 62.5 times as large.")
+    yield case(
+        [0.5, 0.5, 0, 6],
+        "dh is capped at log(1000/16), like dw, so that the height becomes at most 62.5 times as large.",
+    )
+    yield case([5, -7, 5, 5], "dw and dh are capped at log(1000/16), but dx and dy are not.")
     yield case(
         [0, 0, 12, 30],
-        "The cap applies to the argument of exp, so the weights come first: 12 becomes 2.4 here, which is below the "
-        "cap, and 30 becomes 6, which is above.",
+        "The cap applies to the argument of exp, so divide by the weights first. Here 12 becomes 2.4, which is below "
+        "the cap, and 30 becomes 6, which is above it.",
         10.0,
         10.0,
         5.0,
@@ -420,11 +445,11 @@ def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield case(
         [0, 0, 1000, 0],
-        "An untrained network may predict 1000, and exp(1000) is infinite. So the cap comes first.",
+        "An untrained network may predict 1000, and exp(1000) is infinite. Apply the cap before exp.",
     )
     yield Case(
         {"deltas": _deltas(rng, 3), "boxes": _quarters(rng, 3)},
-        "The answer has a row for each box, moved by its own deltas.",
+        "The answer has one row for each box. Each box is moved by its own deltas.",
     )
     yield Case(
         {"deltas": np.zeros((0, 4)), "boxes": np.zeros((0, 4))},
@@ -432,40 +457,41 @@ def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield Case(
         {"deltas": np.array([[1, -1, 1, 0]]), "boxes": np.array([box]).astype(np.int64)},
-        "Integers are valid input, but exp of them is not an integer.",
+        "Integers are valid input, but exp of an integer need not be an integer.",
     )
     for count, classes in ((1, 2), (2, 3), (4, 4)):
         yield Case(
             {"deltas": _deltas(rng, count, classes), "boxes": _quarters(rng, count)},
-            "Deltas (N, L, 4) hold L rows for each of the N boxes, one for each class. All L start from the same box.",
+            "Deltas of shape (N, L, 4) contain L rows for each of the N boxes, one row for each class. All L rows "
+            "start from the same box.",
         )
     yield Case(
         {"deltas": np.zeros((0, 3, 4)), "boxes": np.zeros((0, 4))},
-        "Zero boxes are valid input, for several classes as well.",
+        "Zero boxes are valid input, also with several classes.",
     )
     for dtype in (np.float64, np.float32):
         for count in (1, 2, 4, 30):
             yield Case(
                 {"deltas": _deltas(rng, count).astype(dtype), "boxes": _quarters(rng, count).astype(dtype)},
-                "These boxes and deltas are random. Write down the box's centre and sides, then the new ones, and "
-                "only then the edges.",
+                "These boxes and deltas are random. Write down the centre and the sides of the box, then the new "
+                "centre and sides, and only then the new edges.",
             )
 
 
 def _unlike(rng: np.random.Generator) -> list[float]:
-    """Draw a corner and two sides, x, y, w, h: four different odd numbers."""
+    """Draw the corner and the sides of a box, x, y, w, h: four different odd numbers."""
     numbers: list[float] = (2.0 * rng.choice(np.arange(2, 15), 4, replace=False) + 1).tolist()
     return numbers
 
 
 def _drawn(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Draw boxes (count, 4) within 100 pixels, many of which overlap."""
+    """Draw boxes (count, 4) with coordinates from 0 to 100. Many of them overlap."""
     corner, sides = rng.uniform(0, 60, (count, 2)), rng.uniform(5, 40, (count, 2))
     return np.concatenate([corner, corner + sides], axis=1).round(1)
 
 
 def _quarters(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Draw boxes (count, 4) as `_drawn`, in quarters of a pixel, which float32 represents exactly."""
+    """Draw boxes (count, 4) like `_drawn`, rounded to quarters of a pixel, which float32 represents exactly."""
     return np.asarray((4 * _drawn(rng, count)).round() / 4)
 
 

@@ -1,12 +1,12 @@
-"""Detectors with one planted fault each, and the check of a learner's diagnosis of them.
+"""Detectors with planted faults, and checks of functions that diagnose them.
 
     for patient in diagnosis.ward(seed=1):
         print(patient.name, diagnose(patient))
     diagnosis.check(diagnose)
     diagnosis.check_recalls(recalls)  # a measurement that the diagnosis needs
 
-Every patient is the shipped digit detector with its own pages. The fault is in the detector's settings, in its weights
-or in the annotations of the pages. One patient of a ward has no fault.
+A patient is the shipped digit detector with a set of annotated pages. Its fault is in the detector's settings, in the
+detector's weights or in the annotations. A ward is a list of seven patients. One of them has no fault.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from rcnn.zoo.checkpoint import load_digits
 Page = tuple[np.ndarray, dict[str, np.ndarray]]
 
 SOUND = "sound"
-"The name for a detector without a fault."
-PAGES = 16  # per patient
+"The answer for a detector without a fault."
+PAGES = 16  # pages of each patient
 LARGE = 4.0  # factor by which the anchors are too large
-WRONG_PIXELS: tuple[dict[str, Any], ...] = (  # right for pixels in another range, or only half of the conversion
+WRONG_PIXELS: tuple[
+    dict[str, Any], ...
+] = (  # mean and std for pixels in another range, or with only one of the two converted
     {"image_mean": (127.5,) * 3, "image_std": (63.75,) * 3},
     {"image_mean": (0.0,) * 3, "image_std": (63.75,) * 3},
     {"image_std": (1 / 255,) * 3},
@@ -43,12 +45,12 @@ WRONG_PIXELS: tuple[dict[str, Any], ...] = (  # right for pixels in another rang
 
 @dataclass(frozen=True, eq=False)
 class Pages:
-    """Images with their targets, as a data set.
+    """A data set of images and their targets.
 
     Attributes
     ----------
     items : list of (image, target)
-        Images (H, W, 3) and targets with "boxes" (G, 4) and "labels" (G,).
+        Images (H, W, 3), each with a target: "boxes" (G, 4) and "labels" (G,) of its G objects.
     classes : tuple of str
         Class names, with the background first.
     """
@@ -70,11 +72,11 @@ class Patient:
     Attributes
     ----------
     name : str
-        A letter.
+        The letter that identifies the patient.
     model : FasterRCNN
         The detector.
     pages : Pages
-        Images and targets, with (G, 4) boxes and (G,) labels each.
+        The annotated pages.
     """
 
     name: str
@@ -86,39 +88,39 @@ class Patient:
 
 
 def sound(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return the shipped detector and pages that it has not seen, with at least two objects each.
+    """Return the shipped detector, and pages that it was not trained on, with at least two objects each.
 
     Parameters
     ----------
     rng : np.random.Generator
-        Draws the pages and the fault's variant.
+        Random generator for the pages and the variant of the fault.
 
     Returns
     -------
     FasterRCNN
         The detector.
     Pages
-        Its annotated pages.
+        The annotated pages.
     """
-    drawn = Digits(2 * PAGES, split="val", seed=int(rng.integers(1, 2**31)))  # 1 in 20 has fewer than two digits
+    drawn = Digits(2 * PAGES, split="val", seed=int(rng.integers(1, 2**31)))  # 1 page in 20 has fewer than two digits
     full = [page for page in map(drawn.__getitem__, range(len(drawn))) if len(page[1]["boxes"]) >= 2]
     return load_digits(), Pages(full[:PAGES])
 
 
 def swapped_axes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a patient whose annotated boxes are y1, x1, y2, x2.
+    """Return a detector, and pages whose annotated boxes are y1, x1, y2, x2.
 
     Parameters
     ----------
     rng : np.random.Generator
-        Draws the pages and the fault's variant.
+        Random generator for the pages and the variant of the fault.
 
     Returns
     -------
     FasterRCNN
         The detector.
     Pages
-        Its annotated pages.
+        The annotated pages.
     """
     model, pages = sound(rng)
     return model, Pages(
@@ -127,19 +129,19 @@ def swapped_axes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 
 
 def shuffled_boxes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a patient whose pages have the targets of other pages, shifted by a constant index.
+    """Return a detector, and pages that have the targets of other pages, all shifted by the same number of pages.
 
     Parameters
     ----------
     rng : np.random.Generator
-        Draws the pages and the fault's variant.
+        Random generator for the pages and the variant of the fault.
 
     Returns
     -------
     FasterRCNN
         The detector.
     Pages
-        Its annotated pages.
+        The annotated pages.
     """
     model, pages = sound(rng)
     by = int(rng.integers(1, len(pages)))
@@ -147,76 +149,76 @@ def shuffled_boxes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 
 
 def labels_from_0(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a patient whose labels start at 0 instead of 1: digit 0 has the background's label.
+    """Return a detector, and pages whose labels start at 0, so that digit 0 has the label of the background.
 
     Parameters
     ----------
     rng : np.random.Generator
-        Draws the pages and the fault's variant.
+        Random generator for the pages and the variant of the fault.
 
     Returns
     -------
     FasterRCNN
         The detector.
     Pages
-        Its annotated pages.
+        The annotated pages.
     """
     model, pages = sound(rng)
     return model, Pages([(image, {**target, "labels": target["labels"] - 1}) for image, target in pages.items])
 
 
 def large_anchors(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a patient whose anchors are four times as large as in training.
+    """Return a detector whose anchors are four times as large as in training, and pages.
 
     Parameters
     ----------
     rng : np.random.Generator
-        Draws the pages and the fault's variant.
+        Random generator for the pages and the variant of the fault.
 
     Returns
     -------
     FasterRCNN
         The detector.
     Pages
-        Its annotated pages.
+        The annotated pages.
     """
     model, pages = sound(rng)
     return _with_settings(model, anchor_sizes=tuple(LARGE * np.array(model.config.anchor_sizes))), pages
 
 
 def wrong_normalisation(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a patient whose image mean or standard deviation is for pixels in another range than 0 .. 1.
+    """Return a detector whose image mean or standard deviation is wrong for pixels in 0 .. 1, and pages.
 
     Parameters
     ----------
     rng : np.random.Generator
-        Draws the pages and the fault's variant.
+        Random generator for the pages and the variant of the fault.
 
     Returns
     -------
     FasterRCNN
         The detector.
     Pages
-        Its annotated pages.
+        The annotated pages.
     """
     model, pages = sound(rng)
     return _with_settings(model, **WRONG_PIXELS[rng.integers(len(WRONG_PIXELS))]), pages
 
 
 def untrained_head(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a patient whose second stage is randomly initialised and frozen.
+    """Return a detector whose second stage is randomly initialised and frozen, and pages.
 
     Parameters
     ----------
     rng : np.random.Generator
-        Draws the pages and the fault's variant.
+        Random generator for the pages and the variant of the fault.
 
     Returns
     -------
     FasterRCNN
         The detector.
     Pages
-        Its annotated pages.
+        The annotated pages.
     """
     model, pages = sound(rng)
     with drawing_from(rng):
@@ -242,23 +244,23 @@ NAMES = tuple(PLANTED)
 "The possible answers for a patient."
 
 HINTS = {
-    SOUND: "This detector finds and classifies its objects. Not every patient has a fault.",
-    "swapped axes": "Its detections lie on the digits. Do the annotated boxes? Which exchange of columns would move "
-    "them there?",
-    "shuffled boxes": "Its detections lie on the digits, but the annotated boxes do not, for any exchange of their "
-    "columns. Are they the boxes of another page?",
-    "labels from 0": "Its boxes are right. Subtract the annotated label from the detected one, digit by digit.",
-    "large anchors": "Look at the first stage that is compared with the objects: how well does the best anchor "
-    "overlap each?",
-    "wrong normalisation": "Begin where the images enter the network: which mean and which standard deviation has the "
-    "batch?",
-    "untrained head": "The proposals are good and the detections are not. How certain is the head of any class, and "
-    "do any of its weights learn?",
+    SOUND: "This detector finds its objects and classifies them correctly. Not every patient has a fault.",
+    "swapped axes": "Its detections lie on the digits. Do the annotated boxes lie there, too? Which swap of columns "
+    "would move them there?",
+    "shuffled boxes": "Its detections lie on the digits, but the annotated boxes do not, whichever columns you swap. "
+    "Do these boxes belong to another page?",
+    "labels from 0": "Its boxes are right. For each digit, subtract the annotated label from the detected label.",
+    "large anchors": "Look at the first boxes that are compared with the objects: how well does the best anchor "
+    "overlap each object?",
+    "wrong normalisation": "Begin where the images enter the network: what are the mean and the standard deviation of "
+    "the batch?",
+    "untrained head": "The proposals are good, but the detections are not. How certain is the second stage of any "
+    "class? Can any of its weights learn?",
 }
 
 
 def _with_settings(model: FasterRCNN, **changes: Any) -> FasterRCNN:
-    """Return the same detector, with the same weights and other settings."""
+    """Return a copy of a detector with the same weights and changed settings."""
     changed = FasterRCNN(FasterRCNNConfig(model.backbone, **{**model.config.settings(), **changes}))
     changed.load_state_dict(model.state_dict())
     return changed.eval()
@@ -273,7 +275,7 @@ def ward(seed: int) -> list[Patient]:
     Parameters
     ----------
     seed : int
-        Seed of the order, the pages and the faults.
+        Seed for the order of the patients, their pages and the variants of their faults.
 
     Returns
     -------
@@ -284,12 +286,12 @@ def ward(seed: int) -> list[Patient]:
 
 
 def reference(seed: int) -> Patient:
-    """Return a patient without a fault, to compare with.
+    """Return a patient without a fault, for comparison.
 
     Parameters
     ----------
     seed : int
-        Seed of its pages.
+        Seed for the pages.
 
     Returns
     -------
@@ -300,19 +302,19 @@ def reference(seed: int) -> Patient:
 
 
 def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
-    """Raise CheckFailed unless `function` diagnoses every patient of a ward.
+    """Raise CheckFailed unless `function` gives the right diagnosis for every patient of a ward.
 
     Parameters
     ----------
     function : callable
-        ``function(patient)``. Takes a `Patient` and returns one of `NAMES`.
+        ``function(patient)``. The argument is a `Patient`. The function returns one of `NAMES`.
     seed : int, optional
-        Seed of the ward. Without a seed, every call draws a new ward.
+        Seed for the ward. Without it, every call uses a new ward.
 
     Raises
     ------
     CheckFailed
-        For the first patient with a wrong answer. The message has a hint.
+        If the answer for a patient is wrong. The message shows the first wrong answer and a hint.
     TypeError
         If `function` is not callable.
     """
@@ -322,7 +324,7 @@ def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
         if not isinstance(answer, str) or answer not in PLANTED:
             without = " (a function without `return` returns None)" if answer is None else ""
             raise CheckFailed(
-                f"patient {patient.name}: your function returns {answer!r}{without}; must be one of "
+                f"patient {patient.name}: your function returns {answer!r}{without}; the answer must be one of "
                 f"{', '.join(map(repr, PLANTED))}"
             )
         if answer != fault:
@@ -338,8 +340,8 @@ def _answer(function: Callable[[Patient], Any], patient: Patient) -> Any:
     if failure is not None and failure.sentence == NOT_WRITTEN:
         raise CheckFailed(
             f"diagnosis: your function, or one that it calls, {NOT_WRITTEN}\n"
-            "Hint: Begin with the first measurement and the one fault that it reveals, and call all others "
-            "'sound'. Then run the check again for the next hint."
+            "Hint: Begin with the first measurement and the fault that it reveals. Return 'sound' for all other "
+            "patients. Then run the check again to get the next hint."
         )
     if failure is not None:
         raise CheckFailed(
@@ -350,13 +352,13 @@ def _answer(function: Callable[[Patient], Any], patient: Patient) -> Any:
         if old.keys() != new.keys() or not all(np.array_equal(old[name], new[name]) for name in old):
             raise CheckFailed(
                 f"patient {patient.name}: your function changes the annotations\n"
-                "Hint: Work on a copy. Changed annotations cannot be measured again."
+                "Hint: Work on a copy, because changed annotations cannot be measured again."
             )
     return answer
 
 
 def _admitted(seed: int) -> Iterator[tuple[Patient, str]]:
-    """Yield the patients of a ward, each with its fault."""
+    """Yield each patient of a ward with its fault."""
     rng = np.random.default_rng([seed, 0])
     order = [NAMES[i] for i in rng.permutation(len(NAMES))]
     for letter, fault in zip(string.ascii_uppercase, order, strict=False):
@@ -367,15 +369,16 @@ def _admitted(seed: int) -> Iterator[tuple[Patient, str]]:
 
 
 def check_recalls(function: Function, seed: int | None = None) -> None:
-    """Raise CheckFailed unless `function` returns the recall for three readings of the annotations.
+    """Raise CheckFailed unless `function` returns the recall for three interpretations of the annotations.
 
     Parameters
     ----------
     function : callable
-        ``function(found, wanted)``. Takes the detected boxes (D, 4) and the annotated boxes (G, 4) of each of N >= 2
-        pages. Returns three numbers: the share of all annotated boxes that some box detected on their page overlaps
-        with an IoU of at least 0.5; the same with the annotated boxes read as y1, x1, y2, x2; and the best share if
-        page i has the annotated boxes of page (i + k) % N, over k = 1 .. N - 1.
+        ``function(found, wanted)``. For each of N >= 2 pages, `found` contains the D detected boxes, (D, 4), and
+        `wanted` contains the G annotated boxes, (G, 4). An annotated box is found if a detected box on its page
+        overlaps it with an IoU of at least 0.5. The function returns the share of all annotated boxes that are found,
+        in three versions: with the annotations as they are; with the annotated boxes read as y1, x1, y2, x2; and with
+        page i paired with the annotated boxes of page (i + k) % N, for the best k in 1 .. N - 1.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -403,46 +406,49 @@ def _recall(found: list[np.ndarray], wanted: list[np.ndarray]) -> float:
 
 def _recall_cases(rng: np.random.Generator) -> Iterator[Case]:
     one, few, many = _drawn(rng, (1, 1)), _drawn(rng, (1, 3)), _drawn(rng, (2, 1, 3, 2, 1))
-    half = [page - [0, 0, 0, 10] for page in few]  # boxes are 20 high, so the IoU is 0.5
+    half = [page - [0, 0, 0, 10] for page in few]  # boxes are 20 pixels high, so the IoU is 0.5
     less = [page - [0, 0, 0, 10.5] for page in few]
     yield Case(
         {"found": one, "wanted": one},
-        "Every object has a box that lies on it, so the first number is 1. The other two are recalls as well, for two "
-        "other readings of the annotations.",
+        "Every object has a detected box, so the first number is 1. The other two numbers are also recalls, for two "
+        "other interpretations of the annotations.",
     )
     yield Case({"found": half, "wanted": few}, "An IoU of 0.5 is enough.")
     yield Case({"found": less, "wanted": few}, "An IoU below 0.5 is not enough.")
     yield Case(
         {"found": [few[0][:0], few[1]], "wanted": few},
-        "All objects of all pages count alike, including those of a page without detections.",
+        "All objects of all pages count equally, including those of a page without detections.",
     )
     yield Case(
         {"found": [few[0], np.tile(few[1], (4, 1))], "wanted": few},
-        "Recall looks for a box for each object, not for an object for each box.",
+        "For the recall, look for a detected box for each object, not for an object for each detected box.",
     )
     yield Case(
         {"found": many, "wanted": [page[:, [1, 0, 3, 2]] for page in many]},
-        "The second number: x1, y1, x2, y2 are stored as y1, x1, y2, x2. Which exchange of columns undoes that?",
+        "For the second number, assume that x1, y1, x2, y2 were stored as y1, x1, y2, x2. Which swap of columns "
+        "reverses that?",
     )
     for wanted in (*(many[by:] + many[:by] for by in (2, 1, 4)), many[::-1]):
         yield Case(
             {"found": many, "wanted": wanted},
-            "The third number: try every k from 1 to N - 1, with the same k for all pages, and continue with page 0 "
-            "after the last. The best counts.",
+            "For the third number, try every k from 1 to N - 1, with the same k for all pages. Page 0 follows the "
+            "last page. The best recall counts.",
         )
-    yield Case({"found": many, "wanted": many}, "For the third number, do not try k = 0: that is the first number.")
+    yield Case(
+        {"found": many, "wanted": many}, "For the third number, do not try k = 0, because that is the first number."
+    )
     for _ in range(3):
         mixed = _drawn(rng, (2, 0, 3, 1))
         kept = [page[: rng.integers(0, 3)] for page in mixed]
         yield Case(
             {"found": kept, "wanted": mixed},
-            "Three recalls over all objects, each for one reading of the annotations. A page may have no objects, or "
-            "no boxes.",
+            "Return three recalls over all objects, one for each interpretation of the annotations. A page may have "
+            "no objects or no detected boxes.",
         )
 
 
 def _drawn(rng: np.random.Generator, counts: tuple[int, ...]) -> list[np.ndarray]:
-    """Draw pages with these numbers of boxes, (G, 4), 20 high; none touches another, even with x and y exchanged."""
+    """Draw pages with these numbers of boxes, (G, 4), 20 pixels high. No two touch, even if x and y are swapped."""
     columns = rng.permutation(np.arange(sum(counts)))
     left, top = 50.0 * columns, 600.0 + 30.0 * rng.permutation(columns)
     boxes = np.stack([left, top, left + rng.integers(24, 40, len(columns)), top + 20.0], axis=1)

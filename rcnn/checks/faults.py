@@ -1,4 +1,4 @@
-"""Checks of functions on annotations: boxes that are resized with their image, and faults that are found."""
+"""Checks of functions that process annotations: one resizes boxes with their image, the other finds faults."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from rcnn.checks._engine import (
 from rcnn.data import Digits
 from rcnn.transform import Size, resized_size, scale_boxes
 
-KINDS = ("label", "empty", "outside", "twice", "elsewhere")  # the first of several kinds counts
-INK, NO_INK = 20, 10  # grey values: boxes on ink are at least INK darker than the page, others at most NO_INK
-FALSE_ALARMS = {  # hints for a page that is reported with this fault and does not have it
-    "label": "Labels are 1 to L-1, both included, where L counts the background.",
+KINDS = ("label", "empty", "outside", "twice", "elsewhere")  # of several kinds on a page, the first counts
+INK, NO_INK = 20, 10  # grey values: boxes on ink are at least INK darker than the page, other boxes at most NO_INK
+FALSE_ALARMS = {  # hints for pages that are reported with this fault but do not have it
+    "label": "Valid labels are 1 to L-1, including both. L is the number of classes, which includes the background.",
     "empty": "A box with x2 > x1 and y2 > y1 is not empty, however thin it is.",
-    "outside": "Compare x with the width and y with the height, and allow up to a pixel more.",
-    "twice": "Only the same four numbers *and* the same label are the same object twice.",
-    "elsewhere": "These boxes are on their ink. Compare the page's median with the mean inside each box, and average "
+    "outside": "Compare x with the width and y with the height, and allow up to one pixel more.",
+    "twice": "An object appears twice only if both the four numbers *and* the label are the same.",
+    "elsewhere": "These boxes lie on ink. Compare the median of the page with the mean inside each box, and average "
     "over the boxes of the page.",
 }
 PAGES, ROUNDS = 12, 5
@@ -48,10 +48,11 @@ def resize_boxes(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(boxes, size, min_size, max_size)``. Takes boxes (G, 4) and the image's (height, width), and returns
-        (boxes (G, 4), (height, width)) after resizing. The shorter side becomes `min_size` unless the longer one would
-        exceed `max_size`. Sides are rounded down to whole pixels, and boxes are scaled by the ratios of the rounded
-        sides.
+        ``function(boxes, size, min_size, max_size)``. The arguments are the boxes of the G objects of an image, (G, 4),
+        the image's (height, width), and two side lengths in pixels. The function returns the boxes, (G, 4), and the
+        (height, width) after resizing. The shorter side becomes `min_size`, unless the longer side would then exceed
+        `max_size`; in that case, the longer side becomes `max_size`. Sides are rounded down to whole pixels. Boxes are
+        scaled by the ratios of the rounded sides to the old sides.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -72,11 +73,13 @@ def find_faults(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(dataset)``. Returns {index: kind} of the pages with a fault; if a page has several, the first of
-        `KINDS` counts. The data sets are pages of digits, five of which have a fault: "label", a label outside 1 ..
-        L-1; "empty", a box without x2 > x1 and y2 > y1; "outside", a box more than a pixel beyond its page; "twice",
-        the same box with the same label again; "elsewhere", boxes beside the ink. Their mean grey value, averaged over
-        the boxes, is at most `NO_INK` below the page's median; with ink it is at least `INK` below.
+        ``function(dataset)``. The function returns a dictionary {index: kind} with the pages that have a fault. If a
+        page has several kinds of fault, the first of `KINDS` counts. A data set consists of pages of digits. Five pages
+        have a fault: "label", a label outside 1 .. L-1, where L is the number of classes, including the background;
+        "empty", a box without x2 > x1 and y2 > y1; "outside", a box that extends more than one pixel beyond its page;
+        "twice", the same box with the same label again; "elsewhere", boxes that do not lie on ink. To find the last
+        kind, average the grey values inside each box, and average these means over the boxes. If the boxes do not lie
+        on ink, the result is at most `NO_INK` below the median of the page. If they do, it is at least `INK` below.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -128,25 +131,37 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
         (h, w),
         2 * h,
         20 * w,
-        "The image becomes twice as large, so every coordinate of its boxes does, too. The answer is a pair: boxes, "
-        "then (height, width).",
+        "The image becomes twice as large, so every coordinate of its boxes doubles. Return a pair: the boxes, then "
+        "(height, width).",
     )
     yield case(
         box,
         (w, h),
         2 * h,
         20 * w,
-        "The shorter side decides, whether it is the height or the width. A size is (height, width).",
+        "The shorter side determines the scale, whether it is the height or the width. A size is (height, width).",
     )
     yield case(
         np.multiply(box, 2),
         (2 * h, 2 * w),
         h,
         20 * w,
-        "An image may be too large as well. Then it shrinks, and its boxes with it.",
+        "An image may also be too large. Then the image shrinks, and so do its boxes.",
     )
-    yield case(box, (h, w), 8 * h, 3 * w, "The longer side would exceed `max_size`. Then that side decides, for both.")
-    yield case(box, (w, h), 8 * h, 3 * w, "The longer side would exceed `max_size`. Then that side decides, for both.")
+    yield case(
+        box,
+        (h, w),
+        8 * h,
+        3 * w,
+        "The longer side would exceed `max_size`. In that case, the longer side determines the scale of both sides.",
+    )
+    yield case(
+        box,
+        (w, h),
+        8 * h,
+        3 * w,
+        "The longer side would exceed `max_size`. In that case, the longer side determines the scale of both sides.",
+    )
     for tall in (False, True):
         size, least = _uneven(rng, tall)
         yield case(
@@ -154,8 +169,8 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
             size,
             least,
             10 * least,
-            "The longer side is rounded down to whole pixels, not up. A box is scaled by the ratios of the final "
-            "sides, x by the width's ratio and y by the height's.",
+            "The longer side is rounded down to whole pixels, not up. Scale the boxes by the ratios of the rounded "
+            "sides to the old sides: x by the ratio of the widths and y by the ratio of the heights.",
         )
     yield case(
         np.zeros((0, 4)),
@@ -181,13 +196,14 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
             size,
             least,
             int(rng.integers(least + 1, 2 * least)) + 1,
-            "These boxes are random. Work out the image's new sides first, then each side's ratio of new to old.",
+            "These boxes are random. Work out the new sides of the image first, then the ratio new / old for each "
+            "side.",
             np.float32,
         )
 
 
 def _uneven(rng: np.random.Generator, tall: bool) -> tuple[Size, int]:
-    """Draw (size, min_size) for which the longer side, before rounding, has a fraction clearly above one half."""
+    """Draw (size, min_size) for which the longer side, before rounding, has a fractional part clearly above 1/2."""
     while True:
         short, long, least = (int(v) for v in rng.integers((60, 150, 30), (100, 240, 90)))
         exact = Fraction(long * least, short)
@@ -201,7 +217,7 @@ def _uneven(rng: np.random.Generator, tall: bool) -> tuple[Size, int]:
 
 @dataclass(frozen=True)
 class _Planted:
-    """A page, the fault kind that is expected (None for no fault), and a hint."""
+    """A page, its expected kind of fault (None if it has no fault), and a hint."""
 
     image: np.ndarray
     boxes: np.ndarray
@@ -238,7 +254,7 @@ class _Pages:
 
 
 def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Failure] | None:
-    """Return (index of a page that shows the mistake, or None if there is no single one; the mistake), or None."""
+    """Return (page index, mistake), or None if there is no mistake; the index is None if no single page shows it."""
     dataset = _Pages(pages)
     before = copy.deepcopy([dataset[i] for i in range(len(dataset))])
     expected = {i: page.kind for i, page in enumerate(pages) if page.kind is not None}
@@ -263,10 +279,10 @@ def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Fai
         if answer.get(i) != expected.get(i):
             if not 0 <= i < len(pages):
                 return None, Failure(
-                    f"reports page {i}, but the pages are 0 to {len(pages) - 1}",
+                    f"reports page {i}, but the page indices are 0 to {len(pages) - 1}",
                     answer,
                     expected,
-                    "Indices count from 0.",
+                    "Indices start at 0.",
                 )
             return i, _difference(i, answer, expected, pages[i])
     return None
@@ -277,12 +293,16 @@ def _difference(i: int, answer: Mapping[int, Any], expected: Mapping[int, str | 
     shown = (dict(answer), dict(expected))
     if i not in answer:
         return Failure(f"reports no fault for page {i}, which has one", *shown, page.hint)
-    alarm = FALSE_ALARMS.get(answer[i], f"The kinds are {', '.join(map(repr, KINDS))}.")
+    alarm = FALSE_ALARMS.get(answer[i], f"The kinds of fault are {', '.join(map(repr, KINDS))}.")
     if i not in expected:
         hint = f"{alarm} {page.hint}" if page.hint else alarm
         return Failure(f"reports {answer[i]!r} for page {i}, which has no fault", *shown, hint)
     later = answer[i] in KINDS and KINDS.index(answer[i]) > KINDS.index(str(expected[i]))
-    hint = f"{page.hint} If a page has several kinds of fault, the first kind in the list counts." if later else alarm
+    hint = (
+        f"{page.hint} If a page has several kinds of fault, the first kind in the list of kinds counts."
+        if later
+        else alarm
+    )
     return Failure(f"reports {answer[i]!r} for page {i}, which has another fault", *shown, hint)
 
 
@@ -292,7 +312,7 @@ def _first_failing(function: Function, pages: list[_Planted]) -> int | None:
 
 
 def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
-    """Draw pages in any order: one with each kind of fault, in its variant `number`, and others without a fault."""
+    """Draw pages in random order: one for each kind of fault, in variant `number`, and others without a fault."""
     chosen = [_pool()[i] for i in rng.choice(len(_pool()), PAGES, replace=False)]
     makers = [_PLANT[kind] for kind in KINDS]
     pages = [maker(rng, page, number) for maker, page in zip(makers, chosen, strict=False)]
@@ -302,7 +322,7 @@ def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
 
 @functools.cache
 def _pool() -> list[Page]:
-    """Return pages to plant faults in: at least three digits, with dark ink, and room beside them."""
+    """Return pages for planted faults, with at least three digits, dark ink, and space without ink."""
     drawn = Digits(20 * POOL, split="val", seed=14, size=PAGE_SIZE)
     pages: list[Page] = []
     for i in range(len(drawn)):
@@ -316,14 +336,14 @@ def _pool() -> list[Page]:
 
 
 def ink(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return how much darker than the page the inside of each box is.
+    """Return how much darker the inside of each box is than the page.
 
     Parameters
     ----------
     image : (H, W, 3) array
         The page, in grey values 0 .. 255.
     boxes : (G, 4) array
-        Boxes in pixels.
+        The boxes of G objects, in pixels.
 
     Returns
     -------
@@ -336,15 +356,18 @@ def ink(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def _moved(image: np.ndarray, boxes: np.ndarray, first: int) -> tuple[np.ndarray, str] | None:
-    """Return (the boxes (G, 4) moved to little ink, the reason), or None; try the ways from `first` on."""
+    """Return (boxes (G, 4) moved away from the ink, reason), or None; try all ways to move, beginning with `first`."""
     height, width = image.shape[:2]
     x1, y1, x2, y2 = boxes.T
     ways = (
         (np.stack([width - x2, y1, width - x1, y2], axis=1), "the image was mirrored, but its boxes were not"),
-        (np.stack([x1, height - y2, x2, height - y1], axis=1), "y was counted from the bottom of the page"),
-        (boxes[:, [1, 0, 3, 2]], "x and y were swapped, and fit into this page all the same"),
-        (boxes / 2, "the boxes belong to a copy of half the size"),
-        (np.stack([width - x2, height - y2, width - x1, height - y1], axis=1), "the page was rotated by 180 degrees"),
+        (np.stack([x1, height - y2, x2, height - y1], axis=1), "y was measured from the bottom of the page"),
+        (boxes[:, [1, 0, 3, 2]], "x and y were swapped, and the boxes still fit into this page"),
+        (boxes / 2, "the boxes belong to a copy of the page at half the size"),
+        (
+            np.stack([width - x2, height - y2, width - x1, height - y1], axis=1),
+            "the page was rotated by 180 degrees, but its boxes were not",
+        ),
     )
     for k in range(len(ways)):
         moved, reason = ways[(first + k) % len(ways)]
@@ -375,8 +398,8 @@ def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
             boxes,
             labels,
             None,
-            "Coordinates are continuous: a box may end at the width itself. Annotators round, so up to a pixel more "
-            "is allowed.",
+            "Coordinates are continuous, so a box may end exactly at the width or the height of the page. Annotators "
+            "round, so up to one pixel more is allowed.",
         )
     if number == 2:
         boxes, labels = np.concatenate([boxes, boxes[:1]]), np.append(labels, labels[0] % 10 + 1)
@@ -394,7 +417,7 @@ def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
             boxes,
             labels,
             None,
-            "A page may have many objects of one label, and this page has the last label, L-1.",
+            "A page may have many objects with the same label. Here it is the last valid label, L-1.",
         )
     return _Planted(image, boxes, labels, None, "")
 
@@ -403,12 +426,12 @@ def _plant_label(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     image, target = page
     labels, i = target["labels"].copy(), int(rng.integers(len(target["labels"])))
     value, hint = (
-        (0, "0 is the background, and not a label of an object."),
-        (len(Digits.classes), "Labels end with L-1: `classes` counts the background."),
-        (-1, "Labels begin with 1. Readers write -1 for an unknown class."),
+        (0, "0 is the label of the background, so no object may have it."),
+        (len(Digits.classes), "The last valid label is L-1, because `classes` includes the background."),
+        (-1, "Labels start at 1. Code that reads annotation files uses -1 for an unknown class."),
     )[number % 3]
     labels[i], boxes = value, target["boxes"].copy()
-    if number == 3:  # two kinds
+    if number == 3:  # two kinds of fault
         boxes[i] = boxes[i, [2, 1, 0, 3]]
     return _Planted(image, boxes, labels, "label", hint)
 
@@ -422,19 +445,19 @@ def _plant_empty(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     elif number == 1:
         boxes[i] = boxes[i, [0, 3, 2, 1]]
     elif number == 2:
-        boxes[i, 2], hint = boxes[i, 0], "x2 equal to x1 is a line, not a box: its area is 0."
+        boxes[i, 2], hint = boxes[i, 0], "If x2 equals x1, the box is only a line, and its area is 0."
     elif number == 3:
         boxes[i, 3], hint = (
             np.nan,
             "NaN is neither greater nor less than a number. Test the condition that must hold, and negate the result.",
         )
-    else:  # x, y, width, height; in the rightmost box the width is at most x1
+    else:  # x, y, width, height; the width of the rightmost box is at most its x1
         i = int(boxes[:, 0].argmax())
         boxes[:, 2:] -= boxes[:, :2]
         boxes[i, 2] = min(boxes[i, 2], boxes[i, 0])
         hint = (
             "The numbers are x, y, width and height. If a page has several kinds of fault, the first kind in the list "
-            "counts."
+            "of kinds counts."
         )
     return _Planted(image, boxes, target["labels"], "empty", hint)
 
@@ -452,8 +475,8 @@ def _plant_outside(rng: np.random.Generator, page: Page, number: int) -> _Plante
         boxes,
         target["labels"],
         "outside",
-        "A page has four edges: 0 on the left and at the top, its width for x, and its height for y, which are "
-        "different here. A shape is (height, width, 3).",
+        "A page has four edges: 0 on the left and at the top, the width on the right, and the height at the bottom. "
+        "Width and height differ here. A shape is (height, width, 3).",
     )
 
 
@@ -468,7 +491,7 @@ def _plant_twice(rng: np.random.Generator, page: Page, number: int) -> _Planted:
         boxes,
         labels,
         "twice",
-        "The same four numbers and the same label appear twice, anywhere in the list: the two need not be neighbours.",
+        "The same four numbers and the same label appear in two rows. These rows need not be neighbours.",
     )
 
 
@@ -483,8 +506,8 @@ def _plant_elsewhere(rng: np.random.Generator, page: Page, number: int) -> _Plan
         moved[0],
         target["labels"],
         "elsewhere",
-        f"No number is impossible here, but {moved[1]}. "
-        "Ink is dark, so the inside of a box on its digit is darker than the page.",
+        f"All numbers are plausible here, but {moved[1]}. "
+        "Ink is dark, so the inside of a box that lies on its digit is darker than the page.",
     )
 
 

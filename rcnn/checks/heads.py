@@ -1,4 +1,4 @@
-"""Check of the gradient of the second stage's loss."""
+"""Check of the gradient of the loss of the second stage."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ def head_loss_gradient(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(class_logits, box_deltas, labels, deltas)``. Takes (R, L) logits, (R, L, 4) deltas per class, (R,)
-        labels and (R, 4) target deltas. Returns the derivatives with respect to the first two, in their shapes. The
-        loss is a sum of two terms: the mean over the RoIs of -log softmax(class_logits)[label], and smooth L1 with beta
-        1/9 between a RoI's target deltas and the deltas of its true class, summed over the RoIs that are not background
-        (label 0) and divided by the number of all R. Without RoIs the gradients are empty.
+        ``function(class_logits, box_deltas, labels, deltas)``. For R RoIs and L classes, the arguments are the logits,
+        (R, L), the predicted deltas for each class, (R, L, 4), the labels, (R,), and the target deltas, (R, 4). The
+        function returns the derivatives of the loss with respect to `class_logits` and `box_deltas`, in their shapes.
+        The loss is a sum of two terms. The first term is the mean of -log softmax(class_logits)[label] over the RoIs.
+        The second term is smooth L1 with beta 1/9 between the target deltas of a RoI and the predicted deltas of its
+        true class. It is summed over the RoIs that are not background (label 0), and divided by the number of all RoIs,
+        R. If R is 0, the gradients are empty.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -52,7 +54,7 @@ def _head_loss_gradient_of(
     class_logits: np.ndarray, box_deltas: np.ndarray, labels: np.ndarray, deltas: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     logits, moves = (Tensor(np.asarray(array, np.float64), requires_grad=True) for array in (class_logits, box_deltas))
-    rois = np.zeros((len(labels), 4))  # the loss does not read the boxes
+    rois = np.zeros((len(labels), 4))  # the loss does not use the boxes
     cls_loss, reg_loss = loss(logits, moves, [RoITargets(rois, labels, np.asarray(deltas, np.float64))])
     (cls_loss + reg_loss).backward()
     return np.asarray(logits.grad), np.asarray(moves.grad)
@@ -64,63 +66,64 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
     still = [0.0] * 4
 
     def one(labels: int, moves: list[float], hint: str) -> Case:
-        """Return one RoI with equal class logits. Only the deltas of its true class are close to the target."""
+        """Return a case of one RoI with equal logits. Only the deltas of its true class are close to the target."""
         return _head_case(rng, np.zeros((1, classes)), [labels], [moves], hint)
 
     yield one(
         label,
         still,
-        "The box is already right, so only the class is left. All classes are equally likely here: the logit of the "
-        "true class must rise, the others must fall. Only the deltas of the true class are compared with the target, "
-        "so those of the other classes have derivative 0, whatever they are.",
+        "The box is already right, so only the class contributes. All classes are equally likely here: the logit of "
+        "the true class must rise, and the other logits must fall. Only the deltas of the true class are compared "
+        "with the target, so the derivatives of all other deltas are 0.",
     )
     yield one(
         0,
         [far, -far, near, 0],
-        "Background learns its class as every other RoI does. But it has no box to learn, so all its deltas have "
-        "derivative 0, those of class 0 as well. Do not divide by the number of objects, which is 0 here.",
+        "A background RoI learns its class like every other RoI. But it has no box to learn, so the derivatives of "
+        "all its deltas are 0, also for class 0. Do not divide by the number of objects, which is 0 here.",
     )
     yield one(
         label,
         [far, -far, 0, 0],
-        "Far from the target smooth L1 is a straight line. Its slope is the sign of the difference, however large "
-        "that is.",
+        "Far from the target, smooth L1 is a straight line. Its slope is the sign of the difference, and does not "
+        "depend on the size of the difference.",
     )
     yield one(
         label,
         [near, -near, 0, 0],
-        "Near the target smooth L1 is a parabola, d^2 / (2 beta) with beta = 1/9: what is its slope?",
+        "Near the target, smooth L1 is a parabola, d^2 / (2 beta) with beta = 1/9. What is its slope?",
     )
     yield _head_case(
         rng,
         _sixteenths(rng, 1, classes),
         [label],
         [still],
-        "The softmax of the row is the head's probability of each class. Compare it with the probabilities that it "
-        "should predict.",
+        "The softmax of the row gives the predicted probability of each class. Compare it with the probabilities that "
+        "should be predicted.",
     )
     yield _head_case(
         rng,
         _sixteenths(rng, 2, classes),
         [label, label + 1],
         [[far, 0, 0, 0], [0, -far, 0, 0]],
-        "Each RoI has its own true class. Both losses are divided by the number of RoIs, not of coordinates or of "
-        "classes.",
+        "Each RoI has its own true class. Both losses are divided by the number of RoIs, not by the number of "
+        "coordinates or classes.",
     )
     yield _head_case(
         rng,
         _sixteenths(rng, 3, classes),
         [0, label, 0],
         [still, [far, near, 0, -far], still],
-        "Both losses are divided by the number of *all* RoIs, background included, though only one of these has a box "
-        "to learn.",
+        "Both losses are divided by the number of *all* RoIs, including background, although only one of these RoIs "
+        "has a box to learn.",
     )
     yield _head_case(
         rng,
         _sixteenths(rng, 2, classes),
         [0, 0],
         [still, still],
-        "There are no objects: the boxes learn nothing, the classes do, and nothing may be divided by 0.",
+        "There are no objects here, so the derivatives of all deltas are 0. The class logits still have a gradient. "
+        "Do not divide by 0.",
     )
     yield _head_case(
         rng,
@@ -135,15 +138,15 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
         _sixteenths(rng, 2, classes) + [[2000], [-2000]],
         [label, 0],
         [still, still],
-        "These rows are far apart. The number that is subtracted from a row so that its exponentials fit must come "
-        "from that row.",
+        "The logits of these two rows are far apart. Before taking exponentials, subtract a number from each row. "
+        "This number must come from the same row.",
     )
     yield _head_case(
         rng,
         np.zeros((0, classes)),
         [],
         np.zeros((0, 4)),
-        "Zero RoIs are valid input: the gradients have no rows, and nothing may be divided by 0.",
+        "Zero RoIs are valid input: the gradients have no rows. Do not divide by 0.",
     )
     whole = {
         "class_logits": rng.integers(-3, 4, (2, classes)),
@@ -151,7 +154,7 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
         "labels": np.array([label, 0]),
         "deltas": np.array([[9, -9, 9, 0], [0, 0, 0, 0]]),
     }
-    yield Case(whole, "Integers are valid input, but a derivative is not an integer.")
+    yield Case(whole, "Integers are valid input, but a derivative need not be an integer.")
     for count in (1, 2, 5, 20):
         labels = rng.integers(0, classes, count)
         moves = np.where(labels[:, None] > 0, rng.integers(-16, 17, (count, 4)) / 72, 0)
@@ -164,12 +167,12 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
         )
         if count == 2:
             outputs = {name: case.arguments[name].astype(np.float32) for name in ("class_logits", "box_deltas")}
-            case = Case({**case.arguments, **outputs}, "Class logits and deltas come as float32 from a network.")
+            case = Case({**case.arguments, **outputs}, "A network returns class logits and deltas as float32.")
         yield case
 
 
 def _head_case(rng: np.random.Generator, class_logits: np.ndarray, labels: list[int], moves: Any, hint: str) -> Case:
-    """Return RoIs whose deltas miss the targets by `moves` (R, 4), and by more for all other classes."""
+    """Return a case of RoIs whose deltas miss the targets by `moves` (R, 4); those of other classes miss by more."""
     rows, classes = class_logits.shape
     deltas = np.where(np.array(labels, int)[:, None] > 0, rng.integers(-16, 17, (rows, 4)) / 8, 0)
     box_deltas = deltas[:, None] + rng.choice([-1.0, 1.0], (rows, classes, 4)) * rng.integers(1, 9, (rows, classes, 4))
@@ -186,5 +189,5 @@ def _head_case(rng: np.random.Generator, class_logits: np.ndarray, labels: list[
 
 
 def _sixteenths(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Draw logits that float32 represents exactly, also after adding 2000."""
+    """Draw logits that float32 represents exactly, even after 2000 is added."""
     return rng.integers(-48, 49, shape) / 16

@@ -21,11 +21,12 @@ def conv2d_backward(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(grad_out, x, weight, stride, padding)``. Takes the gradient of a loss with respect to the output, (N,
-        O, H', W'), the input (N, C, H, W), the filters (O, C, kh, kw), and two integers that hold for both axes.
-        Returns the gradients with respect to x, weight and bias, in their shapes. The convolution does not flip its
-        filters (it is a cross-correlation), pads with zeros and adds a bias (O,): H' = (H + 2 padding - kh) // stride +
-        1.
+        ``function(grad_out, x, weight, stride, padding)``. The arguments are the gradient of a loss with respect to the
+        output, (N, O, H', W'), the input, (N, C, H, W), the filters, (O, C, kh, kw), and two integers that apply to
+        both axes. There are N images, C input channels and O filters. The function returns the gradients with respect
+        to x, weight and bias, in their shapes. The convolution does not flip its filters (it is a cross-correlation).
+        It pads with zeros and adds a bias, (O,). The output height is H' = (H + 2 padding - kh) // stride + 1, and the
+        output width is computed in the same way.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -60,8 +61,8 @@ def _conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
         rng,
         (1, 1, 1, 1),
         (1, 1, 1),
-        "One element in, one weight, one element out: out = weight * x + bias. What is its derivative with respect to "
-        "each of the three, multiplied by the incoming gradient?",
+        "There is one input element, one weight and one output element: out = weight * x + bias. What is the "
+        "derivative of out with respect to x, to weight and to bias? Multiply each of them by the incoming gradient.",
     )
     yield _conv2d(
         rng,
@@ -74,40 +75,42 @@ def _conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
         rng,
         (1, 2, 1, 1),
         (3, 1, 1),
-        "Every channel of the input goes into every filter, so its gradient is a sum over the filters. weight[o, c] "
-        "belongs to filter o and channel c.",
+        "Every filter reads every channel of the input, so the gradient of a channel is a sum over the filters. "
+        "weight[o, c] belongs to filter o and channel c.",
     )
     yield _conv2d(
         rng,
         (3, 2, 2, 1),
         (2, 1, 1),
-        "All images of the batch share the filters, so the filters' gradients are sums over the images. Each image "
-        "has its own gradient.",
+        "All images of the batch share the filters, so the gradients of the filters are sums over the images. The "
+        "gradient of x is separate for each image.",
     )
     yield _conv2d(
         rng,
         (1, 1, 3, 3),
         (1, 3, 3),
-        "Here the filter covers the whole map, and is not flipped: x[i, j] was multiplied by weight[i, j]. So x[i, j] "
-        "receives its gradient through weight[i, j], and weight[i, j] through x[i, j].",
+        "Here the filter covers the whole map and is not flipped: x[i, j] is multiplied by weight[i, j]. The gradient "
+        "of x[i, j] therefore contains weight[i, j], and the gradient of weight[i, j] contains x[i, j].",
     )
     yield _conv2d(
         rng,
         (1, 1, 4, 5),
         (1, 3, 3),
-        "Windows overlap: an element that lies in several windows receives a gradient from each, and these add up.",
+        "Windows overlap. An element that lies in several windows receives a gradient from each of them, and these "
+        "gradients add up.",
     )
     yield _conv2d(
         rng,
         (1, 2, 4, 6),
         (2, 2, 3),
-        "Neither map nor filter is square here: rows go with the filter's height, columns with its width.",
+        "Neither the map nor the filter is square here. The height of the filter belongs to the rows, and its width "
+        "to the columns.",
     )
     yield _conv2d(
         rng,
         (1, 1, 3, 3),
         (1, 3, 3),
-        "With padding, windows extend over the border. The gradient of the zeros outside is dropped, and the result "
+        "With padding, windows extend beyond the border. Drop the gradient of the zeros outside, so that the result "
         "has the shape of x.",
         padding=1,
     )
@@ -115,8 +118,8 @@ def _conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
         rng,
         (1, 1, 3, 4),
         (2, 1, 1),
-        "Padding may be wider than the filter needs. The zeros have no gradient, but the bias receives one from "
-        "there, too.",
+        "The padding may be wider than the filter needs. The padded zeros have no gradient, but the bias receives a "
+        "gradient from their positions, too.",
         padding=2,
     )
     yield _conv2d(
@@ -130,15 +133,15 @@ def _conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
         rng,
         (1, 1, 6, 5),
         (1, 3, 3),
-        "The last rows or columns lie in no window, because the stride steps over them. Their gradient is 0, and the "
-        "gradient still has the shape of x.",
+        "The last rows or columns lie in no window, because the stride skips them. Their gradient is 0, and the "
+        "result still has the shape of x.",
         stride=2,
     )
     yield _conv2d(
         rng,
         (2, 2, 6, 7),
         (2, 3, 3),
-        "Stride and padding together: windows begin at i * stride - padding.",
+        "With a stride and padding, window (i, j) begins at row i * stride - padding, column j * stride - padding.",
         stride=2,
         padding=1,
     )
@@ -146,13 +149,13 @@ def _conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
         rng,
         (1, 2, 3, 3),
         (2, 2, 2),
-        "Integers are valid input, but a gradient of integer maps need not be an integer.",
+        "Integers are valid input, but their gradient need not be an integer.",
     )
     yield Case(
         {**whole.arguments, "x": rng.integers(-4, 5, (1, 2, 3, 3)), "weight": rng.integers(-4, 5, (2, 2, 2, 2))},
         whole.hint,
     )
-    single = _conv2d(rng, (1, 2, 4, 4), (2, 3, 3), "Maps come as float32 from a network.", padding=1)
+    single = _conv2d(rng, (1, 2, 4, 4), (2, 3, 3), "A network returns feature maps as float32.", padding=1)
     yield Case(
         {
             name: value.astype(np.float32) if isinstance(value, np.ndarray) else value
@@ -183,7 +186,7 @@ def _conv2d(
     stride: int = 1,
     padding: int = 0,
 ) -> Case:
-    """Return maps of `shape` (N, C, H, W) and `filters` (O, kh, kw)."""
+    """Return a case with maps of `shape` (N, C, H, W), where `filters` gives O, kh and kw."""
     n, channels, *sides = shape
     count, *kernel = filters
     out = [(side + 2 * padding - k) // stride + 1 for side, k in zip(sides, kernel, strict=True)]
@@ -204,14 +207,15 @@ def _conv2d(
 
 @original
 def top_down(function: Function, seed: int | None = None) -> None:
-    """Raise CheckFailed unless `function` adds the enlarged coarser level to the finer one.
+    """Raise CheckFailed unless `function` enlarges the coarser level and adds it to the finer level.
 
     Parameters
     ----------
     function : callable
-        ``function(finer, coarser)``. Takes (N, C, H, W) and (N, C, h, w) maps, where h and w are about half of H and W,
-        which may be odd. Returns an array in the shape of `finer`. The coarser level is enlarged by nearest neighbours:
-        row i of H shows row floor(i * h / H), and columns alike.
+        ``function(finer, coarser)``. The arguments are two pyramid levels of N images with C channels, (N, C, H, W) and
+        (N, C, h, w). The sides h and w are about half of H and W, which may be odd. The function returns the sum, in
+        the shape of `finer`. The coarser level is enlarged by nearest neighbours: row i of the enlarged map is row
+        floor(i * h / H) of the coarser level, and its columns are chosen in the same way.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -236,21 +240,25 @@ def _top_down_of(finer: np.ndarray, coarser: np.ndarray) -> np.ndarray:
 
 def _top_down_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield _levels(
-        rng, (1, 1), (1, 1), (1, 1), "Both levels have one position each: nothing is enlarged, and the two are added."
+        rng, (1, 1), (1, 1), (1, 1), "Both levels have one position, so nothing is enlarged. Add the two levels."
     )
     yield _levels(
-        rng, (1, 1), (2, 2), (1, 1), "The single element of the coarser level goes to every position of the finer one."
+        rng,
+        (1, 1),
+        (2, 2),
+        (1, 1),
+        "The single element of the coarser level is added to every position of the finer level.",
     )
     yield _levels(
         rng,
         (1, 1),
         (4, 4),
         (2, 2),
-        "Each element of the coarser level covers two by two neighbours of the finer one, unchanged: nothing is "
-        "blended, and no position is left out.",
+        "Each element of the coarser level is added, unchanged, to 2 x 2 positions of the finer level. No elements "
+        "are averaged, and no position is left out.",
     )
     yield _levels(
-        rng, (1, 1), (4, 6), (2, 3), "The levels need not be square: rows go with rows, columns with columns."
+        rng, (1, 1), (4, 6), (2, 3), "The levels need not be square: rows belong to rows, and columns to columns."
     )
     yield _levels(
         rng, (2, 3), (4, 2), (2, 1), "Each channel of each image is enlarged separately, along its last two axes."
@@ -260,16 +268,16 @@ def _top_down_cases(rng: np.random.Generator) -> Iterator[Case]:
         (1, 1),
         (3, 4),
         (2, 2),
-        "An odd height: the coarser level was rounded up, so twice its height is one row too many. The result has the "
-        "finer level's size.",
+        "The height of the finer level is odd. The coarser level was rounded up, so twice its height is one row too "
+        "many. The result has the size of the finer level.",
     )
     yield _levels(
         rng,
         (1, 1),
         (4, 5),
         (2, 3),
-        "An odd width: the coarser level was rounded up, so twice its width is one column too many. The result has "
-        "the finer level's size.",
+        "The width of the finer level is odd. The coarser level was rounded up, so twice its width is one column too "
+        "many. The result has the size of the finer level.",
     )
     height, width = (2 * rng.integers(3, 6, 2) - 1).tolist()
     yield _levels(
@@ -277,34 +285,35 @@ def _top_down_cases(rng: np.random.Generator) -> Iterator[Case]:
         (1, 1),
         (height, width),
         ((height + 1) // 2, (width + 1) // 2),
-        "Odd sides: row i shows row floor(i * h / H). Write these down for every i. Nothing is rounded up or shifted "
-        "by half a row.",
+        "The sides are odd. Row i of the enlarged map is row floor(i * h / H) of the coarser level. Write down this "
+        "index for every i. Do not round it up, and do not shift it by half a row.",
     )
     yield _levels(
         rng,
         (1, 1),
         (5, 7),
         (2, 3),
-        "Odd sides, and the coarser level was rounded down, so twice its side is too short here. Row i still shows "
-        "row floor(i * h / H): use the ratio of the sides, not the number 2.",
+        "The sides are odd, and the coarser level was rounded down, so twice its side is too short here. Row i of the "
+        "enlarged map is still row floor(i * h / H) of the coarser level: use the ratio of the sides, not the number "
+        "2.",
     )
     yield Case(
         {"finer": rng.integers(0, 9, (1, 2, 4, 4)), "coarser": _eighths(rng, (1, 2, 2, 2)) + 0.125},
-        "Integers are valid input, but the sum with floats is not an integer.",
+        "Integers are valid input, but their sum with floats need not be an integer.",
     )
     yield Case(
         {
             "finer": _eighths(rng, (1, 2, 3, 3)).astype(np.float32),
             "coarser": _eighths(rng, (1, 2, 2, 2)).astype(np.float32),
         },
-        "Maps come as float32 from a network.",
+        "A network returns feature maps as float32.",
     )
     yield _levels(
         rng,
         (0, 2),
         (3, 4),
         (2, 2),
-        "Zero images are valid input: the answer is empty, in the shape of the finer level.",
+        "Zero images are valid input: the answer is an empty array in the shape of the finer level.",
     )
     for _ in range(5):
         n, channels, h, w = rng.integers(1, 5, 4).tolist()
@@ -314,21 +323,21 @@ def _top_down_cases(rng: np.random.Generator) -> Iterator[Case]:
             (n, channels),
             size,
             (h, w),
-            "These levels are random. Write down the row and the column of the coarser level that every position of "
-            "the finer one shows.",
+            "These levels are random. For every position of the finer level, write down the row and the column of the "
+            "coarser level that are added to it.",
         )
 
 
 def _levels(
     rng: np.random.Generator, images: tuple[int, int], finer: tuple[int, int], coarser: tuple[int, int], hint: str
 ) -> Case:
-    """Return two levels of the same (N, C) `images`, each with its own size; no sum of their elements is 0."""
+    """Return a case of two levels, where `images` gives N and C; no sum of their elements is 0."""
     between_eighths = _eighths(rng, (*images, *coarser)) + 1 / 16
     return Case({"finer": _eighths(rng, (*images, *finer)), "coarser": between_eighths}, hint)
 
 
 def _eighths(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw different sizes of either sign, none of them 0 or 1, which float32 represents exactly."""
+    """Draw numbers with different absolute values, never 0 or 1, which float32 represents exactly."""
     count = int(np.prod(shape))
     sizes = rng.permutation(np.delete(np.arange(max(count, 40) + 2), [0, 8]))[:count]
     return (sizes * rng.choice([-1, 1], count) / 8).reshape(shape)

@@ -25,9 +25,10 @@ def smooth_l1(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(prediction, target, beta)``. Takes two (N, 4) arrays and returns a number. With d = prediction -
-        target, a term is d^2 / (2 beta) where |d| < beta, and |d| - beta / 2 elsewhere. The terms are summed; the
-        caller divides the sum.
+        ``function(prediction, target, beta)``. The first two arguments are (N, 4) arrays with four numbers for each of
+        N boxes. The function returns a number. With d = prediction - target, the term of an element is d^2 / (2 beta)
+        if |d| < beta, and |d| - beta / 2 otherwise. The result is the sum of all terms. The function does not divide
+        the sum, because its caller does.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -58,8 +59,9 @@ def smooth_l1_gradient(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(prediction, target, beta)``. Takes two (N, 4) arrays and returns the derivative of the sum of all
-        terms with respect to each element of `prediction`, (N, 4).
+        ``function(prediction, target, beta)``. The first two arguments are (N, 4) arrays with four numbers for each of
+        N boxes. The function returns the derivative of the sum of all terms with respect to each element of
+        `prediction`, (N, 4).
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -90,20 +92,25 @@ def _smooth_l1_gradient_of(prediction: np.ndarray, target: np.ndarray, beta: flo
 def _smooth_l1_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield _moved(rng, [0, 0, 0, 0], 1.0, "Prediction and target are equal, so the loss is 0.")
     far, near = float(rng.integers(3, 9)), float(rng.integers(1, 8)) / 8
-    yield _moved(rng, [near, 0, 0, 0], 1.0, "Near the target the loss is a parabola: half the square, when beta is 1.")
+    yield _moved(
+        rng,
+        [near, 0, 0, 0],
+        1.0,
+        "Near the target, the loss is a parabola: half the square of the difference if beta is 1.",
+    )
     yield _moved(
         rng,
         [far, 0, 0, 0],
         1.0,
-        "Far from the target the loss is a straight line. It must meet the parabola where |d| is beta: at which "
-        "height does it start there?",
+        "Far from the target, the loss is a straight line. It must meet the parabola where |d| equals beta. What is "
+        "the value of the loss there?",
     )
     yield _moved(
         rng,
         [-far, -near, 0, 0],
         1.0,
-        "A prediction below its target is as wrong as one above. Only the size of the difference counts, in the "
-        "choice between the two forms and in each form.",
+        "A prediction below its target is as wrong as a prediction above it. Only the absolute difference counts, "
+        "both for the choice between parabola and line and for their values.",
     )
     yield _moved(
         rng,
@@ -115,20 +122,22 @@ def _smooth_l1_cases(rng: np.random.Generator) -> Iterator[Case]:
         rng,
         [near / 4, 0, 0, 0],
         0.25,
-        "Beta is where the parabola ends, and also sets how wide it is. A smaller beta makes the parabola steeper, so "
-        "that its slope is 1 where it ends.",
+        "Beta is the distance at which the parabola ends. A smaller beta makes the parabola steeper, so that its "
+        "slope is 1 where it ends.",
     )
     yield _moved(
         rng,
         [far, -far, 0, 0],
         0.5,
-        "The line lies beta / 2 below |d|. It must meet the parabola for every beta, not only for 1.",
+        "The line lies beta / 2 below |d|. It must meet the parabola for every beta, not only for beta = 1.",
     )
-    yield _moved(rng, [1.5, -1.25, 1.75, 0], 2.0, "The parabola reaches as far as beta, which may be larger than 1.")
+    yield _moved(
+        rng, [1.5, -1.25, 1.75, 0], 2.0, "The parabola extends to a distance of beta, and beta may be larger than 1."
+    )
     yield from _smooth_l1_others(
         rng,
-        "The sum over no boxes is 0.",
-        "The loss of all rows is summed. The caller divides the sum, not this function.",
+        "Zero boxes are valid input: the sum is 0.",
+        "Return the sum over all rows. The caller divides it, not this function.",
     )
 
 
@@ -137,39 +146,42 @@ def _smooth_l1_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
         rng,
         [0, 0, 0, 0],
         1.0,
-        "Prediction and target are equal, so the parabola is at its lowest point: what is the slope there?",
+        "Prediction and target are equal, so the loss is at the lowest point of the parabola. What is the slope there?",
     )
     far, near = float(rng.integers(3, 9)), float(rng.integers(1, 8)) / 8
     yield _moved(
         rng,
         [near, 0, 0, 0],
         1.0,
-        "Near the target the loss is a parabola, d^2 / 2 when beta is 1, and it grows as the prediction moves away. "
-        "What is its derivative with respect to the prediction?",
+        "Near the target, the loss is a parabola, d^2 / 2 if beta is 1. It grows as the prediction moves away from "
+        "the target. What is its derivative with respect to the prediction?",
     )
     yield _moved(
         rng,
         [far, 0, 0, 0],
         1.0,
-        "Far from the target the loss is a straight line. Its slope no longer depends on the distance, so one bad box "
-        "cannot dominate a step.",
+        "Far from the target, the loss is a straight line. Its slope no longer depends on the distance, so one bad "
+        "box cannot dominate a step.",
     )
     yield _moved(
-        rng, [-near, 0, 0, 0], 1.0, "Below the target the parabola falls: the slope has the sign of the difference."
+        rng,
+        [-near, 0, 0, 0],
+        1.0,
+        "If the prediction is below the target, the parabola falls: the slope has the sign of the difference.",
     )
     yield _moved(
         rng,
         [-far, 0, 0, 0],
         1.0,
-        "Below the target the line falls: the slope has the sign of the difference. Choose between the two forms by "
-        "its size.",
+        "If the prediction is below the target, the line falls: the slope has the sign of the difference. Use the "
+        "absolute difference to choose between parabola and line.",
     )
     yield _moved(rng, [near, far, -near, -far], 1.0, "Each number of the prediction has its own derivative.")
     yield _moved(
         rng,
         [near / 4, 0, 0, 0],
         0.25,
-        "The parabola is d^2 / (2 beta), and beta stays in its derivative. At |d| = beta the slope is 1 for every "
+        "The parabola is d^2 / (2 beta), and beta stays in its derivative. At |d| = beta, the slope is 1 for every "
         "beta.",
     )
     yield _moved(
@@ -178,11 +190,13 @@ def _smooth_l1_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
         0.5,
         "The slope of the line is 1 or -1 for every beta. Beta only moves the line up and down.",
     )
-    yield _moved(rng, [1.5, -1.25, 1.75, 0], 2.0, "The parabola reaches as far as beta, which may be larger than 1.")
+    yield _moved(
+        rng, [1.5, -1.25, 1.75, 0], 2.0, "The parabola extends to a distance of beta, and beta may be larger than 1."
+    )
     yield from _smooth_l1_others(
         rng,
-        "For zero boxes the gradient has no rows.",
-        "The loss is a sum, so a row's derivative does not depend on the number of rows.",
+        "Zero boxes are valid input: the gradient has no rows.",
+        "The loss is a sum, so the derivatives of a row do not depend on the number of rows.",
     )
 
 
@@ -192,11 +206,11 @@ def _smooth_l1_others(rng: np.random.Generator, of_nothing: str, of_rows: str) -
     yield Case({"prediction": _eighths(rng, (2, 4)), "target": _eighths(rng, (2, 4)) + 5, "beta": 1.0}, of_rows)
     yield Case(
         {"prediction": rng.integers(0, 4, (2, 4)), "target": rng.integers(4, 8, (2, 4)), "beta": 8.0},
-        "Integers are valid input, but the result of a division is not an integer.",
+        "Integers are valid input, but the result of a division need not be an integer.",
     )
     yield Case(
         {"prediction": _eighths(rng, (2, 4)).astype(np.float32), "target": _eighths(rng, (2, 4)), "beta": 1.0},
-        "Predictions come as float32 from a network.",
+        "A network returns predictions as float32.",
     )
     for count in (1, 3, 6, 20):
         yield Case(
@@ -230,9 +244,10 @@ def cross_entropy_gradient(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(logits, labels)``. Takes (R, L) logits and (R,) integer labels in 0 .. L-1, and returns the
-        derivatives with respect to the logits, (R, L). The loss is the mean over the rows of -log
-        softmax(logits)[label]. Label 0, the background, is an ordinary class. Without rows the gradient has no rows.
+        ``function(logits, labels)``. The arguments are logits, (R, L), and integer labels in 0 .. L-1, (R,), for R rows
+        and L classes. The function returns the derivatives of the loss with respect to the logits, (R, L). The loss is
+        the mean of -log softmax(logits)[label] over the rows. Label 0, the background, is an ordinary class. If there
+        are no rows (R = 0), the gradient has the shape (0, L).
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -265,24 +280,25 @@ def _cross_entropy_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield rows(
         np.zeros((1, classes)),
         [label],
-        "All classes are equally likely here. Raising the logit of the true class makes the loss smaller, raising any "
-        "other makes it larger, and raising all alike changes nothing.",
+        "All classes are equally likely here. If the logit of the true class rises, the loss falls. If any other "
+        "logit rises, the loss rises. If all logits rise equally, the loss does not change.",
     )
     yield rows(
         _logits(rng, 1, classes),
         [label],
-        "The softmax of the row is the network's probability of each class. Compare it, class by class, with the "
-        "probabilities that it should predict.",
+        "The softmax of the row gives the predicted probability of each class. Compare it, class by class, with the "
+        "probabilities that should be predicted.",
     )
     yield rows(
         _logits(rng, 1, classes),
         [0],
-        "Label 0 is the background, an ordinary class: the head must learn to predict it.",
+        "Label 0, the background, is an ordinary class: the network must learn to predict it.",
     )
     yield rows(
         _logits(rng, 2, classes),
         [label, label],
-        "The loss is the mean over the rows, and each row has its own softmax. How much does one row count?",
+        "The loss is the mean over the rows, and each row has its own softmax. How much does one row contribute to "
+        "the loss?",
     )
     yield rows(
         _logits(rng, 3, classes),
@@ -298,8 +314,8 @@ def _cross_entropy_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield rows(
         _logits(rng, 2, classes) + [[2000], [-2000]],
         [label, 0],
-        "These rows are far apart. The number that is subtracted from a row so that its exponentials fit must come "
-        "from that row itself.",
+        "The logits of these two rows are far apart. Before taking exponentials, subtract a number from each row. "
+        "This number must come from the same row.",
     )
     yield rows(
         np.zeros((0, classes)),
@@ -307,9 +323,11 @@ def _cross_entropy_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
         "Zero rows are valid input: the mean over no rows must not become NaN or raise an error.",
     )
     yield rows(
-        rng.integers(-3, 4, (2, classes)), [label, 0], "Integers are valid input, but a probability is not an integer."
+        rng.integers(-3, 4, (2, classes)),
+        [label, 0],
+        "Integers are valid input, but a probability need not be an integer.",
     )
-    yield rows(_logits(rng, 3, classes).astype(np.float32), [label, 0, label], "Logits come as float32 from a network.")
+    yield rows(_logits(rng, 3, classes).astype(np.float32), [label, 0, label], "A network returns logits as float32.")
     for count in (1, 2, 5, 30):
         yield rows(
             _logits(rng, count, classes),
@@ -328,9 +346,10 @@ def binary_cross_entropy(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(logits, labels)``. Takes (A,) logits and (A,) labels, 1 for an object and 0 for none, and returns a
-        number. With p = sigmoid(logit), the loss of an anchor is -log p if its label is 1 and -log(1 - p) if it is 0,
-        for logits of any size. The mean of no anchors is 0.
+        ``function(logits, labels)``. The arguments are the logits of A anchors, (A,), and their labels, (A,): 1 for an
+        object, 0 for no object. The function returns a number. With p = sigmoid(logit), the loss of an anchor is -log p
+        if its label is 1, and -log(1 - p) if its label is 0. The result is the mean over the anchors, or 0 if there are
+        no anchors. It must be accurate for logits of any size.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -360,48 +379,50 @@ def _binary_cross_entropy_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield _anchors(
         [0.0],
         [1],
-        "A logit of 0 is a probability of one half. What is its natural logarithm, and with which sign does it count?",
+        "A logit of 0 is a probability of 1/2. What is the natural logarithm of 1/2, and with which sign does it "
+        "enter the loss?",
     )
     yield _anchors(
         [z],
         [1],
-        "A logit is not a probability. The sigmoid turns it into one, and the loss of an object is small where that "
-        "is near 1.",
+        "A logit is not a probability. The sigmoid turns a logit into a probability. The loss of an object is small "
+        "if this probability is close to 1.",
     )
     yield _anchors([-z], [0], "For an anchor without an object, 1 - p is the probability of the right answer.")
     yield _anchors([z], [0], "The more certain the network is of an object where there is none, the larger the loss.")
-    yield _anchors([-z, z, 0.0], [1, 1, 0], "The loss is the mean over all anchors, with both labels alike.")
+    yield _anchors([-z, z, 0.0], [1, 1, 0], "The loss is the mean over all anchors, whether their label is 1 or 0.")
     yield _anchors(
         [-large],
         [1],
-        "This logit is far on the wrong side. The loss grows as far as the logit does, and has no upper limit.",
+        "This logit is far from 0 and has the wrong sign. The loss grows in proportion to such a logit and has no "
+        "upper limit.",
     )
     yield _anchors(
         [large, 0.5],
         [0, 1],
-        "This logit is far on the wrong side. Here 1 - p rounds to 0, so its logarithm is lost. Write log(1 - p) in "
-        "terms of the logit before you compute it.",
+        "The large logit has the wrong sign. Here 1 - p rounds to 0, so its logarithm is not finite. Write log(1 - p) "
+        "in terms of the logit before you compute it.",
     )
     yield _anchors(
         [1000.0, 1000.0, z],
         [1, 0, 1],
-        "exp(1000) is too large for any float, but the loss of these is finite. Compute exponentials of numbers below "
-        "0 only.",
+        "exp(1000) is too large for any float, but the loss of these anchors is finite. Compute exponentials of "
+        "negative numbers only.",
     )
     yield _anchors(
         [-1000.0, -1000.0, z],
         [1, 0, 0],
-        "exp(-z) is too large for any float where z is -1000, but the loss of these is finite. Compute exponentials "
-        "of numbers below 0 only.",
+        "For a logit z of -1000, exp(-z) is too large for any float, but the loss of these anchors is finite. Compute "
+        "exponentials of negative numbers only.",
     )
     yield _anchors([], [], "Zero anchors are valid input: the mean over no anchors is 0 here, not NaN.")
     yield Case(
         {"logits": rng.integers(1, 5, 3), "labels": np.array([1, 0, 1])},
-        "Integers are valid input, but a loss is not an integer.",
+        "Integers are valid input, but a loss need not be an integer.",
     )
     yield Case(
         {"logits": _logits(rng, 4).astype(np.float32), "labels": np.array([1, 0, 0, 1])},
-        "Logits come as float32 from a network.",
+        "A network returns logits as float32.",
     )
     for count in (1, 2, 8, 40):
         yield _anchors(
@@ -421,9 +442,10 @@ def rpn_loss_gradient(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(logits, labels)``. Takes (A,) logits and (A,) labels, 1 for an object, 0 for background, -1 for an
-        anchor that was not sampled. Returns the derivative for every logit, (A,). The loss is the mean binary
-        cross-entropy over the sampled anchors. If none was sampled, all derivatives are 0.
+        ``function(logits, labels)``. The arguments are the logits of A anchors, (A,), and their labels, (A,): 1 for an
+        object, 0 for background, -1 for an anchor that was not sampled. The function returns the derivative of the loss
+        with respect to every logit, (A,). The loss is the mean binary cross-entropy over the sampled anchors. If no
+        anchor was sampled, all derivatives are 0.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -457,62 +479,63 @@ def _rpn_loss_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield _anchors(
         [0.0],
         [1],
-        "A larger logit makes the loss of an object smaller: which sign has the derivative? And how far is one half "
-        "from the label?",
+        "A larger logit makes the loss of an object smaller. Which sign does the derivative have? And how far is the "
+        "probability, 1/2, from the label?",
     )
     yield _anchors(
         [z],
         [1],
-        "The derivative of -log(sigmoid) is simpler than the derivative of the sigmoid: in the chain rule nearly "
-        "everything cancels.",
+        "The derivative of -log(sigmoid(z)) is simpler than the derivative of sigmoid(z), because nearly everything "
+        "cancels in the chain rule.",
     )
     yield _anchors(
         [z],
         [0],
-        "A background anchor pushes its logit down, and more strongly the more certain the network was. An image "
-        "without objects has only such anchors, and they contribute to the gradient as well.",
+        "The gradient of a background anchor lowers its logit. The more certain the network is of an object, the "
+        "larger this gradient is. An image without objects has only background anchors, and they contribute to the "
+        "gradient, too.",
     )
     yield _anchors(
         [z, -z, 0.5],
         [1, 0, 0],
-        "The loss is the mean over the sampled anchors, positive and negative. How much does one of them count?",
+        "The loss is the mean over the sampled anchors, positive and negative. How much does one anchor contribute to "
+        "the loss?",
     )
     yield _anchors(
         [z, 0.5],
         [1, -1],
-        "An anchor that was not sampled has no part in the loss: moving its logit changes nothing, and it does not "
-        "count in the mean.",
+        "An anchor that was not sampled does not contribute to the loss. Its logit does not change the loss, and the "
+        "anchor does not count in the mean.",
     )
     yield _anchors(
         [z, 0.5, -z, z, -0.25],
         [-1, 0, -1, 1, 0],
-        "There is a derivative for every logit, in the order of the anchors, and the mean is over the sampled ones. A "
-        "label of -1 is neither object nor background, and must not enter a sum.",
+        "Return a derivative for every logit, in the order of the anchors. The mean is over the sampled anchors only. "
+        "A label of -1 is neither object nor background, and must not enter a sum.",
     )
     yield _anchors(
         [z, -z, 0.5],
         [-1, -1, -1],
-        "No anchor was sampled, so the loss is 0 for any logits and every derivative is 0. Nothing may be divided by "
-        "0.",
+        "No anchor was sampled, so the loss is 0 for any logits, and every derivative is 0. Do not divide by 0.",
     )
     yield _anchors(
         [1000.0, -1000.0],
         [0, 1],
-        "exp(1000) is too large for any float. Compute exponentials of numbers below 0 only.",
+        "exp(1000) is too large for any float. Compute exponentials of negative numbers only.",
     )
     yield _anchors(
         [-1000.0, 1000.0, z],
         [0, 1, 0],
-        "exp(1000) is too large for any float. Compute exponentials of numbers below 0 only.",
+        "exp(1000) is too large for any float. Compute exponentials of negative numbers only.",
     )
     yield _anchors([], [], "Zero anchors are valid input: the gradient is empty, too.")
     yield Case(
         {"logits": rng.integers(-3, 4, 3), "labels": np.array([1, 0, -1])},
-        "Integers are valid input, but a derivative is not an integer.",
+        "Integers are valid input, but a derivative need not be an integer.",
     )
     yield Case(
         {"logits": _logits(rng, 4).astype(np.float32), "labels": np.array([1, 0, -1, 1])},
-        "Logits come as float32 from a network.",
+        "A network returns logits as float32.",
     )
     for count in (1, 3, 10, 50):
         yield _anchors(
@@ -541,5 +564,5 @@ def _anchors(logits: list[float], labels: list[int], hint: str) -> Case:
 
 
 def _logits(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Draw logits of either sign in any shape, which float32 represents exactly, also after adding 1000."""
+    """Draw positive and negative logits that float32 represents exactly, even after 2000 is added."""
     return rng.integers(-48, 49, shape) / 16

@@ -1,4 +1,4 @@
-"""Checks of training targets: the object that each box is matched to, and the random minibatch."""
+"""Checks of training targets: the matching of boxes to objects, and the random minibatch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rcnn._ext.dispatch import original
 from rcnn.checks._chance import DRAWS, Seeded, unlike_chance, unrepeated
 from rcnn.checks._engine import Case, CheckFailed, Failure, Function, answer, check_callable, message, run
 
-HIGH, LOW = 0.75, 0.25  # exact in every precision
+HIGH, LOW = 0.75, 0.25  # thresholds that every float type represents exactly
 Choice = tuple[tuple[int, ...], tuple[int, ...]]  # positive, negative
 
 
@@ -25,10 +25,12 @@ def match(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(iou, high, low, force_best=False)``. Takes IoUs (A, G) and returns one integer per box, (A,): the
-        index of the object with the highest IoU (ties keep the first) if that IoU is at least `high`, -1 if it is below
-        `low`, -2 in between. With `force_best`, every box that has the highest IoU with some object, ties included, is
-        matched to its own best object, too. An object that no box overlaps forces nothing.
+        ``function(iou, high, low, force_best=False)``. The first argument contains the IoUs of A boxes with G objects,
+        (A, G). The function returns one integer per box, (A,). If the highest IoU of a box is at least `high`, the
+        integer is the index of the object with that IoU (in a tie, of the first one). If the highest IoU is below
+        `low`, the integer is -1. In between, it is -2. With `force_best`, every box that has the highest IoU with some
+        object is matched, too, including all boxes that tie. Such a box is matched to the object that it overlaps most
+        itself. An object that no box overlaps forces no match.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -56,60 +58,61 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
     middle, below, least = (round(float(rng.uniform(*span)), 3) for span in ((0.4, 0.7), (0.12, 0.2), (0.02, 0.1)))
     yield boxes(
         [[above]],
-        "The box overlaps the only object well. The answer is the object's index, and indices count from 0.",
+        "The box overlaps the only object well. The answer is the index of the object, and indices start at 0.",
     )
     yield boxes(
         [[below]],
-        "An IoU below `low` makes a box background, -1, whatever the IoUs of the other boxes, unless `force_best` is "
-        "set.",
+        "A box whose IoU is below `low` is background, -1, unless `force_best` is set. The IoUs of the other boxes do "
+        "not matter.",
     )
     yield boxes(
         [[middle]], "An IoU between `low` and `high` is neither positive nor background: such a box is ignored, -2."
     )
-    yield boxes([[HIGH]], "The IoU is exactly `high`: a box is matched if its IoU is *at least* that.")
-    yield boxes([[LOW]], "The IoU is exactly `low`: a box is background if its IoU is *below* that.")
-    yield boxes([[0.5]], "If `high` and `low` are equal, nothing lies in between.", high=0.5, low=0.5)
+    yield boxes([[HIGH]], "The IoU is exactly `high`. A box is matched if its IoU is *at least* `high`.")
+    yield boxes([[LOW]], "The IoU is exactly `low`. A box is background only if its IoU is *below* `low`.")
+    yield boxes([[0.5]], "If `high` and `low` are equal, no IoU lies between them.", high=0.5, low=0.5)
     for row in ([above, more], [more, above]):
         yield boxes(
-            [row], "Rows are boxes, columns are objects. Each row has one answer: the column where the IoU is highest."
+            [row], "Rows are boxes, and columns are objects. The answer for a row is the column with the highest IoU."
         )
-    yield boxes([[below, above, above]], "The box overlaps two objects equally. Ties keep the first.")
+    yield boxes([[below, above, above]], "The box overlaps two objects equally. In a tie, the first object wins.")
     yield boxes(
         [[below, above], [middle, below], [least, more], [below, least]],
-        "Match each box separately: several boxes may have the same object, and an object may have none.",
+        "Match each box separately. Several boxes may be matched to the same object, and an object may have no box.",
     )
     yield boxes(np.zeros((3, 0)), "An image without objects is valid input: every box is background.")
     yield boxes(np.zeros((0, 2)), "Zero boxes are valid input: the answer is empty.")
     yield boxes(
         [[below], [least]],
-        "`force_best`: an object that no box overlaps by `high` is still matched, by the box that overlaps it most.",
+        "With `force_best`, an object is matched even if all its IoUs are below `high`. It is matched to the box that "
+        "overlaps it most.",
         True,
     )
     yield boxes(
         [[least], [middle]],
-        "`force_best`: an object that no box overlaps by `high` is still matched, by the box that overlaps it most, "
-        "although that box lies between the thresholds.",
+        "With `force_best`, an object is matched even if all its IoUs are below `high`. It is matched to the box that "
+        "overlaps it most, although the IoU of that box lies between the thresholds.",
         True,
     )
     yield boxes(
         [[below], [least], [below]],
-        "`force_best`: two boxes tie for the best IoU with the object, and both are forced.",
+        "With `force_best`, if two boxes tie for the highest IoU with an object, both are matched.",
         True,
     )
     yield boxes(
         [[middle, below], [above, least]],
-        "`force_best`: the first box has the second object's best IoU, and so becomes positive. But it is matched to "
-        "the object that it overlaps most itself.",
+        "With `force_best`, a box that has the highest IoU with some object becomes positive. But it is matched to "
+        "the object that it overlaps most itself, which may be another object.",
         True,
     )
     yield boxes(
         [[more, 0], [below, 0]],
-        "`force_best`: no box overlaps the second object, so all of them tie at 0. Such an object forces nothing.",
+        "With `force_best`, an object that no box overlaps forces no match. All boxes tie here, with an IoU of 0.",
         True,
     )
-    yield boxes(np.zeros((2, 0)), "`force_best` without objects: nothing is forced.", True)
-    yield boxes(np.zeros((0, 2)), "`force_best` without boxes: there is no best box, and the answer is empty.", True)
-    yield boxes([[below], [least]], "`force_best=False`: nothing is forced.", False)
+    yield boxes(np.zeros((2, 0)), "With `force_best`, an image without objects forces no match.", True)
+    yield boxes(np.zeros((0, 2)), "With `force_best`, zero boxes are valid input, too: the answer is empty.", True)
+    yield boxes([[below], [least]], "With `force_best=False`, no match is forced.", False)
     for count, dtype in ((3, np.float32), (2, np.float64), (5, np.float64), (12, np.float64)):
         for force_best in (False, True):
             yield Case(
@@ -119,13 +122,13 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
                     "low": 0.3,
                     "force_best": force_best,
                 },
-                "Work this out by hand: each row's best object and its IoU; then, with `force_best`, each column's "
-                "highest IoU and the rows that have it.",
+                "Work this out by hand. Find the best object of each row and its IoU. With `force_best`, also find "
+                "the highest IoU of each column, and the rows that have it.",
             )
 
 
 def _overlaps(rng: np.random.Generator, boxes: int, objects: int) -> np.ndarray:
-    """Draw IoUs (A, G) with ties and zeros, none within 0.02 of 0.7 or 0.3."""
+    """Draw IoUs (A, G) with ties and zeros. None is within 0.02 of 0.7 or 0.3."""
     return np.asarray(rng.choice([0, 0, 0.04, 0.08, 0.15, 0.22, 0.35, 0.45, 0.5, 0.6, 0.75, 0.9], (boxes, objects)))
 
 
@@ -134,15 +137,16 @@ def _overlaps(rng: np.random.Generator, boxes: int, objects: int) -> np.ndarray:
 
 @original
 def sample(function: Function, seed: int | None = None) -> None:
-    """Raise CheckFailed unless `function` samples as `rcnn.matching.sample` does.
+    """Raise CheckFailed unless `function` samples in the same way as `rcnn.matching.sample`.
 
     Parameters
     ----------
     function : callable
-        ``function(labels, size, positive_fraction, rng)``. Takes (A,) labels and returns (positive, negative), two
-        sorted arrays of indices into `labels`. At most `int(size * positive_fraction)` have labels of 1 and above;
-        indices with label 0 fill the batch up to `size`. If there are too few of either kind, all of them are chosen.
-        The choice is drawn from `rng` alone, without replacement, and every candidate has the same probability.
+        ``function(labels, size, positive_fraction, rng)``. The first argument contains the labels of A boxes, (A,). The
+        function returns (positive, negative), two sorted arrays of indices into `labels`. At most `int(size *
+        positive_fraction)` of the chosen boxes are positive (label 1 or above). Negative boxes (label 0) fill the batch
+        up to `size`. If there are too few boxes of one kind, all of them are chosen. Every random number comes from
+        `rng`. Boxes are drawn without replacement, and every candidate has the same probability.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -161,7 +165,7 @@ def sample(function: Function, seed: int | None = None) -> None:
     seeds = np.random.default_rng(seed)
     for case in _sample_cases(seeds):
         _choice(function, case, case.arguments["rng"].made())
-    hint = "This worked with other numbers from `rng`. How does your function handle an unlikely one?"
+    hint = "Your function worked with other random numbers from `rng`. How does it handle unlikely ones?"
     many = _sample_case(_labels(seeds, 26, 26, 5), 12, 0.5, seeds, hint)
     _raise_if(
         unrepeated(partial(_choice, function, many), many.arguments["rng"], "boxes") or _unmoved(function, many), many
@@ -185,40 +189,47 @@ def _sample_cases(rng: np.random.Generator) -> Iterator[Case]:
         0,
         8,
         0.5,
-        "There are enough of both: `size` boxes in total, the fraction of them positive and the rest negative. Too "
-        "many of one kind leave no room for the other.",
+        "There are enough boxes of both kinds. Choose `size` boxes in total: `positive_fraction` of them positive, "
+        "and the rest negative.",
     )
-    yield boxes(15, 15, 0, 8, 0.25, "The fraction is that of the positives, and of `size`, not of the candidates.")
     yield boxes(
-        9, 9, 0, 7, 0.5, "*At most* the fraction is positive: half of 7 is not a whole number, and is rounded down."
+        15,
+        15,
+        0,
+        8,
+        0.25,
+        "The fraction is the share of positives in a batch of `size` boxes, not among the candidates.",
     )
-    yield boxes(9, 9, 6, 8, 0.5, "Boxes with a label below 0 are ignored, and never chosen.")
+    yield boxes(
+        9, 9, 0, 7, 0.5, "*At most* this fraction is positive: half of 7 is not a whole number, so it is rounded down."
+    )
+    yield boxes(9, 9, 6, 8, 0.5, "Boxes with a label below 0 are ignored. Never choose them.")
     labels = _labels(rng, 6, 9, 0)
     yield _sample_case(
         np.where(labels == 1, rng.integers(2, 6, labels.shape), labels),
         8,
         0.5,
         rng,
-        "Labels of 1 and above are classes of objects: all of them are positive.",
+        "Labels of 1 and above are classes of objects, so all boxes with such a label are positive.",
     )
-    yield boxes(1, 12, 2, 8, 0.5, "There are fewer positives than the fraction allows: negatives fill the batch up.")
-    yield boxes(0, 9, 2, 4, 0.5, "There are no positives: the whole batch is negative.")
+    yield boxes(1, 12, 2, 8, 0.5, "There are fewer positives than the fraction allows. Fill the batch with negatives.")
+    yield boxes(0, 9, 2, 4, 0.5, "There are no positives, so the whole batch is negative.")
     yield boxes(
         9,
         2,
         2,
         8,
         0.5,
-        "There are too few negatives to fill the batch. All of them are chosen, and no more positives than the "
-        "fraction allows.",
+        "There are too few negatives to fill the batch. Choose all of them, but no more positives than the fraction "
+        "allows.",
     )
-    yield boxes(3, 0, 2, 8, 0.5, "There are no negatives: the batch is smaller than `size`.")
-    yield boxes(2, 2, 2, 20, 0.5, "There are fewer candidates than `size`: all of them are chosen.")
-    yield boxes(0, 0, 3, 4, 0.5, "There are no candidates: both arrays are empty.")
+    yield boxes(3, 0, 2, 8, 0.5, "There are no negatives, so the batch is smaller than `size`.")
+    yield boxes(2, 2, 2, 20, 0.5, "There are fewer candidates than `size`, so choose all of them.")
+    yield boxes(0, 0, 3, 4, 0.5, "There are no candidates, so both arrays are empty.")
     yield boxes(0, 0, 0, 4, 0.5, "Zero boxes are valid input: both arrays are empty.")
-    yield boxes(5, 5, 0, 0, 0.5, "A batch of 0 boxes has none of either kind.")
+    yield boxes(5, 5, 0, 0, 0.5, "A batch of 0 boxes contains no positives and no negatives.")
     yield boxes(5, 5, 0, 4, 0.0, "A fraction of 0 allows no positives.")
-    yield boxes(5, 5, 0, 4, 1.0, "A fraction of 1 leaves room for negatives only where there are too few positives.")
+    yield boxes(5, 5, 0, 4, 1.0, "A fraction of 1 leaves room for negatives only if there are too few positives.")
     for count in (4, 16, 64):
         positive, negative, ignored = rng.integers(0, count, 3).tolist()
         yield boxes(
@@ -227,7 +238,7 @@ def _sample_cases(rng: np.random.Generator) -> Iterator[Case]:
             ignored,
             count,
             0.25,
-            "Count the positives and the negatives among `labels`. How many of each does the batch hold?",
+            "Count the positives and the negatives in `labels`. How many of each must the batch contain?",
         )
 
 
@@ -238,7 +249,7 @@ def _sample_case(labels: np.ndarray, size: int, fraction: float, rng: np.random.
 
 
 def _labels(rng: np.random.Generator, positive: int, negative: int, ignored: int) -> np.ndarray:
-    """Draw these numbers of labels 1, 0 and -1, shuffled."""
+    """Draw these numbers of labels 1, 0 and -1, in random order."""
     return rng.permutation(np.repeat([1, 0, -1], [positive, negative, ignored]))
 
 
@@ -253,11 +264,11 @@ def _choice(function: Function, case: Case, rng: np.random.Generator) -> Choice:
 
 
 def _judge(got: Any, labels: np.ndarray, size: int, fraction: float) -> Failure | None:
-    """Return the mistake in a choice, whatever its probability, or None."""
+    """Return the mistake in a single choice, or None."""
     if got is None:
         return Failure("returns None", hint="A function without `return` returns None.")
     if not isinstance(got, (tuple, list)) or len(got) != 2:
-        return Failure("must return two arrays, (positive, negative)", got)
+        return Failure("must return a tuple of two arrays, (positive, negative)", got)
     positives = min(int((labels >= 1).sum()), int(size * fraction))
     counts = (positives, min(int((labels == 0).sum()), size - positives))
     for part, kind, allowed, count in zip(
@@ -279,20 +290,20 @@ def _examine_part(part: Any, kind: str, allowed: np.ndarray, count: int) -> Fail
         return Failure(
             f"must return the {kind} boxes as a 1-D array of integers",
             part,
-            hint="Return indices, the positions of the chosen boxes in `labels`, not a mask and not the labels.",
+            hint="Return the indices of the chosen boxes in `labels`, not a mask and not the labels.",
         )
     if not all(0 <= index < len(allowed) and allowed[index] for index in indices.tolist()):
         return Failure(
-            f"chooses boxes as {kind} that are not {kind}",
+            f"returns boxes as {kind} that are not {kind}",
             part,
-            hint="Look up the label of each index: positive is 1 and above, negative is 0, and a label below 0 is "
-            "ignored. A position among the candidates is not yet an index into `labels`.",
+            hint="Look up the label of each index: 1 and above is positive, 0 is negative, and a label below 0 is "
+            "ignored. An index into the candidates is not an index into `labels`.",
         )
     if len(set(indices.tolist())) < len(indices):
         return Failure(
             f"chooses a {kind} box more than once",
             part,
-            hint="The boxes are drawn without replacement: a drawn box is not put back.",
+            hint="Draw the boxes without replacement, so that no box is drawn twice.",
         )
     if len(indices) != count:
         return Failure(f"chooses {len(indices)} {kind} boxes; expected {count}", part)
@@ -300,28 +311,28 @@ def _examine_part(part: Any, kind: str, allowed: np.ndarray, count: int) -> Fail
         return Failure(
             f"returns the {kind} boxes out of order",
             part,
-            hint="The choice is random, but the order of the indices is not: they ascend.",
+            hint="The choice is random, but the order of the indices is not. Return them in ascending order.",
         )
     return None
 
 
 def _unmoved(function: Function, case: Case) -> Failure | None:
-    """Return a failure if generators with different draws all lead to one choice of either kind."""
+    """Return a failure if different generators always lead to the same positives or to the same negatives."""
     first = case.arguments["rng"].seed
     choices = [_choice(function, case, np.random.default_rng(first + i)) for i in range(5)]
     for number, kind in enumerate(("positive", "negative")):
         if len({choice[number] for choice in choices}) == 1:
             return Failure(
-                f"chooses the same {kind} boxes whatever `rng` draws",
+                f"chooses the same {kind} boxes for different random numbers from `rng`",
                 np.array(choices[0][number]),
-                hint="The choice is random, and randomness comes from `rng`: not from the order of the boxes, and not "
-                "from a generator of your own.",
+                hint="The choice must depend on the random numbers from `rng`, not on the order of the boxes or on a "
+                "generator of your own.",
             )
     return None
 
 
 def _unequal(function: Function, case: Case) -> Failure | None:
-    """Return a failure if chance does not explain how often a candidate, or a set of them, is chosen."""
+    """Return a failure if some candidates are chosen too often or too rarely, or some sets of candidates never."""
     labels, rng = case.arguments["labels"], case.arguments["rng"].made()
     choices = [_choice(function, case, rng) for _ in range(DRAWS)]
     for number, (kind, candidates) in enumerate((("positive", labels >= 1), ("negative", labels == 0))):
@@ -332,14 +343,15 @@ def _unequal(function: Function, case: Case) -> Failure | None:
         if (unlike & candidates).any():
             index = int((unlike & candidates).argmax())
             return Failure(
-                f"chooses box {index}, which is {kind}, {counts[index]} times in {DRAWS}; "
+                f"chooses box {index}, which is {kind}, {counts[index]} times in {DRAWS} calls; "
                 f"expected about {DRAWS * share:.0f}",
                 hint="Every candidate must have the same probability, wherever it is in the array. Look at the first "
-                "and the last.",
+                "and the last candidate.",
             )
         if len(set(drawn)) < math.comb(int(candidates.sum()), len(drawn[0])):
             return Failure(
-                f"never chooses some sets of {kind} boxes in {DRAWS} draws",
-                hint="Each box is equally likely, but not each set of boxes: are neighbours chosen together?",
+                f"never chooses some sets of {kind} boxes in {DRAWS} calls",
+                hint="Each box is equally likely, but not each set of boxes. Does your function choose neighbours "
+                "together?",
             )
     return None

@@ -1,4 +1,4 @@
-"""Checks of evaluation: which detections are right, and average precision."""
+"""Checks of evaluation: right and wrong detections, and average precision."""
 
 from __future__ import annotations
 
@@ -13,9 +13,17 @@ from rcnn._ext.dispatch import original
 from rcnn.checks._engine import Case, Function, run
 from rcnn.evaluate.coco import RECALLS
 
-OBJECTS = (3, 4, 7, 8, 9, 11, 13)  # a recall k / G is no multiple of 0.01, except quarters, a half and 1
+OBJECTS = (
+    3,
+    4,
+    7,
+    8,
+    9,
+    11,
+    13,
+)  # numbers G for which no recall k / G is a multiple of 0.01, except 1/4, 1/2, 3/4 and 1
 METHODS = (*evaluate.METHODS, "coco")
-PLENTY = 40  # detections; enough to reveal a sort that is not stable
+PLENTY = 40  # number of detections that is large enough to reveal an unstable sort
 
 
 # ---------------------------------------------------------------------- which detections are right
@@ -23,15 +31,17 @@ PLENTY = 40  # detections; enough to reveal a sort that is not stable
 
 @original
 def assign(function: Function, seed: int | None = None) -> None:
-    """Raise CheckFailed unless `function` tells which detections are right.
+    """Raise CheckFailed unless `function` returns which detections are right.
 
     Parameters
     ----------
     function : callable
-        ``function(boxes, scores, gt_boxes, iou_threshold)``. Takes (D, 4) boxes, (D,) scores and (G, 4) true boxes of
-        one class and one image. Returns (D,) bools in the order of `boxes`. Detections take turns by descending score;
-        ties keep the first. Each is compared with the one object that it overlaps most. It is right if that IoU is *at
-        least* the threshold and no earlier detection was right with the same object.
+        ``function(boxes, scores, gt_boxes, iou_threshold)``. The arguments are the boxes of D detections, (D, 4), their
+        scores, (D,), the G true boxes, (G, 4), and a threshold. All boxes belong to one class and one image. The
+        function returns an array of bools, (D,), in the order of `boxes`: True for each detection that is right. The
+        detections are processed by descending score; in a tie, in the order of the array. Each detection is compared
+        with the one object that it overlaps most. It is right if that IoU is *at least* the threshold and no detection
+        before it was right with the same object.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -56,7 +66,7 @@ def assign(function: Function, seed: int | None = None) -> None:
 
 
 def _assign(boxes: ArrayLike, scores: ArrayLike, gt_boxes: ArrayLike, iou_threshold: float) -> np.ndarray:
-    """Return the answer by the definition."""
+    """Return the answer according to the definition."""
     overlaps = box_ops.iou(boxes, gt_boxes)  # (D, G)
     right = np.zeros(len(overlaps), bool)
     taken: set[int] = set()
@@ -68,13 +78,13 @@ def _assign(boxes: ArrayLike, scores: ArrayLike, gt_boxes: ArrayLike, iou_thresh
 
 
 def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
-    """Yield cases with few boxes first; in a row of boxes 20 wide, a step of s is an IoU of (20 - s) / (20 + s)."""
+    """Yield cases, simplest first. Boxes in a row are 20 wide; at a distance of s, their IoU is (20 - s) / (20 + s)."""
     x, y, h = rng.integers(30, 60, 3).tolist()
 
     def row(
         steps: Sequence[float], scores: Sequence[float], objects: Sequence[float], hint: str, threshold: float = 0.5
     ) -> Case:
-        """Return detections and objects that begin at these distances in pixels."""
+        """Return a case of detections and objects in a row that begin at these distances in pixels."""
         found, wanted = ([[x + step, y, x + step + 20, y + h] for step in line] for line in (steps, objects))
         return _assign_case(found, scores, wanted, threshold, hint)
 
@@ -83,15 +93,15 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
         [0],
         [high],
         [0],
-        "The only detection lies on the only object. The answer tells, for each detection, whether it is right.",
+        "The only detection lies on the only object. The answer says for each detection whether it is right.",
     )
-    yield row([100], [high], [0], "A detection that lies apart from the only object is wrong.")
-    yield row([10], [high], [0], "The IoU is 1/3, and the threshold is higher: the detection is wrong.")
+    yield row([100], [high], [0], "A detection that does not overlap the only object is wrong.")
+    yield row([10], [high], [0], "The IoU is 1/3, which is below the threshold, so the detection is wrong.")
     yield row(
         [10],
         [high],
         [0],
-        "The IoU is 1/3, and the threshold is lower: the detection is right. The threshold is an argument.",
+        "The IoU is 1/3, which is above the threshold, so the detection is right. The threshold is an argument.",
         threshold=0.25,
     )
     yield _assign_case(
@@ -99,33 +109,34 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
         [high],
         [[x + 2, y, x + 6, y + 4]],
         0.4,
-        "The IoU of these small boxes is 1/3. Coordinates are continuous: a box from 3 to 7 is 4 wide.",
+        "The IoU of these small boxes is 1/3. Coordinates are continuous: a box from 3 to 7 is 4 pixels wide.",
     )
     yield _assign_case(
         [[x, y, x + 20, y + h]],
         [high],
         [[x, y, x + 40, y + h]],
         0.5,
-        "An IoU of exactly the threshold is enough: here the rule is *at least*, in NMS it is *greater than*.",
+        "An IoU equal to the threshold is enough. Here the rule is *at least*, but in NMS it is *greater than*.",
     )
     yield row(
         [0, 100],
         [high, low],
         [0, 100],
-        "There are two objects, with a detection on each. Both are right, because a detection claims one object and "
-        "leaves the others free.",
+        "There are two objects, with a detection on each. Both are right, because a detection claims only one object "
+        "and leaves the others free.",
     )
     yield row(
         [100, 0],
         [high, low],
         [0, 100],
-        "The detections are in another order than their objects: row d belongs to detection d, column g to object g.",
+        "The detections are not in the order of their objects. In the IoU matrix, row d belongs to detection d, and "
+        "column g belongs to object g.",
     )
     yield row(
         [0, 0],
         [high, low],
         [0],
-        "There are two detections of one object. It is found once, and a second box on it is wrong.",
+        "There are two detections of one object. The object can be found only once, so the second detection is wrong.",
     )
     yield row(
         [0, 0],
@@ -138,38 +149,45 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
         [0, 2],
         [low, high],
         [0],
-        "There are two detections of one object. The one with the higher *score* comes first and claims it, although "
-        "the other overlaps it more.",
+        "There are two detections of one object. The detection with the higher *score* comes first and claims the "
+        "object, although the other detection overlaps it more.",
     )
     yield row(
         [10, 0],
         [high, low],
         [0],
-        "The first overlaps the object too little, so it is wrong and claims nothing: the second is right.",
+        "The first detection overlaps the object too little, so it is wrong and does not claim the object. The second "
+        "detection is right.",
     )
     yield row(
         [100, 0, 50],
         [middle, low, high],
         [0, 50],
-        "Detections take turns by descending score, but the answer is in the order of `boxes`.",
+        "Detections are processed by descending score, but the answer is in the order of `boxes`.",
     )
     yield row(
         [2, 6],
         [high, low],
         [6, 0],
-        "The first overlaps both objects enough. It claims the one that it overlaps most, and leaves the other to the "
-        "second.",
+        "The first detection overlaps both objects enough. It claims the object that it overlaps most, and leaves the "
+        "other object to the second detection.",
     )
     yield row(
         [0, 2],
         [high, low],
         [0, 6],
-        "The object that the second overlaps most is already claimed, so the second is wrong. Another object is free "
-        "and has a sufficient IoU, but that does not help (this is VOC's rule; COCO's would assign that object).",
+        "The object that the second detection overlaps most is already claimed, so the second detection is wrong. "
+        "Another object is free and has a sufficient IoU, but that does not help. (This is VOC's rule. COCO's rule "
+        "would assign that object.)",
     )
-    yield row([0, 0], [middle, middle], [0], "For equal scores the earlier detection comes first.")
-    yield row([100, 0, 0], [-low, 0, -high], [0], "A score may be 0 or less. Only compare scores with each other.")
-    yield row([0, 100], [high, low], [], "An image without objects is valid input: every detection on it is wrong.")
+    yield row(
+        [0, 0],
+        [middle, middle],
+        [0],
+        "If scores are equal, the detection that is first in the array is processed first.",
+    )
+    yield row([100, 0, 0], [-low, 0, -high], [0], "A score may be 0 or negative. Compare scores only with each other.")
+    yield row([0, 100], [high, low], [], "An image without objects is valid input: every detection in it is wrong.")
     yield row([], [], [0], "Zero detections are valid input: the answer is empty.")
     yield Case(
         {
@@ -178,14 +196,15 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
             "gt_boxes": np.array([[x, y, x + 20, y + h]], np.int64),
             "iou_threshold": 0.5,
         },
-        "Integers are valid input, but an IoU of them is not an integer.",
+        "Integers are valid input, but their IoU need not be an integer.",
     )
     positions = [100 * i for i in rng.permutation(PLENTY // 2)]
     yield row(
         positions + positions,
         rng.integers(0, 2, PLENTY).tolist(),
         positions,
-        "Among many equal scores, too, the earlier box comes first. Some sorting algorithms reorder ties.",
+        "If many scores are equal, their boxes must keep their order. Some sorting algorithms change the order of "
+        "ties.",
     )
     for count in (2, 3, 5, 8, 12, 40):
         yield _assign_crowd(rng, count)
@@ -204,7 +223,7 @@ def _assign_case(boxes: object, scores: object, gt_boxes: object, threshold: flo
 
 
 def _assign_crowd(rng: np.random.Generator, count: int) -> Case:
-    """Draw detections around few objects that overlap, and a threshold that no IoU is close to."""
+    """Draw detections around a few overlapping objects, and a threshold that is not close to any IoU."""
     corner = rng.uniform(10, 40, (1 + count // 3, 2))
     objects = np.concatenate([corner, corner + rng.uniform(18, 30, corner.shape)], axis=1).round(1)
     near = objects[rng.integers(0, len(objects), count)]
@@ -217,8 +236,8 @@ def _assign_crowd(rng: np.random.Generator, count: int) -> Case:
         scores,
         objects,
         float(thresholds[nearest.argmax()]),
-        "These boxes are random. Work through them by hand, from the highest score down, with the IoU of each with "
-        "every object beside it.",
+        "These boxes are random. Write down the IoU of each detection with every object. Then go through the "
+        "detections by hand, from the highest score down.",
     )
 
 
@@ -232,11 +251,12 @@ def average_precision(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(recall, precision, method)``. Takes (D,) and (D,), the points of the curve by descending score, so
-        recall never decreases, and returns a number. The precision at a recall is the best at that recall or a higher
-        one, and 0 beyond the highest. "voc2007" is its mean at the recalls 0, 0.1, ..., 1; "voc2012" its integral over
-        recall from 0 to 1; "coco" its mean at the recalls 0, 0.01, ..., 1. Without points it is 0. If recall is NaN,
-        because there was no object, it is NaN.
+        ``function(recall, precision, method)``. The first two arguments are the recall, (D,), and the precision, (D,),
+        after each of D detections, by descending score. Recall therefore never decreases. The function returns a
+        number. The precision at a recall is the best precision at that recall or a higher one, and 0 beyond the highest
+        recall. "voc2007" is the mean of this precision at the recalls 0, 0.1, ..., 1; "voc2012" is its integral over
+        the recall from 0 to 1; "coco" is its mean at the recalls 0, 0.01, ..., 1. Without detections, the result is 0.
+        If the recall is NaN, because there was no object, the result is NaN.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -262,13 +282,13 @@ def average_precision(function: Function, seed: int | None = None) -> None:
 
 
 def _average_precision(recall: ArrayLike, precision: ArrayLike, method: str) -> float:
-    """Return the answer by the definition; "coco" is the challenge's measure at one IoU threshold."""
+    """Return the answer according to the definition; "coco" is COCO's average precision at one IoU threshold."""
     if method != "coco":
         return evaluate.average_precision(recall, precision, method)
     r, p = np.asarray(recall, float), np.asarray(precision, float)
     if np.isnan(r).any():
         return float("nan")
-    best = np.append(np.maximum.accumulate(p[::-1])[::-1], 0)  # (D + 1,): beyond the highest recall it is 0
+    best = np.append(np.maximum.accumulate(p[::-1])[::-1], 0)  # (D + 1,); it is 0 beyond the highest recall
     return float(best[np.searchsorted(r, RECALLS)].mean())
 
 
@@ -277,88 +297,91 @@ def _average_precision_cases(rng: np.random.Generator) -> Iterator[Case]:
         [1],
         1,
         "voc2012",
-        "The only detection finds the only object: precision 1 from recall 0 to recall 1. The curve begins at recall "
-        "0, not at its first point.",
+        "The only detection finds the only object, so the precision is 1 from recall 0 to recall 1. The curve begins "
+        "at recall 0, not at its first point.",
     )
     few = int(rng.choice([3, 4]))
     yield _curve(
         [1] * few,
         few,
         "voc2012",
-        "Every detection is right and every object is found: the area under the curve is a full square. Its first "
-        "strip begins at recall 0.",
+        "Every detection is right and every object is found, so the area under the curve is a full square. Its first "
+        "rectangle begins at recall 0.",
     )
     yield _curve(
         [1] * 2,
         4,
         "voc2012",
-        "Half of the objects are never found. Beyond the highest recall the precision counts as 0.",
+        "Half of the objects are never found. Beyond the highest recall, the precision counts as 0.",
     )
     yield _curve(
         [0, 1],
         1,
         "voc2012",
-        "The first detection is wrong, the second finds the only object. The precision at every recall is the best at "
-        "that recall *or a higher one*.",
+        "The first detection is wrong, and the second finds the only object. The precision at every recall is the "
+        "best precision at that recall *or a higher one*.",
     )
     yield Case(
         {"recall": np.array([0.5, 1]), "precision": np.array([1, 0.5]), "method": "voc2012"},
-        "Between two points the recall is only reached by the point on the right. The area is made of rectangles: "
-        "each is as wide as the recall grows, and as high as the best precision at its right edge or beyond.",
+        "Between two points, the recall is reached only by the point on the right. The area consists of rectangles. "
+        "Each rectangle is as wide as the increase in recall, and as high as the best precision at its right edge or "
+        "farther right.",
     )
     yield _curve(
         [1, 0, 0, 1],
         2,
         "voc2012",
-        "Wrong detections lower the precision and keep the recall. They add no step, and a rectangle without width "
-        "has no area.",
+        "Wrong detections lower the precision but do not change the recall. They add no step, because a rectangle "
+        "without width has no area.",
     )
     yield _curve(
         [1, 0, 1, 1, 0],
         3,
         "voc2012",
-        "To the right of a point the precision may be higher than at the point. Look for the best at higher recalls, "
-        "not at lower ones.",
+        "To the right of a point, the precision may be higher than at the point. Look for the best precision at "
+        "higher recalls, not at lower ones.",
     )
     yield _curve(
         [1],
         2,
         "voc2007",
-        "Half of the objects are found: the recalls 0, 0.1, ..., 0.5 are reached. How many of how many is that? A "
-        "recall is reached if the curve's recall is at least as high.",
+        "Half of the objects are found, so the recalls 0, 0.1, ..., 0.5 are reached. How many of the eleven recalls "
+        "are these? A recall is reached if some point of the curve has at least that recall.",
     )
     yield _curve(
-        [1] * few, few, "voc2007", "A perfect detector has average precision 1: all eleven recalls are reached."
+        [1] * few, few, "voc2007", "A perfect detector has an average precision of 1: all eleven recalls are reached."
     )
     yield _curve(
         [1, 0, 1, 1, 0],
         3,
         "voc2007",
-        "The precision at each of the eleven recalls is the best at that recall or a higher one, not that of the "
-        "nearest point, nor interpolated between points.",
+        "At each of the eleven recalls, use the best precision at that recall or a higher one. Do not use the "
+        "precision of the nearest point, and do not interpolate between points.",
     )
     yield _curve(
         [1],
         2,
         "coco",
-        "Half of the objects are found: of COCO's recalls, 0, 0.01, ..., 0.5 are reached. How many of how many is "
-        "that? A recall is reached if the curve's recall is at least as high.",
+        "Half of the objects are found, so COCO's recalls 0, 0.01, ..., 0.5 are reached. How many of the 101 recalls "
+        "are these? A recall is reached if some point of the curve has at least that recall.",
     )
-    yield _curve([1] * few, few, "coco", "A perfect detector has average precision 1: all 101 recalls are reached.")
+    yield _curve(
+        [1] * few, few, "coco", "A perfect detector has an average precision of 1: all 101 recalls are reached."
+    )
     yield _curve(
         [1, 0, 1, 1, 0],
         3,
         "coco",
-        "COCO, too, uses the best precision at each recall or a higher one, not that of the nearest point, nor one "
-        "interpolated between points.",
+        "COCO, too, uses the best precision at each recall or a higher one. Do not use the precision of the nearest "
+        "point, and do not interpolate between points.",
     )
     for method in METHODS[::-1]:
         yield _curve(
             [0] * 3,
             4,
             method,
-            "No detection is right: the recall stays 0. Recall 0 is reached with a precision of 0, and no other is "
-            "reached.",
+            "No detection is right, so the recall stays 0. Recall 0 is reached with a precision of 0, and no other "
+            "recall is reached.",
         )
     for method in METHODS[::-1]:
         yield _curve(
@@ -369,8 +392,8 @@ def _average_precision_cases(rng: np.random.Generator) -> Iterator[Case]:
         )
         yield Case(
             {"recall": np.full(2, np.nan), "precision": np.zeros(2), "method": method},
-            "The recall is NaN if there was no object to find. Then the average precision is undefined, too, and 0 "
-            "would be unfair.",
+            "The recall is NaN if there was no object to find. Then the average precision is undefined as well. A "
+            "value of 0 would be unfair.",
         )
     yield Case(
         {"recall": np.array([0, 1]), "precision": np.array([0, 1]), "method": "voc2012"},
@@ -383,13 +406,13 @@ def _average_precision_cases(rng: np.random.Generator) -> Iterator[Case]:
                 _found(rng, count, objects),
                 objects,
                 method,
-                "This curve is random. Draw it, draw the best precision to the right of each point above it, and work "
-                "out the answer by hand.",
+                "This curve is random. Draw it. Above it, draw the best precision at each recall or a higher one. "
+                "Then work out the answer by hand.",
             )
 
 
 def _curve(right: Sequence[int], objects: int, method: str, hint: str) -> Case:
-    """Return the curve of detections that are right (1) or wrong (0), by descending score."""
+    """Return a case with the curve of detections that are right (1) or wrong (0), by descending score."""
     found = np.cumsum(np.array(right, float))  # (D,)
     return Case({"recall": found / objects, "precision": found / np.arange(1, len(right) + 1), "method": method}, hint)
 

@@ -1,4 +1,4 @@
-"""Checks for a learner's own folder of images: faulty annotations that are repaired, anchors that are fitted."""
+"""Checks of functions for a learner's own images: one repairs annotations, the other chooses anchors."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from rcnn.data import Annotations, Record, Shapes, read_annotations, validate, w
 from rcnn.transform import Size, resized_size
 
 PAGES, POOL, PAGE_SIZE = 11, 40, (64, 96)
-OF_ALL = ("no-images", "no-objects", "unused-class", "mostly-empty")  # problems that follow if too much was left out
-ARRAYS = ("boxes", "labels", "difficult", "crowd", "truncated", "areas")  # of a record, a row per object
-A_ROW_EACH = "Every array of a record has a row for each of its objects, and `names` an entry."
+OF_ALL = ("no-images", "no-objects", "unused-class", "mostly-empty")  # problems that appear if too much is left out
+ARRAYS = ("boxes", "labels", "difficult", "crowd", "truncated", "areas")  # arrays of a record, with one row per object
+A_ROW_EACH = "In a record, every array needs one row for each object, and `names` needs one entry for each object."
 NEAR = 1.0  # pixels by which a repaired box may differ from the true one
-STRIDE, IMAGES_TO_FIT, OBJECTS, SPREAD = 8, 40, 6, (2.4, 2.0)  # SPREAD: the largest over the smallest size, and ratio
-MOST = 3  # sizes, and ratios
-ASKED = {0.5: 0.99, 0.7: 0.90}  # recall of the anchors by IoU
+STRIDE, IMAGES_TO_FIT, OBJECTS, SPREAD = 8, 40, 6, (2.4, 2.0)  # SPREAD: largest / smallest, of sizes and of ratios
+MOST = 3  # maximum number of sizes, and of ratios
+ASKED = {0.5: 0.99, 0.7: 0.90}  # required recall of the anchors at each IoU threshold
 
 
 @original
@@ -34,9 +34,10 @@ def repair(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(annotations)``. Takes damaged `rcnn.data.Annotations` and returns repaired ones. The validator must
-        find no problem in them, and every record and object that can be saved must be present: boxes to within a pixel,
-        labels, names, flags and the image's size. The function must not change its argument.
+        ``function(annotations)``. The argument is a damaged `rcnn.data.Annotations`, and the function returns a
+        repaired one. The validator must find no problem in it. Every record and every object that can be saved must be
+        present, with the right boxes (to within a pixel), labels, names, flags and image size. The function must not
+        change its argument.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -55,8 +56,8 @@ def repair(function: Function, seed: int | None = None) -> None:
         raise _failed(
             None,
             failure.sentence,
-            "Repair one fault after another, on one record at a time. The validator reports which are left, and the "
-            "notebook shows what each looks like.",
+            "Repair one kind of fault after another, in one record at a time. The validator reports the faults that "
+            "are left, and the notebook shows an example of each.",
         )
     if got is None:
         raise _failed(None, "returns None", "A function without `return` returns None.")
@@ -64,14 +65,15 @@ def repair(function: Function, seed: int | None = None) -> None:
         raise _failed(
             None,
             f"returns {type(got).__name__}; expected Annotations",
-            "`dataclasses.replace(annotations, records=[...])` makes new Annotations from new records.",
+            "`dataclasses.replace(annotations, records=[...])` creates new Annotations from new records.",
         )
     for old, new in zip(before.records, damaged.records, strict=False):
         if len(before.records) != len(damaged.records) or not _equal(old, new):
             raise _failed(
                 old,
                 "changes the annotations that were passed",
-                "Work on copies. An array that you write into is the same array as in the original record.",
+                "Work on copies. If a new record shares an array with the original record, writing into that array "
+                "also changes the original.",
             )
     _check_order_of_sizes(got)
     _check_problems(got, planted)
@@ -85,9 +87,10 @@ def choose_anchors(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(dataset, strides, min_size, max_size)``. Returns (sizes, ratios): at most `MOST` sizes in pixels of
-        the batch, and at most as many ratios, height / width. On new images of the same kind, the share of objects with
-        an anchor at IoU 0.5, and at 0.7, must reach `ASKED`.
+        ``function(dataset, strides, min_size, max_size)``. The function returns (sizes, ratios): at most `MOST` anchor
+        sizes, in pixels of the resized images, and at most `MOST` ratios (height / width). The check uses these anchors
+        on new images of the same kind. The share of objects that an anchor overlaps with an IoU of at least 0.5, and of
+        at least 0.7, must reach the values in `ASKED`.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -108,17 +111,19 @@ def choose_anchors(function: Function, seed: int | None = None) -> None:
 
 # ---------------------------------------------------------------------- repaired annotations
 
-FAULTS: Mapping[str, str] = {  # faults that the learner's function must repair, with a hint each
-    "missing": "The image's file is missing. Such a record cannot be saved, so leave it out. All others can be saved.",
-    "capitals": "The class is written with other capitals, so the object has the label -1. Give it both the name and "
-    "the label of the class.",
-    "exchanged": "Two corners were exchanged, x1 with x2 or y1 with y2. The object is still there, from the smaller "
-    "number to the larger.",
-    "beyond": "The box reaches beyond its image. It must end at the border.",
-    "other-size": "The annotation was made for an image of another size. Multiply the boxes by the file's width or "
-    "height over the stated one, and store the file's size in the record. Clip boxes only then.",
-    "twice": "The same box of the same class appears twice. Keep one of the two, in boxes, names, labels and all "
-    "other arrays of the record.",
+FAULTS: Mapping[str, str] = {  # faults that the learner's function must repair, each with a hint
+    "missing": "The image file is missing. A record without an image cannot be saved, so leave it out. All other "
+    "records can be saved.",
+    "capitals": "The class name is written in capital letters, so the object has the label -1. Give the object both "
+    "the name and the label of the class.",
+    "exchanged": "Two coordinates were swapped, x1 with x2 or y1 with y2. The object is still there: its box extends "
+    "from the smaller number to the larger.",
+    "beyond": "The box extends beyond its image. It must end at the border.",
+    "other-size": "The annotation was made for an image of another size. Multiply x by the ratio (width of the file / "
+    "width in the record), and y by the same ratio of the heights. Store the size of the image file in the "
+    "record. Clip the boxes only after that.",
+    "twice": "The same box appears twice with the same class. Keep only one of the two in boxes, names, labels and "
+    "all other arrays of the record.",
 }
 
 
@@ -136,13 +141,13 @@ def _failed(record: Record | None, sentence: str, hint: str) -> CheckFailed:
 
 
 def _check_order_of_sizes(got: Annotations) -> None:
-    """Raise CheckFailed for sizes in Pillow's order, which the validator would report as another fault."""
+    """Raise CheckFailed for sizes in Pillow's order. The validator would report them as another fault."""
     for record in got.records:
         if record.size is not None and tuple(record.size) == PAGE_SIZE[::-1]:
             raise _failed(
                 record,
                 "returns a record whose size is (width, height)",
-                "A record's `size` is (height, width), but that of a Pillow image is (width, height).",
+                "The `size` of a record is (height, width), but the `size` of a Pillow image is (width, height).",
             )
 
 
@@ -167,7 +172,7 @@ def _check_problems(got: Annotations, planted: Mapping[str, tuple[str, Record]])
 
 
 def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping[str, tuple[str, Record]]) -> None:
-    """Raise CheckFailed for missing records and objects and for changed boxes, which the validator cannot find."""
+    """Raise CheckFailed for missing records, missing objects and changed boxes. The validator cannot find them."""
     found = {record.image.name: record for record in got.records}
     for name, true in truth.items():
         fault, record = planted.get(name, ("", true))
@@ -188,18 +193,22 @@ def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping
             )
         pairs = _same_objects(given, true)
         if pairs is None:
-            raise _failed(record, "returns other objects for this image than it has", hint)
+            raise _failed(record, "returns the wrong objects for this image", hint)
         if given.size is None or tuple(given.size) != true.size:
-            raise _failed(record, f"returns the size {given.size} for this record; its file has {true.size}", hint)
+            raise _failed(
+                record, f"returns the size {given.size} for this record; the image file has {true.size}", hint
+            )
         if wrong := _wrong_row(given, true, pairs):
             raise _failed(
                 record,
                 f"returns `{wrong}` with a wrong row",
-                f"All arrays of a record, and `names`, keep the rows in the order of `boxes`. {hint}",
+                f"In `names` and in every array of a record, the rows must be in the order of `boxes`. {hint}",
             )
     if len(got.records) != len(truth):
         raise _failed(
-            None, f"returns {len(got.records)} records; expected {len(truth)}", "Return one record for each image."
+            None,
+            f"returns {len(got.records)} records; expected {len(truth)}",
+            "Return exactly one record for each image that can be saved.",
         )
 
 
@@ -213,7 +222,7 @@ def _check_lengths(given: Record, record: Record) -> None:
 
 
 def _same_objects(given: Record, true: Record) -> list[int] | None:
-    """Return the index in `given` of each true object, in any order; None if one is missing."""
+    """Return the index in `given` of each true object, or None if one is missing; `given` may be in any order."""
     rest, found = list(range(len(given.boxes))), []
     for box, label in zip(true.boxes, true.labels, strict=True):
         near = [i for i in rest if given.labels[i] == label and np.abs(given.boxes[i] - box).max() <= NEAR]
@@ -225,7 +234,7 @@ def _same_objects(given: Record, true: Record) -> list[int] | None:
 
 
 def _wrong_row(given: Record, true: Record, pairs: Sequence[int]) -> str | None:
-    """Return the name of an array whose rows differ from the true ones, or None; row i is row pairs[i] of `given`."""
+    """Return the name of an array with a wrong row, or None; row i of `true` belongs to row pairs[i] of `given`."""
     if [given.names[i] for i in pairs] != list(true.names):
         return "names"
     marks = ("difficult", "crowd", "truncated")
@@ -249,14 +258,14 @@ def _equal(one: Record, other: Record) -> bool:
 
 @functools.cache
 def _folder() -> tuple[tempfile.TemporaryDirectory[str], Annotations]:
-    """Return a folder with pages of shapes, deleted when the process ends, and its annotations."""
+    """Return a folder with pages of shapes, and its annotations; the folder is deleted when the process ends."""
     folder = tempfile.TemporaryDirectory()
     write_voc(Shapes(POOL, seed=14, size=PAGE_SIZE), folder.name, "train", progress=False)
     return folder, read_annotations(f"voc:{folder.name}", None)
 
 
 def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], dict[str, tuple[str, Record]]]:
-    """Return annotations with every fault, and by image name the true records and (fault, damaged record)."""
+    """Return (annotations with every fault, true records by image name, (fault, damaged record) by image name)."""
     everything = _folder()[1]
     several = [record for record in everything.records if len(record.boxes) >= 2]
     while True:
@@ -284,7 +293,7 @@ def _marked(rng: np.random.Generator, record: Record) -> Record:
 
 
 def _plant(rng: np.random.Generator, record: Record, fault: str, first: bool) -> tuple[Record, Record]:
-    """Return the true record and the record with the fault; `first` chooses between two forms of it."""
+    """Return the true record and the record with the fault; `first` chooses between two variants of the fault."""
     boxes, i = record.boxes.copy(), int(rng.integers(len(record.boxes)))
     if fault == "missing":
         return record, replace(record, image=record.image.with_name(f"lost-{record.image.name}"))
@@ -312,7 +321,7 @@ def _plant(rng: np.random.Generator, record: Record, fault: str, first: bool) ->
 
 
 def _rows(record: Record, rows: Sequence[int]) -> Record:
-    """Return the record with these of its objects."""
+    """Return a copy of the record with the objects in these rows."""
     arrays = {name: getattr(record, name)[rows] for name in ARRAYS}
     return replace(record, names=tuple(record.names[i] for i in rows), **arrays)
 
@@ -321,7 +330,7 @@ def _rows(record: Record, rows: Sequence[int]) -> Record:
 
 
 class _Boxes:
-    """A data set of blank images of one size with these boxes."""
+    """A data set of blank images that all have the same size, with these boxes."""
 
     classes = ("background", "thing")
 
@@ -341,7 +350,7 @@ class _Boxes:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of images: their size, the `smallest` object size in their pixels, and the `lowest` ratio of an object."""
+    """A kind of image: its size, `min_size`, its `smallest` object size in pixels, and its `lowest` object ratio."""
 
     size: Size
     min_size: int
@@ -349,7 +358,7 @@ class _Kind:
     lowest: float
 
     def images(self, rng: np.random.Generator) -> _Boxes:
-        """Draw images of this kind; the last of them has no object."""
+        """Draw images of this kind. The last image has no object."""
         count = (IMAGES_TO_FIT, OBJECTS)
         sizes = self.smallest * SPREAD[0] ** rng.uniform(size=count)
         ratios = self.lowest * SPREAD[1] ** rng.uniform(size=count)
@@ -364,10 +373,10 @@ def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size:
     strides, max_size = [(STRIDE, STRIDE)], 2 * min_size
     case = Case(
         {
-            "the images' (height, width)": dataset.annotation(0)[0],
+            "(height, width) of the images": dataset.annotation(0)[0],
             "min_size": min_size,
             "strides": strides,
-            "the boxes of the first": dataset.annotation(0)[1]["boxes"],
+            "boxes of the first image": dataset.annotation(0)[1]["boxes"],
         },
         "",
     )
@@ -376,13 +385,13 @@ def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size:
         raise _no_choice(
             case,
             failure.sentence,
-            "Begin with the sizes of all objects on the resized images. An image without objects is valid, with boxes "
-            "of the shape (0, 4).",
+            "Begin with the sizes of all objects in the resized images. An image without objects is valid. Its boxes "
+            "have the shape (0, 4).",
         )
     if got is None:
         raise _no_choice(case, "returns None", "A function without `return` returns None.")
     if not isinstance(got, (tuple, list)) or len(got) != 2:
-        raise _no_choice(case, "must return 2 values, in a tuple", "Return the sizes, and the ratios.", got)
+        raise _no_choice(case, "must return a tuple of 2 values", "Return the sizes and the ratios.", got)
     try:
         sizes, ratios = (tuple(float(x) for x in numbers) for numbers in got)
         generator = anchors.AnchorGenerator(sizes, ratios)
@@ -394,7 +403,7 @@ def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size:
         raise _no_choice(
             case,
             f"returns {len(sizes)} sizes and {len(ratios)} ratios; at most {MOST} of each are allowed",
-            "With enough anchors everything is covered, but every anchor costs time.",
+            "With enough anchors, every object is covered, but every anchor costs time.",
             (sizes, ratios),
         )
     reached = evaluate.coverage(others, generator, strides, min_size, max_size, progress=False)
@@ -402,7 +411,7 @@ def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size:
         if (recall := reached.recall(threshold)) < asked:
             raise _no_choice(
                 case,
-                f"returns anchors that cover {recall:.1%} of the objects of new images at IoU "
+                f"returns anchors that cover {recall:.1%} of the objects in new images at an IoU of "
                 f"{threshold:g}; at least {asked:.0%} are required",
                 _what_is_missed(reached, sizes, ratios, dataset.annotation(0)[0], min_size),
                 (sizes, ratios),
@@ -412,7 +421,7 @@ def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size:
 def _what_is_missed(
     reached: evaluate.Coverage, sizes: Sequence[float], ratios: Sequence[float], size: Size, min_size: int
 ) -> str:
-    """Return a hint for anchors of these sizes and ratios that do not cover the objects."""
+    """Return a hint for anchors of these sizes and ratios, which do not cover enough objects."""
     scale = resized_size(size, min_size, 2 * min_size)[0] / size[0]
     middle, of_anchors = float(np.median(reached.sizes)), float(np.median(sizes))
     shape, of_shapes = float(np.median(reached.ratios)), float(np.median(ratios))
@@ -420,14 +429,14 @@ def _what_is_missed(
     if _apart(shape, of_shapes) > near and _apart(shape, 1 / of_shapes) < near:
         return "A ratio is height / width."
     if _apart(middle, of_anchors) > near and _apart(middle, of_anchors * scale) < near:
-        return "Anchors lie on the resized image, and so do the objects that they are compared with."
+        return "Anchors lie on the resized image. Measure the objects on the resized image, too."
     if _apart(middle, of_anchors) > near and _apart(middle, of_anchors**0.5) < near * scale:
-        return "A size is a length: the square root of an area."
+        return "A size is a length: it is the square root of an area."
     missed = reached.best_iou < 0.7
     return (
-        f"The sizes of all objects are {reached.sizes.min():.0f} to {reached.sizes.max():.0f} pixels of the "
-        f"batch, their ratios {reached.ratios.min():.2g} to {reached.ratios.max():.2g}. "
-        f"Objects missed at 0.7 have a median size of {np.median(reached.sizes[missed]):.0f} "
+        f"In the resized images, the sizes of all objects are {reached.sizes.min():.0f} to {reached.sizes.max():.0f} "
+        f"pixels, and their ratios are {reached.ratios.min():.2g} to {reached.ratios.max():.2g}. "
+        f"Objects missed at an IoU of 0.7 have a median size of {np.median(reached.sizes[missed]):.0f} pixels "
         f"and a median ratio of {np.median(reached.ratios[missed]):.2g}."
     )
 

@@ -11,8 +11,8 @@ from rcnn import roi
 from rcnn._ext.dispatch import original
 from rcnn.checks._engine import Case, Function, run
 
-SIZE = (6, 9)  # rows and columns of the feature maps: small enough to print, and fast enough for loops
-SMALL = (4, 5)  # if there are several maps
+SIZE = (6, 9)  # rows and columns of the feature maps, small enough to print and to process in loops
+SMALL = (4, 5)  # rows and columns if there are several maps
 
 
 @original
@@ -22,11 +22,14 @@ def roi_pool(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(features, rois, roi_images, output_size, spatial_scale)``. Takes feature maps (N, C, H, W), RoIs (R,
-        4) in image pixels, the index of each RoI's image (R,), and (ph, pw). Returns (R, C, ph, pw). Corners are
-        multiplied by the scale and rounded, halves away from zero; both corner pixels belong to the RoI. The bins
-        divide the RoI evenly: each goes from the floor of its start to the ceiling of its end, clipped to the map. The
-        value of a bin is its maximum, or 0 if it has no pixel.
+        ``function(features, rois, roi_images, output_size, spatial_scale)``. `features` contains the maps of N images
+        with C channels, (N, C, H, W). `rois` contains R boxes in pixels of the images, (R, 4), and `roi_images`
+        contains the index of the image of each RoI, (R,). `output_size` is (ph, pw), the numbers of rows and columns of
+        bins. `spatial_scale` converts pixels of the image to pixels of the features. The function returns one value for
+        each channel and bin of each RoI, (R, C, ph, pw). The corners of a RoI are multiplied by the scale and rounded;
+        halves are rounded away from zero. The pixels of both corners belong to the RoI. The bins divide the RoI evenly.
+        Each bin extends from the floor of its start to the ceiling of its end, clipped to the map. The value of a bin
+        is the maximum of its pixels, or 0 if it contains no pixel.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -51,9 +54,9 @@ def roi_pool_backward(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(grad, features, rois, roi_images, spatial_scale)``. Takes the gradient with respect to RoIPool's
-        output, (R, C, ph, pw), and returns the gradient with respect to `features`, (N, C, H, W). The conventions are
-        those of `checks.roi_pool`. No two pixels of a map are equal.
+        ``function(grad, features, rois, roi_images, spatial_scale)``. The first argument is the gradient with respect
+        to the output of RoIPool, (R, C, ph, pw). The function returns the gradient with respect to `features`, (N, C,
+        H, W). The conventions are those of `checks.roi_pool`. In every case, the pixels of a map have different values.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -79,16 +82,17 @@ def roi_pool_backward(function: Function, seed: int | None = None) -> None:
 
 @original
 def roi_align(function: Function, seed: int | None = None) -> None:
-    """Raise CheckFailed unless `function` computes RoIAlign, averages of bilinear samples.
+    """Raise CheckFailed unless `function` computes RoIAlign, the average of bilinear samples in each bin.
 
     Parameters
     ----------
     function : callable
-        ``function(features, rois, roi_images, output_size, spatial_scale, sampling_ratio, aligned)``. Takes the first
-        five arguments as in `checks.roi_pool` and returns (R, C, ph, pw). Each bin has `sampling_ratio` x
-        `sampling_ratio` samples, at least 1 x 1. A sample up to one pixel outside the map, from -1 to H or W, moves to
-        the nearest position inside; one farther outside counts as 0. With `aligned`, coordinates shift by half a
-        feature pixel after scaling. Without it, a RoI is at least one feature pixel wide and high.
+        ``function(features, rois, roi_images, output_size, spatial_scale, sampling_ratio, aligned)``. The first five
+        arguments and the shape of the result, (R, C, ph, pw), are those of `checks.roi_pool`. Each bin has
+        `sampling_ratio` x `sampling_ratio` samples, at least 1 x 1. A sample at most one pixel outside the map (y from
+        -1 to H, x from -1 to W) is moved to the nearest position inside. A sample farther outside counts as 0. With
+        `aligned`, coordinates shift by half a feature pixel after scaling. Without `aligned`, a RoI is at least one
+        feature pixel wide and high.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -113,9 +117,10 @@ def roi_align_backward(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(grad, rois, roi_images, features_shape, spatial_scale, sampling_ratio, aligned)``. Takes the gradient
-        with respect to RoIAlign's output, (R, C, ph, pw), and the shape (N, C, H, W) of the features. Returns the
-        gradient with respect to the features, in that shape. The conventions are those of `checks.roi_align`.
+        ``function(grad, rois, roi_images, features_shape, spatial_scale, sampling_ratio, aligned)``. The arguments
+        include the gradient with respect to the output of RoIAlign, (R, C, ph, pw), and the shape of the features, (N,
+        C, H, W). The function returns the gradient with respect to the features, in that shape. The conventions are
+        those of `checks.roi_align`.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -137,8 +142,8 @@ def roi_align_backward(function: Function, seed: int | None = None) -> None:
 
 # ---------------------------------------------------------------------- RoIPool
 #
-# Coordinates are multiples of 1/8 of a feature pixel, and scales are powers of two, so every corner is exact, also in
-# float32. At most 6 bins in a row divide without a rounding error that would change a floor or a ceiling.
+# Coordinates are multiples of 1/8 of a feature pixel, and scales are powers of two, so float32 represents every corner
+# exactly. There are at most 6 bins in a row, so rounding errors of the division cannot change a floor or a ceiling.
 
 
 def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -148,19 +153,19 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         _peak(_maps(rng), y + 1, x + 1),
         [x, y, x + 2, y + 2],
         (1, 1),
-        "A map is indexed by row, then column, as [y, x]. A bin returns its largest value.",
+        "A map is indexed as [y, x]: first the row, then the column. The value of a bin is its largest pixel.",
     )
     yield _pooled(
         _peak(_maps(rng), y + 2, x + 2),
         [x, y, x + 2, y + 2],
         (1, 1),
-        "Both corner pixels belong to a RoI: one from column 3 to column 5 has three columns.",
+        "The pixels of both corners belong to a RoI. A RoI from column 3 to column 5 has three columns.",
     )
     yield _pooled(
         _maps(rng) - 2000,
         [x, y, x + 2, y + 2],
         (1, 1),
-        "Every value here is negative, so the maximum is negative, too: what does your maximum start from?",
+        "Every value here is negative, so the maximum is negative, too. What is the initial value of your maximum?",
     )
     yield _pooled(
         _maps(rng, 3, 1, SMALL),
@@ -172,28 +177,28 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         _maps(rng),
         [1, y, 6, y + 3],
         (2, 3),
-        "There is a row of bins for each ph and a column for each pw: the first of the two divides the height.",
+        "There are ph rows and pw columns of bins. The rows divide the height, and the columns divide the width.",
     )
     shared = _peak(_peak(_maps(rng), y, 4), y + 3, 4)
     yield _pooled(
         shared,
         [2, y, 6, y + 3],
         (2, 2),
-        "Five columns in two bins are 2.5 each. A bin contains every pixel that it touches, from the floor of its "
-        "start to the ceiling of its end, so neighbours may share one.",
+        "Five columns in two bins are 2.5 columns per bin. A bin contains every pixel that it touches, from the floor "
+        "of its start to the ceiling of its end, so neighbouring bins may share a pixel.",
     )
     yield _pooled(
         _maps(rng),
         [x, y, x, y + 1],
         (3, 3),
-        "There are fewer pixels than bins. A bin is narrower than a pixel here, but still contains the one it lies "
-        "on, so several bins have the same value.",
+        "There are fewer pixels than bins. A bin is narrower than a pixel here, but it still contains the pixel that "
+        "it lies on. Several bins therefore have the same value.",
     )
     yield _pooled(
         _maps(rng),
         [8, 4 * y, 24, 4 * y + 12],
         (2, 2),
-        "RoIs are in pixels of the image. Multiplied by spatial_scale, they are in pixels of the features.",
+        "RoIs are in pixels of the image. Multiply them by spatial_scale to convert them to pixels of the features.",
         0.25,
     )
     left, top = 2 * int(rng.integers(0, 2)), 2 * int(rng.integers(0, 2))
@@ -209,8 +214,8 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         cornered,
         [left + 0.5, top + 0.5, left + 2.5, top + 2.5],
         (1, 1),
-        "A corner halfway between two pixels rounds away from zero, so 2.5 becomes 3. What does your rounding "
-        "function do with it?",
+        "A coordinate halfway between two whole numbers is rounded away from zero, so 2.5 becomes 3. What does your "
+        "rounding function return for 2.5?",
     )
     over = [
         [-2, -1, 3, 2],
@@ -222,25 +227,26 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         _maps(rng),
         over,
         (2, 2),
-        "This RoI reaches over the edge of the map. The bins divide all of it, and are clipped to the map only then.",
+        "This RoI extends beyond the edge of the map. Divide the whole RoI into bins first. Then clip the bins to the "
+        "map.",
     )
     yield _pooled(
         _maps(rng),
         [[-5, 1, -3, 3], [width + 1, 1, width + 3, 3], [1, height + 2, 4, height + 4]],
         (1, 2),
-        "No pixel of the map lies in these bins. The value of such a bin is 0.",
+        "These bins contain no pixel of the map. The value of an empty bin is 0.",
     )
     yield _pooled(
         _peak(_maps(rng), 2, 1),
         [-0.5, 1, 2, 3],
         (1, 2),
-        "Halves round away from zero on both sides of it: -0.5 becomes -1.",
+        "Negative halves are rounded away from zero, too: -0.5 becomes -1.",
     )
     yield _pooled(
         _maps(rng, 1, 3, SMALL),
         [[1, 0, 3, 2]] * 3,
         (1, 2),
-        "Each RoI lies on the image whose index is its entry in roi_images.",
+        "For each RoI, roi_images contains the index of its image.",
         images=[2, 0, 1],
     )
     yield _pooled(
@@ -302,8 +308,8 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             peak,
             [x, y, x + 2, y + 2],
             (1, 1),
-            "A small change of any pixel but the largest does not change the output. So all of a bin's gradient goes "
-            "to the pixel that was its maximum, and none to the others.",
+            "The output changes only if the largest pixel of a bin changes. The whole gradient of the bin therefore "
+            "goes to that pixel. The other pixels receive none.",
         )
     )
     _, corner, *others = _pool_cases(rng)
@@ -313,7 +319,8 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             peak,
             [x + 1, y + 1, x + 1, y + 1],
             (1, 2),
-            "One pixel may be the maximum of several bins, and then receives a gradient from each: gradients add up.",
+            "One pixel may be the maximum of several bins. It then receives a gradient from each bin, and these "
+            "gradients add up.",
         )
     )
     yield backward(
@@ -321,7 +328,7 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             peak,
             [[x, y, x + 1, y + 1], [x + 1, y + 1, x + 2, y + 2]],
             (1, 1),
-            "Two RoIs that overlap may have the same maximum. The gradients of all RoIs add up, none replaces another.",
+            "Two RoIs that overlap may have the same maximum. The gradients of all RoIs add up. None replaces another.",
         )
     )
     yield backward(
@@ -329,8 +336,8 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             _maps(rng),
             np.zeros((0, 4)),
             (2, 3),
-            "Without RoIs no output depends on the features: the gradient is 0 everywhere, in the shape of the "
-            "features.",
+            "Without RoIs, no output depends on the features. The gradient has the shape of the features and is 0 "
+            "everywhere.",
         )
     )
     yield backward(
@@ -338,7 +345,7 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             _maps(rng).astype(np.int64),
             [x, y, x, y],
             (1, 1),
-            "Integer features have a gradient that is not an integer: what type does your result have?",
+            "The gradient of integer features need not be an integer. What is the dtype of your result?",
         )
     )
     yield from map(backward, others)
@@ -346,8 +353,8 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 # ---------------------------------------------------------------------- RoIAlign
 #
-# The value jumps where a sample begins to count as 0. Samples near that limit have coordinates that float32 represents
-# exactly.
+# The value jumps where a sample begins to count as 0. Near that limit, float32 represents the coordinates of all
+# samples exactly.
 
 
 def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -359,39 +366,39 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         on_pixel,
         (1, 1),
         1,
-        "The single sample of a single bin is in the middle of the RoI, which goes from corner to corner with nothing "
-        "added. Here that is exactly on a pixel, whose value is the answer.",
+        "The only sample of the only bin is in the middle of the RoI. Do not add 1 to the sides of the RoI. Here the "
+        "sample is exactly on a pixel, so the answer is the value of that pixel.",
     )
     yield _aligned(
         _maps(rng),
         on_pixel + [0.25, 0.75, 0.25, 0.75],
         (1, 1),
         1,
-        "Here the sample is between four pixels, because nothing is rounded. The nearer a pixel, the more it counts, "
-        "along x and along y.",
+        "Here the sample lies between four pixels, because coordinates are not rounded. The nearer a pixel is, along "
+        "x and along y, the more it counts.",
     )
     yield _aligned(
         _maps(rng),
         on_pixel + [0, 1, 0, -1],
         (1, 1),
         2,
-        "A bin has four samples: cut it into two by two parts, with a sample in the middle of each. Their average is "
-        "the answer.",
+        "The bin has four samples. Divide it into 2 x 2 parts, with a sample in the middle of each part. The answer "
+        "is the average of the samples.",
     )
     yield _aligned(
         _maps(rng),
         [1, 0.5, 7, 4.5],
         (2, 3),
         2,
-        "There is a row of bins for each ph and a column for each pw: the first of the two divides the height. Every "
-        "bin has its own samples.",
+        "There are ph rows and pw columns of bins. The rows divide the height, and the columns divide the width. "
+        "Every bin has its own samples.",
     )
     yield _aligned(
         _maps(rng),
         [9, 5, 25, 15],
         (2, 2),
         2,
-        "RoIs are in pixels of the image. Multiplied by spatial_scale, they are in pixels of the features.",
+        "RoIs are in pixels of the image. Multiply them by spatial_scale to convert them to pixels of the features.",
         scale=0.25,
     )
     small = [x + 0.25, y + 0.5, x + 0.5, y + 0.75]
@@ -400,50 +407,51 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         small,
         (1, 2),
         2,
-        "This RoI is narrower than one feature pixel. Without `aligned`, it is enlarged to one feature pixel, in "
-        "width and in height, from where it starts.",
+        "This RoI is narrower than one feature pixel. Without `aligned`, it is enlarged to a width and a height of "
+        "one feature pixel. Its top left corner stays.",
     )
     yield _aligned(
         _maps(rng),
         [9, 5, 25, 15],
         (2, 2),
         2,
-        "With `aligned`, coordinates move by half a feature pixel. Half of which pixel, so before or after scaling? "
-        "And which way?",
+        "With `aligned`, coordinates shift by half a feature pixel. Do you shift them before or after scaling? And in "
+        "which direction?",
         scale=0.25,
         aligned=True,
     )
-    yield _aligned(_maps(rng), small, (1, 2), 2, "With `aligned`, a small RoI stays as small as it is.", aligned=True)
+    yield _aligned(_maps(rng), small, (1, 2), 2, "With `aligned`, a small RoI is not enlarged.", aligned=True)
     yield _aligned(
         _maps(rng),
         [width - 1.5, height - 1.5, width, height],
         (1, 1),
         2,
-        "Some samples lie beyond the middle of the last pixel, where there is no next one. There the border's value "
-        "counts in full.",
+        "Some samples lie beyond the middle of the last pixel, where there is no next pixel. There, the value of the "
+        "border pixel counts in full.",
     )
     yield _aligned(
         _maps(rng),
         [[-1, -1, 1, 1], [-1, 1, 1, 3]],
         (1, 1),
         2,
-        "A sample may lie before the first pixel, at -0.5. There the border's value counts in full. Remember what a "
-        "negative index means in Python.",
+        "A sample may lie before the first pixel, at -0.5. There, the value of the border pixel counts in full. "
+        "Remember what a negative index means in Python.",
     )
     yield _aligned(
         _maps(rng),
         [[-4, -4, 4, 4], [width - 3, height - 3, width + 5, height + 5]],
         (1, 1),
         2,
-        "A sample more than one pixel outside the map counts as 0, and it is part of the average: the average is over "
-        "all samples of a bin.",
+        "A sample more than one pixel outside the map counts as 0. It is still part of the average, which is over all "
+        "samples of a bin.",
     )
     yield _aligned(
         _maps(rng),
         [[-2.0, 1, 2, 3], [width - 1.5, 1, width + 0.5, 3], [1.0, -2, 3, 2]],
         (1, 1),
         2,
-        "Exactly one pixel outside, at -1 or at the map's width or height, is not more than one pixel.",
+        "These samples are exactly one pixel outside the map, at -1 or at the width or height of the map. That is not "
+        "*more* than one pixel.",
     )
     yield _aligned(
         _maps(rng, 3, 1, SMALL),
@@ -457,7 +465,7 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         [[1, 0, 3, 2]] * 3,
         (1, 2),
         2,
-        "Each RoI lies on the image whose index is its entry in roi_images.",
+        "For each RoI, roi_images contains the index of its image.",
         images=[2, 0, 1],
     )
     yield _aligned(
@@ -472,14 +480,14 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         np.array([[0, 1, 5, 4]]),
         (2, 2),
         1,
-        "Integers are valid input, but an average of them is not an integer.",
+        "Integers are valid input, but their average need not be an integer.",
     )
     yield _aligned(
         _maps(rng).astype(np.float32),
         [0, 1, 5, 4],
         (2, 2),
         3,
-        "The number of samples is an argument: sampling_ratio by sampling_ratio in each bin.",
+        "The number of samples is an argument: each bin has sampling_ratio x sampling_ratio samples.",
     )
     for channels, count in ((1, 1), (1, 4), (3, 8)):
         for aligned in (False, True):
@@ -545,8 +553,8 @@ def _align_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             [x - 1, y - 2, x + 1, y + 2],
             (1, 1),
             1,
-            "The single sample is in the middle of the RoI, exactly on a pixel: the whole gradient goes there, and "
-            "every other pixel has 0.",
+            "The only sample is in the middle of the RoI, exactly on a pixel. The whole gradient goes to that pixel, "
+            "and the gradient of every other pixel is 0.",
         )
     )
     yield backward(
@@ -555,7 +563,8 @@ def _align_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             [x - 0.75, y - 1.25, x + 1.25, y + 2.75],
             (1, 1),
             1,
-            "The sample is a weighted sum of four pixels. Each receives the gradient times the same weight.",
+            "The sample is a weighted sum of four pixels. Each pixel receives the gradient times its own weight in "
+            "this sum.",
         )
     )
     yield backward(
@@ -564,7 +573,7 @@ def _align_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             [x - 2, y - 2, x + 2, y + 2],
             (1, 1),
             2,
-            "The answer is the average of the four samples, so each receives a quarter of the gradient.",
+            "The output is the average of four samples, so each sample receives a quarter of the gradient.",
         )
     )
     yield backward(
@@ -573,7 +582,7 @@ def _align_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             [x - 1, y - 1, x + 1, y + 1],
             (1, 1),
             2,
-            "Several samples of a bin read the same pixel. Their gradients add up, none replaces another.",
+            "Several samples of a bin read the same pixel. Their gradients add up. None replaces another.",
         )
     )
     yield backward(
@@ -582,7 +591,7 @@ def _align_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             [[x - 1, y - 2, x + 1, y + 2]] * 2,
             (1, 1),
             1,
-            "Two RoIs read the same pixel. The gradients of all RoIs add up, none replaces another.",
+            "Two RoIs read the same pixel. The gradients of all RoIs add up. None replaces another.",
         )
     )
     yield backward(
@@ -591,8 +600,8 @@ def _align_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             np.zeros((0, 4)),
             (2, 3),
             2,
-            "Without RoIs no output depends on the features: the gradient is 0 everywhere, in the shape of the "
-            "features.",
+            "Without RoIs, no output depends on the features. The gradient has the shape of the features and is 0 "
+            "everywhere.",
         )
     )
     yield from map(backward, _align_cases(rng))

@@ -1,4 +1,4 @@
-"""Check of the RoIs that the second stage learns from: their choice, their labels and their deltas."""
+"""Check of the RoIs that the second stage learns from: their choice, labels and deltas."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rcnn.roi_heads import RoITargets
 
 SIDE = 40  # pixels: side of the objects
 APART = 100  # pixels from one object to the next
-SAME = 1e-3  # tolerance for float32, of pixels and deltas
+SAME = 1e-3  # tolerance for float32, in pixels and for deltas
 
 
 SETTINGS = {
@@ -27,21 +27,21 @@ SETTINGS = {
     "batch_size": 8,
     "positive_fraction": 0.5,
     "weights": (10.0, 10.0, 5.0, 5.0),
-}  # defaults of a case
+}  # default settings of a case
 
 
 @dataclass(frozen=True)
 class _Truth:
-    """Expected values for all P + G candidates of a case.
+    """Expected values for all candidates of a case: P proposals and G true boxes.
 
     Attributes
     ----------
     rois : (P + G, 4) array
         Boxes.
     labels : (P + G,) array of int
-        Labels, 0 for background, -1 if ignored.
+        Labels: 0 for background, -1 for an ignored candidate.
     deltas : (P + G, 4) array
-        Deltas, 0 for background.
+        Deltas: 0 for background.
     """
 
     rois: np.ndarray
@@ -57,12 +57,14 @@ def roi_targets(function: Function, seed: int | None = None) -> None:
     ----------
     function : callable
         ``function(proposals, gt_boxes, gt_labels, fg_iou_thresh=, bg_iou_thresh=, batch_size=, positive_fraction=,
-        weights=, rng=)``. As `rcnn.roi_heads.find_targets`: takes (P, 4), (G, 4) and (G,) arrays, and returns rois (R,
-        4), labels (R,) and deltas (R, 4), with rows in any order. Candidates are the proposals and the true boxes. Each
-        is matched to the object that it overlaps most, by `fg_iou_thresh` and `bg_iou_thresh`. At most `batch_size` are
-        drawn from `rng`, without replacement: at most the share `positive_fraction` of them on objects, the rest
-        background. A label is the object's class, 0 for background. Deltas lead from the RoI to its object, multiplied
-        by `weights`; they are 0 for background.
+        weights=, rng=)``, as for `rcnn.roi_heads.find_targets`. The first three arguments are P proposals, (P, 4), and
+        the boxes, (G, 4), and labels, (G,), of G objects. The function returns R chosen RoIs, (R, 4), their labels,
+        (R,), and their deltas, (R, 4), with rows in any order. Candidates are the proposals and the true boxes. Each
+        candidate is matched to the object that it overlaps most, with the thresholds `fg_iou_thresh` and
+        `bg_iou_thresh`. At most `batch_size` candidates are drawn with `rng`, without replacement. At most the share
+        `positive_fraction` of `batch_size` is on objects, and the rest is background. A label is the class of the
+        object, or 0 for background. Deltas lead from the RoI to its object and are multiplied by `weights`. They are 0
+        for background.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -81,7 +83,7 @@ def roi_targets(function: Function, seed: int | None = None) -> None:
     seeds = np.random.default_rng(seed)
     for case in _roi_cases(seeds):
         _choice(function, case, case.arguments["rng"].made())
-    hint = "This worked with other numbers from `rng`. How does your function handle an unlikely one?"
+    hint = "Your function worked with other random numbers from `rng`. How does it handle unlikely ones?"
     many = _crowd(seeds, 12, hint)
     _raise_if(unrepeated(partial(_choice, function, many), many.arguments["rng"], "RoIs"), many)
     for count, examine in ((12, _unmoved), (3, _unequal)):
@@ -100,8 +102,8 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         [on],
         [one],
         rng,
-        "No proposal is on the object here, so the true boxes join the proposals. The proposal is background, label "
-        "0. A match of -1 is not the index of an object.",
+        "No proposal is on the object here, but the true box is a candidate, too. The proposal is background and has "
+        "label 0. A match of -1 is not the index of an object.",
     )
     yield _rois(
         [near],
@@ -116,36 +118,36 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         [on, beside],
         [one, other],
         rng,
-        "The proposal overlaps both objects. It belongs to the one that it overlaps most.",
+        "The proposal overlaps both objects. It belongs to the object that it overlaps most.",
     )
     yield _rois(
         [near],
         [beside, on],
         [one, other],
         rng,
-        "The proposal overlaps both objects. It belongs to the one that it overlaps most.",
+        "The proposal overlaps both objects. It belongs to the object that it overlaps most.",
     )
     yield _rois(
         [half],
         [on],
         [one],
         rng,
-        "The proposal is exactly half of the object, an IoU of 0.5: that is *at least* `fg_iou_thresh`.",
+        "The proposal covers exactly half of the object. The IoU is 0.5, which is *at least* `fg_iou_thresh`.",
     )
     yield _rois(
         [[x, y, x + 19, y + SIDE]],
         [on],
         [one],
         rng,
-        "The proposal overlaps the object by less than `bg_iou_thresh`, so it is background. It does not matter that "
-        "it shows a part of the object, or that no other proposal is better: the second stage forces nothing.",
+        "The IoU of the proposal is below `bg_iou_thresh`, so the proposal is background. It does not matter that it "
+        "shows a part of the object, or that no other proposal is better. The second stage does not force matches.",
     )
     yield _rois(
         [[x, y, x + 15, y + SIDE]],
         [on],
         [one],
         rng,
-        "The IoU lies between the two thresholds: this proposal is neither object nor background, and is not chosen.",
+        "The IoU lies between the two thresholds. This proposal is neither object nor background, so it is not chosen.",
         bg_iou_thresh=0.25,
     )
     yield _rois(
@@ -153,7 +155,7 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         [on],
         [one],
         rng,
-        "The IoU lies below `bg_iou_thresh`: the proposal is background.",
+        "The IoU is below `bg_iou_thresh`, so the proposal is background.",
         bg_iou_thresh=0.25,
     )
     yield _rois(
@@ -166,15 +168,15 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield from _counted_cases(rng)
     yield _rois([on, off], [], [], rng, "An image without objects is valid input: every RoI is background.")
-    yield _rois([], [on], [one], rng, "There are no proposals: the true box is the only candidate.")
-    yield _rois([], [], [], rng, "There are no candidates: the answer has no rows.")
+    yield _rois([], [on], [one], rng, "There are no proposals, so the true box is the only candidate.")
+    yield _rois([], [], [], rng, "There are no candidates, so the answer has no rows.")
     wide, given = (
         _rois(
             [near, off],
             [on],
             [one],
             rng,
-            "Proposals come as float32 from a network, true boxes as float64 from a file.",
+            "Proposals come from a network as float32, and true boxes come from a file as float64.",
         ),
         np.float32,
     )
@@ -183,8 +185,8 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         yield _crowd(
             rng,
             count,
-            "These candidates are random. Find the IoU of each with each object. Then count how many of either kind "
-            "there are, and how many the settings allow.",
+            "These candidates are random. Find the IoU of each candidate with each object. Then count the candidates "
+            "on objects and the background candidates. How many of each do the settings allow?",
         )
 
 
@@ -198,8 +200,8 @@ def _counted_cases(rng: np.random.Generator) -> Iterator[Case]:
         12,
         8,
         0.25,
-        "There are enough of both. The fraction is that of the RoIs on objects, and of `batch_size`. True boxes count "
-        "as RoIs on objects.",
+        "There are enough candidates of both kinds. The fraction is the share of RoIs on objects in a batch of "
+        "`batch_size`. True boxes count as RoIs on objects.",
     )
     yield counted(
         2,
@@ -207,11 +209,11 @@ def _counted_cases(rng: np.random.Generator) -> Iterator[Case]:
         9,
         7,
         0.5,
-        "*At most* the fraction is on objects: half of 7 is not a whole number, and is rounded down. Background fills "
-        "the rest of the batch.",
+        "*At most* this fraction is on objects: half of 7 is not a whole number, so it is rounded down. Background "
+        "fills the rest of the batch.",
     )
     yield counted(
-        1, 0, 12, 8, 0.5, "There are fewer RoIs on objects than the fraction allows: background fills the batch up."
+        1, 0, 12, 8, 0.5, "There are fewer RoIs on objects than the fraction allows. Fill the batch with background."
     )
     yield counted(
         1,
@@ -219,18 +221,18 @@ def _counted_cases(rng: np.random.Generator) -> Iterator[Case]:
         2,
         8,
         0.5,
-        "There is too little background to fill the batch. The batch is smaller, and no more RoIs are on objects than "
-        "the fraction allows.",
+        "There is too little background to fill the batch. The batch is smaller then. Do not choose more RoIs on "
+        "objects than the fraction allows.",
     )
-    yield counted(2, 2, 3, 100, 0.5, "There are fewer candidates than `batch_size`: all of them are chosen, once.")
+    yield counted(2, 2, 3, 100, 0.5, "There are fewer candidates than `batch_size`, so choose each of them once.")
     yield counted(
         5,
         0,
         9,
         8,
         0.25,
-        "There are more true boxes than the fraction allows RoIs on objects. A true box is an ordinary candidate, and "
-        "none is certain to be chosen.",
+        "The fraction allows fewer RoIs on objects than there are true boxes. A true box is an ordinary candidate, so "
+        "it is not always chosen.",
     )
 
 
@@ -252,9 +254,9 @@ def _rois(
 
 
 def _scene(rng: np.random.Generator, objects: int, on: int, off: int, hint: str, **settings: Any) -> Case:
-    """Return objects in a row, with proposals that are `on` some of them (IoU above 0.6) or `off` all (below 0.3).
+    """Return objects in a row, with `on` proposals on objects (IoU above 0.6) and `off` others (IoU below 0.3).
 
-    If there are objects, every third of the latter overlaps one of them a little.
+    If there are objects, every third of the other proposals overlaps one of them a little.
     """
     corner = np.array([[APART * i, 10] for i in range(objects)]) + rng.integers(0, 20, (objects, 2))  # (G, 2)
     gt_boxes = np.concatenate([corner, corner + SIDE], axis=1)
@@ -268,14 +270,14 @@ def _scene(rng: np.random.Generator, objects: int, on: int, off: int, hint: str,
 
 
 def _apart(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
-    """Draw steps (count, 4) of up to `most` pixels in eighths; the first column differs from row to row."""
+    """Draw steps (count, 4) of up to `most` pixels, in eighths; all numbers in the first column are different."""
     eighths = rng.integers(-8 * most, 8 * most + 1, (count, 4))
     eighths[:, 0] = rng.choice(np.delete(np.arange(-8 * most, 8 * most + 1), 8 * most), count, replace=False)
     return eighths / 8
 
 
 def _crowd(rng: np.random.Generator, count: int, hint: str) -> Case:
-    """Return `count` objects with proposals on and beside them, more than the batch holds of either kind."""
+    """Return `count` objects, with more proposals on them and beside them than the batch can contain."""
     return _scene(rng, count, 2 * count, 3 * count + 4, hint, batch_size=6 + 2 * count, positive_fraction=0.5)
 
 
@@ -319,20 +321,20 @@ def _malformed(got: Any) -> Failure | None:
     if got is None:
         return Failure("returns None", hint="A function without `return` returns None.")
     if not isinstance(got, (tuple, list)) or len(got) != 3:
-        return Failure("must return three arrays, (rois, labels, deltas)", got)
+        return Failure("must return a tuple of three arrays, (rois, labels, deltas)", got)
     try:
         rois, labels, deltas = (np.asarray(part) for part in got)
     except ValueError:  # rows of different lengths
         return Failure("returns rows of different lengths", got)
     if any(part.size and part.dtype.kind not in "fiu" for part in (rois, labels, deltas)):
-        return Failure("returns objects that are not numbers", got)
+        return Failure("returns values that are not numbers", got)
     rows = len(rois) if rois.ndim else 0
     for name, part, shape in (("rois", rois, (rows, 4)), ("labels", labels, (rows,)), ("deltas", deltas, (rows, 4))):
         if part.shape != shape and not (part.size == 0 and rows == 0):
             return Failure(
                 f"returns {name} of shape {part.shape}; expected {shape}",
                 got,
-                hint="rois (R, 4), labels (R,) and deltas (R, 4) have a row for each chosen RoI, including "
+                hint="rois (R, 4), labels (R,) and deltas (R, 4) have one row for each chosen RoI, including "
                 "background, in the same order.",
             )
     return None
@@ -345,20 +347,20 @@ def _index(roi: np.ndarray, candidates: np.ndarray) -> int | None:
 
 
 def _wrong_choice(rois: np.ndarray, chosen: Sequence[int | None], truth: _Truth, case: Case) -> Failure | None:
-    """Return the mistake in the choice of candidates, whatever its probability, or None."""
+    """Return the mistake in a single choice of candidates, or None."""
     if None in chosen:
         return Failure(
             "returns a RoI that is neither a proposal nor a true box",
             rois[chosen.index(None)],
-            hint="RoIs are chosen, not moved: they are unchanged rows of the proposals and of the true boxes. The "
+            hint="RoIs are chosen, but not moved: each is an unchanged row of the proposals or of the true boxes. The "
             "deltas describe where they should move.",
         )
     if len(set(chosen)) < len(chosen):
         return Failure(
             "chooses a RoI more than once",
             rois,
-            hint="RoIs are drawn without replacement: a drawn RoI is not put back, and the true boxes join the "
-            "proposals once.",
+            hint="Draw RoIs without replacement, so that no RoI is drawn twice. Add the true boxes to the proposals "
+            "only once.",
         )
     labels = truth.labels[[index for index in chosen if index is not None]]  # (R,)
     size = case.arguments["batch_size"]
@@ -390,28 +392,32 @@ def _wrong_answers(
             "returns deltas for background that are not 0",
             deltas,
             moves,
-            "A background RoI has no object to move to: its row holds zeros.",
+            "A background RoI has no object to move to, so its row contains zeros.",
         )
     if wrong.any():
         return Failure(
             "returns wrong deltas",
             deltas,
             moves,
-            "Deltas lead from the RoI to its matched object, not back. They are in units of the RoI's own sides, and "
-            "multiplied by `weights`. A true box has zeros, because it is its own object.",
+            "Deltas lead from the RoI to its matched object, not from the object to the RoI. They are measured in "
+            "sides of the RoI and multiplied by `weights`. The deltas of a true box are 0, because it is the box of "
+            "its own object.",
         )
     return None
 
 
 def _label_hint(labels: np.ndarray, wanted: np.ndarray) -> str | None:
-    """Return a hint for wrong labels, or None if the case's own hint is better."""
+    """Return a hint for wrong labels, or None if the hint of the case is better."""
     if sorted(labels.tolist()) == sorted(wanted.tolist()):
-        return "These are the right labels of other rows: the rows of rois, labels and deltas belong together."
+        return (
+            "These labels are right, but they belong to other rows. Row i of rois, labels and deltas must describe "
+            "the same RoI."
+        )
     if ((labels > 0) != (wanted > 0)).any():
         return None
     return (
-        "The label of a RoI is the class of the object that it overlaps most, from `gt_labels`, not the object's "
-        "index. 0 is background."
+        "The label of a RoI is the class of the object that it overlaps most. Take it from `gt_labels`. It is not "
+        "the index of the object. Label 0 is background."
     )
 
 
@@ -419,22 +425,22 @@ def _label_hint(labels: np.ndarray, wanted: np.ndarray) -> str | None:
 
 
 def _unmoved(function: Function, case: Case) -> Failure | None:
-    """Return a failure if generators with different draws all lead to one choice of either kind."""
+    """Return a failure if different generators always lead to the same RoIs on objects, or the same background."""
     labels, first = _truth(case).labels, case.arguments["rng"].seed
     choices = [_choice(function, case, np.random.default_rng(first + i)) for i in range(5)]
     for name, of_kind in (("on objects", labels > 0), ("of background", labels == 0)):
         kinds = {tuple(index for index in choice if of_kind[index]) for choice in choices}
         if len(kinds) == 1:
             return Failure(
-                f"chooses the same RoIs {name} whatever `rng` draws",
-                hint="The choice is random, and randomness comes from `rng`: not from the order of the candidates, "
-                "and not from a generator of your own.",
+                f"chooses the same RoIs {name} for different random numbers from `rng`",
+                hint="The choice must depend on the random numbers from `rng`, not on the order of the candidates or "
+                "on a generator of your own.",
             )
     return None
 
 
 def _unequal(function: Function, case: Case) -> Failure | None:
-    """Return a failure if chance does not explain how often a candidate is chosen."""
+    """Return a failure if some candidate is chosen more often, or less often, than chance explains."""
     truth, rng = _truth(case), case.arguments["rng"].made()
     choices = np.concatenate([_choice(function, case, rng) for _ in range(DRAWS)]).astype(int)
     counts = np.bincount(choices, minlength=len(truth.rois))  # (P + G,)
@@ -445,9 +451,8 @@ def _unequal(function: Function, case: Case) -> Failure | None:
             index = int((unlike & of_kind).argmax())
             return Failure(
                 f"chooses the candidate {truth.rois[index].tolist()}, one of those {name}, {counts[index]} "
-                f"times in {DRAWS}; expected about {DRAWS * share:.0f}",
-                hint="Every candidate must have the same probability as the others of its kind. A true box is one of "
-                "them, with the same probability. Background that overlaps an object a little is as good as any "
-                "other.",
+                f"times in {DRAWS} calls; expected about {DRAWS * share:.0f}",
+                hint="All candidates on objects must have the same probability, including true boxes. All background "
+                "candidates must have the same probability, including those that overlap an object a little.",
             )
     return None

@@ -11,7 +11,7 @@ from rcnn import nms as reference
 from rcnn._ext.dispatch import original
 from rcnn.checks._engine import Case, Function, run
 
-PLENTY = 40  # boxes; enough to reveal a sort that is not stable
+PLENTY = 40  # number of boxes that is large enough to reveal an unstable sort
 
 
 @original
@@ -21,9 +21,10 @@ def nms(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(boxes, scores, iou_threshold)``. Takes (N, 4) boxes and (N,) scores, and returns indices into
-        `boxes`, (K,), by descending score; ties keep the first. A kept box removes the boxes after it whose IoU with it
-        is *greater than* the threshold. The IoU of two boxes without area is 0.
+        ``function(boxes, scores, iou_threshold)``. The arguments are N boxes, (N, 4), their scores, (N,), and a
+        threshold. The function returns the indices of the K boxes that are kept, (K,), by descending score; in a tie,
+        in the order of `boxes`. A kept box removes every box after it (in this order) whose IoU with it is *greater
+        than* the threshold. The IoU of two boxes without area is 0.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -38,16 +39,15 @@ def nms(function: Function, seed: int | None = None) -> None:
 
 
 def _cases(rng: np.random.Generator) -> Iterator[Case]:
-    """Yield cases with few boxes first.
+    """Yield cases, simplest first.
 
-    In a row of boxes of equal height, all 20 wide, a step of s is an IoU of (20 - s) / (20 + s): 1/3 for 10, 3/5 for 5,
-    1/7
-    for 15.
+    Boxes in a row have the same height and are 20 pixels wide. If they begin s pixels apart, their IoU is
+    (20 - s) / (20 + s): 3/5 for 5, 1/3 for 10, and 1/7 for 15.
     """
     x, y, h = rng.integers(3, 30, 3).tolist()
 
     def row(steps: list[float], scores: list[float], threshold: float, hint: str) -> Case:
-        """Return a row of boxes that begin at these distances in pixels."""
+        """Return a case of boxes in a row that begin at these distances in pixels."""
         return _case([[x + step, y, x + step + 20, y + h] for step in steps], scores, threshold, hint)
 
     high, middle, low = _descending(rng, 3)
@@ -55,87 +55,97 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         [0],
         [high],
         0.5,
-        "A single box is kept, and the answer holds its index, 0: not the box, and not a mask.",
+        "A single box is kept. The answer contains its index, 0, not the box and not a mask.",
     )
     yield row(
-        [0, 50], [high, low], 0.5, "Boxes that are apart do not remove each other: both are kept, the better first."
+        [0, 50],
+        [high, low],
+        0.5,
+        "Boxes that do not overlap do not remove each other. Both are kept, and the box "
+        "with the higher score comes first.",
     )
     yield row(
         [0, 50, 100],
         [middle, low, high],
         0.5,
-        "The answer is ordered by descending score. Its indices are into `boxes` as given, not as sorted.",
+        "The answer is in order of descending score. Its indices refer to `boxes` as given, not to the sorted boxes.",
     )
     yield row(
         [0, 0],
         [low, high],
         0.5,
-        "The same box appears twice: the one with the higher score is kept, wherever it is in the array.",
+        "The same box appears twice. The one with the higher score is kept, wherever it is in the array.",
     )
-    yield row([0, 10], [high, low], 0.5, "The IoU of these boxes is 1/3, and the threshold is higher: both are kept.")
+    yield row(
+        [0, 10], [high, low], 0.5, "The IoU of these boxes is 1/3, which is below the threshold, so both are kept."
+    )
     yield row(
         [0, 10],
         [high, low],
         0.25,
-        "The IoU of these boxes is 1/3, and the threshold is lower: one is kept. The threshold is an argument.",
+        "The IoU of these boxes is 1/3, which is above the threshold, so only one is kept. The threshold is an "
+        "argument.",
     )
     yield _case(
         [[x, y, x + 40, y + 40], [x + 10, y + 10, x + 20, y + 20]],
         [high, low],
         0.5,
-        "The small box lies inside the large one, but covers little of it. The IoU divides by the union.",
+        "The small box lies inside the large one, but covers only a small part of it. The IoU divides by the union.",
     )
     yield _case(
         [[x, y, x + 4, y + 4], [x + 2, y, x + 6, y + 4]],
         [high, low],
         0.4,
-        "The IoU of these small boxes is 1/3. Coordinates are continuous: a box from 3 to 7 is 4 wide.",
+        "The IoU of these small boxes is 1/3. Coordinates are continuous: a box from 3 to 7 is 4 pixels wide.",
     )
     yield row(
         [0, 100, 5],
         [high, middle, low],
         0.5,
-        "The two boxes that overlap are not neighbours, by position or by score. Compare each kept box with all boxes "
-        "after it; one kept box is enough to remove a box.",
+        "The two boxes that overlap are not neighbours, neither in the array nor in the order of scores. Compare each "
+        "kept box with all boxes after it. One kept box is enough to remove a box.",
     )
     yield row(
         [0, 5, 100, 105],
         [high, middle, low, low / 2],
         0.5,
-        "There are two clusters. When the best box has removed its neighbours, continue with the best of the "
+        "There are two groups of boxes. When the best box has removed its neighbours, continue with the best of the "
         "remaining boxes.",
     )
     yield row(
         [0, 8, 16],
         [high, middle, low],
         0.4,
-        "The first removes the second, and a removed box removes nothing: the third is kept.",
+        "The first box removes the second. A removed box does not remove other boxes, so the third is kept.",
     )
     yield _case(
         [[x, y, x + 20, y + h], [x, y, x + 40, y + h]],
         [high, low],
         0.5,
-        "The IoU is exactly the threshold: only a greater one removes.",
+        "The IoU is exactly the threshold. Only a greater IoU removes a box.",
     )
     yield row(
         [0, 20], [high, low], 0.0, "Boxes that touch have an IoU of 0, which is not greater than a threshold of 0."
     )
     yield row(
-        [0, 0], [high, low], 1.0, "No IoU is greater than 1, so with this threshold even the same box is kept twice."
+        [0, 0],
+        [high, low],
+        1.0,
+        "No IoU is greater than 1. With this threshold, even two identical boxes are both kept.",
     )
-    yield row([0, 50], [middle, middle], 0.5, "For equal scores the earlier box comes first.")
+    yield row([0, 50], [middle, middle], 0.5, "If scores are equal, the box that is first in the array comes first.")
     yield row(
         [0, 0],
         [middle, middle],
         0.5,
-        "The same box appears twice, with the same score: the earlier is kept, and it removes the other.",
+        "The same box appears twice with the same score. The first one is kept, and it removes the other.",
     )
     yield row(
         [0, 5, 50, 55],
         [-low, -high, 0, -middle],
         0.5,
-        "A score may be 0 or less, such as a logit. Compare scores with each other; do not mark removed boxes with a "
-        "score.",
+        "A score may be 0 or negative, for example a logit. Compare scores only with each other, and do not use a "
+        "special score to mark removed boxes.",
     )
     yield _case(np.zeros((0, 4)), [], 0.5, "Zero boxes are valid input: nothing is kept.")
     yield _case(
@@ -150,13 +160,14 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
             "scores": np.array([1, 2]),
             "iou_threshold": 0.5,
         },
-        "Integers are valid input, but an IoU of them is not an integer.",
+        "Integers are valid input, but their IoU need not be an integer.",
     )
     yield _case(
         [[x + 50 * i, y, x + 50 * i + 20, y + h] for i in range(PLENTY)],
         rng.integers(0, 2, PLENTY),
         0.5,
-        "Among many equal scores, too, the earlier box comes first. Some sorting algorithms reorder ties.",
+        "If many scores are equal, their boxes must keep their order. Some sorting algorithms change the order of "
+        "ties.",
     )
     for count in (2, 3, 5, 8, 12, 40):
         for dtype in (np.float64, np.float32):
@@ -168,7 +179,7 @@ def _case(rows: object, scores: object, threshold: float, hint: str) -> Case:
 
 
 def _crowd(rng: np.random.Generator, count: int, dtype: type[np.floating]) -> Case:
-    """Draw boxes around few centres, some with equal scores, and a threshold that no IoU is close to."""
+    """Draw boxes around a few centres, some with equal scores, and a threshold that is not close to any IoU."""
     centres = rng.uniform(10, 60, (1 + count // 4, 2))
     corner = centres[rng.integers(0, len(centres), count)] + rng.uniform(-8, 8, (count, 2))  # (count, 2)
     drawn = np.concatenate([corner, corner + rng.uniform(15, 30, (count, 2))], axis=1).round(1).astype(dtype)
@@ -178,8 +189,8 @@ def _crowd(rng: np.random.Generator, count: int, dtype: type[np.floating]) -> Ca
     nearest = np.abs(overlaps[..., None] - thresholds).min(axis=(0, 1))  # (20,)
     return Case(
         {"boxes": drawn, "scores": scores, "iou_threshold": float(thresholds[nearest.argmax()])},
-        "These boxes are random. Cross them off by hand, from the highest score down, with the IoU of each pair "
-        "beside it.",
+        "These boxes are random. Write down the IoU of each pair. Then go through the boxes by hand, from the highest "
+        "score down, and cross off the boxes that are removed.",
     )
 
 

@@ -12,7 +12,7 @@ from rcnn.checks._engine import Case, Function, check_callable, run
 from rcnn.nn import Module, Parameter, Tensor, optim
 
 LOSSES = ("rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss", "total_loss")
-SHARES = (0.125, 0.25, 0.25, 0.375)  # of the four losses in the total, for the small model below
+SHARES = (0.125, 0.25, 0.25, 0.375)  # shares of the four losses in the total loss of the small model below
 WIDE = 1e6  # larger than the norm of any gradient in the cases
 NOTHING_LEFT = 0.0
 
@@ -27,11 +27,12 @@ def training_step(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(model, optimizer, images, targets, max_norm, rng)``. Returns (the five losses by name, as floats; the
-        norm of all gradients together before clipping). It calls `model.get_loss(images, targets, rng)` once, clears
-        old gradients, computes the gradient of the total loss, scales it to a norm of at most `max_norm`, and moves the
-        parameters once with the optimiser. If the total loss is not finite, it raises FloatingPointError, and the
-        parameters stay unchanged. The check uses a small model with (K,) weights, and (K,) images and targets.
+        ``function(model, optimizer, images, targets, max_norm, rng)``. The function calls `model.get_loss(images,
+        targets, rng)` once, clears old gradients, computes the gradient of the total loss, scales the gradient to a
+        norm of at most `max_norm`, and moves the parameters once with the optimiser. It returns (losses, norm): the
+        five losses by name, as floats, and the norm of all gradients together before scaling. If the total loss is not
+        finite, the function raises FloatingPointError, and the parameters stay unchanged. The check uses a small model
+        with K weights, (K,), and with images and targets of shape (K,).
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -52,13 +53,13 @@ def training_step(function: Function, seed: int | None = None) -> None:
 
 
 class _SmallModel(Module):
-    """A model with one weight per image; weight times image should equal the target."""
+    """A model with one weight per image, trained to make weight times image equal to the target."""
 
     def __init__(self, weights: np.ndarray) -> None:
         self.weights = Parameter(np.array(weights, np.float64))
 
     def get_loss(self, images: Any, targets: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        """Return the five losses; the generator moves the targets a little, as sampling changes a detector's losses."""
+        """Return the five losses. The generator shifts the targets a little, like the sampling in a detector."""
         noise = np.random.default_rng() if rng is None else rng
         wanted = np.asarray(targets, np.float64) + noise.integers(0, 4, len(targets)) / 4  # (K,)
         missed = self.weights * Tensor(np.asarray(images, np.float64)) - Tensor(wanted)  # (K,)
@@ -68,9 +69,9 @@ class _SmallModel(Module):
 
 
 def _on_a_small_model(function: Function) -> Callable[..., Any]:
-    """Return a function that takes some steps with `function`.
+    """Return a function that takes S training steps with `function`.
 
-    It returns weights (K,), losses (S, 5), norms (S,), and whether a step raised FloatingPointError.
+    The returned function returns weights (K,), losses (S, 5), norms (S,), and whether a step raised FloatingPointError.
     """
 
     def steps(
@@ -103,19 +104,19 @@ def _on_a_small_model(function: Function) -> Callable[..., Any]:
 def _checked(got: Any) -> tuple[Mapping[str, float], float]:
     """Return the result of a step; raise TypeError if it has the wrong form."""
     if not isinstance(got, tuple) or len(got) != 2 or not isinstance(got[0], Mapping):
-        raise TypeError("a step must return two values, (losses by name, norm)")
+        raise TypeError("a step must return a tuple of two values, (losses by name, norm)")
     named, norm = got
     missing = [name for name in LOSSES if name not in named]
     if missing:
-        raise TypeError(f"the losses lack {', '.join(missing)}")
+        raise TypeError(f"the losses do not contain {', '.join(missing)}")
     kept = [name for name in LOSSES if isinstance(named[name], Tensor)]
     if kept:
         raise TypeError(
-            f"{kept[0]} is a Tensor; return a number, by its item(), because a tensor holds the whole "
-            "graph of its pass until backward() has freed it"
+            f"{kept[0]} is a Tensor; return a number instead (call its item() method), because a tensor keeps the "
+            "whole graph in memory until backward() frees it"
         )
     if norm is None:
-        raise TypeError("the norm is None; return the norm that clipping the gradients returns")
+        raise TypeError("the norm is None; return the norm that the clipping function returns")
     return {name: float(named[name]) for name in LOSSES}, float(norm)
 
 
@@ -137,35 +138,36 @@ def _step_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield _step(
         rng,
         1,
-        "backward() computes the gradient of the total loss, and the optimiser's step() moves the parameters against "
-        "it. The losses are those before the move, from one call of get_loss with the generator.",
+        "backward() computes the gradient of the total loss, and the optimiser's step() moves the parameters in the "
+        "opposite direction. Return the losses from before the move. Call get_loss once, with `rng`.",
     )
-    yield _step(rng, 3, "The same with more weights.", size=3)
+    yield _step(rng, 3, "This is the same step with more weights.", size=3)
     yield _step(
         rng,
         2,
-        "Gradients left over from another batch do not belong to this step: backward() adds to the existing gradients.",
+        "Gradients left over from another batch must not change this step, but backward() adds to the existing "
+        "gradients.",
         left_over=float(rng.integers(2, 6)),
     )
     yield _step(
         rng,
         2,
-        "The second step must not see the gradient of the first one, because backward() adds to the existing "
+        "The gradient of the first step must not change the second step, but backward() adds to the existing "
         "gradients.",
         steps=2,
     )
     yield _step(
         rng,
         1,
-        "The gradient is longer than max_norm. Scale it down after backward() and before step(). Return the norm "
-        "before scaling.",
+        "The norm of the gradient is above max_norm. Scale the gradient down after backward() and before step(). "
+        "Return the norm before scaling.",
         max_norm=0.125,
     )
     yield _step(
         rng,
         4,
-        "All gradients are scaled by one factor, so that their joint direction stays. Compare the norm of all "
-        "gradients together with max_norm.",
+        "Scale all gradients by one factor, so that their common direction stays. Compare max_norm with the norm of "
+        "all gradients together.",
         max_norm=0.5,
         size=4,
     )
@@ -181,7 +183,7 @@ def _step_cases(rng: np.random.Generator) -> Iterator[Case]:
         yield _step(
             rng,
             3,
-            "Several steps with everything: left-over gradients, clipping, momentum.",
+            "These steps combine left-over gradients, clipping and momentum.",
             size=3,
             steps=3,
             left_over=2.0,
@@ -199,7 +201,7 @@ def _step(
     steps: int = 1,
     broken: bool = False,
 ) -> Case:
-    """Return steps of a model whose weights miss their targets by at least `least`."""
+    """Return a case with a model whose weights miss their targets by at least `least`."""
     images = rng.integers(1, 4, size) / 2
     weights = rng.integers(-4, 5, size) / 2
     targets = weights * images - rng.integers(least + 1, least + 5, size) * rng.choice([-1, 1])
@@ -229,9 +231,9 @@ def learning_rate(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(step, steps, base, warmup, final)``. Returns base * w * c, a number. w rises linearly from 0.001 at
-        step 0 to 1 at step `warmup`, and stays 1. c falls along half a cosine from 1 at step 0 to `final` at step
-        `steps`, and stays there. `warmup` may be 0.
+        ``function(step, steps, base, warmup, final)``. The function returns a number, base * w * c. The factor w rises
+        linearly from 0.001 at step 0 to 1 at step `warmup`, and then stays 1. The factor c falls along half a cosine
+        from 1 at step 0 to `final` at step `steps`, and then stays constant. `warmup` may be 0.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -258,15 +260,16 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
     base, final = float(rng.integers(2, 9)), float(rng.integers(1, 4)) / 10
     half = int(rng.integers(20, 60))
     steps = 2 * half
-    yield _rate(0, steps, base, 0, final, "Without a warm-up the first step has the full rate.")
-    yield _rate(steps, steps, base, 0, final, "At the end the rate is the share `final` of the base rate.")
+    yield _rate(0, steps, base, 0, final, "Without a warm-up, the first step has the full rate.")
+    yield _rate(steps, steps, base, 0, final, "At the end, the rate is `final` times the base rate.")
     yield _rate(
         half,
         steps,
         base,
         0,
         0.0,
-        "Half-way the cosine has fallen by half. Its argument goes from 0 to pi while it falls from 1 to -1.",
+        "Halfway, the cosine factor has fallen by half. The argument of the cosine goes from 0 to pi, and the cosine "
+        "itself falls from 1 to -1.",
     )
     yield _rate(
         half,
@@ -274,7 +277,7 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
         base,
         0,
         final,
-        "The cosine falls to `final`, not to 0: half-way the share is the middle between 1 and `final`.",
+        "The cosine factor falls to `final`, not to 0. Halfway, it is the mean of 1 and `final`.",
     )
     yield _rate(
         half // 2,
@@ -282,9 +285,10 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
         base,
         0,
         final,
-        "A quarter of the way the cosine has fallen only a little: it is flat at both ends, not a straight line.",
+        "After a quarter of the steps, the cosine factor has fallen only a little. A cosine is flat at both ends. It "
+        "is not a straight line.",
     )
-    yield _rate(steps + 7, steps, base, 0, final, "Beyond the end the rate stays constant and does not rise again.")
+    yield _rate(steps + 7, steps, base, 0, final, "Beyond the end, the rate stays constant and does not rise again.")
     warmup = int(rng.integers(8, 16))
     yield _rate(
         0,
@@ -292,7 +296,8 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
         base,
         warmup,
         final,
-        "At step 0 the warm-up factor is 0.001: small, but not 0, because a rate of 0 would waste the first batch.",
+        "At step 0, the warm-up factor is 0.001. It is small, but not 0, because a rate of 0 would waste the first "
+        "batch.",
     )
     yield _rate(
         warmup,
@@ -300,7 +305,7 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
         base,
         warmup,
         final,
-        "At step `warmup` the warm-up ends. The cosine also counts its steps from step 0, not from the end of the "
+        "At step `warmup`, the warm-up ends. The cosine counts its steps from step 0, too, not from the end of the "
         "warm-up.",
     )
     yield _rate(
@@ -309,7 +314,7 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
         base,
         warmup,
         final,
-        "The warm-up is a straight line from 0.001 to 1, and the two factors are multiplied.",
+        "The warm-up factor rises along a straight line from 0.001 to 1. It is multiplied by the cosine factor.",
     )
     yield _rate(
         warmup // 4,
@@ -317,9 +322,9 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
         base,
         warmup,
         final,
-        "A quarter of the way up, a straight line is at about a quarter of its height.",
+        "After a quarter of the warm-up, a straight line has reached about a quarter of its height.",
     )
-    yield _rate(steps - 1, steps, base, warmup, final, "After the warm-up its factor stays 1.")
+    yield _rate(steps - 1, steps, base, warmup, final, "After the warm-up, its factor stays 1.")
     for _ in range(6):
         yield _rate(
             int(rng.integers(0, steps + half)),
@@ -327,7 +332,8 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
             base,
             int(rng.integers(0, steps)),
             final,
-            "The rate is the product of two factors. Draw both over the steps and read this one off by hand.",
+            "The rate is the product of two factors. Draw both factors over the steps, and work out the rate at this "
+            "step by hand.",
         )
 
 

@@ -70,7 +70,7 @@ def test_the_message_shows_the_smallest_failing_input():
     "wrong, message",
     [
         (lambda rows: None, "returns None"),
-        (lambda rows: "many", "returns str, which does not hold numbers"),
+        (lambda rows: "many", "returns a value of type str, which does not contain numbers"),
         (lambda rows: [[1], [2, 3]], "returns rows of different lengths"),
         (lambda rows: double(rows)[None], r"returns an array of shape \(1, 1\); expected \(1,\)"),
         (lambda rows: rows / 0 * np.nan, "returns wrong numbers"),

@@ -139,7 +139,7 @@ def forgets_to_return(image_size, feature_sizes, sizes, ratios, offset=0.0):
 
 RIGHT = (level_by_level, by_the_library, by_loops)
 WRONG = (
-    (all_in_one_array, "a list of one array"),
+    (all_in_one_array, "a single level, too, return a list"),
     (stride_of_the_height_for_both, "along each axis separately"),
     (strides_swapped, "along each axis separately"),
     (stride_not_whole, "rounded down"),
@@ -148,7 +148,7 @@ WRONG = (
     (sizes_of_the_first_level, "its own stride and its own sizes"),
     (every_size_at_every_level, "its own stride and its own sizes"),
     (sizes_from_the_other_end, "its own stride and its own sizes"),
-    (one_ratio_per_level, "Every level has all ratios"),
+    (one_ratio_per_level, "Every level uses all ratios"),
     (offset_forgotten, "a fraction of the level's own stride"),
     (always_in_the_middle, "image side // feature side"),
     (offset_of_the_first_stride, "moves the anchors of a deeper level farther"),

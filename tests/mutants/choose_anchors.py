@@ -106,18 +106,18 @@ def forgets_to_return(dataset, strides, min_size, max_size):
 
 RIGHT = (by_quantiles, by_search, by_even_factors)
 WRONG = (
-    (sizes_of_the_paper, "of the batch"),
+    (sizes_of_the_paper, "the resized images, the sizes of all"),
     (not_resized, "on the resized image"),
     (width_over_height, "height / width"),
     (areas, "square root of an area"),
-    (squares_alone, "missed at 0.7"),
-    (the_mean_alone, "missed at 0.7"),
-    (the_smallest, "missed at 0.7"),
+    (squares_alone, r"missed at an IoU of 0\.7"),
+    (the_mean_alone, r"missed at an IoU of 0\.7"),
+    (the_smallest, r"missed at an IoU of 0\.7"),
     (half_sides, "pixels of the batch|on the resized image"),
-    (one_size_per_level, "missed at 0.7"),
+    (one_size_per_level, r"missed at an IoU of 0\.7"),
     (ratios_first, "invalid sizes and ratios|missed at 0.7"),
     (far_too_many, "costs time"),
     (fails_without_objects, "An image without objects"),
-    (anchors_themselves, "the sizes, and the ratios"),
+    (anchors_themselves, "the sizes and the ratios"),
     (forgets_to_return, "without `return`"),
 )
