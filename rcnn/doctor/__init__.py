@@ -1,9 +1,9 @@
-"""Diagnosis of a trained detector: which of its stages fails, by which number, and the remedy.
+"""Diagnosis of a trained detector: the stage that fails, the measurement that shows it, and the remedy.
 
     for verdict in doctor.examine(model, train_images, val_images):
         print(verdict.stage, verdict.number, verdict.trouble)
 
-`rcnn doctor RUN` does this for a run folder.
+`rcnn doctor RUN` examines the detector in a run folder.
 """
 
 from __future__ import annotations
@@ -35,28 +35,27 @@ def examine(
     num_images: int = NUM_IMAGES,
     progress: bool = True,
 ) -> list[Verdict]:
-    """Return the verdicts on all stages of a detector, in the order in which an image meets them.
+    """Return the verdicts on all stages of a detector, in the order in which an image passes through them.
 
     Parameters
     ----------
     model : FasterRCNN
         The trained detector.
     train : Dataset
-        Images that it was trained on.
+        Images on which the detector was trained.
     val : Dataset, optional
-        Images that it has not seen.
+        Images that were not used for training.
     losses : (S,) array_like, optional
-        Total loss of every training step.
+        Total loss of each of S training steps.
     frozen : sequence of str, optional
         Names of the parameters that were frozen.
     pretrained : sequence of str, optional
-        Name prefixes of the parameters that were pretrained and may therefore be frozen: ("backbone.body",) for a
-        ResNet with
-        ImageNet weights.
+        Name prefixes of the parameters that were pretrained and may therefore be frozen. For a ResNet with ImageNet
+        weights, this is ("backbone.body",).
     num_images : int, optional
-        Largest number of images of either set that go through the detector.
+        Largest number of images of each data set that the detector processes.
     progress : bool, optional
-        Whether to show a progress bar.
+        If True, show a progress bar.
 
     Returns
     -------
@@ -66,7 +65,7 @@ def examine(
     Raises
     ------
     ValueError
-        If a set is empty or has another number of classes than the detector, or if `num_images` is below 1.
+        If a data set is empty, if its number of classes is not the detector's, or if `num_images` is below 1.
     """
     if num_images < 1:
         raise ValueError(f"num_images must be at least 1, got {num_images}")
@@ -74,7 +73,7 @@ def examine(
         if dataset is None:
             continue
         if len(dataset) == 0:
-            raise ValueError(f"{name} is empty; pass a set with images")
+            raise ValueError(f"{name} is empty; pass a data set with images")
         if len(dataset.classes) != model.config.num_classes:
             raise ValueError(
                 f"{name} must have the detector's {model.config.num_classes} classes, got {len(dataset.classes)}"
@@ -88,12 +87,12 @@ def report(verdicts: Sequence[Verdict]) -> str:
     Parameters
     ----------
     verdicts : sequence of Verdict
-        Verdicts of `examine`.
+        The verdicts, from `examine`.
 
     Returns
     -------
     str
-        Each verdict with its number, each trouble with its remedy, and the trouble to begin with.
+        Each verdict with its measurement, the remedy for everything that is wrong, and the stage to fix first.
     """
     lines = []
     for verdict in verdicts:
@@ -104,13 +103,13 @@ def report(verdicts: Sequence[Verdict]) -> str:
     if not troubles:
         return "\n".join([*lines, "", "nothing is wrong"])
     first = troubles[0]
-    closing = f"begin with the first: {first.stage}, {first.trouble}"
-    closing += "; it may explain those after it" if len(troubles) > 1 else ""
+    closing = f"begin with {first.stage}: {first.trouble}"
+    closing += "; this may explain the other problems" if len(troubles) > 1 else ""
     return "\n".join([*lines, "", *textwrap.wrap(closing, WIDTH)])
 
 
 def _wrap(text: str, heading: str = "") -> list[str]:
-    """Return the lines of a text beside its heading; paths are not broken, so that they can be copied."""
+    """Return the lines of a text next to its heading; do not break paths, so that they can be copied."""
     return textwrap.wrap(
         text,
         WIDTH,

@@ -1,4 +1,4 @@
-"""Measurements of the doctor: statistics of one pass over a sample of images."""
+"""Measurements of the doctor: statistics from one pass over a sample of images."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ from rcnn.model import FasterRCNN
 from rcnn.nn import BatchNorm2d, FrozenBatchNorm2d, Module, Tensor
 from rcnn.trace import Trace
 
-FOUND = 0.5  # least IoU of a box that finds an object
-CHECKED, RUN = 10, 8  # annotations are checked on ten times as many images, in runs, to find lists shifted by one
+FOUND = 0.5  # the lowest IoU at which a box finds an object
+# Annotations are checked on CHECKED times as many images. They are read in runs of RUN consecutive images, to detect
+# lists of annotations that are shifted by one image.
+CHECKED, RUN = 10, 8
 
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """The G objects of some images, with their best boxes at each stage.
+    """The G objects in some images, with the IoU of the best box at each stage.
 
     Attributes
     ----------
     labels : (G,) array of int
-        Their classes.
+        Class of each object.
     anchors, proposals, detections : (G,) array
-        IoU with the best anchor, proposal, and detection of any class.
+        Highest IoU of each object with an anchor, with a proposal, and with a detection of any class.
     predicted : (G,) array of int
-        Class of the highest-scoring detection with an IoU of at least 0.5; 0 if there is none.
+        Class of the highest-scoring detection that has an IoU of at least 0.5 with the object; 0 if there is none.
     sampled : (P, 2) array of int
-        Numbers of positive and negative anchors that the RPN would sample, for every image with objects.
+        Numbers of positive and negative anchors that the RPN would sample, for each of P images with objects.
     """
 
     labels: np.ndarray
@@ -50,19 +52,19 @@ class Objects:
         return len(self.labels)
 
     def share(self, stage: str, threshold: float = FOUND) -> float:
-        """Return the share of the objects with a box.
+        """Return the share of the objects for which a stage has a box with a high enough IoU.
 
         Parameters
         ----------
         stage : str
             "anchors", "proposals" or "detections".
         threshold : float, optional
-            Least IoU of the box.
+            Lowest IoU of the box with the object.
 
         Returns
         -------
         float
-            The share; NaN without objects.
+            The share, in [0, 1]; NaN if there are no objects.
         """
         best: np.ndarray = getattr(self, stage)
         return float((best >= threshold).mean()) if len(best) else float("nan")
@@ -70,31 +72,32 @@ class Objects:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Measurements that the rules read.
+    """Measurements that the rules of the doctor read.
 
     Attributes
     ----------
     problems : sequence of Problem
-        Errors in images and annotations; training should not start with them.
+        Errors in images and annotations that should be fixed before training.
     pixel_mean, pixel_std : (3,) array
-        Mean and standard deviation of the normalised images; NaN if none could be read.
+        Mean and standard deviation of each channel of the normalised images; NaN if no image could be read.
     drift : float or None
-        Distance of the input of the backbone's first norm layer from its running mean, in running standard deviations:
-        the median over channels of |mean - running mean| / running deviation. None without such a layer.
+        Distance between the mean input of the backbone's first norm layer and the layer's running mean, in running
+        standard deviations. It is the median over the channels of |mean - running mean| / running deviation. None if
+        there is no such layer.
     train : Objects
-        Objects of images that the detector was trained on.
+        Objects in images on which the detector was trained.
     val : Objects or None
-        Objects of other images.
+        Objects in images that were not used for training.
     losses : (S,) array
-        Total loss of every training step.
+        Total loss of each of S training steps.
     frozen : sequence of str
-        Names of frozen parameters.
+        Names of the frozen parameters.
     pretrained : sequence of str
-        Name prefixes of parameters that were pretrained and may be frozen.
+        Name prefixes of the parameters that were pretrained and may be frozen.
     parameters : mapping of str to int
-        Number of parameters in each part of the network, by the first two components of their names.
+        Number of parameter arrays in each part of the network. The key is the name of the part, from `part_of`.
     class_names : sequence of str
-        Names of the labels.
+        Name of each class, in the order of the labels.
     """
 
     problems: Sequence[Problem]
@@ -120,26 +123,26 @@ def gather(
     num_images: int,
     progress: bool,
 ) -> Evidence:
-    """Measure a model on its data, with about `num_images` images of either set, evenly spread.
+    """Measure a model on about `num_images` images of each data set, which are evenly spread over the set.
 
     Parameters
     ----------
     model : FasterRCNN
         The detector.
     train : Dataset
-        Images that it was trained on.
+        Images on which the detector was trained.
     val : Dataset or None
-        Images that it has not seen.
+        Images that were not used for training.
     losses : (S,) array
-        Total loss of every training step.
+        Total loss of each of S training steps.
     frozen : sequence of str
-        Names of frozen parameters.
+        Names of the frozen parameters.
     pretrained : sequence of str
-        Name prefixes of parameters that were pretrained.
+        Name prefixes of the parameters that were pretrained.
     num_images : int
-        Number of images of either set.
+        Number of images of each data set.
     progress : bool
-        Whether to show a progress bar.
+        If True, show a progress bar.
 
     Returns
     -------
@@ -147,9 +150,9 @@ def gather(
         The measurements.
     """
     walker = _Walker(model)
-    trained = walker.objects(train, spread(len(train), num_images), "trained on", progress)
-    unseen = None if val is None else walker.objects(val, spread(len(val), num_images), "others", progress)
-    # Warnings concern the whole set, not a sample of it, and do not explain a failing detector.
+    trained = walker.objects(train, spread(len(train), num_images), "training images", progress)
+    unseen = None if val is None else walker.objects(val, spread(len(val), num_images), "new images", progress)
+    # Only errors are kept: warnings concern the whole set, not a sample, and do not explain why a detector fails.
     report = validate(train, progress=progress, only=spread(len(train), CHECKED * num_images, RUN))
     problems = [problem for problem in report.problems if problem.severity == ERROR]
     return Evidence(
@@ -168,12 +171,12 @@ def gather(
 
 
 def spread(length: int, n: int, run: int = 1) -> list[int]:
-    """Return about `n` of `length` indices, in runs that are evenly spread.
+    """Choose about `n` of `length` indices, in evenly spread runs of consecutive indices.
 
     Parameters
     ----------
     length : int
-        Number of indices to choose from.
+        Number of indices from which to choose.
     n : int
         Number of indices to choose.
     run : int, optional
@@ -182,7 +185,7 @@ def spread(length: int, n: int, run: int = 1) -> list[int]:
     Returns
     -------
     list of int
-        Ascending indices; all of them if `length` is at most `n`.
+        The indices in ascending order; all of them if `length` is at most `n`.
 
     Examples
     --------
@@ -209,7 +212,7 @@ NOTHING: tuple[np.ndarray, ...] = (
 
 
 class _Walker:
-    """A pass of images through a model, one by one, which accumulates statistics."""
+    """Statistics that are accumulated while images pass through a model, one by one."""
 
     def __init__(self, model: FasterRCNN) -> None:
         self.model = model
@@ -218,16 +221,16 @@ class _Walker:
         self.norm_input = None if self.first_norm is None else Moments(len(self.first_norm.running_mean))
 
     def objects(self, dataset: Dataset, indices: Sequence[int], name: str, progress: bool) -> Objects:
-        """Return the objects of these images; `name` labels the progress bar."""
+        """Return the objects in the images at these indices; `name` is the label of the progress bar."""
         found = [NOTHING]
         for index in tqdm(indices, desc=name, unit="image", disable=None if progress else True):
-            with suppress(OSError, ValueError):  # `problems` lists unreadable images
+            with suppress(OSError, ValueError):  # skip unreadable images; `problems` lists them
                 image, target = dataset[index]
                 found.append(self._walk(image, usable(target, self.model.config.num_classes)))
         return Objects(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def drift(self) -> float | None:
-        """Return `Evidence.drift`."""
+        """Return the value of `Evidence.drift`."""
         if self.first_norm is None or self.norm_input is None:
             return None
         expected, spread = self.first_norm.running_mean, np.sqrt(self.first_norm.running_var + self.first_norm.eps)
@@ -261,9 +264,10 @@ def _follow(trace: Trace) -> tuple[np.ndarray, ...]:
 
 
 def _predicted_classes(overlaps: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the label (G,) of the highest-scoring detection that finds each object; 0 for none.
+    """Return the label of the highest-scoring detection that finds each object, (G,); 0 if no detection finds it.
 
-    `overlaps` are the IoUs (D, G) of the detections, by descending score, with the objects; `labels` is (D,).
+    `overlaps` (D, G) contains the IoU of each detection with each object. `labels` (D,) contains the predicted classes.
+    The detections are in descending order of score.
     """
     finds = overlaps >= FOUND  # (D, G)
     if not len(labels):
@@ -272,21 +276,21 @@ def _predicted_classes(overlaps: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def usable(target: Mapping[str, np.ndarray], num_classes: int) -> dict[str, np.ndarray]:
-    """Return the objects of a target that a detector can learn from.
+    """Return the objects of a target from which a detector can learn.
 
     Difficult objects, crowds and invalid objects are left out.
 
     Parameters
     ----------
     target : mapping of str to array
-        Target with "boxes" (G, 4) and "labels" (G,).
+        Target of an image with G objects: "boxes" (G, 4), "labels" (G,), and optionally "difficult" and "crowd".
     num_classes : int
         Number of classes, including the background.
 
     Returns
     -------
     dict of str to array
-        "boxes" (K, 4) and "labels" (K,).
+        "boxes" (K, 4) and "labels" (K,) of the K remaining objects.
     """
     boxes, labels = np.asarray(target["boxes"], np.float64).reshape(-1, 4), np.asarray(target["labels"])
     left_out = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # (G,)
@@ -296,12 +300,12 @@ def usable(target: Mapping[str, np.ndarray], num_classes: int) -> dict[str, np.n
 
 
 class Moments:
-    """Running mean and standard deviation per channel.
+    """Running mean and standard deviation of each channel.
 
     Parameters
     ----------
     channels : int
-        Number of channels C.
+        The number of channels, C.
     """
 
     def __init__(self, channels: int) -> None:
@@ -313,7 +317,7 @@ class Moments:
         Parameters
         ----------
         values : (C, H, W) array
-            Values of each channel.
+            New values for each channel.
         """
         flat = values.reshape(len(values), -1).astype(np.float64)  # (C, H * W)
         self._count += flat.shape[1]
@@ -322,7 +326,7 @@ class Moments:
 
     @property
     def mean(self) -> np.ndarray:
-        """Mean per channel.
+        """The mean of each channel.
 
         Returns
         -------
@@ -333,7 +337,7 @@ class Moments:
 
     @property
     def std(self) -> np.ndarray:
-        """Standard deviation per channel.
+        """The standard deviation of each channel.
 
         Returns
         -------
@@ -344,7 +348,7 @@ class Moments:
 
 
 def _first_norm(backbone: Module) -> BatchNorm2d | FrozenBatchNorm2d | None:
-    """Return the first norm layer of a backbone; None if there is none or its running statistics are still initial."""
+    """Return the first norm layer of a backbone; None without a norm layer, or if its statistics are still initial."""
     for module in backbone.modules():
         if isinstance(module, (BatchNorm2d, FrozenBatchNorm2d)):
             is_new = not module.running_mean.any() and (module.running_var == 1).all()
@@ -354,7 +358,7 @@ def _first_norm(backbone: Module) -> BatchNorm2d | FrozenBatchNorm2d | None:
 
 @contextmanager
 def _recording(norm: Module | None, moments: Moments | None) -> Iterator[None]:
-    """Add the inputs of `norm` to `moments` within the block."""
+    """Within the `with` block, add all inputs of `norm` to `moments`."""
     if norm is None or moments is None:
         yield
         return
@@ -368,7 +372,7 @@ def _recording(norm: Module | None, moments: Moments | None) -> Iterator[None]:
 
 
 def _count_parameters(model: FasterRCNN) -> dict[str, int]:
-    """Return the number of parameters in each part of the model, by the first two components of their names."""
+    """Return the number of parameter arrays in each part of the model; see `part_of`."""
     counts: dict[str, int] = {}
     for name, _ in model.named_parameters():
         part = part_of(name)
@@ -377,7 +381,7 @@ def _count_parameters(model: FasterRCNN) -> dict[str, int]:
 
 
 def part_of(name: str) -> str:
-    """Return the part of a model that a parameter belongs to.
+    """Return the name of the part of a model to which a parameter belongs.
 
     Parameters
     ----------
@@ -387,6 +391,6 @@ def part_of(name: str) -> str:
     Returns
     -------
     str
-        Its first two components, such as "roi_heads.box_head".
+        The first two components of the parameter's name, such as "roi_heads.box_head".
     """
     return ".".join(name.split(".")[:2])

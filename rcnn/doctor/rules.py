@@ -1,7 +1,7 @@
-"""Rules of the doctor: each reads the measurements of one stage and states its number, its trouble and the remedy.
+"""Rules of the doctor. Each rule reads the measurements of one stage, and states a number, the fault and the remedy.
 
-The stages are in the order in which an image meets them. A failing stage makes those after it fail as well, so the
-first trouble is the one to fix first.
+The stages are in the order in which an image passes through them. If a stage fails, the later stages fail as well.
+Therefore, fix the first failing stage first.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ import numpy as np
 
 from rcnn.doctor.evidence import FOUND, Evidence, Objects, part_of
 
-# Thresholds of trouble. Each is far from the numbers of good runs of the small network, and far from the numbers of the
-# faults that tests/doctor/test_doctor_faults.py plants.
-LEAST_STD, MOST_STD = 0.03, 10.0  # of the normalised pixels, in the channel with the most; 0.1 for dark images
-MOST_MEAN = 4.0  # of the normalised pixels, in either direction
-MOST_DRIFT = 1.0  # of the first norm's input, in running standard deviations
+# If a measurement is beyond one of these thresholds, the stage fails. Each threshold is far from the measurements of
+# good runs of the small network. It is also far from the measurements of the detectors with deliberate faults that
+# tests/doctor/test_doctor_faults.py trains.
+LEAST_STD, MOST_STD = 0.03, 10.0  # largest standard deviation of a channel of normalised pixels; dark images have 0.1
+MOST_MEAN = 4.0  # absolute value of the mean of the normalised pixels, in any channel
+MOST_DRIFT = 1.0  # drift of the first norm layer's input, in running standard deviations
 LEAST_COVERED = 0.5  # share of the objects with an anchor at IoU 0.5
-WELL_COVERED = 0.75  # the same; between the two, the anchors suffice if the RPN finds the objects
-LEAST_POSITIVE = 0.01  # share of the sampled anchors that are positive, unless the RPN finds the objects
+WELL_COVERED = 0.75  # the same share; below it, the anchors are good enough only if the RPN finds the objects
+LEAST_POSITIVE = 0.01  # share of the sampled anchors that are positive; not used if the RPN finds the objects
 LEAST_PROPOSED = 0.85  # share of the objects with a proposal at IoU 0.5
 LEAST_KEPT = 0.85  # share of the proposed objects that are detected
-MOST_CONFUSED = 0.15  # share of the objects found with a wrong class
-LEAST_SHIFTED = 0.5  # share of the objects found whose label is off by +1, or by -1; also the mean share per class
-LEAST_FALL = 0.8  # the final loss over that after a third of the steps; predicting background is learned earlier
-WELL = 0.75  # share of the objects found with the right class; above it, oddities of earlier stages are harmless
-MOST_RISE = 1.5  # the final loss over its lowest level
-MOST_GAP = 0.25  # share of objects that are right on training images, minus that on others
-FEW_OBJECTS, FEW_STEPS = 10, 100  # fewer are not enough to judge
+MOST_CONFUSED = 0.15  # share of the found objects that have a wrong class
+LEAST_SHIFTED = 0.5  # share of the found objects whose label is off by +1 (or -1), over all and as a mean over classes
+LEAST_FALL = 0.8  # final loss / loss after a third of the steps; by then, the head has learned to predict background
+WELL = 0.75  # share of the objects found with the right class; above it, unusual values at earlier stages are harmless
+MOST_RISE = 1.5  # final loss / lowest loss; both are moving means
+MOST_GAP = 0.25  # share of the objects that are right on training images, minus the share on new images
+FEW_OBJECTS, FEW_STEPS = 10, 100  # smaller numbers are not enough to judge
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Verdict:
 
 
 def judge(evidence: Evidence) -> list[Verdict]:
-    """Return the verdicts on all stages, in their order.
+    """Return the verdicts on all stages, in the order of the stages.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def data(evidence: Evidence) -> Iterator[Verdict]:
     Yields
     ------
     Verdict
-        One per problem, or one if there is none.
+        One verdict for each problem, or a single good verdict if there is no problem.
     """
     for problem in evidence.problems:
         seen = f"{problem.count} times, first: {problem.examples[0]}" if problem.examples else f"{problem.count} times"
@@ -102,7 +103,8 @@ def normalisation(evidence: Evidence) -> Iterator[Verdict]:
     Yields
     ------
     Verdict
-        The pixel statistics, and the drift at the first norm layer. Nothing if no image could be read.
+        A verdict on the pixel statistics, and one on the drift at the first norm layer. There is no verdict if no image
+        could be read.
     """
     mean, std = evidence.pixel_mean, evidence.pixel_std
     if not np.isfinite(mean).all():
@@ -113,8 +115,8 @@ def normalisation(evidence: Evidence) -> Iterator[Verdict]:
         "normalisation",
         number,
         "the pixels are not normalised" if wrong else None,
-        "pixels are in 0 .. 1: use image_mean and image_std for that range, such as (0.485, 0.456, 0.406) and (0.229, "
-        "0.224, 0.225), not for 0 .. 255",
+        "use image_mean and image_std for pixels from 0 to 1, such as (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225), "
+        "and not for pixels from 0 to 255",
     )
     if evidence.drift is not None:
         yield Verdict(
@@ -123,7 +125,7 @@ def normalisation(evidence: Evidence) -> Iterator[Verdict]:
             "the pixels are not normalised as in training"
             if evidence.drift > MOST_DRIFT and not _is_good(evidence.train)
             else None,
-            "use the image_mean, image_std and channel order that the weights were trained with",
+            "use the image_mean, the image_std and the channel order with which the weights were trained",
         )
 
 
@@ -138,7 +140,7 @@ def anchors(evidence: Evidence) -> Iterator[Verdict]:
     Yields
     ------
     Verdict
-        The coverage of the objects, and the number of positive anchors.
+        A verdict on the coverage of the objects, and one on the number of positive anchors.
     """
     objects = evidence.train
     if len(objects) < FEW_OBJECTS:
@@ -150,15 +152,15 @@ def anchors(evidence: Evidence) -> Iterator[Verdict]:
         f"{_percent(covered)} of the objects have an anchor at IoU {FOUND} or more; the median of "
         f"the best IoU is {np.median(objects.anchors):.2f}",
         "the anchors do not cover the objects" if covered < (LEAST_COVERED if is_found else WELL_COVERED) else None,
-        'fit them to the data: in the plan, write anchors = "fit" instead of anchor_sizes and aspect_ratios; in '
+        'fit the anchors to the data: in the plan, write anchors = "fit" instead of anchor_sizes and aspect_ratios; in '
         "Python, use evaluate.suggest; if that is not enough, use more anchors",
     )
     positive, sampled = float(objects.sampled[:, 0].mean()), float(objects.sampled.sum(axis=1).mean())
     yield Verdict(
         "anchors",
         f"{positive:.1f} of {sampled:.0f} sampled anchors are positive, on average over images with objects",
-        "few positives per image" if positive < LEAST_POSITIVE * sampled and not is_found else None,
-        "use anchors with the objects' sizes and ratios, a lower rpn_fg_iou_thresh, or a lower "
+        "there are few positive anchors per image" if positive < LEAST_POSITIVE * sampled and not is_found else None,
+        "use anchors with the sizes and ratios of the objects, a lower rpn_fg_iou_thresh, or a lower "
         "rpn_batch_size_per_image",
     )
 
@@ -174,7 +176,7 @@ def learning(evidence: Evidence) -> Iterator[Verdict]:
     Yields
     ------
     Verdict
-        The frozen parameters, and the loss if enough steps are known.
+        A verdict on the frozen parameters, and one on the loss if there are enough steps.
     """
     frozen = Counter(part_of(name) for name in evidence.frozen)
     stuck = [
@@ -186,7 +188,8 @@ def learning(evidence: Evidence) -> Iterator[Verdict]:
         "learning",
         f"{len(evidence.frozen)} of {sum(evidence.parameters.values())} parameters are frozen",
         f"{', '.join(stuck)} cannot learn" if stuck else None,
-        "remove the names from the recipe's freeze, or set requires_grad; only pretrained layers may stay frozen",
+        "remove these names from freeze in the recipe, or set requires_grad = True; only pretrained layers may stay "
+        "frozen",
     )
     losses = evidence.losses
     if len(losses) < FEW_STEPS:
@@ -209,7 +212,8 @@ def learning(evidence: Evidence) -> Iterator[Verdict]:
         "learning",
         number,
         trouble,
-        "try a third and three times the learning rate for a few hundred steps; use a longer warm-up with a high one",
+        "try a third of the learning rate, and three times the learning rate, for a few hundred steps; use a longer "
+        "warm-up if the learning rate is high",
     )
 
 
@@ -224,7 +228,7 @@ def proposals(evidence: Evidence) -> Iterator[Verdict]:
     Yields
     ------
     Verdict
-        The RPN's recall. Nothing if there are too few objects.
+        A verdict on the RPN's recall. There is no verdict if there are too few objects.
     """
     objects = evidence.train
     if len(objects) < FEW_OBJECTS:
@@ -234,13 +238,13 @@ def proposals(evidence: Evidence) -> Iterator[Verdict]:
         "proposals",
         f"{_percent(share)} of the objects have a proposal at IoU {FOUND} or more",
         "the RPN's recall is low" if share < LEAST_PROPOSED else None,
-        "fix any trouble above first; check with rcnn check that the boxes lie on the objects; then train longer, or "
-        "raise rpn_post_nms_top_n_test",
+        "first fix any trouble above; run rcnn check to see whether the boxes lie on the objects; then train longer, "
+        "or increase rpn_post_nms_top_n_test",
     )
 
 
 def detections(evidence: Evidence) -> Iterator[Verdict]:
-    """Judge the detections, their classes, and the gap to new images.
+    """Judge the detections, their classes, and the gap between training images and new images.
 
     Parameters
     ----------
@@ -250,7 +254,8 @@ def detections(evidence: Evidence) -> Iterator[Verdict]:
     Yields
     ------
     Verdict
-        The share of proposed objects that are detected, the classes, and the gap. Nothing if too few are proposed.
+        A verdict on the share of the proposed objects that are detected, one on the classes, and one on the gap. There
+        is no verdict if too few objects are proposed.
     """
     objects = evidence.train
     proposed = objects.proposals >= FOUND
@@ -261,7 +266,7 @@ def detections(evidence: Evidence) -> Iterator[Verdict]:
         "detections",
         f"{_percent(kept)} of the proposed objects are detected, with any class",
         "the head loses objects" if kept < LEAST_KEPT else None,
-        "train longer, or lower box_score_thresh; check that the head is not frozen",
+        "make sure that the head is not frozen; train longer, or use a lower box_score_thresh",
     )
     yield from _classes(objects, evidence)
     if evidence.val is not None and len(evidence.val) >= FEW_OBJECTS:
@@ -269,15 +274,15 @@ def detections(evidence: Evidence) -> Iterator[Verdict]:
         yield Verdict(
             "new images",
             f"{_percent(right)} of the objects are found with the right class on training "
-            f"images, {_percent(right_on_new)} on others",
+            f"images, and {_percent(right_on_new)} on new images",
             "the detector does not generalise to new images" if right - right_on_new > MOST_GAP else None,
-            "use more images, flip and scale_jitter, fewer steps, or pretrained weights; check that both sets are "
-            "annotated alike",
+            "use more images, flip and scale_jitter, fewer steps, or pretrained weights; make sure that both sets are "
+            "annotated in the same way",
         )
 
 
 def _classes(objects: Objects, evidence: Evidence) -> Iterator[Verdict]:
-    """Judge the classes of the objects that are found."""
+    """Judge the predicted classes of the objects that are found."""
     found = objects.predicted > 0
     if found.sum() < FEW_OBJECTS:
         return
@@ -287,14 +292,15 @@ def _classes(objects: Objects, evidence: Evidence) -> Iterator[Verdict]:
     for shift in (-1, 1):
         shifted = predicted == labels + shift
         share = float(shifted.mean())
-        # A head that predicts one class for all is right about that class, so at most half of the classes shift.
+        # A head that predicts the same class for all objects is right for this class. The mean over the classes is then
+        # at most 0.5, so this is not mistaken for a shift.
         if min(share, np.mean([shifted[labels == label].mean() for label in np.unique(labels)])) > LEAST_SHIFTED:
             yield Verdict(
                 "classes",
-                f"for {_percent(share)} of the objects found, the detector's label is the annotation's {shift:+d}",
+                f"for {_percent(share)} of the objects found, the detector's label is the annotated label {shift:+d}",
                 "the labels are shifted by one",
-                "number the classes from 1 in training and here, because 0 is the background, and keep their names in "
-                "the same order",
+                "number the classes from 1 both in training and here, because 0 is the background; keep the class "
+                "names in the same order",
             )
             return
     if not wrong.any():
@@ -307,8 +313,8 @@ def _classes(objects: Objects, evidence: Evidence) -> Iterator[Verdict]:
         "classes",
         f"{number}, most often {names[label]} as {names[as_label]} ({count} times)",
         "the head confuses classes" if wrong.mean() > MOST_CONFUSED else None,
-        "look at confused objects, because their annotations may be wrong; then use more images of these classes, or "
-        "more steps",
+        "look at the confused objects, because their annotations may be wrong; then use more images of these classes, "
+        "or more steps",
     )
 
 
@@ -318,7 +324,7 @@ def _right(objects: Objects) -> float:
 
 
 def _is_good(objects: Objects) -> bool:
-    """Return whether the detector finds and classifies these objects well."""
+    """Return True if the detector finds these objects and predicts their classes well."""
     return len(objects) >= FEW_OBJECTS and _right(objects) >= WELL
 
 

@@ -1,4 +1,4 @@
-"""Measures of a detector and of its anchors: average precision, kinds of error, recall by stage, anchor coverage.
+"""Metrics of a detector and of its anchors: average precision, kinds of error, recall by stage, anchor coverage.
 
 For example:
 

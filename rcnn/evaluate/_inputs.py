@@ -1,4 +1,4 @@
-"""The validation of detections and targets that all measures share: shapes, numbers and labels."""
+"""Validation of the detections and targets that the metrics take: shapes, numbers and labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike
 from rcnn._validate import as_float_array, as_index_array, check_boxes, check_finite, check_flags, check_scores
 from rcnn.boxes import area
 
-PerImage = Mapping[str, ArrayLike]  # the detections on one image, or its target
+PerImage = Mapping[str, ArrayLike]  # the detections in one image, or its target
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The checked detections of one image."""
+    """The validated detections in one image."""
 
     boxes: np.ndarray  # (D, 4) float64
     scores: np.ndarray  # (D,)
@@ -23,19 +23,19 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Wanted:
-    """The checked objects of one image."""
+    """The validated objects in one image."""
 
     boxes: np.ndarray  # (G, 4) float64
     labels: np.ndarray  # (G,)
     difficult: np.ndarray  # (G,) bool
     crowd: np.ndarray  # (G,) bool
-    areas: np.ndarray  # (G,) float64, square pixels
+    areas: np.ndarray  # (G,) float64, in square pixels
 
 
 def check_inputs(
     detections: Sequence[PerImage], targets: Sequence[PerImage], num_classes: int
 ) -> tuple[list[Found], list[Wanted]]:
-    """Return checked detections and targets of every image; raise ValueError, naming the image, for invalid ones."""
+    """Return the validated detections and targets; if one is invalid, raise ValueError with the index of its image."""
     if len(detections) != len(targets):
         raise ValueError(f"detections and targets must have the same length, got {len(detections)} and {len(targets)}")
     return (
@@ -45,7 +45,7 @@ def check_inputs(
 
 
 def check_detections(detections: Sequence[PerImage], num_classes: int) -> list[Found]:
-    """Return the checked detections of every image; raise ValueError, naming the image, for invalid ones."""
+    """Return the validated detections; if one is invalid, raise ValueError with the index of its image."""
     return [_check_detections(d, num_classes, f"detections[{i}]") for i, d in enumerate(detections)]
 
 
@@ -55,7 +55,7 @@ def _check_detections(detection: PerImage, num_classes: int, name: str) -> Found
     check_finite(boxes, f"{name}['boxes']")
     scores = check_scores(detection["scores"], len(boxes), f"{name}['scores']")
     if np.isnan(scores).any():
-        raise ValueError(f"{name}['scores'][{int(np.isnan(scores).argmax())}] is NaN; scores must be comparable")
+        raise ValueError(f"{name}['scores'][{int(np.isnan(scores).argmax())}] is NaN; scores must be numbers")
     return Found(boxes, scores, _check_labels(detection["labels"], len(boxes), num_classes, f"{name}['labels']"))
 
 
@@ -106,5 +106,5 @@ def _check_labels(values: ArrayLike, length: int, num_classes: int, name: str) -
 
 
 def concatenate(parts: Sequence[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
-    """Return all parts joined, (N,); an empty array if there are none."""
+    """Return all parts joined into one array, (N,); an empty array if there are no parts."""
     return np.concatenate([np.zeros(0, dtype), *parts])

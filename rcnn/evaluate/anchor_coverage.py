@@ -1,11 +1,12 @@
-"""Anchor coverage: the overlap of a data set's objects with the anchors from which the RPN starts.
+"""Anchor coverage: how well the anchors of the RPN overlap the objects of a data set.
 
 An RPN moves anchors onto objects. It is trained on the anchors that overlap an object well (Ren et al., "Faster R-CNN",
-2015, section 3.1.2). An object that no anchor overlaps by half is hard to learn and hard to find.
+2015, section 3.1.2). An object is hard to learn and hard to find if no anchor has an IoU of at least 0.5 with it.
 
-No anchor is computed here. The anchors of one shape differ only in their positions, and the overlap of two intervals
-never grows with the distance of their centres. Rows and columns are independent. So the anchor at the row and column
-nearest to an object's centre has the largest intersection with it, and thereby the highest IoU.
+This module does not compute the anchors one by one. The anchors of one shape differ only in their positions. Their
+overlap with an object in height depends only on the row, and their overlap in width depends only on the column. Neither
+overlap grows if the distance between the two centres grows. Therefore, the anchor in the row and the column that are
+nearest to the object's centre has the largest intersection with the object, and also the highest IoU.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from rcnn._validate import check_pair
 from rcnn.anchors import AnchorGenerator
 from rcnn.evaluate.anchor_objects import Images, Objects, collect
 
-NONE = -1  # level and cell anchor of an object that no anchor overlaps
+NONE = -1  # the level and the cell anchor of an object that no anchor overlaps
 THRESHOLDS = (0.5, 0.7)
 RATIO_EDGES = (0.125, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0, 8.0)
-ROUNDING = 1e-9  # an IoU that is below a threshold by at most this counts as equal
+ROUNDING = 1e-9  # an IoU that is lower than a threshold by at most this much still reaches it
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,15 @@ class CoverageRow:
     Attributes
     ----------
     low, high : float
-        The range, `low` <= value < `high`; `high` is inf for the last one.
+        The range, `low` <= value < `high`. In the last range, `high` is inf.
     num_objects : int
-        Objects in the range.
+        The number of objects in the range.
     mean_iou : float
-        The mean of their best IoU.
+        The highest IoU with an anchor, as a mean over the objects.
     recall : tuple of float
-        The fraction with a best IoU of at least 0.5, and of at least 0.7.
+        The fraction of the objects whose best IoU is at least 0.5, and the fraction whose best IoU is at least 0.7.
     num_positive : float
-        The mean number of anchors per object with an IoU of at least `fg_iou_thresh`.
+        The number of anchors with an IoU of at least `fg_iou_thresh`, as a mean over the objects.
     """
 
     low: float
@@ -53,28 +54,28 @@ class CoverageRow:
 
 @dataclass(frozen=True, eq=False)
 class Coverage:
-    """The overlap of each object with the anchors. `str()` returns a report; sizes are in pixels of the batch.
+    """The overlap of each of G objects with the anchors. `str()` returns a report.
 
     Attributes
     ----------
     best_iou : (G,) array
         The highest IoU of each object with an anchor.
     levels : (G,) int64 array
-        The level of that anchor; ties keep the first, -1 if no anchor overlaps the object.
+        The level of the anchor with the highest IoU. In a tie, it is the first level; without any overlap, it is -1.
     cells : (G,) int64 array
-        The index of that anchor among its level's cell anchors; -1 likewise.
+        The index of the same anchor among the cell anchors of its level; -1 if no anchor overlaps the object.
     num_positive : (G,) int64 array
-        The number of anchors with an IoU of at least `fg_iou_thresh` with each object.
+        The number of anchors whose IoU with each object is at least `fg_iou_thresh`.
     sizes : (G,) array
-        The square root of each object's area.
+        The square root of each object's area, in pixels of the resized images.
     ratios : (G,) array
-        height / width of each object.
+        The height of each object divided by its width.
     images : (G,) int64 array
         The index of each object's image in the data set.
     num_images : int
-        Images in the data set.
+        The number of images in the data set.
     fg_iou_thresh : float
-        The IoU from which an anchor is positive.
+        The lowest IoU at which an anchor is positive.
     """
 
     best_iou: np.ndarray
@@ -93,12 +94,12 @@ class Coverage:
         Parameters
         ----------
         threshold : float
-            The IoU, in [0, 1].
+            The IoU threshold, in [0, 1].
 
         Returns
         -------
         float
-            In [0, 1]; NaN without objects.
+            A value in [0, 1]; NaN if there are no objects.
 
         Raises
         ------
@@ -116,29 +117,29 @@ class Coverage:
         Returns
         -------
         float
-            In [0, 1]; NaN without objects.
+            A value in [0, 1]; NaN if there are no objects.
         """
         return _mean(self.best_iou)
 
     def by_size(self) -> list[CoverageRow]:
-        """Return the coverage by size, a row for every factor of 2.
+        """Return the coverage by size. In each row, the sizes span a factor of 2.
 
         Returns
         -------
         list of CoverageRow
-            In ascending order, without ranges that have no objects.
+            The rows in ascending order, without ranges that contain no objects.
         """
         return self._rows(self.sizes, 2.0 ** np.arange(-10, 31))
 
     def by_ratio(self) -> list[CoverageRow]:
-        """Return the coverage by height / width, in the ranges between `RATIO_EDGES`.
+        """Return the coverage by height / width, with one row for each range between `RATIO_EDGES`.
 
-        The middle range holds nearly square objects.
+        The middle range contains objects that are nearly square.
 
         Returns
         -------
         list of CoverageRow
-            In ascending order, without ranges that have no objects.
+            The rows in ascending order, without ranges that contain no objects.
         """
         return self._rows(self.ratios, np.array(RATIO_EDGES))
 
@@ -159,7 +160,7 @@ class Coverage:
         )
 
     def _rows(self, values: np.ndarray, edges: np.ndarray) -> list[CoverageRow]:
-        """Return the rows of the ranges between `edges` (E,) that contain some of `values` (G,)."""
+        """Return a row for each range between `edges` (E,) that contains at least one of the `values` (G,)."""
         ends = np.concatenate([[0.0], edges, [np.inf]])
         ranges = np.searchsorted(edges, values, side="right")  # (G,)
         return [self._row(float(ends[i]), float(ends[i + 1]), ranges == i) for i in np.unique(ranges)]
@@ -187,64 +188,66 @@ def coverage(
 ) -> Coverage:
     """Return the overlap of the objects of a data set with the anchors of their images.
 
-    Objects marked "difficult" or "crowd" do not count. Every image is taken as a batch of its own. In a batch with a
-    larger image it would be padded further, which adds anchors at its right and bottom.
+    Objects marked "difficult" or "crowd" do not count. Every image is treated as a batch of its own. In a batch with a
+    larger image, it would have more padding, and therefore more anchors at the right and at the bottom.
 
     Parameters
     ----------
     dataset : Dataset
-        If it has `annotation(i) -> ((height, width), target)`, no image is decoded.
+        The data set. If it has a method `annotation(i) -> ((height, width), target)`, no image is decoded.
     generator : AnchorGenerator
-        The anchors, such as `model.anchor_generator`.
+        The anchor generator, such as `model.anchor_generator`.
     strides : sequence of (rows, columns)
-        The stride of every level in pixels, such as `model.strides()`; a padded side has ceil(side / stride) positions.
+        The stride of each level in pixels, for example `model.strides()`. The number of anchor positions along a side
+        of the padded image is ceil(side / stride).
     min_size, max_size : int
-        Those of the config: the limits of the short and of the long side of a resized image, in pixels.
+        The config fields of these names: the largest short side and the largest long side of a resized image, in
+        pixels.
     fg_iou_thresh : float
-        The IoU from which an anchor is positive, the config's `rpn_fg_iou_thresh`.
+        The lowest IoU at which an anchor is positive; the config field is `rpn_fg_iou_thresh`.
     progress : bool
-        If True, a progress bar is shown.
+        If True, show a progress bar.
 
     Returns
     -------
     Coverage
-        One entry per object.
+        The coverage of each object.
 
     Raises
     ------
     ValueError
-        If the number of levels is not that of the generator, `fg_iou_thresh` is not in (0, 1], sizes are invalid, or a
-        box is not finite or is empty; the message names image and box.
+        If the number of levels differs from that of the generator, if `fg_iou_thresh` is not in (0, 1], if the sizes
+        are invalid, or if a box is not finite or is empty. For a box, the message names the image and the box.
     """
-    generator.cells_of(len(strides), "strides")  # fail before the images are read
+    generator.cells_of(len(strides), "strides")  # check the number of levels before the images are read
     return measure(collect(dataset, min_size, max_size, progress), generator, strides, fg_iou_thresh)
 
 
 def measure(
     objects: Objects, generator: AnchorGenerator, strides: Sequence[Sequence[int]], fg_iou_thresh: float = 0.7
 ) -> Coverage:
-    """Return the coverage of objects that have been collected; see `coverage`.
+    """Return the coverage of objects that are already collected; see `coverage`.
 
     Parameters
     ----------
     objects : Objects
         The objects, from `collect`.
     generator : AnchorGenerator
-        The anchors.
+        The anchor generator.
     strides : sequence of (rows, columns)
-        The stride of every level, in pixels.
+        The stride of each level, in pixels.
     fg_iou_thresh : float
-        The IoU from which an anchor is positive, in (0, 1].
+        The lowest IoU at which an anchor is positive, in (0, 1].
 
     Returns
     -------
     Coverage
-        One entry per object.
+        The coverage of each object.
 
     Raises
     ------
     ValueError
-        If the number of levels is not that of the generator, or `fg_iou_thresh` is not in (0, 1].
+        If the number of levels differs from that of the generator, or if `fg_iou_thresh` is not in (0, 1].
     """
     if not 0 < fg_iou_thresh <= 1:
         raise ValueError(f"fg_iou_thresh must be above 0 and at most 1, got {fg_iou_thresh!r}")
@@ -273,21 +276,23 @@ def measure(
 
 # ---------------------------------------------------------------------- arithmetic of one grid
 
-# Arrays of two rows hold heights and widths, or values along y and along x.
+# An array with two rows contains heights and widths, or values along y and along x.
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The anchor positions of one level on the image of each object: (index + offset) * stride, index < count.
+    """The anchor positions of one level in the image of each of G objects.
+
+    The positions along an axis are (index + offset) * stride, with index = 0, ..., count - 1.
 
     Attributes
     ----------
     strides, counts : (2, G) int64 array
-        Step in pixels, and number of positions, along y and along x.
+        The step between positions in pixels, and the number of positions, along y and along x.
     offset : float
-        That of the anchor generator.
+        The offset of the anchor generator.
     distances : (2, G) array
-        From each object's centre to the nearest position, in pixels.
+        The distance from each object's centre to the nearest position along y and along x, in pixels.
     """
 
     strides: np.ndarray
@@ -297,10 +302,11 @@ class Grid:
 
 
 def lay_grid(objects: Objects, stride: Sequence[int], offset: float) -> Grid:
-    """Return the anchor positions of one level.
+    """Return the anchor positions of one level in the image of each object.
 
-    The stride is measured as the generator measures it. On a map that does not divide its image evenly, positions are
-    closer than the nominal stride: 13 positions of stride 64 on 800 pixels are 61 apart.
+    The step between positions is measured as in the anchor generator: it is the side of the padded image divided by the
+    number of positions, rounded down. It can be smaller than the nominal stride. For example, a level with stride 64
+    has 13 positions along 800 pixels, and they are 61 pixels apart.
 
     Parameters
     ----------
@@ -309,12 +315,12 @@ def lay_grid(objects: Objects, stride: Sequence[int], offset: float) -> Grid:
     stride : (rows, columns)
         The nominal stride of the level, in pixels.
     offset : float
-        That of the anchor generator.
+        The offset of the anchor generator.
 
     Returns
     -------
     Grid
-        One entry per object.
+        The positions, with one entry for each object.
     """
     counts = -(-objects.padded // np.array(check_pair(stride, "stride"))[:, None])  # (2, G)
     strides = objects.padded // counts  # (2, G)
@@ -328,12 +334,12 @@ def anchor_sides(cell: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     cell : (A, 4) array
-        Boxes centred on the origin, in pixels.
+        The A cell anchors of a level: boxes centred on the origin, in pixels.
 
     Returns
     -------
     (2, A) float64 array
-        Heights and widths.
+        The heights, then the widths.
     """
     corners = cell.T.astype(np.float64)
     return corners[[3, 2]] - corners[[1, 0]]
@@ -345,16 +351,16 @@ def nearest_iou(object_sides: np.ndarray, sides: np.ndarray, distances: np.ndarr
     Parameters
     ----------
     object_sides : (2, G) array
-        Heights and widths of the objects, in pixels.
+        The heights and widths of G objects, in pixels.
     sides : (2, ...) array
-        Heights and widths of the anchors.
+        The heights and widths of the anchor shapes, in pixels.
     distances : (2, ..., G) array
-        Distances between the centres of object and anchor, along y and along x.
+        The distance between the centre of each object and the centre of the anchor, along y and along x.
 
     Returns
     -------
     (..., G) array
-        The IoUs.
+        The IoU for each anchor shape and object.
     """
     intersection: np.ndarray | float = 1.0
     for of_objects, of_anchors, distance in zip(object_sides, sides[..., None], distances, strict=True):
@@ -366,23 +372,24 @@ def nearest_iou(object_sides: np.ndarray, sides: np.ndarray, distances: np.ndarr
 def _count_positive(
     objects: Objects, sides: np.ndarray, grid: Grid, chosen: np.ndarray, threshold: float
 ) -> np.ndarray:
-    """Return, for each `chosen` (C,) object, the number of anchors of `sides` (2,) with an IoU of `threshold`, (C,).
+    """Return the number of anchors of one shape that reach an IoU of `threshold` with each `chosen` (C,) object, (C,).
 
-    An IoU of t requires an intersection of t / (1 + t) of the summed areas. For a given row, that determines how much
-    of the width must overlap, and so how far from the object's centre a column may be.
+    The shape is given by `sides` (2,). An IoU of t requires an intersection of at least t / (1 + t) times the sum of
+    the two areas. In a given row, this determines the smallest overlap in width, and so the largest distance between a
+    column and the object's centre.
     """
     t = threshold - ROUNDING
     object_sides = objects.sides[:, chosen]  # (2, C)
     shorter = np.minimum(object_sides, sides[:, None])  # (2, C)
-    touching = (object_sides + sides[:, None]) / 2  # (2, C), between the centres
-    needed = t / (1 + t) * (object_sides.prod(axis=0) + sides.prod())  # (C,) of intersection
+    touching = (object_sides + sides[:, None]) / 2  # (2, C): distance of the centres if the boxes touch
+    needed = t / (1 + t) * (object_sides.prod(axis=0) + sides.prod())  # (C,): smallest intersection
     first, last = _positions(objects, grid, chosen, 0, touching[0] - needed / shorter[1])
     num_rows = last - first + 1  # (C,)
     total = np.zeros(len(chosen), np.int64)
     for row in range(int(num_rows.max(initial=0))):
         y = (first + row + grid.offset) * grid.strides[0, chosen]
         overlap = np.minimum(shorter[0], touching[0] - np.abs(y - objects.centres[0, chosen]))  # (C,)
-        overlap = np.maximum(overlap, needed / shorter[1])  # smaller only below the last row, where it may be 0
+        overlap = np.maximum(overlap, needed / shorter[1])  # changes only rows after the last one, where it may be 0
         left, right = _positions(objects, grid, chosen, 1, touching[1] - needed / overlap)
         total += np.where(row < num_rows, np.maximum(right - left + 1, 0), 0)
     return total
@@ -391,7 +398,7 @@ def _count_positive(
 def _positions(
     objects: Objects, grid: Grid, chosen: np.ndarray, axis: int, reach: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and the last position (C,) int64 along an axis within `reach` (C,) of the centres."""
+    """Return the first and the last index of the positions within `reach` (C,) of the centres, (C,) int64 each."""
     centres, strides = objects.centres[axis, chosen], grid.strides[axis, chosen]
     first = np.ceil((centres - reach) / strides - grid.offset)
     last = np.floor((centres + reach) / strides - grid.offset)
@@ -402,7 +409,7 @@ def _positions(
 
 
 def _mean(values: np.ndarray) -> float:
-    """Return the mean; NaN, without NumPy's warning, of an empty array."""
+    """Return the mean; NaN for an empty array, without NumPy's warning."""
     return float(values.mean()) if len(values) else float("nan")
 
 

@@ -1,4 +1,4 @@
-"""The objects of a data set in pixels of the batch, with every image as a batch of its own."""
+"""The objects of a data set, in pixels of the resized images. Every image is treated as a batch of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rcnn.transform import Size, padded_size, resized_size
 
 
 class Images(Protocol):
-    """A data set. If it has `annotation(i) -> ((height, width), target)`, no image is decoded."""
+    """A data set. If it has a method `annotation(i) -> ((height, width), target)`, no image is decoded."""
 
     def __len__(self) -> int: ...
 
@@ -25,18 +25,18 @@ class Images(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """The objects of some images, in pixels of the batch.
+    """The G objects of some images, in pixels of the resized images.
 
     Attributes
     ----------
     boxes : (G, 4) float64 array
-        x1, y1, x2, y2.
+        The boxes, x1, y1, x2, y2.
     padded : (2, G) int64 array
-        The heights and the widths of the objects' images with their padding.
+        The height and the width of each object's image, including the padding.
     images : (G,) int64 array
         The index of each object's image.
     num_images : int
-        All images, including those without objects.
+        The number of all images, including those without objects.
     """
 
     boxes: np.ndarray
@@ -54,7 +54,7 @@ class Objects:
         Returns
         -------
         (2, G) array
-            y and x.
+            The y coordinates, then the x coordinates.
         """
         return (self.boxes.T[[1, 0]] + self.boxes.T[[3, 2]]) / 2
 
@@ -65,44 +65,44 @@ class Objects:
         Returns
         -------
         (2, G) array
-            Heights and widths.
+            The heights, then the widths.
         """
         return self.boxes.T[[3, 2]] - self.boxes.T[[1, 0]]
 
     @property
     def sizes(self) -> np.ndarray:
-        """The square roots of the areas, as the size of an anchor.
+        """The square root of each object's area. The size of an anchor is defined in the same way.
 
         Returns
         -------
         (G,) array
-            In pixels.
+            The sizes, in pixels.
         """
         return np.sqrt(self.sides[0] * self.sides[1])
 
     @property
     def ratios(self) -> np.ndarray:
-        """The aspect ratios.
+        """The aspect ratio of each object.
 
         Returns
         -------
         (G,) array
-            height / width.
+            The ratios, height / width.
         """
         return self.sides[0] / self.sides[1]
 
     def thinned(self, most: int) -> Objects:
-        """Return a sample of the objects, evenly spaced in their order.
+        """Return a sample of objects with evenly spaced indices.
 
         Parameters
         ----------
         most : int
-            The largest number of objects.
+            The largest number of objects in the sample.
 
         Returns
         -------
         Objects
-            All of them if there are no more than `most`.
+            The sample; all objects if there are no more than `most`.
         """
         if len(self) <= most:
             return self
@@ -118,24 +118,25 @@ def collect(dataset: Images, min_size: int, max_size: int, progress: bool = True
     dataset : Images
         The data set.
     min_size, max_size : int
-        The limits of the short and of the long side of a resized image, in pixels; see `rcnn.transform.resized_size`.
+        The largest short side and the largest long side of a resized image, in pixels; see
+        `rcnn.transform.resized_size`.
     progress : bool
-        If True, a progress bar is shown.
+        If True, show a progress bar.
 
     Returns
     -------
     Objects
-        In the order of the data set.
+        The objects, in the order of the data set.
 
     Raises
     ------
     ValueError
-        If 1 <= min_size <= max_size does not hold, or a box is not finite or has x2 <= x1 or y2 <= y1; the message
-        names image and box.
+        If 1 <= min_size <= max_size is not true, or if a box is not finite or has x2 <= x1 or y2 <= y1. The message
+        names the image and the box.
     """
     if not 1 <= min_size <= max_size:
-        raise ValueError(f"sizes must be 1 <= min_size <= max_size, got {min_size!r} and {max_size!r}")
-    boxes, padded = [np.zeros((0, 4))], [(0, 0)]  # an entry without objects, because the data set may be empty
+        raise ValueError(f"the sizes must satisfy 1 <= min_size <= max_size, got {min_size!r} and {max_size!r}")
+    boxes, padded = [np.zeros((0, 4))], [(0, 0)]  # begin with an empty entry, because the data set may be empty
     for index in tqdm(range(len(dataset)), desc="anchors", unit="image", disable=None if progress else True):
         size, target = _annotation(dataset, index)
         resized = resized_size(size, min_size, max_size)
@@ -152,7 +153,7 @@ def collect(dataset: Images, min_size: int, max_size: int, progress: bool = True
 
 
 def _annotation(dataset: Any, index: int) -> tuple[Size, Mapping[str, ArrayLike]]:
-    """Return ((height, width), target) of an image, without decoding it if the data set has `annotation`."""
+    """Return ((height, width), target) of an image; do not decode the image if the data set has `annotation`."""
     if hasattr(dataset, "annotation"):
         size, target = dataset.annotation(index)
     else:
@@ -162,7 +163,7 @@ def _annotation(dataset: Any, index: int) -> tuple[Size, Mapping[str, ArrayLike]
 
 
 def _counted_boxes(target: Mapping[str, ArrayLike], name: str) -> np.ndarray:
-    """Return the boxes (G, 4) float64 of the objects of `target` that count."""
+    """Return the boxes of the objects in `target` that are neither difficult nor crowds, (G, 4) float64."""
     boxes = check_boxes(target["boxes"], f"the boxes of {name}").astype(np.float64)
     impossible = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
     if impossible.any():

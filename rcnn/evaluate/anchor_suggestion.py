@@ -1,8 +1,9 @@
 """A search for anchor sizes and ratios that fit a data set.
 
-Redmon and Farhadi, "YOLO9000", 2017, section 2 ("Dimension clusters"), choose priors by their IoU with the objects
-rather than by hand. Here the choice is limited to the anchors of a Faster R-CNN, every size with every ratio. It is
-judged by the true coverage: on the grid of each level, with the rounding of the anchors, on the resized images.
+Redmon and Farhadi, "YOLO9000", 2017, section 2 ("Dimension clusters"), choose the shapes of anchors by their IoU with
+the objects, and not by hand. Here, the choice is limited to the anchors of a Faster R-CNN, which combine every size
+with every ratio. The search measures the true coverage: it uses the resized images, the anchor positions of each level
+and the rounding of the anchors.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from rcnn.anchors import MIN_SIZE, AnchorGenerator, cell_anchors
 from rcnn.evaluate.anchor_coverage import ROUNDING, THRESHOLDS, Coverage, anchor_sides, lay_grid, measure, nearest_iou
 from rcnn.evaluate.anchor_objects import Images, Objects, collect
 
-NUM_SIZES = 3  # of a single feature map, as in Faster R-CNN
-MOST_OBJECTS = 10_000  # in a search; thousands are enough to choose half a dozen numbers
-LEAST_GAIN = 1e-4  # in quality; a smaller gain changes nothing
-LEAST_FACTOR = 1.15  # between neighbouring sizes or ratios of a start
-NUM_CANDIDATES = 24  # over the whole range of the objects, and again around the present value
-NEARBY = 1.25  # factor from the present value to the farthest candidate around it
+NUM_SIZES = 3  # on a single feature map, as in the Faster R-CNN paper
+MOST_OBJECTS = 10_000  # in a search; thousands of objects are enough to choose about six numbers
+LEAST_GAIN = 1e-4  # a change is made only if the quality increases by more than this
+LEAST_FACTOR = 1.15  # between neighbouring sizes or ratios of a starting point
+NUM_CANDIDATES = 24  # over the whole range of the objects, and the same number around the current value
+NEARBY = 1.25  # factor between the current value and the farthest candidate around it
 MOST_ROUNDS = 20
-PENALTY = 10.0  # in quality, for a recall below that of the anchors to beat; more than any quality
+PENALTY = 10.0  # subtracted from the quality if a recall is below its floor; larger than any quality
 SIZES, RATIOS = 0, 1  # the two rows of numbers that a search changes
 
 Numbers = tuple[float, ...]
@@ -32,20 +33,22 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True, eq=False)
 class Suggestion:
-    """Anchors for a data set. `str()` returns them with their recall; `sizes` and `ratios` are values of config fields.
+    """Anchors for a data set. `str()` returns their sizes, their ratios and their recall.
 
     Attributes
     ----------
-    sizes : sequence of float, or for a pyramid of one such sequence per level
-        `anchor_sizes`: whole pixels of the batch, ascending.
-    ratios : sequence of float, or of one such sequence per level
-        `aspect_ratios`, height / width, ascending.
+    sizes : sequence of float, or sequence of such sequences
+        A value for the config field `anchor_sizes`: the sizes in whole pixels of the resized images, in ascending
+        order. For a pyramid, there is one size, or one sequence of sizes, for each level.
+    ratios : sequence of float, or sequence of such sequences
+        A value for the config field `aspect_ratios`: the ratios height / width, in ascending order, or one sequence of
+        ratios for each level.
     generator : AnchorGenerator
-        The generator of these anchors.
+        A generator of anchors with these sizes and ratios.
     after : Coverage
-        The coverage by these anchors.
+        The coverage of the objects by these anchors.
     before : Coverage or None
-        The coverage by the anchors to beat; None if none were given.
+        The coverage of the objects by the anchors of the given generator; None if no generator was given.
     """
 
     sizes: Sequence[float] | Sequence[Sequence[float]]
@@ -78,30 +81,31 @@ def suggest(
     offset: float | None = None,
     progress: bool = True,
 ) -> Suggestion:
-    """Return sizes and ratios of anchors with a high recall at IoU 0.5 and 0.7 on a data set.
+    """Search for anchor sizes and ratios that have a high recall at IoU 0.5 and 0.7 on a data set.
 
-    The search is deterministic. Without `generator` the result is the best that it finds. With one, the recall of the
-    result is at neither threshold below the generator's; if nothing better is found, the result is the generator
-    itself.
+    The search is deterministic. Without `generator`, the result is the best that the search finds. With `generator`,
+    the result has at least the recall of the generator, both at IoU 0.5 and at IoU 0.7. If the search finds nothing
+    better, the result is the generator itself.
 
     Parameters
     ----------
     dataset : Dataset
-        If it has `annotation(i) -> ((height, width), target)`, no image is decoded.
+        The data set. If it has a method `annotation(i) -> ((height, width), target)`, no image is decoded.
     strides : sequence of (rows, columns)
-        The stride of every level in pixels, such as `model.strides()`.
+        The stride of each level in pixels, for example `model.strides()`.
     min_size, max_size : int
-        Those of the config: the limits of the short and of the long side of a resized image, in pixels.
+        The config fields of these names: the largest short side and the largest long side of a resized image, in
+        pixels.
     num_sizes : int, optional
-        Sizes on a single feature map, 3 by default; a pyramid has one per level.
+        The number of sizes on a single feature map, 3 by default. A pyramid always has one size for each level.
     num_ratios : int
-        Number of ratios.
+        The number of ratios.
     generator : AnchorGenerator, optional
-        The anchors to beat.
+        The current anchors, which the search tries to improve.
     offset : float, optional
-        That of the anchor generator; by default the offset of `generator`, or 0.
+        The offset of the anchor generator. The default is the offset of `generator`, or 0 without `generator`.
     progress : bool
-        If True, a progress bar is shown.
+        If True, show a progress bar.
 
     Returns
     -------
@@ -111,7 +115,8 @@ def suggest(
     Raises
     ------
     ValueError
-        If there is no object, a pyramid does not have `num_sizes` levels, a number is below 1, or as `coverage`.
+        If there is no object, if `num_sizes` is not the number of levels of a pyramid, or if a number is below 1. The
+        errors of `coverage` are also raised.
 
     References
     ----------
@@ -130,7 +135,7 @@ def suggest(
     floors = [0.0 for _ in THRESHOLDS] if before is None else _floors(before, sampled=len(sample) < len(objects))
     search = _Search(sample, strides, offset, floors)
     ends = [search.climb(*start) for start in _starts(sample, num_sizes, num_ratios)]
-    sizes, ratios = max(ends, key=search.quality)  # ties keep the first
+    sizes, ratios = max(ends, key=search.quality)  # in a tie, the first one
     found = AnchorGenerator([(size,) for size in sizes] if len(strides) > 1 else sizes, ratios, offset)
     after = measure(objects, found, strides)
     if generator is None or before is None or _is_better(after, before):
@@ -139,7 +144,7 @@ def suggest(
 
 
 def _check_counts(num_levels: int, num_sizes: int | None, num_ratios: int) -> int:
-    """Return the number of sizes; raise ValueError for numbers that do not fit."""
+    """Return the number of sizes; raise ValueError if a number is invalid."""
     if num_levels < 1:
         raise ValueError("strides must have at least one level, got none")
     default = num_levels if num_levels > 1 else NUM_SIZES
@@ -152,7 +157,7 @@ def _check_counts(num_levels: int, num_sizes: int | None, num_ratios: int) -> in
 
 
 def _quality(best_iou: np.ndarray) -> float:
-    """Return recall at 0.5 + recall at 0.7 + mean of the best IoU (G,); the mean decides between equal recalls."""
+    """Return recall at 0.5 + recall at 0.7 + mean of `best_iou` (G,); the mean decides if the recalls are equal."""
     return sum(_recall(best_iou, threshold) for threshold in THRESHOLDS) + float(best_iou.mean())
 
 
@@ -161,9 +166,10 @@ def _recall(best_iou: np.ndarray, threshold: float) -> float:
 
 
 def _floors(before: Coverage, sampled: bool) -> list[float]:
-    """Return the recalls at `THRESHOLDS` that a search must reach, so that its result does not fall below `before`.
+    """Return the recalls at `THRESHOLDS` that a search must reach so that its result is not worse than `before`.
 
-    A recall p of G sampled objects has the standard error sqrt(p (1 - p) / G); two of them are added as a margin.
+    A recall p that is measured on a sample of G objects has the standard error sqrt(p (1 - p) / G). Two standard errors
+    are added as a margin.
     """
     recalls = np.array([before.recall(threshold) for threshold in THRESHOLDS])
     errors = np.sqrt(recalls * (1 - recalls) / MOST_OBJECTS) if sampled else np.zeros(len(recalls))
@@ -171,17 +177,17 @@ def _floors(before: Coverage, sampled: bool) -> list[float]:
 
 
 def _is_better(after: Coverage, before: Coverage) -> bool:
-    """Return True if `after` is worth a change: no lower recall at any threshold, and a higher quality."""
+    """Return True if `after` has a higher quality than `before`, and no lower recall at any threshold."""
     if any(after.recall(threshold) < before.recall(threshold) for threshold in THRESHOLDS):
         return False
     return _quality(after.best_iou) > _quality(before.best_iou)
 
 
 class _Search:
-    """Coordinate ascent in the quality of the coverage of some objects, one size or one ratio at a time.
+    """Coordinate ascent on the quality of the coverage: it changes one size or one ratio at a time.
 
-    With more than one stride, each size has a level of its own. A result should not fall below the recalls `floors` at
-    `THRESHOLDS`.
+    With more than one stride, each size has its own level. `floors` are the lowest recalls at `THRESHOLDS` that a
+    result should have.
     """
 
     def __init__(
@@ -192,7 +198,7 @@ class _Search:
         self._distances = np.stack([grid.distances for grid in grids], axis=1)  # (2, L, G)
 
     def climb(self, sizes: Sequence[float], ratios: Sequence[float]) -> tuple[Numbers, Numbers]:
-        """Return (sizes, ratios), both ascending, from which no single change in reach gains enough."""
+        """Improve the sizes and ratios until no single change gains enough; return (sizes, ratios), both ascending."""
         values = [list(sizes), list(ratios)]
         quality = self.quality(values)
         numbers = [(axis, index) for axis in (SIZES, RATIOS) for index in range(len(values[axis]))]
@@ -209,7 +215,7 @@ class _Search:
         return self._judge(self._best_iou(values[SIZES], values[RATIOS], range(len(values[SIZES]))))
 
     def _improve(self, values: list[list[float]], axis: int, index: int, quality: float) -> float:
-        """Exchange `values[axis][index]` for the best candidate, if that gains enough, and return the quality."""
+        """Replace `values[axis][index]` by the best candidate if that gains enough, and return the quality."""
         rest = self._covered_by_rest(values, axis, index)  # (G,)
         for value in self._candidates(values, axis, index):
             if axis == SIZES:
@@ -222,7 +228,7 @@ class _Search:
         return quality
 
     def _covered_by_rest(self, values: Sequence[Sequence[float]], axis: int, index: int) -> np.ndarray:
-        """Return each object's best IoU without the anchors that have `values[axis][index]`, (G,); 0 if none remain."""
+        """Return each object's best IoU, (G,), without the anchors that use `values[axis][index]`; 0 if none remain."""
         rows = [range(len(row)) for row in values]
         sizes, ratios = ([i for i in row if (which, i) != (axis, index)] for which, row in enumerate(rows))
         if not sizes or not ratios:
@@ -230,12 +236,12 @@ class _Search:
         return self._best_iou([values[SIZES][i] for i in sizes], [values[RATIOS][i] for i in ratios], sizes)
 
     def _candidates(self, values: Sequence[Sequence[float]], axis: int, index: int) -> Iterator[float]:
-        """Yield new values for `values[axis][index]`, ascending: over the objects' range, and near the present one."""
+        """Yield new values for `values[axis][index]`, ascending: over the objects' range and near the current value."""
         row, given = values[axis], self.objects.sizes if axis == SIZES else self.objects.ratios
         spans = [(given.min(), given.max()), (row[index] / NEARBY, row[index] * NEARBY)]
         numbers = {_rounded(axis, x) for span in spans for x in np.geomspace(*span, NUM_CANDIDATES)}
         low, high = 0.0, math.inf
-        if axis == SIZES and self.pyramid:  # sizes rise with the levels
+        if axis == SIZES and self.pyramid:  # sizes must increase from level to level
             low, high = max(row[:index], default=low), min(row[index + 1 :], default=high)
         for number in sorted(numbers):
             smallest, ratios = (number, values[RATIOS]) if axis == SIZES else (min(values[SIZES]), [number])
@@ -243,14 +249,14 @@ class _Search:
                 yield number
 
     def _best_iou(self, sizes: Sequence[float], ratios: Sequence[float], indices: Sequence[int]) -> np.ndarray:
-        """Return each object's best IoU, (G,), with anchors of these ratios and of the sizes at these `indices`."""
+        """Return each object's best IoU, (G,), with anchors of these ratios and sizes; `indices` gives the levels."""
         sides = anchor_sides(cell_anchors(sizes, ratios)).reshape(2, len(ratios), len(sizes))  # (2, R, S)
         distances = self._distances[:, list(indices)] if self.pyramid else self._distances  # (2, S, G) or (2, 1, G)
         distances = distances[:, None]  # (2, 1, S or 1, G)
         return nearest_iou(self.objects.sides, sides, distances).max(axis=(0, 1))  # (G,) from (R, S, G)
 
     def _judge(self, best_iou: np.ndarray) -> float:
-        """Return `_quality`, minus a penalty if a recall is below its floor; it grows with the difference."""
+        """Return `_quality`; if a recall is below its floor, subtract a penalty that grows with the difference."""
         short = sum(
             max(floor - _recall(best_iou, threshold), 0.0)
             for floor, threshold in zip(self.floors, THRESHOLDS, strict=True)
@@ -262,7 +268,7 @@ class _Search:
 
 
 def _starts(objects: Objects, num_sizes: int, num_ratios: int) -> list[tuple[Numbers, Numbers]]:
-    """Return two starting points (sizes, ratios): spaced by even factors over the objects' range, and by quantiles."""
+    """Return two starting points (sizes, ratios): one with values spaced by equal factors, one with quantiles."""
     return [
         _start(spaced(objects.sizes, num_sizes), spaced(objects.ratios, num_ratios))
         for spaced in (_evenly, _by_quantiles)
@@ -270,18 +276,18 @@ def _starts(objects: Objects, num_sizes: int, num_ratios: int) -> list[tuple[Num
 
 
 def _evenly(values: np.ndarray, count: int) -> np.ndarray:
-    """Return (count,) numbers spaced by even factors between the 5 % and the 95 % quantile of `values` (G,)."""
+    """Return `count` numbers, spaced by equal factors, between the 5 % and the 95 % quantile of `values` (G,)."""
     low, high = np.quantile(values, (0.05, 0.95))
     return np.geomspace(low, high, 2 * count + 1)[1::2]
 
 
 def _by_quantiles(values: np.ndarray, count: int) -> np.ndarray:
-    """Return (count,) numbers: the medians of equally large parts of `values` (G,)."""
+    """Return `count` numbers: divide the sorted `values` (G,) into `count` equal parts, and take their medians."""
     return np.quantile(values, (np.arange(count) + 0.5) / count)
 
 
 def _start(sizes: np.ndarray, ratios: np.ndarray) -> tuple[Numbers, Numbers]:
-    """Return (sizes, ratios), ascending: moved apart if too close, rounded, and large enough for anchors."""
+    """Return a starting point (sizes, ratios), both ascending: spread, rounded, and large enough for anchors."""
     some_ratios = [_rounded(RATIOS, ratio) for ratio in _spread(ratios)]
     some_sizes: list[float] = []
     for size in _spread(sizes):
@@ -291,24 +297,24 @@ def _start(sizes: np.ndarray, ratios: np.ndarray) -> tuple[Numbers, Numbers]:
 
 
 def _spread(values: np.ndarray) -> np.ndarray:
-    """Return `values` (N,), ascending, moved apart to factors of at least `LEAST_FACTOR` about their geometric mean."""
+    """Return ascending `values` (N,), moved apart to factors of `LEAST_FACTOR` or more; keep their geometric mean."""
     logs, steps = np.log(values), np.arange(len(values)) * math.log(LEAST_FACTOR)
     apart = np.maximum.accumulate(logs - steps) + steps
     return np.exp(apart - apart.mean() + logs.mean())
 
 
 def _rounded(axis: int, value: float) -> float:
-    """Return a size in whole pixels, or a ratio with two digits."""
+    """Return a size rounded to whole pixels, or a ratio rounded to two significant digits."""
     return max(round(value), math.ceil(MIN_SIZE)) if axis == SIZES else float(f"{value:.2g}")
 
 
 def _least_size(ratios: Sequence[float]) -> int:
-    """Return the smallest whole size that anchors of all these ratios can have: both sides above one pixel."""
+    """Return the smallest whole size for which both sides are longer than one pixel at all these ratios."""
     longest = math.sqrt(max(max(ratios), 1 / min(ratios)))
     return max(math.floor(longest * (1 + ROUNDING)) + 1, math.ceil(MIN_SIZE))
 
 
 def _in_brackets(values: Sequence[float] | Sequence[Sequence[float]]) -> str:
-    """Return numbers, or rows of them, as text that is both Python and TOML."""
+    """Return numbers, or rows of numbers, as text that is valid in both Python and TOML."""
     words = [_in_brackets(v) if isinstance(v, (Sequence, np.ndarray)) else f"{v:g}" for v in values]
     return f"[{', '.join(words)}]"

@@ -1,4 +1,4 @@
-"""The classes of a detector and of a data set, matched by name: their order may differ."""
+"""Matching of a detector's classes with the classes of a data set by name, because their order may differ."""
 
 from collections.abc import Sequence
 
@@ -13,20 +13,20 @@ def match_classes(detector_classes: Sequence[str] | int, dataset_classes: Sequen
     Parameters
     ----------
     detector_classes : sequence of str, or int
-        The names of the detector's classes, the background first. For a detector without names, their number; its
-        classes are then assumed to be the data set's, in the same order.
+        The names of the detector's L classes, with the background first. If the detector has no class names, pass the
+        number of its classes. They are then assumed to be the classes of the data set, in the same order.
     dataset_classes : sequence of str
-        The names of the data set's classes, the background first.
+        The names of the data set's classes, with the background first.
 
     Returns
     -------
     (L,) int64 array
-        The labels; 0 if the data set does not have the class.
+        The data set's label for each class of the detector; 0 if the data set does not have the class.
 
     Raises
     ------
     ValueError
-        If the detector does not know every class of the data set.
+        If the detector does not know a class of the data set, or if the number of its classes is wrong.
 
     Examples
     --------
@@ -36,14 +36,14 @@ def match_classes(detector_classes: Sequence[str] | int, dataset_classes: Sequen
     if isinstance(detector_classes, int):
         if detector_classes != len(dataset_classes):
             raise ValueError(
-                f"the detector has {detector_classes} classes without names, the data set has "
-                f"{len(dataset_classes)}; the numbers must be equal (both include the background)"
+                f"the detector has {detector_classes} classes without names, but the data set has "
+                f"{len(dataset_classes)} classes; the numbers must be equal (both include the background)"
             )
         return np.arange(detector_classes)
     unknown = [name for name in dataset_classes[1:] if name not in detector_classes[1:]]
     if unknown:
         raise ValueError(
-            f"the detector does not know {_some(unknown)} of the data set; "
+            f"the detector does not know these classes of the data set: {_some(unknown)}; "
             f"its {len(detector_classes)} classes are {_some(detector_classes)}"
         )
     labels = {name: label for label, name in enumerate(dataset_classes)}
@@ -51,19 +51,19 @@ def match_classes(detector_classes: Sequence[str] | int, dataset_classes: Sequen
 
 
 def rename(detections: Sequence[PerImage], labels: np.ndarray) -> list[dict[str, np.ndarray]]:
-    """Return the detections under the data set's labels, without those of classes that it does not have.
+    """Return the detections with the data set's labels. Classes that the data set does not have are removed.
 
     Parameters
     ----------
     detections : sequence of dict
-        Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}, under the detector's labels.
+        For each image with D detections, {"boxes": (D, 4), "scores": (D,), "labels": (D,)}, with the detector's labels.
     labels : (L,) integer array
-        The data set's label for each of the detector's, from `match_classes`.
+        The data set's label for each of the detector's L labels, from `match_classes`.
 
     Returns
     -------
     list of dict
-        Copies of the same form.
+        For each image, a new dict with the same keys.
     """
     renamed = []
     for detected in detections:
@@ -80,6 +80,6 @@ def rename(detections: Sequence[PerImage], labels: np.ndarray) -> list[dict[str,
 
 
 def _some(names: Sequence[str], limit: int = 8) -> str:
-    """Return the names joined by commas; of many, the first few and the number of the others."""
+    """Return the names joined by commas; of more than `limit` names, the first ones and the number of the others."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

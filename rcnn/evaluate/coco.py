@@ -1,7 +1,8 @@
-"""The measure of the COCO challenge: twelve numbers over ten IoU thresholds.
+"""The metrics of the COCO challenge: twelve numbers, computed from matches at ten IoU thresholds.
 
-Lin et al., "Microsoft COCO: Common Objects in Context", 2014, and the challenge's evaluation code. Its rules for edge
-cases are kept: ties of scores, ties of IoUs, an IoU equal to a threshold, an area equal to an end of its range.
+They are defined by Lin et al., "Microsoft COCO: Common Objects in Context", 2014, and by the evaluation code of the
+challenge. Edge cases follow that code: equal scores, equal IoUs, an IoU equal to a threshold, and an area equal to a
+limit of its range.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,30 +17,31 @@ from rcnn.evaluate.voc import is_to_find
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # (T,)
 RECALLS = np.linspace(0, 1, 101)  # (R,)
 AREA_NAMES = ("all", "small", "medium", "large")
-AREA_RANGES = np.array([[0, 1e5**2], [0, 32**2], [32**2, 96**2], [96**2, 1e5**2]])  # (A, 2), both ends included
-MAX_DETECTIONS = (1, 10, 100)  # (M,) of one class in one image
+AREA_RANGES = np.array([[0, 1e5**2], [0, 32**2], [32**2, 96**2], [96**2, 1e5**2]])  # (A, 2), limits included
+MAX_DETECTIONS = (1, 10, 100)  # (M,) per class and image
 
-WRONG, RIGHT, IGNORED = np.arange(3, dtype=np.int8)  # the outcome of a detection; an ignored one does not count
+WRONG, RIGHT, IGNORED = np.arange(3, dtype=np.int8)  # outcomes of a detection; an ignored detection does not count
 
 
 @dataclass(frozen=True, eq=False)
 class CocoEvaluation:
-    """COCO's measure of the detections on a set of images.
+    """COCO's metrics for the detections in a set of images.
 
-    The axes are T = 10 IoU thresholds, R = 101 recalls, L labels (0 is the background), A = 4 area ranges and M = 3
-    numbers of detections, in the order of `IOU_THRESHOLDS`, `RECALLS`, `AREA_NAMES` and `MAX_DETECTIONS`. A value is
-    NaN if there is no object to find; the challenge's own code returns -1.
+    The axes of the arrays are T = 10 IoU thresholds (`IOU_THRESHOLDS`), R = 101 recalls (`RECALLS`), L classes in the
+    order of their labels (0 is the background), A = 4 area ranges (`AREA_NAMES`) and M = 3 limits for the number of
+    detections (`MAX_DETECTIONS`). A value is NaN if there is no object to find. (The code of the challenge returns -1.)
 
     Attributes
     ----------
     precision : (T, R, L, A, M) array
-        The best precision at that recall or a higher one; 0 beyond the highest.
+        The highest precision at this or any higher recall; 0 if the detections do not reach this recall.
     recall : (T, L, A, M) array
         The fraction of the objects that are found.
     num_objects : (L,) int array
-        Objects to find, without crowds and difficult ones.
+        The number of objects to find in each class. Crowds and difficult objects are not counted.
     num_detections : (L,) int array
-        All detections. Only the 100 best of a class in an image are used.
+        The number of detections of each class. All are counted, but the metrics use at most the 100 detections with the
+        highest scores for each class and image.
     """
 
     precision: np.ndarray
@@ -49,12 +51,12 @@ class CocoEvaluation:
 
     @property
     def ap(self) -> np.ndarray:
-        """The average precision of each class, the mean over all thresholds.
+        """The average precision of each class, as a mean over all IoU thresholds.
 
         Returns
         -------
         (L,) array
-            In [0, 1]; NaN without objects to find.
+            Values in [0, 1]; NaN for a class without objects to find.
         """
         return self.precision[..., 0, -1].mean(axis=(0, 1))
 
@@ -65,23 +67,26 @@ class CocoEvaluation:
         Returns
         -------
         (L,) array
-            In [0, 1]; NaN without objects to find.
+            Values in [0, 1]; NaN for a class without objects to find.
         """
         return self.precision[0, ..., 0, -1].mean(axis=0)
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The twelve numbers of the challenge by name: means over the classes that have objects.
+        """The twelve numbers of the challenge, by name. Each is a mean over the classes that have objects.
 
-        "AP" is the mean over the IoU thresholds 0.5, 0.55, ..., 0.95; "AP50" and "AP75" are at one threshold. "APs",
-        "APm" and "APl" count small objects (up to 32 x 32 pixels), medium ones, and large ones (from 96 x 96). "AR1",
-        "AR10" and "AR100" are the mean recall of the best 1, 10 and 100 detections of each class in each image. "ARs",
-        "ARm" and "ARl" are the recall of the best 100 for small, medium and large objects.
+        "AP" is the average precision, as a mean over the IoU thresholds 0.5, 0.55, ..., 0.95. "AP50" and "AP75" are the
+        average precision at a single threshold, 0.5 or 0.75. "APs", "APm" and "APl" are the AP of small objects (areas
+        up to 32 x 32 pixels), medium objects, and large objects (areas from 96 x 96 pixels).
+
+        "AR1", "AR10" and "AR100" are the average recall over the same IoU thresholds. They use at most 1, 10 and 100
+        detections of each class in each image, those with the highest scores. "ARs", "ARm" and "ARl" are the AR100 of
+        small, medium and large objects.
 
         Returns
         -------
         dict of str to float
-            In [0, 1]; NaN if no class has objects.
+            Values in [0, 1]; NaN if no class has objects.
         """
         precision, recall = self.precision, self.recall
         return {
@@ -95,49 +100,50 @@ class CocoEvaluation:
 
 
 def evaluate_coco(detections: Sequence[PerImage], targets: Sequence[PerImage], num_classes: int) -> CocoEvaluation:
-    """Return COCO's measure of detections.
+    """Evaluate detections with COCO's metrics.
 
-    Every image, class, area range and IoU threshold is matched separately, by descending score (ties keep the first).
-    Each detection takes one object among those not yet taken whose IoU reaches the threshold: the one that it overlaps
-    most; ties keep the *last*. A detection that takes an object is right; one that takes none is wrong.
+    Detections are matched with objects separately for each image, class, area range and IoU threshold. They are taken
+    in descending order of score; detections with equal scores keep their order. Each detection considers the objects
+    that are not yet taken and whose IoU with it reaches the threshold. It takes the object with the highest IoU; in a
+    tie, the *last* one. A detection that takes an object is right; a detection that takes no object is wrong.
 
-    Some objects are ignored. They need not be found, are only taken by a detection that fits no other object, and a
-    detection that takes one is ignored, too. They are
+    Some objects are ignored: they need not be found. A detection takes an ignored object only if it fits no other
+    object, and the detection is then ignored as well. These objects are ignored:
 
-    - an object whose area is outside the area range; it can be taken once, like any other;
-    - a crowd; any number of detections can take it, and its IoU is the fraction of the detection that is inside it;
-    - an object marked difficult (in PASCAL VOC, not in COCO); any number of detections can take it.
+    - an object whose area is outside the area range. Only one detection can take it, as with any other object.
+    - a crowd. Any number of detections can take it. Its IoU is the fraction of the detection that is inside the crowd.
+    - an object marked difficult (in PASCAL VOC; COCO has no such mark). Any number of detections can take it.
 
-    A detection that takes no object is also ignored if its own area is outside the range. Precision and recall are
-    those of the detections of all images by descending score (ties keep the first image; COCO's own code sorts images
-    by id).
+    A detection that takes no object is ignored, too, if its own area is outside the area range. Precision and recall
+    are computed over the detections of all images, in descending order of score. If scores are equal, the first image
+    comes first. (COCO's own code sorts the images by their ids.)
 
     Parameters
     ----------
     detections : sequence of dict
-        Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes in pixels.
+        For each image with D detections, {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes are in pixels.
     targets : sequence of dict
-        Per image {"boxes": (G, 4), "labels": (G,)}, and optionally "crowd" (G,) bool, "difficult" (G,) bool and "areas"
-        (G,), the area of each object in square pixels; by default that of its box.
+        For each image with G objects, {"boxes": (G, 4), "labels": (G,)}, and optionally "crowd" (G,) bool, "difficult"
+        (G,) bool and "areas" (G,). The areas of the objects are in square pixels; the default is the area of each box.
     num_classes : int
-        The number of labels, including the background.
+        The number of classes, including the background.
 
     Returns
     -------
     CocoEvaluation
-        The curves and the numbers.
+        The precision and recall curves, and the twelve numbers.
 
     Raises
     ------
     ValueError
-        If the inputs do not match or are invalid; the message names the image.
+        If `detections` and `targets` have different lengths, or if a value is invalid. The message names the image.
 
     References
     ----------
     Lin et al., "Microsoft COCO: Common Objects in Context", 2014.
     """
     found, wanted = check_inputs(detections, targets, num_classes)
-    scores = concatenate([detected.scores for detected in found], np.float64)  # (D,) of all images
+    scores = concatenate([detected.scores for detected in found], np.float64)  # (D,), all images
     labels = concatenate([detected.labels for detected in found], np.int64)  # (D,)
     ranks = concatenate([_ranks(detected) for detected in found], np.int64)  # (D,)
     num_objects = _num_objects(wanted, num_classes)  # (L, A)
@@ -146,32 +152,32 @@ def evaluate_coco(detections: Sequence[PerImage], targets: Sequence[PerImage], n
 
 
 def _ranks(detected: Found) -> np.ndarray:
-    """Return the rank of each detection among those of its class in the image, by descending score from 0, (D,)."""
-    order = np.lexsort((-detected.scores, detected.labels))  # (D,): class by class
+    """Return the rank of each detection within its class and image, (D,). The highest score has rank 0."""
+    order = np.lexsort((-detected.scores, detected.labels))  # (D,): sorted by class, then by score
     labels = detected.labels[order]
     ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.arange(len(order)) - np.searchsorted(labels, labels)  # its position among those of its class
+    ranks[order] = np.arange(len(order)) - np.searchsorted(labels, labels)  # the position within the class
     return ranks
 
 
 def _ignored(wanted: Sequence[Wanted]) -> np.ndarray:
-    """Return True for each object of all images that need not be found, by area range, (G, A) bool."""
+    """Return a mask of the objects of all images that need not be found, for each area range, (G, A) bool."""
     areas = concatenate([target.areas for target in wanted], np.float64)  # (G,)
     return _shared(wanted)[:, None] | _outside(areas)
 
 
 def _shared(wanted: Sequence[Wanted]) -> np.ndarray:
-    """Return True for each object of all images that any number of detections can take, (G,) bool."""
+    """Return a mask of the objects of all images that any number of detections can take, (G,) bool."""
     return concatenate([~is_to_find(target) for target in wanted], np.bool_)
 
 
 def _outside(areas: np.ndarray) -> np.ndarray:
-    """Return True where one of `areas` (N,) is outside an area range, (N, A) bool."""
+    """Return a mask of the `areas` (N,) that are outside each area range, (N, A) bool."""
     return (areas[:, None] < AREA_RANGES[:, 0]) | (areas[:, None] > AREA_RANGES[:, 1])
 
 
 def _num_objects(wanted: Sequence[Wanted], num_classes: int) -> np.ndarray:
-    """Return the number of objects to find, by label and area range, (L, A)."""
+    """Return the number of objects to find for each class and area range, (L, A)."""
     labels = concatenate([target.labels for target in wanted], np.int64)  # (G,)
     num_objects = np.zeros((num_classes, len(AREA_RANGES)), np.int64)
     g, a = np.nonzero(~_ignored(wanted))
@@ -182,8 +188,8 @@ def _num_objects(wanted: Sequence[Wanted], num_classes: int) -> np.ndarray:
 def _outcomes(found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarray) -> np.ndarray:
     """Return RIGHT, WRONG or IGNORED for each detection of all images, area range and IoU threshold, (D, A, T) int8.
 
-    The best detections of every image and class are matched together, because they have no object in common; then all
-    second best, and so on.
+    The first round matches the best detection of each class in each image. All of them can be matched at the same time,
+    because no two of them can take the same object. The next round matches all second-best detections, and so on.
     """
     ignored, shared = _ignored(wanted), _shared(wanted)  # (G, A), (G,)
     areas = concatenate([area(detected.boxes) for detected in found], np.float64)  # (D,)
@@ -192,7 +198,7 @@ def _outcomes(found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarra
     taken = np.zeros((*ignored.shape, len(IOU_THRESHOLDS)), np.bool_)  # (G, A, T)
     for detections, objects, overlaps in _rounds(*_pairs(found, wanted, ranks), ranks):
         fits = (overlaps[:, None, None] >= IOU_THRESHOLDS) & ~taken[objects]  # (P, A, T)
-        # Among a detection's pairs, later ones are better, and those with an object that counts are better than others.
+        # A later pair of a detection is better. Every pair whose object is not ignored is better than all others.
         rank = np.arange(len(objects))[:, None] + np.where(ignored[objects], 0, len(objects))  # (P, A)
         first = np.flatnonzero(np.diff(detections, prepend=-1))  # the first pair of each detection
         best = np.maximum.reduceat(np.where(fits, rank[:, :, None], -1), first)  # (len(first), A, T)
@@ -206,9 +212,11 @@ def _outcomes(found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarra
 def _pairs(
     found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (detection, object, IoU), (P,) each: pairs of one image and class whose IoU reaches the lowest threshold.
+    """Return the indices of the detection and of the object, and their IoU, for each of P possible matches, (P,) each.
 
-    Detections and objects are indices over all images. Detections of too high a rank to affect a result have no pair.
+    In a possible match, the detection and the object have the same image and class, and their IoU reaches the lowest
+    threshold. The indices count over all images. Detections beyond the largest limit in `MAX_DETECTIONS` are left out,
+    because they affect no result.
     """
     detections, objects, overlaps = [], [], []
     first_detection = first_object = 0
@@ -228,8 +236,8 @@ def _pairs(
 def _overlaps(boxes: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.ndarray:
     """Return the IoU of each detection with each object, (D, G); for a crowd, the fraction of the detection inside it.
 
-    It is computed from corners and sides, as in COCO's files, and not from opposite corners: the last bit decides
-    whether an IoU of 0.7 reaches the threshold 0.7.
+    A box is given by one corner and two sides here, as in COCO's files, and not by two opposite corners. The two forms
+    differ in rounding errors, which can decide whether an IoU of 0.7 reaches the threshold of 0.7.
     """
     x, y, w, h = convert(boxes, "xyxy", "xywh").T[:, :, None]  # (D, 1) each
     object_x, object_y, object_w, object_h = convert(objects, "xyxy", "xywh").T  # (G,) each
@@ -243,8 +251,8 @@ def _overlaps(boxes: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.n
 def _rounds(
     detections: np.ndarray, objects: np.ndarray, overlaps: np.ndarray, ranks: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield the pairs of detections of rank 0, then of rank 1, ...; those of one detection from worst to best."""
-    order = np.lexsort((objects, overlaps, detections, ranks[detections]))  # the last key counts most
+    """Yield the pairs of all detections of rank 0, then of rank 1, ...; each detection's pairs are in order of IoU."""
+    order = np.lexsort((objects, overlaps, detections, ranks[detections]))  # sorts by the last key first
     turns = np.flatnonzero(np.diff(ranks[detections[order]])) + 1
     for turn in np.split(order, turns):
         if len(turn):
@@ -254,14 +262,14 @@ def _rounds(
 def _accumulate(
     outcomes: np.ndarray, scores: np.ndarray, labels: np.ndarray, ranks: np.ndarray, num_objects: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return precision (T, R, L, A, M) and recall (T, L, A, M) of all images' detections; NaN without objects."""
+    """Return the precision (T, R, L, A, M) and the recall (T, L, A, M) over all images; NaN if there are no objects."""
     num_thresholds, num_limits = len(IOU_THRESHOLDS), len(MAX_DETECTIONS)
     precision = np.full((num_thresholds, len(RECALLS), *num_objects.shape, num_limits), np.nan)
     recall = np.full((num_thresholds, *num_objects.shape, num_limits), np.nan)
-    order = np.lexsort((-scores, labels))  # (D,): class by class, by descending score
+    order = np.lexsort((-scores, labels))  # (D,): sorted by class, then by descending score
     ends = np.cumsum(np.bincount(labels, minlength=len(num_objects)))  # (L,)
     for label in np.flatnonzero(num_objects.any(axis=1)):
-        own = order[ends[label - 1] : ends[label]]  # there is no detection of label 0
+        own = order[ends[label - 1] : ends[label]]  # label is never 0, the background
         for m, limit in enumerate(MAX_DETECTIONS):
             best = own[ranks[own] < limit]
             for a in np.flatnonzero(num_objects[label]):
@@ -270,18 +278,18 @@ def _accumulate(
 
 
 def _curves(outcomes: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return precision at `RECALLS` (T, R) and highest recall (T,), from outcomes (D, T) by descending score."""
+    """Return the precision at `RECALLS` (T, R) and the highest recall (T,); `outcomes` (D, T) are in order of score."""
     right = np.cumsum(outcomes == RIGHT, axis=0)  # (D, T)
     counted = np.cumsum(outcomes != IGNORED, axis=0)  # (D, T)
     recall = right / num_objects
     precision = right / np.maximum(counted, 1)
     best = np.maximum.accumulate(precision[::-1])[::-1]  # (D, T)
-    best = np.concatenate([best, np.zeros((1, best.shape[1]))])  # (D + 1, T): beyond the highest recall it is 0
-    at = np.stack([np.searchsorted(column, RECALLS) for column in recall.T])  # (T, R): the first detection to reach it
+    best = np.concatenate([best, np.zeros((1, best.shape[1]))])  # (D + 1, T): 0 above the highest recall
+    at = np.stack([np.searchsorted(column, RECALLS) for column in recall.T])  # (T, R): where each recall is reached
     return np.take_along_axis(best.T, at, axis=1), recall[-1] if len(recall) else np.zeros(len(at))
 
 
 def _mean(values: np.ndarray) -> float:
-    """Return the mean of the elements that are not NaN; NaN if there are none."""
+    """Return the mean of the values that are not NaN; NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")

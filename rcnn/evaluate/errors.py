@@ -1,8 +1,8 @@
-"""A detector's errors: the classes it confuses, and the average precision that each kind of error costs.
+"""Errors of a detector: the classes that it confuses, and the average precision that each kind of error costs.
 
-Hoiem, Chodpathumwan and Dai, "Diagnosing Error in Object Detectors", 2012, sort wrong detections into kinds. Bolya,
-Foley, Hays and Hoffman, "TIDE: A General Toolbox for Identifying Object Detection Errors", 2020, measure each kind by
-the average precision that its repair would gain.
+Hoiem, Chodpathumwan and Dai, "Diagnosing Error in Object Detectors", 2012, divide wrong detections into kinds. Bolya,
+Foley, Hays and Hoffman, "TIDE: A General Toolbox for Identifying Object Detection Errors", 2020, repair all errors of
+one kind, and measure how much the average precision increases.
 """
 
 from collections.abc import Sequence
@@ -40,39 +40,44 @@ def confusion(
     iou_threshold: float = 0.5,
     score_thresh: float = 0.5,
 ) -> np.ndarray:
-    """Return the confusion matrix of the classes: rows are the true class, columns the predicted one.
+    """Return the confusion matrix of L classes. Rows are true classes, and columns are predicted classes.
 
-    Row 0 counts detections without an object, column 0 objects that were missed; [0, 0] is 0. Row l therefore sums to
-    the objects of class l, and column l to its detections that count.
+    Row 0 counts detections without an object, and column 0 counts missed objects. Element [0, 0] is 0. The sum of row l
+    is therefore the number of objects of class l. The sum of column l is the number of detections of class l that
+    count.
 
-    Detections with a score above `score_thresh` are matched by descending score (ties keep the first), whatever their
-    class. Each takes one object of its image among those not yet taken whose IoU is at least `iou_threshold`: the one
-    that it overlaps most. Ties keep an object of its own class, then the first. Difficult objects and crowds are not
-    counted. A detection that takes no object but fits one of these is left out; it fits a crowd by the fraction of it
-    that is inside.
+    Only detections with a score above `score_thresh` are used. They are taken in descending order of score, whatever
+    their class; detections with equal scores keep their order. Each detection considers the objects in its image that
+    are not yet taken and whose IoU with it is at least `iou_threshold`. It takes the object with the highest IoU. In a
+    tie, it prefers an object of its own class, then the first one.
+
+    Difficult objects and crowds are not counted. A detection that takes no object does not count, either, if its IoU
+    with a difficult object is at least `iou_threshold`, or if the fraction of its area inside a crowd is.
 
     Parameters
     ----------
     detections : sequence of dict
-        Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes in pixels.
+        For each image with D detections, {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes are in pixels.
     targets : sequence of dict
-        Per image {"boxes": (G, 4), "labels": (G,)}, and optionally "difficult" and "crowd", (G,) bool each.
+        For each image with G objects, {"boxes": (G, 4), "labels": (G,)}, and optionally "difficult" (G,) bool and
+        "crowd" (G,) bool.
     num_classes : int
-        The number of labels, including the background.
+        The number of classes L, including the background.
     iou_threshold : float
-        The IoU of a match, in (0, 1].
+        The lowest IoU of a match, in (0, 1].
     score_thresh : float
-        The score above which a detection counts; above 0.5 a detector considers it more likely right than wrong.
+        Only detections with a score above this value are used. A score above 0.5 means that the detector considers the
+        detection more likely to be right than wrong.
 
     Returns
     -------
     (L, L) int64 array
-        The counts.
+        The confusion matrix.
 
     Raises
     ------
     ValueError
-        If the inputs do not match or are invalid; the message names the image.
+        If `detections` and `targets` have different lengths, or if a value is invalid. The message names the image.
     """
     check_iou_threshold(iou_threshold)
     counts = np.zeros((num_classes, num_classes), np.int64)  # (L, L)
@@ -81,7 +86,7 @@ def confusion(
         to_find = is_to_find(target)  # (G,)
         alone = (detected.scores > score_thresh) & ~left_out  # (D,)
         alone[taken_by[taken_by >= 0]] = False
-        predicted = np.append(detected.labels, 0)[taken_by]  # (G,); -1 picks the 0 at the end
+        predicted = np.append(detected.labels, 0)[taken_by]  # (G,); -1 selects the 0 at the end
         np.add.at(counts, (target.labels[to_find], predicted[to_find]), 1)
         np.add.at(counts, (0, detected.labels[alone]), 1)
     return counts
@@ -91,7 +96,7 @@ def confusion(
 def _take_objects(
     detected: Found, target: Wanted, iou_threshold: float, score_thresh: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the detection that takes each object, (G,), -1 for none, and True for detections left out, (D,) bool."""
+    """Return each object's detection or -1, (G,), and a mask of detections that fit an object to ignore, (D,)."""
     overlaps = iou(detected.boxes, target.boxes)  # (D, G)
     inside = np.where(target.crowd, share_inside(detected.boxes, target.boxes), overlaps)  # (D, G)
     to_find = is_to_find(target)  # (G,)
@@ -102,7 +107,7 @@ def _take_objects(
         fits = to_find & (taken_by < 0) & (overlaps[d] >= iou_threshold)  # (G,)
         if fits.any():
             other_class = target.labels != detected.labels[d]  # (G,)
-            best = np.lexsort((other_class, -overlaps[d], ~fits))[0]  # the last key counts first
+            best = np.lexsort((other_class, -overlaps[d], ~fits))[0]  # sorts by the last key first
             taken_by[best] = d
     return taken_by, left_out
 
@@ -112,20 +117,24 @@ def _take_objects(
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """Detections and objects by kind of error; K kinds in the order of `KINDS`, L classes. `str()` returns a table.
+    """The detections and objects of each kind of error. `str()` returns a table.
+
+    There are K kinds, in the order of `KINDS`, and L classes.
 
     Attributes
     ----------
     detections : (K, L) int array
-        Detections of each kind, by predicted class; none is "missed".
+        The number of detections of each kind and predicted class. No detection is "missed".
     objects : (K, L) int array
-        Objects by true class: "right" are found; those of "localisation", "class" and "missed" are lost.
+        The number of objects of each kind and true class. A "right" object is found; objects of the kinds
+        "localisation", "class" and "missed" are not found.
     mean_ap : float
         The mean average precision.
     repaired : dict of str to float
-        `mean_ap` if all errors of one kind were repaired, by kind.
+        For each kind of error, the value that `mean_ap` would have if all errors of this kind were repaired.
     examples : dict of str to (n, 2) int64 array
-        Index of the image and of the detection in it, by kind and descending score; for "missed", of the object.
+        The n detections of each kind, in descending order of score. A row contains the index of the image and the index
+        of the detection in this image. For "missed", it contains the index of the object instead.
     """
 
     detections: np.ndarray
@@ -154,47 +163,54 @@ def error_kinds(
 ) -> Errors:
     """Return the kind of each detection and object, and the average precision that each kind of error costs.
 
-    A detection is *right* if it is so in `evaluate_detections`; those that do not count there are left out. For the
-    others, the first kind that applies is
+    A detection is *right* if it is right in `evaluate_detections`. Detections that do not count there are left out.
+    Every other detection is wrong. Its kind is the first one in this list that applies:
 
-    - *duplicate*: its object, at `iou_threshold`, was found with a higher score;
-    - *class*: it overlaps an object of another class by at least `iou_threshold`;
-    - *localisation*: it overlaps an object of its class by at least `background_iou`;
-    - *both*: it overlaps an object of another class by at least `background_iou`;
-    - *background*: it overlaps no object by as much.
+    - *duplicate*: it matches an object with an IoU of at least `iou_threshold`, but a detection with a higher score has
+      already found this object.
+    - *class*: its IoU with an object of another class is at least `iou_threshold`.
+    - *localisation*: its IoU with an object of its own class is at least `background_iou`.
+    - *both*: its IoU with an object of another class is at least `background_iou`. Both the class and the location are
+      wrong.
+    - *background*: its IoU with every object is below `background_iou`.
 
-    An object that is not found is *localisation* or *class* if a detection of that kind overlaps it (the one with the
-    highest score decides), and otherwise *missed*. Difficult objects and crowds are left out.
+    An object that is not found has the kind *localisation* or *class* if a detection of this kind overlaps it. If there
+    are several such detections, the one with the highest score decides. Otherwise, the object is *missed*. Difficult
+    objects and crowds are left out.
 
-    Errors are repaired as in TIDE (section 2.3). A detection of kind *localisation* or *class* is made right; of
-    several for one object, only the one with the highest score remains. *Both*, *duplicate* and *background* are
-    removed. *Missed* objects are removed from the targets (a class with no other objects drops out of the mean). TIDE's
-    own program matches as COCO does and checks *localisation* first, so its counts differ where two kinds apply.
+    Errors are repaired as in TIDE (section 2.3). A detection of the kind *localisation* or *class* is made right. If
+    several of them belong to one object, only the one with the highest score remains. Detections of the kinds *both*,
+    *duplicate* and *background* are removed. *Missed* objects are removed from the targets. A class without other
+    objects is then no longer part of the mean.
+
+    TIDE's own program matches detections as COCO does, and checks *localisation* before *class*. Its counts can
+    therefore differ if two kinds apply.
 
     Parameters
     ----------
     detections : sequence of dict
-        Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes in pixels.
+        For each image with D detections, {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes are in pixels.
     targets : sequence of dict
-        Per image {"boxes": (G, 4), "labels": (G,)}, and optionally "difficult" and "crowd", (G,) bool each.
+        For each image with G objects, {"boxes": (G, 4), "labels": (G,)}, and optionally "difficult" (G,) bool and
+        "crowd" (G,) bool.
     num_classes : int
-        The number of labels, including the background.
+        The number of classes, including the background.
     iou_threshold : float
-        The IoU of a match, in (0, 1].
+        The lowest IoU of a match, in (0, 1].
     background_iou : float
-        Above 0 and below `iou_threshold`.
+        A detection with a lower IoU lies on the background. The value must be above 0 and below `iou_threshold`.
     method : str
         "voc2007" or "voc2012"; see `average_precision`.
 
     Returns
     -------
     Errors
-        Counts, costs and examples.
+        The counts, the cost of each kind, and examples.
 
     Raises
     ------
     ValueError
-        If the inputs do not match or are invalid; the message names the image.
+        If `detections` and `targets` have different lengths, or if a value is invalid. The message names the image.
 
     References
     ----------
@@ -230,16 +246,16 @@ def error_kinds(
 
 @dataclass(frozen=True, eq=False)
 class _Objects:
-    """The objects of all images."""
+    """The G objects of all images."""
 
     labels: np.ndarray  # (G,)
-    counts: np.ndarray  # (G,) bool, True if it is to be found
+    counts: np.ndarray  # (G,) bool, False for difficult objects and crowds
 
 
 def _kinds(
     found: Sequence[Found], wanted: Sequence[Wanted], judged: Judged, high: float, low: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the kind of each detection, (D,), and its object or NO_OBJECT, (D,), in the order of `judged`."""
+    """Return the kind and the object (or NO_OBJECT) of each detection, (D,) each, in the order of `judged`."""
     kinds, about = [], []
     first_object = 0
     for detected, target in zip(found, wanted, strict=True):
@@ -255,11 +271,11 @@ def _kinds(
 
 @original
 def _explain(detected: Found, target: Wanted, high: float, low: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return kind (D,) and object in this image (D,) of detections, as if none had matched an object of its class."""
+    """Return the kind (D,) and the object (D,) of the detections in an image, if they are not right or duplicates."""
     if not len(target.boxes):
         return np.full(len(detected.boxes), BACKGROUND), np.full(len(detected.boxes), NO_OBJECT)
     overlaps = iou(detected.boxes, target.boxes)  # (D, G)
-    overlaps = np.where(target.crowd, 0, overlaps)  # (D, G); a crowd is no single object to confuse with
+    overlaps = np.where(target.crowd, 0, overlaps)  # (D, G); a crowd is not a single object, so it is ignored
     same_class = detected.labels[:, None] == target.labels  # (D, G)
     own, other = np.where(same_class, overlaps, 0), np.where(same_class, 0, overlaps)
     cases = [other.max(axis=1) >= high, own.max(axis=1) >= low, other.max(axis=1) >= low]  # (D,) each
@@ -268,9 +284,10 @@ def _explain(detected: Found, target: Wanted, high: float, low: float) -> tuple[
 
 
 def _fates(kinds: np.ndarray, about: np.ndarray, objects: _Objects) -> np.ndarray:
-    """Return RIGHT, LOCALISATION, CLASS, MISSED or LEFT_OUT for each object, (G,); detections by descending score."""
+    """Return RIGHT, LOCALISATION, CLASS, MISSED or LEFT_OUT for each object, (G,); detections are sorted by score."""
     fates = np.full(len(objects.labels), MISSED)
-    lost = np.flatnonzero((kinds == LOCALISATION) | (kinds == CLASS))[::-1]  # the last one decides: the highest score
+    # In ascending order of score, so that the last assignment is that of the highest score.
+    lost = np.flatnonzero((kinds == LOCALISATION) | (kinds == CLASS))[::-1]
     for d in (*lost, *np.flatnonzero(kinds == RIGHT)):
         fates[about[d]] = kinds[d]
     return np.where(objects.counts, fates, LEFT_OUT)
@@ -279,7 +296,7 @@ def _fates(kinds: np.ndarray, about: np.ndarray, objects: _Objects) -> np.ndarra
 def _repair(
     kind: int, kinds: np.ndarray, about: np.ndarray, judged: Judged, objects: _Objects
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels and correctness, by descending score, of the detections that count once `kind` is repaired."""
+    """Return (labels, correct) of the detections that count after errors of `kind` are repaired, sorted by score."""
     corrected = (kinds == kind) & (kind in (LOCALISATION, CLASS))  # (D,)
     candidates = np.where((kinds == RIGHT) | corrected, about, NO_OBJECT)  # (D,)
     right = first_of_each(candidates) & np.append(objects.counts, False)[candidates]
@@ -299,7 +316,7 @@ def _count(kinds: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarra
 def _examples(
     kinds: np.ndarray, fates: np.ndarray, judged: Judged, found: Sequence[Found], wanted: Sequence[Wanted]
 ) -> dict[str, np.ndarray]:
-    """Return per kind (n, 2): the image, and the detection in it (for MISSED the object)."""
+    """Return for each kind the indices (image, detection in the image), (n, 2); for MISSED, (image, object)."""
     positions = _positions([len(detected.boxes) for detected in found])[judged.order]  # (D, 2)
     return {
         **{name: positions[kinds == kind] for kind, name in enumerate(KINDS)},
@@ -308,6 +325,6 @@ def _examples(
 
 
 def _positions(lengths: Sequence[int]) -> np.ndarray:
-    """Return (index of the image, index in the image), (N, 2), of all items of images with these `lengths`."""
+    """Return (index of the image, index in the image) for N items, (N, 2); image i contains `lengths[i]` items."""
     pairs = [(image, i) for image, length in enumerate(lengths) for i in range(length)]
     return np.array(pairs, np.int64).reshape(-1, 2)

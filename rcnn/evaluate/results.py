@@ -1,6 +1,6 @@
-"""COCO result files, which every tool for COCO's measure reads.
+"""COCO result files: functions that write and read them. Every tool for COCO's metrics can read such a file.
 
-The file is a JSON list with an entry for each detection: {"image_id", "category_id", "bbox": [x, y, w, h], "score"}.
+A file is a JSON list with an entry for each detection: {"image_id", "category_id", "bbox": [x, y, w, h], "score"}.
 """
 
 import json
@@ -20,16 +20,17 @@ Id = int | str
 
 
 def results_json(detections: Sequence[PerImage], image_ids: Sequence[Id], category_ids: Sequence[Id]) -> str:
-    """Return the text of a result file with all detections, every number at full precision.
+    """Return the text of a result file that contains all detections, with all numbers at full precision.
 
     Parameters
     ----------
     detections : sequence of dict
-        Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes in pixels.
+        For each image with D detections, {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes are in pixels.
     image_ids : sequence of int or str
-        The id of each image in the annotations.
+        The id of each image in the COCO annotations.
     category_ids : sequence of int or str
-        The id in the annotations for each label, (L,); that of the background is not used.
+        The id of each class in the COCO annotations, in the order of the labels. The first id is that of the
+        background, and is not used.
 
     Returns
     -------
@@ -39,7 +40,7 @@ def results_json(detections: Sequence[PerImage], image_ids: Sequence[Id], catego
     Raises
     ------
     ValueError
-        If lengths do not match, an id occurs twice, or a score is not finite.
+        If `detections` and `image_ids` have different lengths, if an id occurs twice, or if a detection is invalid.
     """
     images, categories = _check_ids(image_ids, "image_ids"), _check_ids(category_ids[1:], "category_ids[1:]")
     if len(images) != len(detections):
@@ -50,29 +51,30 @@ def results_json(detections: Sequence[PerImage], image_ids: Sequence[Id], catego
 
 
 def read_results(path: str | Path, image_ids: Sequence[Id], category_ids: Sequence[Id]) -> list[dict[str, np.ndarray]]:
-    """Return the detections in a result file, for each of `image_ids`.
+    """Return the detections in a result file, for each image in `image_ids`.
 
-    Other fields of an entry are ignored.
+    Only the four fields that `results_json` writes are used; all other fields of an entry are ignored.
 
     Parameters
     ----------
     path : str or Path
-        The file.
+        The result file.
     image_ids, category_ids : sequence of int or str
-        As in `results_json`.
+        The ids of the images and of the classes, as in `results_json`.
 
     Returns
     -------
     list of dict
-        Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}, in the order of the file; boxes in pixels.
+        For each image with D detections, {"boxes": (D, 4), "scores": (D,), "labels": (D,)}, in the order of the file.
+        Boxes are in pixels.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it is not a list of detections, or an image or a class is not among the ids; the message names file and
-        entry.
+        If the file is not a list of detections, or if it contains an unknown image or class id. The message names the
+        file and the entry.
     """
     rows: dict[Id, list[list[float]]] = {image_id: [] for image_id in _check_ids(image_ids, "image_ids")}
     categories = _check_ids(category_ids[1:], "category_ids[1:]")
@@ -87,7 +89,7 @@ def read_results(path: str | Path, image_ids: Sequence[Id], category_ids: Sequen
 
 
 def _entries(detected: Found, image_id: Id, categories: Sequence[Id]) -> Iterator[dict[str, object]]:
-    """Yield the entry of each detection of an image; `categories` are the ids of the labels from 1 on."""
+    """Yield the file entry of each detection in an image; `categories[k]` is the class id for the label k + 1."""
     corners_and_sides = convert(detected.boxes, "xyxy", "xywh")  # (D, 4)
     rows = zip(corners_and_sides.tolist(), detected.scores.tolist(), detected.labels.tolist(), strict=True)
     for k, (box, score, label) in enumerate(rows):
@@ -97,7 +99,7 @@ def _entries(detected: Found, image_id: Id, categories: Sequence[Id]) -> Iterato
 
 
 def _detections(rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the detections of an image from rows x, y, w, h, score, label, (D, 6)."""
+    """Return the detections in an image from their `rows` (D, 6): x, y, w, h, score, label."""
     return {"boxes": convert(rows[:, :4], "xywh", "xyxy"), "scores": rows[:, 4], "labels": rows[:, 5].astype(np.int64)}
 
 
@@ -107,7 +109,7 @@ def _read_list(path: str | Path) -> list[Any]:
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested too deeply
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, list):
-        raise ValueError(f"{path} must be a list of detections, got {type(content).__name__}")
+        raise ValueError(f"{path} must contain a list of detections, got {type(content).__name__}")
     return content
 
 
@@ -118,15 +120,15 @@ def _field(entry: Any, key: str) -> Any:
 
 
 def _known(entry: Any, key: str, ids: Mapping[Id, object]) -> Id:
-    """Return the id at `key`, which must be one of `ids`."""
+    """Return the id stored as `entry[key]`; raise ValueError if it is not one of `ids`."""
     value = _field(entry, key)
     if not isinstance(value, int | str) or value not in ids:
-        raise ValueError(f"{key} must be an id of the annotations, got {reprlib.repr(value)}")
+        raise ValueError(f"{key} must be one of the ids in the annotations, got {reprlib.repr(value)}")
     return value
 
 
 def _numbers(entry: Any, key: str, count: int) -> list[float]:
-    """Return the finite numbers at `key`: a list of `count` numbers, or a single one."""
+    """Return the finite numbers stored as `entry[key]`: a list of `count` numbers, or one number if `count` is 1."""
     value = _field(entry, key)
     values = value if count > 1 and isinstance(value, list) else [value]
     if len(values) != count or not all(isinstance(v, int | float) and abs(v) <= sys.float_info.max for v in values):
@@ -135,8 +137,9 @@ def _numbers(entry: Any, key: str, count: int) -> list[float]:
 
 
 def _check_ids(ids: Sequence[Id], name: str) -> list[Id]:
-    """Return the ids as Python's own numbers and strings; raise ValueError for one that occurs twice."""
+    """Return the ids as Python's own numbers and strings; raise ValueError if an id occurs twice."""
     plain = [str(value) if isinstance(value, str) else int(value) for value in ids]
     if len(set(plain)) != len(plain):
-        raise ValueError(f"{name} must be unique, got {next(v for v in plain if plain.count(v) > 1)!r} more than once")
+        twice = next(value for value in plain if plain.count(value) > 1)
+        raise ValueError(f"{name} must be unique, but {twice!r} occurs more than once")
     return plain

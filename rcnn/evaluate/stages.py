@@ -1,4 +1,4 @@
-"""Recall by stage: the objects that a detector can still find after each of its stages."""
+"""Recall by stage: how many objects a detector can still find after each of its stages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from rcnn.trace import Detections, Trace
 from rcnn.transform import Size, scale_boxes
 
 _NOTHING: PerImage = {"boxes": [], "scores": [], "labels": []}
-AVERAGED = np.linspace(0.5, 0.95, 10)  # the IoU thresholds of COCO's mean
-SIZES = ("small", "medium", "large")  # a third of the objects each
+AVERAGED = np.linspace(0.5, 0.95, 10)  # the IoU thresholds of COCO's average recall
+SIZES = ("small", "medium", "large")  # each contains a third of the objects
 
 
 class Tracer(Protocol):
     """A detector that returns its intermediate arrays, such as `FasterRCNN`."""
 
     def trace(self, images: list[np.ndarray], /) -> Trace:
-        """Return every intermediate array of one pass.
+        """Return all intermediate arrays of one forward pass.
 
         Parameters
         ----------
@@ -35,33 +35,35 @@ class Tracer(Protocol):
         Returns
         -------
         Trace
-            The arrays of one pass.
+            The intermediate arrays.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class StageRecall:
-    """The best overlap of each object with the boxes of every stage; S stages, G objects. `str()` returns a table.
+    """The best overlap of each of G objects with the boxes of each of S stages. `str()` returns a table.
 
-    The stages are the anchors, the best k proposals for some numbers k, the detections of any class, and those of the
-    right class. A stage may reach objects that an earlier one does not, because proposals are moved anchors, and
-    detections are moved proposals.
+    The stages are the anchors, the best k proposals (for several numbers k), the detections of any class, and the
+    detections of the right class. A stage reaches an object if one of its boxes has a high enough IoU with the object.
+    A later stage may reach objects that an earlier stage does not reach, because proposals are anchors that were moved,
+    and detections are proposals that were moved.
 
     Attributes
     ----------
     stages : tuple of str
-        The S names.
+        The names of the S stages.
     best_iou : (G, S) array
-        The IoU of the object with the best box of the stage; 0 without boxes.
+        The highest IoU of each object with a box of each stage; 0 if the stage has no boxes.
     labels : (G,) int64 array
-        The classes of the objects.
+        The class of each object.
     sides : (G,) array
         The square root of each object's area, in pixels of its image.
     most_proposals : int
-        The largest number of proposals of an image. An image with fewer than k has all of them among the best k.
+        The largest number of proposals in an image. If an image has fewer than k proposals, all of them are among the
+        best k.
     iou_threshold : float
-        The default IoU from which an object counts as reached.
+        The default IoU threshold: an object is reached if its IoU with a box is at least this value.
     """
 
     stages: tuple[str, ...]
@@ -77,14 +79,14 @@ class StageRecall:
         Parameters
         ----------
         iou_threshold : float, optional
-            The IoU from which an object is reached; that of the class by default.
+            The lowest IoU at which an object is reached; by default, the attribute `iou_threshold`.
         of : (G,) bool array, optional
-            The objects to count; all by default.
+            A mask of the objects to count; all by default.
 
         Returns
         -------
         (S,) int64 array
-            One number per stage.
+            One number for each of S stages.
         """
         chosen = self.best_iou if of is None else self.best_iou[of]
         return (chosen >= (self.iou_threshold if iou_threshold is None else iou_threshold)).sum(axis=0)
@@ -95,14 +97,14 @@ class StageRecall:
         Parameters
         ----------
         iou_threshold : float, optional
-            The IoU from which an object is reached; that of the class by default.
+            The lowest IoU at which an object is reached; by default, the attribute `iou_threshold`.
         of : (G,) bool array, optional
-            The objects to count; all by default.
+            A mask of the objects to count; all by default.
 
         Returns
         -------
         (S,) array
-            In [0, 1]; NaN without objects.
+            One value in [0, 1] for each of S stages; NaN if there are no objects.
         """
         total = len(self.best_iou) if of is None else np.count_nonzero(of)
         return self.reached(iou_threshold, of) / total if total else np.full(len(self.stages), np.nan)
@@ -113,33 +115,33 @@ class StageRecall:
         Parameters
         ----------
         of : (G,) bool array, optional
-            The objects to count; all by default.
+            A mask of the objects to count; all by default.
 
         Returns
         -------
         (S,) array
-            In [0, 1]; NaN without objects.
+            One value in [0, 1] for each of S stages; NaN if there are no objects.
         """
         return np.mean([self.recall(threshold, of) for threshold in AVERAGED], axis=0)
 
     def by_size(self) -> dict[str, np.ndarray]:
-        """Return the smaller, the middle and the larger third of the objects; see `size_limits`.
+        """Return masks of the smallest, the middle and the largest third of the objects; see `size_limits`.
 
         Returns
         -------
         dict of str to (G,) bool array
-            The keys are "small", "medium" and "large".
+            The masks of the G objects, with the keys "small", "medium" and "large".
         """
         group = np.searchsorted(self.size_limits(), self.sides, side="right")  # (G,)
         return {name: group == number for number, name in enumerate(SIZES)}
 
     def size_limits(self) -> np.ndarray:
-        """Return the sides from which objects are medium, and large.
+        """Return the smallest side of medium objects and the smallest side of large objects.
 
         Returns
         -------
         (2,) array
-            In pixels of the image; 0 without objects.
+            The two sides, in pixels of the image; 0 if there are no objects.
         """
         return np.quantile(self.sides, (1 / 3, 2 / 3)) if len(self.sides) else np.zeros(2)
 
@@ -156,8 +158,8 @@ class StageRecall:
             lines.append(f"{stage:<24}{self.reached()[s]:>8}{shares}")
         medium, large = self.size_limits()
         lines.append(
-            f"{len(self.labels)} objects; medium ones have sides from {medium:.0f} pixels, large ones from "
-            f"{large:.0f}; no image has more than {self.most_proposals} proposals"
+            f"{len(self.labels)} objects; medium: sides of {medium:.0f} pixels or more, large: {large:.0f} or more; "
+            f"no image has more than {self.most_proposals} proposals"
         )
         return "\n".join(lines)
 
@@ -171,35 +173,37 @@ def recall_by_stage(
     progress: bool = True,
     labels: np.ndarray | None = None,
 ) -> StageRecall:
-    """Return the number of objects of a data set that each stage of a detector still reaches.
+    """Measure which objects of a data set each stage of a detector still reaches.
 
     Parameters
     ----------
     model : Tracer
-        A detector with `trace`; it is called with lists of up to `batch_size` images.
+        A detector with a method `trace`, which is called with lists of up to `batch_size` images.
     dataset : Dataset
-        Difficult objects and crowds do not count.
+        The images and targets. Difficult objects and crowds do not count.
     ks : sequence of int
-        Numbers of best proposals per image, ascending. A model proposes no more than its config allows; see
-        `most_proposals`.
+        Numbers of best proposals in each image, in ascending order. The config of the model limits the number of
+        proposals; see `most_proposals`.
     iou_threshold : float
-        The IoU from which a box reaches an object.
+        The lowest IoU at which a box reaches an object.
     batch_size : int
-        Images per pass.
+        The number of images in a pass.
     progress : bool
-        If True, a progress bar is shown.
+        If True, show a progress bar.
     labels : (L,) int64 array, optional
-        The data set's label for each of the model's, from `match_classes`; the same labels by default.
+        The data set's label for each of the model's L labels, from `match_classes`. By default, both
+        have the same labels.
 
     Returns
     -------
     StageRecall
-        One row per object.
+        The best overlap of each object with each stage.
 
     Raises
     ------
     ValueError
-        If `ks` is empty, below 1 or not ascending, `batch_size` is below 1, or a target is invalid.
+        If `ks` is empty, is not ascending or contains a number below 1; if `batch_size` is below 1; or if a target is
+        invalid.
     """
     return trace_dataset(model, dataset, ks, iou_threshold, batch_size, progress, labels)[0]
 
@@ -213,38 +217,42 @@ def trace_dataset(
     progress: bool = True,
     labels: np.ndarray | None = None,
 ) -> tuple[StageRecall, list[Detections], list[dict[str, np.ndarray]]]:
-    """Return recall by stage, detections and targets from one pass over a data set, for every measure.
+    """Return the recall by stage, the detections and the targets from one pass over a data set.
+
+    All metrics can be computed from these results, so the model needs to run only once.
 
     Parameters
     ----------
     model : Tracer
-        A detector with `trace`; it is called with lists of up to `batch_size` images.
+        A detector with a method `trace`, which is called with lists of up to `batch_size` images.
     dataset : Dataset
-        Difficult objects and crowds do not count.
+        The images and targets. Difficult objects and crowds do not count.
     ks : sequence of int
-        Numbers of best proposals per image, ascending.
+        Numbers of best proposals in each image, in ascending order.
     iou_threshold : float
-        The IoU from which a box reaches an object.
+        The lowest IoU at which a box reaches an object.
     batch_size : int
-        Images per pass.
+        The number of images in a pass.
     progress : bool
-        If True, a progress bar is shown.
+        If True, show a progress bar.
     labels : (L,) int64 array, optional
-        The data set's label for each of the model's, from `match_classes`; the same labels by default.
+        The data set's label for each of the model's L labels, from `match_classes`. By default, both
+        have the same labels.
 
     Returns
     -------
     recall : StageRecall
-        As from `recall_by_stage`.
+        The result of `recall_by_stage`.
     detections : list of dict
-        Per image those of `predict`, under the model's labels.
+        For each image, the detections that `predict` would return, with the model's labels.
     targets : list of dict
-        Per image that of the data set.
+        For each image, the target of the data set.
 
     Raises
     ------
     ValueError
-        If `ks` is empty, below 1 or not ascending, `batch_size` is below 1, or a target is invalid.
+        If `ks` is empty, is not ascending or contains a number below 1; if `batch_size` is below 1; or if a target is
+        invalid.
     """
     if not ks or min(ks) < 1 or list(ks) != sorted(set(ks)):
         raise ValueError(f"ks must be ascending numbers of at least 1, got {ks!r}")
@@ -279,10 +287,10 @@ def trace_dataset(
 def _best_overlaps(
     trace: Trace, i: int, size: Size, target: Mapping[str, np.ndarray], renamed: Detections, ks: Sequence[int]
 ) -> np.ndarray:
-    """Return the highest IoU of each object of image i with a box of each stage, (G, S).
+    """Return the highest IoU of each object in image i with a box of each stage, (G, S).
 
-    `size` is (height, width) of the image. The target and the detections are in its pixels, anchors and proposals in
-    those of the batch.
+    `size` is the (height, width) of the original image. The boxes of the target and of the detections are in pixels of
+    the original image. Anchors and proposals are in pixels of the resized image.
     """
     own = check_boxes(target["boxes"]).astype(np.float64)  # (G, 4)
     in_batch = scale_boxes(own, size, trace.image_sizes[i])  # (G, 4)
@@ -292,5 +300,5 @@ def _best_overlaps(
         *(iou(trace.proposals[i][:k], in_batch) for k in ks),
         iou(trace.outputs[i]["boxes"], own),
         iou(renamed["boxes"], own) * right,
-    ]  # S of (boxes, G)
+    ]  # S arrays of shape (boxes, G)
     return np.stack([stage.max(axis=0, initial=0) for stage in overlaps], axis=1)  # (G, S)

@@ -1,7 +1,8 @@
 """Average precision of a detector, as the PASCAL VOC challenges define it.
 
-Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010, section 4.2, and the development kits of
-2007 (mean precision at 11 recalls) and 2012 (area under the curve). Boxes are continuous here: no `+1` in a side.
+The definition is in Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010, section 4.2. The
+development kit of 2007 computes the mean precision at 11 recalls; the development kit of 2012 computes the area under
+the curve. Coordinates are continuous here, so the side of a box is x2 - x1, without `+1`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ class Detector(Protocol):
     """A model that finds objects in images."""
 
     def predict(self, images: list[np.ndarray], /) -> list[dict[str, np.ndarray]]:
-        """Return the detections of every image.
+        """Return the detections in each image.
 
         Parameters
         ----------
@@ -36,29 +37,31 @@ class Detector(Protocol):
         Returns
         -------
         list of dict
-            Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes in pixels.
+            For each image with D detections, {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes are in pixels.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The average precision of the detections on a set of images; arrays are indexed by label, 0 is the background.
+    """The average precision of the detections in a set of images, for each of L classes.
+
+    The index of a class in an array or a list is its label. Label 0 is the background.
 
     Attributes
     ----------
     ap : (L,) array
-        The average precision of each class; NaN without objects to find, and for the background.
+        The average precision of each class. It is NaN for the background, and for a class without objects to find.
     mean_ap : float
-        The mean of `ap` over the classes that have objects; NaN if none has.
+        The mean of `ap` over the classes that have objects; NaN if no class has objects.
     precision : list of L arrays (D_l,)
-        The precision of the first 1, 2, ... detections of class l, by descending score.
+        The precision of class l after the first 1, 2, ..., D_l of its detections, in descending order of score.
     recall : list of L arrays (D_l,)
-        The fraction of the objects of class l that these find; NaN without objects.
+        The recall of class l after the same detections; NaN if there are no objects of this class.
     num_objects : (L,) int array
-        Objects to find, without difficult ones and crowds.
+        The number of objects to find in each class. Difficult objects and crowds are not counted.
     num_detections : (L,) int array
-        Detections, without those of objects that do not count.
+        The number of detections of each class. Detections of difficult objects and of crowds are not counted.
     """
 
     ap: np.ndarray
@@ -82,17 +85,17 @@ def evaluate(
     Parameters
     ----------
     model : Detector
-        It is called with lists of up to `batch_size` images.
+        The detector. Its `predict` is called with lists of up to `batch_size` images.
     dataset : Dataset
-        The number of its `classes` is the number of labels.
+        The images and targets. The length of its `classes` is the number of classes, including the background.
     batch_size : int
-        Images per call.
+        The number of images in a call.
     iou_threshold : float
-        The IoU of a match, in (0, 1].
+        The lowest IoU of a match, in (0, 1].
     method : str
         "voc2007" or "voc2012"; see `average_precision`.
     progress : bool
-        If True, a progress bar is shown.
+        If True, show a progress bar.
 
     Returns
     -------
@@ -107,23 +110,25 @@ def evaluate(
 def predictions(
     model: Detector, dataset: Dataset, batch_size: int = 4, progress: bool = True
 ) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
-    """Return the detections and targets of a data set, the input of every measure, from one pass of the model.
+    """Return the detections of a model on a data set, and the targets.
+
+    All metrics take these two lists, so one pass of the model is enough for several metrics.
 
     Parameters
     ----------
     model : Detector
-        It is called with lists of up to `batch_size` images.
+        The detector. Its `predict` is called with lists of up to `batch_size` images.
     dataset : Dataset
         The images and targets.
     batch_size : int
-        Images per call.
+        The number of images in a call.
     progress : bool
-        If True, a progress bar is shown.
+        If True, show a progress bar.
 
     Returns
     -------
     detections, targets : list of dict
-        One entry per image.
+        One entry for each image, in the order of the data set.
     """
     detections: list[dict[str, np.ndarray]] = []
     targets: list[dict[str, np.ndarray]] = []
@@ -136,7 +141,7 @@ def predictions(
 def batches(
     dataset: Dataset, batch_size: int, progress: bool
 ) -> Iterator[list[tuple[np.ndarray, dict[str, np.ndarray]]]]:
-    """Yield the images of a data set with their targets, in order, with a progress bar.
+    """Yield the images and targets of a data set in batches, in order, and show a progress bar.
 
     Parameters
     ----------
@@ -145,12 +150,12 @@ def batches(
     batch_size : int
         The largest number of images in a batch, at least 1.
     progress : bool
-        If False, the bar is hidden.
+        If False, hide the progress bar.
 
     Yields
     ------
     list of (image, target)
-        Up to `batch_size` of them.
+        One batch of up to `batch_size` images.
 
     Raises
     ------
@@ -175,22 +180,27 @@ def evaluate_detections(
 ) -> Evaluation:
     """Return the average precision of detections.
 
-    Detections are matched by descending score (ties keep the first image and detection), each with the object of its
-    class that it overlaps most in its image. If their IoU is at least `iou_threshold`, the first detection of an object
-    is right. Every further one is wrong, even if it overlaps another object too. A detection of an object marked
-    difficult is neither right nor wrong. The same holds for a detection without an object if at least the fraction
-    `iou_threshold` of it is inside a crowd of its class.
+    The detections of all images are taken in descending order of score. In a tie, the earlier image comes first, then
+    the earlier detection. Each detection is compared with the object of its class that it overlaps most in its image.
+    If their IoU is at least `iou_threshold`, the detection matches the object. The first detection that matches an
+    object is right, and the next ones are wrong, even if they also overlap another object. Detections that match no
+    object are wrong, too.
+
+    Some detections do not count: they are neither right nor wrong. A detection does not count if it matches an object
+    marked difficult. A detection that matches no object does not count if the fraction of its area inside a crowd of
+    its class is at least `iou_threshold`.
 
     Parameters
     ----------
     detections : sequence of dict
-        Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes in pixels.
+        For each image with D detections, {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes are in pixels.
     targets : sequence of dict
-        Per image {"boxes": (G, 4), "labels": (G,)}, and optionally "difficult" and "crowd", (G,) bool each.
+        For each image with G objects, {"boxes": (G, 4), "labels": (G,)}, and optionally "difficult" (G,) bool and
+        "crowd" (G,) bool.
     num_classes : int
-        The number of labels, including the background.
+        The number of classes, including the background.
     iou_threshold : float
-        The IoU of a match, in (0, 1].
+        The lowest IoU of a match, in (0, 1].
     method : str
         "voc2007" or "voc2012"; see `average_precision`.
 
@@ -202,7 +212,7 @@ def evaluate_detections(
     Raises
     ------
     ValueError
-        If the inputs do not match or are invalid; the message names the image.
+        If `detections` and `targets` have different lengths, or if a value is invalid. The message names the image.
 
     References
     ----------
@@ -223,16 +233,16 @@ def evaluate_detections(
 
 
 def summary(labels: np.ndarray, correct: np.ndarray, num_objects: np.ndarray, method: str) -> Evaluation:
-    """Return the evaluation of detections that have been judged.
+    """Return the evaluation of detections that are already known to be right or wrong.
 
     Parameters
     ----------
     labels : (D,) integer array
-        Predicted classes, by descending score.
+        The predicted class of each of D detections, in descending order of score.
     correct : (D,) bool array
-        True if the detection is right.
+        True for each detection that is right.
     num_objects : (L,) integer array
-        Objects of each class to find.
+        The number of objects to find in each of L classes.
     method : str
         "voc2007" or "voc2012".
 
@@ -244,7 +254,7 @@ def summary(labels: np.ndarray, correct: np.ndarray, num_objects: np.ndarray, me
     Raises
     ------
     ValueError
-        If the method is another.
+        If `method` has another value.
     """
     _check_method(method)
     num_classes = len(num_objects)
@@ -266,19 +276,19 @@ def summary(labels: np.ndarray, correct: np.ndarray, num_objects: np.ndarray, me
 
 
 def precision_recall(correct: ArrayLike, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return precision and recall of the first 1, 2, ..., D detections.
+    """Return the precision and the recall after each of D detections.
 
     Parameters
     ----------
     correct : (D,) bool array
-        True if the detection is right, by descending score.
+        True for each detection that is right. The detections are in descending order of score.
     num_objects : int
-        Objects to find; with 0 the recall is NaN.
+        The number of objects to find. If it is 0, the recall is NaN.
 
     Returns
     -------
     precision, recall : (D,) array
-        The curve.
+        The values after the first 1, 2, ..., D detections.
 
     Examples
     --------
@@ -293,27 +303,28 @@ def precision_recall(correct: ArrayLike, num_objects: int) -> tuple[np.ndarray, 
 
 
 def average_precision(recall: ArrayLike, precision: ArrayLike, method: str = "voc2012") -> float:
-    """Return the average precision of a curve.
+    """Return the average precision of a precision-recall curve.
 
-    The precision at a recall is the best that is reached at that recall or a higher one. "voc2007" is its mean at the
-    recalls 0, 0.1, ..., 1; "voc2012" is its integral over the recall.
+    First, the precision at each recall is replaced by the highest precision at this or any higher recall. The method
+    "voc2007" returns the mean of the new precision at the recalls 0, 0.1, ..., 1. The method "voc2012" returns its
+    integral over the recall.
 
     Parameters
     ----------
     recall, precision : (D,) array
-        As from `precision_recall`; the recall never decreases.
+        The curve, with D points, as returned by `precision_recall`. The recall must not decrease.
     method : str
         "voc2007" or "voc2012".
 
     Returns
     -------
     float
-        In [0, 1]; 0 for an empty curve, NaN if the recall is NaN.
+        A value in [0, 1]; 0 for an empty curve, NaN if the recall contains NaN.
 
     Raises
     ------
     ValueError
-        If the shapes differ, the recall decreases, or the method is another.
+        If the shapes differ, if the recall decreases, or if `method` has another value.
 
     Examples
     --------
@@ -328,25 +339,25 @@ def average_precision(recall: ArrayLike, precision: ArrayLike, method: str = "vo
         return float("nan")
     if (np.diff(r) < 0).any():
         raise ValueError(f"recall must not decrease, got {r[:-1][np.diff(r) < 0][0]:g} before a smaller value")
-    best = np.append(np.maximum.accumulate(p[::-1])[::-1], 0)  # (D + 1,): beyond the highest recall it is 0
+    best = np.append(np.maximum.accumulate(p[::-1])[::-1], 0)  # (D + 1,): 0 above the highest recall
     if method == "voc2007":
-        return float(best[np.searchsorted(r, np.arange(11) / 10)].mean())  # the first point of at least that recall
+        return float(best[np.searchsorted(r, np.arange(11) / 10)].mean())  # the first point with this recall or more
     return float(np.sum(np.diff(r, prepend=0) * best[:-1]))
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """The detections of all images by descending score, matched with the objects of their class."""
+    """The D detections of all images in descending order of score, with the objects that they match."""
 
-    order: np.ndarray  # (D,) the index of each among the detections of all images
-    labels: np.ndarray  # (D,)
-    objects: np.ndarray  # (D,) index of its object over all images; NO_OBJECT for none
-    correct: np.ndarray  # (D,) bool, True if it is right, provided that it counts
-    counts: np.ndarray  # (D,) bool, False if its object does not count
+    order: np.ndarray  # (D,) index of each detection before sorting, over all images
+    labels: np.ndarray  # (D,) predicted class
+    objects: np.ndarray  # (D,) index of the matched object over all images; NO_OBJECT if there is none
+    correct: np.ndarray  # (D,) bool, True for the first detection of an object; it is right if it also counts
+    counts: np.ndarray  # (D,) bool, False if the matched object is difficult or a crowd
 
 
 def judge(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float) -> Judged:
-    """Return the match of each detection, by the rules of `evaluate_detections`.
+    """Match each detection with an object, by the rules of `evaluate_detections`.
 
     Parameters
     ----------
@@ -355,19 +366,19 @@ def judge(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float
     wanted : sequence of Wanted
         The objects of each image.
     iou_threshold : float
-        The IoU of a match, in (0, 1].
+        The lowest IoU of a match, in (0, 1].
 
     Returns
     -------
     Judged
-        All detections, by descending score.
+        All detections, in descending order of score.
     """
     check_iou_threshold(iou_threshold)
-    scores = concatenate([detected.scores for detected in found], np.float64)  # (D,) of all images
+    scores = concatenate([detected.scores for detected in found], np.float64)  # (D,), all images
     order = np.argsort(-scores, kind="stable")  # (D,)
     objects = _match_to_objects(found, wanted, iou_threshold)[order]
-    to_find = concatenate([is_to_find(target) for target in wanted], np.bool_)  # (G,) of all images
-    counts = np.append(to_find, True)[objects]  # (D,); NO_OBJECT = -1 picks the True at the end
+    to_find = concatenate([is_to_find(target) for target in wanted], np.bool_)  # (G,), all images
+    counts = np.append(to_find, True)[objects]  # (D,); NO_OBJECT = -1 selects the True at the end
     return Judged(
         order,
         labels=concatenate([detected.labels for detected in found], np.int64)[order],
@@ -378,36 +389,36 @@ def judge(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float
 
 
 def count_objects(wanted: Sequence[Wanted], num_classes: int) -> np.ndarray:
-    """Return the number of objects of each class to find.
+    """Return the number of objects to find in each class.
 
     Parameters
     ----------
     wanted : sequence of Wanted
         The objects of each image.
     num_classes : int
-        The number of labels, including the background.
+        The number of classes L, including the background.
 
     Returns
     -------
     (L,) int array
-        The counts.
+        One number for each class.
     """
     labels = concatenate([target.labels[is_to_find(target)] for target in wanted], np.int64)
     return np.bincount(labels, minlength=num_classes)
 
 
 def is_to_find(target: Wanted) -> np.ndarray:
-    """Return True for the objects of an image that count: neither difficult nor a crowd.
+    """Return a mask of the objects that a detector must find.
 
     Parameters
     ----------
     target : Wanted
-        The objects.
+        The G objects of one image.
 
     Returns
     -------
     (G,) bool array
-        One flag per object.
+        False for difficult objects and crowds, True for all others.
     """
     return ~(target.difficult | target.crowd)
 
@@ -418,14 +429,14 @@ def share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     boxes : (D, 4) array
-        In pixels.
+        D boxes, in pixels.
     regions : (G, 4) array
-        In pixels.
+        G boxes, in pixels.
 
     Returns
     -------
     (D, G) array
-        In [0, 1]; 0 for a box without area.
+        Fractions of the boxes' areas, in [0, 1]; 0 for a box without area.
     """
     low, high = np.maximum(boxes[:, None, :2], regions[:, :2]), np.minimum(boxes[:, None, 2:], regions[:, 2:])
     inside = np.maximum(high - low, 0).prod(axis=2)  # (D, G)
@@ -435,7 +446,7 @@ def share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 @original
 def _match_to_objects(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float) -> np.ndarray:
-    """Return the object of each detection, (D,), as an index over all images; NO_OBJECT for none."""
+    """Return the object that each detection matches, as an index over all images, (D,); NO_OBJECT if there is none."""
     matches = []
     first_object = 0
     for detected, target in zip(found, wanted, strict=True):
@@ -455,17 +466,17 @@ def _match_to_objects(found: Sequence[Found], wanted: Sequence[Wanted], iou_thre
 
 
 def first_of_each(objects: np.ndarray) -> np.ndarray:
-    """Return True for the first detection of each object.
+    """Return a mask of the first detection of each object.
 
     Parameters
     ----------
     objects : (D,) int array
-        The object of each detection, -1 for none.
+        The index of the object that each of D detections matches; -1 if there is none.
 
     Returns
     -------
     (D,) bool array
-        Always False for -1.
+        True for the first detection of each object; always False for a detection without an object.
     """
     first = np.zeros(len(objects), np.bool_)
     first[np.unique(objects, return_index=True)[1]] = True
@@ -474,7 +485,7 @@ def first_of_each(objects: np.ndarray) -> np.ndarray:
 
 
 def check_iou_threshold(iou_threshold: float) -> None:
-    """Raise ValueError unless an IoU threshold is in (0, 1].
+    """Raise ValueError unless the IoU threshold is in (0, 1].
 
     Parameters
     ----------
@@ -484,7 +495,7 @@ def check_iou_threshold(iou_threshold: float) -> None:
     Raises
     ------
     ValueError
-        If it is 0 or less, or above 1.
+        If the threshold is 0 or less, or above 1.
     """
     if not 0 < iou_threshold <= 1:
         raise ValueError(f"iou_threshold must be above 0 and at most 1, got {iou_threshold!r}")

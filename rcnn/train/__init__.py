@@ -1,6 +1,8 @@
-"""Training: recipes, plans and their defaults, the loop, its data loader, run folders, the first non-finite value.
+"""Training: recipes, plans and their defaults, the loop, the data loader, run folders, a search for non-finite values.
 
-run = train.fit(model, dataset, train.Recipe(steps=1000), out="runs/first", val=val)
+For example:
+
+    run = train.fit(model, dataset, train.Recipe(steps=1000), out="runs/first", val=val)
 """
 
 from rcnn.train.defaults import RECIPES

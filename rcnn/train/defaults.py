@@ -1,4 +1,4 @@
-"""Defaults from a data set: the plan to start from, and the settings that a plan leaves open."""
+"""Default settings for a data set: a plan to start from, and values for the settings that a plan leaves open."""
 
 from __future__ import annotations
 
@@ -13,47 +13,51 @@ from rcnn.model import FasterRCNN
 from rcnn.train.plan import FIT, SETTINGS, Plan, absolute_spec
 from rcnn.train.recipe import Recipe
 
-RECIPES = {"shapes": Recipe(steps=1300), "digits": Recipe(steps=2500)}  # for the drawn data sets
+RECIPES = {"shapes": Recipe(steps=1300), "digits": Recipe(steps=2500)}  # for the data sets that rcnn draws itself
 EPOCHS = 20
 MIN_STEPS, MAX_STEPS = 1500, 6000
 VALIDATIONS = 10
-MAX_SHORT_SIDE = 320  # pixels; larger images take a CPU too long
+MAX_SHORT_SIDE = 320  # pixels; training on larger images takes too long on a CPU
 SCALE_JITTER = (0.8, 1.25)
-RESNET_ROIS = 128  # box_batch_size_per_image; with torchvision's 512 the head takes 90 % of a step on small images
-RESNET_LR = 3e-4  # a ResNet with frozen norms starts with large gradients: a norm of 44 on pages of digits
+# box_batch_size_per_image. With torchvision's value, 512, the head takes 90 % of the time of a step on small images.
+RESNET_ROIS = 128
+RESNET_LR = 3e-4  # low, because a ResNet with frozen norm layers starts with large gradients (norm 44 on digits)
 
 
 def for_dataset(
     spec: str, kind: str = "small", steps: int | None = None, options: Mapping[str, Any] | None = None
 ) -> Plan:
-    """Return the plan to start from for a data set, with absolute paths.
+    """Return a plan to start from for a data set, with absolute paths.
 
-    The drawn data sets have their own recipes. For any other data set, the plan uses the median short side of its
-    images, at most 320 pixels, with a random resize factor for each image; anchors chosen from its boxes; and 20
-    epochs, but at least 1,500 and at most 6,000 steps. No image is flipped, because a mirrored 2 is not a 2 (on 400
-    pages of digits, flip=0.5 lowers the AP50 from 0.94 to 0.86). Set recipe.flip = 0.5 if your objects look the same
-    in a mirror (on 60 pages of shapes it raises the AP50 from 0.69 to 0.79).
+    The data sets "shapes" and "digits" have their own recipes. For any other data set, the plan resizes the short side
+    of the images to the median short side of the data set, but to at most 320 pixels. A random factor changes the size
+    of each image. The anchors are chosen from the boxes of the data set. The training takes 20 epochs, but at least
+    1,500 and at most 6,000 steps.
+
+    No image is flipped, because a mirrored 2 is not a 2: on 400 pages of digits, flip=0.5 lowers the AP50 from 0.94 to
+    0.86. If your objects look the same in a mirror, set flip = 0.5 in the recipe: on 60 pages of shapes, this raises
+    the AP50 from 0.69 to 0.79.
 
     Parameters
     ----------
     spec : str
-        The data set, as `rcnn.data.load` takes it.
+        The data set, in a form that `rcnn.data.load` accepts.
     kind : str
-        One of `rcnn.train.plan.KINDS`.
+        The model, one of `rcnn.train.plan.KINDS`.
     steps : int, optional
-        Number of steps; by default it depends on the size of the data set.
+        Number of steps. By default, it depends on the size of the data set.
     options : mapping, optional
-        Options of the data set's reader.
+        Options for the reader of the data set.
 
     Returns
     -------
     Plan
-        A plan whose anchors and class names are still open; see `resolve`.
+        The plan. `resolve` fills in the settings that are still open, such as the anchors and the class names.
 
     Raises
     ------
     TypeError, ValueError
-        For an unknown or empty data set, and as `Plan` and `rcnn.data.load`.
+        If the data set is unknown or empty. The errors of `Plan` and `rcnn.data.load` are also raised.
     """
     spec, options = absolute_spec(spec), dict(options or {})
     if spec in RECIPES and kind == "small":
@@ -69,7 +73,7 @@ def for_dataset(
 
 
 def _recipe(num_images: int, steps: int | None) -> Recipe:
-    """Return the recipe for a data set of `num_images`."""
+    """Return the recipe for a data set with `num_images` images."""
     batch_size = Recipe.batch_size
     if steps is None:
         steps = min(max(EPOCHS * num_images // batch_size, MIN_STEPS), MAX_STEPS)
@@ -77,7 +81,7 @@ def _recipe(num_images: int, steps: int | None) -> Recipe:
 
 
 def _median_short_side(dataset: Dataset) -> int:
-    """Return the median short side in pixels, read from the files' headers where the data set can do so."""
+    """Return the median short side of the images in pixels; do not decode images if the data set knows their sizes."""
     annotation = getattr(dataset, "annotation", None)
     sizes = [annotation(i)[0] if annotation else dataset[i][0].shape[:2] for i in range(len(dataset))]
     if not sizes:
@@ -93,9 +97,9 @@ def resolve(plan: Plan, dataset: Dataset, progress: bool = True) -> Plan:
     plan : Plan
         The plan to complete.
     dataset : Dataset
-        The training data, as from `plan.load_train`.
+        The training data, for example from `plan.load_train`.
     progress : bool
-        Show a progress bar while anchors are chosen.
+        If True, show a progress bar while the anchors are chosen.
 
     Returns
     -------
@@ -105,7 +109,7 @@ def resolve(plan: Plan, dataset: Dataset, progress: bool = True) -> Plan:
     Raises
     ------
     ValueError
-        If the data set has no objects, or if its classes are not the plan's.
+        If the data set has no objects, or if its classes differ from those of the plan.
     """
     plan = _with_class_names(plan, dataset)
     untrained = dataclasses.replace(plan, anchors=None, weights=None, weights_backbone=None)

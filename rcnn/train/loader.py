@@ -1,4 +1,4 @@
-"""The data loader of training: the images of each step, their augmentation, and threads that prefetch them.
+"""The data loader for training: it chooses, reads and augments the images of each step, and prefetches them in threads.
 
 The images of a step and their augmentation depend only on the seed and the step, not on the number of threads.
 """
@@ -20,7 +20,7 @@ from rcnn import transform
 from rcnn._validate import counted
 from rcnn.data import AnnotatedImages, Dataset
 
-_ORDER, _CHANGES = 0, 2  # streams of random numbers; step.py uses 1 and loop.py uses 3
+_ORDER, _CHANGES = 0, 2  # random streams; step.py uses 1, and loop.py uses 3
 T = TypeVar("T")
 U = TypeVar("U")
 Target = dict[str, np.ndarray]
@@ -30,21 +30,22 @@ Target = dict[str, np.ndarray]
 
 
 class Order:
-    """Order of the training images. Each image appears once per epoch; each epoch has its own random order.
+    """Order of the training images. Each image appears once per epoch, and each epoch has its own random order.
 
-    If the batch size does not divide the number of images, a batch may span two epochs. Such a batch may mix groups,
-    and so may one other batch of each epoch, which holds the rest of the groups.
+    If the batch size does not divide the number of images, a batch may contain images of two epochs. Such a batch may
+    also mix groups. At the end of an epoch, the images that do not fill a batch of their group may be mixed, too.
 
     Parameters
     ----------
     length : int
         Number of images.
     batch_size : int
-        Images per step.
+        Number of images in a step.
     seed : int
-        Seed of the random order.
+        Seed for the random order.
     groups : (length,) array, optional
-        Group of each image. A batch holds images of one group. By default an epoch is a plain permutation.
+        Group of each image. All images in a batch have the same group, with the exceptions above. By default, there are
+        no groups, and an epoch is a plain permutation.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int, groups: np.ndarray | None = None) -> None:
@@ -57,7 +58,7 @@ class Order:
         Parameters
         ----------
         step : int
-            Number of the step, from 0.
+            Number of the step, starting from 0.
 
         Returns
         -------
@@ -68,16 +69,16 @@ class Order:
         return [self._epoch(position // self.length)[position % self.length] for position in positions]
 
     def _draw_epoch(self, epoch: int) -> list[int]:
-        """Return the indices of the images of an epoch, in order."""
+        """Return the indices of all images in the order of an epoch."""
         order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self.length).tolist()
         if self.groups is None:
             return order
-        start = -epoch * self.length % self.batch_size  # the first images complete the last batch of the last epoch
+        start = -epoch * self.length % self.batch_size  # the first images complete a batch of the previous epoch
         return order[:start] + _group_batches(order[start:], self.groups, self.batch_size)
 
 
 def _group_batches(order: Sequence[int], groups: np.ndarray, batch_size: int) -> list[int]:
-    """Return `order` rearranged into batches of one group each; incomplete batches come last."""
+    """Return `order` rearranged so that each batch contains images of one group; incomplete batches come last."""
     full: list[int] = []
     incomplete: dict[int, list[int]] = {}
     for index in order:
@@ -90,19 +91,19 @@ def _group_batches(order: Sequence[int], groups: np.ndarray, batch_size: int) ->
 
 
 def aspect_groups(dataset: Dataset, progress: bool = True) -> np.ndarray | None:
-    """Return a mask of the images that are higher than wide, without decoding them.
+    """Return a mask of the images whose height is larger than their width, without decoding the images.
 
     Parameters
     ----------
     dataset : Dataset
         The images.
     progress : bool
-        Show a progress bar.
+        If True, show a progress bar.
 
     Returns
     -------
     (length,) bool array or None
-        None if the data set cannot tell the sizes without decoding the images.
+        The mask; None if the data set does not know the sizes without decoding the images.
     """
     annotation = getattr(dataset, "annotation", None)
     if annotation is None:
@@ -131,9 +132,9 @@ class Change:
     Attributes
     ----------
     flipped : bool
-        Mirror the image horizontally.
+        If True, the image is mirrored horizontally.
     scale : float
-        Factor on the size to which the image is resized.
+        Factor that multiplies the target size of the image.
     """
 
     flipped: bool = False
@@ -143,13 +144,13 @@ class Change:
 def draw_change(rng: np.random.Generator, flip: float, scale_jitter: tuple[float, float]) -> Change:
     """Return a random augmentation of one image.
 
-    The scale is log-uniform, so that half the size is as likely as twice the size. Two random numbers are drawn
-    whatever the settings are.
+    The scale is log-uniform: half the size is as likely as twice the size. The function always draws two random
+    numbers, whatever the settings are.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Source of the random numbers.
+        Random generator.
     flip : float
         Probability of a horizontal flip.
     scale_jitter : (float, float)
@@ -171,9 +172,9 @@ def flip(image: Any, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     image : array, PIL image or path
-        An image, as `rcnn.transform.as_image` takes it.
+        An image in any form that `rcnn.transform.as_image` accepts.
     boxes : (G, 4) array
-        Boxes in pixels.
+        The boxes of the G objects in the image, in pixels.
 
     Returns
     -------
@@ -209,9 +210,10 @@ class TrainingBatch:
     images : rcnn.transform.Batch
         The images, resized, normalised and padded.
     targets : list of dict
-        Per image the training target {"boxes": (G, 4), "labels": (G,)}, in pixels of the image before resizing.
+        For each image with G objects, the training target {"boxes": (G, 4), "labels": (G,)}. Boxes are in pixels of the
+        image before resizing.
     complete : list of dict
-        Per image the unchanged target of the data set, with difficult objects and crowds.
+        For each image, the unchanged target of the data set, including difficult objects and crowds.
     """
 
     indices: list[int]
@@ -229,7 +231,7 @@ class Loader:
     dataset : Dataset
         The images and their targets.
     make_batch : callable
-        (images, scales) -> `rcnn.transform.Batch`, as `FasterRCNN.make_batch`.
+        Function (images, scales) -> `rcnn.transform.Batch`, such as `FasterRCNN.make_batch`.
     num_classes : int
         Number of classes, including the background.
     """
@@ -246,7 +248,7 @@ class Loader:
         indices : sequence of int
             Indices of the images in the data set.
         changes : sequence of Change, optional
-            One augmentation per image; none by default.
+            The augmentation of each image. By default, images are not changed.
 
         Returns
         -------
@@ -256,9 +258,9 @@ class Loader:
         Raises
         ------
         TypeError, ValueError
-            For an invalid image or target. The message starts with the index of the image.
+            If an image or a target is invalid. The message names the image.
         Exception
-            Any error of the data set, with a note that names the image.
+            If the data set raises an error. The same error is raised, with a note that names the image.
         """
         changes = changes or [Change()] * len(indices)
         read = [self._read(index) for index in indices]
@@ -284,7 +286,7 @@ class Loader:
         return image, target
 
     def _learned(self, index: int, target: Target) -> Target:
-        """Return the validated target without difficult objects and crowd boxes."""
+        """Return the validated target, without difficult objects and crowds."""
         try:
             checked = transform.check_target(target, "target", self.num_classes, np.float64)
             kept = counted(target, len(checked["boxes"]), "target")  # (G,)
@@ -301,7 +303,7 @@ def draw_changes(seed: int, step: int, count: int, flip: float, scale_jitter: tu
     seed : int
         Seed of the run.
     step : int
-        Number of the step.
+        Number of the step, starting from 0.
     count : int
         Number of images.
     flip : float
@@ -312,14 +314,14 @@ def draw_changes(seed: int, step: int, count: int, flip: float, scale_jitter: tu
     Returns
     -------
     list of Change
-        One augmentation per image.
+        One augmentation for each image.
     """
     rng = np.random.default_rng([seed, _CHANGES, step])
     return [draw_change(rng, flip, scale_jitter) for _ in range(count)]
 
 
 def describe(dataset: Dataset, index: int) -> str:
-    """Return the name of an image for messages: "image 17", followed by its file if it has one.
+    """Return a description of an image for messages: its index, and its file if the data set has files.
 
     Parameters
     ----------
@@ -331,7 +333,7 @@ def describe(dataset: Dataset, index: int) -> str:
     Returns
     -------
     str
-        For example "image 17 (photos/cat.jpg)".
+        For example, "image 17 (photos/cat.jpg)".
     """
     if not isinstance(dataset, AnnotatedImages):
         return f"image {index}"
@@ -342,19 +344,19 @@ def describe(dataset: Dataset, index: int) -> str:
 
 
 def prefetch(make: Callable[[T], U], items: Iterable[T], workers: int) -> Generator[U]:
-    """Yield `make(item)` for each item in order, while threads compute the next results.
+    """Yield `make(item)` for each item, in order, while threads compute the next results.
 
-    At most `workers` + 1 results are in progress or waiting. An error of `make` is raised when the item's turn comes.
-    If the loop may end early, close the iterator (`contextlib.closing`) so that the threads end.
+    At most `workers` + 1 results are waiting or in progress. An error in `make` is raised when the result of this item
+    is requested. If you may leave the loop early, close the iterator (`contextlib.closing`), so that the threads stop.
 
     Parameters
     ----------
     make : callable
-        Function of one item.
+        Function that takes one item.
     items : iterable
         The items.
     workers : int
-        Number of threads; with 0, each result is computed when it is requested.
+        Number of threads. With 0, each result is computed when it is requested.
 
     Yields
     ------
@@ -364,7 +366,7 @@ def prefetch(make: Callable[[T], U], items: Iterable[T], workers: int) -> Genera
     if workers == 0:
         yield from map(make, items)
         return
-    pool = ThreadPoolExecutor(workers, "rcnn-loader")  # created here, so that a forked child has its own threads
+    pool = ThreadPoolExecutor(workers, "rcnn-loader")  # created here, so that a forked process gets its own threads
     ahead: deque[Future[U]] = deque()
     try:
         for item in items:

@@ -1,8 +1,9 @@
 """The training loop: validation, checkpoints, resuming and progress bars around `train_step`.
 
-Everything random in step k depends only on (seed, k): the images and their augmentation, the sampled anchors and RoIs,
-and dropout. A run that is stopped and resumed at step k therefore gives bit-identical results. It needs only the
-weights and the optimiser's state, and the number of loader threads does not matter.
+The random numbers in step k depend only on (seed, k). They determine the images and their augmentation, the sampled
+anchors and RoIs, and dropout. A run that is stopped and resumed at step k therefore gives bit-identical results. To
+resume it, only the weights and the state of the optimiser are needed. The number of loader threads does not change the
+results.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ from rcnn.train.recipe import Recipe
 from rcnn.train.run_folder import LOSSES, Run
 from rcnn.train.step import train_step
 
-WORKERS = 1  # a step takes 0.88 to 1 times as long as with 0; 2 are no faster, and 1 is safe for any data set
-_VALIDATION = 3  # the random stream of validation samples; step.py and loader.py use the others
+# With one thread, a step takes 0.88 to 1 times as long as without threads. Two threads are not faster than one, and one
+# is safe for any data set.
+WORKERS = 1
+_VALIDATION = 3  # the random stream for sampling in validation; step.py and loader.py use the others
 
 
 def fit(
@@ -47,36 +50,37 @@ def fit(
     workers: int = WORKERS,
     progress: bool = True,
 ) -> Run:
-    """Train the model on the data set, in place, and leave it in training mode.
+    """Train the model in place on the data set, and leave it in training mode.
 
-    Difficult objects and crowd boxes are not learned. A batch norm that the recipe or the model freezes keeps its
-    running statistics, too. Ctrl-C finishes the current step or validation, saves and returns; a second Ctrl-C stops
-    at once.
+    Difficult objects and crowds are not learned. If the recipe or the model freezes a batch norm layer, its running
+    statistics do not change, either. After Ctrl-C, the function finishes the current step or validation, saves the run
+    and returns. A second Ctrl-C stops it at once.
 
     Parameters
     ----------
     model : FasterRCNN
         The model to train.
     dataset : Dataset
-        Training images and targets.
+        The training images and their targets.
     recipe : Recipe
-        How to train.
+        The settings of the training.
     out : path, optional
         Folder for the files that `rcnn.train.run_folder` lists. They are written every `save_every` steps, at every
-        validation and at the end, and replace those of an earlier run. By default nothing is written.
+        validation and at the end. They replace the files of an earlier run. By default, no files are written.
     val : Dataset, optional
-        Images for validation, every `recipe.val_every` steps and at the end.
+        Images and targets for validation. A validation takes place every `recipe.val_every` steps and at the end.
     resume : bool
-        Continue the run in `out` with the same recipe. The result is bit-identical to that of an uninterrupted run.
+        If True, continue the run in `out` with the same recipe. The result is bit-identical to that of an uninterrupted
+        run.
     save_every : int
-        Steps between two saves.
+        Number of steps between two saves.
     stop_at : int, optional
-        Stop at this step, as if interrupted.
+        Stop at this step as if the run were interrupted.
     workers : int
-        Threads that prefetch images; with 0, images are read between the steps. With 2 or more, several threads call
-        the data set at once. The result does not depend on it.
+        Number of threads that prefetch images. With 0, images are read between the steps. With 2 or more, several
+        threads read from the data set at the same time. The result does not depend on this number.
     progress : bool
-        Show a progress bar.
+        If True, show a progress bar.
 
     Returns
     -------
@@ -86,15 +90,16 @@ def fit(
     Raises
     ------
     ValueError
-        For an empty data set; for classes that are not the model's; if the recipe, the model or the number of images
-        is not that of the run to resume; for a name in `recipe.freeze` that the model does not have.
+        If a data set is empty, or if its classes are not those of the model; if the recipe, the model or the number of
+        images differs from that of the run to resume; or if `recipe.freeze` contains a name that the model does not
+        have.
     FloatingPointError
-        If a loss or a gradient is not finite. It is raised before the parameters change, and names the images and the
-        first non-finite stage (see `rcnn.train.first_non_finite`). Files saved before are kept.
+        If a loss or a gradient is not finite. The error is raised before the parameters change. It names the images and
+        the first non-finite stage (see `rcnn.train.first_non_finite`). Files that were saved before are kept.
     """
     _check_data(model, dataset, "the data set")
     if val is not None:
-        _check_data(model, val, "the data set to validate on")
+        _check_data(model, val, "the validation data set")
     if resume and out is None:
         raise ValueError("resume=True requires the folder of the run: pass out=...")
     integer(0).check("workers", workers)
@@ -130,19 +135,19 @@ def fit(
 
 
 def freeze(model: FasterRCNN, prefixes: Sequence[str]) -> None:
-    """Freeze every parameter whose name is one of `prefixes` or starts with one of them and a dot.
+    """Freeze every parameter whose name is one of `prefixes`, or starts with one of them followed by a dot.
 
     Parameters
     ----------
     model : FasterRCNN
-        The model; its parameters' `requires_grad` changes.
+        The model. For its frozen parameters, `requires_grad` becomes False.
     prefixes : sequence of str
         Names of parameters or of modules, such as "backbone" or "backbone.stem.0".
 
     Raises
     ------
     ValueError
-        For a prefix that matches no parameter; the message lists the first parts of the names.
+        If a prefix matches no parameter. The message lists the possible first parts of the names.
     """
     parameters = dict(model.named_parameters())
     for prefix in prefixes:
@@ -161,21 +166,21 @@ def validate(
 ) -> dict[str, float]:
     """Return the AP50 and the losses of a model on a data set, computed in evaluation mode.
 
-    The losses are those of `get_loss`, averaged over the images. Their samples depend only on the seed. Difficult
-    objects and crowds do not count in the losses. The model does not change.
+    The losses are those of `get_loss`, averaged over the images. Difficult objects and crowds do not count in the
+    losses. The sampled anchors and RoIs depend only on the seed. The model does not change.
 
     Parameters
     ----------
     model : FasterRCNN
         The model.
     dataset : Dataset
-        Images and targets.
+        The images and their targets.
     batch_size : int
-        Images per batch.
+        Number of images in a batch.
     seed : int
-        Seed of the samples.
+        Seed for the sampling of anchors and RoIs.
     workers : int
-        Threads that prefetch images.
+        Number of threads that prefetch images.
 
     Returns
     -------
@@ -212,7 +217,7 @@ def validate(
 
 @dataclass
 class _Training:
-    """State of a run in progress."""
+    """The state of a run in progress."""
 
     model: FasterRCNN
     dataset: Dataset
@@ -224,7 +229,7 @@ class _Training:
     run: Run = field(default_factory=Run)
 
     def step(self, batch: TrainingBatch) -> None:
-        """Take a step; append its losses and its gradient norm to the history."""
+        """Run one training step, and append its losses and its gradient norm to the history."""
         try:
             losses, norm = train_step(self.model, self.optimizer, batch, self.recipe, self.run.steps)
         except FloatingPointError as error:
@@ -235,7 +240,7 @@ class _Training:
         self.run.grad_norms.append(norm)
 
     def validate_if_due(self, bar: tqdm[Any]) -> bool:
-        """Validate if it is due, record the scores, and save the model if it is the best; return whether it was due."""
+        """Run a validation if it is due, record its scores, and save the best model. Return True if it was due."""
         run, every = self.run, self.recipe.val_every
         due = run.steps == self.recipe.steps or (every > 0 and run.steps % every == 0)
         if self.val is None or not due or run.validation["step"][-1:] == [run.steps]:
@@ -243,7 +248,7 @@ class _Training:
         bar.set_description("validating")
         try:
             scores = validate(self.model, self.val, self.recipe.batch_size, self.recipe.seed, self.workers)
-        except BaseException:  # an unreadable image or a second Ctrl-C: keep the steps before
+        except BaseException:  # for example an unreadable image or a second Ctrl-C: save all steps so far
             self.save()
             raise
         for name, value in {"step": run.steps, **scores}.items():
@@ -255,13 +260,13 @@ class _Training:
         return True
 
     def save(self) -> None:
-        """Write the run's files if it has a folder."""
+        """Write the files of the run if it has a folder."""
         if self.folder is not None:
             self._check_weights()
             run_folder.save(self.folder, self.model, self.optimizer, self.recipe, self.run, len(self.dataset))
 
     def _check_weights(self) -> None:
-        """Raise FloatingPointError for non-finite weights, so that they do not replace valid files."""
+        """Raise FloatingPointError if weights are not finite, so that they do not replace valid files."""
         for name, array in self.model.state_dict().items():
             if not np.isfinite(array).all():
                 raise FloatingPointError(
@@ -270,7 +275,7 @@ class _Training:
                 )
 
     def show(self, bar: tqdm[Any]) -> None:
-        """Advance the progress bar by a step."""
+        """Advance the progress bar by one step, and show the losses."""
         bar.update()
         bar.set_postfix(
             {name.removesuffix("_loss"): f"{self.run.history[name][-1]:.3f}" for name in LOSSES}, refresh=False
@@ -278,22 +283,22 @@ class _Training:
 
 
 def _check_data(model: FasterRCNN, dataset: Dataset, name: str) -> None:
-    """Raise ValueError for a data set without images, or with other classes than the model's."""
+    """Raise ValueError if a data set has no images, or if its classes are not those of the model."""
     if len(dataset) == 0:
         raise ValueError(f"{name} is empty")
     config, classes = model.config, tuple(dataset.classes)
     if len(classes) != config.num_classes or classes != (config.class_names or classes):
-        names = "" if config.class_names is None else f", {', '.join(config.class_names)}"
+        names = "" if config.class_names is None else f" ({', '.join(config.class_names)})"
         raise ValueError(
-            f"{name} has {len(classes)} classes, {', '.join(classes)}; the model has "
-            f"{config.num_classes}{names} (both counts include the background)"
+            f"{name} has {len(classes)} classes ({', '.join(classes)}), but the model has "
+            f"{config.num_classes}{names}; both numbers include the background"
         )
 
 
 def _batches(
     model: FasterRCNN, dataset: Dataset, recipe: Recipe, steps: range, workers: int, progress: bool
 ) -> Generator[TrainingBatch]:
-    """Yield the batch of each step."""
+    """Return an iterator over the batches of these steps."""
     groups = aspect_groups(dataset, progress) if recipe.group_by_aspect and steps else None
     order = Order(len(dataset), recipe.batch_size, recipe.seed, groups)
     loader = Loader(dataset, model.make_batch, model.config.num_classes)
@@ -306,7 +311,7 @@ def _batches(
 
 
 def _training_mode(model: FasterRCNN) -> None:
-    """Set training mode, except in modules whose own parameters are all frozen: their statistics stay."""
+    """Set training mode, except in modules whose own parameters are all frozen; their statistics must not change."""
     model.train()
     for module in model.modules():
         own = [value for value in vars(module).values() if isinstance(value, Parameter)]
@@ -316,11 +321,11 @@ def _training_mode(model: FasterRCNN) -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C sets; a second Ctrl-C interrupts as usual."""
+    """Yield an event that the first Ctrl-C sets; a second Ctrl-C interrupts the program as usual."""
     event = threading.Event()
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield event  # only the main thread receives signals; a shell's background jobs ignore Ctrl-C
+        yield event  # only the main thread receives signals, and background jobs of a shell ignore Ctrl-C
         return
 
     def on_interrupt(number: int, frame: Any) -> None:

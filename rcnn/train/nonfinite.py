@@ -1,4 +1,4 @@
-"""The search for the first stage of a training step with a non-finite value."""
+"""A search for the first stage of a training step whose values are not all finite."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ _searching: contextvars.ContextVar[bool] = contextvars.ContextVar("searching", d
 
 
 class NotFinite(Exception):
-    """The result of the search, raised to end it; the argument is the name of the stage."""
+    """The exception that ends the search. Its argument is the name of the stage that was found."""
 
 
 def first_non_finite(
     model: FasterRCNN, batch: transform.Batch, targets: Sequence[Mapping[str, Any]], rng: np.random.Generator
 ) -> str | None:
-    """Return the first stage of `model.get_loss(batch, targets, rng)`, or of its gradients, with a non-finite value.
+    """Return the first stage of a training step whose values are not all finite.
 
-    The stages are searched in the order in which they are computed: the batch, the backbone (naming its first module,
-    or its pyramid's, with a non-finite output), the RPN head, the proposals, the pooled features, the head, the
-    losses; then the gradients from the last parameter to the first, and their joint norm. Afterwards the parameters
-    have their old gradients again. The running statistics of batch norms change as in `get_loss`.
+    The step computes `model.get_loss(batch, targets, rng)` and its gradients. The stages are checked in the order
+    in which they are computed: the batch, the backbone, the RPN head, the proposals, the pooled features, the head and
+    the losses. For the backbone, the result also names its first module with a non-finite output. (A feature pyramid
+    is part of the backbone.) The last stages are the gradients, from the last parameter to the first, and their
+    joint norm.
+
+    After the search, the parameters have their old gradients again. The running statistics of batch norms change as in
+    `get_loss`.
 
     Parameters
     ----------
@@ -38,9 +42,9 @@ def first_non_finite(
     batch : rcnn.transform.Batch
         The images of the step.
     targets : sequence of mapping
-        Per image {"boxes": (G, 4), "labels": (G,)}.
+        For each image with G objects, {"boxes": (G, 4), "labels": (G,)}.
     rng : numpy.random.Generator
-        Source of everything random in the step.
+        Random generator of the step.
 
     Returns
     -------
@@ -75,7 +79,7 @@ def _search(
 
 
 def _watch(stage: str, **values: Any) -> None:
-    """Check the values of a stage, in the order in which they are computed."""
+    """Check all values of a stage, in the order in which they are computed."""
     for name, value in values.items():
         title = {
             "RPN head": f"the RPN head ({name})",
@@ -95,11 +99,11 @@ def _look(name: str, values: Any) -> None:
 
 @contextlib.contextmanager
 def _watched(root: Module) -> Iterator[None]:
-    """Check the output of `root` and of every module below it as soon as it is computed, within this block."""
+    """Within the `with` block, check the outputs of `root` and of all modules below it as they are computed."""
 
     def hook(name: str) -> Hook:
         def look(module: Module, args: tuple[Any, ...], result: Any) -> None:
-            if not _searching.get():  # another thread uses the same modules
+            if not _searching.get():  # this call comes from another thread that uses the same modules
                 return
             for item in result if isinstance(result, (list, tuple)) else [result]:
                 if isinstance(item, Tensor):

@@ -1,19 +1,19 @@
-"""`Plan`: the data, the model and the recipe of a training run, and their TOML file.
+"""`Plan`: the data, the model and the recipe of a training run, and the TOML file that stores them.
 
-See `rcnn.train.defaults` for the default plan of a data set.
+`rcnn.train.defaults` contains the default plan for a data set. This is an example of the TOML file:
 
 [data]
-train = "voc:photos"        # as `rcnn.data.load` takes it; paths are relative to the file's folder
-val = "voc:photos"          # uses the val split; without this line there is no validation
-options = {}                # of the reader
+train = "voc:photos"        # in a form that `rcnn.data.load` accepts; paths are relative to the folder of this file
+val = "voc:photos"          # uses the val split; without this line, there is no validation
+options = {}                # options for the reader of the data sets
 
 [model]
 kind = "small"              # or resnet18, resnet34, resnet50, resnet101
-anchors = "fit"             # choose anchors from the data; without this line, use the model's defaults
-min_size = 256              # or any other setting of `FasterRCNNConfig`
+anchors = "fit"             # chooses anchors from the data; without this line, the model uses its defaults
+min_size = 256              # any other setting of `FasterRCNNConfig` is allowed, too
 
 [recipe]
-steps = 2000                # or any other field of `Recipe`
+steps = 2000                # any other field of `Recipe` is allowed, too
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ MODEL_RULES = {
     "weights_backbone": optional(STRING),
     "trainable_backbone_layers": optional(Rule("an integer from 0 to 5", as_integer, lambda x: 0 <= x <= 5)),
 }
-STRUCTURE = ("backbone", "feat_channels", "num_classes", "use_fpn")  # config fields set by the kind and the data
+STRUCTURE = ("backbone", "feat_channels", "num_classes", "use_fpn")  # config fields that follow from kind and data
 SETTINGS = tuple(f.name for f in dataclasses.fields(FasterRCNNConfig) if f.name not in STRUCTURE)
 ARRAY = re.compile(r"\[\n((?: +[^\s\]][^\n]*,\n)+) *\]")  # one item per line, as tomli_w writes it
-HEADER = "# A training run of rcnn. `rcnn train THIS_FILE` follows it; see the docstring of rcnn.train.plan.\n"
+HEADER = "# The plan of a training run. Start it with `rcnn train THIS_FILE`; rcnn.train.plan explains the settings.\n"
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,17 @@ class Plan:
     Attributes
     ----------
     train, val : str
-        Data sets, as `rcnn.data.load` takes them; their train and val splits are loaded. Without `val` there is no
-        validation.
+        The data sets for training and validation, in a form that `rcnn.data.load` accepts. The train split of `train`
+        and the val split of `val` are loaded. Without `val`, there is no validation.
     options : mapping
-        Options of the reader.
+        Options for the reader of the data sets.
     train_images, val_images : int or None
-        Use the first N images only; None uses all.
+        Number of images to use, from the first one on; None uses all images.
     kind : str
         The model, one of `KINDS`.
     weights : str or None
-        Initial weights of the detector: a file or "coco". Weights whose shapes do not match, as for other classes,
-        are skipped.
+        Initial weights of the detector: a file or "coco". Weights whose shapes do not match, for example because the
+        classes differ, are skipped.
     weights_backbone : str or None
         Initial weights of the ResNet alone: a file or "imagenet".
     trainable_backbone_layers : int or None
@@ -102,14 +102,14 @@ class Plan:
     anchors : str or None
         "fit" chooses anchor_sizes and aspect_ratios from the training data; None takes them from `settings`.
     settings : mapping
-        Fields of `FasterRCNNConfig` that differ from the kind's defaults.
+        Values of the fields of `FasterRCNNConfig` that differ from the defaults of the kind.
     recipe : Recipe
-        How to train.
+        The settings of the training.
 
     Raises
     ------
     TypeError, ValueError
-        For an invalid value; the message names the key, the value and what is allowed.
+        If a value is invalid. The message names the key, the value and what is allowed.
     """
 
     train: str
@@ -154,26 +154,27 @@ class Plan:
         Returns
         -------
         Dataset or None
-            The val split of `val`; None if the plan has none.
+            The val split of `val`; None if the plan has no validation data.
         """
         return None if self.val is None else _load(self.val, "val", self.val_images, self.options)
 
     def make_model(self) -> tuple[FasterRCNN, list[str]]:
-        """Return the initial model of a plan that has class names, and the names of the skipped weights.
+        """Return the initial model, and the names of the weights that were skipped.
 
-        The library's random generator is first set to the recipe's seed; random weights are then drawn from it.
+        The plan must have class names. The function first sets the library's random generator to the seed of the
+        recipe, and then draws the random weights.
 
         Returns
         -------
         model : FasterRCNN
             The model.
         left_out : list of str
-            Parameters and buffers that have another shape in `weights`, for example because of other classes.
+            Parameters and buffers whose shapes differ in `weights`, for example because the classes differ.
 
         Raises
         ------
         CheckpointError, DownloadError, OSError
-            For weights of another model, and for weights that cannot be fetched or read.
+            If the weights belong to another model, or if they cannot be downloaded or read.
         """
         seed(self.recipe.seed)
         model = self._make_small() if self.kind == "small" else self._make_resnet()
@@ -206,7 +207,7 @@ def _load(spec: str, split: str, count: int | None, options: Mapping[str, Any]) 
 
 
 def read(path: str | os.PathLike[str]) -> Plan:
-    """Return the plan in a TOML file, with absolute paths.
+    """Read a plan from a TOML file, and make its paths absolute.
 
     Parameters
     ----------
@@ -223,8 +224,8 @@ def read(path: str | os.PathLike[str]) -> Plan:
     OSError
         If the file cannot be read.
     ValueError
-        For text that is not TOML, an unknown key (the message lists the known keys) or an invalid value. The message
-        starts with the path.
+        If the text is not TOML, if a key is unknown (the message lists the known keys), or if a value is invalid. The
+        message starts with the path of the file.
     """
     try:
         text = Path(path).read_text("utf-8-sig")  # some Windows editors start a file with a byte order mark
@@ -234,7 +235,7 @@ def read(path: str | os.PathLike[str]) -> Plan:
 
 
 def write(path: str | os.PathLike[str], plan: Plan) -> None:
-    """Write a plan to a TOML file, atomically; fields that are None are omitted.
+    """Write a plan to a TOML file atomically, without the fields that are None.
 
     Parameters
     ----------
@@ -244,13 +245,13 @@ def write(path: str | os.PathLike[str], plan: Plan) -> None:
         The plan.
     """
     text = tomli_w.dumps(_as_tables(plan))
-    for _ in range(2):  # the inner arrays first
+    for _ in range(2):  # first the inner arrays, then the outer arrays
         text = ARRAY.sub(lambda found: "[" + ", ".join(re.split(r",\n *", found[1].strip(" ,\n"))) + "]", text)
     write_whole(path, f"{HEADER}\n{text}".encode())
 
 
 def _from_tables(tables: Mapping[str, Any], base: Path) -> Plan:
-    """Return the plan in the tables of a file, whose paths are relative to `base`."""
+    """Return the plan that the tables of a file describe. Paths in the tables are relative to `base`."""
     check_keys(tables, TABLES, "the file")
     data_table, model_table, recipe_table = (TABLE.check(f"[{name}]", tables.get(name, {})) for name in TABLES)
     check_keys(data_table, tuple(DATA_RULES), "[data]")
@@ -266,10 +267,10 @@ def _from_tables(tables: Mapping[str, Any], base: Path) -> Plan:
 
 
 def _with_absolute_paths(plan: Plan, base: Path) -> Plan:
-    """Return the plan with its paths, which are relative to `base`, made absolute."""
+    """Return the plan with absolute paths. Relative paths of `plan` start from `base`."""
     options = dict(plan.options)
     images = options.get("images")
-    if isinstance(images, str) and not plan.train.startswith("masks:"):  # for masks it is a name, not a path
+    if isinstance(images, str) and not plan.train.startswith("masks:"):  # for masks, `images` is a name, not a path
         options["images"] = _absolute(images, base)
     return dataclasses.replace(
         plan,
@@ -287,7 +288,7 @@ def _absolute_weights(source: str | None, base: Path) -> str | None:
 
 @contextlib.contextmanager
 def _prefixed(prefix: str) -> Iterator[None]:
-    """Prefix the messages of errors in this block with the name of a table."""
+    """Within the `with` block, put the prefix before the message of an error."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -302,19 +303,19 @@ def _as_tables(plan: Plan) -> dict[str, dict[str, Any]]:
 
 
 def absolute_spec(spec: str, base: Path | None = None) -> str:
-    """Return the spec of a data set with an absolute path.
+    """Return the name of a data set, such as "voc:photos", with an absolute path.
 
     Parameters
     ----------
     spec : str
-        The data set, as `rcnn.data.load` takes it.
+        The data set, in a form that `rcnn.data.load` accepts.
     base : Path, optional
-        Folder that a relative path starts from; by default the current folder.
+        Folder from which a relative path starts; by default, the current folder.
 
     Returns
     -------
     str
-        The spec; unchanged if it has no path.
+        The name with an absolute path. A name without a path does not change.
     """
     prefix, _, path = spec.partition(":")
     return f"{prefix}:{_absolute(path, base or Path.cwd())}" if path else spec

@@ -1,4 +1,4 @@
-"""`Recipe`: how to train. Model, data and recipe determine the result to the last bit."""
+"""`Recipe`: the settings of a training run. Model, data and recipe determine the result to the last bit."""
 
 from __future__ import annotations
 
@@ -27,52 +27,54 @@ SCHEDULES = ("cosine", "steps")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of a training run. Together with the model and the data they determine the result.
+    """Settings of a training run. Together with the model and the data, they determine the result.
 
     Attributes
     ----------
     steps : int
-        Number of batches.
+        Number of training steps. Each step uses one batch.
     batch_size : int
-        Images per batch.
+        Number of images in a batch.
     optimizer : str
-        "adam" or "sgd", as PyTorch's optimisers of these names.
+        "adam" or "sgd". Both work like PyTorch's optimisers of the same name.
     lr : float
         Peak learning rate.
     momentum : float
-        Momentum of "sgd".
+        Momentum of the "sgd" optimiser.
     weight_decay : float
         Weight decay, as in PyTorch.
     warmup_steps : int
-        Steps of linear warm-up of the learning rate.
+        Number of steps at the start in which the learning rate increases linearly.
     final_lr : float
         Learning rate at the end of the "cosine" schedule, as a fraction of `lr`.
     max_norm : float
-        Gradients are scaled down to this joint norm.
+        Largest joint norm of the gradients. If the norm is larger, the gradients are scaled down.
     seed : int
-        Seed of everything random except the initial weights, which belong to the model.
+        Seed for all random numbers except the initial weights, which belong to the model.
     schedule : str
-        "cosine": half a cosine from `lr` to `final_lr * lr`. "steps": times `gamma` at each step of `milestones`.
+        With "cosine", the learning rate follows half a cosine from `lr` to `final_lr * lr`. With "steps", it is
+        multiplied by `gamma` at each step in `milestones`.
     milestones : tuple of int
-        Ascending steps of the "steps" schedule.
+        Steps of the "steps" schedule, in ascending order.
     gamma : float
         Factor of the "steps" schedule.
     flip : float
-        Probability that an image is mirrored horizontally, with its boxes.
+        Probability that an image and its boxes are mirrored horizontally.
     scale_jitter : (float, float)
-        Lowest and highest factor on the size to which an image is resized. It is log-uniform; (1, 1) turns it off.
+        Lowest and highest value of a random factor that multiplies the target size of each image. The factor is
+        log-uniform; (1, 1) turns it off.
     group_by_aspect : bool
-        Do not mix upright images with others in a batch, so that less of a batch is padding. It has an effect if the
-        data set knows the sizes without decoding the images.
+        If True, a batch does not mix upright images with others, and therefore contains less padding. This has an
+        effect only if the data set knows the sizes without decoding the images.
     freeze : tuple of str
         Parameters to freeze: their names, or the names of their modules ("backbone", "backbone.stem.0").
     val_every : int
-        Steps between validations. There is always one at the end; 0 means no others.
+        Number of steps between two validations; 0 turns them off. There is always a validation at the end.
 
     Raises
     ------
     TypeError, ValueError
-        For an invalid value; the message names the field, the value and what is allowed.
+        If a value is invalid. The message names the field, the value and what is allowed.
     """
 
     steps: int = 2500
@@ -97,7 +99,7 @@ class Recipe:
     def __post_init__(self) -> None:
         normalise_fields(self, RULES)
         if self.milestones and self.schedule != "steps":
-            raise wrong_value("milestones", self.milestones, f"empty where schedule is {self.schedule!r}")
+            raise wrong_value("milestones", self.milestones, f"empty if schedule is {self.schedule!r}")
 
     def replace(self, steps: int | None = None, seed: int | None = None) -> Recipe:
         """Return the recipe with another number of steps or another seed.
@@ -105,9 +107,9 @@ class Recipe:
         Parameters
         ----------
         steps : int, optional
-            Number of steps; None keeps it.
+            New number of steps; None keeps the current one.
         seed : int, optional
-            Seed; None keeps it.
+            New seed; None keeps the current one.
 
         Returns
         -------
@@ -141,7 +143,7 @@ class Recipe:
         Parameters
         ----------
         step : int
-            Number of the step, from 0.
+            Number of the step, starting from 0.
 
         Returns
         -------
@@ -175,7 +177,7 @@ RULES: dict[str, Rule] = {
     "gamma": Rule("a number above 0 and at most 1", as_float, lambda x: 0 < x <= 1),
     "flip": FRACTION,
     "scale_jitter": Rule(
-        "two numbers above 0, the lowest factor and the highest",
+        "two numbers above 0, the lowest factor and the highest factor",
         tuple_of(as_float),
         lambda factors: len(factors) == 2 and 0 < factors[0] <= factors[1],
     ),

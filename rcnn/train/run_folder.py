@@ -1,12 +1,12 @@
-"""The folder of a training run: names, writing and reading of its files.
+"""The folder of a training run: the names of its files, and functions that write and read them.
 
 model.safetensors   the weights after the last saved step (see `rcnn.load`)
 best.safetensors    the weights with the best AP50 on the validation images
 state.safetensors   everything needed to resume: weights, optimiser, recipe, history, number of training images
-history.csv         per step: learning rate, losses and gradient norm
-validation.csv      per validation: AP50 and losses on the validation images
+history.csv         for each step: learning rate, losses and gradient norm
+validation.csv      for each validation: AP50 and losses on the validation images
 run.toml            the plan of the run (see `rcnn.train.plan`)
-curves.png          a plot of the two tables
+curves.png          a plot of history.csv and validation.csv
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ class Run:
     Attributes
     ----------
     history : dict of str to list of float
-        The losses of every step, by name.
+        The values of each loss in every step, by the name of the loss.
     grad_norms : list of float
-        Gradient norm of every step, before it is scaled down.
+        Gradient norm of every step, before the gradients are scaled down.
     validation : dict of str to list of float
-        Per validation: "step", the number of steps taken; "ap50", NaN if there are no objects; and the losses.
+        Values of every validation: "step", the number of steps before it; "ap50", which is NaN if there are no objects;
+        and the losses, by name.
     interrupted : bool
         True if the run was stopped before its end.
     """
@@ -64,30 +65,30 @@ class Run:
 
     @property
     def steps(self) -> int:  # numpydoc ignore=RT01
-        """Number of steps taken."""
+        """Number of steps that were run."""
         return len(self.history["total_loss"])
 
     @property
     def best(self) -> int | None:  # numpydoc ignore=RT01
-        """Index of the validation with the highest AP50 (ties keep the first); None if there is none."""
+        """Index of the validation with the highest AP50 (in a tie, the first one); None if there is no AP50."""
         scores = self.validation["ap50"]
         return max((i for i, ap in enumerate(scores) if not math.isnan(ap)), key=scores.__getitem__, default=None)
 
 
 @dataclass(frozen=True, eq=False)
 class SavedRun:
-    """Contents of a run's folder.
+    """The contents of a run folder.
 
     Attributes
     ----------
     folder : Path
         The folder.
     plan : Plan or None
-        The plan; None if there is no run.toml, because `train.fit` alone writes none.
+        The plan; None if the folder contains no run.toml. (`train.fit` does not write this file.)
     recipe : Recipe
         The recipe.
     model : FasterRCNN
-        The model after the last saved step, in evaluation mode. Frozen parameters require no gradient.
+        The model after the last saved step, in evaluation mode. Frozen parameters have requires_grad = False.
     run : Run
         The history of the run.
     frozen : tuple of str
@@ -103,12 +104,12 @@ class SavedRun:
 
     @property
     def history(self) -> dict[str, list[float]]:  # numpydoc ignore=RT01
-        """Loss values of every step, by name."""
+        """The losses of every step, by name."""
         return self.run.history
 
     @property
     def validation(self) -> dict[str, list[float]]:  # numpydoc ignore=RT01
-        """Step, AP50 and losses of every validation, by name."""
+        """The step, the AP50 and the losses of every validation, by name."""
         return self.run.validation
 
 
@@ -118,10 +119,10 @@ class SavedRun:
 def save(
     folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run, num_images: int
 ) -> None:
-    """Write the run's files.
+    """Write the files of a run.
 
-    Only state.safetensors is read to resume, and it is written last. If writing stops early, the resumed run writes
-    the other files again.
+    To resume a run, only state.safetensors is read. This file is written last. If the writing is interrupted, the
+    resumed run writes the other files again.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ def save(
     model : FasterRCNN
         The model.
     optimizer : Optimizer
-        Its optimiser.
+        The optimiser of the model.
     recipe : Recipe
         The recipe.
     run : Run
@@ -171,7 +172,7 @@ def _save_state(
 
 
 def save_best(folder: Path, model: FasterRCNN) -> None:
-    """Write the weights of the best model so far.
+    """Write the weights of a model that is the best so far.
 
     Parameters
     ----------
@@ -230,14 +231,15 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, list[float]]:
 
 
 def open_run(folder: str | os.PathLike[str], backbone: Module | None = None) -> SavedRun:
-    """Read the folder of a run; `fit(..., resume=True)` continues it with the model.
+    """Read a run folder. To continue the run, pass the model to `fit(..., resume=True)`.
 
     Parameters
     ----------
     folder : path
         The folder.
     backbone : Module, optional
-        A module like the trained backbone; required if that is not one of the library's.
+        A module with the structure of the trained backbone. It is required if the library does not contain this kind of
+        backbone.
 
     Returns
     -------
@@ -247,15 +249,15 @@ def open_run(folder: str | os.PathLike[str], backbone: Module | None = None) -> 
     Raises
     ------
     OSError
-        If there is no run in the folder.
+        If the folder contains no run.
     CheckpointError
-        For an invalid state.safetensors.
+        If state.safetensors is invalid.
     ValueError
-        For an invalid run.toml.
+        If run.toml is invalid.
     """
     path = Path(folder) / STATE
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} is not the folder of a run: {path} not found")
+        raise FileNotFoundError(f"{folder} is not a run folder: {path} not found")
     tensors, metadata = checkpoint.read_tensors(path)
     recipe = _recipe(metadata, path)
     model = checkpoint.restore(_part(tensors, "model."), metadata, str(path), backbone)
@@ -276,9 +278,9 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
     folder : Path
         The folder of the run.
     model : FasterRCNN
-        A model of the same settings.
+        A model with the same settings.
     optimizer : Optimizer
-        Its optimiser.
+        The optimiser of the model.
     recipe : Recipe
         The recipe of the run.
     num_images : int
@@ -303,11 +305,11 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
     if (images := metadata.get("images")) != num_images:
         raise ValueError(
             f"cannot resume the run in {folder}: it was trained on {images} images, got {num_images}; "
-            f"start a new run, whose initial weights may be {folder / WEIGHTS}"
+            f"start a new run; it can use {folder / WEIGHTS} as initial weights"
         )
     if _frozen(metadata, model, path) != frozen_names(model):
         raise ValueError(
-            f"cannot resume the run in {folder} with other frozen parameters: its frozen parameters are "
+            f"cannot resume the run in {folder} with different frozen parameters: its frozen parameters are "
             f"{', '.join(_frozen(metadata, model, path)) or 'none'}, got {', '.join(frozen_names(model)) or 'none'}"
         )
     model.load_state_dict(_part(tensors, "model."))
@@ -316,19 +318,19 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
 
 
 def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Return a list of the settings that differ from the saved ones, for messages.
+    """Return a text that lists the settings that differ from the saved settings, for messages.
 
     Parameters
     ----------
     saved : mapping
         Settings of the saved run.
     wanted : mapping
-        Settings to compare.
+        Settings to compare with the saved settings.
 
     Returns
     -------
     str
-        For example "steps was 5, got 6"; empty if none differs.
+        For example, "steps was 5, got 6"; empty if there is no difference.
     """
     return ", ".join(
         f"{name} was {saved.get(name)!r}, got {value!r}" for name, value in wanted.items() if saved.get(name) != value
@@ -336,7 +338,7 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 
 def _settings(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return the settings of a model and its backbone, in JSON types."""
+    """Return the settings of a model and of its backbone, as JSON types."""
     if not isinstance(metadata.get("settings"), dict):
         raise checkpoint.CheckpointError(f"{path} does not contain the settings of its model")
     return {**metadata["settings"], "backbone": metadata.get("backbone")}
@@ -369,5 +371,5 @@ def _run(tensors: Mapping[str, np.ndarray], path: Path) -> Run:
 
 
 def _part(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """Return the tensors whose names start with `prefix`, under their names without it."""
+    """Return the tensors whose names start with `prefix`, and remove the prefix from the names."""
     return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""One training step: losses, gradients, optimiser, and an error that names the first non-finite stage."""
+"""One training step: the losses, the gradients, the optimiser, and an error that names the first non-finite stage."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from rcnn.train.loader import TrainingBatch
 from rcnn.train.nonfinite import first_non_finite
 from rcnn.train.recipe import Recipe
 
-_SAMPLES = 1  # the random stream of a step's samples and dropout; loader.py and loop.py use the others
+_SAMPLES = 1  # the random stream for sampling and dropout; loader.py and loop.py use the others
 
 
 def train_step(
     model: FasterRCNN, optimizer: optim.Optimizer, batch: TrainingBatch, recipe: Recipe, step: int
 ) -> tuple[dict[str, float], float]:
-    """Update the parameters by one step; return its losses and its gradient norm.
+    """Update the parameters by one step, and return the losses and the gradient norm of the step.
 
     Parameters
     ----------
     model : FasterRCNN
         The model, in training mode.
     optimizer : Optimizer
-        The optimiser of its parameters, from `recipe.make_optimizer`.
+        The optimiser of the model's parameters, from `recipe.make_optimizer`.
     batch : TrainingBatch
         The images and targets of the step.
     recipe : Recipe
-        Seed, learning rate and maximum norm.
+        The recipe, which contains the seed, the learning rate and the largest gradient norm.
     step : int
-        Number of the step, from 0. The seed and the step determine the sampled anchors and RoIs.
+        Number of the step, starting from 0. The seed and the step determine which anchors and RoIs are sampled.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def train_step(
     Raises
     ------
     FloatingPointError
-        If a loss or a gradient is not finite; the message names the first such stage. The model does not change.
+        If a loss or a gradient is not finite. The message names the first non-finite stage. The model does not change.
     """
     buffers = {name: array.copy() for name, array in _buffers(model).items()}
     optimizer.zero_grad()
@@ -54,8 +54,8 @@ def train_step(
             losses["total_loss"].backward()
             norm = optim.clip_grad_norm(optimizer.parameters, recipe.max_norm)
         if not np.isfinite(norm):
-            raise FloatingPointError(f"the losses are {values}, the gradient norm is {norm}")
-    except (ValueError, FloatingPointError) as error:  # a check inside a stage may find NaN before the losses do
+            raise FloatingPointError(f"the losses are {values}, and the gradient norm is {norm}")
+    except (ValueError, FloatingPointError) as error:  # a check inside a stage may find NaN first
         optimizer.zero_grad()
         stage = _diagnose(model, batch, recipe, step, buffers)
         if stage is None:
@@ -69,12 +69,12 @@ def train_step(
 
 
 def _rng(recipe: Recipe, step: int) -> np.random.Generator:
-    """Return the generator of everything random in a step."""
+    """Return the generator of all random numbers in a step."""
     return np.random.default_rng([recipe.seed, _SAMPLES, step])
 
 
 def _buffers(model: FasterRCNN) -> dict[str, np.ndarray]:
-    """Return the state that changes in training but is not learned: the statistics of batch norms."""
+    """Return the arrays that change in training but are not learned: the running statistics of batch norms."""
     learned = {id(parameter.data) for parameter in model.parameters()}
     return {name: array for name, array in model.state_dict().items() if id(array) not in learned}
 
@@ -82,11 +82,11 @@ def _buffers(model: FasterRCNN) -> dict[str, np.ndarray]:
 def _diagnose(
     model: FasterRCNN, batch: TrainingBatch, recipe: Recipe, step: int, buffers: Mapping[str, np.ndarray]
 ) -> str | None:
-    """Return the first non-finite stage of a step, and restore the buffers from before the step."""
+    """Return the first non-finite stage of a step, and reset the model's buffers to `buffers`."""
     model.load_state_dict(buffers, strict=False)
     try:
         return first_non_finite(model, batch.images, batch.targets, _rng(recipe, step))
-    except ValueError:  # the same error again, with only finite values before it
+    except ValueError:  # the same error, although all values before it are finite
         return None
     finally:
         model.load_state_dict(buffers, strict=False)

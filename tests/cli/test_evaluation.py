@@ -244,14 +244,18 @@ def test_detector_without_class_names_must_have_the_same_number(tmp_path, capsys
     object.__setattr__(model.config, "class_names", None)
     rcnn.save(weights, model)
     assert run("digits", "--weights", weights, "--images", 1) == 0
-    with pytest.raises(ValueError, match="11 classes without names, the data set has 5"):
+    with pytest.raises(ValueError, match="11 classes without names, but the data set has 5"):
         run("shapes", "--weights", weights, "--images", 1)
 
 
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        (["shapes", "--weights", DIGITS], ValueError, "does not know circle, .* of the data set; its 11 classes are"),
+        (
+            ["shapes", "--weights", DIGITS],
+            ValueError,
+            "does not know these classes of the data set: circle, .*; its 11 classes are",
+        ),
         (["digits", "--weights", "nowhere.safetensors"], OSError, "nowhere.safetensors"),
         (["digits", "--weights", DIGITS, "--images", "0"], ValueError, "--images must be at least 1"),
         (

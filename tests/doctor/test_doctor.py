@@ -141,7 +141,7 @@ def test_few_positives_and_poor_anchors_are_a_trouble_only_if_the_rpn_finds_litt
     missed = dataclasses.replace(found, proposals=np.repeat([0.8, 0.2], [80, 20]))
     assert troubles(train=missed) == [
         "the anchors do not cover the objects",
-        "few positives per image",
+        "there are few positive anchors per image",
         "the RPN's recall is low",
     ]
 
@@ -166,9 +166,7 @@ def test_a_problem_of_the_data_comes_first() -> None:
 
 def test_report_names_the_trouble_to_fix_first() -> None:
     text = doctor.report(judge(dataclasses.replace(HEALTHY, pixel_std=np.full(3, 60.0), train=objects(proposals=0.1))))
-    assert text.endswith(
-        "begin with the first: normalisation, the pixels are not normalised; it may explain those after it"
-    )
+    assert text.endswith("begin with normalisation: the pixels are not normalised; this may explain the other problems")
     assert text.count("!!") == text.count("remedy: ") == 2
     assert max(map(len, text.splitlines())) <= 100
     assert doctor.report(judge(HEALTHY)).endswith("\n\nnothing is wrong")

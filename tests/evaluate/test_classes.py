@@ -29,10 +29,16 @@ def test_labels(detector, dataset, labels):
 @pytest.mark.parametrize(
     "detector, message",
     [
-        (("background", "cat"), "does not know dog, cow of the data set; its 2 classes are background, cat"),
-        (("dog", "cow", "cat"), "does not know dog of"),  # here the name dog is the detector's background
+        (
+            ("background", "cat"),
+            "does not know these classes of the data set: dog, cow; its 2 classes are background, cat",
+        ),
+        (
+            ("dog", "cow", "cat"),
+            "does not know these classes of the data set: dog;",
+        ),  # here the name dog is the detector's background
         (tuple("abcdefghijk"), r"h and 3 more"),
-        (3, "has 3 classes without names, the data set has 4;"),
+        (3, "has 3 classes without names, but the data set has 4 classes;"),
     ],
 )
 def test_a_detector_without_a_class_of_the_data_set(detector, message):

@@ -82,8 +82,8 @@ def test_pycocotools_computes_the_same_numbers_from_the_file(tmp_path):
     "arguments, message",
     [
         (([PAGE], [1, 2], CATEGORY_IDS), "same length, got 1 and 2"),
-        (([PAGE, EMPTY], [1, 1], CATEGORY_IDS), "image_ids must be unique, got 1 more than once"),
-        (([PAGE], [1], (0, 7, 7)), "category_ids.* must be unique, got 7 more than once"),
+        (([PAGE, EMPTY], [1, 1], CATEGORY_IDS), "image_ids must be unique, but 1 occurs more than once"),
+        (([PAGE], [1], (0, 7, 7)), "category_ids.* must be unique, but 7 occurs more than once"),
         (([PAGE], [1], (0, 7)), r"detections\[0\]\['labels'\]\[0\] is 2; labels are 1 to 1"),
         (
             ([PAGE | {"scores": [0.5, np.inf]}], [4], CATEGORY_IDS),
@@ -101,13 +101,13 @@ def test_errors_of_writing(arguments, message):
     [
         ("[{", r"results.json is not JSON"),
         ("[" * 100_000, "results.json is not JSON"),
-        ({"annotations": []}, "results.json must be a list of detections, got dict"),
+        ({"annotations": []}, "results.json must contain a list of detections, got dict"),
         ([ENTRIES[0], 7], "results.json, entry 1: 'image_id' is missing in 7"),
-        ([ENTRIES[0] | {"image_id": 5}], "entry 0: image_id must be an id of the annotations, got 5"),
-        ([ENTRIES[0] | {"image_id": ["b.png"]}], "entry 0: image_id must be an id of the annotations"),
+        ([ENTRIES[0] | {"image_id": 5}], "entry 0: image_id must be one of the ids in the annotations, got 5"),
+        ([ENTRIES[0] | {"image_id": ["b.png"]}], "entry 0: image_id must be one of the ids in the annotations"),
         (
             [ENTRIES[0] | {"category_id": 0}],
-            "entry 0: category_id must be an id of the annotations, got 0",
+            "entry 0: category_id must be one of the ids in the annotations, got 0",
         ),  # the background has no id
         ([ENTRIES[0] | {"bbox": [1, 2, 3]}], r"entry 0: bbox must be 4 finite numbers, got \[1, 2, 3\]"),
         ([ENTRIES[0] | {"bbox": [1, 2, 3, "4"]}], "entry 0: bbox must be 4 finite numbers"),

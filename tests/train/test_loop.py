@@ -241,9 +241,11 @@ class Renamed(InterruptedPages):
 @pytest.mark.parametrize("classes", [("cross", "triangle", "square", "circle"), ("circle", "square", "triangle")])
 def test_classes_must_be_those_of_the_model(classes: tuple[str, ...]) -> None:
     pages = Renamed(*classes)
-    with pytest.raises(ValueError, match=f"the data set has {len(classes) + 1} classes, .*; the model has 5, "):
+    with pytest.raises(
+        ValueError, match=rf"the data set has {len(classes) + 1} classes \(.*\), but the model has 5 \("
+    ):
         train.fit(small_model(), pages, RECIPE, progress=False)
-    with pytest.raises(ValueError, match="the data set to validate on has"):
+    with pytest.raises(ValueError, match="the validation data set has"):
         train.fit(small_model(), PAGES, RECIPE, val=pages, progress=False)
 
 
@@ -251,9 +253,9 @@ def test_model_without_class_names_accepts_any_classes_of_the_same_number() -> N
     config = small_model().config
     model = FasterRCNN(dataclasses.replace(config, class_names=None))
     assert train.fit(model, Renamed("a", "b", "c", "d"), RECIPE.replace(steps=1), progress=False).steps == 1
-    with pytest.raises(ValueError, match=r"has 2 classes, background, a; the model has 5 \("):
+    with pytest.raises(ValueError, match=r"has 2 classes \(background, a\), but the model has 5; "):
         train.fit(model, Renamed("a"), RECIPE, progress=False)
-    with pytest.raises(ValueError, match="the data set to validate on is empty"):
+    with pytest.raises(ValueError, match="the validation data set is empty"):
         train.fit(model, PAGES, RECIPE, val=data.Shapes(0), progress=False)
 
 

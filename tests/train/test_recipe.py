@@ -102,5 +102,5 @@ def test_milestones_must_ascend(milestones: object) -> None:
 
 
 def test_milestones_without_the_steps_schedule_are_an_error() -> None:
-    with pytest.raises(ValueError, match="milestones must be empty where schedule is 'cosine', got "):
+    with pytest.raises(ValueError, match="milestones must be empty if schedule is 'cosine', got "):
         Recipe(milestones=(3,))

@@ -135,7 +135,7 @@ def test_users_backbone(tmp_path: Path) -> None:
 
 
 def test_invalid_run_folder_is_an_error(trained: tuple[Path, Run], tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere is not the folder of a run: .*state.safetensors not found"):
+    with pytest.raises(FileNotFoundError, match="nowhere is not a run folder: .*state.safetensors not found"):
         run_folder.open_run(tmp_path / "nowhere")
     tensors, metadata = checkpoint.read_tensors(trained[0] / run_folder.STATE)
     for wrong, message in (
