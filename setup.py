@@ -27,18 +27,11 @@ TABLE = runpy.run_path(str(SOURCES / "table.py"))
 FAST = {"unix": ["-O3", "-fno-trapping-math", "-fno-math-errno"], "msvc": ["/O2", "/fp:precise"]}
 ROUNDING = {"fast": FAST, "exact": {"unix": [*FAST["unix"], "-ffp-contract=off"], "msvc": FAST["msvc"]}}
 
-# Flags for the compiler and the linker, in the order in which they are tried. The second pair is for Apple's clang with
-# libomp.
-OPENMP = {
-    "unix": [(["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])],
-    "msvc": [(["/openmp"], [])],
-}
-OPENMP_PROGRAM = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 PLAIN_PROGRAM = "int main(void) { return 0; }\n"
 
 
 class BuildKernels(build_ext):
-    """Compile the kernels with the flags that the compiler supports, and with OpenMP if it works."""
+    """Compile the kernels for every level of processors that the compiler knows."""
 
     def finalize_options(self):
         super().finalize_options()
@@ -54,10 +47,9 @@ class BuildKernels(build_ext):
             ]
         print(f"rcnn: compiling the kernels for {', '.join(levels)}")
         self.extensions = [extension for extension in self.extensions if extension.level in levels]
-        compile_flags, link_flags = self.find_openmp(OPENMP[kind])
         for extension in self.extensions:
-            extension.extra_compile_args = [*extension.rounding[kind], *extension.level_flags, *compile_flags]
-            extension.extra_link_args = link_flags
+            extension.extra_compile_args = [*extension.rounding[kind], *extension.level_flags]
+            extension.extra_link_args = ["-pthread"] if kind == "unix" else []
             self.translate(extension)
         super().build_extensions()
 
@@ -68,22 +60,14 @@ class BuildKernels(build_ext):
         """
         extension.sources = cythonize(extension, build_dir=str(Path(self.build_temp, extension.name)))[0].sources
 
-    def find_openmp(self, candidates):
-        """Return the first of `candidates` with which an OpenMP program compiles and links; otherwise no flags."""
-        for compile_flags, link_flags in candidates:
-            if self.links(OPENMP_PROGRAM, compile_flags, link_flags):
-                return compile_flags, link_flags
-        print("rcnn: this compiler has no OpenMP; the kernels will run on one thread")
-        return [], []
-
-    def links(self, program, compile_flags, link_flags=()):
-        """Return whether a C program compiles and links with these flags."""
+    def links(self, program, flags):
+        """Return whether a C program compiles and links with these compiler flags."""
         with tempfile.TemporaryDirectory() as directory:
             source = Path(directory, "program.c")
             source.write_text(program)
             try:
-                objects = self.compiler.compile([str(source)], directory, extra_postargs=compile_flags)
-                self.compiler.link_executable(objects, str(source.with_suffix("")), extra_postargs=list(link_flags))
+                objects = self.compiler.compile([str(source)], directory, extra_postargs=flags)
+                self.compiler.link_executable(objects, str(source.with_suffix("")))
             except (CompileError, LinkError):
                 return False
             return True
@@ -94,7 +78,7 @@ def kernel(name, rounding, level="baseline"):
     extension = Extension(
         f"rcnn._ext.{name}" if level == "baseline" else f"rcnn._ext.{name}_{level}",
         [(SOURCES / f"{name}.pyx").as_posix()],
-        depends=[path.as_posix() for path in sorted(SOURCES.glob("*.h"))],
+        depends=[path.as_posix() for pattern in ("*.h", "*.pxd") for path in sorted(SOURCES.glob(pattern))],
         optional=os.environ.get("RCNN_REQUIRE_EXT") != "1",
     )
     extension.rounding, extension.level = ROUNDING[rounding], level
@@ -107,7 +91,7 @@ def kernels():
     if os.environ.get("RCNN_NO_EXT") == "1":
         return []
     compiled = [kernel(*item, level) for item in TABLE["KERNELS"].items() for level in TABLE["LEVELS"]]
-    return [kernel("_build", "exact"), *compiled]
+    return [kernel("_build", "exact"), kernel("_threads", "exact"), *compiled]
 
 
 class BuildPackage(build_py):

@@ -13,14 +13,10 @@ table). All kernels of a process are of the same level. A kernel is loaded when 
 import functools
 import importlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
 from rcnn._ext.table import KERNELS
-
-WAITS = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}  # iterations for GCC's OpenMP, milliseconds for Clang's
 
 
 def usable_levels() -> list[str]:
@@ -28,10 +24,8 @@ def usable_levels() -> list[str]:
 
     Raises ImportError if no kernel can be loaded.
     """
-    with short_waits():
-        from rcnn._ext import _build
+    from rcnn._ext import _build
 
-        _build.start_openmp()
     return [level for level in _build.levels() if all(find_spec(_module(kernel, level)) for kernel in KERNELS)]
 
 
@@ -72,26 +66,6 @@ def load(kernel: str) -> Any:
         raise ImportError(
             f"the kernel {kernel} cannot be loaded ({error}); install rcnn again, or set RCNN_BACKEND=numpy"
         ) from error
-
-
-@contextmanager
-def short_waits() -> Iterator[None]:
-    """Make OpenMP's threads wait without spinning for long, if OpenMP is loaded and first used inside the block.
-
-    By default, threads spin for many milliseconds at the end of a parallel loop. If another process is running, they
-    occupy the processors that the last working thread needs, and everything takes several times as long. A wait of one
-    millisecond is long enough to reach the next kernel. Settings in the user's environment take precedence.
-    """
-    if "OMP_WAIT_POLICY" in os.environ:
-        yield
-        return
-    added = {name: value for name, value in WAITS.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
 
 
 def _module(kernel: str, level: str) -> str:

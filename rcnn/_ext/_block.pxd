@@ -35,27 +35,45 @@ cdef extern from "_block.h" nogil:
     ) noexcept
 
 
+cdef struct Filters:
+    # Weights (O, C, kh, kw) in any memory layout; steps are counted in elements.
+    const float* weights
+    Py_ssize_t count, channels, height, width
+    Py_ssize_t step, channel_step, row_step, column_step
+
+
+cdef inline Filters filters_of(const float[:, :, :, :] weight) noexcept:
+    cdef Filters f
+    f.weights = &weight[0, 0, 0, 0]
+    f.count = weight.shape[0]
+    f.channels = weight.shape[1]
+    f.height = weight.shape[2]
+    f.width = weight.shape[3]
+    f.step = weight.strides[0] // 4
+    f.channel_step = weight.strides[1] // 4
+    f.row_step = weight.strides[2] // 4
+    f.column_step = weight.strides[3] // 4
+    return f
+
+
 cdef inline void gather_filters(
-    const float[:, :, :, :] weight, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop, float* to
+    const Filters* f, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop, float* to
 ) noexcept nogil:
     """Fill to (stop - start, LANES) with weights start .. stop of LANES filters, from the first on, side by side.
 
     Weights are numbered as in a filter of weight (O, C, kh, kw). Filters beyond the last one are zeros.
     """
-    cdef Py_ssize_t distance = weight.strides[0] // 4, rows = max(0, min(LANES, weight.shape[0] - first))
-    cdef Py_ssize_t width = weight.shape[3], places = weight.shape[2] * width, k, r
-    cdef bint neighbours = (
-        weight.strides[3] == 4 and weight.strides[2] == 4 * width and weight.strides[1] == 4 * places
-    )
-    cdef const float* source
+    cdef Py_ssize_t rows = max(0, min(LANES, f.count - first)), places = f.height * f.width, k, r
+    cdef bint neighbours = f.column_step == 1 and f.row_step == f.width and f.channel_step == places
+    cdef const float* source = f.weights + min(first, f.count - 1) * f.step
+    cdef const float* value
     if neighbours and rows:
-        source = &weight[first, 0, 0, 0]
         k = start
         while k < stop:
-            transpose(source + k, distance, rows, min(LANES, stop - k), to + (k - start) * LANES)
+            transpose(source + k, f.step, rows, min(LANES, stop - k), to + (k - start) * LANES)
             k += LANES
         return
     for k in range(start, stop):  # rotated filters, for a gradient
-        source = &weight[min(first, weight.shape[0] - 1), k // places, k % places // width, k % width]
+        value = source + k // places * f.channel_step + k % places // f.width * f.row_step + k % f.width * f.column_step
         for r in range(LANES):
-            to[(k - start) * LANES + r] = source[r * distance] if r < rows else 0
+            to[(k - start) * LANES + r] = value[r * f.step] if r < rows else 0

@@ -3,15 +3,6 @@
 
 cdef extern from *:
     """
-    #ifdef _OPENMP
-    #include <omp.h>
-    #define RCNN_OPENMP 1
-    #define RCNN_START_OPENMP() ((void)omp_get_max_threads())
-    #else
-    #define RCNN_OPENMP 0
-    #define RCNN_START_OPENMP() ((void)0)
-    #endif
-
     #if defined(__clang__)
     #define RCNN_COMPILER "clang " __clang_version__
     #elif defined(__GNUC__)
@@ -41,21 +32,9 @@ cdef extern from *:
                      && RCNN_HAS("avx512dq") && RCNN_HAS("avx512vl"))
     #endif
     """
-    const bint RCNN_OPENMP
-    void RCNN_START_OPENMP()
     const char* RCNN_COMPILER
     const int RCNN_V3
     const int RCNN_V4
-
-
-def openmp():
-    """Return whether the kernels can run on several threads."""
-    return bool(RCNN_OPENMP)
-
-
-def start_openmp():
-    """Make OpenMP read its environment variables: GCC's reads them when loaded, Clang's at the first call."""
-    RCNN_START_OPENMP()
 
 
 def compiler():

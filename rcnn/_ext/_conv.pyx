@@ -11,11 +11,13 @@ chunks: a chunk of a panel and a chunk of a group fit the second-level cache tog
 Every element is summed by one thread in one order, so results do not depend on the number of threads.
 """
 
-from cython.parallel cimport prange, threadid
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from rcnn._ext._block cimport LANES, LINE, PANEL, ROWS, Product, gather_filters, outer, product
+from rcnn._ext._block cimport (
+    LANES, LINE, PANEL, ROWS, Filters, Product, filters_of, gather_filters, outer, product
+)
+from rcnn._ext._threads cimport parallel_for
 
 cdef enum:
     GROUP = 252  # rows per group, at most, and pixels per partial sum of a gradient; a multiple of ROWS
@@ -31,6 +33,42 @@ cdef struct Windows:
     Py_ssize_t out_row, out_column, out_image  # distances between outputs
     Py_ssize_t taps, run  # a window is `taps` runs of `run` neighbours
     Py_ssize_t* tap  # (taps,) where each run begins in its window
+
+
+cdef struct Convolution:
+    # What the threads of `convolve` share.
+    Filters filters
+    Windows windows
+    Product product  # its arrays begin with the first window and the first panel
+    float* packed  # (panels, size, PANEL)
+    Py_ssize_t splits  # tasks per panel that pack it
+    Py_ssize_t rows, group, share, shares  # windows, windows per group, panels per task, tasks per group
+    Py_ssize_t size  # weights of a filter
+
+
+cdef struct Padding:
+    # The arguments of `pad`; steps are counted in elements.
+    const float* maps
+    float* out
+    Py_ssize_t height, width, channels, image_step, row_step, column_step, channel_step
+    Py_ssize_t out_height, out_width, top, left
+
+
+cdef struct Gradient:
+    # The arguments of `weight_gradient`, and how its tasks are numbered.
+    Windows windows
+    const float* maps
+    const float* grad
+    float* out
+    float* scratch  # (threads, GROUP * ROWS)
+    Py_ssize_t filters, count, part  # windows, windows per part
+    Py_ssize_t blocks, spans  # of a part
+
+
+cdef struct Gathering:
+    const float* parts  # (count, filters, places * channels)
+    float* out  # (filters, channels, places)
+    Py_ssize_t count, distance, channels, places
 
 
 def padded_panels(Py_ssize_t filters):
@@ -60,22 +98,19 @@ def convolve(
     the positive part. The channels of `out` are contiguous; its other strides are arbitrary. `packed` is scratch memory
     for padded_panels(O) * kh * kw * C numbers.
     """
-    cdef Windows w
-    cdef Product p
-    cdef Py_ssize_t filters = weight.shape[0], panels = (filters + PANEL - 1) // PANEL
-    cdef Py_ssize_t size = weight.shape[1] * weight.shape[2] * weight.shape[3]
-    cdef Py_ssize_t rows = out.shape[0] * out.shape[1] * out.shape[2], groups = (rows + GROUP - 1) // GROUP
-    cdef Py_ssize_t group, shares, share, splits, task
+    cdef Convolution c
+    cdef Product* p = &c.product
+    cdef Py_ssize_t filters = weight.shape[0], panels = (filters + PANEL - 1) // PANEL, groups
     cdef float* tail = NULL
     if out.shape[0] * out.shape[1] * out.shape[2] * out.shape[3] == 0:
         return
-    set_windows(&w, maps, weight.shape[2], weight.shape[3], stride, dilation, out)
+    set_windows(&c.windows, maps, weight.shape[2], weight.shape[3], stride, dilation, out)
     tail = <float*>malloc(2 * panels * PANEL * sizeof(float))
-    if w.tap == NULL or tail == NULL:
-        free(w.tap)
+    if c.windows.tap == NULL or tail == NULL:
+        free(c.windows.tap)
         free(tail)
         raise MemoryError
-    memset(&p, 0, sizeof(p))
+    memset(p, 0, sizeof(p[0]))
     p.input = &maps[0, 0, 0, 0]
     p.panel = &packed[0]
     p.out = &out[0, 0, 0, 0]
@@ -85,27 +120,46 @@ def convolve(
     p.columns = filters
     p.scale = whole_panels(scale, tail, panels)
     p.shift = whole_panels(shift, tail + panels * PANEL, panels)
-    splits = (size + PACKED - 1) // PACKED  # threads also share the packing of a panel
+    c.filters = filters_of(weight)
+    c.packed = &packed[0]
+    c.size = weight.shape[1] * weight.shape[2] * weight.shape[3]
+    c.splits = (c.size + PACKED - 1) // PACKED  # threads also share the packing of a panel
     # A task is a group of rows and a share of the panels: all panels, unless that would leave a thread without work.
     # The number of groups is a multiple of the number of threads, so that all threads finish together.
-    groups = (groups + threads - 1) // threads * threads
-    group = max(ROWS, ((rows + groups - 1) // groups + ROWS - 1) // ROWS * ROWS)
-    groups = (rows + group - 1) // group
-    shares = min(panels, (threads + groups - 1) // groups)
-    share = (panels + shares - 1) // shares
-    with nogil:
-        for task in prange(panels * splits, num_threads=threads, schedule="dynamic"):
-            pack_panel(
-                weight, task // splits * PANEL, task % splits * PACKED, min(size, (task % splits + 1) * PACKED),
-                &packed[task // splits * PANEL * size],
-            )
-        for task in prange(groups * shares, num_threads=threads, schedule="dynamic"):
-            convolve_group(
-                &w, &p, task // shares * group, min(group, rows - task // shares * group), rows,
-                task % shares * share, share, size,
-            )
-    free(w.tap)
-    free(tail)
+    c.rows = out.shape[0] * out.shape[1] * out.shape[2]
+    groups = ((c.rows + GROUP - 1) // GROUP + threads - 1) // threads * threads
+    c.group = max(ROWS, ((c.rows + groups - 1) // groups + ROWS - 1) // ROWS * ROWS)
+    groups = (c.rows + c.group - 1) // c.group
+    c.shares = min(panels, (threads + groups - 1) // groups)
+    c.share = (panels + c.shares - 1) // c.shares
+    try:
+        with nogil:
+            parallel_for(pack_panels, &c, panels * c.splits, threads)
+            parallel_for(convolve_groups, &c, groups * c.shares, threads)
+    finally:
+        free(c.windows.tap)
+        free(tail)
+
+
+cdef void pack_panels(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Convolution* c = <Convolution*>task
+    cdef Py_ssize_t i, panel, start
+    for i in range(first, stop):
+        panel = i // c.splits
+        start = i % c.splits * PACKED
+        pack_panel(
+            &c.filters, panel * PANEL, start, min(c.size, start + PACKED), c.packed + panel * PANEL * c.size
+        )
+
+
+cdef void convolve_groups(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Convolution* c = <Convolution*>task
+    cdef Py_ssize_t i, row
+    for i in range(first, stop):
+        row = i // c.shares * c.group
+        convolve_group(
+            &c.windows, &c.product, row, min(c.group, c.rows - row), c.rows, i % c.shares * c.share, c.share, c.size
+        )
 
 
 cdef void set_windows(
@@ -146,17 +200,17 @@ cdef const float* whole_panels(const float[::1] values, float* into, Py_ssize_t 
 
 
 cdef void pack_panel(
-    const float[:, :, :, :] weight, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop, float* to
+    const Filters* filters, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop, float* to
 ) noexcept nogil:
     """Fill to (kh * kw * C, PANEL) with weights start .. stop, up to PACKED, of the filters from the first on.
 
     Filters beyond the last one are zeros.
     """
     cdef float lines[PACKED * LANES]
-    cdef Py_ssize_t channels = weight.shape[1], places = weight.shape[2] * weight.shape[3], group, place, k
+    cdef Py_ssize_t channels = filters.channels, places = filters.height * filters.width, group, place, k
     cdef float* line
     for group in range(PANEL // LANES):
-        gather_filters(weight, first + group * LANES, start, stop, lines)
+        gather_filters(filters, first + group * LANES, start, stop, lines)
         for place in range(places):  # from (C, places) to (places, C), the order of maps
             k = start + (place - start % places + places) % places
             line = to + (place * channels + k // places) * PANEL + group * LANES
@@ -242,26 +296,39 @@ cdef void find_places(
 
 def pad(const float[:, :, :, :] maps, const Py_ssize_t[::1] padding, float[:, :, :, ::1] out, int threads):
     """Fill out (N, H + 2 * padding, W + 2 * padding, C) with maps (N, H, W, C) of any layout, padded with zeros."""
-    cdef Py_ssize_t height = maps.shape[1], width = maps.shape[2], channels = maps.shape[3], line, n, y, x
-    cdef Py_ssize_t left = padding[1] * channels, row = out.shape[2] * channels
-    cdef bint joined = maps.strides[2] == channels * 4 and maps.strides[3] == 4
-    if out.size == 0:
+    cdef Padding p
+    if out.shape[0] * out.shape[1] * out.shape[2] * out.shape[3] == 0:
         return
-    for line in prange(out.shape[0] * out.shape[1], nogil=True, num_threads=threads, schedule="static"):
-        n = line // out.shape[1]
-        y = line % out.shape[1] - padding[0]
-        if y < 0 or y >= height or width == 0:
-            memset(&out[n, y + padding[0], 0, 0], 0, row * sizeof(float))
+    p = Padding(
+        &maps[0, 0, 0, 0], &out[0, 0, 0, 0], maps.shape[1], maps.shape[2], maps.shape[3],
+        maps.strides[0] // 4, maps.strides[1] // 4, maps.strides[2] // 4, maps.strides[3] // 4,
+        out.shape[1], out.shape[2], padding[0], padding[1],
+    )
+    with nogil:
+        parallel_for(pad_lines, &p, out.shape[0] * p.out_height, threads)
+
+
+cdef void pad_lines(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Padding* p = <Padding*>task
+    cdef Py_ssize_t line, y, x
+    cdef Py_ssize_t left = p.left * p.channels, middle = p.width * p.channels, width = p.out_width * p.channels
+    cdef bint joined = p.column_step == p.channels and p.channel_step == 1
+    cdef const float* source
+    cdef float* out
+    for line in range(first, stop):
+        out = p.out + line * width
+        y = line % p.out_height - p.top
+        if y < 0 or y >= p.height or p.width == 0:
+            memset(out, 0, width * sizeof(float))
             continue
-        memset(&out[n, y + padding[0], 0, 0], 0, left * sizeof(float))
+        source = p.maps + line // p.out_height * p.image_step + y * p.row_step
+        memset(out, 0, left * sizeof(float))
         if joined:
-            memcpy(&out[n, y + padding[0], padding[1], 0], &maps[n, y, 0, 0], width * channels * sizeof(float))
+            memcpy(out + left, source, middle * sizeof(float))
         else:
-            for x in range(width):
-                copy_pixel(
-                    &maps[n, y, x, 0], maps.strides[3] // 4, channels, &out[n, y + padding[0], padding[1] + x, 0]
-                )
-        memset(&out[n, y + padding[0], 0, 0] + left + width * channels, 0, left * sizeof(float))
+            for x in range(p.width):
+                copy_pixel(source + x * p.column_step, p.channel_step, p.channels, out + left + x * p.channels)
+        memset(out + left + middle, 0, left * sizeof(float))
 
 
 cdef void copy_pixel(const float* source, Py_ssize_t step, Py_ssize_t channels, float* to) noexcept nogil:
@@ -288,31 +355,44 @@ def weight_gradient(
     maps (N, H, W, C) as in `convolve`, grad (N, H', W', O). Each part sums over its share of the windows. Otherwise few
     weights with many windows would occupy one thread only.
     """
-    cdef Windows w
-    cdef Py_ssize_t filters = out.shape[1], windows = grad.shape[0] * grad.shape[1] * grad.shape[2]
-    cdef Py_ssize_t parts = out.shape[0], part = ((windows + parts - 1) // parts + GROUP - 1) // GROUP * GROUP
-    cdef Py_ssize_t blocks = (filters + BLOCK - 1) // BLOCK, spans, task, s, number
-    cdef float* scratch
+    cdef Gradient t
+    cdef Py_ssize_t parts = out.shape[0]
     out[:] = 0
-    if out.size == 0 or windows == 0:
+    t.filters = out.shape[1]
+    t.count = grad.shape[0] * grad.shape[1] * grad.shape[2]
+    if parts * t.filters * out.shape[2] == 0 or t.count == 0:
         return
-    set_windows(&w, maps, kernel_height, kernel_width, stride, dilation, grad)
-    spans = (w.run + SPAN - 1) // SPAN
-    scratch = <float*>malloc(threads * GROUP * ROWS * sizeof(float))
-    if w.tap == NULL or scratch == NULL:
-        free(w.tap)
-        free(scratch)
+    set_windows(&t.windows, maps, kernel_height, kernel_width, stride, dilation, grad)
+    t.scratch = <float*>malloc(threads * GROUP * ROWS * sizeof(float))
+    if t.windows.tap == NULL or t.scratch == NULL:
+        free(t.windows.tap)
+        free(t.scratch)
         raise MemoryError
-    for task in prange(parts * blocks * w.taps * spans, nogil=True, num_threads=threads, schedule="dynamic"):
-        s = task // (blocks * w.taps * spans)
-        number = task % (blocks * w.taps * spans)
+    t.maps = &maps[0, 0, 0, 0]
+    t.grad = &grad[0, 0, 0, 0]
+    t.out = &out[0, 0, 0]
+    t.part = ((t.count + parts - 1) // parts + GROUP - 1) // GROUP * GROUP
+    t.blocks = (t.filters + BLOCK - 1) // BLOCK
+    t.spans = (t.windows.run + SPAN - 1) // SPAN
+    try:
+        with nogil:
+            parallel_for(gradient_blocks, &t, parts * t.blocks * t.windows.taps * t.spans, threads)
+    finally:
+        free(t.windows.tap)
+        free(t.scratch)
+
+
+cdef void gradient_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Gradient* t = <Gradient*>task
+    cdef Py_ssize_t i, part, number, taps = t.windows.taps
+    for i in range(first, stop):
+        part = i // (t.blocks * taps * t.spans)
+        number = i % (t.blocks * taps * t.spans)
         gradient_block(
-            &w, &maps[0, 0, 0, 0], &grad[0, 0, 0, 0], filters, min(windows, s * part), min(windows, (s + 1) * part),
-            windows, &out[s, 0, 0], number // (w.taps * spans) * BLOCK, number // spans % w.taps,
-            number % spans * SPAN, scratch + threadid() * GROUP * ROWS,
+            &t.windows, t.maps, t.grad, t.filters, min(t.count, part * t.part), min(t.count, (part + 1) * t.part),
+            t.count, t.out + part * t.filters * taps * t.windows.run, number // (taps * t.spans) * BLOCK,
+            number // t.spans % taps, number % t.spans * SPAN, t.scratch + thread * GROUP * ROWS,
         )
-    free(w.tap)
-    free(scratch)
 
 
 cdef void gradient_block(
@@ -357,13 +437,22 @@ def gradient_tasks(Py_ssize_t filters, Py_ssize_t taps, Py_ssize_t run):
 
 def gather_weights(const float[:, :, ::1] parts, float[:, :, :, ::1] out, int threads):
     """Fill out (O, C, kh, kw) with the sum over the parts (parts, O, kh * kw * C)."""
-    cdef Py_ssize_t o, places = out.shape[2] * out.shape[3]
-    if out.size == 0:
+    cdef Gathering t
+    if out.shape[0] * out.shape[1] * out.shape[2] * out.shape[3] == 0:
         return
-    for o in prange(out.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        gather_filter(
-            &parts[0, o, 0], parts.shape[0], parts.shape[1] * parts.shape[2], out.shape[1], places, &out[o, 0, 0, 0]
-        )
+    t = Gathering(
+        &parts[0, 0, 0], &out[0, 0, 0, 0], parts.shape[0], parts.shape[1] * parts.shape[2], out.shape[1],
+        out.shape[2] * out.shape[3],
+    )
+    with nogil:
+        parallel_for(gather_filters_of, &t, out.shape[0], threads)
+
+
+cdef void gather_filters_of(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Gathering* t = <Gathering*>task
+    cdef Py_ssize_t o, size = t.places * t.channels
+    for o in range(first, stop):
+        gather_filter(t.parts + o * size, t.count, t.distance, t.channels, t.places, t.out + o * size)
 
 
 cdef void gather_filter(

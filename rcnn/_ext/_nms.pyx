@@ -7,19 +7,30 @@ boxes are stored in columns, so that a vector holds the same coordinate of sever
 """
 
 from cython cimport floating
-from cython.parallel cimport prange
 from libc.string cimport memset
 
 from rcnn._ext._overlap cimport iou_row
+from rcnn._ext._threads cimport parallel_for
 
 cdef enum:
     CHUNK = 64  # kept boxes that are compared at once
 
 
+cdef struct Groups:
+    # The arguments of `nms`.
+    const void* boxes
+    const Py_ssize_t* order
+    const Py_ssize_t* starts
+    double threshold
+    unsigned char* stays
+    void* kept
+    Py_ssize_t stride  # elements between the rows of `kept`
+
+
 def nms(
     const floating[:, ::1] boxes,
-    const long long[::1] order,
-    const long long[::1] starts,
+    const Py_ssize_t[::1] order,
+    const Py_ssize_t[::1] starts,
     double threshold,
     unsigned char[::1] stays,
     floating[:, ::1] kept,
@@ -30,16 +41,35 @@ def nms(
     Group g is the boxes (N, 4) at order[starts[g] : starts[g + 1]], by descending score. Groups are independent, and
     threads share them. `kept` (5, at least N + 64 * groups) is scratch memory.
     """
-    cdef Py_ssize_t g, groups = starts.shape[0] - 1
-    for g in prange(groups, nogil=True, num_threads=threads, schedule="dynamic"):
+    cdef Groups groups = Groups(&boxes[0, 0], &order[0], &starts[0], threshold, &stays[0], &kept[0, 0], kept.shape[1])
+    with nogil:
+        parallel_for(groups_float if floating is float else groups_double, &groups, starts.shape[0] - 1, threads)
+
+
+cdef void groups_float(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Groups* t = <Groups*>task
+    suppress_groups(t, <const float*>t.boxes, <float*>t.kept, first, stop)
+
+
+cdef void groups_double(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Groups* t = <Groups*>task
+    suppress_groups(t, <const double*>t.boxes, <double*>t.kept, first, stop)
+
+
+cdef void suppress_groups(
+    const Groups* t, const floating* boxes, floating* kept, Py_ssize_t first, Py_ssize_t stop
+) noexcept nogil:
+    cdef Py_ssize_t g, start
+    for g in range(first, stop):
+        start = t.starts[g]
         suppress(
-            &boxes[0, 0], &order[starts[g]], starts[g + 1] - starts[g], threshold, &stays[0],
-            &kept[0, starts[g] + CHUNK * g], kept.shape[1],
+            boxes, t.order + start, t.starts[g + 1] - start, t.threshold, t.stays,
+            kept + start + CHUNK * g, t.stride,
         )
 
 
 cdef void suppress(
-    const floating* boxes, const long long* order, Py_ssize_t count, double threshold, unsigned char* stays,
+    const floating* boxes, const Py_ssize_t* order, Py_ssize_t count, double threshold, unsigned char* stays,
     floating* kept, Py_ssize_t stride,
 ) noexcept nogil:
     """Fill stays at order (count,), for one group.

@@ -5,8 +5,9 @@ Threads share blocks of elements, whose size does not depend on the number of th
 in float64, and NumPy adds the sums of the blocks. So their bits do not depend on the number of threads.
 """
 
-from cython.parallel cimport prange
 from libc.math cimport sqrtf
+
+from rcnn._ext._threads cimport parallel_for
 
 cdef enum:
     BLOCK = 32768  # elements; the blocks of several arrays fit the second-level cache
@@ -14,11 +15,62 @@ cdef enum:
 block_size = BLOCK
 
 
+cdef inline Py_ssize_t blocks(Py_ssize_t size) noexcept nogil:
+    """Return the number of blocks of `size` elements."""
+    return (size + BLOCK - 1) // BLOCK
+
+
+cdef inline Py_ssize_t length(Py_ssize_t block, Py_ssize_t size) noexcept nogil:
+    """Return the number of elements of one block."""
+    return min(BLOCK, size - block * BLOCK)
+
+
+cdef struct Squares:
+    const float* x
+    double* sums
+    Py_ssize_t size
+
+
+cdef struct Scaling:
+    float* x
+    float factor
+    Py_ssize_t size
+
+
+cdef struct Sgd:
+    float* values
+    const float* grad
+    float* velocity
+    float lr, momentum, weight_decay
+    Py_ssize_t size
+
+
+cdef struct Adam:
+    float* values
+    const float* grad
+    float* mean
+    float* square
+    float lr
+    double beta1, beta2
+    float lack, eps, weight_decay
+    Py_ssize_t size
+
+
 def square_sums(const float[::1] x, double[::1] sums, int threads):
     """Fill sums (blocks,) with the sums of the squares of x in each block of `block_size` elements."""
-    cdef Py_ssize_t block, size = x.shape[0]
-    for block in prange(sums.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        sums[block] = square_sum(&x[block * BLOCK], min(BLOCK, size - block * BLOCK))
+    cdef Squares task
+    if x.shape[0] == 0:
+        return
+    task = Squares(&x[0], &sums[0], x.shape[0])
+    with nogil:
+        parallel_for(square_sum_blocks, &task, sums.shape[0], threads)
+
+
+cdef void square_sum_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Squares* t = <Squares*>task
+    cdef Py_ssize_t block
+    for block in range(first, stop):
+        t.sums[block] = square_sum(t.x + block * BLOCK, length(block, t.size))
 
 
 cdef double square_sum(const float* x, Py_ssize_t count) noexcept nogil:
@@ -40,9 +92,19 @@ cdef double square_sum(const float* x, Py_ssize_t count) noexcept nogil:
 
 def scale(float[::1] x, float factor, int threads):
     """Multiply x by the factor, in place."""
-    cdef Py_ssize_t block, size = x.shape[0]
-    for block in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads, schedule="static"):
-        scale_block(&x[block * BLOCK], factor, min(BLOCK, size - block * BLOCK))
+    cdef Scaling task
+    if x.shape[0] == 0:
+        return
+    task = Scaling(&x[0], factor, x.shape[0])
+    with nogil:
+        parallel_for(scale_blocks, &task, blocks(task.size), threads)
+
+
+cdef void scale_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Scaling* t = <Scaling*>task
+    cdef Py_ssize_t block
+    for block in range(first, stop):
+        scale_block(t.x + block * BLOCK, t.factor, length(block, t.size))
 
 
 cdef void scale_block(float* x, float factor, Py_ssize_t count) noexcept nogil:
@@ -61,11 +123,21 @@ def sgd(
     int threads,
 ):
     """Update values and velocity as `rcnn.nn.optim.SGD` does; all arrays have the same size."""
-    cdef Py_ssize_t block, size = values.shape[0]
-    for block in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads, schedule="static"):
+    cdef Sgd task
+    if values.shape[0] == 0:
+        return
+    task = Sgd(&values[0], &grad[0], &velocity[0], lr, momentum, weight_decay, values.shape[0])
+    with nogil:
+        parallel_for(sgd_blocks, &task, blocks(task.size), threads)
+
+
+cdef void sgd_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Sgd* t = <Sgd*>task
+    cdef Py_ssize_t block, at
+    for block in range(first, stop):
+        at = block * BLOCK
         sgd_block(
-            &values[block * BLOCK], &grad[block * BLOCK], &velocity[block * BLOCK], lr, momentum, weight_decay,
-            min(BLOCK, size - block * BLOCK),
+            t.values + at, t.grad + at, t.velocity + at, t.lr, t.momentum, t.weight_decay, length(block, t.size)
         )
 
 
@@ -97,11 +169,24 @@ def adam(
 
     lr: the learning rate divided by the bias correction of `mean`. lack: the bias correction of `square`.
     """
-    cdef Py_ssize_t block, size = values.shape[0]
-    for block in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads, schedule="static"):
+    cdef Adam task
+    if values.shape[0] == 0:
+        return
+    task = Adam(
+        &values[0], &grad[0], &mean[0], &square[0], lr, beta1, beta2, lack, eps, weight_decay, values.shape[0]
+    )
+    with nogil:
+        parallel_for(adam_blocks, &task, blocks(task.size), threads)
+
+
+cdef void adam_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Adam* t = <Adam*>task
+    cdef Py_ssize_t block, at
+    for block in range(first, stop):
+        at = block * BLOCK
         adam_block(
-            &values[block * BLOCK], &grad[block * BLOCK], &mean[block * BLOCK], &square[block * BLOCK], lr, beta1,
-            beta2, lack, eps, weight_decay, min(BLOCK, size - block * BLOCK),
+            t.values + at, t.grad + at, t.mean + at, t.square + at, t.lr, t.beta1, t.beta2, t.lack, t.eps,
+            t.weight_decay, length(block, t.size),
         )
 
 

@@ -10,8 +10,9 @@ NumPy adds the few sums of blocks in float64. So the bits of results do not depe
 rounding errors grow with the length of a block, not with the size of the map.
 """
 
-from cython.parallel cimport prange
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
+
+from rcnn._ext._threads cimport parallel_for
 
 cdef enum:
     BLOCK = 32768  # elements, approximately; the blocks of several arrays fit the second-level cache
@@ -28,11 +29,73 @@ cdef Py_ssize_t rows_of(Py_ssize_t width) noexcept nogil:
     return min(max(FEWEST, BLOCK // max(width, 1)), MOST)
 
 
-cdef const float* given(const float[:, ::1] rows, Py_ssize_t first) noexcept nogil:
-    """Return the address of row number `first`; NULL if rows is None."""
+cdef inline const float* address(const float[:, ::1] rows) noexcept nogil:
+    """Return the address of the first element; NULL if rows is None."""
     if rows is None:
         return NULL
-    return &rows[first, 0]
+    return &rows[0, 0]
+
+
+cdef inline const float* at(const float* rows, Py_ssize_t offset) noexcept nogil:
+    """Return rows + offset; NULL if rows is NULL."""
+    return NULL if rows == NULL else rows + offset
+
+
+cdef inline Py_ssize_t blocks(Py_ssize_t size) noexcept nogil:
+    """Return the number of blocks of `size` elements."""
+    return (size + BLOCK - 1) // BLOCK
+
+
+cdef inline Py_ssize_t length(Py_ssize_t block, Py_ssize_t size) noexcept nogil:
+    """Return the number of elements of one block."""
+    return min(BLOCK, size - block * BLOCK)
+
+
+cdef struct Flat:
+    # Arrays of `size` elements: out is computed from a and, if given, b.
+    const float* a
+    const float* b
+    float slope
+    float* out
+    Py_ssize_t size
+
+
+cdef struct Rows:
+    # Arrays of rows (rows, width), in blocks of `count` rows; arrays that a kernel does not use are NULL.
+    Py_ssize_t rows, width, count
+    const float* g  # (rows, width) a gradient
+    const float* x  # (rows, width)
+    const float* forward  # (rows, width) the result of the forward pass, after ReLU
+    const float* residual  # (rows, width)
+    float* out  # (rows, width)
+    float* scaled  # (rows, width)
+    float* sums  # (blocks, width)
+    float* products  # (blocks, width)
+    const float* mean  # (width,), as all that follow
+    const float* gain
+    const float* bias
+    const float* shift
+    const float* slope
+    bint relu
+
+
+cdef inline Rows rows_of_width(Py_ssize_t rows, Py_ssize_t width) noexcept nogil:
+    cdef Rows t
+    memset(&t, 0, sizeof(t))
+    t.rows = rows
+    t.width = width
+    t.count = rows_of(width)
+    return t
+
+
+cdef inline Py_ssize_t row_blocks(const Rows* t) noexcept nogil:
+    """Return the number of blocks."""
+    return (t.rows + t.count - 1) // t.count
+
+
+cdef inline Py_ssize_t block_length(const Rows* t, Py_ssize_t block) noexcept nogil:
+    """Return the number of rows of one block."""
+    return min(t.count, t.rows - block * t.count)
 
 
 # ---------------------------------------------------------------- activations
@@ -40,11 +103,19 @@ cdef const float* given(const float[:, ::1] rows, Py_ssize_t first) noexcept nog
 
 def relu(const float[::1] x, float slope, float[::1] out, int threads):
     """Fill out with x where it is above 0 and slope * x elsewhere, which is 0 for a slope of 0; NaN stays NaN."""
-    cdef Py_ssize_t block, size = x.shape[0]
-    if size == 0:
+    cdef Flat task
+    if x.shape[0] == 0:
         return
-    for block in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads, schedule="static"):
-        relu_block(&x[block * BLOCK], slope, &out[block * BLOCK], min(BLOCK, size - block * BLOCK))
+    task = Flat(&x[0], NULL, slope, &out[0], x.shape[0])
+    with nogil:
+        parallel_for(relu_blocks, &task, blocks(task.size), threads)
+
+
+cdef void relu_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Flat* t = <Flat*>task
+    cdef Py_ssize_t block
+    for block in range(first, stop):
+        relu_block(t.a + block * BLOCK, t.slope, t.out + block * BLOCK, length(block, t.size))
 
 
 cdef void relu_block(const float* x, float slope, float* out, Py_ssize_t count) noexcept nogil:
@@ -59,13 +130,20 @@ cdef void relu_block(const float* x, float slope, float* out, Py_ssize_t count) 
 
 def leaky_relu_gradient(const float[::1] g, const float[::1] x, float slope, float[::1] out, int threads):
     """Fill out with g where x is above 0 and slope * g elsewhere."""
-    cdef Py_ssize_t block, size = x.shape[0]
-    if size == 0:
+    cdef Flat task
+    if x.shape[0] == 0:
         return
-    for block in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads, schedule="static"):
-        leaky_relu_gradient_block(
-            &g[block * BLOCK], &x[block * BLOCK], slope, &out[block * BLOCK], min(BLOCK, size - block * BLOCK)
-        )
+    task = Flat(&g[0], &x[0], slope, &out[0], x.shape[0])
+    with nogil:
+        parallel_for(leaky_relu_gradient_blocks, &task, blocks(task.size), threads)
+
+
+cdef void leaky_relu_gradient_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Flat* t = <Flat*>task
+    cdef Py_ssize_t block, place
+    for block in range(first, stop):
+        place = block * BLOCK
+        leaky_relu_gradient_block(t.a + place, t.b + place, t.slope, t.out + place, length(block, t.size))
 
 
 cdef void leaky_relu_gradient_block(
@@ -88,17 +166,27 @@ def relu_gradient(
 
     Either may be None; scale must be None if `scaled` is.
     """
-    cdef Py_ssize_t width = g.shape[1], count = rows_of(width), block
-    cdef const float* factor = NULL
-    if g.shape[0] * width == 0:
+    cdef Rows task = rows_of_width(g.shape[0], g.shape[1])
+    if task.rows * task.width == 0:
         return
+    task.g = &g[0, 0]
+    task.forward = &out[0, 0]
     if scale is not None:
-        factor = &scale[0]
-    for block in prange((g.shape[0] + count - 1) // count, nogil=True, num_threads=threads, schedule="static"):
+        task.gain = &scale[0]
+    task.out = <float*>address(plain)
+    task.scaled = <float*>address(scaled)
+    with nogil:
+        parallel_for(relu_gradient_blocks, &task, row_blocks(&task), threads)
+
+
+cdef void relu_gradient_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Rows* t = <Rows*>task
+    cdef Py_ssize_t block, place
+    for block in range(first, stop):
+        place = block * t.count * t.width
         relu_gradient_block(
-            &g[block * count, 0], &out[block * count, 0], factor,
-            <float*>given(plain, block * count), <float*>given(scaled, block * count),
-            min(count, g.shape[0] - block * count), width,
+            t.g + place, t.forward + place, t.gain, <float*>at(t.out, place), <float*>at(t.scaled, place),
+            block_length(t, block), t.width,
         )
 
 
@@ -131,11 +219,20 @@ cdef void relu_gradient_block(
 
 def add(const float[::1] a, const float[::1] b, float[::1] out, int threads):
     """Fill out with a + b; out may be a or b."""
-    cdef Py_ssize_t block, size = a.shape[0]
-    if size == 0:
+    cdef Flat task
+    if a.shape[0] == 0:
         return
-    for block in prange((size + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads, schedule="static"):
-        add_block(&a[block * BLOCK], &b[block * BLOCK], &out[block * BLOCK], min(BLOCK, size - block * BLOCK))
+    task = Flat(&a[0], &b[0], 0, &out[0], a.shape[0])
+    with nogil:
+        parallel_for(add_blocks, &task, blocks(task.size), threads)
+
+
+cdef void add_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Flat* t = <Flat*>task
+    cdef Py_ssize_t block, place
+    for block in range(first, stop):
+        place = block * BLOCK
+        add_block(t.a + place, t.b + place, t.out + place, length(block, t.size))
 
 
 cdef void add_block(const float* a, const float* b, float* out, Py_ssize_t count) noexcept nogil:
@@ -147,13 +244,28 @@ cdef void add_block(const float* a, const float* b, float* out, Py_ssize_t count
 # ---------------------------------------------------------------- rows of arrays
 
 
-def take_rows(const float[:, ::1] rows, const long long[::1] places, float[:, ::1] out, int threads):
+def take_rows(const float[:, ::1] rows, const Py_ssize_t[::1] places, float[:, ::1] out, int threads):
     """Copy row places[i] of rows to row i of out."""
-    cdef Py_ssize_t i
+    cdef Taking task
     if out.size == 0:
         return
-    for i in prange(out.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        memcpy(&out[i, 0], &rows[places[i], 0], out.shape[1] * sizeof(float))
+    task = Taking(&rows[0, 0], &places[0], &out[0, 0], out.shape[1])
+    with nogil:
+        parallel_for(take_some_rows, &task, out.shape[0], threads)
+
+
+cdef struct Taking:
+    const float* rows
+    const Py_ssize_t* places
+    float* out
+    Py_ssize_t width
+
+
+cdef void take_some_rows(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Taking* t = <Taking*>task
+    cdef Py_ssize_t i
+    for i in range(first, stop):
+        memcpy(t.out + i * t.width, t.rows + t.places[i] * t.width, t.width * sizeof(float))
 
 
 # ---------------------------------------------------------------- sums over pixels
@@ -161,12 +273,21 @@ def take_rows(const float[:, ::1] rows, const long long[::1] places, float[:, ::
 
 def block_sums(const float[:, ::1] rows, float[:, ::1] sums, int threads):
     """Fill sums (blocks, C) with the sums over the rows of each block."""
-    cdef Py_ssize_t width = rows.shape[1], count = rows_of(width), block
+    cdef Rows task = rows_of_width(rows.shape[0], rows.shape[1])
     sums[:] = 0
-    if rows.shape[0] * width == 0:
+    if task.rows * task.width == 0:
         return
-    for block in prange(sums.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        add_rows(&rows[block * count, 0], min(count, rows.shape[0] - block * count), width, &sums[block, 0])
+    task.x = &rows[0, 0]
+    task.sums = &sums[0, 0]
+    with nogil:
+        parallel_for(sum_blocks, &task, sums.shape[0], threads)
+
+
+cdef void sum_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Rows* t = <Rows*>task
+    cdef Py_ssize_t block
+    for block in range(first, stop):
+        add_rows(t.x + block * t.count * t.width, block_length(t, block), t.width, t.sums + block * t.width)
 
 
 def block_moments(const float[:, ::1] rows, float[:, ::1] sums, float[:, ::1] squares, int threads):
@@ -175,15 +296,29 @@ def block_moments(const float[:, ::1] rows, float[:, ::1] sums, float[:, ::1] sq
     A block is read twice, the second time from the cache. The usual formula sum(x^2) - sum(x)^2 / M would lose accuracy
     by cancellation if the variance is small compared with the mean.
     """
-    cdef Py_ssize_t width = rows.shape[1], count = rows_of(width), block, some
+    cdef Rows task = rows_of_width(rows.shape[0], rows.shape[1])
     sums[:] = 0
     squares[:] = 0
-    if rows.shape[0] * width == 0:
+    if task.rows * task.width == 0:
         return
-    for block in prange(sums.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        some = min(count, rows.shape[0] - block * count)
-        add_rows(&rows[block * count, 0], some, width, &sums[block, 0])
-        add_squares(&rows[block * count, 0], some, width, &sums[block, 0], &squares[block, 0])
+    task.x = &rows[0, 0]
+    task.sums = &sums[0, 0]
+    task.products = &squares[0, 0]
+    with nogil:
+        parallel_for(moment_blocks, &task, sums.shape[0], threads)
+
+
+cdef void moment_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Rows* t = <Rows*>task
+    cdef Py_ssize_t block, count
+    cdef const float* x
+    cdef float* sums
+    for block in range(first, stop):
+        x = t.x + block * t.count * t.width
+        sums = t.sums + block * t.width
+        count = block_length(t, block)
+        add_rows(x, count, t.width, sums)
+        add_squares(x, count, t.width, sums, t.products + block * t.width)
 
 
 cdef void add_rows(const float* rows, Py_ssize_t count, Py_ssize_t width, float* total) noexcept nogil:
@@ -239,14 +374,28 @@ def normalise(
 
     mean, gain and bias are (C,); residual may be None.
     """
-    cdef Py_ssize_t width = x.shape[1], count = rows_of(width), block
-    if x.shape[0] * width == 0:
+    cdef Rows task = rows_of_width(x.shape[0], x.shape[1])
+    if task.rows * task.width == 0:
         return
-    for block in prange((x.shape[0] + count - 1) // count, nogil=True, num_threads=threads, schedule="static"):
+    task.x = &x[0, 0]
+    task.mean = &mean[0]
+    task.gain = &gain[0]
+    task.bias = &bias[0]
+    task.residual = address(residual)
+    task.relu = relu
+    task.out = &out[0, 0]
+    with nogil:
+        parallel_for(normalise_blocks, &task, row_blocks(&task), threads)
+
+
+cdef void normalise_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Rows* t = <Rows*>task
+    cdef Py_ssize_t block, place
+    for block in range(first, stop):
+        place = block * t.count * t.width
         normalise_block(
-            &x[block * count, 0], &mean[0], &gain[0], &bias[0],
-            given(residual, block * count), relu, &out[block * count, 0],
-            min(count, x.shape[0] - block * count), width,
+            t.x + place, t.mean, t.gain, t.bias, at(t.residual, place), t.relu, t.out + place,
+            block_length(t, block), t.width,
         )
 
 
@@ -282,16 +431,30 @@ def normalise_sums(
 
     If `out` is given, g is set to 0 where out is not above 0; the result is stored in `passed` unless that is None.
     """
-    cdef Py_ssize_t width = g.shape[1], count = rows_of(width), block
+    cdef Rows task = rows_of_width(g.shape[0], g.shape[1])
     sums[:] = 0
     products[:] = 0
-    if g.shape[0] * width == 0:
+    if task.rows * task.width == 0:
         return
-    for block in prange(sums.shape[0], nogil=True, num_threads=threads, schedule="static"):
+    task.g = &g[0, 0]
+    task.x = &x[0, 0]
+    task.mean = &mean[0]
+    task.forward = address(out)
+    task.out = <float*>address(passed)
+    task.sums = &sums[0, 0]
+    task.products = &products[0, 0]
+    with nogil:
+        parallel_for(normalise_sums_blocks, &task, sums.shape[0], threads)
+
+
+cdef void normalise_sums_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Rows* t = <Rows*>task
+    cdef Py_ssize_t block, place
+    for block in range(first, stop):
+        place = block * t.count * t.width
         normalise_sums_block(
-            &g[block * count, 0], &x[block * count, 0], &mean[0], given(out, block * count),
-            <float*>given(passed, block * count), &sums[block, 0], &products[block, 0],
-            min(count, g.shape[0] - block * count), width,
+            t.g + place, t.x + place, t.mean, at(t.forward, place), <float*>at(t.out, place),
+            t.sums + block * t.width, t.products + block * t.width, block_length(t, block), t.width,
         )
 
 
@@ -333,13 +496,29 @@ def normalise_gradient(
     int threads,
 ):
     """Fill g_x (M, C) with (g - shift - (x - mean) * slope) * gain; g is 0 where `out`, if given, is not above 0."""
-    cdef Py_ssize_t width = g.shape[1], count = rows_of(width), block
-    if g.shape[0] * width == 0:
+    cdef Rows task = rows_of_width(g.shape[0], g.shape[1])
+    if task.rows * task.width == 0:
         return
-    for block in prange((g.shape[0] + count - 1) // count, nogil=True, num_threads=threads, schedule="static"):
+    task.g = &g[0, 0]
+    task.x = &x[0, 0]
+    task.mean = &mean[0]
+    task.forward = address(out)
+    task.gain = &gain[0]
+    task.shift = &shift[0]
+    task.slope = &slope[0]
+    task.out = &g_x[0, 0]
+    with nogil:
+        parallel_for(normalise_gradient_blocks, &task, row_blocks(&task), threads)
+
+
+cdef void normalise_gradient_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Rows* t = <Rows*>task
+    cdef Py_ssize_t block, place
+    for block in range(first, stop):
+        place = block * t.count * t.width
         normalise_gradient_block(
-            &g[block * count, 0], &x[block * count, 0], &mean[0], given(out, block * count),
-            &gain[0], &shift[0], &slope[0], &g_x[block * count, 0], min(count, g.shape[0] - block * count), width,
+            t.g + place, t.x + place, t.mean, at(t.forward, place), t.gain, t.shift, t.slope, t.out + place,
+            block_length(t, block), t.width,
         )
 
 

@@ -5,14 +5,21 @@ Channels are contiguous, so the innermost loops run over channels, and compilers
 windows; for the gradient, they share rows of the map, each of which gathers from the windows that contain it.
 """
 
-from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
+
+from rcnn._ext._threads cimport parallel_for
 
 
 cdef struct Pool:
     Py_ssize_t height, width, channels  # of the maps
     Py_ssize_t rows, columns  # the number of windows along each axis
     Py_ssize_t kernel_height, kernel_width, stride_y, stride_x, padding_y, padding_x
+    bint mean
+    const float* maps  # (N, height, width, C)
+    float* out  # (N, rows, columns, C)
+    float* winners  # the same shape, or NULL
+    const float* g  # in a gradient (N, rows, columns, C)
+    float* g_maps  # (N, height, width, C)
 
 
 cdef Pool pool_of(
@@ -20,6 +27,7 @@ cdef Pool pool_of(
 ) noexcept:
     """Return the geometry; `how` (3, 2) holds kernel size, stride and padding, each (rows, columns)."""
     cdef Pool p
+    memset(&p, 0, sizeof(p))
     p.height = maps.shape[1]
     p.width = maps.shape[2]
     p.channels = maps.shape[3]
@@ -49,18 +57,24 @@ def pool(
     loops over them have as many vector elements as loops over values.
     """
     cdef Pool p = pool_of(maps, out, how)
-    cdef Py_ssize_t line, n, y
-    cdef float* winner = NULL
     if out.shape[0] * p.rows * p.columns * p.channels == 0:
         return
+    p.mean = mean
+    p.maps = &maps[0, 0, 0, 0]
+    p.out = &out[0, 0, 0, 0]
     if winners is not None:
-        winner = &winners[0, 0, 0, 0]
-    for line in prange(out.shape[0] * p.rows, nogil=True, num_threads=threads, schedule="static"):
-        n = line // p.rows
-        y = line % p.rows
+        p.winners = &winners[0, 0, 0, 0]
+    with nogil:
+        parallel_for(pool_lines, &p, out.shape[0] * p.rows, threads)
+
+
+cdef void pool_lines(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Pool* p = <Pool*>task
+    cdef Py_ssize_t line, width = p.columns * p.channels
+    for line in range(first, stop):
         pool_line(
-            &p, &maps[n, 0, 0, 0], y, mean, &out[n, y, 0, 0],
-            NULL if winner == NULL else winner + line * p.columns * p.channels,
+            p, p.maps + line // p.rows * p.height * p.width * p.channels, line % p.rows, p.mean, p.out + line * width,
+            NULL if p.winners == NULL else p.winners + line * width,
         )
 
 
@@ -140,16 +154,24 @@ def pool_gradient(
     windows that contain it, so that no two threads write to the same element and none is written twice.
     """
     cdef Pool p = pool_of(out, g, how)
-    cdef Py_ssize_t line, n, y, size = p.rows * p.columns * p.channels
-    cdef const float* winner = NULL
     if out.shape[0] * p.height * p.width * p.channels == 0:
         return
+    p.g = &g[0, 0, 0, 0]
+    p.g_maps = &out[0, 0, 0, 0]
     if winners is not None:
-        winner = &winners[0, 0, 0, 0]
-    for line in prange(out.shape[0] * p.height, nogil=True, num_threads=threads, schedule="static"):
-        n = line // p.height
-        y = line % p.height
-        pool_gradient_line(&p, &g[n, 0, 0, 0], winner, n * size, y, &out[n, y, 0, 0])
+        p.winners = <float*>&winners[0, 0, 0, 0]
+    with nogil:
+        parallel_for(pool_gradient_lines, &p, out.shape[0] * p.height, threads)
+
+
+cdef void pool_gradient_lines(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Pool* p = <Pool*>task
+    cdef Py_ssize_t line, place
+    for line in range(first, stop):
+        place = line // p.height * p.rows * p.columns * p.channels  # where the windows of this image begin
+        pool_gradient_line(
+            p, p.g + place, p.winners, place, line % p.height, p.g_maps + line * p.width * p.channels
+        )
 
 
 cdef void pool_gradient_line(

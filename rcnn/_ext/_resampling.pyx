@@ -4,8 +4,39 @@
 Threads share rows of the result.
 """
 
-from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
+
+from rcnn._ext._threads cimport parallel_for
+
+
+cdef struct Enlargement:
+    const float* maps  # (N, height, width, C)
+    const Py_ssize_t* rows  # (out_height,)
+    const Py_ssize_t* columns  # (out_width,)
+    const float* lateral  # like out, or NULL
+    float* out  # (N, out_height, out_width, C)
+    Py_ssize_t height, width, out_height, out_width, channels
+
+
+cdef struct Blend:
+    const float* x  # (height, width, C)
+    const Py_ssize_t* above
+    const Py_ssize_t* below
+    const float* down
+    const Py_ssize_t* left
+    const Py_ssize_t* right
+    const float* across
+    float* scratch  # (threads, width * C)
+    float* out  # (out_height, out_width, C)
+    Py_ssize_t width, out_width, channels
+
+
+cdef struct Sums:
+    const float* g  # (N, g_height, g_width, C)
+    const Py_ssize_t* rows  # (height + 1,)
+    const Py_ssize_t* columns  # (width + 1,)
+    float* out  # (N, height, width, C)
+    Py_ssize_t g_height, g_width, height, width, channels
 
 
 def enlarge(
@@ -18,15 +49,28 @@ def enlarge(
 ):
     """Fill out (N, H', W', C) with maps[n, rows[y], columns[x]], plus `lateral` of the same shape, if given.
     """
-    cdef Py_ssize_t line, n, y
+    cdef Enlargement task
     if out.shape[0] * out.shape[1] * out.shape[2] * out.shape[3] == 0:
         return
-    for line in prange(out.shape[0] * out.shape[1], nogil=True, num_threads=threads, schedule="static"):
-        n = line // out.shape[1]
-        y = line % out.shape[1]
+    task = Enlargement(
+        &maps[0, 0, 0, 0], &rows[0], &columns[0], NULL, &out[0, 0, 0, 0],
+        maps.shape[1], maps.shape[2], out.shape[1], out.shape[2], out.shape[3],
+    )
+    if lateral is not None:
+        task.lateral = &lateral[0, 0, 0, 0]
+    with nogil:
+        parallel_for(enlarge_lines, &task, out.shape[0] * out.shape[1], threads)
+
+
+cdef void enlarge_lines(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Enlargement* t = <Enlargement*>task
+    cdef Py_ssize_t line, place, row
+    for line in range(first, stop):
+        place = line * t.out_width * t.channels
+        row = line // t.out_height * t.height + t.rows[line % t.out_height]
         enlarge_line(
-            &maps[n, rows[y], 0, 0], &columns[0], NULL if lateral is None else <float*>&lateral[n, y, 0, 0],
-            &out[n, y, 0, 0], out.shape[2], out.shape[3],
+            t.maps + row * t.width * t.channels, t.columns, NULL if t.lateral == NULL else t.lateral + place,
+            t.out + place, t.out_width, t.channels,
         )
 
 
@@ -64,15 +108,25 @@ def bilinear(
     Row y lies between the rows above[y] and below[y]; the weight of the second is down[y]. Column x lies between
     left[x] and right[x]; the weight of the second is across[x]. scratch: (threads, W * C).
     """
-    cdef Py_ssize_t y
+    cdef Blend task
     if out.shape[0] * out.shape[1] * out.shape[2] == 0:
         return
-    for y in prange(out.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        blend_rows(
-            &x[above[y], 0, 0], &x[below[y], 0, 0], down[y], &scratch[threadid(), 0], x.shape[1] * x.shape[2],
-        )
+    task = Blend(
+        &x[0, 0, 0], &above[0], &below[0], &down[0], &left[0], &right[0], &across[0], &scratch[0, 0], &out[0, 0, 0],
+        x.shape[1], out.shape[1], out.shape[2],
+    )
+    with nogil:
+        parallel_for(blend_lines, &task, out.shape[0], threads)
+
+
+cdef void blend_lines(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Blend* t = <Blend*>task
+    cdef Py_ssize_t y, width = t.width * t.channels
+    cdef float* scratch = t.scratch + thread * width
+    for y in range(first, stop):
+        blend_rows(t.x + t.above[y] * width, t.x + t.below[y] * width, t.down[y], scratch, width)
         blend_columns(
-            &scratch[threadid(), 0], &left[0], &right[0], &across[0], &out[y, 0, 0], out.shape[1], out.shape[2],
+            scratch, t.left, t.right, t.across, t.out + y * t.out_width * t.channels, t.out_width, t.channels
         )
 
 
@@ -106,15 +160,29 @@ def gather(
 
     Element (y, x) sums the rows rows[y] to rows[y + 1] and the columns columns[x] to columns[x + 1], the ends excluded.
     """
-    cdef Py_ssize_t line, n, y, row
+    cdef Sums task
     if out.shape[0] * out.shape[1] * out.shape[2] * out.shape[3] == 0:
         return
-    for line in prange(out.shape[0] * out.shape[1], nogil=True, num_threads=threads, schedule="static"):
-        n = line // out.shape[1]
-        y = line % out.shape[1]
-        memset(&out[n, y, 0, 0], 0, out.shape[2] * out.shape[3] * sizeof(float))
-        for row in range(rows[y], rows[y + 1]):
-            gather_line(&g[n, row, 0, 0], &columns[0], &out[n, y, 0, 0], out.shape[2], out.shape[3])
+    task = Sums(
+        &g[0, 0, 0, 0], &rows[0], &columns[0], &out[0, 0, 0, 0],
+        g.shape[1], g.shape[2], out.shape[1], out.shape[2], out.shape[3],
+    )
+    with nogil:
+        parallel_for(gather_lines, &task, out.shape[0] * out.shape[1], threads)
+
+
+cdef void gather_lines(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Sums* t = <Sums*>task
+    cdef Py_ssize_t line, image, y, row, width = t.width * t.channels
+    for line in range(first, stop):
+        image = line // t.height
+        y = line % t.height
+        memset(t.out + line * width, 0, width * sizeof(float))
+        for row in range(t.rows[y], t.rows[y + 1]):
+            gather_line(
+                t.g + (image * t.g_height + row) * t.g_width * t.channels, t.columns, t.out + line * width,
+                t.width, t.channels,
+            )
 
 
 cdef void gather_line(

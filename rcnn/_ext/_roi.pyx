@@ -12,13 +12,48 @@ for any number of threads, and no lock is needed.
 """
 
 from cython cimport floating
-from cython.parallel cimport prange
 from libc.math cimport ceil
 from libc.string cimport memset
+
+from rcnn._ext._threads cimport parallel_for
 
 cdef enum:
     LINE = 16  # channels: float32 values per cache line; two threads should not share a line
     TOGETHER = 8  # taps that are summed in one pass
+
+
+cdef struct Taps:
+    # The taps of all RoIs along one axis, see `find_taps`.
+    const int* starts  # (R, bins + 1)
+    const int* places  # (R, most)
+    const void* weights  # (R, most)
+    Py_ssize_t bins, most
+
+
+cdef struct Align:
+    # The arguments of `roi_align` and `roi_align_backward`.
+    Taps y, x
+    const long long* images  # (R,)
+    const Py_ssize_t* order  # (R,)
+    const Py_ssize_t* at  # (R,) rows of `out`
+    void* features  # (N, height, width, C) features, or their gradient
+    void* pooled  # (P, ph, pw, C) pooled features, or their gradient
+    Py_ssize_t height, width, channels, rois
+    Py_ssize_t band  # rows per band
+
+
+cdef struct Pool:
+    # The arguments of `roi_pool` and `roi_pool_backward`.
+    const long long* images
+    const long long* top  # (R, ph), as bottom
+    const long long* bottom
+    const long long* left  # (R, pw), as right
+    const long long* right
+    void* features
+    void* pooled  # (R, ph, pw, C), as winners
+    int* winners
+    Py_ssize_t size, width, channels, bins_y, bins_x, rois  # size: elements of the features of an image
+    Py_ssize_t block  # channels per thread
 
 
 # ---------------------------------------------------------------- RoIAlign
@@ -94,14 +129,14 @@ cdef inline int add_tap(
 def roi_align(
     const floating[:, :, :, ::1] features,
     const long long[::1] images,
-    const long long[::1] order,
+    const Py_ssize_t[::1] order,
     const int[:, ::1] starts_y,
     const int[:, ::1] rows,
     const floating[:, ::1] weights_y,
     const int[:, ::1] starts_x,
     const int[:, ::1] columns,
     const floating[:, ::1] weights_x,
-    const long long[::1] places,
+    const Py_ssize_t[::1] places,
     floating[:, :, :, ::1] out,
     int threads,
 ):
@@ -109,18 +144,52 @@ def roi_align(
 
     Neighbours in `order` should be close to each other, so that the second finds pixels of the first in the cache.
     """
-    cdef Py_ssize_t k, r, i, j
-    cdef Py_ssize_t neighbours = max(1, order.shape[0] // (16 * threads))  # consecutive RoIs per thread
-    if out.size == 0:
+    cdef Align task
+    if out.size == 0 or order.shape[0] == 0:
         return
-    for k in prange(order.shape[0], nogil=True, num_threads=threads, schedule="dynamic", chunksize=neighbours):
-        r = order[k]
-        for i in range(out.shape[1]):
-            for j in range(out.shape[2]):
+    task = Align(
+        y=Taps(&starts_y[0, 0], &rows[0, 0], &weights_y[0, 0], out.shape[1], rows.shape[1]),
+        x=Taps(&starts_x[0, 0], &columns[0, 0], &weights_x[0, 0], out.shape[2], columns.shape[1]),
+        images=&images[0], order=&order[0], at=&places[0], features=<void*>&features[0, 0, 0, 0],
+        pooled=&out[0, 0, 0, 0], height=features.shape[1], width=features.shape[2], channels=features.shape[3],
+        rois=order.shape[0], band=0,
+    )
+    with nogil:
+        parallel_for(align_float if floating is float else align_double, &task, order.shape[0], threads)
+
+
+cdef void align_float(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Align* t = <Align*>task
+    align_rois(t, <const float*>t.features, <float*>t.pooled, first, stop)
+
+
+cdef void align_double(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Align* t = <Align*>task
+    align_rois(t, <const double*>t.features, <double*>t.pooled, first, stop)
+
+
+cdef void align_rois(
+    const Align* t, const floating* features, floating* out, Py_ssize_t first, Py_ssize_t stop
+) noexcept nogil:
+    """Pool the RoIs order[first : stop]."""
+    cdef Py_ssize_t k, r, i, j
+    cdef const floating* image
+    cdef const int* starts_y
+    cdef const int* starts_x
+    for k in range(first, stop):
+        r = t.order[k]
+        image = features + <Py_ssize_t>t.images[r] * t.height * t.width * t.channels
+        starts_y = t.y.starts + r * (t.y.bins + 1)
+        starts_x = t.x.starts + r * (t.x.bins + 1)
+        for i in range(t.y.bins):
+            for j in range(t.x.bins):
                 align_bin(
-                    &features[images[r], 0, 0, 0], features.shape[2], features.shape[3], &out[places[r], i, j, 0],
-                    &rows[r, starts_y[r, i]], &weights_y[r, starts_y[r, i]], starts_y[r, i + 1] - starts_y[r, i],
-                    &columns[r, starts_x[r, j]], &weights_x[r, starts_x[r, j]], starts_x[r, j + 1] - starts_x[r, j],
+                    image, t.width, t.channels,
+                    out + ((t.at[r] * t.y.bins + i) * t.x.bins + j) * t.channels,
+                    t.y.places + r * t.y.most + starts_y[i],
+                    <const floating*>t.y.weights + r * t.y.most + starts_y[i], starts_y[i + 1] - starts_y[i],
+                    t.x.places + r * t.x.most + starts_x[j],
+                    <const floating*>t.x.weights + r * t.x.most + starts_x[j], starts_x[j + 1] - starts_x[j],
                 )
 
 
@@ -198,20 +267,55 @@ def roi_align_backward(
     A band that fits the second-level cache stays there while all overlapping RoIs are added, so that each element of
     the result is written to memory once.
     """
-    cdef Py_ssize_t k, r, first, last
-    cdef Py_ssize_t bands = (out.shape[1] + band - 1) // band  # per image
+    cdef Align task
     if out.size == 0:
         return
-    for k in prange(out.shape[0] * bands, nogil=True, num_threads=threads, schedule="dynamic"):
-        first = k % bands * band
-        last = min(first + band, out.shape[1])
-        memset(&out[k // bands, first, 0, 0], 0, (last - first) * out.shape[2] * out.shape[3] * sizeof(floating))
-        for r in range(grad.shape[0]):
-            if images[r] == k // bands:
+    if grad.size == 0:
+        memset(&out[0, 0, 0, 0], 0, out.size * sizeof(floating))
+        return
+    task = Align(
+        y=Taps(&starts_y[0, 0], &rows[0, 0], &weights_y[0, 0], grad.shape[1], rows.shape[1]),
+        x=Taps(&starts_x[0, 0], &columns[0, 0], &weights_x[0, 0], grad.shape[2], columns.shape[1]),
+        images=&images[0], order=NULL, at=NULL, features=&out[0, 0, 0, 0], pooled=<void*>&grad[0, 0, 0, 0],
+        height=out.shape[1], width=out.shape[2], channels=out.shape[3], rois=grad.shape[0], band=band,
+    )
+    with nogil:
+        parallel_for(
+            bands_float if floating is float else bands_double, &task,
+            out.shape[0] * ((out.shape[1] + band - 1) // band), threads,
+        )
+
+
+cdef void bands_float(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Align* t = <Align*>task
+    align_bands_backward(t, <float*>t.features, <const float*>t.pooled, first, stop)
+
+
+cdef void bands_double(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Align* t = <Align*>task
+    align_bands_backward(t, <double*>t.features, <const double*>t.pooled, first, stop)
+
+
+cdef void align_bands_backward(
+    const Align* t, floating* out, const floating* grad, Py_ssize_t first, Py_ssize_t stop
+) noexcept nogil:
+    """Fill the bands first .. stop, numbered over all images."""
+    cdef Py_ssize_t k, r, image, low, high, line = t.width * t.channels
+    cdef Py_ssize_t bands = (t.height + t.band - 1) // t.band  # per image
+    for k in range(first, stop):
+        image = k // bands
+        low = k % bands * t.band
+        high = min(low + t.band, t.height)
+        memset(out + (image * t.height + low) * line, 0, (high - low) * line * sizeof(floating))
+        for r in range(t.rois):
+            if t.images[r] == image:
                 align_band_backward(
-                    &out[k // bands, 0, 0, 0], out.shape[2], out.shape[3], first, last,
-                    &grad[r, 0, 0, 0], grad.shape[1], grad.shape[2],
-                    &starts_y[r, 0], &rows[r, 0], &weights_y[r, 0], &starts_x[r, 0], &columns[r, 0], &weights_x[r, 0],
+                    out + image * t.height * line, t.width, t.channels, low, high,
+                    grad + r * t.y.bins * t.x.bins * t.channels, t.y.bins, t.x.bins,
+                    t.y.starts + r * (t.y.bins + 1), t.y.places + r * t.y.most,
+                    <const floating*>t.y.weights + r * t.y.most,
+                    t.x.starts + r * (t.x.bins + 1), t.x.places + r * t.x.most,
+                    <const floating*>t.x.weights + r * t.x.most,
                 )
 
 
@@ -286,15 +390,42 @@ def roi_pool(
     int threads,
 ):
     """Fill out and winners (R, ph, pw, C), initially 0 and -1, from the bounds of the bins (R, ph) and (R, pw)."""
-    cdef Py_ssize_t r, i, j
+    cdef Pool task
     if out.size == 0:
         return
-    for r in prange(out.shape[0], nogil=True, num_threads=threads, schedule="dynamic"):
-        for i in range(out.shape[1]):
-            for j in range(out.shape[2]):
+    task = Pool(
+        &images[0], &top[0, 0], &bottom[0, 0], &left[0, 0], &right[0, 0], <void*>&features[0, 0, 0, 0],
+        &out[0, 0, 0, 0], &winners[0, 0, 0, 0], features.shape[1] * features.shape[2] * features.shape[3],
+        features.shape[2], features.shape[3], out.shape[1], out.shape[2], out.shape[0], 0,
+    )
+    with nogil:
+        parallel_for(pool_float if floating is float else pool_double, &task, out.shape[0], threads)
+
+
+cdef void pool_float(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Pool* t = <Pool*>task
+    pool_rois(t, <const float*>t.features, <float*>t.pooled, first, stop)
+
+
+cdef void pool_double(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Pool* t = <Pool*>task
+    pool_rois(t, <const double*>t.features, <double*>t.pooled, first, stop)
+
+
+cdef void pool_rois(
+    const Pool* t, const floating* features, floating* out, Py_ssize_t first, Py_ssize_t stop
+) noexcept nogil:
+    """Pool the RoIs first .. stop."""
+    cdef Py_ssize_t r, i, j, bin
+    for r in range(first, stop):
+        for i in range(t.bins_y):
+            for j in range(t.bins_x):
+                bin = (r * t.bins_y + i) * t.bins_x + j
                 pool_bin(
-                    &features[images[r], 0, 0, 0], features.shape[2], features.shape[3],
-                    top[r, i], bottom[r, i], left[r, j], right[r, j], &out[r, i, j, 0], &winners[r, i, j, 0],
+                    features + <Py_ssize_t>t.images[r] * t.size, t.width, t.channels,
+                    <Py_ssize_t>t.top[r * t.bins_y + i], <Py_ssize_t>t.bottom[r * t.bins_y + i],
+                    <Py_ssize_t>t.left[r * t.bins_x + j], <Py_ssize_t>t.right[r * t.bins_x + j],
+                    out + bin * t.channels, t.winners + bin * t.channels,
                 )
 
 
@@ -334,18 +465,42 @@ def roi_pool_backward(
     int threads,
 ):
     """Add each element of grad (R, ph, pw, C) to the pixel of out (N, H, W, C) that was the maximum."""
-    cdef Py_ssize_t block, first, last, r, i, j, c
-    cdef Py_ssize_t channels = out.shape[3], width = block_width(channels, threads)
-    cdef floating* image
+    cdef Pool task
     if grad.size == 0:
         return
-    for block in prange((channels + width - 1) // width, nogil=True, num_threads=threads, schedule="static"):
-        first = block * width
-        last = min(first + width, channels)
-        for r in range(grad.shape[0]):
-            image = &out[images[r], 0, 0, 0]
-            for i in range(grad.shape[1]):
-                for j in range(grad.shape[2]):
-                    for c in range(first, last):
-                        if winners[r, i, j, c] >= 0:
-                            image[winners[r, i, j, c] * channels + c] += grad[r, i, j, c]
+    task = Pool(
+        &images[0], NULL, NULL, NULL, NULL, &out[0, 0, 0, 0], <void*>&grad[0, 0, 0, 0], <int*>&winners[0, 0, 0, 0],
+        out.shape[1] * out.shape[2] * out.shape[3], out.shape[2], out.shape[3], grad.shape[1], grad.shape[2],
+        grad.shape[0], block_width(out.shape[3], threads),
+    )
+    with nogil:
+        parallel_for(
+            pool_backward_float if floating is float else pool_backward_double, &task,
+            (task.channels + task.block - 1) // task.block, threads,
+        )
+
+
+cdef void pool_backward_float(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Pool* t = <Pool*>task
+    pool_channels_backward(t, <float*>t.features, <const float*>t.pooled, first, stop)
+
+
+cdef void pool_backward_double(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Pool* t = <Pool*>task
+    pool_channels_backward(t, <double*>t.features, <const double*>t.pooled, first, stop)
+
+
+cdef void pool_channels_backward(
+    const Pool* t, floating* out, const floating* grad, Py_ssize_t first, Py_ssize_t stop
+) noexcept nogil:
+    """Add the gradients of the blocks of channels first .. stop."""
+    cdef Py_ssize_t r, bin, c
+    cdef const int* winners
+    cdef floating* image
+    for r in range(t.rois):
+        image = out + <Py_ssize_t>t.images[r] * t.size
+        for bin in range(r * t.bins_y * t.bins_x, (r + 1) * t.bins_y * t.bins_x):
+            winners = t.winners + bin * t.channels
+            for c in range(first * t.block, min(stop * t.block, t.channels)):
+                if winners[c] >= 0:
+                    image[winners[c] * t.channels + c] += grad[bin * t.channels + c]

@@ -11,11 +11,13 @@ transformed filters move between cores. If there are few, every thread would rea
 threads run the same step, and share first the tiles, then the positions, then the tiles again.
 """
 
-from cython.parallel cimport prange, threadid
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from rcnn._ext._block cimport LANES, LINE, PANEL, ROWS, Product, gather_filters, outer, product
+from rcnn._ext._block cimport (
+    LANES, LINE, PANEL, ROWS, Filters, Product, filters_of, gather_filters, outer, product
+)
+from rcnn._ext._threads cimport parallel_for
 
 cdef extern from "_winograd.h" nogil:
     void tile_inputs(
@@ -46,6 +48,44 @@ cdef struct Tiles:
     float* zeros  # (C,) read where a tile extends beyond the map
     Py_ssize_t height, width, channels, pad_y, pad_x
     Py_ssize_t rows, columns, side, count  # tiles along the axes of an image, outputs along a tile, tiles in all
+    Py_ssize_t positions  # (side + 2)^2
+
+
+cdef struct Output:
+    # The result of `convolve`, and what follows the convolution; arrays that are not given are NULL.
+    float* out  # (N, height, width, filters)
+    Py_ssize_t height, width, filters
+    const float* scale  # (filters,)
+    const float* shift  # (filters,)
+    const float* residual  # like out
+    bint relu
+
+
+cdef struct Convolution:
+    # What the threads of `convolve` share.
+    Tiles tiles
+    Filters filters
+    Output to
+    float* transformed  # filters: (positions, panels, C, PANEL), filters_apart between positions
+    float* inputs  # (positions, block, C) for each thread, `distance` between positions
+    float* products  # (positions, block, width) for each thread, `apart` between positions
+    Py_ssize_t panels, splits  # tasks per panel that transform it
+    Py_ssize_t block, distance, apart, filters_apart
+    Py_ssize_t share  # elements of the inputs and products of a thread
+    Py_ssize_t shares, share_panels  # tasks per position, panels per task
+
+
+cdef struct Gradient:
+    # What the threads of `weight_gradient` share.
+    Tiles tiles
+    const float* grad  # (N, height, width, filters)
+    Py_ssize_t height, width, filters
+    float* inputs  # (positions, most, C), `distance` between positions
+    float* grads  # (positions, most, O), `grad_distance` between positions
+    float* sums  # (positions, O, C)
+    float* out  # (O, C, 3, 3)
+    Py_ssize_t distance, grad_distance, blocks, spans
+    Py_ssize_t first, count  # the tiles that are processed now
 
 
 def scratch_size(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t side, Py_ssize_t threads):
@@ -86,63 +126,111 @@ def convolve(
 
     scale, shift, residual and relu as in `_conv.convolve`. `scratch` has `scratch_size` elements.
     """
-    cdef Tiles t
-    cdef Py_ssize_t positions = (side + 2) * (side + 2), filters = weight.shape[0], channels = weight.shape[1]
-    cdef Py_ssize_t panels = (filters + PANEL - 1) // PANEL, width = panels * PANEL, task, block, distance, apart, share
-    cdef Py_ssize_t shares, share_panels, splits = (channels + TOGETHER - 1) // TOGETHER
+    cdef Convolution c
+    cdef Tiles* t = &c.tiles
+    cdef Py_ssize_t channels = weight.shape[1], width, blocks
     cdef int workers  # threads with a part of the scratch memory: at most the number of blocks
-    cdef Py_ssize_t filters_apart = panels * channels * PANEL + APART
-    cdef const float* gain = NULL if scale is None else &scale[0]
-    cdef const float* bias = NULL if shift is None else &shift[0]
-    cdef const float* rest = NULL if residual is None else &residual[0, 0, 0, 0]
-    cdef float* transformed = &scratch[0]  # filters: (positions, panels, C, PANEL)
-    cdef float* inputs = transformed + positions * (channels * width + APART)  # (positions, tiles, C)
-    cdef float* products  # (positions, tiles, width)
-    if out.size == 0:
+    if out.shape[0] * out.shape[1] * out.shape[2] * out.shape[3] == 0:
         return
-    cut(&t, maps, out, padding, side)
-    block = block_size(t.count, threads)
-    workers = <int>min(threads, (t.count + block - 1) // block)
+    cut(t, maps, out, padding, side)
+    c.filters = filters_of(weight)
+    c.to = Output(&out[0, 0, 0, 0], out.shape[1], out.shape[2], weight.shape[0], NULL, NULL, NULL, relu)
+    if scale is not None:
+        c.to.scale = &scale[0]
+    if shift is not None:
+        c.to.shift = &shift[0]
+    if residual is not None:
+        c.to.residual = &residual[0, 0, 0, 0]
+    c.panels = (c.filters.count + PANEL - 1) // PANEL
+    width = c.panels * PANEL
+    c.splits = (channels + TOGETHER - 1) // TOGETHER
+    c.block = block_size(t.count, threads)
+    blocks = (t.count + c.block - 1) // c.block
+    workers = <int>min(threads, blocks)
     # If there are too few positions to keep all threads busy, they also share the panels of a position.
-    shares = min(panels, max(1, 4 * threads // positions))
-    share_panels = (panels + shares - 1) // shares
-    shares = (panels + share_panels - 1) // share_panels
-    distance = block * channels + APART
-    apart = block * width + APART
-    products = inputs + positions * distance
-    share = share_size(positions, block, channels, width)
+    c.shares = min(c.panels, max(1, 4 * threads // t.positions))
+    c.share_panels = (c.panels + c.shares - 1) // c.shares
+    c.shares = (c.panels + c.share_panels - 1) // c.share_panels
+    c.distance = c.block * channels + APART
+    c.apart = c.block * width + APART
+    c.filters_apart = width * channels + APART
+    c.share = share_size(t.positions, c.block, channels, width)
+    c.transformed = &scratch[0]
+    c.inputs = c.transformed + t.positions * c.filters_apart
+    c.products = c.inputs + t.positions * c.distance
     t.zeros = <float*>calloc(max(channels, 1), sizeof(float))
     if t.zeros == NULL:
         raise MemoryError
-    with nogil:
-        for task in prange(panels * splits, num_threads=threads, schedule="static"):
-            transform_filters(
-                weight, task // splits, task % splits * TOGETHER, min(channels, (task % splits + 1) * TOGETHER),
-                transformed, side,
+    try:
+        with nogil:
+            parallel_for(transform_panels, &c, c.panels * c.splits, threads)
+            if c.block == t.count:
+                parallel_for(transform_tiles, &c, t.count, threads)
+                parallel_for(multiply_positions, &c, t.positions * c.shares, threads)
+                parallel_for(finish_tiles, &c, t.count, threads)
+            else:
+                parallel_for(convolve_blocks, &c, blocks, workers)
+    finally:
+        free(t.zeros)
+
+
+cdef void transform_panels(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Convolution* c = <Convolution*>task
+    cdef Py_ssize_t i, channel
+    for i in range(first, stop):
+        channel = i % c.splits * TOGETHER
+        transform_filters(
+            &c.filters, i // c.splits, channel, min(c.tiles.channels, channel + TOGETHER), c.transformed,
+            <int>c.tiles.side,
+        )
+
+
+cdef void transform_tiles(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Convolution* c = <Convolution*>task
+    cdef Py_ssize_t tile
+    for tile in range(first, stop):
+        transform_tile(&c.tiles, tile, c.inputs + tile * c.tiles.channels, c.distance)
+
+
+cdef void multiply_positions(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Convolution* c = <Convolution*>task
+    cdef Py_ssize_t i, position, panel, channels = c.tiles.channels
+    for i in range(first, stop):
+        position = i // c.shares
+        panel = i % c.shares * c.share_panels
+        multiply(
+            c.inputs + position * c.distance, channels, c.tiles.count,
+            c.transformed + position * c.filters_apart + panel * channels * PANEL,
+            min(c.share_panels, c.panels - panel), c.products + position * c.apart + panel * PANEL, c.panels * PANEL,
+        )
+
+
+cdef void finish_tiles(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Convolution* c = <Convolution*>task
+    cdef Py_ssize_t tile
+    for tile in range(first, stop):
+        finish_tile(&c.tiles, tile, c.products + tile * c.panels * PANEL, c.apart, &c.to)
+
+
+cdef void convolve_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    """Run all steps for some blocks of tiles."""
+    cdef Convolution* c = <Convolution*>task
+    cdef const Tiles* t = &c.tiles
+    cdef Py_ssize_t i, tile, position, start, count
+    cdef float* inputs = c.inputs + thread * c.share
+    cdef float* products = c.products + thread * c.share
+    for i in range(first, stop):
+        start = i * c.block
+        count = min(c.block, t.count - start)
+        for tile in range(count):
+            transform_tile(t, start + tile, inputs + tile * t.channels, c.distance)
+        for position in range(t.positions):
+            multiply(
+                inputs + position * c.distance, t.channels, count, c.transformed + position * c.filters_apart,
+                c.panels, products + position * c.apart, c.panels * PANEL,
             )
-        if block == t.count:
-            for task in prange(t.count, num_threads=threads, schedule="static"):
-                transform_tile(&t, task, inputs + task * channels, distance)
-            for task in prange(positions * shares, num_threads=threads, schedule="dynamic"):
-                multiply(
-                    inputs + task // shares * distance, channels, t.count,
-                    transformed + task // shares * filters_apart + task % shares * share_panels * channels * PANEL,
-                    min(share_panels, panels - task % shares * share_panels),
-                    products + task // shares * apart + task % shares * share_panels * PANEL, width,
-                )
-            for task in prange(t.count, num_threads=threads, schedule="static"):
-                finish_tile(
-                    &t, task, products + task * width, apart, &out[0, 0, 0, 0], out.shape[1], out.shape[2], filters,
-                    gain, bias, rest, relu,
-                )
-        else:
-            for task in prange((t.count + block - 1) // block, num_threads=workers, schedule="dynamic"):
-                convolve_block(
-                    &t, task * block, min(block, t.count - task * block), inputs + threadid() * share,
-                    products + threadid() * share, distance, apart, transformed, panels, &out[0, 0, 0, 0],
-                    out.shape[1], out.shape[2], filters, gain, bias, rest, relu,
-                )
-    free(t.zeros)
+        for tile in range(count):
+            finish_tile(t, start + tile, products + tile * c.panels * PANEL, c.apart, &c.to)
 
 
 cdef void cut(
@@ -156,20 +244,21 @@ cdef void cut(
     t.pad_y = padding[0]
     t.pad_x = padding[1]
     t.side = side
+    t.positions = (side + 2) * (side + 2)
     t.rows = (out.shape[1] + side - 1) // side
     t.columns = (out.shape[2] + side - 1) // side
     t.count = out.shape[0] * t.rows * t.columns
 
 
 cdef void transform_filters(
-    const float[:, :, :, :] weight, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t stop, float* to, int side
+    const Filters* filters, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t stop, float* to, int side
 ) noexcept nogil:
     """Transform the weights of a panel of filters for the channels first .. stop."""
     cdef float lines[9 * TOGETHER * LANES]
-    cdef Py_ssize_t channel, group, channels = weight.shape[1]
-    cdef Py_ssize_t apart = (weight.shape[0] + PANEL - 1) // PANEL * channels * PANEL + APART
+    cdef Py_ssize_t channel, group, channels = filters.channels
+    cdef Py_ssize_t apart = (filters.count + PANEL - 1) // PANEL * channels * PANEL + APART
     for group in range(PANEL // LANES):
-        gather_filters(weight, panel * PANEL + group * LANES, 9 * first, 9 * stop, lines)
+        gather_filters(filters, panel * PANEL + group * LANES, 9 * first, 9 * stop, lines)
         for channel in range(first, stop):
             filter_weights(
                 lines + 9 * (channel - first) * LANES, to + (panel * channels + channel) * PANEL + group * LANES, apart,
@@ -245,43 +334,22 @@ cdef void multiply(
 
 
 cdef void finish_tile(
-    const Tiles* t, Py_ssize_t tile, const float* products, Py_ssize_t apart, float* out, Py_ssize_t height,
-    Py_ssize_t width, Py_ssize_t filters, const float* scale, const float* shift, const float* residual, bint relu,
+    const Tiles* t, Py_ssize_t tile, const float* products, Py_ssize_t apart, const Output* to
 ) noexcept nogil:
     """Transform the products of one tile back and store the outputs that lie on the map."""
-    cdef Py_ssize_t to[16]
+    cdef Py_ssize_t places[16]
     cdef Py_ssize_t i, j, y, x, image = tile // (t.rows * t.columns)
     for i in range(t.side):
         y = tile // t.columns % t.rows * t.side + i
         for j in range(t.side):
             x = tile % t.columns * t.side + j
-            to[i * t.side + j] = ((image * height + y) * width + x) * filters if y < height and x < width else -1
+            places[i * t.side + j] = -1
+            if y < to.height and x < to.width:
+                places[i * t.side + j] = ((image * to.height + y) * to.width + x) * to.filters
     tile_outputs(
-        products, apart, (filters + PANEL - 1) // PANEL * PANEL, out, to, filters, scale, shift, residual, relu,
-        <int>t.side,
+        products, apart, (to.filters + PANEL - 1) // PANEL * PANEL, to.out, places, to.filters, to.scale, to.shift,
+        to.residual, to.relu, <int>t.side,
     )
-
-
-cdef void convolve_block(
-    const Tiles* t, Py_ssize_t first, Py_ssize_t count, float* inputs, float* products, Py_ssize_t distance,
-    Py_ssize_t apart, const float* transformed, Py_ssize_t panels, float* out, Py_ssize_t height, Py_ssize_t width,
-    Py_ssize_t filters, const float* scale, const float* shift, const float* residual, bint relu,
-) noexcept nogil:
-    """Run all steps for the tiles first .. first + count."""
-    cdef Py_ssize_t tile, position
-    for tile in range(count):
-        transform_tile(t, first + tile, inputs + tile * t.channels, distance)
-    for position in range((t.side + 2) * (t.side + 2)):
-        multiply(
-            inputs + position * distance, t.channels, count,
-            transformed + position * (panels * t.channels * PANEL + APART), panels, products + position * apart,
-            panels * PANEL,
-        )
-    for tile in range(count):
-        finish_tile(
-            t, first + tile, products + tile * panels * PANEL, apart, out, height, width, filters, scale, shift,
-            residual, relu,
-        )
 
 
 # ---------------------------------------------------------------- the gradient with respect to the weights
@@ -309,42 +377,77 @@ def weight_gradient(
     it is multiplied with the transformed inputs and summed over tiles. The transposed filter transform takes the sums
     back. `most` tiles are processed at a time.
     """
-    cdef Tiles t
-    cdef Py_ssize_t positions = (side + 2) * (side + 2), filters = out.shape[0], channels = out.shape[1]
-    cdef Py_ssize_t distance = most * channels + APART, grad_distance = most * filters + APART, task, first, count
-    cdef Py_ssize_t spans = (channels + 4 * PANEL - 1) // (4 * PANEL), blocks = (filters + 16 * ROWS - 1) // (16 * ROWS)
-    cdef float* inputs = &scratch[0]  # (positions, most, C)
-    cdef float* grads = inputs + positions * distance  # (positions, most, O)
-    cdef float* sums = grads + positions * grad_distance + ROWS  # (positions, O, C)
+    cdef Gradient g
+    cdef Tiles* t = &g.tiles
+    cdef Py_ssize_t filters = out.shape[0], channels = out.shape[1]
     out[:] = 0
-    if grad.size == 0 or out.size == 0:
+    if grad.shape[0] * grad.shape[1] * grad.shape[2] * filters * channels == 0:
         return
-    cut(&t, maps, grad, padding, side)
+    cut(t, maps, grad, padding, side)
+    g.grad = &grad[0, 0, 0, 0]
+    g.height = grad.shape[1]
+    g.width = grad.shape[2]
+    g.filters = filters
+    g.distance = most * channels + APART
+    g.grad_distance = most * filters + APART
+    g.blocks = (filters + 16 * ROWS - 1) // (16 * ROWS)
+    g.spans = (channels + 4 * PANEL - 1) // (4 * PANEL)
+    g.inputs = &scratch[0]
+    g.grads = g.inputs + t.positions * g.distance
+    g.sums = g.grads + t.positions * g.grad_distance + ROWS
+    g.out = &out[0, 0, 0, 0]
     t.zeros = <float*>calloc(max(channels, filters), sizeof(float))
     if t.zeros == NULL:
         raise MemoryError
-    with nogil:
-        for task in prange(positions * filters * channels, num_threads=threads, schedule="static"):
-            sums[task] = 0
-        first = 0
-        while first < t.count:
-            count = min(most, t.count - first)
-            for task in prange(count, num_threads=threads, schedule="static"):
-                transform_tile(&t, first + task, inputs + task * channels, distance)
-                transform_gradient(
-                    &t, first + task, &grad[0, 0, 0, 0], grad.shape[1], grad.shape[2], filters,
-                    grads + task * filters, grad_distance,
-                )
-            for task in prange(positions * blocks * spans, num_threads=threads, schedule="dynamic"):
-                accumulate(
-                    grads + task % positions * grad_distance, inputs + task % positions * distance, count, filters,
-                    channels, task // positions % blocks * 16 * ROWS, task // positions // blocks * 4 * PANEL,
-                    sums + task % positions * filters * channels,
-                )
-            first += most
-        for task in prange(filters, num_threads=threads, schedule="static"):
-            filter_gradients(sums + task * channels, filters * channels, channels, &out[task, 0, 0, 0], side)
-    free(t.zeros)
+    try:
+        with nogil:
+            parallel_for(clear_sums, &g, t.positions * filters, threads)
+            g.first = 0
+            while g.first < t.count:
+                g.count = min(most, t.count - g.first)
+                parallel_for(transform_both, &g, g.count, threads)
+                parallel_for(accumulate_products, &g, t.positions * g.blocks * g.spans, threads)
+                g.first += most
+            parallel_for(finish_filters, &g, filters, threads)
+    finally:
+        free(t.zeros)
+
+
+cdef void clear_sums(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Gradient* g = <Gradient*>task
+    memset(g.sums + first * g.tiles.channels, 0, (stop - first) * g.tiles.channels * sizeof(float))
+
+
+cdef void transform_both(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    """Transform the inputs and the gradients of some tiles."""
+    cdef Gradient* g = <Gradient*>task
+    cdef Py_ssize_t i
+    for i in range(first, stop):
+        transform_tile(&g.tiles, g.first + i, g.inputs + i * g.tiles.channels, g.distance)
+        transform_gradient(
+            &g.tiles, g.first + i, g.grad, g.height, g.width, g.filters, g.grads + i * g.filters, g.grad_distance
+        )
+
+
+cdef void accumulate_products(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Gradient* g = <Gradient*>task
+    cdef Py_ssize_t i, position, block, channels = g.tiles.channels
+    for i in range(first, stop):
+        position = i % g.tiles.positions
+        block = i // g.tiles.positions
+        accumulate(
+            g.grads + position * g.grad_distance, g.inputs + position * g.distance, g.count, g.filters, channels,
+            block % g.blocks * 16 * ROWS, block // g.blocks * 4 * PANEL, g.sums + position * g.filters * channels,
+        )
+
+
+cdef void finish_filters(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Gradient* g = <Gradient*>task
+    cdef Py_ssize_t o, channels = g.tiles.channels
+    for o in range(first, stop):
+        filter_gradients(
+            g.sums + o * channels, g.filters * channels, channels, g.out + o * channels * 9, <int>g.tiles.side
+        )
 
 
 cdef void transform_gradient(

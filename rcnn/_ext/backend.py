@@ -3,28 +3,31 @@
 Every kernel has a reference in NumPy. `rcnn._ext.dispatch` calls `runs_kernels()` to choose between the two, and a
 driver calls `threads_for(work)` for the number of threads of its kernel.
 
-Two libraries have their own threads: OpenMP for the kernels, and BLAS for NumPy's matrix products. If both keep a pool
+There are two pools of threads: `_threads.pyx` for the kernels, and BLAS for NumPy's matrix products. If both are
 awake, they compete for the same processors, and this costs several times the work itself. Inside `one_pool()` (a
-forward or backward pass) only one of them does. If kernels run, BLAS has little to do and gets one thread; on NumPy
+forward or backward pass) only one of them is. If kernels run, BLAS has little to do and gets one thread; on NumPy
 alone, BLAS gets all threads.
 
 Environment variables, read at import:
     RCNN_BACKEND        "cython" or "numpy"; by default the kernels, if they are compiled
     RCNN_REQUIRE_EXT    1 makes missing kernels an ImportError, for either backend
     RCNN_SIMD           "baseline", "v3" or "v4", the level of the kernels; by default the best for this processor
-    OMP_NUM_THREADS     the initial number of threads, as for every OpenMP program
+    OMP_NUM_THREADS     the initial number of threads, as for OpenMP programs; at most 256
 """
 
+import contextvars
 import functools
 import os
 import platform
+import re
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import threadpoolctl
@@ -32,49 +35,131 @@ import threadpoolctl
 from rcnn import _ext
 from rcnn._ext.table import KERNELS
 
+T = TypeVar("T")
+
 BACKENDS = ("cython", "numpy")
 CONV_ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
-MOST_THREADS = 16  # by default; with more, the kernels are memory-bound
+MOST_THREADS = 256
+DEFAULT_THREADS = 16  # at most, by default; with more, the kernels are memory-bound
 WORTH_THREADS = 200_000  # multiply-adds; for less work, waking the threads takes longer than the work itself
 
 
-class Setting:
-    """A setting that has been made; leaving its `with` block restores the previous value.
+class Choice(Generic[T]):
+    """The value of a setting: a default of the process, and the values of the contexts that override it.
+
+    Each default is kept with the `Setting` that made it. A setting that is entered as a `with` block takes its default
+    back, and another thread may have made a newer default in the meantime.
 
     Parameters
     ----------
-    undo : callable
-        Restores the previous value.
+    name : str
+        The name of the setting.
+    value : object
+        The initial default.
     """
 
-    def __init__(self, undo: Callable[[], None]) -> None:
-        self._undo = undo
+    def __init__(self, name: str, value: T) -> None:
+        self.here: contextvars.ContextVar[T | None] = contextvars.ContextVar(f"rcnn_{name}", default=None)
+        self._initial: tuple[Callable[[], object], T] = (lambda: None, value)
+        self._defaults = [self._initial]
+        self._lock = threading.RLock()
+
+    def get(self) -> T:
+        """Return the value of this context."""
+        here = self.here.get()
+        return self._defaults[-1][1] if here is None else here
+
+    def changed_default(self) -> T | None:
+        """Return the default of the process, or None if it is the initial one."""
+        return None if self._defaults[-1] is self._initial else self._defaults[-1][1]
+
+    def add_default(self, setting: "Setting[T]", value: T) -> None:
+        """Make `value` the default, until `setting` takes it back."""
+        with self._lock:
+            lasting = max((i for i, (owner, _) in enumerate(self._defaults) if owner() is None), default=0)
+            self._defaults = [*self._defaults[lasting:], (weakref.ref(setting), value)]
+
+    def take_back(self, setting: "Setting[T]") -> None:
+        """Remove the default that `setting` made."""
+        with self._lock:
+            self._defaults = [entry for entry in self._defaults if entry[0]() is not setting]
+
+    def reset(self, value: T) -> None:
+        """Make `value` the default, in a forked child: another thread of the parent may have held the lock."""
+        self._initial = (lambda: None, value)
+        self._defaults, self._lock = [self._initial], threading.RLock()
+
+
+class Setting(Generic[T]):
+    """A setting that has been made: the default of the process, or in a `with` block the value of its context.
+
+    Parameters
+    ----------
+    choice : Choice
+        What is set.
+    value : object
+        The new value.
+    """
+
+    def __init__(self, choice: Choice[T], value: T) -> None:
+        self._choice, self._value = choice, value
+        self._former = [choice.here.get()]
+        choice.add_default(self, value)
+        if self._former[0] is not None:  # inside a `with` block, whose value would hide the new default
+            choice.here.set(value)
 
     def __enter__(self) -> None:
-        return None
+        self._former.append(self._choice.here.get() if len(self._former) > 1 else self._former[0])
+        self._choice.take_back(self)
+        self._choice.here.set(self._value)
 
     def __exit__(self, *exception: object) -> None:
-        self._undo()
+        self._choice.here.set(self._former.pop())
+
+
+class ThreadSetting(Setting[int]):
+    """The number of threads: a setting that also limits BLAS."""
+
+    def __init__(self, choice: Choice[int], value: int) -> None:
+        super().__init__(choice, value)
+        _limit_blas()
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        with _state.lock:
+            _state.limits.append(self._value)
+            _limit_blas()
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        with _state.lock:
+            if self._value in _state.limits:  # a fork inside the block has emptied the list
+                _state.limits.remove(self._value)
+            _limit_blas()
 
 
 class _State:
-    """The current settings of the process."""
+    """The settings, and what limits the threads of BLAS.
+
+    The number of threads of BLAS belongs to the process. Contexts share it, and the block that was entered last decides.
+    """
 
     def __init__(self, backend: str, num_threads: int) -> None:
-        self.backend = backend
-        self.num_threads = num_threads
+        self.backend = Choice("backend", backend)
+        self.conv_algorithm = Choice("conv_algorithm", "auto")
+        self.num_threads = Choice("num_threads", num_threads)
         self.forked = False
-        self.lock = threading.RLock()
-        self.conv_algorithm = "auto"
-        self.pool_depth = 0  # the number of open `one_pool()` blocks, over all threads
-        self.blas_before: list[int] = []  # threads of each BLAS library before the first of these blocks
+        self.lock = threading.RLock()  # of the attributes below
+        self.passes: list[bool] = []  # one element for each open `one_pool()` block: whether kernels run in it
+        self.limits: list[int] = []  # of the open `with set_num_threads(...)` blocks
+        self.blas_before: list[int] | None = None  # threads of each BLAS library before the first limit; None without
 
 
 # ---------------------------------------------------------------- the implementation
 
 
 def use_backend(name: str) -> Setting:
-    """Choose between the Cython kernels ("cython") and the NumPy references ("numpy"), for the whole process.
+    """Choose between the Cython kernels ("cython") and the NumPy references ("numpy").
 
     Parameters
     ----------
@@ -84,7 +169,8 @@ def use_backend(name: str) -> Setting:
     Returns
     -------
     Setting
-        The previous value is restored at the end of a `with` block; without `with`, the setting stays.
+        As a plain call, this sets the default of the process. As a `with` block, it holds until the end of the block
+        and in its context alone: not in other threads, nor in threads that are started inside.
 
     Raises
     ------
@@ -94,8 +180,7 @@ def use_backend(name: str) -> Setting:
         If "cython" is chosen and the kernels are not compiled.
     """
     _check_backend(name, "name")
-    former, _state.backend = _state.backend, name
-    return Setting(lambda: setattr(_state, "backend", former))
+    return Setting(_state.backend, name)
 
 
 def get_backend() -> str:
@@ -106,12 +191,12 @@ def get_backend() -> str:
     str
         "cython" or "numpy".
     """
-    return _state.backend
+    return _state.backend.get()
 
 
 def runs_kernels() -> bool:
     """Return whether the Cython kernels run, rather than the NumPy references."""
-    return _state.backend == "cython"
+    return _state.backend.get() == "cython"
 
 
 def _find_kernels() -> ImportError | None:
@@ -155,7 +240,7 @@ def _choose_backend() -> str:
 
 
 def set_conv_algorithm(name: str) -> Setting:
-    """Choose the kernels' algorithm for 3x3 convolutions of stride 1, for the whole process.
+    """Choose the kernels' algorithm for 3x3 convolutions of stride 1.
 
     "direct" sums over each window as in the definition. "winograd2" and "winograd4" need 2.25 and 4 times fewer
     multiplications. Rounding errors of winograd2 are about as large as those of direct; those of winograd4 are about
@@ -170,7 +255,8 @@ def set_conv_algorithm(name: str) -> Setting:
     Returns
     -------
     Setting
-        The previous value is restored at the end of a `with` block; without `with`, the setting stays.
+        As a plain call, this sets the default of the process. As a `with` block, it holds until the end of the block
+        and in its context alone: not in other threads, nor in threads that are started inside.
 
     Raises
     ------
@@ -183,8 +269,7 @@ def set_conv_algorithm(name: str) -> Setting:
     """
     if name not in CONV_ALGORITHMS:
         raise ValueError(f"name must be one of {', '.join(CONV_ALGORITHMS)}, got {name!r}")
-    former, _state.conv_algorithm = _state.conv_algorithm, name
-    return Setting(lambda: setattr(_state, "conv_algorithm", former))
+    return Setting(_state.conv_algorithm, name)
 
 
 def get_conv_algorithm() -> str:
@@ -195,43 +280,42 @@ def get_conv_algorithm() -> str:
     str
         "auto", "direct", "winograd2" or "winograd4".
     """
-    return _state.conv_algorithm
+    return _state.conv_algorithm.get()
 
 
 # ---------------------------------------------------------------- the number of threads
 
 
 def set_num_threads(n: int) -> Setting:
-    """Set the largest number of threads of the kernels and of BLAS, for the whole process.
+    """Set the largest number of threads of the kernels and of BLAS.
 
-    Results do not depend on it, except for the rounding of BLAS. In a forked child process the kernels always run on
-    one thread, because OpenMP does not survive a fork; BLAS follows this setting.
+    Results do not depend on it, except for the rounding of BLAS. If other programs use the processors, the kernels run
+    on fewer threads at times, because waiting for a thread without a processor costs more than it saves. In a forked
+    child process the kernels always run on one thread; BLAS follows this setting.
 
     Parameters
     ----------
     n : int
-        The number of threads, at least 1.
+        The number of threads, from 1 to 256.
 
     Returns
     -------
     Setting
-        The previous value is restored at the end of a `with` block; without `with`, the setting stays.
+        As a plain call, this sets the default of the process. As a `with` block, it holds until the end of the block
+        and in its context alone: not in other threads, nor in threads that are started inside.
 
     Raises
     ------
     TypeError
         If `n` is not an integer.
     ValueError
-        If `n` is less than 1.
+        If `n` is less than 1 or greater than 256.
     """
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
         raise TypeError(f"n must be an integer, got {n!r}")
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
-    with _state.lock:
-        former, former_blas = _state.num_threads, _state.blas_before if _state.pool_depth else _blas_counts()
-        _apply_threads(int(n), [int(n)] * len(former_blas))
-    return Setting(lambda: _apply_threads(former, former_blas))
+    if not 1 <= n <= MOST_THREADS:
+        raise ValueError(f"n must be from 1 to {MOST_THREADS}, got {n}")
+    return ThreadSetting(_state.num_threads, int(n))
 
 
 def get_num_threads() -> int:
@@ -242,12 +326,12 @@ def get_num_threads() -> int:
     int
         The number of threads.
     """
-    return _state.num_threads
+    return _state.num_threads.get()
 
 
 def threads_for(work: int) -> int:
     """Return the number of threads for a kernel that performs `work` multiply-adds."""
-    return 1 if work < WORTH_THREADS or _state.forked else _state.num_threads
+    return 1 if work < WORTH_THREADS or _state.forked else _state.num_threads.get()
 
 
 @contextmanager
@@ -258,30 +342,34 @@ def one_pool() -> Iterator[None]:
     was already limited to. Blocks can be nested, and can be open in several Python threads at once: the first to enter
     sets the limit, the last to leave lifts it.
     """
+    kernels = runs_kernels()
     with _state.lock:
-        if _state.pool_depth == 0:
-            _state.blas_before = _blas_counts()
-            _put_blas(_blas_beside_kernels(_state.blas_before))
-        _state.pool_depth += 1
+        _state.passes.append(kernels)
+        _limit_blas()
     try:
         yield
     finally:
         with _state.lock:
-            _state.pool_depth = max(_state.pool_depth - 1, 0)  # a fork inside the block has reset it
-            if _state.pool_depth == 0:
-                _put_blas(_state.blas_before)
+            if kernels in _state.passes:  # a fork inside the block has emptied the list
+                _state.passes.remove(kernels)
+            _limit_blas()
 
 
-def _blas_beside_kernels(counts: list[int]) -> list[int]:
-    """Return the number of threads of each BLAS library inside `one_pool()`, at most its `counts`."""
-    return [1 if runs_kernels() else min(count, _state.num_threads) for count in counts]
-
-
-def _apply_threads(num_threads: int, blas: list[int]) -> None:
+def _limit_blas() -> None:
+    """Give BLAS the threads that the open blocks and the default allow, or what it had before the first limit."""
     with _state.lock:
-        _state.num_threads = num_threads
-        _put_blas(_blas_beside_kernels(blas) if _state.pool_depth else blas)
-        _state.blas_before = blas  # the end of an open `one_pool()` block must not undo this
+        before = _blas_counts() if _state.blas_before is None else _state.blas_before
+        limit = _state.limits[-1] if _state.limits else _state.num_threads.changed_default()
+        if any(_state.passes):
+            counts = [1] * len(before)
+        elif limit is not None:
+            counts = [limit] * len(before)
+        elif _state.passes:
+            counts = [min(count, _state.num_threads.get()) for count in before]
+        else:
+            counts = before
+        _put_blas(counts)
+        _state.blas_before = None if counts is before else before
 
 
 @functools.cache
@@ -311,12 +399,12 @@ def _put_blas(counts: list[int]) -> None:
 
 def _default_num_threads() -> int:
     """Return OMP_NUM_THREADS if it is set, otherwise the processors that this process may use, at most 16."""
-    requested = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if requested.isdecimal() and int(requested) >= 1:
-        return int(requested)
+    requested = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if re.fullmatch("[0-9]{1,9}", requested) and int(requested) >= 1:
+        return min(int(requested), MOST_THREADS)
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS or Windows
     processors = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min(processors, _container_quota(processors), MOST_THREADS))
+    return max(1, min(processors, _container_quota(processors), DEFAULT_THREADS))
 
 
 def _container_quota(otherwise: int) -> int:
@@ -329,11 +417,14 @@ def _container_quota(otherwise: int) -> int:
 
 
 def _after_fork() -> None:
-    """Switch the child to one thread: the parent's pools are gone, and libgomp would wait for them forever."""
+    """Switch the child to one thread: it often shares the processors with many others, as the workers of a pool do."""
     _state.forked = True
-    _state.num_threads = 1
     _state.lock = threading.RLock()  # another thread of the parent may have held it
-    _state.pool_depth = 0
+    _state.backend.reset(_state.backend.get())
+    _state.conv_algorithm.reset(_state.conv_algorithm.get())
+    _state.num_threads.reset(1)
+    _state.num_threads.here.set(None)
+    _state.passes, _state.limits = [], []
 
 
 # ---------------------------------------------------------------- information
@@ -360,7 +451,6 @@ def info() -> dict[str, str | int | bool]:
         from rcnn._ext import _build
 
         facts |= {
-            "openmp": _build.openmp(),
             "simd": f"{_ext.level()} (of {', '.join(_ext.usable_levels())})",
             "compiler": _build.compiler(),
         }

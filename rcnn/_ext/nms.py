@@ -42,7 +42,7 @@ def descending_order(scores: np.ndarray) -> Any:
     ascending[np.isnan(scores)] = np.uint32(2**32 - 1)
     keys = ascending.astype(np.uint64) << np.uint64(32) | np.arange(len(scores), dtype=np.uint64)
     keys.sort()
-    return (keys & np.uint64(2**32 - 1)).astype(np.int64)
+    return (keys & np.uint64(2**32 - 1)).astype(np.intp)
 
 
 def _sort_groups(by_score: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ The images of a step and their augmentation depend only on the seed and the step
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import math
 from collections import deque
@@ -346,7 +347,8 @@ def describe(dataset: Dataset, index: int) -> str:
 def prefetch(make: Callable[[T], U], items: Iterable[T], workers: int) -> Generator[U]:
     """Yield `make(item)` for each item, in order, while threads compute the next results.
 
-    At most `workers` + 1 results are waiting or in progress. An error in `make` is raised when the result of this item
+    At most `workers` + 1 results are waiting or in progress. The threads run in copies of the caller's context, so that
+    `with use_backend(...)` holds for them too. An error in `make` is raised when the result of this item
     is requested. If you may leave the loop early, close the iterator (`contextlib.closing`), so that the threads stop.
 
     Parameters
@@ -370,7 +372,7 @@ def prefetch(make: Callable[[T], U], items: Iterable[T], workers: int) -> Genera
     ahead: deque[Future[U]] = deque()
     try:
         for item in items:
-            ahead.append(pool.submit(make, item))
+            ahead.append(pool.submit(contextvars.copy_context().run, make, item))
             if len(ahead) > workers:
                 yield ahead.popleft().result()
         while ahead:
