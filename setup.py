@@ -1,7 +1,9 @@
-"""Extension modules and notebooks of the course; everything else about the package is in pyproject.toml.
+"""The build script, which compiles the extension modules and copies the notebooks of the course into the package.
 
-Environment at build time:
-    RCNN_REQUIRE_EXT=1   fail if a kernel cannot be compiled; by default the package then installs on NumPy alone
+All other settings of the package are in pyproject.toml.
+
+Environment variables at build time:
+    RCNN_REQUIRE_EXT=1   fail if a kernel cannot be compiled; by default, rcnn is then installed without this kernel
     RCNN_NO_EXT=1        compile no kernels
 """
 
@@ -19,11 +21,11 @@ from setuptools.errors import CompileError, LinkError
 NOTEBOOKS = Path("notebooks", "src")
 SOURCES = Path("rcnn", "_ext")
 
-# Run the table as a script: the package cannot be imported before it is built.
+# Run the table as a script, because the package cannot be imported before it is built.
 TABLE = runpy.run_path(str(SOURCES / "table.py"))
 
-# -fno-trapping-math and -fno-math-errno change no value. With them the compiler can vectorise conditional divisions and
-# square roots.
+# -fno-trapping-math and -fno-math-errno do not change any result. They allow the compiler to vectorise conditional
+# divisions and square roots.
 FAST = {"unix": ["-O3", "-fno-trapping-math", "-fno-math-errno"], "msvc": ["/O2", "/fp:precise"]}
 ROUNDING = {"fast": FAST, "exact": {"unix": [*FAST["unix"], "-ffp-contract=off"], "msvc": FAST["msvc"]}}
 
@@ -54,9 +56,10 @@ class BuildKernels(build_ext):
         super().build_extensions()
 
     def translate(self, extension):
-        """Translate the source to C, in a separate directory for each module: one source makes several modules.
+        """Translate the source to C, in a separate directory for each module, because modules can share a source.
 
-        This is sequential, because Cython cannot run in several threads. C compilers can, and take most of the time.
+        The translation is sequential, because Cython cannot run in several threads. The C compilers, which take most of
+        the time, run in parallel.
         """
         extension.sources = cythonize(extension, build_dir=str(Path(self.build_temp, extension.name)))[0].sources
 
@@ -74,7 +77,7 @@ class BuildKernels(build_ext):
 
 
 def kernel(name, rounding, level="baseline"):
-    """Return a kernel for one level of processors; a failed build is ignored unless RCNN_REQUIRE_EXT=1."""
+    """Return a kernel for one level of processors; if it cannot be built, it is skipped unless RCNN_REQUIRE_EXT=1."""
     extension = Extension(
         f"rcnn._ext.{name}" if level == "baseline" else f"rcnn._ext.{name}_{level}",
         [(SOURCES / f"{name}.pyx").as_posix()],
@@ -87,7 +90,7 @@ def kernel(name, rounding, level="baseline"):
 
 
 def kernels():
-    """Return every kernel, for every level that a compiler may support."""
+    """Return every kernel for every level of processors that a compiler may support."""
     if os.environ.get("RCNN_NO_EXT") == "1":
         return []
     compiled = [kernel(*item, level) for item in TABLE["KERNELS"].items() for level in TABLE["LEVELS"]]

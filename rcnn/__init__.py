@@ -1,7 +1,7 @@
-"""A Faster R-CNN to read, to take apart and to use, in NumPy with Cython kernels.
+"""A Faster R-CNN to read, to take apart and to use, written in NumPy with Cython kernels.
 
-The public names are listed in `__init__.pyi`. Each is imported on first use, so that `from rcnn.boxes import iou` loads
-little more than NumPy.
+The public names are listed in `__init__.pyi`. Each name is imported when it is first used. For example,
+`from rcnn.boxes import iou` loads little more than NumPy.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""The command `python -m rcnn`, which is the same as `rcnn`."""
+"""The command `python -m rcnn`, which does the same as the command `rcnn`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Input validation: arrays that users pass to public functions, and settings of configs, recipes and plans."""
+"""Validation of input: arrays that users pass to public functions, and settings of configs, recipes and plans."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,9 +16,9 @@ def as_float_array(values: ArrayLike, name: str) -> np.ndarray:
     """Return `values` as a C-contiguous, native-endian float array of the same shape.
 
     float16 and float32 become float32; float64, integers, booleans and lists become float64. An array that already has
-    this form is returned itself, not a copy. `name` is the argument's name, for the message.
+    this form is not copied. Error messages contain `name`, the name of the argument.
 
-    Raises TypeError unless the values are real numbers, ValueError if rows differ in length.
+    Raises TypeError if the values are not real numbers, and ValueError if the rows differ in length.
     """
     array = _as_array(values, name)
     if array.dtype.kind not in "fiub":
@@ -30,7 +30,7 @@ def as_float_array(values: ArrayLike, name: str) -> np.ndarray:
 def as_index_array(values: ArrayLike, name: str, length: int | None = None) -> np.ndarray:
     """Return `values` as a C-contiguous int64 array of shape (length,); an empty list becomes an empty array.
 
-    Raises TypeError unless the values are integers, ValueError for a wrong shape.
+    Raises TypeError if the values are not integers, and ValueError if the shape is wrong.
     """
     array = _as_array(values, name)
     if array.size == 0 and array.ndim == 1:
@@ -43,9 +43,9 @@ def as_index_array(values: ArrayLike, name: str, length: int | None = None) -> n
 
 
 def check_boxes(values: ArrayLike, name: str = "boxes") -> np.ndarray:
-    """Return `values` as a float array of boxes, (N, 4); an empty list becomes (0, 4). Coordinates are not checked.
+    """Return `values` as a float array of N boxes, (N, 4); an empty list becomes an array of shape (0, 4).
 
-    Raises TypeError and ValueError as `as_float_array`, and ValueError for another shape.
+    The coordinates are not checked. Raises the errors of `as_float_array`, and ValueError if the shape is wrong.
     """
     boxes = as_float_array(values, name)
     if boxes.ndim == 1 and boxes.size == 0:
@@ -65,7 +65,7 @@ def check_scores(values: ArrayLike, length: int, name: str = "scores") -> np.nda
 
 
 def check_finite(array: np.ndarray, name: str) -> None:
-    """Raise ValueError, with the first bad row, if `array` (N, ...) holds NaN or infinity."""
+    """Raise ValueError if `array` (N, ...) contains NaN or infinity; the message shows the first such row."""
     finite = np.isfinite(array)
     if not finite.all():
         row = int(np.argmin(finite.reshape(len(array), -1).all(axis=1)))
@@ -73,9 +73,9 @@ def check_finite(array: np.ndarray, name: str) -> None:
 
 
 def check_flags(target: Mapping[str, ArrayLike], key: str, length: int, name: str) -> np.ndarray:
-    """Return the flags of a target's objects under `key`, (length,) bool; False if the key is missing.
+    """Return `target[key]` as a bool array (length,), one flag per object; if the key is missing, all flags are False.
 
-    `name` is the name of the target. Raises ValueError for another shape.
+    `name` is the name of the target in error messages. Raises ValueError if the shape is wrong.
     """
     flags = np.asarray(target.get(key, np.zeros(length)), np.bool_)
     if flags.shape != (length,):
@@ -84,23 +84,23 @@ def check_flags(target: Mapping[str, ArrayLike], key: str, length: int, name: st
 
 
 def counted(target: Mapping[str, ArrayLike], length: int, name: str) -> np.ndarray:
-    """Return a mask of the objects of a target that count, (length,) bool: neither difficult (VOC) nor crowd (COCO).
+    """Return a bool mask (length,) of the objects of a target that are neither difficult (VOC) nor crowd (COCO).
 
-    The other objects are used neither in training nor in evaluation. Raises ValueError as `check_flags`.
+    All other objects are ignored in training and in evaluation. Raises the errors of `check_flags`.
     """
     return ~(check_flags(target, "difficult", length, name) | check_flags(target, "crowd", length, name))
 
 
 def check_pair(values: Sequence[int] | np.ndarray, name: str) -> tuple[int, int]:
-    """Return `values` as (rows, columns), two integers of at least 1; raise ValueError otherwise."""
+    """Return `values` as two integers (rows, columns); raise ValueError unless both are at least 1."""
     pair = tuple(values) if isinstance(values, (Sequence, np.ndarray)) else ()
     if len(pair) != 2 or not all(isinstance(v, (int, np.integer)) and v >= 1 for v in pair):
-        raise ValueError(f"{name} must be two whole numbers of at least 1, (height, width), got {values!r}")
+        raise ValueError(f"{name} must be two whole numbers of at least 1 (height and width), got {values!r}")
     return int(pair[0]), int(pair[1])
 
 
 def in_common_dtype(*arrays: np.ndarray) -> list[np.ndarray]:
-    """Return the float arrays, all in the widest dtype among them."""
+    """Return the float arrays, converted to the widest dtype among them."""
     dtype = np.result_type(*arrays)
     return [array.astype(dtype, copy=False) for array in arrays]
 
@@ -109,7 +109,7 @@ def _as_array(values: ArrayLike, name: str) -> np.ndarray:
     try:
         return np.asarray(values)
     except ValueError as error:
-        raise ValueError(f"{name} must be an array: its rows differ in length") from error
+        raise ValueError(f"{name} must be an array, but its rows differ in length") from error
 
 
 def _describe(values: ArrayLike, array: np.ndarray) -> str:
@@ -121,16 +121,17 @@ def _describe(values: ArrayLike, array: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class Rule:
-    """The values that a setting may have.
+    """A rule for the values that a setting may have.
 
     Attributes
     ----------
     allowed : str
-        A description of these values, for messages.
+        A description of the allowed values, for error messages.
     convert : callable
-        Returns the normalised value; raises TypeError for a wrong type, ValueError for a wrong value.
+        Function that returns the normalised value. It raises TypeError for a wrong type and ValueError for a wrong
+        value.
     accepts : callable
-        Returns whether a normalised value is in the allowed range.
+        Function that returns whether a normalised value is in the allowed range.
     """
 
     allowed: str
@@ -138,7 +139,7 @@ class Rule:
     accepts: Callable[[Any], bool] = lambda value: True
 
     def check(self, name: str, value: Any) -> Any:
-        """Return the normalised value; raise TypeError or ValueError with the name, the value and what is allowed."""
+        """Return the normalised value; raise TypeError or ValueError if the value is not allowed."""
         try:
             normalised = self.convert(value)
         except TypeError:
@@ -151,55 +152,58 @@ class Rule:
 
 
 def normalise_fields(instance: object, rules: Mapping[str, Rule], prefix: str = "") -> None:
-    """Replace the fields of a frozen dataclass instance by their normalised values.
+    """Replace the fields of a frozen dataclass instance with their normalised values.
 
-    `prefix` precedes a field's name in messages. Raises what `Rule.check` raises.
+    In messages, `prefix` precedes the name of the field. Raises the errors of `Rule.check`.
     """
     for name, rule in rules.items():
         object.__setattr__(instance, name, rule.check(f"{prefix}{name}", getattr(instance, name)))
 
 
 def check_keys(table: Iterable[str], allowed: Sequence[str], name: str) -> None:
-    """Raise ValueError that lists the allowed keys unless all keys of the table called `name` are among them."""
+    """Raise ValueError unless every key of the table called `name` is allowed; the message lists the allowed keys."""
     for key in table:
         if key not in allowed:
             raise ValueError(f"{name}: unknown key {key!r}; allowed keys are {', '.join(allowed)}")
 
 
 def wrong_type(name: str, value: Any, allowed: str) -> TypeError:
-    """Return the error for a value of a wrong type."""
+    """Return the error for a value of the wrong type."""
     return TypeError(f"{name} must be {allowed}, got {value!r} ({type(value).__name__})")
 
 
 def wrong_value(name: str, value: Any, allowed: str) -> ValueError:
-    """Return the error for a value out of the allowed range."""
+    """Return the error for a value outside the allowed range."""
     return ValueError(f"{name} must be {allowed}, got {value!r}")
 
 
 def is_number(value: Any) -> bool:
-    """Return whether the value is a real number; True and False are not."""
+    """Return whether the value is a real number other than True and False."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def as_flag(value: Any) -> bool:
-    """Return True or False; raise TypeError for anything else."""
+    """Return the value if it is True or False; raise TypeError for anything else."""
     return _instance(value, bool)
 
 
 def as_string(value: Any) -> str:
-    """Return a string; raise TypeError for anything else."""
+    """Return the value if it is a string; raise TypeError for anything else."""
     return _instance(value, str)
 
 
 def as_integer(value: Any) -> int:
-    """Return an int from an integer of any type; raise TypeError for anything else."""
+    """Return an integer of any type as an int; raise TypeError for anything else, including True and False."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError
     return int(value)
 
 
 def as_number(value: Any) -> int | float:
-    """Return an int from an integer, else a float; raise TypeError unless it is a number, ValueError unless finite."""
+    """Return an integer as an int and any other number as a float.
+
+    Raises TypeError if the value is not a number, and ValueError if it is NaN or infinite.
+    """
     if not is_number(value):
         raise TypeError
     if not math.isfinite(value):
@@ -208,26 +212,26 @@ def as_number(value: Any) -> int | float:
 
 
 def as_float(value: Any) -> float:
-    """Return a float from any number; raise as `as_number`."""
+    """Return a number as a float; raise the errors of `as_number`."""
     return float(as_number(value))
 
 
 def as_table(value: Any) -> dict[str, Any]:
-    """Return a dict from a mapping; raise TypeError for anything else."""
+    """Return a mapping as a dict; raise TypeError for anything else."""
     if not isinstance(value, Mapping):
         raise TypeError
     return dict(value)
 
 
 def as_tuple(values: Any) -> tuple[Any, ...]:
-    """Return the elements of an iterable; raise TypeError for anything else, including a string or a mapping."""
+    """Return an iterable as a tuple; raise TypeError for anything else, and also for strings and mappings."""
     if isinstance(values, (str, bytes, Mapping)):
         raise TypeError
     return tuple(values)
 
 
 def tuple_of(convert: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
-    """Return a converter that makes a tuple of an iterable and applies `convert` to each element."""
+    """Return a function that turns an iterable into a tuple and applies `convert` to each element."""
     return lambda values: tuple(map(convert, as_tuple(values)))
 
 
@@ -238,17 +242,17 @@ POSITIVE = Rule("a number above 0", as_float, lambda x: x > 0)
 
 
 def integer(least: int) -> Rule:
-    """Return the rule for integers of at least `least`."""
+    """Return the rule that allows integers of at least `least`."""
     return Rule(f"an integer of at least {least}", as_integer, lambda x: x >= least)
 
 
 def one_of(values: Sequence[str]) -> Rule:
-    """Return the rule for one of these strings."""
+    """Return the rule that allows one of these strings."""
     return Rule(f"one of {', '.join(values)}", as_string, lambda value: value in values)
 
 
 def optional(rule: Rule) -> Rule:
-    """Return the rule that also allows None."""
+    """Return a rule that allows None and every value that `rule` allows."""
     return Rule(
         rule.allowed,
         lambda value: None if value is None else rule.convert(value),

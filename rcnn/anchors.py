@@ -1,7 +1,8 @@
-"""Anchors: boxes of fixed shapes at every position of a feature map, which the RPN refines.
+"""Anchors: boxes of fixed shapes at every position of a feature map.
 
-Ren et al., "Faster R-CNN", 2015, section 3.1.1; one size per pyramid level as in Lin et al., "Feature Pyramid Networks
-for Object Detection", 2017, section 4.1. The numbers are torchvision's.
+The region proposal network (RPN) refines the anchors. They were introduced in Ren et al., "Faster R-CNN", 2015, section
+3.1.1. Lin et al., "Feature Pyramid Networks for Object Detection", 2017, section 4.1, use one size per pyramid level.
+The coordinates are the same as in torchvision.
 """
 
 from collections.abc import Sequence
@@ -12,32 +13,32 @@ from numpy.typing import ArrayLike
 from rcnn._ext.dispatch import floats, replaceable
 from rcnn._validate import as_float_array, check_boxes, check_pair
 
-MIN_SIZE = 2.0  # pixels; half of a smaller side could round to 0
+MIN_SIZE = 2.0  # in pixels; half of a shorter side could be rounded to 0
 
 
 @replaceable(lambda sizes, ratios: floats((len(sizes) * len(ratios), 4), np.float32(0)))
 def cell_anchors(sizes: ArrayLike, ratios: ArrayLike) -> np.ndarray:
     """Return the anchors of one cell of the feature map, centred on the origin.
 
-    An anchor of size s and ratio r is s / sqrt(r) wide and s * sqrt(r) high, so that its area is s * s. Its corners are
-    then rounded to whole pixels, half to even.
+    An anchor of size s and ratio r is s / sqrt(r) wide and s * sqrt(r) high. Its area is therefore s * s. The corners
+    are then rounded to whole pixels, with halves rounded to the nearest even number.
 
     Parameters
     ----------
     sizes : (S,) array_like
-        The square roots of the areas, in pixels, each at least 2.
+        The S sizes, which are the square roots of the areas, in pixels. Each size is at least 2.
     ratios : (R,) array_like
-        Aspect ratios, height / width, each positive.
+        The R aspect ratios, height / width. Each ratio is positive.
 
     Returns
     -------
     (S * R, 4) float32 array
-        Boxes; the ratio is the outer loop, the size the inner one.
+        The anchors: first all sizes of the first ratio, then all sizes of the second ratio, and so on.
 
     Raises
     ------
     ValueError
-        If a size or a ratio is out of range, or if an anchor would be less than a pixel across.
+        If a size or a ratio is out of range, or if a side of an anchor would be rounded to 0.
 
     Examples
     --------
@@ -57,7 +58,7 @@ def cell_anchors(sizes: ArrayLike, ratios: ArrayLike) -> np.ndarray:
     if len(flat):
         r, s = divmod(int(flat[0]), len(side))
         raise ValueError(
-            f"an anchor of size {side[s]:g} and ratio {ratio[r]:g} is less than a pixel across; use a larger size"
+            f"an anchor of size {side[s]:g} and ratio {ratio[r]:g} has a side that is rounded to 0; use a larger size"
         )
     return anchors
 
@@ -66,23 +67,23 @@ def cell_anchors(sizes: ArrayLike, ratios: ArrayLike) -> np.ndarray:
 def grid_anchors(
     cell: ArrayLike, feature_size: Sequence[int], stride: Sequence[int], offset: float = 0.0
 ) -> np.ndarray:
-    """Return the anchors of every position of a feature map: by row, then column, then cell anchor.
+    """Return the anchors at every position of a feature map, ordered by row, then column, then cell anchor.
 
     Parameters
     ----------
     cell : (A, 4) array_like
-        The anchors of one cell, as from `cell_anchors`.
+        The A anchors of one cell, as returned by `cell_anchors`.
     feature_size : (H, W)
-        The size of the feature map.
+        The height and width of the feature map.
     stride : (rows, columns)
-        The distance between neighbouring positions, in pixels of the image.
+        The distance between neighbouring positions, in image pixels.
     offset : float
-        Where in its cell an anchor is centred: 0 is the cell's top left corner, 0.5 its middle.
+        The position of the centre of an anchor in its cell: 0 is the top left corner of the cell, 0.5 is the middle.
 
     Returns
     -------
     (H * W * A, 4) array
-        Boxes in pixels of the image.
+        The anchors, in image pixels.
 
     Examples
     --------
@@ -102,19 +103,19 @@ def grid_anchors(
 
 
 def measure_stride(image_size: Sequence[int], feature_size: Sequence[int]) -> tuple[int, int]:
-    """Return the stride (rows, columns) of a feature map, rounded down: pixels of the image per position.
+    """Return the stride (rows, columns) of a feature map: image pixels per position, rounded down.
 
     Parameters
     ----------
     image_size : (height, width)
-        The size of the image with its padding, in pixels.
+        The size of the padded image, in pixels.
     feature_size : (height, width)
         The size of the feature map.
 
     Returns
     -------
     (int, int)
-        The stride along y and along x.
+        The strides along y and along x.
 
     Raises
     ------
@@ -124,12 +125,14 @@ def measure_stride(image_size: Sequence[int], feature_size: Sequence[int]) -> tu
     height, width = check_pair(image_size, "image_size")
     rows, columns = check_pair(feature_size, "feature_size")
     if rows > height or columns > width:
-        raise ValueError(f"feature_size ({rows}, {columns}) exceeds the image's ({height}, {width})")
+        raise ValueError(
+            f"feature_size must be at most the size of the image, ({height}, {width}), got ({rows}, {columns})"
+        )
     return height // rows, width // columns
 
 
 class AnchorGenerator:
-    """The anchors of an image, for every level of the feature pyramid.
+    """A generator of the anchors of an image, for every level of the feature pyramid.
 
     Parameters
     ----------
@@ -138,19 +141,20 @@ class AnchorGenerator:
     ratios : sequence of floats, or one such sequence per level
         Aspect ratios, height / width. A flat sequence is used at every level.
     offset : float
-        As in `grid_anchors`, in [0, 1].
+        See `grid_anchors`; in [0, 1].
 
     Attributes
     ----------
     cells : list of (A_l, 4) arrays
-        The cell anchors of each level, or a single entry that holds for every level.
+        The cell anchors of each level, with A_l anchors on level l. If `sizes` and `ratios` are flat, the list has a
+        single array, which applies to every level.
     num_levels : int or None
-        The number of levels; None if `sizes` and `ratios` are flat and any number will do.
+        The number of levels. None means that `sizes` and `ratios` are flat, so any number of levels is possible.
 
     Raises
     ------
     ValueError
-        As `cell_anchors`, and if `sizes` and `ratios` have different numbers of levels.
+        For the same reasons as in `cell_anchors`, or if `sizes` and `ratios` have different numbers of levels.
     """
 
     def __init__(
@@ -167,23 +171,23 @@ class AnchorGenerator:
                 f"sizes and ratios must have the same number of levels, got {len(sizes)} and {len(ratios)}"
             )
         self.sizes, self.ratios, self.offset = sizes, ratios, offset
-        self.num_levels = counts[0] if counts else None  # None: any number of levels, all alike
-        self.num_anchors_per_location()  # raises for invalid sizes and ratios
+        self.num_levels = counts[0] if counts else None  # None allows any number of levels
+        self.num_anchors_per_location()  # raises ValueError if a size or a ratio is invalid
 
     @property
     def cells(self) -> list[np.ndarray]:  # numpydoc ignore=RT01
-        """The cell anchors of each level, [(A_l, 4) float32]; one entry for all levels if sizes and ratios are flat."""
+        """The cell anchors of each level, (A_l, 4) float32; a single array if `sizes` and `ratios` are flat."""
         levels = self.num_levels or 1
         pairs = zip(_per_level(self.sizes, levels), _per_level(self.ratios, levels), strict=True)
         return [cell_anchors(sizes, ratios) for sizes, ratios in pairs]
 
     def num_anchors_per_location(self) -> list[int]:
-        """Return the number of anchors per cell of each level.
+        """Return the number of anchors per cell, for each level.
 
         Returns
         -------
         list of int
-            One number per level, or a single number that holds for every level if sizes and ratios are flat.
+            One number per level, or a single number for all levels if `sizes` and `ratios` are flat.
         """
         return [len(cell) for cell in self.cells]
 
@@ -193,19 +197,19 @@ class AnchorGenerator:
         Parameters
         ----------
         image_size : (height, width)
-            The size of the image with its padding, in pixels.
+            The size of the padded image, in pixels.
         feature_sizes : list of (height, width)
-            The size of each level's feature map; the strides are measured from them.
+            The size (H_l, W_l) of the feature map of each level l. The strides are computed from these sizes.
 
         Returns
         -------
         list of (H_l * W_l * A_l, 4) float32 arrays
-            Boxes in pixels of the image.
+            The anchors of each level, in image pixels. A_l is the number of anchors per cell.
 
         Raises
         ------
         ValueError
-            If the number of levels differs from that of the sizes and ratios.
+            If `feature_sizes` has a different number of levels than `sizes` and `ratios`.
         """
         return [
             grid_anchors(cell, size, measure_stride(image_size, size), self.offset)
@@ -220,17 +224,17 @@ class AnchorGenerator:
         levels : int
             The number of levels.
         name : str
-            The name of the argument that has these levels, for the error message.
+            The name of the caller's argument that has these levels. It appears in the error message.
 
         Returns
         -------
         list of (A_l, 4) arrays
-            One array per level.
+            One array per level l, with A_l anchors.
 
         Raises
         ------
         ValueError
-            If the number of levels differs from that of the sizes and ratios.
+            If `sizes` and `ratios` have a different number of levels.
         """
         if self.num_levels not in (None, levels):
             raise ValueError(
@@ -240,7 +244,7 @@ class AnchorGenerator:
 
 
 def _positive_row(values: ArrayLike, name: str) -> np.ndarray:
-    """Return `values` as (N,) float32, the precision in which torchvision rounds."""
+    """Return `values` as a float32 array (N,), because torchvision also rounds anchors in float32."""
     row = as_float_array(values, name).astype(np.float32)
     if row.ndim != 1 or not len(row):
         raise ValueError(f"{name} must be a sequence of one or more numbers, got {values!r}")

@@ -1,7 +1,7 @@
-"""Boxes: formats, area, intersection over union, clipping, and the deltas by which the network refines a box.
+"""Boxes: formats, area, intersection over union, clipping, and the deltas with which the network refines a box.
 
-A box is `x1, y1, x2, y2` in pixels, in continuous coordinates: a side is `x2 - x1`, with no `+1` anywhere.
-Every function accepts lists and arrays. It returns float32 for float16 and float32 input, and float64 otherwise.
+A box is `x1, y1, x2, y2`, in pixels. Coordinates are continuous: the width is `x2 - x1`, without `+1`. Every function
+accepts lists and arrays. Float results are float32 for float16 and float32 input, and float64 for all other input.
 """
 
 import math
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from rcnn._ext.dispatch import compiled, floats, indices, replaceable
 from rcnn._validate import as_float_array, check_boxes, in_common_dtype
 
-MAX_LOG_SCALE = math.log(1000 / 16)  # the cap of dw and dh; without it exp() would overflow
+MAX_LOG_SCALE = math.log(1000 / 16)  # the upper limit of dw and dh; without it, exp() would overflow
 FORMATS = ("xyxy", "xywh", "cxcywh")
 
 
@@ -22,14 +22,15 @@ def convert(boxes: ArrayLike, source: str, target: str) -> np.ndarray:
     Parameters
     ----------
     boxes : (N, 4) array_like
-        Boxes in the format `source`.
+        N boxes in the format `source`.
     source, target : {"xyxy", "xywh", "cxcywh"}
-        "xyxy" is two corners, "xywh" the top left corner and the sides (COCO), "cxcywh" the centre and the sides.
+        The formats: "xyxy" (two corners), "xywh" (top left corner, width and height, as in COCO) or "cxcywh" (centre,
+        width and height).
 
     Returns
     -------
     (N, 4) array
-        Boxes in the format `target`.
+        The boxes in the format `target`.
 
     Raises
     ------
@@ -63,12 +64,12 @@ def convert(boxes: ArrayLike, source: str, target: str) -> np.ndarray:
 
 @replaceable(lambda boxes: floats((len(boxes),), boxes))
 def area(boxes: ArrayLike) -> np.ndarray:
-    """Return the area of each box; it is negative if exactly one side is.
+    """Return the area of each box, which is negative if exactly one side is negative.
 
     Parameters
     ----------
     boxes : (N, 4) array_like
-        Boxes in pixels.
+        N boxes, in pixels.
 
     Returns
     -------
@@ -83,20 +84,20 @@ def area(boxes: ArrayLike) -> np.ndarray:
 def iou(boxes1: ArrayLike, boxes2: ArrayLike) -> np.ndarray:
     """Return the intersection over union (IoU) of every box of `boxes1` with every box of `boxes2`.
 
-    Boxes that only touch have IoU 0. Two boxes without area (0 / 0) have IoU 0, where torchvision returns NaN. All
-    other values are bit-identical to torchvision's `box_iou` in float32.
+    The IoU of boxes that only touch is 0. If both boxes have the area 0, the formula is 0 / 0. Their IoU is then 0,
+    whereas torchvision returns NaN. In float32, all other values are bit-identical to those of torchvision's `box_iou`.
 
     Parameters
     ----------
     boxes1 : (N, 4) array_like
-        Boxes in pixels.
+        N boxes, in pixels.
     boxes2 : (M, 4) array_like
-        Boxes in pixels.
+        M boxes, in pixels.
 
     Returns
     -------
     (N, M) array
-        IoU in [0, 1]; rows belong to `boxes1`, columns to `boxes2`.
+        The IoUs, in [0, 1]. There is one row per box of `boxes1` and one column per box of `boxes2`.
 
     Examples
     --------
@@ -125,14 +126,14 @@ def clip(boxes: ArrayLike, size: tuple[float, float]) -> np.ndarray:
     Parameters
     ----------
     boxes : (..., 4) array_like
-        Boxes in pixels.
+        Boxes, in pixels.
     size : (height, width)
         The size of the image, in pixels.
 
     Returns
     -------
     (..., 4) array
-        Boxes with x in [0, width] and y in [0, height].
+        The clipped boxes, with x in [0, width] and y in [0, height].
     """
     given = as_float_array(boxes, "boxes")
     if given.size == 0 and given.ndim == 1:
@@ -150,14 +151,14 @@ def remove_small(boxes: ArrayLike, min_size: float) -> np.ndarray:
     Parameters
     ----------
     boxes : (N, 4) array_like
-        Boxes in pixels.
+        N boxes, in pixels.
     min_size : float
-        The smallest side to keep, in pixels.
+        The shortest allowed side, in pixels.
 
     Returns
     -------
     (K,) int64 array
-        Indices, ascending.
+        The indices of K boxes, in ascending order.
     """
     checked = check_boxes(boxes)
     wide, high = (checked[:, 2:] - checked[:, :2] >= float(min_size)).T  # (N,), (N,)
@@ -168,7 +169,8 @@ def remove_small(boxes: ArrayLike, min_size: float) -> np.ndarray:
 def encode(gt_boxes: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1, 1)) -> np.ndarray:
     """Return the deltas (dx, dy, dw, dh) that transform `boxes` into `gt_boxes`.
 
-    With centres (x, y) and sides (w, h), where primed values belong to `gt_boxes`::
+    A box with the centre (x, y), the width w and the height h is moved to a box of `gt_boxes` with the centre (x', y'),
+    the width w' and the height h'::
 
         dx = wx * (x' - x) / w        dw = ww * log(w' / w)
         dy = wy * (y' - y) / h        dh = wh * log(h' / h)
@@ -176,21 +178,21 @@ def encode(gt_boxes: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1,
     Parameters
     ----------
     gt_boxes : (N, 4) array_like
-        The boxes to reach, in pixels.
+        The N boxes to which `boxes` are moved, in pixels.
     boxes : (N, 4) array_like
-        The boxes to start from, in pixels.
+        N boxes, in pixels.
     weights : four floats
-        The factors (wx, wy, ww, wh).
+        The factors (wx, wy, ww, wh) of the formulas.
 
     Returns
     -------
     (N, 4) array
-        Deltas.
+        The deltas (dx, dy, dw, dh) of each box.
 
     Raises
     ------
     ValueError
-        If a side of a box is not positive: such a box has no deltas.
+        If a side of a box is not positive, because the deltas are then undefined.
 
     References
     ----------
@@ -216,23 +218,23 @@ def encode(gt_boxes: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1,
 
 @replaceable(lambda deltas, boxes, weights: floats(np.shape(deltas), boxes))
 def decode(deltas: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1, 1)) -> np.ndarray:
-    """Return the boxes that `deltas` make of `boxes`: the inverse of `encode` with the same weights.
+    """Return `boxes` moved by `deltas`; this is the inverse of `encode` with the same weights.
 
-    dw and dh are capped at log(1000 / 16). Without the cap, exp() would overflow early in training.
+    dw and dh are limited to at most log(1000 / 16). Without this limit, exp() would overflow early in training.
 
     Parameters
     ----------
     deltas : (N, 4) or (N, L, 4) array_like
-        Deltas (dx, dy, dw, dh) of each box, or of each box and class.
+        The deltas (dx, dy, dw, dh) of each box, or those of each box for each of L classes.
     boxes : (N, 4) array_like
-        The boxes to start from, in pixels.
+        N boxes, in pixels.
     weights : four floats
-        The weights that the deltas were encoded with.
+        The weights with which the deltas were encoded.
 
     Returns
     -------
-    array of the shape of `deltas`
-        Boxes in pixels.
+    array with the shape of `deltas`
+        The moved boxes, in pixels.
 
     Examples
     --------
@@ -271,5 +273,5 @@ def _check_sides(boxes: np.ndarray, name: str) -> None:
 def _as_weights(weights: ArrayLike, dtype: np.dtype) -> np.ndarray:
     array = as_float_array(weights, "weights").astype(dtype)
     if array.shape != (4,) or not (array > 0).all():
-        raise ValueError(f"weights must be four positive numbers (dx, dy, dw, dh), got {weights!r}")
+        raise ValueError(f"weights must be four positive numbers, for dx, dy, dw and dh, got {weights!r}")
     return array

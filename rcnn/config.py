@@ -30,83 +30,90 @@ Nested = tuple[Numbers, ...]
 
 @dataclass(frozen=True, eq=False)
 class FasterRCNNConfig:
-    """The settings of a `FasterRCNN`. Defaults are those of the paper, under torchvision's names.
+    """The settings of a `FasterRCNN`, with the names that torchvision uses and the defaults of the paper.
 
-    Configs are compared by identity, not by value, because they hold a module. Two models made from one config share
-    that module.
+    Two configs are equal only if they are the same object, because a config contains a module. All models that are made
+    from one config share this module.
 
     Attributes
     ----------
     backbone : Module
-        Maps (N, 3, H, W) to one feature map (N, feat_channels, H', W'), or, with `use_fpn`, to a list of such maps,
-        finest first.
+        Module that maps N images (N, 3, H, W) to a feature map (N, feat_channels, H', W'). With `use_fpn`, it returns a
+        list of such maps instead, finest first.
     feat_channels : int
-        The channels of every feature map.
+        The number of channels of every feature map.
     num_classes : int
         The number of classes, including the background (label 0).
     use_fpn : bool
-        Whether the backbone returns a list of levels.
+        Whether the backbone returns a list of feature maps, one for each level of a pyramid.
     anchor_sizes : sequence of floats, or one such sequence per level
-        The square roots of the anchors' areas, in pixels of the batch. With `use_fpn`, a flat sequence with as many
-        sizes as there are levels gives one size to each level. Any other flat sequence is used at every level.
+        The square roots of the areas of the anchors, in pixels of the resized image. A flat sequence applies to every
+        level. However, if `use_fpn` is True and there are as many sizes as levels, each level gets one of the sizes.
     aspect_ratios : sequence of floats, or one such sequence per level
-        Height / width of the anchors.
+        The ratios height / width of the anchors.
     anchor_stride : float, or one per level, optional
-        Pixels from one cell to the next. By default it is measured from the feature maps; a number given here is
-        checked against the measured stride.
+        The distance between neighbouring cells, in pixels of the resized image. By default, it is measured from the
+        feature maps. If you set it, it must be equal to the measured stride.
     pool_size : (height, width)
-        The size of the features pooled from a RoI.
+        The size of the features that are pooled from each region of interest (RoI).
     hidden_dim : int
-        The width of the two hidden layers of the head.
+        The number of outputs of each of the two hidden layers of the second stage.
     dropout : float
-        The probability that an element of either hidden layer is dropped in training.
+        The probability that an output of a hidden layer is set to 0 in training.
     min_size, max_size : int
-        An image is resized so that its shorter side is `min_size`, or less if its longer side would exceed `max_size`.
+        The size of a resized image, in pixels. Its shorter side is `min_size`, or less if its longer side would
+        otherwise be longer than `max_size`.
     image_mean, image_std : 3 floats
-        Subtracted from, and divided into, the three channels of pixels in [0, 1].
+        The mean and the standard deviation of each colour channel, for pixels in [0, 1]. To normalise an image, the
+        mean is subtracted, and the result is divided by the standard deviation.
     anchor_offset : float
-        Where in its cell an anchor is centred: 0 is the cell's top left corner, 0.5 its middle.
+        The position of the centre of an anchor in its cell: 0 is the top left corner of the cell, 0.5 is the middle.
     rpn_pre_nms_top_n_train, rpn_pre_nms_top_n_test : int
-        Anchors kept per level, by score, before NMS: in `get_loss` and in `predict`.
+        The number of anchors per level that are kept before non-maximum suppression (NMS), in `get_loss` (train) and in
+        `predict` (test). The anchors with the highest scores are kept.
     rpn_post_nms_top_n_train, rpn_post_nms_top_n_test : int
-        Proposals kept per image after NMS: in `get_loss` and in `predict`.
+        The number of proposals per image that are kept after NMS, in `get_loss` (train) and in `predict` (test).
     rpn_nms_thresh : float
-        A proposal is suppressed if its IoU with a proposal of higher score is above this.
+        NMS removes a proposal if its intersection over union (IoU) with a better proposal exceeds this threshold.
     rpn_fg_iou_thresh, rpn_bg_iou_thresh : float
-        An anchor is positive at or above the first IoU, negative below the second.
+        An anchor is positive if its highest IoU with an object is at least the first threshold, and negative if this
+        IoU is below the second threshold. The best anchor for each object is always positive.
     rpn_batch_size_per_image : int
-        Anchors sampled per image for the loss.
+        The maximum number of anchors per image that are sampled for the loss.
     rpn_positive_fraction : float
-        The largest fraction of positive anchors in that sample.
+        The maximum fraction of positive anchors in the sample.
     rpn_score_thresh : float
-        A proposal's score must be at least this.
+        The minimum score of a proposal.
     box_score_thresh : float
-        A detection's score must be greater than this.
+        A detection must have a score that is greater than this threshold.
     box_nms_thresh : float
-        A detection is suppressed if its IoU with a detection of higher score and the same class is above this.
+        NMS removes a detection if its IoU with a better detection of the same class exceeds this threshold.
     box_detections_per_img : int
-        Detections kept per image.
+        The maximum number of detections per image.
     box_fg_iou_thresh, box_bg_iou_thresh : float
-        A RoI is positive at or above the first IoU, background below the second.
+        A RoI is positive if its highest IoU with an object is at least the first threshold, and background if this IoU
+        is below the second threshold.
     box_batch_size_per_image : int
-        RoIs sampled per image for the loss.
+        The maximum number of RoIs per image that are sampled for the loss.
     box_positive_fraction : float
-        The largest fraction of positive RoIs in that sample.
+        The maximum fraction of positive RoIs in the sample.
     bbox_reg_weights : 4 floats
-        The weights of the second stage's deltas (the paper's 0.1 and 0.2, inverted).
+        The weights of the deltas in the second stage. The defaults are the inverses of 0.1 and 0.2, the values in the
+        paper.
     sampling_ratio : int
-        As in `rcnn.roi.roi_align`.
+        See `rcnn.roi.roi_align`.
     aligned : bool
-        As in `rcnn.roi.roi_align`.
+        See `rcnn.roi.roi_align`.
     canonical_size, canonical_level : int
-        A RoI of this side, in pixels, is pooled from this level of a pyramid; level k has stride 2^k.
+        A square RoI with a side of `canonical_size` pixels is pooled from the level `canonical_level` of a pyramid.
+        Level k has the stride 2^k.
     class_names : sequence of str, optional
-        One name per class, the background first.
+        One name per class, starting with the background.
 
     Raises
     ------
     TypeError, ValueError
-        With the field, its value and what is allowed.
+        If a setting is invalid. The message contains the field, its value and the allowed values.
     """
 
     backbone: Module
@@ -153,38 +160,38 @@ class FasterRCNNConfig:
         if not isinstance(self.backbone, Module):
             raise wrong_type("backbone", self.backbone, "an rcnn.nn.Module")
         for name, value in check_settings(self.settings()).items():
-            object.__setattr__(self, name, value)  # a frozen dataclass allows no plain assignment
+            object.__setattr__(self, name, value)  # a frozen dataclass does not allow ordinary assignment
 
     def settings(self) -> dict[str, Any]:
-        """Return all fields but the backbone, as values that JSON can hold.
+        """Return all fields except the backbone, as JSON-serialisable values.
 
         Returns
         -------
         dict
-            Values by the names of their fields.
+            Maps the name of each field to its value.
         """
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "backbone"}
 
 
 def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return normalised settings of a `FasterRCNNConfig`; any subset of its fields without the backbone.
+    """Check some settings of a `FasterRCNNConfig` and return them with normalised values.
 
-    Settings that depend on each other are compared if both are given.
+    Two settings that depend on each other are compared if both are given.
 
     Parameters
     ----------
     settings : mapping
-        Values by the names of their fields.
+        Maps names of fields to values. It may contain any of the fields except the backbone.
 
     Returns
     -------
     dict
-        The normalised values.
+        Maps the same names to normalised values.
 
     Raises
     ------
     TypeError, ValueError
-        With the field, its value and what is allowed.
+        If a setting is invalid. The message contains the field, its value and the allowed values.
     """
     checked = {name: RULES[name].check(name, value) for name, value in settings.items()}
     for low, high in ORDERED:
@@ -193,14 +200,14 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     names, num_classes = checked.get("class_names"), checked.get("num_classes")
     if names is not None and num_classes is not None and len(names) != num_classes:
         raise wrong_value(
-            "class_names", names, f"{num_classes} names, one per class (num_classes), the background first"
+            "class_names", names, f"{num_classes} names, one per class (num_classes), starting with the background"
         )
     return checked
 
 
 # ---------------------------------------------------------------------- rules
 
-ORDERED = (  # pairs of settings: the first must not exceed the second
+ORDERED = (  # pairs of settings; the first must not exceed the second
     ("min_size", "max_size"),
     ("rpn_bg_iou_thresh", "rpn_fg_iou_thresh"),
     ("box_bg_iou_thresh", "box_fg_iou_thresh"),
@@ -208,7 +215,7 @@ ORDERED = (  # pairs of settings: the first must not exceed the second
 
 
 def _sizes(values: Any) -> Numbers | Nested:
-    """Convert a sequence of numbers, or one such sequence per level."""
+    """Return a sequence of numbers as a tuple, or a sequence of such sequences (one per level) as a tuple of tuples."""
     elements = as_tuple(values)
     is_nested = bool(elements) and not any(map(is_number, elements))
     return tuple(map(_numbers, elements)) if is_nested else _numbers(elements)
@@ -219,7 +226,7 @@ def _stride(value: Any) -> float | Numbers:
 
 
 def _all(is_allowed: Callable[[float], bool]) -> Callable[[Any], bool]:
-    """Return a function that tests every number of a value: a number, a sequence, or one sequence per level."""
+    """Return a function that tests every number in a value: a number, a tuple, or a tuple of tuples."""
 
     def test(value: Any) -> bool:
         if isinstance(value, tuple):
@@ -242,7 +249,7 @@ RULES: dict[str, Rule] = {
     "aspect_ratios": Rule("a sequence of numbers above 0, or one such sequence per level", _sizes, _is_positive),
     "anchor_stride": optional(Rule("None, a number above 0, or one per level", _stride, _is_positive)),
     "pool_size": Rule(
-        "two integers of at least 1, (height, width)",
+        "two integers of at least 1 (height and width)",
         tuple_of(as_integer),
         lambda size: len(size) == 2 and min(size) >= 1,
     ),
@@ -277,7 +284,7 @@ RULES: dict[str, Rule] = {
     "canonical_level": integer(0),
     "class_names": optional(
         Rule(
-            "None, or a name per class, all different, the background first",
+            "None, or a unique name for each class, starting with the background",
             tuple_of(as_string),
             lambda names: len(set(names)) == len(names),
         )

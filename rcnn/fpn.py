@@ -1,8 +1,8 @@
 """The feature pyramid network (FPN): feature maps of several resolutions that are all semantically strong.
 
-Lin et al., "Feature Pyramid Networks for Object Detection", 2017, section 3. The early levels of a convolutional
-network have a high resolution but weak semantics; the late levels have strong semantics but a low resolution. The FPN
-goes from coarse to fine: it enlarges each level to the size of the next finer one and adds it to that one.
+See Lin et al., "Feature Pyramid Networks for Object Detection", 2017, section 3. The early levels of a convolutional
+network have a high resolution but weak semantics. The late levels have strong semantics but a low resolution. The FPN
+works from coarse to fine: it enlarges each level to the size of the next finer level and adds the two.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ class Pyramid(list[Tensor]):
     Parameters
     ----------
     levels : iterable of (N, C, H_l, W_l) tensors
-        The feature maps.
+        The feature maps of N images, one tensor per level l, with C channels.
     num_extra : int
-        The number of levels at the end that only the RPN reads. RoIs are never pooled from them.
+        The number of levels at the end that only the region proposal network (RPN) uses. No region of interest (RoI) is
+        pooled from them.
     """
 
     def __init__(self, levels: Iterable[Tensor], num_extra: int = 0) -> None:
@@ -34,17 +35,18 @@ class Pyramid(list[Tensor]):
 class FPN(Module):
     """A feature pyramid on top of the levels of a backbone.
 
-    It maps levels (N, in_channels_list[l], H_l, W_l), finest first, to a `Pyramid` of maps (N, out_channels, H_l, W_l).
-    Parameters are named as in torchvision.
+    Its input is a list of levels, finest first. For N images, level l has the shape (N, in_channels_list[l], H_l, W_l).
+    The result is a `Pyramid` whose levels have the shapes (N, out_channels, H_l, W_l). The learned parameters have the
+    same names as in torchvision.
 
     Parameters
     ----------
     in_channels_list : sequence of int
-        The channels of each level of the backbone.
+        The number of channels of each level of the backbone.
     out_channels : int
-        The channels of every level of the pyramid.
+        The number of channels of every level of the pyramid.
     extra_max_pool : bool
-        Whether to add one more level for the RPN: every second row and column of the coarsest one.
+        Whether to add one more level for the RPN. It consists of every second row and column of the coarsest level.
     """
 
     def __init__(self, in_channels_list: Sequence[int], out_channels: int = 256, extra_max_pool: bool = True) -> None:
@@ -76,9 +78,9 @@ class BackboneWithFPN(Module):
     body : Module
         A backbone that returns a list of levels, finest first.
     in_channels_list : sequence of int
-        The channels of each level of `body`.
+        The number of channels of each level of `body`.
     out_channels : int
-        The channels of every level of the pyramid.
+        The number of channels of every level of the pyramid.
     """
 
     def __init__(self, body: Module, in_channels_list: Sequence[int], out_channels: int = 256) -> None:

@@ -1,4 +1,4 @@
-"""Image files and PIL images as (H, W, 3) uint8 RGB arrays: turned upright, on a white background."""
+"""Conversion of image files and PIL images to upright (H, W, 3) uint8 RGB arrays on a white background."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-# The formats of cameras, scanners and the web. Pillow reads more, and starts another program for one of them (EPS).
+# The formats of cameras, scanners and the web. Pillow reads more formats, but for EPS it would start another program.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = (
     ".jpg",
@@ -34,7 +34,7 @@ SUFFIXES = (
     ".pgm",
     ".pbm",
     ".pnm",
-)  # of file names, in lower case
+)  # the suffixes of image files, in lower case
 
 _ORIENTATION = 0x0112  # the EXIF tag of the orientation
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257  # TIFF tags
@@ -47,19 +47,19 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # the chunks of a PNG that can hold the orientation
+_PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # the chunks of a PNG file that can contain the orientation
 
 
 @dataclass(frozen=True)
 class Header:
-    """The header of an image file, which is read without decoding the image.
+    """The information in the header of an image file; it can be read without decoding the image.
 
     Attributes
     ----------
     stored_size : (height, width)
-        The size of the image as it is stored, in pixels.
+        The size of the stored image, in pixels.
     orientation : int
-        EXIF's orientation, 1 .. 8, which turns the stored image upright; 1 leaves it as it is.
+        The EXIF orientation, 1 .. 8. It tells how to turn the stored image upright; 1 means that it is upright already.
     """
 
     stored_size: tuple[int, int]
@@ -73,10 +73,10 @@ class Header:
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:
-    """Return the image in a file; of several frames, the first.
+    """Return the image in a file; if the file contains several frames, return the first one.
 
-    The image is turned upright as its EXIF data say. Transparent pixels become white, and 16 bits become 8 (see
-    `to_rgb`).
+    The image is turned upright according to its EXIF orientation. Transparent pixels become white, and 16-bit values
+    become 8-bit values (see `to_rgb`).
 
     Parameters
     ----------
@@ -93,8 +93,8 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
     OSError
         If the file does not exist, is not a regular file, or is not a complete image in one of `FORMATS`.
     ValueError
-        If the image has more than PIL.Image.MAX_IMAGE_PIXELS pixels (None lifts that limit), or values of unknown
-        range. The messages of both errors begin with the path.
+        If the image has more than PIL.Image.MAX_IMAGE_PIXELS pixels (set it to None to remove the limit), or if the
+        range of the values is unknown. The messages of both errors begin with the path.
     """
     with _opened(path) as image:
         image.load()
@@ -104,7 +104,7 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
 def header(path: str | os.PathLike[str]) -> Header:
     """Return the size and the orientation of the image in a file, without decoding it.
 
-    Damage further on in the file is not noticed.
+    Damage in the image data is not detected.
 
     Parameters
     ----------
@@ -119,12 +119,12 @@ def header(path: str | os.PathLike[str]) -> Header:
     Raises
     ------
     OSError, ValueError
-        As `read`.
+        For the same reasons as in `read`.
     """
     with _opened(path) as image:
         if image.format == "PNG" and "exif" not in image.info and _has_late_notes(path):
             image.load()  # reads to the end of the file
-        tags = getattr(image, "tag_v2", None)  # of a TIFF; Pillow reports the size of a TIFF already turned upright
+        tags = getattr(image, "tag_v2", None)  # only a TIFF image has it; its `size` is already the upright one
         width, height = image.size if tags is None else (tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT])
         return Header((int(height), int(width)), _orientation(image))
 
@@ -145,7 +145,7 @@ def read_values(path: str | os.PathLike[str]) -> np.ndarray:
     Raises
     ------
     OSError, ValueError
-        As `read`; also ValueError for a colour image.
+        For the same reasons as in `read`; also ValueError if the image is a colour image.
     """
     with _opened(path) as image:
         image.load()
@@ -155,7 +155,7 @@ def read_values(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def as_png(image: np.ndarray) -> bytes:
-    """Return an image as the content of a PNG file, which preserves every pixel.
+    """Return an image as the content of a PNG file; all pixel values are preserved.
 
     Parameters
     ----------
@@ -173,9 +173,9 @@ def as_png(image: np.ndarray) -> bytes:
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> np.ndarray:
-    """Return a PIL image as an RGB array: turned upright as its EXIF data say, on a white background.
+    """Return a PIL image as an upright RGB array on a white background.
 
-    16-bit greyscale is scaled from 0 .. 65535 to 0 .. 255.
+    The image is turned according to its EXIF orientation. 16-bit grey values are scaled from 0 .. 65535 to 0 .. 255.
 
     Parameters
     ----------
@@ -213,21 +213,21 @@ def to_rgb(image: Image.Image, name: str = "image") -> np.ndarray:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """Open an image file, with its header read and its content checked against the limits, and close it afterwards.
+    """Open an image file, read its header, check the size of the image, and close the file at the end of the block.
 
-    Every error names the file.
+    Every error message names the file.
     """
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder, not an image")
     if not Path(path).is_file():
-        if Path(path).exists():  # a pipe or a device could be read forever
+        if Path(path).exists():  # reading a pipe or a device might never end
             raise FileNotFoundError(f"{path}: not a regular file")
         raise FileNotFoundError(f"{path}: file not found")
     Image.init()
     try:
         with _quiet(), Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
             if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise Image.DecompressionBombError  # Pillow raises at twice the limit, and only warns below
+                raise Image.DecompressionBombError  # up to twice the limit, Pillow only warns
             yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(
@@ -242,18 +242,18 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    """Return the image turned as its EXIF orientation says.
+    """Return the image, turned according to its EXIF orientation.
 
-    PIL.ImageOps.exif_transpose is not used because it also rewrites the EXIF data, and fails if they are damaged.
+    PIL.ImageOps.exif_transpose is not used, because it also rewrites the EXIF data and fails if the data are damaged.
     """
     method = _UPRIGHT.get(_orientation(image))
     return image if method is None else image.transpose(method)
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return EXIF's orientation, 1 .. 8; 1 if the file has none or an invalid one.
+    """Return the EXIF orientation, 1 .. 8; return 1 if the file has no valid orientation.
 
-    The image's own `getexif` is not used because a PNG image decodes itself there.
+    This function calls the `getexif` of the base class, because the method of a PNG image decodes the image.
     """
     with _quiet():
         try:
@@ -265,9 +265,9 @@ def _orientation(image: Image.Image) -> int:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the warnings of odd metadata inside the block, in the main thread only.
+    """Silence warnings about unusual metadata within this block, but only in the main thread.
 
-    Python silences warnings for the whole process, and threads that do so at the same time undo each other's settings.
+    Python silences warnings for the whole process. If several threads did this, they would undo each other's settings.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -278,7 +278,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _has_late_notes(path: str | os.PathLike[str]) -> bool:
-    """Return whether a PNG has metadata after its image data; Pillow reads those only when it decodes the image."""
+    """Return whether a PNG file has metadata after its image data.
+
+    Pillow reads such metadata only when it decodes the image.
+    """
     image_seen = False
     with open(path, "rb") as file:
         file.seek(8)  # skip the signature
@@ -301,7 +304,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _sixteen_bit_rgb(values: np.ndarray, transparent: int | None) -> np.ndarray:
-    """Return grey values (H, W) in 0 .. 65535 as (H, W, 3) in 0 .. 255, rounded; the value `transparent` is white."""
+    """Return 16-bit grey values (H, W) as rounded 8-bit RGB (H, W, 3); the value `transparent` becomes white."""
     grey = (values.astype(np.uint32) + 128) // 257  # 65535 = 255 * 257
     if transparent is not None:
         grey[values == transparent] = 255

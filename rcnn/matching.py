@@ -1,7 +1,7 @@
 """Matching of boxes to ground-truth objects, and sampling of the balanced minibatch for the loss.
 
-Ren et al., "Faster R-CNN", 2015, section 3.1.2; Girshick, "Fast R-CNN", 2015, section 2.3. Results, including ties, are
-those of torchvision's `Matcher` and `BalancedPositiveNegativeSampler`.
+See Ren et al., "Faster R-CNN", 2015, section 3.1.2, and Girshick, "Fast R-CNN", 2015, section 2.3. The rules, including
+those for ties, are the same as in torchvision's `Matcher` and `BalancedPositiveNegativeSampler`.
 """
 
 import operator
@@ -18,34 +18,36 @@ IGNORED = -2
 
 @replaceable(lambda iou, **_: indices(len(iou), IGNORED, np.shape(iou)[1] - 1))
 def match(iou: ArrayLike, high: float, low: float, force_best: bool = False) -> np.ndarray:
-    """Return the index of the object that each box is matched to; -1 is background, -2 is ignored.
+    """Return the index of the object to which each box is matched; -1 means background, -2 means ignored.
 
-    A box is matched to the object with which it has the highest IoU, if that IoU is at least `high`; ties keep the
-    first object. The box is background if the IoU is below `low`, and ignored in between. The thresholds are compared
-    in the dtype of `iou`.
+    Each box has a best object: the object with which its intersection over union (IoU) is highest, or the first of
+    several such objects. If this IoU is at least `high`, the box is positive: it is matched to its best object. If the
+    IoU is below `low`, the box is background. In between, the box is ignored. The thresholds are compared in the dtype
+    of `iou`.
 
-    With `force_best`, an object gets a positive box even if no box reaches `high`: every box that has the highest IoU
-    with some object, ties included, becomes positive too. Such a box is matched to *its own* best object, which need
-    not be the object that forced it. An object that no box overlaps forces nothing.
+    With `force_best`, a box is also positive if no other box has a higher IoU with some object, even if this IoU is
+    below `high`. If several boxes have the highest IoU with an object, all of them are positive. A forced box is
+    matched to *its own* best object, which may be another object than the one that made it positive. An object that
+    overlaps no box makes no box positive.
 
     Parameters
     ----------
     iou : (A, G) array_like
-        IoU of each box with each object. Without objects (G = 0) every box is background.
+        The IoU of each of A boxes with each of G objects. If there are no objects (G = 0), every box is background.
     high, low : float
-        Thresholds, 0 <= low <= high <= 1.
+        The thresholds, with 0 <= low <= high <= 1.
     force_best : bool
-        True for the RPN, False for the second stage.
+        True for the region proposal network, False for the second stage.
 
     Returns
     -------
     (A,) int64 array
-        The index of an object, or -1, or -2.
+        For each box, the index of an object, -1 or -2.
 
     Raises
     ------
     ValueError
-        If `low > high` or a threshold is outside [0, 1], if `iou` has another shape, or if it holds NaN.
+        If `low > high`, if a threshold is outside [0, 1], if `iou` does not have two axes, or if it contains NaN.
 
     Examples
     --------
@@ -58,14 +60,14 @@ def match(iou: ArrayLike, high: float, low: float, force_best: bool = False) -> 
     if overlaps.ndim != 2:
         raise ValueError(f"iou must have shape (A, G), got {overlaps.shape}")
     if not 0 <= low <= high <= 1:
-        raise ValueError(f"thresholds must be 0 <= low <= high <= 1, got low={low!r} and high={high!r}")
+        raise ValueError(f"thresholds must satisfy 0 <= low <= high <= 1, got low={low!r} and high={high!r}")
     boxes, objects = overlaps.shape
     if objects == 0:
         return np.full(boxes, BACKGROUND, np.int64)
     best_object = overlaps.argmax(axis=1)  # (A,)
     best_iou = overlaps[np.arange(boxes), best_object]  # (A,)
-    if np.isnan(best_iou).any():  # argmax returns the first NaN, so this finds every row with one
-        raise ValueError(f"iou[{int(np.isnan(best_iou).argmax())}] holds NaN")
+    if np.isnan(best_iou).any():  # argmax treats NaN as the largest value, so this finds every row with NaN
+        raise ValueError(f"iou[{int(np.isnan(best_iou).argmax())}] contains NaN")
     matches: np.ndarray = best_object.astype(np.int64)  # (A,)
     matches[best_iou < overlaps.dtype.type(high)] = IGNORED
     matches[best_iou < overlaps.dtype.type(low)] = BACKGROUND
@@ -81,15 +83,15 @@ def best_for_some_object(iou: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     iou : (A, G) array
-        IoU of each box with each object.
+        The IoU of each of A boxes with each of G objects.
 
     Returns
     -------
     (F,) int64 array
-        Indices of boxes, ascending; a box that is best for several objects appears several times.
+        F indices of boxes, in ascending order. A box that is best for several objects appears several times.
     """
     highest = iou.max(axis=0, initial=0)  # (G,)
-    highest[highest == 0] = np.nan  # NaN equals nothing: an object that no box overlaps forces no box
+    highest[highest == 0] = np.nan  # NaN equals no number, so an object that overlaps no box selects none
     return np.nonzero(iou == highest)[0]  # (F,)
 
 
@@ -104,24 +106,26 @@ def sample(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of a random minibatch of boxes, as (positive, negative).
 
-    At most `int(size * positive_fraction)` boxes are positive, and negatives fill the rest. If there are too few
-    positives, negatives take their place; if there are too few negatives, the minibatch is smaller.
+    At most `int(size * positive_fraction)` boxes of the minibatch are positive; the others are negative. If there are
+    too few positive boxes, more negative boxes are chosen. If there are too few negative boxes, the minibatch is
+    smaller.
 
     Parameters
     ----------
     labels : (A,) array_like of int
-        1 and above is positive, 0 is negative; boxes below 0 are never sampled.
+        The labels of A boxes: 1 and above means positive, and 0 means negative. A box with a negative label is never
+        chosen.
     size : int
-        The largest number of boxes, at least 0.
+        The maximum number of boxes in the minibatch, at least 0.
     positive_fraction : float
-        The largest fraction of positive boxes, in [0, 1].
+        The maximum fraction of positive boxes, in [0, 1].
     rng : numpy.random.Generator
-        The source of randomness.
+        The random generator.
 
     Returns
     -------
     positive, negative : (P,) and (Q,) int64 arrays
-        Indices, each sorted; P + Q <= `size`.
+        The indices of P positive and Q negative boxes, each in ascending order; P + Q is at most `size`.
 
     Examples
     --------
@@ -142,20 +146,20 @@ def sample(
 
 
 def choose(candidates: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `count` of the candidates at random without repetition; all of them if there are fewer.
+    """Return `count` random candidates without repetition, or all candidates if there are fewer.
 
     Parameters
     ----------
     candidates : (N,) array
-        Any indices.
+        N indices.
     count : int
-        How many to return.
+        The number of candidates to choose.
     rng : numpy.random.Generator
-        The source of randomness.
+        The random generator.
 
     Returns
     -------
     (min(count, N),) array
-        The chosen candidates, sorted.
+        The chosen candidates, in ascending order.
     """
     return np.sort(rng.choice(candidates, min(count, len(candidates)), replace=False, shuffle=False))

@@ -1,18 +1,18 @@
-"""`FasterRCNN`: the detector, put together from its stages.
+"""`FasterRCNN`: the complete detector, composed of its stages.
 
-`make_batch` turns images into a padded batch. The forward pass then has three steps. Each stage below is named as an
-observer, `watch`, reports it:
+`make_batch` turns images into a padded batch. The forward pass then has three steps. Each step is a method and consists
+of stages. After each stage, the pass calls an observer, `watch`, with the name of the stage. These are the stages:
 
-- `features`, the first part of `first_stage`: "backbone";
-- `first_stage`: "anchors", "RPN head", "proposals";
-- `second_stage`: "RoIAlign", "head" (class logits and deltas).
+- `features`, which is the first part of `first_stage`, has one stage: "backbone".
+- `first_stage` continues with the stages "anchors", "RPN head" and "proposals".
+- `second_stage` has the stages "RoIAlign" and "head" (class logits and deltas).
 
-The methods that users call are views of this pass. `predict` and `trace` continue to the detections; `trace` keeps all
-arrays, and times this stage as "detections". `get_loss` compares the results of both stages with the targets, and
-reports "losses".
+The other public methods use this pass. `predict` and `trace` run it and then compute the detections. `trace` also keeps
+all arrays and measures the time of each stage, with "detections" as the last stage. `get_loss` compares the results of
+both stages with the targets and then reports the stage "losses" to `watch`.
 
-Sizes are (height, width), always. A batch is padded so that both are multiples of 32. L, the number of classes, counts
-the background (class 0).
+Sizes are always (height, width). A batch is padded until both are multiples of 32. In the shapes, N is the number of
+images, R the number of regions of interest (RoIs), and L the number of classes, including the background (class 0).
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from rcnn.nn.random import drawing_from, generator
 from rcnn.trace import Detections, Trace
 from rcnn.transform import Batch, Size
 
-PROBE_SIDE = 128  # pixels; the side of the empty image that shows how many levels a backbone has
-STRIDE_PROBES = ((256, 256), (352, 224))  # (height, width) of the empty images for measuring and checking strides
+PROBE_SIDE = 128  # in pixels; the side of the empty image that is used to count the levels of a backbone
+STRIDE_PROBES = ((256, 256), (352, 224))  # (height, width) of two empty images: one to measure strides, one to check
 
 Watch = Callable[..., None]
-"""An observer of a pass: `watch(stage, **values)` is called after each stage with the arrays that it computed."""
+"""An observer of a pass: `watch(stage, **values)` is called after each stage, with the arrays of the stage."""
 
 
 def ignore(stage: str, **values: Any) -> None:
-    """Observe nothing: the default observer.
+    """Do nothing; this is the default observer.
 
     Parameters
     ----------
@@ -61,13 +61,13 @@ class FirstStage:
     Attributes
     ----------
     features : Pyramid
-        The feature maps, one (N, C, H_l, W_l) tensor per level.
+        The feature maps with C channels: one tensor (N, C, H_l, W_l) per level l.
     anchors : list of (A_l, 4) arrays
-        The anchors of each level, in pixels of the batch.
+        The A_l anchors of each level, in pixel coordinates of the padded images.
     objectness : list of (N, A_l) tensors
-        The logits of each level.
+        For each level, the logits that tell whether the anchors contain an object.
     deltas : list of (N, A_l, 4) tensors
-        The deltas of each level.
+        For each level, the deltas that move the anchors to the objects.
     proposals : list of rpn.Proposals
         The proposals of each image.
     """
@@ -79,14 +79,14 @@ class FirstStage:
     proposals: list[rpn.Proposals]
 
     def rois(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the proposals of all images as RoIs.
+        """Return the proposals of all images as regions of interest (RoIs).
 
         Returns
         -------
         rois : (R, 4) array
-            Boxes in pixels of the batch.
+            R boxes, in pixel coordinates of the padded images.
         roi_images : (R,) int array
-            The index of each RoI's image.
+            The index of the image of each RoI.
         """
         return join([proposals.boxes for proposals in self.proposals])
 
@@ -98,19 +98,19 @@ class SecondStage:
     Attributes
     ----------
     rois : (R, 4) array
-        Boxes in pixels of the batch.
+        R regions of interest (RoIs): boxes in pixel coordinates of the padded images.
     roi_images : (R,) int array
-        The index of each RoI's image.
+        The index of the image of each RoI.
     levels : (R,) int array
-        The index of the level that each RoI was pooled from.
+        The index of the level from which each RoI was pooled.
     scales : list of floats
-        Feature pixels per pixel of the batch for each level.
+        For each level, the number of feature pixels per image pixel.
     pooled : (R, C, ph, pw) tensor
-        The pooled features.
+        The pooled features: C channels of ph x pw bins for each RoI.
     class_logits : (R, L) tensor
-        Logits; column 0 is the background.
+        The logits of L classes; column 0 is the background.
     box_deltas : (R, L, 4) tensor
-        Deltas of each class.
+        The deltas from each RoI to the object, one set of four for each class.
     """
 
     rois: np.ndarray
@@ -123,13 +123,14 @@ class SecondStage:
 
 
 class FasterRCNN(Module):
-    """A Faster R-CNN. Ren, He, Girshick, Sun: "Faster R-CNN: Towards Real-Time Object Detection", 2015.
+    """A Faster R-CNN, as described in Ren et al., "Faster R-CNN: Towards Real-Time Object Detection", 2015.
 
-    Images are a normalised float batch (N, 3, H, W), or a list of images: (H, W, 3) uint8, or float in [0, 1], PIL
-    images, or paths. A list is resized and normalised as the config says, and boxes are returned in the pixels of each
-    original image. Every method also accepts the result of `make_batch` in place of images.
+    Methods accept images in two forms. The first form is a normalised float array (N, 3, H, W) of N images. The second
+    form is a list. Each of its elements is an array (H, W, 3), a PIL image or a path; an array is uint8, or float in
+    [0, 1]. The images in a list are resized and normalised according to the config. `predict` returns boxes in pixel
+    coordinates of the original images. Instead of images, every method also accepts the result of `make_batch`.
 
-    Any number of threads may call `predict`, `trace` and `get_loss` of one model at the same time.
+    Any number of threads may call `predict`, `trace` and `get_loss` of the same model at the same time.
 
     Parameters
     ----------
@@ -158,7 +159,7 @@ class FasterRCNN(Module):
 
     @property
     def dtype(self) -> np.dtype[Any]:  # numpydoc ignore=RT01
-        """The dtype in which this model computes: float32, or the dtype last passed to `astype`."""
+        """The dtype in which this model computes: float32, or the dtype that was last passed to `astype`."""
         return self.roi_heads.box_predictor.cls_score.weight.dtype
 
     # ------------------------------------------------------------------ the pass, in three steps
@@ -169,17 +170,17 @@ class FasterRCNN(Module):
         Parameters
         ----------
         batch : Batch
-            N images, as from `make_batch`.
+            N images, as returned by `make_batch`.
 
         Returns
         -------
         Pyramid
-            One (N, C, H_l, W_l) tensor per level.
+            For each level l, a tensor (N, C, H_l, W_l) with C channels.
 
         Raises
         ------
         TypeError, ValueError
-            If the backbone returns something else than the config promises.
+            If the result of the backbone does not match the config.
         """
         batch = self.make_batch(batch)
         features = self.backbone(Tensor(batch.images))
@@ -206,23 +207,23 @@ class FasterRCNN(Module):
         post_nms_top_n: int | None = None,
         watch: Watch = ignore,
     ) -> FirstStage:
-        """Run the first stage: from the batch to the proposals.
+        """Run the first stage, from the batch to the proposals.
 
         Parameters
         ----------
         batch : Batch
-            N images, as from `make_batch`.
+            N images, as returned by `make_batch`.
         pre_nms_top_n : int, optional
-            Anchors kept per level before NMS; by default the config's number for testing.
+            The maximum number of anchors per level before NMS; by default, the config's `rpn_pre_nms_top_n_test`.
         post_nms_top_n : int, optional
-            Proposals kept per image after NMS; by default the config's number for testing.
+            The maximum number of proposals per image after NMS; by default, the config's `rpn_post_nms_top_n_test`.
         watch : callable
-            An observer, called as `watch(stage, **arrays)` after each stage.
+            Function that is called as `watch(stage, **arrays)` after each stage.
 
         Returns
         -------
         FirstStage
-            Features, anchors, logits, deltas and proposals.
+            The features, anchors, logits, deltas and proposals.
         """
         c, batch = self.config, self.make_batch(batch)
         features = self.features(batch)
@@ -231,9 +232,9 @@ class FasterRCNN(Module):
         watch("anchors", anchors=anchors)
         objectness, deltas = self.rpn(features)
         watch("RPN head", objectness=_arrays(objectness), deltas=_arrays(deltas))
-        # `propose` decodes the deltas: it moves the best anchors by them, then clips, filters and suppresses the boxes.
-        # .data stops the gradient here. The second stage treats proposals as constants (section 3.2 of the paper):
-        # otherwise it could lower its loss by moving them, and the selection among them has no gradient.
+        # `propose` moves the best anchors by their deltas. It then clips, filters and suppresses the resulting boxes.
+        # .data stops the gradient here, because the second stage treats proposals as constants (section 3.2 of the
+        # paper). Otherwise, it could lower its loss by moving the proposals. The selection has no gradient anyway.
         proposals = [
             rpn.propose(
                 [level.data[image] for level in objectness],
@@ -259,32 +260,32 @@ class FasterRCNN(Module):
         *,
         watch: Watch = ignore,
     ) -> SecondStage:
-        """Run the second stage: from the RoIs to the class logits and deltas.
+        """Run the second stage, from the RoIs to the class logits and deltas.
 
         Parameters
         ----------
         batch : Batch
-            N images, as from `make_batch`.
+            N images, as returned by `make_batch`.
         features : Pyramid
-            Their feature maps, as from `first_stage`.
+            The feature maps of these images, as returned by `first_stage`.
         rois : (R, 4) array
-            Boxes in pixels of the batch.
+            R regions of interest (RoIs): boxes in pixel coordinates of the padded images.
         roi_images : (R,) int array
-            The index of each RoI's image.
+            The index of the image of each RoI.
         watch : callable
-            An observer, as in `first_stage`.
+            Function that is called as `watch(stage, **arrays)` after each stage.
 
         Returns
         -------
         SecondStage
-            Pooled features, logits and deltas.
+            The pooled features, logits and deltas.
         """
         c, batch = self.config, self.make_batch(batch)
         rois = check_boxes(rois, "rois").astype(self.dtype, copy=False)
         roi_images = as_index_array(roi_images, "roi_images", len(rois))
-        # The last `num_extra` levels (FPN's max-pooled one) are for the RPN only; RoIs are pooled from the others.
+        # Only the RPN uses the last `num_extra` levels (the max-pooled one of an FPN). RoIs are pooled from the others.
         roi_features = features[: len(features) - getattr(features, "num_extra", 0)]
-        # Heights suffice: RoIAlign takes one scale per level for both axes, as in torchvision.
+        # Only heights are needed, because RoIAlign uses one scale per level for both axes, as in torchvision.
         scales = roi.level_scales([level.shape[2] for level in roi_features], batch.images.shape[2])
         canonical = {"canonical_size": c.canonical_size, "canonical_level": c.canonical_level}
         levels = roi.roi_levels(rois, scales, **canonical)  # (R,)
@@ -311,25 +312,26 @@ class FasterRCNN(Module):
         nms_thresh: float | None = None,
         top_k: int | None = None,
     ) -> list[Detections]:
-        """Return the detections of each image, in pixels of the batch.
+        """Return the detections of each image, in pixel coordinates of the padded images.
 
         Parameters
         ----------
         batch : Batch
-            N images, as from `make_batch`.
+            N images, as returned by `make_batch`.
         second : SecondStage
             The results of the second stage.
         score_thresh : float, optional
-            As in `predict`.
+            See `predict`.
         nms_thresh : float, optional
-            As in `predict`.
+            See `predict`.
         top_k : int, optional
-            As in `predict`.
+            See `predict`.
 
         Returns
         -------
         list of dicts
-            Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}, by descending score.
+            For each image, {"boxes": (D, 4), "scores": (D,), "labels": (D,)}. It contains the D detections of the image
+            in descending order of score.
         """
         score_thresh, nms_thresh, top_k = self._thresholds(score_thresh, nms_thresh, top_k)
         found = []
@@ -349,34 +351,36 @@ class FasterRCNN(Module):
             )
         return found
 
-    # ------------------------------------------------------------------ views of the pass
+    # ------------------------------------------------------------------ methods that run the pass
     #
-    # Every view runs inside `network_pass()`. It lets only one pool of threads work, the kernels' or BLAS's, because
-    # two would compete for the processors. At the end of the pass it returns unused memory to the system.
+    # Each of these methods runs the network within `network_pass()`. This context lets only one thread pool work, that
+    # of the kernels or that of BLAS, because two pools would compete for the processors. At the end of the pass, the
+    # context gives unused memory back to the system.
 
     def forward(self, images: Any, rois: Any = None, roi_images: Any = None) -> tuple[Tensor, Tensor]:
-        """Return the class logits and box deltas of RoIs, with gradients unless they are switched off.
+        """Return the class logits and box deltas of RoIs; gradients are recorded unless they are switched off.
 
         Parameters
         ----------
         images : batch or list of images
             N images.
         rois : (R, 4) array_like, optional
-            Boxes in pixels of the batch; by default the proposals of the RPN.
+            R regions of interest (RoIs): boxes in pixel coordinates of the padded images. By default, the RoIs are the
+            proposals of the RPN.
         roi_images : (R,) array_like of int, optional
-            The index of each RoI's image; required with `rois`.
+            The index of the image of each RoI. It is required if `rois` is given.
 
         Returns
         -------
         class_logits : (R, L) tensor
-            Logits; column 0 is the background.
+            The logits of L classes; column 0 is the background.
         box_deltas : (R, L, 4) tensor
-            Deltas of each class.
+            The deltas from each RoI to the object, one set of four for each class.
 
         Raises
         ------
         ValueError
-            If only one of `rois` and `roi_images` is given, or a RoI's image does not exist.
+            If only one of `rois` and `roi_images` is given, or if the image of a RoI does not exist.
         """
         if (rois is None) != (roi_images is None):
             raise ValueError("pass both rois and roi_images (the index of each RoI's image), or neither")
@@ -396,23 +400,25 @@ class FasterRCNN(Module):
         nms_thresh: float | None = None,
         top_k: int | None = None,
     ) -> list[Detections]:
-        """Return the objects on each image, by descending score.
+        """Return the objects that are detected in each image, in descending order of score.
 
         Parameters
         ----------
         images : batch or list of images
-            N images; an empty list returns [].
+            N images. If there are no images, the result is an empty list.
         score_thresh : float, optional
-            A detection's score must be greater than this; by default the config's `box_score_thresh`.
+            A detection must have a score that is greater than this; by default, the config's `box_score_thresh`.
         nms_thresh : float, optional
-            The largest IoU of two detections of the same class; by default the config's `box_nms_thresh`.
+            The maximum intersection over union (IoU) of two detections of the same class; by default, the config's
+            `box_nms_thresh`.
         top_k : int, optional
-            The largest number of detections per image; by default the config's `box_detections_per_img`.
+            The maximum number of detections per image; by default, the config's `box_detections_per_img`.
 
         Returns
         -------
         list of dicts
-            Per image {"boxes": (D, 4), "scores": (D,), "labels": (D,)}; boxes in pixels of the image that was passed.
+            For each image, {"boxes": (D, 4), "scores": (D,), "labels": (D,)}. It contains the D detections of the
+            image. The boxes are in pixel coordinates of the original image.
         """
         thresholds = self._thresholds(score_thresh, nms_thresh, top_k)
         if _is_empty(images):
@@ -425,16 +431,16 @@ class FasterRCNN(Module):
         return _in_original_pixels(found, batch)
 
     def trace(self, images: Any, targets: Any = None, rng: np.random.Generator | None = None) -> Trace:
-        """Return every intermediate array of one `predict`; with targets, also the sampled anchors and RoIs.
+        """Run `predict` and return all intermediate arrays; with `targets`, also sample anchors and RoIs.
 
         Parameters
         ----------
         images : batch or list of images
             N images.
         targets : list of dicts, optional
-            As in `get_loss`.
+            The objects in the images; see `get_loss`.
         rng : numpy.random.Generator, optional
-            Draws the samples.
+            Random generator for sampling; by default, the library's own.
 
         Returns
         -------
@@ -490,17 +496,17 @@ class FasterRCNN(Module):
         images : batch or list of images
             N images.
         targets : list of dicts
-            Per image {"boxes": (G, 4), "labels": (G,)}: boxes in pixels of the image that was passed, labels in
-            1 .. num_classes - 1. Images without objects (G = 0) are allowed.
+            For each image, {"boxes": (G, 4), "labels": (G,)} of its G objects. The boxes are in pixel coordinates of
+            the original image, and the labels are in 1 .. num_classes - 1. An image may have no objects (G = 0).
         rng : numpy.random.Generator, optional
-            Draws the samples and the dropout.
+            Random generator for sampling and dropout; by default, the library's own.
         watch : callable
-            An observer, called as `watch(stage, **arrays)` after each stage.
+            Function that is called as `watch(stage, **arrays)` after each stage.
 
         Returns
         -------
         dict of scalar tensors
-            rpn_cls_loss, rpn_reg_loss, roi_cls_loss, roi_reg_loss, and their sum total_loss.
+            The losses rpn_cls_loss, rpn_reg_loss, roi_cls_loss and roi_reg_loss, and their sum, total_loss.
 
         Raises
         ------
@@ -530,10 +536,10 @@ class FasterRCNN(Module):
         return losses
 
     def strides(self) -> list[Size]:
-        """Return the stride of every level: pixels of the batch between neighbouring positions of its feature map.
+        """Return the stride of every level: the number of image pixels between neighbouring feature-map positions.
 
-        Strides are measured on an empty image and checked on another: a level of stride s must have ceil(side / s)
-        positions along a side.
+        The strides are measured on an empty image. They are then checked on an empty image of another size: in this
+        image, a level with the stride s must have ceil(side / s) positions along each side.
 
         Returns
         -------
@@ -543,7 +549,7 @@ class FasterRCNN(Module):
         Raises
         ------
         ValueError
-            If the feature maps have other sizes, for example because convolutions do not pad their input.
+            If a feature map has a different size, for example because a convolution does not pad its input.
         """
         probe, check = STRIDE_PROBES
         strides = [measure_stride(probe, size) for size in self._feature_sizes(probe)]
@@ -551,22 +557,23 @@ class FasterRCNN(Module):
             expected = tuple(-(-side // step) for side, step in zip(check, stride, strict=True))
             if found != expected:
                 raise ValueError(
-                    f"level {level} of the backbone has the stride {stride} for an image of {probe}; for an image of "
-                    f"{check} its feature map must therefore be {expected}, got {found}; do its "
-                    "convolutions pad their input?"
+                    f"level {level} of the backbone has the stride {stride} for an image of size {probe}; for an image "
+                    f"of size {check}, its feature map must therefore have the size {expected}, got {found}; make sure "
+                    "that its convolutions pad their input"
                 )
         return strides
 
     def make_batch(self, images: Any, scales: Sequence[float] | None = None) -> Batch:
-        """Return the images as a padded batch; `predict`, `trace` and `get_loss` do this first.
+        """Return the images as a padded batch; `predict`, `trace` and `get_loss` call this method first.
 
         Parameters
         ----------
         images : batch or list of images
-            A normalised float array (N, 3, H, W), or a list of images, which are resized and normalised. A `Batch` is
-            returned unchanged.
+            A normalised float array (N, 3, H, W), or a list of images. The images in a list are resized and normalised.
+            A `Batch` is returned unchanged.
         scales : sequence of floats, optional
-            With a list: a factor per image by which its resized size is multiplied. Boxes stay in pixels of the images.
+            Only for a list: one factor per image, by which the size of the resized image is multiplied. Targets and
+            detections remain in pixel coordinates of the original image.
 
         Returns
         -------
@@ -576,7 +583,7 @@ class FasterRCNN(Module):
         Raises
         ------
         TypeError, ValueError
-            If `images` is something else; the message says what to do.
+            If `images` has another form. The message says what to do.
         """
         if isinstance(images, Batch):
             return images
@@ -597,7 +604,7 @@ class FasterRCNN(Module):
     # ------------------------------------------------------------------ parts of the steps
 
     def _anchors(self, batch: Batch, features: Sequence[Tensor]) -> list[np.ndarray]:
-        """Return the anchors of each level (A_l, 4), in pixels of the batch."""
+        """Return the anchors of each level (A_l, 4), in pixel coordinates of the padded images."""
         size, feature_sizes = batch.images.shape[2:], _sizes_of(features)
         self._check_stride(size, feature_sizes)
         return [level.astype(self.dtype, copy=False) for level in self.anchor_generator(size, feature_sizes)]
@@ -612,13 +619,13 @@ class FasterRCNN(Module):
         if len(strides) != len(measured) or any(pair != (s, s) for pair, s in zip(measured, strides, strict=True)):
             raise ValueError(
                 f"anchor_stride must match the feature maps, which have the strides (rows, columns) {measured} for a "
-                f"batch of {size[0]} x {size[1]}, got {stated}; use anchor_stride=None to measure them"
+                f"batch of {size[0]} x {size[1]}, got {stated}; use anchor_stride=None to measure the strides"
             )
 
     def _thresholds(
         self, score_thresh: float | None, nms_thresh: float | None, top_k: int | None
     ) -> tuple[float, float, int]:
-        """Return the checked score threshold, IoU threshold and largest number; None means the config's."""
+        """Check and return the two thresholds and the maximum number; None is replaced by the value of the config."""
         c = self.config
         score_thresh = c.box_score_thresh if score_thresh is None else score_thresh
         nms_thresh = c.box_nms_thresh if nms_thresh is None else nms_thresh
@@ -632,7 +639,7 @@ class FasterRCNN(Module):
     # ------------------------------------------------------------------ targets
 
     def _check_targets(self, targets: Any, batch: Batch) -> list[dict[str, np.ndarray]]:
-        """Return the checked targets, with boxes in pixels of the batch."""
+        """Return the checked targets, with boxes in pixel coordinates of the padded images."""
         checked = transform.check_targets(targets, len(batch.images), self.config.num_classes, self.dtype)
         return [
             {"boxes": transform.scale_boxes(target["boxes"], original, size), "labels": target["labels"]}
@@ -642,7 +649,7 @@ class FasterRCNN(Module):
     def _find_targets(
         self, objects: list[dict[str, np.ndarray]], first: FirstStage, rng: np.random.Generator
     ) -> tuple[list[rpn.AnchorTargets], list[roi_heads.RoITargets]]:
-        """Return per image the targets of the anchors and of a sample of the proposals."""
+        """Return the targets of the anchors, and the targets of a sample of the proposals, for each image."""
         c, anchors = self.config, np.concatenate(first.anchors)  # (A, 4)
         anchor_targets = [
             rpn.find_targets(
@@ -695,10 +702,10 @@ class FasterRCNN(Module):
         return _sizes_of(levels)
 
     def _sizes_by_level(self) -> Any:
-        """Return the config's anchor sizes; a flat sequence with one size per level becomes nested.
+        """Return the config's anchor sizes; a flat sequence with one size per level becomes a nested one.
 
-        The backbone is called directly to count its levels. `_feature_sizes` cannot be used yet: it needs `dtype`,
-        which is that of the heads, and these are made after the anchors.
+        The backbone is called directly to count its levels. `_feature_sizes` cannot be used yet, because it needs
+        `dtype`. This is the dtype of the heads, which are created after the anchors.
         """
         sizes = self.config.anchor_sizes
         if not self.config.use_fpn or isinstance(sizes[0], tuple):
@@ -726,14 +733,14 @@ def join(boxes_list: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     boxes_list : list of (R_i, 4) arrays
-        The boxes of each image.
+        The R_i boxes of each image i.
 
     Returns
     -------
     boxes : (R, 4) array
-        All boxes, image by image.
+        All R boxes, image by image.
     box_images : (R,) int array
-        The index of each box's image.
+        The index of the image of each box.
     """
     counts = [len(boxes) for boxes in boxes_list]
     return np.concatenate(boxes_list), np.repeat(np.arange(len(counts)), counts)
@@ -759,12 +766,12 @@ def _check_batch(images: np.ndarray) -> np.ndarray:
 
 
 def _arrays(levels: Sequence[Tensor]) -> list[np.ndarray]:
-    """Return the arrays of tensors."""
+    """Return the array of each tensor."""
     return [level.data for level in levels]
 
 
 def _sizes_of(levels: Sequence[Tensor]) -> list[Size]:
-    """Return (height, width) of every level."""
+    """Return the (height, width) of every level."""
     return [(level.shape[2], level.shape[3]) for level in levels]
 
 
@@ -775,7 +782,7 @@ def _is_empty(images: Any) -> bool:
 
 
 def _in_original_pixels(detections: list[Detections], batch: Batch) -> list[Detections]:
-    """Return the detections with boxes in pixels of the images that were passed."""
+    """Return the detections with boxes in pixel coordinates of the original images."""
     return [
         {**found, "boxes": transform.scale_boxes(found["boxes"], size, original)}
         for found, size, original in zip(detections, batch.image_sizes, batch.original_sizes, strict=True)

@@ -12,24 +12,25 @@ REAL = (np.float32, np.float64)
 
 @replaceable(lambda boxes, scores, **_: indices(None, 0, len(boxes) - 1, distinct=True, scores=np.asarray(scores)))
 def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> np.ndarray:
-    """Return the indices of the boxes that non-maximum suppression keeps, by descending score.
+    """Return the indices of the boxes that non-maximum suppression keeps, in descending order of score.
 
-    The boxes are visited by descending score. Each kept box removes all later boxes whose IoU with it is *greater than*
-    `iou_threshold`. Ties keep the first; NaN scores come last.
+    The boxes are visited in descending order of score. Boxes with equal scores are visited in the given order, and
+    boxes with the score NaN are visited last. A box is kept unless its intersection over union (IoU) with a box that
+    was kept before is *greater than* `iou_threshold`.
 
     Parameters
     ----------
     boxes : (N, 4) array_like
-        Boxes in pixels.
+        N boxes, in pixels.
     scores : (N,) array_like
-        A score for each box.
+        One score per box.
     iou_threshold : float
-        In [0, 1].
+        The threshold, in [0, 1].
 
     Returns
     -------
     (K,) int64 array
-        Indices of the kept boxes.
+        The indices of the K boxes that are kept.
 
     Raises
     ------
@@ -47,26 +48,26 @@ def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> np.ndarray
 
 @replaceable(lambda boxes, scores, **_: indices(None, 0, len(boxes) - 1, distinct=True, scores=np.asarray(scores)))
 def batched_nms(boxes: ArrayLike, scores: ArrayLike, groups: ArrayLike, iou_threshold: float) -> np.ndarray:
-    """Return the indices of the boxes that `nms` keeps within each group, by descending score over all groups.
+    """Apply `nms` to each group, and return the indices of all kept boxes in descending order of score.
 
-    Boxes of different groups never remove each other. Each group is suppressed separately. The usual shortcut, one
-    suppression after moving the groups apart, is not used because it rounds the coordinates.
+    Boxes of different groups never remove each other. A common shortcut moves the groups far apart and then applies
+    `nms` only once. It is not used here, because moving the groups rounds the coordinates.
 
     Parameters
     ----------
     boxes : (N, 4) array_like
-        Boxes in pixels.
+        N boxes, in pixels.
     scores : (N,) array_like
-        A score for each box.
+        One score per box.
     groups : (N,) array_like of int
         The group of each box, for example its class label or pyramid level.
     iou_threshold : float
-        In [0, 1].
+        The threshold, in [0, 1].
 
     Returns
     -------
     (K,) int64 array
-        Indices of the kept boxes.
+        The indices of the K boxes that are kept.
 
     Raises
     ------
@@ -81,27 +82,27 @@ def batched_nms(boxes: ArrayLike, scores: ArrayLike, groups: ArrayLike, iou_thre
 
 @compiled("nms.descending_order")
 def descending_order(scores: np.ndarray) -> np.ndarray:
-    """Return the indices that sort the scores in descending order; ties keep the first, NaN comes last.
+    """Return the indices that sort the scores in descending order; equal scores stay in the given order.
 
     Parameters
     ----------
     scores : (N,) array
-        Scores of any float dtype.
+        N scores of any float dtype. NaN comes last in the order.
 
     Returns
     -------
     (N,) int64 array
-        Indices.
+        The indices.
     """
     return np.argsort(-scores, kind="stable")
 
 
 @compiled("nms.nms", REAL, uses=("iou", "area"))
 def _nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """Return the kept indices, step by step as in the definition of `nms`.
+    """Return the kept indices; the code follows the definition in `nms` step by step.
 
-    The IoU is compared in float64. In float32 NumPy would round the threshold too, and an IoU of float32(0.3) would
-    then not be greater than 0.3.
+    The IoU is compared in float64. In float32, NumPy would also round the threshold. An IoU of float32(0.3) would then
+    not be greater than 0.3.
     """
     kept = []
     remaining = descending_order(scores)
@@ -115,12 +116,12 @@ def _nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndar
 
 @compiled("nms.batched_nms", REAL, uses=("nms", "iou", "area"))
 def _batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """Return the indices that `nms` keeps in each group, sorted by score."""
+    """Return the indices that `nms` keeps in each group, in descending order of score."""
     kept = [np.zeros(0, np.int64)]
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)  # (M,)
         kept.append(members[nms(boxes[members], scores[members], iou_threshold)])
-    indices_kept = np.sort(np.concatenate(kept))  # (K,), ascending, so that ties keep the first
+    indices_kept = np.sort(np.concatenate(kept))  # (K,), ascending: equal scores stay in the given order
     return indices_kept[descending_order(scores[indices_kept])]
 
 

@@ -1,11 +1,14 @@
-"""Regions of interest (RoIs): a fixed grid of features for boxes of any size, by RoIAlign or RoIPool, with gradients.
+"""RoIAlign and RoIPool, which turn regions of interest (RoIs) of any size into grids of features of a fixed size.
 
-`features` have the shape (N, C, H, W). Channels last in memory is fastest; any other layout is copied first. `rois`,
-of shape (R, 4), are boxes in pixels of the batch; `roi_images` (R,) is the index of each RoI's image; `spatial_scale`
-is feature pixels per pixel of the batch. Results have the dtype of the features and lie in memory channels last too.
+`features` are feature maps of N images with C channels, (N, C, H, W). They are fastest if they are stored channels last
+in memory; any other layout is copied first. `rois` (R, 4) are R boxes in pixel coordinates of the padded images.
+`roi_images` (R,) contains the index of the image of each RoI. `spatial_scale` is the number of feature pixels per image
+pixel. Results have the dtype of the features and are also stored channels last. The functions whose names end in
+`_backward` return gradients.
 
-RoIAlign: He et al., "Mask R-CNN", 2017, section 3. RoIPool: Girshick, "Fast R-CNN", 2015, section 2.1. Levels: Lin et
-al., "Feature Pyramid Networks for Object Detection", 2017, section 4.2.
+RoIAlign is described in He et al., "Mask R-CNN", 2017, section 3. RoIPool is described in Girshick, "Fast R-CNN", 2015,
+section 2.1. The choice of the pyramid level is described in Lin et al., "Feature Pyramid Networks for Object
+Detection", 2017, section 4.2.
 """
 
 import math
@@ -17,7 +20,7 @@ from numpy.typing import ArrayLike
 from rcnn._ext.dispatch import Result, compiled, floats, replaceable
 from rcnn._validate import as_float_array, as_index_array, check_boxes, check_finite, check_pair
 
-FARTHEST = 2**20  # feature pixels; a larger coordinate is a mistake, and would need too many adaptive samples
+FARTHEST = 2**20  # in feature pixels; larger coordinates are mistakes, and adaptive sampling would take too long
 REAL = (np.float32, np.float64)
 
 
@@ -41,25 +44,25 @@ def roi_align(
 ) -> np.ndarray:
     """Return the average of bilinear samples in each bin of each RoI.
 
-    A sample more than one pixel outside the feature map counts as 0.
+    A sample that lies more than one pixel outside the feature map has the value 0.
 
     Parameters
     ----------
     features : (N, C, H, W) array_like
-        Feature maps.
+        The feature maps of N images, with C channels.
     rois : (R, 4) array_like
-        Boxes in pixels of the batch.
+        R boxes, in pixel coordinates of the padded images.
     roi_images : (R,) array_like of int
-        The index of each RoI's image.
+        The index of the image of each RoI.
     output_size : (height, width)
-        The number of bins.
+        The number of bins along each axis.
     spatial_scale : float
-        Feature pixels per pixel of the batch.
+        The number of feature pixels per image pixel.
     sampling_ratio : int
-        Samples per bin along each axis; 0 takes about one per feature pixel.
+        The number of samples per bin along each axis; 0 means about one sample per feature pixel.
     aligned : bool
-        Whether coordinates are shifted by half a feature pixel, so that a pixel's value lies at its centre. Otherwise a
-        RoI is at least one feature pixel wide and high.
+        If True, coordinates are shifted by half a feature pixel, so that the value of a pixel belongs to its centre. If
+        False, coordinates are not shifted, but each side of a RoI is extended to at least one feature pixel.
 
     Returns
     -------
@@ -69,7 +72,7 @@ def roi_align(
     Raises
     ------
     ValueError
-        If a RoI is not finite or its image does not exist.
+        If a RoI is not finite, or if its image does not exist.
 
     References
     ----------
@@ -100,24 +103,26 @@ def roi_align_backward(
     sampling_ratio: int = 2,
     aligned: bool = False,
 ) -> np.ndarray:
-    """Return the gradient of `roi_align` with respect to its features; its bits do not depend on the number of threads.
+    """Return the gradient with respect to the features of `roi_align`.
+
+    The result is bit-identical for any number of threads.
 
     Parameters
     ----------
     grad : (R, C, ph, pw) array_like
-        The gradient with respect to the result of `roi_align` for the same arguments.
+        The gradient with respect to the result of `roi_align`, which has ph x pw bins for each of R RoIs.
     rois : (R, 4) array_like
-        Boxes in pixels of the batch.
+        R boxes, in pixel coordinates of the padded images.
     roi_images : (R,) array_like of int
-        The index of each RoI's image.
+        The index of the image of each RoI.
     features_shape : (N, C, H, W)
         The shape of the features.
     spatial_scale : float
-        As in `roi_align`.
+        The same value as for `roi_align`.
     sampling_ratio : int
-        As in `roi_align`.
+        The same value as for `roi_align`.
     aligned : bool
-        As in `roi_align`.
+        The same value as for `roi_align`.
 
     Returns
     -------
@@ -144,26 +149,26 @@ def multiscale_roi_align(
     sampling_ratio: int = 2,
     aligned: bool = False,
 ) -> np.ndarray:
-    """Return `roi_align` of each RoI on the pyramid level that it belongs to.
+    """Apply `roi_align` to each RoI, on the pyramid level to which the RoI belongs.
 
     Parameters
     ----------
     features : sequence of (N, C, H_l, W_l) array_like
-        The levels of the pyramid.
+        The feature maps of N images, with C channels: one array per level l of the pyramid.
     rois : (R, 4) array_like
-        Boxes in pixels of the batch.
+        R boxes, in pixel coordinates of the padded images.
     roi_images : (R,) array_like of int
-        The index of each RoI's image.
+        The index of the image of each RoI.
     levels : (R,) array_like of int
-        The index in `features` of each RoI's level, as from `roi_levels`.
+        For each RoI, the index of its level in `features`, as returned by `roi_levels`.
     output_size : (height, width)
-        The number of bins.
+        The number of bins along each axis.
     spatial_scales : sequence of floats
-        Feature pixels per pixel of the batch for each level, as from `level_scales`.
+        For each level, the number of feature pixels per image pixel, as returned by `level_scales`.
     sampling_ratio : int
-        As in `roi_align`.
+        See `roi_align`.
     aligned : bool
-        As in `roi_align`.
+        See `roi_align`.
 
     Returns
     -------
@@ -173,7 +178,8 @@ def multiscale_roi_align(
     Raises
     ------
     ValueError
-        As `roi_align`; also if a level does not exist, or if dtypes or numbers of channels differ between levels.
+        For the same reasons as in `roi_align`, or if a level does not exist, or if the levels differ in dtype or in the
+        number of channels.
     """
     maps = [_channels_last(level, f"features[{index}]") for index, level in enumerate(features)]
     _check_alike(maps)
@@ -201,26 +207,26 @@ def multiscale_roi_align_backward(
     Parameters
     ----------
     grad : (R, C, ph, pw) array_like
-        The gradient with respect to the result of `multiscale_roi_align` for the same arguments.
+        The gradient with respect to the result of `multiscale_roi_align`, which has ph x pw bins for each of R RoIs.
     rois : (R, 4) array_like
-        Boxes in pixels of the batch.
+        R boxes, in pixel coordinates of the padded images.
     roi_images : (R,) array_like of int
-        The index of each RoI's image.
+        The index of the image of each RoI.
     levels : (R,) array_like of int
-        The index of each RoI's level.
+        The index of the level of each RoI.
     features_shapes : sequence of (N, C, H_l, W_l)
-        The shape of each level.
+        The shape of each level l.
     spatial_scales : sequence of floats
-        Feature pixels per pixel of the batch for each level.
+        For each level, the number of feature pixels per image pixel.
     sampling_ratio : int
-        As in `roi_align`.
+        The same value as for `multiscale_roi_align`.
     aligned : bool
-        As in `roi_align`.
+        The same value as for `multiscale_roi_align`.
 
     Returns
     -------
     list of (N, C, H_l, W_l) arrays or None
-        The gradient of each level; None for a level without RoIs.
+        The gradient of each level, or None if a level has no RoIs.
     """
     upstream = _channels_last(grad, "grad")  # (R, ph, pw, C)
     shapes = [_check_shape(shape) for shape in features_shapes]  # (N, H_l, W_l, C) each
@@ -234,9 +240,11 @@ def multiscale_roi_align_backward(
     return [None if level is None else level.transpose(0, 3, 1, 2) for level in gradients]  # (N, C, H_l, W_l)
 
 
-# The reference. Bilinear interpolation is separable, and so is the average over a grid of samples. The result for a RoI
-# is Y @ F @ X.T for every channel F (H, W): row i of Y (ph, H) holds the weights of the feature rows in the i-th row of
-# bins, and X (pw, W) holds those of the columns. The gradient is therefore Y.T @ G @ X.
+# The reference implementation. Bilinear interpolation is separable, and so is the average over a grid of samples. For
+# each RoI and each channel F (H, W), the result is therefore the matrix product Y @ F @ X.T. Row i of Y (ph, H)
+# contains the weights of the feature rows in the i-th row of bins. Row j of X (pw, W) contains the weights of the
+# feature columns in the j-th column of bins. If G (ph, pw) is the gradient with respect to the result, the gradient
+# with respect to F is Y.T @ G @ X.
 
 
 @compiled("roi.align", REAL)
@@ -249,7 +257,7 @@ def _roi_align(
     sampling_ratio: int,
     aligned: bool,
 ) -> np.ndarray:
-    """Return the features (N, H, W, C) averaged in the bins of each RoI, (R, ph, pw, C)."""
+    """Return the averages of the features (N, H, W, C) in the bins of each RoI, (R, ph, pw, C)."""
     out = np.zeros((len(rois), *size, maps.shape[3]), maps.dtype)
     averages = _averages(rois, size, maps.shape[1:3], scale, sampling_ratio, aligned)
     for r, (rows, columns, y, x) in enumerate(averages):
@@ -331,7 +339,7 @@ def _averages(
     sampling_ratio: int,
     aligned: bool,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield for each RoI the feature rows (h,) and columns (w,) that it reads, and matrices Y (ph, h), X (pw, w)."""
+    """Yield (rows, columns, Y, X) for each RoI: the indices (h,) and (w,), and the matrices (ph, h) and (pw, w)."""
     (ph, pw), (height, width) = output_size, feature_size
     for x1, y1, x2, y2 in rois:
         rows, y = _average(y1, y2, ph, height, scale, sampling_ratio, aligned)
@@ -348,9 +356,9 @@ def _average(
     sampling_ratio: int,
     aligned: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices (k,) of the feature pixels that the interval low .. high reads, and their weights (bins, k).
+    """Return the indices (k,) of the feature pixels that the interval low .. high uses, and their weights (bins, k).
 
-    All arithmetic is in the dtype of `low` and `high`, because torchvision computes in float32.
+    All arithmetic uses the dtype of `low` and `high`, because torchvision computes in float32.
     """
     real = type(low)
     shift = real(0.5 if aligned else 0)
@@ -363,7 +371,7 @@ def _average(
         bin_start = start + np.arange(bins, dtype=real)[:, None] * step  # (bins, 1)
         position = bin_start + (np.arange(samples, dtype=real) + real(0.5)) * step / real(samples)  # (bins, s)
         share = ((position >= -1) & (position <= pixels)) / real(samples)  # (bins, samples); 0 if too far outside
-        position = np.clip(position, 0, pixels - 1)  # up to one pixel outside: the value at the border
+        position = np.clip(position, 0, pixels - 1)  # up to one pixel outside, use the value at the border
         before = np.floor(position).astype(np.int64)  # (bins, samples)
         after = np.minimum(before + 1, pixels - 1)
         bin_index = np.arange(bins)[:, None]  # (bins, 1)
@@ -384,23 +392,23 @@ def roi_pool(
     output_size: tuple[int, int],
     spatial_scale: float = 1.0,
 ) -> np.ndarray:
-    """Return the maximum of each bin of each RoI; a bin without pixels is 0.
+    """Return the maximum of each bin of each RoI; the maximum of a bin without pixels is 0.
 
-    The corners of a RoI are rounded to whole feature pixels, halves away from zero. Both corner pixels belong to the
-    RoI.
+    The corners of a RoI are rounded to whole feature pixels, with halves rounded away from zero. Both corner pixels
+    belong to the RoI.
 
     Parameters
     ----------
     features : (N, C, H, W) array_like
-        Feature maps.
+        The feature maps of N images, with C channels.
     rois : (R, 4) array_like
-        Boxes in pixels of the batch.
+        R boxes, in pixel coordinates of the padded images.
     roi_images : (R,) array_like of int
-        The index of each RoI's image.
+        The index of the image of each RoI.
     output_size : (height, width)
-        The number of bins.
+        The number of bins along each axis.
     spatial_scale : float
-        Feature pixels per pixel of the batch.
+        The number of feature pixels per image pixel.
 
     Returns
     -------
@@ -410,7 +418,7 @@ def roi_pool(
     Raises
     ------
     ValueError
-        As `roi_align`.
+        For the same reasons as in `roi_align`.
 
     References
     ----------
@@ -437,22 +445,23 @@ def roi_pool_backward(
     roi_images: ArrayLike,
     spatial_scale: float = 1.0,
 ) -> np.ndarray:
-    """Return the gradient of `roi_pool` with respect to its features; its bits do not depend on the number of threads.
+    """Return the gradient with respect to the features of `roi_pool`.
 
-    The gradient of a bin goes to the pixel that was the maximum; ties keep the first.
+    The gradient of a bin goes to the pixel with the maximum; if there are several, it goes to the first one. The result
+    is bit-identical for any number of threads.
 
     Parameters
     ----------
     grad : (R, C, ph, pw) array_like
-        The gradient with respect to the result of `roi_pool` for the same arguments.
+        The gradient with respect to the result of `roi_pool`, which has ph x pw bins for each of R RoIs.
     features : (N, C, H, W) array_like
-        Feature maps.
+        The feature maps of N images, with C channels.
     rois : (R, 4) array_like
-        Boxes in pixels of the batch.
+        R boxes, in pixel coordinates of the padded images.
     roi_images : (R,) array_like of int
-        The index of each RoI's image.
+        The index of the image of each RoI.
     spatial_scale : float
-        Feature pixels per pixel of the batch.
+        The number of feature pixels per image pixel.
 
     Returns
     -------
@@ -472,9 +481,10 @@ def roi_pool_backward(
 def _pool_bounds(
     rois: np.ndarray, output_size: tuple[int, ...], feature_size: tuple[int, ...], spatial_scale: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the pixels of each bin: rows top .. bottom (R, ph) and columns left .. right (R, pw), the ends exclusive.
+    """Return the bounds of the bins: top and bottom have the shape (R, ph), and left and right have the shape (R, pw).
 
-    Neighbouring bins can share a pixel. A bin outside the feature map is empty.
+    A bin contains the rows from top to bottom - 1 and the columns from left to right - 1. Neighbouring bins can share a
+    pixel. A bin outside the feature map is empty.
     """
     corners = _round_away(rois * rois.dtype.type(spatial_scale))  # (R, 4)
     top, bottom = _bin_bounds(corners[:, 1], corners[:, 3], output_size[0], feature_size[0])
@@ -483,7 +493,7 @@ def _pool_bounds(
 
 
 def _bin_bounds(first: np.ndarray, last: np.ndarray, bins: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the start and stop of each bin along an axis, (R, bins), for RoIs of pixels first .. last, inclusive."""
+    """Return the start and stop of each bin along an axis, (R, bins); RoIs extend from `first` to `last`, inclusive."""
     step = (np.maximum(last - first + 1, 1) / first.dtype.type(bins))[:, None]  # (R, 1)
     index = np.arange(bins).astype(first.dtype)  # (bins,)
     start = np.clip(np.floor(index * step) + first[:, None], 0, pixels)  # (R, bins)
@@ -492,7 +502,7 @@ def _bin_bounds(first: np.ndarray, last: np.ndarray, bins: int, pixels: int) -> 
 
 
 def _round_away(values: np.ndarray) -> np.ndarray:
-    """Round to the nearest integer, halves away from zero as C's round() does; NumPy rounds halves to even."""
+    """Round to the nearest integer, with halves away from zero as in C's round(); NumPy rounds halves to even."""
     whole = np.trunc(values)
     return whole + np.where(np.abs(values - whole) >= 0.5, np.sign(values), 0).astype(values.dtype)
 
@@ -502,7 +512,7 @@ Bounds = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 @compiled("roi.pool", REAL)
 def _roi_pool(maps: np.ndarray, images: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
-    """Return the maxima (R, ph, pw, C) and their pixels: row * W + column, or -1 for a bin without pixels."""
+    """Return the maxima (R, ph, pw, C) and their positions, row * W + column, or -1 for a bin without pixels."""
     top, bottom, left, right = bounds
     width = maps.shape[2]
     shape = (*top.shape, left.shape[1], maps.shape[3])  # (R, ph, pw, C)
@@ -532,23 +542,23 @@ def _roi_pool_backward(grad: np.ndarray, images: np.ndarray, winners: np.ndarray
 
 
 def level_scales(feature_heights: Sequence[int], padded_height: int) -> list[float]:
-    """Return for each level the factor from coordinates of the batch to coordinates of the level.
+    """Return, for each level, the factor that converts image coordinates to feature-map coordinates.
 
-    The factor is the power of two nearest to feature height / padded height, if that predicts the feature height to
-    within one row; otherwise it is the ratio itself. As in torchvision, one factor serves both axes, and only the
-    heights are used.
+    The factor is the power of two nearest to the ratio feature height / padded height, if this power predicts the
+    feature height to within one row. Otherwise, the factor is the ratio itself. As in torchvision, the factor is
+    computed from the heights alone and is used for both axes.
 
     Parameters
     ----------
     feature_heights : sequence of int
-        The height of each level.
+        The height of the feature map of each level.
     padded_height : int
-        The height of the batch, in pixels.
+        The height of the padded images, in pixels.
 
     Returns
     -------
     list of float
-        Feature pixels per pixel of the batch.
+        For each level, the number of feature pixels per image pixel.
 
     Examples
     --------
@@ -566,23 +576,23 @@ def level_scales(feature_heights: Sequence[int], padded_height: int) -> list[flo
 def roi_levels(
     rois: ArrayLike, spatial_scales: Sequence[float], *, canonical_size: float = 224, canonical_level: int = 4
 ) -> np.ndarray:
-    """Return the index of the level that each RoI is pooled from: large RoIs belong to coarse levels.
+    """Return the index of the level from which each RoI is pooled; large RoIs belong to coarse levels.
 
     Parameters
     ----------
     rois : (R, 4) array_like
-        Boxes in pixels of the batch.
+        R boxes, in pixel coordinates of the padded images.
     spatial_scales : sequence of floats
-        Feature pixels per pixel of the batch for each level, finest first.
+        For each level, finest first, the number of feature pixels per image pixel.
     canonical_size : float
-        As in `assign_levels`.
+        See `assign_levels`.
     canonical_level : int
-        As in `assign_levels`.
+        See `assign_levels`.
 
     Returns
     -------
     (R,) int64 array
-        Indices into `spatial_scales`.
+        One index into `spatial_scales` per RoI.
     """
     finest, coarsest = (round(-math.log2(scale)) for scale in (spatial_scales[0], spatial_scales[-1]))
     levels = assign_levels(rois, finest, coarsest, canonical_size, canonical_level)
@@ -592,26 +602,27 @@ def roi_levels(
 def assign_levels(
     rois: ArrayLike, min_level: int, max_level: int, canonical_size: float = 224, canonical_level: int = 4
 ) -> np.ndarray:
-    """Return the pyramid level k that each RoI is pooled from; level k has stride 2^k.
+    """Return the pyramid level k from which each RoI is pooled; level k has the stride 2^k.
 
     The level is `floor(canonical_level + log2(sqrt(area) / canonical_size) + 1e-6)`, clipped to `min_level` ..
-    `max_level`. A RoI of the canonical size belongs to the canonical level, a RoI half as large to the level below.
+    `max_level`. A square RoI with the side `canonical_size` belongs to `canonical_level`. If its side is halved, it
+    belongs to the next finer level.
 
     Parameters
     ----------
     rois : (R, 4) array_like
-        Boxes in pixels of the batch.
+        R boxes, in pixel coordinates of the padded images.
     min_level, max_level : int
         The finest and the coarsest level.
     canonical_size : float
-        The side of a square RoI, in pixels, that belongs to `canonical_level`.
+        The side of a square RoI that belongs to `canonical_level`, in pixels.
     canonical_level : int
-        The level of that RoI.
+        The level of a RoI of the canonical size.
 
     Returns
     -------
     (R,) int64 array
-        Levels in `min_level` .. `max_level`.
+        One level per RoI, in `min_level` .. `max_level`.
 
     References
     ----------
@@ -638,7 +649,7 @@ def assign_levels(
 
 
 def _channels_last(values: ArrayLike, name: str) -> np.ndarray:
-    """Return (N, C, H, W) values as a C-contiguous (N, H, W, C) array; no copy if they lie channels last."""
+    """Return (N, C, H, W) values as a C-contiguous (N, H, W, C) array; values stored channels last are not copied."""
     array = values if isinstance(values, np.ndarray) else np.asarray(values)
     if array.ndim != 4:
         raise ValueError(f"{name} must have four dimensions, got shape {array.shape}")
@@ -648,7 +659,7 @@ def _channels_last(values: ArrayLike, name: str) -> np.ndarray:
 def _check_rois(
     rois: ArrayLike, roi_images: ArrayLike, num_images: int, dtype: np.dtype
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return finite RoIs (R, 4) in `dtype` and their images (R,), below `num_images`."""
+    """Return checked RoIs (R, 4), converted to `dtype`, and the checked indices of their images (R,)."""
     boxes = check_boxes(rois, "rois").astype(dtype, copy=False)
     images = as_index_array(roi_images, "roi_images", len(boxes))
     check_finite(boxes, "rois")
@@ -664,15 +675,15 @@ def _check_rois(
 def _check_level(
     rois: np.ndarray, shape: tuple[int, ...], spatial_scale: float, members: np.ndarray | bool = True
 ) -> None:
-    """Raise ValueError unless `members` (R,) of the RoIs can be pooled from features of `shape` (N, H, W, C)."""
+    """Raise ValueError if a RoI in the mask `members` (R,) cannot be pooled from features of `shape` (N, H, W, C)."""
     if not (math.isfinite(spatial_scale) and spatial_scale > 0):
         raise ValueError(f"spatial_scale must be positive and finite, got {spatial_scale}")
     far = (np.abs(rois) > FARTHEST / spatial_scale).any(axis=1) & members  # (R,)
     if far.any():
         row = int(np.argmax(far))
         raise ValueError(
-            f"rois[{row}] is {rois[row].tolist()}; at spatial_scale {spatial_scale} coordinates must be "
-            f"at most {FARTHEST / spatial_scale:g}"
+            f"rois[{row}] is {rois[row].tolist()}; coordinates must be at most {FARTHEST / spatial_scale:g} "
+            f"for spatial_scale {spatial_scale}"
         )
     if 0 in shape[1:3] and len(rois) and np.any(members):
         raise ValueError(f"features must have at least one pixel, got {shape[1]} x {shape[2]}")
@@ -692,7 +703,7 @@ def _check_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check_grad(grad: np.ndarray, count: int, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless `grad` (R, ph, pw, C) has one row per RoI and the channels of the features."""
+    """Raise ValueError unless `grad` (R, ph, pw, C) has one row per RoI and as many channels as the features."""
     if len(grad) != count or grad.shape[3] != shape[3]:
         raise ValueError(
             f"grad must have shape ({count}, {shape[3]}, height, width), one row per RoI, "
@@ -701,14 +712,14 @@ def _check_grad(grad: np.ndarray, count: int, shape: tuple[int, ...]) -> None:
 
 
 def _check_alike(maps: Sequence[np.ndarray]) -> None:
-    """Raise ValueError unless there is a level and all levels agree in images, channels and dtype."""
+    """Raise ValueError if there is no level, or if levels differ in their images, channels or dtypes."""
     if not maps:
-        raise ValueError("features must be a sequence of at least one map (N, C, H, W)")
+        raise ValueError("features must be a sequence of at least one map (N, C, H, W), got none")
     for index, level in enumerate(maps):
         if (level.shape[0], level.shape[3], level.dtype) != (maps[0].shape[0], maps[0].shape[3], maps[0].dtype):
             raise ValueError(
                 f"features[{index}] has {level.shape[0]} images and {level.shape[3]} channels of {level.dtype}, "
-                f"features[0] has {maps[0].shape[0]} and {maps[0].shape[3]} of {maps[0].dtype}"
+                f"but features[0] has {maps[0].shape[0]} images and {maps[0].shape[3]} channels of {maps[0].dtype}"
             )
 
 
@@ -720,11 +731,11 @@ def _check_multiscale(
     scales: Sequence[float],
     dtype: np.dtype,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return RoIs (R, 4), their images (R,) and levels (R,), checked for features of `shapes` (N, H, W, C)."""
+    """Return RoIs (R, 4), their images (R,) and levels (R,) after checking them; `shapes` are those of the features."""
     if not shapes or len(scales) != len(shapes):
         raise ValueError(f"spatial_scales must have {len(shapes)} numbers, one per level, got {len(scales)}")
     if len({shape[0] for shape in shapes}) > 1:
-        raise ValueError(f"every level must have as many images, got {[shape[0] for shape in shapes]}")
+        raise ValueError(f"every level must have the same number of images, got {[shape[0] for shape in shapes]}")
     boxes, images = _check_rois(rois, roi_images, shapes[0][0], dtype)
     level_index = as_index_array(levels, "levels", len(boxes))
     absent = np.flatnonzero((level_index < 0) | (level_index >= len(shapes)))

@@ -1,8 +1,10 @@
-"""The second stage: classify each proposal and refine its box.
+"""The second stage, which classifies each proposal and refines its box.
 
-Girshick, "Fast R-CNN", 2015, section 2; Ren et al., "Faster R-CNN", 2015. Features are pooled from each region of
-interest (RoI). Two fully connected layers follow; two more predict the class and, for each class, the deltas from the
-RoI to the object. L, the number of classes, counts the background (class 0).
+Features are pooled from each region of interest (RoI). Two fully connected layers follow. Two more layers predict the
+class and, for each class, the deltas from the RoI to the object. In the shapes, N is the number of images, R the number
+of RoIs, C the number of channels, and L the number of classes, including the background (class 0).
+
+See Girshick, "Fast R-CNN", 2015, section 2, and Ren et al., "Faster R-CNN", 2015.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from rcnn.nn.fusion import fused
 from rcnn.nn.random import generator
 from rcnn.nn.tensor import check_tensor, record
 
-MIN_SIDE = 1e-2  # pixels; a detection with a shorter side is dropped
+MIN_SIDE = 1e-2  # in pixels; a detection with a shorter side is dropped
 SMOOTH_L1_BETA = 1 / 9
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # scale the targets to roughly unit standard deviation
 
@@ -43,28 +45,28 @@ def pool(
     sampling_ratio: int = 2,
     aligned: bool = False,
 ) -> Tensor:
-    """Return the features of each RoI, pooled by RoIAlign from the level that the RoI belongs to.
+    """Return the features of each RoI, which RoIAlign pools from the pyramid level to which the RoI belongs.
 
-    The gradient flows to the features, not to the RoIs.
+    Gradients flow to the features but not to the RoIs.
 
     Parameters
     ----------
     features : sequence of (N, C, H_l, W_l) tensors
-        The levels of the pyramid.
+        The feature maps of N images, with C channels: one tensor per level l of the pyramid.
     rois : (R, 4) array
-        Boxes in pixels of the batch.
+        R regions of interest (RoIs): boxes in pixel coordinates of the padded images.
     roi_images : (R,) int array
-        The index of each RoI's image.
+        The index of the image of each RoI.
     levels : (R,) int array
-        The index in `features` of each RoI's level, as from `rcnn.roi.roi_levels`.
+        For each RoI, the index of its level in `features`, as returned by `rcnn.roi.roi_levels`.
     scales : sequence of floats
-        Feature pixels per pixel of the batch for each level, as from `rcnn.roi.level_scales`.
+        For each level, the number of feature pixels per image pixel, as returned by `rcnn.roi.level_scales`.
     output_size : (height, width)
-        The number of bins.
+        The number of bins along each axis.
     sampling_ratio : int
-        As in `rcnn.roi.roi_align`.
+        See `rcnn.roi.roi_align`.
     aligned : bool
-        As in `rcnn.roi.roi_align`.
+        See `rcnn.roi.roi_align`.
 
     Returns
     -------
@@ -84,16 +86,16 @@ def pool(
 
 
 class TwoMLPHead(Module):
-    """Two fully connected layers: pooled features (R, C, ph, pw) to (R, hidden_dim).
+    """Two fully connected layers that map the pooled features (R, C, ph, pw) of R RoIs to (R, hidden_dim).
 
     Parameters
     ----------
     in_features : int
-        C * ph * pw.
+        The number of pooled features per RoI, C * ph * pw.
     hidden_dim : int
-        The width of both layers.
+        The number of outputs of each layer.
     dropout : float
-        The probability that an element of either layer is dropped in training.
+        The probability that an output of a layer is set to 0 in training.
     """
 
     def __init__(self, in_features: int, hidden_dim: int, dropout: float) -> None:
@@ -108,14 +110,16 @@ class TwoMLPHead(Module):
 
 
 class FastRCNNPredictor(Module):
-    """The last two layers: (R, in_features) to class logits (R, L) and box deltas (R, L, 4), one box per class.
+    """The last two layers, which map (R, in_features) to class logits (R, L) and box deltas (R, L, 4).
+
+    Each of the R RoIs gets one logit and four deltas for each of L classes.
 
     Parameters
     ----------
     in_features : int
-        The width of the layer before.
+        The number of outputs of the layer before.
     num_classes : int
-        L, the background included.
+        The number of classes L, including the background.
     """
 
     def __init__(self, in_features: int, num_classes: int) -> None:
@@ -128,20 +132,20 @@ class FastRCNNPredictor(Module):
 
 
 class RoIHeads(Module):
-    """The layers of the second stage: pooled features to class logits and box deltas.
+    """The layers of the second stage, which map pooled features to class logits and box deltas.
 
     Parameters
     ----------
     in_channels : int
-        The channels of the feature maps.
+        The number of channels of the feature maps.
     num_classes : int
-        L, the background included.
+        The number of classes, including the background.
     pool_size : (height, width)
         The size of the pooled features.
     hidden_dim : int
-        The width of the two hidden layers.
+        The number of outputs of each of the two hidden layers.
     dropout : float
-        The probability that an element of either hidden layer is dropped in training.
+        The probability that an output of a hidden layer is set to 0 in training.
     """
 
     def __init__(
@@ -158,7 +162,7 @@ class RoIHeads(Module):
         self.box_predictor = FastRCNNPredictor(hidden_dim, num_classes)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (class_logits (R, L), box_deltas (R, L, 4)) of pooled features (R, C, ph, pw)."""
+        """Return the class logits (R, L) and box deltas (R, L, 4) of pooled features (R, C, ph, pw)."""
         class_logits, box_deltas = self.box_predictor(self.box_head(pooled))
         return class_logits, box_deltas
 
@@ -173,11 +177,11 @@ class RoITargets:
     Attributes
     ----------
     rois : (R, 4) array
-        Proposals and ground-truth boxes, in pixels.
+        The R sampled RoIs, which are proposals and ground-truth boxes, in pixels.
     labels : (R,) int64 array
-        Their classes; 0 is background.
+        The class of each RoI; 0 is background.
     deltas : (R, 4) array
-        The weighted deltas from each RoI to its object; zeros for background.
+        The weighted deltas from each RoI to its object; zeros for a background RoI.
     """
 
     rois: np.ndarray
@@ -199,32 +203,33 @@ def find_targets(
 ) -> RoITargets:
     """Return a sample of the RoIs of one image, and their targets.
 
-    The ground-truth boxes are added to the proposals, so that there are positive RoIs even while the RPN still proposes
-    badly.
+    The ground-truth boxes are added to the proposals. Therefore, there are positive RoIs even at the start of training,
+    when the proposals are still poor.
 
     Parameters
     ----------
     proposals : (P, 4) array
-        In pixels.
+        P proposals, in pixels.
     gt_boxes : (G, 4) array
-        The objects, in pixels.
+        The boxes of G objects, in pixels.
     gt_labels : (G,) int array
-        Their classes, 1 and above.
+        The class of each object, at least 1.
     fg_iou_thresh, bg_iou_thresh : float
-        A RoI is positive at or above the first IoU, background below the second.
+        A RoI is positive if its highest intersection over union (IoU) with an object is at least the first threshold,
+        and background if this IoU is below the second threshold.
     batch_size : int
-        The largest number of RoIs to sample.
+        The maximum number of RoIs in the sample.
     positive_fraction : float
-        The largest fraction of positive RoIs in the sample.
+        The maximum fraction of positive RoIs in the sample.
     weights : four floats
-        The factors of dx, dy, dw, dh.
+        The factors of dx, dy, dw and dh.
     rng : numpy.random.Generator, optional
-        The source of randomness; by default the library's own.
+        The random generator; by default, the library's own.
 
     Returns
     -------
     RoITargets
-        RoIs, labels and deltas.
+        The sampled RoIs, their labels and their deltas.
     """
     proposals = check_boxes(proposals, "proposals")
     gt_boxes = check_boxes(gt_boxes, "gt_boxes")
@@ -245,24 +250,25 @@ def find_targets(
 
 
 def loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoITargets]) -> tuple[Tensor, Tensor]:
-    """Return the two losses of the second stage: of the class and of the deltas.
+    """Return the classification loss and the regression loss of the second stage.
 
-    Cross-entropy is averaged over the RoIs. Smooth L1 (beta = 1/9) of the true class's deltas is summed over the RoIs
-    with an object and divided by the number of RoIs.
+    The classification loss is the cross-entropy, averaged over all RoIs. The regression loss is the smooth L1 loss
+    (beta = 1/9) of the deltas of the true class. It is summed over the positive RoIs and divided by the number of all
+    RoIs.
 
     Parameters
     ----------
     class_logits : (R, L) tensor
-        The logits of the RoIs of all images, in order.
+        The logits of R RoIs for L classes. The RoIs of all images are in the order of `targets`.
     box_deltas : (R, L, 4) tensor
-        The deltas of each class.
+        The deltas of each RoI for each class.
     targets : sequence of RoITargets
-        One per image.
+        The targets of each image.
 
     Returns
     -------
     cls_loss, reg_loss : scalar tensors
-        Both are 0 if nothing was sampled.
+        The two losses. Both are 0 if there are no RoIs.
 
     References
     ----------
@@ -290,34 +296,35 @@ def detect(
     top_k: int = 100,
     weights: Sequence[float] = DELTA_WEIGHTS,
 ) -> dict[str, np.ndarray]:
-    """Return the detections of one image, by descending score.
+    """Return the detections of one image, in descending order of score.
 
-    Each RoI can become one box of every class. Boxes are clipped to the image. Boxes with a low score or a side below
-    1e-2 pixels are dropped. NMS runs within each class. The best boxes of all classes remain.
+    Each RoI yields one box for every class. Boxes with a low score are dropped. The other boxes are clipped to the
+    image, and boxes with a side shorter than 1e-2 pixels are dropped. Non-maximum suppression (NMS) is then applied to
+    each class. Finally, the boxes with the highest scores are kept, regardless of their class.
 
     Parameters
     ----------
     class_logits : (R, L) array
-        Logits; class 0 is the background.
+        The logits of R RoIs for L classes; class 0 is the background.
     box_deltas : (R, L, 4) array
-        Deltas of each class.
+        The deltas of each RoI for each class.
     rois : (R, 4) array
-        Boxes in pixels.
+        R boxes, in pixels.
     image_size : (height, width)
-        The size to which boxes are clipped, in pixels.
+        The size of the image, in pixels.
     score_thresh : float
-        A detection's score must be greater than this.
+        A detection must have a score that is greater than this threshold.
     nms_thresh : float
-        A box is suppressed if its IoU with a box of higher score of its class is above this.
+        The maximum intersection over union (IoU) of two detections of the same class.
     top_k : int
-        The largest number of detections.
+        The maximum number of detections.
     weights : four floats
-        The factors of dx, dy, dw, dh that the deltas were encoded with.
+        The factors of dx, dy, dw and dh with which the deltas were encoded.
 
     Returns
     -------
     dict
-        {"boxes": (D, 4), "scores": (D,), "labels": (D,) int64}.
+        {"boxes": (D, 4), "scores": (D,), "labels": (D,) int64} of D detections.
     """
     integer(1).check("top_k", top_k)
     boxes = check_boxes(rois, "rois")
@@ -328,8 +335,8 @@ def detect(
             f"{len(boxes)} RoIs, got {logits.shape} and {moves.shape}"
         )
     classes = logits.shape[1]
-    scores = F.softmax_of(logits)[:, 1:].reshape(-1)  # (R * (L-1),): background is no detection
-    likely = np.flatnonzero(scores > score_thresh)  # few: decoding what cannot be detected would be wasted
+    scores = F.softmax_of(logits)[:, 1:].reshape(-1)  # (R * (L-1),), without the background
+    likely = np.flatnonzero(scores > score_thresh)  # only these few boxes need to be decoded
     indices, labels = likely // (classes - 1), likely % (classes - 1) + 1
     boxes = box_ops.decode(moves[indices, labels], boxes[indices], weights)
     boxes, scores = box_ops.clip(boxes, image_size), scores[likely]

@@ -1,8 +1,12 @@
 """The region proposal network (RPN), which proposes boxes that may contain an object.
 
-Ren et al., "Faster R-CNN", 2015, section 3.1. A small convolutional head visits every cell of the feature map. For each
-anchor of the cell it predicts how likely the anchor contains an object (*objectness*, a logit) and how to move the
-anchor onto that object (*deltas*). `propose` turns these into boxes; `find_targets` and `loss` train the head.
+See Ren et al., "Faster R-CNN", 2015, section 3.1. A small convolutional head is applied at every cell of the feature
+map. For each anchor of the cell, it predicts how likely it is that the anchor contains an object (*objectness*, a
+logit) and how to move the anchor to this object (*deltas*). `propose` turns these predictions into boxes. To train the
+head, use `find_targets` and `loss`.
+
+In the shapes, N is the number of images, C the number of channels, H_l and W_l the height and width of the feature map
+of level l, and A_l the number of anchors on this level.
 """
 
 from __future__ import annotations
@@ -23,28 +27,29 @@ from rcnn.nn import functional as F
 from rcnn.nn.layers import normal, same_conv2d
 from rcnn.nn.random import generator
 
-MIN_SIDE = 1e-3  # pixels; a proposal with a shorter side is dropped
+MIN_SIDE = 1e-3  # in pixels; a proposal with a shorter side is dropped
 SMOOTH_L1_BETA = 1 / 9
 
 
 class RPNHead(Module):
     """A 3x3 convolution followed by two 1x1 convolutions, shared by all levels.
 
-    It maps feature maps (N, C, H_l, W_l) to objectness, a list of (N, A_l) logits, and deltas, a list of (N, A_l, 4),
-    where A_l = H_l * W_l * num_anchors. Both are in the order of the anchors: row, column, cell anchor.
+    Its input is a list of feature maps (N, C, H_l, W_l), one per level l. It returns a list of objectness logits
+    (N, A_l) and a list of deltas (N, A_l, 4), where A_l = H_l * W_l * num_anchors. Both are in the order of the
+    anchors: by row, then column, then cell anchor.
 
     Parameters
     ----------
     in_channels : int
-        The channels of the feature maps.
+        The number of channels of the feature maps.
     num_anchors : int
-        Anchors per cell.
+        The number of anchors per cell.
     """
 
     def __init__(self, in_channels: int, num_anchors: int) -> None:
         weights = partial(normal, std=0.01)  # section 3.1.3
         hidden = same_conv2d(in_channels, in_channels, 3, weights)
-        self.conv = Sequential(Sequential(hidden, ReLU()))  # torchvision's nesting
+        self.conv = Sequential(Sequential(hidden, ReLU()))  # nested as in torchvision
         self.cls_logits = same_conv2d(in_channels, num_anchors, 1, weights)
         self.bbox_pred = same_conv2d(in_channels, num_anchors * 4, 1, weights)
 
@@ -59,14 +64,14 @@ class RPNHead(Module):
 
 
 class RPN(Module):
-    """The region proposal network. Only its `head` has parameters; the rest are functions of this module.
+    """The region proposal network. Only its `head` has parameters; the other steps are functions in this file.
 
     Parameters
     ----------
     in_channels : int
-        The channels of the feature maps.
+        The number of channels of the feature maps.
     num_anchors : int
-        Anchors per cell.
+        The number of anchors per cell.
     """
 
     def __init__(self, in_channels: int, num_anchors: int) -> None:
@@ -84,11 +89,11 @@ class Proposals:
     Attributes
     ----------
     boxes, scores : (P, 4) and (P,) arrays
-        The proposals in pixels and their probabilities, by descending score.
+        The P proposals, in pixels, and their probabilities, in descending order.
     candidates, candidate_scores : (K, 4) and (K,) arrays
-        The boxes before NMS and their probabilities, level by level.
+        The K boxes before non-maximum suppression (NMS), in pixels, and their probabilities, level by level.
     num_after_nms : int
-        The number of candidates that NMS kept; the proposals are the best P of these.
+        The number of candidates that NMS kept. The proposals are the best P of these candidates.
     """
 
     boxes: np.ndarray
@@ -111,24 +116,24 @@ def propose(
 ) -> Proposals:
     """Return the proposals for one image.
 
-    On each level, the anchors with the highest scores are decoded with their deltas and clipped to the image. Boxes
-    with a side below 1e-3 pixels or a score below `score_thresh` are dropped. NMS runs within each level. The best
-    boxes of all levels remain.
+    On each level, the anchors with the highest scores are moved by their deltas and clipped to the image. Boxes with a
+    side shorter than 1e-3 pixels or a score below `score_thresh` are dropped. Non-maximum suppression (NMS) is then
+    applied to each level. Finally, the boxes with the highest scores are kept, regardless of their level.
 
     Parameters
     ----------
     objectness, deltas, anchors : sequences of arrays, one per level
-        (A_l,) logits, (A_l, 4) deltas and (A_l, 4) boxes in pixels.
+        For each level l with A_l anchors, the logits (A_l,), the deltas (A_l, 4) and the anchors (A_l, 4), in pixels.
     image_size : (height, width)
-        The size to which boxes are clipped, in pixels.
+        The size of the image, in pixels.
     pre_nms_top_n : int
-        The largest number of anchors per level that are decoded.
+        The maximum number of anchors per level before NMS.
     post_nms_top_n : int
-        The largest number of proposals.
+        The maximum number of proposals.
     nms_thresh : float
-        A box is suppressed if its IoU with a box of higher score is above this.
+        The maximum intersection over union (IoU) of two proposals from the same level.
     score_thresh : float
-        The lowest score of a proposal.
+        The minimum score of a proposal.
 
     Returns
     -------
@@ -137,14 +142,14 @@ def propose(
 
     References
     ----------
-    Ren et al., "Faster R-CNN", 2015, section 3.1; per level as in Lin et al., "Feature Pyramid Networks", 2017.
+    Ren et al., "Faster R-CNN", 2015, section 3.1. For levels: Lin et al., "Feature Pyramid Networks", 2017.
     """
     for name, count in (("pre_nms_top_n", pre_nms_top_n), ("post_nms_top_n", post_nms_top_n)):
         integer(1).check(name, count)
     boxes, logits, levels = [], [], []
     for level, given in enumerate(zip(objectness, deltas, anchors, strict=True)):
         level_logits, level_deltas, level_anchors = _check_level(level, *given)
-        best = top_k(level_logits, pre_nms_top_n)  # decoding what cannot be chosen would be wasted
+        best = top_k(level_logits, pre_nms_top_n)  # only these anchors need to be decoded
         boxes.append(box_ops.decode(level_deltas[best], level_anchors[best]))
         logits.append(level_logits[best])
         levels.append(np.full(len(best), level))
@@ -165,24 +170,24 @@ def _check_level(
     boxes = check_boxes(anchors, f"anchors[{level}]")  # (A_l, 4)
     moves = check_boxes(deltas, f"deltas[{level}]")  # (A_l, 4)
     if len(moves) != len(boxes):
-        raise ValueError(f"deltas[{level}] must have shape {boxes.shape}, four for each anchor, got {moves.shape}")
+        raise ValueError(f"deltas[{level}] must have shape {boxes.shape}, four deltas per anchor, got {moves.shape}")
     return check_scores(logits, len(boxes), f"objectness[{level}]"), moves, boxes
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """Return the indices of the k largest scores, by descending score; ties keep the first.
+    """Return the indices of the k largest scores, in descending order; equal scores stay in the given order.
 
     Parameters
     ----------
     scores : (A,) array
-        Scores.
+        The scores of A anchors.
     k : int
-        The largest number of indices.
+        The maximum number of indices.
 
     Returns
     -------
     (min(k, A),) int64 array
-        Indices.
+        Indices into `scores`.
     """
     if k < len(scores):
         smallest_kept = np.partition(scores, len(scores) - k)[len(scores) - k]
@@ -200,11 +205,11 @@ class AnchorTargets:
     Attributes
     ----------
     matches : (A,) int64 array
-        The index of each anchor's object; -1 is background, -2 is ignored.
+        For each of A anchors, the index of its object; -1 means background, and -2 means ignored.
     positive, negative : int64 arrays
-        Sorted indices of the anchors that were sampled for the loss.
+        The indices of the anchors that were sampled for the loss, in ascending order.
     deltas : (len(positive), 4) array
-        The deltas from the positive anchors to their objects.
+        The deltas from the sampled positive anchors to their objects.
     """
 
     matches: np.ndarray
@@ -225,28 +230,29 @@ def find_targets(
 ) -> AnchorTargets:
     """Return the targets of the RPN for one image.
 
-    An anchor is positive if its IoU with an object is high, or the highest of all anchors. It is negative if its IoU
-    with every object is low, and ignored in between.
+    An anchor is positive if its intersection over union (IoU) with an object is at least `fg_iou_thresh`, or if no
+    other anchor has a higher IoU with this object. Any other anchor is negative if its IoU with every object is below
+    `bg_iou_thresh`, and is otherwise ignored.
 
     Parameters
     ----------
     anchors : (A, 4) array
-        The anchors of all levels, in pixels.
+        The A anchors of all levels, in pixels.
     gt_boxes : (G, 4) array
-        The objects, in pixels.
+        The boxes of G objects, in pixels.
     fg_iou_thresh, bg_iou_thresh : float
-        An anchor is positive at or above the first IoU, negative below the second.
+        The thresholds for positive and for negative anchors.
     batch_size : int
-        The largest number of anchors to sample.
+        The maximum number of anchors in the sample.
     positive_fraction : float
-        The largest fraction of positive anchors in the sample.
+        The maximum fraction of positive anchors in the sample.
     rng : numpy.random.Generator, optional
-        The source of randomness; by default the library's own.
+        The random generator; by default, the library's own.
 
     Returns
     -------
     AnchorTargets
-        Matches, samples and deltas.
+        The matches, the sampled anchors and their deltas.
 
     References
     ----------
@@ -262,22 +268,23 @@ def find_targets(
 def loss(
     objectness: Sequence[Tensor], deltas: Sequence[Tensor], targets: Sequence[AnchorTargets]
 ) -> tuple[Tensor, Tensor]:
-    """Return the two losses of the RPN: of objectness and of deltas.
+    """Return the classification loss and the regression loss of the RPN.
 
-    Binary cross-entropy is averaged over all sampled anchors of the batch. Smooth L1 (beta = 1/9) is summed over the
-    positive ones and divided by the number of sampled anchors.
+    The classification loss is the binary cross-entropy of the objectness, averaged over all sampled anchors of the
+    batch. The regression loss is the smooth L1 loss (beta = 1/9) of the deltas. It is summed over the sampled positive
+    anchors and divided by the number of all sampled anchors.
 
     Parameters
     ----------
     objectness, deltas : sequences of tensors, one per level
-        (N, A_l) logits and (N, A_l, 4) deltas.
+        For each level l with A_l anchors, the logits (N, A_l) and the deltas (N, A_l, 4) of N images.
     targets : sequence of AnchorTargets
-        One per image.
+        The targets of each image.
 
     Returns
     -------
     cls_loss, reg_loss : scalar tensors
-        Both are 0 if nothing was sampled.
+        The two losses. Both are 0 if no anchors were sampled.
 
     References
     ----------

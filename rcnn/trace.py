@@ -15,76 +15,86 @@ Detections = dict[str, np.ndarray]
 class Trace:
     """All intermediate arrays of one forward pass, as returned by `FasterRCNN.trace`.
 
-    N images, levels l of the backbone, A_l anchors on level l, P_i proposals of image i, R RoIs in all, L classes (the
-    background included). All boxes are in pixels of the batch, except those in `outputs`. The last six fields are None
-    without targets.
+    A field that is a list has one element per image or per level. In the shapes, N is the number of images, C
+    the number of channels, L the number of classes (including the background), A_l the number of anchors on level l of
+    the backbone, P_i the number of proposals of image i, and R the number of regions of interest (RoIs) of all images.
+    All boxes are in pixel coordinates of the resized and padded images, except those in `outputs`. The last six fields
+    are None if `trace` was called without targets.
     """
 
     images: list[np.ndarray]
-    """Per image (h, w, 3) in [0, 1]: the resized image, without normalisation and padding."""
+    """For each image, (h, w, 3): the resized image, with values in [0, 1], without normalisation and padding."""
     batch: np.ndarray
-    """(N, 3, H, W): the padded, normalised batch."""
+    """(N, 3, H, W): the padded and normalised batch."""
     image_sizes: list[Size]
-    """Per image its (height, width) within the batch."""
+    """For each image, its (height, width) after resizing, without the padding."""
     features: list[np.ndarray]
-    """Per level (N, C, H_l, W_l): the feature maps of the backbone."""
+    """For each level, (N, C, H_l, W_l): the feature maps of the backbone."""
     anchors: list[np.ndarray]
-    """Per level (A_l, 4): the anchors, by row, column, cell anchor."""
+    """For each level, (A_l, 4): the anchors, ordered by row, then column, then cell anchor."""
     objectness: list[np.ndarray]
-    """Per level (N, A_l): the RPN's logit that an anchor contains an object."""
+    """For each level, (N, A_l): the logits of the RPN that tell whether the anchors contain an object."""
     rpn_deltas: list[np.ndarray]
-    """Per level (N, A_l, 4): the RPN's deltas, which move each anchor towards an object."""
+    """For each level, (N, A_l, 4): the deltas of the RPN, which move each anchor to an object."""
     candidates: list[np.ndarray]
-    """Per image (K_i, 4): the best anchors per level, decoded, clipped and filtered by size and score; before NMS."""
+    """For each image, (K_i, 4): the boxes before NMS, made from the best anchors of each level.
+
+    They were moved by their deltas and clipped; boxes that are too small or have a low score were removed."""
     candidate_scores: list[np.ndarray]
-    """Per image (K_i,): their probabilities."""
+    """For each image, (K_i,): the probabilities of the candidates."""
     num_after_nms: list[int]
-    """Per image: the number of candidates that NMS kept, before the best were chosen."""
+    """For each image, the number of candidates that NMS kept, before the best ones were chosen."""
     proposals: list[np.ndarray]
-    """Per image (P_i, 4): the proposals, by descending score."""
+    """For each image, (P_i, 4): the proposals, in descending order of score."""
     proposal_scores: list[np.ndarray]
-    """Per image (P_i,): their probabilities."""
+    """For each image, (P_i,): the probabilities of the proposals."""
     rois: np.ndarray
     """(R, 4): the input boxes of the second stage, which are the proposals of all images."""
     roi_images: np.ndarray
-    """(R,): index of each RoI's image."""
+    """(R,): the index of the image of each RoI."""
     roi_levels: np.ndarray
-    """(R,): index of the level that each RoI is pooled from."""
+    """(R,): the index of the level from which each RoI is pooled."""
     roi_scales: list[float]
-    """Per level that RoIs are pooled from: the factor from coordinates of the batch to coordinates of the level."""
+    """For each level from which RoIs are pooled, the number of feature pixels per image pixel."""
     pooled: np.ndarray
-    """(R, C, ph, pw): the features pooled from each RoI."""
+    """(R, C, ph, pw): the features that are pooled from each RoI."""
     class_logits: np.ndarray
     """(R, L): the class logits of each RoI; column 0 is the background."""
     box_deltas: np.ndarray
     """(R, L, 4): for each class, the deltas from the RoI to the object."""
     detections: list[Detections]
-    """Per image {"boxes" (D, 4), "scores" (D,), "labels" (D,)}: the detections, by descending score."""
+    """For each image, {"boxes": (D, 4), "scores": (D,), "labels": (D,)} of its D detections.
+
+    The detections are in descending order of score."""
     outputs: list[Detections]
-    """The detections in pixels of the original images, as `predict` returns them."""
+    """The detections in pixel coordinates of the original images, as `predict` returns them."""
     output_size: Size
-    """(ph, pw) of the pooled features."""
+    """The size (ph, pw) of the pooled features."""
     sampling_ratio: int
-    """Of RoIAlign: samples per bin along each axis; 0 takes about one per feature pixel."""
+    """For RoIAlign, the number of samples per bin along each axis; 0 means about one sample per feature pixel."""
     aligned: bool
-    """Of RoIAlign: whether coordinates are shifted by half a feature pixel."""
+    """For RoIAlign, whether coordinates are shifted by half a feature pixel."""
     times: dict[str, float] = field(default_factory=dict)
-    """Seconds per stage."""
+    """For each stage, its time in seconds."""
     gt_boxes: list[np.ndarray] | None = None
-    """Per image (G_i, 4): the objects."""
+    """For each image i, (G_i, 4): the boxes of its G_i objects."""
     gt_labels: list[np.ndarray] | None = None
-    """Per image (G_i,): their classes."""
+    """For each image i, (G_i,): the classes of its objects."""
     anchor_matches: list[np.ndarray] | None = None
-    """Per image (A,), all levels in order: index of each anchor's object, -1 background, -2 ignored."""
+    """For each image, (A,): the index of the object of each of the A anchors of all levels.
+
+    -1 means background, and -2 means ignored."""
     sampled_anchors: list[tuple[np.ndarray, np.ndarray]] | None = None
-    """Per image the indices (positive, negative) of the anchors sampled for the RPN's loss."""
+    """For each image, the indices (positive, negative) of the anchors that were sampled for the loss of the RPN."""
     sampled_rois: list[np.ndarray] | None = None
-    """Per image (S_i, 4): the RoIs sampled for the second stage's loss, which may include ground-truth boxes."""
+    """For each image, (S_i, 4): the S_i RoIs that were sampled for the loss of the second stage.
+
+    They may include ground-truth boxes."""
     sampled_labels: list[np.ndarray] | None = None
-    """Per image (S_i,): their target classes; 0 is background."""
+    """For each image, (S_i,): the target classes of the sampled RoIs; 0 is background."""
 
     def counts(self, index: int = 0) -> dict[str, int]:
-        """Return the number of boxes of one image that remain after each step from anchors to detections.
+        """Return how many boxes of an image remain after each step, from the anchors to the detections.
 
         Parameters
         ----------
@@ -94,7 +104,7 @@ class Trace:
         Returns
         -------
         dict
-            Numbers of boxes by step.
+            Maps the name of each step to the number of boxes.
         """
         return {
             "anchors": sum(len(level) for level in self.anchors),

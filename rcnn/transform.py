@@ -1,7 +1,8 @@
-"""Images to a padded batch, and boxes from one image size to another.
+"""Conversion of images to a padded batch, and of boxes from one image size to another.
 
-An *image* is (H, W, 3) uint8 RGB, or float in [0, 1], or a PIL image, or a path. A *batch* is (N, 3, H, W) float:
-resized, normalised, and padded with zeros at right and bottom to a common size whose sides are multiples of 32.
+An *image* is a PIL image, a path, or an RGB array (H, W, 3), which is uint8, or float in [0, 1]. A *batch* is a float
+array (N, 3, H, W) of N images. They are resized, normalised, and padded with zeros on the right and at the bottom to a
+common size. The height and width of a batch are multiples of 32.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from rcnn._validate import as_index_array, check_boxes
 from rcnn.images import read, to_rgb
 from rcnn.nn.resize import bilinear_taps
 
-Size = tuple[int, int]  # (height, width) in pixels, always
+Size = tuple[int, int]  # always (height, width), in pixels
 Taps = tuple[np.ndarray, np.ndarray, np.ndarray]  # see rcnn.nn.resize.bilinear_taps
-SIZE_DIVISOR = 32  # both sides of a batch are multiples of this, and so of every usual stride
+SIZE_DIVISOR = 32  # both sides of a batch are multiples of 32, and so also of all common strides
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,11 @@ class Batch:
     Attributes
     ----------
     images : (N, 3, H, W) float array
-        Normalised pixels, zeros at right and bottom; H and W are multiples of 32.
+        N normalised images, padded with zeros on the right and at the bottom. H and W are multiples of 32.
     image_sizes : list of (height, width)
-        The size of each image within the batch, without the padding.
+        The size of each image after resizing, without the padding.
     original_sizes : list of (height, width)
-        The size of each image before it was resized.
+        The size of each image before resizing.
     """
 
     images: np.ndarray
@@ -53,20 +54,21 @@ def make_batch(
     dtype: Any = np.float32,
     scales: Sequence[float] | None = None,
 ) -> Batch:
-    """Return the images as one batch: each is read, resized and normalised; then all are padded to a common size.
+    """Read, resize and normalise images, pad them to a common size, and return them as a batch.
 
     Parameters
     ----------
     images : sequence of images
-        Arrays (H, W, 3), PIL images or paths.
+        N arrays (H, W, 3), PIL images or paths.
     min_size, max_size : int
-        The shorter side after resizing, and the limit of the longer side, in pixels; see `resized_size`.
+        The shorter side after resizing, and the maximum of the longer side, in pixels; see `resized_size`.
     image_mean, image_std : sequences of 3 floats
-        Subtracted from, and divided into, the channels of pixels in [0, 1].
+        The mean and the standard deviation of each colour channel, for pixels in [0, 1].
     dtype : dtype
         The dtype of the batch.
     scales : sequence of floats, optional
-        A factor per image by which its resized size is multiplied; the longer side may then exceed `max_size`.
+        One factor per image, by which the size of the resized image is multiplied. The longer side may then exceed
+        `max_size`.
 
     Returns
     -------
@@ -76,7 +78,7 @@ def make_batch(
     Raises
     ------
     TypeError, ValueError
-        If something is not a valid image; the message names it by its index.
+        If one of `images` is not a valid image. The message contains its index.
     """
     resized, original_sizes = [], []
     mean, std = np.asarray(image_mean, dtype), np.asarray(image_std, dtype)
@@ -89,7 +91,7 @@ def make_batch(
     sizes = [(array.shape[0], array.shape[1]) for array in resized]
     out = _blank(sizes, dtype)
     for array, (height, width), into in zip(resized, sizes, out.reshape(*out.shape[:2], -1), strict=True):
-        # Work on rows of 3 * width numbers: NumPy is slow if the last axis has only three.
+        # Use rows of 3 * width numbers, because NumPy is slow if the last axis has only three.
         rows = into[:height, : 3 * width]
         np.subtract(array.reshape(height, -1), np.tile(mean, width), out=rows)
         np.divide(rows, np.tile(std, width), out=rows)
@@ -97,12 +99,14 @@ def make_batch(
 
 
 def pad_batch(images: np.ndarray) -> Batch:
-    """Return a normalised array of images as a batch, padded to multiples of 32; no copy if its sides already are.
+    """Return normalised images as a batch, padded until both sides are multiples of 32.
+
+    If the sides are already multiples of 32, the images are not copied.
 
     Parameters
     ----------
     images : (N, 3, H, W) float array
-        Normalised images of one size.
+        N normalised images of the same size.
 
     Returns
     -------
@@ -121,12 +125,12 @@ def pad_batch(images: np.ndarray) -> Batch:
 def as_image(image: Any, name: str = "image", dtype: Any = np.float32) -> np.ndarray:
     """Return an image as a float array in [0, 1]; see `rcnn.images` for files and PIL images.
 
-    A float array of the right dtype is returned itself, not a copy.
+    A float array that already has the right dtype is not copied.
 
     Parameters
     ----------
     image : array (H, W, 3), PIL image or path
-        uint8, or float in [0, 1].
+        An image. An array is uint8, or float in [0, 1].
     name : str
         The name of the image, for error messages.
     dtype : dtype
@@ -140,7 +144,7 @@ def as_image(image: Any, name: str = "image", dtype: Any = np.float32) -> np.nda
     Raises
     ------
     TypeError
-        If it is not an image.
+        If `image` is not an image, or is an array with another dtype.
     ValueError
         If the shape is wrong, there are no pixels, values are out of range, or `rcnn.images.read` rejects the file.
     OSError
@@ -172,7 +176,7 @@ def as_image(image: Any, name: str = "image", dtype: Any = np.float32) -> np.nda
 
 
 def resize(image: np.ndarray, size: Size) -> np.ndarray:
-    """Return the image resampled to another size: bilinearly, without antialiasing.
+    """Return the image resized to another size, with bilinear interpolation and without antialiasing.
 
     Parameters
     ----------
@@ -195,23 +199,25 @@ def resize(image: np.ndarray, size: Size) -> np.ndarray:
 
 @compiled("transform.resample")
 def _resample(image: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
-    """Return the image interpolated linearly between two rows, then between two columns."""
+    """Return the image, interpolated linearly first between pairs of rows, then between pairs of columns."""
     (above, below, down), (left, right, across) = rows, columns
     mixed = image[above] * (1 - down)[:, None, None] + image[below] * down[:, None, None]  # (H', W, C)
     return mixed[:, left] * (1 - across)[:, None] + mixed[:, right] * across[:, None]  # (H', W', C)
 
 
 def resized_size(size: Size, min_size: int, max_size: int) -> Size:
-    """Return the size of an image after resizing: shorter side `min_size`, longer side at most `max_size`.
+    """Return the size of an image after resizing.
 
-    The scale is `min(min_size / shorter side, max_size / longer side)`, computed in float64; sides are rounded down.
+    Both sides are multiplied by the scale `min(min_size / shorter side, max_size / longer side)` and rounded down. The
+    scale is computed in float64.
 
     Parameters
     ----------
     size : (height, width)
         The size of the image, in pixels.
     min_size, max_size : int
-        In pixels.
+        The shorter side after resizing, and the maximum of the longer side, in pixels. If the
+        maximum limits the size, the shorter side is smaller than `min_size`.
 
     Returns
     -------
@@ -228,7 +234,7 @@ def resized_size(size: Size, min_size: int, max_size: int) -> Size:
 
 
 def padded_size(sizes: Sequence[Size]) -> Size:
-    """Return the size of a batch of images of these sizes: the largest height and width, rounded up to multiples of 32.
+    """Return the size of a batch: the largest height and width of its images, rounded up to multiples of 32.
 
     Parameters
     ----------
@@ -266,38 +272,38 @@ def is_padded(size: Size) -> bool:
 
 
 def scale_boxes(boxes: np.ndarray, source: Size, target: Size) -> np.ndarray:
-    """Return boxes in pixels of an image of size `source` as boxes in pixels of the same image at size `target`.
+    """Return the boxes of an image after the image was resized from size `source` to size `target`.
 
     Parameters
     ----------
     boxes : (N, 4) array
-        Boxes in pixels.
+        N boxes, in pixels of the image of size `source`.
     source, target : (height, width)
-        The two sizes of the image.
+        The sizes of the image before and after resizing, in pixels.
 
     Returns
     -------
     (N, 4) array
-        The scaled boxes.
+        The boxes in pixels of the resized image.
     """
     y, x = target[0] / source[0], target[1] / source[1]
     return boxes * np.array([x, y, x, y], boxes.dtype)
 
 
 def to_images(batch: Batch, image_mean: Sequence[float], image_std: Sequence[float]) -> list[np.ndarray]:
-    """Return the images of a batch for display: not normalised, without the padding.
+    """Return the images of a batch for display, without normalisation and padding.
 
     Parameters
     ----------
     batch : Batch
         N images.
     image_mean, image_std : sequences of 3 floats
-        The values that the batch was normalised with.
+        The values with which the batch was normalised.
 
     Returns
     -------
     list of (h, w, 3) float arrays
-        Pixels in [0, 1].
+        The images, each with its own size h x w, and with values in [0, 1].
     """
     mean, std = np.asarray(image_mean, batch.images.dtype), np.asarray(image_std, batch.images.dtype)
     images = []
@@ -315,24 +321,24 @@ def check_targets(
     Parameters
     ----------
     targets : list of dicts
-        Per image {"boxes": (G, 4), "labels": (G,)}; images without objects (G = 0) are allowed.
+        For each image, {"boxes": (G, 4), "labels": (G,)} of its G objects. An image may have no objects (G = 0).
     num_images : int
         The number of images.
     num_classes : int
-        The number of classes, the background included.
+        The number of classes, including the background.
     dtype : dtype
         The dtype of the boxes.
 
     Returns
     -------
     list of dicts
-        Per image {"boxes": (G, 4) of `dtype`, "labels": (G,) int64}.
+        For each image, {"boxes": (G, 4) of `dtype`, "labels": (G,) int64}.
 
     Raises
     ------
     TypeError, ValueError
-        For a missing key, a wrong shape, a coordinate that is not finite, x2 <= x1 or y2 <= y1, or a label outside
-        1 .. num_classes - 1. The message names the image and the box.
+        If a key is missing, a shape is wrong, a coordinate is not finite, a box has x2 <= x1 or y2 <= y1, or a label is
+        outside 1 .. num_classes - 1. The message names the image and the box.
     """
     required = f"targets must be a list of {num_images} dicts, one per image"
     if not isinstance(targets, (list, tuple)):
@@ -348,11 +354,11 @@ def check_target(target: Any, name: str, num_classes: int, dtype: Any = np.float
     Parameters
     ----------
     target : dict
-        {"boxes": (G, 4), "labels": (G,)}.
+        {"boxes": (G, 4), "labels": (G,)} of G objects.
     name : str
         The name of the target, for error messages.
     num_classes : int
-        The number of classes, the background included.
+        The number of classes, including the background.
     dtype : dtype
         The dtype of the boxes.
 

@@ -133,8 +133,8 @@ def test_fractions_are_checked(field, value, error):
 SIZES = "a sequence of numbers of at least 2, or one such sequence per level"
 RATIOS = "a sequence of numbers above 0, or one such sequence per level"
 STRIDE = "None, a number above 0, or one per level"
-PAIR = r"two integers of at least 1, \(height, width\)"
-NAMES = "None, or a name per class, all different, the background first"
+PAIR = r"two integers of at least 1 \(height and width\)"
+NAMES = "None, or a unique name for each class, starting with the background"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ NAMES = "None, or a name per class, all different, the background first"
         ("box_bg_iou_thresh", 0.6, ValueError, "at most box_fg_iou_thresh, which is 0.5"),
         ("class_names", "abc", TypeError, NAMES),
         ("class_names", ("background", 1, 2), TypeError, NAMES),
-        ("class_names", ("background", "a"), ValueError, "3 names, one per class .num_classes., the background first"),
+        ("class_names", ("background", "a"), ValueError, "3 names, one per class .num_classes., starting with the"),
         ("class_names", ("background", "a", "a"), ValueError, NAMES),
     ],
 )

@@ -78,7 +78,7 @@ def test_matching_without_anchors_or_objects(shape, force_best):
         (([0.5, 0.2], 0.7, 0.3), r"iou must have shape \(A, G\), got \(2,\)"),
         (([[0.5]], 0.3, 0.7), "low=0.7 and high=0.3"),
         (([[0.5]], 1.5, 0.3), "high=1.5"),
-        (([[0.5, 0.1], [0.2, np.nan]], 0.7, 0.3), r"iou\[1\] holds NaN"),
+        (([[0.5, 0.1], [0.2, np.nan]], 0.7, 0.3), r"iou\[1\] contains NaN"),
     ],
 )
 def test_invalid_iou_is_reported(arguments, message):

@@ -155,7 +155,7 @@ def test_error_of_a_roi_too_far_away_for_its_level_names_its_row(impl):
     near, far = [0, 0, 3, 3], [0, 0, 2**19, 3]
     given = [COLUMNS, COLUMNS], [near, far, near, far], [0] * 4
     multiscale_roi_align(*given, [0, 0, 1, 0], (2, 2), [1.0, 4.0])
-    with pytest.raises(ValueError, match=r"rois\[3\] is .*; at spatial_scale 4.0 coordinates must be at most 262144"):
+    with pytest.raises(ValueError, match=r"rois\[3\] is .*; coordinates must be at most 262144 for spatial_scale 4.0"):
         multiscale_roi_align(*given, [0, 0, 1, 1], (2, 2), [1.0, 4.0])
 
 
@@ -163,7 +163,7 @@ def test_the_gradient_of_several_levels_checks_each_of_their_shapes(impl):
     given = np.ones((1, 1, 2, 2)), [[0, 0, 3, 3]], [0], [0]
     with pytest.raises(ValueError, match="grad must have shape"):
         multiscale_roi_align_backward(*given, [(1, 1, 4, 4), (1, 9, 4, 4)], [1.0, 1.0])
-    with pytest.raises(ValueError, match="every level must have as many images"):
+    with pytest.raises(ValueError, match="every level must have the same number of images"):
         multiscale_roi_align_backward(*given, [(1, 1, 4, 4), (2, 1, 4, 4)], [1.0, 1.0])
     with pytest.raises(ValueError, match="spatial_scales must have 0 numbers"):
         multiscale_roi_align_backward(*given, [], [1.0])

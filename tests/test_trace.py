@@ -85,7 +85,7 @@ def test_shapes_are_as_documented(traced):
     known = {"A": sum(len(level) for level in traced.anchors)}
     checked = set()
     for name, text in docstrings().items():
-        documented = re.search(r"^(Per image|Per level)? ?\(([\w, ]+)\)", text)
+        documented = re.search(r"^(For each image,|For each image i,|For each level,)? ?\(([\w, ]+)\)", text)
         value = getattr(traced, name)
         if not documented or not isinstance(value if documented[1] is None else value[0], np.ndarray):
             continue

@@ -1,6 +1,7 @@
 """Backbones: networks that turn an image into feature maps.
 
-A backbone is any module that maps (N, 3, H, W) to (N, C, H', W'), or, with `use_fpn`, to a list of such maps.
+A backbone is any module that maps N images (N, 3, H, W) to a feature map (N, C, H', W') with C channels. With
+`use_fpn`, a backbone returns a list of such maps.
 """
 
 from rcnn.backbones.resnet import (

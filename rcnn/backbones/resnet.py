@@ -1,6 +1,7 @@
-"""ResNets of 18, 34, 50 and 101 layers: as bodies, as classifiers, and with a feature pyramid.
+"""ResNets with 18, 34, 50 and 101 layers, as bodies, as classifiers, and with a feature pyramid.
 
-He et al., "Deep residual learning for image recognition", 2016. Parameters are named as in torchvision.
+A body is a ResNet without its last layer; it returns feature maps. See He et al., "Deep residual learning for image
+recognition", 2016. The learned parameters have the same names as in torchvision.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ Norm = Callable[[int], Module]
 
 
 class BasicBlock(Module):
-    """Two 3x3 convolutions and a shortcut: the block of ResNet-18 and 34. He et al., 2016, figure 5 left.
+    """The block of ResNet-18 and ResNet-34: two 3x3 convolutions and a shortcut (He et al., 2016, figure 5, left).
 
     Parameters
     ----------
     in_channels : int
-        The channels of the input.
+        The number of channels of the input.
     width : int
-        The channels of the 3x3 convolution.
+        The number of channels of the 3x3 convolutions.
     stride : int
         The stride of the block.
     norm : callable
-        Makes the norm of a number of channels.
+        Function that returns a normalisation layer for a given number of channels.
     """
 
     expansion = 1
@@ -49,21 +50,22 @@ class BasicBlock(Module):
 
 
 class Bottleneck(Module):
-    """1x1, 3x3 and 1x1 convolutions and a shortcut: the block of ResNet-50 and 101. He et al., 2016, figure 5 right.
+    """The block of ResNet-50 and ResNet-101: three convolutions and a shortcut (He et al., 2016, figure 5, right).
 
-    The first convolution reduces the channels to `width`, the last one increases them to 4 * `width`. The stride is in
-    the 3x3 convolution, as in the public weights; in the paper it is in the first 1x1 convolution.
+    The kernels of the convolutions are 1x1, 3x3 and 1x1. The first convolution reduces the number of channels to
+    `width`, and the last one increases it to 4 * `width`. The 3x3 convolution has the stride of the block, as in the
+    public weights. In the paper, the first 1x1 convolution has this stride.
 
     Parameters
     ----------
     in_channels : int
-        The channels of the input.
+        The number of channels of the input.
     width : int
-        The channels of the 3x3 convolution.
+        The number of channels of the 3x3 convolution.
     stride : int
         The stride of the block.
     norm : callable
-        Makes the norm of a number of channels.
+        Function that returns a normalisation layer for a given number of channels.
     """
 
     expansion = 4
@@ -87,30 +89,30 @@ BLOCKS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int
     34: (BasicBlock, (3, 4, 6, 3)),
     50: (Bottleneck, (3, 4, 6, 3)),
     101: (Bottleneck, (3, 4, 23, 3)),
-}  # layers -> block, and the number of blocks per stage: table 1 of the paper
+}  # for each number of layers, the block and the number of blocks per stage (table 1 of the paper)
 
 
 class ResNet(Module):
-    """A ResNet of 18, 34, 50 or 101 layers. He et al., "Deep residual learning for image recognition", 2016.
+    """A ResNet with 18, 34, 50 or 101 layers, which is a body or a classifier.
 
-    Parameters are named as in torchvision.
+    A body maps N images (N, 3, H, W) to four levels l = 0 .. 3 of the shape
+    (N, channels[l], H / 2^(l + 2), W / 2^(l + 2)). A classifier maps the images to logits (N, num_classes).
 
     Parameters
     ----------
     layers : {18, 34, 50, 101}
         The number of layers.
     num_classes : int, optional
-        With it, the network is a classifier: (N, 3, H, W) to logits (N, num_classes). Without it, the network is a
-        body: (N, 3, H, W) to four levels (N, channels[l], H / 2^(l + 2), W / 2^(l + 2)), l = 0 .. 3.
+        The number of classes of a classifier. Without it, the network is a body.
     frozen : bool
-        Whether to use FrozenBatchNorm2d in place of BatchNorm2d, as detectors do.
+        Whether to use FrozenBatchNorm2d instead of BatchNorm2d, as detectors do.
     eps : float
-        The number that either norm adds to the variance.
+        The number that the batch norms add to the variance.
 
     Attributes
     ----------
     channels : tuple of int
-        The channels of the four levels.
+        The number of channels of each of the four levels.
     """
 
     def __init__(self, layers: int, num_classes: int | None = None, frozen: bool = False, eps: float = 1e-5) -> None:
@@ -129,7 +131,7 @@ class ResNet(Module):
             setattr(self, f"layer{stage + 1}", Sequential(first, *rest))
         self.fc = None if num_classes is None else Linear(self.channels[-1], num_classes)
         if self.fc is None:
-            self.ignored_state = ("fc.weight", "fc.bias")  # a body can load a classifier's weights too
+            self.ignored_state = ("fc.weight", "fc.bias")  # so that a body can load the weights of a classifier
 
     @property
     def eps(self) -> float:  # numpydoc ignore=RT01
@@ -147,14 +149,15 @@ class ResNet(Module):
         return levels if self.fc is None else self.fc(F.adaptive_avg_pool2d(x, 1).flatten(start_dim=1))
 
     def freeze(self, trainable_layers: int) -> None:
-        """Freeze all but the last `trainable_layers` stages of: conv1, layer1, layer2, layer3, layer4.
+        """Freeze all stages except the last `trainable_layers`.
 
-        The other stages, and the last layer of a classifier, are set to learn.
+        The stages are conv1, layer1, layer2, layer3 and layer4. Stages that are not frozen become trainable, and so
+        does the last layer of a classifier.
 
         Parameters
         ----------
         trainable_layers : int
-            0 freezes all stages, 5 none, as torchvision's `trainable_backbone_layers`.
+            The number of trainable stages, 0 .. 5, like torchvision's `trainable_backbone_layers`.
 
         Raises
         ------
@@ -171,14 +174,14 @@ class ResNet(Module):
 
 
 def resnet18(num_classes: int | None = None, **options: Any) -> ResNet:
-    """Return a ResNet-18, a body or a classifier.
+    """Return a ResNet-18, which is a body or a classifier.
 
     Parameters
     ----------
     num_classes : int, optional
-        As in `ResNet`.
+        The number of classes of a classifier. Without it, the network is a body.
     **options : dict
-        `frozen` and `eps`, as in `ResNet`.
+        The arguments `frozen` and `eps` of `ResNet`.
 
     Returns
     -------
@@ -189,14 +192,14 @@ def resnet18(num_classes: int | None = None, **options: Any) -> ResNet:
 
 
 def resnet34(num_classes: int | None = None, **options: Any) -> ResNet:
-    """Return a ResNet-34, a body or a classifier.
+    """Return a ResNet-34, which is a body or a classifier.
 
     Parameters
     ----------
     num_classes : int, optional
-        As in `ResNet`.
+        The number of classes of a classifier. Without it, the network is a body.
     **options : dict
-        `frozen` and `eps`, as in `ResNet`.
+        The arguments `frozen` and `eps` of `ResNet`.
 
     Returns
     -------
@@ -207,14 +210,14 @@ def resnet34(num_classes: int | None = None, **options: Any) -> ResNet:
 
 
 def resnet50(num_classes: int | None = None, **options: Any) -> ResNet:
-    """Return a ResNet-50, a body or a classifier.
+    """Return a ResNet-50, which is a body or a classifier.
 
     Parameters
     ----------
     num_classes : int, optional
-        As in `ResNet`.
+        The number of classes of a classifier. Without it, the network is a body.
     **options : dict
-        `frozen` and `eps`, as in `ResNet`.
+        The arguments `frozen` and `eps` of `ResNet`.
 
     Returns
     -------
@@ -225,14 +228,14 @@ def resnet50(num_classes: int | None = None, **options: Any) -> ResNet:
 
 
 def resnet101(num_classes: int | None = None, **options: Any) -> ResNet:
-    """Return a ResNet-101, a body or a classifier.
+    """Return a ResNet-101, which is a body or a classifier.
 
     Parameters
     ----------
     num_classes : int, optional
-        As in `ResNet`.
+        The number of classes of a classifier. Without it, the network is a body.
     **options : dict
-        `frozen` and `eps`, as in `ResNet`.
+        The arguments `frozen` and `eps` of `ResNet`.
 
     Returns
     -------
@@ -243,14 +246,16 @@ def resnet101(num_classes: int | None = None, **options: Any) -> ResNet:
 
 
 def biasless_conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> Conv2d:
-    """Return a convolution without bias, with Kaiming normal initialisation by fan-out and padding kernel_size // 2.
+    """Return a convolution without bias and with padding kernel_size // 2.
+
+    The weights are drawn from a normal distribution with the variance 2 / fan_out (Kaiming initialisation).
 
     Parameters
     ----------
     in_channels, out_channels : int
-        The channels of the input and the output.
+        The numbers of channels of the input and of the output.
     kernel_size : int
-        The side of the kernel.
+        The side of the kernel, in pixels.
     stride : int
         The stride along both axes.
 
@@ -269,21 +274,21 @@ def biasless_conv(in_channels: int, out_channels: int, kernel_size: int, stride:
 
 
 def _downsample(in_channels: int, out_channels: int, stride: int, norm: Norm) -> Sequential | None:
-    """Return the shortcut of a block: None for the identity, or a 1x1 convolution with its norm."""
+    """Return the shortcut of a block: a 1x1 convolution with its norm, or None for the identity."""
     if stride == 1 and in_channels == out_channels:
         return None
     return Sequential(biasless_conv(in_channels, out_channels, 1, stride), norm(out_channels))
 
 
 class ResNetFPN(BackboneWithFPN):
-    """A ResNet body with frozen batch norm and a pyramid of five levels: the backbone of the public detectors.
+    """A ResNet body with frozen batch norm and a pyramid of five levels, the backbone of the public detectors.
 
     Parameters
     ----------
     layers : {18, 34, 50, 101}
         The number of layers of the body.
     out_channels : int
-        The channels of every level.
+        The number of channels of every level.
     eps : float
         The number that the frozen batch norms add to the variance.
     """

@@ -8,17 +8,17 @@ from rcnn.nn.fusion import fused
 
 
 class SmallBackbone(Module):
-    """A residual network of stride 8: (N, 3, H, W) to (N, out_channels, H/8, W/8).
+    """A residual network with stride 8, which maps N images (N, 3, H, W) to features (N, out_channels, H/8, W/8).
 
-    Three convolutions of stride 2 reduce the resolution; `depth` residual blocks follow. With the defaults it has about
-    250,000 parameters.
+    Three convolutions with stride 2 reduce the resolution, and `depth` residual blocks follow. With the default
+    arguments, the network has about 250,000 parameters.
 
     Parameters
     ----------
     out_channels : int
-        The channels of the feature map.
+        The number of channels of the feature map.
     depth : int
-        The number of residual blocks at stride 8.
+        The number of residual blocks after the last convolution with stride 2.
     """
 
     def __init__(self, out_channels: int = 64, depth: int = 2) -> None:
@@ -39,12 +39,12 @@ class SmallBackbone(Module):
 
 
 class ResidualBlock(Module):
-    """Two 3x3 convolutions whose result is added to their input. He et al., "Deep residual learning", 2016, figure 2.
+    """Two 3x3 convolutions whose result is added to their input (He et al., 2016, figure 2).
 
     Parameters
     ----------
     channels : int
-        The channels of the input and the output.
+        The number of channels of the input and of the output.
     """
 
     def __init__(self, channels: int) -> None:

@@ -1,11 +1,12 @@
-"""Convolution, with its gradients.
+"""Convolution and its gradients.
 
-Feature maps have the shape (N, C, H, W) and lie in memory channels last. Windows are then copied out of a map as long
-runs, and a 1x1 convolution needs no copy at all. With the windows as rows of a matrix, a convolution is a matrix
-product (Chellapilla et al., "High performance convolutional neural networks for document processing", 2006): each
-window is a row of `columns`, each filter a column of `filters`, and every output value is one row times one column.
-That is the reference below, and both gradients follow from it. The kernels compute the same without the copy, or with
-fewer multiplications.
+Feature maps have the shape (N, C, H, W) and are stored channels last in memory. A window then consists of a few long
+contiguous runs of numbers, which are fast to copy. A 1x1 convolution needs no copy at all.
+
+A convolution can be computed as a matrix product (Chellapilla et al., "High performance convolutional neural networks
+for document processing", 2006). One matrix has a row for each window, and the other has a column for each filter. Every
+output value is the product of a row and a column. The reference below computes convolutions and both gradients in this
+way. The compiled kernels compute the same values without copying the windows, or with fewer multiplications.
 """
 
 from __future__ import annotations
@@ -36,29 +37,31 @@ def conv2d(
     Parameters
     ----------
     x : (N, C, H, W) Tensor
-        The feature maps.
+        The feature maps of N images, with C channels.
     weight : (O, C / groups, kernel height, kernel width) Tensor
-        The filters.
+        The O filters.
     bias : (O,) Tensor, optional
-        A constant for each filter, added to its output.
+        One constant per filter, which is added to the output of the filter.
     stride, padding, dilation : int or (rows, columns)
-        Step between windows, border of zeros, and step between the elements of a window, in pixels.
+        The step between windows, the width of the border of zeros, and the step between the elements of a window, in
+        pixels.
     groups : int
-        Channels and filters are divided into this many parts; each part of the filters sees its part of the channels
-        alone.
+        The number of groups into which the channels and the filters are divided. The filters of a group use only the
+        channels of the same group.
 
     Returns
     -------
     (N, O, H', W') Tensor
-        H' = floor((H + 2 padding - dilation (kernel height - 1) - 1) / stride) + 1, and W' likewise.
+        The result, with H' = floor((H + 2 padding - dilation (kernel height - 1) - 1) / stride) + 1. W' is computed in
+        the same way from W.
 
     Raises
     ------
     TypeError
         If x is not a tensor.
     ValueError
-        If the channels do not match, the window does not fit, the groups do not divide the filters, or the bias has
-        another shape.
+        If the numbers of channels do not match, the window does not fit into the padded map, the number of filters is
+        not divisible by `groups`, or the shape of the bias is wrong.
 
     Examples
     --------
@@ -78,21 +81,21 @@ def conv2d(
 
 
 def matrix_product(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return maps.flatten(start_dim=1) W^T + b, as the convolution whose window is the whole map.
+    """Return maps.flatten(start_dim=1) W^T + b, computed as a convolution whose window is the whole map.
 
     Parameters
     ----------
     maps : (N, C, H, W) Tensor
-        The inputs; they are not copied.
+        The feature maps of N images, with C channels. They are not copied.
     weight : (O, C * H * W) Tensor
-        The matrix W, whose columns are in the order (C, H, W).
+        The matrix W for O outputs. Its columns are in the order (C, H, W).
     bias : (O,) Tensor or None
         The vector b.
 
     Returns
     -------
     (N, O) Tensor
-        One row per image.
+        The result, with one row per image.
     """
     maps = maps.computed()
     filters = weight.reshape(len(weight), *maps.shape[1:])  # (O, C, H, W)
@@ -107,11 +110,11 @@ class Convolution(Operation):
     Attributes
     ----------
     x, weight, bias, stride, padding, dilation
-        The arguments of `conv2d`, the last three as (rows, columns).
+        The arguments of `conv2d`. The last three are pairs (rows, columns).
     size : (int, int)
-        Height and width of the result.
+        The height and width of the result.
     scale : (O,) array or None
-        A constant factor for each filter.
+        One constant factor for each of O filters.
     """
 
     x: Tensor
@@ -184,7 +187,8 @@ def _before(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the gradients of relu(sum * scale + added) with respect to `added` and to `sum`, (N, O, H', W') each.
 
-    `out` is the result of the ReLU, or None without one. Unless the first gradient is `required`, it may be g itself.
+    `out` is the result of the ReLU, or None if there is no ReLU. If the first gradient is not `required`, g may be
+    returned in its place.
     """
     if out is None:
         return g, g if scale is None else g * scale[:, None, None]
@@ -214,7 +218,7 @@ def _grouped(
     dilation: int | Pair,
     groups: int,
 ) -> Tensor:
-    """Return a convolution whose g-th part of the filters sees only the g-th part of the channels."""
+    """Return a convolution in which the filters of each group use only the channels of the same group."""
     outs, ins = weight.shape[0] // groups, weight.shape[1]
     if outs * groups != weight.shape[0]:
         raise ValueError(f"groups must divide the number of filters, {weight.shape[0]}, got {groups}")
@@ -258,7 +262,7 @@ def _convolve(
 def _input_gradient(
     g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """Return the gradient for the maps, of their `shape` (N, C, H, W): each window's is added to where it was taken."""
+    """Return the gradient of the maps, (N, C, H, W): the gradients of all windows, added where windows overlap."""
     n, outs, rows, columns = g.shape
     g_columns = _as_rows(g) @ _as_matrix(weight).T  # (N * H' * W', kernel height * kernel width * C)
     g_windows = g_columns.reshape(n, rows, columns, *weight.shape[2:], shape[1])
@@ -269,16 +273,17 @@ def _input_gradient(
 def _weight_gradient(
     g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """Return the gradient for the filters, of their `shape` (O, C, kernel height, kernel width).
+    """Return the gradient of the filters, (O, C, kernel height, kernel width).
 
-    The windows are taken out again. Keeping them would need kernel height * kernel width times the memory.
+    The windows are copied from the maps again. Keeping the windows of the forward pass would need kernel height *
+    kernel width times as much memory as the maps.
     """
     matrix = _columns(x, shape, stride, padding, dilation).T @ _as_rows(g)  # (kernel height * kernel width * C, O)
     return _from_matrix(matrix, shape)
 
 
 def _columns(x: np.ndarray, weight_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
-    """Return every window as a row, (N * H' * W', kernel height * kernel width * C)."""
+    """Return a matrix with one row per window, (N * H' * W', kernel height * kernel width * C)."""
     kernel = (weight_shape[2], weight_shape[3])
     size = output_size(x.shape[2:], kernel, stride, padding, dilation)
     taken = windows(padded(x, padding, 0.0), kernel, stride, dilation, size)
@@ -286,7 +291,7 @@ def _columns(x: np.ndarray, weight_shape: tuple[int, ...], stride: Pair, padding
 
 
 def _as_matrix(weight: np.ndarray) -> np.ndarray:
-    """Return filters (O, C, kh, kw) as a matrix (kh * kw * C, O), its rows in the order of a window's values."""
+    """Return filters (O, C, kh, kw) as a matrix (kh * kw * C, O), whose rows are in the order of the window values."""
     return np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).reshape(-1, weight.shape[0])
 
 

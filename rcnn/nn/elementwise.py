@@ -1,8 +1,9 @@
 """Elementwise operations on arrays and sums over the pixels of feature maps: activations, statistics, normalisation.
 
-The functions take and return arrays. The operations on tensors that call them write out the gradients. Maps have the
-shape (N, C, H, W), vectors of their channels (C,). Every function is a reference in NumPy. For float32,
-`rcnn._ext.elementwise` runs kernels that compute the same in one pass over memory.
+The functions take and return arrays. Operations on tensors call these functions and define the gradients. Feature maps
+of N images with C channels have the shape (N, C, H, W). Vectors with one value per channel have the shape (C,). Every
+function here is a reference implementation in NumPy. For float32, `rcnn._ext.elementwise` runs kernels that compute the
+same values in one pass over memory.
 """
 
 from __future__ import annotations
@@ -17,40 +18,40 @@ from rcnn._ext.layout import pixels
 
 @compiled("elementwise.relu")
 def relu(x: np.ndarray, slope: float = 0.0) -> np.ndarray:
-    """Return x where it is above 0, and slope * x elsewhere.
+    """Return x where x > 0, and slope * x elsewhere.
 
     Parameters
     ----------
     x : array of any shape
         The input; NaN stays NaN.
     slope : float
-        Factor of the negative elements.
+        The factor for negative elements.
 
     Returns
     -------
     array
-        Of the shape of x.
+        The result, with the same shape as x.
     """
     return np.where(x > 0, x, x * slope) if slope else np.maximum(x, 0)
 
 
 @compiled("elementwise.leaky_relu_gradient")
 def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarray:
-    """Return g where x is above 0, and slope * g elsewhere.
+    """Return g where x > 0, and slope * g elsewhere.
 
     Parameters
     ----------
     g : array of any shape
-        The gradient of the result of `relu`.
+        The gradient with respect to the result of `relu`.
     x : array of the same shape
-        Its input, or its result if the slope is 0.
+        The input of `relu`. If the slope is 0, it can also be the result of `relu`.
     slope : float
-        Factor of the negative elements.
+        The factor for negative elements.
 
     Returns
     -------
     array
-        The gradient of x, of its shape.
+        The gradient with respect to the input of `relu`, with the same shape.
     """
     return np.where(x > 0, g, g * slope)
 
@@ -59,25 +60,25 @@ def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarra
 def relu_gradient(
     g: np.ndarray, out: np.ndarray, scale: np.ndarray | None = None, plain: bool = True
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return g where `out` is above 0 and 0 elsewhere, and the same times `scale`.
+    """Return the gradient of the input of a ReLU (g where `out` > 0, and 0 elsewhere), and the same times `scale`.
 
     Parameters
     ----------
     g : (N, C, H, W) array
-        The gradient of the result of a ReLU.
+        The gradient with respect to the result of the ReLU.
     out : (N, C, H, W) array
-        That result.
+        The result of the ReLU.
     scale : (C,) array, optional
-        A factor for each channel.
+        One factor per channel.
     plain : bool
-        If True, the gradient without the factor is returned, too.
+        Whether to return the gradient without the factor.
 
     Returns
     -------
     passed : (N, C, H, W) array or None
-        The gradient that the ReLU passes on; None unless `plain`.
+        The gradient with respect to the input of the ReLU, or None if `plain` is False.
     scaled : (N, C, H, W) array or None
-        The same times `scale`; None without a scale.
+        The same gradient multiplied by `scale`, or None if there is no scale.
     """
     passed = np.where(out > 0, g, 0)
     return passed if plain else None, None if scale is None else passed * scale[:, None, None]
@@ -93,7 +94,7 @@ def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     a, b : arrays
-        Their shapes may be broadcast.
+        Two arrays whose shapes can be broadcast.
 
     Returns
     -------
@@ -110,7 +111,7 @@ def add_to(a: np.ndarray, b: np.ndarray) -> None:
     Parameters
     ----------
     a, b : arrays of the same shape
-        The first is changed.
+        The array a, which is changed, and the array b.
     """
     a += b
 
@@ -120,12 +121,12 @@ def add_to(a: np.ndarray, b: np.ndarray) -> None:
 
 @compiled("elementwise.sum_per_channel")
 def sum_per_channel(g: np.ndarray) -> np.ndarray:
-    """Return the sum over images and pixels.
+    """Return the sum of each channel over all images and pixels.
 
     Parameters
     ----------
     g : (N, C, H, W) array
-        The maps.
+        The feature maps of N images.
 
     Returns
     -------
@@ -138,12 +139,12 @@ def sum_per_channel(g: np.ndarray) -> np.ndarray:
 
 @compiled("elementwise.batch_statistics")
 def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the biased variance over images and pixels.
+    """Return the mean and the biased variance of each channel over all images and pixels.
 
     Parameters
     ----------
     x : (N, C, H, W) array
-        The maps, with at least one pixel.
+        The feature maps of N images, with at least one pixel.
 
     Returns
     -------
@@ -163,7 +164,7 @@ def _rows(maps: np.ndarray) -> np.ndarray:
 
 
 def _ones_like(rows: np.ndarray) -> np.ndarray:
-    """Return the vector (M,) whose product with rows (M, C) is their sum, (C,).
+    """Return a vector of ones (M,); its product with `rows` (M, C) is the sum of the rows, (C,).
 
     A matrix product is faster and more accurate than a single running sum, because BLAS adds several partial sums.
     """
@@ -182,18 +183,18 @@ def normalise(
     residual: np.ndarray | None = None,
     relu: bool = False,
 ) -> np.ndarray:
-    """Return (x - mean) * gain + bias + residual per channel, or its positive part.
+    """Return (x - mean) * gain + bias + residual, with one mean, gain and bias per channel.
 
     Parameters
     ----------
     x : (N, C, H, W) array
-        The maps.
+        The feature maps of N images.
     mean, gain, bias : (C,) array
         One value per channel.
     residual : (N, C, H, W) array, optional
-        A term that is added.
+        An array that is added to the normalised maps.
     relu : bool
-        If True, negative elements become 0.
+        Whether to set negative elements of the result to 0.
 
     Returns
     -------
@@ -214,27 +215,27 @@ def normalise(
 def normalise_sums(
     g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarray | None = None, keep: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return the sums of g and of g * (x - mean) per channel, which the gradients of `normalise` need.
+    """Return the sums of g and of g * (x - mean) for each channel, which the gradients of `normalise` need.
 
     Parameters
     ----------
     g : (N, C, H, W) array
-        The gradient of the result of `normalise`.
+        The gradient with respect to the result of `normalise`.
     x : (N, C, H, W) array
-        The maps.
+        The feature maps of N images.
     mean : (C,) array
         The mean of each channel.
     out : (N, C, H, W) array, optional
-        The result of `normalise` with `relu`; g counts as 0 where `out` is not above 0.
+        The result of `normalise` if it applied a ReLU. Elements of g are then replaced with 0 unless `out` > 0.
     keep : bool
-        If True, that g is returned, too.
+        Whether to return g after this replacement, too.
 
     Returns
     -------
     g_sum, weighted_sum : (C,) array
-        The sums over images and pixels.
+        The sums over all images and pixels.
     passed : (N, C, H, W) array or None
-        g where `out` is above 0 and 0 elsewhere; None unless `keep`.
+        g where `out` > 0, and 0 elsewhere; None if `keep` is False.
     """
     passed = _passed(g, out)
     rows = _rows(passed)  # (N * H * W, C)
@@ -252,25 +253,25 @@ def normalise_gradient(
     shift: np.ndarray,
     slope: np.ndarray,
 ) -> np.ndarray:
-    """Return (g - shift - (x - mean) * slope) * gain per channel.
+    """Return (g - shift - (x - mean) * slope) * gain, with one mean, gain, shift and slope per channel.
 
     Parameters
     ----------
     g : (N, C, H, W) array
-        The gradient of the result of `normalise`.
+        The gradient with respect to the result of `normalise`.
     x : (N, C, H, W) array
-        The maps.
+        The feature maps of N images.
     mean : (C,) array
         The mean of each channel.
     out : (N, C, H, W) array or None
-        The result of `normalise` with `relu`; g counts as 0 where `out` is not above 0.
+        The result of `normalise` if it applied a ReLU. Elements of g are then replaced with 0 unless `out` > 0.
     gain, shift, slope : (C,) array
         One value per channel.
 
     Returns
     -------
     (N, C, H, W) array
-        The gradient of x.
+        The gradient with respect to x.
     """
     g_x = pixels(_passed(g, out)) - shift  # (N, H, W, C)
     g_x -= (pixels(x) - mean) * slope
@@ -279,5 +280,5 @@ def normalise_gradient(
 
 
 def _passed(g: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-    """Return the gradient (N, C, H, W) that a ReLU with the result `out` passes on, or all of g without `out`."""
+    """Return the gradient (N, C, H, W) after a ReLU with the result `out`; return g if there is no ReLU."""
     return g if out is None else np.where(out > 0, g, 0)

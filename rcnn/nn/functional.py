@@ -1,7 +1,7 @@
-"""Operations on tensors, each with its gradient written out.
+"""Operations on tensors, each with the formula of its gradient.
 
-Convolution is in `rcnn.nn.conv`, pooling in `rcnn.nn.pooling`, resampling in `rcnn.nn.resize`. They are exported here
-too, so that every operation is found in `functional`. A loss over no rows or no samples is 0, not NaN.
+Convolution is defined in `rcnn.nn.conv`, pooling in `rcnn.nn.pooling`, and resampling in `rcnn.nn.resize`. This module
+also exports them, so that it contains every operation. If there are no samples, a loss is 0, not NaN.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Parameters
     ----------
     x : (N, I) Tensor, or (N, C, H, W) Tensor with C * H * W = I
-        The inputs. Maps count as `x.flatten(start_dim=1)`, but are not copied: they lie in memory channels last, and
-        the product is computed as a convolution whose window is the whole map.
+        N inputs with I elements each. Feature maps are treated like `x.flatten(start_dim=1)`, but they are not copied,
+        because the product is computed as a convolution whose window is the whole map.
     weight : (O, I) Tensor
-        The matrix W, as in PyTorch.
+        The matrix W for O outputs, as in PyTorch.
     bias : (O,) Tensor, optional
         The vector b.
 
     Returns
     -------
     (N, O) Tensor
-        One row per input.
+        The result, with one row per input.
 
     Raises
     ------
@@ -105,31 +105,31 @@ def relu(x: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Of the shape of x. The gradient at 0 is 0.
+        The result, with the same shape as x. The gradient at 0 is 0.
     """
     extended = extend(x, "rectified")
     if extended is not None:
-        return extended.computed()  # nothing more can join the pass
+        return extended.computed()  # no further step can be fused
     out = elementwise.relu(x.data)
     return record(out, (x,), lambda g: (elementwise.leaky_relu_gradient(g, out, 0.0),))
 
 
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """Return x where it is positive, and negative_slope * x elsewhere.
+    """Return x where x > 0, and negative_slope * x elsewhere.
 
     Parameters
     ----------
     x : Tensor of any shape
         The input.
     negative_slope : float
-        Factor of the negative elements.
+        The factor for negative elements.
 
     Returns
     -------
     Tensor
-        Of the shape of x.
+        The result, with the same shape as x.
     """
-    slope = float(negative_slope)  # a NumPy number would carry its own dtype into the result
+    slope = float(negative_slope)  # a NumPy number could change the dtype of the result
     return record(elementwise.relu(x.data, slope), (x,), lambda g: (elementwise.leaky_relu_gradient(g, x.data, slope),))
 
 
@@ -141,16 +141,16 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Gen
     x : Tensor of any shape
         The input.
     p : float
-        Probability that an element is set to 0, in [0, 1).
+        The probability that an element is set to 0, in [0, 1).
     training : bool
-        If False, x itself is returned.
+        If False, x is returned unchanged.
     rng : np.random.Generator, optional
-        Source of randomness; the library's own by default.
+        The random generator; by default, the library's own.
 
     Returns
     -------
     Tensor
-        Of the shape of x.
+        The result, with the same shape as x.
 
     Raises
     ------
@@ -171,19 +171,19 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Gen
 
 
 def scale_and_shift(x: Tensor, scale: np.ndarray, shift: np.ndarray) -> Tensor:
-    """Return x * scale + shift per channel.
+    """Return x * scale + shift, with one scale and shift per channel.
 
     Parameters
     ----------
     x : (N, C, H, W) Tensor
-        The feature maps.
+        The feature maps of N images, with C channels.
     scale, shift : (C,) array
         One constant per channel.
 
     Returns
     -------
     (N, C, H, W) Tensor
-        The result; gradients flow to x alone.
+        The result. Gradients flow only to x.
     """
     check_maps("scale_and_shift", x)
     if not scale.shape == shift.shape == x.shape[1:2]:
@@ -202,25 +202,26 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Return (x - mean) / sqrt(var + eps) * weight + bias per channel.
+    """Return (x - mean) / sqrt(var + eps) * weight + bias, computed for each channel.
 
-    In training, mean and variance are those of the batch, and the running ones move towards them in place: running +=
-    momentum * (batch - running), with the unbiased variance, as in PyTorch. In evaluation they are the running ones.
+    In training, the mean and the variance are those of the batch. The running statistics are then updated in place:
+    running += momentum * (batch - running). This update uses the unbiased variance, as in PyTorch. In evaluation, the
+    mean and the variance are the running statistics.
 
     Parameters
     ----------
     x : (N, C, H, W) Tensor
-        The feature maps.
+        The feature maps of N images, with C channels.
     running_mean, running_var : (C,) array
-        The running statistics; changed in training.
+        The running statistics, which are changed in training.
     weight, bias : (C,) Tensor
-        Learned factor and constant of each channel.
+        The learned factor and the learned constant of each channel.
     training : bool
         If True, the statistics of the batch are used.
     momentum : float
-        Share of the batch in the new running statistics.
+        The weight of the batch in the new running statistics.
     eps : float
-        Added to the variance.
+        A small number that is added to the variance.
 
     Returns
     -------
@@ -232,7 +233,7 @@ def batch_norm(
     TypeError
         If x is not a tensor.
     ValueError
-        If shapes do not match, or in training there is only one value per channel.
+        If shapes do not match, or if there is only one value per channel in training.
 
     References
     ----------
@@ -255,25 +256,25 @@ def batch_norm(
         running_mean += momentum * (mean - running_mean)
         running_var += momentum * (var * (count / (count - 1)) - running_var)
     else:
-        mean, var = running_mean.copy(), running_var  # a copy: training may change it before the backward pass
+        mean, var = running_mean.copy(), running_var  # copied: training may change it before the backward pass
     scale = 1 / np.sqrt(var + x.dtype.type(eps))  # (C,)
     return result_of(Normalisation(x.computed(), weight, bias, mean, scale, training))
 
 
 @dataclass(frozen=True)
 class Normalisation(Operation):
-    """The operation relu((x - mean) * scale * weight + bias + residual), per channel; see `rcnn.nn.fusion`.
+    """The operation relu((x - mean) * scale * weight + bias + residual); see `rcnn.nn.fusion`.
 
     Attributes
     ----------
     x : (N, C, H, W) Tensor
-        The feature maps.
+        The feature maps of N images, with C channels.
     weight, bias : (C,) Tensor
-        Learned factor and constant of each channel.
+        The learned factor and the learned constant of each channel.
     mean, scale : (C,) array
-        Mean of each channel, and 1 / its standard deviation.
+        The mean of each channel, and 1 / standard deviation of each channel.
     depends : bool
-        True if mean and scale are those of x, as in training; then the gradient flows through them, too.
+        True if `mean` and `scale` were computed from x, as in training. Gradients then flow through them as well.
     """
 
     x: Tensor
@@ -305,7 +306,7 @@ class Normalisation(Operation):
         mask = out if self.relu else None
         keep = self.relu and self.residual is not None and self.residual.requires_grad
         g_bias, g_weight, passed = elementwise.normalise_sums(g, x.data, mean, mask, keep)
-        if passed is not None:  # g where the ReLU passed it on: the residual's gradient
+        if passed is not None:  # the gradient after the ReLU, which is the gradient of the residual
             g, mask = passed, None
         g_weight *= scale
         g_x = None
@@ -330,7 +331,7 @@ def sigmoid(x: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Probabilities, of the shape of x.
+        The probabilities, with the same shape as x.
     """
     out = sigmoid_of(x.data)
     return record(out, (x,), lambda g: (g * out * (1 - out),))
@@ -344,12 +345,12 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
     x : Tensor of any shape
         The logits.
     axis : int
-        The axis of the sum.
+        The axis along which the probabilities sum to 1.
 
     Returns
     -------
     Tensor
-        Probabilities, of the shape of x; they sum to 1 along the axis.
+        The probabilities, with the same shape as x.
     """
     out = softmax_of(x.data, axis)
     return record(out, (x,), lambda g: (out * (g - (g * out).sum(axis, keepdims=True)),))
@@ -363,12 +364,12 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     x : Tensor of any shape
         The logits.
     axis : int
-        The axis of the sum.
+        The axis along which the probabilities sum to 1.
 
     Returns
     -------
     Tensor
-        Log-probabilities, of the shape of x.
+        The logarithms of the probabilities, with the same shape as x.
     """
     out = _log_softmax_of(x.data, axis)
     return record(out, (x,), lambda g: (g - np.exp(out) * g.sum(axis, keepdims=True),))
@@ -385,9 +386,9 @@ def sigmoid_of(x: np.ndarray) -> np.ndarray:
     Returns
     -------
     array
-        Probabilities, of the shape of x.
+        The probabilities, with the same shape as x.
     """
-    small = np.exp(-np.abs(x))  # in (0, 1]: nothing overflows
+    small = np.exp(-np.abs(x))  # in (0, 1], so nothing overflows
     return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
 
 
@@ -399,12 +400,12 @@ def softmax_of(x: np.ndarray, axis: int = -1) -> np.ndarray:
     x : array of any shape
         The logits.
     axis : int
-        The axis of the sum.
+        The axis along which the probabilities sum to 1.
 
     Returns
     -------
     array
-        Probabilities, of the shape of x.
+        The probabilities, with the same shape as x.
     """
     e = np.exp(x - x.max(axis, keepdims=True, initial=-np.inf))
     return e / e.sum(axis, keepdims=True)
@@ -419,19 +420,19 @@ def _log_softmax_of(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
-    """Return the mean of -log softmax(logits)[label].
+    """Return the mean of -log softmax(logits)[label] over all samples.
 
     Parameters
     ----------
     logits : (R, L) Tensor
-        A row of logits for each sample.
+        The logits of R samples for L classes.
     labels : (R,) integer array
-        The right class of each, in 0 .. L-1.
+        The correct class of each sample, in 0 .. L-1.
 
     Returns
     -------
     scalar Tensor
-        The loss; 0 without samples.
+        The loss; 0 if there are no samples.
 
     Raises
     ------
@@ -469,7 +470,7 @@ def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
 
 
 def binary_cross_entropy_with_logits(logits: Tensor, targets: np.ndarray) -> Tensor:
-    """Return the mean of -(t log p + (1 - t) log(1 - p)), p = sigmoid(logits).
+    """Return the mean of -(t log p + (1 - t) log(1 - p)), where p = sigmoid(logits).
 
     Parameters
     ----------
@@ -481,7 +482,7 @@ def binary_cross_entropy_with_logits(logits: Tensor, targets: np.ndarray) -> Ten
     Returns
     -------
     scalar Tensor
-        The loss; 0 without elements.
+        The loss; 0 if there are no elements.
 
     Raises
     ------
@@ -492,7 +493,7 @@ def binary_cross_entropy_with_logits(logits: Tensor, targets: np.ndarray) -> Ten
     if z.shape != t.shape:
         raise ValueError(f"logits and targets must have the same shape, got {z.shape} and {t.shape}")
     count = max(z.size, 1)
-    loss = np.maximum(z, 0) - z * t + np.log1p(np.exp(-np.abs(z)))  # the same formula, without overflow
+    loss = np.maximum(z, 0) - z * t + np.log1p(np.exp(-np.abs(z)))  # the same function, without overflow
     return record(loss.sum() / count, (logits,), lambda g: ((sigmoid_of(z) - t) * (g / count),))
 
 
@@ -506,12 +507,12 @@ def smooth_l1_loss(prediction: Tensor, target: Tensor | np.ndarray, beta: float 
     target : Tensor or array of the same shape
         The targets.
     beta : float
-        Where the quadratic part ends, above 0.
+        The value of |d| at which the quadratic part ends; it must be above 0.
 
     Returns
     -------
     scalar Tensor
-        The loss; 0 without elements.
+        The loss; 0 if there are no elements.
 
     Raises
     ------
@@ -533,7 +534,7 @@ def smooth_l1_loss(prediction: Tensor, target: Tensor | np.ndarray, beta: float 
         raise ValueError(f"prediction and target must have the same shape, got {prediction.shape} and {target.shape}")
     if beta <= 0:
         raise ValueError(f"beta must be above 0, got {beta}")
-    beta = float(beta)  # a NumPy number would carry its own dtype into the result
+    beta = float(beta)  # a NumPy number could change the dtype of the result
     d = prediction.data - target.data
     size = np.abs(d)
     loss = np.where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta)

@@ -1,16 +1,17 @@
-"""Deferred results: a norm, a sum and a ReLU after a convolution are computed in the same pass over its result.
+"""Fusion: a convolution and the norm, the sum and the ReLU that follow it are computed in one pass over memory.
 
-A convolution is often followed by a norm, a sum and a ReLU. Computed one by one, each of them reads and writes the
-whole map once more, which takes longer than its arithmetic. In a function that is decorated with `fused`, a convolution
-returns a tensor whose value is not computed yet. A norm, a sum or a ReLU of it returns another such tensor, which
-describes all steps so far. The value is computed when something else reads it, or when the outermost decorated function
-returns. So
+A convolution is often followed by a norm, a sum and a ReLU. If they are computed one after the other, each of them
+reads and writes the whole feature map again, which takes longer than its arithmetic. In a function that is decorated
+with `fused`, a convolution therefore returns a *deferred* tensor, whose value is not computed yet. A norm, a sum or a
+ReLU of a deferred tensor returns another deferred tensor, which describes all steps so far. The value is computed when
+another operation needs it, or when the outermost decorated function returns. This function looks like the formula in
+the paper, but it needs only one pass over memory::
 
     @fused
     def forward(self, x):
         return F.relu(self.bn(self.conv(x)) + x)
 
-reads as in the paper and takes one pass. A forward hook that reads the value of `self.conv` gets the convolution's own.
+A forward hook of `self.conv` still gets the result of the convolution alone.
 """
 
 from __future__ import annotations
@@ -38,18 +39,19 @@ _pending: contextvars.ContextVar[weakref.WeakSet[Deferred] | None] = contextvars
 class Operation(abc.ABC):
     """An operation that is not computed yet, and the steps that are fused into it.
 
-    `scaled(scale, shift)` multiplies and adds constants (C,) for each channel, `added(residual)` adds a tensor, and
-    `rectified()` applies a ReLU. Each returns the operation with this step, or None if it cannot be fused.
+    Three methods add a step. `scaled(scale, shift)` multiplies each of C channels by one number and adds another;
+    `scale` and `shift` are arrays (C,). `added(residual)` adds a tensor. `rectified()` applies a ReLU. Each method
+    returns an operation that includes the new step, or None if the step cannot be fused.
 
     `compute()` returns the value. `gradient(out, g)` returns the gradient of each of the `parents`, given the value
-    `out` and its gradient `g`. `shape` and `dtype` are those of the value.
+    `out` and its gradient `g`. `shape` and `dtype` are the shape and the dtype of the value.
 
     Attributes
     ----------
     residual : Tensor or None
-        A term of the value's shape and dtype that is added before the ReLU.
+        A tensor that is added before the ReLU. It has the shape and the dtype of the value.
     relu : bool
-        If True, the ReLU is applied.
+        Whether a ReLU is applied.
     """
 
     residual: Tensor | None = None
@@ -82,7 +84,7 @@ class Operation(abc.ABC):
 
 
 class Deferred(Tensor):
-    """The tensor of an operation that is computed when its value is first read.
+    """A tensor whose operation is computed when its value is read for the first time.
 
     Parameters
     ----------
@@ -94,7 +96,7 @@ class Deferred(Tensor):
 
     def __init__(self, operation: Operation) -> None:
         self.grad = None
-        self._recorded = is_recording()  # now, not when the value is read
+        self._recorded = is_recording()  # the current state, not the state when the value is read
         self.requires_grad = self._recorded and any(parent.requires_grad for parent in operation.parents)
         self._parents, self._vjp = (), None
         self._operation = operation
@@ -102,7 +104,7 @@ class Deferred(Tensor):
 
     @property
     def data(self) -> np.ndarray:  # type: ignore[override]
-        """The value, read-only: a pass that has taken up more steps would not see a change."""
+        """The value. It is read-only, because an operation with further fused steps would not see a change."""
         return read_only(self.computed().data)
 
     @property
@@ -122,7 +124,7 @@ class Deferred(Tensor):
         return self._node
 
     def extended(self, step: str, *args: Any) -> Deferred | None:
-        """Return the tensor of this operation with another step, or None if the step cannot be fused."""
+        """Return the tensor of this operation with one more step, or None if the step cannot be fused."""
         if self._recorded != is_recording():
             return None
         operation = getattr(self._operation, step)(*args)
@@ -140,7 +142,7 @@ class Deferred(Tensor):
 
 
 def result_of(operation: Operation) -> Tensor:
-    """Return the tensor of an operation: deferred in a `fused` function, computed elsewhere.
+    """Return the tensor of an operation, which is deferred in a `fused` function and computed elsewhere.
 
     Parameters
     ----------
@@ -150,13 +152,13 @@ def result_of(operation: Operation) -> Tensor:
     Returns
     -------
     Tensor
-        Of the operation's shape and dtype.
+        The tensor, with the shape and the dtype of the operation.
     """
     return Deferred(operation).computed() if _pending.get() is None else _defer(operation)
 
 
 def _defer(operation: Operation) -> Deferred:
-    """Return the deferred tensor of an operation, which is computed at the end of the block at the latest."""
+    """Return the deferred tensor of an operation, to be computed before the outermost `fused` function returns."""
     deferred, pending = Deferred(operation), _pending.get()
     if pending is not None:
         pending.add(deferred)
@@ -164,39 +166,40 @@ def _defer(operation: Operation) -> Deferred:
 
 
 def extend(x: Tensor, step: str, *args: Any) -> Deferred | None:
-    """Return x with another step fused into its operation, or None if that is not possible.
+    """Return x with one more step fused into its operation, or None if this is not possible.
 
     Parameters
     ----------
     x : Tensor
         The input of the step.
     step : str
-        "scaled", "added" or "rectified", a method of `Operation`.
+        The name of a method of `Operation`: "scaled", "added" or "rectified".
     *args : objects
         The arguments of that method.
 
     Returns
     -------
     Tensor or None
-        None if x is not deferred, or its operation does not take this step.
+        The deferred tensor, or None if x is not deferred or the step cannot be fused.
     """
     return x.extended(step, *args) if isinstance(x, Deferred) else None
 
 
 def fused(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function so that layers after a convolution are computed in the convolution's pass.
+    """Decorate a function so that the layers after a convolution are computed together with the convolution.
 
-    A convolution that is both read by itself and followed by other layers is computed twice.
+    If the result of a convolution is used by itself and also followed by such layers, the convolution is computed
+    twice.
 
     Parameters
     ----------
     function : callable
-        A `forward`, for example.
+        A function, for example the `forward` of a module.
 
     Returns
     -------
     callable
-        The same function. Its results equal those of the layers one by one, up to rounding.
+        The decorated function. Up to rounding, its results are the same as those of the given function.
 
     Examples
     --------
@@ -218,7 +221,7 @@ def fused(function: Callable[P, R]) -> Callable[P, R]:
         token = _pending.set(pending)
         try:
             result: R = _computed(function(*args, **kwargs))
-            for deferred in list(pending):  # which somebody holds, as a hook does
+            for deferred in list(pending):  # those that are still referenced, for example by a hook
                 deferred.computed()
             return result
         finally:
@@ -233,7 +236,7 @@ def compute_all(value: Any) -> None:
     Parameters
     ----------
     value : Tensor, or list, tuple or dict of values
-        Anything else is ignored.
+        The value. Objects of other types are ignored.
     """
     if isinstance(value, Tensor):
         value.computed()

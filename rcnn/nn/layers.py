@@ -1,6 +1,6 @@
-"""Layers: the modules that a network is built of, and how their weights are initialised.
+"""Layers: the modules from which networks are built, and the initialisation of their weights.
 
-Arguments, defaults and initialisation are those of PyTorch.
+Arguments, defaults and initialisation are the same as in PyTorch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rcnn.nn.windows import Pair, pair
 
 
 def normal(shape: tuple[int, ...], std: float, rng: np.random.Generator | None = None) -> np.ndarray:
-    """Return numbers drawn from a normal distribution around 0.
+    """Return random numbers from a normal distribution with the mean 0.
 
     Parameters
     ----------
@@ -31,32 +31,33 @@ def normal(shape: tuple[int, ...], std: float, rng: np.random.Generator | None =
     std : float
         The standard deviation.
     rng : np.random.Generator, optional
-        Source of randomness; the library's own by default.
+        The random generator; by default, the library's own.
 
     Returns
     -------
     float32 array
-        Of this shape.
+        The numbers, in an array of shape `shape`.
     """
     return (generator(rng).standard_normal(shape, dtype=np.float32) * np.float32(std)).astype(np.float32)
 
 
 def kaiming_uniform(shape: tuple[int, ...], a: float, rng: np.random.Generator | None = None) -> np.ndarray:
-    """Return numbers drawn uniformly within +- gain * sqrt(3 / fan_in), gain = sqrt(2 / (1 + a^2)).
+    """Return uniformly distributed random numbers in [-bound, bound], where bound = sqrt(6 / ((1 + a^2) fan_in)).
 
     Parameters
     ----------
     shape : tuple of int
-        The shape of the weights: outputs, inputs, and for a convolution kernel height and width.
+        The shape of the weights: (outputs, inputs), or (outputs, inputs, kernel height, kernel width) for a
+        convolution. fan_in is the product of all sides except the first.
     a : float
-        The slope of a leaky ReLU; PyTorch's convolutions and linear layers use sqrt(5).
+        The slope of the leaky ReLU that follows. PyTorch's convolutions and linear layers use sqrt(5).
     rng : np.random.Generator, optional
-        Source of randomness; the library's own by default.
+        The random generator; by default, the library's own.
 
     Returns
     -------
     float32 array
-        Of this shape.
+        The numbers, in an array of shape `shape`.
 
     References
     ----------
@@ -75,20 +76,22 @@ def _default_bias(outs: int, fan_in: int) -> np.ndarray:
 
 
 class Conv2d(Module):
-    """A convolution, (N, in_channels, H, W) to (N, out_channels, H', W'); see `functional.conv2d`.
+    """A convolution, which maps (N, in_channels, H, W) to (N, out_channels, H', W'); see `functional.conv2d`.
 
     Parameters
     ----------
     in_channels, out_channels : int
-        Channels of the input and of the output.
+        The numbers of channels of the input and of the output.
     kernel_size : int or (rows, columns)
-        Size of the window, in pixels.
+        The size of the window, in pixels.
     stride, padding, dilation : int or (rows, columns)
-        Step between windows, border of zeros, and step between the elements of a window, in pixels.
+        The step between windows, the width of the border of zeros, and the step between the elements of a window, in
+        pixels.
     groups : int
-        Parts that channels and filters are divided into; each part of the filters sees its part of the channels alone.
+        The number of groups into which the channels and the filters are divided. The filters of a group use only the
+        channels of the same group.
     bias : bool
-        If True, a constant per filter is learned and added.
+        Whether to learn one constant per filter and add it to the output of the filter.
 
     Raises
     ------
@@ -121,16 +124,16 @@ class Conv2d(Module):
 def same_conv2d(
     in_channels: int, out_channels: int, kernel_size: int, weights: Callable[[tuple[int, ...]], np.ndarray]
 ) -> Conv2d:
-    """Return a convolution that keeps the size of its map; its biases are 0.
+    """Return a convolution that preserves the size of the feature map and whose biases are initially 0.
 
     Parameters
     ----------
     in_channels, out_channels : int
-        Channels of the input and of the output.
+        The numbers of channels of the input and of the output.
     kernel_size : int
-        Side of the window, odd.
+        The side of the window, an odd number of pixels.
     weights : callable
-        Returns the initial weights, given their shape.
+        Function that returns the initial weights for a given shape.
 
     Returns
     -------
@@ -145,14 +148,16 @@ def same_conv2d(
 
 
 class Linear(Module):
-    """The linear map x W^T + b, (N, in_features) to (N, out_features); maps (N, C, H, W) are flattened.
+    """The linear layer x W^T + b, which maps (N, in_features) to (N, out_features).
+
+    Feature maps (N, C, H, W) are first flattened to (N, C * H * W).
 
     Parameters
     ----------
     in_features, out_features : int
-        Length of the input and of the output vectors.
+        The lengths of the input vectors and of the output vectors.
     bias : bool
-        If True, b is learned; otherwise it is 0.
+        If True, b is learned; otherwise, it is 0.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
@@ -167,16 +172,18 @@ _TORCH_COUNTER = ("num_batches_tracked",)  # PyTorch's batch norm counts its bat
 
 
 class BatchNorm2d(Module):
-    """Batch normalisation of (N, num_features, H, W), by the batch's statistics in training, else by running ones.
+    """Batch normalisation of feature maps (N, num_features, H, W).
+
+    In training, it uses the statistics of the batch. In evaluation, it uses the running statistics.
 
     Parameters
     ----------
     num_features : int
-        Channels of the map.
+        The number of channels of the maps.
     eps : float
-        Added to the variance.
+        A small number that is added to the variance.
     momentum : float
-        Share of a batch in the new running statistics.
+        The weight of a batch in the new running statistics.
     """
 
     ignored_state = _TORCH_COUNTER
@@ -202,9 +209,9 @@ class FrozenBatchNorm2d(Module):
     Parameters
     ----------
     num_features : int
-        Channels of the map.
+        The number of channels of the maps.
     eps : float
-        Added to the variance.
+        A small number that is added to the variance.
     """
 
     ignored_state = _TORCH_COUNTER
@@ -231,23 +238,23 @@ class ReLU(Module):
     Parameters
     ----------
     inplace : bool
-        Ignored; accepted so that a network reads as in PyTorch.
+        Ignored; accepted for compatibility with PyTorch code.
     """
 
     def __init__(self, inplace: bool = False) -> None:
-        del inplace  # results never share memory here
+        del inplace  # here, a result never shares memory with the input
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x)
 
 
 class LeakyReLU(Module):
-    """The activation that is x where x is positive, and negative_slope * x elsewhere.
+    """The activation that is x where x > 0, and negative_slope * x elsewhere.
 
     Parameters
     ----------
     negative_slope : float
-        Factor of the negative elements.
+        The factor for negative elements.
     """
 
     def __init__(self, negative_slope: float = 0.01) -> None:
@@ -265,16 +272,16 @@ class Sigmoid(Module):
 
 
 class MaxPool2d(Module):
-    """The largest value under each window; see `functional.max_pool2d`.
+    """The maximum in each window; see `functional.max_pool2d`.
 
     Parameters
     ----------
     kernel_size : int or (rows, columns)
-        Size of the window, in pixels.
+        The size of the window, in pixels.
     stride : int or (rows, columns), optional
-        Step between windows; the kernel size by default.
+        The step between windows, in pixels; by default, the size of the window.
     padding : int or (rows, columns)
-        Border that is below every value, in pixels.
+        The width of the border, in pixels. The values in the border are minus infinity.
     """
 
     def __init__(self, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> None:
@@ -285,16 +292,16 @@ class MaxPool2d(Module):
 
 
 class AvgPool2d(Module):
-    """The mean under each window; see `functional.avg_pool2d`.
+    """The mean in each window; see `functional.avg_pool2d`.
 
     Parameters
     ----------
     kernel_size : int or (rows, columns)
-        Size of the window, in pixels.
+        The size of the window, in pixels.
     stride : int or (rows, columns), optional
-        Step between windows; the kernel size by default.
+        The step between windows, in pixels; by default, the size of the window.
     padding : int or (rows, columns)
-        Border of zeros, in pixels.
+        The width of the border of zeros, in pixels.
     """
 
     def __init__(self, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> None:
@@ -305,12 +312,12 @@ class AvgPool2d(Module):
 
 
 class AdaptiveAvgPool2d(Module):
-    """The means over a grid of cells that divides the map; see `functional.adaptive_avg_pool2d`.
+    """The mean in each cell of a grid that covers the map; see `functional.adaptive_avg_pool2d`.
 
     Parameters
     ----------
     output_size : int or (rows, columns)
-        Cells of the grid.
+        The number of cells along each axis.
     """
 
     def __init__(self, output_size: int | Pair) -> None:
@@ -321,12 +328,12 @@ class AdaptiveAvgPool2d(Module):
 
 
 class Upsample(Module):
-    """The map enlarged by a whole factor.
+    """A layer that enlarges feature maps by an integer factor.
 
     Parameters
     ----------
     scale_factor : int
-        Factor of height and width.
+        The factor for the height and the width.
     mode : str
         "nearest" or "bilinear".
     """
@@ -340,12 +347,12 @@ class Upsample(Module):
 
 
 class Dropout(Module):
-    """In training, random elements are set to 0 and the others divided by 1 - p; see `functional.dropout`.
+    """A layer that, in training, sets random elements to 0 and divides the others by 1 - p; see `functional.dropout`.
 
     Parameters
     ----------
     p : float
-        Probability that an element is set to 0, in [0, 1).
+        The probability that an element is set to 0, in [0, 1).
 
     Raises
     ------
@@ -363,21 +370,21 @@ class Dropout(Module):
 
 
 class Flatten(Module):
-    """The reshape of (N, ...) to (N, product of the other sides)."""
+    """A layer that reshapes (N, ...) to (N, M), where M is the number of elements per image."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(start_dim=1)
 
 
 class Identity(Module):
-    """The layer that returns its input."""
+    """A layer that returns its input unchanged."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
 
 class Sequential(Module):
-    """Modules that run one after the other. It can be indexed and iterated as a list.
+    """A sequence of modules that run one after the other; it can be indexed and iterated like a list.
 
     Parameters
     ----------

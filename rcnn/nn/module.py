@@ -1,9 +1,9 @@
 """`Module`: a part of a network that finds its own parameters.
 
-A module is an ordinary object. Its content is found by walking its attributes in the order in which they were set. A
-`Parameter` is learned, a buffer (see `register_buffer`) is saved but not learned, and a `Module` is a part of this one.
-Parameters and modules may also be in lists, tuples and dicts. A name is the attribute's, joined by dots with index or
-key: `conv.0.weight`.
+A module is an ordinary Python object. Its parts are found by visiting its attributes in the order in which they were
+set. There are three kinds of parts. A `Parameter` is learned. A buffer (see `register_buffer`) is saved but not
+learned. Another `Module` has parts of its own. Parameters and modules may also be in lists, tuples and dicts. The name
+of a part consists of attribute names, indices and keys, joined by dots, for example `conv.0.weight`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ _evaluating: contextvars.ContextVar[bool] = contextvars.ContextVar("evaluating",
 
 @contextlib.contextmanager
 def evaluation() -> Iterator[None]:
-    """Let every module evaluate in this block, whatever its own mode: `training` is False.
+    """Run all modules in evaluation mode within this block, regardless of their own mode.
 
-    The block holds for its context and writes nothing into modules, so any number of threads may evaluate a network
-    while another trains it. Threads that are started in the block, as in a `forward`, do not inherit it. It also works
-    as a decorator.
+    Within the block, `training` is False for every module. The block applies only to the current context and does not
+    change the modules. Any number of threads may therefore evaluate a network while another thread trains it. A thread
+    that is started within the block, for example by a `forward` method, does not inherit the evaluation mode. You can
+    also use `evaluation` as a decorator.
 
     Yields
     ------
@@ -60,7 +61,7 @@ class Module:
     Attributes
     ----------
     ignored_state : tuple of str
-        Names that a state may have for this module, and that are ignored.
+        Names that `load_state_dict` ignores if a state contains them for this module.
 
     Examples
     --------
@@ -94,13 +95,13 @@ class Module:
         Parameters
         ----------
         hook : callable
-            It gets the positional arguments `args` and the result of `forward`. If it returns something other than
-            None, that replaces the result.
+            Function that gets this module, the positional arguments of `forward` and its result. If the function
+            returns a value other than None, this value replaces the result.
 
         Returns
         -------
         HookHandle
-            `handle.remove()` removes the hook, and so does leaving a `with handle:` block.
+            The handle of the hook. To remove the hook, call `handle.remove()` or leave a `with handle:` block.
         """
         if not callable(hook):
             raise TypeError(f"hook must be callable, got {type(hook).__name__}")
@@ -125,36 +126,36 @@ class Module:
         name : str
             The name of the attribute.
         value : array
-            Its value.
+            The array.
         """
         self.__dict__.setdefault("_buffers", {})[name] = None  # an ordered set of names
         setattr(self, name, value)
 
     def children(self) -> Iterator[tuple[str, Module]]:
-        """Yield the modules directly below this one, in the order in which they were set.
+        """Yield the modules that are direct parts of this module, in the order in which they were set.
 
         Yields
         ------
         name : str
-            The name of the module in this one.
+            The name of the part within this module.
         module : Module
-            The module.
+            The part.
         """
         for name, value in self._attributes():
             yield from _find(Module, name, value)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """Yield this module and all below it.
+        """Yield this module and all modules in it, at any depth.
 
         Parameters
         ----------
         prefix : str
-            What every name begins with.
+            The text at the start of every yielded prefix.
 
         Yields
         ------
         prefix : str
-            What the full names of the module's own parts begin with: "", "conv.", "conv.0.", ...
+            The text at the start of the full names of the module's own parts, such as "", "conv." or "conv.0.".
         module : Module
             The module.
         """
@@ -163,23 +164,25 @@ class Module:
             yield from child.named_modules(f"{prefix}{name}.")
 
     def modules(self) -> Iterator[Module]:
-        """Yield this module and all below it.
+        """Yield this module and all modules in it, at any depth.
 
         Yields
         ------
         Module
-            In the order of `named_modules`.
+            The modules, in the order of `named_modules`.
         """
         for _, module in self.named_modules():
             yield module
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Yield every parameter: this module's own first, then those of its parts. A shared one comes once.
+        """Yield every parameter, first those of this module itself, then those of its parts.
+
+        A shared parameter is yielded only once.
 
         Parameters
         ----------
         prefix : str
-            What every name begins with.
+            The text at the start of every name.
 
         Yields
         ------
@@ -200,13 +203,13 @@ class Module:
         Yields
         ------
         Parameter
-            In the order of `named_parameters`.
+            The parameters, in the order of `named_parameters`.
         """
         for _, parameter in self.named_parameters():
             yield parameter
 
     def _named_state(self, prefix: str = "") -> Iterator[tuple[str, Parameter | np.ndarray]]:
-        """Yield (full name, value) of the whole state: parameters, then buffers, then those of the parts."""
+        """Yield (full name, value) for the whole state: first parameters, then buffers, then the state of the parts."""
         for name, value in self._attributes():
             for full_name, parameter in _find(Parameter, name, value):
                 yield prefix + full_name, parameter
@@ -216,48 +219,51 @@ class Module:
             yield from child._named_state(f"{prefix}{name}.")
 
     def _attributes(self) -> list[tuple[str, Any]]:
-        """Return the attributes that may hold parts; a list, because another thread may set a mode meanwhile."""
+        """Return the attributes that may contain parts.
+
+        The attributes are copied to a list, because another thread may set a mode during an iteration.
+        """
         attributes = list(vars(self).items())
         if "_forward_hooks" in vars(self):
             attributes = [(name, value) for name, value in attributes if name != "_forward_hooks"]
         return attributes
 
     def _own_buffers(self) -> list[tuple[str, np.ndarray]]:
-        """Return the buffers of this module alone, with their names."""
+        """Return the buffers of this module itself, with their names."""
         return [(name, getattr(self, name)) for name in vars(self).get("_buffers", ())]
 
     # ------------------------------------------------------------------ state
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Return every parameter and buffer by its full name.
+        """Return the arrays of all parameters and buffers, with their full names.
 
         Returns
         -------
         dict of str to array
-            The arrays are the module's own, not copies.
+            Maps full names to arrays. The arrays are not copied.
         """
         return {name: value.data if isinstance(value, Parameter) else value for name, value in self._named_state()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
-        """Copy arrays into the parameters and buffers of the same names.
+        """Copy arrays into the parameters and buffers with the same names.
 
         Parameters
         ----------
         state : mapping of str to array
-            The arrays by full name; they are converted to the dtype of the module's own.
+            Maps full names to arrays. Each array is converted to the dtype of the parameter or buffer.
         strict : bool
             If True, a missing or an unexpected name is an error.
 
         Returns
         -------
         missing, unexpected : list of str
-            The names that only the module has, and those that only the state has.
+            The names that only the module has, and the names that only the state has.
 
         Raises
         ------
         ValueError
-            If a shape differs, or with `strict` a name is missing or unexpected. The message lists all of them, and
-            nothing is changed.
+            If a shape differs, or if `strict` is True and a name is missing or unexpected. The message lists all
+            problems, and the module is not changed.
         """
         own = self.state_dict()
         missing = [name for name in own if name not in state]
@@ -283,7 +289,7 @@ class Module:
         return missing, unexpected
 
     def astype(self, dtype: Any) -> Self:
-        """Convert every floating-point parameter and buffer to `dtype`, in place; gradients are dropped.
+        """Convert every floating-point parameter and buffer to `dtype`, in place, and delete the gradients.
 
         Parameters
         ----------
@@ -307,12 +313,12 @@ class Module:
 
     @property
     def training(self) -> bool:
-        """True if this module trains: its own mode, but False in an `evaluation` block.
+        """Whether this module is in training mode; always False within an `evaluation` block.
 
         Returns
         -------
         bool
-            The mode.
+            True in training mode, False in evaluation mode.
         """
         return vars(self).get("_training", True) and not _evaluating.get()
 
@@ -321,14 +327,14 @@ class Module:
         self._training = bool(mode)
 
     def train(self, mode: bool = True) -> Self:
-        """Switch this module and all below it to training.
+        """Switch this module and all modules in it to training mode.
 
-        In training, dropout drops elements and batch norm uses the batch's statistics.
+        In training mode, dropout sets elements to 0, and batch norm uses the statistics of the batch.
 
         Parameters
         ----------
         mode : bool
-            If False, switch to evaluation.
+            If False, switch to evaluation mode instead.
 
         Returns
         -------
@@ -340,7 +346,7 @@ class Module:
         return self
 
     def eval(self) -> Self:
-        """Switch this module and all below it to evaluation.
+        """Switch this module and all modules in it to evaluation mode.
 
         Returns
         -------
@@ -355,7 +361,7 @@ class Module:
         Parameters
         ----------
         requires_grad : bool
-            If False, they are frozen.
+            True to learn the parameters, False to freeze them.
 
         Returns
         -------
@@ -396,7 +402,7 @@ class HookHandle:
 
 
 def _find(kind: type[T], name: str, value: Any) -> Iterator[tuple[str, T]]:
-    """Yield (name, value) of each object of a kind in an attribute: its value, or items of lists, tuples and dicts."""
+    """Yield (name, object) for each object of type `kind` in `value`, also from nested lists, tuples and dicts."""
     if isinstance(value, kind):
         yield name, value
     elif isinstance(value, (list, tuple)):

@@ -1,7 +1,7 @@
 """Optimisers, learning-rate schedules and gradient clipping.
 
-A schedule is a function from the step (0, 1, 2, ...) to a factor of the learning rate. Factors multiply. A resumed run
-needs only the step to continue its schedule.
+A schedule is a function that returns a factor of the learning rate for each step (0, 1, 2, ...). `product` combines
+several schedules. To continue a schedule, a resumed run needs only the number of the step.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ Schedule = Callable[[int], float]
 
 
 class Optimizer(abc.ABC):
-    """An algorithm that moves parameters against their gradients.
+    """An algorithm that uses the gradients of parameters to reduce the loss.
 
-    A subclass defines `_update` and lists in `state_names` the state that it keeps for each parameter.
+    A subclass defines `_update`. If it keeps arrays for each parameter (the state), it lists their names in
+    `state_names`.
 
     Parameters
     ----------
     parameters : iterable of Parameter
-        Those that require no gradient are skipped.
+        The parameters. Parameters that require no gradient are skipped.
     lr : float
         The learning rate, at least 0.
     weight_decay : float
-        The factor of the L2 penalty, at least 0: the gradient of a parameter w counts as gradient + weight_decay * w.
+        The factor of the L2 penalty, at least 0: weight_decay * w is added to the gradient of each parameter w.
 
     Raises
     ------
     ValueError
-        If no parameter requires a gradient, or `lr` or `weight_decay` is negative.
+        If no parameter requires a gradient, or if `lr` or `weight_decay` is negative.
     """
 
     state_names: tuple[str, ...] = ()
@@ -54,7 +55,7 @@ class Optimizer(abc.ABC):
         self._state = {name: [np.zeros_like(p.data) for p in self.parameters] for name in self.state_names}
 
     def step(self) -> None:
-        """Move every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         self.steps += 1
         for index, parameter in enumerate(self.parameters):
             if parameter.grad is None:
@@ -72,7 +73,7 @@ class Optimizer(abc.ABC):
         Returns
         -------
         dict of str to array
-            "steps", the number of steps taken, and one array per parameter and name of state.
+            "steps" is the number of steps so far. For each parameter, there is one array per name in `state_names`.
         """
         state: dict[str, np.ndarray] = {"steps": np.array(self.steps, np.int64)}
         for name in self.state_names:
@@ -90,7 +91,7 @@ class Optimizer(abc.ABC):
         Raises
         ------
         ValueError
-            If it belongs to other parameters or to another kind of optimiser.
+            If the state belongs to other parameters or to another kind of optimiser.
         """
         own = self.state_dict()
         wrong = sorted(own.keys() ^ state.keys()) + [
@@ -105,22 +106,22 @@ class Optimizer(abc.ABC):
 
     @abc.abstractmethod
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
-        """Change a parameter's `values` and its `state`, in the order of `state_names`, in place."""
+        """Update the `values` of a parameter and its `state` in place; `state` is in the order of `state_names`."""
 
 
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum and weight decay, as in PyTorch.
 
-    The step is v <- momentum * v + gradient, then w <- w - lr * v.
+    Each step computes v <- momentum * v + gradient, and then w <- w - lr * v for each parameter w with the velocity v.
 
     Parameters
     ----------
     parameters : iterable of Parameter
-        Those that require no gradient are skipped.
+        The parameters. Parameters that require no gradient are skipped.
     lr : float
         The learning rate, at least 0.
     momentum : float
-        The share of the velocity v that is kept.
+        The fraction of the velocity that is kept in each step.
     weight_decay : float
         The factor of the L2 penalty, at least 0.
     """
@@ -142,7 +143,7 @@ class SGD(Optimizer):
 def _sgd(
     values: np.ndarray, grad: np.ndarray, velocity: np.ndarray, lr: float, momentum: float, weight_decay: float
 ) -> None:
-    """Change `values` and `velocity`, of one shape, by one step of SGD, in place."""
+    """Update `values` and `velocity`, which have the same shape, in place by one step of SGD."""
     if weight_decay:
         grad = grad + weight_decay * values
     velocity *= momentum
@@ -151,18 +152,18 @@ def _sgd(
 
 
 class Adam(Optimizer):
-    """The optimiser Adam.
+    """The Adam optimiser.
 
     Parameters
     ----------
     parameters : iterable of Parameter
-        Those that require no gradient are skipped.
+        The parameters. Parameters that require no gradient are skipped.
     lr : float
         The learning rate, at least 0.
     betas : (float, float)
-        The decay of the running mean of the gradient and of that of its square.
+        The decay rates of two running means: that of the gradient and that of the squared gradient.
     eps : float
-        Added to the root of the mean square.
+        A small number that is added to the root of the mean square.
     weight_decay : float
         The factor of the L2 penalty, at least 0.
 
@@ -201,7 +202,7 @@ def _adam(
     eps: float,
     weight_decay: float,
 ) -> None:
-    """Change `values`, `mean` and `square`, of one shape, by step number `step` of Adam, counted from 1, in place."""
+    """Update `values`, `mean` and `square`, which have the same shape, in place; `step` counts the steps from 1."""
     beta1, beta2 = betas
     if weight_decay:
         grad = grad + weight_decay * values
@@ -209,7 +210,7 @@ def _adam(
     mean += (1 - beta1) * grad
     square *= beta2
     square += (1 - beta2) * grad * grad
-    # Both averages start at 0, which biases them towards it; the divisions by 1 - beta^step correct that.
+    # Both running means start at 0, so they are biased towards 0. The divisions by 1 - beta^step correct this bias.
     deviation = np.sqrt(square / (1 - beta2**step))
     values -= (lr / (1 - beta1**step)) * mean / (deviation + eps)
 
@@ -218,19 +219,19 @@ def _adam(
 
 
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
-    """Scale all gradients by one factor so that their joint norm is at most `max_norm`.
+    """Scale all gradients by the same factor so that their joint norm is at most `max_norm`.
 
     Parameters
     ----------
     parameters : iterable of Parameter
-        Those without a gradient are skipped.
+        The parameters. Parameters without a gradient are skipped.
     max_norm : float
-        The largest norm; smaller gradients are not changed.
+        The maximum norm. If the joint norm is smaller, the gradients are not changed.
 
     Returns
     -------
     float
-        The joint L2 norm before scaling.
+        The joint L2 norm of all gradients before scaling.
 
     References
     ----------
@@ -246,7 +247,7 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
 
 @compiled("optim.square_sum")
 def _square_sum(grad: np.ndarray) -> float:
-    """Return the sum of squares, added in float64."""
+    """Return the sum of the squares, computed in float64."""
     return float(np.square(grad, dtype=np.float64).sum())
 
 
@@ -260,12 +261,12 @@ def _scale(grad: np.ndarray, factor: float) -> None:
 
 
 def linear_warmup(steps: int, start: float = 1e-3) -> Schedule:
-    """Return a schedule that rises linearly from `start` to 1, and stays there.
+    """Return a schedule that rises linearly from `start` to 1 and then stays at 1.
 
     Parameters
     ----------
     steps : int
-        The length of the rise.
+        The number of steps until the factor is 1.
     start : float
         The factor at step 0.
 
@@ -278,14 +279,14 @@ def linear_warmup(steps: int, start: float = 1e-3) -> Schedule:
 
 
 def multi_step(milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
-    """Return a schedule that is multiplied by `gamma` at each milestone.
+    """Return a schedule that starts at 1 and is multiplied by `gamma` at each milestone.
 
     Parameters
     ----------
     milestones : sequence of int
-        Steps.
+        The steps at which the factor changes.
     gamma : float
-        The factor.
+        The number by which the factor is multiplied.
 
     Returns
     -------
@@ -302,12 +303,12 @@ def multi_step(milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
 
 
 def cosine(steps: int, end: float = 0.0) -> Schedule:
-    """Return a schedule that falls from 1 to `end` along half a cosine, and stays there.
+    """Return a schedule that falls from 1 to `end` along half a period of a cosine and then stays at `end`.
 
     Parameters
     ----------
     steps : int
-        The length of the fall.
+        The number of steps until the factor is `end`.
     end : float
         The last factor.
 
@@ -324,12 +325,12 @@ def cosine(steps: int, end: float = 0.0) -> Schedule:
 
 
 def product(*schedules: Schedule) -> Schedule:
-    """Return the schedule whose factor is the product of several.
+    """Return a schedule whose factor is the product of the factors of several schedules.
 
     Parameters
     ----------
     *schedules : callable
-        The schedules.
+        The schedules to combine.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Pooling: the largest or the mean value under a window that slides over a feature map, with the gradients."""
+"""Pooling: the maximum or the mean in a window that slides over a feature map, with gradients."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from rcnn.nn.windows import (
 
 
 def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Tensor:
-    """Return the largest value under each window.
+    """Return the maximum in each window.
 
-    The gradient goes to the largest value; ties keep the first. A window that contains NaN has the value NaN and passes
-    no gradient on.
+    The gradient goes to the element with the maximum; if there are several, it goes to the first one. If a window
+    contains NaN, its maximum is NaN and no gradient flows to its elements.
 
     Parameters
     ----------
     x : (N, C, H, W) Tensor
-        The maps, of at least one pixel.
+        The feature maps of N images, with C channels and at least one pixel.
     kernel_size : int or (rows, columns)
-        Size of the window, in pixels.
+        The size of the window, in pixels.
     stride : int or (rows, columns), optional
-        Step between windows; the kernel size by default.
+        The step between windows, in pixels; by default, the size of the window.
     padding : int or (rows, columns)
-        Border that is below every value, in pixels.
+        The width of the border, in pixels. The values in the border are minus infinity.
 
     Returns
     -------
     (N, C, H', W') Tensor
-        One value per window.
+        The maxima in H' x W' windows.
 
     Raises
     ------
     TypeError
         If x is not a tensor.
     ValueError
-        If x has no pixels, the window does not fit, or the padding exceeds half of the kernel size.
+        If x has no pixels, the window does not fit into the padded map, or the padding exceeds half of the window.
     """
     kernel, step, pad, size = _check("max_pool2d", x, kernel_size, stride, padding)
     if pad[0] > kernel[0] // 2 or pad[1] > kernel[1] // 2:
@@ -59,30 +59,30 @@ def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
 
 
 def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Tensor:
-    """Return the mean under each window.
+    """Return the mean in each window.
 
     Parameters
     ----------
     x : (N, C, H, W) Tensor
-        The maps, of at least one pixel.
+        The feature maps of N images, with C channels and at least one pixel.
     kernel_size : int or (rows, columns)
-        Size of the window, in pixels.
+        The size of the window, in pixels.
     stride : int or (rows, columns), optional
-        Step between windows; the kernel size by default.
+        The step between windows, in pixels; by default, the size of the window.
     padding : int or (rows, columns)
-        Border of zeros, which count in the mean, in pixels.
+        The width of the border of zeros, in pixels. The zeros count in the mean.
 
     Returns
     -------
     (N, C, H', W') Tensor
-        One value per window.
+        The means in H' x W' windows.
 
     Raises
     ------
     TypeError
         If x is not a tensor.
     ValueError
-        If x has no pixels or the window does not fit.
+        If x has no pixels, or if the window does not fit into the padded map.
     """
     kernel, step, pad, size = _check("avg_pool2d", x, kernel_size, stride, padding)
     shape = x.shape
@@ -93,7 +93,7 @@ def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
 def _check(
     operation: str, x: Tensor, kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair
 ) -> tuple[Pair, Pair, Pair, Pair]:
-    """Return kernel, stride and padding as pairs, and the number of windows (rows, columns)."""
+    """Return the kernel, the stride, the padding and the number of windows, each as a pair (rows, columns)."""
     check_pixels(operation, x)
     kernel = pair("kernel_size", kernel_size, 1)
     step = kernel if stride is None else pair("stride", stride, 1)
@@ -101,17 +101,17 @@ def _check(
     return kernel, step, pad, output_size((x.shape[2], x.shape[3]), kernel, step, pad)
 
 
-# ---------------------------------------------------------------------- the largest value
+# ---------------------------------------------------------------------- the maximum
 
 
 @compiled("pooling.max_pool")
 def _max_pool(
     x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, size: Pair, with_winners: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the largest value of each window, (N, C, *size), and the winners, (N, *size, C) like x, or None.
+    """Return the maximum in each window, (N, C, *size), and the winners, (N, *size, C) in the dtype of x, or None.
 
-    The winner of a window is the index of its largest value, counted row by row. Ties keep the first; a window that
-    contains NaN has the winner -1.
+    The winner of a window is the index of its maximum, counted row by row. If several elements are equal to the
+    maximum, the winner is the first of them. If the window contains NaN, the winner is -1.
     """
     maps = padded(x, padding, -np.inf)
     values = [at_offset(maps, offset, stride, size) for offset in _offsets(kernel)]  # (N, H', W', C) each
@@ -121,7 +121,7 @@ def _max_pool(
     winners = None
     if with_winners:
         winners = np.full_like(largest, -1)
-        for index in reversed(range(len(values))):  # backwards, so that ties keep the first
+        for index in reversed(range(len(values))):  # backwards, so that the first maximum is written last
             np.putmask(winners, values[index] == largest, index)
     return largest.transpose(0, 3, 1, 2), winners
 
@@ -130,7 +130,7 @@ def _max_pool(
 def _max_pool_gradient(
     g: np.ndarray, winners: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Return the gradient of `_max_pool` with respect to its maps, of their `shape` (N, C, H, W)."""
+    """Return the gradient with respect to the maps of `_max_pool`; `shape` is their shape (N, C, H, W)."""
     n, channels, height, width = shape
     g_maps = np.zeros((n, height + 2 * padding[0], width + 2 * padding[1], channels), g.dtype)
     g = g.transpose(0, 2, 3, 1)  # (N, H', W', C)
@@ -150,14 +150,14 @@ def _offsets(kernel: Pair) -> list[Pair]:
 
 @compiled("pooling.avg_pool")
 def _avg_pool(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, size: Pair) -> np.ndarray:
-    """Return the mean of each window, (N, C, *size)."""
+    """Return the mean in each window, (N, C, *size)."""
     taken = windows(padded(x, padding, 0.0), kernel, stride, (1, 1), size)  # (N, H', W', kh, kw, C)
     return taken.mean(axis=(3, 4)).transpose(0, 3, 1, 2)
 
 
 @compiled("pooling.avg_pool_gradient")
 def _avg_pool_gradient(g: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient of `_avg_pool` with respect to its maps, of their `shape` (N, C, H, W)."""
+    """Return the gradient with respect to the maps of `_avg_pool`; `shape` is their shape (N, C, H, W)."""
     n, channels, rows, columns = g.shape
     share = g.transpose(0, 2, 3, 1)[:, :, :, None, None] / (kernel[0] * kernel[1])  # (N, H', W', 1, 1, C)
     each = np.broadcast_to(share, (n, rows, columns, *kernel, channels))

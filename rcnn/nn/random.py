@@ -1,4 +1,4 @@
-"""The library's own random numbers, which are used if a caller passes no `rng=`."""
+"""The library's own random generator, which is used if a caller passes no `rng=`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _in_force: contextvars.ContextVar[np.random.Generator | None] = contextvars.Cont
 
 
 def seed(n: int) -> None:
-    """Reset the library's own generator: the same seed gives the same weights, dropout and samples.
+    """Reset the library's own random generator; the same seed gives the same weights, dropout and samples.
 
     Parameters
     ----------
@@ -25,22 +25,23 @@ def seed(n: int) -> None:
 
 
 def generator(rng: np.random.Generator | None = None) -> np.random.Generator:
-    """Return `rng`, or the generator in use if it is None.
+    """Return `rng`, or the current random generator if `rng` is None.
 
     Parameters
     ----------
     rng : np.random.Generator, optional
-        A caller's generator.
+        The generator of the caller.
 
     Returns
     -------
     np.random.Generator
-        `rng` itself; if None, the generator of the enclosing `drawing_from` block, or else the library's own.
+        The generator `rng` if it is given. Otherwise, the result is the generator of the enclosing `drawing_from` block
+        or, outside such a block, the library's own generator.
 
     Raises
     ------
     TypeError
-        If `rng` is something else.
+        If `rng` is not None and not a generator.
     """
     if rng is None:
         return _in_force.get() or _own
@@ -51,17 +52,17 @@ def generator(rng: np.random.Generator | None = None) -> np.random.Generator:
 
 @contextlib.contextmanager
 def drawing_from(rng: np.random.Generator) -> Iterator[None]:
-    """Draw all random numbers of this block from `rng`, also the dropout in a user's backbone.
+    """Use `rng` instead of the library's own generator within this block, for example for dropout in a backbone.
 
     Parameters
     ----------
     rng : np.random.Generator
-        The generator, in this thread.
+        The generator. It is used only in the current context.
 
     Yields
     ------
     None
-        The block draws from `rng`.
+        The block uses `rng`.
     """
     before = _in_force.set(rng)
     try:

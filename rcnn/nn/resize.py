@@ -1,8 +1,10 @@
-"""Feature maps resampled to another size: by the nearest value, bilinearly, or by averages, with the gradients.
+"""Resampling of feature maps to another size, with gradients: nearest value, bilinear interpolation or averages.
 
-All three are separable: every column of a map is resampled, then every row. As matrices that is rows @ F @ columns^T,
-where row i of `rows` holds the weight of each source in output i. The gradient of a linear map is its transpose:
-rows^T @ G @ columns. For the nearest value these matrices select single sources, which can be copied instead.
+All three methods are separable: every column of a map is resampled, then every row. For a map F, the result is the
+matrix product rows @ F @ columns^T. Row i of `rows` contains the weight of each row of F in row i of the result, and
+`columns` contains the weights of the columns. If G is the gradient with respect to the result, the gradient with
+respect to F is rows^T @ G @ columns. With the nearest value, each row of these matrices selects a single element of F,
+so the elements are copied instead.
 """
 
 from __future__ import annotations
@@ -18,21 +20,22 @@ from rcnn.nn.windows import check_pixels, pair
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor:
-    """Return the means over a grid of cells; over the whole map for output_size 1.
+    """Return the mean in each cell of a grid that covers the map.
 
-    Cell i of k along a side n covers floor(i n / k) to ceil((i + 1) n / k), as in PyTorch.
+    If a side of n pixels has k cells, cell i extends from floor(i n / k) to ceil((i + 1) n / k), as in PyTorch. With
+    the output size 1, the result is the mean of the whole map.
 
     Parameters
     ----------
     x : (N, C, H, W) Tensor
-        The maps, of at least one pixel.
+        The feature maps of N images, with C channels and at least one pixel.
     output_size : int or (rows, columns)
-        Cells of the grid.
+        The number of cells along each axis.
 
     Returns
     -------
     (N, C, rows, columns) Tensor
-        One mean per cell.
+        The means.
 
     Raises
     ------
@@ -47,16 +50,16 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor
 
 
 def interpolate(x: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tensor:
-    """Return the maps resampled to another size.
+    """Return the maps, resampled to another size.
 
-    Pixel centres lie at half positions (PyTorch's align_corners=False). There is no antialiasing.
+    The centre of pixel i has the coordinate i + 0.5, as in PyTorch with align_corners=False. There is no antialiasing.
 
     Parameters
     ----------
     x : (N, C, H, W) Tensor
-        The maps, of at least one pixel.
+        The feature maps of N images, with C channels and at least one pixel.
     size : (int, int)
-        Height and width of the result, in pixels.
+        The height and width of the result, in pixels.
     mode : str
         "nearest" or "bilinear".
 
@@ -70,7 +73,7 @@ def interpolate(x: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tens
     TypeError
         If x is not a tensor.
     ValueError
-        If x has no pixels, the mode is another, or the size is below 1.
+        If x has no pixels, the mode is unknown, or the size is below 1.
     """
     if mode not in ("nearest", "bilinear"):
         raise ValueError(f"mode must be 'nearest' or 'bilinear', got {mode!r}")
@@ -83,14 +86,14 @@ def interpolate(x: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tens
 
 
 def upsample_add(lateral: Tensor, top: Tensor) -> Tensor:
-    """Return lateral + interpolate(top, size of lateral): one step down a feature pyramid.
+    """Return lateral + interpolate(top, size of lateral), which is one step from coarse to fine in a feature pyramid.
 
     Parameters
     ----------
     lateral : (N, C, H, W) Tensor
-        The maps of the finer level, of at least one pixel.
+        The maps of the finer level: N images, C channels, and at least one pixel.
     top : (N, C, h, w) Tensor
-        The maps of the coarser level.
+        The maps of the coarser level, with at least one pixel.
 
     Returns
     -------
@@ -100,9 +103,9 @@ def upsample_add(lateral: Tensor, top: Tensor) -> Tensor:
     Raises
     ------
     TypeError
-        If one of them is not a tensor.
+        If one of the arguments is not a tensor.
     ValueError
-        If maps have no pixels, or the numbers of images or channels differ.
+        If maps have no pixels, or if the numbers of images or channels differ.
 
     References
     ----------
@@ -125,29 +128,30 @@ def upsample_add(lateral: Tensor, top: Tensor) -> Tensor:
 
 
 def nearest_sources(out: int, size: int) -> np.ndarray:
-    """Return the index of the source that each output element shows, floor(i * size / out).
+    """Return the index of the input element that is copied to each output element i, floor(i * size / out).
 
     Parameters
     ----------
     out : int
-        Elements of the output.
+        The number of output elements.
     size : int
-        Elements of the source.
+        The number of input elements.
 
     Returns
     -------
     (out,) integer array
-        Ascending indices, from 0 to size - 1.
+        The indices, in ascending order.
     """
-    scale = np.float32(size) / np.float32(out)  # as PyTorch computes it, which decides close cases
+    scale = np.float32(size) / np.float32(out)  # rounded as in PyTorch, which can change an index
     return np.minimum(np.floor(np.arange(out, dtype=np.float32) * scale).astype(np.intp), size - 1)
 
 
 @compiled("resize.nearest")
 def _nearest(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, lateral: np.ndarray | None) -> np.ndarray:
-    """Return the given rows and columns of maps x (N, C, h, w), plus `lateral` of the result's shape unless None.
+    """Return selected rows and columns of the maps x (N, C, h, w), plus `lateral` unless it is None.
 
-    rows: (H,) indices of rows of x; columns: (W,) of columns. The result is (N, C, H, W).
+    `rows` (H,) and `columns` (W,) are indices of rows and columns of x. The result and `lateral` have the shape
+    (N, C, H, W).
     """
     taken = pixels(x).take(rows, axis=1).take(columns, axis=2).transpose(0, 3, 1, 2)  # (N, C, H, W)
     return taken if lateral is None else taken + lateral
@@ -155,9 +159,9 @@ def _nearest(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, lateral: np.n
 
 @compiled("resize.nearest_gradient")
 def _nearest_gradient(g: np.ndarray, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient of `_nearest` with respect to x, of its `shape` (N, C, h, w).
+    """Return the gradient of `_nearest` with respect to x; `shape` is the shape of x, (N, C, h, w).
 
-    Each source sums the gradients g (N, C, H, W) of all elements that show it.
+    The gradient of an element of x is the sum of the gradients g (N, C, H, W) of its copies.
     """
     return _apply_separable(g, _picking(rows, shape[2], g.dtype).T, _picking(columns, shape[3], g.dtype).T)
 
@@ -166,24 +170,24 @@ def _nearest_gradient(g: np.ndarray, rows: np.ndarray, columns: np.ndarray, shap
 
 
 def _picking(sources: np.ndarray, size: int, dtype: Any) -> np.ndarray:
-    """Return the matrix (out, size) whose row i picks sources[i]."""
+    """Return the matrix (out, size) that has a 1 in row i and column sources[i], and 0 elsewhere."""
     return np.eye(size, dtype=dtype)[sources]
 
 
 def bilinear_matrix(out: int, size: int) -> np.ndarray:
-    """Return the matrix whose row i holds the weights of the two sources around output element i.
+    """Return the matrix whose row i contains the weights of the two input elements around output element i.
 
     Parameters
     ----------
     out : int
-        Elements of the output.
+        The number of output elements.
     size : int
-        Elements of the source.
+        The number of input elements.
 
     Returns
     -------
     (out, size) float64 array
-        The rows sum to 1.
+        The matrix. Each row sums to 1.
 
     Examples
     --------
@@ -198,28 +202,30 @@ def bilinear_matrix(out: int, size: int) -> np.ndarray:
 
 
 def bilinear_taps(out: int, size: int, dtype: Any = np.float64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the two sources around each output element, and the weight of the second.
+    """Return the two input elements around each output element, and the weight of the second one.
 
-    The elements are spread evenly over the sources. At the ends both sources are the outermost one.
+    The output elements are spread evenly over the input. An output element that lies before the centre of the first
+    input element, or after the centre of the last one, has the value of this input element.
 
-    In float32 the step and each centre are rounded once. At the far end a centre is then off by some 1e-5 of a source,
-    as in PyTorch, whose compiler fuses the multiplication and the subtraction.
+    In float32, the step is rounded once, and the position of each output element is rounded once. At the far end, a
+    position is then wrong by about 1e-5 input elements. PyTorch makes the same error, because its compiler fuses the
+    multiplication and the subtraction.
 
     Parameters
     ----------
     out : int
-        Elements of the output.
+        The number of output elements.
     size : int
-        Elements of the source.
+        The number of input elements.
     dtype : dtype
-        float64 or float32, of the arithmetic.
+        The dtype of the arithmetic, float64 or float32.
 
     Returns
     -------
     before, after : (out,) int64 array
-        Indices of the sources.
+        The indices of the two input elements.
     weight : (out,) array
-        Weight of `after`, in [0, 1]; that of `before` is 1 - weight.
+        The weight of `after`, in [0, 1]. The weight of `before` is 1 - weight.
     """
     step = float(np.asarray(size, dtype) / np.asarray(out, dtype))
     centre = np.maximum((np.arange(out) + 0.5) * step - 0.5, 0).astype(dtype)
@@ -229,7 +235,7 @@ def bilinear_taps(out: int, size: int, dtype: Any = np.float64) -> tuple[np.ndar
 
 
 def _averaging(out: int, size: int) -> np.ndarray:
-    """Return the matrix (out, size) whose row i averages the sources of cell i."""
+    """Return the matrix (out, size) whose row i averages the input elements of cell i."""
     matrix = np.zeros((out, size))
     for i in range(out):
         start, stop = i * size // out, -(-(i + 1) * size // out)
@@ -238,13 +244,13 @@ def _averaging(out: int, size: int) -> np.ndarray:
 
 
 def _separable(x: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
-    """Return rows @ F @ columns^T for every map F, (N, C, H', W'), with the gradient rows^T @ G @ columns."""
+    """Return rows @ F @ columns^T, (N, C, H', W'), for every map F of x, with the gradient rows^T @ G @ columns."""
     rows, columns = rows.astype(x.dtype), columns.astype(x.dtype)
     return record(_apply_separable(x.data, rows, columns), (x,), lambda g: (_apply_separable(g, rows.T, columns.T),))
 
 
 def _apply_separable(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return rows @ F @ columns^T for every map F of the features (N, C, H, W), (N, C, H', W')."""
+    """Return rows @ F @ columns^T, (N, C, H', W'), for every map F of the features (N, C, H, W)."""
     n, channels, height, width = features.shape
     maps = pixels(features).reshape(n, height, width * channels)
     maps = rows @ maps  # (N, H', W * C)

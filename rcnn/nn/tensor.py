@@ -1,15 +1,16 @@
-"""A `Tensor`: an array that records how it was computed, so that gradients can flow back through it.
+"""`Tensor`: an array that records how it was computed, so that gradients can be computed from the record.
 
-Every operation makes a new tensor that holds three things: its value, the tensors it was made from (its *parents*) and
-one function, the *vector-Jacobian product* (vjp), which turns the gradient of the result into the gradients of the
-parents. `backward` visits this graph once, from the result to the leaves. This is reverse-mode differentiation.
+Every operation creates a new tensor. The tensor stores its value, the tensors from which it was computed (its
+*parents*), and a function, the *vector-Jacobian product* (vjp). The vjp turns the gradient of the tensor into the
+gradients of its parents. The tensors and their parents form a graph. `backward` visits this graph once, from the result
+to the leaves (the tensors without parents). This is reverse-mode differentiation.
 
-Three rules keep the graph light:
+Three rules limit the cost of the graph:
 
-* a vjp may read its inputs, but never the tensor that it belongs to. A graph therefore has no cycles. It is freed when
-  its last tensor goes out of scope, without the garbage collector;
-* the traversal is a loop over an explicit stack, so a chain of any depth can be differentiated;
-* `backward` drops the history of each node as soon as it has been used.
+* A vjp may refer to the parents, but never to the tensor to which it belongs. Therefore, the graph has no reference
+  cycles. It is freed when its last tensor goes out of scope, without the garbage collector.
+* `backward` visits the graph in a loop with its own stack, not by recursion. The graph can therefore be of any depth.
+* `backward` deletes the parents and the vjp of each tensor as soon as they are no longer needed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _recording: contextvars.ContextVar[bool] = contextvars.ContextVar("recording", d
 
 @contextlib.contextmanager
 def recording(on: bool) -> Iterator[None]:
-    """Record what is computed in this block, or not.
+    """Switch the recording of operations on or off within this block.
 
     Parameters
     ----------
@@ -49,9 +50,10 @@ def recording(on: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_grad() -> Iterator[None]:
-    """Record nothing that is computed in this block: results have no parents and need less memory.
+    """Do not record operations within this block; the results have no parents and need less memory.
 
-    The block holds for its context. Threads that are started in it do not inherit it. It also works as a decorator.
+    The block applies only to the current context. Threads that are started within the block do not inherit it. You can
+    also use `no_grad` as a decorator.
 
     Yields
     ------
@@ -71,12 +73,12 @@ def no_grad() -> Iterator[None]:
 
 
 def is_recording() -> bool:
-    """Return True if operations are recorded for `backward`, and False under `no_grad`.
+    """Return whether operations are recorded for `backward`.
 
     Returns
     -------
     bool
-        The state of this context.
+        True by default; False within a `no_grad` block.
     """
     return _recording.get()
 
@@ -96,9 +98,10 @@ class Tensor:
     data : float32 or float64 array
         The value.
     grad : array or None
-        The gradient, like `data`, after `backward`. Only leaves (tensors that were not computed) keep one.
+        The gradient after `backward`, with the shape and the dtype of `data`. Only leaves (tensors that were not
+        computed from other tensors) store their gradient.
     requires_grad : bool
-        True for a leaf that was made so, and for everything that was computed from it.
+        True for a leaf that was created with requires_grad=True, and for all tensors that were computed from it.
 
     Examples
     --------
@@ -109,7 +112,7 @@ class Tensor:
     """
 
     __slots__ = ("__weakref__", "_parents", "_vjp", "data", "grad", "requires_grad")
-    __array_ufunc__ = None  # `array * tensor` calls the tensor's method, instead of making an array of objects
+    __array_ufunc__ = None  # so that `array * tensor` calls the method of the tensor
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         self.data: np.ndarray = _float_array(data)
@@ -122,12 +125,12 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The sides of the array.
+        """The shape of the array.
 
         Returns
         -------
         tuple of int
-            One side per axis.
+            The length of each axis.
         """
         return self.data.shape
 
@@ -138,7 +141,7 @@ class Tensor:
         Returns
         -------
         int
-            The length of `shape`.
+            The number of axes.
         """
         return len(self.shape)
 
@@ -149,7 +152,7 @@ class Tensor:
         Returns
         -------
         int
-            The product of `shape`.
+            The product of the lengths of all axes.
         """
         return math.prod(self.shape)
 
@@ -172,18 +175,18 @@ class Tensor:
         return f"Tensor({np.array2string(self.data, threshold=20, precision=4)}, shape={self.shape}{suffix})"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Return the value for `np.asarray(tensor)`, unless a gradient could be lost by it."""
+        """Return the value for `np.asarray(tensor)`; raise TypeError if a gradient would be lost."""
         if self.requires_grad:
-            raise TypeError("a tensor that requires a gradient is not converted to an array; use tensor.data")
+            raise TypeError("a tensor that requires a gradient cannot be converted to an array; use tensor.data")
         return np.array(self.data, dtype=dtype, copy=copy)
 
     def numpy(self) -> np.ndarray:
-        """Return the value.
+        """Return the value as an array.
 
         Returns
         -------
         array
-            Shared with the tensor.
+            The array of the tensor itself, not a copy.
         """
         return self.data
 
@@ -198,7 +201,7 @@ class Tensor:
         return float(self.data.item())
 
     def computed(self) -> Tensor:
-        """Return this tensor; a deferred one (see `rcnn.nn.fusion`) is computed first.
+        """Return this tensor; a deferred tensor (see `rcnn.nn.fusion`) is computed first.
 
         Returns
         -------
@@ -208,37 +211,40 @@ class Tensor:
         return self
 
     def detach(self) -> Tensor:
-        """Return a leaf with the same data, through which no gradient flows.
+        """Return a leaf with the same value; gradients do not flow from the leaf to this tensor.
 
         Returns
         -------
         Tensor
-            It shares the array with this tensor.
+            The leaf, which shares its array with this tensor.
         """
         return Tensor(self.data)
 
     # ------------------------------------------------------------------ backward pass
 
     def backward(self, grad: Any = None) -> None:
-        """Add the gradient of this tensor with respect to every leaf it was computed from to the `grad` of that leaf.
+        """Compute the gradient of this tensor with respect to each leaf, and add it to the `grad` of the leaf.
 
-        The graph is freed during the pass.
+        The graph is freed at the same time.
 
         Parameters
         ----------
         grad : array, optional
-            The gradient of the final result with respect to this tensor, of its shape; 1 by default for a scalar.
+            The gradient of the final result with respect to this tensor, with the same shape as this tensor. For a
+            scalar, it is 1 by default.
 
         Raises
         ------
         RuntimeError
-            If this tensor requires no gradient, if `grad` is missing and it is not a scalar, or if the graph was freed
-            by an earlier call.
+            If this tensor requires no gradient, if `grad` is missing and this tensor is not a scalar, or if an earlier
+            call freed the graph.
         ValueError
-            If `grad` has another shape.
+            If `grad` does not have the shape of this tensor.
         """
         if not self.requires_grad:
-            raise RuntimeError("backward() needs a tensor that requires a gradient; see requires_grad")
+            raise RuntimeError(
+                "backward() needs a tensor that requires a gradient; create its leaves with requires_grad=True"
+            )
         if grad is None:
             if self.size != 1:
                 raise RuntimeError(f"backward() without `grad` needs a scalar, got a tensor of shape {self.shape}")
@@ -246,7 +252,7 @@ class Tensor:
         grad = np.asarray(grad, dtype=self.dtype)
         if grad.shape != self.shape:
             raise ValueError(f"grad must have the tensor's shape {self.shape}, got {grad.shape}")
-        waiting = {id(self): (grad, False)}  # gradients on their way to tensors that have not been visited
+        waiting = {id(self): (grad, False)}  # gradients of tensors that have not been visited yet
         order = _topological_order(self)
         with backend.one_pool():
             while order:
@@ -277,7 +283,7 @@ class Tensor:
         return _record_pair(a.data @ b.data, a, b, lambda g: g @ b.data.T, lambda g: a.data.T @ g)
 
     def __pow__(self, exponent: float) -> Tensor:
-        x, n = self, float(exponent)  # a NumPy number would carry its own dtype into the result
+        x, n = self, float(exponent)  # a NumPy number could change the dtype of the result
         return record(x.data**n, (x,), lambda g: (g * n * x.data ** (n - 1),))
 
     def __neg__(self) -> Tensor:
@@ -304,7 +310,7 @@ class Tensor:
         Returns
         -------
         Tensor
-            Of the same shape.
+            The result, with the same shape.
         """
         out = np.exp(self.data)
         return record(out, (self,), lambda g: (g * out,))
@@ -315,7 +321,7 @@ class Tensor:
         Returns
         -------
         Tensor
-            Of the same shape.
+            The result, with the same shape.
         """
         x = self
         return record(np.log(x.data), (x,), lambda g: (g / x.data,))
@@ -326,7 +332,7 @@ class Tensor:
         Returns
         -------
         Tensor
-            Of the same shape.
+            The result, with the same shape.
         """
         out = np.sqrt(self.data)
         return record(out, (self,), lambda g: (g / (2 * out),))
@@ -337,7 +343,7 @@ class Tensor:
         Returns
         -------
         Tensor
-            Of the same shape.
+            The result, with the same shape.
         """
         out = np.tanh(self.data)
         return record(out, (self,), lambda g: (g * (1 - out * out),))
@@ -350,9 +356,9 @@ class Tensor:
         Parameters
         ----------
         axis : int or tuple of int, optional
-            The axes; all by default.
+            The axes; by default, all axes.
         keepdims : bool
-            If True, these axes remain, with side 1.
+            If True, the result keeps these axes, with the length 1.
 
         Returns
         -------
@@ -374,9 +380,9 @@ class Tensor:
         Parameters
         ----------
         axis : int or tuple of int, optional
-            The axes; all by default.
+            The axes; by default, all axes.
         keepdims : bool
-            If True, these axes remain, with side 1.
+            If True, the result keeps these axes, with the length 1.
 
         Returns
         -------
@@ -395,12 +401,12 @@ class Tensor:
         Parameters
         ----------
         *shape : ints, or one tuple or list
-            The new shape; one side may be -1.
+            The new shape. One length may be -1; it is then computed from the others.
 
         Returns
         -------
         Tensor
-            It shares memory with this tensor where NumPy's `reshape` does.
+            The reshaped tensor. It shares memory with this tensor if NumPy's `reshape` returns a view.
         """
         x = self
         new_shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
@@ -412,7 +418,7 @@ class Tensor:
         Parameters
         ----------
         *axes : int
-            The new order; reversed by default.
+            The new order of the axes; by default, the reversed order.
 
         Returns
         -------
@@ -435,17 +441,17 @@ class Tensor:
         return self.transpose()
 
     def flatten(self, start_dim: int = 0) -> Tensor:
-        """Return the tensor with all axes from `start_dim` on joined into one.
+        """Return the tensor with the axis `start_dim` and all later axes joined into one axis.
 
         Parameters
         ----------
         start_dim : int
-            The first axis to join: with 1, (R, C, H, W) becomes (R, C * H * W).
+            The first axis to join. If it is 1, the shape (R, C, H, W) becomes (R, C * H * W).
 
         Returns
         -------
         Tensor
-            Of start_dim + 1 axes.
+            The result, which has start_dim + 1 axes.
         """
         kept = self.shape[:start_dim]
         return self.reshape(*kept, int(np.prod(self.shape[start_dim:])))
@@ -458,14 +464,14 @@ class Tensor:
             if _takes_each_once(index):
                 gx[index] = g
             else:
-                np.add.at(gx, index, g)  # an element may be taken twice, and then its gradients add up; slower
+                np.add.at(gx, index, g)  # slower: adds the gradients of an element that was taken twice
             return (gx,)
 
         return record(x.data[index], (x,), vjp)
 
 
 class Parameter(Tensor):
-    """A tensor that is learned: a leaf that requires a gradient, found by `Module.parameters`.
+    """A learned tensor: a leaf that requires a gradient and that `Module.parameters` finds.
 
     Parameters
     ----------
@@ -482,7 +488,7 @@ class Parameter(Tensor):
 
 
 def record(data: np.ndarray, parents: Sequence[Tensor], vjp: Vjp) -> Tensor:
-    """Return a tensor of `data` that was computed from `parents`.
+    """Return a tensor with the value `data`, which was computed from `parents`.
 
     Parameters
     ----------
@@ -491,14 +497,15 @@ def record(data: np.ndarray, parents: Sequence[Tensor], vjp: Vjp) -> Tensor:
     parents : sequence of Tensor
         The inputs of the operation.
     vjp : callable
-        Takes the gradient of the result and returns a tuple: the gradient of each parent, in their order and shapes, or
-        None where there is none or the parent requires none. It must not change the array that it takes, which may be
-        read-only. It returns this array, views of it, or new arrays that nothing else uses.
+        Function that takes the gradient of the result and returns a tuple with the gradient of each parent. A gradient
+        has the shape of its parent. It can be None if the parent has no gradient or requires none. The function must
+        not change its argument, which may be read-only. It may return the argument, views of it, or new arrays that
+        nothing else uses.
 
     Returns
     -------
     Tensor
-        It keeps parents and `vjp` only if operations are recorded and some parent requires a gradient.
+        The tensor. It stores `parents` and `vjp` only if operations are recorded and a parent requires a gradient.
 
     Examples
     --------
@@ -523,10 +530,10 @@ def _record_pair(
     to_a: Callable[[np.ndarray], np.ndarray],
     to_b: Callable[[np.ndarray], np.ndarray],
 ) -> Tensor:
-    """Return the tensor of `data`, computed from `a` and `b`, which may have been broadcast.
+    """Return a tensor with the value `data`, which was computed from `a` and `b`; these may have been broadcast.
 
-    `to_a` and `to_b` turn the gradient of the result into that of the broadcast operand. They are called only if it is
-    required.
+    `to_a` and `to_b` turn the gradient of the result into the gradient of the broadcast operand. Each of them is called
+    only if its operand requires a gradient.
     """
 
     def vjp(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
@@ -544,14 +551,14 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     Parameters
     ----------
     tensors : sequence of Tensor
-        Their shapes differ only along `axis`.
+        The tensors. Their shapes may differ only along `axis`.
     axis : int
-        The axis.
+        The axis along which the tensors are joined.
 
     Returns
     -------
     Tensor
-        Its side along the axis is the sum of theirs.
+        The joined tensor.
     """
     ends = np.cumsum([t.shape[axis] for t in tensors])[:-1]
     return record(
@@ -565,9 +572,9 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
     Parameters
     ----------
     value : Tensor or array-like
-        A tensor is returned as it is, anything else as a constant.
+        The value. A tensor is returned unchanged; any other value becomes a constant.
     dtype : dtype, optional
-        The dtype of the constant; its own by default.
+        The dtype of the constant; by default, float32 for float16 and float32, and float64 for all other values.
 
     Returns
     -------
@@ -583,21 +590,21 @@ def check_tensor(operation: str, x: Any) -> None:
     Parameters
     ----------
     operation : str
-        The name in the message.
+        The name of the operation, for the message.
     x : object
         The argument of the operation.
 
     Raises
     ------
     TypeError
-        If x is something else.
+        If x is not a tensor.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"{operation} takes a Tensor, got {type(x).__name__}; use Tensor(array)")
 
 
 def _float_array(data: Any, dtype: Any = None) -> np.ndarray:
-    """Return the data as an array of `dtype`; by default float32 for float16 and float32, and float64 for all else."""
+    """Return an array of `dtype`; by default, float32 for float16 and float32, and float64 for all other data."""
     array = np.asarray(data)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"a tensor holds real numbers, got {type(data).__name__} of dtype {array.dtype}")
@@ -607,15 +614,15 @@ def _float_array(data: Any, dtype: Any = None) -> np.ndarray:
 
 
 def _visit(tensor: Tensor, waiting: dict[int, tuple[np.ndarray, bool]]) -> None:
-    """Store the gradient that has arrived at a leaf, or pass that of any other tensor on to its parents.
+    """Store the gradient of a leaf, or pass the gradient of any other tensor on to its parents.
 
-    `waiting` maps the id of a tensor to the gradient that has arrived so far, and to True if nothing else uses this
-    array. Then it may be written to: gradients that meet are added in place, and a leaf need not copy its own.
+    `waiting` maps the id of a tensor to a pair: the sum of the gradients so far, and whether nothing else uses this
+    array. If nothing else uses it, further gradients are added to it in place, and a leaf stores it without a copy.
     """
     if id(tensor) not in waiting:
         return
     arrived, own = waiting.pop(id(tensor))
-    if arrived.shape != tensor.shape:  # a kernel would read past its end
+    if arrived.shape != tensor.shape:  # a kernel would read past the end of the array
         raise ValueError(f"a vjp must return a gradient of its parent's shape {tensor.shape}, got {arrived.shape}")
     arrived = arrived.astype(tensor.dtype, copy=False)
     if tensor._vjp is None:
@@ -632,7 +639,7 @@ def _visit(tensor: Tensor, waiting: dict[int, tuple[np.ndarray, bool]]) -> None:
 
 
 def _pass_on(tensor: Tensor, vjp: Vjp, arrived: np.ndarray) -> list[tuple[Tensor, np.ndarray]]:
-    """Return the parents that require a gradient, each with its own, and free the history of the tensor."""
+    """Return the parents that require a gradient, with their gradients, and delete the tensor's parents and vjp."""
     parents, tensor._parents, tensor._vjp = tensor._parents, (), _freed
     return [
         (parent, np.asarray(grad))
@@ -642,7 +649,7 @@ def _pass_on(tensor: Tensor, vjp: Vjp, arrived: np.ndarray) -> list[tuple[Tensor
 
 
 def _joined(a: np.ndarray, own_a: bool, b: np.ndarray, own_b: bool) -> tuple[np.ndarray, bool]:
-    """Return (sum, True): two gradients of a tensor added, in place if nothing else uses one of them."""
+    """Return (a + b, True) for two gradients of a tensor; they are added in place if nothing else uses one of them."""
     if own_b and not own_a:
         a, b = b, a
     if not (own_a or own_b) or a.dtype != b.dtype:
@@ -677,7 +684,10 @@ def _sum_to(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _takes_each_once(index: Any) -> bool:
-    """Return True for integers, slices, None and the ellipsis, which take no element twice; arrays and lists may."""
+    """Return whether the index has only integers, slices, None and `...`, which never take an element twice.
+
+    Arrays and lists in an index can take an element twice.
+    """
     parts = index if isinstance(index, tuple) else (index,)
     return all(part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice)) for part in parts)
 

@@ -1,7 +1,8 @@
-"""Windows that slide over feature maps: their sizes, how they are taken out of a map, and how they are put back.
+"""Windows that slide over feature maps: how many there are, and how their values are copied and added back.
 
-Feature maps have the shape (N, C, H, W) and lie in memory channels last. Seen as (N, H, W, C), the values under a
-window are `kernel height` runs of `kernel width * C` neighbours, so taking windows out is a copy of long runs.
+Feature maps of N images with C channels have the shape (N, C, H, W). They are stored channels last in memory, in the
+order (N, H, W, C). The values in a window are therefore `kernel height` contiguous runs of `kernel width * C` numbers,
+which are fast to copy.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Pair = tuple[int, int]
 
 
 def pair(name: str, value: int | Sequence[int], smallest: int) -> Pair:
-    """Return (rows, columns) from one number for both, or from two numbers.
+    """Return a pair (rows, columns), given two numbers or one number for both.
 
     Parameters
     ----------
@@ -25,17 +26,17 @@ def pair(name: str, value: int | Sequence[int], smallest: int) -> Pair:
     value : int or (int, int)
         One or two whole numbers.
     smallest : int
-        The smallest that is allowed.
+        The smallest number that is allowed.
 
     Returns
     -------
     (int, int)
-        Rows and columns.
+        The numbers for rows and columns.
 
     Raises
     ------
     ValueError
-        If the value is something else, or below `smallest`.
+        If the value is not one or two whole numbers, or if a number is below `smallest`.
 
     Examples
     --------
@@ -54,7 +55,7 @@ def check_maps(operation: str, x: Tensor) -> None:
     Parameters
     ----------
     operation : str
-        The name in the message.
+        The name of the operation, for the message.
     x : Tensor
         The argument of the operation.
 
@@ -76,7 +77,7 @@ def check_pixels(operation: str, x: Tensor) -> None:
     Parameters
     ----------
     operation : str
-        The name in the message.
+        The name of the operation, for the message.
     x : Tensor
         The argument of the operation.
 
@@ -85,7 +86,7 @@ def check_pixels(operation: str, x: Tensor) -> None:
     TypeError
         If x is not a tensor.
     ValueError
-        If x does not have four axes, or has no pixel.
+        If x does not have four axes, or if it has no pixels.
     """
     check_maps(operation, x)
     if 0 in x.shape[2:]:
@@ -93,17 +94,17 @@ def check_pixels(operation: str, x: Tensor) -> None:
 
 
 def channels_last(features: np.ndarray) -> np.ndarray:
-    """Return the same array, lying in memory channels last.
+    """Return the same values, stored channels last in memory.
 
     Parameters
     ----------
     features : (N, C, H, W) array
-        The maps, in any layout.
+        The feature maps, in any layout.
 
     Returns
     -------
     (N, C, H, W) array
-        A copy only if the layout changes.
+        The feature maps. They are copied only if the layout changes.
     """
     return np.ascontiguousarray(features.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
@@ -116,21 +117,22 @@ def output_size(
     Parameters
     ----------
     size : (int, int)
-        Height and width of the map, in pixels.
+        The height and width of the map, in pixels.
     kernel : (int, int)
-        Height and width of the window.
+        The height and width of the window.
     stride, padding, dilation : (int, int)
-        Step between windows, border, and step between the elements of a window, by rows and columns.
+        The step between windows, the width of the border, and the step between the elements of a window, each as
+        (rows, columns).
 
     Returns
     -------
     (int, int)
-        Rows and columns: floor((side + 2 padding - dilation (kernel - 1) - 1) / stride) + 1.
+        The numbers of rows and columns: floor((side + 2 padding - dilation (kernel - 1) - 1) / stride) + 1.
 
     Raises
     ------
     ValueError
-        If the window does not fit at all.
+        If the window does not fit into the padded map.
     """
     span = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     room = [s + 2 * p - n for s, p, n in zip(size, padding, span, strict=True)]
@@ -143,21 +145,21 @@ def output_size(
 
 
 def padded(features: np.ndarray, pad: Pair, value: float) -> np.ndarray:
-    """Return maps with a border, as (N, H, W, C).
+    """Return maps with a border.
 
     Parameters
     ----------
     features : (N, C, H, W) array
         The maps.
     pad : (int, int)
-        Rows above and below, and columns at the left and right.
+        The number of rows to add above and below, and of columns to add on the left and right.
     value : float
         The value of the border.
 
     Returns
     -------
     (N, H + 2 * pad[0], W + 2 * pad[1], C) array
-        Contiguous.
+        The padded maps, in a contiguous array.
     """
     maps = features.transpose(0, 2, 3, 1)
     if pad == (0, 0):
@@ -176,14 +178,14 @@ def unpadded(maps: np.ndarray, shape: tuple[int, ...], pad: Pair) -> np.ndarray:
     maps : (N, H + 2 * pad[0], W + 2 * pad[1], C) array
         The padded maps.
     shape : (int, int, int, int)
-        (N, C, H, W) of the result.
+        The shape (N, C, H, W) of the result.
     pad : (int, int)
-        Rows above and below, and columns at the left and right.
+        The number of rows to remove above and below, and of columns to remove on the left and right.
 
     Returns
     -------
     (N, C, H, W) array
-        The inner part, channels last in memory.
+        The inner part, stored channels last in memory.
     """
     inner = maps[:, pad[0] : pad[0] + shape[2], pad[1] : pad[1] + shape[3]]
     return np.ascontiguousarray(inner).transpose(0, 3, 1, 2)
@@ -197,7 +199,8 @@ def windows(maps: np.ndarray, kernel: Pair, stride: Pair, dilation: Pair, size: 
     maps : (N, H, W, C) array
         The padded maps.
     kernel, stride, dilation : (int, int)
-        Size of the window, step between windows, and step between the elements of a window, by rows and columns.
+        The size of the window, the step between windows, and the step between the elements of a window, each as
+        (rows, columns).
     size : (int, int)
         The number of windows (H', W'), from `output_size`.
 
@@ -227,9 +230,9 @@ def at_offset(maps: np.ndarray, offset: Pair, stride: Pair, size: Pair) -> np.nd
     maps : (N, H, W, C) array
         The padded maps.
     offset : (int, int)
-        Row and column of the element in the window, in pixels.
+        The row and column of the element in the window, in pixels.
     stride : (int, int)
-        Step between windows, by rows and columns.
+        The step between windows, as (rows, columns).
     size : (int, int)
         The number of windows (H', W').
 
@@ -243,18 +246,19 @@ def at_offset(maps: np.ndarray, offset: Pair, stride: Pair, size: Pair) -> np.nd
 
 
 def scatter_windows(windows: np.ndarray, shape: tuple[int, ...], stride: Pair, pad: Pair, dilation: Pair) -> np.ndarray:
-    """Add every element of the windows to the pixel it was taken from: the adjoint of taking windows out.
+    """Add every element of the windows to the pixel from which it was taken; this is the adjoint of `windows`.
 
-    There is one addition per offset in the window, because the elements at one offset never overlap.
+    Elements at the same offset in their windows never overlap, so they are added in one operation.
 
     Parameters
     ----------
     windows : (N, H', W', kernel height, kernel width, C) array
         The windows.
     shape : (int, int, int, int)
-        (N, C, H, W) of the result.
+        The shape (N, C, H, W) of the result.
     stride, pad, dilation : (int, int)
-        Step between windows, border, and step between the elements of a window, by rows and columns.
+        The step between windows, the width of the border, and the step between the elements of a window, each as
+        (rows, columns).
 
     Returns
     -------

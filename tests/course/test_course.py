@@ -149,7 +149,7 @@ class _NbgraderSettings:
 def test_non_empty_folder_is_not_changed(tmp_path, capsys):
     (tmp_path / "course.txt").write_text("course")
     assert cli.main(["course", "export", str(tmp_path)]) == 2
-    assert "is not empty; name a new folder" in capsys.readouterr().err
+    assert "is not empty; choose a new folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["course.txt"]
     assert cli.main(["course", "export", str(tmp_path / "course.txt")]) == 2
     assert "course.txt is a file" in capsys.readouterr().err

@@ -297,7 +297,7 @@ def test_strides_do_not_change_the_models_mode_and_dtype():
 
 @pytest.mark.parametrize("layer", [nn.Conv2d(3, 4, 11, stride=8), nn.Conv2d(3, 4, 3, stride=4, padding=9)])
 def test_a_backbone_without_padding_has_no_strides(layer):
-    with pytest.raises(ValueError, match=r"level 0 of the backbone .* do its convolutions pad"):
+    with pytest.raises(ValueError, match=r"level 0 of the backbone .* its convolutions pad"):
         detector(layer).strides()
 
 

@@ -120,7 +120,7 @@ def test_images_option_is_a_path_except_for_masks(tmp_path: Path, spec: str, exp
         ),
         (
             '[data]\ntrain = "x"\n[model]\nclass_names = 3',
-            r"\[model\] class_names must be None, or a name per class",
+            r"\[model\] class_names must be None, or a unique name",
         ),
         ('[data]\ntrain = "x"\n[model]\nnum_classes = 3', r"\[model\]: unknown key 'num_classes'"),
         (
