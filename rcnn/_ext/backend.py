@@ -122,7 +122,10 @@ class ThreadSetting(Setting[int]):
 
     def __init__(self, choice: Choice[int], value: int) -> None:
         super().__init__(choice, value)
-        _limit_blas()
+        with _state.lock:
+            _limit_blas()  # takes note of changes by other libraries, over which the new default prevails
+            _state.blas_default = True
+            _limit_blas()
 
     def __enter__(self) -> None:
         super().__enter__()
@@ -141,7 +144,7 @@ class ThreadSetting(Setting[int]):
 class _State:
     """The settings, and what limits the threads of BLAS.
 
-    The number of threads of BLAS belongs to the process. Contexts share it, and the block that was entered last decides.
+    The number of threads of BLAS belongs to the process, so contexts share it: the block that was entered last decides.
     """
 
     def __init__(self, backend: str, num_threads: int) -> None:
@@ -152,7 +155,9 @@ class _State:
         self.lock = threading.RLock()  # of the attributes below
         self.passes: list[bool] = []  # one element for each open `one_pool()` block: whether kernels run in it
         self.limits: list[int] = []  # of the open `with set_num_threads(...)` blocks
-        self.blas_before: list[int] | None = None  # threads of each BLAS library before the first limit; None without
+        self.blas_applied: list[int] | None = None  # threads of each BLAS library as limited here; None without a limit
+        self.blas_before: list[int] = []  # without that limit
+        self.blas_default = True  # whether the default limits BLAS: no longer if another library sets BLAS's threads
 
 
 # ---------------------------------------------------------------- the implementation
@@ -358,8 +363,12 @@ def one_pool() -> Iterator[None]:
 def _limit_blas() -> None:
     """Give BLAS the threads that the open blocks and the default allow, or what it had before the first limit."""
     with _state.lock:
-        before = _blas_counts() if _state.blas_before is None else _state.blas_before
-        limit = _state.limits[-1] if _state.limits else _state.num_threads.changed_default()
+        current = _blas_counts()
+        if current != _state.blas_applied:  # nothing was applied, or another library has changed the numbers since
+            _state.blas_before, _state.blas_default = current, _state.blas_default and _state.blas_applied is None
+        before = _state.blas_before
+        default = _state.num_threads.changed_default() if _state.blas_default else None
+        limit = _state.limits[-1] if _state.limits else default
         if any(_state.passes):
             counts = [1] * len(before)
         elif limit is not None:
@@ -369,7 +378,7 @@ def _limit_blas() -> None:
         else:
             counts = before
         _put_blas(counts)
-        _state.blas_before = None if counts is before else before
+        _state.blas_applied = None if counts is before else counts
 
 
 @functools.cache

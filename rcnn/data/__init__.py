@@ -1,8 +1,8 @@
 """Data sets: images with the boxes and labels of their objects.
 
 Training and evaluation need only the `Dataset` protocol, so your own list-like class works as well as the classes of
-this package. `Shapes` and `Digits` draw their pages. `VOC`, `COCO`, `CSV`, `Table` and `Masks` read annotated image
-files; they read nothing outside the folders that they are given.
+this package. `Shapes` and `Digits` draw pages with objects. `VOC`, `COCO`, `CSV`, `Table` and `Masks` read annotated
+image files. They read no file outside the folders that you pass.
 """
 
 import operator
@@ -55,11 +55,11 @@ __all__ = [
 
 
 class Dataset(Protocol):
-    """Images with their targets, by index."""
+    """Images and their targets, read by index."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names by label; index 0 is "background"."""
+        """Class names in the order of their labels; the first name is "background"."""
         ...
 
     def __len__(self) -> int:
@@ -73,19 +73,20 @@ class Dataset(Protocol):
         -------
         image : (H, W, 3) uint8 array
         target : dict
-            "boxes" (G, 4) float32, in pixels, and "labels" (G,) int64. Optional: "difficult" and "crowd" (G,) bool,
-            whose objects are neither learned nor counted; "truncated" (G,) bool; "areas" (G,) float64, in pixels.
+            For the G objects of the image: "boxes" (G, 4) float32, in pixels, and "labels" (G,) int64. Optional arrays
+            are "difficult" and "crowd" (G,) bool, which mark objects that training and evaluation ignore; "truncated"
+            (G,) bool; and "areas" (G,) float64, in pixels.
 
         Raises
         ------
         IndexError
-            If `index` is beyond the end.
+            If there is no image with this index.
         """
         ...
 
 
 DRAWN: dict[str, Callable[..., Dataset]] = {"shapes": Shapes, "digits": Digits}
-READERS: dict[str, tuple[Callable[..., Annotations], tuple[str, ...]]] = {  # each with the names of its options
+READERS: dict[str, tuple[Callable[..., Annotations], tuple[str, ...]]] = {  # each reader with the names of its options
     "voc": (read_voc, ("classes", "first_pixel")),
     "coco": (read_coco, ("classes", "images")),
     "csv": (read_csv, ("classes", "images")),
@@ -96,21 +97,22 @@ READERS: dict[str, tuple[Callable[..., Annotations], tuple[str, ...]]] = {  # ea
 def load(
     name: str, split: str, n: int | None = None, seed: int = 0, options: Mapping[str, Any] | None = None
 ) -> Dataset:
-    """Return the data set that `name` stands for in every command.
+    """Return a data set by the name that the commands use for it.
 
     Parameters
     ----------
     name : str
-        "shapes" or "digits" for drawn pages; "voc:PATH", "coco:PATH", "csv:PATH" or "masks:PATH" for files, read as by
-        `VOC`, `COCO`, `CSV` and `Masks`.
+        "shapes" or "digits" for drawn pages. "voc:PATH", "coco:PATH", "csv:PATH" or "masks:PATH" for files, which are
+        read like those of `VOC`, `COCO`, `CSV` and `Masks`.
     split : str
-        "train" or "val"; for files also any other split of theirs.
+        "train" or "val". For files, you can also use any other split that they have.
     n : int, optional
-        Number of images: pages to draw, or the first n of the files. By default all.
+        Number of images: n drawn pages, or the first n images of the split. The default is all images of files, and
+        20,000 pages for "train" or 200 for "val".
     seed : int
         Seed of the drawn pages; ignored for files.
     options : mapping, optional
-        Further arguments of the reader, by name: "on_error", "classes", "images", ...
+        Further arguments of the reader, by name, such as "on_error", "classes" or "images".
 
     Returns
     -------
@@ -120,7 +122,7 @@ def load(
     Raises
     ------
     ValueError
-        If the name or an option is unknown (the message lists the known ones), or as the reader raises.
+        If the name or an option is unknown (the message lists the known ones), or if the reader raises a ValueError.
     OSError
         If a file or folder is not found.
 
@@ -142,34 +144,34 @@ def load(
 def read_annotations(
     name: str, split: str | None, n: int | None = None, options: Mapping[str, Any] | None = None
 ) -> Annotations:
-    """Read the annotations of files as they are written, without opening an image.
+    """Read annotations exactly as the files state them, without opening an image.
 
     Parameters
     ----------
     name : str
         "voc:PATH", "coco:PATH", "csv:PATH" or "masks:PATH".
     split : str or None
-        As in `load`; None means every image.
+        See `load`; None means every image.
     n : int, optional
-        Number of images: the first n of the split. `broken` stays that of the whole split.
+        Number of images to return, from the start of the split. `broken` always covers the whole split.
     options : mapping, optional
-        As in `load`, without "on_error".
+        See `load`; "on_error" is not allowed here.
 
     Returns
     -------
     Annotations
-        A record for each image, valid or not.
+        One record for each image, even if it is invalid.
 
     Raises
     ------
     ValueError, OSError
-        As in `load`.
+        See `load`.
     """
     kind, _, path = name.partition(":")
     if kind not in READERS or not path:
-        hint = f"; {name} is a path: write voc:{name}, or another kind" if os.path.exists(name) else ""
+        hint = f"; {name} is a path: write voc:{name}, or use another format" if os.path.exists(name) else ""
         raise ValueError(
-            f"there is no data set {name!r}; there are: "
+            f"there is no data set {name!r}; the data sets are: "
             f"{', '.join((*DRAWN, *(f'{kind}:PATH' for kind in READERS)))}{hint}"
         )
     read, allowed = READERS[kind]

@@ -1,7 +1,7 @@
 """Reader of COCO's format: one JSON file describes all images.
 
-A box is written as x, y, width, height. Category ids may have gaps; sorted in ascending order, they become the labels
-1, 2, ...
+A box is written as x, y, width, height. Category ids may have gaps. In ascending order of their ids, the categories get
+the labels 1, 2, ...
 
 References
 ----------
@@ -41,28 +41,28 @@ NO_CATEGORY = -1  # category id of the background
 class COCO(AnnotatedImages):
     """Images that a JSON file in COCO's format describes.
 
-    `category_ids[label]` is the id of a class in the file. Targets mark crowds ("iscrowd") and difficult objects
-    ("ignore", which conversions from VOC write). "area" is used where it is given. "segmentation" and the ids of
-    annotations are ignored.
+    `category_ids[label]` is the id that the class with this label has in the file. Targets mark crowds ("iscrowd") and
+    difficult objects ("ignore", which programs that convert from VOC write). If "area" is missing, the area of the box
+    is used. "segmentation" and the ids of annotations are ignored.
 
     Parameters
     ----------
     annotations : path
-        A JSON file, or a folder in one of these layouts: annotations/instances_train*.json and instances_val*.json;
-        train.json and val.json (in the folder or in annotations); _annotations.coco.json in each of the folders train
-        and valid; a single JSON file.
+        A JSON file, or a folder in one of four layouts. (1) It contains annotations/instances_train*.json and
+        annotations/instances_val*.json. (2) It contains train.json and val.json, either directly or in annotations.
+        (3) Each of its folders train and valid contains _annotations.coco.json. (4) It contains a single JSON file.
     split : str, optional
-        "train", "val" or the name of another file. Without a file for "val", images are held out (see
-        `rcnn.data.split`). By default every image.
+        "train", "val" or the name of another file. If there is no file for "val", some images are held out for it (see
+        `rcnn.data.split`). By default, every image is read.
     images : path, optional
-        Folder of the images. By default the first of these that holds one: the folder of the split, images, the
-        folder of the annotations itself.
+        Folder of the images. By default, these folders are searched in this order until one contains an image: the
+        folder of the split, the folder images, and the data folder itself.
     classes : sequence of str, optional
-        Names of the labels 1, 2, ..., with or without a leading "background". By default the categories of all splits
-        in ascending order of their ids, without groups. A group is a category that has no object and that others name
-        as their "supercategory" (Roboflow writes one).
+        Names of the labels 1, 2, ..., with or without a leading "background". The default is the categories of all
+        splits in ascending order of their ids, without groups. A group is a category without objects that other
+        categories name as their "supercategory" (Roboflow writes such a group).
     on_error, progress : str, bool
-        As in `AnnotatedImages`.
+        See `AnnotatedImages`.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class Category:
     """A class as a file describes it."""
 
     name: str
-    used: bool  # any object has this class
-    group: str | None = None  # its supercategory
+    used: bool  # True if an object has this class
+    group: str | None = None  # the supercategory of the class
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,17 +100,17 @@ def read_coco(
     images: str | os.PathLike[str] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Annotations:
-    """Read the annotations of a JSON file, or of a folder of them.
+    """Read the annotations of a JSON file, or of a folder with JSON files.
 
     Parameters
     ----------
     annotations, split, images, classes : path, str, path, sequence of str
-        As in `COCO`.
+        See `COCO`.
 
     Returns
     -------
     Annotations
-        Images with invalid entries are in `broken`.
+        The annotations; `broken` lists images with invalid entries.
 
     Raises
     ------
@@ -133,22 +133,22 @@ def read_coco(
 
 
 def _choose_classes(files: Sequence[Found], classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return (names of the labels, category ids), in ascending order of the ids or in the order of `classes`."""
+    """Return the class names and category ids by label, in ascending order of the ids or in the order of `classes`."""
     ids = _ids_by_name(files)
     groups = _unused_groups(files)
     names = (BACKGROUND, *(name for name in ids if name not in groups)) if classes is None else check_classes(classes)
     for name in names[1:]:
         if name not in ids:
-            raise ValueError(f"there is no category {name!r}; there are: {', '.join(ids)}")
+            raise ValueError(f"there is no category {name!r}; the categories are: {', '.join(ids)}")
     return names, (NO_CATEGORY, *(ids[name] for name in names[1:]))
 
 
 def _ids_by_name(files: Sequence[Found]) -> dict[str, int]:
     """Return the id of each category by its name, in ascending order of the ids.
 
-    Some programs add a category without objects, for the background or for the whole data set. A background is left
-    out, and so is an unused category whose name another category has. Raise ValueError if two used categories share a
-    name, or if one id has two names.
+    Some programs add a category without objects, for the background or for the whole data set. The category
+    "background" is left out. A category without objects is also left out if another category has the same name. Raise
+    ValueError if two categories with objects have the same name, or if one id has two names.
     """
     names: dict[int, str] = {}
     for found in files:
@@ -167,7 +167,7 @@ def _ids_by_name(files: Sequence[Found]) -> dict[str, int]:
 
 
 def _unused_groups(files: Sequence[Found]) -> set[str]:
-    """Return the names of the categories that group others and have no object of their own."""
+    """Return the names of the categories that group other categories and have no objects themselves."""
     categories = [category for found in files for category in found.categories.values()]
     groups = {category.group for category in categories if category.group != category.name}
     used = {category.name for category in categories if category.used}
@@ -178,7 +178,7 @@ def _unused_groups(files: Sequence[Found]) -> set[str]:
 
 
 def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
-    """Read a JSON file; raise OSError or ValueError with its path if it cannot be read as a whole."""
+    """Read a JSON file; raise OSError or ValueError, with the path, if the file as a whole cannot be read."""
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -188,8 +188,8 @@ def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
     tables = {}
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
-            keys = ", ".join(reprlib.repr(key) for key in list(content)[:10]) or "nothing"
-            raise ValueError(f"{path} is not in COCO's format: it has no list {key!r}; it has {keys}")
+            keys = ", ".join(reprlib.repr(key) for key in list(content)[:10]) or "none"
+            raise ValueError(f"{path} is not in COCO's format: it has no list {key!r}; its keys: {keys}")
         tables[key] = content[key]
     names = _category_names(tables["categories"], path)
     groups = {entry["id"]: entry.get("supercategory") for entry in tables["categories"]}
@@ -223,7 +223,7 @@ Group = list[tuple[int, dict[str, Any]]]  # the annotations of an image, each wi
 def _sort_by_image(
     table: Sequence[Any], images: Sequence[Any], filename: str
 ) -> tuple[dict[int | str, Group], list[Broken]]:
-    """Return (the annotations of each image, the annotations without an image)."""
+    """Return the annotations of each image, and the annotations that belong to no image."""
     by_image: dict[int | str, Group] = {
         entry["id"]: [] for entry in images if isinstance(entry, dict) and _is_id(entry.get("id"))
     }
@@ -233,7 +233,7 @@ def _sort_by_image(
         if not _is_id(image_id):
             broken.append(Broken(f"{filename}, annotations[{i}]", f"it has no image_id: {reprlib.repr(entry)}"))
         elif image_id not in by_image:
-            broken.append(Broken(f"{filename}, annotations[{i}]", f"there is no image {image_id!r}"))
+            broken.append(Broken(f"{filename}, annotations[{i}]", f"there is no image with the id {image_id!r}"))
         else:
             by_image[image_id].append((i, entry))
     return by_image, broken
@@ -246,7 +246,7 @@ def _read_images(
     path: Path,
     images: str | os.PathLike[str] | None,
 ) -> Iterable[Record | Broken]:
-    """Yield a record for each image, or the reason why it is broken."""
+    """Yield for each image a record, or the reason why its entry is invalid."""
     folder = find_images(path, images, [entry.get("file_name") for entry in table if isinstance(entry, dict)])
     times = Counter(entry["id"] for entry in table if isinstance(entry, dict) and _is_id(entry.get("id")))
     for i, entry in enumerate(table):
@@ -257,7 +257,7 @@ def _read_images(
             image_id = entry["id"]
             source = f"{path.name}, image {image_id!r}"
             if times[image_id] > 1:
-                raise ValueError(f"{times[image_id]} images have this id, so its boxes cannot be assigned")
+                raise ValueError(f"{times[image_id]} images have this id, so boxes cannot be assigned to one image")
             things = [_read_thing(thing, f"annotations[{k}]", names) for k, thing in by_image[image_id]]
             size = as_size(entry.get("width"), entry.get("height"))
             yield make_record(inside(folder, entry.get("file_name")), source, things, size, image_id)

@@ -1,4 +1,4 @@
-"""Layouts of folders in COCO's format: the paths of the JSON files and of the images differ between programs."""
+"""Layouts of folders in COCO's format; different programs put JSON files and images into different folders."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rcnn.data.splits import by_split
 
 SPLITS = ("train", "val", "valid", "validation", "test")
 PREFIX = "instances_"
-IN_ITS_FOLDER = "_annotations.coco.json"  # Roboflow's, in the same folder as the images of a split
+IN_ITS_FOLDER = "_annotations.coco.json"  # Roboflow's file, which is in the same folder as the images of a split
 WHOLE = "default"  # CVAT's name for a data set without splits
 LOOKED_FOR = (
     f"annotations/{PREFIX}SPLIT.json",
     "annotations/SPLIT.json",
     "SPLIT.json",
     f"SPLIT/{IN_ITS_FOLDER}",
-    "one *.json alone",
+    "a single *.json",
 )
 
 
@@ -29,7 +29,7 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
     Parameters
     ----------
     annotations : path
-        A folder, or a JSON file, which is returned as it is.
+        A folder, or the path of a JSON file, which is returned unchanged.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
     OSError
         If the folder is not found.
     ValueError
-        If the folder has no JSON file, or several whose names do not tell their splits.
+        If the folder has no JSON file, or several JSON files whose names do not state their splits.
     """
     given = Path(annotations).expanduser()
     if given.is_file():
@@ -62,7 +62,7 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
     alone = [*root.glob("[!.]*.json"), *root.glob("annotations/[!.]*.json")]
     if len(alone) != 1:
         count = (
-            f"{len(alone)} JSON files whose names do not tell their splits; pass one of the files, or rename them"
+            f"{len(alone)} JSON files whose names do not state their splits; pass one of the files, or rename them"
             if alone
             else "no JSON files"
         )
@@ -80,24 +80,24 @@ def find_images(path: Path, images: str | os.PathLike[str] | None, names: Sequen
     path : Path
         The JSON file.
     images : path or None
-        The folder, if the user named it; None searches near the JSON file.
+        The folder that the user named. If it is None, folders near the JSON file are searched.
     names : sequence of object
         File names of the images, as they are written in the JSON file.
 
     Returns
     -------
     Path
-        `images`, or the first folder that holds one of `names`.
+        `images`, or the first folder that contains one of `names`.
 
     Raises
     ------
     OSError
-        If there is no such folder.
+        If no folder contains any of the images.
     """
     if images is not None:
         return existing_folder(images)
     root = path.parent.parent if path.parent.name == "annotations" else path.parent
-    whole = path.stem.removeprefix(PREFIX)  # "train2017"
+    whole = path.stem.removeprefix(PREFIX)  # such as "train2017"
     named = (
         [root / "images", root]
         if path.name == IN_ITS_FOLDER
@@ -112,12 +112,12 @@ def find_images(path: Path, images: str | os.PathLike[str] | None, names: Sequen
             return folder
     raise FileNotFoundError(
         f"none of the {len(names)} images of {path} ({names[0]!r}, ...) is in "
-        f"{', '.join(str(folder) for folder in named)}; name their folder by images= or the option images"
+        f"{', '.join(str(folder) for folder in named)}; pass their folder as the argument or option images"
     )
 
 
 def _split_of(path: Path) -> str:
-    """Return the split that a JSON file's name stands for: "train" for "instances_train2017.json"."""
+    """Return the split that the name of a JSON file states, such as "train" for "instances_train2017.json"."""
     name = path.parent.name if path.name == IN_ITS_FOLDER else path.stem.removeprefix(PREFIX)
     return re.sub(r"\d+$", "", name)
 

@@ -1,12 +1,12 @@
-"""Pages of real handwriting: 1,797 digits, scattered over paper.
+"""Pages with real handwriting: 1,797 handwritten digits, placed at random on drawn paper.
 
-A glyph is an 8 by 8 grid of counts of inked pixels. Each glyph is enlarged smoothly, rotated and sheared a little,
-sharpened into strokes, and drawn onto the page.
+A glyph is the image of one digit: an 8 x 8 grid in which each value is a number of pixels with ink. A glyph is enlarged
+smoothly, rotated and sheared a little, sharpened into strokes, and drawn onto the page.
 
 References
 ----------
 E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits" (test part), UCI Machine Learning Repository,
-1998, doi:10.24432/C50P49, CC BY 4.0. It ships with the package in digits.npz.
+1998, doi:10.24432/C50P49, CC BY 4.0. The package contains it as digits.npz.
 """
 
 import functools
@@ -19,23 +19,23 @@ from PIL import Image
 from rcnn.data.pages import DrawnPages, blend, clouds, extent, grain
 
 GLYPHS = Path(__file__).with_name("digits.npz")
-TRAIN_SHARE = 0.78  # share of each class: 1,402 glyphs for training, 395 that training never sees
+TRAIN_SHARE = 0.78  # share of each class for training: 1,402 glyphs; the other 395 are only for validation
 SPLIT_SEED = 1998  # the split of the glyphs is fixed; it does not depend on the seed of the pages
 MARGIN = 2  # blank pixels around an 8 by 8 glyph, so that rotation cuts off no stroke
 HEIGHTS = (12.0, 44.0)  # approximate heights of the smallest and the largest digit, in pixels
-MAX_OVERLAP = 0.05  # intersection of two digits' rectangles as a share of the smaller one
+MAX_OVERLAP = 0.05  # intersection of two digits' rectangles, as a share of the smaller rectangle
 POSITIONS_TRIED = 24
 
 
 class Digits(DrawnPages):
-    """Pages of 3 to 10 handwritten digits (sometimes one or none); the label is digit + 1.
+    """Pages with 3 to 10 handwritten digits (sometimes one or none); the label of a digit is digit + 1.
 
-    A glyph of the train split never appears in val.
+    The splits "train" and "val" have no glyph in common.
 
     Parameters
     ----------
     n, split, seed, size : int, str, int, (int, int)
-        As in `DrawnPages`.
+        See `DrawnPages`.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class Digits(DrawnPages):
         Parameters
         ----------
         rng : Generator
-            Source of everything random on the page.
+            Random generator for everything on the page.
 
         Returns
         -------
@@ -87,14 +87,14 @@ class Digits(DrawnPages):
 
 @functools.cache
 def load_glyphs() -> tuple[np.ndarray, np.ndarray]:
-    """Return the glyphs and the digits that they show, read-only.
+    """Return the glyphs and the digits that they show, as read-only arrays.
 
     Returns
     -------
     glyphs : (1797, 12, 12) float32 array
-        Ink in 0 .. 1, with a blank margin.
+        Ink from 0 to 1, with a blank margin.
     digits : (1797,) int64 array
-        The digits.
+        The digit that each glyph shows.
     """
     with np.load(GLYPHS) as file:
         images, digits = file["images"], file["labels"].astype(np.int64)  # (1797, 8, 8) uint8, 0 .. 16
@@ -105,17 +105,18 @@ def load_glyphs() -> tuple[np.ndarray, np.ndarray]:
 
 
 def split_glyphs(digits: np.ndarray) -> dict[str, np.ndarray]:
-    """Split the glyphs, each class in the same proportion.
+    """Split the glyphs into training and validation, in the same proportion for each class.
 
     Parameters
     ----------
     digits : (N,) int array
-        The digit of each glyph.
+        The digit that each of the N glyphs shows.
 
     Returns
     -------
     dict
-        "train" and "val": sorted indices of glyphs, (K,) int64; the same at every call.
+        For "train" and "val", the sorted indices of the K glyphs in the split, (K,) int64. They are the same in every
+        call.
     """
     rng = np.random.default_rng(SPLIT_SEED)
     train, val = [], []
@@ -133,12 +134,12 @@ def draw_count(rng: np.random.Generator) -> int:
     Parameters
     ----------
     rng : Generator
-        Source of randomness.
+        Random generator.
 
     Returns
     -------
     int
-        0 with probability 0.02, 1 with probability 0.03, else 3 to 10, uniformly.
+        0 with probability 0.02, 1 with probability 0.03, and otherwise 3 to 10 with equal probabilities.
     """
     chance = rng.uniform()
     if chance < 0.05:
@@ -152,14 +153,14 @@ def draw_paper(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndar
     Parameters
     ----------
     rng : Generator
-        Source of randomness.
+        Random generator.
     size : (int, int)
         (height, width) in pixels.
 
     Returns
     -------
     paper : (H, W, 3) float32 array
-        The page, colours from about 0 to 255.
+        The page, with colours from about 0 to 255.
     ink : (3,) float32 array
         Colour of the digits on this page.
     """
@@ -173,14 +174,14 @@ def draw_paper(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndar
 
 
 def rule_lines(rng: np.random.Generator, paper: np.ndarray) -> None:
-    """Draw faint horizontal lines, or squares, over the page in place.
+    """Draw faint horizontal lines or a grid of squares on the page, in place.
 
     Parameters
     ----------
     rng : Generator
-        Source of randomness.
+        Random generator.
     paper : (H, W, 3) float32 array
-        The page, which is changed.
+        The page, which is changed in place.
     """
     spacing = int(rng.integers(14, 30))
     strength = np.float32(rng.uniform(8, 30))
@@ -190,56 +191,56 @@ def rule_lines(rng: np.random.Generator, paper: np.ndarray) -> None:
 
 
 def draw_glyph(rng: np.random.Generator, glyph: np.ndarray) -> np.ndarray:
-    """Draw a glyph at a random size, slant and thickness, cropped to its ink.
+    """Draw a glyph with a random size, slant and thickness, and crop it to its ink.
 
     Parameters
     ----------
     rng : Generator
-        Source of randomness.
+        Random generator.
     glyph : (12, 12) float32 array
-        Ink, 0 to 1, with a blank margin.
+        Ink from 0 to 1, with a blank margin.
 
     Returns
     -------
     (h, w) array
-        Share of each pixel that the strokes cover, 0 to 1.
+        Share of each pixel that the strokes cover, from 0 to 1.
     """
     scale = math.exp(rng.uniform(*np.log(HEIGHTS))) / (len(glyph) - 2 * MARGIN)  # page pixels per glyph pixel
     strokes = enlarge(
         glyph, scale, angle=rng.uniform(-0.17, 0.17), shear=rng.uniform(-0.2, 0.2), stretch=rng.uniform(0.85, 1.15)
     )
-    # The blurred enlargement becomes a stroke whose edge is about 1.5 pixels wide: steep around the level that
-    # counts as the rim of the stroke, and 0 well below it.
+    # Convert the blurred enlargement to strokes whose edges are about 1.5 pixels wide. The coverage rises steeply where
+    # the ink is near the level `rim`, and is 0 where the ink is well below this level.
     rim = rng.uniform(0.32, 0.48)
     coverage = np.clip(0.5 + (strokes - rim) * max(0.8 * scale, 0.6 / rim), 0, 1)
     return coverage[extent(coverage)]
 
 
 def enlarge(glyph: np.ndarray, scale: float, angle: float, shear: float, stretch: float) -> np.ndarray:
-    """Return a glyph enlarged, stretched, sheared and rotated, in this order, about its centre.
+    """Enlarge, stretch, shear and rotate a glyph about its centre, in this order.
 
     Parameters
     ----------
     glyph : (N, N) float32 array
-        Ink, 0 to 1.
+        Ink from 0 to 1.
     scale : float
-        Factor of both sides.
+        Factor for both sides.
     angle : float
         Rotation in radians.
     shear : float
         Shift of x in glyph pixels per glyph pixel of y.
     stretch : float
-        Further factor of the width.
+        Additional factor for the width.
 
     Returns
     -------
     (M, M) float32 array
-        Bicubic enlargement, M = ceil(N * scale * max(stretch, 1)).
+        The enlarged glyph, with bicubic interpolation and M = ceil(N * scale * max(stretch, 1)).
     """
     side = math.ceil(len(glyph) * scale * max(stretch, 1))
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     slant = np.array([[stretch, shear], [0, 1]])
-    back = np.linalg.inv(scale * turn @ slant)  # from the page to the glyph, about the two centres
+    back = np.linalg.inv(scale * turn @ slant)  # from page to glyph coordinates, relative to the two centres
     shift = len(glyph) / 2 - back @ (side / 2, side / 2)
     affine = (*back[0], shift[0], *back[1], shift[1])
     image = Image.fromarray(glyph).transform((side, side), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)
@@ -254,18 +255,18 @@ def find_place(
     Parameters
     ----------
     rng : Generator
-        Source of randomness.
+        Random generator.
     shape : (int, int)
         (height, width) of the digit, in pixels.
     size : (int, int)
         (height, width) of the page, in pixels.
     taken : (K, 4) array
-        Boxes on the page that the new one may overlap by at most `MAX_OVERLAP`.
+        The K boxes on the page. The new box may overlap each of them by at most `MAX_OVERLAP`.
 
     Returns
     -------
     (4,) int array or None
-        A box inside the page; None if the digit is too large, or `POSITIONS_TRIED` positions are not free.
+        A box inside the page. None if the digit is too large, or none of `POSITIONS_TRIED` positions is free.
     """
     (h, w), (height, width) = shape, size
     if h > height or w > width:

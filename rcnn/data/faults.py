@@ -17,23 +17,26 @@ from rcnn.data.report import WHOLE, Counts, Example, Notes
 from rcnn.transform import Size
 
 BACKGROUND = "background"
-MAX_EXCESS = 1.0  # pixels by which a box may extend beyond its image, because annotators round
-FEW, HANDFUL = 10, 5  # objects of a class: fewer than FEW are few if other classes have many, than HANDFUL always
-MANY_TIMES = 4  # other classes have many if the median class has at least this many times as many
-MOSTLY = 0.5  # share of the images
+MAX_EXCESS = 1.0  # pixels that a box may extend beyond its image, because annotation programs round
 
-# Evidence for a wrong format of all boxes: enough boxes must support it and next to none may contradict it.
-MIN_EVIDENCE, MIN_SHARE = 5, 0.1  # supporting boxes: their number, and their share of all boxes
-MAX_AGAINST = 0.02  # contradicting boxes as a share of the supporting ones
+# A class has few objects if it has fewer than HANDFUL. It also has few objects if it has fewer than FEW and the median
+# over all classes is at least MANY_TIMES its number.
+FEW, HANDFUL = 10, 5
+MANY_TIMES = 4
+MOSTLY = 0.5  # a larger share of images without objects is reported
+
+# A wrong format of all boxes is reported if enough boxes support this conclusion and almost none contradict it.
+MIN_EVIDENCE, MIN_SHARE = 5, 0.1  # minimum number of supporting boxes, and their minimum share of all boxes
+MAX_AGAINST = 0.02  # maximum ratio of contradicting boxes to supporting boxes
 
 
 def note_broken(dataset: Any, notes: Notes) -> None:
-    """Note what a reader could not read, or has skipped.
+    """Note the entries that a reader could not read, or that were skipped.
 
     Parameters
     ----------
     dataset : Dataset or Annotations
-        Its `skipped`, else its `broken`, if it has them.
+        The data set. If `skipped` has entries, they are noted. Otherwise, the entries of `broken` are noted.
     notes : Notes
         Receives the problems.
     """
@@ -54,7 +57,7 @@ def check_item(item: Item, classes: Sequence[str], notes: Notes) -> None:
     item : Item
         The image.
     classes : sequence of str
-        Class names by label, the background first.
+        Class names in the order of their labels, starting with the background.
     notes : Notes
         Receives the problems.
     """
@@ -74,7 +77,7 @@ def with_area(boxes: np.ndarray) -> np.ndarray:
     Returns
     -------
     (K, 4) array
-        Those boxes, in their order.
+        The K boxes that remain, in the same order.
     """
     return boxes[np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
 
@@ -92,7 +95,7 @@ def _check_boxes(item: Item, notes: Notes) -> None:
 
 
 def _fits(boxes: np.ndarray, size: Size) -> np.ndarray:
-    """Return a (G,) mask of the boxes that lie in the image, up to `MAX_EXCESS`, and keep an area when clipped."""
+    """Return a (G,) mask of the boxes that lie in the image, up to `MAX_EXCESS`, and have an area after clipping."""
     cut = clip(boxes, size)
     single = cut.astype(np.float32)  # as in training
     with np.errstate(invalid="ignore"):  # infinity minus infinity
@@ -103,7 +106,7 @@ def _fits(boxes: np.ndarray, size: Size) -> np.ndarray:
 def _box_words(item: Item, i: int, with_size: bool = False) -> str:
     """Describe a box by its coordinates and its class."""
     numbers = ", ".join(f"{x:.10g}" for x in item.boxes[i].tolist())
-    size = f" in an image {item.size[1]} wide and {item.size[0]} high" if with_size and item.size else ""
+    size = f" in an image {item.size[1]} pixels wide and {item.size[0]} high" if with_size and item.size else ""
     name = f" {item.names[i]!r}" if item.names else ""
     return f"({numbers}){name}{size}"
 
@@ -132,14 +135,14 @@ def _check_duplicates(item: Item, notes: Notes) -> None:
 
 
 def check_coordinates(seen: Sequence[Item], verdict: Verdict | None, notes: Notes) -> None:
-    """Note what is wrong with the boxes of the whole data set.
+    """Note faults that all boxes of the data set have in common.
 
     Parameters
     ----------
     seen : sequence of Item
         The images that could be read.
     verdict : Verdict or None
-        Result of `overlay.examine`; reported if the coordinates alone show no fault.
+        Result of `overlay.examine`. It is reported if the coordinates alone show no fault.
     notes : Notes
         Receives the problems.
     """
@@ -164,7 +167,7 @@ def check_coordinates(seen: Sequence[Item], verdict: Verdict | None, notes: Note
 
 
 def _note_verdict(verdict: Verdict, items: Mapping[int, Item], notes: Notes) -> None:
-    """Note a verdict: an example for each pair of images, or one for the whole data set."""
+    """Note a verdict: one example for each pair of images, or one example for the whole data set."""
     if not verdict.pairs:
         notes.add(verdict.kind, Example(WHOLE, detail=verdict.numbers), verdict.count)
     for index, other in verdict.pairs:
@@ -178,28 +181,28 @@ def _relative(boxes: np.ndarray) -> tuple[str, str] | None:
 
 
 def _widths_and_heights(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:
-    """Return (kind, detail) if many boxes (N, 4) are empty, but fit their images as x, y, width, height, else None."""
+    """Return (kind, detail) if many boxes (N, 4) are empty, but would fit as x, y, width, height; else None."""
     empty = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # (N,)
     as_corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     fit = _inside(as_corners, sizes) & (boxes[:, 2:] > 0).all(axis=1)
     if not _is_evident(empty & fit, ~fit):
         return None
-    words = "boxes have x2 <= x1 or y2 <= y1; read as x, y, width, height they lie in their images"
+    words = "boxes have x2 <= x1 or y2 <= y1; if read as x, y, width, height, they lie in their images"
     return "width-height", f"{(empty & fit).sum()} of {len(boxes)} {words}"
 
 
 def _swapped(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:
-    """Return (kind, detail) if many boxes (N, 4) leave their images, but fit with x and y swapped, else None."""
+    """Return (kind, detail) if many boxes (N, 4) exceed their images, but would fit with x and y swapped; else None."""
     fit, fit_swapped = _inside(boxes, sizes), _inside(boxes[:, [1, 0, 3, 2]], sizes)
     leave = ~fit & fit_swapped
     if not _is_evident(leave, fit & ~fit_swapped):
         return None
-    words = "boxes leave their images; with x and y swapped they lie inside"
+    words = "boxes extend beyond their images; with x and y swapped, they lie inside"
     return "swapped-axes", f"{leave.sum()} of {len(boxes)} {words}"
 
 
 def _is_evident(supporting: np.ndarray, contradicting: np.ndarray) -> bool:
-    """Return whether enough boxes (N,) support a fault and next to none contradict it."""
+    """Return True if enough of N boxes support a fault and almost none contradict it; both masks are (N,)."""
     count = supporting.sum()
     return bool(count >= max(MIN_EVIDENCE, MIN_SHARE * len(supporting)) and contradicting.sum() <= MAX_AGAINST * count)
 
@@ -214,8 +217,8 @@ def _inside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 def _before_the_image(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return the indices of the boxes (N, 4) that begin at -1.
 
-    This is the sign of annotations that count pixels from 0 but were read as counting from 1. So the result is empty
-    if any negative x1 or y1 is not -1, or if any box ends beyond its image.
+    Such boxes show that the annotations count pixels from 0, but were read as if they counted from 1. If any negative
+    x1 or y1 is not -1, or any box ends beyond its image, there is another cause and the result is empty.
     """
     early = (boxes[:, :2] == -1).any(axis=1)  # (N,)
     if boxes[:, :2].min() < -1 or (boxes[:, :2][boxes[:, :2] < 0] != -1).any() or (boxes[:, 2:] > sizes[:, ::-1]).any():
@@ -232,11 +235,11 @@ def check_classes(classes: Sequence[str], counts: Counts, to_learn: bool, notes:
     Parameters
     ----------
     classes : sequence of str
-        Class names by label, the background first.
+        Class names in the order of their labels, starting with the background.
     counts : Counts
         Images and objects of the data set.
     to_learn : bool
-        The data set is for training, so classes with few objects are noted.
+        True if the data set is for training. Only then are classes with few objects noted.
     notes : Notes
         Receives the problems.
     """
@@ -247,7 +250,7 @@ def check_classes(classes: Sequence[str], counts: Counts, to_learn: bool, notes:
         notes.add("no-background", Example("classes", detail=", ".join(map(repr, classes))))
     _check_names(classes, notes)
     if counts.objects == 0:
-        ignored = f"{counts.ignored} are difficult or crowds" if counts.ignored else ""
+        ignored = f"{counts.ignored} objects are difficult or crowds" if counts.ignored else ""
         notes.add("no-objects", Example(WHOLE, detail=ignored))
         return
     if counts.empty > MOSTLY * counts.images:
@@ -279,14 +282,14 @@ def check_copies(seen: Sequence[Item], digests: Sequence[bytes | None], notes: N
     seen : sequence of Item
         The images that could be read.
     digests : sequence of bytes or None
-        Digest of the pixels of each; None without an image.
+        Digest of the pixels of each image; None if the image cannot be read.
     notes : Notes
         Receives the problems.
 
     Returns
     -------
     dict from bytes to Example
-        The first image of each digest.
+        For each digest, the first image that has it.
     """
     files: dict[str, Item] = {}
     first: dict[bytes, Item] = {}

@@ -1,32 +1,32 @@
-"""Indices of a data set, `dataset[index]`."""
+"""Validation of the index in `dataset[index]`."""
 
 import operator
 from typing import SupportsIndex
 
 
 def normalise_index(index: SupportsIndex, length: int, noun: str) -> int:
-    """Return an index of any integer type as a non-negative int; negative indices count from the end.
+    """Convert an index of any integer type to a non-negative int; negative indices count from the end.
 
     Parameters
     ----------
     index : int or NumPy integer
-        An index as for a list.
+        The index, as in a list.
     length : int
-        Number of elements.
+        Number of elements in the data set.
     noun : str
-        Word for one element in messages, such as "image".
+        Word for one element in error messages, such as "image".
 
     Returns
     -------
     int
-        From 0 to length - 1.
+        The index, from 0 to length - 1.
 
     Raises
     ------
     IndexError
-        If the index is out of range; this ends a `for` loop over a data set.
+        If the index is out of range. This error also ends a `for` loop over a data set.
     TypeError
-        If the index is no integer, such as a slice.
+        If the index is not an integer, for example if it is a slice.
 
     Examples
     --------
@@ -35,7 +35,7 @@ def normalise_index(index: SupportsIndex, length: int, noun: str) -> int:
     """
     if not hasattr(index, "__index__"):
         raise TypeError(
-            f"the index of a {noun} must be an integer, got {index!r}; for several, [dataset[i] for i in range(...)]"
+            f"{noun} index must be an integer, got {index!r}; for several {noun}s, use [dataset[i] for i in range(...)]"
         )
     i = operator.index(index)
     if not -length <= i < length:

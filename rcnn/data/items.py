@@ -1,6 +1,6 @@
-"""Images of a data set with their boxes as they are written, valid or not: the input of `rcnn.data.validate`.
+"""Images and boxes for `rcnn.data.validate`, exactly as the data set states them, even if they are invalid.
 
-Training takes an image and a target, or an error. Validation takes as much of an image as can be read.
+In training, an invalid image or box is an error. Validation instead uses all parts of an item that it can read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rcnn.transform import Size
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """An annotated image, as much of it as can be read.
+    """The parts of an annotated image that can be read.
 
     Attributes
     ----------
@@ -34,17 +34,17 @@ class Item:
     image : (H, W, 3) uint8 array or None
         The upright image; None if it cannot be read.
     size : (int, int) or None
-        (height, width) of the image to whose pixels `boxes` refer.
+        (height, width) in pixels of the image that `boxes` refer to; None if it is unknown.
     boxes : (G, 4) float64 array
-        Boxes as they are written.
+        Boxes of the G objects, as the annotation states them.
     upright : (G, 4) array or None
-        Boxes in the pixels of `image`; None if the annotation states another image size.
+        Boxes in pixels of `image`. None if the image file cannot be read or the annotation states another image size.
     labels : (G,) int64 array
         Label of each object.
     names : tuple of str, or None
-        Class of each object as it is written; None in a data set that has labels only.
+        Class name of each object, as the annotation states it; None if the data set has only labels.
     counted : (G,) bool array
-        False for difficult objects and crowds.
+        False for difficult objects and for crowds.
     file : Path or None
         File of the image, if known.
     """
@@ -66,14 +66,14 @@ class Item:
         Parameters
         ----------
         detail : str
-            What is wrong with it.
+            Description of the problem.
         box : int, optional
             Index of the box.
 
         Returns
         -------
         Example
-            With the name and the index of this image.
+            An example with the name and the index of this image.
         """
         return Example(self.place, self.index, box, detail)
 
@@ -84,7 +84,7 @@ class Items:
     Parameters
     ----------
     dataset : Dataset or Annotations
-        A data set, or what a reader returns.
+        A data set, or the annotations that a reader returned.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -106,12 +106,12 @@ class Items:
         index : int
             Index in the data set.
         notes : Notes, optional
-            Receives the problems that prevent reading it or a part of it.
+            Receives a problem for each part of the item that cannot be read.
 
         Returns
         -------
         Item or None
-            None if nothing of it can be read.
+            The item, or None if no part of it can be read.
         """
         into = Notes(0) if notes is None else notes
         if self._records is None:
@@ -124,7 +124,7 @@ class Items:
 
 
 def _read_record(record: Record, index: int, place: str, notes: Notes) -> Item:
-    """Return the item of a record: always its boxes, and its image if it can be read."""
+    """Return the item of a record, with its boxes and, if the file can be read, its image."""
     here = Example(place, index)
     image, size, upright = None, record.size, None
     try:
@@ -142,7 +142,9 @@ def _read_record(record: Record, index: int, place: str, notes: Notes) -> Item:
             notes.add(
                 "size-mismatch",
                 Example(
-                    place, index, detail=f"the annotation states {_words(record.size)}, the file has {width} x {height}"
+                    place,
+                    index,
+                    detail=f"the annotation states {_words(record.size)}, but the file has {width} x {height}",
                 ),
             )
         else:
@@ -166,11 +168,11 @@ def _words(size: Size | None) -> str:
 
 
 def _common_folder(records: Sequence[Record]) -> Path | None:
-    """Return the deepest folder that contains all images, so that messages can leave it out."""
+    """Return the deepest folder that contains all images, so that messages need not repeat it."""
     folders = {record.image.parent for record in records}
     try:
         return Path(os.path.commonpath(folders)) if folders else None
-    except ValueError:  # on two drives
+    except ValueError:  # the images are on different drives
         return None
 
 
@@ -179,7 +181,7 @@ def _relative(path: Path, root: Path | None) -> str:
 
 
 def _without_path(error: Exception, path: Path) -> str:
-    """Return the message without the leading path, because the example already names the image."""
+    """Return the message of an error without the leading path, because the example already names the image."""
     return str(error).removeprefix(str(path)).lstrip(": ") or type(error).__name__
 
 
@@ -187,11 +189,11 @@ def _without_path(error: Exception, path: Path) -> str:
 
 
 def _read_pair(dataset: Any, index: int, notes: Notes) -> Item | None:
-    """Return the item of `dataset[index]`, which may be anything; None if its target is malformed."""
+    """Convert `dataset[index]`, which may be any value, to an item; return None if its target is malformed."""
     place = f"image {index}"
     try:
         pair = dataset[index]
-    except Exception as error:  # the code of a user's data set may raise anything, and each error is reported
+    except Exception as error:  # a user's data set may raise any error, and each error is reported
         notes.add("failing-item", Example(place, index, detail=f"{type(error).__name__}: {error}"))
         return None
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
@@ -212,7 +214,7 @@ def _read_pair(dataset: Any, index: int, notes: Notes) -> Item | None:
 
 
 def _as_rgb(image: Any) -> np.ndarray:
-    """Return an image in any form that a detector takes as (H, W, 3) uint8; raise TypeError, ValueError or OSError."""
+    """Convert an image, in any form that a detector accepts, to (H, W, 3) uint8; raise an error if it is invalid."""
     if isinstance(image, (str, os.PathLike)):
         return images.read(image)
     if isinstance(image, Image.Image):
@@ -224,14 +226,14 @@ def _as_rgb(image: Any) -> np.ndarray:
     if image.dtype == np.uint8:
         return image
     if image.dtype.kind != "f":
-        raise TypeError(f"its image must be uint8, or float in [0, 1], got {image.dtype}")
-    if not (image.min() >= 0 and image.max() <= 1):  # NaN fails this, too
-        raise ValueError(f"its image must have floats in [0, 1], got {image.min():g} to {image.max():g}")
+        raise TypeError(f"its image must be uint8, or floats in [0, 1], got {image.dtype}")
+    if not (image.min() >= 0 and image.max() <= 1):  # NaN also fails this check
+        raise ValueError(f"floats of its image must be in [0, 1], got values from {image.min():g} to {image.max():g}")
     return np.rint(255 * image).astype(np.uint8)
 
 
 def _as_target(target: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (boxes (G, 4) float64, labels (G,) int64, counted (G,) bool); raise TypeError or ValueError if invalid."""
+    """Return boxes (G, 4) float64, labels (G,) int64 and counted (G,) bool; raise an error if the target is invalid."""
     if not isinstance(target, dict) or not {"boxes", "labels"} <= set(target):
         keys = f" with {', '.join(map(repr, target)) or 'nothing'}" if isinstance(target, dict) else ""
         raise ValueError(f"its target must be a dict with 'boxes' and 'labels', got {type(target).__name__}{keys}")

@@ -24,23 +24,25 @@ MASK_NAMES = ("{}_mask.png", "{}.png")
 
 
 class Masks(AnnotatedImages):
-    """Images whose objects are given by masks: grey or palette PNGs, 0 for background, one value for each object.
+    """Images with masks: grey or palette PNGs in which 0 is the background and each object has its own value.
 
-    The mask of x.jpg is x_mask.png or x.png. The box of an object fits tightly around the pixels of its value; the area
-    is their number. The constructor reads all masks and shows a progress bar; images are decoded on access.
+    The mask of x.jpg is x_mask.png or x.png. The box of an object is the smallest box around all pixels that have its
+    value, and the area is the number of these pixels. The constructor reads all masks and shows a progress bar. Images
+    are decoded on access.
 
     Parameters
     ----------
     folder : path
-        Parent of the folders of images and masks.
+        Folder that contains the image folder and the mask folder.
     split : {"train", "val"}, optional
-        Made by holding images out (see `rcnn.data.split`). By default every image.
+        Split to read. Some images are held out for "val" (see `rcnn.data.split`). By default, every image is read.
     images, masks : str, optional
-        Names of the two folders. By default PNGImages and PedMasks (Penn-Fudan), else images and masks.
+        Names of the two folders. The default is PNGImages and PedMasks (Penn-Fudan) if PNGImages exists, and otherwise
+        images and masks.
     class_name : str, optional
-        Class of the objects. By default "pedestrian" for Penn-Fudan, else "object".
+        Class name of the objects. The default is "pedestrian" for Penn-Fudan, and otherwise "object".
     on_error, progress : str, bool
-        As in `AnnotatedImages`.
+        See `AnnotatedImages`.
     """
 
     def __init__(
@@ -69,12 +71,12 @@ def read_masks(
     Parameters
     ----------
     folder, split, images, masks, class_name, progress : path, str, str, str, str, bool
-        As in `Masks`.
+        See `Masks`.
 
     Returns
     -------
     Annotations
-        Images without a mask, masks without an image and unreadable masks are in `broken`.
+        The annotations; `broken` lists images without a mask, masks without an image, and unreadable masks.
 
     Raises
     ------
@@ -122,7 +124,7 @@ def _read_image(
             source,
             f"it has more than one mask: {', '.join(found)}"
             if found
-            else f"{mask_folder} has no mask for it, {' or '.join(_masks_of(file))}",
+            else f"{mask_folder} has no mask for it; looked for {' and '.join(_masks_of(file))}",
         )
     source = f"{mask_folder.name}/{found[0]}"
     try:
@@ -136,7 +138,7 @@ def _read_image(
 def _things(values: np.ndarray, class_name: str) -> list[Thing]:
     """Return an object for each non-zero value of `values` (H, W), in ascending order of the values."""
     rows, columns = np.nonzero(values)  # (P,), (P,)
-    order = np.argsort(values[rows, columns])  # (P,) sorts the pixels by object
+    order = np.argsort(values[rows, columns])  # (P,) order that sorts the P pixels by object
     rows, columns = rows[order], columns[order]
     starts = np.flatnonzero(np.diff(values[rows, columns], prepend=0))  # (G,) no object has the value 0
     if not len(starts):

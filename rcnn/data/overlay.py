@@ -1,16 +1,17 @@
-"""Test of whether boxes lie on objects, from the images alone: without a detector and without training.
+"""A test that uses only the images to decide whether boxes lie on objects; it needs no detector and no training.
 
-An object differs from its surroundings in colour or in the strength of its edges. So a box around an object has more
-contrast between its inside and its surroundings on its own image than the same box has on other images. The *fit* of
-a box is the share of images on which its contrast is smaller: near 1 for a box that belongs to its image, 1/2 on
-average for one that does not. This holds for any images, wherever objects tend to lie in them.
+An object differs from its surroundings in colour or in the strength of its edges. A box around an object therefore has
+high contrast between its inside and its surroundings. If we draw the same box on other images, its contrast is usually
+lower. The *fit* of a box is the share of images on which its contrast is lower than on its own image. The fit is near 1
+if the box belongs to its image. Otherwise it is 1/2 on average. This holds for any images, even if the objects are
+usually in the same part of the image.
 
-- Boxes may not fit as they are, but fit with x and y swapped, with y counted from the bottom, or at another scale.
-  Then they are written in that way (kinds "swapped-axes", "upside-down", "wrong-scale").
-- The boxes of an image may not fit it, but all fit another image. Then they belong to that one ("shuffled").
+- If the boxes do not fit as they are, but fit with x and y swapped, with y counted from the bottom, or at another
+  scale, they were written in that way (kinds "swapped-axes", "upside-down" and "wrong-scale").
+- If the boxes of an image do not fit it, but all fit one other image, they belong to that image (kind "shuffled").
 
-Both tests need true boxes that fit. There is no verdict if objects look like their surroundings, if they are at the
-same position in every image, or if boxes fill their images.
+Both tests work only if correct boxes have a high fit. There is no verdict if objects look like their surroundings, if
+they are at the same position in every image, or if boxes fill their images.
 """
 
 from __future__ import annotations
@@ -25,29 +26,29 @@ from PIL import Image
 Size = tuple[int, int]
 Change = Callable[[np.ndarray, Size], np.ndarray]
 
-SIDE = 128  # pixels; each image is reduced to a square of this side
-MAX_IMAGES, RUN = 1536, 8  # images that are examined, in runs of neighbours, because a list may slip by one image
-MAX_QUERIES, MAX_BOXES = 160, 8  # images whose boxes are tried on all others, and boxes of each
-MARGIN = 0.25  # width of a box's surroundings, in sides of the box
-MIN_SIDE = 2  # reduced pixels; a smaller box shows no contrast
-MIN_SURROUNDINGS = 0.3  # area of the surroundings, in areas of the box; too small if the box fills its image
+SIDE = 128  # pixels; each image is reduced to a square with sides of this length
+MAX_IMAGES, RUN = 1536, 8  # images to examine, in runs of neighbours, because boxes may be shifted by one image
+MAX_QUERIES, MAX_BOXES = 160, 8  # images whose boxes are tried on all images, and boxes per image
+MARGIN = 0.25  # width of the surroundings of a box, as a fraction of its side
+MIN_SIDE = 2  # pixels of the reduced image; a smaller box shows no contrast
+MIN_SURROUNDINGS = 0.3  # minimum area of the surroundings inside the image, as a fraction of the area of the box
 
-MIN_IMAGES, MIN_OBJECTS = 12, 20  # below these there is no verdict
+MIN_IMAGES, MIN_OBJECTS = 12, 20  # if there are fewer images or objects, there is no verdict
 MAX_MISFIT = 0.75  # boxes with a mean fit above this are correct as they are
-MIN_GAIN = 0.15  # gain of the mean fit that a change of coordinates must bring
+MIN_GAIN = 0.15  # minimum increase of the mean fit from a change of coordinates
 MIN_Z = 5.0  # standard errors by which the changed boxes must fit better than chance
-MIN_GAIN_Z = 4.0  # standard errors by which they must fit better than the boxes as they are
-LEAST_SPREAD = 0.15  # lower bound of the images' standard deviation, so that a few images cannot agree by chance
-ODD_REACH = (0.75, 1.25)  # the scale is wrong if all boxes end below or well above these fractions of their images
+MIN_GAIN_Z = 4.0  # standard errors by which the changed boxes must fit better than the unchanged boxes
+LEAST_SPREAD = 0.15  # lower bound of the standard deviation over images; a few images may agree by chance
+ODD_REACH = (0.75, 1.25)  # the scale may be wrong if the largest x2 and y2 are outside this range, in image sizes
 
-MAX_OWN_FIT = 0.75  # largest mean fit of an image's boxes if they are to belong to another image
-MAX_CHANCE = 0.1  # expected number of images that such boxes would fit as well by chance
-MIN_STRAYS, MIN_STRAY_SHARE = 8, 0.2  # images whose boxes belong to another image, and their share, for a verdict
+MAX_OWN_FIT = 0.75  # boxes with a mean fit above this belong to their own image
+MAX_CHANCE = 0.1  # boxes fit another image if at most this many images are expected to fit as well by chance
+MIN_STRAYS, MIN_STRAY_SHARE = 8, 0.2  # for a verdict: minimum number and share of images whose boxes fit another image
 
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
-    """A reduced annotated image.
+    """An annotated image that was reduced to a thumbnail.
 
     Attributes
     ----------
@@ -58,7 +59,7 @@ class Reduced:
     size : (int, int)
         (height, width) of the image, in pixels.
     boxes : (G, 4) float64 array
-        Boxes in pixels of the image, not of the thumbnail.
+        Boxes of the G objects, in pixels of the image, not of the thumbnail.
     """
 
     index: int
@@ -69,18 +70,18 @@ class Reduced:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A fault of the boxes as a whole.
+    """A fault that all boxes have in common.
 
     Attributes
     ----------
     kind : str
         A key of `rcnn.data.report.KINDS`.
     count : int
-        Number of boxes that show it; of images if the kind is "shuffled".
+        Number of boxes that have the fault. If the kind is "shuffled", number of images.
     numbers : str
-        The evidence in words.
+        The evidence, as text.
     pairs : tuple of (int, int)
-        For "shuffled": (index of an image, index of the image that its boxes fit).
+        If the kind is "shuffled", pairs of (index of an image, index of the image that its boxes fit).
     """
 
     kind: str
@@ -96,7 +97,7 @@ class Fit:
     Attributes
     ----------
     mean : float
-        Mean over the images; NaN without an image.
+        Mean over the images; NaN if there are no images.
     error : float
         Standard error of `mean`.
     images, objects : int
@@ -109,12 +110,12 @@ class Fit:
     objects: int
 
     def is_clear(self) -> bool:
-        """Return whether there are enough boxes and images, and the fit is better than by chance.
+        """Return True if there are enough boxes and images, and the fit is clearly better than by chance.
 
         Returns
         -------
         bool
-            True if the mean exceeds 1/2 by at least `MIN_Z` standard errors.
+            The fit is clearly better than by chance if the mean exceeds 1/2 by at least `MIN_Z` standard errors.
         """
         enough = self.images >= MIN_IMAGES and self.objects >= MIN_OBJECTS
         return enough and self.mean - 0.5 >= MIN_Z * self.error
@@ -131,7 +132,7 @@ def sample(length: int) -> np.ndarray:
     Returns
     -------
     (N,) int64 array
-        Ascending indices: all, or at most `MAX_IMAGES` in evenly spread runs of neighbours.
+        Indices of N images in ascending order: all images, or at most `MAX_IMAGES` in evenly spaced runs of neighbours.
     """
     if length <= MAX_IMAGES:
         return np.arange(length)
@@ -140,7 +141,7 @@ def sample(length: int) -> np.ndarray:
 
 
 def reduce_image(index: int, image: np.ndarray, boxes: np.ndarray) -> Reduced:
-    """Reduce an image, so that thousands fit in memory.
+    """Reduce an image to a thumbnail, so that thousands of images fit in memory.
 
     Parameters
     ----------
@@ -149,19 +150,20 @@ def reduce_image(index: int, image: np.ndarray, boxes: np.ndarray) -> Reduced:
     image : (H, W, 3) uint8 array
         The image.
     boxes : (G, 4) array
-        Its boxes, in pixels.
+        Boxes of the image, in pixels.
 
     Returns
     -------
     Reduced
-        A thumbnail with the boxes.
+        The thumbnail and the boxes.
     """
-    shrunk = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)  # averages where it shrinks
+    # Pillow averages all pixels of an area if the image becomes smaller.
+    shrunk = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return Reduced(index, np.asarray(shrunk), (image.shape[0], image.shape[1]), boxes)
 
 
 def examine(images: Sequence[Reduced]) -> Verdict | None:
-    """Look for a fault of the boxes as a whole.
+    """Look for a fault that all boxes have in common.
 
     Parameters
     ----------
@@ -171,7 +173,7 @@ def examine(images: Sequence[Reduced]) -> Verdict | None:
     Returns
     -------
     Verdict or None
-        None if the boxes are correct, or the images do not show it.
+        The fault. None if the boxes are correct, or if the images do not show whether they are.
     """
     annotated = np.flatnonzero([len(image.boxes) > 0 for image in images])
     if len(annotated) < MIN_IMAGES:
@@ -186,24 +188,25 @@ def examine(images: Sequence[Reduced]) -> Verdict | None:
 def box_fits(queries: Sequence[Reduced], images: Sequence[Reduced], change: Change) -> tuple[np.ndarray, np.ndarray]:
     """Compute how well each box fits each image.
 
-    A row of the result holds, for one box, the rank of its contrast on each image, divided by the number of images.
-    Ties share their mean rank, so the mean of a row is 1/2.
+    A row of `fits` belongs to one box. It contains the rank of the contrast of this box on each image, divided by
+    the number of images. Equal contrasts get their mean rank, so the mean of a row is 1/2.
 
     Parameters
     ----------
     queries : sequence of Reduced
         Images whose boxes are tried.
     images : sequence of Reduced
-        P images on which they are tried.
+        The P images on which the boxes are tried.
     change : callable
-        change(boxes (G, 4), size) returns the boxes (G, 4) to try, such as `swapped_axes`.
+        Function such as `swapped_axes`: change(boxes, size) takes the boxes (G, 4) of a query and the size of its
+        image, and returns the boxes (G, 4) to try.
 
     Returns
     -------
     fits : (B, P) array
-        From 0 to 1; the mean over contrast of colour and contrast of edges.
+        Fit of each of B boxes to each image, from 0 to 1: the mean of the fit in colour and the fit in edges.
     owners : (B,) int array
-        Index of the query that each box belongs to. Boxes that can show no contrast are left out.
+        Index of the query that each box belongs to. Boxes that cannot show a contrast are left out.
     """
     areas = [_areas(_some(change(query.boxes, query.size)), query.size) for query in queries]
     owners = np.repeat(np.arange(len(areas)), [len(inner) for inner, _ in areas])  # (B,)
@@ -225,14 +228,14 @@ def mean_fit(fits: np.ndarray, owners: np.ndarray) -> Fit:
     Parameters
     ----------
     fits : (B,) array
-        Fit of each box to its own image.
+        Fit of each of B boxes to its own image.
     owners : (B,) int array
         Image of each box.
 
     Returns
     -------
     Fit
-        The mean over the means of the images.
+        The mean fit, averaged first over the boxes of each image and then over the images.
     """
     images = np.unique(owners)
     means = np.array([fits[owners == image].mean() for image in images])
@@ -270,7 +273,7 @@ def swapped_axes(boxes: np.ndarray, size: Size) -> np.ndarray:
 
 
 def upside_down(boxes: np.ndarray, size: Size) -> np.ndarray:
-    """Convert boxes whose y counts from the bottom of the image to y from the top.
+    """Convert boxes whose y is counted from the bottom of the image to boxes whose y is counted from the top.
 
     Parameters
     ----------
@@ -299,22 +302,22 @@ def _unchanged(boxes: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _rescaled(queries: Sequence[Reduced]) -> tuple[Change, str] | None:
-    """Return (change that scales all boxes to reach the edges of their images, words), or None if they almost do."""
+    """Return (change, words) for the scale at which the boxes reach the image edges; None if they almost reach them."""
     corners = np.concatenate([query.boxes[:, 2:] / query.size[::-1] for query in queries])  # (G, 2)
     reach = corners.max(axis=0)  # (2,) of x and y
     if len(corners) < MIN_OBJECTS or not ((reach <= ODD_REACH[0]).all() or (reach >= ODD_REACH[1]).all()):
         return None
-    words = f"with another scale: together they reach to {reach[0]:.2f} of the width and {reach[1]:.2f} of the height"
+    words = f"with another scale (they reach {reach[0]:.2f} of the image width and {reach[1]:.2f} of its height)"
     return (lambda boxes, size: boxes / np.tile(reach, 2)), words
 
 
 def _wrong_coordinates(queries: Sequence[Reduced], own: Fit) -> Verdict | None:
-    """Return the change of coordinates with which the boxes fit best, if one makes them fit clearly better."""
+    """Return a verdict on the change of coordinates that gives the best fit; None if no fit is clearly better."""
     if own.mean > MAX_MISFIT:
         return None
     changes: dict[str, tuple[Change, str]] = {
         "swapped-axes": (swapped_axes, "with x and y swapped"),
-        "upside-down": (upside_down, "with y from the bottom"),
+        "upside-down": (upside_down, "with y counted from the bottom"),
     }
     rescaled = _rescaled(queries)
     if rescaled:
@@ -329,16 +332,16 @@ def _wrong_coordinates(queries: Sequence[Reduced], own: Fit) -> Verdict | None:
 
 
 def _gains(own: Fit, changed: Fit) -> bool:
-    """Return whether a change makes the boxes fit clearly better."""
-    gain = changed.mean - own.mean  # NaN if none of the boxes as they are can show contrast
+    """Return True if a change makes the boxes fit clearly better."""
+    gain = changed.mean - own.mean  # NaN if no unchanged box can show a contrast
     return own.objects == 0 or gain >= max(MIN_GAIN, MIN_GAIN_Z * math.hypot(own.error, changed.error))
 
 
 def _numbers(own: Fit, changed: Fit, words: str) -> str:
     as_they_are = f"{own.mean:.0%}" if own.objects else "none"
     return (
-        f"boxes fit their own image better than {as_they_are} of the images as they are, "
-        f"better than {changed.mean:.0%} {words}"
+        f"as they are, boxes fit their own image better than {as_they_are} of the images; "
+        f"{words}, they fit it better than {changed.mean:.0%}"
     )
 
 
@@ -348,9 +351,9 @@ def _numbers(own: Fit, changed: Fit, words: str) -> str:
 def _shuffled(images: Sequence[Reduced], chosen: np.ndarray, fits: np.ndarray, owners: np.ndarray) -> Verdict | None:
     """Return the verdict "shuffled" if many images have boxes that fit another image instead.
 
-    An image counts if its boxes fit it no better than by chance, fit one other image better than chance explains
-    among so many (Fisher's method on the ranks of the boxes, times the number of images), and fit that image better
-    than the boxes of any other of the `chosen` images do.
+    An image counts if three conditions hold. Its boxes fit it no better than by chance. They fit one other image so
+    well that chance does not explain it (Fisher's method on the ranks of the boxes, times the number of images). None
+    of the other `chosen` images has boxes that fit that image better.
     """
     tried = [query for query in range(len(chosen)) if (owners == query).sum() >= 2]
     if len(tried) < MIN_STRAYS:
@@ -371,11 +374,11 @@ def _shuffled(images: Sequence[Reduced], chosen: np.ndarray, fits: np.ndarray, o
 
 
 def by_chance(fits: np.ndarray) -> np.ndarray:
-    """Return the number of images, of P, that k boxes would fit by chance at least as well as each image.
+    """Return the expected number of images that k boxes fit by chance at least as well as they fit each image.
 
-    For a box that fits by chance, -log(1 - fit) is exponentially distributed, so the sum s over k boxes follows a
-    Gamma distribution: P(S >= s) = exp(-s) * sum(s**i / i! for i < k). A fit is the mean of two ranks, which varies
-    less than one rank, so the true number is smaller.
+    For a box that fits by chance, -log(1 - fit) is exponentially distributed. The sum s over k boxes therefore follows
+    a gamma distribution: Prob(S >= s) = exp(-s) * sum(s**i / i! for i < k). The true number is smaller, because a fit
+    is the mean of two ranks, which varies less than one rank.
 
     Parameters
     ----------
@@ -385,7 +388,7 @@ def by_chance(fits: np.ndarray) -> np.ndarray:
     Returns
     -------
     (P,) array
-        P * P(S >= s).
+        P * Prob(S >= s) for each image.
 
     References
     ----------
@@ -409,9 +412,10 @@ def _some(boxes: np.ndarray) -> np.ndarray:
 
 
 def _areas(boxes: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Return (boxes that can show contrast (K, 4), the same grown by their surroundings (K, 4)), in reduced pixels.
+    """Return the boxes that can show a contrast, and the same boxes with their surroundings, in reduced pixels.
 
-    Boxes are left out if they leave the image, are too small, or have too few surroundings in the image.
+    Both arrays are (K, 4). A box is left out if it extends beyond the image, if it is too small, or if too little of
+    its surroundings lies inside the image.
     """
     height, width = size
     scaled = boxes * (SIDE / np.array([width, height, width, height]))  # (G, 4)
@@ -429,7 +433,7 @@ def _areas(boxes: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
 def _contrasts(thumbnail: np.ndarray, inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
     """Return the contrasts of colour and of edges, (2, B), between `inner` (B, 4) and the rest of `outer` (B, 4).
 
-    Sums of integers are exact, so a box has equal contrasts on all blank images.
+    Sums of integers are exact, so a box has exactly the same contrast on all blank images.
     """
     colours = thumbnail.transpose(2, 0, 1).astype(np.int32)  # (3, SIDE, SIDE)
     light = colours.sum(axis=0, dtype=np.int32)
@@ -447,6 +451,6 @@ def _contrasts(thumbnail: np.ndarray, inner: np.ndarray, outer: np.ndarray) -> n
 
 
 def _sum_over(sums: np.ndarray, areas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (sums (C, B) over `areas` (B, 4), their pixels (B,)) from integral images (C, SIDE + 1, SIDE + 1)."""
+    """Return sums (C, B) over `areas` (B, 4) from integral images (C, SIDE + 1, SIDE + 1), and pixel counts (B,)."""
     x1, y1, x2, y2 = areas.T
     return sums[:, y2, x2] - sums[:, y1, x2] - sums[:, y2, x1] + sums[:, y1, x1], (x2 - x1) * (y2 - y1)

@@ -1,7 +1,7 @@
-"""Base class of the drawn data sets, and its drawing tools.
+"""Base class of the drawn data sets, and tools to draw pages.
 
-A page depends only on the seed, the split and its index. It is drawn at each access, so a data set of a million pages
-needs no memory, and every process draws the same page 17.
+A page depends only on the seed, the split and the index of the page. It is drawn again at each access, so a data set of
+a million pages needs no memory. Every process draws the same page for the same index.
 """
 
 import abc
@@ -25,9 +25,9 @@ class DrawnPages(abc.ABC):
     n : int or None
         Number of pages; None means 20,000 for train and 200 for val.
     split : {"train", "val"}
-        The same index is a different page in the two splits.
+        The two splits have different pages at the same index.
     seed : int
-        Non-negative; each seed is another data set.
+        A non-negative integer. Each seed gives a different data set.
     size : (int, int)
         (height, width) of every page, in pixels; at least 64 each.
 
@@ -58,14 +58,15 @@ class DrawnPages(abc.ABC):
         Parameters
         ----------
         rng : Generator
-            Source of everything random on the page.
+            Random generator for everything on the page.
 
         Returns
         -------
         image : (H, W, 3) float array
             Colours from 0 to 255.
         coverage : (G, H, W) float array
-            Share of each pixel that each object covers, from 0 to 1, including parts hidden by later objects.
+            Share of each pixel that each of the G objects covers, from 0 to 1. Parts of an object that later objects
+            hide are included.
         labels : (G,) int array
             Label of each object.
         """
@@ -74,7 +75,7 @@ class DrawnPages(abc.ABC):
         return self.n
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return a page: image (H, W, 3) uint8 and {"boxes": (G, 4) float32, "labels": (G,) int64}."""
+        """Return an image (H, W, 3) uint8 and {"boxes": (G, 4) float32, "labels": (G,) int64} for its G objects."""
         image, coverage, labels = self.draw(self.rng(index))
         target = {"boxes": tight_boxes(coverage), "labels": labels.astype(np.int64)}
         return np.clip(np.rint(image), 0, 255).astype(np.uint8), target
@@ -90,26 +91,26 @@ class DrawnPages(abc.ABC):
         Returns
         -------
         Generator
-            The same for the same seed, split and index.
+            A new generator, which depends only on the seed, the split and the index.
 
         Raises
         ------
         IndexError
-            If there is no such page.
+            If there is no page with this index.
         """
         key = (SPLITS.index(self.split), normalise_index(index, self.n, "page"))
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
 
 def tight_boxes(coverage: np.ndarray) -> np.ndarray:
-    """Return the smallest box around the pixels that each object covers by more than half.
+    """Return for each object the smallest box around all pixels that it covers by more than half.
 
     Coordinates are continuous: pixel (row, column) is the square from (column, row) to (column + 1, row + 1).
 
     Parameters
     ----------
     coverage : (G, H, W) array
-        Share of each pixel that each object covers.
+        Share of each pixel that each of the G objects covers.
 
     Returns
     -------
@@ -139,7 +140,7 @@ def tight_boxes(coverage: np.ndarray) -> np.ndarray:
 
 
 def extent(layer: np.ndarray) -> tuple[slice, slice]:
-    """Return the rows and columns that the non-zero pixels span.
+    """Return the range of rows and the range of columns that contain all non-zero pixels.
 
     Parameters
     ----------
@@ -161,7 +162,7 @@ def blend(image: np.ndarray, colour: np.ndarray, coverage: np.ndarray) -> None:
     Parameters
     ----------
     image : (H, W, 3) float array
-        The image, which is changed.
+        The image, which is changed in place.
     colour : (3,) or (H, W, 3) array
         One colour, or one for each pixel.
     coverage : (H, W) array
@@ -176,11 +177,11 @@ def clouds(rng: np.random.Generator, size: tuple[int, ...], cells: int) -> np.nd
     Parameters
     ----------
     rng : Generator
-        Source of randomness.
+        Random generator.
     size : (int, int)
         (height, width) in pixels.
     cells : int
-        Number of random values along each side, which are interpolated.
+        Number of random values along each side. Values between them are interpolated.
 
     Returns
     -------
@@ -197,15 +198,15 @@ def grain(rng: np.random.Generator, size: tuple[int, ...], strength: float) -> n
     Parameters
     ----------
     rng : Generator
-        Source of randomness.
+        Random generator.
     size : (int, int)
         (height, width) in pixels.
     strength : float
-        Standard deviation.
+        Standard deviation of the noise.
 
     Returns
     -------
     (H, W, 3) float32 array
-        Normally distributed values.
+        Normally distributed values with mean 0.
     """
     return rng.standard_normal((*size, 3), dtype=np.float32) * np.float32(strength)

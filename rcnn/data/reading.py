@@ -1,6 +1,6 @@
 """Tools that all readers share: paths inside a folder, numbers, class names, records.
 
-These functions raise ValueError for invalid input. A reader stores the message as the reason of a `Broken`.
+These functions raise ValueError for invalid input. A reader stores the message as the `reason` of a `Broken`.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from rcnn.data.records import UNKNOWN, Annotations, Broken, Record
 from rcnn.transform import Size
 
 BACKGROUND = "background"
-CLASSES_FILE = "classes.txt"  # in the folder of the annotations: the class names in the order of their labels
+CLASSES_FILE = "classes.txt"  # in the annotation folder; this file lists the class names in the order of their labels
 FLAG_NAMES = ("difficult", "crowd", "truncated")  # flags of an object
 FLAGS = {"": False, "0": False, "1": True, "false": False, "true": True}
 
 
 @dataclass(frozen=True)
 class Thing:
-    """An object of an image, as it is written.
+    """An object in an image, as the annotation states it.
 
     Attributes
     ----------
     box : tuple of float
-        x1, y1, x2, y2 in pixels, continuous.
+        Continuous coordinates x1, y1, x2, y2, in pixels.
     name : str
-        Class of the object.
+        Class name of the object.
     difficult, crowd, truncated : bool
         As in `Record`.
     area : float or None
-        Pixels that the object covers; None if not stated.
+        Number of pixels that the object covers; None if the annotation does not state it.
     """
 
     box: tuple[float, float, float, float]
@@ -50,7 +50,7 @@ class Thing:
 
 
 def make_record(image: Path, source: str, things: Sequence[Thing], size: Size | None, image_id: int | str) -> Record:
-    """Return the record of an image, with labels still UNKNOWN, because the classes may depend on all images.
+    """Return the record of an image. All labels are UNKNOWN, because the classes may depend on all images.
 
     Parameters
     ----------
@@ -59,19 +59,19 @@ def make_record(image: Path, source: str, things: Sequence[Thing], size: Size | 
     source : str
         Position of the annotation, for messages.
     things : sequence of Thing
-        Objects of the image.
+        Objects in the image.
     size : (int, int) or None
-        (height, width) that the annotation states, in pixels.
+        (height, width) in pixels, as the annotation states it.
     image_id : int or str
-        Number or name of the image in results.
+        Number or name that identifies the image in results.
 
     Returns
     -------
     Record
-        An object without a stated area has the area of its box.
+        The record. If the annotation does not state the area of an object, the area of its box is used.
     """
     boxes = np.array([thing.box for thing in things], np.float64).reshape(-1, 4)  # (G, 4)
-    with np.errstate(all="ignore"):  # a box may be infinite; access to the image reports that
+    with np.errstate(all="ignore"):  # a box may be infinite; this is reported on access to the image
         own_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])  # (G,)
     areas = [own if thing.area is None else thing.area for own, thing in zip(own_areas, things, strict=True)]
     flags = {flag: np.array([getattr(thing, flag) for thing in things], np.bool_) for flag in FLAG_NAMES}
@@ -96,16 +96,16 @@ def with_labels(
     Parameters
     ----------
     entries : iterable of Record or Broken
-        What a reader found.
+        Records and broken entries from a reader.
     classes : tuple of str
-        Class names by label, the background first.
+        Class names in the order of their labels, starting with the background.
     category_ids : tuple of int
         As in `Annotations`.
 
     Returns
     -------
     Annotations
-        Objects of other classes, and of the background, have the label UNKNOWN.
+        The annotations. Background objects and objects of other classes have the label UNKNOWN.
     """
     records: list[Record] = []
     broken: list[Broken] = []
@@ -123,7 +123,7 @@ def with_labels(
 
 
 def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the class names without surrounding blanks, with the background first.
+    """Return the class names without surrounding blanks, starting with the background.
 
     Parameters
     ----------
@@ -133,14 +133,14 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        "background", then the names.
+        "background", followed by the names.
 
     Raises
     ------
     TypeError
-        If `classes` is a string, or has an element that is no string.
+        If `classes` is a string, or has an element that is not a string.
     ValueError
-        If there is no name, an empty name or a repeated name.
+        If `classes` contains no name, an empty name or a repeated name.
 
     Examples
     --------
@@ -152,7 +152,7 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     names = tuple(name.strip() for name in classes)
     names = names if names[:1] == (BACKGROUND,) else (BACKGROUND, *names)
     if len(names) < 2:
-        raise ValueError("classes must have at least one class other than the background")
+        raise ValueError("classes must contain at least one class other than the background")
     for i, name in enumerate(names):
         if not name or name in names[:i]:
             raise ValueError(
@@ -163,17 +163,17 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def gather_classes(entries: Iterable[Record | Broken]) -> tuple[str, ...]:
-    """Return the class names of all objects, sorted, with the background first.
+    """Return the sorted class names of all objects, starting with the background.
 
     Parameters
     ----------
     entries : iterable of Record or Broken
-        What a reader found.
+        Records and broken entries from a reader.
 
     Returns
     -------
     tuple of str
-        Sorted by value if all names are whole numbers.
+        The names. If all names are whole numbers, they are sorted by value.
     """
     names = {name for entry in entries if isinstance(entry, Record) for name in entry.names} - {BACKGROUND}
     numbers = all(re.fullmatch(r"\d{1,18}", name, re.ASCII) for name in names)
@@ -191,7 +191,7 @@ def stated_classes(folder: Path) -> tuple[str, ...] | None:
     Returns
     -------
     tuple of str or None
-        The names with the background first; None if there is no such file.
+        The names, starting with the background; None if there is no such file.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def clean_name(value: object, what: str) -> str:
     value : object
         Value from a file.
     what : str
-        Name of the value in messages.
+        Name of the value, for error messages.
 
     Returns
     -------
@@ -225,7 +225,7 @@ def clean_name(value: object, what: str) -> str:
     Raises
     ------
     ValueError
-        If `value` is no string, or blank.
+        If `value` is not a string, or is blank.
     """
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{what} must be a class name, got {reprlib.repr(value)}")
@@ -236,14 +236,14 @@ def clean_name(value: object, what: str) -> str:
 
 
 def as_number(value: object, what: str) -> float:
-    """Return a number, or a string that represents one, as a float.
+    """Convert a number, or a string that represents a number, to a float.
 
     Parameters
     ----------
     value : object
         Value from a file. NaN and infinity are accepted here; later checks report them.
     what : str
-        Name of the value in messages.
+        Name of the value, for error messages.
 
     Returns
     -------
@@ -253,24 +253,24 @@ def as_number(value: object, what: str) -> float:
     Raises
     ------
     ValueError
-        If `value` is no number, is a bool, or is beyond the range of float.
+        If `value` is not a number, is a bool, or is too large for a float.
     """
     refused = isinstance(value, bool) or (isinstance(value, str) and "_" in value)  # float() would accept both
     if not refused and isinstance(value, (str, int, float, np.integer, np.floating)):
-        with contextlib.suppress(ValueError, OverflowError):  # other text, and integers beyond the range of float
+        with contextlib.suppress(ValueError, OverflowError):  # other text, and integers that are too large for a float
             return float(value)
     raise ValueError(f"{what} must be a number, got {reprlib.repr(value)}")
 
 
 def as_flag(value: object, what: str) -> bool:
-    """Return a flag as a bool.
+    """Convert a flag to a bool.
 
     Parameters
     ----------
     value : object
-        0 or 1, true or false, or a string of these; None and "" are False.
+        0 or 1, true or false, or one of these as a string. None and "" mean False.
     what : str
-        Name of the value in messages.
+        Name of the value, for error messages.
 
     Returns
     -------
@@ -280,7 +280,7 @@ def as_flag(value: object, what: str) -> bool:
     Raises
     ------
     ValueError
-        If `value` is anything else.
+        If `value` is any other value.
 
     Examples
     --------
@@ -288,7 +288,7 @@ def as_flag(value: object, what: str) -> bool:
     (True, False)
     """
     text = "" if value is None else str(value).strip().lower()
-    text = text.removesuffix(".0")  # pandas makes a column of integers float if some are missing
+    text = text.removesuffix(".0")  # pandas converts a column of integers to float if some values are missing
     if text not in FLAGS:
         raise ValueError(f"{what} must be 0 or 1, got {reprlib.repr(value)}")
     return FLAGS[text]
@@ -305,12 +305,12 @@ def as_size(width: object, height: object) -> Size | None:
     Returns
     -------
     (int, int) or None
-        (height, width); None if either is missing or 0.
+        (height, width); None if one of them is missing or 0.
 
     Raises
     ------
     ValueError
-        If either is no non-negative whole number.
+        If one of them is not a non-negative whole number.
     """
     sides = []
     for value, what in ((height, "height"), (width, "width")):
@@ -341,7 +341,7 @@ def existing_folder(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     OSError
-        If `path` is not found, or is a file.
+        If `path` does not exist, or is a file.
     """
     folder = Path(path).expanduser()
     if not folder.exists():
@@ -359,7 +359,7 @@ def inside(folder: Path, name: object) -> Path:
     folder : Path
         The folder that `name` is relative to.
     name : object
-        Name from a file; a backslash counts as a slash.
+        File name from an annotation. A backslash counts as a slash.
 
     Returns
     -------
@@ -369,18 +369,19 @@ def inside(folder: Path, name: object) -> Path:
     Raises
     ------
     ValueError
-        If `name` is no string, blank, an absolute path, has a drive or "..", or is a link to the outside.
+        If `name` is not a string, is blank, is an absolute path, contains a drive or "..", or is a link to a file
+        outside the folder.
     """
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"its image name must be a non-empty string, got {reprlib.repr(name)}")
     plain = name.strip().replace("\\", "/")
     if plain.startswith("/") or re.match("[A-Za-z]:", plain) or ".." in plain.split("/"):
         raise ValueError(
-            f"{reprlib.repr(name)} is not a path inside {folder}, and is not opened; write it relative to "
-            "that folder, without a leading / or drive, and without .."
+            f"{reprlib.repr(name)} is not a path inside {folder} and is not opened; write a path relative to "
+            "that folder, without a leading /, a drive or .."
         )
     path = folder / plain
     real = os.path.realpath(path)
     if not Path(real).is_relative_to(os.path.realpath(folder)):
-        raise ValueError(f"{reprlib.repr(name)} is a link to {real}, outside {folder}, and is not opened")
+        raise ValueError(f"{reprlib.repr(name)} is a link to {real}, which is outside {folder}; it is not opened")
     return path

@@ -1,15 +1,18 @@
 """Annotated image files: the records that readers return, and the data set that decodes the images on access.
 
-A reader (`voc`, `coco`, `table`, `masks`) turns the annotations of a folder into `Record`s, which keep the values as
-they are written, valid or not. `AnnotatedImages` serves them as a data set; `rcnn.data.validate` reports their faults.
+A reader (`voc`, `coco`, `table` or `masks`) converts the annotations of a folder to `Record`s. A record contains all
+values exactly as the annotation states them, even if they are invalid. `AnnotatedImages` is the data set of these
+images. `rcnn.data.validate` reports the faults of the records.
 
-Rotated photos. A camera stores its orientation in the EXIF data of the file, and this module returns images upright.
-Some annotation programs show the photo upright, others as it is stored, and their files rarely tell which. The rule
-here: if an annotation states the width and height of the upright image, and those of the stored image differ, its boxes
-refer to the upright image. All other boxes refer to the stored image, and are rotated with it.
+How photos are rotated: a camera stores its orientation in the EXIF data of the file, and this module returns the image
+upright. Some annotation programs show a photo upright and others show it as it is stored, but the annotations rarely
+state which. This module therefore uses a rule. If the annotation states the width and height of the upright image, and
+the stored image has another width and height, then the boxes refer to the upright image. Otherwise the boxes refer to
+the stored image, and are rotated together with it.
 
-The rule cannot recognise boxes on an upright photo if width and height do not change: after a rotation by 180 degrees,
-after mirroring, and for square images. Rotate such files permanently before use (jpegtran, ImageMagick's -auto-orient).
+The rule cannot recognise boxes that refer to an upright photo if its width and height are those of the stored photo.
+This is the case after a rotation by 180 degrees, after mirroring, and for square images. Rotate such files permanently
+before you use them, for example with jpegtran or with the option -auto-orient of ImageMagick.
 """
 
 from __future__ import annotations
@@ -31,35 +34,36 @@ from rcnn.transform import Size
 Target = dict[str, np.ndarray]
 UNKNOWN = -1  # label of an object whose class is not among the classes
 ON_ERROR = ("raise", "skip")
-MAX_EXCESS = 1.0  # pixels by which a box may extend beyond its image: coordinates may be rounded, or count differently
+MAX_EXCESS = 1.0  # pixels that a box may extend beyond its image, because programs round and count pixels differently
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One annotated image as its annotation describes it; the image file has not been opened.
+    """An annotated image as its annotation describes it; the image file has not been opened.
 
     Attributes
     ----------
     image : Path
-        File of the image, inside the folder that the reader was given.
+        File of the image, inside the folder that was passed to the reader.
     source : str
-        Position of the annotation, for messages: "Annotations/a.xml", "train.json, image 17", "train.csv, line 3".
+        Position of the annotation, for messages, such as "Annotations/a.xml", "train.json, image 17" or "train.csv,
+        line 3".
     boxes : (G, 4) float64 array
-        x1, y1, x2, y2 in pixels, continuous, as they are written.
+        x1, y1, x2, y2 of the G objects, in pixels. Coordinates are continuous and not validated.
     names : tuple of str
-        Class of each object as it is written.
+        Class name of each object, as the annotation states it.
     labels : (G,) int64 array
-        1 .. L-1, or UNKNOWN.
+        Labels from 1 to L - 1, or UNKNOWN. L is the number of classes including the background.
     difficult, crowd : (G,) bool array
-        Objects that are not counted (VOC), and boxes around a crowd (COCO).
+        `difficult` marks objects that are not counted (VOC), and `crowd` marks boxes around a crowd (COCO).
     truncated : (G,) bool array
-        Objects whose box encloses only a part of them (VOC); they count like all others.
+        Marks objects that extend beyond their box (VOC). They count like all other objects.
     areas : (G,) float64 array
-        Pixels that each object covers; the area of the box if the annotation states none.
+        Number of pixels that each object covers, or the area of its box if the annotation does not state this number.
     size : (int, int) or None
-        (height, width) that the annotation states for the image, in pixels.
+        (height, width) of the image in pixels, as the annotation states it; None if it states no size.
     image_id : int or str
-        Number or name of the image in results.
+        Number or name that identifies the image in results.
     """
 
     image: Path
@@ -84,7 +88,7 @@ class Broken:
     source : str
         Position of the annotation, as in `Record`.
     reason : str
-        The error.
+        The error message.
     """
 
     source: str
@@ -93,18 +97,18 @@ class Broken:
 
 @dataclass(frozen=True)
 class Annotations:
-    """Annotations of a data set, as a reader returns them.
+    """Annotations of a data set, returned by a reader.
 
     Attributes
     ----------
     classes : tuple of str
-        Class names by label, the background first.
+        Class names in the order of their labels, starting with the background.
     records : sequence of Record
-        One for each image.
+        One record for each image.
     broken : sequence of Broken
-        What could not be read.
+        Annotations and images that could not be read.
     category_ids : tuple of int
-        For each label the id of its class in the annotations (COCO), -1 for the background; empty in other formats.
+        For each label, the id of its class in a COCO file (-1 for the background). Empty for other formats.
     """
 
     classes: tuple[str, ...]
@@ -123,7 +127,7 @@ class Annotations:
         Returns
         -------
         Annotations
-            With all of `broken`, because its entries may belong to any of the images.
+            The chosen records, and all of `broken`, because its entries may belong to any image.
         """
         return replace(self, records=[self.records[i] for i in indices])
 
@@ -131,23 +135,25 @@ class Annotations:
 class AnnotatedImages:
     """A `Dataset` of image files, which are decoded on access and returned upright.
 
-    Targets have "boxes", "labels", "difficult", "crowd" and "truncated" (G,) bool, and "areas" (G,) float64. A box that
-    extends beyond its image by at most one pixel is clipped. Any other invalid annotation is an error.
+    The target of an image with G objects has "boxes" (G, 4) float32, "labels" (G,) int64, "difficult", "crowd" and
+    "truncated" (G,) bool, and "areas" (G,) float64. A box that extends at most one pixel beyond its image is clipped.
+    Any other invalid annotation is an error.
 
     Parameters
     ----------
     annotations : Annotations
-        As a reader returns them.
+        The annotations that a reader returned.
     on_error : {"raise", "skip"}
-        "raise": an unreadable annotation is an error at once; an unreadable image or an invalid box is an error on
-        access. "skip": every image is read once, and invalid ones are left out and listed in `skipped`.
+        "raise": an unreadable annotation raises an error immediately, and an unreadable image or an invalid box raises
+        an error on access. "skip": the constructor reads every image once, leaves out everything that is invalid, and
+        lists it in `skipped`.
     progress : bool
         Show a progress bar while images are read.
 
     Raises
     ------
     ValueError
-        If an annotation cannot be read ("raise"), or no valid image is left ("skip").
+        If an annotation cannot be read and `on_error` is "raise", or if no valid image is left after skipping.
     """
 
     def __init__(self, annotations: Annotations, on_error: str = "raise", progress: bool = True) -> None:
@@ -176,14 +182,14 @@ class AnnotatedImages:
     def __getitem__(self, index: int) -> tuple[np.ndarray, Target]:
         """Return an upright image, (H, W, 3) uint8, and its target; negative indices count from the end.
 
-        Raise OSError or ValueError with the file, and the box if one is invalid.
+        Raise OSError or ValueError if the image or a box is invalid. The message names the file and the box.
         """
         record = self._record(index)
-        target = self._target(record, images.header(record.image))  # before decoding, because this is cheaper
+        target = self._target(record, images.header(record.image))  # before decoding, which takes longer
         return images.read(record.image), target
 
     def annotation(self, index: int) -> tuple[Size, Target]:
-        """Return the size and the target of an image from the header of its file, without decoding it.
+        """Return the size and the target of an image; read the header of its file, but do not decode the image.
 
         Parameters
         ----------
@@ -195,7 +201,7 @@ class AnnotatedImages:
         size : (int, int)
             (height, width) of the upright image, in pixels.
         target : dict
-            As of `self[index]`.
+            The same target as that of `self[index]`.
 
         Raises
         ------
@@ -207,7 +213,7 @@ class AnnotatedImages:
         return header.upright_size, self._target(record, header)
 
     def subset(self, indices: Sequence[int]) -> AnnotatedImages:
-        """Return a data set of some of the images.
+        """Return a data set with some of the images.
 
         Parameters
         ----------
@@ -217,7 +223,7 @@ class AnnotatedImages:
         Returns
         -------
         AnnotatedImages
-            It shares the records with this one.
+            The new data set. It shares its records with this data set.
         """
         part = copy.copy(self)
         part.records = [self._record(i) for i in indices]
@@ -227,7 +233,7 @@ class AnnotatedImages:
         return self.records[normalise_index(index, len(self.records), "image")]
 
     def _target(self, record: Record, header: Header) -> Target:
-        """Return the target of the upright image; raise ValueError with file, source and box if it is invalid."""
+        """Return the target of the upright image; if it is invalid, raise ValueError with the file and the box."""
         unknown = np.flatnonzero((record.labels < 1) | (record.labels >= len(self.classes)))
         if len(unknown):
             i = int(unknown[0])
@@ -245,7 +251,7 @@ class AnnotatedImages:
         }
 
     def _skip_wrong_ones(self, progress: bool) -> None:
-        """Keep only the records whose image and boxes are valid, and list the others in `skipped`."""
+        """Keep only the records whose image and boxes are valid, and list all other records in `skipped`."""
         valid = []
         self.skipped = list(self.broken)
         for i in tqdm(range(len(self)), desc="read", unit="image", disable=None if progress else True):
@@ -256,20 +262,20 @@ class AnnotatedImages:
             else:
                 valid.append(i)
         if not valid:
-            first = f", the first: {self.skipped[0].source}: {self.skipped[0].reason}" if self.skipped else ""
-            raise ValueError(f"no image is left: {len(self.skipped)} cannot be read{first}")
+            first = f"; the first is {self.skipped[0].source}: {self.skipped[0].reason}" if self.skipped else ""
+            raise ValueError(f"no valid image is left: {len(self.skipped)} cannot be used{first}")
         self.records = [self.records[i] for i in valid]
 
 
 def upright_boxes(record: Record, header: Header) -> np.ndarray:
-    """Return the boxes of a record in the pixels of the upright image, clipped to it.
+    """Return the boxes of a record in pixels of the upright image, clipped to the image.
 
     Parameters
     ----------
     record : Record
         An annotated image.
     header : Header
-        Header of its file.
+        Header of the image file.
 
     Returns
     -------
@@ -279,8 +285,9 @@ def upright_boxes(record: Record, header: Header) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the annotation states another image size, or a box is not finite, is empty, or extends beyond the image by
-        more than one pixel. The message has the file, the source, the box and its coordinates.
+        If the annotation states another image size, or if a box is not finite, is empty, or extends more than one pixel
+        beyond the image. The message names the file and the annotation. For an invalid box, it also gives the index and
+        the coordinates.
     """
     frame = frame_size(record, header)
     boxes = _check_inside(record, frame)  # (G, 4)
@@ -290,14 +297,14 @@ def upright_boxes(record: Record, header: Header) -> np.ndarray:
 
 
 def drawn_upright(record: Record, header: Header) -> bool:
-    """Return whether the boxes of a record refer to the upright image.
+    """Return True if the boxes of a record refer to the upright image.
 
     Parameters
     ----------
     record : Record
         An annotated image.
     header : Header
-        Header of its file.
+        Header of the image file.
 
     Returns
     -------
@@ -308,29 +315,29 @@ def drawn_upright(record: Record, header: Header) -> bool:
 
 
 def frame_size(record: Record, header: Header) -> Size:
-    """Return the size of the image to whose pixels the boxes of a record refer.
+    """Return the size of the image, upright or as stored, that the boxes of a record refer to.
 
     Parameters
     ----------
     record : Record
         An annotated image.
     header : Header
-        Header of its file.
+        Header of the image file.
 
     Returns
     -------
     (int, int)
-        (height, width) in pixels, of the upright or of the stored image.
+        (height, width) in pixels.
 
     Raises
     ------
     ValueError
-        If the record states another size.
+        If the record states a size that is neither that of the upright nor that of the stored image.
     """
     if record.size not in (None, header.stored_size, header.upright_size):
         height, width = header.stored_size
         raise ValueError(
-            f"{record.image} ({record.source}) is {width} pixels wide and {height} high; the annotation "
+            f"{record.image} ({record.source}) is {width} pixels wide and {height} high, but the annotation "
             f"states {record.size[1]} and {record.size[0]}"
         )
     return header.upright_size if drawn_upright(record, header) else header.stored_size
@@ -360,9 +367,9 @@ def turn_boxes(boxes: np.ndarray, header: Header) -> np.ndarray:
     """
     (height, width), orientation = header.stored_size, header.orientation
     x1, y1, x2, y2 = boxes.T  # (G,) each
-    if orientation in (2, 3, 7, 8):  # the right edge of the stored image becomes the left or the top edge
+    if orientation in (2, 3, 7, 8):  # the right edge of the stored image becomes the left or top edge
         x1, x2 = width - x2, width - x1
-    if orientation in (3, 4, 6, 7):  # its bottom edge becomes the top or the left edge
+    if orientation in (3, 4, 6, 7):  # the bottom edge of the stored image becomes the top or left edge
         y1, y2 = height - y2, height - y1
     if orientation >= 5:
         x1, y1, x2, y2 = y1, x1, y2, x2
@@ -370,16 +377,16 @@ def turn_boxes(boxes: np.ndarray, header: Header) -> np.ndarray:
 
 
 def _check_inside(record: Record, frame: Size) -> np.ndarray:
-    """Return the boxes (G, 4) of a record clipped to an image of size `frame`; raise ValueError for an invalid one."""
+    """Return the boxes (G, 4) of a record, clipped to an image of size `frame`; raise ValueError if one is invalid."""
     height, width = frame
     boxes = record.boxes
     cut = clip(boxes, frame)  # (G, 4)
-    single = cut.astype(np.float32)  # here the sides of a very thin box may round to 0
+    single = cut.astype(np.float32)  # in float32, the sides of a very thin box may round to 0
     for wrong, why in (
         (~np.isfinite(boxes), "every coordinate must be finite"),
         (boxes[:, 2:] <= boxes[:, :2], "x2 > x1 and y2 > y1 are required"),
-        (np.abs(boxes - cut) > MAX_EXCESS, f"it must lie in the image, {width} pixels wide and {height} high"),
-        (single[:, 2:] <= single[:, :2], f"it has no area in the image, {width} pixels wide and {height} high"),
+        (np.abs(boxes - cut) > MAX_EXCESS, f"it must lie in the image ({width} pixels wide, {height} high)"),
+        (single[:, 2:] <= single[:, :2], f"it has no area in the image ({width} pixels wide, {height} high)"),
     ):
         if wrong.any():
             i = int(np.argmax(wrong.any(axis=1)))

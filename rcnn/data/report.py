@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ERROR, WARNING = "error", "warning"
-WHOLE = "the whole data set"  # place of a problem that does not belong to single images
+WHOLE = "the whole data set"  # place of a problem that concerns the data set as a whole
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Kind:
     sentence : str
         The problem, in one line.
     remedy : str
-        What to do about it, in one line.
+        How to fix the problem, in one line.
     """
 
     severity: str
@@ -29,8 +29,8 @@ class Kind:
     remedy: str
 
 
-# In the order of the report: first the whole data set, whose faults may cause the others; then images; then boxes and
-# labels; then classes and copies.
+# The kinds are in the order of the report. Faults of the whole data set come first, because they may cause other
+# problems. Then come images, then boxes and labels, and last classes and copies.
 KINDS: Mapping[str, Kind] = {
     "no-images": Kind(ERROR, "the data set has no images", "check the path of the folder and the name of the split"),
     "no-objects": Kind(
@@ -39,7 +39,7 @@ KINDS: Mapping[str, Kind] = {
     "swapped-axes": Kind(ERROR, "x and y of the boxes are swapped", "swap x1 with y1 and x2 with y2"),
     "upside-down": Kind(
         ERROR,
-        "y of the boxes counts from the bottom of the image",
+        "y of the boxes is counted from the bottom of the image",
         "replace y1 by height - y2, and y2 by height - y1",
     ),
     "relative-boxes": Kind(
@@ -52,8 +52,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "wrong-scale": Kind(
         ERROR,
-        "boxes seem to be drawn on copies of the images in another size",
-        "multiply the boxes by the size of these images divided by the size of the copies",
+        "boxes seem to be drawn on copies of the images that have another size",
+        "multiply the boxes by the size of the images, and divide them by the size of the copies",
     ),
     "shuffled": Kind(
         ERROR,
@@ -73,22 +73,22 @@ KINDS: Mapping[str, Kind] = {
     "malformed-item": Kind(
         ERROR,
         "an image or its target has the wrong type or shape",
-        'return (H, W, 3) uint8 and {"boxes": (G, 4) numbers, "labels": (G,) integers}',
+        'return an (H, W, 3) uint8 array and {"boxes": (G, 4) numbers, "labels": (G,) integers}',
     ),
     "size-mismatch": Kind(
         ERROR,
-        "the annotation states another image size than the file has",
-        "restore the annotated file, or multiply the boxes by the ratio of the sizes",
+        "the image size in the annotation is not that of the file",
+        "use the image file that was annotated, or multiply the boxes by the ratio of the sizes",
     ),
-    "left-out": Kind(WARNING, 'an invalid entry was skipped (on_error="skip")', "fix it to train with it"),
+    "left-out": Kind(WARNING, 'an invalid entry was skipped (on_error="skip")', "fix the entry if you want to use it"),
     "not-finite": Kind(ERROR, "a box has a coordinate that is not finite", "correct or remove the box"),
     "empty-box": Kind(ERROR, "a box has x2 <= x1 or y2 <= y1", "swap its corners, or remove the box"),
     "box-outside": Kind(
-        ERROR, "a box extends more than one pixel beyond its image", "clip the box at the border, or correct it"
+        ERROR, "a box extends more than one pixel beyond its image", "clip the box at the image border, or correct it"
     ),
     "counts-from-0": Kind(
         WARNING,
-        "a box begins exactly one pixel before its image",
+        "a box begins at -1, which is one pixel outside the image",
         "if annotations in VOC's format count pixels from 0, read them with first_pixel=0",
     ),
     "background-label": Kind(
@@ -109,8 +109,8 @@ KINDS: Mapping[str, Kind] = {
         "names of classes differ only in capitals, blanks or dashes",
         "use one name for the class in all annotations",
     ),
-    "unused-class": Kind(WARNING, "a class has no object", "annotate some, or remove the class"),
-    "few-examples": Kind(WARNING, "a class has few objects", "annotate more, or remove the class"),
+    "unused-class": Kind(WARNING, "a class has no object", "annotate some objects, or remove the class"),
+    "few-examples": Kind(WARNING, "a class has few objects", "annotate more objects, or remove the class"),
     "mostly-empty": Kind(
         WARNING,
         "more than half of the images have no object",
@@ -121,7 +121,7 @@ KINDS: Mapping[str, Kind] = {
     "shared-image": Kind(
         WARNING,
         "an image of val is also in train",
-        "remove it from one of them: a detector seems better than it is on images that it has seen",
+        "remove it from one split; on images from training, a detector seems better than it is",
     ),
 }
 
@@ -135,11 +135,11 @@ class Example:
     place : str
         Name of the image, or of the part of the data set.
     image : int or None
-        Index of the image, if it is one.
+        Index of the image, if the problem belongs to one image.
     box : int or None
-        Index of the box in the image, if it is one.
+        Index of the box in the image, if the problem belongs to one box.
     detail : str
-        What is wrong there.
+        Description of the problem.
     """
 
     place: str
@@ -161,9 +161,9 @@ class Problem:
     kind : str
         A key of `KINDS`.
     count : int
-        Number of times.
+        Number of occurrences.
     examples : tuple of Example
-        The first of them.
+        The first occurrences.
     """
 
     kind: str
@@ -172,12 +172,12 @@ class Problem:
 
     @property
     def severity(self) -> str:
-        """Severity: "error" if training must not start, else "warning".
+        """Severity of the kind: "error" if training must not start, else "warning".
 
         Returns
         -------
         str
-            As of the kind.
+            The severity.
         """
         return KINDS[self.kind].severity
 
@@ -188,23 +188,23 @@ class Problem:
         Returns
         -------
         str
-            As of the kind.
+            The sentence of the kind.
         """
         return KINDS[self.kind].sentence
 
     @property
     def remedy(self) -> str:
-        """Remedy in one line.
+        """The remedy in one line.
 
         Returns
         -------
         str
-            As of the kind.
+            The remedy of the kind.
         """
         return KINDS[self.kind].remedy
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the problem for JSON.
+        """Return the problem as values that JSON can represent.
 
         Returns
         -------
@@ -237,13 +237,13 @@ class Counts:
     images : int
         Number of images.
     empty : int
-        Images without any object.
+        Number of images without objects.
     objects : int
-        Objects without the ignored ones.
+        Number of objects, without the ignored objects.
     ignored : int
-        Difficult objects and crowds; training does not learn from them.
+        Number of difficult objects and crowds, which are not used in training.
     per_class : mapping from str to int
-        Objects of each class, in the order of the labels.
+        Number of objects of each class, in the order of the labels.
     """
 
     images: int
@@ -264,7 +264,7 @@ class Report:
     problems : tuple of Problem
         All problems, errors first.
     digests : mapping from bytes to Example
-        The images by a digest of their pixels, to find the same image in another data set.
+        Maps the digest of each image's pixels to the image, to find the same image in another data set.
     """
 
     counts: Counts
@@ -278,7 +278,7 @@ class Report:
         Returns
         -------
         bool
-            False with errors; warnings do not matter.
+            False if there is an error. Warnings do not matter.
         """
         return not any(problem.severity == ERROR for problem in self.problems)
 
@@ -286,7 +286,7 @@ class Report:
         return "\n".join([counts_table({"objects": self.counts}), "", problems_text(self.problems)])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report for JSON.
+        """Return the report as values that JSON can represent.
 
         Returns
         -------
@@ -309,7 +309,7 @@ class Notes:
     Parameters
     ----------
     examples : int
-        Number of examples of each kind to keep; the first ones.
+        Number of examples to keep for each kind of problem. The first examples are kept.
     """
 
     def __init__(self, examples: int) -> None:
@@ -335,12 +335,12 @@ class Notes:
             kept.append(example)
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return all problems so far.
+        """Return all problems that were added so far.
 
         Returns
         -------
         tuple of Problem
-            Errors before warnings, each in the order of `KINDS`.
+            Errors come before warnings; both are in the order of `KINDS`.
         """
         kinds = [kind for kind in KINDS if kind in self._counts]
         seen = [Problem(kind, self._counts[kind], tuple(self._examples[kind])) for kind in kinds]
@@ -353,7 +353,7 @@ def problems_text(problems: Sequence[Problem]) -> str:
     Parameters
     ----------
     problems : sequence of Problem
-        Problems in the order of the text.
+        Problems, in the order in which they appear in the text.
 
     Returns
     -------
@@ -373,7 +373,7 @@ def counts_table(counts: Mapping[str, Counts]) -> str:
     Parameters
     ----------
     counts : mapping from str to Counts
-        Counts by the heading of their column.
+        Maps the heading of each column to its counts.
 
     Returns
     -------

@@ -1,11 +1,11 @@
-"""Pages of drawn shapes: easy to learn, with boxes that are exact by construction."""
+"""Pages of drawn shapes: they are easy to learn, and their boxes are exact by construction."""
 
 import numpy as np
 
 from rcnn.data.pages import DrawnPages, blend, clouds, extent, grain
 
 RADII = (10.0, 28.0)  # pixels, from a shape's centre to its farthest point
-MIN_VISIBLE = 0.75  # share of every object's area that later objects leave visible
+MIN_VISIBLE = 0.75  # minimum share of each object's area that later objects do not hide
 MIN_CONTRAST = 90.0  # Euclidean distance in RGB between the colours of a shape and of the page
 POSITIONS_TRIED = 10
 
@@ -18,7 +18,7 @@ class Shapes(DrawnPages):
     Parameters
     ----------
     n, seed, split, size : int, int, str, (int, int)
-        As in `DrawnPages`.
+        See `DrawnPages`.
 
     Examples
     --------
@@ -40,7 +40,7 @@ class Shapes(DrawnPages):
         Parameters
         ----------
         rng : Generator
-            Source of everything random on the page.
+            Random generator for everything on the page.
 
         Returns
         -------
@@ -71,12 +71,12 @@ def draw_count(rng: np.random.Generator) -> int:
     Parameters
     ----------
     rng : Generator
-        Source of randomness.
+        Random generator.
 
     Returns
     -------
     int
-        0 with probability 0.03, else 1 to 7, uniformly.
+        0 with probability 0.03, and otherwise 1 to 7 with equal probabilities.
     """
     return 0 if rng.uniform() < 0.03 else int(rng.integers(1, 8))
 
@@ -87,7 +87,7 @@ def draw_texture(rng: np.random.Generator, size: tuple[int, ...], colour: np.nda
     Parameters
     ----------
     rng : Generator
-        Source of randomness.
+        Random generator.
     size : (int, int)
         (height, width) in pixels.
     colour : (3,) array
@@ -109,14 +109,14 @@ def contrasting_colour(rng: np.random.Generator, ground: np.ndarray) -> np.ndarr
     Parameters
     ----------
     rng : Generator
-        Source of randomness.
+        Random generator.
     ground : (3,) array
         Colour of the background.
 
     Returns
     -------
     (3,) array
-        Colour from 0 to 255.
+        Colour, with values from 0 to 255.
     """
     while True:
         colour = rng.uniform(0, 255, 3)
@@ -125,21 +125,21 @@ def contrasting_colour(rng: np.random.Generator, ground: np.ndarray) -> np.ndarr
 
 
 def find_place(rng: np.random.Generator, kind: str, layers: np.ndarray) -> np.ndarray | None:
-    """Draw a shape at a random position where every shape stays visible enough (`MIN_VISIBLE`).
+    """Draw a shape at a random position where at least `MIN_VISIBLE` of every shape stays visible.
 
     Parameters
     ----------
     rng : Generator
-        Source of randomness.
+        Random generator.
     kind : str
-        As in `shape_coverage`.
+        Kind of shape; see `shape_coverage`.
     layers : (G, H, W) array
-        Coverage of the shapes on the page.
+        Coverage of the G shapes on the page.
 
     Returns
     -------
     (H, W) float32 array or None
-        Coverage of the new shape; None if `POSITIONS_TRIED` positions fail.
+        Coverage of the new shape; None if none of `POSITIONS_TRIED` positions is suitable.
     """
     height, width = layers.shape[1:]
     for _ in range(POSITIONS_TRIED):
@@ -157,7 +157,7 @@ def visible_shares(layers: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     layers : (G, H, W) array
-        Coverage of each object; a pixel belongs to it above 0.5.
+        Coverage of each of G objects. A pixel belongs to an object if the coverage is above 0.5.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def visible_shares(layers: np.ndarray) -> np.ndarray:
         Shares from 0 to 1.
     """
     masks = layers > 0.5
-    covered_later = np.logical_or.accumulate(masks[::-1])[::-1]  # (G, H, W): by this layer or a later one
+    covered_later = np.logical_or.accumulate(masks[::-1])[::-1]  # (G, H, W), by this or a later layer
     hidden = masks[:-1] & covered_later[1:]  # (G - 1, H, W)
     shares = np.ones(len(layers))
     shares[:-1] -= hidden.sum(axis=(1, 2)) / masks[:-1].sum(axis=(1, 2))
@@ -193,7 +193,7 @@ def shape_coverage(
     Returns
     -------
     (H, W) float32 array
-        1 inside, 0 outside, between the two along the edge.
+        1 inside the shape, 0 outside, and values between 0 and 1 along the edge.
 
     Raises
     ------
@@ -210,8 +210,8 @@ def shape_coverage(
 def signed_distance(kind: str, x: np.ndarray, y: np.ndarray, radius: np.float32) -> np.ndarray:
     """Return the signed distance of points from the edge of an upright shape around the origin.
 
-    Beyond a corner this is the distance from the line through the nearer side, which is less than the true distance.
-    An edge that is one pixel wide does not show the difference.
+    Near a corner, outside the shape, the result is the distance from the line through the nearer side. This is less
+    than the true distance, but the difference is not visible on an edge that is one pixel wide.
 
     Parameters
     ----------

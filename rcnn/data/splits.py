@@ -1,4 +1,4 @@
-"""Splits of a data set into training and validation images, stated by the data set or made by holding images out."""
+"""Splits into training and validation images: the data set states them, or they are chosen at random."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from rcnn.data.records import AnnotatedImages, Annotations
 TRAIN, VAL = "train", "val"
 HELD_OUT = 0.2  # share of the images for "val"
 SHOWN = 10  # number of splits that a message lists
-OTHER_NAMES = {"valid": VAL, "validation": VAL, "training": TRAIN}  # names in some programs
+OTHER_NAMES = {"valid": VAL, "validation": VAL, "training": TRAIN}  # names that some programs use
 
 T = TypeVar("T", Annotations, AnnotatedImages)
 
 
 def split(images: T, share: float = HELD_OUT, seed: int = 0) -> tuple[T, T]:
-    """Hold out a random share of the images.
+    """Hold out a random part of the images.
 
-    The images are sorted by file name before the draw, so the result does not depend on the order or the format of
-    the annotations. Both parts keep the order of `images`.
+    The images are sorted by file name before the random choice, so the result does not depend on the order or the
+    format of the annotations. Both parts keep the order of `images`.
 
     Parameters
     ----------
     images : Annotations or AnnotatedImages
-        At least two images.
+        The images; there must be at least two.
     share : float
-        Share to hold out, between 0 and 1. It is rounded to whole images, at least one in each part.
+        Share of the images to hold out, between 0 and 1. It is rounded to a whole number of images. Each part has at
+        least one image.
     seed : int
-        Seed of the draw.
+        Seed of the random choice.
 
     Returns
     -------
     train, val : same type as `images`
-        Images to train on, and images held out.
+        Images to train on, and images that are held out.
 
     Raises
     ------
@@ -62,24 +63,25 @@ def _name(image: Path) -> tuple[str, str]:
 def source_of(split_name: str | None, known: Collection[str], place: str) -> tuple[str | None, bool]:
     """Choose which images to read for a split.
 
-    The splits of the data set are used if it has "train" and "val", or only "val". Without "val", a fifth of "train"
-    is held out for it, else a fifth of "trainval", else, if the data set has no splits, a fifth of all images.
+    If the data set has a split "val", its splits are used unchanged. Otherwise, a fifth of the images is held out for
+    "val". They are taken from "train" if it exists, else from "trainval" if it exists, and else from all images if the
+    data set has no splits.
 
     Parameters
     ----------
     split_name : str or None
-        Requested split; None means every image.
+        The requested split; None means every image.
     known : collection of str
-        Splits of the data set.
+        The splits of the data set.
     place : str
-        Name of the data set in messages.
+        Name of the data set, for error messages.
 
     Returns
     -------
     source : str or None
         The split to read; None means every image.
     hold_out : bool
-        Whether to hold images out of it.
+        True if images must be held out from this split.
 
     Raises
     ------
@@ -100,56 +102,57 @@ def source_of(split_name: str | None, known: Collection[str], place: str) -> tup
         if source or not known:
             return source, True
     held_out = {TRAIN, VAL} if VAL not in known and {TRAIN, "trainval"} & set(known) else set()
-    names = sorted({*known, *held_out}, key=lambda name: (len(name), name))  # last: VOC's long names for single classes
+    # The long names of VOC's splits for single classes come last.
+    names = sorted({*known, *held_out}, key=lambda name: (len(name), name))
     hint = (
         f"it has {', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)}"
         if known
-        else f"it states no splits, so use {TRAIN} or {VAL}"
+        else f"it has no splits of its own, so use {TRAIN} or {VAL}"
     )
     raise ValueError(f"{place} has no split {split_name!r}; {hint}")
 
 
 def part_of(annotations: Annotations, split_name: str | None, hold_out: bool, place: str) -> Annotations:
-    """Return the annotations of a split from those that were read for it.
+    """Return the annotations of a split, chosen from the annotations that were read for it.
 
     Parameters
     ----------
     annotations : Annotations
-        Annotations of the `source` that `source_of` returned.
+        Annotations of the split that `source_of` returned as `source`.
     split_name : str or None
-        Requested split.
+        The requested split.
     hold_out : bool
-        As `source_of` returned it.
+        The value that `source_of` returned.
     place : str
-        Name of the data set in messages.
+        Name of the data set, for error messages.
 
     Returns
     -------
     Annotations
-        All of them, or one part of `split`.
+        All annotations, or one of the two parts that `split` returns.
 
     Raises
     ------
     ValueError
-        If there are no images, or only one to hold out from.
+        If there are no images, or if images must be held out and there is only one.
     """
     count, broken = len(annotations.records), annotations.broken
     if count < 1 + hold_out and (hold_out or not broken):
         required = f"; at least two are needed to hold one out for {VAL}" if hold_out else ""
-        first = f"; {len(broken)} cannot be read, the first: {broken[0].source}: {broken[0].reason}" if broken else ""
+        first = f"; {len(broken)} cannot be read; the first is {broken[0].source}: {broken[0].reason}" if broken else ""
         raise ValueError(f"{place} has {count or 'no'} image{'s' * (count != 1)}{required}{first}")
     return split(annotations)[split_name == VAL] if hold_out else annotations
 
 
 def by_split(paths: Iterable[Path], name_of: Callable[[Path], str]) -> dict[str, Path]:
-    """Return the path of each split, under this package's name for it.
+    """Return the path of each split, under the name that this package uses for the split.
 
     Parameters
     ----------
     paths : iterable of Path
         Files or folders, one for each split.
     name_of : callable
-        name_of(path) returns the split as the path names it.
+        Function: name_of(path) returns the name of the split that the path states.
 
     Returns
     -------
@@ -159,19 +162,21 @@ def by_split(paths: Iterable[Path], name_of: Callable[[Path], str]) -> dict[str,
     Raises
     ------
     ValueError
-        If two paths are of the same split.
+        If two paths belong to the same split.
     """
     parts: dict[str, Path] = {}
     for path in paths:
         name = plain_name(name_of(path))
         other = parts.setdefault(name, path)
         if other != path:
-            raise ValueError(f"{other} and {path} both hold the split {name!r}; remove one of them, or pass its path")
+            raise ValueError(
+                f"{other} and {path} both contain the split {name!r}; remove one of them, or pass one path"
+            )
     return parts
 
 
 def plain_name(name: str) -> str:
-    """Return this package's name for a split.
+    """Return the name that this package uses for a split.
 
     Parameters
     ----------
@@ -181,7 +186,7 @@ def plain_name(name: str) -> str:
     Returns
     -------
     str
-        "train" or "val" for its synonyms, else `name`.
+        "train" or "val" if `name` is a synonym of it, else `name`.
 
     Examples
     --------

@@ -43,42 +43,45 @@ class Frame(Protocol):
     """The part of a DataFrame that `Table` uses."""
 
     def to_dict(self, orient: str, /) -> list[dict[str, Any]]:
-        """Return a mapping for every row.
+        """Return one mapping for each row.
 
         Parameters
         ----------
         orient : str
-            "records".
+            Always "records".
 
         Returns
         -------
         list of dict
-            From column to value.
+            Mappings from column names to values.
         """
         ...
 
 
 class CSV(AnnotatedImages):
-    """Images whose boxes are rows of a CSV file (UTF-8, commas) with the columns image, x1, y1, x2, y2, label.
+    """Images whose boxes are rows of a CSV file with the columns image, x1, y1, x2, y2, label.
 
-    Coordinates are in pixels and continuous: the left edge of the image is 0. A row with only an image is an image
-    without objects. The columns may be in any order. Optional columns: split; difficult, crowd and truncated (0 or 1);
-    width and height of the image. Other columns are ignored.
+    The file uses UTF-8 and separates columns with commas. Coordinates are in pixels and continuous: the left edge of
+    the image is at 0. For an image without objects, write a row in which only the column image has a value. The columns
+    may be in any order. These columns are optional: split; difficult, crowd and truncated (0 or 1); width and height
+    (of the image, in pixels). All other columns are ignored.
 
     Parameters
     ----------
     path : path
-        The file, or a folder with train.csv and val.csv, or with annotations.csv.
+        The file, or a folder that contains train.csv and val.csv, or annotations.csv.
     split : str, optional
-        "train", "val", or the name of another file or in the column split. Without images for "val", images are held
-        out (see `rcnn.data.split`). By default every image.
+        "train", "val", or another split, which is the name of a file or a value in the column split. If no images
+        belong to "val", some images are held out for it (see `rcnn.data.split`). By default, every image is read.
     images : path, optional
-        Folder to which the names in the column image are relative. By default the folder of the CSV file.
+        Folder that contains the images; the values in the column image are paths relative to it. The default is the
+        folder of the CSV file.
     classes : sequence of str, optional
-        Names of the labels 1, 2, ..., with or without a leading "background". By default the names in classes.txt in
-        the folder of the CSV file, one per line; without that file, the names in all rows, sorted.
+        Names of the labels 1, 2, ..., with or without a leading "background". By default, the names are read from the
+        file classes.txt in the folder of the CSV file, one name per line. If there is no such file, they are the sorted
+        class names in all rows.
     on_error, progress : str, bool
-        As in `AnnotatedImages`.
+        See `AnnotatedImages`.
     """
 
     def __init__(
@@ -94,21 +97,21 @@ class CSV(AnnotatedImages):
 
 
 class Table(AnnotatedImages):
-    """Images whose boxes are rows in memory: mappings from the columns of `CSV` to values, or a DataFrame.
+    """Images whose boxes are rows in memory: a DataFrame, or mappings whose keys are the columns of `CSV`.
 
-    NaN and None count as empty. With `classes`, an integer in the column label is a label: 1 is the first class.
-    Without `classes`, it is a class name like any other.
+    NaN and None count as empty. If you pass `classes`, an integer in the column label is a label: 1 is the first class.
+    Otherwise, the integer is a class name like any other.
 
     Parameters
     ----------
     rows : iterable of mapping, or DataFrame
         One mapping for each box.
     images : path
-        Folder to which the names in the column image are relative.
+        Folder that contains the images; the values in the column image are paths relative to it.
     split, classes : str, sequence of str
-        As in `CSV`, without classes.txt.
+        See `CSV`, but no file classes.txt is read.
     on_error, progress : str, bool
-        As in `AnnotatedImages`.
+        See `AnnotatedImages`.
     """
 
     def __init__(
@@ -127,12 +130,12 @@ class Table(AnnotatedImages):
 class Row:
     """A row of a table."""
 
-    source: str  # its position, for messages
+    source: str  # position of the row, for messages
     cells: Mapping[str, Any]
     fault: str = ""  # the error, if the whole row is invalid
 
 
-Entry = tuple[str | None, Record | Broken]  # the split that the rows of an image name, and the image
+Entry = tuple[str | None, Record | Broken]  # the split that the rows of an image state, and the image
 
 
 def read_csv(
@@ -146,12 +149,12 @@ def read_csv(
     Parameters
     ----------
     path, split, images, classes : path, str, path, sequence of str
-        As in `CSV`.
+        See `CSV`.
 
     Returns
     -------
     Annotations
-        Images with an invalid row are in `broken`.
+        The annotations; `broken` lists images with an invalid row.
 
     Raises
     ------
@@ -182,12 +185,12 @@ def read_table(
     Parameters
     ----------
     rows, images, split, classes : iterable, path, str, sequence of str
-        As in `Table`.
+        See `Table`.
 
     Returns
     -------
     Annotations
-        Images with an invalid row are in `broken`.
+        The annotations; `broken` lists images with an invalid row.
 
     Raises
     ------
@@ -210,7 +213,7 @@ def read_table(
 
 
 def _choose(entries: Sequence[Entry], split: str | None, classes: tuple[str, ...] | None, place: str) -> Annotations:
-    """Return the annotations of a split; broken entries without a split are in every split."""
+    """Return the annotations of a split; a broken entry without a split belongs to every split."""
     known = {own for own, _ in entries if own is not None}
     source, hold_out = source_of(split, known, place)
     wanted = [entry for own, entry in entries if source is None or own in (source, None)]
@@ -222,7 +225,7 @@ def _choose(entries: Sequence[Entry], split: str | None, classes: tuple[str, ...
 
 
 def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], bool]:
-    """Return (the CSV files, whether each of them is one split)."""
+    """Return the CSV files, and True if each of them is one split."""
     given = Path(path).expanduser()
     if given.is_file():
         return [given], False
@@ -238,7 +241,7 @@ def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], bool]:
 
 
 def _read_rows(path: Path) -> list[Row]:
-    """Read the rows of a CSV file; raise ValueError with file and line if it is invalid or lacks a column."""
+    """Read the rows of a CSV file; raise ValueError if the file is invalid or lacks a required column."""
     try:
         reader = csv.reader(
             io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), skipinitialspace=True, strict=True
@@ -254,7 +257,9 @@ def _read_rows(path: Path) -> list[Row]:
         Row(
             f"{path.name}, line {number}",
             dict(zip(header, cells, strict=False)),
-            "" if len(cells) == len(header) else f"it must have {len(header)} cells like the header, got {len(cells)}",
+            ""
+            if len(cells) == len(header)
+            else f"it must have {len(header)} cells, as the header has, got {len(cells)}",
         )
         for number, cells in lines[1:]
         if any(cell.strip() for cell in cells)
@@ -266,9 +271,9 @@ def _check_columns(names: Sequence[Any], place: str, in_file: bool = False) -> N
     if missing:
         hint = ""
         if len(names) == 1 and re.search("[;\t]", str(names[0])):
-            hint = "; separate them by commas"
+            hint = "; separate the columns with commas"
         elif len(missing) == len(COLUMNS):
-            hint = f"; the first line names the columns: {','.join(COLUMNS)}" if in_file else ""
+            hint = f"; the first line must name the columns: {','.join(COLUMNS)}" if in_file else ""
         raise ValueError(
             f"{place} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has "
             f"{', '.join(map(str, names)) or 'none'}{hint}"
@@ -312,14 +317,14 @@ def _read_image(name: str, rows: Sequence[Row], images: Path, classes: tuple[str
             splits.add(_split(row))
             if len(sizes) > 1 or len(splits) > 1:
                 what = "width and height" if len(sizes) > 1 else "split"
-                raise ValueError(f"{what} of {name} must be the same in all its rows")
+                raise ValueError(f"{what} of {name} must be the same in all rows")
         except ValueError as error:
             return None, Broken(row.source, str(error))
     return splits.pop(), make_record(image, rows[0].source, things, sizes.pop() if sizes else None, name)
 
 
 def _read_thing(row: Row, classes: tuple[str, ...] | None) -> list[Thing]:
-    """Return the object of a row; an empty list if box and label are empty."""
+    """Return a list with the object of a row; the list is empty if the box and the label are empty."""
     if row.fault:
         raise ValueError(row.fault)
     if all(_cell(row, column) == "" for column in (*BOX, "label")):
@@ -341,7 +346,7 @@ def _split(row: Row) -> str | None:
 
 
 def _class_name(value: Any, classes: tuple[str, ...] | None) -> str:
-    """Return the class name of a cell that holds a name or a label."""
+    """Return the class name that a cell states, either as a name or as a label."""
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if number and float(value).is_integer():
         label = int(value)
@@ -352,7 +357,7 @@ def _class_name(value: Any, classes: tuple[str, ...] | None) -> str:
 
 
 def _cell(row: Row, column: str) -> Any:
-    """Return the value in a column; "" for a missing value: None, NaN, pandas' NA or blank."""
+    """Return the value in a column, or "" if the value is missing: None, NaN, NA of pandas, or blank."""
     value = row.cells.get(column)
     missing = (
         value is None

@@ -1,8 +1,8 @@
 """Validation of a data set before training.
 
-`validate` reads every image once and lists every problem, with its count and its first examples. (A data set itself
-raises an error at the first problem.) Problems of severity "error" must be fixed before training; a "warning" is worth
-checking. `rcnn.data.report.KINDS` lists all kinds of problems.
+`validate` reads every image once. It lists every kind of problem that it finds, with the number of occurrences and the
+first examples. (A data set itself raises an error at the first problem.) A problem with the severity "error" must be
+fixed before training; a "warning" is worth checking. `rcnn.data.report.KINDS` lists all kinds of problems.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ def validate(
     Parameters
     ----------
     dataset : Dataset or Annotations
-        `AnnotatedImages` and the `Annotations` of a reader are checked as they are written, so that one invalid box
-        does not hide the next.
+        A data set, or the annotations that a reader returned. For `AnnotatedImages` and `Annotations`, the original
+        values of the files are checked, so that one invalid box does not hide the next.
     examples : int
-        Number of examples of each problem.
+        Number of examples to list for each problem.
     progress : bool
         Show a progress bar.
     to_learn : bool
-        The data set is for training. Classes with few objects are no problem in a data set for evaluation.
+        True if the data set is for training. Classes with few objects are then reported as a problem.
     only : sequence of int, optional
-        Ascending indices of the images to check; by default all.
+        Ascending indices of the images to check. By default, all images are checked.
 
     Returns
     -------
     Report
-        Counts and problems; `ok` is True without errors.
+        Counts and problems. Its `ok` is True if there are no errors.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def validate(
         digests.append(None if item.image is None else _digest(item.image))
         if index in looked_at and item.image is not None and item.upright is not None:
             reduced.append(overlay.reduce_image(index, item.image, faults.with_area(item.upright)))
-        seen.append(replace(item, image=None))  # all images together would fill the memory
+        seen.append(replace(item, image=None))  # drop the image, because all images together would fill the memory
 
     counts = _count(seen, items.classes, len(chosen))
     faults.check_coordinates(seen, overlay.examine(reduced), notes)
@@ -90,12 +90,12 @@ def shared_images(train: Report, val: Report, examples: int = 5) -> tuple[Proble
     train, val : Report
         Reports of the two data sets.
     examples : int
-        Number of examples.
+        Number of examples to list.
 
     Returns
     -------
     tuple of Problem
-        One problem of the kind "shared-image", or none.
+        One problem of the kind "shared-image", or an empty tuple.
     """
     notes = Notes(examples)
     for digest, example in val.digests.items():
@@ -105,13 +105,13 @@ def shared_images(train: Report, val: Report, examples: int = 5) -> tuple[Proble
 
 
 def _digest(image: np.ndarray) -> bytes:
-    """Return a hash of 16 bytes that is equal for equal images (H, W, 3) uint8, and for practically no others."""
+    """Return a 16-byte hash of an image (H, W, 3) uint8; in practice, only equal images have equal hashes."""
     shape = repr(image.shape).encode()
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, key=shape).digest()
 
 
 def _count(seen: list[Item], classes: tuple[str, ...], images: int) -> Counts:
-    """Count images and objects; an object whose label has no class counts in `objects` only."""
+    """Count images and objects; an object whose label has no class is counted only in `objects`."""
     labels = np.concatenate([np.zeros(0, np.int64), *(item.labels[item.counted] for item in seen)])  # (N,)
     per_class = {name: int((labels == label).sum()) for label, name in enumerate(classes) if label}
     boxes = sum(len(item.boxes) for item in seen)

@@ -1,7 +1,7 @@
 """Reader of the format of the PASCAL VOC challenges: one XML file for each image.
 
-VOC counts pixels from 1, and the last pixel belongs to the box: xmin=1, xmax=4 are four pixels, from 0 to 4 in
-continuous coordinates.
+VOC counts pixels from 1, and the last pixel belongs to the box. For example, xmin=1 and xmax=4 describe four pixels,
+which extend from 0 to 4 in continuous coordinates.
 
 References
 ----------
@@ -45,28 +45,29 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class VOC(AnnotatedImages):
-    """Images with one XML file for each, in the format of the PASCAL VOC challenges and of labelImg.
+    """Images with one XML file per image, in the format of the PASCAL VOC challenges and of labelImg.
 
-    The image of an XML file has the same name, or else the name in its <filename>, with or without a suffix. An image
-    without an XML file is not part of the data set. Truncated objects are marked in the targets; they count like all
-    others, as in the challenges.
+    An XML file belongs to the image with the same name. If there is no such image, it belongs to the image that its
+    <filename> names, with or without a suffix. An image without an XML file is not part of the data set. Targets mark
+    truncated objects, which count like all other objects, as in the challenges.
 
     Parameters
     ----------
     folder : path
-        A folder in one of these layouts: Annotations and JPEGImages (or annotations and images), with or without lists
-        of names in ImageSets/Main; images and XML files in the same folder; the same in each of the folders train,
-        valid and test.
+        A folder in one of three layouts. (1) It contains the folders Annotations and JPEGImages (or annotations and
+        images), and may contain lists of names in ImageSets/Main. (2) It contains images and XML files together.
+        (3) Its folders train, valid and test contain images and XML files together.
     split : str, optional
-        "train", "val" or the name of another list in ImageSets/Main. Without a list for "val", images are held out
-        (see `rcnn.data.split`). By default every image.
+        "train", "val" or the name of another list in ImageSets/Main. If there is no list for "val", some images are
+        held out for it (see `rcnn.data.split`). By default, every image is read.
     classes : sequence of str, optional
-        Names of the labels 1, 2, ..., with or without a leading "background". By default the names in classes.txt in
-        the folder, one per line; without that file, the names of the objects of all splits, sorted.
+        Names of the labels 1, 2, ..., with or without a leading "background". By default, the names are read from the
+        file classes.txt in the folder, one name per line. If there is no such file, they are the sorted class names of
+        the objects in all splits.
     first_pixel : {1, 0}
         Number of the first pixel: 1 in VOC, 0 in some other programs.
     on_error, progress : str, bool
-        As in `AnnotatedImages`.
+        See `AnnotatedImages`.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Sheet:
 
     path: Path
     images: Path  # folder of its image
-    source: str  # its name in messages
+    source: str  # name of the XML file in messages
 
 
 Sheets = list[Sheet | Broken]
@@ -105,12 +106,12 @@ def read_voc(
     Parameters
     ----------
     folder, split, classes, first_pixel, progress : path, str, sequence of str, int, bool
-        As in `VOC`.
+        See `VOC`.
 
     Returns
     -------
     Annotations
-        Invalid XML files are in `broken`.
+        The annotations; `broken` lists invalid XML files.
 
     Raises
     ------
@@ -142,9 +143,9 @@ def read_voc(
 
 
 def _find_sheets(root: Path) -> tuple[Sheets, dict[str, Callable[[], Sheets]]]:
-    """Return (the XML files of all images, for each split a function that returns its XML files).
+    """Return the XML files of all images and, for each split, a function that returns the XML files of the split.
 
-    VOC also has four lists for each class, so a list is read only on request.
+    A list is read only if its function is called, because VOC also has four lists for each class.
     """
     for xml_folder, image_folder in LAYOUTS:
         if everything := _sheets_of(root, root / xml_folder, root / image_folder):
@@ -176,7 +177,7 @@ def _sheets_of(root: Path, xml_folder: Path, image_folder: Path) -> Sheets:
 
 
 def _listed(root: Path, path: Path, xml_folder: Path, image_folder: Path) -> Sheets:
-    """Return the XML files that a list names: one name per line, optionally followed by 1, 0 or -1."""
+    """Return the XML files that a list names; a line contains a name, optionally followed by 1, 0 or -1."""
     found: Sheets = []
     list_name = path.relative_to(root).as_posix()
     try:
@@ -205,15 +206,16 @@ def _listed(root: Path, path: Path, xml_folder: Path, image_folder: Path) -> She
 
 
 class _ImageFolders:
-    """Image files of folders; each folder is listed only once."""
+    """Search for image files in folders; each folder is listed only once."""
 
     def __init__(self) -> None:
         self._listed: dict[Path, dict[str, list[str]]] = {}
 
     def find(self, folder: Path, stem: str, filename: str) -> Path:
-        """Return the path of the image of the XML file `stem`.xml with <filename> `filename`; it need not exist.
+        """Return the path of the image that belongs to `stem`.xml, whose <filename> is `filename`.
 
-        Raise ValueError if the file name leads out of the folder, or if several images match.
+        The image need not exist. Raise ValueError if the file name points outside the folder, or if several images
+        match.
         """
         stated = inside(folder, filename or stem)
         if stated.stem == stem and stated.is_file():
@@ -250,7 +252,7 @@ def _read_sheet(sheet: Sheet | Broken, files: _ImageFolders, first_pixel: int) -
         return sheet
     try:
         return _read_annotation(ElementTree.fromstring(sheet.path.read_bytes()), sheet, files, first_pixel)
-    except (OSError, ValueError, LookupError, ParseError) as error:  # LookupError: an unknown encoding
+    except (OSError, ValueError, LookupError, ParseError) as error:  # an unknown encoding raises LookupError
         return Broken(sheet.source, " ".join(str(error).split()) or type(error).__name__)
 
 
@@ -265,7 +267,7 @@ def _read_annotation(root: Element, sheet: Sheet, files: _ImageFolders, first_pi
 
 
 def _read_object(element: Element, number: int, first_pixel: int) -> Thing:
-    """Return an <object>; its <part>s are ignored."""
+    """Return the object that an <object> element describes; its <part> elements are ignored."""
     name = clean_name(element.findtext("name"), f"name of object {number}")
     corners = [as_number(element.findtext(f"bndbox/{corner}"), f"{corner} of object {number}") for corner in CORNERS]
     x1, y1 = (corner - first_pixel for corner in corners[:2])

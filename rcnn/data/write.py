@@ -1,10 +1,10 @@
-"""Writers of data sets in the formats of `VOC`, `COCO` and `CSV`, which read them back bit for bit.
+"""Writers of data sets in the formats that `VOC`, `COCO` and `CSV` read.
 
-Images become PNG files. Coordinates are written with all their digits, so float32 boxes are read back unchanged. The
-exception is VOC: because it counts from 1, coordinates below 2e-9 pixels change by up to 1e-16 pixels.
+Images become PNG files. Coordinates are written with all their digits, so float32 boxes are read back unchanged. VOC is
+an exception: because it counts from 1, coordinates below 2e-9 pixels change by up to 1e-16 pixels.
 
-A format may lack a property of objects. VOC has no crowds; they become difficult objects. Only COCO keeps the areas of
-objects, and COCO does not keep whether an object is truncated.
+Not every format can store every property of an object. VOC has no crowds, so crowds become difficult objects. Only COCO
+stores the areas of objects. COCO does not store whether an object is truncated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Images(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names by label, the background first."""
+        """Class names in the order of their labels, starting with the background."""
         ...
 
     def __len__(self) -> int: ...
@@ -49,16 +49,16 @@ class Images(Protocol):
 def write_voc(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
     """Write a data set in VOC's format: JPEGImages, Annotations, ImageSets/Main/SPLIT.txt and classes.txt.
 
-    A call for another split of the same folder adds that split.
+    If the folder already contains other splits, the new split is added.
 
     Parameters
     ----------
     dataset : Dataset
         Images and targets.
     folder : path
-        Folder to write to; it is created if needed.
+        Folder to write to. If it does not exist, it is created.
     split : str
-        Name of the split: letters, digits, - and _.
+        Name of the split. It may contain letters, digits, - and _.
     progress : bool
         Show a progress bar.
 
@@ -84,17 +84,17 @@ def write_voc(dataset: Images, folder: str | os.PathLike[str], split: str, progr
 def write_coco(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
     """Write a data set in COCO's format: images and annotations/instances_SPLIT.json.
 
-    The ids of categories are `dataset.category_ids` if it has them, else the labels. Images are numbered from 1.
+    The ids of the categories are `dataset.category_ids` if they exist, and otherwise the labels. Image ids start at 1.
 
     Parameters
     ----------
     dataset, folder, split, progress : Dataset, path, str, bool
-        As in `write_voc`.
+        See `write_voc`.
 
     Raises
     ------
     FileExistsError, ValueError
-        As in `write_voc`; other classes in the folder are no error here.
+        As in `write_voc`, except that the folder may have other classes.
     """
     root = Path(folder)
     path = root / "annotations" / f"instances_{split}.json"
@@ -120,7 +120,7 @@ def write_csv(dataset: Images, folder: str | os.PathLike[str], split: str, progr
     Parameters
     ----------
     dataset, folder, split, progress : Dataset, path, str, bool
-        As in `write_voc`.
+        See `write_voc`.
 
     Raises
     ------
@@ -149,12 +149,12 @@ def write_csv(dataset: Images, folder: str | os.PathLike[str], split: str, progr
 
 
 def _prepare(dataset: Images, root: Path, split: str, listing: Path, *folders: str) -> None:
-    """Create the folders; raise an error if a name cannot be written, or the split already exists."""
+    """Create the folders; raise an error if a name cannot be written, or if the split already exists."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", split):
-        raise ValueError(f"split must be letters, digits, - and _, such as 'train', got {split!r}")
+        raise ValueError(f"split may contain only letters, digits, - and _, as in 'train', got {split!r}")
     for name in dataset.classes:
         if name != name.strip() or not name.isprintable():
-            raise ValueError(f"class names must be printable, without surrounding blanks, got {name!r}")
+            raise ValueError(f"class names must be printable and have no surrounding blanks, got {name!r}")
     if check_classes(dataset.classes) != tuple(dataset.classes):
         raise ValueError(f"classes must begin with the background, got {dataset.classes}")
     if listing.exists():
@@ -164,16 +164,16 @@ def _prepare(dataset: Images, root: Path, split: str, listing: Path, *folders: s
 
 
 def _state_classes(root: Path, classes: Sequence[str]) -> None:
-    """Write classes.txt, which keeps the order of the labels, and classes without objects."""
+    """Write classes.txt, which stores the order of the labels and also the classes without objects."""
     existing = stated_classes(root)
     if existing is None:
         write_whole(root / CLASSES_FILE, "".join(f"{name}\n" for name in classes[1:]).encode())
     elif existing != tuple(classes):
-        raise ValueError(f"classes must be those of {root}, {', '.join(existing[1:])}, got {', '.join(classes[1:])}")
+        raise ValueError(f"classes must be those of {root} ({', '.join(existing[1:])}), got {', '.join(classes[1:])}")
 
 
 def _images(dataset: Images, split: str, progress: bool) -> Iterator[tuple[str, np.ndarray, list[Thing]]]:
-    """Yield (file name without suffix, image, objects) of every image."""
+    """Yield the file name without suffix, the image and the objects of each image."""
     for i in tqdm(range(len(dataset)), desc=f"write {split}", unit="image", disable=None if progress else True):
         image, target = dataset[i]
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -244,5 +244,5 @@ def _coco_annotation(thing: Thing, ids: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _plain(value: float) -> int | float:
-    """Return a whole number as int, which is shorter in a file."""
+    """Convert a whole number to int, because its text is shorter."""
     return int(value) if value.is_integer() else value

@@ -1,4 +1,4 @@
-"""Ready-made detectors and their weights: factories, class names, checkpoints, downloads, the .pth reader."""
+"""Ready-made detectors and their weights: factories, class names, checkpoints, downloads and a reader of .pth files."""
 
 from rcnn.zoo.checkpoint import CheckpointError, load, load_digits, load_into, save
 from rcnn.zoo.classes import COCO_NAMES

@@ -1,7 +1,8 @@
-"""Saving and loading: safetensors files with weights and config, and public .pth files.
+"""Saving and loading of models: safetensors files with weights and config, and published .pth files.
 
-A file of `save` contains every parameter and buffer under its name, and the model's config in its metadata, so that
-`load` can rebuild the model. A public file contains only names and arrays; `load_into` copies them into a model.
+`save` writes every parameter and buffer under its name, and stores the model's config in the metadata of the file, so
+that `load` can rebuild the model. A published file contains only names and arrays; `load_into` copies the arrays into
+an existing model.
 """
 
 from __future__ import annotations
@@ -46,17 +47,17 @@ __all__ = [
     "write_tensors",
 ]
 
-FORMAT = "rcnn-1"  # readers refuse any other format
-KEY = "rcnn"  # of the metadata
+FORMAT = "rcnn-1"  # a file with any other format is refused
+KEY = "rcnn"  # name of the metadata entry that holds the config
 
-# The library's own backbones and the names of their arguments, which they keep as attributes. A checkpoint can rebuild
-# these without the user's help.
+# The library's own backbones and the names of their arguments. Each backbone stores its arguments as attributes, so
+# that `load` can rebuild it from the checkpoint alone.
 OWN_BACKBONES: dict[str, tuple[type[Module], tuple[str, ...]]] = {
     "SmallBackbone": (SmallBackbone, ("out_channels", "depth")),
     "ResNetFPN": (ResNetFPN, ("layers", "out_channels", "eps")),
 }
 
-# Two names that torchvision used until 0.12, and their replacements.
+# Two names that torchvision used up to version 0.12, and the names that replaced them.
 OLD_NAMES = (
     (re.compile(r"^rpn\.head\.conv\.(?=weight$|bias$)"), "rpn.head.conv.0.0."),
     (re.compile(r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(?=weight$|bias$)"), r"\1.0."),
@@ -82,14 +83,15 @@ def save(path: str | os.PathLike[str], model: FasterRCNN) -> None:
 
 
 def load(path: str | os.PathLike[str], backbone: Module | None = None) -> FasterRCNN:
-    """Return the model in a file of `save`, in evaluation mode.
+    """Load a model from a file that `save` wrote, in evaluation mode.
 
     Parameters
     ----------
     path : path
         The file.
     backbone : Module, optional
-        A module like the saved backbone; required if that is not one of the library's.
+        A new module with the same layers as the saved backbone. It is required only if the saved backbone is not one
+        of the library's.
 
     Returns
     -------
@@ -108,12 +110,12 @@ def load(path: str | os.PathLike[str], backbone: Module | None = None) -> Faster
 
 
 def load_digits() -> FasterRCNN:
-    """Return the detector of handwritten digits that is shipped with the package, in evaluation mode.
+    """Load the detector of handwritten digits that comes with the package, in evaluation mode.
 
     Returns
     -------
     FasterRCNN
-        The detector; rcnn/zoo/weights/README.md describes its training.
+        The detector. The file rcnn/zoo/weights/README.md describes how it was trained.
 
     Examples
     --------
@@ -136,7 +138,7 @@ def describe(model: FasterRCNN) -> dict[str, Any]:
     Returns
     -------
     dict
-        Values that JSON can represent.
+        The metadata, as values that JSON can represent.
     """
     return {
         "format": FORMAT,
@@ -149,18 +151,18 @@ def describe(model: FasterRCNN) -> dict[str, Any]:
 def restore(
     tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], name: str, backbone: Module | None = None
 ) -> FasterRCNN:
-    """Return the model of tensors and metadata, in evaluation mode.
+    """Rebuild a model from its tensors and its metadata, in evaluation mode.
 
     Parameters
     ----------
     tensors : mapping of str to array
         Parameters and buffers.
     metadata : mapping
-        The metadata, as from `describe`.
+        The metadata, as `describe` returns it.
     name : str
-        Name of the file, for messages.
+        Name of the file, for error messages.
     backbone : Module, optional
-        As in `load`.
+        See `load`.
 
     Returns
     -------
@@ -170,7 +172,7 @@ def restore(
     Raises
     ------
     CheckpointError
-        For invalid metadata, or tensors that do not match the model.
+        If the metadata is invalid, or the tensors do not match the model.
     """
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
@@ -184,13 +186,13 @@ def restore(
         raise CheckpointError(f"{name} does not contain a valid description of its model: {error!r}") from error
     if backbone is None:
         raise CheckpointError(
-            f"{name} was saved with a backbone of your own, {class_name}; "
-            f"pass a new one: rcnn.load({name!r}, backbone={class_name}())"
+            f"{name} was saved with your own backbone, {class_name}; "
+            f"pass a new instance of it: rcnn.load({name!r}, backbone={class_name}())"
         )
     try:
         model = FasterRCNN(FasterRCNNConfig(backbone, **settings))
         names = tensors.keys() & {name for name, _ in model.named_parameters()}
-        if any(tensors[name].dtype == np.float64 for name in names):  # buffers may be float64 anyway
+        if any(tensors[name].dtype == np.float64 for name in names):  # buffers may be float64 in any model
             model.astype(np.float64)
         model.load_state_dict(tensors)
     except (TypeError, ValueError) as error:
@@ -210,7 +212,7 @@ def describe_backbone(backbone: Module) -> dict[str, object] | None:
     Returns
     -------
     dict or None
-        Values that JSON can represent; None if the backbone is not one of the library's.
+        The name and the arguments, as values that JSON can represent. None if the backbone is not one of the library's.
     """
     for name, (kind, arguments) in OWN_BACKBONES.items():
         if type(backbone) is kind:
@@ -219,12 +221,12 @@ def describe_backbone(backbone: Module) -> dict[str, object] | None:
 
 
 def build_backbone(description: object) -> Module:
-    """Return a new backbone from the description of `describe_backbone`.
+    """Build a backbone from a description that `describe_backbone` returned.
 
     Parameters
     ----------
     description : dict
-        The description. It may come from any file, so it is validated.
+        The description. It is validated, because it may come from any file.
 
     Returns
     -------
@@ -234,7 +236,7 @@ def build_backbone(description: object) -> Module:
     Raises
     ------
     ValueError
-        For an invalid description.
+        If the description is invalid.
     """
     if not isinstance(description, dict):
         raise ValueError(f"the description of a backbone must be a dict of name and arguments, got {description!r}")
@@ -252,7 +254,7 @@ def build_backbone(description: object) -> Module:
 
 @dataclass(frozen=True)
 class Weights:
-    """Contents of a file of weights.
+    """Contents of a weights file.
 
     Attributes
     ----------
@@ -261,7 +263,7 @@ class Weights:
     tensors : dict of str to array
         The arrays, under torchvision's current names.
     metadata : dict
-        The metadata of `save`; empty if another program wrote the file.
+        The metadata that `save` wrote; empty if another program wrote the file.
     """
 
     path: Path
@@ -269,15 +271,15 @@ class Weights:
     metadata: dict[str, Any]
 
     def norm_eps(self) -> float | None:
-        """Return the eps of the frozen batch norms in the training of these weights.
+        """Return the eps that the frozen batch norms had when these weights were trained.
 
         Returns
         -------
         float or None
-            None if it is unknown.
+            The eps, or None if it is unknown.
         """
         if not self.metadata and download.is_coco(self.path):
-            return 0.0  # this file was trained with eps 0, but does not record it
+            return 0.0  # these weights were trained with eps 0, but their file does not state it
         eps = self._entry("backbone", "arguments", "eps")
         return eps if isinstance(eps, (int, float)) else None
 
@@ -287,13 +289,13 @@ class Weights:
         Returns
         -------
         list of str or None
-            None if the file has none.
+            The names, or None if the file does not contain any.
         """
         names = self._entry("settings", "class_names")
         return names if isinstance(names, list) else None
 
     def _entry(self, *keys: str) -> object:
-        """Return the value of the metadata under nested keys; None if there is none, because a file may have any."""
+        """Return the value under nested keys of the metadata, or None if any key is missing."""
         value: object = self.metadata
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
@@ -302,14 +304,14 @@ class Weights:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Copied and skipped parameters and buffers of `load_into`.
+    """Names of the parameters and buffers that `load_into` copied or skipped.
 
     Attributes
     ----------
     names : list of str
-        Names of the copied ones.
+        Names of the copied parameters and buffers.
     left_out : dict of str to (tuple, tuple)
-        Skipped ones, with the shape in the file and the shape in the module.
+        Maps the name of each skipped parameter or buffer to its shape in the file and its shape in the module.
     """
 
     names: list[str]
@@ -317,53 +319,54 @@ class LoadReport:
 
 
 def load_into(module: Module, source: str | os.PathLike[str], skip_mismatched: bool = False) -> LoadReport:
-    """Copy the weights in a file into a module, such as a detector or a ResNet.
+    """Copy the weights from a file into a module, such as a detector or a ResNet.
 
     Parameters
     ----------
     module : Module
-        The module; it changes in place.
+        The module, which is changed in place.
     source : path or "coco" or "imagenet"
-        A .safetensors or .pth file, or "coco" (for the ResNet-50 detector) or "imagenet" (for a ResNet), downloaded
-        once.
+        A .safetensors or .pth file, "coco" (for the ResNet-50 detector) or "imagenet" (for a ResNet). The weights of
+        "coco" and "imagenet" are downloaded once.
     skip_mismatched : bool
-        Skip parameters of another shape, such as the last layers of a detector for other classes, instead of raising.
+        If True, parameters whose shapes differ are skipped. Use it, for example, to start from a detector for other
+        classes, whose last layers have other shapes. If False, such parameters are an error.
 
     Returns
     -------
     LoadReport
-        The copied and the skipped names.
+        Names of the copied and of the skipped parameters and buffers.
 
     Raises
     ------
     CheckpointError
-        If names or shapes do not match; the message lists every missing, unexpected and misshapen parameter. The
-        module does not change.
+        If names or shapes do not match. The message lists every parameter that is missing, is unexpected or has the
+        wrong shape. The module stays unchanged.
     """
     return put_into(module, read_weights(locate(source, module)), skip_mismatched)
 
 
 def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) -> LoadReport:
-    """Copy weights in memory into a module.
+    """Copy the weights that `read_weights` returned into a module.
 
     Parameters
     ----------
     module : Module
-        The module; it changes in place.
+        The module, which is changed in place.
     weights : Weights
-        The weights, as from `read_weights`.
+        The weights, as `read_weights` returns them.
     skip_mismatched : bool
-        As in `load_into`.
+        See `load_into`.
 
     Returns
     -------
     LoadReport
-        The copied and the skipped names.
+        Names of the copied and of the skipped parameters and buffers.
 
     Raises
     ------
     CheckpointError
-        As in `load_into`.
+        If names or shapes do not match, as in `load_into`.
     """
     tensors, state = weights.tensors, module.state_dict()
     mismatched = [
@@ -381,14 +384,14 @@ def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) ->
 
 
 def locate(source: str | os.PathLike[str], module: Module | None = None) -> Path:
-    """Return the path of a source of weights; "coco" and "imagenet" are downloaded once.
+    """Return the path of a weights file; download "coco" or "imagenet" if it is not in the cache.
 
     Parameters
     ----------
     source : path or "coco" or "imagenet"
-        As in `load_into`.
+        See `load_into`.
     module : Module, optional
-        The ResNet that "imagenet" is for.
+        The ResNet for the "imagenet" weights; not used for other sources.
 
     Returns
     -------
@@ -398,7 +401,7 @@ def locate(source: str | os.PathLike[str], module: Module | None = None) -> Path
     Raises
     ------
     ValueError
-        For "imagenet" if `module` is not a ResNet.
+        If `source` is "imagenet" and `module` is not a ResNet.
     DownloadError
         If the file cannot be downloaded.
     """
@@ -434,12 +437,13 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     _check_is_file(path)
     with open(path, "rb") as file:
         start = file.read(9)
-    tensors, metadata = read_tensors(path) if start[8:] == b"{" else (pth.read(path), {})  # eight bytes, then JSON
+    # A safetensors file starts with eight bytes, followed by JSON.
+    tensors, metadata = read_tensors(path) if start[8:] == b"{" else (pth.read(path), {})
     return Weights(Path(path), modern_names(tensors), metadata)
 
 
 def modern_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Rename arrays from torchvision's old names to its current ones.
+    """Rename arrays from torchvision's old names to its current names.
 
     Parameters
     ----------
@@ -449,7 +453,7 @@ def modern_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to array
-        The same arrays.
+        The same arrays, under the current names.
     """
 
     def modern(name: str) -> str:  # numpydoc ignore=GL08
@@ -480,9 +484,9 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray
     OSError
         If the file cannot be written.
     """
-    # Copy to contiguous arrays first: safetensors 0.8.0 writes the memory of a strided array, not its values.
+    # Make the arrays contiguous first: safetensors 0.8.0 ignores strides and would write wrong values.
     contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    # One key: safetensors writes several keys in arbitrary order, and files of equal models must be equal.
+    # Use only one key: safetensors writes several keys in arbitrary order, but equal models must give equal files.
     write_whole(path, safetensors.numpy.save(contiguous, {KEY: json.dumps(metadata)}))
 
 
@@ -499,7 +503,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
     tensors : dict of str to array
         The arrays.
     metadata : dict
-        The metadata; empty if another program wrote the file.
+        The metadata that `write_tensors` stored; empty if another program wrote the file.
 
     Raises
     ------
@@ -515,7 +519,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
             metadata = json.loads((file.metadata() or {}).get(KEY, "{}"))
     except (safetensors.SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path} is not a valid safetensors file: {error}") from error
-    except (AttributeError, TypeError) as error:  # safetensors asked NumPy for bfloat16 or float8
+    except (AttributeError, TypeError) as error:  # safetensors requested bfloat16 or float8 from NumPy
         raise CheckpointError(f"{path} contains a dtype that NumPy does not have: {error}") from error
     return tensors, metadata if isinstance(metadata, dict) else {}
 

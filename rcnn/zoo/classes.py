@@ -1,6 +1,7 @@
-"""Names of COCO's classes, indexed by the labels of the public detectors.
+"""Names of the COCO classes, indexed by the labels of the public detectors.
 
-COCO numbers its categories up to 90 and uses 80 of the numbers; the public detectors have an output for each number.
+COCO numbers its categories from 1 to 90, but uses only 80 of these numbers. The public detectors have one
+output for each of the 90 numbers, and one for the background.
 Source: Lin et al., "Microsoft COCO: Common Objects in Context", 2014.
 """
 

@@ -1,4 +1,4 @@
-"""Ready-made detectors: a small one for small images, and torchvision's ResNets with a feature pyramid."""
+"""Ready-made detectors: a small one for small images, and torchvision's ResNet detectors with a feature pyramid."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from rcnn.zoo.pth.bounded import CheckpointError
 Source = str | os.PathLike[str]
 
 BLOCK_NAME = r"backbone\.body\.layer([1-4])\.(\d+)\."
-DEFAULT_CLASSES = 21  # PASCAL VOC's 20 classes and the background
+DEFAULT_CLASSES = 21  # the 20 classes of PASCAL VOC and the background
 RESNETS = {f"resnet{layers}": layers for layers in BLOCKS}
-TRAINABLE_STAGES = 3  # of a pretrained backbone: its early features suit any task
+TRAINABLE_STAGES = 3  # number in a pretrained backbone; the features of its early stages suit any task
 
 
 def faster_rcnn_small(class_names: Sequence[str], **config: Any) -> FasterRCNN:
     """Return a small detector for small images, with random weights.
 
-    It has half a million parameters and trains from scratch in minutes. The defaults suit objects of 12 to 48 pixels
-    in images of about 128 pixels.
+    It has half a million parameters, and training it from scratch takes minutes. The default settings suit objects of
+    12 to 48 pixels in images of about 128 pixels.
 
     Parameters
     ----------
     class_names : sequence of str
-        One name per class, the background first.
+        One name for each class. The first class is the background.
     **config
-        Fields of `FasterRCNNConfig` that replace the defaults.
+        Values for fields of `FasterRCNNConfig`. They replace the default settings of this detector.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def faster_rcnn_resnet_50_fpn(
     Parameters
     ----------
     num_classes, weights, trainable_backbone_layers, **config
-        As in `faster_rcnn_resnet_fpn`.
+        See `faster_rcnn_resnet_fpn`.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def faster_rcnn_resnet_101_fpn(
     Parameters
     ----------
     num_classes, weights, trainable_backbone_layers, **config
-        As in `faster_rcnn_resnet_fpn`.
+        See `faster_rcnn_resnet_fpn`.
 
     Returns
     -------
@@ -138,19 +138,21 @@ def faster_rcnn_resnet_fpn(
     Parameters
     ----------
     num_classes : int, optional
-        Number of classes, including the background. By default that of the file, or 21 without `weights`.
+        Number of classes, including the background. The default is the number in the weights file, or 21 if `weights`
+        is None.
     backbone : str
         "resnet18", "resnet34", "resnet50" or "resnet101".
     weights : path or "coco", optional
-        Weights of the whole detector: a .safetensors or .pth file, or "coco" (ResNet-50 only), downloaded once.
+        Weights of the whole detector: a .safetensors or .pth file, or "coco". The "coco" weights are for ResNet-50 only
+        and are downloaded once.
     weights_backbone : path or "imagenet", optional
-        Weights of the ResNet alone: a file, or "imagenet", downloaded once.
+        Weights of the ResNet alone: a file, or "imagenet". The "imagenet" weights are downloaded once.
     trainable_backbone_layers : int, optional
-        Number of trainable stages of the ResNet, counted from the last; 0 to 5. By default 3 with weights of either
-        kind, else 5.
+        Number of ResNet stages to train, from 0 to 5, counted from the last stage. The default is 3 if you pass
+        weights of either kind, and 5 otherwise.
     **config
-        Fields of `FasterRCNNConfig` that replace torchvision's defaults: hidden_dim=1024, dropout=0, one anchor size
-        of (32, 64, 128, 256, 512) per level.
+        Values for fields of `FasterRCNNConfig`. They replace torchvision's defaults: hidden_dim=1024, dropout=0 and
+        anchor_sizes=(32, 64, 128, 256, 512), which is one size for each level.
 
     Returns
     -------
@@ -160,9 +162,10 @@ def faster_rcnn_resnet_fpn(
     Raises
     ------
     ValueError
-        For an unknown backbone, or a number of classes that is not the file's.
+        If `backbone` is unknown, if `weights` is "coco" and `backbone` is not "resnet50", or if `num_classes` is not
+        the number of classes in the weights file.
     CheckpointError
-        For a file that does not match the model.
+        If a weights file does not match the model.
     DownloadError
         If "coco" or "imagenet" cannot be downloaded.
 
@@ -180,12 +183,13 @@ def faster_rcnn_resnet_fpn(
 
 
 def load_detector(source: Source) -> FasterRCNN:
-    """Return the detector in a file, in evaluation mode.
+    """Load a detector from a file, in evaluation mode.
 
     Parameters
     ----------
     source : path or "coco"
-        A file of `rcnn.save`, weights of a ResNet-FPN detector of torchvision, or "coco", downloaded once.
+        A file that `rcnn.save` wrote, a file with the weights of one of torchvision's ResNet-FPN detectors, or "coco".
+        The "coco" weights are downloaded once.
 
     Returns
     -------
@@ -195,7 +199,7 @@ def load_detector(source: Source) -> FasterRCNN:
     Raises
     ------
     CheckpointError
-        If the file does not contain such a detector.
+        If the file does not contain a detector of one of these kinds.
     """
     weights = checkpoint.read_weights(checkpoint.locate(source))
     if weights.metadata:
@@ -211,7 +215,7 @@ def _resnet_detector(
     trainable_layers: int | None,
     config: Mapping[str, Any],
 ) -> FasterRCNN:
-    """Return the detector of `faster_rcnn_resnet_fpn` from weights in memory."""
+    """Build the detector that `faster_rcnn_resnet_fpn` returns; the weights of the detector are already in memory."""
     settings: dict[str, Any] = {"anchor_sizes": (32, 64, 128, 256, 512), "hidden_dim": 1024, "dropout": 0.0}
     if weights is not None:
         in_file, settings["hidden_dim"] = _head_shape(weights)
@@ -235,7 +239,7 @@ def _resnet_detector(
 
 
 def _head_shape(weights: checkpoint.Weights) -> tuple[int, int]:
-    """Return the number of classes and the width of the head of the detector in a file."""
+    """Return the number of classes and the width of the RoI head of the detector in a file."""
     name = "roi_heads.box_predictor.cls_score.weight"
     if name not in weights.tensors or weights.tensors[name].ndim != 2:
         raise CheckpointError(f"{weights.path} does not contain a detector: matrix {name!r} not found")
@@ -244,12 +248,12 @@ def _head_shape(weights: checkpoint.Weights) -> tuple[int, int]:
 
 
 def _class_names(weights: checkpoint.Weights, num_classes: int) -> Sequence[str] | None:
-    """Return the class names in the file, or COCO's if it has none and its number of classes is COCO's."""
+    """Return the class names in the file, else COCO's names if there are as many classes, else None."""
     return weights.class_names() or (COCO_NAMES if num_classes == len(COCO_NAMES) else None)
 
 
 def _layers(weights: checkpoint.Weights) -> int:
-    """Return the number of layers of the ResNet in a file, from the names of its blocks."""
+    """Find the number of layers of the ResNet in a file from the names of its blocks."""
     found = {match.groups() for name in weights.tensors if (match := re.match(BLOCK_NAME, name))}
     counts = tuple(sum(stage == str(number) for stage, _ in found) for number in (1, 2, 3, 4))
     kind = Bottleneck if "backbone.body.layer1.0.conv3.weight" in weights.tensors else BasicBlock
@@ -257,6 +261,6 @@ def _layers(weights: checkpoint.Weights) -> int:
         if (block, block_counts) == (kind, counts):
             return layers
     raise CheckpointError(
-        f"{weights.path} does not contain a known detector: it was not written by rcnn.save, and is not a ResNet of "
+        f"{weights.path} does not contain a known detector: it was not written by rcnn.save, and it is not a ResNet of "
         f"{', '.join(map(str, BLOCKS))} layers with a feature pyramid"
     )

@@ -1,7 +1,7 @@
-"""Published weights by name: torchvision's files, downloaded once into the user's cache.
+"""Download of published weights: torchvision's files, stored once in the user's cache.
 
-The name of a file contains the first eight hex digits of its SHA-256. The hash is checked after the download and each
-time the file is requested, which is much faster than reading the weights.
+The name of each file contains the first eight hex digits of its SHA-256 hash. The hash is checked after the download,
+and again each time the file is requested. This check is much faster than reading the weights.
 """
 
 from __future__ import annotations
@@ -25,36 +25,37 @@ from tqdm import tqdm
 
 BASE = "https://download.pytorch.org/models/"
 FILES = {
-    "coco": "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",  # the detector; the others are ImageNet classifiers, V1
+    "coco": "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",  # a detector; the other files are ImageNet classifiers (V1)
     "resnet18": "resnet18-f37072fd.pth",
     "resnet34": "resnet34-b627a593.pth",
     "resnet50": "resnet50-0676ba61.pth",
     "resnet101": "resnet101-63fe2227.pth",
 }
-MAX_SIZE = 1 << 28  # bytes, 1.5 times the largest of these files, so that an endless response cannot fill the disk
+MAX_SIZE = 1 << 28  # bytes, 1.5 times the largest of these files; the limit stops an endless response
 CHUNK = 1 << 20  # bytes
-TRIES = 5  # requests in one call of `fetch` if the connection keeps breaking
+TRIES = 5  # maximum number of requests in one call of `fetch`, if the connection keeps breaking
 POLL = 0.1  # seconds between two attempts to take a lock
 
 
 class DownloadError(OSError):
-    """Failed download; the message has the reason and the path for a manual copy."""
+    """Failed download; the message gives the reason and what the user can do."""
 
 
 def fetch(name: str, *, base: str = BASE, timeout: float = 30.0, progress: bool = True) -> Path:
     """Return the path of a published file in the user's cache; download it if it is missing or damaged.
 
-    An incomplete file is called NAME.part. After a broken connection or Ctrl-C, the next call resumes from it. If
-    several processes request the same file, one downloads it and the others wait.
+    While the file is incomplete, its name ends with .part. If the connection breaks or the user presses Ctrl-C, the
+    next call continues this file. If several processes request the same file, one process downloads it and the other
+    processes wait.
 
     Parameters
     ----------
     name : str
         "coco" (the detector), "resnet18", "resnet34", "resnet50" or "resnet101" (ImageNet classifiers).
     base : str
-        The address that the file's name is appended to.
+        Web address of the folder that contains the file.
     timeout : float
-        Seconds without data after which the connection counts as broken.
+        Number of seconds without data after which the connection counts as broken.
     progress : bool
         Show a progress bar.
 
@@ -66,9 +67,10 @@ def fetch(name: str, *, base: str = BASE, timeout: float = 30.0, progress: bool 
     Raises
     ------
     ValueError
-        For an unknown name, or an invalid address or timeout.
+        If the name is unknown, or the address or the timeout is invalid.
     DownloadError
-        If the download fails: no network, a response such as 404, a wrong hash, a cache that cannot be written.
+        If the download fails, for example because there is no network, the server responds with an error such as 404,
+        the hash is wrong, or the cache folder cannot be written to.
     """
     if name not in FILES:
         raise ValueError(f"name of published weights must be one of {', '.join(FILES)}, got {name!r}")
@@ -80,12 +82,12 @@ def fetch(name: str, *, base: str = BASE, timeout: float = 30.0, progress: bool 
     target = cache_folder() / FILES[name]
     part = target.with_name(f"{target.name}.part")
     try:
-        if not is_published(target, name):  # a complete cache may be read-only
+        if not is_published(target, name):  # a complete file needs no lock, so the cache may be read-only
             target.parent.mkdir(parents=True, exist_ok=True)
             with _locked(target.with_name(f"{target.name}.lock"), progress):
                 _put(target, part, name, url, timeout, progress)
     except _NetworkError as error:
-        kept = "the partial file is kept and the next attempt resumes from it; " if _size(part) else ""
+        kept = "the partial file is kept, and the next attempt continues it; " if _size(part) else ""
         raise DownloadError(
             f"cannot download {url}: {error}; {kept}to install the file by hand, save it as {target}"
         ) from error
@@ -97,7 +99,7 @@ def fetch(name: str, *, base: str = BASE, timeout: float = 30.0, progress: bool 
 
 
 def is_published(path: str | os.PathLike[str], name: str) -> bool:
-    """Return True if a file has the hash of a published one; its own name does not matter.
+    """Return True if a file has the hash of a published file; the name of the file does not matter.
 
     Parameters
     ----------
@@ -109,7 +111,7 @@ def is_published(path: str | os.PathLike[str], name: str) -> bool:
     Returns
     -------
     bool
-        False if the file does not exist.
+        True if the hash is the same; False if it differs or the file does not exist.
 
     Raises
     ------
@@ -123,7 +125,9 @@ def is_published(path: str | os.PathLike[str], name: str) -> bool:
 
 
 def is_coco(path: str | os.PathLike[str]) -> bool:
-    """Return True if a file is the published detector "coco", whose batch norms have an eps that it does not record.
+    """Return True if a file is the published detector "coco".
+
+    The batch norms of this detector have an unusual eps that the file does not state, so the file must be recognised.
 
     Parameters
     ----------
@@ -133,13 +137,13 @@ def is_coco(path: str | os.PathLike[str]) -> bool:
     Returns
     -------
     bool
-        True for a file of the same hash.
+        True if the file has the same hash.
     """
     return is_published(path, "coco")
 
 
 def digest(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file.
+    """Return the SHA-256 hash of a file.
 
     Parameters
     ----------
@@ -149,7 +153,7 @@ def digest(path: str | os.PathLike[str]) -> str:
     Returns
     -------
     str
-        64 hex digits.
+        The hash, as 64 hex digits.
 
     Raises
     ------
@@ -163,7 +167,8 @@ def digest(path: str | os.PathLike[str]) -> str:
 def cache_folder() -> Path:
     """Return the folder for published files.
 
-    It is $RCNN_CACHE if set, otherwise `rcnn` in $XDG_CACHE_HOME or in the system's cache folder.
+    If the environment variable RCNN_CACHE is set, its value is the folder. Otherwise, the folder is `rcnn` in
+    $XDG_CACHE_HOME or, if this variable is not set either, `rcnn` in the system's cache folder.
 
     Returns
     -------
@@ -193,29 +198,30 @@ def cache_folder() -> Path:
 
 
 class _NetworkError(Exception):
-    """Network error as a short text; `status` is the HTTP status of an error response."""
+    """Network error with a short message; `status` is the HTTP status of an error response."""
 
     def __init__(self, text: str, status: int | None = None) -> None:
-        printable = "".join(letter if letter.isprintable() else " " for letter in text)  # partly the server's text
+        printable = "".join(letter if letter.isprintable() else " " for letter in text)  # the server wrote a part of it
         super().__init__(textwrap.shorten(printable, 300))
         self.status = status
 
 
 def _put(target: Path, part: Path, name: str, url: str, timeout: float, progress: bool) -> None:
-    """Download `target` by way of `part`, unless another process did so while this one waited for the lock."""
+    """Download `part` and rename it to `target`, unless another process did so while this one waited for the lock."""
     if is_published(target, name):
         return
     if target.exists():
-        warnings.warn(f"{target} is damaged: its hash is not the one in its name; downloading it again", stacklevel=3)
+        warnings.warn(f"{target} is damaged: its hash differs from its name; downloading it again", stacklevel=3)
     _complete(part, name, url, timeout, progress)
     os.replace(part, target)
 
 
 def _complete(part: Path, name: str, url: str, timeout: float, progress: bool) -> None:
-    """Complete `part` with up to TRIES requests; raise _NetworkError if that fails.
+    """Complete `part` with at most TRIES requests; raise _NetworkError if that fails.
 
-    It tries again after each attempt that received data, and once from the beginning if an old part may be the cause
-    of a wrong hash. A part with a wrong hash is removed; any other part is kept for the next call.
+    After a request that received data but failed, another request continues the file. If the complete file has a wrong
+    hash, it is removed. If earlier requests had received the first part of this file, the download then starts again.
+    An incomplete file is kept for the next call.
     """
     for left in reversed(range(TRIES)):
         start, problem = _size(part), None
@@ -223,7 +229,7 @@ def _complete(part: Path, name: str, url: str, timeout: float, progress: bool) -
             _receive(part, start, url, timeout, progress)
         except _NetworkError as error:
             problem = error
-        if is_published(part, name):  # even after an error: the announced length may be too long
+        if is_published(part, name):  # true even after an error if the server announced too many bytes
             return
         if problem:
             helped = _size(part) > start
@@ -238,9 +244,10 @@ def _complete(part: Path, name: str, url: str, timeout: float, progress: bool) -
 
 
 def _receive(part: Path, start: int, url: str, timeout: float, progress: bool) -> None:
-    """Append the rest of the file to `part`, which has `start` bytes; replace it if the server sends the whole file.
+    """Append the rest of the file to `part`, which has `start` bytes, or replace it if the server sends the whole file.
 
-    Raise _NetworkError for a broken connection or an error response. Data received before the error is in `part`.
+    Raise _NetworkError if the connection breaks or the server responds with an error. `part` keeps the data that was
+    received before the error.
     """
     request = urllib.request.Request(url, headers={"User-Agent": "rcnn"})
     if start:
@@ -250,17 +257,17 @@ def _receive(part: Path, start: int, url: str, timeout: float, progress: bool) -
             response = urllib.request.build_opener(_Redirects).open(request, timeout=timeout)
     except _NetworkError as error:
         if start and error.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # `part` is as long as the file, or longer
+            return  # `part` is already as long as the file, or longer
         raise
     with response:
         resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             if start:
-                return  # the next attempt requests no range
-            raise _NetworkError("the server sent a part of the file; the whole file was requested")
+                return  # the hash of `part` is then wrong, so the next request asks for the whole file
+            raise _NetworkError("the server sent only a part of the file, but the whole file was requested")
         size = None if response.length is None else response.length + (start if resumed else 0)
         if size is not None and size > MAX_SIZE:
-            raise _NetworkError(f"the server announced {size} bytes; no published file is larger than {MAX_SIZE}")
+            raise _NetworkError(f"the server announced {size} bytes, but no published file is larger than {MAX_SIZE}")
         with open(part, "ab" if resumed else "wb") as file:
             _copy(response, file, size, timeout, progress)
             file.flush()
@@ -268,7 +275,7 @@ def _receive(part: Path, start: int, url: str, timeout: float, progress: bool) -
 
 
 def _copy(response: Any, file: IO[bytes], size: int | None, timeout: float, progress: bool) -> None:
-    """Append the body of the response to `file`; raise _NetworkError if it then has fewer than `size` bytes."""
+    """Append the body of the response to `file`; raise _NetworkError if the file then has fewer than `size` bytes."""
     done = file.tell()
     with tqdm(
         desc=Path(file.name).stem,
@@ -282,7 +289,7 @@ def _copy(response: Any, file: IO[bytes], size: int | None, timeout: float, prog
     ) as bar:
         while done <= MAX_SIZE:  # a longer response is cut here and fails the hash check
             with _network_errors(timeout):
-                piece = response.read1(CHUNK)  # data received so far; read() would lose it if the connection breaks
+                piece = response.read1(CHUNK)  # read() would lose received data if the connection breaks
             if not piece:
                 break
             file.write(piece)
@@ -309,7 +316,7 @@ def _hash_in_name(name: str) -> str:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Redirects to the same scheme or to https only; urllib alone would follow from https to http or ftp."""
+    """Handler that follows redirects only to the same scheme or to https; urllib also allows https to http or ftp."""
 
     def redirect_request(
         self,
@@ -338,7 +345,7 @@ def _network_errors(timeout: float) -> Iterator[None]:
     except TimeoutError as error:
         raise _NetworkError(f"no data for {timeout:g} seconds") from error
     except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
-        # ValueError and OverflowError: a redirect to an invalid address, or to port 99999999999999999999
+        # A redirect to an invalid address raises ValueError; port 99999999999999999999 raises OverflowError.
         raise _NetworkError(f"the connection broke ({error or type(error).__name__})") from error
 
 
@@ -349,7 +356,8 @@ def _network_errors(timeout: float) -> Iterator[None]:
 def _locked(path: Path, progress: bool) -> Iterator[None]:
     """Hold a lock that excludes other processes and threads; the system frees it if the process dies.
 
-    The empty file is kept. If it were removed, one process could lock the old file and another a new file of that name.
+    The empty lock file is never removed. Otherwise one process could lock the removed file while another process locks
+    a new file with the same name.
     """
     with open(path, "ab") as file:
         if not _try_lock(file):

@@ -1,3 +1,4 @@
+import contextvars
 import multiprocessing
 import os
 import subprocess
@@ -235,8 +236,8 @@ def test_one_pool_of_several_python_threads():
             entered.set()
             leave.wait(30)
 
-    thread = threading.Thread(target=other)
     with rcnn.use_backend("numpy"):
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(other,))
         thread.start()
         assert entered.wait(30)
         with backend.one_pool():

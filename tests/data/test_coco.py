@@ -66,7 +66,7 @@ def test_classes_can_be_given(tmp_path, classes):
 
 
 def test_a_class_without_a_category_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="there is no category 'cow'; there are: cat, dog"):
+    with pytest.raises(ValueError, match="there is no category 'cow'; the categories are: cat, dog"):
         read_coco(coco_folder(tmp_path, categories=CATEGORIES), classes=("cat", "cow"))
 
 
@@ -207,12 +207,12 @@ def test_a_missing_image_is_an_error_on_access(tmp_path):
         (
             ("a.json", "b.json"),
             ValueError,
-            "has 2 JSON files whose names do not tell their splits; pass one of the files",
+            "has 2 JSON files whose names do not state their splits; pass one of the files",
         ),
         (
             ("annotations/instances_train2014.json", "annotations/instances_train2017.json"),
             ValueError,
-            r"train2014\.json and .*train2017\.json both hold the split 'train'",
+            r"train2014\.json and .*train2017\.json both contain the split 'train'",
         ),
     ],
 )
@@ -238,7 +238,7 @@ def test_a_missing_path_is_an_error(tmp_path):
         ("/etc/passwd", "is not a path inside"),
         ("C:/1.png", "is not a path inside"),
         ("a/../../1.png", "is not a path inside"),
-        ("link.png", "is a link to .*, outside"),
+        ("link.png", "is a link to .*, which is outside"),
         (None, "image name must be .*, got None"),
         (17, "image name must be .*, got 17"),
         ("", "image name must be .*, got ''"),
@@ -287,8 +287,8 @@ def test_an_image_with_an_invalid_annotation_is_broken(tmp_path, thing, reason):
 @pytest.mark.parametrize(
     "thing, reason",
     [
-        (coco_object(99), "there is no image 99"),
-        (coco_object("1"), "there is no image '1'"),
+        (coco_object(99), "there is no image with the id 99"),
+        (coco_object("1"), "there is no image with the id '1'"),
         ({"bbox": [1, 2, 3, 4]}, "it has no image_id"),
         ("box", "it has no image_id: 'box'"),
         ([], "it has no image_id"),
@@ -341,8 +341,8 @@ def test_an_unknown_category_is_an_unknown_class(tmp_path):
         ("[" * 200_000, "is not JSON"),
         (json.dumps(coco_content(0)), "has no images"),
         ("[]", r"must be an object \{...\}, got list"),
-        ("{}", "it has no list 'images'; it has nothing"),
-        ('{"images": [], "annotations": {}}', "it has no list 'annotations'; it has 'images', 'annotations'"),
+        ("{}", "it has no list 'images'; its keys: none"),
+        ('{"images": [], "annotations": {}}', "it has no list 'annotations'; its keys: 'images', 'annotations'"),
         ('{"images": [], "annotations": []}', "it has no list 'categories'"),
         (json.dumps(coco_content(categories=["cat"])), r"categories\[0\] has no integer id: 'cat'"),
         (json.dumps(coco_content(categories=[{"id": "1", "name": "cat"}])), r"categories\[0\] has no integer id"),

@@ -73,7 +73,7 @@ def test_indices_work_as_those_of_a_list(pages):
     for beyond in (PAGES, -PAGES - 1):
         with pytest.raises(IndexError, match=f"page index {beyond} is out of range; the data set has {PAGES} pages"):
             pages[beyond]
-    with pytest.raises(TypeError, match="the index of a page must be an integer, got slice"):
+    with pytest.raises(TypeError, match="page index must be an integer, got slice"):
         pages[:2]
     assert sum(1 for _ in data.load("shapes", "val", n=3)) == 3
 
@@ -214,10 +214,10 @@ def test_tight_boxes_and_blend_by_hand():
     [
         (
             lambda: data.load("mnist", "train"),
-            "no data set 'mnist'; there are: shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH",
+            "no data set 'mnist'; the data sets are: shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH",
         ),
-        (lambda: data.load("voc:", "train"), "no data set 'voc:'; there are: "),
-        (lambda: data.load("yolo:there", "train"), "no data set 'yolo:there'; there are: "),
+        (lambda: data.load("voc:", "train"), "no data set 'voc:'; the data sets are: "),
+        (lambda: data.load("yolo:there", "train"), "no data set 'yolo:there'; the data sets are: "),
         (lambda: data.load("shapes", "train", options={"size": 3}), "shapes takes no options, got 'size'"),
         (
             lambda: data.load("voc:there", "train", options={"images": "x"}),
@@ -225,7 +225,7 @@ def test_tight_boxes_and_blend_by_hand():
         ),
         (
             lambda: data.load(__file__, "train"),
-            r"masks:PATH; .*test_datasets\.py is a path: write voc:.*, or another kind",
+            r"masks:PATH; .*test_datasets\.py is a path: write voc:.*, or use another format",
         ),
         (lambda: data.load("csv:there", "train", n=-1), "n must not be negative, got -1"),
         (lambda: data.load("shapes", "test"), "split must be one of train, val, got 'test'"),
@@ -366,7 +366,7 @@ def test_source_of_a_split(known, split, expected):
         (("test",), "train", "no split 'train'; it has test"),
         (("trainval", "test"), "tset", "it has val, test, train, trainval$"),
         (("train",), "test", "it has val, train$"),
-        ((), "test", "it states no splits, so use train or val"),
+        ((), "test", "it has no splits of its own, so use train or val"),
         ([f"s{i}" for i in range(12)], "train", "it has s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, ...$"),
     ],
 )

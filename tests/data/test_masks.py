@@ -89,7 +89,7 @@ def test_splits_are_held_out(tmp_path):
         save_mask(tmp_path / "masks" / f"{i}.png", two_objects())
     sizes = [len(Masks(tmp_path, split, progress=False)) for split in ("train", "val", None)]
     assert sizes == [8, 2, 10]
-    with pytest.raises(ValueError, match="has no split 'test'; it states no splits, so use train or val"):
+    with pytest.raises(ValueError, match="has no split 'test'; it has no splits of its own, so use train or val"):
         Masks(tmp_path, "test")
 
 
@@ -108,14 +108,14 @@ def test_a_mask_of_the_upright_photo_is_not_rotated(tmp_path):
 
 def test_a_mask_of_another_size_than_its_image_is_an_error(tmp_path):
     penn_fudan(tmp_path, np.ones((20, 30)))
-    with pytest.raises(ValueError, match=r"a\.png \(PedMasks/a_mask\.png\) is 60 .* 40 high; .* states 30 and 20"):
+    with pytest.raises(ValueError, match=r"a\.png \(PedMasks/a_mask\.png\) is 60 .* 40 high, .* states 30 and 20"):
         Masks(tmp_path, progress=False)[0]
 
 
 @pytest.mark.parametrize(
     "files, source, reason",
     [
-        (("PNGImages/b.png",), "PNGImages/b.png", r"has no mask for it, b_mask\.png or b\.png"),
+        (("PNGImages/b.png",), "PNGImages/b.png", r"has no mask for it; looked for b_mask\.png and b\.png"),
         (("PedMasks/b_mask.png",), "PedMasks/b_mask.png", "there is no image for this mask"),
         (
             ("PNGImages/b.png", "PedMasks/b.png", "PedMasks/b_mask.png"),

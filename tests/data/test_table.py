@@ -103,7 +103,7 @@ def test_file_names_state_the_splits(folder):
     assert names(read_csv(folder)) == ["a.png", "b.png"]
     assert read_csv(folder, "val").classes == ("background", "cat", "dog")
     write(folder / "val.csv", HEADER)
-    with pytest.raises(ValueError, match=r"valid\.csv and .*val\.csv both hold the split 'val'"):
+    with pytest.raises(ValueError, match=r"valid\.csv and .*val\.csv both contain the split 'val'"):
         read_csv(folder)
 
 
@@ -116,7 +116,10 @@ def test_without_splits_images_are_held_out(folder):
 @pytest.mark.parametrize(
     "text, reason",
     [
-        ("a.png,1,2,3,4,cat,train\na.png,1,2,3,4,cat,test\n", "split of a.png must be the same in all its rows"),
+        (
+            "a.png,1,2,3,4,cat,train\na.png,1,2,3,4,cat,test\n",
+            "split of a.png must be the same in all rows",
+        ),
         ("a.png,1,2,3,4,cat,\n", "its split must not be empty"),
     ],
 )
@@ -202,9 +205,9 @@ def test_a_table_needs_its_columns(folder):
 @pytest.mark.parametrize(
     "row, line, reason",
     [
-        ("b.png,1,2,3,cat\n", 4, "it must have 6 cells like the header, got 5"),
-        ("b.png,1,2,3,4,cat,1\n", 4, "it must have 6 cells like the header, got 7"),
-        ("bad\n", 4, "it must have 6 cells like the header, got 1"),
+        ("b.png,1,2,3,cat\n", 4, "it must have 6 cells, as the header has, got 5"),
+        ("b.png,1,2,3,4,cat,1\n", 4, "it must have 6 cells, as the header has, got 7"),
+        ("bad\n", 4, "it must have 6 cells, as the header has, got 1"),
         ("b.png,one,2,3,4,cat\n", 4, "x1 must be a number, got 'one'"),
         ("b.png,1,2,,4,cat\n", 4, "x2 must be a number, got ''"),
         ("b.png,1,2,3,4,\n", 4, "label must be a class name, got ''"),
@@ -212,7 +215,7 @@ def test_a_table_needs_its_columns(folder):
         ("../secret.png,1,2,3,4,cat\n", 4, "'../secret.png' is not a path inside"),
         ("/etc/passwd,1,2,3,4,cat\n", 4, "is not a path inside"),
         ("D:\\a.png,1,2,3,4,cat\n", 4, "is not a path inside"),
-        ("link.png,1,2,3,4,cat\n", 4, "is a link to .*, outside"),
+        ("link.png,1,2,3,4,cat\n", 4, "is a link to .*, which is outside"),
         (",1,2,3,4,cat\n", 4, "its image must be a file name, got ''"),
         ('"b.\npng",1,2,3,x,cat\n', 5, "y2 must be a number, got 'x'"),
         ("b.png,1,2,3,4,cat\nb.png,1,2,3,1_0,cat\n", 5, "y2 must be a number, got '1_0'"),
@@ -236,7 +239,7 @@ def test_an_image_with_an_invalid_row_is_broken(tmp_path, row, line, reason):
 @pytest.mark.parametrize(
     "size, reason",
     [
-        ("60,40\na.png,1,2,3,4,cat,61,40", "width and height of a.png must be the same in all its rows"),
+        ("60,40\na.png,1,2,3,4,cat,61,40", "width and height of a.png must be the same in all rows"),
         ("60,forty", "height must be a number, got 'forty'"),
         ("60,40.5", "height must be a whole number of pixels, got '40.5'"),
         ("60,inf", "height must be a whole number of pixels, got 'inf'"),
@@ -252,11 +255,11 @@ def test_an_image_has_one_size(folder, size, reason):
     [
         ("", r"boxes\.csv lacks the columns image, x1, y1, x2, y2, label; it has none"),
         ("image,x1,y1,x2,y2\n", r"boxes\.csv lacks the column label; it has image, x1, y1, x2, y2$"),
-        (HEADER.replace(",", ";"), "it has image;x1;y1;x2;y2;label; separate them by commas"),
-        (HEADER.replace(",", "\t"), "; separate them by commas"),
+        (HEADER.replace(",", ";"), "it has image;x1;y1;x2;y2;label; separate the columns with commas"),
+        (HEADER.replace(",", "\t"), "; separate the columns with commas"),
         (
             "a.png,1,2,3,4,cat\n",
-            "has a.png, 1, 2, 3, 4, cat; the first line names the columns: image,x1,y1,x2,y2,label$",
+            "has a.png, 1, 2, 3, 4, cat; the first line must name the columns: image,x1,y1,x2,y2,label$",
         ),
         ("image,x1,y1,x2,y2,label,x1\n", "has the column x1 more than once"),
         (HEADER.encode("utf-16"), r"boxes\.csv is not UTF-8 text"),

@@ -135,7 +135,7 @@ def put(key, change):
 @pytest.mark.parametrize(
     ("plant", "kind", "words"),
     [
-        (set_box([0, 0, 140, 20]), "box-outside", "box 0: (0, 0, 140, 20) in an image 128 wide and 128 high"),
+        (set_box([0, 0, 140, 20]), "box-outside", "box 0: (0, 0, 140, 20) in an image 128 pixels wide and 128 high"),
         (set_box([-1.5, 0, 14, 20]), "box-outside", "box 0: (-1.5, 0, 14, 20)"),
         (set_box([200, 200, 210, 220]), "box-outside", "box 0: (200, 200, 210, 220)"),
         (set_box([128, 5, 129, 20]), "box-outside", "box 0: (128, 5, 129, 20)"),
@@ -177,7 +177,7 @@ def test_each_fault_of_a_target_is_found_once(own, plant, kind, words):
         (
             (np.full((8, 8, 3), 255.0), {"boxes": [], "labels": []}),
             "malformed-item",
-            "floats in [0, 1], got 255 to 255",
+            "must be in [0, 1], got values from 255 to 255",
         ),
         ((np.zeros((8, 8, 3), int), {"boxes": [], "labels": []}), "malformed-item", "got int64"),
         ((None, {"boxes": [], "labels": []}), "malformed-item", "got NoneType"),
@@ -405,7 +405,7 @@ def cut_short(path):
         (
             lambda f: edit(annotation(f, 4), "<width>128", "<width>256"),
             "size-mismatch",
-            "states 256 x 128, the file has 128 x 128",
+            "states 256 x 128, but the file has 128 x 128",
         ),
         (lambda f: edit(annotation(f, 4), "<xmax>.*?</xmax>", "<xmax>400</xmax>"), "box-outside", "box 0: ("),
         (lambda f: edit(annotation(f, 4), "<xmax>.*?</xmax>", "<xmax>0</xmax>"), "empty-box", "box 0: ("),

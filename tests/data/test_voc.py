@@ -223,7 +223,7 @@ def test_the_image_of_an_annotation(tmp_path, filename, files, expected):
         ("..\\secret.png", (), "is not a path inside"),
         ("/etc/passwd", (), "'/etc/passwd' is not a path inside"),
         ("C:\\Users\\me\\a.png", ("a.png",), "is not a path inside"),
-        ("link.png", ("link.png",), "'link.png' is a link to .*, outside"),
+        ("link.png", ("link.png",), "'link.png' is a link to .*, which is outside"),
     ],
 )
 def test_an_image_outside_the_folder_is_never_opened(tmp_path, filename, files, reason):

@@ -181,21 +181,21 @@ def test_a_split_is_not_written_twice(tmp_path, kind):
 @pytest.mark.parametrize("form", ["voc", "csv"])
 def test_splits_of_one_folder_have_the_same_classes(tmp_path, form):
     written(form, Pages(target()), tmp_path)
-    with pytest.raises(ValueError, match="classes must be those of .*, cat, dog, got dog, cat"):
+    with pytest.raises(ValueError, match=r"classes must be those of .* \(cat, dog\), got dog, cat"):
         written(form, Pages(target(), classes=("background", "dog", "cat")), tmp_path, "val")
 
 
 @pytest.mark.parametrize(
     "pages, split, message",
     [
-        (Pages(target()), "../train", "split must be letters, digits, - and _, such as 'train', got '../train'"),
-        (Pages(target()), "", "split must be letters"),
+        (Pages(target()), "../train", "split may contain only letters, digits, - and _, as in 'train', got '../train'"),
+        (Pages(target()), "", "split may contain only letters"),
         (
             Pages(target(), classes=("background", " cat")),
             "train",
-            "class names must be printable, without surrounding blanks, got ' cat'",
+            "class names must be printable and have no surrounding blanks, got ' cat'",
         ),
-        (Pages(target(), classes=("background", "a\nb")), "train", r"class names must be printable, .* got 'a\\nb'"),
+        (Pages(target(), classes=("background", "a\nb")), "train", r"class names must be printable .* got 'a\\nb'"),
         (Pages(target(), classes=("background", "a\0")), "train", "class names must be printable"),
         (Pages(target(), classes=("cat", "dog")), "train", "must begin with the background"),
         (Pages(target(), target(labels=[0])), "train", r"labels of image 1 must be from 1 to 2, got \[0\]"),

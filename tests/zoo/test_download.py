@@ -326,7 +326,7 @@ def test_wrong_hash_leaves_no_file(server, target, part, before, ranges):
         ([say(200, CONTENT[:-1], {"Content-Length": None})], "the SHA-256"),
         ([say(204)], "the SHA-256"),
         ([say(416)], "the server responded 416"),
-        ([say(206, CONTENT[1000:], {"Content-Range": "bytes 1000-299999/300000"})], "the server sent a part"),
+        ([say(206, CONTENT[1000:], {"Content-Range": "bytes 1000-299999/300000"})], "the server sent only a part"),
         ([say(200, CONTENT, {"Content-Length": 10**12})], "announced 1000000000000 bytes"),
         ([say(200, CONTENT, {"Content-Length": "9" * 4000})], "announced"),
     ],

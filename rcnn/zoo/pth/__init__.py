@@ -1,15 +1,17 @@
-"""A reader of state dicts in PyTorch's .pth files, which needs no PyTorch and runs no code from the file.
+"""Reader of the state dicts in PyTorch's .pth files; it does not need PyTorch and runs no code from the file.
 
-`torch.save` writes a pickle of names, shapes and strides, and separately the storages: flat arrays of numbers.
-Tensors are views of storages. Since PyTorch 1.6 both are entries of an uncompressed zip archive:
+`torch.save` writes a pickle that contains names, shapes and strides. Separately, it writes the storages, which are flat
+arrays of numbers. A tensor is a view of a storage. Since PyTorch 1.6, the pickle and the storages are entries of an
+uncompressed zip archive:
 
     NAME/data.pkl, NAME/data/0, NAME/data/1, ..., NAME/byteorder and a few more
 
-Before, they were one stream: three small pickles (a magic number, a version, facts about the machine), the pickle, a
-pickle with the list of the storages' keys, and for each key a count (int64) and the numbers.
+Before PyTorch 1.6, the file was one stream. It starts with three small pickles: a magic number, a version and facts
+about the machine. Then come the pickle of the state dict and a pickle with the list of the storages' keys. Last, the
+stream contains for each key a count (int64) and that many numbers.
 
-Such a file may come from anywhere, so nothing in it is trusted: sizes are compared with the file before memory is
-allocated, and shapes and strides are compared with the storage before a view is created.
+Such a file may come from anywhere, so this reader trusts nothing in it. It compares all sizes with the size of the file
+before it allocates memory. It compares shapes and strides with the storage before it creates a view.
 """
 
 from __future__ import annotations
@@ -28,19 +30,19 @@ from rcnn.zoo.pth import zips
 from rcnn.zoo.pth.bounded import Budget, CheckpointError, Stream, quote
 from rcnn.zoo.pth.pickles import load
 
-ALLOWANCE = 90_000_000  # bytes of memory beyond the file's size; 10 MB more are reserved for uncounted objects
-CHUNK = 1 << 18  # numbers to read at a time
-LONGEST_KEY = 40  # characters of a storage's key, which is a number
-MAX_DIMS = 16  # no layer has more than five
+ALLOWANCE = 90_000_000  # bytes of memory in addition to the file's size; objects that are not counted get 10 MB more
+CHUNK = 1 << 18  # numbers to read in one step
+LONGEST_KEY = 40  # maximum length of the key of a storage; PyTorch uses numbers as keys
+MAX_DIMS = 16  # maximum number of dimensions of a tensor; no layer has more than five
 ARRAY_COST = 400  # bytes of an array object, without its numbers, shape and strides
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 STREAM_VERSION = 1001
-WRAPPERS = ("model", "state_dict")  # keys under which training scripts keep the state dict
+WRAPPERS = ("model", "state_dict")  # keys under which training scripts store the state dict
 
 
 class _Kind(NamedTuple):
-    """Kind of a storage: bytes per number in the file, and dtype of the array."""
+    """Kind of a storage: bytes per number in the file, and dtype of the array in memory."""
 
     name: str
     stored_size: int
@@ -56,7 +58,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """A validated view of a storage; offset and strides in numbers."""
+    """A validated view of a storage; offset and strides count numbers, not bytes."""
 
     storage: _Storage
     offset: int
@@ -79,12 +81,13 @@ class _Contents:
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read the state dict in a .pth file.
 
-    The file must contain a state dict, or a dict with one under "model" or "state_dict". Supported dtypes are float64,
-    float32, float16, bfloat16 (converted to float32), int64, int32, int16, int8, uint8 and bool. As in PyTorch, tensors
-    of one storage share memory, and strides are kept; tensors that are the same view are one array.
+    The file must contain a state dict, or a dict that has a state dict under "model" or "state_dict". Supported dtypes
+    are float64, float32, float16, bfloat16 (converted to float32), int64, int32, int16, int8, uint8 and bool. As in
+    PyTorch, tensors that are views of the same storage share memory, and their strides are kept. If two tensors are the
+    same view, they become one array with two names.
 
-    Reading takes at most the size of the file plus 100 MB of memory. A file whose tensors would need more, if each were
-    copied once, is refused; overlapping and expanded views can do that.
+    The reader uses at most 100 MB more memory than the size of the file. If copies of all tensors would need more than
+    that, the file is refused. This can happen with overlapping or expanded views, whose elements share memory.
 
     Parameters
     ----------
@@ -99,7 +102,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises
     ------
     CheckpointError
-        For an invalid file; the message names the reason.
+        If the file is invalid; the message gives the reason.
     OSError
         If the file cannot be read.
     """
@@ -134,7 +137,7 @@ def _open_zip(file: BinaryIO, size: int, budget: Budget) -> _Contents:
     entries = zips.entries(file, size, budget)
     folders = [name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl")]
     if len(folders) != 1:
-        raise CheckpointError(f"it is a zip archive that must have one entry FOLDER/data.pkl, got {len(folders)}")
+        raise CheckpointError(f"its zip archive must have exactly one entry FOLDER/data.pkl, got {len(folders)}")
     folder = folders[0]
     extent = entries[f"{folder}/data.pkl"]
     zips.check_crc(file, extent, "data.pkl")
@@ -157,7 +160,7 @@ def _open_zip(file: BinaryIO, size: int, budget: Budget) -> _Contents:
 
 
 def _byte_order(file: BinaryIO, extent: zips.Extent | None, budget: Budget) -> str:
-    """Return "<" or ">" from the entry; files without the entry are older and little-endian."""
+    """Return "<" or ">" as the entry states; older files do not have this entry and are little-endian."""
     if extent is None:
         return "<"
     zips.check_crc(file, extent, "byteorder")
@@ -171,8 +174,8 @@ def _open_stream(file: BinaryIO, size: int, budget: Budget) -> _Contents:
     stream = Stream(file, 0, size, budget)
     for field, expected in (("magic number", MAGIC_NUMBER), ("version", STREAM_VERSION)):
         if load(stream, {}) != expected:
-            raise CheckpointError(f"its {field} is not that of torch.save, {expected}")
-    load(stream, {})  # sizes of C integers and byte order of the machine; the rest depends on neither
+            raise CheckpointError(f"its {field} is not {expected}, which torch.save writes")
+    load(stream, {})  # byte order and sizes of C integers on the machine; nothing else depends on them
     storages = _Storages()
     pickled = load(stream, NAMES, storages)
     keys = load(stream, {})
@@ -200,13 +203,13 @@ def _open_stream(file: BinaryIO, size: int, budget: Budget) -> _Contents:
 
 
 class _Storages:
-    """Storages by key, created from persistent ids."""
+    """Collection of storages by key; a call with a persistent id adds a storage."""
 
     def __init__(self) -> None:
         self.by_key: dict[str, _Storage] = {}
 
     def __call__(self, pid: object) -> _Storage:
-        """Return the storage of ("storage", kind, key, location, numel); in a stream the id also ends with None."""
+        """Return the storage of an id ("storage", kind, key, location, numel); in a stream, None is a sixth element."""
         if type(pid) is not tuple or len(pid) not in (5, 6) or type(pid[0]) is not str or pid[0] != "storage":
             raise CheckpointError("its pickle refers to an object that is not a storage")
         kind, key, location, numel = pid[1:5]
@@ -215,7 +218,9 @@ class _Storages:
         if len(key) > LONGEST_KEY:
             raise CheckpointError(f"the key of a storage must have at most {LONGEST_KEY} characters, got {len(key):,}")
         if len(pid) == 6 and pid[5] is not None:
-            raise CheckpointError(f"storage {quote(key)} is a view of another one (PyTorch before 0.4); not supported")
+            raise CheckpointError(
+                f"storage {quote(key)} is a view of another storage (PyTorch before 0.4); not supported"
+            )
         described = _Storage(key, kind, numel)
         storage = self.by_key.setdefault(key, described)
         if storage != described:
@@ -229,13 +234,13 @@ def _are_sizes(values: Iterable[object]) -> bool:
 
 
 def _tensor(storage: object, offset: Any, shape: object, strides: object) -> _Tensor:
-    """Return the validated view; stands for torch._utils._rebuild_tensor."""
+    """Validate and return a view; the name of this function in a pickle is torch._utils._rebuild_tensor."""
     if type(storage) is not _Storage or type(shape) is not tuple or type(strides) is not tuple:
         raise CheckpointError("its pickle contains an invalid description of a tensor")
     if len(shape) > MAX_DIMS or len(shape) != len(strides) or not _are_sizes((offset, *shape, *strides)):
         raise CheckpointError(
-            "offset, sizes and strides of a tensor must be integers of at least 0, with one stride per size and at "
-            f"most {MAX_DIMS} sizes; got {len(shape)} sizes and {len(strides)} strides"
+            "offset, sizes and strides of a tensor must be integers of at least 0, with one stride for each size and "
+            f"at most {MAX_DIMS} sizes; got {len(shape)} sizes and {len(strides)} strides"
         )
     nbytes = math.prod(side for side in shape if side) * storage.kind.dtype.itemsize
     last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
@@ -256,7 +261,7 @@ def _tensor_v2(
     hooks: object,
     metadata: object = None,
 ) -> _Tensor:
-    """Return the validated view; stands for torch._utils._rebuild_tensor_v2."""
+    """Validate and return a view; the name of this function in a pickle is torch._utils._rebuild_tensor_v2."""
     del requires_grad, hooks
     if metadata is not None and metadata != {}:
         raise CheckpointError("a tensor is a conjugate or a negative view of its storage, which is not supported")
@@ -264,7 +269,7 @@ def _tensor_v2(
 
 
 def _parameter(tensor: object, requires_grad: object, hooks: object) -> _Tensor:
-    """Return the tensor of a parameter; stands for torch._utils._rebuild_parameter."""
+    """Return the tensor of a parameter; the name of this function in a pickle is torch._utils._rebuild_parameter."""
     del requires_grad, hooks
     if type(tensor) is not _Tensor:
         raise CheckpointError("its pickle creates a parameter from an object that is not a tensor")
@@ -272,7 +277,7 @@ def _parameter(tensor: object, requires_grad: object, hooks: object) -> _Tensor:
 
 
 def _ordered_dict() -> dict[object, object]:
-    """Return an empty dict; stands for collections.OrderedDict."""
+    """Return an empty dict; the name of this function in a pickle is collections.OrderedDict."""
     return {}
 
 
@@ -307,7 +312,7 @@ NAMES: dict[tuple[str, str], _Kind | Callable[..., object]] = {
 
 
 def _state_dict(pickled: object) -> dict[str, _Tensor]:
-    """Return the tensors by name, from a state dict or a dict that contains one."""
+    """Return the tensors by name, from a state dict or from a dict that contains a state dict."""
     if type(pickled) is dict:
         wrappers = [key for key in WRAPPERS if type(pickled.get(key)) is dict]
         if len(wrappers) > 1:
@@ -319,7 +324,7 @@ def _state_dict(pickled: object) -> dict[str, _Tensor]:
     for name, tensor in pickled.items():
         if type(name) is not str or type(tensor) is not _Tensor:
             raise CheckpointError(
-                "it must contain a state dict, which has a tensor under every name; "
+                "it must contain a state dict, in which every value is a tensor; "
                 f"got {_type(tensor)} under {quote(name) if type(name) is str else name}"
             )
     return pickled
@@ -330,9 +335,9 @@ def _type(value: object) -> str:
 
 
 def _check_total(tensors: Iterable[_Tensor], size: int, budget: Budget) -> None:
-    """Raise CheckpointError if the storages, or copies of all distinct tensors, exceed file size plus budget.
+    """Raise CheckpointError if the storages, or copies of all different tensors, need more than file size plus budget.
 
-    A storage of bfloat16 needs twice its size in memory, and a few numbers can be expanded to any shape.
+    In memory, a bfloat16 storage takes twice its size in the file, and a few numbers can be expanded to any shape.
     """
     views = {}
     for tensor in tensors:
@@ -352,12 +357,16 @@ def _check_total(tensors: Iterable[_Tensor], size: int, budget: Budget) -> None:
 
 
 def _identity(tensor: _Tensor) -> str:
-    """Return a text that is equal for equal views; the hash of a text has a random seed, that of a tuple has none."""
+    """Return a text that is equal only for equal views.
+
+    A tuple of integers would do as well, but its hash is predictable, so an attacker could make many hashes collide.
+    The hash of a text depends on a random seed.
+    """
     return f"{tensor.offset} {tensor.shape} {tensor.strides} {tensor.storage.key}"
 
 
 def _arrays(file: BinaryIO, tensors: Mapping[str, _Tensor], contents: _Contents) -> dict[str, np.ndarray]:
-    """Return the tensors as arrays; each storage in use is read once, in the file's order."""
+    """Return the tensors as arrays; each storage that they use is read once, in the order of the file."""
     storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     numbers = {}
     for key in sorted(storages, key=lambda key: contents.extents[key].start):
@@ -373,7 +382,7 @@ def _arrays(file: BinaryIO, tensors: Mapping[str, _Tensor], contents: _Contents)
 
 
 def _numbers(file: BinaryIO, storage: _Storage, extent: zips.Extent, byte_order: str) -> np.ndarray:
-    """Return the numbers of a storage, (count,), bit for bit; bfloat16 is the upper half of a float32."""
+    """Return the (count,) numbers of a storage, bit for bit; a bfloat16 becomes the upper half of a float32."""
     kind = storage.kind
     numbers = np.empty(storage.numel, kind.dtype)
     bits = numbers.view(f"u{kind.dtype.itemsize}")
@@ -396,10 +405,10 @@ def _numbers(file: BinaryIO, storage: _Storage, extent: zips.Extent, byte_order:
 
 
 def _view(numbers: np.ndarray, tensor: _Tensor) -> np.ndarray:
-    """Return the view of a storage's numbers; NumPy checks its bounds again."""
+    """Return a tensor as a view of its storage's numbers; NumPy checks the bounds again."""
     if 0 in tensor.shape:
         return np.empty(tensor.shape, numbers.dtype)
-    # A side of 1 may have any stride in PyTorch. It is replaced by 0, because in bytes it may overflow an integer.
+    # In PyTorch, a side of 1 may have any stride. Use stride 0 instead, because a huge stride may overflow in bytes.
     strides = [
         stride * numbers.itemsize if side > 1 else 0 for side, stride in zip(tensor.shape, tensor.strides, strict=True)
     ]

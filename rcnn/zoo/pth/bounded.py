@@ -1,20 +1,21 @@
-"""Bounded reading of untrusted files: never past the end, and never with more memory than allowed."""
+"""Tools to read untrusted files within limits: never past the end, and never with more memory than allowed."""
 
 from __future__ import annotations
 
 from typing import BinaryIO
 
-# Memory that one read may leave behind. An empty list or dict, the largest object that a pickle creates from one byte,
-# takes about 70 bytes with its entry on the stack. With these costs a file of 10,000 tensors stays within 100 MB.
+# Bytes of memory that remain in use after a read. The largest object that a pickle can create from one byte is an empty
+# list or dict. Together with its entry on the stack, it takes about 70 bytes. With these costs, reading a file with
+# 10,000 tensors takes less than 100 MB.
 READ_COST = 90
-BYTE_COST = 5  # a byte of a text may become a character of 4 bytes, and both exist for a moment
+BYTE_COST = 5  # a byte of text may become a character of 4 bytes, and both exist for a short time
 
-LONGEST_ITEM = 1 << 20  # bytes; the longest items of a state dict are names, which are shorter
-LONGEST_LINE = 256  # bytes; only names of modules and functions are lines
+LONGEST_ITEM = 1 << 20  # bytes; the longest items of a state dict are names, which are shorter than this
+LONGEST_LINE = 256  # bytes; only names of modules and functions are read as lines
 
 
 class CheckpointError(ValueError):
-    """Invalid checkpoint, or a checkpoint of another model; the message names the reason."""
+    """Invalid checkpoint, or checkpoint of another model; the message gives the reason."""
 
 
 class Budget:
@@ -23,26 +24,26 @@ class Budget:
     Parameters
     ----------
     left : int
-        Bytes.
+        Number of bytes.
     """
 
     def __init__(self, left: int):
         self.left = left
 
     def spend(self, size: int, on: str) -> None:
-        """Subtract `size` bytes.
+        """Subtract `size` bytes from the budget.
 
         Parameters
         ----------
         size : int
-            Bytes to allocate.
+            Number of bytes to allocate.
         on : str
-            Purpose of the bytes, for the message.
+            What needs the bytes, for the error message.
 
         Raises
         ------
         CheckpointError
-            If fewer bytes are left.
+            If fewer than `size` bytes are left in the budget.
         """
         self.left -= size
         if self.left < 0:
@@ -50,14 +51,14 @@ class Budget:
 
 
 class Stream:
-    """Part of a file; reads never pass its end, and count against a budget.
+    """Part of a file; reads never pass the end of the part, and their memory is subtracted from a budget.
 
     Parameters
     ----------
     file : binary file
         The file.
     start, end : int
-        First byte of the part, and the byte after its last.
+        Position of the first byte of the part, and of the byte after its last byte.
     budget : Budget
         Memory that reads may allocate.
     """
@@ -82,12 +83,12 @@ class Stream:
         Raises
         ------
         CheckpointError
-            If fewer bytes are left, or `size` exceeds LONGEST_ITEM.
+            If fewer bytes are left in the part, or `size` exceeds LONGEST_ITEM.
         """
         if size > min(self.end - self.at, LONGEST_ITEM):
             raise CheckpointError(
-                f"byte {self.at}: an item of {size:,} bytes, but only {self.end - self.at:,} are left "
-                f"(an item may have at most {LONGEST_ITEM:,})"
+                f"the item at byte {self.at} has {size:,} bytes; {self.end - self.at:,} are left, and an item may have "
+                f"at most {LONGEST_ITEM:,}"
             )
         self._budget.spend(READ_COST + BYTE_COST * size, "its pickle or its table of contents")
         data = self._file.read(size)
@@ -102,18 +103,18 @@ class Stream:
         Returns
         -------
         bytes
-            The line with its line break.
+            The line, including its line break.
 
         Raises
         ------
         CheckpointError
-            If the line is longer than LONGEST_LINE or does not end.
+            If the line is longer than LONGEST_LINE or has no line break.
         """
         self._budget.spend(READ_COST + BYTE_COST * LONGEST_LINE, "its pickle")
         line = self._file.readline(min(self.end - self.at, LONGEST_LINE))
         self.at += len(line)
         if not line.endswith(b"\n"):
-            raise CheckpointError(f"byte {self.at}: a line of its pickle has no end")
+            raise CheckpointError(f"byte {self.at}: a line of its pickle has no line break")
         return line
 
     def skip(self, size: int) -> int:
@@ -132,7 +133,7 @@ class Stream:
         Raises
         ------
         CheckpointError
-            If fewer bytes are left.
+            If fewer bytes are left in the part.
         """
         if size > self.end - self.at:
             raise CheckpointError(
@@ -145,7 +146,7 @@ class Stream:
 
 
 def quote(text: str) -> str:
-    """Return a text from a file in a form for messages: escaped, and at most 100 characters long.
+    """Quote a text from a file for a message: escaped, and cut after 100 characters.
 
     Parameters
     ----------

@@ -1,9 +1,11 @@
-"""A reader of pickles that runs no code from them.
+"""Reader of pickles that runs no code from them.
 
 A pickle is a program for a small stack machine. Python's own machine imports and calls any object that the program
-names. This machine has only the instructions that a state dict needs, looks names up in a table instead of importing
-them, and counts all reads against a budget, so that a few bytes cannot cause gigabytes or hours of work. It extends
-Python's pure-Python machine, because the C machine allocates the size in a length field before it reads the bytes.
+names. The machine in this module has only the instructions that a state dict needs. It looks names up in a table
+instead of importing them. It also has a budget of memory for all reads, so that a pickle of a few bytes cannot use
+gigabytes of memory or hours of time. The standard library has a machine written in Python and one written in C. This
+module extends the one in Python, because the one in C allocates as much memory as a length field states before it reads
+the bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any, NoReturn
 
 from rcnn.zoo.pth.bounded import CheckpointError, Stream, quote
 
-LARGEST_KEY = 1 << 16  # integer keys of a dict, as optimisers use; an attacker could make unbounded ones collide
+LARGEST_KEY = 1 << 16  # limit for the integer keys of optimisers; an attacker could make larger keys collide
 
 KEPT = (
     "PROTO",
@@ -55,15 +57,15 @@ def load(
 ) -> object:
     """Read the next pickle of a stream.
 
-    An OrderedDict becomes a dict without its extra attributes.
+    An OrderedDict becomes a dict, and its extra attributes are dropped.
 
     Parameters
     ----------
     stream : Stream
-        The stream; afterwards it is positioned after the pickle.
+        The stream. After the call, it is positioned at the end of the pickle.
     names : mapping of (str, str) to object
-        The object for each (module, name) that the pickle may use. The pickle may call the plain functions among them,
-        so they must check their arguments.
+        Maps each (module, name) that the pickle may use to an object. If this object is a plain function, the pickle
+        may call it, so the function must check its arguments.
     persistent_load : callable, optional
         Function that returns the object of a persistent id.
 
@@ -75,7 +77,7 @@ def load(
     Raises
     ------
     CheckpointError
-        For a damaged pickle, and for instructions and names that are not allowed.
+        If the pickle is damaged, or contains an instruction or a name that is not allowed.
     """
     machine = _Machine(stream, names, persistent_load)
     try:
@@ -87,7 +89,7 @@ def load(
 
 
 class _Instructions(dict[int, Callable[[Any], None]]):
-    """Instructions of the machine by code; a missing code is an error that names it."""
+    """Instructions of the machine by their codes; a missing code raises an error that names the instruction."""
 
     def __missing__(self, code: int) -> NoReturn:
         raise CheckpointError(
@@ -131,8 +133,8 @@ class _Machine(pickle._Unpickler):
 
     def load_long_binput(self) -> None:
         index = int.from_bytes(self.read(4), "little")
-        if index > len(self.memo):  # indices ascend one by one; an attacker could make arbitrary ones collide
-            raise CheckpointError(f"memo indices of its pickle must ascend from 0, got {index} after {len(self.memo)}")
+        if index > len(self.memo):  # valid indices ascend one by one; an attacker could make other indices collide
+            raise CheckpointError(f"a memo index of its pickle must be at most {len(self.memo)}, got {index}")
         self.memo[index] = self.stack[-1]
 
     def load_reduce(self) -> None:
@@ -171,7 +173,7 @@ class _Machine(pickle._Unpickler):
         if type(target) is not dict:
             raise CheckpointError("its pickle sets items of an object that is not a dict")
         for key, value in zip(keys_and_values[::2], keys_and_values[1::2], strict=True):
-            # Check the type before hashing: the hash of nested tuples can take practically forever.
+            # Check the type before the key is hashed, because hashing nested tuples can take practically forever.
             if type(key) is not str and not (type(key) is int and 0 <= key < LARGEST_KEY):
                 raise CheckpointError(
                     f"a key of a dict must be a string or an integer below {LARGEST_KEY}, got {type(key).__name__}"

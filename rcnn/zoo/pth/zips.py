@@ -1,8 +1,8 @@
-"""Extents of the entries of an uncompressed zip archive, with every size and offset checked against the file.
+"""Reader of the table of contents of an uncompressed zip archive; it checks every size and offset against the file.
 
-Python's zipfile is not used on untrusted files: it creates an object of half a kilobyte for each entry that the archive
-claims, takes the last of two entries of one name, and inflates any compressed entry. An archive of torch.save needs
-none of this. Source: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.
+Python's module zipfile is not safe enough for untrusted files. It creates an object of half a kilobyte for each entry
+that the archive claims to have. If two entries have the same name, it uses the last one. It also decompresses any
+compressed entry. Archives that torch.save writes need none of this. Source: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ END = struct.Struct("<4sHHHHIIH")
 END64 = struct.Struct("<4sQHHIIQQQQ")
 END64_LOCATOR = struct.Struct("<4sIQI")
 LONGEST_COMMENT = 0xFFFF
-HARMLESS_FLAGS = 0x0808  # sizes after the data, and names in UTF-8; other flags mean, for example, encryption
+HARMLESS_FLAGS = 0x0808  # sizes follow the data, names are in UTF-8; other flags mean, for example, encryption
 CHUNK = 1 << 20
 
 
 class Extent(NamedTuple):
-    """Position and size of bytes in a file, and their checksum, if any."""
+    """Position and size of a range of bytes in a file, and their checksum, if there is one."""
 
     start: int
     size: int
@@ -44,26 +44,26 @@ class _Entry(NamedTuple):
 
 
 def entries(file: BinaryIO, size: int, budget: Budget) -> dict[str, Extent]:
-    """Return the extent of the data of each entry.
+    """Return the position, size and checksum of the data of each entry.
 
     Parameters
     ----------
     file : binary file
         The archive.
     size : int
-        Its size in bytes.
+        Size of the archive in bytes.
     budget : Budget
         Memory that may be allocated.
 
     Returns
     -------
     dict of str to Extent
-        The extents by name.
+        The extent of each entry, by its name.
 
     Raises
     ------
     CheckpointError
-        For a damaged archive, a compressed entry, two entries of one name, or entries that overlap.
+        If the archive is damaged, an entry is compressed, two entries have the same name, or entries overlap.
     """
     start, end, count = _table(file, size, budget)
     stream = Stream(file, start, end, budget)
@@ -74,7 +74,7 @@ def entries(file: BinaryIO, size: int, budget: Budget) -> dict[str, Extent]:
             raise CheckpointError(f"its zip archive has two entries named {quote(entry.name)}")
         found[entry.name] = entry
     if stream.at != end:
-        raise CheckpointError(f"its zip archive has more than the announced {count:,} entries")
+        raise CheckpointError(f"its zip archive has more entries than the announced {count:,}")
     extents = {name: _extent(file, entry, start, budget) for name, entry in found.items()}
     spans = sorted((entry.header, extents[name].start + extents[name].size) for name, entry in found.items())
     if any(stop > following for (_, stop), (following, _) in pairwise(spans)):
@@ -83,16 +83,16 @@ def entries(file: BinaryIO, size: int, budget: Budget) -> dict[str, Extent]:
 
 
 def check_crc(file: BinaryIO, extent: Extent, name: str) -> None:
-    """Raise CheckpointError unless the bytes have their checksum.
+    """Raise CheckpointError if the bytes do not match their checksum.
 
     Parameters
     ----------
     file : binary file
         The file.
     extent : Extent
-        The bytes and their checksum; without a checksum nothing is checked.
+        Position, size and checksum of the bytes. If the checksum is None, nothing is checked.
     name : str
-        Name of the entry, for the message.
+        Name of the entry, for the error message.
     """
     if extent.crc is None:
         return
@@ -123,7 +123,7 @@ def _table(file: BinaryIO, size: int, budget: Budget) -> tuple[int, int, int]:
 
 
 def _end_record(file: BinaryIO, size: int) -> tuple[int, tuple[int, ...]]:
-    """Return the offset and the fields of the end record: the last one whose comment reaches the end of the file."""
+    """Return the offset and the fields of the end record, the last record whose comment ends at the end of the file."""
     tail_at = max(size - END.size - LONGEST_COMMENT, 0)
     file.seek(tail_at)
     tail = file.read(END.size + LONGEST_COMMENT)
@@ -132,7 +132,7 @@ def _end_record(file: BinaryIO, size: int) -> tuple[int, tuple[int, ...]]:
         *fields, comment_length = END.unpack_from(tail, found)
         if found + END.size + comment_length == len(tail):
             return tail_at + found, tuple(fields[1:])
-        found += 3  # the next candidate to the left ends before this signature
+        found += 3  # the next search finds only signatures that start before this one
     raise CheckpointError("its zip archive has no table of contents: the file is truncated, or has extra bytes")
 
 
@@ -189,7 +189,7 @@ def _entry(stream: Stream) -> _Entry:
 
 
 def _large_sizes(extra: bytes, small: tuple[int, int, int]) -> tuple[int, ...]:
-    """Return the sizes and the offset of an entry, taking values beyond 32 bits from its extra field."""
+    """Return the sizes and the offset of an entry; values that need more than 32 bits are in its extra field."""
     if 0xFFFFFFFF not in small:
         return small
     at = 0
@@ -204,7 +204,7 @@ def _large_sizes(extra: bytes, small: tuple[int, int, int]) -> tuple[int, ...]:
 
 
 def _extent(file: BinaryIO, entry: _Entry, table: int, budget: Budget) -> Extent:
-    """Return the extent of an entry, after its local header, which must agree with the table of contents."""
+    """Return the extent of an entry's data, and check that its local header agrees with the table of contents."""
     stream = Stream(file, min(entry.header, table), table, budget)
     signature, _, flags, method, _, _, crc, packed, size, name_length, extra_length = LOCAL.unpack(
         stream.read(LOCAL.size)
@@ -220,7 +220,7 @@ def _extent(file: BinaryIO, entry: _Entry, table: int, budget: Budget) -> Extent
     if not agrees:
         raise CheckpointError(f"entry {quote(entry.name)} of its zip archive contradicts the table of contents")
     stream.skip(extra_length)
-    return Extent(stream.skip(entry.size), entry.size, entry.crc or None)  # torch writes 0 if it computed no checksum
+    return Extent(stream.skip(entry.size), entry.size, entry.crc or None)  # PyTorch writes 0 if it computed no checksum
 
 
 def _decode(name: bytes) -> str:
