@@ -36,7 +36,9 @@ enum {
 #define RCNN_LONG_WAIT 300000    /* ns, beyond the caller's longest part: a worker had no processor */
 #define RCNN_LATE 1500000        /* ns: an idle worker had no processor, or was woken late */
 #define RCNN_REST 10             /* how many times longer than the delay loops run on one thread */
+#ifndef RCNN_MOST_REST
 #define RCNN_MOST_REST 1000000000
+#endif
 #define RCNN_CHECK 50000000      /* ns between two calls of the check */
 
 /* ---------------------------------------------------------------- the clock, atomics and threads of the platform */
