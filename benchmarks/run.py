@@ -1,9 +1,10 @@
 """Compare the time and memory of rcnn with those of other libraries, its *peers*.
 
-    python benchmarks/run.py                                       all rows except the sweeps
+    python benchmarks/run.py                                       all rows except the sweeps and "busy"
     python benchmarks/run.py --only detector nms                   rows whose names start with "detector" or "nms"
     python benchmarks/run.py --list                                print the names of the rows
     python benchmarks/run.py --sweeps --plot docs/benchmark.png    also run and plot the sweeps
+    python benchmarks/run.py --only busy                           with other work on the machine (20 minutes)
     python benchmarks/run.py --results                             also write the medians to docs/results.json
 
 All libraries do the same work with the same weights and inputs. They run alternately in one process, and the tables
@@ -24,7 +25,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from speed import convolutions, detector, kernels, machine, memory, record, report, rows, sweeps, training
+from speed import busy, convolutions, detector, kernels, machine, memory, record, report, rows, sweeps, training
 from speed.processors import processors
 from speed.rows import PEERS, Result, Row, Settings
 from speed.timing import CALM
@@ -117,7 +118,7 @@ def wanted_rows(only: Sequence[str], with_sweeps: bool) -> list[Row]:
     `with_sweeps` adds the sweeps to the usual rows. Raise ValueError if an element of `only` matches no row.
     """
     if only:
-        return rows.chosen([*USUAL, *sweeps.ROWS], only)
+        return rows.chosen([*USUAL, *sweeps.ROWS, *busy.ROWS], only)
     return [*USUAL, *sweeps.ROWS] if with_sweeps else USUAL
 
 

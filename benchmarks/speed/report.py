@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from speed import record
+from speed import busy, record
 from speed.rows import GOALS, Result
 from speed.timing import summary
 
@@ -120,12 +120,19 @@ def sweep_table(results: Sequence[Result]) -> str:
     return table(rows, right=range(len(rows[0])))
 
 
-TABLES = {"work": work_table, "memory": memory_table, "shapes": shape_table}
+def busy_table(results: Sequence[Result]) -> str:
+    """Return the table of times with other work on the machine, with a line for each situation."""
+    return table(busy.table(results), right=range(2, 7))
+
+
+TABLES = {"work": work_table, "memory": memory_table, "shapes": shape_table, "busy": busy_table}
 NOTES = {
     "work": "Times are medians, in float32. The ratio is the time of the peer divided by the time of rcnn. Above 1, "
     "rcnn is faster. GFLOP/s are those of rcnn, and count the operations of the direct algorithm.",
     "memory": "Each library runs in its own process. The ratio is the memory of rcnn divided by that of the peer. "
     "Below 1, rcnn needs less.",
+    "busy": "Other processes run endless loops. Times are means, because medians hide rare long waits. The ratio is "
+    "the time with all threads divided by the time with one thread. The control divides two times with one thread.",
     "shapes": 'All convolutions of the detector. "times" is how often each one occurs in a forward pass. The last line '
     "is their total.",
 }
@@ -195,6 +202,9 @@ def entries(results: Sequence[Result], section: str = "speed") -> dict[str, dict
         if result.table in ("work", "memory"):
             where = section if result.table == "work" else "memory"
             found.setdefault(where, {})[result.name] = _entry(result)
+    crowded = [result for result in results if result.table == "busy"]
+    if crowded:
+        found["busy"] = {"table": record.table(busy_table(crowded), "python benchmarks/run.py --only busy")}
     shapes = [result for result in results if result.table == "shapes"]
     command = "python benchmarks/run.py --only shape"
     for peer in [name for name in shapes[0].samples if name != OURS] if shapes else []:
