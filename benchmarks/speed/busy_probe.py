@@ -74,14 +74,26 @@ def measure(call: Work, set_threads: Callable[[int], object], threads: int, repe
     for repeat in range(repeats):
         for name in sorted(numbers, reverse=repeat % 2 == 1):
             set_threads(numbers[name])
-            call()  # not counted: it wakes up the threads
-            start, made = time.perf_counter(), 0
-            while made < LEAST or time.perf_counter() - start < TURN:
-                call()
-                made += 1
-            seconds[name] += time.perf_counter() - start
+            spent, made = turn(call)
+            seconds[name] += spent
             calls[name] += made
     return {name: seconds[name] / calls[name] for name in numbers}
+
+
+def turn(call: Work) -> tuple[float, int]:
+    """Return the seconds and the number of the calls of one turn; the first call wakes up the threads.
+
+    The first call counts only if it takes as long as a turn.
+    """
+    start = time.perf_counter()
+    call()
+    if time.perf_counter() - start >= TURN:
+        return time.perf_counter() - start, 1
+    start, made = time.perf_counter(), 0
+    while made < LEAST or time.perf_counter() - start < TURN:
+        call()
+        made += 1
+    return time.perf_counter() - start, made
 
 
 # ---------------------------------------------------------------- the libraries

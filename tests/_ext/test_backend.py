@@ -257,7 +257,7 @@ def test_omp_num_threads_sets_the_default(variable, threads):
 def test_the_default_is_the_number_of_processors_of_this_process(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(backend, "_container_quota", lambda otherwise: otherwise)
-    for processors, expected in ((1, 1), (3, 3), (200, backend.MOST_THREADS)):
+    for processors, expected in ((1, 1), (3, 3), (200, backend.DEFAULT_THREADS)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid, n=processors: set(range(n)), raising=False)
         assert backend._default_num_threads() == expected
 
