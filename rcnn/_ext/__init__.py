@@ -1,13 +1,14 @@
-"""The Cython kernels, and everything about running them.
+"""The Cython kernels, and all code that loads and calls them.
 
 table            the list of kernels
 backend          whether kernels or NumPy references run, and on how many threads
 dispatch         how a function of a stage calls its kernel, its reference, or a replacement
-memory, layout   how arrays lie in memory
-other modules    the drivers: each prepares the arguments of one module's kernels and calls them
+memory, layout   arrays whose memory is reused, and the order of their elements in memory
+other modules    the drivers: functions that prepare the arguments of the kernels and call them
 
-One source, `_roi.pyx`, is compiled to `_roi`, which every processor can run, and to `_roi_v3` and `_roi_v4` (see the
-table). All kernels of a process are of the same level. A kernel is loaded when its driver is first used.
+Each source is compiled for several levels of processors (see the table). For example, `_roi.pyx` is compiled to `_roi`,
+which every processor can run, and to `_roi_v3` and `_roi_v4`. A process uses only kernels of one level. A kernel is
+loaded when its driver is first used.
 """
 
 import functools
@@ -20,7 +21,7 @@ from rcnn._ext.table import KERNELS
 
 
 def usable_levels() -> list[str]:
-    """Return the levels that this processor can run and that every kernel was compiled for, lowest first.
+    """Return the levels that this processor can run and for which all kernels were compiled, in ascending order.
 
     Raises ImportError if no kernel can be loaded.
     """
@@ -33,7 +34,7 @@ def usable_levels() -> list[str]:
 def level() -> str:
     """Return the level of the kernels: RCNN_SIMD if it is set, otherwise the highest usable one.
 
-    Raises ImportError if that level, or every level, is unusable.
+    Raises ImportError if this level cannot be used, or if no level can be used.
     """
     requested = os.environ.get("RCNN_SIMD")
     try:
@@ -58,7 +59,7 @@ def level() -> str:
 def load(kernel: str) -> Any:
     """Return the module of a kernel, compiled for this process's level.
 
-    Raises ImportError where its file is damaged.
+    Raises ImportError if the file of the kernel is damaged.
     """
     try:
         return importlib.import_module(_module(kernel, level()))

@@ -20,10 +20,10 @@ def cell_anchors(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(sizes, ratios)``. The arguments are S sizes in pixels, (S,), and R ratios (height / width), (R,). The
-        function returns the corners x1, y1, x2, y2 of R * S anchors around the origin, (R * S, 4). For every ratio, the
-        area of an anchor is its size squared. The corners are rounded to whole pixels, and halves are rounded to even,
-        as in NumPy and Python. All sizes of the first ratio come first.
+        ``function(sizes, ratios)``. `sizes` is an (S,) array in pixels, and `ratios` is an (R,) array of height /
+        width. The function returns an (R * S, 4) array: the corners x1, y1, x2, y2 of R * S anchors around the origin.
+        For every ratio, the area of an anchor is its size squared. The corners are rounded to whole pixels, and halves
+        are rounded to even, as in NumPy and Python. All sizes of the first ratio come first.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -54,10 +54,10 @@ def grid_anchors(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(cell, feature_size, stride, offset=0.0)``. The arguments are the A anchors of one position, (A, 4),
-        the (H, W) of the feature map, and the stride in pixels, as (rows, columns). The function returns H * W * A
-        boxes, (H * W * A, 4). The anchors in row i and column j are centred (i + offset) row strides below the origin
-        and (j + offset) column strides to its right. The order is row, column, cell anchor.
+        ``function(cell, feature_size, stride, offset=0.0)``. `cell` is an (A, 4) array: the A anchors of one position.
+        `feature_size` is the (H, W) of the feature map, and `stride` is (rows, columns) in pixels. The function returns
+        an (H * W * A, 4) array of boxes. The centre of the anchors in row i and column j is at x = (j + offset) *
+        stride[1] and y = (i + offset) * stride[0]. The order is row, column, cell anchor.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -159,7 +159,7 @@ def _to_be_rounded(rng: np.random.Generator, side: str) -> tuple[np.ndarray, np.
 
 
 def _clear(rng: np.random.Generator, sizes: int, ratios: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw (S,) sizes of 10 to 300 pixels and (R,) ratios of 1/3 to 3; no half of a side is close to a rounding tie."""
+    """Choose (S,) sizes of 10 to 300 pixels and (R,) ratios of 1/3 to 3; no half of a side is near a rounding tie."""
     while True:
         size, ratio = rng.integers(10, 300, sizes).astype(float), rng.uniform(1 / 3, 3, ratios).round(2)
         halves = np.concatenate([np.outer(1 / np.sqrt(ratio), size), np.outer(np.sqrt(ratio), size)]) / 2

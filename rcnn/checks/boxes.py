@@ -20,8 +20,9 @@ def iou(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(boxes1, boxes2)``. The arguments are N and M boxes in pixels, (N, 4) and (M, 4). The function returns
-        the IoU of every pair, (N, M). The IoU is 0 for boxes that only touch, and for two boxes without area.
+        ``function(boxes1, boxes2)``. `boxes1` is an (N, 4) array and `boxes2` an (M, 4) array of boxes in pixels. The
+        function returns an (N, M) array: the IoU of every pair. The IoU is 0 for boxes that only touch, and for two
+        boxes without area.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -127,10 +128,10 @@ def convert(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(boxes, source, target)``. The arguments are N boxes, (N, 4), their format, and the format to convert
-        them to. The function returns the boxes in the target format, (N, 4). The formats are "xyxy" (two corners),
-        "xywh" (top left corner and sides) and "cxcywh" (centre and sides). The width is x2 - x1, and the height is y2 -
-        y1. A centre need not be a whole number.
+        ``function(boxes, source, target)``. `boxes` is an (N, 4) array in the format `source`. The function returns the
+        same boxes in the format `target`, (N, 4). The formats are "xyxy" (two corners), "xywh" (top left corner and
+        sides) and "cxcywh" (centre and sides). The width is x2 - x1, and the height is y2 - y1. A centre need not be a
+        whole number.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -236,11 +237,11 @@ def encode(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(gt_boxes, boxes, weights=(1, 1, 1, 1))``. The arguments are N ground-truth boxes, (N, 4), and N
-        boxes, (N, 4); all sides are above 0. The function returns the deltas dx, dy, dw, dh that lead from boxes[i] to
-        gt_boxes[i], (N, 4). dx and dy are the shift of the centre, in widths and heights of boxes[i]. dw and dh are the
-        natural logarithms of the ratios of the sides, ground truth / box. Each delta is multiplied by its weight. No
-        delta is limited.
+        ``function(gt_boxes, boxes, weights=(1, 1, 1, 1))``. `gt_boxes` (N, 4) contains ground-truth boxes, and `boxes`
+        (N, 4) contains other boxes; all sides are above 0. The function returns an (N, 4) array: the deltas dx, dy, dw,
+        dh that lead from boxes[i] to gt_boxes[i]. dx and dy are the shift of the centre, in widths and heights of
+        boxes[i]. dw and dh are the natural logarithms of the ratios of the sides, ground truth / box. Each delta is
+        multiplied by its weight. No delta is limited.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -359,8 +360,8 @@ def decode(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(deltas, boxes, weights=(1, 1, 1, 1))``. The arguments are N boxes, (N, 4), and their deltas: (N, 4),
-        or (N, L, 4) with deltas for each of L classes. The function returns boxes in the shape of `deltas`. It reverses
+        ``function(deltas, boxes, weights=(1, 1, 1, 1))``. `boxes` is an (N, 4) array. `deltas` has the shape (N, 4), or
+        (N, L, 4) with deltas for each of L classes. The function returns boxes in the shape of `deltas`. It reverses
         `encode`: it divides the deltas by their weights, then caps dw and dh (but not dx and dy) at log(1000/16). The
         resulting boxes may extend beyond the image.
     seed : int, optional
@@ -479,7 +480,7 @@ def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _unlike(rng: np.random.Generator) -> list[float]:
-    """Draw the corner and the sides of a box, x, y, w, h: four different odd numbers."""
+    """Generate a random corner and random sides of a box, x, y, w, h: four different odd numbers."""
     numbers: list[float] = (2.0 * rng.choice(np.arange(2, 15), 4, replace=False) + 1).tolist()
     return numbers
 

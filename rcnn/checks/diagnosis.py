@@ -129,7 +129,7 @@ def swapped_axes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 
 
 def shuffled_boxes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a detector, and pages that have the targets of other pages, all shifted by the same number of pages.
+    """Return a detector, and pages with wrong targets: page i has the targets of page i + k (cyclic), for one k.
 
     Parameters
     ----------

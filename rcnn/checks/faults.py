@@ -48,11 +48,11 @@ def resize_boxes(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(boxes, size, min_size, max_size)``. The arguments are the boxes of the G objects of an image, (G, 4),
-        the image's (height, width), and two side lengths in pixels. The function returns the boxes, (G, 4), and the
-        (height, width) after resizing. The shorter side becomes `min_size`, unless the longer side would then exceed
-        `max_size`; in that case, the longer side becomes `max_size`. Sides are rounded down to whole pixels. Boxes are
-        scaled by the ratios of the rounded sides to the old sides.
+        ``function(boxes, size, min_size, max_size)``. `boxes` (G, 4) contains the boxes of the G objects of an image,
+        `size` is the image's (height, width), and the other arguments are side lengths in pixels. The function returns
+        the resized boxes, (G, 4), and the new (height, width). The shorter side becomes `min_size`, unless the longer
+        side would then exceed `max_size`; in that case, the longer side becomes `max_size`. Sides are rounded down to
+        whole pixels. Boxes are scaled by the ratios of the rounded sides to the old sides.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 

@@ -21,12 +21,12 @@ def conv2d_backward(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(grad_out, x, weight, stride, padding)``. The arguments are the gradient of a loss with respect to the
-        output, (N, O, H', W'), the input, (N, C, H, W), the filters, (O, C, kh, kw), and two integers that apply to
-        both axes. There are N images, C input channels and O filters. The function returns the gradients with respect
-        to x, weight and bias, in their shapes. The convolution does not flip its filters (it is a cross-correlation).
-        It pads with zeros and adds a bias, (O,). The output height is H' = (H + 2 padding - kh) // stride + 1, and the
-        output width is computed in the same way.
+        ``function(grad_out, x, weight, stride, padding)``. `x` (N, C, H, W) is the input: N images with C channels.
+        `weight` (O, C, kh, kw) contains the O filters. `grad_out` (N, O, H', W') is the gradient of a loss with respect
+        to the output. `stride` and `padding` are integers that apply to both axes. The function returns the gradients
+        with respect to x, weight and bias, in their shapes. The convolution does not flip its filters (it is a
+        cross-correlation). It pads with zeros and adds a bias of the shape (O,). The output height is H' = (H + 2
+        padding - kh) // stride + 1, and the output width is computed in the same way.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -212,10 +212,11 @@ def top_down(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(finer, coarser)``. The arguments are two pyramid levels of N images with C channels, (N, C, H, W) and
-        (N, C, h, w). The sides h and w are about half of H and W, which may be odd. The function returns the sum, in
-        the shape of `finer`. The coarser level is enlarged by nearest neighbours: row i of the enlarged map is row
-        floor(i * h / H) of the coarser level, and its columns are chosen in the same way.
+        ``function(finer, coarser)``. The arguments are two pyramid levels of N images with C channels: `finer` has the
+        shape (N, C, H, W), and `coarser` has the shape (N, C, h, w). The sides h and w are about half of H and W, which
+        may be odd. The function returns the sum, in the shape of `finer`. The coarser level is enlarged by nearest
+        neighbours: row i of the enlarged map is row floor(i * h / H) of the coarser level, and its columns are chosen
+        in the same way.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -337,7 +338,7 @@ def _levels(
 
 
 def _eighths(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw numbers with different absolute values, never 0 or 1, which float32 represents exactly."""
+    """Generate random numbers with different absolute values, never 0 or 1, which float32 represents exactly."""
     count = int(np.prod(shape))
     sizes = rng.permutation(np.delete(np.arange(max(count, 40) + 2), [0, 8]))[:count]
     return (sizes * rng.choice([-1, 1], count) / 8).reshape(shape)

@@ -230,7 +230,7 @@ def _moved(rng: np.random.Generator, differences: list[float], beta: float, hint
 
 
 def _eighths(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw numbers whose differences float32 represents exactly."""
+    """Generate random numbers whose differences float32 represents exactly."""
     return rng.integers(-16, 17, shape) / 8
 
 
@@ -244,10 +244,10 @@ def cross_entropy_gradient(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(logits, labels)``. The arguments are logits, (R, L), and integer labels in 0 .. L-1, (R,), for R rows
-        and L classes. The function returns the derivatives of the loss with respect to the logits, (R, L). The loss is
-        the mean of -log softmax(logits)[label] over the rows. Label 0, the background, is an ordinary class. If there
-        are no rows (R = 0), the gradient has the shape (0, L).
+        ``function(logits, labels)``. `logits` is an (R, L) array, and `labels` is an (R,) array of integers in 0 ..
+        L-1, for R rows and L classes. The function returns the derivatives of the loss with respect to the logits, (R,
+        L). The loss is the mean of -log softmax(logits)[label] over the rows. Label 0, the background, is an ordinary
+        class. If there are no rows (R = 0), the gradient has the shape (0, L).
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -346,10 +346,10 @@ def binary_cross_entropy(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(logits, labels)``. The arguments are the logits of A anchors, (A,), and their labels, (A,): 1 for an
-        object, 0 for no object. The function returns a number. With p = sigmoid(logit), the loss of an anchor is -log p
-        if its label is 1, and -log(1 - p) if its label is 0. The result is the mean over the anchors, or 0 if there are
-        no anchors. It must be accurate for logits of any size.
+        ``function(logits, labels)``. The arguments are (A,) arrays: the logits of A anchors, and their labels (1 for an
+        object, 0 for no object). The function returns a number. With p = sigmoid(logit), the loss of an anchor is -log
+        p if its label is 1, and -log(1 - p) if its label is 0. The result is the mean over the anchors, or 0 if there
+        are no anchors. It must be accurate for logits of any size.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -442,10 +442,10 @@ def rpn_loss_gradient(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(logits, labels)``. The arguments are the logits of A anchors, (A,), and their labels, (A,): 1 for an
-        object, 0 for background, -1 for an anchor that was not sampled. The function returns the derivative of the loss
-        with respect to every logit, (A,). The loss is the mean binary cross-entropy over the sampled anchors. If no
-        anchor was sampled, all derivatives are 0.
+        ``function(logits, labels)``. The arguments are (A,) arrays: the logits of A anchors, and their labels (1 for an
+        object, 0 for background, -1 for an anchor that was not sampled). The function returns the derivative of the
+        loss with respect to every logit, (A,). The loss is the mean binary cross-entropy over the sampled anchors. If
+        no anchor was sampled, all derivatives are 0.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 

@@ -25,12 +25,12 @@ def match(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(iou, high, low, force_best=False)``. The first argument contains the IoUs of A boxes with G objects,
-        (A, G). The function returns one integer per box, (A,). If the highest IoU of a box is at least `high`, the
-        integer is the index of the object with that IoU (in a tie, of the first one). If the highest IoU is below
-        `low`, the integer is -1. In between, it is -2. With `force_best`, every box that has the highest IoU with some
-        object is matched, too, including all boxes that tie. Such a box is matched to the object that it overlaps most
-        itself. An object that no box overlaps forces no match.
+        ``function(iou, high, low, force_best=False)``. `iou` (A, G) contains the IoU of each of A boxes with each of G
+        objects. The function returns an (A,) array with one integer per box. If the highest IoU of a box is at least
+        `high`, the integer is the index of the object with that IoU (in a tie, of the first one). If the highest IoU is
+        below `low`, the integer is -1. In between, it is -2. With `force_best`, every box that has the highest IoU with
+        some object is matched, too, including all boxes that tie. Such a box is matched to the object that it overlaps
+        most itself. An object that no box overlaps forces no match.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -142,8 +142,8 @@ def sample(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(labels, size, positive_fraction, rng)``. The first argument contains the labels of A boxes, (A,). The
-        function returns (positive, negative), two sorted arrays of indices into `labels`. At most `int(size *
+        ``function(labels, size, positive_fraction, rng)``. `labels` (A,) contains the labels of A boxes. The function
+        returns (positive, negative), two sorted arrays of indices into `labels`. At most `int(size *
         positive_fraction)` of the chosen boxes are positive (label 1 or above). Negative boxes (label 0) fill the batch
         up to `size`. If there are too few boxes of one kind, all of them are chosen. Every random number comes from
         `rng`. Boxes are drawn without replacement, and every candidate has the same probability.
@@ -249,7 +249,7 @@ def _sample_case(labels: np.ndarray, size: int, fraction: float, rng: np.random.
 
 
 def _labels(rng: np.random.Generator, positive: int, negative: int, ignored: int) -> np.ndarray:
-    """Draw these numbers of labels 1, 0 and -1, in random order."""
+    """Return these numbers of labels 1, 0 and -1, in random order."""
     return rng.permutation(np.repeat([1, 0, -1], [positive, negative, ignored]))
 
 

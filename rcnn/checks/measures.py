@@ -36,12 +36,12 @@ def assign(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(boxes, scores, gt_boxes, iou_threshold)``. The arguments are the boxes of D detections, (D, 4), their
-        scores, (D,), the G true boxes, (G, 4), and a threshold. All boxes belong to one class and one image. The
-        function returns an array of bools, (D,), in the order of `boxes`: True for each detection that is right. The
-        detections are processed by descending score; in a tie, in the order of the array. Each detection is compared
-        with the one object that it overlaps most. It is right if that IoU is *at least* the threshold and no detection
-        before it was right with the same object.
+        ``function(boxes, scores, gt_boxes, iou_threshold)``. `boxes` (D, 4) and `scores` (D,) describe D detections,
+        and `gt_boxes` (G, 4) contains the G true boxes. All boxes belong to one class and one image. The function
+        returns a (D,) array of bools in the order of `boxes`: True for each detection that is right. The detections are
+        processed by descending score; in a tie, in the order of the array. Each detection is compared with the one
+        object that it overlaps most. It is right if that IoU is *at least* the threshold and no detection before it was
+        right with the same object.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -251,8 +251,8 @@ def average_precision(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(recall, precision, method)``. The first two arguments are the recall, (D,), and the precision, (D,),
-        after each of D detections, by descending score. Recall therefore never decreases. The function returns a
+        ``function(recall, precision, method)``. `recall` (D,) and `precision` (D,) are the values after each of D
+        detections, by descending score. Recall therefore never decreases. The function returns a
         number. The precision at a recall is the best precision at that recall or a higher one, and 0 beyond the highest
         recall. "voc2007" is the mean of this precision at the recalls 0, 0.1, ..., 1; "voc2012" is its integral over
         the recall from 0 to 1; "coco" is its mean at the recalls 0, 0.01, ..., 1. Without detections, the result is 0.

@@ -611,7 +611,7 @@ def _align_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _maps(rng: np.random.Generator, channels: int = 1, images: int = 1, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """Draw feature maps (N, C, H, W) of whole numbers from 1 to 1000, all different."""
+    """Generate random feature maps (N, C, H, W) of whole numbers from 1 to 1000, all different."""
     shape = (images, channels, *size)
     return rng.choice(np.arange(1.0, 1001), shape, replace=False)
 
@@ -633,7 +633,7 @@ def _images(images: ArrayLike | None, boxes: np.ndarray) -> np.ndarray:
 
 
 def _drawn(rng: np.random.Generator, count: int, scale: float) -> np.ndarray:
-    """Draw RoIs (count, 4) within small maps, in pixels of the image, at multiples of 1/4 of a feature pixel."""
+    """Generate RoIs (count, 4) within small maps, in pixels of the image, at multiples of 1/4 of a feature pixel."""
     height, width = SMALL
     left, top = rng.integers(0, 4 * (width - 1), count), rng.integers(0, 4 * (height - 1), count)
     right, bottom = rng.integers(left, 4 * width) + 1, rng.integers(top, 4 * height) + 1
@@ -646,7 +646,7 @@ def _bins(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _grad(rng: np.random.Generator, rois: np.ndarray, channels: int, output_size: tuple[int, int]) -> np.ndarray:
-    """Draw a gradient (R, C, ph, pw) without whole numbers, in which no two elements cancel each other."""
+    """Generate a random gradient (R, C, ph, pw) without whole numbers, in which no two elements cancel each other."""
     shape = (len(rois), channels, *output_size)
     sizes = rng.permutation(int(np.prod(shape))).reshape(shape) + 0.25
     return sizes * rng.choice([-1.0, 1.0], shape)

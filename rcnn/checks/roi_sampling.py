@@ -270,7 +270,7 @@ def _scene(rng: np.random.Generator, objects: int, on: int, off: int, hint: str,
 
 
 def _apart(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
-    """Draw steps (count, 4) of up to `most` pixels, in eighths; all numbers in the first column are different."""
+    """Generate steps (count, 4) of up to `most` pixels, in eighths; all numbers in the first column are different."""
     eighths = rng.integers(-8 * most, 8 * most + 1, (count, 4))
     eighths[:, 0] = rng.choice(np.delete(np.arange(-8 * most, 8 * most + 1), 8 * most), count, replace=False)
     return eighths / 8

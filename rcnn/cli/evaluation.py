@@ -28,8 +28,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "eval",
         help="print average precision, kinds of error and recall by stage",
         description="Run a detector on a data set, and print the average precision of each class. Options also print "
-        "COCO's twelve numbers, the kinds of error, and the recall by stage, which is the fraction of objects that are "
-        "still found after each stage. The classes of the detector and the data set are matched by name, in any order.",
+        "the twelve COCO metrics, the kinds of error, and the recall by stage (the fraction of objects that are still "
+        "found after each stage). The classes of the detector and the data set are matched by name, in any order.",
     )
     parser.add_argument(
         "dataset",
@@ -59,7 +59,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="also write a figure of all results to this folder")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the detections to this file, in COCO's results format"
+        "--json", type=Path, metavar="FILE", help="also write the detections to this file, in the COCO results format"
     )
     parser.add_argument(
         "--images",

@@ -1,4 +1,4 @@
-"""Reader of COCO's format: one JSON file describes all images.
+"""Reader of the COCO format: one JSON file describes all images.
 
 A box is written as x, y, width, height. Category ids may have gaps. In ascending order of their ids, the categories get
 the labels 1, 2, ...
@@ -39,28 +39,29 @@ NO_CATEGORY = -1  # category id of the background
 
 
 class COCO(AnnotatedImages):
-    """Images that a JSON file in COCO's format describes.
+    """Images described by a JSON file in COCO format.
 
     `category_ids[label]` is the id that the class with this label has in the file. Targets mark crowds ("iscrowd") and
-    difficult objects ("ignore", which programs that convert from VOC write). If "area" is missing, the area of the box
+    difficult objects ("ignore", a key written by VOC converters). If "area" is missing, the area of the box
     is used. "segmentation" and the ids of annotations are ignored.
 
     Parameters
     ----------
     annotations : path
         A JSON file, or a folder in one of four layouts. (1) It contains annotations/instances_train*.json and
-        annotations/instances_val*.json. (2) It contains train.json and val.json, either directly or in annotations.
-        (3) Each of its folders train and valid contains _annotations.coco.json. (4) It contains a single JSON file.
+        annotations/instances_val*.json. (2) It contains train.json and val.json, or annotations/train.json and
+        annotations/val.json. (3) It contains train/_annotations.coco.json and valid/_annotations.coco.json. (4) It
+        contains a single JSON file.
     split : str, optional
         "train", "val" or the name of another file. If there is no file for "val", some images are held out for it (see
         `rcnn.data.split`). By default, every image is read.
     images : path, optional
         Folder of the images. By default, these folders are searched in this order until one contains an image: the
-        folder of the split, the folder images, and the data folder itself.
+        folder of the split, the folder named `images`, and the data folder itself.
     classes : sequence of str, optional
         Names of the labels 1, 2, ..., with or without a leading "background". The default is the categories of all
-        splits in ascending order of their ids, without groups. A group is a category without objects that other
-        categories name as their "supercategory" (Roboflow writes such a group).
+        splits in ascending order of their ids, without groups. A group is a category that has no objects and
+        is the "supercategory" of other categories. (Roboflow writes such a group.)
     on_error, progress : str, bool
         See `AnnotatedImages`.
     """
@@ -184,12 +185,12 @@ def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is not in COCO's format: it must be an object {{...}}, got {type(content).__name__}")
+        raise ValueError(f"{path} is not in COCO format: it must be an object {{...}}, got {type(content).__name__}")
     tables = {}
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             keys = ", ".join(reprlib.repr(key) for key in list(content)[:10]) or "none"
-            raise ValueError(f"{path} is not in COCO's format: it has no list {key!r}; its keys: {keys}")
+            raise ValueError(f"{path} is not in COCO format: it has no list {key!r}; its keys: {keys}")
         tables[key] = content[key]
     names = _category_names(tables["categories"], path)
     groups = {entry["id"]: entry.get("supercategory") for entry in tables["categories"]}

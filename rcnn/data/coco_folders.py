@@ -1,4 +1,4 @@
-"""Layouts of folders in COCO's format; different programs put JSON files and images into different folders."""
+"""Layouts of folders in COCO format; different programs put JSON files and images into different folders."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Digits(DrawnPages):
         Returns
         -------
         tuple of array
-            Image, coverage and labels, as in `DrawnPages.draw`.
+            The image, the coverage and the labels, as in `DrawnPages.draw`.
         """
         image, ink = draw_paper(rng, self.size)
         taken = np.zeros((0, 4))
@@ -129,7 +129,7 @@ def split_glyphs(digits: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def draw_count(rng: np.random.Generator) -> int:
-    """Draw the number of digits of a page.
+    """Choose at random how many digits a page has.
 
     Parameters
     ----------

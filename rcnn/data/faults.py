@@ -135,7 +135,7 @@ def _check_duplicates(item: Item, notes: Notes) -> None:
 
 
 def check_coordinates(seen: Sequence[Item], verdict: Verdict | None, notes: Notes) -> None:
-    """Note faults that all boxes of the data set have in common.
+    """Note faults that all boxes of the data set share.
 
     Parameters
     ----------

@@ -37,8 +37,8 @@ class Masks(AnnotatedImages):
     split : {"train", "val"}, optional
         Split to read. Some images are held out for "val" (see `rcnn.data.split`). By default, every image is read.
     images, masks : str, optional
-        Names of the two folders. The default is PNGImages and PedMasks (Penn-Fudan) if PNGImages exists, and otherwise
-        images and masks.
+        Names of the two folders. The default is `PNGImages` and `PedMasks` (Penn-Fudan) if `PNGImages` exists, and
+        otherwise `images` and `masks`.
     class_name : str, optional
         Class name of the objects. The default is "pedestrian" for Penn-Fudan, and otherwise "object".
     on_error, progress : str, bool

@@ -172,7 +172,7 @@ def blend(image: np.ndarray, colour: np.ndarray, coverage: np.ndarray) -> None:
 
 
 def clouds(rng: np.random.Generator, size: tuple[int, ...], cells: int) -> np.ndarray:
-    """Draw a smooth random field.
+    """Generate a smooth random field.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def clouds(rng: np.random.Generator, size: tuple[int, ...], cells: int) -> np.nd
 
 
 def grain(rng: np.random.Generator, size: tuple[int, ...], strength: float) -> np.ndarray:
-    """Draw pixel noise.
+    """Generate pixel noise.
 
     Parameters
     ----------

@@ -89,7 +89,7 @@ KINDS: Mapping[str, Kind] = {
     "counts-from-0": Kind(
         WARNING,
         "a box begins at -1, which is one pixel outside the image",
-        "if annotations in VOC's format count pixels from 0, read them with first_pixel=0",
+        "if annotations in VOC format count pixels from 0, read them with first_pixel=0",
     ),
     "background-label": Kind(
         ERROR, "an object has the label 0, which is the background", "add 1 to all labels if they count from 0"

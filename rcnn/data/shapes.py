@@ -45,7 +45,7 @@ class Shapes(DrawnPages):
         Returns
         -------
         tuple of array
-            Image, coverage and labels, as in `DrawnPages.draw`.
+            The image, the coverage and the labels, as in `DrawnPages.draw`.
         """
         ground = rng.uniform(30, 225, 3)  # (3,)
         image = draw_texture(rng, self.size, ground)
@@ -66,7 +66,7 @@ class Shapes(DrawnPages):
 
 
 def draw_count(rng: np.random.Generator) -> int:
-    """Draw the number of shapes of a page.
+    """Choose at random how many shapes a page has.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def draw_texture(rng: np.random.Generator, size: tuple[int, ...], colour: np.nda
 
 
 def contrasting_colour(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
-    """Draw a random colour that differs from the background by at least `MIN_CONTRAST`.
+    """Choose a random colour that differs from the background by at least `MIN_CONTRAST`.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ class Frame(Protocol):
 
 
 class CSV(AnnotatedImages):
-    """Images whose boxes are rows of a CSV file with the columns image, x1, y1, x2, y2, label.
+    """Images whose boxes are rows of a CSV file with the columns `image`, `x1`, `y1`, `x2`, `y2` and `label`.
 
     The file uses UTF-8 and separates columns with commas. Coordinates are in pixels and continuous: the left edge of
     the image is at 0. For an image without objects, write a row in which only the column image has a value. The columns

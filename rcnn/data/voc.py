@@ -54,9 +54,9 @@ class VOC(AnnotatedImages):
     Parameters
     ----------
     folder : path
-        A folder in one of three layouts. (1) It contains the folders Annotations and JPEGImages (or annotations and
-        images), and may contain lists of names in ImageSets/Main. (2) It contains images and XML files together.
-        (3) Its folders train, valid and test contain images and XML files together.
+        A folder in one of three layouts. (1) It contains the folders `Annotations` and `JPEGImages` (or `annotations`
+        and `images`), and may contain lists of names in `ImageSets/Main`. (2) It contains images and XML files
+        together. (3) Its folders `train`, `valid` and `test` contain images and XML files together.
     split : str, optional
         "train", "val" or the name of another list in ImageSets/Main. If there is no list for "val", some images are
         held out for it (see `rcnn.data.split`). By default, every image is read.

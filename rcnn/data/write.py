@@ -47,7 +47,7 @@ class Images(Protocol):
 
 
 def write_voc(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
-    """Write a data set in VOC's format: JPEGImages, Annotations, ImageSets/Main/SPLIT.txt and classes.txt.
+    """Write a data set in VOC format: JPEGImages, Annotations, ImageSets/Main/SPLIT.txt and classes.txt.
 
     If the folder already contains other splits, the new split is added.
 
@@ -82,7 +82,7 @@ def write_voc(dataset: Images, folder: str | os.PathLike[str], split: str, progr
 
 
 def write_coco(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
-    """Write a data set in COCO's format: images and annotations/instances_SPLIT.json.
+    """Write a data set in COCO format: images and annotations/instances_SPLIT.json.
 
     The ids of the categories are `dataset.category_ids` if they exist, and otherwise the labels. Image ids start at 1.
 
@@ -182,7 +182,7 @@ def _images(dataset: Images, split: str, progress: bool) -> Iterator[tuple[str, 
 
 
 def _things(target: Target, classes: Sequence[str], source: str) -> list[Thing]:
-    """Return the objects of a target; raise ValueError for values that no reader accepts."""
+    """Return the objects of a target; raise ValueError for values that the readers would not accept."""
     boxes = check_boxes(target["boxes"], f"boxes of {source}").astype(np.float64)  # (G, 4)
     check_finite(boxes, f"boxes of {source}")
     labels = as_index_array(target["labels"], f"labels of {source}", len(boxes))  # (G,)

@@ -1,4 +1,4 @@
-"""The objects of a data set, in pixels of the resized images. Every image is treated as a batch of its own."""
+"""The objects of a data set, in pixels of the resized images. Every image is treated as a separate batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COCO result files: functions that write and read them. Every tool for COCO's metrics can read such a file.
+"""Functions that write and read COCO result files. Every tool that computes the COCO metrics can read such a file.
 
 A file is a JSON list with an entry for each detection: {"image_id", "category_id", "bbox": [x, y, w, h], "score"}.
 """

@@ -520,7 +520,7 @@ def _draw_by_ratio(ax: Axes, anchors: np.ndarray, width: float) -> list[Artist]:
 
 
 def _nominal_ratios(anchors: np.ndarray) -> list[float]:
-    """Return the height / width of each anchor (k, 4); anchors with similar ratios get that of the largest one.
+    """Return the height / width of each anchor (k, 4); anchors with similar ratios get the ratio of the largest anchor.
 
     Anchors are rounded to whole pixels, so two anchors with the nominal ratio 0.5 may have the ratios 0.48 and 0.52.
     """
@@ -541,7 +541,7 @@ def _pixels(ax: Axes) -> Axes:
 
 
 def _cell_borders(count: int, extent: int, offset: float) -> np.ndarray:
-    """Return the borders (count + 1,) of cells centred at (i + offset) * stride; the first is 0, the last `extent`."""
+    """Return the borders (count + 1,) of cells centred at (i + offset) * stride; they run from 0 to `extent`."""
     stride = extent / count
     inner = (np.arange(1, count) - 0.5 + offset) * stride
     return np.concatenate([[0.0], inner, [extent]])

@@ -46,7 +46,7 @@ class Order:
         Seed for the random order.
     groups : (length,) array, optional
         Group of each image. All images in a batch have the same group, with the exceptions above. By default, there are
-        no groups, and an epoch is a plain permutation.
+        no groups, and an epoch is an ordinary permutation.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int, groups: np.ndarray | None = None) -> None:
@@ -348,7 +348,7 @@ def prefetch(make: Callable[[T], U], items: Iterable[T], workers: int) -> Genera
     """Yield `make(item)` for each item, in order, while threads compute the next results.
 
     At most `workers` + 1 results are waiting or in progress. The threads run in copies of the caller's context, so that
-    `with use_backend(...)` holds for them too. An error in `make` is raised when the result of this item
+    `with use_backend(...)` applies to them, too. An error in `make` is raised when the result of this item
     is requested. If you may leave the loop early, close the iterator (`contextlib.closing`), so that the threads stop.
 
     Parameters

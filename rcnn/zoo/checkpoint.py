@@ -520,7 +520,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
     except (safetensors.SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path} is not a valid safetensors file: {error}") from error
     except (AttributeError, TypeError) as error:  # safetensors requested bfloat16 or float8 from NumPy
-        raise CheckpointError(f"{path} contains a dtype that NumPy does not have: {error}") from error
+        raise CheckpointError(f"{path} contains a dtype that NumPy does not support: {error}") from error
     return tensors, metadata if isinstance(metadata, dict) else {}
 
 

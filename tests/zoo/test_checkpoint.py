@@ -227,7 +227,7 @@ def test_dtype_that_numpy_does_not_have_is_refused(tmp_path, dtype, size):
     header = json.dumps({"weight": {"dtype": dtype, "shape": [2], "data_offsets": [0, size]}}).encode()
     path = tmp_path / "foreign.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(size))
-    with pytest.raises(CheckpointError, match="foreign.safetensors contains a dtype that NumPy does not have"):
+    with pytest.raises(CheckpointError, match="foreign.safetensors contains a dtype that NumPy does not support"):
         rcnn.load(path)
 
 

@@ -143,7 +143,9 @@ class Explorer:
         for still in stills:
             for name, value in still.items():
                 if name not in controls or not controls[name].holds(value):
-                    raise ValueError(f"stills must have only values that a control allows, got {name} = {value!r}")
+                    raise ValueError(
+                        f"each value in stills must be one of the values of its control, got {name} = {value!r}"
+                    )
         self._draw, self._controls, self._stills = draw, dict(controls), list(stills)
         self._size, self._columns = size, columns
 
