@@ -108,7 +108,7 @@ class Trace:
         """
         return {
             "anchors": sum(len(level) for level in self.anchors),
-            "above the score cut": len(self.candidates[index]),
+            "candidates": len(self.candidates[index]),
             "after NMS": self.num_after_nms[index],
             "proposals": len(self.proposals[index]),
             "RoIs": int((self.roi_images == index).sum()),

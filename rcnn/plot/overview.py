@@ -409,7 +409,7 @@ def trace_strip(trace: Any, index: int = 0, class_names: Sequence[str] | None = 
     class_names : sequence of str, optional
         Class names, indexed by label; if omitted, labels are shown as numbers.
     min_score : float, optional
-        Detections with a lower score are counted but not drawn.
+        Only detections with a greater score are drawn; the others are counted.
 
     Returns
     -------
@@ -448,7 +448,7 @@ def stage_figures(
     class_names : sequence of str, optional
         Class names, indexed by label; if omitted, labels are shown as numbers.
     min_score : float, optional
-        Detections with a lower score are counted but not drawn.
+        Only detections with a greater score are drawn; the others are counted.
 
     Yields
     ------
@@ -559,7 +559,7 @@ class _View:
     level: int
     roi: int | None
     class_names: Sequence[str] | None
-    min_score: float  # detections with a lower score are not drawn, because they would cover the image
+    min_score: float  # only detections with a greater score are drawn; the others would cover the image
     compact: bool  # True for a small panel of the strip, which shows no scores and no ground truth
 
     @property
@@ -675,11 +675,11 @@ def _panel_pooled_features(ax: Axes, view: _View) -> str:
 
 def _panel_detections(ax: Axes, view: _View) -> str:
     found = view.trace.detections[view.index]
-    confident = np.asarray(found["scores"]) >= view.min_score
+    confident = np.asarray(found["scores"]) > view.min_score
     boxes, scores, labels = (np.asarray(found[key])[confident] for key in ("boxes", "scores", "labels"))
     gt_boxes = None if view.compact or view.trace.gt_boxes is None else view.trace.gt_boxes[view.index]
     detections(ax, view.image, boxes, None if view.compact else scores, labels, view.class_names, gt_boxes)
-    return f"{len(confident):,} in total, {len(boxes):,} with a score of {view.min_score:g} or more"
+    return f"{len(confident):,} in total, {len(boxes):,} with a score above {view.min_score:g}"
 
 
 _PANELS: tuple[tuple[str, Callable[[Axes, _View], str]], ...] = (

@@ -48,7 +48,7 @@ def test_demo_shows_the_funnel_draws_every_stage_and_evaluates(
     counts = [
         int(n.replace(",", ""))
         for n in re.findall(
-            r"^  (?:anchors|above the score cut|after NMS|proposals|RoIs|detections) +([\d,]+)$", out, re.MULTILINE
+            r"^  (?:anchors|candidates|after NMS|proposals|RoIs|detections) +([\d,]+)$", out, re.MULTILINE
         )
     ]
     assert len(counts) == 6 and counts == sorted(counts, reverse=True) and counts[-1] >= 5
