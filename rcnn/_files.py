@@ -9,20 +9,20 @@ import re
 import secrets
 import stat
 from collections.abc import Collection
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 _NAME_LENGTH = 40  # characters of a file name that the name of its temporary file repeats
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file, or a link to one, for reading.
 
     Reading a pipe or a device might never end. The type is checked before the file is opened, because opening a device
     may already have an effect, and again afterwards. Raises OSError, which names `path`, for any other type of file.
     """
     check_regular(path)
-    file = open(path, "rb", opener=_without_waiting)
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
     try:
         _check_type(os.fstat(file.fileno()), path)
     except BaseException:
