@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,7 +21,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from rcnn._files import write_whole
+from rcnn._files import check_regular, open_regular, write_whole
+from rcnn._validate import Rule, as_float, integer
 from rcnn.backbones import ResNet, ResNetFPN, SmallBackbone
 from rcnn.config import FasterRCNNConfig
 from rcnn.model import FasterRCNN
@@ -50,11 +52,13 @@ __all__ = [
 FORMAT = "rcnn-1"  # a file with any other format is refused
 KEY = "rcnn"  # name of the metadata entry that holds the config
 
-# The library's own backbones and the names of their arguments. Each backbone stores its arguments as attributes, so
-# that `load` can rebuild it from the checkpoint alone.
-OWN_BACKBONES: dict[str, tuple[type[Module], tuple[str, ...]]] = {
-    "SmallBackbone": (SmallBackbone, ("out_channels", "depth")),
-    "ResNetFPN": (ResNetFPN, ("layers", "out_channels", "eps")),
+# The library's own backbones, and the values that a file may give for their arguments. Each backbone stores its
+# arguments as attributes, so that `load` can rebuild it from the checkpoint alone.
+CHANNELS, DEPTH, LAYERS = integer(1, 65_536), integer(0, 1_000), integer(1, 1_000)
+EPS = Rule("a number in [0, 1]", as_float, lambda eps: 0 <= eps <= 1)
+OWN_BACKBONES: dict[str, tuple[type[Module], dict[str, Rule]]] = {
+    "SmallBackbone": (SmallBackbone, {"out_channels": CHANNELS, "depth": DEPTH}),
+    "ResNetFPN": (ResNetFPN, {"layers": LAYERS, "out_channels": CHANNELS, "eps": EPS}),
 }
 
 # Two names that torchvision used up to version 0.12, and the names that replaced them.
@@ -103,7 +107,7 @@ def load(path: str | os.PathLike[str], backbone: Module | None = None) -> Faster
     CheckpointError
         If the file is not a checkpoint, or does not match the backbone.
     OSError
-        If the file cannot be read.
+        If the file is not a regular file, or cannot be read.
     """
     tensors, metadata = read_tensors(path)
     return restore(tensors, metadata, str(path), backbone)
@@ -172,33 +176,106 @@ def restore(
     Raises
     ------
     CheckpointError
-        If the metadata is invalid, or the tensors do not match the model.
+        If the metadata is invalid, or the tensors do not match the model. The sizes in the metadata are compared with
+        the tensors before memory is allocated, so a model never needs much more memory than its file has bytes.
     """
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
-            f"{name} was not written by rcnn.save: its format must be {FORMAT!r}, got {metadata.get('format')!r}"
+            f"{name} was not written by rcnn.save: its format must be {FORMAT!r}, "
+            f"got {reprlib.repr(metadata.get('format'))}"
         )
     try:
         description, class_name, settings = (metadata[key] for key in ("backbone", "backbone_class", "settings"))
         if backbone is None and description is not None:
-            backbone = build_backbone(description)
+            kind, arguments = _parse_backbone(description)
+            check_shapes(tensors, _backbone_shapes(kind, arguments), name)
+            backbone = kind(**arguments)
+    except CheckpointError:
+        raise
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{name} does not contain a valid description of its model: {error!r}") from error
     if backbone is None:
         raise CheckpointError(
-            f"{name} was saved with your own backbone, {class_name}; "
-            f"pass a new instance of it: rcnn.load({name!r}, backbone={class_name}())"
+            f"{name} was saved with your own backbone, {str(class_name)[:100]}; "
+            f"pass a new instance of it: rcnn.load({name!r}, backbone={str(class_name)[:100]}())"
         )
     try:
-        model = FasterRCNN(FasterRCNNConfig(backbone, **settings))
+        config = FasterRCNNConfig(backbone, **settings)
+        check_shapes(tensors, head_shapes(config), name)
+        model = FasterRCNN(config)
         names = tensors.keys() & {name for name, _ in model.named_parameters()}
         if any(tensors[name].dtype == np.float64 for name in names):  # buffers may be float64 in any model
             model.astype(np.float64)
         model.load_state_dict(tensors)
+    except CheckpointError:
+        raise
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{name}: {error}") from error
     model.eval()
     return model
+
+
+def head_shapes(config: FasterRCNNConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors of a detector whose sizes depend on its config, without the backbone.
+
+    Parameters
+    ----------
+    config : FasterRCNNConfig
+        The config.
+
+    Returns
+    -------
+    dict of str to tuple
+        The shapes by name, the largest tensors alone.
+    """
+    channels, hidden, (rows, columns) = config.feat_channels, config.hidden_dim, config.pool_size
+    return {
+        "rpn.head.conv.0.0.weight": (channels, channels, 3, 3),
+        "roi_heads.box_head.fc6.weight": (hidden, channels * rows * columns),
+        "roi_heads.box_head.fc7.weight": (hidden, hidden),
+        "roi_heads.box_predictor.cls_score.weight": (config.num_classes, hidden),
+        "roi_heads.box_predictor.bbox_pred.weight": (4 * config.num_classes, hidden),
+    }
+
+
+def _backbone_shapes(kind: type[Module], arguments: Mapping[str, Any]) -> Iterable[tuple[str, tuple[int, ...]]]:
+    """Return the name and the shape of each tensor whose size depends on the arguments of a backbone."""
+    channels = arguments["out_channels"]
+    square = (channels, channels, 3, 3)
+    if kind is ResNetFPN:
+        return [(f"backbone.fpn.layer_blocks.{level}.0.weight", square) for level in range(4)]
+    blocks = range(arguments["depth"])
+    return [(f"backbone.blocks.{i}.{half}.0.weight", square) for i in blocks for half in ("first", "second")]
+
+
+def check_shapes(
+    tensors: Mapping[str, np.ndarray],
+    expected: Mapping[str, tuple[int, ...]] | Iterable[tuple[str, tuple[int, ...]]],
+    name: str,
+) -> None:
+    """Check the shapes of some tensors.
+
+    Parameters
+    ----------
+    tensors : mapping of str to array
+        The tensors.
+    expected : mapping of str to tuple, or pairs of str and tuple
+        The expected shapes, by the names of the tensors.
+    name : str
+        Name of the file, for error messages.
+
+    Raises
+    ------
+    CheckpointError
+        If a tensor is missing or has another shape. The message names the first such tensor.
+    """
+    for tensor, shape in dict(expected).items():
+        if tensor not in tensors:
+            raise CheckpointError(f"{name}: its settings require the tensor {tensor} {shape}, which is missing")
+        if tensors[tensor].shape != shape:
+            raise CheckpointError(
+                f"{name}: wrong shape: its settings require {shape} for {tensor}, got {tensors[tensor].shape}"
+            )
 
 
 def describe_backbone(backbone: Module) -> dict[str, object] | None:
@@ -235,18 +312,26 @@ def build_backbone(description: object) -> Module:
 
     Raises
     ------
-    ValueError
-        If the description is invalid.
+    TypeError, ValueError
+        If the description is invalid. A backbone may have at most 65,536 channels and a depth of at most 1,000.
     """
+    kind, arguments = _parse_backbone(description)
+    return kind(**arguments)
+
+
+def _parse_backbone(description: object) -> tuple[type[Module], dict[str, Any]]:
+    """Return the class and the arguments of a backbone, or raise TypeError or ValueError."""
     if not isinstance(description, dict):
-        raise ValueError(f"the description of a backbone must be a dict of name and arguments, got {description!r}")
+        raise ValueError(
+            f"the description of a backbone must be a dict of name and arguments, got {reprlib.repr(description)}"
+        )
     name, arguments = description.get("name"), description.get("arguments")
     if not isinstance(name, str) or name not in OWN_BACKBONES or not isinstance(arguments, dict):
-        raise ValueError(f"the name of a backbone must be one of {', '.join(OWN_BACKBONES)}, got {name!r}")
-    kind, allowed = OWN_BACKBONES[name]
-    if set(arguments) != set(allowed) or not all(isinstance(value, (int, float)) for value in arguments.values()):
-        raise ValueError(f"{name} takes the numbers {', '.join(allowed)}, got {arguments}")
-    return kind(**arguments)
+        raise ValueError(f"the name of a backbone must be one of {', '.join(OWN_BACKBONES)}, got {reprlib.repr(name)}")
+    kind, rules = OWN_BACKBONES[name]
+    if set(arguments) != set(rules):
+        raise ValueError(f"{name} takes the numbers {', '.join(rules)}, got {reprlib.repr(arguments)}")
+    return kind, {argument: rule.check(argument, arguments[argument]) for argument, rule in rules.items()}
 
 
 # ---------------------------------------------------------------------- into an existing model
@@ -276,12 +361,12 @@ class Weights:
         Returns
         -------
         float or None
-            The eps, or None if it is unknown.
+            The eps, or None if it is unknown or not in [0, 1].
         """
         if not self.metadata and download.is_coco(self.path):
             return 0.0  # these weights were trained with eps 0, but their file does not state it
         eps = self._entry("backbone", "arguments", "eps")
-        return eps if isinstance(eps, (int, float)) else None
+        return float(eps) if isinstance(eps, (int, float)) and EPS.accepts(eps) else None
 
     def class_names(self) -> list[str] | None:
         """Return the class names in the file.
@@ -434,8 +519,7 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     OSError
         If the file cannot be read.
     """
-    _check_is_file(path)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         start = file.read(9)
     # A safetensors file starts with eight bytes, followed by JSON.
     tensors, metadata = read_tensors(path) if start[8:] == b"{" else (pth.read(path), {})
@@ -512,18 +596,13 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
     OSError
         If the file cannot be read.
     """
-    _check_is_file(path)
+    check_regular(path)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = json.loads((file.metadata() or {}).get(KEY, "{}"))
-    except (safetensors.SafetensorError, ValueError) as error:
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:  # the metadata may be nested deeply
         raise CheckpointError(f"{path} is not a valid safetensors file: {error}") from error
     except (AttributeError, TypeError) as error:  # safetensors requested bfloat16 or float8 from NumPy
         raise CheckpointError(f"{path} contains a dtype that NumPy does not support: {error}") from error
     return tensors, metadata if isinstance(metadata, dict) else {}
-
-
-def _check_is_file(path: str | os.PathLike[str]) -> None:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: file not found")

@@ -228,7 +228,10 @@ def _resnet_detector(
         settings["class_names"] = _class_names(weights, in_file)
     num_classes = DEFAULT_CLASSES if num_classes is None else num_classes
     backbone = ResNetFPN(layers)
-    model = FasterRCNN(FasterRCNNConfig(backbone, backbone.out_channels, num_classes, True, **{**settings, **config}))
+    chosen = FasterRCNNConfig(backbone, backbone.out_channels, num_classes, True, **{**settings, **config})
+    if weights is not None:
+        checkpoint.check_shapes(weights.tensors, checkpoint.head_shapes(chosen), str(weights.path))
+    model = FasterRCNN(chosen)
     if weights_backbone is not None:
         checkpoint.load_into(backbone.body, weights_backbone)
     if weights is not None:

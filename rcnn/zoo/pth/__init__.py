@@ -21,11 +21,11 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from rcnn._files import open_regular
 from rcnn.zoo.pth import zips
 from rcnn.zoo.pth.bounded import Budget, CheckpointError, Stream, quote
 from rcnn.zoo.pth.pickles import load
@@ -104,11 +104,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     CheckpointError
         If the file is invalid; the message gives the reason.
     OSError
-        If the file cannot be read.
+        If the file is not a regular file, or cannot be read.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: file not found")
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         budget = Budget(ALLOWANCE)
         try:
