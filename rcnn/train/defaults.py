@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rcnn import data, evaluate
+from rcnn._validate import listed
 from rcnn.data import Dataset
 from rcnn.model import FasterRCNN
 from rcnn.train.plan import FIT, SETTINGS, Plan, absolute_spec
@@ -126,7 +127,7 @@ def _with_class_names(plan: Plan, dataset: Dataset) -> Plan:
         raise ValueError(f"{plan.train} has no objects to learn from; run rcnn check for details")
     names = plan.settings.get("class_names")
     if names is not None and names != classes:
-        raise ValueError(f"[model] class_names are {', '.join(names)}, but {plan.train} has {', '.join(classes)}")
+        raise ValueError(f"[model] class_names are {listed(names)}, but {plan.train} has {listed(classes)}")
     return dataclasses.replace(plan, settings={**plan.settings, "class_names": classes})
 
 

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from rcnn import evaluate, nn
 from rcnn._ext import backend
-from rcnn._validate import integer
+from rcnn._files import remove_temporary
+from rcnn._validate import integer, listed
 from rcnn.data import Dataset
 from rcnn.model import FasterRCNN
 from rcnn.nn import Parameter, optim
@@ -77,8 +78,8 @@ def fit(
     stop_at : int, optional
         Stop at this step as if the run were interrupted.
     workers : int
-        Number of threads that prefetch images. With 0, images are read between the steps. With 2 or more, several
-        threads read from the data set at the same time. The result does not depend on this number.
+        Number of threads that prefetch images, at most 256. With 0, images are read between the steps. With 2 or more,
+        several threads read from the data set at the same time. The result does not depend on this number.
     progress : bool
         If True, show a progress bar.
 
@@ -102,13 +103,14 @@ def fit(
         _check_data(model, val, "the validation data set")
     if resume and out is None:
         raise ValueError("resume=True requires the folder of the run: pass out=...")
-    integer(0).check("workers", workers)
+    integer(0, 256).check("workers", workers)
     integer(1).check("save_every", save_every)
     freeze(model, recipe.freeze)
     folder = None if out is None else Path(out)
     training = _Training(model, dataset, recipe, recipe.make_optimizer(model), folder, val, workers)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_temporary(folder, run_folder.FILES)  # a run that was killed may have left some
         if resume:
             training.run = run_folder.resume(folder, model, training.optimizer, recipe, len(dataset))
     run = training.run
@@ -180,7 +182,7 @@ def validate(
     seed : int
         Seed for the sampling of anchors and RoIs.
     workers : int
-        Number of threads that prefetch images.
+        Number of threads that prefetch images, at most 256.
 
     Returns
     -------
@@ -192,6 +194,8 @@ def validate(
     FloatingPointError
         If a loss is not finite.
     """
+    integer(1).check("batch_size", batch_size)
+    integer(0, 256).check("workers", workers)
     sums, detections, targets = dict.fromkeys(LOSSES, 0.0), [], []
     loader = Loader(dataset, model.make_batch, model.config.num_classes)
     indices = [
@@ -288,9 +292,9 @@ def _check_data(model: FasterRCNN, dataset: Dataset, name: str) -> None:
         raise ValueError(f"{name} is empty")
     config, classes = model.config, tuple(dataset.classes)
     if len(classes) != config.num_classes or classes != (config.class_names or classes):
-        names = "" if config.class_names is None else f" ({', '.join(config.class_names)})"
+        names = "" if config.class_names is None else f" ({listed(config.class_names)})"
         raise ValueError(
-            f"{name} has {len(classes)} classes ({', '.join(classes)}), but the model has "
+            f"{name} has {len(classes)} classes ({listed(classes)}), but the model has "
             f"{config.num_classes}{names}; both numbers include the background"
         )
 

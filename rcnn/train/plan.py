@@ -31,7 +31,7 @@ from typing import Any
 import tomli_w
 
 from rcnn import data
-from rcnn._files import write_whole
+from rcnn._files import read_text, write_whole
 from rcnn._validate import (
     STRING,
     Rule,
@@ -57,12 +57,15 @@ FIT = "fit"
 NAMED_WEIGHTS = ("coco", "imagenet")  # names, not paths
 TABLES = ("data", "model", "recipe")
 TABLE = Rule("a table", as_table)
+MAX_IMAGES = 10_000_000
+MAX_TOML = 1 << 22  # bytes of a plan, enough for tens of thousands of class names
+MAX_DOTS = 20  # dots in a key; the time that a TOML parser takes grows with the square of this number
 DATA_RULES = {
     "train": STRING,
     "val": optional(STRING),
     "options": TABLE,
-    "train_images": optional(integer(1)),
-    "val_images": optional(integer(1)),
+    "train_images": optional(integer(1, MAX_IMAGES)),
+    "val_images": optional(integer(1, MAX_IMAGES)),
 }
 MODEL_RULES = {
     "kind": one_of(KINDS),
@@ -74,6 +77,14 @@ MODEL_RULES = {
 STRUCTURE = ("backbone", "feat_channels", "num_classes", "use_fpn")  # config fields that follow from kind and data
 SETTINGS = tuple(f.name for f in dataclasses.fields(FasterRCNNConfig) if f.name not in STRUCTURE)
 ARRAY = re.compile(r"\[\n((?: +[^\s\]][^\n]*,\n)+) *\]")  # one item per line, as tomli_w writes it
+STRING_OR_COMMENT = re.compile(
+    r"""
+    \"{3} (?: [^"\\] | \\. | \"(?!\"\") )*+ \"{3,5} | '{3} (?: [^'] | '(?!'') )*+ '{3,5}  # of several lines
+    | \" (?: [^"\\\n] | \\. )*+ \" | ' [^'\n]*+ '
+    | \# [^\n]*+
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 HEADER = "# The plan of a training run. Start it with `rcnn train THIS_FILE`; rcnn.train.plan explains the settings.\n"
 
 
@@ -89,7 +100,7 @@ class Plan:
     options : mapping
         Options for the reader of the data sets.
     train_images, val_images : int or None
-        Number of images to use, from the first one on; None uses all images.
+        Number of images to use, from the first one on, at most 10,000,000; None uses all images.
     kind : str
         The model, one of `KINDS`.
     weights : str or None
@@ -222,16 +233,26 @@ def read(path: str | os.PathLike[str]) -> Plan:
     Raises
     ------
     OSError
-        If the file cannot be read.
+        If the file is not a regular file, or cannot be read.
     ValueError
-        If the text is not TOML, if a key is unknown (the message lists the known keys), or if a value is invalid. The
-        message starts with the path of the file.
+        If the file has more than 4 MiB, if the text is not TOML or is nested too deeply, if a key is unknown (the
+        message lists the known keys), or if a value is invalid. The message starts with the path of the file.
     """
+    text = read_text(path, MAX_TOML)
     try:
-        text = Path(path).read_text("utf-8-sig")  # some Windows editors start a file with a byte order mark
+        _check_dots(text)
         return _from_tables(tomllib.loads(text), Path(os.path.abspath(path)).parent)
+    except RecursionError as error:
+        raise ValueError(f"{path}: its values are nested too deeply") from error
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _check_dots(text: str) -> None:
+    """Raise ValueError if the text contains a key with more than MAX_DOTS dots, such as a.b.c.d."""
+    for piece in re.split(r"[\n=,\[\]{}]", STRING_OR_COMMENT.sub("", text)):
+        if piece.count(".") > MAX_DOTS:
+            raise ValueError(f"a key has {piece.count('.')} dots; at most {MAX_DOTS} are allowed")
 
 
 def write(path: str | os.PathLike[str], plan: Plan) -> None:

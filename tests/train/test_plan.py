@@ -106,9 +106,9 @@ def test_images_option_is_a_path_except_for_masks(tmp_path: Path, spec: str, exp
         ('[data]\ntrain = "x"\noptions = 1', r"\[data\] options must be a table, got 1"),
         (
             '[data]\ntrain = "x"\nval_images = "all"',
-            r"\[data\] val_images must be an integer of at least 1, got 'all'",
+            r"\[data\] val_images must be an integer in 1 .. 10000000, got 'all'",
         ),
-        ('[data]\ntrain = "x"\ntrain_images = 0', r"\[data\] train_images must be an integer of at least 1, got 0"),
+        ('[data]\ntrain = "x"\ntrain_images = 0', r"\[data\] train_images must be an integer in 1 .. 10000000, got 0"),
         ('[data]\ntrain = "x"\n[model]\nkind = "big"', r"\[model\] kind must be one of small, resnet18, .*, got 'big'"),
         (
             '[data]\ntrain = "x"\n[model]\nminsize = 3',
@@ -141,8 +141,11 @@ def test_images_option_is_a_path_except_for_masks(tmp_path: Path, spec: str, exp
             '[data]\ntrain = "x"\n[recipe]\nstepz = 3',
             r"\[recipe\]: unknown key 'stepz'; allowed keys are steps, batch_size",
         ),
-        ('[data]\ntrain = "x"\n[recipe]\nsteps = 0', r"\[recipe\] steps must be an integer of at least 1, got 0"),
-        ('[data]\ntrain = "x"\n[recipe]\nsteps = "a"', r"\[recipe\] steps must be an integer of at least 1, got 'a'"),
+        ('[data]\ntrain = "x"\n[recipe]\nsteps = 0', r"\[recipe\] steps must be an integer in 1 .. 100000000, got 0"),
+        (
+            '[data]\ntrain = "x"\n[recipe]\nsteps = "a"',
+            r"\[recipe\] steps must be an integer in 1 .. 100000000, got 'a'",
+        ),
     ],
 )
 def test_wrong_keys_and_values_are_named(tmp_path: Path, content: str, message: str) -> None:

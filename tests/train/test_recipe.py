@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rcnn._validate import shown
 from rcnn.nn import Linear, optim
 from rcnn.train.recipe import Recipe
 
@@ -68,7 +69,7 @@ def test_replace_with_none_keeps_the_value() -> None:
 def test_wrong_values_are_named(name: str, value: object) -> None:
     with pytest.raises(ValueError) as error:
         Recipe(**{name: value})
-    assert str(error.value).startswith(f"{name} must be ") and str(error.value).endswith(f"got {value!r}")
+    assert str(error.value).startswith(f"{name} must be ") and str(error.value).endswith(f"got {shown(value)}")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_wrong_types_are_named(name: str, value: object) -> None:
 
 @pytest.mark.parametrize("milestones", [(3, 3), (5, 3), (0,)])
 def test_milestones_must_ascend(milestones: object) -> None:
-    with pytest.raises(ValueError, match="milestones must be an ascending sequence of steps"):
+    with pytest.raises(ValueError, match="milestones must be an ascending sequence of at most 1,000 steps"):
         Recipe(schedule="steps", milestones=milestones)
 
 
