@@ -10,11 +10,13 @@ import operator
 import numpy as np
 from PIL import Image
 
+from rcnn._validate import shown
 from rcnn.data.indexing import normalise_index
 
 SPLITS = ("train", "val")
 DEFAULT_LENGTHS = {"train": 20_000, "val": 200}
-MIN_SIDE = 64  # pixels; about the size of the largest objects
+MAX_LENGTH = 10_000_000  # pages; training shuffles a list of their indices
+MIN_SIDE, MAX_SIDE = 64, 10_000  # pixels; the largest objects have about 64
 
 
 class DrawnPages(abc.ABC):
@@ -23,13 +25,13 @@ class DrawnPages(abc.ABC):
     Parameters
     ----------
     n : int or None
-        Number of pages; None means 20,000 for train and 200 for val.
+        Number of pages, at most 10,000,000; None means 20,000 for train and 200 for val.
     split : {"train", "val"}
         The two splits have different pages at the same index.
     seed : int
         A non-negative integer. Each seed gives a different data set.
     size : (int, int)
-        (height, width) of every page, in pixels; at least 64 each.
+        (height, width) of every page, in pixels; 64 to 10,000 each.
 
     Raises
     ------
@@ -43,12 +45,14 @@ class DrawnPages(abc.ABC):
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         n = DEFAULT_LENGTHS[split] if n is None else operator.index(n)
-        if n < 0:
-            raise ValueError(f"n must not be negative, got {n}")
+        if not 0 <= n <= MAX_LENGTH:
+            raise ValueError(f"n must be from 0 to {MAX_LENGTH:,}, got {shown(n)}")
         if operator.index(seed) < 0:
             raise ValueError(f"seed must not be negative, got {seed}")
-        if len(size) != 2 or min(size) < MIN_SIDE:
-            raise ValueError(f"size must be (height, width) of at least {MIN_SIDE} pixels each, got {size}")
+        if len(size) != 2 or not MIN_SIDE <= min(size) <= max(size) <= MAX_SIDE:
+            raise ValueError(
+                f"size must be (height, width) of {MIN_SIDE} to {MAX_SIDE:,} pixels each, got {shown(size)}"
+            )
         self.n, self.split, self.seed, self.size = n, split, operator.index(seed), (int(size[0]), int(size[1]))
 
     @abc.abstractmethod

@@ -26,6 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rcnn import images
+from rcnn._validate import listed
 from rcnn.boxes import clip
 from rcnn.data.indexing import normalise_index
 from rcnn.images import Header
@@ -177,7 +178,7 @@ class AnnotatedImages:
 
     def __repr__(self) -> str:
         noun = "image" if len(self) == 1 else "images"
-        return f"<{type(self).__name__}: {len(self)} {noun} of {', '.join(self.classes[1:]) or 'nothing'}>"
+        return f"<{type(self).__name__}: {len(self)} {noun} of {listed(self.classes[1:]) or 'nothing'}>"
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, Target]:
         """Return an upright image, (H, W, 3) uint8, and its target; negative indices count from the end.
@@ -239,7 +240,7 @@ class AnnotatedImages:
             i = int(unknown[0])
             raise ValueError(
                 f"{record.image} ({record.source}): box {i} is of class {record.names[i]!r}, which is not "
-                f"among the classes: {', '.join(self.classes[1:])}"
+                f"among the classes: {listed(self.classes[1:])}"
             )
         return {
             "boxes": upright_boxes(record, header),

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rcnn._files import read_text
+from rcnn._validate import listed
 from rcnn.data.reading import (
     FLAG_NAMES,
     Thing,
@@ -21,10 +23,12 @@ from rcnn.data.reading import (
     as_number,
     as_size,
     check_classes,
+    check_link,
     clean_name,
     existing_folder,
     gather_classes,
     inside,
+    is_entry,
     make_record,
     stated_classes,
     with_labels,
@@ -37,6 +41,7 @@ COLUMNS = ("image", *BOX, "label")
 OPTIONAL_COLUMNS = ("split", *FLAG_NAMES, "width", "height")
 SPLIT_FILES = ("train", "valid", "val", "test")
 WHOLE = "annotations.csv"
+MAX_CSV = 1 << 31  # bytes of a CSV file
 
 
 class Frame(Protocol):
@@ -64,7 +69,7 @@ class CSV(AnnotatedImages):
     The file uses UTF-8 and separates columns with commas. Coordinates are in pixels and continuous: the left edge of
     the image is at 0. For an image without objects, write a row in which only the column image has a value. The columns
     may be in any order. These columns are optional: split; difficult, crowd and truncated (0 or 1); width and height
-    (of the image, in pixels). All other columns are ignored.
+    (of the image, in pixels). All other columns are ignored. A file may have at most 2 GiB.
 
     Parameters
     ----------
@@ -230,11 +235,14 @@ def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], bool]:
     if given.is_file():
         return [given], False
     folder = existing_folder(given)
-    files = [folder / f"{name}.csv" for name in SPLIT_FILES if (folder / f"{name}.csv").is_file()]
+    files = [folder / f"{name}.csv" for name in SPLIT_FILES if is_entry(folder / f"{name}.csv")]
+    whole = [folder / WHOLE] if is_entry(folder / WHOLE) and not files else []
+    for file in files or whole:
+        check_link(file, folder)
     if files:
         return list(by_split(files, lambda file: file.stem).values()), True
-    if (folder / WHOLE).is_file():
-        return [folder / WHOLE], False
+    if whole:
+        return whole, False
     raise FileNotFoundError(
         f"{folder} has no CSV annotations; looked for {', '.join(f'{name}.csv' for name in SPLIT_FILES)}, {WHOLE}"
     )
@@ -242,13 +250,9 @@ def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], bool]:
 
 def _read_rows(path: Path) -> list[Row]:
     """Read the rows of a CSV file; raise ValueError if the file is invalid or lacks a required column."""
+    reader = csv.reader(io.StringIO(read_text(path, MAX_CSV), newline=""), skipinitialspace=True, strict=True)
     try:
-        reader = csv.reader(
-            io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), skipinitialspace=True, strict=True
-        )
         lines = [(reader.line_num, cells) for cells in reader]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
     header = [name.strip() for name in lines[0][1]] if lines else []
@@ -276,7 +280,7 @@ def _check_columns(names: Sequence[Any], place: str, in_file: bool = False) -> N
             hint = f"; the first line must name the columns: {','.join(COLUMNS)}" if in_file else ""
         raise ValueError(
             f"{place} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has "
-            f"{', '.join(map(str, names)) or 'none'}{hint}"
+            f"{listed([str(name)[:50] for name in names]) or 'none'}{hint}"
         )
     twice = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if names.count(name) > 1]
     if twice:
@@ -317,7 +321,7 @@ def _read_image(name: str, rows: Sequence[Row], images: Path, classes: tuple[str
             splits.add(_split(row))
             if len(sizes) > 1 or len(splits) > 1:
                 what = "width and height" if len(sizes) > 1 else "split"
-                raise ValueError(f"{what} of {name} must be the same in all rows")
+                raise ValueError(f"{what} of {reprlib.repr(name)} must be the same in all rows")
         except ValueError as error:
             return None, Broken(row.source, str(error))
     return splits.pop(), make_record(image, rows[0].source, things, sizes.pop() if sizes else None, name)

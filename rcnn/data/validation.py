@@ -113,6 +113,8 @@ def _digest(image: np.ndarray) -> bytes:
 def _count(seen: list[Item], classes: tuple[str, ...], images: int) -> Counts:
     """Count images and objects; an object whose label has no class is counted only in `objects`."""
     labels = np.concatenate([np.zeros(0, np.int64), *(item.labels[item.counted] for item in seen)])  # (N,)
-    per_class = {name: int((labels == label).sum()) for label, name in enumerate(classes) if label}
+    known = labels[(labels > 0) & (labels < len(classes))]
+    numbers = np.bincount(known, minlength=len(classes)).tolist()  # (L,)
+    per_class = dict(zip(classes[1:], numbers[1:], strict=True))
     boxes = sum(len(item.boxes) for item in seen)
     return Counts(images, sum(len(item.boxes) == 0 for item in seen), len(labels), boxes - len(labels), per_class)

@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rcnn._files import write_whole
-from rcnn._validate import as_index_array, check_boxes, check_finite
+from rcnn._validate import as_index_array, check_boxes, check_finite, listed
 from rcnn.boxes import area
 from rcnn.data.reading import CLASSES_FILE, FLAG_NAMES, Thing, check_classes, stated_classes
 from rcnn.data.table import COLUMNS
@@ -157,7 +157,7 @@ def _prepare(dataset: Images, root: Path, split: str, listing: Path, *folders: s
             raise ValueError(f"class names must be printable and have no surrounding blanks, got {name!r}")
     if check_classes(dataset.classes) != tuple(dataset.classes):
         raise ValueError(f"classes must begin with the background, got {dataset.classes}")
-    if listing.exists():
+    if os.path.lexists(listing):
         raise FileExistsError(f"{listing} already exists")
     for folder in folders:
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def _state_classes(root: Path, classes: Sequence[str]) -> None:
     if existing is None:
         write_whole(root / CLASSES_FILE, "".join(f"{name}\n" for name in classes[1:]).encode())
     elif existing != tuple(classes):
-        raise ValueError(f"classes must be those of {root} ({', '.join(existing[1:])}), got {', '.join(classes[1:])}")
+        raise ValueError(f"classes must be those of {root} ({listed(existing[1:])}), got {listed(classes[1:])}")
 
 
 def _images(dataset: Images, split: str, progress: bool) -> Iterator[tuple[str, np.ndarray, list[Thing]]]:
