@@ -46,6 +46,21 @@ def note_broken(dataset: Any, notes: Notes) -> None:
         notes.add(kind, Example(str(broken.source), detail=str(broken.reason)))
 
 
+def note_linked_folders(seen: Sequence[Item], notes: Notes) -> None:
+    """Note the image folders that are links, because annotations may thus refer to files outside the data set.
+
+    Parameters
+    ----------
+    seen : sequence of Item
+        The images that could be read.
+    notes : Notes
+        Receives the problems.
+    """
+    for folder in sorted({item.file.parent for item in seen if item.file is not None}):
+        if folder.is_symlink():
+            notes.add("linked-folder", Example(str(folder), detail=f"link to {os.path.realpath(folder)}"))
+
+
 # ---------------------------------------------------------------------- one image
 
 

@@ -398,7 +398,8 @@ def existing_folder(path: str | os.PathLike[str]) -> Path:
     if not folder.exists():
         raise FileNotFoundError(f"there is no folder {folder}")
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} must be a folder, got a file")
+        kind = "a file" if folder.is_file() else "a special file, such as a pipe"
+        raise NotADirectoryError(f"{folder} must be a folder, got {kind}")
     return folder
 
 
@@ -492,8 +493,8 @@ def inside(folder: Path, name: object) -> Path:
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"its image name must be a non-empty string, got {reprlib.repr(name)}")
     plain = name.strip().replace("\\", "/")
-    parts = [len(part) for part in os.fsencode(plain).split(b"/")]
-    if sum(parts) > MAX_PATH or max(parts) > MAX_PART:
+    encoded = os.fsencode(plain)
+    if len(encoded) > MAX_PATH or max(map(len, encoded.split(b"/"))) > MAX_PART:
         raise ValueError(
             f"its image name must have at most {MAX_PATH:,} bytes, and at most {MAX_PART} between two slashes, got "
             f"{reprlib.repr(name)}"

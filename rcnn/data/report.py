@@ -75,6 +75,11 @@ KINDS: Mapping[str, Kind] = {
         "an image or its target has the wrong type or shape",
         'return an (H, W, 3) uint8 array and {"boxes": (G, 4) numbers, "labels": (G,) integers}',
     ),
+    "linked-folder": Kind(
+        WARNING,
+        "a folder of images is a link, and its images are read",
+        "check that the images are yours, or copy them into the folder of the data set",
+    ),
     "size-mismatch": Kind(
         ERROR,
         "the image size in the annotation is not that of the file",

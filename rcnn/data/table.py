@@ -42,6 +42,7 @@ OPTIONAL_COLUMNS = ("split", *FLAG_NAMES, "width", "height")
 SPLIT_FILES = ("train", "valid", "val", "test")
 WHOLE = "annotations.csv"
 MAX_CSV = 1 << 31  # bytes of a CSV file
+MAX_SPLIT = 100  # characters of the name of a split
 
 
 class Frame(Protocol):
@@ -344,8 +345,8 @@ def _split(row: Row) -> str | None:
     if "split" not in row.cells:
         return None
     name = str(_cell(row, "split")).strip()
-    if not name:
-        raise ValueError("its split must not be empty")
+    if not 0 < len(name) <= MAX_SPLIT:
+        raise ValueError(f"its split must have 1 to {MAX_SPLIT} characters, got {reprlib.repr(name)}")
     return plain_name(name)
 
 

@@ -78,6 +78,7 @@ def validate(
     counts = _count(seen, items.classes, len(chosen))
     faults.check_coordinates(seen, overlay.examine(reduced), notes)
     faults.check_classes(items.classes, counts, to_learn, notes)
+    faults.note_linked_folders(seen, notes)
     first = faults.check_copies(seen, digests, notes)
     return Report(counts, notes.problems(), first)
 

@@ -47,7 +47,7 @@ from rcnn.data.splits import by_split, part_of, source_of
 LAYOUTS = (("Annotations", "JPEGImages"), ("annotations", "images"))
 IMAGE_SETS = Path("ImageSets", "Main")
 SPLIT_FOLDERS = ("train", "valid", "val", "test")
-MAX_XML = 1 << 25  # bytes of an XML file, enough for 100,000 objects
+MAX_XML = 1 << 23  # bytes of an XML file, enough for 20,000 objects
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -56,8 +56,8 @@ class VOC(AnnotatedImages):
 
     An XML file belongs to the image with the same name. If there is no such image, it belongs to the image that its
     <filename> names, with or without a suffix. An image without an XML file is not part of the data set. Targets mark
-    truncated objects, which count like all other objects, as in the challenges. An XML file may have at most 32 MiB and
-    100,000 objects, and a list of names at most 64 MiB.
+    truncated objects, which count like all other objects, as in the challenges. An XML file may have at most 8 MiB, and a
+    list of names at most 64 MiB.
 
     Parameters
     ----------

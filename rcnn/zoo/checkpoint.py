@@ -7,6 +7,7 @@ an existing model.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -22,7 +23,7 @@ import safetensors
 import safetensors.numpy
 
 from rcnn._files import check_regular, open_regular, write_whole
-from rcnn._validate import Rule, as_float, integer
+from rcnn._validate import Rule, as_float, as_table, check_keys, integer
 from rcnn.backbones import ResNet, ResNetFPN, SmallBackbone
 from rcnn.config import FasterRCNNConfig
 from rcnn.model import FasterRCNN
@@ -51,6 +52,8 @@ __all__ = [
 
 FORMAT = "rcnn-1"  # a file with any other format is refused
 KEY = "rcnn"  # name of the metadata entry that holds the config
+
+SETTINGS = tuple(field.name for field in dataclasses.fields(FasterRCNNConfig) if field.name != "backbone")
 
 # The library's own backbones, and the values that a file may give for their arguments. Each backbone stores its
 # arguments as attributes, so that `load` can rebuild it from the checkpoint alone.
@@ -186,6 +189,7 @@ def restore(
         )
     try:
         description, class_name, settings = (metadata[key] for key in ("backbone", "backbone_class", "settings"))
+        check_keys(Rule("a table", as_table).check("settings", settings), SETTINGS, "settings")
         if backbone is None and description is not None:
             kind, arguments = _parse_backbone(description)
             check_shapes(tensors, _backbone_shapes(kind, arguments), name)
@@ -202,6 +206,7 @@ def restore(
     try:
         config = FasterRCNNConfig(backbone, **settings)
         check_shapes(tensors, head_shapes(config), name)
+        _check_anchors(tensors, config, name)
         model = FasterRCNN(config)
         names = tensors.keys() & {name for name, _ in model.named_parameters()}
         if any(tensors[name].dtype == np.float64 for name in names):  # buffers may be float64 in any model
@@ -236,6 +241,22 @@ def head_shapes(config: FasterRCNNConfig) -> dict[str, tuple[int, ...]]:
         "roi_heads.box_predictor.cls_score.weight": (config.num_classes, hidden),
         "roi_heads.box_predictor.bbox_pred.weight": (4 * config.num_classes, hidden),
     }
+
+
+def _check_anchors(tensors: Mapping[str, np.ndarray], config: FasterRCNNConfig, name: str) -> None:
+    """Raise CheckpointError unless the RPN in the file has as many anchors per cell as the config describes."""
+    sizes, ratios = (
+        len(values[0]) if isinstance(values[0], tuple) else len(values)
+        for values in (config.anchor_sizes, config.aspect_ratios)
+    )
+    allowed = {sizes * ratios, ratios} if config.use_fpn else {sizes * ratios}  # a pyramid may have a size per level
+    tensor = tensors.get("rpn.head.cls_logits.weight")
+    found = 0 if tensor is None or not tensor.ndim else len(tensor)
+    if found not in allowed:
+        raise CheckpointError(
+            f"{name}: wrong shape: its settings require {' or '.join(map(str, sorted(allowed)))} anchors per cell, but "
+            f"rpn.head.cls_logits.weight has {found}"
+        )
 
 
 def _backbone_shapes(kind: type[Module], arguments: Mapping[str, Any]) -> Iterable[tuple[str, tuple[int, ...]]]:

@@ -120,7 +120,7 @@ def test_without_splits_images_are_held_out(folder):
             "a.png,1,2,3,4,cat,train\na.png,1,2,3,4,cat,test\n",
             "split of 'a.png' must be the same in all rows",
         ),
-        ("a.png,1,2,3,4,cat,\n", "its split must not be empty"),
+        ("a.png,1,2,3,4,cat,\n", "its split must have 1 to 100 characters, got ''"),
     ],
 )
 def test_an_image_belongs_to_one_split(folder, text, reason):

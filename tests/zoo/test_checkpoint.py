@@ -172,14 +172,14 @@ def save_changed(path, change):
         (lambda t, m: m.clear(), "was not written by rcnn.save: its format must be 'rcnn-1', got None"),
         (lambda t, m: m.update(format="rcnn-9"), "its format must be 'rcnn-1', got 'rcnn-9'"),
         (lambda t, m: m.pop("settings"), "does not contain a valid description of its model: KeyError"),
-        (lambda t, m: m.update(settings=[1]), "must be a mapping"),
+        (lambda t, m: m.update(settings=[1]), "settings must be a table"),
         (lambda t, m: m.update(backbone="SmallBackbone"), "must be a dict of name and arguments, got 'SmallBackbone'"),
         (
             lambda t, m: m["backbone"].update(name="Other"),
             "must be one of SmallBackbone, .*, got 'Other'",
         ),
         (lambda t, m: m["settings"].update(hidden_dim=0), "hidden_dim must be an integer of at least 1, got 0"),
-        (lambda t, m: m["settings"].update(novelty=1), "unexpected keyword argument 'novelty'"),
+        (lambda t, m: m["settings"].update(novelty=1), "settings: unknown key 'novelty'"),
         (lambda t, m: t.pop("rpn.head.conv.0.0.bias"), "missing: rpn.head.conv.0.0.bias"),
         (lambda t, m: t.update(extra=np.zeros(1)), "unexpected: extra"),
         (
