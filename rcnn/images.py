@@ -10,10 +10,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from rcnn._files import check_regular
 
 # The formats of cameras, scanners and the web. Pillow reads more formats, but for EPS it would start another program.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -217,12 +218,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
 
     Every error message names the file.
     """
-    if Path(path).is_dir():
-        raise IsADirectoryError(f"{path} is a folder, not an image")
-    if not Path(path).is_file():
-        if Path(path).exists():  # reading a pipe or a device might never end
-            raise FileNotFoundError(f"{path}: not a regular file")
-        raise FileNotFoundError(f"{path}: file not found")
+    check_regular(path)
     Image.init()
     try:
         with _quiet(), Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:

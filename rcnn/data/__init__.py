@@ -2,7 +2,8 @@
 
 Training and evaluation need only the `Dataset` protocol, so your own list-like class works as well as the classes of
 this package. `Shapes` and `Digits` draw pages with objects. `VOC`, `COCO`, `CSV`, `Table` and `Masks` read annotated
-image files. They read no file outside the folders that you pass.
+image files. They read only regular files, and no file outside the folders that you pass, also if a link in a folder
+leads to one. A folder of images may itself be a link; `validate` reports it.
 """
 
 import operator

@@ -6,6 +6,7 @@ These functions raise ValueError for invalid input. A reader stores the message 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import reprlib
@@ -465,8 +466,18 @@ def check_link(path: Path, folder: Path) -> None:
         If the file is outside the folder.
     """
     real = os.path.realpath(path)
-    if not Path(real).is_relative_to(os.path.realpath(folder)):
+    if not (_is_below(real, _real_folder(str(folder))) or _is_below(real, os.path.realpath(folder))):
         raise ValueError(f"{path} is a link to {real}, which is outside {folder}; it is not opened")
+
+
+@functools.lru_cache(maxsize=16)
+def _real_folder(folder: str) -> str:
+    """Return the real path of a folder as it was at the first call; this saves time for thousands of files."""
+    return os.path.realpath(folder)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def inside(folder: Path, name: object) -> Path:

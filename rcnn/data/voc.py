@@ -56,8 +56,8 @@ class VOC(AnnotatedImages):
 
     An XML file belongs to the image with the same name. If there is no such image, it belongs to the image that its
     <filename> names, with or without a suffix. An image without an XML file is not part of the data set. Targets mark
-    truncated objects, which count like all other objects, as in the challenges. An XML file may have at most 8 MiB, and a
-    list of names at most 64 MiB.
+    truncated objects, which count like all other objects, as in the challenges. An XML file may have at most 8 MiB,
+    and a list of names at most 64 MiB.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Annotations that are pipes, devices, links or folders, or that are too large: named, passed over, never waited for."""
+"""Annotations that are pipes, devices or links, or that are too large: each is named, and none is waited for."""
 
 import json
 import os

@@ -105,3 +105,26 @@ def test_milestones_must_ascend(milestones: object) -> None:
 def test_milestones_without_the_steps_schedule_are_an_error() -> None:
     with pytest.raises(ValueError, match="milestones must be empty if schedule is 'cosine', got "):
         Recipe(milestones=(3,))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 10**8 + 1),
+        ("batch_size", 10**8),
+        ("warmup_steps", 10**9),
+        ("val_every", 10**9),
+        ("seed", 2**64),
+        ("scale_jitter", (1, 1e9)),
+        ("scale_jitter", (1e-9, 1)),
+    ],
+)
+def test_numbers_have_an_upper_bound(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be "):
+        Recipe(**{name: value})
+
+
+def test_milestones_have_an_upper_bound() -> None:
+    for milestones in ((10**9,), range(1, 1_002)):
+        with pytest.raises(ValueError, match="milestones must be an ascending sequence of at most 1,000 steps"):
+            Recipe(schedule="steps", milestones=milestones)

@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -285,3 +286,71 @@ def test_file_has_the_permissions_of_the_umask(tmp_path, mask, mode):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "model.safetensors").stat().st_mode) == mode
+
+
+# ---------------------------------------------------------------------- numbers in the metadata
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda m: m["backbone"]["arguments"].update(depth=10**7),
+            r"depth must be an integer in 0 .. 1000, got 10000000",
+        ),
+        (lambda m: m["backbone"]["arguments"].update(depth=999), "require the tensor backbone.blocks.2.first.0.weight"),
+        (lambda m: m["backbone"]["arguments"].update(depth=-1), "depth must be"),
+        (lambda m: m["backbone"]["arguments"].update(out_channels=0), "out_channels must be"),
+        (lambda m: m["backbone"]["arguments"].update(out_channels=True), "out_channels must be"),
+        (lambda m: m["backbone"]["arguments"].update(out_channels=10**9), "out_channels must be"),
+        (lambda m: m["backbone"]["arguments"].update(out_channels=50_000), "wrong shape: .*backbone.blocks.0.first"),
+        (lambda m: m["settings"].update(hidden_dim=30_000), "wrong shape: .*fc6.weight"),
+        (lambda m: m["settings"].update(pool_size=[60, 60]), "wrong shape: .*fc6.weight"),
+        (lambda m: m["settings"].update(feat_channels=30_000), "wrong shape: .*rpn.head.conv.0.0.weight"),
+        (lambda m: m["settings"].update(num_classes=9_000, class_names=None), "wrong shape: .*cls_score.weight"),
+        (lambda m: m["settings"].update(anchor_sizes=[16] * 4_000), "require 8000 anchors per cell, but .* has 6"),
+        (lambda m: m["settings"].update({"x" * 50_000: 1}), "settings: unknown key 'xx"),
+        (lambda m: m.update(settings=None), "settings must be a table"),
+        (lambda m: m.update(format=[[[[[[[[]]]]]]]]), "its format must be 'rcnn-1'"),
+        (
+            lambda m: m.update(
+                backbone={"name": "ResNetFPN", "arguments": {"layers": 18, "out_channels": 60_000, "eps": 0}}
+            ),
+            "require the tensor backbone.fpn.layer_blocks.0.0.weight",
+        ),
+        (
+            lambda m: m.update(
+                backbone={"name": "ResNetFPN", "arguments": {"layers": 18, "out_channels": 8, "eps": -1}}
+            ),
+            r"eps must be a number in \[0, 1\], got -1",
+        ),
+    ],
+)
+def test_sizes_are_compared_with_the_tensors_before_memory_is_allocated(tmp_path, change, message):
+    path = tmp_path / "bomb.safetensors"
+    save_changed(path, lambda tensors, metadata: change(metadata))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match=f"bomb.safetensors.*{message}") as error:
+            rcnn.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5_000, "{"])
+def test_metadata_that_is_not_json_or_nested_deeply(tmp_path, text):
+    header = json.dumps({"__metadata__": {checkpoint.KEY: text}}).encode()
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(CheckpointError, match="odd.safetensors is not a valid safetensors file"):
+        rcnn.load(path)
+
+
+@pytest.mark.parametrize("read", [rcnn.load, rcnn.load_detector, checkpoint.read_weights])
+def test_special_files_are_not_read(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(OSError, match="is not a regular file"):
+            read(path)
