@@ -2,6 +2,6 @@
 
 import sys
 
-from rcnn.cli import main
+from rcnn.cli.process import main
 
 sys.exit(main())

@@ -14,7 +14,8 @@ import numpy as np
 
 from rcnn import data
 from rcnn._files import write_whole
-from rcnn.cli.shared import check_file, say, write_figure
+from rcnn.cli.process import say
+from rcnn.cli.shared import check_file, write_figure
 from rcnn.data.items import Items
 from rcnn.data.report import Problem, Report, counts_table, problems_text
 from rcnn.data.validation import shared_images, validate

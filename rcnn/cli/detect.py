@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from rcnn import images
 from rcnn._files import write_whole
-from rcnn.cli.shared import check_file, fail, load_weights, say
+from rcnn.cli.process import fail, say
+from rcnn.cli.shared import check_file, load_weights
 from rcnn.model import FasterRCNN
 
 Entry = dict[str, Any]

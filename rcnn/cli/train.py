@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from rcnn import train
-from rcnn.cli.shared import INTERRUPTED, say, write_figure
+from rcnn.cli.process import INTERRUPTED, say
+from rcnn.cli.shared import write_figure
 from rcnn.data import Dataset
 from rcnn.data.records import ON_ERROR
 from rcnn.model import FasterRCNN

@@ -12,7 +12,7 @@ from PIL import Image
 
 import rcnn
 from rcnn import cli, data, train
-from rcnn.cli.shared import INTERRUPTED
+from rcnn.cli.process import INTERRUPTED
 from rcnn.train import run_folder
 
 

@@ -16,7 +16,7 @@ import rcnn
 from rcnn import cli, data, images
 from rcnn.cli import demo, shared
 from rcnn.cli.detect import detect_files
-from rcnn.cli.shared import INTERRUPTED
+from rcnn.cli.process import INTERRUPTED
 
 DIGITS = Path(rcnn.__file__).parent / "zoo" / "weights" / "digits.safetensors"
 NAMES = ("background", "red", "blue")

@@ -1,0 +1,275 @@
+"""The process of the command `rcnn`: its streams, signals, warnings, messages and exit status.
+
+This module imports little, so that Ctrl-C ends the command in one line from the first milliseconds on.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import errno
+import io
+import os
+import re
+import select
+import signal
+import sys
+import threading
+import traceback
+import unicodedata
+import warnings
+from types import FrameType
+from typing import Any
+
+ERROR = 2  # exit status of an error
+INTERRUPTED = 130  # conventional exit status after Ctrl-C: 128 and the number of the signal
+
+# The user can correct these. Any other error is a fault of rcnn, so its message contains the line of code.
+EXPECTED = (OSError, ValueError, TypeError, ImportError, ArithmeticError, RuntimeError)
+
+_MISSING_GLYPH = re.compile(r"Glyph \d+ .*missing from")
+
+
+def main() -> int:
+    """Run the command in a process of its own; return its exit status.
+
+    No traceback reaches the user: an error is one line on standard error, and the status is 2. Ctrl-C and a request to
+    terminate (SIGTERM, SIGHUP) interrupt the command, which saves what it has; the status is 128 plus the number of the
+    signal. Another signal ends the process at once. Output that nobody reads, because its stream is closed or its pipe
+    has no reader, is discarded and does not change the status; if it cannot be written, as on a full disk, the work
+    goes on and the status is 2.
+    """
+    stops = _Stops()
+    output = _open_streams()
+    _show_messages_in_one_line(stops)
+    try:
+        status = _run(stops)
+        sys.stdout.flush()
+        if output.error is not None:
+            status = fail(f"standard output: {output.error.strerror}")
+        stops.finish(status)
+    except KeyboardInterrupt:
+        tell("interrupted")
+        status = INTERRUPTED
+    return stops.status(status)
+
+
+def _run(stops: _Stops) -> int:
+    """Import and run the command; return the exit status."""
+    try:
+        from rcnn import cli
+        from rcnn.cli import parser  # imports the whole library  # noqa: F401
+
+        stops.interrupt_command()
+        return cli.main()
+    except SystemExit as end:  # wrong usage, or --help
+        return end.code if isinstance(end.code, int) else ERROR
+    except Exception as error:
+        return fail(error)
+
+
+# ---------------------------------------------------------------------- messages
+
+
+def fail(error: BaseException | str) -> int:
+    """Print an error as one line above the progress bar; return the exit status of an error."""
+    try:
+        tell(_message(error))
+    except MemoryError:
+        os.write(2, b"rcnn: not enough memory\n")
+    return ERROR
+
+
+def tell(text: str) -> None:
+    """Print a line on standard error, above the progress bar."""
+    _print(f"rcnn: {printable(text)}", sys.stderr)
+
+
+def say(text: str) -> None:
+    """Print text on standard output, above the progress bar."""
+    _print(text, sys.stdout)
+
+
+def printable(text: str) -> str:
+    """Return the text in one line, with control characters and lone surrogates escaped."""
+    line = re.sub(r"\s*[\r\n]+\s*", " ", text).strip()
+    return "".join(c if unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") else ascii(c)[1:-1] for c in line)
+
+
+def _print(text: str, file: Any) -> None:
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
+    bars = getattr(sys.modules.get("tqdm"), "tqdm", None)  # not yet imported if an import fails
+    if bars is None:
+        print(text, file=file)
+    else:
+        bars.write(text, file=file)
+
+
+def _message(error: BaseException | str) -> str:
+    """Return the message of an error; for an OSError, only the file and the reason."""
+    if isinstance(error, OSError) and error.strerror:
+        if error.filename is not None:
+            return f"{error.filename}: {error.strerror}"
+        return "the current folder was deleted; change to another folder" if _folder_was_deleted() else error.strerror
+    if isinstance(error, MemoryError):
+        return f"not enough memory{f': {error}' if str(error) else ''}"
+    if isinstance(error, BaseException) and not isinstance(error, EXPECTED):
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(last.filename)}, line {last.lineno}"
+        return f"internal error, please report it: {type(error).__name__} in {place}: {error}"
+    return str(error) or type(error).__name__
+
+
+def _folder_was_deleted() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _show_messages_in_one_line(stops: _Stops) -> None:
+    """Show warnings and the errors of threads in one line, and nothing of errors that Python ignores."""
+    shown = set()
+
+    def show_warning(message: Warning | str, *place: Any, **more: Any) -> None:
+        del place, more
+        text = str(message)
+        if _MISSING_GLYPH.match(text):  # matplotlib warns once for each character
+            text = "the font of the figures does not have all characters of the names; boxes replace them"
+        if text not in shown:
+            shown.add(text)
+            tell(f"warning: {text}")
+
+    def show_thread_error(failed: Any) -> None:
+        if failed.exc_value is not None:
+            fail(failed.exc_value)
+
+    warnings.showwarning = show_warning
+    threading.excepthook = show_thread_error
+    sys.unraisablehook = stops.ignored
+
+
+# ---------------------------------------------------------------------- signals
+
+
+class _Stops:
+    """The signals that ask the process to stop.
+
+    Until the command begins, and after it has ended, such a signal ends the process at once. The first signal during
+    the command raises KeyboardInterrupt, or does what the command itself does at Ctrl-C; the next ends the process.
+    """
+
+    def __init__(self) -> None:
+        self.first = 0  # number of the first signal
+        self.finished: int | None = None  # the exit status of the command
+        names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        numbers = [getattr(signal, name) for name in names]
+        self.numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+        self._handle(self._exit)
+
+    def interrupt_command(self) -> None:
+        """Let the next signal interrupt the command."""
+        self._handle(self._interrupt)
+
+    def finish(self, status: int) -> None:
+        """Let a signal end the process with this status, because the command has ended."""
+        self.finished = self.status(status)
+        self._handle(self._exit)
+
+    def status(self, status: int) -> int:
+        """Return the exit status; if the command was interrupted, it tells by which signal."""
+        return 128 + self.first if status == INTERRUPTED and self.first else status
+
+    def ignored(self, failed: Any) -> None:
+        """Interrupt the command again if Python ignored its KeyboardInterrupt, as it does in a finalizer."""
+        if isinstance(failed.exc_value, KeyboardInterrupt) and self.finished is None:
+            self.interrupt_command()
+            again = threading.Timer(0.01, _thread.interrupt_main)  # after this function
+            again.daemon = True
+            again.start()
+
+    def _handle(self, action: Any) -> None:
+        for number in self.numbers:
+            signal.signal(number, action)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.first = self.first or number
+        at_ctrl_c = signal.getsignal(signal.SIGINT)  # train, for example, finishes its step
+        if number != signal.SIGINT and callable(at_ctrl_c) and at_ctrl_c != self._interrupt:
+            at_ctrl_c(signal.SIGINT, frame)
+            return
+        self._handle(self._exit)
+        raise KeyboardInterrupt
+
+    def _exit(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.finished is None:
+            with contextlib.suppress(OSError):
+                os.write(2, b"rcnn: interrupted\n")
+        os._exit(128 + (self.first or number) if self.finished is None else self.finished)
+
+
+# ---------------------------------------------------------------------- streams
+
+
+class _Output(io.RawIOBase):
+    """A raw output stream to which writing always succeeds: after an error, it discards everything.
+
+    Parameters
+    ----------
+    stream : TextIOWrapper
+        The stream of Python that is replaced.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream  # without a reference, it would be closed
+        self.raw = getattr(stream.buffer, "raw", stream.buffer)  # an unbuffered stream has no other
+        self.error: OSError | None = None  # why output was lost, unless nobody reads it
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return int(self.raw.fileno())
+
+    def isatty(self) -> bool:
+        return bool(self.raw.isatty())
+
+    def write(self, data: Any) -> int:
+        try:
+            while (count := self.raw.write(data)) is None:  # the stream does not block, and is full
+                select.select([], [self.raw], [])
+            return int(count)
+        except OSError as error:
+            nobody_reads = isinstance(error, ConnectionError) or error.errno in (errno.EINVAL, errno.EIO)
+            if not nobody_reads:  # Windows reports a broken pipe as EINVAL
+                self.error = error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return memoryview(data).nbytes
+
+
+def _open_streams() -> _Output:
+    """Replace the output streams by streams that escape what their encoding lacks and discard what nobody reads.
+
+    Each closed stream becomes the null device. Otherwise the next file to be opened would take its number, and would
+    receive its output. Return the raw standard output.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))
+    output = _Output(sys.stdout)
+    sys.stdout, sys.stderr = _text_stream(output), _text_stream(_Output(sys.stderr))
+    return output
+
+
+def _text_stream(output: _Output) -> io.TextIOWrapper:
+    lines = output.stream.line_buffering or output.stream.write_through
+    return io.TextIOWrapper(
+        io.BufferedWriter(output), output.stream.encoding, errors="backslashreplace", line_buffering=lines
+    )
