@@ -6,7 +6,6 @@ This module imports little, so that Ctrl-C ends the command in one line from the
 from __future__ import annotations
 
 import _thread
-import contextlib
 import errno
 import io
 import os
@@ -18,6 +17,7 @@ import threading
 import traceback
 import unicodedata
 import warnings
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -30,16 +30,16 @@ EXPECTED = (OSError, ValueError, TypeError, ImportError, ArithmeticError, Runtim
 _MISSING_GLYPH = re.compile(r"Glyph \d+ .*missing from")
 
 
-def main() -> int:
+def main(end: Callable[[int, object], None]) -> int:
     """Run the command in a process of its own; return its exit status.
 
     No traceback reaches the user: an error is one line on standard error, and the status is 2. Ctrl-C and a request to
     terminate (SIGTERM, SIGHUP) interrupt the command, which saves what it has; the status is 128 plus the number of the
     signal. Another signal ends the process at once. Output that nobody reads, because its stream is closed or its pipe
     has no reader, is discarded and does not change the status; if it cannot be written, as on a full disk, the work
-    goes on and the status is 2.
+    goes on and the status is 2. `end` is a handler of signals that ends the process at once.
     """
-    stops = _Stops()
+    stops = _Stops(end)
     output = _open_streams()
     _show_messages_in_one_line(stops)
     try:
@@ -161,13 +161,13 @@ class _Stops:
     the command raises KeyboardInterrupt, or does what the command itself does at Ctrl-C; the next ends the process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, end: Callable[[int, object], None]) -> None:
+        self.end = end
         self.first = 0  # number of the first signal
-        self.finished: int | None = None  # the exit status of the command
         names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
         numbers = [getattr(signal, name) for name in names]
         self.numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
-        self._handle(self._exit)
+        self._handle(self.end)
 
     def interrupt_command(self) -> None:
         """Let the next signal interrupt the command."""
@@ -175,8 +175,7 @@ class _Stops:
 
     def finish(self, status: int) -> None:
         """Let a signal end the process with this status, because the command has ended."""
-        self.finished = self.status(status)
-        self._handle(self._exit)
+        self._handle(lambda number, frame: os._exit(self.status(status)))
 
     def status(self, status: int) -> int:
         """Return the exit status; if the command was interrupted, it tells by which signal."""
@@ -184,7 +183,7 @@ class _Stops:
 
     def ignored(self, failed: Any) -> None:
         """Interrupt the command again if Python ignored its KeyboardInterrupt, as it does in a finalizer."""
-        if isinstance(failed.exc_value, KeyboardInterrupt) and self.finished is None:
+        if isinstance(failed.exc_value, KeyboardInterrupt):
             self.interrupt_command()
             again = threading.Timer(0.01, _thread.interrupt_main)  # after this function
             again.daemon = True
@@ -200,15 +199,8 @@ class _Stops:
         if number != signal.SIGINT and callable(at_ctrl_c) and at_ctrl_c != self._interrupt:
             at_ctrl_c(signal.SIGINT, frame)
             return
-        self._handle(self._exit)
+        self._handle(self.end)
         raise KeyboardInterrupt
-
-    def _exit(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        if self.finished is None:
-            with contextlib.suppress(OSError):
-                os.write(2, b"rcnn: interrupted\n")
-        os._exit(128 + (self.first or number) if self.finished is None else self.finished)
 
 
 # ---------------------------------------------------------------------- streams
@@ -262,7 +254,7 @@ def _open_streams() -> _Output:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
     output = _Output(sys.stdout)
     sys.stdout, sys.stderr = _text_stream(output), _text_stream(_Output(sys.stderr))
     return output

@@ -434,7 +434,7 @@ def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
             color=style.INK,
         )
     ax.set(xlim=(0, 1), ylim=(len(numbers) - 0.5, -0.5))
-    ax.set_yticks(np.arange(len(numbers)), list(names), fontsize=style.TEXT_SIZE)
+    ax.set_yticks(np.arange(len(numbers)), style.literals(names), fontsize=style.TEXT_SIZE)
     ax.grid(False)
     ax.text(1.02, 1.05, "anchors", transform=ax.transAxes, va="bottom", fontsize=style.TEXT_SIZE, color=style.INK)
     ax.legend(

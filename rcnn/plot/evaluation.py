@@ -91,7 +91,7 @@ def ranking(
         _mark_correct_or_wrong(ax, value, row, bool(good), opacity)
     if cut < len(values):
         ax.axhline(cut - 0.5, color=style.INK, linewidth=THIN_LINE, linestyle="--")
-    ax.set_yticks(range(len(values)), labels)
+    ax.set_yticks(range(len(values)), style.literals(labels))
     ax.set(xlim=(0, 1), ylim=(max(len(values), 1) - 0.4, -0.6), xticks=(0, 0.25, 0.5, 0.75, 1))
     _correct_and_wrong_legend(ax, right[:cut])
     return ax if len(values) else style.note(ax, "no detections")
@@ -302,7 +302,7 @@ def precision_recall(
         y,
         color=style.CURVE_COLORS[earlier % len(style.CURVE_COLORS)],
         linewidth=style.LINE_WIDTH,
-        label="  ".join(words) or None,
+        label=style.shown_label("  ".join(words)) or None,
         linestyle=("-", "--", ":")[earlier // len(style.CURVE_COLORS) % 3],
         clip_on=False,
     )
@@ -401,7 +401,7 @@ def ap_bars(ax: Axes, ap: np.ndarray, class_names: Sequence[str] | None = None, 
         ax.text(
             0, most // 2, f" {len(ranked) - len(shown)} more", va="center", fontsize=style.TEXT_SIZE, color=style.GREY
         )
-    ax.set_yticks(rows, [names[label] for label in shown])
+    ax.set_yticks(rows, style.literals(names[label] for label in shown))
     ax.set(xlim=(0, 1.12), ylim=(max(len(shown) + cut, _FEWEST_ROWS) - 0.4, -0.6), xticks=np.linspace(0, 1, 6))
     return ax if len(shown) else style.note(ax, "no objects")
 
@@ -491,7 +491,7 @@ def error_kinds(ax: Axes, kinds: Sequence[str], gains: np.ndarray, detections: n
         ]
         gain = "" if np.isnan(values[kind]) else f"{values[kind]:+.3f}   "
         _write_at_end(ax, gain + ", ".join(parts or ["none"]), float(np.nan_to_num(values[kind])), row)
-    ax.set_yticks(range(len(kinds)), [kinds[kind] for kind in order])
+    ax.set_yticks(range(len(kinds)), style.literals(kinds[kind] for kind in order))
     longest = max(0.01, float(np.nan_to_num(values).max(initial=0)))
     ax.set(xlim=(0, 2 * longest), ylim=(len(kinds) - 0.4, -0.6))  # the right half is for the texts
     ax.set_xticks([tick for tick in MaxNLocator(3).tick_values(0, longest) if tick <= longest])
@@ -550,7 +550,7 @@ def stage_recall(ax: Axes, stages: Sequence[str], recalls: Mapping[str, np.ndarr
             label=name,
             clip_on=False,
         )
-    ax.set_yticks(rows, list(stages))
+    ax.set_yticks(rows, style.literals(stages))
     ax.set(xlim=(0, 1), ylim=(max(len(stages), 1) - 0.4, -0.6))
     style.legend_under_name(ax, handles)
     return ax
@@ -670,8 +670,8 @@ def findings(
             color=style.contrasting(to_hex(_DIFFERENCE_COLORS(difference[row, column]))),
         )
     style.ticks(ax)
-    ax.set_yticks(range(len(table)), ["reference", *names])
-    ax.set_xticks(range(len(measures)), measures)
+    ax.set_yticks(range(len(table)), style.literals(["reference", *names]))
+    ax.set_xticks(range(len(measures)), style.literals(measures))
     ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     ax.axhline(0.5, color=style.GREY, linewidth=1.0)
     for spine in ax.spines.values():
@@ -763,8 +763,8 @@ def _name_ticks(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
     step = -(-len(rows) // 60)
     at = [*range(0, len(rows) - 1, step), len(rows) - 1]
     upright = max(map(len, columns)) > 3
-    ax.set_yticks(at, [rows[i] for i in at])
-    ax.set_xticks(at, [columns[i] for i in at], rotation=90 if upright else 0)
+    ax.set_yticks(at, style.literals(rows[i] for i in at))
+    ax.set_xticks(at, style.literals(columns[i] for i in at), rotation=90 if upright else 0)
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set(color=style.FAINT, linewidth=0.8)

@@ -93,7 +93,7 @@ def annotate(
     numbers = as_array("labels", labels, (len(corners),)).astype(int)
     values = as_array("scores", scores, (len(corners),)).astype(float)
     best = np.argsort(-values, kind="stable")
-    texts = [" ".join(text.split()) for text in tag_texts(len(corners), numbers, values, class_names)]
+    texts = [style.clean(" ".join(text.split())) for text in tag_texts(len(corners), numbers, values, class_names)]
     texts = [texts[i] for i in best]
     colors = [style.label_color(numbers[i]) for i in best]
 
@@ -347,7 +347,7 @@ def _draw_sheet_legend(
                 [],
                 color=style.label_color(label),
                 linewidth=4,
-                label=_shortened_middle(class_names[label], 2 * TAG_LENGTH),
+                label=style.literal(style.shown_label(_shortened_middle(class_names[label], 2 * TAG_LENGTH))),
             )
             for label in labels
             if 1 <= label < len(class_names)

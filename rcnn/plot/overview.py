@@ -377,7 +377,7 @@ def funnel(ax: Axes, counts: Mapping[str, int]) -> Axes:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set(xlim=(_FUNNEL_START, 3.0 * max([1, *counts.values()])), ylim=(len(counts) - 0.4, -0.6))
-    ax.set_yticks(range(len(counts)), list(counts))
+    ax.set_yticks(range(len(counts)), style.literals(counts))
     ax.grid(False, axis="y")
     for row, count in enumerate(counts.values()):
         end = max(float(count), _FUNNEL_START)

@@ -367,7 +367,7 @@ def roi_batch(
             ax.text(most + 0.1, row + 0.5, "...", va="center", fontsize=style.TEXT_SIZE + 1, color=style.GREY)
     columns = min(most, int(np.bincount(classes).max()))
     ax.set(xlim=(-_ROOM, columns + 0.5), ylim=(len(present), -_ROOM))
-    ax.set_yticks(np.arange(len(present)) + 0.5, names)
+    ax.set_yticks(np.arange(len(present)) + 0.5, style.literals(names))
     style.ticks(ax)
     ax.tick_params(length=0)
     ax.set_facecolor("white")

@@ -230,7 +230,7 @@ def recall_steps(ax: Axes, steps: Sequence[str], counts: np.ndarray, recalls: Ma
                 fontsize=style.TEXT_SIZE,
                 color=style.INK,
             )
-    ax.set_xticks(at, [f"{step}\n{count:,.0f}" for step, count in zip(steps, numbers, strict=True)])
+    ax.set_xticks(at, style.literals(f"{step}\n{count:,.0f}" for step, count in zip(steps, numbers, strict=True)))
     ax.set(xlim=(-0.6, len(steps) - 0.4), ylim=(0, 1))
     style.legend_inside(ax, handles, "lower right", length=3)
     return ax

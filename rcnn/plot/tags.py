@@ -11,7 +11,7 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox, IdentityTransform
 
-from rcnn.plot.style import TEXT_SIZE, contrasting
+from rcnn.plot.style import TEXT_SIZE, clean, contrasting
 
 _PADDING = 0.18  # space around the text of a tag, as a share of the font size
 _TAG_ON_TAG = 20.0  # cost of hiding a part of a tag, relative to an equal area of a box
@@ -220,7 +220,7 @@ def _tag_text(text: str, color: str) -> Text:
     return Text(
         0,
         0,
-        text,
+        clean(text),
         fontsize=TEXT_SIZE,
         color=contrasting(color),
         ha="left",

@@ -134,7 +134,7 @@ def levels(ax: Axes, values: Mapping[str, float]) -> Axes:
     for name, value in values.items():
         ax.axhline(value, color=style.GREY, linestyle=":", linewidth=1.2, zorder=1.5)
         ax.annotate(
-            name,
+            style.literal(name),
             (1, value),
             (-3, 2),
             xycoords=("axes fraction", "data"),
@@ -193,7 +193,7 @@ def loss_curves(
             at,
             _moving_mean(values, smoothing),
             color=color,
-            label=name,
+            label=style.shown_label(name),
             zorder=3 if total else 2.5,
             linewidth=style.THIN_LINE if smoothing == 1 else style.LINE_WIDTH,
         )
@@ -506,8 +506,8 @@ def gradient_table(ax: Axes, norms: Norms) -> Axes:
             color=style.contrasting(face),
         )
     ax.set(xlim=(0, len(parts)), ylim=(len(norms), 0), aspect="auto")
-    ax.set_xticks(np.arange(len(parts)) + 0.5, parts)
-    ax.set_yticks(np.arange(len(norms)) + 0.5, list(norms))
+    ax.set_xticks(np.arange(len(parts)) + 0.5, style.literals(parts))
+    ax.set_yticks(np.arange(len(norms)) + 0.5, style.literals(norms))
     style.ticks(ax)
     ax.tick_params(length=0)
     return ax
@@ -564,7 +564,7 @@ def gradient_by_class(
     ax.set(xlim=(0, classes), ylim=(rows, 0))
     ax.grid(False)
     names = [str(label) for label in range(classes)] if class_names is None else list(class_names)
-    ax.set_xticks(np.arange(classes) + 0.5, names, rotation=90 if max(map(len, names)) > 2 else 0)
+    ax.set_xticks(np.arange(classes) + 0.5, style.literals(names), rotation=90 if max(map(len, names)) > 2 else 0)
     marked = np.arange(0, rows, -(-rows // _MOST_ROWS))
     ax.set_yticks(marked + 0.5, [str(row) for row in marked])
     style.color_bar(ax, mesh, "gradient norm of the four deltas")
@@ -711,7 +711,7 @@ def _flow_box(ax: Axes, name: str, position: tuple[float, float], gradients: Map
     ax.text(
         x,
         y + (0.24 if gradients else 0),
-        name,
+        style.literal(name),
         ha="center",
         va="center",
         fontsize=style.TEXT_SIZE + 1,
