@@ -1,7 +1,7 @@
 """The command `rcnn`, also `python -m rcnn`, until it can handle signals itself."""
 
+import _signal  # type: ignore[import-not-found]  # `signal` takes longer to import
 import os
-import signal
 import sys
 
 
@@ -10,8 +10,8 @@ def main() -> int:
 
     Importing the rest of the command takes long enough to be interrupted, so nothing else comes before this.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as in the background of a shell
-        signal.signal(signal.SIGINT, _end)
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # not ignored, as in the background of a shell
+        _signal.signal(_signal.SIGINT, _end)
     from rcnn.cli import process
 
     return process.main(_end)

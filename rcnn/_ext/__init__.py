@@ -14,6 +14,7 @@ loaded when its driver is first used.
 import functools
 import importlib
 import os
+import sys
 from importlib.util import find_spec
 from typing import Any
 
@@ -25,6 +26,7 @@ def usable_levels() -> list[str]:
 
     Raises ImportError if no kernel can be loaded.
     """
+    check_file(f"{__name__}._build")
     from rcnn._ext import _build
 
     return [level for level in _build.levels() if all(find_spec(_module(kernel, level)) for kernel in KERNELS)]
@@ -54,6 +56,30 @@ def level() -> str:
     if not usable:
         raise ImportError("some kernels are missing")
     return requested or usable[-1]
+
+
+def check_files() -> None:
+    """Raise ImportError if a kernel of this process's level is missing or incomplete, without loading the kernels."""
+    for name in [f"{__name__}._threads", *(_module(kernel, level()) for kernel in KERNELS)]:
+        check_file(name)
+
+
+def check_file(module: str) -> None:
+    """Raise ImportError if the file of a compiled module is missing or incomplete, as after a broken installation.
+
+    On Linux, loading an incomplete file can end the process without a message. Its table of sections is at the end.
+    """
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"{module} was not compiled")
+    if sys.platform != "linux":
+        return
+    with open(spec.origin, "rb") as file:
+        header = file.read(64)
+        size = os.fstat(file.fileno()).st_size
+    start, entry, count = (int.from_bytes(header[i:j], sys.byteorder) for i, j in ((40, 48), (58, 60), (60, 62)))
+    if header[:4] != b"\x7fELF" or (header[4] == 2 and size < start + entry * count):  # 2: a 64-bit file
+        raise ImportError(f"{spec.origin} is incomplete")
 
 
 def load(kernel: str) -> Any:

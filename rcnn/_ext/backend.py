@@ -205,14 +205,15 @@ def runs_kernels() -> bool:
     return _state.backend.get() == "cython"
 
 
-def _find_kernels() -> ImportError | None:
+def _find_kernels() -> ImportError | OSError | None:
     """Return the error that prevents kernels from running, or None; raise the error if the user set RCNN_SIMD."""
     try:
         _ext.level()
+        _ext.check_files()
         if os.environ.get("RCNN_REQUIRE_EXT") == "1":
             for kernel in KERNELS:
                 _ext.load(kernel)
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         if os.environ.get("RCNN_SIMD"):
             raise
         return error
