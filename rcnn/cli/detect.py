@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from rcnn import images
 from rcnn._files import write_whole
-from rcnn.cli.process import fail, say
+from rcnn.cli.process import fail, message, say
 from rcnn.cli.shared import check_file, load_weights
 from rcnn.model import FasterRCNN
 
@@ -160,5 +160,5 @@ def _identity(path: Path) -> str:
 
 def _reason(file: Path, error: Exception) -> str:
     """Return the message of an error; it starts with the path of the file, as in the errors of `images.read`."""
-    text = str(error) or type(error).__name__
+    text = message(error)
     return text if text.startswith((f"{file} ", f"{file}:")) else f"{file}: {text}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import _thread
 import errno
 import io
+import logging
 import os
 import re
 import select
@@ -41,6 +42,7 @@ def main(end: Callable[[int, object], None]) -> int:
     """
     stops = _Stops(end)
     output = _open_streams()
+    os.environ["MPLBACKEND"] = "agg"  # the command opens no window, so no choice of the user can stop it
     _show_messages_in_one_line(stops)
     try:
         status = _run(stops)
@@ -74,7 +76,7 @@ def _run(stops: _Stops) -> int:
 def fail(error: BaseException | str) -> int:
     """Print an error as one line above the progress bar; return the exit status of an error."""
     try:
-        tell(_message(error))
+        tell(message(error))
     except MemoryError:
         os.write(2, b"rcnn: not enough memory\n")
     return ERROR
@@ -86,14 +88,17 @@ def tell(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Print text on standard output, above the progress bar."""
-    _print(text, sys.stdout)
+    """Print text on standard output, above the progress bar, with control characters escaped."""
+    _print("\n".join(map(_escaped, text.split("\n"))), sys.stdout)
 
 
 def printable(text: str) -> str:
     """Return the text in one line, with control characters and lone surrogates escaped."""
-    line = re.sub(r"\s*[\r\n]+\s*", " ", text).strip()
-    return "".join(c if unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") else ascii(c)[1:-1] for c in line)
+    return _escaped(re.sub(r"\s*[\r\n]+\s*", " ", text).strip())
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") else ascii(c)[1:-1] for c in text)
 
 
 def _print(text: str, file: Any) -> None:
@@ -106,12 +111,12 @@ def _print(text: str, file: Any) -> None:
         bars.write(text, file=file)
 
 
-def _message(error: BaseException | str) -> str:
+def message(error: BaseException | str) -> str:
     """Return the message of an error; for an OSError, only the file and the reason."""
+    if isinstance(error, FileNotFoundError) and _folder_was_deleted():
+        return "the current folder was deleted; change to another folder"
     if isinstance(error, OSError) and error.strerror:
-        if error.filename is not None:
-            return f"{error.filename}: {error.strerror}"
-        return "the current folder was deleted; change to another folder" if _folder_was_deleted() else error.strerror
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     if isinstance(error, MemoryError):
         return f"not enough memory{f': {error}' if str(error) else ''}"
     if isinstance(error, BaseException) and not isinstance(error, EXPECTED):
@@ -147,6 +152,7 @@ def _show_messages_in_one_line(stops: _Stops) -> None:
             fail(failed.exc_value)
 
     warnings.showwarning = show_warning
+    logging.disable(logging.WARNING)  # matplotlib's remarks about its cache, for example
     threading.excepthook = show_thread_error
     sys.unraisablehook = stops.ignored
 

@@ -7,6 +7,7 @@ shows up to sixteen images with their boxes, so that you can check annotations a
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font
 from matplotlib.lines import Line2D
 from PIL import Image, ImageDraw, ImageFont
 
@@ -85,6 +87,11 @@ def annotate(
     ------
     ValueError
         If `image` is empty or not uint8, a shape is wrong, or a label has no name.
+
+    Warns
+    -----
+    UserWarning
+        If the font has no glyphs for some characters of the class names.
     """
     photo = as_array("image", image, (None, None, 3))
     if photo.dtype != np.uint8 or photo.size == 0:
@@ -95,6 +102,7 @@ def annotate(
     best = np.argsort(-values, kind="stable")
     texts = [style.clean(" ".join(text.split())) for text in tag_texts(len(corners), numbers, values, class_names)]
     texts = [texts[i] for i in best]
+    _warn_of_missing_glyphs(texts)
     colors = [style.label_color(numbers[i]) for i in best]
 
     canvas = _canvas(photo, texts)
@@ -197,7 +205,20 @@ def _tag_padding(font: ImageFont.FreeTypeFont) -> np.ndarray:
 
 def _font(height: float) -> ImageFont.FreeTypeFont:
     """Return the font of all plots, which is installed with matplotlib."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), height)
+    return ImageFont.truetype(_font_file(), height)
+
+
+def _font_file() -> Path:
+    return Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+
+
+def _warn_of_missing_glyphs(texts: Sequence[str]) -> None:
+    """Warn if the font has no glyphs for some characters; Pillow draws boxes for them without a warning."""
+    font = get_font(_font_file())
+    if not all(font.get_char_index(ord(letter)) for letter in set().union(*texts)):
+        warnings.warn(
+            "the font of the figures does not have all characters of the names; boxes replace them", stacklevel=3
+        )
 
 
 # ---- a contact sheet
