@@ -69,6 +69,8 @@ def check_file(module: str) -> None:
 
     On Linux, loading an incomplete file can end the process without a message. Its table of sections is at the end.
     """
+    if module in sys.modules:
+        return
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         raise ImportError(f"{module} was not compiled")

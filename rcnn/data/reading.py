@@ -418,8 +418,17 @@ def is_entry(path: Path) -> bool:
     -------
     bool
         False if there is nothing, or if there is a folder.
+
+    Raises
+    ------
+    OSError
+        If the folder of the file cannot be searched.
     """
-    return os.path.lexists(path) and not path.is_dir()
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return not path.is_dir()
 
 
 def read_inside(path: Path, folder: Path, most: int) -> bytes:

@@ -344,7 +344,9 @@ def test_a_damaged_kernel_means_numpy_with_one_warning(tmp_path, damage):
     assert run.stderr.count("RuntimeWarning: rcnn runs on NumPy alone") == 1
     required = python(here + SUPPRESS, RCNN_BACKEND=None, RCNN_REQUIRE_EXT="1")
     assert required.returncode == 1
-    assert f"ImportError: rcnn's kernels were not compiled or cannot be loaded: {library} is incomplete" in required.stderr
+    assert (
+        f"ImportError: rcnn's kernels were not compiled or cannot be loaded: {library} is incomplete" in required.stderr
+    )
 
 
 def test_a_kernel_that_cannot_be_loaded_is_one_error_at_its_first_use(tmp_path):
