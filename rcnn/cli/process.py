@@ -6,6 +6,7 @@ This module imports little, so that Ctrl-C ends the command in one line from the
 from __future__ import annotations
 
 import _thread
+import atexit
 import errno
 import io
 import logging
@@ -182,6 +183,7 @@ class _Stops:
     def finish(self, status: int) -> None:
         """Let a signal end the process with this status, because the command has ended."""
         self._handle(lambda number, frame: os._exit(self.status(status)))
+        atexit.register(self._handle, signal.SIG_IGN)  # Python removes handlers before the process ends
 
     def status(self, status: int) -> int:
         """Return the exit status; if the command was interrupted, it tells by which signal."""
