@@ -54,6 +54,7 @@ def main(end: Callable[[int, object], None]) -> int:
     except KeyboardInterrupt:
         tell("interrupted")
         status = INTERRUPTED
+        stops.finish(status)
     return stops.status(status)
 
 
