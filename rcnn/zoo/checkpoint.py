@@ -191,9 +191,7 @@ def restore(
         description, class_name, settings = (metadata[key] for key in ("backbone", "backbone_class", "settings"))
         check_keys(Rule("a table", as_table).check("settings", settings), SETTINGS, "settings")
         if backbone is None and description is not None:
-            kind, arguments = _parse_backbone(description)
-            check_shapes(tensors, _backbone_shapes(kind, arguments), name)
-            backbone = kind(**arguments)
+            backbone = build_backbone(description, tensors, name)
     except CheckpointError:
         raise
     except (KeyError, AttributeError, TypeError, ValueError) as error:
@@ -318,13 +316,19 @@ def describe_backbone(backbone: Module) -> dict[str, object] | None:
     return None
 
 
-def build_backbone(description: object) -> Module:
+def build_backbone(
+    description: object, tensors: Mapping[str, np.ndarray] | None = None, name: str = "the file"
+) -> Module:
     """Build a backbone from a description that `describe_backbone` returned.
 
     Parameters
     ----------
     description : dict
         The description. It is validated, because it may come from any file.
+    tensors : mapping of str to array, optional
+        The tensors of the detector. They must have the sizes that the description states.
+    name : str
+        Name of the file, for error messages.
 
     Returns
     -------
@@ -335,24 +339,23 @@ def build_backbone(description: object) -> Module:
     ------
     TypeError, ValueError
         If the description is invalid. A backbone may have at most 65,536 channels and a depth of at most 1,000.
+    CheckpointError
+        If the tensors do not fit. This is checked before memory is allocated for the backbone.
     """
-    kind, arguments = _parse_backbone(description)
-    return kind(**arguments)
-
-
-def _parse_backbone(description: object) -> tuple[type[Module], dict[str, Any]]:
-    """Return the class and the arguments of a backbone, or raise TypeError or ValueError."""
     if not isinstance(description, dict):
         raise ValueError(
             f"the description of a backbone must be a dict of name and arguments, got {reprlib.repr(description)}"
         )
-    name, arguments = description.get("name"), description.get("arguments")
-    if not isinstance(name, str) or name not in OWN_BACKBONES or not isinstance(arguments, dict):
-        raise ValueError(f"the name of a backbone must be one of {', '.join(OWN_BACKBONES)}, got {reprlib.repr(name)}")
-    kind, rules = OWN_BACKBONES[name]
+    own, arguments = description.get("name"), description.get("arguments")
+    if not isinstance(own, str) or own not in OWN_BACKBONES or not isinstance(arguments, dict):
+        raise ValueError(f"the name of a backbone must be one of {', '.join(OWN_BACKBONES)}, got {reprlib.repr(own)}")
+    kind, rules = OWN_BACKBONES[own]
     if set(arguments) != set(rules):
-        raise ValueError(f"{name} takes the numbers {', '.join(rules)}, got {reprlib.repr(arguments)}")
-    return kind, {argument: rule.check(argument, arguments[argument]) for argument, rule in rules.items()}
+        raise ValueError(f"{own} takes the numbers {', '.join(rules)}, got {reprlib.repr(arguments)}")
+    checked = {argument: rule.check(argument, arguments[argument]) for argument, rule in rules.items()}
+    if tensors is not None:
+        check_shapes(tensors, _backbone_shapes(kind, checked), name)
+    return kind(**checked)
 
 
 # ---------------------------------------------------------------------- into an existing model
