@@ -263,7 +263,7 @@ def integer(least: int, most: int | None = None) -> Rule:
     """Return the rule that allows integers of at least `least` and, if `most` is given, at most `most`."""
     if most is None:
         return Rule(f"an integer of at least {least}", as_integer, lambda x: x >= least)
-    return Rule(f"an integer in {least} .. {most}", as_integer, lambda x: least <= x <= most)
+    return Rule(f"an integer of at least {least} and at most {most}", as_integer, lambda x: least <= x <= most)
 
 
 def one_of(values: Sequence[str]) -> Rule:

@@ -119,7 +119,7 @@ def test_info_names_versions_backend_and_threads(capsys: pytest.CaptureFixture[s
     ("arguments", "message"),
     [
         (["train", "cats"], "'cats'"),
-        (["train", "shapes", "--steps", "0"], "steps must be an integer in 1 .. 100000000"),
+        (["train", "shapes", "--steps", "0"], "steps must be an integer of at least 1 and at most 100000000"),
         (["eval", "shapes", "--weights", "nowhere.safetensors"], "nowhere.safetensors: file not found"),
         (["eval", "shapes", "--weights", __file__], "is not a readable .pth file"),
         (["detect", "a.png", "--weights", "nowhere.safetensors"], "nowhere.safetensors: file not found"),

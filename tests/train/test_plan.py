@@ -107,9 +107,12 @@ def test_images_option_is_a_path_except_for_masks(tmp_path: Path, spec: str, exp
         ('[data]\ntrain = "x"\noptions = 1', r"\[data\] options must be a table, got 1"),
         (
             '[data]\ntrain = "x"\nval_images = "all"',
-            r"\[data\] val_images must be an integer in 1 .. 10000000, got 'all'",
+            r"\[data\] val_images must be an integer of at least 1 and at most 10000000, got 'all'",
         ),
-        ('[data]\ntrain = "x"\ntrain_images = 0', r"\[data\] train_images must be an integer in 1 .. 10000000, got 0"),
+        (
+            '[data]\ntrain = "x"\ntrain_images = 0',
+            r"\[data\] train_images must be an integer of at least 1 and at most 10000000, got 0",
+        ),
         ('[data]\ntrain = "x"\n[model]\nkind = "big"', r"\[model\] kind must be one of small, resnet18, .*, got 'big'"),
         (
             '[data]\ntrain = "x"\n[model]\nminsize = 3',
@@ -142,10 +145,13 @@ def test_images_option_is_a_path_except_for_masks(tmp_path: Path, spec: str, exp
             '[data]\ntrain = "x"\n[recipe]\nstepz = 3',
             r"\[recipe\]: unknown key 'stepz'; allowed keys are steps, batch_size",
         ),
-        ('[data]\ntrain = "x"\n[recipe]\nsteps = 0', r"\[recipe\] steps must be an integer in 1 .. 100000000, got 0"),
+        (
+            '[data]\ntrain = "x"\n[recipe]\nsteps = 0',
+            r"\[recipe\] steps must be an integer of at least 1 and at most 100000000, got 0",
+        ),
         (
             '[data]\ntrain = "x"\n[recipe]\nsteps = "a"',
-            r"\[recipe\] steps must be an integer in 1 .. 100000000, got 'a'",
+            r"\[recipe\] steps must be an integer of at least 1 and at most 100000000, got 'a'",
         ),
     ],
 )

@@ -296,7 +296,7 @@ def test_file_has_the_permissions_of_the_umask(tmp_path, mask, mode):
     [
         (
             lambda m: m["backbone"]["arguments"].update(depth=10**7),
-            r"depth must be an integer in 0 .. 1000, got 10000000",
+            r"depth must be an integer of at least 0 and at most 1000, got 10000000",
         ),
         (lambda m: m["backbone"]["arguments"].update(depth=999), "require the tensor backbone.blocks.2.first.0.weight"),
         (lambda m: m["backbone"]["arguments"].update(depth=-1), "depth must be"),
