@@ -1,6 +1,6 @@
 """The command `rcnn`. Each subcommand is a module that defines its arguments (`add_parser`) and its action (`run`).
 
-If the user makes a mistake, the command prints a message of one line and exits with status 2. It imports matplotlib
+If the user makes a mistake, the command prints a one-line message and exits with status 2. It imports matplotlib
 only when it draws a figure.
 """
 
@@ -13,7 +13,7 @@ from rcnn.cli.process import INTERRUPTED, fail, tell
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 1 if check or doctor finds a problem, 2 for an error, 130 after Ctrl-C."""
-    from rcnn.cli import parser  # imports the whole library, while the entry point already handles Ctrl-C
+    from rcnn.cli import parser  # imports the whole library; the entry point handles Ctrl-C before this import
 
     options = parser.make().parse_args(arguments)
     try:

@@ -29,8 +29,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "detect",
         help="find objects in images",
         description="Find objects in images (JPEG, PNG, WebP, TIFF, GIF, BMP and others), and draw their boxes. "
-        "Unreadable files are reported and skipped; the exit status is then 2. Boxes are x1, y1, x2, y2 in pixels of "
-        "the image after its EXIF rotation.",
+        "Unreadable files are reported and skipped; the exit status is then 2. Boxes are x1, y1, x2, y2, in pixel "
+        "coordinates of the image after its EXIF rotation.",
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files")
     parser.add_argument(
@@ -92,9 +92,9 @@ def detect_files(
     """Yield each file with its entry for the JSON file, or with an error message.
 
     The keys of an entry are "file", "drawing" (the path of the PNG in `folder`), "size" ("width" and "height" of the
-    image after its EXIF rotation) and "detections". The keys of a detection are "box" (x1, y1, x2, y2 in pixels of the
-    same image), "score", "label" and, if the model has class names, "name". If two files have the same name, their
-    drawings have different names. A drawing never overwrites one of `files`.
+    image after its EXIF rotation) and "detections". The keys of a detection are "box" (x1, y1, x2, y2 in pixel
+    coordinates of this image), "score", "label" and, if the model has class names, "name". If two files have the same
+    name, their drawings have different names. A drawing never overwrites one of `files`.
     """
     taken = {_identity(file) for file in files}
     for file in files:
@@ -145,7 +145,7 @@ def _detections(found: dict[str, np.ndarray], names: Sequence[str] | None) -> li
 
 
 def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
-    """Return the path `folder`/`stem`.png, or with a number after `stem` if this path is taken."""
+    """Return the path `folder`/`stem`.png; if this path is taken, add a number after `stem`."""
     number, path = 1, folder / f"{stem}.png"
     while _identity(path) in taken:
         number += 1
@@ -154,7 +154,7 @@ def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
 
 
 def _identity(path: Path) -> str:
-    """Return a string that is equal for all paths of a file, even if the file system ignores upper and lower case."""
+    """Return the same string for all paths to a file, even if the file system does not distinguish A from a."""
     return os.path.realpath(path).casefold()
 
 

@@ -21,7 +21,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make() -> argparse.ArgumentParser:
-    """Return the parser of the command line; it sets `run`, the function of the subcommand."""
+    """Return the command-line parser; the parsed options contain `run`, the function of the subcommand."""
     parser = _Parser(prog="rcnn", description="Train, evaluate and run Faster R-CNN detectors.")
     parser.add_argument("--version", action="version", version=f"rcnn {rcnn.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -1,6 +1,6 @@
 """The process of the command `rcnn`: its streams, signals, warnings, messages and exit status.
 
-This module imports little, so that Ctrl-C ends the command in one line from the first milliseconds on.
+This module imports little, so it is ready after a few milliseconds. From then on, Ctrl-C does not print a traceback.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-ERROR = 2  # exit status of an error
-INTERRUPTED = 130  # conventional exit status after Ctrl-C: 128 and the number of the signal
+ERROR = 2  # exit status after an error
+INTERRUPTED = 130  # conventional exit status after Ctrl-C: 128 plus the number of the signal
 
-# The user can correct these. Any other error is a fault of rcnn, so its message contains the line of code.
+# Errors that the user can correct. Any other error is a bug in rcnn, so its message contains the line of code.
 EXPECTED = (OSError, ValueError, TypeError, ImportError, ArithmeticError, RuntimeError)
 
 _MISSING_GLYPH = re.compile(r"Glyph \d+ .*missing from")
 
 
 def main(end: Callable[[int, object], None]) -> int:
-    """Run the command in a process of its own; return its exit status.
+    """Run the command as the only task of this process; return the exit status.
 
-    No traceback reaches the user: an error is one line on standard error, and the status is 2. Ctrl-C and a request to
-    terminate (SIGTERM, SIGHUP) interrupt the command, which saves what it has; the status is 128 plus the number of the
-    signal. Another signal ends the process at once. Output that nobody reads, because its stream is closed or its pipe
-    has no reader, is discarded and does not change the status; if it cannot be written, as on a full disk, the work
-    goes on and the status is 2. `end` is a handler of signals that ends the process at once.
+    The user never sees a traceback: an error is one line on standard error, and the status is 2. Ctrl-C and a request
+    to terminate (SIGTERM, SIGHUP) interrupt the command, which saves its results so far. The status is then 128 plus
+    the number of the signal. A second signal ends the process at once. If nobody reads the output, because a stream is
+    closed or a pipe has no reader, the output is discarded, and the status does not change. If the output cannot be
+    written, for example to a full disk, the command finishes its work, and the status is 2. `end` is a signal handler
+    that ends the process at once.
     """
     stops = _Stops(end)
     output = _open_streams()
-    os.environ["MPLBACKEND"] = "agg"  # the command opens no window, so no choice of the user can stop it
+    os.environ["MPLBACKEND"] = "agg"  # the command opens no window; another backend could fail
     _show_messages_in_one_line(stops)
     try:
         status = _run(stops)
@@ -76,7 +77,7 @@ def _run(stops: _Stops) -> int:
 
 
 def fail(error: BaseException | str) -> int:
-    """Print an error as one line above the progress bar; return the exit status of an error."""
+    """Print an error as one line above the progress bar; return the exit status that reports a failure."""
     try:
         tell(message(error))
     except MemoryError:
@@ -137,7 +138,7 @@ def _folder_was_deleted() -> bool:
 
 
 def _show_messages_in_one_line(stops: _Stops) -> None:
-    """Show warnings and the errors of threads in one line, and nothing of errors that Python ignores."""
+    """Show each warning and each error in a thread as one line; do not show errors that Python ignores."""
     shown = set()
 
     def show_warning(message: Warning | str, *place: Any, **more: Any) -> None:
@@ -154,7 +155,7 @@ def _show_messages_in_one_line(stops: _Stops) -> None:
             fail(failed.exc_value)
 
     warnings.showwarning = show_warning
-    logging.disable(logging.WARNING)  # matplotlib's remarks about its cache, for example
+    logging.disable(logging.WARNING)  # for example, matplotlib's messages about its cache
     threading.excepthook = show_thread_error
     sys.unraisablehook = stops.ignored
 
@@ -163,10 +164,11 @@ def _show_messages_in_one_line(stops: _Stops) -> None:
 
 
 class _Stops:
-    """The signals that ask the process to stop.
+    """Handlers for the signals that ask the process to stop.
 
-    Until the command begins, and after it has ended, such a signal ends the process at once. The first signal during
-    the command raises KeyboardInterrupt, or does what the command itself does at Ctrl-C; the next ends the process.
+    Before the command starts and after it has ended, such a signal ends the process at once. While the command runs,
+    the first signal raises KeyboardInterrupt, or calls the command's own handler for Ctrl-C if there is one. The second
+    signal ends the process at once.
     """
 
     def __init__(self, end: Callable[[int, object], None]) -> None:
@@ -182,19 +184,19 @@ class _Stops:
         self._handle(self._interrupt)
 
     def finish(self, status: int) -> None:
-        """Let a signal end the process with this status, because the command has ended."""
+        """Let a signal end the process with this status from now on, because the command has ended."""
         self._handle(lambda number, frame: os._exit(self.status(status)))
         atexit.register(self._handle, signal.SIG_IGN)  # Python removes handlers before the process ends
 
     def status(self, status: int) -> int:
-        """Return the exit status; if the command was interrupted, it tells by which signal."""
+        """Return the exit status: after an interruption, 128 plus the number of the signal; otherwise `status`."""
         return 128 + self.first if status == INTERRUPTED and self.first else status
 
     def ignored(self, failed: Any) -> None:
         """Interrupt the command again if Python ignored its KeyboardInterrupt, as it does in a finalizer."""
         if isinstance(failed.exc_value, KeyboardInterrupt):
             self.interrupt_command()
-            again = threading.Timer(0.01, _thread.interrupt_main)  # after this function
+            again = threading.Timer(0.01, _thread.interrupt_main)  # starts after this function has returned
             again.daemon = True
             again.start()
 
@@ -204,7 +206,7 @@ class _Stops:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.first = self.first or number
-        at_ctrl_c = signal.getsignal(signal.SIGINT)  # train, for example, finishes its step
+        at_ctrl_c = signal.getsignal(signal.SIGINT)  # the handler of train, for example, lets the current step finish
         if number != signal.SIGINT and callable(at_ctrl_c) and at_ctrl_c != self._interrupt:
             at_ctrl_c(signal.SIGINT, frame)
             return
@@ -216,18 +218,18 @@ class _Stops:
 
 
 class _Output(io.RawIOBase):
-    """A raw output stream to which writing always succeeds: after an error, it discards everything.
+    """A raw output stream whose writes always succeed: after an error, it discards everything.
 
     Parameters
     ----------
     stream : TextIOWrapper
-        The stream of Python that is replaced.
+        The Python stream to replace, such as sys.stdout.
     """
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream  # without a reference, it would be closed
-        self.raw = getattr(stream.buffer, "raw", stream.buffer)  # an unbuffered stream has no other
-        self.error: OSError | None = None  # why output was lost, unless nobody reads it
+        self.raw = getattr(stream.buffer, "raw", stream.buffer)  # an unbuffered stream has no attribute `raw`
+        self.error: OSError | None = None  # the error because of which output was lost; None if nobody reads the output
 
     def writable(self) -> bool:
         return True
@@ -240,22 +242,23 @@ class _Output(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         try:
-            while (count := self.raw.write(data)) is None:  # the stream does not block, and is full
+            while (count := self.raw.write(data)) is None:  # a non-blocking stream is full
                 select.select([], [self.raw], [])
             return int(count)
         except OSError as error:
+            # Windows reports a broken pipe as EINVAL.
             nobody_reads = isinstance(error, ConnectionError) or error.errno in (errno.EINVAL, errno.EIO)
-            if not nobody_reads:  # Windows reports a broken pipe as EINVAL
+            if not nobody_reads:
                 self.error = error
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
             return memoryview(data).nbytes
 
 
 def _open_streams() -> _Output:
-    """Replace the output streams by streams that escape what their encoding lacks and discard what nobody reads.
+    """Replace the output streams: the new ones escape unencodable characters and discard output that nobody reads.
 
-    Each closed stream becomes the null device. Otherwise the next file to be opened would take its number, and would
-    receive its output. Return the raw standard output.
+    Each closed stream is connected to the null device. Otherwise, the next opened file would get the number of the
+    closed stream, and would receive its output. Return the raw standard output.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:

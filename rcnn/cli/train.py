@@ -50,7 +50,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--on-error",
         choices=ON_ERROR,
         metavar="ACTION",
-        help="raise: stop at the first unusable image or annotation; skip: skip all of them and print their number "
+        help="raise: stop at the first unusable image or annotation; skip: skip all of these and print their number "
         "(default: raise). To list them, use rcnn check",
     )
     folder = parser.add_mutually_exclusive_group()
@@ -133,7 +133,7 @@ def _check_resumed(options: argparse.Namespace, saved: run_folder.SavedRun, foll
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    """Return the plan for the data set or the plan file on the command line, with the other options."""
+    """Return the plan for the data set or the plan file on the command line, changed by the other options."""
     if not _is_plan(options.dataset):
         reader = {"on_error": options.on_error} if options.on_error else {}
         return _with_options(

@@ -35,14 +35,14 @@ def for_dataset(
     of each image. The anchors are chosen from the boxes of the data set. The training takes 20 epochs, but at least
     1,500 and at most 6,000 steps.
 
-    No image is flipped, because a mirrored 2 is not a 2: on 400 pages of digits, flip=0.5 lowers the AP50 from 0.94 to
-    0.86. If your objects look the same in a mirror, set flip = 0.5 in the recipe: on 60 pages of shapes, this raises
-    the AP50 from 0.69 to 0.79.
+    No image is flipped, because a mirrored 2 is not a 2: in a test with 400 pages of digits, flip = 0.5 lowered the
+    AP50 from 0.94 to 0.86. If your objects look the same in a mirror, set flip = 0.5 in the recipe: in a test with 60
+    pages of shapes, this raised the AP50 from 0.69 to 0.79.
 
     Parameters
     ----------
     spec : str
-        The data set, in a form that `rcnn.data.load` accepts.
+        The data set, in a form that `rcnn.data.load` accepts, such as "voc:photos".
     kind : str
         The model, one of `rcnn.train.plan.KINDS`.
     steps : int, optional
@@ -105,12 +105,12 @@ def resolve(plan: Plan, dataset: Dataset, progress: bool = True) -> Plan:
     Returns
     -------
     Plan
-        A plan whose `make_model` needs no data set. Resolving it again changes nothing.
+        A complete plan. Its method `make_model` does not need the data set. Resolving a complete plan changes nothing.
 
     Raises
     ------
     ValueError
-        If the data set has no objects, or if its classes differ from those of the plan.
+        If the data set has no objects, or if its class names differ from the class names in the plan.
     """
     plan = _with_class_names(plan, dataset)
     untrained = dataclasses.replace(plan, anchors=None, weights=None, weights_backbone=None)
@@ -121,7 +121,7 @@ def resolve(plan: Plan, dataset: Dataset, progress: bool = True) -> Plan:
 
 
 def _with_class_names(plan: Plan, dataset: Dataset) -> Plan:
-    """Return the plan with the data set's class names; raise ValueError if the plan has different ones."""
+    """Return the plan with the data set's class names; raise ValueError if the plan has other class names."""
     classes = tuple(dataset.classes)
     if len(classes) < 2:
         raise ValueError(f"{plan.train} has no objects to learn from; run rcnn check for details")

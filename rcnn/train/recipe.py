@@ -1,4 +1,4 @@
-"""`Recipe`: the settings of a training run. Model, data and recipe determine the result to the last bit."""
+"""`Recipe`: the settings of a training run. The model, the data and the recipe determine every bit of the result."""
 
 from __future__ import annotations
 
@@ -45,30 +45,31 @@ class Recipe:
     weight_decay : float
         Weight decay, as in PyTorch.
     warmup_steps : int
-        Number of steps at the start in which the learning rate increases linearly, at most 10^8.
+        Number of steps at the start during which the learning rate increases linearly, at most 10^8.
     final_lr : float
         Learning rate at the end of the "cosine" schedule, as a fraction of `lr`.
     max_norm : float
-        Largest joint norm of the gradients. If the norm is larger, the gradients are scaled down.
+        Largest allowed norm of all gradients together. If their norm is larger, the gradients are scaled down.
     seed : int
-        Seed for all random numbers except the initial weights, which belong to the model; below 2^64.
+        Seed for all random numbers in training, below 2^64. The initial weights are part of the model, so `fit` does
+        not draw them.
     schedule : str
         With "cosine", the learning rate follows half a cosine from `lr` to `final_lr * lr`. With "steps", it is
         multiplied by `gamma` at each step in `milestones`.
     milestones : tuple of int
         Steps of the "steps" schedule, in ascending order; at most 1,000 numbers up to 10^8.
     gamma : float
-        Factor of the "steps" schedule.
+        Factor by which the "steps" schedule multiplies the learning rate at each step in `milestones`.
     flip : float
         Probability that an image and its boxes are mirrored horizontally.
     scale_jitter : (float, float)
         Lowest and highest value of a random factor that multiplies the target size of each image, from 0.1 to 10. The
-        factor is log-uniform; (1, 1) turns it off.
+        logarithm of the factor is uniformly distributed. With (1, 1), the size does not change.
     group_by_aspect : bool
-        If True, a batch does not mix upright images with others, and therefore contains less padding. This has an
-        effect only if the data set knows the sizes without decoding the images.
+        If True, images that are taller than wide are not in the same batch as other images. The batches then contain
+        less padding. This has an effect only if the data set knows the image sizes without decoding the images.
     freeze : tuple of str
-        Parameters to freeze: their names, or the names of their modules ("backbone", "backbone.stem.0").
+        Names of the parameters or modules to freeze, such as "backbone" or "backbone.stem.0".
     val_every : int
         Number of steps between two validations, at most 10^8; 0 turns them off. There is always a validation at the
         end.

@@ -36,7 +36,7 @@ from rcnn.zoo import checkpoint
 WEIGHTS, BEST, STATE = "model.safetensors", "best.safetensors", "state.safetensors"
 HISTORY, VALIDATION, PLAN, CURVES = "history.csv", "validation.csv", "run.toml", "curves.png"
 FILES = (WEIGHTS, BEST, STATE, HISTORY, VALIDATION, PLAN, CURVES)
-MAX_TABLE = 1 << 31  # bytes of history.csv
+MAX_TABLE = 1 << 31  # largest size of history.csv in bytes
 LOSSES = ("rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss", "total_loss")
 VALIDATED = ("step", "ap50", *LOSSES)
 
@@ -52,12 +52,12 @@ class Run:
     Attributes
     ----------
     history : dict of str to list of float
-        The values of each loss in every step, by the name of the loss.
+        The losses: for each name of a loss, a list with one value for each step.
     grad_norms : list of float
         Gradient norm of every step, before the gradients are scaled down.
     validation : dict of str to list of float
-        Values of every validation: "step", the number of steps before it; "ap50", which is NaN if there are no objects;
-        and the losses, by name.
+        Lists with one value for each validation: "step" contains the number of training steps before the validation,
+        and "ap50" contains the AP50 (NaN if there are no objects). The other keys are the names of the losses.
     interrupted : bool
         True if the run was stopped before its end.
     """
@@ -233,7 +233,8 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, list[float]]:
     OSError
         If the file is not a regular file, or cannot be read.
     ValueError
-        If the file has more than 2 GiB, or a row has an invalid number or another number of columns.
+        If the file is larger than 2 GiB, if a value is not a number, or if a row has more or fewer columns than the
+        header.
     """
     reader = csv.reader(io.StringIO(read_text(path, MAX_TABLE), newline=""))
     try:
@@ -255,8 +256,7 @@ def open_run(folder: str | os.PathLike[str], backbone: Module | None = None) -> 
     folder : path
         The folder.
     backbone : Module, optional
-        A module with the structure of the trained backbone. It is required if the library does not contain this kind of
-        backbone.
+        A module with the structure of the trained backbone. It is required if the backbone is not one of rcnn's own.
 
     Returns
     -------
@@ -328,7 +328,7 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
     if (images := metadata.get("images")) != num_images:
         raise ValueError(
             f"cannot resume the run in {folder}: it was trained on {images} images, got {num_images}; "
-            f"start a new run; it can use {folder / WEIGHTS} as initial weights"
+            f"start a new run, which can use {folder / WEIGHTS} as its initial weights"
         )
     if _frozen(metadata, model, path) != frozen_names(model):
         raise ValueError(
@@ -341,7 +341,7 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
 
 
 def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Return a text that lists the settings that differ from the saved settings, for messages.
+    """Return a text, for messages, that lists the settings that differ from the saved settings.
 
     Parameters
     ----------
@@ -353,7 +353,7 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        For example, "steps was 5, got 6"; empty if there is no difference.
+        For example, "steps was 5, got 6". The text is empty if there is no difference.
     """
     return ", ".join(
         f"{name} was {saved.get(name)!r}, got {value!r}" for name, value in wanted.items() if saved.get(name) != value
@@ -396,7 +396,7 @@ def _run(tensors: Mapping[str, np.ndarray], recipe: Recipe, path: Path) -> Run:
         shapes = {column.shape for column in columns}
         if len(shapes) > 1 or columns[0].ndim != 1 or len(columns[0]) > recipe.steps:
             raise checkpoint.CheckpointError(
-                f"{path} does not contain a valid history: the columns must have the same length, at most "
+                f"{path} does not contain a valid history: the columns must have equal lengths of at most "
                 f"{recipe.steps} numbers, got {listed([str(shape) for shape in sorted(shapes)])}"
             )
     steps = validation["step"]
