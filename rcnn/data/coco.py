@@ -1,7 +1,7 @@
 """Reader of the COCO format: one JSON file describes all images.
 
-A box is written as x, y, width, height. Category ids may have gaps. In ascending order of their ids, the categories get
-the labels 1, 2, ...
+A box is written as x, y, width, height. Category ids may have gaps. The categories are sorted by their ids and get the
+labels 1, 2, ... in this order.
 
 References
 ----------
@@ -40,16 +40,17 @@ from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
 from rcnn.data.splits import part_of, source_of
 
 NO_CATEGORY = -1  # category id of the background
-MAX_JSON = 1 << 31  # bytes of a JSON file; the largest file of COCO has less than a quarter
+MAX_JSON = 1 << 31  # bytes of a JSON file, more than four times the size of COCO's largest file
 
 
 class COCO(AnnotatedImages):
     """Images described by a JSON file in COCO format.
 
-    `category_ids[label]` is the id that the class with this label has in the file. Targets mark crowds ("iscrowd") and
-    difficult objects ("ignore", a key written by VOC converters). If "area" is missing, the area of the box is used.
-    "segmentation" and the ids of annotations are ignored. A JSON file may have at most 2 GiB. Ids are integers
-    of at most 64 bits or, for images, strings of at most 1,000 characters.
+    `category_ids[label]` is the category id, in the file, of the class with this label. Targets mark objects whose
+    "iscrowd" is 1 as crowds. They mark objects whose "ignore" is 1 as difficult; programs that convert VOC files to
+    COCO format write this key. If "area" is missing, the area of the box is used. "segmentation" and the ids of
+    annotations are ignored. A JSON file can be at most 2 GiB in size. Category ids must be integers of at most 64 bits.
+    Image ids may also be strings of at most 1,000 characters.
 
     Parameters
     ----------
@@ -59,15 +60,15 @@ class COCO(AnnotatedImages):
         annotations/val.json. (3) It contains train/_annotations.coco.json and valid/_annotations.coco.json. (4) It
         contains a single JSON file.
     split : str, optional
-        "train", "val" or the name of another file. If there is no file for "val", some images are held out for it (see
-        `rcnn.data.split`). By default, every image is read.
+        "train", "val" or another split, such as "test". If there is no file for "val", some of the other images are
+        held out for validation (see `rcnn.data.split`). By default, every image is read.
     images : path, optional
         Folder of the images. By default, these folders are searched in this order until one contains an image: the
         folder of the split, the folder named `images`, and the data folder itself.
     classes : sequence of str, optional
-        Names of the labels 1, 2, ..., with or without a leading "background". The default is the categories of all
-        splits in ascending order of their ids, without groups. A group is a category that has no objects and
-        is the "supercategory" of other categories. (Roboflow writes such a group.)
+        Class names for the labels 1, 2, ..., with or without a leading "background". By default, the classes are the
+        categories of all splits, in ascending order of their ids, except for groups. A group is a category that has no
+        objects and is the "supercategory" of other categories. (Roboflow writes such a group.)
     on_error, progress : str, bool
         See `AnnotatedImages`.
     """
@@ -86,7 +87,7 @@ class COCO(AnnotatedImages):
 
 @dataclass(frozen=True)
 class Category:
-    """A class as a file describes it."""
+    """A category as a JSON file describes it."""
 
     name: str
     used: bool  # True if an object has this class
@@ -117,15 +118,15 @@ def read_coco(
     Returns
     -------
     Annotations
-        The annotations; `broken` lists images with invalid entries.
+        The annotations. Their attribute `broken` lists the images with invalid entries.
 
     Raises
     ------
     OSError
         If a file or folder is not found, or a file is not a regular file.
     ValueError
-        If the folder has none of the layouts, the split does not exist, a file is not JSON in COCO's format, or a file
-        in the folder is a link to a file outside the folder.
+        If the folder has none of the four layouts, the split does not exist, a file is not JSON in COCO's format, or a
+        file in the folder is a link to a file outside the folder.
     """
     everything, parts = find_files(annotations)
     source, hold_out = source_of(split, parts, str(annotations))
@@ -144,7 +145,7 @@ def read_coco(
 
 
 def _choose_classes(files: Sequence[Found], classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the class names and category ids by label, in ascending order of the ids or in the order of `classes`."""
+    """Return the class names and the category ids, in the order of `classes` or, without it, of the ids."""
     ids = _ids_by_name(files)
     groups = _unused_groups(files)
     names = (BACKGROUND, *(name for name in ids if name not in groups)) if classes is None else check_classes(classes)
@@ -157,7 +158,7 @@ def _choose_classes(files: Sequence[Found], classes: Sequence[str] | None) -> tu
 
 
 def _ids_by_name(files: Sequence[Found]) -> dict[str, int]:
-    """Return the id of each category by its name, in ascending order of the ids.
+    """Return a dict from category names to ids, in ascending order of the ids.
 
     Some programs add a category without objects, for the background or for the whole data set. The category
     "background" is left out. A category without objects is also left out if another category has the same name. Raise
@@ -197,7 +198,9 @@ def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is not in COCO format: it must be an object {{...}}, got {type(content).__name__}")
+        raise ValueError(
+            f"{path} is not in COCO format: it must be a JSON object {{...}}, got {type(content).__name__}"
+        )
     tables = {}
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
@@ -217,7 +220,7 @@ def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
 
 
 def _category_names(table: Sequence[Any], path: Path) -> dict[int, str]:
-    """Return the name of each category by its id."""
+    """Return a dict from category ids to names."""
     names: dict[int, str] = {}
     for i, entry in enumerate(table):
         what = f"{path}, categories[{i}]"
@@ -261,7 +264,7 @@ def _read_images(
     path: Path,
     images: str | os.PathLike[str] | None,
 ) -> Iterable[Record | Broken]:
-    """Yield for each image a record, or the reason why its entry is invalid."""
+    """Yield a record for each image, or a `Broken` that gives the reason why the image's entry is invalid."""
     folder = find_images(path, images, [entry.get("file_name") for entry in table if isinstance(entry, dict)])
     times = Counter(entry["id"] for entry in table if isinstance(entry, dict) and is_id(entry.get("id")))
     for i, entry in enumerate(table):

@@ -74,7 +74,7 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
 
 
 def find_images(path: Path, images: str | os.PathLike[str] | None, names: Sequence[object]) -> Path:
-    """Find the folder of the images of a JSON file.
+    """Find the folder that contains the images of a JSON file.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def find_images(path: Path, images: str | os.PathLike[str] | None, names: Sequen
             return folder
     raise FileNotFoundError(
         f"none of the {len(names)} images of {path} ({reprlib.repr(names[0])}, ...) is in "
-        f"{', '.join(str(folder) for folder in named)}; pass their folder as the argument or option images"
+        f"{', '.join(str(folder) for folder in named)}; pass their folder as the argument or option 'images'"
     )
 
 

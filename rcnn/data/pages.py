@@ -27,7 +27,7 @@ class DrawnPages(abc.ABC):
     n : int or None
         Number of pages, at most 10,000,000; None means 20,000 for train and 200 for val.
     split : {"train", "val"}
-        The two splits have different pages at the same index.
+        The two splits contain different pages.
     seed : int
         A non-negative integer. Each seed gives a different data set.
     size : (int, int)
@@ -69,8 +69,8 @@ class DrawnPages(abc.ABC):
         image : (H, W, 3) float array
             Colours from 0 to 255.
         coverage : (G, H, W) float array
-            Share of each pixel that each of the G objects covers, from 0 to 1. Parts of an object that later objects
-            hide are included.
+            Fraction of each pixel that each of the G objects covers, from 0 to 1. The hidden parts of an object, where
+            later objects are in front of it, are included.
         labels : (G,) int array
             Label of each object.
         """
@@ -107,14 +107,14 @@ class DrawnPages(abc.ABC):
 
 
 def tight_boxes(coverage: np.ndarray) -> np.ndarray:
-    """Return for each object the smallest box around all pixels that it covers by more than half.
+    """Return the smallest box of each object: the box around all pixels whose coverage is above 0.5.
 
     Coordinates are continuous: pixel (row, column) is the square from (column, row) to (column + 1, row + 1).
 
     Parameters
     ----------
     coverage : (G, H, W) array
-        Share of each pixel that each of the G objects covers.
+        Fraction of each pixel that each of the G objects covers.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def tight_boxes(coverage: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If an object covers no pixel by more than half.
+        If an object has no pixel whose coverage is above 0.5.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def tight_boxes(coverage: np.ndarray) -> np.ndarray:
     rows: np.ndarray = coverage.max(axis=2) > 0.5  # (G, H)
     columns: np.ndarray = coverage.max(axis=1) > 0.5  # (G, W)
     if not rows.any(axis=1).all():
-        raise ValueError(f"layer {int(np.argmin(rows.any(axis=1)))} of coverage covers no pixel by more than half")
+        raise ValueError(f"layer {int(np.argmin(rows.any(axis=1)))} of coverage has no value above 0.5")
     height, width = coverage.shape[1:]
     x1, x2 = columns.argmax(axis=1), width - columns[:, ::-1].argmax(axis=1)  # (G,)
     y1, y2 = rows.argmax(axis=1), height - rows[:, ::-1].argmax(axis=1)  # (G,)

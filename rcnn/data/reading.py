@@ -1,6 +1,7 @@
 """Tools that all readers share: paths inside a folder, numbers, class names, records.
 
-These functions raise ValueError for invalid input. A reader stores the message as the `reason` of a `Broken`.
+These functions raise ValueError for invalid input. A reader stores the message of the error as the `reason` of a
+`Broken` entry.
 """
 
 from __future__ import annotations
@@ -57,14 +58,14 @@ class Thing:
 
 
 def make_record(image: Path, source: str, things: Sequence[Thing], size: Size | None, image_id: int | str) -> Record:
-    """Return the record of an image. All labels are UNKNOWN, because the classes may depend on all images.
+    """Return the record of an image. All labels are UNKNOWN, because the classes are not known yet.
 
     Parameters
     ----------
     image : Path
         File of the image.
     source : str
-        Position of the annotation, for messages.
+        Position of the annotation, for messages, such as "train.csv, line 3".
     things : sequence of Thing
         Objects in the image.
     size : (int, int) or None
@@ -119,7 +120,7 @@ def with_labels(
     Returns
     -------
     Annotations
-        The annotations. Background objects and objects of other classes have the label UNKNOWN.
+        The annotations. An object has the label UNKNOWN if its class is "background" or is not in `classes`.
     """
     records: list[Record] = []
     broken: list[Broken] = []
@@ -142,7 +143,7 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     Parameters
     ----------
     classes : sequence of str
-        Names of the labels 1, 2, ..., with or without a leading "background".
+        Class names for the labels 1, 2, ..., with or without a leading "background".
 
     Returns
     -------
@@ -405,9 +406,10 @@ def existing_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def is_entry(path: Path) -> bool:
-    """Return True if there is a file of any type, for example a pipe or a broken link, but not a folder.
+    """Return True if a path is a file of any type, such as a pipe or a broken link, but not a folder.
 
-    Readers search with this function, so that a file that cannot be read is an error and does not disappear.
+    Readers search for files with this function. A file that cannot be read therefore causes an error later, and is not
+    silently ignored.
 
     Parameters
     ----------
@@ -417,7 +419,7 @@ def is_entry(path: Path) -> bool:
     Returns
     -------
     bool
-        False if there is nothing, or if there is a folder.
+        False if nothing exists at the path, or if the path is a folder.
 
     Raises
     ------
@@ -460,7 +462,7 @@ def read_inside(path: Path, folder: Path, most: int) -> bytes:
 
 
 def check_link(path: Path, folder: Path) -> None:
-    """Check that a path, after all links were followed, is inside a folder.
+    """Check that a path is inside a folder after all links have been followed.
 
     Parameters
     ----------
@@ -481,7 +483,7 @@ def check_link(path: Path, folder: Path) -> None:
 
 @functools.lru_cache(maxsize=16)
 def _real_folder(folder: str) -> str:
-    """Return the real path of a folder as it was at the first call; this saves time for thousands of files."""
+    """Return the path of a folder with all links followed; it is cached, because thousands of files may need it."""
     return os.path.realpath(folder)
 
 
@@ -495,7 +497,7 @@ def inside(folder: Path, name: object) -> Path:
     Parameters
     ----------
     folder : Path
-        The folder that `name` is relative to.
+        The folder to which `name` is relative.
     name : object
         File name from an annotation. A backslash counts as a slash.
 
@@ -507,7 +509,7 @@ def inside(folder: Path, name: object) -> Path:
     Raises
     ------
     ValueError
-        If `name` is not a string, is blank, has more than 1,000 bytes or more than 255 between two slashes, is an
+        If `name` is not a string, is blank, has more than 1,000 bytes or more than 255 bytes between two slashes, is an
         absolute path, contains a drive or "..", or is a link to a file outside the folder.
     """
     if not isinstance(name, str) or not name.strip():

@@ -68,24 +68,25 @@ class CSV(AnnotatedImages):
     """Images whose boxes are rows of a CSV file with the columns `image`, `x1`, `y1`, `x2`, `y2` and `label`.
 
     The file uses UTF-8 and separates columns with commas. Coordinates are in pixels and continuous: the left edge of
-    the image is at 0. For an image without objects, write a row in which only the column image has a value. The columns
-    may be in any order. These columns are optional: split; difficult, crowd and truncated (0 or 1); width and height
-    (of the image, in pixels). All other columns are ignored. A file may have at most 2 GiB.
+    the image is at 0. For an image without objects, write a row in which only the column `image` has a value. The
+    columns may be in any order. These columns are optional: `split`; `difficult`, `crowd` and `truncated` (0 or 1);
+    `width` and `height` (of the image, in pixels). All other columns are ignored. A file can be at most 2 GiB in size.
 
     Parameters
     ----------
     path : path
         The file, or a folder that contains train.csv and val.csv, or annotations.csv.
     split : str, optional
-        "train", "val", or another split, which is the name of a file or a value in the column split. If no images
-        belong to "val", some images are held out for it (see `rcnn.data.split`). By default, every image is read.
+        "train", "val", or another split, which is the name of a CSV file without .csv, or a value in the column
+        `split`. If no images belong to "val", some of the other images are held out for validation (see
+        `rcnn.data.split`). By default, every image is read.
     images : path, optional
-        Folder that contains the images; the values in the column image are paths relative to it. The default is the
+        Folder that contains the images; the values in the column `image` are paths relative to it. The default is the
         folder of the CSV file.
     classes : sequence of str, optional
-        Names of the labels 1, 2, ..., with or without a leading "background". By default, the names are read from the
-        file classes.txt in the folder of the CSV file, one name per line. If there is no such file, they are the sorted
-        class names in all rows.
+        Class names for the labels 1, 2, ..., with or without a leading "background". By default, the names are read
+        from the file classes.txt in the folder of the CSV file, one name per line. If there is no such file, they are
+        the sorted class names in all rows.
     on_error, progress : str, bool
         See `AnnotatedImages`.
     """
@@ -105,15 +106,15 @@ class CSV(AnnotatedImages):
 class Table(AnnotatedImages):
     """Images whose boxes are rows in memory: a DataFrame, or mappings whose keys are the columns of `CSV`.
 
-    NaN and None count as empty. If you pass `classes`, an integer in the column label is a label: 1 is the first class.
-    Otherwise, the integer is a class name like any other.
+    NaN and None count as empty. If you pass `classes`, an integer in the column `label` is the label of a class: 1 is
+    the first class. If you do not pass `classes`, such an integer is treated as a class name.
 
     Parameters
     ----------
     rows : iterable of mapping, or DataFrame
         One mapping for each box.
     images : path
-        Folder that contains the images; the values in the column image are paths relative to it.
+        Folder that contains the images; the values in the column `image` are paths relative to it.
     split, classes : str, sequence of str
         See `CSV`, but no file classes.txt is read.
     on_error, progress : str, bool
@@ -160,7 +161,7 @@ def read_csv(
     Returns
     -------
     Annotations
-        The annotations; `broken` lists images with an invalid row.
+        The annotations. Their attribute `broken` lists the images with an invalid row.
 
     Raises
     ------
@@ -196,7 +197,7 @@ def read_table(
     Returns
     -------
     Annotations
-        The annotations; `broken` lists images with an invalid row.
+        The annotations. Their attribute `broken` lists the images with an invalid row.
 
     Raises
     ------
@@ -231,7 +232,7 @@ def _choose(entries: Sequence[Entry], split: str | None, classes: tuple[str, ...
 
 
 def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], bool]:
-    """Return the CSV files, and True if each of them is one split."""
+    """Return the CSV files of a path, and True if each file contains one split."""
     given = Path(path).expanduser()
     if given.is_file():
         return [given], False
@@ -262,9 +263,7 @@ def _read_rows(path: Path) -> list[Row]:
         Row(
             f"{path.name}, line {number}",
             dict(zip(header, cells, strict=False)),
-            ""
-            if len(cells) == len(header)
-            else f"it must have {len(header)} cells, as the header has, got {len(cells)}",
+            "" if len(cells) == len(header) else f"it must have {len(header)} cells, like the header, got {len(cells)}",
         )
         for number, cells in lines[1:]
         if any(cell.strip() for cell in cells)
@@ -341,7 +340,7 @@ def _read_thing(row: Row, classes: tuple[str, ...] | None) -> list[Thing]:
 
 
 def _split(row: Row) -> str | None:
-    """Return the split that a row names; None if the table has no such column."""
+    """Return the split that a row names; None if the table has no column `split`."""
     if "split" not in row.cells:
         return None
     name = str(_cell(row, "split")).strip()

@@ -1,8 +1,8 @@
 """Validation of a data set before training.
 
 `validate` reads every image once. It lists every kind of problem that it finds, with the number of occurrences and the
-first examples. (A data set itself raises an error at the first problem.) A problem with the severity "error" must be
-fixed before training; a "warning" is worth checking. `rcnn.data.report.KINDS` lists all kinds of problems.
+first examples. (A data set itself raises an error at the first problem.) A problem with severity "error" must be fixed
+before training; a "warning" is worth checking. `rcnn.data.report.KINDS` lists all kinds of problems.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ def validate(
     Parameters
     ----------
     dataset : Dataset or Annotations
-        A data set, or the annotations that a reader returned. For `AnnotatedImages` and `Annotations`, the original
-        values of the files are checked, so that one invalid box does not hide the next.
+        A data set, or the annotations that a reader such as `read_voc` returned. For `AnnotatedImages` and
+        `Annotations`, the original values of the files are checked, so that one invalid box does not hide other
+        problems.
     examples : int
         Number of examples to list for each problem.
     progress : bool

@@ -54,10 +54,10 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 class VOC(AnnotatedImages):
     """Images with one XML file per image, in the format of the PASCAL VOC challenges and of labelImg.
 
-    An XML file belongs to the image with the same name. If there is no such image, it belongs to the image that its
-    <filename> names, with or without a suffix. An image without an XML file is not part of the data set. Targets mark
-    truncated objects, which count like all other objects, as in the challenges. An XML file may have at most 8 MiB,
-    and a list of names at most 64 MiB.
+    An XML file belongs to the image with the same name: a.xml belongs to a.jpg. If there is no such image, the XML file
+    belongs to the image that its <filename> element names, with or without a suffix. An image without an XML file is
+    not part of the data set. Targets mark truncated objects, which count like all other objects, as in the challenges.
+    An XML file can be at most 8 MiB in size, and a list of names at most 64 MiB.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ class VOC(AnnotatedImages):
         and `images`), and may contain lists of names in `ImageSets/Main`. (2) It contains images and XML files
         together. (3) Its folders `train`, `valid` and `test` contain images and XML files together.
     split : str, optional
-        "train", "val" or the name of another list in ImageSets/Main. If there is no list for "val", some images are
-        held out for it (see `rcnn.data.split`). By default, every image is read.
+        "train", "val" or the name of another list in ImageSets/Main. If there is no list for "val", some of the other
+        images are held out for validation (see `rcnn.data.split`). By default, every image is read.
     classes : sequence of str, optional
-        Names of the labels 1, 2, ..., with or without a leading "background". By default, the names are read from the
-        file classes.txt in the folder, one name per line. If there is no such file, they are the sorted class names of
-        the objects in all splits.
+        Class names for the labels 1, 2, ..., with or without a leading "background". By default, the names are read
+        from the file classes.txt in the folder, one name per line. If there is no such file, they are the sorted class
+        names of the objects in all splits.
     first_pixel : {1, 0}
         Number of the first pixel: 1 in VOC, 0 in some other programs.
     on_error, progress : str, bool
@@ -120,7 +120,7 @@ def read_voc(
     Returns
     -------
     Annotations
-        The annotations; `broken` lists invalid XML files.
+        The annotations. Their attribute `broken` lists the invalid XML files.
 
     Raises
     ------

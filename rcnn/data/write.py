@@ -49,7 +49,7 @@ class Images(Protocol):
 def write_voc(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
     """Write a data set in VOC format: JPEGImages, Annotations, ImageSets/Main/SPLIT.txt and classes.txt.
 
-    If the folder already contains other splits, the new split is added.
+    SPLIT is the name of the split. If the folder already contains other splits, the new split is added.
 
     Parameters
     ----------
@@ -84,7 +84,8 @@ def write_voc(dataset: Images, folder: str | os.PathLike[str], split: str, progr
 def write_coco(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
     """Write a data set in COCO format: images and annotations/instances_SPLIT.json.
 
-    The ids of the categories are `dataset.category_ids` if they exist, and otherwise the labels. Image ids start at 1.
+    SPLIT is the name of the split. The ids of the categories are `dataset.category_ids` if this attribute exists, and
+    otherwise the labels. Image ids start at 1.
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ def write_coco(dataset: Images, folder: str | os.PathLike[str], split: str, prog
 
 
 def write_csv(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
-    """Write a data set as images, SPLIT.csv and classes.txt.
+    """Write a data set as images, a file SPLIT.csv named after the split, and classes.txt.
 
     Parameters
     ----------

@@ -51,11 +51,11 @@ __all__ = [
 ]
 
 FORMAT = "rcnn-1"  # a file with any other format is refused
-KEY = "rcnn"  # name of the metadata entry that holds the config
+KEY = "rcnn"  # name of the metadata entry that contains the config
 
 SETTINGS = tuple(field.name for field in dataclasses.fields(FasterRCNNConfig) if field.name != "backbone")
 
-# The library's own backbones, and the values that a file may give for their arguments. Each backbone stores its
+# The library's own backbones, and the values that a file may contain for their arguments. Each backbone stores its
 # arguments as attributes, so that `load` can rebuild it from the checkpoint alone.
 CHANNELS, DEPTH, LAYERS = integer(1, 65_536), integer(0, 1_000), integer(1, 1_000)
 EPS = Rule("a number in [0, 1]", as_float, lambda eps: 0 <= eps <= 1)
@@ -90,15 +90,15 @@ def save(path: str | os.PathLike[str], model: FasterRCNN) -> None:
 
 
 def load(path: str | os.PathLike[str], backbone: Module | None = None) -> FasterRCNN:
-    """Load a model from a file that `save` wrote, in evaluation mode.
+    """Load a model from a file that `save` wrote; the model is in evaluation mode.
 
     Parameters
     ----------
     path : path
         The file.
     backbone : Module, optional
-        A new module with the same layers as the saved backbone. It is required only if the saved backbone is not one
-        of the library's.
+        A new module with the same layers as the saved backbone. It is required only if the class of the saved backbone
+        is not part of the library.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def load(path: str | os.PathLike[str], backbone: Module | None = None) -> Faster
 
 
 def load_digits() -> FasterRCNN:
-    """Load the detector of handwritten digits that comes with the package, in evaluation mode.
+    """Load the detector of handwritten digits that comes with the package; it is in evaluation mode.
 
     Returns
     -------
@@ -180,7 +180,7 @@ def restore(
     ------
     CheckpointError
         If the metadata is invalid, or the tensors do not match the model. The sizes in the metadata are compared with
-        the tensors before memory is allocated, so a model never needs much more memory than its file has bytes.
+        the tensors before memory is allocated, so a model never needs much more memory than the size of its file.
     """
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
@@ -219,7 +219,7 @@ def restore(
 
 
 def head_shapes(config: FasterRCNNConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the tensors of a detector whose sizes depend on its config, without the backbone.
+    """Return the shapes of a detector's largest tensors outside the backbone, as the config determines them.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def head_shapes(config: FasterRCNNConfig) -> dict[str, tuple[int, ...]]:
     Returns
     -------
     dict of str to tuple
-        The shapes by name, the largest tensors alone.
+        Maps the names of these tensors to their shapes.
     """
     channels, hidden, (rows, columns) = config.feat_channels, config.hidden_dim, config.pool_size
     return {
@@ -247,7 +247,7 @@ def _check_anchors(tensors: Mapping[str, np.ndarray], config: FasterRCNNConfig, 
         len(values[0]) if isinstance(values[0], tuple) else len(values)
         for values in (config.anchor_sizes, config.aspect_ratios)
     )
-    allowed = {sizes * ratios, ratios} if config.use_fpn else {sizes * ratios}  # a pyramid may have a size per level
+    allowed = {sizes * ratios, ratios} if config.use_fpn else {sizes * ratios}  # each level may have only one size
     tensor = tensors.get("rpn.head.cls_logits.weight")
     found = 0 if tensor is None or not tensor.ndim else len(tensor)
     if found not in allowed:
@@ -279,7 +279,7 @@ def check_shapes(
     tensors : mapping of str to array
         The tensors.
     expected : mapping of str to tuple, or pairs of str and tuple
-        The expected shapes, by the names of the tensors.
+        The name of each tensor and its expected shape.
     name : str
         Name of the file, for error messages.
 
@@ -308,7 +308,8 @@ def describe_backbone(backbone: Module) -> dict[str, object] | None:
     Returns
     -------
     dict or None
-        The name and the arguments, as values that JSON can represent. None if the backbone is not one of the library's.
+        The name and the arguments, as values that JSON can represent. None if the class of the backbone is not part of
+        the library.
     """
     for name, (kind, arguments) in OWN_BACKBONES.items():
         if type(backbone) is kind:
@@ -385,7 +386,7 @@ class Weights:
         Returns
         -------
         float or None
-            The eps, or None if it is unknown or not in [0, 1].
+            The eps, which a batch norm adds to the variance. None if it is unknown or not in [0, 1].
         """
         if not self.metadata and download.is_coco(self.path):
             return 0.0  # these weights were trained with eps 0, but their file does not state it
@@ -438,8 +439,9 @@ def load_into(module: Module, source: str | os.PathLike[str], skip_mismatched: b
         A .safetensors or .pth file, "coco" (for the ResNet-50 detector) or "imagenet" (for a ResNet). The weights of
         "coco" and "imagenet" are downloaded once.
     skip_mismatched : bool
-        If True, parameters whose shapes differ are skipped. Use it, for example, to start from a detector for other
-        classes, whose last layers have other shapes. If False, such parameters are an error.
+        If True, a parameter is skipped if its shape in the file differs from its shape in the module. Use this option,
+        for example, if the file contains a detector for other classes; its last layers then have other shapes. If
+        False, such a parameter is an error.
 
     Returns
     -------
@@ -500,7 +502,7 @@ def locate(source: str | os.PathLike[str], module: Module | None = None) -> Path
     source : path or "coco" or "imagenet"
         See `load_into`.
     module : Module, optional
-        The ResNet for the "imagenet" weights; not used for other sources.
+        The ResNet, for the "imagenet" weights. It is not used for other sources.
 
     Returns
     -------

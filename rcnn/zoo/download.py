@@ -35,8 +35,8 @@ FILES = {
     "resnet50": "resnet50-0676ba61.pth",
     "resnet101": "resnet101-63fe2227.pth",
 }
-# SHA-256 of these files. PyTorch publishes only the first eight digits, in the names of the files. The others are those
-# that independent projects state for their copies of the files.
+# SHA-256 of these files. PyTorch publishes only the first eight digits, in the names of the files. The other digits are
+# from independent projects, which state them for their copies of the files.
 HASHES = {
     "coco": "258fb6c638b15964ddcdd1ae0748c5eef1be9e732750120cc857feed3faac384",
     "resnet18": "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
@@ -58,7 +58,7 @@ def fetch(name: str, *, base: str = BASE, timeout: float = 30.0, progress: bool 
     """Return the path of a published file in the user's cache; download it if it is missing or damaged.
 
     While the file is incomplete, its name ends with .part. If the connection breaks or the user presses Ctrl-C, the
-    next call continues this file. If several processes request the same file, one process downloads it and the other
+    next call continues the download. If several processes request the same file, one process downloads it and the other
     processes wait. The cache folder may itself be a link, but the files in it must be regular files.
 
     Parameters
@@ -180,7 +180,7 @@ def digest(path: str | os.PathLike[str]) -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder for published files.
+    """Return the folder in which downloaded files are cached.
 
     If the environment variable RCNN_CACHE is set, its value is the folder. Otherwise, the folder is `rcnn` in
     $XDG_CACHE_HOME or, if this variable is not set either, `rcnn` in the system's cache folder.
@@ -236,9 +236,9 @@ def _put(target: Path, part: Path, name: str, url: str, timeout: float, progress
 def _complete(part: Path, name: str, url: str, timeout: float, progress: bool) -> None:
     """Complete `part` with at most TRIES requests; raise _NetworkError if that fails.
 
-    After a request that received data but failed, another request continues the file. If the complete file has a wrong
-    hash, it is removed. If earlier requests had received the first part of this file, the download then starts again.
-    An incomplete file is kept for the next call.
+    If a request fails after it received some data, another request continues the download. If the complete file has a
+    wrong hash, the file is removed. If the first part of the removed file came from earlier requests, the download then
+    starts again. An incomplete file is kept for the next call.
     """
     for left in reversed(range(TRIES)):
         start, problem = _size(part), None
@@ -259,7 +259,7 @@ def _complete(part: Path, name: str, url: str, timeout: float, progress: bool) -
 
 
 def _receive(part: Path, start: int, url: str, timeout: float, progress: bool) -> None:
-    """Append the rest of the file to `part`, which has `start` bytes, or replace it if the server sends the whole file.
+    """Append the rest of the file to `part`, which has `start` bytes; replace `part` if the whole file is sent.
 
     Raise _NetworkError if the connection breaks or the server responds with an error. `part` keeps the data that was
     received before the error.
@@ -323,13 +323,13 @@ def _size(path: Path) -> int:
 
 
 def _check_no_link(path: Path) -> None:
-    """Raise OSError if there is a link, a folder or a special file at `path`, because others may have put it there."""
+    """Raise OSError if there is a link, a folder or a special file at `path`; another user may have put it there."""
     if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
         raise OSError(f"{path} is not a regular file; remove it")
 
 
 def _open_without_links(path: str, flags: int) -> int:
-    """Open a file of the cache; a link raises OSError, and a pipe does not wait."""
+    """Open a file of the cache; raise OSError for a link, and do not wait for the other end of a pipe."""
     descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -341,7 +341,7 @@ def _open_without_links(path: str, flags: int) -> int:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Handler that follows redirects only to the same scheme or to https; urllib also allows https to http or ftp."""
+    """Handler that follows redirects only to the same scheme or to https; urllib also follows https to http or ftp."""
 
     def redirect_request(
         self,

@@ -340,7 +340,7 @@ def test_an_unknown_category_is_an_unknown_class(tmp_path):
         (b"\xff\xff", "is not JSON"),
         ("[" * 200_000, "is not JSON"),
         (json.dumps(coco_content(0)), "has no images"),
-        ("[]", r"must be an object \{...\}, got list"),
+        ("[]", r"must be a JSON object \{...\}, got list"),
         ("{}", "it has no list 'images'; its keys: none"),
         ('{"images": [], "annotations": {}}', "it has no list 'annotations'; its keys: 'images', 'annotations'"),
         ('{"images": [], "annotations": []}', "it has no list 'categories'"),

@@ -205,9 +205,9 @@ def test_a_table_needs_its_columns(folder):
 @pytest.mark.parametrize(
     "row, line, reason",
     [
-        ("b.png,1,2,3,cat\n", 4, "it must have 6 cells, as the header has, got 5"),
-        ("b.png,1,2,3,4,cat,1\n", 4, "it must have 6 cells, as the header has, got 7"),
-        ("bad\n", 4, "it must have 6 cells, as the header has, got 1"),
+        ("b.png,1,2,3,cat\n", 4, "it must have 6 cells, like the header, got 5"),
+        ("b.png,1,2,3,4,cat,1\n", 4, "it must have 6 cells, like the header, got 7"),
+        ("bad\n", 4, "it must have 6 cells, like the header, got 1"),
         ("b.png,one,2,3,4,cat\n", 4, "x1 must be a number, got 'one'"),
         ("b.png,1,2,,4,cat\n", 4, "x2 must be a number, got ''"),
         ("b.png,1,2,3,4,\n", 4, "label must be a class name .*, got ''"),

@@ -185,7 +185,7 @@ def test_missing_file_is_an_oserror(tmp_path):
         (pickle.dumps({"a": 1}), "magic number"),
         (
             pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1000, 2),
-            "its version is not 1001",
+            "its version must be 1001",
         ),
         (stream(b"N", {}), "it must contain a state dict, got nonetype"),
         (stream(b"]", {}), "it must contain a state dict, got list"),
