@@ -143,10 +143,12 @@ def with_torchvision(options: argparse.Namespace) -> tuple[dict[str, Work], Call
 
 def with_onnxruntime(options: argparse.Namespace) -> tuple[dict[str, Work], Callable[[int], object]]:
     """Return the detection of ONNX Runtime on one page; its number of threads belongs to a session."""
+    import numpy as np
+
     from rcnn import data
     from speed import onnx_peer
 
-    image = pages(data)[0][0]
+    image = pages(data)[0][0] / np.float32(255)
     sessions = {n: onnx_peer.with_onnxruntime(options.file, image, n) for n in (1, options.threads)}
     current = [sessions[1]]
     return {"predict": lambda: current[0].call(None)}, lambda n: current.__setitem__(0, sessions[n])
@@ -156,7 +158,7 @@ LIBRARIES = {"rcnn": with_rcnn, "torchvision": with_torchvision, "onnxruntime": 
 
 
 def pages(data: object) -> tuple[list, list]:
-    """Return pages of digits as images in [0, 1], and their targets."""
+    """Return pages of digits as images, and their targets."""
     drawn = data.Digits(split="val")  # type: ignore[attr-defined]
     chosen = [drawn[index] for index in range(PAGES)]
     return [image for image, _ in chosen], [target for _, target in chosen]
