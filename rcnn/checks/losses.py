@@ -1,4 +1,4 @@
-"""Checks of losses and their gradients: smooth L1, both cross-entropies, and the objectness loss of the RPN."""
+"""Checks of losses and gradients: smooth L1, (binary) cross-entropy, and the objectness loss of the RPN."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def smooth_l1(function: Function, seed: int | None = None) -> None:
     function : callable
         ``function(prediction, target, beta)``. The first two arguments are (N, 4) arrays with four numbers for each of
         N boxes. The function returns a number. With d = prediction - target, the term of an element is d^2 / (2 beta)
-        if |d| < beta, and |d| - beta / 2 otherwise. The result is the sum of all terms. The function does not divide
-        the sum, because its caller does.
+        if |d| < beta, and |d| - beta / 2 otherwise. The result is the sum of all terms. Do not divide this sum, because
+        the caller does that.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -68,7 +68,7 @@ def smooth_l1_gradient(function: Function, seed: int | None = None) -> None:
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
     """
@@ -201,7 +201,7 @@ def _smooth_l1_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _smooth_l1_others(rng: np.random.Generator, of_nothing: str, of_rows: str) -> Iterator[Case]:
-    """Yield the cases that the loss and its gradient share."""
+    """Yield the cases that are common to the loss and its gradient."""
     yield Case({"prediction": np.zeros((0, 4)), "target": np.zeros((0, 4)), "beta": 1.0}, of_nothing)
     yield Case({"prediction": _eighths(rng, (2, 4)), "target": _eighths(rng, (2, 4)) + 5, "beta": 1.0}, of_rows)
     yield Case(
@@ -247,14 +247,14 @@ def cross_entropy_gradient(function: Function, seed: int | None = None) -> None:
         ``function(logits, labels)``. `logits` is an (R, L) array, and `labels` is an (R,) array of integers in 0 ..
         L-1, for R rows and L classes. The function returns the derivatives of the loss with respect to the logits, (R,
         L). The loss is the mean of -log softmax(logits)[label] over the rows. Label 0, the background, is an ordinary
-        class. If there are no rows (R = 0), the gradient has the shape (0, L).
+        class. If there are no rows (R = 0), the gradient has shape (0, L).
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
     """
@@ -336,7 +336,7 @@ def _cross_entropy_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
         )
 
 
-# ---------------------------------------------------------------------- cross-entropy of yes and no
+# ---------------------------------------------------------------------- binary cross-entropy
 
 
 @original
@@ -356,7 +356,7 @@ def binary_cross_entropy(function: Function, seed: int | None = None) -> None:
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
     """
@@ -389,7 +389,7 @@ def _binary_cross_entropy_cases(rng: np.random.Generator) -> Iterator[Case]:
         "if this probability is close to 1.",
     )
     yield _anchors([-z], [0], "For an anchor without an object, 1 - p is the probability of the right answer.")
-    yield _anchors([z], [0], "The more certain the network is of an object where there is none, the larger the loss.")
+    yield _anchors([z], [0], "The more certain the network is of an object that is not there, the larger the loss is.")
     yield _anchors([-z, z, 0.0], [1, 1, 0], "The loss is the mean over all anchors, whether their label is 1 or 0.")
     yield _anchors(
         [-large],
@@ -452,7 +452,7 @@ def rpn_loss_gradient(function: Function, seed: int | None = None) -> None:
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -549,7 +549,7 @@ def _rpn_loss_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _gradient(loss: Callable[[Tensor], Tensor], at: np.ndarray) -> np.ndarray:
-    """Return the gradient of a scalar `loss` at the array `at`, in the shape of `at`."""
+    """Return the gradient of a scalar `loss` at the array `at`, with the shape of `at`."""
     moved = Tensor(_as_float(at), requires_grad=True)
     loss(moved).backward()
     return np.asarray(moved.grad)

@@ -1,6 +1,6 @@
 """Images with their boxes: annotated photos and contact sheets.
 
-`annotate` draws detections in the pixels of a photo, and the command `rcnn detect` saves the result. `contact_sheet`
+`annotate` draws detections into the pixels of a photo. The command `rcnn detect` saves such photos. `contact_sheet`
 shows up to sixteen images with their boxes, so that you can check annotations at a glance.
 """
 
@@ -25,13 +25,13 @@ from rcnn.plot.tags import Tags, place, tag_texts
 
 # An annotated photo
 MAX_PHOTO_PIXELS = 24_000_000  # a larger photo is scaled down
-MIN_SIDE, MIN_SHORT_SIDE = 400, 160  # pixels; a smaller photo is enlarged
-MAX_TAG_SHARE = 0.25  # a photo is enlarged if its tags would cover a larger share of it
+MIN_SIDE, MIN_SHORT_SIDE = 400, 160  # pixels: square root of the area, and shorter side; a smaller photo is enlarged
+MAX_TAG_SHARE = 0.25  # a photo is enlarged if its tags would cover a larger fraction of it
 MAX_LONG_SIDE = 4096  # pixels; a photo is not enlarged beyond this
-# Font size: the minimum in pixels, and the usual size as a share of the square root of the drawing's area.
+# Font size: the minimum in pixels, and the usual size as a fraction of the square root of the drawing's area.
 MIN_TEXT, TEXT_PER_SIDE = 12, 1 / 60
-_LINE_SHARE, _EDGE_SHARE = 1 / 6, 1 / 18  # widths of a box's line and of its black edges, as shares of the font size
-_TAG_PADDING = np.array([0.3, 0.1])  # horizontal and vertical padding of a tag, as shares of the font size
+_LINE_SHARE, _EDGE_SHARE = 1 / 6, 1 / 18  # widths of a box's line and of its black edges, per font size
+_TAG_PADDING = np.array([0.3, 0.1])  # horizontal and vertical padding of a tag, as fractions of the font size
 
 # A contact sheet
 MOST_TILES = 16  # largest number of images on a sheet
@@ -41,8 +41,8 @@ MAX_TILE_SIDE = 720  # pixels; a larger image is scaled down to this side, about
 TAG_LENGTH, HEADING_LENGTH, CAPTION_LENGTH = 14, 34, 50  # largest numbers of characters
 MAX_TAG_LENGTH = 160  # characters; if the tags of an image have more in total, only colours show the classes
 MAX_EXCESS = 1.0  # pixels; a valid box may extend beyond its image by this much
-BEYOND = 0.25  # largest margin shown around an image, as a share of the image's side
-BORDER = 0.02  # free border of a tile, as a share of its side, so that lines along the image border are visible
+BEYOND = 0.25  # largest margin shown around an image, as a fraction of the image's side
+BORDER = 0.02  # free border of a tile, as a fraction of its side; it keeps lines along the image border visible
 BROKEN = "#ff2a2a"  # colour of invalid boxes; no class has this colour
 
 _ELLIPSIS = "\u2026"
@@ -117,7 +117,7 @@ def annotate(
 
 
 def _canvas(photo: np.ndarray, texts: Sequence[str]) -> Image.Image:
-    """Return the photo (H, W, 3), resized to the size at which `annotate` draws it."""
+    """Return the photo, an (H', W', 3) array, resized to the size at which `annotate` draws on it."""
     whole = Image.fromarray(photo)
     pixels = whole.width * whole.height
     if pixels > MAX_PHOTO_PIXELS:
@@ -213,7 +213,7 @@ def _font_file() -> Path:
 
 
 def _warn_of_missing_glyphs(texts: Sequence[str]) -> None:
-    """Warn if the font has no glyphs for some characters; Pillow draws boxes for them without a warning."""
+    """Warn if the font has no glyphs for some characters, because Pillow silently draws empty boxes for them."""
     font = get_font(_font_file())
     if not all(font.get_char_index(ord(letter)) for letter in set().union(*texts)):
         warnings.warn(
@@ -234,16 +234,16 @@ def contact_sheet(
     """Draw up to sixteen images with their boxes, coloured and tagged by class.
 
     A box is invalid if it is empty, extends beyond its image, or has a label without a name. Invalid boxes are red and
-    dashed. Boxes with non-finite coordinates are not drawn; their number is written on the image.
+    dashed. Boxes with non-finite coordinates are not drawn, but the number of such boxes is written on the image.
 
     Parameters
     ----------
     images : sequence of (H, W, 3) array or None
         One to sixteen images; None stands for an unreadable image.
     boxes_list : sequence of (G, 4) array
-        Boxes of the G objects of each image, in pixels.
+        For each image, the boxes of its G objects, in pixels.
     labels_list : sequence of (G,) array
-        Labels of the objects of each image.
+        For each image, the labels of its G objects.
     class_names : sequence of str
         Class names, indexed by label.
     captions : sequence of str, optional
@@ -319,7 +319,7 @@ def _draw_tile(
     _show_square(ax, corners, np.array(shown.shape[1::-1]))
     if not finite.all():
         ax.annotate(
-            f"{(~finite).sum()} not finite, not drawn",
+            f"{(~finite).sum()} not drawn (not finite)",
             (0, 0),
             (4, 5),
             xycoords="axes fraction",
@@ -358,7 +358,7 @@ def _show_square(ax: Axes, corners: np.ndarray, size: np.ndarray) -> None:
 def _draw_sheet_legend(
     sheet: Figure, class_names: Sequence[str], labels_list: Sequence[np.ndarray], marked: bool, columns: int
 ) -> None:
-    """Draw the legend: class colours, unless several classes share one, and invalid boxes if `marked`."""
+    """Draw a legend of the class colours, unless several classes share a colour, and of invalid boxes if `marked`."""
     labels = np.unique(np.concatenate([np.asarray(labels, np.int64).ravel() for labels in labels_list])).tolist()
     handles = []
     if len(class_names) - 1 <= len(style.PALETTE):
@@ -389,7 +389,7 @@ def _draw_sheet_legend(
 
 
 def _shortened_middle(text: str, length: int) -> str:
-    """Return the text; if it is longer than `length`, an ellipsis replaces its middle, and most of its end is kept."""
+    """Return the text; if it is longer than `length`, replace its middle by an ellipsis and keep more of its end."""
     if len(text) <= length:
         return text
     end = 2 * (length - 1) // 3

@@ -54,9 +54,9 @@ class _NotebookFigure(Figure):
 def png(figure: Figure) -> bytes:
     """Return a figure as a PNG image with 256 colours.
 
-    The file is about a third as large as a full-colour PNG, which keeps notebooks small. The colours are chosen by
-    maximum coverage, because averages over many pixels would lose the colours of thin lines. One round of k-means then
-    makes colour bars smooth.
+    The file is about a third as large as a full-colour PNG, which keeps notebooks small. Pillow's method `MAXCOVERAGE`
+    chooses the 256 colours, because methods that average over many pixels would lose the colours of thin lines. One
+    round of k-means then makes colour bars smooth.
 
     Parameters
     ----------
@@ -77,11 +77,11 @@ def png(figure: Figure) -> bytes:
 
 
 def figure(width: float = 10.0, height: float = 5.0) -> Figure:
-    """Return an empty figure with a layout that clips nothing.
+    """Return an empty figure whose layout keeps all titles, labels and legends visible.
 
     The figure needs no display. pyplot does not store the figure, so its memory is freed when no reference to it is
-    left. A notebook displays the figure if it is the last line of a cell. Create axes with a
-    method of the figure, for example `figure().subplots(1, 2)`.
+    left. A notebook displays the figure if the last line of a cell evaluates to it. Create axes with a method of the
+    figure, for example `figure().subplots(1, 2)`.
 
     Parameters
     ----------
@@ -178,8 +178,8 @@ def clean(text: str) -> str:
 def literal(text: str) -> str:
     """Return a text that matplotlib draws as `text`, and not as a formula.
 
-    matplotlib takes what stands between two dollars for a formula. Every name that a user chooses, such as that of a
-    class or a file, passes through this function before it is drawn.
+    matplotlib draws text between two dollar signs as a formula. Every name that a user chooses, such as a class name or
+    a file name, passes through this function before it is drawn.
 
     Parameters
     ----------
@@ -189,13 +189,13 @@ def literal(text: str) -> str:
     Returns
     -------
     str
-        The text of `clean`, with escaped dollars.
+        The result of `clean(text)`, with a backslash before each dollar sign.
     """
     return clean(text).replace("$", r"\$")
 
 
 def literals(texts: Iterable[str]) -> list[str]:
-    """Return the `literal` of each text.
+    """Apply `literal` to each text.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def literals(texts: Iterable[str]) -> list[str]:
 
 
 def shown_label(text: str) -> str:
-    """Return a legend label that matplotlib does not hide, as it does if the label begins with an underscore.
+    """Return a legend label that matplotlib shows even if the text begins with an underscore.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ def shown_label(text: str) -> str:
     Returns
     -------
     str
-        The label, after an invisible character if it begins with an underscore.
+        The label. If `text` begins with an underscore, an invisible character comes before it.
     """
     return f"\u200b{text}" if text.startswith("_") else text
 
@@ -572,7 +572,7 @@ def as_array(name: str, value: object, shape: Sequence[int | None]) -> np.ndarra
     value : array_like
         Value to convert. An empty list is accepted for any shape whose first length is None.
     shape : sequence of int or None
-        Required shape; None allows any length.
+        Required length of each axis; None allows any length.
 
     Returns
     -------
@@ -628,8 +628,8 @@ def as_boxes(name: str, value: object) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the shape is not (N, 4) or a coordinate is not finite. The message contains `name`, and the index of the
-        box.
+        If the shape is not (N, 4) or a coordinate is not finite. The message contains `name`. For a coordinate, it also
+        contains the index of the box.
     """
     boxes = as_array(name, value, (None, 4)).astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(boxes).all(axis=1))
@@ -649,7 +649,7 @@ def outlines(corners: np.ndarray) -> list[np.ndarray]:
     Returns
     -------
     list of (5, 2) array
-        Points x, y of each outline; the last point repeats the first.
+        Five points (x, y) for each box; the last point repeats the first.
     """
     return list(corners[:, [[0, 1], [2, 1], [2, 3], [0, 3], [0, 1]]])
 
