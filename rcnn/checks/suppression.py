@@ -23,7 +23,7 @@ def nms(function: Function, seed: int | None = None) -> None:
     function : callable
         ``function(boxes, scores, iou_threshold)``. `boxes` is an (N, 4) array, and `scores` is an (N,) array. The
         function returns a (K,) array: the indices of the K boxes that are kept, by descending score; in a tie, in the
-        order of `boxes`. A kept box removes every box after it (in this order) whose IoU with it is *greater than* the
+        order of `boxes`. A kept box removes every later box in this order if the IoU of the two is *greater than* the
         threshold. The IoU of two boxes without area is 0.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.

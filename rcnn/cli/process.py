@@ -184,7 +184,7 @@ class _Stops:
         self._handle(self._interrupt)
 
     def finish(self, status: int) -> None:
-        """Let a signal end the process with this status from now on, because the command has ended."""
+        """Make any signal that arrives after the command has ended exit the process with `status`."""
         self._handle(lambda number, frame: os._exit(self.status(status)))
         atexit.register(self._handle, signal.SIG_IGN)  # Python removes handlers before the process ends
 

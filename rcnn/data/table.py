@@ -77,16 +77,16 @@ class CSV(AnnotatedImages):
     path : path
         The file, or a folder that contains train.csv and val.csv, or annotations.csv.
     split : str, optional
-        "train", "val", or another split, which is the name of a CSV file without .csv, or a value in the column
-        `split`. If no images belong to "val", some of the other images are held out for validation (see
+        The split, such as "train" or "val": either a value in the column `split`, or the name of a CSV file without
+        .csv. If no images belong to "val", some of the other images are held out for validation (see
         `rcnn.data.split`). By default, every image is read.
     images : path, optional
         Folder that contains the images; the values in the column `image` are paths relative to it. The default is the
         folder of the CSV file.
     classes : sequence of str, optional
         Class names for the labels 1, 2, ..., with or without a leading "background". By default, the names are read
-        from the file classes.txt in the folder of the CSV file, one name per line. If there is no such file, they are
-        the sorted class names in all rows.
+        from the file classes.txt in the folder of the CSV file, one name per line. If there is no such file, the
+        classes are all names that occur in the CSV file, sorted.
     on_error, progress : str, bool
         See `AnnotatedImages`.
     """

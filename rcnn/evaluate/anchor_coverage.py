@@ -194,7 +194,7 @@ def coverage(
     Parameters
     ----------
     dataset : Dataset
-        The data set. If it has a method `annotation(i) -> ((height, width), target)`, no image is decoded.
+        The data set. If it has a method `annotation(i) -> ((height, width), target)`, its images are not decoded.
     generator : AnchorGenerator
         The anchor generator, such as `model.anchor_generator`.
     strides : sequence of (rows, columns)
@@ -281,7 +281,7 @@ def measure(
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The anchor positions of one level in the image of each of G objects.
+    """The anchor positions of one level, in the images that contain the G objects.
 
     The positions along an axis are (index + offset) * stride, with index = 0, ..., count - 1.
 

@@ -16,7 +16,7 @@ from rcnn.transform import Size, padded_size, resized_size
 
 
 class Images(Protocol):
-    """A data set. If it has a method `annotation(i) -> ((height, width), target)`, no image is decoded."""
+    """A data set. If it has a method `annotation(i) -> ((height, width), target)`, its images are not decoded."""
 
     def __len__(self) -> int: ...
 

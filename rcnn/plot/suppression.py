@@ -246,9 +246,10 @@ def growth(ax: Axes, sizes: np.ndarray, seconds: Mapping[str, np.ndarray], power
     ax : Axes
         Axes to draw on.
     sizes : (K,) array
-        K numbers of boxes.
+        The numbers of boxes for which the times were measured.
     seconds : mapping of str to (K,) array
-        Running times by name of the curve. Each array contains the time for every number of boxes, in seconds, above 0.
+        Maps the name of each curve to its running times. Each array contains one time for each element of `sizes`, in
+        seconds, greater than 0.
     power : float
         Exponent of the power law. The dotted line meets each curve at the last number of boxes.
 

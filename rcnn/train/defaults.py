@@ -28,12 +28,12 @@ RESNET_LR = 3e-4  # low, because a ResNet with frozen norm layers starts with la
 def for_dataset(
     spec: str, kind: str = "small", steps: int | None = None, options: Mapping[str, Any] | None = None
 ) -> Plan:
-    """Return a plan to start from for a data set, with absolute paths.
+    """Return an initial plan for a data set; its paths are absolute.
 
     The data sets "shapes" and "digits" have their own recipes. For any other data set, the plan resizes the short side
-    of the images to the median short side of the data set, but to at most 320 pixels. A random factor changes the size
-    of each image. The anchors are chosen from the boxes of the data set. The training takes 20 epochs, but at least
-    1,500 and at most 6,000 steps.
+    of the images to the median short side of the data set, but to at most 320 pixels. During training, each image is
+    also scaled by a random factor. The anchors are chosen from the boxes of the data set. Training runs for 20 epochs,
+    with a minimum of 1,500 and a maximum of 6,000 steps.
 
     No image is flipped, because a mirrored 2 is not a 2: in a test with 400 pages of digits, flip = 0.5 lowered the
     AP50 from 0.94 to 0.86. If your objects look the same in a mirror, set flip = 0.5 in the recipe: in a test with 60

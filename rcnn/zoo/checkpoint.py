@@ -458,7 +458,7 @@ def load_into(module: Module, source: str | os.PathLike[str], skip_mismatched: b
 
 
 def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) -> LoadReport:
-    """Copy the weights that `read_weights` returned into a module.
+    """Copy weights from `read_weights` into a module.
 
     Parameters
     ----------
