@@ -39,7 +39,7 @@ def package_files():
 def expected_kernels():
     """Return the names of the modules that the compiler makes here: one for each source and level."""
     levels = LEVELS if platform.machine() in ("x86_64", "AMD64") and os.name == "posix" else ()
-    return {"_build", *_ext.KERNELS} | {f"{kernel}_{level}" for kernel in _ext.KERNELS for level in levels}
+    return {"_build", "_threads", *_ext.KERNELS} | {f"{kernel}_{level}" for kernel in _ext.KERNELS for level in levels}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,9 @@ def test_the_sdist_contains_only_sources(built):
     assert package_files() <= names
     assert {"README.md", "LICENSE", "CONTRIBUTING.md", "pyproject.toml", "setup.py", "tests/conftest.py"} <= names
     assert {"tests/golden/boxes.npz", "tests/golden/roi.npz", "tests/golden/layers.npz"} <= names
-    assert not [name for name in names if name.endswith((".c", ".so", ".pyd", ".pyc"))]
+    assert "tests/_ext/pool_stress.c" in names
+    assert not [name for name in names if name.endswith((".so", ".pyd", ".pyc"))]
+    assert not [name for name in names if name.startswith("rcnn/") and name.endswith(".c")]
 
 
 def test_the_wheel_contains_only_the_package(built):
