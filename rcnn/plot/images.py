@@ -41,6 +41,7 @@ TILE, CAPTION, LEGEND = 3.2, 0.4, 0.4  # inches: side of a tile, height of a cap
 MAX_TILE_SIDE = 720  # pixels; a larger image is scaled down to this side, about twice that of a tile
 TAG_LENGTH, HEADING_LENGTH, CAPTION_LENGTH = 14, 34, 50  # largest numbers of characters
 MAX_TAG_LENGTH = 160  # characters; if the tags of an image have more in total, only colours show the classes
+MAX_BOXES = 500  # boxes that are drawn on an image; with more of them, drawing takes long and shows nothing
 MAX_EXCESS = 1.0  # pixels; a valid box may extend beyond its image by this much
 BEYOND = 0.25  # largest margin shown around an image, as a fraction of the image's side
 BORDER = 0.02  # free border of a tile, as a fraction of its side; it keeps lines along the image border visible
@@ -237,7 +238,8 @@ def contact_sheet(
     """Draw up to sixteen images with their boxes, coloured and tagged by class.
 
     A box is invalid if it is empty, extends beyond its image, or has a label without a name. Invalid boxes are red and
-    dashed. Boxes with non-finite coordinates are not drawn, but the number of such boxes is written on the image.
+    dashed. Boxes with non-finite coordinates are not drawn. If an image has more than 500 other boxes, 500 of them are
+    drawn, the invalid ones first. The number of boxes that are not drawn is written on the image.
 
     Parameters
     ----------
@@ -304,6 +306,11 @@ def _draw_tile(
     boxes, labels = boxes[finite], labels[finite]
     broken = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1) | (labels < 1) | (labels >= len(class_names))
     broken |= (boxes[:, :2] < -MAX_EXCESS).any(axis=1) | (boxes[:, 2:] > size + MAX_EXCESS).any(axis=1)
+    drawn = np.sort(np.argsort(~broken, kind="stable")[:MAX_BOXES])  # (D,)
+    missing = [f"{(~finite).sum():,} not drawn (not finite)"] if not finite.all() else []
+    missing += [f"{len(boxes) - MAX_BOXES:,} more boxes not drawn"] if len(boxes) > MAX_BOXES else []
+    is_marked = bool(broken.any() or not finite.all())
+    boxes, labels, broken = boxes[drawn], labels[drawn], broken[drawn]
     shown = _reduced(np.asarray(image))
     style.image(ax, shown)
     corners = boxes * np.tile(shown.shape[1::-1] / size, 2)
@@ -322,9 +329,9 @@ def _draw_tile(
     if sum(len(text) + 1 for text in texts) <= MAX_TAG_LENGTH:
         ax.add_artist(Tags(corners, texts, colors))
     _show_square(ax, corners, np.array(shown.shape[1::-1]))
-    if not finite.all():
+    if missing:
         ax.annotate(
-            f"{(~finite).sum()} not drawn (not finite)",
+            "\n".join(missing),
             (0, 0),
             (4, 5),
             xycoords="axes fraction",
@@ -334,7 +341,7 @@ def _draw_tile(
             color="black",
             bbox={"facecolor": BROKEN, "edgecolor": "none", "pad": 2},
         )
-    return bool(broken.any() or not finite.all())
+    return is_marked
 
 
 def _unnamed_label(label: int) -> str:

@@ -275,6 +275,15 @@ def test_non_finite_boxes_are_counted():
     assert [text.get_text() for text in figure.axes[0].texts] == ["2 not drawn (not finite)"]
 
 
+def test_only_some_of_very_many_boxes_are_drawn_and_the_invalid_ones_first():
+    boxes = np.tile([[5.0, 6, 20, 30]], (20_000, 1))
+    boxes[-1, 2], boxes[0, 0] = 4, np.nan
+    figure, drawn_boxes, _ = one(boxes, [1] * len(boxes))
+    assert len(drawn_boxes) == images.MAX_BOXES and drawn_boxes[-1][5] == "--"
+    (note,) = figure.axes[0].texts
+    assert note.get_text() == "1 not drawn (not finite)\n19,499 more boxes not drawn"
+
+
 def test_large_images_and_their_boxes_are_scaled_down():
     figure, boxes, _ = one([[400, 300, 800, 1500]], [1], image(1500, 4000))
     shown = figure.axes[0].images[0].get_array().shape
