@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from rcnn._ext.dispatch import compiled
 from rcnn._ext.memory import empty
 from rcnn._validate import as_index_array, check_boxes
-from rcnn.images import read, to_rgb
+from rcnn.images import is_pil_image, read, to_rgb
 from rcnn.nn.resize import bilinear_taps
 
 Size = tuple[int, int]  # always (height, width), in pixels
@@ -152,7 +151,7 @@ def as_image(image: Any, name: str = "image", dtype: Any = np.float32) -> np.nda
     """
     if isinstance(image, (str, os.PathLike)):
         image = read(image)
-    elif isinstance(image, Image.Image):
+    elif is_pil_image(image):
         image = to_rgb(image, name)
     if not isinstance(image, np.ndarray):
         raise TypeError(f"{name} must be an array (H, W, 3), a PIL image or a path, got {type(image).__name__}")
