@@ -313,6 +313,15 @@ def test_info_reports_the_backend(impl):
         assert facts[key]
 
 
+@pytest.mark.parametrize(
+    "build, name", [({"blas": {"name": "none"}}, "none"), ({"blas": {}}, "unknown"), ({}, "unknown")]
+)
+def test_info_of_a_numpy_without_blas(monkeypatch, build, name):
+    monkeypatch.setattr(backend, "_blas_libraries", list)
+    monkeypatch.setattr(np, "show_config", lambda mode: {"Build Dependencies": build})
+    assert backend.info()["blas"] == name
+
+
 def test_info_without_kernels():
     run = python(
         WITHOUT + "import rcnn._ext.backend as b; print(b.info())", RCNN_BACKEND="numpy", RCNN_REQUIRE_EXT=None
