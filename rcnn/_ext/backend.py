@@ -61,7 +61,7 @@ class Choice(Generic[T]):
     def __init__(self, name: str, value: T) -> None:
         self.here: contextvars.ContextVar[T | None] = contextvars.ContextVar(f"rcnn_{name}", default=None)
         self._initial: tuple[Callable[[], object], T] = (lambda: None, value)
-        self._defaults = [self._initial]
+        self._defaults: list[tuple[Callable[[], object], T]] = [self._initial]
         self._lock = threading.RLock()
 
     def get(self) -> T:
@@ -163,7 +163,7 @@ class _State:
 # ---------------------------------------------------------------- the implementation
 
 
-def use_backend(name: str) -> Setting:
+def use_backend(name: str) -> Setting[str]:
     """Choose between the Cython kernels ("cython") and the NumPy references ("numpy").
 
     Parameters
@@ -244,7 +244,7 @@ def _choose_backend() -> str:
     return "numpy"
 
 
-def set_conv_algorithm(name: str) -> Setting:
+def set_conv_algorithm(name: str) -> Setting[str]:
     """Choose the kernels' algorithm for 3x3 convolutions of stride 1.
 
     "direct" sums over each window as in the definition. "winograd2" and "winograd4" need 2.25 and 4 times fewer
@@ -291,7 +291,7 @@ def get_conv_algorithm() -> str:
 # ---------------------------------------------------------------- the number of threads
 
 
-def set_num_threads(n: int) -> Setting:
+def set_num_threads(n: int) -> Setting[int]:
     """Set the largest number of threads of the kernels and of BLAS.
 
     Results do not depend on it, except for the rounding of BLAS. If other programs use the processors, the kernels run
