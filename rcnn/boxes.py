@@ -162,7 +162,7 @@ def remove_small(boxes: ArrayLike, min_size: float) -> np.ndarray:
     """
     checked = check_boxes(boxes)
     wide, high = (checked[:, 2:] - checked[:, :2] >= float(min_size)).T  # (N,), (N,)
-    return np.flatnonzero(wide & high)  # (K,)
+    return np.flatnonzero(wide & high).astype(np.int64, copy=False)  # (K,); 32-bit systems have int32 indices
 
 
 @replaceable(lambda gt_boxes, boxes, weights: floats((len(boxes), 4), boxes))

@@ -159,7 +159,8 @@ def choose(candidates: np.ndarray, count: int, rng: np.random.Generator) -> np.n
 
     Returns
     -------
-    (min(count, N),) array
+    (min(count, N),) int64 array
         The chosen candidates, in ascending order.
     """
-    return np.sort(rng.choice(candidates, min(count, len(candidates)), replace=False, shuffle=False))
+    chosen = np.sort(rng.choice(candidates, min(count, len(candidates)), replace=False, shuffle=False))
+    return chosen.astype(np.int64, copy=False)  # 32-bit systems have int32 indices
