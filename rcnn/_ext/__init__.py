@@ -7,7 +7,8 @@ memory, layout   how arrays lie in memory
 other modules    the drivers: each prepares the arguments of one module's kernels and calls them
 
 One source, `_roi.pyx`, is compiled to `_roi`, which every processor can run, and to `_roi_v3` and `_roi_v4` (see the
-table). All kernels of a process are of the same level. A kernel is loaded when its driver is first used.
+table). All kernels of a process are of the same level; one that is not faster at this level than at a lower one is
+compiled for the lower one alone. A kernel is loaded when its driver is first used.
 """
 
 import functools
@@ -16,7 +17,7 @@ import os
 from importlib.util import find_spec
 from typing import Any
 
-from rcnn._ext.table import KERNELS
+from rcnn._ext.table import GAINS, KERNELS, LEVELS
 
 
 def usable_levels() -> list[str]:
@@ -69,4 +70,7 @@ def load(kernel: str) -> Any:
 
 
 def _module(kernel: str, level: str) -> str:
-    return f"{__name__}.{kernel}" if level == "baseline" else f"{__name__}.{kernel}_{level}"
+    """Return the module of a kernel for a level: the highest up to this level that the kernel is compiled for."""
+    compiled = [name for name in LEVELS if name in GAINS.get(kernel, {})]
+    suitable = [name for name in compiled if list(LEVELS).index(name) <= list(LEVELS).index(level)]
+    return f"{__name__}.{kernel}_{suitable[-1]}" if suitable else f"{__name__}.{kernel}"
