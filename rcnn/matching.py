@@ -92,7 +92,7 @@ def best_for_some_object(iou: np.ndarray) -> np.ndarray:
     """
     highest = iou.max(axis=0, initial=0)  # (G,)
     highest[highest == 0] = np.nan  # NaN equals no number, so an object that overlaps no box selects none
-    return np.nonzero(iou == highest)[0]  # (F,)
+    return np.nonzero(iou == highest)[0].astype(np.int64, copy=False)  # (F,)
 
 
 @replaceable(

@@ -94,7 +94,7 @@ def descending_order(scores: np.ndarray) -> np.ndarray:
     (N,) int64 array
         The indices.
     """
-    return np.argsort(-scores, kind="stable")
+    return np.argsort(-scores, kind="stable").astype(np.int64, copy=False)
 
 
 @compiled("nms.nms", REAL, uses=("iou", "area"))
