@@ -197,7 +197,8 @@ def _tag_padding(font: ImageFont.FreeTypeFont) -> np.ndarray:
 
 def _font(height: float) -> ImageFont.FreeTypeFont:
     """Return the font of all plots, which is installed with matplotlib."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), height)
+    path = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    return ImageFont.truetype(str(path), height)  # Pillow before 10.2 takes no Path
 
 
 # ---- a contact sheet
