@@ -35,6 +35,8 @@ from rcnn import cli
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- results: ([^>]+?) -->)(.*?)(<!-- /results -->)", re.DOTALL)
+LEVELS = {"baseline": "baseline", "v3": "AVX2", "v4": "AVX-512"}  # the levels of kernels, in words for readers
+SETUPS = {"demo": "The demo was", "tests": "The tests were"}  # the keys in the section "setup" start with these names
 Results = Mapping[str, Mapping[str, Entry]]
 
 
@@ -110,11 +112,11 @@ def comparison(results: Results) -> str:
     found = [agreement(detector["peers"][name]["answers"]) for name in peers]
     lines = [["Faster R-CNN with ResNet-50-FPN, float32", "rcnn", *peers]]
     lines.append(["detections equal to those of rcnn", "", *(count for count, _ in found)])
-    lines.append(["largest difference of a box, pixels", "", *(pixels for _, pixels in found)])
+    lines.append(["largest difference in box coordinates, pixels", "", *(pixels for _, pixels in found)])
     for work, one, unit in (
         (f"detection, 800 x 1216 pixels, {detector['threads']} threads", detector, "ms"),
         (f"training step, 512 x 512 pixels, {training['threads']} threads", training, "ms"),
-        ("peak memory of the process in detection", results["memory"]["memory-process"], "MiB"),
+        ("peak process memory during detection", results["memory"]["memory-process"], "MiB"),
     ):
         measured = [one, *(one["peers"].get(name) for name in peers)]
         lines.append([work, *(f"{figure(each['value'])} {unit}" if each else "" for each in measured)])
@@ -132,11 +134,24 @@ def agreement(text: str) -> tuple[str, str]:
 def setup(results: Results) -> str:
     """Return the table in the README that shows the cost of its two set-ups."""
     lines = [["command", "download", "set-up", "run"]]
-    for name, title in (("demo", "the demo"), ("tests", "the tests")):
+    for name in SETUPS:
         units = {"download": "{} MB".format, "install": duration, "run": duration}
         measured = {key: results["setup"].get(f"{name}_{key}") for key in units}
-        lines.append([title, *(units[key](one["value"]) if one else "" for key, one in measured.items())])
+        found = [units[key](one["value"]) if one else "not measured" for key, one in measured.items()]
+        lines.append([f"the {name}", *found])
     return table(lines, right=(1, 2, 3))
+
+
+def setup_machines(results: Results) -> str:
+    """Return a sentence with the machine of both set-ups, or a list with one machine per set-up if they differ."""
+    found: dict[str, str] = {}
+    for name, subject in SETUPS.items():
+        entries = {key: one for key, one in results["setup"].items() if key.startswith(f"{name}_")}
+        if entries:
+            found[subject] = machine({"setup": entries}, "setup")
+    if len(found) == len(SETUPS) and len(set(found.values())) == 1:
+        return f"The demo and the tests were measured on this machine: {machine(results, 'setup')}."
+    return "\n".join(f"- {subject} measured on this machine: {text}." for subject, text in found.items())
 
 
 def accuracy(results: Results) -> str:
@@ -157,8 +172,11 @@ def accuracy(results: Results) -> str:
 
 
 def machine(results: Results, section: str) -> str:
-    """Return the machine on which a section was measured, or all machines if its entries differ."""
-    return "; ".join(dict.fromkeys(one["machine"] for one in results[section].values()))
+    """Return the machine on which a section was measured, or all machines if its entries differ, in plain words."""
+    text = "; ".join(dict.fromkeys(one["machine"] for one in results[section].values()))
+    for level, name in LEVELS.items():
+        text = text.replace(f"kernels of level {level}", f"{name} kernels")
+    return text
 
 
 def usage(results: Results, *command: str) -> str:
@@ -176,7 +194,7 @@ def usage(results: Results, *command: str) -> str:
 
 BLOCKS: dict[str, Callable[..., str]] = {
     function.__name__: function
-    for function in (value, rows, speed, memory, comparison, setup, accuracy, machine, usage)
+    for function in (value, rows, speed, memory, comparison, setup, setup_machines, accuracy, machine, usage)
 }
 
 

@@ -4,8 +4,19 @@ The public names are listed in `__init__.pyi`. Each name is imported when it is 
 `from rcnn.boxes import iou` loads little more than NumPy.
 """
 
-import lazy_loader
-
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+def __getattr__(name: str) -> object:
+    """Return a public name; the first call replaces this function by one that knows them all."""
+    import lazy_loader  # not at the top: the command must handle Ctrl-C before any import that takes time
+
+    resolve, listing, names = lazy_loader.attach_stub(__name__, __file__)
+    globals().update(__getattr__=resolve, __dir__=listing, __all__=names)
+    return names if name == "__all__" else resolve(name)
+
+
+def __dir__() -> object:
+    """Return the public names."""
+    __getattr__("__all__")
+    return globals()["__dir__"]()

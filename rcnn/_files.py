@@ -1,33 +1,170 @@
-"""Functions that write a file atomically and check that a folder is empty."""
+"""Functions that read regular files, write files atomically, and check that a folder is empty."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-import tempfile
+import re
+import secrets
+import stat
+from collections.abc import Collection
+from io import BufferedReader
 from pathlib import Path
+
+_NAME_LENGTH = 40  # characters of a file name that the name of its temporary file repeats
+
+
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a regular file, or a link to one, for reading.
+
+    Reading a pipe or a device might never end. The type is checked before the file is opened, because opening a device
+    may already have an effect, and again afterwards. Raises OSError, which names `path`, for any other type of file.
+    """
+    check_regular(path)
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+    try:
+        _check_type(os.fstat(file.fileno()), path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe may have taken the place of the file
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise OSError, which names `path`, unless it is a regular file or a link to one."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: file not found") from None
+    _check_type(found, path)
+
+
+def _check_type(found: os.stat_result, path: str | os.PathLike[str]) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(f"{path} is a folder, but a file is required")
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"{path} is not a regular file but {_type(found)}, and is not read")
+
+
+def _type(found: os.stat_result) -> str:
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a disk"}
+    return kinds.get(stat.S_IFMT(found.st_mode), "of another type")
+
+
+def read_whole(path: str | os.PathLike[str], most: int) -> bytes:
+    """Return the content of a regular file of at most `most` bytes.
+
+    Raises the errors of `open_regular`, and ValueError if the file is larger.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ValueError(f"{path} has {size:,} bytes; at most {most:,} are read")
+        content = file.read(size + 1)
+    if len(content) > size:  # such files exist in /proc
+        raise ValueError(f"{path} has more than the {size:,} bytes that it should have")
+    return content
+
+
+def read_text(path: str | os.PathLike[str], most: int) -> str:
+    """Return the text of a regular UTF-8 file of at most `most` bytes, without a byte order mark.
+
+    Line breaks are not converted. Raises the errors of `read_whole`, and ValueError, which names `path`, if the file is
+    not UTF-8.
+    """
+    try:
+        return read_whole(path, most).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True) -> None:
     """Write `content` to a temporary file, flush it to the disk, and rename the file to `path`.
 
+    Only a regular file is replaced. If `path` is a link, the file that it points to is replaced, and the link remains.
+    If `path` is a pipe or a character device such as /dev/null, `content` is written to it. A pipe must have a reader.
+    A folder, a socket or a disk is refused.
+
     Without `flush`, the operating system decides when to write the file to the disk. This is faster for thousands of
-    files. If writing fails, `path` is unchanged, and the message of the OSError names `path`.
+    files. If writing fails, a file at `path` is unchanged. Raises OSError that names `path`.
     """
-    target = Path(path)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            found = None
+        if found is None or (stat.S_ISREG(found.st_mode) and not _is_stream(path)):
+            _replace(Path(os.path.realpath(path)), content, found, flush)
+        else:
+            _write_through(path, content, found)
+    except OSError as error:  # it may name the temporary file; if the disk is full, it names none
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _replace(target: Path, content: bytes, old: os.stat_result | None, flush: bool) -> None:
+    temporary = target.with_name(f"{_prefix(target.name)}{secrets.token_hex(4)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(temporary, flags, 0o666)  # the system subtracts the umask
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             if flush:
                 file.flush()
                 os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp creates a file that only its owner can read
+        if old is not None:
+            os.chmod(temporary, stat.S_IMODE(old.st_mode))
         os.replace(temporary, target)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):  # the error names the temporary file; if the disk is full, it names none
-            raise OSError(error.errno, error.strerror, str(target)) from error
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
+
+
+def _is_stream(path: str | os.PathLike[str]) -> bool:
+    """Return whether the path names an open file of a process, such as /dev/stdout, which must not be replaced."""
+    return os.path.abspath(path).startswith(("/dev/", "/proc/"))
+
+
+def _write_through(path: str | os.PathLike[str], content: bytes, found: os.stat_result) -> None:
+    mode = found.st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISREG(mode)):
+        raise OSError(errno.EINVAL, f"cannot write to {_type(found)}")
+    try:  # without O_NONBLOCK, opening a pipe that nobody reads would wait
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(error.errno, "no process reads from this pipe") from error
+        raise
+    with os.fdopen(descriptor, "wb") as file:
+        os.set_blocking(descriptor, True)
+        file.write(content)
+
+
+def _prefix(name: str) -> str:
+    return f".{name[:_NAME_LENGTH]}."
+
+
+def remove_temporary(folder: Path, names: Collection[str]) -> None:
+    """Remove the temporary files that killed processes left in `folder` when they wrote files called `names`."""
+    prefixes = "|".join(re.escape(_prefix(name)) for name in names)
+    for entry in os.listdir(folder):
+        if re.fullmatch(rf"(?:{prefixes})[0-9a-f]{{8}}\.tmp", entry):
+            (folder / entry).unlink(missing_ok=True)
+
+
+def remove_regular(path: Path) -> None:
+    """Remove a regular file if there is one; raise OSError if `path` is of another type, such as a link or a pipe."""
+    if os.path.lexists(path):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise OSError(f"{path} is not a regular file and is not removed")
+        path.unlink()
 
 
 def check_free(folder: Path) -> None:
@@ -36,9 +173,3 @@ def check_free(folder: Path) -> None:
         raise NotADirectoryError(f"{folder} is a file, but a folder is required")
     if folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty; choose a new folder")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,6 +1,8 @@
 """Validation of input: arrays that users pass to public functions, and settings of configs, recipes and plans."""
 
 import math
+import re
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -116,6 +118,22 @@ def _describe(values: ArrayLike, array: np.ndarray) -> str:
     return f"{type(values).__name__} of dtype {array.dtype}" if array.dtype != object else type(values).__name__
 
 
+def shown(value: Any, limit: int = 80) -> str:
+    """Return a value as one short line for an error message, whatever it is."""
+    if isinstance(value, np.ndarray) and (value.size > 8 or value.dtype.kind not in "fiub"):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    try:
+        text = " ".join(_SHORT.repr(value).split())
+    except Exception:  # a huge integer, or an object whose repr() fails
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxlist = _SHORT.maxtuple = 8
+
+
 # ---------------------------------------------------------------------- settings
 
 
@@ -164,17 +182,17 @@ def check_keys(table: Iterable[str], allowed: Sequence[str], name: str) -> None:
     """Raise ValueError unless every key of the table called `name` is allowed; the message lists the allowed keys."""
     for key in table:
         if key not in allowed:
-            raise ValueError(f"{name}: unknown key {key!r}; allowed keys are {', '.join(allowed)}")
+            raise ValueError(f"{name}: unknown key {shown(key)}; allowed keys are {', '.join(allowed)}")
 
 
 def wrong_type(name: str, value: Any, allowed: str) -> TypeError:
     """Return the error for a value of the wrong type."""
-    return TypeError(f"{name} must be {allowed}, got {value!r} ({type(value).__name__})")
+    return TypeError(f"{name} must be {allowed}, got {shown(value)} ({type(value).__name__})")
 
 
 def wrong_value(name: str, value: Any, allowed: str) -> ValueError:
     """Return the error for a value outside the allowed range."""
-    return ValueError(f"{name} must be {allowed}, got {value!r}")
+    return ValueError(f"{name} must be {allowed}, got {shown(value)}")
 
 
 def is_number(value: Any) -> bool:
@@ -241,9 +259,11 @@ FRACTION = Rule("a number in [0, 1]", as_float, lambda x: 0 <= x <= 1)
 POSITIVE = Rule("a number above 0", as_float, lambda x: x > 0)
 
 
-def integer(least: int) -> Rule:
-    """Return the rule that allows integers of at least `least`."""
-    return Rule(f"an integer of at least {least}", as_integer, lambda x: x >= least)
+def integer(least: int, most: int | None = None) -> Rule:
+    """Return the rule that allows integers of at least `least` and, if `most` is given, at most `most`."""
+    if most is None:
+        return Rule(f"an integer of at least {least}", as_integer, lambda x: x >= least)
+    return Rule(f"an integer of at least {least} and at most {most}", as_integer, lambda x: least <= x <= most)
 
 
 def one_of(values: Sequence[str]) -> Rule:
@@ -264,3 +284,22 @@ def _instance(value: Any, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise TypeError
     return value
+
+
+# ---------------------------------------------------------------------- class names
+
+MAX_NAME = 256  # characters of a class name; a longer name would take minutes to draw
+MAX_CLASSES = 2**16  # names of classes, including the background
+MAX_LISTED = 20  # names that a message lists
+# Control characters, line breaks, and halves of surrogate pairs, which no encoding can represent.
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+NAME = Rule(
+    f"a class name of 1 to {MAX_NAME} characters without control characters",
+    as_string,
+    lambda name: 0 < len(name) <= MAX_NAME and not UNPRINTABLE.search(name),
+)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a list for a message; after 20 names, the list ends with dots."""
+    return ", ".join(names[:MAX_LISTED]) + ", ..." * (len(names) > MAX_LISTED)

@@ -14,15 +14,16 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from rcnn._files import check_regular
+
 if TYPE_CHECKING:
     from PIL import Image
 
-# The formats of cameras, scanners and the web. Pillow reads more formats, but for EPS it would start another program.
+# The formats of cameras, scanners and the web. Pillow can read more formats, but for EPS it starts another program.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = (
     ".jpg",
@@ -101,7 +102,7 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
         If the file does not exist, is not a regular file, or is not a complete image in one of `FORMATS`.
     ValueError
         If the image has more than PIL.Image.MAX_IMAGE_PIXELS pixels (set it to None to remove the limit), or if the
-        range of the values is unknown. The messages of both errors begin with the path.
+        range of its values is unknown (for example, PIL mode F). The messages of both errors begin with the path.
     """
     with _opened(path) as image:
         image.load()
@@ -130,8 +131,8 @@ def header(path: str | os.PathLike[str]) -> Header:
     """
     with _opened(path) as image:
         if image.format == "PNG" and "exif" not in image.info and _has_late_notes(path):
-            image.load()  # reads to the end of the file
-        tags = getattr(image, "tag_v2", None)  # only a TIFF image has it; its `size` is already the upright one
+            image.load()  # decoding also reads the metadata after the image data
+        tags = getattr(image, "tag_v2", None)  # only a TIFF image has tags; its `size` is already the upright size
         width, height = image.size if tags is None else (tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT])
         return Header((int(height), int(width)), _orientation(image))
 
@@ -157,7 +158,7 @@ def read_values(path: str | os.PathLike[str]) -> np.ndarray:
     with _opened(path) as image:
         image.load()
     if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
-        raise ValueError(f"{path} is an image of PIL's mode {image.mode}; a mask must be greyscale or have a palette")
+        raise ValueError(f"{path} has PIL mode {image.mode}; a mask must be greyscale or have a palette")
     return np.asarray(image).astype(np.int64)
 
 
@@ -223,7 +224,7 @@ def to_rgb(image: Image.Image, name: str = "image") -> np.ndarray:
     sixteen_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if image.mode[0] in "IF" and not sixteen_bit:
         raise ValueError(
-            f"{name} has more than 8 bits per channel and an unknown range (PIL's mode "
+            f"{name} has more than 8 bits per channel and an unknown range (PIL mode "
             f"{image.mode}): scale it to [0, 1] and pass it as an array (H, W, 3)"
         )
     image.load()  # Pillow turns a TIFF upright when it loads it, and resets its orientation
@@ -234,7 +235,7 @@ def to_rgb(image: Image.Image, name: str = "image") -> np.ndarray:
     try:
         return np.asarray(_on_white(image).convert("RGB"))
     except ValueError as error:
-        raise ValueError(f"{name} has PIL's mode {image.mode}, which cannot be converted to RGB") from error
+        raise ValueError(f"{name} has PIL mode {image.mode}, which cannot be converted to RGB") from error
 
 
 @contextlib.contextmanager
@@ -243,12 +244,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
 
     Every error message names the file.
     """
-    if Path(path).is_dir():
-        raise IsADirectoryError(f"{path} is a folder, not an image")
-    if not Path(path).is_file():
-        if Path(path).exists():  # reading a pipe or a device might never end
-            raise FileNotFoundError(f"{path}: not a regular file")
-        raise FileNotFoundError(f"{path}: file not found")
+    check_regular(path)
     from PIL import Image, UnidentifiedImageError
 
     Image.init()
@@ -260,7 +256,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(
             f"{path} has more pixels than the limit of {Image.MAX_IMAGE_PIXELS:,} and was not read: it may be a "
-            "decompression bomb"
+            "malicious file (a decompression bomb)"
         ) from error
     except UnidentifiedImageError as error:
         raise OSError(f"{path} is not an image in a supported format ({', '.join(FORMATS)})") from error
@@ -297,9 +293,10 @@ def _orientation(image: Image.Image) -> int:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence warnings about unusual metadata within this block, but only in the main thread.
+    """Silence warnings about unusual metadata within the `with` block, but only in the main thread.
 
-    Python silences warnings for the whole process. If several threads did this, they would undo each other's settings.
+    Python can only silence warnings for the whole process. If several threads did this, they would undo each other's
+    settings.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -310,7 +307,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _has_late_notes(path: str | os.PathLike[str]) -> bool:
-    """Return whether a PNG file has metadata after its image data.
+    """Return True if a PNG file has metadata after its image data.
 
     Pillow reads such metadata only when it decodes the image.
     """

@@ -407,7 +407,7 @@ class FasterRCNN(Module):
         images : batch or list of images
             N images. If there are no images, the result is an empty list.
         score_thresh : float, optional
-            A detection must have a score that is greater than this; by default, the config's `box_score_thresh`.
+            Only detections with a greater score are returned. The default is the config's `box_score_thresh`.
         nms_thresh : float, optional
             The maximum intersection over union (IoU) of two detections of the same class; by default, the config's
             `box_nms_thresh`.

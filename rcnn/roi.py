@@ -544,9 +544,9 @@ def _roi_pool_backward(grad: np.ndarray, images: np.ndarray, winners: np.ndarray
 def level_scales(feature_heights: Sequence[int], padded_height: int) -> list[float]:
     """Return, for each level, the factor that converts image coordinates to feature-map coordinates.
 
-    The factor is the power of two nearest to the ratio feature height / padded height, if this power predicts the
-    feature height to within one row. Otherwise, the factor is the ratio itself. As in torchvision, the factor is
-    computed from the heights alone and is used for both axes.
+    Let r be the ratio feature height / padded height. The factor is the power of two nearest to r, if the padded height
+    times this power differs from the feature height by at most one row. Otherwise, the factor is r. As in torchvision,
+    the factor is computed from the heights alone and is used for both axes.
 
     Parameters
     ----------

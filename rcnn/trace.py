@@ -15,11 +15,11 @@ Detections = dict[str, np.ndarray]
 class Trace:
     """All intermediate arrays of one forward pass, as returned by `FasterRCNN.trace`.
 
-    A field that is a list has one element per image or per level. In the shapes, N is the number of images, C
-    the number of channels, L the number of classes (including the background), A_l the number of anchors on level l of
-    the backbone, P_i the number of proposals of image i, and R the number of regions of interest (RoIs) of all images.
-    All boxes are in pixel coordinates of the resized and padded images, except those in `outputs`. The last six fields
-    are None if `trace` was called without targets.
+    A field that is a list has one element per image or per level. In the shapes, N is the number of images, (H, W) the
+    size of the padded images, C the number of channels, (H_l, W_l) the size of level l of the backbone, A_l the number
+    of anchors on this level, P_i the number of proposals of image i, R the number of regions of interest (RoIs) of all
+    images, and L the number of classes (including the background). All boxes are in pixel coordinates of the resized
+    and padded images, except those in `outputs`. The last six fields are None if `trace` was called without targets.
     """
 
     images: list[np.ndarray]
@@ -33,13 +33,13 @@ class Trace:
     anchors: list[np.ndarray]
     """For each level, (A_l, 4): the anchors, ordered by row, then column, then cell anchor."""
     objectness: list[np.ndarray]
-    """For each level, (N, A_l): the logits of the RPN that tell whether the anchors contain an object."""
+    """For each level, (N, A_l): the logits of the RPN that tell whether each anchor contains an object."""
     rpn_deltas: list[np.ndarray]
     """For each level, (N, A_l, 4): the deltas of the RPN, which move each anchor to an object."""
     candidates: list[np.ndarray]
-    """For each image, (K_i, 4): the boxes before NMS, made from the best anchors of each level.
+    """For each image i, (K_i, 4): its K_i candidates, the boxes before NMS, from the best anchors of each level.
 
-    They were moved by their deltas and clipped; boxes that are too small or have a low score were removed."""
+    The anchors were moved by their deltas and clipped. Boxes that are too small or have a low score were removed."""
     candidate_scores: list[np.ndarray]
     """For each image, (K_i,): the probabilities of the candidates."""
     num_after_nms: list[int]
@@ -55,7 +55,7 @@ class Trace:
     roi_levels: np.ndarray
     """(R,): the index of the level from which each RoI is pooled."""
     roi_scales: list[float]
-    """For each level from which RoIs are pooled, the number of feature pixels per image pixel."""
+    """For each level from which RoIs are pooled, the number of feature pixels per image pixel, such as 1/4."""
     pooled: np.ndarray
     """(R, C, ph, pw): the features that are pooled from each RoI."""
     class_logits: np.ndarray
@@ -75,19 +75,19 @@ class Trace:
     aligned: bool
     """For RoIAlign, whether coordinates are shifted by half a feature pixel."""
     times: dict[str, float] = field(default_factory=dict)
-    """For each stage, its time in seconds."""
+    """For each stage, its running time in seconds."""
     gt_boxes: list[np.ndarray] | None = None
     """For each image i, (G_i, 4): the boxes of its G_i objects."""
     gt_labels: list[np.ndarray] | None = None
     """For each image i, (G_i,): the classes of its objects."""
     anchor_matches: list[np.ndarray] | None = None
-    """For each image, (A,): the index of the object of each of the A anchors of all levels.
+    """For each image, (A,): the index of the object that each of the A anchors of all levels must predict.
 
     -1 means background, and -2 means ignored."""
     sampled_anchors: list[tuple[np.ndarray, np.ndarray]] | None = None
     """For each image, the indices (positive, negative) of the anchors that were sampled for the loss of the RPN."""
     sampled_rois: list[np.ndarray] | None = None
-    """For each image, (S_i, 4): the S_i RoIs that were sampled for the loss of the second stage.
+    """For each image i, (S_i, 4): the S_i RoIs that were sampled for the loss of the second stage.
 
     They may include ground-truth boxes."""
     sampled_labels: list[np.ndarray] | None = None
@@ -104,11 +104,11 @@ class Trace:
         Returns
         -------
         dict
-            Maps the name of each step to the number of boxes.
+            For the name of each step, the number of boxes.
         """
         return {
             "anchors": sum(len(level) for level in self.anchors),
-            "above the score cut": len(self.candidates[index]),
+            "candidates": len(self.candidates[index]),
             "after NMS": self.num_after_nms[index],
             "proposals": len(self.proposals[index]),
             "RoIs": int((self.roi_images == index).sum()),

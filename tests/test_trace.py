@@ -145,9 +145,9 @@ def test_images_equal_the_input(traced):
 @pytest.mark.parametrize("image", [0, 1])
 def test_the_funnel_narrows(traced, image):
     counts = traced.counts(image)
-    assert list(counts) == ["anchors", "above the score cut", "after NMS", "proposals", "RoIs", "detections"]
+    assert list(counts) == ["anchors", "candidates", "after NMS", "proposals", "RoIs", "detections"]
     assert counts["anchors"] == 2 * (16 * 16 + 8 * 8 + 4 * 4)
-    assert counts["anchors"] > counts["above the score cut"] > counts["after NMS"] > counts["proposals"] > 0
+    assert counts["anchors"] > counts["candidates"] > counts["after NMS"] > counts["proposals"] > 0
     assert counts["proposals"] == counts["RoIs"] == 20
     assert counts["detections"] == len(traced.outputs[image]["scores"]) > 0
 

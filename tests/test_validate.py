@@ -69,7 +69,7 @@ def test_wrong_types(rule: Rule, value: Any, message: str) -> None:
         (FRACTION, 1.5, r"a number in \[0, 1\], got 1.5"),
         (FRACTION, NAN, r"a number in \[0, 1\], got nan"),
         (POSITIVE, INF, "a number above 0, got inf"),
-        (POSITIVE, 10**400, "a number above 0, got 10+"),
+        (POSITIVE, 10**400, r"a number above 0, got 10+\.\.\.0+"),
         (integer(1), 0, "an integer of at least 1, got 0"),
         (one_of(("a", "b")), "c", "one of a, b, got 'c'"),
         (optional(integer(1)), 0, "an integer of at least 1, got 0"),

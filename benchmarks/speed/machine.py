@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import version
@@ -52,4 +53,5 @@ def line(packages: Mapping[str, object] | tuple[str, ...] = ()) -> str:
     """Return the machine and the versions in one line, for docs/results.json."""
     level = str(backend.info().get("simd", "none")).split()[0]
     found = ", ".join(f"{name} {number}" for name, number in versions(dict.fromkeys(packages)).items())
-    return f"{processor()}, {processors()} processors, kernels of level {level}, {found}"
+    name = re.sub(r"\((R|TM)\)", "", processor())
+    return f"{processors()} processors ({name}), kernels of level {level}, {found}"

@@ -1,19 +1,21 @@
-"""The Cython kernels, and everything about running them.
+"""The Cython kernels, and all code that loads and calls them.
 
 table            the list of kernels
 backend          whether kernels or NumPy references run, and on how many threads
 dispatch         how a function of a stage calls its kernel, its reference, or a replacement
-memory, layout   how arrays lie in memory
-other modules    the drivers: each prepares the arguments of one module's kernels and calls them
+memory, layout   arrays whose memory is reused, and the order of their elements in memory
+other modules    the drivers: functions that prepare the arguments of the kernels and call them
 
-One source, `_roi.pyx`, is compiled to `_roi`, which every processor can run, and to `_roi_v3` and `_roi_v4` (see the
-table). All kernels of a process are of the same level; one that is not faster at this level than at a lower one is
-compiled for the lower one alone. A kernel is loaded when its driver is first used.
+Each source is compiled for several levels of processors (see the table). For example, `_roi.pyx` is compiled to `_roi`,
+which every processor can run, and to `_roi_v3` and `_roi_v4`. A process uses only kernels of one level; a kernel that is
+not faster at this level than at a lower one is compiled only for the lower one. A kernel is loaded when its driver is
+first used.
 """
 
 import functools
 import importlib
 import os
+import sys
 from importlib.util import find_spec
 from typing import Any
 
@@ -21,10 +23,11 @@ from rcnn._ext.table import GAINS, KERNELS, LEVELS
 
 
 def usable_levels() -> list[str]:
-    """Return the levels that this processor can run and that every kernel was compiled for, lowest first.
+    """Return the levels that this processor can run and for which all kernels were compiled, in ascending order.
 
     Raises ImportError if no kernel can be loaded.
     """
+    check_file(f"{__name__}._build")
     from rcnn._ext import _build
 
     return [level for level in _build.levels() if all(find_spec(_module(kernel, level)) for kernel in KERNELS)]
@@ -34,7 +37,7 @@ def usable_levels() -> list[str]:
 def level() -> str:
     """Return the level of the kernels: RCNN_SIMD if it is set, otherwise the highest usable one.
 
-    Raises ImportError if that level, or every level, is unusable.
+    Raises ImportError if this level cannot be used, or if no level can be used.
     """
     requested = os.environ.get("RCNN_SIMD")
     try:
@@ -56,10 +59,36 @@ def level() -> str:
     return requested or usable[-1]
 
 
+def check_files() -> None:
+    """Raise ImportError if a kernel of this process's level is missing or incomplete, without loading the kernels."""
+    for name in [f"{__name__}._threads", *(_module(kernel, level()) for kernel in KERNELS)]:
+        check_file(name)
+
+
+def check_file(module: str) -> None:
+    """Raise ImportError if the file of a compiled module is missing or incomplete, as after a broken installation.
+
+    On Linux, loading an incomplete file can end the process without a message. Its table of sections is at the end.
+    """
+    if module in sys.modules:
+        return
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"{module} was not compiled")
+    if sys.platform != "linux":
+        return
+    with open(spec.origin, "rb") as file:
+        header = file.read(64)
+        size = os.fstat(file.fileno()).st_size
+    start, entry, count = (int.from_bytes(header[i:j], sys.byteorder) for i, j in ((40, 48), (58, 60), (60, 62)))
+    if header[:4] != b"\x7fELF" or (header[4] == 2 and size < start + entry * count):  # 2: a 64-bit file
+        raise ImportError(f"{spec.origin} is incomplete")
+
+
 def load(kernel: str) -> Any:
     """Return the module of a kernel, compiled for this process's level.
 
-    Raises ImportError where its file is damaged.
+    Raises ImportError if the file of the kernel is damaged.
     """
     try:
         return importlib.import_module(_module(kernel, level()))

@@ -1,16 +1,16 @@
-"""The choice between kernels and NumPy references, and the number of threads; no other module decides these.
+"""Settings: whether kernels or NumPy references run, and the number of threads; no other module decides these.
 
 Every kernel has a reference in NumPy. `rcnn._ext.dispatch` calls `runs_kernels()` to choose between the two, and a
 driver calls `threads_for(work)` for the number of threads of its kernel.
 
-There are two pools of threads: `_threads.pyx` for the kernels, and BLAS for NumPy's matrix products. If both are
-awake, they compete for the same processors, and this costs several times the work itself. Inside `one_pool()` (a
-forward or backward pass) only one of them is. If kernels run, BLAS has little to do and gets one thread; on NumPy
-alone, BLAS gets all threads.
+There are two pools of threads: the pool in `_threads.pyx` for the kernels, and the pool of BLAS for NumPy's matrix
+products. If both pools are active, they compete for the same processors, and the work takes several times as long.
+Inside `one_pool()` (a forward or backward pass), only one pool is active. If kernels run, BLAS has little to do and
+gets one thread. If only NumPy runs, BLAS gets all threads.
 
 Environment variables, read at import:
     RCNN_BACKEND        "cython" or "numpy"; by default the kernels, if they are compiled
-    RCNN_REQUIRE_EXT    1 makes missing kernels an ImportError, for either backend
+    RCNN_REQUIRE_EXT    if it is 1, missing kernels are an ImportError, for either backend
     RCNN_SIMD           "baseline", "v3" or "v4", the level of the kernels; by default the best for this processor
     OMP_NUM_THREADS     the initial number of threads, as for OpenMP programs; at most 256
 """
@@ -47,8 +47,8 @@ WORTH_THREADS = 200_000  # multiply-adds; for less work, waking the threads take
 class Choice(Generic[T]):
     """The value of a setting: a default of the process, and the values of the contexts that override it.
 
-    Each default is kept with the `Setting` that made it. A setting that is entered as a `with` block takes its default
-    back, and another thread may have made a newer default in the meantime.
+    Each default is kept with the `Setting` that made it. When a setting is used in a `with` statement, the
+    setting removes its own default again, because another thread may have set a newer default in the meantime.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Choice(Generic[T]):
         return None if self._defaults[-1] is self._initial else self._defaults[-1][1]
 
     def add_default(self, setting: "Setting[T]", value: T) -> None:
-        """Make `value` the default, until `setting` takes it back."""
+        """Make `value` the default until `setting` is taken back."""
         with self._lock:
             lasting = max((i for i, (owner, _) in enumerate(self._defaults) if owner() is None), default=0)
             self._defaults = [*self._defaults[lasting:], (weakref.ref(setting), value)]
@@ -85,18 +85,18 @@ class Choice(Generic[T]):
             self._defaults = [entry for entry in self._defaults if entry[0]() is not setting]
 
     def reset(self, value: T) -> None:
-        """Make `value` the default, in a forked child: another thread of the parent may have held the lock."""
+        """Make `value` the default in a forked child; use a new lock, because the parent may hold the old one."""
         self._initial = (lambda: None, value)
         self._defaults, self._lock = [self._initial], threading.RLock()
 
 
 class Setting(Generic[T]):
-    """A setting that has been made: the default of the process, or in a `with` block the value of its context.
+    """A new value of a setting: for the whole process, or inside a `with` block for its context.
 
     Parameters
     ----------
     choice : Choice
-        What is set.
+        The setting to change.
     value : object
         The new value.
     """
@@ -118,7 +118,7 @@ class Setting(Generic[T]):
 
 
 class ThreadSetting(Setting[int]):
-    """The number of threads: a setting that also limits BLAS."""
+    """A new number of threads, which also limits the threads of BLAS."""
 
     def __init__(self, choice: Choice[int], value: int) -> None:
         super().__init__(choice, value)
@@ -142,9 +142,10 @@ class ThreadSetting(Setting[int]):
 
 
 class _State:
-    """The settings, and what limits the threads of BLAS.
+    """The settings, and the data for limiting the threads of BLAS.
 
-    The number of threads of BLAS belongs to the process, so contexts share it: the block that was entered last decides.
+    BLAS has one number of threads for the whole process, so all contexts share this number. The block that was entered
+    last sets it.
     """
 
     def __init__(self, backend: str, num_threads: int) -> None:
@@ -200,18 +201,19 @@ def get_backend() -> str:
 
 
 def runs_kernels() -> bool:
-    """Return whether the Cython kernels run, rather than the NumPy references."""
+    """Return True if the Cython kernels run, and False if the NumPy references run."""
     return _state.backend.get() == "cython"
 
 
-def _find_kernels() -> ImportError | None:
-    """Return the reason why the kernels cannot run, or None; raise it if the user asked for a level (RCNN_SIMD)."""
+def _find_kernels() -> ImportError | OSError | None:
+    """Return the error that prevents kernels from running, or None; raise the error if the user set RCNN_SIMD."""
     try:
         _ext.level()
+        _ext.check_files()
         if os.environ.get("RCNN_REQUIRE_EXT") == "1":
             for kernel in KERNELS:
                 _ext.load(kernel)
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         if os.environ.get("RCNN_SIMD"):
             raise
         return error
@@ -247,10 +249,10 @@ def _choose_backend() -> str:
 def set_conv_algorithm(name: str) -> Setting[str]:
     """Choose the kernels' algorithm for 3x3 convolutions of stride 1.
 
-    "direct" sums over each window as in the definition. "winograd2" and "winograd4" need 2.25 and 4 times fewer
-    multiplications. Rounding errors of winograd2 are about as large as those of direct; those of winograd4 are about
-    four times larger, up to 3e-6 of the largest value. "auto", the default, is winograd4 if that is faster. NumPy
-    references ignore this setting.
+    "direct" sums over each window as in the definition. "winograd2" and "winograd4" reduce the number of
+    multiplications by factors of 2.25 and 4. The rounding errors of winograd2 are about as large as the errors of
+    direct. The errors of winograd4 are about four times as large, up to 3e-6 of the largest value. "auto", the default,
+    uses winograd4 where it is faster, and otherwise direct. The NumPy references ignore this setting.
 
     Parameters
     ----------
@@ -294,9 +296,9 @@ def get_conv_algorithm() -> str:
 def set_num_threads(n: int) -> Setting[int]:
     """Set the largest number of threads of the kernels and of BLAS.
 
-    Results do not depend on it, except for the rounding of BLAS. If other programs use the processors, the kernels run
-    on fewer threads at times, because waiting for a thread without a processor costs more than it saves. In a forked
-    child process the kernels always run on one thread; BLAS follows this setting.
+    Results do not depend on this number, except for the rounding of BLAS. If other programs use the processors, the
+    kernels sometimes run on fewer threads, because waiting for a thread that has no processor takes longer than doing
+    its work. In a forked child process, the kernels always run on one thread, but BLAS follows this setting.
 
     Parameters
     ----------
@@ -341,11 +343,11 @@ def threads_for(work: int) -> int:
 
 @contextmanager
 def one_pool() -> Iterator[None]:
-    """Let only one pool of threads work inside the block: the kernels' if kernels run, otherwise BLAS's.
+    """Use only one pool of threads inside the block: the kernels' pool if kernels run, otherwise BLAS's pool.
 
-    If kernels run, BLAS has one thread. On NumPy alone, BLAS has at most the set number of threads, and no more than it
-    was already limited to. Blocks can be nested, and can be open in several Python threads at once: the first to enter
-    sets the limit, the last to leave lifts it.
+    If kernels run, BLAS has one thread. If only NumPy runs, BLAS has at most the number of threads that is set, and no
+    more than an earlier limit allows. Blocks can be nested, and several Python threads can be in a block at once. The
+    first thread that enters sets the limit, and the last thread that leaves removes it.
     """
     kernels = runs_kernels()
     with _state.lock:
@@ -361,7 +363,7 @@ def one_pool() -> Iterator[None]:
 
 
 def _limit_blas() -> None:
-    """Give BLAS the threads that the open blocks and the default allow, or what it had before the first limit."""
+    """Set the threads of BLAS to the number that the open blocks and the default allow, or to the original number."""
     with _state.lock:
         current = _blas_counts()
         if current != _state.blas_applied:  # nothing was applied, or another library has changed the numbers since
@@ -393,11 +395,11 @@ def _blas_counts() -> list[int]:
 
 
 def _put_blas(counts: list[int]) -> None:
-    """Set the threads of each BLAS library; the caller holds the lock.
+    """Set the number of threads of each BLAS library; the caller must hold the lock.
 
-    In recent versions of threadpoolctl, only the thread that first set OpenBLAS's limit can set it again. Here the
-    thread that leaves last need not be the one that entered first, and the lock already orders the calls. So the claim
-    is released after each call.
+    In recent versions of threadpoolctl, only the thread that first set the limit of OpenBLAS can set it again. Here,
+    another thread may remove the limit, and the lock already prevents simultaneous calls. Therefore this restriction is
+    reset after each call.
     """
     for library, count in zip(_blas_libraries(), counts, strict=True):
         if library.num_threads != count:
@@ -407,7 +409,7 @@ def _put_blas(counts: list[int]) -> None:
 
 
 def _default_num_threads() -> int:
-    """Return OMP_NUM_THREADS if it is set, otherwise the processors that this process may use, at most 16."""
+    """Return OMP_NUM_THREADS if it is set, otherwise the number of processors that this process may use, at most 16."""
     requested = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if re.fullmatch("[0-9]{1,9}", requested) and int(requested) >= 1:
         return min(int(requested), MOST_THREADS)
@@ -426,7 +428,7 @@ def _container_quota(otherwise: int) -> int:
 
 
 def _after_fork() -> None:
-    """Switch the child to one thread: it often shares the processors with many others, as the workers of a pool do."""
+    """Set a forked child process to one thread, because it often shares the processors with other workers of a pool."""
     _state.forked = True
     _state.lock = threading.RLock()  # another thread of the parent may have held it
     _state.backend.reset(_state.backend.get())
@@ -474,7 +476,7 @@ def _version() -> str:
 
 
 def _blas_name() -> str:
-    """Return the name of the BLAS that NumPy calls, if known: "openblas 0.3.30 (Haswell)"."""
+    """Return the name of NumPy's BLAS library if it is known, for example "openblas 0.3.30 (Haswell)"."""
     for library in _blas_libraries():
         architecture = getattr(library, "architecture", None)
         return f"{library.internal_api} {library.version}" + (f" ({architecture})" if architecture else "")

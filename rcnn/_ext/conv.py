@@ -1,13 +1,15 @@
-"""The drivers of the convolution kernels: the functions of the reference in `rcnn.nn.conv`, in float32.
+"""The drivers of the convolution kernels: the same functions as the references in `rcnn.nn.conv`, in float32.
 
-Two algorithms compute a convolution. The *direct* one sums over each window as in the definition, and handles every
-convolution. *Winograd's* handles 3x3 filters with stride 1, with 4 (`winograd4`) or 2.25 (`winograd2`) times fewer
-multiplications; docs/speed.md explains it. `rcnn.set_conv_algorithm` chooses; "auto" takes winograd4 if it is faster,
-which is the case if there are enough channels to outweigh the cost of the transforms.
+Two algorithms compute a convolution. The *direct* algorithm sums over each window as in the definition, and can compute
+every convolution. *Winograd's* algorithm can compute convolutions with 3x3 filters and stride 1. It reduces the number
+of multiplications by a factor of 4 (`winograd4`) or 2.25 (`winograd2`); docs/speed.md explains how.
+`rcnn.set_conv_algorithm` chooses the algorithm. "auto" uses winograd4 if there are enough channels: the smaller number
+of multiplications then saves more time than the transforms cost.
 
-The gradient with respect to the maps is itself a convolution, of the upstream gradient with the filters rotated by 180
-degrees. With a stride s there is one such convolution for each of the s x s phases of the elements, which use different
-weights. The gradient with respect to the weights multiplies windows with gradients and sums over all positions.
+The gradient with respect to the maps is also a convolution: the gradient of the result is convolved with the filters,
+rotated by 180 degrees. If the stride is s, the elements of the maps form s x s groups (*phases*). Elements of different
+phases use different weights, so there is one convolution for each phase. The gradient with respect to the weights is a
+sum over all positions: the window at each position times the gradient at this position.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def convolve(
 ) -> np.ndarray:
     """Return relu(convolution * scale + bias + residual), (N, O, *size); `size` is (H', W').
 
-    Declines input without channels.
+    If the input has no channels, return NotImplemented, so that the reference runs.
     """
     if weight.shape[1] == 0:
         return NotImplemented
@@ -67,7 +69,7 @@ def convolve(
 def input_gradient(
     g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """Return the gradient with respect to the maps of `shape` (N, C, H, W)."""
+    """Return the gradient with respect to the maps, whose shape is `shape` (N, C, H, W)."""
     if weight.shape[1] == 0:
         return NotImplemented
     if 0 in shape:
@@ -85,7 +87,7 @@ def input_gradient(
 def weight_gradient(
     g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """Return the gradient with respect to the filters of `shape` (O, C, kernel height, kernel width)."""
+    """Return the gradient with respect to the filters, whose shape is `shape` (O, C, kernel height, kernel width)."""
     outs, channels, height, width = shape
     if channels == 0:
         return NotImplemented
@@ -128,7 +130,7 @@ def _direct(
     dilation: Pair,
     after: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, bool],
 ) -> None:
-    """Fill out (N, H', W', O), a view of any part of a map, from maps (N, H, W, C) that are already padded."""
+    """Fill `out` (N, H', W', O), a view of all or part of a map, with the convolution of padded maps (N, H, W, C)."""
     work = weight[0].size if len(weight) else 0
     packed = empty((max(kernels.padded_panels(len(weight)) * work, 1),))
     kernels.convolve(
@@ -144,7 +146,7 @@ def _winograd(
     after: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, bool],
     side: int,
 ) -> None:
-    """Fill out (N, H', W', O) from maps (N, H, W, C)."""
+    """Fill `out` (N, H', W', O) with the convolution of maps (N, H, W, C), computed with Winograd's algorithm."""
     outs, channels = weight.shape[:2]
     threads = backend.threads_for(out.size * channels * 9)
     tiles = _count_tiles((len(out), outs, *out.shape[1:3]), side)
@@ -159,10 +161,11 @@ def _count_tiles(shape: tuple[int, ...], side: int) -> int:
 def _input_gradient_by_phase(
     g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair
 ) -> np.ndarray:
-    """Return the gradient with respect to the maps: one convolution per phase, the elements that use the same weights.
+    """Return the gradient with respect to the maps, computed with one convolution for each phase.
 
-    Along an axis, element p uses weight k of the window that begins at p + padding - k, if that is a multiple of the
-    stride. All elements with the same (p + padding) % stride therefore use the same weights, every stride-th one.
+    Along an axis, element p is multiplied by weight k in the window that begins at p + padding - k, if this number is a
+    multiple of the stride. All elements with the same value of (p + padding) % stride therefore use the same weights.
+    They form a phase.
     """
     out = empty_maps(shape)
     positions = pixels(out)
@@ -181,9 +184,9 @@ def _input_gradient_by_phase(
 
 
 def _fill_phase(g: np.ndarray, weight: np.ndarray, part: np.ndarray, first: Pair) -> None:
-    """Fill `part` (N, rows, columns, C), the elements of one phase, the first of which belongs to window `first`.
+    """Fill `part` (N, rows, columns, C), the elements of one phase; its first element belongs to window `first`.
 
-    weight: the weights of this phase, (O, C, kernel height, kernel width).
+    `weight` (O, C, kernel height, kernel width) contains the weights of this phase.
     """
     rotated = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
     before = [k - 1 - f for k, f in zip(weight.shape[2:], first, strict=True)]  # windows before the very first one
@@ -198,7 +201,7 @@ def _fill_phase(g: np.ndarray, weight: np.ndarray, part: np.ndarray, first: Pair
 def _input_gradient_spread(
     g: np.ndarray, rotated: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """Return the gradient with respect to the maps: gradients spaced by the stride, convolved with rotated filters."""
+    """Return the gradient with respect to the maps: g, with zeros between its elements, times the rotated filters."""
     reach = [d * (k - 1) for d, k in zip(dilation, rotated.shape[2:], strict=True)]
     size = [s + 2 * p for s, p in zip(shape[2:], padding, strict=True)]  # of the padded maps
     spread = np.zeros((shape[0], size[0] + reach[0], size[1] + reach[1], g.shape[1]), g.dtype)
@@ -213,7 +216,7 @@ def _input_gradient_spread(
 
 
 def _padded(x: np.ndarray, padding: Pair) -> np.ndarray:
-    """Return x as (N, H + 2 * padding, W + 2 * padding, C), contiguous, padded with zeros."""
+    """Return x, padded with zeros, as a contiguous (N, H + 2 * padding, W + 2 * padding, C) array."""
     if padding == (0, 0):
         return pixels(x)
     n, channels, height, width = x.shape

@@ -1,6 +1,6 @@
-"""Dispatch of a call to a kernel, to the NumPy reference, or to a function that a user substituted.
+"""Choice of the function that a call runs: a kernel, the NumPy reference, or a user's own function.
 
-Two decorators make all these choices:
+Two decorators make this choice:
 
     @replaceable(lambda boxes1, boxes2: floats(len(boxes1), len(boxes2)))
     def iou(boxes1, boxes2):           # the public function validates its input and makes one call
@@ -71,7 +71,7 @@ def compiled(
     dtypes : tuple of types
         The dtypes that the kernel was compiled for.
     uses : tuple of str
-        The replaceable functions that the reference calls and the kernel includes.
+        The replaceable functions that the reference calls. The kernel contains its own code for them.
 
     Returns
     -------
@@ -102,7 +102,7 @@ _FLOATS = (np.float16, np.float32, np.float64, np.longdouble)
 
 
 def _any_of(dtype_numbers: frozenset[int], values: Any) -> bool:
-    """Return whether an array among the values, or in sequences among them, has one of the dtypes of these numbers."""
+    """Return whether any array in the values, or in sequences in the values, has a dtype with one of these numbers."""
     for value in values:
         if isinstance(value, np.ndarray):
             if value.dtype.num in dtype_numbers:
@@ -124,15 +124,15 @@ class Result:
     shape : tuple
         The shape; None allows any size.
     dtype : dtype or None
-        The dtype that floats are converted to; None requires indices.
+        The dtype to which floats are converted. If it is None, the result must contain indices.
     least, most : int
         The range of indices.
     distinct : bool
-        Whether indices must differ from each other.
+        Whether all indices must be different.
     among : bool array, optional
-        The indices that are allowed.
+        True for the indices that are allowed.
     scores : array, optional
-        Numbers by which the indices must be in descending order.
+        One number per index. The indices must be in descending order of their numbers.
     """
 
     shape: tuple[int | None, ...]
@@ -145,25 +145,25 @@ class Result:
 
 
 def floats(shape: tuple[int | None, ...], like: Any) -> Result:
-    """Return the requirement of floats of this shape, which are converted to the dtype of `like`."""
+    """Return the requirements on a result of floats with this shape, which is converted to the dtype of `like`."""
     dtype = np.asarray(like).dtype
     return Result(shape, dtype if dtype.kind == "f" else np.dtype(np.float64))
 
 
 def indices(count: int | None, least: int, most: int, **more: Any) -> Result:
-    """Return the requirement of `count` indices in `least` .. `most`; more as in `Result`."""
+    """Return the requirements on a result of `count` indices from `least` to `most`; for the others, see `Result`."""
     return Result((count,), None, least, most, **more)
 
 
 def replaceable(
     returns: Callable[..., Result | tuple[Result, ...]],
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that lets `replace` substitute another function for a public one.
+    """Return a decorator that allows `replace` to replace a public function.
 
     Parameters
     ----------
     returns : callable
-        Takes the arguments of a call, by name, and returns the requirements on its result.
+        Function that takes the arguments of a call, by name, and returns the requirements on the result of the call.
 
     Returns
     -------
@@ -199,23 +199,23 @@ def replaceable(
 
 @contextmanager
 def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Run `function` instead of the library's function of this name, within the block and the current context.
+    """Run `function` instead of the library's function of this name, inside the block and in the current context.
 
-    The whole detector uses it: `predict`, `trace` and `get_loss` call it with the arguments of the function that it
-    replaces, all by position, and check its results. Within `function` itself, the name still refers to the library's
-    own function. Checks and metrics (`rcnn.checks`, `rcnn.evaluate`) always use the library's own functions. Threads
-    that are started in the block do not inherit the replacement.
+    The whole detector uses your function: `predict`, `trace` and `get_loss` call it with the arguments of the replaced
+    function, all by position, and check its results. Inside your function, the name still refers to the library's own
+    function. Checks and metrics (`rcnn.checks`, `rcnn.evaluate`) always use the library's own functions. Threads that
+    are started inside the block do not use your function.
 
     Parameters
     ----------
     name : str
-        A function of a stage: area, batched_nms, cell_anchors, clip, decode, encode, grid_anchors, iou, match, nms,
+        One of these functions: area, batched_nms, cell_anchors, clip, decode, encode, grid_anchors, iou, match, nms,
         remove_small, roi_align, roi_align_backward, roi_pool or sample. The detector pools with RoIAlign, so a replaced
         roi_pool takes effect only where you call it directly. To train with your own roi_align, also replace
         roi_align_backward, and call `backward` in the same block.
     function : callable
-        Takes the arguments of that function, in its order; arrays are read-only. It may leave out trailing arguments
-        that have a default. It returns arrays of the same shapes.
+        Your function. It takes the arguments of the library's function in the same order; arrays are read-only. It need
+        not have the last arguments if these have a default. It returns arrays of the same shapes.
 
     Raises
     ------
@@ -242,7 +242,7 @@ def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
 
 @contextmanager
 def _replacing(replacements: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
-    """Let exactly these replacements hold inside the block."""
+    """Use exactly these replacements inside the block."""
     token = _replacements.set(replacements)
     try:
         yield
@@ -256,7 +256,7 @@ def is_replaced(name: str) -> bool:
 
 
 def original(function: Callable[P, R]) -> Callable[P, R]:
-    """Return the function so that it always runs with the library's own functions, as what judges a user's must."""
+    """Return a version of the function that always uses the library's own functions, for checks and metrics."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -283,7 +283,7 @@ def _call(name: str, function: Callable[..., Any], signature: inspect.Signature,
 def _accepted(
     name: str, function: Callable[..., Any], signature: inspect.Signature, arguments: Mapping[str, Any]
 ) -> list[Any]:
-    """Return the arguments of a call as far as the user's function takes them; it may leave out trailing defaults."""
+    """Return the arguments that the user's function takes; trailing arguments with default values may be dropped."""
     try:
         own = inspect.signature(function)
     except (TypeError, ValueError):  # a builtin without a signature
@@ -301,7 +301,7 @@ def _accepted(
 
 
 def _check(name: str, result: Any, required: Result) -> np.ndarray:
-    """Return the result of a user's function as the required array, or raise an error that names the function."""
+    """Convert the result of a user's function to the required array; raise an error with its name if that fails."""
     try:
         array = np.asarray(result)
     except ValueError as error:

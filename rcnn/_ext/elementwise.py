@@ -1,15 +1,15 @@
 """The drivers of the kernels of `rcnn.nn.elementwise`.
 
-These operations compute little per element, so they are memory-bound. Each kernel makes a single pass over memory where
-the reference makes several.
+These operations compute little per element, so they are memory-bound. Each kernel makes a single pass over memory,
+while the reference makes several passes.
 
-A kernel sees maps (N, C, H, W) as *rows*, a matrix (M, C) with one row per pixel. This is a view of maps that lie
-channels last, and a copy of other maps. Arrays of other shapes are rows along their last axis. The innermost loops of
-the kernels run along a row and are fast on long rows. If there are few channels, a row therefore holds several pixels,
-and per-channel values are repeated along it.
+A driver passes maps (N, C, H, W) to its kernel as *rows*: a matrix (M, C) with one row for each of the M = N * H * W
+pixels. If the maps are stored channels last, this matrix is a view; otherwise it is a copy. For arrays of other shapes,
+the rows run along the last axis. The innermost loop of a kernel runs along a row and is fast if the row is long. If
+there are few channels, a row therefore contains several pixels, and per-channel values are repeated along the row.
 
-Sums are computed block by block in float32, and the sums of the blocks are added in float64. Blocks do not depend on
-the number of threads, so results do not either.
+A kernel divides the rows into blocks. It computes the sum of each block in float32, and adds these sums in float64. The
+blocks do not depend on the number of threads, so the results do not depend on it either.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ LONG = 128  # elements; in shorter rows, starting and ending the loops takes mos
 
 
 def relu(x: np.ndarray, slope: float = 0.0) -> np.ndarray:
-    """Return x where it is above 0 and slope * x elsewhere, for any shape."""
+    """Return x where x > 0, and slope * x elsewhere; x may have any shape."""
     out = _empty(x.shape)
     kernels.relu(_flat(x), slope, _flat(out), backend.threads_for(x.size))
     return out
 
 
 def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarray:
-    """Return g where x is above 0 and slope * g elsewhere, for any shape."""
+    """Return g where x > 0, and slope * g elsewhere; the arrays may have any shape."""
     out = _empty(x.shape)
     kernels.leaky_relu_gradient(_flat(g), _flat(x), slope, _flat(out), backend.threads_for(x.size))
     return out
@@ -52,7 +52,7 @@ def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarra
 def relu_gradient(
     g: np.ndarray, out: np.ndarray, scale: np.ndarray | None = None, plain: bool = True
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return g (N, C, H, W) where `out` is above 0, if `plain`, and the same times `scale` (C,), if given."""
+    """Return g where `out` > 0 and 0 elsewhere (None unless `plain`), and this times `scale` (None without `scale`)."""
     if scale is None and not plain:
         return NotImplemented
     passed, scaled = _empty(g.shape) if plain else None, None if scale is None else _empty(g.shape)
@@ -81,7 +81,7 @@ def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def add_to(a: np.ndarray, b: np.ndarray) -> Any:
-    """Add b to a in place, for two large arrays of the same shape; the rows of a must be a view of it."""
+    """Add b to a, in place, for two large arrays of the same shape; the rows of a must be a view of a."""
     if a.size < MANY or a.shape != b.shape or not _lies_in_rows(a):
         return NotImplemented
     _add(a, b, a)
@@ -89,7 +89,7 @@ def add_to(a: np.ndarray, b: np.ndarray) -> Any:
 
 
 def _add(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """Fill `out`, whose rows are a view of it, with a + b."""
+    """Fill `out` with a + b; the rows of `out` must be a view of `out`."""
     kernels.add(_flat(a), _flat(b), _flat(out), backend.threads_for(a.size))
 
 
@@ -97,7 +97,7 @@ def _add(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
 
 
 def sum_per_channel(g: np.ndarray) -> np.ndarray:
-    """Return the sum of maps (N, C, H, W) over images and pixels, (C,)."""
+    """Return the sum (C,) of maps (N, C, H, W) over all images and pixels."""
     rows = _rows(g, _pixels_per_row(g))
     (sums,) = _empty_sums(rows, 1)
     kernels.block_sums(rows, sums, backend.threads_for(g.size))
@@ -105,9 +105,9 @@ def sum_per_channel(g: np.ndarray) -> np.ndarray:
 
 
 def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the biased variance of maps (N, C, H, W) over images and pixels, (C,) each.
+    """Return the mean (C,) and the biased variance (C,) of maps (N, C, H, W) over all images and pixels.
 
-    They are combined from the means and variances of blocks. Chan, Golub and LeVeque, "Updating formulae and a pairwise
+    They are computed from the means and variances of blocks: Chan, Golub and LeVeque, "Updating formulae and a pairwise
     algorithm for computing sample variances", 1979.
     """
     channels = x.shape[1]
@@ -125,13 +125,13 @@ def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _empty_sums(rows: np.ndarray, count: int) -> np.ndarray:
-    """Return uninitialised arrays for `count` sums of each block of rows (M, C), (count, blocks, C)."""
+    """Return an uninitialised array (count, blocks, C) for `count` sums over each block of rows (M, C)."""
     blocks = -(-len(rows) // kernels.block_rows(rows.shape[1]))
     return np.empty((count, blocks, rows.shape[1]), np.float32)
 
 
 def _add_blocks(sums: np.ndarray, channels: int) -> np.ndarray:
-    """Return the sum per channel of the sums of blocks (blocks, k * C), (C,) float64."""
+    """Add the sums of all blocks (blocks, k * C), and return one sum per channel, (C,) float64."""
     return sums.reshape(-1, channels).sum(axis=0, dtype=np.float64)
 
 
@@ -146,7 +146,7 @@ def normalise(
     residual: np.ndarray | None = None,
     relu: bool = False,
 ) -> np.ndarray:
-    """Return (x - mean) * gain + bias + residual per channel, with ReLU if `relu`, (N, C, H, W)."""
+    """Return (x - mean) * gain + bias + residual for each channel, (N, C, H, W); if `relu`, followed by a ReLU."""
     out, k = _empty(x.shape), _pixels_per_row(x)
     kernels.normalise(
         _rows(x, k),
@@ -164,7 +164,7 @@ def normalise(
 def normalise_sums(
     g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarray | None = None, keep: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return the sums per channel of g and of g * (x - mean), (C,) each; with `keep`, also g where `out` is above 0."""
+    """Return the sums (C,) of g and of g * (x - mean), with g set to 0 unless `out` > 0; if `keep`, also this g."""
     k, passed = _pixels_per_row(g), _empty(g.shape) if keep else None
     rows = _rows(g, k)
     sums, products = _empty_sums(rows, 2)
@@ -191,7 +191,7 @@ def normalise_gradient(
     shift: np.ndarray,
     slope: np.ndarray,
 ) -> np.ndarray:
-    """Return (g - shift - (x - mean) * slope) * gain per channel, (N, C, H, W)."""
+    """Return (g - shift - (x - mean) * slope) * gain for each channel, (N, C, H, W)."""
     g_x, k = _empty(g.shape), _pixels_per_row(g)
     kernels.normalise_gradient(
         _rows(g, k),
@@ -211,12 +211,12 @@ def normalise_gradient(
 
 
 def _empty(shape: tuple[int, ...]) -> np.ndarray:
-    """Return an uninitialised array of this shape whose rows are a view of it."""
+    """Return an uninitialised array of this shape; its rows are a view of the array, not a copy."""
     return empty_maps(shape) if len(shape) == 4 else empty(shape)
 
 
 def _rows(values: np.ndarray, k: int = 1) -> np.ndarray:
-    """Return the rows of an array, (M / k, k * C) contiguous: k pixels of maps, or k times the last axis, per row."""
+    """Return the rows of an array as a contiguous matrix (M / k, k * C): each row contains k pixels of the maps."""
     last = pixels(values) if values.ndim == 4 else np.ascontiguousarray(np.atleast_1d(values))
     return last.reshape(math.prod(last.shape[:-1]) // k, k * last.shape[-1])
 
@@ -226,7 +226,7 @@ def _optional_rows(values: np.ndarray | None, k: int) -> np.ndarray | None:
 
 
 def _lies_in_rows(values: np.ndarray) -> bool:
-    """Return whether the rows of an array are a view of it, not a copy."""
+    """Return whether the rows of an array are a view of the array, not a copy."""
     return bool((values.transpose(0, 2, 3, 1) if values.ndim == 4 else values).flags.c_contiguous)
 
 
@@ -236,12 +236,12 @@ def _flat(values: np.ndarray) -> np.ndarray:
 
 
 def _tiled(vector: np.ndarray, k: int) -> np.ndarray:
-    """Return the per-channel values (C,) repeated for each pixel of a row, (k * C,)."""
+    """Return the per-channel values (C,), repeated for each of the k pixels of a row, (k * C,)."""
     return np.concatenate([vector] * k)
 
 
 def _pixels_per_row(maps: np.ndarray) -> int:
-    """Return the number of pixels of maps (N, C, H, W) per row: a power of two, more than 1 if C is small."""
+    """Return how many pixels of maps (N, C, H, W) a row contains: a power of two, above 1 only if C is small."""
     count, k = maps.size // max(maps.shape[1], 1), 1
     while k * maps.shape[1] < LONG and count % (2 * k) == 0 < count:
         k *= 2

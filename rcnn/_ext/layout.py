@@ -1,4 +1,4 @@
-"""Memory layout of feature maps: channels last, whatever the order of their axes."""
+"""Memory layout of feature maps: they are stored channels last, although their shape is (N, C, H, W)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def pixels(maps: np.ndarray) -> np.ndarray:
-    """Return maps (N, C, H, W) as (N, H, W, C), contiguous; a view if they lie channels last."""
+    """Return maps (N, C, H, W) as a contiguous (N, H, W, C) array; if they are stored channels last, it is a view."""
     return np.ascontiguousarray(maps.transpose(0, 2, 3, 1))
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
-    """Return a view of the array that cannot be written to."""
+    """Return a read-only view of the array."""
     view = array.view()
     view.flags.writeable = False
     return view

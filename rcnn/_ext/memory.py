@@ -1,7 +1,7 @@
-"""Arrays for the values of a network, in memory that is reused.
+"""Arrays for the values of a network; their memory is reused.
 
-`np.empty` fetches fresh pages from the operating system for every large array. Here, the memory of an array that is no
-longer referenced is reused for the next one. Otherwise these are ordinary arrays, freed with their last reference.
+For every large array, `np.empty` gets new pages from the operating system. The functions of this module instead reuse
+the memory of an array that is no longer referenced. In all other respects, they return ordinary NumPy arrays.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
 
 
 def empty_maps(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
-    """Return uninitialised feature maps of the shape (N, C, H, W) that lie in memory channels last."""
+    """Return uninitialised feature maps of the shape (N, C, H, W), stored channels last in memory."""
     n, channels, height, width = shape
     return empty((n, height, width, channels), dtype).transpose(0, 3, 1, 2)
 
@@ -37,8 +37,8 @@ def empty_maps(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
 def network_pass() -> Iterator[None]:
     """Mark the block as one forward or backward pass through a network.
 
-    Only one pool of threads works inside the block (see `one_pool`). At its end, memory that the pass did not use is
-    returned to the system.
+    Inside the block, only one pool of threads is active (see `one_pool`). At the end of the block, kept memory that the
+    pass did not use is returned to the operating system.
     """
     try:
         with backend.one_pool():

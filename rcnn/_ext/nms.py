@@ -1,4 +1,4 @@
-"""The drivers of the kernel of `rcnn.nms`: they sort by group and score, so that the kernel only compares boxes."""
+"""The drivers of the kernel of `rcnn.nms`: they sort the boxes by group and score, and the kernel compares boxes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ else:
 
 
 def nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """Return the indices of the boxes (N, 4) that are kept, by descending score, (K,)."""
+    """Return the indices (K,) of the kept boxes, by descending score."""
     by_score = descending_order(scores)  # (N,)
     return _suppress(boxes, by_score, by_score, np.array([0, len(boxes)], np.intp), iou_threshold)
 
 
 def batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """Return the indices of the boxes (N, 4) that are kept within their group, by descending score, (K,)."""
+    """Return the indices (K,) of the boxes that are kept within their groups, by descending score."""
     by_score = descending_order(scores)  # (N,)
     return _suppress(boxes, by_score, *_sort_groups(by_score, groups), iou_threshold)
 
@@ -29,9 +29,9 @@ def batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_t
 def descending_order(scores: np.ndarray) -> np.ndarray:
     """Return the indices (N,) that sort the scores in descending order; ties keep the first, NaN comes last.
 
-    NumPy sorts integers several times as fast as float32. So each score and its index become one 64-bit integer. The
-    upper half holds the bits of the negated score, transformed so that they ascend as it does; the lower half holds the
-    index. Only float32 leaves enough bits for the index.
+    NumPy sorts integers several times as fast as float32. Therefore each score and its index are combined into one
+    64-bit integer. Its upper half contains the bits of the negated score, transformed so that integers have the same
+    order as these numbers. Its lower half contains the index. A float64 score would leave no bits for the index.
     """
     if scores.dtype != np.float32:
         return np.argsort(-scores, kind="stable").astype(np.int64, copy=False)
@@ -46,7 +46,7 @@ def descending_order(scores: np.ndarray) -> np.ndarray:
 
 
 def _sort_groups(by_score: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices `by_score` (N,) sorted by group, and the start of each group and the end, (groups + 1,)."""
+    """Return the indices `by_score` (N,) sorted by group, and where each group starts and ends, (groups + 1,)."""
     members = groups[by_score]  # (N,)
     least = groups.min(initial=0)
     if int(groups.max(initial=0)) - int(least) < 2**16:
@@ -59,7 +59,7 @@ def _sort_groups(by_score: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, 
 def _suppress(
     boxes: np.ndarray, by_score: np.ndarray, by_group: np.ndarray, starts: np.ndarray, threshold: float
 ) -> np.ndarray:
-    """Return the kept indices in the order `by_score`; group g is boxes[by_group[starts[g]:starts[g + 1]]]."""
+    """Return the kept indices in the order of `by_score`; group g is boxes[by_group[starts[g]:starts[g + 1]]]."""
     keeps = np.zeros(len(boxes), bool)
     if len(boxes):
         # Threads share the groups. A box is compared with kept boxes in vectors, and most are soon removed by one.

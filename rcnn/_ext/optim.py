@@ -1,8 +1,8 @@
 """The drivers of the kernels of `rcnn.nn.optim`.
 
-An update computes little per element but reads and writes a lot: parameters, gradients, averages. Each kernel makes one
-pass over them, without intermediate arrays. Arrays are updated in place, so they must be contiguous; the drivers
-decline others.
+An update computes little per element, but it reads and writes parameters, gradients and averages. Each kernel makes a
+single pass over these arrays, without intermediate arrays. It updates the arrays in place, so they must be contiguous.
+For other arrays, the drivers return NotImplemented, and the reference runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ else:
 def sgd(
     values: np.ndarray, grad: np.ndarray, velocity: np.ndarray, lr: float, momentum: float, weight_decay: float
 ) -> Any:
-    """Update `values` and `velocity` by one step of SGD."""
+    """Update `values` and `velocity`, in place, with one step of SGD."""
     if not _fit(values, grad, velocity):
         return NotImplemented
     threads = backend.threads_for(values.size)
@@ -41,7 +41,7 @@ def adam(
     eps: float,
     weight_decay: float,
 ) -> Any:
-    """Update `values`, `mean` and `square` by step number `step` of Adam, counted from 1."""
+    """Update `values`, `mean` and `square`, in place, with step number `step` of Adam (the first step is 1)."""
     if not _fit(values, grad, mean, square):
         return NotImplemented
     beta1, beta2 = betas
@@ -62,7 +62,7 @@ def adam(
 
 
 def square_sum(grad: np.ndarray) -> float:
-    """Return the sum of squares, added in float64; its bits do not depend on the number of threads."""
+    """Return the sum of squares, added in float64; the result is bit-identical for any number of threads."""
     if not _fit(grad):
         return NotImplemented
     sums = np.empty(-(-grad.size // kernels.block_size))

@@ -21,7 +21,7 @@ Pair = tuple[int, int]
 def max_pool(
     x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, size: Pair, with_winners: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the maximum of each window, (N, C, *size), and its index in the window, (N, *size, C), or None."""
+    """Return the maxima (N, C, *size) of all windows, and their indices in the windows, (N, *size, C), or None."""
     winners = empty((len(x), *size, x.shape[1])) if with_winners else None
     return _pool(x, (kernel, stride, padding), size, False, winners), winners
 
@@ -29,7 +29,7 @@ def max_pool(
 def max_pool_gradient(
     g: np.ndarray, winners: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Return the gradient of `max_pool` with respect to its maps of `shape` (N, C, H, W)."""
+    """Return the gradient with respect to the input of `max_pool`, whose shape is `shape` (N, C, H, W)."""
     return _pool_gradient(g, winners, (kernel, stride, padding), shape)
 
 
@@ -39,7 +39,7 @@ def avg_pool(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, size: Pai
 
 
 def avg_pool_gradient(g: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient of `avg_pool` with respect to its maps of `shape` (N, C, H, W)."""
+    """Return the gradient with respect to the input of `avg_pool`, whose shape is `shape` (N, C, H, W)."""
     return _pool_gradient(g, None, (kernel, stride, padding), shape)
 
 
@@ -56,13 +56,13 @@ def _pool(
 def _pool_gradient(
     g: np.ndarray, winners: np.ndarray | None, window: tuple[Pair, Pair, Pair], shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Return the gradient of the maximum if `winners` is given, otherwise of the mean, (N, C, H, W)."""
+    """Return the gradient (N, C, H, W) of max pooling if `winners` is given, and otherwise of average pooling."""
     g_x = empty_maps(shape)
     kernels.pool_gradient(pixels(g), winners, np.array(window, np.intp), pixels(g_x), _threads(g, window))
     return g_x
 
 
 def _threads(windows: np.ndarray, window: tuple[Pair, Pair, Pair]) -> int:
-    """Return the number of threads for reading every element of these windows, (N, C, H', W')."""
+    """Return the number of threads for a kernel that reads every element of the N * C * H' * W' windows."""
     kernel, _, _ = window
     return backend.threads_for(windows.size * kernel[0] * kernel[1])

@@ -17,7 +17,7 @@ else:
 
 
 def nearest(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, lateral: np.ndarray | None) -> np.ndarray:
-    """Return the given rows and columns of maps x (N, C, h, w), plus `lateral` if given, (N, C, H, W)."""
+    """Enlarge maps x to (N, C, H, W): out[n, c, i, j] = x[n, c, rows[i], columns[j]], plus `lateral` if it is given."""
     out = empty_maps((*x.shape[:2], len(rows), len(columns)))
     added = None if lateral is None else pixels(lateral)
     kernels.enlarge(pixels(x), rows, columns, added, pixels(out), backend.threads_for(out.size))
@@ -25,9 +25,10 @@ def nearest(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, lateral: np.nd
 
 
 def nearest_gradient(g: np.ndarray, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient of `nearest` with respect to x of `shape` (N, C, h, w).
+    """Return the gradient of `nearest` with respect to x, whose shape is `shape` (N, C, h, w).
 
-    Rows and columns ascend, so the elements copied from one source are neighbours.
+    `rows` and `columns` are in ascending order, so all copies of one element are next to each other and can be summed
+    as a block.
     """
     out = empty_maps(shape)
     row_starts = np.searchsorted(rows, np.arange(shape[2] + 1))  # (h + 1,)

@@ -1,8 +1,9 @@
 """The drivers of the kernels of `rcnn.roi`.
 
-The driver of RoIAlign computes which pixels each bin reads. The samples of a bin form a grid, and bilinear
-interpolation is separable. These pixels are therefore the product of two short weighted lists, the *taps* along rows
-and along columns.
+The driver of RoIAlign computes which pixels each bin reads, and with which weights. The samples of a bin form a grid,
+and bilinear interpolation is separable. Two short lists are therefore enough: the rows with a weight for each row, and
+the columns with a weight for each column. The entries of these lists are called *taps*. The weight of a pixel is the
+weight of its row times the weight of its column.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def align(
     sampling_ratio: int,
     aligned: bool,
 ) -> np.ndarray:
-    """Return the features (N, H, W, C) averaged in the bins of each RoI, (R, ph, pw, C)."""
+    """Return the mean feature in each bin of each RoI, (R, ph, pw, C), from maps (N, H, W, C)."""
     levels = np.zeros(len(rois), np.int64)
     return multiscale_align([maps], rois, images, levels, size, [scale], sampling_ratio, aligned)
 
@@ -54,7 +55,7 @@ def align_backward(
     sampling_ratio: int,
     aligned: bool,
 ) -> np.ndarray:
-    """Return the gradient of `align` with respect to features of `shape` (N, H, W, C), from `grad` (R, ph, pw, C)."""
+    """Return the gradient with respect to the maps of `align`, whose shape is `shape` (N, H, W, C)."""
     out = empty(shape, grad.dtype)  # (N, H, W, C)
     threads = backend.threads_for(4 * max(sampling_ratio, 2) ** 2 * grad.size)
     rows, columns = _find_taps(rois, shape[1:3], grad.shape[1:3], scale, sampling_ratio, aligned)
@@ -72,7 +73,7 @@ def multiscale_align(
     sampling_ratio: int,
     aligned: bool,
 ) -> np.ndarray:
-    """Return `align` of each RoI on the level that it belongs to, (R, ph, pw, C)."""
+    """Return the result of `align` for each RoI on its level, (R, ph, pw, C)."""
     out = empty((len(rois), *size, maps[0].shape[3]), maps[0].dtype)  # (R, ph, pw, C)
     for level, (features, scale) in enumerate(zip(maps, scales, strict=True)):
         members = np.flatnonzero(levels == level)  # (M,)
@@ -117,10 +118,10 @@ def _find_taps(
     sampling_ratio: int,
     aligned: bool,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield the taps of the rows, then of the columns, of a feature map.
+    """Yield the taps along the rows of a feature map, then the taps along the columns.
 
-    For each axis: where the taps of each bin start (R, bins + 1), the indices of their pixels, and their weights, both
-    (R, most).
+    The taps along an axis are three arrays: the start of each bin's taps, (R, bins + 1), the index of each tap's row or
+    column, (R, most), and the weight of each tap, (R, most).
     """
     for axis in (1, 0):  # of a box: y, x
         bins, pixels = output_size[1 - axis], feature_size[1 - axis]
@@ -134,23 +135,23 @@ def _find_taps(
 
 
 def _nearest_next(rois: np.ndarray, images: np.ndarray, scale: float) -> np.ndarray:
-    """Return an order of the RoIs (R,) in which neighbours are close: image by image, band by band, left to right.
+    """Return an order (R,) in which successive RoIs are close: by image, then by horizontal band, then left to right.
 
-    A RoI then finds in the cache the features that it shares with the RoIs before it.
+    The features that a RoI shares with the RoIs before it are then still in the cache.
     """
     middle = (rois[:, :2] + rois[:, 2:]) * (scale / 2)  # (R, 2) in feature pixels
     return np.lexsort((middle[:, 0], middle[:, 1] // ORDER_ROWS, images))
 
 
 def _band_rows(maps: np.ndarray, threads: int) -> int:
-    """Return the number of rows of `maps` (N, H, W, C) per task: they fit the cache and give every thread a share."""
+    """Return how many rows of `maps` (N, H, W, C) a task has: they fit into the cache, and every thread gets a task."""
     images, height, width, channels = maps.shape
     fit = BAND_BYTES // max(width * channels * maps.itemsize, 1)
     return max(1, min(fit, images * height // (4 * threads)))
 
 
 def _take(grad: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Return grad[members], (M, ph, pw, C); grad itself, not a copy, if all are members."""
+    """Return grad[members], (M, ph, pw, C); if all elements are members, return `grad` itself, not a copy."""
     if len(members) == len(grad):
         return grad
     if grad.dtype != np.float32:
@@ -164,7 +165,7 @@ def _take(grad: np.ndarray, members: np.ndarray) -> np.ndarray:
 
 
 def pool(maps: np.ndarray, images: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
-    """Return the maximum of each bin (R, ph, pw, C) and its pixel, row * W + column; -1 for a bin without pixels."""
+    """Return the maximum of each bin, (R, ph, pw, C), and its pixel, as row * W + column (-1 if the bin is empty)."""
     top, _, left, _ = bounds
     shape = (*top.shape, left.shape[1], maps.shape[3])  # (R, ph, pw, C)
     out, winners = np.zeros(shape, maps.dtype), np.full(shape, -1, np.int32)
@@ -173,7 +174,7 @@ def pool(maps: np.ndarray, images: np.ndarray, bounds: Bounds) -> tuple[np.ndarr
 
 
 def pool_backward(grad: np.ndarray, images: np.ndarray, winners: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient of `pool` with respect to features of `shape` (N, H, W, C)."""
+    """Return the gradient with respect to the maps of `pool`, whose shape is `shape` (N, H, W, C)."""
     out = np.zeros(shape, grad.dtype)
     kernels.roi_pool_backward(grad, images, winners, out, backend.threads_for(grad.size))
     return out

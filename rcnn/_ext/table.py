@@ -1,7 +1,7 @@
 """The table of kernels, which setup.py, the loader and the tests read.
 
-It holds only literals, because setup.py reads it before the package can be imported. A kernel `_name` is translated
-from `_name.pyx` to C, and the C is compiled once for each of its levels of processors that the compiler knows.
+The table contains only literals, because setup.py reads it before the package can be imported. The kernel `_name` is
+translated from `_name.pyx` to C, and the C is compiled once for each of its levels that the compiler supports.
 """
 
 KERNELS = {

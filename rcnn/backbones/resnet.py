@@ -93,7 +93,7 @@ BLOCKS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int
 
 
 class ResNet(Module):
-    """A ResNet with 18, 34, 50 or 101 layers, which is a body or a classifier.
+    """A ResNet with 18, 34, 50 or 101 layers, either as a body or as a classifier.
 
     A body maps N images (N, 3, H, W) to four levels l = 0 .. 3 of the shape
     (N, channels[l], H / 2^(l + 2), W / 2^(l + 2)). A classifier maps the images to logits (N, num_classes).
@@ -174,7 +174,7 @@ class ResNet(Module):
 
 
 def resnet18(num_classes: int | None = None, **options: Any) -> ResNet:
-    """Return a ResNet-18, which is a body or a classifier.
+    """Return a ResNet-18, either as a body or as a classifier.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def resnet18(num_classes: int | None = None, **options: Any) -> ResNet:
 
 
 def resnet34(num_classes: int | None = None, **options: Any) -> ResNet:
-    """Return a ResNet-34, which is a body or a classifier.
+    """Return a ResNet-34, either as a body or as a classifier.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def resnet34(num_classes: int | None = None, **options: Any) -> ResNet:
 
 
 def resnet50(num_classes: int | None = None, **options: Any) -> ResNet:
-    """Return a ResNet-50, which is a body or a classifier.
+    """Return a ResNet-50, either as a body or as a classifier.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def resnet50(num_classes: int | None = None, **options: Any) -> ResNet:
 
 
 def resnet101(num_classes: int | None = None, **options: Any) -> ResNet:
-    """Return a ResNet-101, which is a body or a classifier.
+    """Return a ResNet-101, either as a body or as a classifier.
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ def _downsample(in_channels: int, out_channels: int, stride: int, norm: Norm) ->
 
 
 class ResNetFPN(BackboneWithFPN):
-    """A ResNet body with frozen batch norm and a pyramid of five levels, the backbone of the public detectors.
+    """The backbone of the public detectors: a ResNet body with frozen batch norm, and a pyramid of five levels.
 
     Parameters
     ----------

@@ -5,9 +5,9 @@
     checks.iou(my_iou)
 
 Each check takes a function. The docstring of the check describes the arguments and the result of that function. If
-every answer is right, the check returns None. Otherwise, it raises `CheckFailed`, whose message shows a failing input,
+every result is right, the check returns None. Otherwise, it raises `CheckFailed`, whose message shows a failing input,
 the function's output, the expected output and a hint. The input is as small as possible. Every call uses new random
-inputs, unless you pass `seed=`. The check ignores speed. A function that changes its arguments fails.
+inputs, unless you pass `seed=`. The check does not measure speed. It fails if the function changes its arguments.
 """
 
 from rcnn.checks._engine import CheckFailed

@@ -1,4 +1,4 @@
-"""Helpers for checks of random choices: generators that can be repeated, and a test for equal probabilities."""
+"""Helpers for checks of random choices: random generators with a known seed, and a test for equal probabilities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from rcnn.checks._engine import Failure
 
 DRAWS = 400  # number of choices from the same candidates, to count how often each candidate is chosen
-DEVIATIONS = 6  # allowed error of a count in standard deviations; chance exceeds it less than once in 1e7
+DEVIATIONS = 6  # standard deviations; a count is this far off by chance less than once in 1e7
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ def unrepeated(choose: Callable[[np.random.Generator], Hashable], seeded: Seeded
     Parameters
     ----------
     choose : callable
-        Function of a generator that returns the choice as a hashable object.
+        Function that takes a generator and returns its choice as a hashable object.
     seeded : Seeded
         The seed for the generators.
     what : str
-        Plural noun for the chosen elements, as in "boxes".
+        Plural noun for the chosen elements, such as "boxes".
 
     Returns
     -------
@@ -66,18 +66,18 @@ def unrepeated(choose: Callable[[np.random.Generator], Hashable], seeded: Seeded
 
 
 def unlike_chance(counts: np.ndarray, share: float) -> np.ndarray:
-    """Return which counts are too far from their expected value to be due to chance.
+    """Return which counts are too far from the expected count to be explained by chance.
 
     Parameters
     ----------
     counts : (A,) array of int
-        How often each of the A candidates was chosen in `DRAWS` choices.
+        Number of times that each of the A candidates was chosen in `DRAWS` choices.
     share : float
         Probability that one choice contains a given candidate.
 
     Returns
     -------
     (A,) array of bool
-        True where a count is more than `DEVIATIONS` standard deviations from its expected value.
+        True for each count that is more than `DEVIATIONS` standard deviations from the expected count.
     """
     return np.abs(counts - DRAWS * share) > DEVIATIONS * np.sqrt(DRAWS * share * (1 - share))

@@ -1,7 +1,7 @@
-"""Shared code of all checks, which calls a learner's function, compares its output and builds the message.
+"""Shared code of all checks: it calls a learner's function, compares the output and builds the message.
 
 A check tries its cases in order, from the simplest to the most complex. When a case fails, the check removes rows from
-its input as long as the case still fails. The message then shows the input, the output, the expected output and a hint.
+the input as long as the case still fails. The message then shows the input, the output, the expected output and a hint.
 It never shows the solution.
 """
 
@@ -18,7 +18,7 @@ Function = Callable[..., Any]
 Arguments = Mapping[str, Any]
 
 CLOSE = 1e-5  # tolerance for float32, relative to the largest expected number
-MOST_TRIALS = 300  # maximum number of calls to shrink a failing case
+MOST_TRIALS = 300  # maximum number of calls that are used to shrink a failing case
 ROUNDED = 4  # digits after the decimal point in a message
 NOT_WRITTEN = "is not written yet: it raises NotImplementedError"
 
@@ -29,14 +29,14 @@ class CheckFailed(AssertionError):
 
 @dataclass(frozen=True)
 class Case:
-    """One call of the function that is checked.
+    """One call of the function to check.
 
     Attributes
     ----------
     arguments : mapping of str to Any
         Value of each argument by name, in the order of the function's parameters.
     hint : str
-        Hint to show if the answer is wrong.
+        Hint to show if the result is wrong.
     named : tuple of str
         Names of the arguments that are passed by keyword.
     """
@@ -64,12 +64,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Failure:
-    """One mistake in the answer to a case.
+    """One mistake that a function makes in a case.
 
     Attributes
     ----------
     sentence : str
-        Description of the mistake. It completes a sentence that begins with "your function".
+        Description of the mistake, such as "returns None". It completes a sentence that begins with "your function".
     got : Any
         The output to show in the message, or None to show no output.
     expected : Any
@@ -104,7 +104,7 @@ def run(
     Raises
     ------
     CheckFailed
-        If the answer to a case is wrong. The message shows the first such case, made as small as possible.
+        If the output for a case is wrong. The message shows the first failing case, made as small as possible.
     TypeError
         If `function` is not callable.
     """
@@ -117,7 +117,7 @@ def run(
 
 
 def examine(function: Function, reference: Function, case: Case) -> Failure | None:
-    """Return the mistake in a function's answer to a case, or None.
+    """Return what is wrong with a function's output for a case, or None.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def examine(function: Function, reference: Function, case: Case) -> Failure | No
     Returns
     -------
     Failure or None
-        None if the answer is right.
+        None if the output is right.
     """
     expected = copied(case).call(reference)
     got, failure = answer(function, case)
@@ -146,7 +146,7 @@ def answer(function: Function, case: Case, **live: Any) -> tuple[Any, Failure | 
     case : Case
         The case.
     **live : Any
-        Arguments that replace those of the case and are not copied, such as a random generator.
+        Arguments to pass instead of those of the case. They are not copied; an example is a random generator.
 
     Returns
     -------
@@ -216,7 +216,7 @@ def check_callable(name: str, function: Any) -> None:
 
 
 def compare(got: Any, expected: Any) -> Failure | None:
-    """Return the mistake in an output, or None.
+    """Return what is wrong with an output, or None.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def compare(got: Any, expected: Any) -> Failure | None:
     Returns
     -------
     Failure or None
-        None if the output equals the expected output; floats need only be close.
+        None if the output equals the expected output. Floats only need to be close to the expected ones.
     """
     if got is None and expected is not None:
         return Failure("returns None", None, expected, "A function without `return` returns None.")
@@ -299,7 +299,7 @@ def _unchanged(before: Any, after: Any) -> bool:
 def _smallest(
     function: Function, reference: Function, case: Case, failure: Failure, rows: Sequence[Sequence[str]]
 ) -> tuple[Case, Failure]:
-    """Return a smaller failing case, if possible one from which no row can be removed, and its mistake."""
+    """Remove rows from a failing case while it still fails; return the smaller case and its mistake."""
     trials = 0
     shrinking = True
     while shrinking:
@@ -315,7 +315,7 @@ def _smallest(
 
 
 def _shortened(case: Case, rows: Sequence[Sequence[str]]) -> Iterator[Case]:
-    """Yield the case with half of the rows of a group, then with one row less. A group keeps at least one row."""
+    """Yield the case with half of the rows of a group, then with one row removed; at least one row remains."""
     for group in rows:
         length = len(case.arguments[group[0]])
         halves = [range(length // 2, length), range(length // 2)] if length > 2 else []

@@ -22,16 +22,17 @@ def anchor_generator(function: Function, seed: int | None = None) -> None:
     function : callable
         ``function(image_size, feature_sizes, sizes, ratios, offset=0.0)``. `image_size` is the (height, width) of the
         padded image. For each level, `feature_sizes` contains the (rows, columns) of the feature map, and `sizes`
-        contains a tuple of anchor sizes. `ratios` is one tuple for all levels. The function returns a list with one
-        array per level, (H * W * A, 4), for the H x W positions of the feature map with A anchors each. The stride of a
-        level is measured along each axis: image side // feature side.
+        contains a tuple of anchor sizes. `ratios` is one tuple for all levels. `offset` moves the anchor centres by
+        this fraction of the stride. The function returns a list with one array per level. If the feature map of a level
+        has H x W positions with A anchors each, its array has shape (H * W * A, 4). The stride of a level is computed
+        separately for each axis: image side // side of the feature map.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -56,7 +57,7 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
     def levels(
         strides: Sequence[Size], counts: Sequence[int], hint: str, rest: Size = (0, 0), offset: float | None = None
     ) -> Case:
-        """Return a case whose image has 2 x 3 cells of the last level, plus `rest` pixels, too few for another cell."""
+        """Return a case whose image has 2 x 3 cells of the last level, and `rest` pixels that do not fill a cell."""
         height, width = 2 * strides[-1][0], 3 * strides[-1][1]
         feature_sizes = [(height // rows, width // columns) for rows, columns in strides]
         drawn = iter((2 * rng.permutation(np.arange(4, 40))).tolist())  # all different
@@ -78,7 +79,7 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
     yield levels(
         [(rows, rows)],
         [1],
-        "For a single level, too, return a list. It contains one array with the anchors of every position. The stride "
+        "Return a list even for a single level. It contains one array with the anchors of every position. The stride "
         "is image side // feature side.",
     )
     yield levels(

@@ -10,7 +10,7 @@ from rcnn import anchors
 from rcnn._ext.dispatch import original
 from rcnn.checks._engine import Case, Function, run
 
-CLEAR = 0.01  # pixels from a rounding tie, at least (except in the cases for ties), so that float32 rounds alike
+CLEAR = 0.01  # minimum distance from a rounding tie, in pixels, so that float32 rounds in the same way
 
 
 @original
@@ -20,17 +20,18 @@ def cell_anchors(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(sizes, ratios)``. The arguments are S sizes in pixels, (S,), and R ratios (height / width), (R,). The
-        function returns the corners x1, y1, x2, y2 of R * S anchors around the origin, (R * S, 4). For every ratio, the
-        area of an anchor is its size squared. The corners are rounded to whole pixels, and halves are rounded to even,
-        as in NumPy and Python. All sizes of the first ratio come first.
+        ``function(sizes, ratios)``. `sizes` contains S anchor sizes in pixels, (S,), and `ratios` contains R aspect
+        ratios (height / width), (R,). The function returns an (R * S, 4) array: the corners x1, y1, x2, y2 of R * S
+        anchors around the origin. The area of an anchor is its size squared, whatever its ratio is. The corners are
+        rounded to whole pixels, and halves are rounded to even, as in NumPy and Python. The anchors with the first
+        ratio come first, one for each size.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -54,17 +55,17 @@ def grid_anchors(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(cell, feature_size, stride, offset=0.0)``. The arguments are the A anchors of one position, (A, 4),
-        the (H, W) of the feature map, and the stride in pixels, as (rows, columns). The function returns H * W * A
-        boxes, (H * W * A, 4). The anchors in row i and column j are centred (i + offset) row strides below the origin
-        and (j + offset) column strides to its right. The order is row, column, cell anchor.
+        ``function(cell, feature_size, stride, offset=0.0)``. `cell` is an (A, 4) array: the A anchors of one position.
+        `feature_size` is the size (H, W) of the feature map, and `stride` is a pair (rows, columns) in pixels. The
+        function returns an (H * W * A, 4) array of boxes. The centre of the anchors in row i and column j is at x = (j
+        + offset) * stride[1] and y = (i + offset) * stride[0]. The order of the boxes is row, column, cell anchor.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -108,14 +109,14 @@ def _cell_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield shapes(
         [4 * whole + 1],
         [1],
-        "Half of an odd side lies halfway between two whole numbers. It is rounded to the even one, both for negative "
-        "and for positive coordinates. Adding 0.5 and rounding down treats the two signs differently.",
+        "Half of an odd side lies halfway between two whole numbers. It is rounded to the even one of the two, "
+        "for negative and for positive coordinates. Adding 0.5 and rounding down treats the two signs differently.",
     )
     yield shapes(
         [4 * whole + 3],
         [1],
-        "Half of an odd side lies halfway between two whole numbers. It is rounded to the even one, both for negative "
-        "and for positive coordinates. Adding 0.5 and rounding down treats the two signs differently.",
+        "Half of an odd side lies halfway between two whole numbers. It is rounded to the even one of the two, "
+        "for negative and for positive coordinates. Adding 0.5 and rounding down treats the two signs differently.",
     )
     yield shapes(
         [4 * whole, 8 * whole],
@@ -136,7 +137,7 @@ def _cell_cases(rng: np.random.Generator) -> Iterator[Case]:
     sizes, ratios = _clear(rng, 2, 3)
     yield Case(
         {"sizes": sizes.astype(np.float32), "ratios": ratios.astype(np.float32)},
-        "float32 is valid input and must give the same answer.",
+        "float32 is valid input and must give the same result.",
     )
     for count in (1, 2, 3, 5):
         sizes, ratios = _clear(rng, count, count + 1)
@@ -159,7 +160,7 @@ def _to_be_rounded(rng: np.random.Generator, side: str) -> tuple[np.ndarray, np.
 
 
 def _clear(rng: np.random.Generator, sizes: int, ratios: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw (S,) sizes of 10 to 300 pixels and (R,) ratios of 1/3 to 3; no half of a side is close to a rounding tie."""
+    """Choose S sizes of 10 to 300 pixels and R ratios of 1/3 to 3 for which no corner is near a rounding tie."""
     while True:
         size, ratio = rng.integers(10, 300, sizes).astype(float), rng.uniform(1 / 3, 3, ratios).round(2)
         halves = np.concatenate([np.outer(1 / np.sqrt(ratio), size), np.outer(np.sqrt(ratio), size)]) / 2
@@ -224,7 +225,7 @@ def _grid_cases(rng: np.random.Generator) -> Iterator[Case]:
         "Integers are valid input, but the sum of an integer and half a stride need not be an integer.",
         0.5,
     )
-    yield grid(two.astype(np.float32), (2, 2), "float32 is valid input and must give the same answer.")
+    yield grid(two.astype(np.float32), (2, 2), "float32 is valid input and must give the same result.")
     for rows, columns, count in ((2, 2, 1), (3, 4, 2), (5, 3, 3), (7, 9, 4)):
         yield grid(
             _cell(rng, count),
@@ -236,6 +237,6 @@ def _grid_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _cell(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Draw float64 anchors (count, 4) around the origin, in whole pixels, in which no two sides are equal."""
+    """Draw float64 anchors (count, 4) around the origin, in whole pixels; all their sides have different lengths."""
     half = rng.permutation(np.arange(5, 60))[: 2 * count].reshape(count, 2).astype(float)
     return np.concatenate([-half, half], axis=1)

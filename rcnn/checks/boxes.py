@@ -20,15 +20,16 @@ def iou(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(boxes1, boxes2)``. The arguments are N and M boxes in pixels, (N, 4) and (M, 4). The function returns
-        the IoU of every pair, (N, M). The IoU is 0 for boxes that only touch, and for two boxes without area.
+        ``function(boxes1, boxes2)``. `boxes1` is an (N, 4) array and `boxes2` an (M, 4) array of boxes in pixels. The
+        function returns an (N, M) array: the IoU of every pair. The IoU is 0 for boxes that only touch, and for two
+        boxes without area.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -96,16 +97,16 @@ def _iou_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield pair([x, y, x, y], box, "A point has no area, so its intersection with a box is 0.")
     yield Case(
         {"boxes1": _drawn(rng, 2), "boxes2": _drawn(rng, 3)},
-        "Compare every box of `boxes1` with every box of `boxes2`. The answer has one row for each box of `boxes1` "
+        "Compare every box of `boxes1` with every box of `boxes2`. The result has one row for each box of `boxes1` "
         "and one column for each box of `boxes2`.",
     )
     yield Case(
         {"boxes1": np.zeros((0, 4)), "boxes2": _drawn(rng, 2)},
-        "Zero boxes are valid input: the answer has no rows, and one column for each box of `boxes2`.",
+        "Zero boxes are valid input: the result has no rows, and one column for each box of `boxes2`.",
     )
     yield Case(
         {"boxes1": _drawn(rng, 2), "boxes2": np.zeros((0, 4))},
-        "Zero boxes are valid input: the answer has one row for each box of `boxes1`, and no columns.",
+        "Zero boxes are valid input: the result has one row for each box of `boxes1`, and no columns.",
     )
     whole = np.array([[x, y, x + w, y + h]])
     yield Case(
@@ -127,17 +128,17 @@ def convert(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(boxes, source, target)``. The arguments are N boxes, (N, 4), their format, and the format to convert
-        them to. The function returns the boxes in the target format, (N, 4). The formats are "xyxy" (two corners),
-        "xywh" (top left corner and sides) and "cxcywh" (centre and sides). The width is x2 - x1, and the height is y2 -
-        y1. A centre need not be a whole number.
+        ``function(boxes, source, target)``. `boxes` is an (N, 4) array in the format `source`. The function returns the
+        same boxes in the format `target`, (N, 4). The formats are "xyxy" (two corners), "xywh" (top left corner and
+        sides) and "cxcywh" (centre and sides). The width is x2 - x1, and the height is y2 - y1. A centre need not be a
+        whole number.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
     """
@@ -197,9 +198,9 @@ def _convert_cases(rng: np.random.Generator) -> Iterator[Case]:
             _drawn(rng, 3),
             "xyxy",
             target,
-            "The answer has one row for each box. Compute it from the four numbers of that box.",
+            "The result has one row for each box. Compute it from the four numbers of that box.",
         )
-    yield case(np.zeros((0, 4)), "xyxy", "cxcywh", "Zero boxes are valid input: the answer has no rows.")
+    yield case(np.zeros((0, 4)), "xyxy", "cxcywh", "Zero boxes are valid input: the result has no rows.")
     yield case(
         np.array([[x, y, x, y]], float), "xyxy", "cxcywh", "A point is a box whose sides are 0. It is its own centre."
     )
@@ -236,25 +237,26 @@ def encode(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(gt_boxes, boxes, weights=(1, 1, 1, 1))``. The arguments are N ground-truth boxes, (N, 4), and N
-        boxes, (N, 4); all sides are above 0. The function returns the deltas dx, dy, dw, dh that lead from boxes[i] to
-        gt_boxes[i], (N, 4). dx and dy are the shift of the centre, in widths and heights of boxes[i]. dw and dh are the
-        natural logarithms of the ratios of the sides, ground truth / box. Each delta is multiplied by its weight. No
-        delta is limited.
+        ``function(gt_boxes, boxes, weights=(1, 1, 1, 1))``. `gt_boxes` (N, 4) contains ground-truth boxes, and `boxes`
+        (N, 4) contains other boxes; all sides are above 0. The function returns an (N, 4) array: the deltas dx, dy, dw,
+        dh that lead from boxes[i] to gt_boxes[i]. dx is the shift of the centre along x divided by the width of
+        boxes[i], and dy is the shift along y divided by its height. dw and dh are the natural logarithms of two ratios:
+        width of gt_boxes[i] / width of boxes[i], and the same for the heights. Each delta is multiplied by its weight.
+        The deltas are not limited to a range.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
     Notes
     -----
-    The check compares the deltas themselves. It does not decode them again, because an encoder and a decoder may
-    contain the same mistake.
+    The check compares the deltas with the expected deltas. It does not decode them, because an encoder and a decoder
+    may contain the same mistake.
 
     References
     ----------
@@ -278,8 +280,8 @@ def _encode_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield case(
         (0.5, 0),
         (w, h),
-        "Deltas lead from `boxes` to `gt_boxes`. A shift is measured in widths of the box: half of the width to the "
-        "right is 0.5, however many pixels that is (a box from 3 to 8 is 5 pixels wide).",
+        "Deltas lead from `boxes` to `gt_boxes`. A shift is measured in widths of the box: a shift to the right by "
+        "half of the width is 0.5, however many pixels that is (a box from 3 to 8 is 5 pixels wide).",
     )
     yield case(
         (0, -0.25),
@@ -330,11 +332,11 @@ def _encode_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield Case(
         {"gt_boxes": _quarters(rng, 3), "boxes": _quarters(rng, 3)},
-        "The answer has one row for each pair: row i belongs to gt_boxes[i] and boxes[i].",
+        "The result has one row for each pair: row i belongs to gt_boxes[i] and boxes[i].",
     )
     yield Case(
         {"gt_boxes": np.zeros((0, 4)), "boxes": np.zeros((0, 4))},
-        "Zero boxes are valid input: the answer has no rows.",
+        "Zero boxes are valid input: the result has no rows.",
     )
     yield Case(
         {
@@ -359,17 +361,17 @@ def decode(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(deltas, boxes, weights=(1, 1, 1, 1))``. The arguments are N boxes, (N, 4), and their deltas: (N, 4),
-        or (N, L, 4) with deltas for each of L classes. The function returns boxes in the shape of `deltas`. It reverses
-        `encode`: it divides the deltas by their weights, then caps dw and dh (but not dx and dy) at log(1000/16). The
-        resulting boxes may extend beyond the image.
+        ``function(deltas, boxes, weights=(1, 1, 1, 1))``. `boxes` is an (N, 4) array. `deltas` has shape (N, 4), or
+        shape (N, L, 4) if there are deltas for each of L classes. The function returns an array of boxes that has the
+        same shape as `deltas`. It reverses `encode`: it divides the deltas by their weights, then caps dw and dh (but
+        not dx and dy) at log(1000/16). The resulting boxes may extend beyond the image.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -391,7 +393,7 @@ def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:
 
     yield case(
         [0, 0, 0, 0],
-        "Deltas of 0 leave the box unchanged: which factor has the logarithm 0? Each edge is half a side away from "
+        "Deltas of 0 leave the box unchanged: the logarithm of which factor is 0? Each edge is half a side away from "
         "the centre, so do not add 1 (a box from 3 to 8 is 5 pixels wide).",
     )
     yield case(
@@ -449,11 +451,11 @@ def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield Case(
         {"deltas": _deltas(rng, 3), "boxes": _quarters(rng, 3)},
-        "The answer has one row for each box. Each box is moved by its own deltas.",
+        "The result has one row for each box. Each box is moved by its own deltas.",
     )
     yield Case(
         {"deltas": np.zeros((0, 4)), "boxes": np.zeros((0, 4))},
-        "Zero boxes are valid input: the answer has no rows.",
+        "Zero boxes are valid input: the result has no rows.",
     )
     yield Case(
         {"deltas": np.array([[1, -1, 1, 0]]), "boxes": np.array([box]).astype(np.int64)},
@@ -467,7 +469,7 @@ def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:
         )
     yield Case(
         {"deltas": np.zeros((0, 3, 4)), "boxes": np.zeros((0, 4))},
-        "Zero boxes are valid input, also with several classes.",
+        "Zero boxes are valid input, even if there are several classes.",
     )
     for dtype in (np.float64, np.float32):
         for count in (1, 2, 4, 30):
@@ -479,7 +481,7 @@ def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _unlike(rng: np.random.Generator) -> list[float]:
-    """Draw the corner and the sides of a box, x, y, w, h: four different odd numbers."""
+    """Generate a random box x, y, w, h (corner and sides): four different odd numbers."""
     numbers: list[float] = (2.0 * rng.choice(np.arange(2, 15), 4, replace=False) + 1).tolist()
     return numbers
 
@@ -496,5 +498,5 @@ def _quarters(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def _deltas(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Draw deltas (*shape, 4) between -1 and 1."""
+    """Draw deltas of shape (*shape, 4), between -1 and 1."""
     return rng.uniform(-1, 1, (*shape, 4)).round(2)

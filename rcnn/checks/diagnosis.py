@@ -3,10 +3,11 @@
     for patient in diagnosis.ward(seed=1):
         print(patient.name, diagnose(patient))
     diagnosis.check(diagnose)
-    diagnosis.check_recalls(recalls)  # a measurement that the diagnosis needs
+    diagnosis.check_recalls(recalls)  # recalls that help with the diagnosis
 
-A patient is the shipped digit detector with a set of annotated pages. Its fault is in the detector's settings, in the
-detector's weights or in the annotations. A ward is a list of seven patients. One of them has no fault.
+A patient is a copy of the digit detector that is part of rcnn, together with annotated pages (images of digits). Its
+fault is in the detector's settings, in the detector's weights or in the annotations. A ward is a list of seven
+patients. One of them has no fault.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from rcnn.zoo.checkpoint import load_digits
 Page = tuple[np.ndarray, dict[str, np.ndarray]]
 
 SOUND = "sound"
-"The answer for a detector without a fault."
-PAGES = 16  # pages of each patient
+"The diagnosis for a patient without a fault."
+PAGES = 16  # number of pages of each patient
 LARGE = 4.0  # factor by which the anchors are too large
 WRONG_PIXELS: tuple[
     dict[str, Any], ...
-] = (  # mean and std for pixels in another range, or with only one of the two converted
+] = (  # mean and std for pixels in another range, or only one of the two converted to it
     {"image_mean": (127.5,) * 3, "image_std": (63.75,) * 3},
     {"image_mean": (0.0,) * 3, "image_std": (63.75,) * 3},
     {"image_std": (1 / 255,) * 3},
@@ -50,7 +51,7 @@ class Pages:
     Attributes
     ----------
     items : list of (image, target)
-        Images (H, W, 3), each with a target: "boxes" (G, 4) and "labels" (G,) of its G objects.
+        Images (H, W, 3), each with a target: a dictionary with the "boxes" (G, 4) and "labels" (G,) of its G objects.
     classes : tuple of str
         Class names, with the background first.
     """
@@ -72,7 +73,7 @@ class Patient:
     Attributes
     ----------
     name : str
-        The letter that identifies the patient.
+        Letter that identifies the patient.
     model : FasterRCNN
         The detector.
     pages : Pages
@@ -88,7 +89,7 @@ class Patient:
 
 
 def sound(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return the shipped detector, and pages that it was not trained on, with at least two objects each.
+    """Return the digit detector, and pages that it was not trained on, with at least two objects each.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ def sound(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 
 
 def swapped_axes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a detector, and pages whose annotated boxes are y1, x1, y2, x2.
+    """Return a detector, and pages whose annotated boxes are stored as y1, x1, y2, x2.
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ def swapped_axes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 
 
 def shuffled_boxes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a detector, and pages that have the targets of other pages, all shifted by the same number of pages.
+    """Return a detector, and pages with the targets of other pages: page i has those of page i + k (cyclic).
 
     Parameters
     ----------
@@ -168,7 +169,7 @@ def labels_from_0(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 
 
 def large_anchors(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a detector whose anchors are four times as large as in training, and pages.
+    """Return a detector with anchors four times as large as in training, and pages.
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ def large_anchors(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 
 
 def wrong_normalisation(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a detector whose image mean or standard deviation is wrong for pixels in 0 .. 1, and pages.
+    """Return a detector with a wrong image mean or standard deviation for pixels in 0 .. 1, and pages.
 
     Parameters
     ----------
@@ -206,7 +207,7 @@ def wrong_normalisation(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 
 
 def untrained_head(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a detector whose second stage is randomly initialised and frozen, and pages.
+    """Return a detector with a randomly initialised, frozen second stage, and pages.
 
     Parameters
     ----------
@@ -241,7 +242,7 @@ PLANTED: dict[str, Callable[[np.random.Generator], tuple[FasterRCNN, Pages]]] = 
     "untrained head": untrained_head,
 }
 NAMES = tuple(PLANTED)
-"The possible answers for a patient."
+"The possible diagnoses."
 
 HINTS = {
     SOUND: "This detector finds its objects and classifies them correctly. Not every patient has a fault.",
@@ -250,8 +251,8 @@ HINTS = {
     "shuffled boxes": "Its detections lie on the digits, but the annotated boxes do not, whichever columns you swap. "
     "Do these boxes belong to another page?",
     "labels from 0": "Its boxes are right. For each digit, subtract the annotated label from the detected label.",
-    "large anchors": "Look at the first boxes that are compared with the objects: how well does the best anchor "
-    "overlap each object?",
+    "large anchors": "Anchors are the first boxes that are compared with the objects. How well does the best "
+    "anchor overlap each object?",
     "wrong normalisation": "Begin where the images enter the network: what are the mean and the standard deviation of "
     "the batch?",
     "untrained head": "The proposals are good, but the detections are not. How certain is the second stage of any "
@@ -314,7 +315,7 @@ def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
     Raises
     ------
     CheckFailed
-        If the answer for a patient is wrong. The message shows the first wrong answer and a hint.
+        If the diagnosis of a patient is wrong. The message shows the first wrong diagnosis and a hint.
     TypeError
         If `function` is not callable.
     """
@@ -324,7 +325,7 @@ def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
         if not isinstance(answer, str) or answer not in PLANTED:
             without = " (a function without `return` returns None)" if answer is None else ""
             raise CheckFailed(
-                f"patient {patient.name}: your function returns {answer!r}{without}; the answer must be one of "
+                f"patient {patient.name}: your function returns {answer!r}{without}; the diagnosis must be one of "
                 f"{', '.join(map(repr, PLANTED))}"
             )
         if answer != fault:
@@ -334,7 +335,7 @@ def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
 
 
 def _answer(function: Callable[[Patient], Any], patient: Patient) -> Any:
-    """Return the answer for a patient; raise CheckFailed if there is none or if an annotation changed."""
+    """Return the diagnosis of a patient; raise CheckFailed if there is none or if `function` changed an annotation."""
     before = copy.deepcopy([target for _, target in patient.pages.items])
     answer, failure = attempt(function, patient)
     if failure is not None and failure.sentence == NOT_WRITTEN:
@@ -365,7 +366,7 @@ def _admitted(seed: int) -> Iterator[tuple[Patient, str]]:
         yield Patient(letter, *PLANTED[fault](rng)), fault
 
 
-# ---------------------------------------------------------------------- hypotheses about annotations
+# ---------------------------------------------------------------------- interpretations of the annotations
 
 
 def check_recalls(function: Function, seed: int | None = None) -> None:
@@ -376,16 +377,17 @@ def check_recalls(function: Function, seed: int | None = None) -> None:
     function : callable
         ``function(found, wanted)``. For each of N >= 2 pages, `found` contains the D detected boxes, (D, 4), and
         `wanted` contains the G annotated boxes, (G, 4). An annotated box is found if a detected box on its page
-        overlaps it with an IoU of at least 0.5. The function returns the share of all annotated boxes that are found,
-        in three versions: with the annotations as they are; with the annotated boxes read as y1, x1, y2, x2; and with
-        page i paired with the annotated boxes of page (i + k) % N, for the best k in 1 .. N - 1.
+        overlaps it with an IoU of at least 0.5. The recall is the fraction of all annotated boxes that are found. The
+        function returns three recalls. For the first one, the annotations are used as they are. For the second one, the
+        annotated boxes are read as y1, x1, y2, x2. For the third one, page i is paired with the annotated boxes of page
+        (i + k) % N, with the k in 1 .. N - 1 that gives the highest recall.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
     """
@@ -448,7 +450,7 @@ def _recall_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _drawn(rng: np.random.Generator, counts: tuple[int, ...]) -> list[np.ndarray]:
-    """Draw pages with these numbers of boxes, (G, 4), 20 pixels high. No two touch, even if x and y are swapped."""
+    """For each G in `counts`, draw a page with G boxes, 20 pixels high; none touch, even if x and y are swapped."""
     columns = rng.permutation(np.arange(sum(counts)))
     left, top = 50.0 * columns, 600.0 + 30.0 * rng.permutation(columns)
     boxes = np.stack([left, top, left + rng.integers(24, 40, len(columns)), top + 20.0], axis=1)

@@ -1,4 +1,4 @@
-"""Checks of functions that process annotations: one resizes boxes with their image, the other finds faults."""
+"""Checks of two functions that process annotations: one resizes boxes with their image, the other finds faults."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from rcnn.checks._engine import (
 from rcnn.data import Digits
 from rcnn.transform import Size, resized_size, scale_boxes
 
-KINDS = ("label", "empty", "outside", "twice", "elsewhere")  # of several kinds on a page, the first counts
+KINDS = ("label", "empty", "outside", "twice", "elsewhere")  # if a page has several kinds, the first one counts
 INK, NO_INK = 20, 10  # grey values: boxes on ink are at least INK darker than the page, other boxes at most NO_INK
 FALSE_ALARMS = {  # hints for pages that are reported with this fault but do not have it
-    "label": "Valid labels are 1 to L-1, including both. L is the number of classes, which includes the background.",
+    "label": "Valid labels are 1 to L-1, both included. L is the number of classes, which includes the background.",
     "empty": "A box with x2 > x1 and y2 > y1 is not empty, however thin it is.",
     "outside": "Compare x with the width and y with the height, and allow up to one pixel more.",
     "twice": "An object appears twice only if both the four numbers *and* the label are the same.",
@@ -48,18 +48,18 @@ def resize_boxes(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(boxes, size, min_size, max_size)``. The arguments are the boxes of the G objects of an image, (G, 4),
-        the image's (height, width), and two side lengths in pixels. The function returns the boxes, (G, 4), and the
-        (height, width) after resizing. The shorter side becomes `min_size`, unless the longer side would then exceed
-        `max_size`; in that case, the longer side becomes `max_size`. Sides are rounded down to whole pixels. Boxes are
-        scaled by the ratios of the rounded sides to the old sides.
+        ``function(boxes, size, min_size, max_size)``. `boxes` (G, 4) contains the boxes of the G objects of an image,
+        `size` is the image's (height, width), and the other arguments are side lengths in pixels. The function returns
+        the resized boxes, (G, 4), and the new (height, width). The shorter side becomes `min_size`, unless the longer
+        side would then exceed `max_size`; in that case, the longer side becomes `max_size`. Sides are rounded down to
+        whole pixels. Boxes are scaled by the ratios of the rounded sides to the old sides.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
     """
@@ -74,19 +74,20 @@ def find_faults(function: Function, seed: int | None = None) -> None:
     ----------
     function : callable
         ``function(dataset)``. The function returns a dictionary {index: kind} with the pages that have a fault. If a
-        page has several kinds of fault, the first of `KINDS` counts. A data set consists of pages of digits. Five pages
-        have a fault: "label", a label outside 1 .. L-1, where L is the number of classes, including the background;
-        "empty", a box without x2 > x1 and y2 > y1; "outside", a box that extends more than one pixel beyond its page;
-        "twice", the same box with the same label again; "elsewhere", boxes that do not lie on ink. To find the last
-        kind, average the grey values inside each box, and average these means over the boxes. If the boxes do not lie
-        on ink, the result is at most `NO_INK` below the median of the page. If they do, it is at least `INK` below.
+        page has several kinds of fault, the first of `KINDS` counts. A data set consists of pages (images of digits).
+        Five pages have a fault: "label", a label outside 1 .. L-1, where L is the number of classes, including the
+        background; "empty", a box without x2 > x1 and y2 > y1; "outside", a box that extends more than one pixel beyond
+        its page; "twice", two equal boxes with the same label; "elsewhere", boxes that do not lie on ink. To find the
+        last kind, average the grey values inside each box, and average these means over the boxes of the page. If the
+        boxes lie on ink, the result is at least `INK` below the median grey value of the page. If they do not, it is at
+        most `NO_INK` below.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows a failing input and a hint.
+        If any result is wrong. The message shows a hint and an input for which the function fails.
     TypeError
         If `function` is not callable.
     """
@@ -254,7 +255,7 @@ class _Pages:
 
 
 def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Failure] | None:
-    """Return (page index, mistake), or None if there is no mistake; the index is None if no single page shows it."""
+    """Return (page index, mistake) or None; the index is None if the mistake does not belong to a single page."""
     dataset = _Pages(pages)
     before = copy.deepcopy([dataset[i] for i in range(len(dataset))])
     expected = {i: page.kind for i, page in enumerate(pages) if page.kind is not None}
@@ -289,7 +290,7 @@ def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Fai
 
 
 def _difference(i: int, answer: Mapping[int, Any], expected: Mapping[int, str | None], page: _Planted) -> Failure:
-    """Return the mistake in the answer for page `i`."""
+    """Return what is wrong with the reported fault of page `i`."""
     shown = (dict(answer), dict(expected))
     if i not in answer:
         return Failure(f"reports no fault for page {i}, which has one", *shown, page.hint)
@@ -307,7 +308,7 @@ def _difference(i: int, answer: Mapping[int, Any], expected: Mapping[int, str | 
 
 
 def _first_failing(function: Function, pages: list[_Planted]) -> int | None:
-    """Return the first page for which `function` raises an error when it is the only one, or None."""
+    """Return the index of the first page that makes `function` raise an error when it is the only page, or None."""
     return next((i for i, page in enumerate(pages) if attempt(function, _Pages([page]))[1] is not None), None)
 
 
@@ -348,7 +349,7 @@ def ink(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     Returns
     -------
     (G,) array
-        The page's median minus each box's mean, in grey values.
+        For each box, the median of the page minus the mean inside the box, in grey values.
     """
     grey = image.mean(axis=2)  # (H, W)
     corners = [(slice(int(y1), int(np.ceil(y2))), slice(int(x1), int(np.ceil(x2)))) for x1, y1, x2, y2 in boxes]
@@ -356,7 +357,7 @@ def ink(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def _moved(image: np.ndarray, boxes: np.ndarray, first: int) -> tuple[np.ndarray, str] | None:
-    """Return (boxes (G, 4) moved away from the ink, reason), or None; try all ways to move, beginning with `first`."""
+    """Return G boxes (G, 4) moved off the ink, and the reason, or None; try all ways to move, starting with `first`."""
     height, width = image.shape[:2]
     x1, y1, x2, y2 = boxes.T
     ways = (
@@ -377,7 +378,7 @@ def _moved(image: np.ndarray, boxes: np.ndarray, first: int) -> tuple[np.ndarray
 
 
 def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
-    """Return a page without a fault, which may look suspicious."""
+    """Return a page without a fault that may look faulty."""
     image, target = page
     boxes, labels = target["boxes"].copy(), target["labels"].copy()
     if number == 0:

@@ -22,18 +22,18 @@ def head_loss_gradient(function: Function, seed: int | None = None) -> None:
     function : callable
         ``function(class_logits, box_deltas, labels, deltas)``. For R RoIs and L classes, the arguments are the logits,
         (R, L), the predicted deltas for each class, (R, L, 4), the labels, (R,), and the target deltas, (R, 4). The
-        function returns the derivatives of the loss with respect to `class_logits` and `box_deltas`, in their shapes.
-        The loss is a sum of two terms. The first term is the mean of -log softmax(class_logits)[label] over the RoIs.
-        The second term is smooth L1 with beta 1/9 between the target deltas of a RoI and the predicted deltas of its
-        true class. It is summed over the RoIs that are not background (label 0), and divided by the number of all RoIs,
-        R. If R is 0, the gradients are empty.
+        function returns the derivatives of the loss with respect to `class_logits`, (R, L), and `box_deltas`, (R, L,
+        4). The loss is a sum of two terms. The first term is the mean of -log softmax(class_logits)[label] over the
+        RoIs. The second term is smooth L1 with beta 1/9 between the target deltas of a RoI and the predicted deltas of
+        its true class. It is summed over the RoIs that are not background (label 0), and divided by the number of all
+        RoIs, R. If R is 0, the gradients are empty.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -80,7 +80,7 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
         0,
         [far, -far, near, 0],
         "A background RoI learns its class like every other RoI. But it has no box to learn, so the derivatives of "
-        "all its deltas are 0, also for class 0. Do not divide by the number of objects, which is 0 here.",
+        "all its deltas are 0, including those of class 0. Do not divide by the number of objects, which is 0 here.",
     )
     yield one(
         label,
@@ -172,7 +172,7 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _head_case(rng: np.random.Generator, class_logits: np.ndarray, labels: list[int], moves: Any, hint: str) -> Case:
-    """Return a case of RoIs whose deltas miss the targets by `moves` (R, 4); those of other classes miss by more."""
+    """Return a case of R RoIs; deltas of the true class miss the targets by `moves` (R, 4), all others by more."""
     rows, classes = class_logits.shape
     deltas = np.where(np.array(labels, int)[:, None] > 0, rng.integers(-16, 17, (rows, 4)) / 8, 0)
     box_deltas = deltas[:, None] + rng.choice([-1.0, 1.0], (rows, classes, 4)) * rng.integers(1, 9, (rows, classes, 4))

@@ -21,19 +21,19 @@ def conv2d_backward(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(grad_out, x, weight, stride, padding)``. The arguments are the gradient of a loss with respect to the
-        output, (N, O, H', W'), the input, (N, C, H, W), the filters, (O, C, kh, kw), and two integers that apply to
-        both axes. There are N images, C input channels and O filters. The function returns the gradients with respect
-        to x, weight and bias, in their shapes. The convolution does not flip its filters (it is a cross-correlation).
-        It pads with zeros and adds a bias, (O,). The output height is H' = (H + 2 padding - kh) // stride + 1, and the
-        output width is computed in the same way.
+        ``function(grad_out, x, weight, stride, padding)``. `x` (N, C, H, W) is the input: N images with C channels.
+        `weight` (O, C, kh, kw) contains the O filters. `grad_out` (N, O, H', W') is the gradient of a loss with respect
+        to the output. `stride` and `padding` are integers that apply to both axes. The function returns the gradients
+        with respect to x, weight and bias, each with the shape of that array. The convolution does not flip its filters
+        (it is a cross-correlation). It pads with zeros and adds a bias of shape (O,). The output height is H' = (H + 2
+        padding - kh) // stride + 1, and the output width is computed in the same way.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
     """
@@ -110,7 +110,7 @@ def _conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
         rng,
         (1, 1, 3, 3),
         (1, 3, 3),
-        "With padding, windows extend beyond the border. Drop the gradient of the zeros outside, so that the result "
+        "With padding, windows extend beyond the border. Drop the gradient of the padded zeros, so that the result "
         "has the shape of x.",
         padding=1,
     )
@@ -186,7 +186,7 @@ def _conv2d(
     stride: int = 1,
     padding: int = 0,
 ) -> Case:
-    """Return a case with maps of `shape` (N, C, H, W), where `filters` gives O, kh and kw."""
+    """Return a case with maps of `shape` (N, C, H, W) and filters of size `filters` (O, kh, kw)."""
     n, channels, *sides = shape
     count, *kernel = filters
     out = [(side + 2 * padding - k) // stride + 1 for side, k in zip(sides, kernel, strict=True)]
@@ -212,17 +212,18 @@ def top_down(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(finer, coarser)``. The arguments are two pyramid levels of N images with C channels, (N, C, H, W) and
-        (N, C, h, w). The sides h and w are about half of H and W, which may be odd. The function returns the sum, in
-        the shape of `finer`. The coarser level is enlarged by nearest neighbours: row i of the enlarged map is row
-        floor(i * h / H) of the coarser level, and its columns are chosen in the same way.
+        ``function(finer, coarser)``. The arguments are two pyramid levels of N images with C channels: `finer` has
+        shape (N, C, H, W), and `coarser` has shape (N, C, h, w). The sides h and w are about half of H and W, which may
+        be odd. The function enlarges the coarser level to H rows and W columns, and returns its sum with the finer
+        level, (N, C, H, W). The coarser level is enlarged by nearest-neighbour interpolation: row i of the enlarged map
+        is row floor(i * h / H) of the coarser level, and its columns are chosen in the same way.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -313,7 +314,7 @@ def _top_down_cases(rng: np.random.Generator) -> Iterator[Case]:
         (0, 2),
         (3, 4),
         (2, 2),
-        "Zero images are valid input: the answer is an empty array in the shape of the finer level.",
+        "Zero images are valid input: the result is an empty array with the shape of the finer level.",
     )
     for _ in range(5):
         n, channels, h, w = rng.integers(1, 5, 4).tolist()
@@ -331,13 +332,13 @@ def _top_down_cases(rng: np.random.Generator) -> Iterator[Case]:
 def _levels(
     rng: np.random.Generator, images: tuple[int, int], finer: tuple[int, int], coarser: tuple[int, int], hint: str
 ) -> Case:
-    """Return a case of two levels, where `images` gives N and C; no sum of their elements is 0."""
+    """Return a case of two levels for `images` (N, C); no element of one plus an element of the other is 0."""
     between_eighths = _eighths(rng, (*images, *coarser)) + 1 / 16
     return Case({"finer": _eighths(rng, (*images, *finer)), "coarser": between_eighths}, hint)
 
 
 def _eighths(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw numbers with different absolute values, never 0 or 1, which float32 represents exactly."""
+    """Generate random numbers with different absolute values, never 0 or 1, which float32 represents exactly."""
     count = int(np.prod(shape))
     sizes = rng.permutation(np.delete(np.arange(max(count, 40) + 2), [0, 8]))[:count]
     return (sizes * rng.choice([-1, 1], count) / 8).reshape(shape)

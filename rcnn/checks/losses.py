@@ -1,4 +1,4 @@
-"""Checks of losses and their gradients: smooth L1, both cross-entropies, and the objectness loss of the RPN."""
+"""Checks of losses and gradients: smooth L1, (binary) cross-entropy, and the objectness loss of the RPN."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def smooth_l1(function: Function, seed: int | None = None) -> None:
     function : callable
         ``function(prediction, target, beta)``. The first two arguments are (N, 4) arrays with four numbers for each of
         N boxes. The function returns a number. With d = prediction - target, the term of an element is d^2 / (2 beta)
-        if |d| < beta, and |d| - beta / 2 otherwise. The result is the sum of all terms. The function does not divide
-        the sum, because its caller does.
+        if |d| < beta, and |d| - beta / 2 otherwise. The result is the sum of all terms. Do not divide this sum, because
+        the caller does that.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -68,7 +68,7 @@ def smooth_l1_gradient(function: Function, seed: int | None = None) -> None:
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
     """
@@ -201,7 +201,7 @@ def _smooth_l1_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _smooth_l1_others(rng: np.random.Generator, of_nothing: str, of_rows: str) -> Iterator[Case]:
-    """Yield the cases that the loss and its gradient share."""
+    """Yield the cases that are common to the loss and its gradient."""
     yield Case({"prediction": np.zeros((0, 4)), "target": np.zeros((0, 4)), "beta": 1.0}, of_nothing)
     yield Case({"prediction": _eighths(rng, (2, 4)), "target": _eighths(rng, (2, 4)) + 5, "beta": 1.0}, of_rows)
     yield Case(
@@ -230,7 +230,7 @@ def _moved(rng: np.random.Generator, differences: list[float], beta: float, hint
 
 
 def _eighths(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw numbers whose differences float32 represents exactly."""
+    """Generate random numbers whose differences float32 represents exactly."""
     return rng.integers(-16, 17, shape) / 8
 
 
@@ -244,17 +244,17 @@ def cross_entropy_gradient(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(logits, labels)``. The arguments are logits, (R, L), and integer labels in 0 .. L-1, (R,), for R rows
-        and L classes. The function returns the derivatives of the loss with respect to the logits, (R, L). The loss is
-        the mean of -log softmax(logits)[label] over the rows. Label 0, the background, is an ordinary class. If there
-        are no rows (R = 0), the gradient has the shape (0, L).
+        ``function(logits, labels)``. `logits` is an (R, L) array, and `labels` is an (R,) array of integers in 0 ..
+        L-1, for R rows and L classes. The function returns the derivatives of the loss with respect to the logits, (R,
+        L). The loss is the mean of -log softmax(logits)[label] over the rows. Label 0, the background, is an ordinary
+        class. If there are no rows (R = 0), the gradient has shape (0, L).
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
     """
@@ -336,7 +336,7 @@ def _cross_entropy_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
         )
 
 
-# ---------------------------------------------------------------------- cross-entropy of yes and no
+# ---------------------------------------------------------------------- binary cross-entropy
 
 
 @original
@@ -346,17 +346,17 @@ def binary_cross_entropy(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(logits, labels)``. The arguments are the logits of A anchors, (A,), and their labels, (A,): 1 for an
-        object, 0 for no object. The function returns a number. With p = sigmoid(logit), the loss of an anchor is -log p
-        if its label is 1, and -log(1 - p) if its label is 0. The result is the mean over the anchors, or 0 if there are
-        no anchors. It must be accurate for logits of any size.
+        ``function(logits, labels)``. The arguments are (A,) arrays: the logits of A anchors, and their labels (1 for an
+        object, 0 for no object). The function returns a number. With p = sigmoid(logit), the loss of an anchor is -log
+        p if its label is 1, and -log(1 - p) if its label is 0. The result is the mean over the anchors, or 0 if there
+        are no anchors. It must be accurate for logits of any size.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
     """
@@ -389,7 +389,7 @@ def _binary_cross_entropy_cases(rng: np.random.Generator) -> Iterator[Case]:
         "if this probability is close to 1.",
     )
     yield _anchors([-z], [0], "For an anchor without an object, 1 - p is the probability of the right answer.")
-    yield _anchors([z], [0], "The more certain the network is of an object where there is none, the larger the loss.")
+    yield _anchors([z], [0], "The more certain the network is of an object that is not there, the larger the loss is.")
     yield _anchors([-z, z, 0.0], [1, 1, 0], "The loss is the mean over all anchors, whether their label is 1 or 0.")
     yield _anchors(
         [-large],
@@ -442,17 +442,17 @@ def rpn_loss_gradient(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(logits, labels)``. The arguments are the logits of A anchors, (A,), and their labels, (A,): 1 for an
-        object, 0 for background, -1 for an anchor that was not sampled. The function returns the derivative of the loss
-        with respect to every logit, (A,). The loss is the mean binary cross-entropy over the sampled anchors. If no
-        anchor was sampled, all derivatives are 0.
+        ``function(logits, labels)``. The arguments are (A,) arrays: the logits of A anchors, and their labels (1 for an
+        object, 0 for background, -1 for an anchor that was not sampled). The function returns the derivative of the
+        loss with respect to every logit, (A,). The loss is the mean binary cross-entropy over the sampled anchors. If
+        no anchor was sampled, all derivatives are 0.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -549,7 +549,7 @@ def _rpn_loss_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _gradient(loss: Callable[[Tensor], Tensor], at: np.ndarray) -> np.ndarray:
-    """Return the gradient of a scalar `loss` at the array `at`, in the shape of `at`."""
+    """Return the gradient of a scalar `loss` at the array `at`, with the shape of `at`."""
     moved = Tensor(_as_float(at), requires_grad=True)
     loss(moved).backward()
     return np.asarray(moved.grad)

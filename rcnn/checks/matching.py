@@ -1,4 +1,4 @@
-"""Checks of training targets: the matching of boxes to objects, and the random minibatch."""
+"""Checks of training targets: matching boxes to objects, and sampling a random minibatch."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ def match(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(iou, high, low, force_best=False)``. The first argument contains the IoUs of A boxes with G objects,
-        (A, G). The function returns one integer per box, (A,). If the highest IoU of a box is at least `high`, the
-        integer is the index of the object with that IoU (in a tie, of the first one). If the highest IoU is below
-        `low`, the integer is -1. In between, it is -2. With `force_best`, every box that has the highest IoU with some
-        object is matched, too, including all boxes that tie. Such a box is matched to the object that it overlaps most
-        itself. An object that no box overlaps forces no match.
+        ``function(iou, high, low, force_best=False)``. `iou` (A, G) contains the IoU of each of A boxes with each of G
+        objects. The function returns an (A,) array with one integer per box. If the highest IoU of a box is at least
+        `high`, the integer is the index of the object with that IoU (in a tie, of the first one). If the highest IoU is
+        below `low`, the integer is -1. If it lies between `low` and `high`, the integer is -2. With `force_best`, every
+        box that has the highest IoU with some object is matched, too. If several boxes have the same highest IoU with
+        an object, all of them are matched. Such a box is matched to the object that it overlaps most itself. If no box
+        overlaps an object, this object forces no match.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -58,7 +59,7 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
     middle, below, least = (round(float(rng.uniform(*span)), 3) for span in ((0.4, 0.7), (0.12, 0.2), (0.02, 0.1)))
     yield boxes(
         [[above]],
-        "The box overlaps the only object well. The answer is the index of the object, and indices start at 0.",
+        "The box overlaps the only object well. The result is the index of the object, and indices start at 0.",
     )
     yield boxes(
         [[below]],
@@ -81,7 +82,7 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
         "Match each box separately. Several boxes may be matched to the same object, and an object may have no box.",
     )
     yield boxes(np.zeros((3, 0)), "An image without objects is valid input: every box is background.")
-    yield boxes(np.zeros((0, 2)), "Zero boxes are valid input: the answer is empty.")
+    yield boxes(np.zeros((0, 2)), "Zero boxes are valid input: the result is empty.")
     yield boxes(
         [[below], [least]],
         "With `force_best`, an object is matched even if all its IoUs are below `high`. It is matched to the box that "
@@ -111,7 +112,7 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
         True,
     )
     yield boxes(np.zeros((2, 0)), "With `force_best`, an image without objects forces no match.", True)
-    yield boxes(np.zeros((0, 2)), "With `force_best`, zero boxes are valid input, too: the answer is empty.", True)
+    yield boxes(np.zeros((0, 2)), "With `force_best`, zero boxes are valid input, too: the result is empty.", True)
     yield boxes([[below], [least]], "With `force_best=False`, no match is forced.", False)
     for count, dtype in ((3, np.float32), (2, np.float64), (5, np.float64), (12, np.float64)):
         for force_best in (False, True):
@@ -142,8 +143,8 @@ def sample(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(labels, size, positive_fraction, rng)``. The first argument contains the labels of A boxes, (A,). The
-        function returns (positive, negative), two sorted arrays of indices into `labels`. At most `int(size *
+        ``function(labels, size, positive_fraction, rng)``. `labels` (A,) contains the labels of A boxes. The function
+        returns (positive, negative), two sorted arrays of indices into `labels`. At most `int(size *
         positive_fraction)` of the chosen boxes are positive (label 1 or above). Negative boxes (label 0) fill the batch
         up to `size`. If there are too few boxes of one kind, all of them are chosen. Every random number comes from
         `rng`. Boxes are drawn without replacement, and every candidate has the same probability.
@@ -153,7 +154,7 @@ def sample(function: Function, seed: int | None = None) -> None:
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows a failing input and a hint.
+        If any result is wrong. The message shows a hint and an input for which the function fails.
     TypeError
         If `function` is not callable.
 
@@ -198,7 +199,7 @@ def _sample_cases(rng: np.random.Generator) -> Iterator[Case]:
         0,
         8,
         0.25,
-        "The fraction is the share of positives in a batch of `size` boxes, not among the candidates.",
+        "`positive_fraction` is the fraction of positives in a batch of `size` boxes, not among the candidates.",
     )
     yield boxes(
         9, 9, 0, 7, 0.5, "*At most* this fraction is positive: half of 7 is not a whole number, so it is rounded down."
@@ -249,7 +250,7 @@ def _sample_case(labels: np.ndarray, size: int, fraction: float, rng: np.random.
 
 
 def _labels(rng: np.random.Generator, positive: int, negative: int, ignored: int) -> np.ndarray:
-    """Draw these numbers of labels 1, 0 and -1, in random order."""
+    """Return these numbers of labels 1, 0 and -1, in random order."""
     return rng.permutation(np.repeat([1, 0, -1], [positive, negative, ignored]))
 
 
@@ -264,7 +265,7 @@ def _choice(function: Function, case: Case, rng: np.random.Generator) -> Choice:
 
 
 def _judge(got: Any, labels: np.ndarray, size: int, fraction: float) -> Failure | None:
-    """Return the mistake in a single choice, or None."""
+    """Return what is wrong with a single choice, or None."""
     if got is None:
         return Failure("returns None", hint="A function without `return` returns None.")
     if not isinstance(got, (tuple, list)) or len(got) != 2:
@@ -281,7 +282,7 @@ def _judge(got: Any, labels: np.ndarray, size: int, fraction: float) -> Failure 
 
 
 def _examine_part(part: Any, kind: str, allowed: np.ndarray, count: int) -> Failure | None:
-    """Return the mistake in the indices of one kind, or None; `allowed` (A,) marks the boxes of that kind."""
+    """Return what is wrong with the indices of one kind, or None; `allowed` (A,) is True for boxes of that kind."""
     try:
         indices = np.asarray(part)
     except ValueError:  # rows of different lengths
@@ -332,7 +333,7 @@ def _unmoved(function: Function, case: Case) -> Failure | None:
 
 
 def _unequal(function: Function, case: Case) -> Failure | None:
-    """Return a failure if some candidates are chosen too often or too rarely, or some sets of candidates never."""
+    """Return a failure if candidates are chosen too often or too rarely, or if a set of candidates is never chosen."""
     labels, rng = case.arguments["labels"], case.arguments["rng"].made()
     choices = [_choice(function, case, rng) for _ in range(DRAWS)]
     for number, (kind, candidates) in enumerate((("positive", labels >= 1), ("negative", labels == 0))):

@@ -21,7 +21,7 @@ OBJECTS = (
     9,
     11,
     13,
-)  # numbers G for which no recall k / G is a multiple of 0.01, except 1/4, 1/2, 3/4 and 1
+)  # numbers of objects G; only 1/4, 1/2, 3/4 and 1 are both k / G and multiples of 0.01
 METHODS = (*evaluate.METHODS, "coco")
 PLENTY = 40  # number of detections that is large enough to reveal an unstable sort
 
@@ -36,19 +36,19 @@ def assign(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(boxes, scores, gt_boxes, iou_threshold)``. The arguments are the boxes of D detections, (D, 4), their
-        scores, (D,), the G true boxes, (G, 4), and a threshold. All boxes belong to one class and one image. The
-        function returns an array of bools, (D,), in the order of `boxes`: True for each detection that is right. The
-        detections are processed by descending score; in a tie, in the order of the array. Each detection is compared
-        with the one object that it overlaps most. It is right if that IoU is *at least* the threshold and no detection
-        before it was right with the same object.
+        ``function(boxes, scores, gt_boxes, iou_threshold)``. `boxes` (D, 4) and `scores` (D,) describe D detections,
+        and `gt_boxes` (G, 4) contains the G true boxes. All boxes belong to one class and one image. The function
+        returns a (D,) array of bools in the order of `boxes`: True for each detection that is right. The detections are
+        processed by descending score; in a tie, in the order of the array. Each detection is compared with the one
+        object that it overlaps most. It is right if that IoU is *at least* the threshold and no earlier detection was
+        right with the same object.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -66,7 +66,7 @@ def assign(function: Function, seed: int | None = None) -> None:
 
 
 def _assign(boxes: ArrayLike, scores: ArrayLike, gt_boxes: ArrayLike, iou_threshold: float) -> np.ndarray:
-    """Return the answer according to the definition."""
+    """Return the result according to the definition."""
     overlaps = box_ops.iou(boxes, gt_boxes)  # (D, G)
     right = np.zeros(len(overlaps), bool)
     taken: set[int] = set()
@@ -84,7 +84,7 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
     def row(
         steps: Sequence[float], scores: Sequence[float], objects: Sequence[float], hint: str, threshold: float = 0.5
     ) -> Case:
-        """Return a case of detections and objects in a row that begin at these distances in pixels."""
+        """Return a case with boxes in a row; detections begin at the x values `steps`, and objects at `objects`."""
         found, wanted = ([[x + step, y, x + step + 20, y + h] for step in line] for line in (steps, objects))
         return _assign_case(found, scores, wanted, threshold, hint)
 
@@ -93,7 +93,7 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
         [0],
         [high],
         [0],
-        "The only detection lies on the only object. The answer says for each detection whether it is right.",
+        "The only detection lies on the only object. The result says for each detection whether it is right.",
     )
     yield row([100], [high], [0], "A detection that does not overlap the only object is wrong.")
     yield row([10], [high], [0], "The IoU is 1/3, which is below the threshold, so the detection is wrong.")
@@ -143,7 +143,7 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
         [low, high],
         [0],
         "There are two detections of one object. The one with the higher score is right, wherever it is in the array. "
-        "The answer is in the order of `boxes`.",
+        "The result is in the order of `boxes`.",
     )
     yield row(
         [0, 2],
@@ -163,7 +163,7 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
         [100, 0, 50],
         [middle, low, high],
         [0, 50],
-        "Detections are processed by descending score, but the answer is in the order of `boxes`.",
+        "Detections are processed by descending score, but the result is in the order of `boxes`.",
     )
     yield row(
         [2, 6],
@@ -188,7 +188,7 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield row([100, 0, 0], [-low, 0, -high], [0], "A score may be 0 or negative. Compare scores only with each other.")
     yield row([0, 100], [high, low], [], "An image without objects is valid input: every detection in it is wrong.")
-    yield row([], [], [0], "Zero detections are valid input: the answer is empty.")
+    yield row([], [], [0], "Zero detections are valid input: the result is empty.")
     yield Case(
         {
             "boxes": np.array([[x, y, x + 20, y + h], [x + 5, y, x + 25, y + h]], np.int64),
@@ -251,19 +251,20 @@ def average_precision(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(recall, precision, method)``. The first two arguments are the recall, (D,), and the precision, (D,),
-        after each of D detections, by descending score. Recall therefore never decreases. The function returns a
-        number. The precision at a recall is the best precision at that recall or a higher one, and 0 beyond the highest
-        recall. "voc2007" is the mean of this precision at the recalls 0, 0.1, ..., 1; "voc2012" is its integral over
-        the recall from 0 to 1; "coco" is its mean at the recalls 0, 0.01, ..., 1. Without detections, the result is 0.
-        If the recall is NaN, because there was no object, the result is NaN.
+        ``function(recall, precision, method)``. `recall` (D,) and `precision` (D,) contain the recall and the precision
+        after each of D detections, in descending order of score. Recall therefore never decreases. The function returns
+        a number. The precision at a recall is the best precision at that recall or a higher one, and 0 beyond the
+        highest recall. With the method "voc2007", the result is the mean of this precision at the recalls 0, 0.1, ...,
+        1.0. With "voc2012", it is the integral of this precision over the recall from 0 to 1. With "coco", it is the
+        mean of this precision at the recalls 0, 0.01, ..., 1.0. Without detections, the result is 0. If the recall is
+        NaN, because there was no object, the result is NaN.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -282,7 +283,7 @@ def average_precision(function: Function, seed: int | None = None) -> None:
 
 
 def _average_precision(recall: ArrayLike, precision: ArrayLike, method: str) -> float:
-    """Return the answer according to the definition; "coco" is COCO's average precision at one IoU threshold."""
+    """Return the result according to the definition; "coco" is COCO's average precision at one IoU threshold."""
     if method != "coco":
         return evaluate.average_precision(recall, precision, method)
     r, p = np.asarray(recall, float), np.asarray(precision, float)
@@ -323,7 +324,7 @@ def _average_precision_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield Case(
         {"recall": np.array([0.5, 1]), "precision": np.array([1, 0.5]), "method": "voc2012"},
-        "Between two points, the recall is reached only by the point on the right. The area consists of rectangles. "
+        "A recall between two points is reached only by the point on the right. The area consists of rectangles. "
         "Each rectangle is as wide as the increase in recall, and as high as the best precision at its right edge or "
         "farther right.",
     )
@@ -407,17 +408,17 @@ def _average_precision_cases(rng: np.random.Generator) -> Iterator[Case]:
                 objects,
                 method,
                 "This curve is random. Draw it. Above it, draw the best precision at each recall or a higher one. "
-                "Then work out the answer by hand.",
+                "Then work out the result by hand.",
             )
 
 
 def _curve(right: Sequence[int], objects: int, method: str, hint: str) -> Case:
-    """Return a case with the curve of detections that are right (1) or wrong (0), by descending score."""
+    """Return a case with the curve of a list of detections by descending score, each right (1) or wrong (0)."""
     found = np.cumsum(np.array(right, float))  # (D,)
     return Case({"recall": found / objects, "precision": found / np.arange(1, len(right) + 1), "method": method}, hint)
 
 
 def _found(rng: np.random.Generator, count: int, objects: int) -> list[int]:
-    """Draw which of `count` detections are right (1); at most as many as there are objects."""
+    """Draw which of `count` detections are right (1); at most `objects` of them are right."""
     right = rng.integers(0, 2, count)
     return (right * (np.cumsum(right) <= objects)).tolist()

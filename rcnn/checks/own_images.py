@@ -1,4 +1,4 @@
-"""Checks of functions for a learner's own images: one repairs annotations, the other chooses anchors."""
+"""Checks of two functions for a learner's own images: one repairs annotations, the other chooses anchors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rcnn.data import Annotations, Record, Shapes, read_annotations, validate, w
 from rcnn.transform import Size, resized_size
 
 PAGES, POOL, PAGE_SIZE = 11, 40, (64, 96)
-OF_ALL = ("no-images", "no-objects", "unused-class", "mostly-empty")  # problems that appear if too much is left out
+OF_ALL = ("no-images", "no-objects", "unused-class", "mostly-empty")  # problems of the whole set
 ARRAYS = ("boxes", "labels", "difficult", "crowd", "truncated", "areas")  # arrays of a record, with one row per object
 A_ROW_EACH = "In a record, every array needs one row for each object, and `names` needs one entry for each object."
 NEAR = 1.0  # pixels by which a repaired box may differ from the true one
-STRIDE, IMAGES_TO_FIT, OBJECTS, SPREAD = 8, 40, 6, (2.4, 2.0)  # SPREAD: largest / smallest, of sizes and of ratios
+STRIDE, IMAGES_TO_FIT, OBJECTS, SPREAD = 8, 40, 6, (2.4, 2.0)  # SPREAD: largest / smallest size, and ratio
 MOST = 3  # maximum number of sizes, and of ratios
 ASKED = {0.5: 0.99, 0.7: 0.90}  # required recall of the anchors at each IoU threshold
 
@@ -35,16 +35,16 @@ def repair(function: Function, seed: int | None = None) -> None:
     ----------
     function : callable
         ``function(annotations)``. The argument is a damaged `rcnn.data.Annotations`, and the function returns a
-        repaired one. The validator must find no problem in it. Every record and every object that can be saved must be
-        present, with the right boxes (to within a pixel), labels, names, flags and image size. The function must not
-        change its argument.
+        repaired one. The validator must find no problem in the result. The result must contain every record whose image
+        file exists, and every object in these records, with the right boxes (to within a pixel), labels, names, flags
+        and image size. The function must not change its argument.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows a failing input and a hint.
+        If any result is wrong. The message shows a hint and an input for which the function fails.
     TypeError
         If `function` is not callable.
     """
@@ -89,15 +89,15 @@ def choose_anchors(function: Function, seed: int | None = None) -> None:
     function : callable
         ``function(dataset, strides, min_size, max_size)``. The function returns (sizes, ratios): at most `MOST` anchor
         sizes, in pixels of the resized images, and at most `MOST` ratios (height / width). The check uses these anchors
-        on new images of the same kind. The share of objects that an anchor overlaps with an IoU of at least 0.5, and of
-        at least 0.7, must reach the values in `ASKED`.
+        on new images of the same kind. The recall of the anchors at an IoU threshold is the fraction of objects that
+        have at least this IoU with an anchor. At the thresholds 0.5 and 0.7, it must be at least the value in `ASKED`.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows a failing input and a hint.
+        If any result is wrong. The message shows a hint and an input for which the function fails.
     TypeError
         If `function` is not callable.
     """
@@ -112,8 +112,8 @@ def choose_anchors(function: Function, seed: int | None = None) -> None:
 # ---------------------------------------------------------------------- repaired annotations
 
 FAULTS: Mapping[str, str] = {  # faults that the learner's function must repair, each with a hint
-    "missing": "The image file is missing. A record without an image cannot be saved, so leave it out. All other "
-    "records can be saved.",
+    "missing": "The image file is missing. A record without an image file cannot be repaired, so leave it "
+    "out. Keep all other records.",
     "capitals": "The class name is written in capital letters, so the object has the label -1. Give the object both "
     "the name and the label of the class.",
     "exchanged": "Two coordinates were swapped, x1 with x2 or y1 with y2. The object is still there: its box extends "
@@ -141,7 +141,7 @@ def _failed(record: Record | None, sentence: str, hint: str) -> CheckFailed:
 
 
 def _check_order_of_sizes(got: Annotations) -> None:
-    """Raise CheckFailed for sizes in Pillow's order. The validator would report them as another fault."""
+    """Raise CheckFailed if a size is (width, height), as in Pillow, because the validator reports another fault."""
     for record in got.records:
         if record.size is not None and tuple(record.size) == PAGE_SIZE[::-1]:
             raise _failed(
@@ -172,7 +172,7 @@ def _check_problems(got: Annotations, planted: Mapping[str, tuple[str, Record]])
 
 
 def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping[str, tuple[str, Record]]) -> None:
-    """Raise CheckFailed for missing records, missing objects and changed boxes. The validator cannot find them."""
+    """Raise CheckFailed for missing records, missing objects and changed boxes, which the validator cannot find."""
     found = {record.image.name: record for record in got.records}
     for name, true in truth.items():
         fault, record = planted.get(name, ("", true))
@@ -180,7 +180,7 @@ def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping
         if name not in found:
             raise _failed(
                 record,
-                "leaves out an image that can be saved",
+                "leaves out a record whose image file exists",
                 f"The validator cannot find a missing record or object. {hint}",
             )
         given = found[name]
@@ -208,7 +208,7 @@ def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping
         raise _failed(
             None,
             f"returns {len(got.records)} records; expected {len(truth)}",
-            "Return exactly one record for each image that can be saved.",
+            "Return exactly one record for each image file that exists.",
         )
 
 
@@ -330,7 +330,7 @@ def _rows(record: Record, rows: Sequence[int]) -> Record:
 
 
 class _Boxes:
-    """A data set of blank images that all have the same size, with these boxes."""
+    """A data set of blank images of one size, with boxes."""
 
     classes = ("background", "thing")
 
@@ -350,7 +350,7 @@ class _Boxes:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of image: its size, `min_size`, its `smallest` object size in pixels, and its `lowest` object ratio."""
+    """A kind of image: its size, `min_size`, the `smallest` object size in pixels, and the `lowest` object ratio."""
 
     size: Size
     min_size: int
@@ -386,7 +386,7 @@ def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size:
             case,
             failure.sentence,
             "Begin with the sizes of all objects in the resized images. An image without objects is valid. Its boxes "
-            "have the shape (0, 4).",
+            "have shape (0, 4).",
         )
     if got is None:
         raise _no_choice(case, "returns None", "A function without `return` returns None.")
@@ -442,7 +442,7 @@ def _what_is_missed(
 
 
 def _apart(one: float, other: float) -> float:
-    """Return the factor, at least 1, between two positive numbers."""
+    """Return the ratio of the larger to the smaller of two positive numbers."""
     return max(one / other, other / one)
 
 

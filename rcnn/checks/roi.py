@@ -23,11 +23,11 @@ def roi_pool(function: Function, seed: int | None = None) -> None:
     ----------
     function : callable
         ``function(features, rois, roi_images, output_size, spatial_scale)``. `features` contains the maps of N images
-        with C channels, (N, C, H, W). `rois` contains R boxes in pixels of the images, (R, 4), and `roi_images`
-        contains the index of the image of each RoI, (R,). `output_size` is (ph, pw), the numbers of rows and columns of
-        bins. `spatial_scale` converts pixels of the image to pixels of the features. The function returns one value for
+        with C channels, (N, C, H, W). `rois` contains R boxes in image pixels, (R, 4), and `roi_images` contains the
+        index of the image of each RoI, (R,). `output_size` is (ph, pw), the numbers of rows and columns of bins.
+        `spatial_scale` is the factor that converts image pixels to feature pixels. The function returns one value for
         each channel and bin of each RoI, (R, C, ph, pw). The corners of a RoI are multiplied by the scale and rounded;
-        halves are rounded away from zero. The pixels of both corners belong to the RoI. The bins divide the RoI evenly.
+        halves are rounded away from zero. The pixels at both corners belong to the RoI. The bins divide the RoI evenly.
         Each bin extends from the floor of its start to the ceiling of its end, clipped to the map. The value of a bin
         is the maximum of its pixels, or 0 if it contains no pixel.
     seed : int, optional
@@ -36,7 +36,7 @@ def roi_pool(function: Function, seed: int | None = None) -> None:
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -54,16 +54,17 @@ def roi_pool_backward(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(grad, features, rois, roi_images, spatial_scale)``. The first argument is the gradient with respect
-        to the output of RoIPool, (R, C, ph, pw). The function returns the gradient with respect to `features`, (N, C,
-        H, W). The conventions are those of `checks.roi_pool`. In every case, the pixels of a map have different values.
+        ``function(grad, features, rois, roi_images, spatial_scale)``. The first argument is the gradient of a loss with
+        respect to the output of RoIPool, (R, C, ph, pw). The function returns the gradient with respect to `features`,
+        (N, C, H, W). The conventions are the same as in `checks.roi_pool`. In every case, the pixels of a map have
+        different values.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -88,18 +89,18 @@ def roi_align(function: Function, seed: int | None = None) -> None:
     ----------
     function : callable
         ``function(features, rois, roi_images, output_size, spatial_scale, sampling_ratio, aligned)``. The first five
-        arguments and the shape of the result, (R, C, ph, pw), are those of `checks.roi_pool`. Each bin has
-        `sampling_ratio` x `sampling_ratio` samples, at least 1 x 1. A sample at most one pixel outside the map (y from
-        -1 to H, x from -1 to W) is moved to the nearest position inside. A sample farther outside counts as 0. With
-        `aligned`, coordinates shift by half a feature pixel after scaling. Without `aligned`, a RoI is at least one
-        feature pixel wide and high.
+        arguments and the shape of the result, (R, C, ph, pw), are the same as in `checks.roi_pool`. Each bin has
+        `sampling_ratio` x `sampling_ratio` samples, at least 1 x 1. A sample that lies at most one pixel outside the
+        map (y from -1 to H, x from -1 to W) is moved to the nearest position inside. The value of a sample farther
+        outside is zero. With `aligned`, coordinates shift by half a feature pixel after scaling. Without `aligned`, a
+        RoI is at least one feature pixel wide and high.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 
@@ -117,17 +118,17 @@ def roi_align_backward(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(grad, rois, roi_images, features_shape, spatial_scale, sampling_ratio, aligned)``. The arguments
-        include the gradient with respect to the output of RoIAlign, (R, C, ph, pw), and the shape of the features, (N,
-        C, H, W). The function returns the gradient with respect to the features, in that shape. The conventions are
-        those of `checks.roi_align`.
+        ``function(grad, rois, roi_images, features_shape, spatial_scale, sampling_ratio, aligned)``. `grad` is the
+        gradient of a loss with respect to the output of RoIAlign, (R, C, ph, pw), and `features_shape` is the shape (N,
+        C, H, W) of the features. The function returns the gradient with respect to the features, (N, C, H, W). The
+        conventions are the same as in `checks.roi_align`.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
     """
@@ -159,7 +160,7 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         _peak(_maps(rng), y + 2, x + 2),
         [x, y, x + 2, y + 2],
         (1, 1),
-        "The pixels of both corners belong to a RoI. A RoI from column 3 to column 5 has three columns.",
+        "The pixels at both corners belong to a RoI. A RoI from column 3 to column 5 has three columns.",
     )
     yield _pooled(
         _maps(rng) - 2000,
@@ -198,7 +199,7 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         _maps(rng),
         [8, 4 * y, 24, 4 * y + 12],
         (2, 2),
-        "RoIs are in pixels of the image. Multiply them by spatial_scale to convert them to pixels of the features.",
+        "RoIs are in image pixels. Multiply them by spatial_scale to convert them to feature pixels.",
         0.25,
     )
     left, top = 2 * int(rng.integers(0, 2)), 2 * int(rng.integers(0, 2))
@@ -253,7 +254,7 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         _maps(rng),
         np.zeros((0, 4)),
         (2, 3),
-        "Zero RoIs are valid input: the answer has no rows.",
+        "Zero RoIs are valid input: the result has no rows.",
     )
     yield _pooled(
         _maps(rng).astype(np.int64), np.array([[0, 1, 4, 3], [2, 2, 2, 2]]), (2, 2), "Integers are valid input."
@@ -367,7 +368,7 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         (1, 1),
         1,
         "The only sample of the only bin is in the middle of the RoI. Do not add 1 to the sides of the RoI. Here the "
-        "sample is exactly on a pixel, so the answer is the value of that pixel.",
+        "sample is exactly on a pixel, so the result is the value of that pixel.",
     )
     yield _aligned(
         _maps(rng),
@@ -382,7 +383,7 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         on_pixel + [0, 1, 0, -1],
         (1, 1),
         2,
-        "The bin has four samples. Divide it into 2 x 2 parts, with a sample in the middle of each part. The answer "
+        "The bin has four samples. Divide it into 2 x 2 parts, with a sample in the middle of each part. The result "
         "is the average of the samples.",
     )
     yield _aligned(
@@ -398,7 +399,7 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         [9, 5, 25, 15],
         (2, 2),
         2,
-        "RoIs are in pixels of the image. Multiply them by spatial_scale to convert them to pixels of the features.",
+        "RoIs are in image pixels. Multiply them by spatial_scale to convert them to feature pixels.",
         scale=0.25,
     )
     small = [x + 0.25, y + 0.5, x + 0.5, y + 0.75]
@@ -473,7 +474,7 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         np.zeros((0, 4)),
         (2, 3),
         2,
-        "Zero RoIs are valid input: the answer has no rows.",
+        "Zero RoIs are valid input: the result has no rows.",
     )
     yield _aligned(
         _maps(rng).astype(np.int64),
@@ -611,7 +612,7 @@ def _align_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _maps(rng: np.random.Generator, channels: int = 1, images: int = 1, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """Draw feature maps (N, C, H, W) of whole numbers from 1 to 1000, all different."""
+    """Generate random feature maps (N, C, H, W) of whole numbers from 1 to 1000, all different."""
     shape = (images, channels, *size)
     return rng.choice(np.arange(1.0, 1001), shape, replace=False)
 
@@ -624,7 +625,7 @@ def _peak(features: np.ndarray, row: int, column: int) -> np.ndarray:
 
 
 def _boxes(rois: ArrayLike) -> np.ndarray:
-    """Return RoIs (R, 4), as floats unless they are an array already; a single RoI may be a flat list."""
+    """Return RoIs as an array (R, 4), of floats unless `rois` is already an array; one RoI may be a flat list."""
     return rois if isinstance(rois, np.ndarray) else np.array(rois, float).reshape(-1, 4)
 
 
@@ -633,7 +634,7 @@ def _images(images: ArrayLike | None, boxes: np.ndarray) -> np.ndarray:
 
 
 def _drawn(rng: np.random.Generator, count: int, scale: float) -> np.ndarray:
-    """Draw RoIs (count, 4) within small maps, in pixels of the image, at multiples of 1/4 of a feature pixel."""
+    """Generate RoIs (count, 4) within small maps, in image pixels, at multiples of 1/4 of a feature pixel."""
     height, width = SMALL
     left, top = rng.integers(0, 4 * (width - 1), count), rng.integers(0, 4 * (height - 1), count)
     right, bottom = rng.integers(left, 4 * width) + 1, rng.integers(top, 4 * height) + 1
@@ -646,7 +647,7 @@ def _bins(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _grad(rng: np.random.Generator, rois: np.ndarray, channels: int, output_size: tuple[int, int]) -> np.ndarray:
-    """Draw a gradient (R, C, ph, pw) without whole numbers, in which no two elements cancel each other."""
+    """Generate a random gradient (R, C, ph, pw) without whole numbers; no two of its elements cancel each other."""
     shape = (len(rois), channels, *output_size)
     sizes = rng.permutation(int(np.prod(shape))).reshape(shape) + 0.25
     return sizes * rng.choice([-1.0, 1.0], shape)

@@ -1,4 +1,4 @@
-"""Check of the RoIs that the second stage learns from: their choice, labels and deltas."""
+"""Check of the RoIs that the second stage learns from: how they are chosen, their labels and their deltas."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class _Truth:
     rois : (P + G, 4) array
         Boxes.
     labels : (P + G,) array of int
-        Labels: 0 for background, -1 for an ignored candidate.
+        Label of each candidate: 0 for background, -1 for an ignored candidate.
     deltas : (P + G, 4) array
-        Deltas: 0 for background.
+        Deltas of each candidate: 0 for background.
     """
 
     rois: np.ndarray
@@ -59,19 +59,19 @@ def roi_targets(function: Function, seed: int | None = None) -> None:
         ``function(proposals, gt_boxes, gt_labels, fg_iou_thresh=, bg_iou_thresh=, batch_size=, positive_fraction=,
         weights=, rng=)``, as for `rcnn.roi_heads.find_targets`. The first three arguments are P proposals, (P, 4), and
         the boxes, (G, 4), and labels, (G,), of G objects. The function returns R chosen RoIs, (R, 4), their labels,
-        (R,), and their deltas, (R, 4), with rows in any order. Candidates are the proposals and the true boxes. Each
-        candidate is matched to the object that it overlaps most, with the thresholds `fg_iou_thresh` and
-        `bg_iou_thresh`. At most `batch_size` candidates are drawn with `rng`, without replacement. At most the share
-        `positive_fraction` of `batch_size` is on objects, and the rest is background. A label is the class of the
-        object, or 0 for background. Deltas lead from the RoI to its object and are multiplied by `weights`. They are 0
-        for background.
+        (R,), and their deltas, (R, 4), with rows in any order. The candidates are the proposals and the true boxes.
+        Each candidate is compared with the object that it overlaps most. It is on this object if the IoU is at least
+        `fg_iou_thresh`, it is background if the IoU is below `bg_iou_thresh`, and otherwise it is ignored. At most
+        `batch_size` candidates are drawn with `rng`, without replacement. At most `int(batch_size * positive_fraction)`
+        of them are on objects, and the rest are background. A label is the class of the object, or 0 for background.
+        Deltas lead from the RoI to its object and are multiplied by `weights`. They are 0 for background.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows a failing input and a hint.
+        If any result is wrong. The message shows a hint and an input for which the function fails.
     TypeError
         If `function` is not callable.
 
@@ -169,7 +169,7 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield from _counted_cases(rng)
     yield _rois([on, off], [], [], rng, "An image without objects is valid input: every RoI is background.")
     yield _rois([], [on], [one], rng, "There are no proposals, so the true box is the only candidate.")
-    yield _rois([], [], [], rng, "There are no candidates, so the answer has no rows.")
+    yield _rois([], [], [], rng, "There are no candidates, so the result has no rows.")
     wide, given = (
         _rois(
             [near, off],
@@ -200,8 +200,8 @@ def _counted_cases(rng: np.random.Generator) -> Iterator[Case]:
         12,
         8,
         0.25,
-        "There are enough candidates of both kinds. The fraction is the share of RoIs on objects in a batch of "
-        "`batch_size`. True boxes count as RoIs on objects.",
+        "There are enough candidates of both kinds. `positive_fraction` is the fraction of RoIs on objects in a "
+        "batch of `batch_size`. True boxes count as RoIs on objects.",
     )
     yield counted(
         2,
@@ -270,7 +270,7 @@ def _scene(rng: np.random.Generator, objects: int, on: int, off: int, hint: str,
 
 
 def _apart(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
-    """Draw steps (count, 4) of up to `most` pixels, in eighths; all numbers in the first column are different."""
+    """Generate steps (count, 4) of up to `most` pixels, in eighths; all numbers in the first column are different."""
     eighths = rng.integers(-8 * most, 8 * most + 1, (count, 4))
     eighths[:, 0] = rng.choice(np.delete(np.arange(-8 * most, 8 * most + 1), 8 * most), count, replace=False)
     return eighths / 8
@@ -290,7 +290,7 @@ def _raise_if(failure: Failure | None, case: Case) -> None:
 
 
 def _choice(function: Function, case: Case, rng: np.random.Generator) -> tuple[int, ...]:
-    """Return the indices of the candidates that `function` chooses; raise CheckFailed if the answer is wrong."""
+    """Return the indices of the candidates that `function` chooses; raise CheckFailed if the result is wrong."""
     got, failure = answer(function, case, rng=rng)
     _raise_if(failure, case)
     if isinstance(got, RoITargets):
@@ -317,7 +317,7 @@ def _truth(case: Case) -> _Truth:
 
 
 def _malformed(got: Any) -> Failure | None:
-    """Return the mistake in the form of the answer, or None."""
+    """Return what is wrong with the form of the result, or None."""
     if got is None:
         return Failure("returns None", hint="A function without `return` returns None.")
     if not isinstance(got, (tuple, list)) or len(got) != 3:
@@ -347,7 +347,7 @@ def _index(roi: np.ndarray, candidates: np.ndarray) -> int | None:
 
 
 def _wrong_choice(rois: np.ndarray, chosen: Sequence[int | None], truth: _Truth, case: Case) -> Failure | None:
-    """Return the mistake in a single choice of candidates, or None."""
+    """Return what is wrong with a single choice of candidates, or None."""
     if None in chosen:
         return Failure(
             "returns a RoI that is neither a proposal nor a true box",
@@ -371,7 +371,7 @@ def _wrong_choice(rois: np.ndarray, chosen: Sequence[int | None], truth: _Truth,
         return Failure("chooses a RoI that is ignored", rois[int((labels < 0).argmax())])
     for name, count, wanted in (
         ("on objects", (labels > 0).sum(), objects),
-        ("of background", (labels == 0).sum(), background),
+        ("on background", (labels == 0).sum(), background),
     ):
         if count != wanted:
             return Failure(f"chooses {count} RoIs {name}; expected {wanted}", rois)
@@ -381,7 +381,7 @@ def _wrong_choice(rois: np.ndarray, chosen: Sequence[int | None], truth: _Truth,
 def _wrong_answers(
     labels: np.ndarray, deltas: np.ndarray, chosen: Sequence[int | None], truth: _Truth
 ) -> Failure | None:
-    """Return the mistake in the labels and deltas of the chosen candidates, or None."""
+    """Return what is wrong with the labels and deltas of the chosen candidates, or None."""
     rows = [index for index in chosen if index is not None]
     wanted, moves = truth.labels[rows], truth.deltas[rows]
     if not np.array_equal(labels.reshape(-1), wanted):
@@ -428,7 +428,7 @@ def _unmoved(function: Function, case: Case) -> Failure | None:
     """Return a failure if different generators always lead to the same RoIs on objects, or the same background."""
     labels, first = _truth(case).labels, case.arguments["rng"].seed
     choices = [_choice(function, case, np.random.default_rng(first + i)) for i in range(5)]
-    for name, of_kind in (("on objects", labels > 0), ("of background", labels == 0)):
+    for name, of_kind in (("on objects", labels > 0), ("on background", labels == 0)):
         kinds = {tuple(index for index in choice if of_kind[index]) for choice in choices}
         if len(kinds) == 1:
             return Failure(
@@ -444,13 +444,13 @@ def _unequal(function: Function, case: Case) -> Failure | None:
     truth, rng = _truth(case), case.arguments["rng"].made()
     choices = np.concatenate([_choice(function, case, rng) for _ in range(DRAWS)]).astype(int)
     counts = np.bincount(choices, minlength=len(truth.rois))  # (P + G,)
-    for name, of_kind in (("on objects", truth.labels > 0), ("of background", truth.labels == 0)):
+    for name, of_kind in (("on objects", truth.labels > 0), ("on background", truth.labels == 0)):
         share = counts[of_kind].sum() / DRAWS / of_kind.sum()
         unlike = unlike_chance(counts, share)
         if (unlike & of_kind).any():
             index = int((unlike & of_kind).argmax())
             return Failure(
-                f"chooses the candidate {truth.rois[index].tolist()}, one of those {name}, {counts[index]} "
+                f"chooses the candidate {truth.rois[index].tolist()}, one of the candidates {name}, {counts[index]} "
                 f"times in {DRAWS} calls; expected about {DRAWS * share:.0f}",
                 hint="All candidates on objects must have the same probability, including true boxes. All background "
                 "candidates must have the same probability, including those that overlap an object a little.",

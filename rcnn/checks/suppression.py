@@ -21,17 +21,17 @@ def nms(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(boxes, scores, iou_threshold)``. The arguments are N boxes, (N, 4), their scores, (N,), and a
-        threshold. The function returns the indices of the K boxes that are kept, (K,), by descending score; in a tie,
-        in the order of `boxes`. A kept box removes every box after it (in this order) whose IoU with it is *greater
-        than* the threshold. The IoU of two boxes without area is 0.
+        ``function(boxes, scores, iou_threshold)``. `boxes` is an (N, 4) array, and `scores` is an (N,) array. The
+        function returns a (K,) array: the indices of the K boxes that are kept, by descending score; in a tie, in the
+        order of `boxes`. A kept box removes every later box in this order if the IoU of the two is *greater than* the
+        threshold. The IoU of two boxes without area is 0.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
     """
@@ -41,13 +41,13 @@ def nms(function: Function, seed: int | None = None) -> None:
 def _cases(rng: np.random.Generator) -> Iterator[Case]:
     """Yield cases, simplest first.
 
-    Boxes in a row have the same height and are 20 pixels wide. If they begin s pixels apart, their IoU is
-    (20 - s) / (20 + s): 3/5 for 5, 1/3 for 10, and 1/7 for 15.
+    Boxes in a row have the same height and are 20 pixels wide. If they begin s pixels apart, their IoU is (20 - s) /
+    (20 + s): 3/5 for s = 5, 1/3 for s = 10, and 1/7 for s = 15.
     """
     x, y, h = rng.integers(3, 30, 3).tolist()
 
     def row(steps: list[float], scores: list[float], threshold: float, hint: str) -> Case:
-        """Return a case of boxes in a row that begin at these distances in pixels."""
+        """Return a case with boxes in a row, which begin at the x values `steps`, in pixels."""
         return _case([[x + step, y, x + step + 20, y + h] for step in steps], scores, threshold, hint)
 
     high, middle, low = _descending(rng, 3)
@@ -55,7 +55,7 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         [0],
         [high],
         0.5,
-        "A single box is kept. The answer contains its index, 0, not the box and not a mask.",
+        "A single box is kept. The result contains its index, 0, not the box and not a mask.",
     )
     yield row(
         [0, 50],
@@ -68,7 +68,7 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         [0, 50, 100],
         [middle, low, high],
         0.5,
-        "The answer is in order of descending score. Its indices refer to `boxes` as given, not to the sorted boxes.",
+        "The result is in order of descending score. Its indices refer to `boxes` as given, not to the sorted boxes.",
     )
     yield row(
         [0, 0],

@@ -12,7 +12,7 @@ from rcnn.checks._engine import Case, Function, check_callable, run
 from rcnn.nn import Module, Parameter, Tensor, optim
 
 LOSSES = ("rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss", "total_loss")
-SHARES = (0.125, 0.25, 0.25, 0.375)  # shares of the four losses in the total loss of the small model below
+SHARES = (0.125, 0.25, 0.25, 0.375)  # how much each of four losses contributes to the total loss below
 WIDE = 1e6  # larger than the norm of any gradient in the cases
 NOTHING_LEFT = 0.0
 
@@ -39,7 +39,7 @@ def training_step(function: Function, seed: int | None = None) -> None:
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
     """
@@ -53,13 +53,13 @@ def training_step(function: Function, seed: int | None = None) -> None:
 
 
 class _SmallModel(Module):
-    """A model with one weight per image, trained to make weight times image equal to the target."""
+    """A model with one weight per image. It learns to make weight * image equal to the target."""
 
     def __init__(self, weights: np.ndarray) -> None:
         self.weights = Parameter(np.array(weights, np.float64))
 
     def get_loss(self, images: Any, targets: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        """Return the five losses. The generator shifts the targets a little, like the sampling in a detector."""
+        """Return five losses; random shifts of the targets imitate the random sampling in a detector."""
         noise = np.random.default_rng() if rng is None else rng
         wanted = np.asarray(targets, np.float64) + noise.integers(0, 4, len(targets)) / 4  # (K,)
         missed = self.weights * Tensor(np.asarray(images, np.float64)) - Tensor(wanted)  # (K,)
@@ -166,8 +166,8 @@ def _step_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield _step(
         rng,
         4,
-        "Scale all gradients by one factor, so that their common direction stays. Compare max_norm with the norm of "
-        "all gradients together.",
+        "Scale all gradients by one factor, so that the direction of the gradient stays. Compare max_norm "
+        "with the norm of all gradients together.",
         max_norm=0.5,
         size=4,
     )
@@ -240,7 +240,7 @@ def learning_rate(function: Function, seed: int | None = None) -> None:
     Raises
     ------
     CheckFailed
-        If any answer is wrong. The message shows the smallest failing input found and a hint.
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
     TypeError
         If `function` is not callable.
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from rcnn import data
 from rcnn._files import write_whole
-from rcnn.cli.shared import check_file, say, write_figure
+from rcnn.cli.process import say
+from rcnn.cli.shared import check_file, write_figure
 from rcnn.data.items import Items
 from rcnn.data.report import Problem, Report, counts_table, problems_text
 from rcnn.data.validation import shared_images, validate
@@ -121,13 +122,13 @@ def _load(spec: str, split: str, count: int | None, reader: Mapping[str, Any]) -
     if spec in data.DRAWN:
         return data.load(spec, split, count or PAGES.get(split))
     further = dict(reader)
-    if further.pop("on_error", "raise") == "skip":  # training skips faulty images; the report counts them
+    if further.pop("on_error", "raise") == "skip":  # training skips faulty images, but the report must count them
         return data.load(spec, split, count, options=reader)
     return data.read_annotations(spec, split, count, further)
 
 
 def _broken_once(datasets: dict[str, Any]) -> dict[str, Any]:
-    """Keep each unreadable annotation only in the first split, because its split is unknown."""
+    """Report each unreadable annotation only in the first split, because nothing tells to which split it belongs."""
     first = next(iter(datasets.values()))
     seen = set(getattr(first, "broken", ()))
     return {
@@ -180,7 +181,7 @@ def _tile(items: Items, index: int, split: str, kinds: Sequence[str]) -> tuple[A
 
 
 def choose(reports: Mapping[str, Report], count: int = SHEET_IMAGES) -> list[tuple[str, int]]:
-    """Return (split, index) of up to `count` images: first one image of each problem in turn, then any others."""
+    """Return (split, index) of up to `count` images: first images with problems (one of each in turn), then others."""
     columns = [
         [(split, example.image) for example in problem.examples if example.image is not None]
         for split, report in reports.items()

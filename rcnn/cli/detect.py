@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from rcnn import images
 from rcnn._files import write_whole
-from rcnn.cli.shared import check_file, fail, load_weights, say
+from rcnn.cli.process import fail, message, say
+from rcnn.cli.shared import check_file, load_weights
 from rcnn.model import FasterRCNN
 
 Entry = dict[str, Any]
@@ -28,8 +29,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "detect",
         help="find objects in images",
         description="Find objects in images (JPEG, PNG, WebP, TIFF, GIF, BMP and others), and draw their boxes. "
-        "Unreadable files are reported and skipped; the exit status is then 2. Boxes are x1, y1, x2, y2 in pixels of "
-        "the image after its EXIF rotation.",
+        "Unreadable files are reported and skipped; the exit status is then 2. Boxes are x1, y1, x2, y2, in pixel "
+        "coordinates of the image after its EXIF rotation.",
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files")
     parser.add_argument(
@@ -91,9 +92,9 @@ def detect_files(
     """Yield each file with its entry for the JSON file, or with an error message.
 
     The keys of an entry are "file", "drawing" (the path of the PNG in `folder`), "size" ("width" and "height" of the
-    image after its EXIF rotation) and "detections". The keys of a detection are "box" (x1, y1, x2, y2 in pixels of the
-    same image), "score", "label" and, if the model has class names, "name". If two files have the same name, their
-    drawings have different names. A drawing never overwrites one of `files`.
+    image after its EXIF rotation) and "detections". The keys of a detection are "box" (x1, y1, x2, y2 in pixel
+    coordinates of this image), "score", "label" and, if the model has class names, "name". If two files have the same
+    name, their drawings have different names. A drawing never overwrites one of `files`.
     """
     taken = {_identity(file) for file in files}
     for file in files:
@@ -144,7 +145,7 @@ def _detections(found: dict[str, np.ndarray], names: Sequence[str] | None) -> li
 
 
 def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
-    """Return the path `folder`/`stem`.png, or with a number after `stem` if this path is taken."""
+    """Return the path `folder`/`stem`.png; if this path is taken, add a number after `stem`."""
     number, path = 1, folder / f"{stem}.png"
     while _identity(path) in taken:
         number += 1
@@ -153,11 +154,11 @@ def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
 
 
 def _identity(path: Path) -> str:
-    """Return a string that is equal for all paths of a file, even if the file system ignores upper and lower case."""
+    """Return the same string for all paths to a file, even if the file system does not distinguish A from a."""
     return os.path.realpath(path).casefold()
 
 
 def _reason(file: Path, error: Exception) -> str:
     """Return the message of an error; it starts with the path of the file, as in the errors of `images.read`."""
-    text = str(error) or type(error).__name__
+    text = message(error)
     return text if text.startswith((f"{file} ", f"{file}:")) else f"{file}: {text}"

@@ -27,9 +27,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "eval",
         help="print average precision, kinds of error and recall by stage",
-        description="Run a detector on a data set, and print the average precision of each class. Options also print "
-        "COCO's twelve numbers, the kinds of error, and the recall by stage, which is the fraction of objects that are "
-        "still found after each stage. The classes of the detector and the data set are matched by name, in any order.",
+        description="Run a detector on a data set, and print the average precision of each class. With options, also "
+        "print the twelve COCO metrics, the kinds of error, or the recall by stage (the fraction of objects that are "
+        "still found after each stage). The classes of the detector and of the data set are matched by name, in any "
+        "order.",
     )
     parser.add_argument(
         "dataset",
@@ -50,7 +51,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--measure",
         choices=(*METHODS, "coco"),
         default="voc",
-        help="average precision as in voc (2012), voc2007, or coco, which prints twelve numbers (default: %(default)s)",
+        help="how to compute average precision: voc (VOC 2012), voc2007, or coco, which prints the twelve COCO metrics "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--errors",
@@ -59,7 +61,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="also write a figure of all results to this folder")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the detections to this file, in COCO's results format"
+        "--json", type=Path, metavar="FILE", help="also write the detections to this file, in the COCO results format"
     )
     parser.add_argument(
         "--images",
@@ -77,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     dataset = _load(options)
     labels = evaluate.match_classes(model.config.class_names or model.config.num_classes, dataset.classes)
     stages = None
-    if options.errors or options.plots:  # tracing all stages gives the same detections
+    if options.errors or options.plots:  # this gives the same detections as `predictions`
         stages, detections, targets = evaluate.trace_dataset(model, dataset, labels=labels)
     else:
         detections, targets = evaluate.predictions(model, dataset)
@@ -94,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Raise OSError if an output cannot be written, and ValueError for a wrong --images, before the computation."""
+    """Before the computation, raise OSError if an output cannot be written, and ValueError if --images is invalid."""
     if options.images is not None and options.images < 1:
         raise ValueError(f"--images must be at least 1, got {options.images}")
     check_file("--json", options.json)

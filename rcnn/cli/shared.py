@@ -1,42 +1,17 @@
-"""Functions that all commands share, for messages, exit statuses, output files and loading a detector."""
+"""Functions that all commands share, for output files and for loading a detector."""
 
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from rcnn._files import write_whole
 from rcnn.model import FasterRCNN
 from rcnn.train.run_folder import BEST, WEIGHTS
 from rcnn.zoo.detectors import load_detector
 
-ERROR = 2  # exit status of an error
 STANDARD_OUTPUT = "-"
-INTERRUPTED = 130  # conventional exit status after Ctrl-C
-
-
-def say(text: str) -> None:
-    """Print a line above the progress bar, and escape characters that the output encoding does not have."""
-    encoding = sys.stdout.encoding or "utf-8"
-    tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding))
-
-
-def fail(error: BaseException | str) -> int:
-    """Print an error as one line above the progress bar; return the exit status of an error."""
-    text = " ".join(_message(error).split()) or type(error).__name__
-    tqdm.write(f"rcnn: {text}", file=sys.stderr)
-    return ERROR
-
-
-def _message(error: BaseException | str) -> str:
-    """Return the message of an error; for an OSError, only the file and the reason."""
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
 
 
 def check_file(option: str, file: str | Path | None) -> None:

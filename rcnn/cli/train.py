@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from rcnn import train
-from rcnn.cli.shared import INTERRUPTED, say, write_figure
+from rcnn.cli.process import INTERRUPTED, say
+from rcnn.cli.shared import write_figure
 from rcnn.data import Dataset
 from rcnn.data.records import ON_ERROR
 from rcnn.model import FasterRCNN
@@ -49,7 +50,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--on-error",
         choices=ON_ERROR,
         metavar="ACTION",
-        help="raise: stop at the first unusable image or annotation; skip: skip all of them and print their number "
+        help="raise: stop at the first unusable image or annotation; skip: skip all of these and print their number "
         "(default: raise). To list them, use rcnn check",
     )
     folder = parser.add_mutually_exclusive_group()
@@ -132,7 +133,7 @@ def _check_resumed(options: argparse.Namespace, saved: run_folder.SavedRun, foll
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    """Return the plan for the data set or the plan file on the command line, with the other options."""
+    """Return the plan for the data set or the plan file on the command line, changed by the other options."""
     if not _is_plan(options.dataset):
         reader = {"on_error": options.on_error} if options.on_error else {}
         return _with_options(

@@ -49,7 +49,7 @@ def source(*functions: Callable[..., Any] | type) -> Source:
     Parameters
     ----------
     *functions : function or class
-        Objects to show. The code of a function starts at its `def` line, without decorators.
+        Functions or classes to show. The code of a function starts at its `def` line, without decorators.
 
     Returns
     -------
@@ -67,8 +67,8 @@ def _text(function: Callable[..., Any] | type) -> str:
 def compare(function: Callable[..., Any], *arguments: Any, repeat: int = 15, **options: Any) -> None:
     """Print the running time of a function with NumPy and with the kernels, and the ratio of the two times.
 
-    After one warm-up run with each backend, the function runs `repeat` times with each backend, alternately. The
-    printed times are medians. If the kernels are not compiled, only the time with NumPy is printed.
+    First, the function runs once with each backend, without timing. Then it runs `repeat` times with each backend,
+    alternately. The printed times are medians. If the kernels are not compiled, only the time with NumPy is printed.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ def export(folder: str | os.PathLike[str], solutions: bool = False) -> list[Path
     folder : str or path
         Folder to write to; created if missing.
     solutions : bool, optional
-        True writes the nbgrader course with solutions; False writes the notebooks for students.
+        If True, write the nbgrader course with solutions; if False, write the notebooks for students.
 
     Returns
     -------

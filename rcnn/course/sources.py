@@ -1,8 +1,8 @@
-"""Sources of the notebooks, and the notebooks that are made from them.
+"""Sources of the notebooks, and functions that make notebooks from these sources.
 
 A source is a Python file in jupytext's percent format. The word after `# %%` is the id of the cell. Code between
 `### BEGIN SOLUTION` and `### END SOLUTION` is the solution of an exercise. `points=2` makes a cell a check that is
-worth two points. This module makes two notebooks from each source, one with solutions and one for students. Both
+worth two points. This module can make two notebooks from each source, one with solutions and one for students. Both
 contain the metadata that nbgrader needs to hand out, collect and grade them.
 """
 
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent / "src"
 ID = re.compile(r"[a-z]+(-[a-z]+)*")
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = ("# YOUR CODE HERE", 'raise NotImplementedError("Replace this line with your code.")')
-NBGRADER_VERSION = 3  # version of the metadata
+NBGRADER_VERSION = 3  # version of nbgrader's metadata format
 
 
 def paths() -> list[Path]:
@@ -194,7 +194,7 @@ def _id(cell: Any, path: Path, seen: set[str]) -> str:
     if not ID.fullmatch(name) or name in seen:
         raise ValueError(
             f"{path.name}: a cell id must be unique and consist of lower-case words joined by hyphens, "
-            f"got {name!r} before {cell.source[:60]!r}"
+            f"got {name!r} for the cell that starts with {cell.source[:60]!r}"
         )
     return name
 

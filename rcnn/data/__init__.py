@@ -1,8 +1,10 @@
 """Data sets: images with the boxes and labels of their objects.
 
-Training and evaluation need only the `Dataset` protocol, so your own list-like class works as well as the classes of
-this package. `Shapes` and `Digits` draw pages with objects. `VOC`, `COCO`, `CSV`, `Table` and `Masks` read annotated
-image files. They read no file outside the folders that you pass.
+Training and evaluation require only the methods of the `Dataset` protocol. You can therefore write your own list-like
+class instead of using a class of this package. `Shapes` and `Digits` draw artificial images, which are called pages.
+`VOC`, `COCO`, `CSV`, `Table` and `Masks` read annotated image files. They read only regular files. They refuse files
+outside the folders that you pass, even if a link in such a folder leads to them. The folder of the images may itself be
+a link; `validate` reports such a link.
 """
 
 import operator
@@ -73,9 +75,10 @@ class Dataset(Protocol):
         -------
         image : (H, W, 3) uint8 array
         target : dict
-            For the G objects of the image: "boxes" (G, 4) float32, in pixels, and "labels" (G,) int64. Optional arrays
-            are "difficult" and "crowd" (G,) bool, which mark objects that training and evaluation ignore; "truncated"
-            (G,) bool; and "areas" (G,) float64, in pixels.
+            For the G objects in the image, "boxes" (G, 4) float32, in pixels, and "labels" (G,) int64. Four more arrays
+            are optional. "difficult" and "crowd" (G,) bool mark objects that training and evaluation ignore.
+            "truncated" (G,) bool marks objects that extend beyond their box. "areas" (G,) float64 gives the number of
+            pixels of each object.
 
         Raises
         ------
@@ -86,7 +89,7 @@ class Dataset(Protocol):
 
 
 DRAWN: dict[str, Callable[..., Dataset]] = {"shapes": Shapes, "digits": Digits}
-READERS: dict[str, tuple[Callable[..., Annotations], tuple[str, ...]]] = {  # each reader with the names of its options
+READERS: dict[str, tuple[Callable[..., Annotations], tuple[str, ...]]] = {  # the reader of each format, and its options
     "voc": (read_voc, ("classes", "first_pixel")),
     "coco": (read_coco, ("classes", "images")),
     "csv": (read_csv, ("classes", "images")),
@@ -97,32 +100,33 @@ READERS: dict[str, tuple[Callable[..., Annotations], tuple[str, ...]]] = {  # ea
 def load(
     name: str, split: str, n: int | None = None, seed: int = 0, options: Mapping[str, Any] | None = None
 ) -> Dataset:
-    """Return a data set by the name that the commands use for it.
+    """Return the data set with a name such as "shapes" or "voc:PATH".
 
     Parameters
     ----------
     name : str
-        "shapes" or "digits" for drawn pages. "voc:PATH", "coco:PATH", "csv:PATH" or "masks:PATH" for files, which are
-        read like those of `VOC`, `COCO`, `CSV` and `Masks`.
+        "shapes" or "digits" for drawn pages. "voc:PATH", "coco:PATH", "csv:PATH" or "masks:PATH" for files; see the
+        classes `VOC`, `COCO`, `CSV` and `Masks`.
     split : str
-        "train" or "val". For files, you can also use any other split that they have.
+        "train" or "val". For files, any other split of the data set is also allowed, such as "test".
     n : int, optional
-        Number of images: n drawn pages, or the first n images of the split. The default is all images of files, and
-        20,000 pages for "train" or 200 for "val".
+        Number of pages to draw, or number of images to use, from the start of the split. By default, 20,000 pages are
+        drawn for "train" and 200 for "val"; for files, all images of the split are used.
     seed : int
         Seed of the drawn pages; ignored for files.
     options : mapping, optional
-        Further arguments of the reader, by name, such as "on_error", "classes" or "images".
+        Further arguments by name, such as {"on_error": "skip"} or {"classes": ["cat", "dog"]}. Drawn pages have none.
 
     Returns
     -------
     Dataset
-        The drawn pages, or the `AnnotatedImages`.
+        `Shapes` or `Digits` for drawn pages, and `AnnotatedImages` for files.
 
     Raises
     ------
     ValueError
-        If the name or an option is unknown (the message lists the known ones), or if the reader raises a ValueError.
+        If the name or an option is unknown (the message then lists the known ones), or if the class of the data set,
+        such as `VOC`, raises a ValueError.
     OSError
         If a file or folder is not found.
 
@@ -153,14 +157,14 @@ def read_annotations(
     split : str or None
         See `load`; None means every image.
     n : int, optional
-        Number of images to return, from the start of the split. `broken` always covers the whole split.
+        If given, only the first n records of the split are returned, but `broken` still covers the whole split.
     options : mapping, optional
         See `load`; "on_error" is not allowed here.
 
     Returns
     -------
     Annotations
-        One record for each image, even if it is invalid.
+        One record for each image, even if its boxes are invalid.
 
     Raises
     ------
@@ -169,7 +173,7 @@ def read_annotations(
     """
     kind, _, path = name.partition(":")
     if kind not in READERS or not path:
-        hint = f"; {name} is a path: write voc:{name}, or use another format" if os.path.exists(name) else ""
+        hint = f"; {name} is a path: write voc:{name}, or replace voc by another format" if os.path.exists(name) else ""
         raise ValueError(
             f"there is no data set {name!r}; the data sets are: "
             f"{', '.join((*DRAWN, *(f'{kind}:PATH' for kind in READERS)))}{hint}"

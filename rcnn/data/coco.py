@@ -1,7 +1,7 @@
-"""Reader of COCO's format: one JSON file describes all images.
+"""Reader of the COCO format: one JSON file describes all images.
 
-A box is written as x, y, width, height. Category ids may have gaps. In ascending order of their ids, the categories get
-the labels 1, 2, ...
+A box is written as x, y, width, height. Category ids may have gaps. The categories are sorted by their ids and get the
+labels 1, 2, ... in this order.
 
 References
 ----------
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rcnn._files import read_whole
+from rcnn._validate import MAX_CLASSES, listed
 from rcnn.data.coco_folders import find_files, find_images
 from rcnn.data.reading import (
     BACKGROUND,
@@ -27,8 +29,10 @@ from rcnn.data.reading import (
     as_number,
     as_size,
     check_classes,
+    check_link,
     clean_name,
     inside,
+    is_id,
     make_record,
     with_labels,
 )
@@ -36,31 +40,35 @@ from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
 from rcnn.data.splits import part_of, source_of
 
 NO_CATEGORY = -1  # category id of the background
+MAX_JSON = 1 << 31  # bytes of a JSON file, more than four times the size of COCO's largest file
 
 
 class COCO(AnnotatedImages):
-    """Images that a JSON file in COCO's format describes.
+    """Images described by a JSON file in COCO format.
 
-    `category_ids[label]` is the id that the class with this label has in the file. Targets mark crowds ("iscrowd") and
-    difficult objects ("ignore", which programs that convert from VOC write). If "area" is missing, the area of the box
-    is used. "segmentation" and the ids of annotations are ignored.
+    `category_ids[label]` is the category id, in the file, of the class with this label. Targets mark objects whose
+    "iscrowd" is 1 as crowds. They mark objects whose "ignore" is 1 as difficult; programs that convert VOC files to
+    COCO format write this key. If "area" is missing, the area of the box is used. "segmentation" and the ids of
+    annotations are ignored. A JSON file can be at most 2 GiB in size. Category ids must be integers of at most 64 bits.
+    Image ids may also be strings of at most 1,000 characters.
 
     Parameters
     ----------
     annotations : path
         A JSON file, or a folder in one of four layouts. (1) It contains annotations/instances_train*.json and
-        annotations/instances_val*.json. (2) It contains train.json and val.json, either directly or in annotations.
-        (3) Each of its folders train and valid contains _annotations.coco.json. (4) It contains a single JSON file.
+        annotations/instances_val*.json. (2) It contains train.json and val.json, or annotations/train.json and
+        annotations/val.json. (3) It contains train/_annotations.coco.json and valid/_annotations.coco.json. (4) It
+        contains a single JSON file.
     split : str, optional
-        "train", "val" or the name of another file. If there is no file for "val", some images are held out for it (see
-        `rcnn.data.split`). By default, every image is read.
+        "train", "val" or another split, such as "test". If there is no file for "val", some of the other images are
+        held out for validation (see `rcnn.data.split`). By default, every image is read.
     images : path, optional
         Folder of the images. By default, these folders are searched in this order until one contains an image: the
-        folder of the split, the folder images, and the data folder itself.
+        folder of the split, the folder named `images`, and the data folder itself.
     classes : sequence of str, optional
-        Names of the labels 1, 2, ..., with or without a leading "background". The default is the categories of all
-        splits in ascending order of their ids, without groups. A group is a category without objects that other
-        categories name as their "supercategory" (Roboflow writes such a group).
+        Class names for the labels 1, 2, ..., with or without a leading "background". By default, the classes are the
+        categories of all splits, in ascending order of their ids, except for groups. A group is a category that has no
+        objects and is the "supercategory" of other categories. (Roboflow writes such a group.)
     on_error, progress : str, bool
         See `AnnotatedImages`.
     """
@@ -79,7 +87,7 @@ class COCO(AnnotatedImages):
 
 @dataclass(frozen=True)
 class Category:
-    """A class as a file describes it."""
+    """A category as a JSON file describes it."""
 
     name: str
     used: bool  # True if an object has this class
@@ -110,19 +118,23 @@ def read_coco(
     Returns
     -------
     Annotations
-        The annotations; `broken` lists images with invalid entries.
+        The annotations. Their attribute `broken` lists the images with invalid entries.
 
     Raises
     ------
     OSError
-        If a file or folder is not found.
+        If a file or folder is not found, or a file is not a regular file.
     ValueError
-        If the folder has none of the layouts, the split does not exist, or a file is not JSON in COCO's format.
+        If the folder has none of the four layouts, the split does not exist, a file is not JSON in COCO's format, or a
+        file in the folder is a link to a file outside the folder.
     """
     everything, parts = find_files(annotations)
     source, hold_out = source_of(split, parts, str(annotations))
     wanted = everything if source is None else [parts[source]]
     needed = wanted if classes is not None else dict.fromkeys([*everything, *parts.values()])
+    for path in needed:
+        if path != Path(annotations).expanduser():  # a path that the user typed may be a link
+            check_link(path, Path(annotations).expanduser())
     found = {path: _read_file(path, images) for path in needed}
     names, category_ids = _choose_classes([found[path] for path in needed], classes)
     entries = (entry for path in wanted for entry in found[path].entries)
@@ -133,18 +145,20 @@ def read_coco(
 
 
 def _choose_classes(files: Sequence[Found], classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the class names and category ids by label, in ascending order of the ids or in the order of `classes`."""
+    """Return the class names and the category ids, in the order of `classes` or, without it, of the ids."""
     ids = _ids_by_name(files)
     groups = _unused_groups(files)
     names = (BACKGROUND, *(name for name in ids if name not in groups)) if classes is None else check_classes(classes)
+    if len(names) > MAX_CLASSES:
+        raise ValueError(f"there are {len(names) - 1:,} categories; at most {MAX_CLASSES - 1:,} are allowed")
     for name in names[1:]:
         if name not in ids:
-            raise ValueError(f"there is no category {name!r}; the categories are: {', '.join(ids)}")
+            raise ValueError(f"there is no category {name!r}; the categories are: {listed(list(ids))}")
     return names, (NO_CATEGORY, *(ids[name] for name in names[1:]))
 
 
 def _ids_by_name(files: Sequence[Found]) -> dict[str, int]:
-    """Return the id of each category by its name, in ascending order of the ids.
+    """Return a dict from category names to ids, in ascending order of the ids.
 
     Some programs add a category without objects, for the background or for the whole data set. The category
     "background" is left out. A category without objects is also left out if another category has the same name. Raise
@@ -180,23 +194,25 @@ def _unused_groups(files: Sequence[Found]) -> set[str]:
 def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
     """Read a JSON file; raise OSError or ValueError, with the path, if the file as a whole cannot be read."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_whole(path, MAX_JSON))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is not in COCO's format: it must be an object {{...}}, got {type(content).__name__}")
+        raise ValueError(
+            f"{path} is not in COCO format: it must be a JSON object {{...}}, got {type(content).__name__}"
+        )
     tables = {}
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             keys = ", ".join(reprlib.repr(key) for key in list(content)[:10]) or "none"
-            raise ValueError(f"{path} is not in COCO's format: it has no list {key!r}; its keys: {keys}")
+            raise ValueError(f"{path} is not in COCO format: it has no list {key!r}; its keys: {keys}")
         tables[key] = content[key]
     names = _category_names(tables["categories"], path)
     groups = {entry["id"]: entry.get("supercategory") for entry in tables["categories"]}
     by_image, broken = _sort_by_image(tables["annotations"], tables["images"], path.name)
     entries = _read_images(tables["images"], by_image, names, path, images)
     things = [thing for group in by_image.values() for _, thing in group]
-    used = {thing["category_id"] for thing in things if _is_id(thing.get("category_id"))}
+    used = {thing["category_id"] for thing in things if is_id(thing.get("category_id"))}
     return Found(
         [*entries, *broken],
         {number: Category(name, number in used, _text(groups[number])) for number, name in names.items()},
@@ -204,12 +220,12 @@ def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
 
 
 def _category_names(table: Sequence[Any], path: Path) -> dict[int, str]:
-    """Return the name of each category by its id."""
+    """Return a dict from category ids to names."""
     names: dict[int, str] = {}
     for i, entry in enumerate(table):
         what = f"{path}, categories[{i}]"
         number = entry.get("id") if isinstance(entry, dict) else None
-        if isinstance(number, bool) or not isinstance(number, int):
+        if not isinstance(number, int) or not is_id(number):
             raise ValueError(f"{what} has no integer id: {reprlib.repr(entry)}")
         name = clean_name(entry.get("name"), f"{what}: the name")
         if names.setdefault(number, name) != name:
@@ -225,15 +241,17 @@ def _sort_by_image(
 ) -> tuple[dict[int | str, Group], list[Broken]]:
     """Return the annotations of each image, and the annotations that belong to no image."""
     by_image: dict[int | str, Group] = {
-        entry["id"]: [] for entry in images if isinstance(entry, dict) and _is_id(entry.get("id"))
+        entry["id"]: [] for entry in images if isinstance(entry, dict) and is_id(entry.get("id"))
     }
     broken = []
     for i, entry in enumerate(table):
         image_id = entry.get("image_id") if isinstance(entry, dict) else None
-        if not _is_id(image_id):
+        if not is_id(image_id):
             broken.append(Broken(f"{filename}, annotations[{i}]", f"it has no image_id: {reprlib.repr(entry)}"))
         elif image_id not in by_image:
-            broken.append(Broken(f"{filename}, annotations[{i}]", f"there is no image with the id {image_id!r}"))
+            broken.append(
+                Broken(f"{filename}, annotations[{i}]", f"there is no image with the id {reprlib.repr(image_id)}")
+            )
         else:
             by_image[image_id].append((i, entry))
     return by_image, broken
@@ -246,16 +264,16 @@ def _read_images(
     path: Path,
     images: str | os.PathLike[str] | None,
 ) -> Iterable[Record | Broken]:
-    """Yield for each image a record, or the reason why its entry is invalid."""
+    """Yield a record for each image, or a `Broken` that gives the reason why the image's entry is invalid."""
     folder = find_images(path, images, [entry.get("file_name") for entry in table if isinstance(entry, dict)])
-    times = Counter(entry["id"] for entry in table if isinstance(entry, dict) and _is_id(entry.get("id")))
+    times = Counter(entry["id"] for entry in table if isinstance(entry, dict) and is_id(entry.get("id")))
     for i, entry in enumerate(table):
         source = f"{path.name}, images[{i}]"
         try:
-            if not isinstance(entry, dict) or not _is_id(entry.get("id")):
+            if not isinstance(entry, dict) or not is_id(entry.get("id")):
                 raise ValueError(f"it has no id: {reprlib.repr(entry)}")
             image_id = entry["id"]
-            source = f"{path.name}, image {image_id!r}"
+            source = f"{path.name}, image {reprlib.repr(image_id)}"
             if times[image_id] > 1:
                 raise ValueError(f"{times[image_id]} images have this id, so boxes cannot be assigned to one image")
             things = [_read_thing(thing, f"annotations[{k}]", names) for k, thing in by_image[image_id]]
@@ -268,7 +286,7 @@ def _read_images(
 def _read_thing(entry: Mapping[str, Any], source: str, names: Mapping[int, str]) -> Thing:
     """Read one annotation; raise ValueError if it has no valid box or category."""
     category, box = entry.get("category_id"), entry.get("bbox")
-    if isinstance(category, bool) or not isinstance(category, int):
+    if not isinstance(category, int) or not is_id(category):
         raise ValueError(f"category_id of {source} must be an integer, got {reprlib.repr(category)}")
     if not isinstance(box, list) or len(box) != 4:
         raise ValueError(f"bbox of {source} must be [x, y, width, height], got {reprlib.repr(box)}")
@@ -288,7 +306,3 @@ def _read_thing(entry: Mapping[str, Any], source: str, names: Mapping[int, str])
 def _text(value: object) -> str | None:
     """Return a string without surrounding blanks; None for anything else."""
     return value.strip() if isinstance(value, str) else None
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, (int, str)) and not isinstance(value, bool)

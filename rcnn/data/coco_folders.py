@@ -1,13 +1,14 @@
-"""Layouts of folders in COCO's format; different programs put JSON files and images into different folders."""
+"""Layouts of folders in COCO format; different programs put JSON files and images into different folders."""
 
 from __future__ import annotations
 
 import os
 import re
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from rcnn.data.reading import existing_folder, inside
+from rcnn.data.reading import existing_folder, inside, is_entry
 from rcnn.data.splits import by_split
 
 SPLITS = ("train", "val", "valid", "validation", "test")
@@ -54,12 +55,12 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
         [folder / f"{split}.json" for folder in (root / "annotations", root) for split in SPLITS],
         [root / split / IN_ITS_FOLDER for split in SPLITS],
     ):
-        parts = by_split(sorted(path for path in paths if path.is_file()), _split_of)
+        parts = by_split(sorted(filter(is_entry, paths)), _split_of)
         if parts and set(parts) != {WHOLE}:
             return list(parts.values()), parts
         if parts:
             return list(parts.values()), {}
-    alone = [*root.glob("[!.]*.json"), *root.glob("annotations/[!.]*.json")]
+    alone = [*filter(is_entry, (*root.glob("[!.]*.json"), *root.glob("annotations/[!.]*.json")))]
     if len(alone) != 1:
         count = (
             f"{len(alone)} JSON files whose names do not state their splits; pass one of the files, or rename them"
@@ -73,7 +74,7 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
 
 
 def find_images(path: Path, images: str | os.PathLike[str] | None, names: Sequence[object]) -> Path:
-    """Find the folder of the images of a JSON file.
+    """Find the folder that contains the images of a JSON file.
 
     Parameters
     ----------
@@ -111,8 +112,8 @@ def find_images(path: Path, images: str | os.PathLike[str] | None, names: Sequen
         if folder.is_dir() and (not names or any(_holds(folder, name) for name in names)):
             return folder
     raise FileNotFoundError(
-        f"none of the {len(names)} images of {path} ({names[0]!r}, ...) is in "
-        f"{', '.join(str(folder) for folder in named)}; pass their folder as the argument or option images"
+        f"none of the {len(names)} images of {path} ({reprlib.repr(names[0])}, ...) is in "
+        f"{', '.join(str(folder) for folder in named)}; pass their folder as the argument or option 'images'"
     )
 
 

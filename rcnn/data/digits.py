@@ -1,7 +1,8 @@
 """Pages with real handwriting: 1,797 handwritten digits, placed at random on drawn paper.
 
-A glyph is the image of one digit: an 8 x 8 grid in which each value is a number of pixels with ink. A glyph is enlarged
-smoothly, rotated and sheared a little, sharpened into strokes, and drawn onto the page.
+A glyph is the image of one digit. It is an 8 x 8 grid; each of its values, from 0 to 16, is the number of pixels with
+ink in a block of 4 x 4 scanned pixels. A glyph is enlarged smoothly, rotated and sheared a little, sharpened into
+strokes, and drawn onto the page.
 
 References
 ----------
@@ -18,16 +19,16 @@ import numpy as np
 from rcnn.data.pages import DrawnPages, blend, clouds, extent, grain
 
 GLYPHS = Path(__file__).with_name("digits.npz")
-TRAIN_SHARE = 0.78  # share of each class for training: 1,402 glyphs; the other 395 are only for validation
+TRAIN_SHARE = 0.78  # fraction of each class for training: 1,402 glyphs; the other 395 are for validation
 SPLIT_SEED = 1998  # the split of the glyphs is fixed; it does not depend on the seed of the pages
 MARGIN = 2  # blank pixels around an 8 by 8 glyph, so that rotation cuts off no stroke
 HEIGHTS = (12.0, 44.0)  # approximate heights of the smallest and the largest digit, in pixels
-MAX_OVERLAP = 0.05  # intersection of two digits' rectangles, as a share of the smaller rectangle
+MAX_OVERLAP = 0.05  # intersection of two digits' boxes, as a fraction of the area of the smaller box
 POSITIONS_TRIED = 24
 
 
 class Digits(DrawnPages):
-    """Pages with 3 to 10 handwritten digits (sometimes one or none); the label of a digit is digit + 1.
+    """Pages with 3 to 10 handwritten digits (sometimes one or none); the label of digit d is d + 1.
 
     The splits "train" and "val" have no glyph in common.
 
@@ -64,7 +65,7 @@ class Digits(DrawnPages):
         Returns
         -------
         tuple of array
-            Image, coverage and labels, as in `DrawnPages.draw`.
+            The image, the coverage and the labels, as in `DrawnPages.draw`.
         """
         image, ink = draw_paper(rng, self.size)
         taken = np.zeros((0, 4))
@@ -91,7 +92,7 @@ def load_glyphs() -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     glyphs : (1797, 12, 12) float32 array
-        Ink from 0 to 1, with a blank margin.
+        Amount of ink in each pixel, from 0 to 1; the margin is blank.
     digits : (1797,) int64 array
         The digit that each glyph shows.
     """
@@ -104,7 +105,7 @@ def load_glyphs() -> tuple[np.ndarray, np.ndarray]:
 
 
 def split_glyphs(digits: np.ndarray) -> dict[str, np.ndarray]:
-    """Split the glyphs into training and validation, in the same proportion for each class.
+    """Split the glyphs into a training part and a validation part, in the same proportion for each class.
 
     Parameters
     ----------
@@ -114,8 +115,8 @@ def split_glyphs(digits: np.ndarray) -> dict[str, np.ndarray]:
     Returns
     -------
     dict
-        For "train" and "val", the sorted indices of the K glyphs in the split, (K,) int64. They are the same in every
-        call.
+        Maps "train" and "val" to the sorted indices, (K,) int64, of the K glyphs in this split. Every call returns the
+        same indices.
     """
     rng = np.random.default_rng(SPLIT_SEED)
     train, val = [], []
@@ -128,7 +129,7 @@ def split_glyphs(digits: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def draw_count(rng: np.random.Generator) -> int:
-    """Draw the number of digits of a page.
+    """Choose at random how many digits a page has.
 
     Parameters
     ----------
@@ -190,19 +191,19 @@ def rule_lines(rng: np.random.Generator, paper: np.ndarray) -> None:
 
 
 def draw_glyph(rng: np.random.Generator, glyph: np.ndarray) -> np.ndarray:
-    """Draw a glyph with a random size, slant and thickness, and crop it to its ink.
+    """Draw a glyph with a random size, slant and thickness, and remove its blank margin.
 
     Parameters
     ----------
     rng : Generator
         Random generator.
     glyph : (12, 12) float32 array
-        Ink from 0 to 1, with a blank margin.
+        Amount of ink in each pixel, from 0 to 1; the margin is blank.
 
     Returns
     -------
     (h, w) array
-        Share of each pixel that the strokes cover, from 0 to 1.
+        Fraction of each pixel that the strokes cover, from 0 to 1; h and w are the height and width of the digit.
     """
     scale = math.exp(rng.uniform(*np.log(HEIGHTS))) / (len(glyph) - 2 * MARGIN)  # page pixels per glyph pixel
     strokes = enlarge(
@@ -221,7 +222,7 @@ def enlarge(glyph: np.ndarray, scale: float, angle: float, shear: float, stretch
     Parameters
     ----------
     glyph : (N, N) float32 array
-        Ink from 0 to 1.
+        Amount of ink in each pixel, from 0 to 1.
     scale : float
         Factor for both sides.
     angle : float
@@ -234,7 +235,7 @@ def enlarge(glyph: np.ndarray, scale: float, angle: float, shear: float, stretch
     Returns
     -------
     (M, M) float32 array
-        The enlarged glyph, with bicubic interpolation and M = ceil(N * scale * max(stretch, 1)).
+        The enlarged glyph, computed with bicubic interpolation. M is ceil(N * scale * max(stretch, 1)).
     """
     from PIL import Image
 
@@ -262,12 +263,13 @@ def find_place(
     size : (int, int)
         (height, width) of the page, in pixels.
     taken : (K, 4) array
-        The K boxes on the page. The new box may overlap each of them by at most `MAX_OVERLAP`.
+        The K boxes that are already on the page. The new box may overlap each of them by at most `MAX_OVERLAP`.
 
     Returns
     -------
     (4,) int array or None
-        A box inside the page. None if the digit is too large, or none of `POSITIONS_TRIED` positions is free.
+        A box inside the page. None if the digit is larger than the page, or if none of `POSITIONS_TRIED` random
+        positions is free.
     """
     (h, w), (height, width) = shape, size
     if h > height or w > width:

@@ -17,28 +17,29 @@ from rcnn.data.report import WHOLE, Counts, Example, Notes
 from rcnn.transform import Size
 
 BACKGROUND = "background"
-MAX_EXCESS = 1.0  # pixels that a box may extend beyond its image, because annotation programs round
+MAX_EXCESS = 1.0  # pixels that a box may extend beyond its image, because annotation programs round coordinates
 
 # A class has few objects if it has fewer than HANDFUL. It also has few objects if it has fewer than FEW and the median
 # over all classes is at least MANY_TIMES its number.
 FEW, HANDFUL = 10, 5
 MANY_TIMES = 4
-MOSTLY = 0.5  # a larger share of images without objects is reported
+MOSTLY = 0.5  # a larger fraction of images without objects is reported
 
 # A wrong format of all boxes is reported if enough boxes support this conclusion and almost none contradict it.
-MIN_EVIDENCE, MIN_SHARE = 5, 0.1  # minimum number of supporting boxes, and their minimum share of all boxes
+MIN_EVIDENCE, MIN_SHARE = 5, 0.1  # minimum number and minimum fraction of supporting boxes
 MAX_AGAINST = 0.02  # maximum ratio of contradicting boxes to supporting boxes
 
 
 def note_broken(dataset: Any, notes: Notes) -> None:
-    """Note the entries that a reader could not read, or that were skipped.
+    """Add a problem to `notes` for each entry that a reader could not read or that was skipped.
 
     Parameters
     ----------
     dataset : Dataset or Annotations
-        The data set. If `skipped` has entries, they are noted. Otherwise, the entries of `broken` are noted.
+        The data set. If its list `skipped` has entries, a problem is added for each of them. Otherwise, a problem is
+        added for each entry of its list `broken`.
     notes : Notes
-        Receives the problems.
+        Collector to which the problems are added.
     """
     skipped = getattr(dataset, "skipped", ())
     kind = "left-out" if skipped else "unreadable-annotation"
@@ -46,11 +47,26 @@ def note_broken(dataset: Any, notes: Notes) -> None:
         notes.add(kind, Example(str(broken.source), detail=str(broken.reason)))
 
 
+def note_linked_folders(seen: Sequence[Item], notes: Notes) -> None:
+    """Add a problem for each image folder that is a link, because its images may be outside the data set.
+
+    Parameters
+    ----------
+    seen : sequence of Item
+        The images that could be read.
+    notes : Notes
+        Collector to which the problems are added.
+    """
+    for folder in sorted({item.file.parent for item in seen if item.file is not None}):
+        if folder.is_symlink():
+            notes.add("linked-folder", Example(str(folder), detail=f"link to {os.path.realpath(folder)}"))
+
+
 # ---------------------------------------------------------------------- one image
 
 
 def check_item(item: Item, classes: Sequence[str], notes: Notes) -> None:
-    """Note each invalid box, each label without a class, and each duplicate box of an image.
+    """Add a problem for each invalid box, each label without a class, and each duplicate box of an image.
 
     Parameters
     ----------
@@ -59,7 +75,7 @@ def check_item(item: Item, classes: Sequence[str], notes: Notes) -> None:
     classes : sequence of str
         Class names in the order of their labels, starting with the background.
     notes : Notes
-        Receives the problems.
+        Collector to which the problems are added.
     """
     _check_boxes(item, notes)
     _check_labels(item, classes, notes)
@@ -95,7 +111,7 @@ def _check_boxes(item: Item, notes: Notes) -> None:
 
 
 def _fits(boxes: np.ndarray, size: Size) -> np.ndarray:
-    """Return a (G,) mask of the boxes that lie in the image, up to `MAX_EXCESS`, and have an area after clipping."""
+    """Return a (G,) mask of boxes that exceed the image by at most `MAX_EXCESS` and have an area after clipping."""
     cut = clip(boxes, size)
     single = cut.astype(np.float32)  # as in training
     with np.errstate(invalid="ignore"):  # infinity minus infinity
@@ -135,7 +151,7 @@ def _check_duplicates(item: Item, notes: Notes) -> None:
 
 
 def check_coordinates(seen: Sequence[Item], verdict: Verdict | None, notes: Notes) -> None:
-    """Note faults that all boxes of the data set have in common.
+    """Add a problem for each fault that all boxes of the data set have in common.
 
     Parameters
     ----------
@@ -144,7 +160,7 @@ def check_coordinates(seen: Sequence[Item], verdict: Verdict | None, notes: Note
     verdict : Verdict or None
         Result of `overlay.examine`. It is reported if the coordinates alone show no fault.
     notes : Notes
-        Receives the problems.
+        Collector to which the problems are added.
     """
     sized = [item for item in seen if item.size is not None]
     owners = np.repeat(np.arange(len(sized)), [len(item.boxes) for item in sized])  # (N,)
@@ -167,7 +183,7 @@ def check_coordinates(seen: Sequence[Item], verdict: Verdict | None, notes: Note
 
 
 def _note_verdict(verdict: Verdict, items: Mapping[int, Item], notes: Notes) -> None:
-    """Note a verdict: one example for each pair of images, or one example for the whole data set."""
+    """Add a verdict to `notes`, with an example for each pair of images or for the whole data set."""
     if not verdict.pairs:
         notes.add(verdict.kind, Example(WHOLE, detail=verdict.numbers), verdict.count)
     for index, other in verdict.pairs:
@@ -175,13 +191,13 @@ def _note_verdict(verdict: Verdict, items: Mapping[int, Item], notes: Notes) -> 
 
 
 def _relative(boxes: np.ndarray) -> tuple[str, str] | None:
-    """Return (kind, detail) if all coordinates (N, 4) are fractions of the image size, else None."""
+    """Return (kind, detail) if all coordinates of the boxes (N, 4) are fractions of the image size, else None."""
     whole = boxes.min() >= 0 and boxes.max() <= 1
     return ("relative-boxes", "every coordinate lies between 0 and 1") if whole else None
 
 
 def _widths_and_heights(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:
-    """Return (kind, detail) if many boxes (N, 4) are empty, but would fit as x, y, width, height; else None."""
+    """Return (kind, detail) if many boxes (N, 4) are empty, but valid if read as x, y, width, height; else None."""
     empty = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # (N,)
     as_corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     fit = _inside(as_corners, sizes) & (boxes[:, 2:] > 0).all(axis=1)
@@ -192,7 +208,7 @@ def _widths_and_heights(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str]
 
 
 def _swapped(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:
-    """Return (kind, detail) if many boxes (N, 4) exceed their images, but would fit with x and y swapped; else None."""
+    """Return (kind, detail) if many boxes (N, 4) exceed their images, but not with x and y swapped; else None."""
     fit, fit_swapped = _inside(boxes, sizes), _inside(boxes[:, [1, 0, 3, 2]], sizes)
     leave = ~fit & fit_swapped
     if not _is_evident(leave, fit & ~fit_swapped):
@@ -208,7 +224,7 @@ def _is_evident(supporting: np.ndarray, contradicting: np.ndarray) -> bool:
 
 
 def _inside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return an (N,) mask of the boxes (N, 4) that lie in images of `sizes` (N, 2), up to `MAX_EXCESS`."""
+    """Return an (N,) mask of boxes (N, 4) that exceed images of `sizes` (N, 2) by at most `MAX_EXCESS`."""
     low = (boxes[:, :2] >= -MAX_EXCESS).all(axis=1) & (boxes[:, 2:] >= -MAX_EXCESS).all(axis=1)
     limits = sizes[:, ::-1] + MAX_EXCESS  # (N, 2) of x and y
     return np.asarray(low & (boxes[:, :2] <= limits).all(axis=1) & (boxes[:, 2:] <= limits).all(axis=1))
@@ -230,18 +246,18 @@ def _before_the_image(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def check_classes(classes: Sequence[str], counts: Counts, to_learn: bool, notes: Notes) -> None:
-    """Note classes with few or no objects, names that are easily confused, and a majority of images without objects.
+    """Add a problem for each class with few or no objects, for similar class names, and for many empty images.
 
     Parameters
     ----------
     classes : sequence of str
         Class names in the order of their labels, starting with the background.
     counts : Counts
-        Images and objects of the data set.
+        Numbers of images and objects in the data set.
     to_learn : bool
-        True if the data set is for training. Only then are classes with few objects noted.
+        True if the data set is for training. If False, classes with few objects are not a problem.
     notes : Notes
-        Receives the problems.
+        Collector to which the problems are added.
     """
     if not counts.images:
         notes.add("no-images", Example(WHOLE))
@@ -275,21 +291,21 @@ def _check_names(classes: Sequence[str], notes: Notes) -> None:
 
 
 def check_copies(seen: Sequence[Item], digests: Sequence[bytes | None], notes: Notes) -> dict[bytes, Example]:
-    """Note files that are listed twice, and images whose pixels are equal.
+    """Add a problem for each file that is listed twice, and for each image that has the same pixels as another.
 
     Parameters
     ----------
     seen : sequence of Item
         The images that could be read.
     digests : sequence of bytes or None
-        Digest of the pixels of each image; None if the image cannot be read.
+        Digest (a hash) of the pixels of each image; None if the image cannot be read.
     notes : Notes
-        Receives the problems.
+        Collector to which the problems are added.
 
     Returns
     -------
     dict from bytes to Example
-        For each digest, the first image that has it.
+        Maps each digest to the first image that has it.
     """
     files: dict[str, Item] = {}
     first: dict[bytes, Item] = {}

@@ -1,6 +1,7 @@
 """Images and boxes for `rcnn.data.validate`, exactly as the data set states them, even if they are invalid.
 
-In training, an invalid image or box is an error. Validation instead uses all parts of an item that it can read.
+An item is an image with its annotation. In training, an invalid image or box is an error. Validation instead uses all
+readable parts of the item.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rcnn.transform import Size
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """The parts of an annotated image that can be read.
+    """An image and its annotation, as the data set states them.
 
     Attributes
     ----------
@@ -33,11 +34,12 @@ class Item:
     image : (H, W, 3) uint8 array or None
         The upright image; None if it cannot be read.
     size : (int, int) or None
-        (height, width) in pixels of the image that `boxes` refer to; None if it is unknown.
+        Size (height, width), in pixels, of the image to which `boxes` refer; None if the size is unknown.
     boxes : (G, 4) float64 array
         Boxes of the G objects, as the annotation states them.
     upright : (G, 4) array or None
-        Boxes in pixels of `image`. None if the image file cannot be read or the annotation states another image size.
+        Boxes in pixel coordinates of `image`. None if the image file cannot be read or the annotation states another
+        image size.
     labels : (G,) int64 array
         Label of each object.
     names : tuple of str, or None
@@ -83,7 +85,7 @@ class Items:
     Parameters
     ----------
     dataset : Dataset or Annotations
-        A data set, or the annotations that a reader returned.
+        A data set, or the annotations that a reader such as `read_voc` returned.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -188,7 +190,7 @@ def _without_path(error: Exception, path: Path) -> str:
 
 
 def _read_pair(dataset: Any, index: int, notes: Notes) -> Item | None:
-    """Convert `dataset[index]`, which may be any value, to an item; return None if its target is malformed."""
+    """Convert `dataset[index]`, which may be any value, to an item; return None if the target is malformed."""
     place = f"image {index}"
     try:
         pair = dataset[index]
@@ -196,7 +198,10 @@ def _read_pair(dataset: Any, index: int, notes: Notes) -> Item | None:
         notes.add("failing-item", Example(place, index, detail=f"{type(error).__name__}: {error}"))
         return None
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        notes.add("malformed-item", Example(place, index, detail=f"must be (image, target), got {type(pair).__name__}"))
+        notes.add(
+            "malformed-item",
+            Example(place, index, detail=f"dataset[index] must be (image, target), got {type(pair).__name__}"),
+        )
         return None
     image = None
     try:
@@ -219,15 +224,17 @@ def _as_rgb(image: Any) -> np.ndarray:
     if images.is_pil_image(image):
         return images.to_rgb(image)
     if not isinstance(image, np.ndarray):
-        raise TypeError(f"its image must be an array (H, W, 3), got {type(image).__name__}")
+        raise TypeError(f"the image must be an array (H, W, 3), got {type(image).__name__}")
     if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"its image must have shape (H, W, 3), got {image.shape}")
+        raise ValueError(f"the image must have shape (H, W, 3), got {image.shape}")
     if image.dtype == np.uint8:
         return image
     if image.dtype.kind != "f":
-        raise TypeError(f"its image must be uint8, or floats in [0, 1], got {image.dtype}")
+        raise TypeError(f"the image must be uint8, or floats in [0, 1], got {image.dtype}")
     if not (image.min() >= 0 and image.max() <= 1):  # NaN also fails this check
-        raise ValueError(f"floats of its image must be in [0, 1], got values from {image.min():g} to {image.max():g}")
+        raise ValueError(
+            f"the values of a float image must be in [0, 1], got values from {image.min():g} to {image.max():g}"
+        )
     return np.rint(255 * image).astype(np.uint8)
 
 
@@ -235,7 +242,7 @@ def _as_target(target: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return boxes (G, 4) float64, labels (G,) int64 and counted (G,) bool; raise an error if the target is invalid."""
     if not isinstance(target, dict) or not {"boxes", "labels"} <= set(target):
         keys = f" with {', '.join(map(repr, target)) or 'nothing'}" if isinstance(target, dict) else ""
-        raise ValueError(f"its target must be a dict with 'boxes' and 'labels', got {type(target).__name__}{keys}")
+        raise ValueError(f"the target must be a dict with 'boxes' and 'labels', got {type(target).__name__}{keys}")
     boxes = check_boxes(target["boxes"]).astype(np.float64)
     labels = as_index_array(target["labels"], "labels", len(boxes))
     return boxes, labels, counted(target, len(boxes), "target")

@@ -26,19 +26,20 @@ MASK_NAMES = ("{}_mask.png", "{}.png")
 class Masks(AnnotatedImages):
     """Images with masks: grey or palette PNGs in which 0 is the background and each object has its own value.
 
-    The mask of x.jpg is x_mask.png or x.png. The box of an object is the smallest box around all pixels that have its
-    value, and the area is the number of these pixels. The constructor reads all masks and shows a progress bar. Images
-    are decoded on access.
+    The mask of x.jpg is x_mask.png or x.png. The box of an object is the smallest box around all pixels that have the
+    object's value, and the area of the object is the number of these pixels. The constructor reads all masks and shows
+    a progress bar. Images are decoded on access.
 
     Parameters
     ----------
     folder : path
         Folder that contains the image folder and the mask folder.
     split : {"train", "val"}, optional
-        Split to read. Some images are held out for "val" (see `rcnn.data.split`). By default, every image is read.
+        Split to read. "val" contains images that are held out at random (see `rcnn.data.split`), and "train" contains
+        the others. By default, every image is read.
     images, masks : str, optional
-        Names of the two folders. The default is PNGImages and PedMasks (Penn-Fudan) if PNGImages exists, and otherwise
-        images and masks.
+        Names of the image folder and of the mask folder. The default is `PNGImages` and `PedMasks` (Penn-Fudan) if
+        `PNGImages` exists, and otherwise `images` and `masks`.
     class_name : str, optional
         Class name of the objects. The default is "pedestrian" for Penn-Fudan, and otherwise "object".
     on_error, progress : str, bool
@@ -76,7 +77,8 @@ def read_masks(
     Returns
     -------
     Annotations
-        The annotations; `broken` lists images without a mask, masks without an image, and unreadable masks.
+        The annotations. Their attribute `broken` lists images without a mask, masks without an image, and unreadable
+        masks.
 
     Raises
     ------
@@ -105,7 +107,7 @@ def read_masks(
 
 
 def _list(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """Return the sorted names of the files of a folder with one of the suffixes, without hidden files."""
+    """Return the sorted names of a folder's files that have one of the suffixes, without hidden files."""
     return sorted(name for name in os.listdir(folder) if name.lower().endswith(suffixes) and not name.startswith("."))
 
 

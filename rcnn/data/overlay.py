@@ -1,14 +1,16 @@
 """A test that uses only the images to decide whether boxes lie on objects; it needs no detector and no training.
 
 An object differs from its surroundings in colour or in the strength of its edges. A box around an object therefore has
-high contrast between its inside and its surroundings. If we draw the same box on other images, its contrast is usually
-lower. The *fit* of a box is the share of images on which its contrast is lower than on its own image. The fit is near 1
-if the box belongs to its image. Otherwise it is 1/2 on average. This holds for any images, even if the objects are
-usually in the same part of the image.
+high contrast between its inside and its surroundings. On other images, the same box usually has a lower contrast. The
+*fit* of a box measures this: it is the fraction of all images on which the box has a lower contrast than on its own
+image. The fit is near 1 if the box belongs to its image. Otherwise, the fit is 1/2 on average. This is true for all
+kinds of images, even if the objects are usually in the same part of the image.
 
-- If the boxes do not fit as they are, but fit with x and y swapped, with y counted from the bottom, or at another
-  scale, they were written in that way (kinds "swapped-axes", "upside-down" and "wrong-scale").
-- If the boxes of an image do not fit it, but all fit one other image, they belong to that image (kind "shuffled").
+- If the boxes do not fit as they are, but fit after a change of their coordinates, all coordinates are wrong. Three
+  changes are tried: x and y are swapped (kind "swapped-axes"), y is counted from the bottom ("upside-down"), and the
+  coordinates are multiplied by a factor ("wrong-scale").
+- If the boxes of an image do not fit this image, but all fit one other image, they belong to the other image (kind
+  "shuffled").
 
 Both tests work only if correct boxes have a high fit. There is no verdict if objects look like their surroundings, if
 they are at the same position in every image, or if boxes fill their images.
@@ -26,7 +28,7 @@ Size = tuple[int, int]
 Change = Callable[[np.ndarray, Size], np.ndarray]
 
 SIDE = 128  # pixels; each image is reduced to a square with sides of this length
-MAX_IMAGES, RUN = 1536, 8  # images to examine, in runs of neighbours, because boxes may be shifted by one image
+MAX_IMAGES, RUN = 1536, 8  # at most this many images, in runs of neighbours: boxes may be shifted by one image
 MAX_QUERIES, MAX_BOXES = 160, 8  # images whose boxes are tried on all images, and boxes per image
 MARGIN = 0.25  # width of the surroundings of a box, as a fraction of its side
 MIN_SIDE = 2  # pixels of the reduced image; a smaller box shows no contrast
@@ -38,11 +40,11 @@ MIN_GAIN = 0.15  # minimum increase of the mean fit from a change of coordinates
 MIN_Z = 5.0  # standard errors by which the changed boxes must fit better than chance
 MIN_GAIN_Z = 4.0  # standard errors by which the changed boxes must fit better than the unchanged boxes
 LEAST_SPREAD = 0.15  # lower bound of the standard deviation over images; a few images may agree by chance
-ODD_REACH = (0.75, 1.25)  # the scale may be wrong if the largest x2 and y2 are outside this range, in image sizes
+ODD_REACH = (0.75, 1.25)  # the scale may be wrong if the largest x2 and y2 are outside this range (1 is the image size)
 
 MAX_OWN_FIT = 0.75  # boxes with a mean fit above this belong to their own image
 MAX_CHANCE = 0.1  # boxes fit another image if at most this many images are expected to fit as well by chance
-MIN_STRAYS, MIN_STRAY_SHARE = 8, 0.2  # for a verdict: minimum number and share of images whose boxes fit another image
+MIN_STRAYS, MIN_STRAY_SHARE = 8, 0.2  # for a verdict: minimum number and fraction of images whose boxes fit another
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,7 @@ class Reduced:
     size : (int, int)
         (height, width) of the image, in pixels.
     boxes : (G, 4) float64 array
-        Boxes of the G objects, in pixels of the image, not of the thumbnail.
+        Boxes of the G objects, in pixel coordinates of the image, not of the thumbnail.
     """
 
     index: int
@@ -78,7 +80,7 @@ class Verdict:
     count : int
         Number of boxes that have the fault. If the kind is "shuffled", number of images.
     numbers : str
-        The evidence, as text.
+        The evidence, as text, such as "12 of the 40 images that were tested".
     pairs : tuple of (int, int)
         If the kind is "shuffled", pairs of (index of an image, index of the image that its boxes fit).
     """
@@ -91,7 +93,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Fit:
-    """Mean fit of a set of boxes.
+    """Mean fit of a set of boxes; the docstring of this module defines the fit of a box.
 
     Attributes
     ----------
@@ -100,7 +102,7 @@ class Fit:
     error : float
         Standard error of `mean`.
     images, objects : int
-        Number of images and of boxes.
+        Number of images, and number of boxes.
     """
 
     mean: float
@@ -189,8 +191,9 @@ def examine(images: Sequence[Reduced]) -> Verdict | None:
 def box_fits(queries: Sequence[Reduced], images: Sequence[Reduced], change: Change) -> tuple[np.ndarray, np.ndarray]:
     """Compute how well each box fits each image.
 
-    A row of `fits` belongs to one box. It contains the rank of the contrast of this box on each image, divided by
-    the number of images. Equal contrasts get their mean rank, so the mean of a row is 1/2.
+    Each row of `fits` belongs to one box, and each column to one image. To compute a row, the images are ranked by the
+    contrast that the box has on them, and the ranks are divided by the number of images. Images with equal contrasts
+    get their mean rank, so the mean of a row is 1/2.
 
     Parameters
     ----------
@@ -207,7 +210,8 @@ def box_fits(queries: Sequence[Reduced], images: Sequence[Reduced], change: Chan
     fits : (B, P) array
         Fit of each of B boxes to each image, from 0 to 1: the mean of the fit in colour and the fit in edges.
     owners : (B,) int array
-        Index of the query that each box belongs to. Boxes that cannot show a contrast are left out.
+        Index, in `queries`, of the image to which each box belongs. Boxes that cannot show a contrast, such as very
+        small boxes, are left out.
     """
     areas = [_areas(_some(change(query.boxes, query.size)), query.size) for query in queries]
     owners = np.repeat(np.arange(len(areas)), [len(inner) for inner, _ in areas])  # (B,)
@@ -231,7 +235,7 @@ def mean_fit(fits: np.ndarray, owners: np.ndarray) -> Fit:
     fits : (B,) array
         Fit of each of B boxes to its own image.
     owners : (B,) int array
-        Image of each box.
+        Index of the image to which each box belongs.
 
     Returns
     -------
@@ -262,7 +266,7 @@ def swapped_axes(boxes: np.ndarray, size: Size) -> np.ndarray:
     Returns
     -------
     (G, 4) array
-        y1, x1, y2, x2 of the given boxes.
+        For each box, y1, x1, y2, x2.
 
     Examples
     --------
@@ -286,7 +290,7 @@ def upside_down(boxes: np.ndarray, size: Size) -> np.ndarray:
     Returns
     -------
     (G, 4) array
-        x1, height - y2, x2, height - y1.
+        For each box, x1, height - y2, x2, height - y1.
 
     Examples
     --------
@@ -303,7 +307,7 @@ def _unchanged(boxes: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _rescaled(queries: Sequence[Reduced]) -> tuple[Change, str] | None:
-    """Return (change, words) for the scale at which the boxes reach the image edges; None if they almost reach them."""
+    """Return (change, words): the scale that extends the boxes to the image edges; None if they almost reach them."""
     corners = np.concatenate([query.boxes[:, 2:] / query.size[::-1] for query in queries])  # (G, 2)
     reach = corners.max(axis=0)  # (2,) of x and y
     if len(corners) < MIN_OBJECTS or not ((reach <= ODD_REACH[0]).all() or (reach >= ODD_REACH[1]).all()):
@@ -313,7 +317,7 @@ def _rescaled(queries: Sequence[Reduced]) -> tuple[Change, str] | None:
 
 
 def _wrong_coordinates(queries: Sequence[Reduced], own: Fit) -> Verdict | None:
-    """Return a verdict on the change of coordinates that gives the best fit; None if no fit is clearly better."""
+    """Return a verdict on the change of coordinates that gives the best fit; None if no change fits clearly better."""
     if own.mean > MAX_MISFIT:
         return None
     changes: dict[str, tuple[Change, str]] = {
@@ -352,9 +356,9 @@ def _numbers(own: Fit, changed: Fit, words: str) -> str:
 def _shuffled(images: Sequence[Reduced], chosen: np.ndarray, fits: np.ndarray, owners: np.ndarray) -> Verdict | None:
     """Return the verdict "shuffled" if many images have boxes that fit another image instead.
 
-    An image counts if three conditions hold. Its boxes fit it no better than by chance. They fit one other image so
-    well that chance does not explain it (Fisher's method on the ranks of the boxes, times the number of images). None
-    of the other `chosen` images has boxes that fit that image better.
+    An image counts if it meets three conditions. Its boxes fit the image itself no better than by chance. They fit one
+    other image so well that chance does not explain it (Fisher's method on the ranks of the boxes, times the number of
+    images). None of the other `chosen` images has boxes that fit that other image better.
     """
     tried = [query for query in range(len(chosen)) if (owners == query).sum() >= 2]
     if len(tried) < MIN_STRAYS:
@@ -375,11 +379,11 @@ def _shuffled(images: Sequence[Reduced], chosen: np.ndarray, fits: np.ndarray, o
 
 
 def by_chance(fits: np.ndarray) -> np.ndarray:
-    """Return the expected number of images that k boxes fit by chance at least as well as they fit each image.
+    """Return, for each image, how many images are expected to fit the k boxes at least as well by chance.
 
-    For a box that fits by chance, -log(1 - fit) is exponentially distributed. The sum s over k boxes therefore follows
-    a gamma distribution: Prob(S >= s) = exp(-s) * sum(s**i / i! for i < k). The true number is smaller, because a fit
-    is the mean of two ranks, which varies less than one rank.
+    For a box that fits by chance, -log(1 - fit) is exponentially distributed. The sum S of k such values therefore
+    follows a gamma distribution: Prob(S >= s) = exp(-s) * sum(s**i / i! for i < k). The true expected number is
+    smaller, because a fit is the mean of two ranks, and this mean varies less than a single rank.
 
     Parameters
     ----------
@@ -389,7 +393,7 @@ def by_chance(fits: np.ndarray) -> np.ndarray:
     Returns
     -------
     (P,) array
-        P * Prob(S >= s) for each image.
+        P * Prob(S >= s) for each image, where s is the sum of -log(1 - fit) over the k boxes.
 
     References
     ----------
@@ -413,7 +417,7 @@ def _some(boxes: np.ndarray) -> np.ndarray:
 
 
 def _areas(boxes: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Return the boxes that can show a contrast, and the same boxes with their surroundings, in reduced pixels.
+    """Return the boxes that can show a contrast, and these boxes with their surroundings, in thumbnail pixels.
 
     Both arrays are (K, 4). A box is left out if it extends beyond the image, if it is too small, or if too little of
     its surroundings lies inside the image.

@@ -9,11 +9,13 @@ import operator
 
 import numpy as np
 
+from rcnn._validate import shown
 from rcnn.data.indexing import normalise_index
 
 SPLITS = ("train", "val")
 DEFAULT_LENGTHS = {"train": 20_000, "val": 200}
-MIN_SIDE = 64  # pixels; about the size of the largest objects
+MAX_LENGTH = 10_000_000  # pages; training shuffles a list of their indices
+MIN_SIDE, MAX_SIDE = 64, 10_000  # pixels; the largest objects have about 64
 
 
 class DrawnPages(abc.ABC):
@@ -22,13 +24,13 @@ class DrawnPages(abc.ABC):
     Parameters
     ----------
     n : int or None
-        Number of pages; None means 20,000 for train and 200 for val.
+        Number of pages, at most 10,000,000; None means 20,000 for train and 200 for val.
     split : {"train", "val"}
-        The two splits have different pages at the same index.
+        The two splits contain different pages.
     seed : int
         A non-negative integer. Each seed gives a different data set.
     size : (int, int)
-        (height, width) of every page, in pixels; at least 64 each.
+        (height, width) of every page, in pixels; 64 to 10,000 each.
 
     Raises
     ------
@@ -42,12 +44,14 @@ class DrawnPages(abc.ABC):
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         n = DEFAULT_LENGTHS[split] if n is None else operator.index(n)
-        if n < 0:
-            raise ValueError(f"n must not be negative, got {n}")
+        if not 0 <= n <= MAX_LENGTH:
+            raise ValueError(f"n must be from 0 to {MAX_LENGTH:,}, got {shown(n)}")
         if operator.index(seed) < 0:
             raise ValueError(f"seed must not be negative, got {seed}")
-        if len(size) != 2 or min(size) < MIN_SIDE:
-            raise ValueError(f"size must be (height, width) of at least {MIN_SIDE} pixels each, got {size}")
+        if len(size) != 2 or not MIN_SIDE <= min(size) <= max(size) <= MAX_SIDE:
+            raise ValueError(
+                f"size must be (height, width) of {MIN_SIDE} to {MAX_SIDE:,} pixels each, got {shown(size)}"
+            )
         self.n, self.split, self.seed, self.size = n, split, operator.index(seed), (int(size[0]), int(size[1]))
 
     @abc.abstractmethod
@@ -64,8 +68,8 @@ class DrawnPages(abc.ABC):
         image : (H, W, 3) float array
             Colours from 0 to 255.
         coverage : (G, H, W) float array
-            Share of each pixel that each of the G objects covers, from 0 to 1. Parts of an object that later objects
-            hide are included.
+            Fraction of each pixel that each of the G objects covers, from 0 to 1. The hidden parts of an object, where
+            later objects are in front of it, are included.
         labels : (G,) int array
             Label of each object.
         """
@@ -102,14 +106,14 @@ class DrawnPages(abc.ABC):
 
 
 def tight_boxes(coverage: np.ndarray) -> np.ndarray:
-    """Return for each object the smallest box around all pixels that it covers by more than half.
+    """Return the smallest box of each object: the box around all pixels whose coverage is above 0.5.
 
     Coordinates are continuous: pixel (row, column) is the square from (column, row) to (column + 1, row + 1).
 
     Parameters
     ----------
     coverage : (G, H, W) array
-        Share of each pixel that each of the G objects covers.
+        Fraction of each pixel that each of the G objects covers.
 
     Returns
     -------
@@ -119,7 +123,7 @@ def tight_boxes(coverage: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If an object covers no pixel by more than half.
+        If an object has no pixel whose coverage is above 0.5.
 
     Examples
     --------
@@ -131,7 +135,7 @@ def tight_boxes(coverage: np.ndarray) -> np.ndarray:
     rows: np.ndarray = coverage.max(axis=2) > 0.5  # (G, H)
     columns: np.ndarray = coverage.max(axis=1) > 0.5  # (G, W)
     if not rows.any(axis=1).all():
-        raise ValueError(f"layer {int(np.argmin(rows.any(axis=1)))} of coverage covers no pixel by more than half")
+        raise ValueError(f"layer {int(np.argmin(rows.any(axis=1)))} of coverage has no value above 0.5")
     height, width = coverage.shape[1:]
     x1, x2 = columns.argmax(axis=1), width - columns[:, ::-1].argmax(axis=1)  # (G,)
     y1, y2 = rows.argmax(axis=1), height - rows[:, ::-1].argmax(axis=1)  # (G,)
@@ -171,7 +175,7 @@ def blend(image: np.ndarray, colour: np.ndarray, coverage: np.ndarray) -> None:
 
 
 def clouds(rng: np.random.Generator, size: tuple[int, ...], cells: int) -> np.ndarray:
-    """Draw a smooth random field.
+    """Generate a smooth random field.
 
     Parameters
     ----------
@@ -194,7 +198,7 @@ def clouds(rng: np.random.Generator, size: tuple[int, ...], cells: int) -> np.nd
 
 
 def grain(rng: np.random.Generator, size: tuple[int, ...], strength: float) -> np.ndarray:
-    """Draw pixel noise.
+    """Generate pixel noise.
 
     Parameters
     ----------

@@ -1,12 +1,13 @@
 """Tools that all readers share: paths inside a folder, numbers, class names, records.
 
-These functions raise ValueError for invalid input. A reader stores the message as the `reason` of a `Broken`.
+These functions raise ValueError for invalid input. A reader stores the message of the error as the `reason` of a
+`Broken` entry.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
+import functools
 import os
 import re
 import reprlib
@@ -16,12 +17,19 @@ from pathlib import Path
 
 import numpy as np
 
+from rcnn._files import read_text, read_whole
+from rcnn._validate import MAX_CLASSES, NAME
 from rcnn.data.records import UNKNOWN, Annotations, Broken, Record
 from rcnn.transform import Size
 
 BACKGROUND = "background"
 CLASSES_FILE = "classes.txt"  # in the annotation folder; this file lists the class names in the order of their labels
 FLAG_NAMES = ("difficult", "crowd", "truncated")  # flags of an object
+MAX_LIST = 1 << 26  # bytes of a list of names, such as classes.txt; more than a million lines
+MAX_OBJECTS = 100_000  # objects of one image
+MAX_SIDE = (1 << 31) - 1  # pixels; no image format has longer sides
+MAX_PATH, MAX_PART = 1_000, 255  # bytes of a path in an annotation, and of one of its parts
+MAX_ID, MAX_ID_LENGTH = 1 << 63, 1_000  # an id is an integer below this, or a string of at most this many characters
 FLAGS = {"": False, "0": False, "1": True, "false": False, "true": True}
 
 
@@ -50,14 +58,14 @@ class Thing:
 
 
 def make_record(image: Path, source: str, things: Sequence[Thing], size: Size | None, image_id: int | str) -> Record:
-    """Return the record of an image. All labels are UNKNOWN, because the classes may depend on all images.
+    """Return the record of an image. All labels are UNKNOWN, because the classes are not known yet.
 
     Parameters
     ----------
     image : Path
         File of the image.
     source : str
-        Position of the annotation, for messages.
+        Position of the annotation, for messages, such as "train.csv, line 3".
     things : sequence of Thing
         Objects in the image.
     size : (int, int) or None
@@ -69,7 +77,14 @@ def make_record(image: Path, source: str, things: Sequence[Thing], size: Size | 
     -------
     Record
         The record. If the annotation does not state the area of an object, the area of its box is used.
+
+    Raises
+    ------
+    ValueError
+        If there are more than 100,000 objects.
     """
+    if len(things) > MAX_OBJECTS:
+        raise ValueError(f"an image can have at most {MAX_OBJECTS:,} objects, got {len(things):,}")
     boxes = np.array([thing.box for thing in things], np.float64).reshape(-1, 4)  # (G, 4)
     with np.errstate(all="ignore"):  # a box may be infinite; this is reported on access to the image
         own_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])  # (G,)
@@ -105,7 +120,7 @@ def with_labels(
     Returns
     -------
     Annotations
-        The annotations. Background objects and objects of other classes have the label UNKNOWN.
+        The annotations. An object has the label UNKNOWN if its class is "background" or is not in `classes`.
     """
     records: list[Record] = []
     broken: list[Broken] = []
@@ -128,7 +143,7 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     Parameters
     ----------
     classes : sequence of str
-        Names of the labels 1, 2, ..., with or without a leading "background".
+        Class names for the labels 1, 2, ..., with or without a leading "background".
 
     Returns
     -------
@@ -140,7 +155,8 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     TypeError
         If `classes` is a string, or has an element that is not a string.
     ValueError
-        If `classes` contains no name, an empty name or a repeated name.
+        If `classes` contains no name, an empty name, a repeated name, a name of more than 256 characters, a name with
+        control characters, or more than 65,536 names.
 
     Examples
     --------
@@ -148,17 +164,22 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     ('background', 'cat', 'dog')
     """
     if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
-        raise TypeError(f"classes must be a list of names, got {classes!r}")
+        raise TypeError(f"classes must be a list of names, got {reprlib.repr(classes)}")
     names = tuple(name.strip() for name in classes)
     names = names if names[:1] == (BACKGROUND,) else (BACKGROUND, *names)
     if len(names) < 2:
         raise ValueError("classes must contain at least one class other than the background")
+    if len(names) > MAX_CLASSES:
+        raise ValueError(f"classes can contain at most {MAX_CLASSES:,} names, got {len(names):,}")
+    seen: set[str] = set()
     for i, name in enumerate(names):
-        if not name or name in names[:i]:
+        NAME.check(f"classes[{i}]", name)
+        if name in seen:
             raise ValueError(
-                f"classes[{i}] is {name!r}; names must be unique and not empty"
+                f"classes[{i}] is {name!r}; names must be unique"
                 + (", and the background comes first" if name == BACKGROUND else "")
             )
+        seen.add(name)
     return names
 
 
@@ -174,14 +195,23 @@ def gather_classes(entries: Iterable[Record | Broken]) -> tuple[str, ...]:
     -------
     tuple of str
         The names. If all names are whole numbers, they are sorted by value.
+
+    Raises
+    ------
+    ValueError
+        If there are more than 65,536 names.
     """
     names = {name for entry in entries if isinstance(entry, Record) for name in entry.names} - {BACKGROUND}
+    if len(names) >= MAX_CLASSES:
+        raise ValueError(
+            f"the objects have {len(names):,} different class names; at most {MAX_CLASSES - 1:,} are allowed"
+        )
     numbers = all(re.fullmatch(r"\d{1,18}", name, re.ASCII) for name in names)
     return BACKGROUND, *sorted(names, key=(lambda name: (int(name), name)) if numbers else None)
 
 
 def stated_classes(folder: Path) -> tuple[str, ...] | None:
-    """Read the class names from the file classes.txt of a folder, one name per line.
+    """Read the class names from the file classes.txt of a folder, one name per line; at most 64 MiB.
 
     Parameters
     ----------
@@ -195,14 +225,18 @@ def stated_classes(folder: Path) -> tuple[str, ...] | None:
 
     Raises
     ------
+    OSError
+        If the file is not a regular file, or cannot be read.
     ValueError
-        If the names are invalid (see `check_classes`).
+        If the names are invalid (see `check_classes`), or the file is a link to a file outside the folder.
     """
     path = folder / CLASSES_FILE
-    if not path.is_file():
+    if not is_entry(path):
         return None
+    check_link(path, folder)
+    lines = read_text(path, MAX_LIST).splitlines()
     try:
-        return check_classes([line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()])
+        return check_classes([line for line in lines if line.strip()])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -225,11 +259,30 @@ def clean_name(value: object, what: str) -> str:
     Raises
     ------
     ValueError
-        If `value` is not a string, or is blank.
+        If `value` is not a string, is blank, has more than 256 characters, or contains control characters.
     """
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{what} must be a class name, got {reprlib.repr(value)}")
-    return value.strip()
+    name = value.strip() if isinstance(value, str) else value
+    if not isinstance(name, str) or not NAME.accepts(name):
+        raise ValueError(f"{what} must be {NAME.allowed}, got {reprlib.repr(value)}")
+    return name
+
+
+def is_id(value: object) -> bool:
+    """Return True if a value can be the id of an image or of a category.
+
+    Parameters
+    ----------
+    value : object
+        Value from a file.
+
+    Returns
+    -------
+    bool
+        True for an integer of at most 64 bits and for a string of at most 1,000 characters.
+    """
+    if isinstance(value, str):
+        return len(value) <= MAX_ID_LENGTH
+    return isinstance(value, int) and not isinstance(value, bool) and -MAX_ID <= value < MAX_ID
 
 
 # ---------------------------------------------------------------------- numbers
@@ -310,14 +363,14 @@ def as_size(width: object, height: object) -> Size | None:
     Raises
     ------
     ValueError
-        If one of them is not a non-negative whole number.
+        If one of them is not a whole number from 0 to 2 ** 31 - 1.
     """
     sides = []
     for value, what in ((height, "height"), (width, "width")):
         empty = value is None or (isinstance(value, str) and not value.strip())
         side = 0.0 if empty else as_number(value, what)
-        if not 0 <= side < math.inf or side != int(side):
-            raise ValueError(f"{what} must be a whole number of pixels, got {reprlib.repr(value)}")
+        if not 0 <= side <= MAX_SIDE or side != int(side):
+            raise ValueError(f"{what} must be a whole number of pixels up to {MAX_SIDE}, got {reprlib.repr(value)}")
         sides.append(int(side))
     return None if 0 in sides else (sides[0], sides[1])
 
@@ -347,8 +400,95 @@ def existing_folder(path: str | os.PathLike[str]) -> Path:
     if not folder.exists():
         raise FileNotFoundError(f"there is no folder {folder}")
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} must be a folder, got a file")
+        kind = "a file" if folder.is_file() else "a special file, such as a pipe"
+        raise NotADirectoryError(f"{folder} must be a folder, got {kind}")
     return folder
+
+
+def is_entry(path: Path) -> bool:
+    """Return True if a path is a file of any type, such as a pipe or a broken link, but not a folder.
+
+    Readers search for files with this function. A file that cannot be read therefore causes an error later, and is not
+    silently ignored.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the file.
+
+    Returns
+    -------
+    bool
+        False if nothing exists at the path, or if the path is a folder.
+
+    Raises
+    ------
+    OSError
+        If the folder of the file cannot be searched.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return not path.is_dir()
+
+
+def read_inside(path: Path, folder: Path, most: int) -> bytes:
+    """Read an annotation file that was found in a folder.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the file.
+    folder : Path
+        The folder that the user named.
+    most : int
+        Maximum size of the file, in bytes.
+
+    Returns
+    -------
+    bytes
+        The content.
+
+    Raises
+    ------
+    OSError
+        If the file is not a regular file, or cannot be read.
+    ValueError
+        If the file is a link to a file outside the folder, or is too large.
+    """
+    check_link(path, folder)
+    return read_whole(path, most)
+
+
+def check_link(path: Path, folder: Path) -> None:
+    """Check that a path is inside a folder after all links have been followed.
+
+    Parameters
+    ----------
+    path : Path
+        Path of a file.
+    folder : Path
+        The folder.
+
+    Raises
+    ------
+    ValueError
+        If the file is outside the folder.
+    """
+    real = os.path.realpath(path)
+    if not (_is_below(real, _real_folder(str(folder))) or _is_below(real, os.path.realpath(folder))):
+        raise ValueError(f"{path} is a link to {real}, which is outside {folder}; it is not opened")
+
+
+@functools.lru_cache(maxsize=16)
+def _real_folder(folder: str) -> str:
+    """Return the path of a folder with all links followed; it is cached, because thousands of files may need it."""
+    return os.path.realpath(folder)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def inside(folder: Path, name: object) -> Path:
@@ -357,7 +497,7 @@ def inside(folder: Path, name: object) -> Path:
     Parameters
     ----------
     folder : Path
-        The folder that `name` is relative to.
+        The folder to which `name` is relative.
     name : object
         File name from an annotation. A backslash counts as a slash.
 
@@ -369,19 +509,22 @@ def inside(folder: Path, name: object) -> Path:
     Raises
     ------
     ValueError
-        If `name` is not a string, is blank, is an absolute path, contains a drive or "..", or is a link to a file
-        outside the folder.
+        If `name` is not a string, is blank, has more than 1,000 bytes or more than 255 bytes between two slashes, is an
+        absolute path, contains a drive or "..", or is a link to a file outside the folder.
     """
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"its image name must be a non-empty string, got {reprlib.repr(name)}")
     plain = name.strip().replace("\\", "/")
+    encoded = os.fsencode(plain)
+    if len(encoded) > MAX_PATH or max(map(len, encoded.split(b"/"))) > MAX_PART:
+        raise ValueError(
+            f"its image name must have at most {MAX_PATH:,} bytes, and at most {MAX_PART} between two slashes, got "
+            f"{reprlib.repr(name)}"
+        )
     if plain.startswith("/") or re.match("[A-Za-z]:", plain) or ".." in plain.split("/"):
         raise ValueError(
             f"{reprlib.repr(name)} is not a path inside {folder} and is not opened; write a path relative to "
             "that folder, without a leading /, a drive or .."
         )
-    path = folder / plain
-    real = os.path.realpath(path)
-    if not Path(real).is_relative_to(os.path.realpath(folder)):
-        raise ValueError(f"{reprlib.repr(name)} is a link to {real}, which is outside {folder}; it is not opened")
-    return path
+    check_link(folder / plain, folder)
+    return folder / plain

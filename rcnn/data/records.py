@@ -5,14 +5,14 @@ values exactly as the annotation states them, even if they are invalid. `Annotat
 images. `rcnn.data.validate` reports the faults of the records.
 
 How photos are rotated: a camera stores its orientation in the EXIF data of the file, and this module returns the image
-upright. Some annotation programs show a photo upright and others show it as it is stored, but the annotations rarely
-state which. This module therefore uses a rule. If the annotation states the width and height of the upright image, and
-the stored image has another width and height, then the boxes refer to the upright image. Otherwise the boxes refer to
-the stored image, and are rotated together with it.
+upright. Some annotation programs show a photo upright, and others show it as it is stored. The annotations rarely state
+which of the two was shown. This module therefore uses a rule. If the annotation states the width and height of the
+upright image, and the stored image has another width and height, then the boxes refer to the upright image. Otherwise
+the boxes refer to the stored image, and are rotated together with it.
 
-The rule cannot recognise boxes that refer to an upright photo if its width and height are those of the stored photo.
-This is the case after a rotation by 180 degrees, after mirroring, and for square images. Rotate such files permanently
-before you use them, for example with jpegtran or with the option -auto-orient of ImageMagick.
+The rule cannot recognise boxes that refer to the upright photo if the upright photo and the stored photo have the same
+width and height. This is the case after a rotation by 180 degrees, after mirroring, and for square images. Rotate such
+files permanently before you use them, for example with jpegtran or with the option -auto-orient of ImageMagick.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rcnn import images
+from rcnn._validate import listed
 from rcnn.boxes import clip
 from rcnn.data.indexing import normalise_index
 from rcnn.images import Header
@@ -167,8 +168,8 @@ class AnnotatedImages:
         elif self.broken:
             raise ValueError(
                 f"{self.broken[0].source} cannot be read: {self.broken[0].reason}"
-                + (f" (and {len(self.broken) - 1} more)" if len(self.broken) > 1 else "")
-                + '; to skip unreadable entries, use on_error="skip" (in a RUN.toml: [data] options = '
+                + (f"; {len(self.broken) - 1} more cannot be read" if len(self.broken) > 1 else "")
+                + '; to skip unreadable entries, use on_error="skip" (in a plan, RUN.toml: [data] options = '
                 '{on_error = "skip"})'
             )
 
@@ -177,12 +178,12 @@ class AnnotatedImages:
 
     def __repr__(self) -> str:
         noun = "image" if len(self) == 1 else "images"
-        return f"<{type(self).__name__}: {len(self)} {noun} of {', '.join(self.classes[1:]) or 'nothing'}>"
+        return f"<{type(self).__name__}: {len(self)} {noun} of {listed(self.classes[1:]) or 'nothing'}>"
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, Target]:
         """Return an upright image, (H, W, 3) uint8, and its target; negative indices count from the end.
 
-        Raise OSError or ValueError if the image or a box is invalid. The message names the file and the box.
+        Raise OSError or ValueError if the image or a box is invalid. The message names the file and the invalid box.
         """
         record = self._record(index)
         target = self._target(record, images.header(record.image))  # before decoding, which takes longer
@@ -201,7 +202,7 @@ class AnnotatedImages:
         size : (int, int)
             (height, width) of the upright image, in pixels.
         target : dict
-            The same target as that of `self[index]`.
+            The target that `self[index]` also returns.
 
         Raises
         ------
@@ -239,7 +240,7 @@ class AnnotatedImages:
             i = int(unknown[0])
             raise ValueError(
                 f"{record.image} ({record.source}): box {i} is of class {record.names[i]!r}, which is not "
-                f"among the classes: {', '.join(self.classes[1:])}"
+                f"among the classes: {listed(self.classes[1:])}"
             )
         return {
             "boxes": upright_boxes(record, header),
@@ -263,12 +264,12 @@ class AnnotatedImages:
                 valid.append(i)
         if not valid:
             first = f"; the first is {self.skipped[0].source}: {self.skipped[0].reason}" if self.skipped else ""
-            raise ValueError(f"no valid image is left: {len(self.skipped)} cannot be used{first}")
+            raise ValueError(f"no valid image is left; unusable entries: {len(self.skipped)}{first}")
         self.records = [self.records[i] for i in valid]
 
 
 def upright_boxes(record: Record, header: Header) -> np.ndarray:
-    """Return the boxes of a record in pixels of the upright image, clipped to the image.
+    """Return the boxes of a record in pixel coordinates of the upright image, clipped to the image.
 
     Parameters
     ----------
@@ -285,9 +286,9 @@ def upright_boxes(record: Record, header: Header) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the annotation states another image size, or if a box is not finite, is empty, or extends more than one pixel
-        beyond the image. The message names the file and the annotation. For an invalid box, it also gives the index and
-        the coordinates.
+        If the image size in the annotation differs from that of the file, or if a box is not finite, is empty, or
+        extends more than one pixel beyond the image. The message names the file and the annotation. If a box is
+        invalid, the message also gives the index and the coordinates of this box.
     """
     frame = frame_size(record, header)
     boxes = _check_inside(record, frame)  # (G, 4)
@@ -315,7 +316,7 @@ def drawn_upright(record: Record, header: Header) -> bool:
 
 
 def frame_size(record: Record, header: Header) -> Size:
-    """Return the size of the image, upright or as stored, that the boxes of a record refer to.
+    """Return the size of the image to which the boxes of a record refer: the upright or the stored image.
 
     Parameters
     ----------
@@ -332,7 +333,7 @@ def frame_size(record: Record, header: Header) -> Size:
     Raises
     ------
     ValueError
-        If the record states a size that is neither that of the upright nor that of the stored image.
+        If the record states a size that differs from the sizes of the upright image and of the stored image.
     """
     if record.size not in (None, header.stored_size, header.upright_size):
         height, width = header.stored_size
@@ -349,14 +350,14 @@ def turn_boxes(boxes: np.ndarray, header: Header) -> np.ndarray:
     Parameters
     ----------
     boxes : (G, 4) array
-        Boxes in pixels of the stored image.
+        Boxes in pixel coordinates of the stored image.
     header : Header
         Size and EXIF orientation of the image.
 
     Returns
     -------
     (G, 4) array
-        Boxes in pixels of the upright image.
+        Boxes in pixel coordinates of the upright image.
 
     Examples
     --------

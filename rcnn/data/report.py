@@ -29,8 +29,8 @@ class Kind:
     remedy: str
 
 
-# The kinds are in the order of the report. Faults of the whole data set come first, because they may cause other
-# problems. Then come images, then boxes and labels, and last classes and copies.
+# A report lists the kinds in this order. Faults of the whole data set come first, because they may cause other
+# problems. Faults of images come next, then those of boxes and labels, and finally those of classes and copies.
 KINDS: Mapping[str, Kind] = {
     "no-images": Kind(ERROR, "the data set has no images", "check the path of the folder and the name of the split"),
     "no-objects": Kind(
@@ -52,7 +52,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "wrong-scale": Kind(
         ERROR,
-        "boxes seem to be drawn on copies of the images that have another size",
+        "boxes seem to refer to copies of the images with another size",
         "multiply the boxes by the size of the images, and divide them by the size of the copies",
     ),
     "shuffled": Kind(
@@ -62,9 +62,11 @@ KINDS: Mapping[str, Kind] = {
     ),
     "unreadable-annotation": Kind(ERROR, "an annotation cannot be read", 'fix it, or skip it with on_error="skip"'),
     "missing-image": Kind(
-        ERROR, "the file of an annotated image is missing", 'add the file, or skip it with on_error="skip"'
+        ERROR, "the file of an annotated image is missing", 'add the file, or skip the image with on_error="skip"'
     ),
-    "unreadable-image": Kind(ERROR, "an image cannot be read", 'replace the file, or skip it with on_error="skip"'),
+    "unreadable-image": Kind(
+        ERROR, "an image cannot be read", 'replace the file, or skip the image with on_error="skip"'
+    ),
     "failing-item": Kind(
         ERROR,
         "the data set raises an error for an index",
@@ -75,9 +77,14 @@ KINDS: Mapping[str, Kind] = {
         "an image or its target has the wrong type or shape",
         'return an (H, W, 3) uint8 array and {"boxes": (G, 4) numbers, "labels": (G,) integers}',
     ),
+    "linked-folder": Kind(
+        WARNING,
+        "a folder of images is a link; the images behind the link are read",
+        "check that the images are yours, or copy them into the folder of the data set",
+    ),
     "size-mismatch": Kind(
         ERROR,
-        "the image size in the annotation is not that of the file",
+        "the image size in the annotation differs from the size of the image file",
         "use the image file that was annotated, or multiply the boxes by the ratio of the sizes",
     ),
     "left-out": Kind(WARNING, 'an invalid entry was skipped (on_error="skip")', "fix the entry if you want to use it"),
@@ -89,7 +96,7 @@ KINDS: Mapping[str, Kind] = {
     "counts-from-0": Kind(
         WARNING,
         "a box begins at -1, which is one pixel outside the image",
-        "if annotations in VOC's format count pixels from 0, read them with first_pixel=0",
+        "if annotations in VOC format count pixels from 0, read them with first_pixel=0",
     ),
     "background-label": Kind(
         ERROR, "an object has the label 0, which is the background", "add 1 to all labels if they count from 0"
@@ -121,7 +128,7 @@ KINDS: Mapping[str, Kind] = {
     "shared-image": Kind(
         WARNING,
         "an image of val is also in train",
-        "remove it from one split; on images from training, a detector seems better than it is",
+        "remove it from one split; on its training images, a detector seems better than it is",
     ),
 }
 
@@ -133,7 +140,7 @@ class Example:
     Attributes
     ----------
     place : str
-        Name of the image, or of the part of the data set.
+        Name of the image, or of the part of the data set, such as "the whole data set".
     image : int or None
         Index of the image, if the problem belongs to one image.
     box : int or None
@@ -264,7 +271,8 @@ class Report:
     problems : tuple of Problem
         All problems, errors first.
     digests : mapping from bytes to Example
-        Maps the digest of each image's pixels to the image, to find the same image in another data set.
+        Maps the digest (a hash) of the pixels of each image to the image. `shared_images` uses the digests to find
+        images that are in two data sets.
     """
 
     counts: Counts

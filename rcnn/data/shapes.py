@@ -5,7 +5,7 @@ import numpy as np
 from rcnn.data.pages import DrawnPages, blend, clouds, extent, grain
 
 RADII = (10.0, 28.0)  # pixels, from a shape's centre to its farthest point
-MIN_VISIBLE = 0.75  # minimum share of each object's area that later objects do not hide
+MIN_VISIBLE = 0.75  # minimum fraction of each object's area that later objects do not hide
 MIN_CONTRAST = 90.0  # Euclidean distance in RGB between the colours of a shape and of the page
 POSITIONS_TRIED = 10
 
@@ -45,7 +45,7 @@ class Shapes(DrawnPages):
         Returns
         -------
         tuple of array
-            Image, coverage and labels, as in `DrawnPages.draw`.
+            The image, the coverage and the labels, as in `DrawnPages.draw`.
         """
         ground = rng.uniform(30, 225, 3)  # (3,)
         image = draw_texture(rng, self.size, ground)
@@ -66,7 +66,7 @@ class Shapes(DrawnPages):
 
 
 def draw_count(rng: np.random.Generator) -> int:
-    """Draw the number of shapes of a page.
+    """Choose at random how many shapes a page has.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def draw_texture(rng: np.random.Generator, size: tuple[int, ...], colour: np.nda
 
 
 def contrasting_colour(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
-    """Draw a random colour that differs from the background by at least `MIN_CONTRAST`.
+    """Choose a random colour that differs from the background by at least `MIN_CONTRAST`.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def contrasting_colour(rng: np.random.Generator, ground: np.ndarray) -> np.ndarr
 
 
 def find_place(rng: np.random.Generator, kind: str, layers: np.ndarray) -> np.ndarray | None:
-    """Draw a shape at a random position where at least `MIN_VISIBLE` of every shape stays visible.
+    """Draw a shape at a random position, so that at least the fraction `MIN_VISIBLE` of every shape stays visible.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def find_place(rng: np.random.Generator, kind: str, layers: np.ndarray) -> np.nd
 
 
 def visible_shares(layers: np.ndarray) -> np.ndarray:
-    """Return the share of each layer that no later layer covers.
+    """Return the fraction of each object's area that no later object covers.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def visible_shares(layers: np.ndarray) -> np.ndarray:
     Returns
     -------
     (G,) array
-        Shares from 0 to 1.
+        Fractions from 0 to 1.
     """
     masks = layers > 0.5
     covered_later = np.logical_or.accumulate(masks[::-1])[::-1]  # (G, H, W), by this or a later layer
@@ -175,7 +175,7 @@ def visible_shares(layers: np.ndarray) -> np.ndarray:
 def shape_coverage(
     kind: str, centre: tuple[float, float], radius: float, angle: float, size: tuple[int, int]
 ) -> np.ndarray:
-    """Return the share of each pixel that a shape covers.
+    """Return the fraction of each pixel that a shape covers.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def shape_coverage(
 
 
 def signed_distance(kind: str, x: np.ndarray, y: np.ndarray, radius: np.float32) -> np.ndarray:
-    """Return the signed distance of points from the edge of an upright shape around the origin.
+    """Return the signed distance of points from the edge of an upright shape centred at the origin.
 
     Near a corner, outside the shape, the result is the distance from the line through the nearer side. This is less
     than the true distance, but the difference is not visible on an edge that is one pixel wide.
@@ -249,7 +249,7 @@ def signed_distance(kind: str, x: np.ndarray, y: np.ndarray, radius: np.float32)
 
 
 def bar_distance(x: np.ndarray, y: np.ndarray, half_width: np.float32, half_height: np.float32) -> np.ndarray:
-    """Return the signed distance of points from the edge of an upright rectangle around the origin.
+    """Return the signed distance of points from the edge of an upright rectangle centred at the origin.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Splits into training and validation images: the data set states them, or they are chosen at random."""
+"""Splits into training and validation images, which the data set states or which are chosen at random."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from rcnn.data.records import AnnotatedImages, Annotations
 
 TRAIN, VAL = "train", "val"
-HELD_OUT = 0.2  # share of the images for "val"
+HELD_OUT = 0.2  # fraction of the images for "val"
 SHOWN = 10  # number of splits that a message lists
 OTHER_NAMES = {"valid": VAL, "validation": VAL, "training": TRAIN}  # names that some programs use
 
@@ -30,15 +30,15 @@ def split(images: T, share: float = HELD_OUT, seed: int = 0) -> tuple[T, T]:
     images : Annotations or AnnotatedImages
         The images; there must be at least two.
     share : float
-        Share of the images to hold out, between 0 and 1. It is rounded to a whole number of images. Each part has at
-        least one image.
+        Fraction of the images to hold out, between 0 and 1. The resulting number of images is rounded, and each part
+        gets at least one image.
     seed : int
         Seed of the random choice.
 
     Returns
     -------
     train, val : same type as `images`
-        Images to train on, and images that are held out.
+        The images for training, and the images that are held out for validation.
 
     Raises
     ------
@@ -64,8 +64,8 @@ def source_of(split_name: str | None, known: Collection[str], place: str) -> tup
     """Choose which images to read for a split.
 
     If the data set has a split "val", its splits are used unchanged. Otherwise, a fifth of the images is held out for
-    "val". They are taken from "train" if it exists, else from "trainval" if it exists, and else from all images if the
-    data set has no splits.
+    "val". These images are taken from "train" if it exists, else from "trainval" if it exists, and else from all images
+    if the data set has no splits.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def source_of(split_name: str | None, known: Collection[str], place: str) -> tup
 
 
 def part_of(annotations: Annotations, split_name: str | None, hold_out: bool, place: str) -> Annotations:
-    """Return the annotations of a split, chosen from the annotations that were read for it.
+    """Return the annotations of the requested split, given the annotations of the split that was read.
 
     Parameters
     ----------
@@ -145,19 +145,19 @@ def part_of(annotations: Annotations, split_name: str | None, hold_out: bool, pl
 
 
 def by_split(paths: Iterable[Path], name_of: Callable[[Path], str]) -> dict[str, Path]:
-    """Return the path of each split, under the name that this package uses for the split.
+    """Return a dict from the names of splits, such as "train", to their paths.
 
     Parameters
     ----------
     paths : iterable of Path
         Files or folders, one for each split.
     name_of : callable
-        Function: name_of(path) returns the name of the split that the path states.
+        Function that takes a path and returns the name of the split that the path states.
 
     Returns
     -------
     dict from str to Path
-        The path of each split.
+        Maps the name that this package uses for a split (see `plain_name`) to the path of the split.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def by_split(paths: Iterable[Path], name_of: Callable[[Path], str]) -> dict[str,
         other = parts.setdefault(name, path)
         if other != path:
             raise ValueError(
-                f"{other} and {path} both contain the split {name!r}; remove one of them, or pass one path"
+                f"{other} and {path} both contain the split {name!r}; remove one of these, or pass the path of one"
             )
     return parts
 
@@ -186,7 +186,7 @@ def plain_name(name: str) -> str:
     Returns
     -------
     str
-        "train" or "val" if `name` is a synonym of it, else `name`.
+        "train" or "val" if `name` is a synonym of one of them, else `name`.
 
     Examples
     --------

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rcnn._files import read_text
+from rcnn._validate import listed
 from rcnn.data.reading import (
     FLAG_NAMES,
     Thing,
@@ -21,10 +23,12 @@ from rcnn.data.reading import (
     as_number,
     as_size,
     check_classes,
+    check_link,
     clean_name,
     existing_folder,
     gather_classes,
     inside,
+    is_entry,
     make_record,
     stated_classes,
     with_labels,
@@ -37,6 +41,8 @@ COLUMNS = ("image", *BOX, "label")
 OPTIONAL_COLUMNS = ("split", *FLAG_NAMES, "width", "height")
 SPLIT_FILES = ("train", "valid", "val", "test")
 WHOLE = "annotations.csv"
+MAX_CSV = 1 << 31  # bytes of a CSV file
+MAX_SPLIT = 100  # characters of the name of a split
 
 
 class Frame(Protocol):
@@ -59,27 +65,28 @@ class Frame(Protocol):
 
 
 class CSV(AnnotatedImages):
-    """Images whose boxes are rows of a CSV file with the columns image, x1, y1, x2, y2, label.
+    """Images whose boxes are rows of a CSV file with the columns `image`, `x1`, `y1`, `x2`, `y2` and `label`.
 
     The file uses UTF-8 and separates columns with commas. Coordinates are in pixels and continuous: the left edge of
-    the image is at 0. For an image without objects, write a row in which only the column image has a value. The columns
-    may be in any order. These columns are optional: split; difficult, crowd and truncated (0 or 1); width and height
-    (of the image, in pixels). All other columns are ignored.
+    the image is at 0. For an image without objects, write a row in which only the column `image` has a value. The
+    columns may be in any order. These columns are optional: `split`; `difficult`, `crowd` and `truncated` (0 or 1);
+    `width` and `height` (of the image, in pixels). All other columns are ignored. A file can be at most 2 GiB in size.
 
     Parameters
     ----------
     path : path
         The file, or a folder that contains train.csv and val.csv, or annotations.csv.
     split : str, optional
-        "train", "val", or another split, which is the name of a file or a value in the column split. If no images
-        belong to "val", some images are held out for it (see `rcnn.data.split`). By default, every image is read.
+        The split, such as "train" or "val": either a value in the column `split`, or the name of a CSV file without
+        .csv. If no images belong to "val", some of the other images are held out for validation (see
+        `rcnn.data.split`). By default, every image is read.
     images : path, optional
-        Folder that contains the images; the values in the column image are paths relative to it. The default is the
+        Folder that contains the images; the values in the column `image` are paths relative to it. The default is the
         folder of the CSV file.
     classes : sequence of str, optional
-        Names of the labels 1, 2, ..., with or without a leading "background". By default, the names are read from the
-        file classes.txt in the folder of the CSV file, one name per line. If there is no such file, they are the sorted
-        class names in all rows.
+        Class names for the labels 1, 2, ..., with or without a leading "background". By default, the names are read
+        from the file classes.txt in the folder of the CSV file, one name per line. If there is no such file, the
+        classes are all names that occur in the CSV file, sorted.
     on_error, progress : str, bool
         See `AnnotatedImages`.
     """
@@ -99,15 +106,15 @@ class CSV(AnnotatedImages):
 class Table(AnnotatedImages):
     """Images whose boxes are rows in memory: a DataFrame, or mappings whose keys are the columns of `CSV`.
 
-    NaN and None count as empty. If you pass `classes`, an integer in the column label is a label: 1 is the first class.
-    Otherwise, the integer is a class name like any other.
+    NaN and None count as empty. If you pass `classes`, an integer in the column `label` is the label of a class: 1 is
+    the first class. If you do not pass `classes`, such an integer is treated as a class name.
 
     Parameters
     ----------
     rows : iterable of mapping, or DataFrame
         One mapping for each box.
     images : path
-        Folder that contains the images; the values in the column image are paths relative to it.
+        Folder that contains the images; the values in the column `image` are paths relative to it.
     split, classes : str, sequence of str
         See `CSV`, but no file classes.txt is read.
     on_error, progress : str, bool
@@ -154,7 +161,7 @@ def read_csv(
     Returns
     -------
     Annotations
-        The annotations; `broken` lists images with an invalid row.
+        The annotations. Their attribute `broken` lists the images with an invalid row.
 
     Raises
     ------
@@ -190,7 +197,7 @@ def read_table(
     Returns
     -------
     Annotations
-        The annotations; `broken` lists images with an invalid row.
+        The annotations. Their attribute `broken` lists the images with an invalid row.
 
     Raises
     ------
@@ -225,16 +232,19 @@ def _choose(entries: Sequence[Entry], split: str | None, classes: tuple[str, ...
 
 
 def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], bool]:
-    """Return the CSV files, and True if each of them is one split."""
+    """Return the CSV files of a path, and True if each file contains one split."""
     given = Path(path).expanduser()
     if given.is_file():
         return [given], False
     folder = existing_folder(given)
-    files = [folder / f"{name}.csv" for name in SPLIT_FILES if (folder / f"{name}.csv").is_file()]
+    files = [folder / f"{name}.csv" for name in SPLIT_FILES if is_entry(folder / f"{name}.csv")]
+    whole = [folder / WHOLE] if is_entry(folder / WHOLE) and not files else []
+    for file in files or whole:
+        check_link(file, folder)
     if files:
         return list(by_split(files, lambda file: file.stem).values()), True
-    if (folder / WHOLE).is_file():
-        return [folder / WHOLE], False
+    if whole:
+        return whole, False
     raise FileNotFoundError(
         f"{folder} has no CSV annotations; looked for {', '.join(f'{name}.csv' for name in SPLIT_FILES)}, {WHOLE}"
     )
@@ -242,13 +252,9 @@ def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], bool]:
 
 def _read_rows(path: Path) -> list[Row]:
     """Read the rows of a CSV file; raise ValueError if the file is invalid or lacks a required column."""
+    reader = csv.reader(io.StringIO(read_text(path, MAX_CSV), newline=""), skipinitialspace=True, strict=True)
     try:
-        reader = csv.reader(
-            io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), skipinitialspace=True, strict=True
-        )
         lines = [(reader.line_num, cells) for cells in reader]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
     header = [name.strip() for name in lines[0][1]] if lines else []
@@ -257,9 +263,7 @@ def _read_rows(path: Path) -> list[Row]:
         Row(
             f"{path.name}, line {number}",
             dict(zip(header, cells, strict=False)),
-            ""
-            if len(cells) == len(header)
-            else f"it must have {len(header)} cells, as the header has, got {len(cells)}",
+            "" if len(cells) == len(header) else f"it must have {len(header)} cells, like the header, got {len(cells)}",
         )
         for number, cells in lines[1:]
         if any(cell.strip() for cell in cells)
@@ -276,7 +280,7 @@ def _check_columns(names: Sequence[Any], place: str, in_file: bool = False) -> N
             hint = f"; the first line must name the columns: {','.join(COLUMNS)}" if in_file else ""
         raise ValueError(
             f"{place} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has "
-            f"{', '.join(map(str, names)) or 'none'}{hint}"
+            f"{listed([str(name)[:50] for name in names]) or 'none'}{hint}"
         )
     twice = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if names.count(name) > 1]
     if twice:
@@ -317,7 +321,7 @@ def _read_image(name: str, rows: Sequence[Row], images: Path, classes: tuple[str
             splits.add(_split(row))
             if len(sizes) > 1 or len(splits) > 1:
                 what = "width and height" if len(sizes) > 1 else "split"
-                raise ValueError(f"{what} of {name} must be the same in all rows")
+                raise ValueError(f"{what} of {reprlib.repr(name)} must be the same in all rows")
         except ValueError as error:
             return None, Broken(row.source, str(error))
     return splits.pop(), make_record(image, rows[0].source, things, sizes.pop() if sizes else None, name)
@@ -336,12 +340,12 @@ def _read_thing(row: Row, classes: tuple[str, ...] | None) -> list[Thing]:
 
 
 def _split(row: Row) -> str | None:
-    """Return the split that a row names; None if the table has no such column."""
+    """Return the split that a row names; None if the table has no column `split`."""
     if "split" not in row.cells:
         return None
     name = str(_cell(row, "split")).strip()
-    if not name:
-        raise ValueError("its split must not be empty")
+    if not 0 < len(name) <= MAX_SPLIT:
+        raise ValueError(f"its split must have 1 to {MAX_SPLIT} characters, got {reprlib.repr(name)}")
     return plain_name(name)
 
 

@@ -1,8 +1,8 @@
 """Validation of a data set before training.
 
 `validate` reads every image once. It lists every kind of problem that it finds, with the number of occurrences and the
-first examples. (A data set itself raises an error at the first problem.) A problem with the severity "error" must be
-fixed before training; a "warning" is worth checking. `rcnn.data.report.KINDS` lists all kinds of problems.
+first examples. (A data set itself raises an error at the first problem.) A problem with severity "error" must be fixed
+before training; a "warning" is worth checking. `rcnn.data.report.KINDS` lists all kinds of problems.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ def validate(
     Parameters
     ----------
     dataset : Dataset or Annotations
-        A data set, or the annotations that a reader returned. For `AnnotatedImages` and `Annotations`, the original
-        values of the files are checked, so that one invalid box does not hide the next.
+        A data set, or the annotations that a reader such as `read_voc` returned. For `AnnotatedImages` and
+        `Annotations`, the original values of the files are checked, so that one invalid box does not hide other
+        problems.
     examples : int
         Number of examples to list for each problem.
     progress : bool
@@ -78,6 +79,7 @@ def validate(
     counts = _count(seen, items.classes, len(chosen))
     faults.check_coordinates(seen, overlay.examine(reduced), notes)
     faults.check_classes(items.classes, counts, to_learn, notes)
+    faults.note_linked_folders(seen, notes)
     first = faults.check_copies(seen, digests, notes)
     return Report(counts, notes.problems(), first)
 
@@ -113,6 +115,8 @@ def _digest(image: np.ndarray) -> bytes:
 def _count(seen: list[Item], classes: tuple[str, ...], images: int) -> Counts:
     """Count images and objects; an object whose label has no class is counted only in `objects`."""
     labels = np.concatenate([np.zeros(0, np.int64), *(item.labels[item.counted] for item in seen)])  # (N,)
-    per_class = {name: int((labels == label).sum()) for label, name in enumerate(classes) if label}
+    known = labels[(labels > 0) & (labels < len(classes))]
+    numbers = np.bincount(known, minlength=len(classes)).tolist()  # (L,)
+    per_class = dict(zip(classes[1:], numbers[1:], strict=True))
     boxes = sum(len(item.boxes) for item in seen)
     return Counts(images, sum(len(item.boxes) == 0 for item in seen), len(labels), boxes - len(labels), per_class)

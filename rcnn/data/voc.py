@@ -11,6 +11,7 @@ Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 2010
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,17 +22,22 @@ from defusedxml import ElementTree
 from tqdm import tqdm
 
 from rcnn import images
+from rcnn._files import read_text
 from rcnn.data.reading import (
+    MAX_LIST,
     Thing,
     as_flag,
     as_number,
     as_size,
     check_classes,
+    check_link,
     clean_name,
     existing_folder,
     gather_classes,
     inside,
+    is_entry,
     make_record,
+    read_inside,
     stated_classes,
     with_labels,
 )
@@ -41,29 +47,31 @@ from rcnn.data.splits import by_split, part_of, source_of
 LAYOUTS = (("Annotations", "JPEGImages"), ("annotations", "images"))
 IMAGE_SETS = Path("ImageSets", "Main")
 SPLIT_FOLDERS = ("train", "valid", "val", "test")
+MAX_XML = 1 << 23  # bytes of an XML file, enough for 20,000 objects
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class VOC(AnnotatedImages):
     """Images with one XML file per image, in the format of the PASCAL VOC challenges and of labelImg.
 
-    An XML file belongs to the image with the same name. If there is no such image, it belongs to the image that its
-    <filename> names, with or without a suffix. An image without an XML file is not part of the data set. Targets mark
-    truncated objects, which count like all other objects, as in the challenges.
+    An XML file belongs to the image with the same name: a.xml belongs to a.jpg. If there is no such image, the XML file
+    belongs to the image that its <filename> element names, with or without a suffix. An image without an XML file is
+    not part of the data set. Targets mark truncated objects, which count like all other objects, as in the challenges.
+    An XML file can be at most 8 MiB in size, and a list of names at most 64 MiB.
 
     Parameters
     ----------
     folder : path
-        A folder in one of three layouts. (1) It contains the folders Annotations and JPEGImages (or annotations and
-        images), and may contain lists of names in ImageSets/Main. (2) It contains images and XML files together.
-        (3) Its folders train, valid and test contain images and XML files together.
+        A folder in one of three layouts. (1) It contains the folders `Annotations` and `JPEGImages` (or `annotations`
+        and `images`), and may contain lists of names in `ImageSets/Main`. (2) It contains images and XML files
+        together. (3) Its folders `train`, `valid` and `test` contain images and XML files together.
     split : str, optional
-        "train", "val" or the name of another list in ImageSets/Main. If there is no list for "val", some images are
-        held out for it (see `rcnn.data.split`). By default, every image is read.
+        "train", "val" or the name of another list in ImageSets/Main. If there is no list for "val", some of the other
+        images are held out for validation (see `rcnn.data.split`). By default, every image is read.
     classes : sequence of str, optional
-        Names of the labels 1, 2, ..., with or without a leading "background". By default, the names are read from the
-        file classes.txt in the folder, one name per line. If there is no such file, they are the sorted class names of
-        the objects in all splits.
+        Class names for the labels 1, 2, ..., with or without a leading "background". By default, the names are read
+        from the file classes.txt in the folder, one name per line. If there is no such file, they are the sorted class
+        names of the objects in all splits.
     first_pixel : {1, 0}
         Number of the first pixel: 1 in VOC, 0 in some other programs.
     on_error, progress : str, bool
@@ -87,6 +95,7 @@ class Sheet:
     """An XML file."""
 
     path: Path
+    root: Path  # folder that the user named
     images: Path  # folder of its image
     source: str  # name of the XML file in messages
 
@@ -111,14 +120,15 @@ def read_voc(
     Returns
     -------
     Annotations
-        The annotations; `broken` lists invalid XML files.
+        The annotations. Their attribute `broken` lists the invalid XML files.
 
     Raises
     ------
     OSError
-        If the folder is not found.
+        If the folder is not found, or a list of names is not a regular file.
     ValueError
-        If the folder has none of the layouts, the split does not exist, or `first_pixel` is neither 0 nor 1.
+        If the folder has none of the layouts, the split does not exist, a list of names is a link to a file outside the
+        folder, or `first_pixel` is neither 0 nor 1.
     """
     if first_pixel not in (0, 1):
         raise ValueError(f"first_pixel must be 0 or 1, got {first_pixel!r}")
@@ -173,18 +183,15 @@ def _find_sheets(root: Path) -> tuple[Sheets, dict[str, Callable[[], Sheets]]]:
 def _sheets_of(root: Path, xml_folder: Path, image_folder: Path) -> Sheets:
     """Return the XML files of a folder, sorted by name, without hidden files (archives made on macOS contain some)."""
     paths = sorted(xml_folder.glob("[!.]*.xml"))
-    return [Sheet(path, image_folder, path.relative_to(root).as_posix()) for path in paths]
+    return [Sheet(path, root, image_folder, path.relative_to(root).as_posix()) for path in paths]
 
 
 def _listed(root: Path, path: Path, xml_folder: Path, image_folder: Path) -> Sheets:
     """Return the XML files that a list names; a line contains a name, optionally followed by 1, 0 or -1."""
     found: Sheets = []
     list_name = path.relative_to(root).as_posix()
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
-    for number, line in enumerate(lines, start=1):
+    check_link(path, root)
+    for number, line in enumerate(read_text(path, MAX_LIST).splitlines(), start=1):
         if not line.strip():
             continue
         name = line.strip()
@@ -198,8 +205,8 @@ def _listed(root: Path, path: Path, xml_folder: Path, image_folder: Path) -> She
             continue
         source = sheet.relative_to(root).as_posix()
         found.append(
-            Sheet(sheet, image_folder, source)
-            if sheet.is_file()
+            Sheet(sheet, root, image_folder, source)
+            if is_entry(sheet)
             else Broken(f"{list_name}, line {number}", f"{source}: file not found")
         )
     return found
@@ -251,7 +258,8 @@ def _read_sheet(sheet: Sheet | Broken, files: _ImageFolders, first_pixel: int) -
     if isinstance(sheet, Broken):
         return sheet
     try:
-        return _read_annotation(ElementTree.fromstring(sheet.path.read_bytes()), sheet, files, first_pixel)
+        content = read_inside(sheet.path, sheet.root, MAX_XML)
+        return _read_annotation(ElementTree.fromstring(content), sheet, files, first_pixel)
     except (OSError, ValueError, LookupError, ParseError) as error:  # an unknown encoding raises LookupError
         return Broken(sheet.source, " ".join(str(error).split()) or type(error).__name__)
 
@@ -259,7 +267,7 @@ def _read_sheet(sheet: Sheet | Broken, files: _ImageFolders, first_pixel: int) -
 def _read_annotation(root: Element, sheet: Sheet, files: _ImageFolders, first_pixel: int) -> Record:
     """Return the record of an <annotation>; raise ValueError if it is invalid."""
     if root.tag != "annotation":
-        raise ValueError(f"it must begin with <annotation>, got <{root.tag}>")
+        raise ValueError(f"it must begin with <annotation>, got {reprlib.repr(root.tag)}")
     image = files.find(sheet.images, sheet.path.stem, (root.findtext("filename") or "").strip())
     things = [_read_object(element, i, first_pixel) for i, element in enumerate(root.findall("object"))]
     size = as_size(root.findtext("size/width"), root.findtext("size/height"))

@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rcnn._files import write_whole
-from rcnn._validate import as_index_array, check_boxes, check_finite
+from rcnn._validate import as_index_array, check_boxes, check_finite, listed
 from rcnn.boxes import area
 from rcnn.data.reading import CLASSES_FILE, FLAG_NAMES, Thing, check_classes, stated_classes
 from rcnn.data.table import COLUMNS
@@ -47,9 +47,9 @@ class Images(Protocol):
 
 
 def write_voc(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
-    """Write a data set in VOC's format: JPEGImages, Annotations, ImageSets/Main/SPLIT.txt and classes.txt.
+    """Write a data set in VOC format: JPEGImages, Annotations, ImageSets/Main/SPLIT.txt and classes.txt.
 
-    If the folder already contains other splits, the new split is added.
+    SPLIT is the name of the split. If the folder already contains other splits, the new split is added.
 
     Parameters
     ----------
@@ -82,9 +82,10 @@ def write_voc(dataset: Images, folder: str | os.PathLike[str], split: str, progr
 
 
 def write_coco(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
-    """Write a data set in COCO's format: images and annotations/instances_SPLIT.json.
+    """Write a data set in COCO format: images and annotations/instances_SPLIT.json.
 
-    The ids of the categories are `dataset.category_ids` if they exist, and otherwise the labels. Image ids start at 1.
+    SPLIT is the name of the split. The ids of the categories are `dataset.category_ids` if this attribute exists, and
+    otherwise the labels. Image ids start at 1.
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ def write_coco(dataset: Images, folder: str | os.PathLike[str], split: str, prog
 
 
 def write_csv(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
-    """Write a data set as images, SPLIT.csv and classes.txt.
+    """Write a data set as images, a file SPLIT.csv named after the split, and classes.txt.
 
     Parameters
     ----------
@@ -157,7 +158,7 @@ def _prepare(dataset: Images, root: Path, split: str, listing: Path, *folders: s
             raise ValueError(f"class names must be printable and have no surrounding blanks, got {name!r}")
     if check_classes(dataset.classes) != tuple(dataset.classes):
         raise ValueError(f"classes must begin with the background, got {dataset.classes}")
-    if listing.exists():
+    if os.path.lexists(listing):
         raise FileExistsError(f"{listing} already exists")
     for folder in folders:
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -169,7 +170,7 @@ def _state_classes(root: Path, classes: Sequence[str]) -> None:
     if existing is None:
         write_whole(root / CLASSES_FILE, "".join(f"{name}\n" for name in classes[1:]).encode())
     elif existing != tuple(classes):
-        raise ValueError(f"classes must be those of {root} ({', '.join(existing[1:])}), got {', '.join(classes[1:])}")
+        raise ValueError(f"classes must be those of {root} ({listed(existing[1:])}), got {listed(classes[1:])}")
 
 
 def _images(dataset: Images, split: str, progress: bool) -> Iterator[tuple[str, np.ndarray, list[Thing]]]:
@@ -182,7 +183,7 @@ def _images(dataset: Images, split: str, progress: bool) -> Iterator[tuple[str, 
 
 
 def _things(target: Target, classes: Sequence[str], source: str) -> list[Thing]:
-    """Return the objects of a target; raise ValueError for values that no reader accepts."""
+    """Return the objects of a target; raise ValueError for values that the readers would not accept."""
     boxes = check_boxes(target["boxes"], f"boxes of {source}").astype(np.float64)  # (G, 4)
     check_finite(boxes, f"boxes of {source}")
     labels = as_index_array(target["labels"], f"labels of {source}", len(boxes))  # (G,)

@@ -21,8 +21,8 @@ from rcnn.model import FasterRCNN
 
 __all__ = ["Verdict", "examine", "report"]
 
-NUM_IMAGES = 100  # per set
-WIDTH, INDENT = 100, 17  # of the report, in characters
+NUM_IMAGES = 100  # number of images from each data set
+WIDTH, INDENT = 100, 17  # width and indent of the report, in characters
 
 
 def examine(

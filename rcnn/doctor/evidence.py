@@ -52,7 +52,7 @@ class Objects:
         return len(self.labels)
 
     def share(self, stage: str, threshold: float = FOUND) -> float:
-        """Return the share of the objects for which a stage has a box with a high enough IoU.
+        """Return the fraction of objects for which a stage has a box with an IoU of at least `threshold`.
 
         Parameters
         ----------
@@ -64,7 +64,7 @@ class Objects:
         Returns
         -------
         float
-            The share, in [0, 1]; NaN if there are no objects.
+            The fraction, in [0, 1]; NaN if there are no objects.
         """
         best: np.ndarray = getattr(self, stage)
         return float((best >= threshold).mean()) if len(best) else float("nan")
@@ -72,7 +72,7 @@ class Objects:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Measurements that the rules of the doctor read.
+    """Measurements that the rules of the doctor judge.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Evidence:
         Mean and standard deviation of each channel of the normalised images; NaN if no image could be read.
     drift : float or None
         Distance between the mean input of the backbone's first norm layer and the layer's running mean, in running
-        standard deviations. It is the median over the channels of |mean - running mean| / running deviation. None if
+        standard deviations. It is the median of |mean - running mean| / running deviation over the channels. None if
         there is no such layer.
     train : Objects
         Objects in images on which the detector was trained.
@@ -247,7 +247,7 @@ class _Walker:
 
 @original
 def _follow(trace: Trace) -> tuple[np.ndarray, ...]:
-    """Return the fields of `Objects` for the only image of a trace."""
+    """Return the fields of `Objects` for a trace of one image."""
     assert trace.gt_boxes is not None and trace.gt_labels is not None and trace.sampled_anchors is not None
     boxes, labels = trace.gt_boxes[0], trace.gt_labels[0]  # (G, 4), (G,)
     sampled = [[len(indices) for indices in trace.sampled_anchors[0]]] if len(boxes) else []
@@ -264,7 +264,7 @@ def _follow(trace: Trace) -> tuple[np.ndarray, ...]:
 
 
 def _predicted_classes(overlaps: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the label of the highest-scoring detection that finds each object, (G,); 0 if no detection finds it.
+    """Return, for each of G objects, the label of the best detection that finds it (G,); 0 if none finds it.
 
     `overlaps` (D, G) contains the IoU of each detection with each object. `labels` (D,) contains the predicted classes.
     The detections are in descending order of score.
@@ -331,7 +331,7 @@ class Moments:
         Returns
         -------
         (C,) array
-            The means; NaN before the first value.
+            The mean values; NaN before the first value.
         """
         return self._sum / (self._count or np.nan)
 
@@ -342,13 +342,13 @@ class Moments:
         Returns
         -------
         (C,) array
-            The deviations; NaN before the first value.
+            The standard deviations; NaN before the first value.
         """
         return np.sqrt(np.maximum(self._squares / (self._count or np.nan) - self.mean**2, 0))
 
 
 def _first_norm(backbone: Module) -> BatchNorm2d | FrozenBatchNorm2d | None:
-    """Return the first norm layer of a backbone; None without a norm layer, or if its statistics are still initial."""
+    """Return the backbone's first norm layer; None if there is none, or if its statistics have their initial values."""
     for module in backbone.modules():
         if isinstance(module, (BatchNorm2d, FrozenBatchNorm2d)):
             is_new = not module.running_mean.any() and (module.running_var == 1).all()

@@ -1,7 +1,7 @@
-"""Rules of the doctor. Each rule reads the measurements of one stage, and states a number, the fault and the remedy.
+"""Rules of the doctor. Each rule judges the measurements of one stage: it states a number, the fault and the remedy.
 
 The stages are in the order in which an image passes through them. If a stage fails, the later stages fail as well.
-Therefore, fix the first failing stage first.
+Therefore, fix the first failing stage before you look at the later stages.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from rcnn.doctor.evidence import FOUND, Evidence, Objects, part_of
 # If a measurement is beyond one of these thresholds, the stage fails. Each threshold is far from the measurements of
 # good runs of the small network. It is also far from the measurements of the detectors with deliberate faults that
 # tests/doctor/test_doctor_faults.py trains.
-LEAST_STD, MOST_STD = 0.03, 10.0  # largest standard deviation of a channel of normalised pixels; dark images have 0.1
+LEAST_STD, MOST_STD = 0.03, 10.0  # largest standard deviation of a normalised channel; dark images have 0.1
 MOST_MEAN = 4.0  # absolute value of the mean of the normalised pixels, in any channel
 MOST_DRIFT = 1.0  # drift of the first norm layer's input, in running standard deviations
-LEAST_COVERED = 0.5  # share of the objects with an anchor at IoU 0.5
-WELL_COVERED = 0.75  # the same share; below it, the anchors are good enough only if the RPN finds the objects
-LEAST_POSITIVE = 0.01  # share of the sampled anchors that are positive; not used if the RPN finds the objects
-LEAST_PROPOSED = 0.85  # share of the objects with a proposal at IoU 0.5
-LEAST_KEPT = 0.85  # share of the proposed objects that are detected
-MOST_CONFUSED = 0.15  # share of the found objects that have a wrong class
-LEAST_SHIFTED = 0.5  # share of the found objects whose label is off by +1 (or -1), over all and as a mean over classes
+LEAST_COVERED = 0.5  # fraction of the objects that have an anchor with IoU 0.5 or more
+WELL_COVERED = 0.75  # the same fraction; below it, the anchors are good enough only if the RPN finds the objects
+LEAST_POSITIVE = 0.01  # fraction of the sampled anchors that are positive; not used if the RPN finds the objects
+LEAST_PROPOSED = 0.85  # fraction of the objects that have a proposal with IoU 0.5 or more
+LEAST_KEPT = 0.85  # fraction of the proposed objects that are detected
+MOST_CONFUSED = 0.15  # fraction of the found objects that have a wrong class
+LEAST_SHIFTED = 0.5  # fraction of the found objects whose label is off by +1 (or -1); and its mean over the classes
 LEAST_FALL = 0.8  # final loss / loss after a third of the steps; by then, the head has learned to predict background
-WELL = 0.75  # share of the objects found with the right class; above it, unusual values at earlier stages are harmless
+WELL = 0.75  # fraction of objects found with the right class; above it, unusual values at earlier stages are harmless
 MOST_RISE = 1.5  # final loss / lowest loss; both are moving means
-MOST_GAP = 0.25  # share of the objects that are right on training images, minus the share on new images
-FEW_OBJECTS, FEW_STEPS = 10, 100  # smaller numbers are not enough to judge
+MOST_GAP = 0.25  # fraction of objects found with the right class on training images, minus the fraction on new images
+FEW_OBJECTS, FEW_STEPS = 10, 100  # if there are fewer, the rule does not judge
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def anchors(evidence: Evidence) -> Iterator[Verdict]:
     Yields
     ------
     Verdict
-        A verdict on the coverage of the objects, and one on the number of positive anchors.
+        One verdict on how well the anchors cover the objects, and one on the number of positive anchors.
     """
     objects = evidence.train
     if len(objects) < FEW_OBJECTS:
@@ -254,8 +254,8 @@ def detections(evidence: Evidence) -> Iterator[Verdict]:
     Yields
     ------
     Verdict
-        A verdict on the share of the proposed objects that are detected, one on the classes, and one on the gap. There
-        is no verdict if too few objects are proposed.
+        A verdict on the fraction of the proposed objects that are detected, one on the classes, and one on the gap.
+        There is no verdict if too few objects are proposed.
     """
     objects = evidence.train
     proposed = objects.proposals >= FOUND
@@ -319,7 +319,7 @@ def _classes(objects: Objects, evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _right(objects: Objects) -> float:
-    """Return the share of the objects that are found with the right class."""
+    """Return the fraction of the objects that are found with the right class."""
     return float((objects.predicted == objects.labels).mean())
 
 

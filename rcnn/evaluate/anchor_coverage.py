@@ -188,13 +188,13 @@ def coverage(
 ) -> Coverage:
     """Return the overlap of the objects of a data set with the anchors of their images.
 
-    Objects marked "difficult" or "crowd" do not count. Every image is treated as a batch of its own. In a batch with a
-    larger image, it would have more padding, and therefore more anchors at the right and at the bottom.
+    Objects marked "difficult" or "crowd" do not count. Every image is treated as a separate batch. In a batch with a
+    larger image, an image would have more padding, and therefore more anchors at the right and at the bottom.
 
     Parameters
     ----------
     dataset : Dataset
-        The data set. If it has a method `annotation(i) -> ((height, width), target)`, no image is decoded.
+        The data set. If it has a method `annotation(i) -> ((height, width), target)`, its images are not decoded.
     generator : AnchorGenerator
         The anchor generator, such as `model.anchor_generator`.
     strides : sequence of (rows, columns)
@@ -281,7 +281,7 @@ def measure(
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The anchor positions of one level in the image of each of G objects.
+    """The anchor positions of one level, in the images that contain the G objects.
 
     The positions along an axis are (index + offset) * stride, with index = 0, ..., count - 1.
 
@@ -372,7 +372,7 @@ def nearest_iou(object_sides: np.ndarray, sides: np.ndarray, distances: np.ndarr
 def _count_positive(
     objects: Objects, sides: np.ndarray, grid: Grid, chosen: np.ndarray, threshold: float
 ) -> np.ndarray:
-    """Return the number of anchors of one shape that reach an IoU of `threshold` with each `chosen` (C,) object, (C,).
+    """Return how many anchors of one shape reach an IoU of `threshold` with each of C `chosen` objects, (C,).
 
     The shape is given by `sides` (2,). An IoU of t requires an intersection of at least t / (1 + t) times the sum of
     the two areas. In a given row, this determines the smallest overlap in width, and so the largest distance between a
@@ -398,7 +398,7 @@ def _count_positive(
 def _positions(
     objects: Objects, grid: Grid, chosen: np.ndarray, axis: int, reach: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and the last index of the positions within `reach` (C,) of the centres, (C,) int64 each."""
+    """Return two (C,) arrays: the first and the last index of the positions within `reach` (C,) of the centres."""
     centres, strides = objects.centres[axis, chosen], grid.strides[axis, chosen]
     first = np.ceil((centres - reach) / strides - grid.offset)
     last = np.floor((centres + reach) / strides - grid.offset)

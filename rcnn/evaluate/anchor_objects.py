@@ -1,4 +1,4 @@
-"""The objects of a data set, in pixels of the resized images. Every image is treated as a batch of its own."""
+"""The objects of a data set, in pixels of the resized images. Every image is treated as a separate batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rcnn.transform import Size, padded_size, resized_size
 
 
 class Images(Protocol):
-    """A data set. If it has a method `annotation(i) -> ((height, width), target)`, no image is decoded."""
+    """A data set. If it has a method `annotation(i) -> ((height, width), target)`, its images are not decoded."""
 
     def __len__(self) -> int: ...
 

@@ -90,7 +90,7 @@ def suggest(
     Parameters
     ----------
     dataset : Dataset
-        The data set. If it has a method `annotation(i) -> ((height, width), target)`, no image is decoded.
+        The data set. If it has a method `annotation(i) -> ((height, width), target)`, its images are not decoded.
     strides : sequence of (rows, columns)
         The stride of each level in pixels, for example `model.strides()`.
     min_size, max_size : int

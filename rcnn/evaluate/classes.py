@@ -80,6 +80,6 @@ def rename(detections: Sequence[PerImage], labels: np.ndarray) -> list[dict[str,
 
 
 def _some(names: Sequence[str], limit: int = 8) -> str:
-    """Return the names joined by commas; of more than `limit` names, the first ones and the number of the others."""
+    """Return the names joined by commas; if there are more than `limit`, return the first ones and how many follow."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

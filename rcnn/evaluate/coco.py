@@ -25,7 +25,7 @@ WRONG, RIGHT, IGNORED = np.arange(3, dtype=np.int8)  # outcomes of a detection; 
 
 @dataclass(frozen=True, eq=False)
 class CocoEvaluation:
-    """COCO's metrics for the detections in a set of images.
+    """The COCO metrics of the detections in a set of images.
 
     The axes of the arrays are T = 10 IoU thresholds (`IOU_THRESHOLDS`), R = 101 recalls (`RECALLS`), L classes in the
     order of their labels (0 is the background), A = 4 area ranges (`AREA_NAMES`) and M = 3 limits for the number of
@@ -100,7 +100,7 @@ class CocoEvaluation:
 
 
 def evaluate_coco(detections: Sequence[PerImage], targets: Sequence[PerImage], num_classes: int) -> CocoEvaluation:
-    """Evaluate detections with COCO's metrics.
+    """Evaluate detections with the COCO metrics.
 
     Detections are matched with objects separately for each image, class, area range and IoU threshold. They are taken
     in descending order of score; detections with equal scores keep their order. Each detection considers the objects
@@ -108,7 +108,7 @@ def evaluate_coco(detections: Sequence[PerImage], targets: Sequence[PerImage], n
     tie, the *last* one. A detection that takes an object is right; a detection that takes no object is wrong.
 
     Some objects are ignored: they need not be found. A detection takes an ignored object only if it fits no other
-    object, and the detection is then ignored as well. These objects are ignored:
+    object; the detection is then ignored, too. These objects are ignored:
 
     - an object whose area is outside the area range. Only one detection can take it, as with any other object.
     - a crowd. Any number of detections can take it. Its IoU is the fraction of the detection that is inside the crowd.
@@ -212,7 +212,7 @@ def _outcomes(found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarra
 def _pairs(
     found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the indices of the detection and of the object, and their IoU, for each of P possible matches, (P,) each.
+    """Return three (P,) arrays for P possible matches: the indices of detections and of objects, and the IoUs.
 
     In a possible match, the detection and the object have the same image and class, and their IoU reaches the lowest
     threshold. The indices count over all images. Detections beyond the largest limit in `MAX_DETECTIONS` are left out,
@@ -236,7 +236,7 @@ def _pairs(
 def _overlaps(boxes: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.ndarray:
     """Return the IoU of each detection with each object, (D, G); for a crowd, the fraction of the detection inside it.
 
-    A box is given by one corner and two sides here, as in COCO's files, and not by two opposite corners. The two forms
+    Here, a box is given by one corner and two sides, as in COCO files, and not by two opposite corners. The two forms
     differ in rounding errors, which can decide whether an IoU of 0.7 reaches the threshold of 0.7.
     """
     x, y, w, h = convert(boxes, "xyxy", "xywh").T[:, :, None]  # (D, 1) each

@@ -51,8 +51,8 @@ def confusion(
     are not yet taken and whose IoU with it is at least `iou_threshold`. It takes the object with the highest IoU. In a
     tie, it prefers an object of its own class, then the first one.
 
-    Difficult objects and crowds are not counted. A detection that takes no object does not count, either, if its IoU
-    with a difficult object is at least `iou_threshold`, or if the fraction of its area inside a crowd is.
+    Difficult objects and crowds are not counted. If a detection takes no object, it is not counted either in two cases:
+    its IoU with a difficult object is at least `iou_threshold`, or at least this fraction of its area is in a crowd.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ class _Objects:
 def _kinds(
     found: Sequence[Found], wanted: Sequence[Wanted], judged: Judged, high: float, low: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the kind and the object (or NO_OBJECT) of each detection, (D,) each, in the order of `judged`."""
+    """Return two (D,) arrays in the order of `judged`: the kind and the object (or NO_OBJECT) of each detection."""
     kinds, about = [], []
     first_object = 0
     for detected, target in zip(found, wanted, strict=True):

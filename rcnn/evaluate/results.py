@@ -1,4 +1,4 @@
-"""COCO result files: functions that write and read them. Every tool for COCO's metrics can read such a file.
+"""Functions that write and read COCO result files. Every tool that computes the COCO metrics can read such a file.
 
 A file is a JSON list with an entry for each detection: {"image_id", "category_id", "bbox": [x, y, w, h], "score"}.
 """
@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from rcnn._files import read_text
 from rcnn.boxes import convert
 from rcnn.evaluate._inputs import Found, PerImage, check_detections
 
 Id = int | str
+MAX_JSON = 1 << 31  # bytes of a result file
 
 
 def results_json(detections: Sequence[PerImage], image_ids: Sequence[Id], category_ids: Sequence[Id]) -> str:
@@ -105,8 +107,8 @@ def _detections(rows: np.ndarray) -> dict[str, np.ndarray]:
 
 def _read_list(path: str | Path) -> list[Any]:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested too deeply
+        content = json.loads(read_text(path, MAX_JSON))
+    except (ValueError, RecursionError) as error:  # too large, not UTF-8, not JSON, or nested too deeply
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, list):
         raise ValueError(f"{path} must contain a list of detections, got {type(content).__name__}")

@@ -60,8 +60,8 @@ class StageRecall:
     sides : (G,) array
         The square root of each object's area, in pixels of its image.
     most_proposals : int
-        The largest number of proposals in an image. If an image has fewer than k proposals, all of them are among the
-        best k.
+        The largest number of proposals in an image. If an image has fewer than k proposals, the stage
+        "best k proposals" contains all of them.
     iou_threshold : float
         The default IoU threshold: an object is reached if its IoU with a box is at least this value.
     """

@@ -1,4 +1,4 @@
-"""Average precision of a detector, as the PASCAL VOC challenges define it.
+"""Average precision of a detector, as defined in the PASCAL VOC challenges.
 
 The definition is in Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010, section 4.2. The
 development kit of 2007 computes the mean precision at 11 recalls; the development kit of 2012 computes the area under
@@ -446,7 +446,7 @@ def share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 @original
 def _match_to_objects(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float) -> np.ndarray:
-    """Return the object that each detection matches, as an index over all images, (D,); NO_OBJECT if there is none."""
+    """Return the object that each detection matches, (D,), as an index over all images; NO_OBJECT if there is none."""
     matches = []
     first_object = 0
     for detected, target in zip(found, wanted, strict=True):

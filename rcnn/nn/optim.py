@@ -143,7 +143,7 @@ class SGD(Optimizer):
 def _sgd(
     values: np.ndarray, grad: np.ndarray, velocity: np.ndarray, lr: float, momentum: float, weight_decay: float
 ) -> None:
-    """Update `values` and `velocity`, which have the same shape, in place by one step of SGD."""
+    """Update `values` and `velocity`, which have the same shape, in place, with one step of SGD."""
     if weight_decay:
         grad = grad + weight_decay * values
     velocity *= momentum
@@ -161,7 +161,7 @@ class Adam(Optimizer):
     lr : float
         The learning rate, at least 0.
     betas : (float, float)
-        The decay rates of two running means: that of the gradient and that of the squared gradient.
+        The decay rates of the running mean of the gradient and of the running mean of the squared gradient.
     eps : float
         A small number that is added to the root of the mean square.
     weight_decay : float

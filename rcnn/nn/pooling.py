@@ -108,7 +108,7 @@ def _check(
 def _max_pool(
     x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, size: Pair, with_winners: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the maximum in each window, (N, C, *size), and the winners, (N, *size, C) in the dtype of x, or None.
+    """Return the maxima (N, C, *size) of all windows, and the winners (N, *size, C) in the dtype of x, or None.
 
     The winner of a window is the index of its maximum, counted row by row. If several elements are equal to the
     maximum, the winner is the first of them. If the window contains NaN, the winner is -1.

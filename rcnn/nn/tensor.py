@@ -623,7 +623,10 @@ def _visit(tensor: Tensor, waiting: dict[int, tuple[np.ndarray, bool]]) -> None:
         return
     arrived, own = waiting.pop(id(tensor))
     if arrived.shape != tensor.shape:  # a kernel would read past the end of the array
-        raise ValueError(f"a vjp must return a gradient of its parent's shape {tensor.shape}, got {arrived.shape}")
+        raise ValueError(
+            f"a vjp (vector-Jacobian product) must return a gradient with the same shape as its parent, "
+            f"{tensor.shape}, got {arrived.shape}"
+        )
     arrived = arrived.astype(tensor.dtype, copy=False)
     if tensor._vjp is None:
         if tensor.grad is not None:

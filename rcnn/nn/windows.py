@@ -94,7 +94,7 @@ def check_pixels(operation: str, x: Tensor) -> None:
 
 
 def channels_last(features: np.ndarray) -> np.ndarray:
-    """Return the same values, stored channels last in memory.
+    """Return the feature maps in the channels-last memory layout.
 
     Parameters
     ----------

@@ -1,13 +1,14 @@
 """Plots of every stage of a detector.
 
-Most functions draw on axes and return these axes. Their arguments are the axes, then arrays, then options:
+Most functions draw on axes and return these axes. The axes are the first argument. Arrays come next, and options come
+last:
 
     figure = plot.figure()
     plot.detections(figure.subplots(), image, boxes, scores, labels, class_names)
 
 `trace_strip`, `training_curves`, `evaluation_page` and `contact_sheet` return a whole figure, and `stage_figures`
-yields one figure for each stage. `annotate` takes and returns an array, because it draws detections in the pixels of a
-photo.
+yields one figure for each stage. `annotate` takes a photo as an array, draws detections into its pixels, and returns
+the new array.
 
 The module `style` defines the common style of all plots. Its colours are safe for colour-blind readers. The other
 modules group the plots by topic, as in the course.

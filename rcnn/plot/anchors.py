@@ -1,7 +1,7 @@
 """Plots of anchors: their order, how well they cover objects, and how they are matched.
 
 The plots show the indices of anchors, the coverage of objects (as a map, a scatter plot or a histogram), the best
-anchor of each object, and the shares of positive, ignored and negative anchors.
+anchor of each object, and the fractions of positive, ignored and negative anchors.
 
 Boxes and anchors are arrays of shape (N, 4) with the columns `x1, y1, x2, y2`, in pixels.
 """
@@ -29,8 +29,8 @@ _MATCH_BINS = 50  # number of bins over [0, 1]; 0.3 and 0.7 are bin edges
 _COVERAGE_BINS = 20  # number of bins over [0, 1]
 _THRESHOLD_DASHES: tuple[Dashes, ...] = ("--", "-", ":", "-.")
 _NEAR = 1e-3  # pixels; anchors with centres this close belong to the same position
-_WIDE_ENOUGH = 0.08  # smallest share of a bar that has space for a number
-_ROUNDING = 1e-9  # tolerance of a comparison of an IoU with a threshold
+_WIDE_ENOUGH = 0.08  # smallest fraction of a bar that has space for a number
+_ROUNDING = 1e-9  # tolerance when an IoU is compared with a threshold
 _MANY = 3000  # if there are more dots than this, they are drawn smaller
 _MARK = 45  # square points; area of the mark of an anchor
 # Space above the bars, relative to the highest bar: a fixed part, and a part for each line of the legend.
@@ -90,9 +90,9 @@ def coverage_map(
     thresholds: Sequence[float] = (0.5, 0.7),
     log: bool = False,
 ) -> Axes:
-    """Draw IoU as a function of two variables, with a contour line at each threshold.
+    """Draw the best IoU as a function of two variables, with a contour line at each threshold.
 
-    The colour of a point shows the IoU.
+    The colour of a point shows the best IoU with an anchor.
 
     Parameters
     ----------
@@ -103,11 +103,11 @@ def coverage_map(
     y : (Y,) array
         Two or more values along the y axis, ascending.
     iou : (Y, X) array
-        Best IoU with an anchor for each pair of values, in [0, 1].
+        Best IoU with an anchor for each pair of a y value (row) and an x value (column), in [0, 1].
     xlabel, ylabel : str
         Axis labels.
     thresholds : sequence of float, optional
-        IoU of the contour lines.
+        IoU values at which contour lines are drawn.
     log : bool, optional
         If True, both axes are logarithmic, with ticks at powers of two. If False, y points down, as in an image, and
         both axes have the same scale.
@@ -162,7 +162,8 @@ def coverage(
 ) -> Axes:
     """Draw each object as a dot at its size and aspect ratio, coloured by its best IoU with an anchor.
 
-    Both axes are logarithmic. Objects with a low IoU are drawn on top. `rcnn.evaluate.coverage` computes the arrays.
+    Both axes are logarithmic. Objects with a low IoU are drawn on top. `rcnn.evaluate.coverage` computes `sizes`,
+    `ratios` and `best_iou`.
 
     Parameters
     ----------
@@ -175,7 +176,7 @@ def coverage(
     best_iou : (G,) array
         Best IoU of each object with an anchor, in [0, 1].
     anchors : (A, 4) array, optional
-        The A cell anchors of all levels, in pixels. Squares mark their sizes and aspect ratios.
+        The A cell anchors of all levels, in pixels. A square marks the size and aspect ratio of each of them.
 
     Returns
     -------
@@ -190,7 +191,7 @@ def coverage(
     x = _positive("sizes", sizes, None)
     y, iou = _positive("ratios", ratios, len(x)), _fractions("best_iou", best_iou, len(x))
     marks = _shapes(np.zeros((0, 4)) if anchors is None else as_boxes("anchors", anchors))  # (A, 2)
-    style.graph(ax, "size (pixels of the batch)", "height / width")
+    style.graph(ax, "size (pixels of the resized image)", "height / width")
     if len(x) + len(marks) == 0:
         return style.note(ax, "no objects")
     order = np.argsort(-iou, kind="stable")
@@ -229,7 +230,7 @@ def coverage(
 def coverage_histogram(ax: Axes, best_iou: np.ndarray, thresholds: Sequence[float] = (0.5, 0.7)) -> Axes:
     """Draw a histogram of the best IoU that each object has with an anchor.
 
-    For each threshold, the legend states the share of the objects whose IoU reaches it.
+    For each threshold, the legend states the fraction of objects whose best IoU is at least this threshold.
 
     Parameters
     ----------
@@ -281,8 +282,8 @@ def coverage_histogram(ax: Axes, best_iou: np.ndarray, thresholds: Sequence[floa
 def best_anchors(ax: Axes, image: np.ndarray, gt_boxes: np.ndarray, anchors: np.ndarray, iou: np.ndarray) -> Axes:
     """Draw each object and its best anchor.
 
-    Objects are dashed boxes. Anchors have a colour and a tag that show their IoU with the object. The part of an anchor
-    that lies outside the image is not drawn.
+    Objects are drawn as dashed boxes. The colour and the tag of each anchor show its IoU with its object. The part of
+    an anchor that lies outside the image is not drawn.
 
     Parameters
     ----------
@@ -334,10 +335,10 @@ def best_anchors(ax: Axes, image: np.ndarray, gt_boxes: np.ndarray, anchors: np.
 
 
 def match_bands(ax: Axes, best_iou: np.ndarray, high: float, low: float) -> Axes:
-    """Draw a histogram of the best IoU that each anchor has with an object, coloured by match.
+    """Draw a histogram of the best IoU that each anchor has with an object, coloured by kind of anchor.
 
     An anchor is negative if its best IoU is below `low`, positive if it is at least `high`, and otherwise ignored. The
-    axis of the counts is logarithmic. The legend states the number of anchors of each kind.
+    y axis, which shows counts, is logarithmic. The legend states the number of anchors of each kind.
 
     Parameters
     ----------
@@ -346,7 +347,7 @@ def match_bands(ax: Axes, best_iou: np.ndarray, high: float, low: float) -> Axes
     best_iou : (A,) array
         Best IoU of each of A anchors with an object, in [0, 1].
     high, low : float
-        Thresholds of the matching, with 0 <= low <= high <= 1.
+        Thresholds for matching, with 0 <= low <= high <= 1.
 
     Returns
     -------
@@ -384,10 +385,10 @@ def match_bands(ax: Axes, best_iou: np.ndarray, high: float, low: float) -> Axes
 
 
 def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
-    """Draw bars that are divided into the shares of positive, ignored and negative anchors.
+    """Draw bars that show the fractions of positive, ignored and negative anchors.
 
-    Each row of `counts` has one bar. The share is written inside each part that is wide enough. The three counts are
-    written to the right of the bar.
+    There is one bar for each row of `counts`. The bar has three parts, one for each kind of anchor. The percentage is
+    written inside each part that is wide enough. The three counts are written to the right of the bar.
 
     Parameters
     ----------
@@ -396,7 +397,7 @@ def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
     counts : (R, 3) array
         Numbers of positive, ignored and negative anchors in each of R rows.
     names : sequence of str
-        Name of each row, (R,).
+        Name of each of the R rows.
 
     Returns
     -------
@@ -413,12 +414,10 @@ def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
         raise ValueError(f"names must have one entry per row of counts ({len(numbers)}), got {len(names)}")
     empty = np.flatnonzero(~((numbers >= 0).all(axis=1) & (numbers.sum(axis=1) > 0)))
     if empty.size:
-        raise ValueError(
-            f"counts[{empty[0]}] must be at least 0 and have a sum above 0, got {numbers[empty[0]].tolist()}"
-        )
+        raise ValueError(f"counts[{empty[0]}] must be at least 0, with a sum above 0, got {numbers[empty[0]].tolist()}")
     shares = numbers / numbers.sum(axis=1, keepdims=True)  # (R, 3)
     starts = np.cumsum(shares, axis=1) - shares
-    style.graph(ax, "share of the anchors", "")
+    style.graph(ax, "fraction of the anchors", "")
     for kind, (_, color) in enumerate(KINDS):
         ax.barh(np.arange(len(numbers)), shares[:, kind], left=starts[:, kind], height=0.6, color=color)
     for row, (start, share) in enumerate(zip(starts, shares, strict=True)):
@@ -434,7 +433,7 @@ def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
             color=style.INK,
         )
     ax.set(xlim=(0, 1), ylim=(len(numbers) - 0.5, -0.5))
-    ax.set_yticks(np.arange(len(numbers)), list(names), fontsize=style.TEXT_SIZE)
+    ax.set_yticks(np.arange(len(numbers)), style.literals(names), fontsize=style.TEXT_SIZE)
     ax.grid(False)
     ax.text(1.02, 1.05, "anchors", transform=ax.transAxes, va="bottom", fontsize=style.TEXT_SIZE, color=style.INK)
     ax.legend(
@@ -450,7 +449,7 @@ def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
 
 
 def _count_text(number: float) -> str:
-    """Return a count as text, or a mean of counts with one decimal if it is below 100: "1,415", "7.9", "8"."""
+    """Return a count or a mean of counts as text, such as "1,415"; a mean below 100 has one decimal, as in "7.9"."""
     return f"{number:.1f}" if number < 100 and number != round(number) else f"{number:,.0f}"
 
 
@@ -464,7 +463,7 @@ def _spans(indices: np.ndarray) -> str:
 
 
 def _ascending(name: str, values: object) -> np.ndarray:
-    """Return `values` as a float64 array (N,); raise ValueError unless it has two or more ascending values."""
+    """Return `values` as a 1-D float64 array; raise ValueError unless it has two or more ascending values."""
     array = as_array(name, values, (None,)).astype(np.float64)
     if len(array) < 2 or not (np.diff(array) > 0).all():
         raise ValueError(f"{name} must have two or more ascending values, got {np.array2string(array, threshold=6)}")
@@ -479,7 +478,7 @@ def _logarithmic(ax: Axes) -> None:
 
 
 def _shapes(anchors: np.ndarray) -> np.ndarray:
-    """Return the size and aspect ratio (A, 2) of the anchors (A, 4); raise ValueError if a side is not above 0."""
+    """Return the size and the aspect ratio of each of A anchors, (A, 2); raise ValueError if a side is not above 0."""
     width, height = anchors[:, 2] - anchors[:, 0], anchors[:, 3] - anchors[:, 1]
     flat = np.flatnonzero((width <= 0) | (height <= 0))
     if flat.size:

@@ -3,10 +3,10 @@
 The plots show ranked detections and their curves, average precision by class, the confusion matrix, kinds of error,
 recall by stage and a table of findings. `evaluation_page` draws the main results of an evaluation in one figure.
 
-Ranked detections are sorted by descending score. The array `correct` (D,) is True for true positives, where D is the
-number of detections. In all plots of ranked detections, correct detections are blue with a dot, and wrong detections
-are orange with a cross. Only the first `admitted` detections are counted. The other detections are drawn in pale
-colours.
+Ranked detections are sorted by descending score. For D detections, the array `correct` has shape (D,). It is True for
+each true positive. In all plots of ranked detections, correct detections are blue with a dot, and wrong detections are
+orange with a cross. Only the first `admitted` detections are counted in the legend. All later detections are drawn in
+pale colours.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from rcnn.plot.tags import Tags
 
 RIGHT, WRONG = style.BLUE, style.VERMILION
 _PALE = 0.3  # opacity of detections that are not counted
-_MOST_RANKS = 16  # ranks are written along a curve of at most this many detections
-_BAR = 0.72  # height of a bar, as a share of its row
+_MOST_RANKS = 16  # if a curve has at most this many detections, their ranks are written next to it
+_BAR = 0.72  # height of a bar, as a fraction of its row
 _FEW_RECALLS = 20  # up to this number of sampled recalls, lines are thick and dots are large
 
 _CORRECT_COLORS = LinearSegmentedColormap.from_list("correct", ["white", style.SKY, style.BLUE])
@@ -64,7 +64,7 @@ def ranking(
     correct : (D,) bool array
         True for correct detections.
     admitted : int, optional
-        Number of detections that are counted, starting with the best; by default all.
+        Number of detections that are counted, starting with the best. By default, all are counted.
     names : sequence of str, optional
         Labels of the bars; by default the ranks, starting at 1.
 
@@ -91,7 +91,7 @@ def ranking(
         _mark_correct_or_wrong(ax, value, row, bool(good), opacity)
     if cut < len(values):
         ax.axhline(cut - 0.5, color=style.INK, linewidth=THIN_LINE, linestyle="--")
-    ax.set_yticks(range(len(values)), labels)
+    ax.set_yticks(range(len(values)), style.literals(labels))
     ax.set(xlim=(0, 1), ylim=(max(len(values), 1) - 0.4, -0.6), xticks=(0, 0.25, 0.5, 0.75, 1))
     _correct_and_wrong_legend(ax, right[:cut])
     return ax if len(values) else style.note(ax, "no detections")
@@ -107,7 +107,7 @@ def ranked_boxes(
 ) -> Axes:
     """Draw the boxes of ranked detections over an image.
 
-    The boxes of the objects are dashed.
+    The boxes of the objects are drawn as dashed lines.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def ranked_boxes(
     boxes : (D, 4) array
         Boxes of D detections, in pixels.
     correct : (D,) bool array
-        True for correct detections. The value determines the colour of the box.
+        True for correct detections. It determines the colour of each box.
     gt_boxes : (G, 4) array
         Boxes of G objects, in pixels.
     names : sequence of str, optional
@@ -147,9 +147,9 @@ def ranked_curve(
 ) -> Axes:
     """Draw precision against recall, with a mark for each detection.
 
-    The mark of a detection shows the precision and the recall when this detection and all better ones are counted. If
-    there are at most 16 detections, their ranks are written next to the marks. A ring with lines to both axes shows the
-    last counted detection.
+    The mark of a detection shows the precision and the recall when this detection and all detections with a higher rank
+    are counted. If there are at most 16 detections, their ranks are written next to the marks. A ring with lines to
+    both axes shows the last counted detection.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def ranked_curve(
     correct : (D,) bool array
         True for correct detections.
     admitted : int, optional
-        Number of detections that are counted, starting with the best; by default all, without a ring.
+        Number of detections that are counted, starting with the best. By default, all are counted and no ring is drawn.
 
     Returns
     -------
@@ -223,7 +223,7 @@ def interpolation(ax: Axes, recall: np.ndarray, precision: np.ndarray, recalls: 
     precision : (D,) array
         Precision after each detection.
     recalls : (K,) array, optional
-        K recalls at which the envelope is sampled. By default, the area under the envelope is shaded.
+        K recalls at which the envelope is sampled. If omitted, the area under the envelope is shaded instead.
 
     Returns
     -------
@@ -284,7 +284,7 @@ def precision_recall(
     label : str, optional
         Name of the curve in the legend.
     average_precision : float, optional
-        Average precision, which is written in the legend.
+        Average precision to write in the legend.
 
     Returns
     -------
@@ -302,7 +302,7 @@ def precision_recall(
         y,
         color=style.CURVE_COLORS[earlier % len(style.CURVE_COLORS)],
         linewidth=style.LINE_WIDTH,
-        label="  ".join(words) or None,
+        label=style.shown_label("  ".join(words)) or None,
         linestyle=("-", "--", ":")[earlier // len(style.CURVE_COLORS) % 3],
         clip_on=False,
     )
@@ -320,8 +320,9 @@ def precision_recall(
 def confusion_matrix(ax: Axes, counts: np.ndarray, class_names: Sequence[str] | None = None) -> Axes:
     """Draw a confusion matrix, with true classes as rows and predicted classes as columns.
 
-    The background (row and column 0) is drawn last. Cells on the diagonal are blue, and errors are orange. A cell is
-    darker if it has a larger share of its row. In the row of the background, the share of the column is used instead.
+    The background is row and column 0 of `counts`, but it is drawn as the last row and column. Cells on the diagonal
+    are blue, and errors are orange. The colour of a cell shows its count as a fraction of the sum of its row: the
+    larger the fraction, the darker the cell. In the background row, it is a fraction of the sum of the column instead.
     If there are more than 24 classes, the cells have no numbers. If there are more than 60 rows, only every n-th class
     is labelled.
 
@@ -353,7 +354,7 @@ def confusion_matrix(ax: Axes, counts: np.ndarray, class_names: Sequence[str] | 
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)  # (L, L)
     shares[-1] = table[-1] / np.maximum(table.sum(axis=0), 1)
     diagonal = np.eye(len(table), dtype=bool)[:, :, None]
-    # The square root makes small shares of errors visible.
+    # The square root makes small fractions visible.
     ax.imshow(np.where(diagonal, _CORRECT_COLORS(shares), _WRONG_COLORS(np.sqrt(shares))), aspect="equal")
     if len(table) - 1 <= _MOST_NUMBERED_CLASSES:
         _write_counts(ax, table, shares)
@@ -377,7 +378,8 @@ def ap_bars(ax: Axes, ap: np.ndarray, class_names: Sequence[str] | None = None, 
     class_names : sequence of str, optional
         Class names, indexed by label; if omitted, labels are shown as numbers.
     most : int, optional
-        Largest number of bars. If there are more classes, half of the bars show the best and half the worst classes.
+        Largest number of bars. If there are more classes, half of the bars show the best classes, and the other half
+        show the worst classes.
 
     Returns
     -------
@@ -390,7 +392,7 @@ def ap_bars(ax: Axes, ap: np.ndarray, class_names: Sequence[str] | None = None, 
     ranked = known[np.argsort(-values[known], kind="stable")]
     cut = len(ranked) > most
     shown = np.concatenate([ranked[: most // 2], ranked[len(ranked) - most // 2 :]]) if cut else ranked
-    # One empty row stands for the classes that are left out.
+    # An empty row stands for the classes that are left out.
     rows = np.arange(len(shown)) + cut * (np.arange(len(shown)) >= most // 2)
     style.graph(ax, "average precision", "")
     ax.grid(False, axis="y")
@@ -401,7 +403,7 @@ def ap_bars(ax: Axes, ap: np.ndarray, class_names: Sequence[str] | None = None, 
         ax.text(
             0, most // 2, f" {len(ranked) - len(shown)} more", va="center", fontsize=style.TEXT_SIZE, color=style.GREY
         )
-    ax.set_yticks(rows, [names[label] for label in shown])
+    ax.set_yticks(rows, style.literals(names[label] for label in shown))
     ax.set(xlim=(0, 1.12), ylim=(max(len(shown) + cut, _FEWEST_ROWS) - 0.4, -0.6), xticks=np.linspace(0, 1, 6))
     return ax if len(shown) else style.note(ax, "no objects")
 
@@ -457,16 +459,16 @@ def precision_recall_classes(
 def error_kinds(ax: Axes, kinds: Sequence[str], gains: np.ndarray, detections: np.ndarray, objects: np.ndarray) -> Axes:
     """Draw a bar for each kind of error, with the largest gain on top.
 
-    The gain of a kind is the increase in average precision if all errors of this kind were corrected.
+    The gain of a kind is how much the average precision would increase if all errors of this kind were corrected.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     kinds : sequence of str
-        Name of each of K kinds.
+        Names of K kinds of error.
     gains : (K,) array
-        Gain in average precision; NaN where it is undefined.
+        Gain of each kind in average precision; NaN if it is undefined.
     detections : (K,) array
         Number of wrong detections of each kind.
     objects : (K,) array
@@ -491,7 +493,7 @@ def error_kinds(ax: Axes, kinds: Sequence[str], gains: np.ndarray, detections: n
         ]
         gain = "" if np.isnan(values[kind]) else f"{values[kind]:+.3f}   "
         _write_at_end(ax, gain + ", ".join(parts or ["none"]), float(np.nan_to_num(values[kind])), row)
-    ax.set_yticks(range(len(kinds)), [kinds[kind] for kind in order])
+    ax.set_yticks(range(len(kinds)), style.literals(kinds[kind] for kind in order))
     longest = max(0.01, float(np.nan_to_num(values).max(initial=0)))
     ax.set(xlim=(0, 2 * longest), ylim=(len(kinds) - 0.4, -0.6))  # the right half is for the texts
     ax.set_xticks([tick for tick in MaxNLocator(3).tick_values(0, longest) if tick <= longest])
@@ -500,16 +502,17 @@ def error_kinds(ax: Axes, kinds: Sequence[str], gains: np.ndarray, detections: n
 
 
 def stage_recall(ax: Axes, stages: Sequence[str], recalls: Mapping[str, np.ndarray]) -> Axes:
-    """Draw the recall of each stage, with the first stage on top.
+    """Draw the recall of each stage of a detector, with the first stage on top.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     stages : sequence of str
-        Name of each of S stages.
+        Names of S stages.
     recalls : mapping of str to (S,) array
-        Recall of each stage, by name. The first array is drawn as bars with numbers, all other arrays as marks.
+        Arrays by name, such as "IoU 0.5". Each array contains the recall of every stage. The first array is drawn as
+        bars with numbers, and all other arrays are drawn as marks.
 
     Returns
     -------
@@ -550,7 +553,7 @@ def stage_recall(ax: Axes, stages: Sequence[str], recalls: Mapping[str, np.ndarr
             label=name,
             clip_on=False,
         )
-    ax.set_yticks(rows, list(stages))
+    ax.set_yticks(rows, style.literals(stages))
     ax.set(xlim=(0, 1), ylim=(max(len(stages), 1) - 0.4, -0.6))
     style.legend_under_name(ax, handles)
     return ax
@@ -628,9 +631,9 @@ def findings(
 ) -> Axes:
     """Draw a table of measures and highlight the values that differ from a reference.
 
-    The first row is the reference. The more a value differs from the reference in its column, the darker its cell is.
-    This difference is relative to the larger of the two absolute values. NaN is written as "none" and differs from
-    every number.
+    The first row shows the reference values. The more a value differs from the reference value of its column, the
+    darker its cell is. The difference is divided by the larger of the two absolute values. NaN is written as "none" and
+    differs from every number.
 
     Parameters
     ----------
@@ -639,13 +642,13 @@ def findings(
     values : (N, M) array
         Measured values in N rows, with one column for each of M measures.
     names : sequence of str
-        Name of each row, (N,).
+        Name of each of the N rows.
     measures : sequence of str
-        Name of each measure, (M,).
+        Name of each of the M measures.
     reference : (M,) array
         Reference value of each measure.
     tolerance : float, optional
-        Largest relative difference, in [0, 1), for which a cell is white.
+        Largest relative difference, in [0, 1), at which a cell is still white.
 
     Returns
     -------
@@ -670,8 +673,8 @@ def findings(
             color=style.contrasting(to_hex(_DIFFERENCE_COLORS(difference[row, column]))),
         )
     style.ticks(ax)
-    ax.set_yticks(range(len(table)), ["reference", *names])
-    ax.set_xticks(range(len(measures)), measures)
+    ax.set_yticks(range(len(table)), style.literals(["reference", *names]))
+    ax.set_xticks(range(len(measures)), style.literals(measures))
     ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     ax.axhline(0.5, color=style.GREY, linewidth=1.0)
     for spine in ax.spines.values():
@@ -685,7 +688,7 @@ def findings(
 def _checked_curve(
     recall: np.ndarray, precision: np.ndarray, correct: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the three arrays (D,) after a check; raise ValueError unless recall is ascending and in [0, 1]."""
+    """Check and return the three arrays, each (D,); raise ValueError unless recall is ascending and in [0, 1]."""
     x = as_array("recall", recall, (None,)).astype(float)
     wrong = np.flatnonzero(~((np.diff(x, prepend=0) >= 0) & (x <= 1)))
     if wrong.size:
@@ -742,7 +745,7 @@ def _write_at_end(ax: Axes, text: str, x: float, row: float) -> None:
 
 
 def _write_counts(ax: Axes, table: np.ndarray, shares: np.ndarray) -> None:
-    """Write each non-zero count of `table` into its cell, in black or white by contrast."""
+    """Write each non-zero count of `table` into its cell, in black or white, whichever has the higher contrast."""
     for row, column in np.argwhere(table > 0):
         share = shares[row, column]
         color = _CORRECT_COLORS(share) if row == column else _WRONG_COLORS(np.sqrt(share))
@@ -758,13 +761,13 @@ def _write_counts(ax: Axes, table: np.ndarray, shares: np.ndarray) -> None:
 
 
 def _name_ticks(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """Label the rows and columns of a matrix; if there are many, label only every n-th."""
+    """Label the rows and columns of a matrix; if there are many, label only every n-th of them."""
     style.ticks(ax)
     step = -(-len(rows) // 60)
     at = [*range(0, len(rows) - 1, step), len(rows) - 1]
     upright = max(map(len, columns)) > 3
-    ax.set_yticks(at, [rows[i] for i in at])
-    ax.set_xticks(at, [columns[i] for i in at], rotation=90 if upright else 0)
+    ax.set_yticks(at, style.literals(rows[i] for i in at))
+    ax.set_xticks(at, style.literals(columns[i] for i in at), rotation=90 if upright else 0)
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set(color=style.FAINT, linewidth=0.8)

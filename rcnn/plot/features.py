@@ -3,8 +3,8 @@
 The plots show a feature map (its mean, or channel by channel), the windows of a convolution, the connections between
 cells and pixels, and the influence of each pixel on a cell.
 
-The axes of a feature map count cells: the cell in row r, column c is centred at y = r, x = c. A layer is given as a
-tuple (kernel, stride, padding), which defines the windows of a convolution or a pooling.
+In plots of a feature map, the unit of both axes is one cell. The cell in row r, column c has its centre at x = c, y =
+r. A layer is given as a tuple (kernel, stride, padding), which defines the windows of a convolution or a pooling.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def feature_map(ax: Axes, features: np.ndarray, max_channels: int | None = None,
     max_channels : int, optional
         Number of channels to draw. By default, the mean over all channels is drawn.
     quantity : str, optional
-        Name of the values, written next to the colour bar.
+        Name of the quantity that is drawn. It is written next to the colour bar.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def channel_tiles(ax: Axes, channels: np.ndarray, max_channels: int, quantity: s
     max_channels : int
         Number of channels to draw, at least 1.
     quantity : str
-        Name of the values, written next to the colour bar.
+        Name of the quantity that is drawn. It is written next to the colour bar.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def sliding_windows(ax: Axes, size: tuple[int, int], kernel: int, stride: int = 
     ax : Axes
         Axes to draw on.
     size : (int, int)
-        Rows and columns of the map.
+        Numbers of rows and columns of the map.
     kernel : int
         Side of the window, in cells.
     stride : int, optional
@@ -209,7 +209,7 @@ def cells_and_pixels(
     ax : Axes
         Axes to draw on.
     layers : sequence of (int, int, int)
-        Kernel, stride and padding of each layer.
+        Kernel size, stride and padding of each layer.
     pixels : int
         Number of pixels in the row.
     cell : int, optional
@@ -225,7 +225,7 @@ def cells_and_pixels(
     Raises
     ------
     ValueError
-        If a window is larger than its padded map, or an index is out of range.
+        If the window of a layer is larger than the padded map that it slides over, or an index is out of range.
     """
     counts, centres = _map_centres(layers, pixels)
     for name, index, count in (("cell", cell, counts[-1]), ("pixel", pixel, counts[0])):
@@ -256,17 +256,18 @@ def cells_and_pixels(
 def influence(ax: Axes, gradient: np.ndarray, fields: Mapping[str, Sequence[float]] | None = None) -> Axes:
     """Draw the influence of each pixel on a cell.
 
-    The influence of a pixel is its absolute gradient, divided by the largest absolute gradient. Pixel
-    (0, 0) covers 0 to 1 in x and in y.
+    The influence of a pixel is its absolute gradient, divided by the largest absolute gradient. The pixel in row 0,
+    column 0 covers 0 to 1 in x and in y.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     gradient : (H, W) array
-        Gradient of a cell with respect to the pixels.
+        Gradient of the value of a cell with respect to each pixel.
     fields : mapping of str to (4,) sequence, optional
-        Boxes `x1, y1, x2, y2` in pixels, by name. At most four are drawn, with a legend.
+        Boxes `x1, y1, x2, y2` in pixels, by name, such as the receptive field of the cell. At most four are drawn, with
+        a legend.
 
     Returns
     -------
@@ -333,7 +334,7 @@ def _cell_color(cell: tuple[int, int], size: tuple[int, int], windows: tuple[ran
 
 
 def _map_centres(layers: Sequence[Layer], pixels: int) -> tuple[list[int], list[tuple[float, int]]]:
-    """Return the number of cells, and (first centre, spacing), for the row of pixels and for each map."""
+    """Return the numbers of cells and the pairs (first centre, spacing) of the row of pixels and then of each map."""
     counts, centres = [pixels], [(0.0, 1)]
     for kernel, stride, padding in layers:
         start, step = centres[-1]
@@ -345,7 +346,7 @@ def _map_centres(layers: Sequence[Layer], pixels: int) -> tuple[list[int], list[
 def _connections_down(layers: Sequence[Layer], cell: int, counts: Sequence[int]) -> list[tuple[int, int, int]]:
     """Return (map, cell of the map, cell below) for each connection from a cell of the last map down to the pixels.
 
-    The cell below may lie in the padding. Padding has no further connections.
+    The cell below may lie in the padding. A cell in the padding has no connections further down.
     """
     connections, cells = [], {cell}
     for level in range(len(layers), 0, -1):

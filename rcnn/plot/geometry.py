@@ -1,7 +1,8 @@
 """Plots of box geometry: coordinates, IoU and deltas.
 
-The plots show the numbers of a box, the pixels that a box covers, boxes on enlarged pixels, two overlapping boxes, IoU
-as a surface, histograms of deltas and of box fits, and arrows from boxes to their objects.
+The plots show the coordinates of a box in every format, the pixels that a box covers, boxes on enlarged pixels, two
+overlapping boxes, IoU as a function of two variables, histograms of deltas, histograms of how well boxes fit their
+images, and arrows from boxes to their objects.
 
 Boxes are given as `x1, y1, x2, y2` in pixels, and y points down. The pixel in row 0, column 0 covers 0 to 1 in x and
 in y.
@@ -41,7 +42,7 @@ _BOX_DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.")
 
 
 def box_formats(ax: Axes, box: np.ndarray, size: tuple[int, int]) -> Axes:
-    """Draw one box on a pixel grid, with the numbers of every box format.
+    """Draw one box on a pixel grid, with its coordinates in every box format.
 
     Parameters
     ----------
@@ -138,8 +139,8 @@ def pixel_boxes(
 ) -> Axes:
     """Draw boxes on a small image whose pixel edges are visible.
 
-    The pixel in row r, column c fills the square from x = c, y = r to x = c + 1, y = r + 1. The line of each box is
-    thinner than that of the box before it, so edges at the same coordinate remain visible.
+    The pixel in row r, column c fills the square from x = c, y = r to x = c + 1, y = r + 1. Each box has a thinner line
+    than the box before it, so edges at the same coordinate remain visible.
 
     Parameters
     ----------
@@ -150,9 +151,9 @@ def pixel_boxes(
     boxes : (N, 4) array
         N boxes, in pixels.
     names : sequence of str
-        Name of each box in the legend, (N,).
+        Name of each of the N boxes in the legend.
     colors : sequence of str, optional
-        Colour of each box, (N,).
+        Colour of each of the N boxes.
 
     Returns
     -------
@@ -216,8 +217,8 @@ def overlap(
     names : (str, str), optional
         Names of the boxes in the legend.
     limits : sequence of four floats, optional
-        Limits of the axes, `x1, y1, x2, y2`. By default, the axes show both boxes. If the axes already show an image,
-        the limits of the image are kept.
+        Limits of the axes, `x1, y1, x2, y2`. By default, the limits are chosen so that both boxes are visible. If the
+        axes already show an image, its limits are kept.
 
     Returns
     -------
@@ -287,7 +288,7 @@ def iou_surface(
     ax : Axes
         Axes to draw on.
     iou : (Y, X) array
-        IoU for each pair of values, in [0, 1].
+        IoU for each pair of a y value (row) and an x value (column), in [0, 1].
     x : (X,) array
         Values along the x axis, ascending.
     y : (Y,) array
@@ -295,7 +296,7 @@ def iou_surface(
     xlabel, ylabel : str
         Axis labels.
     levels : sequence of float, optional
-        IoU of the contour lines.
+        IoU values at which contour lines are drawn.
     points : (K, 2) array, optional
         K points (x, y) to draw as dots.
 
@@ -332,15 +333,17 @@ def iou_surface(
 def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
     """Draw, for each group of boxes, a histogram of how well the boxes fit their images.
 
-    The fit of a box is the share of the images on which the box has less contrast than on its own image. A faint line
-    shows the uniform distribution, which is expected by chance. The legend states the mean of each group.
+    The contrast of a box is the contrast between its inside and its surroundings. To compute the fit of a box, the box
+    is placed on every image of the data set. The fit is the fraction of these images in which the box has less contrast
+    than in its own image. A faint line shows the uniform distribution, which is expected if boxes do not belong to
+    their images. The legend states the mean of each group.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     fits : mapping of str to (B,) array
-        Fits of the B boxes of each group, in [0, 1].
+        Fits of the B boxes in a group, in [0, 1], by name of the group.
 
     Returns
     -------
@@ -352,7 +355,7 @@ def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
     ValueError
         If a fit lies outside [0, 1].
     """
-    style.graph(ax, "fit: share of images where the box has less contrast", "share of the boxes")
+    style.graph(ax, "fit: fraction of images where the box has less contrast", "fraction of the boxes")
     ax.set_xlim(0, 1)
     handles = []
     for i, (name, values) in enumerate(fits.items()):
@@ -385,9 +388,9 @@ def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
 
 
 def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = False) -> Axes:
-    """Draw a histogram of each of dx, dy, dw and dh.
+    """Draw four histograms of deltas, one for each of dx, dy, dw and dh.
 
-    The legend states the standard deviations.
+    The legend states the standard deviation of each.
 
     Parameters
     ----------
@@ -398,7 +401,7 @@ def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = Fa
     limit : float
         The x axis and the bins extend from -`limit` to `limit`.
     unit : bool, optional
-        Also draw the standard normal distribution.
+        If True, also draw the standard normal distribution.
 
     Returns
     -------
@@ -451,7 +454,7 @@ def moves(ax: Axes, image: np.ndarray, boxes: np.ndarray, gt_boxes: np.ndarray) 
     boxes : (N, 4) array
         N boxes, in pixels.
     gt_boxes : (N, 4) array
-        Box of the object that belongs to each box, in pixels.
+        For each box, the box of its object, in pixels.
 
     Returns
     -------
@@ -542,7 +545,7 @@ def _measure(
     shift: tuple[float, float],
     align: tuple[str, str],
 ) -> None:
-    """Draw a double arrow from `start` to `end` with `text` at the middle, shifted by `shift` points."""
+    """Draw a double-headed arrow from `start` to `end`, and write `text` `shift` points away from its middle."""
     ax.annotate("", end, start, arrowprops={"arrowstyle": "<->", "color": style.GREY, "shrinkA": 0, "shrinkB": 0})
     middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
     ax.annotate(

@@ -1,12 +1,13 @@
 """Images with their boxes: annotated photos and contact sheets.
 
-`annotate` draws detections in the pixels of a photo, and the command `rcnn detect` saves the result. `contact_sheet`
+`annotate` draws detections into the pixels of a photo. The command `rcnn detect` saves such photos. `contact_sheet`
 shows up to sixteen images with their boxes, so that you can check annotations at a glance.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font
 from matplotlib.lines import Line2D
 from PIL import Image, ImageDraw, ImageFont
 
@@ -23,13 +25,13 @@ from rcnn.plot.tags import Tags, place, tag_texts
 
 # An annotated photo
 MAX_PHOTO_PIXELS = 24_000_000  # a larger photo is scaled down
-MIN_SIDE, MIN_SHORT_SIDE = 400, 160  # pixels; a smaller photo is enlarged
-MAX_TAG_SHARE = 0.25  # a photo is enlarged if its tags would cover a larger share of it
+MIN_SIDE, MIN_SHORT_SIDE = 400, 160  # pixels: square root of the area, and shorter side; a smaller photo is enlarged
+MAX_TAG_SHARE = 0.25  # a photo is enlarged if its tags would cover a larger fraction of it
 MAX_LONG_SIDE = 4096  # pixels; a photo is not enlarged beyond this
-# Font size: the minimum in pixels, and the usual size as a share of the square root of the drawing's area.
+# Font size: the minimum in pixels, and the usual size as a fraction of the square root of the drawing's area.
 MIN_TEXT, TEXT_PER_SIDE = 12, 1 / 60
-_LINE_SHARE, _EDGE_SHARE = 1 / 6, 1 / 18  # widths of a box's line and of its black edges, as shares of the font size
-_TAG_PADDING = np.array([0.3, 0.1])  # horizontal and vertical padding of a tag, as shares of the font size
+_LINE_SHARE, _EDGE_SHARE = 1 / 6, 1 / 18  # widths of a box's line and of its black edges, per font size
+_TAG_PADDING = np.array([0.3, 0.1])  # horizontal and vertical padding of a tag, as fractions of the font size
 
 # A contact sheet
 MOST_TILES = 16  # largest number of images on a sheet
@@ -39,8 +41,8 @@ MAX_TILE_SIDE = 720  # pixels; a larger image is scaled down to this side, about
 TAG_LENGTH, HEADING_LENGTH, CAPTION_LENGTH = 14, 34, 50  # largest numbers of characters
 MAX_TAG_LENGTH = 160  # characters; if the tags of an image have more in total, only colours show the classes
 MAX_EXCESS = 1.0  # pixels; a valid box may extend beyond its image by this much
-BEYOND = 0.25  # largest margin shown around an image, as a share of the image's side
-BORDER = 0.02  # free border of a tile, as a share of its side, so that lines along the image border are visible
+BEYOND = 0.25  # largest margin shown around an image, as a fraction of the image's side
+BORDER = 0.02  # free border of a tile, as a fraction of its side; it keeps lines along the image border visible
 BROKEN = "#ff2a2a"  # colour of invalid boxes; no class has this colour
 
 _ELLIPSIS = "\u2026"
@@ -85,6 +87,11 @@ def annotate(
     ------
     ValueError
         If `image` is empty or not uint8, a shape is wrong, or a label has no name.
+
+    Warns
+    -----
+    UserWarning
+        If the font has no glyphs for some characters of the class names.
     """
     photo = as_array("image", image, (None, None, 3))
     if photo.dtype != np.uint8 or photo.size == 0:
@@ -93,8 +100,9 @@ def annotate(
     numbers = as_array("labels", labels, (len(corners),)).astype(int)
     values = as_array("scores", scores, (len(corners),)).astype(float)
     best = np.argsort(-values, kind="stable")
-    texts = [" ".join(text.split()) for text in tag_texts(len(corners), numbers, values, class_names)]
+    texts = [style.clean(" ".join(text.split())) for text in tag_texts(len(corners), numbers, values, class_names)]
     texts = [texts[i] for i in best]
+    _warn_of_missing_glyphs(texts)
     colors = [style.label_color(numbers[i]) for i in best]
 
     canvas = _canvas(photo, texts)
@@ -109,7 +117,7 @@ def annotate(
 
 
 def _canvas(photo: np.ndarray, texts: Sequence[str]) -> Image.Image:
-    """Return the photo (H, W, 3), resized to the size at which `annotate` draws it."""
+    """Return the photo, an (H', W', 3) array, resized to the size at which `annotate` draws on it."""
     whole = Image.fromarray(photo)
     pixels = whole.width * whole.height
     if pixels > MAX_PHOTO_PIXELS:
@@ -197,8 +205,20 @@ def _tag_padding(font: ImageFont.FreeTypeFont) -> np.ndarray:
 
 def _font(height: float) -> ImageFont.FreeTypeFont:
     """Return the font of all plots, which is installed with matplotlib."""
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    return ImageFont.truetype(str(path), height)  # Pillow before 10.2 takes no Path
+    return ImageFont.truetype(str(_font_file()), height)  # Pillow before 10.2 takes no Path
+
+
+def _font_file() -> Path:
+    return Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+
+
+def _warn_of_missing_glyphs(texts: Sequence[str]) -> None:
+    """Warn if the font has no glyphs for some characters, because Pillow silently draws empty boxes for them."""
+    font = get_font(_font_file())
+    if not all(font.get_char_index(ord(letter)) for letter in set().union(*texts)):
+        warnings.warn(
+            "the font of the figures does not have all characters of the names; boxes replace them", stacklevel=3
+        )
 
 
 # ---- a contact sheet
@@ -214,16 +234,16 @@ def contact_sheet(
     """Draw up to sixteen images with their boxes, coloured and tagged by class.
 
     A box is invalid if it is empty, extends beyond its image, or has a label without a name. Invalid boxes are red and
-    dashed. Boxes with non-finite coordinates are not drawn; their number is written on the image.
+    dashed. Boxes with non-finite coordinates are not drawn, but the number of such boxes is written on the image.
 
     Parameters
     ----------
     images : sequence of (H, W, 3) array or None
         One to sixteen images; None stands for an unreadable image.
     boxes_list : sequence of (G, 4) array
-        Boxes of the G objects of each image, in pixels.
+        For each image, the boxes of its G objects, in pixels.
     labels_list : sequence of (G,) array
-        Labels of the objects of each image.
+        For each image, the labels of its G objects.
     class_names : sequence of str
         Class names, indexed by label.
     captions : sequence of str, optional
@@ -299,7 +319,7 @@ def _draw_tile(
     _show_square(ax, corners, np.array(shown.shape[1::-1]))
     if not finite.all():
         ax.annotate(
-            f"{(~finite).sum()} not finite, not drawn",
+            f"{(~finite).sum()} not drawn (not finite)",
             (0, 0),
             (4, 5),
             xycoords="axes fraction",
@@ -338,7 +358,7 @@ def _show_square(ax: Axes, corners: np.ndarray, size: np.ndarray) -> None:
 def _draw_sheet_legend(
     sheet: Figure, class_names: Sequence[str], labels_list: Sequence[np.ndarray], marked: bool, columns: int
 ) -> None:
-    """Draw the legend: class colours, unless several classes share one, and invalid boxes if `marked`."""
+    """Draw a legend of the class colours, unless several classes share a colour, and of invalid boxes if `marked`."""
     labels = np.unique(np.concatenate([np.asarray(labels, np.int64).ravel() for labels in labels_list])).tolist()
     handles = []
     if len(class_names) - 1 <= len(style.PALETTE):
@@ -348,7 +368,7 @@ def _draw_sheet_legend(
                 [],
                 color=style.label_color(label),
                 linewidth=4,
-                label=_shortened_middle(class_names[label], 2 * TAG_LENGTH),
+                label=style.literal(style.shown_label(_shortened_middle(class_names[label], 2 * TAG_LENGTH))),
             )
             for label in labels
             if 1 <= label < len(class_names)
@@ -369,7 +389,7 @@ def _draw_sheet_legend(
 
 
 def _shortened_middle(text: str, length: int) -> str:
-    """Return the text; if it is longer than `length`, an ellipsis replaces its middle, and most of its end is kept."""
+    """Return the text; if it is longer than `length`, replace its middle by an ellipsis and keep more of its end."""
     if len(text) <= length:
         return text
     end = 2 * (length - 1) // 3

@@ -7,7 +7,7 @@ Boxes and anchors are arrays of shape (N, 4) with the columns `x1, y1, x2, y2`, 
 covers 0 to 1 in x and in y, so the box (0, 0, 1, 1) is the outline of that pixel.
 
 A trace is an `rcnn.trace.Trace`, or any object with the same attributes. Many stages have several feature maps or
-several RoIs. In these stages, the plots of a trace show the RoI with the highest object probability, and the pyramid
+several RoIs. For these stages, the plots show only the RoI with the highest object probability, and only the pyramid
 level from which this RoI is pooled.
 """
 
@@ -96,9 +96,9 @@ def cell_anchors(ax: Axes, cell_anchors: np.ndarray, stride: float | tuple[float
     ax : Axes
         Axes to draw on.
     cell_anchors : (k, 4) array
-        The k anchors, in pixels relative to the centre.
+        The k anchors of the cell, in pixels relative to its centre.
     stride : float or (float, float), optional
-        Stride in pixels, or the strides of rows and columns. If given, the area of the cell is drawn for comparison.
+        Stride in pixels, or a pair of strides (rows, columns). If given, the area of the cell is drawn for comparison.
 
     Returns
     -------
@@ -137,7 +137,8 @@ def anchor_level(
     anchors : (A, 4) array
         The A anchors of the level, in pixels.
     near : (float, float), optional
-        Point (x, y) in pixels. The cell with the nearest centre is chosen. The default is the middle of the image.
+        Point (x, y) in pixels. The anchors are drawn for the cell whose centre is nearest to this point. The default is
+        the middle of the image.
     max_dots : int, optional
         Largest number of rows and columns of dots. If there are more, only every n-th is drawn, and the label of the
         x axis states n.
@@ -182,12 +183,14 @@ def objectness(
     image : (H, W, 3) array
         Image, uint8 or float in [0, 1].
     objectness : (H', W') or (k, H', W') array
-        Probabilities, in [0, 1]. If cells have k anchors each, the highest probability of each cell is shown.
+        Probabilities, in [0, 1], for H' rows and W' columns of cells. If each cell has k anchors, the highest of their
+        probabilities is shown.
     image_size : (int, int), optional
         Height and width of the area that the map covers, in pixels, including padding. The default is the size of
         `image`.
     offset : float, optional
-        Position of the anchor centre in its cell, as in `AnchorGenerator`. Each cell is drawn around this centre.
+        Position of the anchor centre, as a fraction of the stride, as in `AnchorGenerator`. Each cell is drawn around
+        this centre.
 
     Returns
     -------
@@ -349,15 +352,16 @@ def detections(
 def funnel(ax: Axes, counts: Mapping[str, int]) -> Axes:
     """Draw the number of boxes after each step as horizontal bars.
 
-    The axis is logarithmic, so the difference in length between two bars shows the factor between their counts. A count
-    of 0 has no bar.
+    The axis is logarithmic, so the difference in length between two bars shows the ratio of their counts. A count of 0
+    has no bar.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     counts : mapping of str to int
-        Number of boxes by the name of the step, from top to bottom, as returned by `Trace.counts`.
+        Number of boxes after each step, by name of the step. The first step is drawn on top. `Trace.counts` returns
+        such a dictionary.
 
     Returns
     -------
@@ -377,7 +381,7 @@ def funnel(ax: Axes, counts: Mapping[str, int]) -> Axes:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set(xlim=(_FUNNEL_START, 3.0 * max([1, *counts.values()])), ylim=(len(counts) - 0.4, -0.6))
-    ax.set_yticks(range(len(counts)), list(counts))
+    ax.set_yticks(range(len(counts)), style.literals(counts))
     ax.grid(False, axis="y")
     for row, count in enumerate(counts.values()):
         end = max(float(count), _FUNNEL_START)
@@ -409,7 +413,7 @@ def trace_strip(trace: Any, index: int = 0, class_names: Sequence[str] | None = 
     class_names : sequence of str, optional
         Class names, indexed by label; if omitted, labels are shown as numbers.
     min_score : float, optional
-        Detections with a lower score are counted but not drawn.
+        Only detections with a score above this value are drawn. The caption states how many there are in total.
 
     Returns
     -------
@@ -448,7 +452,7 @@ def stage_figures(
     class_names : sequence of str, optional
         Class names, indexed by label; if omitted, labels are shown as numbers.
     min_score : float, optional
-        Detections with a lower score are counted but not drawn.
+        Only detections with a score above this value are drawn. The caption states how many there are in total.
 
     Yields
     ------
@@ -471,7 +475,7 @@ def stage_figures(
 
 
 def _draw_ground_truth(ax: Axes, gt_boxes: np.ndarray) -> Line2D:
-    """Draw `gt_boxes` (G, 4) dashed and return a legend handle."""
+    """Draw `gt_boxes` (G, 4) as dashed boxes and return a legend handle."""
     for corner in gt_boxes:
         style.edged_box(ax, corner, "white", "--", THIN_LINE)
     return Line2D(
@@ -499,7 +503,7 @@ def _dots(ax: Axes, points: np.ndarray, color: str, size: float) -> None:
 
 
 def _thinned(ax: Axes, cells: np.ndarray, max_dots: int) -> np.ndarray:
-    """Return the centres in every n-th row and column of `cells` (cells, 2), at most `max_dots` rows and columns."""
+    """Return the cell centres in every n-th row and column, so that at most `max_dots` rows and columns remain."""
     x, y = (np.unique(cells[:, axis].round(3), return_inverse=True)[1] for axis in (0, 1))
     step = -(-int(max(x.max(), y.max()) + 1) // max_dots)
     if step > 1:
@@ -508,7 +512,7 @@ def _thinned(ax: Axes, cells: np.ndarray, max_dots: int) -> np.ndarray:
 
 
 def _draw_by_ratio(ax: Axes, anchors: np.ndarray, width: float) -> list[Artist]:
-    """Draw `anchors` (k, 4) with one colour per aspect ratio, and return legend handles by ascending ratio."""
+    """Draw k anchors (k, 4), with one colour for each aspect ratio; return legend handles by ascending ratio."""
     ratios = _nominal_ratios(anchors)
     color_of = {ratio: style.PALETTE[i % len(style.PALETTE)] for i, ratio in enumerate(sorted(set(ratios)))}
     for corner, ratio in zip(anchors, ratios, strict=True):
@@ -520,7 +524,7 @@ def _draw_by_ratio(ax: Axes, anchors: np.ndarray, width: float) -> list[Artist]:
 
 
 def _nominal_ratios(anchors: np.ndarray) -> list[float]:
-    """Return the height / width of each anchor (k, 4); anchors with similar ratios get that of the largest one.
+    """Return the ratio height / width of each of k anchors, (k,); of similar ratios, use that of the largest anchor.
 
     Anchors are rounded to whole pixels, so two anchors with the nominal ratio 0.5 may have the ratios 0.48 and 0.52.
     """
@@ -541,7 +545,7 @@ def _pixels(ax: Axes) -> Axes:
 
 
 def _cell_borders(count: int, extent: int, offset: float) -> np.ndarray:
-    """Return the borders (count + 1,) of cells centred at (i + offset) * stride; the first is 0, the last `extent`."""
+    """Return the count + 1 borders, from 0 to `extent`, of `count` cells that are centred at (i + offset) * stride."""
     stride = extent / count
     inner = (np.arange(1, count) - 0.5 + offset) * stride
     return np.concatenate([[0.0], inner, [extent]])
@@ -559,7 +563,7 @@ class _View:
     level: int
     roi: int | None
     class_names: Sequence[str] | None
-    min_score: float  # detections with a lower score are not drawn, because they would cover the image
+    min_score: float  # detections with this score or a lower one are not drawn, because they would cover the image
     compact: bool  # True for a small panel of the strip, which shows no scores and no ground truth
 
     @property
@@ -675,11 +679,11 @@ def _panel_pooled_features(ax: Axes, view: _View) -> str:
 
 def _panel_detections(ax: Axes, view: _View) -> str:
     found = view.trace.detections[view.index]
-    confident = np.asarray(found["scores"]) >= view.min_score
+    confident = np.asarray(found["scores"]) > view.min_score
     boxes, scores, labels = (np.asarray(found[key])[confident] for key in ("boxes", "scores", "labels"))
     gt_boxes = None if view.compact or view.trace.gt_boxes is None else view.trace.gt_boxes[view.index]
     detections(ax, view.image, boxes, None if view.compact else scores, labels, view.class_names, gt_boxes)
-    return f"{len(confident):,} in total, {len(boxes):,} with a score of {view.min_score:g} or more"
+    return f"{len(confident):,} in total, {len(boxes):,} with a score above {view.min_score:g}"
 
 
 _PANELS: tuple[tuple[str, Callable[[Axes, _View], str]], ...] = (

@@ -1,10 +1,10 @@
 """Plots of RoI pooling: the cells that RoIPool and RoIAlign read, and their outputs.
 
-The plots show sample points, rounded bins and their values, pooled features, how the output changes when a RoI is
-shifted, and the image content of the RoIs of a batch.
+The plots show the sample points of RoIAlign, the rounded bins of RoIPool, the values of the bins, pooled features, how
+the output changes when a RoI is shifted, and the part of the image inside each RoI of a batch.
 
-The axes of a feature map count cells: the cell in row r, column c is centred at y = r, x = c. RoIAlign uses the same
-coordinates.
+In plots of a feature map, the unit of both axes is one cell. The cell in row r, column c has its centre at x = c, y =
+r. RoIAlign uses the same coordinates.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from rcnn.plot import style
 from rcnn.plot.features import channel_tiles
 from rcnn.plot.style import Dashes, as_array, as_boxes
 
-_BIN_COLORS = (style.SKY, style.YELLOW)  # alternating, because neighbouring bins may share cells
-_INSETS = (0.07, 0.20)  # distances, in cells, between the edges of a bin and its outline; they alternate, too
+_BIN_COLORS = (style.SKY, style.YELLOW)  # neighbouring bins have different colours, because they may share cells
+_INSETS = (0.07, 0.20)  # cells between the edges of a bin and its outline; neighbouring bins differ
 _UNDER_LABEL = 30.0  # points; distance between the axis and a legend below its ticks and label
 _SHIFT_LOOKS: tuple[tuple[str, Dashes], ...] = (
     (style.VERMILION, "-"),
@@ -32,7 +32,7 @@ _SHIFT_LOOKS: tuple[tuple[str, Dashes], ...] = (
     (style.GREEN, "--"),
     (style.PURPLE, ":"),
 )
-_ROOM = 0.08  # gap between two crops, as a share of their side
+_ROOM = 0.08  # gap between two crops, as a fraction of their side
 
 
 def sample_points(
@@ -47,7 +47,7 @@ def sample_points(
 ) -> Axes:
     """Draw the RoI, bins and sample points of RoIAlign on a feature map.
 
-    A sample point more than one cell outside the map counts as 0 and is drawn as a cross.
+    A sample point that lies more than one cell outside the map has the value 0. It is drawn as a cross.
 
     Parameters
     ----------
@@ -58,15 +58,16 @@ def sample_points(
     roi : (4,) array
         RoI in pixels.
     spatial_scale : float
-        Factor from pixels to cells.
+        Factor that converts pixels to cells, such as 1 / 16 for stride 16.
     output_size : (int, int), optional
-        Rows and columns of bins.
+        Numbers of rows and columns of bins.
     sampling_ratio : int, optional
-        Number of sample points per bin along each axis; 0 adapts the number to the size of the bins.
+        Number of sample points in a bin along each axis. If it is 0, the number is adapted to the size of the bins.
     aligned : bool, optional
-        Shift the RoI by half a cell, as in RoIAlign with `aligned=True`.
+        If True, shift the RoI by half a cell, as in RoIAlign with `aligned=True`.
     margin : float or None, optional
-        Smallest distance, in cells, between the RoI and the edge of a square view. None shows the whole map.
+        Only a square part of the map is shown: the RoI, with at least this many cells around it. If None, the whole map
+        is shown.
 
     Returns
     -------
@@ -126,12 +127,12 @@ def quantised_bins(
     roi : (4,) array
         RoI in pixels.
     spatial_scale : float
-        Factor from pixels to cells.
+        Factor that converts pixels to cells, such as 1 / 16 for stride 16.
     output_size : (int, int), optional
-        Rows and columns of bins.
+        Numbers of rows and columns of bins.
     margin : float or None, optional
-        Smallest distance, in cells, between the RoI or its bins and the edge of a square view. None shows the whole
-        map.
+        Only a square part of the map is shown: the RoI and its bins, with at least this many cells around them. If
+        None, the whole map is shown.
 
     Returns
     -------
@@ -258,7 +259,7 @@ def shift_curves(
     xlabel, ylabel : str
         Axis labels.
     at : float, optional
-        Shift that is marked by a line, and by a dot on each curve.
+        Shift to mark with a vertical line, and with a dot on each curve.
 
     Returns
     -------
@@ -325,7 +326,7 @@ def roi_batch(
     class_names: Sequence[str] | None = None,
     most: int = 12,
 ) -> Axes:
-    """Draw the image content of RoIs, with one row for each class.
+    """Draw the part of the image inside each RoI, with one row for each class.
 
     The label of a row contains the class and the number of its RoIs. Each RoI is resized to a square, as in pooling.
 
@@ -367,7 +368,7 @@ def roi_batch(
             ax.text(most + 0.1, row + 0.5, "...", va="center", fontsize=style.TEXT_SIZE + 1, color=style.GREY)
     columns = min(most, int(np.bincount(classes).max()))
     ax.set(xlim=(-_ROOM, columns + 0.5), ylim=(len(present), -_ROOM))
-    ax.set_yticks(np.arange(len(present)) + 0.5, names)
+    ax.set_yticks(np.arange(len(present)) + 0.5, style.literals(names))
     style.ticks(ax)
     ax.tick_params(length=0)
     ax.set_facecolor("white")
@@ -397,7 +398,7 @@ def _points_in_cells(corner: np.ndarray, output_size: tuple[int, int], sampling_
 
 
 def _draw_points(ax: Axes, points: np.ndarray, inside: np.ndarray) -> None:
-    """Draw `points` (N, 2) as dots if `inside` (N,) is True, else as crosses; the size depends on their distance."""
+    """Draw N points (N, 2), as dots if `inside` (N,) is True, else as crosses; marks shrink if points are close."""
     steps = np.diff(np.unique(points[:, 0].round(6))), np.diff(np.unique(points[:, 1].round(6)))
     step = min((each.min() for each in steps if each.size), default=1.0)
     dots = step / abs(np.diff(ax.get_xlim())[0]) * ax.bbox.width
@@ -476,7 +477,7 @@ def _draw_inner_edges(ax: Axes, size: tuple[int, ...]) -> None:
 
 
 def _look_at(ax: Axes, one: np.ndarray, other: np.ndarray, margin: float) -> None:
-    """Set a square view around two boxes."""
+    """Set the axis limits to a square around two boxes."""
     x1, y1 = np.minimum(one[:2], other[:2])
     x2, y2 = np.maximum(one[2:], other[2:])
     x, y, half = (x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, y2 - y1) / 2 + margin
@@ -484,7 +485,7 @@ def _look_at(ax: Axes, one: np.ndarray, other: np.ndarray, margin: float) -> Non
 
 
 def _draw_crop(ax: Axes, image: np.ndarray, corner: np.ndarray, column: int, row: int, color: str) -> None:
-    """Draw the pixels of a box, at least one, in the square at this column and row of the plot."""
+    """Draw the pixels inside a box (at least one) in the square at this column and row of the plot."""
     height, width = image.shape[:2]
     left, top = (int(np.clip(np.floor(at), 0, side - 1)) for at, side in zip(corner[:2], (width, height), strict=True))
     right, bottom = (

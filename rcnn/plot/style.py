@@ -7,8 +7,9 @@ looks the same on axes from `figure()` and on axes from `pyplot.subplots()`.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
+from unicodedata import category
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -53,9 +54,9 @@ class _NotebookFigure(Figure):
 def png(figure: Figure) -> bytes:
     """Return a figure as a PNG image with 256 colours.
 
-    The file is about a third as large as a full-colour PNG, which keeps notebooks small. The colours are chosen by
-    maximum coverage, because averages over many pixels would lose the colours of thin lines. One round of k-means then
-    makes colour bars smooth.
+    The file is about a third as large as a full-colour PNG, which keeps notebooks small. Pillow's method `MAXCOVERAGE`
+    chooses the 256 colours, because methods that average over many pixels would lose the colours of thin lines. One
+    round of k-means then makes colour bars smooth.
 
     Parameters
     ----------
@@ -76,11 +77,11 @@ def png(figure: Figure) -> bytes:
 
 
 def figure(width: float = 10.0, height: float = 5.0) -> Figure:
-    """Return an empty figure with a layout that clips nothing.
+    """Return an empty figure whose layout keeps all titles, labels and legends visible.
 
     The figure needs no display. pyplot does not store the figure, so its memory is freed when no reference to it is
-    left. A notebook displays the figure if it is the last line of a cell. Create axes with a
-    method of the figure, for example `figure().subplots(1, 2)`.
+    left. A notebook displays the figure if the last line of a cell evaluates to it. Create axes with a method of the
+    figure, for example `figure().subplots(1, 2)`.
 
     Parameters
     ----------
@@ -156,6 +157,75 @@ def outline(width: float, color: str = "black") -> list[Stroke | Normal]:
     return [Stroke(linewidth=width + 1.2, foreground=color, alpha=0.75, dashes=solid), Normal()]
 
 
+def clean(text: str) -> str:
+    """Return a text that can be drawn: control characters and lone surrogates become U+FFFD.
+
+    Parameters
+    ----------
+    text : str
+        Any text; line breaks are kept.
+
+    Returns
+    -------
+    str
+        Text of the same length.
+    """
+    if text.isprintable():
+        return text
+    return "".join("\ufffd" if category(c) in ("Cc", "Cs") and c != "\n" else c for c in text)
+
+
+def literal(text: str) -> str:
+    """Return a text that matplotlib draws as `text`, and not as a formula.
+
+    matplotlib draws text between two dollar signs as a formula. Every name that a user chooses, such as a class name or
+    a file name, passes through this function before it is drawn.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        The result of `clean(text)`, with a backslash before each dollar sign.
+    """
+    return clean(text).replace("$", r"\$")
+
+
+def literals(texts: Iterable[str]) -> list[str]:
+    """Apply `literal` to each text.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        Texts, for example labels of ticks.
+
+    Returns
+    -------
+    list of str
+        Texts for matplotlib.
+    """
+    return [literal(str(text)) for text in texts]
+
+
+def shown_label(text: str) -> str:
+    """Return a legend label that matplotlib shows even if the text begins with an underscore.
+
+    Parameters
+    ----------
+    text : str
+        Label of a curve.
+
+    Returns
+    -------
+    str
+        The label. If `text` begins with an underscore, an invisible character comes before it.
+    """
+    return f"\u200b{text}" if text.startswith("_") else text
+
+
 def frame(ax: Axes) -> Axes:
     """Style axes for pixels: y points down, pixels are square, there are no ticks, and the border is faint.
 
@@ -200,8 +270,8 @@ def graph(ax: Axes, xlabel: str, ylabel: str) -> Axes:
     ax.grid(True, color=FAINT, linewidth=0.6)
     ax.set_axisbelow(True)
     ticks(ax)
-    ax.set_xlabel(xlabel, fontsize=TEXT_SIZE + 1, color=INK)
-    ax.set_ylabel(ylabel, fontsize=TEXT_SIZE + 1, color=INK)
+    ax.set_xlabel(literal(xlabel), fontsize=TEXT_SIZE + 1, color=INK)
+    ax.set_ylabel(literal(ylabel), fontsize=TEXT_SIZE + 1, color=INK)
     return ax
 
 
@@ -311,6 +381,7 @@ def title(ax: Axes, heading: str, caption: str = "") -> Axes:
     Axes
         The axes `ax`.
     """
+    heading, caption = literals([heading, caption])
     ax.set_title(heading, loc="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK, pad=16 if caption else 5)
     if caption:
         ax.annotate(
@@ -343,7 +414,9 @@ def note(ax: Axes, text: str) -> Axes:
     Axes
         The axes `ax`.
     """
-    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=TEXT_SIZE + 1, color=GREY)
+    ax.text(
+        0.5, 0.5, literal(text), transform=ax.transAxes, ha="center", va="center", fontsize=TEXT_SIZE + 1, color=GREY
+    )
     return ax
 
 
@@ -365,7 +438,7 @@ def color_bar(ax: Axes, mappable: ScalarMappable, label: str = "") -> None:
     bar.update_ticks()
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=TEXT_SIZE, length=2, width=0.6, color=GREY, labelcolor=INK, pad=2)
-    bar.set_label(label, fontsize=TEXT_SIZE, color=INK)
+    bar.set_label(literal(label), fontsize=TEXT_SIZE, color=INK)
 
 
 def legend_below(ax: Axes, handles: Sequence[Artist], columns: int) -> Legend:
@@ -427,6 +500,7 @@ def legend_inside(ax: Axes, handles: Sequence[Artist], where: Corner, length: fl
     """
     return ax.legend(
         handles=list(handles),
+        labels=_legend_labels(handles),
         loc=where,
         fontsize=TEXT_SIZE,
         labelcolor=INK,
@@ -454,6 +528,7 @@ def legend_under_name(ax: Axes, handles: Sequence[Artist]) -> Legend:
     below = ax.transAxes + ScaledTranslation(0, -36 / 72, ax.figure.dpi_scale_trans)  # points
     return ax.legend(
         handles=list(handles),
+        labels=_legend_labels(handles),
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
         bbox_transform=below,
@@ -468,9 +543,14 @@ def legend_under_name(ax: Axes, handles: Sequence[Artist]) -> Legend:
     )
 
 
+def _legend_labels(handles: Sequence[Artist]) -> list[str]:
+    return literals(shown_label(str(handle.get_label())) for handle in handles)
+
+
 def _legend(ax: Axes, handles: Sequence[Artist], **where: Any) -> Legend:
     return ax.legend(
         handles=list(handles),
+        labels=_legend_labels(handles),
         borderpad=0.2,
         borderaxespad=0.0,
         frameon=False,
@@ -492,7 +572,7 @@ def as_array(name: str, value: object, shape: Sequence[int | None]) -> np.ndarra
     value : array_like
         Value to convert. An empty list is accepted for any shape whose first length is None.
     shape : sequence of int or None
-        Required shape; None allows any length.
+        Required length of each axis; None allows any length.
 
     Returns
     -------
@@ -548,8 +628,8 @@ def as_boxes(name: str, value: object) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the shape is not (N, 4) or a coordinate is not finite. The message contains `name`, and the index of the
-        box.
+        If the shape is not (N, 4) or a coordinate is not finite. The message contains `name`. For a coordinate, it also
+        contains the index of the box.
     """
     boxes = as_array(name, value, (None, 4)).astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(boxes).all(axis=1))
@@ -569,7 +649,7 @@ def outlines(corners: np.ndarray) -> list[np.ndarray]:
     Returns
     -------
     list of (5, 2) array
-        Points x, y of each outline; the last point repeats the first.
+        Five points (x, y) for each box; the last point repeats the first.
     """
     return list(corners[:, [[0, 1], [2, 1], [2, 3], [0, 3], [0, 1]]])
 

@@ -1,7 +1,7 @@
 """Plots of non-maximum suppression: its steps, its effect on recall, and its running time.
 
-The plots show the boxes and the ranked list at one step, the recall after each step, and the running time against the
-number of boxes.
+The plots show the boxes and the ranked list at one step, the recall after each step, and the running time as a function
+of the number of boxes.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _SERIES_LOOKS = (
     (style.GREEN, "^", "-."),
     (style.PURPLE, "D", ":"),
 )
-_ROW = 0.72  # height of a bar, as a share of its row
+_ROW = 0.72  # height of a bar, as a fraction of its row
 _FAINT_BAR = 0.35  # opacity of the bar of a removed box
 _APART = 0.025  # if two end values are closer than this, only one is written
-_TEXT_ROOM = 1.75  # length of the x axis; bars end at 1 at most, and the rest is for texts
+_TEXT_ROOM = 1.75  # end of the x axis; bars end at 1 at most, and the space after 1 is for texts
 
 
 def suppression_step(ax: Axes, boxes: np.ndarray, states: Sequence[str], image: np.ndarray | None = None) -> Axes:
@@ -51,7 +51,7 @@ def suppression_step(ax: Axes, boxes: np.ndarray, states: Sequence[str], image: 
     boxes : (N, 4) array
         N boxes, in pixels, by descending score.
     states : sequence of str
-        State of each box, (N,). The states are the keys of `STATES`.
+        State of each of the N boxes. The states are the keys of `STATES`.
     image : (H, W, 3) array, optional
         Image to draw under the boxes, uint8 or float in [0, 1].
 
@@ -107,7 +107,7 @@ def suppression_queue(ax: Axes, scores: np.ndarray, states: Sequence[str], overl
     scores : (N,) array
         Scores of N boxes in [0, 1], descending.
     states : sequence of str
-        State of each box, (N,). The states are the keys of `STATES`.
+        State of each of the N boxes. The states are the keys of `STATES`.
     overlaps : (N,) array
         IoU of each box with the box that is kept at this step.
 
@@ -161,7 +161,7 @@ def suppression_legend(ax: Axes, states: Sequence[str]) -> Axes:
     ax : Axes
         Axes to draw on.
     states : sequence of str
-        State of each box, (N,). The states are the keys of `STATES`.
+        State of each of the N boxes. The states are the keys of `STATES`.
 
     Returns
     -------
@@ -188,8 +188,8 @@ def recall_steps(ax: Axes, steps: Sequence[str], counts: np.ndarray, recalls: Ma
     counts : (S,) array
         Number of boxes after each step, written under the name of the step.
     recalls : mapping of str to (S,) array
-        Recall after each step, by name; each array is drawn as a line. The first and the last value are written next to
-        the line. If several lines end at the same point, the value is written only once.
+        Arrays by name. Each array contains the recall after every step and is drawn as a line. The first and the last
+        value are written next to the line. If several lines end at the same point, the value is written only once.
 
     Returns
     -------
@@ -230,27 +230,28 @@ def recall_steps(ax: Axes, steps: Sequence[str], counts: np.ndarray, recalls: Ma
                 fontsize=style.TEXT_SIZE,
                 color=style.INK,
             )
-    ax.set_xticks(at, [f"{step}\n{count:,.0f}" for step, count in zip(steps, numbers, strict=True)])
+    ax.set_xticks(at, style.literals(f"{step}\n{count:,.0f}" for step, count in zip(steps, numbers, strict=True)))
     ax.set(xlim=(-0.6, len(steps) - 0.4), ylim=(0, 1))
     style.legend_inside(ax, handles, "lower right", length=3)
     return ax
 
 
 def growth(ax: Axes, sizes: np.ndarray, seconds: Mapping[str, np.ndarray], power: float) -> Axes:
-    """Draw running times against the number of boxes, on logarithmic axes.
+    """Draw the running time as a function of the number of boxes, on logarithmic axes.
 
-    A dotted line shows a power law for comparison with each curve.
+    For comparison, a dotted line next to each curve shows a power law.
 
     Parameters
     ----------
     ax : Axes
         Axes to draw on.
     sizes : (K,) array
-        K numbers of boxes.
+        The numbers of boxes for which the times were measured.
     seconds : mapping of str to (K,) array
-        Running times in seconds, above 0, for the K numbers of boxes, by name of the curve.
+        Maps the name of each curve to its running times. Each array contains one time for each element of `sizes`, in
+        seconds, greater than 0.
     power : float
-        Exponent of the power law. Its line meets each curve at the last number of boxes.
+        Exponent of the power law. The dotted line meets each curve at the last number of boxes.
 
     Returns
     -------

@@ -11,11 +11,11 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox, IdentityTransform
 
-from rcnn.plot.style import TEXT_SIZE, contrasting
+from rcnn.plot.style import TEXT_SIZE, clean, contrasting
 
-_PADDING = 0.18  # space around the text of a tag, as a share of the font size
-_TAG_ON_TAG = 20.0  # cost of hiding a part of a tag, relative to an equal area of a box
-_APART = 3.0  # extra cost of a position that does not touch the box, in areas of the tag
+_PADDING = 0.18  # space around the text of a tag, as a fraction of the font size
+_TAG_ON_TAG = 20.0  # cost of hiding a part of a tag, relative to the cost of hiding an equal area of a box
+_APART = 3.0  # extra cost of a position that does not touch the box, as a multiple of the tag's area
 
 
 class Tags(Artist):
@@ -28,9 +28,9 @@ class Tags(Artist):
     boxes : (N, 4) array
         N boxes, in data coordinates.
     texts : sequence of str
-        Text of each tag, (N,).
+        Text of each of the N tags.
     colors : sequence of str
-        Colour of each tag, (N,).
+        Colour of each of the N tags.
     """
 
     def __init__(self, boxes: np.ndarray, texts: Sequence[str], colors: Sequence[str]) -> None:
@@ -102,9 +102,10 @@ class Tags(Artist):
 def place(sizes: np.ndarray, boxes: np.ndarray, window: np.ndarray) -> np.ndarray:
     """Choose the positions of tags near their boxes.
 
-    Tags are placed one after the other. Each tag has several candidate positions near its box, and gets the one where
-    it hides least. Hiding another tag costs more than hiding a box. In a tie, the first candidate is chosen. The very
-    first candidate is above the box, aligned with its left side.
+    Tags are placed one after the other. There are several candidate positions near each box. The cost of a position
+    depends on the area of boxes and other tags that the tag would hide there. Hiding another tag costs more than hiding
+    a box. The candidate with the lowest cost is chosen; in a tie, the first of them. The first candidate is above the
+    box, aligned with its left side.
 
     Parameters
     ----------
@@ -171,7 +172,7 @@ def _positions_around(box: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _overlap(fields: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return the area (N,) that each of `fields` (N, 4) shares with each of `boxes` (M, 4), summed over the boxes."""
+    """Return the area (N,) that each of N `fields` (N, 4) shares with M `boxes` (M, 4), summed over the boxes."""
     low = np.maximum(fields[:, None, :2], boxes[None, :, :2])  # (N, M, 2)
     high = np.minimum(fields[:, None, 2:], boxes[None, :, 2:])  # (N, M, 2)
     return np.asarray(np.clip(high - low, 0, None).prod(axis=2).sum(axis=1))
@@ -220,7 +221,7 @@ def _tag_text(text: str, color: str) -> Text:
     return Text(
         0,
         0,
-        text,
+        clean(text),
         fontsize=TEXT_SIZE,
         color=contrasting(color),
         ha="left",

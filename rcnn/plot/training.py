@@ -1,7 +1,8 @@
 """Plots of training: losses, gradients, and proposals as they converge to their objects.
 
 The plots show lines and reference levels, loss curves, the curves of a training run, the nearest proposal of each
-object, the error of numerical gradients, and gradients by part of the detector, by loss and by class.
+object, the error of numerical gradients, and the norms of gradients for each part of the detector, each loss and each
+class.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _LINE_DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
 _ERROR_LOOKS = ((style.BLUE, "-"), (style.ORANGE, "--"), (style.GREEN, "-."), (style.PURPLE, ":"))
 _LEAST_ERROR = 1e-17  # an error of 0 is drawn here, because a logarithmic axis has no 0
 _LOG_TICKS = 9  # largest number of ticks on a logarithmic axis
-_COLOR_RANGE = 1e-4  # lower end of the colour scale of a table, as a share of the largest gradient
-_MOST_ROWS = 12  # largest number of rows that are numbered
+_COLOR_RANGE = 1e-4  # lower end of the colour scale of a table, as a fraction of the largest gradient
+_MOST_ROWS = 12  # if there are more rows, they are not numbered
 
 # The layout of the diagram of `gradient_flow`, in its own units.
 _LOSS_COLORS = {"rpn": style.BLUE, "roi": style.VERMILION}
@@ -79,7 +80,7 @@ def lines(
     x : (K,) array
         Values along the x axis.
     series : mapping of str to (K,) array
-        Values of each line, by name.
+        Arrays by name. Each array contains the values of one line.
     xlabel, ylabel : str
         Axis labels.
     levels : sequence of float, optional
@@ -134,7 +135,7 @@ def levels(ax: Axes, values: Mapping[str, float]) -> Axes:
     for name, value in values.items():
         ax.axhline(value, color=style.GREY, linestyle=":", linewidth=1.2, zorder=1.5)
         ax.annotate(
-            name,
+            style.literal(name),
             (1, value),
             (-3, 2),
             xycoords=("axes fraction", "data"),
@@ -193,7 +194,7 @@ def loss_curves(
             at,
             _moving_mean(values, smoothing),
             color=color,
-            label=name,
+            label=style.shown_label(name),
             zorder=3 if total else 2.5,
             linewidth=style.THIN_LINE if smoothing == 1 else style.LINE_WIDTH,
         )
@@ -216,17 +217,17 @@ def training_curves(
     lr: Sequence[float],
     validation: Mapping[str, Sequence[float]],
 ) -> Figure:
-    """Draw a figure of a training run: losses, validation losses, AP50 and learning rate.
+    """Draw a figure of a training run: losses, validation losses, learning rate, and AP at IoU 0.5.
 
     Parameters
     ----------
     history : mapping of str to (S,) sequence
-        Loss at each of S steps, by name.
+        Losses by name. Each sequence contains one loss at each of S steps.
     lr : (S,) sequence
         Learning rate at each step.
     validation : mapping of str to (V,) sequence
-        Values of V validations, by name: "step" (the number of training steps before the validation), "ap50", and the
-        validation losses. V may be 0.
+        Results of V validations, by name: "step" (the number of training steps before the validation), "ap50" (the
+        average precision at IoU 0.5), and the validation losses. V may be 0.
 
     Returns
     -------
@@ -251,8 +252,8 @@ def training_curves(
 def settling(ax: Axes, steps: Sequence[int], best_iou: np.ndarray, threshold: float = 0.5) -> Axes:
     """Draw the best IoU of each object with any box, at several training steps.
 
-    Each object has a pale line, and the median of all objects is black. The measurements are drawn at equal distances,
-    because most changes happen in early steps.
+    There is a pale line for each object and a black line for the median of all objects. The measurements are drawn at
+    equal distances, because most changes happen in early steps.
 
     Parameters
     ----------
@@ -306,8 +307,8 @@ def nearest_proposals(
 ) -> Axes:
     """Draw the proposals with the highest scores, and highlight the nearest proposal of each object.
 
-    The nearest proposal has the highest IoU with the object, and its colour shows this IoU. All other proposals are
-    drawn in a pale colour. The boxes of the objects are dashed.
+    The nearest proposal of an object is the one with the highest IoU, and its colour shows this IoU. All other
+    proposals are drawn in a pale colour. The boxes of the objects are drawn as dashed lines.
 
     Parameters
     ----------
@@ -324,7 +325,7 @@ def nearest_proposals(
     top : int, optional
         Number of proposals to use, starting with the best.
     scale : bool, optional
-        Draw a colour bar. Pass False if a neighbouring plot already has one.
+        If True, draw a colour bar. Pass False if a neighbouring plot already has one.
 
     Returns
     -------
@@ -370,7 +371,7 @@ def nearest_proposals(
 
 
 def gradient_errors(ax: Axes, steps: Values, errors: Mapping[str, Values]) -> Axes:
-    """Draw the error of numerical gradients against the step size, on logarithmic axes.
+    """Draw the error of numerical gradients as a function of the step size, on logarithmic axes.
 
     A dot marks the minimum of each curve. An error of exactly 0 is drawn at 1e-17.
 
@@ -381,7 +382,7 @@ def gradient_errors(ax: Axes, steps: Values, errors: Mapping[str, Values]) -> Ax
     steps : (n,) array
         n step sizes, above 0.
     errors : mapping of str to (n,) array
-        Error at each step size, by name. Errors must be at least 0. At most four curves can be drawn.
+        Arrays by name. Each array contains the error, at least 0, at every step size. At most four curves can be drawn.
 
     Returns
     -------
@@ -421,7 +422,7 @@ def gradient_errors(ax: Axes, steps: Values, errors: Mapping[str, Values]) -> Ax
 def gradient_flow(ax: Axes, norms: Norms) -> Axes:
     """Draw the detector as a diagram, with arrows for the forward pass and for the gradients.
 
-    A gradient arrow is drawn only if the part to which it leads gets a gradient. If no gradient passes through the
+    A gradient arrow is drawn only if it leads to a part that receives a gradient. If no gradient passes through the
     proposals, the arrows to and from the proposals are crossed out.
 
     Parameters
@@ -465,7 +466,7 @@ def gradient_flow(ax: Axes, norms: Norms) -> Axes:
 def gradient_table(ax: Axes, norms: Norms) -> Axes:
     """Draw a table of gradient norms, with one row per loss and one column per part of the detector.
 
-    The colour scale is logarithmic. The cell of a zero gradient is white.
+    The colour scale is logarithmic. A cell is white if the gradient is 0.
 
     Parameters
     ----------
@@ -506,8 +507,8 @@ def gradient_table(ax: Axes, norms: Norms) -> Axes:
             color=style.contrasting(face),
         )
     ax.set(xlim=(0, len(parts)), ylim=(len(norms), 0), aspect="auto")
-    ax.set_xticks(np.arange(len(parts)) + 0.5, parts)
-    ax.set_yticks(np.arange(len(norms)) + 0.5, list(norms))
+    ax.set_xticks(np.arange(len(parts)) + 0.5, style.literals(parts))
+    ax.set_yticks(np.arange(len(norms)) + 0.5, style.literals(norms))
     style.ticks(ax)
     ax.tick_params(length=0)
     return ax
@@ -518,7 +519,8 @@ def gradient_by_class(
 ) -> Axes:
     """Draw the gradient norm of the deltas of each RoI and class, with the true class outlined.
 
-    A cell shows the Euclidean norm of the gradient of four deltas. It is white if the norm is 0.
+    Each cell shows the Euclidean norm of the gradient of the four deltas of one RoI and class. It is white if the norm
+    is 0.
 
     Parameters
     ----------
@@ -564,7 +566,7 @@ def gradient_by_class(
     ax.set(xlim=(0, classes), ylim=(rows, 0))
     ax.grid(False)
     names = [str(label) for label in range(classes)] if class_names is None else list(class_names)
-    ax.set_xticks(np.arange(classes) + 0.5, names, rotation=90 if max(map(len, names)) > 2 else 0)
+    ax.set_xticks(np.arange(classes) + 0.5, style.literals(names), rotation=90 if max(map(len, names)) > 2 else 0)
     marked = np.arange(0, rows, -(-rows // _MOST_ROWS))
     ax.set_yticks(marked + 0.5, [str(row) for row in marked])
     style.color_bar(ax, mesh, "gradient norm of the four deltas")
@@ -610,7 +612,7 @@ def _moving_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def _error_looks(count: int) -> list[tuple[str, str]]:
-    """Return `count` pairs of a colour and a line style; raise ValueError if there are not enough pairs."""
+    """Return `count` pairs (colour, line style); raise ValueError if there are not enough pairs."""
     if count > len(_ERROR_LOOKS):
         raise ValueError(f"errors must have at most {len(_ERROR_LOOKS)} curves, got {count}")
     return list(_ERROR_LOOKS[:count])
@@ -629,7 +631,7 @@ def _at_least(name: str, values: np.ndarray, least: float) -> np.ndarray:
 
 
 def _gradient_norm(norms: Norms, loss: str, part: str) -> float:
-    """Return the gradient norm of a loss for a part, 0 if the part is missing; raise ValueError if it is invalid."""
+    """Return the gradient norm of a loss for a part, 0 if the part is missing; raise ValueError for an invalid norm."""
     if loss not in norms:
         raise ValueError(f"norms must have an entry {loss!r}, got {', '.join(map(repr, norms)) or 'no entry'}")
     value = float(norms[loss].get(part, 0.0))
@@ -656,7 +658,7 @@ def _gradient_arrows(grads: Norms) -> list[tuple[str, str, str]]:
 def _flow_arrow(
     ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str, width: float, shift: float
 ) -> None:
-    """Draw an arrow between the edges of two boxes, moved by `shift` to the left of the line between them."""
+    """Draw an arrow from the edge of one box to the edge of another, and move it sideways by `shift`."""
     tail, head = np.array(start), np.array(end)
     direction = (head - tail) / np.hypot(*(head - tail))
     aside = shift * np.array([-direction[1], direction[0]])
@@ -711,7 +713,7 @@ def _flow_box(ax: Axes, name: str, position: tuple[float, float], gradients: Map
     ax.text(
         x,
         y + (0.24 if gradients else 0),
-        name,
+        style.literal(name),
         ha="center",
         va="center",
         fontsize=style.TEXT_SIZE + 1,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rcnn import data, evaluate
+from rcnn._validate import listed
 from rcnn.data import Dataset
 from rcnn.model import FasterRCNN
 from rcnn.train.plan import FIT, SETTINGS, Plan, absolute_spec
@@ -27,21 +28,21 @@ RESNET_LR = 3e-4  # low, because a ResNet with frozen norm layers starts with la
 def for_dataset(
     spec: str, kind: str = "small", steps: int | None = None, options: Mapping[str, Any] | None = None
 ) -> Plan:
-    """Return a plan to start from for a data set, with absolute paths.
+    """Return an initial plan for a data set; its paths are absolute.
 
     The data sets "shapes" and "digits" have their own recipes. For any other data set, the plan resizes the short side
-    of the images to the median short side of the data set, but to at most 320 pixels. A random factor changes the size
-    of each image. The anchors are chosen from the boxes of the data set. The training takes 20 epochs, but at least
-    1,500 and at most 6,000 steps.
+    of the images to the median short side of the data set, but to at most 320 pixels. During training, each image is
+    also scaled by a random factor. The anchors are chosen from the boxes of the data set. Training runs for 20 epochs,
+    with a minimum of 1,500 and a maximum of 6,000 steps.
 
-    No image is flipped, because a mirrored 2 is not a 2: on 400 pages of digits, flip=0.5 lowers the AP50 from 0.94 to
-    0.86. If your objects look the same in a mirror, set flip = 0.5 in the recipe: on 60 pages of shapes, this raises
-    the AP50 from 0.69 to 0.79.
+    No image is flipped, because a mirrored 2 is not a 2: in a test with 400 pages of digits, flip = 0.5 lowered the
+    AP50 from 0.94 to 0.86. If your objects look the same in a mirror, set flip = 0.5 in the recipe: in a test with 60
+    pages of shapes, this raised the AP50 from 0.69 to 0.79.
 
     Parameters
     ----------
     spec : str
-        The data set, in a form that `rcnn.data.load` accepts.
+        The data set, in a form that `rcnn.data.load` accepts, such as "voc:photos".
     kind : str
         The model, one of `rcnn.train.plan.KINDS`.
     steps : int, optional
@@ -104,12 +105,12 @@ def resolve(plan: Plan, dataset: Dataset, progress: bool = True) -> Plan:
     Returns
     -------
     Plan
-        A plan whose `make_model` needs no data set. Resolving it again changes nothing.
+        A complete plan. Its method `make_model` does not need the data set. Resolving a complete plan changes nothing.
 
     Raises
     ------
     ValueError
-        If the data set has no objects, or if its classes differ from those of the plan.
+        If the data set has no objects, or if its class names differ from the class names in the plan.
     """
     plan = _with_class_names(plan, dataset)
     untrained = dataclasses.replace(plan, anchors=None, weights=None, weights_backbone=None)
@@ -120,13 +121,13 @@ def resolve(plan: Plan, dataset: Dataset, progress: bool = True) -> Plan:
 
 
 def _with_class_names(plan: Plan, dataset: Dataset) -> Plan:
-    """Return the plan with the data set's class names; raise ValueError if the plan has different ones."""
+    """Return the plan with the data set's class names; raise ValueError if the plan has other class names."""
     classes = tuple(dataset.classes)
     if len(classes) < 2:
         raise ValueError(f"{plan.train} has no objects to learn from; run rcnn check for details")
     names = plan.settings.get("class_names")
     if names is not None and names != classes:
-        raise ValueError(f"[model] class_names are {', '.join(names)}, but {plan.train} has {', '.join(classes)}")
+        raise ValueError(f"[model] class_names are {listed(names)}, but {plan.train} has {listed(classes)}")
     return dataclasses.replace(plan, settings={**plan.settings, "class_names": classes})
 
 

@@ -22,7 +22,7 @@ from rcnn import transform
 from rcnn._validate import counted
 from rcnn.data import AnnotatedImages, Dataset
 
-_ORDER, _CHANGES = 0, 2  # random streams; step.py uses 1, and loop.py uses 3
+_ORDER, _CHANGES = 0, 2  # numbers of the random streams; step.py uses stream 1, and loop.py uses stream 3
 T = TypeVar("T")
 U = TypeVar("U")
 Target = dict[str, np.ndarray]
@@ -34,8 +34,9 @@ Target = dict[str, np.ndarray]
 class Order:
     """Order of the training images. Each image appears once per epoch, and each epoch has its own random order.
 
-    If the batch size does not divide the number of images, a batch may contain images of two epochs. Such a batch may
-    also mix groups. At the end of an epoch, the images that do not fill a batch of their group may be mixed, too.
+    If `groups` is given, all images in a batch belong to the same group, with two exceptions. At the end of an epoch,
+    the images that are too few to fill a batch of their group may be mixed. If the batch size does not divide the
+    number of images, a batch may contain the last images of one epoch and the first images of the next epoch.
 
     Parameters
     ----------
@@ -46,8 +47,7 @@ class Order:
     seed : int
         Seed for the random order.
     groups : (length,) array, optional
-        Group of each image. All images in a batch have the same group, with the exceptions above. By default, there are
-        no groups, and an epoch is a plain permutation.
+        Group of each image. By default, there are no groups, and all images are shuffled together.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int, groups: np.ndarray | None = None) -> None:
@@ -93,7 +93,7 @@ def _group_batches(order: Sequence[int], groups: np.ndarray, batch_size: int) ->
 
 
 def aspect_groups(dataset: Dataset, progress: bool = True) -> np.ndarray | None:
-    """Return a mask of the images whose height is larger than their width, without decoding the images.
+    """Return, for each image, whether its height is larger than its width. No image is decoded.
 
     Parameters
     ----------
@@ -105,7 +105,8 @@ def aspect_groups(dataset: Dataset, progress: bool = True) -> np.ndarray | None:
     Returns
     -------
     (length,) bool array or None
-        The mask; None if the data set does not know the sizes without decoding the images.
+        True for each image whose height is larger than its width. The result is None if the data set does not know the
+        image sizes without decoding the images.
     """
     annotation = getattr(dataset, "annotation", None)
     if annotation is None:
@@ -146,8 +147,8 @@ class Change:
 def draw_change(rng: np.random.Generator, flip: float, scale_jitter: tuple[float, float]) -> Change:
     """Return a random augmentation of one image.
 
-    The scale is log-uniform: half the size is as likely as twice the size. The function always draws two random
-    numbers, whatever the settings are.
+    The logarithm of the scale is uniformly distributed: for example, a scale of 1/2 is as likely as a scale of 2. The
+    function always draws two random numbers, whatever the settings are.
 
     Parameters
     ----------
@@ -212,8 +213,8 @@ class TrainingBatch:
     images : rcnn.transform.Batch
         The images, resized, normalised and padded.
     targets : list of dict
-        For each image with G objects, the training target {"boxes": (G, 4), "labels": (G,)}. Boxes are in pixels of the
-        image before resizing.
+        For each image with G objects, the training target {"boxes": (G, 4), "labels": (G,)}. The boxes are in pixel
+        coordinates of the image before resizing.
     complete : list of dict
         For each image, the unchanged target of the data set, including difficult objects and crowds.
     """
@@ -262,7 +263,7 @@ class Loader:
         TypeError, ValueError
             If an image or a target is invalid. The message names the image.
         Exception
-            If the data set raises an error. The same error is raised, with a note that names the image.
+            Any error that the data set raises while it reads an image, with an added note that names the image.
         """
         changes = changes or [Change()] * len(indices)
         read = [self._read(index) for index in indices]
@@ -274,7 +275,7 @@ class Loader:
                     images[i], targets[i]["boxes"] = flip(images[i], targets[i]["boxes"])
             batch = self.make_batch(images, [change.scale for change in changes])
         except (ValueError, TypeError):
-            for index, (image, _) in zip(indices, read, strict=True):  # raise an error that names the image
+            for index, (image, _) in zip(indices, read, strict=True):  # name the invalid image
                 transform.as_image(image, describe(self.dataset, index))
             raise
         return TrainingBatch(list(indices), batch, targets, complete)
@@ -348,9 +349,10 @@ def describe(dataset: Dataset, index: int) -> str:
 def prefetch(make: Callable[[T], U], items: Iterable[T], workers: int) -> Generator[U]:
     """Yield `make(item)` for each item, in order, while threads compute the next results.
 
-    At most `workers` + 1 results are waiting or in progress. The threads run in copies of the caller's context, so that
-    `with use_backend(...)` holds for them too. An error in `make` is raised when the result of this item
-    is requested. If you may leave the loop early, close the iterator (`contextlib.closing`), so that the threads stop.
+    At most `workers` + 1 results are waiting or being computed. The threads run in copies of the caller's context, so
+    that `with use_backend(...)` applies to them, too. If `make` raises an error for an item, the caller receives this
+    error when it requests the result of the item. If you may leave the loop early, close the iterator
+    (`contextlib.closing`), so that the threads stop.
 
     Parameters
     ----------

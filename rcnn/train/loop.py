@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from rcnn import evaluate, nn
 from rcnn._ext import backend
-from rcnn._validate import integer
+from rcnn._files import remove_temporary
+from rcnn._validate import integer, listed
 from rcnn.data import Dataset
 from rcnn.model import FasterRCNN
 from rcnn.nn import Parameter, optim
@@ -32,10 +33,10 @@ from rcnn.train.recipe import Recipe
 from rcnn.train.run_folder import LOSSES, Run
 from rcnn.train.step import train_step
 
-# With one thread, a step takes 0.88 to 1 times as long as without threads. Two threads are not faster than one, and one
-# is safe for any data set.
+# With one loader thread, a step takes 0.88 to 1 times as long as without threads. Two threads are not faster than one.
+# One thread is safe for any data set.
 WORKERS = 1
-_VALIDATION = 3  # the random stream for sampling in validation; step.py and loader.py use the others
+_VALIDATION = 3  # number of the random stream for sampling in validation; step.py and loader.py use other numbers
 
 
 def fit(
@@ -52,9 +53,9 @@ def fit(
 ) -> Run:
     """Train the model in place on the data set, and leave it in training mode.
 
-    Difficult objects and crowds are not learned. If the recipe or the model freezes a batch norm layer, its running
-    statistics do not change, either. After Ctrl-C, the function finishes the current step or validation, saves the run
-    and returns. A second Ctrl-C stops it at once.
+    Difficult objects and crowds are not used in training. If a batch norm layer is frozen (by the recipe or in the
+    model), its running statistics do not change. After Ctrl-C, the function finishes the current step or validation,
+    saves the run and returns. A second Ctrl-C stops the function at once.
 
     Parameters
     ----------
@@ -75,10 +76,10 @@ def fit(
     save_every : int
         Number of steps between two saves.
     stop_at : int, optional
-        Stop at this step as if the run were interrupted.
+        Stop after this number of steps (counted from the start of the run), as if the run were interrupted.
     workers : int
-        Number of threads that prefetch images. With 0, images are read between the steps. With 2 or more, several
-        threads read from the data set at the same time. The result does not depend on this number.
+        Number of threads that prefetch images, at most 256. With 0, images are read between the steps. With 2 or more,
+        several threads read from the data set at the same time. The result does not depend on this number.
     progress : bool
         If True, show a progress bar.
 
@@ -91,24 +92,25 @@ def fit(
     ------
     ValueError
         If a data set is empty, or if its classes are not those of the model; if the recipe, the model or the number of
-        images differs from that of the run to resume; or if `recipe.freeze` contains a name that the model does not
-        have.
+        images differs from the run to resume; or if `recipe.freeze` contains a name that the model does not have.
     FloatingPointError
-        If a loss or a gradient is not finite. The error is raised before the parameters change. It names the images and
-        the first non-finite stage (see `rcnn.train.first_non_finite`). Files that were saved before are kept.
+        If a loss or a gradient is not finite. The error is raised before the parameters change. Its message names the
+        images and the first non-finite stage (see `rcnn.train.first_non_finite`). Files that were saved before are
+        kept.
     """
     _check_data(model, dataset, "the data set")
     if val is not None:
         _check_data(model, val, "the validation data set")
     if resume and out is None:
         raise ValueError("resume=True requires the folder of the run: pass out=...")
-    integer(0).check("workers", workers)
+    integer(0, 256).check("workers", workers)
     integer(1).check("save_every", save_every)
     freeze(model, recipe.freeze)
     folder = None if out is None else Path(out)
     training = _Training(model, dataset, recipe, recipe.make_optimizer(model), folder, val, workers)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_temporary(folder, run_folder.FILES)  # a run that was killed may have left temporary files
         if resume:
             training.run = run_folder.resume(folder, model, training.optimizer, recipe, len(dataset))
     run = training.run
@@ -166,8 +168,8 @@ def validate(
 ) -> dict[str, float]:
     """Return the AP50 and the losses of a model on a data set, computed in evaluation mode.
 
-    The losses are those of `get_loss`, averaged over the images. Difficult objects and crowds do not count in the
-    losses. The sampled anchors and RoIs depend only on the seed. The model does not change.
+    The losses are those of `get_loss`, averaged over the images. The losses ignore difficult objects and crowds. The
+    sampled anchors and RoIs depend only on the seed. The model does not change.
 
     Parameters
     ----------
@@ -180,18 +182,21 @@ def validate(
     seed : int
         Seed for the sampling of anchors and RoIs.
     workers : int
-        Number of threads that prefetch images.
+        Number of threads that prefetch images, at most 256.
 
     Returns
     -------
     dict of str to float
-        "ap50", the mean AP of VOC 2012 at an IoU of 0.5, and the five losses.
+        "ap50" is the mean average precision at an IoU of 0.5, computed as in VOC 2012. The other keys are the
+        names of the five losses.
 
     Raises
     ------
     FloatingPointError
         If a loss is not finite.
     """
+    integer(1).check("batch_size", batch_size)
+    integer(0, 256).check("workers", workers)
     sums, detections, targets = dict.fromkeys(LOSSES, 0.0), [], []
     loader = Loader(dataset, model.make_batch, model.config.num_classes)
     indices = [
@@ -240,7 +245,7 @@ class _Training:
         self.run.grad_norms.append(norm)
 
     def validate_if_due(self, bar: tqdm[Any]) -> bool:
-        """Run a validation if it is due, record its scores, and save the best model. Return True if it was due."""
+        """Run a validation if it is due, record its scores, and save the best model. Return True if one was due."""
         run, every = self.run, self.recipe.val_every
         due = run.steps == self.recipe.steps or (every > 0 and run.steps % every == 0)
         if self.val is None or not due or run.validation["step"][-1:] == [run.steps]:
@@ -266,7 +271,7 @@ class _Training:
             run_folder.save(self.folder, self.model, self.optimizer, self.recipe, self.run, len(self.dataset))
 
     def _check_weights(self) -> None:
-        """Raise FloatingPointError if weights are not finite, so that they do not replace valid files."""
+        """Raise FloatingPointError if a weight is not finite, because such weights must not replace valid files."""
         for name, array in self.model.state_dict().items():
             if not np.isfinite(array).all():
                 raise FloatingPointError(
@@ -288,9 +293,9 @@ def _check_data(model: FasterRCNN, dataset: Dataset, name: str) -> None:
         raise ValueError(f"{name} is empty")
     config, classes = model.config, tuple(dataset.classes)
     if len(classes) != config.num_classes or classes != (config.class_names or classes):
-        names = "" if config.class_names is None else f" ({', '.join(config.class_names)})"
+        names = "" if config.class_names is None else f" ({listed(config.class_names)})"
         raise ValueError(
-            f"{name} has {len(classes)} classes ({', '.join(classes)}), but the model has "
+            f"{name} has {len(classes)} classes ({listed(classes)}), but the model has "
             f"{config.num_classes}{names}; both numbers include the background"
         )
 
@@ -298,7 +303,7 @@ def _check_data(model: FasterRCNN, dataset: Dataset, name: str) -> None:
 def _batches(
     model: FasterRCNN, dataset: Dataset, recipe: Recipe, steps: range, workers: int, progress: bool
 ) -> Generator[TrainingBatch]:
-    """Return an iterator over the batches of these steps."""
+    """Return an iterator over the training batches of the given steps."""
     groups = aspect_groups(dataset, progress) if recipe.group_by_aspect and steps else None
     order = Order(len(dataset), recipe.batch_size, recipe.seed, groups)
     loader = Loader(dataset, model.make_batch, model.config.num_classes)
@@ -311,7 +316,7 @@ def _batches(
 
 
 def _training_mode(model: FasterRCNN) -> None:
-    """Set training mode, except in modules whose own parameters are all frozen; their statistics must not change."""
+    """Set training mode, but not in modules whose parameters are all frozen: their statistics must not change."""
     model.train()
     for module in model.modules():
         own = [value for value in vars(module).values() if isinstance(value, Parameter)]

@@ -18,7 +18,7 @@ _searching: contextvars.ContextVar[bool] = contextvars.ContextVar("searching", d
 
 
 class NotFinite(Exception):
-    """The exception that ends the search. Its argument is the name of the stage that was found."""
+    """Raised to stop the search at the first stage with a non-finite value; its argument is the name of this stage."""
 
 
 def first_non_finite(
@@ -32,7 +32,7 @@ def first_non_finite(
     is part of the backbone.) The last stages are the gradients, from the last parameter to the first, and their
     joint norm.
 
-    After the search, the parameters have their old gradients again. The running statistics of batch norms change as in
+    The search does not change the gradients of the parameters. The running statistics of batch norms change as in
     `get_loss`.
 
     Parameters
@@ -99,7 +99,7 @@ def _look(name: str, values: Any) -> None:
 
 @contextlib.contextmanager
 def _watched(root: Module) -> Iterator[None]:
-    """Within the `with` block, check the outputs of `root` and of all modules below it as they are computed."""
+    """Within the `with` block, check the outputs of `root` and of all its submodules as they are computed."""
 
     def hook(name: str) -> Hook:
         def look(module: Module, args: tuple[Any, ...], result: Any) -> None:

@@ -1,6 +1,6 @@
 """`Plan`: the data, the model and the recipe of a training run, and the TOML file that stores them.
 
-`rcnn.train.defaults` contains the default plan for a data set. This is an example of the TOML file:
+`rcnn.train.defaults` creates the default plan for a data set. This is an example of the TOML file:
 
 [data]
 train = "voc:photos"        # in a form that `rcnn.data.load` accepts; paths are relative to the folder of this file
@@ -31,7 +31,7 @@ from typing import Any
 import tomli_w
 
 from rcnn import data
-from rcnn._files import write_whole
+from rcnn._files import read_text, write_whole
 from rcnn._validate import (
     STRING,
     Rule,
@@ -54,15 +54,18 @@ from rcnn.zoo.detectors import RESNETS, TRAINABLE_STAGES, faster_rcnn_resnet_fpn
 
 KINDS = ("small", *RESNETS)
 FIT = "fit"
-NAMED_WEIGHTS = ("coco", "imagenet")  # names, not paths
+NAMED_WEIGHTS = ("coco", "imagenet")  # these values are names, not paths
 TABLES = ("data", "model", "recipe")
 TABLE = Rule("a table", as_table)
+MAX_IMAGES = 10_000_000
+MAX_TOML = 1 << 22  # largest size of a plan in bytes, enough for tens of thousands of class names
+MAX_DOTS = 20  # largest number of dots in a key; a TOML parser's time grows with the square of this number
 DATA_RULES = {
     "train": STRING,
     "val": optional(STRING),
     "options": TABLE,
-    "train_images": optional(integer(1)),
-    "val_images": optional(integer(1)),
+    "train_images": optional(integer(1, MAX_IMAGES)),
+    "val_images": optional(integer(1, MAX_IMAGES)),
 }
 MODEL_RULES = {
     "kind": one_of(KINDS),
@@ -71,15 +74,23 @@ MODEL_RULES = {
     "weights_backbone": optional(STRING),
     "trainable_backbone_layers": optional(Rule("an integer from 0 to 5", as_integer, lambda x: 0 <= x <= 5)),
 }
-STRUCTURE = ("backbone", "feat_channels", "num_classes", "use_fpn")  # config fields that follow from kind and data
+STRUCTURE = ("backbone", "feat_channels", "num_classes", "use_fpn")  # follow from kind and data set
 SETTINGS = tuple(f.name for f in dataclasses.fields(FasterRCNNConfig) if f.name not in STRUCTURE)
 ARRAY = re.compile(r"\[\n((?: +[^\s\]][^\n]*,\n)+) *\]")  # one item per line, as tomli_w writes it
+STRING_OR_COMMENT = re.compile(
+    r"""
+    \"{3} (?: [^"\\] | \\. | \"(?!\"\") )*+ \"{3,5} | '{3} (?: [^'] | '(?!'') )*+ '{3,5}  # multi-line
+    | \" (?: [^"\\\n] | \\. )*+ \" | ' [^'\n]*+ '
+    | \# [^\n]*+
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 HEADER = "# The plan of a training run. Start it with `rcnn train THIS_FILE`; rcnn.train.plan explains the settings.\n"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Description of a training run. The same plan, files and library give bit-identical results.
+    """Description of a training run. Two runs with the same plan, files and rcnn version are bit-identical.
 
     Attributes
     ----------
@@ -89,7 +100,7 @@ class Plan:
     options : mapping
         Options for the reader of the data sets.
     train_images, val_images : int or None
-        Number of images to use, from the first one on; None uses all images.
+        Number of images to use, starting from the first image, at most 10,000,000. With None, all images are used.
     kind : str
         The model, one of `KINDS`.
     weights : str or None
@@ -100,9 +111,11 @@ class Plan:
     trainable_backbone_layers : int or None
         Number of trainable stages of a ResNet; see `rcnn.faster_rcnn_resnet_fpn`.
     anchors : str or None
-        "fit" chooses anchor_sizes and aspect_ratios from the training data; None takes them from `settings`.
+        With "fit", anchor_sizes and aspect_ratios are chosen to fit the training data. With None, they are taken from
+        `settings`.
     settings : mapping
-        Values of the fields of `FasterRCNNConfig` that differ from the defaults of the kind.
+        Values of fields of `FasterRCNNConfig`, by the name of the field, such as {"min_size": 256}. All other fields
+        have the default values for the kind of model.
     recipe : Recipe
         The settings of the training.
 
@@ -169,7 +182,7 @@ class Plan:
         model : FasterRCNN
             The model.
         left_out : list of str
-            Parameters and buffers whose shapes differ in `weights`, for example because the classes differ.
+            Names of the parameters and buffers that were skipped, because they have other shapes in `weights`.
 
         Raises
         ------
@@ -222,20 +235,30 @@ def read(path: str | os.PathLike[str]) -> Plan:
     Raises
     ------
     OSError
-        If the file cannot be read.
+        If the file is not a regular file, or cannot be read.
     ValueError
-        If the text is not TOML, if a key is unknown (the message lists the known keys), or if a value is invalid. The
-        message starts with the path of the file.
+        If the file is larger than 4 MiB, if the text is not TOML or is nested too deeply, if a key is unknown (the
+        message lists the known keys), or if a value is invalid. The message starts with the path of the file.
     """
+    text = read_text(path, MAX_TOML)
     try:
-        text = Path(path).read_text("utf-8-sig")  # some Windows editors start a file with a byte order mark
+        _check_dots(text)
         return _from_tables(tomllib.loads(text), Path(os.path.abspath(path)).parent)
+    except RecursionError as error:
+        raise ValueError(f"{path}: its values are nested too deeply") from error
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
+def _check_dots(text: str) -> None:
+    """Raise ValueError if the text contains a key with more than MAX_DOTS dots, such as a.b.c.d."""
+    for piece in re.split(r"[\n=,\[\]{}]", STRING_OR_COMMENT.sub("", text)):
+        if piece.count(".") > MAX_DOTS:
+            raise ValueError(f"a key has {piece.count('.')} dots; at most {MAX_DOTS} are allowed")
+
+
 def write(path: str | os.PathLike[str], plan: Plan) -> None:
-    """Write a plan to a TOML file atomically, without the fields that are None.
+    """Write a plan to a TOML file atomically; omit the fields that are None.
 
     Parameters
     ----------
@@ -267,7 +290,7 @@ def _from_tables(tables: Mapping[str, Any], base: Path) -> Plan:
 
 
 def _with_absolute_paths(plan: Plan, base: Path) -> Plan:
-    """Return the plan with absolute paths. Relative paths of `plan` start from `base`."""
+    """Return the plan with absolute paths. `base` is the folder to which relative paths in `plan` refer."""
     options = dict(plan.options)
     images = options.get("images")
     if isinstance(images, str) and not plan.train.startswith("masks:"):  # for masks, `images` is a name, not a path
@@ -310,12 +333,12 @@ def absolute_spec(spec: str, base: Path | None = None) -> str:
     spec : str
         The data set, in a form that `rcnn.data.load` accepts.
     base : Path, optional
-        Folder from which a relative path starts; by default, the current folder.
+        Folder to which the path in `spec` is relative; by default, the current folder.
 
     Returns
     -------
     str
-        The name with an absolute path. A name without a path does not change.
+        The name with an absolute path. A name without a path, such as "digits", does not change.
     """
     prefix, _, path = spec.partition(":")
     return f"{prefix}:{_absolute(path, base or Path.cwd())}" if path else spec

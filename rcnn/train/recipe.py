@@ -1,4 +1,4 @@
-"""`Recipe`: the settings of a training run. Model, data and recipe determine the result to the last bit."""
+"""`Recipe`: the settings of a training run. The model, the data and the recipe determine every bit of the result."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from rcnn.nn import Module, optim
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "steps")
+MAX_STEPS = 10**8
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class Recipe:
     Attributes
     ----------
     steps : int
-        Number of training steps. Each step uses one batch.
+        Number of training steps, at most 10^8. Each step uses one batch.
     batch_size : int
-        Number of images in a batch.
+        Number of images in a batch, at most 1,024.
     optimizer : str
         "adam" or "sgd". Both work like PyTorch's optimisers of the same name.
     lr : float
@@ -44,32 +45,34 @@ class Recipe:
     weight_decay : float
         Weight decay, as in PyTorch.
     warmup_steps : int
-        Number of steps at the start in which the learning rate increases linearly.
+        Number of steps at the start during which the learning rate increases linearly, at most 10^8.
     final_lr : float
         Learning rate at the end of the "cosine" schedule, as a fraction of `lr`.
     max_norm : float
-        Largest joint norm of the gradients. If the norm is larger, the gradients are scaled down.
+        Largest allowed norm of all gradients together. If their norm is larger, the gradients are scaled down.
     seed : int
-        Seed for all random numbers except the initial weights, which belong to the model.
+        Seed for all random numbers in training, below 2^64. The initial weights are part of the model, so `fit` does
+        not draw them.
     schedule : str
         With "cosine", the learning rate follows half a cosine from `lr` to `final_lr * lr`. With "steps", it is
         multiplied by `gamma` at each step in `milestones`.
     milestones : tuple of int
-        Steps of the "steps" schedule, in ascending order.
+        Steps of the "steps" schedule, in ascending order; at most 1,000 numbers up to 10^8.
     gamma : float
-        Factor of the "steps" schedule.
+        Factor by which the "steps" schedule multiplies the learning rate at each step in `milestones`.
     flip : float
         Probability that an image and its boxes are mirrored horizontally.
     scale_jitter : (float, float)
-        Lowest and highest value of a random factor that multiplies the target size of each image. The factor is
-        log-uniform; (1, 1) turns it off.
+        Lowest and highest value of a random factor that multiplies the target size of each image, from 0.1 to 10. The
+        logarithm of the factor is uniformly distributed. With (1, 1), the size does not change.
     group_by_aspect : bool
-        If True, a batch does not mix upright images with others, and therefore contains less padding. This has an
-        effect only if the data set knows the sizes without decoding the images.
+        If True, images that are taller than wide are not in the same batch as other images. The batches then contain
+        less padding. This has an effect only if the data set knows the image sizes without decoding the images.
     freeze : tuple of str
-        Parameters to freeze: their names, or the names of their modules ("backbone", "backbone.stem.0").
+        Names of the parameters or modules to freeze, such as "backbone" or "backbone.stem.0".
     val_every : int
-        Number of steps between two validations; 0 turns them off. There is always a validation at the end.
+        Number of steps between two validations, at most 10^8; 0 turns them off. There is always a validation at the
+        end.
 
     Raises
     ------
@@ -158,30 +161,35 @@ class Recipe:
 
 
 RULES: dict[str, Rule] = {
-    "steps": integer(1),
-    "batch_size": integer(1),
+    "steps": integer(1, MAX_STEPS),
+    "batch_size": integer(1, 1_024),
     "optimizer": one_of(OPTIMIZERS),
     "lr": POSITIVE,
     "momentum": Rule("a number of at least 0 and below 1", as_float, lambda x: 0 <= x < 1),
     "weight_decay": Rule("a number of at least 0", as_float, lambda x: x >= 0),
-    "warmup_steps": integer(0),
+    "warmup_steps": integer(0, MAX_STEPS),
     "final_lr": FRACTION,
     "max_norm": POSITIVE,
-    "seed": integer(0),
+    "seed": integer(0, 2**64 - 1),
     "schedule": one_of(SCHEDULES),
     "milestones": Rule(
-        "an ascending sequence of steps, integers of at least 1",
+        f"an ascending sequence of at most 1,000 steps, integers in 1 .. {MAX_STEPS}",
         tuple_of(as_integer),
-        lambda steps: list(steps) == sorted(set(steps)) and min(steps, default=1) >= 1,
+        lambda steps: (
+            list(steps) == sorted(set(steps))
+            and len(steps) <= 1_000
+            and min(steps, default=1) >= 1
+            and max(steps, default=1) <= MAX_STEPS
+        ),
     ),
     "gamma": Rule("a number above 0 and at most 1", as_float, lambda x: 0 < x <= 1),
     "flip": FRACTION,
     "scale_jitter": Rule(
-        "two numbers above 0, the lowest factor and the highest factor",
+        "two numbers in [0.1, 10], the lowest factor and the highest factor",
         tuple_of(as_float),
-        lambda factors: len(factors) == 2 and 0 < factors[0] <= factors[1],
+        lambda factors: len(factors) == 2 and 0.1 <= factors[0] <= factors[1] <= 10,
     ),
     "group_by_aspect": FLAG,
     "freeze": Rule("a sequence of parameter names or prefixes", tuple_of(as_string), all),
-    "val_every": integer(0),
+    "val_every": integer(0, MAX_STEPS),
 }

@@ -17,6 +17,7 @@ import io
 import json
 import math
 import os
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from rcnn._files import write_whole
+from rcnn._files import check_regular, read_text, remove_regular, write_whole
+from rcnn._validate import listed
 from rcnn.model import FasterRCNN
 from rcnn.nn import Module, optim
 from rcnn.train import plan as plans
@@ -33,6 +35,8 @@ from rcnn.zoo import checkpoint
 
 WEIGHTS, BEST, STATE = "model.safetensors", "best.safetensors", "state.safetensors"
 HISTORY, VALIDATION, PLAN, CURVES = "history.csv", "validation.csv", "run.toml", "curves.png"
+FILES = (WEIGHTS, BEST, STATE, HISTORY, VALIDATION, PLAN, CURVES)
+MAX_TABLE = 1 << 31  # largest size of history.csv in bytes
 LOSSES = ("rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss", "total_loss")
 VALIDATED = ("step", "ap50", *LOSSES)
 
@@ -48,12 +52,12 @@ class Run:
     Attributes
     ----------
     history : dict of str to list of float
-        The values of each loss in every step, by the name of the loss.
+        The losses: for each name of a loss, a list with one value for each step.
     grad_norms : list of float
         Gradient norm of every step, before the gradients are scaled down.
     validation : dict of str to list of float
-        Values of every validation: "step", the number of steps before it; "ap50", which is NaN if there are no objects;
-        and the losses, by name.
+        Lists with one value for each validation: "step" contains the number of training steps before the validation,
+        and "ap50" contains the AP50 (NaN if there are no objects). The other keys are the names of the losses.
     interrupted : bool
         True if the run was stopped before its end.
     """
@@ -148,9 +152,9 @@ def save(
     if run.validation["step"]:
         _write_table(folder / VALIDATION, {**run.validation, "step": map(int, run.validation["step"])})
     else:  # remove the file of an earlier run in this folder
-        (folder / VALIDATION).unlink(missing_ok=True)
+        remove_regular(folder / VALIDATION)
     if run.best is None:
-        (folder / BEST).unlink(missing_ok=True)
+        remove_regular(folder / BEST)
     _save_state(folder / STATE, model, optimizer, recipe, run, num_images)
 
 
@@ -223,11 +227,25 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, list[float]]:
     -------
     dict of str to list of float
         The columns, by name.
+
+    Raises
+    ------
+    OSError
+        If the file is not a regular file, or cannot be read.
+    ValueError
+        If the file is larger than 2 GiB, if a value is not a number, or if a row has more or fewer columns than the
+        header.
     """
-    with open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    return {name: [float(row[name]) for row in rows] for name in reader.fieldnames or ()}
+    reader = csv.reader(io.StringIO(read_text(path, MAX_TABLE), newline=""))
+    try:
+        header = next(reader, [])
+        columns: dict[str, list[float]] = {name: [] for name in header}
+        for row in reader:
+            for name, cell in zip(header, row, strict=True):
+                columns[name].append(float(cell))
+    except (csv.Error, ValueError) as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+    return columns
 
 
 def open_run(folder: str | os.PathLike[str], backbone: Module | None = None) -> SavedRun:
@@ -238,8 +256,7 @@ def open_run(folder: str | os.PathLike[str], backbone: Module | None = None) -> 
     folder : path
         The folder.
     backbone : Module, optional
-        A module with the structure of the trained backbone. It is required if the library does not contain this kind of
-        backbone.
+        A module with the structure of the trained backbone. It is required if the backbone is not one of rcnn's own.
 
     Returns
     -------
@@ -249,15 +266,16 @@ def open_run(folder: str | os.PathLike[str], backbone: Module | None = None) -> 
     Raises
     ------
     OSError
-        If the folder contains no run.
+        If the folder contains no run, or one of its files is not a regular file.
     CheckpointError
         If state.safetensors is invalid.
     ValueError
         If run.toml is invalid.
     """
     path = Path(folder) / STATE
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise FileNotFoundError(f"{folder} is not a run folder: {path} not found")
+    check_regular(path)
     tensors, metadata = checkpoint.read_tensors(path)
     recipe = _recipe(metadata, path)
     model = checkpoint.restore(_part(tensors, "model."), metadata, str(path), backbone)
@@ -266,7 +284,12 @@ def open_run(folder: str | os.PathLike[str], backbone: Module | None = None) -> 
         parameter.requires_grad = name not in frozen
     toml = Path(folder) / PLAN
     return SavedRun(
-        Path(folder), plans.read(toml) if toml.is_file() else None, recipe, model, _run(tensors, path), tuple(frozen)
+        Path(folder),
+        plans.read(toml) if os.path.lexists(toml) else None,
+        recipe,
+        model,
+        _run(tensors, recipe, path),
+        tuple(frozen),
     )
 
 
@@ -305,7 +328,7 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
     if (images := metadata.get("images")) != num_images:
         raise ValueError(
             f"cannot resume the run in {folder}: it was trained on {images} images, got {num_images}; "
-            f"start a new run; it can use {folder / WEIGHTS} as initial weights"
+            f"start a new run, which can use {folder / WEIGHTS} as its initial weights"
         )
     if _frozen(metadata, model, path) != frozen_names(model):
         raise ValueError(
@@ -314,11 +337,11 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
         )
     model.load_state_dict(_part(tensors, "model."))
     optimizer.load_state_dict(_part(tensors, "optimizer."))
-    return _run(tensors, path)
+    return _run(tensors, recipe, path)
 
 
 def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Return a text that lists the settings that differ from the saved settings, for messages.
+    """Return a text, for messages, that lists the settings that differ from the saved settings.
 
     Parameters
     ----------
@@ -330,7 +353,7 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        For example, "steps was 5, got 6"; empty if there is no difference.
+        For example, "steps was 5, got 6". The text is empty if there is no difference.
     """
     return ", ".join(
         f"{name} was {saved.get(name)!r}, got {value!r}" for name, value in wanted.items() if saved.get(name) != value
@@ -354,15 +377,31 @@ def _recipe(metadata: Mapping[str, Any], path: Path) -> Recipe:
 def _frozen(metadata: Mapping[str, Any], model: FasterRCNN, path: Path) -> list[str]:
     """Return the names of the frozen parameters of a saved run."""
     names = metadata.get("frozen", [])
-    if not isinstance(names, list) or not set(names) <= {name for name, _ in model.named_parameters()}:
-        raise checkpoint.CheckpointError(f"{path} lists frozen parameters that its model does not have: {names!r}")
+    known = {name for name, _ in model.named_parameters()}
+    if not isinstance(names, list) or not all(isinstance(name, str) and name in known for name in names):
+        raise checkpoint.CheckpointError(
+            f"{path} lists frozen parameters that its model does not have: {reprlib.repr(names)}"
+        )
     return names
 
 
-def _run(tensors: Mapping[str, np.ndarray], path: Path) -> Run:
+def _run(tensors: Mapping[str, np.ndarray], recipe: Recipe, path: Path) -> Run:
     history, validation = (_part(tensors, prefix) for prefix in ("history.", "validation."))
     if not history.keys() >= set(LOSSES) or not validation.keys() >= set(VALIDATED) or "grad_norms" not in tensors:
         raise checkpoint.CheckpointError(f"{path} does not contain the history of its run")
+    for columns in (
+        [tensors["grad_norms"], *(history[name] for name in LOSSES)],
+        [validation[name] for name in VALIDATED],
+    ):
+        shapes = {column.shape for column in columns}
+        if len(shapes) > 1 or columns[0].ndim != 1 or len(columns[0]) > recipe.steps:
+            raise checkpoint.CheckpointError(
+                f"{path} does not contain a valid history: the columns must have equal lengths of at most "
+                f"{recipe.steps} numbers, got {listed([str(shape) for shape in sorted(shapes)])}"
+            )
+    steps = validation["step"]
+    if not ((steps >= 1) & (steps <= recipe.steps) & (steps == np.floor(steps))).all():
+        raise checkpoint.CheckpointError(f"{path} lists validations at steps that its run does not have")
     return Run(
         {name: history[name].tolist() for name in LOSSES},
         tensors["grad_norms"].tolist(),

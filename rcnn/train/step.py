@@ -12,13 +12,13 @@ from rcnn.train.loader import TrainingBatch
 from rcnn.train.nonfinite import first_non_finite
 from rcnn.train.recipe import Recipe
 
-_SAMPLES = 1  # the random stream for sampling and dropout; loader.py and loop.py use the others
+_SAMPLES = 1  # number of the random stream for sampling and dropout; loader.py and loop.py use other numbers
 
 
 def train_step(
     model: FasterRCNN, optimizer: optim.Optimizer, batch: TrainingBatch, recipe: Recipe, step: int
 ) -> tuple[dict[str, float], float]:
-    """Update the parameters by one step, and return the losses and the gradient norm of the step.
+    """Run one training step: update the parameters, and return the losses and the gradient norm.
 
     Parameters
     ----------
@@ -55,13 +55,14 @@ def train_step(
             norm = optim.clip_grad_norm(optimizer.parameters, recipe.max_norm)
         if not np.isfinite(norm):
             raise FloatingPointError(f"the losses are {values}, and the gradient norm is {norm}")
-    except (ValueError, FloatingPointError) as error:  # a check inside a stage may find NaN first
+    except (ValueError, FloatingPointError) as error:  # a ValueError comes from a stage that itself found a NaN
         optimizer.zero_grad()
         stage = _diagnose(model, batch, recipe, step, buffers)
         if stage is None:
             raise
         raise FloatingPointError(
-            f"step {step} is not finite, first in {stage}: {error}; try a lower learning rate than {recipe.lr:g}"
+            f"step {step} produced non-finite values, first in {stage}: {error}; "
+            f"try a lower learning rate than {recipe.lr:g}"
         ) from error
     optimizer.lr = recipe.lr_at(step)
     optimizer.step()
@@ -69,7 +70,7 @@ def train_step(
 
 
 def _rng(recipe: Recipe, step: int) -> np.random.Generator:
-    """Return the generator of all random numbers in a step."""
+    """Return the generator for all random numbers in a step."""
     return np.random.default_rng([recipe.seed, _SAMPLES, step])
 
 
@@ -86,7 +87,7 @@ def _diagnose(
     model.load_state_dict(buffers, strict=False)
     try:
         return first_non_finite(model, batch.images, batch.targets, _rng(recipe, step))
-    except ValueError:  # the same error, although all values before it are finite
+    except ValueError:  # the step raised the same ValueError again, but all values before it are finite
         return None
     finally:
         model.load_state_dict(buffers, strict=False)

@@ -1,4 +1,4 @@
-"""Ready-made detectors and their weights: factories, class names, checkpoints, downloads and a reader of .pth files."""
+"""Ready-made detectors, their class names, and their weights: checkpoints, downloads and a reader of .pth files."""
 
 from rcnn.zoo.checkpoint import CheckpointError, load, load_digits, load_into, save
 from rcnn.zoo.classes import COCO_NAMES

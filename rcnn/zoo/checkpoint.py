@@ -7,10 +7,12 @@ an existing model.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from rcnn._files import write_whole
+from rcnn._files import check_regular, open_regular, write_whole
+from rcnn._validate import Rule, as_float, as_table, check_keys, integer
 from rcnn.backbones import ResNet, ResNetFPN, SmallBackbone
 from rcnn.config import FasterRCNNConfig
 from rcnn.model import FasterRCNN
@@ -52,13 +55,17 @@ __all__ = [
 ]
 
 FORMAT = "rcnn-1"  # a file with any other format is refused
-KEY = "rcnn"  # name of the metadata entry that holds the config
+KEY = "rcnn"  # name of the metadata entry that contains the config
 
-# The library's own backbones and the names of their arguments. Each backbone stores its arguments as attributes, so
-# that `load` can rebuild it from the checkpoint alone.
-OWN_BACKBONES: dict[str, tuple[type[Module], tuple[str, ...]]] = {
-    "SmallBackbone": (SmallBackbone, ("out_channels", "depth")),
-    "ResNetFPN": (ResNetFPN, ("layers", "out_channels", "eps")),
+SETTINGS = tuple(field.name for field in dataclasses.fields(FasterRCNNConfig) if field.name != "backbone")
+
+# The library's own backbones, and the values that a file may contain for their arguments. Each backbone stores its
+# arguments as attributes, so that `load` can rebuild it from the checkpoint alone.
+CHANNELS, DEPTH, LAYERS = integer(1, 65_536), integer(0, 1_000), integer(1, 1_000)
+EPS = Rule("a number in [0, 1]", as_float, lambda eps: 0 <= eps <= 1)
+OWN_BACKBONES: dict[str, tuple[type[Module], dict[str, Rule]]] = {
+    "SmallBackbone": (SmallBackbone, {"out_channels": CHANNELS, "depth": DEPTH}),
+    "ResNetFPN": (ResNetFPN, {"layers": LAYERS, "out_channels": CHANNELS, "eps": EPS}),
 }
 
 # Two names that torchvision used up to version 0.12, and the names that replaced them.
@@ -87,15 +94,15 @@ def save(path: str | os.PathLike[str], model: FasterRCNN) -> None:
 
 
 def load(path: str | os.PathLike[str], backbone: Module | None = None) -> FasterRCNN:
-    """Load a model from a file that `save` wrote, in evaluation mode.
+    """Load a model from a file that `save` wrote; the model is in evaluation mode.
 
     Parameters
     ----------
     path : path
         The file.
     backbone : Module, optional
-        A new module with the same layers as the saved backbone. It is required only if the saved backbone is not one
-        of the library's.
+        A new module with the same layers as the saved backbone. It is required only if the class of the saved backbone
+        is not part of the library.
 
     Returns
     -------
@@ -107,14 +114,14 @@ def load(path: str | os.PathLike[str], backbone: Module | None = None) -> Faster
     CheckpointError
         If the file is not a checkpoint, or does not match the backbone.
     OSError
-        If the file cannot be read.
+        If the file is not a regular file, or cannot be read.
     """
     tensors, metadata = read_tensors(path)
     return restore(tensors, metadata, str(path), backbone)
 
 
 def load_digits() -> FasterRCNN:
-    """Load the detector of handwritten digits that comes with the package, in evaluation mode.
+    """Load the detector of handwritten digits that comes with the package; it is in evaluation mode.
 
     Returns
     -------
@@ -176,33 +183,122 @@ def restore(
     Raises
     ------
     CheckpointError
-        If the metadata is invalid, or the tensors do not match the model.
+        If the metadata is invalid, or the tensors do not match the model. The sizes in the metadata are compared with
+        the tensors before memory is allocated, so a model never needs much more memory than the size of its file.
     """
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
-            f"{name} was not written by rcnn.save: its format must be {FORMAT!r}, got {metadata.get('format')!r}"
+            f"{name} was not written by rcnn.save: its format must be {FORMAT!r}, "
+            f"got {reprlib.repr(metadata.get('format'))}"
         )
     try:
         description, class_name, settings = (metadata[key] for key in ("backbone", "backbone_class", "settings"))
+        check_keys(Rule("a table", as_table).check("settings", settings), SETTINGS, "settings")
         if backbone is None and description is not None:
-            backbone = build_backbone(description)
+            backbone = build_backbone(description, tensors, name)
+    except CheckpointError:
+        raise
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{name} does not contain a valid description of its model: {error!r}") from error
     if backbone is None:
         raise CheckpointError(
-            f"{name} was saved with your own backbone, {class_name}; "
-            f"pass a new instance of it: rcnn.load({name!r}, backbone={class_name}())"
+            f"{name} was saved with your own backbone, {str(class_name)[:100]}; "
+            f"pass a new instance of it: rcnn.load({name!r}, backbone={str(class_name)[:100]}())"
         )
     try:
-        model = FasterRCNN(FasterRCNNConfig(backbone, **settings))
+        config = FasterRCNNConfig(backbone, **settings)
+        check_shapes(tensors, head_shapes(config), name)
+        _check_anchors(tensors, config, name)
+        model = FasterRCNN(config)
         names = tensors.keys() & {name for name, _ in model.named_parameters()}
         if any(tensors[name].dtype == np.float64 for name in names):  # buffers may be float64 in any model
             model.astype(np.float64)
         model.load_state_dict(tensors)
+    except CheckpointError:
+        raise
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{name}: {error}") from error
     model.eval()
     return model
+
+
+def head_shapes(config: FasterRCNNConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a detector's largest tensors outside the backbone, as the config determines them.
+
+    Parameters
+    ----------
+    config : FasterRCNNConfig
+        The config.
+
+    Returns
+    -------
+    dict of str to tuple
+        Maps the names of these tensors to their shapes.
+    """
+    channels, hidden, (rows, columns) = config.feat_channels, config.hidden_dim, config.pool_size
+    return {
+        "rpn.head.conv.0.0.weight": (channels, channels, 3, 3),
+        "roi_heads.box_head.fc6.weight": (hidden, channels * rows * columns),
+        "roi_heads.box_head.fc7.weight": (hidden, hidden),
+        "roi_heads.box_predictor.cls_score.weight": (config.num_classes, hidden),
+        "roi_heads.box_predictor.bbox_pred.weight": (4 * config.num_classes, hidden),
+    }
+
+
+def _check_anchors(tensors: Mapping[str, np.ndarray], config: FasterRCNNConfig, name: str) -> None:
+    """Raise CheckpointError unless the RPN in the file has as many anchors per cell as the config describes."""
+    sizes, ratios = (
+        len(values[0]) if isinstance(values[0], tuple) else len(values)
+        for values in (config.anchor_sizes, config.aspect_ratios)
+    )
+    allowed = {sizes * ratios, ratios} if config.use_fpn else {sizes * ratios}  # each level may have only one size
+    tensor = tensors.get("rpn.head.cls_logits.weight")
+    found = 0 if tensor is None or not tensor.ndim else len(tensor)
+    if found not in allowed:
+        raise CheckpointError(
+            f"{name}: wrong shape: its settings require {' or '.join(map(str, sorted(allowed)))} anchors per cell, but "
+            f"rpn.head.cls_logits.weight has {found}"
+        )
+
+
+def _backbone_shapes(kind: type[Module], arguments: Mapping[str, Any]) -> Iterable[tuple[str, tuple[int, ...]]]:
+    """Return the name and the shape of each tensor whose size depends on the arguments of a backbone."""
+    channels = arguments["out_channels"]
+    square = (channels, channels, 3, 3)
+    if kind is ResNetFPN:
+        return [(f"backbone.fpn.layer_blocks.{level}.0.weight", square) for level in range(4)]
+    blocks = range(arguments["depth"])
+    return [(f"backbone.blocks.{i}.{half}.0.weight", square) for i in blocks for half in ("first", "second")]
+
+
+def check_shapes(
+    tensors: Mapping[str, np.ndarray],
+    expected: Mapping[str, tuple[int, ...]] | Iterable[tuple[str, tuple[int, ...]]],
+    name: str,
+) -> None:
+    """Check the shapes of some tensors.
+
+    Parameters
+    ----------
+    tensors : mapping of str to array
+        The tensors.
+    expected : mapping of str to tuple, or pairs of str and tuple
+        The name of each tensor and its expected shape.
+    name : str
+        Name of the file, for error messages.
+
+    Raises
+    ------
+    CheckpointError
+        If a tensor is missing or has another shape. The message names the first such tensor.
+    """
+    for tensor, shape in dict(expected).items():
+        if tensor not in tensors:
+            raise CheckpointError(f"{name}: its settings require the tensor {tensor} {shape}, which is missing")
+        if tensors[tensor].shape != shape:
+            raise CheckpointError(
+                f"{name}: wrong shape: its settings require {shape} for {tensor}, got {tensors[tensor].shape}"
+            )
 
 
 def describe_backbone(backbone: Module) -> dict[str, object] | None:
@@ -216,7 +312,8 @@ def describe_backbone(backbone: Module) -> dict[str, object] | None:
     Returns
     -------
     dict or None
-        The name and the arguments, as values that JSON can represent. None if the backbone is not one of the library's.
+        The name and the arguments, as values that JSON can represent. None if the class of the backbone is not part of
+        the library.
     """
     for name, (kind, arguments) in OWN_BACKBONES.items():
         if type(backbone) is kind:
@@ -224,13 +321,19 @@ def describe_backbone(backbone: Module) -> dict[str, object] | None:
     return None
 
 
-def build_backbone(description: object) -> Module:
+def build_backbone(
+    description: object, tensors: Mapping[str, np.ndarray] | None = None, name: str = "the file"
+) -> Module:
     """Build a backbone from a description that `describe_backbone` returned.
 
     Parameters
     ----------
     description : dict
         The description. It is validated, because it may come from any file.
+    tensors : mapping of str to array, optional
+        The tensors of the detector. They must have the sizes that the description states.
+    name : str
+        Name of the file, for error messages.
 
     Returns
     -------
@@ -239,18 +342,25 @@ def build_backbone(description: object) -> Module:
 
     Raises
     ------
-    ValueError
-        If the description is invalid.
+    TypeError, ValueError
+        If the description is invalid. A backbone may have at most 65,536 channels and a depth of at most 1,000.
+    CheckpointError
+        If the tensors do not fit. This is checked before memory is allocated for the backbone.
     """
     if not isinstance(description, dict):
-        raise ValueError(f"the description of a backbone must be a dict of name and arguments, got {description!r}")
-    name, arguments = description.get("name"), description.get("arguments")
-    if not isinstance(name, str) or name not in OWN_BACKBONES or not isinstance(arguments, dict):
-        raise ValueError(f"the name of a backbone must be one of {', '.join(OWN_BACKBONES)}, got {name!r}")
-    kind, allowed = OWN_BACKBONES[name]
-    if set(arguments) != set(allowed) or not all(isinstance(value, (int, float)) for value in arguments.values()):
-        raise ValueError(f"{name} takes the numbers {', '.join(allowed)}, got {arguments}")
-    return kind(**arguments)
+        raise ValueError(
+            f"the description of a backbone must be a dict of name and arguments, got {reprlib.repr(description)}"
+        )
+    own, arguments = description.get("name"), description.get("arguments")
+    if not isinstance(own, str) or own not in OWN_BACKBONES or not isinstance(arguments, dict):
+        raise ValueError(f"the name of a backbone must be one of {', '.join(OWN_BACKBONES)}, got {reprlib.repr(own)}")
+    kind, rules = OWN_BACKBONES[own]
+    if set(arguments) != set(rules):
+        raise ValueError(f"{own} takes the numbers {', '.join(rules)}, got {reprlib.repr(arguments)}")
+    checked = {argument: rule.check(argument, arguments[argument]) for argument, rule in rules.items()}
+    if tensors is not None:
+        check_shapes(tensors, _backbone_shapes(kind, checked), name)
+    return kind(**checked)
 
 
 # ---------------------------------------------------------------------- into an existing model
@@ -280,12 +390,12 @@ class Weights:
         Returns
         -------
         float or None
-            The eps, or None if it is unknown.
+            The eps, which a batch norm adds to the variance. None if it is unknown or not in [0, 1].
         """
         if not self.metadata and download.is_coco(self.path):
             return 0.0  # these weights were trained with eps 0, but their file does not state it
         eps = self._entry("backbone", "arguments", "eps")
-        return eps if isinstance(eps, (int, float)) else None
+        return float(eps) if isinstance(eps, (int, float)) and EPS.accepts(eps) else None
 
     def class_names(self) -> list[str] | None:
         """Return the class names in the file.
@@ -333,8 +443,9 @@ def load_into(module: Module, source: str | os.PathLike[str], skip_mismatched: b
         A .safetensors or .pth file, "coco" (for the ResNet-50 detector) or "imagenet" (for a ResNet). The weights of
         "coco" and "imagenet" are downloaded once.
     skip_mismatched : bool
-        If True, parameters whose shapes differ are skipped. Use it, for example, to start from a detector for other
-        classes, whose last layers have other shapes. If False, such parameters are an error.
+        If True, a parameter is skipped if its shape in the file differs from its shape in the module. Use this option,
+        for example, if the file contains a detector for other classes; its last layers then have other shapes. If
+        False, such a parameter is an error.
 
     Returns
     -------
@@ -351,7 +462,7 @@ def load_into(module: Module, source: str | os.PathLike[str], skip_mismatched: b
 
 
 def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) -> LoadReport:
-    """Copy the weights that `read_weights` returned into a module.
+    """Copy weights from `read_weights` into a module.
 
     Parameters
     ----------
@@ -395,7 +506,7 @@ def locate(source: str | os.PathLike[str], module: Module | None = None) -> Path
     source : path or "coco" or "imagenet"
         See `load_into`.
     module : Module, optional
-        The ResNet for the "imagenet" weights; not used for other sources.
+        The ResNet, for the "imagenet" weights. It is not used for other sources.
 
     Returns
     -------
@@ -438,8 +549,7 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     OSError
         If the file cannot be read.
     """
-    _check_is_file(path)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         start = file.read(9)
     # A safetensors file starts with eight bytes, followed by JSON.
     tensors, metadata = read_tensors(path) if start[8:] == b"{" else (pth.read(path), {})
@@ -517,13 +627,13 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
     OSError
         If the file cannot be read.
     """
-    _check_is_file(path)
+    check_regular(path)
     try:
         tensors, entries = safetensors_format.read(path) if safetensors is None else _read_with_safetensors(path)
         metadata = json.loads(entries.get(KEY, "{}"))
     except safetensors_format.UnknownDtypeError as error:
-        raise CheckpointError(f"{path} contains a dtype that NumPy does not have: {error}") from error
-    except ValueError as error:
+        raise CheckpointError(f"{path} contains a dtype that NumPy does not support: {error}") from error
+    except (ValueError, RecursionError) as error:  # the metadata may be nested deeply
         raise CheckpointError(f"{path} is not a valid safetensors file: {error}") from error
     return tensors, metadata if isinstance(metadata, dict) else {}
 
@@ -538,7 +648,3 @@ def _read_with_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.n
     except (AttributeError, TypeError) as error:  # safetensors requested bfloat16 or float8 from NumPy
         raise safetensors_format.UnknownDtypeError(str(error)) from error
 
-
-def _check_is_file(path: str | os.PathLike[str]) -> None:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: file not found")

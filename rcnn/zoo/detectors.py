@@ -19,14 +19,14 @@ Source = str | os.PathLike[str]
 BLOCK_NAME = r"backbone\.body\.layer([1-4])\.(\d+)\."
 DEFAULT_CLASSES = 21  # the 20 classes of PASCAL VOC and the background
 RESNETS = {f"resnet{layers}": layers for layers in BLOCKS}
-TRAINABLE_STAGES = 3  # number in a pretrained backbone; the features of its early stages suit any task
+TRAINABLE_STAGES = 3  # in a pretrained backbone; the features of the early stages are useful for any task
 
 
 def faster_rcnn_small(class_names: Sequence[str], **config: Any) -> FasterRCNN:
     """Return a small detector for small images, with random weights.
 
-    It has half a million parameters, and training it from scratch takes minutes. The default settings suit objects of
-    12 to 48 pixels in images of about 128 pixels.
+    The detector has half a million parameters, and training it from scratch takes minutes. The default settings suit
+    objects of 12 to 48 pixels in images of about 128 pixels.
 
     Parameters
     ----------
@@ -138,8 +138,8 @@ def faster_rcnn_resnet_fpn(
     Parameters
     ----------
     num_classes : int, optional
-        Number of classes, including the background. The default is the number in the weights file, or 21 if `weights`
-        is None.
+        Number of classes, including the background. The default is the number of classes in the weights file, or 21 if
+        `weights` is None.
     backbone : str
         "resnet18", "resnet34", "resnet50" or "resnet101".
     weights : path or "coco", optional
@@ -149,7 +149,7 @@ def faster_rcnn_resnet_fpn(
         Weights of the ResNet alone: a file, or "imagenet". The "imagenet" weights are downloaded once.
     trainable_backbone_layers : int, optional
         Number of ResNet stages to train, from 0 to 5, counted from the last stage. The default is 3 if you pass
-        weights of either kind, and 5 otherwise.
+        `weights` or `weights_backbone`, and 5 otherwise.
     **config
         Values for fields of `FasterRCNNConfig`. They replace torchvision's defaults: hidden_dim=1024, dropout=0 and
         anchor_sizes=(32, 64, 128, 256, 512), which is one size for each level.
@@ -228,7 +228,10 @@ def _resnet_detector(
         settings["class_names"] = _class_names(weights, in_file)
     num_classes = DEFAULT_CLASSES if num_classes is None else num_classes
     backbone = ResNetFPN(layers)
-    model = FasterRCNN(FasterRCNNConfig(backbone, backbone.out_channels, num_classes, True, **{**settings, **config}))
+    chosen = FasterRCNNConfig(backbone, backbone.out_channels, num_classes, True, **{**settings, **config})
+    if weights is not None:
+        checkpoint.check_shapes(weights.tensors, checkpoint.head_shapes(chosen), str(weights.path))
+    model = FasterRCNN(chosen)
     if weights_backbone is not None:
         checkpoint.load_into(backbone.body, weights_backbone)
     if weights is not None:
@@ -248,12 +251,12 @@ def _head_shape(weights: checkpoint.Weights) -> tuple[int, int]:
 
 
 def _class_names(weights: checkpoint.Weights, num_classes: int) -> Sequence[str] | None:
-    """Return the class names in the file, else COCO's names if there are as many classes, else None."""
+    """Return the class names in the file, else COCO's names if the number of classes is the same, else None."""
     return weights.class_names() or (COCO_NAMES if num_classes == len(COCO_NAMES) else None)
 
 
 def _layers(weights: checkpoint.Weights) -> int:
-    """Find the number of layers of the ResNet in a file from the names of its blocks."""
+    """Return the number of layers of the ResNet in a file; the names of its blocks determine this number."""
     found = {match.groups() for name in weights.tensors if (match := re.match(BLOCK_NAME, name))}
     counts = tuple(sum(stage == str(number) for stage, _ in found) for number in (1, 2, 3, 4))
     kind = Bottleneck if "backbone.body.layer1.0.conv3.weight" in weights.tensors else BasicBlock

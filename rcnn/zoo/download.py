@@ -1,7 +1,8 @@
 """Download of published weights: torchvision's files, stored once in the user's cache.
 
-The name of each file contains the first eight hex digits of its SHA-256 hash. The hash is checked after the download,
-and again each time the file is requested. This check is much faster than reading the weights.
+The whole SHA-256 hash of a file is checked after the download, and again each time the file is requested. This check is
+much faster than reading the weights. The cache may be a folder that several users share, so links in it are not
+followed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import hashlib
 import http.client
 import os
+import stat
 import sys
 import textwrap
 import time
@@ -23,6 +25,8 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
+from rcnn._files import open_regular
+
 BASE = "https://download.pytorch.org/models/"
 FILES = {
     "coco": "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",  # a detector; the other files are ImageNet classifiers (V1)
@@ -30,6 +34,15 @@ FILES = {
     "resnet34": "resnet34-b627a593.pth",
     "resnet50": "resnet50-0676ba61.pth",
     "resnet101": "resnet101-63fe2227.pth",
+}
+# SHA-256 of these files. PyTorch publishes only the first eight digits, in the names of the files. The other digits are
+# from independent projects, which state them for their copies of the files.
+HASHES = {
+    "coco": "258fb6c638b15964ddcdd1ae0748c5eef1be9e732750120cc857feed3faac384",
+    "resnet18": "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+    "resnet34": "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f",
+    "resnet50": "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    "resnet101": "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
 }
 MAX_SIZE = 1 << 28  # bytes, 1.5 times the largest of these files; the limit stops an endless response
 CHUNK = 1 << 20  # bytes
@@ -45,8 +58,8 @@ def fetch(name: str, *, base: str = BASE, timeout: float = 30.0, progress: bool 
     """Return the path of a published file in the user's cache; download it if it is missing or damaged.
 
     While the file is incomplete, its name ends with .part. If the connection breaks or the user presses Ctrl-C, the
-    next call continues this file. If several processes request the same file, one process downloads it and the other
-    processes wait.
+    next call continues the download. If several processes request the same file, one process downloads it and the other
+    processes wait. The cache folder may itself be a link, but the files in it must be regular files.
 
     Parameters
     ----------
@@ -70,7 +83,8 @@ def fetch(name: str, *, base: str = BASE, timeout: float = 30.0, progress: bool 
         If the name is unknown, or the address or the timeout is invalid.
     DownloadError
         If the download fails, for example because there is no network, the server responds with an error such as 404,
-        the hash is wrong, or the cache folder cannot be written to.
+        the hash is wrong, a file in the cache is a link or another special file, or the cache folder cannot be written
+        to.
     """
     if name not in FILES:
         raise ValueError(f"name of published weights must be one of {', '.join(FILES)}, got {name!r}")
@@ -82,6 +96,7 @@ def fetch(name: str, *, base: str = BASE, timeout: float = 30.0, progress: bool 
     target = cache_folder() / FILES[name]
     part = target.with_name(f"{target.name}.part")
     try:
+        _check_no_link(target)
         if not is_published(target, name):  # a complete file needs no lock, so the cache may be read-only
             target.parent.mkdir(parents=True, exist_ok=True)
             with _locked(target.with_name(f"{target.name}.lock"), progress):
@@ -99,7 +114,7 @@ def fetch(name: str, *, base: str = BASE, timeout: float = 30.0, progress: bool 
 
 
 def is_published(path: str | os.PathLike[str], name: str) -> bool:
-    """Return True if a file has the hash of a published file; the name of the file does not matter.
+    """Return True if a file has the SHA-256 hash of a published file; the name of the file does not matter.
 
     Parameters
     ----------
@@ -116,10 +131,10 @@ def is_published(path: str | os.PathLike[str], name: str) -> bool:
     Raises
     ------
     OSError
-        If the file cannot be read.
+        If the file is not a regular file, or cannot be read.
     """
     try:
-        return digest(path).startswith(_hash_in_name(name))
+        return digest(path) == HASHES[name]
     except FileNotFoundError:
         return False
 
@@ -158,14 +173,14 @@ def digest(path: str | os.PathLike[str]) -> str:
     Raises
     ------
     OSError
-        If the file cannot be read.
+        If the file is not a regular file, or cannot be read.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_folder() -> Path:
-    """Return the folder for published files.
+    """Return the folder in which downloaded files are cached.
 
     If the environment variable RCNN_CACHE is set, its value is the folder. Otherwise, the folder is `rcnn` in
     $XDG_CACHE_HOME or, if this variable is not set either, `rcnn` in the system's cache folder.
@@ -208,10 +223,12 @@ class _NetworkError(Exception):
 
 def _put(target: Path, part: Path, name: str, url: str, timeout: float, progress: bool) -> None:
     """Download `part` and rename it to `target`, unless another process did so while this one waited for the lock."""
+    _check_no_link(target)
+    _check_no_link(part)
     if is_published(target, name):
         return
     if target.exists():
-        warnings.warn(f"{target} is damaged: its hash differs from its name; downloading it again", stacklevel=3)
+        warnings.warn(f"{target} is damaged: its hash is wrong; downloading it again", stacklevel=3)
     _complete(part, name, url, timeout, progress)
     os.replace(part, target)
 
@@ -219,9 +236,9 @@ def _put(target: Path, part: Path, name: str, url: str, timeout: float, progress
 def _complete(part: Path, name: str, url: str, timeout: float, progress: bool) -> None:
     """Complete `part` with at most TRIES requests; raise _NetworkError if that fails.
 
-    After a request that received data but failed, another request continues the file. If the complete file has a wrong
-    hash, it is removed. If earlier requests had received the first part of this file, the download then starts again.
-    An incomplete file is kept for the next call.
+    If a request fails after it received some data, another request continues the download. If the complete file has a
+    wrong hash, the file is removed. If the first part of the removed file came from earlier requests, the download then
+    starts again. An incomplete file is kept for the next call.
     """
     for left in reversed(range(TRIES)):
         start, problem = _size(part), None
@@ -234,9 +251,7 @@ def _complete(part: Path, name: str, url: str, timeout: float, progress: bool) -
         if problem:
             helped = _size(part) > start
         else:
-            problem = _NetworkError(
-                f"the SHA-256 of the received file must start with {_hash_in_name(name)}, got {digest(part)}"
-            )
+            problem = _NetworkError(f"the SHA-256 of the received file must be {HASHES[name]}, got {digest(part)}")
             part.unlink()
             helped = start > 0
         if not (helped and left):
@@ -244,7 +259,7 @@ def _complete(part: Path, name: str, url: str, timeout: float, progress: bool) -
 
 
 def _receive(part: Path, start: int, url: str, timeout: float, progress: bool) -> None:
-    """Append the rest of the file to `part`, which has `start` bytes, or replace it if the server sends the whole file.
+    """Append the rest of the file to `part`, which has `start` bytes; replace `part` if the whole file is sent.
 
     Raise _NetworkError if the connection breaks or the server responds with an error. `part` keeps the data that was
     received before the error.
@@ -268,7 +283,7 @@ def _receive(part: Path, start: int, url: str, timeout: float, progress: bool) -
         size = None if response.length is None else response.length + (start if resumed else 0)
         if size is not None and size > MAX_SIZE:
             raise _NetworkError(f"the server announced {size} bytes, but no published file is larger than {MAX_SIZE}")
-        with open(part, "ab" if resumed else "wb") as file:
+        with open(part, "ab" if resumed else "wb", opener=_open_without_links) as file:
             _copy(response, file, size, timeout, progress)
             file.flush()
             os.fsync(file.fileno())
@@ -307,16 +322,26 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _hash_in_name(name: str) -> str:
-    """Return the first hex digits of the SHA-256 of a published file."""
-    return Path(FILES[name]).stem.rpartition("-")[2]
+def _check_no_link(path: Path) -> None:
+    """Raise OSError if there is a link, a folder or a special file at `path`; another user may have put it there."""
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        raise OSError(f"{path} is not a regular file; remove it")
+
+
+def _open_without_links(path: str, flags: int) -> int:
+    """Open a file of the cache; raise OSError for a link, and do not wait for the other end of a pipe."""
+    descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is not a regular file; remove it")
+    return descriptor
 
 
 # ---------------------------------------------------------------------- the network
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Handler that follows redirects only to the same scheme or to https; urllib also allows https to http or ftp."""
+    """Handler that follows redirects only to the same scheme or to https; urllib also follows https to http or ftp."""
 
     def redirect_request(
         self,
@@ -359,7 +384,8 @@ def _locked(path: Path, progress: bool) -> Iterator[None]:
     The empty lock file is never removed. Otherwise one process could lock the removed file while another process locks
     a new file with the same name.
     """
-    with open(path, "ab") as file:
+    _check_no_link(path)
+    with open(path, "ab", opener=_open_without_links) as file:
         if not _try_lock(file):
             if progress:
                 print(f"waiting for another process that is downloading {path.stem}", file=sys.stderr)

@@ -1,9 +1,11 @@
 import contextvars
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -329,3 +331,51 @@ def test_info_without_kernels():
     )
     assert "'kernels': False" in run.stdout
     assert "simd" not in run.stdout
+
+
+# ---------------------------------------------------------------- damaged kernels
+
+SUPPRESS = "import rcnn.nms as n; print(n.nms([[0, 0, 2, 2], [0, 0, 2, 2]], [1.0, 0.5], 0.5))"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "no library", "no threads"])
+def test_a_damaged_kernel_means_numpy_with_one_warning(tmp_path, damage):
+    package = tmp_path / "rcnn"
+    shutil.copytree(Path(_ext.__file__).parents[1], package, copy_function=os.symlink)
+    name = "_threads" if damage == "no threads" else _ext.load("_nms").__name__.rpartition(".")[2]
+    (library,) = (package / "_ext").glob(f"{name}.*.so")
+    content = library.read_bytes()
+    library.unlink()
+    contents = {"truncated": content[: len(content) // 2], "empty": b"", "no library": b"text" * 1000}
+    library.write_bytes(contents.get(damage, content[:5000]))
+    here = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+    run = python(here + SUPPRESS, RCNN_BACKEND=None, RCNN_REQUIRE_EXT=None)
+    assert (run.returncode, run.stdout) == (0, "[0]\n")
+    assert run.stderr.count("RuntimeWarning: rcnn runs on NumPy alone") == 1
+    required = python(here + SUPPRESS, RCNN_BACKEND=None, RCNN_REQUIRE_EXT="1")
+    assert required.returncode == 1
+    assert (
+        f"ImportError: rcnn's kernels were not compiled or cannot be loaded: {library} is incomplete" in required.stderr
+    )
+
+
+def test_a_kernel_that_cannot_be_loaded_is_one_error_at_its_first_use(tmp_path):
+    package = tmp_path / "rcnn"
+    shutil.copytree(Path(_ext.__file__).parents[1], package, copy_function=os.symlink)
+    name = _ext.load("_nms").__name__.rpartition(".")[2]
+    (library,) = (package / "_ext").glob(f"{name}.*.so")
+    (other,) = (package / "_ext").glob(f"{name.replace('nms', 'boxes')}.*.so")
+    library.unlink()
+    shutil.copy(other, library)
+    run = python(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); " + SUPPRESS, RCNN_BACKEND=None, RCNN_REQUIRE_EXT=None
+    )
+    assert "ImportError: the kernel _nms cannot be loaded" in run.stderr.splitlines()[-1]
+    assert run.stderr.splitlines()[-1].endswith("install rcnn again, or set RCNN_BACKEND=numpy")
+
+
+def test_a_stage_loads_numpy_and_little_else():
+    code = "import sys, rcnn.boxes; rcnn.boxes.iou([[0, 0, 1, 1]], [[0, 0, 1, 1]]); print(*sys.modules)"
+    loaded = python(code).stdout.split()
+    assert len([name for name in loaded if name.split(".")[0] == "rcnn"]) <= 12
+    assert not {"PIL", "matplotlib", "tqdm", "rcnn.data", "rcnn.images"} & set(loaded)

@@ -153,7 +153,7 @@ def test_drawn_sets_are_checked_in_part(tmp_path, monkeypatch, capsys):
         (["shapes", "--sheet", "."], "--sheet must name a file, got the folder ."),
         (["shapes", "--sheet", "a.pdf"], "--sheet must name a file that ends in .png, got a.pdf"),
         (["shapes", "--json", "nowhere/a.json"], "--json nowhere/a.json: folder nowhere not found"),
-        (["no.toml"], "rcnn: no.toml: No such file or directory\n"),
+        (["no.toml"], "rcnn: no.toml: file not found\n"),
     ],
 )
 def test_wrong_usage(arguments, message, tmp_path, monkeypatch, capsys):

@@ -12,7 +12,7 @@ from PIL import Image
 
 import rcnn
 from rcnn import cli, data, train
-from rcnn.cli.shared import INTERRUPTED
+from rcnn.cli.process import INTERRUPTED
 from rcnn.train import run_folder
 
 
@@ -48,7 +48,7 @@ def test_demo_shows_the_funnel_draws_every_stage_and_evaluates(
     counts = [
         int(n.replace(",", ""))
         for n in re.findall(
-            r"^  (?:anchors|above the score cut|after NMS|proposals|RoIs|detections) +([\d,]+)$", out, re.MULTILINE
+            r"^  (?:anchors|candidates|after NMS|proposals|RoIs|detections) +([\d,]+)$", out, re.MULTILINE
         )
     ]
     assert len(counts) == 6 and counts == sorted(counts, reverse=True) and counts[-1] >= 5
@@ -119,7 +119,7 @@ def test_info_names_versions_backend_and_threads(capsys: pytest.CaptureFixture[s
     ("arguments", "message"),
     [
         (["train", "cats"], "'cats'"),
-        (["train", "shapes", "--steps", "0"], "steps must be an integer of at least 1"),
+        (["train", "shapes", "--steps", "0"], "steps must be an integer of at least 1 and at most 100000000"),
         (["eval", "shapes", "--weights", "nowhere.safetensors"], "nowhere.safetensors: file not found"),
         (["eval", "shapes", "--weights", __file__], "is not a readable .pth file"),
         (["detect", "a.png", "--weights", "nowhere.safetensors"], "nowhere.safetensors: file not found"),

@@ -16,7 +16,7 @@ import rcnn
 from rcnn import cli, data, images
 from rcnn.cli import demo, shared
 from rcnn.cli.detect import detect_files
-from rcnn.cli.shared import INTERRUPTED
+from rcnn.cli.process import INTERRUPTED
 
 DIGITS = Path(rcnn.__file__).parent / "zoo" / "weights" / "digits.safetensors"
 NAMES = ("background", "red", "blue")
@@ -213,7 +213,7 @@ def test_error_of_detector_or_disk_is_reported_for_the_file(tmp_path, photo, fin
     monkeypatch.setattr(finder, "find", fails_once)
     assert detect(photo, other, "--out", tmp_path / "drawn") == 2
     captured = capsys.readouterr()
-    assert captured.err == f"rcnn: {photo}: {str(error) or 'MemoryError'}\n"
+    assert captured.err == f"rcnn: {photo}: {str(error) or 'not enough memory'}\n"
     assert captured.out == f"{other}: 1 detected, drawing: {tmp_path / 'drawn' / 'other.png'}\n"
 
 

@@ -163,7 +163,7 @@ def test_run_is_not_overwritten(planned: Path, trained: Path) -> None:
         (("shapes", "--plan", "edit-me"), "--plan must name a file that ends in .toml, got 'edit-me'"),
         (("digits", "--resume", "RUN"), "with digits: the classes of the run are circle, square, .*, got 0, 1"),
         (("PLAN", "--model", "resnet18", "--out", "x"), "--model resnet18 contradicts kind = 'small' in .*; edit"),
-        (("PLAN", "--steps", "0", "--out", "x"), "steps must be an integer of at least 1, got 0"),
+        (("PLAN", "--steps", "0", "--out", "x"), "steps must be an integer of at least 1 and at most 100000000, got 0"),
     ],
 )
 def test_contradictory_arguments_are_an_error(

@@ -95,8 +95,8 @@ def test_two_solutions_in_a_cell_become_two_stubs():
             "cell twice-yours: '### END SOLUTION' has no matching marker",
         ),
         (("twice-check", "twice-yours"), "must be unique .*, got 'twice-yours'"),
-        (("twice-check", "Twice"), "got 'Twice' before 'assert twice"),
-        (("question [markdown]", "[markdown]"), "got '' before '# A heading'"),
+        (("twice-check", "Twice"), "got 'Twice' for the cell that starts with 'assert twice"),
+        (("question [markdown]", "[markdown]"), "got '' for the cell that starts with '# A heading'"),
         (("twice-yours", "twice-yours points=1"), "a cell must not be both an exercise and a check"),
     ],
 )

@@ -85,7 +85,7 @@ def test_images_of_different_sizes_are_rejected():
             image, target = super().__getitem__(index)
             return image[: 64 - 32 * (index == 1)], target
 
-    with pytest.raises(ValueError, match=r"one size.*\(32, 96\), \(64, 96\)"):
+    with pytest.raises(ValueError, match=r"the same size.*\(32, 96\), \(64, 96\)"):
         widgets.anchor_painter(Mixed())
 
 
@@ -94,5 +94,5 @@ def test_empty_dataset_is_rejected():
         def __len__(self):
             return 0
 
-    with pytest.raises(ValueError, match="one size, got no images"):
+    with pytest.raises(ValueError, match="the same size, got no images"):
         widgets.anchor_painter(Empty())

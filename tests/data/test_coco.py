@@ -309,7 +309,7 @@ def test_an_annotation_without_an_image_is_broken(tmp_path, thing, reason):
         (
             {"id": 2, "file_name": "a.png", "width": 1.5, "height": 2},
             "all.json, image 2",
-            "width must be a whole number of pixels, got 1.5",
+            "width must be a whole number of pixels up to 2147483647, got 1.5",
         ),
         ({"id": 2, "file_name": "a.png", "height": "x"}, "all.json, image 2", "height must be a number, got 'x'"),
     ],
@@ -340,13 +340,16 @@ def test_an_unknown_category_is_an_unknown_class(tmp_path):
         (b"\xff\xff", "is not JSON"),
         ("[" * 200_000, "is not JSON"),
         (json.dumps(coco_content(0)), "has no images"),
-        ("[]", r"must be an object \{...\}, got list"),
+        ("[]", r"must be a JSON object \{...\}, got list"),
         ("{}", "it has no list 'images'; its keys: none"),
         ('{"images": [], "annotations": {}}', "it has no list 'annotations'; its keys: 'images', 'annotations'"),
         ('{"images": [], "annotations": []}', "it has no list 'categories'"),
         (json.dumps(coco_content(categories=["cat"])), r"categories\[0\] has no integer id: 'cat'"),
         (json.dumps(coco_content(categories=[{"id": "1", "name": "cat"}])), r"categories\[0\] has no integer id"),
-        (json.dumps(coco_content(categories=[{"id": 1}])), r"categories\[0\]: the name must be a class name, got None"),
+        (
+            json.dumps(coco_content(categories=[{"id": 1}])),
+            r"categories\[0\]: the name must be a class name .*, got None",
+        ),
         (
             json.dumps(coco_content(categories=[{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}])),
             r"categories\[1\] is 'dog', but its id 1 already belongs to 'cat'",

@@ -118,9 +118,9 @@ def test_without_splits_images_are_held_out(folder):
     [
         (
             "a.png,1,2,3,4,cat,train\na.png,1,2,3,4,cat,test\n",
-            "split of a.png must be the same in all rows",
+            "split of 'a.png' must be the same in all rows",
         ),
-        ("a.png,1,2,3,4,cat,\n", "its split must not be empty"),
+        ("a.png,1,2,3,4,cat,\n", "its split must have 1 to 100 characters, got ''"),
     ],
 )
 def test_an_image_belongs_to_one_split(folder, text, reason):
@@ -205,12 +205,12 @@ def test_a_table_needs_its_columns(folder):
 @pytest.mark.parametrize(
     "row, line, reason",
     [
-        ("b.png,1,2,3,cat\n", 4, "it must have 6 cells, as the header has, got 5"),
-        ("b.png,1,2,3,4,cat,1\n", 4, "it must have 6 cells, as the header has, got 7"),
-        ("bad\n", 4, "it must have 6 cells, as the header has, got 1"),
+        ("b.png,1,2,3,cat\n", 4, "it must have 6 cells, like the header, got 5"),
+        ("b.png,1,2,3,4,cat,1\n", 4, "it must have 6 cells, like the header, got 7"),
+        ("bad\n", 4, "it must have 6 cells, like the header, got 1"),
         ("b.png,one,2,3,4,cat\n", 4, "x1 must be a number, got 'one'"),
         ("b.png,1,2,,4,cat\n", 4, "x2 must be a number, got ''"),
-        ("b.png,1,2,3,4,\n", 4, "label must be a class name, got ''"),
+        ("b.png,1,2,3,4,\n", 4, "label must be a class name .*, got ''"),
         ("b.png,,,,,cat\n", 4, "x1 must be a number, got ''"),
         ("../secret.png,1,2,3,4,cat\n", 4, "'../secret.png' is not a path inside"),
         ("/etc/passwd,1,2,3,4,cat\n", 4, "is not a path inside"),
@@ -239,10 +239,10 @@ def test_an_image_with_an_invalid_row_is_broken(tmp_path, row, line, reason):
 @pytest.mark.parametrize(
     "size, reason",
     [
-        ("60,40\na.png,1,2,3,4,cat,61,40", "width and height of a.png must be the same in all rows"),
+        ("60,40\na.png,1,2,3,4,cat,61,40", "width and height of 'a.png' must be the same in all rows"),
         ("60,forty", "height must be a number, got 'forty'"),
-        ("60,40.5", "height must be a whole number of pixels, got '40.5'"),
-        ("60,inf", "height must be a whole number of pixels, got 'inf'"),
+        ("60,40.5", "height must be a whole number of pixels up to 2147483647, got '40.5'"),
+        ("60,inf", "height must be a whole number of pixels up to 2147483647, got 'inf'"),
     ],
 )
 def test_an_image_has_one_size(folder, size, reason):

@@ -139,7 +139,7 @@ def forgets_to_return(image_size, feature_sizes, sizes, ratios, offset=0.0):
 
 RIGHT = (level_by_level, by_the_library, by_loops)
 WRONG = (
-    (all_in_one_array, "a single level, too, return a list"),
+    (all_in_one_array, "Return a list even for a single level"),
     (stride_of_the_height_for_both, "along each axis separately"),
     (strides_swapped, "along each axis separately"),
     (stride_not_whole, "rounded down"),

@@ -150,7 +150,7 @@ def forgets_to_return(deltas, boxes, weights=ONES):
 RIGHT = (vectorised, by_loops, in_float32)
 WRONG = (
     (STEPS["plus_one"], "centre, so do not add"),
-    (STEPS["no_exponential"], "which factor has the logarithm 0"),
+    (STEPS["no_exponential"], "the logarithm of which factor is 0"),
     (STEPS["one_and_the_delta"], "the natural logarithm of new width"),
     (STEPS["power_of_two"], "the natural logarithm of new width"),
     (STEPS["whole_side_around_the_centre"], "Each edge is half a side"),

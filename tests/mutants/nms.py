@@ -220,7 +220,7 @@ WRONG = (
     (only_the_last_kept_removes, "with all boxes after it"),
     (equals_do_not_remove, "with the same score"),
     (zero_marks_removed, "A score may be 0 or"),
-    (a_mask, "The answer contains its index"),
+    (a_mask, "The result contains its index"),
     (the_boxes_themselves, r"expected \(1,\)"),
     (removed_indices, "A single box is kept"),
     (sorted_indices, "in order of descending score"),

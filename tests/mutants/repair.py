@@ -264,7 +264,7 @@ def forgets_to_return(annotations):
 
 RIGHT = (step_by_step, in_one_go, the_last_of_each)
 WRONG = (
-    (keeps_missing_images, "missing.*\n(.*\n)*.*cannot be saved"),
+    (keeps_missing_images, "missing.*\n(.*\n)*.*cannot be repaired"),
     (capitals_stay, "name is written in capital"),
     (_with_repair(name_without_label), "both the name and the label"),
     (_with_repair(label_without_name), "both the name and the label|`names` with a wrong row"),
@@ -279,14 +279,14 @@ WRONG = (
     (_with_repair(boxes_without_size), "returns the size None(.*\n)*.*Store the size of the image"),
     (_with_repair(size_in_pillow_order), "Pillow image is"),
     (cuts_before_it_scales, "Clip the boxes only after"),
-    (_with_repair(leaves_out_other_sizes), "an image that can be saved"),
+    (_with_repair(leaves_out_other_sizes), "a record whose image file exists"),
     (twice_stays, "Keep only one of the two"),
     (_with_repair(drops_both), "Keep only one of the two"),
     (_with_repair(boxes_alone_are_shortened), "one row for each object"),
     (_with_repair(marks_stay_long), "rows of `truncated`(.*\n)*.*one row for each object"),
     (_with_repair(forgets_marks), "`truncated` with a wrong row"),
     (_with_repair(keeps_one_object), "cannot find a missing record or object"),
-    (_with_repair(leaves_out_faulty_records), "an image that can be saved"),
+    (_with_repair(leaves_out_faulty_records), "a record whose image file exists"),
     (does_nothing, "leaves a problem that the validator finds"),
     (writes_into_the_boxes, "changes the annotations"),
     (gives_a_list, "expected Annotations"),

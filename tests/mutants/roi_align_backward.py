@@ -207,7 +207,7 @@ WRONG = (
     (the_last_roi_only, "Two RoIs read the same pixel"),
     (nothing_without_rois, "has the shape of the features"),
     (bins_transposed, "divide the height, and the columns divide"),
-    (no_scale, "RoIs are in pixels of the image"),
+    (no_scale, "RoIs are in image pixels"),
     (small_rois_unchanged, "narrower than one feature pixel"),
     (aligned_ignored, "half a feature pixel"),
     (one_pixel_at_least_when_aligned, "a small RoI is not"),

@@ -373,7 +373,7 @@ def forgets_to_return(*given):
 RIGHT = (as_rcnn, objects_first, by_loops)
 WRONG = (
     (no_true_boxes, "the object here, but the true"),
-    (true_boxes_alone, "chooses 0 RoIs of background"),
+    (true_boxes_alone, "chooses 0 RoIs on background"),
     (true_boxes_twice, "to the proposals only once"),
     (best_is_forced, "the object here, but the true"),
     (greater_than_the_threshold, r"\*at least\* `fg_iou_thresh`"),
@@ -387,7 +387,7 @@ WRONG = (
     (background_is_minus_one, "0 is background"),
     (labels_in_another_order, "are right, but they belong"),
     (not_filled_up, "Background fills the rest of the batch"),
-    (no_fraction, "The fraction is the share of RoIs"),
+    (no_fraction, "is the fraction of RoIs on objects"),
     (rounded_up, "rounded down"),
     (everything, "are enough candidates of both"),
     (with_replacement, "without replacement"),

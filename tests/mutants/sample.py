@@ -237,7 +237,7 @@ WRONG = (
     (not_filled_up, "Fill the batch with negatives"),
     (fraction_ignored, "are enough boxes of both"),
     (fraction_of_the_candidates, "of `size` boxes, not among the candidates"),
-    (fraction_of_the_negatives, "The fraction is the share of positives"),
+    (fraction_of_the_negatives, "is the fraction of positives in a batch"),
     (rounded_up, "rounded down"),
     (positives_fill_up, "no more positives than the fraction allows"),
     (ignored_as_negative, "below 0 is ignored"),

@@ -254,7 +254,7 @@ def test_match_shares_write_a_decimal_below_a_hundred(ax):
         ),
         (
             lambda ax: plot.match_shares(ax, [[0, 0, 0]], ["a page"]),
-            r"counts\[0\] must be at least 0 and have a sum above 0, got \[0.0, 0.0, 0.0\]",
+            r"counts\[0\] must be at least 0, with a sum above 0, got \[0.0, 0.0, 0.0\]",
         ),
         (lambda ax: plot.match_shares(ax, [[1, -1, 5]], ["a page"]), r"counts\[0\]"),
         (lambda ax: plot.coverage(ax, [16, 0], [1, 1], [0, 0]), r"sizes\[1\] must be above 0 and finite, got 0"),

@@ -272,7 +272,7 @@ def test_distant_boxes_do_not_shrink_the_image():
 def test_non_finite_boxes_are_counted():
     figure, boxes, tags = one([[np.nan, 1, 2, 3], [5, 6, 20, 30], [1, 1, np.inf, 3]], [1, 2, 1])
     assert len(boxes) == 1 and tags == ["dog"]
-    assert [text.get_text() for text in figure.axes[0].texts] == ["2 not finite, not drawn"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["2 not drawn (not finite)"]
 
 
 def test_large_images_and_their_boxes_are_scaled_down():

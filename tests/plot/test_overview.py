@@ -321,7 +321,7 @@ def test_low_scoring_detections_are_counted_but_not_drawn():
     trace = make_trace(objects=3)  # scores 0.99, 0.745 and 0.5
     last = plot.trace_strip(trace, class_names=NAMES, min_score=0.7).axes[7]
     np.testing.assert_allclose(corners(last), trace.rois[:2])
-    assert "3 in total, 2 with a score of 0.7 or more" in {text.get_text() for text in texts(last.figure)}
+    assert "3 in total, 2 with a score above 0.7" in {text.get_text() for text in texts(last.figure)}
 
 
 def test_trace_plots_reject_an_index_out_of_range():

@@ -1,14 +1,17 @@
 """Shared style: contrasting colours, figures that notebooks display and that are freed, unchanged global settings."""
 
 import gc
+import io
 import os
 import subprocess
 import sys
 import weakref
 
+import numpy as np
 import pytest
+from matplotlib.text import Text
 
-from rcnn import plot
+from rcnn import evaluate, plot
 from rcnn.plot import style
 
 
@@ -43,3 +46,54 @@ def test_import_leaves_matplotlib_alone():
         "assert dict(matplotlib.rcParams) == before; assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "MPLBACKEND": "agg"})
+
+
+# ---------------------------------------------------------------------- names of users
+
+NAMES = ["$x_{$", "$$", r"\frac$", r"a\$b$c$", "_hidden", "^_%&#~", "\ud800x", "a\x00b", "$1\n$2"]
+
+
+def texts(figure):
+    """Every text that matplotlib draws in a figure, as it is drawn."""
+    figure.savefig(io.BytesIO(), format="png")
+    drawn = [text for text in figure.findobj(Text) if text.get_text()]
+    assert not any(text._preprocess_math(text.get_text())[1] is True for text in drawn)  # no formula
+    return {text._preprocess_math(text.get_text())[0].removeprefix("\u200b") for text in drawn}
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_drawn_literally(name):
+    names, shown = ("background", name, "other"), style.clean(name)
+    box = np.array([[2.0, 2, 20, 20], [5, 5, 30, 30]])
+    found = {"boxes": box, "scores": np.array([0.9, 0.8]), "labels": np.array([1, 2])}
+    photo = np.zeros((40, 60, 3), np.uint8)
+    result = evaluate.evaluate_detections([found], [found], 3)
+
+    def drawn(draw, *given):
+        figure = plot.figure()
+        draw(figure.subplots(), *given)
+        return texts(figure)
+
+    assert shown in drawn(plot.confusion_matrix, evaluate.confusion([found], [found], 3), names)
+    assert shown in drawn(plot.ap_bars, result.ap, names)
+    assert f"{shown}  AP 1.000" in drawn(
+        plot.precision_recall_classes, result.recall, result.precision, result.ap, names
+    )
+    assert shown in drawn(plot.findings, np.ones((1, 1)), [name], ["measure"], [1])
+    assert shown in drawn(plot.findings, np.ones((1, 1)), ["row"], [name], [1])
+    assert shown in drawn(plot.ranking, np.array([0.9]), np.array([True]), None, [name])
+    assert shown in drawn(plot.levels, {name: 0.5})
+    assert shown in drawn(plot.loss_curves, {name: [1.0, 2.0]})
+    assert shown in drawn(style.title, name) and shown in drawn(style.title, "title", name)
+    assert shown in drawn(style.note, name) and shown in drawn(style.graph, name, "y")
+    assert plot.annotate(photo, box, found["scores"], found["labels"], names).shape[2] == 3
+    first = name.partition("\n")[0]
+    sheet = texts(plot.contact_sheet([photo], [box], [found["labels"]], names, [name]))
+    assert shown in sheet and style.clean(first) in sheet  # tag and caption
+
+
+def test_annotate_warns_of_missing_glyphs():
+    found = np.array([[2.0, 2, 20, 20]]), np.array([0.9]), np.array([1])
+    with pytest.warns(UserWarning, match="the font of the figures does not have all characters of the names"):
+        plot.annotate(np.zeros((40, 60, 3), np.uint8), *found, ("background", "\u676f"))

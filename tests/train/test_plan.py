@@ -1,5 +1,6 @@
 """Plans: keys and values of their TOML files, their data sets and their model."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,9 +107,12 @@ def test_images_option_is_a_path_except_for_masks(tmp_path: Path, spec: str, exp
         ('[data]\ntrain = "x"\noptions = 1', r"\[data\] options must be a table, got 1"),
         (
             '[data]\ntrain = "x"\nval_images = "all"',
-            r"\[data\] val_images must be an integer of at least 1, got 'all'",
+            r"\[data\] val_images must be an integer of at least 1 and at most 10000000, got 'all'",
         ),
-        ('[data]\ntrain = "x"\ntrain_images = 0', r"\[data\] train_images must be an integer of at least 1, got 0"),
+        (
+            '[data]\ntrain = "x"\ntrain_images = 0',
+            r"\[data\] train_images must be an integer of at least 1 and at most 10000000, got 0",
+        ),
         ('[data]\ntrain = "x"\n[model]\nkind = "big"', r"\[model\] kind must be one of small, resnet18, .*, got 'big'"),
         (
             '[data]\ntrain = "x"\n[model]\nminsize = 3',
@@ -141,8 +145,14 @@ def test_images_option_is_a_path_except_for_masks(tmp_path: Path, spec: str, exp
             '[data]\ntrain = "x"\n[recipe]\nstepz = 3',
             r"\[recipe\]: unknown key 'stepz'; allowed keys are steps, batch_size",
         ),
-        ('[data]\ntrain = "x"\n[recipe]\nsteps = 0', r"\[recipe\] steps must be an integer of at least 1, got 0"),
-        ('[data]\ntrain = "x"\n[recipe]\nsteps = "a"', r"\[recipe\] steps must be an integer of at least 1, got 'a'"),
+        (
+            '[data]\ntrain = "x"\n[recipe]\nsteps = 0',
+            r"\[recipe\] steps must be an integer of at least 1 and at most 100000000, got 0",
+        ),
+        (
+            '[data]\ntrain = "x"\n[recipe]\nsteps = "a"',
+            r"\[recipe\] steps must be an integer of at least 1 and at most 100000000, got 'a'",
+        ),
     ],
 )
 def test_wrong_keys_and_values_are_named(tmp_path: Path, content: str, message: str) -> None:
@@ -205,3 +215,46 @@ def test_number_of_images_is_limited(folder: Path) -> None:
     val = chosen.load_val()
     assert len(chosen.load_train()) == 3 and val is not None and len(val) == 1
     assert Plan("shapes").load_val() is None
+
+
+# ---------------------------------------------------------------------- size and depth
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = " + "[" * 100_000, "nested too deeply"),
+        ("a = " + "{b=" * 5_000 + "1" + "}" * 5_000, "nested too deeply"),
+        ("a." * 100_000 + "a = 1", "a key has 100000 dots; at most 20 are allowed"),
+        ("[" + "a." * 100_000 + "a]", "dots"),
+        ('"a".' * 100_000 + "a = 1", "dots"),
+        ("a = 1 # '\n" + "a." * 100_000 + "a = '1'", "dots"),
+        ('x = {b = """ " """, ' + "a." * 100_000 + 'a = ""}', "dots"),
+        ("x = {b = ''' ' ''', " + "a." * 100_000 + "a = ''}", "dots"),
+        ("a" * 100_000 + " = 1", "unknown key 'aa"),
+        ("[recipe]\nsteps = " + "9" * 5_000, "limit"),
+    ],
+)
+def test_deep_and_long_plans_are_refused_quickly(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(ValueError, match=f"a.toml: .*{message}") as error:
+        plan.read(tmp_path / "a.toml")
+    assert len(str(error.value)) < 500
+
+
+def test_strings_may_contain_dots(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(f"[data]\ntrain = 'voc:/{'a.' * 100}' # {'b.' * 100}")
+    assert plan.read(tmp_path / "a.toml").train == f"voc:/{'a.' * 100}"
+
+
+def test_large_plans_are_refused(tmp_path: Path) -> None:
+    with open(tmp_path / "a.toml", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ValueError, match="a.toml has 1,099,511,627,776 bytes; at most"):
+        plan.read(tmp_path / "a.toml")
+
+
+def test_special_files_are_not_plans(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.toml")
+    with pytest.raises(OSError, match="a.toml is not a regular file but a pipe"):
+        plan.read(tmp_path / "a.toml")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rcnn._validate import shown
 from rcnn.nn import Linear, optim
 from rcnn.train.recipe import Recipe
 
@@ -68,7 +69,7 @@ def test_replace_with_none_keeps_the_value() -> None:
 def test_wrong_values_are_named(name: str, value: object) -> None:
     with pytest.raises(ValueError) as error:
         Recipe(**{name: value})
-    assert str(error.value).startswith(f"{name} must be ") and str(error.value).endswith(f"got {value!r}")
+    assert str(error.value).startswith(f"{name} must be ") and str(error.value).endswith(f"got {shown(value)}")
 
 
 @pytest.mark.parametrize(
@@ -97,10 +98,33 @@ def test_wrong_types_are_named(name: str, value: object) -> None:
 
 @pytest.mark.parametrize("milestones", [(3, 3), (5, 3), (0,)])
 def test_milestones_must_ascend(milestones: object) -> None:
-    with pytest.raises(ValueError, match="milestones must be an ascending sequence of steps"):
+    with pytest.raises(ValueError, match="milestones must be an ascending sequence of at most 1,000 steps"):
         Recipe(schedule="steps", milestones=milestones)
 
 
 def test_milestones_without_the_steps_schedule_are_an_error() -> None:
     with pytest.raises(ValueError, match="milestones must be empty if schedule is 'cosine', got "):
         Recipe(milestones=(3,))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 10**8 + 1),
+        ("batch_size", 10**8),
+        ("warmup_steps", 10**9),
+        ("val_every", 10**9),
+        ("seed", 2**64),
+        ("scale_jitter", (1, 1e9)),
+        ("scale_jitter", (1e-9, 1)),
+    ],
+)
+def test_numbers_have_an_upper_bound(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be "):
+        Recipe(**{name: value})
+
+
+def test_milestones_have_an_upper_bound() -> None:
+    for milestones in ((10**9,), range(1, 1_002)):
+        with pytest.raises(ValueError, match="milestones must be an ascending sequence of at most 1,000 steps"):
+            Recipe(schedule="steps", milestones=milestones)

@@ -1,8 +1,12 @@
 """The folder of a run: contents of its files and their validation."""
 
 import csv
+import os
 import shutil
+import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,3 +165,74 @@ def test_resuming_with_other_parameters_frozen_is_an_error(trained: tuple[Path, 
         match="its frozen parameters are rpn.head.conv.0.0.weight, .*, got backbone.stem.0.0.weight",
     ):
         train.fit(model, PAGES, RECIPE, trained[0], resume=True, progress=False)
+
+
+# ---------------------------------------------------------------------- files that are not what they seem
+
+
+def changed_state(trained: tuple[Path, Run], folder: Path, change: Callable[[Any, Any], None]) -> None:
+    """Copy a run folder, and change the tensors and the metadata of its state."""
+    shutil.copytree(trained[0], folder, dirs_exist_ok=True)
+    tensors, metadata = checkpoint.read_tensors(folder / run_folder.STATE)
+    change(tensors, metadata)
+    checkpoint.write_tensors(folder / run_folder.STATE, tensors, metadata)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t, m: t.update({"history.total_loss": np.float64(1)}), "a valid history"),
+        (lambda t, m: t.update({"history.total_loss": np.zeros(2)}), "a valid history"),
+        (lambda t, m: t.update({"grad_norms": np.zeros((3, 2))}), "a valid history"),
+        (
+            lambda t, m: [t.update({name: np.zeros(9)}) for name in t if name.startswith("validation")],
+            "a valid history",
+        ),
+        (lambda t, m: t.update({"validation.step": np.array([1, np.nan])}), "validations at steps"),
+        (lambda t, m: t.update({"validation.step": np.array([1, 1e9])}), "validations at steps"),
+        (lambda t, m: m.update(frozen=[["a"]]), "frozen parameters that its model does not have"),
+        (lambda t, m: m.update(frozen=["x" * 100_000]), "frozen parameters that its model does not have"),
+        (lambda t, m: m["recipe"].update(batch_size=10**8), "batch_size must be"),
+        (lambda t, m: m.update(recipe=[]), "a valid recipe"),
+    ],
+)
+def test_invalid_state_is_refused(
+    trained: tuple[Path, Run], tmp_path: Path, change: Callable[[Any, Any], None], message: str
+) -> None:
+    changed_state(trained, tmp_path, change)
+    with pytest.raises(checkpoint.CheckpointError, match=message) as error:
+        run_folder.open_run(tmp_path)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("name", [run_folder.STATE, run_folder.PLAN])
+def test_pipe_in_a_run_folder_is_not_read(trained: tuple[Path, Run], tmp_path: Path, name: str) -> None:
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OSError, match=f"{name} is not a regular file"):
+        run_folder.open_run(tmp_path)
+
+
+def test_only_regular_files_are_removed(trained: tuple[Path, Run], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / run_folder.VALIDATION)
+    with pytest.raises(OSError, match=f"{run_folder.VALIDATION} is not a regular file and is not removed"):
+        train.fit(faster_rcnn_small(PAGES.classes), PAGES, Recipe(steps=1), tmp_path, progress=False)
+    assert stat.S_ISFIFO(os.lstat(tmp_path / run_folder.VALIDATION).st_mode)
+
+
+def test_temporary_files_are_removed_when_a_run_is_resumed(trained: tuple[Path, Run], tmp_path: Path) -> None:
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    before = set(os.listdir(tmp_path))
+    for name in run_folder.FILES:
+        (tmp_path / f".{name}.0123abcd.tmp").write_bytes(b"a part")
+    model = run_folder.open_run(tmp_path).model
+    train.fit(model, PAGES, RECIPE, tmp_path, PAGES, resume=True, progress=False)
+    assert set(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("text", ["step,lr\n1\n", "step\nx\n", "step\n" + "1" * 200_000 + "\n", "a,b\n1,2,3\n"])
+def test_invalid_tables_name_the_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "history.csv").write_text(text)
+    with pytest.raises(ValueError, match="history.csv, line 2: "):
+        run_folder.read_table(tmp_path / "history.csv")

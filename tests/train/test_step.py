@@ -85,7 +85,8 @@ def test_non_finite_step_changes_nothing_and_names_the_stage() -> None:
     before = state(model)
     with pytest.raises(
         FloatingPointError,
-        match=r"^step 2 is not finite, first in the head \(box deltas\): .*; try a lower learning rate than 0.003$",
+        match=r"^step 2 produced non-finite values, first in the head \(box deltas\): .*; "
+        "try a lower learning rate than 0.003$",
     ):
         train.train_step(model, RECIPE.make_optimizer(model), first_batch(model), RECIPE, 2)
     assert not changed(model, before)

@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -182,20 +183,19 @@ def save_changed(path, change):
         (lambda t, m: m.clear(), "was not written by rcnn.save: its format must be 'rcnn-1', got None"),
         (lambda t, m: m.update(format="rcnn-9"), "its format must be 'rcnn-1', got 'rcnn-9'"),
         (lambda t, m: m.pop("settings"), "does not contain a valid description of its model: KeyError"),
-        (lambda t, m: m.update(settings=[1]), "must be a mapping"),
+        (lambda t, m: m.update(settings=[1]), "settings must be a table"),
         (lambda t, m: m.update(backbone="SmallBackbone"), "must be a dict of name and arguments, got 'SmallBackbone'"),
         (
             lambda t, m: m["backbone"].update(name="Other"),
             "must be one of SmallBackbone, .*, got 'Other'",
         ),
         (lambda t, m: m["settings"].update(hidden_dim=0), "hidden_dim must be an integer of at least 1, got 0"),
-        (lambda t, m: m["settings"].update(novelty=1), "unexpected keyword argument 'novelty'"),
+        (lambda t, m: m["settings"].update(novelty=1), "settings: unknown key 'novelty'"),
         (lambda t, m: t.pop("rpn.head.conv.0.0.bias"), "missing: rpn.head.conv.0.0.bias"),
         (lambda t, m: t.update(extra=np.zeros(1)), "unexpected: extra"),
         (
             lambda t, m: m["settings"].update(hidden_dim=9),
-            r"wrong shape: roi_heads.box_head.fc6.weight has shape \(8, 1600\) in the state, \(9, 1600\) in the model; "
-            ".*fc7.bias",
+            r"wrong shape: its settings require \(9, 1600\) for roi_heads.box_head.fc6.weight, got \(8, 1600\)",
         ),
     ],
 )
@@ -239,14 +239,15 @@ def test_dtype_that_numpy_does_not_have_is_refused(tmp_path, dtype, size):
     header = json.dumps({"weight": {"dtype": dtype, "shape": [2], "data_offsets": [0, size]}}).encode()
     path = tmp_path / "foreign.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(size))
-    with pytest.raises(CheckpointError, match="foreign.safetensors contains a dtype that NumPy does not have"):
+    with pytest.raises(CheckpointError, match="foreign.safetensors contains a dtype that NumPy does not support"):
         rcnn.load(path)
 
 
 def test_missing_file_is_an_oserror(tmp_path):
-    for path in (tmp_path / "absent.safetensors", tmp_path):
-        with pytest.raises(FileNotFoundError, match=f"{path}: file not found"):
-            rcnn.load(path)
+    with pytest.raises(FileNotFoundError, match="absent.safetensors: file not found"):
+        rcnn.load(tmp_path / "absent.safetensors")
+    with pytest.raises(IsADirectoryError, match=f"{tmp_path} is a folder, but a file is required"):
+        rcnn.load(tmp_path)
 
 
 # ---------------------------------------------------------------------- atomic writing
@@ -297,3 +298,71 @@ def test_file_has_the_permissions_of_the_umask(tmp_path, mask, mode):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "model.safetensors").stat().st_mode) == mode
+
+
+# ---------------------------------------------------------------------- numbers in the metadata
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda m: m["backbone"]["arguments"].update(depth=10**7),
+            r"depth must be an integer of at least 0 and at most 1000, got 10000000",
+        ),
+        (lambda m: m["backbone"]["arguments"].update(depth=999), "require the tensor backbone.blocks.2.first.0.weight"),
+        (lambda m: m["backbone"]["arguments"].update(depth=-1), "depth must be"),
+        (lambda m: m["backbone"]["arguments"].update(out_channels=0), "out_channels must be"),
+        (lambda m: m["backbone"]["arguments"].update(out_channels=True), "out_channels must be"),
+        (lambda m: m["backbone"]["arguments"].update(out_channels=10**9), "out_channels must be"),
+        (lambda m: m["backbone"]["arguments"].update(out_channels=50_000), "wrong shape: .*backbone.blocks.0.first"),
+        (lambda m: m["settings"].update(hidden_dim=30_000), "wrong shape: .*fc6.weight"),
+        (lambda m: m["settings"].update(pool_size=[60, 60]), "wrong shape: .*fc6.weight"),
+        (lambda m: m["settings"].update(feat_channels=30_000), "wrong shape: .*rpn.head.conv.0.0.weight"),
+        (lambda m: m["settings"].update(num_classes=9_000, class_names=None), "wrong shape: .*cls_score.weight"),
+        (lambda m: m["settings"].update(anchor_sizes=[16] * 4_000), "require 8000 anchors per cell, but .* has 6"),
+        (lambda m: m["settings"].update({"x" * 50_000: 1}), "settings: unknown key 'xx"),
+        (lambda m: m.update(settings=None), "settings must be a table"),
+        (lambda m: m.update(format=[[[[[[[[]]]]]]]]), "its format must be 'rcnn-1'"),
+        (
+            lambda m: m.update(
+                backbone={"name": "ResNetFPN", "arguments": {"layers": 18, "out_channels": 60_000, "eps": 0}}
+            ),
+            "require the tensor backbone.fpn.layer_blocks.0.0.weight",
+        ),
+        (
+            lambda m: m.update(
+                backbone={"name": "ResNetFPN", "arguments": {"layers": 18, "out_channels": 8, "eps": -1}}
+            ),
+            r"eps must be a number in \[0, 1\], got -1",
+        ),
+    ],
+)
+def test_sizes_are_compared_with_the_tensors_before_memory_is_allocated(tmp_path, change, message):
+    path = tmp_path / "bomb.safetensors"
+    save_changed(path, lambda tensors, metadata: change(metadata))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match=f"bomb.safetensors.*{message}") as error:
+            rcnn.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5_000, "{"])
+def test_metadata_that_is_not_json_or_nested_deeply(tmp_path, text):
+    header = json.dumps({"__metadata__": {checkpoint.KEY: text}}).encode()
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(CheckpointError, match="odd.safetensors is not a valid safetensors file"):
+        rcnn.load(path)
+
+
+@pytest.mark.parametrize("read", [rcnn.load, rcnn.load_detector, checkpoint.read_weights])
+def test_special_files_are_not_read(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(OSError, match="is not a regular file"):
+            read(path)

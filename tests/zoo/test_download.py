@@ -115,6 +115,7 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("RCNN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setitem(download.FILES, "small", FILE)
+    monkeypatch.setitem(download.HASHES, "small", hashlib.sha256(CONTENT).hexdigest())
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
@@ -257,6 +258,7 @@ def run(server, *statements):
         "import os",
         "from rcnn.zoo import download",
         f"download.FILES['small'] = {FILE!r}",
+        f"download.HASHES['small'] = {hashlib.sha256(CONTENT).hexdigest()!r}",
         *statements,
         f"download.fetch('small', base={server.base!r}, progress=False)",
     ]
@@ -312,8 +314,8 @@ def test_any_existing_partial_file_is_handled(server, part, before, answers, ran
 def test_wrong_hash_leaves_no_file(server, target, part, before, ranges):
     part.write_bytes(before)
     server.content = OTHER
-    found, expected = hashlib.sha256(OTHER).hexdigest(), FILE[6:14]
-    message = fails(server, f"the SHA-256 of the received file must start with {expected}, got {found}", target)
+    found, expected = (hashlib.sha256(content).hexdigest() for content in (OTHER, CONTENT))
+    message = fails(server, f"the SHA-256 of the received file must be {expected}, got {found}", target)
     assert "kept" not in message
     assert server.requested == ranges
     assert not part.exists()
@@ -498,6 +500,25 @@ def test_folder_in_place_of_the_file_is_reported(server, target):
         get(server)
 
 
+@pytest.mark.parametrize("suffix", ["", ".part", ".lock"])
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "folder"])
+def test_special_files_in_the_cache_are_refused(server, target, tmp_path, suffix, kind):
+    """Another user of a shared cache could make this user overwrite, or believe, any file."""
+    special, other = target.with_name(f"{FILE}{suffix}"), tmp_path / "other"
+    if kind == "link":
+        other.write_bytes(CONTENT)
+    if kind.startswith("link"):
+        special.symlink_to(other)
+    elif kind == "pipe":
+        os.mkfifo(special)
+    else:
+        special.mkdir()
+    with pytest.raises(DownloadError, match=f"{special.name} is not a regular file; remove it"):
+        get(server)
+    assert server.requested == []
+    assert other.exists() == (kind == "link") and (kind != "link" or other.read_bytes() == CONTENT)
+
+
 def test_complete_cache_may_be_read_only(server, target, monkeypatch):
     target.write_bytes(CONTENT)
     monkeypatch.setattr(Path, "mkdir", None)
@@ -579,7 +600,7 @@ def test_published_file_is_recognised_by_its_hash(tmp_path, monkeypatch):
     path = tmp_path / "renamed.bin"
     path.write_bytes(b"abc")
     assert download.digest(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
-    monkeypatch.setitem(download.FILES, "coco", "detector-ba7816bf.pth")
+    monkeypatch.setitem(download.HASHES, "coco", download.digest(path))
     assert download.is_coco(path) and download.is_published(str(path), "coco")
     assert not download.is_published(path, "resnet18")
     assert not download.is_coco(tmp_path / "absent")
@@ -587,10 +608,19 @@ def test_published_file_is_recognised_by_its_hash(tmp_path, monkeypatch):
         download.is_coco(tmp_path)
 
 
-@pytest.mark.parametrize("name", download.FILES)
-def test_every_published_name_contains_its_hash(name):
-    assert len(download._hash_in_name(name)) == 8
-    assert int(download._hash_in_name(name), 16) > 0
+def test_file_that_agrees_in_part_of_the_hash_is_not_the_published_one(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    almost = download.digest(path)[:63] + "e"
+    monkeypatch.setitem(download.HASHES, "coco", almost)
+    assert not download.is_coco(path)
+
+
+def test_every_name_has_a_whole_hash_that_starts_like_the_name():
+    assert download.FILES.keys() == download.HASHES.keys()
+    for name, file in download.FILES.items():
+        assert len(bytes.fromhex(download.HASHES[name])) == 32
+        assert download.HASHES[name].startswith(Path(file).stem.rpartition("-")[2])
 
 
 @pytest.mark.proof

@@ -287,7 +287,13 @@ print("head_loss_gradient: right")
 
 # %% by-class-picture
 trace = traces["untrained"]
-few = settings | {"batch_size": 24}  # so that the rows can be seen
+few = {
+    "fg_iou_thresh": config.box_fg_iou_thresh,
+    "bg_iou_thresh": config.box_bg_iou_thresh,
+    "batch_size": 24,  # so that the rows can be seen
+    "positive_fraction": config.box_positive_fraction,
+    "weights": config.bbox_reg_weights,
+}
 page = trace.proposals[1], trace.gt_boxes[1], trace.gt_labels[1]
 sample = roi_heads.find_targets(*page, **few, rng=np.random.default_rng(2))
 class_logits, box_deltas = model.forward(images[1:2], sample.rois, np.zeros(len(sample.rois), int))

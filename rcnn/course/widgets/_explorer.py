@@ -1,6 +1,6 @@
 """Base of all explorers: controls, a plot that is redrawn when a control changes, and still plots.
 
-An explorer has no state of its own. It has a function that draws the plot for given values of the controls. If no
+An explorer does not store the values of its controls. It has a function that draws the plot for given values. If no
 kernel is running, the explorer shows several plots with fixed values (stills) instead.
 """
 
@@ -116,13 +116,15 @@ class Explorer:
     draw : function
         Function that draws on a figure or subfigure. It is called as `draw(figure, **values)`.
     controls : mapping of str to Range or Choice
-        Maps each argument name of `draw` to its control. The name is also the label; its underscores become spaces.
+        Maps each argument name of `draw` to its control. The label of the control is this name, with spaces instead of
+        underscores.
     stills : sequence of mapping
-        For each still plot, a mapping of argument names to values. Arguments that are left out have their start values.
+        For each still plot, a mapping from argument names to values. Arguments that are left out keep their start
+        values.
     size : (float, float), optional
         Width and height of one plot, in inches.
     columns : int, optional
-        Number of stills side by side.
+        Number of still plots in each row.
 
     Raises
     ------
@@ -143,17 +145,19 @@ class Explorer:
         for still in stills:
             for name, value in still.items():
                 if name not in controls or not controls[name].holds(value):
-                    raise ValueError(f"stills must have only values that a control allows, got {name} = {value!r}")
+                    raise ValueError(
+                        f"each value in stills must be one of the values of its control, got {name} = {value!r}"
+                    )
         self._draw, self._controls, self._stills = draw, dict(controls), list(stills)
         self._size, self._columns = size, columns
 
     def png(self, **values: Any) -> bytes:
-        """Return a PNG of the plot for given values of the controls.
+        """Return a PNG image of the plot for given values of the controls.
 
         Parameters
         ----------
         **values : object
-            Values of the controls, by argument name. Arguments that are left out have their start values.
+            Values of the controls, by argument name. Arguments that are left out keep their start values.
 
         Returns
         -------
@@ -165,7 +169,7 @@ class Explorer:
         return plot.png(figure)
 
     def still(self) -> bytes:
-        """Return one PNG with all still plots.
+        """Return one PNG image with all still plots.
 
         Returns
         -------
@@ -210,7 +214,7 @@ class Explorer:
         return {name: control.start for name, control in self._controls.items()} | dict(values)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        """Return both versions for a notebook: the widget, and the still plots for viewers that show no widgets."""
+        """Return two versions for a notebook: the widget, and the still plots for viewers that show no widgets."""
         del include, exclude
         bundle: dict[str, Any] = {
             "image/png": self.still(),

@@ -23,13 +23,13 @@ SMALLEST = (6, 40)  # range of the smallest size, in pixels; with size 6 and rat
 
 
 class _Items:
-    """Items of a data set, in memory: sizes and targets for `evaluate.coverage`, and images to draw."""
+    """The items of a data set, kept in memory: sizes and targets for `evaluate.coverage`, and images to draw."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.items = [dataset[i] for i in range(len(dataset))]
         shapes = {image.shape[:2] for image, _ in self.items}
         if len(shapes) != 1:
-            raise ValueError(f"dataset must have images of one size, got {sorted(shapes) or 'no images'}")
+            raise ValueError(f"all images of dataset must have the same size, got {sorted(shapes) or 'no images'}")
         self.size: tuple[int, int] = shapes.pop()
 
     def __len__(self) -> int:

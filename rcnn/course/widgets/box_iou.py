@@ -9,7 +9,7 @@ import numpy as np
 from rcnn import boxes, plot
 from rcnn.course.widgets._explorer import Explorer, Range
 
-REACH = 1.25  # largest shift of B, in sides of A
+REACH = 1.25  # largest shift of B, as a multiple of the side of A
 GROWTH = 2.0  # largest scale of B; the smallest is its inverse
 
 

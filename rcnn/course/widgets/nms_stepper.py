@@ -73,7 +73,7 @@ def nms_stepper(
 
 
 def _states(overlaps: np.ndarray, kept: np.ndarray, done: int, threshold: float) -> list[str]:
-    """Return the state of each of N sorted boxes after `done` steps, by the names of `plot.suppression_step`.
+    """Return the state of each of N sorted boxes after `done` steps, such as "kept now" (see `plot.suppression_step`).
 
     `overlaps` (N, N) contains the IoU of each pair of boxes. `kept` (K,) contains the indices of the K boxes that NMS
     keeps, in descending order of score.

@@ -62,7 +62,7 @@ def _draw(figure: Any, values: np.ndarray, shift: float, samples: int, aligned: 
     )
     box = _moved([shift])[0]  # (4,)
     limits = float(values.min()), float(values.max())
-    pooled, at_points = _outputs(values, np.array([shift]), samples, aligned)  # (1, 2, 2) each
+    pooled, at_points = _outputs(values, np.array([shift]), samples, aligned)  # two arrays of shape (1, 2, 2)
     plot.quantised_bins(parts["bins"], values, box, 1.0, OUTPUT_SIZE, margin=None)
     plot.sample_points(parts["points"], values, box, 1.0, OUTPUT_SIZE, samples, aligned, margin=None)
     plot.bin_values(parts["pooled"], pooled[0], limits)
@@ -71,7 +71,7 @@ def _draw(figure: Any, values: np.ndarray, shift: float, samples: int, aligned: 
     plot.title(parts["points"], "RoIAlign", f"{samples} \u00d7 {samples} points in each bin")
     plot.title(parts["pooled"], "largest cell", "of each bin")
     plot.title(parts["aligned"], "mean of points", "of each bin")
-    pooled, at_points = _outputs(values, CURVE, samples, aligned)  # (S, 2, 2) each
+    pooled, at_points = _outputs(values, CURVE, samples, aligned)  # two arrays of shape (S, 2, 2)
     plot.shift_curves(
         parts["curve"],
         CURVE,
@@ -98,7 +98,7 @@ def _outputs(values: np.ndarray, shifts: np.ndarray, samples: int, aligned: bool
 
 
 def _hills() -> np.ndarray:
-    """Return a feature map (7, 8) of one hill and a little noise with a fixed seed; the values are in [0, 1]."""
+    """Return a feature map (7, 8) with one hill and a little noise from a fixed seed; the values are in [0, 1]."""
     y, x = np.mgrid[: READ + 1, : READ + 2]
     hill = np.exp(-((x - 5.2) ** 2 + (y - 2.8) ** 2) / 7)
     hill += 0.12 * np.random.default_rng(3).random(hill.shape)

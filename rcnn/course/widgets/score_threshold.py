@@ -25,7 +25,7 @@ def score_threshold(
     """Return an explorer of a score threshold for one class.
 
     The left plot shows the detections above the threshold on one image. The right plot shows the precision-recall curve
-    of all images, and the point on this curve that belongs to the threshold. A detection is correct if its IoU with an
+    of all images, and the point on this curve for the current threshold. A detection is correct if its IoU with an
     object is at least 0.5. The still plots use the thresholds 0.05, 0.5 and 0.95.
 
     Parameters
@@ -86,7 +86,7 @@ def score_threshold(
 def _ranked(
     detections: Sequence[PerImage], targets: Sequence[PerImage], label: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the (image, index) (D, 2), score (D,) and correctness (D,) of the D detections of a class, best first."""
+    """Return three arrays for D detections, best first: (image, index) (D, 2), score (D,) and is-correct (D,)."""
     if any(np.any(target[flag]) for target in targets for flag in ("difficult", "crowd") if flag in target):
         raise ValueError("targets must have no difficult objects and no crowds, because the curve ignores them")
     pairs = [(image, i) for image, found in enumerate(detections) for i in np.flatnonzero(found["labels"] == label)]

@@ -1,14 +1,14 @@
 """Reader of the state dicts in PyTorch's .pth files; it does not need PyTorch and runs no code from the file.
 
-`torch.save` writes a pickle that contains names, shapes and strides. Separately, it writes the storages, which are flat
-arrays of numbers. A tensor is a view of a storage. Since PyTorch 1.6, the pickle and the storages are entries of an
-uncompressed zip archive:
+A state dict maps the names of a model's parameters and buffers to tensors. `torch.save` writes a pickle that contains
+names, shapes and strides. Separately, it writes the storages, which are flat arrays of numbers. A tensor is a view of a
+storage. Since PyTorch 1.6, the pickle and the storages are entries of an uncompressed zip archive:
 
     NAME/data.pkl, NAME/data/0, NAME/data/1, ..., NAME/byteorder and a few more
 
 Before PyTorch 1.6, the file was one stream. It starts with three small pickles: a magic number, a version and facts
-about the machine. Then come the pickle of the state dict and a pickle with the list of the storages' keys. Last, the
-stream contains for each key a count (int64) and that many numbers.
+about the machine. The next two pickles contain the state dict and the list of the storages' keys. Finally, the stream
+contains, for each key, a count (int64) and then that many numbers.
 
 Such a file may come from anywhere, so this reader trusts nothing in it. It compares all sizes with the size of the file
 before it allocates memory. It compares shapes and strides with the storage before it creates a view.
@@ -21,11 +21,11 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from rcnn._files import open_regular
 from rcnn.zoo.pth import zips
 from rcnn.zoo.pth.bounded import Budget, CheckpointError, Stream, quote
 from rcnn.zoo.pth.pickles import load
@@ -81,13 +81,14 @@ class _Contents:
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read the state dict in a .pth file.
 
-    The file must contain a state dict, or a dict that has a state dict under "model" or "state_dict". Supported dtypes
-    are float64, float32, float16, bfloat16 (converted to float32), int64, int32, int16, int8, uint8 and bool. As in
-    PyTorch, tensors that are views of the same storage share memory, and their strides are kept. If two tensors are the
-    same view, they become one array with two names.
+    The file must contain a state dict, or a dict that has a state dict under the key "model" or "state_dict". Supported
+    dtypes are float64, float32, float16, bfloat16 (converted to float32), int64, int32, int16, int8, uint8 and bool. As
+    in PyTorch, tensors that are views of the same storage share memory, and their strides are kept. If two tensors are
+    the same view, they become one array with two names.
 
-    The reader uses at most 100 MB more memory than the size of the file. If copies of all tensors would need more than
-    that, the file is refused. This can happen with overlapping or expanded views, whose elements share memory.
+    The reader uses at most 100 MB more memory than the size of the file. If separate copies of all tensors would exceed
+    this limit, the file is refused. This can happen if views overlap or are expanded, because their elements then share
+    memory.
 
     Parameters
     ----------
@@ -104,11 +105,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     CheckpointError
         If the file is invalid; the message gives the reason.
     OSError
-        If the file cannot be read.
+        If the file is not a regular file, or cannot be read.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: file not found")
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         budget = Budget(ALLOWANCE)
         try:
@@ -160,7 +159,7 @@ def _open_zip(file: BinaryIO, size: int, budget: Budget) -> _Contents:
 
 
 def _byte_order(file: BinaryIO, extent: zips.Extent | None, budget: Budget) -> str:
-    """Return "<" or ">" as the entry states; older files do not have this entry and are little-endian."""
+    """Return the byte order that the entry states, "<" or ">"; older files lack this entry and are little-endian."""
     if extent is None:
         return "<"
     zips.check_crc(file, extent, "byteorder")
@@ -174,7 +173,7 @@ def _open_stream(file: BinaryIO, size: int, budget: Budget) -> _Contents:
     stream = Stream(file, 0, size, budget)
     for field, expected in (("magic number", MAGIC_NUMBER), ("version", STREAM_VERSION)):
         if load(stream, {}) != expected:
-            raise CheckpointError(f"its {field} is not {expected}, which torch.save writes")
+            raise CheckpointError(f"its {field} must be {expected}, as torch.save writes it")
     load(stream, {})  # byte order and sizes of C integers on the machine; nothing else depends on them
     storages = _Storages()
     pickled = load(stream, NAMES, storages)
@@ -335,7 +334,7 @@ def _type(value: object) -> str:
 
 
 def _check_total(tensors: Iterable[_Tensor], size: int, budget: Budget) -> None:
-    """Raise CheckpointError if the storages, or copies of all different tensors, need more than file size plus budget.
+    """Raise CheckpointError if the storages, or copies of all different tensors, would exceed the memory limit.
 
     In memory, a bfloat16 storage takes twice its size in the file, and a few numbers can be expanded to any shape.
     """
@@ -357,10 +356,10 @@ def _check_total(tensors: Iterable[_Tensor], size: int, budget: Budget) -> None:
 
 
 def _identity(tensor: _Tensor) -> str:
-    """Return a text that is equal only for equal views.
+    """Return a string that describes a view; only equal views have equal strings.
 
     A tuple of integers would do as well, but its hash is predictable, so an attacker could make many hashes collide.
-    The hash of a text depends on a random seed.
+    The hash of a string depends on a random seed.
     """
     return f"{tensor.offset} {tensor.shape} {tensor.strides} {tensor.storage.key}"
 

@@ -38,7 +38,7 @@ class Budget:
         size : int
             Number of bytes to allocate.
         on : str
-            What needs the bytes, for the error message.
+            Name of the data that needs the bytes, for the error message, such as "its pickle".
 
         Raises
         ------

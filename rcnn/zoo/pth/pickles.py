@@ -2,10 +2,10 @@
 
 A pickle is a program for a small stack machine. Python's own machine imports and calls any object that the program
 names. The machine in this module has only the instructions that a state dict needs. It looks names up in a table
-instead of importing them. It also has a budget of memory for all reads, so that a pickle of a few bytes cannot use
-gigabytes of memory or hours of time. The standard library has a machine written in Python and one written in C. This
-module extends the one in Python, because the one in C allocates as much memory as a length field states before it reads
-the bytes.
+instead of importing them. All reads together have a memory budget, so that a pickle of a few bytes cannot use gigabytes
+of memory or hours of time. The standard library has a machine written in Python and another written in C. This module
+extends the machine in Python. The machine in C is unsuitable: it allocates as much memory as a length field states,
+even if the file has fewer bytes.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def load(
 
 
 class _Instructions(dict[int, Callable[[Any], None]]):
-    """Instructions of the machine by their codes; a missing code raises an error that names the instruction."""
+    """Dict from codes to instructions of the machine; an unknown code raises an error that names the instruction."""
 
     def __missing__(self, code: int) -> NoReturn:
         raise CheckpointError(

@@ -1,8 +1,8 @@
 """Reader of the table of contents of an uncompressed zip archive; it checks every size and offset against the file.
 
-Python's module zipfile is not safe enough for untrusted files. It creates an object of half a kilobyte for each entry
-that the archive claims to have. If two entries have the same name, it uses the last one. It also decompresses any
-compressed entry. Archives that torch.save writes need none of this. Source: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.
+Python's module zipfile is not safe enough for untrusted files. For each entry that the archive claims to have, zipfile
+creates an object of half a kilobyte. If two entries have the same name, zipfile uses the last one. It also decompresses
+compressed entries, although torch.save never compresses an entry. Source: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.
 """
 
 from __future__ import annotations
