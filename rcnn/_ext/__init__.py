@@ -7,9 +7,9 @@ memory, layout   arrays whose memory is reused, and the order of their elements 
 other modules    the drivers: functions that prepare the arguments of the kernels and call them
 
 Each source is compiled for several levels of processors (see the table). For example, `_roi.pyx` is compiled to `_roi`,
-which every processor can run, and to `_roi_v3` and `_roi_v4`. A process uses only kernels of one level; a kernel that is
-not faster at this level than at a lower one is compiled only for the lower one. A kernel is loaded when its driver is
-first used.
+which every processor can run, and to `_roi_v3` and `_roi_v4`. A process uses only kernels of one level; a kernel that
+is not faster at this level than at a lower one is compiled only for the lower one. A kernel is loaded when its driver
+is first used.
 """
 
 import functools

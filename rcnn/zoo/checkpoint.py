@@ -647,4 +647,3 @@ def _read_with_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.n
         raise ValueError(str(error)) from error
     except (AttributeError, TypeError) as error:  # safetensors requested bfloat16 or float8 from NumPy
         raise safetensors_format.UnknownDtypeError(str(error)) from error
-
