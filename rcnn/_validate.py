@@ -1,10 +1,12 @@
 """Validation of input: arrays that users pass to public functions, and settings of configs, recipes and plans."""
 
+import functools
 import math
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -13,6 +15,11 @@ from numpy.typing import ArrayLike
 
 T = TypeVar("T")
 
+MOST_SIDE = 2**20  # pixels of a side of an image or feature map; larger numbers are mistakes
+MOST_ENTRIES = 2**16  # of a sequence of settings, such as class names
+MOST_SEQUENCE = 2**20  # elements of a sequence that is read one by one, such as images or targets
+MOST_ELEMENTS = 2**30  # of an array whose shape follows from numbers that the user passed
+
 
 def as_float_array(values: ArrayLike, name: str) -> np.ndarray:
     """Return `values` as a C-contiguous, native-endian float array of the same shape.
@@ -20,13 +27,32 @@ def as_float_array(values: ArrayLike, name: str) -> np.ndarray:
     float16 and float32 become float32; float64, integers, booleans and lists become float64. An array that already has
     this form is not copied. Error messages contain `name`, the name of the argument.
 
-    Raises TypeError if the values are not real numbers, and ValueError if the rows differ in length.
+    Raises TypeError if the values are not real numbers, and ValueError if the rows differ in length or memory is too
+    small for a copy.
     """
-    array = _as_array(values, name)
+    array = as_array(values, name)
+    if array.dtype.char in "fd" and array.dtype.isnative and array.flags.c_contiguous:
+        return array
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers, got {_describe(values, array)}")
     single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
-    return np.asarray(array, dtype=np.float32 if single else np.float64, order="C")
+    return as_dtype(array, np.float32 if single else np.float64, name)
+
+
+def as_dtype(array: np.ndarray, dtype: Any, name: str) -> np.ndarray:
+    """Return an array of numbers as a C-contiguous array of another dtype; too large numbers become infinite.
+
+    An array that already has this form is not copied. Raises ValueError if memory is too small for a copy.
+    """
+    if array.dtype == dtype and array.flags.c_contiguous and array.dtype.isnative:
+        return array
+    try:
+        if array.dtype.itemsize <= np.dtype(dtype).itemsize:
+            return np.asarray(array, dtype=dtype, order="C")
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(array, dtype=dtype, order="C")
+    except MemoryError:
+        raise ValueError(f"{name} is too large for the memory: its shape is {array.shape}") from None
 
 
 def as_index_array(values: ArrayLike, name: str, length: int | None = None) -> np.ndarray:
@@ -34,14 +60,16 @@ def as_index_array(values: ArrayLike, name: str, length: int | None = None) -> n
 
     Raises TypeError if the values are not integers, and ValueError if the shape is wrong.
     """
-    array = _as_array(values, name)
+    array = as_array(values, name)
     if array.size == 0 and array.ndim == 1:
-        array = array.astype(np.int64)
+        array = np.zeros(0, np.int64)
     if array.dtype.kind not in "iub":
         raise TypeError(f"{name} must hold integers, got {_describe(values, array)}")
     if array.ndim != 1 or (length is not None and len(array) != length):
         raise ValueError(f"{name} must have shape ({'N' if length is None else length},), got {array.shape}")
-    return np.asarray(array, dtype=np.int64, order="C")
+    if array.dtype.kind == "u" and array.dtype.itemsize == 8 and array.max(initial=0) > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} must hold integers below 2^63, got {array.max()}")
+    return as_dtype(array, np.int64, name)
 
 
 def check_boxes(values: ArrayLike, name: str = "boxes") -> np.ndarray:
@@ -74,15 +102,25 @@ def check_finite(array: np.ndarray, name: str) -> None:
         raise ValueError(f"{name}[{row}] is {array[row].tolist()}; all coordinates must be finite")
 
 
+def is_finite(array: np.ndarray) -> bool:
+    """Return whether no element of a float array is NaN or infinite; one pass over the memory is usually enough."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+
+
 def check_flags(target: Mapping[str, ArrayLike], key: str, length: int, name: str) -> np.ndarray:
     """Return `target[key]` as a bool array (length,), one flag per object; if the key is missing, all flags are False.
 
     `name` is the name of the target in error messages. Raises ValueError if the shape is wrong.
     """
-    flags = np.asarray(target.get(key, np.zeros(length)), np.bool_)
+    if key not in target:
+        return np.zeros(length, np.bool_)
+    flags = as_array(target[key], f"{name}['{key}']")
+    if flags.dtype.kind not in "biuf" and flags.size:
+        raise TypeError(f"{name}['{key}'] must hold True and False, got {_describe(target[key], flags)}")
     if flags.shape != (length,):
         raise ValueError(f"{name}['{key}'] must have shape ({length},), one per box, got {flags.shape}")
-    return flags
+    return flags.astype(np.bool_)
 
 
 def counted(target: Mapping[str, ArrayLike], length: int, name: str) -> np.ndarray:
@@ -93,12 +131,72 @@ def counted(target: Mapping[str, ArrayLike], length: int, name: str) -> np.ndarr
     return ~(check_flags(target, "difficult", length, name) | check_flags(target, "crowd", length, name))
 
 
-def check_pair(values: Sequence[int] | np.ndarray, name: str) -> tuple[int, int]:
-    """Return `values` as two integers (rows, columns); raise ValueError unless both are at least 1."""
-    pair = tuple(values) if isinstance(values, (Sequence, np.ndarray)) else ()
-    if len(pair) != 2 or not all(isinstance(v, (int, np.integer)) and v >= 1 for v in pair):
-        raise ValueError(f"{name} must be two whole numbers of at least 1 (height and width), got {values!r}")
+def check_pair(values: Sequence[int] | np.ndarray, name: str, most: int = MOST_SIDE) -> tuple[int, int]:
+    """Return `values` as two integers (rows, columns); raise ValueError unless both are in 1 .. `most`."""
+    pair: Any = values if is_sequence(values) and len(values) == 2 else (None, None)
+    if not all(_is_whole(v) and 1 <= v <= most for v in pair):
+        allowed = f"two whole numbers of at least 1 and at most {most} (height and width)"
+        raise ValueError(f"{name} must be {allowed}, got {shown(values)}")
     return int(pair[0]), int(pair[1])
+
+
+def check_sides(values: Sequence[float], name: str) -> tuple[float, float]:
+    """Return the (height, width) of an image as two floats; raise an error unless both are in 0 .. 2^20."""
+    if isinstance(values, tuple) and len(values) == 2 and all(type(v) is int and 0 <= v <= MOST_SIDE for v in values):
+        return float(values[0]), float(values[1])
+    sides = as_float_array(values, name)
+    if sides.shape != (2,) or not ((sides >= 0) & (sides <= MOST_SIDE)).all():
+        raise ValueError(f"{name} must be two numbers in 0 .. {MOST_SIDE} (height and width), got {shown(values)}")
+    return float(sides[0]), float(sides[1])
+
+
+def check_size(shape: Sequence[int], names: str) -> None:
+    """Raise ValueError if an array of this shape has more than 2^30 elements; `names` are the causes, for messages."""
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise ValueError(
+            f"{names} must be smaller: the array has the shape {shown(tuple(shape), 200)} and may have at most "
+            f"{MOST_ELEMENTS} elements"
+        )
+
+
+def check_sequence(values: Any, name: str, length: int | None = None) -> None:
+    """Raise TypeError unless `values` is a sequence other than a string, ValueError unless it has this length.
+
+    No sequence may have more than 2^20 elements.
+    """
+    if not is_sequence(values):
+        raise TypeError(f"{name} must be a sequence, got {shown(values)}")
+    if len(values) > MOST_SEQUENCE:
+        raise ValueError(f"{name} must have at most {MOST_SEQUENCE} elements, got {len(values)}")
+    if length is not None and len(values) != length:
+        raise ValueError(f"{name} must have the length {length}, got {len(values)}")
+
+
+def is_sequence(values: Any) -> bool:
+    """Return whether `values` is a list, a tuple, an array or another sequence, but not a string."""
+    if isinstance(values, np.ndarray):
+        return values.ndim > 0
+    if isinstance(values, (list, tuple)):
+        return True
+    return isinstance(values, Sequence) and not isinstance(values, (str, bytes))
+
+
+def check_generator(rng: Any, name: str = "rng") -> np.random.Generator:
+    """Return `rng`; raise TypeError unless it is a NumPy random generator."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"{name} must be a np.random.Generator (see np.random.default_rng), got {shown(rng)}")
+    return rng
+
+
+def check_dtype(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
+    """Return float32 or float64 as a dtype; raise TypeError for anything else."""
+    try:
+        found = np.dtype(dtype if isinstance(dtype, (str, type, np.dtype)) else object)
+    except (TypeError, ValueError):
+        found = np.dtype(object)
+    if found not in (np.float32, np.float64):
+        raise TypeError(f"{name} must be float32 or float64, got {shown(dtype)}")
+    return found.newbyteorder("=")
 
 
 def in_common_dtype(*arrays: np.ndarray) -> list[np.ndarray]:
@@ -107,11 +205,20 @@ def in_common_dtype(*arrays: np.ndarray) -> list[np.ndarray]:
     return [array.astype(dtype, copy=False) for array in arrays]
 
 
-def _as_array(values: ArrayLike, name: str) -> np.ndarray:
+def as_array(values: ArrayLike, name: str) -> np.ndarray:
+    """Return `values` as an array of any dtype; raise ValueError if rows differ in length, else TypeError."""
+    if type(values) is np.ndarray:
+        return values
     try:
         return np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{name} must be an array, but its rows differ in length") from error
+    except Exception as error:  # conversion calls methods of the object, which can raise anything
+        raise TypeError(f"{name} cannot be converted to an array: {shown(str(error))}") from error
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _describe(values: ArrayLike, array: np.ndarray) -> str:
@@ -164,6 +271,8 @@ class Rule:
             raise wrong_type(name, value, self.allowed) from None
         except (ValueError, OverflowError):
             raise wrong_value(name, value, self.allowed) from None
+        except Exception as error:  # conversion calls methods of the value, which can raise anything
+            raise wrong_type(name, value, self.allowed) from error
         if not self.accepts(normalised):
             raise wrong_value(name, value, self.allowed)
         return normalised
@@ -200,9 +309,17 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def _scalar(value: Any) -> Any:
+    """Return the element of an array without axes, such as np.array(3); return any other value unchanged."""
+    return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+
+
 def as_flag(value: Any) -> bool:
     """Return the value if it is True or False; raise TypeError for anything else."""
-    return _instance(value, bool)
+    if value is True or value is False:
+        return value
+    value = _scalar(value)
+    return bool(value) if isinstance(value, np.bool_) else _instance(value, bool)
 
 
 def as_string(value: Any) -> str:
@@ -212,6 +329,9 @@ def as_string(value: Any) -> str:
 
 def as_integer(value: Any) -> int:
     """Return an integer of any type as an int; raise TypeError for anything else, including True and False."""
+    if type(value) is int:  # the usual case, without the slow tests for abstract classes
+        return value
+    value = _scalar(value)
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError
     return int(value)
@@ -222,6 +342,9 @@ def as_number(value: Any) -> int | float:
 
     Raises TypeError if the value is not a number, and ValueError if it is NaN or infinite.
     """
+    if type(value) is float and math.isfinite(value):  # the usual case, without the slow tests for abstract classes
+        return value
+    value = _scalar(value)
     if not is_number(value):
         raise TypeError
     if not math.isfinite(value):
@@ -242,10 +365,16 @@ def as_table(value: Any) -> dict[str, Any]:
 
 
 def as_tuple(values: Any) -> tuple[Any, ...]:
-    """Return an iterable as a tuple; raise TypeError for anything else, and also for strings and mappings."""
+    """Return an iterable as a tuple.
+
+    Raises TypeError for anything else, and also for strings and mappings; ValueError for more than 2^16 elements.
+    """
     if isinstance(values, (str, bytes, Mapping)):
         raise TypeError
-    return tuple(values)
+    elements = tuple(islice(values, MOST_ENTRIES + 1))  # an iterator may be endless
+    if len(elements) > MOST_ENTRIES:
+        raise ValueError
+    return elements
 
 
 def tuple_of(convert: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
@@ -257,8 +386,10 @@ FLAG = Rule("True or False", as_flag)
 STRING = Rule("a string", as_string)
 FRACTION = Rule("a number in [0, 1]", as_float, lambda x: 0 <= x <= 1)
 POSITIVE = Rule("a number above 0", as_float, lambda x: x > 0)
+NUMBER = Rule("a finite number", as_float)
 
 
+@functools.lru_cache(256)
 def integer(least: int, most: int | None = None) -> Rule:
     """Return the rule that allows integers of at least `least` and, if `most` is given, at most `most`."""
     if most is None:
@@ -266,7 +397,14 @@ def integer(least: int, most: int | None = None) -> Rule:
     return Rule(f"an integer of at least {least} and at most {most}", as_integer, lambda x: least <= x <= most)
 
 
-def one_of(values: Sequence[str]) -> Rule:
+@functools.lru_cache(256)
+def number(least: float, most: float) -> Rule:
+    """Return the rule that allows numbers from `least` to `most`."""
+    return Rule(f"a number in [{least:g}, {most:g}]", as_float, lambda x: least <= x <= most)
+
+
+@functools.lru_cache(256)
+def one_of(values: tuple[str, ...]) -> Rule:
     """Return the rule that allows one of these strings."""
     return Rule(f"one of {', '.join(values)}", as_string, lambda value: value in values)
 

@@ -11,9 +11,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rcnn._ext.dispatch import floats, replaceable
-from rcnn._validate import as_float_array, check_boxes, check_pair
+from rcnn._validate import (
+    FRACTION,
+    MOST_SIDE,
+    as_dtype,
+    as_float_array,
+    check_boxes,
+    check_pair,
+    check_sequence,
+    check_size,
+    integer,
+    is_sequence,
+    shown,
+)
 
 MIN_SIZE = 2.0  # in pixels; half of a shorter side could be rounded to 0
+MOST_PER_CELL = 4096  # sizes or ratios of a cell
+MOST_LEVELS = 64  # of a pyramid; each halves the resolution
 
 
 @replaceable(lambda sizes, ratios: floats((len(sizes) * len(ratios), 4), np.float32(0)))
@@ -26,9 +40,9 @@ def cell_anchors(sizes: ArrayLike, ratios: ArrayLike) -> np.ndarray:
     Parameters
     ----------
     sizes : (S,) array_like
-        The S sizes, which are the square roots of the areas, in pixels. Each size is at least 2.
+        The S sizes, which are the square roots of the areas, in pixels: 1 to 4096 numbers in 2 .. 2^20.
     ratios : (R,) array_like
-        The R aspect ratios, height / width. Each ratio is positive.
+        The R aspect ratios, height / width: 1 to 4096 numbers in 2^-20 .. 2^20.
 
     Returns
     -------
@@ -46,10 +60,8 @@ def cell_anchors(sizes: ArrayLike, ratios: ArrayLike) -> np.ndarray:
     array([[ -8.,  -8.,   8.,   8.],
            [-16., -16.,  16.,  16.]], dtype=float32)
     """
-    side = _positive_row(sizes, "sizes")  # (S,)
-    ratio = _positive_row(ratios, "ratios")  # (R,)
-    if side.min() < MIN_SIZE:
-        raise ValueError(f"sizes must be at least {MIN_SIZE:g} pixels, got {float(side.min()):g}")
+    side = _row(sizes, "sizes", MIN_SIZE)  # (S,)
+    ratio = _row(ratios, "ratios", 1 / MOST_SIDE)  # (R,)
     root = np.sqrt(ratio)  # (R,)
     half_widths = ((1 / root)[:, None] * side).ravel() / 2  # (A,)
     half_heights = (root[:, None] * side).ravel() / 2  # (A,)
@@ -74,16 +86,22 @@ def grid_anchors(
     cell : (A, 4) array_like
         The A anchors of one cell, as returned by `cell_anchors`.
     feature_size : (H, W)
-        The height and width of the feature map.
+        The height and width of the feature map, in 1 .. 2^20.
     stride : (rows, columns)
-        The distance between neighbouring positions, in image pixels.
+        The distance between neighbouring positions, in image pixels, in 1 .. 2^20.
     offset : float
-        The position of the centre of an anchor in its cell: 0 is the top left corner of the cell, 0.5 is the middle.
+        The position of the centre of an anchor in its cell, in [0, 1]: 0 is the top left corner of the cell, 0.5 is the
+        middle.
 
     Returns
     -------
     (H * W * A, 4) array
         The anchors, in image pixels.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form, or if there are more than 2^28 anchors.
 
     Examples
     --------
@@ -94,6 +112,8 @@ def grid_anchors(
     shapes = check_boxes(cell, "cell")  # (A, 4)
     rows, columns = check_pair(feature_size, "feature_size")
     row_stride, column_stride = check_pair(stride, "stride")
+    offset = FRACTION.check("offset", offset)
+    check_size((rows, columns, len(shapes), 4), "cell and feature_size")
     y = ((np.arange(rows) + offset) * row_stride).astype(shapes.dtype)  # (H,)
     x = ((np.arange(columns) + offset) * column_stride).astype(shapes.dtype)  # (W,)
     anchors = np.empty((rows, columns, len(shapes), 4), shapes.dtype)  # (H, W, A, 4)
@@ -137,7 +157,8 @@ class AnchorGenerator:
     Parameters
     ----------
     sizes : sequence of floats, or one such sequence per level
-        The sizes of the anchors, in pixels. A flat sequence is used at every level.
+        The sizes of the anchors, in pixels; see `cell_anchors`. A flat sequence is used at every level, and a nested
+        one has at most 64 levels.
     ratios : sequence of floats, or one such sequence per level
         Aspect ratios, height / width. A flat sequence is used at every level.
     offset : float
@@ -163,8 +184,13 @@ class AnchorGenerator:
         ratios: Sequence[float] | Sequence[Sequence[float]],
         offset: float = 0.0,
     ) -> None:
-        if not 0 <= offset <= 1:
-            raise ValueError(f"offset must be between 0 and 1, got {offset!r}")
+        for name, values in (("sizes", sizes), ("ratios", ratios)):
+            check_sequence(values, name)
+            if len(values) > (MOST_LEVELS if _is_nested(values) else MOST_PER_CELL):
+                raise ValueError(
+                    f"{name} must have at most {MOST_LEVELS} levels, or {MOST_PER_CELL} numbers, got {len(values)}"
+                )
+        offset = FRACTION.check("offset", offset)
         counts = [len(values) for values in (sizes, ratios) if _is_nested(values)]
         if len(set(counts)) > 1:
             raise ValueError(
@@ -211,6 +237,7 @@ class AnchorGenerator:
         ValueError
             If `feature_sizes` has a different number of levels than `sizes` and `ratios`.
         """
+        check_sequence(feature_sizes, "feature_sizes")
         return [
             grid_anchors(cell, size, measure_stride(image_size, size), self.offset)
             for cell, size in zip(self.cells_of(len(feature_sizes), "feature_sizes"), feature_sizes, strict=True)
@@ -222,7 +249,7 @@ class AnchorGenerator:
         Parameters
         ----------
         levels : int
-            The number of levels.
+            The number of levels, in 1 .. 64.
         name : str
             The name of the caller's argument that has these levels. It appears in the error message.
 
@@ -236,6 +263,7 @@ class AnchorGenerator:
         ValueError
             If `sizes` and `ratios` have a different number of levels.
         """
+        integer(1, MOST_LEVELS).check(name, levels)
         if self.num_levels not in (None, levels):
             raise ValueError(
                 f"{name} must have {self.num_levels} levels, one for each level of anchor sizes, got {levels}"
@@ -243,18 +271,18 @@ class AnchorGenerator:
         return self.cells if self.num_levels else self.cells * levels
 
 
-def _positive_row(values: ArrayLike, name: str) -> np.ndarray:
-    """Return `values` as a float32 array (N,), because torchvision also rounds anchors in float32."""
-    row = as_float_array(values, name).astype(np.float32)
-    if row.ndim != 1 or not len(row):
-        raise ValueError(f"{name} must be a sequence of one or more numbers, got {values!r}")
-    if not (np.isfinite(row) & (row > 0)).all():
-        raise ValueError(f"{name} must be positive and finite, got {values!r}")
+def _row(values: ArrayLike, name: str, least: float) -> np.ndarray:
+    """Return numbers in `least` .. 2^20 as a float32 array (N,), because torchvision also rounds anchors in float32."""
+    row = as_dtype(as_float_array(values, name), np.float32, name)
+    if row.ndim != 1 or not 1 <= len(row) <= MOST_PER_CELL:
+        raise ValueError(f"{name} must be a sequence of 1 to {MOST_PER_CELL} numbers, got {shown(values)}")
+    if not ((row >= least) & (row <= MOST_SIDE)).all():
+        raise ValueError(f"{name} must be in {least:g} .. {MOST_SIDE}, got {shown(values)}")
     return row
 
 
 def _is_nested(values: Sequence[float] | Sequence[Sequence[float]]) -> bool:
-    return any(isinstance(value, (Sequence, np.ndarray)) for value in values)
+    return any(map(is_sequence, values[: MOST_LEVELS + 1]))
 
 
 def _per_level(values: Sequence[float] | Sequence[Sequence[float]], levels: int) -> Sequence[ArrayLike]:

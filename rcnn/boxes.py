@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rcnn._ext.dispatch import compiled, floats, indices, replaceable
-from rcnn._validate import as_float_array, check_boxes, in_common_dtype
+from rcnn._validate import (
+    NUMBER,
+    as_dtype,
+    as_float_array,
+    check_boxes,
+    check_sides,
+    check_size,
+    in_common_dtype,
+    one_of,
+    shown,
+)
 
 MAX_LOG_SCALE = math.log(1000 / 16)  # the upper limit of dw and dh; without it, exp() would overflow
 FORMATS = ("xyxy", "xywh", "cxcywh")
@@ -43,11 +53,16 @@ def convert(boxes: ArrayLike, source: str, target: str) -> np.ndarray:
     array([[10., 20., 30., 40.]])
     """
     for argument, value in (("source", source), ("target", target)):
-        if value not in FORMATS:
-            raise ValueError(f"{argument} must be one of {', '.join(FORMATS)}, got {value!r}")
+        one_of(FORMATS).check(argument, value)
     given = check_boxes(boxes)
     if source == target:
         return given.copy()
+    with np.errstate(all="ignore"):  # infinite coordinates follow the rules of IEEE 754
+        return _convert(given, source, target)
+
+
+def _convert(given: np.ndarray, source: str, target: str) -> np.ndarray:
+    """Return boxes in another format; `source` and `target` differ."""
     first, second = given[:, :2], given[:, 2:]  # (N, 2), (N, 2)
     if source == "xyxy":
         corner, sides = first, second - first
@@ -77,7 +92,8 @@ def area(boxes: ArrayLike) -> np.ndarray:
         Areas in square pixels.
     """
     checked = check_boxes(boxes)
-    return (checked[:, 2] - checked[:, 0]) * (checked[:, 3] - checked[:, 1])  # (N,)
+    with np.errstate(all="ignore"):  # infinite coordinates follow the rules of IEEE 754
+        return (checked[:, 2] - checked[:, 0]) * (checked[:, 3] - checked[:, 1])  # (N,)
 
 
 @replaceable(lambda boxes1, boxes2: floats((len(boxes1), len(boxes2)), boxes1))
@@ -99,12 +115,18 @@ def iou(boxes1: ArrayLike, boxes2: ArrayLike) -> np.ndarray:
     (N, M) array
         The IoUs, in [0, 1]. There is one row per box of `boxes1` and one column per box of `boxes2`.
 
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, or if N * M is more than 2^30.
+
     Examples
     --------
     >>> iou([[0, 0, 2, 2]], [[0, 0, 2, 2], [0, 0, 2, 4], [2, 2, 3, 3]])
     array([[1. , 0.5, 0. ]])
     """
     first, second = in_common_dtype(check_boxes(boxes1, "boxes1"), check_boxes(boxes2, "boxes2"))
+    check_size((len(first), len(second)), "boxes1 and boxes2")
     return _iou(first, second)
 
 
@@ -128,19 +150,19 @@ def clip(boxes: ArrayLike, size: tuple[float, float]) -> np.ndarray:
     boxes : (..., 4) array_like
         Boxes, in pixels.
     size : (height, width)
-        The size of the image, in pixels.
+        The size of the image, in pixels; two numbers in 0 .. 2^20.
 
     Returns
     -------
     (..., 4) array
-        The clipped boxes, with x in [0, width] and y in [0, height].
+        The clipped boxes, with x in [0, width] and y in [0, height]; NaN stays NaN.
     """
     given = as_float_array(boxes, "boxes")
     if given.size == 0 and given.ndim == 1:
         return given.reshape(0, 4)
     if given.ndim == 0 or given.shape[-1] != 4:
         raise ValueError(f"boxes must have shape (..., 4), got {given.shape}")
-    height, width = size
+    height, width = check_sides(size, "size")
     return np.clip(given, 0, np.array([width, height, width, height], given.dtype))
 
 
@@ -153,15 +175,17 @@ def remove_small(boxes: ArrayLike, min_size: float) -> np.ndarray:
     boxes : (N, 4) array_like
         N boxes, in pixels.
     min_size : float
-        The shortest allowed side, in pixels.
+        The shortest allowed side, in pixels; a finite number.
 
     Returns
     -------
     (K,) int64 array
-        The indices of K boxes, in ascending order.
+        The indices of K boxes, in ascending order. A box with a coordinate that is NaN is not among them.
     """
     checked = check_boxes(boxes)
-    wide, high = (checked[:, 2:] - checked[:, :2] >= float(min_size)).T  # (N,), (N,)
+    shortest = NUMBER.check("min_size", min_size)
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is not at least `min_size`
+        wide, high = (checked[:, 2:] - checked[:, :2] >= shortest).T  # (N,), (N,)
     return np.flatnonzero(wide & high).astype(np.int64, copy=False)  # (K,); 32-bit systems have int32 indices
 
 
@@ -192,7 +216,8 @@ def encode(gt_boxes: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1,
     Raises
     ------
     ValueError
-        If a side of a box is not positive, because the deltas are then undefined.
+        If a coordinate is not finite or a side of a box is not positive, because the deltas are then undefined; or if
+        the boxes differ in number, or a weight is not positive and finite.
 
     References
     ----------
@@ -211,8 +236,9 @@ def encode(gt_boxes: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1,
     gt_centre, gt_sides = _centre_and_sides(gt)  # (N, 2), (N, 2)
     centre, sides = _centre_and_sides(given)  # (N, 2), (N, 2)
     scale = _as_weights(weights, given.dtype)  # (4,)
-    shift = scale[:2] * (gt_centre - centre) / sides  # (N, 2)
-    stretch = scale[2:] * np.log(gt_sides / sides)  # (N, 2)
+    with np.errstate(all="ignore"):  # for sides near the limits of the dtype
+        shift = scale[:2] * (gt_centre - centre) / sides  # (N, 2)
+        stretch = scale[2:] * np.log(gt_sides / sides)  # (N, 2)
     return np.concatenate([shift, stretch], axis=1)  # (N, 4)
 
 
@@ -234,7 +260,12 @@ def decode(deltas: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1, 1
     Returns
     -------
     array with the shape of `deltas`
-        The moved boxes, in pixels.
+        The moved boxes, in pixels. They are not finite where a delta or a coordinate is not finite.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, or a weight is not positive and finite.
 
     Examples
     --------
@@ -249,13 +280,15 @@ def decode(deltas: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1, 1
             f"deltas must have shape ({len(given)}, 4) or ({len(given)}, L, 4) for {len(given)} boxes, "
             f"got {given_deltas.shape}"
         )
-    centre, sides = _centre_and_sides(given)  # (N, 2), (N, 2)
-    if given_deltas.ndim == 3:
-        centre, sides = centre[:, None], sides[:, None]  # (N, 1, 2), (N, 1, 2)
-    unit = given_deltas / _as_weights(weights, given.dtype)
-    new_centre = unit[..., :2] * sides + centre
-    half = 0.5 * (np.exp(np.minimum(unit[..., 2:], given.dtype.type(MAX_LOG_SCALE))) * sides)
-    return np.concatenate([new_centre - half, new_centre + half], axis=-1)
+    scale = _as_weights(weights, given.dtype)  # (4,)
+    with np.errstate(all="ignore"):  # the deltas of an untrained network can be of any size
+        centre, sides = _centre_and_sides(given)  # (N, 2), (N, 2)
+        if given_deltas.ndim == 3:
+            centre, sides = centre[:, None], sides[:, None]  # (N, 1, 2), (N, 1, 2)
+        unit = given_deltas / scale
+        new_centre = unit[..., :2] * sides + centre
+        half = 0.5 * (np.exp(np.minimum(unit[..., 2:], given.dtype.type(MAX_LOG_SCALE))) * sides)
+        return np.concatenate([new_centre - half, new_centre + half], axis=-1)
 
 
 def _centre_and_sides(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -264,14 +297,14 @@ def _centre_and_sides(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_sides(boxes: np.ndarray, name: str) -> None:
-    positive = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # (N,)
-    if not positive.all():
-        row = int(np.argmin(positive))
-        raise ValueError(f"{name}[{row}] is {boxes[row].tolist()}; encode requires x2 > x1 and y2 > y1")
+    valid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & np.isfinite(boxes).all(axis=1)  # (N,)
+    if not valid.all():
+        row = int(np.argmin(valid))
+        raise ValueError(f"{name}[{row}] is {boxes[row].tolist()}; encode requires x2 > x1 and y2 > y1, all finite")
 
 
 def _as_weights(weights: ArrayLike, dtype: np.dtype) -> np.ndarray:
-    array = as_float_array(weights, "weights").astype(dtype)
-    if array.shape != (4,) or not (array > 0).all():
-        raise ValueError(f"weights must be four positive numbers, for dx, dy, dw and dh, got {weights!r}")
+    array = as_dtype(as_float_array(weights, "weights"), dtype, "weights")
+    if array.shape != (4,) or not ((array > 0) & (array < np.inf)).all():
+        raise ValueError(f"weights must be four positive numbers, for dx, dy, dw and dh, got {shown(weights)}")
     return array

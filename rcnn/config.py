@@ -9,6 +9,11 @@ from typing import Any
 from rcnn._validate import (
     FLAG,
     FRACTION,
+    MAX_CLASSES,
+    MAX_NAME,
+    MOST_ELEMENTS,
+    MOST_SIDE,
+    NAME,
     Rule,
     as_float,
     as_integer,
@@ -22,8 +27,14 @@ from rcnn._validate import (
     wrong_type,
     wrong_value,
 )
+from rcnn.anchors import MIN_SIZE, MOST_LEVELS, MOST_PER_CELL
 from rcnn.nn import Module
+from rcnn.roi import MOST_BINS, MOST_SAMPLES
+from rcnn.rpn import MOST_BOXES
 
+MOST_CHANNELS = 2**16  # of a feature map
+MOST_HIDDEN = 2**15  # outputs of a hidden layer
+MOST_PIXELS = 2**14  # along a side of a resized image
 Numbers = tuple[float, ...]
 Nested = tuple[Numbers, ...]
 
@@ -31,6 +42,9 @@ Nested = tuple[Numbers, ...]
 @dataclass(frozen=True, eq=False)
 class FasterRCNNConfig:
     """The settings of a `FasterRCNN`, with the names that torchvision uses and the defaults of the paper.
+
+    Every number has an upper bound, so that a wrong number in a file cannot exhaust the memory. Fractions and
+    thresholds are in [0, 1]. Numbers of anchors, proposals, RoIs and detections are in 1 .. 2^20.
 
     Two configs are equal only if they are the same object, because a config contains a module. All models that are made
     from one config share this module.
@@ -41,30 +55,33 @@ class FasterRCNNConfig:
         Module that maps N images (N, 3, H, W) to a feature map (N, feat_channels, H', W'). With `use_fpn`, it returns a
         list of such maps instead, finest first.
     feat_channels : int
-        The number of channels of every feature map.
+        The number of channels of every feature map, in 1 .. 2^16.
     num_classes : int
-        The number of classes, including the background (label 0).
+        The number of classes, including the background (label 0), in 2 .. 2^16.
     use_fpn : bool
         Whether the backbone returns a list of feature maps, one for each level of a pyramid.
     anchor_sizes : sequence of floats, or one such sequence per level
-        The square roots of the areas of the anchors, in pixels of the resized image. A flat sequence applies to every
+        The square roots of the areas of the anchors, in pixels of the resized image, in [2, 2^20]; at most 4096 for
+        each of at most 64 levels. A flat sequence applies to every
         level. However, if `use_fpn` is True and there are as many sizes as levels, each level gets one of the sizes.
     aspect_ratios : sequence of floats, or one such sequence per level
-        The ratios height / width of the anchors.
+        The ratios height / width of the anchors, in [2^-20, 2^20]; at most 4096 for each of at most 64 levels.
     anchor_stride : float, or one per level, optional
         The distance between neighbouring cells, in pixels of the resized image. By default, it is measured from the
         feature maps. If you set it, it must be equal to the measured stride.
     pool_size : (height, width)
-        The size of the features that are pooled from each region of interest (RoI).
+        The size of the features that are pooled from each region of interest (RoI), in 1 .. 1024.
     hidden_dim : int
-        The number of outputs of each of the two hidden layers of the second stage.
+        The number of outputs of each of the two hidden layers of the second stage, in 1 .. 2^15. No layer of the second
+        stage may have more than 2^30 weights.
     dropout : float
-        The probability that an output of a hidden layer is set to 0 in training.
+        The probability that an output of a hidden layer is set to 0 in training, in [0, 1).
     min_size, max_size : int
-        The size of a resized image, in pixels. Its shorter side is `min_size`, or less if its longer side would
-        otherwise be longer than `max_size`.
+        The size of a resized image, in pixels, in 1 .. 2^14. Its shorter side is `min_size`, or less if its longer side
+        would otherwise be longer than `max_size`.
     image_mean, image_std : 3 floats
-        The mean and the standard deviation of each colour channel, for pixels in [0, 1]. To normalise an image, the
+        The mean and the standard deviation of each colour channel, for pixels in [0, 1]. A mean is in [-1000, 1000],
+        and a deviation in [0.001, 1000]. To normalise an image, the
         mean is subtracted, and the result is divided by the standard deviation.
     anchor_offset : float
         The position of the centre of an anchor in its cell: 0 is the top left corner of the cell, 0.5 is the middle.
@@ -98,17 +115,17 @@ class FasterRCNNConfig:
     box_positive_fraction : float
         The maximum fraction of positive RoIs in the sample.
     bbox_reg_weights : 4 floats
-        The weights of the deltas in the second stage. The defaults are the inverses of 0.1 and 0.2, the values in the
-        paper.
+        The weights of the deltas in the second stage, in [1e-6, 1e6]. The defaults are the inverses of 0.1 and
+        0.2, the values in the paper.
     sampling_ratio : int
-        See `rcnn.roi.roi_align`.
+        See `rcnn.roi.roi_align`; in 0 .. 128.
     aligned : bool
         See `rcnn.roi.roi_align`.
     canonical_size, canonical_level : int
         A square RoI with a side of `canonical_size` pixels is pooled from the level `canonical_level` of a pyramid.
-        Level k has the stride 2^k.
+        Level k has the stride 2^k. The size is in 1 .. 2^20, and the level in 0 .. 64.
     class_names : sequence of str, optional
-        One name per class, starting with the background.
+        One name per class, starting with the background; 1 to 256 characters each, without control characters.
 
     Raises
     ------
@@ -197,12 +214,27 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     for low, high in ORDERED:
         if low in checked and high in checked and checked[low] > checked[high]:
             raise wrong_value(low, checked[low], f"at most {high}, which is {checked[high]}")
+    _check_weights(checked)
     names, num_classes = checked.get("class_names"), checked.get("num_classes")
     if names is not None and num_classes is not None and len(names) != num_classes:
         raise wrong_value(
             "class_names", names, f"{num_classes} names, one per class (num_classes), starting with the background"
         )
     return checked
+
+
+def _check_weights(checked: Mapping[str, Any]) -> None:
+    """Raise ValueError if a layer of the second stage would have more than 2^30 weights."""
+    if not {"feat_channels", "num_classes", "pool_size", "hidden_dim"} <= checked.keys():
+        return
+    hidden, inputs = checked["hidden_dim"], checked["feat_channels"] * checked["pool_size"][0] * checked["pool_size"][1]
+    most = max(inputs * hidden, 4 * checked["num_classes"] * hidden)
+    if most > MOST_ELEMENTS:
+        raise wrong_value(
+            "hidden_dim",
+            hidden,
+            f"smaller: with these feat_channels, pool_size and num_classes, a layer has {most} weights",
+        )
 
 
 # ---------------------------------------------------------------------- rules
@@ -218,6 +250,8 @@ def _sizes(values: Any) -> Numbers | Nested:
     """Return a sequence of numbers as a tuple, or a sequence of such sequences (one per level) as a tuple of tuples."""
     elements = as_tuple(values)
     is_nested = bool(elements) and not any(map(is_number, elements))
+    if is_nested and len(elements) > MOST_LEVELS:
+        raise ValueError
     return tuple(map(_numbers, elements)) if is_nested else _numbers(elements)
 
 
@@ -230,63 +264,80 @@ def _all(is_allowed: Callable[[float], bool]) -> Callable[[Any], bool]:
 
     def test(value: Any) -> bool:
         if isinstance(value, tuple):
-            return len(value) > 0 and all(map(test, value))
+            return 0 < len(value) <= MOST_PER_CELL and all(map(test, value))
         return is_allowed(value)
 
     return test
 
 
 _numbers = tuple_of(as_number)
-_is_positive = _all(lambda x: x > 0)
 
 RULES: dict[str, Rule] = {
-    "feat_channels": integer(1),
-    "num_classes": integer(2),
+    "feat_channels": integer(1, MOST_CHANNELS),
+    "num_classes": integer(2, MAX_CLASSES),
     "use_fpn": FLAG,
     "anchor_sizes": Rule(
-        "a sequence of numbers of at least 2, or one such sequence per level", _sizes, _all(lambda x: x >= 2)
+        f"a sequence of numbers of at least 2 and at most {MOST_SIDE}, or one such sequence per level",
+        _sizes,
+        _all(lambda x: MIN_SIZE <= x <= MOST_SIDE),
     ),
-    "aspect_ratios": Rule("a sequence of numbers above 0, or one such sequence per level", _sizes, _is_positive),
-    "anchor_stride": optional(Rule("None, a number above 0, or one per level", _stride, _is_positive)),
+    "aspect_ratios": Rule(
+        "a sequence of numbers above 0, in [2^-20, 2^20], or one such sequence per level",
+        _sizes,
+        _all(lambda x: 1 / MOST_SIDE <= x <= MOST_SIDE),
+    ),
+    "anchor_stride": optional(
+        Rule("None, a number above 0, or one per level", _stride, _all(lambda x: 0 < x <= MOST_SIDE))
+    ),
     "pool_size": Rule(
-        "two integers of at least 1 (height and width)",
+        f"two integers of at least 1 and at most {MOST_BINS} (height and width)",
         tuple_of(as_integer),
-        lambda size: len(size) == 2 and min(size) >= 1,
+        lambda size: len(size) == 2 and 1 <= min(size) <= max(size) <= MOST_BINS,
     ),
-    "hidden_dim": integer(1),
+    "hidden_dim": integer(1, MOST_HIDDEN),
     "dropout": Rule("a number in [0, 1)", as_float, lambda x: 0 <= x < 1),
-    "min_size": integer(1),
-    "max_size": integer(1),
-    "image_mean": Rule("3 numbers", _numbers, lambda mean: len(mean) == 3),
-    "image_std": Rule("3 numbers above 0", _numbers, lambda std: len(std) == 3 and min(std) > 0),
+    "min_size": integer(1, MOST_PIXELS),
+    "max_size": integer(1, MOST_PIXELS),
+    "image_mean": Rule(
+        "3 numbers in [-1000, 1000]", _numbers, lambda mean: len(mean) == 3 and max(map(abs, mean)) <= 1e3
+    ),
+    "image_std": Rule(
+        "3 numbers above 0, in [0.001, 1000]",
+        _numbers,
+        lambda std: len(std) == 3 and 1e-3 <= min(std) <= max(std) <= 1e3,
+    ),
     "anchor_offset": FRACTION,
-    "rpn_pre_nms_top_n_train": integer(1),
-    "rpn_pre_nms_top_n_test": integer(1),
-    "rpn_post_nms_top_n_train": integer(1),
-    "rpn_post_nms_top_n_test": integer(1),
+    "rpn_pre_nms_top_n_train": integer(1, MOST_BOXES),
+    "rpn_pre_nms_top_n_test": integer(1, MOST_BOXES),
+    "rpn_post_nms_top_n_train": integer(1, MOST_BOXES),
+    "rpn_post_nms_top_n_test": integer(1, MOST_BOXES),
     "rpn_nms_thresh": FRACTION,
     "rpn_fg_iou_thresh": FRACTION,
     "rpn_bg_iou_thresh": FRACTION,
-    "rpn_batch_size_per_image": integer(1),
+    "rpn_batch_size_per_image": integer(1, MOST_BOXES),
     "rpn_positive_fraction": FRACTION,
     "rpn_score_thresh": FRACTION,
     "box_score_thresh": FRACTION,
     "box_nms_thresh": FRACTION,
-    "box_detections_per_img": integer(1),
+    "box_detections_per_img": integer(1, MOST_BOXES),
     "box_fg_iou_thresh": FRACTION,
     "box_bg_iou_thresh": FRACTION,
-    "box_batch_size_per_image": integer(1),
+    "box_batch_size_per_image": integer(1, MOST_BOXES),
     "box_positive_fraction": FRACTION,
-    "bbox_reg_weights": Rule("4 numbers above 0", _numbers, lambda weights: len(weights) == 4 and min(weights) > 0),
-    "sampling_ratio": integer(0),
+    "bbox_reg_weights": Rule(
+        "4 numbers above 0, in [1e-6, 1e6]",
+        _numbers,
+        lambda weights: len(weights) == 4 and 1e-6 <= min(weights) <= max(weights) <= 1e6,
+    ),
+    "sampling_ratio": integer(0, MOST_SAMPLES),
     "aligned": FLAG,
-    "canonical_size": integer(1),
-    "canonical_level": integer(0),
+    "canonical_size": integer(1, MOST_SIDE),
+    "canonical_level": integer(0, MOST_LEVELS),
     "class_names": optional(
         Rule(
-            "None, or a unique name for each class, starting with the background",
+            f"None, or a unique name of at most {MAX_NAME} characters for each class, starting with the background",
             tuple_of(as_string),
-            lambda names: len(set(names)) == len(names),
+            lambda names: len(set(names)) == len(names) and all(map(NAME.accepts, names)),
         )
     ),
 }

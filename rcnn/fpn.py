@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
+from rcnn._validate import FLAG, check_sequence, integer
+from rcnn.anchors import MOST_LEVELS
 from rcnn.nn import Module, Sequential, Tensor
 from rcnn.nn import functional as F
-from rcnn.nn.layers import kaiming_uniform, same_conv2d
+from rcnn.nn.layers import MOST_CHANNELS, kaiming_uniform, same_conv2d
 
 
 class Pyramid(list[Tensor]):
@@ -29,7 +31,7 @@ class Pyramid(list[Tensor]):
 
     def __init__(self, levels: Iterable[Tensor], num_extra: int = 0) -> None:
         super().__init__(levels)
-        self.num_extra = num_extra
+        self.num_extra = integer(0).check("num_extra", num_extra)
 
 
 class FPN(Module):
@@ -42,20 +44,31 @@ class FPN(Module):
     Parameters
     ----------
     in_channels_list : sequence of int
-        The number of channels of each level of the backbone.
+        The number of channels of each level of the backbone, for 1 to 64 levels.
     out_channels : int
         The number of channels of every level of the pyramid.
     extra_max_pool : bool
         Whether to add one more level for the RPN. It consists of every second row and column of the coarsest level.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of range.
     """
 
     def __init__(self, in_channels_list: Sequence[int], out_channels: int = 256, extra_max_pool: bool = True) -> None:
+        check_sequence(in_channels_list, "in_channels_list")
+        integer(1, MOST_LEVELS).check("the length of in_channels_list", len(in_channels_list))
+        for level, channels in enumerate(in_channels_list):
+            integer(1, MOST_CHANNELS).check(f"in_channels_list[{level}]", channels)
+        extra_max_pool = FLAG.check("extra_max_pool", extra_max_pool)
         weights = partial(kaiming_uniform, a=1)
         self.inner_blocks = [Sequential(same_conv2d(c, out_channels, 1, weights)) for c in in_channels_list]
         self.layer_blocks = [Sequential(same_conv2d(out_channels, out_channels, 3, weights)) for _ in in_channels_list]
         self.extra_max_pool = extra_max_pool
 
     def forward(self, levels: Sequence[Tensor]) -> Pyramid:
+        check_sequence(levels, "levels")
         if len(levels) != len(self.inner_blocks):
             raise ValueError(
                 f"levels must have {len(self.inner_blocks)} feature maps, one per level, got {len(levels)}"

@@ -4,13 +4,11 @@ See Ren et al., "Faster R-CNN", 2015, section 3.1.2, and Girshick, "Fast R-CNN",
 those for ties, are the same as in torchvision's `Matcher` and `BalancedPositiveNegativeSampler`.
 """
 
-import operator
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rcnn._ext.dispatch import indices, replaceable
-from rcnn._validate import as_float_array, as_index_array
+from rcnn._validate import FLAG, FRACTION, MOST_ELEMENTS, as_float_array, as_index_array, check_generator, integer
 
 BACKGROUND = -1
 IGNORED = -2
@@ -46,8 +44,9 @@ def match(iou: ArrayLike, high: float, low: float, force_best: bool = False) -> 
 
     Raises
     ------
-    ValueError
-        If `low > high`, if a threshold is outside [0, 1], if `iou` does not have two axes, or if it contains NaN.
+    TypeError, ValueError
+        If `low > high`, if a threshold is not a number in [0, 1], if `iou` does not have two axes, or if it contains
+        NaN.
 
     Examples
     --------
@@ -56,11 +55,9 @@ def match(iou: ArrayLike, high: float, low: float, force_best: bool = False) -> 
     >>> match([[0.8, 0.1], [0.2, 0.4], [0.0, 0.0]], high=0.7, low=0.3, force_best=True)
     array([ 0,  1, -1])
     """
-    overlaps = as_float_array(iou, "iou")
-    if overlaps.ndim != 2:
-        raise ValueError(f"iou must have shape (A, G), got {overlaps.shape}")
-    if not 0 <= low <= high <= 1:
-        raise ValueError(f"thresholds must satisfy 0 <= low <= high <= 1, got low={low!r} and high={high!r}")
+    overlaps = _check_iou(iou)
+    high, low = check_thresholds(high, low, ("high", "low"))
+    force_best = FLAG.check("force_best", force_best)
     boxes, objects = overlaps.shape
     if objects == 0:
         return np.full(boxes, BACKGROUND, np.int64)
@@ -77,19 +74,53 @@ def match(iou: ArrayLike, high: float, low: float, force_best: bool = False) -> 
     return matches
 
 
-def best_for_some_object(iou: np.ndarray) -> np.ndarray:
+def check_thresholds(
+    high: float, low: float, names: tuple[str, str] = ("fg_iou_thresh", "bg_iou_thresh")
+) -> tuple[float, float]:
+    """Return the two IoU thresholds of `match` as floats.
+
+    Parameters
+    ----------
+    high, low : float
+        The thresholds.
+    names : (str, str)
+        Their names in the caller, for error messages.
+
+    Returns
+    -------
+    (float, float)
+        The thresholds.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Unless both are numbers with 0 <= low <= high <= 1.
+    """
+    high, low = FRACTION.check(names[0], high), FRACTION.check(names[1], low)
+    if low > high:
+        raise ValueError(f"{names[1]} must be at most {names[0]}, which is {high:g}, got {low:g}")
+    return high, low
+
+
+def best_for_some_object(iou: ArrayLike) -> np.ndarray:
     """Return the indices of the boxes that have the highest IoU with some object, if that IoU is above 0.
 
     Parameters
     ----------
-    iou : (A, G) array
+    iou : (A, G) array_like
         The IoU of each of A boxes with each of G objects.
 
     Returns
     -------
     (F,) int64 array
         F indices of boxes, in ascending order. A box that is best for several objects appears several times.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `iou` does not contain numbers or does not have two axes.
     """
+    iou = _check_iou(iou)
     highest = iou.max(axis=0, initial=0)  # (G,)
     highest[highest == 0] = np.nan  # NaN equals no number, so an object that overlaps no box selects none
     return np.nonzero(iou == highest)[0].astype(np.int64, copy=False)  # (F,)
@@ -116,7 +147,7 @@ def sample(
         The labels of A boxes: 1 and above means positive, and 0 means negative. A box with a negative label is never
         chosen.
     size : int
-        The maximum number of boxes in the minibatch, at least 0.
+        The maximum number of boxes in the minibatch, in 0 .. 2^30.
     positive_fraction : float
         The maximum fraction of positive boxes, in [0, 1].
     rng : numpy.random.Generator
@@ -127,6 +158,11 @@ def sample(
     positive, negative : (P,) and (Q,) int64 arrays
         The indices of P positive and Q negative boxes, each in ascending order; P + Q is at most `size`.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form.
+
     Examples
     --------
     >>> positive, negative = sample([1, 0, -1, 2, 0, 0], 4, 0.25, np.random.default_rng(0))
@@ -134,33 +170,22 @@ def sample(
     (1, 3)
     """
     classes = as_index_array(labels, "labels")  # (A,)
-    if operator.index(size) < 0:
-        raise ValueError(f"size must not be negative, got {size!r}")
-    if not 0 <= positive_fraction <= 1:
-        raise ValueError(f"positive_fraction must be between 0 and 1, got {positive_fraction!r}")
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng must be a numpy.random.Generator, got {type(rng).__name__}")
-    positive = choose(np.flatnonzero(classes >= 1), int(size * positive_fraction), rng)
-    negative = choose(np.flatnonzero(classes == 0), size - len(positive), rng)
+    size = integer(0, MOST_ELEMENTS).check("size", size)
+    positive_fraction = FRACTION.check("positive_fraction", positive_fraction)
+    check_generator(rng)
+    positive = _choose(np.flatnonzero(classes >= 1), int(size * positive_fraction), rng)
+    negative = _choose(np.flatnonzero(classes == 0), size - len(positive), rng)
     return positive, negative
 
 
-def choose(candidates: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `count` random candidates without repetition, or all candidates if there are fewer.
-
-    Parameters
-    ----------
-    candidates : (N,) array
-        N indices.
-    count : int
-        The number of candidates to choose.
-    rng : numpy.random.Generator
-        The random generator.
-
-    Returns
-    -------
-    (min(count, N),) int64 array
-        The chosen candidates, in ascending order.
-    """
+def _choose(candidates: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return `count` random candidates (N,) without repetition, in ascending order, or all if there are fewer."""
     chosen = np.sort(rng.choice(candidates, min(count, len(candidates)), replace=False, shuffle=False))
     return chosen.astype(np.int64, copy=False)  # 32-bit systems have int32 indices
+
+
+def _check_iou(iou: ArrayLike) -> np.ndarray:
+    overlaps = as_float_array(iou, "iou")
+    if overlaps.ndim != 2:
+        raise ValueError(f"iou must have shape (A, G), got {overlaps.shape}")
+    return overlaps

@@ -26,7 +26,7 @@ import numpy as np
 
 from rcnn import nn, roi, roi_heads, rpn, transform
 from rcnn._ext.memory import network_pass
-from rcnn._validate import FRACTION, as_index_array, check_boxes, integer
+from rcnn._validate import FRACTION, as_dtype, as_index_array, check_boxes, check_sequence, integer, is_finite
 from rcnn.anchors import AnchorGenerator, measure_stride
 from rcnn.config import FasterRCNNConfig
 from rcnn.fpn import Pyramid
@@ -128,7 +128,8 @@ class FasterRCNN(Module):
     Methods accept images in two forms. The first form is a normalised float array (N, 3, H, W) of N images. The second
     form is a list. Each of its elements is an array (H, W, 3), a PIL image or a path; an array is uint8, or float in
     [0, 1]. The images in a list are resized and normalised according to the config. `predict` returns boxes in pixel
-    coordinates of the original images. Instead of images, every method also accepts the result of `make_batch`.
+    coordinates of the original images. Instead of images, every method also accepts the result of `make_batch`. All
+    numbers must be finite.
 
     Any number of threads may call `predict`, `trace` and `get_loss` of the same model at the same time.
 
@@ -139,6 +140,8 @@ class FasterRCNN(Module):
     """
 
     def __init__(self, config: FasterRCNNConfig) -> None:
+        if not isinstance(config, FasterRCNNConfig):
+            raise TypeError(f"config must be a FasterRCNNConfig, got {type(config).__name__}")
         self.config = config
         self.backbone = config.backbone
         self.anchor_generator = AnchorGenerator(self._sizes_by_level(), config.aspect_ratios, config.anchor_offset)
@@ -214,9 +217,11 @@ class FasterRCNN(Module):
         batch : Batch
             N images, as returned by `make_batch`.
         pre_nms_top_n : int, optional
-            The maximum number of anchors per level before NMS; by default, the config's `rpn_pre_nms_top_n_test`.
+            The maximum number of anchors per level before NMS, in 1 .. 2^20; by default, the config's
+            `rpn_pre_nms_top_n_test`.
         post_nms_top_n : int, optional
-            The maximum number of proposals per image after NMS; by default, the config's `rpn_post_nms_top_n_test`.
+            The maximum number of proposals per image after NMS, in 1 .. 2^20; by default, the config's
+            `rpn_post_nms_top_n_test`.
         watch : callable
             Function that is called as `watch(stage, **arrays)` after each stage.
 
@@ -224,8 +229,14 @@ class FasterRCNN(Module):
         -------
         FirstStage
             The features, anchors, logits, deltas and proposals.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the result of the backbone does not match the config, or if a number is out of range.
         """
         c, batch = self.config, self.make_batch(batch)
+        _check_watch(watch)
         features = self.features(batch)
         watch("backbone", features=_arrays(features))
         anchors = self._anchors(batch, features)
@@ -279,9 +290,16 @@ class FasterRCNN(Module):
         -------
         SecondStage
             The pooled features, logits and deltas.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the features or the RoIs do not belong to the batch.
         """
         c, batch = self.config, self.make_batch(batch)
-        rois = check_boxes(rois, "rois").astype(self.dtype, copy=False)
+        _check_watch(watch)
+        _check_features(features, len(batch.images), c.feat_channels)
+        rois = as_dtype(check_boxes(rois, "rois"), self.dtype, "rois")
         roi_images = as_index_array(roi_images, "roi_images", len(rois))
         # Only the RPN uses the last `num_extra` levels (the max-pooled one of an FPN). RoIs are pooled from the others.
         roi_features = features[: len(features) - getattr(features, "num_extra", 0)]
@@ -331,9 +349,13 @@ class FasterRCNN(Module):
         -------
         list of dicts
             For each image, {"boxes": (D, 4), "scores": (D,), "labels": (D,)}. It contains the D detections of the image
-            in descending order of score.
+            in descending order of score. A box that is cut at the padding to less than a pixel of the original image is
+            not a detection.
         """
         score_thresh, nms_thresh, top_k = self._thresholds(score_thresh, nms_thresh, top_k)
+        batch = self.make_batch(batch)
+        if not isinstance(second, SecondStage):
+            raise TypeError(f"second must be a SecondStage, got {type(second).__name__}")
         found = []
         for image, size in enumerate(batch.image_sizes):
             members = np.flatnonzero(second.roi_images == image)
@@ -347,6 +369,7 @@ class FasterRCNN(Module):
                     nms_thresh=nms_thresh,
                     top_k=top_k,
                     weights=self.config.bbox_reg_weights,
+                    visible=_pixel_at_padding(batch, image),
                 )
             )
         return found
@@ -407,26 +430,33 @@ class FasterRCNN(Module):
         images : batch or list of images
             N images. If there are no images, the result is an empty list.
         score_thresh : float, optional
-            Only detections with a greater score are returned. The default is the config's `box_score_thresh`.
+            Only detections with a greater score are returned, in [0, 1]. The default is the config's
+            `box_score_thresh`.
         nms_thresh : float, optional
-            The maximum intersection over union (IoU) of two detections of the same class; by default, the config's
-            `box_nms_thresh`.
+            The maximum intersection over union (IoU) of two detections of the same class, in [0, 1]; by default, the
+            config's `box_nms_thresh`.
         top_k : int, optional
-            The maximum number of detections per image; by default, the config's `box_detections_per_img`.
+            The maximum number of detections per image, in 1 .. 2^20; by default, the config's `box_detections_per_img`.
 
         Returns
         -------
         list of dicts
             For each image, {"boxes": (D, 4), "scores": (D,), "labels": (D,)}. It contains the D detections of the
             image. The boxes are in pixel coordinates of the original image.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `images` is invalid or contains NaN or infinity; if a threshold is out of range; or if the network
+            computes NaN or infinity, because its weights are not finite or far too large.
         """
         thresholds = self._thresholds(score_thresh, nms_thresh, top_k)
         if _is_empty(images):
             return []
         batch = self.make_batch(images)
         with nn.evaluation(), nn.no_grad(), network_pass():
-            first = self.first_stage(batch)
-            second = self.second_stage(batch, first.features, *first.rois())
+            first = self.first_stage(batch, watch=check_predictions)
+            second = self.second_stage(batch, first.features, *first.rois(), watch=check_predictions)
             found = self.detections(batch, second, *thresholds)
         return _in_original_pixels(found, batch)
 
@@ -446,7 +476,13 @@ class FasterRCNN(Module):
         -------
         Trace
             All arrays, in the order of computation.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For the same reasons as in `predict` and `get_loss`.
         """
+        rng = generator(rng)
         batch = self.make_batch(images)
         objects = None if targets is None else self._check_targets(targets, batch)
         clock = _Clock()
@@ -455,7 +491,7 @@ class FasterRCNN(Module):
             second = self.second_stage(batch, first.features, *first.rois(), watch=clock)
             found = self.detections(batch, second)
             clock("detections")
-        sampled = {} if objects is None else self._trace_targets(objects, first, generator(rng))
+        sampled = {} if objects is None else self._trace_targets(objects, first, rng)
         c = self.config
         return Trace(
             images=transform.to_images(batch, c.image_mean, c.image_std),
@@ -497,7 +533,8 @@ class FasterRCNN(Module):
             N images.
         targets : list of dicts
             For each image, {"boxes": (G, 4), "labels": (G,)} of its G objects. The boxes are in pixel coordinates of
-            the original image, and the labels are in 1 .. num_classes - 1. An image may have no objects (G = 0).
+            the original image, and the labels are in 1 .. num_classes - 1. Each box must overlap its image. An image
+            may have no objects (G = 0).
         rng : numpy.random.Generator, optional
             Random generator for sampling and dropout; by default, the library's own.
         watch : callable
@@ -511,9 +548,11 @@ class FasterRCNN(Module):
         Raises
         ------
         TypeError, ValueError
-            If a target is invalid; the message names the image and the box.
+            If a target is invalid; the message names the image and the box. Also if `images` is invalid or contains NaN
+            or infinity.
         """
         rng = generator(rng)
+        _check_watch(watch)
         batch = self.make_batch(images)
         objects = self._check_targets(targets, batch)
         c = self.config
@@ -572,8 +611,8 @@ class FasterRCNN(Module):
             A normalised float array (N, 3, H, W), or a list of images. The images in a list are resized and normalised.
             A `Batch` is returned unchanged.
         scales : sequence of floats, optional
-            Only for a list: one factor per image, by which the size of the resized image is multiplied. Targets and
-            detections remain in pixel coordinates of the original image.
+            Only for a list: one factor per image, in [0.001, 1000], by which the size of the resized image is
+            multiplied. Targets and detections remain in pixel coordinates of the original image.
 
         Returns
         -------
@@ -583,14 +622,14 @@ class FasterRCNN(Module):
         Raises
         ------
         TypeError, ValueError
-            If `images` has another form. The message says what to do.
+            If `images` has another form, or contains NaN or infinity. The message says what to do.
         """
         if isinstance(images, Batch):
             return images
         if isinstance(images, Tensor):
             images = images.data
         if isinstance(images, np.ndarray):
-            return transform.pad_batch(_check_batch(images).astype(self.dtype, copy=False))
+            return transform.pad_batch(as_dtype(transform.check_batch(images), self.dtype, "images"))
         if not isinstance(images, (list, tuple)):
             raise TypeError(
                 f"images must be a batch (N, 3, H, W) or a list of images, got {type(images).__name__}; "
@@ -633,18 +672,29 @@ class FasterRCNN(Module):
         return (
             FRACTION.check("score_thresh", score_thresh),
             FRACTION.check("nms_thresh", nms_thresh),
-            integer(1).check("top_k", top_k),
+            integer(1, rpn.MOST_BOXES).check("top_k", top_k),
         )
 
     # ------------------------------------------------------------------ targets
 
     def _check_targets(self, targets: Any, batch: Batch) -> list[dict[str, np.ndarray]]:
         """Return the checked targets, with boxes in pixel coordinates of the padded images."""
-        checked = transform.check_targets(targets, len(batch.images), self.config.num_classes, self.dtype)
-        return [
-            {"boxes": transform.scale_boxes(target["boxes"], original, size), "labels": target["labels"]}
+        checked = transform.check_targets(
+            targets, len(batch.images), self.config.num_classes, self.dtype, batch.original_sizes
+        )
+        scaled = [
+            transform.scale_boxes(target["boxes"], original, size)
             for target, original, size in zip(checked, batch.original_sizes, batch.image_sizes, strict=True)
         ]
+        for image, (boxes, target) in enumerate(zip(scaled, checked, strict=True)):
+            flat = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # (G,)
+            if flat.any():
+                box = int(flat.argmax())
+                raise ValueError(
+                    f"targets[{image}]: box {box} is {target['boxes'][box].tolist()}; a side is too short: it is "
+                    "rounded to 0 in the resized image"
+                )
+        return [{"boxes": boxes, "labels": target["labels"]} for boxes, target in zip(scaled, checked, strict=True)]
 
     def _find_targets(
         self, objects: list[dict[str, np.ndarray]], first: FirstStage, rng: np.random.Generator
@@ -716,13 +766,14 @@ class FasterRCNN(Module):
 
 
 class _Clock:
-    """An observer that measures the seconds from one stage to the next."""
+    """An observer that measures the seconds from one stage to the next, and checks the predictions."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def __call__(self, stage: str, **values: Any) -> None:
+        check_predictions(stage, **values)
         now = time.perf_counter()
         self.seconds[stage], self._last = now - self._last, now
 
@@ -742,27 +793,64 @@ def join(boxes_list: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     box_images : (R,) int array
         The index of the image of each box.
     """
+    check_sequence(boxes_list, "boxes_list")
+    if not len(boxes_list):
+        raise ValueError("boxes_list must hold the boxes of at least one image, got none")
+    boxes_list = [check_boxes(boxes, f"boxes_list[{index}]") for index, boxes in enumerate(boxes_list)]
     counts = [len(boxes) for boxes in boxes_list]
     return np.concatenate(boxes_list), np.repeat(np.arange(len(counts)), counts)
 
 
-def _check_batch(images: np.ndarray) -> np.ndarray:
-    """Return a batch (N, 3, H, W) of floats, or raise an error that says what to do."""
-    if images.ndim == 3 and 3 in (images.shape[0], images.shape[2]):
-        raise ValueError(
-            f"images must be a batch (N, 3, H, W) or a list of images, got an array of shape {images.shape}; "
-            "pass a single image as [image]"
-        )
-    if images.ndim == 4 and images.shape[1] != 3 and images.shape[3] == 3:
-        raise ValueError(
-            f"images must be a batch (N, 3, H, W) or a list of images, got an array of shape {images.shape}; "
-            "pass images (H, W, 3) as a list: list(images)"
-        )
-    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-        raise ValueError(f"a batch must have the shape (N, 3, H, W), got {images.shape}")
-    if images.dtype.kind != "f":
-        raise TypeError(f"a batch must be float and normalised, got {images.dtype}; pass images (H, W, 3) in a list")
-    return images
+def check_predictions(stage: str, **values: Any) -> None:
+    """Raise ValueError if one of the two heads computed NaN or infinity; this is an observer of a pass.
+
+    Without this check, the detector would find nothing, because comparisons with NaN are false.
+
+    Parameters
+    ----------
+    stage : str
+        The name of a stage.
+    **values : arrays or lists of arrays
+        The arrays that the stage computed.
+
+    Raises
+    ------
+    ValueError
+        If the stage is "RPN head" or "head" and an array is not finite.
+    """
+    if stage not in ("RPN head", "head"):
+        return
+    for name, arrays in values.items():
+        if not all(map(is_finite, arrays if isinstance(arrays, list) else [arrays])):
+            raise ValueError(
+                f"the {name} of the {stage} are NaN or infinite; the model's weights are not finite or far too large"
+            )
+
+
+def _check_watch(watch: Any) -> None:
+    if not callable(watch):
+        raise TypeError(f"watch must be callable, got {type(watch).__name__}")
+
+
+def _check_features(features: Any, num_images: int, channels: int) -> None:
+    """Raise TypeError or ValueError unless `features` are the maps (N, C, H_l, W_l) of a batch."""
+    check_sequence(features, "features")
+    if len(features) <= getattr(features, "num_extra", 0):
+        raise ValueError(f"features must have at least one level from which RoIs are pooled, got {len(features)}")
+    for index, level in enumerate(features):
+        if not isinstance(level, Tensor):
+            raise TypeError(f"features[{index}] must be a Tensor, got {type(level).__name__}")
+        if level.ndim != 4 or level.shape[:2] != (num_images, channels) or 0 in level.shape:
+            raise ValueError(
+                f"features[{index}] must have the shape ({num_images}, {channels}, H, W), got {level.shape}"
+            )
+
+
+def _pixel_at_padding(batch: Batch, image: int) -> tuple[float, float]:
+    """Return the (height, width) of a pixel of the original image, in the batch; 0 along an axis without padding."""
+    sizes = zip(batch.image_sizes[image], batch.original_sizes[image], batch.images.shape[2:], strict=True)
+    height, width = (side / original if side < padded else 0.0 for side, original, padded in sizes)
+    return height, width
 
 
 def _arrays(levels: Sequence[Tensor]) -> list[np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rcnn._ext.dispatch import compiled, indices, replaceable
-from rcnn._validate import as_index_array, check_boxes, check_scores
+from rcnn._validate import FRACTION, as_float_array, as_index_array, check_boxes, check_scores
 from rcnn.boxes import iou
 
 REAL = (np.float32, np.float64)
@@ -34,8 +34,8 @@ def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> np.ndarray
 
     Raises
     ------
-    ValueError
-        If a shape is wrong or `iou_threshold` is outside [0, 1].
+    TypeError, ValueError
+        If a shape is wrong or `iou_threshold` is not a number in [0, 1].
 
     Examples
     --------
@@ -43,7 +43,7 @@ def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> np.ndarray
     array([1, 2])
     """
     checked = check_boxes(boxes)
-    return _nms(checked, check_scores(scores, len(checked)), _check_threshold(iou_threshold))
+    return _nms(checked, check_scores(scores, len(checked)), FRACTION.check("iou_threshold", iou_threshold))
 
 
 @replaceable(lambda boxes, scores, **_: indices(None, 0, len(boxes) - 1, distinct=True, scores=np.asarray(scores)))
@@ -71,29 +71,35 @@ def batched_nms(boxes: ArrayLike, scores: ArrayLike, groups: ArrayLike, iou_thre
 
     Raises
     ------
-    ValueError
-        If a shape is wrong or `iou_threshold` is outside [0, 1].
+    TypeError, ValueError
+        If a shape is wrong or `iou_threshold` is not a number in [0, 1].
     """
     checked = check_boxes(boxes)
     count = len(checked)
     members = as_index_array(groups, "groups", count)
-    return _batched_nms(checked, check_scores(scores, count), members, _check_threshold(iou_threshold))
+    return _batched_nms(checked, check_scores(scores, count), members, FRACTION.check("iou_threshold", iou_threshold))
 
 
-@compiled("nms.descending_order")
-def descending_order(scores: np.ndarray) -> np.ndarray:
+def descending_order(scores: ArrayLike) -> np.ndarray:
     """Return the indices that sort the scores in descending order; equal scores stay in the given order.
 
     Parameters
     ----------
-    scores : (N,) array
-        N scores of any float dtype. NaN comes last in the order.
+    scores : (N,) array_like
+        N scores. NaN comes last in the order.
 
     Returns
     -------
     (N,) int64 array
         The indices.
     """
+    given = as_float_array(scores, "scores")
+    return _descending_order(check_scores(given, given.size))
+
+
+@compiled("nms.descending_order")
+def _descending_order(scores: np.ndarray) -> np.ndarray:
+    """Return the indices that sort the scores in descending order, stably, with NaN last."""
     return np.argsort(-scores, kind="stable").astype(np.int64, copy=False)
 
 
@@ -105,7 +111,7 @@ def _nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndar
     not be greater than 0.3.
     """
     kept = []
-    remaining = descending_order(scores)
+    remaining = _descending_order(scores)
     while len(remaining):
         best, rest = remaining[0], remaining[1:]
         kept.append(best)
@@ -122,11 +128,4 @@ def _batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_
         members = np.flatnonzero(groups == group)  # (M,)
         kept.append(members[nms(boxes[members], scores[members], iou_threshold)])
     indices_kept = np.sort(np.concatenate(kept))  # (K,), ascending: equal scores stay in the given order
-    return indices_kept[descending_order(scores[indices_kept])]
-
-
-def _check_threshold(iou_threshold: float) -> float:
-    threshold = float(iou_threshold)
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"iou_threshold must be between 0 and 1, got {iou_threshold}")
-    return threshold
+    return indices_kept[_descending_order(scores[indices_kept])]

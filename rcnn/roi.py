@@ -18,9 +18,28 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rcnn._ext.dispatch import Result, compiled, floats, replaceable
-from rcnn._validate import as_float_array, as_index_array, check_boxes, check_finite, check_pair
+from rcnn._validate import (
+    FLAG,
+    MOST_SIDE,
+    as_array,
+    as_dtype,
+    as_float_array,
+    as_index_array,
+    check_boxes,
+    check_finite,
+    check_pair,
+    check_sequence,
+    check_size,
+    integer,
+    number,
+    shown,
+)
 
 FARTHEST = 2**20  # in feature pixels; larger coordinates are mistakes, and adaptive sampling would take too long
+MOST_BINS = 1024  # along an axis of a RoI
+MOST_SAMPLES = 128  # per bin along an axis
+MOST_LEVELS = 64  # of a pyramid; each halves the resolution
+SCALES = (1e-6, 1e6)  # the smallest and the largest spatial scale
 REAL = (np.float32, np.float64)
 
 
@@ -55,11 +74,11 @@ def roi_align(
     roi_images : (R,) array_like of int
         The index of the image of each RoI.
     output_size : (height, width)
-        The number of bins along each axis.
+        The number of bins along each axis, in 1 .. 1024.
     spatial_scale : float
-        The number of feature pixels per image pixel.
+        The number of feature pixels per image pixel, in [1e-6, 1e6].
     sampling_ratio : int
-        The number of samples per bin along each axis; 0 means about one sample per feature pixel.
+        The number of samples per bin along each axis, at most 128; 0 means about one sample per feature pixel.
     aligned : bool
         If True, coordinates are shifted by half a feature pixel, so that the value of a pixel belongs to its centre. If
         False, coordinates are not shifted, but each side of a RoI is extended to at least one feature pixel.
@@ -71,8 +90,9 @@ def roi_align(
 
     Raises
     ------
-    ValueError
-        If a RoI is not finite, or if its image does not exist.
+    TypeError, ValueError
+        If a RoI is not finite or extends farther than 2^20 feature pixels, if its image does not exist, if another
+        argument is out of range, or if the result would have more than 2^30 elements.
 
     References
     ----------
@@ -86,9 +106,9 @@ def roi_align(
     """
     maps = _channels_last(features, "features")  # (N, H, W, C)
     boxes, images = _check_rois(rois, roi_images, len(maps), maps.dtype)
-    _check_level(boxes, maps.shape, spatial_scale)
-    size = check_pair(output_size, "output_size")
-    _check_sampling(sampling_ratio)
+    spatial_scale = _check_level(boxes, maps.shape, spatial_scale)
+    size = _check_bins(output_size, len(boxes), maps.shape[3])
+    sampling_ratio, aligned = _check_sampling(sampling_ratio, aligned)
     out = _roi_align(maps, boxes, images, size, spatial_scale, sampling_ratio, aligned)  # (R, ph, pw, C)
     return out.transpose(0, 3, 1, 2)  # (R, C, ph, pw)
 
@@ -130,11 +150,11 @@ def roi_align_backward(
         The gradient.
     """
     upstream = _channels_last(grad, "grad")  # (R, ph, pw, C)
-    shape = _check_shape(features_shape)  # (N, H, W, C)
+    shape = _check_shape(features_shape, "features_shape")  # (N, H, W, C)
     boxes, images = _check_rois(rois, roi_images, shape[0], upstream.dtype)
-    _check_level(boxes, shape, spatial_scale)
+    spatial_scale = _check_level(boxes, shape, spatial_scale)
     _check_grad(upstream, len(boxes), shape)
-    _check_sampling(sampling_ratio)
+    sampling_ratio, aligned = _check_sampling(sampling_ratio, aligned)
     out = _roi_align_backward(upstream, boxes, images, shape, spatial_scale, sampling_ratio, aligned)
     return out.transpose(0, 3, 1, 2)  # (N, C, H, W)
 
@@ -162,7 +182,7 @@ def multiscale_roi_align(
     levels : (R,) array_like of int
         For each RoI, the index of its level in `features`, as returned by `roi_levels`.
     output_size : (height, width)
-        The number of bins along each axis.
+        The number of bins along each axis, in 1 .. 1024.
     spatial_scales : sequence of floats
         For each level, the number of feature pixels per image pixel, as returned by `level_scales`.
     sampling_ratio : int
@@ -181,14 +201,15 @@ def multiscale_roi_align(
         For the same reasons as in `roi_align`, or if a level does not exist, or if the levels differ in dtype or in the
         number of channels.
     """
+    check_sequence(features, "features")
     maps = [_channels_last(level, f"features[{index}]") for index, level in enumerate(features)]
     _check_alike(maps)
-    boxes, images, level_index = _check_multiscale(
+    boxes, images, level_index, scales = _check_multiscale(
         rois, roi_images, levels, [level.shape for level in maps], spatial_scales, maps[0].dtype
     )
-    size = check_pair(output_size, "output_size")
-    _check_sampling(sampling_ratio)
-    out = _multiscale_roi_align(maps, boxes, images, level_index, size, list(spatial_scales), sampling_ratio, aligned)
+    size = _check_bins(output_size, len(boxes), maps[0].shape[3])
+    sampling_ratio, aligned = _check_sampling(sampling_ratio, aligned)
+    out = _multiscale_roi_align(maps, boxes, images, level_index, size, scales, sampling_ratio, aligned)
     return out.transpose(0, 3, 1, 2)  # (R, C, ph, pw)
 
 
@@ -229,13 +250,16 @@ def multiscale_roi_align_backward(
         The gradient of each level, or None if a level has no RoIs.
     """
     upstream = _channels_last(grad, "grad")  # (R, ph, pw, C)
-    shapes = [_check_shape(shape) for shape in features_shapes]  # (N, H_l, W_l, C) each
-    boxes, images, level_index = _check_multiscale(rois, roi_images, levels, shapes, spatial_scales, upstream.dtype)
-    for shape in shapes:
+    check_sequence(features_shapes, "features_shapes")
+    shapes = [_check_shape(shape, f"features_shapes[{level}]") for level, shape in enumerate(features_shapes)]
+    boxes, images, level_index, scales = _check_multiscale(
+        rois, roi_images, levels, shapes, spatial_scales, upstream.dtype
+    )
+    for shape in shapes:  # (N, H_l, W_l, C)
         _check_grad(upstream, len(boxes), shape)
-    _check_sampling(sampling_ratio)
+    sampling_ratio, aligned = _check_sampling(sampling_ratio, aligned)
     gradients = _multiscale_roi_align_backward(
-        upstream, boxes, images, level_index, shapes, list(spatial_scales), sampling_ratio, aligned
+        upstream, boxes, images, level_index, shapes, scales, sampling_ratio, aligned
     )
     return [None if level is None else level.transpose(0, 3, 1, 2) for level in gradients]  # (N, C, H_l, W_l)
 
@@ -262,7 +286,12 @@ def _roi_align(
     averages = _averages(rois, size, maps.shape[1:3], scale, sampling_ratio, aligned)
     for r, (rows, columns, y, x) in enumerate(averages):
         region = maps[images[r], rows[:, None], columns]  # (h, w, C)
-        out[r] = x @ np.tensordot(y, region, axes=(1, 0))  # (ph, pw, C)
+        if np.isfinite(region).all():
+            out[r] = x @ np.tensordot(y, region, axes=(1, 0))  # (ph, pw, C)
+            continue
+        for i, j in np.ndindex(*size):  # bin by bin, because 0 * inf is NaN: a bin uses the pixels with a weight alone
+            h, w = np.flatnonzero(y[i]), np.flatnonzero(x[j])
+            out[r, i, j] = x[j, w] @ np.tensordot(y[i, h], region[h][:, w], axes=(0, 0))  # (C,)
     return out
 
 
@@ -280,8 +309,14 @@ def _roi_align_backward(
     out = np.zeros(shape, grad.dtype)
     averages = _averages(rois, grad.shape[1:3], shape[1:3], scale, sampling_ratio, aligned)
     for r, (rows, columns, y, x) in enumerate(averages):
-        bands = x.T @ grad[r]  # (ph, w, C)
-        out[images[r], rows[:, None], columns] += np.tensordot(y, bands, axes=(0, 0))  # (h, w, C)
+        if np.isfinite(grad[r]).all():
+            bands = x.T @ grad[r]  # (ph, w, C)
+            out[images[r], rows[:, None], columns] += np.tensordot(y, bands, axes=(0, 0))  # (h, w, C)
+            continue
+        for i, j in np.ndindex(*grad.shape[1:3]):  # bin by bin, because 0 * inf is NaN
+            h, w = np.flatnonzero(y[i]), np.flatnonzero(x[j])
+            weights = y[i, h][:, None, None] * x[j, w][:, None]  # (h, w, 1)
+            out[images[r], rows[h][:, None], columns[w]] += weights * grad[r, i, j]
     return out
 
 
@@ -406,9 +441,9 @@ def roi_pool(
     roi_images : (R,) array_like of int
         The index of the image of each RoI.
     output_size : (height, width)
-        The number of bins along each axis.
+        The number of bins along each axis, in 1 .. 1024.
     spatial_scale : float
-        The number of feature pixels per image pixel.
+        The number of feature pixels per image pixel, in [1e-6, 1e6].
 
     Returns
     -------
@@ -432,8 +467,9 @@ def roi_pool(
     """
     maps = _channels_last(features, "features")  # (N, H, W, C)
     boxes, images = _check_rois(rois, roi_images, len(maps), maps.dtype)
-    _check_level(boxes, maps.shape, spatial_scale)
-    bounds = _pool_bounds(boxes, check_pair(output_size, "output_size"), maps.shape[1:3], spatial_scale)
+    spatial_scale = _check_level(boxes, maps.shape, spatial_scale)
+    size = _check_bins(output_size, len(boxes), maps.shape[3])
+    bounds = _pool_bounds(boxes, size, maps.shape[1:3], spatial_scale)
     out, _ = _roi_pool(maps, images, bounds)  # (R, ph, pw, C)
     return out.transpose(0, 3, 1, 2)  # (R, C, ph, pw)
 
@@ -461,7 +497,7 @@ def roi_pool_backward(
     roi_images : (R,) array_like of int
         The index of the image of each RoI.
     spatial_scale : float
-        The number of feature pixels per image pixel.
+        The number of feature pixels per image pixel, in [1e-6, 1e6].
 
     Returns
     -------
@@ -469,9 +505,9 @@ def roi_pool_backward(
         The gradient.
     """
     maps = _channels_last(features, "features")  # (N, H, W, C)
-    upstream = _channels_last(grad, "grad").astype(maps.dtype, copy=False)  # (R, ph, pw, C)
+    upstream = as_dtype(_channels_last(grad, "grad"), maps.dtype, "grad")  # (R, ph, pw, C)
     boxes, images = _check_rois(rois, roi_images, len(maps), maps.dtype)
-    _check_level(boxes, maps.shape, spatial_scale)
+    spatial_scale = _check_level(boxes, maps.shape, spatial_scale)
     _check_grad(upstream, len(boxes), maps.shape)
     bounds = _pool_bounds(boxes, upstream.shape[1:3], maps.shape[1:3], spatial_scale)
     _, winners = _roi_pool(maps, images, bounds)  # (R, ph, pw, C)
@@ -533,7 +569,8 @@ def _roi_pool_backward(grad: np.ndarray, images: np.ndarray, winners: np.ndarray
     out = np.zeros(shape, grad.dtype)
     r, _, _, channel = np.nonzero(winners >= 0)
     chosen = winners[winners >= 0]
-    flat = out.reshape(len(out), -1, out.shape[3])  # (N, H * W, C), a view
+    n, height, width, channels = shape
+    flat = out.reshape(n, height * width, channels)  # (N, H * W, C), a view
     np.add.at(flat, (images[r], chosen, channel), grad[winners >= 0])
     return out
 
@@ -551,9 +588,9 @@ def level_scales(feature_heights: Sequence[int], padded_height: int) -> list[flo
     Parameters
     ----------
     feature_heights : sequence of int
-        The height of the feature map of each level.
+        The height of the feature map of each level, in 1 .. 2^20, for at most 64 levels.
     padded_height : int
-        The height of the padded images, in pixels.
+        The height of the padded images, in pixels, in 1 .. 2^20.
 
     Returns
     -------
@@ -565,9 +602,12 @@ def level_scales(feature_heights: Sequence[int], padded_height: int) -> list[flo
     >>> level_scales([200, 100, 13], 800)
     [0.25, 0.125, 0.015625]
     """
+    check_sequence(feature_heights, "feature_heights")
+    integer(1, MOST_LEVELS).check("the number of feature_heights", len(feature_heights))
+    integer(1, MOST_SIDE).check("padded_height", padded_height)
     scales = []
-    for height in feature_heights:
-        ratio = height / padded_height
+    for level, height in enumerate(feature_heights):
+        ratio = integer(1, MOST_SIDE).check(f"feature_heights[{level}]", height) / padded_height
         power = 2.0 ** round(math.log2(ratio))
         scales.append(power if abs(power * padded_height - height) <= 1 else ratio)
     return scales
@@ -594,7 +634,12 @@ def roi_levels(
     (R,) int64 array
         One index into `spatial_scales` per RoI.
     """
-    finest, coarsest = (round(-math.log2(scale)) for scale in (spatial_scales[0], spatial_scales[-1]))
+    check_sequence(spatial_scales, "spatial_scales")
+    integer(1, MOST_LEVELS).check("the number of spatial_scales", len(spatial_scales))
+    scales = [number(*SCALES).check("spatial_scales", spatial_scales[index]) for index in (0, -1)]
+    if scales[0] < scales[-1]:
+        raise ValueError(f"spatial_scales must be finest first, got {shown(spatial_scales)}")
+    finest, coarsest = (round(-math.log2(scale)) for scale in scales)
     levels = assign_levels(rois, finest, coarsest, canonical_size, canonical_level)
     return np.minimum(levels - finest, len(spatial_scales) - 1)
 
@@ -613,11 +658,11 @@ def assign_levels(
     rois : (R, 4) array_like
         R boxes, in pixel coordinates of the padded images.
     min_level, max_level : int
-        The finest and the coarsest level.
+        The finest and the coarsest level, in -64 .. 64.
     canonical_size : float
-        The side of a square RoI that belongs to `canonical_level`, in pixels.
+        The side of a square RoI that belongs to `canonical_level`, in pixels, in [1e-6, 1e6].
     canonical_level : int
-        The level of a RoI of the canonical size.
+        The level of a RoI of the canonical size, in -64 .. 64.
 
     Returns
     -------
@@ -634,13 +679,18 @@ def assign_levels(
     array([4, 3])
     """
     boxes = check_boxes(rois, "rois")
+    levels = {"min_level": min_level, "max_level": max_level, "canonical_level": canonical_level}
+    for name, level in levels.items():
+        integer(-MOST_LEVELS, MOST_LEVELS).check(name, level)
     if min_level > max_level:
         raise ValueError(f"min_level must be at most max_level, got {min_level} and {max_level}")
-    if not canonical_size > 0:
-        raise ValueError(f"canonical_size must be positive, got {canonical_size}")
+    canonical_size = number(*SCALES).check("canonical_size", canonical_size)
     check_finite(boxes, "rois")
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])  # (R,)
+    farthest = FARTHEST / SCALES[0]
+    if (np.abs(boxes) > farthest).any():
+        raise ValueError(f"rois must have coordinates of at most {farthest:g} pixels, got {np.abs(boxes).max():g}")
     with np.errstate(divide="ignore"):  # an empty RoI has level -inf, which is clipped to min_level
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])  # (R,)
         exact = canonical_level + np.log2(np.sqrt(np.maximum(areas, 0)) / boxes.dtype.type(canonical_size))
     return np.clip(np.floor(exact + boxes.dtype.type(1e-6)), min_level, max_level).astype(np.int64)
 
@@ -650,7 +700,7 @@ def assign_levels(
 
 def _channels_last(values: ArrayLike, name: str) -> np.ndarray:
     """Return (N, C, H, W) values as a C-contiguous (N, H, W, C) array; values stored channels last are not copied."""
-    array = values if isinstance(values, np.ndarray) else np.asarray(values)
+    array = as_array(values, name)
     if array.ndim != 4:
         raise ValueError(f"{name} must have four dimensions, got shape {array.shape}")
     return as_float_array(array.transpose(0, 2, 3, 1), name)
@@ -660,7 +710,7 @@ def _check_rois(
     rois: ArrayLike, roi_images: ArrayLike, num_images: int, dtype: np.dtype
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return checked RoIs (R, 4), converted to `dtype`, and the checked indices of their images (R,)."""
-    boxes = check_boxes(rois, "rois").astype(dtype, copy=False)
+    boxes = as_dtype(check_boxes(rois, "rois"), dtype, "rois")
     images = as_index_array(roi_images, "roi_images", len(boxes))
     check_finite(boxes, "rois")
     absent = (images < 0) | (images >= num_images)  # (R,)
@@ -673,37 +723,53 @@ def _check_rois(
 
 
 def _check_level(
-    rois: np.ndarray, shape: tuple[int, ...], spatial_scale: float, members: np.ndarray | bool = True
-) -> None:
-    """Raise ValueError if a RoI in the mask `members` (R,) cannot be pooled from features of `shape` (N, H, W, C)."""
-    if not (math.isfinite(spatial_scale) and spatial_scale > 0):
-        raise ValueError(f"spatial_scale must be positive and finite, got {spatial_scale}")
-    far = (np.abs(rois) > FARTHEST / spatial_scale).any(axis=1) & members  # (R,)
+    rois: np.ndarray,
+    shape: tuple[int, ...],
+    spatial_scale: float,
+    members: np.ndarray | bool = True,
+    name: str = "spatial_scale",
+) -> float:
+    """Return the checked scale; raise ValueError if a RoI in the mask `members` (R,) cannot be pooled.
+
+    `shape` is that of the features, (N, H, W, C).
+    """
+    scale: float = number(*SCALES).check(name, spatial_scale)
+    far = (np.abs(rois) > FARTHEST / scale).any(axis=1) & members  # (R,)
     if far.any():
         row = int(np.argmax(far))
         raise ValueError(
-            f"rois[{row}] is {rois[row].tolist()}; coordinates must be at most {FARTHEST / spatial_scale:g} "
-            f"for spatial_scale {spatial_scale}"
+            f"rois[{row}] is {rois[row].tolist()}; coordinates must be at most {FARTHEST / scale:g} "
+            f"for {name} {scale:g}"
         )
     if 0 in shape[1:3] and len(rois) and np.any(members):
-        raise ValueError(f"features must have at least one pixel, got {shape[1]} x {shape[2]}")
+        raise ValueError(f"the features (features_shape) must have at least one pixel, got {shape[1]} x {shape[2]}")
+    return scale
 
 
-def _check_sampling(sampling_ratio: int) -> None:
-    if not isinstance(sampling_ratio, (int, np.integer)) or sampling_ratio < 0:
-        raise ValueError(f"sampling_ratio must be 0 (adaptive) or a positive integer, got {sampling_ratio!r}")
+def _check_bins(output_size: tuple[int, int], num_rois: int, channels: int) -> tuple[int, int]:
+    size = check_pair(output_size, "output_size", MOST_BINS)
+    check_size((num_rois, channels, *size), "output_size and the number of rois")
+    return size
 
 
-def _check_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _check_sampling(sampling_ratio: int, aligned: bool) -> tuple[int, bool]:
+    return integer(0, MOST_SAMPLES).check("sampling_ratio", sampling_ratio), FLAG.check("aligned", aligned)
+
+
+def _check_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
     """Return the shape (N, C, H, W) of features as (N, H, W, C)."""
+    check_sequence(shape, name)
     if len(shape) != 4:
-        raise ValueError(f"features_shape must be (N, C, H, W), got {tuple(shape)}")
-    images, channels, height, width = shape
+        raise ValueError(f"{name} must be (N, C, H, W), got {shown(shape)}")
+    images, channels, height, width = (integer(0, 2**30).check(name, side) for side in shape)
+    check_size((images, channels, height, width), name)
     return images, height, width, channels
 
 
 def _check_grad(grad: np.ndarray, count: int, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless `grad` (R, ph, pw, C) has one row per RoI and as many channels as the features."""
+    """Raise ValueError unless `grad` (R, ph, pw, C) has bins, one row per RoI and as many channels as the features."""
+    if not (1 <= grad.shape[1] <= MOST_BINS and 1 <= grad.shape[2] <= MOST_BINS):
+        raise ValueError(f"grad must have 1 to {MOST_BINS} bins along each axis, got {grad.shape[1:3]}")
     if len(grad) != count or grad.shape[3] != shape[3]:
         raise ValueError(
             f"grad must have shape ({count}, {shape[3]}, height, width), one row per RoI, "
@@ -713,8 +779,8 @@ def _check_grad(grad: np.ndarray, count: int, shape: tuple[int, ...]) -> None:
 
 def _check_alike(maps: Sequence[np.ndarray]) -> None:
     """Raise ValueError if there is no level, or if levels differ in their images, channels or dtypes."""
-    if not maps:
-        raise ValueError("features must be a sequence of at least one map (N, C, H, W), got none")
+    if not 1 <= len(maps) <= MOST_LEVELS:
+        raise ValueError(f"features must be a sequence of 1 to {MOST_LEVELS} maps (N, C, H, W), got {len(maps)}")
     for index, level in enumerate(maps):
         if (level.shape[0], level.shape[3], level.dtype) != (maps[0].shape[0], maps[0].shape[3], maps[0].dtype):
             raise ValueError(
@@ -730,8 +796,12 @@ def _check_multiscale(
     shapes: Sequence[tuple[int, ...]],
     scales: Sequence[float],
     dtype: np.dtype,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return RoIs (R, 4), their images (R,) and levels (R,) after checking them; `shapes` are those of the features."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[float]]:
+    """Return RoIs (R, 4), their images (R,) and levels (R,), and the scales, after checking them.
+
+    `shapes` are those of the features.
+    """
+    check_sequence(scales, "spatial_scales")
     if not shapes or len(scales) != len(shapes):
         raise ValueError(f"spatial_scales must have {len(shapes)} numbers, one per level, got {len(scales)}")
     if len({shape[0] for shape in shapes}) > 1:
@@ -744,6 +814,8 @@ def _check_multiscale(
             f"levels[{absent[0]}] must be in 0 .. {len(shapes) - 1}, the indices of {len(shapes)} levels, "
             f"got {level_index[absent[0]]}"
         )
-    for level, (shape, scale) in enumerate(zip(shapes, scales, strict=True)):
-        _check_level(boxes, shape, scale, level_index == level)
-    return boxes, images, level_index
+    checked = [
+        _check_level(boxes, shape, scale, level_index == level, f"spatial_scales[{level}]")
+        for level, (shape, scale) in enumerate(zip(shapes, scales, strict=True))
+    ]
+    return boxes, images, level_index, checked

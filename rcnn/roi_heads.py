@@ -17,8 +17,21 @@ from numpy.typing import ArrayLike
 
 from rcnn import boxes as box_ops
 from rcnn import roi
-from rcnn._validate import as_float_array, as_index_array, check_boxes, integer
-from rcnn.matching import match, sample
+from rcnn._validate import (
+    FRACTION,
+    MAX_CLASSES,
+    MOST_ELEMENTS,
+    as_dtype,
+    as_float_array,
+    as_index_array,
+    check_boxes,
+    check_finite,
+    check_pair,
+    check_sequence,
+    check_sides,
+    integer,
+)
+from rcnn.matching import check_thresholds, match, sample
 from rcnn.nms import batched_nms
 from rcnn.nn import Dropout, Linear, Module, Tensor
 from rcnn.nn import functional as F
@@ -26,6 +39,7 @@ from rcnn.nn.fusion import fused
 from rcnn.nn.random import generator
 from rcnn.nn.tensor import check_tensor, record
 
+MOST_BOXES = 2**20  # detections
 MIN_SIDE = 1e-2  # in pixels; a detection with a shorter side is dropped
 SMOOTH_L1_BETA = 1 / 9
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # scale the targets to roughly unit standard deviation
@@ -73,8 +87,9 @@ def pool(
     (R, C, height, width) tensor
         The pooled features.
     """
+    check_sequence(features, "features")
     for index, level in enumerate(features):
-        check_tensor(f"pool (features[{index}])", level)
+        check_tensor("pool", level, f"features[{index}]")
     regions = (rois, roi_images, levels)
     maps, options = [level.data for level in features], (scales, sampling_ratio, aligned)
     pooled = roi.multiscale_roi_align(maps, *regions, output_size, *options)  # (R, C, *output_size)
@@ -91,14 +106,16 @@ class TwoMLPHead(Module):
     Parameters
     ----------
     in_features : int
-        The number of pooled features per RoI, C * ph * pw.
+        The number of pooled features per RoI, C * ph * pw, at least 1.
     hidden_dim : int
-        The number of outputs of each layer.
+        The number of outputs of each layer, at least 1. A layer can have at most 2^30 weights.
     dropout : float
-        The probability that an output of a layer is set to 0 in training.
+        The probability that an output of a layer is set to 0 in training, in [0, 1).
     """
 
     def __init__(self, in_features: int, hidden_dim: int, dropout: float) -> None:
+        integer(1, MOST_ELEMENTS).check("hidden_dim", hidden_dim)
+        F.PROBABILITY.check("dropout", dropout)
         self.fc6 = Linear(in_features, hidden_dim)
         self.fc7 = Linear(hidden_dim, hidden_dim)
         self.dropout = Dropout(dropout)
@@ -119,10 +136,11 @@ class FastRCNNPredictor(Module):
     in_features : int
         The number of outputs of the layer before.
     num_classes : int
-        The number of classes L, including the background.
+        The number of classes L, including the background, in 1 .. 2^16.
     """
 
     def __init__(self, in_features: int, num_classes: int) -> None:
+        integer(1, MAX_CLASSES).check("num_classes", num_classes)
         self.cls_score = Linear(in_features, num_classes)
         self.bbox_pred = Linear(in_features, num_classes * 4)
 
@@ -137,13 +155,13 @@ class RoIHeads(Module):
     Parameters
     ----------
     in_channels : int
-        The number of channels of the feature maps.
+        The number of channels of the feature maps, at least 1.
     num_classes : int
-        The number of classes, including the background.
+        The number of classes, including the background, in 1 .. 2^16.
     pool_size : (height, width)
-        The size of the pooled features.
+        The size of the pooled features, in 1 .. 1024.
     hidden_dim : int
-        The number of outputs of each of the two hidden layers.
+        The number of outputs of each of the two hidden layers, at least 1. A layer can have at most 2^30 weights.
     dropout : float
         The probability that an output of a hidden layer is set to 0 in training.
     """
@@ -157,7 +175,9 @@ class RoIHeads(Module):
         hidden_dim: int = 1024,
         dropout: float = 0.0,
     ) -> None:
-        rows, columns = pool_size
+        integer(1, MOST_ELEMENTS).check("in_channels", in_channels)
+        integer(1, MOST_ELEMENTS).check("hidden_dim", hidden_dim)
+        rows, columns = check_pair(pool_size, "pool_size", roi.MOST_BINS)
         self.box_head = TwoMLPHead(in_channels * rows * columns, hidden_dim, dropout)
         self.box_predictor = FastRCNNPredictor(hidden_dim, num_classes)
 
@@ -216,11 +236,11 @@ def find_targets(
         The class of each object, at least 1.
     fg_iou_thresh, bg_iou_thresh : float
         A RoI is positive if its highest intersection over union (IoU) with an object is at least the first threshold,
-        and background if this IoU is below the second threshold.
+        and background if this IoU is below the second threshold; both are in [0, 1].
     batch_size : int
-        The maximum number of RoIs in the sample.
+        The maximum number of RoIs in the sample, in 0 .. 2^30.
     positive_fraction : float
-        The maximum fraction of positive RoIs in the sample.
+        The maximum fraction of positive RoIs in the sample, in [0, 1].
     weights : four floats
         The factors of dx, dy, dw and dh.
     rng : numpy.random.Generator, optional
@@ -230,14 +250,23 @@ def find_targets(
     -------
     RoITargets
         The sampled RoIs, their labels and their deltas.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form.
     """
     proposals = check_boxes(proposals, "proposals")
     gt_boxes = check_boxes(gt_boxes, "gt_boxes")
+    check_finite(proposals, "proposals")
+    check_finite(gt_boxes, "gt_boxes")
     gt_labels = as_index_array(gt_labels, "gt_labels", len(gt_boxes))
     if (gt_labels < 1).any():
         raise ValueError(f"gt_labels must be at least 1 (0 is the background), got {gt_labels.min()}")
-    candidates = np.concatenate([proposals, gt_boxes.astype(proposals.dtype)])  # (P + G, 4)
-    matches = match(box_ops.iou(candidates, gt_boxes), fg_iou_thresh, bg_iou_thresh)
+    high, low = check_thresholds(fg_iou_thresh, bg_iou_thresh)
+    integer(0, MOST_ELEMENTS).check("batch_size", batch_size)
+    candidates = np.concatenate([proposals, as_dtype(gt_boxes, proposals.dtype, "gt_boxes")])  # (P + G, 4)
+    matches = match(box_ops.iou(candidates, gt_boxes), high, low)
     labels = np.minimum(matches + 1, 0)  # background 0, ignored -1
     labels[matches >= 0] = gt_labels[matches[matches >= 0]]
     positive, negative = sample(labels, batch_size, positive_fraction, generator(rng))
@@ -274,12 +303,37 @@ def loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoITargets]
     ----------
     Girshick, "Fast R-CNN", 2015, equation 1.
     """
+    _check_loss(class_logits, box_deltas, targets)
     labels = np.concatenate([t.labels for t in targets])  # (R,)
     target_deltas = np.concatenate([t.deltas for t in targets])  # (R, 4)
     positive = np.flatnonzero(labels > 0)
     cls_loss = F.cross_entropy(class_logits, labels)
     reg_loss = F.smooth_l1_loss(box_deltas[positive, labels[positive]], target_deltas[positive], SMOOTH_L1_BETA)
     return cls_loss, reg_loss * (1 / max(len(labels), 1))
+
+
+def _check_loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoITargets]) -> None:
+    """Raise TypeError or ValueError unless the predictions and the targets belong together."""
+    check_tensor("loss", class_logits, "class_logits")
+    check_tensor("loss", box_deltas, "box_deltas")
+    check_sequence(targets, "targets")
+    if not len(targets):
+        raise ValueError("targets must have at least one element, got none")
+    for index, target in enumerate(targets):
+        if not isinstance(target, RoITargets):
+            raise TypeError(f"targets[{index}] must be RoITargets, got {type(target).__name__}")
+        if target.deltas.shape != (*target.labels.shape, 4):
+            raise ValueError(f"targets[{index}] must have four deltas per label")
+    count = sum(len(target.labels) for target in targets)
+    if class_logits.ndim != 2 or len(class_logits) != count or box_deltas.shape != (*class_logits.shape, 4):
+        raise ValueError(
+            f"class_logits and box_deltas must have the shapes ({count}, L) and ({count}, L, 4) for {count} RoIs in "
+            f"targets, got {class_logits.shape} and {box_deltas.shape}"
+        )
+    classes = class_logits.shape[1]
+    for index, target in enumerate(targets):
+        if len(target.labels) and not 0 <= target.labels.min() <= target.labels.max() < classes:
+            raise ValueError(f"targets[{index}].labels must be in 0 .. {classes - 1}")
 
 
 # ---------------------------------------------------------------------- detection
@@ -295,11 +349,13 @@ def detect(
     nms_thresh: float = 0.5,
     top_k: int = 100,
     weights: Sequence[float] = DELTA_WEIGHTS,
+    visible: tuple[float, float] = (0.0, 0.0),
 ) -> dict[str, np.ndarray]:
     """Return the detections of one image, in descending order of score.
 
     Each RoI yields one box for every class. Boxes with a low score are dropped. The other boxes are clipped to the
-    image, and boxes with a side shorter than 1e-2 pixels are dropped. Non-maximum suppression (NMS) is then applied to
+    image. Boxes with a side shorter than 1e-2 pixels are dropped, and so are boxes of which too little is `visible`.
+    Non-maximum suppression (NMS) is then applied to
     each class. Finally, the boxes with the highest scores are kept, regardless of their class.
 
     Parameters
@@ -313,23 +369,36 @@ def detect(
     image_size : (height, width)
         The size of the image, in pixels.
     score_thresh : float
-        A detection must have a score that is greater than this threshold.
+        A detection must have a score that is greater than this threshold, in [0, 1].
     nms_thresh : float
-        The maximum intersection over union (IoU) of two detections of the same class.
+        The maximum intersection over union (IoU) of two detections of the same class, in [0, 1].
     top_k : int
-        The maximum number of detections.
+        The maximum number of detections, in 1 .. 2^20.
     weights : four floats
         The factors of dx, dy, dw and dh with which the deltas were encoded.
+    visible : (height, width)
+        A box that the bottom or the right border cuts is dropped if less than this remains of its height or width, in
+        pixels. If the image is padded there, such a box lies in the padding.
 
     Returns
     -------
     dict
-        {"boxes": (D, 4), "scores": (D,), "labels": (D,) int64} of D detections.
+        {"boxes": (D, 4), "scores": (D,), "labels": (D,) int64} of D detections. A RoI with a logit or a delta that is
+        NaN yields none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form.
     """
-    integer(1).check("top_k", top_k)
+    integer(1, MOST_BOXES).check("top_k", top_k)
+    score_thresh = FRACTION.check("score_thresh", score_thresh)
+    nms_thresh = FRACTION.check("nms_thresh", nms_thresh)
+    check_sides(image_size, "image_size")
+    visible = check_sides(visible, "visible")
     boxes = check_boxes(rois, "rois")
     logits, moves = as_float_array(class_logits, "class_logits"), as_float_array(box_deltas, "box_deltas")
-    if logits.ndim != 2 or moves.shape != (*logits.shape, 4) or len(logits) != len(boxes):
+    if logits.ndim != 2 or logits.shape[1] < 1 or moves.shape != (*logits.shape, 4) or len(logits) != len(boxes):
         raise ValueError(
             f"class_logits and box_deltas must have the shapes ({len(boxes)}, L) and ({len(boxes)}, L, 4) for "
             f"{len(boxes)} RoIs, got {logits.shape} and {moves.shape}"
@@ -337,10 +406,20 @@ def detect(
     classes = logits.shape[1]
     scores = F.softmax_of(logits)[:, 1:].reshape(-1)  # (R * (L-1),), without the background
     likely = np.flatnonzero(scores > score_thresh)  # only these few boxes need to be decoded
-    indices, labels = likely // (classes - 1), likely % (classes - 1) + 1
+    indices, labels = likely // max(classes - 1, 1), likely % max(classes - 1, 1) + 1
     boxes = box_ops.decode(moves[indices, labels], boxes[indices], weights)
-    boxes, scores = box_ops.clip(boxes, image_size), scores[likely]
+    whole, boxes, scores = boxes, box_ops.clip(boxes, image_size), scores[likely]
     kept = box_ops.remove_small(boxes, MIN_SIDE)
+    kept = kept[~_are_slivers(whole[kept], boxes[kept], visible)]
     boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
     kept = batched_nms(boxes, scores, labels, nms_thresh)[:top_k]
     return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept].astype(np.int64)}
+
+
+def _are_slivers(whole: np.ndarray, clipped: np.ndarray, visible: tuple[float, float]) -> np.ndarray:
+    """Return a mask (N,) of boxes of which clipping at the bottom or the right left less than `visible`.
+
+    `whole` are the boxes before clipping.
+    """
+    sides = clipped[:, 2:] - clipped[:, :2]  # (N, 2)
+    return ((whole[:, 2:] > clipped[:, 2:]) & (sides < visible[::-1])).any(axis=1)

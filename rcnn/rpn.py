@@ -19,14 +19,28 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rcnn import boxes as box_ops
-from rcnn._validate import check_boxes, check_scores, in_common_dtype, integer
-from rcnn.matching import match, sample
+from rcnn._validate import (
+    FRACTION,
+    MOST_ELEMENTS,
+    as_float_array,
+    check_boxes,
+    check_finite,
+    check_scores,
+    check_sequence,
+    check_sides,
+    in_common_dtype,
+    integer,
+)
+from rcnn.anchors import MOST_PER_CELL
+from rcnn.matching import check_thresholds, match, sample
 from rcnn.nms import batched_nms, descending_order
 from rcnn.nn import Module, ReLU, Sequential, Tensor, concatenate
 from rcnn.nn import functional as F
 from rcnn.nn.layers import normal, same_conv2d
 from rcnn.nn.random import generator
+from rcnn.nn.tensor import check_tensor
 
+MOST_BOXES = 2**20  # anchors, proposals or detections that are kept or sampled
 MIN_SIDE = 1e-3  # in pixels; a proposal with a shorter side is dropped
 SMOOTH_L1_BETA = 1 / 9
 
@@ -41,12 +55,13 @@ class RPNHead(Module):
     Parameters
     ----------
     in_channels : int
-        The number of channels of the feature maps.
+        The number of channels of the feature maps, at least 1.
     num_anchors : int
-        The number of anchors per cell.
+        The number of anchors per cell, in 1 .. 4096.
     """
 
     def __init__(self, in_channels: int, num_anchors: int) -> None:
+        integer(1, MOST_PER_CELL).check("num_anchors", num_anchors)
         weights = partial(normal, std=0.01)  # section 3.1.3
         hidden = same_conv2d(in_channels, in_channels, 3, weights)
         self.conv = Sequential(Sequential(hidden, ReLU()))  # nested as in torchvision
@@ -69,9 +84,9 @@ class RPN(Module):
     Parameters
     ----------
     in_channels : int
-        The number of channels of the feature maps.
+        The number of channels of the feature maps, at least 1.
     num_anchors : int
-        The number of anchors per cell.
+        The number of anchors per cell, in 1 .. 4096.
     """
 
     def __init__(self, in_channels: int, num_anchors: int) -> None:
@@ -127,25 +142,37 @@ def propose(
     image_size : (height, width)
         The size of the image, in pixels.
     pre_nms_top_n : int
-        The maximum number of anchors per level before NMS.
+        The maximum number of anchors per level before NMS, in 1 .. 2^20.
     post_nms_top_n : int
-        The maximum number of proposals.
+        The maximum number of proposals, in 1 .. 2^20.
     nms_thresh : float
-        The maximum intersection over union (IoU) of two proposals from the same level.
+        The maximum intersection over union (IoU) of two proposals from the same level, in [0, 1].
     score_thresh : float
-        The minimum score of a proposal.
+        The minimum score of a proposal, in [0, 1].
 
     Returns
     -------
     Proposals
-        The proposals, and the candidates before NMS.
+        The proposals, and the candidates before NMS. An anchor with a logit or a delta that is NaN is never among them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no level, if the arrays of a level do not match, or if another argument is out of range.
 
     References
     ----------
     Ren et al., "Faster R-CNN", 2015, section 3.1. For levels: Lin et al., "Feature Pyramid Networks", 2017.
     """
     for name, count in (("pre_nms_top_n", pre_nms_top_n), ("post_nms_top_n", post_nms_top_n)):
-        integer(1).check(name, count)
+        integer(1, MOST_BOXES).check(name, count)
+    nms_thresh = FRACTION.check("nms_thresh", nms_thresh)
+    score_thresh = FRACTION.check("score_thresh", score_thresh)
+    for name, values in (("objectness", objectness), ("deltas", deltas), ("anchors", anchors)):
+        check_sequence(values, name)
+        if not len(objectness) == len(values) > 0:
+            raise ValueError(f"{name} must have one array per level of objectness, at least one, got {len(values)}")
+    check_sides(image_size, "image_size")
     boxes, logits, levels = [], [], []
     for level, given in enumerate(zip(objectness, deltas, anchors, strict=True)):
         level_logits, level_deltas, level_anchors = _check_level(level, *given)
@@ -174,21 +201,24 @@ def _check_level(
     return check_scores(logits, len(boxes), f"objectness[{level}]"), moves, boxes
 
 
-def top_k(scores: np.ndarray, k: int) -> np.ndarray:
+def top_k(scores: ArrayLike, k: int) -> np.ndarray:
     """Return the indices of the k largest scores, in descending order; equal scores stay in the given order.
 
     Parameters
     ----------
-    scores : (A,) array
-        The scores of A anchors.
+    scores : (A,) array_like
+        The scores of A anchors; NaN comes last.
     k : int
-        The maximum number of indices.
+        The maximum number of indices, at least 0.
 
     Returns
     -------
     (min(k, A),) int64 array
         Indices into `scores`.
     """
+    scores = as_float_array(scores, "scores")
+    check_scores(scores, scores.size)
+    k = integer(0).check("k", k)
     if k < len(scores):
         smallest_kept = np.partition(scores, len(scores) - k)[len(scores) - k]
         above, equal = np.flatnonzero(scores > smallest_kept), np.flatnonzero(scores == smallest_kept)
@@ -241,11 +271,11 @@ def find_targets(
     gt_boxes : (G, 4) array
         The boxes of G objects, in pixels.
     fg_iou_thresh, bg_iou_thresh : float
-        The thresholds for positive and for negative anchors.
+        The thresholds for positive and for negative anchors, in [0, 1].
     batch_size : int
-        The maximum number of anchors in the sample.
+        The maximum number of anchors in the sample, in 0 .. 2^30.
     positive_fraction : float
-        The maximum fraction of positive anchors in the sample.
+        The maximum fraction of positive anchors in the sample, in [0, 1].
     rng : numpy.random.Generator, optional
         The random generator; by default, the library's own.
 
@@ -254,12 +284,21 @@ def find_targets(
     AnchorTargets
         The matches, the sampled anchors and their deltas.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form.
+
     References
     ----------
     Ren et al., "Faster R-CNN", 2015, section 3.1.2.
     """
     anchors, gt_boxes = in_common_dtype(check_boxes(anchors, "anchors"), check_boxes(gt_boxes, "gt_boxes"))
-    matches = match(box_ops.iou(anchors, gt_boxes), fg_iou_thresh, bg_iou_thresh, force_best=True)
+    check_finite(anchors, "anchors")
+    check_finite(gt_boxes, "gt_boxes")
+    high, low = check_thresholds(fg_iou_thresh, bg_iou_thresh)
+    integer(0, MOST_ELEMENTS).check("batch_size", batch_size)
+    matches = match(box_ops.iou(anchors, gt_boxes), high, low, force_best=True)
     labels = np.where(matches >= 0, 1, matches + 1)  # positive 1, negative 0, ignored -1
     positive, negative = sample(labels, batch_size, positive_fraction, generator(rng))
     return AnchorTargets(matches, positive, negative, box_ops.encode(gt_boxes[matches[positive]], anchors[positive]))
@@ -290,6 +329,7 @@ def loss(
     ----------
     Ren et al., "Faster R-CNN", 2015, equation 1.
     """
+    _check_loss(objectness, deltas, targets)
     logits = concatenate(objectness, axis=1)  # (N, A)
     all_deltas = concatenate(deltas, axis=1)  # (N, A, 4)
     positive_images = np.repeat(np.arange(len(targets)), [len(t.positive) for t in targets])
@@ -302,3 +342,30 @@ def loss(
     target_deltas = np.concatenate([t.deltas for t in targets])
     reg_loss = F.smooth_l1_loss(all_deltas[positive_images, positive], target_deltas, SMOOTH_L1_BETA)
     return cls_loss, reg_loss * (1 / max(len(anchors), 1))
+
+
+def _check_loss(objectness: Sequence[Tensor], deltas: Sequence[Tensor], targets: Sequence[AnchorTargets]) -> None:
+    """Raise TypeError or ValueError unless the predictions and the targets belong together."""
+    for name, values in (("objectness", objectness), ("deltas", deltas), ("targets", targets)):
+        check_sequence(values, name)
+    if not len(objectness) == len(deltas) > 0:
+        raise ValueError(
+            f"deltas must have one tensor per level of objectness, got {len(deltas)} and {len(objectness)}"
+        )
+    for level, (logits, moves) in enumerate(zip(objectness, deltas, strict=True)):
+        check_tensor("loss", logits, f"objectness[{level}]")
+        check_tensor("loss", moves, f"deltas[{level}]")
+        if logits.ndim != 2 or len(logits) != len(targets) or moves.shape != (*logits.shape, 4):
+            raise ValueError(
+                f"objectness[{level}] and deltas[{level}] must have the shapes ({len(targets)}, A) and "
+                f"({len(targets)}, A, 4) for {len(targets)} targets, got {logits.shape} and {moves.shape}"
+            )
+    count = sum(logits.shape[1] for logits in objectness)
+    for index, target in enumerate(targets):
+        if not isinstance(target, AnchorTargets):
+            raise TypeError(f"targets[{index}] must be AnchorTargets, got {type(target).__name__}")
+        if target.deltas.shape != (len(target.positive), 4):
+            raise ValueError(f"targets[{index}].deltas must have four numbers per positive anchor")
+        for chosen in (target.positive, target.negative):
+            if len(chosen) and not 0 <= chosen.min() <= chosen.max() < count:
+                raise ValueError(f"targets[{index}] must hold indices in 0 .. {count - 1}, those of the anchors")

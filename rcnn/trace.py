@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rcnn._validate import integer
 from rcnn.transform import Size
 
 Detections = dict[str, np.ndarray]
@@ -105,7 +106,13 @@ class Trace:
         -------
         dict
             For the name of each step, the number of boxes.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such image.
         """
+        index = integer(0, len(self.candidates) - 1).check("index", index)
         return {
             "anchors": sum(len(level) for level in self.anchors),
             "candidates": len(self.candidates[index]),

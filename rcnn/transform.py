@@ -16,7 +16,23 @@ import numpy as np
 
 from rcnn._ext.dispatch import compiled
 from rcnn._ext.memory import empty
-from rcnn._validate import as_index_array, check_boxes
+from rcnn._validate import (
+    MOST_SEQUENCE,
+    MOST_SIDE,
+    as_array,
+    as_dtype,
+    as_float_array,
+    as_index_array,
+    check_boxes,
+    check_dtype,
+    check_pair,
+    check_sequence,
+    check_size,
+    integer,
+    is_finite,
+    number,
+    shown,
+)
 from rcnn.images import is_pil_image, read, to_rgb
 from rcnn.nn.resize import bilinear_taps
 
@@ -37,11 +53,34 @@ class Batch:
         The size of each image after resizing, without the padding.
     original_sizes : list of (height, width)
         The size of each image before resizing.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the images are not such an array, if a number is NaN or infinite, or if the sizes do not match.
     """
 
     images: np.ndarray
     image_sizes: list[Size]
     original_sizes: list[Size]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.images, np.ndarray) or self.images.dtype not in (np.float32, np.float64):
+            raise TypeError(f"images must be an array (N, 3, H, W) of float32 or float64, got {shown(self.images)}")
+        shape = self.images.shape
+        check_size(shape, "images")
+        if len(shape) != 4 or shape[1] != 3 or 0 in shape or shape[2] % SIZE_DIVISOR or shape[3] % SIZE_DIVISOR:
+            raise ValueError(f"images must have the shape (N, 3, H, W), with multiples of 32 as sides, got {shape}")
+        if not is_finite(self.images):
+            index = next(i for i, image in enumerate(self.images) if not is_finite(image))
+            raise ValueError(f"images[{index}] contains NaN or infinity; a batch must be finite")
+        for name, sizes in (("image_sizes", self.image_sizes), ("original_sizes", self.original_sizes)):
+            check_sequence(sizes, name, len(self.images))
+            for index, size in enumerate(sizes):
+                check_pair(size, f"{name}[{index}]")
+        for index, size in enumerate(self.image_sizes):
+            if size[0] > shape[2] or size[1] > shape[3]:
+                raise ValueError(f"image_sizes[{index}] must be at most {shape[2:]}, the size of the batch, got {size}")
 
 
 def make_batch(
@@ -64,10 +103,10 @@ def make_batch(
     image_mean, image_std : sequences of 3 floats
         The mean and the standard deviation of each colour channel, for pixels in [0, 1].
     dtype : dtype
-        The dtype of the batch.
+        The dtype of the batch, float32 or float64.
     scales : sequence of floats, optional
-        One factor per image, by which the size of the resized image is multiplied. The longer side may then exceed
-        `max_size`.
+        One factor per image, in [0.001, 1000], by which the size of the resized image is multiplied. The longer side
+        may then exceed `max_size`.
 
     Returns
     -------
@@ -77,17 +116,26 @@ def make_batch(
     Raises
     ------
     TypeError, ValueError
-        If one of `images` is not a valid image. The message contains its index.
+        If one of `images` is not a valid image. The message contains its index. Also if another argument is not of this
+        form, or if the batch would have more than 2^30 numbers.
     """
+    dtype = check_dtype(dtype)
+    check_sequence(images, "images")
+    if not len(images):
+        raise ValueError("images must hold at least one image, got none")
+    factors = _check_scales(scales, len(images))
+    mean, std = _per_channel(image_mean, "image_mean", dtype), _per_channel(image_std, "image_std", dtype)
+    if not (std > 0).all():
+        raise ValueError(f"image_std must be above 0, got {shown(image_std)}")
     resized, original_sizes = [], []
-    mean, std = np.asarray(image_mean, dtype), np.asarray(image_std, dtype)
-    for index, (image, scale) in enumerate(zip(images, scales or [1.0] * len(images), strict=True)):
+    for index, (image, scale) in enumerate(zip(images, factors, strict=True)):
         array = as_image(image, f"image {index}", dtype)  # (H, W, 3)
         original_sizes.append((array.shape[0], array.shape[1]))
         height, width = resized_size(original_sizes[-1], min_size, max_size)
         array = resize(array, (max(round(height * scale), 1), max(round(width * scale), 1)))
         resized.append(array)
     sizes = [(array.shape[0], array.shape[1]) for array in resized]
+    check_size((len(sizes), 3, *padded_size(sizes)), "min_size, max_size and the number of images")
     out = _blank(sizes, dtype)
     for array, (height, width), into in zip(resized, sizes, out.reshape(*out.shape[:2], -1), strict=True):
         # Use rows of 3 * width numbers, because NumPy is slow if the last axis has only three.
@@ -95,6 +143,22 @@ def make_batch(
         np.subtract(array.reshape(height, -1), np.tile(mean, width), out=rows)
         np.divide(rows, np.tile(std, width), out=rows)
     return Batch(out.transpose(0, 3, 1, 2), sizes, original_sizes)
+
+
+def _check_scales(scales: Sequence[float] | None, count: int) -> list[float]:
+    """Return one factor for each of `count` images."""
+    if scales is None:
+        return [1.0] * count
+    check_sequence(scales, "scales", count)
+    return [number(1e-3, 1e3).check(f"scales[{index}]", scale) for index, scale in enumerate(scales)]
+
+
+def _per_channel(values: Sequence[float], name: str, dtype: Any) -> np.ndarray:
+    """Return one finite number per colour channel, (3,)."""
+    numbers = as_dtype(as_float_array(values, name), dtype, name)
+    if numbers.shape != (3,) or not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be 3 finite numbers, one per colour channel, got {shown(values)}")
+    return numbers
 
 
 def pad_batch(images: np.ndarray) -> Batch:
@@ -111,7 +175,13 @@ def pad_batch(images: np.ndarray) -> Batch:
     -------
     Batch
         The batch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `images` is not such an array, or if a number is NaN or infinite.
     """
+    images = check_batch(images)
     size = (images.shape[2], images.shape[3])
     sizes, padded = [size] * len(images), images
     if not is_padded(size):
@@ -143,12 +213,13 @@ def as_image(image: Any, name: str = "image", dtype: Any = np.float32) -> np.nda
     Raises
     ------
     TypeError
-        If `image` is not an image, or is an array with another dtype.
+        If `image` is not an image, or is an array with another dtype; or if `dtype` is not float32 or float64.
     ValueError
         If the shape is wrong, there are no pixels, values are out of range, or `rcnn.images.read` rejects the file.
     OSError
         If a path cannot be read.
     """
+    dtype = check_dtype(dtype)
     if isinstance(image, (str, os.PathLike)):
         image = read(image)
     elif is_pil_image(image):
@@ -164,6 +235,7 @@ def as_image(image: Any, name: str = "image", dtype: Any = np.float32) -> np.nda
         raise ValueError(f"{name} must have the shape (H, W, 3), got {image.shape}{hint}")
     if image.size == 0:
         raise ValueError(f"{name} has no pixels: its shape is {image.shape}")
+    check_size(image.shape, name)
     if image.dtype == np.uint8:
         return np.divide(image, np.asarray(255, dtype), dtype=dtype)
     if image.dtype.kind != "f":
@@ -180,15 +252,24 @@ def resize(image: np.ndarray, size: Size) -> np.ndarray:
     Parameters
     ----------
     image : (H, W, C) float array
-        An image.
+        An image with at least one pixel.
     size : (height, width)
-        The size of the result, in pixels.
+        The size of the result, in pixels, in 1 .. 2^20. The result may have at most 2^30 numbers.
 
     Returns
     -------
     (height, width, C) array
         The resized image.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form.
     """
+    image, size = as_float_array(image, "image"), check_pair(size, "size")
+    if image.ndim != 3 or 0 in image.shape:
+        raise ValueError(f"image must have the shape (H, W, C), with at least one pixel, got {image.shape}")
+    check_size((*size, image.shape[2]), "size")
     if image.shape[:2] == size:
         return image
     rows = bilinear_taps(size[0], image.shape[0], image.dtype)
@@ -213,21 +294,29 @@ def resized_size(size: Size, min_size: int, max_size: int) -> Size:
     Parameters
     ----------
     size : (height, width)
-        The size of the image, in pixels.
+        The size of the image, in pixels, in 1 .. 2^20.
     min_size, max_size : int
-        The shorter side after resizing, and the maximum of the longer side, in pixels. If the
-        maximum limits the size, the shorter side is smaller than `min_size`.
+        The shorter side after resizing, and the maximum of the longer side, in pixels, in 1 .. 2^20. If the maximum
+        limits the size, the shorter side is smaller than `min_size`.
 
     Returns
     -------
     (int, int)
         The new (height, width), each at least 1.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is not of this form.
+
     Examples
     --------
     >>> resized_size((480, 640), min_size=800, max_size=1333)
     (800, 1066)
     """
+    size = check_pair(size, "size")
+    integer(1, MOST_SIDE).check("min_size", min_size)
+    integer(1, MOST_SIDE).check("max_size", max_size)
     scale = min(min_size / min(size), max_size / max(size))
     return max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
 
@@ -238,7 +327,7 @@ def padded_size(sizes: Sequence[Size]) -> Size:
     Parameters
     ----------
     sizes : sequence of (height, width)
-        The size of each image, in pixels.
+        The size of each image, in pixels, in 1 .. 2^20; at least one.
 
     Returns
     -------
@@ -250,7 +339,11 @@ def padded_size(sizes: Sequence[Size]) -> Size:
     >>> padded_size([(800, 1066), (750, 1200)])
     (800, 1216)
     """
-    height, width = (max(size[side] for size in sizes) for side in (0, 1))
+    check_sequence(sizes, "sizes")
+    if not len(sizes):
+        raise ValueError("sizes must hold at least one size, got none")
+    pairs = [check_pair(size, f"sizes[{index}]") for index, size in enumerate(sizes)]
+    height, width = (max(size[side] for size in pairs) for side in (0, 1))
     return -(-height // SIZE_DIVISOR) * SIZE_DIVISOR, -(-width // SIZE_DIVISOR) * SIZE_DIVISOR
 
 
@@ -267,7 +360,8 @@ def is_padded(size: Size) -> bool:
     bool
         True if no padding is needed.
     """
-    return padded_size([size]) == size
+    height, width = check_pair(size, "size")
+    return height % SIZE_DIVISOR == 0 == width % SIZE_DIVISOR
 
 
 def scale_boxes(boxes: np.ndarray, source: Size, target: Size) -> np.ndarray:
@@ -278,15 +372,22 @@ def scale_boxes(boxes: np.ndarray, source: Size, target: Size) -> np.ndarray:
     boxes : (N, 4) array
         N boxes, in pixels of the image of size `source`.
     source, target : (height, width)
-        The sizes of the image before and after resizing, in pixels.
+        The sizes of the image before and after resizing, in pixels, in 1 .. 2^20.
 
     Returns
     -------
     (N, 4) array
         The boxes in pixels of the resized image.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form.
     """
-    y, x = target[0] / source[0], target[1] / source[1]
-    return boxes * np.array([x, y, x, y], boxes.dtype)
+    given, before, after = check_boxes(boxes), check_pair(source, "source"), check_pair(target, "target")
+    y, x = after[0] / before[0], after[1] / before[1]
+    with np.errstate(over="ignore"):
+        return given * np.array([x, y, x, y], given.dtype)
 
 
 def to_images(batch: Batch, image_mean: Sequence[float], image_std: Sequence[float]) -> list[np.ndarray]:
@@ -313,7 +414,11 @@ def to_images(batch: Batch, image_mean: Sequence[float], image_std: Sequence[flo
 
 
 def check_targets(
-    targets: Sequence[Any], num_images: int, num_classes: int, dtype: Any = np.float32
+    targets: Sequence[Any],
+    num_images: int,
+    num_classes: int,
+    dtype: Any = np.float32,
+    sizes: Sequence[Size] | None = None,
 ) -> list[dict[str, np.ndarray]]:
     """Return the validated targets of a batch.
 
@@ -326,7 +431,9 @@ def check_targets(
     num_classes : int
         The number of classes, including the background.
     dtype : dtype
-        The dtype of the boxes.
+        The dtype of the boxes, float32 or float64.
+    sizes : sequence of (height, width), optional
+        The size of each image, in pixels. If it is given, a box must overlap its image.
 
     Returns
     -------
@@ -336,18 +443,27 @@ def check_targets(
     Raises
     ------
     TypeError, ValueError
-        If a key is missing, a shape is wrong, a coordinate is not finite, a box has x2 <= x1 or y2 <= y1, or a label is
-        outside 1 .. num_classes - 1. The message names the image and the box.
+        If a key is missing, a shape is wrong, a coordinate is not finite or exceeds 2^20, a box has x2 <= x1 or
+        y2 <= y1 or lies outside its image, or a label is outside 1 .. num_classes - 1. The message names the image and
+        the box.
     """
+    num_images = integer(0, MOST_SEQUENCE).check("num_images", num_images)
     required = f"targets must be a list of {num_images} dicts, one per image"
     if not isinstance(targets, (list, tuple)):
         raise TypeError(f"{required}, got {type(targets).__name__}")
     if len(targets) != num_images:
         raise ValueError(f"{required}, got {len(targets)}")
-    return [check_target(target, f"targets[{index}]", num_classes, dtype) for index, target in enumerate(targets)]
+    if sizes is not None:
+        check_sequence(sizes, "sizes", num_images)
+    return [
+        check_target(target, f"targets[{index}]", num_classes, dtype, None if sizes is None else sizes[index])
+        for index, target in enumerate(targets)
+    ]
 
 
-def check_target(target: Any, name: str, num_classes: int, dtype: Any = np.float32) -> dict[str, np.ndarray]:
+def check_target(
+    target: Any, name: str, num_classes: int, dtype: Any = np.float32, size: Size | None = None
+) -> dict[str, np.ndarray]:
     """Return the validated target of one image; see `check_targets`.
 
     Parameters
@@ -359,30 +475,89 @@ def check_target(target: Any, name: str, num_classes: int, dtype: Any = np.float
     num_classes : int
         The number of classes, including the background.
     dtype : dtype
-        The dtype of the boxes.
+        The dtype of the boxes, float32 or float64.
+    size : (height, width), optional
+        The size of the image, in pixels. If it is given, a box must overlap the image.
 
     Returns
     -------
     dict
         {"boxes": (G, 4) of `dtype`, "labels": (G,) int64}.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For the same reasons as in `check_targets`.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, got {shown(name)}")
+    num_classes = integer(1).check("num_classes", num_classes)
     for key in ("boxes", "labels"):
         if not isinstance(target, dict) or key not in target:
             raise ValueError(f"{name} must be a dict with 'boxes' and 'labels'; {key!r} is missing")
-    boxes = check_boxes(target["boxes"], f"{name}['boxes']").astype(dtype)  # (G, 4)
+    given = check_boxes(target["boxes"], f"{name}['boxes']")
+    boxes = as_dtype(given, check_dtype(dtype), f"{name}['boxes']")  # (G, 4)
     labels = as_index_array(target["labels"], f"{name}['labels']", len(boxes))  # (G,)
+    height, width = (0, 0) if size is None else check_pair(size, "size")
     for index, (box, label) in enumerate(zip(boxes.tolist(), labels.tolist(), strict=True)):
         x1, y1, x2, y2 = box
         if not np.isfinite(box).all():
             raise ValueError(f"{name}: box {index} is {box}; all coordinates must be finite")
         if x2 <= x1 or y2 <= y1:
             raise ValueError(f"{name}: box {index} is {box}; x1, y1, x2, y2 must satisfy x2 > x1 and y2 > y1")
+        if max(map(abs, box)) > MOST_SIDE:
+            raise ValueError(f"{name}: box {index} is {box}; coordinates must be at most {MOST_SIDE} pixels")
+        if size is not None and (x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height):
+            raise ValueError(
+                f"{name}: box {index} is {box}, outside the image of {height} x {width} pixels (height x width)"
+            )
         if not 1 <= label < num_classes:
             raise ValueError(
                 f"{name}: the label of box {index} is {label}; labels must be in 1 .. {num_classes - 1} "
                 "(0 is the background)"
             )
     return {"boxes": boxes, "labels": labels}
+
+
+def check_batch(images: Any) -> np.ndarray:
+    """Return a batch of float32 or float64, or raise an error that says what to do.
+
+    Parameters
+    ----------
+    images : (N, 3, H, W) float array
+        N normalised images of the same size.
+
+    Returns
+    -------
+    (N, 3, H, W) array
+        The same images.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `images` has another form.
+    """
+    images = as_array(images, "images")
+    if images.ndim == 3 and 3 in (images.shape[0], images.shape[2]):
+        raise ValueError(
+            f"images must be a batch (N, 3, H, W) or a list of images, got an array of shape {images.shape}; "
+            "pass a single image as [image]"
+        )
+    if images.ndim == 4 and images.shape[1] != 3 and images.shape[3] == 3:
+        raise ValueError(
+            f"images must be a batch (N, 3, H, W) or a list of images, got an array of shape {images.shape}; "
+            "pass images (H, W, 3) as a list: list(images)"
+        )
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+        raise ValueError(f"images: a batch must have the shape (N, 3, H, W), got {images.shape}")
+    if images.dtype.kind != "f":
+        raise TypeError(
+            f"images: a batch must be float and normalised, got {images.dtype}; pass images (H, W, 3) in a list"
+        )
+    check_size(images.shape, "images")
+    if images.dtype.isnative and images.dtype in (np.float32, np.float64):
+        return images
+    return as_float_array(images, "images")
 
 
 def _blank(sizes: Sequence[Size], dtype: Any) -> np.ndarray:

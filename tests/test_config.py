@@ -130,19 +130,19 @@ def test_fractions_are_checked(field, value, error):
         make(**{field: value})
 
 
-SIZES = "a sequence of numbers of at least 2, or one such sequence per level"
-RATIOS = "a sequence of numbers above 0, or one such sequence per level"
+SIZES = "a sequence of numbers of at least 2 and at most 1048576, or one such sequence per level"
+RATIOS = r"a sequence of numbers above 0, in \[2\^-20, 2\^20\], or one such sequence per level"
 STRIDE = "None, a number above 0, or one per level"
-PAIR = r"two integers of at least 1 \(height and width\)"
-NAMES = "None, or a unique name for each class, starting with the background"
+PAIR = r"two integers of at least 1 and at most 1024 \(height and width\)"
+NAMES = "None, or a unique name of at most 256 characters for each class, starting with the background"
 
 
 @pytest.mark.parametrize(
     "field, value, error, allowed",
     [
         ("backbone", None, TypeError, "an rcnn.nn.Module"),
-        ("feat_channels", 0, ValueError, "an integer of at least 1"),
-        ("num_classes", 1, ValueError, "an integer of at least 2"),
+        ("feat_channels", 0, ValueError, "an integer of at least 1 and at most 65536"),
+        ("num_classes", 1, ValueError, "an integer of at least 2 and at most 65536"),
         ("use_fpn", 1, TypeError, "True or False"),
         ("aligned", None, TypeError, "True or False"),
         ("anchor_sizes", (), ValueError, SIZES),
@@ -247,7 +247,7 @@ def test_settings_survive_json():
 
 def test_settings_are_checked_without_a_network():
     assert check_settings({"pool_size": [5, 5], "dropout": 0}) == {"pool_size": (5, 5), "dropout": 0.0}
-    with pytest.raises(TypeError, match="^hidden_dim must be an integer of at least 1, got 'a'"):
+    with pytest.raises(TypeError, match="^hidden_dim must be an integer of at least 1 and at most 32768, got 'a'"):
         check_settings({"hidden_dim": "a"})
     with pytest.raises(ValueError, match="^class_names must be 2 names, one per class"):
         check_settings({"class_names": ["background"], "num_classes": 2})

@@ -93,6 +93,7 @@ def test_pipe_without_a_reader_is_refused(tmp_path: Path) -> None:
 def test_pipe_with_a_reader_gets_everything(tmp_path: Path) -> None:
     path, content, received = special(tmp_path, "pipe"), os.urandom(1 << 20), []
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(path, os.O_WRONLY)  # until it is closed, the reader waits for more
     os.set_blocking(reader, True)
 
     def read() -> None:
@@ -102,6 +103,7 @@ def test_pipe_with_a_reader_gets_everything(tmp_path: Path) -> None:
     thread = threading.Thread(target=read)
     thread.start()
     write_whole(path, content)
+    os.close(writer)
     thread.join()
     assert received == [content] and os.listdir(tmp_path) == [path.name]
 

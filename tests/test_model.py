@@ -643,7 +643,7 @@ def test_invalid_rois_are_reported(arguments, error, message):
         ({"nms_thresh": -0.1}, r"nms_thresh must be a number in \[0, 1\], got -0.1"),
         ({"score_thresh": "0.5"}, "score_thresh must be a number"),
         ({"nms_thresh": float("nan")}, "nms_thresh must be"),
-        ({"top_k": -1}, "top_k must be an integer of at least 1, got -1"),
+        ({"top_k": -1}, "top_k must be an integer of at least 1 and at most 1048576, got -1"),
         ({"top_k": 2.5}, "top_k must be an integer"),
     ],
 )
@@ -662,6 +662,127 @@ def test_invalid_targets_are_reported():
 
 
 # ---------------------------------------------------------------------- modules and parameters
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_a_batch_that_is_not_finite_is_refused(value, impl):
+    model, images = make(), batch(3).astype(np.float64)
+    images[1, 2, 3, 4] = value
+    for method in (model.predict, model.trace, model.forward, lambda given: model.get_loss(given, [EMPTY] * 3)):
+        with pytest.raises(ValueError, match=r"images\[1\] contains NaN or infinity"):
+            method(images)
+    with pytest.raises(ValueError, match=r"image 0 is a float image and must be in \[0, 1\]"):
+        model.predict([np.full((64, 64, 3), value)])
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"), [("rpn.head.cls_logits", "RPN head"), ("roi_heads.box_predictor.bbox_pred", "head")]
+)
+def test_weights_that_are_not_finite_are_reported_and_do_not_find_nothing(name, stage, impl):
+    model = make()
+    model.state_dict()[f"{name}.bias"][...] = np.nan
+    for method in (model.predict, model.trace):
+        with pytest.raises(ValueError, match=f"of the {stage} are NaN or infinite; the model's weights"):
+            method(batch(1))
+    assert not np.isfinite(model.get_loss(batch(1), [OBJECTS])["total_loss"].item())  # training looks for the stage
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([-50, -50, -4, -4], "outside the image of 64 x 96 pixels"),
+        ([96, 5, 99, 9], "outside the image"),
+        ([5, 64, 9, 70], "outside the image"),
+        ([5, 5, 1e30, 1e30], "coordinates must be at most 1048576 pixels"),
+        ([-1e30, -1e30, 9, 9], "coordinates must be at most"),
+        ([5, 5, 1e300, 9], "must be finite"),
+    ],
+)
+def test_targets_outside_their_image_are_refused(box, message):
+    model = make()
+    for method in (model.get_loss, model.trace):
+        with pytest.raises(ValueError, match=rf"targets\[1\]: box 1 is .*{message}"):
+            method([image(64, 96)] * 2, [OBJECTS, {"boxes": [[5, 5, 9, 9], box], "labels": [1, 2]}])
+
+
+def test_targets_that_reach_beyond_their_image_are_accepted():
+    assert np.isfinite(
+        make().get_loss([image(64, 96)], [{"boxes": [[-9, -9, 200, 5]], "labels": [1]}])["total_loss"].data
+    )
+
+
+def test_a_target_that_vanishes_in_the_resized_image_is_refused():
+    scale = np.float32(65 / 1010)  # of the columns
+    low = np.arange(990, 1009, dtype=np.float32)
+    high = np.nextafter(low, np.float32(2000))
+    vanishing = low * scale == high * scale
+    box = [low[vanishing][0], 5, high[vanishing][0], 9]
+    with pytest.raises(ValueError, match=r"targets\[0\]: box 0 .* a side is too short"):
+        make().get_loss([image(992, 1010)], [{"boxes": [box], "labels": [1]}])
+
+
+@pytest.mark.parametrize("size", [(70, 100), (64, 70), (70, 64)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_detection_in_the_padding_is_left_as_a_sliver(kind, size, impl):
+    model, sizes = make(kind, box_detections_per_img=1000, box_nms_thresh=1.0), np.array(size)
+    for given in (batch(1, *size), [image(*size)]):
+        trace = model.trace(given)
+        found = model.predict(given, score_thresh=0.0)[0]["boxes"]
+        at_border = np.isclose(found[:, [3, 2]], sizes)  # (D, 2) bottom, right
+        sides = found[:, [3, 2]] - found[:, [1, 0]]
+        padded = np.array(trace.batch.shape[2:]) > trace.image_sizes[0]
+        assert len(found) and not (at_border & padded & (sides < 0.999)).any()
+
+
+def test_a_batch_is_checked_when_it_is_made():
+    images = np.zeros((2, 3, 64, 96), np.float32)
+    sizes = [(64, 90), (60, 96)]
+    assert rcnn.transform.Batch(images, sizes, sizes).images is images
+    for arguments, message in (
+        ((images[0], sizes, sizes), "images must have the shape"),
+        ((images[:, :, :-1], sizes, sizes), "multiples of 32"),
+        ((images.tolist(), sizes, sizes), "images must be an array"),
+        ((images, sizes[:1], sizes), "image_sizes must have the length 2, got 1"),
+        ((images, sizes, [(0, 1), (1, 1)]), r"original_sizes\[0\] must be two whole numbers"),
+        ((images, [(64, 97), (1, 1)], sizes), r"image_sizes\[0\] must be at most \(64, 96\)"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            rcnn.transform.Batch(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("hidden_dim", 10**9),
+        ("feat_channels", 10**9),
+        ("num_classes", 10**9),
+        ("pool_size", (10**5, 7)),
+        ("sampling_ratio", 10**9),
+        ("max_size", 10**6),
+        ("rpn_pre_nms_top_n_test", 10**9),
+        ("box_detections_per_img", 10**9),
+        ("canonical_level", 10**9),
+        ("anchor_sizes", [32.0] * 5000),
+        ("anchor_sizes", itertools.count(2)),
+        ("class_names", ("background", "a" * 20000, "b", "c")),
+    ],
+)
+def test_every_number_of_a_config_is_bounded(field, value):
+    settings = {"backbone": Single(), "feat_channels": CHANNELS, "num_classes": 4, field: value}
+    with pytest.raises(ValueError, match=f"^{field} must be") as error:
+        FasterRCNNConfig(**settings)
+    assert len(str(error.value)) < 300
+
+
+def test_the_weights_of_a_layer_are_bounded():
+    with pytest.raises(ValueError, match="hidden_dim must be smaller: .* a layer has 1073774592 weights, got 32768"):
+        FasterRCNNConfig(Single(), 32769, 2, pool_size=(1, 1), hidden_dim=32768)
+    with pytest.raises(ValueError, match="in_features and out_features must be smaller"):
+        nn.Linear(2**16, 2**15)
+    with pytest.raises(ValueError, match="depth must be at most 14 for 2048 out_channels"):
+        rcnn.backbones.SmallBackbone(2048, 15)
+    with pytest.raises(ValueError, match="depth must be an integer of at least 0 and at most 256, got 10000000"):
+        rcnn.backbones.SmallBackbone(8, 10**7)
 
 
 def test_models_of_one_config_share_only_its_backbone():

@@ -24,7 +24,7 @@ MEASURED = re.compile(
 )
 NOT_MEASURED = {  # what the pattern finds and is no measurement
     "teaching": ["90 s", "180 s", "300 s"],  # the limits of the notebooks, compared with them below
-    "your_own_images": ["8 MiB"],  # the limit of an XML file
+    "your_own_images": ["8 MiB"],  # a limit, compared with the code in tests/data/test_special_files.py
     "speed": ["4 times as", "2.25 times as"],  # multiplications and sizes that follow from the shapes
 }
 

@@ -155,7 +155,9 @@ def test_error_of_a_roi_too_far_away_for_its_level_names_its_row(impl):
     near, far = [0, 0, 3, 3], [0, 0, 2**19, 3]
     given = [COLUMNS, COLUMNS], [near, far, near, far], [0] * 4
     multiscale_roi_align(*given, [0, 0, 1, 0], (2, 2), [1.0, 4.0])
-    with pytest.raises(ValueError, match=r"rois\[3\] is .*; coordinates must be at most 262144 for spatial_scale 4.0"):
+    with pytest.raises(
+        ValueError, match=r"rois\[3\] is .*; coordinates must be at most 262144 for spatial_scales\[1\] 4"
+    ):
         multiscale_roi_align(*given, [0, 0, 1, 1], (2, 2), [1.0, 4.0])
 
 
@@ -177,7 +179,7 @@ def test_the_gradient_of_several_levels_checks_each_of_their_shapes(impl):
         ([COLUMNS], [0, 0], [1.0], r"levels must have shape \(1,\), got \(2,\)"),
         ([COLUMNS], [0], [1.0, 0.5], "spatial_scales must have 1 numbers, one per level, got 2"),
         ([COLUMNS, COLUMNS[:, :0]], [0], [1.0, 1.0], r"features\[1\] has 1 images and 0 channels"),
-        ([], [0], [], "features must be a sequence of at least one map"),
+        ([], [0], [], "features must be a sequence of 1 to 64 maps"),
         ([COLUMNS, np.zeros((2, 1, 3, 6))], [0], [1.0, 1.0], r"features\[1\] has 2 images and 1 channels"),
     ],
 )
@@ -345,10 +347,14 @@ def test_results_are_bit_identical_for_any_number_of_threads():
         ({"rois": [[0, 0, 1, 1], [0, 0, 1e30, 1]]}, ValueError, r"rois\[1\] is .* coordinates must be at most"),
         ({"rois": [[0, 0, 1], [0, 0, 1]]}, ValueError, r"rois must have shape \(N, 4\)"),
         ({"features": np.ones((3, 4, 4))}, ValueError, "features must have four dimensions"),
-        ({"features": np.ones((2, 3, 0, 4))}, ValueError, "features must have at least one pixel, got 0 x 4"),
-        ({"output_size": (7, 0)}, ValueError, r"output_size must be two whole numbers of at least 1.*got \(7, 0\)"),
+        ({"features": np.ones((2, 3, 0, 4))}, ValueError, "must have at least one pixel, got 0 x 4"),
+        (
+            {"output_size": (7, 0)},
+            ValueError,
+            r"output_size must be two whole numbers of at least 1 and at most 1024.*got \(7, 0\)",
+        ),
         ({"output_size": 7}, ValueError, "output_size"),
-        ({"spatial_scale": 0}, ValueError, "spatial_scale must be positive"),
+        ({"spatial_scale": 0}, ValueError, r"spatial_scale must be a number in \[1e-06, 1e\+06\], got 0"),
     ],
 )
 def test_invalid_arguments_are_reported(impl, changes, error, message):
@@ -359,7 +365,7 @@ def test_invalid_arguments_are_reported(impl, changes, error, message):
 
 
 def test_invalid_settings_and_gradients_are_reported(impl):
-    with pytest.raises(ValueError, match=r"sampling_ratio must be 0 \(adaptive\) or a positive integer, got -1"):
+    with pytest.raises(ValueError, match="sampling_ratio must be an integer of at least 0 and at most 128, got -1"):
         roi_align(ONES, [[0, 0, 1, 1]], [0], (2, 2), 1.0, -1)
     with pytest.raises(ValueError, match=r"grad must have shape \(1, 3, height, width\).* got \(2, 3, 2, 2\)"):
         roi_align_backward(np.ones((2, 3, 2, 2)), [[0, 0, 1, 1]], [0], (1, 3, 4, 4))
@@ -407,7 +413,7 @@ def test_pooling_over_levels_matches_torchvision(impl, golden):
     ("arguments", "message"),
     [
         (([[0, 0, 1, 1]], 5, 2), "min_level must be at most max_level, got 5 and 2"),
-        (([[0, 0, 1, 1]], 2, 5, 0), "canonical_size must be positive, got 0"),
+        (([[0, 0, 1, 1]], 2, 5, 0), r"canonical_size must be a number in \[1e-06, 1e\+06\], got 0"),
     ],
 )
 def test_assign_levels_reports_invalid_arguments(arguments, message):
@@ -462,3 +468,49 @@ def test_large_rois_are_pooled_from_coarse_levels(scales, canonical, sides, expe
     rois = np.array([square(side) for side in sides])
     assert roi_levels(rois, scales, **options).tolist() == expected
     assert roi_levels(np.zeros((0, 4)), scales, **options).shape == (0,)
+
+
+# ---------------------------------------------------------------- bounds
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampling_ratio": 10**10}, "sampling_ratio must be an integer of at least 0 and at most 128"),
+        ({"output_size": (10**6, 1)}, "output_size must be two whole numbers of at least 1 and at most 1024"),
+        ({"rois": [[0, 0, 9, 9]] * 2000, "roi_images": [0] * 2000, "output_size": (1024, 1024)}, "must be smaller"),
+        ({"spatial_scale": 1e-300}, "spatial_scale must be a number in"),
+    ],
+)
+def test_numbers_that_decide_an_allocation_or_a_loop_are_bounded(changes, message, impl):
+    arguments = {"features": COLUMNS, "rois": [[0, 0, 4, 4]], "roi_images": [0], "output_size": (2, 2), **changes}
+    with pytest.raises(ValueError, match=message):
+        roi_align(**arguments)
+
+
+EMPTY_MAPS = [((0, 0, 2, 2), (1, 0, 4, 4)), ((0, 3, 2, 2), (0, 3, 4, 4)), ((0, 3, 2, 2), (1, 3, 0, 4))]
+
+
+@pytest.mark.parametrize(("grad", "features"), EMPTY_MAPS)
+def test_gradients_of_empty_arrays_are_zero(grad, features, impl):
+    for dtype in (np.float32, np.float64):
+        upstream, maps = np.zeros(grad, dtype), np.zeros(features, dtype)
+        np.testing.assert_array_equal(roi_pool_backward(upstream, maps, [], []), maps)
+        np.testing.assert_array_equal(roi_align_backward(upstream, [], [], features), maps)
+
+
+def test_a_gradient_without_bins_is_refused(impl):
+    with pytest.raises(ValueError, match=r"grad must have 1 to 1024 bins along each axis, got \(0, 1\)"):
+        roi_align_backward(np.zeros((1, 1, 0, 1)), [[0, 0, 9, 9]], [0], (1, 1, 4, 4))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_values_that_are_not_finite_reach_only_the_bins_that_read_them(value, impl):
+    maps = np.zeros((1, 1, 8, 8), np.float32)
+    maps[0, 0, 6, 6] = value
+    pooled = roi_align(maps, [[0, 0, 8, 8]], [0], (2, 2), sampling_ratio=3)
+    np.testing.assert_array_equal(pooled, [[[[0, 0], [0, value]]]])
+    grad = np.zeros((1, 1, 2, 2), np.float32)
+    grad[0, 0, 1, 1] = value
+    found = roi_align_backward(grad, [[0, 0, 8, 8]], [0], maps.shape, sampling_ratio=3)
+    assert not np.isfinite(found[0, 0, 5:, 5:]).any() and not found[0, 0, :4].any() and not found[0, 0, :, :4].any()

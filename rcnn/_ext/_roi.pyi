@@ -22,6 +22,7 @@ def roi_align(
     columns: np.ndarray,
     weights_x: np.ndarray,
     places: np.ndarray,
+    zeros: np.ndarray,
     out: np.ndarray,
     threads: int,
 ) -> None: ...

@@ -38,6 +38,7 @@ cdef struct Align:
     const Py_ssize_t* at  # (R,) rows of `out`
     void* features  # (N, height, width, C) features, or their gradient
     void* pooled  # (P, ph, pw, C) pooled features, or their gradient
+    const void* zeros  # (C,)
     Py_ssize_t height, width, channels, rois
     Py_ssize_t band  # rows per band
 
@@ -137,10 +138,13 @@ def roi_align(
     const int[:, ::1] columns,
     const floating[:, ::1] weights_x,
     const Py_ssize_t[::1] places,
+    const floating[::1] zeros,
     floating[:, :, :, ::1] out,
     int threads,
 ):
     """Fill out (P, ph, pw, C) at `places` (R,) from the taps of each RoI along y and along x, in `order` (R,).
+
+    `zeros` (C,) is read where a bin has fewer taps than are summed together.
 
     Neighbours in `order` should be close to each other, so that the second finds pixels of the first in the cache.
     """
@@ -151,7 +155,7 @@ def roi_align(
         y=Taps(&starts_y[0, 0], &rows[0, 0], &weights_y[0, 0], out.shape[1], rows.shape[1]),
         x=Taps(&starts_x[0, 0], &columns[0, 0], &weights_x[0, 0], out.shape[2], columns.shape[1]),
         images=&images[0], order=&order[0], at=&places[0], features=<void*>&features[0, 0, 0, 0],
-        pooled=&out[0, 0, 0, 0], height=features.shape[1], width=features.shape[2], channels=features.shape[3],
+        pooled=&out[0, 0, 0, 0], zeros=&zeros[0], height=features.shape[1], width=features.shape[2], channels=features.shape[3],
         rois=order.shape[0], band=0,
     )
     with nogil:
@@ -184,7 +188,7 @@ cdef void align_rois(
         for i in range(t.y.bins):
             for j in range(t.x.bins):
                 align_bin(
-                    image, t.width, t.channels,
+                    image, <const floating*>t.zeros, t.width, t.channels,
                     out + ((t.at[r] * t.y.bins + i) * t.x.bins + j) * t.channels,
                     t.y.places + r * t.y.most + starts_y[i],
                     <const floating*>t.y.weights + r * t.y.most + starts_y[i], starts_y[i + 1] - starts_y[i],
@@ -194,12 +198,15 @@ cdef void align_rois(
 
 
 cdef inline void align_bin(
-    const floating* features, Py_ssize_t width, Py_ssize_t channels, floating* out,
+    const floating* features, const floating* zeros, Py_ssize_t width, Py_ssize_t channels, floating* out,
     const int* rows, const floating* weights_y, Py_ssize_t count_y,
     const int* columns, const floating* weights_x, Py_ssize_t count_x,
 ) noexcept nogil:
-    """Fill out (channels,), eight taps at a time, padded with weights of 0; without taps it is 0."""
-    cdef Py_ssize_t[TOGETHER] places
+    """Fill out (channels,), eight taps at a time, padded with zeros; without taps it is 0.
+
+    The padding must not read features, because 0 * inf is NaN.
+    """
+    cdef const floating* places[TOGETHER]
     cdef floating[TOGETHER] weights
     cdef Py_ssize_t a, b, count = 0
     cdef bint fresh = True
@@ -208,35 +215,34 @@ cdef inline void align_bin(
         return
     for a in range(count_y):
         for b in range(count_x):
-            places[count] = (rows[a] * width + columns[b]) * channels
+            places[count] = features + (rows[a] * width + columns[b]) * channels
             weights[count] = weights_y[a] * weights_x[b]
             count += 1
             if count == TOGETHER:
-                sum_taps(features, places, weights, out, channels, fresh)
+                sum_taps(places, weights, out, channels, fresh)
                 fresh, count = False, 0
     if count > 0:
         for a in range(count, TOGETHER):
-            places[a] = places[0]
+            places[a] = zeros
             weights[a] = 0
-        sum_taps(features, places, weights, out, channels, fresh)
+        sum_taps(places, weights, out, channels, fresh)
 
 
 cdef inline void sum_taps(
-    const floating* features, const Py_ssize_t* places, const floating* w, floating* out, Py_ssize_t channels,
-    bint fresh,
+    const floating** places, const floating* w, floating* out, Py_ssize_t channels, bint fresh
 ) noexcept nogil:
     """Write the weighted sum of eight taps to out (channels,) if `fresh`, otherwise add it.
 
     The sum is unrolled by hand: it stays in a register, and every compiler vectorises the loop over channels.
     """
-    cdef const floating* p0 = features + places[0]
-    cdef const floating* p1 = features + places[1]
-    cdef const floating* p2 = features + places[2]
-    cdef const floating* p3 = features + places[3]
-    cdef const floating* p4 = features + places[4]
-    cdef const floating* p5 = features + places[5]
-    cdef const floating* p6 = features + places[6]
-    cdef const floating* p7 = features + places[7]
+    cdef const floating* p0 = places[0]
+    cdef const floating* p1 = places[1]
+    cdef const floating* p2 = places[2]
+    cdef const floating* p3 = places[3]
+    cdef const floating* p4 = places[4]
+    cdef const floating* p5 = places[5]
+    cdef const floating* p6 = places[6]
+    cdef const floating* p7 = places[7]
     cdef floating w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3], w4 = w[4], w5 = w[5], w6 = w[6], w7 = w[7]
     cdef Py_ssize_t c
     if fresh:
@@ -277,7 +283,7 @@ def roi_align_backward(
         y=Taps(&starts_y[0, 0], &rows[0, 0], &weights_y[0, 0], grad.shape[1], rows.shape[1]),
         x=Taps(&starts_x[0, 0], &columns[0, 0], &weights_x[0, 0], grad.shape[2], columns.shape[1]),
         images=&images[0], order=NULL, at=NULL, features=&out[0, 0, 0, 0], pooled=<void*>&grad[0, 0, 0, 0],
-        height=out.shape[1], width=out.shape[2], channels=out.shape[3], rois=grad.shape[0], band=band,
+        zeros=NULL, height=out.shape[1], width=out.shape[2], channels=out.shape[3], rois=grad.shape[0], band=band,
     )
     with nogil:
         parallel_for(

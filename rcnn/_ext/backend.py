@@ -34,6 +34,7 @@ import threadpoolctl
 
 from rcnn import _ext
 from rcnn._ext.table import KERNELS
+from rcnn._validate import integer, one_of
 
 T = TypeVar("T")
 
@@ -72,6 +73,10 @@ class Choice(Generic[T]):
     def changed_default(self) -> T | None:
         """Return the default of the process, or None if it is the initial one."""
         return None if self._defaults[-1] is self._initial else self._defaults[-1][1]
+
+    def default_entry(self) -> object:
+        """Return an object that identifies the current default: another one if a setting makes or removes a default."""
+        return self._defaults[-1]
 
     def add_default(self, setting: "Setting[T]", value: T) -> None:
         """Make `value` the default until `setting` is taken back."""
@@ -121,10 +126,9 @@ class ThreadSetting(Setting[int]):
     """A new number of threads, which also limits the threads of BLAS."""
 
     def __init__(self, choice: Choice[int], value: int) -> None:
-        super().__init__(choice, value)
         with _state.lock:
             _limit_blas()  # takes note of changes by other libraries, over which the new default prevails
-            _state.blas_default = True
+            super().__init__(choice, value)
             _limit_blas()
 
     def __enter__(self) -> None:
@@ -158,7 +162,7 @@ class _State:
         self.limits: list[int] = []  # of the open `with set_num_threads(...)` blocks
         self.blas_applied: list[int] | None = None  # threads of each BLAS library as limited here; None without a limit
         self.blas_before: list[int] = []  # without that limit
-        self.blas_default = True  # whether the default limits BLAS: no longer if another library sets BLAS's threads
+        self.overridden: object = None  # the default that no longer limits BLAS, because another library has set BLAS
 
 
 # ---------------------------------------------------------------- the implementation
@@ -180,7 +184,7 @@ def use_backend(name: str) -> Setting[str]:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the name is unknown.
     ImportError
         If "cython" is chosen and the kernels are not compiled.
@@ -221,8 +225,7 @@ def _find_kernels() -> ImportError | OSError | None:
 
 
 def _check_backend(name: str, argument: str) -> None:
-    if name not in BACKENDS:
-        raise ValueError(f"{argument} must be one of {', '.join(BACKENDS)}, got {name!r}")
+    one_of(BACKENDS).check(argument, name)
     if name == "cython" and _MISSING is not None:
         raise ImportError(f"rcnn's kernels were not compiled or cannot be loaded: {_MISSING}") from _MISSING
 
@@ -267,15 +270,14 @@ def set_conv_algorithm(name: str) -> Setting[str]:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the name is unknown.
 
     References
     ----------
     Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016.
     """
-    if name not in CONV_ALGORITHMS:
-        raise ValueError(f"name must be one of {', '.join(CONV_ALGORITHMS)}, got {name!r}")
+    one_of(CONV_ALGORITHMS).check("name", name)
     return Setting(_state.conv_algorithm, name)
 
 
@@ -318,11 +320,7 @@ def set_num_threads(n: int) -> Setting[int]:
     ValueError
         If `n` is less than 1 or greater than 256.
     """
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-        raise TypeError(f"n must be an integer, got {n!r}")
-    if not 1 <= n <= MOST_THREADS:
-        raise ValueError(f"n must be from 1 to {MOST_THREADS}, got {n}")
-    return ThreadSetting(_state.num_threads, int(n))
+    return ThreadSetting(_state.num_threads, integer(1, MOST_THREADS).check("n", n))
 
 
 def get_num_threads() -> int:
@@ -367,9 +365,12 @@ def _limit_blas() -> None:
     with _state.lock:
         current = _blas_counts()
         if current != _state.blas_applied:  # nothing was applied, or another library has changed the numbers since
-            _state.blas_before, _state.blas_default = current, _state.blas_default and _state.blas_applied is None
+            _state.blas_before = current
+            if _state.blas_applied is not None:
+                _state.overridden = _state.num_threads.default_entry()
         before = _state.blas_before
-        default = _state.num_threads.changed_default() if _state.blas_default else None
+        is_overridden = _state.num_threads.default_entry() is _state.overridden
+        default = None if is_overridden else _state.num_threads.changed_default()
         limit = _state.limits[-1] if _state.limits else default
         if any(_state.passes):
             counts = [1] * len(before)

@@ -25,7 +25,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from rcnn._ext import backend
-from rcnn._ext.layout import read_only
+from rcnn._validate import one_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,7 +62,8 @@ def compiled(
     """Return a decorator that makes a reference call its kernel's driver if possible.
 
     The driver runs if kernels are switched on, if every float array among the arguments has one of `dtypes`, and if
-    none of `uses` is replaced. A driver can decline by returning NotImplemented; then the reference runs.
+    none of `uses` is replaced. A driver can decline by returning NotImplemented; then the reference runs. Neither warns
+    about infinite values and NaN.
 
     Parameters
     ----------
@@ -91,7 +92,8 @@ def compiled(
                 result: R = getattr(load(), name)(*args, **kwargs)
                 if result is not NotImplemented:
                     return result
-            return reference(*args, **kwargs)
+            with np.errstate(all="ignore"):
+                return reference(*args, **kwargs)
 
         return run
 
@@ -219,7 +221,7 @@ def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the name is unknown; inside the block, if the function returns a wrong shape or an index that does not exist.
     TypeError
         If `function` is not callable; inside the block, if it takes other arguments or does not return an array of the
@@ -232,8 +234,7 @@ def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
     ...     boxes.iou([[0, 0, 2, 2]], [[4, 4, 5, 5]])
     array([[1.]])
     """
-    if name not in REPLACEABLE:
-        raise ValueError(f"name must be one of {', '.join(REPLACEABLE)}, got {name!r}")
+    one_of(REPLACEABLE).check("name", name)
     if not callable(function):
         raise TypeError(f"function must be callable, got {_kind(function)}")
     with _replacing({**_replacements.get(), name: function}):
@@ -278,6 +279,13 @@ def _call(name: str, function: Callable[..., Any], signature: inspect.Signature,
         except Exception as error:
             error.add_note(f"This was raised by the function that replaces {name}.")
             raise
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """Return a read-only view of the array."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _accepted(

@@ -101,7 +101,8 @@ def sum_per_channel(g: np.ndarray) -> np.ndarray:
     rows = _rows(g, _pixels_per_row(g))
     (sums,) = _empty_sums(rows, 1)
     kernels.block_sums(rows, sums, backend.threads_for(g.size))
-    return _add_blocks(sums, g.shape[1]).astype(np.float32)
+    with np.errstate(all="ignore"):  # the maps can be infinite, and a sum can be too large for float32
+        return _add_blocks(sums, g.shape[1]).astype(np.float32)
 
 
 def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -117,11 +118,12 @@ def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     size, per_block = x.size // channels, kernels.block_rows(rows.shape[1])
     count = np.full((len(sums), 1), per_block, np.float64)  # the rows of each block
     count[-1] = len(rows) - per_block * (len(sums) - 1)
-    mean = _add_blocks(sums, channels) / size
-    deviations = (sums / count).reshape(-1, channels) - mean  # of the blocks' means from the mean of all
-    between = np.repeat(count, rows.shape[1] // channels) @ (deviations * deviations)
-    var = (_add_blocks(squares, channels) + between) / size
-    return mean.astype(np.float32), var.astype(np.float32)
+    with np.errstate(all="ignore"):  # the maps can be infinite, and a sum can be too large for float32
+        mean = _add_blocks(sums, channels) / size
+        deviations = (sums / count).reshape(-1, channels) - mean  # of the blocks' means from the mean of all
+        between = np.repeat(count, rows.shape[1] // channels) @ (deviations * deviations)
+        var = (_add_blocks(squares, channels) + between) / size
+        return mean.astype(np.float32), var.astype(np.float32)
 
 
 def _empty_sums(rows: np.ndarray, count: int) -> np.ndarray:
@@ -179,7 +181,9 @@ def normalise_sums(
         backend.threads_for(g.size),
     )
     channels = g.shape[1]
-    return _add_blocks(sums, channels).astype(np.float32), _add_blocks(products, channels).astype(np.float32), passed
+    with np.errstate(all="ignore"):  # the maps can be infinite, and a sum can be too large for float32
+        sums, products = (_add_blocks(blocks, channels).astype(np.float32) for blocks in (sums, products))
+    return sums, products, passed
 
 
 def normalise_gradient(

@@ -82,7 +82,8 @@ def multiscale_align(
             threads = backend.threads_for(4 * max(sampling_ratio, 2) ** 2 * len(boxes) * out[0].size)
             rows, columns = _find_taps(boxes, features.shape[1:3], size, scale, sampling_ratio, aligned)
             order = _nearest_next(boxes, images[members], scale)
-            kernels.roi_align(features, images[members], order, *rows, *columns, members, out, threads)
+            zeros = np.zeros(out.shape[3], out.dtype)
+            kernels.roi_align(features, images[members], order, *rows, *columns, members, zeros, out, threads)
     return out
 
 

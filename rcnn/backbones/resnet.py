@@ -11,11 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from rcnn._validate import FLAG, integer, number, optional, shown
 from rcnn.fpn import BackboneWithFPN
 from rcnn.nn import BatchNorm2d, Conv2d, FrozenBatchNorm2d, Linear, Module, Sequential, Tensor
 from rcnn.nn import functional as F
 from rcnn.nn.fusion import fused
-from rcnn.nn.layers import normal
+from rcnn.nn.layers import MOST_CHANNELS, normal
 
 Norm = Callable[[int], Module]
 
@@ -103,21 +104,28 @@ class ResNet(Module):
     layers : {18, 34, 50, 101}
         The number of layers.
     num_classes : int, optional
-        The number of classes of a classifier. Without it, the network is a body.
+        The number of classes of a classifier, in 1 .. 2^20. Without it, the network is a body.
     frozen : bool
         Whether to use FrozenBatchNorm2d instead of BatchNorm2d, as detectors do.
     eps : float
-        The number that the batch norms add to the variance.
+        The number that the batch norms add to the variance, in [0, 1e6].
 
     Attributes
     ----------
     channels : tuple of int
         The number of channels of each of the four levels.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of range.
     """
 
     def __init__(self, layers: int, num_classes: int | None = None, frozen: bool = False, eps: float = 1e-5) -> None:
-        if layers not in BLOCKS:
-            raise ValueError(f"layers must be one of {', '.join(map(str, BLOCKS))}, got {layers!r}")
+        if isinstance(layers, bool) or not isinstance(layers, int) or layers not in BLOCKS:
+            raise ValueError(f"layers must be one of {', '.join(map(str, BLOCKS))}, got {shown(layers)}")
+        frozen, eps = FLAG.check("frozen", frozen), number(0, 1e6).check("eps", eps)
+        optional(integer(1, MOST_CHANNELS)).check("num_classes", num_classes)
         block, counts = BLOCKS[layers]
         norm = partial(FrozenBatchNorm2d if frozen else BatchNorm2d, eps=eps)
         self.layers, self.frozen = layers, frozen
@@ -161,11 +169,10 @@ class ResNet(Module):
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If `trainable_layers` is not in 0 .. 5.
         """
-        if trainable_layers not in range(6):
-            raise ValueError(f"trainable_layers must be in 0 .. 5, got {trainable_layers!r}")
+        trainable_layers = integer(0, 5).check("trainable_layers", trainable_layers)
         trainable = ("layer4", "layer3", "layer2", "layer1", "conv1", "bn1")[
             : trainable_layers + (trainable_layers == 5)
         ]
@@ -288,9 +295,9 @@ class ResNetFPN(BackboneWithFPN):
     layers : {18, 34, 50, 101}
         The number of layers of the body.
     out_channels : int
-        The number of channels of every level.
+        The number of channels of every level, in 1 .. 2^20.
     eps : float
-        The number that the frozen batch norms add to the variance.
+        The number that the frozen batch norms add to the variance, in [0, 1e6].
     """
 
     body: ResNet
@@ -307,6 +314,7 @@ class ResNetFPN(BackboneWithFPN):
 
     @eps.setter
     def eps(self, eps: float) -> None:  # numpydoc ignore=GL08,PR01
+        eps = number(0, 1e6).check("eps", eps)
         for module in self.body.modules():
             if isinstance(module, FrozenBatchNorm2d):
                 module.eps = eps

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from rcnn._validate import MOST_ELEMENTS, integer
 from rcnn.backbones.resnet import biasless_conv
 from rcnn.nn import BatchNorm2d, Module, ReLU, Sequential, Tensor
 from rcnn.nn.fusion import fused
+
+MOST_CHANNELS = 2048
+MOST_DEPTH = 256
 
 
 class SmallBackbone(Module):
@@ -16,12 +20,25 @@ class SmallBackbone(Module):
     Parameters
     ----------
     out_channels : int
-        The number of channels of the feature map.
+        The number of channels of the feature map, in 1 .. 2048.
     depth : int
-        The number of residual blocks after the last convolution with stride 2.
+        The number of residual blocks after the last convolution with stride 2, in 0 .. 256. Together, they have at most
+        2^30 weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range.
     """
 
     def __init__(self, out_channels: int = 64, depth: int = 2) -> None:
+        out_channels = integer(1, MOST_CHANNELS).check("out_channels", out_channels)
+        depth = integer(0, MOST_DEPTH).check("depth", depth)
+        if 18 * out_channels**2 * depth > MOST_ELEMENTS:
+            raise ValueError(
+                f"depth must be at most {MOST_ELEMENTS // (18 * out_channels**2)} for {out_channels} out_channels, "
+                f"so that the blocks have at most {MOST_ELEMENTS} weights, got {depth}"
+            )
         self.out_channels, self.depth = out_channels, depth
         self.stem = Sequential(
             _conv_norm(3, 24, stride=2),

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from rcnn._validate import integer, optional
+
 Function = Callable[..., Any]
 Arguments = Mapping[str, Any]
 
@@ -213,6 +215,27 @@ def check_callable(name: str, function: Any) -> None:
         raise TypeError(
             f"checks.{name} takes a function, got {type(function).__name__}; pass the function without calling it"
         )
+
+
+def generator_of(seed: int | None) -> np.random.Generator:
+    """Return the random generator of a check.
+
+    Parameters
+    ----------
+    seed : int or None
+        The seed, in 0 .. 2^128 - 1; None gives other numbers in every call.
+
+    Returns
+    -------
+    np.random.Generator
+        The generator.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `seed` is not such an integer.
+    """
+    return np.random.default_rng(optional(integer(0, 2**128 - 1)).check("seed", seed))
 
 
 def compare(got: Any, expected: Any) -> Failure | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from rcnn import anchors
 from rcnn._ext.dispatch import original
-from rcnn.checks._engine import Case, Function, run
+from rcnn.checks._engine import Case, Function, generator_of, run
 
 Size = tuple[int, int]
 
@@ -40,7 +40,7 @@ def anchor_generator(function: Function, seed: int | None = None) -> None:
     ----------
     Lin et al., "Feature Pyramid Networks for Object Detection", 2017, section 4.1.
     """
-    run("anchor_generator", function, _reference, _cases(np.random.default_rng(seed)))
+    run("anchor_generator", function, _reference, _cases(generator_of(seed)))
 
 
 def _reference(

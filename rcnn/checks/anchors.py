@@ -8,7 +8,7 @@ import numpy as np
 
 from rcnn import anchors
 from rcnn._ext.dispatch import original
-from rcnn.checks._engine import Case, Function, run
+from rcnn.checks._engine import Case, Function, generator_of, run
 
 CLEAR = 0.01  # minimum distance from a rounding tie, in pixels, so that float32 rounds in the same way
 
@@ -43,7 +43,7 @@ def cell_anchors(function: Function, seed: int | None = None) -> None:
         "cell_anchors",
         function,
         anchors.cell_anchors,
-        _cell_cases(np.random.default_rng(seed)),
+        _cell_cases(generator_of(seed)),
         rows=(("sizes",), ("ratios",)),
     )
 
@@ -73,7 +73,7 @@ def grid_anchors(function: Function, seed: int | None = None) -> None:
     ----------
     Ren et al., "Faster R-CNN", 2015, section 3.1.1.
     """
-    run("grid_anchors", function, anchors.grid_anchors, _grid_cases(np.random.default_rng(seed)), rows=(("cell",),))
+    run("grid_anchors", function, anchors.grid_anchors, _grid_cases(generator_of(seed)), rows=(("cell",),))
 
 
 def _cell_cases(rng: np.random.Generator) -> Iterator[Case]:

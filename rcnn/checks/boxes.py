@@ -8,7 +8,7 @@ import numpy as np
 
 from rcnn import boxes
 from rcnn._ext.dispatch import original
-from rcnn.checks._engine import Case, Function, run
+from rcnn.checks._engine import Case, Function, generator_of, run
 
 FORMATS = ("xyxy", "xywh", "cxcywh")
 
@@ -43,7 +43,7 @@ def iou(function: Function, seed: int | None = None) -> None:
     ...     print(str(failed).splitlines()[0])
     iou: your function returns an array of shape (2, 1); expected (1, 2)
     """
-    run("iou", function, boxes.iou, _iou_cases(np.random.default_rng(seed)), rows=(("boxes1",), ("boxes2",)))
+    run("iou", function, boxes.iou, _iou_cases(generator_of(seed)), rows=(("boxes1",), ("boxes2",)))
 
 
 def _iou_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -142,7 +142,7 @@ def convert(function: Function, seed: int | None = None) -> None:
     TypeError
         If `function` is not callable.
     """
-    run("convert", function, boxes.convert, _convert_cases(np.random.default_rng(seed)), rows=(("boxes",),))
+    run("convert", function, boxes.convert, _convert_cases(generator_of(seed)), rows=(("boxes",),))
 
 
 def _convert_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -262,7 +262,7 @@ def encode(function: Function, seed: int | None = None) -> None:
     ----------
     Girshick et al., "Rich feature hierarchies for accurate object detection", 2014, appendix C.
     """
-    run("encode", function, boxes.encode, _encode_cases(np.random.default_rng(seed)), rows=(("gt_boxes", "boxes"),))
+    run("encode", function, boxes.encode, _encode_cases(generator_of(seed)), rows=(("gt_boxes", "boxes"),))
 
 
 def _encode_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -379,7 +379,7 @@ def decode(function: Function, seed: int | None = None) -> None:
     ----------
     Girshick et al., "Rich feature hierarchies for accurate object detection", 2014, appendix C.
     """
-    run("decode", function, boxes.decode, _decode_cases(np.random.default_rng(seed)), rows=(("deltas", "boxes"),))
+    run("decode", function, boxes.decode, _decode_cases(generator_of(seed)), rows=(("deltas", "boxes"),))
 
 
 def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:

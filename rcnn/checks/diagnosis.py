@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from rcnn._validate import integer
 from rcnn.boxes import iou
-from rcnn.checks._engine import NOT_WRITTEN, Case, CheckFailed, Function, attempt, check_callable, run
+from rcnn.checks._engine import NOT_WRITTEN, Case, CheckFailed, Function, attempt, check_callable, generator_of, run
 from rcnn.config import FasterRCNNConfig
 from rcnn.data import Digits
 from rcnn.model import FasterRCNN
@@ -299,7 +300,7 @@ def reference(seed: int) -> Patient:
     Patient
         The patient, named "sound".
     """
-    return Patient("sound", *sound(np.random.default_rng([seed, 1])))
+    return Patient("sound", *sound(np.random.default_rng([_check_seed(seed), 1])))
 
 
 def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
@@ -320,7 +321,7 @@ def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
         If `function` is not callable.
     """
     check_callable("diagnosis.check", function)
-    for patient, fault in _admitted(int(np.random.default_rng(seed).integers(2**31))):
+    for patient, fault in _admitted(int(generator_of(seed).integers(2**31))):
         answer = _answer(function, patient)
         if not isinstance(answer, str) or answer not in PLANTED:
             without = " (a function without `return` returns None)" if answer is None else ""
@@ -358,9 +359,13 @@ def _answer(function: Callable[[Patient], Any], patient: Patient) -> Any:
     return answer
 
 
+def _check_seed(seed: int) -> int:
+    return int(integer(0, 2**63 - 1).check("seed", seed))
+
+
 def _admitted(seed: int) -> Iterator[tuple[Patient, str]]:
     """Yield each patient of a ward with its fault."""
-    rng = np.random.default_rng([seed, 0])
+    rng = np.random.default_rng([_check_seed(seed), 0])
     order = [NAMES[i] for i in rng.permutation(len(NAMES))]
     for letter, fault in zip(string.ascii_uppercase, order, strict=False):
         yield Patient(letter, *PLANTED[fault](rng)), fault
@@ -392,7 +397,7 @@ def check_recalls(function: Function, seed: int | None = None) -> None:
         If `function` is not callable.
     """
     check_callable("diagnosis.check_recalls", function)
-    run("recalls", function, _recalls, _recall_cases(np.random.default_rng(seed)))
+    run("recalls", function, _recalls, _recall_cases(generator_of(seed)))
 
 
 def _recalls(found: list[np.ndarray], wanted: list[np.ndarray]) -> tuple[float, float, float]:

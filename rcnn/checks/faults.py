@@ -20,6 +20,7 @@ from rcnn.checks._engine import (
     Function,
     attempt,
     check_callable,
+    generator_of,
     message,
     run,
 )
@@ -63,7 +64,7 @@ def resize_boxes(function: Function, seed: int | None = None) -> None:
     TypeError
         If `function` is not callable.
     """
-    run("resize_boxes", function, _resize_boxes, _resize_cases(np.random.default_rng(seed)), rows=(("boxes",),))
+    run("resize_boxes", function, _resize_boxes, _resize_cases(generator_of(seed)), rows=(("boxes",),))
 
 
 @original
@@ -92,7 +93,7 @@ def find_faults(function: Function, seed: int | None = None) -> None:
         If `function` is not callable.
     """
     check_callable("find_faults", function)
-    rng = np.random.default_rng(seed)
+    rng = generator_of(seed)
     for number in range(ROUNDS):
         pages = _planted_set(rng, number)
         found = _examine(function, pages)

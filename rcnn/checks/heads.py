@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rcnn._ext.dispatch import original
-from rcnn.checks._engine import Case, Function, run
+from rcnn.checks._engine import Case, Function, generator_of, run
 from rcnn.nn import Tensor
 from rcnn.roi_heads import RoITargets, loss
 
@@ -45,7 +45,7 @@ def head_loss_gradient(function: Function, seed: int | None = None) -> None:
         "head_loss_gradient",
         function,
         _head_loss_gradient_of,
-        _head_cases(np.random.default_rng(seed)),
+        _head_cases(generator_of(seed)),
         rows=(("class_logits", "box_deltas", "labels", "deltas"),),
     )
 

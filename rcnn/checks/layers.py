@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from rcnn._ext.dispatch import original
-from rcnn.checks._engine import Case, Function, run
+from rcnn.checks._engine import Case, Function, generator_of, run
 from rcnn.nn import Tensor
 from rcnn.nn import functional as F
 
@@ -41,7 +41,7 @@ def conv2d_backward(function: Function, seed: int | None = None) -> None:
         "conv2d_backward",
         function,
         _conv2d_gradients,
-        _conv2d_cases(np.random.default_rng(seed)),
+        _conv2d_cases(generator_of(seed)),
         rows=(("grad_out", "x"),),
     )
 
@@ -231,7 +231,7 @@ def top_down(function: Function, seed: int | None = None) -> None:
     ----------
     Lin et al., "Feature Pyramid Networks for Object Detection", 2017, section 3.
     """
-    run("top_down", function, _top_down_of, _top_down_cases(np.random.default_rng(seed)), rows=(("finer", "coarser"),))
+    run("top_down", function, _top_down_of, _top_down_cases(generator_of(seed)), rows=(("finer", "coarser"),))
 
 
 def _top_down_of(finer: np.ndarray, coarser: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from rcnn._ext.dispatch import original
-from rcnn.checks._engine import Case, Function, run
+from rcnn.checks._engine import Case, Function, generator_of, run
 from rcnn.nn import Tensor
 from rcnn.nn import functional as F
 
@@ -47,7 +47,7 @@ def smooth_l1(function: Function, seed: int | None = None) -> None:
         "smooth_l1",
         function,
         _smooth_l1_of,
-        _smooth_l1_cases(np.random.default_rng(seed)),
+        _smooth_l1_cases(generator_of(seed)),
         rows=(("prediction", "target"),),
     )
 
@@ -76,7 +76,7 @@ def smooth_l1_gradient(function: Function, seed: int | None = None) -> None:
         "smooth_l1_gradient",
         function,
         _smooth_l1_gradient_of,
-        _smooth_l1_gradient_cases(np.random.default_rng(seed)),
+        _smooth_l1_gradient_cases(generator_of(seed)),
         rows=(("prediction", "target"),),
     )
 
@@ -262,7 +262,7 @@ def cross_entropy_gradient(function: Function, seed: int | None = None) -> None:
         "cross_entropy_gradient",
         function,
         _cross_entropy_gradient_of,
-        _cross_entropy_gradient_cases(np.random.default_rng(seed)),
+        _cross_entropy_gradient_cases(generator_of(seed)),
         rows=(("logits", "labels"),),
     )
 
@@ -364,7 +364,7 @@ def binary_cross_entropy(function: Function, seed: int | None = None) -> None:
         "binary_cross_entropy",
         function,
         _binary_cross_entropy_of,
-        _binary_cross_entropy_cases(np.random.default_rng(seed)),
+        _binary_cross_entropy_cases(generator_of(seed)),
         rows=(("logits", "labels"),),
     )
 
@@ -464,7 +464,7 @@ def rpn_loss_gradient(function: Function, seed: int | None = None) -> None:
         "rpn_loss_gradient",
         function,
         _rpn_loss_gradient_of,
-        _rpn_loss_gradient_cases(np.random.default_rng(seed)),
+        _rpn_loss_gradient_cases(generator_of(seed)),
         rows=(("logits", "labels"),),
     )
 

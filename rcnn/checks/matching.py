@@ -12,7 +12,7 @@ import numpy as np
 from rcnn import matching
 from rcnn._ext.dispatch import original
 from rcnn.checks._chance import DRAWS, Seeded, unlike_chance, unrepeated
-from rcnn.checks._engine import Case, CheckFailed, Failure, Function, answer, check_callable, message, run
+from rcnn.checks._engine import Case, CheckFailed, Failure, Function, answer, check_callable, generator_of, message, run
 
 HIGH, LOW = 0.75, 0.25  # thresholds that every float type represents exactly
 Choice = tuple[tuple[int, ...], tuple[int, ...]]  # positive, negative
@@ -46,7 +46,7 @@ def match(function: Function, seed: int | None = None) -> None:
     ----------
     Ren et al., "Faster R-CNN", 2015, section 3.1.2.
     """
-    run("match", function, matching.match, _match_cases(np.random.default_rng(seed)), rows=(("iou",),))
+    run("match", function, matching.match, _match_cases(generator_of(seed)), rows=(("iou",),))
 
 
 def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -163,7 +163,7 @@ def sample(function: Function, seed: int | None = None) -> None:
     Ren et al., "Faster R-CNN", 2015, section 3.1.3.
     """
     check_callable("sample", function)
-    seeds = np.random.default_rng(seed)
+    seeds = generator_of(seed)
     for case in _sample_cases(seeds):
         _choice(function, case, case.arguments["rng"].made())
     hint = "Your function worked with other random numbers from `rng`. How does it handle unlikely ones?"

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from rcnn import boxes as box_ops
 from rcnn import evaluate
 from rcnn._ext.dispatch import original
-from rcnn.checks._engine import Case, Function, run
+from rcnn.checks._engine import Case, Function, generator_of, run
 from rcnn.evaluate.coco import RECALLS
 
 OBJECTS = (
@@ -60,7 +60,7 @@ def assign(function: Function, seed: int | None = None) -> None:
         "assign",
         function,
         _assign,
-        _assign_cases(np.random.default_rng(seed)),
+        _assign_cases(generator_of(seed)),
         rows=(("boxes", "scores"), ("gt_boxes",)),
     )
 
@@ -277,7 +277,7 @@ def average_precision(function: Function, seed: int | None = None) -> None:
         "average_precision",
         function,
         _average_precision,
-        _average_precision_cases(np.random.default_rng(seed)),
+        _average_precision_cases(generator_of(seed)),
         rows=(("recall", "precision"),),
     )
 

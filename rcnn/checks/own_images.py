@@ -13,7 +13,7 @@ import numpy as np
 
 from rcnn import anchors, evaluate
 from rcnn._ext.dispatch import original
-from rcnn.checks._engine import Case, CheckFailed, Failure, Function, attempt, check_callable, message
+from rcnn.checks._engine import Case, CheckFailed, Failure, Function, attempt, check_callable, generator_of, message
 from rcnn.data import Annotations, Record, Shapes, read_annotations, validate, write_voc
 from rcnn.transform import Size, resized_size
 
@@ -49,7 +49,7 @@ def repair(function: Function, seed: int | None = None) -> None:
         If `function` is not callable.
     """
     check_callable("repair", function)
-    damaged, truth, planted = _damaged(np.random.default_rng(seed))
+    damaged, truth, planted = _damaged(generator_of(seed))
     before = copy.deepcopy(damaged)
     got, failure = attempt(function, damaged)
     if failure is not None:
@@ -102,7 +102,7 @@ def choose_anchors(function: Function, seed: int | None = None) -> None:
         If `function` is not callable.
     """
     check_callable("choose_anchors", function)
-    rng = np.random.default_rng(seed)
+    rng = generator_of(seed)
     for ratio in rng.permutation([0.25, 1.0, 2.2]):
         kind = _Kind((96, 144), int(rng.integers(2, 4)) * 96, float(rng.uniform(20, 24)), float(ratio))
         dataset, others = kind.images(rng), kind.images(rng)

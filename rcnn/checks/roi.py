@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from rcnn import roi
 from rcnn._ext.dispatch import original
-from rcnn.checks._engine import Case, Function, run
+from rcnn.checks._engine import Case, Function, generator_of, run
 
 SIZE = (6, 9)  # rows and columns of the feature maps, small enough to print and to process in loops
 SMALL = (4, 5)  # rows and columns if there are several maps
@@ -44,7 +44,7 @@ def roi_pool(function: Function, seed: int | None = None) -> None:
     ----------
     Girshick, "Fast R-CNN", 2015, section 2.1.
     """
-    run("roi_pool", function, roi.roi_pool, _pool_cases(np.random.default_rng(seed)), rows=(("rois", "roi_images"),))
+    run("roi_pool", function, roi.roi_pool, _pool_cases(generator_of(seed)), rows=(("rois", "roi_images"),))
 
 
 @original
@@ -76,7 +76,7 @@ def roi_pool_backward(function: Function, seed: int | None = None) -> None:
         "roi_pool_backward",
         function,
         roi.roi_pool_backward,
-        _pool_backward_cases(np.random.default_rng(seed)),
+        _pool_backward_cases(generator_of(seed)),
         rows=(("grad", "rois", "roi_images"),),
     )
 
@@ -108,7 +108,7 @@ def roi_align(function: Function, seed: int | None = None) -> None:
     ----------
     He et al., "Mask R-CNN", 2017, section 3.
     """
-    run("roi_align", function, roi.roi_align, _align_cases(np.random.default_rng(seed)), rows=(("rois", "roi_images"),))
+    run("roi_align", function, roi.roi_align, _align_cases(generator_of(seed)), rows=(("rois", "roi_images"),))
 
 
 @original
@@ -136,7 +136,7 @@ def roi_align_backward(function: Function, seed: int | None = None) -> None:
         "roi_align_backward",
         function,
         roi.roi_align_backward,
-        _align_backward_cases(np.random.default_rng(seed)),
+        _align_backward_cases(generator_of(seed)),
         rows=(("grad", "rois", "roi_images"),),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 from rcnn import boxes
 from rcnn._ext.dispatch import original
 from rcnn.checks._chance import DRAWS, Seeded, unlike_chance, unrepeated
-from rcnn.checks._engine import Case, CheckFailed, Failure, Function, answer, check_callable, message
+from rcnn.checks._engine import Case, CheckFailed, Failure, Function, answer, check_callable, generator_of, message
 from rcnn.matching import IGNORED, match
 from rcnn.roi_heads import RoITargets
 
@@ -80,7 +80,7 @@ def roi_targets(function: Function, seed: int | None = None) -> None:
     Girshick, "Fast R-CNN", 2015, section 2.3.
     """
     check_callable("roi_targets", function)
-    seeds = np.random.default_rng(seed)
+    seeds = generator_of(seed)
     for case in _roi_cases(seeds):
         _choice(function, case, case.arguments["rng"].made())
     hint = "Your function worked with other random numbers from `rng`. How does it handle unlikely ones?"

@@ -9,7 +9,7 @@ import numpy as np
 from rcnn import boxes
 from rcnn import nms as reference
 from rcnn._ext.dispatch import original
-from rcnn.checks._engine import Case, Function, run
+from rcnn.checks._engine import Case, Function, generator_of, run
 
 PLENTY = 40  # number of boxes that is large enough to reveal an unstable sort
 
@@ -35,7 +35,7 @@ def nms(function: Function, seed: int | None = None) -> None:
     TypeError
         If `function` is not callable.
     """
-    run("nms", function, reference.nms, _cases(np.random.default_rng(seed)), rows=(("boxes", "scores"),))
+    run("nms", function, reference.nms, _cases(generator_of(seed)), rows=(("boxes", "scores"),))
 
 
 def _cases(rng: np.random.Generator) -> Iterator[Case]:

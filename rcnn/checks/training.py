@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rcnn._ext.dispatch import original
-from rcnn.checks._engine import Case, Function, check_callable, run
+from rcnn.checks._engine import Case, Function, check_callable, generator_of, run
 from rcnn.nn import Module, Parameter, Tensor, optim
 
 LOSSES = ("rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss", "total_loss")
@@ -48,7 +48,7 @@ def training_step(function: Function, seed: int | None = None) -> None:
         "training_step",
         _on_a_small_model(function),
         _on_a_small_model(_reference_step),
-        _step_cases(np.random.default_rng(seed)),
+        _step_cases(generator_of(seed)),
     )
 
 
@@ -249,7 +249,7 @@ def learning_rate(function: Function, seed: int | None = None) -> None:
     Loshchilov and Hutter, "SGDR", 2017, section 3 (the cosine).
     Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.2 (the warm-up).
     """
-    run("learning_rate", function, _reference_rate, _rate_cases(np.random.default_rng(seed)))
+    run("learning_rate", function, _reference_rate, _rate_cases(generator_of(seed)))
 
 
 def _reference_rate(step: int, steps: int, base: float, warmup: int, final: float) -> float:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rcnn._validate import FLAG, MOST_SEQUENCE, STRING, as_float_array, check_sequence, integer, shown
 from rcnn.data import Dataset
 from rcnn.doctor.evidence import gather
 from rcnn.doctor.rules import Verdict, judge
@@ -53,7 +54,7 @@ def examine(
         Name prefixes of the parameters that were pretrained and may therefore be frozen. For a ResNet with ImageNet
         weights, this is ("backbone.body",).
     num_images : int, optional
-        Largest number of images of each data set that the detector processes.
+        Largest number of images of each data set that the detector processes, in 1 .. 2^20.
     progress : bool, optional
         If True, show a progress bar.
 
@@ -64,21 +65,35 @@ def examine(
 
     Raises
     ------
-    ValueError
-        If a data set is empty, if its number of classes is not the detector's, or if `num_images` is below 1.
+    TypeError, ValueError
+        If an argument is not of this form, if a data set is empty, if its number of classes is not the detector's, or
+        if the detector computes NaN or infinity.
     """
-    if num_images < 1:
-        raise ValueError(f"num_images must be at least 1, got {num_images}")
+    if not isinstance(model, FasterRCNN):
+        raise TypeError(f"model must be a FasterRCNN, got {shown(model)}")
+    num_images = integer(1, MOST_SEQUENCE).check("num_images", num_images)
+    progress = FLAG.check("progress", progress)
+    steps = as_float_array(losses, "losses")
+    if steps.ndim != 1:
+        raise ValueError(f"losses must have shape (S,), one per step, got {steps.shape}")
+    for name, names in (("frozen", frozen), ("pretrained", pretrained)):
+        check_sequence(names, name)
+        for index, parameter in enumerate(names):
+            STRING.check(f"{name}[{index}]", parameter)
     for name, dataset in (("train", train), ("val", val)):
-        if dataset is None:
+        if dataset is None and name == "val":
             continue
+        if dataset is None or not all(
+            hasattr(dataset, attribute) for attribute in ("__len__", "__getitem__", "classes")
+        ):
+            raise TypeError(f"{name} must be a data set of images and targets with classes, got {shown(dataset)}")
         if len(dataset) == 0:
             raise ValueError(f"{name} is empty; pass a data set with images")
         if len(dataset.classes) != model.config.num_classes:
             raise ValueError(
                 f"{name} must have the detector's {model.config.num_classes} classes, got {len(dataset.classes)}"
             )
-    return judge(gather(model, train, val, np.asarray(losses, np.float64), frozen, pretrained, num_images, progress))
+    return judge(gather(model, train, val, steps.astype(np.float64), frozen, pretrained, num_images, progress))
 
 
 def report(verdicts: Sequence[Verdict]) -> str:
@@ -94,8 +109,11 @@ def report(verdicts: Sequence[Verdict]) -> str:
     str
         Each verdict with its measurement, the remedy for everything that is wrong, and the stage to fix first.
     """
+    check_sequence(verdicts, "verdicts")
     lines = []
-    for verdict in verdicts:
+    for index, verdict in enumerate(verdicts):
+        if not isinstance(verdict, Verdict):
+            raise TypeError(f"verdicts[{index}] must be a Verdict, got {shown(verdict)}")
         lines += _wrap(verdict.number, f"{'ok' if verdict.trouble is None else '!!':<3}{verdict.stage:<14}")
         if verdict.trouble is not None:
             lines += _wrap(verdict.trouble) + _wrap(f"remedy: {verdict.remedy}")

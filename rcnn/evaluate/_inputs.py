@@ -2,12 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rcnn._validate import as_float_array, as_index_array, check_boxes, check_finite, check_flags, check_scores
+from rcnn._validate import (
+    MAX_CLASSES,
+    as_float_array,
+    as_index_array,
+    check_boxes,
+    check_finite,
+    check_flags,
+    check_scores,
+    check_sequence,
+    integer,
+    shown,
+)
 from rcnn.boxes import area
+
+FARTHEST = 1e9  # pixels
 
 PerImage = Mapping[str, ArrayLike]  # the detections in one image, or its target
 
@@ -32,10 +46,39 @@ class Wanted:
     areas: np.ndarray  # (G,) float64, in square pixels
 
 
+def check_dataset(dataset: Any, needs: Sequence[str] = ("__getitem__", "classes")) -> None:
+    """Raise TypeError unless an object has a length and the attributes that are needed."""
+    missing = [attribute for attribute in needs if not hasattr(dataset, attribute)]
+    if missing or isinstance(dataset, Mapping) or _length(dataset) is None:
+        raise TypeError(f"dataset must be a data set of images and targets with classes, got {shown(dataset)}")
+
+
+def _length(dataset: Any) -> int | None:
+    try:
+        return len(dataset)
+    except TypeError:
+        return None
+
+
+def item_of(dataset: Any, index: int) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+    """Return the image and the target at an index; raise TypeError if the data set returns something else."""
+    item = dataset[index]
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise TypeError(f"dataset[{index}] must be a pair (image, target), got {shown(item)}")
+    image, target = item
+    if not isinstance(image, np.ndarray) or image.ndim != 3:
+        raise TypeError(f"dataset[{index}] must have an image (H, W, 3), got {shown(image)}")
+    if not isinstance(target, Mapping):
+        raise TypeError(f"dataset[{index}] must have a target, a dict with boxes and labels, got {shown(target)}")
+    return image, target
+
+
 def check_inputs(
     detections: Sequence[PerImage], targets: Sequence[PerImage], num_classes: int
 ) -> tuple[list[Found], list[Wanted]]:
     """Return the validated detections and targets; if one is invalid, raise ValueError with the index of its image."""
+    check_sequence(detections, "detections")
+    check_sequence(targets, "targets")
     if len(detections) != len(targets):
         raise ValueError(f"detections and targets must have the same length, got {len(detections)} and {len(targets)}")
     return (
@@ -46,13 +89,15 @@ def check_inputs(
 
 def check_detections(detections: Sequence[PerImage], num_classes: int) -> list[Found]:
     """Return the validated detections; if one is invalid, raise ValueError with the index of its image."""
+    check_sequence(detections, "detections")
+    integer(1, MAX_CLASSES).check("num_classes", num_classes)
     return [_check_detections(d, num_classes, f"detections[{i}]") for i, d in enumerate(detections)]
 
 
 def _check_detections(detection: PerImage, num_classes: int, name: str) -> Found:
     _check_keys(detection, ("boxes", "scores", "labels"), name)
     boxes = check_boxes(detection["boxes"], f"{name}['boxes']").astype(np.float64)
-    check_finite(boxes, f"{name}['boxes']")
+    check_coordinates(boxes, f"{name}['boxes']")
     scores = check_scores(detection["scores"], len(boxes), f"{name}['scores']")
     if np.isnan(scores).any():
         raise ValueError(f"{name}['scores'][{int(np.isnan(scores).argmax())}] is NaN; scores must be numbers")
@@ -62,7 +107,7 @@ def _check_detections(detection: PerImage, num_classes: int, name: str) -> Found
 def _check_target(target: PerImage, num_classes: int, name: str) -> Wanted:
     _check_keys(target, ("boxes", "labels"), name)
     boxes = check_boxes(target["boxes"], f"{name}['boxes']").astype(np.float64)
-    check_finite(boxes, f"{name}['boxes']")
+    check_coordinates(boxes, f"{name}['boxes']")
     empty = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # (G,)
     if empty.any():
         i = int(empty.argmax())
@@ -75,6 +120,15 @@ def _check_target(target: PerImage, num_classes: int, name: str) -> Wanted:
         check_flags(target, "crowd", len(boxes), name),
         _check_areas(target, boxes, name),
     )
+
+
+def check_coordinates(boxes: np.ndarray, name: str) -> None:
+    """Raise ValueError unless all coordinates are finite and so small that areas are finite, too."""
+    check_finite(boxes, name)
+    far = (np.abs(boxes) > FARTHEST).any(axis=1)  # (N,)
+    if far.any():
+        row = int(far.argmax())
+        raise ValueError(f"{name}[{row}] is {boxes[row].tolist()}; coordinates must be at most {FARTHEST:g} pixels")
 
 
 def _check_areas(target: PerImage, boxes: np.ndarray, name: str) -> np.ndarray:
@@ -91,9 +145,11 @@ def _check_areas(target: PerImage, boxes: np.ndarray, name: str) -> np.ndarray:
 
 
 def _check_keys(entry: PerImage, keys: Sequence[str], name: str) -> None:
+    if not isinstance(entry, Mapping):
+        raise TypeError(f"{name} must be a dict with {', '.join(keys)}, got {shown(entry)}")
     missing = [key for key in keys if key not in entry]
     if missing:
-        raise ValueError(f"{name} lacks {', '.join(missing)}; its keys are {', '.join(entry) or 'none'}")
+        raise ValueError(f"{name} lacks {', '.join(missing)}; its keys are {', '.join(map(str, entry)) or 'none'}")
 
 
 def _check_labels(values: ArrayLike, length: int, num_classes: int, name: str) -> np.ndarray:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rcnn._validate import check_pair
-from rcnn.anchors import AnchorGenerator
+from rcnn._validate import FRACTION, check_pair, check_sequence, integer, shown
+from rcnn.anchors import MOST_LEVELS, AnchorGenerator
 from rcnn.evaluate.anchor_objects import Images, Objects, collect
+from rcnn.evaluate.voc import IOU_THRESHOLD
 
 NONE = -1  # the level and the cell anchor of an object that no anchor overlaps
 THRESHOLDS = (0.5, 0.7)
@@ -103,11 +104,10 @@ class Coverage:
 
         Raises
         ------
-        ValueError
-            If the threshold is not in [0, 1].
+        TypeError, ValueError
+            If the threshold is not a number in [0, 1].
         """
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold must be between 0 and 1, got {threshold!r}")
+        threshold = FRACTION.check("threshold", threshold)
         return _mean(self.best_iou >= threshold - ROUNDING)
 
     @property
@@ -198,11 +198,11 @@ def coverage(
     generator : AnchorGenerator
         The anchor generator, such as `model.anchor_generator`.
     strides : sequence of (rows, columns)
-        The stride of each level in pixels, for example `model.strides()`. The number of anchor positions along a side
-        of the padded image is ceil(side / stride).
+        The stride of each level in pixels, in 1 .. 2^20, for example `model.strides()`. The number of anchor positions
+        along a side of the padded image is ceil(side / stride).
     min_size, max_size : int
         The config fields of these names: the largest short side and the largest long side of a resized image, in
-        pixels.
+        pixels, in 1 .. 2^14.
     fg_iou_thresh : float
         The lowest IoU at which an anchor is positive; the config field is `rpn_fg_iou_thresh`.
     progress : bool
@@ -215,11 +215,14 @@ def coverage(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the number of levels differs from that of the generator, if `fg_iou_thresh` is not in (0, 1], if the sizes
         are invalid, or if a box is not finite or is empty. For a box, the message names the image and the box.
     """
+    check_generator(generator)
+    check_strides(strides)
     generator.cells_of(len(strides), "strides")  # check the number of levels before the images are read
+    IOU_THRESHOLD.check("fg_iou_thresh", fg_iou_thresh)
     return measure(collect(dataset, min_size, max_size, progress), generator, strides, fg_iou_thresh)
 
 
@@ -246,11 +249,10 @@ def measure(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the number of levels differs from that of the generator, or if `fg_iou_thresh` is not in (0, 1].
     """
-    if not 0 < fg_iou_thresh <= 1:
-        raise ValueError(f"fg_iou_thresh must be above 0 and at most 1, got {fg_iou_thresh!r}")
+    fg_iou_thresh = IOU_THRESHOLD.check("fg_iou_thresh", fg_iou_thresh)
     best_iou = np.zeros(len(objects))
     levels, cells, num_positive = (np.full(len(objects), fill, np.int64) for fill in (NONE, NONE, 0))
     for level, (cell, stride) in enumerate(zip(generator.cells_of(len(strides), "strides"), strides, strict=True)):
@@ -272,6 +274,42 @@ def measure(
         objects.num_images,
         fg_iou_thresh,
     )
+
+
+def check_generator(generator: AnchorGenerator) -> None:
+    """Raise TypeError unless the argument is an anchor generator.
+
+    Parameters
+    ----------
+    generator : AnchorGenerator
+        The anchor generator.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    if not isinstance(generator, AnchorGenerator):
+        raise TypeError(f"generator must be an AnchorGenerator, got {shown(generator)}")
+
+
+def check_strides(strides: Sequence[Sequence[int]]) -> None:
+    """Raise TypeError or ValueError unless there is a pair of strides for each of 1 to 64 levels.
+
+    Parameters
+    ----------
+    strides : sequence of (rows, columns)
+        The stride of each level, in pixels.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the strides are not of this form.
+    """
+    check_sequence(strides, "strides")
+    integer(1, MOST_LEVELS).check("the number of levels in strides", len(strides))
+    for level, stride in enumerate(strides):
+        check_pair(stride, f"strides[{level}]")
 
 
 # ---------------------------------------------------------------------- arithmetic of one grid
@@ -378,7 +416,7 @@ def _count_positive(
     the two areas. In a given row, this determines the smallest overlap in width, and so the largest distance between a
     column and the object's centre.
     """
-    t = threshold - ROUNDING
+    t = max(threshold - ROUNDING, ROUNDING)
     object_sides = objects.sides[:, chosen]  # (2, C)
     shorter = np.minimum(object_sides, sides[:, None])  # (2, C)
     touching = (object_sides + sides[:, None]) / 2  # (2, C): distance of the centres if the boxes touch

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from rcnn._validate import check_boxes, check_pair, counted
+from rcnn._validate import FLAG, check_boxes, check_pair, counted, shown
+from rcnn.config import check_settings
+from rcnn.evaluate._inputs import FARTHEST, check_dataset, item_of
 from rcnn.transform import Size, padded_size, resized_size
 
 
@@ -118,7 +120,7 @@ def collect(dataset: Images, min_size: int, max_size: int, progress: bool = True
     dataset : Images
         The data set.
     min_size, max_size : int
-        The largest short side and the largest long side of a resized image, in pixels; see
+        The largest short side and the largest long side of a resized image, in pixels, in 1 .. 2^14; see
         `rcnn.transform.resized_size`.
     progress : bool
         If True, show a progress bar.
@@ -130,12 +132,13 @@ def collect(dataset: Images, min_size: int, max_size: int, progress: bool = True
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If 1 <= min_size <= max_size is not true, or if a box is not finite or has x2 <= x1 or y2 <= y1. The message
         names the image and the box.
     """
-    if not 1 <= min_size <= max_size:
-        raise ValueError(f"the sizes must satisfy 1 <= min_size <= max_size, got {min_size!r} and {max_size!r}")
+    check_sizes(min_size, max_size)
+    check_dataset(dataset, needs=() if hasattr(dataset, "annotation") else ("__getitem__",))
+    FLAG.check("progress", progress)
     boxes, padded = [np.zeros((0, 4))], [(0, 0)]  # begin with an empty entry, because the data set may be empty
     for index in tqdm(range(len(dataset)), desc="anchors", unit="image", disable=None if progress else True):
         size, target = _annotation(dataset, index)
@@ -152,20 +155,38 @@ def collect(dataset: Images, min_size: int, max_size: int, progress: bool = True
     )
 
 
+def check_sizes(min_size: int, max_size: int) -> None:
+    """Raise TypeError or ValueError unless 1 <= min_size <= max_size <= 2^14.
+
+    Parameters
+    ----------
+    min_size, max_size : int
+        The largest short side and the largest long side of a resized image, in pixels.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is not such an integer.
+    """
+    check_settings({"min_size": min_size, "max_size": max_size})
+
+
 def _annotation(dataset: Any, index: int) -> tuple[Size, Mapping[str, ArrayLike]]:
     """Return ((height, width), target) of an image; do not decode the image if the data set has `annotation`."""
     if hasattr(dataset, "annotation"):
         size, target = dataset.annotation(index)
     else:
-        image, target = dataset[index]
+        image, target = item_of(dataset, index)
         size = image.shape[:2]
     return check_pair(size, f"the size of image {index}"), target
 
 
 def _counted_boxes(target: Mapping[str, ArrayLike], name: str) -> np.ndarray:
     """Return the boxes of the objects in `target` that are neither difficult nor crowds, (G, 4) float64."""
+    if not isinstance(target, Mapping) or "boxes" not in target:
+        raise TypeError(f"the target of {name} must be a dict with boxes, got {shown(target)}")
     boxes = check_boxes(target["boxes"], f"the boxes of {name}").astype(np.float64)
-    impossible = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+    impossible = ~((np.abs(boxes) <= FARTHEST).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
     if impossible.any():
         row = int(impossible.argmax())
         raise ValueError(

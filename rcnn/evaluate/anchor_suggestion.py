@@ -14,11 +14,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rcnn._validate import FRACTION, integer
 from rcnn.anchors import MIN_SIZE, AnchorGenerator, cell_anchors
-from rcnn.evaluate.anchor_coverage import ROUNDING, THRESHOLDS, Coverage, anchor_sides, lay_grid, measure, nearest_iou
+from rcnn.evaluate.anchor_coverage import (
+    ROUNDING,
+    THRESHOLDS,
+    Coverage,
+    anchor_sides,
+    check_generator,
+    check_strides,
+    lay_grid,
+    measure,
+    nearest_iou,
+)
 from rcnn.evaluate.anchor_objects import Images, Objects, collect
 
 NUM_SIZES = 3  # on a single feature map, as in the Faster R-CNN paper
+MOST_NUMBERS = 64  # sizes or ratios to search for
 MOST_OBJECTS = 10_000  # in a search; thousands of objects are enough to choose about six numbers
 LEAST_GAIN = 1e-4  # a change is made only if the quality increases by more than this
 LEAST_FACTOR = 1.15  # between neighbouring sizes or ratios of a starting point
@@ -92,18 +104,20 @@ def suggest(
     dataset : Dataset
         The data set. If it has a method `annotation(i) -> ((height, width), target)`, its images are not decoded.
     strides : sequence of (rows, columns)
-        The stride of each level in pixels, for example `model.strides()`.
+        The stride of each level in pixels, in 1 .. 2^20, for example `model.strides()`.
     min_size, max_size : int
         The config fields of these names: the largest short side and the largest long side of a resized image, in
-        pixels.
+        pixels, in 1 .. 2^14.
     num_sizes : int, optional
-        The number of sizes on a single feature map, 3 by default. A pyramid always has one size for each level.
+        The number of sizes on a single feature map, 3 by default and at most 64. A pyramid always has one size for each
+        level.
     num_ratios : int
-        The number of ratios.
+        The number of ratios, in 1 .. 64.
     generator : AnchorGenerator, optional
         The current anchors, which the search tries to improve.
     offset : float, optional
-        The offset of the anchor generator. The default is the offset of `generator`, or 0 without `generator`.
+        The offset of the anchor generator, in [0, 1]. The default is the offset of `generator`, or 0 without
+        `generator`.
     progress : bool
         If True, show a progress bar.
 
@@ -114,19 +128,22 @@ def suggest(
 
     Raises
     ------
-    ValueError
-        If there is no object, if `num_sizes` is not the number of levels of a pyramid, or if a number is below 1. The
-        errors of `coverage` are also raised.
+    TypeError, ValueError
+        If there is no object, if `num_sizes` is not the number of levels of a pyramid, or if a number is out of range.
+        The errors of `coverage` are also raised.
 
     References
     ----------
     Redmon and Farhadi, "YOLO9000", 2017, section 2.
     """
+    check_strides(strides)
     num_sizes = _check_counts(len(strides), num_sizes, num_ratios)
     if generator is not None:
+        check_generator(generator)
         generator.cells_of(len(strides), "strides")
     if offset is None:
         offset = 0.0 if generator is None else generator.offset
+    offset = FRACTION.check("offset", offset)
     objects = collect(dataset, min_size, max_size, progress)
     if not len(objects):
         raise ValueError(f"no object in {objects.num_images} images; anchors cannot be fitted without objects")
@@ -145,12 +162,9 @@ def suggest(
 
 def _check_counts(num_levels: int, num_sizes: int | None, num_ratios: int) -> int:
     """Return the number of sizes; raise ValueError if a number is invalid."""
-    if num_levels < 1:
-        raise ValueError("strides must have at least one level, got none")
     default = num_levels if num_levels > 1 else NUM_SIZES
-    num_sizes = default if num_sizes is None else num_sizes
-    if num_sizes < 1 or num_ratios < 1:
-        raise ValueError(f"num_sizes and num_ratios must be at least 1, got {num_sizes!r} and {num_ratios!r}")
+    num_sizes = integer(1, MOST_NUMBERS).check("num_sizes", default if num_sizes is None else num_sizes)
+    integer(1, MOST_NUMBERS).check("num_ratios", num_ratios)
     if num_levels > 1 and num_sizes != num_levels:
         raise ValueError(f"num_sizes must be {num_levels}, one for each level of the pyramid, or None, got {num_sizes}")
     return num_sizes

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rcnn.evaluate._inputs import PerImage
+from rcnn._validate import MAX_CLASSES, NAME, as_index_array, check_boxes, check_sequence, integer
+from rcnn.evaluate._inputs import PerImage, check_detections
 
 
 def match_classes(detector_classes: Sequence[str] | int, dataset_classes: Sequence[str]) -> np.ndarray:
@@ -25,21 +26,25 @@ def match_classes(detector_classes: Sequence[str] | int, dataset_classes: Sequen
 
     Raises
     ------
-    ValueError
-        If the detector does not know a class of the data set, or if the number of its classes is wrong.
+    TypeError, ValueError
+        If an argument is not of this form, if the detector does not know a class of the data set, or if the number of
+        its classes is wrong.
 
     Examples
     --------
     >>> match_classes(("background", "cow", "dog", "cat"), ("background", "cat", "dog")).tolist()
     [0, 0, 2, 1]
     """
+    _check_names(dataset_classes, "dataset_classes")
     if isinstance(detector_classes, int):
+        integer(1, MAX_CLASSES).check("detector_classes", detector_classes)
         if detector_classes != len(dataset_classes):
             raise ValueError(
                 f"the detector has {detector_classes} classes without names, but the data set has "
                 f"{len(dataset_classes)} classes; the numbers must be equal (both include the background)"
             )
         return np.arange(detector_classes)
+    _check_names(detector_classes, "detector_classes")
     unknown = [name for name in dataset_classes[1:] if name not in detector_classes[1:]]
     if unknown:
         raise ValueError(
@@ -64,19 +69,28 @@ def rename(detections: Sequence[PerImage], labels: np.ndarray) -> list[dict[str,
     -------
     list of dict
         For each image, a new dict with the same keys.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form. The message names the image.
     """
+    own = as_index_array(labels, "labels")  # (L,)
     renamed = []
-    for detected in detections:
-        new = labels[np.asarray(detected["labels"], np.int64)]  # (D,)
+    for detected, found in zip(detections, check_detections(detections, max(len(own), 1)), strict=True):
+        new = own[found.labels]  # (D,)
         known = new > 0
-        renamed.append(
-            {
-                "boxes": np.asarray(detected["boxes"]).reshape(-1, 4)[known],
-                "scores": np.asarray(detected["scores"])[known],
-                "labels": new[known],
-            }
-        )
+        boxes = check_boxes(detected["boxes"])  # of their own dtype
+        renamed.append({"boxes": boxes[known], "scores": found.scores[known], "labels": new[known]})
     return renamed
+
+
+def _check_names(names: Sequence[str], argument: str) -> None:
+    """Raise TypeError or ValueError unless the names are at least one string."""
+    check_sequence(names, argument)
+    integer(1, MAX_CLASSES).check(f"the number of {argument}", len(names))
+    for index, name in enumerate(names):
+        NAME.check(f"{argument}[{index}]", name)
 
 
 def _some(names: Sequence[str], limit: int = 8) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rcnn._validate import integer
 from rcnn.boxes import area, convert
 from rcnn.evaluate._inputs import Found, PerImage, Wanted, check_inputs, concatenate
 from rcnn.evaluate.voc import is_to_find
@@ -18,6 +19,7 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # (T,)
 RECALLS = np.linspace(0, 1, 101)  # (R,)
 AREA_NAMES = ("all", "small", "medium", "large")
 AREA_RANGES = np.array([[0, 1e5**2], [0, 32**2], [32**2, 96**2], [96**2, 1e5**2]])  # (A, 2), limits included
+MOST_CLASSES = 2**14  # each has thousands of numbers
 MAX_DETECTIONS = (1, 10, 100)  # (M,) per class and image
 
 WRONG, RIGHT, IGNORED = np.arange(3, dtype=np.int8)  # outcomes of a detection; an ignored detection does not count
@@ -126,7 +128,7 @@ def evaluate_coco(detections: Sequence[PerImage], targets: Sequence[PerImage], n
         For each image with G objects, {"boxes": (G, 4), "labels": (G,)}, and optionally "crowd" (G,) bool, "difficult"
         (G,) bool and "areas" (G,). The areas of the objects are in square pixels; the default is the area of each box.
     num_classes : int
-        The number of classes, including the background.
+        The number of classes, including the background, in 1 .. 2^14.
 
     Returns
     -------
@@ -135,13 +137,14 @@ def evaluate_coco(detections: Sequence[PerImage], targets: Sequence[PerImage], n
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If `detections` and `targets` have different lengths, or if a value is invalid. The message names the image.
 
     References
     ----------
     Lin et al., "Microsoft COCO: Common Objects in Context", 2014.
     """
+    num_classes = integer(1, MOST_CLASSES).check("num_classes", num_classes)
     found, wanted = check_inputs(detections, targets, num_classes)
     scores = concatenate([detected.scores for detected in found], np.float64)  # (D,), all images
     labels = concatenate([detected.labels for detected in found], np.int64)  # (D,)

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from rcnn._ext.dispatch import original
+from rcnn._validate import MAX_CLASSES, NUMBER, integer, one_of
 from rcnn.boxes import iou
 from rcnn.evaluate._inputs import Found, PerImage, Wanted, check_inputs, concatenate
 from rcnn.evaluate.voc import (
+    METHODS,
     NO_OBJECT,
     Judged,
     check_iou_threshold,
@@ -62,12 +64,12 @@ def confusion(
         For each image with G objects, {"boxes": (G, 4), "labels": (G,)}, and optionally "difficult" (G,) bool and
         "crowd" (G,) bool.
     num_classes : int
-        The number of classes L, including the background.
+        The number of classes L, including the background, in 1 .. 2^15.
     iou_threshold : float
         The lowest IoU of a match, in (0, 1].
     score_thresh : float
-        Only detections with a score above this value are used. A score above 0.5 means that the detector considers the
-        detection more likely to be right than wrong.
+        Only detections with a score above this finite number are used. A score above 0.5 means that the detector
+        considers the detection more likely to be right than wrong.
 
     Returns
     -------
@@ -76,10 +78,12 @@ def confusion(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If `detections` and `targets` have different lengths, or if a value is invalid. The message names the image.
     """
     check_iou_threshold(iou_threshold)
+    score_thresh = NUMBER.check("score_thresh", score_thresh)
+    num_classes = integer(1, MAX_CLASSES // 2).check("num_classes", num_classes)
     counts = np.zeros((num_classes, num_classes), np.int64)  # (L, L)
     for detected, target in zip(*check_inputs(detections, targets, num_classes), strict=True):
         taken_by, left_out = _take_objects(detected, target, iou_threshold, score_thresh)
@@ -194,7 +198,7 @@ def error_kinds(
         For each image with G objects, {"boxes": (G, 4), "labels": (G,)}, and optionally "difficult" (G,) bool and
         "crowd" (G,) bool.
     num_classes : int
-        The number of classes, including the background.
+        The number of classes, including the background, in 1 .. 2^16.
     iou_threshold : float
         The lowest IoU of a match, in (0, 1].
     background_iou : float
@@ -209,17 +213,20 @@ def error_kinds(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If `detections` and `targets` have different lengths, or if a value is invalid. The message names the image.
 
     References
     ----------
     Bolya, Foley, Hays and Hoffman, "TIDE: A General Toolbox for Identifying Object Detection Errors", 2020, section 2.
     """
+    check_iou_threshold(iou_threshold)
+    background_iou = NUMBER.check("background_iou", background_iou)
     if not 0 < background_iou < iou_threshold:
         raise ValueError(
             f"background_iou must be above 0 and below iou_threshold={iou_threshold:g}, got {background_iou!r}"
         )
+    one_of(METHODS).check("method", method)
     found, wanted = check_inputs(detections, targets, num_classes)
     judged = judge(found, wanted, iou_threshold)
     objects = _Objects(

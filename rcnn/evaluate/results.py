@@ -8,16 +8,19 @@ import math
 import reprlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rcnn._files import read_text
+from rcnn._validate import check_sequence, integer, shown
 from rcnn.boxes import convert
 from rcnn.evaluate._inputs import Found, PerImage, check_detections
 
 Id = int | str
+ID = integer(-(2**63), 2**63 - 1)
 MAX_JSON = 1 << 31  # bytes of a result file
 
 
@@ -41,10 +44,12 @@ def results_json(detections: Sequence[PerImage], image_ids: Sequence[Id], catego
 
     Raises
     ------
-    ValueError
-        If `detections` and `image_ids` have different lengths, if an id occurs twice, or if a detection is invalid.
+    TypeError, ValueError
+        If `detections` and `image_ids` have different lengths, if an id is neither a string nor an integer of 64 bits
+        or occurs twice, or if a detection is invalid.
     """
-    images, categories = _check_ids(image_ids, "image_ids"), _check_ids(category_ids[1:], "category_ids[1:]")
+    check_sequence(detections, "detections")
+    images, categories = _check_ids(image_ids, "image_ids"), _check_categories(category_ids)
     if len(images) != len(detections):
         raise ValueError(f"detections and image_ids must have the same length, got {len(detections)} and {len(images)}")
     pairs = zip(images, check_detections(detections, len(category_ids)), strict=True)
@@ -79,7 +84,7 @@ def read_results(path: str | Path, image_ids: Sequence[Id], category_ids: Sequen
         file and the entry.
     """
     rows: dict[Id, list[list[float]]] = {image_id: [] for image_id in _check_ids(image_ids, "image_ids")}
-    categories = _check_ids(category_ids[1:], "category_ids[1:]")
+    categories = _check_categories(category_ids)
     labels = dict(zip(categories, range(1, len(category_ids)), strict=True))
     for k, entry in enumerate(_read_list(path)):
         try:
@@ -140,8 +145,22 @@ def _numbers(entry: Any, key: str, count: int) -> list[float]:
 
 def _check_ids(ids: Sequence[Id], name: str) -> list[Id]:
     """Return the ids as Python's own numbers and strings; raise ValueError if an id occurs twice."""
-    plain = [str(value) if isinstance(value, str) else int(value) for value in ids]
-    if len(set(plain)) != len(plain):
-        twice = next(value for value in plain if plain.count(value) > 1)
-        raise ValueError(f"{name} must be unique, but {twice!r} occurs more than once")
+    check_sequence(ids, name)
+    plain: list[Id] = []
+    seen: set[Id] = set()
+    for index, value in enumerate(ids):
+        if not isinstance(value, (str, Integral)) or isinstance(value, bool):
+            raise TypeError(f"{name}[{index}] must be an integer or a string, got {shown(value)}")
+        plain.append(str(value) if isinstance(value, str) else ID.check(f"{name}[{index}]", value))
+        if plain[-1] in seen:
+            raise ValueError(f"{name} must be unique, but {shown(plain[-1])} occurs more than once")
+        seen.add(plain[-1])
     return plain
+
+
+def _check_categories(category_ids: Sequence[Id]) -> list[Id]:
+    """Return the ids of all classes but the background; see `_check_ids`."""
+    check_sequence(category_ids, "category_ids")
+    if not len(category_ids):
+        raise ValueError("category_ids must have at least one element, for the background")
+    return _check_ids(category_ids[1:], "category_ids[1:]")

@@ -2,22 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from rcnn._ext.dispatch import original
-from rcnn._validate import check_boxes
+from rcnn._validate import FRACTION, as_array, as_index_array, check_boxes, check_sequence, integer, shown
 from rcnn.boxes import iou
 from rcnn.data import Dataset
 from rcnn.evaluate._inputs import PerImage, check_inputs, concatenate
 from rcnn.evaluate.classes import rename
-from rcnn.evaluate.voc import batches, is_to_find
+from rcnn.evaluate.voc import batches, check_iou_threshold, is_to_find
+from rcnn.rpn import MOST_BOXES
 from rcnn.trace import Detections, Trace
 from rcnn.transform import Size, scale_boxes
 
 _NOTHING: PerImage = {"boxes": [], "scores": [], "labels": []}
 AVERAGED = np.linspace(0.5, 0.95, 10)  # the IoU thresholds of COCO's average recall
+MOST_KS = 64
 SIZES = ("small", "medium", "large")  # each contains a third of the objects
 
 
@@ -88,8 +90,8 @@ class StageRecall:
         (S,) int64 array
             One number for each of S stages.
         """
-        chosen = self.best_iou if of is None else self.best_iou[of]
-        return (chosen >= (self.iou_threshold if iou_threshold is None else iou_threshold)).sum(axis=0)
+        lowest = self.iou_threshold if iou_threshold is None else FRACTION.check("iou_threshold", iou_threshold)
+        return (self.best_iou[self._mask(of)] >= lowest).sum(axis=0)
 
     def recall(self, iou_threshold: float | None = None, of: np.ndarray | None = None) -> np.ndarray:
         """Return the fraction of the objects that each stage reaches.
@@ -106,7 +108,7 @@ class StageRecall:
         (S,) array
             One value in [0, 1] for each of S stages; NaN if there are no objects.
         """
-        total = len(self.best_iou) if of is None else np.count_nonzero(of)
+        total = np.count_nonzero(self._mask(of))
         return self.reached(iou_threshold, of) / total if total else np.full(len(self.stages), np.nan)
 
     def average_recall(self, of: np.ndarray | None = None) -> np.ndarray:
@@ -145,6 +147,15 @@ class StageRecall:
         """
         return np.quantile(self.sides, (1 / 3, 2 / 3)) if len(self.sides) else np.zeros(2)
 
+    def _mask(self, of: Any) -> np.ndarray:
+        """Return a mask of the objects to count, (G,)."""
+        if of is None:
+            return np.ones(len(self.best_iou), np.bool_)
+        mask = as_array(of, "of")
+        if mask.shape != (len(self.best_iou),) or mask.dtype != np.bool_:
+            raise ValueError(f"of must be a bool array of shape ({len(self.best_iou)},), got {shown(of)}")
+        return mask
+
     def __str__(self) -> str:
         columns = {
             f"IoU {self.iou_threshold:g}": self.recall(),
@@ -182,12 +193,12 @@ def recall_by_stage(
     dataset : Dataset
         The images and targets. Difficult objects and crowds do not count.
     ks : sequence of int
-        Numbers of best proposals in each image, in ascending order. The config of the model limits the number of
-        proposals; see `most_proposals`.
+        Numbers of best proposals in each image, in 1 .. 2^20 and in ascending order; at most 64. The config of the
+        model limits the number of proposals; see `most_proposals`.
     iou_threshold : float
-        The lowest IoU at which a box reaches an object.
+        The lowest IoU at which a box reaches an object, in (0, 1].
     batch_size : int
-        The number of images in a pass.
+        The number of images in a pass, in 1 .. 2^20.
     progress : bool
         If True, show a progress bar.
     labels : (L,) int64 array, optional
@@ -201,9 +212,8 @@ def recall_by_stage(
 
     Raises
     ------
-    ValueError
-        If `ks` is empty, is not ascending or contains a number below 1; if `batch_size` is below 1; or if a target is
-        invalid.
+    TypeError, ValueError
+        If `ks` is empty or not ascending; if a number is out of range; or if a target is invalid.
     """
     return trace_dataset(model, dataset, ks, iou_threshold, batch_size, progress, labels)[0]
 
@@ -228,11 +238,11 @@ def trace_dataset(
     dataset : Dataset
         The images and targets. Difficult objects and crowds do not count.
     ks : sequence of int
-        Numbers of best proposals in each image, in ascending order.
+        Numbers of best proposals in each image, in 1 .. 2^20 and in ascending order; at most 64.
     iou_threshold : float
-        The lowest IoU at which a box reaches an object.
+        The lowest IoU at which a box reaches an object, in (0, 1].
     batch_size : int
-        The number of images in a pass.
+        The number of images in a pass, in 1 .. 2^20.
     progress : bool
         If True, show a progress bar.
     labels : (L,) int64 array, optional
@@ -250,12 +260,17 @@ def trace_dataset(
 
     Raises
     ------
-    ValueError
-        If `ks` is empty, is not ascending or contains a number below 1; if `batch_size` is below 1; or if a target is
-        invalid.
+    TypeError, ValueError
+        If `ks` is empty or not ascending; if a number is out of range; or if a target is invalid.
     """
-    if not ks or min(ks) < 1 or list(ks) != sorted(set(ks)):
-        raise ValueError(f"ks must be ascending numbers of at least 1, got {ks!r}")
+    if not callable(getattr(model, "trace", None)):
+        raise TypeError(f"model must have a method trace, got {shown(model)}")
+    check_sequence(ks, "ks")
+    ks = [integer(1, MOST_BOXES).check("ks", k) for k in ks[: MOST_KS + 1]]
+    if not 1 <= len(ks) <= MOST_KS or ks != sorted(set(ks)):
+        raise ValueError(f"ks must be 1 to {MOST_KS} ascending numbers of at least 1, got {shown(ks)}")
+    check_iou_threshold(iou_threshold)
+    labels = None if labels is None else as_index_array(labels, "labels")
     detections: list[Detections] = []
     targets: list[dict[str, np.ndarray]] = []
     best_iou: list[np.ndarray] = []

@@ -7,20 +7,33 @@ the curve. Coordinates are continuous here, so the side of a box is x2 - x1, wit
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from rcnn._ext.dispatch import original
-from rcnn._validate import as_float_array
+from rcnn._validate import (
+    FLAG,
+    MOST_SEQUENCE,
+    Rule,
+    as_array,
+    as_float,
+    as_float_array,
+    check_sequence,
+    check_size,
+    integer,
+    one_of,
+    shown,
+)
 from rcnn.boxes import area, iou
 from rcnn.data import Dataset
-from rcnn.evaluate._inputs import Found, PerImage, Wanted, check_inputs, concatenate
+from rcnn.evaluate._inputs import Found, PerImage, Wanted, check_dataset, check_inputs, concatenate, item_of
 
 METHODS = ("voc2007", "voc2012")
 NO_OBJECT = -1
+IOU_THRESHOLD = Rule("a number above 0 and at most 1", as_float, lambda x: 0 < x <= 1)
 
 
 class Detector(Protocol):
@@ -89,7 +102,7 @@ def evaluate(
     dataset : Dataset
         The images and targets. The length of its `classes` is the number of classes, including the background.
     batch_size : int
-        The number of images in a call.
+        The number of images in a call, in 1 .. 2^20.
     iou_threshold : float
         The lowest IoU of a match, in (0, 1].
     method : str
@@ -101,7 +114,14 @@ def evaluate(
     -------
     Evaluation
         The curves and the average precision of each class.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form. The message names the image.
     """
+    check_iou_threshold(iou_threshold)
+    _check_method(method)
     return evaluate_detections(
         *predictions(model, dataset, batch_size, progress), len(dataset.classes), iou_threshold, method
     )
@@ -121,7 +141,7 @@ def predictions(
     dataset : Dataset
         The images and targets.
     batch_size : int
-        The number of images in a call.
+        The number of images in a call, in 1 .. 2^20.
     progress : bool
         If True, show a progress bar.
 
@@ -129,18 +149,25 @@ def predictions(
     -------
     detections, targets : list of dict
         One entry for each image, in the order of the data set.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form.
     """
+    if not callable(getattr(model, "predict", None)):
+        raise TypeError(f"model must have a method predict, got {shown(model)}")
     detections: list[dict[str, np.ndarray]] = []
     targets: list[dict[str, np.ndarray]] = []
     for batch in batches(dataset, batch_size, progress):
-        detections += model.predict([image for image, _ in batch])
+        found = model.predict([image for image, _ in batch])
+        check_sequence(found, "the result of predict", len(batch))
+        detections += found
         targets += [target for _, target in batch]
     return detections, targets
 
 
-def batches(
-    dataset: Dataset, batch_size: int, progress: bool
-) -> Iterator[list[tuple[np.ndarray, dict[str, np.ndarray]]]]:
+def batches(dataset: Dataset, batch_size: int, progress: bool) -> Iterator[list[tuple[np.ndarray, Any]]]:
     """Yield the images and targets of a data set in batches, in order, and show a progress bar.
 
     Parameters
@@ -148,7 +175,7 @@ def batches(
     dataset : Dataset
         The images and targets.
     batch_size : int
-        The largest number of images in a batch, at least 1.
+        The largest number of images in a batch, in 1 .. 2^20.
     progress : bool
         If False, hide the progress bar.
 
@@ -159,14 +186,15 @@ def batches(
 
     Raises
     ------
-    ValueError
-        If `batch_size` is below 1.
+    TypeError, ValueError
+        If `batch_size` is out of range, or if `dataset` is not a data set.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
+    batch_size = integer(1, MOST_SEQUENCE).check("batch_size", batch_size)
+    check_dataset(dataset)
+    FLAG.check("progress", progress)
     with tqdm(total=len(dataset), desc="evaluate", unit="image", disable=None if progress else True) as bar:
         for first in range(0, len(dataset), batch_size):
-            batch = [dataset[i] for i in range(first, min(first + batch_size, len(dataset)))]
+            batch = [item_of(dataset, i) for i in range(first, min(first + batch_size, len(dataset)))]
             yield batch
             bar.update(len(batch))
 
@@ -198,7 +226,7 @@ def evaluate_detections(
         For each image with G objects, {"boxes": (G, 4), "labels": (G,)}, and optionally "difficult" (G,) bool and
         "crowd" (G,) bool.
     num_classes : int
-        The number of classes, including the background.
+        The number of classes, including the background, in 1 .. 2^16.
     iou_threshold : float
         The lowest IoU of a match, in (0, 1].
     method : str
@@ -211,7 +239,7 @@ def evaluate_detections(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If `detections` and `targets` have different lengths, or if a value is invalid. The message names the image.
 
     References
@@ -225,6 +253,7 @@ def evaluate_detections(
     >>> evaluate_detections(found, targets, num_classes=2).mean_ap
     0.5
     """
+    _check_method(method)
     found, wanted = check_inputs(detections, targets, num_classes)
     judged = judge(found, wanted, iou_threshold)
     return summary(
@@ -283,7 +312,7 @@ def precision_recall(correct: ArrayLike, num_objects: int) -> tuple[np.ndarray, 
     correct : (D,) bool array
         True for each detection that is right. The detections are in descending order of score.
     num_objects : int
-        The number of objects to find. If it is 0, the recall is NaN.
+        The number of objects to find, in 0 .. 2^53. If it is 0, the recall is NaN.
 
     Returns
     -------
@@ -296,7 +325,12 @@ def precision_recall(correct: ArrayLike, num_objects: int) -> tuple[np.ndarray, 
     >>> precision.tolist(), recall.tolist()
     ([1.0, 0.5], [0.5, 0.5])
     """
-    right = np.cumsum(np.asarray(correct, np.bool_))  # (D,)
+    flags = as_array(correct, "correct")
+    if flags.ndim != 1 or (flags.size and flags.dtype.kind not in "biuf"):
+        raise ValueError(f"correct must be True and False, of shape (D,), got {shown(correct)}")
+    check_size(flags.shape, "correct")
+    num_objects = integer(0, 2**53).check("num_objects", num_objects)
+    right = np.cumsum(flags.astype(np.bool_))  # (D,)
     precision = right / np.arange(1, len(right) + 1)
     recall = right / num_objects if num_objects else np.full(len(right), np.nan)
     return precision, recall
@@ -323,8 +357,8 @@ def average_precision(recall: ArrayLike, precision: ArrayLike, method: str = "vo
 
     Raises
     ------
-    ValueError
-        If the shapes differ, if the recall decreases, or if `method` has another value.
+    TypeError, ValueError
+        If the shapes differ, if a value is outside [0, 1], if the recall decreases, or if `method` has another value.
 
     Examples
     --------
@@ -337,6 +371,9 @@ def average_precision(recall: ArrayLike, precision: ArrayLike, method: str = "vo
         raise ValueError(f"recall and precision must both have shape (D,), got {r.shape} and {p.shape}")
     if np.isnan(r).any():
         return float("nan")
+    for name, values in (("recall", r), ("precision", p)):
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(f"{name} must be in [0, 1], got {shown(values)}")
     if (np.diff(r) < 0).any():
         raise ValueError(f"recall must not decrease, got {r[:-1][np.diff(r) < 0][0]:g} before a smaller value")
     best = np.append(np.maximum.accumulate(p[::-1])[::-1], 0)  # (D + 1,): 0 above the highest recall
@@ -497,10 +534,8 @@ def check_iou_threshold(iou_threshold: float) -> None:
     ValueError
         If the threshold is 0 or less, or above 1.
     """
-    if not 0 < iou_threshold <= 1:
-        raise ValueError(f"iou_threshold must be above 0 and at most 1, got {iou_threshold!r}")
+    IOU_THRESHOLD.check("iou_threshold", iou_threshold)
 
 
 def _check_method(method: str) -> None:
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    one_of(METHODS).check("method", method)

@@ -11,15 +11,17 @@ way. The compiled kernels compute the same values without copying the windows, o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from rcnn._ext.dispatch import compiled
+from rcnn._validate import check_size, integer
 from rcnn.nn.elementwise import relu_gradient, sum_per_channel
 from rcnn.nn.fusion import Operation, result_of
-from rcnn.nn.tensor import Tensor, concatenate
+from rcnn.nn.tensor import Tensor, check_tensor, concatenate
 from rcnn.nn.windows import Pair, check_maps, output_size, padded, pair, scatter_windows, windows
 
 
@@ -44,7 +46,7 @@ def conv2d(
         One constant per filter, which is added to the output of the filter.
     stride, padding, dilation : int or (rows, columns)
         The step between windows, the width of the border of zeros, and the step between the elements of a window, in
-        pixels.
+        pixels, at most 4096.
     groups : int
         The number of groups into which the channels and the filters are divided. The filters of a group use only the
         channels of the same group.
@@ -61,7 +63,8 @@ def conv2d(
         If x is not a tensor.
     ValueError
         If the numbers of channels do not match, the window does not fit into the padded map, the number of filters is
-        not divisible by `groups`, or the shape of the bias is wrong.
+        not divisible by `groups`, a shape or a number is wrong, or the padded map or the result has more than 2^30
+        elements.
 
     Examples
     --------
@@ -77,6 +80,9 @@ def conv2d(
         return _grouped(x, weight, bias, stride, padding, dilation, groups)
     geometry = (pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1))
     size = output_size(x.shape[2:], weight.shape[2:], *geometry)
+    check_size((len(x), len(weight), *size), "x and weight")
+    n, channels, height, width = x.shape
+    check_size((n, channels, height + 2 * geometry[1][0], width + 2 * geometry[1][1]), "x and padding")
     return result_of(Convolution(x.computed(), weight, bias, *geometry, size))
 
 
@@ -200,6 +206,12 @@ def _before(
 def _check(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
     """Raise TypeError or ValueError unless x, weight and bias can be convolved."""
     check_maps("conv2d", x)
+    check_tensor("conv2d", weight, "weight")
+    integer(1, 2**30).check("groups", groups)
+    if weight.ndim != 4 or 0 in weight.shape[2:]:
+        raise ValueError(f"conv2d: weight must have shape (O, C / groups, height, width), got {weight.shape}")
+    if bias is not None:
+        check_tensor("conv2d", bias, "bias")
     if x.shape[1] != weight.shape[1] * groups:
         raise ValueError(
             f"conv2d: x must have {weight.shape[1] * groups} channels for weight {weight.shape} and groups={groups}, "
@@ -292,7 +304,8 @@ def _columns(x: np.ndarray, weight_shape: tuple[int, ...], stride: Pair, padding
 
 def _as_matrix(weight: np.ndarray) -> np.ndarray:
     """Return filters (O, C, kh, kw) as a matrix (kh * kw * C, O), whose rows are in the order of the window values."""
-    return np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).reshape(-1, weight.shape[0])
+    rows = math.prod(weight.shape[1:])
+    return np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).reshape(rows, weight.shape[0])
 
 
 def _from_matrix(matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -303,4 +316,5 @@ def _from_matrix(matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _as_rows(features: np.ndarray) -> np.ndarray:
     """Return maps (N, C, H, W) as a matrix (N * H * W, C), one row per pixel."""
-    return np.ascontiguousarray(features.transpose(0, 2, 3, 1)).reshape(-1, features.shape[1])
+    n, channels, height, width = features.shape
+    return np.ascontiguousarray(features.transpose(0, 2, 3, 1)).reshape(n * height * width, channels)

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from rcnn._validate import FLAG, NUMBER, POSITIVE, Rule, as_array, as_dtype, as_float, as_float_array, integer, number
 from rcnn.nn import elementwise
 from rcnn.nn.conv import conv2d, matrix_product
 from rcnn.nn.fusion import Operation, extend, result_of
 from rcnn.nn.pooling import avg_pool2d, max_pool2d
 from rcnn.nn.random import generator
 from rcnn.nn.resize import adaptive_avg_pool2d, interpolate, upsample_add
-from rcnn.nn.tensor import Tensor, as_tensor, check_tensor, concatenate, is_recording, record
+from rcnn.nn.tensor import Tensor, check_tensor, concatenate, is_recording, record
 from rcnn.nn.windows import channels_last, check_maps
 
 __all__ = [
@@ -43,6 +44,10 @@ __all__ = [
     "softmax",
     "upsample_add",
 ]
+
+
+NORM_ARGUMENTS = ("weight", "bias", "running_mean", "running_var")
+PROBABILITY = Rule("a number in [0, 1)", as_float, lambda p: 0 <= p < 1)
 
 
 # ---------------------------------------------------------------------- layers
@@ -80,6 +85,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     [[11.0, 18.0]]
     """
     check_tensor("linear", x)
+    check_tensor("linear", weight, "weight")
+    if bias is not None:
+        check_tensor("linear", bias, "bias")
+    if weight.ndim != 2:
+        raise ValueError(f"linear: weight must have shape (O, I), got {weight.shape}")
     if x.ndim == 4:
         maps = x
     elif x.ndim == 2:
@@ -87,7 +97,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     else:
         raise ValueError(f"linear: x must have shape (N, {weight.shape[1]}) or (N, C, H, W), got {x.shape}")
     columns = math.prod(maps.shape[1:])
-    if weight.ndim != 2 or weight.shape[1] != columns:
+    if weight.shape[1] != columns:
         raise ValueError(f"linear: x must have shape (N, {weight.shape[-1]}) for weight {weight.shape}, got {x.shape}")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias must have shape {weight.shape[:1]}, one value per output, got {bias.shape}")
@@ -107,6 +117,7 @@ def relu(x: Tensor) -> Tensor:
     Tensor
         The result, with the same shape as x. The gradient at 0 is 0.
     """
+    check_tensor("relu", x)
     extended = extend(x, "rectified")
     if extended is not None:
         return extended.computed()  # no further step can be fused
@@ -129,7 +140,8 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     Tensor
         The result, with the same shape as x.
     """
-    slope = float(negative_slope)  # a NumPy number could change the dtype of the result
+    check_tensor("leaky_relu", x)
+    slope = NUMBER.check("negative_slope", negative_slope)  # a NumPy number could change the dtype of the result
     return record(elementwise.relu(x.data, slope), (x,), lambda g: (elementwise.leaky_relu_gradient(g, x.data, slope),))
 
 
@@ -154,20 +166,21 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Gen
 
     Raises
     ------
-    ValueError
-        If p is not in [0, 1).
+    TypeError, ValueError
+        If p is not in [0, 1), or another argument has the wrong type.
 
     References
     ----------
     Srivastava et al., "Dropout", JMLR 2014.
     """
-    if not 0 <= p < 1:
-        raise ValueError(f"p must be in [0, 1), got {p}")
-    if not training or p == 0:
+    check_tensor("dropout", x)
+    p = PROBABILITY.check("p", p)
+    if not FLAG.check("training", training) or p == 0:
         return x
     kept = generator(rng).random(x.shape, dtype=np.float32) >= p
     scale = kept * x.dtype.type(1 / (1 - p))
-    return record(x.data * scale, (x,), lambda g: (g * scale,))
+    with np.errstate(invalid="ignore"):  # an infinite element that is set to 0 becomes NaN
+        return record(x.data * scale, (x,), lambda g: (g * scale,))
 
 
 def scale_and_shift(x: Tensor, scale: np.ndarray, shift: np.ndarray) -> Tensor:
@@ -186,6 +199,7 @@ def scale_and_shift(x: Tensor, scale: np.ndarray, shift: np.ndarray) -> Tensor:
         The result. Gradients flow only to x.
     """
     check_maps("scale_and_shift", x)
+    scale, shift = as_float_array(scale, "scale"), as_float_array(shift, "shift")
     if not scale.shape == shift.shape == x.shape[1:2]:
         raise ValueError(f"scale and shift must have the shape {x.shape[1:2]}, got {scale.shape} and {shift.shape}")
     extended = extend(x, "scaled", scale, shift)
@@ -219,9 +233,9 @@ def batch_norm(
     training : bool
         If True, the statistics of the batch are used.
     momentum : float
-        The weight of the batch in the new running statistics.
+        The weight of the batch in the new running statistics, in [0, 1].
     eps : float
-        A small number that is added to the variance.
+        A small number that is added to the variance, in [0, 1e6].
 
     Returns
     -------
@@ -240,25 +254,47 @@ def batch_norm(
     Ioffe and Szegedy, "Batch normalization", 2015.
     """
     check_maps("batch_norm", x)
+    _check_norm(weight, bias, running_mean, running_var)
+    training = FLAG.check("training", training)
+    momentum, eps = number(0, 1).check("momentum", momentum), number(0, 1e6).check("eps", eps)
     channels, count = x.shape[1], x.size // max(x.shape[1], 1)
-    for values in (weight, bias, running_mean, running_var):
+    given: tuple[Tensor | np.ndarray, ...] = (weight, bias, running_mean, running_var)
+    for name, values in zip(NORM_ARGUMENTS, given, strict=True):
         if values.shape != (channels,):
-            raise ValueError(f"batch_norm: x must have {values.size} channels, got {channels} (shape {x.shape})")
+            raise ValueError(
+                f"batch_norm: x must have {values.size} channels, got {channels} (shape {x.shape}), because "
+                f"{name} has shape {values.shape}"
+            )
     if not training and not is_recording():
-        scale = weight.data / np.sqrt(running_var + running_var.dtype.type(eps))  # (C,)
-        extended = extend(x, "scaled", scale, bias.data - running_mean * scale)
+        with np.errstate(all="ignore"):
+            scale = weight.data / np.sqrt(running_var + running_var.dtype.type(eps))  # (C,)
+            shift = bias.data - running_mean * scale
+        extended = extend(x, "scaled", scale, shift)
         if extended is not None:
             return extended
     if training:
+        if not (running_mean.flags.writeable and running_var.flags.writeable):
+            raise ValueError("batch_norm: running_mean and running_var must be writable in training")
         if count < 2:
             raise ValueError(f"batch_norm: training needs more than one value per channel, got x of shape {x.shape}")
         mean, var = elementwise.batch_statistics(x.data)
-        running_mean += momentum * (mean - running_mean)
-        running_var += momentum * (var * (count / (count - 1)) - running_var)
     else:
         mean, var = running_mean.copy(), running_var  # copied: training may change it before the backward pass
-    scale = 1 / np.sqrt(var + x.dtype.type(eps))  # (C,)
+    with np.errstate(all="ignore"):  # a variance can be infinite, or 0 with eps=0
+        if training:
+            running_mean += momentum * (mean - running_mean)
+            running_var += momentum * (var * (count / (count - 1)) - running_var)
+        scale = 1 / np.sqrt(var + x.dtype.type(eps))  # (C,)
     return result_of(Normalisation(x.computed(), weight, bias, mean, scale, training))
+
+
+def _check_norm(weight: Any, bias: Any, running_mean: Any, running_var: Any) -> None:
+    """Raise TypeError unless the arguments of `batch_norm` are two tensors and two arrays of floats."""
+    check_tensor("batch_norm", weight, "weight")
+    check_tensor("batch_norm", bias, "bias")
+    for name, values in (("running_mean", running_mean), ("running_var", running_var)):
+        if not isinstance(values, np.ndarray) or values.dtype.char not in "fd":
+            raise TypeError(f"batch_norm: {name} must be an array of float32 or float64, got {type(values).__name__}")
 
 
 @dataclass(frozen=True)
@@ -333,6 +369,7 @@ def sigmoid(x: Tensor) -> Tensor:
     Tensor
         The probabilities, with the same shape as x.
     """
+    check_tensor("sigmoid", x)
     out = sigmoid_of(x.data)
     return record(out, (x,), lambda g: (g * out * (1 - out),))
 
@@ -352,6 +389,7 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
     Tensor
         The probabilities, with the same shape as x.
     """
+    check_tensor("softmax", x)
     out = softmax_of(x.data, axis)
     return record(out, (x,), lambda g: (out * (g - (g * out).sum(axis, keepdims=True)),))
 
@@ -371,7 +409,8 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     Tensor
         The logarithms of the probabilities, with the same shape as x.
     """
-    out = _log_softmax_of(x.data, axis)
+    check_tensor("log_softmax", x)
+    out = _log_softmax_of(x.data, _check_axis(axis, x.ndim))
     return record(out, (x,), lambda g: (g - np.exp(out) * g.sum(axis, keepdims=True),))
 
 
@@ -388,6 +427,7 @@ def sigmoid_of(x: np.ndarray) -> np.ndarray:
     array
         The probabilities, with the same shape as x.
     """
+    x = as_float_array(x, "x")
     small = np.exp(-np.abs(x))  # in (0, 1], so nothing overflows
     return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
 
@@ -407,13 +447,23 @@ def softmax_of(x: np.ndarray, axis: int = -1) -> np.ndarray:
     array
         The probabilities, with the same shape as x.
     """
-    e = np.exp(x - x.max(axis, keepdims=True, initial=-np.inf))
-    return e / e.sum(axis, keepdims=True)
+    x = as_float_array(x, "x")
+    axis = _check_axis(axis, x.ndim)
+    with np.errstate(invalid="ignore"):  # infinite logits give NaN
+        e = np.exp(x - x.max(axis, keepdims=True, initial=-np.inf))
+        return e / e.sum(axis, keepdims=True)
+
+
+def _check_axis(axis: int, ndim: int) -> int:
+    if ndim == 0:
+        raise ValueError("x must have at least one axis")
+    return int(integer(-ndim, ndim - 1).check("axis", axis))
 
 
 def _log_softmax_of(x: np.ndarray, axis: int) -> np.ndarray:
-    shifted = x - x.max(axis, keepdims=True, initial=-np.inf)
-    return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+    with np.errstate(all="ignore"):  # infinite logits give NaN
+        shifted = x - x.max(axis, keepdims=True, initial=-np.inf)
+        return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
 
 
 # ---------------------------------------------------------------------- losses
@@ -447,15 +497,16 @@ def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
     >>> round(cross_entropy(Tensor([[0.0, 0.0], [0.0, 0.0]]), [0, 1]).item(), 4)  # log 2
     0.6931
     """
+    check_tensor("cross_entropy", logits, "logits")
     if logits.ndim != 2:
         raise ValueError(f"cross_entropy: logits must have shape (R, L), got {logits.shape}")
     count, classes = logits.shape
-    labels = np.asarray(labels)
+    labels = as_array(labels, "labels")
     if labels.size and labels.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: labels must be integers, got {labels.dtype}")
-    labels = labels.astype(np.int64)  # an empty list becomes a float array
     if labels.shape != (count,):
         raise ValueError(f"cross_entropy: labels must have shape ({count},), one per row of logits, got {labels.shape}")
+    labels = labels.astype(np.int64)  # an empty list becomes a float array
     if count and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(f"cross_entropy: labels must be in 0 .. {classes - 1}, got {labels.min()} .. {labels.max()}")
     rows, count = np.arange(count), max(count, 1)
@@ -489,12 +540,15 @@ def binary_cross_entropy_with_logits(logits: Tensor, targets: np.ndarray) -> Ten
     ValueError
         If the shapes differ.
     """
-    z, t = logits.data, np.asarray(targets, logits.dtype)
+    check_tensor("binary_cross_entropy_with_logits", logits, "logits")
+    z, t = logits.data, as_dtype(as_float_array(targets, "targets"), logits.dtype, "targets")
     if z.shape != t.shape:
         raise ValueError(f"logits and targets must have the same shape, got {z.shape} and {t.shape}")
     count = max(z.size, 1)
-    loss = np.maximum(z, 0) - z * t + np.log1p(np.exp(-np.abs(z)))  # the same function, without overflow
-    return record(loss.sum() / count, (logits,), lambda g: ((sigmoid_of(z) - t) * (g / count),))
+    with np.errstate(all="ignore"):  # infinite logits give NaN
+        loss = np.maximum(z, 0) - z * t + np.log1p(np.exp(-np.abs(z)))  # the same function, without overflow
+        total = loss.sum() / count
+    return record(total, (logits,), lambda g: ((sigmoid_of(z) - t) * (g / count),))
 
 
 def smooth_l1_loss(prediction: Tensor, target: Tensor | np.ndarray, beta: float = 1.0) -> Tensor:
@@ -529,15 +583,16 @@ def smooth_l1_loss(prediction: Tensor, target: Tensor | np.ndarray, beta: float 
     >>> smooth_l1_loss(Tensor([0.5, 3.0]), [0.0, 0.0]).item()  # 0.125 + 2.5
     2.625
     """
-    target = as_tensor(target, prediction.dtype)
+    check_tensor("smooth_l1_loss", prediction, "prediction")
+    if not isinstance(target, Tensor):
+        target = Tensor(as_dtype(as_float_array(target, "target"), prediction.dtype, "target"))
     if prediction.shape != target.shape:
         raise ValueError(f"prediction and target must have the same shape, got {prediction.shape} and {target.shape}")
-    if beta <= 0:
-        raise ValueError(f"beta must be above 0, got {beta}")
-    beta = float(beta)  # a NumPy number could change the dtype of the result
-    d = prediction.data - target.data
-    size = np.abs(d)
-    loss = np.where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta)
+    beta = POSITIVE.check("beta", beta)  # as a float: a NumPy number could change the dtype of the result
+    with np.errstate(all="ignore"):
+        d = prediction.data - target.data
+        size = np.abs(d)
+        loss = np.where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta)
 
     def vjp(g: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         slope = np.clip(d / beta, -1, 1) * g

@@ -6,17 +6,19 @@ Arguments, defaults and initialisation are the same as in PyTorch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from rcnn._validate import FLAG, MOST_ELEMENTS, NUMBER, check_sequence, check_size, integer, number, one_of
 from rcnn.nn import functional as F
 from rcnn.nn.fusion import fused
 from rcnn.nn.module import Module
 from rcnn.nn.random import generator
-from rcnn.nn.tensor import Parameter, Tensor
-from rcnn.nn.windows import Pair, pair
+from rcnn.nn.resize import MODES
+from rcnn.nn.tensor import Parameter, Tensor, check_tensor
+from rcnn.nn.windows import Pair, check_maps, pair
 
 # ---------------------------------------------------------------------- initialisation
 
@@ -27,9 +29,9 @@ def normal(shape: tuple[int, ...], std: float, rng: np.random.Generator | None =
     Parameters
     ----------
     shape : tuple of int
-        The shape of the result.
+        The shape of the result, with at most 2^30 elements.
     std : float
-        The standard deviation.
+        The standard deviation, at least 0.
     rng : np.random.Generator, optional
         The random generator; by default, the library's own.
 
@@ -37,7 +39,13 @@ def normal(shape: tuple[int, ...], std: float, rng: np.random.Generator | None =
     -------
     float32 array
         The numbers, in an array of shape `shape`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form.
     """
+    shape, std = _check_shape(shape, least=0), number(0, 1e6).check("std", std)
     return (generator(rng).standard_normal(shape, dtype=np.float32) * np.float32(std)).astype(np.float32)
 
 
@@ -48,7 +56,7 @@ def kaiming_uniform(shape: tuple[int, ...], a: float, rng: np.random.Generator |
     ----------
     shape : tuple of int
         The shape of the weights: (outputs, inputs), or (outputs, inputs, kernel height, kernel width) for a
-        convolution. fan_in is the product of all sides except the first.
+        convolution. fan_in is the product of all sides except the first. There are at most 2^30 weights.
     a : float
         The slope of the leaky ReLU that follows. PyTorch's convolutions and linear layers use sqrt(5).
     rng : np.random.Generator, optional
@@ -59,12 +67,26 @@ def kaiming_uniform(shape: tuple[int, ...], a: float, rng: np.random.Generator |
     float32 array
         The numbers, in an array of shape `shape`.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form.
+
     References
     ----------
     He et al., "Delving deep into rectifiers", 2015.
     """
+    shape, a = _check_shape(shape, least=1), number(-1e6, 1e6).check("a", a)
     bound = math.sqrt(6 / ((1 + a * a) * math.prod(shape[1:])))
     return generator(rng).uniform(-bound, bound, shape).astype(np.float32)
+
+
+def _check_shape(shape: Sequence[int], least: int) -> tuple[int, ...]:
+    """Return the shape of weights, whose sides are at least `least`."""
+    check_sequence(shape, "shape")
+    sides = tuple(integer(least, MOST_ELEMENTS).check("shape", side) for side in shape[:32])
+    check_size(sides, "shape")
+    return sides
 
 
 def _default_bias(outs: int, fan_in: int) -> np.ndarray:
@@ -75,18 +97,33 @@ def _default_bias(outs: int, fan_in: int) -> np.ndarray:
 # ---------------------------------------------------------------------- layers
 
 
+MOST_CHANNELS = 2**20
+
+
+def _count(name: str, value: int) -> int:
+    return int(integer(1, MOST_CHANNELS).check(name, value))
+
+
+def _check_window(
+    kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair
+) -> tuple[Pair, Pair | None, Pair]:
+    """Return the arguments of a pooling layer as pairs."""
+    kernel, pad = pair("kernel_size", kernel_size, 1), pair("padding", padding, 0)
+    return kernel, None if stride is None else pair("stride", stride, 1), pad
+
+
 class Conv2d(Module):
     """A convolution, which maps (N, in_channels, H, W) to (N, out_channels, H', W'); see `functional.conv2d`.
 
     Parameters
     ----------
     in_channels, out_channels : int
-        The numbers of channels of the input and of the output.
+        The numbers of channels of the input and of the output, in 1 .. 2^20.
     kernel_size : int or (rows, columns)
-        The size of the window, in pixels.
+        The size of the window, in pixels, at most 4096.
     stride, padding, dilation : int or (rows, columns)
         The step between windows, the width of the border of zeros, and the step between the elements of a window, in
-        pixels.
+        pixels, at most 4096.
     groups : int
         The number of groups into which the channels and the filters are divided. The filters of a group use only the
         channels of the same group.
@@ -96,7 +133,8 @@ class Conv2d(Module):
     Raises
     ------
     ValueError
-        If `groups` does not divide `in_channels` and `out_channels`, or `kernel_size` is below 1.
+        If `groups` does not divide `in_channels` and `out_channels`, if a number is out of range, or if there are more
+        than 2^30 weights.
     """
 
     def __init__(
@@ -110,10 +148,14 @@ class Conv2d(Module):
         groups: int = 1,
         bias: bool = True,
     ) -> None:
-        if groups < 1 or in_channels % groups or out_channels % groups:
+        in_channels, out_channels = _count("in_channels", in_channels), _count("out_channels", out_channels)
+        groups, bias = _count("groups", groups), FLAG.check("bias", bias)
+        if in_channels % groups or out_channels % groups:
             raise ValueError(f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}")
-        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        self.stride, self.padding = pair("stride", stride, 1), pair("padding", padding, 0)
+        self.dilation, self.groups = pair("dilation", dilation, 1), groups
         shape = (out_channels, in_channels // groups, *pair("kernel_size", kernel_size, 1))
+        check_size(shape, "in_channels, out_channels and kernel_size")
         self.weight = Parameter(kaiming_uniform(shape, math.sqrt(5)))
         self.bias = Parameter(_default_bias(out_channels, math.prod(shape[1:]))) if bias else None
 
@@ -140,7 +182,10 @@ def same_conv2d(
     Conv2d
         A layer with stride 1 and padding kernel_size // 2.
     """
-    conv = Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    side, _ = pair("kernel_size", kernel_size, 1)
+    if not callable(weights):
+        raise TypeError(f"weights must be callable, got {type(weights).__name__}")
+    conv = Conv2d(in_channels, out_channels, side, padding=side // 2)
     conv.weight.data = weights(conv.weight.shape)
     if conv.bias is not None:
         conv.bias.data = np.zeros(out_channels, np.float32)
@@ -155,14 +200,25 @@ class Linear(Module):
     Parameters
     ----------
     in_features, out_features : int
-        The lengths of the input vectors and of the output vectors.
+        The lengths of the input vectors and of the output vectors, at least 1. Their product is at most 2^30.
     bias : bool
         If True, b is learned; otherwise, it is 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        self.weight = Parameter(kaiming_uniform((out_features, in_features), math.sqrt(5)))
-        self.bias = Parameter(_default_bias(out_features, in_features)) if bias else None
+        shape = tuple(
+            integer(1, MOST_ELEMENTS).check(name, count)
+            for name, count in (("out_features", out_features), ("in_features", in_features))
+        )
+        check_size(shape, "in_features and out_features")
+        bias = FLAG.check("bias", bias)
+        self.weight = Parameter(kaiming_uniform(shape, math.sqrt(5)))
+        self.bias = Parameter(_default_bias(*shape)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias)
@@ -179,17 +235,18 @@ class BatchNorm2d(Module):
     Parameters
     ----------
     num_features : int
-        The number of channels of the maps.
+        The number of channels of the maps, in 1 .. 2^20.
     eps : float
-        A small number that is added to the variance.
+        A small number that is added to the variance, in [0, 1e6].
     momentum : float
-        The weight of a batch in the new running statistics.
+        The weight of a batch in the new running statistics, in [0, 1].
     """
 
     ignored_state = _TORCH_COUNTER
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        self.eps, self.momentum = eps, momentum
+        num_features = _count("num_features", num_features)
+        self.eps, self.momentum = number(0, 1e6).check("eps", eps), number(0, 1).check("momentum", momentum)
         self.weight = Parameter(np.ones(num_features, np.float32))
         self.bias = Parameter(np.zeros(num_features, np.float32))
         self.register_buffer("running_mean", np.zeros(num_features, np.float32))
@@ -209,15 +266,16 @@ class FrozenBatchNorm2d(Module):
     Parameters
     ----------
     num_features : int
-        The number of channels of the maps.
+        The number of channels of the maps, in 1 .. 2^20.
     eps : float
-        A small number that is added to the variance.
+        A small number that is added to the variance, in [0, 1e6].
     """
 
     ignored_state = _TORCH_COUNTER
 
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
-        self.eps = eps
+        num_features = _count("num_features", num_features)
+        self.eps = number(0, 1e6).check("eps", eps)
         self.register_buffer("weight", np.ones(num_features, np.float32))
         self.register_buffer("bias", np.zeros(num_features, np.float32))
         self.register_buffer("running_mean", np.zeros(num_features, np.float32))
@@ -258,7 +316,7 @@ class LeakyReLU(Module):
     """
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = negative_slope
+        self.negative_slope = NUMBER.check("negative_slope", negative_slope)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.leaky_relu(x, self.negative_slope)
@@ -285,7 +343,7 @@ class MaxPool2d(Module):
     """
 
     def __init__(self, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> None:
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self.kernel_size, self.stride, self.padding = _check_window(kernel_size, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.max_pool2d(x, self.kernel_size, self.stride, self.padding)
@@ -305,7 +363,7 @@ class AvgPool2d(Module):
     """
 
     def __init__(self, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> None:
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self.kernel_size, self.stride, self.padding = _check_window(kernel_size, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
@@ -321,7 +379,7 @@ class AdaptiveAvgPool2d(Module):
     """
 
     def __init__(self, output_size: int | Pair) -> None:
-        self.output_size = output_size
+        self.output_size = pair("output_size", output_size, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(x, self.output_size)
@@ -333,15 +391,17 @@ class Upsample(Module):
     Parameters
     ----------
     scale_factor : int
-        The factor for the height and the width.
+        The factor for the height and the width, in 1 .. 1024.
     mode : str
         "nearest" or "bilinear".
     """
 
     def __init__(self, scale_factor: int = 2, mode: str = "nearest") -> None:
-        self.scale_factor, self.mode = scale_factor, mode
+        self.scale_factor = integer(1, 1024).check("scale_factor", scale_factor)
+        self.mode = one_of(MODES).check("mode", mode)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_maps("Upsample", x)
         size = (x.shape[2] * self.scale_factor, x.shape[3] * self.scale_factor)
         return F.interpolate(x, size, self.mode)
 
@@ -361,9 +421,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p < 1:
-            raise ValueError(f"p must be in [0, 1), got {p}")
-        self.p = p
+        self.p = F.PROBABILITY.check("p", p)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.p, self.training)
@@ -373,6 +431,7 @@ class Flatten(Module):
     """A layer that reshapes (N, ...) to (N, M), where M is the number of elements per image."""
 
     def forward(self, x: Tensor) -> Tensor:
+        check_tensor("Flatten", x)
         return x.flatten(start_dim=1)
 
 
@@ -401,6 +460,8 @@ class Sequential(Module):
 
     def __init__(self, *modules: Module) -> None:
         for index, module in enumerate(modules):
+            if not isinstance(module, Module):
+                raise TypeError(f"modules[{index}] must be a Module, got {type(module).__name__}")
             setattr(self, str(index), module)
 
     def __len__(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from rcnn._validate import FLAG, as_array, check_dtype, shown
 from rcnn.nn.fusion import compute_all
 from rcnn.nn.tensor import Parameter
 
@@ -127,7 +128,16 @@ class Module:
             The name of the attribute.
         value : array
             The array.
+
+        Raises
+        ------
+        TypeError
+            If `name` is not a string or `value` is not an array.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, got {shown(name)}")
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"value must be an array, got {shown(value)}")
         self.__dict__.setdefault("_buffers", {})[name] = None  # an ordered set of names
         setattr(self, name, value)
 
@@ -261,31 +271,38 @@ class Module:
 
         Raises
         ------
-        ValueError
-            If a shape differs, or if `strict` is True and a name is missing or unexpected. The message lists all
-            problems, and the module is not changed.
+        TypeError, ValueError
+            If a value is not an array of real numbers, if a shape differs, or if `strict` is True and a name is missing
+            or unexpected. The message lists all problems, and the module is not changed.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must be a mapping, got {shown(state)}")
+        strict = FLAG.check("strict", strict)
         own = self.state_dict()
         missing = [name for name in own if name not in state]
         ignored = {prefix + name for prefix, module in self.named_modules() for name in module.ignored_state}
         unexpected = [name for name in state if name not in own and name not in ignored]
+        given = {name: as_array(state[name], f"state[{name!r}]") for name in own if name in state}
+        for name, array in given.items():
+            if array.dtype.kind not in "fiub":
+                raise TypeError(f"state[{name!r}] must hold real numbers, got dtype {array.dtype}")
         misshapen = [
-            f"{name} has shape {np.shape(state[name])} in the state, {own[name].shape} in the model"
-            for name in own
-            if name in state and np.shape(state[name]) != own[name].shape
+            f"{name} has shape {array.shape} in the state, {own[name].shape} in the model"
+            for name, array in given.items()
+            if array.shape != own[name].shape
         ]
         problems = []
         if strict and missing:
             problems.append("missing: " + ", ".join(missing))
         if strict and unexpected:
-            problems.append("unexpected: " + ", ".join(unexpected))
+            problems.append("unexpected: " + ", ".join(map(str, unexpected)))
         if misshapen:
             problems.append("wrong shape: " + "; ".join(misshapen))
         if problems:
             raise ValueError(f"the state does not fit {type(self).__name__}. " + ". ".join(problems))
-        for name, array in own.items():
-            if name in state:
-                array[...] = np.asarray(state[name])
+        with np.errstate(over="ignore", invalid="ignore"):
+            for name, array in given.items():
+                own[name][...] = array
         return missing, unexpected
 
     def astype(self, dtype: Any) -> Self:
@@ -300,7 +317,13 @@ class Module:
         -------
         Module
             This module.
+
+        Raises
+        ------
+        TypeError
+            If `dtype` is another dtype.
         """
+        dtype = check_dtype(dtype)
         for parameter in self.parameters():
             parameter.data, parameter.grad = parameter.data.astype(dtype), None
         for module in self.modules():
@@ -341,6 +364,7 @@ class Module:
         Module
             This module.
         """
+        mode = FLAG.check("mode", mode)
         for module in self.modules():
             module.training = mode
         return self
@@ -368,6 +392,7 @@ class Module:
         Module
             This module.
         """
+        requires_grad = FLAG.check("requires_grad", requires_grad)
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
         return self

@@ -9,14 +9,34 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from rcnn._ext.dispatch import compiled
+from rcnn._validate import MOST_SEQUENCE, Rule, as_array, as_float, check_sequence, integer, number, shown
 from rcnn.nn.tensor import Parameter
 
 Schedule = Callable[[int], float]
+
+
+RATE = Rule("a number of at least 0", as_float, lambda x: x >= 0)
+DECAY = Rule("a number in [0, 1)", as_float, lambda x: 0 <= x < 1)
+NORM = Rule("a number of at least 0", lambda value: value if value == math.inf else as_float(value), lambda x: x >= 0)
+MOST_STEPS = 2**31 - 1
+
+
+def _check_parameters(parameters: Iterable[Any]) -> list[Parameter]:
+    """Return the parameters as a list; raise TypeError for anything else."""
+    try:
+        found = list(islice(parameters, MOST_SEQUENCE))
+    except TypeError:
+        raise TypeError(f"parameters must be an iterable of Parameters, got {shown(parameters)}") from None
+    for index, parameter in enumerate(found):
+        if not isinstance(parameter, Parameter):
+            raise TypeError(f"parameters[{index}] must be a Parameter, got {type(parameter).__name__}")
+    return found
 
 
 # ---------------------------------------------------------------- optimisers
@@ -39,19 +59,18 @@ class Optimizer(abc.ABC):
 
     Raises
     ------
-    ValueError
-        If no parameter requires a gradient, or if `lr` or `weight_decay` is negative.
+    TypeError, ValueError
+        If no parameter requires a gradient, or if a number is out of range.
     """
 
     state_names: tuple[str, ...] = ()
 
     def __init__(self, parameters: Iterable[Parameter], lr: float, weight_decay: float = 0.0) -> None:
-        self.parameters = [p for p in parameters if p.requires_grad]
+        self.parameters = [p for p in _check_parameters(parameters) if p.requires_grad]
         if not self.parameters:
             raise ValueError("no parameter requires a gradient; pass parameters that are not frozen")
-        if lr < 0 or weight_decay < 0:
-            raise ValueError(f"lr and weight_decay must be at least 0, got {lr} and {weight_decay}")
-        self.lr, self.weight_decay, self.steps = lr, weight_decay, 0
+        self.lr, self.weight_decay = RATE.check("lr", lr), RATE.check("weight_decay", weight_decay)
+        self.steps = 0
         self._state = {name: [np.zeros_like(p.data) for p in self.parameters] for name in self.state_names}
 
     def step(self) -> None:
@@ -90,19 +109,25 @@ class Optimizer(abc.ABC):
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If the state belongs to other parameters or to another kind of optimiser.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must be a mapping, got {shown(state)}")
         own = self.state_dict()
-        wrong = sorted(own.keys() ^ state.keys()) + [
-            name for name in own.keys() & state.keys() if own[name].shape != np.shape(state[name])
+        wrong = sorted(str(name) for name in own.keys() ^ state.keys()) + [
+            name for name in own if name in state and own[name].shape != as_array(state[name], name).shape
         ]
         if wrong:
             raise ValueError(f"the state does not fit this {type(self).__name__}: {', '.join(wrong[:8])}")
-        self.steps = int(state["steps"])
-        for name, array in own.items():
-            if name != "steps":
-                array[...] = state[name]
+        arrays = {name: as_array(state[name], f"state[{name!r}]") for name in own}
+        for name, array in arrays.items():
+            if array.dtype.kind not in "fiu":
+                raise TypeError(f"state[{name!r}] must hold numbers, got dtype {array.dtype}")
+        self.steps = integer(0, 2**62).check("state['steps']", arrays.pop("steps"))
+        with np.errstate(over="ignore"):
+            for name, array in arrays.items():
+                own[name][...] = array
 
     @abc.abstractmethod
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
@@ -121,7 +146,7 @@ class SGD(Optimizer):
     lr : float
         The learning rate, at least 0.
     momentum : float
-        The fraction of the velocity that is kept in each step.
+        The fraction of the velocity that is kept in each step, in [0, 1).
     weight_decay : float
         The factor of the L2 penalty, at least 0.
     """
@@ -132,7 +157,7 @@ class SGD(Optimizer):
         self, parameters: Iterable[Parameter], lr: float, momentum: float = 0.0, weight_decay: float = 0.0
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
-        self.momentum = momentum
+        self.momentum = DECAY.check("momentum", momentum)
 
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
         (velocity,) = state
@@ -161,9 +186,9 @@ class Adam(Optimizer):
     lr : float
         The learning rate, at least 0.
     betas : (float, float)
-        The decay rates of the running mean of the gradient and of the running mean of the squared gradient.
+        The decay rates of the running mean of the gradient and of the running mean of the squared gradient, in [0, 1).
     eps : float
-        A small number that is added to the root of the mean square.
+        A small number that is added to the root of the mean square, at least 0.
     weight_decay : float
         The factor of the L2 penalty, at least 0.
 
@@ -183,7 +208,9 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
-        self.betas, self.eps = betas, eps
+        check_sequence(betas, "betas", 2)
+        self.betas = (DECAY.check("betas[0]", betas[0]), DECAY.check("betas[1]", betas[1]))
+        self.eps = RATE.check("eps", eps)
 
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
         mean, square = state
@@ -226,20 +253,26 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     parameters : iterable of Parameter
         The parameters. Parameters without a gradient are skipped.
     max_norm : float
-        The maximum norm. If the joint norm is smaller, the gradients are not changed.
+        The maximum norm, at least 0; it may be infinite. If the joint norm is smaller, the gradients are not changed.
 
     Returns
     -------
     float
-        The joint L2 norm of all gradients before scaling.
+        The joint L2 norm of all gradients before scaling. If it is not finite, the gradients are not changed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `parameters` are not parameters, or if `max_norm` is out of range.
 
     References
     ----------
     Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013, algorithm 1.
     """
-    grads: list[Any] = [p.grad for p in parameters if p.grad is not None]
+    max_norm = NORM.check("max_norm", max_norm)
+    grads: list[Any] = [p.grad for p in _check_parameters(parameters) if p.grad is not None]
     norm = math.sqrt(sum(map(_square_sum, grads)))
-    if norm > max_norm:
+    if max_norm < norm < math.inf:
         for grad in grads:
             _scale(grad, max_norm / norm)
     return norm
@@ -266,15 +299,16 @@ def linear_warmup(steps: int, start: float = 1e-3) -> Schedule:
     Parameters
     ----------
     steps : int
-        The number of steps until the factor is 1.
+        The number of steps until the factor is 1, at least 0.
     start : float
-        The factor at step 0.
+        The factor at step 0, at least 0.
 
     Returns
     -------
     callable
         The schedule.
     """
+    steps, start = integer(0, MOST_STEPS).check("steps", steps), RATE.check("start", start)
     return lambda step: 1.0 if step >= steps else start + (1 - start) * step / steps
 
 
@@ -284,9 +318,9 @@ def multi_step(milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
     Parameters
     ----------
     milestones : sequence of int
-        The steps at which the factor changes.
+        The steps at which the factor changes, at least 0.
     gamma : float
-        The number by which the factor is multiplied.
+        The number by which the factor is multiplied, in [0, 1].
 
     Returns
     -------
@@ -299,6 +333,9 @@ def multi_step(milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
     >>> [round(schedule(step), 4) for step in (0, 60, 80)]
     [1.0, 0.1, 0.01]
     """
+    check_sequence(milestones, "milestones")
+    milestones = [integer(0, MOST_STEPS).check(f"milestones[{i}]", step) for i, step in enumerate(milestones)]
+    gamma = number(0, 1).check("gamma", gamma)
     return lambda step: float(gamma ** sum(step >= milestone for milestone in milestones))
 
 
@@ -308,9 +345,9 @@ def cosine(steps: int, end: float = 0.0) -> Schedule:
     Parameters
     ----------
     steps : int
-        The number of steps until the factor is `end`.
+        The number of steps until the factor is `end`, at least 1.
     end : float
-        The last factor.
+        The last factor, at least 0.
 
     Returns
     -------
@@ -321,6 +358,7 @@ def cosine(steps: int, end: float = 0.0) -> Schedule:
     ----------
     Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
     """
+    steps, end = integer(1, MOST_STEPS).check("steps", steps), RATE.check("end", end)
     return lambda step: end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
 
 
@@ -336,5 +374,13 @@ def product(*schedules: Schedule) -> Schedule:
     -------
     callable
         The schedule.
+
+    Raises
+    ------
+    TypeError
+        If a schedule is not callable.
     """
+    for index, schedule in enumerate(schedules):
+        if not callable(schedule):
+            raise TypeError(f"schedules[{index}] must be callable, got {shown(schedule)}")
     return lambda step: math.prod(schedule(step) for schedule in schedules)

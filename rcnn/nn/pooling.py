@@ -30,9 +30,9 @@ def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
     x : (N, C, H, W) Tensor
         The feature maps of N images, with C channels and at least one pixel.
     kernel_size : int or (rows, columns)
-        The size of the window, in pixels.
+        The size of the window, in pixels, at most 4096.
     stride : int or (rows, columns), optional
-        The step between windows, in pixels; by default, the size of the window.
+        The step between windows, in pixels, at most 4096; by default, the size of the window.
     padding : int or (rows, columns)
         The width of the border, in pixels. The values in the border are minus infinity.
 
@@ -46,11 +46,12 @@ def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
     TypeError
         If x is not a tensor.
     ValueError
-        If x has no pixels, the window does not fit into the padded map, or the padding exceeds half of the window.
+        If x has no pixels, a number is out of range, the window does not fit into the padded map, or the padding
+        exceeds half of the window.
     """
     kernel, step, pad, size = _check("max_pool2d", x, kernel_size, stride, padding)
     if pad[0] > kernel[0] // 2 or pad[1] > kernel[1] // 2:
-        raise ValueError(f"padding must be at most half of kernel_size={kernel_size}, got {padding}")
+        raise ValueError(f"padding must be at most half of kernel_size={kernel}, got {pad}")
     shape = x.shape
     out, winners = _max_pool(x.data, kernel, step, pad, size, is_recording() and x.requires_grad)
     if winners is None:
@@ -66,9 +67,9 @@ def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
     x : (N, C, H, W) Tensor
         The feature maps of N images, with C channels and at least one pixel.
     kernel_size : int or (rows, columns)
-        The size of the window, in pixels.
+        The size of the window, in pixels, at most 4096.
     stride : int or (rows, columns), optional
-        The step between windows, in pixels; by default, the size of the window.
+        The step between windows, in pixels, at most 4096; by default, the size of the window.
     padding : int or (rows, columns)
         The width of the border of zeros, in pixels. The zeros count in the mean.
 
@@ -82,7 +83,8 @@ def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
     TypeError
         If x is not a tensor.
     ValueError
-        If x has no pixels, or if the window does not fit into the padded map.
+        If x has no pixels, if a number is out of range, if the window does not fit into the padded map, or if the
+        padding is larger than the window.
     """
     kernel, step, pad, size = _check("avg_pool2d", x, kernel_size, stride, padding)
     shape = x.shape
@@ -98,6 +100,8 @@ def _check(
     kernel = pair("kernel_size", kernel_size, 1)
     step = kernel if stride is None else pair("stride", stride, 1)
     pad = pair("padding", padding, 0)
+    if pad[0] > kernel[0] or pad[1] > kernel[1]:
+        raise ValueError(f"padding must be at most kernel_size={kernel}, got {pad}")
     return kernel, step, pad, output_size((x.shape[2], x.shape[3]), kernel, step, pad)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from rcnn._validate import check_generator, integer
+
 _own = np.random.default_rng()
 _in_force: contextvars.ContextVar[np.random.Generator | None] = contextvars.ContextVar("in_force", default=None)
 
@@ -18,10 +20,15 @@ def seed(n: int) -> None:
     Parameters
     ----------
     n : int
-        The seed.
+        The seed, in 0 .. 2^128 - 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is not such an integer.
     """
     global _own
-    _own = np.random.default_rng(n)
+    _own = np.random.default_rng(integer(0, 2**128 - 1).check("n", n))
 
 
 def generator(rng: np.random.Generator | None = None) -> np.random.Generator:
@@ -43,11 +50,7 @@ def generator(rng: np.random.Generator | None = None) -> np.random.Generator:
     TypeError
         If `rng` is not None and not a generator.
     """
-    if rng is None:
-        return _in_force.get() or _own
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng must be a np.random.Generator (see np.random.default_rng), got {type(rng).__name__}")
-    return rng
+    return _in_force.get() or _own if rng is None else check_generator(rng)
 
 
 @contextlib.contextmanager
@@ -63,7 +66,13 @@ def drawing_from(rng: np.random.Generator) -> Iterator[None]:
     ------
     None
         The block uses `rng`.
+
+    Raises
+    ------
+    TypeError
+        If `rng` is not a generator.
     """
+    check_generator(rng)
     before = _in_force.set(rng)
     try:
         yield

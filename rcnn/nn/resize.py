@@ -15,8 +15,12 @@ import numpy as np
 
 from rcnn._ext.dispatch import compiled
 from rcnn._ext.layout import pixels
+from rcnn._validate import MOST_SIDE, check_dtype, check_size, integer, one_of
 from rcnn.nn.tensor import Tensor, record
 from rcnn.nn.windows import check_pixels, pair
+
+MODES = ("nearest", "bilinear")
+MOST_RESIZED = 2**16  # pixels along a side of a resampled map
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor:
@@ -30,7 +34,7 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor
     x : (N, C, H, W) Tensor
         The feature maps of N images, with C channels and at least one pixel.
     output_size : int or (rows, columns)
-        The number of cells along each axis.
+        The number of cells along each axis, in 1 .. 4096.
 
     Returns
     -------
@@ -42,10 +46,11 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor
     TypeError
         If x is not a tensor.
     ValueError
-        If x has no pixels, or `output_size` is below 1.
+        If x has no pixels, or `output_size` is out of range.
     """
     check_pixels("adaptive_avg_pool2d", x)
     rows, columns = pair("output_size", output_size, 1)
+    check_size((*x.shape[:2], rows, columns), "x and output_size")
     return _separable(x, _averaging(rows, x.shape[2]), _averaging(columns, x.shape[3]))
 
 
@@ -59,7 +64,7 @@ def interpolate(x: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tens
     x : (N, C, H, W) Tensor
         The feature maps of N images, with C channels and at least one pixel.
     size : (int, int)
-        The height and width of the result, in pixels.
+        The height and width of the result, in pixels, in 1 .. 2^16.
     mode : str
         "nearest" or "bilinear".
 
@@ -73,12 +78,12 @@ def interpolate(x: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tens
     TypeError
         If x is not a tensor.
     ValueError
-        If x has no pixels, the mode is unknown, or the size is below 1.
+        If x has no pixels, the mode is unknown, the size is out of range, or the result has more than 2^30 elements.
     """
-    if mode not in ("nearest", "bilinear"):
-        raise ValueError(f"mode must be 'nearest' or 'bilinear', got {mode!r}")
+    one_of(MODES).check("mode", mode)
     check_pixels("interpolate", x)
-    height, width = pair("size", size, 1)
+    height, width = pair("size", size, 1, MOST_RESIZED)
+    check_size((*x.shape[:2], height, width), "x and size")
     if mode == "bilinear":
         return _separable(x, bilinear_matrix(height, x.shape[2]), bilinear_matrix(width, x.shape[3]))
     rows, columns, shape = nearest_sources(height, x.shape[2]), nearest_sources(width, x.shape[3]), x.shape
@@ -111,11 +116,11 @@ def upsample_add(lateral: Tensor, top: Tensor) -> Tensor:
     ----------
     Lin et al., "Feature pyramid networks for object detection", 2017, section 3.
     """
-    check_pixels("upsample_add", lateral)
-    check_pixels("upsample_add", top)
+    check_pixels("upsample_add", lateral, "lateral")
+    check_pixels("upsample_add", top, "top")
     if lateral.shape[:2] != top.shape[:2]:
         raise ValueError(
-            f"upsample_add: both maps must have the same N and C, got shapes {lateral.shape} and {top.shape}"
+            f"upsample_add: lateral and top must have the same N and C, got shapes {lateral.shape} and {top.shape}"
         )
     rows, columns = (nearest_sources(lateral.shape[axis], top.shape[axis]) for axis in (2, 3))
     out, shape, top_is_required = _nearest(top.data, rows, columns, lateral.data), top.shape, top.requires_grad
@@ -133,15 +138,16 @@ def nearest_sources(out: int, size: int) -> np.ndarray:
     Parameters
     ----------
     out : int
-        The number of output elements.
+        The number of output elements, in 1 .. 2^20.
     size : int
-        The number of input elements.
+        The number of input elements, in 1 .. 2^20.
 
     Returns
     -------
     (out,) integer array
         The indices, in ascending order.
     """
+    _check_counts(out, size)
     scale = np.float32(size) / np.float32(out)  # rounded as in PyTorch, which can change an index
     return np.minimum(np.floor(np.arange(out, dtype=np.float32) * scale).astype(np.intp), size - 1)
 
@@ -180,9 +186,9 @@ def bilinear_matrix(out: int, size: int) -> np.ndarray:
     Parameters
     ----------
     out : int
-        The number of output elements.
+        The number of output elements, in 1 .. 2^20.
     size : int
-        The number of input elements.
+        The number of input elements, in 1 .. 2^20. The matrix may have at most 2^30 elements.
 
     Returns
     -------
@@ -194,6 +200,8 @@ def bilinear_matrix(out: int, size: int) -> np.ndarray:
     >>> bilinear_matrix(4, 2).tolist()
     [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
     """
+    _check_counts(out, size)
+    check_size((out, size), "out and size")
     before, after, weight = bilinear_taps(out, size)
     matrix = np.zeros((out, size))
     matrix[np.arange(out), before] += 1 - weight
@@ -214,9 +222,9 @@ def bilinear_taps(out: int, size: int, dtype: Any = np.float64) -> tuple[np.ndar
     Parameters
     ----------
     out : int
-        The number of output elements.
+        The number of output elements, in 1 .. 2^20.
     size : int
-        The number of input elements.
+        The number of input elements, in 1 .. 2^20.
     dtype : dtype
         The dtype of the arithmetic, float64 or float32.
 
@@ -227,11 +235,18 @@ def bilinear_taps(out: int, size: int, dtype: Any = np.float64) -> tuple[np.ndar
     weight : (out,) array
         The weight of `after`, in [0, 1]. The weight of `before` is 1 - weight.
     """
+    _check_counts(out, size)
+    dtype = check_dtype(dtype)
     step = float(np.asarray(size, dtype) / np.asarray(out, dtype))
     centre = np.maximum((np.arange(out) + 0.5) * step - 0.5, 0).astype(dtype)
     before = np.minimum(np.floor(centre).astype(np.intp), size - 1)
     after = np.minimum(before + 1, size - 1)
     return before, after, centre - before.astype(dtype)
+
+
+def _check_counts(out: int, size: int) -> None:
+    integer(1, MOST_SIDE).check("out", out)
+    integer(1, MOST_SIDE).check("size", size)
 
 
 def _averaging(out: int, size: int) -> np.ndarray:
@@ -253,6 +268,7 @@ def _apply_separable(features: np.ndarray, rows: np.ndarray, columns: np.ndarray
     """Return rows @ F @ columns^T, (N, C, H', W'), for every map F of the features (N, C, H, W)."""
     n, channels, height, width = features.shape
     maps = pixels(features).reshape(n, height, width * channels)
-    maps = rows @ maps  # (N, H', W * C)
-    maps = columns @ maps.reshape(n * len(rows), width, channels)  # (N * H', W', C)
+    with np.errstate(all="ignore"):  # 0 * inf is NaN
+        maps = rows @ maps  # (N, H', W * C)
+        maps = columns @ maps.reshape(n * len(rows), width, channels)  # (N * H', W', C)
     return maps.reshape(n, len(rows), len(columns), channels).transpose(0, 3, 1, 2)

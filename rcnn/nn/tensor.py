@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from rcnn._ext import backend
+from rcnn._validate import FLAG, MOST_ELEMENTS, NUMBER, as_array, as_dtype, check_dtype, check_sequence, integer, shown
 from rcnn.nn import elementwise
 
 Vjp = Callable[[np.ndarray], "tuple[np.ndarray | None, ...]"]
@@ -103,6 +104,11 @@ class Tensor:
     requires_grad : bool
         True for a leaf that was created with requires_grad=True, and for all tensors that were computed from it.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If the data are not real numbers, if the rows differ in length, or if there are more than 2^30 elements.
+
     Examples
     --------
     >>> x = Tensor([1.0, 2.0], requires_grad=True)
@@ -117,7 +123,9 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         self.data: np.ndarray = _float_array(data)
         self.grad: np.ndarray | None = None
-        self.requires_grad = bool(requires_grad)
+        self.requires_grad = requires_grad is True or (
+            requires_grad is not False and bool(FLAG.check("requires_grad", requires_grad))
+        )
         self._parents: tuple[Tensor, ...] = ()
         self._vjp: Vjp | None = None
 
@@ -197,7 +205,14 @@ class Tensor:
         -------
         float
             A Python number.
+
+        Raises
+        ------
+        ValueError
+            If the tensor does not have exactly one element.
         """
+        if self.size != 1:
+            raise ValueError(f"item() needs a tensor with one element, got one of shape {self.shape}")
         return float(self.data.item())
 
     def computed(self) -> Tensor:
@@ -249,7 +264,7 @@ class Tensor:
             if self.size != 1:
                 raise RuntimeError(f"backward() without `grad` needs a scalar, got a tensor of shape {self.shape}")
             grad = np.ones_like(self.data)
-        grad = np.asarray(grad, dtype=self.dtype)
+        grad = _float_array(grad, self.dtype, "grad")
         if grad.shape != self.shape:
             raise ValueError(f"grad must have the tensor's shape {self.shape}, got {grad.shape}")
         waiting = {id(self): (grad, False)}  # gradients of tensors that have not been visited yet
@@ -278,12 +293,14 @@ class Tensor:
 
     def __matmul__(self, other: Any) -> Tensor:
         a, b = self, as_tensor(other, self.dtype)
-        if a.ndim != 2 or b.ndim != 2:
-            raise ValueError(f"@ multiplies two matrices, got tensors of shapes {a.shape} and {b.shape}")
+        if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
+            raise ValueError(
+                f"@ multiplies two matrices (N, M) and (M, K), got tensors of shapes {a.shape} and {b.shape}"
+            )
         return _record_pair(a.data @ b.data, a, b, lambda g: g @ b.data.T, lambda g: a.data.T @ g)
 
     def __pow__(self, exponent: float) -> Tensor:
-        x, n = self, float(exponent)  # a NumPy number could change the dtype of the result
+        x, n = self, NUMBER.check("exponent", exponent)  # a NumPy number could change the dtype of the result
         return record(x.data**n, (x,), lambda g: (g * n * x.data ** (n - 1),))
 
     def __neg__(self) -> Tensor:
@@ -365,7 +382,7 @@ class Tensor:
         Tensor
             The sums.
         """
-        x = self
+        x, axis, keepdims = self, _check_axes(axis, self.ndim), FLAG.check("keepdims", keepdims)
 
         def vjp(g: np.ndarray) -> tuple[np.ndarray]:
             if axis is not None and not keepdims:
@@ -410,7 +427,14 @@ class Tensor:
         """
         x = self
         new_shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-        return record(x.data.reshape(new_shape), (x,), lambda g: (g.reshape(x.shape),))
+        try:
+            reshaped = x.data.reshape(new_shape)
+        except Exception:  # NumPy raises a TypeError, a ValueError or an OverflowError
+            raise ValueError(
+                f"shape must be integers with the product {self.size}, for a tensor of shape {self.shape}, "
+                f"got {shown(new_shape)}"
+            ) from None
+        return record(reshaped, (x,), lambda g: (g.reshape(x.shape),))
 
     def transpose(self, *axes: int) -> Tensor:
         """Return the tensor with its axes in another order.
@@ -425,7 +449,13 @@ class Tensor:
         Tensor
             A view of this tensor's data.
         """
-        order = np.arange(self.ndim).take(axes) if axes else np.arange(self.ndim)[::-1]  # negative axes become positive
+        every = range(self.ndim)
+        try:
+            order = [every[axis] for axis in axes] if axes else every[::-1]  # negative axes become positive
+        except (TypeError, IndexError, OverflowError):
+            order = []
+        if sorted(order) != list(every):
+            raise ValueError(f"axes must be an order of the {self.ndim} axes, got {shown(axes)}")
         inverse = np.argsort(order)
         return record(self.data.transpose(order), (self,), lambda g: (g.transpose(inverse),))
 
@@ -452,7 +482,13 @@ class Tensor:
         -------
         Tensor
             The result, which has start_dim + 1 axes.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `start_dim` is not in -ndim .. ndim.
         """
+        start_dim = integer(-self.ndim, self.ndim).check("start_dim", start_dim)
         kept = self.shape[:start_dim]
         return self.reshape(*kept, int(np.prod(self.shape[start_dim:])))
 
@@ -559,7 +595,21 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     -------
     Tensor
         The joined tensor.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no tensor, if the axis does not exist, or if the shapes do not match.
     """
+    check_sequence(tensors, "tensors")
+    for index, tensor in enumerate(tensors):
+        check_tensor("concatenate", tensor, f"tensors[{index}]")
+    if not len(tensors):
+        raise ValueError("tensors must hold at least one tensor, got none")
+    axis = integer(-tensors[0].ndim, tensors[0].ndim - 1).check("axis", axis)
+    others = {(*t.shape[:axis], *t.shape[axis:][1:]) for t in tensors}
+    if len(others) > 1 or len({t.ndim for t in tensors}) > 1:
+        raise ValueError(f"tensors must have the same shape except along axis {axis}, got {[t.shape for t in tensors]}")
     ends = np.cumsum([t.shape[axis] for t in tensors])[:-1]
     return record(
         np.concatenate([t.data for t in tensors], axis=axis), tensors, lambda g: tuple(np.split(g, ends, axis=axis))
@@ -580,11 +630,17 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
     -------
     Tensor
         The tensor.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the value is not an array of real numbers.
     """
-    return value if isinstance(value, Tensor) else Tensor(_float_array(value, dtype))
+    dtype = None if dtype is None else check_dtype(dtype)
+    return value if isinstance(value, Tensor) else Tensor(_float_array(value, dtype, "the operand"))
 
 
-def check_tensor(operation: str, x: Any) -> None:
+def check_tensor(operation: str, x: Any, name: str = "x") -> None:
     """Raise TypeError unless x is a tensor.
 
     Parameters
@@ -593,6 +649,8 @@ def check_tensor(operation: str, x: Any) -> None:
         The name of the operation, for the message.
     x : object
         The argument of the operation.
+    name : str
+        The name of the argument, for the message.
 
     Raises
     ------
@@ -600,17 +658,30 @@ def check_tensor(operation: str, x: Any) -> None:
         If x is not a tensor.
     """
     if not isinstance(x, Tensor):
-        raise TypeError(f"{operation} takes a Tensor, got {type(x).__name__}; use Tensor(array)")
+        raise TypeError(f"{operation} takes a Tensor as {name}, got {type(x).__name__}; use Tensor(array)")
 
 
-def _float_array(data: Any, dtype: Any = None) -> np.ndarray:
+def _float_array(data: Any, dtype: Any = None, name: str = "data") -> np.ndarray:
     """Return an array of `dtype`; by default, float32 for float16 and float32, and float64 for all other data."""
-    array = np.asarray(data)
+    array = as_array(data, name)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"a tensor holds real numbers, got {type(data).__name__} of dtype {array.dtype}")
+        raise TypeError(f"{name}: a tensor holds real numbers, got {type(data).__name__} of dtype {array.dtype}")
+    if array.size > MOST_ELEMENTS:
+        raise ValueError(f"{name}: a tensor has at most {MOST_ELEMENTS} elements, got shape {array.shape}")
     if dtype is None:
         dtype = np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64
-    return np.asarray(array, dtype=dtype)
+    return array if array.dtype == dtype and array.dtype.isnative else as_dtype(array, dtype, name)
+
+
+def _check_axes(axes: Any, ndim: int) -> tuple[int, ...] | None:
+    """Return distinct axes in 0 .. ndim - 1; None stays None."""
+    if axes is None:
+        return None
+    given = axes if isinstance(axes, (tuple, list)) else (axes,)
+    found = tuple(integer(-ndim, ndim - 1).check("axis", axis) % ndim for axis in given)
+    if len(set(found)) != len(found):
+        raise ValueError(f"axis must not repeat an axis, got {shown(axes)}")
+    return found
 
 
 def _visit(tensor: Tensor, waiting: dict[int, tuple[np.ndarray, bool]]) -> None:

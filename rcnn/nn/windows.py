@@ -8,15 +8,18 @@ which are fast to copy.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from rcnn._validate import as_array, check_size, shown
 from rcnn.nn.tensor import Tensor, check_tensor
 
 Pair = tuple[int, int]
+MOST_WINDOW = 2**12  # pixels: sides, strides, dilations and borders of windows
 
 
-def pair(name: str, value: int | Sequence[int], smallest: int) -> Pair:
+def pair(name: str, value: int | Sequence[int], smallest: int, largest: int = MOST_WINDOW) -> Pair:
     """Return a pair (rows, columns), given two numbers or one number for both.
 
     Parameters
@@ -25,8 +28,8 @@ def pair(name: str, value: int | Sequence[int], smallest: int) -> Pair:
         The name of the argument, for the message.
     value : int or (int, int)
         One or two whole numbers.
-    smallest : int
-        The smallest number that is allowed.
+    smallest, largest : int
+        The smallest and the largest number that are allowed.
 
     Returns
     -------
@@ -36,20 +39,27 @@ def pair(name: str, value: int | Sequence[int], smallest: int) -> Pair:
     Raises
     ------
     ValueError
-        If the value is not one or two whole numbers, or if a number is below `smallest`.
+        If the value is not one or two whole numbers in `smallest` .. `largest`.
 
     Examples
     --------
     >>> pair("stride", 2, 1)
     (2, 2)
     """
-    values = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if len(values) != 2 or not all(isinstance(v, (int, np.integer)) and v >= smallest for v in values):
-        raise ValueError(f"{name} must be one or two whole numbers of at least {smallest}, got {value!r}")
-    return int(values[0]), int(values[1])
+    values = (value, value) if isinstance(value, int) or not isinstance(value, Sequence) else value
+    if len(values) == 2 and _is_whole(values[0]) and _is_whole(values[1]):
+        rows, columns = int(values[0]), int(values[1])
+        if smallest <= rows <= largest and smallest <= columns <= largest:
+            return rows, columns
+    allowed = f"one or two whole numbers of at least {smallest} and at most {largest}"
+    raise ValueError(f"{name} must be {allowed}, got {shown(value)}")
 
 
-def check_maps(operation: str, x: Tensor) -> None:
+def _is_whole(value: Any) -> bool:
+    return type(value) is int or isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def check_maps(operation: str, x: Tensor, name: str = "x") -> None:
     """Raise an error unless x is a tensor of feature maps.
 
     Parameters
@@ -58,6 +68,8 @@ def check_maps(operation: str, x: Tensor) -> None:
         The name of the operation, for the message.
     x : Tensor
         The argument of the operation.
+    name : str
+        The name of the argument, for the message.
 
     Raises
     ------
@@ -66,12 +78,12 @@ def check_maps(operation: str, x: Tensor) -> None:
     ValueError
         If x does not have four axes.
     """
-    check_tensor(operation, x)
+    check_tensor(operation, x, name)
     if x.ndim != 4:
-        raise ValueError(f"{operation} takes feature maps of shape (N, C, H, W), got {x.shape}")
+        raise ValueError(f"{operation}: {name} must be feature maps of shape (N, C, H, W), got {x.shape}")
 
 
-def check_pixels(operation: str, x: Tensor) -> None:
+def check_pixels(operation: str, x: Tensor, name: str = "x") -> None:
     """Raise an error unless x is a tensor of feature maps with at least one pixel.
 
     Parameters
@@ -80,6 +92,8 @@ def check_pixels(operation: str, x: Tensor) -> None:
         The name of the operation, for the message.
     x : Tensor
         The argument of the operation.
+    name : str
+        The name of the argument, for the message.
 
     Raises
     ------
@@ -88,9 +102,9 @@ def check_pixels(operation: str, x: Tensor) -> None:
     ValueError
         If x does not have four axes, or if it has no pixels.
     """
-    check_maps(operation, x)
+    check_maps(operation, x, name)
     if 0 in x.shape[2:]:
-        raise ValueError(f"{operation} takes feature maps (N, C, H, W) of at least one pixel, got {x.shape}")
+        raise ValueError(f"{operation}: {name} must be feature maps (N, C, H, W) of at least one pixel, got {x.shape}")
 
 
 def channels_last(features: np.ndarray) -> np.ndarray:
@@ -105,8 +119,17 @@ def channels_last(features: np.ndarray) -> np.ndarray:
     -------
     (N, C, H, W) array
         The feature maps. They are copied only if the layout changes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `features` does not have four axes.
     """
-    return np.ascontiguousarray(features.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    maps = as_array(features, "features")
+    if maps.ndim != 4:
+        raise ValueError(f"features must have shape (N, C, H, W), got {maps.shape}")
+    check_size(maps.shape, "features")
+    return np.ascontiguousarray(maps.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
 
 def output_size(
@@ -138,7 +161,7 @@ def output_size(
     room = [s + 2 * p - n for s, p, n in zip(size, padding, span, strict=True)]
     if min(room) < 0:
         raise ValueError(
-            f"a window of {span[0]} x {span[1]} does not fit into a map of {size[0]} x {size[1]} "
+            f"kernel_size: a window of {span[0]} x {span[1]} does not fit into a map x of {size[0]} x {size[1]} "
             f"with padding {padding[0]}, {padding[1]}"
         )
     return room[0] // stride[0] + 1, room[1] // stride[1] + 1

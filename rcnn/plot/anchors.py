@@ -19,6 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from rcnn.plot import style
+from rcnn.plot.arguments import checked
 from rcnn.plot.overview import boxes
 from rcnn.plot.style import Dashes, as_array, as_boxes
 from rcnn.plot.tags import Tags
@@ -37,6 +38,7 @@ _MARK = 45  # square points; area of the mark of an anchor
 _HEADROOM, _LINE_ROOM = 0.08, 0.09
 
 
+@checked
 def anchor_order(ax: Axes, anchors: np.ndarray, color_of: np.ndarray | None = None) -> Axes:
     """Draw the anchors of several positions, and write the indices of the anchors at each centre.
 
@@ -80,6 +82,7 @@ def anchor_order(ax: Axes, anchors: np.ndarray, color_of: np.ndarray | None = No
     return ax
 
 
+@checked
 def coverage_map(
     ax: Axes,
     x: np.ndarray,
@@ -157,6 +160,7 @@ def coverage_map(
     return ax
 
 
+@checked
 def coverage(
     ax: Axes, sizes: np.ndarray, ratios: np.ndarray, best_iou: np.ndarray, anchors: np.ndarray | None = None
 ) -> Axes:
@@ -227,6 +231,7 @@ def coverage(
     return ax
 
 
+@checked
 def coverage_histogram(ax: Axes, best_iou: np.ndarray, thresholds: Sequence[float] = (0.5, 0.7)) -> Axes:
     """Draw a histogram of the best IoU that each object has with an anchor.
 
@@ -279,6 +284,7 @@ def coverage_histogram(ax: Axes, best_iou: np.ndarray, thresholds: Sequence[floa
     return ax
 
 
+@checked
 def best_anchors(ax: Axes, image: np.ndarray, gt_boxes: np.ndarray, anchors: np.ndarray, iou: np.ndarray) -> Axes:
     """Draw each object and its best anchor.
 
@@ -334,6 +340,7 @@ def best_anchors(ax: Axes, image: np.ndarray, gt_boxes: np.ndarray, anchors: np.
     return ax
 
 
+@checked
 def match_bands(ax: Axes, best_iou: np.ndarray, high: float, low: float) -> Axes:
     """Draw a histogram of the best IoU that each anchor has with an object, coloured by kind of anchor.
 
@@ -384,6 +391,7 @@ def match_bands(ax: Axes, best_iou: np.ndarray, high: float, low: float) -> Axes
     return ax
 
 
+@checked
 def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
     """Draw bars that show the fractions of positive, ignored and negative anchors.
 

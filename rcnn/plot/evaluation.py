@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from rcnn.plot import style
+from rcnn.plot.arguments import checked
 from rcnn.plot.style import LINE_WIDTH, THIN_LINE, as_array, as_boxes
 from rcnn.plot.tags import Tags
 
@@ -50,6 +51,7 @@ _NAME_LENGTH = 18  # characters; longer class names are shortened
 # ---- ranked detections
 
 
+@checked
 def ranking(
     ax: Axes, scores: np.ndarray, correct: np.ndarray, admitted: int | None = None, names: Sequence[str] | None = None
 ) -> Axes:
@@ -82,7 +84,7 @@ def ranking(
     style.check_descending("scores", values)
     right = as_array("correct", correct, (len(values),)).astype(bool)
     cut = len(values) if admitted is None else admitted
-    labels = [f"{row + 1}" for row in range(len(values))] if names is None else list(names)
+    labels = _names_or_ranks(names, len(values))
     style.graph(ax, "score", "rank" if names is None else "")
     ax.grid(False, axis="y")
     for row, (value, good) in enumerate(zip(values, right, strict=True)):
@@ -97,6 +99,7 @@ def ranking(
     return ax if len(values) else style.note(ax, "no detections")
 
 
+@checked
 def ranked_boxes(
     ax: Axes,
     image: np.ndarray,
@@ -136,12 +139,13 @@ def ranked_boxes(
         style.edged_box(ax, corner, "white", "--", THIN_LINE)
     for corner, good in zip(corners, right, strict=True):
         style.edged_box(ax, corner, RIGHT if good else WRONG, "-", LINE_WIDTH)
-    tags = [f"{i + 1}" for i in range(len(corners))] if names is None else list(names)
+    tags = _names_or_ranks(names, len(corners))
     if tags:
         ax.add_artist(Tags(corners, tags, [RIGHT if good else WRONG for good in right]))
     return ax
 
 
+@checked
 def ranked_curve(
     ax: Axes, recall: np.ndarray, precision: np.ndarray, correct: np.ndarray, admitted: int | None = None
 ) -> Axes:
@@ -208,6 +212,7 @@ def ranked_curve(
     return ax if len(x) else style.note(ax, "no detections")
 
 
+@checked
 def interpolation(ax: Axes, recall: np.ndarray, precision: np.ndarray, recalls: np.ndarray | None = None) -> Axes:
     """Draw the points of a precision-recall curve, and the envelope from which average precision is computed.
 
@@ -235,7 +240,7 @@ def interpolation(ax: Axes, recall: np.ndarray, precision: np.ndarray, recalls: 
     ValueError
         If a shape is wrong, or `recall` is not ascending or not in [0, 1].
     """
-    x, y, _ = _checked_curve(recall, precision, np.zeros(len(np.asarray(recall)), bool))
+    x, y, _ = _checked_curve(recall, precision, np.zeros(np.shape(recall), bool))
     best = np.append(np.maximum.accumulate(y[::-1])[::-1], 0)  # (D + 1,); 0 beyond the highest recall
     edges = np.concatenate([[0], x, [1]])  # (D + 2,)
     style.graph(ax, "recall", "precision")
@@ -262,6 +267,7 @@ def interpolation(ax: Axes, recall: np.ndarray, precision: np.ndarray, recalls: 
     return ax
 
 
+@checked
 def precision_recall(
     ax: Axes,
     recall: np.ndarray,
@@ -317,6 +323,7 @@ def precision_recall(
 # ---- measures of a detector
 
 
+@checked
 def confusion_matrix(ax: Axes, counts: np.ndarray, class_names: Sequence[str] | None = None) -> Axes:
     """Draw a confusion matrix, with true classes as rows and predicted classes as columns.
 
@@ -348,6 +355,8 @@ def confusion_matrix(ax: Axes, counts: np.ndarray, class_names: Sequence[str] | 
     given = as_array("counts", counts, (None, None)).astype(float)
     if len(given) != len(given.T) or len(given) < 2:
         raise ValueError(f"counts must have shape (L, L) with L >= 2 (classes and background), got {given.shape}")
+    if not (given >= 0).all():
+        raise ValueError(f"counts must be at least 0, got {given.min():g}")
     order = np.append(np.arange(1, len(given)), 0)
     table = given[order][:, order]  # (L, L)
     names = _short_names(len(given), class_names)
@@ -366,6 +375,7 @@ def confusion_matrix(ax: Axes, counts: np.ndarray, class_names: Sequence[str] | 
     return ax
 
 
+@checked
 def ap_bars(ax: Axes, ap: np.ndarray, class_names: Sequence[str] | None = None, most: int = 24) -> Axes:
     """Draw the average precision of each class as a bar, with the best class on top.
 
@@ -408,6 +418,7 @@ def ap_bars(ax: Axes, ap: np.ndarray, class_names: Sequence[str] | None = None, 
     return ax if len(shown) else style.note(ax, "no objects")
 
 
+@checked
 def precision_recall_classes(
     ax: Axes,
     recalls: Sequence[np.ndarray],
@@ -439,6 +450,9 @@ def precision_recall_classes(
     """
     values = as_array("ap", ap, (None,)).astype(float)
     names = _short_names(len(values), class_names)
+    for name, curves in (("recalls", recalls), ("precisions", precisions)):
+        if len(curves) != len(values):
+            raise ValueError(f"{name} must have one array per class ({len(values)}), got {len(curves)}")
     known = [label for label in range(1, len(values)) if not np.isnan(values[label])]
     many = len(known) > _MOST_CURVES
     for label in known:
@@ -456,6 +470,7 @@ def precision_recall_classes(
     return ax if known else style.note(ax, "no objects")
 
 
+@checked
 def error_kinds(ax: Axes, kinds: Sequence[str], gains: np.ndarray, detections: np.ndarray, objects: np.ndarray) -> Axes:
     """Draw a bar for each kind of error, with the largest gain on top.
 
@@ -501,6 +516,7 @@ def error_kinds(ax: Axes, kinds: Sequence[str], gains: np.ndarray, detections: n
     return ax
 
 
+@checked
 def stage_recall(ax: Axes, stages: Sequence[str], recalls: Mapping[str, np.ndarray]) -> Axes:
     """Draw the recall of each stage of a detector, with the first stage on top.
 
@@ -519,6 +535,8 @@ def stage_recall(ax: Axes, stages: Sequence[str], recalls: Mapping[str, np.ndarr
     Axes
         The axes `ax`.
     """
+    if not recalls:
+        raise ValueError("recalls must have at least one entry, got none")
     style.graph(ax, "recall", "")
     ax.grid(False, axis="y")
     rows = np.arange(len(stages))
@@ -559,6 +577,7 @@ def stage_recall(ax: Axes, stages: Sequence[str], recalls: Mapping[str, np.ndarr
     return ax
 
 
+@checked
 def evaluation_page(
     evaluation: Any, confusion: np.ndarray, errors: Any, stages: Any, class_names: Sequence[str] | None = None
 ) -> Figure:
@@ -621,6 +640,7 @@ def evaluation_page(
     return figure
 
 
+@checked
 def findings(
     ax: Axes,
     values: np.ndarray,
@@ -655,6 +675,8 @@ def findings(
     Axes
         The axes `ax`.
     """
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance must be in [0, 1), got {tolerance:g}")
     expected = as_array("reference", reference, (len(measures),)).astype(float)
     table = np.vstack([expected, as_array("values", values, (len(names), len(measures))).astype(float)])  # (N + 1, M)
     largest = np.maximum(np.maximum(np.abs(table), np.abs(expected)), 1e-9)
@@ -683,6 +705,15 @@ def findings(
 
 
 # ---- helpers for ranked detections
+
+
+def _names_or_ranks(names: Sequence[str] | None, count: int) -> list[str]:
+    """Return the names of `count` detections; by default their ranks, starting at 1."""
+    if names is None:
+        return [f"{row + 1}" for row in range(count)]
+    if len(names) != count:
+        raise ValueError(f"names must have one entry per detection ({count}), got {len(names)}")
+    return list(names)
 
 
 def _checked_curve(

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from rcnn.plot import style
+from rcnn.plot.arguments import checked
 from rcnn.plot.style import Dashes, as_array, as_boxes
 
 Layer = tuple[int, int, int]
@@ -31,6 +32,7 @@ _FIELD_LOOKS: tuple[tuple[str, Dashes], ...] = (
 _UNCOVERED = "#e8c4ae"  # a pale vermilion
 
 
+@checked
 def feature_map(ax: Axes, features: np.ndarray, max_channels: int | None = None, quantity: str = "activation") -> Axes:
     """Draw the mean absolute activation of each cell, or the first channels side by side.
 
@@ -60,6 +62,7 @@ def feature_map(ax: Axes, features: np.ndarray, max_channels: int | None = None,
     return style.frame(ax)
 
 
+@checked
 def channel_tiles(ax: Axes, channels: np.ndarray, max_channels: int, quantity: str) -> Axes:
     """Draw channels as a grid of tiles with a common colour scale.
 
@@ -99,7 +102,8 @@ def channel_tiles(ax: Axes, channels: np.ndarray, max_channels: int, quantity: s
     for i, channel in enumerate(shown):
         top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
         sheet[top : top + height, left : left + width] = channel
-    low, high = np.nanpercentile(shown, (1, 99))
+    known = shown[np.isfinite(shown)]
+    low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
     mesh = ax.imshow(sheet, cmap=style.ACTIVATIONS, vmin=low, vmax=high, interpolation="nearest")
     style.frame(ax).set_facecolor("white")
     ax.spines[:].set_visible(False)
@@ -107,6 +111,7 @@ def channel_tiles(ax: Axes, channels: np.ndarray, max_channels: int, quantity: s
     return ax
 
 
+@checked
 def sliding_windows(ax: Axes, size: tuple[int, int], kernel: int, stride: int = 1, padding: int = 0) -> Axes:
     """Draw the positions of a sliding window on a padded map.
 
@@ -172,6 +177,7 @@ def sliding_windows(ax: Axes, size: tuple[int, int], kernel: int, stride: int = 
     return ax
 
 
+@checked
 def windows_legend(ax: Axes) -> Axes:
     """Draw the legend of a `sliding_windows` plot under the axes.
 
@@ -196,6 +202,7 @@ def windows_legend(ax: Axes) -> Axes:
     return ax
 
 
+@checked
 def cells_and_pixels(
     ax: Axes, layers: Sequence[Layer], pixels: int, cell: int | None = None, pixel: int | None = None
 ) -> Axes:
@@ -227,6 +234,8 @@ def cells_and_pixels(
     ValueError
         If the window of a layer is larger than the padded map that it slides over, or an index is out of range.
     """
+    if pixels < 1:
+        raise ValueError(f"pixels must be at least 1, got {pixels}")
     counts, centres = _map_centres(layers, pixels)
     for name, index, count in (("cell", cell, counts[-1]), ("pixel", pixel, counts[0])):
         if index is not None and not 0 <= index < count:
@@ -253,6 +262,7 @@ def cells_and_pixels(
     return ax
 
 
+@checked
 def influence(ax: Axes, gradient: np.ndarray, fields: Mapping[str, Sequence[float]] | None = None) -> Axes:
     """Draw the influence of each pixel on a cell.
 
@@ -316,6 +326,8 @@ def influence(ax: Axes, gradient: np.ndarray, fields: Mapping[str, Sequence[floa
 
 def _window_starts(side: int, kernel: int, stride: int, padding: int) -> range:
     """Return the start of each window along one side; the first window starts at -padding."""
+    if kernel < 1 or stride < 1 or padding < 0:
+        raise ValueError(f"kernel and stride must be at least 1, and padding at least 0, got {kernel, stride, padding}")
     if kernel > side + 2 * padding:
         raise ValueError(
             f"kernel must be at most {side + 2 * padding} (side {side} with padding {padding}), got {kernel}"

@@ -22,6 +22,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import ScaledTranslation
 
 from rcnn.plot import style
+from rcnn.plot.arguments import checked
 from rcnn.plot.style import LINE_WIDTH, TEXT_SIZE, THIN_LINE, Dashes, as_array, as_boxes
 
 COVERED = "#bfe0f2"
@@ -41,6 +42,7 @@ _THINNEST, _THICKER = 2.4, 2.0  # points: width of the last line, and how much t
 _BOX_DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.")
 
 
+@checked
 def box_formats(ax: Axes, box: np.ndarray, size: tuple[int, int]) -> Axes:
     """Draw one box on a pixel grid, with its coordinates in every box format.
 
@@ -84,6 +86,7 @@ def box_formats(ax: Axes, box: np.ndarray, size: tuple[int, int]) -> Axes:
     return ax
 
 
+@checked
 def pixel_grid(ax: Axes, covered: np.ndarray, box: np.ndarray | None = None) -> Axes:
     """Draw a pixel grid in which covered pixels are shaded and labelled with their indices.
 
@@ -134,6 +137,7 @@ def pixel_grid(ax: Axes, covered: np.ndarray, box: np.ndarray | None = None) -> 
     return ax
 
 
+@checked
 def pixel_boxes(
     ax: Axes, image: np.ndarray, boxes: np.ndarray, names: Sequence[str], colors: Sequence[str] | None = None
 ) -> Axes:
@@ -197,6 +201,7 @@ def pixel_boxes(
     return ax
 
 
+@checked
 def overlap(
     ax: Axes,
     box1: np.ndarray,
@@ -226,6 +231,12 @@ def overlap(
         The axes `ax`.
     """
     first, second = as_boxes("box1", [box1])[0], as_boxes("box2", [box2])[0]
+    if len(names) != 2:
+        raise ValueError(f"names must have two entries, got {len(names)}")
+    if limits is not None:
+        x1, y1, x2, y2 = as_boxes("limits", [limits])[0]
+        if x1 >= x2 or y1 >= y2:
+            raise ValueError(f"limits must have x2 > x1 and y2 > y1, got {[x1, y1, x2, y2]}")
     on_image = bool(ax.images)
     shared = np.concatenate([np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])])
     meet = bool((shared[2:] > shared[:2]).all())
@@ -269,6 +280,7 @@ def overlap(
     return ax
 
 
+@checked
 def iou_surface(
     ax: Axes,
     iou: np.ndarray,
@@ -311,6 +323,11 @@ def iou_surface(
         If a shape is wrong or an IoU lies outside [0, 1].
     """
     across, up = as_array("x", x, (None,)).astype(float), as_array("y", y, (None,)).astype(float)
+    for name, positions in (("x", across), ("y", up)):
+        if len(positions) < 2 or not (np.diff(positions) > 0).all():
+            raise ValueError(
+                f"{name} must have two or more ascending values, got {np.array2string(positions, threshold=6)}"
+            )
     values = as_array("iou", iou, (len(up), len(across))).astype(float)
     if not (values.min() >= 0 and values.max() <= 1):
         raise ValueError(f"iou must lie in [0, 1], got values from {values.min():g} to {values.max():g}")
@@ -330,6 +347,7 @@ def iou_surface(
     return ax
 
 
+@checked
 def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
     """Draw, for each group of boxes, a histogram of how well the boxes fit their images.
 
@@ -387,6 +405,7 @@ def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
     return ax
 
 
+@checked
 def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = False) -> Axes:
     """Draw four histograms of deltas, one for each of dx, dy, dw and dh.
 
@@ -409,6 +428,8 @@ def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = Fa
         The axes `ax`.
     """
     values = as_array("deltas", deltas, (None, 4)).astype(float)
+    if limit <= 0:
+        raise ValueError(f"limit must be above 0, got {limit:g}")
     style.graph(ax, "delta", "density")
     ax.set_xlim(-limit, limit)
     if len(values) == 0:
@@ -442,6 +463,7 @@ def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = Fa
     return ax
 
 
+@checked
 def moves(ax: Axes, image: np.ndarray, boxes: np.ndarray, gt_boxes: np.ndarray) -> Axes:
     """Draw an arrow from the centre of each box to the centre of its object.
 

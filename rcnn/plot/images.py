@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from PIL import Image, ImageDraw, ImageFont
 
 from rcnn.plot import style
+from rcnn.plot.arguments import checked
 from rcnn.plot.style import as_array, as_boxes
 from rcnn.plot.tags import Tags, place, tag_texts
 
@@ -51,6 +52,7 @@ _ELLIPSIS = "\u2026"
 # ---- an annotated photo
 
 
+@checked
 def annotate(
     image: np.ndarray,
     boxes: np.ndarray,
@@ -224,6 +226,7 @@ def _warn_of_missing_glyphs(texts: Sequence[str]) -> None:
 # ---- a contact sheet
 
 
+@checked
 def contact_sheet(
     images: Sequence[np.ndarray | None],
     boxes_list: Sequence[np.ndarray],
@@ -275,6 +278,8 @@ def contact_sheet(
     two_lines = any("\n" in text for text in words)
     marked = False
     for i, (ax, image) in enumerate(zip(tiles, images, strict=False)):
+        if image is not None:
+            style.check_image(f"images[{i}]", image)
         boxes = as_array(f"boxes_list[{i}]", boxes_list[i], (None, 4)).astype(np.float64)
         labels = as_array(f"labels_list[{i}]", labels_list[i], (len(boxes),)).astype(np.int64)
         marked |= _draw_tile(ax, image, boxes, labels, class_names)

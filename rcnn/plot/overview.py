@@ -27,15 +27,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from rcnn._validate import shown
 from rcnn.plot import style
+from rcnn.plot.arguments import checked
 from rcnn.plot.features import feature_map
 from rcnn.plot.pooling import pooled_features, sample_points
 from rcnn.plot.style import LINE_WIDTH, THIN_LINE, as_array, as_boxes
 from rcnn.plot.tags import Tags, tag_texts
+from rcnn.trace import Trace
 
 _FUNNEL_START = 0.5  # x value at which the bars start; below 1, so that a count of 1 has a bar
 
 
+@checked
 def boxes(
     ax: Axes,
     boxes: np.ndarray,
@@ -88,6 +92,7 @@ def boxes(
 _draw_boxes = boxes  # for functions with an argument named `boxes`
 
 
+@checked
 def cell_anchors(ax: Axes, cell_anchors: np.ndarray, stride: float | tuple[float, float] | None = None) -> Axes:
     """Draw the anchors of one cell around its centre, coloured by aspect ratio.
 
@@ -121,6 +126,7 @@ def cell_anchors(ax: Axes, cell_anchors: np.ndarray, stride: float | tuple[float
     return ax
 
 
+@checked
 def anchor_level(
     ax: Axes, image: np.ndarray, anchors: np.ndarray, near: tuple[float, float] | None = None, max_dots: int = 32
 ) -> Axes:
@@ -149,6 +155,8 @@ def anchor_level(
         The axes `ax`.
     """
     level = as_boxes("anchors", anchors)
+    if max_dots < 1:
+        raise ValueError(f"max_dots must be at least 1, got {max_dots}")
     style.image(ax, image, dimmed=True)
     if len(level) == 0:
         return ax
@@ -167,6 +175,7 @@ def anchor_level(
     return ax
 
 
+@checked
 def objectness(
     ax: Axes,
     image: np.ndarray,
@@ -219,6 +228,7 @@ def objectness(
     return ax
 
 
+@checked
 def proposals(ax: Axes, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, top: int = 100) -> Axes:
     """Draw the best proposals, coloured by score, with the best on top.
 
@@ -257,6 +267,7 @@ def proposals(ax: Axes, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray
     return ax
 
 
+@checked
 def matched_anchors(
     ax: Axes, image: np.ndarray, anchors: np.ndarray, matches: np.ndarray, gt_boxes: np.ndarray
 ) -> Axes:
@@ -308,6 +319,7 @@ def matched_anchors(
     return ax
 
 
+@checked
 def detections(
     ax: Axes,
     image: np.ndarray,
@@ -349,6 +361,7 @@ def detections(
     return _draw_boxes(ax, boxes, labels, scores, class_names)
 
 
+@checked
 def funnel(ax: Axes, counts: Mapping[str, int]) -> Axes:
     """Draw the number of boxes after each step as horizontal bars.
 
@@ -401,6 +414,7 @@ def funnel(ax: Axes, counts: Mapping[str, int]) -> Axes:
 # ---- a whole trace
 
 
+@checked
 def trace_strip(trace: Any, index: int = 0, class_names: Sequence[str] | None = None, min_score: float = 0.5) -> Figure:
     """Draw a figure of eight panels, from the image to its detections, with shapes and counts.
 
@@ -438,6 +452,7 @@ def trace_strip(trace: Any, index: int = 0, class_names: Sequence[str] | None = 
     return strip
 
 
+@checked
 def stage_figures(
     trace: Any, index: int = 0, class_names: Sequence[str] | None = None, min_score: float = 0.5
 ) -> Iterator[tuple[str, Figure]]:
@@ -591,6 +606,8 @@ def _single_figure(view: _View, name: str, draw: Callable[[Axes, _View], str]) -
 
 
 def _choose_view(trace: Any, index: int, class_names: Sequence[str] | None, min_score: float, compact: bool) -> _View:
+    if not isinstance(trace, Trace):
+        raise TypeError(f"trace must be a Trace, got {shown(trace)}")
     if not 0 <= index < len(trace.images):
         raise ValueError(f"index must be in 0 to {len(trace.images) - 1} (images of the trace), got {index}")
     rows = np.flatnonzero(np.asarray(trace.roi_images) == index)

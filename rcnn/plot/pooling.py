@@ -20,6 +20,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import ScaledTranslation
 
 from rcnn.plot import style
+from rcnn.plot.arguments import checked
 from rcnn.plot.features import channel_tiles
 from rcnn.plot.style import Dashes, as_array, as_boxes
 
@@ -35,6 +36,7 @@ _SHIFT_LOOKS: tuple[tuple[str, Dashes], ...] = (
 _ROOM = 0.08  # gap between two crops, as a fraction of their side
 
 
+@checked
 def sample_points(
     ax: Axes,
     feature_map: np.ndarray,
@@ -78,8 +80,8 @@ def sample_points(
     ----------
     He et al., "Mask R-CNN" (2017), section 3 and figure 3.
     """
-    cells = as_array("feature_map", feature_map, (None, None))
-    corner = _roi_in_cells(as_array("roi", roi, (4,)).astype(float), spatial_scale, aligned)
+    cells = _checked_map(feature_map)
+    corner = _roi_in_cells(as_boxes("roi", [roi])[0], spatial_scale, aligned)
     points = _points_in_cells(corner, output_size, sampling_ratio)  # (points, 2)
     height, width = cells.shape
     x1, y1, x2, y2 = corner
@@ -105,6 +107,7 @@ def sample_points(
     return ax
 
 
+@checked
 def quantised_bins(
     ax: Axes,
     feature_map: np.ndarray,
@@ -143,8 +146,8 @@ def quantised_bins(
     ----------
     Girshick, "Fast R-CNN" (2015), section 2.1.
     """
-    cells = as_array("feature_map", feature_map, (None, None))
-    exact = as_array("roi", roi, (4,)).astype(float) * spatial_scale
+    cells = _checked_map(feature_map)
+    exact = as_boxes("roi", [roi])[0] * spatial_scale
     corners = [_round_away(value) for value in exact]
     rows = _bin_bounds(corners[1], corners[3], output_size[0], cells.shape[0])
     columns = _bin_bounds(corners[0], corners[2], output_size[1], cells.shape[1])
@@ -178,6 +181,7 @@ def quantised_bins(
     return ax
 
 
+@checked
 def bins_legend(ax: Axes) -> Axes:
     """Draw the legend of a `quantised_bins` plot under the axes.
 
@@ -203,6 +207,7 @@ def bins_legend(ax: Axes) -> Axes:
     return ax
 
 
+@checked
 def bin_values(ax: Axes, values: np.ndarray, limits: tuple[float, float] | None = None) -> Axes:
     """Draw the pooled values of a RoI as tiles with numbers.
 
@@ -224,6 +229,8 @@ def bin_values(ax: Axes, values: np.ndarray, limits: tuple[float, float] | None 
     if array.size == 0:
         return style.note(style.frame(ax), "no bins")
     low, high = (float(array.min()), float(array.max())) if limits is None else limits
+    if limits is not None and high - low < 1e-9:
+        raise ValueError(f"limits must be ascending, got {limits}")
     ax.imshow(array, cmap=style.ACTIVATIONS, vmin=low, vmax=high, interpolation="nearest")
     for i, j in np.ndindex(*array.shape):
         share = (array[i, j] - low) / (high - low) if high > low else 0.5
@@ -243,6 +250,7 @@ def bin_values(ax: Axes, values: np.ndarray, limits: tuple[float, float] | None 
     return style.frame(ax)
 
 
+@checked
 def shift_curves(
     ax: Axes, shifts: np.ndarray, curves: Mapping[str, np.ndarray], xlabel: str, ylabel: str, at: float | None = None
 ) -> Axes:
@@ -296,6 +304,7 @@ def shift_curves(
     return ax
 
 
+@checked
 def pooled_features(ax: Axes, pooled: np.ndarray, max_channels: int = 64) -> Axes:
     """Draw the pooled channels of one RoI as tiles with a common colour scale.
 
@@ -318,6 +327,7 @@ def pooled_features(ax: Axes, pooled: np.ndarray, max_channels: int = 64) -> Axe
     return channel_tiles(ax, as_array("pooled", pooled, (None, None, None)), max_channels, "activation")
 
 
+@checked
 def roi_batch(
     ax: Axes,
     image: np.ndarray,
@@ -350,10 +360,13 @@ def roi_batch(
     Axes
         The axes `ax`.
     """
-    shown = np.asarray(image)
+    shown = style.check_image("image", image)
     shown = shown / 255.0 if shown.dtype == np.uint8 else np.clip(shown.astype(float), 0, 1)
     corners = as_boxes("rois", rois)
     classes = as_array("labels", labels, (len(corners),)).astype(int)
+    count = 2**20 if class_names is None else len(class_names)
+    if ((classes < 0) | (classes >= count)).any():
+        raise ValueError(f"labels must be in 0 .. {count - 1} (class_names), got {classes.min()} .. {classes.max()}")
     style.frame(ax)
     present = np.unique(classes)
     if len(present) == 0:
@@ -374,6 +387,14 @@ def roi_batch(
     ax.set_facecolor("white")
     ax.spines[:].set_visible(False)
     return ax
+
+
+def _checked_map(feature_map: np.ndarray) -> np.ndarray:
+    """Return a feature map (h, w); raise ValueError unless it has at least one cell."""
+    cells = as_array("feature_map", feature_map, (None, None))
+    if cells.size == 0:
+        raise ValueError(f"feature_map must have at least one cell, got shape {cells.shape}")
+    return cells
 
 
 def _roi_in_cells(roi: np.ndarray, spatial_scale: float, aligned: bool) -> np.ndarray:

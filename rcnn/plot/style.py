@@ -25,6 +25,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
+from rcnn.plot.arguments import checked
+
 # Okabe and Ito, "Color Universal Design" (2008): eight colours that people with any colour vision can distinguish.
 # Grey replaces the black of their palette, because the edges of boxes are black.
 PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999")
@@ -51,6 +53,7 @@ class _NotebookFigure(Figure):
         return png(self)
 
 
+@checked
 def png(figure: Figure) -> bytes:
     """Return a figure as a PNG image with 256 colours.
 
@@ -76,6 +79,7 @@ def png(figure: Figure) -> bytes:
     return packed.getvalue()
 
 
+@checked
 def figure(width: float = 10.0, height: float = 5.0) -> Figure:
     """Return an empty figure whose layout keeps all titles, labels and legends visible.
 
@@ -86,13 +90,16 @@ def figure(width: float = 10.0, height: float = 5.0) -> Figure:
     Parameters
     ----------
     width, height : float
-        Size in inches, at 100 dots per inch.
+        Size in inches, at 100 dots per inch; in 0.05 .. 200.
 
     Returns
     -------
     Figure
         New figure with a white background.
     """
+    for name, side in (("width", width), ("height", height)):
+        if not 0.05 <= side <= 200:
+            raise ValueError(f"{name} must be in 0.05 .. 200 inches, got {side:g}")
     empty = _NotebookFigure(figsize=(width, height), dpi=100, facecolor="white")
     empty.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
     return empty
@@ -325,6 +332,36 @@ def name_pixels(ax: Axes) -> None:
     ax.set_ylabel("y, pixels", fontsize=TEXT_SIZE + 1, color=INK)
 
 
+def check_image(name: str, image: np.ndarray) -> np.ndarray:
+    """Return an RGB or grey image as an RGB image.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the error message.
+    image : (H, W, 3) or (H, W) array
+        The image.
+
+    Returns
+    -------
+    (H, W, 3) array
+        The image.
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong or the image is empty.
+    """
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = np.repeat(array[:, :, None], 3, axis=2)  # (H, W, 3)
+    array = as_array(name, array, (None, None, 3))
+    if array.size == 0:
+        raise ValueError(f"{name} must have at least one pixel, got shape {array.shape}")
+    return array
+
+
+@checked
 def image(ax: Axes, image: np.ndarray, dimmed: bool = False) -> Axes:
     """Draw an image so that one unit of the axes is one pixel.
 
@@ -347,12 +384,7 @@ def image(ax: Axes, image: np.ndarray, dimmed: bool = False) -> Axes:
     ValueError
         If the shape is wrong, the image is empty, or a floating-point value lies outside [0, 1].
     """
-    array = np.asarray(image)
-    if array.ndim == 2:
-        array = np.repeat(array[:, :, None], 3, axis=2)  # (H, W, 3)
-    array = as_array("image", array, (None, None, 3))
-    if array.size == 0:
-        raise ValueError(f"image must have at least one pixel, got shape {array.shape}")
+    array = check_image("image", image)
     shown = array / 255.0 if array.dtype == np.uint8 else array.astype(np.float64)
     low, high = shown.min(), shown.max()
     if not (low >= -1e-6 and high <= 1 + 1e-6):
@@ -364,6 +396,7 @@ def image(ax: Axes, image: np.ndarray, dimmed: bool = False) -> Axes:
     return frame(ax)
 
 
+@checked
 def title(ax: Axes, heading: str, caption: str = "") -> Axes:
     """Set a bold title and, under it, a small caption.
 
@@ -399,6 +432,7 @@ def title(ax: Axes, heading: str, caption: str = "") -> Axes:
     return ax
 
 
+@checked
 def note(ax: Axes, text: str) -> Axes:
     """Write a text in the middle of axes that show no data.
 

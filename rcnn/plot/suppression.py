@@ -16,6 +16,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from rcnn.plot import style
+from rcnn.plot.arguments import checked
 from rcnn.plot.style import LINE_WIDTH, THIN_LINE, as_array, as_boxes
 from rcnn.plot.tags import Tags
 
@@ -39,6 +40,7 @@ _APART = 0.025  # if two end values are closer than this, only one is written
 _TEXT_ROOM = 1.75  # end of the x axis; bars end at 1 at most, and the space after 1 is for texts
 
 
+@checked
 def suppression_step(ax: Axes, boxes: np.ndarray, states: Sequence[str], image: np.ndarray | None = None) -> Axes:
     """Draw the boxes at one step of suppression.
 
@@ -94,6 +96,7 @@ def suppression_step(ax: Axes, boxes: np.ndarray, states: Sequence[str], image: 
     return ax
 
 
+@checked
 def suppression_queue(ax: Axes, scores: np.ndarray, states: Sequence[str], overlaps: np.ndarray) -> Axes:
     """Draw the boxes at one step of suppression as horizontal bars, with the best box on top.
 
@@ -153,6 +156,7 @@ def suppression_queue(ax: Axes, scores: np.ndarray, states: Sequence[str], overl
     return ax if len(values) else style.note(ax, "no boxes")
 
 
+@checked
 def suppression_legend(ax: Axes, states: Sequence[str]) -> Axes:
     """Draw a legend under the axes with the number of boxes in each state, with kept boxes first.
 
@@ -176,6 +180,7 @@ def suppression_legend(ax: Axes, states: Sequence[str]) -> Axes:
     return ax
 
 
+@checked
 def recall_steps(ax: Axes, steps: Sequence[str], counts: np.ndarray, recalls: Mapping[str, np.ndarray]) -> Axes:
     """Draw the recall after each step, from left to right.
 
@@ -236,6 +241,7 @@ def recall_steps(ax: Axes, steps: Sequence[str], counts: np.ndarray, recalls: Ma
     return ax
 
 
+@checked
 def growth(ax: Axes, sizes: np.ndarray, seconds: Mapping[str, np.ndarray], power: float) -> Axes:
     """Draw the running time as a function of the number of boxes, on logarithmic axes.
 

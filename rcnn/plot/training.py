@@ -21,6 +21,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from rcnn.plot import style
+from rcnn.plot.arguments import checked
 from rcnn.plot.style import LINE_WIDTH, THIN_LINE, Dashes, as_array, as_boxes
 
 Norms = Mapping[str, Mapping[str, float]]
@@ -62,6 +63,7 @@ _FORWARD = (
 _ARROW_SHIFT = 0.13  # distance of a gradient arrow from the forward arrow
 
 
+@checked
 def lines(
     ax: Axes,
     x: np.ndarray,
@@ -117,6 +119,7 @@ def lines(
     return ax
 
 
+@checked
 def levels(ax: Axes, values: Mapping[str, float]) -> Axes:
     """Draw dotted horizontal lines for comparison, labelled at their right ends.
 
@@ -148,6 +151,7 @@ def levels(ax: Axes, values: Mapping[str, float]) -> Axes:
     return ax
 
 
+@checked
 def loss_curves(
     ax: Axes,
     history: Mapping[str, Sequence[float] | np.ndarray],
@@ -212,6 +216,7 @@ def loss_curves(
     return ax
 
 
+@checked
 def training_curves(
     history: Mapping[str, Sequence[float]],
     lr: Sequence[float],
@@ -249,6 +254,7 @@ def training_curves(
     return figure
 
 
+@checked
 def settling(ax: Axes, steps: Sequence[int], best_iou: np.ndarray, threshold: float = 0.5) -> Axes:
     """Draw the best IoU of each object with any box, at several training steps.
 
@@ -296,6 +302,7 @@ def settling(ax: Axes, steps: Sequence[int], best_iou: np.ndarray, threshold: fl
     return ax
 
 
+@checked
 def nearest_proposals(
     ax: Axes,
     image: np.ndarray,
@@ -370,6 +377,7 @@ def nearest_proposals(
     return ax
 
 
+@checked
 def gradient_errors(ax: Axes, steps: Values, errors: Mapping[str, Values]) -> Axes:
     """Draw the error of numerical gradients as a function of the step size, on logarithmic axes.
 
@@ -419,6 +427,7 @@ def gradient_errors(ax: Axes, steps: Values, errors: Mapping[str, Values]) -> Ax
     return ax
 
 
+@checked
 def gradient_flow(ax: Axes, norms: Norms) -> Axes:
     """Draw the detector as a diagram, with arrows for the forward pass and for the gradients.
 
@@ -463,6 +472,7 @@ def gradient_flow(ax: Axes, norms: Norms) -> Axes:
     return ax
 
 
+@checked
 def gradient_table(ax: Axes, norms: Norms) -> Axes:
     """Draw a table of gradient norms, with one row per loss and one column per part of the detector.
 
@@ -514,6 +524,7 @@ def gradient_table(ax: Axes, norms: Norms) -> Axes:
     return ax
 
 
+@checked
 def gradient_by_class(
     ax: Axes, gradient: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None = None
 ) -> Axes:

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from rcnn import data
-from rcnn.data import reading, voc
+from rcnn._validate import MAX_NAME
+from rcnn.data import coco, reading, table, voc
 
 XML = (
     "<annotation><object><name>cat</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>20</xmax><ymax>20</ymax></bndbox>"
@@ -187,3 +188,11 @@ def test_many_equal_boxes_are_checked_quickly() -> None:
     found = data.read_table(rows, Path(__file__).parent)
     report = data.validate(found, progress=False)
     assert {problem.kind: problem.count for problem in report.problems}["duplicate-box"] == 19_999
+
+
+def test_the_guide_states_the_limits() -> None:
+    guide = " ".join((Path(__file__).parents[2] / "docs" / "your_own_images.md").read_text(encoding="utf-8").split())
+    assert f"An XML file may have at most {voc.MAX_XML >> 20} MiB" in guide
+    assert coco.MAX_JSON == table.MAX_CSV and f"a JSON or CSV file at most {table.MAX_CSV >> 30} GiB" in guide
+    assert f"an image at most {reading.MAX_OBJECTS:,} objects" in guide
+    assert f"the name of a class at most {MAX_NAME} characters" in guide

@@ -268,7 +268,7 @@ def test_evaluate_runs_the_model_in_batches(capsys, progress, monkeypatch):
         (lambda: evaluate_detections([found()], [wanted((A, 1), difficult=np.zeros(2))], 2), "difficult"),
         (lambda: average_precision([0.5, 0.2], [1, 1]), "recall must not decrease"),
         (lambda: average_precision([0.5], [1, 1]), r"shape \(D,\)"),
-        (lambda: evaluate(FindsOnEvenImages(), Images(), batch_size=0), "batch_size must be at least 1"),
+        (lambda: evaluate(FindsOnEvenImages(), Images(), batch_size=0), "batch_size must be an integer of at least 1"),
     ],
 )
 def test_error_messages(call, message):

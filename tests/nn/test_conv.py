@@ -208,7 +208,7 @@ X, W = Tensor(MAPS), Tensor(WEIGHT)
 @pytest.mark.parametrize(
     "function, error, message",
     [
-        (lambda: conv2d(MAPS, W), TypeError, "conv2d takes a Tensor, got ndarray; use Tensor(array)"),
+        (lambda: conv2d(MAPS, W), TypeError, "conv2d takes a Tensor as x, got ndarray; use Tensor(array)"),
         (lambda: conv2d(Tensor(MAPS[0]), W), ValueError, "feature maps of shape (N, C, H, W), got (4, 7, 6)"),
         (
             lambda: conv2d(X, W[:, :3]),
@@ -225,18 +225,22 @@ X, W = Tensor(MAPS), Tensor(WEIGHT)
         (
             lambda: conv2d(X, W, dilation=3),
             ValueError,
-            "a window of 7 x 7 does not fit into a map of 7 x 6 with padding 0, 0",
+            "a window of 7 x 7 does not fit into a map x of 7 x 6 with padding 0, 0",
         ),
-        (lambda: conv2d(X, W, stride=0), ValueError, "stride must be one or two whole numbers of at least 1, got 0"),
+        (
+            lambda: conv2d(X, W, stride=0),
+            ValueError,
+            "stride must be one or two whole numbers of at least 1 and at most 4096, got 0",
+        ),
         (
             lambda: conv2d(X, W, padding=-1),
             ValueError,
-            "padding must be one or two whole numbers of at least 0, got -1",
+            "padding must be one or two whole numbers of at least 0 and at most 4096, got -1",
         ),
         (
             lambda: conv2d(X, W, stride=1.5),
             ValueError,
-            "stride must be one or two whole numbers of at least 1, got 1.5",
+            "stride must be one or two whole numbers of at least 1 and at most 4096, got 1.5",
         ),
         (lambda: conv2d(X, W, stride=(1, 2, 3)), ValueError, "stride must be one or two whole numbers"),
         (lambda: conv2d(X, W, padding="same"), ValueError, "padding must be one or two whole numbers of at least 0"),

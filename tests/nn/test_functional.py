@@ -493,7 +493,7 @@ X = Tensor(MAPS)
 @pytest.mark.parametrize(
     "function, error, message",
     [
-        (lambda: F.linear(ROWS, Tensor(np.ones((2, 3)))), TypeError, "linear takes a Tensor, got ndarray"),
+        (lambda: F.linear(ROWS, Tensor(np.ones((2, 3)))), TypeError, "linear takes a Tensor as x, got ndarray"),
         (
             lambda: F.linear(X, Tensor(np.ones((2, 3)))),
             ValueError,
@@ -505,8 +505,8 @@ X = Tensor(MAPS)
             "linear: x must have shape (N, 4) for weight (2, 4), got (4, 3)",
         ),
         (lambda: F.linear(Tensor(ROWS), Tensor(np.ones((2, 3))), ONES), ValueError, "bias must have shape (2,)"),
-        (lambda: F.dropout(X, 1.0), ValueError, "p must be in [0, 1), got 1.0"),
-        (lambda: F.dropout(X, -0.1), ValueError, "p must be in [0, 1), got -0.1"),
+        (lambda: F.dropout(X, 1.0), ValueError, "p must be a number in [0, 1), got 1.0"),
+        (lambda: F.dropout(X, -0.1), ValueError, "p must be a number in [0, 1), got -0.1"),
         (lambda: F.dropout(X, rng=0), TypeError, "rng must be a np.random.Generator"),
         (lambda: F.batch_norm(Tensor(ROWS), MEAN, VAR, ONES, ONES), ValueError, "shape (N, C, H, W), got (4, 3)"),
         (
@@ -528,16 +528,16 @@ X = Tensor(MAPS)
         (
             lambda: F.interpolate(Tensor(np.zeros((1, 4, 0, 3))), (2, 2)),
             ValueError,
-            "interpolate takes feature maps (N, C, H, W) of at least one pixel, got (1, 4, 0, 3)",
+            "interpolate: x must be feature maps (N, C, H, W) of at least one pixel, got (1, 4, 0, 3)",
         ),
         (
             lambda: F.upsample_add(X, Tensor(np.zeros((2, 3, 2, 0)))),
             ValueError,
             "of at least one pixel, got (2, 3, 2, 0)",
         ),
-        (lambda: F.interpolate(X, (2, 2), "cubic"), ValueError, "mode must be 'nearest' or 'bilinear', got 'cubic'"),
+        (lambda: F.interpolate(X, (2, 2), "cubic"), ValueError, "mode must be one of nearest, bilinear, got 'cubic'"),
         (lambda: F.interpolate(X, (2, 2.5)), ValueError, "size must be one or two whole numbers of at least 1"),
-        (lambda: F.interpolate(MAPS, (2, 2)), TypeError, "takes a Tensor, got ndarray; use Tensor(array)"),
+        (lambda: F.interpolate(MAPS, (2, 2)), TypeError, "takes a Tensor as x, got ndarray; use Tensor(array)"),
         (lambda: F.cross_entropy(X, LABELS), ValueError, "logits must have shape (R, L), got (2, 3, 5, 4)"),
         (
             lambda: F.cross_entropy(Tensor(ROWS), [0, 1]),
@@ -557,7 +557,7 @@ X = Tensor(MAPS)
             ValueError,
             "prediction and target must have the same shape, got (4, 3) and (3,)",
         ),
-        (lambda: F.smooth_l1_loss(Tensor(ROWS), ROWS, 0), ValueError, "beta must be above 0, got 0"),
+        (lambda: F.smooth_l1_loss(Tensor(ROWS), ROWS, 0), ValueError, "beta must be a number above 0, got 0"),
     ],
 )
 def test_error_messages(function, error, message):

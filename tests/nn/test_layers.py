@@ -382,9 +382,12 @@ def test_sequential_behaves_like_a_list():
     "make, message",
     [
         (lambda: nn.Conv2d(4, 6, 3, groups=4), "groups=4 must divide in_channels=4 and out_channels=6"),
-        (lambda: nn.Conv2d(4, 6, 3, groups=0), "groups=0 must divide"),
-        (lambda: nn.Conv2d(4, 6, 0), "kernel_size must be one or two whole numbers of at least 1, got 0"),
-        (lambda: nn.Dropout(1), "p must be in [0, 1), got 1"),
+        (lambda: nn.Conv2d(4, 6, 3, groups=0), "groups must be an integer of at least 1"),
+        (
+            lambda: nn.Conv2d(4, 6, 0),
+            "kernel_size must be one or two whole numbers of at least 1 and at most 4096, got 0",
+        ),
+        (lambda: nn.Dropout(1), "p must be a number in [0, 1), got 1"),
         (
             lambda: nn.Linear(3, 2)(nn.Tensor(np.ones((1, 4)))),
             "linear: x must have shape (N, 3) for weight (2, 3), got (1, 4)",

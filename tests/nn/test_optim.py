@@ -193,8 +193,8 @@ def test_a_user_can_set_a_gradient_of_any_type(impl, kind, grad):
     [
         (lambda: SGD([], 0.1), "pass parameters that are not frozen"),
         (lambda: Adam([Parameter([1.0], requires_grad=False)]), "no parameter requires a gradient"),
-        (lambda: SGD([parameter(1.0)], -0.1), "lr and weight_decay must be at least 0, got -0.1 and 0.0"),
-        (lambda: Adam([parameter(1.0)], weight_decay=-1), "lr and weight_decay must be at least 0, got 0.001 and -1"),
+        (lambda: SGD([parameter(1.0)], -0.1), "lr must be a number of at least 0, got -0.1"),
+        (lambda: Adam([parameter(1.0)], weight_decay=-1), "weight_decay must be a number of at least 0, got -1"),
         (
             lambda: SGD([parameter(1.0)], 0.1).load_state_dict(Adam([parameter(1.0)]).state_dict()),
             "does not fit this SGD: mean.0, momentum.0, square.0",

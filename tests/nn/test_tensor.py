@@ -637,10 +637,10 @@ def test_sum_and_mean_of_no_elements(axis):
 @pytest.mark.parametrize(
     "function, message",
     [
-        (lambda x: x @ Tensor([1.0, 2.0]), r"two matrices, got tensors of shapes \(2, 2\) and \(2,\)"),
-        (lambda x: x.reshape(3), "cannot reshape"),
+        (lambda x: x @ Tensor([1.0, 2.0]), r"got tensors of shapes \(2, 2\) and \(2,\)"),
+        (lambda x: x.reshape(3), "shape must be integers with the product"),
         (lambda x: x + Tensor([1.0, 2.0, 3.0]), "could not be broadcast"),
-        (lambda x: x.transpose(0, 0), "repeated axis"),
+        (lambda x: x.transpose(0, 0), "axes must be an order of"),
     ],
 )
 def test_shape_errors(function, message):

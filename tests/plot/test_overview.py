@@ -1,7 +1,5 @@
 """Plots of the stages of a detector and of traces: positions, values, empty and invalid input."""
 
-from types import SimpleNamespace
-
 import matplotlib
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from matplotlib.patches import Rectangle
 from rcnn import plot
 from rcnn.plot import style
 from rcnn.plot.tags import Tags
+from rcnn.trace import Trace
 
 matplotlib.use("agg")
 
@@ -224,14 +223,17 @@ def make_trace(size=(64, 96), strides=(8,), proposals=30, objects=3, padding=16,
     kept = np.concatenate([corner, corner + rng.uniform(8, 24, (proposals, 2))], axis=1)
     found = {"boxes": kept[:objects], "scores": np.linspace(0.99, 0.5, objects), "labels": np.arange(objects) % 3 + 1}
     num_anchors = sum(map(len, anchors))
-    return SimpleNamespace(
+    return Trace(
         images=[rng.uniform(0, 1, (height, width, 3))],
         batch=rng.normal(size=(1, 3, height + padding, width + padding)).astype(np.float32),
+        image_sizes=[size],
         features=[rng.normal(size=(1, 8, *shape)) for shape in maps],
         anchors=anchors,
         objectness=[rng.normal(size=(1, len(level))) for level in anchors],
+        rpn_deltas=[np.zeros((1, len(level), 4)) for level in anchors],
         candidates=[np.concatenate([kept, kept])],
         candidate_scores=[np.linspace(1, 0, 2 * proposals)],
+        num_after_nms=[proposals],
         proposals=[kept],
         proposal_scores=[np.linspace(1, 0.1, proposals)],
         rois=kept,
@@ -240,13 +242,14 @@ def make_trace(size=(64, 96), strides=(8,), proposals=30, objects=3, padding=16,
         roi_scales=[1 / stride for stride in strides],
         pooled=rng.normal(size=(proposals, 8, 7, 7)),
         class_logits=rng.normal(size=(proposals, 4)),
+        box_deltas=np.zeros((proposals, 4, 4)),
         detections=[found],
+        outputs=[found],
         output_size=(7, 7),
         sampling_ratio=2,
         aligned=False,
         gt_boxes=[kept[:objects]] if targets else None,
         anchor_matches=[np.full(num_anchors, -1)] if targets else None,
-        counts=lambda index=0: {"anchors": num_anchors, "proposals": proposals, "detections": objects},
     )
 
 

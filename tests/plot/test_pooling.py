@@ -273,7 +273,7 @@ def test_empty_input_is_drawn(ax, draw):
         (lambda ax: plot.pooled_features(ax, np.zeros((4, 4))), r"pooled must have shape"),
         (lambda ax: plot.pooled_features(ax, np.zeros((4, 2, 2)), 0), r"max_channels must be at least 1, got 0"),
         (lambda ax: plot.quantised_bins(ax, MAP[0], np.zeros(4), 1.0), r"feature_map must have shape .*, got \(8,\)"),
-        (lambda ax: plot.quantised_bins(ax, MAP, np.zeros(3), 1.0), r"roi must have shape .*, got \(3,\)"),
+        (lambda ax: plot.quantised_bins(ax, MAP, np.zeros(3), 1.0), r"roi must have shape .*, got \(1, 3\)"),
         (lambda ax: plot.bin_values(ax, np.zeros(4)), r"values must have shape .*, got \(4,\)"),
         (lambda ax: plot.shift_curves(ax, [0, 1], {"a": [1]}, "", ""), r"curves\['a'\] must have shape .*, got \(1,\)"),
         (lambda ax: plot.roi_batch(ax, IMAGE, [[0, 0, 1, 1]], [1, 2]), r"labels must have shape .*, got \(2,\)"),

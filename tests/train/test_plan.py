@@ -46,7 +46,7 @@ FULL = Plan(
         "min_size": 64,
         "max_size": 96,
         "anchor_sizes": ((8,), (16,), (32,), (64,), (128,)),
-        "class_names": ("background", "a [\n", "b"),
+        "class_names": ("background", 'a ["\\', "b"),
     },
     Recipe(steps=7, schedule="steps", milestones=(3, 5), freeze=("rpn",), scale_jitter=(0.5, 1)),
 )
@@ -120,7 +120,7 @@ def test_images_option_is_a_path_except_for_masks(tmp_path: Path, spec: str, exp
         ),
         (
             '[data]\ntrain = "x"\n[model]\nmin_size = "a"',
-            r"\[model\] min_size must be an integer of at least 1, got 'a'",
+            r"\[model\] min_size must be an integer of at least 1 and at most 16384, got 'a'",
         ),
         (
             '[data]\ntrain = "x"\n[model]\nclass_names = 3',
@@ -164,7 +164,9 @@ def test_wrong_keys_and_values_are_named(tmp_path: Path, content: str, message: 
 def test_wrong_types_and_wrong_values_are_named() -> None:
     with pytest.raises(TypeError, match=r"^\[data\] train must be a string, got 3 \(int\)$"):
         Plan(3)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"^\[model\] hidden_dim must be an integer of at least 1, got 'a' \(str\)$"):
+    with pytest.raises(
+        TypeError, match=r"^\[model\] hidden_dim must be an integer of at least 1 and .*, got 'a' \(str\)$"
+    ):
         Plan("shapes", settings={"hidden_dim": "a"})
     with pytest.raises(ValueError, match=r"^\[model\] dropout must be a number in \[0, 1\), got 1$"):
         Plan("shapes", settings={"dropout": 1})

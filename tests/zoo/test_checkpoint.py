@@ -189,7 +189,10 @@ def save_changed(path, change):
             lambda t, m: m["backbone"].update(name="Other"),
             "must be one of SmallBackbone, .*, got 'Other'",
         ),
-        (lambda t, m: m["settings"].update(hidden_dim=0), "hidden_dim must be an integer of at least 1, got 0"),
+        (
+            lambda t, m: m["settings"].update(hidden_dim=0),
+            "hidden_dim must be an integer of at least 1 and .*, got 0",
+        ),
         (lambda t, m: m["settings"].update(novelty=1), "settings: unknown key 'novelty'"),
         (lambda t, m: t.pop("rpn.head.conv.0.0.bias"), "missing: rpn.head.conv.0.0.bias"),
         (lambda t, m: t.update(extra=np.zeros(1)), "unexpected: extra"),
