@@ -3,8 +3,9 @@
     python notebooks/build.py           all notebooks
     python notebooks/build.py 04 09     notebooks 04 and 09
 
-Each notebook is built from its source in notebooks/src. Edit only the source. For each notebook, the script prints the
-running time and the time limit in the source. If a notebook is too slow or its file is too large, the exit status is 1.
+Each notebook is built from its source in rcnn/course/src. Edit only the source. For each notebook, the script prints
+the running time and the time limit in the source. If a notebook is too slow or its file is too large, the exit status
+is 1.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def main():
     numbers = parser.parse_args().numbers
     chosen = [path for path in sources.paths() if not numbers or path.name[:2] in numbers]
     if missing := set(numbers) - {path.name[:2] for path in chosen}:
-        parser.error(f"no source found in notebooks/src for {', '.join(sorted(missing))}")
+        parser.error(f"no source found in rcnn/course/src for {', '.join(sorted(missing))}")
     within_limits = True
     for path in chosen:
         notebook, seconds = built(path)

@@ -186,7 +186,7 @@ def remove_small(boxes: ArrayLike, min_size: float) -> np.ndarray:
     shortest = NUMBER.check("min_size", min_size)
     with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is not at least `min_size`
         wide, high = (checked[:, 2:] - checked[:, :2] >= shortest).T  # (N,), (N,)
-    return np.flatnonzero(wide & high)  # (K,)
+    return np.flatnonzero(wide & high).astype(np.int64, copy=False)  # (K,); 32-bit systems have int32 indices
 
 
 @replaceable(lambda gt_boxes, boxes, weights: floats((len(boxes), 4), boxes))

@@ -1,4 +1,7 @@
-"""Conversion of image files and PIL images to upright (H, W, 3) uint8 RGB arrays on a white background."""
+"""Conversion of image files and PIL images to upright (H, W, 3) uint8 RGB arrays on a white background.
+
+Pillow is imported when it is first needed, because arrays need no Pillow, and it may be missing in a browser.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,19 @@ import contextlib
 import io
 import os
 import struct
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from rcnn._files import check_regular
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # The formats of cameras, scanners and the web. Pillow can read more formats, but for EPS it starts another program.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -39,14 +46,14 @@ SUFFIXES = (
 
 _ORIENTATION = 0x0112  # the EXIF tag of the orientation
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257  # TIFF tags
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_UPRIGHT = {  # for each orientation, the member of PIL.Image.Transpose that turns the image upright
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
 }
 _PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # the chunks of a PNG file that can contain the orientation
 
@@ -168,9 +175,28 @@ def as_png(image: np.ndarray) -> bytes:
     bytes
         The content of the file.
     """
+    from PIL import Image
+
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(file, format="PNG")
     return file.getvalue()
+
+
+def is_pil_image(value: Any) -> TypeGuard[Image.Image]:
+    """Return whether a value is a PIL image.
+
+    Parameters
+    ----------
+    value : object
+        Any value.
+
+    Returns
+    -------
+    bool
+        True for an image; this function does not import Pillow, because there is no image before Pillow is imported.
+    """
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(value, module.Image)
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> np.ndarray:
@@ -219,6 +245,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     Every error message names the file.
     """
     check_regular(path)
+    from PIL import Image, UnidentifiedImageError
+
     Image.init()
     try:
         with _quiet(), Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
@@ -242,8 +270,10 @@ def _turn_upright(image: Image.Image) -> Image.Image:
 
     PIL.ImageOps.exif_transpose is not used, because it also rewrites the EXIF data and fails if the data are damaged.
     """
+    from PIL import Image
+
     method = _UPRIGHT.get(_orientation(image))
-    return image if method is None else image.transpose(method)
+    return image if method is None else image.transpose(Image.Transpose[method])
 
 
 def _orientation(image: Image.Image) -> int:
@@ -251,6 +281,8 @@ def _orientation(image: Image.Image) -> int:
 
     This function calls the `getexif` of the base class, because the method of a PNG image decodes the image.
     """
+    from PIL import Image
+
     with _quiet():
         try:
             value = Image.Image.getexif(image).get(_ORIENTATION, 1)
@@ -295,6 +327,8 @@ def _on_white(image: Image.Image) -> Image.Image:
     """Return the image on a white background."""
     if not image.has_transparency_data:
         return image
+    from PIL import Image
+
     ground = Image.new("RGBA", image.size, "white")
     ground.alpha_composite(image.convert("RGBA"))
     return ground

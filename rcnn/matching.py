@@ -123,7 +123,7 @@ def best_for_some_object(iou: ArrayLike) -> np.ndarray:
     iou = _check_iou(iou)
     highest = iou.max(axis=0, initial=0)  # (G,)
     highest[highest == 0] = np.nan  # NaN equals no number, so an object that overlaps no box selects none
-    return np.nonzero(iou == highest)[0]  # (F,)
+    return np.nonzero(iou == highest)[0].astype(np.int64, copy=False)  # (F,)
 
 
 @replaceable(
@@ -180,7 +180,8 @@ def sample(
 
 def _choose(candidates: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Return `count` random candidates (N,) without repetition, in ascending order, or all if there are fewer."""
-    return np.sort(rng.choice(candidates, min(count, len(candidates)), replace=False, shuffle=False))
+    chosen = np.sort(rng.choice(candidates, min(count, len(candidates)), replace=False, shuffle=False))
+    return chosen.astype(np.int64, copy=False)  # 32-bit systems have int32 indices
 
 
 def _check_iou(iou: ArrayLike) -> np.ndarray:

@@ -100,7 +100,7 @@ def descending_order(scores: ArrayLike) -> np.ndarray:
 @compiled("nms.descending_order")
 def _descending_order(scores: np.ndarray) -> np.ndarray:
     """Return the indices that sort the scores in descending order, stably, with NaN last."""
-    return np.argsort(-scores, kind="stable")
+    return np.argsort(-scores, kind="stable").astype(np.int64, copy=False)
 
 
 @compiled("nms.nms", REAL, uses=("iou", "area"))

@@ -225,7 +225,7 @@ def top_k(scores: ArrayLike, k: int) -> np.ndarray:
         chosen = np.sort(np.concatenate([above, equal[: k - len(above)]]))
     else:
         chosen = np.arange(len(scores))
-    return chosen[descending_order(scores[chosen])]
+    return chosen[descending_order(scores[chosen])].astype(np.int64, copy=False)
 
 
 @dataclass(frozen=True)

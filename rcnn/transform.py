@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from rcnn._ext.dispatch import compiled
 from rcnn._ext.memory import empty
@@ -34,7 +33,7 @@ from rcnn._validate import (
     number,
     shown,
 )
-from rcnn.images import read, to_rgb
+from rcnn.images import is_pil_image, read, to_rgb
 from rcnn.nn.resize import bilinear_taps
 
 Size = tuple[int, int]  # always (height, width), in pixels
@@ -223,7 +222,7 @@ def as_image(image: Any, name: str = "image", dtype: Any = np.float32) -> np.nda
     dtype = check_dtype(dtype)
     if isinstance(image, (str, os.PathLike)):
         image = read(image)
-    elif isinstance(image, Image.Image):
+    elif is_pil_image(image):
         image = to_rgb(image, name)
     if not isinstance(image, np.ndarray):
         raise TypeError(f"{name} must be an array (H, W, 3), a PIL image or a path, got {type(image).__name__}")

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from rcnn import _ext
+from rcnn._ext.table import GAINS, KERNELS
 
 ROOT = Path(__file__).parent.parent
-LEVELS = ("v3", "v4")  # in addition to the baseline, if the compiler supports them
 DATA = {"py.typed", "digits.npz"}
 SOURCES = {".py", ".pyx", ".pxd", ".pyi", ".h"}
 
@@ -37,9 +36,10 @@ def package_files():
 
 
 def expected_kernels():
-    """Return the names of the modules that the compiler makes here: one for each source and level."""
-    levels = LEVELS if platform.machine() in ("x86_64", "AMD64") and os.name == "posix" else ()
-    return {"_build", "_threads", *_ext.KERNELS} | {f"{kernel}_{level}" for kernel in _ext.KERNELS for level in levels}
+    """Return the names of the modules that the compiler makes here: one for each source, and one for each level."""
+    has_levels = platform.machine() in ("x86_64", "AMD64") and os.name == "posix"
+    levels = {f"{kernel}_{level}" for kernel, gains in GAINS.items() for level in gains if has_levels}
+    return {"_build", "_cython", "_threads", *KERNELS} | levels
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +67,9 @@ def test_the_sdist_contains_only_sources(built):
     assert package_files() <= names
     assert {"README.md", "LICENSE", "CONTRIBUTING.md", "pyproject.toml", "setup.py", "tests/conftest.py"} <= names
     assert {"tests/golden/boxes.npz", "tests/golden/roi.npz", "tests/golden/layers.npz"} <= names
-    assert "tests/_ext/pool_stress.c" in names
     assert not [name for name in names if name.endswith((".so", ".pyd", ".pyc"))]
     assert not [name for name in names if name.startswith("rcnn/") and name.endswith(".c")]
+    assert "tests/_ext/pool_stress.c" in names
 
 
 def test_the_wheel_contains_only_the_package(built):
@@ -79,9 +79,17 @@ def test_the_wheel_contains_only_the_package(built):
     kernels = {name for name in names if name.endswith((".so", ".pyd"))}
     assert {Path(name).name.split(".")[0] for name in kernels} == expected_kernels()
     installed = {name for name in names if ".dist-info/" not in name}
-    notebooks = {f"rcnn/course/src/{path.name}" for path in (ROOT / "notebooks" / "src").glob("*.py")}
-    assert notebooks and installed - kernels == package_files() | notebooks
+    assert installed - kernels == package_files()
+    assert len([name for name in installed if name.startswith("rcnn/course/src/")]) == 15
     assert "License-Expression: MIT" in metadata
+
+
+def test_one_wheel_serves_every_python_from_3_11(built):
+    assert "-cp311-abi3-" in built[1].name
+    with zipfile.ZipFile(built[1]) as archive:
+        kernels = [name for name in archive.namelist() if name.endswith((".so", ".pyd"))]
+    assert os.name != "posix" or {name.partition(".")[2] for name in kernels} == {"abi3.so"}
+    assert built[1].stat().st_size < 5e6
 
 
 PROBE = """

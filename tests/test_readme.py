@@ -152,5 +152,5 @@ def test_the_glossary_is_in_order_and_points_to_notebooks() -> None:
     rows = re.findall(r"^\| (?!word)([^|]+) \|[^|]+\| ([\d, ]+) \|$", text, re.MULTILINE)
     words = [word.split(",")[0].strip("`").lower() for word, _ in rows]
     assert len(words) >= 50 and words == sorted(words)
-    numbers = {path.name[:2] for path in (ROOT / "notebooks" / "src").glob("*.py")}
+    numbers = {path.name[:2] for path in (ROOT / "rcnn" / "course" / "src").glob("*.py")}
     assert {number for _, cell in rows for number in cell.split(", ")} <= numbers

@@ -7,8 +7,9 @@ memory, layout   arrays whose memory is reused, and the order of their elements 
 other modules    the drivers: functions that prepare the arguments of the kernels and call them
 
 Each source is compiled for several levels of processors (see the table). For example, `_roi.pyx` is compiled to `_roi`,
-which every processor can run, and to `_roi_v3` and `_roi_v4`. A process uses only kernels of one level. A kernel is
-loaded when its driver is first used.
+which every processor can run, and to `_roi_v3` and `_roi_v4`. A process uses only kernels of one level; a kernel that
+is not faster at this level than at a lower one is compiled only for the lower one. A kernel is loaded when its driver
+is first used.
 """
 
 import functools
@@ -18,7 +19,7 @@ import sys
 from importlib.util import find_spec
 from typing import Any
 
-from rcnn._ext.table import KERNELS
+from rcnn._ext.table import GAINS, KERNELS, LEVELS
 
 
 def usable_levels() -> list[str]:
@@ -98,4 +99,7 @@ def load(kernel: str) -> Any:
 
 
 def _module(kernel: str, level: str) -> str:
-    return f"{__name__}.{kernel}" if level == "baseline" else f"{__name__}.{kernel}_{level}"
+    """Return the module of a kernel for a level: the highest up to this level that the kernel is compiled for."""
+    compiled = [name for name in LEVELS if name in GAINS.get(kernel, {})]
+    suitable = [name for name in compiled if list(LEVELS).index(name) <= list(LEVELS).index(level)]
+    return f"{__name__}.{kernel}_{suitable[-1]}" if suitable else f"{__name__}.{kernel}"

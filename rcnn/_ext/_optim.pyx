@@ -195,7 +195,8 @@ cdef void adam_block(
     float eps, float weight_decay, Py_ssize_t count,
 ) noexcept nogil:
     cdef Py_ssize_t i
-    cdef float g, m, s, keep1 = beta1, keep2 = beta2, take1 = 1 - beta1, take2 = 1 - beta2
+    cdef float g, m, s
+    cdef float keep1 = <float>beta1, keep2 = <float>beta2, take1 = <float>(1 - beta1), take2 = <float>(1 - beta2)
     for i in range(count):
         g = grad[i] + weight_decay * values[i]
         m = keep1 * mean[i] + take1 * g

@@ -38,7 +38,9 @@ cdef inline const float* address(const float[:, ::1] rows) noexcept nogil:
 
 cdef inline const float* at(const float* rows, Py_ssize_t offset) noexcept nogil:
     """Return rows + offset; NULL if rows is NULL."""
-    return NULL if rows == NULL else rows + offset
+    if rows == NULL:
+        return NULL
+    return rows + offset
 
 
 cdef inline Py_ssize_t blocks(Py_ssize_t size) noexcept nogil:
@@ -341,7 +343,7 @@ cdef void add_squares(
 ) noexcept nogil:
     """Add the squares of rows (count, width) minus their mean, sums / count, to total (width,)."""
     cdef Py_ssize_t row, c
-    cdef float mean, a, b, share = 1.0 / count
+    cdef float mean, a, b, share = <float>(1.0 / count)
     cdef const float* x
     for row in range(0, count - 1, 2):
         x = rows + row * width

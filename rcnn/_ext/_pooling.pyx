@@ -85,7 +85,7 @@ cdef void pool_line(
     cdef Py_ssize_t x, c, i, j, i_first, i_end, j_first, j_end, channels = p.channels
     cdef Py_ssize_t left, top = y * p.stride_y - p.padding_y
     cdef const float* window
-    cdef float share = 1.0 / (p.kernel_height * p.kernel_width)
+    cdef float share = <float>(1.0 / (p.kernel_height * p.kernel_width))
     i_first = max(0, -top)  # the part of the window that lies on the map
     i_end = min(p.kernel_height, p.height - top)
     for x in range(p.columns):
@@ -113,7 +113,7 @@ cdef void pool_line(
                 winner[c] = -1
             for i in range(i_end - 1, i_first - 1, -1):  # backwards, so that the first of ties is written last
                 for j in range(j_end - 1, j_first - 1, -1):
-                    note(window + (i * p.width + j) * channels, out, channels, i * p.kernel_width + j, winner)
+                    note(window + (i * p.width + j) * channels, out, channels, <float>(i * p.kernel_width + j), winner)
             winner += channels
         out += channels
 
@@ -182,7 +182,7 @@ cdef void pool_gradient_line(
     Row y is row i of window number (y + padding - i) / stride, if that is an integer.
     """
     cdef Py_ssize_t x, i, j, c, row, column, at
-    cdef float share = 1.0 / (p.kernel_height * p.kernel_width)
+    cdef float share = <float>(1.0 / (p.kernel_height * p.kernel_width))
     for x in range(p.width):
         for c in range(p.channels):
             out[c] = 0
@@ -199,7 +199,7 @@ cdef void pool_gradient_line(
                     for c in range(p.channels):
                         out[c] += g[at + c] * share
                 else:
-                    add_where(g + at, winner + first + at, i * p.kernel_width + j, p.channels, out)
+                    add_where(g + at, winner + first + at, <float>(i * p.kernel_width + j), p.channels, out)
                 j += p.stride_x
             i += p.stride_y
         out += p.channels

@@ -65,12 +65,14 @@ def enlarge(
 cdef void enlarge_lines(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
     cdef Enlargement* t = <Enlargement*>task
     cdef Py_ssize_t line, place, row
+    cdef const float* lateral = NULL
     for line in range(first, stop):
         place = line * t.out_width * t.channels
         row = line // t.out_height * t.height + t.rows[line % t.out_height]
+        if t.lateral != NULL:
+            lateral = t.lateral + place
         enlarge_line(
-            t.maps + row * t.width * t.channels, t.columns, NULL if t.lateral == NULL else t.lateral + place,
-            t.out + place, t.out_width, t.channels,
+            t.maps + row * t.width * t.channels, t.columns, lateral, t.out + place, t.out_width, t.channels
         )
 
 
@@ -135,7 +137,7 @@ cdef void blend_rows(
 ) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(size):
-        out[i] = above[i] * (1 - weight) + below[i] * weight
+        out[i] = <float>(above[i] * (1 - weight) + below[i] * weight)
 
 
 cdef void blend_columns(
@@ -145,7 +147,9 @@ cdef void blend_columns(
     cdef Py_ssize_t x, c
     for x in range(width):
         for c in range(channels):
-            out[c] = row[left[x] * channels + c] * (1 - across[x]) + row[right[x] * channels + c] * across[x]
+            out[c] = <float>(
+                row[left[x] * channels + c] * (1 - across[x]) + row[right[x] * channels + c] * across[x]
+            )
         out += channels
 
 

@@ -102,12 +102,12 @@ cdef void find_roi_taps(
         starts[i] = count
         for k in range(samples):
             position = start + <floating>i * step + (<floating>k + <floating>0.5) * step / <floating>samples
-            if not (position >= -1 and position <= pixels):
+            if not (position >= -1 and position <= <floating>pixels):
                 continue
             position = max(position, <floating>0)
             below = <int>min(<Py_ssize_t>position, pixels - 1)
             upper = position - <floating>below if below < pixels - 1 else 0  # the weight of the pixel after
-            count = add_tap(starts[i], count, places, weights, below, (1 - upper) / <floating>samples)
+            count = add_tap(starts[i], count, places, weights, below, <floating>((1 - upper) / <floating>samples))
             if upper > 0:
                 count = add_tap(starts[i], count, places, weights, below + 1, upper / <floating>samples)
     starts[bins] = count
@@ -118,7 +118,7 @@ cdef inline int add_tap(
 ) noexcept nogil:
     """Add a tap to a bin whose taps begin at `first`, or to one of its last two taps; return the number of taps."""
     cdef int k
-    for k in range(max(first, count - 2), count):
+    for k in range(<int>max(first, count - 2), count):
         if places[k] == place:
             weights[k] += weight
             return count

@@ -104,13 +104,20 @@ static inline int rcnn_swap(rcnn_atomic* p, int64_t old, int64_t value) {
     return __atomic_compare_exchange_n(p, &old, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
+#if defined(__EMSCRIPTEN__)
+/* Not clock_gettime, because its result has 32-bit seconds in old versions of Emscripten, and 64-bit ones in new ones. */
+double emscripten_get_now(void); /* ms */
+static int64_t rcnn_now(void) { return (int64_t)(emscripten_get_now() * 1e6); }
+#else
 static int64_t rcnn_read_clock(clockid_t clock) {
     struct timespec t;
     clock_gettime(clock, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 #define rcnn_now() rcnn_read_clock(CLOCK_MONOTONIC)
-#if defined(CLOCK_MONOTONIC_COARSE)
+#endif
+
+#if defined(CLOCK_MONOTONIC_COARSE) && !defined(__EMSCRIPTEN__)
 #define rcnn_coarse_now() rcnn_read_clock(CLOCK_MONOTONIC_COARSE) /* four times cheaper, exact to some milliseconds */
 #else
 #define rcnn_coarse_now rcnn_now

@@ -481,8 +481,8 @@ def _blas_name() -> str:
     for library in _blas_libraries():
         architecture = getattr(library, "architecture", None)
         return f"{library.internal_api} {library.version}" + (f" ({architecture})" if architecture else "")
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    return f"{blas['name']} {blas['version']}"
+    blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})  # no version if NumPy has no BLAS
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
 
 
 _MISSING = _find_kernels()

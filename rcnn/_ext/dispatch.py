@@ -25,7 +25,6 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from rcnn._ext import backend
-from rcnn._ext.layout import read_only
 from rcnn._validate import one_of
 
 P = ParamSpec("P")
@@ -280,6 +279,13 @@ def _call(name: str, function: Callable[..., Any], signature: inspect.Signature,
         except Exception as error:
             error.add_note(f"This was raised by the function that replaces {name}.")
             raise
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """Return a read-only view of the array."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _accepted(

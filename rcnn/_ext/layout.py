@@ -8,10 +8,3 @@ import numpy as np
 def pixels(maps: np.ndarray) -> np.ndarray:
     """Return maps (N, C, H, W) as a contiguous (N, H, W, C) array; if they are stored channels last, it is a view."""
     return np.ascontiguousarray(maps.transpose(0, 2, 3, 1))
-
-
-def read_only(array: np.ndarray) -> np.ndarray:
-    """Return a read-only view of the array."""
-    view = array.view()
-    view.flags.writeable = False
-    return view

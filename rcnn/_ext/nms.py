@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +17,7 @@ else:
 def nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarray:
     """Return the indices (K,) of the kept boxes, by descending score."""
     by_score = descending_order(scores)  # (N,)
-    return _suppress(boxes, by_score, by_score, np.array([0, len(boxes)]), iou_threshold)
+    return _suppress(boxes, by_score, by_score, np.array([0, len(boxes)], np.intp), iou_threshold)
 
 
 def batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_threshold: float) -> np.ndarray:
@@ -26,7 +26,7 @@ def batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_t
     return _suppress(boxes, by_score, *_sort_groups(by_score, groups), iou_threshold)
 
 
-def descending_order(scores: np.ndarray) -> Any:
+def descending_order(scores: np.ndarray) -> np.ndarray:
     """Return the indices (N,) that sort the scores in descending order; ties keep the first, NaN comes last.
 
     NumPy sorts integers several times as fast as float32. Therefore each score and its index are combined into one
@@ -34,7 +34,7 @@ def descending_order(scores: np.ndarray) -> Any:
     order as these numbers. Its lower half contains the index. A float64 score would leave no bits for the index.
     """
     if scores.dtype != np.float32:
-        return np.argsort(-scores, kind="stable")
+        return np.argsort(-scores, kind="stable").astype(np.int64, copy=False)
     bits = (0 - scores).view(np.uint32)  # (N,); 0 - 0 and 0 - -0 have the same bits
     ascending = np.where(
         bits >> 31, ~bits, bits | np.uint32(2**31)
@@ -42,7 +42,7 @@ def descending_order(scores: np.ndarray) -> Any:
     ascending[np.isnan(scores)] = np.uint32(2**32 - 1)
     keys = ascending.astype(np.uint64) << np.uint64(32) | np.arange(len(scores), dtype=np.uint64)
     keys.sort()
-    return (keys & np.uint64(2**32 - 1)).astype(np.intp)
+    return (keys & np.uint64(2**32 - 1)).astype(np.int64)
 
 
 def _sort_groups(by_score: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -66,5 +66,5 @@ def _suppress(
         work = int((np.diff(starts) ** 2).sum()) // 32 if len(starts) > 2 else 0
         kept = np.empty((5, len(boxes) + 64 * len(starts)), boxes.dtype)
         threads = backend.threads_for(work)
-        kernels.nms(boxes, by_group, starts, threshold, keeps.view(np.uint8), kept, threads)
+        kernels.nms(boxes, by_group.astype(np.intp, copy=False), starts, threshold, keeps.view(np.uint8), kept, threads)
     return by_score[keeps[by_score]]  # (K,)

@@ -12,8 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-FOLDERS = (HERE / "src", HERE.parents[1] / "notebooks" / "src")  # in an installed package, and in a clone
+FOLDER = Path(__file__).parent / "src"
 ID = re.compile(r"[a-z]+(-[a-z]+)*")
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = ("# YOUR CODE HERE", 'raise NotImplementedError("Replace this line with your code.")')
@@ -33,12 +32,10 @@ def paths() -> list[Path]:
     FileNotFoundError
         If there are no sources.
     """
-    for folder in FOLDERS:
-        if found := sorted(folder.glob("[0-9][0-9]_*.py")):
-            return found
-    raise FileNotFoundError(
-        f"no notebooks found in {' or '.join(map(str, FOLDERS))}; reinstall rcnn or restore notebooks/src"
-    )
+    found = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+    if not found:
+        raise FileNotFoundError(f"no notebooks found in {FOLDER}; reinstall rcnn")
+    return found
 
 
 def read(path: Path) -> Any:

@@ -15,7 +15,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from rcnn.data.pages import DrawnPages, blend, clouds, extent, grain
 
@@ -238,6 +237,8 @@ def enlarge(glyph: np.ndarray, scale: float, angle: float, shear: float, stretch
     (M, M) float32 array
         The enlarged glyph, computed with bicubic interpolation. M is ceil(N * scale * max(stretch, 1)).
     """
+    from PIL import Image
+
     side = math.ceil(len(glyph) * scale * max(stretch, 1))
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     slant = np.array([[stretch, shear], [0, 1]])

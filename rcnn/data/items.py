@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from rcnn import images
 from rcnn._validate import as_index_array, check_boxes, counted
@@ -222,7 +221,7 @@ def _as_rgb(image: Any) -> np.ndarray:
     """Convert an image, in any form that a detector accepts, to (H, W, 3) uint8; raise an error if it is invalid."""
     if isinstance(image, (str, os.PathLike)):
         return images.read(image)
-    if isinstance(image, Image.Image):
+    if images.is_pil_image(image):
         return images.to_rgb(image)
     if not isinstance(image, np.ndarray):
         raise TypeError(f"the image must be an array (H, W, 3), got {type(image).__name__}")

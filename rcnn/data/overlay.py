@@ -23,7 +23,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 Size = tuple[int, int]
 Change = Callable[[np.ndarray, Size], np.ndarray]
@@ -159,6 +158,8 @@ def reduce_image(index: int, image: np.ndarray, boxes: np.ndarray) -> Reduced:
     Reduced
         The thumbnail and the boxes.
     """
+    from PIL import Image
+
     # Pillow averages all pixels of an area if the image becomes smaller.
     shrunk = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return Reduced(index, np.asarray(shrunk), (image.shape[0], image.shape[1]), boxes)

@@ -8,7 +8,6 @@ import abc
 import operator
 
 import numpy as np
-from PIL import Image
 
 from rcnn._validate import shown
 from rcnn.data.indexing import normalise_index
@@ -192,6 +191,8 @@ def clouds(rng: np.random.Generator, size: tuple[int, ...], cells: int) -> np.nd
     (H, W) float32 array
         Values from about -1 to 1.
     """
+    from PIL import Image
+
     coarse = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
     return np.asarray(Image.fromarray(coarse).resize((size[1], size[0]), Image.Resampling.BICUBIC))
 

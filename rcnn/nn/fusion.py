@@ -26,7 +26,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from rcnn._ext.layout import read_only
+from rcnn._ext.dispatch import read_only
 from rcnn.nn.tensor import Tensor, is_recording, record, recording
 
 P = ParamSpec("P")

@@ -230,7 +230,7 @@ def bilinear_taps(out: int, size: int, dtype: Any = np.float64) -> tuple[np.ndar
 
     Returns
     -------
-    before, after : (out,) int64 array
+    before, after : (out,) intp array
         The indices of the two input elements.
     weight : (out,) array
         The weight of `after`, in [0, 1]. The weight of `before` is 1 - weight.
@@ -239,7 +239,7 @@ def bilinear_taps(out: int, size: int, dtype: Any = np.float64) -> tuple[np.ndar
     dtype = check_dtype(dtype)
     step = float(np.asarray(size, dtype) / np.asarray(out, dtype))
     centre = np.maximum((np.arange(out) + 0.5) * step - 0.5, 0).astype(dtype)
-    before = np.minimum(np.floor(centre).astype(np.int64), size - 1)
+    before = np.minimum(np.floor(centre).astype(np.intp), size - 1)
     after = np.minimum(before + 1, size - 1)
     return before, after, centre - before.astype(dtype)
 

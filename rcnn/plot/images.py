@@ -208,7 +208,7 @@ def _tag_padding(font: ImageFont.FreeTypeFont) -> np.ndarray:
 
 def _font(height: float) -> ImageFont.FreeTypeFont:
     """Return the font of all plots, which is installed with matplotlib."""
-    return ImageFont.truetype(_font_file(), height)
+    return ImageFont.truetype(str(_font_file()), height)  # Pillow before 10.2 takes no Path
 
 
 def _font_file() -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import math
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -360,14 +361,14 @@ def prefetch(make: Callable[[T], U], items: Iterable[T], workers: int) -> Genera
     items : iterable
         The items.
     workers : int
-        Number of threads. With 0, each result is computed when it is requested.
+        Number of threads. With 0, or on a platform without threads, each result is computed when it is requested.
 
     Yields
     ------
     object
         The results, in the order of the items.
     """
-    if workers == 0:
+    if workers == 0 or not _threads_start():
         yield from map(make, items)
         return
     pool = ThreadPoolExecutor(workers, "rcnn-loader")  # created here, so that a forked process gets its own threads
@@ -381,3 +382,14 @@ def prefetch(make: Callable[[T], U], items: Iterable[T], workers: int) -> Genera
             yield ahead.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _threads_start() -> bool:
+    """Return whether this platform can start threads; a browser cannot."""
+    try:
+        thread = threading.Thread(target=int)
+        thread.start()
+    except RuntimeError:
+        return False
+    thread.join()
+    return True

@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from rcnn._files import check_regular, open_regular, write_whole
 from rcnn._validate import Rule, as_float, as_table, check_keys, integer
@@ -28,8 +26,14 @@ from rcnn.backbones import ResNet, ResNetFPN, SmallBackbone
 from rcnn.config import FasterRCNNConfig
 from rcnn.model import FasterRCNN
 from rcnn.nn import Module
-from rcnn.zoo import download, pth
+from rcnn.zoo import download, pth, safetensors_format
 from rcnn.zoo.pth.bounded import CheckpointError
+
+try:
+    import safetensors
+    import safetensors.numpy
+except ImportError:  # in a browser
+    safetensors = None  # type: ignore[assignment]
 
 __all__ = [
     "CheckpointError",
@@ -594,10 +598,11 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray
     OSError
         If the file cannot be written.
     """
+    write = safetensors_format.save if safetensors is None else safetensors.numpy.save
     # Make the arrays contiguous first: safetensors 0.8.0 ignores strides and would write wrong values.
     contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     # Use only one key: safetensors writes several keys in arbitrary order, but equal models must give equal files.
-    write_whole(path, safetensors.numpy.save(contiguous, {KEY: json.dumps(metadata)}))
+    write_whole(path, write(contiguous, {KEY: json.dumps(metadata)}))
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -624,11 +629,21 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
     """
     check_regular(path)
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = json.loads((file.metadata() or {}).get(KEY, "{}"))
-    except (safetensors.SafetensorError, ValueError, RecursionError) as error:  # the metadata may be nested deeply
-        raise CheckpointError(f"{path} is not a valid safetensors file: {error}") from error
-    except (AttributeError, TypeError) as error:  # safetensors requested bfloat16 or float8 from NumPy
+        tensors, entries = safetensors_format.read(path) if safetensors is None else _read_with_safetensors(path)
+        metadata = json.loads(entries.get(KEY, "{}"))
+    except safetensors_format.UnknownDtypeError as error:
         raise CheckpointError(f"{path} contains a dtype that NumPy does not support: {error}") from error
+    except (ValueError, RecursionError) as error:  # the metadata may be nested deeply
+        raise CheckpointError(f"{path} is not a valid safetensors file: {error}") from error
     return tensors, metadata if isinstance(metadata, dict) else {}
+
+
+def _read_with_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read a file as `safetensors_format.read` does, with the same errors."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise ValueError(str(error)) from error
+    except (AttributeError, TypeError) as error:  # safetensors requested bfloat16 or float8 from NumPy
+        raise safetensors_format.UnknownDtypeError(str(error)) from error

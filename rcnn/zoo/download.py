@@ -405,10 +405,15 @@ if sys.platform == "win32":
             return False
         return True
 else:
-    import fcntl
+    try:
+        import fcntl
+    except ImportError:  # in a browser, which has one process
+        fcntl = None  # type: ignore[assignment]
 
     def _try_lock(file: IO[bytes]) -> bool:
         """Try to take the lock; return True on success."""
+        if fcntl is None:
+            return True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

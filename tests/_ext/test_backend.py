@@ -109,16 +109,17 @@ def test_missing_kernels_can_be_an_error(environment):
 LEVEL = """
 from rcnn import _ext
 from rcnn._ext import boxes, roi
-print(_ext.level(), boxes.kernels.__name__, roi.kernels.__name__)
+print(_ext.level(), boxes.kernels.__name__, roi.kernels.__name__, _ext.load("_optim").__name__)
 """
-BASELINE = "baseline rcnn._ext._boxes rcnn._ext._roi\n"
+BASELINE = "baseline rcnn._ext._boxes rcnn._ext._roi rcnn._ext._optim\n"
 
 
 @pytest.mark.parametrize("level", _ext.usable_levels())
 def test_all_kernels_are_of_the_requested_level(level):
     suffix = "" if level == "baseline" else f"_{level}"
+    optim = suffix.replace("v4", "v3")  # is not faster with AVX-512, so it is not compiled for it
     printed = python(LEVEL, RCNN_SIMD=level).stdout
-    assert printed == f"{level} rcnn._ext._boxes{suffix} rcnn._ext._roi{suffix}\n"
+    assert printed == f"{level} rcnn._ext._boxes{suffix} rcnn._ext._roi{suffix} rcnn._ext._optim{optim}\n"
 
 
 def test_a_level_with_a_missing_kernel_is_not_chosen():
@@ -416,6 +417,15 @@ def test_info_reports_the_backend(impl):
     for key in ("rcnn", "python", "platform", "simd", "compiler", "blas"):
         assert isinstance(facts[key], str)
         assert facts[key]
+
+
+@pytest.mark.parametrize(
+    "build, name", [({"blas": {"name": "none"}}, "none"), ({"blas": {}}, "unknown"), ({}, "unknown")]
+)
+def test_info_of_a_numpy_without_blas(monkeypatch, build, name):
+    monkeypatch.setattr(backend, "_blas_libraries", list)
+    monkeypatch.setattr(np, "show_config", lambda mode: {"Build Dependencies": build})
+    assert backend.info()["blas"] == name
 
 
 def test_info_without_kernels():

@@ -278,7 +278,7 @@ def test_stage_recall(large_ax):
     assert large_ax.yaxis_inverted()
     large_ax.figure.draw_without_rendering()
     label, legend = large_ax.xaxis.label.get_window_extent(), large_ax.get_legend().get_window_extent()
-    assert 0 < label.y0 - legend.y1 < 12  # distance in dots
+    assert 0 < label.y0 - legend.y1 < 15  # distance in dots
     with pytest.raises(ValueError, match="small"):
         plot.stage_recall(large_ax, STAGES, {"small": np.zeros(2)})
 

@@ -192,6 +192,17 @@ def test_results_come_in_order(workers: int) -> None:
     assert list(prefetch(str, [], workers)) == []
 
 
+def test_platform_without_threads_computes_each_result_when_it_is_requested(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    made: list[int] = []
+    results = prefetch(lambda x: made.append(x) or x, range(5), workers=2)
+    assert [next(results), len(made)] == [0, 1]
+    assert list(results) == [1, 2, 3, 4]
+
+
 def test_number_of_prefetched_items_is_bounded() -> None:
     started: list[int] = []
 

@@ -20,6 +20,13 @@ from rcnn.zoo.detectors import faster_rcnn_small
 CLASSES = ("background", "circle", "square")
 
 
+@pytest.fixture(params=["with safetensors", "without safetensors"])
+def package(request, monkeypatch):
+    """Run the test with the safetensors package, and as on a platform that does not have it."""
+    if request.param == "without safetensors":
+        monkeypatch.setattr(checkpoint, "safetensors", None)
+
+
 class SimpleBackbone(nn.Module):
     """A user's backbone with parameters and buffers of several dtypes."""
 
@@ -111,6 +118,7 @@ def test_users_backbone_must_be_passed_to_load(tmp_path):
     assert_same_bits(model, again)
 
 
+@pytest.mark.usefixtures("package")
 def test_tensors_keep_shape_and_dtype(tmp_path):
     tensors = {
         "one": np.array(5, np.int64),
@@ -127,6 +135,7 @@ def test_tensors_keep_shape_and_dtype(tmp_path):
         np.testing.assert_array_equal(read[name], array, strict=True)
 
 
+@pytest.mark.usefixtures("package")
 def test_equal_models_make_equal_files(tmp_path):
     for name in ("one", "other"):
         rcnn.save(tmp_path / name, make())
@@ -136,6 +145,7 @@ def test_equal_models_make_equal_files(tmp_path):
 # ---------------------------------------------------------------------- invalid files
 
 
+@pytest.mark.usefixtures("package")
 def test_damaged_file_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     rcnn.save(path, make())
@@ -210,6 +220,7 @@ def test_backbone_that_is_not_like_the_saved_one_is_refused(tmp_path):
             rcnn.load(tmp_path / "model.safetensors", backbone=other)
 
 
+@pytest.mark.usefixtures("package")
 @pytest.mark.parametrize(
     "metadata, message",
     [
@@ -225,6 +236,7 @@ def test_file_of_another_program_is_refused(tmp_path, metadata, message):
         rcnn.load(tmp_path / "foreign.safetensors")
 
 
+@pytest.mark.usefixtures("package")
 @pytest.mark.parametrize("dtype, size", [("BF16", 4), ("F8_E4M3", 2)])
 def test_dtype_that_numpy_does_not_have_is_refused(tmp_path, dtype, size):
     header = json.dumps({"weight": {"dtype": dtype, "shape": [2], "data_offsets": [0, size]}}).encode()
