@@ -1,6 +1,6 @@
 """A Faster R-CNN to read, to take apart and to use, written in NumPy with Cython kernels.
 
-The public names are listed in `__init__.pyi`. Each name is imported when it is first used. For example,
+The public names are listed in `__init__.pyi`. Each name is imported when it is first used. For example, the statement
 `from rcnn.boxes import iou` loads little more than NumPy.
 """
 
@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """Return a public name; the first call replaces this function by one that knows them all."""
+    """Return a public name; the first call replaces this function with one that knows all public names."""
     import lazy_loader  # not at the top: the command must handle Ctrl-C before any import that takes time
 
     resolve, listing, names = lazy_loader.attach_stub(__name__, __file__)

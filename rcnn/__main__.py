@@ -1,4 +1,4 @@
-"""The command `rcnn`, also `python -m rcnn`, until it can handle signals itself."""
+"""The start of the command `rcnn` (or `python -m rcnn`), before the command can handle signals itself."""
 
 import _signal  # type: ignore[import-not-found]  # `signal` takes longer to import
 import os
@@ -8,9 +8,12 @@ import sys
 def main() -> int:
     """Run the command, and return its exit status; see `rcnn.cli.process.main`.
 
-    Importing the rest of the command takes long enough to be interrupted, so nothing else comes before this.
+    Importing the rest of the command takes so long that a user may press Ctrl-C. The handler of Ctrl-C is therefore
+    installed first.
     """
-    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # not ignored, as in the background of a shell
+    if (
+        _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
+    ):  # a shell may have told the command to ignore Ctrl-C
         _signal.signal(_signal.SIGINT, _end)
     from rcnn.cli import process
 
@@ -18,10 +21,10 @@ def main() -> int:
 
 
 def _end(number: int, frame: object) -> None:
-    """End the process at once, in one line; a handler of signals."""
+    """Print one line and end the process at once; this is a signal handler."""
     try:
         os.write(2, b"rcnn: interrupted\n")
-    finally:  # nobody may read it
+    finally:  # even if nobody reads the output
         os._exit(128 + number)
 
 

@@ -12,14 +12,15 @@ from collections.abc import Collection
 from io import BufferedReader
 from pathlib import Path
 
-_NAME_LENGTH = 40  # characters of a file name that the name of its temporary file repeats
+_NAME_LENGTH = 40  # the name of a temporary file repeats at most this many characters
 
 
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file, or a link to one, for reading.
 
-    Reading a pipe or a device might never end. The type is checked before the file is opened, because opening a device
-    may already have an effect, and again afterwards. Raises OSError, which names `path`, for any other type of file.
+    Reading a pipe or a device might never end, and merely opening a device may have an effect. Therefore, the type is
+    checked before the file is opened. It is checked again afterwards, because the file may have been replaced. Raises
+    OSError, which names `path`, for any other type of file.
     """
     check_regular(path)
     file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
@@ -67,7 +68,7 @@ def read_whole(path: str | os.PathLike[str], most: int) -> bytes:
             raise ValueError(f"{path} has {size:,} bytes; at most {most:,} are read")
         content = file.read(size + 1)
     if len(content) > size:  # such files exist in /proc
-        raise ValueError(f"{path} has more than the {size:,} bytes that it should have")
+        raise ValueError(f"{path} contains more than {size:,} bytes, the size that the system reports")
     return content
 
 
@@ -91,7 +92,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True
     A folder, a socket or a disk is refused.
 
     Without `flush`, the operating system decides when to write the file to the disk. This is faster for thousands of
-    files. If writing fails, a file at `path` is unchanged. Raises OSError that names `path`.
+    files. If writing fails, an existing file at `path` is unchanged. Raises OSError, which names `path`.
     """
     try:
         try:
@@ -152,7 +153,7 @@ def _prefix(name: str) -> str:
 
 
 def remove_temporary(folder: Path, names: Collection[str]) -> None:
-    """Remove the temporary files that killed processes left in `folder` when they wrote files called `names`."""
+    """Remove the temporary files that killed processes left in `folder` when they were writing files called `names`."""
     prefixes = "|".join(re.escape(_prefix(name)) for name in names)
     for entry in os.listdir(folder):
         if re.fullmatch(rf"(?:{prefixes})[0-9a-f]{{8}}\.tmp", entry):

@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike
 
 T = TypeVar("T")
 
-MOST_SIDE = 2**20  # pixels of a side of an image or feature map; larger numbers are mistakes
-MOST_ENTRIES = 2**16  # of a sequence of settings, such as class names
+MOST_SIDE = 2**20  # pixels along a side of an image or feature map; a larger number is a mistake
+MOST_ENTRIES = 2**16  # entries of a sequence of settings, such as class names
 MOST_SEQUENCE = 2**20  # elements of a sequence that is read one by one, such as images or targets
-MOST_ELEMENTS = 2**30  # of an array whose shape follows from numbers that the user passed
+MOST_ELEMENTS = 2**30  # elements of an array whose shape is computed from the arguments
 
 
 def as_float_array(values: ArrayLike, name: str) -> np.ndarray:
@@ -40,7 +40,7 @@ def as_float_array(values: ArrayLike, name: str) -> np.ndarray:
 
 
 def as_dtype(array: np.ndarray, dtype: Any, name: str) -> np.ndarray:
-    """Return an array of numbers as a C-contiguous array of another dtype; too large numbers become infinite.
+    """Return an array of numbers as a C-contiguous array of another dtype; numbers that are too large become infinite.
 
     An array that already has this form is not copied. Raises ValueError if memory is too small for a copy.
     """
@@ -52,7 +52,7 @@ def as_dtype(array: np.ndarray, dtype: Any, name: str) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
             return np.asarray(array, dtype=dtype, order="C")
     except MemoryError:
-        raise ValueError(f"{name} is too large for the memory: its shape is {array.shape}") from None
+        raise ValueError(f"{name} must fit into memory, got shape {array.shape}") from None
 
 
 def as_index_array(values: ArrayLike, name: str, length: int | None = None) -> np.ndarray:
@@ -99,7 +99,7 @@ def check_finite(array: np.ndarray, name: str) -> None:
     finite = np.isfinite(array)
     if not finite.all():
         row = int(np.argmin(finite.reshape(len(array), -1).all(axis=1)))
-        raise ValueError(f"{name}[{row}] is {array[row].tolist()}; all coordinates must be finite")
+        raise ValueError(f"{name}[{row}] must be finite, got {array[row].tolist()}")
 
 
 def is_finite(array: np.ndarray) -> bool:
@@ -135,41 +135,41 @@ def check_pair(values: Sequence[int] | np.ndarray, name: str, most: int = MOST_S
     """Return `values` as two integers (rows, columns); raise ValueError unless both are in 1 .. `most`."""
     pair: Any = values if is_sequence(values) and len(values) == 2 else (None, None)
     if not all(_is_whole(v) and 1 <= v <= most for v in pair):
-        allowed = f"two whole numbers of at least 1 and at most {most} (height and width)"
+        allowed = f"two integers of at least 1 and at most {most} (height and width)"
         raise ValueError(f"{name} must be {allowed}, got {shown(values)}")
     return int(pair[0]), int(pair[1])
 
 
 def check_sides(values: Sequence[float], name: str) -> tuple[float, float]:
-    """Return the (height, width) of an image as two floats; raise an error unless both are in 0 .. 2^20."""
+    """Return the (height, width) of an image as two floats; raise an error unless both are in [0, 2^20]."""
     if isinstance(values, tuple) and len(values) == 2 and all(type(v) is int and 0 <= v <= MOST_SIDE for v in values):
         return float(values[0]), float(values[1])
     sides = as_float_array(values, name)
     if sides.shape != (2,) or not ((sides >= 0) & (sides <= MOST_SIDE)).all():
-        raise ValueError(f"{name} must be two numbers in 0 .. {MOST_SIDE} (height and width), got {shown(values)}")
+        raise ValueError(f"{name} must be two numbers in [0, {MOST_SIDE}] (height and width), got {shown(values)}")
     return float(sides[0]), float(sides[1])
 
 
 def check_size(shape: Sequence[int], names: str) -> None:
-    """Raise ValueError if an array of this shape has more than 2^30 elements; `names` are the causes, for messages."""
+    """Raise ValueError, which names the arguments `names`, if an array of this shape has more than 2^30 elements."""
     if math.prod(shape) > MOST_ELEMENTS:
         raise ValueError(
-            f"{names} must be smaller: the array has the shape {shown(tuple(shape), 200)} and may have at most "
-            f"{MOST_ELEMENTS} elements"
+            f"{names} must be smaller: an array of shape {shown(tuple(shape), 200)} has more than {MOST_ELEMENTS} "
+            "elements"
         )
 
 
 def check_sequence(values: Any, name: str, length: int | None = None) -> None:
-    """Raise TypeError unless `values` is a sequence other than a string, ValueError unless it has this length.
+    """Raise TypeError unless `values` is a sequence other than a string, and ValueError unless it has this length.
 
-    No sequence may have more than 2^20 elements.
+    A sequence may have at most 2^20 elements.
     """
     if not is_sequence(values):
         raise TypeError(f"{name} must be a sequence, got {shown(values)}")
     if len(values) > MOST_SEQUENCE:
         raise ValueError(f"{name} must have at most {MOST_SEQUENCE} elements, got {len(values)}")
     if length is not None and len(values) != length:
-        raise ValueError(f"{name} must have the length {length}, got {len(values)}")
+        raise ValueError(f"{name} must have length {length}, got {len(values)}")
 
 
 def is_sequence(values: Any) -> bool:
@@ -206,7 +206,10 @@ def in_common_dtype(*arrays: np.ndarray) -> list[np.ndarray]:
 
 
 def as_array(values: ArrayLike, name: str) -> np.ndarray:
-    """Return `values` as an array of any dtype; raise ValueError if rows differ in length, else TypeError."""
+    """Return `values` as an array of any dtype.
+
+    Raises ValueError if the rows differ in length, and TypeError if the conversion fails for any other reason.
+    """
     if type(values) is np.ndarray:
         return values
     try:
@@ -226,7 +229,7 @@ def _describe(values: ArrayLike, array: np.ndarray) -> str:
 
 
 def shown(value: Any, limit: int = 80) -> str:
-    """Return a value as one short line for an error message, whatever it is."""
+    """Return any value as one short line for an error message."""
     if isinstance(value, np.ndarray) and (value.size > 8 or value.dtype.kind not in "fiub"):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     try:
@@ -367,7 +370,8 @@ def as_table(value: Any) -> dict[str, Any]:
 def as_tuple(values: Any) -> tuple[Any, ...]:
     """Return an iterable as a tuple.
 
-    Raises TypeError for anything else, and also for strings and mappings; ValueError for more than 2^16 elements.
+    Raises TypeError for strings, mappings and objects that are not iterable. Raises ValueError for more than 2^16
+    elements.
     """
     if isinstance(values, (str, bytes, Mapping)):
         raise TypeError
@@ -391,7 +395,7 @@ NUMBER = Rule("a finite number", as_float)
 
 @functools.lru_cache(256)
 def integer(least: int, most: int | None = None) -> Rule:
-    """Return the rule that allows integers of at least `least` and, if `most` is given, at most `most`."""
+    """Return a rule that allows the integers from `least` to `most`; without `most`, there is no upper limit."""
     if most is None:
         return Rule(f"an integer of at least {least}", as_integer, lambda x: x >= least)
     return Rule(f"an integer of at least {least} and at most {most}", as_integer, lambda x: least <= x <= most)
@@ -399,13 +403,13 @@ def integer(least: int, most: int | None = None) -> Rule:
 
 @functools.lru_cache(256)
 def number(least: float, most: float) -> Rule:
-    """Return the rule that allows numbers from `least` to `most`."""
+    """Return a rule that allows the numbers from `least` to `most`."""
     return Rule(f"a number in [{least:g}, {most:g}]", as_float, lambda x: least <= x <= most)
 
 
 @functools.lru_cache(256)
 def one_of(values: tuple[str, ...]) -> Rule:
-    """Return the rule that allows one of these strings."""
+    """Return a rule that allows only these strings."""
     return Rule(f"one of {', '.join(values)}", as_string, lambda value: value in values)
 
 
@@ -427,8 +431,8 @@ def _instance(value: Any, kind: type[T]) -> T:
 # ---------------------------------------------------------------------- class names
 
 MAX_NAME = 256  # characters of a class name; a longer name would take minutes to draw
-MAX_CLASSES = 2**16  # names of classes, including the background
-MAX_LISTED = 20  # names that a message lists
+MAX_CLASSES = 2**16  # classes, including the background
+MAX_LISTED = 20  # names in a message
 # Control characters, line breaks, and halves of surrogate pairs, which no encoding can represent.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 NAME = Rule(
@@ -439,5 +443,5 @@ NAME = Rule(
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names as a list for a message; after 20 names, the list ends with dots."""
+    """Return the names as a list for a message; only the first 20 names are listed."""
     return ", ".join(names[:MAX_LISTED]) + ", ..." * (len(names) > MAX_LISTED)

@@ -26,8 +26,8 @@ from rcnn._validate import (
 )
 
 MIN_SIZE = 2.0  # in pixels; half of a shorter side could be rounded to 0
-MOST_PER_CELL = 4096  # sizes or ratios of a cell
-MOST_LEVELS = 64  # of a pyramid; each halves the resolution
+MOST_PER_CELL = 4096  # the number of sizes or of ratios per cell
+MOST_LEVELS = 64  # levels of a pyramid; each level halves the resolution
 
 
 @replaceable(lambda sizes, ratios: floats((len(sizes) * len(ratios), 4), np.float32(0)))
@@ -40,9 +40,9 @@ def cell_anchors(sizes: ArrayLike, ratios: ArrayLike) -> np.ndarray:
     Parameters
     ----------
     sizes : (S,) array_like
-        The S sizes, which are the square roots of the areas, in pixels: 1 to 4096 numbers in 2 .. 2^20.
+        The S sizes, which are the square roots of the areas, in pixels; 1 to 4096 numbers in [2, 2^20].
     ratios : (R,) array_like
-        The R aspect ratios, height / width: 1 to 4096 numbers in 2^-20 .. 2^20.
+        The R aspect ratios, height / width; 1 to 4096 numbers in [2^-20, 2^20].
 
     Returns
     -------
@@ -90,8 +90,8 @@ def grid_anchors(
     stride : (rows, columns)
         The distance between neighbouring positions, in image pixels, in 1 .. 2^20.
     offset : float
-        The position of the centre of an anchor in its cell, in [0, 1]: 0 is the top left corner of the cell, 0.5 is the
-        middle.
+        The position of the centre of an anchor in its cell, in [0, 1]: 0 means the top left corner of the cell, and 0.5
+        means the middle.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def grid_anchors(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of this form, or if there are more than 2^28 anchors.
+        If an argument is invalid, or if there would be more than 2^28 anchors.
 
     Examples
     --------
@@ -128,9 +128,9 @@ def measure_stride(image_size: Sequence[int], feature_size: Sequence[int]) -> tu
     Parameters
     ----------
     image_size : (height, width)
-        The size of the padded image, in pixels.
+        The size of the padded image, in pixels, in 1 .. 2^20.
     feature_size : (height, width)
-        The size of the feature map.
+        The size of the feature map, in 1 .. 2^20.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def measure_stride(image_size: Sequence[int], feature_size: Sequence[int]) -> tu
     Raises
     ------
     ValueError
-        If the feature map is larger than the image.
+        If a number is out of range, or if the feature map is larger than the image.
     """
     height, width = check_pair(image_size, "image_size")
     rows, columns = check_pair(feature_size, "feature_size")
@@ -157,12 +157,13 @@ class AnchorGenerator:
     Parameters
     ----------
     sizes : sequence of floats, or one such sequence per level
-        The sizes of the anchors, in pixels; see `cell_anchors`. A flat sequence is used at every level, and a nested
-        one has at most 64 levels.
+        The sizes of the anchors, in pixels; see `cell_anchors`. A flat sequence is used at every level. A nested
+        sequence has at most 64 levels.
     ratios : sequence of floats, or one such sequence per level
-        Aspect ratios, height / width. A flat sequence is used at every level.
+        The aspect ratios, height / width; see `cell_anchors`. A flat sequence is used at every level. A nested sequence
+        has at most 64 levels.
     offset : float
-        See `grid_anchors`; in [0, 1].
+        See `grid_anchors`.
 
     Attributes
     ----------
@@ -174,8 +175,9 @@ class AnchorGenerator:
 
     Raises
     ------
-    ValueError
-        For the same reasons as in `cell_anchors`, or if `sizes` and `ratios` have different numbers of levels.
+    TypeError, ValueError
+        If `offset` is out of range, or if `sizes` and `ratios` have different numbers of levels. Also for the same
+        reasons as in `cell_anchors`.
     """
 
     def __init__(
@@ -272,12 +274,12 @@ class AnchorGenerator:
 
 
 def _row(values: ArrayLike, name: str, least: float) -> np.ndarray:
-    """Return numbers in `least` .. 2^20 as a float32 array (N,), because torchvision also rounds anchors in float32."""
+    """Return numbers in [`least`, 2^20] as a float32 array (N,), because torchvision also rounds anchors in float32."""
     row = as_dtype(as_float_array(values, name), np.float32, name)
     if row.ndim != 1 or not 1 <= len(row) <= MOST_PER_CELL:
         raise ValueError(f"{name} must be a sequence of 1 to {MOST_PER_CELL} numbers, got {shown(values)}")
     if not ((row >= least) & (row <= MOST_SIDE)).all():
-        raise ValueError(f"{name} must be in {least:g} .. {MOST_SIDE}, got {shown(values)}")
+        raise ValueError(f"{name} must be in [{least:g}, {MOST_SIDE}], got {shown(values)}")
     return row
 
 

@@ -100,8 +100,8 @@ def area(boxes: ArrayLike) -> np.ndarray:
 def iou(boxes1: ArrayLike, boxes2: ArrayLike) -> np.ndarray:
     """Return the intersection over union (IoU) of every box of `boxes1` with every box of `boxes2`.
 
-    The IoU of boxes that only touch is 0. If both boxes have the area 0, the formula is 0 / 0. Their IoU is then 0,
-    whereas torchvision returns NaN. In float32, all other values are bit-identical to those of torchvision's `box_iou`.
+    The IoU of boxes that only touch is 0. If both boxes have area 0, the formula is 0 / 0. Their IoU is then 0, whereas
+    torchvision returns NaN. In float32, all other values are bit-identical to those of torchvision's `box_iou`.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def clip(boxes: ArrayLike, size: tuple[float, float]) -> np.ndarray:
     boxes : (..., 4) array_like
         Boxes, in pixels.
     size : (height, width)
-        The size of the image, in pixels; two numbers in 0 .. 2^20.
+        The size of the image, in pixels, in [0, 2^20].
 
     Returns
     -------
@@ -180,7 +180,7 @@ def remove_small(boxes: ArrayLike, min_size: float) -> np.ndarray:
     Returns
     -------
     (K,) int64 array
-        The indices of K boxes, in ascending order. A box with a coordinate that is NaN is not among them.
+        The indices of K boxes, in ascending order. A box whose coordinates contain NaN is never among them.
     """
     checked = check_boxes(boxes)
     shortest = NUMBER.check("min_size", min_size)
@@ -193,8 +193,8 @@ def remove_small(boxes: ArrayLike, min_size: float) -> np.ndarray:
 def encode(gt_boxes: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1, 1)) -> np.ndarray:
     """Return the deltas (dx, dy, dw, dh) that transform `boxes` into `gt_boxes`.
 
-    A box with the centre (x, y), the width w and the height h is moved to a box of `gt_boxes` with the centre (x', y'),
-    the width w' and the height h'::
+    A box with centre (x, y), width w and height h is moved to the box in `gt_boxes` with centre (x', y'), width w' and
+    height h'::
 
         dx = wx * (x' - x) / w        dw = ww * log(w' / w)
         dy = wy * (y' - y) / h        dh = wh * log(h' / h)
@@ -216,8 +216,8 @@ def encode(gt_boxes: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1,
     Raises
     ------
     ValueError
-        If a coordinate is not finite or a side of a box is not positive, because the deltas are then undefined; or if
-        the boxes differ in number, or a weight is not positive and finite.
+        If `gt_boxes` and `boxes` differ in length, or if a weight is not positive and finite. Also if a coordinate is
+        not finite or a side of a box is not positive, because the deltas are then undefined.
 
     References
     ----------

@@ -32,7 +32,7 @@ from rcnn.nn import Module
 from rcnn.roi import MOST_BINS, MOST_SAMPLES
 from rcnn.rpn import MOST_BOXES
 
-MOST_CHANNELS = 2**16  # of a feature map
+MOST_CHANNELS = 2**16  # channels of a feature map
 MOST_HIDDEN = 2**15  # outputs of a hidden layer
 MOST_PIXELS = 2**14  # along a side of a resized image
 Numbers = tuple[float, ...]
@@ -44,7 +44,8 @@ class FasterRCNNConfig:
     """The settings of a `FasterRCNN`, with the names that torchvision uses and the defaults of the paper.
 
     Every number has an upper bound, so that a wrong number in a file cannot exhaust the memory. Fractions and
-    thresholds are in [0, 1]. Numbers of anchors, proposals, RoIs and detections are in 1 .. 2^20.
+    thresholds are in [0, 1]. The maximum numbers of anchors, proposals, regions of interest (RoIs) and detections are
+    in 1 .. 2^20.
 
     Two configs are equal only if they are the same object, because a config contains a module. All models that are made
     from one config share this module.
@@ -61,16 +62,17 @@ class FasterRCNNConfig:
     use_fpn : bool
         Whether the backbone returns a list of feature maps, one for each level of a pyramid.
     anchor_sizes : sequence of floats, or one such sequence per level
-        The square roots of the areas of the anchors, in pixels of the resized image, in [2, 2^20]; at most 4096 for
-        each of at most 64 levels. A flat sequence applies to every
-        level. However, if `use_fpn` is True and there are as many sizes as levels, each level gets one of the sizes.
+        The square roots of the areas of the anchors, in pixels of the resized image, in [2, 2^20]. There are at most 64
+        levels, with at most 4096 sizes each. A flat sequence applies to every level. However, if `use_fpn` is True and
+        there are as many sizes as levels, each level gets one of the sizes.
     aspect_ratios : sequence of floats, or one such sequence per level
-        The ratios height / width of the anchors, in [2^-20, 2^20]; at most 4096 for each of at most 64 levels.
+        The ratios height / width of the anchors, in [2^-20, 2^20]. There are at most 64 levels, with at most 4096
+        ratios each.
     anchor_stride : float, or one per level, optional
         The distance between neighbouring cells, in pixels of the resized image. By default, it is measured from the
         feature maps. If you set it, it must be equal to the measured stride.
     pool_size : (height, width)
-        The size of the features that are pooled from each region of interest (RoI), in 1 .. 1024.
+        The size of the features that are pooled from each RoI, in 1 .. 1024.
     hidden_dim : int
         The number of outputs of each of the two hidden layers of the second stage, in 1 .. 2^15. No layer of the second
         stage may have more than 2^30 weights.
@@ -81,10 +83,11 @@ class FasterRCNNConfig:
         would otherwise be longer than `max_size`.
     image_mean, image_std : 3 floats
         The mean and the standard deviation of each colour channel, for pixels in [0, 1]. A mean is in [-1000, 1000],
-        and a deviation in [0.001, 1000]. To normalise an image, the
-        mean is subtracted, and the result is divided by the standard deviation.
+        and a standard deviation is in [0.001, 1000]. To normalise an image, the mean is subtracted, and the result is
+        divided by the standard deviation.
     anchor_offset : float
-        The position of the centre of an anchor in its cell: 0 is the top left corner of the cell, 0.5 is the middle.
+        The position of the centre of an anchor in its cell, in [0, 1]: 0 means the top left corner of the cell, and 0.5
+        means the middle.
     rpn_pre_nms_top_n_train, rpn_pre_nms_top_n_test : int
         The number of anchors per level that are kept before non-maximum suppression (NMS), in `get_loss` (train) and in
         `predict` (test). The anchors with the highest scores are kept.
@@ -115,17 +118,17 @@ class FasterRCNNConfig:
     box_positive_fraction : float
         The maximum fraction of positive RoIs in the sample.
     bbox_reg_weights : 4 floats
-        The weights of the deltas in the second stage, in [1e-6, 1e6]. The defaults are the inverses of 0.1 and
-        0.2, the values in the paper.
+        The weights of the deltas in the second stage, in [1e-6, 1e6]. The defaults are the inverses of 0.1 and 0.2, the
+        values in the paper.
     sampling_ratio : int
         See `rcnn.roi.roi_align`; in 0 .. 128.
     aligned : bool
         See `rcnn.roi.roi_align`.
     canonical_size, canonical_level : int
-        A square RoI with a side of `canonical_size` pixels is pooled from the level `canonical_level` of a pyramid.
-        Level k has the stride 2^k. The size is in 1 .. 2^20, and the level in 0 .. 64.
+        A square RoI with a side of `canonical_size` pixels is pooled from level `canonical_level` of a pyramid. Level k
+        has stride 2^k. The size is in 1 .. 2^20, and the level is in 0 .. 64.
     class_names : sequence of str, optional
-        One name per class, starting with the background; 1 to 256 characters each, without control characters.
+        One name per class, starting with the background. A name has 1 to 256 characters and no control characters.
 
     Raises
     ------
@@ -198,7 +201,7 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     settings : mapping
-        Maps names of fields to values. It may contain any of the fields except the backbone.
+        Maps the names of fields to their values. It may contain any field except the backbone.
 
     Returns
     -------
@@ -277,12 +280,12 @@ RULES: dict[str, Rule] = {
     "num_classes": integer(2, MAX_CLASSES),
     "use_fpn": FLAG,
     "anchor_sizes": Rule(
-        f"a sequence of numbers of at least 2 and at most {MOST_SIDE}, or one such sequence per level",
+        "a sequence of numbers in [2, 2^20], or one such sequence per level",
         _sizes,
         _all(lambda x: MIN_SIZE <= x <= MOST_SIDE),
     ),
     "aspect_ratios": Rule(
-        "a sequence of numbers above 0, in [2^-20, 2^20], or one such sequence per level",
+        "a sequence of numbers in [2^-20, 2^20], or one such sequence per level",
         _sizes,
         _all(lambda x: 1 / MOST_SIDE <= x <= MOST_SIDE),
     ),
@@ -302,7 +305,7 @@ RULES: dict[str, Rule] = {
         "3 numbers in [-1000, 1000]", _numbers, lambda mean: len(mean) == 3 and max(map(abs, mean)) <= 1e3
     ),
     "image_std": Rule(
-        "3 numbers above 0, in [0.001, 1000]",
+        "3 numbers in [0.001, 1000]",
         _numbers,
         lambda std: len(std) == 3 and 1e-3 <= min(std) <= max(std) <= 1e3,
     ),
@@ -325,7 +328,7 @@ RULES: dict[str, Rule] = {
     "box_batch_size_per_image": integer(1, MOST_BOXES),
     "box_positive_fraction": FRACTION,
     "bbox_reg_weights": Rule(
-        "4 numbers above 0, in [1e-6, 1e6]",
+        "4 numbers in [1e-6, 1e6]",
         _numbers,
         lambda weights: len(weights) == 4 and 1e-6 <= min(weights) <= max(weights) <= 1e6,
     ),

@@ -44,16 +44,16 @@ class FPN(Module):
     Parameters
     ----------
     in_channels_list : sequence of int
-        The number of channels of each level of the backbone, for 1 to 64 levels.
+        The number of channels of each level of the backbone, in 1 .. 2^20, for 1 to 64 levels.
     out_channels : int
-        The number of channels of every level of the pyramid.
+        The number of channels of every level of the pyramid, in 1 .. 2^20.
     extra_max_pool : bool
         Whether to add one more level for the RPN. It consists of every second row and column of the coarsest level.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is out of range.
+        If an argument is invalid.
     """
 
     def __init__(self, in_channels_list: Sequence[int], out_channels: int = 256, extra_max_pool: bool = True) -> None:
@@ -91,9 +91,9 @@ class BackboneWithFPN(Module):
     body : Module
         A backbone that returns a list of levels, finest first.
     in_channels_list : sequence of int
-        The number of channels of each level of `body`.
+        The number of channels of each level of `body`, in 1 .. 2^20, for 1 to 64 levels.
     out_channels : int
-        The number of channels of every level of the pyramid.
+        The number of channels of every level of the pyramid, in 1 .. 2^20.
     """
 
     def __init__(self, body: Module, in_channels_list: Sequence[int], out_channels: int = 256) -> None:

@@ -1,4 +1,4 @@
-"""Matching of boxes to ground-truth objects, and sampling of the balanced minibatch for the loss.
+"""Matching of boxes to ground-truth objects, and sampling of a balanced minibatch for the loss.
 
 See Ren et al., "Faster R-CNN", 2015, section 3.1.2, and Girshick, "Fast R-CNN", 2015, section 2.3. The rules, including
 those for ties, are the same as in torchvision's `Matcher` and `BalancedPositiveNegativeSampler`.
@@ -20,13 +20,13 @@ def match(iou: ArrayLike, high: float, low: float, force_best: bool = False) -> 
 
     Each box has a best object: the object with which its intersection over union (IoU) is highest, or the first of
     several such objects. If this IoU is at least `high`, the box is positive: it is matched to its best object. If the
-    IoU is below `low`, the box is background. In between, the box is ignored. The thresholds are compared in the dtype
-    of `iou`.
+    IoU is below `low`, the box is background. Otherwise, the box is ignored. The thresholds are first converted to the
+    dtype of `iou`.
 
     With `force_best`, a box is also positive if no other box has a higher IoU with some object, even if this IoU is
     below `high`. If several boxes have the highest IoU with an object, all of them are positive. A forced box is
-    matched to *its own* best object, which may be another object than the one that made it positive. An object that
-    overlaps no box makes no box positive.
+    matched to *its own* best object, which may differ from the object that made it positive. An object that overlaps no
+    box makes no box positive.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def sample(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of this form.
+        If an argument is invalid.
 
     Examples
     --------

@@ -86,7 +86,7 @@ class FirstStage:
         rois : (R, 4) array
             R boxes, in pixel coordinates of the padded images.
         roi_images : (R,) int array
-            The index of the image of each RoI.
+            For each RoI, the index of its image.
         """
         return join([proposals.boxes for proposals in self.proposals])
 
@@ -100,9 +100,9 @@ class SecondStage:
     rois : (R, 4) array
         R regions of interest (RoIs): boxes in pixel coordinates of the padded images.
     roi_images : (R,) int array
-        The index of the image of each RoI.
+        For each RoI, the index of its image.
     levels : (R,) int array
-        The index of the level from which each RoI was pooled.
+        For each RoI, the index of the level from which it was pooled.
     scales : list of floats
         For each level, the number of feature pixels per image pixel.
     pooled : (R, C, ph, pw) tensor
@@ -110,7 +110,7 @@ class SecondStage:
     class_logits : (R, L) tensor
         The logits of L classes; column 0 is the background.
     box_deltas : (R, L, 4) tensor
-        The deltas from each RoI to the object, one set of four for each class.
+        For each RoI and each class, the four deltas that move the RoI to the object.
     """
 
     rois: np.ndarray
@@ -197,7 +197,7 @@ class FasterRCNN(Module):
                 raise TypeError(f"level {index} of the backbone must be a Tensor, got {type(level).__name__}")
             if level.ndim != 4 or level.shape[:2] != (len(batch.images), self.config.feat_channels):
                 raise ValueError(
-                    f"level {index} of the backbone must have the shape ({len(batch.images)}, "
+                    f"level {index} of the backbone must have shape ({len(batch.images)}, "
                     f"feat_channels={self.config.feat_channels}, H, W), got {level.shape}"
                 )
         return levels
@@ -217,8 +217,8 @@ class FasterRCNN(Module):
         batch : Batch
             N images, as returned by `make_batch`.
         pre_nms_top_n : int, optional
-            The maximum number of anchors per level before NMS, in 1 .. 2^20; by default, the config's
-            `rpn_pre_nms_top_n_test`.
+            The maximum number of anchors per level before non-maximum suppression (NMS), in 1 .. 2^20; by default, the
+            config's `rpn_pre_nms_top_n_test`.
         post_nms_top_n : int, optional
             The maximum number of proposals per image after NMS, in 1 .. 2^20; by default, the config's
             `rpn_post_nms_top_n_test`.
@@ -282,7 +282,7 @@ class FasterRCNN(Module):
         rois : (R, 4) array
             R regions of interest (RoIs): boxes in pixel coordinates of the padded images.
         roi_images : (R,) int array
-            The index of the image of each RoI.
+            For each RoI, the index of its image.
         watch : callable
             Function that is called as `watch(stage, **arrays)` after each stage.
 
@@ -349,8 +349,8 @@ class FasterRCNN(Module):
         -------
         list of dicts
             For each image, {"boxes": (D, 4), "scores": (D,), "labels": (D,)}. It contains the D detections of the image
-            in descending order of score. A box that is cut at the padding to less than a pixel of the original image is
-            not a detection.
+            in descending order of score. A box that extends into the padding is cut at the border of the image. If less
+            than one pixel of the original image remains, the box is not a detection.
         """
         score_thresh, nms_thresh, top_k = self._thresholds(score_thresh, nms_thresh, top_k)
         batch = self.make_batch(batch)
@@ -391,14 +391,14 @@ class FasterRCNN(Module):
             R regions of interest (RoIs): boxes in pixel coordinates of the padded images. By default, the RoIs are the
             proposals of the RPN.
         roi_images : (R,) array_like of int, optional
-            The index of the image of each RoI. It is required if `rois` is given.
+            For each RoI, the index of its image. It is required if `rois` is given.
 
         Returns
         -------
         class_logits : (R, L) tensor
             The logits of L classes; column 0 is the background.
         box_deltas : (R, L, 4) tensor
-            The deltas from each RoI to the object, one set of four for each class.
+            For each RoI and each class, the four deltas that move the RoI to the object.
 
         Raises
         ------
@@ -430,7 +430,7 @@ class FasterRCNN(Module):
         images : batch or list of images
             N images. If there are no images, the result is an empty list.
         score_thresh : float, optional
-            Only detections with a greater score are returned, in [0, 1]. The default is the config's
+            The threshold, in [0, 1]. Only detections with a higher score are returned. The default is the config's
             `box_score_thresh`.
         nms_thresh : float, optional
             The maximum intersection over union (IoU) of two detections of the same class, in [0, 1]; by default, the
@@ -447,8 +447,8 @@ class FasterRCNN(Module):
         Raises
         ------
         TypeError, ValueError
-            If `images` is invalid or contains NaN or infinity; if a threshold is out of range; or if the network
-            computes NaN or infinity, because its weights are not finite or far too large.
+            If `images` is invalid or contains NaN or infinity, or if another argument is out of range. Also if the
+            network computes NaN or infinity, because its weights are not finite or far too large.
         """
         thresholds = self._thresholds(score_thresh, nms_thresh, top_k)
         if _is_empty(images):
@@ -548,7 +548,7 @@ class FasterRCNN(Module):
         Raises
         ------
         TypeError, ValueError
-            If a target is invalid; the message names the image and the box. Also if `images` is invalid or contains NaN
+            If a target is invalid. The message names the image and the box. Also if `images` is invalid or contains NaN
             or infinity.
         """
         rng = generator(rng)
@@ -578,7 +578,7 @@ class FasterRCNN(Module):
         """Return the stride of every level: the number of image pixels between neighbouring feature-map positions.
 
         The strides are measured on an empty image. They are then checked on an empty image of another size: in this
-        image, a level with the stride s must have ceil(side / s) positions along each side.
+        image, a level with stride s must have ceil(side / s) positions along each side.
 
         Returns
         -------
@@ -588,7 +588,7 @@ class FasterRCNN(Module):
         Raises
         ------
         ValueError
-            If a feature map has a different size, for example because a convolution does not pad its input.
+            If a level has another number of positions, for example because a convolution does not pad its input.
         """
         probe, check = STRIDE_PROBES
         strides = [measure_stride(probe, size) for size in self._feature_sizes(probe)]
@@ -596,9 +596,9 @@ class FasterRCNN(Module):
             expected = tuple(-(-side // step) for side, step in zip(check, stride, strict=True))
             if found != expected:
                 raise ValueError(
-                    f"level {level} of the backbone has the stride {stride} for an image of size {probe}; for an image "
-                    f"of size {check}, its feature map must therefore have the size {expected}, got {found}; make sure "
-                    "that its convolutions pad their input"
+                    f"level {level} of the backbone has stride {stride} for an image of size {probe}; for an image of "
+                    f"size {check}, its feature map must therefore have size {expected}, got {found}; make sure that "
+                    "its convolutions pad their input"
                 )
         return strides
 
@@ -611,8 +611,8 @@ class FasterRCNN(Module):
             A normalised float array (N, 3, H, W), or a list of images. The images in a list are resized and normalised.
             A `Batch` is returned unchanged.
         scales : sequence of floats, optional
-            Only for a list: one factor per image, in [0.001, 1000], by which the size of the resized image is
-            multiplied. Targets and detections remain in pixel coordinates of the original image.
+            Only for a list of images: one factor per image, in [0.001, 1000]. The size of the resized image is
+            multiplied by this factor. Targets and detections remain in pixel coordinates of the original image.
 
         Returns
         -------
@@ -622,7 +622,8 @@ class FasterRCNN(Module):
         Raises
         ------
         TypeError, ValueError
-            If `images` has another form, or contains NaN or infinity. The message says what to do.
+            If `images` has another form or contains NaN or infinity, or if `scales` is invalid. The message says what
+            to do.
         """
         if isinstance(images, Batch):
             return images
@@ -657,7 +658,7 @@ class FasterRCNN(Module):
         measured = [measure_stride(size, feature_size) for feature_size in feature_sizes]
         if len(strides) != len(measured) or any(pair != (s, s) for pair, s in zip(measured, strides, strict=True)):
             raise ValueError(
-                f"anchor_stride must match the feature maps, which have the strides (rows, columns) {measured} for a "
+                f"anchor_stride must match the feature maps, which have strides (rows, columns) {measured} for a "
                 f"batch of {size[0]} x {size[1]}, got {stated}; use anchor_stride=None to measure the strides"
             )
 
@@ -691,8 +692,8 @@ class FasterRCNN(Module):
             if flat.any():
                 box = int(flat.argmax())
                 raise ValueError(
-                    f"targets[{image}]: box {box} is {target['boxes'][box].tolist()}; a side is too short: it is "
-                    "rounded to 0 in the resized image"
+                    f"targets[{image}]: box {box} has a side that is rounded to 0 in the resized image, got "
+                    f"{target['boxes'][box].tolist()}"
                 )
         return [{"boxes": boxes, "labels": target["labels"]} for boxes, target in zip(scaled, checked, strict=True)]
 
@@ -791,7 +792,7 @@ def join(boxes_list: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     boxes : (R, 4) array
         All R boxes, image by image.
     box_images : (R,) int array
-        The index of the image of each box.
+        For each box, the index of its image.
     """
     check_sequence(boxes_list, "boxes_list")
     if not len(boxes_list):
@@ -841,13 +842,11 @@ def _check_features(features: Any, num_images: int, channels: int) -> None:
         if not isinstance(level, Tensor):
             raise TypeError(f"features[{index}] must be a Tensor, got {type(level).__name__}")
         if level.ndim != 4 or level.shape[:2] != (num_images, channels) or 0 in level.shape:
-            raise ValueError(
-                f"features[{index}] must have the shape ({num_images}, {channels}, H, W), got {level.shape}"
-            )
+            raise ValueError(f"features[{index}] must have shape ({num_images}, {channels}, H, W), got {level.shape}")
 
 
 def _pixel_at_padding(batch: Batch, image: int) -> tuple[float, float]:
-    """Return the (height, width) of a pixel of the original image, in the batch; 0 along an axis without padding."""
+    """Return the (height, width) of one original pixel, in pixels of the batch; 0 along an axis without padding."""
     sizes = zip(batch.image_sizes[image], batch.original_sizes[image], batch.images.shape[2:], strict=True)
     height, width = (side / original if side < padded else 0.0 for side, original, padded in sizes)
     return height, width

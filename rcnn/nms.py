@@ -15,7 +15,7 @@ def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> np.ndarray
     """Return the indices of the boxes that non-maximum suppression keeps, in descending order of score.
 
     The boxes are visited in descending order of score. Boxes with equal scores are visited in the given order, and
-    boxes with the score NaN are visited last. A box is kept unless its intersection over union (IoU) with a box that
+    boxes whose score is NaN are visited last. A box is kept unless its intersection over union (IoU) with a box that
     was kept before is *greater than* `iou_threshold`.
 
     Parameters
@@ -35,7 +35,7 @@ def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> np.ndarray
     Raises
     ------
     TypeError, ValueError
-        If a shape is wrong or `iou_threshold` is not a number in [0, 1].
+        If a shape is wrong, or if `iou_threshold` is not a number in [0, 1].
 
     Examples
     --------
@@ -72,7 +72,7 @@ def batched_nms(boxes: ArrayLike, scores: ArrayLike, groups: ArrayLike, iou_thre
     Raises
     ------
     TypeError, ValueError
-        If a shape is wrong or `iou_threshold` is not a number in [0, 1].
+        If a shape is wrong, or if `iou_threshold` is not a number in [0, 1].
     """
     checked = check_boxes(boxes)
     count = len(checked)

@@ -1,10 +1,10 @@
-"""RoIAlign and RoIPool, which turn regions of interest (RoIs) of any size into grids of features of a fixed size.
+"""RoIAlign and RoIPool, which turn regions of interest (RoIs) of any size into feature grids of a fixed size.
 
-`features` are feature maps of N images with C channels, (N, C, H, W). They are fastest if they are stored channels last
-in memory; any other layout is copied first. `rois` (R, 4) are R boxes in pixel coordinates of the padded images.
-`roi_images` (R,) contains the index of the image of each RoI. `spatial_scale` is the number of feature pixels per image
-pixel. Results have the dtype of the features and are also stored channels last. The functions whose names end in
-`_backward` return gradients.
+`features` are feature maps of N images with C channels, (N, C, H, W). The functions are fastest if the features have
+the channels-last memory layout; any other layout is copied first. `rois` (R, 4) are R boxes in pixel coordinates of the
+padded images. For each RoI, `roi_images` (R,) contains the index of its image. `spatial_scale` is the number of feature
+pixels per image pixel. Results have the dtype of the features and the channels-last memory layout. The functions whose
+names end in `_backward` return gradients.
 
 RoIAlign is described in He et al., "Mask R-CNN", 2017, section 3. RoIPool is described in Girshick, "Fast R-CNN", 2015,
 section 2.1. The choice of the pyramid level is described in Lin et al., "Feature Pyramid Networks for Object
@@ -36,9 +36,9 @@ from rcnn._validate import (
 )
 
 FARTHEST = 2**20  # in feature pixels; larger coordinates are mistakes, and adaptive sampling would take too long
-MOST_BINS = 1024  # along an axis of a RoI
-MOST_SAMPLES = 128  # per bin along an axis
-MOST_LEVELS = 64  # of a pyramid; each halves the resolution
+MOST_BINS = 1024  # bins along an axis of a RoI
+MOST_SAMPLES = 128  # samples per bin along an axis
+MOST_LEVELS = 64  # levels of a pyramid; each level halves the resolution
 SCALES = (1e-6, 1e6)  # the smallest and the largest spatial scale
 REAL = (np.float32, np.float64)
 
@@ -72,13 +72,13 @@ def roi_align(
     rois : (R, 4) array_like
         R boxes, in pixel coordinates of the padded images.
     roi_images : (R,) array_like of int
-        The index of the image of each RoI.
+        For each RoI, the index of its image.
     output_size : (height, width)
         The number of bins along each axis, in 1 .. 1024.
     spatial_scale : float
         The number of feature pixels per image pixel, in [1e-6, 1e6].
     sampling_ratio : int
-        The number of samples per bin along each axis, at most 128; 0 means about one sample per feature pixel.
+        The number of samples per bin along each axis, in 0 .. 128; 0 means about one sample per feature pixel.
     aligned : bool
         If True, coordinates are shifted by half a feature pixel, so that the value of a pixel belongs to its centre. If
         False, coordinates are not shifted, but each side of a RoI is extended to at least one feature pixel.
@@ -91,8 +91,8 @@ def roi_align(
     Raises
     ------
     TypeError, ValueError
-        If a RoI is not finite or extends farther than 2^20 feature pixels, if its image does not exist, if another
-        argument is out of range, or if the result would have more than 2^30 elements.
+        If a coordinate of a RoI is not finite or exceeds 2^20 feature pixels, if the image of a RoI does not exist, if
+        another argument is invalid, or if the result would have more than 2^30 elements.
 
     References
     ----------
@@ -134,7 +134,7 @@ def roi_align_backward(
     rois : (R, 4) array_like
         R boxes, in pixel coordinates of the padded images.
     roi_images : (R,) array_like of int
-        The index of the image of each RoI.
+        For each RoI, the index of its image.
     features_shape : (N, C, H, W)
         The shape of the features.
     spatial_scale : float
@@ -178,13 +178,13 @@ def multiscale_roi_align(
     rois : (R, 4) array_like
         R boxes, in pixel coordinates of the padded images.
     roi_images : (R,) array_like of int
-        The index of the image of each RoI.
+        For each RoI, the index of its image.
     levels : (R,) array_like of int
         For each RoI, the index of its level in `features`, as returned by `roi_levels`.
     output_size : (height, width)
         The number of bins along each axis, in 1 .. 1024.
     spatial_scales : sequence of floats
-        For each level, the number of feature pixels per image pixel, as returned by `level_scales`.
+        For each level, the number of feature pixels per image pixel, in [1e-6, 1e6], as returned by `level_scales`.
     sampling_ratio : int
         See `roi_align`.
     aligned : bool
@@ -197,7 +197,7 @@ def multiscale_roi_align(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         For the same reasons as in `roi_align`, or if a level does not exist, or if the levels differ in dtype or in the
         number of channels.
     """
@@ -232,13 +232,13 @@ def multiscale_roi_align_backward(
     rois : (R, 4) array_like
         R boxes, in pixel coordinates of the padded images.
     roi_images : (R,) array_like of int
-        The index of the image of each RoI.
+        For each RoI, the index of its image.
     levels : (R,) array_like of int
-        The index of the level of each RoI.
+        For each RoI, the index of its level.
     features_shapes : sequence of (N, C, H_l, W_l)
         The shape of each level l.
     spatial_scales : sequence of floats
-        For each level, the number of feature pixels per image pixel.
+        For each level, the number of feature pixels per image pixel, in [1e-6, 1e6].
     sampling_ratio : int
         The same value as for `multiscale_roi_align`.
     aligned : bool
@@ -289,7 +289,7 @@ def _roi_align(
         if np.isfinite(region).all():
             out[r] = x @ np.tensordot(y, region, axes=(1, 0))  # (ph, pw, C)
             continue
-        for i, j in np.ndindex(*size):  # bin by bin, because 0 * inf is NaN: a bin uses the pixels with a weight alone
+        for i, j in np.ndindex(*size):  # bin by bin, without pixels of weight 0, because 0 * inf is NaN
             h, w = np.flatnonzero(y[i]), np.flatnonzero(x[j])
             out[r, i, j] = x[j, w] @ np.tensordot(y[i, h], region[h][:, w], axes=(0, 0))  # (C,)
     return out
@@ -439,7 +439,7 @@ def roi_pool(
     rois : (R, 4) array_like
         R boxes, in pixel coordinates of the padded images.
     roi_images : (R,) array_like of int
-        The index of the image of each RoI.
+        For each RoI, the index of its image.
     output_size : (height, width)
         The number of bins along each axis, in 1 .. 1024.
     spatial_scale : float
@@ -452,7 +452,7 @@ def roi_pool(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         For the same reasons as in `roi_align`.
 
     References
@@ -483,8 +483,8 @@ def roi_pool_backward(
 ) -> np.ndarray:
     """Return the gradient with respect to the features of `roi_pool`.
 
-    The gradient of a bin goes to the pixel with the maximum; if there are several, it goes to the first one. The result
-    is bit-identical for any number of threads.
+    The gradient of a bin goes to the pixel with the maximum. If there are several such pixels, it goes to the first
+    one. The result is bit-identical for any number of threads.
 
     Parameters
     ----------
@@ -495,7 +495,7 @@ def roi_pool_backward(
     rois : (R, 4) array_like
         R boxes, in pixel coordinates of the padded images.
     roi_images : (R,) array_like of int
-        The index of the image of each RoI.
+        For each RoI, the index of its image.
     spatial_scale : float
         The number of feature pixels per image pixel, in [1e-6, 1e6].
 
@@ -588,7 +588,7 @@ def level_scales(feature_heights: Sequence[int], padded_height: int) -> list[flo
     Parameters
     ----------
     feature_heights : sequence of int
-        The height of the feature map of each level, in 1 .. 2^20, for at most 64 levels.
+        The height of the feature map of each level, in 1 .. 2^20, for 1 to 64 levels.
     padded_height : int
         The height of the padded images, in pixels, in 1 .. 2^20.
 
@@ -623,7 +623,7 @@ def roi_levels(
     rois : (R, 4) array_like
         R boxes, in pixel coordinates of the padded images.
     spatial_scales : sequence of floats
-        For each level, finest first, the number of feature pixels per image pixel.
+        For each level, finest first, the number of feature pixels per image pixel, in [1e-6, 1e6].
     canonical_size : float
         See `assign_levels`.
     canonical_level : int
@@ -647,11 +647,11 @@ def roi_levels(
 def assign_levels(
     rois: ArrayLike, min_level: int, max_level: int, canonical_size: float = 224, canonical_level: int = 4
 ) -> np.ndarray:
-    """Return the pyramid level k from which each RoI is pooled; level k has the stride 2^k.
+    """Return the pyramid level k from which each RoI is pooled; level k has stride 2^k.
 
     The level is `floor(canonical_level + log2(sqrt(area) / canonical_size) + 1e-6)`, clipped to `min_level` ..
-    `max_level`. A square RoI with the side `canonical_size` belongs to `canonical_level`. If its side is halved, it
-    belongs to the next finer level.
+    `max_level`. A square RoI with a side of `canonical_size` pixels belongs to `canonical_level`. If its side is
+    halved, it belongs to the next finer level.
 
     Parameters
     ----------
@@ -662,7 +662,7 @@ def assign_levels(
     canonical_size : float
         The side of a square RoI that belongs to `canonical_level`, in pixels, in [1e-6, 1e6].
     canonical_level : int
-        The level of a RoI of the canonical size, in -64 .. 64.
+        The level of a square RoI with this side, in -64 .. 64.
 
     Returns
     -------
@@ -699,10 +699,10 @@ def assign_levels(
 
 
 def _channels_last(values: ArrayLike, name: str) -> np.ndarray:
-    """Return (N, C, H, W) values as a C-contiguous (N, H, W, C) array; values stored channels last are not copied."""
+    """Return (N, C, H, W) values as a C-contiguous (N, H, W, C) array; a channels-last layout is not copied."""
     array = as_array(values, name)
     if array.ndim != 4:
-        raise ValueError(f"{name} must have four dimensions, got shape {array.shape}")
+        raise ValueError(f"{name} must have four axes, got shape {array.shape}")
     return as_float_array(array.transpose(0, 2, 3, 1), name)
 
 
@@ -731,15 +731,15 @@ def _check_level(
 ) -> float:
     """Return the checked scale; raise ValueError if a RoI in the mask `members` (R,) cannot be pooled.
 
-    `shape` is that of the features, (N, H, W, C).
+    `shape` is the shape of the features, (N, H, W, C).
     """
     scale: float = number(*SCALES).check(name, spatial_scale)
     far = (np.abs(rois) > FARTHEST / scale).any(axis=1) & members  # (R,)
     if far.any():
         row = int(np.argmax(far))
         raise ValueError(
-            f"rois[{row}] is {rois[row].tolist()}; coordinates must be at most {FARTHEST / scale:g} "
-            f"for {name} {scale:g}"
+            f"rois[{row}] must have coordinates of at most {FARTHEST / scale:g} pixels for {name} {scale:g}, "
+            f"got {rois[row].tolist()}"
         )
     if 0 in shape[1:3] and len(rois) and np.any(members):
         raise ValueError(f"the features (features_shape) must have at least one pixel, got {shape[1]} x {shape[2]}")
@@ -799,7 +799,7 @@ def _check_multiscale(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[float]]:
     """Return RoIs (R, 4), their images (R,) and levels (R,), and the scales, after checking them.
 
-    `shapes` are those of the features.
+    `shapes` contains the shape of the features of each level.
     """
     check_sequence(scales, "spatial_scales")
     if not shapes or len(scales) != len(shapes):

@@ -70,7 +70,7 @@ def pool(
     rois : (R, 4) array
         R regions of interest (RoIs): boxes in pixel coordinates of the padded images.
     roi_images : (R,) int array
-        The index of the image of each RoI.
+        For each RoI, the index of its image.
     levels : (R,) int array
         For each RoI, the index of its level in `features`, as returned by `rcnn.roi.roi_levels`.
     scales : sequence of floats
@@ -134,7 +134,7 @@ class FastRCNNPredictor(Module):
     Parameters
     ----------
     in_features : int
-        The number of outputs of the layer before.
+        The number of outputs of the layer before, at least 1.
     num_classes : int
         The number of classes L, including the background, in 1 .. 2^16.
     """
@@ -163,7 +163,7 @@ class RoIHeads(Module):
     hidden_dim : int
         The number of outputs of each of the two hidden layers, at least 1. A layer can have at most 2^30 weights.
     dropout : float
-        The probability that an output of a hidden layer is set to 0 in training.
+        The probability that an output of a hidden layer is set to 0 in training, in [0, 1).
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class RoITargets:
     labels : (R,) int64 array
         The class of each RoI; 0 is background.
     deltas : (R, 4) array
-        The weighted deltas from each RoI to its object; zeros for a background RoI.
+        The weighted deltas from each RoI to its object. The deltas of a background RoI are 0.
     """
 
     rois: np.ndarray
@@ -236,7 +236,8 @@ def find_targets(
         The class of each object, at least 1.
     fg_iou_thresh, bg_iou_thresh : float
         A RoI is positive if its highest intersection over union (IoU) with an object is at least the first threshold,
-        and background if this IoU is below the second threshold; both are in [0, 1].
+        and background if this IoU is below the second threshold. The thresholds satisfy
+        0 <= bg_iou_thresh <= fg_iou_thresh <= 1.
     batch_size : int
         The maximum number of RoIs in the sample, in 0 .. 2^30.
     positive_fraction : float
@@ -254,7 +255,7 @@ def find_targets(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of this form.
+        If an argument is invalid.
     """
     proposals = check_boxes(proposals, "proposals")
     gt_boxes = check_boxes(gt_boxes, "gt_boxes")
@@ -323,17 +324,23 @@ def _check_loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoIT
         if not isinstance(target, RoITargets):
             raise TypeError(f"targets[{index}] must be RoITargets, got {type(target).__name__}")
         if target.deltas.shape != (*target.labels.shape, 4):
-            raise ValueError(f"targets[{index}] must have four deltas per label")
+            raise ValueError(
+                f"targets[{index}].deltas must have shape {(*target.labels.shape, 4)}, four deltas per label, "
+                f"got {target.deltas.shape}"
+            )
     count = sum(len(target.labels) for target in targets)
     if class_logits.ndim != 2 or len(class_logits) != count or box_deltas.shape != (*class_logits.shape, 4):
         raise ValueError(
-            f"class_logits and box_deltas must have the shapes ({count}, L) and ({count}, L, 4) for {count} RoIs in "
+            f"class_logits and box_deltas must have shapes ({count}, L) and ({count}, L, 4) for {count} RoIs in "
             f"targets, got {class_logits.shape} and {box_deltas.shape}"
         )
     classes = class_logits.shape[1]
     for index, target in enumerate(targets):
         if len(target.labels) and not 0 <= target.labels.min() <= target.labels.max() < classes:
-            raise ValueError(f"targets[{index}].labels must be in 0 .. {classes - 1}")
+            raise ValueError(
+                f"targets[{index}].labels must be in 0 .. {classes - 1}, got {target.labels.min()} .. "
+                f"{target.labels.max()}"
+            )
 
 
 # ---------------------------------------------------------------------- detection
@@ -354,9 +361,9 @@ def detect(
     """Return the detections of one image, in descending order of score.
 
     Each RoI yields one box for every class. Boxes with a low score are dropped. The other boxes are clipped to the
-    image. Boxes with a side shorter than 1e-2 pixels are dropped, and so are boxes of which too little is `visible`.
-    Non-maximum suppression (NMS) is then applied to
-    each class. Finally, the boxes with the highest scores are kept, regardless of their class.
+    image. Boxes with a side shorter than 1e-2 pixels are then dropped, and so are boxes that lie in the padding of the
+    image (see `visible`). Non-maximum suppression (NMS) is applied to each class. Finally, the boxes with the highest
+    scores are kept, regardless of their class.
 
     Parameters
     ----------
@@ -369,7 +376,7 @@ def detect(
     image_size : (height, width)
         The size of the image, in pixels.
     score_thresh : float
-        A detection must have a score that is greater than this threshold, in [0, 1].
+        The threshold, in [0, 1]. A detection must have a higher score.
     nms_thresh : float
         The maximum intersection over union (IoU) of two detections of the same class, in [0, 1].
     top_k : int
@@ -377,19 +384,20 @@ def detect(
     weights : four floats
         The factors of dx, dy, dw and dh with which the deltas were encoded.
     visible : (height, width)
-        A box that the bottom or the right border cuts is dropped if less than this remains of its height or width, in
-        pixels. If the image is padded there, such a box lies in the padding.
+        The minimum height of a box that is cut at the bottom border of the image, and the minimum width of a box that
+        is cut at the right border, in pixels, in [0, 2^20]. If less remains of a box, it is dropped, because it lies
+        almost entirely in the padding.
 
     Returns
     -------
     dict
-        {"boxes": (D, 4), "scores": (D,), "labels": (D,) int64} of D detections. A RoI with a logit or a delta that is
-        NaN yields none.
+        {"boxes": (D, 4), "scores": (D,), "labels": (D,) int64} of D detections. If a logit of a RoI is NaN, the RoI
+        yields no detection. If a delta of a class is NaN, the RoI yields no detection of this class.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of this form.
+        If an argument is invalid.
     """
     integer(1, MOST_BOXES).check("top_k", top_k)
     score_thresh = FRACTION.check("score_thresh", score_thresh)
@@ -400,7 +408,7 @@ def detect(
     logits, moves = as_float_array(class_logits, "class_logits"), as_float_array(box_deltas, "box_deltas")
     if logits.ndim != 2 or logits.shape[1] < 1 or moves.shape != (*logits.shape, 4) or len(logits) != len(boxes):
         raise ValueError(
-            f"class_logits and box_deltas must have the shapes ({len(boxes)}, L) and ({len(boxes)}, L, 4) for "
+            f"class_logits and box_deltas must have shapes ({len(boxes)}, L) and ({len(boxes)}, L, 4) for "
             f"{len(boxes)} RoIs, got {logits.shape} and {moves.shape}"
         )
     classes = logits.shape[1]
@@ -417,9 +425,9 @@ def detect(
 
 
 def _are_slivers(whole: np.ndarray, clipped: np.ndarray, visible: tuple[float, float]) -> np.ndarray:
-    """Return a mask (N,) of boxes of which clipping at the bottom or the right left less than `visible`.
+    """Return a mask (N,) of the boxes that are cut at the bottom or at the right to less than `visible`.
 
-    `whole` are the boxes before clipping.
+    `whole` contains the boxes before clipping, and `clipped` contains them after clipping.
     """
     sides = clipped[:, 2:] - clipped[:, :2]  # (N, 2)
     return ((whole[:, 2:] > clipped[:, 2:]) & (sides < visible[::-1])).any(axis=1)

@@ -55,7 +55,7 @@ class RPNHead(Module):
     Parameters
     ----------
     in_channels : int
-        The number of channels of the feature maps, at least 1.
+        The number of channels of the feature maps, in 1 .. 2^20.
     num_anchors : int
         The number of anchors per cell, in 1 .. 4096.
     """
@@ -84,7 +84,7 @@ class RPN(Module):
     Parameters
     ----------
     in_channels : int
-        The number of channels of the feature maps, at least 1.
+        The number of channels of the feature maps, in 1 .. 2^20.
     num_anchors : int
         The number of anchors per cell, in 1 .. 4096.
     """
@@ -153,12 +153,12 @@ def propose(
     Returns
     -------
     Proposals
-        The proposals, and the candidates before NMS. An anchor with a logit or a delta that is NaN is never among them.
+        The proposals, and the candidates before NMS. An anchor whose logit or deltas contain NaN yields no candidate.
 
     Raises
     ------
     TypeError, ValueError
-        If there is no level, if the arrays of a level do not match, or if another argument is out of range.
+        If there is no level, if the arrays of a level differ in length, or if another argument is invalid.
 
     References
     ----------
@@ -171,7 +171,7 @@ def propose(
     for name, values in (("objectness", objectness), ("deltas", deltas), ("anchors", anchors)):
         check_sequence(values, name)
         if not len(objectness) == len(values) > 0:
-            raise ValueError(f"{name} must have one array per level of objectness, at least one, got {len(values)}")
+            raise ValueError(f"{name} must have one array per level, as many as objectness, got {len(values)}")
     check_sides(image_size, "image_size")
     boxes, logits, levels = [], [], []
     for level, given in enumerate(zip(objectness, deltas, anchors, strict=True)):
@@ -271,7 +271,7 @@ def find_targets(
     gt_boxes : (G, 4) array
         The boxes of G objects, in pixels.
     fg_iou_thresh, bg_iou_thresh : float
-        The thresholds for positive and for negative anchors, in [0, 1].
+        The thresholds for positive and for negative anchors, with 0 <= bg_iou_thresh <= fg_iou_thresh <= 1.
     batch_size : int
         The maximum number of anchors in the sample, in 0 .. 2^30.
     positive_fraction : float
@@ -287,7 +287,7 @@ def find_targets(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of this form.
+        If an argument is invalid.
 
     References
     ----------
@@ -350,14 +350,14 @@ def _check_loss(objectness: Sequence[Tensor], deltas: Sequence[Tensor], targets:
         check_sequence(values, name)
     if not len(objectness) == len(deltas) > 0:
         raise ValueError(
-            f"deltas must have one tensor per level of objectness, got {len(deltas)} and {len(objectness)}"
+            f"objectness and deltas must have one tensor per level, got {len(objectness)} and {len(deltas)} tensors"
         )
     for level, (logits, moves) in enumerate(zip(objectness, deltas, strict=True)):
         check_tensor("loss", logits, f"objectness[{level}]")
         check_tensor("loss", moves, f"deltas[{level}]")
         if logits.ndim != 2 or len(logits) != len(targets) or moves.shape != (*logits.shape, 4):
             raise ValueError(
-                f"objectness[{level}] and deltas[{level}] must have the shapes ({len(targets)}, A) and "
+                f"objectness[{level}] and deltas[{level}] must have shapes ({len(targets)}, A) and "
                 f"({len(targets)}, A, 4) for {len(targets)} targets, got {logits.shape} and {moves.shape}"
             )
     count = sum(logits.shape[1] for logits in objectness)
@@ -365,7 +365,13 @@ def _check_loss(objectness: Sequence[Tensor], deltas: Sequence[Tensor], targets:
         if not isinstance(target, AnchorTargets):
             raise TypeError(f"targets[{index}] must be AnchorTargets, got {type(target).__name__}")
         if target.deltas.shape != (len(target.positive), 4):
-            raise ValueError(f"targets[{index}].deltas must have four numbers per positive anchor")
+            raise ValueError(
+                f"targets[{index}].deltas must have shape ({len(target.positive)}, 4), four deltas per positive "
+                f"anchor, got {target.deltas.shape}"
+            )
         for chosen in (target.positive, target.negative):
             if len(chosen) and not 0 <= chosen.min() <= chosen.max() < count:
-                raise ValueError(f"targets[{index}] must hold indices in 0 .. {count - 1}, those of the anchors")
+                raise ValueError(
+                    f"targets[{index}] must hold indices of anchors, in 0 .. {count - 1}, got {chosen.min()} .. "
+                    f"{chosen.max()}"
+                )

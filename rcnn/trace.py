@@ -34,13 +34,16 @@ class Trace:
     anchors: list[np.ndarray]
     """For each level, (A_l, 4): the anchors, ordered by row, then column, then cell anchor."""
     objectness: list[np.ndarray]
-    """For each level, (N, A_l): the logits of the RPN that tell whether each anchor contains an object."""
+    """For each level, (N, A_l): the logits of the region proposal network (RPN).
+
+    A logit tells how likely it is that the anchor contains an object."""
     rpn_deltas: list[np.ndarray]
     """For each level, (N, A_l, 4): the deltas of the RPN, which move each anchor to an object."""
     candidates: list[np.ndarray]
-    """For each image i, (K_i, 4): its K_i candidates, the boxes before NMS, from the best anchors of each level.
+    """For each image i, (K_i, 4): its K_i candidates, the boxes before non-maximum suppression (NMS).
 
-    The anchors were moved by their deltas and clipped. Boxes that are too small or have a low score were removed."""
+    The best anchors of each level were moved by their deltas and clipped. Boxes that are too small or have a low score
+    were removed."""
     candidate_scores: list[np.ndarray]
     """For each image, (K_i,): the probabilities of the candidates."""
     num_after_nms: list[int]
@@ -52,9 +55,9 @@ class Trace:
     rois: np.ndarray
     """(R, 4): the input boxes of the second stage, which are the proposals of all images."""
     roi_images: np.ndarray
-    """(R,): the index of the image of each RoI."""
+    """(R,): for each RoI, the index of its image."""
     roi_levels: np.ndarray
-    """(R,): the index of the level from which each RoI is pooled."""
+    """(R,): for each RoI, the index of the level from which it is pooled."""
     roi_scales: list[float]
     """For each level from which RoIs are pooled, the number of feature pixels per image pixel, such as 1/4."""
     pooled: np.ndarray
@@ -105,12 +108,12 @@ class Trace:
         Returns
         -------
         dict
-            For the name of each step, the number of boxes.
+            Maps the name of each step to the number of boxes.
 
         Raises
         ------
         TypeError, ValueError
-            If there is no such image.
+            If the image does not exist.
         """
         index = integer(0, len(self.candidates) - 1).check("index", index)
         return {

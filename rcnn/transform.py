@@ -70,7 +70,7 @@ class Batch:
         shape = self.images.shape
         check_size(shape, "images")
         if len(shape) != 4 or shape[1] != 3 or 0 in shape or shape[2] % SIZE_DIVISOR or shape[3] % SIZE_DIVISOR:
-            raise ValueError(f"images must have the shape (N, 3, H, W), with multiples of 32 as sides, got {shape}")
+            raise ValueError(f"images must have shape (N, 3, H, W), where H and W are multiples of 32, got {shape}")
         if not is_finite(self.images):
             index = next(i for i, image in enumerate(self.images) if not is_finite(image))
             raise ValueError(f"images[{index}] contains NaN or infinity; a batch must be finite")
@@ -99,14 +99,16 @@ def make_batch(
     images : sequence of images
         N arrays (H, W, 3), PIL images or paths.
     min_size, max_size : int
-        The shorter side after resizing, and the maximum of the longer side, in pixels; see `resized_size`.
+        The shorter side after resizing, and the maximum of the longer side, in pixels, in 1 .. 2^20; see
+        `resized_size`.
     image_mean, image_std : sequences of 3 floats
-        The mean and the standard deviation of each colour channel, for pixels in [0, 1].
+        The mean and the standard deviation of each colour channel, for pixels in [0, 1]. The standard deviations are
+        above 0.
     dtype : dtype
         The dtype of the batch, float32 or float64.
     scales : sequence of floats, optional
-        One factor per image, in [0.001, 1000], by which the size of the resized image is multiplied. The longer side
-        may then exceed `max_size`.
+        One factor per image, in [0.001, 1000]. The size of the resized image is multiplied by this factor. The longer
+        side may then exceed `max_size`.
 
     Returns
     -------
@@ -116,8 +118,8 @@ def make_batch(
     Raises
     ------
     TypeError, ValueError
-        If one of `images` is not a valid image. The message contains its index. Also if another argument is not of this
-        form, or if the batch would have more than 2^30 numbers.
+        If an image is invalid. The message contains its index. Also if another argument is invalid, or if the batch
+        would have more than 2^30 elements.
     """
     dtype = check_dtype(dtype)
     check_sequence(images, "images")
@@ -203,7 +205,7 @@ def as_image(image: Any, name: str = "image", dtype: Any = np.float32) -> np.nda
     name : str
         The name of the image, for error messages.
     dtype : dtype
-        The dtype of the result.
+        The dtype of the result, float32 or float64.
 
     Returns
     -------
@@ -232,7 +234,7 @@ def as_image(image: Any, name: str = "image", dtype: Any = np.float32) -> np.nda
             hint = "; channels must be last: use image.transpose(1, 2, 0)"
         elif image.ndim == 2:
             hint = "; a grey image needs three channels: use np.stack([image] * 3, axis=2)"
-        raise ValueError(f"{name} must have the shape (H, W, 3), got {image.shape}{hint}")
+        raise ValueError(f"{name} must have shape (H, W, 3), got {image.shape}{hint}")
     if image.size == 0:
         raise ValueError(f"{name} has no pixels: its shape is {image.shape}")
     check_size(image.shape, name)
@@ -254,7 +256,7 @@ def resize(image: np.ndarray, size: Size) -> np.ndarray:
     image : (H, W, C) float array
         An image with at least one pixel.
     size : (height, width)
-        The size of the result, in pixels, in 1 .. 2^20. The result may have at most 2^30 numbers.
+        The size of the result, in pixels, in 1 .. 2^20. The result may have at most 2^30 elements.
 
     Returns
     -------
@@ -264,11 +266,11 @@ def resize(image: np.ndarray, size: Size) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of this form.
+        If an argument is invalid.
     """
     image, size = as_float_array(image, "image"), check_pair(size, "size")
     if image.ndim != 3 or 0 in image.shape:
-        raise ValueError(f"image must have the shape (H, W, C), with at least one pixel, got {image.shape}")
+        raise ValueError(f"image must have shape (H, W, C), with at least one pixel, got {image.shape}")
     check_size((*size, image.shape[2]), "size")
     if image.shape[:2] == size:
         return image
@@ -307,7 +309,7 @@ def resized_size(size: Size, min_size: int, max_size: int) -> Size:
     Raises
     ------
     TypeError, ValueError
-        If a number is not of this form.
+        If an argument is invalid.
 
     Examples
     --------
@@ -382,7 +384,7 @@ def scale_boxes(boxes: np.ndarray, source: Size, target: Size) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of this form.
+        If an argument is invalid.
     """
     given, before, after = check_boxes(boxes), check_pair(source, "source"), check_pair(target, "target")
     y, x = after[0] / before[0], after[1] / before[1]
@@ -427,13 +429,13 @@ def check_targets(
     targets : list of dicts
         For each image, {"boxes": (G, 4), "labels": (G,)} of its G objects. An image may have no objects (G = 0).
     num_images : int
-        The number of images.
+        The number of images, in 0 .. 2^20.
     num_classes : int
-        The number of classes, including the background.
+        The number of classes, including the background, at least 1.
     dtype : dtype
         The dtype of the boxes, float32 or float64.
     sizes : sequence of (height, width), optional
-        The size of each image, in pixels. If it is given, a box must overlap its image.
+        The size of each image, in pixels, in 1 .. 2^20. If it is given, each box must overlap its image.
 
     Returns
     -------
@@ -473,11 +475,11 @@ def check_target(
     name : str
         The name of the target, for error messages.
     num_classes : int
-        The number of classes, including the background.
+        The number of classes, including the background, at least 1.
     dtype : dtype
         The dtype of the boxes, float32 or float64.
     size : (height, width), optional
-        The size of the image, in pixels. If it is given, a box must overlap the image.
+        The size of the image, in pixels, in 1 .. 2^20. If it is given, each box must overlap the image.
 
     Returns
     -------
@@ -502,14 +504,14 @@ def check_target(
     for index, (box, label) in enumerate(zip(boxes.tolist(), labels.tolist(), strict=True)):
         x1, y1, x2, y2 = box
         if not np.isfinite(box).all():
-            raise ValueError(f"{name}: box {index} is {box}; all coordinates must be finite")
+            raise ValueError(f"{name}: box {index} must be finite, got {box}")
         if x2 <= x1 or y2 <= y1:
-            raise ValueError(f"{name}: box {index} is {box}; x1, y1, x2, y2 must satisfy x2 > x1 and y2 > y1")
+            raise ValueError(f"{name}: box {index} must have x2 > x1 and y2 > y1, got {box}")
         if max(map(abs, box)) > MOST_SIDE:
-            raise ValueError(f"{name}: box {index} is {box}; coordinates must be at most {MOST_SIDE} pixels")
+            raise ValueError(f"{name}: box {index} must have coordinates of at most {MOST_SIDE} pixels, got {box}")
         if size is not None and (x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height):
             raise ValueError(
-                f"{name}: box {index} is {box}, outside the image of {height} x {width} pixels (height x width)"
+                f"{name}: box {index} must overlap the image of {height} x {width} pixels (height x width), got {box}"
             )
         if not 1 <= label < num_classes:
             raise ValueError(
@@ -549,7 +551,7 @@ def check_batch(images: Any) -> np.ndarray:
             "pass images (H, W, 3) as a list: list(images)"
         )
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-        raise ValueError(f"images: a batch must have the shape (N, 3, H, W), got {images.shape}")
+        raise ValueError(f"images: a batch must have shape (N, 3, H, W), got {images.shape}")
     if images.dtype.kind != "f":
         raise TypeError(
             f"images: a batch must be float and normalised, got {images.dtype}; pass images (H, W, 3) in a list"

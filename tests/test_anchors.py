@@ -82,7 +82,7 @@ def test_measured_stride_is_rounded_down_along_each_axis(image, feature, stride)
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: cell_anchors((32, 1.5), (1,)), r"sizes must be in 2 \.\. 1048576, got \(32, 1.5\)"),
+        (lambda: cell_anchors((32, 1.5), (1,)), r"sizes must be in \[2, 1048576\], got \(32, 1.5\)"),
         (
             lambda: cell_anchors((2,), (1, 9)),
             "size 2 and ratio 9 has a side that is rounded to 0",

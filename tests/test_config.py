@@ -130,8 +130,8 @@ def test_fractions_are_checked(field, value, error):
         make(**{field: value})
 
 
-SIZES = "a sequence of numbers of at least 2 and at most 1048576, or one such sequence per level"
-RATIOS = r"a sequence of numbers above 0, in \[2\^-20, 2\^20\], or one such sequence per level"
+SIZES = r"a sequence of numbers in \[2, 2\^20\], or one such sequence per level"
+RATIOS = r"a sequence of numbers in \[2\^-20, 2\^20\], or one such sequence per level"
 STRIDE = "None, a number above 0, or one per level"
 PAIR = r"two integers of at least 1 and at most 1024 \(height and width\)"
 NAMES = "None, or a unique name of at most 256 characters for each class, starting with the background"
@@ -161,14 +161,14 @@ NAMES = "None, or a unique name of at most 256 characters for each class, starti
         ("pool_size", (7.0, 7), TypeError, PAIR),
         ("pool_size", (7,), ValueError, PAIR),
         ("pool_size", (7, 0), ValueError, PAIR),
-        ("image_std", {0.1: 1, 0.2: 2, 0.3: 3}, TypeError, "3 numbers above 0"),
+        ("image_std", {0.1: 1, 0.2: 2, 0.3: 3}, TypeError, r"3 numbers in \[0\.001, 1000\]"),
         ("class_names", (), ValueError, "3 names, one per class"),
         ("dropout", 1.0, ValueError, r"a number in \[0, 1\)"),
         ("anchor_offset", 1.5, ValueError, r"a number in \[0, 1\]"),
         ("image_mean", (0.5, 0.5), ValueError, "3 numbers"),
-        ("image_std", (1, 1, 0), ValueError, "3 numbers above 0"),
-        ("bbox_reg_weights", (10, 10, 5), ValueError, "4 numbers above 0"),
-        ("bbox_reg_weights", (10, 10, 5, -5), ValueError, "4 numbers above 0"),
+        ("image_std", (1, 1, 0), ValueError, r"3 numbers in \[0\.001, 1000\]"),
+        ("bbox_reg_weights", (10, 10, 5), ValueError, r"4 numbers in \[1e-6, 1e6\]"),
+        ("bbox_reg_weights", (10, 10, 5, -5), ValueError, r"4 numbers in \[1e-6, 1e6\]"),
         ("min_size", 1334, ValueError, "at most max_size, which is 1333"),
         ("rpn_bg_iou_thresh", 0.8, ValueError, "at most rpn_fg_iou_thresh, which is 0.7"),
         ("box_bg_iou_thresh", 0.6, ValueError, "at most box_fg_iou_thresh, which is 0.5"),

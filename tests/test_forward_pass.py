@@ -178,7 +178,7 @@ def test_stages_take_lists_and_name_what_is_wrong():
         rpn.propose([[2]], [[[0, 0, 0, 0]]], [[[0, 0, 20, 20]]], (64, 64), pre_nms_top_n=0)
     with pytest.raises(ValueError, match="gt_labels must be at least 1"):
         roi_heads.find_targets([[0, 0, 9, 9]], [[0, 0, 9, 9]], [0])
-    with pytest.raises(ValueError, match="class_logits and box_deltas must have the shapes"):
+    with pytest.raises(ValueError, match="class_logits and box_deltas must have shapes"):
         roi_heads.detect([[0.0, 5]], [[[0, 0, 0, 0]]], [[0, 0, 20, 20]], (64, 64))
     with pytest.raises(TypeError, match=r"pool takes a Tensor as features\[0\], got ndarray"):
         roi_heads.pool([np.zeros((1, 1, 4, 4))], np.zeros((0, 4)), [], [], [1.0])

@@ -536,13 +536,13 @@ def pooled_map(x, channels=CHANNELS):
             True,
             lambda x: [pooled_map(x), pooled_map(x, 7)],
             ValueError,
-            r"level 1 of the backbone must have the shape \(1, feat_channels=6, H, W\), got \(1, 7, 4, 4\)",
+            r"level 1 of the backbone must have shape \(1, feat_channels=6, H, W\), got \(1, 7, 4, 4\)",
         ),
         (
             False,
             lambda x: pooled_map(x).reshape(x.shape[0], -1),
             ValueError,
-            r"level 0 .* must have the shape .* got \(1, 96\)",
+            r"level 0 .* must have shape .* got \(1, 96\)",
         ),
     ],
 )
@@ -591,11 +591,11 @@ def test_no_images_give_no_detections(nothing):
         (image(8, 9), ValueError, r"got an array of shape \(8, 9, 3\); pass a single image as \[image\]"),
         (batch(1)[0], ValueError, r"of shape \(3, 64, 96\); pass a single image as"),
         (np.stack([image(8, 9)] * 2), ValueError, r"\(2, 8, 9, 3\); .*: list\(images\)"),
-        (list(batch(1)), ValueError, r"image 0 must have the shape \(H, W, 3\).* use image.transpose\(1, 2, 0\)"),
+        (list(batch(1)), ValueError, r"image 0 must have shape \(H, W, 3\).* use image.transpose\(1, 2, 0\)"),
         (np.zeros((1, 3, 8, 8), np.uint8), TypeError, r"must be float and normalised, got uint8; .* in a list"),
-        (np.zeros((1, 1, 8, 8)), ValueError, r"must have the shape \(N, 3, H, W\), got \(1, 1, 8, 8\)"),
-        (np.zeros((1, 3, 0, 8)), ValueError, r"must have the shape \(N, 3, H, W\), got \(1, 3, 0, 8\)"),
-        (np.zeros(()), ValueError, r"must have the shape \(N, 3, H, W\), got \(\)"),
+        (np.zeros((1, 1, 8, 8)), ValueError, r"must have shape \(N, 3, H, W\), got \(1, 1, 8, 8\)"),
+        (np.zeros((1, 3, 0, 8)), ValueError, r"must have shape \(N, 3, H, W\), got \(1, 3, 0, 8\)"),
+        (np.zeros(()), ValueError, r"must have shape \(N, 3, H, W\), got \(\)"),
         (Image.new("RGB", (8, 8)), TypeError, r"got Image; pass a single image as \[image\]"),
         ("page.png", TypeError, r"got str; pass a single image as"),
         (None, TypeError, "got NoneType"),
@@ -628,7 +628,7 @@ def test_no_images_to_train_or_trace_is_an_error():
         (([[0, 0, 9, 9]], [0, 1]), ValueError, r"roi_images must have shape \(1,\)"),
         (([[0, 0, 9, 9]], [0.0]), TypeError, "roi_images must hold integers"),
         (([0, 0, 9, 9], [0]), ValueError, r"rois must have shape \(N, 4\)"),
-        (([[0, 0, 9, 9], [0, 0, np.nan, 9]], [0, 1]), ValueError, r"rois\[1\] is .*nan"),
+        (([[0, 0, 9, 9], [0, 0, np.nan, 9]], [0, 1]), ValueError, r"rois\[1\] must be finite, got .*nan"),
     ],
 )
 def test_invalid_rois_are_reported(arguments, error, message):
@@ -653,7 +653,7 @@ def test_invalid_thresholds_are_reported(thresholds, message):
 
 
 def test_invalid_targets_are_reported():
-    with pytest.raises(ValueError, match=r"targets\[1\]: box 0 is \[5.0, 5.0, 4.0, 9.0\]"):
+    with pytest.raises(ValueError, match=r"targets\[1\]: box 0 must have .*, got \[5.0, 5.0, 4.0, 9.0\]"):
         make().get_loss(batch(), [OBJECTS, {"boxes": [[5, 5, 4, 9]], "labels": [1]}])
     with pytest.raises(ValueError, match="a list of 2 dicts, one per image, got 1"):
         make().trace(batch(), [OBJECTS])
@@ -690,18 +690,18 @@ def test_weights_that_are_not_finite_are_reported_and_do_not_find_nothing(name, 
 @pytest.mark.parametrize(
     ("box", "message"),
     [
-        ([-50, -50, -4, -4], "outside the image of 64 x 96 pixels"),
-        ([96, 5, 99, 9], "outside the image"),
-        ([5, 64, 9, 70], "outside the image"),
-        ([5, 5, 1e30, 1e30], "coordinates must be at most 1048576 pixels"),
-        ([-1e30, -1e30, 9, 9], "coordinates must be at most"),
+        ([-50, -50, -4, -4], "must overlap the image of 64 x 96 pixels"),
+        ([96, 5, 99, 9], "must overlap the image"),
+        ([5, 64, 9, 70], "must overlap the image"),
+        ([5, 5, 1e30, 1e30], "coordinates of at most 1048576 pixels"),
+        ([-1e30, -1e30, 9, 9], "coordinates of at most"),
         ([5, 5, 1e300, 9], "must be finite"),
     ],
 )
 def test_targets_outside_their_image_are_refused(box, message):
     model = make()
     for method in (model.get_loss, model.trace):
-        with pytest.raises(ValueError, match=rf"targets\[1\]: box 1 is .*{message}"):
+        with pytest.raises(ValueError, match=rf"targets\[1\]: box 1 .*{message}.*, got \["):
             method([image(64, 96)] * 2, [OBJECTS, {"boxes": [[5, 5, 9, 9], box], "labels": [1, 2]}])
 
 
@@ -717,7 +717,7 @@ def test_a_target_that_vanishes_in_the_resized_image_is_refused():
     high = np.nextafter(low, np.float32(2000))
     vanishing = low * scale == high * scale
     box = [low[vanishing][0], 5, high[vanishing][0], 9]
-    with pytest.raises(ValueError, match=r"targets\[0\]: box 0 .* a side is too short"):
+    with pytest.raises(ValueError, match=r"targets\[0\]: box 0 has a side that is rounded to 0 .*, got \["):
         make().get_loss([image(992, 1010)], [{"boxes": [box], "labels": [1]}])
 
 
@@ -739,11 +739,11 @@ def test_a_batch_is_checked_when_it_is_made():
     sizes = [(64, 90), (60, 96)]
     assert rcnn.transform.Batch(images, sizes, sizes).images is images
     for arguments, message in (
-        ((images[0], sizes, sizes), "images must have the shape"),
+        ((images[0], sizes, sizes), "images must have shape"),
         ((images[:, :, :-1], sizes, sizes), "multiples of 32"),
         ((images.tolist(), sizes, sizes), "images must be an array"),
-        ((images, sizes[:1], sizes), "image_sizes must have the length 2, got 1"),
-        ((images, sizes, [(0, 1), (1, 1)]), r"original_sizes\[0\] must be two whole numbers"),
+        ((images, sizes[:1], sizes), "image_sizes must have length 2, got 1"),
+        ((images, sizes, [(0, 1), (1, 1)]), r"original_sizes\[0\] must be two integers"),
         ((images, [(64, 97), (1, 1)], sizes), r"image_sizes\[0\] must be at most \(64, 96\)"),
     ):
         with pytest.raises((TypeError, ValueError), match=message):

@@ -267,11 +267,15 @@ BOX = [0.0, 0.0, 4.0, 4.0]
         (
             {"boxes": [BOX, [3, 0, 3, 4]], "labels": [1, 1]},
             ValueError,
-            r"targets\[1\]: box 1 is \[3.0, 0.0, 3.0, 4.0\]; x1, y1, x2, y2 must satisfy x2 > x1 and y2 > y1",
+            r"targets\[1\]: box 1 must have x2 > x1 and y2 > y1, got \[3.0, 0.0, 3.0, 4.0\]",
         ),
-        ({"boxes": [[0, 5, 4, 4]], "labels": [1]}, ValueError, r"targets\[1\]: box 0 is \[0.0, 5.0, 4.0, 4.0\]"),
-        ({"boxes": [BOX, [0, 0, np.nan, 4]], "labels": [1, 1]}, ValueError, r"box 1 is .*nan.* must be finite"),
-        ({"boxes": [[0, 0, np.inf, 4]], "labels": [1]}, ValueError, r"box 0 is .*inf.* must be finite"),
+        (
+            {"boxes": [[0, 5, 4, 4]], "labels": [1]},
+            ValueError,
+            r"targets\[1\]: box 0 must have .*, got \[0.0, 5.0, 4.0, 4.0\]",
+        ),
+        ({"boxes": [BOX, [0, 0, np.nan, 4]], "labels": [1, 1]}, ValueError, r"box 1 must be finite, got .*nan"),
+        ({"boxes": [[0, 0, np.inf, 4]], "labels": [1]}, ValueError, r"box 0 must be finite, got .*inf"),
         (
             {"boxes": [BOX, BOX], "labels": [1, 0]},
             ValueError,

@@ -96,7 +96,7 @@ BLOCKS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int
 class ResNet(Module):
     """A ResNet with 18, 34, 50 or 101 layers, either as a body or as a classifier.
 
-    A body maps N images (N, 3, H, W) to four levels l = 0 .. 3 of the shape
+    A body maps N images (N, 3, H, W) to four levels l = 0 .. 3. Level l has shape
     (N, channels[l], H / 2^(l + 2), W / 2^(l + 2)). A classifier maps the images to logits (N, num_classes).
 
     Parameters
@@ -118,7 +118,7 @@ class ResNet(Module):
     Raises
     ------
     TypeError, ValueError
-        If an argument is out of range.
+        If an argument is invalid.
     """
 
     def __init__(self, layers: int, num_classes: int | None = None, frozen: bool = False, eps: float = 1e-5) -> None:
@@ -165,7 +165,7 @@ class ResNet(Module):
         Parameters
         ----------
         trainable_layers : int
-            The number of trainable stages, 0 .. 5, like torchvision's `trainable_backbone_layers`.
+            The number of trainable stages, in 0 .. 5, like torchvision's `trainable_backbone_layers`.
 
         Raises
         ------
@@ -186,7 +186,7 @@ def resnet18(num_classes: int | None = None, **options: Any) -> ResNet:
     Parameters
     ----------
     num_classes : int, optional
-        The number of classes of a classifier. Without it, the network is a body.
+        The number of classes of a classifier, in 1 .. 2^20. Without it, the network is a body.
     **options : dict
         The arguments `frozen` and `eps` of `ResNet`.
 
@@ -204,7 +204,7 @@ def resnet34(num_classes: int | None = None, **options: Any) -> ResNet:
     Parameters
     ----------
     num_classes : int, optional
-        The number of classes of a classifier. Without it, the network is a body.
+        The number of classes of a classifier, in 1 .. 2^20. Without it, the network is a body.
     **options : dict
         The arguments `frozen` and `eps` of `ResNet`.
 
@@ -222,7 +222,7 @@ def resnet50(num_classes: int | None = None, **options: Any) -> ResNet:
     Parameters
     ----------
     num_classes : int, optional
-        The number of classes of a classifier. Without it, the network is a body.
+        The number of classes of a classifier, in 1 .. 2^20. Without it, the network is a body.
     **options : dict
         The arguments `frozen` and `eps` of `ResNet`.
 
@@ -240,7 +240,7 @@ def resnet101(num_classes: int | None = None, **options: Any) -> ResNet:
     Parameters
     ----------
     num_classes : int, optional
-        The number of classes of a classifier. Without it, the network is a body.
+        The number of classes of a classifier, in 1 .. 2^20. Without it, the network is a body.
     **options : dict
         The arguments `frozen` and `eps` of `ResNet`.
 

@@ -28,7 +28,7 @@ class SmallBackbone(Module):
     Raises
     ------
     TypeError, ValueError
-        If a number is out of range.
+        If an argument is invalid.
     """
 
     def __init__(self, out_channels: int = 64, depth: int = 2) -> None:

@@ -254,7 +254,7 @@ ONE = Annotated(((64, 64), [[0, 0, 16, 16]]))
         ),
         (Annotated(((0, 64), [])), [(8, 8)], (64, 64), "the size of image 0"),
         (Annotated(((64, 64), [[0, 0, 0, 0]])), [(8, 8), (16, 16)], (64, 64), "strides must have 1 levels.* got 2"),
-        (ONE, [(8, 0)], (64, 64), r"strides\[0\] must be two whole numbers"),
+        (ONE, [(8, 0)], (64, 64), r"strides\[0\] must be two integers"),
         (ONE, [(8, 8)], (64, 32), "min_size must be at most max_size, which is 32, got 64"),
     ],
 )
