@@ -10,7 +10,7 @@ gets one thread. If only NumPy runs, BLAS gets all threads.
 
 Environment variables, read at import:
     RCNN_BACKEND        "cython" or "numpy"; by default the kernels, if they are compiled
-    RCNN_REQUIRE_EXT    if it is 1, missing kernels are an ImportError, for either backend
+    RCNN_REQUIRE_EXT    if it is 1, missing kernels raise ImportError, for either backend
     RCNN_SIMD           "baseline", "v3" or "v4", the level of the kernels; by default the best for this processor
     OMP_NUM_THREADS     the initial number of threads, as for OpenMP programs; at most 256
 """
@@ -48,8 +48,8 @@ WORTH_THREADS = 200_000  # multiply-adds; for less work, waking the threads take
 class Choice(Generic[T]):
     """The value of a setting: a default of the process, and the values of the contexts that override it.
 
-    Each default is kept with the `Setting` that made it. When a setting is used in a `with` statement, the
-    setting removes its own default again, because another thread may have set a newer default in the meantime.
+    Each default is kept with the `Setting` that made it. When a setting is used in a `with` statement, the setting
+    removes only its own default, because another thread may have set a newer default in the meantime.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ class ThreadSetting(Setting[int]):
 
     def __init__(self, choice: Choice[int], value: int) -> None:
         with _state.lock:
-            _limit_blas()  # takes note of changes by other libraries, over which the new default prevails
+            _limit_blas()  # notices changes by other libraries; the new default overrides them
             super().__init__(choice, value)
             _limit_blas()
 
@@ -179,8 +179,9 @@ def use_backend(name: str) -> Setting[str]:
     Returns
     -------
     Setting
-        As a plain call, this sets the default of the process. As a `with` block, it holds until the end of the block
-        and in its context alone: not in other threads, nor in threads that are started inside.
+        As a plain call, this sets the default of the process. In a `with` statement, the new value applies only inside
+        the block and in the current context: not in other threads, and not in threads that are started inside the
+        block.
 
     Raises
     ------
@@ -265,8 +266,9 @@ def set_conv_algorithm(name: str) -> Setting[str]:
     Returns
     -------
     Setting
-        As a plain call, this sets the default of the process. As a `with` block, it holds until the end of the block
-        and in its context alone: not in other threads, nor in threads that are started inside.
+        As a plain call, this sets the default of the process. In a `with` statement, the new value applies only inside
+        the block and in the current context: not in other threads, and not in threads that are started inside the
+        block.
 
     Raises
     ------
@@ -305,20 +307,21 @@ def set_num_threads(n: int) -> Setting[int]:
     Parameters
     ----------
     n : int
-        The number of threads, from 1 to 256.
+        The number of threads, in 1 .. 256.
 
     Returns
     -------
     Setting
-        As a plain call, this sets the default of the process. As a `with` block, it holds until the end of the block
-        and in its context alone: not in other threads, nor in threads that are started inside.
+        As a plain call, this sets the default of the process. In a `with` statement, the new value applies only inside
+        the block and in the current context: not in other threads, and not in threads that are started inside the
+        block.
 
     Raises
     ------
     TypeError
         If `n` is not an integer.
     ValueError
-        If `n` is less than 1 or greater than 256.
+        If `n` is not in 1 .. 256.
     """
     return ThreadSetting(_state.num_threads, integer(1, MOST_THREADS).check("n", n))
 

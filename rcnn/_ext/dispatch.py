@@ -104,7 +104,7 @@ _FLOATS = (np.float16, np.float32, np.float64, np.longdouble)
 
 
 def _any_of(dtype_numbers: frozenset[int], values: Any) -> bool:
-    """Return whether any array in the values, or in sequences in the values, has a dtype with one of these numbers."""
+    """Return whether an array among the values, or in a sequence among them, has one of these dtype numbers."""
     for value in values:
         if isinstance(value, np.ndarray):
             if value.dtype.num in dtype_numbers:
@@ -176,7 +176,7 @@ def replaceable(
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         name, signature = function.__name__, inspect.signature(function)
         if name not in REPLACEABLE:
-            raise ValueError(f"{name} is missing in REPLACEABLE")
+            raise ValueError(f"{name} is missing from REPLACEABLE")
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -216,16 +216,16 @@ def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
         roi_pool takes effect only where you call it directly. To train with your own roi_align, also replace
         roi_align_backward, and call `backward` in the same block.
     function : callable
-        Your function. It takes the arguments of the library's function in the same order; arrays are read-only. It need
-        not have the last arguments if these have a default. It returns arrays of the same shapes.
+        Your function. It takes the arguments of the library's function in the same order; arrays are read-only. It may
+        omit the last arguments if they have default values. It returns arrays of the same shapes.
 
     Raises
     ------
-    TypeError, ValueError
-        If the name is unknown; inside the block, if the function returns a wrong shape or an index that does not exist.
     TypeError
-        If `function` is not callable; inside the block, if it takes other arguments or does not return an array of the
-        right kind.
+        If `name` is not a string, or if `function` is not callable. Inside the block, if the function takes other
+        arguments or does not return an array of the right kind.
+    ValueError
+        If `name` is unknown. Inside the block, if the function returns a wrong shape or an index that does not exist.
 
     Examples
     --------
@@ -252,7 +252,7 @@ def _replacing(replacements: Mapping[str, Callable[..., Any]]) -> Iterator[None]
 
 
 def is_replaced(name: str) -> bool:
-    """Return whether this context replaces the function of this name."""
+    """Return whether this context replaces the function with this name."""
     return name in _replacements.get()
 
 
@@ -304,7 +304,9 @@ def _accepted(
         except TypeError as error:
             last = next(reversed(given), None)
             if last is None or given[last] is not signature.parameters[last].default:
-                raise TypeError(f"your {name} must take ({', '.join(arguments)}), got a function of {own}") from error
+                raise TypeError(
+                    f"your {name} must take ({', '.join(arguments)}), got a function that takes {own}"
+                ) from error
             del given[last]
 
 
@@ -338,7 +340,7 @@ def _check(name: str, result: Any, required: Result) -> np.ndarray:
     if required.among is not None and not required.among[array].all():
         raise ValueError(f"your {name} returned the index {array[~required.among[array]][0]}, which it must not choose")
     if required.scores is not None and (np.diff(required.scores[array]) > 0).any():
-        raise ValueError(f"your {name} must return indices by descending score")
+        raise ValueError(f"your {name} must return indices in descending order of score")
     return array
 
 

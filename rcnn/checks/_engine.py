@@ -223,7 +223,7 @@ def generator_of(seed: int | None) -> np.random.Generator:
     Parameters
     ----------
     seed : int or None
-        The seed, in 0 .. 2^128 - 1; None gives other numbers in every call.
+        The seed, in 0 .. 2^128 - 1; with None, the numbers are different in every call.
 
     Returns
     -------
@@ -233,7 +233,7 @@ def generator_of(seed: int | None) -> np.random.Generator:
     Raises
     ------
     TypeError, ValueError
-        If `seed` is not such an integer.
+        If `seed` is neither None nor an integer in this range.
     """
     return np.random.default_rng(optional(integer(0, 2**128 - 1)).check("seed", seed))
 

@@ -66,8 +66,8 @@ def examine(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of this form, if a data set is empty, if its number of classes is not the detector's, or
-        if the detector computes NaN or infinity.
+        If an argument is invalid, if a data set is empty, if its number of classes is not the detector's, or if
+        the detector computes NaN or infinity.
     """
     if not isinstance(model, FasterRCNN):
         raise TypeError(f"model must be a FasterRCNN, got {shown(model)}")

@@ -100,7 +100,7 @@ def _check_detections(detection: PerImage, num_classes: int, name: str) -> Found
     check_coordinates(boxes, f"{name}['boxes']")
     scores = check_scores(detection["scores"], len(boxes), f"{name}['scores']")
     if np.isnan(scores).any():
-        raise ValueError(f"{name}['scores'][{int(np.isnan(scores).argmax())}] is NaN; scores must be numbers")
+        raise ValueError(f"{name}['scores'][{int(np.isnan(scores).argmax())}] must be a number, got NaN")
     return Found(boxes, scores, _check_labels(detection["labels"], len(boxes), num_classes, f"{name}['labels']"))
 
 
@@ -123,12 +123,14 @@ def _check_target(target: PerImage, num_classes: int, name: str) -> Wanted:
 
 
 def check_coordinates(boxes: np.ndarray, name: str) -> None:
-    """Raise ValueError unless all coordinates are finite and so small that areas are finite, too."""
+    """Raise ValueError unless all coordinates are finite, and so small that areas are finite, too."""
     check_finite(boxes, name)
     far = (np.abs(boxes) > FARTHEST).any(axis=1)  # (N,)
     if far.any():
         row = int(far.argmax())
-        raise ValueError(f"{name}[{row}] is {boxes[row].tolist()}; coordinates must be at most {FARTHEST:g} pixels")
+        raise ValueError(
+            f"{name}[{row}] must have coordinates of at most {FARTHEST:g} pixels, got {boxes[row].tolist()}"
+        )
 
 
 def _check_areas(target: PerImage, boxes: np.ndarray, name: str) -> np.ndarray:
@@ -157,7 +159,7 @@ def _check_labels(values: ArrayLike, length: int, num_classes: int, name: str) -
     wrong = (labels < 1) | (labels >= num_classes)
     if wrong.any():
         i = int(wrong.argmax())
-        raise ValueError(f"{name}[{i}] is {labels[i]}; labels are 1 to {num_classes - 1} for {num_classes} classes")
+        raise ValueError(f"{name}[{i}] must be in 1 .. {num_classes - 1} (0 is the background), got {labels[i]}")
     return labels
 
 

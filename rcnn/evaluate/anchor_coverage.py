@@ -194,7 +194,8 @@ def coverage(
     Parameters
     ----------
     dataset : Dataset
-        The data set. If it has a method `annotation(i) -> ((height, width), target)`, its images are not decoded.
+        The data set. If it has an `annotation(i)` method, which returns ((height, width), target), its images are not
+        decoded.
     generator : AnchorGenerator
         The anchor generator, such as `model.anchor_generator`.
     strides : sequence of (rows, columns)
@@ -216,8 +217,8 @@ def coverage(
     Raises
     ------
     TypeError, ValueError
-        If the number of levels differs from that of the generator, if `fg_iou_thresh` is not in (0, 1], if the sizes
-        are invalid, or if a box is not finite or is empty. For a box, the message names the image and the box.
+        If the strides or the sizes are invalid, if the generator has another number of levels, if `fg_iou_thresh` is
+        not in (0, 1], or if a box is not finite or is empty. For a box, the message names the image and the box.
     """
     check_generator(generator)
     check_strides(strides)
@@ -238,7 +239,7 @@ def measure(
     generator : AnchorGenerator
         The anchor generator.
     strides : sequence of (rows, columns)
-        The stride of each level, in pixels.
+        The stride of each level in pixels, in 1 .. 2^20.
     fg_iou_thresh : float
         The lowest IoU at which an anchor is positive, in (0, 1].
 
@@ -250,7 +251,7 @@ def measure(
     Raises
     ------
     TypeError, ValueError
-        If the number of levels differs from that of the generator, or if `fg_iou_thresh` is not in (0, 1].
+        If the strides or `fg_iou_thresh` are invalid, or if the generator has another number of levels.
     """
     fg_iou_thresh = IOU_THRESHOLD.check("fg_iou_thresh", fg_iou_thresh)
     best_iou = np.zeros(len(objects))
@@ -287,24 +288,24 @@ def check_generator(generator: AnchorGenerator) -> None:
     Raises
     ------
     TypeError
-        If it is something else.
+        If `generator` is something else.
     """
     if not isinstance(generator, AnchorGenerator):
         raise TypeError(f"generator must be an AnchorGenerator, got {shown(generator)}")
 
 
 def check_strides(strides: Sequence[Sequence[int]]) -> None:
-    """Raise TypeError or ValueError unless there is a pair of strides for each of 1 to 64 levels.
+    """Raise TypeError or ValueError unless the strides are 1 to 64 pairs (rows, columns), one for each level.
 
     Parameters
     ----------
     strides : sequence of (rows, columns)
-        The stride of each level, in pixels.
+        The stride of each level in pixels, in 1 .. 2^20.
 
     Raises
     ------
     TypeError, ValueError
-        If the strides are not of this form.
+        If the strides are invalid.
     """
     check_sequence(strides, "strides")
     integer(1, MOST_LEVELS).check("the number of levels in strides", len(strides))
@@ -340,7 +341,7 @@ class Grid:
 
 
 def lay_grid(objects: Objects, stride: Sequence[int], offset: float) -> Grid:
-    """Return the anchor positions of one level in the image of each object.
+    """Return, for each object, the grid of anchor positions of one level in the image that contains the object.
 
     The step between positions is measured as in the anchor generator: it is the side of the padded image divided by the
     number of positions, rounded down. It can be smaller than the nominal stride. For example, a level with stride 64

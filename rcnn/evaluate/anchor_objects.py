@@ -18,7 +18,10 @@ from rcnn.transform import Size, padded_size, resized_size
 
 
 class Images(Protocol):
-    """A data set. If it has a method `annotation(i) -> ((height, width), target)`, its images are not decoded."""
+    """A data set. Its images are not decoded if it has an `annotation` method.
+
+    `annotation(i)` returns ((height, width), target) of image i.
+    """
 
     def __len__(self) -> int: ...
 
@@ -133,8 +136,8 @@ def collect(dataset: Images, min_size: int, max_size: int, progress: bool = True
     Raises
     ------
     TypeError, ValueError
-        If 1 <= min_size <= max_size is not true, or if a box is not finite or has x2 <= x1 or y2 <= y1. The message
-        names the image and the box.
+        If a size is out of range, if `min_size` is larger than `max_size`, or if a box is not finite or has x2 <= x1 or
+        y2 <= y1. For a box, the message names the image and the box.
     """
     check_sizes(min_size, max_size)
     check_dataset(dataset, needs=() if hasattr(dataset, "annotation") else ("__getitem__",))
@@ -161,12 +164,12 @@ def check_sizes(min_size: int, max_size: int) -> None:
     Parameters
     ----------
     min_size, max_size : int
-        The largest short side and the largest long side of a resized image, in pixels.
+        The largest short side and the largest long side of a resized image, in pixels, in 1 .. 2^14.
 
     Raises
     ------
     TypeError, ValueError
-        If a size is not such an integer.
+        If a size is not an integer in this range, or if `min_size` is larger than `max_size`.
     """
     check_settings({"min_size": min_size, "max_size": max_size})
 
@@ -189,7 +192,5 @@ def _counted_boxes(target: Mapping[str, ArrayLike], name: str) -> np.ndarray:
     impossible = ~((np.abs(boxes) <= FARTHEST).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
     if impossible.any():
         row = int(impossible.argmax())
-        raise ValueError(
-            f"{name}: box {row} is {boxes[row].tolist()}; x1, y1, x2, y2 must be finite, with x2 > x1 and y2 > y1"
-        )
+        raise ValueError(f"{name}: box {row} must be finite, with x2 > x1 and y2 > y1, got {boxes[row].tolist()}")
     return boxes[counted(target, len(boxes), name)]

@@ -102,14 +102,15 @@ def suggest(
     Parameters
     ----------
     dataset : Dataset
-        The data set. If it has a method `annotation(i) -> ((height, width), target)`, its images are not decoded.
+        The data set. If it has an `annotation(i)` method, which returns ((height, width), target), its images are not
+        decoded.
     strides : sequence of (rows, columns)
         The stride of each level in pixels, in 1 .. 2^20, for example `model.strides()`.
     min_size, max_size : int
         The config fields of these names: the largest short side and the largest long side of a resized image, in
         pixels, in 1 .. 2^14.
     num_sizes : int, optional
-        The number of sizes on a single feature map, 3 by default and at most 64. A pyramid always has one size for each
+        The number of sizes on a single feature map, in 1 .. 64; by default, 3. A pyramid always has one size for each
         level.
     num_ratios : int
         The number of ratios, in 1 .. 64.

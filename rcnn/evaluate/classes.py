@@ -27,8 +27,8 @@ def match_classes(detector_classes: Sequence[str] | int, dataset_classes: Sequen
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of this form, if the detector does not know a class of the data set, or if the number of
-        its classes is wrong.
+        If an argument is invalid, if the detector does not know a class of the data set, or if the number of its
+        classes is wrong.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def rename(detections: Sequence[PerImage], labels: np.ndarray) -> list[dict[str,
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of this form. The message names the image.
+        If an argument is invalid. For a detection, the message names the image.
     """
     own = as_index_array(labels, "labels")  # (L,)
     renamed = []

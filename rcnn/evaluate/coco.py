@@ -19,7 +19,7 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # (T,)
 RECALLS = np.linspace(0, 1, 101)  # (R,)
 AREA_NAMES = ("all", "small", "medium", "large")
 AREA_RANGES = np.array([[0, 1e5**2], [0, 32**2], [32**2, 96**2], [96**2, 1e5**2]])  # (A, 2), limits included
-MOST_CLASSES = 2**14  # each has thousands of numbers
+MOST_CLASSES = 2**14  # each class has thousands of numbers
 MAX_DETECTIONS = (1, 10, 100)  # (M,) per class and image
 
 WRONG, RIGHT, IGNORED = np.arange(3, dtype=np.int8)  # outcomes of a detection; an ignored detection does not count

@@ -68,8 +68,8 @@ def confusion(
     iou_threshold : float
         The lowest IoU of a match, in (0, 1].
     score_thresh : float
-        Only detections with a score above this finite number are used. A score above 0.5 means that the detector
-        considers the detection more likely to be right than wrong.
+        Only detections with a score above this number are used; it must be finite. A score above 0.5 means that the
+        detector considers the detection more likely to be right than wrong.
 
     Returns
     -------

@@ -122,7 +122,7 @@ def _read_list(path: str | Path) -> list[Any]:
 
 def _field(entry: Any, key: str) -> Any:
     if not isinstance(entry, dict) or key not in entry:
-        raise ValueError(f"{key!r} is missing in {reprlib.repr(entry)}")
+        raise ValueError(f"{key!r} is missing from {reprlib.repr(entry)}")
     return entry[key]
 
 
@@ -162,5 +162,5 @@ def _check_categories(category_ids: Sequence[Id]) -> list[Id]:
     """Return the ids of all classes but the background; see `_check_ids`."""
     check_sequence(category_ids, "category_ids")
     if not len(category_ids):
-        raise ValueError("category_ids must have at least one element, for the background")
+        raise ValueError("category_ids must have at least one element, for the background, got none")
     return _check_ids(category_ids[1:], "category_ids[1:]")

@@ -62,8 +62,8 @@ class StageRecall:
     sides : (G,) array
         The square root of each object's area, in pixels of its image.
     most_proposals : int
-        The largest number of proposals in an image. If an image has fewer than k proposals, the stage
-        "best k proposals" contains all of them.
+        The largest number of proposals in an image. If an image has at most k proposals, the stage "best k proposals"
+        contains all of them.
     iou_threshold : float
         The default IoU threshold: an object is reached if its IoU with a box is at least this value.
     """
@@ -189,21 +189,21 @@ def recall_by_stage(
     Parameters
     ----------
     model : Tracer
-        A detector with a method `trace`, which is called with lists of up to `batch_size` images.
+        A detector with a `trace` method, which is called with lists of up to `batch_size` images.
     dataset : Dataset
         The images and targets. Difficult objects and crowds do not count.
     ks : sequence of int
-        Numbers of best proposals in each image, in 1 .. 2^20 and in ascending order; at most 64. The config of the
-        model limits the number of proposals; see `most_proposals`.
+        1 to 64 ascending integers in 1 .. 2^20. For each k, the best k proposals of each image are one stage. The
+        config of the model limits the number of proposals; see `most_proposals`.
     iou_threshold : float
         The lowest IoU at which a box reaches an object, in (0, 1].
     batch_size : int
-        The number of images in a pass, in 1 .. 2^20.
+        The largest number of images in a pass, in 1 .. 2^20.
     progress : bool
         If True, show a progress bar.
     labels : (L,) int64 array, optional
-        The data set's label for each of the model's L labels, from `match_classes`. By default, both
-        have the same labels.
+        The data set's label for each of the model's L labels, from `match_classes`. By default, the model and the data
+        set have the same labels.
 
     Returns
     -------
@@ -213,7 +213,7 @@ def recall_by_stage(
     Raises
     ------
     TypeError, ValueError
-        If `ks` is empty or not ascending; if a number is out of range; or if a target is invalid.
+        If `ks` is invalid, if another number is out of range, or if a target is invalid.
     """
     return trace_dataset(model, dataset, ks, iou_threshold, batch_size, progress, labels)[0]
 
@@ -234,20 +234,20 @@ def trace_dataset(
     Parameters
     ----------
     model : Tracer
-        A detector with a method `trace`, which is called with lists of up to `batch_size` images.
+        A detector with a `trace` method, which is called with lists of up to `batch_size` images.
     dataset : Dataset
         The images and targets. Difficult objects and crowds do not count.
     ks : sequence of int
-        Numbers of best proposals in each image, in 1 .. 2^20 and in ascending order; at most 64.
+        1 to 64 ascending integers in 1 .. 2^20. For each k, the best k proposals of each image are one stage.
     iou_threshold : float
         The lowest IoU at which a box reaches an object, in (0, 1].
     batch_size : int
-        The number of images in a pass, in 1 .. 2^20.
+        The largest number of images in a pass, in 1 .. 2^20.
     progress : bool
         If True, show a progress bar.
     labels : (L,) int64 array, optional
-        The data set's label for each of the model's L labels, from `match_classes`. By default, both
-        have the same labels.
+        The data set's label for each of the model's L labels, from `match_classes`. By default, the model and the data
+        set have the same labels.
 
     Returns
     -------
@@ -261,14 +261,14 @@ def trace_dataset(
     Raises
     ------
     TypeError, ValueError
-        If `ks` is empty or not ascending; if a number is out of range; or if a target is invalid.
+        If `ks` is invalid, if another number is out of range, or if a target is invalid.
     """
     if not callable(getattr(model, "trace", None)):
-        raise TypeError(f"model must have a method trace, got {shown(model)}")
+        raise TypeError(f"model must have a trace method, got {shown(model)}")
     check_sequence(ks, "ks")
     ks = [integer(1, MOST_BOXES).check("ks", k) for k in ks[: MOST_KS + 1]]
     if not 1 <= len(ks) <= MOST_KS or ks != sorted(set(ks)):
-        raise ValueError(f"ks must be 1 to {MOST_KS} ascending numbers of at least 1, got {shown(ks)}")
+        raise ValueError(f"ks must be 1 to {MOST_KS} ascending integers of at least 1, got {shown(ks)}")
     check_iou_threshold(iou_threshold)
     labels = None if labels is None else as_index_array(labels, "labels")
     detections: list[Detections] = []

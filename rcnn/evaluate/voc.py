@@ -33,7 +33,7 @@ from rcnn.evaluate._inputs import Found, PerImage, Wanted, check_dataset, check_
 
 METHODS = ("voc2007", "voc2012")
 NO_OBJECT = -1
-IOU_THRESHOLD = Rule("a number above 0 and at most 1", as_float, lambda x: 0 < x <= 1)
+IOU_THRESHOLD = Rule("a number in (0, 1]", as_float, lambda x: 0 < x <= 1)
 
 
 class Detector(Protocol):
@@ -102,7 +102,7 @@ def evaluate(
     dataset : Dataset
         The images and targets. The length of its `classes` is the number of classes, including the background.
     batch_size : int
-        The number of images in a call, in 1 .. 2^20.
+        The largest number of images in a call, in 1 .. 2^20.
     iou_threshold : float
         The lowest IoU of a match, in (0, 1].
     method : str
@@ -118,7 +118,7 @@ def evaluate(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of this form. The message names the image.
+        If an argument is invalid. For a detection or a target, the message names the image.
     """
     check_iou_threshold(iou_threshold)
     _check_method(method)
@@ -141,7 +141,7 @@ def predictions(
     dataset : Dataset
         The images and targets.
     batch_size : int
-        The number of images in a call, in 1 .. 2^20.
+        The largest number of images in a call, in 1 .. 2^20.
     progress : bool
         If True, show a progress bar.
 
@@ -153,10 +153,10 @@ def predictions(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of this form.
+        If an argument is invalid.
     """
     if not callable(getattr(model, "predict", None)):
-        raise TypeError(f"model must have a method predict, got {shown(model)}")
+        raise TypeError(f"model must have a predict method, got {shown(model)}")
     detections: list[dict[str, np.ndarray]] = []
     targets: list[dict[str, np.ndarray]] = []
     for batch in batches(dataset, batch_size, progress):
@@ -283,7 +283,7 @@ def summary(labels: np.ndarray, correct: np.ndarray, num_objects: np.ndarray, me
     Raises
     ------
     ValueError
-        If `method` has another value.
+        If `method` is neither "voc2007" nor "voc2012".
     """
     _check_method(method)
     num_classes = len(num_objects)
@@ -318,6 +318,11 @@ def precision_recall(correct: ArrayLike, num_objects: int) -> tuple[np.ndarray, 
     -------
     precision, recall : (D,) array
         The values after the first 1, 2, ..., D detections.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is invalid.
 
     Examples
     --------
@@ -358,7 +363,7 @@ def average_precision(recall: ArrayLike, precision: ArrayLike, method: str = "vo
     Raises
     ------
     TypeError, ValueError
-        If the shapes differ, if a value is outside [0, 1], if the recall decreases, or if `method` has another value.
+        If the shapes differ, if a value is outside [0, 1], if the recall decreases, or if `method` is unknown.
 
     Examples
     --------
@@ -532,7 +537,7 @@ def check_iou_threshold(iou_threshold: float) -> None:
     Raises
     ------
     ValueError
-        If the threshold is 0 or less, or above 1.
+        If the threshold is not in (0, 1].
     """
     IOU_THRESHOLD.check("iou_threshold", iou_threshold)
 

@@ -46,10 +46,10 @@ def conv2d(
         One constant per filter, which is added to the output of the filter.
     stride, padding, dilation : int or (rows, columns)
         The step between windows, the width of the border of zeros, and the step between the elements of a window, in
-        pixels, at most 4096.
+        pixels. The padding is in 0 .. 4096, and both steps are in 1 .. 4096.
     groups : int
-        The number of groups into which the channels and the filters are divided. The filters of a group use only the
-        channels of the same group.
+        The number of groups into which the channels and the filters are divided, at least 1. The filters of a group use
+        only the channels of the same group.
 
     Returns
     -------
@@ -62,9 +62,9 @@ def conv2d(
     TypeError
         If x is not a tensor.
     ValueError
-        If the numbers of channels do not match, the window does not fit into the padded map, the number of filters is
-        not divisible by `groups`, a shape or a number is wrong, or the padded map or the result has more than 2^30
-        elements.
+        If the numbers of channels do not match, if the window does not fit into the padded map, if the number of
+        filters is not divisible by `groups`, if a shape is wrong, if a number is out of range, or if the padded map or
+        the result has more than 2^30 elements.
 
     Examples
     --------

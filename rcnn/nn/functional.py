@@ -167,7 +167,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Gen
     Raises
     ------
     TypeError, ValueError
-        If p is not in [0, 1), or another argument has the wrong type.
+        If p is not in [0, 1), or if another argument has the wrong type.
 
     References
     ----------
@@ -201,7 +201,7 @@ def scale_and_shift(x: Tensor, scale: np.ndarray, shift: np.ndarray) -> Tensor:
     check_maps("scale_and_shift", x)
     scale, shift = as_float_array(scale, "scale"), as_float_array(shift, "shift")
     if not scale.shape == shift.shape == x.shape[1:2]:
-        raise ValueError(f"scale and shift must have the shape {x.shape[1:2]}, got {scale.shape} and {shift.shape}")
+        raise ValueError(f"scale and shift must have shape {x.shape[1:2]}, got {scale.shape} and {shift.shape}")
     extended = extend(x, "scaled", scale, shift)
     return x * scale[:, None, None] + shift[:, None, None] if extended is None else extended
 
@@ -245,9 +245,10 @@ def batch_norm(
     Raises
     ------
     TypeError
-        If x is not a tensor.
+        If an argument has the wrong type.
     ValueError
-        If shapes do not match, or if there is only one value per channel in training.
+        If shapes do not match, if `momentum` or `eps` is out of range, or if there is only one value per channel in
+        training.
 
     References
     ----------
@@ -489,7 +490,7 @@ def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
     TypeError
         If the labels are not integers.
     ValueError
-        If the shapes do not match, or a label is out of range.
+        If the shapes do not match, or if a label is out of range.
 
     Examples
     --------
@@ -571,7 +572,7 @@ def smooth_l1_loss(prediction: Tensor, target: Tensor | np.ndarray, beta: float 
     Raises
     ------
     ValueError
-        If the shapes differ, or beta is not above 0.
+        If the shapes differ, or if beta is not above 0.
 
     References
     ----------

@@ -43,7 +43,7 @@ def normal(shape: tuple[int, ...], std: float, rng: np.random.Generator | None =
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of this form.
+        If an argument is invalid.
     """
     shape, std = _check_shape(shape, least=0), number(0, 1e6).check("std", std)
     return (generator(rng).standard_normal(shape, dtype=np.float32) * np.float32(std)).astype(np.float32)
@@ -56,7 +56,7 @@ def kaiming_uniform(shape: tuple[int, ...], a: float, rng: np.random.Generator |
     ----------
     shape : tuple of int
         The shape of the weights: (outputs, inputs), or (outputs, inputs, kernel height, kernel width) for a
-        convolution. fan_in is the product of all sides except the first. There are at most 2^30 weights.
+        convolution. fan_in is the product of all elements but the first. There are at most 2^30 weights.
     a : float
         The slope of the leaky ReLU that follows. PyTorch's convolutions and linear layers use sqrt(5).
     rng : np.random.Generator, optional
@@ -70,7 +70,7 @@ def kaiming_uniform(shape: tuple[int, ...], a: float, rng: np.random.Generator |
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of this form.
+        If an argument is invalid.
 
     References
     ----------
@@ -82,7 +82,7 @@ def kaiming_uniform(shape: tuple[int, ...], a: float, rng: np.random.Generator |
 
 
 def _check_shape(shape: Sequence[int], least: int) -> tuple[int, ...]:
-    """Return the shape of weights, whose sides are at least `least`."""
+    """Return a shape as a tuple; raise an error if an element is below `least`, or if the array is too large."""
     check_sequence(shape, "shape")
     sides = tuple(integer(least, MOST_ELEMENTS).check("shape", side) for side in shape[:32])
     check_size(sides, "shape")
@@ -120,19 +120,19 @@ class Conv2d(Module):
     in_channels, out_channels : int
         The numbers of channels of the input and of the output, in 1 .. 2^20.
     kernel_size : int or (rows, columns)
-        The size of the window, in pixels, at most 4096.
+        The size of the window, in pixels, in 1 .. 4096.
     stride, padding, dilation : int or (rows, columns)
         The step between windows, the width of the border of zeros, and the step between the elements of a window, in
-        pixels, at most 4096.
+        pixels. The padding is in 0 .. 4096, and both steps are in 1 .. 4096.
     groups : int
-        The number of groups into which the channels and the filters are divided. The filters of a group use only the
-        channels of the same group.
+        The number of groups into which the channels and the filters are divided, at least 1. The filters of a group use
+        only the channels of the same group.
     bias : bool
         Whether to learn one constant per filter and add it to the output of the filter.
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If `groups` does not divide `in_channels` and `out_channels`, if a number is out of range, or if there are more
         than 2^30 weights.
     """
@@ -240,6 +240,11 @@ class BatchNorm2d(Module):
         A small number that is added to the variance, in [0, 1e6].
     momentum : float
         The weight of a batch in the new running statistics, in [0, 1].
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range.
     """
 
     ignored_state = _TORCH_COUNTER
@@ -269,6 +274,11 @@ class FrozenBatchNorm2d(Module):
         The number of channels of the maps, in 1 .. 2^20.
     eps : float
         A small number that is added to the variance, in [0, 1e6].
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range.
     """
 
     ignored_state = _TORCH_COUNTER
@@ -335,11 +345,16 @@ class MaxPool2d(Module):
     Parameters
     ----------
     kernel_size : int or (rows, columns)
-        The size of the window, in pixels.
+        The size of the window, in pixels, in 1 .. 4096.
     stride : int or (rows, columns), optional
-        The step between windows, in pixels; by default, the size of the window.
+        The step between windows, in pixels, in 1 .. 4096; by default, the size of the window.
     padding : int or (rows, columns)
-        The width of the border, in pixels. The values in the border are minus infinity.
+        The width of the border, in pixels, at most half of the window. The values in the border are minus infinity.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
     """
 
     def __init__(self, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> None:
@@ -355,11 +370,16 @@ class AvgPool2d(Module):
     Parameters
     ----------
     kernel_size : int or (rows, columns)
-        The size of the window, in pixels.
+        The size of the window, in pixels, in 1 .. 4096.
     stride : int or (rows, columns), optional
-        The step between windows, in pixels; by default, the size of the window.
+        The step between windows, in pixels, in 1 .. 4096; by default, the size of the window.
     padding : int or (rows, columns)
-        The width of the border of zeros, in pixels.
+        The width of the border of zeros, in pixels, at most the size of the window.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
     """
 
     def __init__(self, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> None:
@@ -375,7 +395,12 @@ class AdaptiveAvgPool2d(Module):
     Parameters
     ----------
     output_size : int or (rows, columns)
-        The number of cells along each axis.
+        The number of cells along each axis, in 1 .. 4096.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
     """
 
     def __init__(self, output_size: int | Pair) -> None:
@@ -394,6 +419,11 @@ class Upsample(Module):
         The factor for the height and the width, in 1 .. 1024.
     mode : str
         "nearest" or "bilinear".
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `scale_factor` is out of range, or if `mode` is unknown.
     """
 
     def __init__(self, scale_factor: int = 2, mode: str = "nearest") -> None:
@@ -416,8 +446,8 @@ class Dropout(Module):
 
     Raises
     ------
-    ValueError
-        If p is not in [0, 1).
+    TypeError, ValueError
+        If p is not a number in [0, 1).
     """
 
     def __init__(self, p: float = 0.5) -> None:

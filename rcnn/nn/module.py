@@ -336,7 +336,7 @@ class Module:
 
     @property
     def training(self) -> bool:
-        """Whether this module is in training mode; always False within an `evaluation` block.
+        """The mode of this module: True for training; always False within an `evaluation` block.
 
         Returns
         -------
@@ -427,7 +427,7 @@ class HookHandle:
 
 
 def _find(kind: type[T], name: str, value: Any) -> Iterator[tuple[str, T]]:
-    """Yield (name, object) for each object of type `kind` in `value`, also from nested lists, tuples and dicts."""
+    """Yield (name, object) for each object of type `kind` in `value`, including nested lists, tuples and dicts."""
     if isinstance(value, kind):
         yield name, value
     elif isinstance(value, (list, tuple)):

@@ -149,6 +149,11 @@ class SGD(Optimizer):
         The fraction of the velocity that is kept in each step, in [0, 1).
     weight_decay : float
         The factor of the L2 penalty, at least 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If no parameter requires a gradient, or if a number is out of range.
     """
 
     state_names = ("momentum",)
@@ -191,6 +196,11 @@ class Adam(Optimizer):
         A small number that is added to the root of the mean square, at least 0.
     weight_decay : float
         The factor of the L2 penalty, at least 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If no parameter requires a gradient, or if a number is out of range.
 
     References
     ----------
@@ -263,7 +273,7 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     Raises
     ------
     TypeError, ValueError
-        If `parameters` are not parameters, or if `max_norm` is out of range.
+        If `parameters` contains something other than parameters, or if `max_norm` is out of range.
 
     References
     ----------
@@ -299,7 +309,7 @@ def linear_warmup(steps: int, start: float = 1e-3) -> Schedule:
     Parameters
     ----------
     steps : int
-        The number of steps until the factor is 1, at least 0.
+        The number of steps until the factor is 1, in 0 .. 2^31 - 1.
     start : float
         The factor at step 0, at least 0.
 
@@ -307,6 +317,11 @@ def linear_warmup(steps: int, start: float = 1e-3) -> Schedule:
     -------
     callable
         The schedule.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range.
     """
     steps, start = integer(0, MOST_STEPS).check("steps", steps), RATE.check("start", start)
     return lambda step: 1.0 if step >= steps else start + (1 - start) * step / steps
@@ -318,7 +333,7 @@ def multi_step(milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
     Parameters
     ----------
     milestones : sequence of int
-        The steps at which the factor changes, at least 0.
+        The steps at which the factor changes, in 0 .. 2^31 - 1.
     gamma : float
         The number by which the factor is multiplied, in [0, 1].
 
@@ -326,6 +341,11 @@ def multi_step(milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
     -------
     callable
         The schedule.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range.
 
     Examples
     --------
@@ -345,7 +365,7 @@ def cosine(steps: int, end: float = 0.0) -> Schedule:
     Parameters
     ----------
     steps : int
-        The number of steps until the factor is `end`, at least 1.
+        The number of steps until the factor is `end`, in 1 .. 2^31 - 1.
     end : float
         The last factor, at least 0.
 
@@ -353,6 +373,11 @@ def cosine(steps: int, end: float = 0.0) -> Schedule:
     -------
     callable
         The schedule.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range.
 
     References
     ----------

@@ -30,11 +30,11 @@ def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
     x : (N, C, H, W) Tensor
         The feature maps of N images, with C channels and at least one pixel.
     kernel_size : int or (rows, columns)
-        The size of the window, in pixels, at most 4096.
+        The size of the window, in pixels, in 1 .. 4096.
     stride : int or (rows, columns), optional
-        The step between windows, in pixels, at most 4096; by default, the size of the window.
+        The step between windows, in pixels, in 1 .. 4096; by default, the size of the window.
     padding : int or (rows, columns)
-        The width of the border, in pixels. The values in the border are minus infinity.
+        The width of the border, in pixels, at most half of the window. The values in the border are minus infinity.
 
     Returns
     -------
@@ -46,8 +46,8 @@ def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
     TypeError
         If x is not a tensor.
     ValueError
-        If x has no pixels, a number is out of range, the window does not fit into the padded map, or the padding
-        exceeds half of the window.
+        If x has no pixels, if a number is out of range, if the window does not fit into the padded map, or if the
+        padding is larger than half of the window.
     """
     kernel, step, pad, size = _check("max_pool2d", x, kernel_size, stride, padding)
     if pad[0] > kernel[0] // 2 or pad[1] > kernel[1] // 2:
@@ -67,11 +67,11 @@ def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
     x : (N, C, H, W) Tensor
         The feature maps of N images, with C channels and at least one pixel.
     kernel_size : int or (rows, columns)
-        The size of the window, in pixels, at most 4096.
+        The size of the window, in pixels, in 1 .. 4096.
     stride : int or (rows, columns), optional
-        The step between windows, in pixels, at most 4096; by default, the size of the window.
+        The step between windows, in pixels, in 1 .. 4096; by default, the size of the window.
     padding : int or (rows, columns)
-        The width of the border of zeros, in pixels. The zeros count in the mean.
+        The width of the border of zeros, in pixels, at most the size of the window. The zeros count in the mean.
 
     Returns
     -------

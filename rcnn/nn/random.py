@@ -25,7 +25,7 @@ def seed(n: int) -> None:
     Raises
     ------
     TypeError, ValueError
-        If `n` is not such an integer.
+        If `n` is not an integer in this range.
     """
     global _own
     _own = np.random.default_rng(integer(0, 2**128 - 1).check("n", n))
@@ -48,7 +48,7 @@ def generator(rng: np.random.Generator | None = None) -> np.random.Generator:
     Raises
     ------
     TypeError
-        If `rng` is not None and not a generator.
+        If `rng` is neither None nor a generator.
     """
     return _in_force.get() or _own if rng is None else check_generator(rng)
 

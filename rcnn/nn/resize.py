@@ -46,7 +46,7 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor
     TypeError
         If x is not a tensor.
     ValueError
-        If x has no pixels, or `output_size` is out of range.
+        If x has no pixels, or if `output_size` is out of range.
     """
     check_pixels("adaptive_avg_pool2d", x)
     rows, columns = pair("output_size", output_size, 1)
@@ -78,7 +78,8 @@ def interpolate(x: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tens
     TypeError
         If x is not a tensor.
     ValueError
-        If x has no pixels, the mode is unknown, the size is out of range, or the result has more than 2^30 elements.
+        If x has no pixels, if the mode is unknown, if the size is out of range, or if the result has more than 2^30
+        elements.
     """
     one_of(MODES).check("mode", mode)
     check_pixels("interpolate", x)
@@ -110,7 +111,7 @@ def upsample_add(lateral: Tensor, top: Tensor) -> Tensor:
     TypeError
         If one of the arguments is not a tensor.
     ValueError
-        If maps have no pixels, or if the numbers of images or channels differ.
+        If `lateral` or `top` has no pixels, or if their numbers of images or channels differ.
 
     References
     ----------
@@ -146,6 +147,11 @@ def nearest_sources(out: int, size: int) -> np.ndarray:
     -------
     (out,) integer array
         The indices, in ascending order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of range.
     """
     _check_counts(out, size)
     scale = np.float32(size) / np.float32(out)  # rounded as in PyTorch, which can change an index
@@ -195,6 +201,11 @@ def bilinear_matrix(out: int, size: int) -> np.ndarray:
     (out, size) float64 array
         The matrix. Each row sums to 1.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range, or if the matrix is too large.
+
     Examples
     --------
     >>> bilinear_matrix(4, 2).tolist()
@@ -234,6 +245,11 @@ def bilinear_taps(out: int, size: int, dtype: Any = np.float64) -> tuple[np.ndar
         The indices of the two input elements.
     weight : (out,) array
         The weight of `after`, in [0, 1]. The weight of `before` is 1 - weight.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is invalid.
     """
     _check_counts(out, size)
     dtype = check_dtype(dtype)

@@ -104,7 +104,9 @@ def check_pixels(operation: str, x: Tensor, name: str = "x") -> None:
     """
     check_maps(operation, x, name)
     if 0 in x.shape[2:]:
-        raise ValueError(f"{operation}: {name} must be feature maps (N, C, H, W) of at least one pixel, got {x.shape}")
+        raise ValueError(
+            f"{operation}: {name} must be feature maps (N, C, H, W) with at least one pixel, got {x.shape}"
+        )
 
 
 def channels_last(features: np.ndarray) -> np.ndarray:

@@ -123,12 +123,12 @@ def coverage_map(
     Raises
     ------
     ValueError
-        If a shape is wrong, `x` or `y` is not ascending, or an IoU lies outside [0, 1].
+        If a shape is wrong, if `x` or `y` is not ascending, or if an IoU is outside [0, 1].
     """
     columns, rows = _ascending("x", x), _ascending("y", y)
     values = as_array("iou", iou, (len(rows), len(columns))).astype(float)
     if not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"iou must lie in [0, 1], got values from {values.min():g} to {values.max():g}")
+        raise ValueError(f"iou must be in [0, 1], got values from {values.min():g} to {values.max():g}")
     mesh = ax.pcolormesh(columns, rows, values, cmap=style.VALUES, vmin=0, vmax=1, shading="gouraud")
     handles = []
     for threshold, dashes in zip(thresholds, _THRESHOLD_DASHES, strict=False):
@@ -190,7 +190,7 @@ def coverage(
     Raises
     ------
     ValueError
-        If a size or ratio is not above 0, an IoU lies outside [0, 1], or an anchor has no area.
+        If a size or ratio is not above 0, if an IoU is outside [0, 1], or if an anchor has no area.
     """
     x = _positive("sizes", sizes, None)
     y, iou = _positive("ratios", ratios, len(x)), _fractions("best_iou", best_iou, len(x))
@@ -254,7 +254,7 @@ def coverage_histogram(ax: Axes, best_iou: np.ndarray, thresholds: Sequence[floa
     Raises
     ------
     ValueError
-        If a value lies outside [0, 1].
+        If a value is outside [0, 1].
     """
     values = _fractions("best_iou", best_iou, None)
     limits = _fractions("thresholds", thresholds, None)
@@ -364,13 +364,13 @@ def match_bands(ax: Axes, best_iou: np.ndarray, high: float, low: float) -> Axes
     Raises
     ------
     ValueError
-        If the thresholds are out of order or a value lies outside [0, 1].
+        If the thresholds are out of order or a value is outside [0, 1].
     """
     values = as_array("best_iou", best_iou, (None,)).astype(float)
     if not 0 <= low <= high <= 1:
         raise ValueError(f"low and high must satisfy 0 <= low <= high <= 1, got low={low:g} and high={high:g}")
     if values.size and not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"best_iou must lie in [0, 1], got values from {values.min():g} to {values.max():g}")
+        raise ValueError(f"best_iou must be in [0, 1], got values from {values.min():g} to {values.max():g}")
     style.graph(ax, "best IoU with an object", "anchors")
     ax.set_xlim(0, 1)
     if len(values) == 0:
@@ -415,7 +415,7 @@ def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
     Raises
     ------
     ValueError
-        If `names` and `counts` differ in length, a count is negative, or all counts of a row are 0.
+        If `names` and `counts` differ in length, if a count is negative, or if all counts of a row are 0.
     """
     numbers = as_array("counts", counts, (None, 3)).astype(float)
     if len(names) != len(numbers):

@@ -1,4 +1,4 @@
-"""Validation of the arguments of all drawing functions, by their annotated types.
+"""Validation of the arguments of all drawing functions, based on their annotations.
 
 matplotlib accepts almost any value and fails much later, when it draws. Therefore, the decorator `checked` compares
 each argument with its annotation first. The functions themselves check what an annotation cannot say, such as shapes
@@ -24,14 +24,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LARGEST = 1e15  # matplotlib draws larger numbers at wrong positions
-MOST_ELEMENTS = 2**26  # of an array
-MOST_BYTES = 2**30  # of a photo
-MOST = 2**20  # the largest whole number
-MOST_CHARACTERS = 10_000  # of a text
-UNCHECKED = ("boxes_list",)  # arguments whose wrong boxes are marked in the drawing
-NUMBER = Rule(f"finite and at most {LARGEST:g}", as_float, lambda x: abs(x) <= LARGEST)
+MOST_ELEMENTS = 2**26  # in an array
+MOST_BYTES = 2**30  # in a photo
+MOST = 2**20  # the largest absolute value of an integer
+MOST_CHARACTERS = 10_000  # in a text
+UNCHECKED = ("boxes_list",)  # arguments that may contain invalid boxes, which are marked in the drawing
+NUMBER = Rule(f"a finite number in [{-LARGEST:g}, {LARGEST:g}]", as_float, lambda x: abs(x) <= LARGEST)
 COLORS = ("color", "colors")  # arguments that are colours
-WHOLE = ("labels", "labels_list", "matches", "color_of")  # arguments that hold indices
+WHOLE = ("labels", "labels_list", "matches", "color_of")  # arguments that contain indices
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
@@ -81,7 +81,7 @@ def _check_figure(name: str, value: Any) -> Figure:
 
 
 def _check_array(name: str, value: Any) -> Any:
-    """Return the value unchanged if it is an array of real numbers that can be drawn; NaN is allowed."""
+    """Return the value unchanged if it is an array of real numbers that matplotlib can draw; NaN is allowed."""
     array = as_array(value, name)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers, got {shown(value)}")
@@ -91,14 +91,14 @@ def _check_array(name: str, value: Any) -> Any:
     if array.dtype.itemsize == 1 or name.split("[")[0] in UNCHECKED:
         return value
     if (np.abs(array.astype(np.float64)) > LARGEST).any():
-        raise ValueError(f"{name} must hold numbers of at most {LARGEST:g}, got {shown(value)}")
+        raise ValueError(f"{name} must hold numbers in [{-LARGEST:g}, {LARGEST:g}], got {shown(value)}")
     if name.split("[")[0] in WHOLE and array.dtype.kind == "f" and not (array == np.rint(array)).all():
-        raise ValueError(f"{name} must hold whole numbers, got {shown(value)}")
+        raise ValueError(f"{name} must hold integers, got {shown(value)}")
     return value
 
 
 def _check_row(name: str, value: Any) -> Any:
-    """Return the value unchanged if it is a sequence of real numbers that can be drawn."""
+    """Return the value unchanged if it is a sequence of real numbers that matplotlib can draw."""
     check_sequence(value, name)
     return _check_array(name, value)
 
@@ -145,7 +145,7 @@ def _check_pair(name: str, value: Any) -> tuple[int, int]:
 
 
 def _each(check: Check) -> Check:
-    """Return a check of every element of a sequence."""
+    """Return a check that applies `check` to every element of a sequence."""
 
     def check_all(name: str, value: Any) -> list[Any]:
         check_sequence(value, name)
@@ -155,7 +155,7 @@ def _each(check: Check) -> Check:
 
 
 def _each_value(check: Check) -> Check:
-    """Return a check of every value of a mapping whose keys are strings."""
+    """Return a check that applies `check` to every value of a mapping whose keys are strings."""
 
     def check_all(name: str, value: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping):
@@ -169,7 +169,7 @@ def _each_value(check: Check) -> Check:
 
 
 def _or_none(check: Check) -> Check:
-    """Return a check that allows None, too."""
+    """Return a check that also allows None."""
     return lambda name, value: None if value is None else check(name, value)
 
 

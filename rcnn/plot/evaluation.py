@@ -78,7 +78,7 @@ def ranking(
     Raises
     ------
     ValueError
-        If a shape is wrong or the scores are not descending.
+        If a shape or the number of names is wrong, or if the scores are not descending.
     """
     values = as_array("scores", scores, (None,)).astype(float)
     style.check_descending("scores", values)
@@ -131,6 +131,11 @@ def ranked_boxes(
     -------
     Axes
         The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a shape or the number of names is wrong.
     """
     corners = as_boxes("boxes", boxes)
     right = as_array("correct", correct, (len(corners),)).astype(bool)
@@ -176,7 +181,7 @@ def ranked_curve(
     Raises
     ------
     ValueError
-        If a shape is wrong, or `recall` is not ascending or not in [0, 1].
+        If a shape is wrong, or if `recall` is not ascending or not in [0, 1].
     """
     x, y, right = _checked_curve(recall, precision, correct)
     cut = len(x) if admitted is None else admitted
@@ -238,7 +243,7 @@ def interpolation(ax: Axes, recall: np.ndarray, precision: np.ndarray, recalls: 
     Raises
     ------
     ValueError
-        If a shape is wrong, or `recall` is not ascending or not in [0, 1].
+        If a shape is wrong, or if `recall` is not ascending or not in [0, 1].
     """
     x, y, _ = _checked_curve(recall, precision, np.zeros(np.shape(recall), bool))
     best = np.append(np.maximum.accumulate(y[::-1])[::-1], 0)  # (D + 1,); 0 beyond the highest recall
@@ -338,7 +343,7 @@ def confusion_matrix(ax: Axes, counts: np.ndarray, class_names: Sequence[str] | 
     ax : Axes
         Axes to draw on.
     counts : (L, L) array
-        Counts from `rcnn.evaluate.confusion` for L classes, background included.
+        Counts from `rcnn.evaluate.confusion` for L classes, background included; at least 0.
     class_names : sequence of str, optional
         Class names, indexed by label; if omitted, labels are shown as numbers.
 
@@ -350,7 +355,8 @@ def confusion_matrix(ax: Axes, counts: np.ndarray, class_names: Sequence[str] | 
     Raises
     ------
     ValueError
-        If `counts` is not a square matrix with at least 2 rows, or `class_names` does not have L entries.
+        If `counts` is not a square matrix with at least 2 rows, if a count is negative, or if `class_names` does not
+        have L entries.
     """
     given = as_array("counts", counts, (None, None)).astype(float)
     if len(given) != len(given.T) or len(given) < 2:
@@ -447,6 +453,11 @@ def precision_recall_classes(
     -------
     Axes
         The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If `recalls` or `precisions` does not have one array for each class, or if a shape is wrong.
     """
     values = as_array("ap", ap, (None,)).astype(float)
     names = _short_names(len(values), class_names)
@@ -527,13 +538,18 @@ def stage_recall(ax: Axes, stages: Sequence[str], recalls: Mapping[str, np.ndarr
     stages : sequence of str
         Names of S stages.
     recalls : mapping of str to (S,) array
-        Arrays by name, such as "IoU 0.5". Each array contains the recall of every stage. The first array is drawn as
-        bars with numbers, and all other arrays are drawn as marks.
+        One or more arrays by name, such as "IoU 0.5". Each array contains the recall of every stage. The first array is
+        drawn as bars with numbers, and all other arrays are drawn as marks.
 
     Returns
     -------
     Axes
         The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If `recalls` is empty or a shape is wrong.
     """
     if not recalls:
         raise ValueError("recalls must have at least one entry, got none")
@@ -674,6 +690,11 @@ def findings(
     -------
     Axes
         The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong or `tolerance` is out of range.
     """
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance must be in [0, 1), got {tolerance:g}")

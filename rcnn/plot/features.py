@@ -125,11 +125,11 @@ def sliding_windows(ax: Axes, size: tuple[int, int], kernel: int, stride: int = 
     size : (int, int)
         Numbers of rows and columns of the map.
     kernel : int
-        Side of the window, in cells.
+        Side of the window, in cells, at least 1.
     stride : int, optional
-        Distance between windows, in cells.
+        Distance between windows, in cells, at least 1.
     padding : int, optional
-        Padding on each side, in cells.
+        Padding on each side, in cells, at least 0.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def sliding_windows(ax: Axes, size: tuple[int, int], kernel: int, stride: int = 
     Raises
     ------
     ValueError
-        If the window is larger than the padded map.
+        If the window is larger than the padded map, or if a number is out of range.
     """
     rows, columns = (_window_starts(side, kernel, stride, padding) for side in size)
     for row in range(-padding, size[0] + padding):
@@ -218,7 +218,7 @@ def cells_and_pixels(
     layers : sequence of (int, int, int)
         Kernel size, stride and padding of each layer.
     pixels : int
-        Number of pixels in the row.
+        Number of pixels in the row, at least 1.
     cell : int, optional
         Index of a cell of the last layer.
     pixel : int, optional
@@ -232,14 +232,14 @@ def cells_and_pixels(
     Raises
     ------
     ValueError
-        If the window of a layer is larger than the padded map that it slides over, or an index is out of range.
+        If the window of a layer is larger than the padded map that it slides over, or if a number is out of range.
     """
     if pixels < 1:
         raise ValueError(f"pixels must be at least 1, got {pixels}")
     counts, centres = _map_centres(layers, pixels)
     for name, index, count in (("cell", cell, counts[-1]), ("pixel", pixel, counts[0])):
         if index is not None and not 0 <= index < count:
-            raise ValueError(f"{name} must be in 0 to {count - 1}, got {index}")
+            raise ValueError(f"{name} must be in 0 .. {count - 1}, got {index}")
     handles = []
     if cell is not None:
         _draw_connections(ax, _connections_down(layers, cell, counts), centres, counts, style.BLUE)

@@ -4,8 +4,8 @@ The plots show the coordinates of a box in every format, the pixels that a box c
 overlapping boxes, IoU as a function of two variables, histograms of deltas, histograms of how well boxes fit their
 images, and arrows from boxes to their objects.
 
-Boxes are given as `x1, y1, x2, y2` in pixels, and y points down. The pixel in row 0, column 0 covers 0 to 1 in x and
-in y.
+Boxes are given as `x1, y1, x2, y2` in pixels, and y points down. The pixel in row 0, column 0 covers 0 to 1 in x and in
+y.
 """
 
 from __future__ import annotations
@@ -222,13 +222,18 @@ def overlap(
     names : (str, str), optional
         Names of the boxes in the legend.
     limits : sequence of four floats, optional
-        Limits of the axes, `x1, y1, x2, y2`. By default, the limits are chosen so that both boxes are visible. If the
-        axes already show an image, its limits are kept.
+        Limits of the axes, `x1, y1, x2, y2`, with x2 > x1 and y2 > y1. By default, the limits are chosen so that both
+        boxes are visible. If the axes already show an image, its limits are kept.
 
     Returns
     -------
     Axes
         The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If `names` does not have two entries, or if a box or `limits` is invalid.
     """
     first, second = as_boxes("box1", [box1])[0], as_boxes("box2", [box2])[0]
     if len(names) != 2:
@@ -302,9 +307,9 @@ def iou_surface(
     iou : (Y, X) array
         IoU for each pair of a y value (row) and an x value (column), in [0, 1].
     x : (X,) array
-        Values along the x axis, ascending.
+        Two or more values along the x axis, ascending.
     y : (Y,) array
-        Values along the y axis, ascending.
+        Two or more values along the y axis, ascending.
     xlabel, ylabel : str
         Axis labels.
     levels : sequence of float, optional
@@ -320,7 +325,7 @@ def iou_surface(
     Raises
     ------
     ValueError
-        If a shape is wrong or an IoU lies outside [0, 1].
+        If a shape is wrong, if `x` or `y` is not ascending, or if an IoU is outside [0, 1].
     """
     across, up = as_array("x", x, (None,)).astype(float), as_array("y", y, (None,)).astype(float)
     for name, positions in (("x", across), ("y", up)):
@@ -330,7 +335,7 @@ def iou_surface(
             )
     values = as_array("iou", iou, (len(up), len(across))).astype(float)
     if not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"iou must lie in [0, 1], got values from {values.min():g} to {values.max():g}")
+        raise ValueError(f"iou must be in [0, 1], got values from {values.min():g} to {values.max():g}")
     style.graph(ax, xlabel, ylabel)
     ax.grid(False)
     mesh = ax.pcolormesh(across, up, values, cmap=style.VALUES, vmin=0, vmax=1, shading="gouraud", rasterized=True)
@@ -371,7 +376,7 @@ def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
     Raises
     ------
     ValueError
-        If a fit lies outside [0, 1].
+        If a fit is outside [0, 1].
     """
     style.graph(ax, "fit: fraction of images where the box has less contrast", "fraction of the boxes")
     ax.set_xlim(0, 1)
@@ -380,7 +385,7 @@ def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
         array = as_array(f"fits[{name!r}]", values, (None,)).astype(np.float64)
         wrong = np.flatnonzero(~((array >= 0) & (array <= 1)))
         if wrong.size:
-            raise ValueError(f"fits[{name!r}][{wrong[0]}] must lie in [0, 1], got {array[wrong[0]]:g}")
+            raise ValueError(f"fits[{name!r}][{wrong[0]}] must be in [0, 1], got {array[wrong[0]]:g}")
         if len(array) == 0:
             continue
         shares, edges = np.histogram(array, _FIT_BINS, (0, 1), weights=np.full(len(array), 1 / len(array)))
@@ -418,7 +423,7 @@ def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = Fa
     deltas : (N, 4) array
         Deltas `dx, dy, dw, dh` of N boxes.
     limit : float
-        The x axis and the bins extend from -`limit` to `limit`.
+        The x axis and the bins extend from -`limit` to `limit`, which must be above 0.
     unit : bool, optional
         If True, also draw the standard normal distribution.
 
@@ -426,6 +431,11 @@ def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = Fa
     -------
     Axes
         The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong or `limit` is not above 0.
     """
     values = as_array("deltas", deltas, (None, 4)).astype(float)
     if limit <= 0:

@@ -89,7 +89,7 @@ def annotate(
     Raises
     ------
     ValueError
-        If `image` is empty or not uint8, a shape is wrong, or a label has no name.
+        If `image` is empty or not uint8, if a shape is wrong, or if a label has no name.
 
     Warns
     -----
@@ -262,7 +262,7 @@ def contact_sheet(
     Raises
     ------
     ValueError
-        If there are no images or more than sixteen, or the sequences differ in length.
+        If there are no images or more than sixteen, if an image is invalid, or if the sequences differ in length.
     """
     if not 1 <= len(images) <= MOST_TILES:
         raise ValueError(f"images must have 1 to {MOST_TILES} entries, got {len(images)}")

@@ -76,7 +76,7 @@ def boxes(
     Raises
     ------
     ValueError
-        If a shape is wrong, a coordinate is not finite, or a label has no name.
+        If a shape is wrong, if a coordinate is not finite, or if a label has no name.
     """
     corners = as_boxes("boxes", boxes)
     numbers = None if labels is None else as_array("labels", labels, (len(corners),)).astype(int)
@@ -146,13 +146,18 @@ def anchor_level(
         Point (x, y) in pixels. The anchors are drawn for the cell whose centre is nearest to this point. The default is
         the middle of the image.
     max_dots : int, optional
-        Largest number of rows and columns of dots. If there are more, only every n-th is drawn, and the label of the
-        x axis states n.
+        Largest number of rows and columns of dots, at least 1. If there are more, only every n-th is drawn, and the
+        label of the x axis states n.
 
     Returns
     -------
     Axes
         The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong or `max_dots` is below 1.
     """
     level = as_boxes("anchors", anchors)
     if max_dots < 1:
@@ -209,12 +214,12 @@ def objectness(
     Raises
     ------
     ValueError
-        If the shape is wrong or a value lies outside [0, 1].
+        If the shape is wrong or a value is outside [0, 1].
     """
     array = np.asarray(objectness, float)
     best = as_array("objectness", array.max(axis=0, initial=0) if array.ndim == 3 else array, (None, None))  # (H, W)
     if array.size and not (array.min() >= 0 and array.max() <= 1):
-        raise ValueError(f"objectness must lie in [0, 1], got values from {array.min():g} to {array.max():g}")
+        raise ValueError(f"objectness must be in [0, 1], got values from {array.min():g} to {array.max():g}")
     style.image(ax, image, dimmed=True)
     if best.size == 0:
         return ax
@@ -300,7 +305,7 @@ def matched_anchors(
     matched = as_array("matches", matches, (len(corners),))
     wrong = np.flatnonzero((matched < -2) | (matched >= len(objects)))
     if wrong.size:
-        raise ValueError(f"matches[{wrong[0]}] must be in -2 to {len(objects) - 1}, got {matched[wrong[0]]}")
+        raise ValueError(f"matches[{wrong[0]}] must be in -2 .. {len(objects) - 1}, got {matched[wrong[0]]}")
     style.image(ax, image, dimmed=True)
     positive, negative, ignored = corners[matched >= 0], corners[matched == -1], corners[matched == -2]
     _dots(ax, _centers(negative), "#bdbdbd", size=2.5)
@@ -609,7 +614,7 @@ def _choose_view(trace: Any, index: int, class_names: Sequence[str] | None, min_
     if not isinstance(trace, Trace):
         raise TypeError(f"trace must be a Trace, got {shown(trace)}")
     if not 0 <= index < len(trace.images):
-        raise ValueError(f"index must be in 0 to {len(trace.images) - 1} (images of the trace), got {index}")
+        raise ValueError(f"index must be in 0 .. {len(trace.images) - 1} (images of the trace), got {index}")
     rows = np.flatnonzero(np.asarray(trace.roi_images) == index)
     if rows.size == 0:
         return _View(trace, index, 0, None, class_names, min_score, compact)

@@ -56,7 +56,7 @@ def sample_points(
     ax : Axes
         Axes to draw on.
     feature_map : (H, W) array
-        One channel of a feature map.
+        One channel of a feature map, with at least one cell.
     roi : (4,) array
         RoI in pixels.
     spatial_scale : float
@@ -126,7 +126,7 @@ def quantised_bins(
     ax : Axes
         Axes to draw on.
     feature_map : (H, W) array
-        One channel of a feature map.
+        One channel of a feature map, with at least one cell.
     roi : (4,) array
         RoI in pixels.
     spatial_scale : float
@@ -218,12 +218,17 @@ def bin_values(ax: Axes, values: np.ndarray, limits: tuple[float, float] | None 
     values : (ph, pw) array
         Value of each bin, for ph rows and pw columns of bins.
     limits : (float, float), optional
-        Values of the darkest and the brightest tile, so that several plots can have the same scale.
+        Values of the darkest and the brightest tile, ascending, so that several plots can have the same scale.
 
     Returns
     -------
     Axes
         The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong or `limits` are not ascending.
     """
     array = as_array("values", values, (None, None)).astype(float)
     if array.size == 0:
@@ -359,6 +364,11 @@ def roi_batch(
     -------
     Axes
         The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong or a label is out of range.
     """
     shown = style.check_image("image", image)
     shown = shown / 255.0 if shown.dtype == np.uint8 else np.clip(shown.astype(float), 0, 1)

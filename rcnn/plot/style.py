@@ -90,16 +90,21 @@ def figure(width: float = 10.0, height: float = 5.0) -> Figure:
     Parameters
     ----------
     width, height : float
-        Size in inches, at 100 dots per inch; in 0.05 .. 200.
+        Size in inches, in [0.05, 200]. There are 100 dots per inch.
 
     Returns
     -------
     Figure
         New figure with a white background.
+
+    Raises
+    ------
+    ValueError
+        If `width` or `height` is out of range.
     """
     for name, side in (("width", width), ("height", height)):
         if not 0.05 <= side <= 200:
-            raise ValueError(f"{name} must be in 0.05 .. 200 inches, got {side:g}")
+            raise ValueError(f"{name} must be in [0.05, 200] inches, got {side:g}")
     empty = _NotebookFigure(figsize=(width, height), dpi=100, facecolor="white")
     empty.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
     return empty
@@ -382,7 +387,7 @@ def image(ax: Axes, image: np.ndarray, dimmed: bool = False) -> Axes:
     Raises
     ------
     ValueError
-        If the shape is wrong, the image is empty, or a floating-point value lies outside [0, 1].
+        If the shape is wrong, if the image is empty, or if a floating-point value is outside [0, 1].
     """
     array = check_image("image", image)
     shown = array / 255.0 if array.dtype == np.uint8 else array.astype(np.float64)

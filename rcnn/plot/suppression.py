@@ -65,7 +65,7 @@ def suppression_step(ax: Axes, boxes: np.ndarray, states: Sequence[str], image: 
     Raises
     ------
     ValueError
-        If `states` and `boxes` differ in length, or a state is unknown.
+        If `states` and `boxes` differ in length, or if a state is unknown.
     """
     corners = as_boxes("boxes", boxes)
     _check_states(states, len(corners))
@@ -122,7 +122,7 @@ def suppression_queue(ax: Axes, scores: np.ndarray, states: Sequence[str], overl
     Raises
     ------
     ValueError
-        If a shape is wrong, a state is unknown, or the scores are not descending.
+        If a shape is wrong, if a state is unknown, or if the scores are not descending.
     """
     values = as_array("scores", scores, (None,)).astype(float)
     shared = as_array("overlaps", overlaps, (len(values),)).astype(float)
@@ -254,8 +254,8 @@ def growth(ax: Axes, sizes: np.ndarray, seconds: Mapping[str, np.ndarray], power
     sizes : (K,) array
         The numbers of boxes for which the times were measured.
     seconds : mapping of str to (K,) array
-        Maps the name of each curve to its running times. Each array contains one time for each element of `sizes`, in
-        seconds, greater than 0.
+        Maps the name of each curve to its running times. Each array contains one positive time, in seconds, for each
+        element of `sizes`.
     power : float
         Exponent of the power law. The dotted line meets each curve at the last number of boxes.
 

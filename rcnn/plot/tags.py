@@ -208,7 +208,7 @@ def tag_texts(
     if labels is not None:
         for i, label in enumerate(labels):
             if class_names is not None and not 0 <= label < len(class_names):
-                raise ValueError(f"labels[{i}] must be in 0 to {len(class_names) - 1} (class_names), got {label}")
+                raise ValueError(f"labels[{i}] must be in 0 .. {len(class_names) - 1} (class_names), got {label}")
             words[i].append(str(label) if class_names is None else class_names[label])
     if scores is not None:
         for i, score in enumerate(scores):

@@ -400,7 +400,7 @@ def gradient_errors(ax: Axes, steps: Values, errors: Mapping[str, Values]) -> Ax
     Raises
     ------
     ValueError
-        If a step or an error is out of range, a shape is wrong, or there are more than four curves.
+        If a step or an error is out of range, if a shape is wrong, or if there are more than four curves.
     """
     at = _at_least("steps", as_array("steps", steps, (None,)).astype(float), np.nextafter(0, 1))
     style.graph(ax, "step", "error of the gradient")
@@ -559,7 +559,7 @@ def gradient_by_class(
     true = as_array("labels", labels, (rows,)).astype(int)
     wrong = np.flatnonzero((true < 0) | (true >= classes))
     if wrong.size:
-        raise ValueError(f"labels[{wrong[0]}] must be in 0 to {classes - 1}, got {true[wrong[0]]}")
+        raise ValueError(f"labels[{wrong[0]}] must be in 0 .. {classes - 1}, got {true[wrong[0]]}")
     style.graph(ax, "class", "RoI")
     if array.size == 0:
         return style.note(ax, "no RoIs")

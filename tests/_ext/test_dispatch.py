@@ -247,7 +247,7 @@ def test_the_function_may_leave_out_trailing_defaults_but_nothing_else():
     with rcnn.replace("decode", lambda deltas, boxes: np.zeros_like(deltas)):
         assert not boxes.decode(np.zeros((3, 4)), BOXES).any()
         with pytest.raises(
-            TypeError, match=r"your decode must take \(deltas, boxes, weights\), got a function of \(deltas"
+            TypeError, match=r"your decode must take \(deltas, boxes, weights\), got a function that takes \(deltas"
         ):
             boxes.decode(np.zeros((3, 4)), BOXES, (1, 1, 1, 2))
     with rcnn.replace("iou", lambda boxes1: boxes1), pytest.raises(TypeError, match=r"must take \(boxes1, boxes2\)"):
@@ -261,7 +261,7 @@ def test_a_sample_of_the_wrong_kind_and_an_unsorted_nms_are_refused():
         pytest.raises(ValueError, match="index 1, which it must not"),
     ):
         matching.sample(labels, 2, 0.5, np.random.default_rng(0))
-    with rcnn.replace("nms", lambda *given: [0, 1]), pytest.raises(ValueError, match="by descending score"):
+    with rcnn.replace("nms", lambda *given: [0, 1]), pytest.raises(ValueError, match="in descending order of score"):
         nms.nms(BOXES, SCORES, 0.5)
 
 

@@ -320,7 +320,7 @@ def test_errors_of_options(options, message):
 
 
 def test_errors_of_inputs():
-    with pytest.raises(ValueError, match=r"targets\[0\]\['labels'\]\[0\] is 3"):
+    with pytest.raises(ValueError, match=r"targets\[0\]\['labels'\]\[0\] must be in .*, got 3"):
         confusion([found()], [wanted((A, 3))], 3)
     with pytest.raises(ValueError, match="iou_threshold"):
         confusion([], [], 2, iou_threshold=0)

@@ -84,7 +84,7 @@ def test_pycocotools_computes_the_same_numbers_from_the_file(tmp_path):
         (([PAGE], [1, 2], CATEGORY_IDS), "same length, got 1 and 2"),
         (([PAGE, EMPTY], [1, 1], CATEGORY_IDS), "image_ids must be unique, but 1 occurs more than once"),
         (([PAGE], [1], (0, 7, 7)), "category_ids.* must be unique, but 7 occurs more than once"),
-        (([PAGE], [1], (0, 7)), r"detections\[0\]\['labels'\]\[0\] is 2; labels are 1 to 1"),
+        (([PAGE], [1], (0, 7)), r"detections\[0\]\['labels'\]\[0\] must be in 1 \.\. 1 \(0 is the background\), got 2"),
         (
             ([PAGE | {"scores": [0.5, np.inf]}], [4], CATEGORY_IDS),
             "image 4: the score of detection 1 must be finite, got inf",
@@ -102,7 +102,7 @@ def test_errors_of_writing(arguments, message):
         ("[{", r"results.json is not JSON"),
         ("[" * 100_000, "results.json is not JSON"),
         ({"annotations": []}, "results.json must contain a list of detections, got dict"),
-        ([ENTRIES[0], 7], "results.json, entry 1: 'image_id' is missing in 7"),
+        ([ENTRIES[0], 7], "results.json, entry 1: 'image_id' is missing from 7"),
         ([ENTRIES[0] | {"image_id": 5}], "entry 0: image_id must be one of the ids in the annotations, got 5"),
         ([ENTRIES[0] | {"image_id": ["b.png"]}], "entry 0: image_id must be one of the ids in the annotations"),
         (
@@ -115,7 +115,7 @@ def test_errors_of_writing(arguments, message):
         ([ENTRIES[0] | {"bbox": [1, 2, 3, 10**400]}], "entry 0: bbox must be 4 finite numbers"),
         ([ENTRIES[0] | {"score": float("nan")}], "entry 0: score must be 1 finite number, got nan"),
         ([ENTRIES[0] | {"score": None}], "entry 0: score must be 1 finite number, got None"),
-        ([{key: ENTRIES[0][key] for key in ("image_id", "category_id", "bbox")}], "entry 0: 'score' is missing in"),
+        ([{key: ENTRIES[0][key] for key in ("image_id", "category_id", "bbox")}], "entry 0: 'score' is missing from"),
     ],
 )
 def test_errors_of_reading(tmp_path, content, message):

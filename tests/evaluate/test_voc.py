@@ -249,12 +249,15 @@ def test_evaluate_runs_the_model_in_batches(capsys, progress, monkeypatch):
         (lambda: evaluate_detections([], [], 2, iou_threshold=0), "iou_threshold .* got 0"),
         (
             lambda: evaluate_detections([found(), found((A, 0.5, 2))], [wanted()] * 2, 2),
-            r"detections\[1\]\['labels'\]\[0\] is 2; labels are 1 to 1",
+            r"detections\[1\]\['labels'\]\[0\] must be in 1 \.\. 1 \(0 is the background\), got 2",
         ),
-        (lambda: evaluate_detections([found()], [wanted((A, 0))], 2), r"targets\[0\]\['labels'\]\[0\] is 0"),
+        (
+            lambda: evaluate_detections([found()], [wanted((A, 0))], 2),
+            r"targets\[0\]\['labels'\]\[0\] must be in .*, got 0",
+        ),
         (
             lambda: evaluate_detections([found((A, np.nan, 1))], [wanted()], 2),
-            r"detections\[0\]\['scores'\]\[0\] is NaN",
+            r"detections\[0\]\['scores'\]\[0\] must be a number, got NaN",
         ),
         (
             lambda: evaluate_detections([found()], [wanted(([5, 5, 5, 9], 1))], 2),

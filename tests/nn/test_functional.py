@@ -528,12 +528,12 @@ X = Tensor(MAPS)
         (
             lambda: F.interpolate(Tensor(np.zeros((1, 4, 0, 3))), (2, 2)),
             ValueError,
-            "interpolate: x must be feature maps (N, C, H, W) of at least one pixel, got (1, 4, 0, 3)",
+            "interpolate: x must be feature maps (N, C, H, W) with at least one pixel, got (1, 4, 0, 3)",
         ),
         (
             lambda: F.upsample_add(X, Tensor(np.zeros((2, 3, 2, 0)))),
             ValueError,
-            "of at least one pixel, got (2, 3, 2, 0)",
+            "with at least one pixel, got (2, 3, 2, 0)",
         ),
         (lambda: F.interpolate(X, (2, 2), "cubic"), ValueError, "mode must be one of nearest, bilinear, got 'cubic'"),
         (lambda: F.interpolate(X, (2, 2.5)), ValueError, "size must be one or two whole numbers of at least 1"),

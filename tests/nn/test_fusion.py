@@ -233,7 +233,7 @@ def test_a_value_that_is_still_referenced_is_computed_at_the_end_of_the_block():
 
 def test_channels_are_checked_as_in_separate_layers():
     network = nn.Sequential(nn.Conv2d(5, 8, 3, bias=False), nn.FrozenBatchNorm2d(2))
-    with pytest.raises(ValueError, match=r"scale and shift must have the shape \(8,\), got \(2,\) and \(2,\)"):
+    with pytest.raises(ValueError, match=r"scale and shift must have shape \(8,\), got \(2,\) and \(2,\)"):
         network(Tensor(MAPS.astype(np.float32)))
 
 

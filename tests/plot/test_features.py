@@ -185,10 +185,10 @@ def test_empty_input_is_drawn(ax, draw):
         (lambda ax: plot.feature_map(ax, np.zeros((4, 4))), r"features must have shape"),
         (lambda ax: plot.sliding_windows(ax, (7, 2), 3), r"kernel must be at most 2 \(side 2 with padding 0\), got 3"),
         (lambda ax: plot.cells_and_pixels(ax, [(9, 1, 0)], 8), "kernel must be at most 8 .*, got 9"),
-        (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, cell=4), "cell must be in 0 to 3, got 4"),
-        (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, pixel=-1), "pixel must be in 0 to 7, got -1"),
+        (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, cell=4), "cell must be in 0 .. 3, got 4"),
+        (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, pixel=-1), "pixel must be in 0 .. 7, got -1"),
         (lambda ax: plot.influence(ax, np.zeros(4)), r"gradient must have shape .*, got \(4,\)"),
-        (lambda ax: plot.influence(ax, np.full((2, 2), np.inf)), "gradient must hold numbers of at most .*inf"),
+        (lambda ax: plot.influence(ax, np.full((2, 2), np.inf)), "gradient must hold numbers in .*inf"),
         (lambda ax: plot.influence(ax, np.zeros((2, 2)), {"x": (0, 0, 1)}), r"fields\['x'\] must have shape"),
     ],
 )

@@ -254,7 +254,7 @@ def test_empty_input_is_noted(wide_ax):
             lambda ax: plot.pixel_boxes(ax, SMALL_IMAGE, [[0, 0, 1, np.nan]], ["a"]),
             r"boxes\[0\] must have four finite coordinates",
         ),
-        (lambda ax: plot.fit_histogram(ax, {"a": [0.5, 1.5]}), r"fits\['a'\]\[1\] must lie in \[0, 1\], got 1.5"),
+        (lambda ax: plot.fit_histogram(ax, {"a": [0.5, 1.5]}), r"fits\['a'\]\[1\] must be in \[0, 1\], got 1.5"),
         (lambda ax: plot.fit_histogram(ax, {"a": [[0.5]]}), "must have shape"),
     ],
 )

@@ -328,7 +328,7 @@ def test_low_scoring_detections_are_counted_but_not_drawn():
 
 
 def test_trace_plots_reject_an_index_out_of_range():
-    with pytest.raises(ValueError, match=r"index must be in 0 to 0 \(images of the trace\), got 1"):
+    with pytest.raises(ValueError, match=r"index must be in 0 .. 0 \(images of the trace\), got 1"):
         plot.trace_strip(make_trace(), index=1)
 
 
@@ -362,17 +362,17 @@ def test_empty_input_is_drawn(ax, image, draw):
         (r"boxes\[1\] must .*nan", lambda ax, p: plot.boxes(ax, [[0, 0, 1, 1], [0, np.nan, 1, 1]])),
         (r"labels must have shape .*, got \(1,\)", lambda ax, p: plot.boxes(ax, BOXES, [1])),
         (
-            r"labels\[1\] must be in 0 to 3 .*, got 4",
+            r"labels\[1\] must be in 0 .. 3 .*, got 4",
             lambda ax, p: plot.boxes(ax, BOXES[:2], [1, 4], class_names=NAMES),
         ),
         (r"scores must have shape .*, got \(1,\)", lambda ax, p: plot.proposals(ax, p, BOXES, [0.5])),
         (
-            r"objectness must lie in \[0, 1\], got values from -1 to 0",
+            r"objectness must be in \[0, 1\], got values from -1 to 0",
             lambda ax, p: plot.objectness(ax, p, [[-1.0, 0]]),
         ),
         (r"objectness must have shape .*, got \(3,\)", lambda ax, p: plot.objectness(ax, p, np.zeros(3))),
         (
-            r"matches\[0\] must be in -2 to 0, got 1",
+            r"matches\[0\] must be in -2 .. 0, got 1",
             lambda ax, p: plot.matched_anchors(ax, p, BOXES[:1], [1], BOXES[:1]),
         ),
         (r"counts\['RoIs'\] must be at least 0, got -1", lambda ax, p: plot.funnel(ax, {"RoIs": -1})),

@@ -340,10 +340,10 @@ def test_empty_input_is_drawn(ax, draw):
         (lambda ax: plot.gradient_flow(ax, {"rpn": {}}), "must have an entry 'roi'"),
         (
             lambda ax: plot.gradient_flow(ax, {"rpn": {"rpn": np.nan}, "roi": {}}),
-            r"norms\['rpn'\]\['rpn'\] must be finite .*, got nan",
+            r"norms\['rpn'\]\['rpn'\] must be a finite number in .*, got nan",
         ),
         (lambda ax: plot.gradient_table(ax, {"a": {"b": -1.0}}), r"norms\['a'\]\['b'\] must be .*, got -1"),
-        (lambda ax: plot.gradient_by_class(ax, np.zeros((1, 3, 4)), [3]), r"labels\[0\] must be in 0 to 2, got 3"),
+        (lambda ax: plot.gradient_by_class(ax, np.zeros((1, 3, 4)), [3]), r"labels\[0\] must be in 0 .. 2, got 3"),
         (lambda ax: plot.gradient_by_class(ax, np.zeros((1, 3)), [0]), r"gradient must have shape .*, got \(1, 3\)"),
     ],
 )
