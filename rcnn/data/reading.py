@@ -30,7 +30,8 @@ MAX_OBJECTS = 100_000  # objects of one image
 MAX_SIDE = (1 << 31) - 1  # pixels; no image format has longer sides
 MAX_PATH, MAX_PART = 1_000, 255  # bytes of a path in an annotation, and of one of its parts
 MAX_ID, MAX_ID_LENGTH = 1 << 63, 1_000  # an id is an integer below this, or a string of at most this many characters
-FLAGS = {"": False, "0": False, "1": True, "false": False, "true": True}
+YES = ("true", "yes", "t", "y")
+NO = ("", "false", "no", "f", "n", "none", "null", "na", "n/a", "nan", "unknown", "unspecified")
 
 
 @dataclass(frozen=True)
@@ -321,7 +322,8 @@ def as_flag(value: object, what: str) -> bool:
     Parameters
     ----------
     value : object
-        0 or 1, true or false, or one of these as a string. None and "" mean False.
+        A bool, a word such as "yes" or "Unspecified", a number, or a string that represents a number. A positive number
+        means True. For example, KITTI states the truncated fraction of an object. None and "" mean False.
     what : str
         Name of the value, for error messages.
 
@@ -333,18 +335,20 @@ def as_flag(value: object, what: str) -> bool:
     Raises
     ------
     ValueError
-        If `value` is any other value.
+        If `value` is another word, or of another type.
 
     Examples
     --------
-    >>> as_flag("1", "difficult"), as_flag(None, "difficult")
-    (True, False)
+    >>> as_flag("1", "difficult"), as_flag("0.0597", "truncated"), as_flag("Unspecified", "truncated")
+    (True, True, False)
     """
-    text = "" if value is None else str(value).strip().lower()
-    text = text.removesuffix(".0")  # pandas converts a column of integers to float if some values are missing
-    if text not in FLAGS:
-        raise ValueError(f"{what} must be 0 or 1, got {reprlib.repr(value)}")
-    return FLAGS[text]
+    word = "" if value is None else str(value).strip().lower()
+    if word in YES or word in NO:
+        return word in YES
+    try:
+        return as_number(value, what) > 0
+    except ValueError as error:
+        raise ValueError(f"{what} must be a number, yes or no, got {reprlib.repr(value)}") from error
 
 
 def as_size(width: object, height: object) -> Size | None:

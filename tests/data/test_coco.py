@@ -267,7 +267,7 @@ def test_an_image_outside_the_folder_is_never_opened(tmp_path, file_name, reason
         (coco_object(2, bbox=(1, True, 3, 4)), "must be a number, got True"),
         (coco_object(2, area=-4), r"area of annotations\[1\] must be at least 0, got -4.0"),
         (coco_object(2, area=[]), r"area of annotations\[1\] must be a number, got \[\]"),
-        (coco_object(2, iscrowd=2), r"iscrowd of annotations\[1\] must be 0 or 1, got 2"),
+        (coco_object(2, iscrowd="maybe"), r"iscrowd of annotations\[1\] must be a number, yes or no, got 'maybe'"),
         (coco_object(2, category_id="cat"), r"category_id of annotations\[1\] must be an integer, got 'cat'"),
         ({"image_id": 2, "category_id": 1}, "bbox .* got None"),
         ({"image_id": 2, "bbox": [1, 2, 3, 4]}, "category_id .* got None"),

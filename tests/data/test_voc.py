@@ -50,7 +50,11 @@ def test_coordinates_may_be_fractions(tmp_path):
 
 
 @pytest.mark.parametrize("flag, other", [("difficult", "truncated"), ("truncated", "difficult")])
-@pytest.mark.parametrize("text, expected", [("0", False), ("1", True), ("", False), (None, False), (" 1\n", True)])
+@pytest.mark.parametrize(
+    "text, expected",
+    [("0", False), ("1", True), ("", False), (None, False), (" 1\n", True), ("1.0", True), ("0.0597", True),
+     ("0.00", False), ("-1", False), ("Unspecified", False), ("yes", True), ("FALSE", False)],
+)  # fmt: skip
 def test_difficult_and_truncated_objects_are_marked(tmp_path, flag, other, text, expected):
     extra = f"<{other}>1</{other}>" + ("" if text is None else f"<{flag}>{text}</{flag}>")
     record = one(tmp_path, voc_xml(voc_object(extra=extra))).records[0]
@@ -293,7 +297,7 @@ BILLION = f'<!DOCTYPE l [<!ENTITY a "lol">{LAUGHS}]>'
         (voc_xml(voc_object(" ")), "name of object 0 must be a class name .*, got ' '"),
         (
             voc_xml(voc_object(extra="<difficult>maybe</difficult>")),
-            "difficult of object 0 must be 0 or 1, got 'maybe'",
+            "difficult of object 0 must be a number, yes or no, got 'maybe'",
         ),
         (voc_xml(CAT, size=(60, -40)), "height must be a whole number of pixels .*, got '-40'"),
         (voc_xml(CAT, size=("1e999", 40)), "width must be a whole number of pixels .*, got '1e999'"),
