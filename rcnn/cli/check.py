@@ -35,8 +35,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="find faults in a data set before training",
         description="Read every image of a data set once, count the objects of each class, list faults in images, "
         "boxes and labels, and draw sixteen images with their boxes. The exit status is 0 if training may start, 1 "
-        "if there are errors, and 2 if the data set cannot be read at all. To skip faulty images instead of "
-        'correcting them, add options = {on_error = "skip"} to the [data] table of a plan (.toml).',
+        "if there are errors, and 2 if the data set cannot be read at all. To skip faulty images "
+        'and objects instead of correcting them, add options = {on_error = "skip"} to the [data] table of a plan '
+        '(.toml); with on_error = "fix", boxes are also cut at the border of their image.',
     )
     parser.add_argument(
         "dataset",
@@ -122,7 +123,7 @@ def _load(spec: str, split: str, count: int | None, reader: Mapping[str, Any]) -
     if spec in data.DRAWN:
         return data.load(spec, split, count or PAGES.get(split))
     further = dict(reader)
-    if further.pop("on_error", "raise") == "skip":  # training skips faulty images, but the report must count them
+    if further.pop("on_error", "raise") != "raise":  # training skips faulty images, but the report must count them
         return data.load(spec, split, count, options=reader)
     return data.read_annotations(spec, split, count, further)
 

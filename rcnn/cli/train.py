@@ -50,8 +50,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--on-error",
         choices=ON_ERROR,
         metavar="ACTION",
-        help="raise: stop at the first unusable image or annotation; skip: skip all of these and print their number "
-        "(default: raise). To list them, use rcnn check",
+        help="raise: stop at the first unusable image or object; skip: skip all of these and print their number; fix: "
+        "also cut boxes at the border of their image (default: raise). To list the faults, use rcnn check",
     )
     folder = parser.add_mutually_exclusive_group()
     folder.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME_OF_THE_DATASET)")
@@ -162,8 +162,9 @@ def _data(chosen: Plan) -> tuple[Dataset, Dataset | None]:
     """Return the training and validation data; raise ValueError if their classes differ."""
     dataset, val = chosen.load_train(), chosen.load_val()
     for name, loaded in (("train", dataset), ("val", val)):
-        if skipped := getattr(loaded, "skipped", ()):
-            say(f"{name}: {len(skipped)} skipped; the first is {skipped[0].source}: {skipped[0].reason}")
+        for entries, done in ((getattr(loaded, "skipped", ()), "skipped"), (getattr(loaded, "fixed", ()), "fixed")):
+            if entries:
+                say(f"{name}: {len(entries)} {done}; the first is {entries[0].source}: {entries[0].reason}")
     if val is not None and tuple(val.classes) != tuple(dataset.classes):
         raise ValueError(
             f"training and validation classes must be equal: {chosen.train} has {', '.join(dataset.classes[1:])}, "

@@ -12,7 +12,7 @@ import numpy as np
 from rcnn.boxes import clip
 from rcnn.data.items import Item
 from rcnn.data.overlay import Verdict
-from rcnn.data.records import UNKNOWN
+from rcnn.data.records import UNKNOWN, Annotations
 from rcnn.data.report import WHOLE, Counts, Example, Notes
 from rcnn.transform import Size
 
@@ -31,20 +31,21 @@ MAX_AGAINST = 0.02  # maximum ratio of contradicting boxes to supporting boxes
 
 
 def note_broken(dataset: Any, notes: Notes) -> None:
-    """Add a problem to `notes` for each entry that a reader could not read or that was skipped.
+    """Add a problem to `notes` for each entry that a reader could not read, or that was skipped or fixed.
 
     Parameters
     ----------
     dataset : Dataset or Annotations
-        The data set. If its list `skipped` has entries, a problem is added for each of them. Otherwise, a problem is
-        added for each entry of its list `broken`.
+        The data set. A problem is added for each entry of its lists `skipped` and `fixed`, or for each unreadable entry
+        of annotations.
     notes : Notes
         Collector to which the problems are added.
     """
-    skipped = getattr(dataset, "skipped", ())
-    kind = "left-out" if skipped else "unreadable-annotation"
-    for broken in skipped or getattr(dataset, "broken", ()):
-        notes.add(kind, Example(str(broken.source), detail=str(broken.reason)))
+    skipped, fixed = getattr(dataset, "skipped", ()), getattr(dataset, "fixed", ())
+    unreadable = dataset.unreadable() if isinstance(dataset, Annotations) else ()
+    for kind, entries in (("left-out", skipped), ("cut-box", fixed), ("unreadable-annotation", unreadable)):
+        for broken in entries:
+            notes.add(kind, Example(str(broken.source), detail=str(broken.reason)))
 
 
 def note_linked_folders(seen: Sequence[Item], notes: Notes) -> None:

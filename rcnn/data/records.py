@@ -27,14 +27,14 @@ from tqdm import tqdm
 
 from rcnn import images
 from rcnn._validate import listed
-from rcnn.boxes import clip
+from rcnn.boxes import area, clip
 from rcnn.data.indexing import normalise_index
 from rcnn.images import Header
 from rcnn.transform import Size
 
 Target = dict[str, np.ndarray]
 UNKNOWN = -1  # label of an object whose class is not among the classes
-ON_ERROR = ("raise", "skip")
+ON_ERROR = ("raise", "skip", "fix")
 MAX_EXCESS = 1.0  # pixels that a box may extend beyond its image, because programs round and count pixels differently
 
 
@@ -65,6 +65,8 @@ class Record:
         (height, width) of the image in pixels, as the annotation states it; None if it states no size.
     image_id : int or str
         Number or name that identifies the image in results.
+    faults : tuple of str
+        Error messages of the objects that cannot be read; `boxes` does not contain these objects.
     """
 
     image: Path
@@ -78,6 +80,25 @@ class Record:
     areas: np.ndarray
     size: Size | None = None
     image_id: int | str = 0
+    faults: tuple[str, ...] = ()
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Record:
+        """Return the record with some of its objects.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Indices of the objects, in the order of the result.
+
+        Returns
+        -------
+        Record
+            The record of the same image with the chosen objects.
+        """
+        chosen = np.asarray(indices, np.int64)  # (K,)
+        arrays = ("boxes", "labels", "difficult", "crowd", "truncated", "areas")
+        parts = {name: getattr(self, name)[chosen] for name in arrays}
+        return replace(self, names=tuple(self.names[i] for i in chosen), **parts)
 
 
 @dataclass(frozen=True)
@@ -117,6 +138,16 @@ class Annotations:
     broken: Sequence[Broken] = ()
     category_ids: tuple[int, ...] = field(default=())
 
+    def unreadable(self) -> list[Broken]:
+        """Return everything that could not be read: `broken`, and the `faults` of the records.
+
+        Returns
+        -------
+        list of Broken
+            One entry for each annotation, image or object.
+        """
+        return [*self.broken, *(Broken(record.source, fault) for record in self.records for fault in record.faults)]
+
     def subset(self, indices: Sequence[int]) -> Annotations:
         """Return the annotations of some images.
 
@@ -144,10 +175,12 @@ class AnnotatedImages:
     ----------
     annotations : Annotations
         The annotations that a reader returned.
-    on_error : {"raise", "skip"}
-        "raise": an unreadable annotation raises an error immediately, and an unreadable image or an invalid box raises
-        an error on access. "skip": the constructor reads every image once, leaves out everything that is invalid, and
-        lists it in `skipped`.
+    on_error : {"raise", "skip", "fix"}
+        "raise": an unreadable annotation raises an error immediately, and an unreadable image or an invalid object
+        raises an error on access. "skip": the constructor reads every image once, leaves out invalid objects and
+        images, and lists them in `skipped`. The valid objects of an image remain. An image is left out if all of its
+        objects are invalid. "fix": like "skip", but a box that extends beyond its image is cut at the border and listed
+        in `fixed`.
     progress : bool
         Show a progress bar while images are read.
 
@@ -163,12 +196,13 @@ class AnnotatedImages:
         self.classes, self.category_ids = annotations.classes, annotations.category_ids
         self.records, self.broken = list(annotations.records), list(annotations.broken)
         self.skipped: list[Broken] = []
-        if on_error == "skip":
-            self._skip_wrong_ones(progress)
-        elif self.broken:
+        self.fixed: list[Broken] = []
+        if on_error != "raise":
+            self._keep_valid(on_error == "fix", progress)
+        elif unreadable := annotations.unreadable():
             raise ValueError(
-                f"{self.broken[0].source} cannot be read: {self.broken[0].reason}"
-                + (f"; {len(self.broken) - 1} more cannot be read" if len(self.broken) > 1 else "")
+                f"{unreadable[0].source} cannot be read: {unreadable[0].reason}"
+                + (f"; {len(unreadable) - 1} more cannot be read" if len(unreadable) > 1 else "")
                 + '; to skip unreadable entries, use on_error="skip" (in a plan, RUN.toml: [data] options = '
                 '{on_error = "skip"})'
             )
@@ -235,12 +269,10 @@ class AnnotatedImages:
 
     def _target(self, record: Record, header: Header) -> Target:
         """Return the target of the upright image; if it is invalid, raise ValueError with the file and the box."""
-        unknown = np.flatnonzero((record.labels < 1) | (record.labels >= len(self.classes)))
+        unknown = np.flatnonzero(_unknown(record, self.classes))
         if len(unknown):
-            i = int(unknown[0])
             raise ValueError(
-                f"{record.image} ({record.source}): box {i} is of class {record.names[i]!r}, which is not "
-                f"among the classes: {listed(self.classes[1:])}"
+                f"{record.image} ({record.source}): {_unknown_words(record, int(unknown[0]), self.classes)}"
             )
         return {
             "boxes": upright_boxes(record, header),
@@ -251,21 +283,75 @@ class AnnotatedImages:
             "areas": record.areas.copy(),
         }
 
-    def _skip_wrong_ones(self, progress: bool) -> None:
-        """Keep only the records whose image and boxes are valid, and list all other records in `skipped`."""
-        valid = []
-        self.skipped = list(self.broken)
-        for i in tqdm(range(len(self)), desc="read", unit="image", disable=None if progress else True):
+    def _keep_valid(self, fix: bool, progress: bool) -> None:
+        """Keep only valid images and objects, and list all others in `skipped`."""
+        self.skipped, kept = list(self.broken), []
+        for record in tqdm(self.records, desc="read", unit="image", disable=None if progress else True):
             try:
-                self[i]
+                images.read(record.image)
+                kept.append(self._valid_part(record, fix))
             except (OSError, ValueError) as error:
-                self.skipped.append(Broken(self.records[i].source, str(error)))
-            else:
-                valid.append(i)
-        if not valid:
+                self.skipped.append(Broken(record.source, str(error)))
+        if not kept:
             first = f"; the first is {self.skipped[0].source}: {self.skipped[0].reason}" if self.skipped else ""
             raise ValueError(f"no valid image is left; unusable entries: {len(self.skipped)}{first}")
-        self.records = [self.records[i] for i in valid]
+        self.records = kept
+
+    def _valid_part(self, record: Record, fix: bool) -> Record:
+        """Return the record with its valid objects; raise ValueError if it has objects, but none of them is valid."""
+        frame = frame_size(record, images.header(record.image))
+        cut_record = cut_boxes(record, frame) if fix else record
+        wrong = dict(enumerate(record.faults, start=len(record.boxes)))  # number of the object -> reason
+        for i in np.flatnonzero(_unknown(record, self.classes)):
+            wrong[int(i)] = _unknown_words(record, int(i), self.classes)
+        for mask, why in _box_faults(cut_record.boxes, frame):
+            for i in np.flatnonzero(mask):
+                wrong.setdefault(int(i), _box_words(record, int(i), why))
+        if wrong and len(wrong) == len(record.boxes) + len(record.faults):
+            raise ValueError(f"{record.image} ({record.source}): no object is valid: {wrong[min(wrong)]}")
+        self.skipped += [Broken(record.source, wrong[i]) for i in sorted(wrong)]
+        valid = [i for i in range(len(record.boxes)) if i not in wrong]
+        for i in valid:
+            if (np.abs(cut_record.boxes[i] - record.boxes[i]) > 0).any():
+                words = _box_words(record, i, f"it was cut at the border to {cut_record.boxes[i].tolist()}")
+                self.fixed.append(Broken(record.source, words))
+        return replace(cut_record.subset(valid), faults=())
+
+
+def cut_boxes(record: Record, frame: Size) -> Record:
+    """Return the record with the boxes cut at the border of the image that extend more than one pixel beyond it.
+
+    Parameters
+    ----------
+    record : Record
+        An annotated image.
+    frame : (int, int)
+        (height, width) of the image to which the boxes refer, in pixels.
+
+    Returns
+    -------
+    Record
+        The record with the boxes that remain. The area of an object is at most the area of its box.
+    """
+    cut = clip(record.boxes, frame)  # (G, 4)
+    with np.errstate(invalid="ignore"):  # a coordinate may be infinite
+        beyond = (np.abs(record.boxes - cut) > MAX_EXCESS).any(axis=1) & np.isfinite(record.boxes).all(axis=1)  # (G,)
+    boxes = np.where(beyond[:, None], cut, record.boxes)  # (G, 4)
+    areas = np.where(beyond, np.minimum(record.areas, area(cut)), record.areas)  # (G,)
+    return replace(record, boxes=boxes, areas=areas)
+
+
+def _unknown(record: Record, classes: Sequence[str]) -> np.ndarray:
+    """Return a (G,) mask of the objects whose label is not among the classes."""
+    return np.asarray((record.labels < 1) | (record.labels >= len(classes)))
+
+
+def _unknown_words(record: Record, i: int, classes: Sequence[str]) -> str:
+    return f"box {i} is of class {record.names[i]!r}, which is not among the classes: {listed(classes[1:])}"
+
+
+def _box_words(record: Record, i: int, why: str) -> str:
+    return f"box {i}, {record.names[i]!r}, is {record.boxes[i].tolist()} (x1, y1, x2, y2); {why}"
 
 
 def upright_boxes(record: Record, header: Header) -> np.ndarray:
@@ -379,20 +465,25 @@ def turn_boxes(boxes: np.ndarray, header: Header) -> np.ndarray:
 
 def _check_inside(record: Record, frame: Size) -> np.ndarray:
     """Return the boxes (G, 4) of a record, clipped to an image of size `frame`; raise ValueError if one is invalid."""
+    for wrong, why in _box_faults(record.boxes, frame):
+        if wrong.any():
+            raise ValueError(f"{record.image} ({record.source}): {_box_words(record, int(np.argmax(wrong)), why)}")
+    return clip(record.boxes, frame)
+
+
+def _box_faults(boxes: np.ndarray, frame: Size) -> list[tuple[np.ndarray, str]]:
+    """Return, for each rule, a (G,) mask of the boxes (G, 4) that break the rule in an image of size `frame`."""
     height, width = frame
-    boxes = record.boxes
     cut = clip(boxes, frame)  # (G, 4)
     single = cut.astype(np.float32)  # in float32, the sides of a very thin box may round to 0
-    for wrong, why in (
-        (~np.isfinite(boxes), "every coordinate must be finite"),
-        (boxes[:, 2:] <= boxes[:, :2], "x2 > x1 and y2 > y1 are required"),
-        (np.abs(boxes - cut) > MAX_EXCESS, f"it must lie in the image ({width} pixels wide, {height} high)"),
-        (single[:, 2:] <= single[:, :2], f"it has no area in the image ({width} pixels wide, {height} high)"),
-    ):
-        if wrong.any():
-            i = int(np.argmax(wrong.any(axis=1)))
-            raise ValueError(
-                f"{record.image} ({record.source}): box {i}, {record.names[i]!r}, is "
-                f"{boxes[i].tolist()} (x1, y1, x2, y2); {why}"
-            )
-    return cut
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        excess = np.abs(boxes - cut)  # (G, 4)
+    return [
+        (~np.isfinite(boxes).all(axis=1), "every coordinate must be finite"),
+        ((boxes[:, 2:] <= boxes[:, :2]).any(axis=1), "x2 > x1 and y2 > y1 are required"),
+        ((excess > MAX_EXCESS).any(axis=1), f"it must lie in the image ({width} pixels wide, {height} high)"),
+        (
+            (single[:, 2:] <= single[:, :2]).any(axis=1),
+            f"it has no area in the image ({width} pixels wide, {height} high)",
+        ),
+    ]

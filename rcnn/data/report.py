@@ -87,11 +87,18 @@ KINDS: Mapping[str, Kind] = {
         "the image size in the annotation differs from the size of the image file",
         "use the image file that was annotated, or multiply the boxes by the ratio of the sizes",
     ),
-    "left-out": Kind(WARNING, 'an invalid entry was skipped (on_error="skip")', "fix the entry if you want to use it"),
+    "left-out": Kind(WARNING, "an invalid image or object was skipped", "fix the entry if you want to use it"),
+    "cut-box": Kind(
+        WARNING, 'a box was cut at the border of its image (on_error="fix")', "check that the box still fits its object"
+    ),
     "not-finite": Kind(ERROR, "a box has a coordinate that is not finite", "correct or remove the box"),
-    "empty-box": Kind(ERROR, "a box has x2 <= x1 or y2 <= y1", "swap its corners, or remove the box"),
+    "empty-box": Kind(
+        ERROR, "a box has x2 <= x1 or y2 <= y1", 'swap its corners, or remove the box with on_error="skip"'
+    ),
     "box-outside": Kind(
-        ERROR, "a box extends more than one pixel beyond its image", "clip the box at the image border, or correct it"
+        ERROR,
+        "a box extends more than one pixel beyond its image",
+        'cut the box at the border with on_error="fix", or correct it',
     ),
     "counts-from-0": Kind(
         WARNING,

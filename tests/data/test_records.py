@@ -1,5 +1,6 @@
 """Annotated image files: upright images with their boxes, decoded on access, and errors that name the file."""
 
+import dataclasses
 import pickle
 import re
 
@@ -254,7 +255,7 @@ def test_skipping_leaves_out_invalid_images_and_lists_them(tmp_path, image):
     assert [skipped.source for skipped in pages.skipped] == ["b.xml", "notes.txt", "notes.txt", "notes.txt"]
     for reason, expected in zip(
         reasons,
-        ("it is empty", r"absent\.png", r"damaged\.jpg", r"a\.png \(notes\.txt\): box 0"),
+        ("it is empty", r"absent\.png", r"damaged\.jpg", r"a\.png \(notes\.txt\): no object is valid: box 0"),
         strict=True,
     ):
         assert re.search(expected, reason)
@@ -265,8 +266,52 @@ def test_skipping_everything_is_an_error(tmp_path):
         dataset(record(tmp_path / "absent.png"), on_error="skip")
 
 
-def test_on_error_must_be_raise_or_skip():
-    with pytest.raises(ValueError, match="on_error must be one of raise, skip, got 'ignore'"):
+BOXES = [(10, 5, 30, 25), (20, 20, 20, 30), (50, 10, 70, 20), (70, 10, 90, 20), (np.nan, 5, 30, 25), (59, 30, 61, 40)]
+
+
+@pytest.mark.parametrize(
+    "on_error, kept, fixed",
+    [
+        ("skip", [[10, 5, 30, 25], [59, 30, 60, 40]], []),
+        ("fix", [[10, 5, 30, 25], [50, 10, 60, 20], [59, 30, 60, 40]], [2]),
+    ],
+)
+def test_an_invalid_object_does_not_cost_the_image(image, on_error, kept, fixed):
+    pages = dataset(record(image, BOXES, [1, 2, 1, 2, 1, 2]), on_error=on_error)
+    _, target = pages[0]
+    assert target["boxes"].tolist() == kept and len(target["labels"]) == len(kept)
+    left_out = [i for i in (1, 2, 3, 4) if i not in fixed]
+    assert [skipped.reason.split(",")[0] for skipped in pages.skipped] == [f"box {i}" for i in left_out]
+    assert [entry.reason.split(",")[0] for entry in pages.fixed] == [f"box {i}" for i in fixed]
+    assert all(entry.reason.endswith("cut at the border to [50.0, 10.0, 60.0, 20.0]") for entry in pages.fixed)
+    if fixed:
+        assert target["areas"][1] == 100
+
+
+def test_an_object_of_another_class_does_not_cost_the_image(image):
+    pages = dataset(record(image, BOXES[:1] * 2, labels=(1, -1), names=("class 1", "zebra")), on_error="skip")
+    assert pages[0][1]["labels"].tolist() == [1]
+    assert "'zebra', which is not among the classes" in pages.skipped[0].reason
+
+
+def test_unreadable_objects_are_errors_or_left_out(image):
+    faulty = dataclasses.replace(record(image), faults=("xmin of object 1 must be a number",))
+    with pytest.raises(ValueError, match=r"notes\.txt cannot be read: xmin of object 1"):
+        dataset(faulty)
+    pages = dataset(faulty, on_error="skip")
+    assert len(pages[0][1]["boxes"]) == 1
+    assert [(skipped.source, skipped.reason) for skipped in pages.skipped] == [("notes.txt", faulty.faults[0])]
+
+
+def test_an_image_whose_objects_are_all_invalid_is_left_out(image):
+    nothing = dataclasses.replace(record(image, [], []), faults=("xmin of object 0 must be a number",))
+    pages = dataset(record(image), nothing, record(image, [(5, 5, 4, 9)]), record(image, [], []), on_error="fix")
+    assert [len(target["boxes"]) for _, target in pages] == [1, 0]
+    assert all("no object is valid" in skipped.reason for skipped in pages.skipped) and len(pages.skipped) == 2
+
+
+def test_on_error_is_one_of_three_words():
+    with pytest.raises(ValueError, match="on_error must be one of raise, skip, fix, got 'ignore'"):
         dataset(on_error="ignore")
 
 
