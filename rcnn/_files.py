@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import os
@@ -73,15 +74,17 @@ def read_whole(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 def read_text(path: str | os.PathLike[str], most: int) -> str:
-    """Return the text of a regular UTF-8 file of at most `most` bytes, without a byte order mark.
+    """Return the text of a regular file of at most `most` bytes, without a byte order mark.
 
-    Line breaks are not converted. Raises the errors of `read_whole`, and ValueError, which names `path`, if the file is
-    not UTF-8.
+    The file is UTF-8, or it is UTF-16 with a byte order mark. Line breaks are not converted. Raises the errors of
+    `read_whole`, and ValueError, which names `path`, if the file has another encoding.
     """
+    content = read_whole(path, most)
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        return read_whole(path, most).decode("utf-8-sig")
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+        raise ValueError(f"{path} is not UTF-8 text: {error}; save the file as UTF-8") from error
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True) -> None:

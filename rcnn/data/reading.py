@@ -11,9 +11,10 @@ import functools
 import os
 import re
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,7 +23,10 @@ from rcnn._validate import MAX_CLASSES, NAME
 from rcnn.data.records import UNKNOWN, Annotations, Broken, Record
 from rcnn.transform import Size
 
+T = TypeVar("T")
 BACKGROUND = "background"
+IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")  # names of folders, in lower case
+ANNOTATION_FOLDERS = ("annotations", "annotation", "annots", "annot", "labels", "label", "xmls", "xml", "json", "jsons")
 CLASSES_FILE = "classes.txt"  # in the annotation folder; this file lists the class names in the order of their labels
 FLAG_NAMES = ("difficult", "crowd", "truncated")  # flags of an object
 MAX_LIST = 1 << 26  # bytes of a list of names, such as classes.txt; more than a million lines
@@ -32,6 +36,9 @@ MAX_PATH, MAX_PART = 1_000, 255  # bytes of a path in an annotation, and of one 
 MAX_ID, MAX_ID_LENGTH = 1 << 63, 1_000  # an id is an integer below this, or a string of at most this many characters
 YES = ("true", "yes", "t", "y")
 NO = ("", "false", "no", "f", "n", "none", "null", "na", "n/a", "nan", "unknown", "unspecified")
+
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Thing:
         Number of pixels that the object covers; None if the annotation does not state it.
     """
 
-    box: tuple[float, float, float, float]
+    box: Box
     name: str
     difficult: bool = False
     crowd: bool = False
@@ -58,7 +65,14 @@ class Thing:
     area: float | None = None
 
 
-def make_record(image: Path, source: str, things: Sequence[Thing], size: Size | None, image_id: int | str) -> Record:
+def make_record(
+    image: Path,
+    source: str,
+    things: Sequence[Thing],
+    size: Size | None,
+    image_id: int | str,
+    faults: Sequence[str] = (),
+) -> Record:
     """Return the record of an image. All labels are UNKNOWN, because the classes are not known yet.
 
     Parameters
@@ -73,6 +87,8 @@ def make_record(image: Path, source: str, things: Sequence[Thing], size: Size | 
         (height, width) in pixels, as the annotation states it.
     image_id : int or str
         Number or name that identifies the image in results.
+    faults : sequence of str
+        As in `Record`.
 
     Returns
     -------
@@ -100,8 +116,36 @@ def make_record(image: Path, source: str, things: Sequence[Thing], size: Size | 
         areas=np.array(areas, np.float64),
         size=size,
         image_id=image_id,
+        faults=tuple(faults),
         **flags,
     )
+
+
+def read_each(read: Callable[[T, int], Sequence[Thing]], entries: Iterable[T]) -> tuple[list[Thing], list[str]]:
+    """Read the objects of an image one after the other, so that an invalid one does not cost the others.
+
+    Parameters
+    ----------
+    read : callable
+        Function that takes an entry and its index, and returns the objects that the entry describes.
+    entries : iterable
+        Entries of one image.
+
+    Returns
+    -------
+    things : list of Thing
+        The valid objects.
+    faults : list of str
+        The messages of the ValueErrors that `read` raised.
+    """
+    things: list[Thing] = []
+    faults: list[str] = []
+    for i, entry in enumerate(entries):
+        try:
+            things += read(entry, i)
+        except ValueError as error:
+            faults.append(str(error))
+    return things, faults
 
 
 def with_labels(
@@ -407,6 +451,52 @@ def existing_folder(path: str | os.PathLike[str]) -> Path:
         kind = "a file" if folder.is_file() else "a special file, such as a pipe"
         raise NotADirectoryError(f"{folder} must be a folder, got {kind}")
     return folder
+
+
+def named_folders(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Return the subfolders of a folder that have one of the names.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    names : sequence of str
+        Names in lower case; the subfolders may have capital letters.
+
+    Returns
+    -------
+    list of Path
+        The subfolders, in the order of `names`.
+    """
+    children = [child for child in sorted(folder.iterdir()) if child.name.lower() in names and child.is_dir()]
+    return sorted(children, key=lambda child: names.index(child.name.lower()))
+
+
+def annotated_folder(path: str | os.PathLike[str], beside: Sequence[str]) -> Path:
+    """Return the folder of a data set, given this folder or the folder of its annotations.
+
+    Parameters
+    ----------
+    path : path
+        The folder of the data set, or a subfolder such as `annots`.
+    beside : sequence of str
+        Names, in lower case, of the folders that are beside the folder of the annotations.
+
+    Returns
+    -------
+    Path
+        The folder above `path` if `path` is named like a folder of annotations and a folder of images is beside it,
+        else `path`.
+
+    Raises
+    ------
+    OSError
+        If `path` does not exist, or is a file.
+    """
+    folder = existing_folder(path)
+    above = Path(os.path.abspath(folder)).parent
+    is_part = folder.name.lower() in ANNOTATION_FOLDERS and not named_folders(folder, beside)
+    return above if is_part and named_folders(above, beside) else folder
 
 
 def is_entry(path: Path) -> bool:

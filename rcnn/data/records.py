@@ -302,11 +302,11 @@ class AnnotatedImages:
         frame = frame_size(record, images.header(record.image))
         cut_record = cut_boxes(record, frame) if fix else record
         wrong = dict(enumerate(record.faults, start=len(record.boxes)))  # number of the object -> reason
-        for i in np.flatnonzero(_unknown(record, self.classes)):
-            wrong[int(i)] = _unknown_words(record, int(i), self.classes)
+        for i in np.flatnonzero(_unknown(record, self.classes)).tolist():
+            wrong[i] = _unknown_words(record, i, self.classes)
         for mask, why in _box_faults(cut_record.boxes, frame):
-            for i in np.flatnonzero(mask):
-                wrong.setdefault(int(i), _box_words(record, int(i), why))
+            for i in np.flatnonzero(mask).tolist():
+                wrong.setdefault(i, _box_words(record, i, why))
         if wrong and len(wrong) == len(record.boxes) + len(record.faults):
             raise ValueError(f"{record.image} ({record.source}): no object is valid: {wrong[min(wrong)]}")
         self.skipped += [Broken(record.source, wrong[i]) for i in sorted(wrong)]

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from rcnn.data.records import AnnotatedImages, Annotations
+from rcnn.data.reading import gather_classes, with_labels
+from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
 
 TRAIN, VAL = "train", "val"
 HELD_OUT = 0.2  # fraction of the images for "val"
 SHOWN = 10  # number of splits that a message lists
-OTHER_NAMES = {"valid": VAL, "validation": VAL, "training": TRAIN}  # names that some programs use
+TEST = "test"
+OTHER_NAMES = {  # names that some programs use, in lower case
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), VAL),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+WHOLE = "default"  # CVAT's name for a data set without splits
 
 T = TypeVar("T", Annotations, AnnotatedImages)
 
@@ -186,11 +193,80 @@ def plain_name(name: str) -> str:
     Returns
     -------
     str
-        "train" or "val" if `name` is a synonym of one of them, else `name`.
+        "train", "val" or "test" if `name` is a synonym of one of them, in capital or small letters, else `name`.
 
     Examples
     --------
-    >>> plain_name("valid")
+    >>> plain_name("Valid")
     'val'
     """
-    return OTHER_NAMES.get(name, name)
+    return OTHER_NAMES.get(name.strip().lower(), name)
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """Return the subfolders of a folder that are named after a split.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder, which need not exist.
+
+    Returns
+    -------
+    dict from str to Path
+        Maps "train", "val" and "test" to their folders, as far as there are any.
+
+    Raises
+    ------
+    ValueError
+        If two subfolders belong to the same split.
+    """
+    children = sorted(folder.iterdir()) if folder.is_dir() else []
+    named = [child for child in children if child.name.strip().lower() in OTHER_NAMES and child.is_dir()]
+    return by_split(named, lambda path: path.name)
+
+
+Entries = Sequence[Record | Broken]
+
+
+def choose(
+    everything: Entries,
+    parts: Mapping[str, Callable[[], Entries]],
+    split_name: str | None,
+    place: str,
+    classes: tuple[str, ...] | None,
+    category_ids: tuple[int, ...] = (),
+) -> Annotations:
+    """Return the annotations of a split, given the entries of all images.
+
+    Parameters
+    ----------
+    everything : sequence of Record or Broken
+        Entries of all images.
+    parts : mapping from str to callable
+        For each split, a function that returns its entries.
+    split_name : str or None
+        The requested split; None means every image.
+    place : str
+        Name of the data set, for error messages.
+    classes : tuple of str or None
+        Class names in the order of their labels, starting with the background; None means the class names of all
+        objects.
+    category_ids : tuple of int
+        As in `Annotations`.
+
+    Returns
+    -------
+    Annotations
+        The annotations of the split.
+
+    Raises
+    ------
+    ValueError
+        If there is no such split, or the split has no images.
+    """
+    wanted_split = split_name if split_name is None else plain_name(split_name)
+    source, hold_out = source_of(wanted_split, parts, place)
+    wanted = everything if source is None else parts[source]()
+    annotations = with_labels(wanted, classes or gather_classes(everything), category_ids)
+    return part_of(annotations, wanted_split, hold_out, place)

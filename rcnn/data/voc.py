@@ -11,44 +11,48 @@ Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 2010
 from __future__ import annotations
 
 import os
+import re
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import ElementTree
 from tqdm import tqdm
 
-from rcnn import images
 from rcnn._files import read_text
 from rcnn.data.reading import (
+    ANNOTATION_FOLDERS,
+    IMAGE_FOLDERS,
     MAX_LIST,
+    Box,
     Thing,
+    annotated_folder,
     as_flag,
     as_number,
     as_size,
     check_classes,
     check_link,
     clean_name,
-    existing_folder,
-    gather_classes,
     inside,
-    is_entry,
     make_record,
+    named_folders,
+    read_each,
     read_inside,
     stated_classes,
-    with_labels,
 )
 from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
-from rcnn.data.splits import by_split, part_of, source_of
+from rcnn.data.search import Search
+from rcnn.data.splits import TEST, TRAIN, VAL, WHOLE, by_split, choose, plain_name, split_folders
+from rcnn.images import SUFFIXES
 
-LAYOUTS = (("Annotations", "JPEGImages"), ("annotations", "images"))
-IMAGE_SETS = Path("ImageSets", "Main")
-SPLIT_FOLDERS = ("train", "valid", "val", "test")
+IMAGE_SETS = (Path("ImageSets", "Main"), Path("ImageSets"))
 MAX_XML = 1 << 23  # bytes of an XML file, enough for 20,000 objects
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+MARK = re.compile(r"\s(-1|0|1)$")  # in the lists of VOC for one class, a mark follows each name
+SLOW_ENCODINGS = ("idna", "punycode")  # decoding takes a time that grows with the square of the length
 
 
 class VOC(AnnotatedImages):
@@ -62,9 +66,11 @@ class VOC(AnnotatedImages):
     Parameters
     ----------
     folder : path
-        A folder in one of three layouts. (1) It contains the folders `Annotations` and `JPEGImages` (or `annotations`
-        and `images`), and may contain lists of names in `ImageSets/Main`. (2) It contains images and XML files
-        together. (3) Its folders `train`, `valid` and `test` contain images and XML files together.
+        A folder in one of four layouts. (1) It contains a folder of XML files, such as `Annotations` or `annots`, and a
+        folder of images, such as `JPEGImages` or `images`, and may contain lists of names in `ImageSets/Main`. (2) It
+        contains images and XML files together. (3) Its folders `train`, `val` and `test` have layout 1 or 2. (4) As
+        layout 1, with folders `train`, `val` and `test` inside the two folders. The XML files may be in subfolders,
+        such as `Annotations/cam1/x.xml` for the image `JPEGImages/cam1/x.jpg`.
     split : str, optional
         "train", "val" or the name of another list in ImageSets/Main. If there is no list for "val", some of the other
         images are held out for validation (see `rcnn.data.split`). By default, every image is read.
@@ -96,11 +102,13 @@ class Sheet:
 
     path: Path
     root: Path  # folder that the user named
-    images: Path  # folder of its image
-    source: str  # name of the XML file in messages
+    stem: str  # path of the XML file in the folder of XML files, without suffix
+    images: Search  # search for its image
 
-
-Sheets = list[Sheet | Broken]
+    @property
+    def source(self) -> str:
+        """Name of the XML file in messages."""
+        return self.path.relative_to(self.root).as_posix()
 
 
 def read_voc(
@@ -132,154 +140,162 @@ def read_voc(
     """
     if first_pixel not in (0, 1):
         raise ValueError(f"first_pixel must be 0 or 1, got {first_pixel!r}")
-    root = existing_folder(folder)
-    everything, parts = _find_sheets(root)
-    source, hold_out = source_of(split, parts, str(root))
-    wanted = everything if source is None else parts[source]()
+    root = annotated_folder(folder, IMAGE_FOLDERS)
     names = stated_classes(root) if classes is None else check_classes(classes)
-    needed = wanted if names else [*everything, *wanted]
-    files = _ImageFolders()
-    entries = {
-        sheet: _read_sheet(sheet, files, first_pixel)
-        for sheet in tqdm(
-            dict.fromkeys(needed), desc="annotations", unit="file", disable=None if progress else True, delay=1
-        )
-    }
-    annotations = with_labels([entries[sheet] for sheet in wanted], names or gather_classes(entries.values()))
-    return part_of(annotations, split, hold_out, str(root))
+    sheets, parts = _find_sheets(root)
+    bar = tqdm(sheets, desc="annotations", unit="file", disable=None if progress else True, delay=1)
+    entries = {sheet.path: _read_sheet(sheet, first_pixel) for sheet in bar}
+    members = {name: partial(_members, part, root, entries) for name, part in parts.items()}
+    return choose([*entries.values()], members, split, str(root), names)
 
 
 # ---------------------------------------------------------------------- the XML files
 
 
-def _find_sheets(root: Path) -> tuple[Sheets, dict[str, Callable[[], Sheets]]]:
-    """Return the XML files of all images and, for each split, a function that returns the XML files of the split.
-
-    A list is read only if its function is called, because VOC also has four lists for each class.
-    """
-    for xml_folder, image_folder in LAYOUTS:
-        if everything := _sheets_of(root, root / xml_folder, root / image_folder):
-            lists = by_split(sorted((root / IMAGE_SETS).glob("[!.]*.txt")), lambda path: path.stem)
-            return everything, {
-                name: partial(_listed, root, path, root / xml_folder, root / image_folder)
-                for name, path in lists.items()
-            }
-    if everything := _sheets_of(root, root, root):
-        return everything, {}
-    folders = [root / name for name in SPLIT_FOLDERS if any((root / name).glob("[!.]*.xml"))]
-    if not folders:
-        looked_for = ", ".join(f"{xml_folder}/*.xml" for xml_folder, _ in LAYOUTS)
+def _find_sheets(root: Path) -> tuple[list[Sheet], dict[str, list[Sheet] | Path]]:
+    """Return the XML files of all images and, for each split, its XML files or the list of their names."""
+    everything = _sheets_of(root, root)
+    if everything:
+        lists = {} if everything[0].path.parent == root else _image_sets(root)
+        return everything, dict(lists or _by_subfolder(everything))
+    parts = {name: _sheets_of(root, folder) for name, folder in split_folders(root).items()}
+    parts = {name: sheets for name, sheets in parts.items() if sheets}
+    if not parts:
         raise ValueError(
-            f"{root} has no VOC annotations; looked for {looked_for}, *.xml, "
-            + ", ".join(f"{name}/*.xml" for name in SPLIT_FOLDERS)
+            f"{root} has no VOC annotations; looked for Annotations/*.xml, annots/*.xml, *.xml, train/*.xml, val/*.xml"
         )
-    parts = by_split(folders, lambda path: path.name)
-    return (
-        [sheet for folder in parts.values() for sheet in _sheets_of(root, folder, folder)],
-        {name: partial(_sheets_of, root, folder, folder) for name, folder in parts.items()},
-    )
+    return [sheet for sheets in parts.values() for sheet in sheets], dict(parts)
 
 
-def _sheets_of(root: Path, xml_folder: Path, image_folder: Path) -> Sheets:
-    """Return the XML files of a folder, sorted by name, without hidden files (archives made on macOS contain some)."""
-    paths = sorted(xml_folder.glob("[!.]*.xml"))
-    return [Sheet(path, root, image_folder, path.relative_to(root).as_posix()) for path in paths]
+def _sheets_of(root: Path, folder: Path) -> list[Sheet]:
+    """Return the XML files of a folder, sorted by path, without hidden files (archives made on macOS contain some)."""
+    image_folders = named_folders(folder, IMAGE_FOLDERS)
+    if any(folder.glob("[!.]*.xml")):
+        search = Search([*image_folders, folder] if not _has_images(folder) else [folder, *image_folders])
+        return [Sheet(path, root, path.stem, search) for path in sorted(folder.glob("[!.]*.xml"))]
+    for xml_folder in named_folders(folder, ANNOTATION_FOLDERS):
+        if paths := sorted(xml_folder.rglob("[!.]*.xml")):
+            search = Search([*image_folders, folder, xml_folder])
+            return [Sheet(path, root, _stem(path, xml_folder), search) for path in paths]
+    return []
 
 
-def _listed(root: Path, path: Path, xml_folder: Path, image_folder: Path) -> Sheets:
-    """Return the XML files that a list names; a line contains a name, optionally followed by 1, 0 or -1."""
-    found: Sheets = []
-    list_name = path.relative_to(root).as_posix()
-    check_link(path, root)
-    for number, line in enumerate(read_text(path, MAX_LIST).splitlines(), start=1):
-        if not line.strip():
-            continue
-        name = line.strip()
-        words = name.rsplit(None, 1)
-        if len(words) == 2 and words[1] in ("-1", "0", "1"):
-            name = words[0]
-        try:
-            sheet = inside(xml_folder, f"{name}.xml")
-        except ValueError as error:
-            found.append(Broken(f"{list_name}, line {number}", str(error)))
-            continue
-        source = sheet.relative_to(root).as_posix()
-        found.append(
-            Sheet(sheet, root, image_folder, source)
-            if is_entry(sheet)
-            else Broken(f"{list_name}, line {number}", f"{source}: file not found")
-        )
-    return found
+def _stem(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
 
 
-class _ImageFolders:
-    """Search for image files in folders; each folder is listed only once."""
-
-    def __init__(self) -> None:
-        self._listed: dict[Path, dict[str, list[str]]] = {}
-
-    def find(self, folder: Path, stem: str, filename: str) -> Path:
-        """Return the path of the image that belongs to `stem`.xml, whose <filename> is `filename`.
-
-        The image need not exist. Raise ValueError if the file name points outside the folder, or if several images
-        match.
-        """
-        stated = inside(folder, filename or stem)
-        if stated.stem == stem and stated.is_file():
-            return stated
-        listed = self._by_stem(folder)
-        if stem in listed:
-            return _only(folder, listed[stem])
-        if filename in listed and not stated.is_file():
-            return _only(folder, listed[filename])
-        return stated
-
-    def _by_stem(self, folder: Path) -> dict[str, list[str]]:
-        if folder not in self._listed:
-            by_stem: dict[str, list[str]] = {}
-            for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
-                stem, suffix = os.path.splitext(name)
-                if suffix.lower() in images.SUFFIXES:
-                    by_stem.setdefault(stem, []).append(name)
-            self._listed[folder] = by_stem
-        return self._listed[folder]
+def _has_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
 
 
-def _only(folder: Path, names: Sequence[str]) -> Path:
-    if len(names) > 1:
-        raise ValueError(f"several images match: {', '.join(names)}")
-    return inside(folder, names[0])
+def _image_sets(root: Path) -> dict[str, Path]:
+    """Return the lists of names by split, or an empty dict if there is only a list for the whole data set."""
+    for folder in IMAGE_SETS:
+        if lists := by_split(sorted((root / folder).glob("[!.]*.txt")), lambda path: path.stem):
+            return {} if set(lists) == {WHOLE} else lists
+    return {}
+
+
+def _by_subfolder(sheets: Sequence[Sheet]) -> dict[str, list[Sheet]]:
+    """Return the XML files of each split if all of them are in subfolders named after splits, else an empty dict."""
+    parts: dict[str, list[Sheet]] = {}
+    for sheet in sheets:
+        parts.setdefault(plain_name(sheet.stem.partition("/")[0]) if "/" in sheet.stem else "", []).append(sheet)
+    return parts if set(parts) <= {TRAIN, VAL, TEST} else {}
+
+
+Entry = Record | Broken
+
+
+def _members(part: Sequence[Sheet] | Path, root: Path, entries: Mapping[Path, Entry]) -> list[Entry]:
+    """Return the entries of a split, which is stated by a list of names or by the folders of the XML files."""
+    if not isinstance(part, Path):
+        return [entries[sheet.path] for sheet in part]
+    check_link(part, root)
+    folder = Path(os.path.commonpath([path.parent for path in entries]))
+    search = Search([folder], (".xml",))
+    lines = enumerate(read_text(part, MAX_LIST).splitlines(), start=1)
+    source = part.relative_to(root).as_posix()
+    return [_listed(line.strip(), f"{source}, line {i}", search, root, entries) for i, line in lines if line.strip()]
+
+
+def _listed(line: str, source: str, search: Search, root: Path, entries: Mapping[Path, Entry]) -> Entry:
+    """Return the entry that a line of a list names; the name may end like a mark, as in "photo 1"."""
+    name = MARK.sub("", line).strip()
+    try:
+        sheet = search.find(line) or search.find(name)
+    except ValueError as error:
+        return Broken(source, str(error))
+    wanted = f"{search.folders[0].relative_to(root).as_posix()}/{name}.xml".removeprefix("./")
+    return entries[sheet] if sheet is not None and sheet in entries else Broken(source, f"{wanted}: file not found")
 
 
 # ---------------------------------------------------------------------- one file
 
 
-def _read_sheet(sheet: Sheet | Broken, files: _ImageFolders, first_pixel: int) -> Record | Broken:
-    if isinstance(sheet, Broken):
-        return sheet
+def _read_sheet(sheet: Sheet, first_pixel: int) -> Record | Broken:
     try:
-        content = read_inside(sheet.path, sheet.root, MAX_XML)
-        return _read_annotation(ElementTree.fromstring(content), sheet, files, first_pixel)
+        root = _parse(read_inside(sheet.path, sheet.root, MAX_XML))
+        return _read_annotation(root, sheet, first_pixel)
     except (OSError, ValueError, LookupError, ParseError) as error:  # an unknown encoding raises LookupError
         return Broken(sheet.source, " ".join(str(error).split()) or type(error).__name__)
 
 
-def _read_annotation(root: Element, sheet: Sheet, files: _ImageFolders, first_pixel: int) -> Record:
+def _parse(content: bytes) -> Element:
+    """Return the root of an XML file; namespaces are removed from the tags, which become lower case.
+
+    The XML parser knows few encodings. If a file states another one, Python decodes the file.
+    """
+    stated = re.match(rb"\s*<\?xml[^>]*encoding\s*=\s*[\"']([\w.:-]+)", content)
+    encoding = stated[1].decode().lower() if stated else "utf-8"
+    try:
+        root = ElementTree.fromstring(content)
+    except (ParseError, ValueError, LookupError):
+        if encoding.startswith("utf") or encoding in SLOW_ENCODINGS:
+            raise
+        root = ElementTree.fromstring(content.decode(encoding))
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2].lower()
+    return root
+
+
+def _read_annotation(root: Element, sheet: Sheet, first_pixel: int) -> Record:
     """Return the record of an <annotation>; raise ValueError if it is invalid."""
     if root.tag != "annotation":
         raise ValueError(f"it must begin with <annotation>, got {reprlib.repr(root.tag)}")
-    image = files.find(sheet.images, sheet.path.stem, (root.findtext("filename") or "").strip())
-    things = [_read_object(element, i, first_pixel) for i, element in enumerate(root.findall("object"))]
+    image = _image_of(sheet, (root.findtext("filename") or "").strip())
+    things, faults = read_each(partial(_read_object, first_pixel=first_pixel), root.iter("object"))
     size = as_size(root.findtext("size/width"), root.findtext("size/height"))
-    return make_record(image, sheet.source, things, size, sheet.path.stem)
+    return make_record(image, sheet.source, things, size, sheet.stem, faults)
 
 
-def _read_object(element: Element, number: int, first_pixel: int) -> Thing:
-    """Return the object that an <object> element describes; its <part> elements are ignored."""
+def _image_of(sheet: Sheet, filename: str) -> Path:
+    """Return the path of the image of an XML file, which need not exist; raise ValueError if several images match."""
+    beside = PurePosixPath(sheet.stem).parent
+    names = [sheet.stem, (beside / filename).as_posix()] if filename else [sheet.stem]
+    if PurePosixPath(filename.replace("\\", "/")).stem == PurePosixPath(sheet.stem).name:
+        names.reverse()  # the suffix in <filename> decides
+    for name in names:
+        if found := sheet.images.find(name):
+            return found
+    return inside(sheet.images.folders[0], filename or sheet.stem)
+
+
+def _read_object(element: Element, number: int, first_pixel: int) -> list[Thing]:
+    """Return the objects that an <object> element describes, one for each box; its <part> elements are ignored."""
     name = clean_name(element.findtext("name"), f"name of object {number}")
-    corners = [as_number(element.findtext(f"bndbox/{corner}"), f"{corner} of object {number}") for corner in CORNERS]
-    x1, y1 = (corner - first_pixel for corner in corners[:2])
-    x2, y2 = (corner + (1 - first_pixel) for corner in corners[2:])  # the last pixel belongs to the box
     difficult = as_flag(element.findtext("difficult"), f"difficult of object {number}")
     truncated = as_flag(element.findtext("truncated"), f"truncated of object {number}")
-    return Thing((x1, y1, x2, y2), name, difficult, truncated=truncated)
+    boxes = element.findall("bndbox") or [Element("bndbox")]  # without a box, the message names the missing corner
+    return [
+        Thing(_read_box(box, f"object {number}", first_pixel), name, difficult, truncated=truncated) for box in boxes
+    ]
+
+
+def _read_box(element: Element, what: str, first_pixel: int) -> Box:
+    """Return the box of a <bndbox> element in continuous coordinates; the last pixel belongs to the box."""
+    for corner in CORNERS:
+        if len(element.findall(corner)) > 1:
+            raise ValueError(f"{what} has a box with several {corner}; write a <bndbox> for each box")
+    x1, y1, x2, y2 = (as_number(element.findtext(corner), f"{corner} of {what}") for corner in CORNERS)
+    return x1 - first_pixel, y1 - first_pixel, x2 + (1 - first_pixel), y2 + (1 - first_pixel)

@@ -155,7 +155,7 @@ def test_class_names_may_have_256_characters(folder: Path) -> None:
     (folder / "Annotations" / "a.xml").write_text(XML.replace("cat", "x" * 256))
     (folder / "Annotations" / "b.xml").write_text(XML.replace("cat", "x" * 257))
     found = data.read_voc(folder)
-    assert found.classes == ("background", "x" * 256) and len(found.broken) == 1
+    assert found.classes == ("background", "x" * 256) and len(found.unreadable()) == 1
 
 
 def test_many_class_names_are_checked_quickly(folder: Path) -> None:

@@ -61,6 +61,13 @@ def test_difficult_and_truncated_objects_are_marked(tmp_path, flag, other, text,
     assert getattr(record, flag).tolist() == [expected] and getattr(record, other).tolist() == [True]
 
 
+def test_an_object_may_have_several_boxes(tmp_path):
+    second = "<bndbox><xmin>31</xmin><ymin>6</ymin><xmax>40</xmax><ymax>25</ymax></bndbox></object>"
+    record = one(tmp_path, voc_xml(CAT.replace("</object>", second), DOG)).records[0]
+    assert record.boxes.tolist() == [[10, 5, 30, 25], [30, 5, 40, 25], [0, 0, 60, 40]]
+    assert record.names == ("cat", "cat", "dog")
+
+
 def test_parts_are_ignored(tmp_path):
     person = voc_object("person", extra="<pose>Left</pose>").replace(
         "</object>", f"<part>{voc_object('head', (1, 2, 3, 4))[8:-9]}</part></object>"
@@ -90,12 +97,28 @@ def test_an_image_without_objects_is_an_ordinary_one(tmp_path):
     assert target["boxes"].shape == (0, 4)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
-def test_xml_states_its_encoding(tmp_path, encoding):
+@pytest.mark.parametrize(
+    "encoding, name",
+    [
+        ("utf-8", "café"),
+        ("utf-16", "café"),
+        ("latin-1", "café"),
+        ("cp1252", "“café”"),
+        ("GBK", "杯子"),
+        ("big5", "杯子"),
+    ],
+)
+def test_xml_states_its_encoding(tmp_path, encoding, name):
     voc_folder(tmp_path, {"a": ""})
-    text = f'<?xml version="1.0" encoding="{encoding}"?>' + voc_xml(voc_object("café"))
+    text = f'<?xml version="1.0" encoding="{encoding}"?>' + voc_xml(voc_object(name))
     write(tmp_path / "Annotations" / "a.xml", text.encode(encoding))
-    assert read(tmp_path).classes == ("background", "café")
+    assert read(tmp_path).classes == ("background", name)
+
+
+@pytest.mark.parametrize("root", ["Annotation", 'annotation xmlns="http://example.org/a"', 'annotation verified="yes"'])
+def test_the_root_element_may_be_written_in_other_ways(tmp_path, root):
+    xml = voc_xml(CAT).replace("<annotation>", f"<{root}>").replace("</annotation>", f"</{root.split()[0]}>")
+    assert one(tmp_path, xml).records[0].names == ("cat",)
 
 
 # ---------------------------------------------------------------------- classes
@@ -163,17 +186,84 @@ def test_image_sets_state_the_splits(tmp_path):
 
 
 def test_a_name_without_annotation_is_broken(tmp_path):
-    voc_folder(tmp_path, {"a": voc_xml(CAT), "b": voc_xml(CAT)}, {"train": "a\nabsent\n../b\n", "val": "b"})
+    voc_folder(tmp_path, {"a": voc_xml(CAT), "b": voc_xml(CAT)}, {"train": "a\nabsent\n/etc/c\n", "val": "b"})
     found = read(tmp_path, "train")
     assert names(found) == ["a.png"]
     assert [broken.source for broken in found.broken] == [f"ImageSets/Main/train.txt, line {i}" for i in (2, 3)]
     assert found.broken[0].reason == "Annotations/absent.xml: file not found"
-    assert found.broken[1].reason.startswith("'../b.xml' is not a path inside")
     assert not read(tmp_path, "val").broken
 
 
 @pytest.mark.parametrize(
-    "xml_folder, image_folder", [("Annotations", "JPEGImages"), ("annotations", "images"), ("", "")]
+    "text", ["photo 0\nphoto 1\n", "photo 0.png\nphoto 1.png", "x/photo 0 1\r\n/x/photo 1 -1"]
+)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_names_in_a_list_may_end_like_a_mark_or_have_a_suffix(tmp_path, text, encoding):
+    voc_folder(tmp_path, {f"photo {i}": voc_xml(CAT) for i in range(3)})
+    write(tmp_path / "ImageSets" / "Main" / "Train.txt", text.encode(encoding))
+    found = read(tmp_path, "train")
+    assert not found.broken
+    assert names(found) + names(read(tmp_path, "val")) in (
+        ["photo 0.png", "photo 1.png"],
+        ["photo 1.png", "photo 0.png"],
+    )
+
+
+def test_a_list_called_default_is_not_a_split(tmp_path):
+    voc_folder(tmp_path, {name: voc_xml(CAT) for name in "ab"}, {"default": "a\nb\n"})
+    assert len(read(tmp_path, "train").records) == len(read(tmp_path, "val").records) == 1
+
+
+@pytest.mark.parametrize("filename", ["x.png", "/media/x.png", "cam1/x.png", ""])
+def test_annotations_in_subfolders_belong_to_images_in_subfolders(tmp_path, filename):
+    for i in (1, 2):
+        save_image(tmp_path / "JPEGImages" / f"cam{i}" / "x.png")
+        own = filename.replace("cam1", f"cam{i}")
+        write(tmp_path / "Annotations" / f"cam{i}" / "x.xml", voc_xml(CAT, filename=own))
+    write(tmp_path / "ImageSets" / "Main" / "train.txt", "cam2/x")
+    write(tmp_path / "ImageSets" / "Main" / "val.txt", "cam1/x")
+    found = read(tmp_path)
+    assert [record.image.parent.name for record in found.records] == ["cam1", "cam2"] and not found.broken
+    assert [record.image_id for record in read(tmp_path, "train").records] == ["cam2/x"]
+
+
+def test_annotations_of_two_folders_do_not_share_an_image(tmp_path):
+    save_image(tmp_path / "JPEGImages" / "x.png")
+    for i in (1, 2):
+        write(tmp_path / "Annotations" / f"cam{i}" / "x.xml", voc_xml(CAT, filename="x.png"))
+    found = read(tmp_path)
+    assert len(found.records) == 1 and "lead to the same file" in found.broken[0].reason
+
+
+@pytest.mark.parametrize(
+    "layout", ["annots/{}/a.xml images/{}/a.png", "{}/xml/a.xml {}/img/a.png", "{}/a.xml {}/a.png"]
+)
+def test_folders_of_splits(tmp_path, layout):
+    for split in ("Train", "Validation", "TEST"):
+        xml, image = layout.format(split, split).split()
+        save_image(tmp_path / image)
+        write(tmp_path / xml, voc_xml(CAT))
+    for split in ("train", "val", "test", "Train"):
+        assert len(read(tmp_path, split).records) == 1
+    assert len(read(tmp_path).records) == 3
+
+
+def test_the_folder_of_the_annotations_may_be_given(tmp_path):
+    save_image(tmp_path / "images" / "a.png")
+    write(tmp_path / "annots" / "a.xml", voc_xml(CAT))
+    assert names(read(tmp_path / "annots")) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    "xml_folder, image_folder",
+    [
+        ("Annotations", "JPEGImages"),
+        ("annotations", "images"),
+        ("annots", "images"),
+        ("XML", "img"),
+        ("", "images"),
+        ("", ""),
+    ],
 )
 def test_layouts_without_splits(tmp_path, xml_folder, image_folder):
     for stem in "ba":
@@ -207,6 +297,10 @@ def test_a_layout_with_a_folder_for_each_split(tmp_path):
         ("", ("a.tiff",), "a.tiff"),
         ("sub/a.png", ("sub/a.png",), "a.png"),
         ("sub\\a.png", ("sub/a.png",), "a.png"),
+        ("/media/photos/a.png", ("a.png",), "a.png"),
+        ("C:\\photos\\day 1\\b.png", ("b.png",), "b.png"),
+        ("B.PNG", ("b.png",), "b.png"),
+        ("cafe\u0301.png", ("caf\u00e9.png",), "caf\u00e9.png"),
         ("gone.png", ("a.txt", "unrelated.png"), "gone.png"),
     ],
 )
@@ -222,11 +316,11 @@ def test_the_image_of_an_annotation(tmp_path, filename, files, expected):
     "filename, files, reason",
     [
         ("", ("a.jpg", "a.png"), "several images match: a.jpg, a.png"),
-        ("../secret.png", ("a.png",), "'../secret.png' is not a path inside"),
+        ("../secret.png", ("b.png",), "'../secret.png' is not a path inside"),
         ("x/../../secret.png", (), "is not a path inside"),
         ("..\\secret.png", (), "is not a path inside"),
         ("/etc/passwd", (), "'/etc/passwd' is not a path inside"),
-        ("C:\\Users\\me\\a.png", ("a.png",), "is not a path inside"),
+        ("C:\\Users\\me\\c.png", ("b.png",), "is not a path inside"),
         ("link.png", ("link.png",), "link.png is a link to .*, which is outside"),
     ],
 )
@@ -260,7 +354,7 @@ def test_a_link_inside_the_folder_and_a_folder_that_is_a_link_are_followed(tmp_p
     [
         ("absent", FileNotFoundError, "there is no folder .*absent"),
         ("file", NotADirectoryError, "file must be a folder, got a file"),
-        ("empty", ValueError, r"empty has no VOC annotations; looked for Annotations/\*\.xml, .*valid/\*\.xml"),
+        ("empty", ValueError, r"empty has no VOC annotations; looked for Annotations/\*\.xml, .*val/\*\.xml"),
     ],
 )
 def test_unknown_folder_layouts_are_errors(tmp_path, path, error, message):
@@ -291,14 +385,6 @@ BILLION = f'<!DOCTYPE l [<!ENTITY a "lol">{LAUGHS}]>'
         (b"\xff\xfe\0", "unclosed token"),
         ('<?xml version="1.0" encoding="ebcdic-x"?><annotation/>', "encoding"),
         ("<kml/>", "it must begin with <annotation>, got 'kml'"),
-        (voc_xml("<object><name>cat</name></object>"), "xmin of object 0 must be a number, got None"),
-        (voc_xml(CAT, voc_object(box=(1, "abc", 3, 4))), "ymin of object 1 must be a number, got 'abc'"),
-        (voc_xml(voc_object(box=(1, 2, "1_000", 4))), "xmax of object 0 must be a number, got '1_000'"),
-        (voc_xml(voc_object(" ")), "name of object 0 must be a class name .*, got ' '"),
-        (
-            voc_xml(voc_object(extra="<difficult>maybe</difficult>")),
-            "difficult of object 0 must be a number, yes or no, got 'maybe'",
-        ),
         (voc_xml(CAT, size=(60, -40)), "height must be a whole number of pixels .*, got '-40'"),
         (voc_xml(CAT, size=("1e999", 40)), "width must be a whole number of pixels .*, got '1e999'"),
         (BILLION + voc_xml(voc_object("&i;")), "EntitiesForbidden"),
@@ -317,6 +403,29 @@ def test_an_invalid_annotation_is_broken(tmp_path, xml, reason):
         VOC(tmp_path, progress=False)
     pages = VOC(tmp_path, on_error="skip", progress=False)
     assert len(pages) == len(pages.skipped) == 1
+
+
+@pytest.mark.parametrize(
+    "xml, fault",
+    [
+        (voc_xml("<object><name>cat</name></object>"), "xmin of object 0 must be a number, got None"),
+        (voc_xml(CAT, voc_object(box=(1, "abc", 3, 4))), "ymin of object 1 must be a number, got 'abc'"),
+        (voc_xml(voc_object(box=(1, 2, "1_000", 4))), "xmax of object 0 must be a number, got '1_000'"),
+        (voc_xml(voc_object(" ")), "name of object 0 must be a class name .*, got ' '"),
+        (
+            voc_xml(voc_object(extra="<difficult>maybe</difficult>")),
+            "difficult of object 0 must be a number, yes or no, got 'maybe'",
+        ),
+        (
+            voc_xml(voc_object(box=(1, 2, 3, "4</ymax><ymax>5"))),
+            "object 0 has a box with several ymax; write a <bndbox> for each box",
+        ),
+    ],
+)
+def test_an_invalid_object_is_a_fault_of_its_image(tmp_path, xml, fault):
+    record = one(tmp_path, xml.replace("</annotation>", f"{DOG}</annotation>")).records[0]
+    assert "dog" in record.names and len(record.faults) == 1
+    assert re.search(fault, record.faults[0])
 
 
 def test_damaged_xml_is_read_or_broken(tmp_path):
