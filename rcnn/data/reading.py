@@ -71,7 +71,7 @@ def make_record(
     things: Sequence[Thing],
     size: Size | None,
     image_id: int | str,
-    faults: Sequence[str] = (),
+    faults: Sequence[Broken] = (),
 ) -> Record:
     """Return the record of an image. All labels are UNKNOWN, because the classes are not known yet.
 
@@ -87,7 +87,7 @@ def make_record(
         (height, width) in pixels, as the annotation states it.
     image_id : int or str
         Number or name that identifies the image in results.
-    faults : sequence of str
+    faults : sequence of Broken
         As in `Record`.
 
     Returns
@@ -121,7 +121,9 @@ def make_record(
     )
 
 
-def read_each(read: Callable[[T, int], Sequence[Thing]], entries: Iterable[T]) -> tuple[list[Thing], list[str]]:
+def read_each(
+    read: Callable[[T, int], Sequence[Thing]], entries: Iterable[T], source: str
+) -> tuple[list[Thing], list[Broken]]:
     """Read the objects of an image one after the other, so that an invalid one does not cost the others.
 
     Parameters
@@ -130,21 +132,23 @@ def read_each(read: Callable[[T, int], Sequence[Thing]], entries: Iterable[T]) -
         Function that takes an entry and its index, and returns the objects that the entry describes.
     entries : iterable
         Entries of one image.
+    source : str
+        Position of the annotation, for messages.
 
     Returns
     -------
     things : list of Thing
         The valid objects.
-    faults : list of str
-        The messages of the ValueErrors that `read` raised.
+    faults : list of Broken
+        The entries for which `read` raised a ValueError.
     """
     things: list[Thing] = []
-    faults: list[str] = []
+    faults: list[Broken] = []
     for i, entry in enumerate(entries):
         try:
             things += read(entry, i)
         except ValueError as error:
-            faults.append(str(error))
+            faults.append(Broken(source, str(error)))
     return things, faults
 
 

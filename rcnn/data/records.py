@@ -38,6 +38,22 @@ ON_ERROR = ("raise", "skip", "fix")
 MAX_EXCESS = 1.0  # pixels that a box may extend beyond its image, because programs round and count pixels differently
 
 
+@dataclass(frozen=True)
+class Broken:
+    """An annotation, an image or an object that cannot be read.
+
+    Attributes
+    ----------
+    source : str
+        Position of the annotation, as in `Record`.
+    reason : str
+        The error message.
+    """
+
+    source: str
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Record:
     """An annotated image as its annotation describes it; the image file has not been opened.
@@ -65,8 +81,8 @@ class Record:
         (height, width) of the image in pixels, as the annotation states it; None if it states no size.
     image_id : int or str
         Number or name that identifies the image in results.
-    faults : tuple of str
-        Error messages of the objects that cannot be read; `boxes` does not contain these objects.
+    faults : tuple of Broken
+        The objects that cannot be read; `boxes` does not contain them.
     """
 
     image: Path
@@ -80,7 +96,7 @@ class Record:
     areas: np.ndarray
     size: Size | None = None
     image_id: int | str = 0
-    faults: tuple[str, ...] = ()
+    faults: tuple[Broken, ...] = ()
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Record:
         """Return the record with some of its objects.
@@ -99,22 +115,6 @@ class Record:
         arrays = ("boxes", "labels", "difficult", "crowd", "truncated", "areas")
         parts = {name: getattr(self, name)[chosen] for name in arrays}
         return replace(self, names=tuple(self.names[i] for i in chosen), **parts)
-
-
-@dataclass(frozen=True)
-class Broken:
-    """An annotation or an image that cannot be read.
-
-    Attributes
-    ----------
-    source : str
-        Position of the annotation, as in `Record`.
-    reason : str
-        The error message.
-    """
-
-    source: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Annotations:
         list of Broken
             One entry for each annotation, image or object.
         """
-        return [*self.broken, *(Broken(record.source, fault) for record in self.records for fault in record.faults)]
+        return [*self.broken, *(fault for record in self.records for fault in record.faults)]
 
     def subset(self, indices: Sequence[int]) -> Annotations:
         """Return the annotations of some images.
@@ -301,15 +301,16 @@ class AnnotatedImages:
         """Return the record with its valid objects; raise ValueError if it has objects, but none of them is valid."""
         frame = frame_size(record, images.header(record.image))
         cut_record = cut_boxes(record, frame) if fix else record
-        wrong = dict(enumerate(record.faults, start=len(record.boxes)))  # number of the object -> reason
+        wrong: dict[int, str] = {}  # index of an object -> reason
         for i in np.flatnonzero(_unknown(record, self.classes)).tolist():
             wrong[i] = _unknown_words(record, i, self.classes)
         for mask, why in _box_faults(cut_record.boxes, frame):
             for i in np.flatnonzero(mask).tolist():
                 wrong.setdefault(i, _box_words(record, i, why))
-        if wrong and len(wrong) == len(record.boxes) + len(record.faults):
-            raise ValueError(f"{record.image} ({record.source}): no object is valid: {wrong[min(wrong)]}")
-        self.skipped += [Broken(record.source, wrong[i]) for i in sorted(wrong)]
+        faults = [*record.faults, *(Broken(record.source, wrong[i]) for i in sorted(wrong))]
+        if faults and len(wrong) == len(record.boxes):
+            raise ValueError(f"{record.image} ({record.source}): no object is valid: {faults[0].reason}")
+        self.skipped += faults
         valid = [i for i in range(len(record.boxes)) if i not in wrong]
         for i in valid:
             if (np.abs(cut_record.boxes[i] - record.boxes[i]) > 0).any():

@@ -9,6 +9,7 @@ import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,10 @@ import numpy as np
 from rcnn._files import read_text
 from rcnn._validate import listed
 from rcnn.data.reading import (
+    ANNOTATION_FOLDERS,
     FLAG_NAMES,
+    IMAGE_FOLDERS,
+    MAX_LIST,
     Thing,
     as_flag,
     as_number,
@@ -26,21 +30,38 @@ from rcnn.data.reading import (
     check_link,
     clean_name,
     existing_folder,
-    gather_classes,
     inside,
     is_entry,
     make_record,
+    named_folders,
+    read_each,
     stated_classes,
-    with_labels,
 )
 from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
-from rcnn.data.splits import by_split, part_of, plain_name, source_of
+from rcnn.data.search import Search
+from rcnn.data.splits import TEST, TRAIN, VAL, by_split, choose, plain_name, split_folders
 
 BOX = ("x1", "y1", "x2", "y2")
 COLUMNS = ("image", *BOX, "label")
 OPTIONAL_COLUMNS = ("split", *FLAG_NAMES, "width", "height")
-SPLIT_FILES = ("train", "valid", "val", "test")
-WHOLE = "annotations.csv"
+OTHER_NAMES = {  # names that programs use for a column, in lower case and without blanks, dashes and underscores
+    "image": ("filename", "imagefilename", "imagepath", "filepath", "path", "imagename", "imageid", "file", "img"),
+    "x1": ("xmin", "left"),
+    "y1": ("ymin", "top"),
+    "x2": ("xmax", "right"),
+    "y2": ("ymax", "bottom"),
+    "label": ("class", "classname", "labelname", "category", "categoryname", "name"),
+    "split": ("subset",),
+    "difficult": ("isdifficult",),
+    "crowd": ("iscrowd", "isgroupof"),
+    "truncated": ("istruncated",),
+    "width": ("imagewidth", "imgwidth"),
+    "height": ("imageheight", "imgheight"),
+}
+NUMBERS = (*BOX, "truncated", "width", "height")  # columns that may have a decimal comma
+DELIMITERS = ",;\t|"
+WHOLE = "annotations"
+CLASS_FILES = ("classes.csv", "_classes.csv")  # keras-retinanet's list of class names and their numbers
 MAX_CSV = 1 << 31  # bytes of a CSV file
 MAX_SPLIT = 100  # characters of the name of a split
 
@@ -67,26 +88,31 @@ class Frame(Protocol):
 class CSV(AnnotatedImages):
     """Images whose boxes are rows of a CSV file with the columns `image`, `x1`, `y1`, `x2`, `y2` and `label`.
 
-    The file uses UTF-8 and separates columns with commas. Coordinates are in pixels and continuous: the left edge of
-    the image is at 0. For an image without objects, write a row in which only the column `image` has a value. The
-    columns may be in any order. These columns are optional: `split`; `difficult`, `crowd` and `truncated` (0 or 1);
-    `width` and `height` (of the image, in pixels). All other columns are ignored. A file can be at most 2 GiB in size.
+    The columns may be in any order, and may have other usual names, such as `filename`, `xmin` and `class` in files
+    from TensorFlow's tutorials. A file without names of columns has these six columns in this order, as in
+    keras-retinanet. The file uses UTF-8, or UTF-16 with a byte order mark. Columns are separated by commas, semicolons,
+    tabs or vertical bars; after semicolons, numbers may have a decimal comma. Coordinates are in pixels and continuous:
+    the left edge of the image is at 0. For an image without objects, write a row in which the four coordinates and the
+    label are empty. These columns are optional: `split`; `difficult`, `crowd` and `truncated`; `width` and `height` (of
+    the image, in pixels). All other columns are ignored. A file can be at most 2 GiB in size.
 
     Parameters
     ----------
     path : path
-        The file, or a folder that contains train.csv and val.csv, or annotations.csv.
+        The file, or a folder that contains train.csv and val.csv (also with further words, such as train_labels.csv),
+        folders `train` and `val` with one CSV file each, or a single CSV file.
     split : str, optional
         The split, such as "train" or "val": either a value in the column `split`, or the name of a CSV file without
         .csv. If no images belong to "val", some of the other images are held out for validation (see
         `rcnn.data.split`). By default, every image is read.
     images : path, optional
-        Folder that contains the images; the values in the column `image` are paths relative to it. The default is the
-        folder of the CSV file.
+        Folder that contains the images; the values in the column `image` are paths relative to it. By default, these
+        are the folder of the CSV file and folders such as `images` in it or beside it.
     classes : sequence of str, optional
         Class names for the labels 1, 2, ..., with or without a leading "background". By default, the names are read
-        from the file classes.txt in the folder of the CSV file, one name per line. If there is no such file, the
-        classes are all names that occur in the CSV file, sorted.
+        from the file classes.txt in the folder of the CSV file, one name per line, or from the file classes.csv, one
+        name and its number per line. If there is no such file, the classes are all names that occur in the CSV file,
+        sorted.
     on_error, progress : str, bool
         See `AnnotatedImages`.
     """
@@ -170,14 +196,15 @@ def read_csv(
     ValueError
         If a column is missing, or the split does not exist.
     """
-    files, one_per_split = _find_files(path)
+    files, parts = _find_files(path)
     folder = files[0].parent
-    names = stated_classes(folder) if classes is None else check_classes(classes)
-    image_folder = existing_folder(folder if images is None else images)
+    names = _stated_classes(folder) if classes is None else check_classes(classes)
+    split_of = {file: name for name, file in parts.items()}
     entries: list[Entry] = []
     for file in files:
-        found = _read_images(_read_rows(file), image_folder, names)
-        entries += [(plain_name(file.stem), entry) for _, entry in found] if one_per_split else found
+        folders = _image_folders(file, split_of.get(file)) if images is None else [existing_folder(images)]
+        found = _read_images(_read_rows(file), Search(folders), names)
+        entries += [(split_of[file], entry) for _, entry in found] if parts else found
     return _choose(entries, split, names, str(path))
 
 
@@ -214,108 +241,184 @@ def read_table(
     if not all(isinstance(row, Mapping) for row in mappings):
         raise TypeError(f"rows must be mappings, such as {{'image': ..., 'x1': ...}}, got {reprlib.repr(rows)}")
     if mappings:
-        _check_columns(list(dict.fromkeys(key for row in mappings for key in row)), "the table")
+        columns = _columns(list(dict.fromkeys(key for row in mappings for key in row)), "the table")
+        mappings = [{column: row.get(name) for column, name in columns.items()} for row in mappings]
     numbered = [Row(f"row {i}", row) for i, row in enumerate(mappings)]
-    return _choose(_read_images(numbered, existing_folder(images), names), split, names, "the table")
+    return _choose(_read_images(numbered, Search([existing_folder(images)]), names), split, names, "the table")
 
 
 def _choose(entries: Sequence[Entry], split: str | None, classes: tuple[str, ...] | None, place: str) -> Annotations:
     """Return the annotations of a split; a broken entry without a split belongs to every split."""
-    known = {own for own, _ in entries if own is not None}
-    source, hold_out = source_of(split, known, place)
-    wanted = [entry for own, entry in entries if source is None or own in (source, None)]
-    classes = classes or gather_classes(entry for _, entry in entries)
-    return part_of(with_labels(wanted, classes), split, hold_out, place)
+
+    def part(name: str) -> list[Record | Broken]:
+        return [entry for own, entry in entries if own in (name, None)]
+
+    known = {own: partial(part, own) for own, _ in entries if own is not None}
+    return choose([entry for _, entry in entries], known, split, place, classes)
 
 
 # ---------------------------------------------------------------------- files
 
 
-def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], bool]:
-    """Return the CSV files of a path, and True if each file contains one split."""
+def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], dict[str, Path]]:
+    """Return the CSV files of a path and, if each of them contains one split, also a dict from splits to files."""
     given = Path(path).expanduser()
     if given.is_file():
-        return [given], False
-    folder = existing_folder(given)
-    files = [folder / f"{name}.csv" for name in SPLIT_FILES if is_entry(folder / f"{name}.csv")]
-    whole = [folder / WHOLE] if is_entry(folder / WHOLE) and not files else []
-    for file in files or whole:
-        check_link(file, folder)
-    if files:
-        return list(by_split(files, lambda file: file.stem).values()), True
-    if whole:
-        return whole, False
-    raise FileNotFoundError(
-        f"{folder} has no CSV annotations; looked for {', '.join(f'{name}.csv' for name in SPLIT_FILES)}, {WHOLE}"
-    )
+        return [given], {}
+    root = existing_folder(given)
+    tables = [file for file in sorted(root.glob("[!.]*.csv")) if is_entry(file) and file.name not in CLASS_FILES]
+    named = {file: split for file in tables if (split := _split_of(file.stem))}
+    inside_splits = {
+        name: [file for file in sorted(folder.glob("[!.]*.csv")) if file.name not in CLASS_FILES]
+        for name, folder in split_folders(root).items()
+    }
+    if named:
+        files = by_split(named, lambda file: named[file])
+    elif inside_splits and all(len(found) == 1 for found in inside_splits.values()):
+        files = {name: found[0] for name, found in inside_splits.items()}
+    else:
+        whole = tables if len(tables) == 1 else [file for file in tables if file.stem == WHOLE]
+        files = dict(zip([""], whole, strict=False))
+    for file in files.values():
+        check_link(file, root)
+    if not files:
+        count = f"{len(tables)} CSV files, none of which is named after a split" if tables else "no CSV annotations"
+        raise FileNotFoundError(
+            f"{root} has {count}; looked for train.csv, val.csv, {WHOLE}.csv, train/*.csv, val/*.csv"
+        )
+    return list(files.values()), {name: file for name, file in files.items() if name}
+
+
+def _split_of(stem: str) -> str | None:
+    """Return the split that a word of a file name states, such as "train" for "train_labels", or None."""
+    splits = {plain_name(word) for word in re.split(r"[\W_]", stem)} & {TRAIN, VAL, TEST}
+    return splits.pop() if len(splits) == 1 else None
+
+
+def _image_folders(file: Path, split: str | None) -> list[Path]:
+    """Return the folders in which to look for the images of a CSV file."""
+    near = [file.parent]
+    if file.parent.name.lower() in (*ANNOTATION_FOLDERS, "data", "csv"):
+        near += named_folders(Path(os.path.abspath(file.parent)).parent, IMAGE_FOLDERS)
+    near += named_folders(file.parent, IMAGE_FOLDERS)
+    own = [split_folders(folder).get(split) for folder in near] if split else []
+    return [*(folder for folder in own if folder), *near]
+
+
+def _stated_classes(folder: Path) -> tuple[str, ...] | None:
+    """Return the class names of classes.txt or classes.csv, or None if there is no such file."""
+    for name in CLASS_FILES if stated_classes(folder) is None else ():
+        if is_entry(folder / name):
+            check_link(folder / name, folder)
+            rows = csv.reader(io.StringIO(read_text(folder / name, MAX_LIST)))
+            numbered = [(as_number(row[1], f"{name}: number"), row[0]) for row in rows if len(row) == 2]
+            return check_classes([label for _, label in sorted(numbered)])
+    return stated_classes(folder)
 
 
 def _read_rows(path: Path) -> list[Row]:
     """Read the rows of a CSV file; raise ValueError if the file is invalid or lacks a required column."""
-    reader = csv.reader(io.StringIO(read_text(path, MAX_CSV), newline=""), skipinitialspace=True, strict=True)
+    text = read_text(path, MAX_CSV)
+    stated = re.match(r"sep=(.)\r?\n", text)  # Excel's first line
+    text = text[stated.end() :] if stated else text
+    delimiter = stated[1] if stated else _delimiter(text)
+    file = io.StringIO(text, newline="")
+    reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
-        lines = [(reader.line_num, cells) for cells in reader]
+        lines = [(reader.line_num + bool(stated), cells) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
     header = [name.strip() for name in lines[0][1]] if lines else []
-    _check_columns(header, str(path), in_file=True)
-    return [
-        Row(
-            f"{path.name}, line {number}",
-            dict(zip(header, cells, strict=False)),
-            "" if len(cells) == len(header) else f"it must have {len(header)} cells, like the header, got {len(cells)}",
-        )
-        for number, cells in lines[1:]
-        if any(cell.strip() for cell in cells)
-    ]
+    if _is_row(header):
+        columns: dict[str, int] = dict(zip(COLUMNS, range(len(COLUMNS)), strict=True))
+    else:
+        columns = {column: header.index(name) for column, name in _columns(header, str(path), in_file=True).items()}
+        del lines[0]
+    rows = []
+    for number, cells in lines:
+        fault = f"it must have {len(header)} cells, like the first line, got {len(cells)}"
+        values = {column: cells[i] for column, i in columns.items() if i < len(cells)}
+        if delimiter == ";":
+            values |= {column: values[column].replace(",", ".") for column in NUMBERS if column in values}
+        rows.append(Row(f"{path.name}, line {number}", values, fault if len(cells) != len(header) else ""))
+    return rows
 
 
-def _check_columns(names: Sequence[Any], place: str, in_file: bool = False) -> None:
-    missing = [name for name in COLUMNS if name not in names]
+def _delimiter(text: str) -> str:
+    """Return the character that separates the columns: the most frequent one in the first line."""
+    first = next((line for line in io.StringIO(text) if line.strip()), "")
+    return max(DELIMITERS, key=first.count)
+
+
+def _is_row(cells: Sequence[str]) -> bool:
+    """Return True if the first line of a file describes an object, or an image without objects."""
+    if len(cells) != len(COLUMNS) or _find_columns(cells):
+        return False
+    numbers = [cell for cell in cells[1:5] if re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?", cell)]
+    return len(numbers) == 4 or not any(cells[1:])
+
+
+def _find_columns(names: Sequence[Any]) -> dict[str, Any]:
+    """Return a dict from the columns that the reader knows to their names in a table."""
+    plain = {re.sub(r"[\s_#-]", "", str(name)).lower(): name for name in reversed(names)}
+    found = {}
+    for column in (*COLUMNS, *OPTIONAL_COLUMNS):
+        name = next((plain[other] for other in (column, *OTHER_NAMES[column]) if other in plain), None)
+        if name is not None:
+            found[column] = name
+    return found
+
+
+def _columns(names: Sequence[Any], place: str, in_file: bool = False) -> dict[str, Any]:
+    """Return a dict from columns to their names in a table; raise ValueError if a required column is missing."""
+    columns = _find_columns(names)
+    missing = [name for name in COLUMNS if name not in columns]
     if missing:
-        hint = ""
-        if len(names) == 1 and re.search("[;\t]", str(names[0])):
-            hint = "; separate the columns with commas"
-        elif len(missing) == len(COLUMNS):
-            hint = f"; the first line must name the columns: {','.join(COLUMNS)}" if in_file else ""
+        named = in_file and len(missing) == len(COLUMNS)
+        hint = f"; the first line must name the columns: {','.join(COLUMNS)}" if named else ""
         raise ValueError(
             f"{place} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has "
             f"{listed([str(name)[:50] for name in names]) or 'none'}{hint}"
         )
-    twice = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if names.count(name) > 1]
+    twice = [name for name in columns.values() if names.count(name) > 1]
     if twice:
         raise ValueError(f"{place} has the column {twice[0]} more than once")
+    return columns
 
 
 # ---------------------------------------------------------------------- rows
 
 
-def _read_images(rows: Iterable[Row], images: Path, classes: tuple[str, ...] | None) -> list[Entry]:
-    """Return the images in the order of their first rows."""
-    groups: dict[str, list[Row]] = {}
+def _read_images(rows: Iterable[Row], search: Search, classes: tuple[str, ...] | None) -> list[Entry]:
+    """Return the images in the order of their first rows, followed by the rows that belong to no image."""
+    groups: dict[Path, list[Row]] = {}
     entries: list[Entry] = []
     for row in rows:
-        name = _cell(row, "image")
-        name = str(name).strip() if isinstance(name, (str, os.PathLike)) else ""
-        if name:
-            groups.setdefault(name, []).append(row)
-        else:
-            reason = row.fault or f"its image must be a file name, got {reprlib.repr(row.cells.get('image'))}"
-            entries.append((None, Broken(row.source, reason)))
-    return [*(_read_image(name, group, images, classes) for name, group in groups.items()), *entries]
+        try:
+            if row.fault:
+                raise ValueError(row.fault)
+            groups.setdefault(_image_of(row, search), []).append(row)
+        except ValueError as error:
+            entries.append((None, Broken(row.source, str(error))))
+    return [*(_read_image(image, group, classes) for image, group in groups.items()), *entries]
 
 
-def _read_image(name: str, rows: Sequence[Row], images: Path, classes: tuple[str, ...] | None) -> Entry:
+def _image_of(row: Row, search: Search) -> Path:
+    """Return the path of the image of a row, which need not exist."""
+    name = _cell(row, "image")
+    if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
+        raise ValueError(f"its image must be a file name, got {reprlib.repr(row.cells.get('image'))}")
+    return search.find(str(name)) or inside(search.folders[0], str(name))
+
+
+def _read_image(image: Path, rows: Sequence[Row], classes: tuple[str, ...] | None) -> Entry:
     """Return the image of a group of rows, and its split."""
     things: list[Thing] = []
+    faults: list[Broken] = []
     sizes, splits = set(), set()
-    try:
-        image = inside(images, name)
-    except ValueError as error:
-        return None, Broken(rows[0].source, str(error))
+    name = str(_cell(rows[0], "image")).strip()
     for row in rows:
         try:
-            things += _read_thing(row, classes)
             size = as_size(_cell(row, "width"), _cell(row, "height"))
             sizes |= {size} - {None}
             splits.add(_split(row))
@@ -324,13 +427,15 @@ def _read_image(name: str, rows: Sequence[Row], images: Path, classes: tuple[str
                 raise ValueError(f"{what} of {reprlib.repr(name)} must be the same in all rows")
         except ValueError as error:
             return None, Broken(row.source, str(error))
-    return splits.pop(), make_record(image, rows[0].source, things, sizes.pop() if sizes else None, name)
+        found, wrong = read_each(partial(_read_thing, classes=classes), [row], row.source)
+        things += found
+        faults += wrong
+    return splits.pop(), make_record(image, rows[0].source, things, sizes.pop() if sizes else None, name, faults)
 
 
-def _read_thing(row: Row, classes: tuple[str, ...] | None) -> list[Thing]:
+def _read_thing(row: Row, number: int, classes: tuple[str, ...] | None) -> list[Thing]:
     """Return a list with the object of a row; the list is empty if the box and the label are empty."""
-    if row.fault:
-        raise ValueError(row.fault)
+    del number
     if all(_cell(row, column) == "" for column in (*BOX, "label")):
         return []
     x1, y1, x2, y2 = (as_number(_cell(row, column), column) for column in BOX)

@@ -264,7 +264,7 @@ def _read_annotation(root: Element, sheet: Sheet, first_pixel: int) -> Record:
     if root.tag != "annotation":
         raise ValueError(f"it must begin with <annotation>, got {reprlib.repr(root.tag)}")
     image = _image_of(sheet, (root.findtext("filename") or "").strip())
-    things, faults = read_each(partial(_read_object, first_pixel=first_pixel), root.iter("object"))
+    things, faults = read_each(partial(_read_object, first_pixel=first_pixel), root.iter("object"), sheet.source)
     size = as_size(root.findtext("size/width"), root.findtext("size/height"))
     return make_record(image, sheet.source, things, size, sheet.stem, faults)
 

@@ -295,16 +295,16 @@ def test_an_object_of_another_class_does_not_cost_the_image(image):
 
 
 def test_unreadable_objects_are_errors_or_left_out(image):
-    faulty = dataclasses.replace(record(image), faults=("xmin of object 1 must be a number",))
-    with pytest.raises(ValueError, match=r"notes\.txt cannot be read: xmin of object 1"):
+    faulty = dataclasses.replace(record(image), faults=(Broken("notes.txt, line 2", "xmin of object 1"),))
+    with pytest.raises(ValueError, match=r"notes\.txt, line 2 cannot be read: xmin of object 1"):
         dataset(faulty)
     pages = dataset(faulty, on_error="skip")
     assert len(pages[0][1]["boxes"]) == 1
-    assert [(skipped.source, skipped.reason) for skipped in pages.skipped] == [("notes.txt", faulty.faults[0])]
+    assert pages.skipped == list(faulty.faults)
 
 
 def test_an_image_whose_objects_are_all_invalid_is_left_out(image):
-    nothing = dataclasses.replace(record(image, [], []), faults=("xmin of object 0 must be a number",))
+    nothing = dataclasses.replace(record(image, [], []), faults=(Broken("notes.txt", "xmin of object 0"),))
     pages = dataset(record(image), nothing, record(image, [(5, 5, 4, 9)]), record(image, [], []), on_error="fix")
     assert [len(target["boxes"]) for _, target in pages] == [1, 0]
     assert all("no object is valid" in skipped.reason for skipped in pages.skipped) and len(pages.skipped) == 2

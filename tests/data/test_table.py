@@ -82,6 +82,60 @@ def test_classes_can_be_given(folder):
         read(folder, HEADER + A)
 
 
+# ---------------------------------------------------------------------- the files of other programs
+
+TENSORFLOW = "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,60,40,cat,10,5,30,25\nb.png,60,40,dog,1,2,3,4\n"
+RETINANET = "a.png,10,5,30,25,cat\nb.png,1,2,3,4,dog\nsub/c.png,,,,,\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TENSORFLOW,
+        TENSORFLOW.replace(",", ";"),
+        TENSORFLOW.replace(",", "\t").replace("\n", "\r\n"),
+        "sep=;\r\n" + TENSORFLOW.replace(",", ";").replace("30;25", "30,0;25,0"),
+        TENSORFLOW.encode("utf-16"),
+        RETINANET,
+        RETINANET.replace(",", ";"),
+        "Image Path,X_min,Y-min,x max,YMAX,Class Name\n/data/set/a.png,10,5,30,25,cat\nC:\\set\\b.png,1,2,3,4,dog",
+    ],
+)
+def test_usual_names_of_columns_and_usual_delimiters(folder, text):
+    found = read(folder, text)
+    assert names(found)[:2] == ["a.png", "b.png"] and not found.unreadable()
+    assert found.records[0].boxes.tolist() == [[10, 5, 30, 25]] and found.records[1].boxes.tolist() == [[1, 2, 3, 4]]
+    assert found.classes == ("background", "cat", "dog")
+
+
+def test_a_row_without_a_box_is_an_image_without_objects(folder):
+    assert [len(record.boxes) for record in read(folder, RETINANET).records] == [1, 1, 0]
+    assert [len(record.boxes) for record in read(folder, "sub/c.png,,,,,\n" + RETINANET).records] == [0, 1, 1]
+
+
+def test_a_list_of_classes_with_numbers(folder):
+    write(folder / "classes.csv", "dog,1\ncat,0\nzebra,2\n")
+    assert read(folder, RETINANET).classes == ("background", "cat", "dog", "zebra")
+
+
+@pytest.mark.parametrize(
+    "own", ["{}_labels.csv images/{}/{}.png", "{}/_annotations.csv {}/{}.png", "data/{}.csv images/{}.png"]
+)
+def test_images_are_found_in_usual_folders(tmp_path, own):
+    for split in ("train", "test"):
+        table, image = own.replace("{}", split).split()
+        save_image(tmp_path / image)
+        write(tmp_path / table, HEADER + f"{split}.png,1,2,3,4,cat\n")
+    root = tmp_path / "data" if own.startswith("data") else tmp_path
+    assert names(read_csv(root, "test")) == ["test.png"]
+    assert all(record.image.is_file() for record in read_csv(root).records)
+
+
+def test_one_image_with_names_of_several_kinds(folder):
+    found = read(folder, "a.png,1,2,3,4,cat\n./a.png,2,3,4,5,cat\nb.png,,,,,\n")
+    assert [len(record.boxes) for record in found.records] == [2, 0]
+
+
 # ---------------------------------------------------------------------- splits
 
 
@@ -103,7 +157,7 @@ def test_file_names_state_the_splits(folder):
     assert names(read_csv(folder)) == ["a.png", "b.png"]
     assert read_csv(folder, "val").classes == ("background", "cat", "dog")
     write(folder / "val.csv", HEADER)
-    with pytest.raises(ValueError, match=r"valid\.csv and .*val\.csv both contain the split 'val'"):
+    with pytest.raises(ValueError, match=r"val\.csv and .*valid\.csv both contain the split 'val'"):
         read_csv(folder)
 
 
@@ -193,8 +247,8 @@ def test_rows_that_are_not_mappings_are_errors(folder, rows):
 
 
 def test_a_table_needs_its_columns(folder):
-    with pytest.raises(ValueError, match="the table lacks the columns x1, label; it has image, xmin, y1, x2, y2, name"):
-        read_table([{"image": "a.png", "xmin": 1, "y1": 2}, {"x2": 3, "y2": 4, "name": "cat"}], folder)
+    with pytest.raises(ValueError, match="the table lacks the columns x1, label; it has image, x, y1, x2, y2, kind"):
+        read_table([{"image": "a.png", "x": 1, "y1": 2}, {"x2": 3, "y2": 4, "kind": "cat"}], folder)
     with pytest.raises(ValueError, match="the table has no images$"):
         read_table([], folder)
 
@@ -205,16 +259,16 @@ def test_a_table_needs_its_columns(folder):
 @pytest.mark.parametrize(
     "row, line, reason",
     [
-        ("b.png,1,2,3,cat\n", 4, "it must have 6 cells, like the header, got 5"),
-        ("b.png,1,2,3,4,cat,1\n", 4, "it must have 6 cells, like the header, got 7"),
-        ("bad\n", 4, "it must have 6 cells, like the header, got 1"),
+        ("b.png,1,2,3,cat\n", 4, "it must have 6 cells, like the first line, got 5"),
+        ("b.png,1,2,3,4,cat,1\n", 4, "it must have 6 cells, like the first line, got 7"),
+        ("bad\n", 4, "it must have 6 cells, like the first line, got 1"),
         ("b.png,one,2,3,4,cat\n", 4, "x1 must be a number, got 'one'"),
         ("b.png,1,2,,4,cat\n", 4, "x2 must be a number, got ''"),
         ("b.png,1,2,3,4,\n", 4, "label must be a class name .*, got ''"),
         ("b.png,,,,,cat\n", 4, "x1 must be a number, got ''"),
         ("../secret.png,1,2,3,4,cat\n", 4, "'../secret.png' is not a path inside"),
         ("/etc/passwd,1,2,3,4,cat\n", 4, "is not a path inside"),
-        ("D:\\a.png,1,2,3,4,cat\n", 4, "is not a path inside"),
+        ("D:\\c.png,1,2,3,4,cat\n", 4, "is not a path inside"),
         ("link.png,1,2,3,4,cat\n", 4, "is a link to .*, which is outside"),
         (",1,2,3,4,cat\n", 4, "its image must be a file name, got ''"),
         ('"b.\npng",1,2,3,x,cat\n', 5, "y2 must be a number, got 'x'"),
@@ -228,12 +282,12 @@ def test_an_image_with_an_invalid_row_is_broken(tmp_path, row, line, reason):
         save_image(root / name)
     (root / "link.png").symlink_to(secret)
     found = read(root, HEADER + "\n" + A + row)
-    assert names(found) == ["a.png"]
-    assert [broken.source for broken in found.broken] == [f"boxes.csv, line {line}"]
-    assert re.search(reason, found.broken[0].reason)
+    assert [record.image.name for record in found.records if not record.faults] == ["a.png"]
+    assert [entry.source for entry in found.unreadable()] == [f"boxes.csv, line {line}"]
+    assert re.search(reason, found.unreadable()[0].reason)
     with pytest.raises(ValueError, match=rf"^boxes\.csv, line {line} cannot be read: "):
         CSV(root / "boxes.csv")
-    assert len(CSV(root / "boxes.csv", on_error="skip", progress=False)) == 1
+    assert len(CSV(root / "boxes.csv", on_error="skip", progress=False)) == 1 + row.count("4,cat\nb.png")
 
 
 @pytest.mark.parametrize(
@@ -255,11 +309,9 @@ def test_an_image_has_one_size(folder, size, reason):
     [
         ("", r"boxes\.csv lacks the columns image, x1, y1, x2, y2, label; it has none"),
         ("image,x1,y1,x2,y2\n", r"boxes\.csv lacks the column label; it has image, x1, y1, x2, y2$"),
-        (HEADER.replace(",", ";"), "it has image;x1;y1;x2;y2;label; separate the columns with commas"),
-        (HEADER.replace(",", "\t"), "; separate the columns with commas"),
         (
-            "a.png,1,2,3,4,cat\n",
-            "has a.png, 1, 2, 3, 4, cat; the first line must name the columns: image,x1,y1,x2,y2,label$",
+            "a.png,1,2,3,4,cat,7\n",
+            "has a.png, 1, 2, 3, 4, cat, 7; the first line must name the columns: image,x1,y1,x2,y2,label$",
         ),
         ("image,x1,y1,x2,y2,label,x1\n", "has the column x1 more than once"),
         (HEADER.encode() + b"\xe9", r"boxes\.csv is not UTF-8 text"),

@@ -194,9 +194,7 @@ def test_a_name_without_annotation_is_broken(tmp_path):
     assert not read(tmp_path, "val").broken
 
 
-@pytest.mark.parametrize(
-    "text", ["photo 0\nphoto 1\n", "photo 0.png\nphoto 1.png", "x/photo 0 1\r\n/x/photo 1 -1"]
-)
+@pytest.mark.parametrize("text", ["photo 0\nphoto 1\n", "photo 0.png\nphoto 1.png", "x/photo 0 1\r\n/x/photo 1 -1"])
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_names_in_a_list_may_end_like_a_mark_or_have_a_suffix(tmp_path, text, encoding):
     voc_folder(tmp_path, {f"photo {i}": voc_xml(CAT) for i in range(3)})
@@ -425,7 +423,7 @@ def test_an_invalid_annotation_is_broken(tmp_path, xml, reason):
 def test_an_invalid_object_is_a_fault_of_its_image(tmp_path, xml, fault):
     record = one(tmp_path, xml.replace("</annotation>", f"{DOG}</annotation>")).records[0]
     assert "dog" in record.names and len(record.faults) == 1
-    assert re.search(fault, record.faults[0])
+    assert re.search(fault, record.faults[0].reason)
 
 
 def test_damaged_xml_is_read_or_broken(tmp_path):
