@@ -14,30 +14,32 @@ import json
 import os
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rcnn._files import read_whole
 from rcnn._validate import MAX_CLASSES, listed
-from rcnn.data.coco_folders import find_files, find_images
+from rcnn.data.coco_folders import find_files, image_folders
 from rcnn.data.reading import (
     BACKGROUND,
     Thing,
     as_flag,
+    as_id,
     as_number,
     as_size,
     check_classes,
     check_link,
     clean_name,
     inside,
-    is_id,
     make_record,
-    with_labels,
+    read_each,
 )
 from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
-from rcnn.data.splits import part_of, source_of
+from rcnn.data.search import Search
+from rcnn.data.splits import choose, plain_name, source_of
 
 NO_CATEGORY = -1  # category id of the background
 MAX_JSON = 1 << 31  # bytes of a JSON file, more than four times the size of COCO's largest file
@@ -48,9 +50,10 @@ class COCO(AnnotatedImages):
 
     `category_ids[label]` is the category id, in the file, of the class with this label. Targets mark objects whose
     "iscrowd" is 1 as crowds. They mark objects whose "ignore" is 1 as difficult; programs that convert VOC files to
-    COCO format write this key. If "area" is missing, the area of the box is used. "segmentation" and the ids of
-    annotations are ignored. A JSON file can be at most 2 GiB in size. Category ids must be integers of at most 64 bits.
-    Image ids may also be strings of at most 1,000 characters.
+    COCO format write this key. If "area" is missing, the area of the box is used. "segmentation" is only used if "bbox"
+    is missing. The ids of annotations are ignored. A JSON file can be at most 2 GiB in size. Category ids must be
+    integers of at most 64 bits. Image ids may also be strings of at most 1,000 characters. Integers may be written as
+    text, or as 1.0.
 
     Parameters
     ----------
@@ -58,13 +61,13 @@ class COCO(AnnotatedImages):
         A JSON file, or a folder in one of four layouts. (1) It contains annotations/instances_train*.json and
         annotations/instances_val*.json. (2) It contains train.json and val.json, or annotations/train.json and
         annotations/val.json. (3) It contains train/_annotations.coco.json and valid/_annotations.coco.json. (4) It
-        contains a single JSON file.
+        contains a single JSON file. Names such as `Train` and `Validation`, as in exports of CVAT, are the same splits.
     split : str, optional
         "train", "val" or another split, such as "test". If there is no file for "val", some of the other images are
         held out for validation (see `rcnn.data.split`). By default, every image is read.
     images : path, optional
-        Folder of the images. By default, these folders are searched in this order until one contains an image: the
-        folder of the split, the folder named `images`, and the data folder itself.
+        Folder of the images. By default, these folders are searched in this order: the folder of the split, a folder
+        such as `images`, and the data folder itself.
     classes : sequence of str, optional
         Class names for the labels 1, 2, ..., with or without a leading "background". By default, the classes are the
         categories of all splits, in ascending order of their ids, except for groups. A group is a category that has no
@@ -129,7 +132,7 @@ def read_coco(
         file in the folder is a link to a file outside the folder.
     """
     everything, parts = find_files(annotations)
-    source, hold_out = source_of(split, parts, str(annotations))
+    source, _ = source_of(None if split is None else plain_name(split), parts, str(annotations))
     wanted = everything if source is None else [parts[source]]
     needed = wanted if classes is not None else dict.fromkeys([*everything, *parts.values()])
     for path in needed:
@@ -137,8 +140,9 @@ def read_coco(
             check_link(path, Path(annotations).expanduser())
     found = {path: _read_file(path, images) for path in needed}
     names, category_ids = _choose_classes([found[path] for path in needed], classes)
-    entries = (entry for path in wanted for entry in found[path].entries)
-    return part_of(with_labels(entries, names, category_ids), split, hold_out, str(annotations))
+    members = {name: partial(getattr, found.get(path), "entries") for name, path in parts.items()}
+    everything_read = [entry for path in everything if path in found for entry in found[path].entries]
+    return choose(everything_read, members, split, str(annotations), names, category_ids)
 
 
 # ---------------------------------------------------------------------- classes
@@ -199,7 +203,8 @@ def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(
-            f"{path} is not in COCO format: it must be a JSON object {{...}}, got {type(content).__name__}"
+            f"{path} is not in COCO format: it holds a {type(content).__name__}, not an object {{...}} with lists of "
+            "images, annotations and categories"
         )
     tables = {}
     for key in ("images", "annotations", "categories"):
@@ -208,11 +213,11 @@ def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
             raise ValueError(f"{path} is not in COCO format: it has no list {key!r}; its keys: {keys}")
         tables[key] = content[key]
     names = _category_names(tables["categories"], path)
-    groups = {entry["id"]: entry.get("supercategory") for entry in tables["categories"]}
+    groups = {as_id(entry["id"]): entry.get("supercategory") for entry in tables["categories"]}
     by_image, broken = _sort_by_image(tables["annotations"], tables["images"], path.name)
     entries = _read_images(tables["images"], by_image, names, path, images)
     things = [thing for group in by_image.values() for _, thing in group]
-    used = {thing["category_id"] for thing in things if is_id(thing.get("category_id"))}
+    used = {as_id(thing.get("category_id")) for thing in things}
     return Found(
         [*entries, *broken],
         {number: Category(name, number in used, _text(groups[number])) for number, name in names.items()},
@@ -224,8 +229,8 @@ def _category_names(table: Sequence[Any], path: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     for i, entry in enumerate(table):
         what = f"{path}, categories[{i}]"
-        number = entry.get("id") if isinstance(entry, dict) else None
-        if not isinstance(number, int) or not is_id(number):
+        number = as_id(entry.get("id")) if isinstance(entry, dict) else None
+        if not isinstance(number, int):
             raise ValueError(f"{what} has no integer id: {reprlib.repr(entry)}")
         name = clean_name(entry.get("name"), f"{what}: the name")
         if names.setdefault(number, name) != name:
@@ -240,13 +245,12 @@ def _sort_by_image(
     table: Sequence[Any], images: Sequence[Any], filename: str
 ) -> tuple[dict[int | str, Group], list[Broken]]:
     """Return the annotations of each image, and the annotations that belong to no image."""
-    by_image: dict[int | str, Group] = {
-        entry["id"]: [] for entry in images if isinstance(entry, dict) and is_id(entry.get("id"))
-    }
+    ids = {as_id(entry.get("id")) for entry in images if isinstance(entry, dict)} - {None}
+    by_image: dict[int | str, Group] = {number: [] for number in ids if number is not None}
     broken = []
     for i, entry in enumerate(table):
-        image_id = entry.get("image_id") if isinstance(entry, dict) else None
-        if not is_id(image_id):
+        image_id = as_id(entry.get("image_id")) if isinstance(entry, dict) else None
+        if image_id is None:
             broken.append(Broken(f"{filename}, annotations[{i}]", f"it has no image_id: {reprlib.repr(entry)}"))
         elif image_id not in by_image:
             broken.append(
@@ -263,44 +267,82 @@ def _read_images(
     names: Mapping[int, str],
     path: Path,
     images: str | os.PathLike[str] | None,
-) -> Iterable[Record | Broken]:
-    """Yield a record for each image, or a `Broken` that gives the reason why the image's entry is invalid."""
-    folder = find_images(path, images, [entry.get("file_name") for entry in table if isinstance(entry, dict)])
-    times = Counter(entry["id"] for entry in table if isinstance(entry, dict) and is_id(entry.get("id")))
+) -> list[Record | Broken]:
+    """Return a record for each image, or a `Broken` that gives the reason why the image's entry is invalid."""
+    search = Search(image_folders(path, images))
+    times = Counter(as_id(entry.get("id")) for entry in table if isinstance(entry, dict))
+    entries: list[Record | Broken] = []
     for i, entry in enumerate(table):
         source = f"{path.name}, images[{i}]"
         try:
-            if not isinstance(entry, dict) or not is_id(entry.get("id")):
+            image_id = as_id(entry.get("id")) if isinstance(entry, dict) else None
+            if image_id is None:
                 raise ValueError(f"it has no id: {reprlib.repr(entry)}")
-            image_id = entry["id"]
             source = f"{path.name}, image {reprlib.repr(image_id)}"
             if times[image_id] > 1:
                 raise ValueError(f"{times[image_id]} images have this id, so boxes cannot be assigned to one image")
-            things = [_read_thing(thing, f"annotations[{k}]", names) for k, thing in by_image[image_id]]
-            size = as_size(entry.get("width"), entry.get("height"))
-            yield make_record(inside(folder, entry.get("file_name")), source, things, size, image_id)
+            name = entry.get("file_name")
+            image = search.find(name) or inside(search.folders[0], name)
+            things, faults = read_each(partial(_read_thing, names=names), by_image[image_id], source)
+            size = as_size(*(_stated_side(entry.get(side)) for side in ("width", "height")))
+            own_id = entry["id"] if isinstance(entry["id"], str) else image_id  # results contain the file's own ids
+            entries.append(make_record(image, source, things, size, own_id, faults))
         except ValueError as error:
-            yield Broken(source, str(error))
+            entries.append(Broken(source, str(error)))
+    _check_found(entries, table, path, search.folders)
+    return entries
 
 
-def _read_thing(entry: Mapping[str, Any], source: str, names: Mapping[int, str]) -> Thing:
+def _check_found(entries: Sequence[Record | Broken], table: Sequence[Any], path: Path, folders: Sequence[Path]) -> None:
+    """Raise FileNotFoundError if there are images, but none of their files exists."""
+    if not entries or any(isinstance(entry, Record) and entry.image.is_file() for entry in entries):
+        return
+    name = table[0].get("file_name") if isinstance(table[0], dict) else table[0]
+    raise FileNotFoundError(
+        f"none of the {len(entries)} images of {path} ({reprlib.repr(name)}, ...) is in "
+        f"{', '.join(map(str, folders))}; pass their folder as the argument or option 'images'"
+    )
+
+
+def _stated_side(value: object) -> object:
+    """Return the width or height that an image states; VIA writes -1 if it has not opened the image."""
+    return None if value == -1 else value
+
+
+def _read_thing(entry: tuple[int, Mapping[str, Any]], number: int, names: Mapping[int, str]) -> list[Thing]:
     """Read one annotation; raise ValueError if it has no valid box or category."""
-    category, box = entry.get("category_id"), entry.get("bbox")
-    if not isinstance(category, int) or not is_id(category):
-        raise ValueError(f"category_id of {source} must be an integer, got {reprlib.repr(category)}")
+    del number
+    source, annotation = f"annotations[{entry[0]}]", entry[1]
+    stated, box = annotation.get("category_id"), annotation.get("bbox")
+    category = as_id(stated)
+    if not isinstance(category, int):
+        raise ValueError(f"category_id of {source} must be an integer, got {reprlib.repr(stated)}")
+    if box is None and isinstance(annotation.get("segmentation"), list):
+        box = _box_around(annotation["segmentation"], source)
     if not isinstance(box, list) or len(box) != 4:
         raise ValueError(f"bbox of {source} must be [x, y, width, height], got {reprlib.repr(box)}")
     x, y, width, height = (as_number(value, f"bbox of {source}") for value in box)
-    area = None if entry.get("area") is None else as_number(entry["area"], f"area of {source}")
+    area = None if annotation.get("area") is None else as_number(annotation["area"], f"area of {source}")
     if area is not None and not area >= 0:
         raise ValueError(f"area of {source} must be at least 0, got {area}")
-    return Thing(
+    thing = Thing(
         (x, y, x + width, y + height),
         names.get(category, f"category {category}"),
-        difficult=as_flag(entry.get("ignore"), f"ignore of {source}"),
-        crowd=as_flag(entry.get("iscrowd"), f"iscrowd of {source}"),
+        difficult=as_flag(annotation.get("ignore"), f"ignore of {source}"),
+        crowd=as_flag(annotation.get("iscrowd"), f"iscrowd of {source}"),
         area=area,
     )
+    return [thing]
+
+
+def _box_around(polygons: Sequence[Any], source: str) -> list[float] | None:
+    """Return x, y, width and height of the box around polygons [[x, y, x, y, ...], ...]; None without polygons."""
+    if not polygons or not all(isinstance(polygon, list) and len(polygon) >= 6 for polygon in polygons):
+        return None
+    numbers = [[as_number(value, f"segmentation of {source}") for value in polygon] for polygon in polygons]
+    xs = [x for polygon in numbers for x in polygon[::2]]
+    ys = [y for polygon in numbers for y in polygon[1::2]]
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
 
 
 def _text(value: object) -> str | None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import reprlib
-from collections.abc import Sequence
 from pathlib import Path
 
-from rcnn.data.reading import existing_folder, inside, is_entry
-from rcnn.data.splits import by_split
+from rcnn.data.reading import (
+    ANNOTATION_FOLDERS,
+    IMAGE_FOLDERS,
+    annotated_folder,
+    existing_folder,
+    is_entry,
+    named_folders,
+)
+from rcnn.data.splits import TEST, TRAIN, VAL, WHOLE, by_split, plain_name, split_folders
 
-SPLITS = ("train", "val", "valid", "validation", "test")
 PREFIX = "instances_"
 IN_ITS_FOLDER = "_annotations.coco.json"  # Roboflow's file, which is in the same folder as the images of a split
-WHOLE = "default"  # CVAT's name for a data set without splits
 LOOKED_FOR = (
     f"annotations/{PREFIX}SPLIT.json",
     "annotations/SPLIT.json",
@@ -49,82 +52,77 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
     given = Path(annotations).expanduser()
     if given.is_file():
         return [given], {}
-    root = existing_folder(given)
+    root = annotated_folder(given, IMAGE_FOLDERS)
+    folders = [*named_folders(root, ANNOTATION_FOLDERS), root]
+    jsons = [path for folder in folders for path in sorted(folder.glob("[!.]*.json")) if is_entry(path)]
+    beside_images = [
+        path for folder in split_folders(root).values() for path in sorted(folder.glob("*.json")) if is_entry(path)
+    ]
     for paths in (
-        root.glob(f"annotations/{PREFIX}*.json"),
-        [folder / f"{split}.json" for folder in (root / "annotations", root) for split in SPLITS],
-        [root / split / IN_ITS_FOLDER for split in SPLITS],
+        [path for path in jsons if path.stem.startswith(PREFIX)],
+        [path for path in jsons if plain_name(split_of(path)) in (TRAIN, VAL, TEST)],
+        [path for path in beside_images if path.name == IN_ITS_FOLDER],
     ):
-        parts = by_split(sorted(filter(is_entry, paths)), _split_of)
-        if parts and set(parts) != {WHOLE}:
-            return list(parts.values()), parts
+        parts = by_split(paths, split_of)
         if parts:
-            return list(parts.values()), {}
-    alone = [*filter(is_entry, (*root.glob("[!.]*.json"), *root.glob("annotations/[!.]*.json")))]
-    if len(alone) != 1:
+            return list(parts.values()), {} if set(parts) == {WHOLE} else parts
+    if len(jsons) != 1:
         count = (
-            f"{len(alone)} JSON files whose names do not state their splits; pass one of the files, or rename them"
-            if alone
+            f"{len(jsons)} JSON files whose names do not state their splits; pass one of the files, or rename them"
+            if jsons
             else "no JSON files"
         )
         raise ValueError(
-            f"{root} has {count}; looked for {', '.join(LOOKED_FOR)} (SPLIT is one of {', '.join(SPLITS)})"
+            f"{root} has {count}; looked for {', '.join(LOOKED_FOR)} (SPLIT is a name such as train, val or test)"
         )
-    return alone, {}
+    return jsons, {}
 
 
-def find_images(path: Path, images: str | os.PathLike[str] | None, names: Sequence[object]) -> Path:
-    """Find the folder that contains the images of a JSON file.
+def image_folders(path: Path, images: str | os.PathLike[str] | None) -> list[Path]:
+    """Return the folders in which to look for the images of a JSON file.
 
     Parameters
     ----------
     path : Path
         The JSON file.
     images : path or None
-        The folder that the user named. If it is None, folders near the JSON file are searched.
-    names : sequence of object
-        File names of the images, as they are written in the JSON file.
+        The folder that the user named. If it is None, these are folders near the JSON file.
 
     Returns
     -------
-    Path
-        `images`, or the first folder that contains one of `names`.
+    list of Path
+        Folders, in the order in which to search them.
 
     Raises
     ------
     OSError
-        If no folder contains any of the images.
+        If the folder `images` is not found.
     """
     if images is not None:
-        return existing_folder(images)
-    root = path.parent.parent if path.parent.name == "annotations" else path.parent
+        return [existing_folder(images)]
+    above = Path(os.path.abspath(path)).parent
+    root = above.parent if above.name.lower() in ANNOTATION_FOLDERS else above
+    if path.name == IN_ITS_FOLDER:
+        return [*named_folders(root, IMAGE_FOLDERS), root]
     whole = path.stem.removeprefix(PREFIX)  # such as "train2017"
-    named = (
-        [root / "images", root]
-        if path.name == IN_ITS_FOLDER
-        else [
-            *(folder / name for folder in (root, root / "images") for name in dict.fromkeys((whole, _split_of(path)))),
-            root / "images",
-            root,
-        ]
-    )
-    for folder in named:
-        if folder.is_dir() and (not names or any(_holds(folder, name) for name in names)):
-            return folder
-    raise FileNotFoundError(
-        f"none of the {len(names)} images of {path} ({reprlib.repr(names[0])}, ...) is in "
-        f"{', '.join(str(folder) for folder in named)}; pass their folder as the argument or option 'images'"
-    )
+    bases = [root, *named_folders(root, IMAGE_FOLDERS)]
+    named = [base / name for base in bases for name in dict.fromkeys((whole, split_of(path)))]
+    own = [folder for base in bases if (folder := split_folders(base).get(plain_name(split_of(path))))]
+    return [folder for folder in (*named, *own, *bases[1:], root) if folder.is_dir()]
 
 
-def _split_of(path: Path) -> str:
-    """Return the split that the name of a JSON file states, such as "train" for "instances_train2017.json"."""
+def split_of(path: Path) -> str:
+    """Return the split that the name of a JSON file states.
+
+    Parameters
+    ----------
+    path : Path
+        The JSON file.
+
+    Returns
+    -------
+    str
+        A name such as "train", for "instances_train2017.json" and for "train/_annotations.coco.json".
+    """
     name = path.parent.name if path.name == IN_ITS_FOLDER else path.stem.removeprefix(PREFIX)
     return re.sub(r"\d+$", "", name)
-
-
-def _holds(folder: Path, name: object) -> bool:
-    try:
-        return inside(folder, name).is_file()
-    except ValueError:
-        return False

@@ -316,8 +316,8 @@ def clean_name(value: object, what: str) -> str:
     return name
 
 
-def is_id(value: object) -> bool:
-    """Return True if a value can be the id of an image or of a category.
+def as_id(value: object) -> int | str | None:
+    """Return the id of an image or of a category; whole numbers become integers, even if they are written as text.
 
     Parameters
     ----------
@@ -326,12 +326,21 @@ def is_id(value: object) -> bool:
 
     Returns
     -------
-    bool
-        True for an integer of at most 64 bits and for a string of at most 1,000 characters.
+    int, str or None
+        An integer of at most 64 bits, or a string of at most 1,000 characters; None for other values.
+
+    Examples
+    --------
+    >>> as_id("17"), as_id(17.0), as_id("a17"), as_id(None)
+    (17, 17, 'a17', None)
     """
+    if isinstance(value, str) and re.fullmatch(r"(0|-?[1-9]\d{0,17})(\.0+)?", value.strip(), re.ASCII):
+        value = float(value) if "." in value else int(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_ID:
+        value = int(value)
     if isinstance(value, str):
-        return len(value) <= MAX_ID_LENGTH
-    return isinstance(value, int) and not isinstance(value, bool) and -MAX_ID <= value < MAX_ID
+        return value if len(value) <= MAX_ID_LENGTH else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and -MAX_ID <= value < MAX_ID else None
 
 
 # ---------------------------------------------------------------------- numbers

@@ -130,6 +130,57 @@ def test_splits_with_different_category_ids_are_an_error(tmp_path):
     assert read_coco(tmp_path, "train", classes=("cat",)).category_ids == (-1, 1)
 
 
+# ---------------------------------------------------------------------- other ways to write ids, names and boxes
+
+
+@pytest.mark.parametrize("image_id, category_id", [("1", "1"), (1.0, 1.0), ("1.0", "1.0")])
+def test_ids_may_be_text_or_fractions(tmp_path, image_id, category_id):
+    coco_folder(tmp_path, annotations=[coco_object(image_id, category_id)])
+    found = read_coco(tmp_path)
+    assert found.records[0].labels.tolist() == [1] and found.records[0].image_id == 1
+    coco_folder(
+        tmp_path,
+        images=[{"id": image_id, "file_name": "1.png"}],
+        annotations=[coco_object()],
+        categories=[{"id": category_id, "name": "cat"}],
+    )
+    found = read_coco(tmp_path)
+    assert found.records[0].labels.tolist() == [1] and found.category_ids == (-1, 1)
+    assert str(found.records[0].image_id) == str(image_id).removesuffix(".0") or found.records[0].image_id == image_id
+
+
+@pytest.mark.parametrize(
+    "file_name",
+    [
+        "images/1.png",
+        "images\\1/1.png",
+        "..\\..\\media\\upload\\4\\1.png",
+        "/data/photos/1.png",
+        "C:\\photos\\1.png",
+        "https://example.org/u/7/1.png?size=large",
+        "/data/local-files/?d=photos%2F1.png",
+        "1.PNG",
+        "1",
+    ],
+)
+def test_the_path_of_an_image_may_be_that_of_another_computer(tmp_path, file_name):
+    save_image(tmp_path / "images" / "1.png")
+    content = coco_content([{"id": 1, "file_name": file_name}], [coco_object()])
+    write(tmp_path / "result.json", json.dumps(content))
+    assert COCO(tmp_path)[0][1]["boxes"].tolist() == [[10, 5, 30, 25]]
+
+
+def test_a_box_may_be_stated_by_an_outline(tmp_path):
+    outline = [[10, 5, 30, 5, 20, 25], [5, 6, 7, 8, 9, 6]]
+    thing = {"image_id": 1, "category_id": 1, "segmentation": outline}
+    assert read_coco(coco_folder(tmp_path, annotations=[thing])).records[0].boxes.tolist() == [[5, 5, 30, 25]]
+
+
+def test_a_size_of_minus_1_is_unknown(tmp_path):
+    images = [{"id": 1, "file_name": "1.png", "width": -1, "height": -1}]
+    assert read_coco(coco_folder(tmp_path, images=images)).records[0].size is None
+
+
 # ---------------------------------------------------------------------- layouts of folders
 
 
@@ -142,10 +193,14 @@ def test_splits_with_different_category_ids_are_an_error(tmp_path):
         ("train.json", "valid.json", "{}"),
         ("train.json", "val.json", "."),
         ("train/_annotations.coco.json", "valid/_annotations.coco.json", "{}"),
+        ("annotations/instances_Train.json", "annotations/instances_Validation.json", "images/{}"),
+        ("Annotations/TRAIN.json", "Annotations/Val.json", "Images"),
+        ("annots/train.json", "annots/valid.json", "images/{}"),
     ],
 )
 def test_layouts_with_splits(tmp_path, train, val, images):
-    for split, path, number in (("train", train, 1), ("valid" if "valid" in val else "val", val, 2)):
+    validation = next(name for name in ("Validation", "valid", "val", "Val") if name in val)
+    for split, path, number in (("Train" if "Train" in train else "train", train, 1), (validation, val, 2)):
         coco_folder(
             tmp_path,
             path,
@@ -273,22 +328,23 @@ def test_an_image_outside_the_folder_is_never_opened(tmp_path, file_name, reason
         ({"image_id": 2, "bbox": [1, 2, 3, 4]}, "category_id .* got None"),
     ],
 )
-def test_an_image_with_an_invalid_annotation_is_broken(tmp_path, thing, reason):
+def test_an_invalid_annotation_is_a_fault_of_its_image(tmp_path, thing, reason):
     coco_folder(tmp_path, images=2, annotations=[coco_object(1), thing])
     found = read_coco(tmp_path)
-    assert names(found) == ["1.png"]
-    assert [broken.source for broken in found.broken] == ["all.json, image 2"]
-    assert re.search(reason, found.broken[0].reason)
+    assert [len(record.boxes) for record in found.records] == [1, 0] and not found.broken
+    assert [fault.source for fault in found.unreadable()] == ["all.json, image 2"]
+    assert re.search(reason, found.unreadable()[0].reason)
     with pytest.raises(ValueError, match=r"^all\.json, image 2 cannot be read: "):
         COCO(tmp_path)
-    assert len(COCO(tmp_path, on_error="skip", progress=False).skipped) == 1
+    pages = COCO(tmp_path, on_error="skip", progress=False)
+    assert names(pages) == ["1.png"] and len(pages.skipped) == 1
 
 
 @pytest.mark.parametrize(
     "thing, reason",
     [
         (coco_object(99), "there is no image with the id 99"),
-        (coco_object("1"), "there is no image with the id '1'"),
+        (coco_object("x1"), "there is no image with the id 'x1'"),
         ({"bbox": [1, 2, 3, 4]}, "it has no image_id"),
         ("box", "it has no image_id: 'box'"),
         ([], "it has no image_id"),
@@ -340,12 +396,12 @@ def test_an_unknown_category_is_an_unknown_class(tmp_path):
         (b"\xff\xff", "is not JSON"),
         ("[" * 200_000, "is not JSON"),
         (json.dumps(coco_content(0)), "has no images"),
-        ("[]", r"must be a JSON object \{...\}, got list"),
+        ("[]", r"it holds a list, not an object \{...\} with lists"),
         ("{}", "it has no list 'images'; its keys: none"),
         ('{"images": [], "annotations": {}}', "it has no list 'annotations'; its keys: 'images', 'annotations'"),
         ('{"images": [], "annotations": []}', "it has no list 'categories'"),
         (json.dumps(coco_content(categories=["cat"])), r"categories\[0\] has no integer id: 'cat'"),
-        (json.dumps(coco_content(categories=[{"id": "1", "name": "cat"}])), r"categories\[0\] has no integer id"),
+        (json.dumps(coco_content(categories=[{"id": "a", "name": "cat"}])), r"categories\[0\] has no integer id"),
         (
             json.dumps(coco_content(categories=[{"id": 1}])),
             r"categories\[0\]: the name must be a class name .*, got None",
